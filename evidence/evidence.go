@@ -1,0 +1,157 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Type is the member "type" of every evidence document of this version.
+const Type = "agentd/evidence/1"
+
+// ReportKind names the platform that signed a report.
+type ReportKind string
+
+// ReportSNP is an AMD SEV-SNP attestation report of 1184 bytes (SEV-SNP Firmware
+// ABI Specification, table "ATTESTATION_REPORT Structure").
+const ReportSNP ReportKind = "sev-snp"
+
+// Evidence is the whole document that a caller hands to whoever wants to be
+// convinced. Nothing in it is trusted: package verify checks every part.
+type Evidence struct {
+	Type           string    `json:"type"`                   // Type
+	Statement      Bytes     `json:"statement"`              // the exact bytes, see ParseStatement
+	Inclusion      Inclusion `json:"inclusion"`              // of the statement in Batch.Tree
+	Batch          Snapshot  `json:"batch"`                  // what was quoted for this statement
+	AgentSignature Bytes     `json:"agentSignature"`         // Ed25519 by AgentKey over BatchMessage, 64 bytes
+	Anchor         *Snapshot `json:"anchor,omitzero"`        // present when anchored: what Report was made for
+	Report         Report    `json:"report"`                 // over Anchor where there is one, else over Batch
+	AgentKey       Bytes     `json:"agentKey"`               // Ed25519 public key, 32 bytes
+	AK             Bytes     `json:"ak"`                     // TPMT_PUBLIC of the attestation key
+	Log            *Log      `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
+	Certificates   []Bytes   `json:"certificates,omitempty"` // X.509 DER, any order, unverified
+}
+
+// A Snapshot is one batch: its tree, the quote over it, the values of the quoted
+// PCRs and the log head, all of one moment in which the log held still.
+type Snapshot struct {
+	Tree    TreeHead `json:"tree"`
+	LogHead LogHead  `json:"logHead"`
+	Quote   Quote    `json:"quote"`
+	PCRs    []Bank   `json:"pcrs"` // banks in the order of the quote's selection
+}
+
+// Quote is a TPM2_Quote as the TPM produced it.
+type Quote struct {
+	Attest    Bytes `json:"attest"`    // TPMS_ATTEST (TPM 2.0 Part 2, section 10.12.12)
+	Signature Bytes `json:"signature"` // TPMT_SIGNATURE (TPM 2.0 Part 2, section 11.3.4)
+}
+
+// Bank holds values of PCRs of one hash algorithm.
+type Bank struct {
+	Algorithm string `json:"algorithm"` // "sha1", "sha256", "sha384" or "sha512"
+	PCRs      []PCR  `json:"pcrs"`      // ascending by index
+}
+
+// PCR is one register and its value.
+type PCR struct {
+	Index uint32 `json:"index"` // 0 to 23
+	Value Bytes  `json:"value"` // as long as the digest of the bank
+}
+
+// Report is a signed statement of the platform, exactly as the firmware produced it.
+type Report struct {
+	Kind  ReportKind `json:"kind"`
+	Bytes Bytes      `json:"bytes"`
+}
+
+// Log is the measurement log as CEL-TLV, from record Start on. Where Start is
+// not 0, Previous is the log head before it, which a reader who kept the earlier
+// part compares with its own.
+type Log struct {
+	Start    uint64 `json:"start"`             // number of the first record here
+	Previous Digest `json:"previous,omitzero"` // digest of the head before Start; absent at 0
+	Records  Bytes  `json:"records"`           // CEL-TLV records, one behind the other
+}
+
+// Parse decodes a document and checks sizes and shapes, not truth.
+func Parse(b []byte) (*Evidence, error) {
+	var e Evidence
+	if err := DecodeJSON(b, MaxEvidence, &e); err != nil {
+		return nil, fmt.Errorf("decode evidence: %w", err)
+	}
+	if err := e.Check(); err != nil {
+		return nil, fmt.Errorf("evidence: %w", err)
+	}
+	return &e, nil
+}
+
+// Check reports the members that the format does not allow.
+func (e *Evidence) Check() error {
+	if e.Type != Type {
+		return fmt.Errorf("type %q, want %q", e.Type, Type)
+	}
+	errs := []error{
+		size("statement", len(e.Statement), 1, MaxStatement),
+		size("inclusion.path", len(e.Inclusion.Path), 0, MaxProof),
+		e.Batch.check("batch"),
+		size("agentSignature", len(e.AgentSignature), 64, 64),
+		size("report.bytes", len(e.Report.Bytes), 1, MaxReport),
+		size("agentKey", len(e.AgentKey), 32, 32),
+		size("ak", len(e.AK), 1, MaxPublicArea),
+		size("certificates", len(e.Certificates), 0, MaxCertificates),
+	}
+	if e.Anchor != nil {
+		errs = append(errs, e.Anchor.check("anchor"))
+	}
+	if e.Log != nil {
+		errs = append(errs, e.Log.check())
+	}
+	for i, c := range e.Certificates {
+		errs = append(errs, size(fmt.Sprintf("certificates[%d]", i), len(c), 1, MaxCertificate))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Log) check() error {
+	if (l.Start == 0) != l.Previous.IsZero() {
+		return errors.New("log.previous must be present exactly when log.start is not 0")
+	}
+	return size("log.records", len(l.Records), 0, MaxLog)
+}
+
+func (s *Snapshot) check(part string) error {
+	errs := []error{
+		size(part+".quote.attest", len(s.Quote.Attest), 1, MaxQuote),
+		size(part+".quote.signature", len(s.Quote.Signature), 1, MaxQuote),
+		size(part+".pcrs", len(s.PCRs), 1, MaxBanks),
+	}
+	if s.Tree.Size == 0 || s.Tree.Size > MaxBatch {
+		errs = append(errs, fmt.Errorf("%s.tree.size %d, want 1 to %d", part, s.Tree.Size, MaxBatch))
+	}
+	if (s.LogHead.Count == 0) != s.LogHead.Digest.IsZero() {
+		errs = append(errs, fmt.Errorf("%s.logHead.digest must be zero exactly when its count is 0", part))
+	}
+	for i, b := range s.PCRs {
+		errs = append(errs, size(fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), len(b.PCRs), 1, MaxPCRs))
+	}
+	return errors.Join(errs...)
+}
+
+// AnchorDigest is the digest of the anchor, or nil where the evidence is fresh.
+func (e *Evidence) AnchorDigest() *Digest {
+	if e.Anchor == nil {
+		return nil
+	}
+	a := e.Anchor
+	d := AnchorDigest(a.Tree, e.AgentKey, e.AK, a.Quote.Attest, a.LogHead, e.Report.Bytes)
+	return &d
+}
+
+// ReportData is the 64 bytes that the report must carry to vouch for this evidence.
+func (e *Evidence) ReportData() [64]byte {
+	s := &e.Batch
+	if e.Anchor != nil {
+		s = e.Anchor
+	}
+	return ReportData(s.Tree, e.AgentKey, e.AK, s.Quote.Attest, s.LogHead)
+}

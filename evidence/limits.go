@@ -1,0 +1,50 @@
+package evidence
+
+import "fmt"
+
+// Caps on everything that a document may ask a reader to hold. They bind the
+// agent as well as the verifier, so that what one produces the other accepts.
+const (
+	MaxEvidence     = 24 << 20 // bytes of a whole document
+	MaxStatement    = 64 << 10 // bytes of a statement
+	MinNonce        = 16       // bytes
+	MaxNonce        = 64       // bytes
+	MaxAudience     = 256      // bytes of UTF-8
+	MaxUserData     = 4 << 10  // bytes
+	MaxPublicKey    = 8 << 10  // bytes
+	MinSalt         = 16       // bytes
+	MaxSalt         = 64       // bytes
+	MaxBatch        = 4096     // statements under one quote
+	MaxProof        = 12       // hashes of an inclusion proof: log2 of MaxBatch
+	MaxQuote        = 2 << 10  // bytes of TPMS_ATTEST, and of TPMT_SIGNATURE
+	MaxPublicArea   = 1 << 10  // bytes of a TPMT_PUBLIC
+	MaxReport       = 4 << 10  // bytes of a platform report
+	MaxLog          = 16 << 20 // bytes of the measurement log
+	MaxCertificates = 16       // certificates
+	MaxCertificate  = 16 << 10 // bytes of one certificate, DER
+	MaxBanks        = 4        // PCR banks of one quote
+	MaxPCRs         = 24       // PCRs of one bank
+	MaxName         = 256      // bytes of a unit, app or path base name
+	MaxPath         = 4096     // bytes of a path, as in the kernel's PATH_MAX
+)
+
+// A SizeError tells that a part of a document is longer or shorter than the format allows.
+type SizeError struct {
+	Part     string // the member, in the words of the document
+	Got      int    // bytes or elements
+	Min, Max int    // inclusive
+}
+
+func (e *SizeError) Error() string {
+	if e.Min == e.Max {
+		return fmt.Sprintf("%s: size %d, want %d", e.Part, e.Got, e.Max)
+	}
+	return fmt.Sprintf("%s: size %d, want %d to %d", e.Part, e.Got, e.Min, e.Max)
+}
+
+func size(part string, got, low, high int) error {
+	if got < low || got > high {
+		return &SizeError{Part: part, Got: got, Min: low, Max: high}
+	}
+	return nil
+}

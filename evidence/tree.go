@@ -1,0 +1,99 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// ErrInclusion is returned when a proof does not lead from a statement to a root.
+var ErrInclusion = errors.New("inclusion proof does not lead to the root")
+
+// Inclusion is where a statement stands in the tree of its batch.
+type Inclusion struct {
+	Index uint64   `json:"index"`          // of the leaf, from 0
+	Path  []Digest `json:"path,omitempty"` // RFC 6962, section 2.1.1: sibling hashes from the leaf up
+}
+
+// Leaf is the leaf hash of the exact bytes of a statement: RFC 6962, section 2.1,
+// over its labelled preimage, so that neither an inner node nor any other labelled
+// hash can pass for a statement.
+func Leaf(statement []byte) Digest {
+	return Digest(tlog.RecordHash(Preimage(LabelStatement, statement)))
+}
+
+// A Tree holds the hashes of one batch, fixed when it is made.
+type Tree struct {
+	size   int64
+	hashes storedHashes
+	head   TreeHead
+}
+
+// storedHashes are the hashes of all complete subtrees, in tlog's order.
+type storedHashes []tlog.Hash
+
+func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		if x < 0 || x >= int64(len(s)) {
+			return nil, fmt.Errorf("hash %d of %d", x, len(s))
+		}
+		out[i] = s[x]
+	}
+	return out, nil
+}
+
+// NewTree makes the tree over 1 to MaxBatch leaves.
+func NewTree(leaves []Digest) (*Tree, error) {
+	if err := size("batch", len(leaves), 1, MaxBatch); err != nil {
+		return nil, err
+	}
+	t := &Tree{size: int64(len(leaves))}
+	for i, l := range leaves {
+		h, err := tlog.StoredHashesForRecordHash(int64(i), tlog.Hash(l), t.hashes)
+		if err != nil {
+			return nil, fmt.Errorf("add leaf %d: %w", i, err)
+		}
+		t.hashes = append(t.hashes, h...)
+	}
+	root, err := tlog.TreeHash(t.size, t.hashes)
+	if err != nil {
+		return nil, fmt.Errorf("hash tree of %d leaves: %w", t.size, err)
+	}
+	t.head = TreeHead{Root: Digest(root), Size: uint64(t.size)}
+	return t, nil
+}
+
+// Head is root and size.
+func (t *Tree) Head() TreeHead { return t.head }
+
+// Prove returns the inclusion proof of leaf index.
+func (t *Tree) Prove(index uint64) (Inclusion, error) {
+	p, err := tlog.ProveRecord(t.size, int64(index), t.hashes)
+	if err != nil {
+		return Inclusion{}, fmt.Errorf("prove leaf %d of %d: %w", index, t.size, err)
+	}
+	in := Inclusion{Index: index}
+	for _, h := range p {
+		in.Path = append(in.Path, Digest(h))
+	}
+	return in, nil
+}
+
+// CheckInclusion reports whether in leads from leaf to the root of t. A wrong
+// index, a proof that is too short or too long, and an inner node passed as a
+// leaf all fail with [ErrInclusion].
+func CheckInclusion(t TreeHead, leaf Digest, in Inclusion) error {
+	if t.Size == 0 || t.Size > MaxBatch || in.Index >= t.Size {
+		return fmt.Errorf("%w: index %d in a tree of %d", ErrInclusion, in.Index, t.Size)
+	}
+	proof := make(tlog.RecordProof, len(in.Path))
+	for i, h := range in.Path {
+		proof[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckRecord(proof, int64(t.Size), tlog.Hash(t.Root), int64(in.Index), tlog.Hash(leaf)); err != nil {
+		return fmt.Errorf("%w: leaf %d of %d, %d hashes", ErrInclusion, in.Index, t.Size, len(in.Path))
+	}
+	return nil
+}
