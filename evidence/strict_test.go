@@ -1,0 +1,162 @@
+package evidence
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+)
+
+// exampleDocument is a small evidence of the right shape; nothing in it is true.
+func exampleDocument(t testing.TB) []byte {
+	t.Helper()
+	ex := newExample()
+	b, err := EncodeJSON(ex.evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestParseIsStrict holds case 94: every other spelling of a document is refused.
+func TestParseIsStrict(t *testing.T) {
+	good := string(exampleDocument(t))
+	if _, err := Parse([]byte(good)); err != nil {
+		t.Fatalf("the example itself: %v", err)
+	}
+	key := base64.StdEncoding.EncodeToString(newExample().evidence.AgentKey)
+	tests := []struct{ name, document, want string }{
+		{"trailing value", good + "{}", "after top-level value"},
+		{"trailing letter", good + "x", "after top-level value"},
+		{"unknown member", `{"extra":1,` + good[1:], "unknown"},
+		{"duplicate member", `{"type":"agentd/evidence/1",` + good[1:], "duplicate"},
+		{"other case", strings.Replace(good, `"agentKey"`, `"AgentKey"`, 1), "unknown"},
+		{"duplicate by case", `{"Type":"agentd/evidence/1",` + good[1:], "unknown"},
+		{"duplicate in depth", strings.Replace(good, `"tree":{`, `"tree":{"size":1,`, 1), "duplicate"},
+		{"line break in base64", strings.Replace(good, key, key[:8]+`\n`+key[8:], 1), "canonical"},
+		{"no padding", strings.Replace(good, key, strings.TrimRight(key, "="), 1), "canonical"},
+		{"padding bits", strings.Replace(good, key, loosePadding(key), 1), "canonical"},
+		{"url alphabet", strings.Replace(good, key, strings.Repeat("-", 43)+"=", 1), "canonical"},
+		{"invalid UTF-8", strings.Replace(good, "agentd/evidence/1", "agentd/evidence/\xff", 1), "UTF-8"},
+		{"other version", strings.Replace(good, "agentd/evidence/1", "agentd/evidence/2", 1), "type"},
+		{"number as text", strings.Replace(good, `"index":1`, `"index":"1"`, 1), "index"},
+		{"negative index", strings.Replace(good, `"index":1`, `"index":-1`, 1), "index"},
+		{"empty", "", "EOF"},
+		{"array", "[]", "array"},
+		{"deep", strings.Repeat("[", 20000), "depth"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.document == good {
+				t.Fatal("the mutation changed nothing")
+			}
+			_, err := Parse([]byte(tt.document))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tt.want) && tt.want != "EOF" && tt.want != "array" && tt.want != "depth" {
+				t.Errorf("error %q does not speak of %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// loosePadding sets the two bits behind the last byte of 32-byte base64.
+func loosePadding(s string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	i := strings.IndexByte(alphabet, s[42])
+	return s[:42] + alphabet[i+1:i+2] + "="
+}
+
+// TestSizes holds the caps: one byte more or less than the format allows is refused by name.
+func TestSizes(t *testing.T) {
+	tests := []struct {
+		part   string
+		change func(*Evidence)
+	}{
+		{"statement", func(e *Evidence) { e.Statement = nil }},
+		{"statement", func(e *Evidence) { e.Statement = make(Bytes, MaxStatement+1) }},
+		{"inclusion.path", func(e *Evidence) { e.Inclusion.Path = make([]Digest, MaxProof+1) }},
+		{"agentSignature", func(e *Evidence) { e.AgentSignature = e.AgentSignature[:63] }},
+		{"agentKey", func(e *Evidence) { e.AgentKey = append(e.AgentKey, 0) }},
+		{"ak", func(e *Evidence) { e.AK = make(Bytes, MaxPublicArea+1) }},
+		{"report.bytes", func(e *Evidence) { e.Report.Bytes = make(Bytes, MaxReport+1) }},
+		{"certificates", func(e *Evidence) { e.Certificates = make([]Bytes, MaxCertificates+1) }},
+		{"certificates[0]", func(e *Evidence) { e.Certificates = []Bytes{make(Bytes, MaxCertificate+1)} }},
+		{"batch.quote.attest", func(e *Evidence) { e.Batch.Quote.Attest = make(Bytes, MaxQuote+1) }},
+		{"batch.quote.signature", func(e *Evidence) { e.Batch.Quote.Signature = nil }},
+		{"batch.pcrs", func(e *Evidence) { e.Batch.PCRs = nil }},
+		{"batch.pcrs", func(e *Evidence) { e.Batch.PCRs = make([]Bank, MaxBanks+1) }},
+		{"batch.pcrs[0].pcrs", func(e *Evidence) { e.Batch.PCRs[0].PCRs = make([]PCR, MaxPCRs+1) }},
+		{"batch.tree.size", func(e *Evidence) { e.Batch.Tree.Size = 0 }},
+		{"batch.tree.size", func(e *Evidence) { e.Batch.Tree.Size = MaxBatch + 1 }},
+		{"batch.logHead.digest", func(e *Evidence) { e.Batch.LogHead.Count = 0 }},
+		{"anchor.quote.attest", func(e *Evidence) { a := e.Batch; a.Quote.Attest = nil; e.Anchor = &a }},
+		{"log.previous", func(e *Evidence) { e.Log = &Log{Start: 3} }},
+		{"log.previous", func(e *Evidence) { e.Log = &Log{Previous: Digest{1}} }},
+	}
+	for _, tt := range tests {
+		e := newExample().evidence
+		tt.change(e)
+		if err := e.Check(); err == nil || !strings.Contains(err.Error(), tt.part) {
+			t.Errorf("%s: error %v does not name it", tt.part, err)
+		}
+	}
+}
+
+func TestStatementCheck(t *testing.T) {
+	tests := []struct {
+		part   string
+		change func(*Statement)
+	}{
+		{"type", func(s *Statement) { s.Type = "agentd/statement/2" }},
+		{"freshness", func(s *Statement) { s.Freshness = "" }},
+		{"nonce", func(s *Statement) { s.Nonce = s.Nonce[:15] }},
+		{"nonce", func(s *Statement) { s.Nonce = make(Bytes, 65) }},
+		{"salt", func(s *Statement) { s.Salt = nil }},
+		{"audience", func(s *Statement) { s.Audience = strings.Repeat("a", 257) }},
+		{"audience", func(s *Statement) { s.Audience = "bank\x1b[2J" }},
+		{"userData", func(s *Statement) { s.UserData = make(Bytes, MaxUserData+1) }},
+		{"publicKey", func(s *Statement) { s.PublicKey = make(Bytes, MaxPublicKey+1) }},
+		{"caller.method", func(s *Statement) { s.Caller.Method = "trust-me" }},
+		{"caller.app", func(s *Statement) { s.Caller.App, s.Caller.Unit = "billing", "" }},
+		{"caller.unit", func(s *Statement) { s.Caller.Unit = strings.Repeat("u", 257) }},
+		{"caller.executable.state", func(s *Statement) { s.Caller.Executable = &Executable{State: "good"} }},
+	}
+	for _, tt := range tests {
+		s := newExample().statement
+		tt.change(&s)
+		if _, err := s.Encode(); err == nil || !strings.Contains(err.Error(), tt.part) {
+			t.Errorf("%s: error %v does not name it", tt.part, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(exampleDocument(f))
+	f.Add([]byte(`{"type":"agentd/evidence/1"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := Parse(b)
+		if err != nil {
+			return
+		}
+		again, err := EncodeJSON(e)
+		if err != nil {
+			t.Fatalf("what was parsed cannot be encoded: %v", err)
+		}
+		if _, err := Parse(again); err != nil {
+			t.Fatalf("what was encoded cannot be parsed: %v", err)
+		}
+	})
+}
+
+func FuzzParseStatement(f *testing.F) {
+	b, _ := newExampleStatement()
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, err := ParseStatement(b); err == nil {
+			if _, err := s.Encode(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
