@@ -1,0 +1,277 @@
+package pcr
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// EventType names what an event of the measurement log records.
+type EventType string
+
+// The events. docs/measurements.md shows one record of each.
+const (
+	EventStart      EventType = "log-start"      // first of a log, and only there: where the PCR stood
+	EventAgent      EventType = "agent-start"    // the daemon started
+	EventReload     EventType = "agent-reload"   // the daemon read its configuration again
+	EventApp        EventType = "app"            // an application as it was found
+	EventUnmeasured EventType = "app-unmeasured" // a declared application that could not be measured
+	EventGap        EventType = "gap"            // something may have changed unseen
+	EventFull       EventType = "full"           // last of a log: nothing is recorded from here on
+)
+
+// Caps on events, all in one place. They bind the agent as well as the verifier.
+const (
+	MaxContent      = 1 << 20 // bytes of the JSON of one event
+	MaxManifest     = 20000   // files of one application
+	MaxDeclarations = 4096    // declared applications
+	MaxReason       = 1024    // bytes of a reason
+)
+
+// An Event is the content of one record: a type, and the member that belongs to it.
+// Its JSON is deterministic and read strictly: there is one spelling of an event,
+// so that one digest stands for it. Later versions may add types; a reader refuses
+// one that it does not know.
+type Event struct {
+	Type       EventType        `json:"type"`
+	Start      *StartEvent      `json:"start,omitzero"`      // of EventStart
+	Agent      *AgentEvent      `json:"agent,omitzero"`      // of EventAgent and EventReload
+	App        *AppEvent        `json:"app,omitzero"`        // of EventApp
+	Unmeasured *UnmeasuredEvent `json:"unmeasured,omitzero"` // of EventUnmeasured
+	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
+}
+
+// StartEvent is where the PCR stood before the log touched it. Nothing vouches for
+// a value other than zero here: a verifier wants it explained.
+type StartEvent struct {
+	PCR      uint32            `json:"pcr"`               // 0 to 23, of every record of this log
+	Values   []StartValue      `json:"values"`            // one for every active bank, ascending by TPM_ALG_ID
+	Previous *evidence.LogHead `json:"previous,omitzero"` // head of the log of an earlier boot, where one is known
+}
+
+// StartValue is the value of one bank before the first record.
+type StartValue struct {
+	Algorithm string         `json:"algorithm"` // "sha1", "sha256", "sha384" or "sha512"
+	Value     evidence.Bytes `json:"value"`     // as long as the bank's digest
+}
+
+// AgentEvent is what the daemon is and what it was told to do.
+type AgentEvent struct {
+	Version       string           `json:"version"`                // of the daemon, for people
+	Digest        evidence.Digest  `json:"digest"`                 // SHA-256 of the daemon's executable
+	Configuration evidence.Digest  `json:"configuration"`          // SHA-256 of its configuration file; of nothing where there is none
+	Declarations  []Declaration    `json:"declarations,omitempty"` // ascending by app, each once
+	AgentKey      evidence.Bytes   `json:"agentKey"`               // Ed25519 public key, 32 bytes
+	Previous      evidence.LogHead `json:"previous"`               // head of this log before this record; set by who appends
+}
+
+// Declaration is one application file as it was read.
+type Declaration struct {
+	App    string          `json:"app"`
+	Digest evidence.Digest `json:"digest"` // SHA-256 of the file
+}
+
+// AppEvent is one application: everything its declaration names, as it was found.
+type AppEvent struct {
+	App         string          `json:"app"`
+	Unit        string          `json:"unit,omitzero"` // systemd system unit
+	User        string          `json:"user,omitzero"` // user of the unit
+	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that was followed
+	Manifest    []ManifestEntry `json:"manifest"`      // ascending by the bytes of the path, each path once
+	Digest      evidence.Digest `json:"digest"`        // ManifestDigest of Manifest
+}
+
+// UnmeasuredEvent says that a declared application could not be measured, so that
+// what runs under its name from here on is not known.
+type UnmeasuredEvent struct {
+	App    string `json:"app"`
+	Reason string `json:"reason"` // for people, see Reason
+}
+
+// GapEvent says that changes may have gone unseen before this record.
+type GapEvent struct {
+	Reason string `json:"reason"` // for people, see Reason
+}
+
+// Reason makes text fit for the reason of an event: file names and error messages
+// may hold anything, and a reason that is refused would lose the record.
+func Reason(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > MaxReason {
+		s = strings.ToValidUTF8(s[:MaxReason], "")
+	}
+	if s == "" {
+		return "not given"
+	}
+	return s
+}
+
+// Encode checks e and returns its JSON, the value of the record's content.
+func (e *Event) Encode() ([]byte, error) {
+	if err := e.Check(); err != nil {
+		return nil, fmt.Errorf("encode event: %w", err)
+	}
+	b, err := evidence.EncodeJSON(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode event %q: %w", e.Type, err)
+	}
+	if len(b) > MaxContent {
+		return nil, fmt.Errorf("encode event %q: %w", e.Type, &evidence.SizeError{Part: "event", Got: len(b), Min: 1, Max: MaxContent})
+	}
+	return b, nil
+}
+
+// ParseEvent decodes the JSON of an event. Besides what [evidence.DecodeJSON] refuses,
+// any spelling other than that of [Event.Encode] is an error.
+func ParseEvent(b []byte) (*Event, error) {
+	var e Event
+	if err := evidence.DecodeJSON(b, MaxContent, &e); err != nil {
+		return nil, fmt.Errorf("decode event: %w", err)
+	}
+	again, err := e.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, b) {
+		return nil, errors.New("decode event: JSON is not in its canonical spelling")
+	}
+	return &e, nil
+}
+
+// Check reports the first member that the format does not allow.
+func (e *Event) Check() error {
+	bodies := 0
+	for _, set := range []bool{e.Start != nil, e.Agent != nil, e.App != nil, e.Unmeasured != nil, e.Gap != nil} {
+		if set {
+			bodies++
+		}
+	}
+	body, want := false, 1
+	var err error
+	switch e.Type {
+	case EventStart:
+		if body = e.Start != nil; body {
+			err = e.Start.check()
+		}
+	case EventAgent, EventReload:
+		if body = e.Agent != nil; body {
+			err = e.Agent.check()
+		}
+	case EventApp:
+		if body = e.App != nil; body {
+			err = e.App.check()
+		}
+	case EventUnmeasured:
+		if body = e.Unmeasured != nil; body {
+			err = errors.Join(name("unmeasured.app", e.Unmeasured.App), text("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
+		}
+	case EventGap:
+		if body = e.Gap != nil; body {
+			err = text("gap.reason", e.Gap.Reason, 1, MaxReason)
+		}
+	case EventFull:
+		body, want = true, 0
+	default:
+		return fmt.Errorf("event type %q is not known", e.Type)
+	}
+	if !body || bodies != want {
+		return fmt.Errorf("event %q must have exactly the member that belongs to it", e.Type)
+	}
+	if err != nil {
+		return fmt.Errorf("event %q: %w", e.Type, err)
+	}
+	return nil
+}
+
+func (s *StartEvent) check() error {
+	if s.PCR >= Count {
+		return fmt.Errorf("start.pcr %d, want 0 to %d", s.PCR, Count-1)
+	}
+	if s.Previous != nil && (s.Previous.Count == 0 || s.Previous.Digest.IsZero()) {
+		return errors.New("start.previous names an empty log: leave it out")
+	}
+	_, err := s.Digests()
+	return err
+}
+
+// Digests is the start values in the types of this package.
+func (s *StartEvent) Digests() ([]Digest, error) {
+	if len(s.Values) == 0 {
+		return nil, errors.New("start.values is empty")
+	}
+	out := make([]Digest, 0, len(algorithms))
+	for i, v := range s.Values {
+		a, err := ParseAlgorithm(v.Algorithm)
+		if err != nil {
+			return nil, fmt.Errorf("start.values[%d]: %w", i, err)
+		}
+		if i > 0 && a <= out[i-1].Algorithm {
+			return nil, fmt.Errorf("start.values[%d]: bank %s is not in ascending order", i, a)
+		}
+		if len(v.Value) != a.Size() {
+			return nil, fmt.Errorf("start.values[%d]: %d bytes for bank %s, want %d", i, len(v.Value), a, a.Size())
+		}
+		out = append(out, Digest{Algorithm: a, Value: v.Value})
+	}
+	return out, nil
+}
+
+func (a *AgentEvent) check() error {
+	if err := text("agent.version", a.Version, 1, evidence.MaxName); err != nil {
+		return err
+	}
+	if len(a.AgentKey) != 32 {
+		return fmt.Errorf("agent.agentKey of %d bytes, want 32", len(a.AgentKey))
+	}
+	if (a.Previous.Count == 0) != a.Previous.Digest.IsZero() {
+		return errors.New("agent.previous.digest must be zero exactly when its count is 0")
+	}
+	if len(a.Declarations) > MaxDeclarations {
+		return fmt.Errorf("agent.declarations holds %d, at most %d", len(a.Declarations), MaxDeclarations)
+	}
+	for i, d := range a.Declarations {
+		if err := name(fmt.Sprintf("agent.declarations[%d].app", i), d.App); err != nil {
+			return err
+		}
+		if i > 0 && d.App <= a.Declarations[i-1].App {
+			return fmt.Errorf("agent.declarations[%d]: %q is not in ascending order", i, d.App)
+		}
+	}
+	return nil
+}
+
+func (a *AppEvent) check() error {
+	err := errors.Join(name("app.app", a.App), text("app.unit", a.Unit, 0, evidence.MaxName), text("app.user", a.User, 0, evidence.MaxName))
+	if err != nil {
+		return err
+	}
+	if err := CheckManifest(a.Manifest); err != nil {
+		return fmt.Errorf("app.manifest%w", err)
+	}
+	if got := ManifestDigest(a.Manifest); got != a.Digest {
+		return fmt.Errorf("app.digest is %s, the manifest hashes to %s", a.Digest, got)
+	}
+	return nil
+}
+
+func name(part, s string) error { return text(part, s, 1, evidence.MaxName) }
+
+// text refuses what could be mistaken on a screen: control characters and invalid UTF-8.
+func text(part, s string, low, high int) error {
+	if len(s) < low || len(s) > high {
+		return &evidence.SizeError{Part: part, Got: len(s), Min: low, Max: high}
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+		return fmt.Errorf("%s holds control characters or invalid UTF-8", part)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+package pcr
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// ManifestEntry is one file of an application.
+type ManifestEntry struct {
+	Path   string          `json:"path"`   // absolute, clean, UTF-8, at most 4096 bytes
+	Mode   uint32          `json:"mode"`   // st_mode: permission and type bits (inode(7)); in JSON a decimal number
+	Size   uint64          `json:"size"`   // bytes that were hashed
+	Digest evidence.Digest `json:"digest"` // SHA-256 of a file's content, of a symbolic link's target
+}
+
+// File types of st_mode (inode(7)) that a manifest may hold. Anything else, a FIFO or
+// a device, has no content that could be vouched for.
+const (
+	modeType = 0o170000
+	modeFile = 0o100000
+	modeLink = 0o120000
+)
+
+// ManifestDigest is SHA-256 H("agentd/manifest/1", path, mode, size, digest, ...) over all
+// entries in their order; mode is four bytes and size eight, big-endian.
+func ManifestDigest(entries []ManifestEntry) evidence.Digest {
+	parts := make([][]byte, 0, 4*len(entries))
+	for i := range entries {
+		e := &entries[i]
+		parts = append(parts,
+			[]byte(e.Path),
+			binary.BigEndian.AppendUint32(nil, e.Mode),
+			binary.BigEndian.AppendUint64(nil, e.Size),
+			e.Digest[:],
+		)
+	}
+	return evidence.Sum256(evidence.LabelManifest, parts...)
+}
+
+// CheckManifest reports the first entry that is not allowed: at least one and at most
+// MaxManifest entries, ascending by the bytes of the path, regular files and symbolic
+// links only. The text of the error begins with the position, as in "[3]: ...".
+func CheckManifest(entries []ManifestEntry) error {
+	if len(entries) == 0 || len(entries) > MaxManifest {
+		return fmt.Errorf(" has %d entries, want 1 to %d", len(entries), MaxManifest)
+	}
+	for i := range entries {
+		e := &entries[i]
+		if err := text("path", e.Path, 1, evidence.MaxPath); err != nil {
+			return fmt.Errorf("[%d]: %w", i, err)
+		}
+		if e.Path[0] != '/' {
+			return fmt.Errorf("[%d]: path %q is not absolute", i, e.Path)
+		}
+		if i > 0 && e.Path <= entries[i-1].Path {
+			return fmt.Errorf("[%d]: path %q is not in ascending order", i, e.Path)
+		}
+		if t := e.Mode & modeType; t != modeFile && t != modeLink {
+			return fmt.Errorf("[%d]: %s has mode %#o, want a regular file or a symbolic link", i, e.Path, e.Mode)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package pcr
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Fields of a record in CEL-TLV (TCG Canonical Event Log Format, section 5.1): a type
+// of one byte, a length of four bytes big-endian, and the value. A record is the four
+// fields in this order.
+const (
+	tlvNumber  = 0 // recnum, 8 bytes big-endian
+	tlvPCR     = 1 // pcr, 1 byte
+	tlvDigests = 3 // digests: one TLV for each bank, whose type is the low byte of its TPM_ALG_ID
+	tlvHeader  = 5 // bytes of type and length
+)
+
+// ContentType is the type byte of the content of our records. The specification
+// assigns 4 to 8; this one is private, and no other known log uses it.
+const ContentType = 0xAD
+
+// A Record is one entry of the measurement log.
+type Record struct {
+	Number  uint64   // position in the log, from 0
+	PCR     uint32   // the PCR that was extended, 0 to 23
+	Digests []Digest // one for every active bank, ascending by TPM_ALG_ID
+	Content []byte   // content TLV, whole: type 1 byte, length 4 bytes big-endian, value
+}
+
+// NewRecord is the record of event e, with the digest of its content in each of banks.
+// Banks must be ascending by TPM_ALG_ID and such that Go can hash them.
+func NewRecord(number uint64, index uint32, banks []Algorithm, e *Event) (Record, error) {
+	value, err := e.Encode()
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Number: number, PCR: index, Content: appendTLV(nil, ContentType, value)}
+	for _, a := range banks {
+		if a.Size() == 0 {
+			return Record{}, fmt.Errorf("record %d: bank %s cannot be hashed", number, a)
+		}
+		r.Digests = append(r.Digests, Digest{Algorithm: a, Value: a.Sum(r.Content)})
+	}
+	return r, nil
+}
+
+// Encode is the record as CEL-TLV, the bytes that enter the log head. It is the inverse
+// of decoding for every record that decoding accepts.
+func (r Record) Encode() []byte {
+	var digests []byte
+	for _, d := range r.Digests {
+		digests = appendTLV(digests, byte(d.Algorithm), d.Value)
+	}
+	b := make([]byte, 0, 8+1+len(digests)+3*tlvHeader+len(r.Content))
+	b = appendTLV(b, tlvNumber, binary.BigEndian.AppendUint64(nil, r.Number))
+	b = appendTLV(b, tlvPCR, []byte{byte(r.PCR)})
+	b = appendTLV(b, tlvDigests, digests)
+	return append(b, r.Content...)
+}
+
+// Event decodes the content. It says nothing about the digests: see [Replay].
+func (r Record) Event() (*Event, error) {
+	if len(r.Content) < tlvHeader || r.Content[0] != ContentType {
+		return nil, fmt.Errorf("content is not an event of this log: want type 0x%02x", ContentType)
+	}
+	value := r.Content[tlvHeader:]
+	if n := binary.BigEndian.Uint32(r.Content[1:]); uint64(n) != uint64(len(value)) {
+		return nil, fmt.Errorf("content says %d bytes and has %d", n, len(value))
+	}
+	return ParseEvent(value)
+}
+
+// Equal reports whether two lists hold the same digests of the same banks in the same order.
+func Equal(a, b []Digest) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Algorithm != b[i].Algorithm || !bytes.Equal(a[i].Value, b[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+// Head is the log head after records, the first of which follows head h.
+func Head(h evidence.LogHead, records []Record) evidence.LogHead {
+	for _, r := range records {
+		h = evidence.NextLogHead(h, r.Encode())
+	}
+	return h
+}
+
+func appendTLV(b []byte, typ byte, value []byte) []byte {
+	b = append(b, typ)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	return append(b, value...)
+}
