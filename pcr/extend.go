@@ -1,0 +1,67 @@
+package pcr
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// Digests hashes content for each bank: what [Extend] takes.
+func Digests(banks []Algorithm, content []byte) []Digest {
+	out := make([]Digest, 0, len(banks))
+	for _, a := range banks {
+		out = append(out, Digest{Algorithm: a, Value: a.Sum(content)})
+	}
+	return out
+}
+
+// Extend extends one PCR in all active banks with one TPM2_PCR_Extend, which a TPM
+// carries out as a whole or not at all. There must be exactly one digest for each
+// active bank: a bank named twice would be extended twice, and one left out would
+// go on saying that nothing ran.
+func Extend(t transport.TPM, index uint32, digests []Digest) error {
+	if index >= Count {
+		return fmt.Errorf("extend PCR %d: the last PCR is %d", index, Count-1)
+	}
+	active, err := ActiveBanks(t)
+	if err != nil {
+		return fmt.Errorf("extend PCR %d: %w", index, err)
+	}
+	if err := complete(active, digests); err != nil {
+		return fmt.Errorf("extend PCR %d: %w", index, err)
+	}
+	cmd := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(index), Auth: tpm2.PasswordAuth(nil)},
+	}
+	for _, d := range digests {
+		cmd.Digests.Digests = append(cmd.Digests.Digests, tpm2.TPMTHA{HashAlg: tpm2.TPMIAlgHash(d.Algorithm), Digest: d.Value})
+	}
+	if _, err := cmd.Execute(t); err != nil {
+		return fmt.Errorf("extend PCR %d: %w", index, err)
+	}
+	return nil
+}
+
+// complete checks that there is one digest of the right size for each active bank.
+func complete(active []Algorithm, digests []Digest) error {
+	seen := make([]Algorithm, 0, len(digests))
+	for _, d := range digests {
+		switch {
+		case !slices.Contains(active, d.Algorithm):
+			return fmt.Errorf("bank %s is not active", d.Algorithm)
+		case slices.Contains(seen, d.Algorithm):
+			return fmt.Errorf("bank %s is named twice", d.Algorithm)
+		case len(d.Value) != d.Algorithm.Size():
+			return fmt.Errorf("digest of %d bytes for bank %s, want %d", len(d.Value), d.Algorithm, d.Algorithm.Size())
+		}
+		seen = append(seen, d.Algorithm)
+	}
+	for _, a := range active {
+		if !slices.Contains(seen, a) {
+			return fmt.Errorf("no digest for active bank %s", a)
+		}
+	}
+	return nil
+}

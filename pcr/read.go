@@ -1,0 +1,114 @@
+package pcr
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// readAttempts is how often a read that was overtaken by an extend starts again.
+// Each pass takes a few commands; a machine that extends faster than that all the
+// time is under attack.
+const readAttempts = 16
+
+// ErrUnsettled is returned where PCRs kept changing while they were read.
+var ErrUnsettled = errors.New("PCRs keep changing while they are read")
+
+// Read returns the values of all PCRs of s as of one moment. A TPM answers with a
+// few PCRs a command and counts the extends (pcrUpdateCounter, TPM 2.0 Part 3,
+// section 22.4); where the count moved between commands, everything is read again.
+// PCRs that the TPM does not count (16 and 21 to 23 on a PC Client TPM) are beyond
+// this guarantee.
+func Read(t transport.TPM, s Selection) (Values, error) {
+	if err := s.Check(); err != nil {
+		return nil, fmt.Errorf("read PCRs: %w", err)
+	}
+	for range readAttempts {
+		v, settled, err := readOnce(t, s)
+		if err != nil {
+			return nil, fmt.Errorf("read PCRs %s: %w", s, err)
+		}
+		if settled {
+			return v, nil
+		}
+	}
+	return nil, fmt.Errorf("read PCRs %s: %w: gave up after %d attempts", s, ErrUnsettled, readAttempts)
+}
+
+// readOnce reads s in as many commands as it takes, and reports whether the update
+// counter stood still between the first and the last.
+func readOnce(t transport.TPM, s Selection) (Values, bool, error) {
+	v := make(Values)
+	rest := s
+	var counter uint32
+	for first := true; len(rest) > 0; first = false {
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: rest.TPM()}.Execute(t)
+		if err != nil {
+			return nil, false, err
+		}
+		if first {
+			counter = rsp.PCRUpdateCounter
+		} else if rsp.PCRUpdateCounter != counter {
+			return nil, false, nil
+		}
+		rest, err = take(v, rest, rsp)
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return v, true, nil
+}
+
+// take moves the values of one answer into v and returns what is still to be read.
+func take(v Values, want Selection, rsp *tpm2.PCRReadResponse) (Selection, error) {
+	values := rsp.PCRValues.Digests
+	for _, b := range rsp.PCRSelectionOut.PCRSelections {
+		alg := Algorithm(b.Hash)
+		pcrs, err := bitmap(b.PCRSelect)
+		if err != nil {
+			return nil, fmt.Errorf("bank %s: %w", alg, err)
+		}
+		for _, p := range pcrs {
+			if len(values) == 0 {
+				return nil, fmt.Errorf("TPM names PCR %d of bank %s and sends no value for it", p, alg)
+			}
+			var ok bool
+			if want, ok = without(want, alg, p); !ok {
+				return nil, fmt.Errorf("TPM sends PCR %d of bank %s, which was not asked for", p, alg)
+			}
+			if n := len(values[0].Buffer); n != alg.Size() {
+				return nil, fmt.Errorf("TPM sends %d bytes for PCR %d of bank %s, want %d", n, p, alg, alg.Size())
+			}
+			v.Set(alg, p, values[0].Buffer)
+			values = values[1:]
+		}
+	}
+	switch {
+	case len(values) > 0:
+		return nil, fmt.Errorf("TPM sends %d values that it does not name", len(values))
+	case len(rsp.PCRValues.Digests) == 0:
+		return nil, fmt.Errorf("TPM has no value for PCR %d of bank %s: is the bank active?", want[0].PCRs[0], want[0].Algorithm)
+	}
+	return want, nil
+}
+
+// without is s less one PCR, and false where s does not hold it.
+func without(s Selection, a Algorithm, index uint32) (Selection, bool) {
+	i := slices.IndexFunc(s, func(b BankSelection) bool { return b.Algorithm == a })
+	if i < 0 {
+		return s, false
+	}
+	j := slices.Index(s[i].PCRs, index)
+	if j < 0 {
+		return s, false
+	}
+	out := slices.Clone(s)
+	out[i].PCRs = slices.Delete(slices.Clone(s[i].PCRs), j, j+1)
+	if len(out[i].PCRs) == 0 {
+		out = slices.Delete(out, i, i+1)
+	}
+	return out, true
+}
