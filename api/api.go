@@ -1,34 +1,50 @@
 // Package api holds the types that travel over the agent's sockets, the paths they
 // travel under, and the codes of its errors. It holds no server code, so that
-// clients can import it. The same is described for other languages in openapi.yaml.
+// clients can import it. The same is described for other languages in openapi.json
+// and for people in docs/api.md.
+//
+// # Encoding
+//
+// HTTP/1.1 over unix sockets. Bodies are JSON, read strictly: unknown, duplicate or
+// differently-cased members and anything behind the value are errors. Byte strings
+// are standard base64 with padding, in its one canonical spelling. The header
+// Content-Type of a request is not looked at.
+//
+// # Evolution
+//
+// Within /v1 an answer may gain members, a list of words (a state, a problem code)
+// may gain words, and a request may gain optional members; clients must pass over
+// members that they do not know. Nothing is renamed, removed, or given another
+// meaning: that takes /v2. The evidence document has a version of its own in its
+// member "type". A server refuses a request member that it does not know, so a
+// client learns at once that it asked for something this version cannot do.
 package api
 
-import "github.com/cvm-agentd/agentd/evidence"
+import _ "embed"
 
-// Where the agent listens, and the variable that tells clients of another place.
+// Where the agent listens, and the variables that tell clients of another place.
 const (
-	Socket      = "/run/agentd/agentd.sock" // for programs on the VM
-	AdminSocket = "/run/agentd/admin.sock"  // for root
+	Socket      = "/run/agentd/agentd.sock" // for programs on the VM, 0660
+	AdminSocket = "/run/agentd/admin.sock"  // for root, 0600
 	SocketEnv   = "AGENTD_SOCKET"
 	AdminEnv    = "AGENTD_ADMIN_SOCKET"
 )
 
-// LogMode says how much of the measurement log goes into evidence.
-type LogMode string
-
+// Paths of the API. Those of PathMeasure, PathApps, PathReload and PathActivate are
+// served on the admin socket alone, the others on both.
 const (
-	LogWhole LogMode = "whole" // from record 0
-	LogFrom  LogMode = "from"  // from record LogStart
-	LogNone  LogMode = "none"  // none: the verifier has the log from elsewhere
+	PathSelf     = "/v1/self"
+	PathStatus   = "/v1/status"
+	PathLog      = "/v1/log"
+	PathEvidence = "/v1/evidence"
+	PathAK       = "/v1/ak"
+	PathApps     = "/v1/apps"
+	PathMeasure  = "/v1/apps/{name}/measure"
+	PathReload   = "/v1/reload"
+	PathActivate = "/v1/ak/activate"
 )
 
-// EvidenceRequest is the body of POST /v1/evidence.
-type EvidenceRequest struct {
-	Nonce     evidence.Bytes     `json:"nonce"`              // 16 to 64 bytes, required
-	Audience  string             `json:"audience,omitzero"`  // at most 256 bytes
-	UserData  evidence.Bytes     `json:"userData,omitzero"`  // at most 4 KiB
-	PublicKey evidence.Bytes     `json:"publicKey,omitzero"` // at most 8 KiB
-	Freshness evidence.Freshness `json:"freshness,omitzero"` // default "fresh"
-	Log       LogMode            `json:"log,omitzero"`       // default "whole"
-	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted
-}
+// OpenAPI is the description of the API for tools (OpenAPI 3.1, JSON).
+//
+//go:embed openapi.json
+var OpenAPI []byte

@@ -1,0 +1,45 @@
+package api
+
+import "github.com/cvm-agentd/agentd/evidence"
+
+// AppState is where a declared application stands.
+type AppState string
+
+const (
+	AppMeasured   AppState = "measured"   // the log holds a manifest of what its files are now
+	AppUnmeasured AppState = "unmeasured" // see Reason
+	AppPending    AppState = "pending"    // changed or new, not measured yet
+)
+
+// App is one declared application.
+type App struct {
+	Name        string           `json:"name"`
+	Unit        string           `json:"unit"`            // systemd system unit
+	User        string           `json:"user,omitzero"`   // user that the unit runs as
+	Source      string           `json:"source,omitzero"` // file of the declaration
+	State       AppState         `json:"state"`
+	Reason      string           `json:"reason,omitzero"` // why it is not measured
+	Declaration evidence.Digest  `json:"declaration"`     // SHA-256 of the declaration
+	Digest      *evidence.Digest `json:"digest,omitzero"` // manifest digest, once measured
+	Record      *uint64          `json:"record,omitzero"` // number of its latest record in the log
+	Files       uint64           `json:"files"`           // entries of the manifest
+	Bytes       uint64           `json:"bytes"`           // sum of their sizes
+}
+
+// Apps is the answer of GET /v1/apps, in the order of their names.
+type Apps struct {
+	Apps []App `json:"apps"`
+}
+
+// Reloaded is the answer of POST /v1/reload: what was read, and what was wrong with
+// declarations that could not be taken over. Those that were good are in force.
+type Reloaded struct {
+	Apps   AppCounts       `json:"apps"`
+	Errors []ReloadProblem `json:"errors,omitempty"`
+}
+
+// ReloadProblem is a declaration that was refused.
+type ReloadProblem struct {
+	Source string `json:"source"` // file of the declaration
+	Reason string `json:"reason"` // with line and column where there are any
+}

@@ -1,0 +1,29 @@
+package api
+
+import "github.com/cvm-agentd/agentd/evidence"
+
+// AK is the answer of GET /v1/ak: what a relying party needs to enrol this machine.
+// Nothing in it is proven by being here; credential activation proves that EK and
+// AK live in one TPM.
+type AK struct {
+	Public       evidence.Bytes   `json:"public"`                 // TPMT_PUBLIC of the AK
+	Name         evidence.Bytes   `json:"name"`                   // TPM name of the AK: two bytes of algorithm, then the digest
+	EK           evidence.Bytes   `json:"ek,omitzero"`            // TPMT_PUBLIC of the EK that activation uses
+	Certificates []evidence.Bytes `json:"certificates,omitempty"` // X.509 DER of the EK and its issuers, as the TPM holds them, unverified
+}
+
+// MaxActivateRequest is how many bytes of an activation request the agent reads.
+const MaxActivateRequest = 8 << 10
+
+// ActivateRequest is the body of POST /v1/ak/activate: a challenge made for EK and
+// AK name of one machine (TPM 2.0 Part 1, section 24, "Credential Protection").
+type ActivateRequest struct {
+	Credential evidence.Bytes `json:"credential"` // TPM2B_ID_OBJECT with its two bytes of size
+	Secret     evidence.Bytes `json:"secret"`     // TPM2B_ENCRYPTED_SECRET with its two bytes of size
+}
+
+// Activated is its answer: the secret that only the TPM with that EK could open,
+// and only for that AK.
+type Activated struct {
+	Secret evidence.Bytes `json:"secret"` // at most 64 bytes
+}
