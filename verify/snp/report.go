@@ -1,0 +1,154 @@
+package snp
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// ReportSize is the size of an attestation report in bytes (ABI, table
+// "ATTESTATION_REPORT Structure").
+const ReportSize = 0x4A0 // 1184
+
+// Versions of reports that [ParseReport] reads.
+const (
+	MinReportVersion = 2
+	MaxReportVersion = 5
+)
+
+// Offsets within a report that others than the parser need.
+const (
+	offsetReportData = 0x50
+	offsetVMPL       = 0x30
+	offsetSignature  = 0x2A0 // end of the signed bytes
+)
+
+// Firmware is a version of the security processor's firmware.
+type Firmware struct {
+	Major, Minor, Build uint8
+}
+
+// Report is an attestation report, parsed. It is unverified until
+// [Report.VerifySignature] and the chain of the key say otherwise.
+type Report struct {
+	Version            uint32 // 2 to 5
+	GuestSVN           uint32
+	Policy             Policy
+	FamilyID           [16]byte // chosen by the guest's owner in the ID block
+	ImageID            [16]byte
+	VMPL               uint32 // of who asked; 0xFFFFFFFF where the host asked
+	SignatureAlgorithm uint32 // 1: ECDSA P-384 with SHA-384
+	CurrentTCB         TCB
+	PlatformInfo       PlatformInfo
+	KeyInfo            KeyInfo
+	ReportData         [64]byte // chosen by who asked
+	Measurement        [48]byte // SHA-384 of what was launched
+	HostData           [32]byte // chosen by the host at launch
+	IDKeyDigest        [48]byte // SHA-384 of the key that signed the ID block; zero without one
+	AuthorKeyDigest    [48]byte // SHA-384 of the key that certified it; zero without one
+	ReportID           [32]byte // of this guest, until it ends
+	ReportIDMA         [32]byte // of its migration agent; all 0xFF without one
+	ReportedTCB        TCB      // the one that the signing key is derived for
+	ChipID             [64]byte // zero where masked or where a VLEK signed; on Turin only the first 8 bytes
+	CommittedTCB       TCB      // the firmware can not be rolled back below it
+	Current            Firmware
+	Committed          Firmware
+	LaunchTCB          TCB // at launch or import of the guest
+
+	// CPU is the processor, nil before version 3. Then only the certificate tells.
+	CPU *CPU
+	// LaunchMitigations and CurrentMitigations are bit vectors of verified
+	// mitigations; nil in versions that do not have them. Nil is never a pass.
+	LaunchMitigations  *uint64
+	CurrentMitigations *uint64
+
+	raw [ReportSize]byte
+}
+
+// Bytes is a copy of the report as the firmware produced it.
+func (r *Report) Bytes() []byte { return bytes.Clone(r.raw[:]) }
+
+// Product is the line of processors that the report names, [ProductUnknown]
+// before version 3 and for a processor that is not known.
+func (r *Report) Product() Product {
+	if r.CPU == nil {
+		return ProductUnknown
+	}
+	return r.CPU.Product()
+}
+
+// Provisional reports firmware that the host can still roll back: what runs is
+// newer than what is committed.
+func (r *Report) Provisional() bool {
+	return r.CurrentTCB != r.CommittedTCB || r.Current != r.Committed
+}
+
+// ParseReport reads a report of exactly [ReportSize] bytes. Reserved bytes must be
+// zero, since the version fixes them; bits of no known meaning within Policy,
+// PlatformInfo and KeyInfo are kept, for a policy to decide.
+func ParseReport(b []byte) (*Report, error) {
+	if len(b) != ReportSize {
+		return nil, refuse(CodeReportLength, "attestation report").found("%d bytes", len(b)).want("%d", ReportSize)
+	}
+	r := &Report{raw: [ReportSize]byte(b)}
+	b = r.raw[:]
+	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+
+	r.Version = u32(0x00)
+	if r.Version < MinReportVersion || r.Version > MaxReportVersion {
+		return nil, refuse(CodeReportVersion, "attestation report").found("version %d", r.Version).want("%d to %d", MinReportVersion, MaxReportVersion)
+	}
+	r.GuestSVN = u32(0x04)
+	r.Policy = Policy(u64(0x08))
+	r.FamilyID = [16]byte(b[0x10:])
+	r.ImageID = [16]byte(b[0x20:])
+	r.VMPL = u32(offsetVMPL)
+	r.SignatureAlgorithm = u32(0x34)
+	r.CurrentTCB = TCB(u64(0x38))
+	r.PlatformInfo = PlatformInfo(u64(0x40))
+	r.KeyInfo = KeyInfo(u32(0x48))
+	r.ReportData = [64]byte(b[offsetReportData:])
+	r.Measurement = [48]byte(b[0x90:])
+	r.HostData = [32]byte(b[0xC0:])
+	r.IDKeyDigest = [48]byte(b[0xE0:])
+	r.AuthorKeyDigest = [48]byte(b[0x110:])
+	r.ReportID = [32]byte(b[0x140:])
+	r.ReportIDMA = [32]byte(b[0x160:])
+	r.ReportedTCB = TCB(u64(0x180))
+	r.ChipID = [64]byte(b[0x1A0:])
+	r.CommittedTCB = TCB(u64(0x1E0))
+	r.Current = Firmware{Build: b[0x1E8], Minor: b[0x1E9], Major: b[0x1EA]}
+	r.Committed = Firmware{Build: b[0x1EC], Minor: b[0x1ED], Major: b[0x1EE]}
+	r.LaunchTCB = TCB(u64(0x1F0))
+	if r.Version >= 3 {
+		r.CPU = &CPU{Family: b[0x188], Model: b[0x189], Stepping: b[0x18A]}
+	}
+	launch, current := u64(0x1F8), u64(0x200)
+	// Some firmware fills the vectors in version 4 already. There a zero may as
+	// well mean that it does not know them: unknown.
+	if r.Version >= 5 || r.Version == 4 && (launch != 0 || current != 0) {
+		r.LaunchMitigations, r.CurrentMitigations = &launch, &current
+	}
+	if err := checkReserved(r.Version, b); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func checkReserved(version uint32, b []byte) error {
+	processor, vectors := 0x188, 0x1F8
+	if version >= 3 {
+		processor = 0x18B
+	}
+	if version >= 4 {
+		vectors = 0x208
+	}
+	for _, reserved := range [][2]int{{0x4C, 0x50}, {processor, 0x1A0}, {0x1EB, 0x1EC}, {0x1EF, 0x1F0}, {vectors, offsetSignature}} {
+		for i := reserved[0]; i < reserved[1]; i++ {
+			if b[i] != 0 {
+				return refuse(CodeReportReserved, "attestation report of version %d, reserved byte at 0x%x", version, i).found("0x%02x", b[i]).want("zero")
+			}
+		}
+	}
+	return nil
+}

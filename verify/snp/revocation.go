@@ -1,0 +1,64 @@
+package snp
+
+import (
+	"crypto/x509"
+	"time"
+)
+
+// MaxRevocationList is the most bytes of a revocation list that is looked at.
+const MaxRevocationList = 1 << 20
+
+// RevocationList is a list by a root key. VCEKs and VLEKs have serial number 0,
+// so a list can name only the intermediate and the root itself.
+type RevocationList struct {
+	list *x509.RevocationList
+}
+
+// ParseRevocationList reads a list in DER, as AMD's key distribution service hands it out.
+func ParseRevocationList(der []byte) (*RevocationList, error) {
+	if len(der) > MaxRevocationList {
+		return nil, refuse(CodeCRL, "revocation list").found("%d bytes", len(der)).want("at most %d", MaxRevocationList)
+	}
+	l, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return nil, refuse(CodeCRL, "revocation list").because(err)
+	}
+	return &RevocationList{l}, nil
+}
+
+// For reports whether the list is by the root of chain, going by its name.
+func (l *RevocationList) For(c *Chain) bool {
+	return string(l.list.RawIssuer) == string(c.Root.RawSubject)
+}
+
+// ThisUpdate and NextUpdate bound the time in which the list may be used.
+func (l *RevocationList) ThisUpdate() time.Time { return l.list.ThisUpdate }
+
+// NextUpdate is the end of that time; zero where the list does not say.
+func (l *RevocationList) NextUpdate() time.Time { return l.list.NextUpdate }
+
+// Check checks the list itself, then that it holds neither intermediate nor root
+// of chain at that time. A list without an end, or past it, is refused: whoever
+// withholds a newer one would otherwise keep a revoked key alive.
+func (l *RevocationList) Check(c *Chain, at time.Time) error {
+	if !l.For(c) {
+		return refuse(CodeCRL, "issuer of the revocation list").found("%q", l.list.Issuer.CommonName).want("%q", c.Root.Subject.CommonName)
+	}
+	if l.list.SignatureAlgorithm != x509.SHA384WithRSAPSS {
+		return refuse(CodeCRLSignature, "signature of the revocation list").found("%v", l.list.SignatureAlgorithm).want("%v", x509.SHA384WithRSAPSS)
+	}
+	if err := l.list.CheckSignatureFrom(c.Root); err != nil {
+		return refuse(CodeCRLSignature, "signature of the revocation list").found("not by %q", c.Root.Subject.CommonName).because(err)
+	}
+	if at.Before(l.list.ThisUpdate) || l.list.NextUpdate.IsZero() || at.After(l.list.NextUpdate) {
+		return refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))
+	}
+	for _, entry := range l.list.RevokedCertificateEntries {
+		for _, cert := range []*x509.Certificate{c.Intermediate, c.Root} {
+			if entry.SerialNumber.Cmp(cert.SerialNumber) == 0 {
+				return refuse(CodeRevoked, "certificate %q", cert.Subject.CommonName).found("revoked at %s", day(entry.RevocationTime)).want("not revoked")
+			}
+		}
+	}
+	return nil
+}
