@@ -1,0 +1,249 @@
+// Package tpm is the one owner of the TPM: it opens the device, lets one sequence
+// of commands run at a time, holds each command to a deadline, and brings the
+// device back after it hung.
+//
+// A TPM is slow, single-threaded, and sometimes says "not now" or nothing at all.
+// None of that may stop the daemon: a caller gets its answer or a typed error within
+// the deadline, the state says what is wrong, and the next caller finds a clean
+// device or is told at once that there is none.
+//
+// # Contexts and sequences
+//
+// [Device.Do] waits for its turn as long as its context allows. When the context
+// ends during a command, the caller is let go at once; the TPM still finishes the
+// command, because nothing can take it back, and the device is cleaned of what the
+// interrupted sequence left before anybody else has a turn.
+package tpm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// Errors of a device, told apart with errors.Is. Each comes wrapped with what was
+// attempted.
+var (
+	// ErrTimedOut: a command got no usable answer within its deadline.
+	ErrTimedOut = errors.New("TPM did not answer in time")
+	// ErrDegraded: the device hung or broke before and is not back yet.
+	ErrDegraded = errors.New("TPM is unavailable")
+	// ErrLockout: the TPM refuses authorizations after too many failures
+	// (TPM_RC_LOCKOUT); it recovers by itself after its lockout interval.
+	ErrLockout = errors.New("TPM is in dictionary attack lockout: wait for its recovery time or run tpm2_dictionarylockout --clear-lockout")
+	// ErrFraming: what came back is not one response of the TPM.
+	ErrFraming = errors.New("answer is not a TPM response")
+	// ErrClosed: the device was closed by this program.
+	ErrClosed = errors.New("TPM device is closed")
+)
+
+// Options of a device; the zero value is usable.
+type Options struct {
+	// CommandTimeout is the longest that one command may take, answers of "retry"
+	// included; 30 s where zero. The slowest common command, making an RSA key,
+	// takes up to 20 s on discrete TPMs.
+	CommandTimeout time.Duration
+	// ReopenMin and ReopenMax bound the pause between attempts to bring the device
+	// back, which doubles each time; 500 ms and 60 s where zero.
+	ReopenMin, ReopenMax time.Duration
+	// Log gets a line when the device degrades and when it is back; dropped where nil.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.CommandTimeout <= 0 {
+		o.CommandTimeout = 30 * time.Second
+	}
+	if o.ReopenMin <= 0 {
+		o.ReopenMin = 500 * time.Millisecond
+	}
+	if o.ReopenMax < o.ReopenMin {
+		o.ReopenMax = max(o.ReopenMin, time.Minute)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// State is what the device is like at the moment, for status and health checks.
+type State struct {
+	Address  string    // as given to Open, "" for New
+	Ready    bool      // commands are accepted
+	Reason   string    // why not, empty when ready
+	Since    time.Time // of the last change of Ready
+	Warnings []string  // what is wrong with how the device is used, though it works
+	Hangs    uint64    // commands that ended in ErrTimedOut since Open
+}
+
+// Device is the owner of one TPM. Its methods may be called from any goroutine.
+type Device struct {
+	options Options
+	source  source
+	turn    chan struct{} // holds one token; whoever has it owns link, dirty and strays
+	closed  chan struct{}
+	once    sync.Once
+
+	link   *link
+	dirty  bool                // a sequence was interrupted: clean before the next
+	strays map[uint32]struct{} // sessions that the current sequence started
+
+	mu    sync.Mutex
+	state State
+}
+
+// Open opens the TPM at address:
+//
+//	/dev/tpmrm0   the kernel's resource manager: the one to use
+//	/dev/tpm0     the bare device; works, with a warning, while nobody else uses it
+//	unix:/path    a stream socket that speaks raw TPM commands, such as swtpm's
+//	fd:N          descriptor N, inherited; such a connection cannot be opened again
+//
+// Transient objects left by earlier users of the connection are flushed, sessions
+// are not: the resource manager does not virtualise their handles, and flushing
+// would end those of other programs. Open fails where the TPM does not answer.
+func Open(ctx context.Context, address string, o Options) (*Device, error) {
+	src, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	d := newDevice(src, o)
+	conn, err := src.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open TPM %s: %w", address, err)
+	}
+	d.link = newLink(conn)
+	d.setReady()
+	d.dirty = true
+	if err := d.Do(ctx, func(transport.TPM) error { return nil }); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("open TPM %s: %w", address, err)
+	}
+	return d, nil
+}
+
+// New owns a TPM behind an open connection, whose one client it is. Transient objects are flushed before the
+// first sequence runs. The connection cannot be opened again; where a command hangs
+// and is answered in the end, it is taken into use again.
+func New(rw io.ReadWriteCloser, o Options) *Device {
+	d := newDevice(source{once: true, exclusive: true}, o)
+	d.link = newLink(rw)
+	d.setReady()
+	d.dirty = true
+	return d
+}
+
+func newDevice(s source, o Options) *Device {
+	d := &Device{
+		options: o.withDefaults(), source: s,
+		turn: make(chan struct{}, 1), closed: make(chan struct{}),
+		state: State{Address: s.address, Warnings: s.warnings},
+	}
+	d.turn <- struct{}{}
+	return d
+}
+
+// Do runs f with the TPM to itself. The transport is valid until f returns. Errors
+// of the TPM pass through, so that errors.Is finds a tpm2.TPMRC; a lockout carries
+// [ErrLockout] too. Do must not be called from within f.
+func (d *Device) Do(ctx context.Context, f func(t transport.TPM) error) error {
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	seq := &sequence{d: d, ctx: ctx}
+	defer seq.finish() // also where f panics: the turn must not be lost
+	if d.dirty {
+		if err := d.clean(seq); err != nil {
+			return err
+		}
+	}
+	d.strays = make(map[uint32]struct{})
+	err := f(seq)
+	if errors.Is(err, tpm2.TPMRCLockout) {
+		return fmt.Errorf("%w: %w", ErrLockout, err)
+	}
+	return err
+}
+
+// take waits for the turn, and fails at once while the device is down.
+func (d *Device) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("wait for the TPM: %w", err)
+	}
+	// A caller that comes while the device is down must not queue behind the repair.
+	if err := d.down(); err != nil {
+		return err
+	}
+	select {
+	case <-d.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the TPM: %w", ctx.Err())
+	case <-d.turn:
+	}
+	if err := d.down(); err != nil { // it may have broken, or been closed, meanwhile
+		d.turn <- struct{}{}
+		return err
+	}
+	return nil
+}
+
+func (d *Device) down() error {
+	select {
+	case <-d.closed:
+		return ErrClosed
+	default:
+	}
+	if s := d.State(); !s.Ready {
+		return fmt.Errorf("%w: %s", ErrDegraded, s.Reason)
+	}
+	return nil
+}
+
+// State returns what the device is like.
+func (d *Device) State() State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state
+}
+
+func (d *Device) setReady() {
+	d.mu.Lock()
+	d.state.Ready, d.state.Reason, d.state.Since = true, "", time.Now()
+	d.mu.Unlock()
+}
+
+func (d *Device) setDown(reason error) {
+	d.mu.Lock()
+	if errors.Is(reason, ErrTimedOut) {
+		d.state.Hangs++
+	}
+	d.state.Ready, d.state.Reason, d.state.Since = false, reason.Error(), time.Now()
+	d.mu.Unlock()
+}
+
+// Close closes the connection. A sequence that is running fails.
+func (d *Device) Close() error {
+	err := os.ErrClosed
+	d.once.Do(func() {
+		close(d.closed)
+		err = nil
+		select {
+		case <-d.turn:
+			if d.link != nil {
+				err = d.link.close()
+			}
+			d.turn <- struct{}{}
+		default: // the owner of the turn sees closed, and closes the link itself
+		}
+	})
+	return err
+}

@@ -1,0 +1,123 @@
+package tpm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+const (
+	headerSize = 10   // tag 2, size 4, code 4, big-endian: TPM 2.0 Part 1, section 18
+	maxSize    = 4096 // bytes of a command or response: TPM_BUFSIZE of the Linux driver
+)
+
+// response is what came of one command.
+type response struct {
+	bytes []byte
+	err   error
+}
+
+// link is one open connection with at most one command on its way. The exchange runs
+// in a goroutine: a read from a TPM device cannot be interrupted, and a caller must
+// not wait for ever.
+type link struct {
+	conn io.ReadWriteCloser
+	idle chan struct{} // holds one token while no command is running
+	used bool          // a command was sent; written by the owner of the turn
+}
+
+func newLink(conn io.ReadWriteCloser) *link {
+	l := &link{conn: conn, idle: make(chan struct{}, 1)}
+	l.idle <- struct{}{}
+	return l
+}
+
+// start sends command. The response arrives on the channel, which has room for it,
+// so that nobody needs to stay to receive it.
+func (l *link) start(command []byte) chan response {
+	out := make(chan response, 1)
+	select {
+	case <-l.idle:
+	default:
+		out <- response{err: fmt.Errorf("%w: an earlier command is still running", ErrDegraded)}
+		return out
+	}
+	l.used = true
+	go func() {
+		b, err := exchange(l.conn, command)
+		l.idle <- struct{}{}
+		out <- response{b, err}
+	}()
+	return out
+}
+
+// close closes the connection, which ends a running exchange on a socket at once and
+// on a device when the driver lets go.
+func (l *link) close() error { return l.conn.Close() }
+
+// exchange writes one command and reads one response by the length in its header.
+// Each read offers the whole buffer: a device hands out a response in one piece and
+// older kernels throw away what does not fit.
+func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
+	if n, err := conn.Write(command); err != nil {
+		return nil, fmt.Errorf("send %d bytes: %w", len(command), err)
+	} else if n != len(command) {
+		return nil, fmt.Errorf("send %d bytes: %w", len(command), io.ErrShortWrite)
+	}
+	buf := make([]byte, maxSize)
+	got := 0
+	for got < headerSize {
+		n, err := conn.Read(buf[got:])
+		got += n
+		if err != nil && got < headerSize {
+			return nil, cut(got, headerSize, err)
+		}
+	}
+	size := int(binary.BigEndian.Uint32(buf[2:]))
+	if size < headerSize || size > maxSize {
+		return nil, fmt.Errorf("%w: its header says %d bytes, want %d to %d", ErrFraming, size, headerSize, maxSize)
+	}
+	if tag := binary.BigEndian.Uint16(buf); tag != uint16(tpm2.TPMSTSessions) && tag != uint16(tpm2.TPMSTNoSessions) {
+		return nil, fmt.Errorf("%w: tag 0x%04x", ErrFraming, tag)
+	}
+	for got < size {
+		n, err := conn.Read(buf[got:])
+		got += n
+		if err != nil && got < size {
+			return nil, cut(got, size, err)
+		}
+	}
+	if got > size {
+		return nil, fmt.Errorf("%w: %d bytes behind the %d that its header says", ErrFraming, got-size, size)
+	}
+	return buf[:size:size], nil
+}
+
+func cut(got, want int, err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w: cut off after %d of %d bytes: %w", ErrFraming, got, want, err)
+}
+
+// checkCommand refuses what is not one command, and names it for errors.
+func checkCommand(command []byte) (string, error) {
+	if len(command) < headerSize || len(command) > maxSize {
+		return "", fmt.Errorf("TPM command of %d bytes, want %d to %d", len(command), headerSize, maxSize)
+	}
+	if n := binary.BigEndian.Uint32(command[2:]); int64(n) != int64(len(command)) {
+		return "", fmt.Errorf("TPM command of %d bytes whose header says %d", len(command), n)
+	}
+	return commandName(commandCode(command)), nil
+}
+
+func commandCode(command []byte) tpm2.TPMCC {
+	return tpm2.TPMCC(binary.BigEndian.Uint32(command[6:]))
+}
+
+// responseCode is the code in the header of a response that exchange has checked.
+func responseCode(rsp []byte) tpm2.TPMRC {
+	return tpm2.TPMRC(binary.BigEndian.Uint32(rsp[6:]))
+}

@@ -1,0 +1,166 @@
+package tpm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// errLost ends the attempts to bring a connection back.
+var errLost = errors.New("the connection is broken and cannot be opened again")
+
+// fail marks the device as down and starts to bring it back. The caller has the
+// turn. Running is the channel of a command that has not come back, nil where none.
+func (d *Device) fail(reason error, running chan response) {
+	d.dirty = true
+	d.setDown(reason)
+	d.options.Log.Warn("TPM is down", "address", d.source.address, "reason", reason)
+	go d.bringBack(d.link, reason, running)
+}
+
+// bringBack waits until the old connection is quiet, opens a new one or takes the
+// old one into use again, and cleans it. There is never more than one of it, and
+// never more than one abandoned command: a device that is still busy with the last
+// command would only hang on the next.
+func (d *Device) bringBack(old *link, reason error, running chan response) {
+	for pause := d.options.ReopenMin; ; pause = min(2*pause, d.options.ReopenMax) {
+		inStep, quiet := d.settle(old, running)
+		if !quiet {
+			return // closed meanwhile
+		}
+		select {
+		case <-d.closed:
+			return
+		case <-time.After(pause):
+		}
+		// The link belongs to whoever has the turn: the sequence that failed still
+		// has it for a moment.
+		select {
+		case <-d.closed:
+			return
+		case <-d.turn:
+		}
+		var err error
+		running, err = d.attempt(inStep)
+		old = d.link
+		if err == nil {
+			d.dirty = false
+			d.setReady()
+			d.release()
+			d.options.Log.Info("TPM is back", "address", d.source.address)
+			return
+		}
+		d.note(fmt.Sprintf("%v; last attempt to bring it back: %v", reason, err))
+		d.release()
+		if errors.Is(err, errLost) {
+			d.options.Log.Error("TPM is lost", "address", d.source.address, "reason", reason)
+			return
+		}
+	}
+}
+
+// note says more about why the device is down.
+func (d *Device) note(reason string) {
+	d.mu.Lock()
+	d.state.Reason = reason
+	d.mu.Unlock()
+}
+
+// settle waits until no command runs on old. It reports whether old ended with a
+// whole response, so that the next one will be in step, and whether it is quiet at
+// all before the device was closed.
+func (d *Device) settle(old *link, running chan response) (inStep, quiet bool) {
+	if !d.source.once {
+		old.close()
+	}
+	if running == nil {
+		return false, true
+	}
+	select {
+	case r := <-running:
+		return r.err == nil, true
+	case <-d.closed:
+		old.close()
+		return false, false
+	}
+}
+
+// attempt tries once to get a clean connection. Where the attempt itself hangs, it
+// returns the command that is still running.
+func (d *Device) attempt(inStep bool) (running chan response, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.options.CommandTimeout)
+	defer cancel()
+	if d.source.once {
+		if !inStep {
+			return nil, errLost
+		}
+	} else {
+		conn, err := d.source.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.link = newLink(conn)
+	}
+	p := &prober{link: d.link, ctx: ctx}
+	err = flushTransient(p)
+	if err != nil && d.source.once && p.running == nil {
+		// Nothing is on its way, and what came was not an answer or was a refusal.
+		err = fmt.Errorf("%w: %w", errLost, err)
+	}
+	return p.running, err
+}
+
+// prober is a transport over a link outside of any sequence: a failure here must not
+// start a second bringBack.
+type prober struct {
+	link    *link
+	ctx     context.Context
+	running chan response
+}
+
+func (p *prober) Send(command []byte) ([]byte, error) {
+	name, err := checkCommand(command)
+	if err != nil {
+		return nil, err
+	}
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		out := p.link.start(command)
+		select {
+		case r := <-out:
+			if r.err != nil || !putOff(responseCode(r.bytes)) {
+				return r.bytes, r.err
+			}
+		case <-p.ctx.Done():
+			p.running = out
+			return nil, fmt.Errorf("%s: %w", name, ErrTimedOut)
+		}
+		select {
+		case <-time.After(pause):
+		case <-p.ctx.Done():
+			return nil, fmt.Errorf("%s: %w", name, ErrTimedOut)
+		}
+	}
+}
+
+// clean frees what an interrupted sequence or an earlier user left in the TPM. A
+// device of the kernel is opened anew, because only the kernel knows which sessions
+// were ours.
+func (d *Device) clean(s *sequence) error {
+	if d.source.managed && d.link.used {
+		d.link.close()
+		conn, err := d.source.open(s.ctx)
+		if err != nil {
+			err = fmt.Errorf("open TPM %s again: %w", d.source.address, err)
+			d.fail(err, nil)
+			s.err = err
+			return err
+		}
+		d.link = newLink(conn)
+	}
+	if err := flushTransient(s); err != nil {
+		return fmt.Errorf("clean the TPM: %w", err)
+	}
+	d.dirty = false
+	return nil
+}

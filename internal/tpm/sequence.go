@@ -1,0 +1,187 @@
+package tpm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Pauses between attempts of a command that the TPM puts off. TPM_RC_RETRY mostly
+// means a few milliseconds; a self-test can take seconds.
+const (
+	retryMin = time.Millisecond
+	retryMax = 100 * time.Millisecond
+)
+
+// sequence is one turn at the TPM: the transport that f of [Device.Do] gets. It is
+// used by one goroutine.
+type sequence struct {
+	d     *Device
+	ctx   context.Context
+	err   error         // set when the sequence is over before f returned
+	drain chan response // of a command that was still running when the context ended
+}
+
+// Send runs one command. After an error of the connection every further command of
+// the sequence fails the same way.
+func (s *sequence) Send(command []byte) ([]byte, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if err := s.ctx.Err(); err != nil {
+		s.d.dirty = true
+		s.err = fmt.Errorf("use the TPM: %w", err)
+		return nil, s.err
+	}
+	rsp, err := s.run(command)
+	if err != nil {
+		s.err = err
+		return nil, err
+	}
+	return rsp, nil
+}
+
+// run sends command until the TPM takes it. All attempts share one deadline.
+func (s *sequence) run(command []byte) ([]byte, error) {
+	name, err := checkCommand(command)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(s.d.options.CommandTimeout)
+	defer timer.Stop()
+	swept := false
+	for pause := retryMin; ; pause = min(2*pause, retryMax) {
+		rsp, err := s.exchange(command, name, timer.C)
+		if err != nil {
+			return nil, err
+		}
+		rc := responseCode(rsp)
+		switch {
+		case putOff(rc):
+		case noSessions(rc) && s.d.source.exclusive && !swept:
+			swept = true
+			if err := s.sweepSessions(); err != nil {
+				return nil, err
+			}
+			continue
+		default:
+			s.track(command, rsp)
+			return rsp, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-timer.C:
+			s.d.dirty = true
+			return nil, fmt.Errorf("%s: %w: it still says %w after %s", name, ErrTimedOut, rc, s.d.options.CommandTimeout)
+		case <-s.ctx.Done():
+			s.d.dirty = true
+			return nil, fmt.Errorf("%s: %w: TPM says %w", name, s.ctx.Err(), rc)
+		}
+	}
+}
+
+// exchange sends one command and waits for its response.
+func (s *sequence) exchange(command []byte, name string, deadline <-chan time.Time) ([]byte, error) {
+	out := s.d.link.start(command)
+	select {
+	case r := <-out:
+		if r.err != nil {
+			err := fmt.Errorf("%s: %w", name, r.err)
+			s.d.fail(err, nil)
+			return nil, err
+		}
+		return r.bytes, nil
+	case <-deadline:
+		err := fmt.Errorf("%s: %w: waited %s", name, ErrTimedOut, s.d.options.CommandTimeout)
+		s.d.fail(err, out)
+		return nil, err
+	case <-s.ctx.Done():
+		s.drain = out
+		return nil, fmt.Errorf("%s: %w", name, s.ctx.Err())
+	case <-s.d.closed:
+		s.drain = out
+		return nil, fmt.Errorf("%s: %w", name, ErrClosed)
+	}
+}
+
+// finish ends the turn. Where a command is still running it does so later, from a
+// goroutine of its own, so that the caller is not held.
+func (s *sequence) finish() {
+	if s.err == nil {
+		s.err = errors.New("the turn at the TPM is over")
+	}
+	if s.drain == nil {
+		s.d.release()
+		return
+	}
+	s.d.dirty = true
+	go func() {
+		timer := time.NewTimer(s.d.options.CommandTimeout)
+		defer timer.Stop()
+		select {
+		case r := <-s.drain:
+			if r.err != nil {
+				s.d.fail(r.err, nil)
+			}
+		case <-timer.C:
+			s.d.fail(fmt.Errorf("interrupted command: %w: waited %s", ErrTimedOut, s.d.options.CommandTimeout), s.drain)
+		case <-s.d.closed:
+		}
+		s.d.release()
+	}()
+}
+
+// release hands the turn on, and closes the link where the device was closed
+// meanwhile.
+func (d *Device) release() {
+	d.turn <- struct{}{}
+	select {
+	case <-d.closed:
+	default:
+		return
+	}
+	select {
+	case <-d.turn:
+		if d.link != nil {
+			d.link.close()
+		}
+		d.turn <- struct{}{}
+	default: // the next owner does it
+	}
+}
+
+// track remembers the sessions that this sequence started and did not flush, so
+// that a sweep does not end them under its feet.
+func (s *sequence) track(command, rsp []byte) {
+	if responseCode(rsp) != tpm2.TPMRCSuccess || s.d.strays == nil {
+		return
+	}
+	switch commandCode(command) {
+	case tpm2.TPMCCStartAuthSession:
+		if len(rsp) >= headerSize+4 {
+			s.d.strays[binary.BigEndian.Uint32(rsp[headerSize:])] = struct{}{}
+		}
+	case tpm2.TPMCCFlushContext:
+		if len(command) >= headerSize+4 {
+			delete(s.d.strays, binary.BigEndian.Uint32(command[headerSize:]))
+		}
+	}
+}
+
+// putOff reports whether the TPM did nothing and wants to be asked again.
+func putOff(rc tpm2.TPMRC) bool {
+	switch rc {
+	case tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate:
+		return true
+	}
+	return false
+}
+
+// noSessions reports whether there is no room for another session.
+func noSessions(rc tpm2.TPMRC) bool {
+	return rc == tpm2.TPMRCSessionMemory || rc == tpm2.TPMRCSessionHandles
+}
