@@ -52,79 +52,125 @@ func StartOf(records []Record) (*StartEvent, error) {
 	return e.Start, nil
 }
 
+// A Replayer follows a log record by record and knows what the PCR must hold.
+type Replayer struct {
+	start  []Digest
+	values []Digest
+	index  uint32
+	first  uint64 // number of the first record
+	count  uint64 // records that were followed
+	full   bool
+	head   evidence.LogHead
+}
+
+// NewReplayer begins where the PCR has the values start in each of banks; nil start
+// stands for zeros.
+func NewReplayer(banks []Algorithm, start []Digest) (*Replayer, error) {
+	if start == nil {
+		start = Zero(banks)
+	}
+	if len(banks) == 0 || len(start) != len(banks) {
+		return nil, fmt.Errorf("replay: start values of %d banks, want %d", len(start), len(banks))
+	}
+	for i, a := range banks {
+		if start[i].Algorithm != a || a.Size() == 0 || len(start[i].Value) != a.Size() {
+			return nil, fmt.Errorf("replay: start value %d is not one of bank %s", i, a)
+		}
+		if i > 0 && a <= banks[i-1] {
+			return nil, fmt.Errorf("replay: bank %s is not in ascending order", a)
+		}
+	}
+	return &Replayer{start: start, values: start}, nil
+}
+
+// Values is what the PCR must hold now, in every bank.
+func (p *Replayer) Values() []Digest { return p.values }
+
+// Head is the log head now. It means something only where the first record was number 0.
+func (p *Replayer) Head() evidence.LogHead { return p.head }
+
+// Full reports whether the last record says that the log is full.
+func (p *Replayer) Full() bool { return p.full }
+
+// Next follows one more record. After an error, which is a *[LogError], the Replayer
+// stands where it stood before.
+func (p *Replayer) Next(r Record) error {
+	fail := func(code LogCode, format string, a ...any) error {
+		return &LogError{Code: code, Index: p.first + p.count, Offset: -1, Err: fmt.Errorf(format, a...)}
+	}
+	if p.count == 0 {
+		p.first, p.index = r.Number, r.PCR
+	}
+	if want := p.first + p.count; r.Number != want {
+		return fail(LogNumber, "it is numbered %d, want %d", r.Number, want)
+	}
+	if r.PCR != p.index || r.PCR >= Count {
+		return fail(LogPCR, "it is of PCR %d, the log of PCR %d", r.PCR, p.index)
+	}
+	next, err := r.Extend(p.values)
+	if err != nil {
+		return fail(LogBanks, "%w", err)
+	}
+	for _, d := range r.Digests {
+		if !bytes.Equal(d.Algorithm.Sum(r.Content), d.Value) {
+			return fail(LogDigest, "its %s digest is not that of its content", d.Algorithm)
+		}
+	}
+	e, err := r.Event()
+	if err != nil {
+		return fail(LogContent, "%w", err)
+	}
+	if p.full {
+		return fail(LogOrder, "it follows a record that says the log is full")
+	}
+	if (e.Type == EventStart) != (r.Number == 0) {
+		return fail(LogOrder, "its event is %q; the first record of a log, and no other, is %q", e.Type, EventStart)
+	}
+	if e.Start != nil {
+		if err := p.checkStart(e.Start); err != nil {
+			return err
+		}
+	}
+	if e.Agent != nil && p.first == 0 && e.Agent.Previous != p.head {
+		return fail(LogPrevious, "it names a log of %d records with digest %s before it, which has %d and %s",
+			e.Agent.Previous.Count, e.Agent.Previous.Digest, p.head.Count, p.head.Digest)
+	}
+	p.head = evidence.NextLogHead(p.head, r.Encode())
+	p.values, p.full = next, e.Type == EventFull
+	p.count++
+	return nil
+}
+
+// checkStart holds the first record to the values that the replay was given.
+func (p *Replayer) checkStart(s *StartEvent) error {
+	said, err := s.Digests()
+	if err != nil {
+		return &LogError{Code: LogContent, Offset: -1, Err: err}
+	}
+	if s.PCR != p.index {
+		return &LogError{Code: LogPCR, Offset: -1, Err: fmt.Errorf("it starts a log of PCR %d and extends PCR %d", s.PCR, p.index)}
+	}
+	if !Equal(said, p.start) {
+		return &LogError{Code: LogBanks, Offset: -1, Err: errors.New("it says other start values than were given")}
+	}
+	return nil
+}
+
 // Replay gives the value that the PCR must have in each of banks after records, when
 // it had the values start before the first; nil start stands for zeros. The records
 // must be numbered one by one, be of one PCR, hold exactly one digest for each bank,
 // each the hash of the record's content, and their contents must be events in a
-// possible order. Errors are *[LogError].
-//
-// A log from its first record on must also say of itself what start says; a PCR
-// whose bank is active but not in the log, or the reverse, is an error.
+// possible order. A log from its first record on must also say of itself what start
+// says. Errors about a record are *[LogError].
 func Replay(records []Record, banks []Algorithm, start []Digest) ([]Digest, error) {
-	if start == nil {
-		start = Zero(banks)
+	p, err := NewReplayer(banks, start)
+	if err != nil {
+		return nil, err
 	}
-	for i, a := range banks {
-		if i >= len(start) || len(start) != len(banks) || start[i].Algorithm != a || len(start[i].Value) != a.Size() {
-			return nil, errors.New("replay: start values are not one for each bank, in its order")
+	for _, r := range records {
+		if err := p.Next(r); err != nil {
+			return nil, err
 		}
 	}
-	values := start
-	var head evidence.LogHead // known only from record 0 on
-	for i, r := range records {
-		fail := func(code LogCode, format string, a ...any) error {
-			return &LogError{Code: code, Index: r.Number, Offset: -1, Err: fmt.Errorf(format, a...)}
-		}
-		if want := records[0].Number + uint64(i); r.Number != want {
-			return nil, &LogError{Code: LogNumber, Index: want, Offset: -1, Err: fmt.Errorf("it is numbered %d, want %d", r.Number, want)}
-		}
-		if r.PCR != records[0].PCR || r.PCR >= Count {
-			return nil, fail(LogPCR, "it is of PCR %d, the log of PCR %d", r.PCR, records[0].PCR)
-		}
-		next, err := r.Extend(values)
-		if err != nil {
-			return nil, fail(LogBanks, "%w", err)
-		}
-		for _, d := range r.Digests {
-			if !bytes.Equal(d.Algorithm.Sum(r.Content), d.Value) {
-				return nil, fail(LogDigest, "its %s digest is not that of its content", d.Algorithm)
-			}
-		}
-		e, err := r.Event()
-		if err != nil {
-			return nil, fail(LogContent, "%w", err)
-		}
-		if i > 0 && records[i-1].isFull() {
-			return nil, fail(LogOrder, "it follows a record that says the log is full")
-		}
-		if (e.Type == EventStart) != (r.Number == 0) {
-			return nil, fail(LogOrder, "its event is %q; the first record of a log, and no other, is %q", e.Type, EventStart)
-		}
-		if e.Type == EventStart {
-			said, err := e.Start.Digests()
-			if err != nil {
-				return nil, fail(LogContent, "%w", err)
-			}
-			if e.Start.PCR != r.PCR {
-				return nil, fail(LogPCR, "it starts a log of PCR %d and extends PCR %d", e.Start.PCR, r.PCR)
-			}
-			if !Equal(said, start) {
-				return nil, fail(LogBanks, "it says other start values than were given")
-			}
-		}
-		if e.Agent != nil && records[0].Number == 0 && e.Agent.Previous != head {
-			return nil, fail(LogPrevious, "it names a log of %d records with digest %s before it, which has %d and %s",
-				e.Agent.Previous.Count, e.Agent.Previous.Digest, head.Count, head.Digest)
-		}
-		if records[0].Number == 0 {
-			head = evidence.NextLogHead(head, r.Encode())
-		}
-		values = next
-	}
-	return values, nil
+	return p.Values(), nil
 }
-
-// fullContent is the only content that an event of type "full" has.
-var fullContent = appendTLV(nil, ContentType, []byte(`{"type":"full"}`))
-
-func (r Record) isFull() bool { return bytes.Equal(r.Content, fullContent) }
