@@ -1,0 +1,50 @@
+# Build, test and install agentd. `make help` lists the targets.
+
+GO      ?= go
+DESTDIR ?=
+PREFIX  ?= /usr/local
+OUT     ?= bin
+
+# A static position-independent executable that depends on nothing but its sources:
+# no cgo, no build folder, no build id, no state of the version control.
+BUILD = CGO_ENABLED=0 $(GO) build -buildmode=pie -trimpath -buildvcs=false -ldflags=-buildid=
+
+PRODUCTION = agentd agentctl
+COMMANDS   = $(PRODUCTION) agentd-sim
+
+.DEFAULT_GOAL := help
+.PHONY: help build test demo lint fuzz bench install setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## build agentd, agentctl and agentd-sim into bin/
+	@mkdir -p $(OUT)
+	$(BUILD) -o $(OUT)/ $(COMMANDS:%=./cmd/%)
+
+demo: ## show the whole promise on a simulated machine, in under half a minute
+	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh
+
+test: ## run every test; the last lines say what was skipped and why
+	@GO="$(GO)" scripts/test.sh
+
+lint: ## check formatting, vet, and the rules of the source tree
+	@GO="$(GO)" scripts/lint.sh
+
+fuzz: ## fuzz every target for FUZZTIME (default 1m) each
+	@GO="$(GO)" FUZZTIME="$${FUZZTIME:-1m}" scripts/fuzz.sh
+
+bench: ## measure start-up, memory and throughput, and print them
+	@GO="$(GO)" scripts/bench.sh
+
+install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is not for production)
+	$(MAKE) build COMMANDS="$(PRODUCTION)"
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
+	install -m 0755 $(OUT)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
+	install -m 0755 $(OUT)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
+
+setup: ## install what the demo and the tests need (as root), or say what is missing
+	@scripts/setup.sh test
+
+clean: ## remove what was built
+	rm -rf $(OUT) dist

@@ -1,0 +1,87 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cvm-agentd/agentd"
+
+// listed is what `go list -json` says of a package, as far as it is looked at here.
+type listed struct {
+	ImportPath   string
+	Dir          string
+	Doc          string
+	Standard     bool
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+	CgoFiles     []string
+	Imports      []string
+}
+
+// folder is the path inside the module, "" for packages of others.
+func (p listed) folder() string { return folder(p.ImportPath) }
+
+func folder(path string) string {
+	f, ok := strings.CutPrefix(path, module+"/")
+	if !ok {
+		return ""
+	}
+	return f
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		t.Fatalf("root of the module: %v", err)
+	}
+	return dir
+}
+
+// list runs `go list -json` with cgo switched on or off.
+func list(t *testing.T, cgo string, args ...string) []listed {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json"}, args...)...)
+	cmd.Dir = root(t)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	var all []listed
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// packages are all of this module.
+func packages(t *testing.T) []listed {
+	t.Helper()
+	all := list(t, "0", "./...")
+	if len(all) < 10 {
+		t.Fatalf("only %d packages found: the list is broken", len(all))
+	}
+	return all
+}

@@ -1,0 +1,198 @@
+package archtest
+
+import (
+	"bytes"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// maxLines is where a file has lost its shape.
+const maxLines = 700
+
+// files calls f with every file of the tree that is kept, by its slash-separated path.
+func files(t *testing.T, f func(path string, content []byte)) {
+	t.Helper()
+	top := root(t)
+	n := 0
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(top, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if slices.Contains([]string{".git", "bin", "dist"}, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n++
+		f(filepath.ToSlash(name), b)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n < 50 {
+		t.Fatalf("only %d files found: the walk is broken", n)
+	}
+}
+
+// sources calls f with every Go file, parsed.
+func sources(t *testing.T, f func(path string, set *token.FileSet, file *ast.File)) {
+	t.Helper()
+	files(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, ".go") {
+			return
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, content, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f(path, set, file)
+	})
+}
+
+func TestPackagesAreDocumented(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.folder())
+		}
+	}
+}
+
+func TestGoFilesAreFormatted(t *testing.T) {
+	files(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, ".go") {
+			return
+		}
+		if out, err := format.Source(content); err != nil {
+			t.Errorf("%s: %v", path, err)
+		} else if !bytes.Equal(out, content) {
+			t.Errorf("%s: not as gofmt writes it", path)
+		}
+		if n := bytes.Count(content, []byte("\n")); n > maxLines {
+			t.Errorf("%s: %d lines, at most %d", path, n, maxLines)
+		}
+	})
+}
+
+// TestNames refuses packages that are named for nothing.
+func TestNames(t *testing.T) {
+	empty := regexp.MustCompile(`(?i)^(utils?|common|helpers?|misc|manager|shared|base|lib)$`)
+	for _, p := range packages(t) {
+		for part := range strings.SplitSeq(p.folder(), "/") {
+			if empty.MatchString(part) {
+				t.Errorf("%s: the name %q says nothing", p.folder(), part)
+			}
+		}
+	}
+}
+
+// TestNothingHappensAtImport refuses functions that run because somebody imports a package.
+func TestNothingHappensAtImport(t *testing.T) {
+	sources(t, func(path string, set *token.FileSet, file *ast.File) {
+		for _, d := range file.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s: func init", set.Position(fn.Pos()))
+			}
+		}
+	})
+}
+
+// TestOnlyCommandsExit: a library that ends the process takes the choice from its caller.
+func TestOnlyCommandsExit(t *testing.T) {
+	sources(t, func(path string, set *token.FileSet, file *ast.File) {
+		if top(path) == "cmd" || slices.Contains(free, top(path)) || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			call, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := call.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			if x.Name == "os" && call.Sel.Name == "Exit" || x.Name == "log" && strings.HasPrefix(call.Sel.Name, "Fatal") {
+				t.Errorf("%s: %s.%s in a library", set.Position(call.Pos()), x.Name, call.Sel.Name)
+			}
+			return true
+		})
+	})
+}
+
+// TestNothingIsLeftForLater: work that is not done is not announced in the source.
+func TestNothingIsLeftForLater(t *testing.T) {
+	marks := regexp.MustCompile(`\b(` + strings.Join([]string{"TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"}, "|") + `)\b`)
+	files(t, func(path string, content []byte) {
+		for i, line := range bytes.Split(content, []byte("\n")) {
+			if len(line) < 4096 && marks.Match(line) {
+				t.Errorf("%s:%d: %s", path, i+1, bytes.TrimSpace(line))
+			}
+		}
+	})
+}
+
+// TestExportedThingsAreDocumented holds exported declarations to Go's form of comments.
+func TestExportedThingsAreDocumented(t *testing.T) {
+	sources(t, func(path string, set *token.FileSet, file *ast.File) {
+		if strings.HasSuffix(path, "_test.go") || slices.Contains(free, top(path)) || file.Name.Name == "main" {
+			return
+		}
+		for _, d := range file.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && d.Doc == nil && exportedReceiver(d) && !selfEvident[d.Name.Name] {
+					t.Errorf("%s: %s has no comment", set.Position(d.Pos()), d.Name.Name)
+				}
+			case *ast.GenDecl:
+				if d.Tok != token.TYPE || d.Doc != nil {
+					continue
+				}
+				for _, s := range d.Specs {
+					if s := s.(*ast.TypeSpec); s.Name.IsExported() && s.Doc == nil {
+						t.Errorf("%s: %s has no comment", set.Position(s.Pos()), s.Name.Name)
+					}
+				}
+			}
+		}
+	})
+}
+
+// selfEvident are methods of the standard interfaces.
+var selfEvident = map[string]bool{"Error": true, "Unwrap": true, "Is": true, "String": true, "Len": true, "Less": true, "Swap": true,
+	"Read": true, "Write": true, "Close": true, "MarshalText": true, "UnmarshalText": true, "MarshalJSON": true, "UnmarshalJSON": true, "ServeHTTP": true, "ReadHashes": true}
+
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	x := d.Recv.List[0].Type
+	if star, ok := x.(*ast.StarExpr); ok {
+		x = star.X
+	}
+	id, ok := x.(*ast.Ident)
+	return ok && id.IsExported()
+}

@@ -1,0 +1,285 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// ConfigFile is where agentd looks for its configuration unless told otherwise.
+const ConfigFile = "/etc/agentd/config.toml"
+
+// maxConfig is the largest configuration that is read: a real one has a few hundred bytes.
+const maxConfig = 256 << 10
+
+// Config is the whole configuration. Every key has a default, so that an empty or
+// absent file is a complete one; docs/configuration.md describes each.
+type Config struct {
+	Sockets     SocketConfig      `toml:"sockets"`
+	TPM         TPMConfig         `toml:"tpm"`
+	Measurement MeasurementConfig `toml:"measurement"`
+	Report      ReportConfig      `toml:"report"`
+	State       StateConfig       `toml:"state"`
+	Limits      LimitConfig       `toml:"limits"`
+}
+
+// SocketConfig says where the daemon listens. Sockets that systemd passes take precedence.
+type SocketConfig struct {
+	Client      string `toml:"client"`       // for programs on the VM, mode 0660
+	ClientGroup string `toml:"client_group"` // group of the client socket; empty leaves it as created
+	Admin       string `toml:"admin"`        // for root, mode 0600
+}
+
+// TPMConfig says which TPM, and what the agent may quote of it.
+type TPMConfig struct {
+	Device              string   `toml:"device"`                // path, "unix:PATH" or "fd:N"
+	Timeout             Duration `toml:"timeout"`               // for one answer of the TPM
+	PCRs                string   `toml:"pcrs"`                  // quoted selection
+	OwnerAuthFile       string   `toml:"owner_auth_file"`       // authorization of the owner hierarchy; empty: none is set
+	EndorsementAuthFile string   `toml:"endorsement_auth_file"` // authorization of the endorsement hierarchy; empty: none is set
+}
+
+// MeasurementConfig says what is measured, and where it is recorded.
+type MeasurementConfig struct {
+	PCR                uint32   `toml:"pcr"`                 // that applications are measured into
+	ApplicationFolders []string `toml:"application_folders"` // a later folder overrides a file of the same name in an earlier one
+	LogFolder          string   `toml:"log_folder"`          // must be lost when the machine restarts, and only then
+}
+
+// ReportConfig says how reports are obtained.
+type ReportConfig struct {
+	Device            string   `toml:"device"`             // of the SNP guest driver
+	Spacing           Duration `toml:"spacing"`            // least time between two requests to the firmware
+	Timeout           Duration `toml:"timeout"`            // for one report, waiting in the queue included
+	CertificateFolder string   `toml:"certificate_folder"` // certificates to staple to evidence
+}
+
+// StateConfig says where the daemon keeps what outlives a restart of the machine.
+type StateConfig struct {
+	Folder string `toml:"folder"`
+}
+
+// LimitConfig bounds what callers may ask for at once.
+type LimitConfig struct {
+	Connections        int `toml:"connections"`          // open on the client socket
+	ConnectionsPerUser int `toml:"connections_per_user"` // of these, by one uid
+	PendingPerUser     int `toml:"pending_per_user"`     // evidence requests of one uid that wait at once
+	LogBytes           int `toml:"log_bytes"`            // of the measurement log, after which it is full
+}
+
+// Duration is a time span in Go's notation, "2s" or "1m30s".
+type Duration time.Duration
+
+// UnmarshalText reads the notation of [time.ParseDuration].
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a time span: write it like \"2s\" or \"1m30s\"", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// DefaultConfig is what holds for keys that are not set.
+func DefaultConfig() Config {
+	return Config{
+		Sockets: SocketConfig{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
+		TPM: TPMConfig{
+			Device:  "/dev/tpmrm0",
+			Timeout: Duration(10 * time.Second),
+			PCRs:    "sha256:0-15",
+		},
+		Measurement: MeasurementConfig{
+			PCR:                14,
+			ApplicationFolders: []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"},
+			LogFolder:          "/run/log/agentd",
+		},
+		Report: ReportConfig{
+			Device:            "/dev/sev-guest",
+			Spacing:           Duration(2 * time.Second),
+			Timeout:           Duration(65 * time.Second), // hosts have been seen to hold a report for 62 s
+			CertificateFolder: "/etc/agentd/certs",
+		},
+		State:  StateConfig{Folder: "/var/lib/agentd"},
+		Limits: LimitConfig{Connections: 1024, ConnectionsPerUser: 256, PendingPerUser: 128, LogBytes: 15 << 20},
+	}
+}
+
+// LoadConfig reads the file at path over the defaults and returns the exact bytes
+// with it, whose digest goes into the measurement log. A file that does not exist
+// is an empty one.
+func LoadConfig(path string) (Config, []byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return DefaultConfig(), nil, nil
+	}
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := ParseConfig(path, b)
+	return c, b, err
+}
+
+// A ConfigError tells where in a configuration file something is wrong.
+type ConfigError struct {
+	File string
+	Line int    // from 1; 0 where no line can be named
+	Key  string // dotted; empty where the text is not TOML
+	Err  error
+}
+
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	b.WriteString(": ")
+	if e.Key != "" {
+		b.WriteString(e.Key + ": ")
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// ParseConfig decodes b over the defaults and checks every value. Name stands for
+// the file in errors, which are all of type *ConfigError, joined.
+func ParseConfig(name string, b []byte) (Config, error) {
+	c := DefaultConfig()
+	if len(b) > maxConfig {
+		return Config{}, &ConfigError{File: name, Err: fmt.Errorf("larger than %d bytes", maxConfig)}
+	}
+	d := toml.NewDecoder(strings.NewReader(string(b))).DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Config{}, decodeError(name, err)
+	}
+	lines := keyLines(b)
+	known := knownKeys()
+	for _, key := range slices.Sorted(maps.Keys(lines)) {
+		if !known[key] {
+			return Config{}, &ConfigError{File: name, Line: lines[key], Key: key, Err: errUnknownKey}
+		}
+	}
+	if err := c.check(name, lines); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+func decodeError(name string, err error) error {
+	var missing *toml.StrictMissingError
+	if errors.As(err, &missing) {
+		var errs []error
+		for i := range missing.Errors {
+			e := &missing.Errors[i]
+			line, _ := e.Position()
+			errs = append(errs, &ConfigError{File: name, Line: line, Key: strings.Join(e.Key(), "."), Err: errUnknownKey})
+		}
+		return errors.Join(errs...)
+	}
+	var d *toml.DecodeError
+	if errors.As(err, &d) {
+		line, _ := d.Position()
+		return &ConfigError{File: name, Line: line, Key: strings.Join(d.Key(), "."), Err: errors.New(strings.TrimPrefix(d.Error(), "toml: "))}
+	}
+	return &ConfigError{File: name, Err: err}
+}
+
+var errUnknownKey = errors.New("unknown key: see docs/configuration.md for those that exist")
+
+// check reports every value that cannot be used. Lines gives the line of a dotted key.
+func (c *Config) check(name string, lines map[string]int) error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, &ConfigError{File: name, Line: lines[key], Key: key, Err: fmt.Errorf(format, args...)})
+	}
+	path := func(key, p string) {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			bad(key, "%q is not a clean absolute path", p)
+		}
+	}
+	between := func(key string, d Duration, low, high time.Duration) {
+		if time.Duration(d) < low || time.Duration(d) > high {
+			bad(key, "%v is not within %v to %v", time.Duration(d), low, high)
+		}
+	}
+	number := func(key string, n, low, high int) {
+		if n < low || n > high {
+			bad(key, "%d is not within %d to %d", n, low, high)
+		}
+	}
+
+	path("sockets.client", c.Sockets.Client)
+	path("sockets.admin", c.Sockets.Admin)
+	if c.Sockets.Client == c.Sockets.Admin {
+		bad("sockets.admin", "is the client socket too: administration needs a socket of its own")
+	}
+	if c.TPM.Device == "" {
+		bad("tpm.device", "is empty: name a path, \"unix:PATH\" or \"fd:N\"")
+	}
+	between("tpm.timeout", c.TPM.Timeout, 100*time.Millisecond, 10*time.Minute)
+	if s, err := pcr.ParseSelection(c.TPM.PCRs); err != nil {
+		bad("tpm.pcrs", "%w", err)
+	} else if !quotesPCR(s, c.Measurement.PCR) {
+		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, c.Measurement.PCR)
+	}
+	if c.TPM.OwnerAuthFile != "" {
+		path("tpm.owner_auth_file", c.TPM.OwnerAuthFile)
+	}
+	if c.TPM.EndorsementAuthFile != "" {
+		path("tpm.endorsement_auth_file", c.TPM.EndorsementAuthFile)
+	}
+	if c.Measurement.PCR >= pcr.Count {
+		bad("measurement.pcr", "%d is not a PCR: 0 to %d", c.Measurement.PCR, pcr.Count-1)
+	}
+	if len(c.Measurement.ApplicationFolders) == 0 {
+		bad("measurement.application_folders", "is empty: name at least one folder")
+	}
+	for _, p := range c.Measurement.ApplicationFolders {
+		path("measurement.application_folders", p)
+	}
+	path("measurement.log_folder", c.Measurement.LogFolder)
+	path("report.device", c.Report.Device)
+	between("report.spacing", c.Report.Spacing, 0, time.Minute)
+	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)
+	path("report.certificate_folder", c.Report.CertificateFolder)
+	path("state.folder", c.State.Folder)
+	number("limits.connections", c.Limits.Connections, 1, 1<<16)
+	number("limits.connections_per_user", c.Limits.ConnectionsPerUser, 1, c.Limits.Connections)
+	number("limits.pending_per_user", c.Limits.PendingPerUser, 1, 1<<16)
+	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, 15<<20)
+	return errors.Join(errs...)
+}
+
+// quotesPCR reports whether a bank of s holds index.
+func quotesPCR(s pcr.Selection, index uint32) bool {
+	for _, b := range s {
+		for _, i := range b.PCRs {
+			if i == index {
+				return true
+			}
+		}
+	}
+	return false
+}

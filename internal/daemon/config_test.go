@@ -1,0 +1,154 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseConfig(t *testing.T) {
+	c, err := ParseConfig("config.toml", []byte(`
+[tpm]
+device = "unix:/run/swtpm.sock"
+pcrs = "sha256:0-7,14+sha384:14"
+timeout = "30s"
+
+[measurement]
+application_folders = ["/a", "/b"]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultConfig()
+	want.TPM.Device, want.TPM.PCRs, want.TPM.Timeout = "unix:/run/swtpm.sock", "sha256:0-7,14+sha384:14", Duration(30*time.Second)
+	want.Measurement.ApplicationFolders = []string{"/a", "/b"}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got %+v\nwant %+v", c, want)
+	}
+}
+
+func TestEmptyConfigIsComplete(t *testing.T) {
+	c, err := ParseConfig("config.toml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c, DefaultConfig()) {
+		t.Errorf("an empty file gives %+v", c)
+	}
+}
+
+// TestConfigErrors: each names file, line and key.
+func TestConfigErrors(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"not TOML", "[tpm]\ndevice = \n", "c.toml:2: "},
+		{"unknown key", "[tpm]\n\ndevise = \"/dev/tpm0\"", "c.toml:3: tpm.devise: unknown key"},
+		{"unknown table", "[tmp]\ndevice = \"x\"", "c.toml:1: tmp: unknown key"},
+		{"other case", "[tpm]\nDevice = \"x\"", "c.toml:2: tpm.Device: unknown key"},
+		{"wrong type", "[measurement]\npcr = \"14\"", "c.toml:2: "},
+		{"negative", "[measurement]\npcr = -1", "c.toml:2: "},
+		{"twice", "[tpm]\ndevice = \"/a\"\ndevice = \"/b\"", "c.toml:3: "},
+		{"table twice", "[tpm]\n[tpm]\n", "c.toml:2: "},
+		{"not a PCR", "[measurement]\npcr = 24", "c.toml:2: measurement.pcr: 24 is not a PCR"},
+		{"PCR not quoted", "[measurement]\npcr = 16", "c.toml:0: tpm.pcrs: "},
+		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3: tpm.pcrs: \"sha256:0-7\" leaves out PCR 14"},
+		{"selection", "tpm.pcrs = \"md5:1\"", "c.toml:1: tpm.pcrs: "},
+		{"span", "[report]\nspacing = \"2\"", "c.toml:2: "},
+		{"span too long", "[report]\ntimeout = \"3h\"", "c.toml:2: report.timeout: 3h0m0s is not within"},
+		{"relative path", "[state]\nfolder = \"var\"", "c.toml:2: state.folder: \"var\" is not a clean absolute path"},
+		{"path with dots", "[state]\nfolder = \"/var/../etc\"", "c.toml:2: state.folder"},
+		{"one socket for two", "[sockets]\nadmin = \"/run/agentd/agentd.sock\"", "c.toml:2: sockets.admin: is the client socket too"},
+		{"no folders", "[measurement]\napplication_folders = []", "c.toml:2: measurement.application_folders: is empty"},
+		{"limit", "[limits]\nconnections = 0", "c.toml:2: limits.connections: 0 is not within"},
+		{"huge", strings.Repeat("#", maxConfig+1), "c.toml: larger than"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := strings.Replace(c.want, ":0:", ":", 1)
+			_, err := ParseConfig("c.toml", []byte(c.text))
+			var ce *ConfigError
+			if !errors.As(err, &ce) {
+				t.Fatalf("got %v, want a *ConfigError", err)
+			}
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("got %q, want it to hold %q", err, want)
+			}
+		})
+	}
+}
+
+// TestConfigReportsEverything: one run names all that is wrong.
+func TestConfigReportsEverything(t *testing.T) {
+	_, err := ParseConfig("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"))
+	if err == nil || !strings.Contains(err.Error(), "state.folder") || !strings.Contains(err.Error(), "report.device") {
+		t.Errorf("got %v, want both keys", err)
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	c, b, err := LoadConfig(t.TempDir() + "/none.toml")
+	if err != nil || b != nil || !reflect.DeepEqual(c, DefaultConfig()) {
+		t.Errorf("absent file: %+v, %q, %v; want the defaults", c, b, err)
+	}
+	if _, _, err := LoadConfig(t.TempDir()); err == nil {
+		t.Error("a folder was read as a configuration")
+	}
+}
+
+// TestConfigIsDocumented: every key stands in docs/configuration.md with its default.
+func TestConfigIsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	v := reflect.ValueOf(DefaultConfig())
+	for i := range v.NumField() {
+		table := v.Type().Field(i).Tag.Get("toml")
+		if !strings.Contains(string(doc), "\n## `["+table+"]`\n") {
+			t.Errorf("docs/configuration.md has no section [%s]", table)
+		}
+		for j := range v.Field(i).NumField() {
+			key := v.Field(i).Type().Field(j).Tag.Get("toml")
+			row := fmt.Sprintf("\n| `%s` | `%s` |", key, tomlValue(v.Field(i).Field(j).Interface()))
+			if !strings.Contains(string(doc), row) {
+				t.Errorf("docs/configuration.md has no row %q", strings.TrimSpace(row))
+			}
+			n++
+		}
+	}
+	if n < 15 {
+		t.Errorf("only %d keys found: the walk is broken", n)
+	}
+}
+
+// tomlValue is a value as it is written in TOML.
+func tomlValue(v any) string {
+	switch v := v.(type) {
+	case Duration:
+		return `"` + strings.TrimSuffix(time.Duration(v).String(), "m0s") + `"`
+	case string:
+		return fmt.Sprintf("%q", v)
+	case []string:
+		var all []string
+		for _, s := range v {
+			all = append(all, fmt.Sprintf("%q", s))
+		}
+		return "[" + strings.Join(all, ", ") + "]"
+	}
+	return fmt.Sprint(v)
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte("[tpm]\ndevice = \"/dev/tpmrm0\"\n"))
+	f.Add([]byte("measurement.pcr = 14\n[limits]\nconnections = 1\n"))
+	f.Add([]byte("[[tpm]]\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ParseConfig("c.toml", b)
+		if err == nil && c.TPM.Device == "" {
+			t.Error("accepted without a TPM device")
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package export
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// A File is one exported part.
+type File struct {
+	Name     string
+	Contains string // in words, for people
+	Content  []byte
+}
+
+// Files are the parts of e. The batch's quote is in quote.msg, quote.sig and pcrs,
+// the anchor's, where there is one, in files of the same names behind "anchor-".
+func Files(e *evidence.Evidence) ([]File, error) {
+	key, err := publicKeyPEM(e.AK)
+	if err != nil {
+		return nil, err
+	}
+	files, err := quoteFiles("", &e.Batch, evidence.QuoteData(e.Batch.Tree, e.AnchorDigest()))
+	if err != nil {
+		return nil, err
+	}
+	if e.Anchor != nil {
+		anchor, err := quoteFiles("anchor-", e.Anchor, evidence.QuoteData(e.Anchor.Tree, nil))
+		if err != nil {
+			return nil, fmt.Errorf("anchor: %w", err)
+		}
+		files = append(files, anchor...)
+	}
+	agentKey, err := encodePEM(ed25519.PublicKey(e.AgentKey))
+	if err != nil {
+		return nil, err
+	}
+	reportData := e.ReportData()
+	files = append(files,
+		File{"ak.pem", "attestation key of the quotes, SubjectPublicKeyInfo", key},
+		File{"ak.pub", "attestation key of the quotes, TPMT_PUBLIC", e.AK},
+		File{"report.bin", "attestation report, as the firmware produced it", e.Report.Bytes},
+		File{"report-data", "the 64 bytes that the report must carry, in hexadecimal", hexLine(reportData[:])},
+		File{"statement.json", "what the caller asked to have attested", e.Statement},
+		File{"agent.pem", "agent key, SubjectPublicKeyInfo", agentKey},
+		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)},
+		File{"agent.sig", "signature of the agent key, Ed25519", e.AgentSignature},
+	)
+	if e.Report.Kind == evidence.ReportSNP && len(e.Certificates) > 0 {
+		files = append(files, File{"report-certificates.bin", "report followed by its certificate table", reportWithTable(e)})
+	}
+	if e.Log != nil {
+		files = append(files, File{"log.cel", fmt.Sprintf("measurement log from record %d, CEL-TLV", e.Log.Start), e.Log.Records})
+	}
+	return append(files, certificates(e.Certificates)...), nil
+}
+
+func quoteFiles(prefix string, s *evidence.Snapshot, data evidence.Digest) ([]File, error) {
+	pcrs, err := SerializedPCRs(s)
+	if err != nil {
+		return nil, err
+	}
+	return []File{
+		{prefix + "quote.msg", "TPMS_ATTEST, as the TPM produced it", s.Quote.Attest},
+		{prefix + "quote.sig", "TPMT_SIGNATURE over it", s.Quote.Signature},
+		{prefix + "pcrs", "values of the quoted PCRs, as tpm2_quote writes them", pcrs},
+		{prefix + "quote-data", "qualifying data of the quote, in hexadecimal", hexLine(data[:])},
+	}, nil
+}
+
+func hexLine(b []byte) []byte { return append(hex.AppendEncode(nil, b), '\n') }
+
+// publicKeyPEM is the key in a TPMT_PUBLIC as a PEM SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
+func publicKeyPEM(area []byte) ([]byte, error) {
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](area)
+	if err != nil {
+		return nil, fmt.Errorf("decode attestation key: %w", err)
+	}
+	key, err := tpm2.Pub(*public)
+	if err != nil {
+		return nil, fmt.Errorf("attestation key: %w", err)
+	}
+	return encodePEM(key)
+}
+
+func encodePEM(key any) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode public key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}
+
+// certificates are one PEM file each, named by their order, and one with all.
+// A certificate that does not parse is exported as the bytes it is.
+func certificates(list []evidence.Bytes) []File {
+	var out []File
+	var all bytes.Buffer
+	for i, der := range list {
+		contains := "certificate that could not be read"
+		if c, err := x509.ParseCertificate(der); err == nil {
+			contains = fmt.Sprintf("certificate of %q", c.Subject.CommonName)
+		}
+		b := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		all.Write(b)
+		out = append(out, File{fmt.Sprintf("certificate-%d.pem", i), contains, b})
+	}
+	if len(out) > 1 {
+		out = append(out, File{"certificates.pem", "all certificates", all.Bytes()})
+	}
+	return out
+}
+
+// Write stores files in folder, which is made where it is missing. A file that is
+// there already is an error: exports of two documents must not mix.
+func Write(folder string, files []File) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	for _, f := range files {
+		path := filepath.Join(folder, f.Name)
+		w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("export: %s exists already: name an empty folder", path)
+		}
+		if err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+		_, err = w.Write(f.Content)
+		if err := errors.Join(err, w.Close()); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package export
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/proto/sevsnp"
+	"github.com/google/go-tpm-tools/proto/attest"
+	"github.com/google/go-tpm-tools/proto/tpm"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// ErrBanks is returned for quotes that the attestation message of go-tpm-tools has
+// no place for: there, a quote covers one PCR bank.
+var ErrBanks = errors.New("the quote covers more than one PCR bank, which go-tpm-tools cannot read: set tpm.pcrs of the agent to one bank, or export files")
+
+// GoTPM is e as the serialised message attest.Attestation of go-tpm-tools, which its
+// server.VerifyAttestation reads. Its Nonce option is the qualifying data of the
+// quote, not the nonce of the statement: [evidence.QuoteData].
+func GoTPM(e *evidence.Evidence) ([]byte, error) {
+	if len(e.Batch.PCRs) != 1 {
+		return nil, fmt.Errorf("export attestation message: %w", ErrBanks)
+	}
+	bank := e.Batch.PCRs[0]
+	alg, err := pcr.ParseAlgorithm(bank.Algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("export attestation message: %w", err)
+	}
+	values := make(map[uint32][]byte, len(bank.PCRs))
+	for _, p := range bank.PCRs {
+		values[p.Index] = p.Value
+	}
+	message := &attest.Attestation{
+		AkPub: e.AK,
+		Quotes: []*tpm.Quote{{
+			Quote:  e.Batch.Quote.Attest,
+			RawSig: e.Batch.Quote.Signature,
+			Pcrs:   &tpm.PCRs{Hash: tpm.HashAlgo(alg), Pcrs: values},
+		}},
+	}
+	if e.Report.Kind == evidence.ReportSNP {
+		report, err := snpAttestation(e)
+		if err != nil {
+			return nil, fmt.Errorf("export attestation message: %w", err)
+		}
+		message.TeeAttestation = &attest.Attestation_SevSnpAttestation{SevSnpAttestation: report}
+	}
+	return proto.Marshal(message)
+}
+
+// snpAttestation is report and chain as the message of go-sev-guest.
+func snpAttestation(e *evidence.Evidence) (*sevsnp.Attestation, error) {
+	report, err := abi.ReportToProto(e.Report.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("decode report: %w", err)
+	}
+	return &sevsnp.Attestation{Report: report, CertificateChain: chain(e)}, nil
+}
+
+// chain sorts the certificates by their place: the root is its own issuer, the one
+// between may sign certificates, and the leaf may not. Which key the leaf is for
+// stands in the report.
+func chain(e *evidence.Evidence) *sevsnp.CertificateChain {
+	out := &sevsnp.CertificateChain{}
+	for _, der := range e.Certificates {
+		c, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+		case bytes.Equal(c.RawIssuer, c.RawSubject):
+			out.ArkCert = der
+		case c.IsCA:
+			out.AskCert = der
+		case vlek(e.Report.Bytes):
+			out.VlekCert = der
+		default:
+			out.VcekCert = der
+		}
+	}
+	return out
+}
+
+// vlek reports whether the signer in key_info of a report (offset 0x48, bits 2 to 4)
+// is the VLEK: SEV-SNP Firmware ABI Specification, table "ATTESTATION_REPORT Structure".
+func vlek(report []byte) bool {
+	const keyInfo = 0x48
+	return len(report) > keyInfo && report[keyInfo]>>2&7 == 1
+}
+
+// reportWithTable is the report followed by the certificates as the table of an
+// extended guest request (GHCB specification, section 4.1.8.1), one file that the
+// tools of go-sev-guest read as "bin".
+func reportWithTable(e *evidence.Evidence) []byte {
+	return append(bytes.Clone(e.Report.Bytes), abi.CertsFromProto(chain(e)).Marshal()...)
+}

@@ -1,0 +1,6 @@
+// Package version holds the version of this source tree. It is a constant and not
+// taken from the version control, so that an unpacked archive builds the same bytes.
+package version
+
+// Version is the version of agentd and agentctl (Semantic Versioning 2.0.0).
+const Version = "0.1.0"

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Runs each fuzz target of the module for FUZZTIME.
+set -eu
+cd "$(dirname "$0")/.."
+: "${GO:=go}" "${FUZZTIME:=1m}"
+
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+n=0
+bad=0
+for package in $("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
+	for target in $("$GO" test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
+		n=$((n + 1))
+		if "$GO" test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" "$package" >"$out" 2>&1; then
+			echo "ok   ${package#github.com/cvm-agentd/agentd/} $target: $(grep -o 'execs: [0-9]*' "$out" | tail -n 1)"
+		else
+			bad=$((bad + 1))
+			echo "FAIL ${package#github.com/cvm-agentd/agentd/} $target"
+			cat "$out"
+		fi
+	done
+done
+if [ "$n" = 0 ]; then
+	echo "fuzz: no targets found: the list is broken"
+	exit 1
+fi
+echo "fuzz: $n targets, $bad failed"
+[ "$bad" = 0 ]

@@ -1,0 +1,45 @@
+#!/bin/sh
+# setup.sh demo|test: see to the programs that the demo or the tests use. As root on a
+# Debian-like system they are installed; otherwise the command to do so is printed and
+# the script fails.
+set -eu
+
+case "${1:-}" in
+demo) wanted="swtpm:swtpm curl:curl jq:jq openssl:openssl" ;;
+test) wanted="swtpm:swtpm tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
+*)
+	echo "usage: scripts/setup.sh demo|test" >&2
+	exit 1
+	;;
+esac
+
+packages=
+for w in $wanted; do
+	command -v "${w%%:*}" >/dev/null 2>&1 || packages="$packages ${w##*:}"
+done
+# The race detector links against the C library; gcc alone does not bring its headers.
+if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
+	packages="$packages libc6-dev"
+fi
+# The Go command fetches modules over TLS.
+if [ ! -e /etc/ssl/certs/ca-certificates.crt ] && [ -e /etc/debian_version ]; then
+	packages="$packages ca-certificates"
+fi
+[ -n "$packages" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+	echo "setup: installing$packages"
+	log=$(mktemp)
+	trap 'rm -f "$log"' EXIT
+	if ! { apt-get update &&
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		echo "setup: could not install$packages: see the lines above" >&2
+		exit 1
+	fi
+	exit 0
+fi
+echo "setup: these programs are missing:$packages" >&2
+echo "setup: install them as root and run this again:" >&2
+echo "    apt-get install --no-install-recommends$packages" >&2
+exit 1

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Every test of the repository. The last lines say what was skipped and why.
+#
+# FUZZTIME (default 3s) is how long each fuzz target runs.
+set -u
+cd "$(dirname "$0")/.."
+: "${GO:=go}" "${FUZZTIME:=3s}"
+export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
+
+scripts/setup.sh test || exit 1
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+failed=
+step() { echo "== $*"; }
+fail() { failed="$failed, $1"; }
+
+# tests NAME ARGS...: go test, showing each package as it ends and the output of what failed.
+tests() {
+	name=$1
+	shift
+	: >"$work/$name.broken"
+	{ "$GO" test -json "$@" 2>&1 || echo "$name" >"$work/$name.broken"; } | tee "$work/$name.json" |
+		jq -R -r --unbuffered 'fromjson? // {Action: "text", Output: (. + "\n")}
+			| select(.Action == "text" or (.Test == null and .Action == "build-output") or (.Test == null and (.Action == "fail" or .Action == "pass")))
+			| if .Output then .Output | rtrimstr("\n") else "\(if .Action == "pass" then "ok  " else "FAIL" end) \(.Package)  \(.Elapsed // 0)s" end'
+	if [ -s "$work/$name.broken" ]; then
+		jq -R -r -n '[inputs | fromjson?] | group_by([.Package, .Test])[]
+			| select(any(.[]; .Action == "fail")) | .[] | select(.Action == "output") | .Output | rtrimstr("\n")' "$work/$name.json"
+		fail "$name"
+	fi
+}
+
+step "formatting and vet"
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "not as gofmt writes it:"
+	echo "$unformatted"
+	fail gofmt
+fi
+"$GO" vet ./... || fail vet
+CGO_ENABLED=0 "$GO" build -o /dev/null ./... || fail "build without cgo"
+CGO_ENABLED=0 GOARCH=arm64 "$GO" build -o /dev/null ./cmd/... || fail "build for arm64"
+
+step "unit, integration, script and crash tests, with the race detector"
+CGO_ENABLED=1 tests module -race -timeout 25m ./...
+
+step "other people's verifiers"
+(cd test/interop && "$GO" vet ./...) || fail "vet of test/interop"
+cd test/interop && tests interop -timeout 10m ./...
+cd ../..
+
+step "each fuzz target for $FUZZTIME"
+FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
+
+echo
+echo "skipped:"
+cat "$work"/*.json | jq -R -r -n '[inputs | fromjson? | select(.Test)] | group_by([.Package, .Test])[]
+	| select(any(.[]; .Action == "skip"))
+	| "  \(.[0].Package | sub("github.com/cvm-agentd/agentd/"; "")) \(.[0].Test): "
+	  + ([.[] | select(.Action == "output") | .Output | select(test("^ *(===|---)") | not) | sub("^ *[^ ]+_test.go:[0-9]+: "; "") | gsub("\\s+"; " ") | sub("^ "; "") | rtrimstr(" ")] | join(" "))' >"$work/skipped"
+if [ -s "$work/skipped" ]; then cat "$work/skipped"; else echo "  nothing"; fi
+
+if [ -n "$failed" ]; then
+	echo "test: FAILED in${failed#,}"
+	exit 1
+fi
+echo "test: ok"
