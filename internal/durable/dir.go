@@ -1,0 +1,265 @@
+// Package durable keeps small files in one private directory such that a crash, a
+// full disk or a power cut leaves each of them whole: as it was before an operation
+// or as it is after, or, for one that is appended to, with a torn end that can be
+// cut off.
+//
+// The directory and every file in it must belong to the process's own user and be
+// closed to everybody else. Names are taken relative to a descriptor of the
+// directory and symbolic links are never followed, so that nobody can plant a file
+// elsewhere under one of our names.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Permissions of what a Dir makes and accepts.
+const (
+	filePerm  = 0o600
+	foreign   = 0o077 // bits that let anybody else in
+	maxName   = 200   // bytes of a name; the temporary name is longer and NAME_MAX is 255
+	lockFile  = "lock"
+	newSuffix = ".new"
+)
+
+// A Dir is one open directory. Its methods may be called concurrently.
+type Dir struct {
+	mu  sync.Mutex
+	sys System
+}
+
+// Open opens the directory path, which must exist, belong to the process's own
+// effective user and have mode 0700. Only the last component of path may not be a
+// symbolic link.
+func Open(path string) (*Dir, error) {
+	sys, err := Linux(path)
+	if err != nil {
+		return nil, err
+	}
+	return New(sys), nil
+}
+
+// New is a Dir on a system of the caller's.
+func New(sys System) *Dir { return &Dir{sys: sys} }
+
+// Close closes the directory and gives up its lock.
+func (d *Dir) Close() error { return d.sys.Close() }
+
+// Lock takes the directory for this process until it ends or closes d, without
+// waiting: a *[LockedError] says that another process has it. The lock is on the
+// directory itself, so that it holds even where somebody empties it.
+func (d *Dir) Lock() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.sys.Lock()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return &LockedError{PID: d.holder()}
+	}
+	if err != nil {
+		return fmt.Errorf("lock the directory: %w", err)
+	}
+	// The file is for people who ask who has the lock. It need not survive a crash.
+	f, err := d.open(lockFile, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
+	if err != nil {
+		return fmt.Errorf("lock the directory: %w", err)
+	}
+	_, err = f.Write([]byte(strconv.Itoa(unix.Getpid()) + "\n"))
+	return errors.Join(err, f.Close())
+}
+
+// holder is the process that has the lock as far as the lock file tells, else 0.
+func (d *Dir) holder() int {
+	b, err := d.read(lockFile, 32)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+// Read returns a file of at most limit bytes. The error is fs.ErrNotExist where there
+// is none, and a *[SizeError] where it is larger.
+func (d *Dir) Read(name string, limit int64) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b, err := d.read(name, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return b, nil
+}
+
+func (d *Dir) read(name string, limit int64) ([]byte, error) {
+	f, err := d.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	s, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if s.Size > limit {
+		return nil, &SizeError{Got: s.Size, Want: limit}
+	}
+	b := make([]byte, s.Size)
+	for n := 0; n < len(b); {
+		m, err := f.Read(b[n:])
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			return nil, &SizeError{Got: int64(n), Want: s.Size}
+		}
+		n += m
+	}
+	return b, nil
+}
+
+// Append writes data behind the first at bytes of a file, which must have exactly that
+// many, and returns when it is on disk. A file is made where at is 0. After an error
+// the file may hold all of data, some or none: [Dir.Truncate] makes it certain.
+func (d *Dir) Append(name string, at int64, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	flags := unix.O_WRONLY | unix.O_APPEND
+	if at == 0 {
+		flags |= unix.O_CREAT
+	}
+	err := d.with(name, flags, func(f File, s Stat) error {
+		if s.Size != at {
+			return &SizeError{Got: s.Size, Want: at}
+		}
+		if err := writeAll(f, data); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	if err == nil && at == 0 {
+		err = d.sys.Sync() // the name must last too
+	}
+	if err != nil {
+		return fmt.Errorf("append %d bytes to %s: %w", len(data), name, err)
+	}
+	return nil
+}
+
+// Truncate cuts a file to size bytes and returns when that is on disk. A file that is
+// shorter is never lengthened: that is a *[SizeError].
+func (d *Dir) Truncate(name string, size int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.with(name, unix.O_WRONLY, func(f File, s Stat) error {
+		if s.Size < size {
+			return &SizeError{Got: s.Size, Want: size}
+		}
+		if s.Size > size {
+			if err := f.Truncate(size); err != nil {
+				return err
+			}
+		}
+		return f.Sync()
+	})
+	if err != nil {
+		return fmt.Errorf("truncate %s to %d bytes: %w", name, size, err)
+	}
+	return nil
+}
+
+// Replace gives a file new content, made where there is none: a reader finds the old
+// content or the new, also after a crash. After an error it may be either.
+func (d *Dir) Replace(name string, data []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.replace(name, data); err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return nil
+}
+
+func (d *Dir) replace(name string, data []byte) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	temporary := "." + name + newSuffix
+	// One is left behind where a process was killed in here.
+	if err := d.sys.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := d.with(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(f File, _ Stat) error {
+		if err := writeAll(f, data); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+	if err == nil {
+		err = d.sys.Rename(temporary, name)
+	}
+	if err != nil {
+		_ = d.sys.Remove(temporary) // gives the space back; the next Replace tries again
+		return err
+	}
+	return d.sys.Sync()
+}
+
+// with opens a file, hands it to f and closes it. That close fails after a sync
+// succeeded means nothing for what is on disk, but is told all the same.
+func (d *Dir) with(name string, flags int, f func(File, Stat) error) error {
+	file, err := d.open(name, flags)
+	if err != nil {
+		return err
+	}
+	s, err := file.Stat()
+	if err == nil {
+		err = f(file, s)
+	}
+	return errors.Join(err, file.Close())
+}
+
+// open opens a file and refuses one that is not a regular file of our own, closed to
+// others. O_NONBLOCK keeps a planted FIFO from holding us up.
+func (d *Dir) open(name string, flags int) (File, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	f, err := d.sys.Open(name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, filePerm)
+	if err != nil {
+		return nil, err
+	}
+	s, err := f.Stat()
+	if err == nil {
+		err = s.check(name, unix.S_IFREG)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > maxName || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("%q is not a file name of 1 to %d bytes", name, maxName)
+	}
+	return nil
+}
+
+func writeAll(f File, data []byte) error {
+	for len(data) > 0 {
+		n, err := f.Write(data)
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
+}

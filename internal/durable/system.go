@@ -1,0 +1,135 @@
+package durable
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// System is the system calls of one directory, each one step that can fail or be the
+// last before a crash. Errors are those of the kernel.
+type System interface {
+	Open(name string, flags int, perm uint32) (File, error) // openat(2)
+	Rename(from, to string) error                           // renameat(2)
+	Remove(name string) error                               // unlinkat(2)
+	Sync() error                                            // fsync(2) of the directory
+	Lock() error                                            // flock(2) of the directory, exclusive, not waiting
+	Close() error
+}
+
+// File is the system calls of one open file.
+type File interface {
+	Stat() (Stat, error)         // fstat(2)
+	Read(p []byte) (int, error)  // read(2): 0 and nil at the end
+	Write(p []byte) (int, error) // write(2)
+	Truncate(size int64) error   // ftruncate(2)
+	Sync() error                 // fsync(2)
+	Close() error
+}
+
+// Stat is what is asked of a file or directory.
+type Stat struct {
+	Mode uint32 // st_mode
+	UID  uint32
+	Size int64 // bytes
+}
+
+// check refuses what is of another type, belongs to another user or is open to others.
+// Whoever can write there could have the agent attest to a log of their making.
+func (s Stat) check(name string, typ uint32) error {
+	switch uid := uint32(os.Geteuid()); {
+	case s.Mode&unix.S_IFMT != typ:
+		return &AccessError{name, fmt.Sprintf("its file type is %#o, want %#o", s.Mode&unix.S_IFMT, typ)}
+	case s.UID != uid:
+		return &AccessError{name, fmt.Sprintf("it belongs to uid %d and this process is uid %d: chown it", s.UID, uid)}
+	case s.Mode&foreign != 0:
+		return &AccessError{name, fmt.Sprintf("its mode %#o lets others in: chmod go= it", s.Mode&0o7777)}
+	}
+	return nil
+}
+
+// Linux is the directory path of the running system, checked as [Open] says.
+func Linux(path string) (System, error) {
+	fd, err := ignoringEINTR2(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open directory %s: %w", path, err)
+	}
+	s, err := descriptor(fd).Stat()
+	if err == nil {
+		err = s.check(path, unix.S_IFDIR)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("open directory %s: %w", path, err)
+	}
+	return directory(fd), nil
+}
+
+type directory int
+
+func (d directory) Open(name string, flags int, perm uint32) (File, error) {
+	fd, err := ignoringEINTR2(func() (int, error) { return unix.Openat(int(d), name, flags, perm) })
+	if err != nil {
+		return nil, err
+	}
+	return descriptor(fd), nil
+}
+
+func (d directory) Rename(from, to string) error {
+	return unix.Renameat(int(d), from, int(d), to)
+}
+
+func (d directory) Remove(name string) error { return unix.Unlinkat(int(d), name, 0) }
+
+func (d directory) Sync() error { return descriptor(d).Sync() }
+
+func (d directory) Lock() error { return unix.Flock(int(d), unix.LOCK_EX|unix.LOCK_NB) }
+
+func (d directory) Close() error { return unix.Close(int(d)) }
+
+type descriptor int
+
+func (d descriptor) Stat() (Stat, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(d), &s); err != nil {
+		return Stat{}, err
+	}
+	return Stat{Mode: s.Mode, UID: s.Uid, Size: s.Size}, nil
+}
+
+func (d descriptor) Read(p []byte) (int, error) {
+	return ignoringEINTR2(func() (int, error) { return unix.Read(int(d), p) })
+}
+
+func (d descriptor) Write(p []byte) (int, error) {
+	return ignoringEINTR2(func() (int, error) { return unix.Write(int(d), p) })
+}
+
+func (d descriptor) Truncate(size int64) error {
+	return ignoringEINTR(func() error { return unix.Ftruncate(int(d), size) })
+}
+
+func (d descriptor) Sync() error { return ignoringEINTR(func() error { return unix.Fsync(int(d)) }) }
+
+// Close does not try again: Linux frees the descriptor whatever close(2) says.
+func (d descriptor) Close() error { return unix.Close(int(d)) }
+
+// The Go runtime preempts threads by signals, which may interrupt slow system calls.
+func ignoringEINTR(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func ignoringEINTR2(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
