@@ -1,0 +1,74 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// Auths are the authorization values of the hierarchies that keys are made in. Both
+// are empty on a TPM that nobody took ownership of. The values are secrets and do
+// not show when an Auths is printed.
+type Auths struct {
+	Owner       []byte // storage hierarchy, TPM_RH_OWNER
+	Endorsement []byte // endorsement hierarchy, TPM_RH_ENDORSEMENT
+}
+
+// String hides the values.
+func (Auths) String() string { return "keys.Auths(hidden)" }
+
+// GoString hides the values.
+func (Auths) GoString() string { return "keys.Auths(hidden)" }
+
+// LogValue hides the values.
+func (Auths) LogValue() slog.Value { return slog.StringValue("hidden") }
+
+// AuthError says that a hierarchy has an authorization value that is not the one in
+// the configuration.
+type AuthError struct {
+	Hierarchy string // "owner" or "endorsement"
+	Given     bool   // a value was configured, and is wrong
+	Err       error  // the TPM's answer
+}
+
+func (e *AuthError) Error() string {
+	if e.Given {
+		return fmt.Sprintf("the TPM refuses the %s authorization: the value in the file named by tpm.%s_auth_file is wrong: %v", e.Hierarchy, e.Hierarchy, e.Err)
+	}
+	return fmt.Sprintf("the TPM's %s authorization is set: put it into a file of mode 0600 and name that file in tpm.%s_auth_file: %v", e.Hierarchy, e.Hierarchy, e.Err)
+}
+
+func (e *AuthError) Unwrap() error { return e.Err }
+
+// refused tells whether the TPM refused an authorization: wrong HMAC or password,
+// counted against dictionary attacks (TPM_RC_AUTH_FAIL) or not (TPM_RC_BAD_AUTH).
+func refused(err error) bool {
+	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
+}
+
+// owner is the storage hierarchy with its authorization. It is sent as a password:
+// the hierarchy's value belongs to whoever owns the TPM, and HMAC sessions of go-tpm
+// fail for values that hold a zero byte.
+func (a Auths) owner() tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(a.Owner)}
+}
+
+func (a Auths) endorsement() tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(a.Endorsement)}
+}
+
+func (a Auths) ownerError(err error) error {
+	if refused(err) {
+		return &AuthError{Hierarchy: "owner", Given: len(a.Owner) > 0, Err: err}
+	}
+	return err
+}
+
+func (a Auths) endorsementError(err error) error {
+	if refused(err) {
+		return &AuthError{Hierarchy: "endorsement", Given: len(a.Endorsement) > 0, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,186 @@
+package keys
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// nameSize is the size of a Name under SHA-256: TPM_ALG_ID and digest.
+const nameSize = 2 + sha256.Size
+
+// Name is the Name of a TPM object under SHA-256: TPM_ALG_SHA256 in two bytes,
+// big-endian, then SHA-256 of its TPMT_PUBLIC; 34 bytes (TPM 2.0 Part 1, section
+// 16). In text it is lower-case hexadecimal, as tpm2-tools print it.
+type Name []byte
+
+// String is n in hexadecimal.
+func (n Name) String() string { return hex.EncodeToString(n) }
+
+// Equal reports whether both are the same name. Two empty names are not.
+func (n Name) Equal(o Name) bool { return len(n) > 0 && bytes.Equal(n, o) }
+
+// MarshalText encodes n in hexadecimal.
+func (n Name) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, n), nil }
+
+// UnmarshalText decodes 68 lower-case hexadecimal digits, "000b" first.
+func (n *Name) UnmarshalText(text []byte) error {
+	b := make([]byte, hex.DecodedLen(len(text)))
+	if _, err := hex.Decode(b, text); err != nil || !bytes.Equal(hex.AppendEncode(nil, b), text) {
+		return errors.New("a TPM name is written in lower-case hexadecimal")
+	}
+	if len(b) != nameSize || b[0] != 0x00 || b[1] != byte(tpm2.TPMAlgSHA256) {
+		return fmt.Errorf("TPM name of %d bytes, want %d that begin with 000b (SHA-256)", len(b), nameSize)
+	}
+	*n = b
+	return nil
+}
+
+// Public is a public area that was parsed, and the bytes it was parsed from.
+type Public struct {
+	bytes []byte
+	area  tpm2.TPMTPublic
+	name  Name
+}
+
+// ParsePublic parses a TPMT_PUBLIC (TPM 2.0 Part 2, section 12.2.4) strictly: at most
+// evidence.MaxPublicArea bytes, nothing behind it, and exactly the bytes that the
+// parsed structure encodes to, so that a name stands for one meaning only. The name
+// algorithm must be SHA-256.
+func ParsePublic(b []byte) (*Public, error) {
+	if len(b) == 0 || len(b) > evidence.MaxPublicArea {
+		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes, want 1 to %d", len(b), evidence.MaxPublicArea)
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](b)
+	if err != nil {
+		return nil, fmt.Errorf("parse TPMT_PUBLIC of %d bytes: %w", len(b), err)
+	}
+	if area.NameAlg != tpm2.TPMAlgSHA256 {
+		return nil, fmt.Errorf("parse TPMT_PUBLIC: name algorithm 0x%04x, want SHA-256 (0x000b)", uint16(area.NameAlg))
+	}
+	if !bytes.Equal(tpm2.Marshal(*area), b) {
+		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes are not the encoding of what they hold", len(b))
+	}
+	sum := sha256.Sum256(b)
+	return &Public{
+		bytes: bytes.Clone(b),
+		area:  *area,
+		name:  append(Name{0x00, byte(tpm2.TPMAlgSHA256)}, sum[:]...),
+	}, nil
+}
+
+// Bytes is the TPMT_PUBLIC as it was parsed.
+func (p *Public) Bytes() []byte { return bytes.Clone(p.bytes) }
+
+// Name is computed from the bytes, never taken from anybody.
+func (p *Public) Name() Name { return bytes.Clone(p.name) }
+
+// Area is the parsed structure.
+func (p *Public) Area() tpm2.TPMTPublic { return p.area }
+
+// Key is the public key in Go's terms: *ecdsa.PublicKey or *rsa.PublicKey.
+func (p *Public) Key() (crypto.PublicKey, error) {
+	k, err := tpm2.Pub(p.area)
+	if err != nil {
+		return nil, fmt.Errorf("public key of TPM object %s: %w", p.name, err)
+	}
+	return k, nil
+}
+
+// attributes that tell a key which never leaves its TPM and was made there.
+func resident(a tpm2.TPMAObject) error {
+	switch {
+	case !a.FixedTPM:
+		return errors.New("not fixedTPM: its private key can be moved elsewhere")
+	case !a.FixedParent:
+		return errors.New("not fixedParent: its private key can be moved elsewhere")
+	case !a.SensitiveDataOrigin:
+		return errors.New("not sensitiveDataOrigin: its private key was made outside the TPM")
+	case a.EncryptedDuplication:
+		return errors.New("encryptedDuplication is set on a key that must not be duplicated")
+	}
+	return nil
+}
+
+// CheckAttestation reports why p cannot be an attestation key. A key that is not
+// restricted signs anything, a forged quote too; one that also decrypts, or can
+// leave the TPM, proves nothing about it.
+func (p *Public) CheckAttestation() error {
+	a := p.area.ObjectAttributes
+	if err := resident(a); err != nil {
+		return fmt.Errorf("attestation key %s: %w", p.name, err)
+	}
+	switch {
+	case !a.Restricted:
+		return fmt.Errorf("attestation key %s: not restricted: it would sign forged quotes", p.name)
+	case !a.SignEncrypt || a.Decrypt:
+		return fmt.Errorf("attestation key %s: want a key that signs and does not decrypt", p.name)
+	}
+	if err := p.checkScheme(); err != nil {
+		return fmt.Errorf("attestation key %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// checkScheme accepts ECDSA on P-256 or P-384 and RSA of 2048 bits and more, with a
+// fixed scheme over SHA-256, SHA-384 or SHA-512.
+func (p *Public) checkScheme() error {
+	var hash tpm2.TPMIAlgHash
+	switch p.area.Type {
+	case tpm2.TPMAlgECC:
+		d, err := p.area.Parameters.ECCDetail()
+		if err != nil {
+			return err
+		}
+		if d.CurveID != tpm2.TPMECCNistP256 && d.CurveID != tpm2.TPMECCNistP384 {
+			return fmt.Errorf("curve 0x%04x, want P-256 or P-384", uint16(d.CurveID))
+		}
+		s, err := d.Scheme.Details.ECDSA()
+		if d.Scheme.Scheme != tpm2.TPMAlgECDSA || err != nil {
+			return fmt.Errorf("scheme 0x%04x, want ECDSA", uint16(d.Scheme.Scheme))
+		}
+		hash = s.HashAlg
+	case tpm2.TPMAlgRSA:
+		d, err := p.area.Parameters.RSADetail()
+		if err != nil {
+			return err
+		}
+		if d.KeyBits < 2048 {
+			return fmt.Errorf("RSA of %d bits, want at least 2048", d.KeyBits)
+		}
+		switch d.Scheme.Scheme {
+		case tpm2.TPMAlgRSASSA:
+			s, err := d.Scheme.Details.RSASSA()
+			if err != nil {
+				return err
+			}
+			hash = s.HashAlg
+		case tpm2.TPMAlgRSAPSS:
+			s, err := d.Scheme.Details.RSAPSS()
+			if err != nil {
+				return err
+			}
+			hash = s.HashAlg
+		default:
+			return fmt.Errorf("scheme 0x%04x, want RSASSA or RSAPSS", uint16(d.Scheme.Scheme))
+		}
+	default:
+		return fmt.Errorf("type 0x%04x, want ECC or RSA", uint16(p.area.Type))
+	}
+	switch hash {
+	case tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA384, tpm2.TPMAlgSHA512:
+	default:
+		return fmt.Errorf("signs over hash 0x%04x, want SHA-256, SHA-384 or SHA-512", uint16(hash))
+	}
+	if _, err := p.Key(); err != nil { // a point off the curve, an RSA exponent of 1
+		return err
+	}
+	return nil
+}
