@@ -1,0 +1,55 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// NoIssuer is the issuer of an enrolment whose endorsement key nobody certified: the
+// one who enrolled it knew the key from elsewhere, or trusted the first sight of it.
+const NoIssuer = "none"
+
+// EnrolmentType is the member "type" of every enrolment of this version.
+const EnrolmentType = "agentd/enrolment/1"
+
+// Enrolment records that an attestation key was seen to live in the TPM of an
+// endorsement key. A policy holds it to say which keys it expects. It can be written
+// as JSON or TOML; in both the names are hexadecimal.
+type Enrolment struct {
+	Type     string    `json:"type" toml:"type"`          // EnrolmentType
+	EK       Name      `json:"ek" toml:"ek"`              // name of the endorsement key
+	AK       Name      `json:"ak" toml:"ak"`              // name of the attestation key
+	EKIssuer string    `json:"ekIssuer" toml:"ek_issuer"` // subject of the root that certified the EK (RFC 2253), or "none"
+	Enrolled time.Time `json:"enrolled" toml:"enrolled"`  // when, by the clock of the one who enrolled it
+}
+
+// NewEnrolment records a challenge that was answered right; issuer comes from
+// [VerifyEKCertificate] or is [NoIssuer].
+func NewEnrolment(e *Expected, answer []byte, issuer string, now time.Time) (*Enrolment, error) {
+	if err := e.Check(answer); err != nil {
+		return nil, fmt.Errorf("enrol: %w", err)
+	}
+	r := &Enrolment{Type: EnrolmentType, EK: e.EK, AK: e.AK, EKIssuer: issuer, Enrolled: now.UTC().Truncate(time.Second)}
+	if err := r.Check(); err != nil {
+		return nil, fmt.Errorf("enrol: %w", err)
+	}
+	return r, nil
+}
+
+// Check reports the first member that the format does not allow.
+func (r *Enrolment) Check() error {
+	switch {
+	case r.Type != EnrolmentType:
+		return fmt.Errorf("enrolment of type %q, want %q", r.Type, EnrolmentType)
+	case len(r.EK) != nameSize:
+		return fmt.Errorf("enrolment: name of the EK has %d bytes, want %d", len(r.EK), nameSize)
+	case len(r.AK) != nameSize:
+		return fmt.Errorf("enrolment: name of the AK has %d bytes, want %d", len(r.AK), nameSize)
+	case r.EKIssuer == "":
+		return fmt.Errorf("enrolment: issuer of the EK's certificate is missing: write %q where there is none", NoIssuer)
+	case r.Enrolled.IsZero():
+		return errors.New("enrolment: time is missing")
+	}
+	return nil
+}
