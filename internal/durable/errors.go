@@ -20,12 +20,15 @@ func (e *LockedError) Error() string {
 
 func (e *LockedError) Unwrap() error { return unix.EWOULDBLOCK }
 
-// SizeError tells that a file does not have the size it should have.
+// SizeError tells that a file does not have the size it should have. One that is too
+// large is EFBIG to errors.Is.
 type SizeError struct {
 	Got, Want int64 // bytes
 }
 
 func (e *SizeError) Error() string { return fmt.Sprintf("file of %d bytes, want %d", e.Got, e.Want) }
+
+func (e *SizeError) Is(target error) bool { return target == unix.EFBIG && e.Got > e.Want }
 
 // AccessError tells that a directory or file is not ours alone.
 type AccessError struct {

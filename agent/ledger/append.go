@@ -1,0 +1,185 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Append records e: in the log, in the PCR, in the log head, and returns when all that is
+// durable. It sets the member "previous" of an agent event.
+//
+// After an error nothing may be claimed from e. The event may have been recorded all the
+// same, where the steps behind the extend failed; the log then truthfully says so.
+//
+// Once a record has been begun, the end of ctx no longer stops it.
+func (l *Ledger) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
+	if e.Type == pcr.EventStart || e.Type == pcr.EventFull {
+		return pcr.Record{}, fmt.Errorf("append event %q: the ledger itself records these", e.Type)
+	}
+	if err := l.take(ctx); err != nil {
+		return pcr.Record{}, err
+	}
+	defer l.give()
+	ctx = context.WithoutCancel(ctx)
+	r, err := l.append(ctx, e)
+	if err != nil {
+		err = fmt.Errorf("append event %q: %w", e.Type, err)
+	}
+	return r, l.failed(err)
+}
+
+func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
+	if err := l.usable(); err != nil {
+		return pcr.Record{}, err
+	}
+	if err := l.settle(ctx); err != nil {
+		return pcr.Record{}, err
+	}
+	if err := l.tidy(); err != nil {
+		return pcr.Record{}, err
+	}
+	if l.replay.Full() {
+		return pcr.Record{}, ErrFull
+	}
+	if e.Agent != nil {
+		agent := *e.Agent
+		agent.Previous = l.head()
+		e.Agent = &agent
+	}
+	r, err := pcr.NewRecord(l.head().Count, l.c.PCR, l.banks, &e)
+	if err != nil {
+		return pcr.Record{}, err
+	}
+	full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull})
+	if err != nil {
+		return pcr.Record{}, err
+	}
+	// Numbers have a fixed size, so that the record "full" has the same size wherever it
+	// stands: room for it is always kept. What does not fit closes the log, however small
+	// the next event may be: a log with a hole in it must say so.
+	if len(l.pub.log)+len(r.Encode())+len(full.Encode()) > l.c.Limit {
+		return pcr.Record{}, errors.Join(ErrFull, l.record(ctx, full))
+	}
+	if err := l.record(ctx, r); err != nil {
+		return pcr.Record{}, err
+	}
+	return r, nil
+}
+
+// usable tells that the ledger is desynchronised.
+func (l *Ledger) usable() error {
+	if s := l.State(); !s.Synchronised {
+		return fmt.Errorf("%w: %s", ErrDesynchronised, s.Reason)
+	}
+	return nil
+}
+
+// record takes one record through intent, extend and completion.
+func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
+	next, err := r.Extend(l.replay.Values())
+	if err != nil {
+		return err
+	}
+	if err := l.c.Log.Append(LogFile, int64(len(l.pub.log)), r.Encode()); err != nil {
+		// It may be there in whole or in part. It is not in the PCR, so cut it off, now or later.
+		l.dirty = true
+		return errors.Join(fmt.Errorf("write the intent: %w", err), l.clean())
+	}
+	l.pending = &pending{record: r, after: next}
+	err = l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
+	if err := l.resolve(ctx, err); err != nil {
+		return err
+	}
+	return l.save("")
+}
+
+// resolve finds out from the PCR whether the pending record was extended: it then
+// belongs to the log, and otherwise does not. Extend is what the TPM said.
+func (l *Ledger) resolve(ctx context.Context, extend error) error {
+	now, err := l.read(ctx)
+	if err != nil {
+		return errors.Join(extend, fmt.Errorf("it is not known whether the PCR was extended: %w", err))
+	}
+	p := l.pending
+	switch {
+	case pcr.Equal(now, p.after):
+		l.pending = nil
+		if err := l.replay.Next(p.record); err != nil {
+			return l.desynchronise("a record that was extended does not follow the log: %v", err)
+		}
+		l.commit(p.record.Encode())
+		l.stale = true
+		return nil
+	case pcr.Equal(now, l.replay.Values()):
+		l.pending, l.dirty = nil, true
+		if extend == nil {
+			extend = errors.New("the TPM said that it did, and the PCR did not move")
+		}
+		return errors.Join(fmt.Errorf("extend PCR %d: %w", l.c.PCR, extend), l.clean())
+	default:
+		return l.mismatch(ctx)
+	}
+}
+
+// settle resolves what an earlier call had to leave open. That the record was not
+// extended is an answer too: its caller was told an error.
+func (l *Ledger) settle(ctx context.Context) error {
+	if l.pending == nil {
+		return nil
+	}
+	err := l.resolve(ctx, errUnanswered)
+	if l.pending != nil || l.usable() != nil {
+		return err
+	}
+	return nil
+}
+
+var errUnanswered = errors.New("an earlier extend was not answered")
+
+// tidy brings the files to what is committed, where an earlier failure left a doubt.
+func (l *Ledger) tidy() error {
+	if err := l.clean(); err != nil {
+		return err
+	}
+	if l.stale {
+		return l.save("")
+	}
+	return nil
+}
+
+// clean makes the log file hold the committed records and nothing else.
+func (l *Ledger) clean() error {
+	if !l.dirty {
+		return nil
+	}
+	err := l.c.Log.Truncate(LogFile, int64(len(l.pub.log)))
+	if err != nil {
+		// Shorter than we wrote it, or gone: what is in memory was seen in the PCR, so put it back.
+		if again := l.c.Log.Replace(LogFile, l.pub.log); again != nil {
+			return fmt.Errorf("bring the log file back to %d records: %w", l.head().Count, errors.Join(err, again))
+		}
+	}
+	l.dirty = false
+	return nil
+}
+
+// read returns the PCR in every bank of the ledger, in their order.
+func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
+	now, err := l.c.TPM.Read(ctx, l.c.PCR)
+	if err != nil {
+		return nil, fmt.Errorf("read PCR %d: %w", l.c.PCR, err)
+	}
+	return sorted(now), nil
+}
+
+// mismatch is called where the PCR holds what no record explains.
+func (l *Ledger) mismatch(ctx context.Context) error {
+	b, err := l.c.TPM.Boot(ctx)
+	if err == nil && (b.ResetCount != l.boot.ResetCount || b.RestartCount != l.boot.RestartCount) {
+		return l.desynchronise("the TPM was reset or restarted while the agent was running")
+	}
+	return l.desynchronise("PCR %d does not hold what %d records make it: something else extended or reset it", l.c.PCR, l.head().Count)
+}

@@ -1,0 +1,203 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// found is what the files hold and how that stands to the PCR.
+type found struct {
+	boot    Boot
+	kernel  string
+	saved   *saved             // nil where there is no state file, or a damaged one
+	present bool               // there is a log file with something in it
+	start   []pcr.Digest       // PCR before the log, as its first record says
+	records []pcr.Record       // good records, from the first on
+	heads   []evidence.LogHead // log head after each of them
+	damage  error              // what follows them in the file, nil where nothing does
+	foreign error              // why the records cannot be of this PCR as it is
+	whole   bool               // the PCR holds all records
+	lacking bool               // the PCR holds all records but the last
+}
+
+// find reads both files. The log is good as far as it replays from the values that its
+// first record says the PCR had.
+func (l *Ledger) find(now []pcr.Digest) (*found, error) {
+	f := &found{boot: l.boot, kernel: l.c.Kernel}
+	var err error
+	if f.saved, err = loadSaved(l.c.State); err != nil && !errors.Is(err, errCorrupt) {
+		return nil, err
+	}
+	l.saved = f.saved
+	b, err := l.c.Log.Read(LogFile, evidence.MaxLog)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, syscall.EFBIG):
+		f.present, f.damage = true, err
+	case err != nil:
+		return nil, err
+	default:
+		f.present = len(b) > 0
+		f.scan(b)
+		f.hold(now, l.c.PCR)
+	}
+	return f, nil
+}
+
+// scan follows the records of the log file as far as they are good.
+func (f *found) scan(b []byte) {
+	records, damage := pcr.DecodeLog(b, 0)
+	f.damage = damage
+	if len(records) == 0 {
+		return
+	}
+	s, err := pcr.StartOf(records)
+	if err != nil {
+		f.damage = err
+		return
+	}
+	if f.start, err = s.Digests(); err != nil {
+		f.damage = err
+		return
+	}
+	banks := make([]pcr.Algorithm, len(f.start))
+	for i, d := range f.start {
+		banks[i] = d.Algorithm
+	}
+	replay, err := pcr.NewReplayer(banks, f.start)
+	if err != nil {
+		f.damage = err
+		return
+	}
+	for _, r := range records {
+		if err := replay.Next(r); err != nil {
+			f.damage = err
+			return
+		}
+		f.records = append(f.records, r)
+		f.heads = append(f.heads, replay.Head())
+	}
+}
+
+// hold compares the good records with the PCR.
+func (f *found) hold(now []pcr.Digest, index uint32) {
+	if len(f.records) == 0 {
+		return
+	}
+	if of := f.records[0].PCR; of != index {
+		f.foreign = fmt.Errorf("the log is of PCR %d, configured is PCR %d: the configuration can change it only with a boot", of, index)
+		return
+	}
+	values := f.start
+	for i, r := range f.records {
+		next, err := r.Extend(values)
+		if err != nil {
+			f.foreign = err
+			return
+		}
+		if i == len(f.records)-1 {
+			f.lacking = pcr.Equal(now, values)
+		}
+		values = next
+	}
+	f.whole = pcr.Equal(now, values)
+}
+
+// previous is the log head of the boot before, for the first record of a new log.
+func (f *found) previous() *evidence.LogHead {
+	switch {
+	case f.saved == nil:
+		return nil
+	case f.saved.of(f.boot) || f.saved.Head.Count == 0:
+		return f.saved.Previous
+	default:
+		return &f.saved.Head
+	}
+}
+
+// what is to be done with a log that was found.
+type what int
+
+const (
+	refuse  what = iota // desynchronised
+	begin               // a new log
+	proceed             // log and PCR explain each other
+	finish              // the last record is an intent that was not extended
+)
+
+// judge decides, from what is there, what is to be done. The reason is one for people,
+// where the judgement is to refuse.
+func (f *found) judge() (what, string) {
+	n := uint64(len(f.records))
+	s := f.saved
+	if s == nil {
+		// Nothing is known of before, so nothing contradicts the log.
+		if n == 0 {
+			return begin, ""
+		}
+		return f.explain(0)
+	}
+	if s.of(f.boot) {
+		switch {
+		case s.Desynchronised != "":
+			return refuse, s.Desynchronised
+		case n < s.Head.Count:
+			return refuse, fmt.Sprintf("%d records were completed in this boot and the log has %s", s.Head.Count, f.length())
+		case s.Head.Count > 0 && f.heads[s.Head.Count-1] != s.Head:
+			return refuse, fmt.Sprintf("the first %d records are others than were completed in this boot", s.Head.Count)
+		case n == 0:
+			return begin, ""
+		}
+		return f.explain(s.Head.Count)
+	}
+	sameKernel := f.kernel != "" && f.kernel == s.Kernel
+	if s.sameAK(f.boot) {
+		if sameKernel {
+			// Whoever runs the vTPM can reset it; programs that were measured before still run.
+			return refuse, "the TPM was reset under the running kernel"
+		}
+		return begin, ""
+	}
+	// Another AK says nothing about the boot. It is replaced when the TPM is cleared.
+	if n > 0 && (f.whole || f.lacking) {
+		return f.explain(0)
+	}
+	if sameKernel && s.Head.Count > 0 {
+		return refuse, "the attestation key is another than in the same boot of the kernel before, and the log does not explain the PCR"
+	}
+	return begin, ""
+}
+
+// explain judges a log of this boot of which the first completed records were completed.
+func (f *found) explain(completed uint64) (what, string) {
+	n := uint64(len(f.records))
+	switch {
+	case f.whole:
+		return proceed, ""
+	case f.lacking && completed < n:
+		return finish, ""
+	case f.foreign != nil:
+		return refuse, f.foreign.Error()
+	case f.damage != nil:
+		return refuse, fmt.Sprintf("the log is damaged and its first %d records do not explain the PCR: %v", n, f.damage)
+	case f.lacking:
+		return refuse, fmt.Sprintf("the PCR went back: record %d was completed and is not in it", n-1)
+	default:
+		return refuse, fmt.Sprintf("the PCR holds something else than the %d records of the log", n)
+	}
+}
+
+func (f *found) length() string {
+	if !f.present {
+		return "none: it is missing"
+	}
+	if f.damage != nil {
+		return fmt.Sprintf("%d, and then damage: %v", len(f.records), f.damage)
+	}
+	return fmt.Sprint(len(f.records))
+}

@@ -1,0 +1,190 @@
+// Package ledger owns the measurement log and its PCR: one event at a time goes into
+// both, and they are never told apart from each other.
+//
+// # On disk
+//
+// The log file measurements.cel in the log directory holds the records as CEL-TLV, one
+// behind the other. The state file ledger.json in the state directory holds what must
+// outlive the log: which boot the log is of, and the log head.
+//
+// An event is recorded in three durable steps:
+//
+//  1. intent: the record is appended to the log file and synced. A record in the
+//     file says that the PCR was extended with it, or is about to be.
+//  2. extend: one TPM2_PCR_Extend, then the PCR is read back.
+//  3. completion: the state file is replaced by one with the new log head.
+//
+// The PCR decides which steps were taken, so that no crash leaves a doubt:
+//
+//	log file                             PCR              after a start
+//	a torn record behind whole ones      as before it     the torn record is cut off; it was never extended
+//	one record beyond the completion     as before it     it is extended now: its program may have run
+//	one record beyond the completion     as after it      completed
+//	all records completed                as after them    clean
+//	missing, and none was completed      anything         a new log, which states where the PCR stood
+//	anything else                                         desynchronised
+//
+// # Boots
+//
+// A PCR is only reset by a reset of the TPM, which counts them. The state names the
+// boot by AK name and reset count as the AK shows it (the count is obfuscated with the
+// key, so it compares only under one key). The same boot without its log, or with a
+// shorter or another one, is desynchronised: that is how a deleted log, and a kexec, are
+// told from a new boot. So is a TPM that was reset under the same running kernel,
+// where the kernel's boot id is known. Desynchronised is remembered in the state and
+// lasts until the next boot, because only that repairs a PCR.
+//
+// # Failing closed
+//
+// A step that fails makes Append fail. The ledger then knows, or finds out before it
+// does anything else, which of the steps took effect all the same: it reads the PCR
+// after a failed extend, cuts the log file back after a failed intent, and writes the
+// state again after a failed completion. Nothing is appended before that is settled,
+// and what is held or shown is always exactly what the PCR was seen to hold.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Names of the files.
+const (
+	LogFile   = "measurements.cel" // in the log directory
+	StateFile = "ledger.json"      // in the state directory
+)
+
+// Errors, told apart with errors.Is.
+var (
+	// ErrDesynchronised: log and PCR do not explain each other; only a boot repairs that.
+	ErrDesynchronised = errors.New("measurement log and PCR are desynchronised until the next boot")
+	// ErrFull: the log takes nothing more in this boot.
+	ErrFull = errors.New("measurement log is full until the next boot")
+	// ErrLocked: another daemon has the log directory.
+	ErrLocked = errors.New("measurement log belongs to another process")
+)
+
+// Config is what a ledger is made of.
+type Config struct {
+	Log    LogStore   // the log directory; locked by Open until its owner closes it
+	State  StateStore // the state directory
+	TPM    TPM
+	PCR    uint32 // register to extend, 0 to 23; checked by the caller to be one that software cannot reset
+	Limit  int    // bytes the log may have; 0 stands for evidence.MaxLog, which is also the most
+	Kernel string // boot id of the running kernel, empty where it cannot be read
+}
+
+// A Ledger is the one owner of log and PCR in this process. Its methods may be called
+// concurrently; events are recorded in the order in which Append got its turn.
+type Ledger struct {
+	c     Config
+	banks []pcr.Algorithm // active banks, ascending
+	turn  chan struct{}   // holds one token while nobody has the turn
+
+	// Of whoever has the turn.
+	boot    Boot
+	replay  *pcr.Replayer // over the committed records
+	saved   *saved        // last known content of the state file
+	pending *pending      // an intent whose extend is not known to have taken effect or not
+	dirty   bool          // the log file may hold more than the committed records
+	stale   bool          // the state file may not hold the committed head
+
+	mu  sync.RWMutex // guards what others see, which is replaced and never changed
+	pub published
+}
+
+// pending is a record whose intent is durable.
+type pending struct {
+	record pcr.Record
+	after  []pcr.Digest // PCR once it is extended
+}
+
+// published is the committed log. Slices are only ever appended to.
+type published struct {
+	log     []byte            // all records
+	offsets []int             // where each record begins in log
+	heads   []evidence.Digest // log head digest after each record
+	values  []pcr.Digest      // replayed
+	state   State
+}
+
+// State is what the ledger says of itself.
+type State struct {
+	Synchronised bool   // log and PCR explained each other when last compared
+	Reason       string // why not, for people
+	Full         bool   // the log takes nothing more
+	Failure      string // why the last event was not recorded, empty after one that was
+	Records      uint64
+	Bytes        int64
+}
+
+// State is never more than one operation old, and waits for nobody.
+func (l *Ledger) State() State {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.pub.state
+}
+
+// take waits for the turn.
+func (l *Ledger) take(ctx context.Context) error {
+	select {
+	case <-l.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the measurement log: %w", context.Cause(ctx))
+	}
+}
+
+func (l *Ledger) give() { l.turn <- struct{}{} }
+
+// head is the committed log head.
+func (l *Ledger) head() evidence.LogHead { return l.pub.head(uint64(len(l.pub.heads))) }
+
+// head is the log head after the first n records.
+func (p *published) head(n uint64) evidence.LogHead {
+	if n == 0 {
+		return evidence.LogHead{}
+	}
+	return evidence.LogHead{Count: n, Digest: p.heads[n-1]}
+}
+
+// commit adds a record to the log that others see. The replay has followed it already.
+func (l *Ledger) commit(record []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &l.pub
+	p.offsets = append(p.offsets, len(p.log))
+	p.log = append(p.log, record...)
+	p.heads = append(p.heads, l.replay.Head().Digest)
+	p.values = l.replay.Values()
+	p.state.Records, p.state.Bytes = uint64(len(p.heads)), int64(len(p.log))
+	p.state.Full = l.replay.Full()
+}
+
+// desynchronise makes the ledger refuse from here on, and has the next start in this
+// boot do the same.
+func (l *Ledger) desynchronise(format string, a ...any) error {
+	reason := fmt.Sprintf(format, a...)
+	l.mu.Lock()
+	l.pub.state.Synchronised, l.pub.state.Reason = false, reason
+	l.mu.Unlock()
+	err := fmt.Errorf("%w: %s", ErrDesynchronised, reason)
+	// What is on disk is found wrong again by the next start, which is why a failure
+	// here changes nothing but the reason that people will read.
+	return errors.Join(err, l.save(reason))
+}
+
+func (l *Ledger) failed(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pub.state.Failure = ""
+	if err != nil {
+		l.pub.state.Failure = err.Error()
+	}
+	return err
+}

@@ -1,0 +1,193 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Open locks the log, finds out how log and PCR stand to each other, mends what a crash
+// left half done, and begins a new log in a new boot. A ledger that is desynchronised is
+// returned like any other and says so in its state. An error means that it is not known
+// how they stand, because a file or the TPM cannot be read, or that a step which must
+// come first failed; Open may be tried again.
+func Open(ctx context.Context, c Config) (*Ledger, error) {
+	l := &Ledger{c: c, turn: make(chan struct{}, 1)}
+	if err := l.open(ctx); err != nil {
+		return nil, fmt.Errorf("open measurement log: %w", err)
+	}
+	l.give()
+	return l, nil
+}
+
+func (l *Ledger) open(ctx context.Context) error {
+	if l.c.PCR >= pcr.Count {
+		return fmt.Errorf("PCR %d, want 0 to %d", l.c.PCR, pcr.Count-1)
+	}
+	if l.c.Limit <= 0 || l.c.Limit > evidence.MaxLog {
+		l.c.Limit = evidence.MaxLog
+	}
+	if err := l.c.Log.Lock(); errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("%w: %w", ErrLocked, err)
+	} else if err != nil {
+		return err
+	}
+	now, err := l.ask(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := l.find(now)
+	if err != nil {
+		return err
+	}
+	return l.act(ctx, f, now)
+}
+
+// ask asks the TPM for banks, boot and PCR.
+func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
+	banks, err := l.c.TPM.Banks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list PCR banks: %w", err)
+	}
+	l.banks = slices.Sorted(slices.Values(banks))
+	if l.boot, err = l.c.TPM.Boot(ctx); err != nil {
+		return nil, fmt.Errorf("ask which boot this is: %w", err)
+	}
+	now, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A bank that is missing here would never be extended, and one too many not be noticed.
+	for i, d := range now {
+		if len(now) != len(l.banks) || d.Algorithm != l.banks[i] || len(d.Value) != d.Algorithm.Size() {
+			return nil, fmt.Errorf("read PCR %d: the TPM answered with other banks than are active, which are %v", l.c.PCR, l.banks)
+		}
+	}
+	if _, err := pcr.NewReplayer(l.banks, now); err != nil {
+		return nil, err
+	}
+	return now, nil
+}
+
+// act does what the judgement asks for.
+func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
+	l.pub.state.Synchronised = true
+	what, reason := f.judge()
+	switch what {
+	case begin:
+		return l.begin(ctx, f, now)
+	case finish:
+		if err := l.adopt(f.records[:len(f.records)-1], f.start); err != nil {
+			return err
+		}
+		l.dirty = f.damage != nil
+		return l.finish(ctx, f.records[len(f.records)-1])
+	case proceed:
+		if err := l.adopt(f.records, f.start); err != nil {
+			return err
+		}
+		l.dirty, l.stale = f.damage != nil, true
+		// A full disk must not keep a good log from being attested to: nothing is appended
+		// until this has worked.
+		_ = l.failed(l.tidy())
+		return nil
+	default:
+		if err := l.adopt(f.records, f.start); err != nil {
+			return err
+		}
+		_ = l.desynchronise("%s", reason)
+		return nil
+	}
+}
+
+// adopt takes the records of an earlier process for its own.
+func (l *Ledger) adopt(records []pcr.Record, start []pcr.Digest) error {
+	if len(records) == 0 {
+		start = nil
+	}
+	banks := l.banks
+	if start != nil {
+		banks = banks[:0:0]
+		for _, d := range start {
+			banks = append(banks, d.Algorithm)
+		}
+	}
+	var err error
+	if l.replay, err = pcr.NewReplayer(banks, start); err != nil {
+		return err
+	}
+	for _, r := range records {
+		if err := l.replay.Next(r); err != nil {
+			return err
+		}
+		l.commit(r.Encode())
+	}
+	return nil
+}
+
+// finish extends the record that an earlier process left as an intent. Unlike a record
+// of our own, it is never dropped: its program may have run.
+func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
+	after, err := r.Extend(l.replay.Values())
+	if err != nil {
+		return err
+	}
+	extend := l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
+	now, err := l.read(ctx)
+	if err != nil {
+		return errors.Join(extend, err)
+	}
+	switch {
+	case pcr.Equal(now, after):
+		if err := l.replay.Next(r); err != nil {
+			return err
+		}
+		l.commit(r.Encode())
+		l.stale = true
+		_ = l.failed(l.tidy())
+		return nil
+	case pcr.Equal(now, l.replay.Values()):
+		return fmt.Errorf("extend PCR %d with record %d, which an earlier process left behind: %w", l.c.PCR, r.Number, extend)
+	default:
+		_ = l.mismatch(ctx)
+		return nil
+	}
+}
+
+// begin starts the log of a new boot. The state names the boot before anything is
+// extended: otherwise a crash would have the next start take the rest for a new boot too.
+func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
+	previous := f.previous()
+	if f.present {
+		if err := l.c.Log.Replace(LogFile, nil); err != nil {
+			return fmt.Errorf("put the log of an earlier boot away: %w", err)
+		}
+	}
+	l.saved = &saved{Previous: previous}
+	if err := l.save(""); err != nil {
+		return err
+	}
+	var err error
+	if l.replay, err = pcr.NewReplayer(l.banks, now); err != nil {
+		return err
+	}
+	l.pub.values = now
+	start := &pcr.StartEvent{PCR: l.c.PCR, Previous: previous}
+	for _, d := range now {
+		start.Values = append(start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
+	}
+	r, err := pcr.NewRecord(0, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventStart, Start: start})
+	if err != nil {
+		return err
+	}
+	err = l.failed(l.record(ctx, r))
+	if l.head().Count == 0 && l.usable() == nil {
+		return err
+	}
+	return nil
+}
