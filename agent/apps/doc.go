@@ -1,0 +1,19 @@
+// Package apps measures the applications that this machine vouches for.
+//
+// An app is a systemd system unit and its user, plus the files that make it up.
+// It is declared in a TOML file under apps.d ([Declaration]). The package reads the
+// declarations, hashes the files of each app through open descriptors, and hands
+// one event for each app to a [Recorder], which appends it to the measurement log.
+// It watches the files and measures again when they change.
+//
+// Identity is content. A digest that was recorded always is the digest of bytes
+// that stood in one file at one time: a file that changes while it is read is an
+// error ([ChangedError]), never a digest. Whether these bytes are what runs is a
+// different question, which only a comparison of content answers ([Apps.Covers]).
+//
+// What is not seen: writes through a memory mapping that was made writable before
+// the file was hashed, and bind mounts that are put over a measured path. Neither
+// raises an inotify event. [Apps.Measure] hashes everything anew and so finds both;
+// the rescan that [Apps.Run] makes now and then finds bind mounts. The format of
+// the declarations and the limits of all this are told in docs/apps.md.
+package apps

@@ -1,0 +1,235 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Measure hashes every file of app name anew, without any cached digest, and
+// returns when the log says what was found. The error says why the app is not
+// measured: [ErrUnknownApp], a [*DeclarationError], [*FileError] or [*ChangedError]
+// for what was found, a [*RateError] or [*RecordError] where it is not in the log.
+// An unchanged app adds nothing to the log. Where ctx ends first, nothing is
+// claimed or taken back.
+func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
+	return a.measure(ctx, name, nil)
+}
+
+// finding is the result of one reading of an app.
+type finding struct {
+	declaration *Declaration // that was followed; nil where it was refused
+	manifest    []pcr.ManifestEntry
+	bytes       uint64
+	err         error // why there is no manifest
+}
+
+func (a *Apps) measure(ctx context.Context, name string, c *cache) (Status, error) {
+	a.mu.Lock()
+	x := a.apps[name]
+	a.mu.Unlock()
+	if x == nil {
+		return Status{}, fmt.Errorf("measure %q: %w", name, ErrUnknownApp)
+	}
+	if err := x.busy.lock(ctx); err != nil {
+		return Status{}, err
+	}
+	defer x.busy.unlock()
+	for {
+		f := a.find(ctx, x, c)
+		if err := ctx.Err(); err != nil {
+			// Somebody who hangs up must not hide what changed.
+			a.pending.touch(name, time.Now(), a.config.Debounce)
+			return Status{}, fmt.Errorf("measure %s: %w", name, err)
+		}
+		done, err := a.conclude(ctx, x, f)
+		if !done { // a reload came between
+			continue
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return x.status(), err
+	}
+}
+
+// find reads the app by its declaration of this moment.
+func (a *Apps) find(ctx context.Context, x *app, c *cache) finding {
+	a.mu.Lock()
+	d, refused, removed := x.declaration, x.refused, x.removed
+	a.mu.Unlock()
+	switch {
+	case removed:
+		return finding{err: ErrUnknownApp}
+	case d == nil:
+		return finding{err: refused}
+	}
+	f := finding{declaration: d}
+	for attempt := 1; ; attempt++ {
+		f.manifest, f.bytes, f.err = a.scan(ctx, d, c)
+		var changed *ChangedError
+		if !errors.As(f.err, &changed) || attempt == maxAttempts {
+			return f
+		}
+	}
+}
+
+func (a *Apps) scan(ctx context.Context, d *Declaration, c *cache) ([]pcr.ManifestEntry, uint64, error) {
+	inner, stop := context.WithCancel(ctx)
+	defer stop()
+	sighting := a.follow.begin(d.Name)
+	s := scan{ctx: inner, stop: stop, declaration: d, cache: c, slots: a.slots, settle: a.settle, see: sighting.see}
+	manifest, bytes, err := s.manifest()
+	sighting.commit(ctx.Err() == nil)
+	return manifest, bytes, err
+}
+
+// conclude brings the log and the state of the app to what was found. It reports
+// false when the app was declared anew meanwhile.
+func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
+	if err := a.record.lock(ctx); err != nil {
+		return true, err
+	}
+	defer a.record.unlock()
+	event, says := f.event(x.name)
+	now := time.Now()
+
+	a.mu.Lock()
+	if x.removed {
+		declaredAnew := a.apps[x.name] != nil
+		a.mu.Unlock()
+		if !declaredAnew {
+			a.follow.forget(x.name)
+		}
+		return true, fmt.Errorf("measure %q: %w", x.name, ErrUnknownApp)
+	}
+	if x.declaration != f.declaration {
+		a.mu.Unlock()
+		return false, nil
+	}
+	if says.same(x.last) {
+		says.number = x.last.number
+		a.apply(x, f, says)
+		a.mu.Unlock()
+		return true, f.err
+	}
+	wait := x.throttle.wait(now)
+	if wait > 0 {
+		a.mu.Unlock()
+		return true, a.holdBack(ctx, x, now, wait)
+	}
+	a.mu.Unlock()
+
+	rec, err := a.append(ctx, event)
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		// Whether the log took it is not known, so the next finding is recorded in any case.
+		err = &RecordError{App: x.name, Err: err}
+		x.last = nil
+		x.unmeasured(err.Error())
+		a.pending.retry(x.name, now.Add(retryAfterFailure))
+		a.log.Warn("app is not recorded", "app", x.name, "error", err)
+		return true, err
+	}
+	x.throttle.spend(now)
+	says.number = rec.Number
+	a.apply(x, f, says)
+	if f.err != nil {
+		a.log.Warn("app is not measured", "app", x.name, "reason", f.err, "record", rec.Number)
+	} else {
+		a.log.Info("app is measured", "app", x.name, "digest", says.digest, "files", len(f.manifest), "record", rec.Number)
+	}
+	return true, f.err
+}
+
+// apply makes what was found, and is in the log, the state of the app.
+func (a *Apps) apply(x *app, f finding, says outcome) {
+	x.last = &says
+	if f.err != nil {
+		x.unmeasured(f.err.Error())
+		var changed *ChangedError
+		if errors.As(f.err, &changed) {
+			a.pending.retry(x.name, time.Now().Add(retryAfterChanging))
+		}
+		return
+	}
+	x.measured, x.whyNot = true, ""
+	x.digest, x.files, x.bytes = says.digest, len(f.manifest), f.bytes
+	x.executables = make(map[evidence.Digest]bool)
+	for _, e := range f.manifest {
+		if e.Mode&modeType == modeRegular && e.Mode&modeExecute != 0 {
+			x.executables[e.Digest] = true
+		}
+	}
+}
+
+// holdBack takes back what is claimed of an app that changes too often, records
+// once that changes are not followed, and has it measured when the log may take it.
+func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Duration) error {
+	err := &RateError{App: x.name, Retry: wait}
+	a.mu.Lock()
+	x.unmeasured("changed too often: the log takes its next measurement later")
+	tell := !x.throttle.told
+	x.throttle.told = true
+	a.mu.Unlock()
+	a.pending.hold(x.name, now.Add(wait))
+	if !tell {
+		return err
+	}
+	a.log.Warn("app changes too often", "app", x.name, "retry", wait)
+	reason := "app " + x.name + " changes more often than the log takes: changes go unrecorded until its next record"
+	if gapErr := a.appendGap(ctx, reason); gapErr != nil {
+		a.mu.Lock()
+		x.throttle.told = false
+		a.mu.Unlock()
+	}
+	return err
+}
+
+// append does not end with ctx, whose caller may hang up: an event that is half in
+// the log is worse than a late answer.
+func (a *Apps) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	return a.config.Recorder.Append(ctx, e)
+}
+
+func (a *Apps) appendGap(ctx context.Context, reason string) error {
+	_, err := a.append(ctx, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: pcr.Reason(reason)}})
+	if err != nil {
+		a.log.Warn("gap is not recorded", "reason", reason, "error", err)
+	}
+	return err
+}
+
+// event is the event that records f, and what the log says of the app from then
+// on. A manifest that no record can hold becomes a finding without one.
+func (f *finding) event(name string) (pcr.Event, outcome) {
+	if f.err == nil {
+		d := f.declaration
+		e := pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{
+			App: name, Unit: d.Unit, User: d.User, Declaration: d.Digest,
+			Manifest: f.manifest, Digest: pcr.ManifestDigest(f.manifest),
+		}}
+		_, err := e.Encode()
+		if err == nil {
+			return e, outcome{declaration: d.Digest, digest: e.App.Digest}
+		}
+		f.err = &FileError{Path: d.File, Problem: fmt.Sprintf("manifest of %d files fits no record (%v): declare less, or several apps", len(f.manifest), err)}
+	}
+	reason := pcr.Reason(f.err.Error())
+	e := pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: name, Reason: reason}}
+	return e, outcome{reason: reason}
+}
+
+// Bits of st_mode (inode(7)).
+const (
+	modeType    = 0o170000
+	modeRegular = 0o100000
+	modeExecute = 0o000111
+)

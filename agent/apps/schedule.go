@@ -1,0 +1,96 @@
+package apps
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// schedule knows which apps are to be measured again, and when.
+type schedule struct {
+	mu   sync.Mutex
+	due  map[string]due
+	wake chan struct{} // something became due earlier
+}
+
+type due struct {
+	first time.Time // change since the last measurement
+	at    time.Time
+	hold  bool // at is not brought forward: the log cannot take it earlier
+}
+
+func newSchedule() *schedule {
+	return &schedule{due: make(map[string]due), wake: make(chan struct{}, 1)}
+}
+
+// touch notes a change: measure when quiet has passed without another, at the
+// latest maxDebounce after the first.
+func (s *schedule) touch(name string, now time.Time, quiet time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, ok := s.due[name]
+	if d.hold {
+		return
+	}
+	if !ok || d.first.IsZero() {
+		d.first = now
+	}
+	d.at = now.Add(quiet)
+	if latest := d.first.Add(max(maxDebounce, quiet)); d.at.After(latest) {
+		d.at = latest
+	}
+	s.set(name, d)
+}
+
+// retry measures at a later time, unless a change makes it earlier.
+func (s *schedule) retry(name string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, ok := s.due[name]; !ok || d.at.After(at) {
+		s.set(name, due{at: at})
+	}
+}
+
+// hold measures at a later time and not before.
+func (s *schedule) hold(name string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(name, due{at: at, hold: true})
+}
+
+func (s *schedule) set(name string, d due) {
+	s.due[name] = d
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take removes and returns what is due, and how long until something else is.
+func (s *schedule) take(now time.Time) (names []string, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait = time.Hour
+	for name, d := range s.due {
+		if left := d.at.Sub(now); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		names = append(names, name)
+		delete(s.due, name)
+	}
+	slices.Sort(names)
+	return names, wait
+}
+
+// sleep waits until d has passed or something became due earlier.
+func (s *schedule) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.wake:
+	case <-ctx.Done():
+	}
+}
