@@ -16,10 +16,11 @@ type AK struct {
 const MaxActivateRequest = 8 << 10
 
 // ActivateRequest is the body of POST /v1/ak/activate: a challenge made for EK and
-// AK name of one machine (TPM 2.0 Part 1, section 24, "Credential Protection").
+// AK name of one machine (TPM 2.0 Part 1, section 24, "Credential Protection"), as
+// package keys encodes it.
 type ActivateRequest struct {
-	Credential evidence.Bytes `json:"credential"` // TPM2B_ID_OBJECT with its two bytes of size
-	Secret     evidence.Bytes `json:"secret"`     // TPM2B_ENCRYPTED_SECRET with its two bytes of size
+	Credential evidence.Bytes `json:"credential"` // contents of TPM2B_ID_OBJECT (TPM 2.0 Part 2, section 12.4.2), without its size
+	Secret     evidence.Bytes `json:"secret"`     // contents of TPM2B_ENCRYPTED_SECRET (section 11.4.3), without its size
 }
 
 // Activated is its answer: the secret that only the TPM with that EK could open,

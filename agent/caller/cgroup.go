@@ -15,7 +15,7 @@ const MaxCgroup = 64 << 10
 type Hierarchy string
 
 const (
-	Unified Hierarchy = "0::"           // cgroup v2, alone or beside v1 controllers
+	Unified Hierarchy = "0::"            // cgroup v2, alone or beside v1 controllers
 	Legacy  Hierarchy = ":name=systemd:" // cgroup v1
 )
 

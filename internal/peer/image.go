@@ -67,8 +67,9 @@ func (m *images) observe(p *process) *observation {
 	o := &observation{done: make(chan struct{})}
 	o.ctx, o.cancel = context.WithTimeout(context.Background(), m.timeout)
 	go func() {
-		defer close(o.done)
 		o.result = m.look(o.ctx, p)
+		close(o.done)
+		o.cancel()
 	}()
 	return o
 }
@@ -77,20 +78,22 @@ func (m *images) observe(p *process) *observation {
 func (o *observation) wait(ctx context.Context) *evidence.Executable {
 	select {
 	case <-o.done:
-	default:
-		select {
-		case <-o.done:
-		case <-ctx.Done():
-			return &evidence.Executable{State: evidence.ExecutableUnreadable}
-		case <-o.ctx.Done():
-			select {
-			case <-o.done:
-			case <-time.After(50 * time.Millisecond): // look may be about to say it itself, with the path
-				return &evidence.Executable{State: evidence.ExecutableUnreadable}
-			}
-		}
+	case <-ctx.Done():
+	case <-o.ctx.Done():
+	}
+	if !isClosed(o.done) {
+		return &evidence.Executable{State: evidence.ExecutableUnreadable}
 	}
 	return o.result
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (m *images) look(ctx context.Context, p *process) *evidence.Executable {

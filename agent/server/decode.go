@@ -1,0 +1,78 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// decode reads a body strictly. The problem says what is wrong and where, in words of
+// JSON and without repeating what the body holds.
+func decode[T any](body []byte) (T, error) {
+	var v T
+	err := evidence.DecodeJSON(body, len(body), &v)
+	if err != nil {
+		return v, decodeProblem(err)
+	}
+	return v, nil
+}
+
+func decodeProblem(err error) *api.Problem {
+	var semantic *json.SemanticError
+	var syntax *jsontext.SyntacticError
+	p := api.NewProblem(api.CodeMalformed, "want one JSON object in UTF-8 and nothing behind it")
+	at := func(pointer jsontext.Pointer, offset int64) {
+		// Behind the pointer may stand any text that the caller sent as a name.
+		if len(pointer) <= 256 {
+			p.Where = string(pointer)
+		}
+		p.Offset = &offset
+	}
+	switch {
+	case errors.As(err, &syntax):
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			p = api.NewProblem(api.CodeDuplicateMember, "each member may stand once")
+		}
+		at(syntax.JSONPointer, syntax.ByteOffset)
+	case errors.As(err, &semantic):
+		switch {
+		case errors.Is(err, json.ErrUnknownName):
+			p = api.NewProblem(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
+		case errors.Is(err, evidence.ErrBase64):
+			p = api.NewProblem(api.CodeInvalidValue, evidence.ErrBase64.Error())
+		default:
+			p = api.NewProblem(api.CodeInvalidValue, "want "+inWords(semantic.GoType))
+		}
+		at(semantic.JSONPointer, semantic.ByteOffset)
+	}
+	return p
+}
+
+// inWords says which JSON value a Go type is.
+func inWords(t reflect.Type) string {
+	if t == nil {
+		return "another value"
+	}
+	if t == reflect.TypeFor[evidence.Bytes]() {
+		return "a string of base64"
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.Uint64, reflect.Uint32:
+		return fmt.Sprintf("a whole number of at most %d bits, not negative", t.Bits())
+	}
+	return "another value"
+}

@@ -1,0 +1,147 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// errBusy is returned when a uid already has as many requests waiting as it may.
+var errBusy = errors.New("as many requests of this user are waiting as may wait")
+
+// gate lets a bounded number of requests work at once, by number and by the bytes
+// their answers are expected to take. One uid gets at most its share; of those who
+// wait, the uid with the fewest requests at work is next, so that a flood waits behind
+// itself and not before others.
+type gate struct {
+	mu        sync.Mutex
+	all, each load // what may be used
+	waiting   int  // how many of one uid may wait
+	used      load
+	users     map[uint32]*user
+	turn      uint64 // numbers waiters in the order they came
+}
+
+type load struct {
+	requests int
+	bytes    int64
+}
+
+func (l load) plus(bytes int64) load { return load{l.requests + 1, l.bytes + bytes} }
+func (l load) less(bytes int64) load { return load{l.requests - 1, l.bytes - bytes} }
+func (l load) within(cap load) bool  { return l.requests <= cap.requests && l.bytes <= cap.bytes }
+
+// user is one uid that has requests; without any it is forgotten.
+type user struct {
+	used  load
+	queue []*waiter
+}
+
+type waiter struct {
+	bytes int64
+	turn  uint64
+	ready chan struct{} // closed once admitted
+}
+
+func newGate(l Limits) *gate {
+	return &gate{
+		all:     load{l.Requests, l.Bytes},
+		each:    load{l.RequestsEach, min(l.BytesEach, l.Bytes)},
+		waiting: l.WaitingEach,
+		users:   map[uint32]*user{},
+	}
+}
+
+// enter waits for a place. An answer larger than the share of a uid takes all of it.
+func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func(), err error) {
+	g.mu.Lock()
+	u := g.users[uid]
+	if u == nil {
+		u = &user{}
+		g.users[uid] = u
+	}
+	g.turn++
+	w := &waiter{bytes: min(bytes, g.each.bytes), turn: g.turn, ready: make(chan struct{})}
+	u.queue = append(u.queue, w)
+	g.dispatch()
+	if !isClosed(w.ready) && len(u.queue) > g.waiting {
+		g.drop(uid, u, w)
+		g.mu.Unlock()
+		return nil, errBusy
+	}
+	g.mu.Unlock()
+
+	leave = func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.used, u.used = g.used.less(w.bytes), u.used.less(w.bytes)
+		g.forget(uid, u)
+		g.dispatch()
+	}
+	select {
+	case <-w.ready:
+		return leave, nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	if isClosed(w.ready) { // admitted in the same moment
+		g.mu.Unlock()
+		leave()
+		return nil, ctx.Err()
+	}
+	g.drop(uid, u, w)
+	g.dispatch() // another may fit where w did not
+	g.mu.Unlock()
+	return nil, ctx.Err()
+}
+
+// dispatch admits waiters while there is room.
+func (g *gate) dispatch() {
+	for {
+		var next *user
+		for _, u := range g.users {
+			if len(u.queue) == 0 || !u.used.plus(u.queue[0].bytes).within(g.each) {
+				continue
+			}
+			if next == nil || u.used.requests < next.used.requests ||
+				u.used.requests == next.used.requests && u.queue[0].turn < next.queue[0].turn {
+				next = u
+			}
+		}
+		// The one whose turn it is keeps its turn when it does not fit yet: small
+		// answers would else starve a large one.
+		if next == nil || !g.used.plus(next.queue[0].bytes).within(g.all) {
+			return
+		}
+		w := next.queue[0]
+		next.queue[0] = nil
+		next.queue = next.queue[1:]
+		g.used, next.used = g.used.plus(w.bytes), next.used.plus(w.bytes)
+		close(w.ready)
+	}
+}
+
+func (g *gate) drop(uid uint32, u *user, w *waiter) {
+	for i, x := range u.queue {
+		if x == w {
+			u.queue = append(u.queue[:i:i], u.queue[i+1:]...)
+			break
+		}
+	}
+	g.forget(uid, u)
+}
+
+func (g *gate) forget(uid uint32, u *user) {
+	if u.used.requests == 0 && len(u.queue) == 0 && g.users[uid] == u {
+		delete(g.users, uid)
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

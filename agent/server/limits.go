@@ -1,0 +1,81 @@
+package server
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Limits caps what callers can make the agent hold. "Each" is for one uid. A member
+// that is zero has the default written behind it.
+type Limits struct {
+	Connections     int           // 2048, and no more than a third of the descriptors the process may open
+	ConnectionsEach int           // half of Connections
+	Requests        int           // 1024 at work at once
+	RequestsEach    int           // half of Requests
+	WaitingEach     int           // 256 more that wait for their turn
+	Bytes           int64         // 256 MiB of answers being made or written, by their expected size
+	BytesEach       int64         // half of Bytes
+	RateEach        float64       // 5000 requests a second
+	BurstEach       int           // 10000 requests
+	HeaderBytes     int           // 8 KiB of request line and headers
+	HeaderTimeout   time.Duration // 5 s until the headers of a request are there
+	BodyTimeout     time.Duration // 5 s until its body is there
+	IdleTimeout     time.Duration // 60 s between two requests of a connection
+	WriteTimeout    time.Duration // 30 s until an answer was taken
+	Patience        float64       // 1; scales the routes' own timeouts
+}
+
+// descriptors is how many one connection takes: the socket, the pidfd and, for a
+// moment, the directory of the process or its executable.
+const descriptors = 3
+
+func (l Limits) withDefaults() Limits {
+	or := func(p *int, n int) {
+		if *p <= 0 {
+			*p = n
+		}
+	}
+	or64 := func(p *int64, n int64) {
+		if *p <= 0 {
+			*p = n
+		}
+	}
+	after := func(p *time.Duration, d time.Duration) {
+		if *p <= 0 {
+			*p = d
+		}
+	}
+	or(&l.Connections, 2048)
+	l.Connections = min(l.Connections, openable()/descriptors)
+	or(&l.ConnectionsEach, max(1, l.Connections/2))
+	or(&l.Requests, 1024)
+	or(&l.RequestsEach, max(1, l.Requests/2))
+	or(&l.WaitingEach, 256)
+	or64(&l.Bytes, 256<<20)
+	or64(&l.BytesEach, l.Bytes/2)
+	if l.RateEach <= 0 {
+		l.RateEach = 5000
+	}
+	or(&l.BurstEach, 10000)
+	or(&l.HeaderBytes, 8<<10)
+	after(&l.HeaderTimeout, 5*time.Second)
+	after(&l.BodyTimeout, 5*time.Second)
+	after(&l.IdleTimeout, time.Minute)
+	after(&l.WriteTimeout, 30*time.Second)
+	if l.Patience <= 0 {
+		l.Patience = 1
+	}
+	return l
+}
+
+// openable is how many descriptors connections may take: the process's limit with a
+// reserve for devices, logs and the accept loop itself, which must not run dry.
+func openable() int {
+	const reserve = 128
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || r.Cur > 1<<20 {
+		return 1 << 20
+	}
+	return max(int(r.Cur)-reserve, 16*descriptors)
+}
