@@ -1,0 +1,43 @@
+package verify
+
+import (
+	"fmt"
+	"time"
+)
+
+// checkAnchor compares the two quotes of anchored evidence. Counters and clock are
+// shifted by a constant of the key, so they are compared only between quotes of one
+// key under one hierarchy; both signatures were checked under the same AK.
+func (a *appraiser) checkAnchor() {
+	if a.anchor == nil || a.batch == nil {
+		return
+	}
+	then, now := a.anchor.attest, a.batch.attest
+	a.decide(AnchorSigner, equal(then.qualifiedSigner, now.qualifiedSigner), short(then.qualifiedSigner), short(now.qualifiedSigner),
+		"the two quotes name different qualified signers")
+	a.decide(AnchorResetCount, then.resetCount == now.resetCount, fmt.Sprint(then.resetCount), fmt.Sprint(now.resetCount),
+		"the vTPM was reset since the anchor: its report is of an earlier boot")
+	a.decide(AnchorRestartCount, then.restartCount == now.restartCount, fmt.Sprint(then.restartCount), fmt.Sprint(now.restartCount),
+		"the vTPM was suspended and resumed since the anchor")
+	a.decide(AnchorClock, now.clock >= then.clock, fmt.Sprintf("at least %d ms", then.clock), fmt.Sprintf("%d ms", now.clock),
+		"the clock of the vTPM went back since the anchor")
+}
+
+func (a *appraiser) skipAnchor(why string) {
+	for _, id := range []CheckID{AnchorMagic, AnchorType, AnchorDecode, AnchorTrailing, AnchorSignatureEncoding, AnchorSignature,
+		AnchorSelection, AnchorPCRDigest, AnchorQualifyingData, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock,
+		AnchorLogPrefix, AnchorLogReplay} {
+		a.skip(id, "%s", why)
+	}
+}
+
+// anchorAge is the time between the two quotes by the clock of the vTPM. A clock that
+// went back gives 0; the check on it has failed then.
+func (a *appraiser) anchorAge() time.Duration {
+	if a.anchor == nil || a.batch == nil || a.batch.attest.clock < a.anchor.attest.clock {
+		return 0
+	}
+	ms := a.batch.attest.clock - a.anchor.attest.clock
+	const most = uint64(1<<63-1) / uint64(time.Millisecond)
+	return time.Duration(min(ms, most)) * time.Millisecond
+}

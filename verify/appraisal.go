@@ -1,0 +1,180 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Verdict is what came of one check, or of the whole.
+type Verdict string
+
+const (
+	Pass        Verdict = "pass"
+	Fail        Verdict = "fail"
+	NotAsserted Verdict = "not-asserted" // nothing is claimed either way; the sentence says why
+)
+
+// Class groups checks by what their failure means. The number is the exit code
+// of "agentctl verify".
+type Class int
+
+const (
+	ClassAccepted   Class = 0 // nothing failed
+	ClassBinding    Class = 2 // a signature, a format or a binding is broken: treat as forged
+	ClassCollateral Class = 3 // a certificate or CRL is missing or out of date: fetch it, try again
+	ClassRevoked    Class = 4 // a key was revoked
+	ClassPolicy     Class = 5 // genuine, but not what the policy asks for
+)
+
+// String names the class for people.
+func (c Class) String() string {
+	switch c {
+	case ClassAccepted:
+		return "accepted"
+	case ClassBinding:
+		return "signature or binding"
+	case ClassCollateral:
+		return "collateral"
+	case ClassRevoked:
+		return "revoked"
+	case ClassPolicy:
+		return "policy"
+	}
+	return fmt.Sprintf("class %d", int(c))
+}
+
+// Check is one check of an appraisal.
+type Check struct {
+	ID       CheckID `json:"id"`
+	Class    Class   `json:"class"`
+	Verdict  Verdict `json:"verdict"`
+	Required bool    `json:"required"`          // false only where nothing asked for it; required and not asserted counts as refused
+	Expected string  `json:"expected,omitzero"` // for people; digests in hexadecimal
+	Found    string  `json:"found,omitzero"`    // for people; may hold text from the evidence, quoted
+	Sentence string  `json:"sentence"`          // what was checked, or why not
+}
+
+// Binding tells what the PCR values rest on.
+type Binding string
+
+const (
+	BindingNone          Binding = "none"           // nothing ties the vTPM to the report
+	BindingGuestAsserted Binding = "guest-asserted" // the guest's own software put AK and agent key into its report
+	BindingParavisor     Binding = "paravisor"      // a measured paravisor at VMPL 0 vouches for the AK
+	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM
+)
+
+// bindings in rising order of strength.
+var bindings = []Binding{BindingNone, BindingGuestAsserted, BindingParavisor, BindingSVSM}
+
+func (b Binding) rank() int {
+	for i, k := range bindings {
+		if k == b {
+			return i
+		}
+	}
+	return -1
+}
+
+// weaker is the weaker of two bindings.
+func weaker(a, b Binding) Binding {
+	if a.rank() < b.rank() {
+		return a
+	}
+	return b
+}
+
+// AKOrigin tells how the verifier knows the attestation key apart from the report.
+type AKOrigin string
+
+const (
+	AKNone      AKOrigin = "none"      // only the report speaks for it
+	AKEnrolled  AKOrigin = "enrolled"  // its name stands in the policy
+	AKCertified AKOrigin = "certified" // a certificate chain leads to it
+)
+
+// Freshness tells what the report was made for.
+type Freshness string
+
+const (
+	FreshReport    Freshness = "fresh"    // for the batch that holds the statement
+	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
+)
+
+// AppraisalType is the member "type" of the JSON form of this version. Members
+// may be added under the same type; none changes its meaning.
+const AppraisalType = "agentd/appraisal/1"
+
+// Appraisal is the result for one evidence under one policy at one time. What the
+// evidence claims is behind [Appraisal.Claims].
+type Appraisal struct {
+	Type      string        `json:"type"`               // AppraisalType
+	Time      time.Time     `json:"time"`               // Options.Time
+	Policy    string        `json:"policy,omitzero"`    // SHA-256 of the policy text, hexadecimal
+	Verdict   Verdict       `json:"verdict"`            // Pass or Fail, never NotAsserted
+	Class     Class         `json:"class"`              // ClassAccepted, or the gravest class that failed
+	Binding   Binding       `json:"binding"`            // BindingNone wherever a signature or commitment failed
+	AKOrigin  AKOrigin      `json:"akOrigin"`           // as far as the evidence was accepted
+	Freshness Freshness     `json:"freshness,omitzero"` // absent where the document could not be read
+	AnchorAge time.Duration `json:"-"`                  // by the clock of the vTPM; 0 where fresh
+	Sentences []string      `json:"sentences"`          // for people: what may be concluded, and what not
+	Checks    []Check       `json:"checks"`             // every check of Definitions, in that order
+	Accepted  *Claims       `json:"claims,omitzero"`    // nil unless Verdict is Pass; see Claims
+}
+
+// Check returns the check with this id. It panics for an id that is not in
+// [Definitions], which is a mistake of the caller.
+func (a *Appraisal) Check(id CheckID) Check {
+	for _, c := range a.Checks {
+		if c.ID == id {
+			return c
+		}
+	}
+	panic("verify: no check " + string(id))
+}
+
+// Failed lists the checks that the evidence was refused for: those that failed
+// and, behind them, those that were required and could not be asserted.
+func (a *Appraisal) Failed() []Check {
+	var failed, open []Check
+	for _, c := range a.Checks {
+		switch {
+		case c.Verdict == Fail:
+			failed = append(failed, c)
+		case c.Verdict == NotAsserted && c.Required:
+			open = append(open, c)
+		}
+	}
+	return append(failed, open...)
+}
+
+// ExitCode is what "agentctl verify" ends with: 0 accepted, else the class.
+func (a *Appraisal) ExitCode() int { return int(a.Class) }
+
+// Claims is what the evidence says, or a [*RefusedError] where it was refused.
+func (a *Appraisal) Claims() (*Claims, error) {
+	if a.Verdict != Pass || a.Accepted == nil {
+		return nil, &RefusedError{Class: a.Class, Failed: a.Failed()}
+	}
+	return a.Accepted, nil
+}
+
+// RefusedError tells why evidence was refused.
+type RefusedError struct {
+	Class  Class
+	Failed []Check // at least one
+}
+
+func (e *RefusedError) Error() string {
+	ids := make([]string, 0, len(e.Failed))
+	for _, c := range e.Failed {
+		if c.Verdict == Fail {
+			ids = append(ids, string(c.ID))
+		}
+	}
+	if len(ids) == 0 {
+		return "evidence refused: not every required check could be asserted"
+	}
+	return fmt.Sprintf("evidence refused (%s): %s", e.Class, strings.Join(ids, ", "))
+}

@@ -1,0 +1,113 @@
+package verify
+
+import (
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Claims is what accepted evidence says. How much of it is proven, and by whom,
+// stands in the appraisal's binding and sentences.
+type Claims struct {
+	Statement evidence.Statement `json:"statement"`
+	Machine   Machine            `json:"machine"`
+	AKName    string             `json:"akName"` // hexadecimal: TPM 2.0 Part 1, section 16
+	PCRs      []PCRClaim         `json:"pcrs"`
+	Log       *LogState          `json:"log,omitzero"` // nil where the evidence held no log
+}
+
+// Machine is what the report says.
+type Machine struct {
+	Product       string           `json:"product"`           // "milan", "genoa" or "turin"
+	ReportVersion uint32           `json:"reportVersion"`     // 2 to 5
+	Measurement   string           `json:"measurement"`       // launch measurement, hexadecimal
+	Label         string           `json:"label,omitzero"`    // that the policy gives this measurement
+	Covers        Cover            `json:"covers,omitzero"`   // absent where the policy does not list the measurement
+	GuestPolicy   uint64           `json:"guestPolicy"`       // POLICY
+	PlatformInfo  uint64           `json:"platformInfo"`      // PLATFORM_INFO
+	VMPL          uint32           `json:"vmpl"`              //
+	Signer        string           `json:"signer"`            // "vcek" or "vlek"
+	ChipID        string           `json:"chipID,omitzero"`   // hexadecimal; absent where masked
+	ReportedTCB   map[string]uint8 `json:"reportedTCB"`       // by component
+	CommittedTCB  map[string]uint8 `json:"committedTCB"`      //
+	CurrentTCB    map[string]uint8 `json:"currentTCB"`        //
+	LaunchTCB     map[string]uint8 `json:"launchTCB"`         //
+	HostData      string           `json:"hostData"`          // hexadecimal
+	GuestSVN      uint32           `json:"guestSVN"`          //
+	Root          string           `json:"root"`              // common name of the root that the chain ends in
+	TestRoot      bool             `json:"testRoot,omitzero"` // the root vouches for no hardware
+}
+
+// Explanation says what stands behind the value of one PCR.
+type Explanation string
+
+const (
+	ByLog       Explanation = "log"          // replaying the agent's log gives this value
+	ByPolicy    Explanation = "policy"       // the policy pins this value
+	Unexplained Explanation = "not-asserted" // quoted, and nothing more is known
+)
+
+// PCRClaim is one quoted PCR.
+type PCRClaim struct {
+	Bank      string      `json:"bank"`
+	Index     uint32      `json:"index"`
+	Value     string      `json:"value"` // hexadecimal
+	Explained Explanation `json:"explained"`
+}
+
+// LogState is what a log said up to a head: where the PCR stood, and everything that
+// a policy can ask of it. It is kept by a verifier who wants only the rest of the log
+// the next time, and is as trustworthy as the place where it is kept.
+type LogState struct {
+	Head       evidence.LogHead  `json:"head"`
+	PCR        uint32            `json:"pcr"`
+	Start      []BankValue       `json:"start"`  // of the PCR before the first record
+	Values     []BankValue       `json:"values"` // of the PCR at Head, in every bank of the log
+	AgentKey   evidence.Bytes    `json:"agentKey,omitzero"`
+	Agents     []AgentClaim      `json:"agents,omitempty"` // each once, in the order of their first event
+	Apps       []AppClaim        `json:"apps,omitempty"`   // in the order of their first event
+	Gaps       []RecordedReason  `json:"gaps,omitempty"`
+	Unmeasured []UnmeasuredClaim `json:"unmeasured,omitempty"`
+	Full       bool              `json:"full,omitzero"` // the log took no further record: what came later is not in it
+}
+
+// BankValue is the value of a PCR in one bank.
+type BankValue struct {
+	Bank  string         `json:"bank"`
+	Value evidence.Bytes `json:"value"`
+}
+
+// AgentClaim is one agent that wrote to the log.
+type AgentClaim struct {
+	Record        uint64          `json:"record"` // of its first event
+	Version       string          `json:"version"`
+	Digest        evidence.Digest `json:"digest"`        // of the executable
+	Configuration evidence.Digest `json:"configuration"` // of the configuration in force
+}
+
+// AppClaim is one application with everything that it was since boot.
+type AppClaim struct {
+	Name     string       `json:"name"`
+	Current  int          `json:"current"`  // index in Versions: what was measured last
+	Versions []AppVersion `json:"versions"` // each once, in the order of their first event
+}
+
+// AppVersion is an application as it was measured.
+type AppVersion struct {
+	Record      uint64          `json:"record"` // of its first event
+	Unit        string          `json:"unit"`
+	User        string          `json:"user"`
+	Digest      evidence.Digest `json:"digest"`      // of the manifest
+	Declaration evidence.Digest `json:"declaration"` // of the file that declares it
+}
+
+// UnmeasuredClaim is a declared application that could not be measured.
+type UnmeasuredClaim struct {
+	Record uint64 `json:"record"`
+	App    string `json:"app"`
+	Reason string `json:"reason"`
+}
+
+// RecordedReason is a reason that the agent gave, and where.
+type RecordedReason struct {
+	Record uint64 `json:"record"`
+	Reason string `json:"reason"`
+}

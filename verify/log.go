@@ -1,0 +1,277 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+var logChecks = []CheckID{LogContinuation, LogDecode, LogDigests, LogReplay, LogHead, LogEvents, LogStartValue, LogAgentKey}
+
+// checkLog replays the measurement log to the quoted PCR, and finds what it says.
+func (a *appraiser) checkLog() {
+	l := a.e.Log
+	if l == nil {
+		for _, id := range append(logChecks, AnchorLogPrefix, AnchorLogReplay) {
+			a.skip(id, "the evidence holds no log")
+		}
+		return
+	}
+	state, head, ok := a.logBegin(l)
+	if !ok {
+		return
+	}
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	if !a.decideError(LogDecode, err) {
+		return
+	}
+	w := &logWalk{appraiser: a, state: newHistory(state), records: records, head: head}
+	w.run()
+}
+
+// logBegin is what is known of the log before its first record here: nothing for a
+// whole log, an earlier appraisal's state for one that starts at an index.
+func (a *appraiser) logBegin(l *evidence.Log) (*LogState, evidence.LogHead, bool) {
+	if l.Start == 0 {
+		a.skip(LogContinuation, "the log is whole")
+		return &LogState{}, evidence.LogHead{}, true
+	}
+	head := evidence.LogHead{Count: l.Start, Digest: l.Previous}
+	known := a.o.LogState
+	switch {
+	case known == nil:
+		a.decide(LogContinuation, false, "a log from record 0", fmt.Sprintf("one from record %d", l.Start),
+			"the log starts at an index, and this verifier knows nothing of what came before: ask for the whole log")
+		return nil, head, false
+	case known.Head != head:
+		if !a.decide(LogContinuation, false, headText(known.Head), headText(head), "the log does not continue the one that is known from before") {
+			return nil, head, false
+		}
+	}
+	a.decide(LogContinuation, true, "", "", "")
+	return known.clone(), head, true
+}
+
+func headText(h evidence.LogHead) string { return fmt.Sprintf("%d records, %s", h.Count, h.Digest) }
+
+// logWalk takes the records one by one: the values of the PCR by extending, and the
+// history by reading the events.
+type logWalk struct {
+	*appraiser
+	state   *history
+	records []pcr.Record
+	head    evidence.LogHead
+	banks   []pcr.Algorithm // of the log
+	start   []pcr.Digest    // before the first record here
+	values  []pcr.Digest
+	anchor  bool // whether the log passed through the anchor's head
+	then    []pcr.Digest
+}
+
+func (w *logWalk) run() {
+	index, err := w.begin()
+	if err != nil {
+		w.decideError(LogEvents, err)
+		return
+	}
+	digests, events := w.checkRecords()
+	w.values = w.start
+	w.passAnchor()
+	for _, r := range w.records {
+		if digests {
+			w.values, err = r.Extend(w.values)
+			if err != nil { // checkRecords has refused it
+				return
+			}
+		}
+		if events {
+			w.read(r)
+		}
+		w.head = evidence.NextLogHead(w.head, r.Encode())
+		w.passAnchor()
+	}
+	w.decide(LogHead, w.head == w.e.Batch.LogHead, headText(w.e.Batch.LogHead), headText(w.head), "the log is not the one that agent and report committed to")
+	w.state.Head, w.state.PCR = w.head, index
+	if digests {
+		w.state.Values = bankValues(w.values)
+		w.compare(LogReplay, w.batch, w.values)
+		w.checkStart()
+	}
+	if events {
+		w.decide(LogAgentKey, equal(w.state.AgentKey, w.e.AgentKey), short(w.state.AgentKey), short(w.e.AgentKey),
+			"the evidence's agent key is not the one that the last start of the agent logged")
+	}
+	w.checkAnchorLog(digests)
+	if digests && events {
+		w.log = w.state.LogState
+	}
+}
+
+// begin finds PCR, banks and values from which the records are to be replayed.
+func (w *logWalk) begin() (uint32, error) {
+	if w.head.Count != 0 {
+		var err error
+		w.start, err = digestsOf(w.state.Values)
+		w.setBanks()
+		return w.state.PCR, err
+	}
+	start, err := pcr.StartOf(w.records)
+	if err != nil {
+		return 0, err
+	}
+	w.start, err = start.Digests()
+	w.state.Start = bankValues(w.start)
+	w.setBanks()
+	return start.PCR, err
+}
+
+func (w *logWalk) setBanks() {
+	for _, d := range w.start {
+		w.banks = append(w.banks, d.Algorithm)
+	}
+}
+
+// checkRecords has every record checked and tells whether digests and events can be
+// relied on. The first fault is reported, with the number of its record.
+func (w *logWalk) checkRecords() (digests, events bool) {
+	_, err := pcr.Replay(w.records, w.banks, w.start)
+	if err == nil && len(w.records) > 0 && w.records[0].Number > 0 && w.records[0].PCR != w.state.PCR {
+		err = &pcr.LogError{Code: pcr.LogPCR, Index: w.records[0].Number, Offset: -1, Err: fmt.Errorf("it is of PCR %d, the log of PCR %d", w.records[0].PCR, w.state.PCR)}
+	}
+	if err == nil {
+		err = w.checkPrevious()
+	}
+	var l *pcr.LogError
+	if !errors.As(err, &l) {
+		w.decide(LogDigests, err == nil, "", "", "%v", err)
+		w.decide(LogEvents, err == nil, "", "", "%v", err)
+		return w.passed(LogDigests), w.passed(LogEvents)
+	}
+	switch l.Code {
+	case pcr.LogContent, pcr.LogOrder, pcr.LogPrevious:
+		w.decide(LogDigests, true, "", "", "") // of every record before it, and those are all that count
+		return true, w.decideError(LogEvents, err)
+	default:
+		w.block(LogEvents, "not read: %v", err)
+		return w.decideError(LogDigests, err), false
+	}
+}
+
+// checkPrevious holds the agent's starts in a log that begins at an index against the
+// heads before them; for a whole log the replay has done it.
+func (w *logWalk) checkPrevious() error {
+	head := w.head
+	if head.Count == 0 {
+		return nil
+	}
+	for _, r := range w.records {
+		e, err := r.Event()
+		if err != nil {
+			return &pcr.LogError{Code: pcr.LogContent, Index: r.Number, Offset: -1, Err: err}
+		}
+		if e.Agent != nil && e.Agent.Previous != head {
+			return &pcr.LogError{Code: pcr.LogPrevious, Index: r.Number, Offset: -1, Err: errors.New("it names another log before it")}
+		}
+		if w.state.Full {
+			return &pcr.LogError{Code: pcr.LogOrder, Index: r.Number, Offset: -1, Err: errors.New("it follows a record that says the log is full")}
+		}
+		head = evidence.NextLogHead(head, r.Encode())
+	}
+	return nil
+}
+
+// read takes what one event says into the history.
+func (w *logWalk) read(r pcr.Record) {
+	e, err := r.Event()
+	if err != nil { // checkRecords has refused it
+		return
+	}
+	w.state.add(r.Number, e)
+}
+
+// passAnchor notes the PCR values at the anchor's head, when the walk is there.
+func (w *logWalk) passAnchor() {
+	if a := w.e.Anchor; a != nil && w.head == a.LogHead {
+		w.anchor, w.then = true, w.values
+	}
+}
+
+func (w *logWalk) checkAnchorLog(digests bool) {
+	if w.e.Anchor == nil {
+		return
+	}
+	h := w.e.Anchor.LogHead
+	if h.Count < w.e.Log.Start {
+		w.block(AnchorLogPrefix, "the anchor's log ended at record %d, before the log of the evidence starts: ask for the log from there, or whole", h.Count)
+		w.block(AnchorLogReplay, "see %s", AnchorLogPrefix)
+		return
+	}
+	if !w.decide(AnchorLogPrefix, w.anchor, headText(h), "no such state", "the anchor was made for another log") || !digests {
+		return
+	}
+	if w.then == nil {
+		w.then = w.start
+	}
+	if w.appraiser.anchor != nil {
+		w.compare(AnchorLogReplay, w.appraiser.anchor, w.then)
+	}
+}
+
+// compare holds replayed values against the quoted ones, in every quoted bank. A
+// quote that leaves this PCR out, or has it under SHA-1 only, proves nothing of it.
+func (w *logWalk) compare(id CheckID, q *quoted, values []pcr.Digest) {
+	if q == nil || q.values == nil {
+		return
+	}
+	index := w.state.PCR
+	banks, strong := q.banksOf(index)
+	if !strong {
+		w.decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", index), "not quoted", "the log is of PCR %d, which the quote does not cover", index)
+		return
+	}
+	for _, b := range banks {
+		i := slices.IndexFunc(values, func(d pcr.Digest) bool { return d.Algorithm == b })
+		quotedValue := q.values[b][index]
+		if i < 0 {
+			if !w.decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", index, b) {
+				return
+			}
+			continue
+		}
+		if !w.decide(id, equal(values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", values[i].Value),
+			"replaying the log does not give the quoted value of PCR %d in bank %s", index, b) {
+			return
+		}
+	}
+}
+
+// checkStart accepts a start value that is zero or that the policy lists, in every
+// quoted bank that can be relied on. Another one means that somebody extended the PCR
+// before this log began, or that this is not the first log of the boot.
+func (w *logWalk) checkStart() {
+	if w.batch == nil {
+		return
+	}
+	start, err := digestsOf(w.state.Start)
+	if err != nil {
+		w.decideError(LogStartValue, err)
+		return
+	}
+	banks, _ := w.batch.banksOf(w.state.PCR)
+	for _, d := range start {
+		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || isZero(d.Value) {
+			continue
+		}
+		listed := slices.ContainsFunc(w.p.startValues[d.Algorithm], func(v []byte) bool { return equal(v, d.Value) })
+		if !w.decide(LogStartValue, listed, "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
+			"PCR %d was not zero when the log began, and nothing explains its value: a log may have been deleted during this boot", w.state.PCR) {
+			return
+		}
+	}
+	w.decide(LogStartValue, true, "", "", "")
+}
+
+func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }

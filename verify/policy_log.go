@@ -1,0 +1,229 @@
+package verify
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+func (a *appraiser) policyBinding() {
+	if a.report != nil {
+		a.decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
+			"vTPM and report hang together as %q, and the policy asks for %q or stronger", a.binding, a.p.binding)
+	}
+	switch {
+	case len(a.p.aks) == 0:
+		a.skip(PolicyAK, "the policy names no AK")
+	case a.ak != nil:
+		a.decide(PolicyAK, contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d listed names", len(a.p.aks)), hex.EncodeToString(a.ak.name), "the attestation key is not one that the policy names")
+	}
+	if a.p.freshness == AnchoredReport {
+		a.skip(PolicyFreshness, "the policy accepts an anchored report")
+	} else {
+		a.decide(PolicyFreshness, a.e.Anchor == nil, "fresh", "anchored", "the report is anchored: it was made for an earlier batch")
+	}
+	switch {
+	case a.e.Anchor == nil:
+		a.skip(PolicyAnchorAge, "the report was made for this batch")
+	case a.p.freshness != AnchoredReport:
+		a.skip(PolicyAnchorAge, "the policy accepts no anchor at all")
+	case a.anchor != nil && a.batch != nil && a.passed(AnchorClock):
+		age := a.anchorAge()
+		a.decide(PolicyAnchorAge, age <= a.p.maxAnchorAge, "at most "+a.p.maxAnchorAge.String(), age.String(), "the anchor is %v old by the clock of the vTPM", age)
+	}
+}
+
+func (a *appraiser) policyPCRs() {
+	if len(a.p.pcrs) == 0 {
+		a.skip(PolicyPCR, "the policy pins no PCR")
+		return
+	}
+	if a.batch == nil || a.batch.values == nil {
+		return
+	}
+	for _, r := range a.p.pcrs {
+		name := fmt.Sprintf("PCR %d of bank %s", r.index, r.bank)
+		value, ok := a.batch.values[r.bank][r.index]
+		found := "not quoted"
+		if ok {
+			found = hex.EncodeToString(value)
+		}
+		if !a.decide(PolicyPCR, ok && contains(r.values, value), fmt.Sprintf("%s is one of %d listed values", name, len(r.values)), found, "%s is not what the policy pins", name) {
+			return
+		}
+	}
+}
+
+var logPolicyChecks = []CheckID{PolicyLogGaps, PolicyLogUnmeasured, PolicyAgent, PolicyAppPresent, PolicyAppDigest, PolicyAppUnit, PolicyAppUnlisted}
+
+func (a *appraiser) policyLog() {
+	if a.p.logRequired {
+		a.decide(PolicyLog, a.e.Log != nil, "a measurement log", "none", "the policy needs the measurement log, and the evidence holds none")
+	} else {
+		a.skip(PolicyLog, "the policy does not need a log")
+	}
+	if a.e.Log == nil {
+		for _, id := range logPolicyChecks {
+			a.skip(id, "the evidence holds no log")
+		}
+		return
+	}
+	if a.log == nil {
+		return
+	}
+	a.policyHistory()
+	a.policyAgents()
+	a.policyApps()
+}
+
+// policyHistory looks for what the log itself says it may have missed.
+func (a *appraiser) policyHistory() {
+	var gaps []string
+	for _, g := range a.log.Gaps {
+		gaps = append(gaps, fmt.Sprintf("record %d: %s", g.Record, g.Reason))
+	}
+	if a.log.Full {
+		gaps = append(gaps, "the log is full and took nothing more")
+	}
+	a.tolerate(PolicyLogGaps, gaps, a.p.tolerateGaps, "changes may have happened unseen")
+	var unmeasured []string
+	for _, u := range a.log.Unmeasured {
+		unmeasured = append(unmeasured, fmt.Sprintf("record %d: %s: %s", u.Record, u.App, u.Reason))
+	}
+	a.tolerate(PolicyLogUnmeasured, unmeasured, a.p.tolerateUnmeasured, "a declared application could not be measured")
+}
+
+// most findings of one check that are spelled out.
+const most = 5
+
+func (a *appraiser) tolerate(id CheckID, found []string, tolerated bool, what string) {
+	text := firstOf(found)
+	if tolerated {
+		if len(found) > 0 {
+			what = "the policy tolerates it: " + what + ": " + text
+		} else {
+			what = "the policy would tolerate it; there was none"
+		}
+		a.skip(id, "%s", what)
+		return
+	}
+	a.decide(id, len(found) == 0, "none", text, "%s", what)
+}
+
+func firstOf(found []string) string {
+	text := strings.Join(found[:min(len(found), most)], "; ")
+	if n := len(found) - most; n > 0 {
+		text += fmt.Sprintf("; and %d more", n)
+	}
+	return text
+}
+
+func (a *appraiser) policyAgents() {
+	r := a.p.agent
+	if len(r.versions) == 0 && len(r.digests) == 0 {
+		a.skip(PolicyAgent, "the policy names no agent")
+		return
+	}
+	var other []string
+	for _, g := range a.log.Agents {
+		if len(r.versions) > 0 && !slices.Contains(r.versions, g.Version) || len(r.digests) > 0 && !slices.Contains(r.digests, g.Digest) {
+			other = append(other, fmt.Sprintf("record %d: version %q, digest %s", g.Record, g.Version, g.Digest))
+		}
+	}
+	if len(a.log.Agents) == 0 {
+		other = append(other, "no agent start is recorded")
+	}
+	a.decide(PolicyAgent, len(other) == 0, "only agents that the policy lists", firstOf(other), "an agent wrote to the log that the policy does not list")
+}
+
+// policyApps looks at everything that an application was since boot, not at what it
+// is now: one that was tampered with may be back to normal by the time it is asked.
+func (a *appraiser) policyApps() {
+	var absent, digests, units, unlisted []string
+	for _, r := range a.p.apps {
+		i := slices.IndexFunc(a.log.Apps, func(c AppClaim) bool { return c.Name == r.name })
+		if i < 0 {
+			if r.required {
+				absent = append(absent, strconv.Quote(r.name))
+			}
+			continue
+		}
+		for _, v := range a.log.Apps[i].Versions {
+			if !slices.Contains(r.digests, v.Digest) {
+				digests = append(digests, fmt.Sprintf("record %d: %q has digest %s", v.Record, r.name, v.Digest))
+			}
+			if r.unit != "" && v.Unit != r.unit || r.user != "" && v.User != r.user {
+				units = append(units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, r.name, v.Unit, v.User))
+			}
+		}
+	}
+	for _, c := range a.log.Apps {
+		if !slices.ContainsFunc(a.p.apps, func(r appRule) bool { return r.name == c.Name }) {
+			unlisted = append(unlisted, strconv.Quote(c.Name))
+		}
+	}
+	if len(a.p.apps) == 0 {
+		for _, id := range []CheckID{PolicyAppPresent, PolicyAppDigest, PolicyAppUnit} {
+			a.skip(id, "the policy lists no application")
+		}
+	} else {
+		a.decide(PolicyAppPresent, len(absent) == 0, "every required application", "without "+firstOf(absent), "a required application was not measured: %s", firstOf(absent))
+		a.decide(PolicyAppDigest, len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
+		a.decide(PolicyAppUnit, len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
+	}
+	if !a.p.refuseUnlistedApps {
+		a.skip(PolicyAppUnlisted, "the policy does not refuse further applications; measured were: %s", orNone(firstOf(unlisted)))
+	} else {
+		a.decide(PolicyAppUnlisted, len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// policyCaller looks at who asked. Unit and uid are a boundary; the executable is what
+// the process was seen to run when it connected, and no more than that.
+func (a *appraiser) policyCaller() {
+	if a.statement == nil {
+		return
+	}
+	r, c := a.p.caller, &a.statement.Caller
+	name := func(id CheckID, want, got, what string) {
+		if want == "" {
+			a.skip(id, "the policy names no %s", what)
+			return
+		}
+		a.decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
+	}
+	name(PolicyCallerUnit, r.unit, c.Unit, "unit")
+	name(PolicyCallerApp, r.app, c.App, "application")
+	if r.uid == nil {
+		a.skip(PolicyCallerUser, "the policy names no uid")
+	} else {
+		a.decide(PolicyCallerUser, *r.uid == c.UID, fmt.Sprint(*r.uid), fmt.Sprint(c.UID), "the statement was asked for by another user")
+	}
+	if len(r.executables) == 0 && !r.covered {
+		a.skip(PolicyCallerExecutable, "the policy does not ask what the caller was seen to run")
+		return
+	}
+	found, ok := "not observed", false
+	if x := c.Executable; x != nil {
+		found = fmt.Sprintf("%s, covered %t", x.State, x.Covered)
+		ok = !r.covered || x.Covered
+		if x.Digest != nil {
+			found = x.Digest.String() + ", " + found
+		}
+		if len(r.executables) > 0 {
+			ok = ok && x.Digest != nil && slices.ContainsFunc(r.executables, func(d evidence.Digest) bool { return d == *x.Digest })
+		}
+	}
+	a.decide(PolicyCallerExecutable, ok, "an executable that the policy lists, covered by its application where asked", found, "the caller was seen to run something else, or could not be seen")
+}

@@ -1,0 +1,280 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// knownProducts are the processor generations by the name of AMD's root, lower case.
+func knownProducts() []string {
+	var names []string
+	for _, p := range snp.Products() {
+		names = append(names, strings.ToLower(p.String()))
+	}
+	return names
+}
+
+// tcbComponents are the names of the levels that a product's TCB has, in its order.
+func tcbComponents(product string) []string {
+	for _, p := range snp.Products() {
+		if strings.ToLower(p.String()) != product {
+			continue
+		}
+		var names []string
+		levels, _, _ := snp.TCB(0).Components(p) // every product of the list has a layout
+		for _, l := range levels {
+			names = append(names, string(l.Component))
+		}
+		return names
+	}
+	return nil
+}
+
+func (r *policyReader) launches(p *Policy, in []launchText) {
+	for i, l := range in {
+		key := fmt.Sprintf("launch[%d]", i)
+		rule := launchRule{
+			kind:   BindingGuestAsserted,
+			covers: Cover(r.oneOf(key+".covers", l.Covers, "", string(CoversFirmware), string(CoversKernel))),
+			label:  r.text(key+".label", l.Label),
+		}
+		if l.Measurement == nil {
+			r.fail(key, "measurement is missing")
+			continue
+		}
+		if l.Kind == nil || l.Covers == nil {
+			r.fail(key, `kind ("plain", "paravisor" or "svsm") and covers (%q or %q) must be given: nobody can read them from a report`, CoversFirmware, CoversKernel)
+		}
+		switch r.oneOf(key+".kind", l.Kind, "plain", "plain", "paravisor", "svsm") {
+		case "paravisor":
+			rule.kind = BindingParavisor
+		case "svsm":
+			rule.kind = BindingSVSM
+		}
+		m, ok := r.hex(key+".measurement", *l.Measurement, 48)
+		if ok && slices.ContainsFunc(p.launches, func(o launchRule) bool { return bytes.Equal(o.measurement, m) }) {
+			r.fail(key+".measurement", "it is listed twice")
+		}
+		rule.measurement = m
+		p.launches = append(p.launches, rule)
+	}
+}
+
+func (r *policyReader) guest(t *guestText) guestRule {
+	g := guestRule{
+		allowDebug:           flag(t.AllowDebug, false),
+		allowMigrationAgent:  flag(t.AllowMigrationAgent, false),
+		allowSMT:             flag(t.AllowSMT, true),
+		allowCXL:             flag(t.AllowCXL, false),
+		allowReserved:        flag(t.AllowReserved, false),
+		requireSingleSocket:  flag(t.SingleSocket, false),
+		requireAES256XTS:     flag(t.AES256XTS, false),
+		requireRAPLDisabled:  flag(t.RAPLDisabled, false),
+		requireCiphertextHid: flag(t.CiphertextHiding, false),
+		requirePageSwapOff:   flag(t.PageSwapDisabled, false),
+	}
+	if t.MinABI != nil {
+		major, minor, ok := strings.Cut(*t.MinABI, ".")
+		a, errA := strconv.ParseUint(major, 10, 8)
+		b, errB := strconv.ParseUint(minor, 10, 8)
+		if !ok || errA != nil || errB != nil {
+			r.fail("guest_policy.min_abi", `%q is not a version of the form "1.55"`, *t.MinABI)
+		}
+		g.minABIMajor, g.minABIMin = uint8(a), uint8(b)
+	}
+	return g
+}
+
+func (r *policyReader) image(t *imageText) imageRule {
+	one := func(key string, v *string) []byte {
+		if v == nil {
+			return nil
+		}
+		b, _ := r.hex(key, *v, 16)
+		return b
+	}
+	return imageRule{
+		minGuestSVN: uint32(r.number("image.min_guest_svn", t.MinGuestSVN, 0, 0, 1<<32-1)),
+		familyID:    one("image.family_id", t.FamilyID),
+		imageID:     one("image.image_id", t.ImageID),
+		hostData:    r.hexList("image.host_data", t.HostData, 32),
+		idKeys:      r.hexList("image.id_key_digests", t.IDKeys, 48),
+		authorKeys:  r.hexList("image.author_key_digests", t.AuthorKeys, 48),
+	}
+}
+
+// platformBits names the bits of PLATFORM_INFO.
+var platformBits = []struct {
+	name string
+	mask snp.PlatformInfo
+}{
+	{"smt", snp.PlatformSMT},
+	{"tsme", snp.PlatformTSME},
+	{"ecc", snp.PlatformECC},
+	{"rapl_disabled", snp.PlatformRAPLDisabled},
+	{"ciphertext_hiding", snp.PlatformCiphertextHiding},
+	{"alias_check_complete", snp.PlatformAliasCheck},
+	{"trusted_io", snp.PlatformTIO},
+}
+
+func (r *policyReader) platform(t *platformText) platformRule {
+	known := make([]string, len(platformBits))
+	for i, b := range platformBits {
+		known[i] = b.name
+	}
+	bits := func(key string, v *[]string) (mask snp.PlatformInfo) {
+		for _, n := range r.names(key, v, nil, known) {
+			mask |= platformBits[slices.Index(known, n)].mask
+		}
+		return mask
+	}
+	p := platformRule{
+		require:     bits("platform.require", t.Require),
+		refuse:      bits("platform.refuse", t.Refuse),
+		refuseOther: r.oneOf("platform.unknown_bits", t.UnknownBits, "allow", "allow", "refuse") == "refuse",
+	}
+	if p.require&p.refuse != 0 {
+		r.fail("platform.refuse", "a property is both required and refused")
+	}
+	return p
+}
+
+func (r *policyReader) tcbs(in map[string]tcbText) map[string]tcbRule {
+	out := make(map[string]tcbRule)
+	for product, t := range in {
+		key := "tcb." + product
+		components := tcbComponents(product)
+		if components == nil {
+			r.fail(key, "%q is not one of %s", product, strings.Join(knownProducts(), ", "))
+			continue
+		}
+		floors := func(key string, in map[string]int64) map[string]uint8 {
+			if in == nil {
+				return nil
+			}
+			out := make(map[string]uint8)
+			for name, n := range in {
+				if !slices.Contains(components, name) {
+					r.fail(key+"."+name, "%s has no such component: want %s", product, strings.Join(components, ", "))
+				}
+				out[name] = uint8(r.number(key+"."+name, &n, 0, 0, 255))
+			}
+			for _, name := range components {
+				if _, ok := in[name]; !ok {
+					r.fail(key, "the floor of %s is missing: every component must be given, 0 where none is wanted", name)
+				}
+			}
+			return out
+		}
+		rule := tcbRule{
+			reported:  floors(key+".reported", t.Reported),
+			committed: floors(key+".committed", t.Committed),
+			launch:    floors(key+".launch", t.Launch),
+		}
+		if rule.reported == nil && rule.committed == nil && rule.launch == nil {
+			r.fail(key, "no floor is given: want reported, committed or launch")
+		}
+		out[product] = rule
+	}
+	return out
+}
+
+// bank is a PCR bank that may be relied on. Collisions of SHA-1 can be made, so a
+// SHA-1 value says little about what was extended.
+func (r *policyReader) bank(key string, v *string) (pcr.Algorithm, bool) {
+	if v == nil {
+		r.fail(key, `missing: want "sha256", "sha384" or "sha512"`)
+		return 0, false
+	}
+	a, err := pcr.ParseAlgorithm(*v)
+	if err != nil || a == pcr.SHA1 {
+		r.fail(key, `%q is not one of sha256, sha384, sha512`, *v)
+		return 0, false
+	}
+	return a, true
+}
+
+func (r *policyReader) pcrs(p *Policy, in []pcrText) {
+	for i, t := range in {
+		key := fmt.Sprintf("pcr[%d]", i)
+		bank, ok := r.bank(key+".bank", t.Bank)
+		if t.Index == nil {
+			r.fail(key, "index is missing")
+		}
+		if t.Values == nil {
+			r.fail(key, "values is missing")
+		}
+		if !ok || t.Index == nil || t.Values == nil {
+			continue
+		}
+		rule := pcrRule{
+			bank:   bank,
+			index:  uint32(r.number(key+".index", t.Index, 0, 0, pcr.Count-1)),
+			values: r.hexList(key+".values", t.Values, bank.Size()),
+		}
+		if slices.ContainsFunc(p.pcrs, func(o pcrRule) bool { return o.bank == rule.bank && o.index == rule.index }) {
+			r.fail(key, "PCR %d of bank %s is listed twice: give all values in one rule", rule.index, rule.bank)
+		}
+		p.pcrs = append(p.pcrs, rule)
+	}
+}
+
+func (r *policyReader) startValues(p *Policy, in []startText) {
+	for i, t := range in {
+		key := fmt.Sprintf("start_value[%d]", i)
+		bank, ok := r.bank(key+".bank", t.Bank)
+		if t.Value == nil {
+			r.fail(key, "value is missing")
+		}
+		if !ok || t.Value == nil {
+			continue
+		}
+		if v, ok := r.hex(key+".value", *t.Value, bank.Size()); ok {
+			if p.startValues == nil {
+				p.startValues = make(map[pcr.Algorithm][][]byte)
+			}
+			p.startValues[bank] = append(p.startValues[bank], v)
+		}
+	}
+}
+
+func (r *policyReader) apps(p *Policy, in []appText) {
+	for i, t := range in {
+		key := fmt.Sprintf("app[%d]", i)
+		if t.Name == nil || t.Digests == nil {
+			r.fail(key, "name and digests must be given")
+			continue
+		}
+		rule := appRule{
+			name:     r.text(key+".name", t.Name),
+			unit:     r.text(key+".unit", t.Unit),
+			user:     r.text(key+".user", t.User),
+			digests:  r.digests(key+".digests", t.Digests),
+			required: flag(t.Required, true),
+		}
+		if slices.ContainsFunc(p.apps, func(o appRule) bool { return o.name == rule.name }) {
+			r.fail(key+".name", "application %q is listed twice: give all digests in one rule", rule.name)
+		}
+		p.apps = append(p.apps, rule)
+	}
+}
+
+func (r *policyReader) caller(t *callerText) callerRule {
+	c := callerRule{
+		unit:        r.text("caller.unit", t.Unit),
+		app:         r.text("caller.app", t.App),
+		executables: r.digests("caller.executables", t.Executables),
+		covered:     flag(t.Covered, false),
+	}
+	if t.UID != nil {
+		uid := uint32(r.number("caller.uid", t.UID, 0, 0, 1<<32-2))
+		c.uid = &uid
+	}
+	return c
+}

@@ -1,0 +1,163 @@
+package verify
+
+import (
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// policyReader converts values of a policy and collects what is wrong with them.
+type policyReader struct {
+	where  positions
+	errors []*PolicyError
+}
+
+func (r *policyReader) fail(key, format string, a ...any) {
+	at := r.where.at(key)
+	r.errors = append(r.errors, &PolicyError{Line: at.Line, Column: at.Column, Key: key, Message: fmt.Sprintf(format, a...)})
+}
+
+// err joins what was found, in the order of the text.
+func (r *policyReader) err() error {
+	slices.SortStableFunc(r.errors, func(a, b *PolicyError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
+	})
+	all := make([]error, len(r.errors))
+	for i, e := range r.errors {
+		all[i] = e
+	}
+	return errors.Join(all...)
+}
+
+func flag(v *bool, otherwise bool) bool {
+	if v == nil {
+		return otherwise
+	}
+	return *v
+}
+
+func (r *policyReader) number(key string, v *int64, otherwise, low, high int64) int64 {
+	if v == nil {
+		return otherwise
+	}
+	if *v < low || *v > high {
+		r.fail(key, "%d is out of range: want %d to %d", *v, low, high)
+		return otherwise
+	}
+	return *v
+}
+
+func (r *policyReader) oneOf(key string, v *string, otherwise string, allowed ...string) string {
+	if v == nil {
+		return otherwise
+	}
+	if !slices.Contains(allowed, *v) {
+		r.fail(key, "%q is not one of %s", *v, strings.Join(allowed, ", "))
+		return otherwise
+	}
+	return *v
+}
+
+// text is a name: not empty, no control characters.
+func (r *policyReader) text(key string, v *string) string {
+	if v == nil {
+		return ""
+	}
+	if *v == "" || len(*v) > evidence.MaxName || !utf8.ValidString(*v) ||
+		strings.ContainsFunc(*v, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+		r.fail(key, "%q is not a name of 1 to %d bytes without control characters", *v, evidence.MaxName)
+	}
+	return *v
+}
+
+// list walks a list that, when given, must hold something, and each thing once.
+func list[T any](r *policyReader, key string, v *[]string, convert func(key, text string) (T, bool)) []T {
+	if v == nil {
+		return nil
+	}
+	if len(*v) == 0 {
+		r.fail(key, "the list is empty: leave the key out where anything is acceptable")
+	}
+	var out []T
+	for i, text := range *v {
+		at := fmt.Sprintf("%s[%d]", key, i)
+		if slices.Contains((*v)[:i], text) {
+			r.fail(at, "%q is listed twice", text)
+			continue
+		}
+		if value, ok := convert(at, text); ok {
+			out = append(out, value)
+		}
+	}
+	return out
+}
+
+func (r *policyReader) names(key string, v *[]string, otherwise, allowed []string) []string {
+	if v == nil {
+		return otherwise
+	}
+	return list(r, key, v, func(at, text string) (string, bool) {
+		if !slices.Contains(allowed, text) {
+			r.fail(at, "%q is not one of %s", text, strings.Join(allowed, ", "))
+			return "", false
+		}
+		return text, true
+	})
+}
+
+func (r *policyReader) texts(key string, v *[]string) []string {
+	return list(r, key, v, func(at, text string) (string, bool) { return r.text(at, &text), true })
+}
+
+// hex is lower-case hexadecimal of one of the given sizes in bytes. One spelling for
+// each value: a list that is searched for duplicates by eye or by grep shows them.
+func (r *policyReader) hex(key, text string, sizes ...int) ([]byte, bool) {
+	b, err := hex.DecodeString(text)
+	if err != nil || hex.EncodeToString(b) != text {
+		r.fail(key, "%q is not lower-case hexadecimal", text)
+		return nil, false
+	}
+	if !slices.Contains(sizes, len(b)) {
+		r.fail(key, "%d bytes, want %s", len(b), strings.Join(strings.Fields(strings.Trim(fmt.Sprint(sizes), "[]")), " or "))
+		return nil, false
+	}
+	return b, true
+}
+
+func (r *policyReader) hexList(key string, v *[]string, sizes ...int) [][]byte {
+	return list(r, key, v, func(at, text string) ([]byte, bool) { return r.hex(at, text, sizes...) })
+}
+
+func (r *policyReader) digests(key string, v *[]string) []evidence.Digest {
+	return list(r, key, v, func(at, text string) (evidence.Digest, bool) {
+		b, ok := r.hex(at, text, 32)
+		if !ok {
+			return evidence.Digest{}, false
+		}
+		return evidence.Digest(b), true
+	})
+}
+
+func (r *policyReader) vmpl(v *[]int64) []uint32 {
+	if v == nil {
+		return []uint32{0}
+	}
+	if len(*v) == 0 {
+		r.fail("vmpl", "the list is empty, so every report would be refused")
+	}
+	var out []uint32
+	for i, n := range *v {
+		at := fmt.Sprintf("vmpl[%d]", i)
+		if slices.Contains((*v)[:i], n) {
+			r.fail(at, "%d is listed twice", n)
+		}
+		out = append(out, uint32(r.number(at, &n, 0, 0, 3)))
+	}
+	return out
+}

@@ -1,0 +1,131 @@
+package verify
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// quoteIDs are the checks that one snapshot's quote undergoes.
+type quoteIDs struct {
+	what                                 string
+	magic, typ, decode, trailing         CheckID
+	encoding, signature                  CheckID
+	selection, pcrDigest, qualifyingData CheckID
+}
+
+var (
+	quoteChecks = quoteIDs{"quote", QuoteMagic, QuoteType, QuoteDecode, QuoteTrailing,
+		QuoteSignatureEncoding, QuoteSignature, QuoteSelection, QuotePCRDigest, QuoteQualifyingData}
+	anchorChecks = quoteIDs{"anchor's quote", AnchorMagic, AnchorType, AnchorDecode, AnchorTrailing,
+		AnchorSignatureEncoding, AnchorSignature, AnchorSelection, AnchorPCRDigest, AnchorQualifyingData}
+)
+
+// quoted is a snapshot's quote, read. Values are those that the evidence gives; they
+// mean something only where every check of the quote passed.
+type quoted struct {
+	attest    *attest
+	selection pcr.Selection
+	values    pcr.Values
+}
+
+// checkKey judges the attestation key. What it may sign is judged apart from what it
+// signs with, so that a refusal names the one that is wrong.
+func (a *appraiser) checkKey() {
+	public, err := decodePublic(a.e.AK)
+	if !a.decideError(AKDecode, err) || public == nil {
+		return
+	}
+	faults := attributeFaults(public.ObjectAttributes)
+	a.decide(AKAttributes, faults == "", "fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign; nothing else", faults,
+		"the attestation key could be used outside its TPM, or signs what its user hands it: %s", faults)
+	key, err := signingKey(public)
+	if a.decideError(AKAlgorithm, err) && key != nil {
+		a.ak = key
+	}
+}
+
+// checkQuote judges one quote and returns it, or nil where it could not be read.
+func (a *appraiser) checkQuote(id quoteIDs, s *evidence.Snapshot, anchor *evidence.Digest) *quoted {
+	a.checkQuoteSignature(id, s)
+	magic, typ, err := attestHeader(s.Quote.Attest)
+	if err != nil {
+		a.decideError(id.decode, err)
+		return nil
+	}
+	ok := a.decide(id.magic, magic == generatedValue, hex32(generatedValue), hex32(magic),
+		"the %s does not start with the value that a TPM puts before what it made itself", id.what)
+	if !a.decide(id.typ, typ == attestQuote, hex32(attestQuote), hex32(uint32(typ)), "the %s is an attestation of another kind", id.what) || !ok {
+		return nil // laid out as something else
+	}
+	at, err := parseAttest(s.Quote.Attest)
+	if !a.decideError(id.decode, err) || at == nil {
+		return nil
+	}
+	a.decide(id.trailing, at.trailing == 0, "no bytes", fmt.Sprintf("%d bytes", at.trailing), "bytes follow the %s", id.what)
+	want := evidence.QuoteData(s.Tree, anchor)
+	a.decide(id.qualifyingData, equal(at.extraData, want[:]), want.String(), short(at.extraData),
+		"the %s was made over other qualifying data than this tree and anchor", id.what)
+	q := &quoted{attest: at}
+	a.checkPCRs(id, s, q)
+	return q
+}
+
+func hex32(v uint32) string { return fmt.Sprintf("0x%04x", v) }
+
+func (a *appraiser) checkQuoteSignature(id quoteIDs, s *evidence.Snapshot) {
+	if a.ak == nil {
+		return
+	}
+	sig, err := a.ak.decodeSignature(s.Quote.Signature)
+	if !a.decideError(id.encoding, err) || sig == nil {
+		return
+	}
+	a.decide(id.signature, a.ak.verify(s.Quote.Attest, sig) == nil, "a signature by AK "+hex.EncodeToString(a.ak.name), "one that does not hold",
+		"the signature over the %s does not hold under the attestation key", id.what)
+}
+
+// checkPCRs compares selection and values of the evidence with the quote. The order
+// of banks counts, since the PCR digest runs over it.
+func (a *appraiser) checkPCRs(id quoteIDs, s *evidence.Snapshot, q *quoted) {
+	selected, err := q.attest.selected()
+	if err == nil {
+		var given pcr.Selection
+		q.values, given, err = pcr.ValuesFromBanks(s.PCRs)
+		if err == nil && given.String() != selected.String() {
+			a.decide(id.selection, false, selected.String(), given.String(), "the evidence gives values for other PCRs than the %s selects", id.what)
+			q.values = nil
+			return
+		}
+	}
+	if !a.decideError(id.selection, err) {
+		q.values = nil
+		return
+	}
+	q.selection = selected
+	if a.ak == nil {
+		return
+	}
+	digest, err := selected.Composite(q.values, a.ak.hash)
+	if err != nil {
+		a.decideError(id.pcrDigest, err)
+		return
+	}
+	a.decide(id.pcrDigest, equal(digest, q.attest.pcrDigest), hex.EncodeToString(q.attest.pcrDigest), hex.EncodeToString(digest),
+		"the PCR values of the evidence are not the ones that the %s was made over", id.what)
+}
+
+// banksOf lists the quoted banks that hold this PCR, and whether one is stronger than SHA-1.
+func (q *quoted) banksOf(index uint32) (banks []pcr.Algorithm, strong bool) {
+	for _, b := range q.selection {
+		if slices.Contains(b.PCRs, index) {
+			banks = append(banks, b.Algorithm)
+			strong = strong || b.Algorithm != pcr.SHA1
+		}
+	}
+	return banks, strong
+}
+

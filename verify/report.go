@@ -1,0 +1,159 @@
+package verify
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+func asSNP(err error, x **snp.Error) bool { return errors.As(err, x) }
+
+// checkReport judges the report by itself: who signed it, and whether key, chip and
+// firmware are what it says.
+func (a *appraiser) checkReport() {
+	kind := a.e.Report.Kind
+	if !a.decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), fmt.Sprintf("%q", kind), "the report is of a kind that this verifier does not know") {
+		return
+	}
+	report, err := snp.ParseReport(a.e.Report.Bytes)
+	if !a.decideError(ReportDecode, err) || report == nil {
+		return
+	}
+	a.report = report
+	leaves, issuers, broken := snp.SortCertificates(append(a.certificates(), a.o.Certificates...))
+	leaf := a.checkSignature(leaves, broken)
+	if leaf == nil {
+		return
+	}
+	a.signer = strings.ToLower(leaf.Signer.String())
+	a.decideError(ReportSigner, snp.CheckSigner(report, leaf))
+	switch err := snp.CheckChipID(report, leaf); snp.CodeOf(err) {
+	case snp.CodeChipIDMasked, snp.CodeChipIDUnbound:
+		a.skip(ReportChip, "%v", err)
+	default:
+		a.decideError(ReportChip, err)
+	}
+	a.decideError(ReportTCB, snp.CheckTCB(report, leaf))
+	chain, err := snp.VerifyChain(leaf, issuers, a.o.Roots)
+	if snp.CodeOf(err) == snp.CodeChainIncomplete {
+		a.decideError(ReportCertificate, err)
+		return
+	}
+	a.decide(ReportCertificate, true, "", "", "")
+	if !a.decideError(ReportChain, err) || chain == nil {
+		return
+	}
+	a.chain = chain
+	a.product = strings.ToLower(chain.Product.String())
+	a.decideError(ReportValidity, chain.CheckValidity(a.o.Time))
+	a.decideError(ReportProduct, snp.CheckProduct(report, chain))
+	a.checkRevocation()
+}
+
+func (a *appraiser) certificates() [][]byte {
+	out := make([][]byte, len(a.e.Certificates))
+	for i, c := range a.e.Certificates {
+		out[i] = c
+	}
+	return out
+}
+
+// checkSignature finds the certificate whose key signed the report. Where none did,
+// it takes one of the kind that the report names, to tell a wrong signature from a
+// missing certificate.
+func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error) *snp.EndorsementKey {
+	var failed error
+	var candidate *snp.EndorsementKey
+	for _, leaf := range leaves {
+		err := a.report.VerifySignature(leaf)
+		if err == nil {
+			a.decide(ReportSignature, true, "", "", "")
+			return leaf
+		}
+		if candidate == nil && leaf.Signer == a.report.KeyInfo.Signer() {
+			candidate, failed = leaf, err
+		}
+	}
+	if candidate != nil {
+		a.decideError(ReportSignature, failed)
+		return candidate
+	}
+	switch s := a.report.KeyInfo.Signer(); s {
+	case snp.SignerVCEK, snp.SignerVLEK:
+		if a.report.KeyInfo.MaskChipKey() && s == snp.SignerVCEK {
+			a.decide(ReportSigner, false, "a signature by the VCEK", "the chip's keys are masked", "the host took the chip's keys out of use: nothing signed this report")
+			return nil
+		}
+		found := fmt.Sprintf("%d certificates, none of a %v", len(leaves), s)
+		if err := errors.Join(broken...); err != nil {
+			found += "; unreadable: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
+		a.decide(ReportCertificate, false, fmt.Sprintf("the certificate of the %v that signed the report", s), found,
+			"the certificate of the key that signed the report is missing: add it to the evidence, or give it to the verifier")
+	default:
+		a.decide(ReportSigner, false, "VCEK or VLEK", s.String(), "the report says that neither VCEK nor VLEK signed it")
+	}
+	return nil
+}
+
+// checkRevocation looks for intermediate and root on the root's list. VCEK and VLEK
+// have serial number 0, so a list cannot name them.
+func (a *appraiser) checkRevocation() {
+	if a.p.revocation == "off" {
+		a.skip(ReportRevocationList, "the policy does not ask about revocation")
+		a.skip(ReportRevocation, "the policy does not ask about revocation")
+		return
+	}
+	err := errors.New("no revocation list of the root is at hand")
+	for _, l := range a.o.Revocation {
+		if !l.For(a.chain) {
+			continue
+		}
+		if err = l.Check(a.chain, a.o.Time); snp.CodeOf(err) == snp.CodeRevoked {
+			a.decide(ReportRevocationList, true, "", "", "")
+			a.decideError(ReportRevocation, err)
+			return
+		}
+		if err == nil {
+			a.decide(ReportRevocationList, true, "", "", "")
+			a.decide(ReportRevocation, true, "", "", "")
+			return
+		}
+	}
+	if a.p.revocation == "optional" {
+		a.skip(ReportRevocationList, "%v", err)
+		a.skip(ReportRevocation, "not looked at: %v", err)
+		return
+	}
+	if a.decideError(ReportRevocationList, err) {
+		a.skip(ReportRevocation, "not looked at: %v", err)
+	}
+}
+
+// checkBinding ties the report to the quote, and finds what that amounts to. The only
+// structure of this version is our own commitment in REPORT_DATA: any guest can put
+// any 64 bytes there, those of an SVSM's manifest or a paravisor's runtime data
+// included, so it never gives more than guest-asserted. Structures that the platform
+// makes itself would set a.structure here.
+func (a *appraiser) checkBinding() {
+	if a.report == nil {
+		return
+	}
+	want := a.e.ReportData()
+	got := a.report.ReportData
+	if a.decide(BindingReportData, equal(got[:], want[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
+		"the report was made for another agent key, AK, quote, tree or log") {
+		a.structure = BindingGuestAsserted
+	}
+	listed := BindingGuestAsserted
+	for i := range a.p.launches {
+		if l := &a.p.launches[i]; equal(l.measurement, a.report.Measurement[:]) {
+			a.launch, listed = l, l.kind
+		}
+	}
+	a.binding = weaker(a.structure, listed)
+}

@@ -1,0 +1,205 @@
+package verify
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// gravest orders the classes: what is forged is not worth a look at its policy, and a
+// revoked key is worse news than a missing file.
+var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
+
+// result closes the appraisal: open checks get their reason, then verdict, class,
+// binding and what may be said to people follow.
+func (a *appraiser) result() *Appraisal {
+	r := &Appraisal{Type: AppraisalType, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.checks}
+	a.closeOpen()
+	failed := r.Failed()
+	r.Verdict = Pass
+	if len(failed) > 0 {
+		r.Verdict, r.Class = Fail, classOf(failed)
+	}
+	if a.e != nil {
+		r.Freshness = FreshReport
+		if a.e.Anchor != nil {
+			r.Freshness = AnchoredReport
+			if a.anchorComparable() {
+				r.AnchorAge = a.anchorAge()
+			}
+		}
+	}
+	// A binding is worth its name only where nothing below it failed.
+	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
+		r.Binding = a.binding
+		if len(a.p.aks) > 0 && a.passed(PolicyAK) {
+			r.AKOrigin = AKEnrolled
+		}
+	}
+	if r.Verdict == Pass {
+		r.Accepted = a.claims()
+	}
+	r.Sentences = a.sentences(r, failed)
+	return r
+}
+
+// closeOpen gives every check that nothing was recorded for its reason: the first
+// check that failed, since the steps run in that order.
+func (a *appraiser) closeOpen() {
+	first := CheckID("")
+	for _, c := range a.checks {
+		if c.Verdict == Fail {
+			first = c.ID
+			break
+		}
+	}
+	for i := range a.checks {
+		if c := &a.checks[i]; c.Verdict == NotAsserted && c.Sentence == "" {
+			c.Sentence = fmt.Sprintf("not reached: %s failed", first)
+		}
+	}
+}
+
+func classOf(failed []Check) Class {
+	for _, verdict := range []Verdict{Fail, NotAsserted} { // an open check tells only where nothing failed
+		for _, class := range gravest {
+			if slices.ContainsFunc(failed, func(c Check) bool { return c.Verdict == verdict && c.Class == class }) {
+				return class
+			}
+		}
+	}
+	return ClassBinding
+}
+
+func (a *appraiser) anchorComparable() bool {
+	for _, id := range []CheckID{QuoteSignature, AnchorSignature, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock} {
+		if !a.passed(id) {
+			return false
+		}
+	}
+	return true
+}
+
+// claims is what accepted evidence says.
+func (a *appraiser) claims() *Claims {
+	c := &Claims{Statement: *a.statement, AKName: hex.EncodeToString(a.ak.name), Log: a.log, Machine: a.machine()}
+	for _, b := range a.batch.selection {
+		for _, index := range b.PCRs {
+			c.PCRs = append(c.PCRs, PCRClaim{
+				Bank: b.Algorithm.String(), Index: index, Value: hex.EncodeToString(a.batch.values[b.Algorithm][index]),
+				Explained: a.explained(b.Algorithm, index),
+			})
+		}
+	}
+	return c
+}
+
+func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
+	switch {
+	case a.log != nil && a.log.PCR == index:
+		return ByLog
+	case slices.ContainsFunc(a.p.pcrs, func(r pcrRule) bool { return r.bank == bank && r.index == index }):
+		return ByPolicy
+	}
+	return Unexplained
+}
+
+func (a *appraiser) machine() Machine {
+	r := a.report
+	m := Machine{
+		Product: a.product, ReportVersion: r.Version, Measurement: hex.EncodeToString(r.Measurement[:]),
+		GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: a.signer,
+		ReportedTCB: a.levels(r.ReportedTCB), CommittedTCB: a.levels(r.CommittedTCB), CurrentTCB: a.levels(r.CurrentTCB), LaunchTCB: a.levels(r.LaunchTCB),
+		HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN, TestRoot: a.chain.Test, Root: a.chain.Root.Subject.CommonName,
+	}
+	if !isZero(r.ChipID[:]) {
+		m.ChipID = hex.EncodeToString(r.ChipID[:])
+	}
+	if a.launch != nil {
+		m.Label, m.Covers = a.launch.label, a.launch.covers
+	}
+	return m
+}
+
+func (a *appraiser) levels(t snp.TCB) map[string]uint8 {
+	out := make(map[string]uint8)
+	levels, _, err := t.Components(a.chain.Product)
+	if err != nil {
+		return out
+	}
+	for _, l := range levels {
+		out[string(l.Component)] = l.Value
+	}
+	return out
+}
+
+// restsOn says for people what each binding rests on.
+var restsOn = map[Binding]string{
+	BindingNone:          "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine.",
+	BindingGuestAsserted: "The PCR values rest on the guest software that the launch measurement covers and on every program that could ask for a report since boot; those of PCRs without a log also on the host that runs the vTPM.",
+	BindingParavisor:     "The PCR values rest on the SNP firmware and on the measured paravisor, as the policy lists it.",
+	BindingSVSM:          "The PCR values rest on the SNP firmware and on the measured SVSM, as the policy lists it.",
+}
+
+// sentences is the appraisal in words, the conclusion first and the limits behind it.
+func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
+	var out []string
+	if r.Verdict == Fail {
+		open := 0
+		for _, c := range failed {
+			if c.Verdict == Fail {
+				out = append(out, fmt.Sprintf("Refused, %s: %s.", c.ID, c.Sentence))
+			} else {
+				open++
+			}
+		}
+		if open > 0 {
+			out = append(out, fmt.Sprintf("%d required checks could not be made.", open))
+		}
+		return out
+	}
+	out = append(out, "Accepted: every check that the policy asks for passed.", restsOn[r.Binding])
+	if a.chain.Test {
+		out = append(out, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
+	}
+	if r.Freshness == AnchoredReport {
+		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which whoever runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
+	}
+	if a.o.AcceptReplay {
+		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for somebody else.")
+	}
+	if a.launch == nil {
+		out = append(out, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
+	} else if a.launch.covers == CoversFirmware {
+		out = append(out, "The launch measurement covers the firmware only: kernel and command line show in PCRs, if anywhere.")
+	}
+	if silent := a.silent(); silent != "" {
+		out = append(out, "Quoted, and explained by neither log nor policy: "+silent+".")
+	}
+	if a.log == nil {
+		out = append(out, "The evidence holds no log: which applications ran is not known.")
+	}
+	return out
+}
+
+// silent lists the quoted PCRs that nothing is known of, by bank.
+func (a *appraiser) silent() string {
+	banks := make(map[string][]string)
+	for _, b := range a.batch.selection {
+		for _, index := range b.PCRs {
+			if a.explained(b.Algorithm, index) == Unexplained {
+				banks[b.Algorithm.String()] = append(banks[b.Algorithm.String()], fmt.Sprint(index))
+			}
+		}
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(banks)) {
+		out = append(out, "PCR "+strings.Join(banks[name], ", ")+" ("+name+")")
+	}
+	return strings.Join(out, "; ")
+}
