@@ -1,0 +1,224 @@
+package snp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Options of a [Device].
+type Options struct {
+	// VMPL is the privilege level, 0 to 3, to ask at and to find in the answers.
+	VMPL uint32
+	// Spacing is the least time from one answer to the next request. Hosts allow
+	// about one request in two seconds; what comes earlier waits in the kernel,
+	// where nobody can call it back.
+	Spacing time.Duration
+	// Timeout bounds the wait for an answer, beside the caller's context; 0 is
+	// [DefaultTimeout].
+	Timeout time.Duration
+	// Stapled are certificates in DER to add to those of the host's table.
+	Stapled [][]byte
+}
+
+// DefaultTimeout is a little more than Linux tries against a host that throttles: 60 s.
+const DefaultTimeout = 75 * time.Second
+
+// Device is the one user of a [Transport]. All its requests stand in one queue, in
+// the order they came. It is a [platform.Platform] and a [platform.KeyDeriver].
+type Device struct {
+	transport Transport
+	options   Options
+
+	// turn holds one token: who has it may use the transport and the fields below.
+	// A channel, since waiting for it must end with a context; Go hands it out in
+	// the order of arrival.
+	turn chan struct{}
+	last time.Time // of the last answer
+
+	closed chan struct{} // closed by Close
+
+	mu      sync.Mutex
+	wiped   error // ErrKeyWiped, for good
+	room    int   // bytes for the host's table
+	stapled [][]byte
+}
+
+var (
+	_ platform.Platform   = (*Device)(nil)
+	_ platform.KeyDeriver = (*Device)(nil)
+)
+
+var errClosed = errors.New("report device is closed")
+
+// Open opens the device of Linux, see [DefaultPath]. [platform.ErrAbsent] where
+// there is none.
+func Open(path string, o Options) (*Device, error) {
+	k, err := openKernel(path)
+	if err != nil {
+		return nil, err
+	}
+	d, err := New(k, o)
+	if err != nil {
+		_ = k.Close()
+	}
+	return d, err
+}
+
+// New is a device over t, which it closes.
+func New(t Transport, o Options) (*Device, error) {
+	if o.VMPL > 3 {
+		return nil, fmt.Errorf("report device: VMPL %d, want 0 to 3: %w", o.VMPL, platform.ErrVMPL)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	d := &Device{transport: t, options: o, turn: make(chan struct{}, 1), closed: make(chan struct{}), room: firstTable}
+	d.turn <- struct{}{}
+	return d, d.Staple(o.Stapled)
+}
+
+// Kind is [evidence.ReportSNP].
+func (d *Device) Kind() evidence.ReportKind { return evidence.ReportSNP }
+
+// Close ends the device. An exchange that is under way cannot be called back: then
+// the transport is closed when it answers.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed() {
+		return nil
+	}
+	close(d.closed)
+	select {
+	case <-d.turn:
+		return d.transport.Close()
+	default:
+		return nil // pass does it
+	}
+}
+
+func (d *Device) isClosed() bool {
+	select {
+	case <-d.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// answer is what came of an exchange.
+type answer struct {
+	message *Message
+	err     error
+}
+
+// exchange waits its turn, sends m, and waits for the answer, as long as ctx and
+// the timeout allow. Afterwards m is the caller's only where err is not a timeout:
+// the kernel may still write to it.
+func (d *Device) exchange(ctx context.Context, m *Message) error {
+	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
+	defer cancel()
+	if err := d.failure(); err != nil {
+		return err
+	}
+	select {
+	case <-d.turn:
+	case <-d.closed:
+		return errClosed
+	case <-ctx.Done():
+		return waited(ctx, "for its turn: an earlier request has no answer yet")
+	}
+	if err := d.failure(); err != nil { // of whoever had the turn before
+		d.pass()
+		return err
+	}
+	if err := d.space(ctx); err != nil {
+		d.pass()
+		return err
+	}
+	answers, abandoned := make(chan answer), make(chan struct{})
+	go func() {
+		exitInfo, err := d.transport.Exchange(m)
+		if err = classify(exitInfo, err); errors.Is(err, platform.ErrKeyWiped) {
+			d.wipe(err)
+		}
+		d.last = time.Now()
+		d.pass()
+		select {
+		case answers <- answer{m, err}:
+		case <-abandoned:
+			clear(m.Response) // may hold a key that nobody waits for
+		}
+	}()
+	select {
+	case a := <-answers:
+		return a.err
+	case <-ctx.Done():
+		close(abandoned)
+		return waited(ctx, "for the host's answer")
+	}
+}
+
+// pass gives the turn to the next, or ends a device that was closed meanwhile.
+func (d *Device) pass() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed() {
+		_ = d.transport.Close()
+		return // and nobody gets the turn any more
+	}
+	d.turn <- struct{}{}
+}
+
+// space waits until the host may be asked again.
+func (d *Device) space(ctx context.Context) error {
+	wait := time.Until(d.last.Add(d.options.Spacing))
+	if d.last.IsZero() || wait <= 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-d.closed:
+		return errClosed
+	case <-ctx.Done():
+		return waited(ctx, "for the spacing of requests")
+	}
+}
+
+// waited is the error of a wait that ended with ctx: the caller's own, where it
+// went away, else a timeout.
+func waited(ctx context.Context, what string) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("report device: waited %s: %w", what, ctx.Err())
+	}
+	return fmt.Errorf("report device: waited %s: %w", what, errors.Join(platform.ErrTimedOut, ctx.Err()))
+}
+
+// wipe remembers that the guest's message key is gone. No later request is sent:
+// it could only fail, and status shows why.
+func (d *Device) wipe(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.wiped == nil {
+		d.wiped = err
+	}
+}
+
+// failure is why no request is sent any more, nil while they are.
+func (d *Device) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed() {
+		return errClosed
+	}
+	return d.wiped
+}

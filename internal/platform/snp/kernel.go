@@ -1,0 +1,100 @@
+package snp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/agent/platform"
+)
+
+// DefaultPath is where Linux puts the device.
+const DefaultPath = "/dev/sev-guest"
+
+// messageVersion is the only one there is (include/uapi/linux/sev-guest.h).
+const messageVersion = 1
+
+// guestRequest is struct snp_guest_request_ioctl: 32 bytes.
+type guestRequest struct {
+	version  uint8          // at 0, 7 bytes of padding behind it
+	request  unsafe.Pointer // at 8
+	response unsafe.Pointer // at 16
+	exitInfo uint64         // at 24
+}
+
+// extendedRequest is struct snp_ext_report_req: 112 bytes.
+type extendedRequest struct {
+	report [reportRequestSize]byte
+	table  unsafe.Pointer // at 96
+	length uint32         // at 104, in and out
+}
+
+// kernel is the device of Linux.
+type kernel struct {
+	fd    int
+	ioctl func(fd int, command Command, arg *guestRequest) error
+}
+
+func openKernel(path string) (*kernel, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	var s unix.Stat_t
+	if err := unix.Fstat(fd, &s); err != nil || s.Mode&unix.S_IFMT != unix.S_IFCHR {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("%s is no character device, want the guest device of SEV-SNP: %w", path, platform.ErrAbsent)
+	}
+	return &kernel{fd: fd, ioctl: ioctl}, nil
+}
+
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("open %s: %w: this machine is no SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
+	}
+	return fmt.Errorf("open %s: %w", path, err)
+}
+
+func ioctl(fd int, command Command, arg *guestRequest) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(command), uintptr(unsafe.Pointer(arg))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Exchange follows [Transport]. The kernel reads and writes behind the pointers in
+// arg, of which Go does not know while the call lasts: all are pinned.
+func (k *kernel) Exchange(m *Message) (uint64, error) {
+	var pin runtime.Pinner
+	defer pin.Unpin()
+	arg := &guestRequest{version: messageVersion, response: pinned(&pin, m.Response)}
+	pin.Pin(arg)
+	if m.Command != GetExtendedReport {
+		arg.request = pinned(&pin, m.Request)
+		err := k.ioctl(k.fd, m.Command, arg)
+		return arg.exitInfo, err
+	}
+	x := &extendedRequest{report: [reportRequestSize]byte(m.Request), table: pinned(&pin, m.Table), length: uint32(len(m.Table))}
+	pin.Pin(x)
+	arg.request = unsafe.Pointer(x)
+	err := k.ioctl(k.fd, m.Command, arg)
+	m.TableSize = x.length
+	return arg.exitInfo, err
+}
+
+func pinned(p *runtime.Pinner, b []byte) unsafe.Pointer {
+	if len(b) == 0 {
+		return nil
+	}
+	p.Pin(&b[0])
+	return unsafe.Pointer(&b[0])
+}
+
+func (k *kernel) Close() error { return unix.Close(k.fd) }

@@ -1,0 +1,106 @@
+package snp
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/agent/platform"
+	report "github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Command is what is asked of the processor, by its number in ioctl: _IOWR('S', N, 32 bytes).
+type Command uint32
+
+// The commands of /dev/sev-guest.
+const (
+	GetReport         Command = 0xC0205300
+	GetDerivedKey     Command = 0xC0205301
+	GetExtendedReport Command = 0xC0205302 // a report with the host's certificate table
+)
+
+// Sizes of requests and answers in bytes (include/uapi/linux/sev-guest.h).
+const (
+	reportRequestSize  = 96   // struct snp_report_req
+	reportResponseSize = 4000 // struct snp_report_resp
+	keyRequestSize     = 32   // struct snp_derived_key_req
+	keyResponseSize    = 64   // struct snp_derived_key_resp
+	answerHeader       = 32   // status and, for reports, size; the rest reserved
+)
+
+// StatusInvalidParameters is the answer's status for a request that the firmware
+// does not accept (ABI, tables "MSG_REPORT_RSP" and "MSG_KEY_RSP").
+const StatusInvalidParameters = 0x16
+
+// reportRequest is MSG_REPORT_REQ as Linux takes it: report data at 0, VMPL at 64,
+// the rest zero. Key selection, in the reserved bytes there, stays 0: the host decides.
+func reportRequest(data [64]byte, vmpl uint32) []byte {
+	b := make([]byte, reportRequestSize)
+	copy(b, data[:])
+	binary.LittleEndian.PutUint32(b[64:], vmpl)
+	return b
+}
+
+// reportAnswer checks MSG_REPORT_RSP (status at 0, size at 4, report at 32) and
+// returns the report. Its signature is for verifiers; here it is only compared
+// with what was asked: an answer to somebody else's question must not travel on.
+// Fields stand where every version so far has them, so that a report of a version
+// that this agent does not know still reaches a verifier that does.
+func reportAnswer(b []byte, data [64]byte, vmpl uint32) ([]byte, error) {
+	if err := status(b); err != nil {
+		return nil, err
+	}
+	if size := binary.LittleEndian.Uint32(b[4:]); size != report.ReportSize {
+		return nil, fmt.Errorf("report of %d bytes, want %d: %w", size, report.ReportSize, platform.ErrMalformed)
+	}
+	r := b[answerHeader : answerHeader+report.ReportSize]
+	if v := binary.LittleEndian.Uint32(r); v < report.MinReportVersion {
+		return nil, fmt.Errorf("report of version %d, want at least %d: %w", v, report.MinReportVersion, platform.ErrMalformed)
+	}
+	if [64]byte(r[0x50:]) != data {
+		return nil, fmt.Errorf("report carries other report data than was asked for: %w", platform.ErrMalformed)
+	}
+	if v := binary.LittleEndian.Uint32(r[0x30:]); v != vmpl {
+		return nil, fmt.Errorf("report names VMPL %d, asked for %d: %w", v, vmpl, platform.ErrVMPL)
+	}
+	return append([]byte(nil), r...), nil
+}
+
+// The derived key that is asked for, and no other (ABI, table "MSG_KEY_REQ
+// Message Structure"; case 74). Key select 0 would mean the VLEK where one is
+// installed, which is a cloud's key and not a chip's.
+const (
+	keyRoot           = 1 << 1 // bits 2:1 KEY_SEL = 1, the VCEK; bit 0 = 0, not the VMRK
+	keyMixPolicy      = 1 << 0 // guest policy
+	keyMixMeasurement = 1 << 3 // launch measurement
+	keyMixTCB         = 1 << 5 // TCB_VERSION of the request
+)
+
+// keyRequest is MSG_KEY_REQ: root at 0, fields to mix at 8, VMPL at 16 (always
+// mixed), guest SVN at 20 (not mixed), TCB at 24.
+func keyRequest(vmpl uint32, tcb uint64) []byte {
+	b := make([]byte, keyRequestSize)
+	binary.LittleEndian.PutUint32(b[0:], keyRoot)
+	binary.LittleEndian.PutUint64(b[8:], keyMixPolicy|keyMixMeasurement|keyMixTCB)
+	binary.LittleEndian.PutUint32(b[16:], vmpl)
+	binary.LittleEndian.PutUint64(b[24:], tcb)
+	return b
+}
+
+// keyAnswer checks MSG_KEY_RSP: status at 0, key at 32.
+func keyAnswer(b []byte) (platform.DerivedKey, error) {
+	if err := status(b); err != nil {
+		return platform.DerivedKey{}, err
+	}
+	return platform.NewDerivedKey(b[answerHeader:])
+}
+
+func status(answer []byte) error {
+	switch s := binary.LittleEndian.Uint32(answer); s {
+	case 0:
+		return nil
+	case StatusInvalidParameters:
+		return fmt.Errorf("status 0x%x, invalid parameters (a VMPL below the guest's own, or a TCB above the committed one): %w", s, platform.ErrFirmware)
+	default:
+		return fmt.Errorf("status 0x%x: %w", s, platform.ErrFirmware)
+	}
+}

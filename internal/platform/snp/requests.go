@@ -1,0 +1,116 @@
+package snp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/evidence"
+	report "github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Room for the host's certificate table in bytes. Linux takes at most firstTable
+// today; a host that wants more than maxTable gets no room for it.
+const (
+	pageSize   = 4096
+	firstTable = 4 * pageSize
+	maxTable   = 16 * pageSize
+)
+
+// Report asks for a report over data, with the host's certificates. A host that
+// sends garbage for a table, or wants too much room, loses only its table.
+func (d *Device) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
+	m, tableErr, err := d.askForReport(ctx, reportRequest(data, d.options.VMPL))
+	if err != nil {
+		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
+	}
+	b, err := reportAnswer(m.Response, data, d.options.VMPL)
+	if err != nil {
+		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
+	}
+	var certificates [][]byte
+	if tableErr == nil {
+		certificates, tableErr = report.TableCertificates(m.Table)
+	}
+	return platform.Report{Bytes: b, Certificates: d.withStapled(certificates), TableError: tableErr}, nil
+}
+
+// askForReport sends an extended request, once more where the host wants more room
+// for its table, and a plain one where it wants more than is reasonable.
+func (d *Device) askForReport(ctx context.Context, request []byte) (m *Message, tableErr, err error) {
+	for range 2 {
+		m = &Message{Command: GetExtendedReport, Request: request, Response: make([]byte, reportResponseSize), Table: make([]byte, d.tableRoom())}
+		if err := d.exchange(ctx, m); !errors.Is(err, errTableTooSmall) {
+			return m, nil, err
+		}
+		if m.TableSize <= uint32(len(m.Table)) || m.TableSize > maxTable {
+			break
+		}
+		d.growTable(m.TableSize)
+	}
+	tableErr = fmt.Errorf("certificate table: the host wants %d bytes and was given %d, at most %d are given", m.TableSize, len(m.Table), maxTable)
+	m = &Message{Command: GetReport, Request: request, Response: make([]byte, reportResponseSize)}
+	return m, tableErr, d.exchange(ctx, m)
+}
+
+func (d *Device) tableRoom() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.room
+}
+
+// growTable makes room for size bytes in whole pages. It is kept for later requests.
+func (d *Device) growTable(size uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.room = (int(size) + pageSize - 1) / pageSize * pageSize
+}
+
+// DeriveKey asks for the key of this guest on this chip under the TCB of r, the
+// only one that can be asked for: see [platform.KeyRequest].
+func (d *Device) DeriveKey(ctx context.Context, r platform.KeyRequest) (platform.DerivedKey, error) {
+	if r.TCB == 0 {
+		return platform.DerivedKey{}, platform.ErrTCBZero
+	}
+	m := &Message{Command: GetDerivedKey, Request: keyRequest(d.options.VMPL, r.TCB), Response: make([]byte, keyResponseSize)}
+	if err := d.exchange(ctx, m); err != nil {
+		return platform.DerivedKey{}, fmt.Errorf("ask for a derived key: %w", err)
+	}
+	defer clear(m.Response)
+	k, err := keyAnswer(m.Response)
+	if err != nil {
+		return platform.DerivedKey{}, fmt.Errorf("ask for a derived key: %w", err)
+	}
+	return k, nil
+}
+
+// Staple replaces the certificates that are added to the host's.
+func (d *Device) Staple(ders [][]byte) error {
+	if len(ders) > evidence.MaxCertificates {
+		return fmt.Errorf("staple %d certificates: at most %d are carried", len(ders), evidence.MaxCertificates)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stapled = ders
+	return nil
+}
+
+// withStapled is the host's certificates and the stapled ones, each once. Stapled
+// ones come first: where there are too many, the host's are those that are left out.
+func (d *Device) withStapled(table [][]byte) [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out [][]byte
+	for _, der := range append(append([][]byte(nil), d.stapled...), table...) {
+		known := false
+		for _, have := range out {
+			known = known || bytes.Equal(have, der)
+		}
+		if !known && len(out) < evidence.MaxCertificates {
+			out = append(out, bytes.Clone(der)) // a table shares one large buffer
+		}
+	}
+	return out
+}

@@ -1,0 +1,139 @@
+package soft
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// What an authority and a chip keep in their folder: PEM files, and the chip's
+// secret. Mode 0600 in a folder of mode 0700, though none of it protects anything.
+
+func makeFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of the software platform: %w", err)
+	}
+	return nil
+}
+
+// key is the key of r: from memory, from the folder, or new. Callers hold a.mu.
+func (a *Authority) key(r role) (*rsa.PrivateKey, error) {
+	if k := a.keys[r]; k != nil {
+		return k, nil
+	}
+	name := string(r) + "-key.pem"
+	block, err := a.read(name, "PRIVATE KEY")
+	if err != nil {
+		return nil, err
+	}
+	if block != nil {
+		k, err := x509.ParsePKCS8PrivateKey(block)
+		rk, ok := k.(*rsa.PrivateKey)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("key of the test root %s: not an RSA key (%v): remove the folder to make a new root", filepath.Join(a.dir, name), err)
+		}
+		a.keys[r] = rk
+		return rk, nil
+	}
+	k, err := rsa.GenerateKey(rand.Reader, keyBits)
+	if err != nil {
+		return nil, fmt.Errorf("make key of the test root: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, err
+	}
+	a.keys[r] = k
+	return k, a.store(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// load is the certificate kept under id, nil where there is none.
+func (a *Authority) load(id string) (*x509.Certificate, error) {
+	block, err := a.read(id+".pem", "CERTIFICATE")
+	if block == nil || err != nil {
+		return nil, err
+	}
+	c, err := x509.ParseCertificate(block)
+	if err != nil {
+		return nil, fmt.Errorf("certificate of the test root %s: %w", filepath.Join(a.dir, id+".pem"), err)
+	}
+	return c, nil
+}
+
+func (a *Authority) read(name, kind string) ([]byte, error) {
+	if a.dir == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(filepath.Join(a.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read test root: %w", err)
+	}
+	block, rest := pem.Decode(b)
+	if block == nil || block.Type != kind || len(rest) != 0 {
+		return nil, fmt.Errorf("test root file %s: want one PEM block %q: remove the folder to make a new root", filepath.Join(a.dir, name), kind)
+	}
+	return block.Bytes, nil
+}
+
+func (a *Authority) store(name string, b []byte) error {
+	if a.dir == "" {
+		return nil
+	}
+	return replace(filepath.Join(a.dir, name), b)
+}
+
+// loadSecret is the chip's secret of 32 bytes kept in dir, made where there is none.
+func loadSecret(dir string) ([]byte, error) {
+	path := filepath.Join(dir, "chip")
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		b = make([]byte, secretSize)
+		rand.Read(b)
+		return b, replace(path, b)
+	case err != nil:
+		return nil, fmt.Errorf("read chip of the software platform: %w", err)
+	case len(b) != secretSize:
+		return nil, fmt.Errorf("chip of the software platform %s: %d bytes, want %d: remove it for a new chip", path, len(b), secretSize)
+	}
+	return b, nil
+}
+
+// replace writes a file as a whole or not at all.
+func replace(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write software platform: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write software platform: %w", err)
+	}
+	return nil
+}
+
+// defaultTCB is one as current machines of p report it.
+func defaultTCB(p snp.Product) snp.TCB {
+	switch p {
+	case snp.Turin:
+		return 0x4d00000004010101 // fmc 1, bootloader 1, tee 1, snp 4, microcode 0x4d
+	case snp.Genoa:
+		return 0x541700000000000a // bootloader 10, snp 0x17, microcode 0x54
+	}
+	return 0xdb18000000000004 // bootloader 4, snp 0x18, microcode 0xdb
+}

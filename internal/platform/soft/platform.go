@@ -1,0 +1,110 @@
+package soft
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	device "github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Platform is a guest on a software machine: the device that the agent uses, with
+// this package in the kernel's and the processor's place.
+type Platform struct {
+	*device.Device
+	kernel *kernel
+	o      Options
+	leaf   []byte
+}
+
+// New launches a guest.
+func New(o Options) (*Platform, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	f := &firmware{o: o, secret: o.ChipSecret, launch: make([]byte, secretSize)}
+	rand.Read(f.launch)
+	hwid := expand(f.secret, "chip id", 64)
+	if o.Product == snp.Turin {
+		hwid = hwid[:8]
+	}
+	copy(f.chipID[:], hwid)
+	var err error
+	if f.key, err = signingKey(f.secret, o.Signer, o.TCB); err != nil {
+		return nil, fmt.Errorf("software platform: %w", err)
+	}
+	now := o.Now().UTC().Truncate(time.Second)
+	leaf, err := o.Authority.Endorse(Endorsement{
+		Signer: o.Signer, Product: o.Product, TCB: o.TCB, HWID: hwid, CSPID: o.CSPID,
+		NotBefore: now.AddDate(0, 0, -1), NotAfter: now.AddDate(7, 0, 0),
+	}, f.key.Public())
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{o: o, leaf: leaf}
+	if f.table, err = p.hostTable(); err != nil {
+		return nil, err
+	}
+	p.kernel = newKernel(f)
+	p.Device, err = device.New(p.kernel, o.Device)
+	return p, err
+}
+
+// hostTable is the table of the software host: as real ones, the whole chain of a
+// VCEK, and of a VLEK itself and the intermediate.
+func (p *Platform) hostTable() ([]byte, error) {
+	i, err := p.Intermediate()
+	if err != nil {
+		return nil, err
+	}
+	if p.o.Signer == snp.SignerVLEK {
+		return encodeTable([]snp.TableEntry{{GUID: snp.GUIDVLEK, Data: p.leaf}, {GUID: snp.GUIDASK, Data: i.Raw}}), nil
+	}
+	r, err := p.Root()
+	if err != nil {
+		return nil, err
+	}
+	return encodeTable([]snp.TableEntry{{GUID: snp.GUIDARK, Data: r.Raw}, {GUID: snp.GUIDASK, Data: i.Raw}, {GUID: snp.GUIDVCEK, Data: p.leaf}}), nil
+}
+
+// Close ends the device, and every fault, so that no request stays behind.
+func (p *Platform) Close() error {
+	err := p.Device.Close()
+	p.SetFaults(Faults{})
+	return err
+}
+
+// SetFaults switches faults; a request that stalls looks at the new ones.
+func (p *Platform) SetFaults(f Faults) { p.kernel.setFaults(f) }
+
+// Exchanges is how many requests have reached the host so far.
+func (p *Platform) Exchanges() int { return p.kernel.exchanges() }
+
+// Transport is the software machine without the device: what a test puts another
+// device, or a file that imitates the kernel's, in front of.
+func (p *Platform) Transport() device.Transport { return p.kernel }
+
+// Root is the test root, to be handed to a verifier by name.
+func (p *Platform) Root() (*x509.Certificate, error) { return p.o.Authority.Root(p.o.Product) }
+
+// Intermediate issued the endorsement key.
+func (p *Platform) Intermediate() (*x509.Certificate, error) {
+	return p.o.Authority.Intermediate(p.o.Product, p.o.Signer)
+}
+
+// Endorsement is the certificate of the key that signs the reports, DER.
+func (p *Platform) Endorsement() []byte { return p.leaf }
+
+// RootPEM is the test root as the file that a verifier is handed.
+func (p *Platform) RootPEM() ([]byte, error) {
+	r, err := p.Root()
+	if err != nil {
+		return nil, err
+	}
+	return encodePEM(r.Raw), nil
+}
+
+// Options are those of New with the defaults filled in.
+func (p *Platform) Options() Options { return p.o }
