@@ -18,7 +18,8 @@ const labelBoot = "agentd/boot/1"
 
 // Boot is what tells one boot of a TPM from another: its counters as one attestation
 // key shows them. For a key of the owner hierarchy the TPM adds a constant of the
-// key to both (TPM 2.0 Part 1, section 36.7), so they compare only with those of the same key, and
+// key to both, as it does to its firmware version, for privacy; so they compare only
+// with those of the same key, and
 // never with TPM2_ReadClock.
 type Boot struct {
 	AK           Name   // the key that they belong to

@@ -13,7 +13,7 @@ import (
 )
 
 // secretSize is how many bytes a challenge hides: as many as the digest of the EK's
-// name algorithm, the most that it can (TPM 2.0 Part 1, section 24.4).
+// name algorithm, the most that it can (TPM 2.0 Part 1, "Credential Protection").
 const secretSize = 32
 
 // maxCredential caps each part of a challenge; an encrypted secret under RSA 2048 is
@@ -79,7 +79,7 @@ func NewChallenge(ek, ak []byte) (*Challenge, *Expected, error) {
 	return c, &Expected{EK: endorsement.Name(), AK: attestation.Name(), secret: secret}, nil
 }
 
-// makeCredential is TPM2_MakeCredential in software (TPM 2.0 Part 1, section 24): a
+// makeCredential is TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential Protection"): a
 // seed encrypted to the EK, from which come the key that encrypts the secret and,
 // bound to the name, the HMAC key that protects it.
 func makeCredential(ek *Public, name Name, secret []byte) (*Challenge, error) {
