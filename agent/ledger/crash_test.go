@@ -1,0 +1,213 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/ledger"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// TestCrashMatrix breaks every system call on the files and every command to the TPM of
+// a scenario, each in every way, and looks at what a healthy start finds afterwards.
+// Cases 23, 24, 25, 26, 36 and 83.
+func TestCrashMatrix(t *testing.T) {
+	count := func() int {
+		m := newMachine()
+		m.faults.Break(0, durabletest.None, nil)
+		newScenario(m).run(t)
+		n, _ := m.faults.Steps()
+		return n
+	}()
+	cases, clean, desynchronised := 0, 0, 0
+	for _, mode := range durabletest.Modes {
+		errs := []error{syscall.ENOSPC}
+		if !mode.Kills() {
+			errs = append(errs, syscall.EIO)
+		}
+		afters := []string{"restart"}
+		if mode.Kills() {
+			afters = append(afters, "power cut", "power cut, log kept")
+		}
+		for _, e := range errs {
+			for _, after := range afters {
+				for k := 1; k <= count; k++ {
+					cases++
+					name := fmt.Sprintf("%v at step %d with %v, then %s", mode, k, e, after)
+					if crash(t, name, k, mode, e, after) {
+						clean++
+					} else {
+						desynchronised++
+					}
+					if t.Failed() {
+						t.FailNow()
+					}
+				}
+			}
+		}
+	}
+	t.Logf("crash matrix: N=%d (%d steps of the scenario), %d clean, %d desynchronised", cases, count, clean, desynchronised)
+	// Nobody but us touched log or PCR, so that nothing entitles the ledger to give up.
+	if desynchronised > 0 {
+		t.Errorf("%d of %d crashes left log and PCR desynchronised", desynchronised, cases)
+	}
+	if count < 100 {
+		t.Errorf("the scenario has %d steps: it does not do what it should", count)
+	}
+}
+
+// crash runs the scenario with one fault, then a healthy start, and reports whether
+// that is synchronised.
+func crash(t *testing.T, name string, k int, mode durabletest.Mode, e error, after string) bool {
+	m := newMachine()
+	m.faults.Break(k, mode, e)
+	s := newScenario(m)
+	s.name = name
+	killed := s.run(t)
+	_, broken := m.faults.Steps()
+	s.name = fmt.Sprintf("%s (%s)", name, broken)
+	if broken == "" || killed != mode.Kills() {
+		t.Errorf("%s: broken %q, killed %v", s.name, broken, killed)
+	}
+
+	m.faults.Break(0, durabletest.None, nil)
+	m.log.Kill()
+	boot := after != "restart"
+	if boot {
+		m.log.PowerCut()
+		m.state.PowerCut()
+		if after == "power cut" {
+			m.log.Clear()
+		}
+		m.tpm.reset()
+		m.kernel = "kernel-2"
+	}
+	l, err := m.open()
+	if err != nil {
+		t.Errorf("%s: healthy start: %v", s.name, err)
+		return false
+	}
+	if st := l.State(); !st.Synchronised {
+		if _, err := l.Append(context.Background(), appEvent("late")); !errors.Is(err, ledger.ErrDesynchronised) {
+			t.Errorf("%s: desynchronised, and Append says %v", s.name, err)
+		}
+		t.Logf("%s: %s", s.name, st.Reason)
+		return false
+	}
+	if _, err := l.Append(context.Background(), appEvent("late")); err != nil {
+		t.Errorf("%s: append after a healthy start: %v", s.name, err)
+	}
+	s.hold(t, l)
+	got := apps(t, l.View(), m.tpm.now())
+	if boot {
+		if want := []string{"log-start", "late"}; !slices.Equal(got, want) {
+			t.Errorf("%s: log of a new boot is %v, want %v", s.name, got, want)
+		}
+		return true
+	}
+	s.acknowledged = append(s.acknowledged, "late")
+	if !subsequence(s.acknowledged, got) {
+		t.Errorf("%s: acknowledged %v, the log has %v", s.name, s.acknowledged, got)
+	}
+	if !subsequence(got, append(s.attempted, "late")) {
+		t.Errorf("%s: attempted %v, the log has %v", s.name, s.attempted, got)
+	}
+	whole, _ := l.View().Log(0)
+	if !bytes.Equal(m.log.Get(ledger.LogFile), whole.Records) {
+		t.Errorf("%s: the log file holds something else than the log", s.name)
+	}
+	return true
+}
+
+// scenario is what a daemon does: start, measure, be asked, stop, start, reload, measure.
+type scenario struct {
+	m            *machine
+	name         string
+	attempted    []string // in the order in which they were
+	acknowledged []string // of these, those that were said to be recorded
+}
+
+func newScenario(m *machine) *scenario { return &scenario{m: m, attempted: []string{"log-start"}} }
+
+// run reports whether the process was killed in it.
+func (s *scenario) run(t *testing.T) (killed bool) {
+	t.Helper()
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(durabletest.Killed); !ok {
+				panic(r)
+			}
+			killed = true
+		}
+	}()
+	for process, events := range [][]pcr.Event{
+		{agentEvent(pcr.EventAgent), appEvent("a"), appEvent("b")},
+		{agentEvent(pcr.EventReload), appEvent("c"), {Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}}},
+	} {
+		s.m.log.Kill()
+		l, err := s.m.open()
+		if err != nil {
+			// Open says that it may be tried again.
+			if l, err = s.m.open(); err != nil {
+				continue
+			}
+		}
+		if !l.State().Synchronised {
+			t.Errorf("%s: process %d: %s", s.name, process, l.State().Reason)
+		}
+		for _, e := range events {
+			s.append(l, e)
+			s.hold(t, l)
+		}
+	}
+	return false
+}
+
+func (s *scenario) append(l *ledger.Ledger, e pcr.Event) {
+	what := string(e.Type)
+	if e.App != nil {
+		what = e.App.App
+	}
+	s.attempted = append(s.attempted, what)
+	if _, err := l.Append(context.Background(), e); err == nil {
+		s.acknowledged = append(s.acknowledged, what)
+	}
+}
+
+// hold asserts that whatever is attested to is what the PCR holds, and that it has
+// everything that was acknowledged.
+func (s *scenario) hold(t *testing.T, l *ledger.Ledger) {
+	t.Helper()
+	err := l.Hold(context.Background(), func(v ledger.View) error {
+		got := apps(t, v, s.m.tpm.now())
+		if s.m.kernel == "kernel-1" && !subsequence(s.acknowledged, got) {
+			t.Errorf("%s: acknowledged %v, held %v", s.name, s.acknowledged, got)
+		}
+		if !v.State.Synchronised || v.Head == (evidence.LogHead{}) {
+			t.Errorf("%s: held a view with state %+v and head %v", s.name, v.State, v.Head)
+		}
+		return nil
+	})
+	if errors.Is(err, ledger.ErrDesynchronised) {
+		t.Errorf("%s: %v", s.name, err)
+	}
+}
+
+// subsequence reports whether all of a stand in b in the same order.
+func subsequence(a, b []string) bool {
+	for _, s := range a {
+		i := slices.Index(b, s)
+		if i < 0 {
+			return false
+		}
+		b = b[i+1:]
+	}
+	return true
+}
