@@ -17,10 +17,9 @@ import (
 const labelBoot = "agentd/boot/1"
 
 // Boot is what tells one boot of a TPM from another: its counters as one attestation
-// key shows them. For a key of the owner hierarchy the TPM adds a constant of the
-// key to both, as it does to its firmware version, for privacy; so they compare only
-// with those of the same key, and
-// never with TPM2_ReadClock.
+// key shows them. For a key of the owner hierarchy the TPM adds a constant of the key
+// to both, for privacy, so they compare only with those of the same key, and never
+// with TPM2_ReadClock.
 type Boot struct {
 	AK           Name   // the key that they belong to
 	ResetCount   uint32 // TPM resets: boots

@@ -80,7 +80,7 @@ func (v Values) Banks(s Selection) ([]evidence.Bank, error) {
 
 // Composite is the PCR digest of a quote over s: hash over the selected values, one
 // behind the other, banks in the order of s and PCRs ascending within each (TPM 2.0
-// Part 1, section 17.5, and Part 4, PCRComputeCurrentDigest). The hash is that of
+// TPMS_QUOTE_INFO calls pcrDigest (TPM 2.0 Part 2, section 10.12.4). The hash is that of
 // the quoting key's signing scheme, whatever the banks are.
 func (s Selection) Composite(v Values, hash crypto.Hash) ([]byte, error) {
 	if err := s.Check(); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
 )
 
 // errLost ends the attempts to bring a connection back.
@@ -24,10 +26,19 @@ func (d *Device) fail(reason error, running chan response) {
 // never more than one abandoned command: a device that is still busy with the last
 // command would only hang on the next.
 func (d *Device) bringBack(old *link, reason error, running chan response) {
+	inStep := false // the next response on old will be the one to the next command
 	for pause := d.options.ReopenMin; ; pause = min(2*pause, d.options.ReopenMax) {
-		inStep, quiet := d.settle(old, running)
-		if !quiet {
-			return // closed meanwhile
+		if !d.source.once {
+			old.close()
+		}
+		if running != nil {
+			select {
+			case r := <-running:
+				inStep = r.err == nil
+			case <-d.closed:
+				old.close()
+				return
+			}
 		}
 		select {
 		case <-d.closed:
@@ -67,25 +78,6 @@ func (d *Device) note(reason string) {
 	d.mu.Unlock()
 }
 
-// settle waits until no command runs on old. It reports whether old ended with a
-// whole response, so that the next one will be in step, and whether it is quiet at
-// all before the device was closed.
-func (d *Device) settle(old *link, running chan response) (inStep, quiet bool) {
-	if !d.source.once {
-		old.close()
-	}
-	if running == nil {
-		return false, true
-	}
-	select {
-	case r := <-running:
-		return r.err == nil, true
-	case <-d.closed:
-		old.close()
-		return false, false
-	}
-}
-
 // attempt tries once to get a clean connection. Where the attempt itself hangs, it
 // returns the command that is still running.
 func (d *Device) attempt(inStep bool) (running chan response, err error) {
@@ -104,9 +96,8 @@ func (d *Device) attempt(inStep bool) (running chan response, err error) {
 	}
 	p := &prober{link: d.link, ctx: ctx}
 	err = flushTransient(p)
-	if err != nil && d.source.once && p.running == nil {
-		// Nothing is on its way, and what came was not an answer or was a refusal.
-		err = fmt.Errorf("%w: %w", errLost, err)
+	if rc := tpm2.TPMRC(0); err != nil && d.source.once && p.running == nil && !errors.As(err, &rc) {
+		err = fmt.Errorf("%w: %w", errLost, err) // nothing is on its way, and what came was no answer
 	}
 	return p.running, err
 }
