@@ -39,7 +39,7 @@ func (o outcome) same(p *outcome) bool {
 func (x *app) status() Status {
 	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot}
 	if d := x.declaration; d != nil {
-		s.Unit, s.User, s.UID, s.Declaration = d.Unit, d.User, d.UID, d.Digest
+		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
 	}
 	if x.last != nil {
 		s.Record, s.HasRecord = x.last.number, true

@@ -71,6 +71,7 @@ type Status struct {
 	Unit        string // empty where the declaration was refused
 	User        string
 	UID         uint32
+	File        string          // of the declaration, empty where it was refused
 	Declaration evidence.Digest // SHA-256 of the declaration; zero where it was refused
 	Measured    bool            // the current content is in the log
 	WhyNot      string          // why it is not, for people
