@@ -14,6 +14,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -60,6 +61,7 @@ type MeasurementConfig struct {
 // ReportConfig says how reports are obtained.
 type ReportConfig struct {
 	Device            string   `toml:"device"`             // of the SNP guest driver
+	VMPL              uint32   `toml:"vmpl"`               // VM privilege level to ask at
 	Spacing           Duration `toml:"spacing"`            // least time between two requests to the firmware
 	Timeout           Duration `toml:"timeout"`            // for one report, waiting in the queue included
 	CertificateFolder string   `toml:"certificate_folder"` // certificates to staple to evidence
@@ -70,11 +72,13 @@ type StateConfig struct {
 	Folder string `toml:"folder"`
 }
 
-// LimitConfig bounds what callers may ask for at once.
+// LimitConfig bounds what callers can make the daemon hold.
 type LimitConfig struct {
-	Connections        int `toml:"connections"`          // open on the client socket
+	Connections        int `toml:"connections"`          // open at once on both sockets
 	ConnectionsPerUser int `toml:"connections_per_user"` // of these, by one uid
-	PendingPerUser     int `toml:"pending_per_user"`     // evidence requests of one uid that wait at once
+	Requests           int `toml:"requests"`             // being answered at once
+	RequestsPerUser    int `toml:"requests_per_user"`    // of these, of one uid
+	WaitingPerUser     int `toml:"waiting_per_user"`     // requests of one uid that wait for their turn
 	LogBytes           int `toml:"log_bytes"`            // of the measurement log, after which it is full
 }
 
@@ -114,18 +118,22 @@ func DefaultConfig() Config {
 			Timeout:           Duration(65 * time.Second), // hosts have been seen to hold a report for 62 s
 			CertificateFolder: "/etc/agentd/certs",
 		},
-		State:  StateConfig{Folder: "/var/lib/agentd"},
-		Limits: LimitConfig{Connections: 1024, ConnectionsPerUser: 256, PendingPerUser: 128, LogBytes: 15 << 20},
+		State: StateConfig{Folder: "/var/lib/agentd"},
+		Limits: LimitConfig{
+			Connections: 2048, ConnectionsPerUser: 1024,
+			Requests: 1024, RequestsPerUser: 512, WaitingPerUser: 256,
+			LogBytes: evidence.MaxLog,
+		},
 	}
 }
 
-// LoadConfig reads the file at path over the defaults and returns the exact bytes
-// with it, whose digest goes into the measurement log. A file that does not exist
-// is an empty one.
-func LoadConfig(path string) (Config, []byte, error) {
+// LoadConfig reads the file at path over defaults and returns the exact bytes with
+// it, whose digest goes into the measurement log. A file that does not exist is an
+// empty one.
+func LoadConfig(path string, defaults Config) (Config, []byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return DefaultConfig(), nil, nil
+		return defaults, nil, nil
 	}
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
@@ -135,7 +143,7 @@ func LoadConfig(path string) (Config, []byte, error) {
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	c, err := ParseConfig(path, b)
+	c, err := ParseConfig(path, b, defaults)
 	return c, b, err
 }
 
@@ -163,10 +171,11 @@ func (e *ConfigError) Error() string {
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// ParseConfig decodes b over the defaults and checks every value. Name stands for
-// the file in errors, which are all of type *ConfigError, joined.
-func ParseConfig(name string, b []byte) (Config, error) {
-	c := DefaultConfig()
+// ParseConfig decodes b over defaults and checks every value. Name stands for the
+// file in errors, which are all of type *ConfigError, joined.
+func ParseConfig(name string, b []byte, defaults Config) (Config, error) {
+	c := defaults
+	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
 	if len(b) > maxConfig {
 		return Config{}, &ConfigError{File: name, Err: fmt.Errorf("larger than %d bytes", maxConfig)}
 	}
@@ -261,14 +270,17 @@ func (c *Config) check(name string, lines map[string]int) error {
 	}
 	path("measurement.log_folder", c.Measurement.LogFolder)
 	path("report.device", c.Report.Device)
+	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)
 	path("report.certificate_folder", c.Report.CertificateFolder)
 	path("state.folder", c.State.Folder)
 	number("limits.connections", c.Limits.Connections, 1, 1<<16)
 	number("limits.connections_per_user", c.Limits.ConnectionsPerUser, 1, c.Limits.Connections)
-	number("limits.pending_per_user", c.Limits.PendingPerUser, 1, 1<<16)
-	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, 15<<20)
+	number("limits.requests", c.Limits.Requests, 1, 1<<16)
+	number("limits.requests_per_user", c.Limits.RequestsPerUser, 1, c.Limits.Requests)
+	number("limits.waiting_per_user", c.Limits.WaitingPerUser, 1, 1<<16)
+	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, evidence.MaxLog)
 	return errors.Join(errs...)
 }
 

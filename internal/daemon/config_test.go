@@ -19,7 +19,7 @@ timeout = "30s"
 
 [measurement]
 application_folders = ["/a", "/b"]
-`))
+`), DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ application_folders = ["/a", "/b"]
 }
 
 func TestEmptyConfigIsComplete(t *testing.T) {
-	c, err := ParseConfig("config.toml", nil)
+	c, err := ParseConfig("config.toml", nil, DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestConfigErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := strings.Replace(c.want, ":0:", ":", 1)
-			_, err := ParseConfig("c.toml", []byte(c.text))
+			_, err := ParseConfig("c.toml", []byte(c.text), DefaultConfig())
 			var ce *ConfigError
 			if !errors.As(err, &ce) {
 				t.Fatalf("got %v, want a *ConfigError", err)
@@ -81,18 +81,18 @@ func TestConfigErrors(t *testing.T) {
 
 // TestConfigReportsEverything: one run names all that is wrong.
 func TestConfigReportsEverything(t *testing.T) {
-	_, err := ParseConfig("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"))
+	_, err := ParseConfig("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"), DefaultConfig())
 	if err == nil || !strings.Contains(err.Error(), "state.folder") || !strings.Contains(err.Error(), "report.device") {
 		t.Errorf("got %v, want both keys", err)
 	}
 }
 
 func TestLoadConfig(t *testing.T) {
-	c, b, err := LoadConfig(t.TempDir() + "/none.toml")
+	c, b, err := LoadConfig(t.TempDir()+"/none.toml", DefaultConfig())
 	if err != nil || b != nil || !reflect.DeepEqual(c, DefaultConfig()) {
 		t.Errorf("absent file: %+v, %q, %v; want the defaults", c, b, err)
 	}
-	if _, _, err := LoadConfig(t.TempDir()); err == nil {
+	if _, _, err := LoadConfig(t.TempDir(), DefaultConfig()); err == nil {
 		t.Error("a folder was read as a configuration")
 	}
 }
@@ -146,7 +146,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("measurement.pcr = 14\n[limits]\nconnections = 1\n"))
 	f.Add([]byte("[[tpm]]\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseConfig("c.toml", b)
+		c, err := ParseConfig("c.toml", b, DefaultConfig())
 		if err == nil && c.TPM.Device == "" {
 			t.Error("accepted without a TPM device")
 		}

@@ -1,0 +1,95 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+func certificate(t *testing.T, serial int64) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Unix(1<<32, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func encode(ders ...[]byte) []byte {
+	var b bytes.Buffer
+	for _, der := range ders {
+		pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	}
+	return b.Bytes()
+}
+
+func TestStapledCertificates(t *testing.T) {
+	one, two, three := certificate(t, 1), certificate(t, 2), certificate(t, 3)
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{
+		"a.pem":      encode(one, two),
+		"b.DER":      three,
+		"c.crt":      encode(one), // again
+		"d.pem":      []byte("not a certificate"),
+		"e.cer":      bytes.Repeat([]byte("x"), maxCertificateFile+1),
+		"README.txt": []byte("passed over without a word"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A FIFO must not hold up the start of the daemon.
+	if err := unix.Mkfifo(filepath.Join(dir, "f.pem"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, errs := loadCertificates(dir)
+	if len(got) != 3 || !bytes.Equal(got[0], one) || !bytes.Equal(got[1], two) || !bytes.Equal(got[2], three) {
+		t.Errorf("got %d certificates, want the three in the order of the files", len(got))
+	}
+	if len(errs) != 3 {
+		t.Fatalf("got errors %v, want one for each of d.pem, e.cer and f.pem", errs)
+	}
+	for i, name := range []string{"d.pem", "e.cer", "f.pem"} {
+		if !strings.Contains(errs[i].Error(), name) {
+			t.Errorf("error %q does not name %s", errs[i], name)
+		}
+	}
+}
+
+func TestStapledCertificatesAreCapped(t *testing.T) {
+	dir := t.TempDir()
+	for i := range int64(evidence.MaxCertificates + 1) {
+		name := filepath.Join(dir, string(rune('a'+i))+".pem")
+		if err := os.WriteFile(name, encode(certificate(t, i)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, errs := loadCertificates(dir)
+	if len(got) != evidence.MaxCertificates || len(errs) != 1 {
+		t.Errorf("got %d certificates and errors %v, want %d and one", len(got), errs, evidence.MaxCertificates)
+	}
+}
+
+func TestNoStapledCertificates(t *testing.T) {
+	if got, errs := loadCertificates(filepath.Join(t.TempDir(), "none")); got != nil || errs != nil {
+		t.Errorf("got %v, %v", got, errs)
+	}
+}

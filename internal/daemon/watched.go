@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// reopenPause is the least time between two attempts to open a report device.
+const reopenPause = 10 * time.Second
+
+// watched is the platform with a memory of how it did. It opens the device when it is
+// asked for the first time, and again later where there was none: a driver may be
+// loaded after the agent has started.
+type watched struct {
+	open    func() (Platform, error)
+	spacing time.Duration
+
+	mu       sync.Mutex
+	inner    Platform
+	stapled  [][]byte
+	openErr  error
+	openedAt time.Time
+	lastErr  error // of the last report, nil after a good one
+	everErr  string
+}
+
+// device is the platform, opened where that is due.
+func (w *watched) device() (Platform, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inner != nil {
+		return w.inner, nil
+	}
+	if w.openErr != nil && time.Since(w.openedAt) < reopenPause {
+		return nil, w.openErr
+	}
+	w.openedAt = time.Now()
+	inner, err := w.open()
+	if err == nil {
+		err = inner.Staple(w.stapled)
+	}
+	if w.openErr = err; err != nil {
+		return nil, err
+	}
+	w.inner = inner
+	return inner, nil
+}
+
+// Kind names the format of the reports.
+func (w *watched) Kind() evidence.ReportKind {
+	p, err := w.device()
+	if err != nil {
+		return ""
+	}
+	return p.Kind()
+}
+
+// Report asks the device, and remembers what came of it.
+func (w *watched) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
+	p, err := w.device()
+	if err != nil {
+		return platform.Report{}, err
+	}
+	r, err := p.Report(ctx, data)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil || !errors.Is(err, context.Canceled) { // somebody who went away says nothing of the device
+		w.lastErr = err
+	}
+	if w.lastErr != nil {
+		w.everErr = w.lastErr.Error()
+	}
+	return r, err
+}
+
+// staple replaces the certificates that are added to the host's.
+func (w *watched) staple(ders [][]byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stapled = ders
+	if w.inner == nil {
+		return nil
+	}
+	return w.inner.Staple(ders)
+}
+
+// status is what the device did last, without a word to it.
+func (w *watched) status() api.PlatformStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := api.PlatformStatus{State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.spacing.Milliseconds())}
+	switch {
+	case w.openErr != nil:
+		s.State, s.Reason = api.StateAbsent, w.openErr.Error()
+	case w.lastErr != nil:
+		s.State, s.Reason = api.StateDegraded, w.lastErr.Error()
+	}
+	if w.inner != nil {
+		s.Kind = w.inner.Kind()
+	}
+	return s
+}
+
+func (w *watched) close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inner == nil {
+		return nil
+	}
+	err := w.inner.Close()
+	w.inner, w.openErr, w.openedAt = nil, fmt.Errorf("%w: the agent is stopping", platform.ErrAbsent), time.Now()
+	return err
+}
