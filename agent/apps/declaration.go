@@ -77,11 +77,11 @@ func decodeError(file string, err error) error {
 // check reports the first value that is not allowed, and resolves the user.
 func (d *Declaration) check(at *positions, lookup LookupUser) error {
 	if err := checkUnit(d.Unit); err != nil {
-		return at.problem("unit", 0, err)
+		return at.problem("unit", err)
 	}
 	uid, err := resolveUser(d.User, lookup)
 	if err != nil {
-		return at.problem("user", 0, err)
+		return at.problem("user", err)
 	}
 	d.UID = uid
 	for _, list := range []struct {
@@ -94,7 +94,7 @@ func (d *Declaration) check(at *positions, lookup LookupUser) error {
 		{"exclude", d.Exclude, d.checkPattern},
 	} {
 		if len(list.values) > MaxListed {
-			return at.problem(list.key, 0, fmt.Errorf("%d elements, at most %d", len(list.values), MaxListed))
+			return at.problem(list.key, fmt.Errorf("%d elements, at most %d", len(list.values), MaxListed))
 		}
 		seen := make(map[string]bool, len(list.values))
 		for i, v := range list.values {
@@ -103,7 +103,7 @@ func (d *Declaration) check(at *positions, lookup LookupUser) error {
 				err = fmt.Errorf("%q is listed twice", v)
 			}
 			if err != nil {
-				return at.problem(list.key, i, err)
+				return at.element(list.key, i, err)
 			}
 			seen[v] = true
 		}

@@ -79,16 +79,18 @@ func (at *positions) expression(p *unstable.Parser, e *unstable.Node) error {
 	return nil
 }
 
-// problem is err about element i of key, or about the whole file where key is absent.
-func (at *positions) problem(key string, i int, err error) error {
-	places, present := at.keys[key]
-	if !present || i >= len(places) {
-		return &DeclarationError{File: at.file, Problem: fmt.Sprintf("%s: %v", key, err)}
+// problem is err about key, or about the whole file where key is absent.
+func (at *positions) problem(key string, err error) error {
+	problem := fmt.Sprintf("%s: %v", key, err)
+	if places := at.keys[key]; len(places) > 0 {
+		return at.wrong(places[0], problem)
 	}
-	if isList[key] {
-		key = fmt.Sprintf("%s[%d]", key, i)
-	}
-	return at.wrong(places[i], fmt.Sprintf("%s: %v", key, err))
+	return &DeclarationError{File: at.file, Problem: problem}
+}
+
+// element is err about element i of the list key.
+func (at *positions) element(key string, i int, err error) error {
+	return at.wrong(at.keys[key][i], fmt.Sprintf("%s[%d]: %v", key, i, err))
 }
 
 func (at *positions) wrong(where place, problem string) error {

@@ -1,0 +1,233 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// caseDeadline is far above what any case takes, and far below what hashing a
+// sparse file of 1 TB or waiting for a FIFO would.
+const caseDeadline = 20 * time.Second
+
+// inMountNamespace runs f on a thread that has mounts of its own, made by mount.
+func inMountNamespace(t *testing.T, mount func() error, f func()) {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with its mounts
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = mount()
+		}
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Skipf("needs a mount namespace, that is root: %v", err)
+	}
+}
+
+// stir calls f until the test calls the function it returns, which waits for the end.
+func stir(f func(round int)) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+				f(i)
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(end); <-ended })
+}
+
+// TestRenameSwap swaps two executables under one name, 10,000 times against as many
+// measurements as fit in between: every digest in the log is that of one of them,
+// whole, with its own size, and only such a digest is ever covered (case 12).
+func TestRenameSwap(t *testing.T) {
+	const rounds = 10000
+	w := newWorld(t, func(c *Config) { c.RateBurst = 1 << 30 })
+	contents := []string{"trusted " + strings.Repeat("t", 5000), "evil " + strings.Repeat("e", 9000)}
+	w.write("a", contents[0], 0o755)
+	w.write("b", contents[1], 0o755)
+	symlink(t, "a", w.path("link"))
+	w.declare("app", list("files", w.path("a"), w.path("link")))
+	w.reload()
+
+	var swaps int
+	stop := stir(func(i int) {
+		swaps++
+		if err := unix.Renameat2(unix.AT_FDCWD, w.path("a"), unix.AT_FDCWD, w.path("b"), unix.RENAME_EXCHANGE); err != nil {
+			t.Error(err)
+		}
+		os.Symlink([]string{"a", "b"}[i%2], w.path("link.new"))
+		os.Rename(w.path("link.new"), w.path("link"))
+	})
+	defer stop()
+	measured, refused := 0, 0
+	for range rounds {
+		_, err := w.Measure(t.Context(), "app")
+		var changed *ChangedError
+		switch {
+		case err == nil:
+			measured++
+		case errors.As(err, &changed):
+			refused++
+		default:
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if measured == 0 || swaps < rounds/100 {
+		t.Errorf("%d measured, %d refused, %d swaps: nothing was raced", measured, refused, swaps)
+	}
+	t.Logf("%d measured, %d refused as changing, %d swaps, %d events", measured, refused, swaps, len(w.log.all()))
+
+	whole := map[string]uint64{digestOf("a").String(): 1, digestOf("b").String(): 1}
+	for _, c := range contents {
+		whole[digestOf(c).String()] = uint64(len(c))
+	}
+	for i, e := range w.log.all() {
+		if e.App == nil {
+			continue
+		}
+		for _, m := range e.App.Manifest {
+			if size, ok := whole[m.Digest.String()]; !ok || size != m.Size {
+				t.Fatalf("event %d: %s has digest %s and size %d, which never were in one file", i, m.Path, m.Digest, m.Size)
+			}
+		}
+	}
+}
+
+// TestChangesWhileHashed writes without pause: there is never a digest (case 13).
+func TestChangesWhileHashed(t *testing.T) {
+	for name, change := range map[string]func(f *os.File, round int){
+		"overwritten": func(f *os.File, round int) { f.WriteAt([]byte{byte(round)}, int64(round)%(8<<20)) },
+		"appended":    func(f *os.File, round int) { f.WriteAt([]byte{1}, 8<<20+int64(round)%4096) },
+		"truncated":   func(f *os.File, round int) { f.Truncate(8<<20 - int64(round)%4096) },
+		"touched":     func(f *os.File, round int) { f.Chmod(0o700 | os.FileMode(round&1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.settle = settleTime
+			p := w.write("bin", strings.Repeat("x", 8<<20), 0o755)
+			w.declare("app", list("files", p))
+			w.reload()
+			if !w.app("app").Measured {
+				t.Fatalf("at rest: %+v", w.app("app"))
+			}
+			f, err := os.OpenFile(p, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			stop := stir(func(round int) { change(f, round) })
+			defer stop()
+			_, err = w.Measure(t.Context(), "app")
+			var changed *ChangedError
+			if !errors.As(err, &changed) || changed.Path != p {
+				t.Fatalf("got %v, want a changed error for %s", err, p)
+			}
+			if w.Covers("app", digestOf(strings.Repeat("x", 8<<20))) {
+				t.Error("content that is gone is still covered")
+			}
+			stop()
+			if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured {
+				t.Errorf("at rest again: %+v, %v", s, err)
+			}
+		})
+	}
+}
+
+// TestTornWithinOneTick: on a coarse clock a file can be written twice with one change
+// time. A digest taken right after the first write must not stand for a mixture: the
+// hashing waits until another write would show.
+func TestTornWithinOneTick(t *testing.T) {
+	w := newWorld(t)
+	p := w.write("bin", "x", 0o755)
+	h, err := find(unix.AT_FDCWD, p, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	id := identify(&h.st)
+	began := time.Now()
+	if err := settled(t.Context(), id, settleTime); err != nil {
+		t.Fatal(err)
+	}
+	if age := id.age(time.Now()); age < settleTime {
+		t.Errorf("hashing would begin %v after the change, want at least %v", age, settleTime)
+	}
+	if err := settled(t.Context(), id, settleTime); err != nil || time.Since(began) > caseDeadline {
+		t.Error("an old file was waited for")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := settled(ctx, id, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the end of the context", err)
+	}
+}
+
+// TestCache: a digest is reused only of a file that stands still for 2 s, and any
+// change of the file is another key.
+func TestCache(t *testing.T) {
+	now := time.Now()
+	at := func(age time.Duration) unix.Timespec {
+		return unix.NsecToTimespec(now.Add(-age).UnixNano())
+	}
+	base := identity{dev: 1, ino: 2, size: 3, mode: 4, ctime: at(cacheAge), mtime: at(time.Hour)}
+	for name, c := range map[string]struct {
+		put, get identity
+		want     bool
+	}{
+		"same":             {base, base, true},
+		"fresh":            {identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, false},
+		"from the future":  {identity{ino: 2, ctime: at(-time.Hour)}, identity{ino: 2, ctime: at(-time.Hour)}, false},
+		"another device":   {base, identity{9, base.ino, base.size, base.mode, base.ctime, base.mtime}, false},
+		"another inode":    {base, identity{base.dev, 9, base.size, base.mode, base.ctime, base.mtime}, false},
+		"another size":     {base, identity{base.dev, base.ino, 9, base.mode, base.ctime, base.mtime}, false},
+		"another mode":     {base, identity{base.dev, base.ino, base.size, 9, base.ctime, base.mtime}, false},
+		"changed later":    {base, identity{base.dev, base.ino, base.size, base.mode, at(time.Second), base.mtime}, false},
+		"written at other": {base, identity{base.dev, base.ino, base.size, base.mode, base.ctime, at(time.Second)}, false},
+	} {
+		k := newCache()
+		k.put(c.put, digestOf("x"), now)
+		if _, ok := k.get(c.get); ok != c.want {
+			t.Errorf("%s: found %v, want %v", name, ok, c.want)
+		}
+	}
+	var none *cache
+	if _, ok := none.get(base); ok {
+		t.Error("no cache has a digest")
+	}
+	k := newCache()
+	for i := range 5 * cacheEntries {
+		k.put(identity{ino: uint64(i), ctime: base.ctime}, digestOf(fmt.Sprint(i)), now)
+		if i%1000 == 0 {
+			k.get(identity{ino: 0, ctime: base.ctime})
+		}
+	}
+	if n := len(k.young) + len(k.old); n > 2*cacheEntries {
+		t.Errorf("%d digests are kept", n)
+	}
+	if _, ok := k.get(identity{ino: 0, ctime: base.ctime}); !ok {
+		t.Error("a digest in use was forgotten")
+	}
+}

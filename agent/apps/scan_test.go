@@ -1,0 +1,262 @@
+package apps
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+func digestOf(s string) evidence.Digest { return sha256.Sum256([]byte(s)) }
+
+// manifestText is one line an entry, paths below the world's files.
+func (w *world) manifestText(m []pcr.ManifestEntry) string {
+	var b strings.Builder
+	for _, e := range m {
+		fmt.Fprintf(&b, "%s %o %d %.4s\n", strings.TrimPrefix(e.Path, w.files+"/"), e.Mode, e.Size, e.Digest)
+	}
+	return b.String()
+}
+
+func symlink(t *testing.T, target, p string) {
+	t.Helper()
+	if err := os.Symlink(target, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestManifest(t *testing.T) {
+	w := newWorld(t)
+	w.write("bin/daemon", "daemon", 0o755)
+	w.write("bin/setuid", "setuid", 0o755)
+	if err := os.Chmod(w.path("bin/setuid"), 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	w.write("releases/42/main.py", "main", 0o644)
+	w.write("releases/42/lib/b.py", "b", 0o600)
+	w.write("releases/42/lib/a.py", "", 0o644)
+	w.write("releases/42/lib/a.pyc", "compiled", 0o644)
+	w.write("releases/42/cache/x", "x", 0o644)
+	w.write("releases/42/cache/keep/y", "y", 0o644)
+	symlink(t, "../../outside", w.path("releases/42/dangling"))
+	symlink(t, "lib", w.path("releases/42/linkdir"))
+	symlink(t, "42", w.path("releases/current"))
+	symlink(t, "../bin/daemon", w.path("releases/daemon"))
+	symlink(t, "releases/daemon", w.path("daemon"))
+
+	w.declare("app",
+		list("files", w.path("daemon"), w.path("bin/setuid"), w.path("releases/current/main.py")),
+		list("directories", w.path("releases/current"), w.path("releases/42/lib")),
+		list("exclude", "*.pyc", w.path("releases/42/cache/k*")))
+	w.reload()
+	e := w.log.last(t)
+	line := func(path string, mode uint32, content string) string {
+		return fmt.Sprintf("%s %o %d %.4s\n", path, mode, len(content), digestOf(content))
+	}
+	want := line("bin/daemon", 0o100755, "daemon") +
+		line("bin/setuid", 0o104755, "setuid") +
+		line("daemon", 0o120777, "releases/daemon") +
+		line("releases/42/cache/x", 0o100644, "x") +
+		line("releases/42/dangling", 0o120777, "../../outside") +
+		line("releases/42/lib/a.py", 0o100644, "") +
+		line("releases/42/lib/b.py", 0o100600, "b") +
+		line("releases/42/linkdir", 0o120777, "lib") +
+		line("releases/42/main.py", 0o100644, "main") +
+		line("releases/current", 0o120777, "42") +
+		line("releases/current/main.py", 0o100644, "main")
+	if got := w.manifestText(e.Manifest); got != want {
+		t.Errorf("manifest\n%swant\n%s", got, want)
+	}
+	s := w.app("app")
+	if !s.Measured || s.WhyNot != "" || s.Digest != e.Digest || s.Files != 11 || s.Unit != "app.service" || s.UID != 1000 || s.Declaration != e.Declaration {
+		t.Errorf("status %+v", s)
+	}
+	if e.Digest != pcr.ManifestDigest(e.Manifest) || e.Unit != "app.service" || e.User != "1000" {
+		t.Errorf("event %+v", e)
+	}
+	for content, covered := range map[string]bool{"daemon": true, "setuid": true, "main": false, "b": false, "releases/daemon": false, "other": false} {
+		if got := w.Covers("app", digestOf(content)); got != covered {
+			t.Errorf("content %q covered %v, want %v", content, got, covered)
+		}
+	}
+	if w.Covers("other", digestOf("daemon")) {
+		t.Error("an undeclared app covers content")
+	}
+	if name, ok := w.ByUnit("app.service", 1000); !ok || name != "app" {
+		t.Errorf("by unit: %q %v", name, ok)
+	}
+	for _, c := range []struct {
+		unit string
+		uid  uint32
+	}{{"app.service", 0}, {"app.service", 1001}, {"other.service", 1000}, {"", 1000}} {
+		if name, ok := w.ByUnit(c.unit, c.uid); ok {
+			t.Errorf("by unit %s and uid %d: %s", c.unit, c.uid, name)
+		}
+	}
+}
+
+// TestUnmeasurable: every refusal names its file, ends quickly, and takes back what
+// was claimed (case 18).
+func TestUnmeasurable(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, w *world)
+		want  string
+	}{
+		{"missing", func(t *testing.T, w *world) { os.Remove(w.path("bin")) }, `no such file`},
+		{"dangling link", func(t *testing.T, w *world) { os.Remove(w.path("bin")); symlink(t, "nowhere", w.path("bin")) }, "follow link"},
+		{"looping link", func(t *testing.T, w *world) { os.Remove(w.path("bin")); symlink(t, "bin", w.path("bin")) }, "follow link"},
+		{"magic link", func(t *testing.T, w *world) { os.Remove(w.path("bin")); symlink(t, "/proc/self/exe", w.path("bin")) }, "follow link"},
+		{"directory as a file", func(t *testing.T, w *world) { os.Remove(w.path("bin")); os.Mkdir(w.path("bin"), 0o755) }, "is a directory"},
+		{"FIFO", func(t *testing.T, w *world) { os.Remove(w.path("bin")); unix.Mkfifo(w.path("bin"), 0o644) }, "is a FIFO"},
+		{"FIFO in a directory", func(t *testing.T, w *world) { unix.Mkfifo(w.path("dir/fifo"), 0o644) }, "is a FIFO"},
+		{"link to a device", func(t *testing.T, w *world) { os.Remove(w.path("bin")); symlink(t, "/dev/null", w.path("bin")) }, "is a character device"},
+		{"device in a directory", func(t *testing.T, w *world) {
+			if err := unix.Mknod(w.path("dir/device"), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 5))); err != nil {
+				t.Skipf("device nodes cannot be made here: %v", err)
+			}
+		}, "is a character device"},
+		{"socket", func(t *testing.T, w *world) {
+			if err := unix.Mknod(w.path("dir/socket"), unix.S_IFSOCK|0o644, 0); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a socket"},
+		{"sparse file of 1 TB", func(t *testing.T, w *world) {
+			if err := os.Truncate(w.path("bin"), 1<<40); err != nil {
+				t.Fatal(err)
+			}
+		}, "larger than 4 GiB"},
+		{"too deep", func(t *testing.T, w *world) {
+			os.MkdirAll(w.path("dir/"+strings.Repeat("d/", MaxDepth)), 0o755)
+		}, "nested deeper than 64"},
+		{"name with a line break", func(t *testing.T, w *world) { w.write("dir/a\nb", "", 0o644) }, "cannot be recorded"},
+		{"name that is not UTF-8", func(t *testing.T, w *world) { w.write("dir/a\xff", "", 0o644) }, "cannot be recorded"},
+		{"manifest larger than a record", func(t *testing.T, w *world) {
+			for i := range 5000 {
+				w.write(fmt.Sprintf("dir/%0200d", i), "", 0o644)
+			}
+		}, "fits no record"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.write("bin", "bin", 0o755)
+			w.write("dir/file", "file", 0o755)
+			w.declare("app", list("files", w.path("bin")), list("directories", w.path("dir")))
+			w.reload()
+			if !w.app("app").Measured || !w.Covers("app", digestOf("file")) {
+				t.Fatalf("before: %+v", w.app("app"))
+			}
+			c.spoil(t, w)
+			ctx, cancel := context.WithTimeout(t.Context(), caseDeadline)
+			defer cancel()
+			s, err := w.Measure(ctx, "app")
+			var file *FileError
+			if !errors.As(err, &file) || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if s.Measured || s.WhyNot != err.Error() || !s.Digest.IsZero() || w.Covers("app", digestOf("file")) {
+				t.Errorf("something is still claimed: %+v", s)
+			}
+			last := w.log.all()[len(w.log.all())-1]
+			if last.Unmeasured == nil || last.Unmeasured.App != "app" || s.Record != uint64(len(w.log.all())-1) {
+				t.Errorf("last event %+v, status %+v", last, s)
+			}
+		})
+	}
+}
+
+func TestDirectoryDeclaredWrongly(t *testing.T) {
+	w := newWorld(t)
+	w.write("file", "", 0o644)
+	os.Mkdir(w.path("empty"), 0o755)
+	for dir, want := range map[string]string{"file": "not a directory", "empty": "no files in the declared directories", "gone": "no such file"} {
+		w.declare("app", list("directories", w.path(dir)))
+		w.reload()
+		if s := w.app("app"); s.Measured || !strings.Contains(s.WhyNot, want) {
+			t.Errorf("%s: %+v, want %q", dir, s, want)
+		}
+	}
+}
+
+func TestTooMuch(t *testing.T) {
+	s := scan{declaration: &Declaration{File: "a.toml"}}
+	for i := range MaxFiles {
+		if err := s.promise("/a", 1); err != nil {
+			t.Fatalf("file %d: %v", i, err)
+		}
+	}
+	if err := s.promise("/a", 1); err == nil || !strings.Contains(err.Error(), "more than 20000 files") {
+		t.Errorf("got %v", err)
+	}
+	s = scan{declaration: &Declaration{File: "a.toml"}}
+	for range MaxAppSize / MaxFileSize {
+		if err := s.promise("/sparse", MaxFileSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.promise("/a", 1); err == nil || !strings.Contains(err.Error(), "more than 16 GiB") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRemoteFileSystems: the table is by the numbers of statfs(2), which are signed
+// and 32 bits wide on some architectures.
+func TestRemoteFileSystems(t *testing.T) {
+	if remoteSystems[int64(uint32(0xFF534D42))] != "CIFS" || remoteSystems[0x65735546] != "FUSE" || remoteSystems[0xEF53] != "" {
+		t.Errorf("table %v", remoteSystems)
+	}
+	h, err := find(unix.AT_FDCWD, "/proc", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	if system, err := h.remote(); err != nil || system != "" {
+		t.Errorf("/proc: %q, %v", system, err)
+	}
+	s := scan{remote: map[uint64]string{uint64(h.st.Dev): "FUSE"}}
+	if err := s.local(h, "/x"); err == nil || !strings.Contains(err.Error(), "lies on FUSE") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestBindMount: what is hashed is what the path leads to (case 14). Inotify does not
+// see the mount; Measure and the rescan do.
+func TestBindMount(t *testing.T) {
+	w := newWorld(t)
+	w.write("bin", "trusted", 0o755)
+	w.write("dir/lib", "trusted library", 0o644)
+	w.write("evil", "evil", 0o755)
+	w.write("evildir/lib", "evil library", 0o644)
+	w.declare("app", list("files", w.path("bin")), list("directories", w.path("dir")))
+	w.reload()
+	inMountNamespace(t, func() error {
+		return errors.Join(
+			unix.Mount(w.path("evil"), w.path("bin"), "", unix.MS_BIND, ""),
+			unix.Mount(w.path("evildir"), w.path("dir"), "", unix.MS_BIND, ""))
+	}, func() {
+		// The cached digests of the trusted files do not stand for what is mounted over them.
+		if _, err := w.measure(t.Context(), "app", w.cache); err != nil {
+			t.Error(err)
+		}
+	})
+	e := w.log.last(t)
+	want := map[string]string{"bin": "evil", "dir/lib": "evil library"}
+	for _, m := range e.Manifest {
+		name, _ := filepath.Rel(w.files, m.Path)
+		if m.Digest != digestOf(want[name]) {
+			t.Errorf("%s: not the digest of %q", name, want[name])
+		}
+	}
+	if len(e.Manifest) != 2 || w.Covers("app", digestOf("trusted")) || !w.Covers("app", digestOf("evil")) {
+		t.Errorf("manifest %v", e.Manifest)
+	}
+}
