@@ -117,10 +117,11 @@ func TestZombie(t *testing.T) {
 	methods(t, func(t *testing.T, i *Identifier, _ evidence.Method) {
 		l := listenAt(t)
 		h := start(t, l, "fork and exit", nil)
-		stat := filepath.Join("/proc", strconv.Itoa(h.cmd.Process.Pid), "stat")
-		eventually(t, "the helper is a zombie", func() bool {
-			b, err := os.ReadFile(stat)
-			return err == nil && bytes.Contains(b, []byte(") Z "))
+		dir := filepath.Join("/proc", strconv.Itoa(h.cmd.Process.Pid))
+		eventually(t, "the helper is a zombie, and all of its threads are gone", func() bool {
+			b, err := os.ReadFile(filepath.Join(dir, "stat"))
+			tasks, _ := os.ReadDir(filepath.Join(dir, "task"))
+			return err == nil && bytes.Contains(b, []byte(") Z ")) && len(tasks) == 1
 		})
 		if _, err := i.Identify(accept(t, l)); !errors.Is(err, caller.ErrGone) {
 			t.Errorf("got %v, want %v", err, caller.ErrGone)
