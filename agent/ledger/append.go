@@ -179,6 +179,7 @@ func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
 func (l *Ledger) mismatch(ctx context.Context) error {
 	b, err := l.c.TPM.Boot(ctx)
 	if err == nil && (b.ResetCount != l.boot.ResetCount || b.RestartCount != l.boot.RestartCount) {
+		l.boot = b // so that the next start knows this boot for one that is not repaired
 		return l.desynchronise("the TPM was reset or restarted while the agent was running")
 	}
 	return l.desynchronise("PCR %d does not hold what %d records make it: something else extended or reset it", l.c.PCR, l.head().Count)

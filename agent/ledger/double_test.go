@@ -137,7 +137,9 @@ func (m *machine) restart(t *testing.T) *ledger.Ledger {
 func (m *machine) reboot() {
 	m.log.Clear()
 	m.tpm.reset()
-	m.kernel += "+"
+	if m.kernel != "" {
+		m.kernel += "+"
+	}
 }
 
 func agentEvent(typ pcr.EventType) pcr.Event {

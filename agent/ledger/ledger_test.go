@@ -149,10 +149,16 @@ func TestTPMReset(t *testing.T) {
 		m := newMachine()
 		m.kernel = ""
 		appendAll(t, m.restart(t), appEvent("a"))
-		m.tpm.reset()
-		if l := m.restart(t); !l.State().Synchronised {
+		m.tpm.reset() // looks like any boot
+		l := m.restart(t)
+		if !l.State().Synchronised {
 			t.Error(l.State().Reason)
 		}
+		m.tpm.reset() // but not to a process that is there
+		if err := hold(l); !errors.Is(err, ledger.ErrDesynchronised) {
+			t.Errorf("Hold says %v", err)
+		}
+		wantDesynchronised(t, m, l, "reset")
 	})
 }
 
@@ -196,7 +202,8 @@ func TestExtendFails(t *testing.T) {
 		}
 	})
 	t.Run("and nobody knows", func(t *testing.T) {
-		for _, effect := range []durabletest.Mode{durabletest.FailBefore, durabletest.FailAfter} {
+		for i, effect := range []durabletest.Mode{durabletest.FailBefore, durabletest.FailAfter, durabletest.FailBefore, durabletest.FailAfter} {
+			heldFirst := i < 2
 			m := newMachine()
 			l := m.restart(t)
 			// The extend is lost or not, and the TPM then answers nothing for a while.
@@ -214,10 +221,15 @@ func TestExtendFails(t *testing.T) {
 				t.Error("the state says nothing of it")
 			}
 			m.faults.Break(0, durabletest.None, nil)
+			if heldFirst {
+				if err := hold(l); err != nil {
+					t.Error(err)
+				}
+			}
+			appendAll(t, l, appEvent("b"))
 			if err := hold(l); err != nil {
 				t.Error(err)
 			}
-			appendAll(t, l, appEvent("b"))
 			if got := slices.Contains(apps(t, l.View(), m.tpm.now()), "a"); got != (effect == durabletest.FailAfter) {
 				t.Errorf("%v: in the log: %v", effect, got)
 			}
@@ -251,6 +263,8 @@ func TestIntentIsNeverDropped(t *testing.T) {
 		_, _ = l.Append(background, appEvent("a"))
 	}()
 	m.faults.Break(0, durabletest.None, nil)
+	// Nothing but an attacker can write behind an intent; it is cut off all the same.
+	m.log.Set(ledger.LogFile, append(m.log.Get(ledger.LogFile), "junk"...))
 
 	t.Run("while the TPM does not answer", func(t *testing.T) {
 		m.log.Kill()
@@ -266,6 +280,9 @@ func TestIntentIsNeverDropped(t *testing.T) {
 	}
 	if err := hold(l); err != nil {
 		t.Error(err)
+	}
+	if bytes.HasSuffix(m.log.Get(ledger.LogFile), []byte("junk")) {
+		t.Error("what stood behind the intent is still there")
 	}
 }
 
@@ -519,8 +536,14 @@ func TestLocked(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
+	for limit := 4000; limit < 4700; limit += 25 {
+		testFull(t, limit)
+	}
+}
+
+func testFull(t *testing.T, limit int) {
 	m := newMachine()
-	m.limit = 4 << 10
+	m.limit = limit
 	l := m.restart(t)
 	var err error
 	n := 0

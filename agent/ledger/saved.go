@@ -83,8 +83,6 @@ func (l *Ledger) save(reason string) error {
 	if err != nil {
 		return fmt.Errorf("encode the state of the measurement log: %w", err)
 	}
-	// Until it is known to have worked, either may be there.
-	l.stale = true
 	if err := l.c.State.Replace(StateFile, b); err != nil {
 		return fmt.Errorf("save the state of the measurement log: %w", err)
 	}
