@@ -1,0 +1,189 @@
+package evidencetest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// cook follows one recipe.
+type cook struct {
+	*Recipe
+	tb      testing.TB
+	records []pcr.Record
+}
+
+func (c *cook) must(err error) {
+	c.tb.Helper()
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+}
+
+func (c *cook) build() *evidence.Evidence {
+	c.writeLog()
+	e := &evidence.Evidence{
+		Type:     evidence.Type,
+		AgentKey: evidence.Bytes(c.AgentKey.Public().(ed25519.PublicKey)),
+		AK:       c.AK.Public(),
+		Report:   evidence.Report{Kind: evidence.ReportSNP},
+	}
+	c.fillStatement(e)
+	if c.Anchored {
+		other, err := evidence.NewTree([]evidence.Digest{evidence.Leaf([]byte("an earlier statement"))})
+		c.must(err)
+		ak := c.AK
+		if c.AnchorAK != nil {
+			ak = c.AnchorAK
+		}
+		anchor := c.snapshot(other.Head(), c.AnchorOnAnchor, c.LogAt, &c.Anchor, ak)
+		e.Anchor = &anchor
+		c.fillReport(e, anchor)
+	}
+	named := e.AnchorDigest()
+	if c.AnchorNamed != nil {
+		named = c.AnchorNamed(named)
+	}
+	batch := c.snapshot(e.Batch.Tree, named, len(c.records), &c.Batch, c.AK)
+	e.Batch = batch
+	if !c.Anchored {
+		c.fillReport(e, batch)
+	}
+	message := evidence.BatchMessage(batch.Tree, named, batch.Quote.Attest, batch.LogHead)
+	if c.BatchSignature != nil {
+		e.AgentSignature = c.BatchSignature(message)
+	} else {
+		e.AgentSignature = ed25519.Sign(c.AgentKey, message)
+	}
+	c.fillLog(e)
+	if c.Document != nil {
+		c.Document(e)
+	}
+	return e
+}
+
+// fillStatement makes statement, tree and proof.
+func (c *cook) fillStatement(e *evidence.Evidence) {
+	b, err := c.Statement.Encode()
+	c.must(err)
+	if c.Encoded != nil {
+		b = c.Encoded(b)
+	}
+	e.Statement = b
+	leaves := []evidence.Digest{evidence.Leaf(b)}
+	for i := range c.Neighbours {
+		leaves = append(leaves, evidence.Leaf([]byte{byte(i)}))
+	}
+	tree, err := evidence.NewTree(leaves)
+	c.must(err)
+	e.Batch.Tree = tree.Head()
+	e.Inclusion, err = tree.Prove(0)
+	c.must(err)
+}
+
+// writeLog makes the records, chaining the agent events to the log before them.
+func (c *cook) writeLog() {
+	start := pcr.Event{Type: pcr.EventStart, Start: &pcr.StartEvent{PCR: c.LogPCR}}
+	for _, d := range c.startValues() {
+		start.Start.Values = append(start.Start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
+	}
+	var head evidence.LogHead
+	for i, e := range append([]pcr.Event{start}, c.Events...) {
+		if e.Agent != nil && e.Agent.Previous == (evidence.LogHead{}) {
+			agent := *e.Agent
+			agent.Previous = head
+			e.Agent = &agent
+		}
+		r, err := pcr.NewRecord(uint64(i), c.LogPCR, c.Banks, &e)
+		c.must(err)
+		head = evidence.NextLogHead(head, r.Encode())
+		c.records = append(c.records, r)
+	}
+	if c.Records != nil {
+		c.Records(c.records)
+	}
+}
+
+func (c *cook) startValues() []pcr.Digest {
+	out := pcr.Zero(c.Banks)
+	for i, d := range out {
+		if v, ok := c.Start[d.Algorithm]; ok {
+			out[i].Value = bytes.Clone(v)
+		}
+	}
+	return out
+}
+
+func (c *cook) fillLog(e *evidence.Evidence) {
+	if c.NoLog {
+		return
+	}
+	l := &evidence.Log{Start: c.LogStart}
+	for _, r := range c.records[c.LogStart:] {
+		l.Records = append(l.Records, r.Encode()...)
+	}
+	if c.LogStart > 0 {
+		l.Previous = pcr.Head(evidence.LogHead{}, c.records[:c.LogStart]).Digest
+	}
+	e.Log = l
+}
+
+// snapshot quotes a tree when the log has n records.
+func (c *cook) snapshot(tree evidence.TreeHead, anchor *evidence.Digest, n int, m *Moment, ak *AK) evidence.Snapshot {
+	values := c.startValues()
+	for _, r := range c.records[:n] {
+		next, err := r.Extend(values)
+		c.must(err)
+		values = next
+	}
+	all := pcr.Values{}
+	for bank, pcrs := range c.PCRs {
+		for index, v := range pcrs {
+			all.Set(bank, index, v)
+		}
+	}
+	for _, d := range values {
+		if all[d.Algorithm][c.LogPCR] == nil {
+			all.Set(d.Algorithm, c.LogPCR, d.Value)
+		}
+	}
+	digest, err := c.Select.Composite(all, ak.Hash)
+	c.must(err)
+	data := evidence.QuoteData(tree, anchor)
+	a := &Attestation{Magic: 0xff544347, Type: 0x8018, QualifiedSigner: m.QualifiedSigner, ExtraData: data[:],
+		Clock: m.Clock, Reset: m.Reset, Restart: m.Restart, Safe: 1, Firmware: 0x0102030405060708, Digest: digest}
+	for _, b := range c.Select.TPM().PCRSelections {
+		a.Banks = append(a.Banks, Bank{Hash: uint16(b.Hash), Select: b.PCRSelect})
+	}
+	if m.Attest != nil {
+		m.Attest(a)
+	}
+	banks, err := all.Banks(c.Select)
+	c.must(err)
+	s := evidence.Snapshot{Tree: tree, LogHead: pcr.Head(evidence.LogHead{}, c.records[:n]), PCRs: banks}
+	s.Quote.Attest = a.Encode()
+	s.Quote.Signature = ak.Sign(c.tb, s.Quote.Attest)
+	if m.Signature != nil {
+		s.Quote.Signature = m.Signature(s.Quote.Signature)
+	}
+	if m.Snapshot != nil {
+		m.Snapshot(&s)
+	}
+	return s
+}
+
+// fillReport has the report made for s, and brings the certificates along.
+func (c *cook) fillReport(e *evidence.Evidence, s evidence.Snapshot) {
+	if c.ReportOf != nil {
+		s = c.ReportOf(s)
+	}
+	data := evidence.ReportData(s.Tree, e.AgentKey, e.AK, s.Quote.Attest, s.LogHead)
+	report, certificates := c.Report.make(c.tb, data)
+	e.Report.Bytes = report
+	for _, d := range certificates {
+		e.Certificates = append(e.Certificates, d)
+	}
+}

@@ -1,0 +1,131 @@
+package evidencetest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Time is when everything here happens.
+var Time = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// Nonce is in every statement that a recipe does not change.
+var Nonce = bytes.Repeat([]byte{0x4e}, 32)
+
+// A Recipe says how evidence is made. [New] gives one that verifies under the policy
+// that verify's tests use; a test changes what it wants to see refused. Functions are
+// called with what was made so far, right before it is committed to.
+type Recipe struct {
+	Statement  evidence.Statement
+	Encoded    func([]byte) []byte // of the statement
+	Neighbours int                 // other statements in the batch
+	AgentKey   ed25519.PrivateKey
+	AK         *AK
+
+	LogPCR   uint32
+	Banks    []pcr.Algorithm          // active ones
+	Start    map[pcr.Algorithm][]byte // of the log's PCR; zero where absent
+	Events   []pcr.Event              // behind log-start; Previous of agents is filled in
+	Records  func([]pcr.Record)       // sees the log before it is hashed
+	NoLog    bool
+	LogStart uint64 // first record that the evidence carries
+
+	Select pcr.Selection
+	PCRs   pcr.Values // quoted, besides the log's PCR, which is computed
+
+	Anchored bool   // report made for a snapshot before the batch
+	LogAt    int    // records at the anchor
+	Anchor   Moment // of the anchor, where there is one
+	Batch    Moment
+
+	Report         Report
+	ReportOf       func(evidence.Snapshot) evidence.Snapshot // what the report says it was made for
+	Document       func(*evidence.Evidence)                  // last
+	BatchSignature func(message []byte) []byte               // what the agent key signs
+	AnchorNamed    func(*evidence.Digest) *evidence.Digest   // what the batch commits to
+	AnchorOnAnchor *evidence.Digest                          // what the anchor's own quote commits to
+	AnchorAK       *AK                                       // signs the anchor in place of AK
+}
+
+// Moment is what is told of one quote.
+type Moment struct {
+	Clock           uint64
+	Reset, Restart  uint32
+	QualifiedSigner []byte
+	Attest          func(*Attestation)       // before it is signed
+	Signature       func([]byte) []byte      // the TPMT_SIGNATURE
+	Snapshot        func(*evidence.Snapshot) // when it is complete, before the report and the agent commit to it
+}
+
+// App is the event of an application whose files hold this text.
+func App(name, unit, user, content string) pcr.Event {
+	m := []pcr.ManifestEntry{{Path: "/usr/bin/" + name, Mode: 0o100755, Size: uint64(len(content)), Digest: sha256.Sum256([]byte(content))}}
+	return pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: name, Unit: unit, User: user,
+		Declaration: sha256.Sum256([]byte("declaration of " + name)), Manifest: m, Digest: pcr.ManifestDigest(m)}}
+}
+
+// Agent is the event of a start, or a reload, of the daemon.
+func Agent(t pcr.EventType, version string, key ed25519.PrivateKey) pcr.Event {
+	return pcr.Event{Type: t, Agent: &pcr.AgentEvent{Version: version, Digest: sha256.Sum256([]byte("agentd " + version)),
+		Configuration: sha256.Sum256(nil), AgentKey: evidence.Bytes(key.Public().(ed25519.PublicKey))}}
+}
+
+// Key is an agent key made of one letter.
+func Key(letter byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{letter}, 32))
+}
+
+// New is a recipe for good, fresh evidence of a Genoa machine with one application.
+func New() *Recipe {
+	key := Key('a')
+	digest := evidence.Digest(sha256.Sum256([]byte("billing 1")))
+	r := &Recipe{
+		Statement: evidence.Statement{
+			Type: evidence.StatementType, Nonce: Nonce, PublicKey: []byte("a public key"), UserData: []byte("invoice 7"),
+			Freshness: evidence.Fresh, Salt: bytes.Repeat([]byte{0x53}, 32),
+			Caller: evidence.Caller{UID: 990, GID: 990, Unit: "billing.service", App: "billing", Method: evidence.MethodPidfd,
+				Executable: &evidence.Executable{State: evidence.ExecutableFile, Path: "/usr/bin/billing", Digest: &digest, Covered: true}},
+		},
+		Neighbours: 2,
+		AgentKey:   key,
+		AK:         ECCKey('k'),
+		LogPCR:     14,
+		Banks:      []pcr.Algorithm{pcr.SHA256, pcr.SHA384},
+		Events:     []pcr.Event{Agent(pcr.EventAgent, "1.0.0", key), App("billing", "billing.service", "billing", "billing 1")},
+		Select:     pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{14}}},
+		PCRs:       pcr.Values{},
+		Report:     newReport(snp.Genoa),
+		LogAt:      2,
+		Anchor:     Moment{Clock: 1_000_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
+		Batch:      Moment{Clock: 1_060_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
+	}
+	r.PCRs.Set(pcr.SHA256, 0, bytes.Repeat([]byte{0x10}, 32))
+	r.PCRs.Set(pcr.SHA256, 4, bytes.Repeat([]byte{0x14}, 32))
+	return r
+}
+
+// signer is a qualified name: algorithm, then a digest.
+var signer = append([]byte{0x00, 0x0b}, bytes.Repeat([]byte{0x51}, 32)...)
+
+// Encode builds the evidence and encodes it.
+func (r *Recipe) Encode(tb testing.TB) []byte {
+	tb.Helper()
+	b, err := evidence.EncodeJSON(r.Build(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+// Build makes the evidence. It fails the test where the recipe cannot be followed.
+func (r *Recipe) Build(tb testing.TB) *evidence.Evidence {
+	tb.Helper()
+	c := &cook{Recipe: r, tb: tb}
+	return c.build()
+}

@@ -1,0 +1,55 @@
+package verify
+
+import (
+	"crypto/elliptic"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+)
+
+// TestAccepted: what the mutations start from is good, whatever signs the quote.
+func TestAccepted(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		policy string
+		change func(*testing.T, *evidencetest.Recipe)
+	}{
+		{"fresh", "", func(*testing.T, *evidencetest.Recipe) {}},
+		{"alone in its batch", "", func(_ *testing.T, r *evidencetest.Recipe) { r.Neighbours = 0 }},
+		{"anchored", anchoredPolicy, func(_ *testing.T, r *evidencetest.Recipe) { anchored(r) }},
+		{"fresh where anchored would do", anchoredPolicy, func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Freshness = "anchored" }},
+		{"no log", `log = "optional"`, func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
+		{"P-384", "", func(_ *testing.T, r *evidencetest.Recipe) {
+			r.AK = evidencetest.ECCKeyOn(elliptic.P384(), tpm2.TPMECCNistP384, tpm2.TPMAlgSHA384, 'k')
+		}},
+		{"RSASSA", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSASSA) }},
+		{"RSAPSS", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSAPSS) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := evidencetest.New()
+			c.change(t, r)
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, makePolicy(c.policy, ""))
+			a, err := Evidence(r.Encode(t), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Verdict != Pass || a.ExitCode() != 0 {
+				t.Fatalf("%s, class %v:\n%s", a.Verdict, a.Class, explain(a))
+			}
+			if a.Binding != BindingGuestAsserted {
+				t.Errorf("binding %s", a.Binding)
+			}
+			if _, err := a.Claims(); err != nil {
+				t.Error(err)
+			}
+			for i, x := range a.Checks {
+				if x.ID != definitions[i].ID || x.Sentence == "" || x.Verdict == "" {
+					t.Errorf("check %d is %+v, want one of %s with a sentence", i, x, definitions[i].ID)
+				}
+			}
+		})
+	}
+}
