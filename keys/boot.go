@@ -46,31 +46,36 @@ func (a *AK) Boot(t transport.TPM) (Boot, error) {
 	if err != nil {
 		return Boot{}, fmt.Errorf("read the TPM's boot counters: %w", err)
 	}
-	info, err := clockInfo(attest, data[:])
+	quote, err := ParseQuote(attest, data[:])
 	if err != nil {
 		return Boot{}, fmt.Errorf("read the TPM's boot counters: %w", err)
 	}
+	info := quote.ClockInfo
 	return Boot{
 		AK: a.Name(), ResetCount: info.ResetCount, RestartCount: info.RestartCount,
 		Clock: info.Clock, Safe: bool(info.Safe),
 	}, nil
 }
 
-// clockInfo takes the TPMS_CLOCK_INFO out of the TPMS_ATTEST of a quote over data.
-func clockInfo(attest, data []byte) (*tpm2.TPMSClockInfo, error) {
+// ErrQuote: the TPM answered with something else than the quote it was asked for.
+var ErrQuote = errors.New("the TPM's quote is not what it was asked for")
+
+// ParseQuote decodes the TPMS_ATTEST of a quote over data as qualifying data. go-tpm
+// passes over a wrong magic and over bytes behind the structure, so both are looked at.
+func ParseQuote(attest, data []byte) (*tpm2.TPMSAttest, error) {
 	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](attest)
 	if err != nil {
-		return nil, fmt.Errorf("parse TPMS_ATTEST of %d bytes: %w", len(attest), err)
+		return nil, fmt.Errorf("%w: parse TPMS_ATTEST of %d bytes: %w", ErrQuote, len(attest), err)
 	}
 	switch {
 	case a.Magic.Check() != nil:
-		return nil, fmt.Errorf("TPMS_ATTEST begins with 0x%08x, want TPM_GENERATED_VALUE", uint32(a.Magic))
+		return nil, fmt.Errorf("%w: TPMS_ATTEST begins with 0x%08x, want TPM_GENERATED_VALUE", ErrQuote, uint32(a.Magic))
 	case a.Type != tpm2.TPMSTAttestQuote:
-		return nil, fmt.Errorf("TPMS_ATTEST of type 0x%04x, want a quote", uint16(a.Type))
+		return nil, fmt.Errorf("%w: TPMS_ATTEST of type 0x%04x, want a quote", ErrQuote, uint16(a.Type))
 	case !bytes.Equal(tpm2.Marshal(*a), attest):
-		return nil, fmt.Errorf("TPMS_ATTEST of %d bytes is not the encoding of what it holds", len(attest))
+		return nil, fmt.Errorf("%w: TPMS_ATTEST of %d bytes is not the encoding of what it holds", ErrQuote, len(attest))
 	case !bytes.Equal(a.ExtraData.Buffer, data):
-		return nil, errors.New("TPMS_ATTEST answers another request")
+		return nil, fmt.Errorf("%w: TPMS_ATTEST answers another request", ErrQuote)
 	}
-	return &a.ClockInfo, nil
+	return a, nil
 }

@@ -1,0 +1,50 @@
+package vtpm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Clock is the TPMS_CLOCK_INFO of a quote (TPM 2.0 Part 2, section 10.11.1) with
+// the qualified signer. For a key outside the endorsement and platform hierarchies
+// the TPM shifts the counts by a constant of that key, so they mean something only
+// beside another quote of the same key.
+type Clock struct {
+	Signer       []byte // qualified name of the AK
+	Milliseconds uint64
+	ResetCount   uint32
+	RestartCount uint32
+}
+
+// SameBoot reports whether c and d were taken by one key with no TPM reset, restart
+// or resume between, so that their milliseconds can be compared.
+func (c Clock) SameBoot(d Clock) bool {
+	return bytes.Equal(c.Signer, d.Signer) && c.ResetCount == d.ResetCount && c.RestartCount == d.RestartCount
+}
+
+func clockOf(a *tpm2.TPMSAttest) Clock {
+	return Clock{
+		Signer:       a.QualifiedSigner.Buffer,
+		Milliseconds: a.ClockInfo.Clock,
+		ResetCount:   a.ClockInfo.ResetCount,
+		RestartCount: a.ClockInfo.RestartCount,
+	}
+}
+
+// quotedPCRs is what a quote says of the PCRs: which, and their composite digest.
+func quotedPCRs(a *tpm2.TPMSAttest) (pcr.Selection, []byte, error) {
+	q, err := a.Attested.Quote()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", keys.ErrQuote, err)
+	}
+	s, err := pcr.SelectionFromTPM(q.PCRSelect)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", keys.ErrQuote, err)
+	}
+	return s, q.PCRDigest.Buffer, nil
+}
