@@ -57,6 +57,15 @@ func (r *Roots) add(ark *x509.Certificate, intermediates []*x509.Certificate, te
 	return nil
 }
 
+// Certificates are the roots, then the intermediates known beforehand.
+func (r *Roots) Certificates() []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, root := range r.roots {
+		out = append(out, root.certificate)
+	}
+	return append(out, r.intermediates...)
+}
+
 // rootProduct reads the word ARK-Milan, ARK-Genoa or ARK-Turin in the subject.
 func rootProduct(ark *x509.Certificate) (Product, error) {
 	for _, word := range strings.Fields(ark.Subject.CommonName) {

@@ -1,0 +1,4 @@
+package snp
+
+// EndorsementKeyOf lets a fuzz target change extensions behind the X.509 parser.
+var EndorsementKeyOf = endorsementKey
