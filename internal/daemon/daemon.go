@@ -14,20 +14,22 @@ import (
 	"sync"
 	"time"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/agent/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/peer"
 	"github.com/cvm-agentd/agentd/internal/tpm"
-
-	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
 // Machine is the hardware that the agent runs on, or what stands in for it.
 type Machine struct {
 	OpenTPM      func(ctx context.Context) (*tpm.Device, error)
 	OpenPlatform func() (Platform, error)
+	BootID       string // names the boot of the kernel; empty where that is not known
 }
 
 // A Platform is a report device that carries stapled certificates besides those of
@@ -40,13 +42,14 @@ type Platform interface {
 
 // Options is what a daemon is made of.
 type Options struct {
-	Config     Config
-	ConfigText []byte                         // as it was read; nil where there is no file
-	Reread     func() (Config, []byte, error) // the same, again, on a reload
+	Config     config.Config
+	ConfigText []byte                                // as it was read; nil where there is no file
+	Reread     func() (config.Config, []byte, error) // the same, again, on a reload
 	Machine    Machine
-	Version    string // of the daemon, for log and status
-	AdminUIDs  []uint32
+	Version    string   // of the daemon, for log and status
+	AdminUIDs  []uint32 // who may administrate besides root
 	Log        *slog.Logger
+	Ready      func() // called once, when the first attempt to bring everything up is over; may be nil
 }
 
 // Daemon is a running agent.
@@ -177,6 +180,9 @@ func (d *Daemon) wait(ctx context.Context, reload <-chan os.Signal, failed <-cha
 		case <-tried:
 			tried = nil
 			d.notify(systemd.SdNotifyReady)
+			if d.o.Ready != nil {
+				d.o.Ready()
+			}
 			d.log.Info("ready", "client", d.o.Config.Sockets.Client, "admin", d.o.Config.Sockets.Admin)
 		case <-reload:
 			d.notifyReloading()

@@ -21,7 +21,7 @@ func (d *Daemon) AK(ctx context.Context) (api.AK, error) {
 	if p.ak == nil {
 		return api.AK{}, missing(err)
 	}
-	auths, err := d.o.Config.TPM.auths()
+	auths, err := readAuths(d.o.Config.TPM)
 	if err != nil {
 		return api.AK{}, err
 	}
@@ -62,7 +62,7 @@ func (d *Daemon) Activate(ctx context.Context, credential, secret []byte) ([]byt
 	if p.ak == nil {
 		return nil, missing(err)
 	}
-	auths, err := d.o.Config.TPM.auths()
+	auths, err := readAuths(d.o.Config.TPM)
 	if err != nil {
 		return nil, err
 	}

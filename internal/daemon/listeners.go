@@ -10,6 +10,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 
 	"github.com/cvm-agentd/agentd/agent/server"
+	"github.com/cvm-agentd/agentd/internal/config"
 )
 
 // Permissions of the sockets.
@@ -41,7 +42,7 @@ func inherited() (client, admin *os.File, err error) {
 }
 
 // listen takes the sockets that systemd passed and makes the others.
-func listen(c SocketConfig) (l listeners, err error) {
+func listen(c config.Sockets) (l listeners, err error) {
 	defer func() {
 		if err != nil {
 			l.close()

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/attest"
 	"github.com/cvm-agentd/agentd/agent/ledger"
 	"github.com/cvm-agentd/agentd/agent/vtpm"
+	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/keys"
@@ -44,6 +45,14 @@ var (
 
 // A refusal is a reason that no waiting mends: the daemon ends with it.
 type refusal struct{ err error }
+
+// Refused reports whether err, returned by [Run] or [LoadConfig], is one that starting
+// again will not mend: somebody has to change something first.
+func Refused(err error) bool {
+	var r *refusal
+	var c *config.Error
+	return errors.As(err, &r) || errors.As(err, &c)
+}
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
@@ -180,7 +189,7 @@ func (d *Daemon) provision(ctx context.Context, p parts) error {
 	if p.ak != nil {
 		return nil
 	}
-	auths, err := d.o.Config.TPM.auths()
+	auths, err := readAuths(d.o.Config.TPM)
 	if err != nil {
 		return err
 	}
@@ -227,7 +236,7 @@ func (d *Daemon) provision(ctx context.Context, p parts) error {
 }
 
 // auths reads the authorization files.
-func (c *TPMConfig) auths() (a keys.Auths, err error) {
+func readAuths(c config.TPM) (a keys.Auths, err error) {
 	if a.Owner, err = readAuth(c.OwnerAuthFile); err != nil {
 		return a, fmt.Errorf("tpm.owner_auth_file: %w", err)
 	}
@@ -280,7 +289,7 @@ func (d *Daemon) openLedger(ctx context.Context, p parts) error {
 	}
 	l, err := ledger.Open(ctx, ledger.Config{
 		Log: p.logs, State: p.state, TPM: p.tpm,
-		PCR: d.o.Config.Measurement.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: bootID(),
+		PCR: d.o.Config.Measurement.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
 		return &refusal{err}
@@ -293,15 +302,6 @@ func (d *Daemon) openLedger(ctx context.Context, p parts) error {
 	}
 	d.set(func(q *parts) { q.ledger = l })
 	return nil
-}
-
-// bootID names the boot of the kernel, empty where it does not show it.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return string(b[:max(0, len(b)-1)])
 }
 
 // startApps reads the declarations, records this start of the agent, and measures.

@@ -16,7 +16,8 @@ import (
 // errConfig: the configuration file has a mistake in it.
 var errConfig = errors.New("the configuration cannot be read")
 
-// staple reads the stapled certificates and hands them to the platform.
+// staple reads the stapled certificates and hands them to the platform, which is
+// opened for that, so that status knows from the start whether there is one.
 func (d *Daemon) staple() {
 	ders, errs := loadCertificates(d.o.Config.Report.CertificateFolder)
 	for _, err := range errs {
@@ -24,6 +25,9 @@ func (d *Daemon) staple() {
 	}
 	if err := d.platform.staple(ders); err != nil {
 		d.log.Warn("certificates", "error", err)
+	}
+	if _, err := d.platform.device(); err != nil {
+		d.log.Warn("no reports", "error", err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package daemon
+package config
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-func TestParseConfig(t *testing.T) {
-	c, err := ParseConfig("config.toml", []byte(`
+func TestParse(t *testing.T) {
+	c, err := Parse("config.toml", []byte(`
 [tpm]
 device = "unix:/run/swtpm.sock"
 pcrs = "sha256:0-7,14+sha384:14"
@@ -19,11 +19,11 @@ timeout = "30s"
 
 [measurement]
 application_folders = ["/a", "/b"]
-`), DefaultConfig())
+`), Default())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := DefaultConfig()
+	want := Default()
 	want.TPM.Device, want.TPM.PCRs, want.TPM.Timeout = "unix:/run/swtpm.sock", "sha256:0-7,14+sha384:14", Duration(30*time.Second)
 	want.Measurement.ApplicationFolders = []string{"/a", "/b"}
 	if !reflect.DeepEqual(c, want) {
@@ -32,11 +32,11 @@ application_folders = ["/a", "/b"]
 }
 
 func TestEmptyConfigIsComplete(t *testing.T) {
-	c, err := ParseConfig("config.toml", nil, DefaultConfig())
+	c, err := Parse("config.toml", nil, Default())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(c, DefaultConfig()) {
+	if !reflect.DeepEqual(c, Default()) {
 		t.Errorf("an empty file gives %+v", c)
 	}
 }
@@ -63,14 +63,14 @@ func TestConfigErrors(t *testing.T) {
 		{"one socket for two", "[sockets]\nadmin = \"/run/agentd/agentd.sock\"", "c.toml:2: sockets.admin: is the client socket too"},
 		{"no folders", "[measurement]\napplication_folders = []", "c.toml:2: measurement.application_folders: is empty"},
 		{"limit", "[limits]\nconnections = 0", "c.toml:2: limits.connections: 0 is not within"},
-		{"huge", strings.Repeat("#", maxConfig+1), "c.toml: larger than"},
+		{"huge", strings.Repeat("#", maxSize+1), "c.toml: larger than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := strings.Replace(c.want, ":0:", ":", 1)
-			_, err := ParseConfig("c.toml", []byte(c.text), DefaultConfig())
-			var ce *ConfigError
+			_, err := Parse("c.toml", []byte(c.text), Default())
+			var ce *Error
 			if !errors.As(err, &ce) {
-				t.Fatalf("got %v, want a *ConfigError", err)
+				t.Fatalf("got %v, want a *Error", err)
 			}
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("got %q, want it to hold %q", err, want)
@@ -81,18 +81,18 @@ func TestConfigErrors(t *testing.T) {
 
 // TestConfigReportsEverything: one run names all that is wrong.
 func TestConfigReportsEverything(t *testing.T) {
-	_, err := ParseConfig("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"), DefaultConfig())
+	_, err := Parse("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"), Default())
 	if err == nil || !strings.Contains(err.Error(), "state.folder") || !strings.Contains(err.Error(), "report.device") {
 		t.Errorf("got %v, want both keys", err)
 	}
 }
 
-func TestLoadConfig(t *testing.T) {
-	c, b, err := LoadConfig(t.TempDir()+"/none.toml", DefaultConfig())
-	if err != nil || b != nil || !reflect.DeepEqual(c, DefaultConfig()) {
+func TestLoad(t *testing.T) {
+	c, b, err := Load(t.TempDir()+"/none.toml", Default())
+	if err != nil || b != nil || !reflect.DeepEqual(c, Default()) {
 		t.Errorf("absent file: %+v, %q, %v; want the defaults", c, b, err)
 	}
-	if _, _, err := LoadConfig(t.TempDir(), DefaultConfig()); err == nil {
+	if _, _, err := Load(t.TempDir(), Default()); err == nil {
 		t.Error("a folder was read as a configuration")
 	}
 }
@@ -104,7 +104,7 @@ func TestConfigIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	v := reflect.ValueOf(DefaultConfig())
+	v := reflect.ValueOf(Default())
 	for i := range v.NumField() {
 		table := v.Type().Field(i).Tag.Get("toml")
 		if !strings.Contains(string(doc), "\n## `["+table+"]`\n") {
@@ -141,12 +141,12 @@ func tomlValue(v any) string {
 	return fmt.Sprint(v)
 }
 
-func FuzzParseConfig(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte("[tpm]\ndevice = \"/dev/tpmrm0\"\n"))
 	f.Add([]byte("measurement.pcr = 14\n[limits]\nconnections = 1\n"))
 	f.Add([]byte("[[tpm]]\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := ParseConfig("c.toml", b, DefaultConfig())
+		c, err := Parse("c.toml", b, Default())
 		if err == nil && c.TPM.Device == "" {
 			t.Error("accepted without a TPM device")
 		}

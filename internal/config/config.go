@@ -1,4 +1,6 @@
-package daemon
+// Package config reads the configuration of agentd: one TOML file, strictly, over
+// defaults that are complete by themselves. docs/configuration.md describes each key.
+package config
 
 import (
 	"errors"
@@ -18,32 +20,32 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// ConfigFile is where agentd looks for its configuration unless told otherwise.
-const ConfigFile = "/etc/agentd/config.toml"
+// File is where agentd looks for its configuration unless told otherwise.
+const File = "/etc/agentd/config.toml"
 
-// maxConfig is the largest configuration that is read: a real one has a few hundred bytes.
-const maxConfig = 256 << 10
+// maxSize is the largest configuration that is read: a real one has a few hundred bytes.
+const maxSize = 256 << 10
 
 // Config is the whole configuration. Every key has a default, so that an empty or
 // absent file is a complete one; docs/configuration.md describes each.
 type Config struct {
-	Sockets     SocketConfig      `toml:"sockets"`
-	TPM         TPMConfig         `toml:"tpm"`
-	Measurement MeasurementConfig `toml:"measurement"`
-	Report      ReportConfig      `toml:"report"`
-	State       StateConfig       `toml:"state"`
-	Limits      LimitConfig       `toml:"limits"`
+	Sockets     Sockets     `toml:"sockets"`
+	TPM         TPM         `toml:"tpm"`
+	Measurement Measurement `toml:"measurement"`
+	Report      Report      `toml:"report"`
+	State       State       `toml:"state"`
+	Limits      Limits      `toml:"limits"`
 }
 
-// SocketConfig says where the daemon listens. Sockets that systemd passes take precedence.
-type SocketConfig struct {
+// Sockets says where the daemon listens. Sockets that systemd passes take precedence.
+type Sockets struct {
 	Client      string `toml:"client"`       // for programs on the VM, mode 0660
 	ClientGroup string `toml:"client_group"` // group of the client socket; empty leaves it as created
 	Admin       string `toml:"admin"`        // for root, mode 0600
 }
 
-// TPMConfig says which TPM, and what the agent may quote of it.
-type TPMConfig struct {
+// TPM says which TPM, and what the agent may quote of it.
+type TPM struct {
 	Device              string   `toml:"device"`                // path, "unix:PATH" or "fd:N"
 	Timeout             Duration `toml:"timeout"`               // for one answer of the TPM
 	PCRs                string   `toml:"pcrs"`                  // quoted selection
@@ -51,15 +53,15 @@ type TPMConfig struct {
 	EndorsementAuthFile string   `toml:"endorsement_auth_file"` // authorization of the endorsement hierarchy; empty: none is set
 }
 
-// MeasurementConfig says what is measured, and where it is recorded.
-type MeasurementConfig struct {
+// Measurement says what is measured, and where it is recorded.
+type Measurement struct {
 	PCR                uint32   `toml:"pcr"`                 // that applications are measured into
 	ApplicationFolders []string `toml:"application_folders"` // a later folder overrides a file of the same name in an earlier one
 	LogFolder          string   `toml:"log_folder"`          // must be lost when the machine restarts, and only then
 }
 
-// ReportConfig says how reports are obtained.
-type ReportConfig struct {
+// Report says how reports are obtained.
+type Report struct {
 	Device            string   `toml:"device"`             // of the SNP guest driver
 	VMPL              uint32   `toml:"vmpl"`               // VM privilege level to ask at
 	Spacing           Duration `toml:"spacing"`            // least time between two requests to the firmware
@@ -67,13 +69,13 @@ type ReportConfig struct {
 	CertificateFolder string   `toml:"certificate_folder"` // certificates to staple to evidence
 }
 
-// StateConfig says where the daemon keeps what outlives a restart of the machine.
-type StateConfig struct {
+// State says where the daemon keeps what outlives a restart of the machine.
+type State struct {
 	Folder string `toml:"folder"`
 }
 
-// LimitConfig bounds what callers can make the daemon hold.
-type LimitConfig struct {
+// Limits bounds what callers can make the daemon hold.
+type Limits struct {
 	Connections        int `toml:"connections"`          // open at once on both sockets
 	ConnectionsPerUser int `toml:"connections_per_user"` // of these, by one uid
 	Requests           int `toml:"requests"`             // being answered at once
@@ -98,28 +100,28 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // MarshalText writes what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// DefaultConfig is what holds for keys that are not set.
-func DefaultConfig() Config {
+// Default is what holds for keys that are not set.
+func Default() Config {
 	return Config{
-		Sockets: SocketConfig{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
-		TPM: TPMConfig{
+		Sockets: Sockets{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
+		TPM: TPM{
 			Device:  "/dev/tpmrm0",
 			Timeout: Duration(10 * time.Second),
 			PCRs:    "sha256:0-15",
 		},
-		Measurement: MeasurementConfig{
+		Measurement: Measurement{
 			PCR:                14,
 			ApplicationFolders: []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"},
 			LogFolder:          "/run/log/agentd",
 		},
-		Report: ReportConfig{
+		Report: Report{
 			Device:            "/dev/sev-guest",
 			Spacing:           Duration(2 * time.Second),
 			Timeout:           Duration(65 * time.Second), // hosts have been seen to hold a report for 62 s
 			CertificateFolder: "/etc/agentd/certs",
 		},
-		State: StateConfig{Folder: "/var/lib/agentd"},
-		Limits: LimitConfig{
+		State: State{Folder: "/var/lib/agentd"},
+		Limits: Limits{
 			Connections: 2048, ConnectionsPerUser: 1024,
 			Requests: 1024, RequestsPerUser: 512, WaitingPerUser: 256,
 			LogBytes: evidence.MaxLog,
@@ -127,10 +129,10 @@ func DefaultConfig() Config {
 	}
 }
 
-// LoadConfig reads the file at path over defaults and returns the exact bytes with
+// Load reads the file at path over defaults and returns the exact bytes with
 // it, whose digest goes into the measurement log. A file that does not exist is an
 // empty one.
-func LoadConfig(path string, defaults Config) (Config, []byte, error) {
+func Load(path string, defaults Config) (Config, []byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return defaults, nil, nil
@@ -139,23 +141,23 @@ func LoadConfig(path string, defaults Config) (Config, []byte, error) {
 		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	c, err := ParseConfig(path, b, defaults)
+	c, err := Parse(path, b, defaults)
 	return c, b, err
 }
 
-// A ConfigError tells where in a configuration file something is wrong.
-type ConfigError struct {
+// An Error tells where in a configuration file something is wrong.
+type Error struct {
 	File string
 	Line int    // from 1; 0 where no line can be named
 	Key  string // dotted; empty where the text is not TOML
 	Err  error
 }
 
-func (e *ConfigError) Error() string {
+func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
 	if e.Line > 0 {
@@ -169,15 +171,15 @@ func (e *ConfigError) Error() string {
 	return b.String()
 }
 
-func (e *ConfigError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
-// ParseConfig decodes b over defaults and checks every value. Name stands for the
-// file in errors, which are all of type *ConfigError, joined.
-func ParseConfig(name string, b []byte, defaults Config) (Config, error) {
+// Parse decodes b over defaults and checks every value. Name stands for the
+// file in errors, which are all of type *Error, joined.
+func Parse(name string, b []byte, defaults Config) (Config, error) {
 	c := defaults
 	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
-	if len(b) > maxConfig {
-		return Config{}, &ConfigError{File: name, Err: fmt.Errorf("larger than %d bytes", maxConfig)}
+	if len(b) > maxSize {
+		return Config{}, &Error{File: name, Err: fmt.Errorf("larger than %d bytes", maxSize)}
 	}
 	d := toml.NewDecoder(strings.NewReader(string(b))).DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
@@ -187,7 +189,7 @@ func ParseConfig(name string, b []byte, defaults Config) (Config, error) {
 	known := knownKeys()
 	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		if !known[key] {
-			return Config{}, &ConfigError{File: name, Line: lines[key], Key: key, Err: errUnknownKey}
+			return Config{}, &Error{File: name, Line: lines[key], Key: key, Err: errUnknownKey}
 		}
 	}
 	if err := c.check(name, lines); err != nil {
@@ -203,16 +205,16 @@ func decodeError(name string, err error) error {
 		for i := range missing.Errors {
 			e := &missing.Errors[i]
 			line, _ := e.Position()
-			errs = append(errs, &ConfigError{File: name, Line: line, Key: strings.Join(e.Key(), "."), Err: errUnknownKey})
+			errs = append(errs, &Error{File: name, Line: line, Key: strings.Join(e.Key(), "."), Err: errUnknownKey})
 		}
 		return errors.Join(errs...)
 	}
 	var d *toml.DecodeError
 	if errors.As(err, &d) {
 		line, _ := d.Position()
-		return &ConfigError{File: name, Line: line, Key: strings.Join(d.Key(), "."), Err: errors.New(strings.TrimPrefix(d.Error(), "toml: "))}
+		return &Error{File: name, Line: line, Key: strings.Join(d.Key(), "."), Err: errors.New(strings.TrimPrefix(d.Error(), "toml: "))}
 	}
-	return &ConfigError{File: name, Err: err}
+	return &Error{File: name, Err: err}
 }
 
 var errUnknownKey = errors.New("unknown key: see docs/configuration.md for those that exist")
@@ -221,7 +223,7 @@ var errUnknownKey = errors.New("unknown key: see docs/configuration.md for those
 func (c *Config) check(name string, lines map[string]int) error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, &ConfigError{File: name, Line: lines[key], Key: key, Err: fmt.Errorf(format, args...)})
+		errs = append(errs, &Error{File: name, Line: lines[key], Key: key, Err: fmt.Errorf(format, args...)})
 	}
 	path := func(key, p string) {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p {

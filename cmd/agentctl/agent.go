@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/client"
+)
+
+// sockets are where the agent is to be found; empty means the usual places.
+type sockets struct {
+	client, admin string
+}
+
+func (s *sockets) clientSocket() *client.Client { return &client.Client{Socket: s.client} }
+func (s *sockets) adminSocket() *client.Admin   { return &client.Admin{Socket: s.admin} }
+
+// unavailable are the problems that stand for an agent or device that cannot do what
+// was asked, now or ever on this machine.
+var unavailable = map[api.Code]bool{
+	api.CodeBusy: true, api.CodeConnections: true, api.CodeShuttingDown: true, api.CodeDesynchronised: true,
+	api.CodePCRMismatch: true, api.CodeLogFull: true, api.CodeTPM: true, api.CodeTPMTimeout: true,
+	api.CodePlatformAbsent: true, api.CodePlatformBusy: true, api.CodePlatformTimeout: true,
+	api.CodePlatformKeyWiped: true, api.CodePlatformVMPL: true, api.CodePlatformRefused: true,
+	api.CodePlatformMalformed: true, api.CodeTimeout: true, api.CodeUnavailable: true, api.CodeThrottled: true,
+}
+
+// hints say what to do about a problem.
+var hints = map[api.Code]string{
+	api.CodeDesynchronised:   "reboot the machine; `agentctl status` says what does not fit",
+	api.CodePCRMismatch:      "find out what else extends the PCR, then reboot the machine",
+	api.CodeLogFull:          "reboot the machine; an application that changes all the time should be declared with fewer files",
+	api.CodePlatformAbsent:   "is this an SEV-SNP guest with the sev-guest driver? `agentctl doctor` looks for it",
+	api.CodePlatformKeyWiped: "reboot the machine",
+	api.CodePlatformBusy:     "try again in a few seconds, or ask with --anchored",
+	api.CodePlatformTimeout:  "try again, or ask with --anchored",
+	api.CodeNoSuchApp:        "`agentctl app list` shows those that are declared; after a change run `agentctl app reload`",
+	api.CodeNotPermitted:     "run it as root",
+	api.CodeTPM:              "`agentctl doctor` looks for the TPM",
+	api.CodeUnavailable:      "`agentctl status` says what is missing",
+}
+
+// failed turns an error of the agent, or of the way to it, into an exit.
+func failed(err error) *exitError {
+	var p *api.Problem
+	if errors.As(err, &p) {
+		x := &exitError{code: exitMisuse, err: err, hint: hints[p.Code]}
+		switch {
+		case p.Code == api.CodeNotPermitted || p.Code == api.CodePeerGone || p.Code == api.CodePeerUnknown:
+			x.code = exitNotPermitted
+		case unavailable[p.Code]:
+			x.code = exitUnavailable
+		}
+		return x
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return (&exitError{code: exitNotPermitted, err: err}).withHint("the client socket is for the group agentd-clients, the admin socket for root")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return (&exitError{code: exitUnavailable, err: err}).withHint("`systemctl status agentd` tells whether it runs")
+	}
+	return &exitError{code: exitUnavailable, err: err}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+const measureUsage = `Usage: agentctl measure --app NAME
+
+Measure a declared application now, and return when the log holds the result. It is
+meant for the unit of the application, before its program is started:
+
+  [Service]
+  ExecStartPre=+agentctl measure --app billing
+
+An application that cannot be measured is an error, so that the unit does not start.
+The admin socket is needed, which is for root.
+
+Examples:
+  agentctl measure --app billing
+`
+
+func measureCommand(t *terminal, s *sockets) *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use:  "measure",
+		Long: measureUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if name == "" {
+				return misuse(errors.New("--app is missing")).withHint("`agentctl app list` shows the names")
+			}
+			a, err := s.adminSocket().Measure(c.Context(), name)
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(a)
+			}
+			fmt.Fprintf(t.out, "%s measured: %d files, %d bytes, digest %s\n", cleanLine(a.Name), a.Files, a.Bytes, digestOf(a))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&name, "app", "", "")
+	return c
+}
+
+const appUsage = `Usage: agentctl app list|reload
+
+  list      the declared applications, with the digests that policies name
+  reload    read the declarations again; those that are wrong are reported
+
+The admin socket is needed, which is for root.
+
+Examples:
+  agentctl app list
+  agentctl app list --json | jq -r '.[] | select(.state != "measured") | .reason'
+`
+
+func appCommand(t *terminal, s *sockets) *cobra.Command {
+	list := &cobra.Command{
+		Use:  "list",
+		Long: appUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := s.adminSocket().Apps(c.Context())
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(all)
+			}
+			for i := range all {
+				t.printApp(&all[i])
+			}
+			if len(all) == 0 {
+				fmt.Fprintln(t.out, "no applications are declared")
+			}
+			return nil
+		},
+	}
+	reload := &cobra.Command{
+		Use:  "reload",
+		Long: appUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := s.adminSocket().Reload(c.Context())
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				if err := t.writeJSON(r); err != nil {
+					return err
+				}
+			} else {
+				fmt.Fprintf(t.out, "%d declared, %d measured\n", r.Apps.Declared, r.Apps.Measured)
+			}
+			for _, e := range r.Errors {
+				fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(e.Reason))
+			}
+			if len(r.Errors) > 0 {
+				return misuse(fmt.Errorf("%d declarations were refused; the others are in force", len(r.Errors)))
+			}
+			return nil
+		},
+	}
+	return group(t, "app", appUsage, list, reload)
+}
+
+func (t *terminal) printApp(a *api.App) {
+	n := &node{text: cleanLine(fmt.Sprintf("%s: %s", a.Name, a.State))}
+	if a.Digest != nil {
+		n.add("digest %s", a.Digest)
+		n.add("%d files, %d bytes", a.Files, a.Bytes)
+	}
+	if a.Reason != "" {
+		n.add("%s", a.Reason)
+	}
+	if a.Unit != "" {
+		n.add("unit %q, user %q", a.Unit, a.User)
+	}
+	if a.Source != "" {
+		n.add("declared in %s", a.Source)
+	}
+	n.draw(t.out)
+}
+
+func digestOf(a *api.App) string {
+	if a.Digest == nil {
+		return "none"
+	}
+	return a.Digest.String()
+}

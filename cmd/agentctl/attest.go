@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+const attestUsage = `Usage: agentctl attest --nonce VALUE [flags]
+
+Ask the agent for evidence. The document goes to standard output, or to --out.
+
+  --nonce VALUE       16 to 64 bytes chosen by who wants to be convinced:
+                      hexadecimal, base64 or @FILE; required
+  --audience NAME     for whom the evidence is; others refuse it
+  --public-key FILE   a key to vouch for, PEM or DER; "-" reads standard input
+  --user-data VALUE   at most 4 KiB, like --nonce
+  --anchored          an earlier report may do; faster where reports are scarce
+  --log MODE          whole (default), none, or the number of a record to start at
+  --out FILE          where to write
+
+Examples:
+  agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
+  openssl pkey -in tls.key -pubout | agentctl attest --nonce @nonce.bin --public-key -
+`
+
+func attestCommand(t *terminal, s *sockets) *cobra.Command {
+	var nonce, audience, key, userData, log, out string
+	var anchored bool
+	c := &cobra.Command{
+		Use:  "attest",
+		Long: attestUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh}
+			if nonce == "" {
+				return misuse(errors.New("--nonce is missing: it comes from who wants to be convinced")).
+					withHint("to try it out: --nonce $(openssl rand -hex 32)")
+			}
+			if r.Nonce, err = parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+				return err
+			}
+			if userData != "" {
+				if r.UserData, err = parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
+					return err
+				}
+			}
+			if key != "" {
+				if r.PublicKey, err = t.readPublicKey(key); err != nil {
+					return err
+				}
+			}
+			if anchored {
+				r.Freshness = evidence.Anchored
+			}
+			if r.Log, r.LogStart, err = parseLog(log); err != nil {
+				return err
+			}
+			document, err := s.clientSocket().Evidence(c.Context(), r)
+			if err != nil {
+				return failed(err)
+			}
+			return t.writeOutput(out, document)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&nonce, "nonce", "", "")
+	f.StringVar(&audience, "audience", "", "")
+	f.StringVar(&key, "public-key", "", "")
+	f.StringVar(&userData, "user-data", "", "")
+	f.BoolVar(&anchored, "anchored", false, "")
+	f.StringVar(&log, "log", "whole", "")
+	f.StringVar(&out, "out", "", "")
+	return c
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/version"
+)
+
+const doctorUsage = `Usage: agentctl doctor [--config FILE] [--json]
+
+Look for what keeps this machine from giving good evidence, and say what to do. As
+root it sees more. It changes nothing; it asks for one piece of evidence.
+
+  --config FILE    configuration of the agent (default /etc/agentd/config.toml)
+
+Exit codes: 0 nothing is wrong, 1 something is, 6 the agent does not answer.
+
+Examples:
+  agentctl doctor
+`
+
+// symptom is one thing that was looked at.
+type symptom struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Note bool   `json:"note,omitempty"` // worth knowing, and not wrong
+	Says string `json:"says"`           // what was found
+	Todo string `json:"todo,omitempty"` // what to do about it
+}
+
+// doctor collects symptoms.
+type doctor struct {
+	sockets  *sockets
+	symptoms []symptom
+	silent   bool // the agent does not answer
+}
+
+func (d *doctor) good(what, format string, args ...any) {
+	d.symptoms = append(d.symptoms, symptom{What: what, OK: true, Says: fmt.Sprintf(format, args...)})
+}
+
+func (d *doctor) note(what, todo, format string, args ...any) {
+	d.symptoms = append(d.symptoms, symptom{What: what, OK: true, Note: true, Todo: todo, Says: fmt.Sprintf(format, args...)})
+}
+
+func (d *doctor) bad(what, todo, format string, args ...any) {
+	d.symptoms = append(d.symptoms, symptom{What: what, Todo: todo, Says: fmt.Sprintf(format, args...)})
+}
+
+func doctorCommand(t *terminal, s *sockets) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:  "doctor",
+		Long: doctorUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			d := &doctor{sockets: s}
+			d.lookAtMachine(file)
+			d.lookAtAgent(c.Context())
+			return t.finishDoctor(d)
+		},
+	}
+	c.Flags().StringVar(&file, "config", config.File, "")
+	return c
+}
+
+func (t *terminal) finishDoctor(d *doctor) error {
+	wrong := 0
+	for _, s := range d.symptoms {
+		if !s.OK {
+			wrong++
+		}
+	}
+	if t.json {
+		if err := t.writeJSON(d.symptoms); err != nil {
+			return err
+		}
+	} else {
+		for _, s := range d.symptoms {
+			mark := "ok  "
+			switch {
+			case !s.OK:
+				mark = "BAD "
+			case s.Note:
+				mark = "note"
+			}
+			fmt.Fprintf(t.out, "%s  %-14s %s\n", mark, s.What, cleanLine(s.Says))
+			if s.Todo != "" {
+				fmt.Fprintf(t.out, "%21sdo: %s\n", "", s.Todo)
+			}
+		}
+	}
+	switch {
+	case d.silent:
+		return &exitError{code: exitUnavailable}
+	case wrong > 0:
+		return &exitError{code: exitMisuse}
+	}
+	return nil
+}
+
+// lookAtMachine looks at what can be seen without the agent.
+func (d *doctor) lookAtMachine(file string) {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err == nil {
+		d.good("kernel", "Linux %s", unix.ByteSliceToString(name.Release[:]))
+	}
+	c, text, err := config.Load(file, config.Default())
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		d.note("configuration", "run the doctor as root", "%s cannot be read by this user", file)
+		c = config.Default()
+	case err != nil:
+		d.bad("configuration", "correct the file: the agent does not start with it", "%v", err)
+		c = config.Default()
+	case text == nil:
+		d.good("configuration", "%s does not exist: the defaults hold", file)
+	default:
+		d.good("configuration", "%s is valid", file)
+	}
+	for _, device := range []struct{ what, path, todo string }{
+		{"TPM", c.TPM.Device, "give the machine a vTPM and load its driver (modprobe tpm_crb, tpm_tis or tpm_svsm)"},
+		{"report device", c.Report.Device, "run on an SEV-SNP host and load the driver: modprobe sev-guest"},
+	} {
+		if device.path == "" || device.path[0] != '/' {
+			d.note(device.what, "", "%s is no device file", device.path)
+		} else if _, err := os.Stat(device.path); err != nil {
+			d.note(device.what, device.todo, "%v; the agent itself may be elsewhere", err)
+		} else {
+			d.good(device.what, "%s is there", device.path)
+		}
+	}
+}
+
+// lookAtAgent asks the agent.
+func (d *doctor) lookAtAgent(ctx context.Context) {
+	agent := d.sockets.clientSocket()
+	st, err := agent.Status(ctx)
+	if err != nil {
+		d.silent = true
+		x := failed(err)
+		d.bad("agent", x.hint, "%v", err)
+		return
+	}
+	d.good("agent", "agentd %s answers", st.Version)
+	if st.Version != version.Version {
+		d.note("version", "", "this agentctl is %s", version.Version)
+	}
+	if self, err := agent.Self(ctx); err == nil && self.Method == evidence.MethodStartTime {
+		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: callers are told apart by their start times, and evidence says so")
+	}
+	d.lookAtStatus(st)
+	d.lookAtEvidence(ctx)
+}
+
+func (d *doctor) lookAtStatus(st *api.Status) {
+	if st.TPM.State == api.StateOK {
+		d.good("agent's TPM", "works")
+	} else {
+		d.bad("agent's TPM", "see the reason", "%s: %s", st.TPM.State, st.TPM.Reason)
+	}
+	switch {
+	case st.Platform.State == api.StateAbsent:
+		d.bad("agent's reports", hints[api.CodePlatformAbsent], "%s", st.Platform.Reason)
+	case st.Platform.State == api.StateDegraded:
+		d.bad("agent's reports", "see the reason", "%s", st.Platform.Reason)
+	}
+	switch {
+	case !st.Ledger.Synchronised:
+		d.bad("log", hints[api.CodeDesynchronised], "measurement log and PCR %d do not explain each other: %s", st.Ledger.PCR, st.Ledger.Reason)
+	case st.Ledger.Full:
+		d.bad("log", hints[api.CodeLogFull], "the measurement log is full")
+	case st.Ledger.Reason != "":
+		d.bad("log", "see the reason", "%s", st.Ledger.Reason)
+	default:
+		d.good("log", "%d records, in step with PCR %d", st.Ledger.Records, st.Ledger.PCR)
+	}
+	switch {
+	case st.Apps.Unmeasured > 0:
+		d.bad("applications", "`agentctl app list` gives the reasons", "%d of %d are not measured", st.Apps.Unmeasured, st.Apps.Declared)
+	case st.Apps.Declared == 0:
+		d.note("applications", "declare some in /etc/agentd/apps.d (docs/apps.md)", "none are declared")
+	default:
+		d.good("applications", "%d declared, all measured", st.Apps.Declared)
+	}
+}
+
+// lookAtEvidence asks for one piece of evidence and looks at what a verifier would miss.
+func (d *doctor) lookAtEvidence(ctx context.Context) {
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	document, err := d.sockets.clientSocket().Evidence(ctx, api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Anchored, Log: api.LogNone})
+	if err != nil {
+		x := failed(err)
+		d.bad("evidence", x.hint, "%v", err)
+		return
+	}
+	e, err := evidence.Parse(document)
+	if err != nil {
+		d.bad("evidence", "this agentctl and the agent do not fit together", "%v", err)
+		return
+	}
+	d.good("evidence", "%d bytes without the log", len(document))
+	if len(e.Certificates) == 0 {
+		d.bad("certificates", "put the VCEK or VLEK certificate and its issuers into /etc/agentd/certs",
+			"evidence carries none: the host's table is empty and nothing is stapled; verifiers have to find them elsewhere")
+		return
+	}
+	d.good("certificates", "evidence carries %d", len(e.Certificates))
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// maxShownFiles is how many files of an application are listed for people.
+const maxShownFiles = 20
+
+// describeEvent is an event in words: one line, and lines below it.
+func describeEvent(e *pcr.Event) (string, []string) {
+	switch e.Type {
+	case pcr.EventStart:
+		var details []string
+		for _, v := range e.Start.Values {
+			state := hex.EncodeToString(v.Value)
+			if allZero(v.Value) {
+				state = "zero"
+			}
+			details = append(details, fmt.Sprintf("bank %s was %s", v.Algorithm, state))
+		}
+		if p := e.Start.Previous; p != nil {
+			details = append(details, fmt.Sprintf("the log of an earlier boot had %d records, head %s", p.Count, p.Digest))
+		}
+		return fmt.Sprintf("the log begins, for PCR %d", e.Start.PCR), details
+	case pcr.EventAgent, pcr.EventReload:
+		text := "the agent started"
+		if e.Type == pcr.EventReload {
+			text = "the agent read its configuration again"
+		}
+		details := []string{
+			"executable " + e.Agent.Digest.String(),
+			"configuration " + e.Agent.Configuration.String(),
+			"agent key " + hex.EncodeToString(e.Agent.AgentKey),
+		}
+		for _, d := range e.Agent.Declarations {
+			details = append(details, fmt.Sprintf("declares %q, %s", d.App, d.Digest))
+		}
+		return fmt.Sprintf("%s, version %q", text, e.Agent.Version), details
+	case pcr.EventApp:
+		details := []string{"digest " + e.App.Digest.String()}
+		for i, f := range e.App.Manifest {
+			if i == maxShownFiles {
+				details = append(details, fmt.Sprintf("%d more files", len(e.App.Manifest)-i))
+				break
+			}
+			details = append(details, fmt.Sprintf("%s %d bytes %s %q", fileMode(f.Mode), f.Size, f.Digest, f.Path))
+		}
+		return fmt.Sprintf("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User), details
+	case pcr.EventUnmeasured:
+		return fmt.Sprintf("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason), nil
+	case pcr.EventGap:
+		return fmt.Sprintf("GAP: changes may have gone unseen: %s", e.Gap.Reason), nil
+	case pcr.EventFull:
+		return "the log is FULL: nothing is recorded from here on", nil
+	}
+	return fmt.Sprintf("event %q", e.Type), nil
+}
+
+// fileMode is st_mode as ls prints it.
+func fileMode(mode uint32) string {
+	m := fs.FileMode(mode & 0o777)
+	if mode&0o170000 == 0o120000 {
+		m |= fs.ModeSymlink
+	}
+	if mode&0o4000 != 0 {
+		m |= fs.ModeSetuid
+	}
+	if mode&0o2000 != 0 {
+		m |= fs.ModeSetgid
+	}
+	return m.String()
+}
+
+// logLines is a log as one JSON object a record: number and event.
+func logLines(l *evidence.Log) ([]json.RawMessage, error) {
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	if err != nil {
+		return nil, err
+	}
+	lines := make([]json.RawMessage, 0, len(records))
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		event, err := e.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		digests := map[string]string{}
+		for _, d := range r.Digests {
+			digests[d.Algorithm.String()] = hex.EncodeToString(d.Value)
+		}
+		line, err := json.Marshal(struct {
+			Number  uint64            `json:"number"`
+			PCR     uint32            `json:"pcr"`
+			Digests map[string]string `json:"digests"`
+			Event   json.RawMessage   `json:"event"`
+		}{r.Number, r.PCR, digests, event})
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}

@@ -1,0 +1,34 @@
+package main
+
+import "fmt"
+
+// Exit codes. 2 to 5 are those of the classes of package verify.
+const (
+	exitOK           = 0
+	exitMisuse       = 1 // wrong usage, or a failure without a code of its own
+	exitUnavailable  = 6 // agent or device not available
+	exitNotPermitted = 7 // the agent does not allow it to this caller
+)
+
+// exitError is an error that knows the exit code and what to do next.
+type exitError struct {
+	code int
+	err  error  // nil where everything was said already
+	hint string // what to do next; may be empty
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func (e *exitError) withHint(hint string) *exitError {
+	e.hint = hint
+	return e
+}
+
+func misuse(err error) *exitError { return &exitError{code: exitMisuse, err: err} }

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/export"
+)
+
+const exportUsage = `Usage: agentctl export [--format files|gotpm] --out PATH EVIDENCE
+
+Write the parts of evidence in the formats of other people's tools. Nothing is
+verified on the way.
+
+  --format files    a folder of files, one for each part (default)
+  --format gotpm    the attestation message of go-tpm-tools, in protobuf
+  --out PATH        folder to make, or file to write ("-": standard output)
+
+Examples:
+  agentctl export --out parts evidence.json
+  tpm2_checkquote -u parts/ak.pem -m parts/quote.msg -s parts/quote.sig \
+      -f parts/pcrs -g sha256 -q $(cat parts/quote-data)
+  openssl pkeyutl -verify -pubin -inkey parts/agent.pem -rawin \
+      -in parts/agent.msg -sigfile parts/agent.sig
+  agentctl export --format gotpm --out attestation.pb evidence.json
+`
+
+func exportCommand(t *terminal) *cobra.Command {
+	var format, out string
+	c := &cobra.Command{
+		Use:  "export",
+		Long: exportUsage,
+		Args: arguments("EVIDENCE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if out == "" {
+				return misuse(fmt.Errorf("--out is missing")).withHint(helpHint(c))
+			}
+			e, err := t.readEvidence(args[0])
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "files":
+				return t.exportFiles(e, out)
+			case "gotpm":
+				return t.exportGoTPM(e, out)
+			}
+			return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
+		},
+	}
+	c.Flags().StringVar(&format, "format", "files", "")
+	c.Flags().StringVar(&out, "out", "", "")
+	return c
+}
+
+func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
+	files, err := export.Files(e)
+	if err != nil {
+		return misuse(err)
+	}
+	if err := export.Write(folder, files); err != nil {
+		return misuse(err)
+	}
+	type line struct {
+		Name     string `json:"name"`
+		Contains string `json:"contains"`
+		Bytes    int    `json:"bytes"`
+	}
+	var lines []line
+	for _, f := range files {
+		lines = append(lines, line{f.Name, cleanLine(f.Contains), len(f.Content)})
+	}
+	if t.json {
+		return t.writeJSON(lines)
+	}
+	for _, l := range lines {
+		fmt.Fprintf(t.out, "%-24s %7d  %s\n", l.Name, l.Bytes, l.Contains)
+	}
+	return nil
+}
+
+func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
+	b, err := export.GoTPM(e)
+	if err != nil {
+		return misuse(err)
+	}
+	if err := t.writeOutput(name, b); err != nil {
+		return err
+	}
+	if name != "-" {
+		data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
+		fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), hex.EncodeToString(data[:]))
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// readInput reads a file of at most limit bytes; "-" is standard input.
+func (t *terminal) readInput(name string, limit int) ([]byte, error) {
+	r := t.in
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, misuse(err)
+		}
+		defer f.Close()
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err != nil {
+		return nil, misuse(fmt.Errorf("read %s: %w", name, err))
+	}
+	if len(b) > limit {
+		return nil, misuse(fmt.Errorf("read %s: more than %d bytes", name, limit))
+	}
+	return b, nil
+}
+
+// readEvidence reads and decodes a document. Nothing in it is verified.
+func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {
+	b, err := t.readInput(name, evidence.MaxEvidence)
+	if err != nil {
+		return nil, err
+	}
+	e, err := evidence.Parse(b)
+	if err != nil {
+		return nil, &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
+	}
+	return e, nil
+}
+
+// exitBinding is what a document that is none ends with, as in package verify.
+const exitBinding = 2
+
+// writeOutput writes a whole file, or standard output for "-" and "". The file
+// appears complete or not at all.
+func (t *terminal) writeOutput(name string, b []byte) error {
+	if name == "" || name == "-" {
+		_, err := t.out.Write(b)
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return misuse(err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return misuse(fmt.Errorf("write %s: %w", name, err))
+	}
+	return nil
+}
+
+// writeJSON prints v, indented, for machines and for those who read them.
+func (t *terminal) writeJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return misuse(err)
+	}
+	_, err = t.out.Write(append(b, '\n'))
+	return err
+}
+
+// parseBytes reads a value of a flag: "@FILE" is the content of a file as it is,
+// "hex:..." and "base64:..." say what they are, and anything else is hexadecimal
+// where it can be, otherwise base64 in its standard form.
+func parseBytes(flag, s string, low, high int) ([]byte, error) {
+	var b []byte
+	var err error
+	switch {
+	case strings.HasPrefix(s, "@"):
+		var f *os.File
+		if f, err = os.Open(s[1:]); err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", flag, err))
+		}
+		defer f.Close()
+		b, err = io.ReadAll(io.LimitReader(f, int64(high)+1))
+	case strings.HasPrefix(s, "hex:"):
+		b, err = hex.DecodeString(s[len("hex:"):])
+	case strings.HasPrefix(s, "base64:"):
+		b, err = base64.StdEncoding.Strict().DecodeString(s[len("base64:"):])
+	default:
+		if b, err = hex.DecodeString(s); err != nil {
+			if b, err = base64.StdEncoding.Strict().DecodeString(s); err != nil {
+				err = errors.New("neither hexadecimal nor base64: write it like 5f2b... or @FILE")
+			}
+		}
+	}
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", flag, err))
+	}
+	if len(b) < low || len(b) > high {
+		return nil, misuse(fmt.Errorf("%s: %d bytes, want %d to %d", flag, len(b), low, high))
+	}
+	return b, nil
+}
+
+// readPublicKey reads a public key for a statement: a PEM "PUBLIC KEY" is turned
+// into its DER bytes, everything else is taken as it is.
+func (t *terminal) readPublicKey(name string) ([]byte, error) {
+	b, err := t.readInput(name, 4*evidence.MaxPublicKey)
+	if err != nil {
+		return nil, err
+	}
+	if p, rest := pem.Decode(b); p != nil {
+		if p.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
+			return nil, misuse(fmt.Errorf("%s: want one PEM block \"PUBLIC KEY\", found %q", name, p.Type)).
+				withHint("openssl x509 -in CERT -noout -pubkey prints the key of a certificate")
+		}
+		b = p.Bytes
+	}
+	if len(b) == 0 || len(b) > evidence.MaxPublicKey {
+		return nil, misuse(fmt.Errorf("%s: key of %d bytes, want 1 to %d", name, len(b), evidence.MaxPublicKey))
+	}
+	return b, nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+const logUsage = `Usage: agentctl log [--start N] [--format text|cel-json|cel-tlv] [--json]
+
+Show the measurement log as the agent has it. It is not verified: evidence is.
+
+  --start N             number of the first record (default 0)
+  --format text         for people (default)
+  --format cel-json     TCG Canonical Event Log, JSON encoding
+  --format cel-tlv      the same in TLV, the bytes that the log head runs over
+  --json                one object a record
+
+Examples:
+  agentctl log
+  agentctl log --format cel-tlv > log.cel
+`
+
+func logCommand(t *terminal, s *sockets) *cobra.Command {
+	var start uint64
+	var format string
+	c := &cobra.Command{
+		Use:  "log",
+		Long: logUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			agent := s.clientSocket()
+			if format == string(api.LogCELJSON) {
+				b, err := agent.LogCELJSON(c.Context(), start)
+				if err != nil {
+					return failed(err)
+				}
+				return t.writeOutput("-", append(b, '\n'))
+			}
+			l, err := agent.Log(c.Context(), start)
+			if err != nil {
+				return failed(err)
+			}
+			switch {
+			case format == string(api.LogTLV):
+				return t.writeOutput("-", l.Records)
+			case format != "text":
+				return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
+			case t.json:
+				lines, err := logLines(l)
+				if err != nil {
+					return misuse(err)
+				}
+				return t.writeJSON(lines)
+			}
+			return t.printLog(l)
+		},
+	}
+	c.Flags().Uint64Var(&start, "start", 0, "")
+	c.Flags().StringVar(&format, "format", "text", "")
+	return c
+}
+
+func (t *terminal) printLog(l *evidence.Log) error {
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			return misuse(fmt.Errorf("record %d: %w", r.Number, err))
+		}
+		text, details := describeEvent(e)
+		n := &node{text: cleanLine(fmt.Sprintf("%d: %s", r.Number, text))}
+		for _, d := range details {
+			n.add("%s", d)
+		}
+		n.draw(t.out)
+	}
+	if err != nil {
+		return misuse(err)
+	}
+	return nil
+}
+
+// parseLog reads --log of attest.
+func parseLog(s string) (api.LogMode, uint64, error) {
+	switch s {
+	case "whole":
+		return api.LogWhole, 0, nil
+	case "none":
+		return api.LogNone, 0, nil
+	}
+	start, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return "", 0, misuse(fmt.Errorf("--log %q: want whole, none or the number of a record", s))
+	}
+	return api.LogFrom, start, nil
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/export"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
+
+Draw evidence as a tree. Nothing is verified: everything shown is what the
+document says of itself, and whoever wrote it may have made it up.
+
+  --pcrs    show the values of all quoted PCRs, not only those that are not zero
+  --json    the parts decoded, with "verified": false
+
+Examples:
+  agentctl show evidence.json
+  agentctl attest --nonce $(openssl rand -hex 32) | agentctl show -
+`
+
+func showCommand(t *terminal) *cobra.Command {
+	var all bool
+	c := &cobra.Command{
+		Use:  "show",
+		Long: showUsage,
+		Args: arguments("EVIDENCE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, err := t.readEvidence(args[0])
+			if err != nil {
+				return err
+			}
+			if t.json {
+				return t.showJSON(e)
+			}
+			drawing(e, args[0], all).draw(t.out)
+			fmt.Fprintln(t.out, "Nothing above was verified: `agentctl verify` does that.")
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "pcrs", false, "")
+	return c
+}
+
+// showJSON prints the document with the parts decoded that can be.
+func (t *terminal) showJSON(e *evidence.Evidence) error {
+	out := struct {
+		Verified  bool               `json:"verified"` // always false: nothing was looked into
+		Evidence  *evidence.Evidence `json:"evidence"`
+		Statement json.RawMessage    `json:"statement,omitempty"`
+		Log       []json.RawMessage  `json:"log,omitempty"`
+	}{Evidence: e}
+	if json.Valid(e.Statement) {
+		out.Statement = json.RawMessage(e.Statement)
+	}
+	if e.Log != nil {
+		lines, err := logLines(e.Log)
+		if err != nil {
+			return &exitError{code: exitBinding, err: err}
+		}
+		out.Log = lines
+	}
+	return t.writeJSON(out)
+}
+
+// drawing is evidence as a tree.
+func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
+	top := &node{text: cleanLine(fmt.Sprintf("%s in %s: NOT VERIFIED, this is what it says of itself", e.Type, name))}
+	drawStatement(top, e.Statement)
+	kind := "batch, fresh: the report below was made for it"
+	if e.Anchor != nil {
+		kind = "batch, anchored: it stands on the report of an earlier batch"
+	}
+	b := top.add("%s", kind)
+	b.add("the statement is leaf %d of %d", e.Inclusion.Index, e.Batch.Tree.Size)
+	drawSnapshot(b, &e.Batch, allPCRs)
+	if e.Anchor != nil {
+		drawSnapshot(top.add("anchor: the batch that the report below was made for"), e.Anchor, allPCRs)
+	}
+	drawReport(top, e)
+	top.add("agent key %s (Ed25519), which signs each batch", hex.EncodeToString(e.AgentKey))
+	drawAK(top, e.AK)
+	drawLog(top, e.Log)
+	drawCertificates(top, e.Certificates)
+	return top
+}
+
+func drawStatement(top *node, b []byte) {
+	n := top.add("statement: what one caller asked to have attested")
+	s, err := evidence.ParseStatement(b)
+	if err != nil {
+		n.add("cannot be read: %v", err)
+		return
+	}
+	n.add("nonce %s", hex.EncodeToString(s.Nonce))
+	if s.Audience != "" {
+		n.add("audience %q", s.Audience)
+	}
+	if len(s.UserData) > 0 {
+		n.add("user data, %d bytes: %s", len(s.UserData), short(s.UserData))
+	}
+	if len(s.PublicKey) > 0 {
+		n.add("public key, %s", describeKey(s.PublicKey))
+	}
+	n.add("asked for a report that is %s", s.Freshness)
+	c := s.Caller
+	who := fmt.Sprintf("caller: uid %d, gid %d", c.UID, c.GID)
+	if c.Unit != "" {
+		who += fmt.Sprintf(", unit %q", c.Unit)
+	} else {
+		who += ", no system unit"
+	}
+	if c.App != "" {
+		who += fmt.Sprintf(", application %q", c.App)
+	}
+	caller := n.add("%s (by %s)", who, c.Method)
+	if x := c.Executable; x != nil {
+		line := fmt.Sprintf("its executable was seen as %s %q", x.State, x.Path)
+		if x.Digest != nil {
+			line += ", digest " + x.Digest.String()
+		}
+		if x.Covered {
+			line += ", listed by the application"
+		}
+		caller.add("%s", line)
+	}
+}
+
+func describeKey(der []byte) string {
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return fmt.Sprintf("%d bytes of no known form: %s", len(der), short(der))
+	}
+	return fmt.Sprintf("%d bytes (%T): %s", len(der), key, short(der))
+}
+
+// short is the beginning of b in hexadecimal.
+func short(b []byte) string {
+	if len(b) > 40 {
+		return hex.EncodeToString(b[:40]) + "..."
+	}
+	return hex.EncodeToString(b)
+}
+
+func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
+	n.add("tree of %d, root %s", s.Tree.Size, s.Tree.Root)
+	n.add("log of %d records, head %s", s.LogHead.Count, s.LogHead.Digest)
+	quote := n.add("quote of %d bytes, signature of %d bytes", len(s.Quote.Attest), len(s.Quote.Signature))
+	if a, q, err := export.Attest(s.Quote.Attest); err != nil {
+		quote.add("cannot be read: %v", err)
+	} else {
+		quote.add("TPM clock %d ms, %d resets, %d restarts, firmware 0x%x", a.ClockInfo.Clock, a.ClockInfo.ResetCount, a.ClockInfo.RestartCount, a.FirmwareVersion)
+		quote.add("qualifying data %s", hex.EncodeToString(a.ExtraData.Buffer))
+		quote.add("composite of the PCRs %s", hex.EncodeToString(q.PCRDigest.Buffer))
+	}
+	for _, bank := range s.PCRs {
+		zeros := 0
+		p := n.add("PCRs of bank %q", bank.Algorithm)
+		for _, r := range bank.PCRs {
+			if !allPCRs && allZero(r.Value) {
+				zeros++
+				continue
+			}
+			p.add("%2d %s", r.Index, hex.EncodeToString(r.Value))
+		}
+		if zeros > 0 {
+			p.add("%d more that are zero", zeros)
+		}
+	}
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func drawAK(top *node, area []byte) {
+	n := top.add("attestation key of the TPM, TPMT_PUBLIC of %d bytes", len(area))
+	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](area)
+	if err != nil {
+		n.add("cannot be read: %v", err)
+		return
+	}
+	if name, err := tpm2.ObjectName(public); err == nil {
+		n.add("name %s", hex.EncodeToString(name.Buffer))
+	}
+	a := public.ObjectAttributes
+	n.add("restricted %v, signs %v, fixed to its TPM %v", a.Restricted, a.SignEncrypt, a.FixedTPM)
+}
+
+func drawLog(top *node, l *evidence.Log) {
+	if l == nil {
+		top.add("no measurement log")
+		return
+	}
+	n := top.add("measurement log from record %d, %d bytes", l.Start, len(l.Records))
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			n.add("%d: cannot be read: %v", r.Number, err)
+			continue
+		}
+		text, details := describeEvent(e)
+		c := n.add("%d: %s", r.Number, text)
+		for _, d := range details {
+			c.add("%s", d)
+		}
+	}
+	if err != nil {
+		n.add("cannot be read any further: %v", err)
+	}
+}
+
+func drawCertificates(top *node, list []evidence.Bytes) {
+	if len(list) == 0 {
+		top.add("no certificates")
+		return
+	}
+	n := top.add("%d certificates, as the host or files on the machine gave them", len(list))
+	for _, der := range list {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			n.add("%d bytes that are no certificate: %v", len(der), err)
+			continue
+		}
+		n.add("%q, issued by %q, valid %s to %s", c.Subject.CommonName, c.Issuer.CommonName, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
+	}
+}

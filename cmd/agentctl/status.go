@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+const statusUsage = `Usage: agentctl status [--json]
+
+Show what the agent can do at the moment, and what is missing. Ends with exit code 6
+where it could not make evidence now.
+
+Examples:
+  agentctl status
+  agentctl status --json | jq .ledger
+`
+
+func statusCommand(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use:  "status",
+		Long: statusUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := s.clientSocket().Status(c.Context())
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				err = t.writeJSON(st)
+			} else {
+				t.printStatus(st)
+			}
+			if err == nil && !able(st) {
+				return &exitError{code: exitUnavailable}
+			}
+			return err
+		},
+	}
+}
+
+// able reports whether nothing that is known keeps the agent from making evidence.
+func able(st *api.Status) bool {
+	return st.TPM.State == api.StateOK && st.Platform.State != api.StateAbsent && st.Ledger.Synchronised
+}
+
+func (t *terminal) printStatus(st *api.Status) {
+	n := &node{text: cleanLine(fmt.Sprintf("agentd %s", st.Version))}
+	with := func(n *node, reason string) {
+		if reason != "" {
+			n.add("%s", reason)
+		}
+	}
+	tpm := n.add("TPM: %s", st.TPM.State)
+	with(tpm, st.TPM.Reason)
+	if len(st.AKName) > 0 {
+		tpm.add("attestation key %s", hex.EncodeToString(st.AKName))
+	}
+	platform := n.add("platform: %s", strings.TrimSpace(fmt.Sprintf("%s %s", st.Platform.State, st.Platform.Kind)))
+	with(platform, st.Platform.Reason)
+	if st.Platform.LastError != "" && st.Platform.LastError != st.Platform.Reason {
+		platform.add("last report that failed: %s", st.Platform.LastError)
+	}
+	state := "in step with the PCR"
+	if !st.Ledger.Synchronised {
+		state = "NOT in step with the PCR: evidence is refused"
+	}
+	if st.Ledger.Full {
+		state += "; FULL"
+	}
+	ledger := n.add("measurement log of PCR %d: %d records, %d bytes, %s", st.Ledger.PCR, st.Ledger.Records, st.Ledger.Bytes, state)
+	with(ledger, st.Ledger.Reason)
+	n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
+	if st.Anchor != nil {
+		n.add("anchor: a report %v old", time.Duration(st.Anchor.AgeMilliseconds)*time.Millisecond)
+	}
+	n.add("batches: %d fresh, %d anchored, %d failed; %d statements", st.Batches.Fresh, st.Batches.Anchored, st.Batches.Failed, st.Batches.Statements)
+	n.draw(t.out)
+}
+
+const selfUsage = `Usage: agentctl self [--json]
+
+Show who this process is to the agent: user, unit and application, and why. This is
+what would stand in the statement of its evidence.
+
+Examples:
+  agentctl self
+  systemd-run --wait --pipe agentctl self
+`
+
+func selfCommand(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use:  "self",
+		Long: selfUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			self, err := s.clientSocket().Self(c.Context())
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(self)
+			}
+			n := &node{text: fmt.Sprintf("uid %d, gid %d", self.UID, self.GID)}
+			if self.Unit != "" {
+				n.add("unit %s", self.Unit)
+			} else {
+				n.add("no system unit: %s", self.UnitReason)
+			}
+			if self.App != "" {
+				n.add("application %s", self.App)
+			}
+			n.add("%s", finding("measured", self.Measured))
+			n.add("%s", finding("keys", self.Keys))
+			if x := self.Executable; x != nil {
+				e := n.add("executable %s %s (observed by %s, never proof)", x.State, x.Path, self.Method)
+				if x.Digest != nil {
+					e.add("digest %s", x.Digest)
+				}
+			}
+			n.draw(t.out)
+			return nil
+		},
+	}
+}
+
+func finding(what string, f api.Finding) string {
+	if f.Yes {
+		return fmt.Sprintf("%s: yes: %s", what, f.Reason)
+	}
+	return fmt.Sprintf("%s: no: %s", what, f.Reason)
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"golang.org/x/term"
+)
+
+// node is a line of a drawn tree and the lines below it.
+type node struct {
+	text     string
+	children []*node
+}
+
+// add puts a line below n and returns it.
+func (n *node) add(format string, args ...any) *node {
+	c := &node{text: cleanLine(fmt.Sprintf(format, args...))}
+	n.children = append(n.children, c)
+	return c
+}
+
+// draw writes the tree with its branches.
+func (n *node) draw(w io.Writer) {
+	fmt.Fprintln(w, n.text)
+	n.drawChildren(w, "")
+}
+
+func (n *node) drawChildren(w io.Writer, indent string) {
+	for i, c := range n.children {
+		branch, below := "├─ ", "│  "
+		if i == len(n.children)-1 {
+			branch, below = "└─ ", "   "
+		}
+		fmt.Fprintln(w, indent+branch+c.text)
+		c.drawChildren(w, indent+below)
+	}
+}
+
+// clean replaces what could steer a terminal or turn text around: evidence comes
+// from strangers, and its text must not be able to draw a verdict of its own.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return '�'
+	}, s)
+}
+
+// cleanLine is clean for text that must stay on its line.
+func cleanLine(s string) string { return strings.ReplaceAll(clean(s), "\n", "�") }
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

@@ -1,0 +1,329 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+const verifyUsage = `Usage: agentctl verify --policy FILE --nonce VALUE [flags] EVIDENCE
+
+Check evidence against a policy: offline, without a TPM, and with a reason for
+every check. What could not be checked is listed as not asserted.
+
+  --policy FILE          what is acceptable (docs/policy.md); required
+  --nonce VALUE          the nonce that was sent: hexadecimal, base64 or @FILE
+  --accept-replay        no nonce is known: the evidence may be old
+  --audience NAME        who you are; evidence for others is refused
+  --public-key FILE      the key that is seen in use (PEM or DER); it must be the
+                         one in the evidence
+  --user-data VALUE      the user data that is expected, like --nonce
+  --certificate FILE     further certificates, PEM or DER; may be repeated
+  --at TIME              time of the appraisal, as 2026-01-31 or
+                         2026-01-31T12:00:00Z (default: now)
+  --known-log FILE       state that --save-log wrote, for evidence whose log
+                         starts at an index
+  --save-log FILE        where accepted, write the state of the log for the next time
+  --json                 the appraisal as JSON
+  --trust-test-root-that-vouches-for-no-hardware FILE
+                         trust this root instead of AMD's: for agentd-sim
+
+Exit codes: 0 accepted, 1 misuse, 2 a signature or binding is broken,
+3 a certificate or CRL is missing or out of date, 4 revoked, 5 refused by policy.
+
+Examples:
+  nonce=$(openssl rand -hex 32)
+  agentctl attest --nonce $nonce --out evidence.json
+  agentctl verify --policy policy.toml --nonce $nonce evidence.json
+
+  agentctl verify --policy policy.toml --nonce @nonce.bin --public-key peer.pem \
+      --json - < evidence.json
+`
+
+// verifyFlags are what the command line says of an appraisal.
+type verifyFlags struct {
+	policy, nonce, audience, publicKey, userData string
+	at, testRoot, knownLog, saveLog              string
+	certificates                                 []string
+	acceptReplay                                 bool
+}
+
+func verifyCommand(t *terminal) *cobra.Command {
+	var f verifyFlags
+	c := &cobra.Command{
+		Use:  "verify",
+		Long: verifyUsage,
+		Args: arguments("EVIDENCE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := t.verifyOptions(&f)
+			if err != nil {
+				return err
+			}
+			document, err := t.readInput(args[0], evidence.MaxEvidence)
+			if err != nil {
+				return err
+			}
+			a, err := verify.Evidence(document, *o)
+			if err != nil {
+				return misuse(err).withHint(helpHint(c))
+			}
+			return t.finishVerify(a, &f)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.policy, "policy", "", "")
+	flags.StringVar(&f.nonce, "nonce", "", "")
+	flags.BoolVar(&f.acceptReplay, "accept-replay", false, "")
+	flags.StringVar(&f.audience, "audience", "", "")
+	flags.StringVar(&f.publicKey, "public-key", "", "")
+	flags.StringVar(&f.userData, "user-data", "", "")
+	flags.StringArrayVar(&f.certificates, "certificate", nil, "")
+	flags.StringVar(&f.at, "at", "", "")
+	flags.StringVar(&f.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
+	flags.StringVar(&f.knownLog, "known-log", "", "")
+	flags.StringVar(&f.saveLog, "save-log", "", "")
+	return c
+}
+
+// maxCertificates is the largest file of certificates that is read, in bytes.
+const maxCertificates = 512 << 10
+
+// verifyOptions reads everything that the flags name.
+func (t *terminal) verifyOptions(f *verifyFlags) (*verify.Options, error) {
+	o := &verify.Options{AcceptReplay: f.acceptReplay, Audience: f.audience, Time: time.Now()}
+	if f.policy == "" {
+		return nil, misuse(errors.New("--policy is missing: what is acceptable depends on who asks")).withHint("docs/policy.md describes the file")
+	}
+	text, err := t.readInput(f.policy, verify.MaxPolicy)
+	if err != nil {
+		return nil, err
+	}
+	if o.Policy, err = verify.ParsePolicy(text); err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", f.policy, err))
+	}
+	switch {
+	case f.nonce == "" && !f.acceptReplay:
+		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
+			withHint("give --nonce, or --accept-replay where old evidence will do")
+	case f.nonce != "":
+		if o.Nonce, err = parseBytes("--nonce", f.nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+			return nil, err
+		}
+	}
+	if f.publicKey != "" {
+		if o.PublicKey, err = t.readPublicKey(f.publicKey); err != nil {
+			return nil, err
+		}
+	}
+	if f.userData != "" {
+		if o.UserData, err = parseBytes("--user-data", f.userData, 1, evidence.MaxUserData); err != nil {
+			return nil, err
+		}
+	}
+	if f.at != "" {
+		if o.Time, err = parseTime(f.at); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range f.certificates {
+		ders, err := t.readCertificates(name)
+		if err != nil {
+			return nil, err
+		}
+		o.Certificates = append(o.Certificates, ders...)
+	}
+	if f.testRoot != "" {
+		if o.Roots, err = t.testRoots(f.testRoot); err != nil {
+			return nil, err
+		}
+	}
+	if f.knownLog != "" {
+		b, err := t.readInput(f.knownLog, evidence.MaxEvidence)
+		if err != nil {
+			return nil, err
+		}
+		o.LogState = new(verify.LogState)
+		if err := evidence.DecodeJSON(b, evidence.MaxEvidence, o.LogState); err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", f.knownLog, err))
+		}
+	}
+	return o, nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, misuse(fmt.Errorf("--at %q is not a time: write it like 2026-01-31 or 2026-01-31T12:00:00Z", s))
+}
+
+func (t *terminal) readCertificates(name string) ([][]byte, error) {
+	b, err := t.readInput(name, maxCertificates)
+	if err != nil {
+		return nil, err
+	}
+	ders, err := snp.DecodeCertificates(b)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return ders, nil
+}
+
+// testRoots trusts the self-signed certificates in a file, and nothing else.
+func (t *terminal) testRoots(name string) (*snp.Roots, error) {
+	ders, err := t.readCertificates(name)
+	if err != nil {
+		return nil, err
+	}
+	roots := new(snp.Roots)
+	for _, der := range ders {
+		c, err := x509.ParseCertificate(der)
+		if err == nil {
+			err = roots.AddTestRootThatVouchesForNoHardware(c)
+		}
+		if err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	fmt.Fprintf(t.err, "agentctl: the roots in %s are trusted in place of AMD's: whatever the verdict, it vouches for no hardware\n", name)
+	return roots, nil
+}
+
+// finishVerify prints the appraisal and turns it into an exit code.
+func (t *terminal) finishVerify(a *verify.Appraisal, f *verifyFlags) error {
+	if t.json {
+		if err := t.writeJSON(a); err != nil {
+			return err
+		}
+	} else {
+		t.printAppraisal(a)
+	}
+	claims, err := a.Claims()
+	if err != nil {
+		return &exitError{code: a.ExitCode()} // the reasons were printed
+	}
+	if f.saveLog == "" {
+		return nil
+	}
+	if claims.Log == nil {
+		return misuse(errors.New("--save-log: the evidence holds no log"))
+	}
+	b, err := evidence.EncodeJSON(claims.Log)
+	if err != nil {
+		return misuse(err)
+	}
+	return t.writeOutput(f.saveLog, b)
+}
+
+// marks are how verdicts are drawn: plain, and on a terminal that shows colour.
+var marks = map[verify.Verdict]struct{ plain, colour string }{
+	verify.Pass:        {"pass", "\x1b[32mpass\x1b[0m"},
+	verify.Fail:        {"FAIL", "\x1b[1;31mFAIL\x1b[0m"},
+	verify.NotAsserted: {"-   ", "-   "},
+}
+
+func (t *terminal) mark(v verify.Verdict) string {
+	if t.colour() {
+		return marks[v].colour
+	}
+	return marks[v].plain
+}
+
+// colour reports whether output goes to a terminal whose user has not asked for none.
+func (t *terminal) colour() bool {
+	f, ok := t.out.(*os.File)
+	return ok && isTerminal(f) && os.Getenv("NO_COLOR") == ""
+}
+
+func (t *terminal) printAppraisal(a *verify.Appraisal) {
+	for _, c := range a.Checks {
+		if c.Verdict != verify.NotAsserted {
+			t.printCheck(c)
+		}
+	}
+	fmt.Fprintln(t.out, "\nNot asserted:")
+	t.printNotAsserted(a)
+	fmt.Fprintln(t.out)
+	for _, s := range a.Sentences {
+		fmt.Fprintln(t.out, clean(s))
+	}
+	if a.Verdict == verify.Pass {
+		fmt.Fprintf(t.out, "%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
+		return
+	}
+	fmt.Fprintf(t.out, "%s: refused (%s), exit code %d.\n", t.mark(verify.Fail), a.Class, a.ExitCode())
+}
+
+// printNotAsserted lists what nothing is claimed of, the checks with one reason
+// together: those that refuse the evidence first.
+func (t *terminal) printNotAsserted(a *verify.Appraisal) {
+	type reason struct {
+		required bool
+		sentence string
+	}
+	var order []reason
+	ids := map[reason][]string{}
+	for _, c := range a.Checks {
+		if c.Verdict != verify.NotAsserted {
+			continue
+		}
+		r := reason{c.Required, c.Sentence}
+		if ids[r] == nil {
+			order = append(order, r)
+		}
+		ids[r] = append(ids[r], string(c.ID))
+	}
+	slices.SortStableFunc(order, func(a, b reason) int {
+		switch {
+		case a.required == b.required:
+			return 0
+		case a.required:
+			return -1
+		}
+		return 1
+	})
+	for _, r := range order {
+		needed := ""
+		if r.required {
+			needed = " (but required)"
+		}
+		fmt.Fprintf(t.out, "%s  %s%s: %s\n", t.mark(verify.NotAsserted), strings.Join(ids[r], ", "), needed, cleanLine(r.sentence))
+	}
+	if len(order) == 0 {
+		fmt.Fprintln(t.out, "      nothing")
+	}
+}
+
+func akOrigin(o verify.AKOrigin) string {
+	switch o {
+	case verify.AKEnrolled:
+		return "enrolment"
+	case verify.AKCertified:
+		return "certificate"
+	}
+	return "the report alone"
+}
+
+func (t *terminal) printCheck(c verify.Check) {
+	fmt.Fprintf(t.out, "%s  %-26s %s\n", t.mark(c.Verdict), c.ID, cleanLine(c.Sentence))
+	if c.Verdict == verify.Fail {
+		if c.Expected != "" {
+			fmt.Fprintf(t.out, "%-33sexpected %s\n", "", cleanLine(c.Expected))
+		}
+		if c.Found != "" {
+			fmt.Fprintf(t.out, "%-33sfound    %s\n", "", cleanLine(c.Found))
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/internal/version"
+)
+
+const versionUsage = `Usage: agentctl version [--json]
+
+Print the versions of agentctl and, where it answers, of the agent.
+`
+
+func versionCommand(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use:  "version",
+		Long: versionUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			out := struct {
+				Agentctl string `json:"agentctl"`
+				Agentd   string `json:"agentd,omitempty"`
+			}{Agentctl: version.Version}
+			if st, err := s.clientSocket().Status(c.Context()); err == nil {
+				out.Agentd = st.Version
+			}
+			if t.json {
+				return t.writeJSON(out)
+			}
+			fmt.Fprintf(t.out, "agentctl %s\n", out.Agentctl)
+			if out.Agentd != "" {
+				fmt.Fprintf(t.out, "agentd %s\n", cleanLine(out.Agentd))
+			} else {
+				fmt.Fprintln(t.out, "agentd does not answer")
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/swtpm"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/version"
+)
+
+// machine is a simulated machine that is switched on.
+type machine struct {
+	dir        string
+	tpm        string     // address of a TPM that is not ours
+	child      *swtpm.TPM // our own, nil where tpm is set
+	platform   *soft.Platform
+	config     config.Config
+	configText []byte
+	bootID     string // of the simulated kernel; empty where the TPM is not ours
+}
+
+// boot makes the folder of the machine and switches its parts on.
+func boot(o options) (m *machine, err error) {
+	for _, sub := range []string{"", "apps.d", "certs", "log", "state"} {
+		if err := os.MkdirAll(filepath.Join(o.dir, sub), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	m = &machine{dir: o.dir, tpm: o.tpm}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.close())
+		}
+	}()
+	if m.config, m.configText, err = m.reread(); err != nil {
+		return m, err
+	}
+	if m.tpm == "" {
+		if m.child, err = swtpm.Start(swtpm.Options{Dir: filepath.Join(o.dir, "tpm")}); err != nil {
+			return m, err
+		}
+		m.bootID = rand.Text()
+		// The TPM was reset, so this is another boot, and /run is empty after one. The
+		// state directory of swtpm is locked: no other agent has the log.
+		if err := empty(filepath.Join(o.dir, "log")); err != nil {
+			return m, err
+		}
+	}
+	if m.platform, err = o.platform.start(filepath.Join(o.dir, "platform"), m.config); err != nil {
+		return m, err
+	}
+	return m, m.publish()
+}
+
+// empty removes what is in a folder.
+func empty(folder string) error {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reread reads the configuration over defaults that keep everything in the folder.
+func (m *machine) reread() (config.Config, []byte, error) {
+	c := config.Default()
+	c.Sockets = config.Sockets{Client: filepath.Join(m.dir, "agentd.sock"), Admin: filepath.Join(m.dir, "admin.sock")}
+	c.Measurement.ApplicationFolders = []string{filepath.Join(m.dir, "apps.d")}
+	c.Measurement.LogFolder = filepath.Join(m.dir, "log")
+	c.Report.Spacing = 0
+	c.Report.CertificateFolder = filepath.Join(m.dir, "certs")
+	c.State.Folder = filepath.Join(m.dir, "state")
+	return config.Load(filepath.Join(m.dir, "config.toml"), c)
+}
+
+func (m *machine) options(log *slog.Logger) daemon.Options {
+	return daemon.Options{
+		Config: m.config, ConfigText: m.configText, Reread: m.reread,
+		Machine: daemon.Machine{
+			OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
+				o := tpm.Options{CommandTimeout: time.Duration(m.config.TPM.Timeout), Log: log}
+				if m.child == nil {
+					return tpm.Open(ctx, m.tpm, o)
+				}
+				return tpm.New(m.child, o), nil
+			},
+			BootID:       m.bootID,
+			OpenPlatform: func() (daemon.Platform, error) { return m.platform, nil },
+		},
+		Version:   version.Version + "-simulated",
+		AdminUIDs: []uint32{uint32(os.Geteuid())},
+		Log:       log,
+		Ready:     m.announce,
+	}
+}
+
+// announce tells people where everything is.
+func (m *machine) announce() {
+	fmt.Printf(`agentd-sim: a simulated machine: nothing here vouches for any hardware
+client socket  %s
+admin socket   %s
+apps           %s
+test root      %s
+policy         %s
+ready
+`, m.config.Sockets.Client, m.config.Sockets.Admin, filepath.Join(m.dir, "apps.d"), filepath.Join(m.dir, rootFile), filepath.Join(m.dir, policyFile))
+}
+
+func (m *machine) close() error {
+	var errs []error
+	if m.platform != nil {
+		errs = append(errs, m.platform.Close())
+	}
+	if m.child != nil {
+		// The daemon has closed the connection already; the child must be gone too.
+		if err := m.child.Close(); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

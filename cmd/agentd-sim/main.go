@@ -1,0 +1,108 @@
+// Agentd-sim is the attestation agent on a machine in software: swtpm for a TPM, and
+// a software SEV-SNP platform with a test root of its own. It is for people who
+// develop applications without the hardware, and for tests. It runs without root in a
+// folder, protects nothing, and its evidence convinces only those who name its root.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/cvm-agentd/agentd/internal/daemon"
+)
+
+const usage = `Usage: agentd-sim --dir DIR [flags]
+
+The attestation agent on a simulated machine. It needs swtpm and no root. Nothing
+that it says vouches for any hardware.
+
+  --dir DIR              folder of the machine, made where it is missing
+  --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
+  --product NAME         milan (default), genoa or turin
+  --report-version N     2 to 5 (default 3)
+  --spacing TIME         least time between two reports (default 0s)
+  --fault NAME[=VALUE]   what goes wrong with reports; may be repeated:
+                         throttle=TIME, busy, stall, key-wiped, wrong-vmpl,
+                         wrong-report-data, garbage-table, no-table, short-report,
+                         status=NUMBER
+  --log-level LEVEL      debug, info, warn or error (default warn)
+
+In DIR it keeps agentd.sock and admin.sock, apps.d for application declarations,
+certs for stapled certificates, config.toml if you want to change the configuration,
+test-root.pem for verifiers, and policy.toml as an example of a policy. Each start is
+a boot of the machine: PCRs and log begin anew, unless --tpm names a TPM that runs on.
+
+Examples:
+  agentd-sim --dir /tmp/machine
+  export AGENTD_SOCKET=/tmp/machine/agentd.sock AGENTD_ADMIN_SOCKET=/tmp/machine/admin.sock
+  agentctl status
+`
+
+func main() {
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
+		return
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "agentd-sim: %v\nhint: run `agentd-sim --help`\n", err)
+		os.Exit(1)
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "agentd-sim:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the command line says.
+type options struct {
+	dir, tpm string
+	level    slog.Level
+	platform simulation
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("agentd-sim", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&o.dir, "dir", "", "")
+	f.StringVar(&o.tpm, "tpm", "", "")
+	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
+	o.platform.flags(f)
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	switch {
+	case f.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.dir == "":
+		return o, errors.New("--dir is missing")
+	}
+	var err error
+	o.dir, err = filepath.Abs(o.dir)
+	return o, err
+}
+
+func run(o options) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+
+	m, err := boot(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	return daemon.Run(ctx, m.options(log), reload)
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Files for verifiers, in the folder of the machine.
+const (
+	rootFile   = "test-root.pem"
+	policyFile = "policy.toml"
+)
+
+// policyText is a policy that evidence of this machine meets, as a beginning.
+const policyText = `# An example of a policy, for evidence of one simulated machine. docs/policy.md
+# describes every key. A policy for real machines lists real launch measurements.
+version = 1
+products = ["%s"]
+freshness = "anchored"
+max_anchor_age = "10m"
+
+[[launch]]
+measurement = "%x"
+kind = "plain"
+covers = "firmware"
+label = "simulated machine"
+
+[guest_policy]
+allow_smt = true
+
+# The applications that must have been measured, by the digests of "agentctl app list":
+#
+# [[app]]
+# name = "example"
+# unit = "example.service"
+# user = "example"
+# digests = ["..."]
+`
+
+// publish writes what verifiers need. A policy that is there already is left alone:
+// somebody may have changed it.
+func (m *machine) publish() error {
+	root, err := m.platform.RootPEM()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, rootFile), root, 0o644); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(m.dir, policyFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o := m.platform.Options()
+	_, err = fmt.Fprintf(f, policyText, strings.ToLower(o.Product.String()), o.Measurement)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/config"
+	device "github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// simulation is what the software platform is to be.
+type simulation struct {
+	product snp.Product
+	version uint64
+	spacing time.Duration
+	faults  soft.Faults
+}
+
+// flags defines the flags of the platform.
+func (s *simulation) flags(f *flag.FlagSet) {
+	s.product, s.version = snp.Milan, 3
+	f.Func("product", "", func(name string) error {
+		for _, p := range snp.Products() {
+			if strings.EqualFold(p.String(), name) {
+				s.product = p
+				return nil
+			}
+		}
+		return fmt.Errorf("want milan, genoa or turin")
+	})
+	f.Uint64Var(&s.version, "report-version", s.version, "")
+	f.DurationVar(&s.spacing, "spacing", 0, "")
+	f.Func("fault", "", s.fault)
+}
+
+// fault switches one fault on.
+func (s *simulation) fault(text string) (err error) {
+	name, value, given := strings.Cut(text, "=")
+	switches := map[string]*bool{
+		"busy": &s.faults.Busy, "stall": &s.faults.Stall, "key-wiped": &s.faults.KeyWiped,
+		"wrong-vmpl": &s.faults.WrongVMPL, "wrong-report-data": &s.faults.WrongReportData,
+		"garbage-table": &s.faults.GarbageTable, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
+	}
+	on, known := switches[name]
+	switch {
+	case known && given:
+		return fmt.Errorf("%s takes no value", name)
+	case known:
+		*on = true
+	case name == "throttle":
+		s.faults.Throttle, err = time.ParseDuration(value)
+	case name == "status":
+		var n uint64
+		n, err = strconv.ParseUint(value, 0, 32)
+		s.faults.Status = uint32(n)
+	default:
+		return fmt.Errorf("%q is not known", name)
+	}
+	return err
+}
+
+// start launches the guest on the software platform that dir keeps.
+func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) {
+	spacing := s.spacing
+	if spacing == 0 {
+		spacing = time.Duration(c.Report.Spacing)
+	}
+	p, err := soft.New(soft.Options{
+		Directory: dir, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL,
+		Device: device.Options{Spacing: spacing, Timeout: time.Duration(c.Report.Timeout)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.SetFaults(s.faults)
+	return p, nil
+}

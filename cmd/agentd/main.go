@@ -1,0 +1,144 @@
+// Agentd is the attestation agent of a confidential VM: it measures applications,
+// hands out evidence, and vouches for both with TPM and SEV-SNP firmware.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/version"
+)
+
+const usage = `Usage: agentd [--config FILE] [--check] [--log-level LEVEL]
+
+The attestation agent. It is meant to be started by systemd.
+
+  --config FILE      configuration (default /etc/agentd/config.toml; docs/configuration.md)
+  --check            check the configuration and end
+  --log-level LEVEL  debug, info, warn or error (default info)
+  --version          print the version and end
+
+SIGHUP has declarations and certificates read again; SIGTERM ends the agent after it
+has answered what reached it.
+
+Exit codes: 0 ended as asked, 1 failed, 78 a configuration that cannot be used.
+
+Examples:
+  agentd --check
+  agentd --config ./config.toml --log-level debug
+`
+
+// Exit codes.
+const (
+	exitFailed  = 1
+	exitRefused = 78 // EX_CONFIG of sysexits.h: starting again will not help
+)
+
+// options are what the command line says.
+type options struct {
+	config         string
+	level          slog.Level
+	check, version bool
+}
+
+func main() {
+	o, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(usage)
+		return
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "agentd: %v\nhint: run `agentd --help`\n", err)
+		os.Exit(exitFailed)
+	case o.version:
+		fmt.Println("agentd", version.Version)
+		return
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "agentd:", err)
+		if daemon.Refused(err) {
+			os.Exit(exitRefused)
+		}
+		os.Exit(exitFailed)
+	}
+}
+
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("agentd", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&o.config, "config", config.File, "")
+	f.BoolVar(&o.check, "check", false, "")
+	f.BoolVar(&o.version, "version", false, "")
+	f.TextVar(&o.level, "log-level", slog.LevelInfo, "")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	return o, nil
+}
+
+func run(o options) error {
+	load := func() (config.Config, []byte, error) { return config.Load(o.config, config.Default()) }
+	c, text, err := load()
+	if err != nil {
+		return err
+	}
+	if o.check {
+		fmt.Printf("%s: ok\n", o.config)
+		return nil
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	return daemon.Run(ctx, daemon.Options{
+		Config: c, ConfigText: text, Reread: load,
+		Machine: machine(c, log),
+		Version: version.Version,
+		Log:     log,
+	}, reload)
+}
+
+// machine is the devices of this machine.
+func machine(c config.Config, log *slog.Logger) daemon.Machine {
+	return daemon.Machine{
+		BootID: bootID(),
+		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
+			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
+		},
+		OpenPlatform: func() (daemon.Platform, error) {
+			return snp.Open(c.Report.Device, snp.Options{
+				VMPL:    c.Report.VMPL,
+				Spacing: time.Duration(c.Report.Spacing),
+				Timeout: time.Duration(c.Report.Timeout),
+			})
+		},
+	}
+}
+
+// bootID names the boot of the kernel, empty where it does not show it.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

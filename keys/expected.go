@@ -1,0 +1,43 @@
+package keys
+
+import (
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+const (
+	expectedType = "agentd/expected/1"
+	maxExpected  = 4 << 10 // bytes of an encoded Expected
+)
+
+// expectedDocument is the stored form of an Expected.
+type expectedDocument struct {
+	Type   string         `json:"type"`   // expectedType
+	EK     Name           `json:"ek"`     // name of the endorsement key
+	AK     Name           `json:"ak"`     // name of the attestation key
+	Secret evidence.Bytes `json:"secret"` // that the answer must equal, 32 bytes
+}
+
+// Encode is e in a form to keep until the answer is there, one JSON object. It holds
+// the answer, so it is stored with mode 0600 and shown to nobody.
+func (e *Expected) Encode() ([]byte, error) {
+	return evidence.EncodeJSON(expectedDocument{Type: expectedType, EK: e.EK, AK: e.AK, Secret: e.secret})
+}
+
+// ParseExpected reads what [Expected.Encode] wrote.
+func ParseExpected(b []byte) (*Expected, error) {
+	var doc expectedDocument
+	if err := evidence.DecodeJSON(b, maxExpected, &doc); err != nil {
+		return nil, fmt.Errorf("read what was kept of a challenge: %w", err)
+	}
+	switch {
+	case doc.Type != expectedType:
+		return nil, fmt.Errorf("read what was kept of a challenge: type %q, want %q", doc.Type, expectedType)
+	case len(doc.EK) != nameSize, len(doc.AK) != nameSize:
+		return nil, fmt.Errorf("read what was kept of a challenge: names of %d and %d bytes, want %d each", len(doc.EK), len(doc.AK), nameSize)
+	case len(doc.Secret) != secretSize:
+		return nil, fmt.Errorf("read what was kept of a challenge: secret of %d bytes, want %d", len(doc.Secret), secretSize)
+	}
+	return &Expected{EK: doc.EK, AK: doc.AK, secret: doc.Secret}, nil
+}
