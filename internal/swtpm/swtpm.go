@@ -1,7 +1,7 @@
 // Package swtpm runs swtpm, a software TPM 2.0, as a child process. The child talks
 // over one end of a socketpair that it inherits, so that there is no port and no
-// path that anybody else could open, and it ends when the other end is closed: also
-// when this process dies. For development and tests; a production daemon never
+// path that anybody else could open. The child ends with this process, however that
+// dies. For development and tests; a production daemon never
 // links it.
 package swtpm
 
@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +43,6 @@ type TPM struct {
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child has ended
-	err  error         // why it ended, valid after done
 }
 
 // Start starts swtpm on the state in o.Dir. Each start is a TPM reset: the reset
@@ -63,7 +64,7 @@ func Start(o Options) (*TPM, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start swtpm: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(dir, stopWait)
 	if err != nil {
 		return nil, fmt.Errorf("start swtpm: %w", err)
 	}
@@ -80,24 +81,40 @@ func Start(o Options) (*TPM, error) {
 		"--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
 	cmd.ExtraFiles = []*os.File{theirs, lock}
 	cmd.Stdout, cmd.Stderr = o.Log, o.Log
-	err = cmd.Start()
+	t := &TPM{Conn: ours, cmd: cmd, done: make(chan struct{})}
+	err = t.run()
 	lock.Close()
 	if err != nil {
 		ours.Close()
 		return nil, fmt.Errorf("start swtpm: %w", err)
 	}
-	t := &TPM{Conn: ours, cmd: cmd, done: make(chan struct{})}
-	go func() {
-		t.err = cmd.Wait()
-		close(t.done)
-	}()
 	return t, nil
 }
 
-// Close closes the connection and waits until the child has ended. It is killed
-// where it does not end by itself.
+// run starts the child and collects it when it ends. Swtpm ends when its connection
+// is closed, but not where it was about to answer; so it is also told by the kernel
+// that its parent is gone. The kernel means the thread that started it by that, which
+// therefore stays until the child has ended.
+func (t *TPM) run() error {
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := t.cmd.Start()
+		started <- err
+		if err == nil {
+			t.cmd.Wait()
+			close(t.done)
+		}
+	}()
+	return <-started
+}
+
+// Close closes the connection, asks the child to end and waits until it has. It is
+// killed where it takes too long.
 func (t *TPM) Close() error {
 	err := t.Conn.Close()
+	t.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 	select {
 	case <-t.done:
 		return err
@@ -123,13 +140,14 @@ func (t *TPM) Done() <-chan struct{} { return t.done }
 // Signal sends a signal to the child; tests stop and continue it.
 func (t *TPM) Signal(s os.Signal) error { return t.cmd.Process.Signal(s) }
 
-// lockDir locks the state directory through a file in it.
-func lockDir(dir string) (*os.File, error) {
+// lockDir locks the state directory through a file in it. It waits for a while: the
+// child of a process that has just died may be about to end.
+func lockDir(dir string, wait time.Duration) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, ".agentd-lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(stopWait)
+	deadline := time.Now().Add(wait)
 	for {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -139,7 +157,7 @@ func lockDir(dir string) (*os.File, error) {
 			f.Close()
 			return nil, fmt.Errorf("state directory %s is in use by another swtpm: %w", dir, err)
 		}
-		time.Sleep(5 * time.Millisecond) // the previous child may be about to end
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

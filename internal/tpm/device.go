@@ -47,9 +47,9 @@ var (
 
 // Options of a device; the zero value is usable.
 type Options struct {
-	// CommandTimeout is the longest that one command may take, answers of "retry"
-	// included; 30 s where zero. The slowest common command, making an RSA key,
-	// takes up to 20 s on discrete TPMs.
+	// CommandTimeout is how long the TPM may take to answer, and how long it may go on
+	// answering "not now"; 30 s where zero. The slowest common command, making an RSA
+	// key, takes up to 20 s on discrete TPMs.
 	CommandTimeout time.Duration
 	// ReopenMin and ReopenMax bound the pause between attempts to bring the device
 	// back, which doubles each time; 500 ms and 60 s where zero.

@@ -45,17 +45,18 @@ func (s *sequence) Send(command []byte) ([]byte, error) {
 	return rsp, nil
 }
 
-// run sends command until the TPM takes it. All attempts share one deadline.
+// run sends command until the TPM takes it or has put it off for too long. Each
+// attempt has the whole deadline to itself: a TPM that answers at all does not hang.
 func (s *sequence) run(command []byte) ([]byte, error) {
 	name, err := checkCommand(command)
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(s.d.options.CommandTimeout)
-	defer timer.Stop()
+	enough := time.NewTimer(s.d.options.CommandTimeout)
+	defer enough.Stop()
 	swept := false
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
-		rsp, err := s.exchange(command, name, timer.C)
+		rsp, err := s.exchange(command, name)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +75,7 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 		}
 		select {
 		case <-time.After(pause):
-		case <-timer.C:
+		case <-enough.C:
 			s.d.dirty = true
 			return nil, fmt.Errorf("%s: %w: it still says %w after %s", name, ErrTimedOut, rc, s.d.options.CommandTimeout)
 		case <-s.ctx.Done():
@@ -85,7 +86,9 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 }
 
 // exchange sends one command and waits for its response.
-func (s *sequence) exchange(command []byte, name string, deadline <-chan time.Time) ([]byte, error) {
+func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
+	deadline := time.NewTimer(s.d.options.CommandTimeout)
+	defer deadline.Stop()
 	out := s.d.link.start(command)
 	select {
 	case r := <-out:
@@ -95,7 +98,7 @@ func (s *sequence) exchange(command []byte, name string, deadline <-chan time.Ti
 			return nil, err
 		}
 		return r.bytes, nil
-	case <-deadline:
+	case <-deadline.C:
 		err := fmt.Errorf("%s: %w: waited %s", name, ErrTimedOut, s.d.options.CommandTimeout)
 		s.d.fail(err, out)
 		return nil, err

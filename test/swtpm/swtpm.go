@@ -77,6 +77,11 @@ func (t *TPM) start() {
 		t.fatal(err)
 	}
 	t.process = p
+	// It has answered once before anybody measures how long it takes.
+	p.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := (tpm2.GetRandom{BytesRequested: 1}).Execute(transport.FromReadWriter(p)); err != nil {
+		t.fatal(err)
+	}
 }
 
 func (t *TPM) fatal(err error) {
