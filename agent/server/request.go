@@ -39,9 +39,6 @@ type raw []byte
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c := connOf(r.Context())
 	defer s.conns.end(c)
-	if s.draining.Load() {
-		w.Header().Set("Connection", "close")
-	}
 	defer func() {
 		if x := recover(); x != nil {
 			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
@@ -179,6 +176,9 @@ func (s *Server) write(w http.ResponseWriter, status int, media string, v any) e
 	h.Set("Content-Type", media)
 	h.Set("Cache-Control", "no-store") // identity and nonce are the caller's alone
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if s.draining.Load() {
+		h.Set("Connection", "close")
+	}
 	control := http.NewResponseController(w)
 	control.SetWriteDeadline(time.Now().Add(s.Limits.WriteTimeout))
 	w.WriteHeader(status)

@@ -1,0 +1,185 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// case 8: a thousand connections that never finish a request hold up neither others nor
+// their own user.
+func TestHalfOpen(t *testing.T) {
+	limits := Limits{Connections: 300, ConnectionsEach: 200, HeaderTimeout: time.Minute}
+	for name, first := range map[string]string{
+		"nothing":    "",
+		"half":       "POST /v1/evidence HTTP/1.1\r\nHost: a\r\n",
+		"no body":    "POST /v1/evidence HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n",
+		"idle after": "GET /v1/self HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			limits := limits
+			limits.BodyTimeout = time.Minute
+			r := run(t, &fake{}, limits, nil)
+			for range 1000 {
+				c, err := dial(r.client, 1000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				io.WriteString(c, first)
+			}
+			for _, uid := range []uint32{1001, 1000} {
+				began := time.Now()
+				status, b, _ := ask(t, as(r.client, uid), "POST", api.PathEvidence, nonceBody(1))
+				if took := time.Since(began); status != 200 || took > 2*time.Second {
+					t.Errorf("uid %d: %d %s after %v", uid, status, b, took)
+				}
+			}
+			r.conns.mu.Lock()
+			defer r.conns.mu.Unlock()
+			if r.conns.counted > limits.ConnectionsEach+1 {
+				t.Errorf("%d connections are held", r.conns.counted)
+			}
+		})
+	}
+}
+
+// Connections that are answering give way to nobody.
+func TestTooManyConnections(t *testing.T) {
+	go_ := make(chan struct{})
+	r := run(t, &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		<-go_
+		return answerFor(q, c), nil
+	}}, Limits{Connections: 6, ConnectionsEach: 4}, nil)
+	var wg sync.WaitGroup
+	busy := func(uid uint32, n int) {
+		for range n {
+			wg.Go(func() {
+				if status, b, _, err := try(as(r.client, uid), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+					t.Errorf("uid %d: %d %s %v", uid, status, b, err)
+				}
+			})
+		}
+	}
+	busy(1000, 4)
+	eventually(t, "four are answered", func() bool { return r.fake.calls.Load() == 4 })
+	if _, b, p := ask(t, as(r.client, 1000), "GET", api.PathSelf, ""); p == nil || p.Code != api.CodeConnections || p.RetryAfter < 1 {
+		t.Errorf("fifth: %s", b)
+	}
+	busy(1001, 2)
+	eventually(t, "six are answered", func() bool { return r.fake.calls.Load() == 6 })
+	if _, b, p := ask(t, as(r.client, 1002), "GET", api.PathSelf, ""); p == nil || p.Code != api.CodeConnections {
+		t.Errorf("seventh: %s", b)
+	}
+	close(go_)
+	wg.Wait()
+}
+
+// case 11: one uid asks with all it has; another is answered as if it were alone, give
+// or take the one request that is at work.
+func TestFlood(t *testing.T) {
+	const work = 2 * time.Millisecond
+	f := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		time.Sleep(work)
+		return answerFor(q, c), nil
+	}}
+	r := run(t, f, Limits{Requests: 4, RequestsEach: 3, WaitingEach: 50}, nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var answered, busy atomic.Int64
+	flood := as(r.client, 1000)
+	for n := range 100 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				status, _, p, err := try(flood, "POST", api.PathEvidence, nonceBody(n))
+				switch {
+				case err == nil && status == 200:
+					answered.Add(1)
+				case err == nil && p != nil && p.Code == api.CodeBusy && p.RetryAfter > 0:
+					busy.Add(1)
+				default:
+					t.Errorf("flood: %d %v %v", status, p, err)
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "the flood is there", func() bool { return answered.Load() > 20 && busy.Load() > 0 })
+	quiet := as(r.client, 1001)
+	var worst, sum time.Duration
+	const rounds = 100
+	for n := range rounds {
+		began := time.Now()
+		status, b, _ := ask(t, quiet, "POST", api.PathEvidence, nonceBody(n))
+		took := time.Since(began)
+		worst, sum = max(worst, took), sum+took
+		if status != 200 {
+			t.Fatalf("the quiet one: %d %s", status, b)
+		}
+	}
+	before := answered.Load()
+	stop()
+	wg.Wait()
+	t.Logf("flood: %d answered, %d told to come back; the quiet one: %v on average, %v at worst", before, busy.Load(), sum/rounds, worst)
+	// In one queue for all, each of its requests would stand behind 50 others, which at
+	// three at a time take 17 times the work.
+	if sum/rounds > 15*work {
+		t.Errorf("the quiet one waited %v on average", sum/rounds)
+	}
+}
+
+func TestThrottle(t *testing.T) {
+	r := run(t, &fake{}, Limits{RateEach: 0.01, BurstEach: 2}, nil)
+	c := as(r.client, 1000)
+	for range 2 {
+		if status, b, _ := ask(t, c, "GET", api.PathSelf, ""); status != 200 {
+			t.Fatal(string(b))
+		}
+	}
+	answer, err := c.Get("http://agentd" + api.PathSelf)
+	if err != nil || answer.StatusCode != http.StatusTooManyRequests || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("got %v %v", answer, err)
+	}
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.PathSelf, ""); status != 200 {
+		t.Errorf("another uid: %s", b)
+	}
+}
+
+// One who does not take his answer holds his own share for the write timeout, and
+// nobody else's.
+func TestSlowReader(t *testing.T) {
+	big := make([]byte, 8<<20)
+	for i := range big {
+		big[i] = ' '
+	}
+	f := &fake{records: make([]byte, 8<<20), attest: func(context.Context, api.EvidenceRequest, evidence.Caller) ([]byte, error) { return big, nil }}
+	r := run(t, f, Limits{Bytes: 64 << 20, WriteTimeout: 300 * time.Millisecond}, nil)
+	request := fmt.Sprintf("POST /v1/evidence HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(nonceBody(1)), nonceBody(1))
+	var slow []net.Conn
+	for range 4 {
+		c, err := dial(r.client, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, request)
+		slow = append(slow, c)
+	}
+	eventually(t, "the first is at work", func() bool { return f.calls.Load() > 0 })
+	if n := f.calls.Load(); n > 1 {
+		t.Errorf("%d answers of 32 MiB each are being written within a share of 32 MiB", n)
+	}
+	if status, b, _ := ask(t, as(r.client, 1001), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+		t.Errorf("another uid: %d %.100s", status, b)
+	}
+	eventually(t, "the slow ones are cut off in turn", func() bool { return f.calls.Load() == 5 })
+}

@@ -1,0 +1,386 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/attest"
+	"github.com/cvm-agentd/agentd/agent/caller"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+var errLogStart = fmt.Errorf("record 9 of 3: %w", attest.ErrLogStart)
+
+const goodNonce = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+// TestPermissions holds the table: every row is answered where it should be, and those
+// of the admin socket nowhere else (case 87).
+func TestPermissions(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	bodies := map[string]string{
+		api.PathEvidence: `{"nonce":"` + goodNonce + `"}`,
+		api.PathActivate: `{"credential":"AAAA","secret":"AAAA"}`,
+	}
+	for _, route := range Routes() {
+		target := strings.Replace(route.Path, "{name}", "billing", 1)
+		for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
+			status, b, p := ask(t, as(path, 1000), route.Method, target, bodies[route.Path])
+			if route.AdminOnly && socket == Client {
+				if p == nil || p.Code != api.CodeNotPermitted || status != 403 {
+					t.Errorf("%s %s on the client socket: %d %s", route.Method, target, status, b)
+				}
+			} else if status != 200 {
+				t.Errorf("%s %s on the %s socket: %d %s", route.Method, target, socket, status, b)
+			}
+		}
+	}
+	// Having the socket is not enough where the uid is another's.
+	for _, uid := range []uint32{0, 1001} {
+		_, b, p := ask(t, as(r.admin, uid), "GET", api.PathStatus, "")
+		if p == nil || p.Code != api.CodeNotPermitted {
+			t.Errorf("uid %d on the admin socket: %s", uid, b)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	r := run(t, &fake{records: []byte{}}, Limits{}, nil)
+	c := as(r.admin, 1000)
+	for _, x := range []struct {
+		method, target string
+		code           api.Code
+		where          string
+	}{
+		{"GET", "/", api.CodeNoSuchPath, ""},
+		{"GET", "/v1", api.CodeNoSuchPath, ""},
+		{"GET", "/v1/self/", api.CodeNoSuchPath, ""},
+		{"GET", "//v1/self", api.CodeNoSuchPath, ""},
+		{"GET", "/v2/self", api.CodeNoSuchPath, ""},
+		{"GET", "/V1/self", api.CodeNoSuchPath, ""},
+		{"POST", "/v1/apps//measure", api.CodeNoSuchPath, ""},
+		{"POST", "/v1/apps/a/b/measure", api.CodeNoSuchPath, ""},
+		{"POST", "/v1/apps/a%2Fb/measure", api.CodeNoSuchPath, ""},
+		{"POST", "/v1/apps/../measure", "", ""}, // an app called "..": Apps does not know it
+		{"POST", api.PathSelf, api.CodeMethod, ""},
+		{"HEAD", api.PathSelf, "", ""},
+		{"DELETE", api.PathApps, api.CodeMethod, ""},
+		{"GET", api.PathEvidence, api.CodeMethod, ""},
+		{"GET", api.PathSelf + "?x=1", api.CodeUnknownParameter, `"x"`},
+		{"GET", api.PathLog + "?start=1&start=2", api.CodeUnknownParameter, `"start"`},
+		{"GET", api.PathLog + "?Start=1", api.CodeUnknownParameter, `"Start"`},
+		{"GET", api.PathLog + "?start=-1", api.CodeInvalidValue, "start"},
+		{"GET", api.PathLog + "?start=99999999999999999999", api.CodeInvalidValue, "start"},
+		{"GET", api.PathLog + "?format=xml", api.CodeInvalidValue, "format"},
+		{"GET", api.PathLog + "?%zz", api.CodeUnknownParameter, ""},
+		{"GET", api.PathLog + "?start=9", api.CodeStartBeyondLog, ""},
+		{"GET", api.PathLog + "?start=3&format=cel-json", "", ""},
+	} {
+		if x.method == "HEAD" {
+			answer, err := c.Head("http://agentd" + x.target)
+			if err != nil || answer.StatusCode != 405 || answer.Header.Get("Allow") != "GET" {
+				t.Errorf("HEAD: %v %v", answer, err)
+			}
+			continue
+		}
+		status, b, p := ask(t, c, x.method, x.target, "")
+		if x.code == "" {
+			if status != 200 {
+				t.Errorf("%s %s: %d %s", x.method, x.target, status, b)
+			}
+			continue
+		}
+		if p == nil || p.Code != x.code || p.Where != x.where {
+			t.Errorf("%s %s: %d %s; want %s at %q", x.method, x.target, status, b, x.code, x.where)
+		}
+	}
+}
+
+// case 9: what is no good request is told apart, and named by place.
+func TestBadJSON(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	c := as(r.client, 1000)
+	for name, x := range map[string]struct {
+		body  string
+		code  api.Code
+		where string
+	}{
+		"empty":             {"", api.CodeMalformed, ""},
+		"no JSON":           {"nonce=1", api.CodeMalformed, ""},
+		"cut off":           {`{"nonce":"AAAA`, api.CodeMalformed, "/nonce"},
+		"trailing value":    {`{"nonce":"` + goodNonce + `"} {}`, api.CodeMalformed, ""},
+		"trailing bracket":  {`{"nonce":"` + goodNonce + `"}}`, api.CodeMalformed, ""},
+		"trailing nul":      {`{"nonce":"` + goodNonce + "\"}\x00", api.CodeMalformed, ""},
+		"comment":           {`{"nonce":"` + goodNonce + `"/**/}`, api.CodeMalformed, ""},
+		"invalid UTF-8":     {"{\"audience\":\"\xff\",\"nonce\":\"" + goodNonce + `"}`, api.CodeMalformed, ""},
+		"duplicate":         {`{"nonce":"` + goodNonce + `","nonce":"` + goodNonce + `"}`, api.CodeDuplicateMember, "/nonce"},
+		"duplicate escaped": {`{"nonce":"` + goodNonce + `","\u006eonce":"` + goodNonce + `"}`, api.CodeDuplicateMember, "/nonce"},
+		"unknown":           {`{"nonce":"` + goodNonce + `","x":1}`, api.CodeUnknownMember, "/x"},
+		"other case":        {`{"Nonce":"` + goodNonce + `"}`, api.CodeUnknownMember, "/Nonce"},
+		"array":             {`[]`, api.CodeInvalidValue, ""},
+		"null nonce":        {`{"nonce":null}`, api.CodeInvalidValue, "/nonce"},
+		"number for nonce":  {`{"nonce":1}`, api.CodeInvalidValue, "/nonce"},
+		"loose base64":      {`{"nonce":"AAAAAAAAAAAAAAAAAAAAAB=="}`, api.CodeInvalidValue, "/nonce"},
+		"base64url":         {`{"nonce":"____AAAAAAAAAAAAAAAAAA=="}`, api.CodeInvalidValue, "/nonce"},
+		"base64 with break": {`{"nonce":"AAAAAAAAAAAA\nAAAAAAAAAA=="}`, api.CodeInvalidValue, "/nonce"},
+		"no nonce":          {`{}`, api.CodeInvalidValue, "/nonce"},
+		"null":              {`null`, api.CodeInvalidValue, "/nonce"},
+		"short nonce":       {`{"nonce":"AAAA"}`, api.CodeInvalidValue, "/nonce"},
+		"long nonce":        {`{"nonce":"` + base64Of(make([]byte, 65)) + `"}`, api.CodeInvalidValue, "/nonce"},
+		"long audience":     {`{"nonce":"` + goodNonce + `","audience":"` + strings.Repeat("a", 257) + `"}`, api.CodeInvalidValue, "/audience"},
+		"control character": {`{"nonce":"` + goodNonce + `","audience":"a\u001bb"}`, api.CodeInvalidValue, "/audience"},
+		"long user data":    {`{"nonce":"` + goodNonce + `","userData":"` + base64Of(make([]byte, 4097)) + `"}`, api.CodeInvalidValue, "/userData"},
+		"long key":          {`{"nonce":"` + goodNonce + `","publicKey":"` + base64Of(make([]byte, 8193)) + `"}`, api.CodeInvalidValue, "/publicKey"},
+		"freshness":         {`{"nonce":"` + goodNonce + `","freshness":"Fresh"}`, api.CodeInvalidValue, "/freshness"},
+		"log":               {`{"nonce":"` + goodNonce + `","log":"all"}`, api.CodeInvalidValue, "/log"},
+		"log start alone":   {`{"nonce":"` + goodNonce + `","logStart":1}`, api.CodeInvalidValue, "/logStart"},
+		"negative start":    {`{"nonce":"` + goodNonce + `","log":"from","logStart":-1}`, api.CodeInvalidValue, "/logStart"},
+		"huge start":        {`{"nonce":"` + goodNonce + `","log":"from","logStart":1e30}`, api.CodeInvalidValue, "/logStart"},
+		"deep":              {`{"nonce":` + strings.Repeat("[", 4000) + strings.Repeat("]", 4000) + `}`, api.CodeInvalidValue, "/nonce"},
+		"deeper":            {`{"nonce":` + strings.Repeat("[", 16000) + strings.Repeat("]", 16000) + `}`, api.CodeMalformed, ""},
+		"deep unknown":      {strings.Repeat(`{"a":`, 4000) + "1" + strings.Repeat("}", 4000), api.CodeUnknownMember, "/a"},
+		"oversize":          {`{"nonce":"` + strings.Repeat("A", api.MaxEvidenceRequest) + `"}`, api.CodeTooLarge, ""},
+		// case 10: the caller cannot choose what only the agent may.
+		"report data":     {`{"nonce":"` + goodNonce + `","reportData":"AAAA"}`, api.CodeUnknownMember, "/reportData"},
+		"qualifying data": {`{"nonce":"` + goodNonce + `","qualifyingData":"AAAA"}`, api.CodeUnknownMember, "/qualifyingData"},
+		"salt":            {`{"nonce":"` + goodNonce + `","salt":"AAAAAAAAAAAAAAAAAAAAAA=="}`, api.CodeUnknownMember, "/salt"},
+		"caller":          {`{"nonce":"` + goodNonce + `","caller":{"uid":0}}`, api.CodeUnknownMember, "/caller"},
+		"uid":             {`{"nonce":"` + goodNonce + `","uid":0}`, api.CodeUnknownMember, "/uid"},
+	} {
+		status, b, p := ask(t, c, "POST", api.PathEvidence, x.body)
+		if p == nil || p.Code != x.code || p.Where != x.where || status/100 != 4 {
+			t.Errorf("%s: %d %s; want %s at %q", name, status, b, x.code, x.where)
+		}
+		if len(b) > 1024 {
+			t.Errorf("%s: answer of %d bytes repeats what was sent", name, len(b))
+		}
+	}
+	if n := r.fake.calls.Load(); n != 0 {
+		t.Errorf("%d bad requests were attested", n)
+	}
+}
+
+// case 9: a body of a gigabyte is not read, and not held.
+func TestEndlessBody(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	sent := &counter{Reader: endless{}}
+	request, _ := http.NewRequest("POST", "http://agentd"+api.PathEvidence, io.LimitReader(sent, 1<<30))
+	answer, err := as(r.client, 1000).Do(request)
+	if err == nil {
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusRequestEntityTooLarge {
+			t.Errorf("status %d", answer.StatusCode)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+		t.Errorf("%d bytes were allocated", grown)
+	}
+	if sent.n.Load() > 8<<20 {
+		t.Errorf("%d bytes were taken from the client", sent.n.Load())
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	var got api.EvidenceRequest
+	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		got = r
+		return []byte("{}"), nil
+	}}
+	r := run(t, f, Limits{}, nil)
+	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence, `{"nonce":"`+goodNonce+`"}`); status != 200 {
+		t.Fatal(string(b))
+	}
+	if got.Freshness != evidence.Fresh || got.Log != api.LogWhole {
+		t.Errorf("got %+v", got)
+	}
+	status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence,
+		`{"nonce":"`+base64Of(make([]byte, 64))+`","audience":"`+strings.Repeat("é", 128)+`","userData":"`+base64Of(make([]byte, 4096))+
+			`","publicKey":"`+base64Of(make([]byte, 8192))+`","freshness":"anchored","log":"from","logStart":18446744073709551615}`)
+	if status != 200 || got.LogStart != 1<<64-1 {
+		t.Errorf("the largest request: %d %s", status, b)
+	}
+}
+
+// case 41 and 42, this side of the batcher: every caller gets the answer to its own.
+func TestAnswersAreOnesOwn(t *testing.T) {
+	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		runtime.Gosched()
+		return answerFor(r, c), nil
+	}}
+	r := run(t, f, Limits{}, nil)
+	var wg sync.WaitGroup
+	for uid := uint32(1000); uid < 1010; uid++ {
+		c := as(r.client, uid)
+		for n := range 10 {
+			wg.Go(func() {
+				for round := range 20 {
+					id := int(uid)*1000 + n*20 + round
+					_, b, _, err := try(c, "POST", api.PathEvidence, nonceBody(id))
+					if want := fmt.Sprintf(`{"nonce":"%x","uid":%d}`, fmt.Appendf(nil, "%016d", id), uid); err != nil || string(b) != want {
+						t.Errorf("got %s %v, want %s", b, err, want)
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func TestSelf(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	for uid, want := range map[uint32]string{1000: `"app":"billing"`, 1001: "no app is declared for unit billing.service and uid 1001"} {
+		_, b, _ := ask(t, as(r.client, uid), "GET", api.PathSelf, "")
+		if !bytes.Contains(b, []byte(want)) || !bytes.Contains(b, []byte(`"keys":{"yes":false`)) {
+			t.Errorf("uid %d: %s", uid, b)
+		}
+	}
+}
+
+// case 1: a connection whose process ended later is refused at its next request.
+func TestPeerGone(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	c := as(r.client, 1000)
+	if status, b, _ := ask(t, c, "GET", api.PathSelf, ""); status != 200 {
+		t.Fatal(string(b))
+	}
+	ended.Store(true)
+	defer ended.Store(false)
+	if _, b, p := ask(t, c, "GET", api.PathSelf, ""); p == nil || p.Code != api.CodePeerGone {
+		t.Errorf("got %s", b)
+	}
+}
+
+// Whoever cannot be established is told so, and nothing else.
+func TestPeerUnknown(t *testing.T) {
+	for err, code := range map[error]api.Code{caller.ErrGone: api.CodePeerGone, caller.ErrUnknown: api.CodePeerUnknown} {
+		r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{err: err} })
+		for range 20 {
+			if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != code {
+				t.Errorf("got %s, want %s", b, code)
+			}
+		}
+	}
+}
+
+func TestPanicIsAnswered(t *testing.T) {
+	r := run(t, &fake{attest: func(context.Context, api.EvidenceRequest, evidence.Caller) ([]byte, error) { panic("fault") }}, Limits{}, nil)
+	if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != api.CodeInternal || bytes.Contains(b, []byte("fault")) {
+		t.Errorf("got %s", b)
+	}
+	if status, b, _ := ask(t, as(r.client, 1000), "GET", api.PathSelf, ""); status != 200 {
+		t.Error(string(b))
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	wait := func(ctx context.Context, _ api.EvidenceRequest, _ evidence.Caller) ([]byte, error) {
+		<-ctx.Done()
+		return nil, fmt.Errorf("wait for a quote: %w", ctx.Err())
+	}
+	r := run(t, &fake{attest: wait}, Limits{Patience: 0.001}, nil)
+	if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != api.CodeTimeout {
+		t.Errorf("got %s", b)
+	}
+
+	r = run(t, &fake{}, Limits{BodyTimeout: 20 * time.Millisecond}, nil)
+	request, _ := http.NewRequest("POST", "http://agentd"+api.PathEvidence, stuck{t.Context()})
+	request.ContentLength = 10
+	answer, err := as(r.client, 1000).Do(request)
+	if err != nil || answer.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("body that never comes: %v %v", answer, err)
+	}
+
+	// The body's time ends the reading of the body and not the work behind it.
+	slow := func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(150 * time.Millisecond):
+			return answerFor(r, c), nil
+		}
+	}
+	r = run(t, &fake{attest: slow}, Limits{BodyTimeout: 20 * time.Millisecond, HeaderTimeout: 20 * time.Millisecond}, nil)
+	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+		t.Errorf("slow work: %d %s", status, b)
+	}
+}
+
+// A caller that goes away ends the work that was for it alone.
+func TestCallerGoesAway(t *testing.T) {
+	began, ended := make(chan struct{}), make(chan struct{})
+	r := run(t, &fake{attest: func(ctx context.Context, _ api.EvidenceRequest, _ evidence.Caller) ([]byte, error) {
+		close(began)
+		<-ctx.Done()
+		close(ended)
+		return nil, ctx.Err()
+	}}, Limits{}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-began; cancel() }()
+	request, _ := http.NewRequestWithContext(ctx, "POST", "http://agentd"+api.PathEvidence, strings.NewReader(nonceBody(1)))
+	if _, err := as(r.client, 1000).Do(request); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the work went on")
+	}
+}
+
+// curl -d must just work, whatever content type it claims.
+func TestCurl(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("curl is not installed")
+	}
+	r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{} })
+	out, err := exec.Command(curl, "-sS", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", nonceBody(7)).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte(`"uid":1000`)) {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err = exec.Command(curl, "-sS", "--fail-with-body", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", "{}").CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte(`"code":"invalid-value"`)) {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func FuzzEvidenceRequest(f *testing.F) {
+	f.Add([]byte(`{"nonce":"AAAAAAAAAAAAAAAAAAAAAA==","audience":"a","log":"from","logStart":1}`))
+	f.Add([]byte(`{"nonce":"AAAAAAAAAAAAAAAAAAAAAA==","nonce":1}`))
+	f.Add([]byte(`{"\ud800":{}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := decode[api.EvidenceRequest](body)
+		if err != nil {
+			var p *api.Problem
+			if !errors.As(err, &p) || p.Code.Status() != 400 {
+				t.Fatal(err)
+			}
+			return
+		}
+		r = r.WithDefaults()
+		if r.Check() != nil {
+			return
+		}
+		// What passes can stand in a statement.
+		s := evidence.Statement{
+			Type: evidence.StatementType, Nonce: r.Nonce, Audience: r.Audience, UserData: r.UserData, PublicKey: r.PublicKey,
+			Freshness: r.Freshness, Salt: make([]byte, 16), Caller: evidence.Caller{Method: evidence.MethodPidfd},
+		}
+		if _, err := s.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
