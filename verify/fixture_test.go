@@ -75,4 +75,3 @@ func explain(a *Appraisal) string {
 	}
 	return b.String()
 }
-

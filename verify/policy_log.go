@@ -11,7 +11,9 @@ import (
 )
 
 func (a *appraiser) policyBinding() {
-	if a.report != nil {
+	if a.structure == BindingNone {
+		a.block(PolicyBinding, "nothing ties the vTPM to the report: see %s", BindingReportData)
+	} else {
 		a.decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
 			"vTPM and report hang together as %q, and the policy asks for %q or stronger", a.binding, a.p.binding)
 	}

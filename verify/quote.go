@@ -128,4 +128,3 @@ func (q *quoted) banksOf(index uint32) (banks []pcr.Algorithm, strong bool) {
 	}
 	return banks, strong
 }
-

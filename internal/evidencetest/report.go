@@ -13,6 +13,7 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"slices"
 	"strconv"
@@ -214,7 +215,25 @@ func RevocationList(tb testing.TB, p snp.Product, from, to time.Time, serials ..
 // Serial is the serial number of every intermediate here.
 const Serial = 2
 
+// made holds authorities and leaves by what is in them: an RSA-4096 signature takes
+// longer than a whole appraisal.
+var made sync.Map
+
+func once(id string, make func() []byte) []byte {
+	if der, ok := made.Load(id); ok {
+		return bytes.Clone(der.([]byte))
+	}
+	der := make()
+	made.Store(id, der)
+	return bytes.Clone(der)
+}
+
 func authority(tb testing.TB, subject, issuer string, key *rsa.PublicKey, signer *rsa.PrivateKey) []byte {
+	tb.Helper()
+	return once(subject+" by "+issuer, func() []byte { return newAuthority(tb, subject, issuer, key, signer) })
+}
+
+func newAuthority(tb testing.TB, subject, issuer string, key *rsa.PublicKey, signer *rsa.PrivateKey) []byte {
 	tb.Helper()
 	serial := int64(1)
 	if subject != issuer {
@@ -262,10 +281,14 @@ func (r *Report) CertificatesNamed(tb testing.TB, leaf, intermediate string) [][
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter, SignatureAlgorithm: x509.SHA384WithRSAPSS,
 		ExtraExtensions: r.extensions(tb, leaf == "SEV-VLEK"),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, parent, &keys().leaf.PublicKey, keys().ask)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	id := fmt.Sprint(leaf, intermediate, r.Product, r.NotBefore, r.NotAfter, r.Leaf)
+	der := once(id, func() []byte {
+		der, err := x509.CreateCertificate(rand.Reader, t, parent, &keys().leaf.PublicKey, keys().ask)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return der
+	})
 	if r.OnlyLeaf {
 		return [][]byte{der}
 	}

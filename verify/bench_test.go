@@ -1,0 +1,19 @@
+package verify
+
+import (
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+)
+
+func BenchmarkEvidence(b *testing.B) {
+	document := evidencetest.New().Encode(b)
+	o := baseOptions(b)
+	b.SetBytes(int64(len(document)))
+	for b.Loop() {
+		a, err := Evidence(document, o)
+		if err != nil || a.Verdict != Pass {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package verify
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// logBytes changes the records of the finished document.
+func logBytes(f func(records [][]byte) [][]byte) func(*testing.T, *evidencetest.Recipe) {
+	return func(t *testing.T, r *evidencetest.Recipe) {
+		r.Document = func(e *evidence.Evidence) {
+			records, err := pcr.DecodeLog(e.Log.Records, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var parts [][]byte
+			for _, x := range records {
+				parts = append(parts, x.Encode())
+			}
+			e.Log.Records = bytes.Join(f(parts), nil)
+		}
+	}
+}
+
+// records changes the records before they are extended and hashed into the head.
+func records(f func([]pcr.Record)) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) { r.Records = f }
+}
+
+// rewritten replaces the content of one record, and its digests with it.
+func rewritten(i int, content []byte) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Records = func(records []pcr.Record) {
+			x := &records[i]
+			x.Content = append([]byte{pcr.ContentType, 0, 0, 0, byte(len(content))}, content...)
+			for j, d := range x.Digests {
+				x.Digests[j].Value = d.Algorithm.Sum(x.Content)
+			}
+		}
+	}
+}
+
+// continued makes evidence whose log starts at record 2, and gives the verifier the
+// state that an earlier appraisal of the same machine ended in.
+func continued(change func(*LogState)) func(*testing.T, *Options) {
+	return func(t *testing.T, o *Options) {
+		earlier := evidencetest.New()
+		earlier.Events = earlier.Events[:1]
+		first := baseOptions(t)
+		a, err := Evidence(earlier.Encode(t), first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := a.Claims()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, explain(a))
+		}
+		o.LogState = c.Log
+		change(o.LogState)
+	}
+}
+
+func fromTwo(_ *testing.T, r *evidencetest.Recipe) { r.LogStart = 2 }
+
+func event(e pcr.Event) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) { r.Events = append(r.Events, e) }
+}
+
+var logMutations = []mutation{
+	{id: LogContinuation, name: "nothing known of the beginning", blind: true, recipe: fromTwo},
+	{id: LogContinuation, name: "another beginning", recipe: fromTwo, opts: continued(func(s *LogState) { s.Head.Digest[0] ^= 1 })},
+
+	{id: LogDecode, name: "case 28 dropped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return append(r[:1:1], r[2:]...) })},
+	{id: LogDecode, name: "case 28 swapped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return [][]byte{r[0], r[2], r[1]} })},
+	{id: LogDecode, name: "case 28 duplicated", recipe: logBytes(func(r [][]byte) [][]byte { return append(r, r[2]) })},
+	{id: LogDecode, name: "case 28 inserted", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return [][]byte{r[0], r[1], r[1], r[2]} })},
+	{id: LogDecode, name: "case 30 cut within a record", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { r[2] = r[2][:len(r[2])-1]; return r })},
+	{id: LogDecode, name: "case 31 a length of four gigabytes", recipe: logBytes(func(r [][]byte) [][]byte {
+		return append(r, []byte{0, 0xff, 0xff, 0xff, 0xff})
+	})},
+	{id: LogDecode, name: "PCR 99", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { r[2][5+8+5] = 99; return r })},
+	{id: LogDigests, name: "case 29 content edited, digest kept", blind: true, recipe: records(func(r []pcr.Record) {
+		r[2].Content = bytes.Replace(r[2].Content, []byte(`"unit":"billing.service"`), []byte(`"unit":"payment.service"`), 1)
+	})},
+	{id: LogDigests, name: "case 29 one bank is of other content", blind: true, recipe: records(func(r []pcr.Record) { r[2].Digests[1].Value[0] ^= 1 })},
+	{id: LogDigests, name: "another PCR", blind: true, recipe: records(func(r []pcr.Record) { r[2].PCR = 13 })},
+	{id: LogReplay, name: "case 20 somebody else extended the PCR", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.PCRs.Set(pcr.SHA256, 14, bytes.Repeat([]byte{0xee}, 32))
+	}},
+	{id: LogReplay, name: "case 22 one bank was not extended", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.PCRs.Set(pcr.SHA384, 14, make([]byte, 48))
+	}},
+	{id: LogReplay, name: "a bank that the log does not have", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Banks = r.Banks[:1]
+		r.PCRs.Set(pcr.SHA384, 14, make([]byte, 48))
+	}},
+	{id: LogReplay, name: "the PCR was not quoted", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4}}}
+	}},
+	{id: LogReplay, name: "case 49 quoted under SHA-1 alone", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Banks = []pcr.Algorithm{pcr.SHA1, pcr.SHA256}
+		r.Select = pcr.Selection{{Algorithm: pcr.SHA1, PCRs: []uint32{14}}, {Algorithm: pcr.SHA256, PCRs: []uint32{0, 4}}}
+	}},
+	{id: LogHead, name: "another head was committed to", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Batch.Snapshot = func(s *evidence.Snapshot) { s.LogHead.Digest[0] ^= 1 }
+	}},
+	{id: LogEvents, name: "no start event", blind: true, recipe: rewritten(0, []byte(`{"type":"full"}`))},
+	{id: LogEvents, name: "empty log", blind: true, recipe: document(func(e *evidence.Evidence) { e.Log.Records = nil })},
+	{id: LogEvents, name: "unknown event", recipe: rewritten(2, []byte(`{"type":"later"}`))},
+	{id: LogEvents, name: "content in another spelling", recipe: rewritten(2, []byte(`{ "type":"full"}`))},
+	{id: LogEvents, name: "another log before the agent's start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		agent := evidencetest.Agent(pcr.EventAgent, "1.0.0", r.AgentKey)
+		agent.Agent.Previous = evidence.LogHead{Count: 5, Digest: evidence.Digest{5}}
+		r.Events = append(r.Events, agent)
+	}},
+	{id: LogEvents, name: "another log before the agent's start, from an index", opts: continued(func(*LogState) {}), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		agent := evidencetest.Agent(pcr.EventAgent, "1.0.0", r.AgentKey)
+		agent.Agent.Previous = evidence.LogHead{Count: 5, Digest: evidence.Digest{5}}
+		r.Events = append(r.Events, agent)
+		r.LogStart = 2
+	}},
+	{id: LogStartValue, name: "case 88 unexplained start value", recipe: startAt(1)},
+	{id: LogStartValue, name: "case 88 another start value than the listed", tables: startValueTable, recipe: startAt(2)},
+	{id: LogStartValue, name: "case 88 from an index", recipe: fromTwo, opts: continued(func(s *LogState) { s.Start[0].Value = bytes.Repeat([]byte{1}, 32) })},
+	{id: LogAgentKey, name: "a key that was never logged", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b'))
+	}},
+	{id: LogAgentKey, name: "the key of an earlier start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Events = append(r.Events, evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b')))
+	}},
+}
+
+const startValueTable = `
+[[start_value]]
+bank = "sha256"
+value = "0101010101010101010101010101010101010101010101010101010101010101"
+`
+
+func startAt(value byte) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Start = map[pcr.Algorithm][]byte{pcr.SHA256: bytes.Repeat([]byte{value}, 32)}
+	}
+}
