@@ -1,0 +1,93 @@
+package sealing
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// checkCounter compares the manifest with the TPM's counter. A manifest that is one
+// ahead was being written when the machine went down: it is written once more, since
+// nobody knows whether it reached the disk, and then the counter follows.
+func (s *Store) checkCounter(ctx context.Context, m *manifest, raw []byte) error {
+	if len(m.counter) == 0 {
+		return nil
+	}
+	if s.roots.tpm == nil {
+		return &Error{Code: CounterLost, Detail: "the manifest was counted by a TPM, and this machine has none"}
+	}
+	c, err := s.roots.tpm.ReadCounter(ctx, m.counter)
+	if err != nil {
+		return counterError(err)
+	}
+	switch ahead := int64(m.number - (c + m.base)); {
+	case ahead == 0:
+		return nil
+	case ahead == 1:
+		if err := s.config.Files.WriteDurable(manifestFile, raw); err != nil {
+			return fmt.Errorf("write the manifest once more: %w", err)
+		}
+		return s.increment(ctx, m)
+	case ahead < 0:
+		return &Error{Code: RolledBack, Detail: fmt.Sprintf(
+			"the TPM counted %d writings that the manifest (number %d) does not know: an older state of the files was put back, by a snapshot or by somebody; bring the newer files back, or let root accept the older state",
+			-ahead, m.number)}
+	default:
+		return &Error{Code: CounterBehind, Detail: fmt.Sprintf(
+			"the manifest (number %d) is %d writings ahead of the TPM's counter: an older state of the TPM was put back; bring its newer state back, or let root accept this one",
+			m.number, ahead)}
+	}
+}
+
+// increment makes the counter follow m.
+func (s *Store) increment(ctx context.Context, m *manifest) error {
+	c, err := s.roots.tpm.Increment(ctx, m.counter)
+	if err != nil {
+		return counterError(err)
+	}
+	if c+m.base != m.number {
+		return &Error{Code: CounterLost, Detail: fmt.Sprintf("after counting, the TPM's counter stands at %d, want %d: somebody else counts with it", c, m.number-m.base)}
+	}
+	return nil
+}
+
+func counterError(err error) error {
+	if CodeOf(err) != "" {
+		return err
+	}
+	return &Error{Code: RootUnavailable, Detail: "ask the TPM for its counter", Err: err}
+}
+
+// newCounter gives the manifest that is being made a counter of its own, and a number
+// above floor. The plan is on disk before the TPM is changed, so that a crash between
+// leaves no counter that nobody can use. Without a TPM there is no counter.
+func (t *writing) newCounter(ctx context.Context, floor uint64) error {
+	s := t.store
+	t.next.number = max(t.next.number, floor+1)
+	old := t.next.counter
+	t.next.counter, t.next.base, t.next.retired = nil, 0, nil
+	if s.roots.tpm == nil {
+		return nil
+	}
+	record, err := s.config.Files.Read(plannedFile, maxRecord)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the plan of the counter: %w", err)
+	}
+	if err != nil || bytes.Equal(record, old) {
+		if record, err = s.roots.tpm.PlanCounter(ctx); err != nil {
+			return counterError(err)
+		}
+		if err := s.config.Files.WriteDurable(plannedFile, record); err != nil {
+			return fmt.Errorf("write the plan of the counter: %w", err)
+		}
+	}
+	c, err := s.roots.tpm.DefineCounter(ctx, record)
+	if err != nil {
+		return counterError(err)
+	}
+	t.next.counter, t.next.retired = record, old
+	t.next.base = t.next.number - (c + 1)
+	return nil
+}

@@ -1,0 +1,243 @@
+package sealing
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// ID names one sealed blob: 16 random bytes, drawn anew whenever a blob is written.
+type ID [idSize]byte
+
+// String is the id in hexadecimal.
+func (i ID) String() string { return hex.EncodeToString(i[:]) }
+
+// Kind says what a blob holds.
+type Kind uint8
+
+// Kinds of blobs.
+const (
+	KindAppRoot  Kind = 1 // the versions of one app's root secret
+	KindSecret   Kind = 2 // bytes that an app stored
+	KindManifest Kind = 3 // the list of all blobs and their generations
+)
+
+var kindNames = map[Kind]string{KindAppRoot: "app root", KindSecret: "secret", KindManifest: "manifest"}
+
+func (k Kind) String() string {
+	if s, ok := kindNames[k]; ok {
+		return s
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// App is a systemd system unit and its user under the name of its declaration.
+type App struct {
+	Name string // of the declaration, without ".toml"
+	Unit string // systemd system unit
+	User string // as the declaration writes it
+}
+
+// Header is what a blob says of itself. In a [Blob] that was only parsed it is a
+// claim; it was checked once the blob has been opened.
+type Header struct {
+	ID               ID
+	Kind             Kind
+	App              App               // empty for the manifest
+	Name             string            // of the secret; empty for other kinds
+	Generation       uint64            // number of the manifest that first listed this blob
+	AssociatedData   AssociatedDigest  // secrets only, zero for other kinds
+	Digests          []evidence.Digest // that the app must have one of; empty: not required; app roots only
+	Machine          *Reading          // at sealing; nil where no slot rests on SNP
+	TPMSecret        []byte            // name of the TPM's sealed object, 34 bytes; nil where no slot rests on a TPM
+	LossAcknowledged bool              // somebody accepted that there is no recovery
+	Slots            []Slot            // ascending by kind, then recipient
+}
+
+// encode is every field of the header as it stands in a blob.
+func (h *Header) encode() []byte {
+	var chip, measurement, policy, tcb, vmpl []byte
+	if m := h.Machine; m != nil {
+		chip, measurement, tcb = m.ChipID[:], m.Measurement[:], m.TCB[:]
+		policy = binary.BigEndian.AppendUint64(nil, m.GuestPolicy)
+		vmpl = binary.BigEndian.AppendUint32(nil, m.VMPL)
+	}
+	var digests []byte
+	for _, d := range h.Digests {
+		digests = append(digests, d[:]...)
+	}
+	b := appendField(nil, tagID, h.ID[:])
+	b = appendField(b, tagKind, []byte{byte(h.Kind)})
+	b = appendField(b, tagApp, []byte(h.App.Name))
+	b = appendField(b, tagUnit, []byte(h.App.Unit))
+	b = appendField(b, tagUser, []byte(h.App.User))
+	b = appendField(b, tagName, []byte(h.Name))
+	b = appendField(b, tagGeneration, binary.BigEndian.AppendUint64(nil, h.Generation))
+	b = appendField(b, tagAssociatedData, h.AssociatedData.bytes())
+	b = appendField(b, tagDigests, digests)
+	b = appendField(b, tagChipID, chip)
+	b = appendField(b, tagMeasurement, measurement)
+	b = appendField(b, tagGuestPolicy, policy)
+	b = appendField(b, tagTCB, tcb)
+	b = appendField(b, tagVMPL, vmpl)
+	b = appendField(b, tagTPMSecret, h.TPMSecret)
+	b = appendField(b, tagLossAcknowledged, []byte{flag(h.LossAcknowledged)})
+	return appendField(b, tagSlots, encodeSlots(h.Slots))
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// readHeader is the reverse of encode, and refuses what encode never makes.
+func readHeader(r *fieldReader) Header {
+	var h Header
+	copy(h.ID[:], r.next(tagID, idSize, idSize))
+	h.Kind = Kind(number(r.next(tagKind, 1, 1)))
+	h.App.Name = string(r.next(tagApp, 0, MaxName))
+	h.App.Unit = string(r.next(tagUnit, 0, MaxName))
+	h.App.User = string(r.next(tagUser, 0, MaxName))
+	h.Name = string(r.next(tagName, 0, MaxName))
+	h.Generation = number(r.next(tagGeneration, 8, 8))
+	if v := r.next(tagAssociatedData, associatedSize, associatedSize); v != nil {
+		copy(h.AssociatedData.Salt[:], v)
+		copy(h.AssociatedData.Digest[:], v[len(h.AssociatedData.Salt):])
+	}
+	h.Digests = readDigests(r)
+	h.Machine = readMachine(r)
+	h.TPMSecret = bytes.Clone(r.optional(tagTPMSecret, tpmNameSize))
+	acknowledged := number(r.next(tagLossAcknowledged, 1, 1))
+	if acknowledged > 1 {
+		r.fail(Malformed, tagLossAcknowledged, "want 0 or 1")
+	}
+	h.LossAcknowledged = acknowledged == 1
+	h.Slots = readSlots(r)
+	if r.err == nil {
+		r.err = h.check()
+	}
+	return h
+}
+
+// tpmNameSize: TPM_ALG_SHA256 in two bytes, SHA-256 of the public area.
+const tpmNameSize = 34
+
+// number is a big-endian integer of up to eight bytes.
+func number(b []byte) (n uint64) {
+	for _, x := range b {
+		n = n<<8 | uint64(x)
+	}
+	return n
+}
+
+func readDigests(r *fieldReader) []evidence.Digest {
+	b := r.next(tagDigests, 0, MaxDigests*len(evidence.Digest{}))
+	if len(b)%len(evidence.Digest{}) != 0 {
+		r.fail(Malformed, tagDigests, fmt.Sprintf("%d bytes, want a multiple of 32", len(b)))
+		return nil
+	}
+	var out []evidence.Digest
+	for ; len(b) > 0; b = b[len(evidence.Digest{}):] {
+		d := evidence.Digest(b[:len(evidence.Digest{})])
+		if len(out) > 0 && bytes.Compare(out[len(out)-1][:], d[:]) >= 0 {
+			r.fail(Malformed, tagDigests, "digests are not in ascending order")
+			return nil
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// readMachine reads the five fields of a report, all there or all empty.
+func readMachine(r *fieldReader) *Reading {
+	var m Reading
+	chip := r.optional(tagChipID, len(m.ChipID))
+	measurement := r.optional(tagMeasurement, len(m.Measurement))
+	policy := r.optional(tagGuestPolicy, 8)
+	tcb := r.optional(tagTCB, len(m.TCB))
+	vmpl := r.optional(tagVMPL, 4)
+	if r.err != nil || len(chip) == 0 && len(measurement)+len(policy)+len(tcb)+len(vmpl) == 0 {
+		return nil
+	}
+	for _, f := range []struct {
+		tag   tag
+		value []byte
+	}{{tagChipID, chip}, {tagMeasurement, measurement}, {tagGuestPolicy, policy}, {tagTCB, tcb}, {tagVMPL, vmpl}} {
+		if len(f.value) == 0 {
+			r.fail(Malformed, f.tag, "empty, although other fields of the report are not")
+			return nil
+		}
+	}
+	copy(m.ChipID[:], chip)
+	copy(m.Measurement[:], measurement)
+	m.GuestPolicy = number(policy)
+	copy(m.TCB[:], tcb)
+	m.VMPL = uint32(number(vmpl))
+	return &m
+}
+
+// check refuses headers whose fields contradict each other.
+func (h *Header) check() error {
+	bad := func(t tag, detail string) error { return &Error{Code: Malformed, Field: t.String(), Detail: detail} }
+	if _, ok := kindNames[h.Kind]; !ok {
+		return bad(tagKind, fmt.Sprintf("unknown kind %d", h.Kind))
+	}
+	for _, f := range []struct {
+		tag    tag
+		text   string
+		wanted bool
+	}{
+		{tagApp, h.App.Name, h.Kind != KindManifest},
+		{tagUnit, h.App.Unit, h.Kind != KindManifest},
+		{tagUser, h.App.User, h.Kind != KindManifest},
+		{tagName, h.Name, h.Kind == KindSecret},
+	} {
+		if f.wanted != (f.text != "") {
+			return bad(f.tag, fmt.Sprintf("%q in a blob of kind %s", f.text, h.Kind))
+		}
+		if err := checkText(f.text); err != nil {
+			return bad(f.tag, err.Error())
+		}
+	}
+	if h.Kind != KindAppRoot && len(h.Digests) > 0 {
+		return bad(tagDigests, "only app roots list digests")
+	}
+	if h.Kind != KindSecret && h.AssociatedData != (AssociatedDigest{}) {
+		return bad(tagAssociatedData, "only secrets have associated data")
+	}
+	if len(h.Slots) == 0 {
+		return bad(tagSlots, "no slot: nobody could open it")
+	}
+	var snp, tpm, recovery bool
+	for _, s := range h.Slots {
+		snp, tpm, recovery = snp || s.Kind.snp(), tpm || s.Kind.tpm(), recovery || s.Kind == SlotRecovery
+	}
+	switch {
+	case snp != (h.Machine != nil):
+		return bad(tagChipID, "report fields and slots do not agree")
+	case tpm != (h.TPMSecret != nil):
+		return bad(tagTPMSecret, "TPM secret and slots do not agree")
+	case recovery == h.LossAcknowledged:
+		return bad(tagLossAcknowledged, "want 1 exactly where no recovery slot is")
+	}
+	return nil
+}
+
+// checkText refuses names that print as something else than they are.
+func checkText(s string) error {
+	if len(s) > MaxName {
+		return fmt.Errorf("name of %d bytes, at most %d", len(s), MaxName)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%q holds bytes that do not print", s)
+	}
+	return nil
+}

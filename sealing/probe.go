@@ -1,0 +1,82 @@
+package sealing
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/sealing/secret"
+)
+
+// Finding is one thing that was tried on a platform.
+type Finding struct {
+	Name string // "derives", "stable", "depends-on-tcb", "not-above-committed"
+	OK   bool
+	Text string
+}
+
+// Probe tries out the key derivation of a platform, for a doctor's report: that it
+// works, gives the same key twice, and another one under another TCB. Measurement,
+// guest policy and VMPL of a running guest cannot be varied, and asking without them
+// is not possible here. Keys are wiped, none is returned. Requests are scarce on some
+// hosts: this makes up to four.
+func Probe(ctx context.Context, p Platform) ([]Finding, error) {
+	now, err := p.Reading(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("probe the key derivation: %w", err)
+	}
+	key := func(t TCB) (*secret.Secret, error) {
+		b, err := derive(ctx, p, t)
+		if err != nil {
+			return nil, err
+		}
+		return secret.Take(b)
+	}
+	first, err := key(now.TCB)
+	if err != nil {
+		return []Finding{{Name: "derives", Text: err.Error()}}, nil
+	}
+	defer first.Wipe()
+	out := []Finding{{Name: "derives", OK: true, Text: fmt.Sprintf("a key under TCB %s", now.TCB)}}
+	again, err := key(now.TCB)
+	if err != nil {
+		return append(out, Finding{Name: "stable", Text: err.Error()}), nil
+	}
+	defer again.Wipe()
+	out = append(out, Finding{Name: "stable", OK: first.Equal(again), Text: "the same request twice gives the same key"})
+	if lower, ok := below(now.TCB); ok {
+		other, err := key(lower)
+		f := Finding{Name: "depends-on-tcb", Text: fmt.Sprintf("TCB %s gives another key", lower)}
+		if err != nil {
+			f.Text = err.Error()
+		} else {
+			f.OK = !first.Equal(other)
+			other.Wipe()
+		}
+		out = append(out, f)
+	}
+	above := now.TCB
+	for i := range above {
+		if above[i] > 0 && above[i] < 0xff {
+			above[i]++
+			break
+		}
+	}
+	if above == now.TCB {
+		return out, nil
+	}
+	refused, err := key(above)
+	f := Finding{Name: "not-above-committed", OK: err != nil, Text: fmt.Sprintf("TCB %s, above the committed one, is refused", above)}
+	refused.Wipe()
+	return append(out, f), nil
+}
+
+// below is t with one component lowered by one, where that leaves something.
+func below(t TCB) (TCB, bool) {
+	for i := len(t) - 1; i >= 0; i-- {
+		if t[i] > 0 {
+			t[i]--
+			return t, t != TCB{}
+		}
+	}
+	return t, false
+}

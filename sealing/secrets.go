@@ -1,0 +1,175 @@
+package sealing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/sealing/secret"
+)
+
+// Derive returns length bytes (1 to MaxDerived) for label (up to MaxLabel bytes) from
+// a version of the app's root, the current one where version is 0. The same app,
+// version, label and length give the same bytes after each restart, reboot and
+// re-wrapping; any other give unrelated ones. The first request of an app makes its
+// root. It also returns the version used. The caller wipes the result.
+func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, version uint32) (*secret.Secret, uint32, error) {
+	if length < 1 || length > MaxDerived {
+		return nil, 0, &Error{Code: InvalidRequest, Field: "length", Detail: fmt.Sprintf("%d bytes, want 1 to %d", length, MaxDerived)}
+	}
+	if len(label) > MaxLabel {
+		return nil, 0, &Error{Code: InvalidRequest, Field: "label", Detail: fmt.Sprintf("label of %d bytes, at most %d", len(label), MaxLabel)}
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer s.end()
+	a, err := s.permitted(ctx, c)
+	if errors.Is(err, NotFound) {
+		if err = s.change(ctx, func(t *writing) error { return t.putNewApp(ctx, c.App) }); err == nil {
+			a, err = s.permitted(ctx, c)
+		}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if version == 0 {
+		version = a.current()
+	}
+	out, err := deriveFrom(a.payload, a.header.App, version, label, length)
+	return out, version, err
+}
+
+// putNewApp makes the root of an app that has none.
+func (t *writing) putNewApp(ctx context.Context, a App) error {
+	payload, err := newAppRoot()
+	if err != nil {
+		return err
+	}
+	defer payload.Wipe()
+	return t.put(ctx, Header{Kind: KindAppRoot, App: a}, t.to, payload)
+}
+
+// Seal stores data (up to MaxSecret bytes) under a name of the app's choice, in the
+// place of what was there. Unseal asks for the same associated data (up to
+// MaxAssociatedData bytes), of which only a digest is kept. The caller wipes data.
+func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Secret, associated []byte) error {
+	if err := checkRequest(name, associated); err != nil {
+		return err
+	}
+	if data.Len() > MaxSecret {
+		return &Error{Code: InvalidRequest, Field: "payload", Detail: fmt.Sprintf("secret of %d bytes, at most %d", data.Len(), MaxSecret)}
+	}
+	digest, err := newAssociatedDigest(associated)
+	if err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	_, err = s.permitted(ctx, c)
+	fresh := errors.Is(err, NotFound)
+	if err != nil && !fresh {
+		return err
+	}
+	if err := s.quota(c.App.Name, name, data.Len()); err != nil {
+		return err
+	}
+	return s.change(ctx, func(t *writing) error {
+		if fresh {
+			if err := t.putNewApp(ctx, c.App); err != nil {
+				return err
+			}
+		}
+		return t.put(ctx, Header{Kind: KindSecret, App: c.App, Name: name, AssociatedData: digest}, t.to, data)
+	})
+}
+
+// Unseal returns what Seal stored. The caller wipes it.
+func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []byte) (*secret.Secret, error) {
+	if err := checkRequest(name, associated); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if _, err := s.permitted(ctx, c); err != nil {
+		return nil, err
+	}
+	e := s.manifest.find(entryKey{app: c.App.Name, kind: KindSecret, name: name})
+	if e == nil {
+		return nil, &Error{Code: NotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
+	}
+	h, payload, err := s.openEntry(ctx, *e)
+	if err != nil {
+		return nil, err
+	}
+	// Identity is the secret's own, the digests are those of the app.
+	if err := h.permits(c); err == nil && !h.AssociatedData.fits(associated) {
+		err = &Error{Code: OtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("%q of app %s was sealed with other associated data", name, c.App.Name)}
+		payload.Wipe()
+		return nil, err
+	} else if err != nil {
+		payload.Wipe()
+		return nil, err
+	}
+	return payload, nil
+}
+
+// Delete removes a secret that the app stored. Like every change it is counted, so
+// that the secret does not come back unnoticed.
+func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
+	if err := checkRequest(name, nil); err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if _, err := s.permitted(ctx, c); err != nil {
+		return err
+	}
+	key := entryKey{app: c.App.Name, kind: KindSecret, name: name}
+	if s.manifest.find(key) == nil {
+		return &Error{Code: NotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
+	}
+	return s.change(ctx, func(t *writing) error {
+		t.replace(key)
+		return nil
+	})
+}
+
+func checkRequest(name string, associated []byte) error {
+	err := checkText(name)
+	if name == "" {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return &Error{Code: InvalidRequest, Field: "name", Detail: "name of a secret", Err: err}
+	}
+	if len(associated) > MaxAssociatedData {
+		return &Error{Code: InvalidRequest, Field: "associated-data", Detail: fmt.Sprintf("%d bytes, at most %d", len(associated), MaxAssociatedData)}
+	}
+	return nil
+}
+
+// quota refuses a secret of size bytes that would go past what the app may store.
+func (s *Store) quota(app, name string, size int) error {
+	q := s.config.Quota
+	count, bytes := 1, int64(size)
+	for _, e := range s.manifest.entries {
+		if e.key.app == app && e.key.kind == KindSecret && e.key.name != name {
+			count++
+			bytes += int64(e.size)
+		}
+	}
+	if count > q.Secrets {
+		return &Error{Code: QuotaExceeded, Detail: fmt.Sprintf("app %s may store %d secrets; delete one", app, q.Secrets)}
+	}
+	if bytes > q.Bytes {
+		return &Error{Code: QuotaExceeded, Detail: fmt.Sprintf("app %s would store %d bytes, it may store %d", app, bytes, q.Bytes)}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package sealing
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"filippo.io/age"
+)
+
+// SlotKind says what a slot rests on.
+type SlotKind uint8
+
+// Kinds of slots, the strongest first. A recovery slot rests on no machine.
+const (
+	SlotSNPTPM   SlotKind = 1
+	SlotSNP      SlotKind = 2
+	SlotTPM      SlotKind = 3
+	SlotRecovery SlotKind = 4
+)
+
+var slotNames = map[SlotKind]string{SlotSNPTPM: "snp+tpm", SlotSNP: "snp", SlotTPM: "tpm", SlotRecovery: "recovery"}
+
+func (k SlotKind) String() string {
+	if s, ok := slotNames[k]; ok {
+		return s
+	}
+	return fmt.Sprintf("slot kind %d", uint8(k))
+}
+
+func (k SlotKind) snp() bool { return k == SlotSNPTPM || k == SlotSNP }
+func (k SlotKind) tpm() bool { return k == SlotSNPTPM || k == SlotTPM }
+
+// Slot describes one way to open a blob.
+type Slot struct {
+	Kind      SlotKind
+	Salt      [saltSize]byte  // of the key derivation; zero for recovery
+	Check     [checkSize]byte // derived beside the key: tells a wrong key from changed content; zero for recovery
+	Recipient string          // age X25519 recipient ("age1…"); recovery only
+}
+
+// encodeSlots: number of slots (1 byte), then for each its kind (1 byte) and, for
+// recovery, length (2 bytes) and text of the recipient, otherwise salt and check.
+func encodeSlots(slots []Slot) []byte {
+	b := []byte{byte(len(slots))}
+	for _, s := range slots {
+		b = append(b, byte(s.Kind))
+		if s.Kind == SlotRecovery {
+			b = binary.BigEndian.AppendUint16(b, uint16(len(s.Recipient)))
+			b = append(b, s.Recipient...)
+			continue
+		}
+		b = append(append(b, s.Salt[:]...), s.Check[:]...)
+	}
+	return b
+}
+
+func readSlots(r *fieldReader) []Slot {
+	b := r.next(tagSlots, 1, 1+MaxSlots*(1+2+MaxRecipient))
+	if r.err != nil {
+		return nil
+	}
+	n := int(b[0])
+	if n > MaxSlots {
+		r.fail(Malformed, tagSlots, fmt.Sprintf("%d slots, at most %d", n, MaxSlots))
+		return nil
+	}
+	slots, err := parseSlots(b[1:], n)
+	if err != nil {
+		r.fail(Malformed, tagSlots, err.Error())
+	}
+	return slots
+}
+
+func parseSlots(b []byte, n int) ([]Slot, error) {
+	var slots []Slot
+	for i := range n {
+		s, rest, err := parseSlot(b)
+		if err != nil {
+			return nil, fmt.Errorf("slot %d: %w", i, err)
+		}
+		if i > 0 && !slots[i-1].before(s) {
+			return nil, fmt.Errorf("slot %d: slots are not in ascending order", i)
+		}
+		slots, b = append(slots, s), rest
+	}
+	if len(b) > 0 {
+		return nil, fmt.Errorf("%d bytes behind the last slot", len(b))
+	}
+	return slots, nil
+}
+
+func parseSlot(b []byte) (s Slot, rest []byte, err error) {
+	if len(b) < 1 {
+		return s, nil, fmt.Errorf("missing")
+	}
+	s.Kind, b = SlotKind(b[0]), b[1:]
+	switch s.Kind {
+	case SlotSNPTPM, SlotSNP, SlotTPM:
+		if len(b) < saltSize+checkSize {
+			return s, nil, fmt.Errorf("cut short")
+		}
+		copy(s.Salt[:], b)
+		copy(s.Check[:], b[saltSize:])
+		return s, b[saltSize+checkSize:], nil
+	case SlotRecovery:
+		if len(b) < 2 {
+			return s, nil, fmt.Errorf("cut short")
+		}
+		size := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; size > MaxRecipient || size > len(b) {
+			return s, nil, fmt.Errorf("recipient of %d bytes, at most %d and what is there", size, MaxRecipient)
+		}
+		s.Recipient = string(b[:size])
+		if _, err := parseRecipient(s.Recipient); err != nil {
+			return s, nil, err
+		}
+		return s, b[size:], nil
+	}
+	return s, nil, fmt.Errorf("unknown kind %d", s.Kind)
+}
+
+// before orders slots; two alike are in no order.
+func (s Slot) before(t Slot) bool {
+	if s.Kind != t.Kind {
+		return s.Kind < t.Kind
+	}
+	return s.Recipient < t.Recipient
+}
+
+// parseRecipient reads an age X25519 recipient in its one spelling.
+func parseRecipient(text string) (*age.X25519Recipient, error) {
+	r, err := age.ParseX25519Recipient(text)
+	if err != nil || !bytes.Equal([]byte(r.String()), []byte(text)) {
+		return nil, fmt.Errorf("recipient %q is not an age X25519 recipient (age1…); make one with age-keygen", text)
+	}
+	return r, nil
+}

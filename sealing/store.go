@@ -1,0 +1,254 @@
+package sealing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/sealing/secret"
+)
+
+// Config says what a store stands on.
+type Config struct {
+	Files    Files
+	Platform Platform // nil where the machine derives no keys
+	TPM      TPM      // nil where there is none: then nothing notices a rollback
+	Quota    Quota    // of each app
+
+	// Recipients are recovery recipients (age X25519, "age1…"). They are used when
+	// the store is made, and from then on taken from its authenticated manifest: who
+	// can edit a configuration file must not be able to redirect the recovery.
+	// [Store.ChangeRecipients] changes them.
+	Recipients []string
+
+	// LoseOnHardwareChange accepts, where there are no Recipients, that another chip,
+	// a cleared TPM or another launch measurement loses every secret. Stopping and
+	// starting a VM on a cloud is enough for another chip.
+	LoseOnHardwareChange bool
+}
+
+// Caller is who asks for the keys of an app, as somebody established it who can.
+type Caller struct {
+	App    App
+	Digest evidence.Digest // of the app as it was last measured; zero where it was not
+}
+
+// Store holds the sealed blobs of one machine. Its methods may be called from any
+// goroutine; they run one at a time.
+type Store struct {
+	config Config
+	turn   chan struct{} // holds one token; whoever has it owns everything below
+	roots  roots
+
+	manifest *manifest           // nil while locked
+	header   Header              // of the manifest's blob, authenticated
+	apps     map[string]*appRoot // opened app roots
+	locked   error               // why nothing can be opened; nil while ready
+	refused  *manifest           // a manifest that opened, and that the counter does not fit
+	unsure   bool                // a write failed: look again before the next operation
+	orphans  int                 // blob files that the manifest does not list
+	closed   bool
+}
+
+// Open opens the store in c.Files, or makes one where there is none. A store whose
+// secrets cannot be opened is no error here: it stays locked and [Store.State] says
+// why. Errors are those of a configuration that cannot work.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Files == nil {
+		return nil, errors.New("open the store of sealed blobs: no directory")
+	}
+	if len(c.Recipients) > MaxRecipients {
+		return nil, fmt.Errorf("open the store of sealed blobs: %d recovery recipients, at most %d", len(c.Recipients), MaxRecipients)
+	}
+	for _, r := range c.Recipients {
+		if _, err := parseRecipient(r); err != nil {
+			return nil, fmt.Errorf("open the store of sealed blobs: %w", err)
+		}
+	}
+	c.Quota = c.Quota.withDefaults()
+	s := &Store{config: c, turn: make(chan struct{}, 1)}
+	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
+	s.load(ctx)
+	s.turn <- struct{}{}
+	return s, nil
+}
+
+// errClosed: the store was closed.
+var errClosed = errors.New("the store of sealed blobs is closed")
+
+// begin waits for the turn and, where a write failed before, looks at what it left:
+// the same function as at the start. The caller ends its turn with end.
+func (s *Store) begin(ctx context.Context) error {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.closed {
+		s.end()
+		return errClosed
+	}
+	// A device that was busy or absent may be back.
+	if s.unsure || CodeOf(s.locked) == RootUnavailable {
+		s.load(ctx)
+	}
+	return nil
+}
+
+func (s *Store) end() { s.turn <- struct{}{} }
+
+// ready begins an operation that needs an open store.
+func (s *Store) ready(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	if s.locked != nil {
+		defer s.end()
+		return s.locked
+	}
+	return nil
+}
+
+// Close wipes every key in memory. Operations fail from then on.
+func (s *Store) Close() {
+	<-s.turn
+	defer s.end()
+	s.forget()
+	s.roots.wipe()
+	s.closed = true
+}
+
+// forget wipes what load finds anew.
+func (s *Store) forget() {
+	for _, a := range s.apps {
+		a.payload.Wipe()
+	}
+	s.apps, s.manifest, s.refused, s.header = map[string]*appRoot{}, nil, nil, Header{}
+}
+
+// load reads the manifest and compares it with the counter. It sets locked.
+func (s *Store) load(ctx context.Context) {
+	s.forget()
+	s.unsure = false
+	s.locked = s.tryLoad(ctx)
+	if s.locked != nil && CodeOf(s.locked) == "" {
+		s.locked = &Error{Code: RootUnavailable, Detail: "open the store", Err: s.locked}
+	}
+}
+
+func (s *Store) tryLoad(ctx context.Context) error {
+	if err := s.roots.read(ctx); err != nil {
+		return err
+	}
+	raw, err := s.config.Files.Read(manifestFile, MaxBlob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.first(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("read the manifest: %w", err)
+	}
+	b, m, err := s.openManifest(raw, func(b *Blob) (*secret.Secret, error) { return s.roots.open(ctx, b) })
+	if err != nil {
+		return err
+	}
+	if err := s.checkCounter(ctx, m, raw); err != nil {
+		s.refused, s.header = m, b.Claimed
+		return err
+	}
+	s.tidy(ctx, m)
+	if err := s.countOrphans(m); err != nil {
+		return err
+	}
+	s.manifest, s.header = m, b.Claimed
+	return nil
+}
+
+// openManifest parses raw and opens it with open.
+func (s *Store) openManifest(raw []byte, open func(*Blob) (*secret.Secret, error)) (*Blob, *manifest, error) {
+	b, err := ParseBlob(raw)
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	payload, err := open(b)
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	defer payload.Wipe()
+	if b.Claimed.Kind != KindManifest {
+		return nil, nil, &Error{Code: Renamed, Field: "kind", Detail: fmt.Sprintf("%s holds a blob of kind %s", manifestFile, b.Claimed.Kind)}
+	}
+	var m *manifest
+	err = payload.Use(func(p []byte) (err error) {
+		m, err = parseManifest(p)
+		return err
+	})
+	if err == nil && m.number != b.Claimed.Generation {
+		err = &Error{Code: Malformed, Field: "generation", Detail: "header and payload of the manifest name different numbers"}
+	}
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	return b, m, nil
+}
+
+// inManifest says where err was met.
+func inManifest(err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("open the manifest: %w", err)
+	}
+	c := *e
+	c.Detail = "manifest of the store: " + c.Detail
+	return &c
+}
+
+// first makes a new store where nothing is.
+func (s *Store) first(ctx context.Context) error {
+	names, err := s.config.Files.List()
+	if err != nil {
+		return fmt.Errorf("list the files of the store: %w", err)
+	}
+	if slices.ContainsFunc(names, isBlobFile) {
+		return &Error{Code: ManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, so nobody can tell which are current; put it back, or use the recovery identity", manifestFile)}
+	}
+	if s.roots.kind() == 0 {
+		return &Error{Code: NoUsableSlot, Detail: "this machine has neither keys derived by SNP firmware nor a TPM, so that nothing could be opened again"}
+	}
+	to := target{recipients: s.config.Recipients, loss: s.config.LoseOnHardwareChange}
+	if len(to.recipients) == 0 && !to.loss {
+		return &Error{Code: NoRecovery, Detail: "no recovery recipient is configured: another chip, as after stop and start on a cloud, would lose every secret; name an age recipient, or acknowledge the loss"}
+	}
+	if s.roots.tpm != nil {
+		if to.tpmSecret, err = s.roots.newTPMSecret(ctx); err != nil {
+			return err
+		}
+	}
+	t := &writing{store: s, next: &manifest{}, to: to}
+	if err := t.newCounter(ctx, 0); err != nil {
+		return err
+	}
+	return t.commit(ctx)
+}
+
+// countOrphans counts blobs that the manifest does not list: what a crash left before
+// it was listed, or what was newer than a manifest that root accepted. They stay.
+func (s *Store) countOrphans(m *manifest) error {
+	names, err := s.config.Files.List()
+	if err != nil {
+		return fmt.Errorf("list the files of the store: %w", err)
+	}
+	listed := make(map[string]bool, len(m.entries))
+	for _, e := range m.entries {
+		listed[blobFile(e.id)] = true
+	}
+	s.orphans = 0
+	for _, n := range names {
+		if isBlobFile(n) && !listed[n] {
+			s.orphans++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package sealing
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A Change is something that may happen to the machine or the app.
+type Change string
+
+// Changes that a contract knows the outcome of.
+const (
+	ChangeRestart     Change = "restart"           // the agent restarts, the machine reboots: nothing else changes
+	ChangeAppUpgrade  Change = "app-upgrade"       // the app is measured with a digest that is not authorised
+	ChangeAppUnit     Change = "app-unit"          // the app gets another unit
+	ChangeAppUser     Change = "app-user"          // the app runs as another user
+	ChangeChip        Change = "other-chip"        // stop and start on a cloud, migration, restored on another host
+	ChangeMeasurement Change = "other-measurement" // another firmware; with direct boot also kernel, initrd, command line
+	ChangePolicy      Change = "guest-policy"      // launched under another guest policy
+	ChangeTCBRaised   Change = "tcb-raised"        // the host's firmware is updated and committed
+	ChangeTCBLowered  Change = "tcb-lowered"       // the host's firmware is older than at sealing
+	ChangeVMPL        Change = "other-vmpl"        // the agent runs at another VM privilege level
+	ChangeTPMCleared  Change = "tpm-cleared"       // TPM2_Clear
+	ChangeOtherTPM    Change = "other-tpm"         // the vTPM's state was lost or belongs to another VM
+	ChangeNoTPM       Change = "no-tpm"            // the machine has no TPM any more
+	ChangeRollback    Change = "files-rolled-back" // an older state of the files is put back
+)
+
+// Changes lists every change, in the order in which people read them.
+func Changes() []Change {
+	return []Change{ChangeRestart, ChangeAppUpgrade, ChangeAppUnit, ChangeAppUser, ChangeChip, ChangeMeasurement, ChangePolicy,
+		ChangeTCBRaised, ChangeTCBLowered, ChangeVMPL, ChangeTPMCleared, ChangeOtherTPM, ChangeNoTPM, ChangeRollback}
+}
+
+// Outcome is what comes of a change.
+type Outcome struct {
+	Opens    bool
+	Code     Code   // error where it does not open
+	Recovery bool   // where it does not open: the recovery identity opens it
+	Note     string // what else to know
+}
+
+// String is the outcome in a line.
+func (o Outcome) String() string {
+	s := "opens"
+	switch {
+	case !o.Opens && o.Recovery:
+		s = fmt.Sprintf("refused (%s); the recovery identity opens it", o.Code)
+	case !o.Opens:
+		s = fmt.Sprintf("refused (%s)", o.Code)
+	}
+	if o.Note != "" {
+		s += "; " + o.Note
+	}
+	return s
+}
+
+// breaks says which slots a change takes away, and under which code.
+var breaks = map[Change]struct {
+	snp, tpm bool
+	code     Code
+	note     string
+}{
+	ChangeChip:        {snp: true, code: OtherChip, note: "opens again on the old chip"},
+	ChangeMeasurement: {snp: true, code: OtherMeasurement, note: "opens again with what was launched before"},
+	ChangePolicy:      {snp: true, code: GuestPolicyChanged, note: "opens again under the old guest policy"},
+	ChangeTCBLowered:  {snp: true, code: TCBBelow, note: "opens again once the firmware is as new as before"},
+	ChangeVMPL:        {snp: true, code: OtherVMPL, note: "opens again at the old VMPL"},
+	ChangeTPMCleared:  {tpm: true, code: TPMCleared, note: "the TPM's part is gone for good"},
+	ChangeOtherTPM:    {tpm: true, code: OtherTPM, note: "opens again with the old TPM"},
+	ChangeNoTPM:       {tpm: true, code: NoUsableSlot, note: "opens again once the TPM is back"},
+}
+
+// WhatIf says what comes of a change to this blob.
+func (c Contract) WhatIf(change Change) Outcome {
+	switch change {
+	case ChangeRestart:
+		return Outcome{Opens: true}
+	case ChangeAppUpgrade:
+		if len(c.Digests) > 0 {
+			return Outcome{Code: DigestNotAuthorised, Note: "opens once root authorises the digest, before the upgrade or after"}
+		}
+		return Outcome{Opens: true, Note: "no digest is required"}
+	case ChangeAppUnit:
+		return Outcome{Code: OtherApp, Note: "opens again for the old unit"}
+	case ChangeAppUser:
+		return Outcome{Code: OtherUser, Note: "opens again for the old user"}
+	case ChangeTCBRaised:
+		if c.Machine == nil {
+			return Outcome{Opens: true}
+		}
+		return Outcome{Opens: true, Note: "rewrap seals it to the new TCB; copies of the old file stay readable to the old firmware"}
+	case ChangeRollback:
+		if c.Counted {
+			return Outcome{Code: RolledBack, Note: "root can accept it; unless whoever runs the TPM turned its counter back too"}
+		}
+		return Outcome{Opens: true, Note: "and nothing notices: no TPM counts"}
+	}
+	b, ok := breaks[change]
+	if !ok {
+		return Outcome{Note: fmt.Sprintf("unknown change %q", string(change)), Code: InvalidRequest}
+	}
+	if slices.ContainsFunc(c.Slots, func(k SlotKind) bool {
+		return k != SlotRecovery && !(b.snp && k.snp()) && !(b.tpm && k.tpm())
+	}) {
+		return Outcome{Opens: true, Note: "a slot does not rest on that"}
+	}
+	if !slices.ContainsFunc(c.Slots, func(k SlotKind) bool { return k != SlotRecovery }) {
+		return Outcome{Code: NoUsableSlot, Recovery: true}
+	}
+	return Outcome{Code: b.code, Recovery: len(c.Recipients) > 0, Note: b.note}
+}
