@@ -1,0 +1,147 @@
+package pcr_test
+
+import (
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+var update = flag.Bool("update", false, "write testdata and the examples in docs/measurements.md anew")
+
+// exampleLog is a log with one record of every event.
+func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
+	banks := []pcr.Algorithm{pcr.SHA256, pcr.SHA384}
+	content := func(s string) evidence.Digest { return evidence.Digest(pcr.SHA256.Sum([]byte(s))) }
+	start := &pcr.StartEvent{PCR: 14, Previous: &evidence.LogHead{Count: 7, Digest: content("log of the boot before")}}
+	for _, d := range pcr.Zero(banks) {
+		start.Values = append(start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
+	}
+	agent := pcr.AgentEvent{
+		Version:       "1.0.0",
+		Digest:        content("agentd"),
+		Configuration: content(""),
+		Declarations:  []pcr.Declaration{{App: "billing", Digest: content("billing.toml")}},
+		AgentKey:      []byte("thirty-two bytes of an agent key"),
+	}
+	manifest := []pcr.ManifestEntry{
+		{Path: "/usr/bin/billing", Mode: 0o100755, Size: 11, Digest: content("hello world")},
+		{Path: "/usr/lib/billing/current", Mode: 0o120777, Size: 3, Digest: content("1.2")},
+	}
+	events := []pcr.Event{
+		{Type: pcr.EventStart, Start: start},
+		{Type: pcr.EventAgent, Agent: &agent},
+		{Type: pcr.EventApp, App: &pcr.AppEvent{
+			App: "billing", Unit: "billing.service", User: "billing", Declaration: content("billing.toml"),
+			Manifest: manifest, Digest: pcr.ManifestDigest(manifest),
+		}},
+		{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "billing", Reason: "/usr/bin/billing changed while it was hashed"}},
+		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "the kernel dropped file change notices"}},
+		{Type: pcr.EventReload, Agent: &agent},
+		{Type: pcr.EventFull},
+	}
+	var records []pcr.Record
+	for i, e := range events {
+		if e.Agent != nil {
+			a := *e.Agent
+			a.Previous = pcr.Head(evidence.LogHead{}, records)
+			e.Agent = &a
+		}
+		r, err := pcr.NewRecord(uint64(i), 14, banks, &e)
+		if err != nil {
+			panic(err)
+		}
+		records = append(records, r)
+	}
+	return records, banks
+}
+
+// TestDocumentation keeps docs/measurements.md true: it shows a record of every event as
+// this code makes it. Run with -update after a change of the format.
+func TestDocumentation(t *testing.T) {
+	records, banks := exampleLog()
+	path := filepath.Join("..", "docs", "measurements.md")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	values, head := pcr.Zero(banks), evidence.LogHead{}
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			t.Fatal(err)
+		}
+		head = evidence.NextLogHead(head, r.Encode())
+		if values, err = r.Extend(values); err != nil {
+			t.Fatal(err)
+		}
+		text = example(t, text, string(e.Type), fmt.Sprintf("%s\n\n%s\nlog head %d, %s\n", r.Content[5:], wrap(r.Encode()), head.Count, head.Digest))
+	}
+	var end strings.Builder
+	for _, v := range values {
+		fmt.Fprintf(&end, "%s\n    %x\n", v.Algorithm, v.Value)
+	}
+	text = example(t, text, "final values", end.String())
+	json, err := pcr.EncodeCELJSON(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = example(t, text, "CEL-JSON", string(json))
+	hold(t, path, text)
+	hold(t, filepath.Join("testdata", "example.cel.json"), string(json))
+	var whole []byte
+	for _, r := range records {
+		whole = append(whole, r.Encode()...)
+	}
+	hold(t, filepath.Join("testdata", "example.cel"), string(whole))
+}
+
+// example puts body between the marks of the named example.
+func example(t *testing.T, text, name, body string) string {
+	t.Helper()
+	begin, end := "<!-- "+name+": begin -->\n```\n", "```\n<!-- "+name+": end -->"
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("the marks around the example %q are missing", name)
+	}
+	return before + begin + body + end + after
+}
+
+// hold asserts that a file has the given content, or gives it that.
+func hold(t *testing.T, path, want string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the code makes; run go test ./pcr -run TestDocumentation -update", path)
+	}
+}
+
+// wrap is b in hexadecimal, 32 bytes a line.
+func wrap(b []byte) string {
+	var s strings.Builder
+	for len(b) > 0 {
+		n := min(32, len(b))
+		s.WriteString(hex.EncodeToString(b[:n]) + "\n")
+		b = b[n:]
+	}
+	return s.String()
+}

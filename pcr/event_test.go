@@ -1,0 +1,187 @@
+package pcr_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+func TestEventsComeBack(t *testing.T) {
+	records, _ := exampleLog()
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := e.Encode()
+		if err != nil || !bytes.Equal(b, r.Content[5:]) {
+			t.Errorf("%s: %s, %v", e.Type, b, err)
+		}
+	}
+}
+
+// Case 94: a content has one spelling.
+func TestEventSpelling(t *testing.T) {
+	const good = `{"type":"gap","gap":{"reason":"x"}}`
+	if _, err := pcr.ParseEvent([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{
+		"", "{}", "null", "[]", `"gap"`,
+		good + " ", " " + good, good + good,
+		`{"gap":{"reason":"x"},"type":"gap"}`,
+		`{"type":"gap","gap":{"reason":"\u0078"}}`,
+		`{"type":"gap","gap":{"reason":"x","more":1}}`,
+		`{"type":"gap","gap":{"reason":"x"},"more":1}`,
+		`{"type":"gap","Gap":{"reason":"x"}}`,
+		`{"type":"gap","type":"gap","gap":{"reason":"x"}}`,
+		`{"type":"gap","gap":{"reason":"x"},"app":null}`,
+		`{"type":"gap"}`,
+		`{"type":"gap","gap":{"reason":""}}`,
+		`{"type":"gap","gap":{}}`,
+		`{"type":"gap","gap":{"reason":"a\nb"}}`,
+		`{"type":"gap","gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
+		"{\"type\":\"gap\",\"gap\":{\"reason\":\"\xff\"}}",
+		`{"type":"full","gap":{"reason":"x"}}`,
+		`{"type":"full","full":{}}`,
+		`{"type":"FULL"}`,
+		`{"type":"app","gap":{"reason":"x"}}`,
+		strings.Repeat(`{"type":`, 100000),
+		strings.Repeat("[", 100000),
+	} {
+		if e, err := pcr.ParseEvent([]byte(bad)); err == nil {
+			t.Errorf("%.80s: %+v", bad, e)
+		}
+	}
+}
+
+func TestEventRefused(t *testing.T) {
+	entry := func(path string, mode uint32) pcr.ManifestEntry { return pcr.ManifestEntry{Path: path, Mode: mode} }
+	app := func(m ...pcr.ManifestEntry) *pcr.Event {
+		return &pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: "a", Manifest: m, Digest: pcr.ManifestDigest(m)}}
+	}
+	agent := func(change func(*pcr.AgentEvent)) *pcr.Event {
+		a := &pcr.AgentEvent{Version: "1", AgentKey: make([]byte, 32)}
+		change(a)
+		return &pcr.Event{Type: pcr.EventAgent, Agent: a}
+	}
+	start := func(change func(*pcr.StartEvent)) *pcr.Event {
+		s := &pcr.StartEvent{PCR: 14, Values: []pcr.StartValue{{"sha1", make([]byte, 20)}, {"sha256", make([]byte, 32)}}}
+		change(s)
+		return &pcr.Event{Type: pcr.EventStart, Start: s}
+	}
+	const file = 0o100644
+	good := []*pcr.Event{
+		app(entry("/a", file), entry("/a b", 0o120777)),
+		agent(func(*pcr.AgentEvent) {}),
+		start(func(*pcr.StartEvent) {}),
+	}
+	for _, e := range good {
+		if _, err := e.Encode(); err != nil {
+			t.Errorf("%s: %v", e.Type, err)
+		}
+	}
+	wrongDigest := app(entry("/a", file))
+	wrongDigest.App.Digest[3] ^= 1
+	noName := app(entry("/a", file))
+	noName.App.App = ""
+	many := make([]pcr.ManifestEntry, pcr.MaxManifest+1)
+	for i := range many {
+		many[i] = entry(fmt.Sprintf("/%08d", i), file)
+	}
+	for name, e := range map[string]*pcr.Event{
+		"empty manifest":             app(),
+		"manifest too long":          app(many...),
+		"manifest not sorted":        app(entry("/b", file), entry("/a", file)),
+		"path twice":                 app(entry("/a", file), entry("/a", file)),
+		"path not absolute":          app(entry("a", file)),
+		"path empty":                 app(entry("", file)),
+		"path with a line break":     app(entry("/a\nb", file)),
+		"path not UTF-8":             app(entry("/a\xff", file)),
+		"path too long":              app(entry("/"+strings.Repeat("x", evidence.MaxPath), file)),
+		"FIFO":                       app(entry("/a", 0o010644)),
+		"no type":                    app(entry("/a", 0o644)),
+		"digest not of the manifest": wrongDigest,
+		"app without a name":         noName,
+		"agent key short":            agent(func(a *pcr.AgentEvent) { a.AgentKey = a.AgentKey[1:] }),
+		"no version":                 agent(func(a *pcr.AgentEvent) { a.Version = "" }),
+		"declarations not sorted":    agent(func(a *pcr.AgentEvent) { a.Declarations = []pcr.Declaration{{App: "b"}, {App: "a"}} }),
+		"declaration twice":          agent(func(a *pcr.AgentEvent) { a.Declarations = []pcr.Declaration{{App: "a"}, {App: "a"}} }),
+		"head without a count":       agent(func(a *pcr.AgentEvent) { a.Previous.Digest[0] = 1 }),
+		"PCR 24":                     start(func(s *pcr.StartEvent) { s.PCR = 24 }),
+		"no banks":                   start(func(s *pcr.StartEvent) { s.Values = nil }),
+		"banks not sorted":           start(func(s *pcr.StartEvent) { s.Values[0], s.Values[1] = s.Values[1], s.Values[0] }),
+		"bank unknown":               start(func(s *pcr.StartEvent) { s.Values[0].Algorithm = "sm3_256" }),
+		"value short":                start(func(s *pcr.StartEvent) { s.Values[1].Value = s.Values[1].Value[1:] }),
+		"empty log before":           start(func(s *pcr.StartEvent) { s.Previous = &evidence.LogHead{} }),
+	} {
+		if b, err := e.Encode(); err == nil {
+			t.Errorf("%s: encoded as %.80s", name, b)
+		}
+	}
+	t.Run("too large", func(t *testing.T) {
+		var size *evidence.SizeError
+		if _, err := app(many[:pcr.MaxManifest]...).Encode(); !errors.As(err, &size) || size.Max != pcr.MaxContent {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Case 53: a manifest does not collide with another by moving a boundary.
+func TestManifestDigest(t *testing.T) {
+	base := []pcr.ManifestEntry{{Path: "/a", Mode: 0o100755, Size: 1}, {Path: "/b", Mode: 0o100644, Size: 2}}
+	seen := map[evidence.Digest]string{}
+	add := func(name string, m []pcr.ManifestEntry) {
+		d := pcr.ManifestDigest(m)
+		if other, ok := seen[d]; ok {
+			t.Errorf("%s and %s have one digest", name, other)
+		}
+		seen[d] = name
+	}
+	add("base", base)
+	add("one entry", base[:1])
+	add("none", nil)
+	for name, change := range map[string]func(e *pcr.ManifestEntry){
+		"path": func(e *pcr.ManifestEntry) { e.Path = "/a\x00" }, "mode": func(e *pcr.ManifestEntry) { e.Mode |= 0o4000 },
+		"size": func(e *pcr.ManifestEntry) { e.Size = 1 << 32 }, "digest": func(e *pcr.ManifestEntry) { e.Digest[31] = 1 },
+	} {
+		m := []pcr.ManifestEntry{base[0], base[1]}
+		change(&m[0])
+		add(name, m)
+	}
+}
+
+func TestReason(t *testing.T) {
+	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "\xff\xfe", strings.Repeat("é", pcr.MaxReason), strings.Repeat("\xff", 5000)} {
+		r := pcr.Reason(s)
+		if len(r) == 0 || len(r) > pcr.MaxReason || !utf8.ValidString(r) || pcr.Reason(r) != r {
+			t.Errorf("%q: %q", s, r)
+		}
+		e := pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: r}}
+		if _, err := e.Encode(); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+func FuzzParseEvent(f *testing.F) {
+	records, _ := exampleLog()
+	for _, r := range records {
+		f.Add(r.Content[5:])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := pcr.ParseEvent(b)
+		if err != nil {
+			return
+		}
+		if again, err := e.Encode(); err != nil || !bytes.Equal(again, b) {
+			t.Fatalf("%q comes back as %q, %v", b, again, err)
+		}
+	})
+}
