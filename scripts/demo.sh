@@ -1,0 +1,175 @@
+#!/bin/sh
+# The whole promise on a simulated machine: an application is measured before it is
+# started, evidence over its key is asked for and verified against a policy, and what
+# was tampered with is refused. Cleans up after itself; ends with "demo: ok".
+set -eu
+cd "$(dirname "$0")/.."
+: "${GO:=go}" "${OUT:=bin}"
+
+step=0
+say() {
+	step=$((step + 1))
+	echo
+	echo "$step. $*"
+}
+die() {
+	echo "demo: FAILED: $*" >&2
+	for log in "$work"/*.log; do
+		[ -s "$log" ] && { echo "--- $(basename "$log")" >&2; tail -n 20 "$log" >&2; }
+	done
+	exit 1
+}
+
+work=$(mktemp -d)
+sim=
+app=
+cleanup() {
+	for pid in $app $sim; do kill "$pid" 2>/dev/null || true; done
+	for pid in $app $sim; do wait "$pid" 2>/dev/null || true; done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+# until_true WHAT COMMAND...: tries until the command succeeds, half a minute at most.
+until_true() {
+	what=$1
+	shift
+	tries=0
+	until "$@" >/dev/null 2>&1; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 600 ] || die "waited in vain for $what"
+		if [ -n "$sim" ] && ! kill -0 "$sim" 2>/dev/null; then die "agentd-sim has ended"; fi
+		sleep 0.05
+	done
+}
+
+scripts/setup.sh demo
+
+say "Build agentd-sim, agentctl, and two editions of a small application."
+build() {
+	CGO_ENABLED=0 "$GO" build -buildmode=pie -trimpath -buildvcs=false "$@"
+}
+mkdir -p "$OUT" "$work/app" "$work/machine"
+build -ldflags=-buildid= -o "$OUT/agentd-sim" ./cmd/agentd-sim
+
+# The machine makes the keys of its test root while the rest is built.
+machine=$work/machine
+"$OUT/agentd-sim" --dir "$machine" >"$work/agentd-sim.log" 2>&1 &
+sim=$!
+build -ldflags=-buildid= -o "$OUT/agentctl" ./cmd/agentctl
+build -o "$work/app/demoapp" ./test/demoapp
+build -ldflags="-X 'main.greeting=hello from a program that nobody reviewed'" -o "$work/other" ./test/demoapp
+agentctl=$OUT/agentctl
+export AGENTD_SOCKET="$machine/agentd.sock" AGENTD_ADMIN_SOCKET="$machine/admin.sock"
+
+say "Start the agent on a simulated machine: swtpm, and SEV-SNP firmware with a test root."
+until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
+"$agentctl" status || die "the agent is not able to make evidence"
+
+say "Declare the application, and measure it before it is started."
+user=$(id -un)
+cat >"$machine/apps.d/demo.toml" <<EOT
+unit = "demo.service"
+user = "$user"
+files = ["$work/app/demoapp"]
+EOT
+"$agentctl" app reload
+"$agentctl" measure --app demo
+digest=$("$agentctl" app list --json | jq -r '.[] | select(.name == "demo") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')
+
+say "Start it. It makes a TLS key and listens."
+"$work/app/demoapp" "$work/tls.pem" >"$work/demoapp.log" 2>&1 &
+app=$!
+until_true "the application" test -s "$work/tls.pem"
+cat "$work/demoapp.log"
+
+say "A verifier writes a policy: this launch measurement, and this application by its digest."
+policy=$work/policy.toml
+cp "$machine/policy.toml" "$policy"
+cat >>"$policy" <<EOT
+
+[[app]]
+name = "demo"
+unit = "demo.service"
+user = "$user"
+digests = ["$digest"]
+required = true
+EOT
+tail -n 6 "$policy"
+
+say "It sends a nonce. Ask for evidence over the nonce and the TLS key with curl alone."
+head -c 32 /dev/urandom >"$work/nonce"
+base64 -w 0 "$work/nonce" >"$work/nonce.b64"
+sed '/^-----/d' "$work/tls.pem" | tr -d '\n' >"$work/tls.b64"
+jq -n --rawfile nonce "$work/nonce.b64" --rawfile key "$work/tls.b64" '{nonce: $nonce, publicKey: $key}' >"$work/request.json"
+curl -sS --fail --unix-socket "$AGENTD_SOCKET" --data-binary "@$work/request.json" \
+	http://agentd/v1/evidence >"$work/curl.json" || die "curl got no evidence"
+echo "curl: $(wc -c <"$work/curl.json") bytes"
+
+say "Ask again with agentctl, and draw what came."
+"$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
+"$agentctl" show "$work/evidence.json"
+
+# verify FILE WANTED-EXIT-CODE: verifies, and prints the verdict or the first check that failed.
+verify() {
+	code=0
+	"$agentctl" verify --json --policy "$policy" --nonce "@$work/nonce" --public-key "$work/tls.pem" \
+		--trust-test-root-that-vouches-for-no-hardware "$machine/test-root.pem" \
+		"$1" >"$work/appraisal.json" 2>"$work/verify.log" || code=$?
+	[ "$code" = "$2" ] || {
+		cat "$work/verify.log" "$work/appraisal.json" >&2
+		die "verify ended with exit code $code, expected $2"
+	}
+	if [ "$code" = 0 ]; then
+		jq -r '"   exit code 0: accepted, binding \(.binding)"' "$work/appraisal.json"
+	else
+		jq -r --arg code "$code" '[.checks[] | select(.verdict == "fail")][0] | "   exit code \($code): \(.id): \(.sentence)"' "$work/appraisal.json"
+	fi
+}
+
+say "Verify both, offline, against the policy, with the nonce that was sent and the key that is in use."
+verify "$work/curl.json" 0
+verify "$work/evidence.json" 0
+jq -r '.sentences[] | "   " + .' "$work/appraisal.json"
+
+say "Without the test root, nobody is convinced."
+code=0
+"$agentctl" verify --policy "$policy" --nonce "@$work/nonce" "$work/evidence.json" >"$work/verify.log" 2>&1 || code=$?
+[ "$code" = 2 ] || die "evidence of the simulator was not refused under AMD's roots (exit code $code)"
+echo "   exit code 2: $(grep -m 1 '^Refused' "$work/verify.log")"
+
+say "Flip one byte in each part of the evidence: five refusals."
+# flip PART MEMBER OFFSET: flips the lowest bit of one byte of a member.
+flip() {
+	jq -r "$2" "$work/evidence.json" | base64 -d >"$work/part"
+	byte=$(od -An -tu1 -j "$3" -N 1 "$work/part" | tr -d ' ')
+	printf "\\$(printf %03o $((byte ^ 1)))" | dd of="$work/part" bs=1 seek="$3" conv=notrunc 2>/dev/null
+	base64 -w 0 "$work/part" >"$work/part.b64"
+	jq -c --rawfile part "$work/part.b64" "$2 = \$part" "$work/evidence.json" >"$work/tampered.json"
+	echo "$1:"
+	verify "$work/tampered.json" 2
+}
+flip "quote" .batch.quote.attest 50
+flip "report" .report.bytes 144
+flip "log" .log.records 200
+flip "statement" .statement 60
+flip "agent signature" .agentSignature 10
+
+say "Replace the application's program on disk, as an attacker or an upgrade would."
+mv "$work/other" "$work/app/demoapp"
+noticed() { [ "$("$agentctl" app list --json | jq -r '.[] | select(.state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')" != "$digest" ]; }
+until_true "the agent to notice" noticed
+"$agentctl" log | tail -n 3
+"$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
+verify "$work/evidence.json" 5
+
+say "Stop. The simulated machine ends with its TPM."
+kill "$app"
+wait "$app" 2>/dev/null || true
+app=
+kill "$sim"
+wait "$sim" || die "agentd-sim ended with an error"
+sim=
+echo
+echo "demo: ok"
