@@ -53,7 +53,7 @@ func (h *Header) contract() Contract {
 	return c
 }
 
-// Claimed is the contract of a blob that was only parsed: what it claims.
+// Contract is what a blob that was only parsed claims.
 func (b *Blob) Contract() Contract { return b.Claimed.contract() }
 
 // Contract is that of the root of an app, or of its secret of that name. The blob is

@@ -75,19 +75,32 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the plan of the counter: %w", err)
 	}
-	if err != nil || bytes.Equal(record, old) {
-		if record, err = s.roots.tpm.PlanCounter(ctx); err != nil {
-			return counterError(err)
-		}
-		if err := s.config.Files.WriteDurable(plannedFile, record); err != nil {
-			return fmt.Errorf("write the plan of the counter: %w", err)
-		}
+	var c uint64
+	planned := err == nil && !bytes.Equal(record, old)
+	if planned {
+		c, err = s.roots.tpm.DefineCounter(ctx, record)
 	}
-	c, err := s.roots.tpm.DefineCounter(ctx, record)
+	if !planned || errors.Is(err, CounterLost) { // no plan, or one whose place somebody took
+		if record, err = s.planCounter(ctx); err != nil {
+			return err
+		}
+		c, err = s.roots.tpm.DefineCounter(ctx, record)
+	}
 	if err != nil {
 		return counterError(err)
 	}
 	t.next.counter, t.next.retired = record, old
 	t.next.base = t.next.number - (c + 1)
 	return nil
+}
+
+func (s *Store) planCounter(ctx context.Context) ([]byte, error) {
+	record, err := s.roots.tpm.PlanCounter(ctx)
+	if err != nil {
+		return nil, counterError(err)
+	}
+	if err := s.config.Files.WriteDurable(plannedFile, record); err != nil {
+		return nil, fmt.Errorf("write the plan of the counter: %w", err)
+	}
+	return record, nil
 }
