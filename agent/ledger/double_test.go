@@ -21,6 +21,7 @@ type fakeTPM struct {
 	mu     sync.Mutex
 	banks  []pcr.Algorithm
 	values []pcr.Digest
+	start  []pcr.Digest // at the start of this boot
 	boot   ledger.Boot
 	deaf   bool // says that it extends, and does not
 }
@@ -31,12 +32,14 @@ func newTPM(f *durabletest.Faults, banks ...pcr.Algorithm) *fakeTPM {
 	return t
 }
 
-// reset is what a reboot does.
+// reset is what a reboot does. The boot loader has extended the PCR before we come.
 func (t *fakeTPM) reset() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.values = pcr.Zero(t.banks)
 	t.boot.ResetCount++
+	t.mu.Unlock()
+	t.extend("shim")
+	t.start = t.now()
 }
 
 // extend is somebody else's extend.

@@ -105,11 +105,9 @@ func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 	}
 }
 
-// adopt takes the records of an earlier process for its own.
+// adopt takes the records of an earlier process for its own. Start is nil where there
+// are none that say where the PCR stood.
 func (l *Ledger) adopt(records []pcr.Record, start []pcr.Digest) error {
-	if len(records) == 0 {
-		start = nil
-	}
 	banks := l.banks
 	if start != nil {
 		banks = banks[:0:0]
