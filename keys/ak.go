@@ -106,11 +106,15 @@ func (a *AK) load(t transport.TPM) error {
 	if err != nil {
 		return fmt.Errorf("load the attestation key: %w", err)
 	}
-	rsp, err := tpm2.Load{
-		ParentHandle: parent.auth(tpm2.PasswordAuth(nil)),
-		InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.bytes),
-	}.Execute(t)
+	rsp, err := a.loadUnder(t, parent)
+	if refused(err) && !parent.transient {
+		// The key at 0x81000001 has an authorization value of somebody else's. Derived
+		// anew it is the same key without one.
+		if parent, err = primarySRK(t, a.auths); err != nil {
+			return fmt.Errorf("load the attestation key: %w", err)
+		}
+		rsp, err = a.loadUnder(t, parent)
+	}
 	if errors.Is(err, tpm2.TPMRCIntegrity) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -122,6 +126,14 @@ func (a *AK) load(t transport.TPM) error {
 	}
 	a.handle, a.loaded = rsp.ObjectHandle, true
 	return nil
+}
+
+func (a *AK) loadUnder(t transport.TPM, parent *srk) (*tpm2.LoadResponse, error) {
+	return tpm2.Load{
+		ParentHandle: parent.auth(tpm2.PasswordAuth(nil)),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.bytes),
+	}.Execute(t)
 }
 
 // use runs f with the loaded key. Where the handle turns out to be stale, because

@@ -12,8 +12,8 @@ import (
 // are empty on a TPM that nobody took ownership of. The values are secrets and do
 // not show when an Auths is printed.
 type Auths struct {
-	Owner       []byte // storage hierarchy, TPM_RH_OWNER
-	Endorsement []byte // endorsement hierarchy, TPM_RH_ENDORSEMENT
+	Owner       []byte `json:"-" toml:"-"` // storage hierarchy, TPM_RH_OWNER
+	Endorsement []byte `json:"-" toml:"-"` // endorsement hierarchy, TPM_RH_ENDORSEMENT
 }
 
 // String hides the values.

@@ -3,6 +3,7 @@ package keys
 import (
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -12,9 +13,10 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// Extensions of EK certificates (TCG EK Credential Profile, section 3.2).
+// What stands in EK certificates (TCG EK Credential Profile, section 3.2).
 var (
-	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}     // names the TPM's maker, model and version
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17} // names the TPM's maker, model and version
+	oidRSAESOAEP      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
 	oidEKCertificate  = asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
 	errNoEKUsage      = errors.New("its extended key usage is not that of an endorsement key")
 	errOtherKey       = errors.New("it certifies another key")
@@ -34,6 +36,9 @@ func VerifyEKCertificate(der []byte, ek *Public, roots, intermediates *x509.Cert
 	if roots == nil { // nil would mean the roots of the system, which certify web sites
 		return fail(errors.New("no roots were given"))
 	}
+	if now.IsZero() { // zero would mean the clock of this machine
+		return fail(errors.New("no time was given"))
+	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		return fail(err)
@@ -42,7 +47,11 @@ func VerifyEKCertificate(der []byte, ek *Public, roots, intermediates *x509.Cert
 	if err != nil {
 		return fail(err)
 	}
-	if k, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(want) {
+	got, err := subjectKey(c)
+	if err != nil {
+		return fail(err)
+	}
+	if k, ok := got.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(want) {
 		return fail(errOtherKey)
 	}
 	if c.IsCA {
@@ -63,4 +72,25 @@ func VerifyEKCertificate(der []byte, ek *Public, roots, intermediates *x509.Cert
 	}
 	chain := chains[0]
 	return chain[len(chain)-1].Subject.String(), nil
+}
+
+// subjectKey is the key that c certifies. Some makers mark RSA keys as keys for OAEP
+// (RFC 4055, section 1.2: id-RSAES-OAEP), which package x509 does not parse.
+func subjectKey(c *x509.Certificate) (crypto.PublicKey, error) {
+	if c.PublicKey != nil {
+		return c.PublicKey, nil
+	}
+	var info struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}
+	rest, err := asn1.Unmarshal(c.RawSubjectPublicKeyInfo, &info)
+	if err != nil || len(rest) > 0 || !info.Algorithm.Algorithm.Equal(oidRSAESOAEP) {
+		return nil, errors.New("it certifies a key of an unknown kind")
+	}
+	k, err := x509.ParsePKCS1PublicKey(info.Key.RightAlign())
+	if err != nil {
+		return nil, fmt.Errorf("it certifies an RSA key for OAEP: %w", err)
+	}
+	return k, nil
 }

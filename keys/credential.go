@@ -124,7 +124,7 @@ func (a *AK) Activate(t transport.TPM, kind EKKind, c *Challenge, auths Auths) (
 		secret = rsp.CertInfo.Buffer
 		return nil
 	}, tpm2.AESEncryption(128, tpm2.EncryptOut))
-	if mismatch(err) {
+	if mismatch(t, err) {
 		err = fmt.Errorf("%w: %w", ErrCredential, err)
 	}
 	if err = errors.Join(err, ek.flush(t)); err != nil {
@@ -134,14 +134,19 @@ func (a *AK) Activate(t transport.TPM, kind EKKind, c *Challenge, auths Auths) (
 }
 
 // mismatch reports whether the TPM could not open a challenge: the HMAC is wrong
-// (TPM_RC_INTEGRITY), the secret was encrypted to another key (TPM_RC_VALUE),
-// or a part is malformed (TPM_RC_SIZE,
-// TPM_RC_INSUFFICIENT, TPM_RC_ECC_POINT).
-func mismatch(err error) bool {
+// (TPM_RC_INTEGRITY), the secret was encrypted to another key (TPM_RC_VALUE), or a
+// part is malformed (TPM_RC_SIZE, TPM_RC_INSUFFICIENT, TPM_RC_ECC_POINT). libtpms
+// says TPM_RC_FAILURE where RSA decryption fails and goes on working, which a TPM
+// that has really failed does not.
+func mismatch(t transport.TPM, err error) bool {
 	for _, rc := range []tpm2.TPMRC{tpm2.TPMRCIntegrity, tpm2.TPMRCValue, tpm2.TPMRCSize, tpm2.TPMRCInsufficient, tpm2.TPMRCECCPoint} {
 		if errors.Is(err, rc) {
 			return true
 		}
 	}
-	return false
+	if !errors.Is(err, tpm2.TPMRCFailure) {
+		return false
+	}
+	_, failed := tpm2.GetRandom{BytesRequested: 1}.Execute(t)
+	return failed == nil
 }

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/cvm-agentd/agentd/evidence"
 )
@@ -18,6 +19,15 @@ type expectedDocument struct {
 	AK     Name           `json:"ak"`     // name of the attestation key
 	Secret evidence.Bytes `json:"secret"` // that the answer must equal, 32 bytes
 }
+
+// String hides the secret.
+func (e *Expected) String() string { return "keys.Expected(hidden)" }
+
+// GoString hides the secret.
+func (e *Expected) GoString() string { return "keys.Expected(hidden)" }
+
+// LogValue hides the secret.
+func (e *Expected) LogValue() slog.Value { return slog.StringValue("hidden") }
 
 // Encode is e in a form to keep until the answer is there, one JSON object. It holds
 // the answer, so it is stored with mode 0600 and shown to nobody.

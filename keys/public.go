@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -85,11 +86,17 @@ func (p *Public) Name() Name { return bytes.Clone(p.name) }
 // Area is the parsed structure.
 func (p *Public) Area() tpm2.TPMTPublic { return p.area }
 
-// Key is the public key in Go's terms: *ecdsa.PublicKey or *rsa.PublicKey.
+// Key is the public key in Go's terms: *ecdsa.PublicKey on its curve, or
+// *rsa.PublicKey.
 func (p *Public) Key() (crypto.PublicKey, error) {
 	k, err := tpm2.Pub(p.area)
 	if err != nil {
 		return nil, fmt.Errorf("public key of TPM object %s: %w", p.name, err)
+	}
+	if e, ok := k.(*ecdsa.PublicKey); ok {
+		if _, err := e.ECDH(); err != nil { // go-tpm takes any two numbers for a point
+			return nil, fmt.Errorf("public key of TPM object %s: point is not on the curve: %w", p.name, err)
+		}
 	}
 	return k, nil
 }

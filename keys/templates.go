@@ -45,6 +45,9 @@ var akTemplate = tpm2.TPMTPublic{
 
 // fits reports whether p was made from template: everything is alike but the key.
 func fits(p, template tpm2.TPMTPublic) bool {
+	if p.Type != template.Type {
+		return false
+	}
 	p.Unique = template.Unique
 	return bytes.Equal(tpm2.Marshal(p), tpm2.Marshal(template))
 }

@@ -78,7 +78,8 @@ func Start(o Options) (*TPM, error) {
 	// The child inherits theirs as descriptor 3 and the lock as 4: should this
 	// process die, the directory stays locked until the child has ended too.
 	cmd := exec.Command(path, "socket", "--tpm2", "--fd", "3",
-		"--tpmstate", "dir="+dir, "--flags", "not-need-init,startup-clear")
+		"--tpmstate", "dir=.", "--flags", "not-need-init,startup-clear")
+	cmd.Dir = dir // not in the option, where a comma would end it
 	cmd.ExtraFiles = []*os.File{theirs, lock}
 	cmd.Stdout, cmd.Stderr = o.Log, o.Log
 	t := &TPM{Conn: ours, cmd: cmd, done: make(chan struct{})}
