@@ -88,7 +88,7 @@ func New(c Config) (*Apps, error) {
 		return nil, errors.New("apps: no recorder to hand measurements to")
 	}
 	if c.Directories == nil {
-		c.Directories = []string{packageDirectory, overrideDirectory}
+		c.Directories = []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"}
 	}
 	if c.Owners == nil {
 		c.Owners = []uint32{0, uint32(os.Geteuid())}

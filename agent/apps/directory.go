@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// suffix of declaration files; all other files are passed over.
+const suffix = ".toml"
+
 // set is what the directories of declarations say: for every name a declaration or
 // the reason why it was refused. Masked names are in neither.
 type set struct {
@@ -58,7 +61,7 @@ func (s *set) directory(c *Config, dir string) error {
 		return &DeclarationError{File: dir, Problem: fmt.Sprintf("more than %d names in a directory of declarations", MaxDirectoryNames)}
 	}
 	for _, file := range names {
-		name, ok := strings.CutSuffix(file, declarationSuffix)
+		name, ok := strings.CutSuffix(file, suffix)
 		if !ok || strings.HasPrefix(file, ".") {
 			continue
 		}
@@ -84,7 +87,7 @@ func (s *set) file(c *Config, dirfd int, dir, file string) (*Declaration, error)
 	fd, err := unix.Openat(dirfd, file, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) {
 		target, err := readlinkat(dirfd, file)
-		if err == nil && target == nullDevice {
+		if err == nil && target == "/dev/null" {
 			return nil, nil
 		}
 		// The link's target may lie in a directory that others write to.
@@ -109,7 +112,7 @@ func (s *set) file(c *Config, dirfd int, dir, file string) (*Declaration, error)
 	if len(b) == 0 {
 		return nil, nil
 	}
-	return ParseDeclaration(strings.TrimSuffix(file, declarationSuffix), full, b, c.LookupUser)
+	return ParseDeclaration(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
 }
 
 // trusted refuses what somebody other than the owners could have written: whoever

@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place of a directory: inotify watches the directory itself, whatever path it was
+// directoryID names a directory: inotify watches the directory itself, whatever path it was
 // reached by, and reports all events by the path that was first.
 type directoryID struct{ dev, ino uint64 }
 
-// footprint is what a measurement looked at: for each directory the names in it,
-// or unnamed for all.
+// unnamed stands for every name in a directory.
+const unnamed = ""
+
+// footprint is what a measurement looked at: for each directory the names in it.
 type footprint map[directoryID]map[string]struct{}
 
 // follower keeps the watches that all apps together need, and knows which apps

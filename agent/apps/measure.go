@@ -130,10 +130,11 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 	if err != nil {
 		// Whether the log took it is not known, so the next finding is recorded in any case.
 		err = &RecordError{App: x.name, Err: err}
-		x.last = nil
+		if x.last = nil; x.whyNot != err.Error() {
+			a.log.Warn("app is not recorded", "app", x.name, "error", err)
+		}
 		x.unmeasured(err.Error())
 		a.pending.retry(x.name, now.Add(retryAfterFailure))
-		a.log.Warn("app is not recorded", "app", x.name, "error", err)
 		return true, err
 	}
 	x.throttle.spend(now)

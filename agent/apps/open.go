@@ -11,6 +11,9 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
+// ownDescriptors are links to the open files of this process (proc(5)).
+const ownDescriptors = "/proc/self/fd/"
+
 // handle is a file that was found but not opened (O_PATH): it can be looked at
 // without any effect. Opening a device or a FIFO can have one.
 type handle struct {
@@ -45,7 +48,7 @@ func (h *handle) kind() uint32 { return h.st.Mode & unix.S_IFMT }
 // open opens what was found, not what its name may lead to by now. O_NONBLOCK
 // makes a file under a lease an error instead of a wait.
 func (h *handle) open(flags int) (*os.File, error) {
-	self := descriptorsOfOwn + strconv.Itoa(h.fd)
+	self := ownDescriptors + strconv.Itoa(h.fd)
 	fd, err := retryEINTR(func() (int, error) {
 		return unix.Open(self, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC|flags, 0)
 	})
@@ -58,7 +61,7 @@ func (h *handle) open(flags int) (*os.File, error) {
 // path is where the kernel says that h is. It may be wrong by the time it is read:
 // see at.
 func (h *handle) path() (string, error) {
-	return os.Readlink(descriptorsOfOwn + strconv.Itoa(h.fd))
+	return os.Readlink(ownDescriptors + strconv.Itoa(h.fd))
 }
 
 // at reports whether h is what name leads to without following a link at its end.

@@ -96,16 +96,27 @@ func (a *Apps) measurePending(ctx context.Context) {
 			}
 			_, _ = a.measure(ctx, name, a.cache) // logged and kept as the app's status
 		}
-		err := a.follow.state()
-		if err != nil && !degraded && len(names) > 0 && ctx.Err() == nil {
-			a.log.Warn("files of apps are not watched", "error", err)
-			a.owe(gapWatching)
+		if len(names) > 0 {
+			degraded = a.checkWatching(ctx, degraded)
 		}
-		degraded = err != nil
 		if len(names) == 0 {
 			a.pending.sleep(ctx, wait)
 		}
 	}
+}
+
+// checkWatching owes a gap when watching does not work and did before, and reports
+// whether it does not work now.
+func (a *Apps) checkWatching(ctx context.Context, before bool) bool {
+	err := a.follow.state()
+	if err == nil || errors.Is(err, errNotStarted) || ctx.Err() != nil {
+		return false
+	}
+	if !before {
+		a.log.Warn("files of apps are not watched", "error", err)
+		a.owe(gapWatching)
+	}
+	return true
 }
 
 // owe has a gap recorded, once for each reason however often it is owed meanwhile.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -66,9 +67,11 @@ func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// resolveUser is the uid of a user name or a decimal uid. The ids that stand for
-// "somebody unknown" are refused: every process that the kernel cannot name to us
-// would be the app.
+// nobody is the uids that stand for no particular user: the kernel's overflow uid,
+// under which all users that a namespace does not map appear, and -1 in 16 and 32 bits.
+var nobody = []uint32{65534, 1<<16 - 1, 1<<32 - 1}
+
+// resolveUser is the uid of a user name or a decimal uid.
 func resolveUser(s string, lookup LookupUser) (uint32, error) {
 	if s == "" {
 		return 0, errors.New(`missing: name the user that the unit runs as, "root" where it has none`)
@@ -83,7 +86,7 @@ func resolveUser(s string, lookup LookupUser) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("user %q is not known: create the user, then reload (%w)", s, err)
 	}
-	if uid == overflowIdentifier || uid == 1<<16-1 || uid == 1<<32-1 {
+	if slices.Contains(nobody, uid) {
 		return 0, fmt.Errorf("uid %d stands for no particular user", uid)
 	}
 	return uid, nil

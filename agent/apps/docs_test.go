@@ -1,0 +1,25 @@
+package apps
+
+import (
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestDocumentedDeclarations parses every declaration that docs/apps.md shows.
+func TestDocumentedDeclarations(t *testing.T) {
+	text, err := os.ReadFile("../../docs/apps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(text, -1)
+	if len(blocks) < 4 {
+		t.Fatalf("%d declarations in docs/apps.md", len(blocks))
+	}
+	everybody := func(string) (uint32, error) { return 990, nil }
+	for _, b := range blocks {
+		if _, err := ParseDeclaration("example", "docs/apps.md", b[1], everybody); err != nil {
+			t.Errorf("%v in\n%s", err, b[1])
+		}
+	}
+}

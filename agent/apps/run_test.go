@@ -1,0 +1,349 @@
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// TestFollowsChanges: every way in which the content behind a declared path changes
+// is noticed, with nobody asking.
+func TestFollowsChanges(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(w *world)
+	}{
+		{"renamed over, as packages do", func(w *world) { w.replace("releases/1/bin", "new") }},
+		{"written in place", func(w *world) { w.write("releases/1/bin", "new", 0o755) }},
+		{"removed and made again", func(w *world) { os.Remove(w.path("releases/1/bin")); w.write("releases/1/bin", "new", 0o755) }},
+		{"link turned", func(w *world) {
+			symlink(w.t, "2", w.path("releases/current.new"))
+			os.Rename(w.path("releases/current.new"), w.path("releases/current"))
+		}},
+		{"directory replaced", func(w *world) {
+			w.write("fresh/bin", "new", 0o755)
+			os.Rename(w.path("releases/1"), w.path("old"))
+			os.Rename(w.path("fresh"), w.path("releases/1"))
+		}},
+		{"parent replaced", func(w *world) {
+			w.write("fresh/1/bin", "new", 0o755)
+			symlink(w.t, "1", w.path("fresh/current"))
+			unix.Renameat2(unix.AT_FDCWD, w.path("fresh"), unix.AT_FDCWD, w.path("releases"), unix.RENAME_EXCHANGE)
+		}},
+		{"parent removed and made again", func(w *world) {
+			os.RemoveAll(w.path("releases"))
+			w.eventually("its loss is noticed", func() bool { return !w.app("app").Measured })
+			w.write("releases/1/bin", "new", 0o755)
+			symlink(w.t, "1", w.path("releases/current"))
+		}},
+	} {
+		for _, key := range []string{"files", "directories"} {
+			t.Run(c.name+", "+key, func(t *testing.T) {
+				w := newWorld(t)
+				w.write("releases/1/bin", "old", 0o755)
+				w.write("releases/2/bin", "new", 0o755)
+				symlink(t, "1", w.path("releases/current"))
+				declared := w.path("releases/current")
+				if key == "files" {
+					declared += "/bin"
+				}
+				w.declare("app", list(key, declared))
+				w.reload()
+				w.run()
+				if !w.Covers("app", digestOf("old")) {
+					t.Fatalf("before: %+v", w.app("app"))
+				}
+				c.change(w)
+				w.eventually("the new content is covered", func() bool { return w.Covers("app", digestOf("new")) && !w.Covers("app", digestOf("old")) })
+				// And the watches still stand.
+				old := w.path("releases/current")
+				if real, err := filepath.EvalSymlinks(old); err != nil || os.WriteFile(filepath.Join(real, "bin"), []byte("newer"), 0o755) != nil {
+					t.Fatal(err)
+				}
+				w.eventually("the change after it is noticed, too", func() bool { return w.Covers("app", digestOf("newer")) })
+				if err := w.Watching(); err != nil || w.log.count(pcr.EventGap) != 0 {
+					t.Errorf("watching: %v, %d gaps", err, w.log.count(pcr.EventGap))
+				}
+			})
+		}
+	}
+}
+
+func TestFollowsNewSubdirectories(t *testing.T) {
+	w := newWorld(t)
+	w.write("dir/file", "file", 0o755)
+	w.declare("app", list("directories", w.path("dir")))
+	w.reload()
+	w.run()
+	for _, name := range []string{"dir/a/b/c/x", "dir/a/b/y", "dir/z"} {
+		w.write(name, name, 0o755)
+		w.eventually(name+" is covered", func() bool { return w.Covers("app", digestOf(name)) })
+	}
+	// A file that is not part of the app is nobody's business.
+	events := len(w.log.all())
+	w.write("elsewhere", "", 0o644)
+	w.write("dir/z", "dir/z again", 0o755)
+	w.eventually("the last change is covered", func() bool { return w.Covers("app", digestOf("dir/z again")) })
+	if n := len(w.log.all()); n != events+1 && n != events+2 { // written in two steps: empty first
+		t.Errorf("%d events after %d", n, events)
+	}
+}
+
+func TestFollowsWhatReloadBrings(t *testing.T) {
+	w := newWorld(t)
+	w.write("a", "a", 0o755)
+	w.write("b", "b", 0o755)
+	w.declare("one", list("files", w.path("a")))
+	w.reload()
+	w.run()
+	w.declare("two", list("files", w.path("b")))
+	w.reload()
+	w.replace("b", "b2")
+	w.eventually("the added app is followed", func() bool { return w.Covers("two", digestOf("b2")) })
+	os.Remove(filepath.Join(w.apps, "two.toml"))
+	os.Remove(filepath.Join(w.apps, "one.toml"))
+	w.reload()
+	w.follow.mu.Lock()
+	defer w.follow.mu.Unlock()
+	if len(w.follow.prints) != 0 || len(w.follow.watched) != 0 {
+		t.Errorf("watches of apps that are gone: %v, %v", w.follow.prints, w.follow.watched)
+	}
+}
+
+// fakeWatcher sees nothing but what a test tells it.
+type fakeWatcher struct {
+	mu     sync.Mutex
+	dirs   map[string]bool
+	fail   error // of Add
+	events chan string
+	errs   chan error
+}
+
+func newFakeWatcher() *fakeWatcher {
+	return &fakeWatcher{dirs: make(map[string]bool), events: make(chan string), errs: make(chan error)}
+}
+
+func (f *fakeWatcher) Add(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	f.dirs[dir] = true
+	return nil
+}
+
+func (f *fakeWatcher) Remove(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.dirs, dir)
+	return nil
+}
+
+func (f *fakeWatcher) Events() <-chan string { return f.events }
+func (f *fakeWatcher) Errors() <-chan error  { return f.errs }
+func (f *fakeWatcher) Close() error          { return nil }
+
+// TestOverflow: lost events are a gap in the log, and everything is looked at again
+// (case 19).
+func TestOverflow(t *testing.T) {
+	fake := newFakeWatcher()
+	w := newWorld(t, func(c *Config) {
+		c.NewWatcher = func() (Watcher, error) { return fake, nil }
+		c.RateBurst, c.RateEvery = 3, time.Hour
+	})
+	for _, name := range []string{"a", "b"} {
+		w.declare(name, list("files", w.write(name, name, 0o755)))
+	}
+	w.reload()
+	w.run()
+	w.replace("a", "a2")
+	w.replace("b", "b2")
+	fake.errs <- ErrOverflow
+	w.eventually("both are measured again", func() bool { return w.Covers("a", digestOf("a2")) && w.Covers("b", digestOf("b2")) })
+	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
+
+	// An attacker who makes it overflow without end fills no log; the looking goes on.
+	for range 100 {
+		fake.errs <- ErrOverflow
+		w.eventually("the gap is recorded or held back", func() bool {
+			w.pending.mu.Lock()
+			defer w.pending.mu.Unlock()
+			d, pending := w.pending.due[gapsOwed]
+			return d.hold || !pending
+		})
+	}
+	w.replace("a", "a3")
+	fake.errs <- ErrOverflow
+	w.eventually("changes are still found", func() bool { return w.Covers("a", digestOf("a3")) })
+	if n := w.log.count(pcr.EventGap); n != 3 {
+		t.Errorf("%d gaps, want the burst of 3", n)
+	}
+}
+
+// TestInotifyReportsOverflow lets the kernel's own queue overflow, where it is short enough.
+func TestInotifyReportsOverflow(t *testing.T) {
+	queue, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	var n int
+	if err != nil || func() error { _, err := fmt.Sscan(string(queue), &n); return err }() != nil || n > 1<<15 {
+		t.Skipf("the queue of inotify is too long to fill: %s, %v", queue, err)
+	}
+	i, err := newInotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	dir := t.TempDir()
+	if err := i.Add(dir); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody reads: the library's own buffer fills, then the kernel's.
+	for k := range 2 * (n + 8192) {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(k%7)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deadline := time.After(10 * time.Second)
+	for {
+		select {
+		case <-i.Events():
+		case err := <-i.Errors():
+			if !errors.Is(err, ErrOverflow) {
+				t.Fatalf("got %v", err)
+			}
+			return
+		case <-deadline:
+			t.Fatal("no overflow was reported")
+		}
+	}
+}
+
+// TestWatchLimit: without watches the state says so and what to do, the log has a gap,
+// and changes are found by looking.
+func TestWatchLimit(t *testing.T) {
+	fake := newFakeWatcher()
+	fake.fail = fmt.Errorf("add watch: %w", unix.ENOSPC)
+	w := newWorld(t, func(c *Config) {
+		c.NewWatcher = func() (Watcher, error) { return fake, nil }
+		c.Rescan = 20 * time.Millisecond
+	})
+	w.declare("app", list("files", w.write("bin", "one", 0o755)))
+	w.reload()
+	if err := w.Watching(); err == nil {
+		t.Error("nothing watches yet")
+	}
+	w.run()
+	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
+	if err := w.Watching(); err == nil || !strings.Contains(err.Error(), "fs.inotify.max_user_watches") {
+		t.Errorf("watching: %v", err)
+	}
+	w.replace("bin", "two")
+	w.eventually("the rescan finds the change", func() bool { return w.Covers("app", digestOf("two")) })
+	fake.mu.Lock()
+	fake.fail = nil
+	fake.mu.Unlock()
+	w.eventually("watching is tried again", func() bool { return w.Watching() == nil })
+	if n := w.log.count(pcr.EventGap); n != 1 {
+		t.Errorf("%d gaps, want 1", n)
+	}
+}
+
+func TestNoWatcher(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.NewWatcher = func() (Watcher, error) { return nil, errNoWatch }
+	})
+	w.declare("app", list("files", w.write("bin", "one", 0o755)))
+	w.reload()
+	w.run()
+	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
+	if err := w.Watching(); !errors.Is(err, errNoWatch) {
+		t.Errorf("watching: %v", err)
+	}
+	if s := w.app("app"); !s.Measured {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestDirectoryWithTwoNames: one directory under two names is one watch of
+// the kernel, whose events bear the first name (case 14).
+func TestDirectoryWithTwoNames(t *testing.T) {
+	f := follower{}
+	w, err := newInotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	f.start(w, nil)
+	dir := t.TempDir()
+	alias := filepath.Join(t.TempDir(), "alias")
+	symlink(t, dir, alias) // stands for a bind mount: another path, the same inode
+	for app, d := range map[string]string{"a": dir, "b": alias} {
+		s := f.begin(app)
+		s.see(d, "file")
+		s.commit(true)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case p := <-w.Events():
+		if apps := f.dependents(p); len(apps) != 2 {
+			t.Errorf("%s concerns %q, want both", p, apps)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no event")
+	}
+	f.forget("a")
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.After(10 * time.Second); ; {
+		select {
+		case p := <-w.Events():
+			if apps := f.dependents(p); len(apps) == 1 {
+				return
+			}
+		case <-end:
+			t.Fatal("the other app is no longer followed")
+		}
+	}
+}
+
+func TestSchedule(t *testing.T) {
+	t0 := time.Now()
+	at := func(d time.Duration) time.Time { return t0.Add(d) }
+	s := newSchedule()
+	s.touch("app", at(0), 200*time.Millisecond)
+	if names, wait := s.take(at(0)); len(names) != 0 || wait != 200*time.Millisecond {
+		t.Errorf("%q, %v", names, wait)
+	}
+	for i := range 30 { // a file that never rests is measured all the same
+		s.touch("app", at(time.Duration(i)*100*time.Millisecond), 200*time.Millisecond)
+	}
+	if names, _ := s.take(at(maxDebounce)); len(names) != 1 {
+		t.Errorf("not due after %v", maxDebounce)
+	}
+	s.retry("app", at(time.Minute))
+	s.touch("app", at(time.Second), time.Millisecond)
+	if names, _ := s.take(at(2 * time.Second)); len(names) != 1 {
+		t.Error("a change does not make a retry earlier")
+	}
+	s.hold("app", at(time.Minute))
+	s.touch("app", at(time.Second), time.Millisecond)
+	s.retry("app", at(2*time.Minute))
+	if names, wait := s.take(at(2 * time.Second)); len(names) != 0 || wait != 58*time.Second {
+		t.Errorf("%q before the log may take it, %v", names, wait)
+	}
+	if names, _ := s.take(at(time.Minute)); len(names) != 1 {
+		t.Error("not measured later")
+	}
+}
