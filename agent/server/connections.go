@@ -158,15 +158,30 @@ func (t *connections) end(c *conn) {
 	t.mu.Unlock()
 }
 
+// grace is how long a connection may take for its first request when the agent stops.
+// Who connected a moment ago is about to write; a client that finds a new connection
+// broken does not try again by itself, as it does with one that it kept.
+const grace = 500 * time.Millisecond
+
 // drain retires every connection that waits for a request of which nothing has
 // arrived, and reports how many connections are left in all.
 func (t *connections) drain() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.open {
-		state := http.ConnState(c.state.Load())
-		waits := (state == http.StateNew || state == http.StateIdle) && !c.busy && !c.partial.Load()
-		if waits && !c.retired.Load() && pending(c.UnixConn) == 0 {
+		if c.busy || c.partial.Load() || c.retired.Load() {
+			continue
+		}
+		switch http.ConnState(c.state.Load()) {
+		case http.StateNew:
+			if time.Since(c.since) < grace {
+				continue
+			}
+		case http.StateIdle:
+		default:
+			continue
+		}
+		if pending(c.UnixConn) == 0 {
 			t.retire(c)
 		}
 	}

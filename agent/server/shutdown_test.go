@@ -69,9 +69,9 @@ func TestShutdownAnswers(t *testing.T) {
 
 // What waits in the queue of a socket that goes away is still answered.
 func TestShutdownEmptiesQueue(t *testing.T) {
-	hold := make(chan struct{})
+	accepted, hold := make(chan struct{}, 50), make(chan struct{})
 	r := run(t, &fake{}, Limits{}, func(c *Config) {
-		c.Identifier = slowIdentifier{fakeIdentifier{}, hold}
+		c.Identifier = slowIdentifier{fakeIdentifier{}, accepted, hold}
 	})
 	var wg sync.WaitGroup
 	for n := range 50 {
@@ -88,6 +88,7 @@ func TestShutdownEmptiesQueue(t *testing.T) {
 			}
 		})
 	}
+	<-accepted
 	done := make(chan error)
 	go func() { done <- r.Shutdown(t.Context()) }()
 	eventually(t, "it is stopping", r.draining.Load)
@@ -100,10 +101,11 @@ func TestShutdownEmptiesQueue(t *testing.T) {
 
 type slowIdentifier struct {
 	fakeIdentifier
-	hold chan struct{}
+	accepted, hold chan struct{}
 }
 
 func (s slowIdentifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	s.accepted <- struct{}{}
 	<-s.hold
 	return s.fakeIdentifier.Identify(c)
 }
