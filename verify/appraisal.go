@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -102,6 +103,18 @@ const (
 	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
 )
 
+// Milliseconds is a duration that is a number of milliseconds in JSON, the unit of a
+// TPM's clock.
+type Milliseconds time.Duration
+
+// MarshalJSON is the whole milliseconds as a JSON number.
+func (m Milliseconds) MarshalJSON() ([]byte, error) {
+	return strconv.AppendInt(nil, time.Duration(m).Milliseconds(), 10), nil
+}
+
+// String is the duration as people write it.
+func (m Milliseconds) String() string { return time.Duration(m).String() }
+
 // AppraisalType is the member "type" of the JSON form of this version. Members
 // may be added under the same type; none changes its meaning.
 const AppraisalType = "agentd/appraisal/1"
@@ -109,18 +122,18 @@ const AppraisalType = "agentd/appraisal/1"
 // Appraisal is the result for one evidence under one policy at one time. What the
 // evidence claims is behind [Appraisal.Claims].
 type Appraisal struct {
-	Type      string        `json:"type"`               // AppraisalType
-	Time      time.Time     `json:"time"`               // Options.Time
-	Policy    string        `json:"policy,omitzero"`    // SHA-256 of the policy text, hexadecimal
-	Verdict   Verdict       `json:"verdict"`            // Pass or Fail, never NotAsserted
-	Class     Class         `json:"class"`              // ClassAccepted, or the gravest class that failed
-	Binding   Binding       `json:"binding"`            // BindingNone wherever a signature or commitment failed
-	AKOrigin  AKOrigin      `json:"akOrigin"`           // as far as the evidence was accepted
-	Freshness Freshness     `json:"freshness,omitzero"` // absent where the document could not be read
-	AnchorAge time.Duration `json:"-"`                  // by the clock of the vTPM; 0 where fresh
-	Sentences []string      `json:"sentences"`          // for people: what may be concluded, and what not
-	Checks    []Check       `json:"checks"`             // every check of Definitions, in that order
-	Accepted  *Claims       `json:"claims,omitzero"`    // nil unless Verdict is Pass; see Claims
+	Type      string       `json:"type"`                           // AppraisalType
+	Time      time.Time    `json:"time"`                           // Options.Time
+	Policy    string       `json:"policy,omitzero"`                // SHA-256 of the policy text, hexadecimal
+	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted
+	Class     Class        `json:"class"`                          // ClassAccepted, or the gravest class that failed
+	Binding   Binding      `json:"binding"`                        // BindingNone wherever a signature or commitment failed
+	AKOrigin  AKOrigin     `json:"akOrigin"`                       // as far as the evidence was accepted
+	Freshness Freshness    `json:"freshness,omitzero"`             // absent where the document could not be read
+	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 where fresh
+	Sentences []string     `json:"sentences"`                      // for people: what may be concluded, and what not
+	Checks    []Check      `json:"checks"`                         // every check of Definitions, in that order
+	Accepted  *Claims      `json:"claims,omitzero"`                // nil unless Verdict is Pass; see Claims
 }
 
 // Check returns the check with this id. It panics for an id that is not in

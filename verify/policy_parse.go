@@ -55,13 +55,13 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		vmpl:              r.vmpl(t.VMPL),
 		binding:           Binding(r.oneOf("binding", t.Binding, string(BindingGuestAsserted), "guest-asserted", "paravisor", "svsm")),
 		freshness:         Freshness(r.oneOf("freshness", t.Freshness, string(FreshReport), "fresh", "anchored")),
-		allowProvisional:  flag(t.AllowProvisional, false),
+		allowProvisional:  given(t.AllowProvisional, false),
 		revocation:        r.oneOf("revocation", t.Revocation, "optional", "required", "optional", "off"),
 		allowUnlisted:     r.oneOf("unlisted_launch", t.UnlistedLaunch, "refuse", "refuse", "allow") == "allow",
 		deniedLaunches:    r.hexList("denied_measurements", t.DeniedLaunches, 48),
 		chips:             r.hexList("chips", t.Chips, 8, 64),
 		deniedChips:       r.hexList("denied_chips", t.DeniedChips, 8, 64),
-		allowMaskedChip:   flag(t.AllowMaskedChip, false),
+		allowMaskedChip:   given(t.AllowMaskedChip, false),
 		aks:               r.hexList("ak_names", t.AKNames, 34, 50, 66),
 		guest:             r.guest(&t.Guest),
 		image:             r.image(&t.Image),
@@ -70,8 +70,8 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		launchMitigation:  uint64(r.number("mitigations.launch", t.Mitigations.Launch, 0, 0, 1<<62)),
 		currentMitigation: uint64(r.number("mitigations.current", t.Mitigations.Current, 0, 0, 1<<62)),
 
-		tolerateGaps:       flag(t.TolerateGaps, false),
-		tolerateUnmeasured: flag(t.TolerateUnmeasure, false),
+		tolerateGaps:       given(t.TolerateGaps, false),
+		tolerateUnmeasured: given(t.TolerateUnmeasure, false),
 		refuseUnlistedApps: r.oneOf("unlisted_apps", t.UnlistedApps, "allow", "refuse", "allow") == "refuse",
 		agent:              agentRule{versions: r.texts("agent.versions", t.Agent.Versions), digests: r.digests("agent.digests", t.Agent.Digests)},
 		caller:             r.caller(&t.Caller),
@@ -82,7 +82,9 @@ func (r *policyReader) policy(t *policyText) *Policy {
 	r.pcrs(p, t.PCR)
 	r.startValues(p, t.StartValue)
 	r.apps(p, t.App)
-	r.contradictions(p, t)
+	if len(r.errors) == 0 { // a value that was refused would contradict others for no reason
+		r.contradictions(p, t)
+	}
 	return p
 }
 

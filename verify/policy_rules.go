@@ -68,16 +68,16 @@ func (r *policyReader) launches(p *Policy, in []launchText) {
 
 func (r *policyReader) guest(t *guestText) guestRule {
 	g := guestRule{
-		allowDebug:           flag(t.AllowDebug, false),
-		allowMigrationAgent:  flag(t.AllowMigrationAgent, false),
-		allowSMT:             flag(t.AllowSMT, true),
-		allowCXL:             flag(t.AllowCXL, false),
-		allowReserved:        flag(t.AllowReserved, false),
-		requireSingleSocket:  flag(t.SingleSocket, false),
-		requireAES256XTS:     flag(t.AES256XTS, false),
-		requireRAPLDisabled:  flag(t.RAPLDisabled, false),
-		requireCiphertextHid: flag(t.CiphertextHiding, false),
-		requirePageSwapOff:   flag(t.PageSwapDisabled, false),
+		allowDebug:           given(t.AllowDebug, false),
+		allowMigrationAgent:  given(t.AllowMigrationAgent, false),
+		allowSMT:             given(t.AllowSMT, true),
+		allowCXL:             given(t.AllowCXL, false),
+		allowReserved:        given(t.AllowReserved, false),
+		requireSingleSocket:  given(t.SingleSocket, false),
+		requireAES256XTS:     given(t.AES256XTS, false),
+		requireRAPLDisabled:  given(t.RAPLDisabled, false),
+		requireCiphertextHid: given(t.CiphertextHiding, false),
+		requirePageSwapOff:   given(t.PageSwapDisabled, false),
 	}
 	if t.MinABI != nil {
 		major, minor, ok := strings.Cut(*t.MinABI, ".")
@@ -256,7 +256,7 @@ func (r *policyReader) apps(p *Policy, in []appText) {
 			unit:     r.text(key+".unit", t.Unit),
 			user:     r.text(key+".user", t.User),
 			digests:  r.digests(key+".digests", t.Digests),
-			required: flag(t.Required, true),
+			required: given(t.Required, true),
 		}
 		if slices.ContainsFunc(p.apps, func(o appRule) bool { return o.name == rule.name }) {
 			r.fail(key+".name", "application %q is listed twice: give all digests in one rule", rule.name)
@@ -270,7 +270,7 @@ func (r *policyReader) caller(t *callerText) callerRule {
 		unit:        r.text("caller.unit", t.Unit),
 		app:         r.text("caller.app", t.App),
 		executables: r.digests("caller.executables", t.Executables),
-		covered:     flag(t.Covered, false),
+		covered:     given(t.Covered, false),
 	}
 	if t.UID != nil {
 		uid := uint32(r.number("caller.uid", t.UID, 0, 0, 1<<32-2))

@@ -35,7 +35,7 @@ func (r *policyReader) err() error {
 	return errors.Join(all...)
 }
 
-func flag(v *bool, otherwise bool) bool {
+func given(v *bool, otherwise bool) bool {
 	if v == nil {
 		return otherwise
 	}

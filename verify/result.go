@@ -30,7 +30,7 @@ func (a *appraiser) result() *Appraisal {
 		if a.e.Anchor != nil {
 			r.Freshness = AnchoredReport
 			if a.anchorComparable() {
-				r.AnchorAge = a.anchorAge()
+				r.AnchorAge = Milliseconds(a.anchorAge())
 			}
 		}
 	}

@@ -50,7 +50,8 @@ func (l *RevocationList) Check(c *Chain, at time.Time) error {
 	if err := l.list.CheckSignatureFrom(c.Root); err != nil {
 		return refuse(CodeCRLSignature, "signature of the revocation list").found("not by %q", c.Root.Subject.CommonName).because(err)
 	}
-	if at.Before(l.list.ThisUpdate) || l.list.NextUpdate.IsZero() || at.After(l.list.NextUpdate) {
+	// No NextUpdate reads as the zero time, which is past.
+	if at.Before(l.list.ThisUpdate) || at.After(l.list.NextUpdate) {
 		return refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))
 	}
 	for _, entry := range l.list.RevokedCertificateEntries {
