@@ -1,0 +1,3 @@
+// Package scripts runs the commands as people do: scripts in testdata drive agentctl
+// against simulated machines.
+package scripts

@@ -1,0 +1,240 @@
+package scripts
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// shared is what all scripts use: the commands, and a software platform whose keys
+// were made once.
+var shared struct {
+	commands string
+	platform string
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (int, error) {
+	if testing.Short() {
+		return m.Run(), nil
+	}
+	commands, done, err := machine.Commands()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	shared.commands = commands
+	dir, err := os.MkdirTemp("", "agentd-scripts-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	switch first, err := machine.Start(commands, dir, ""); {
+	case errors.Is(err, machine.ErrNoTPM):
+	case err != nil:
+		return 0, err
+	default:
+		if err := first.Stop(); err != nil {
+			return 0, err
+		}
+		shared.platform = filepath.Join(dir, "platform")
+	}
+	return m.Run(), nil
+}
+
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts simulated machines: not with -short")
+	}
+	if shared.platform == "" {
+		t.Skip(machine.ErrNoTPM)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", shared.commands+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"machine": start,
+			"stop":    stop,
+			"kill":    kill,
+			"hangup":  hangup,
+			"exits":   exits,
+			"waitfor": waitfor,
+			"flip":    flip,
+			"json":    compare,
+			"nonce":   nonce,
+		},
+	})
+}
+
+// machines are the running ones, by script and folder.
+var machines sync.Map
+
+func key(ts *testscript.TestScript, dir string) string { return ts.Name() + " " + ts.MkAbs(dir) }
+
+// start is "machine DIR ARGS...": it starts a simulated machine and points the
+// commands to it.
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 1 {
+		ts.Fatalf("usage: machine DIR ARGS...")
+	}
+	dir := ts.MkAbs(args[0])
+	m, err := machine.Start(shared.commands, dir, shared.platform, args[1:]...)
+	ts.Check(err)
+	machines.Store(key(ts, args[0]), m)
+	ts.Defer(func() {
+		if m, loaded := machines.LoadAndDelete(key(ts, args[0])); loaded {
+			m.(*machine.Machine).Kill()
+		}
+	})
+	ts.Setenv("AGENTD_SOCKET", m.Socket())
+	ts.Setenv("AGENTD_ADMIN_SOCKET", m.AdminSocket())
+	ts.Setenv("MACHINE", dir)
+	ts.Setenv("TRUST", "--trust-test-root-that-vouches-for-no-hardware="+m.Root())
+}
+
+func running(ts *testscript.TestScript, args []string) *machine.Machine {
+	if len(args) != 1 {
+		ts.Fatalf("want the folder of one machine")
+	}
+	m, ok := machines.Load(key(ts, args[0]))
+	if !ok {
+		ts.Fatalf("no machine runs in %s", args[0])
+	}
+	return m.(*machine.Machine)
+}
+
+// stop is "stop DIR": the machine must end well.
+func stop(ts *testscript.TestScript, _ bool, args []string) {
+	m := running(ts, args)
+	machines.Delete(key(ts, args[0]))
+	ts.Check(m.Stop())
+}
+
+// kill is "kill DIR": a power cut.
+func kill(ts *testscript.TestScript, _ bool, args []string) {
+	m := running(ts, args)
+	machines.Delete(key(ts, args[0]))
+	m.Kill()
+}
+
+// hangup is "hangup DIR": SIGHUP.
+func hangup(ts *testscript.TestScript, _ bool, args []string) { ts.Check(running(ts, args).Reload()) }
+
+// exits is "exits CODE COMMAND...".
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// waitfor is "waitfor COMMAND...": it tries until the command succeeds.
+func waitfor(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited in vain for %s: %v", strings.Join(args, " "), err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// flip is "flip FROM MEMBER OFFSET TO": it flips the lowest bit of one byte of a
+// base64 member, named like batch.quote.attest.
+func flip(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 4 {
+		ts.Fatalf("usage: flip FROM MEMBER OFFSET TO")
+	}
+	var document map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &document))
+	path := strings.Split(args[1], ".")
+	at := document
+	for _, p := range path[:len(path)-1] {
+		at, _ = at[p].(map[string]any)
+	}
+	last := path[len(path)-1]
+	text, _ := at[last].(string)
+	b, err := base64.StdEncoding.DecodeString(text)
+	ts.Check(err)
+	offset, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	if offset >= len(b) {
+		ts.Fatalf("%s has %d bytes", args[1], len(b))
+	}
+	b[offset] ^= 1
+	at[last] = base64.StdEncoding.EncodeToString(b)
+	out, err := json.Marshal(document)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), out, 0o600))
+}
+
+// compare is "json FILE MEMBER WANT": the member, named like a.b, must be WANT.
+func compare(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: json FILE MEMBER WANT")
+	}
+	var at any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &at))
+	for p := range strings.SplitSeq(args[1], ".") {
+		switch v := at.(type) {
+		case map[string]any:
+			at = v[p]
+		case []any:
+			i, err := strconv.Atoi(p)
+			if err != nil || i >= len(v) {
+				ts.Fatalf("no element %s in a list of %d", p, len(v))
+			}
+			at = v[i]
+		default:
+			at = nil
+		}
+	}
+	if got := fmt.Sprint(at); (got == args[2]) == neg {
+		ts.Fatalf("%s is %q, want %q", args[1], got, args[2])
+	}
+}
+
+// nonce is "nonce NAME": 32 bytes in hexadecimal in the environment, other for each name.
+func nonce(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], fmt.Sprintf("%x", []byte(fmt.Sprintf("%-32s", ts.Name()+args[0]))[:32]))
+}
