@@ -261,3 +261,33 @@ func TestBindMount(t *testing.T) {
 		t.Errorf("manifest %v", e.Manifest)
 	}
 }
+
+// TestScriptsAndLibraries: an interpreter (case 16) and a library (case 17) are covered
+// exactly when the app declares them, and a library that is swapped is another app.
+func TestScriptsAndLibraries(t *testing.T) {
+	w := newWorld(t)
+	script := w.write("report.py", "#!interpreter", 0o755)
+	interpreter := w.write("interpreter", "interpreter", 0o755)
+	library := w.write("lib/libc.so", "library", 0o644)
+	w.declare("app", list("files", script))
+	w.reload()
+	if w.Covers("app", digestOf("interpreter")) || !w.Covers("app", digestOf("#!interpreter")) {
+		t.Error("a process is seen as its interpreter, which is not declared")
+	}
+	small := w.app("app").Digest
+	os.WriteFile(library, []byte("evil library"), 0o644)
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest != small {
+		t.Errorf("a library that is not declared: %+v, %v", s, err)
+	}
+	os.WriteFile(library, []byte("library"), 0o644)
+	w.declare("app", list("files", script, interpreter, library))
+	w.reload()
+	if !w.Covers("app", digestOf("interpreter")) {
+		t.Error("a declared interpreter is not covered")
+	}
+	whole := w.app("app").Digest
+	os.WriteFile(library, []byte("evil library"), 0o644)
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest == whole {
+		t.Errorf("a swapped library: %+v, %v", s, err)
+	}
+}
