@@ -75,3 +75,13 @@ func explain(a *Appraisal) string {
 	}
 	return b.String()
 }
+
+// says reports whether one of the sentences for people holds this text.
+func says(a *Appraisal, text string) bool {
+	for _, s := range a.Sentences {
+		if strings.Contains(s, text) {
+			return true
+		}
+	}
+	return false
+}
