@@ -223,7 +223,7 @@ func (h *Header) check() error {
 	switch {
 	case snp != (h.Machine != nil):
 		return bad(tagChipID, "report fields and slots do not agree")
-	case tpm != (h.TPMSecret != nil):
+	case tpm != (len(h.TPMSecret) > 0):
 		return bad(tagTPMSecret, "TPM secret and slots do not agree")
 	case recovery == h.LossAcknowledged:
 		return bad(tagLossAcknowledged, "want 1 exactly where no recovery slot is")

@@ -13,7 +13,8 @@ type Deriver interface {
 	// only choice there is: launch measurement, guest policy, that TCB and the VM
 	// privilege level are always mixed in, and the root is always the VCEK (SNP
 	// firmware ABI, MSG_KEY_REQ: guest_field_select bits 0, 3 and 5, KEY_SEL 1). A
-	// firmware status other than zero is an error.
+	// firmware status other than zero is an error, and an all-zero key that is
+	// noticed there already is [BadDerivedKey].
 	DeriveKey(ctx context.Context, tcb uint64) ([]byte, error)
 }
 

@@ -137,6 +137,9 @@ func derive(ctx context.Context, d Deriver, tcb TCB) ([]byte, error) {
 	b, err := d.DeriveKey(ctx, tcb.Uint64())
 	if err != nil {
 		clear(b)
+		if CodeOf(err) != "" {
+			return nil, err
+		}
 		return nil, &Error{Code: RootUnavailable, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
 	}
 	if len(b) != keySize {

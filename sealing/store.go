@@ -82,6 +82,9 @@ var errClosed = errors.New("the store of sealed blobs is closed")
 // begin waits for the turn and, where a write failed before, looks at what it left:
 // the same function as at the start. The caller ends its turn with end.
 func (s *Store) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
