@@ -327,4 +327,3 @@ func (r realTPM) Boot(ctx context.Context) (b ledger.Boot, err error) {
 	})
 	return b, err
 }
-
