@@ -65,10 +65,11 @@ func (m *machine) DeriveKey(_ context.Context, tcb uint64) ([]byte, error) {
 var errFault = errors.New("injected fault")
 
 // fault fails the operation with number at, before or after it took effect, and
-// every one behind it: the machine is down.
+// every one behind it, since the machine is down; or that one alone.
 type fault struct {
 	at    int // from 0; negative: never
 	after bool
+	once  bool
 	n     int
 	names []string
 }
@@ -79,7 +80,7 @@ func (f *fault) do(name string, change func() error) error {
 	f.n++
 	f.names = append(f.names, name)
 	switch {
-	case f.at < 0 || n < f.at:
+	case f.at < 0 || n < f.at || f.once && n > f.at:
 		return change()
 	case n == f.at && f.after:
 		if err := change(); err != nil {
