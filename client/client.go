@@ -24,7 +24,7 @@ import (
 // goroutines at once and must not be copied after its first use.
 type Client struct {
 	// Socket is the path of the agent's socket. Empty: the environment variable
-	// AGENTD_SOCKET, and without that api.Socket.
+	// AGENTD_SOCKET, and without that api.Socket. Not to be changed after the first use.
 	Socket string
 
 	transport transport

@@ -57,8 +57,8 @@ type Peer struct {
 type Process interface {
 	// Running is nil, or wraps ErrGone.
 	Running() error
-	// Executable is the image the process was seen to run, looked at soon after
-	// accept. Covered is left false. It never fails: what cannot be read is
+	// Executable is the image the process was seen to run, opened right after accept
+	// and hashed when first asked for. Covered is left false. It never fails: what cannot be read is
 	// evidence.ExecutableUnreadable.
 	Executable(ctx context.Context) *evidence.Executable
 	Close() error

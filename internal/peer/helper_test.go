@@ -41,6 +41,8 @@ func play(role string) error {
 	switch role { // those that inherit the connection, or have passed it on
 	case "hold":
 		return hold()
+	case "ask":
+		return askAnyway()
 	case "quiet":
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
@@ -55,6 +57,12 @@ func play(role string) error {
 		// The child has the connection on 3 and keeps it until its input ends.
 		c := exec.Command("/proc/self/exe")
 		c.Env = []string{roleEnv + "=hold"}
+		c.Stdin, c.Stdout = os.Stdin, os.Stdout
+		c.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "connection")}
+		return c.Start()
+	case "fork and ask":
+		c := exec.Command("/proc/self/exe")
+		c.Env = []string{roleEnv + "=ask"}
 		c.Stdin, c.Stdout = os.Stdin, os.Stdout
 		c.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "connection")}
 		return c.Start()
@@ -87,6 +95,19 @@ func play(role string) error {
 func hold() error {
 	fmt.Println("ready")
 	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// askAnyway asks over the inherited connection once standard input says so.
+func askAnyway() error {
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	c := os.NewFile(3, "connection")
+	if _, err := io.WriteString(c, "GET /v1/self HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+		return err
+	}
+	_, err := io.Copy(os.Stdout, c)
 	return err
 }
 

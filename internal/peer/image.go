@@ -2,10 +2,7 @@ package peer
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -17,33 +14,22 @@ import (
 
 // images observes executables. Opening or reading one may wait for a file system that
 // a caller runs itself (FUSE), so it is done beside the accept loop, by a bounded
-// number of goroutines of which one user can only ever hold a part.
+// number of goroutines of which one user can hold only one.
 type images struct {
 	max     int64
 	timeout time.Duration
 	now     func() time.Time
 	slots   *slots
-	mu      sync.Mutex
-	digests map[fileID]evidence.Digest
-}
 
-// fileID names one content of one inode. A write sets the change time, which nobody
-// can set back short of setting the clock.
-type fileID struct {
-	dev, inode uint64
-	size       int64
-	ctime      unix.Timespec
+	mu       sync.Mutex
+	digests  map[fileID]evidence.Digest
+	readings map[fileID]*reading // going on now
 }
-
-const (
-	maxDigests = 1024            // entries of the digest cache, about 100 bytes each
-	settled    = 2 * time.Second // a file changed later than this may change again within one tick of its time stamp
-)
 
 func newImages(o Options) *images {
-	m := &images{max: o.MaxExecutable, timeout: o.Timeout, now: o.Now, slots: newSlots(16, 2), digests: map[fileID]evidence.Digest{}}
+	m := &images{max: o.MaxExecutable, timeout: o.Timeout, now: o.Now, slots: newSlots(16, 1), digests: map[fileID]evidence.Digest{}, readings: map[fileID]*reading{}}
 	if m.max == 0 {
-		m.max = 512 << 20
+		m.max = 256 << 20
 	}
 	if m.timeout == 0 {
 		m.timeout = 2 * time.Second
@@ -54,141 +40,99 @@ func newImages(o Options) *images {
 	return m
 }
 
-// An observation is one look at the executable of one process.
+// An observation is one look at the executable of one process. The file is opened when
+// the connection is accepted, which fixes what was seen, and hashed when somebody asks:
+// connections that never ask for anything are to cost next to nothing.
 type observation struct {
-	ctx    context.Context
+	images *images
+	uid    uint32
+	ctx    context.Context // ends when the process is let go of
 	cancel context.CancelFunc
-	done   chan struct{}
-	result *evidence.Executable // valid once done is closed
+	opened chan struct{} // closed once link and file are set
+	link   string
+	file   *os.File
+	once   sync.Once
+	done   chan struct{} // closed once result is set
+	result *evidence.Executable
 }
 
-// observe starts looking. It does not wait.
+// observe opens the executable of p beside the caller, who does not wait.
 func (m *images) observe(p *process) *observation {
-	o := &observation{done: make(chan struct{})}
-	o.ctx, o.cancel = context.WithTimeout(context.Background(), m.timeout)
+	o := &observation{images: m, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
 	go func() {
-		o.result = m.look(o.ctx, p)
-		close(o.done)
-		o.cancel()
+		defer close(o.opened)
+		ctx, cancel := context.WithTimeout(o.ctx, m.timeout)
+		defer cancel()
+		o.open(ctx, p)
 	}()
 	return o
 }
 
-// wait is the result, or unreadable where it is not there in time.
-func (o *observation) wait(ctx context.Context) *evidence.Executable {
-	select {
-	case <-o.done:
-	case <-ctx.Done():
-	case <-o.ctx.Done():
-	}
-	if !isClosed(o.done) {
-		return &evidence.Executable{State: evidence.ExecutableUnreadable}
-	}
-	return o.result
-}
-
-func isClosed(c chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-func (m *images) look(ctx context.Context, p *process) *evidence.Executable {
-	unreadable := &evidence.Executable{State: evidence.ExecutableUnreadable}
+func (o *observation) open(ctx context.Context, p *process) {
 	if p.dir == nil {
-		return unreadable
+		return
 	}
-	link, err := p.readlink("exe")
-	if err != nil {
-		return unreadable // a kernel thread, or no permission
+	if p.pidfd != nil {
+		defer p.dir.Close() // the pidfd holds the process from now on
 	}
-	unreadable.Path = caller.Image(link, 1).Path
-	release, err := m.slots.take(ctx, p.uid)
+	var err error
+	if o.link, err = p.readlink("exe"); err != nil {
+		return // a kernel thread, or no permission
+	}
+	release, err := o.images.slots.take(ctx, p.uid)
 	if err != nil {
-		return unreadable
+		return
 	}
 	defer release()
 	f, err := p.open("exe", unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
+		return
+	}
+	o.file = f
+	context.AfterFunc(o.ctx, func() { f.Close() })
+}
+
+// wait is the result, or unreadable where it is not there in time.
+func (o *observation) wait(ctx context.Context) *evidence.Executable {
+	o.once.Do(func() {
+		go func() {
+			defer close(o.done)
+			ctx, cancel := context.WithTimeout(o.ctx, o.images.timeout)
+			defer cancel()
+			o.result = o.look(ctx)
+		}()
+	})
+	// A little more than look takes, which knows the path as well.
+	late := time.NewTimer(o.images.timeout + 50*time.Millisecond)
+	defer late.Stop()
+	select {
+	case <-o.done:
+		return o.result
+	case <-ctx.Done():
+	case <-late.C:
+	}
+	return &evidence.Executable{State: evidence.ExecutableUnreadable}
+}
+
+func (o *observation) look(ctx context.Context) *evidence.Executable {
+	unreadable := &evidence.Executable{State: evidence.ExecutableUnreadable}
+	select {
+	case <-o.opened:
+	case <-ctx.Done():
 		return unreadable
 	}
-	defer f.Close()
-	digest, links, err := m.digest(ctx, f)
+	unreadable.Path = caller.Image(o.link, 1).Path
+	if o.file == nil {
+		return unreadable
+	}
+	digest, links, err := o.images.digest(ctx, o.uid, o.file)
 	if err != nil {
 		return unreadable
 	}
-	x := caller.Image(link, links)
+	x := caller.Image(o.link, links)
 	x.Digest = &digest
 	return &x
-}
-
-// digest is the SHA-256 of f and its number of hard links.
-func (m *images) digest(ctx context.Context, f *os.File) (evidence.Digest, uint64, error) {
-	id, links, err := m.stat(f)
-	if err != nil {
-		return evidence.Digest{}, 0, err
-	}
-	m.mu.Lock()
-	d, ok := m.digests[id]
-	m.mu.Unlock()
-	if ok {
-		return d, links, nil
-	}
-	h := sha256.New()
-	buf := make([]byte, 128<<10)
-	for n := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return d, 0, fmt.Errorf("hash executable: %w", err)
-		}
-		k, err := f.Read(buf)
-		h.Write(buf[:k])
-		if n += int64(k); n > m.max {
-			return d, 0, errors.New("hash executable: it grows")
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return d, 0, fmt.Errorf("hash executable: %w", err)
-		}
-	}
-	h.Sum(d[:0])
-	after, links, err := m.stat(f)
-	if err != nil {
-		return d, 0, err
-	}
-	if after != id {
-		return d, 0, errors.New("hash executable: it changed meanwhile")
-	}
-	if age := m.now().Sub(time.Unix(id.ctime.Unix())); age > settled {
-		m.mu.Lock()
-		if len(m.digests) >= maxDigests {
-			for k := range m.digests { // any one: the order of a map is as good as random
-				delete(m.digests, k)
-				break
-			}
-		}
-		m.digests[id] = d
-		m.mu.Unlock()
-	}
-	return d, links, nil
-}
-
-func (m *images) stat(f *os.File) (fileID, uint64, error) {
-	var st unix.Stat_t
-	if err := control(f, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
-		return fileID{}, 0, fmt.Errorf("stat executable: %w", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fileID{}, 0, fmt.Errorf("executable has file type %#o, want a regular file", st.Mode&unix.S_IFMT)
-	}
-	if st.Size > m.max {
-		return fileID{}, 0, fmt.Errorf("executable of %d bytes, at most %d are hashed", st.Size, m.max)
-	}
-	return fileID{dev: uint64(st.Dev), inode: st.Ino, size: st.Size, ctime: st.Ctim}, uint64(st.Nlink), nil
 }
 
 func (p *process) readlink(name string) (string, error) {

@@ -30,8 +30,8 @@ import (
 type Options struct {
 	Proc          string        // default "/proc"
 	Cgroup        string        // default "/sys/fs/cgroup"
-	MaxExecutable int64         // bytes of an executable that is hashed, default 512 MiB
-	Timeout       time.Duration // from accept until an executable passes for unreadable, default 2 s
+	MaxExecutable int64         // bytes of an executable that is hashed, default 256 MiB
+	Timeout       time.Duration // until an executable that is asked for passes for unreadable, default 2 s
 	Now           func() time.Time
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,7 +200,7 @@ func TestDigestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, _, err := m.digest(t.Context(), f); err != nil {
+	if _, _, err := m.digest(t.Context(), 1, f); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.digests) != 0 {
@@ -207,8 +208,7 @@ func TestDigestCache(t *testing.T) {
 	}
 	real := m.now
 	m.now = func() time.Time { return real().Add(time.Hour) }
-	f.Seek(0, 0)
-	d, _, err := m.digest(t.Context(), f)
+	d, _, err := m.digest(t.Context(), 1, f)
 	if err != nil || len(m.digests) != 1 {
 		t.Fatal(err, len(m.digests))
 	}
@@ -218,7 +218,41 @@ func TestDigestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	if e, _, err := m.digest(t.Context(), g); err != nil || e == d {
+	if e, _, err := m.digest(t.Context(), 1, g); err != nil || e == d {
 		t.Errorf("after a change: %v, same digest %v", err, e == d)
+	}
+}
+
+// Many who run the same file share one reading; a user whose slot is taken holds up
+// nobody who runs the same.
+func TestSharedReading(t *testing.T) {
+	m := newImages(Options{})
+	path := filepath.Join(t.TempDir(), "program")
+	write(t, path, strings.Repeat("x", 4<<20))
+	stuck, err := m.slots.take(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck()
+	late, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	digest := func(ctx context.Context, uid uint32) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, _, err = m.digest(ctx, uid, f)
+		return err
+	}
+	wg.Go(func() { digest(late, 1) })
+	for uid := range uint32(20) {
+		wg.Go(func() {
+			if err := digest(t.Context(), 2+uid%3); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

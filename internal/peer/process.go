@@ -30,8 +30,11 @@ type process struct {
 func (p *process) Close() error {
 	var errs []error
 	for _, f := range []*os.File{p.pidfd, p.dir} {
-		if f != nil {
-			errs = append(errs, f.Close())
+		if f == nil {
+			continue
+		}
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // the directory may be done with already
+			errs = append(errs, err)
 		}
 	}
 	if p.image != nil {
