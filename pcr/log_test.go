@@ -237,8 +237,9 @@ func TestEveryByteCounts(t *testing.T) {
 // Case 31: what decoding allocates depends on the bytes that are there, not on those that
 // are promised.
 func TestDecodingIsBounded(t *testing.T) {
-	if _, err := pcr.DecodeLog(make([]byte, evidence.MaxLog+1), 0); err == nil {
-		t.Error("a log beyond the cap was decoded")
+	var le *pcr.LogError
+	if _, err := pcr.DecodeLog(make([]byte, evidence.MaxLog+1), 0); !errors.As(err, &le) || le.Code != pcr.LogTooLarge {
+		t.Errorf("a log beyond the cap: %v", err)
 	}
 	bomb := []byte{0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 14, 3, 0xff, 0xff, 0xff, 0xff}
 	for _, b := range [][]byte{
@@ -269,6 +270,33 @@ func TestDecodingIsBounded(t *testing.T) {
 	t.Logf("%d bytes of log with %d records: %d bytes allocated", len(many), len(records), n)
 	if n > 8*uint64(len(many)) {
 		t.Errorf("%d bytes allocated for %d", n, len(many))
+	}
+}
+
+// Fields whose length says more than their value can hold have another spelling elsewhere.
+func TestFieldLengths(t *testing.T) {
+	tlv := func(typ byte, value []byte) []byte {
+		n := len(value)
+		return append([]byte{typ, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, value...)
+	}
+	record := func(number, index, digest, content int) []byte {
+		return slices.Concat(
+			tlv(0, make([]byte, number)), tlv(1, make([]byte, index)),
+			tlv(3, tlv(4, make([]byte, digest))), tlv(pcr.ContentType, make([]byte, content)))
+	}
+	for _, n := range [][4]int{{8, 1, 20, 1}, {8, 1, 20, pcr.MaxContent}} {
+		if _, err := pcr.DecodeLog(record(n[0], n[1], n[2], n[3]), 0); err != nil {
+			t.Errorf("%v: %v", n, err)
+		}
+	}
+	for _, n := range [][4]int{
+		{7, 1, 20, 1}, {9, 1, 20, 1}, {8, 0, 20, 1}, {8, 2, 20, 1}, {8, 4, 20, 1},
+		{8, 1, 19, 1}, {8, 1, 21, 1}, {8, 1, 20, 0}, {8, 1, 20, pcr.MaxContent + 1},
+	} {
+		var le *pcr.LogError
+		if _, err := pcr.DecodeLog(record(n[0], n[1], n[2], n[3]), 0); !errors.As(err, &le) || le.Code != pcr.LogMalformed || le.Index != 0 {
+			t.Errorf("%v: %v", n, err)
+		}
 	}
 }
 
