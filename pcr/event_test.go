@@ -49,6 +49,7 @@ func TestEventSpelling(t *testing.T) {
 		`{"type":"gap","gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
 		"{\"type\":\"gap\",\"gap\":{\"reason\":\"\xff\"}}",
 		`{"type":"full","gap":{"reason":"x"}}`,
+		`{"type":"gap","unmeasured":{"app":"a","reason":"x"},"gap":{"reason":"x"}}`,
 		`{"type":"full","full":{}}`,
 		`{"type":"FULL"}`,
 		`{"type":"app","gap":{"reason":"x"}}`,
