@@ -1,0 +1,3 @@
+// Package load asks one agent for evidence from many clients at once, and verifies
+// every answer.
+package load
