@@ -1,0 +1,197 @@
+package units
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const folder = "../../systemd"
+
+// analyze runs systemd-analyze, or skips where there is none.
+func analyze(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	program, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// read is a file of the units' folder.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// values are all values of a key, in their order.
+func values(unit, key string) []string {
+	var out []string
+	for line := range strings.Lines(unit) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			out = append(out, strings.TrimSpace(v))
+		}
+	}
+	return out
+}
+
+// TestUnitsAreUnderstood has systemd read the units. The programs are replaced by one
+// that is installed everywhere: verify wants to find them.
+func TestUnitsAreUnderstood(t *testing.T) {
+	dir := t.TempDir()
+	names, err := filepath.Glob(filepath.Join(folder, "agentd*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", "--man=no", "--recursive-errors=no"}
+	programs := regexp.MustCompile(`/usr/s?bin/agent(d|ctl)\b`)
+	for _, name := range names {
+		switch filepath.Ext(name) {
+		case ".service", ".socket", ".target":
+			b := programs.ReplaceAllString(read(t, filepath.Base(name)), "/bin/true")
+			to := filepath.Join(dir, filepath.Base(name))
+			if err := os.WriteFile(to, []byte(b), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, to)
+		}
+	}
+	if len(args) != 3+5 {
+		t.Fatalf("units found: %v, want five", args[3:])
+	}
+	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// TestExposure: case 76.
+func TestExposure(t *testing.T) {
+	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-measured.service": 6} {
+		out, err := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(folder, unit))
+		if err != nil {
+			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
+		}
+		m := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
+		if m == nil {
+			t.Fatalf("no score in:\n%s", out)
+		}
+		score, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: exposure %v", unit, score)
+		if score > most {
+			t.Errorf("%s: exposure %v, want at most %v", unit, score, most)
+		}
+	}
+}
+
+// TestRestarts: ten kills in a row do not reach the limit of starts, and a
+// configuration that cannot be used is not tried again (case 78).
+func TestRestarts(t *testing.T) {
+	unit := read(t, "agentd.service")
+	burst, err := strconv.Atoi(strings.Join(values(unit, "StartLimitBurst"), ","))
+	if err != nil || burst < 2*10 {
+		t.Errorf("StartLimitBurst=%d (%v), want twice ten kills at least", burst, err)
+	}
+	if got := values(unit, "RestartPreventExitStatus"); len(got) != 1 || got[0] != "78" {
+		t.Errorf("RestartPreventExitStatus=%v, want 78, with which agentd refuses a configuration", got)
+	}
+	if got := values(unit, "User"); len(got) != 1 || got[0] != "agentd" {
+		t.Errorf("User=%v, want agentd", got)
+	}
+}
+
+// TestSockets holds names and modes to what the daemon takes over.
+func TestSockets(t *testing.T) {
+	for _, want := range []struct{ file, name, path, mode, group string }{
+		{"agentd.socket", "client", "/run/agentd/agentd.sock", "0660", "agentd-clients"},
+		{"agentd-admin.socket", "admin", "/run/agentd/admin.sock", "0600", "root"},
+	} {
+		unit := read(t, want.file)
+		for key, value := range map[string]string{
+			"FileDescriptorName": want.name, "ListenStream": want.path, "SocketMode": want.mode, "SocketGroup": want.group,
+		} {
+			if got := values(unit, key); len(got) != 1 || got[0] != value {
+				t.Errorf("%s: %s=%v, want %s", want.file, key, got, value)
+			}
+		}
+	}
+}
+
+// TestNobodyIsStoppedByUs: a restart of the agent must not stop what was started after
+// its measurements.
+func TestNobodyIsStoppedByUs(t *testing.T) {
+	for _, name := range []string{"agentd-measured.service", "agentd-measured.target"} {
+		unit := read(t, name)
+		for _, key := range []string{"Requires", "BindsTo", "PartOf", "Requisite"} {
+			if got := values(unit, key); len(got) > 0 {
+				t.Errorf("%s: %s=%v", name, key, got)
+			}
+		}
+	}
+}
+
+// TestAccounts has systemd-sysusers and systemd-tmpfiles read their files.
+func TestAccounts(t *testing.T) {
+	for _, want := range []struct{ program, file, finds string }{
+		{"systemd-sysusers", "agentd.sysusers", "etc/passwd"},
+		{"systemd-tmpfiles", "agentd.tmpfiles", "var/lib/agentd"},
+	} {
+		t.Run(want.program, func(t *testing.T) {
+			program, err := exec.LookPath(want.program)
+			if err != nil {
+				t.Skipf("%s is not installed", want.program)
+			}
+			if os.Geteuid() != 0 {
+				t.Skip("must be root to make accounts and folders in a scratch root")
+			}
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			sysusers, err := exec.LookPath("systemd-sysusers")
+			if err != nil {
+				t.Skip("systemd-sysusers is not installed")
+			}
+			file := func(name string) string {
+				path, err := filepath.Abs(filepath.Join(folder, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return path
+			}
+			if out, err := exec.Command(sysusers, "--root="+root, file("agentd.sysusers")).CombinedOutput(); err != nil {
+				t.Fatalf("systemd-sysusers: %v\n%s", err, out)
+			}
+			if want.program == "systemd-tmpfiles" {
+				if out, err := exec.Command(program, "--root="+root, "--create", file(want.file)).CombinedOutput(); err != nil {
+					t.Fatalf("systemd-tmpfiles: %v\n%s", err, out)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(root, want.finds)); err != nil {
+				t.Error(err)
+			}
+			groups, err := os.ReadFile(filepath.Join(root, "etc/group"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"agentd", "agentd-clients", "tss"} {
+				if !strings.Contains("\n"+string(groups), "\n"+name+":") {
+					t.Errorf("no group %s in:\n%s", name, groups)
+				}
+			}
+		})
+	}
+}
