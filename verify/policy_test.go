@@ -109,15 +109,16 @@ func TestPolicyDefaults(t *testing.T) {
 	}
 }
 
-// TestPolicyDocumentation: every example of docs/policy.md is a policy, and every key
+// TestPolicyDocumentation: every example of docs/policy.md and docs/verify.md is a policy, and every key
 // that the parser knows is described there.
 func TestPolicyDocumentation(t *testing.T) {
 	text, err := os.ReadFile("../docs/policy.md")
-	if err != nil {
+	verifyText, err2 := os.ReadFile("../docs/verify.md")
+	if err := errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
 	examples := 0
-	for i, block := range strings.Split(string(text), "```toml\n") {
+	for i, block := range strings.Split(string(text)+string(verifyText), "```toml\n") {
 		if i == 0 {
 			continue
 		}
@@ -130,7 +131,7 @@ func TestPolicyDocumentation(t *testing.T) {
 			t.Errorf("example %d: %v", i, err)
 		}
 	}
-	if examples < 2 {
+	if examples < 3 {
 		t.Errorf("%d examples", examples)
 	}
 	for _, key := range policyKeys() {
