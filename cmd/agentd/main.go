@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/version"
@@ -68,7 +69,11 @@ func main() {
 		return
 	}
 	if err := run(o); err != nil {
-		fmt.Fprintln(os.Stderr, "agentd:", err)
+		if journal.Leads() {
+			slog.New(journal.NewHandler(o.level)).Error("ended", "error", err)
+		} else {
+			fmt.Fprintln(os.Stderr, "agentd:", err)
+		}
 		if daemon.Refused(err) {
 			os.Exit(exitRefused)
 		}
@@ -108,7 +113,7 @@ func run(o options) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	log := slog.New(journal.NewHandler(o.level))
 	return daemon.Run(ctx, daemon.Options{
 		Config: c, ConfigText: text, Reread: load,
 		Machine: machine(c, log),

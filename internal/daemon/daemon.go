@@ -158,6 +158,7 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 		}
 	})
 	all.Go(func() { d.watchdog(work) })
+	all.Go(func() { d.statusLine(work) })
 
 	err = d.wait(ctx, reload, failed)
 	d.notify(systemd.SdNotifyStopping)

@@ -45,6 +45,9 @@ func (d *Daemon) Status() api.Status {
 			s.Ledger.Reason = trial.Error()
 		}
 	}
+	if p.attester == nil && s.Ledger.Reason == "" {
+		s.Ledger.Reason = "the agent is starting" // no list of applications before that is over
+	}
 	if p.attester != nil {
 		st := p.attester.Stats()
 		s.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements}
