@@ -55,6 +55,7 @@ func TestCheckIndexSilentTPM(t *testing.T) {
 	}{
 		"good":               {props: []tpm2.TPMSTaggedPCRSelect{prop(1, all), prop(2, none)}},
 		"nothing said":       {want: "does not say which PCRs locality 0 can extend"},
+		"not extendable":     {props: []tpm2.TPMSTaggedPCRSelect{prop(1, none), prop(2, none)}, want: "locality 0 cannot extend it"},
 		"reset not said":     {props: []tpm2.TPMSTaggedPCRSelect{prop(1, all)}, want: "does not say which PCRs locality 0 can reset"},
 		"reset, locality 3":  {props: []tpm2.TPMSTaggedPCRSelect{prop(1, all), prop(2, none), prop(8, all)}, want: "locality 3"},
 		"reset by D-RTM":     {props: []tpm2.TPMSTaggedPCRSelect{prop(1, all), prop(2, none), prop(0x12, all)}, want: "D-RTM"},

@@ -71,6 +71,9 @@ func TestHang(t *testing.T) {
 	if err := d.Do(t.Context(), random); !errors.Is(err, tpm.ErrDegraded) {
 		t.Fatalf("got %v, want ErrDegraded", err)
 	}
+	if s := d.State(); s.Hangs != 1 || !strings.Contains(s.Reason, "did not answer") {
+		t.Errorf("state %+v: a caller that was refused changed why it is down", s)
+	}
 	p.Inject(nil)
 	close(hang)
 	eventually(t, "the device is back", func() bool { return d.State().Ready })

@@ -1,0 +1,37 @@
+package keys_test
+
+import (
+	"testing"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// One quote as the daemon makes it: through the owner of the device, authorized by a
+// session of its own.
+func BenchmarkQuote(b *testing.B) {
+	d := swtpm.Start(b).Device(tpm.Options{})
+	sel, err := pcr.ParseSelection("sha256:0-15")
+	if err != nil {
+		b.Fatal(err)
+	}
+	err = d.Do(b.Context(), func(t transport.TPM) error {
+		ak, err := keys.Provision(t, nil, keys.Auths{})
+		if err != nil {
+			return err
+		}
+		for b.Loop() {
+			if _, _, err := ak.Quote(t, make([]byte, 32), sel); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}
