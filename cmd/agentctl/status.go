@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -11,23 +12,27 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-const statusUsage = `Usage: agentctl status [--json]
+const statusUsage = `Usage: agentctl status [--wait TIME] [--json]
 
 Show what the agent can do at the moment, and what is missing. Ends with exit code 6
 where it could not make evidence now.
 
+  --wait TIME    wait as long as this until it can, as 30s or 2m
+
 Examples:
   agentctl status
+  agentctl status --wait 1m
   agentctl status --json | jq .ledger
 `
 
 func statusCommand(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
+	var wait time.Duration
+	c := &cobra.Command{
 		Use:  "status",
 		Long: statusUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := s.clientSocket().Status(c.Context())
+			st, err := s.status(c.Context(), wait)
 			if err != nil {
 				return failed(err)
 			}
@@ -41,6 +46,25 @@ func statusCommand(t *terminal, s *sockets) *cobra.Command {
 			}
 			return err
 		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "")
+	return c
+}
+
+// status asks until the agent is able to make evidence, as long as wait.
+func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, error) {
+	agent := s.clientSocket()
+	defer agent.Close()
+	for deadline := time.Now().Add(wait); ; {
+		st, err := agent.Status(ctx)
+		if err == nil && able(st) || !time.Now().Before(deadline) {
+			return st, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 

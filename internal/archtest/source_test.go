@@ -196,3 +196,22 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	id, ok := x.(*ast.Ident)
 	return ok && id.IsExported()
 }
+
+// TestLinksLead: what a document points at inside the tree is there.
+func TestLinksLead(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
+	files(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, ".md") {
+			return
+		}
+		for _, m := range link.FindAllSubmatch(content, -1) {
+			to := string(m[1])
+			if strings.Contains(to, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root(t), filepath.Dir(filepath.FromSlash(path)), filepath.FromSlash(to))); err != nil {
+				t.Errorf("%s: link to %s: %v", path, to, err)
+			}
+		}
+	})
+}

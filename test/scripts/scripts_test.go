@@ -238,3 +238,33 @@ func compare(ts *testscript.TestScript, neg bool, args []string) {
 func nonce(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], fmt.Sprintf("%x", []byte(fmt.Sprintf("%-32s", ts.Name()+args[0]))[:32]))
 }
+
+// TestReadme runs the session of the README, in a folder of its own.
+func TestReadme(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a simulated machine: not with -short")
+	}
+	if shared.platform == "" {
+		t.Skip(machine.ErrNoTPM)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "## Use it")
+	_, rest, _ = strings.Cut(rest, "```sh\n")
+	session, _, found := strings.Cut(rest, "```")
+	if !found || !strings.Contains(session, "agentctl verify") {
+		t.Fatal("README.md has no session behind \"## Use it\"")
+	}
+	dir := t.TempDir()
+	session = strings.ReplaceAll(session, "/tmp/", dir+"/")
+	session = strings.Replace(session, "make build\n", "", 1)
+	session = strings.Replace(session, "$PWD/bin", shared.commands, 1)
+	cmd := exec.Command("sh", "-eu", "-c", session+"wait\n")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "pass: accepted.") {
+		t.Errorf("the session ends with %v:\n%s", err, out)
+	}
+}
