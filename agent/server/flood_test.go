@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,26 +115,27 @@ func TestFlood(t *testing.T) {
 		})
 	}
 	eventually(t, "the flood is there", func() bool { return answered.Load() > 20 && busy.Load() > 0 })
+	// Counted in answers that the flood gets meanwhile, which no load of the machine
+	// changes: three are at work when the quiet one comes, and as its requests take a
+	// place of their own, about three more end while it works. In one queue for all it
+	// would stand behind the 50 that wait.
 	quiet := as(r.client, 1001)
-	var worst, sum time.Duration
-	const rounds = 100
+	const rounds = 50
+	var behind []int64
 	for n := range rounds {
-		began := time.Now()
-		status, b, _ := ask(t, quiet, "POST", api.PathEvidence, nonceBody(n))
-		took := time.Since(began)
-		worst, sum = max(worst, took), sum+took
-		if status != 200 {
+		before := answered.Load()
+		if status, b, _ := ask(t, quiet, "POST", api.PathEvidence, nonceBody(n)); status != 200 {
 			t.Fatalf("the quiet one: %d %s", status, b)
 		}
+		behind = append(behind, answered.Load()-before)
 	}
-	before := answered.Load()
 	stop()
 	wg.Wait()
-	t.Logf("flood: %d answered, %d told to come back; the quiet one: %v on average, %v at worst", before, busy.Load(), sum/rounds, worst)
-	// In one queue for all, each of its requests would stand behind 50 others, which at
-	// three at a time take 17 times the work.
-	if sum/rounds > 15*work {
-		t.Errorf("the quiet one waited %v on average", sum/rounds)
+	slices.Sort(behind)
+	median := behind[rounds/2]
+	t.Logf("flood: %d answered, %d told to come back; the quiet one stood behind %d of them, %d at worst", answered.Load(), busy.Load(), median, behind[rounds-1])
+	if median > 20 {
+		t.Errorf("the quiet one stood behind %d", median)
 	}
 }
 

@@ -144,10 +144,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, route *Route) 
 	if route.Body == 0 {
 		return nil, nil
 	}
-	control := http.NewResponseController(w)
-	control.SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
-	// Without this, the work on the answer would end when the body's time does.
-	defer control.SetReadDeadline(time.Time{})
+	// net/http takes the deadline back once the body is read.
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, route.Body))
 	var large *http.MaxBytesError
 	switch {

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -164,6 +166,9 @@ func TestRestartUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	for range 4 {
+		wg.Go(func() { plainClient(ctx, t, path, &answered) })
+	}
 	for round := range 15 {
 		before := answered.Load()
 		eventually(t, "requests are answered", func() bool { return answered.Load() > before+50 || t.Failed() })
@@ -179,6 +184,42 @@ func TestRestartUnderLoad(t *testing.T) {
 	wg.Wait()
 	s.Shutdown(t.Context())
 	t.Logf("%d requests over 15 restarts", answered.Load())
+}
+
+// plainClient tries nothing twice. A request that could be written is answered; only
+// one of which nothing was taken may be sent again.
+func plainClient(ctx context.Context, t *testing.T, path string, answered *atomic.Int64) {
+	request := fmt.Appendf(nil, "POST /v1/evidence HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", len(nonceBody(1)), nonceBody(1))
+	for ctx.Err() == nil {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r := bufio.NewReader(c)
+		for first := true; ctx.Err() == nil; first = false {
+			if _, err := c.Write(request); err != nil {
+				if first {
+					t.Errorf("a new connection takes nothing: %v", err)
+				}
+				break
+			}
+			answer, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Errorf("a request was taken and not answered: %v", err)
+				break
+			}
+			io.Copy(io.Discard, answer.Body)
+			answered.Add(1)
+			if answer.StatusCode != 200 {
+				t.Errorf("status %d", answer.StatusCode)
+			}
+			if answer.Close {
+				break
+			}
+		}
+		c.Close()
+	}
 }
 
 // What does not end in time is cut off, and counted.
