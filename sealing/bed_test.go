@@ -213,19 +213,25 @@ func fields(t testing.TB, b []byte) []field {
 	return out
 }
 
+// sum appends the checksum of b.
+func sum(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// withPrelude puts a prelude with the right length and checksum in front.
+func withPrelude(magic string, rest []byte) []byte {
+	return append(sum(binary.BigEndian.AppendUint32([]byte(magic), uint32(24+len(rest)))), rest...)
+}
+
 // rebuild puts fields with other values together, every checksum and length right.
 func rebuild(tags []uint16, values [][]byte) []byte {
-	sum := func(b []byte) []byte {
-		return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-	}
 	var rest []byte
 	for i, v := range values {
 		f := binary.BigEndian.AppendUint16(nil, tags[i])
 		f = binary.BigEndian.AppendUint32(f, uint32(len(v)))
 		rest = append(rest, sum(append(f, v...))...)
 	}
-	head := binary.BigEndian.AppendUint32([]byte("agentd/sealed/1\n"), uint32(24+len(rest)))
-	return append(sum(head), rest...)
+	return withPrelude("agentd/sealed/1\n", rest)
 }
 
 // change rebuilds blob b after f was given its tags and values.
