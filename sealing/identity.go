@@ -44,10 +44,10 @@ func ParseIdentities(b []byte) (*Identities, error) {
 func (i *Identities) list() []age.Identity { return *i.ids }
 
 // Format prints a placeholder under every verb.
-func (i *Identities) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[identities]") }
+func (i Identities) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[identities]") }
 
 // LogValue is a placeholder.
-func (i *Identities) LogValue() slog.Value { return slog.StringValue("[identities]") }
+func (i Identities) LogValue() slog.Value { return slog.StringValue("[identities]") }
 
 // MarshalText refuses.
-func (i *Identities) MarshalText() ([]byte, error) { return nil, secret.ErrNoEncoding }
+func (i Identities) MarshalText() ([]byte, error) { return nil, secret.ErrNoEncoding }

@@ -76,6 +76,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
+// Format prints a placeholder under every verb. With a verb that does not fit, fmt
+// follows pointers, and one leads to the authorization value of the counter.
+func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[store of sealed blobs]") }
+
 // errClosed: the store was closed.
 var errClosed = errors.New("the store of sealed blobs is closed")
 
