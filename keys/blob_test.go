@@ -1,0 +1,52 @@
+package keys_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+func TestParseBlob(t *testing.T) {
+	s := swtpm.Start(t)
+	ak := provision(t, s, nil)
+	good, err := ak.Blob().Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(good)
+	for name, bad := range map[string]string{
+		"empty":         "",
+		"null":          "null",
+		"cut":           text[:len(text)-1],
+		"trailing":      text + "x",
+		"other version": strings.Replace(text, "agentd/ak/1", "agentd/ak/2", 1),
+		"unknown":       strings.Replace(text, `"type"`, `"extra":1,"type"`, 1),
+		"case":          strings.Replace(text, `"auth"`, `"Auth"`, 1),
+		"no auth":       text[:strings.Index(text, `,"auth"`)] + "}",
+		"zero in auth":  text[:strings.Index(text, `"auth"`)] + `"auth":"` + strings.Repeat("A", 43) + `="}`,
+		"short parent":  strings.Replace(text, `"parent":"000b`, `"parent":"0b`, 1),
+		"upper parent":  strings.Replace(text, `"parent":"000b`, `"parent":"000B`, 1),
+		"public area":   strings.Replace(text, `"public":"`, `"public":"AAAA`, 1),
+		"large":         text + strings.Repeat(" ", 20000),
+	} {
+		if _, err := keys.ParseBlob([]byte(bad)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	// A private part that was changed is the TPM's to find.
+	i := strings.Index(text, `"private":"`) + 60
+	flipped := []byte(text)
+	if flipped[i]++; flipped[i] > 'y' {
+		flipped[i] = 'a'
+	}
+	blob, err := keys.ParseBlob(flipped)
+	if err != nil {
+		t.Skipf("the flip hit the encoding: %v", err)
+	}
+	if _, err := keys.Provision(s, blob, none); !errors.Is(err, keys.ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+}
