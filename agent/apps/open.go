@@ -25,7 +25,12 @@ type handle struct {
 // at the end is followed. Links below /proc that lead to a process' files (magic
 // links) never are: what they name depends on who looks.
 func find(dirfd int, name string, follow bool) (*handle, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	return resolve(dirfd, name, follow, 0)
+}
+
+// resolve is find with further flags of openat2(2) for the way to the file.
+func resolve(dirfd int, name string, follow bool, flags uint64) (*handle, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS | flags}
 	if !follow {
 		how.Flags |= unix.O_NOFOLLOW
 	}

@@ -26,6 +26,7 @@ type scan struct {
 	ctx         context.Context
 	stop        context.CancelFunc // when the first file failed
 	declaration *Declaration
+	root        *tree                  // where absolute paths begin; nil: the machine's own
 	cache       *cache                 // nil: hash everything
 	slots       chan []byte            // a buffer for each file that is hashed at a time, shared by all apps
 	settle      time.Duration          // see settleTime
@@ -110,8 +111,10 @@ func (s *scan) declaredDirectory(p string) error {
 // path itself, or, where a link stands there, the place the link leads to. The link
 // is then an entry of its own.
 func (s *scan) resolve(p string) (*handle, string, error) {
-	trace(p, s.see)
-	link, err := find(unix.AT_FDCWD, p, false)
+	if s.root == nil {
+		trace(p, s.see)
+	}
+	link, err := s.root.find(p, false)
 	if err != nil {
 		return nil, "", &FileError{Path: p, Problem: "find", Err: err}
 	}
@@ -122,12 +125,12 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 	if err := s.link(link, p); err != nil {
 		return nil, "", err
 	}
-	h, err := find(unix.AT_FDCWD, p, true)
+	h, err := s.root.find(p, true)
 	if err != nil {
 		return nil, "", &FileError{Path: p, Problem: "follow link", Err: err}
 	}
-	name, err := h.path()
-	if err != nil || !h.at(name) || !link.at(p) {
+	name, err := s.root.path(h)
+	if err != nil || !s.root.leads(name, h) || !s.root.leads(p, link) {
 		h.close()
 		return nil, "", &ChangedError{Path: p}
 	}
