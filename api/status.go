@@ -24,6 +24,10 @@ type Status struct {
 	Batches  BatchCounts    `json:"batches"`           // since the agent started
 }
 
+// ReasonStarting is the reason while the agent has not tried everything once. Whoever
+// waits for the agent goes on waiting; every other reason is one to look into.
+const ReasonStarting = "the agent is starting"
+
 // TPMStatus is the state of the TPM.
 type TPMStatus struct {
 	State  State  `json:"state"`

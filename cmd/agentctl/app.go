@@ -10,6 +10,7 @@ import (
 )
 
 const measureUsage = `Usage: agentctl measure --app NAME
+       agentctl measure --wait-all
 
 Measure a declared application now, and return when the log holds the result. It is
 meant for the unit of the application, before its program is started:
@@ -20,17 +21,29 @@ meant for the unit of the application, before its program is started:
 An application that cannot be measured is an error, so that the unit does not start.
 The admin socket is needed, which is for root.
 
+With --wait-all, wait until the agent is ready and every declared application is
+measured. An application that the agent tried and could not measure ends the waiting
+with an error that names it. agentd-measured.service does this at boot.
+
 Examples:
   agentctl measure --app billing
+  agentctl measure --wait-all
 `
 
 func measureCommand(t *terminal, s *sockets) *cobra.Command {
 	var name string
+	var all bool
 	c := &cobra.Command{
 		Use:  "measure",
 		Long: measureUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if all && name != "" {
+				return misuse(errors.New("--app and --wait-all exclude each other"))
+			}
+			if all {
+				return t.waitMeasured(c.Context(), s)
+			}
 			if name == "" {
 				return misuse(errors.New("--app is missing")).withHint("`agentctl app list` shows the names")
 			}
@@ -46,18 +59,25 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&name, "app", "", "")
+	c.Flags().BoolVar(&all, "wait-all", false, "")
 	return c
 }
 
-const appUsage = `Usage: agentctl app list|reload
+const appUsage = `Usage: agentctl app COMMAND
 
-  list      the declared applications, with the digests that policies name
-  reload    read the declarations again; those that are wrong are reported
+  list            the declared applications, with the digests that policies name
+  show NAME       one of them, with its declaration and drop-in
+  reload          read the declarations again; those that are wrong are reported
+  add UNIT        write a declaration for what a unit starts
+  enable UNIT     have the application measured before each start of its unit
+  disable UNIT    undo that
 
-The admin socket is needed, which is for root.
+list, show and reload need the admin socket, which is for root; add, enable and
+disable write files below /etc.
 
 Examples:
   agentctl app list
+  agentctl app add billing.service && agentctl app enable billing.service
   agentctl app list --json | jq -r '.[] | select(.state != "measured") | .reason'
 `
 
@@ -108,7 +128,7 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 			return nil
 		},
 	}
-	return group(t, "app", appUsage, list, reload)
+	return group(t, "app", appUsage, append(unitCommands(t, s), list, reload)...)
 }
 
 func (t *terminal) printApp(a *api.App) {

@@ -27,7 +27,7 @@ Attestation of this machine and the programs on it.
   export       write the parts of evidence for other people's tools
 
   measure      measure an application now, before it is started
-  app list     applications that are declared, and their digests
+  app          applications: list, show, declare, tie to their units
   log          the measurement log
   self         who this process is to the agent
   status       what the agent can do at the moment

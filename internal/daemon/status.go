@@ -18,8 +18,8 @@ func (d *Daemon) Status() api.Status {
 		Platform: d.platform.status(),
 		Apps:     d.counts(),
 		AgentKey: evidence.Bytes(d.key.Public().(ed25519.PublicKey)),
-		Ledger:   api.LedgerStatus{PCR: d.o.Config.Measurement.PCR, Reason: "not open yet"},
-		TPM:      api.TPMStatus{State: api.StateAbsent, Reason: "not open yet"},
+		Ledger:   api.LedgerStatus{PCR: d.o.Config.Measurement.PCR, Reason: api.ReasonStarting},
+		TPM:      api.TPMStatus{State: api.StateAbsent, Reason: api.ReasonStarting},
 	}
 	if p.device != nil {
 		s.TPM = api.TPMStatus{State: api.StateOK}
@@ -46,7 +46,7 @@ func (d *Daemon) Status() api.Status {
 		}
 	}
 	if p.attester == nil && s.Ledger.Reason == "" {
-		s.Ledger.Reason = "the agent is starting" // no list of applications before that is over
+		s.Ledger.Reason = api.ReasonStarting // no list of applications before that is over
 	}
 	if p.attester != nil {
 		st := p.attester.Stats()

@@ -1,0 +1,349 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/agent/apps"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/unitfile"
+)
+
+const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--yes] [--root DIR]
+
+Have an application measured before each start of its unit, and let the unit ask for
+evidence. A drop-in for systemd is shown, and written when you agree:
+
+  - the unit starts after agentd-measured.target, where that can be reached
+  - its processes get the group agentd-clients, which may use the client socket
+  - it is measured as the last step before its program starts; where that fails, it
+    does not start
+
+The application must be declared: ` + "`agentctl app add UNIT`" + ` does that.
+
+  --app NAME    application that the unit is (default: the one that declares it)
+  --yes         write without asking
+  --root DIR    work on the folder of a machine that is being built
+
+Examples:
+  agentctl app enable billing.service
+  agentctl app enable billing.service --yes --root ./image
+`
+
+const disableUsage = `Usage: agentctl app disable UNIT [--root DIR]
+
+Remove the drop-in that "agentctl app enable" wrote. The declaration stays.
+
+  --root DIR    work on the folder of a machine that is being built
+
+Examples:
+  agentctl app disable billing.service
+`
+
+const addUsage = `Usage: agentctl app add UNIT [--app NAME] [--yes] [--root DIR]
+
+Write a declaration for the application that a unit starts, derived from its ExecStart=
+and User=. It is shown first, with what it does not cover: shared libraries, modules
+and configuration have to be added by somebody who knows the program.
+
+  --app NAME    name of the application (default: the unit's, without .service)
+  --yes         write without asking
+  --root DIR    work on the folder of a machine that is being built
+
+Examples:
+  agentctl app add billing.service
+  agentctl app add worker@1.service --app worker-1 --yes
+`
+
+const appShowUsage = `Usage: agentctl app show NAME [--json]
+
+Show one application: what the agent knows of it, its declaration, and its drop-in.
+
+Examples:
+  agentctl app show billing
+`
+
+// unitFlags are those of the commands that write files.
+type unitFlags struct {
+	app, root string
+	yes       bool
+}
+
+func (u *unitFlags) define(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&u.app, "app", "", "")
+	c.Flags().StringVar(&u.root, "root", "/", "")
+	c.Flags().BoolVar(&u.yes, "yes", false, "")
+	return c
+}
+
+// unitCommands are the commands under "app" that work on files.
+func unitCommands(t *terminal, s *sockets) []*cobra.Command {
+	var enable, disable, add unitFlags
+	remove := &cobra.Command{
+		Use: "disable", Long: disableUsage, Args: arguments("UNIT"),
+		RunE: func(_ *cobra.Command, args []string) error { return t.disableUnit(args[0], disable.root) },
+	}
+	remove.Flags().StringVar(&disable.root, "root", "/", "")
+	return []*cobra.Command{
+		enable.define(&cobra.Command{
+			Use: "enable", Long: enableUsage, Args: arguments("UNIT"),
+			RunE: func(_ *cobra.Command, args []string) error { return t.enableUnit(args[0], &enable) },
+		}),
+		remove,
+		add.define(&cobra.Command{
+			Use: "add", Long: addUsage, Args: arguments("UNIT"),
+			RunE: func(_ *cobra.Command, args []string) error { return t.addApp(args[0], &add) },
+		}),
+		{
+			Use: "show", Long: appShowUsage, Args: arguments("NAME"),
+			RunE: func(c *cobra.Command, args []string) error { return t.showApp(c, s, args[0]) },
+		},
+	}
+}
+
+func (t *terminal) enableUnit(unit string, u *unitFlags) error {
+	service, err := unitfile.Load(u.root, unit)
+	if err != nil {
+		return misuse(err)
+	}
+	declared, err := declarations(u.root)
+	if err != nil {
+		return misuse(err)
+	}
+	d, err := declaredFor(declared, unit, u.app)
+	if err != nil {
+		return misuse(err).withHint(fmt.Sprintf("`agentctl app add %s` writes a declaration", unit))
+	}
+	user := service.User
+	if user == "" {
+		user = "root"
+	}
+	if d.User != user {
+		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both are the same uid, the agent will not know the unit's processes as %s\n",
+			d.File, clean(d.User), clean(user), d.Name)
+	}
+	if err := t.review(unitfile.DropInPath(unit), unitfile.DropIn(d.Name), u.yes); err != nil {
+		return err
+	}
+	if err := unitfile.Write(u.root, unit, unitfile.DropIn(d.Name)); err != nil {
+		return writeFailed(err)
+	}
+	fmt.Fprintf(t.out, "%s is measured as %s from its next start on\n", unit, d.Name)
+	return t.reloadUnits(u.root)
+}
+
+func (t *terminal) disableUnit(unit, root string) error {
+	if err := unitfile.CheckName(unit); err != nil {
+		return misuse(err)
+	}
+	err := unitfile.Remove(root, unit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return misuse(fmt.Errorf("%s is not enabled: %w", unit, err))
+	}
+	if err != nil {
+		return writeFailed(err)
+	}
+	fmt.Fprintf(t.out, "removed %s\n", unitfile.DropInPath(unit))
+	return t.reloadUnits(root)
+}
+
+func (t *terminal) addApp(unit string, u *unitFlags) error {
+	service, err := unitfile.Load(u.root, unit)
+	if err != nil {
+		return misuse(err)
+	}
+	draft, err := unitfile.Declare(u.root, service)
+	if err != nil {
+		return misuse(err)
+	}
+	name := u.app
+	if name == "" {
+		name = strings.ReplaceAll(strings.TrimSuffix(unit, ".service"), "@", "-")
+	}
+	path := filepath.Join(appsFolder, name+".toml")
+	// The agent's own reading, apart from the user, who may not exist yet in an image.
+	if _, err := apps.ParseDeclaration(name, path, draft.Text, anyUser); err != nil {
+		return misuse(err)
+	}
+	declared, err := declarations(u.root)
+	if err != nil {
+		return misuse(err)
+	}
+	if d, err := declaredFor(declared, unit, ""); err == nil {
+		return misuse(fmt.Errorf("%s is declared already, as %s in %s", unit, d.Name, d.File))
+	}
+	full := filepath.Join(u.root, path)
+	if _, err := os.Lstat(full); err == nil {
+		return misuse(fmt.Errorf("%s exists: choose another name with --app", path))
+	}
+	if err := t.review(path, draft.Text, u.yes); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		return writeFailed(err)
+	}
+	if err := t.writeOutput(full, draft.Text); err != nil {
+		return writeFailed(err)
+	}
+	fmt.Fprintf(t.out, "declared %s; `agentctl app reload` has the agent read it\n", name)
+	return nil
+}
+
+func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
+	all, err := s.adminSocket().Apps(c.Context())
+	if err != nil {
+		return failed(err)
+	}
+	for i := range all {
+		if a := &all[i]; a.Name == name {
+			if t.json {
+				return t.writeJSON(a)
+			}
+			t.printApp(a)
+			if b, err := os.ReadFile(a.Source); err == nil {
+				fmt.Fprintf(t.out, "\n%s:\n%s", a.Source, cleanText(b))
+			}
+			switch b, err := unitfile.Read("/", a.Unit); {
+			case err == nil:
+				fmt.Fprintf(t.out, "\n%s:\n%s", unitfile.DropInPath(a.Unit), cleanText(b))
+			case errors.Is(err, fs.ErrNotExist):
+				fmt.Fprintf(t.out, "\nnot measured at each start: `agentctl app enable %s` sees to that\n", cleanLine(a.Unit))
+			default:
+				fmt.Fprintf(t.out, "\ndrop-in: %s\n", cleanLine(err.Error()))
+			}
+			return nil
+		}
+	}
+	return misuse(fmt.Errorf("no application %q is declared", name)).withHint("`agentctl app list` shows those that are")
+}
+
+// appsFolder is where administrators declare applications.
+const appsFolder = "/etc/agentd/apps.d"
+
+// anyUser stands for the users of a machine that is not this one.
+func anyUser(string) (uint32, error) { return 0, nil }
+
+// declarations are those that the files below root hold; what is wrong with a file is
+// the agent's to say.
+func declarations(root string) (map[string]*apps.Declaration, error) {
+	c, _, err := config.Load(filepath.Join(root, config.File), config.Default())
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]*apps.Declaration{}
+	for _, dir := range c.Measurement.ApplicationFolders {
+		entries, err := os.ReadDir(filepath.Join(root, dir))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			name, ok := strings.CutSuffix(e.Name(), ".toml")
+			if !ok {
+				continue
+			}
+			delete(out, name) // a later folder replaces or masks, well-formed or not
+			file := filepath.Join(dir, e.Name())
+			b, err := os.ReadFile(filepath.Join(root, file))
+			if err != nil || len(b) > apps.MaxDeclaration {
+				continue
+			}
+			if d, err := apps.ParseDeclaration(name, file, b, anyUser); err == nil {
+				out[name] = d
+			}
+		}
+	}
+	return out, nil
+}
+
+// declaredFor is the application called name, or the only one that declares unit.
+func declaredFor(declared map[string]*apps.Declaration, unit, name string) (*apps.Declaration, error) {
+	if name != "" {
+		d := declared[name]
+		switch {
+		case d == nil:
+			return nil, fmt.Errorf("no application %q is declared", name)
+		case d.Unit != unit:
+			return nil, fmt.Errorf("%s declares unit %s, not %s", d.File, d.Unit, unit)
+		}
+		return d, nil
+	}
+	var names []string
+	for n, d := range declared {
+		if d.Unit == unit {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	switch len(names) {
+	case 0:
+		return nil, fmt.Errorf("no application declares %s", unit)
+	case 1:
+		return declared[names[0]], nil
+	}
+	return nil, fmt.Errorf("%s is declared by %s: choose one with --app", unit, strings.Join(names, " and "))
+}
+
+// review shows what is about to be written, and asks unless that was agreed to.
+func (t *terminal) review(path string, content []byte, yes bool) error {
+	fmt.Fprintf(t.out, "%s:\n\n%s\n", path, cleanText(content))
+	if yes {
+		return nil
+	}
+	f, ok := t.in.(*os.File)
+	if !ok || !isTerminal(f) {
+		return misuse(errors.New("nothing was written: nobody is there to agree")).withHint("--yes writes without asking")
+	}
+	fmt.Fprint(t.out, "Write this file? [y/N] ")
+	answer, _ := bufio.NewReader(t.in).ReadString('\n')
+	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
+		return misuse(errors.New("nothing was written"))
+	}
+	return nil
+}
+
+// cleanText is text for a terminal, line by line.
+func cleanText(b []byte) string {
+	var out strings.Builder
+	for line := range strings.Lines(string(b)) {
+		out.WriteString(cleanLine(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+	return out.String()
+}
+
+func writeFailed(err error) *exitError {
+	if errors.Is(err, fs.ErrPermission) {
+		return (&exitError{code: exitNotPermitted, err: err}).withHint("run it as root")
+	}
+	var x *exitError
+	if errors.As(err, &x) {
+		return x
+	}
+	return misuse(err)
+}
+
+// reloadUnits has systemd read its units again, where a running one is meant.
+func (t *terminal) reloadUnits(root string) error {
+	if filepath.Clean(root) != "/" {
+		return nil
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return nil
+	}
+	if out, err := exec.Command("systemctl", "daemon-reload").CombinedOutput(); err != nil {
+		return misuse(fmt.Errorf("the file is in place, but systemd did not read it: %w: %s", err, strings.TrimSpace(string(out)))).
+			withHint("run `systemctl daemon-reload`")
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// pollPause is how often the agent is asked while one waits for it.
+const pollPause = 200 * time.Millisecond
+
+// waitMeasured waits until every declared application is measured, or until the agent
+// says of one that it cannot be.
+func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
+	tick := time.NewTicker(pollPause)
+	defer tick.Stop()
+	for {
+		done, err := t.allMeasured(ctx, s)
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return &exitError{code: exitUnavailable, err: fmt.Errorf("wait until every application is measured: %w", ctx.Err())}
+		case <-tick.C:
+		}
+	}
+}
+
+// allMeasured looks once.
+func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
+	st, err := s.clientSocket().Status(ctx)
+	if err != nil {
+		return false, failed(err)
+	}
+	switch {
+	case st.TPM.Reason == api.ReasonStarting, st.Ledger.Reason == api.ReasonStarting:
+		return false, nil
+	case st.TPM.State != api.StateOK:
+		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: the TPM is %s: %s", st.TPM.State, st.TPM.Reason)}).withHint("`agentctl doctor` looks for it")
+	case st.Ledger.Full:
+		return false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(hints[api.CodeLogFull])
+	case !st.Ledger.Synchronised:
+		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: %s", st.Ledger.Reason)}).withHint("`agentctl status` says more")
+	}
+	all, err := s.adminSocket().Apps(ctx)
+	if err != nil {
+		return false, failed(err)
+	}
+	var refused []string
+	pending := 0
+	for _, a := range all {
+		switch a.State {
+		case api.AppMeasured:
+		case api.AppPending:
+			pending++
+		default:
+			refused = append(refused, fmt.Sprintf("%s: %s", a.Name, a.Reason))
+		}
+	}
+	switch {
+	case pending > 0:
+		return false, nil
+	case len(refused) > 0:
+		return false, misuse(fmt.Errorf("%d of %d applications are not measured: %s", len(refused), len(all), strings.Join(refused, "; "))).
+			withHint("`agentctl app list` gives the reasons; each is measured again before its unit starts")
+	}
+	fmt.Fprintf(t.out, "%d applications measured\n", len(all))
+	return true, nil
+}

@@ -1,0 +1,95 @@
+package unitfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// first is the first line of every drop-in of ours. One without it is somebody else's
+// and neither replaced nor removed.
+const first = "# Written by `agentctl app enable`. Remove it with `agentctl app disable`."
+
+// DropIn is the drop-in that has app measured before its unit starts, and that lets the
+// unit ask for evidence.
+//
+// Wants and not Requires: neither an upgrade of the agent nor an application beside
+// this one that cannot be measured stops the unit. What holds it back is its own
+// measurement, which runs as root ("+") outside of the unit's sandbox.
+func DropIn(app string) []byte {
+	return []byte(first + `
+[Unit]
+Wants=agentd-measured.target
+After=agentd-measured.target
+
+[Service]
+SupplementaryGroups=agentd-clients
+ExecStartPre=+/usr/bin/agentctl measure --app ` + app + `
+`)
+}
+
+// DropInPath is where the drop-in of unit lies.
+func DropInPath(unit string) string {
+	return "/etc/systemd/system/" + unit + ".d/50-agentd.conf"
+}
+
+// ErrForeign: at the place of the drop-in lies a file that is not ours.
+var ErrForeign = errors.New("the file was not written by `agentctl app enable`")
+
+// Write puts the drop-in in its place, complete or not at all.
+func Write(root, unit string, content []byte) error {
+	path := filepath.Join(root, DropInPath(unit))
+	if _, err := ours(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write drop-in: %w", err)
+	}
+	f, err := os.CreateTemp(dir, ".50-agentd-*")
+	if err != nil {
+		return fmt.Errorf("write drop-in: %w", err)
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write drop-in: %w", err)
+	}
+	return nil
+}
+
+// Remove removes the drop-in, and its folder where nothing else is in it.
+func Remove(root, unit string) error {
+	path := filepath.Join(root, DropInPath(unit))
+	if _, err := ours(path); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove drop-in: %w", err)
+	}
+	os.Remove(filepath.Dir(path)) // fails where others have drop-ins there
+	return nil
+}
+
+// Read is the drop-in of unit as it is.
+func Read(root, unit string) ([]byte, error) {
+	return ours(filepath.Join(root, DropInPath(unit)))
+}
+
+func ours(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(string(b), first+"\n") {
+		return b, fmt.Errorf("%s: %w: move it away first", path, ErrForeign)
+	}
+	return b, nil
+}

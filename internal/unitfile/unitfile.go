@@ -1,0 +1,279 @@
+// Package unitfile reads as much of a systemd service unit as says what it runs and as
+// whom, and writes the drop-in that has it measured before it starts. It works on a
+// folder that is to become a machine, too: nothing is asked of a running systemd.
+package unitfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Folders in which unit files are looked for, the first hit counting; drop-ins are
+// taken from all of them (systemd.unit(5)).
+var folders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+
+// maxFile is the largest unit file that is read.
+const maxFile = 1 << 20
+
+// A Service is what is read of a service unit.
+type Service struct {
+	Name        string
+	Files       []string // the unit file and its drop-ins, as seen inside root
+	Programs    []string // executables of ExecStart=, as written
+	User        string   // empty: root
+	DynamicUser bool
+	RootChanged string // setting by which the unit sees other files than the host does; empty: none
+}
+
+// ErrNoUnit: no folder of units holds the file.
+var ErrNoUnit = errors.New("there is no such unit file")
+
+// name is what a service may be called; the instance of a template may be empty
+// nowhere here, for a template itself never runs.
+var name = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?\.service$`)
+
+// CheckName refuses what is not the name of a service.
+func CheckName(unit string) error {
+	if len(unit) > 255 || !name.MatchString(unit) {
+		return fmt.Errorf("%q is not the name of a service: write it like billing.service, or worker@1.service for the instance of a template", unit)
+	}
+	return nil
+}
+
+// Load reads the unit below root, "/" on a running machine.
+func Load(root, unit string) (*Service, error) {
+	if err := CheckName(unit); err != nil {
+		return nil, err
+	}
+	names := []string{unit}
+	if before, after, ok := strings.Cut(unit, "@"); ok && after != ".service" {
+		names = append(names, before+"@.service")
+	}
+	s := &Service{Name: unit}
+	main, err := find(root, names)
+	if err != nil {
+		return nil, err
+	}
+	files := append([]string{main}, dropIns(root, names)...)
+	for _, f := range files {
+		b, err := readFile(root, f)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.read(f, string(b)); err != nil {
+			return nil, err
+		}
+		s.Files = append(s.Files, f)
+	}
+	return s, nil
+}
+
+func find(root string, names []string) (string, error) {
+	for _, n := range names {
+		for _, dir := range folders {
+			path := filepath.Join(dir, n)
+			_, err := os.Lstat(filepath.Join(root, path))
+			if err == nil {
+				return path, nil
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return "", err
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: %w in %s", names[0], ErrNoUnit, strings.Join(folders, ", "))
+}
+
+// dropIns are the drop-ins of the unit by their names; one in an earlier folder hides
+// those of the same name in later ones.
+func dropIns(root string, names []string) []string {
+	found := map[string]string{}
+	for _, n := range names {
+		for _, dir := range folders {
+			d := filepath.Join(dir, n+".d")
+			entries, err := os.ReadDir(filepath.Join(root, d))
+			if err != nil {
+				continue
+			}
+			for _, e := range entries {
+				if strings.HasSuffix(e.Name(), ".conf") && found[e.Name()] == "" {
+					found[e.Name()] = filepath.Join(d, e.Name())
+				}
+			}
+		}
+	}
+	var keys []string
+	for k := range found {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	out := make([]string, 0, len(keys))
+	for _, k := range keys {
+		out = append(out, found[k])
+	}
+	return out
+}
+
+func readFile(root, path string) ([]byte, error) {
+	full, err := Within(root, path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(full)
+	if err != nil {
+		return nil, fmt.Errorf("read unit: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
+	}
+	return b, err
+}
+
+// Within follows the links of path as they will lead once root is "/", and returns the
+// file they lead to now.
+func Within(root, path string) (string, error) {
+	for range 40 {
+		next, changed, err := step(root, path)
+		if err != nil {
+			return "", err
+		}
+		if !changed {
+			return filepath.Join(root, next), nil
+		}
+		path = next
+	}
+	return "", fmt.Errorf("%s: too many links", path)
+}
+
+// step replaces the first link on the way to path.
+func step(root, path string) (string, bool, error) {
+	parts := strings.Split(strings.TrimPrefix(filepath.Clean(path), "/"), "/")
+	at := "/"
+	for i, p := range parts {
+		at = filepath.Join(at, p)
+		info, err := os.Lstat(filepath.Join(root, at))
+		if err != nil {
+			return "", false, err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		target, err := os.Readlink(filepath.Join(root, at))
+		if err != nil {
+			return "", false, err
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(at), target)
+		}
+		return filepath.Join(append([]string{target}, parts[i+1:]...)...), true, nil
+	}
+	return filepath.Clean(path), false, nil
+}
+
+// read takes over the settings of one file.
+func (s *Service) read(file, text string) error {
+	section := ""
+	for line := range joined(text) {
+		switch {
+		case line == "" || line[0] == '#' || line[0] == ';':
+			continue
+		case line[0] == '[':
+			section = line
+			continue
+		case section != "[Service]":
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
+		if err := s.set(key, value); err != nil {
+			return fmt.Errorf("%s: %s=%s: %w", file, key, value, err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) set(key, value string) error {
+	switch key {
+	case "User":
+		s.User = value
+	case "DynamicUser":
+		s.DynamicUser = slices.Contains([]string{"1", "yes", "true", "on"}, strings.ToLower(value))
+	case "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages":
+		if s.RootChanged = ""; value != "" {
+			s.RootChanged = key
+		}
+	case "ExecStart":
+		if value == "" {
+			s.Programs = nil
+			return nil
+		}
+		p, err := program(value)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(s.Programs, p) {
+			s.Programs = append(s.Programs, p)
+		}
+	}
+	return nil
+}
+
+// joined are the lines of a unit file, those that end in a backslash put together.
+func joined(text string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		whole := ""
+		for line := range strings.Lines(text) {
+			line = strings.TrimSpace(line)
+			if whole != "" && (strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";")) {
+				continue // a comment within a continued line is passed over
+			}
+			if rest, ok := strings.CutSuffix(line, `\`); ok {
+				whole += rest + " "
+				continue
+			}
+			if !yield(strings.TrimSpace(whole + line)) {
+				return
+			}
+			whole = ""
+		}
+		if whole != "" {
+			yield(strings.TrimSpace(whole))
+		}
+	}
+}
+
+// program is the executable of a command line (systemd.service(5), "Command lines").
+func program(line string) (string, error) {
+	line = strings.TrimLeft(line, "@-:+!|")
+	if line == "" {
+		return "", errors.New("no program")
+	}
+	if q := line[0]; q == '"' || q == '\'' {
+		end := strings.IndexByte(line[1:], q)
+		if end < 0 {
+			return "", errors.New("a quote is not closed")
+		}
+		line = line[1 : 1+end]
+	} else {
+		line, _, _ = strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
+	}
+	if strings.ContainsAny(line, `%$\`) {
+		return "", errors.New("specifiers, variables and escapes in the program's name are not resolved here: write the declaration by hand")
+	}
+	if strings.ContainsRune(line, '/') && !filepath.IsAbs(line) {
+		return "", errors.New("the program's path is not absolute")
+	}
+	return filepath.Clean(line), nil
+}

@@ -1,0 +1,118 @@
+package unitfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// tree writes files below a new folder.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func TestPrograms(t *testing.T) {
+	for _, test := range []struct{ line, want, wrong string }{
+		{"/usr/bin/a", "/usr/bin/a", ""},
+		{"/usr/bin/a b c", "/usr/bin/a", ""},
+		{"-@+!!/usr//bin/a x", "/usr/bin/a", ""},
+		{`"/opt/with space/a" b`, "/opt/with space/a", ""},
+		{"python3 -m x", "python3", ""},
+		{`"/opt/a`, "", "not closed"},
+		{"/opt/%i/a", "", "by hand"},
+		{"$PROGRAM", "", "by hand"},
+		{"bin/a", "", "not absolute"},
+		{"-", "", "no program"},
+	} {
+		got, err := program(test.line)
+		if got != test.want || (err != nil) != (test.wrong != "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
+			t.Errorf("program of %q: %q, %v; want %q, error %q", test.line, got, err, test.want, test.wrong)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	root := tree(t, map[string]string{
+		"usr/lib/systemd/system/a.service":             "[Service]\nUser=vendor\nExecStart=/bin/vendor\n",
+		"etc/systemd/system/a.service":                 "[Unit]\nUser=not-here\n[Service]\nUser=admin\nExecStart=/bin/a\nExecStart=/bin/b \\\n  c\n[Install]\nUser=neither\n",
+		"usr/lib/systemd/system/a.service.d/10-x.conf": "[Service]\nUser=hidden\n",
+		"etc/systemd/system/a.service.d/10-x.conf":     "[Service]\nUser=shown\n",
+		"run/systemd/system/a.service.d/20-y.conf":     "[Service]\nDynamicUser=TRUE\n",
+		"usr/lib/systemd/system/w@.service":            "[Service]\nExecStart=/bin/w\nRootDirectory=/x\n",
+		"etc/systemd/system/w@2.service.d/z.conf":      "[Service]\nRootDirectory=\n",
+	})
+	s, err := Load(root, "a.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.User != "shown" || !s.DynamicUser || !slices.Equal(s.Programs, []string{"/bin/a", "/bin/b"}) {
+		t.Errorf("read %+v", s)
+	}
+	if w, err := Load(root, "w@2.service"); err != nil || w.RootChanged != "" || len(w.Files) != 2 {
+		t.Errorf("instance of a template: %+v, %v", w, err)
+	}
+	if w, err := Load(root, "w@3.service"); err != nil || w.RootChanged != "RootDirectory" {
+		t.Errorf("other instance: %+v, %v", w, err)
+	}
+	if _, err := Load(root, "absent.service"); !errors.Is(err, ErrNoUnit) {
+		t.Errorf("absent unit: %v", err)
+	}
+}
+
+// TestLinksStayInside: a link of an image must not lead to this machine's files.
+func TestLinksStayInside(t *testing.T) {
+	root := tree(t, map[string]string{"opt/real": "x"})
+	for link, target := range map[string]string{"a": "/opt/real", "b": "../../../../../opt/real", "c": "/c"} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/a", "/b"} {
+		got, err := Within(root, path)
+		if err != nil || got != filepath.Join(root, "opt/real") {
+			t.Errorf("%s leads to %s, %v", path, got, err)
+		}
+	}
+	if _, err := Within(root, "/c"); err == nil {
+		t.Error("a link to itself leads somewhere")
+	}
+}
+
+func TestDeclareNamesWhatItLeavesOut(t *testing.T) {
+	shell, err := os.ReadFile("/bin/sh")
+	if err != nil {
+		t.Skip("no /bin/sh to look at")
+	}
+	root := tree(t, map[string]string{
+		"bin/program":                  string(shell),
+		"etc/systemd/system/a.service": "[Service]\nExecStart=/bin/program\n",
+	})
+	s, err := Load(root, "a.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := Declare(root, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(d.Text), `user = "root"`) {
+		t.Errorf("declaration without its user:\n%s", d.Text)
+	}
+	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "libc.so") {
+		t.Errorf("notes %q, want one that names the C library", d.Notes)
+	}
+}
