@@ -29,6 +29,7 @@ every check. What could not be checked is listed as not asserted.
                          one in the evidence
   --user-data VALUE      the user data that is expected, like --nonce
   --certificate FILE     further certificates, PEM or DER; may be repeated
+  --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal, as 2026-01-31 or
                          2026-01-31T12:00:00Z (default: now)
   --known-log FILE       state that --save-log wrote, for evidence whose log
@@ -54,7 +55,7 @@ Examples:
 type verifyFlags struct {
 	policy, nonce, audience, publicKey, userData string
 	at, testRoot, knownLog, saveLog              string
-	certificates                                 []string
+	certificates, crls                           []string
 	acceptReplay                                 bool
 }
 
@@ -88,6 +89,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 	flags.StringVar(&f.publicKey, "public-key", "", "")
 	flags.StringVar(&f.userData, "user-data", "", "")
 	flags.StringArrayVar(&f.certificates, "certificate", nil, "")
+	flags.StringArrayVar(&f.crls, "crl", nil, "")
 	flags.StringVar(&f.at, "at", "", "")
 	flags.StringVar(&f.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
 	flags.StringVar(&f.knownLog, "known-log", "", "")
@@ -141,6 +143,17 @@ func (t *terminal) verifyOptions(f *verifyFlags) (*verify.Options, error) {
 			return nil, err
 		}
 		o.Certificates = append(o.Certificates, ders...)
+	}
+	for _, name := range f.crls {
+		b, err := t.readInput(name, maxCertificates)
+		if err != nil {
+			return nil, err
+		}
+		list, err := snp.ParseRevocationList(b)
+		if err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", name, err))
+		}
+		o.Revocation = append(o.Revocation, list)
 	}
 	if f.testRoot != "" {
 		if o.Roots, err = t.testRoots(f.testRoot); err != nil {

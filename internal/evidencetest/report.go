@@ -197,6 +197,16 @@ func Roots(tb testing.TB) *snp.Roots {
 // RevocationList is one by the root of p, naming these serial numbers.
 func RevocationList(tb testing.TB, p snp.Product, from, to time.Time, serials ...int64) *snp.RevocationList {
 	tb.Helper()
+	l, err := snp.ParseRevocationList(RevocationListDER(tb, p, from, to, serials...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return l
+}
+
+// RevocationListDER is the same as the file that a verifier is handed.
+func RevocationListDER(tb testing.TB, p snp.Product, from, to time.Time, serials ...int64) []byte {
+	tb.Helper()
 	t := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: from, NextUpdate: to, SignatureAlgorithm: x509.SHA384WithRSAPSS}
 	for _, s := range serials {
 		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: from})
@@ -205,11 +215,7 @@ func RevocationList(tb testing.TB, p snp.Product, from, to time.Time, serials ..
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l, err := snp.ParseRevocationList(der)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return l
+	return der
 }
 
 // Serial is the serial number of every intermediate here.
