@@ -43,8 +43,8 @@ const (
 // The boundary is unit and uid; the executable is an observation only, since a
 // process can hand its connection to another or replace its own image.
 type Caller struct {
-	UID        uint32      `json:"uid"`                 // real uid at connect, seen from the initial user namespace
-	GID        uint32      `json:"gid"`                 // gid at connect
+	UID        uint32      `json:"uid"`                 // effective uid at connect (SO_PEERCRED), seen from the initial user namespace
+	GID        uint32      `json:"gid"`                 // effective gid at connect
 	Unit       string      `json:"unit,omitzero"`       // systemd system unit; absent where there is none
 	App        string      `json:"app,omitzero"`        // declared application whose unit and user these are
 	Method     Method      `json:"method"`              // how connection and process were tied
