@@ -43,12 +43,23 @@ fi
 CGO_ENABLED=0 "$GO" build -o /dev/null ./... || fail "build without cgo"
 CGO_ENABLED=0 GOARCH=arm64 "$GO" build -o /dev/null ./cmd/... || fail "build for arm64"
 
-step "unit, integration, script and crash tests, with the race detector"
-CGO_ENABLED=1 tests module -race -timeout 25m ./...
+# What the tests of whole commands start: with the race detector inside, so that a race
+# in the daemon ends a test.
+AGENTD_TEST_BINARIES=$work/bin
+export AGENTD_TEST_BINARIES
+mkdir "$AGENTD_TEST_BINARIES"
+CGO_ENABLED=1 "$GO" build -race -o "$AGENTD_TEST_BINARIES/" ./cmd/... || fail "build with the race detector"
+
+step "unit, integration and crash tests, with the race detector"
+CGO_ENABLED=1 tests module -race -timeout 25m $("$GO" list ./... | grep -v /agentd/test/)
+
+step "scripts, load and other tests of whole commands"
+tests commands -timeout 25m ./test/...
 
 step "other people's verifiers"
-(cd test/interop && "$GO" vet ./...) || fail "vet of test/interop"
-cd test/interop && tests interop -timeout 10m ./...
+cd test/interop
+"$GO" vet ./... || fail "vet of test/interop"
+tests interop -timeout 10m ./...
 cd ../..
 
 step "each fuzz target for $FUZZTIME"

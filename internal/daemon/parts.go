@@ -118,10 +118,22 @@ func (d *Daemon) set(f func(*parts)) {
 
 // attempt brings up what is not up yet.
 func (d *Daemon) attempt(ctx context.Context) error {
-	for _, step := range []func(context.Context, parts) error{d.openState, d.openTPM, d.provision, d.openLedger, d.startApps, d.startAttester} {
-		if err := step(ctx, d.up()); err != nil {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context, parts) error
+	}{
+		{"state folder", d.openState},
+		{"TPM", d.openTPM},
+		{"attestation key", d.provision},
+		{"measurement log", d.openLedger},
+		{"applications", d.startApps},
+		{"attester", d.startAttester},
+	} {
+		begin := time.Now()
+		if err := step.do(ctx, d.up()); err != nil {
 			return err
 		}
+		d.log.Debug("brought up", "part", step.what, "took", time.Since(begin))
 	}
 	return nil
 }

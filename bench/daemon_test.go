@@ -1,0 +1,182 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/client"
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// agent is an agentd, the one that is installed, on a swtpm of its own and without a
+// report device.
+type agent struct {
+	commands, dir string
+}
+
+// newAgent starts swtpm on a socket and writes the configuration. The swtpm runs on
+// while agents come and go, so that they find the attestation key that the first made.
+func newAgent(b *testing.B) *agent {
+	b.Helper()
+	swtpm, err := exec.LookPath("swtpm")
+	if err != nil {
+		b.Skip(machine.ErrNoTPM)
+	}
+	commands, done, err := machine.Commands()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(done)
+	a := &agent{commands: commands, dir: b.TempDir()}
+	for _, sub := range []string{"tpm", "apps.d", "log", "state", "files"} {
+		if err := os.Mkdir(filepath.Join(a.dir, sub), 0o700); err != nil {
+			b.Fatal(err)
+		}
+	}
+	socket := filepath.Join(a.dir, "tpm.sock")
+	tpm := exec.Command(swtpm, "socket", "--tpm2", "--server", "type=unixio,path="+socket,
+		"--tpmstate", "dir="+filepath.Join(a.dir, "tpm"), "--flags", "not-need-init,startup-clear")
+	if err := tpm.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		tpm.Process.Kill()
+		tpm.Wait()
+	})
+	waitFor(b, "swtpm", func() bool { _, err := os.Stat(socket); return err == nil })
+	text := strings.ReplaceAll(`
+[sockets]
+client = "DIR/agentd.sock"
+client_group = ""
+admin = "DIR/admin.sock"
+[tpm]
+device = "unix:DIR/tpm.sock"
+[report]
+device = "DIR/sev-guest"
+certificate_folder = "DIR/certs"
+[measurement]
+application_folders = ["DIR/apps.d"]
+log_folder = "DIR/log"
+[state]
+folder = "DIR/state"
+`, "DIR", a.dir)
+	if err := os.WriteFile(filepath.Join(a.dir, "config.toml"), []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	return a
+}
+
+func waitFor(b *testing.B, what string, f func() bool) {
+	b.Helper()
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// start starts the agent and returns when it tells systemd that it is ready.
+func (a *agent) start(b *testing.B) (stop func(), took time.Duration, pid int) {
+	b.Helper()
+	path := filepath.Join(a.dir, "notify")
+	os.Remove(path)
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer notify.Close()
+	cmd := exec.Command(filepath.Join(a.commands, "agentd"), "--config", filepath.Join(a.dir, "config.toml"), "--log-level", "error")
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+path)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	buffer := make([]byte, 4096)
+	notify.SetReadDeadline(begin.Add(time.Minute))
+	for {
+		n, err := notify.Read(buffer)
+		if err != nil {
+			cmd.Process.Kill()
+			b.Fatalf("agentd did not become ready: %v\n%s", err, &stderr)
+		}
+		if bytes.Contains(buffer[:n], []byte("READY=1")) {
+			break
+		}
+	}
+	took = time.Since(begin)
+	return func() {
+		cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			b.Errorf("agentd: %v\n%s", err, &stderr)
+		}
+	}, took, cmd.Process.Pid
+}
+
+// rss is the resident memory of a process in MB, as the kernel counts it.
+func rss(b *testing.B, pid int) float64 {
+	b.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.Fields(rest)[0])
+			if err != nil {
+				b.Fatal(err)
+			}
+			return float64(kb) / 1024
+		}
+	}
+	b.Fatal("the kernel tells no resident memory")
+	return 0
+}
+
+// BenchmarkStart: from exec to READY=1, and the memory of the idle agent, with the
+// number of applications and the bytes they have.
+func BenchmarkStart(b *testing.B) {
+	for _, c := range []struct{ apps, size int }{{0, 0}, {10, 1 << 20}, {50, 10 << 20}} {
+		b.Run(fmt.Sprintf("apps=%d/MB=%d", c.apps, c.apps*c.size>>20), func(b *testing.B) {
+			a := newAgent(b)
+			for i := range c.apps {
+				file := filepath.Join(a.dir, "files", strconv.Itoa(i))
+				if err := os.WriteFile(file, bytes.Repeat([]byte{byte(i)}, c.size), 0o600); err != nil {
+					b.Fatal(err)
+				}
+				text := fmt.Sprintf("unit = \"app%d.service\"\nuser = \"root\"\nfiles = [%q]\n", i, file)
+				if err := os.WriteFile(filepath.Join(a.dir, "apps.d", fmt.Sprintf("app%d.toml", i)), []byte(text), 0o600); err != nil {
+					b.Fatal(err)
+				}
+			}
+			stop, _, _ := a.start(b) // makes the attestation key
+			stop()
+			var total time.Duration
+			var memory float64
+			for b.Loop() {
+				stop, took, pid := a.start(b)
+				total += took
+				// Idle is when it was asked something and has answered.
+				if _, err := (&client.Client{Socket: filepath.Join(a.dir, "agentd.sock")}).Status(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+				memory = max(memory, rss(b, pid))
+				stop()
+			}
+			b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), "ms/ready")
+			b.ReportMetric(memory, "MB-RSS")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

@@ -1,0 +1,99 @@
+package bench
+
+import (
+	"crypto/rand"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/client"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// simulate starts a simulated machine.
+func simulate(b *testing.B) *machine.Machine {
+	b.Helper()
+	commands, done, err := machine.Commands()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(done)
+	m, err := machine.Start(commands, filepath.Join(b.TempDir(), "m"), "")
+	if err == machine.ErrNoTPM {
+		b.Skip(err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := m.Stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	return m
+}
+
+func request(f evidence.Freshness) api.EvidenceRequest {
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	return api.EvidenceRequest{Nonce: nonce, Freshness: f, Log: api.LogNone}
+}
+
+// BenchmarkEvidence: one caller after the other, and 64 at once, each as a multiple
+// of what a bare status request takes on the same machine.
+func BenchmarkEvidence(b *testing.B) {
+	m := simulate(b)
+	status := time.Duration(0)
+	{
+		c := m.Client()
+		const rounds = 200
+		begin := time.Now()
+		for range rounds {
+			if _, err := c.Status(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		status = time.Since(begin) / rounds
+	}
+	for _, f := range []evidence.Freshness{evidence.Fresh, evidence.Anchored} {
+		b.Run(string(f)+"/clients=1", func(b *testing.B) {
+			c := m.Client()
+			for b.Loop() {
+				if _, err := c.Evidence(b.Context(), request(f)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(status), "x-status")
+		})
+		b.Run(string(f)+"/clients=64", func(b *testing.B) {
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			var all sync.WaitGroup
+			b.ResetTimer()
+			for range 64 {
+				all.Go(func() {
+					c := &client.Client{Socket: m.Socket()}
+					defer c.Close()
+					for left.Add(-1) >= 0 {
+						if _, err := c.Evidence(b.Context(), request(f)); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "evidence/s")
+		})
+	}
+	b.Run("memory", func(b *testing.B) {
+		for b.Loop() {
+		}
+		b.ReportMetric(rss(b, m.PID()), "MB-RSS")
+		b.ReportMetric(0, "ns/op")
+	})
+}
