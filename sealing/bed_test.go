@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,6 @@ import (
 type bed struct {
 	t       *testing.T
 	soft    soft.Options
-	noSNP   bool
 	faults  soft.Faults
 	tpm     *swtpm.TPM // nil: none
 	path    string
@@ -36,6 +36,9 @@ type bed struct {
 	ids     *sealing.Identities
 	counter []byte // record of the last counter that was planned
 	dir     *durable.Dir
+
+	running  *soft.Platform
+	launched soft.Options // of running
 }
 
 func newBed(t *testing.T) *bed {
@@ -108,26 +111,20 @@ func (b *bed) open() *sealing.Store {
 	if b.tpm != nil {
 		c.TPM = recording{b.root(), b}
 	}
-	if !b.noSNP {
-		p, err := soft.New(b.soft)
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		b.t.Cleanup(func() { p.Close() })
-		p.SetFaults(b.faults)
-		c.Platform = snproot.Platform{
-			Report: func(ctx context.Context, data [64]byte) ([]byte, error) {
-				r, err := p.Report(ctx, data)
-				return r.Bytes, err
-			},
-			Derive: func(ctx context.Context, tcb uint64) ([]byte, error) {
-				k, err := p.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
-				if errors.Is(err, platform.ErrZeroKey) {
-					return nil, &sealing.Error{Code: sealing.BadDerivedKey, Detail: "derive a key", Err: err}
-				}
-				return k.Secret(), err
-			},
-		}
+	p := b.launch()
+	p.SetFaults(b.faults)
+	c.Platform = snproot.Platform{
+		Report: func(ctx context.Context, data [64]byte) ([]byte, error) {
+			r, err := p.Report(ctx, data)
+			return r.Bytes, err
+		},
+		Derive: func(ctx context.Context, tcb uint64) ([]byte, error) {
+			k, err := p.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
+			if errors.Is(err, platform.ErrZeroKey) {
+				return nil, &sealing.Error{Code: sealing.BadDerivedKey, Detail: "derive a key", Err: err}
+			}
+			return k.Secret(), err
+		},
 	}
 	s, err := sealing.Open(b.t.Context(), c)
 	if err != nil {
@@ -135,6 +132,23 @@ func (b *bed) open() *sealing.Store {
 	}
 	b.t.Cleanup(s.Close)
 	return s
+}
+
+// launch launches the guest, or goes on with one that was launched alike: certificates
+// cost more than all of sealing.
+func (b *bed) launch() *soft.Platform {
+	b.t.Helper()
+	if b.running != nil && reflect.DeepEqual(b.launched, b.soft) {
+		return b.running
+	}
+	p, err := soft.New(b.soft)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { p.Close() })
+	b.running, b.launched = p, b.soft
+	b.launched.ChipSecret = slices.Clone(b.soft.ChipSecret)
+	return p
 }
 
 // snapshot copies the files; the result puts them back, and takes away what came since.

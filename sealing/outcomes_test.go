@@ -113,6 +113,13 @@ func outcomes() []outcome {
 		{what: "other chip, for good", change: sealing.ChangeChip, do: asked(chip(2)), want: sealing.OtherChip, field: "chip-id",
 			after: "recovered with the right identity (a wrong one: `wrong-identity`)", then: recovered},
 		{what: "other chip that masks its id", do: asked(func(b *bed) { chip(2)(b); b.soft.MaskChipID = true }), want: sealing.OtherChip, field: "chip-id"},
+		{what: "chip id masked from now on, same chip", do: asked(func(b *bed) { b.soft.MaskChipID = true })},
+		{what: "chip ids masked here and there, other chip", do: asked(func(b *bed) {
+			b.soft.MaskChipID = true
+			_, err := rewrap(b)
+			must(b.t, err)
+			chip(2)(b)
+		}), want: sealing.WrongKey, after: "recovered with the right identity", then: recovered},
 		{what: "other launch measurement", change: sealing.ChangeMeasurement, do: asked(func(b *bed) { b.soft.Measurement[3] = 7 }),
 			want: sealing.OtherMeasurement, field: "measurement",
 			after: "launched as before", then: undo(func(b *bed) { b.soft.Measurement = soft.Measurement() })},
