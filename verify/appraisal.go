@@ -101,6 +101,8 @@ type Freshness string
 const (
 	FreshReport    Freshness = "fresh"    // for the batch that holds the statement
 	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
+	UnknownReport  Freshness = "unknown"  // raw material: nothing that the verifier expected is in the report
+	AnyReport      Freshness = "any"      // in a policy only: a report of any age will do
 )
 
 // Milliseconds is a duration that is a number of milliseconds in JSON, the unit of a
@@ -123,6 +125,7 @@ const AppraisalType = "agentd/appraisal/1"
 // evidence claims is behind [Appraisal.Claims].
 type Appraisal struct {
 	Type      string       `json:"type"`                           // AppraisalType
+	Material  Material     `json:"material"`                       // what was appraised
 	Time      time.Time    `json:"time"`                           // Options.Time
 	Policy    string       `json:"policy,omitzero"`                // SHA-256 of the policy text, hexadecimal
 	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted

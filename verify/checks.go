@@ -57,7 +57,15 @@ const (
 	ReportChip           CheckID = "report.chip"
 	ReportTCB            CheckID = "report.tcb"
 
-	BindingReportData CheckID = "binding.report-data"
+	ReportTable        CheckID = "report.table"
+	ReportExpectedData CheckID = "report.expected-data"
+
+	ParavisorDecode   CheckID = "paravisor.decode"
+	ParavisorKey      CheckID = "paravisor.key"
+	ParavisorUserData CheckID = "paravisor.user-data"
+
+	BindingReportData  CheckID = "binding.report-data"
+	BindingRuntimeData CheckID = "binding.runtime-data"
 
 	LogContinuation CheckID = "log.continuation"
 	LogDecode       CheckID = "log.decode"
@@ -184,8 +192,15 @@ var definitions = []Definition{
 	{ReportSignature, ClassBinding, "the signature over the report verifies under the certificate", "an invented or altered report"},
 	{ReportChip, ClassBinding, "the report's chip id is the one in the certificate", "a report of one chip under the certificate of another"},
 	{ReportTCB, ClassBinding, "the report's TCB version is, component by component, the one in the certificate", "old firmware that reports a new TCB version"},
+	{ReportTable, ClassBinding, "what follows a bare report is the certificate table of its host", "bytes beside a report that nobody looked at"},
+	{ReportExpectedData, ClassBinding, "a bare report's REPORT_DATA is what the verifier expects", "an old report, or one that was made for another purpose"},
+
+	{ParavisorDecode, ClassBinding, "the paravisor's blob has consistent sizes, a known hash, and runtime data without duplicate members", "a report, or a key, read from the wrong place"},
+	{ParavisorKey, ClassBinding, "the runtime data holds exactly one HCLAkPub, an RSA key of 2048 to 4096 bits", "a second key that another reader would take"},
+	{ParavisorUserData, ClassBinding, "the runtime data holds the user data that the verifier expects", "an older report standing beside a quote of now"},
 
 	{BindingReportData, ClassBinding, "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", "a genuine quote of one TPM beside a genuine report of another machine"},
+	{BindingRuntimeData, ClassBinding, "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", "the attestation key of one machine beside the report of another"},
 
 	{LogContinuation, ClassBinding, "a log that starts at an index continues the log that the verifier knows from before", "a log whose inconvenient beginning was left out"},
 	{LogDecode, ClassBinding, "the log is a sequence of CEL-TLV records, numbered without a gap", "records dropped, swapped, duplicated or inserted"},

@@ -7,10 +7,10 @@ import (
 // Claims is what accepted evidence says. How much of it is proven, and by whom,
 // stands in the appraisal's binding and sentences.
 type Claims struct {
-	Statement evidence.Statement `json:"statement"`
+	Statement evidence.Statement `json:"statement,omitzero"` // zero where the material was raw
 	Machine   Machine            `json:"machine"`
-	AKName    string             `json:"akName"` // hexadecimal: TPM 2.0 Part 1, section 16
-	PCRs      []PCRClaim         `json:"pcrs"`
+	AKName    string             `json:"akName"`       // hexadecimal: TPM 2.0 Part 1, section 16; empty where the material does not show it
+	PCRs      []PCRClaim         `json:"pcrs"`         // none of a bare report
 	Log       *LogState          `json:"log,omitzero"` // nil where the evidence held no log
 }
 

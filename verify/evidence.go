@@ -17,7 +17,17 @@ func Evidence(document []byte, o Options) (*Appraisal, error) {
 // appraise runs the checks. Those in ignored count as passed whatever they found:
 // tests show with it that each check is the only one that stops its attack.
 func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
-	if err := o.check(); err != nil {
+	a, err := begin(MaterialEvidence, o, ignored)
+	if err != nil {
+		return nil, err
+	}
+	a.document(document)
+	return a.result(), nil
+}
+
+// begin checks the options and readies an appraiser.
+func begin(m Material, o Options, ignored map[CheckID]bool) (*appraiser, error) {
+	if err := o.check(m); err != nil {
 		return nil, err
 	}
 	if o.Roots == nil {
@@ -28,24 +38,26 @@ func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal,
 		o.Roots = roots
 	}
 	a := newAppraiser(o, ignored)
-	a.document(document)
-	return a.result(), nil
+	a.material = m
+	return a, nil
 }
 
 // appraiser holds what is known so far. A pointer that is nil was not established;
 // steps that need it are then not reached, and their checks stay open.
 type appraiser struct {
-	o       Options
-	p       *Policy
-	ignored map[CheckID]bool
-	checks  []Check
-	at      map[CheckID]int
+	o        Options
+	p        *Policy
+	material Material
+	ignored  map[CheckID]bool
+	checks   []Check
+	at       map[CheckID]int
 
 	e         *evidence.Evidence
 	statement *evidence.Statement
 	ak        *attestKey
 	batch     *quoted
 	anchor    *quoted // nil where fresh
+	hcl       *hcl    // of a paravisor's set
 	report    *snp.Report
 	chain     *snp.Chain
 	product   string // lower case, of the chain; "" before that
@@ -76,9 +88,14 @@ func (a *appraiser) document(b []byte) {
 	a.checkStatement()
 	a.checkBatch()
 	a.checkKey()
-	a.batch = a.checkQuote(quoteChecks, &e.Batch, e.AnchorDigest())
+	for _, id := range append([]CheckID{ReportTable}, rawChecks...) {
+		a.skip(id, "evidence is bound by commitments of its own")
+	}
+	want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
+	a.batch = a.checkQuote(quoteChecks, &e.Batch, want[:])
 	if e.Anchor != nil {
-		a.anchor = a.checkQuote(anchorChecks, e.Anchor, nil)
+		want := evidence.QuoteData(e.Anchor.Tree, nil)
+		a.anchor = a.checkQuote(anchorChecks, e.Anchor, want[:])
 		a.checkAnchor()
 	} else {
 		a.skipAnchor("the report was made for this batch")

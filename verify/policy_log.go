@@ -11,8 +11,8 @@ import (
 )
 
 func (a *appraiser) policyBinding() {
-	if a.structure == BindingNone {
-		a.block(PolicyBinding, "nothing ties the vTPM to the report: see %s", BindingReportData)
+	if a.structure == BindingNone && (a.material == MaterialEvidence || a.material == MaterialParavisor) {
+		a.block(PolicyBinding, "nothing ties the vTPM to the report: see %s and %s", BindingReportData, BindingRuntimeData)
 	} else {
 		a.decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
 			"vTPM and report hang together as %q, and the policy asks for %q or stronger", a.binding, a.p.binding)
@@ -20,17 +20,30 @@ func (a *appraiser) policyBinding() {
 	switch {
 	case len(a.p.aks) == 0:
 		a.skip(PolicyAK, "the policy names no AK")
+	case a.material == MaterialReport:
+		a.decide(PolicyAK, false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
 	case a.ak != nil:
 		a.decide(PolicyAK, contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d listed names", len(a.p.aks)), hex.EncodeToString(a.ak.name), "the attestation key is not one that the policy names")
 	}
-	if a.p.freshness == AnchoredReport {
+	switch got := a.freshness(); {
+	case a.p.freshness == AnyReport:
+		a.skip(PolicyFreshness, "the policy accepts a report of any age")
+	case a.material == MaterialQuote:
+		a.skip(PolicyFreshness, "there is no report")
+	case a.material == MaterialReport && a.o.AcceptReplay:
+		a.skip(PolicyFreshness, "nothing was expected of the report: it may be old")
+	case got == UnknownReport:
+		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing that was expected is in the report, so that it may be of any age")
+	case a.p.freshness == AnchoredReport:
 		a.skip(PolicyFreshness, "the policy accepts an anchored report")
-	} else {
-		a.decide(PolicyFreshness, a.e.Anchor == nil, "fresh", "anchored", "the report is anchored: it was made for an earlier batch")
+	default:
+		a.decide(PolicyFreshness, got == FreshReport, "fresh", string(got), "the report is anchored: it was made for an earlier batch")
 	}
 	switch {
 	case a.e.Anchor == nil:
 		a.skip(PolicyAnchorAge, "the report was made for this batch")
+	case a.p.freshness == AnyReport:
+		a.skip(PolicyAnchorAge, "the policy accepts a report of any age")
 	case a.p.freshness != AnchoredReport:
 		a.skip(PolicyAnchorAge, "the policy accepts no anchor at all")
 	case a.anchor != nil && a.batch != nil && a.passed(AnchorClock):
@@ -42,6 +55,10 @@ func (a *appraiser) policyBinding() {
 func (a *appraiser) policyPCRs() {
 	if len(a.p.pcrs) == 0 {
 		a.skip(PolicyPCR, "the policy pins no PCR")
+		return
+	}
+	if a.material == MaterialReport {
+		a.decide(PolicyPCR, false, "a quote", "none", "the policy pins a PCR, and a bare report comes with no quote")
 		return
 	}
 	if a.batch == nil || a.batch.values == nil {
@@ -194,10 +211,13 @@ func orNone(s string) string {
 // policyCaller looks at who asked. Unit and uid are a boundary; the executable is what
 // the process was seen to run when it connected, and no more than that.
 func (a *appraiser) policyCaller() {
-	if a.statement == nil {
+	if a.statement == nil && a.material == MaterialEvidence {
 		return
 	}
-	r, c := a.p.caller, &a.statement.Caller
+	r, c := a.p.caller, evidence.Caller{}
+	if a.statement != nil {
+		c = a.statement.Caller
+	}
 	name := func(id CheckID, want, got, what string) {
 		if want == "" {
 			a.skip(id, "the policy names no %s", what)
@@ -210,7 +230,7 @@ func (a *appraiser) policyCaller() {
 	if r.uid == nil {
 		a.skip(PolicyCallerUser, "the policy names no uid")
 	} else {
-		a.decide(PolicyCallerUser, *r.uid == c.UID, fmt.Sprint(*r.uid), fmt.Sprint(c.UID), "the statement was asked for by another user")
+		a.decide(PolicyCallerUser, *r.uid == c.UID && a.statement != nil, fmt.Sprint(*r.uid), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
 	}
 	if len(r.executables) == 0 && !r.covered {
 		a.skip(PolicyCallerExecutable, "the policy does not ask what the caller was seen to run")

@@ -53,8 +53,8 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		signers:           r.names("signers", t.Signers, []string{"vcek"}, []string{"vcek", "vlek"}),
 		minReportVersion:  uint32(r.number("min_report_version", t.MinReportVersion, 2, 2, 5)),
 		vmpl:              r.vmpl(t.VMPL),
-		binding:           Binding(r.oneOf("binding", t.Binding, string(BindingGuestAsserted), "guest-asserted", "paravisor", "svsm")),
-		freshness:         Freshness(r.oneOf("freshness", t.Freshness, string(FreshReport), "fresh", "anchored")),
+		binding:           Binding(r.oneOf("binding", t.Binding, string(BindingGuestAsserted), "none", "guest-asserted", "paravisor", "svsm")),
+		freshness:         Freshness(r.oneOf("freshness", t.Freshness, string(FreshReport), "fresh", "anchored", "any")),
 		allowProvisional:  given(t.AllowProvisional, false),
 		revocation:        r.oneOf("revocation", t.Revocation, "optional", "required", "optional", "off"),
 		allowUnlisted:     r.oneOf("unlisted_launch", t.UnlistedLaunch, "refuse", "refuse", "allow") == "allow",
@@ -151,6 +151,8 @@ func (r *policyReader) anchorAge(p *Policy, text *string) {
 	switch {
 	case p.freshness == AnchoredReport && text == nil:
 		r.fail("freshness", `"anchored" needs max_anchor_age, or a report of any age would do`)
+	case p.freshness == AnyReport && text != nil:
+		r.fail("max_anchor_age", `freshness is "any", so an anchor of any age is accepted`)
 	case p.freshness == FreshReport && text != nil:
 		r.fail("max_anchor_age", `freshness is "fresh", so no anchor is accepted at all`)
 	case text != nil:

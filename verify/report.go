@@ -134,20 +134,24 @@ func (a *appraiser) checkRevocation() {
 	}
 }
 
-// checkBinding ties the report to the quote, and finds what that amounts to. The only
-// structure of this version is our own commitment in REPORT_DATA: any guest can put
-// any 64 bytes there, those of an SVSM's manifest or a paravisor's runtime data
-// included, so it never gives more than guest-asserted. Structures that the platform
-// makes itself would set a.structure here.
+// checkBinding ties the report to the quote, and finds what that amounts to. Our own
+// commitment in REPORT_DATA never gives more than guest-asserted, since any guest can
+// put any 64 bytes there. That goes for a paravisor's runtime data too: it counts as
+// such only for a launch measurement that the policy lists as a paravisor's.
 func (a *appraiser) checkBinding() {
 	if a.report == nil {
 		return
 	}
-	want := a.e.ReportData()
-	got := a.report.ReportData
-	if a.decide(BindingReportData, equal(got[:], want[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
-		"the report was made for another agent key, AK, quote, tree or log") {
-		a.structure = BindingGuestAsserted
+	switch a.material {
+	case MaterialEvidence:
+		want := a.e.ReportData()
+		got := a.report.ReportData
+		if a.decide(BindingReportData, equal(got[:], want[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
+			"the report was made for another agent key, AK, quote, tree or log") {
+			a.structure = BindingGuestAsserted
+		}
+	case MaterialParavisor:
+		a.checkRuntimeData()
 	}
 	listed := BindingGuestAsserted
 	for i := range a.p.launches {

@@ -18,7 +18,7 @@ var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 // result closes the appraisal: open checks get their reason, then verdict, class,
 // binding and what may be said to people follow.
 func (a *appraiser) result() *Appraisal {
-	r := &Appraisal{Type: AppraisalType, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.checks}
+	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.checks}
 	a.closeOpen()
 	failed := r.Failed()
 	r.Verdict = Pass
@@ -26,12 +26,9 @@ func (a *appraiser) result() *Appraisal {
 		r.Verdict, r.Class = Fail, classOf(failed)
 	}
 	if a.e != nil {
-		r.Freshness = FreshReport
-		if a.e.Anchor != nil {
-			r.Freshness = AnchoredReport
-			if a.anchorComparable() {
-				r.AnchorAge = Milliseconds(a.anchorAge())
-			}
+		r.Freshness = a.freshness()
+		if a.e.Anchor != nil && a.anchorComparable() {
+			r.AnchorAge = Milliseconds(a.anchorAge())
 		}
 	}
 	// A binding is worth its name only where nothing below it failed.
@@ -48,6 +45,19 @@ func (a *appraiser) result() *Appraisal {
 	return r
 }
 
+// freshness tells what the report was made for, as far as anything shows it.
+func (a *appraiser) freshness() Freshness {
+	switch {
+	case a.material == MaterialQuote:
+		return ""
+	case a.material == MaterialReport && !a.passed(ReportExpectedData), a.material == MaterialParavisor && !a.passed(ParavisorUserData):
+		return UnknownReport
+	case a.e.Anchor != nil:
+		return AnchoredReport
+	}
+	return FreshReport
+}
+
 // closeOpen gives every check that nothing was recorded for its reason: the first
 // check that failed, since the steps run in that order.
 func (a *appraiser) closeOpen() {
@@ -61,6 +71,9 @@ func (a *appraiser) closeOpen() {
 	for i := range a.checks {
 		if c := &a.checks[i]; c.Verdict == NotAsserted && c.Sentence == "" {
 			c.Sentence = fmt.Sprintf("not reached: %s failed", first)
+			if first == "" {
+				c.Sentence = "there is nothing to look at in material of this kind"
+			}
 		}
 	}
 }
@@ -85,9 +98,18 @@ func (a *appraiser) anchorComparable() bool {
 	return true
 }
 
-// claims is what accepted evidence says.
+// claims is what accepted evidence says. A bare report says nothing of PCRs.
 func (a *appraiser) claims() *Claims {
-	c := &Claims{Statement: *a.statement, AKName: hex.EncodeToString(a.ak.name), Log: a.log, Machine: a.machine()}
+	c := &Claims{Log: a.log, Machine: a.machine()}
+	if a.statement != nil {
+		c.Statement = *a.statement
+	}
+	if a.ak != nil {
+		c.AKName = hex.EncodeToString(a.ak.name)
+	}
+	if a.batch == nil {
+		return c
+	}
 	for _, b := range a.batch.selection {
 		for _, index := range b.PCRs {
 			c.PCRs = append(c.PCRs, PCRClaim{
@@ -163,12 +185,19 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		}
 		return out
 	}
-	out = append(out, "Accepted: every check that the policy asks for passed.", restsOn[r.Binding])
+	rests := restsOn[r.Binding]
+	if a.material == MaterialReport {
+		rests = "A bare report: what was launched is known, and nothing of what ran since; it vouches for no vTPM."
+	}
+	out = append(out, "Accepted: every check that the policy asks for passed.", rests)
 	if a.chain.Test {
 		out = append(out, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
 	}
 	if r.Freshness == AnchoredReport {
 		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which whoever runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
+	}
+	if r.Freshness == UnknownReport {
+		out = append(out, "Nothing in the report says when it was made: a change of firmware after it is not seen.")
 	}
 	if a.o.AcceptReplay {
 		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for somebody else.")
@@ -181,7 +210,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if silent := a.silent(); silent != "" {
 		out = append(out, "Quoted, and explained by neither log nor policy: "+silent+".")
 	}
-	if a.log == nil {
+	if a.log == nil && a.material != MaterialReport {
 		out = append(out, "The evidence holds no log: which applications ran is not known.")
 	}
 	return out
@@ -189,6 +218,9 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 
 // silent lists the quoted PCRs that nothing is known of, by bank.
 func (a *appraiser) silent() string {
+	if a.batch == nil {
+		return ""
+	}
 	banks := make(map[string][]string)
 	for _, b := range a.batch.selection {
 		for _, index := range b.PCRs {

@@ -1,0 +1,198 @@
+package verify
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Material says what was appraised. Only evidence of this project binds a statement,
+// a quote and a report to each other; everything else proves less, and the checks that
+// it gives nothing for are listed as not asserted.
+type Material string
+
+const (
+	MaterialEvidence  Material = "evidence"            // [Evidence]
+	MaterialReport    Material = "snp-report"          // [Report]: no vTPM, no log, no statement
+	MaterialParavisor Material = "azure-paravisor-set" // [Paravisor]: no log, no statement
+	MaterialQuote     Material = "tpm-quote"           // [Quote]: no report, so that nothing is known of the machine
+)
+
+// RawReport is a bare report, as another system recorded it.
+type RawReport struct {
+	Report       []byte   // 1184 bytes; behind them the host's certificate table (GHCB, section "SNP Extended Guest Request"), or nothing
+	Certificates [][]byte // X.509 DER, any order, unverified
+}
+
+// AzureSet is what a guest on Azure reads from its vTPM.
+type AzureSet struct {
+	HCL          []byte   // NV index 0x01400001: report, sizes and runtime data of the paravisor
+	Quote        []byte   // TPMS_ATTEST
+	Signature    []byte   // TPMT_SIGNATURE, or the bare RSASSA signature with SHA-256
+	PCRs         []byte   // PCRs 0 to 23 of bank SHA-256, 24 times 32 bytes
+	Certificates [][]byte // X.509 DER, any order, unverified
+}
+
+// QuoteSet is a quote beside the key that made it. Nothing says where that key lives.
+type QuoteSet struct {
+	Key       []byte          // TPMT_PUBLIC, or an RSA key as SubjectPublicKeyInfo in DER
+	Quote     []byte          // TPMS_ATTEST
+	Signature []byte          // TPMT_SIGNATURE, or the bare RSASSA signature with SHA-256
+	PCRs      []evidence.Bank // quoted values, in the order of the quote's selection
+}
+
+// Report appraises a bare report. [Options.ReportData], or [Options.Nonce], is held
+// against its REPORT_DATA, shorter ones as if zeros followed. There is no vTPM in it:
+// it is accepted only under a policy with binding = "none" and log = "optional".
+func Report(r RawReport, o Options) (*Appraisal, error) { return appraiseReport(r, o, nil) }
+
+// Paravisor appraises what an Azure paravisor vouches for. [Options.Nonce] is held
+// against the quote, [Options.UserData] against the user data in the runtime data;
+// without the latter nothing says when the report was made, and the policy must say
+// freshness = "any".
+func Paravisor(s AzureSet, o Options) (*Appraisal, error) { return appraiseParavisor(s, o, nil) }
+
+// Quote appraises a quote alone. It is never accepted, since nothing is known of the
+// machine; its checks tell whether the quote itself is sound.
+func Quote(s QuoteSet, o Options) (*Appraisal, error) { return appraiseQuote(s, o, nil) }
+
+func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := begin(MaterialReport, o, ignored)
+	if err != nil {
+		return nil, err
+	}
+	body, table := r.Report, []byte(nil)
+	if len(body) > snp.ReportSize {
+		body, table = body[:snp.ReportSize], body[snp.ReportSize:]
+	}
+	a.e = &evidence.Evidence{Report: evidence.Report{Kind: evidence.ReportSNP, Bytes: body}}
+	a.rawCertificates(r.Certificates)
+	if table == nil {
+		a.skip(ReportTable, "nothing follows the report")
+	} else if ders, err := snp.TableCertificates(table); a.decideError(ReportTable, err) {
+		a.rawCertificates(ders)
+	}
+	a.skipBeside("a bare report", ReportExpectedData)
+	a.checkReport()
+	a.checkExpectedData()
+	a.checkBinding()
+	a.checkPolicy()
+	return a.result(), nil
+}
+
+func appraiseQuote(s QuoteSet, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := begin(MaterialQuote, o, ignored)
+	if err != nil {
+		return nil, err
+	}
+	a.e = &evidence.Evidence{}
+	a.skipBeside("a bare quote", AKDecode, AKAttributes, AKAlgorithm)
+	for _, d := range definitions {
+		switch d.ID {
+		case ReportKind, ReportDecode, ReportSigner, ReportProduct, ReportCertificate, ReportChain, ReportValidity, ReportRevocationList, ReportRevocation, ReportSignature, ReportChip, ReportTCB:
+			a.block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
+		}
+	}
+	a.checkRawKey(s.Key)
+	a.checkRawQuote(s.Quote, s.Signature, s.PCRs)
+	a.checkPolicy()
+	return a.result(), nil
+}
+
+func (a *appraiser) rawCertificates(ders [][]byte) {
+	for _, d := range ders {
+		a.e.Certificates = append(a.e.Certificates, d)
+	}
+}
+
+// skipBeside skips what raw material never holds, but for the checks that this kind makes.
+func (a *appraiser) skipBeside(what string, made ...CheckID) {
+	never := append([]CheckID{EvidenceDecode, StatementDecode, StatementNonce, StatementAudience, StatementPublicKey, StatementUserData, StatementFreshness,
+		BatchInclusion, BatchAgentSignature, AKDecode, AKAttributes, AKAlgorithm, ReportTable, BindingReportData}, logChecks...)
+	never = append(never, rawChecks...)
+	if a.material == MaterialReport {
+		never = append(never, QuoteMagic, QuoteType, QuoteDecode, QuoteTrailing, QuoteSignatureEncoding, QuoteSignature, QuoteSelection, QuotePCRDigest, QuoteQualifyingData)
+	}
+	for _, id := range never {
+		if !slices.Contains(made, id) {
+			a.skip(id, "%s holds nothing of the kind", what)
+		}
+	}
+	a.skipAnchor(what + " holds no anchor")
+}
+
+// rawChecks are those that only raw material undergoes.
+var rawChecks = []CheckID{ReportExpectedData, ParavisorDecode, ParavisorKey, ParavisorUserData, BindingRuntimeData}
+
+// checkExpectedData holds a bare report's REPORT_DATA against what the verifier
+// expects. A shorter expectation stands for one that zeros follow, which is how other
+// systems put a nonce there.
+func (a *appraiser) checkExpectedData() {
+	want := a.o.ReportData
+	if want == nil {
+		want = a.o.Nonce
+	}
+	switch {
+	case len(want) == 0:
+		a.skip(ReportExpectedData, "no report data and no nonce was expected: this report may be old, or made for somebody else")
+	case a.report != nil:
+		var padded [64]byte
+		copy(padded[:], want)
+		a.decide(ReportExpectedData, equal(padded[:], a.report.ReportData[:]), hex.EncodeToString(padded[:]), hex.EncodeToString(a.report.ReportData[:]),
+			"REPORT_DATA is not the expected: an old report, or one made for another purpose")
+	}
+}
+
+// checkRawKey reads a key that a quote stands beside. A TPMT_PUBLIC states what the key
+// may do; a bare RSA key states nothing, and is then held to sign RSASSA with SHA-256.
+func (a *appraiser) checkRawKey(b []byte) {
+	public, err := x509.ParsePKIXPublicKey(b)
+	if err != nil {
+		a.e.AK = b
+		a.checkKey()
+		return
+	}
+	a.decide(AKDecode, true, "", "", "")
+	a.skip(AKAttributes, "a bare public key says neither that a TPM holds it nor that it is restricted")
+	key, ok := public.(*rsa.PublicKey)
+	if !ok {
+		a.decide(AKAlgorithm, false, "RSA", fmt.Sprintf("%T", public), "a bare key that is not RSA does not say how it signs: give its TPMT_PUBLIC")
+		return
+	}
+	if k, err := bareRSA(key); a.decideError(AKAlgorithm, err) && k != nil {
+		a.ak = k
+	}
+}
+
+// bareRSA is an attestation key of which nothing but modulus and exponent is known.
+func bareRSA(key *rsa.PublicKey) (*attestKey, error) {
+	if n := key.N.BitLen(); n < minRSA || n > 4096 || n%8 != 0 {
+		return nil, fmt.Errorf("its modulus has %d bits, want %d to 4096", n, minRSA)
+	}
+	if key.E < 65537 || key.E%2 == 0 {
+		return nil, fmt.Errorf("its exponent is %d, want 65537", key.E)
+	}
+	return &attestKey{scheme: algRSASSA, alg: uint16(tpm2.TPMAlgSHA256), hash: crypto.SHA256, rsa: key}, nil
+}
+
+// checkRawQuote judges a quote that holds the verifier's nonce itself. A signature as
+// long as the modulus is one without the TPMT_SIGNATURE around it.
+func (a *appraiser) checkRawQuote(attest, signature []byte, values []evidence.Bank) {
+	if a.ak != nil && a.ak.rsa != nil && len(signature) == a.ak.rsa.Size() {
+		head := binary.BigEndian.AppendUint16(nil, a.ak.scheme)
+		head = binary.BigEndian.AppendUint16(head, a.ak.alg)
+		head = binary.BigEndian.AppendUint16(head, uint16(len(signature)))
+		signature = append(head, signature...)
+	}
+	a.e.Batch = evidence.Snapshot{Quote: evidence.Quote{Attest: attest, Signature: signature}, PCRs: values}
+	a.batch = a.checkQuote(quoteChecks, &a.e.Batch, a.o.Nonce)
+}
