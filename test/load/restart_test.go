@@ -1,0 +1,106 @@
+package load
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// TestStopUnderLoad: the agent is told to stop while it is asked all the time. Every
+// connection that was made gets an answer: evidence, or the word that it is
+// stopping. Case 84.
+func TestStopUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts simulated machines: not with -short")
+	}
+	commands, done, err := machine.Commands()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	dir := filepath.Join(t.TempDir(), "m")
+	var answered, turnedAway, refused atomic.Int64
+	for round := range 3 {
+		m, err := machine.Start(commands, dir, "", "--fault", "throttle=50ms")
+		if errors.Is(err, machine.ErrNoTPM) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stop atomic.Bool
+		var asking sync.WaitGroup
+		before := answered.Load()
+		for i := range 20 {
+			asking.Go(func() {
+				for n := 0; !stop.Load(); n++ {
+					c, err := net.Dial("unix", m.Socket())
+					if err != nil {
+						refused.Add(1) // nobody is there: nothing was accepted
+						time.Sleep(time.Millisecond)
+						continue
+					}
+					status, err := askRaw(c, fmt.Sprintf("%d/%d/%d", round, i, n))
+					c.Close()
+					switch {
+					case err != nil:
+						t.Errorf("a connection that was made got no answer: %v", err)
+						return
+					case status == http.StatusOK:
+						answered.Add(1)
+					default:
+						turnedAway.Add(1)
+					}
+				}
+			})
+		}
+		for deadline := time.Now().Add(time.Minute); answered.Load() < before+100 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+		stop.Store(true)
+		asking.Wait()
+	}
+	t.Logf("%d answered with evidence, %d told that the agent is stopping, %d found no agent", answered.Load(), turnedAway.Load(), refused.Load())
+	if answered.Load() < 300 || refused.Load() == 0 {
+		t.Error("the agent was not stopped under load")
+	}
+}
+
+// askRaw sends one request on a connection of its own and reads the whole answer.
+func askRaw(c net.Conn, seed string) (int, error) {
+	c.SetDeadline(time.Now().Add(time.Minute))
+	body := fmt.Sprintf(`{"nonce":%q,"log":"none"}`, encode(seed))
+	if _, err := fmt.Fprintf(c, "POST /v1/evidence HTTP/1.1\r\nHost: agentd\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+		return 0, err
+	}
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return 0, err
+	}
+	return r.StatusCode, nil
+}
+
+// encode is a nonce made of seed, in base64.
+func encode(seed string) string {
+	h := sha256.Sum256([]byte(seed))
+	return base64.StdEncoding.EncodeToString(h[:])
+}
