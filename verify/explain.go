@@ -258,15 +258,20 @@ func (w *PolicyWords) image(p *Policy) {
 }
 
 func (w *PolicyWords) binding(p *Policy) {
-	w.demand("vTPM and report hang together at least as %q. %s", p.binding, restsOn[p.binding])
+	if p.binding == BindingNone {
+		w.danger("binding is \"none\": a report is accepted without any vTPM, so that nothing is known of what ran after the launch.")
+	} else {
+		w.demand("vTPM and report hang together at least as %q. %s", p.binding, restsOn[p.binding])
+	}
 	if len(p.aks) > 0 {
 		w.demand("The attestation key is one of %d that were enrolled.", len(p.aks))
 	} else {
 		w.open("Which vTPM it is: no attestation key is enrolled (ak_names).")
 	}
-	if p.freshness == FreshReport {
+	switch p.freshness {
+	case FreshReport:
 		w.demand("The report was made for this very request.")
-	} else {
+	case AnchoredReport:
 		w.demand("The report is at most %v old, by the clock of the vTPM, which whoever runs the vTPM can set.", p.maxAnchorAge)
 	}
 	for _, r := range p.pcrs {

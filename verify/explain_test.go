@@ -39,7 +39,7 @@ func TestExplainNamesEveryRule(t *testing.T) {
 		{"", "[guest_policy]\nrequire_ciphertext_hiding = true", "demands", "ciphertext"},
 		{"", "[guest_policy]\nrequire_page_swap_disabled = true", "demands", "swap"},
 		{"", "[guest_policy]\nmin_abi = \"1.55\"", "demands", "1.55"},
-		{"", "[platform]\nrequire = [\"ecc\"]\nrefuse = [\"smt\"]\nunknown_bits = \"refuse\"", "demands", "cannot name"},
+		{"", "[platform]\nrequire = [\"ecc\"]\nrefuse = [\"smt\"]\nunknown_bits = \"refuse\"", "demands", "no property that"},
 		{"", floors("reported", ""), "demands", "reported firmware"},
 		{"", "[mitigations]\ncurrent = 3", "demands", "0x3"},
 		{"", "[mitigations]\nlaunch = 5", "demands", "0x5"},
