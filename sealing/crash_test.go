@@ -112,13 +112,14 @@ func operations(t *testing.T) []operation {
 	seal := func(c sealing.Caller, name, text string) func(context.Context, *sealing.Store) error {
 		return func(_ context.Context, s *sealing.Store) error { return trySeal(s, c, name, text) }
 	}
+	newcomer := sealing.Caller{App: sealing.App{Name: "new", Unit: "new.service", User: "new"}}
 	return []operation{
 		{name: "seal", prepare: full, do: seal(billing, "second", "two"),
 			old: all(one, lacks(billing, "second")), new: all(one, holds(billing, "second", "two"))},
 		{name: "seal over", prepare: full, do: seal(billing, "token", "two"),
 			old: one, new: all(others, holds(billing, "token", "two"))},
-		{name: "seal for a new app", prepare: full, do: seal(sealing.Caller{App: sealing.App{Name: "new", Unit: "n", User: "n"}}, "x", "y"),
-			old: one, new: one},
+		{name: "seal for a new app", prepare: full, do: seal(newcomer, "x", "y"),
+			old: all(one, lacks(newcomer, "x")), new: all(one, holds(newcomer, "x", "y"))},
 		{name: "delete", prepare: full,
 			do:  func(ctx context.Context, s *sealing.Store) error { return s.Delete(ctx, billing, "token") },
 			old: one, new: all(others, lacks(billing, "token"))},

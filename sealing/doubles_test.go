@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -225,7 +226,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{machine: newMachine(), tpm: newTPM(), files: newFiles(), config: sealing.Config{LoseOnHardwareChange: true}}
+	return &world{machine: newMachine(), tpm: newTPM(), files: newFiles(), config: sealing.Config{LoseOnHardwareChange: true, RetryPause: time.Nanosecond}}
 }
 
 func (w *world) clone() *world {

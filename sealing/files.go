@@ -47,7 +47,3 @@ func secretFile(name []byte) string {
 	}
 	return secretPrefix + hex.EncodeToString(name[:min(16, len(name))]) + secretSuffix
 }
-
-func isSecretFile(name string) bool {
-	return strings.HasPrefix(name, secretPrefix) && strings.HasSuffix(name, secretSuffix)
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/sealing/secret"
@@ -24,11 +25,19 @@ type Config struct {
 	// [Store.ChangeRecipients] changes them.
 	Recipients []string
 
+	// RetryPause is the least time between two attempts to open a store that is locked
+	// because a device was busy or failing; 5 s where zero. Requests to the SNP firmware
+	// are scarce, and callers that ask again and again must not use them up.
+	RetryPause time.Duration
+
 	// LoseOnHardwareChange accepts, where there are no Recipients, that another chip,
 	// a cleared TPM or another launch measurement loses every secret. Stopping and
 	// starting a VM on a cloud is enough for another chip.
 	LoseOnHardwareChange bool
 }
+
+// defaultRetryPause is longer than hosts make a request wait as a rule.
+const defaultRetryPause = 5 * time.Second
 
 // Caller is who asks for the keys of an app, as somebody established it who can.
 type Caller struct {
@@ -50,6 +59,7 @@ type Store struct {
 	refused  *manifest           // a manifest that opened, and that the counter does not fit
 	unsure   bool                // a write failed: look again before the next operation
 	orphans  int                 // blob files that the manifest does not list
+	tried    time.Time           // when load ended
 	closed   bool
 }
 
@@ -69,6 +79,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		}
 	}
 	c.Quota = c.Quota.withDefaults()
+	if c.RetryPause <= 0 {
+		c.RetryPause = defaultRetryPause
+	}
 	s := &Store{config: c, turn: make(chan struct{}, 1)}
 	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
 	s.load(ctx)
@@ -99,7 +112,7 @@ func (s *Store) begin(ctx context.Context) error {
 		return errClosed
 	}
 	// A device that was busy or absent may be back.
-	if s.unsure || CodeOf(s.locked) == RootUnavailable {
+	if s.unsure || CodeOf(s.locked) == RootUnavailable && time.Since(s.tried) >= s.config.RetryPause {
 		s.load(ctx)
 	}
 	return nil
@@ -140,6 +153,7 @@ func (s *Store) forget() {
 func (s *Store) load(ctx context.Context) {
 	s.forget()
 	s.unsure = false
+	defer func() { s.tried = time.Now() }()
 	s.locked = s.tryLoad(ctx)
 	if s.locked != nil && CodeOf(s.locked) == "" {
 		s.locked = &Error{Code: RootUnavailable, Detail: "open the store", Err: s.locked}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -119,7 +120,19 @@ func TestBusyDeviceComesBack(t *testing.T) {
 	w := newWorld()
 	sealText(t, w.ready(t), billing, "token", "hunter2")
 	w.machine.fail = func(uint64) ([]byte, error) { return nil, errors.New("busy") }
+	w.config.RetryPause = time.Hour
 	s := w.open(t)
+	asks := w.machine.asks
+	for range 10 {
+		if _, err := unsealText(s, billing, "token"); !errors.Is(err, sealing.RootUnavailable) {
+			t.Fatalf("got %v, want %s", err, sealing.RootUnavailable)
+		}
+	}
+	if w.machine.asks != asks {
+		t.Errorf("%d further requests to a firmware that fails", w.machine.asks-asks)
+	}
+	w.config.RetryPause = time.Nanosecond
+	s = w.open(t)
 	if _, err := unsealText(s, billing, "token"); !errors.Is(err, sealing.RootUnavailable) {
 		t.Fatalf("got %v, want %s", err, sealing.RootUnavailable)
 	}
