@@ -1,0 +1,139 @@
+package verify
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// levels sets the floors to what was found: older firmware is refused, newer accepted.
+func (d *draft) levels() {
+	product := snp.ProductUnknown
+	for _, p := range snp.Products() {
+		if strings.ToLower(p.String()) == d.product {
+			product = p
+		}
+	}
+	if product == snp.ProductUnknown {
+		return
+	}
+	head := ""
+	if d.product == "milan" { // which stands in products only when somebody has decided for it
+		head = "# "
+	}
+	d.say("Firmware below these versions is refused. They are those of the machine: look at AMD's security bulletins for what they ought to be.")
+	d.line("%s[tcb.%s]", head, d.product)
+	for _, x := range []struct {
+		name string
+		tcb  snp.TCB
+	}{{"reported", d.report.ReportedTCB}, {"committed", d.report.CommittedTCB}, {"launch", d.report.LaunchTCB}} {
+		levels, _, err := x.tcb.Components(product)
+		if err != nil {
+			continue
+		}
+		var parts []string
+		for _, l := range levels {
+			parts = append(parts, fmt.Sprintf("%s = %d", l.Component, l.Value))
+		}
+		d.line("%s%s = { %s }", head, x.name, strings.Join(parts, ", "))
+	}
+	d.line("")
+}
+
+func (d *draft) image() {
+	r := d.report
+	d.say("What the guest's owner signed, and what the host added, at launch. Zeros stand for nothing.")
+	d.line("[image]")
+	if r.GuestSVN > 0 {
+		d.line("min_guest_svn = %d", r.GuestSVN)
+	}
+	for _, x := range []struct {
+		key  string
+		b    []byte
+		list bool
+	}{
+		{"family_id", r.FamilyID[:], false}, {"image_id", r.ImageID[:], false}, {"host_data", r.HostData[:], true},
+		{"id_key_digests", r.IDKeyDigest[:], true}, {"author_key_digests", r.AuthorKeyDigest[:], true},
+	} {
+		switch {
+		case isZero(x.b):
+		case x.list:
+			d.line("%s = [%s]", x.key, hexOf(x.b))
+		default:
+			d.line("%s = %s", x.key, hexOf(x.b))
+		}
+	}
+	d.line("")
+}
+
+// pcrs pins nothing: a value may hold what differs from boot to boot. Those of the
+// log's own PCR are explained by the log.
+func (d *draft) pcrs() {
+	d.say("Quoted PCRs that no log of the agent explains. Take out the # where the value is the same on every good machine and at every boot; what is not pinned is not asserted.")
+	for _, b := range d.selection {
+		if b.Algorithm == pcr.SHA1 {
+			continue
+		}
+		for _, index := range b.PCRs {
+			if d.log != nil && d.log.PCR == index {
+				continue
+			}
+			d.line("# [[pcr]]\n# bank = %q\n# index = %d\n# values = [%s]", b.Algorithm, index, hexOf(d.quoted[b.Algorithm][index]))
+		}
+	}
+	d.line("")
+	for _, a := range []pcr.Algorithm{pcr.SHA256, pcr.SHA384, pcr.SHA512} {
+		for _, v := range d.start[a] {
+			d.say("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.")
+			d.line("# [[start_value]]\n# bank = %q\n# value = %s\n", a, hexOf(v))
+		}
+	}
+}
+
+func (d *draft) apps() {
+	if d.log == nil {
+		return
+	}
+	for _, a := range d.log.Apps {
+		if len(a.Versions) == 0 {
+			continue
+		}
+		now := a.Versions[min(max(a.Current, 0), len(a.Versions)-1)]
+		d.say("As it was measured. A build can compute the digest: \"agentctl policy reference\".")
+		d.line("[[app]]")
+		d.line("name = %s", quote(a.Name))
+		if now.Unit != "" {
+			d.line("unit = %s", quote(now.Unit))
+		}
+		if now.User != "" {
+			d.line("user = %s", quote(now.User))
+		}
+		d.line("digests = [%q]", now.Digest)
+		for i, v := range a.Versions {
+			if i != a.Current {
+				d.say("DANGER: since boot it also was something else, which this policy refuses: digest %s, record %d.", v.Digest, v.Record)
+			}
+		}
+		d.line("")
+	}
+}
+
+func (d *draft) agents() {
+	if d.log == nil || len(d.log.Agents) == 0 {
+		return
+	}
+	d.say("Agents that wrote to the log since boot.")
+	d.line("[agent]")
+	seen := make(map[string]bool)
+	var digests []string
+	for _, g := range d.log.Agents {
+		if s := quote(g.Digest.String()); !seen[s] {
+			seen[s] = true
+			digests = append(digests, s)
+		}
+	}
+	d.line("digests = [%s]\n", strings.Join(digests, ", "))
+	d.say("The draft says nothing about who may ask for evidence: [caller] does.")
+}

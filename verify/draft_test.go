@@ -1,0 +1,155 @@
+package verify
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+func surveyOptions(t *testing.T) Options {
+	o := baseOptions(t)
+	o.Policy = nil
+	return o
+}
+
+// TestDraftAcceptsItsMachine: what was drafted from a good machine accepts it, and
+// refuses one that differs in anything that was written down.
+func TestDraftAcceptsItsMachine(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	text, a, err := DraftPolicy(document, surveyOptions(t))
+	if err != nil || a.Verdict != Pass {
+		t.Fatalf("%v\n%s", err, explain(a))
+	}
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, string(text))
+	if a, err = Evidence(document, o); err != nil || a.Verdict != Pass {
+		t.Fatalf("%v\n%s\n%s", err, explain(a), text)
+	}
+	for _, c := range []struct {
+		id     CheckID
+		change func(*testing.T, *evidencetest.Recipe)
+	}{
+		{PolicyLaunch, body(func(b []byte) { b[evidencetest.AtMeasurement] ^= 1 })},
+		{PolicyGuestSVN, body(func(b []byte) { b[evidencetest.AtGuestSVN]-- })},
+		{PolicyHostData, body(func(b []byte) { b[evidencetest.AtHostData] ^= 1 })},
+		{PolicyIDKey, body(func(b []byte) { b[evidencetest.AtIDKey] ^= 1 })},
+		{PolicyAuthorKey, body(func(b []byte) { b[evidencetest.AtAuthorKey] ^= 1 })},
+		{PolicyFamilyID, body(func(b []byte) { b[evidencetest.AtFamilyID] ^= 1 })},
+		{PolicyImageID, body(func(b []byte) { b[evidencetest.AtImageID] ^= 1 })},
+		{PolicyTCBLaunch, body(func(b []byte) { b[evidencetest.AtLaunchTCB+7]-- })},
+		{PolicyDebug, body(setPolicy(1 << 19))},
+		{PolicyPlatform, body(func(b []byte) { b[evidencetest.AtPlatformInfo] = 0 })},
+		{PolicyMitigations, body(func(b []byte) { b[evidencetest.AtLaunchMitigations] = 1 })},
+		{PolicyReportVersion, body(func(b []byte) { b[evidencetest.AtVersion] = 4 })},
+		{PolicyAppDigest, func(_ *testing.T, r *evidencetest.Recipe) {
+			r.Events[1] = evidencetest.App("billing", "billing.service", "billing", "billing 2")
+		}},
+		{PolicyAppUnit, func(_ *testing.T, r *evidencetest.Recipe) {
+			r.Events[1] = evidencetest.App("billing", "other.service", "billing", "billing 1")
+		}},
+		{PolicyAppUnlisted, func(_ *testing.T, r *evidencetest.Recipe) {
+			r.Events = append(r.Events, evidencetest.App("more", "more.service", "more", "more"))
+		}},
+		{PolicyAgent, func(_ *testing.T, r *evidencetest.Recipe) {
+			r.Events[0] = evidencetest.Agent(pcr.EventAgent, "0.9", r.AgentKey)
+		}},
+	} {
+		t.Run(string(c.id), func(t *testing.T) {
+			r := evidencetest.New()
+			c.change(t, r)
+			a, err := Evidence(r.Encode(t), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ids := failedIDs(a); len(ids) != 1 || ids[0] != c.id {
+				t.Errorf("failed are %v, want %s\n%s", ids, c.id, explain(a))
+			}
+		})
+	}
+}
+
+// TestDraftMarksDanger: what is dangerous in a machine is named and not accepted, until
+// somebody takes the mark away.
+func TestDraftMarksDanger(t *testing.T) {
+	for _, c := range []struct {
+		id     CheckID
+		rule   string
+		change func(*testing.T, *evidencetest.Recipe)
+	}{
+		{PolicyDebug, "allow_debug = true", body(setPolicy(1 << 19))},
+		{PolicyMigrationAgent, "allow_migration_agent = true", body(setPolicy(1 << 18))},
+		{PolicyCXL, "allow_cxl = true", body(setPolicy(1 << 21))},
+		{PolicyGuestReserved, "allow_reserved_bits = true", body(setPolicy(1 << 40))},
+		{PolicyVMPL, "vmpl = [2]", body(le32(evidencetest.AtVMPL, 2))},
+		{PolicyProvisional, "allow_provisional_firmware = true", body(func(b []byte) { b[evidencetest.AtCurrentTCB+7]++ })},
+		{PolicyChip, "allow_masked_chip = true", body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })},
+		{PolicySigner, `signers = ["vlek"]`, vlek},
+		{PolicyLogGaps, "tolerate_gaps = true", event(pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})},
+		{PolicyLogUnmeasured, "tolerate_unmeasured = true", event(pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "a", Reason: "b"}})},
+		{PolicyLog, `log = "optional"`, func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
+		{LogStartValue, "[[start_value]]", startAt(1)},
+	} {
+		t.Run(c.rule, func(t *testing.T) {
+			r := evidencetest.New()
+			c.change(t, r)
+			document := r.Encode(t)
+			text, a, err := DraftPolicy(document, surveyOptions(t))
+			if err != nil || text == nil {
+				t.Fatalf("%v\n%s", err, explain(a))
+			}
+			if !strings.Contains(string(text), "# "+c.rule+"\n") || !strings.Contains(string(text), "# DANGER: ") {
+				t.Errorf("%s is not marked:\n%s", c.rule, text)
+			}
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, string(text))
+			if a, err = Evidence(document, o); err != nil {
+				t.Fatal(err)
+			}
+			if ids := failedIDs(a); len(ids) != 1 || ids[0] != c.id {
+				t.Errorf("failed are %v, want %s\n%s", ids, c.id, explain(a))
+			}
+		})
+	}
+}
+
+// TestDraftRefusesForgeries: a draft from a document that does not verify would be
+// written by whoever forged it.
+func TestDraftRefusesForgeries(t *testing.T) {
+	r := evidencetest.New()
+	r.Report.Signed = func(b []byte) { b[evidencetest.AtSignature] ^= 1 }
+	document := r.Encode(t)
+	text, a, err := DraftPolicy(document, surveyOptions(t))
+	if err != nil || text != nil || a.Class != ClassBinding {
+		t.Errorf("got %d bytes, %v, %v", len(text), a, err)
+	}
+	text, _, err = DraftPolicyFromUnverifiedEvidence(document, surveyOptions(t))
+	if err != nil || !strings.Contains(string(text), "did NOT verify") || !strings.Contains(string(text), "report.signature") {
+		t.Errorf("%v:\n%s", err, text)
+	}
+	mustPolicy(t, string(text))
+	var refused *RefusedError
+	if _, _, err = DraftPolicyFromUnverifiedEvidence([]byte("{}"), surveyOptions(t)); !errors.As(err, &refused) {
+		t.Errorf("got %v for what is no evidence", err)
+	}
+	if _, _, err = DraftPolicy(document, baseOptions(t)); !errors.Is(err, ErrOptions) {
+		t.Errorf("got %v with a policy", err)
+	}
+}
+
+// TestDraftOfMilan: a line that has to be named by somebody.
+func TestDraftOfMilan(t *testing.T) {
+	r := evidencetest.New()
+	r.Report.Product, r.Report.Leaf.ProductName = snp.Milan, "Milan"
+	r.Report.Body = func(b []byte) { b[evidencetest.AtCPU+1] = 1 }
+	text, a, err := DraftPolicy(r.Encode(t), surveyOptions(t))
+	if err != nil || text == nil {
+		t.Fatalf("%v\n%s", err, explain(a))
+	}
+	if p := mustPolicy(t, string(text)); strings.Join(p.products, " ") != "genoa turin" {
+		t.Errorf("products are %v without anybody's choice", p.products)
+	}
+}
