@@ -25,6 +25,7 @@ Attestation of this machine and the programs on it.
   verify       check evidence against a policy
   show         draw evidence as a tree, without checking it
   export       write the parts of evidence for other people's tools
+  policy       write, explain and try out policies
 
   measure      measure an application now, before it is started
   app          applications: list, show, declare, tie to their units
@@ -102,6 +103,7 @@ func newRoot(t *terminal) *cobra.Command {
 		verifyCommand(t),
 		showCommand(t),
 		exportCommand(t),
+		policyCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),
 		logCommand(t, s),

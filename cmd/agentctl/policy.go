@@ -1,0 +1,358 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/agent/apps"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+const policyUsage = `Usage: agentctl policy COMMAND [flags]
+
+Policies say which evidence is acceptable (docs/policy.md).
+
+  init --from EVIDENCE        write a commented policy from a golden machine
+  explain FILE                say in words what a policy demands, and what it leaves open
+  check --policy FILE EVIDENCE...
+                              which checks evidence would fail, without a nonce
+  reference DECLARATION...    digests of applications, from their files
+
+Examples:
+  agentctl policy init --from golden.json --out policy.toml
+  agentctl policy explain policy.toml
+  agentctl policy check --policy policy.toml evidence/*.json
+  agentctl policy reference --root build/rootfs build/rootfs/usr/lib/agentd/apps.d/billing.toml
+`
+
+func policyCommand(t *terminal) *cobra.Command {
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t))
+}
+
+// materialFlags are what a command that appraises needs besides a policy.
+type materialFlags struct {
+	at, testRoot string
+	certificates []string
+}
+
+func (m *materialFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&m.at, "at", "", "")
+	c.Flags().StringVar(&m.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
+	c.Flags().StringArrayVar(&m.certificates, "certificate", nil, "")
+}
+
+// options are those of an appraisal without a nonce: nothing is concluded from it.
+func (t *terminal) options(m *materialFlags) (o verify.Options, err error) {
+	o = verify.Options{AcceptReplay: true, Time: time.Now()}
+	if m.at != "" {
+		if o.Time, err = parseTime(m.at); err != nil {
+			return o, err
+		}
+	}
+	for _, name := range m.certificates {
+		ders, err := t.readCertificates(name)
+		if err != nil {
+			return o, err
+		}
+		o.Certificates = append(o.Certificates, ders...)
+	}
+	if m.testRoot != "" {
+		o.Roots, err = t.testRoots(m.testRoot)
+	}
+	return o, err
+}
+
+const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
+
+Write a commented policy that accepts machines like the one that evidence comes
+from: a golden machine, whose state somebody has looked at. What is dangerous in
+its state is marked DANGER and commented out, so that the policy refuses that
+very machine until somebody has decided.
+
+Evidence with a broken signature, binding or log is refused.
+
+  --from EVIDENCE        of the golden machine; required
+  --out FILE             where to write (default: standard output)
+  --audience NAME        that the evidence was asked for, if any
+  --certificate FILE     further certificates, PEM or DER; may be repeated
+  --at TIME              time of the appraisal (default: now)
+  --from-unverified-evidence
+                         write a policy even so; whoever made the file chose what
+                         it accepts
+  --trust-test-root-that-vouches-for-no-hardware FILE
+                         trust this root instead of AMD's: for agentd-sim
+
+Examples:
+  agentctl attest --nonce $(openssl rand -hex 32) --out golden.json
+  agentctl policy init --from golden.json --out policy.toml
+`
+
+func policyInitCommand(t *terminal) *cobra.Command {
+	var m materialFlags
+	var from, out, audience string
+	var unverified bool
+	c := &cobra.Command{
+		Use:  "init",
+		Long: policyInitUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if from == "" {
+				return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
+			}
+			o, err := t.options(&m)
+			if err != nil {
+				return err
+			}
+			o.Audience = audience
+			document, err := t.readInput(from, evidence.MaxEvidence)
+			if err != nil {
+				return err
+			}
+			draft := verify.DraftPolicy
+			if unverified {
+				draft = verify.DraftPolicyFromUnverifiedEvidence
+			}
+			text, a, err := draft(document, o)
+			if err != nil && a == nil {
+				return misuse(err)
+			}
+			if text == nil {
+				return t.refuseDraft(a)
+			}
+			if unverified && a.Verdict != verify.Pass {
+				fmt.Fprintf(t.err, "agentctl: the evidence did not verify: whoever made %s chose what the policy accepts\n", from)
+			}
+			return t.writeOutput(out, text)
+		},
+	}
+	m.add(c)
+	c.Flags().StringVar(&from, "from", "", "")
+	c.Flags().StringVar(&out, "out", "", "")
+	c.Flags().StringVar(&audience, "audience", "", "")
+	c.Flags().BoolVar(&unverified, "from-unverified-evidence", false, "")
+	return c
+}
+
+// refuseDraft says why evidence is none that a policy may be drafted from.
+func (t *terminal) refuseDraft(a *verify.Appraisal) error {
+	for _, c := range a.Failed() {
+		if c.Verdict == verify.Fail {
+			fmt.Fprintf(t.err, "%s  %s: %s\n", t.mark(c.Verdict), c.ID, cleanLine(c.Sentence))
+		}
+	}
+	x := &exitError{code: a.ExitCode(), err: errors.New("the evidence does not verify, so no policy is drafted from it")}
+	return x.withHint("--certificate FILE adds a missing certificate; --from-unverified-evidence drafts all the same")
+}
+
+const policyExplainUsage = `Usage: agentctl policy explain FILE
+
+Say in words what a policy demands, which of its rules weaken it, and what it
+leaves unchecked. A policy with a mistake is an error that names its line.
+
+Example:
+  agentctl policy explain policy.toml
+`
+
+func policyExplainCommand(t *terminal) *cobra.Command {
+	return &cobra.Command{
+		Use:  "explain",
+		Long: policyExplainUsage,
+		Args: arguments("FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := t.readPolicy(args[0])
+			if err != nil {
+				return err
+			}
+			w := p.Explain()
+			if t.json {
+				return t.writeJSON(w)
+			}
+			for _, part := range []struct {
+				title string
+				list  []string
+			}{{"Danger", w.Dangers}, {"Demanded", w.Demands}, {"Not checked", w.Unchecked}} {
+				if len(part.list) == 0 {
+					continue
+				}
+				fmt.Fprintf(t.out, "%s:\n", part.title)
+				for _, s := range part.list {
+					fmt.Fprintf(t.out, "  %s\n", cleanLine(s))
+				}
+				fmt.Fprintln(t.out)
+			}
+			fmt.Fprintln(t.out, "Signatures, certificates, formats and the binding of all parts are checked under every policy.")
+			return nil
+		},
+	}
+}
+
+func (t *terminal) readPolicy(name string) (*verify.Policy, error) {
+	text, err := t.readInput(name, verify.MaxPolicy)
+	if err != nil {
+		return nil, err
+	}
+	p, err := verify.ParsePolicy(text)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return p, nil
+}
+
+const policyCheckUsage = `Usage: agentctl policy check --policy FILE [flags] EVIDENCE...
+
+Say which checks evidence would fail under a policy. A dry run: no nonce is held
+against the evidence, so nothing may be concluded from it. The exit code is that
+of the gravest refusal, 0 where all would be accepted.
+
+  --policy FILE          the policy; required
+  --audience NAME        that the evidence was asked for, if any
+  --certificate FILE     further certificates, PEM or DER; may be repeated
+  --at TIME              time of the appraisal (default: now)
+  --json                 one appraisal a line
+  --trust-test-root-that-vouches-for-no-hardware FILE
+                         trust this root instead of AMD's: for agentd-sim
+
+Example:
+  agentctl policy check --policy new.toml fleet/*.json
+`
+
+func policyCheckCommand(t *terminal) *cobra.Command {
+	var m materialFlags
+	var policy, audience string
+	c := &cobra.Command{
+		Use:  "check",
+		Long: policyCheckUsage,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return arguments("EVIDENCE")(c, args)
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if policy == "" {
+				return misuse(errors.New("--policy is missing")).withHint(helpHint(c))
+			}
+			o, err := t.options(&m)
+			if err != nil {
+				return err
+			}
+			if o.Policy, err = t.readPolicy(policy); err != nil {
+				return err
+			}
+			o.Audience = audience
+			return t.checkEach(o, args)
+		},
+	}
+	m.add(c)
+	c.Flags().StringVar(&policy, "policy", "", "")
+	c.Flags().StringVar(&audience, "audience", "", "")
+	return c
+}
+
+// gravity orders exit codes: forged is worse than revoked, and that worse than a
+// missing file.
+var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
+
+func (t *terminal) checkEach(o verify.Options, names []string) error {
+	code := exitOK
+	for _, name := range names {
+		document, err := t.readInput(name, evidence.MaxEvidence)
+		if err != nil {
+			return err
+		}
+		a, err := verify.Evidence(document, o)
+		if err != nil {
+			return misuse(err)
+		}
+		if gravity[a.ExitCode()] > gravity[code] {
+			code = a.ExitCode()
+		}
+		if t.json {
+			if err := t.writeJSON(struct {
+				File string `json:"file"`
+				*verify.Appraisal
+			}{name, a}); err != nil {
+				return err
+			}
+			continue
+		}
+		t.printDryRun(name, a)
+	}
+	if code != exitOK {
+		return &exitError{code: code}
+	}
+	return nil
+}
+
+func (t *terminal) printDryRun(name string, a *verify.Appraisal) {
+	if a.Verdict == verify.Pass {
+		fmt.Fprintf(t.out, "%s  %s: would be accepted, with its nonce\n", t.mark(a.Verdict), clean(name))
+		return
+	}
+	fmt.Fprintf(t.out, "%s  %s: would be refused (%s)\n", t.mark(a.Verdict), clean(name), a.Class)
+	for _, c := range a.Failed() {
+		if c.Verdict == verify.Fail {
+			fmt.Fprint(t.out, "      ")
+			t.printCheck(c)
+		}
+	}
+}
+
+const policyReferenceUsage = `Usage: agentctl policy reference [--root DIR] DECLARATION...
+
+Compute the manifest and digest of applications from their files, as the agent
+would log them, and print a [[app]] rule for each: so that a build can publish what
+its users' policies list. Nothing is recorded, and no agent is needed.
+
+Paths of a declaration are looked up below DIR: an unpacked package, or the root of
+an image. Links end inside it. Modes count, owners do not; files must be there as
+they will be on the machine.
+
+  --root DIR             where "/" is (default: this machine)
+  --json                 the events that the agent would log, with every file
+
+Examples:
+  dpkg-deb -x billing.deb root
+  agentctl policy reference --root root root/usr/lib/agentd/apps.d/billing.toml >> policy.toml
+`
+
+func policyReferenceCommand(t *terminal) *cobra.Command {
+	var root string
+	c := &cobra.Command{
+		Use:  "reference",
+		Long: policyReferenceUsage,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return arguments("DECLARATION")(c, args)
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			events := make([]*pcr.AppEvent, len(args))
+			for i, file := range args {
+				e, err := apps.Reference(c.Context(), file, root)
+				if err != nil {
+					return misuse(err)
+				}
+				events[i] = e
+			}
+			if t.json {
+				return t.writeJSON(events)
+			}
+			for _, e := range events {
+				fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
+				fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\n\n", e.Unit, e.User, hex.EncodeToString(e.Digest[:]))
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&root, "root", "", "")
+	return c
+}
+
