@@ -146,3 +146,6 @@ func (a *appraiser) block(id CheckID, why string, args ...any) {
 }
 
 func (a *appraiser) passed(id CheckID) bool { return a.checks[a.at[id]].Verdict == Pass }
+
+// asked tells whether anything asked for this check.
+func (a *appraiser) asked(id CheckID) bool { return a.checks[a.at[id]].Required }

@@ -18,6 +18,7 @@ type mutation struct {
 	opts   func(*testing.T, *Options)
 	recipe func(*testing.T, *evidencetest.Recipe)
 	bytes  func(*testing.T, []byte) []byte
+	raw    func(*testing.T, Options, map[CheckID]bool) (*Appraisal, error) // appraises raw material in place of evidence
 	// blind mutations leave nothing to go on: with the check switched off, others
 	// stay open instead, and the evidence is refused all the same.
 	blind bool
@@ -25,10 +26,6 @@ type mutation struct {
 
 func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 	t.Helper()
-	r := evidencetest.New()
-	if m.recipe != nil {
-		m.recipe(t, r)
-	}
 	o := baseOptions(t)
 	text := m.policy
 	if text == "" {
@@ -37,6 +34,17 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 	o.Policy = mustPolicy(t, text)
 	if m.opts != nil {
 		m.opts(t, &o)
+	}
+	if m.raw != nil {
+		a, err := m.raw(t, o, ignored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	r := evidencetest.New()
+	if m.recipe != nil {
+		m.recipe(t, r)
 	}
 	document := r.Encode(t)
 	if m.bytes != nil {
@@ -52,7 +60,7 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 func mutations() []mutation {
 	var all []mutation
 	for _, part := range [][]mutation{statementMutations, quoteMutations, anchorMutations, reportMutations, logMutations,
-		machinePolicyMutations, logPolicyMutations} {
+		machinePolicyMutations, logPolicyMutations, rawMutations} {
 		all = append(all, part...)
 	}
 	return all

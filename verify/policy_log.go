@@ -32,6 +32,8 @@ func (a *appraiser) policyBinding() {
 		a.skip(PolicyFreshness, "there is no report")
 	case a.material == MaterialReport && a.o.AcceptReplay:
 		a.skip(PolicyFreshness, "nothing was expected of the report: it may be old")
+	case got == UnknownReport && (a.asked(ReportExpectedData) || a.asked(ParavisorUserData)):
+		a.block(PolicyFreshness, "see %s and %s", ReportExpectedData, ParavisorUserData)
 	case got == UnknownReport:
 		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing that was expected is in the report, so that it may be of any age")
 	case a.p.freshness == AnchoredReport:

@@ -70,6 +70,7 @@ func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisa
 	if err != nil {
 		return nil, err
 	}
+	a.skipBeside("a bare report", ReportTable, ReportExpectedData)
 	body, table := r.Report, []byte(nil)
 	if len(body) > snp.ReportSize {
 		body, table = body[:snp.ReportSize], body[snp.ReportSize:]
@@ -81,7 +82,6 @@ func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisa
 	} else if ders, err := snp.TableCertificates(table); a.decideError(ReportTable, err) {
 		a.rawCertificates(ders)
 	}
-	a.skipBeside("a bare report", ReportExpectedData)
 	a.checkReport()
 	a.checkExpectedData()
 	a.checkBinding()

@@ -1,0 +1,120 @@
+package evidencetest
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// A ParavisorRecipe says how the set of an Azure paravisor is made.
+type ParavisorRecipe struct {
+	Report   Report
+	Nonce    []byte                   // in the quote
+	UserData []byte                   // 64 bytes, in the runtime data
+	Runtime  func(json string) string // of the runtime data, before the report is made over it
+	Blob     func(b []byte) []byte    // of the whole blob, afterwards
+}
+
+// ParavisorSet is what a guest there would read. The fields are those of verify.AzureSet.
+type ParavisorSet struct {
+	HCL          []byte
+	Quote        []byte
+	Signature    []byte
+	PCRs         []byte
+	Certificates [][]byte
+}
+
+// NewParavisor is a recipe for a good set, on a Genoa machine.
+func NewParavisor() *ParavisorRecipe {
+	return &ParavisorRecipe{Report: newReport(snp.Genoa), Nonce: Nonce, UserData: bytes.Repeat([]byte{0x75}, 64)}
+}
+
+// paravisorKey is made once: an RSA key takes longer than everything else here.
+var paravisorKey = sync.OnceValue(func() *AK {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return &AK{RSA: key, Hash: crypto.SHA256, HashAlg: uint16(tpm2.TPMAlgSHA256), Scheme: uint16(tpm2.TPMAlgRSASSA)}
+})
+
+// Build makes the set.
+func (r *ParavisorRecipe) Build(tb testing.TB) ParavisorSet {
+	tb.Helper()
+	ak := paravisorKey()
+	jwk := func(name string) string {
+		return fmt.Sprintf(`{"kid":%q,"key_ops":["sign"],"kty":"RSA","e":"AQAB","n":%q}`, name, base64.RawURLEncoding.EncodeToString(ak.RSA.N.Bytes()))
+	}
+	runtime := fmt.Sprintf(`{"keys":[%s,%s],"vm-configuration":{"secure-boot":true},"user-data":%q}`,
+		jwk("HCLAkPub"), jwk("HCLEkPub"), hex.EncodeToString(r.UserData))
+	if r.Runtime != nil {
+		runtime = r.Runtime(runtime)
+	}
+	var data [64]byte
+	digest := sha256.Sum256([]byte(runtime))
+	copy(data[:], digest[:])
+	report, certificates := r.Report.make(tb, data)
+
+	set := ParavisorSet{HCL: hclBlob(report, runtime), Certificates: certificates}
+	if r.Blob != nil {
+		set.HCL = r.Blob(set.HCL)
+	}
+	all := pcr.Selection{{Algorithm: pcr.SHA256}}
+	values := pcr.Values{}
+	for i := range uint32(pcr.Count) {
+		value := bytes.Repeat([]byte{byte(i)}, 32)
+		values.Set(pcr.SHA256, i, value)
+		set.PCRs = append(set.PCRs, value...)
+		all[0].PCRs = append(all[0].PCRs, i)
+	}
+	composite, err := all.Composite(values, ak.Hash)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	a := Attestation{Magic: 0xff544347, Type: 0x8018, QualifiedSigner: signer, ExtraData: r.Nonce, Clock: 1, Safe: 1, Digest: composite,
+		Banks: []Bank{{Hash: uint16(tpm2.TPMAlgSHA256), Select: []byte{0xff, 0xff, 0xff}}}}
+	set.Quote = a.Encode()
+	set.Signature = ak.Sign(tb, set.Quote)[6:] // bare, as the recorded ones are
+	return set
+}
+
+// hclBlob lays report and runtime data out as an Azure paravisor does.
+func hclBlob(report []byte, runtime string) []byte {
+	const size = 2600
+	b := make([]byte, size)
+	le := binary.LittleEndian
+	copy(b, "HCLA")
+	le.PutUint32(b[4:], 1)
+	le.PutUint32(b[8:], uint32(1236+len(runtime)))
+	le.PutUint32(b[12:], 2)
+	copy(b[32:], report)
+	le.PutUint32(b[1216:], uint32(20+len(runtime)))
+	le.PutUint32(b[1220:], 1)
+	le.PutUint32(b[1224:], 2)
+	le.PutUint32(b[1228:], 1)
+	le.PutUint32(b[1232:], uint32(len(runtime)))
+	copy(b[1236:], runtime)
+	return b
+}
+
+// Make is a bare report over data, and its certificates, leaf first.
+func (r *Report) Make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
+	tb.Helper()
+	return r.make(tb, data)
+}
+
+// NewReport is a good report of this product.
+func NewReport(p snp.Product) Report { return newReport(p) }

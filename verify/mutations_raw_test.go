@@ -1,0 +1,191 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// bareRoot is what a policy must say to accept a bare report.
+const bareRoot = "binding = \"none\"\nlog = \"optional\""
+
+// paravisorPolicy accepts what evidencetest.NewParavisor makes.
+func paravisorPolicy(kind, root string) string {
+	return fmt.Sprintf("version = 1\nlog = \"optional\"\n%s\n[[launch]]\nmeasurement = %q\nkind = %q\ncovers = \"firmware\"\n",
+		root, hex.EncodeToString(evidencetest.Measurement), kind)
+}
+
+type rawAppraisal = func(*testing.T, Options, map[CheckID]bool) (*Appraisal, error)
+
+// bare appraises a bare report that holds the nonce.
+func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) rawAppraisal {
+	return func(t *testing.T, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+		r := evidencetest.NewReport(snp.Genoa)
+		if change != nil {
+			change(&r)
+		}
+		var data [64]byte
+		copy(data[:], evidencetest.Nonce)
+		report, certificates := r.Make(t, data)
+		m := RawReport{Report: report, Certificates: certificates}
+		if after != nil {
+			after(&m, &o)
+		}
+		return appraiseReport(m, o, ignored)
+	}
+}
+
+// paravisor appraises a paravisor's set.
+func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *Options)) rawAppraisal {
+	return func(t *testing.T, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+		r := evidencetest.NewParavisor()
+		o.UserData = r.UserData
+		if change != nil {
+			change(r)
+		}
+		s := AzureSet(r.Build(t))
+		if after != nil {
+			after(&s, &o)
+		}
+		return appraiseParavisor(s, o, ignored)
+	}
+}
+
+func blob(f func(b []byte)) func(*evidencetest.ParavisorRecipe) {
+	return func(r *evidencetest.ParavisorRecipe) { r.Blob = func(b []byte) []byte { f(b); return b } }
+}
+
+// runtimeText replaces text of the runtime data before the report is made over it.
+func runtimeText(old, new string) func(*evidencetest.ParavisorRecipe) {
+	return func(r *evidencetest.ParavisorRecipe) {
+		r.Runtime = func(s string) string { return strings.Replace(s, old, new, 1) }
+	}
+}
+
+var rawMutations = []mutation{
+	{id: ReportTable, name: "garbage behind the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report = append(m.Report, 1) })},
+	{id: ReportTable, name: "a table that points outside itself", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) {
+		m.Report = append(m.Report, bytes.Repeat([]byte{0xff}, 48)...)
+	})},
+	{id: ReportExpectedData, name: "another nonce", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
+	{id: ReportExpectedData, name: "the nonce, and more behind it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) { o.Nonce = evidencetest.Nonce[:16] })},
+	{id: ReportExpectedData, name: "other report data", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) {
+		o.Nonce, o.ReportData = nil, bytes.Repeat([]byte{1}, 64)
+	})},
+	{id: ReportDecode, name: "bare, a byte short", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report = m.Report[:snp.ReportSize-1] })},
+	{id: ReportSignature, name: "bare, flipped", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report[0x140] ^= 1 })},
+	{id: ReportCertificate, name: "bare, no certificate", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *Options) { m.Certificates = nil })},
+	{id: PolicyBinding, name: "a bare report binds no vTPM", root: `log = "optional"`, raw: bare(nil, nil)},
+	{id: PolicyLog, name: "a bare report has no log", root: `binding = "none"`, raw: bare(nil, nil)},
+	{id: PolicyPCR, name: "a bare report has no PCRs", root: bareRoot, tables: "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(0, 32) + "\"]", raw: bare(nil, nil)},
+	{id: PolicyAK, name: "a bare report has no AK", root: bareRoot + "\nak_names = [\"000b" + repeated(1, 32) + "\"]", raw: bare(nil, nil)},
+	{id: PolicyCallerUnit, name: "nobody asked for a bare report", root: bareRoot, tables: "[caller]\nunit = \"billing.service\"", raw: bare(nil, nil)},
+	{id: PolicyCallerUser, name: "nobody is not root", root: bareRoot, tables: "[caller]\nuid = 0", raw: bare(nil, nil)},
+	{id: PolicyDebug, name: "bare", root: bareRoot, raw: bare(func(r *evidencetest.Report) { r.Body = setPolicy(1 << 19) }, nil)},
+
+	{id: ParavisorDecode, name: "no paravisor's", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[0] ^= 1 }), nil)},
+	{id: ParavisorDecode, name: "size of the whole", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[8]++ }), nil)},
+	{id: ParavisorDecode, name: "size of the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[1235] = 0xff }), nil)},
+	{id: ParavisorDecode, name: "unknown hash", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[1228] = 9 }), nil)},
+	{id: ParavisorDecode, name: "something behind the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
+	{id: ParavisorDecode, name: "a member twice", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`{"keys":`, `{"keys":[],"keys":`), nil)},
+	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.HCL = s.HCL[:1235] })},
+	{id: ParavisorKey, name: "absent", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLAkPub", "HCLAkPriv"), nil)},
+	{id: ParavisorKey, name: "two of the name", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLEkPub", "HCLAkPub"), nil)},
+	{id: ParavisorKey, name: "exponent 3", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("AQAB", "Aw"), nil)},
+	{id: ParavisorKey, name: "modulus respelled", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`"n":"`, `"n":"AAAA`), nil)},
+	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = []byte("other") })},
+	{id: BindingRuntimeData, name: "case 51 runtime data altered", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(blob(func(b []byte) {
+		b[bytes.Index(b, []byte("secure"))] = 'S'
+	}), nil)},
+	{id: BindingRuntimeData, name: "more in the report data", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		r.Report.Body = func(b []byte) { b[evidencetest.AtReportData+63] = 1 }
+	}, nil)},
+	{id: ReportKind, name: "a paravisor's TDX report", policy: paravisorPolicy("paravisor", ""), raw: paravisor(blob(func(b []byte) { b[1224] = 4 }), nil)},
+	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
+	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs[767] ^= 1 })},
+	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs = s.PCRs[32:] })},
+	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature[9] ^= 1 })},
+	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature = s.Signature[1:] })},
+	{id: PolicyBinding, name: "case 93 paravisor's set, listed as plain", policy: paravisorPolicy("plain", `binding = "paravisor"`) +
+		"[[launch]]\nmeasurement = \"" + repeated(9, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n", raw: paravisor(nil, nil)},
+	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		r.Report.Body = le32(evidencetest.AtVMPL, 2)
+	}, nil)},
+	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
+	{id: PolicyAK, name: "paravisor's key has no name", policy: paravisorPolicy("paravisor", `ak_names = ["000b`+repeated(1, 32)+`"]`), raw: paravisor(nil, nil)},
+}
+
+// TestRawAccepted: what the mutations above start from is accepted, and says what it
+// is and what it does not show.
+func TestRawAccepted(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		policy    string
+		raw       rawAppraisal
+		material  Material
+		binding   Binding
+		freshness Freshness
+		says      string
+	}{
+		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), MaterialReport, BindingNone, FreshReport, "A bare report"},
+		{"bare, old", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { o.Nonce, o.AcceptReplay = nil, true }), MaterialReport, BindingNone, UnknownReport, "may be old"},
+		{"paravisor", paravisorPolicy("paravisor", `binding = "paravisor"`), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+		{"paravisor, listed as plain", paravisorPolicy("plain", ""), paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "guest software"},
+		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
+		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }),
+			MaterialParavisor, BindingParavisor, UnknownReport, "says when it was made"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, c.policy)
+			a, err := c.raw(t, o, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a.Verdict != Pass || a.Material != c.material || a.Binding != c.binding || a.Freshness != c.freshness || !says(a, c.says) {
+				t.Errorf("%s, %s, binding %s, report %s, %q\n%s", a.Verdict, a.Material, a.Binding, a.Freshness, a.Sentences, explain(a))
+			}
+			if _, err := a.Claims(); err != nil {
+				t.Error(err)
+			}
+			for _, x := range a.Checks {
+				if x.Sentence == "" {
+					t.Errorf("%s says nothing", x.ID)
+				}
+			}
+		})
+	}
+}
+
+// TestRawOptions: an option that says nothing of the material is misuse.
+func TestRawOptions(t *testing.T) {
+	base := baseOptions(t)
+	for _, c := range []struct {
+		name   string
+		change func(*Options)
+		run    func(Options) error
+	}{
+		{"report data for evidence", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o Options) error { _, err := Evidence(nil, o); return err }},
+		{"report data for a quote", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o Options) error { _, err := Quote(QuoteSet{}, o); return err }},
+		{"both", func(o *Options) { o.ReportData = make([]byte, 64) }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"too long", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 65) }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"report data, replay accepted", func(o *Options) { o.Nonce, o.ReportData, o.AcceptReplay = nil, make([]byte, 64), true }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"audience", func(o *Options) { o.Audience = "me" }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"public key", func(o *Options) { o.PublicKey = []byte{1} }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
+		{"user data of a bare report", func(o *Options) { o.UserData = []byte{1} }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"no nonce", func(o *Options) { o.Nonce = nil }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
+	} {
+		o := base
+		c.change(&o)
+		if err := c.run(o); err == nil {
+			t.Errorf("%s: accepted", c.name)
+		}
+	}
+}
