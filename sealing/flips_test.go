@@ -99,6 +99,41 @@ func forge(t *testing.T, w *world, file string, i int) string {
 	return out
 }
 
+// TestRecoverySlotOfAnotherBlob: a wrapped key for the right identity, moved to another
+// blob, is noticed before its data key is used.
+func TestRecoverySlotOfAnotherBlob(t *testing.T) {
+	w := newWorld()
+	recipient, ids := identity(t)
+	w.config = sealing.Config{Recipients: []string{recipient}}
+	s := w.ready(t)
+	sealText(t, s, billing, "one", "1")
+	sealText(t, s, billing, "two", "2")
+	blobs := map[string][]byte{}
+	files := map[string]string{}
+	for f, content := range w.files.files {
+		if b, err := sealing.ParseBlob(content); err == nil && b.Claimed.Name != "" {
+			blobs[b.Claimed.Name], files[b.Claimed.Name] = content, f
+		}
+	}
+	theirs := fields(t, blobs["two"])[18].value(blobs["two"])
+	var tags []uint16
+	var values [][]byte
+	for i, f := range fields(t, blobs["one"]) {
+		v := f.value(blobs["one"])
+		if i == 18 {
+			v = theirs
+		}
+		tags, values = append(tags, f.tag), append(values, v)
+	}
+	w.files.files[files["one"]] = rebuild(tags, values)
+	w.machine.setChip("another")
+	r, err := w.open(t).Recover(t.Context(), ids)
+	must(t, err)
+	if len(r.Kept) != 1 || r.Kept[0].Name != "one" || !errors.Is(r.Kept[0].Err, sealing.Altered) || !strings.Contains(r.Kept[0].Err.Error(), "the identity is right") {
+		t.Errorf("report %v: %v", r, r.Kept)
+	}
+}
+
 // TestUnknownVersion: a later format is no damage.
 func TestUnknownVersion(t *testing.T) {
 	b := rebuild([]uint16{1}, [][]byte{{1}})
