@@ -1,6 +1,7 @@
 package snp
 
 import (
+	"bytes"
 	"crypto/x509"
 	"time"
 )
@@ -25,6 +26,9 @@ func ParseRevocationList(der []byte) (*RevocationList, error) {
 	}
 	return &RevocationList{l}, nil
 }
+
+// Bytes is a copy of the list in DER, as it was parsed.
+func (l *RevocationList) Bytes() []byte { return bytes.Clone(l.list.Raw) }
 
 // For reports whether the list is by the root of chain, going by its name.
 func (l *RevocationList) For(c *Chain) bool {

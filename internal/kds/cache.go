@@ -1,0 +1,124 @@
+package kds
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// A Cache is a folder of what was fetched, by names that tell what is in a file:
+//
+//	genoa-vcek-CHIP-TCB.der   certificate of a chip's key, CHIP and TCB in hexadecimal
+//	genoa-vcek-chain.pem      intermediate and root
+//	genoa-vcek.crl            revocation list, DER
+//
+// Whoever can write to it can withhold, but not forge: what is read from it is
+// verified like everything else.
+type Cache struct{ Dir string }
+
+func (c *Cache) path(p snp.Product, s snp.Signer, rest string) string {
+	return filepath.Join(c.Dir, strings.ToLower(p.String())+"-"+strings.ToLower(s.String())+rest)
+}
+
+func (c *Cache) vcek(p snp.Product, chip []byte, t snp.TCB) string {
+	return c.path(p, snp.SignerVCEK, fmt.Sprintf("-%s-%016x.der", hex.EncodeToString(chip[:hwidSize(p)]), uint64(t)))
+}
+
+func (c *Cache) chain(p snp.Product, s snp.Signer) string { return c.path(p, s, "-chain.pem") }
+func (c *Cache) crl(p snp.Product, s snp.Signer) string   { return c.path(p, s, ".crl") }
+
+// Collateral is what a cache holds for one report, unverified.
+type Collateral struct {
+	Certificates [][]byte // DER
+	Revocation   []*snp.RevocationList
+}
+
+// For reads what may belong to r. What is not there is left out; a file that is there
+// and cannot be read is an error. Reports before version 3 do not name their product,
+// so every one is tried.
+func (c *Cache) For(r *snp.Report) (*Collateral, error) {
+	if info, err := os.Stat(c.Dir); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", c.Dir)
+	}
+	products := snp.Products()
+	if p := r.Product(); p != snp.ProductUnknown {
+		products = []snp.Product{p}
+	}
+	out := &Collateral{}
+	signer := r.KeyInfo.Signer()
+	for _, p := range products {
+		names := []string{c.chain(p, signer)}
+		if signer == snp.SignerVCEK {
+			names = append(names, c.vcek(p, r.ChipID[:], r.ReportedTCB))
+		}
+		for _, name := range names {
+			b, err := read(name, 4*snp.MaxCertificate)
+			if err != nil || b == nil {
+				if err != nil {
+					return nil, err
+				}
+				continue
+			}
+			ders, err := snp.DecodeCertificates(b)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			out.Certificates = append(out.Certificates, ders...)
+		}
+		b, err := read(c.crl(p, signer), snp.MaxRevocationList)
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			l, err := snp.ParseRevocationList(b)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.crl(p, signer), err)
+			}
+			out.Revocation = append(out.Revocation, l)
+		}
+	}
+	return out, nil
+}
+
+// read is a file's content, nil where there is none.
+func read(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return b, err
+}
+
+// write replaces a file as a whole.
+func write(name string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".fetched-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

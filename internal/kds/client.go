@@ -1,0 +1,169 @@
+package kds
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// DefaultTimeout is for one request, answer included.
+const DefaultTimeout = 20 * time.Second
+
+// A Client asks the service. The zero value asks AMD's, over TLS.
+type Client struct {
+	Base    string        // address; "" is [Base]
+	Timeout time.Duration // of one request; 0 is DefaultTimeout
+	HTTP    *http.Client  // nil: one that follows no redirect
+}
+
+// A ThrottledError is the answer 429. Nothing may be asked before RetryAfter is over.
+type ThrottledError struct {
+	URL        string
+	RetryAfter time.Duration // 0 where the service did not say
+}
+
+func (e *ThrottledError) Error() string {
+	if e.RetryAfter == 0 {
+		return fmt.Sprintf("fetch %s: too many requests (429)", e.URL)
+	}
+	return fmt.Sprintf("fetch %s: too many requests (429), the service wants to be left alone for %v", e.URL, e.RetryAfter)
+}
+
+// A StatusError is any other answer but 200.
+type StatusError struct {
+	URL    string
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("fetch %s: the service answered %d %s", e.URL, e.Status, http.StatusText(e.Status))
+}
+
+// VCEK is the certificate of the chip's key for this TCB, in DER. It is held against
+// chip and TCB, but not verified.
+func (c *Client) VCEK(ctx context.Context, p snp.Product, chip []byte, t snp.TCB) ([]byte, error) {
+	path, err := vcekPath(p, chip, t)
+	if err != nil {
+		return nil, err
+	}
+	der, err := c.get(ctx, path, snp.MaxCertificate)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := snp.ParseEndorsementKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", path, err)
+	}
+	if leaf.Signer != snp.SignerVCEK || leaf.Product != p || leaf.TCB != t || !bytes.Equal(leaf.HWID, chip[:hwidSize(p)]) {
+		return nil, fmt.Errorf("fetch %s: the certificate is of a %v of %v, TCB %v, another than was asked for", path, leaf.Signer, leaf.Product, leaf.TCB)
+	}
+	return der, nil
+}
+
+// Chain is the intermediate and the root above keys of this kind, in PEM.
+func (c *Client) Chain(ctx context.Context, p snp.Product, s snp.Signer) ([]byte, error) {
+	k, err := kind(s)
+	if err != nil {
+		return nil, err
+	}
+	path := "/" + k + "/v1/" + p.String() + "/cert_chain"
+	b, err := c.get(ctx, path, 4*snp.MaxCertificate)
+	if err != nil {
+		return nil, err
+	}
+	if ders, err := snp.DecodeCertificates(b); err != nil || len(ders) != 2 {
+		return nil, fmt.Errorf("fetch %s: %d certificates (%v), want 2", path, len(ders), err)
+	}
+	return b, nil
+}
+
+// RevocationList is the list by the root above keys of this kind, in DER.
+func (c *Client) RevocationList(ctx context.Context, p snp.Product, s snp.Signer) ([]byte, error) {
+	k, err := kind(s)
+	if err != nil {
+		return nil, err
+	}
+	path := "/" + k + "/v1/" + p.String() + "/crl"
+	der, err := c.get(ctx, path, snp.MaxRevocationList)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := snp.ParseRevocationList(der); err != nil {
+		return nil, fmt.Errorf("fetch %s: %w", path, err)
+	}
+	return der, nil
+}
+
+// plain follows no redirect: the service makes none, and one that appears leads
+// wherever somebody wants.
+var plain = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+	base, timeout, client := c.Base, c.Timeout, c.HTTP
+	if base == "" {
+		base = Base
+	}
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	if client == nil {
+		client = plain
+	}
+	address, err := join(base, path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer within %v", timeout)
+		}
+		return nil, fmt.Errorf("fetch %s: %w", address, err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusTooManyRequests:
+		return nil, &ThrottledError{URL: address, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	default:
+		return nil, &StatusError{URL: address, Status: resp.StatusCode}
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("the answer did not end within %v", timeout)
+		}
+		return nil, fmt.Errorf("fetch %s: %w", address, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("fetch %s: the answer has more than %d bytes", address, limit)
+	}
+	return b, nil
+}
+
+// longest is the most that a service may ask to wait and be believed.
+const longest = 24 * time.Hour
+
+// retryAfter reads the header of that name (RFC 9110, section 10.2.3): seconds, or a date.
+func retryAfter(s string, now time.Time) time.Duration {
+	wait := time.Duration(0)
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		wait = time.Duration(n) * time.Second
+	} else if at, err := http.ParseTime(s); err == nil {
+		wait = at.Sub(now).Round(time.Second)
+	}
+	return min(max(wait, 0), longest)
+}

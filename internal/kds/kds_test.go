@@ -1,0 +1,287 @@
+package kds
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// service is the key distribution service on loopback, for one processor line.
+type service struct {
+	*httptest.Server
+	mu      sync.Mutex
+	asked   []string
+	answers map[string][]byte
+	faults  map[string]http.HandlerFunc // by the end of the path
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.asked = append(s.asked, r.URL.RequestURI())
+	fault, answer := s.faults[r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]], s.answers[r.URL.RequestURI()]
+	s.mu.Unlock()
+	switch {
+	case fault != nil:
+		fault(w, r)
+	case answer == nil:
+		http.NotFound(w, r)
+	default:
+		w.Write(answer)
+	}
+}
+
+const chipHex = "63636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363636363"
+
+func newService(t *testing.T) *service {
+	s := &service{answers: map[string][]byte{}, faults: map[string]http.HandlerFunc{}}
+	r := evidencetest.New().Report
+	certs := r.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")
+	s.answers["/vcek/v1/Genoa/"+chipHex+"?blSPL=9&teeSPL=3&snpSPL=23&ucodeSPL=72"] = certs[0]
+	var chain []byte
+	for _, der := range certs[1:] {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	s.answers["/vcek/v1/Genoa/cert_chain"] = chain
+	s.answers["/vcek/v1/Genoa/crl"] = evidencetest.RevocationList(t, snp.Genoa, evidencetest.Time.AddDate(0, -1, 0), evidencetest.Time.AddDate(0, 1, 0)).Bytes()
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *service) requests() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
+}
+
+// bare is good evidence without certificates, and its report.
+func bare(t *testing.T) ([]byte, *snp.Report) {
+	r := evidencetest.New()
+	r.Report.NoCertificates = true
+	e := r.Build(t)
+	report, err := snp.ParseReport(e.Report.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := evidence.EncodeJSON(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return document, report
+}
+
+func chipTCB(t *testing.T) snp.TCB {
+	_, r := bare(t)
+	return r.ReportedTCB
+}
+
+// TestFetchThenVerify: what was fetched is what a verifier without certificates lacks,
+// and nothing is asked for twice.
+func TestFetchThenVerify(t *testing.T) {
+	s := newService(t)
+	document, report := bare(t)
+	cache := &Cache{Dir: filepath.Join(t.TempDir(), "new")}
+	if _, err := cache.For(report); err == nil {
+		t.Error("a cache that is not there holds something")
+	}
+	policy, err := verify.ParsePolicy([]byte("version = 1\nunlisted_launch = \"allow\"\nrevocation = \"required\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	appraise := func() *verify.Appraisal {
+		o := verify.Options{Policy: policy, Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(t)}
+		if c, err := cache.For(report); err == nil {
+			o.Certificates, o.Revocation = c.Certificates, c.Revocation
+		}
+		a, err := verify.Evidence(document, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	if a := appraise(); a.Class != verify.ClassCollateral {
+		t.Errorf("without collateral: class %v", a.Class)
+	}
+	for round, kept := range []bool{false, true} {
+		done, err := cache.Fetch(t.Context(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time)
+		if err != nil || len(done) != 3 {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		for _, f := range done {
+			if f.Kept != kept && !strings.HasSuffix(f.File, ".crl") {
+				t.Errorf("round %d: %+v", round, f)
+			}
+		}
+	}
+	if n := len(s.requests()); n > 4 {
+		t.Errorf("%d requests: %v", n, s.requests())
+	}
+	if a := appraise(); a.Verdict != verify.Pass {
+		t.Errorf("with collateral: %v", a.Sentences)
+	}
+}
+
+// TestFailures: case 59. Each is told apart, nothing is asked twice, and what came
+// before it is kept.
+func TestFailures(t *testing.T) {
+	for _, c := range []struct {
+		name, path, message string
+		fault               http.HandlerFunc
+		check               func(error) bool
+		kept                int
+	}{
+		{name: "case 59 throttled", path: "cert_chain", message: "left alone for 10s", kept: 1,
+			fault: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "10"); w.WriteHeader(429) },
+			check: func(err error) bool {
+				var x *ThrottledError
+				return errors.As(err, &x) && x.RetryAfter == 10*time.Second
+			}},
+		{name: "throttled without a time", path: chipHex, message: "429", fault: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }},
+		{name: "not there", path: chipHex, message: "404", fault: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+			check: func(err error) bool { var x *StatusError; return errors.As(err, &x) && x.Status == 404 }},
+		{name: "redirect", path: chipHex, message: "302", fault: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }},
+		{name: "no end", path: "crl", message: "more than 1048576 bytes", kept: 2, fault: func(w http.ResponseWriter, r *http.Request) {
+			for block := make([]byte, 64<<10); ; {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
+			}
+		}},
+		{name: "no answer", path: chipHex, message: "no answer within", fault: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }},
+		{name: "stalls", path: chipHex, message: "did not end within", fault: func(w http.ResponseWriter, r *http.Request) {
+			w.Write([]byte{0x30})
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}},
+		{name: "garbage for a certificate", path: chipHex, message: "endorsement key certificate", fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
+		{name: "garbage for a chain", path: "cert_chain", message: "want 2", kept: 1, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
+		{name: "garbage for a list", path: "crl", message: "revocation list", kept: 2, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newService(t)
+			s.faults[c.path] = c.fault
+			_, report := bare(t)
+			cache := &Cache{Dir: t.TempDir()}
+			client := &Client{Base: s.URL, Timeout: 20 * time.Second}
+			if strings.Contains(c.message, "within") {
+				client.Timeout = 200 * time.Millisecond
+			}
+			done, err := cache.Fetch(t.Context(), client, report, snp.ProductUnknown, evidencetest.Time)
+			if err == nil || !strings.Contains(err.Error(), c.message) {
+				t.Fatalf("got %v, want %q", err, c.message)
+			}
+			if c.check != nil && !c.check(err) {
+				t.Errorf("the error is a %T: %v", err, err)
+			}
+			if len(done) != c.kept || len(s.requests()) != c.kept+1 {
+				t.Errorf("kept %v of the requests %v, want %d", done, s.requests(), c.kept)
+			}
+			left, err := os.ReadDir(cache.Dir)
+			if err != nil || len(left) != c.kept {
+				t.Errorf("the cache holds %v, want %d files", left, c.kept)
+			}
+		})
+	}
+}
+
+// TestAnotherCertificate: what the service hands out is held against what was asked.
+func TestAnotherCertificate(t *testing.T) {
+	s := newService(t)
+	r := evidencetest.New().Report
+	r.Leaf.Levels[7]++
+	s.answers["/vcek/v1/Genoa/"+chipHex+"?blSPL=9&teeSPL=3&snpSPL=23&ucodeSPL=72"] = r.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[0]
+	if _, err := (&Client{Base: s.URL}).VCEK(t.Context(), snp.Genoa, evidencetest.ChipID, chipTCB(t)); err == nil || !strings.Contains(err.Error(), "another than was asked for") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAddresses: the two layouts of the interface specification.
+func TestAddresses(t *testing.T) {
+	chip := bytes.Repeat([]byte{0xab}, 64)
+	for _, c := range []struct {
+		product snp.Product
+		chip    []byte
+		tcb     snp.TCB
+		want    string
+	}{
+		{snp.Milan, chip, 0xd315000000000004, "/vcek/v1/Milan/" + strings.Repeat("ab", 64) + "?blSPL=4&teeSPL=0&snpSPL=21&ucodeSPL=211"},
+		{snp.Turin, chip, 0x4800000004010203, "/vcek/v1/Turin/abababababababab?fmcSPL=3&blSPL=2&teeSPL=1&snpSPL=4&ucodeSPL=72"},
+		{snp.Turin, chip[:8], 0, "/vcek/v1/Turin/abababababababab?fmcSPL=0&blSPL=0&teeSPL=0&snpSPL=0&ucodeSPL=0"},
+		{snp.Genoa, chip[:63], 0, ""},
+		{snp.Genoa, make([]byte, 64), 0, ""},
+		{snp.ProductUnknown, chip, 0, ""},
+	} {
+		got, err := vcekPath(c.product, c.chip, c.tcb)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%v: got %q, %v\nwant %q", c.product, got, err, c.want)
+		}
+	}
+	for _, base := range []string{"ftp://a", "a", "", "https://u@h", "https://h?q=1", "https://\x00"} {
+		if a, err := join(base, "/x"); err == nil {
+			t.Errorf("%q gives %q", base, a)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for s, want := range map[string]time.Duration{
+		"": 0, "10": 10 * time.Second, "-5": 0, "x": 0, "999999999": longest, "99999999999999999999": 0,
+		"Thu, 01 Jan 2026 00:00:30 GMT": 30 * time.Second, "Wed, 31 Dec 2025 00:00:00 GMT": 0,
+	} {
+		if got := retryAfter(s, now); got != want {
+			t.Errorf("%q: %v, want %v", s, got, want)
+		}
+	}
+}
+
+// TestMaskedChip: nothing is asked for a chip that the host hides.
+func TestMaskedChip(t *testing.T) {
+	s := newService(t)
+	_, report := bare(t)
+	report.ChipID = [64]byte{}
+	_, err := (&Cache{Dir: t.TempDir()}).Fetch(context.Background(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time)
+	if err == nil || !strings.Contains(err.Error(), "masks") || len(s.requests()) != 0 {
+		t.Errorf("got %v after %v", err, s.requests())
+	}
+	report.CPU = nil
+	if _, err := (&Cache{Dir: t.TempDir()}).Fetch(context.Background(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time); !errors.Is(err, ErrProduct) {
+		t.Errorf("got %v for a report without a product", err)
+	}
+}
+
+// TestBrokenCache: a file that cannot be what its name says is an error, not an absence.
+func TestBrokenCache(t *testing.T) {
+	_, report := bare(t)
+	for _, name := range []string{"genoa-vcek.crl", "genoa-vcek-chain.pem"} {
+		cache := &Cache{Dir: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(cache.Dir, name), []byte("no"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cache.For(report); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Cache{Dir: file}).For(report); err == nil {
+		t.Error("a file is no cache")
+	}
+}
