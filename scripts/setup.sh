@@ -5,7 +5,7 @@
 set -eu
 
 case "${1:-}" in
-demo) wanted="swtpm:swtpm curl:curl jq:jq openssl:openssl" ;;
+demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
 test) wanted="swtpm:swtpm tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
 *)
 	echo "usage: scripts/setup.sh demo|test" >&2
