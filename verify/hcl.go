@@ -19,7 +19,7 @@ import (
 // Layout of what an Azure paravisor writes to NV index 0x01400001, little-endian:
 //
 //	   0  signature     4 bytes  "HCLA"
-//	   4  version       4 bytes  1
+//	   4  version       4 bytes  1 or 2
 //	   8  size          4 bytes  of everything up to the end of the runtime data
 //	  12  request type  4 bytes
 //	  16  status        4 bytes  0
@@ -36,7 +36,7 @@ const (
 	hclSizes    = hclReport + snp.ReportSize
 	hclRuntime  = hclSizes + 20
 	maxHCL      = 8 << 10 // bytes; indexes in use hold 2,048 or 2,600
-	hclVersion  = 1
+	hclVersion  = 2
 	hclTypeSNP  = 2
 	hclTypeTDX  = 4
 	hclUserData = 64 // bytes of user data, in hexadecimal in the JSON
@@ -73,8 +73,8 @@ func parseHCL(b []byte) (*hcl, error) {
 	switch {
 	case uint64(size) > uint64(len(b)-hclRuntime):
 		return nil, fmt.Errorf("runtime data of %d bytes, %d are left in the blob", size, len(b)-hclRuntime)
-	case u32(4) != hclVersion || u32(1220) != hclVersion:
-		return nil, fmt.Errorf("paravisor's blob of versions %d and %d, want %d", u32(4), u32(1220), hclVersion)
+	case u32(4) < 1 || u32(4) > hclVersion || u32(1220) != 1:
+		return nil, fmt.Errorf("paravisor's blob of version %d with runtime data of version %d, want 1 to %d with 1", u32(4), u32(1220), hclVersion)
 	case u32(8) != hclRuntime+size || u32(1216) != 20+size:
 		return nil, fmt.Errorf("sizes %d and %d in the headers do not go with runtime data of %d bytes", u32(8), u32(1216), size)
 	case !isZero(b[16:hclReport]):
