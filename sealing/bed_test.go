@@ -266,5 +266,5 @@ func change(t testing.TB, b []byte, f func(value func(tag uint16) *[]byte)) []by
 	return rebuild(tags, values)
 }
 
-// tcb is one component, or all, of the software platform's committed TCB.
+// tcb is what the firmware is committed to from the next start on.
 func (b *bed) tcb(v snp.TCB) { b.soft.CommittedTCB, b.soft.TCB = v, v }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/sealing/secret"
@@ -27,6 +28,29 @@ func (d direct) Do(_ context.Context, f func(transport.TPM) error) error { retur
 func start(t *testing.T) (*swtpm.TPM, *tpmroot.TPM) {
 	dev := swtpm.Start(t)
 	return dev, &tpmroot.TPM{Device: direct{dev}}
+}
+
+// TestOverTheDaemonsDevice: the same over the device that serialises commands.
+func TestOverTheDaemonsDevice(t *testing.T) {
+	dev := swtpm.Start(t)
+	r := &tpmroot.TPM{Device: dev.Device(tpm.Options{})}
+	record, want := seal(t, r)
+	plan, err := r.PlanCounter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := r.DefineCounter(t.Context(), plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev.Reboot()
+	got, err := r.Unseal(t.Context(), record)
+	if err != nil || !got.Equal(want) {
+		t.Fatalf("after a reboot: %v, %v", got, err)
+	}
+	if n, err := r.Increment(t.Context(), plan); err != nil || n != first+1 {
+		t.Fatalf("after a reboot: %d, %v, want %d", n, err, first+1)
+	}
 }
 
 func seal(t *testing.T, r *tpmroot.TPM) (record []byte, s *secret.Secret) {
