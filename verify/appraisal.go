@@ -91,8 +91,8 @@ type AKOrigin string
 
 const (
 	AKNone      AKOrigin = "none"      // only the report speaks for it
-	AKEnrolled  AKOrigin = "enrolled"  // its name stands in the policy
-	AKCertified AKOrigin = "certified" // a certificate chain leads to it
+	AKEnrolled  AKOrigin = "enrolled"  // its name stands in the policy, with or without a record
+	AKCertified AKOrigin = "certified" // the policy's record says that it lives in a TPM with a certificate by an issuer that the policy trusts
 )
 
 // Freshness tells what the report was made for.

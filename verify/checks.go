@@ -108,6 +108,7 @@ const (
 	PolicyAuthorKey        CheckID = "policy.author-key"
 	PolicyBinding          CheckID = "policy.binding"
 	PolicyAK               CheckID = "policy.ak"
+	PolicyAKOrigin         CheckID = "policy.ak-origin"
 	PolicyFreshness        CheckID = "policy.freshness"
 	PolicyAnchorAge        CheckID = "policy.anchor-age"
 	PolicyPCR              CheckID = "policy.pcr"
@@ -243,6 +244,7 @@ var definitions = []Definition{
 	{PolicyAuthorKey, ClassPolicy, "the ID key was signed by an author key that the policy lists", "an ID key that nobody vouches for"},
 	{PolicyBinding, ClassPolicy, "vTPM and report hang together at least as strongly as the policy asks", "PCR values that rest on less than the verifier thinks"},
 	{PolicyAK, ClassPolicy, "the AK is one that the policy names", "a vTPM that was not enrolled"},
+	{PolicyAKOrigin, ClassPolicy, "the policy knows the AK by a record of the origin that it asks for", "a vTPM that was enrolled on trust where a certified TPM is wanted"},
 	{PolicyFreshness, ClassPolicy, "the report is fresh where the policy asks for it", "an earlier report where a new one is wanted"},
 	{PolicyAnchorAge, ClassPolicy, "the anchor is not older, by the clock of the vTPM, than the policy allows", "a report of long ago"},
 	{PolicyPCR, ClassPolicy, "every PCR that the policy pins was quoted and has one of the listed values", "another boot loader, kernel or command line"},

@@ -263,8 +263,11 @@ func (w *PolicyWords) binding(p *Policy) {
 	} else {
 		w.demand("vTPM and report hang together at least as %q. %s", p.binding, restsOn[p.binding])
 	}
-	if len(p.aks) > 0 {
-		w.demand("The attestation key is one of %d that were enrolled.", len(p.aks))
+	if known := len(p.aks) + len(p.enrolments); known > 0 {
+		w.demand("The attestation key is one of %d that were enrolled.", known)
+		if p.akOrigin == AKCertified {
+			w.demand("Its TPM was certified by one of %q when it was enrolled.", p.ekIssuers)
+		}
 	} else {
 		w.open("Which vTPM it is: no attestation key is enrolled (ak_names).")
 	}

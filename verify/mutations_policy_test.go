@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -98,11 +99,30 @@ var machinePolicyMutations = append([]mutation{
 	{id: PolicyBinding, name: "case 90 imitates a paravisor", policy: listedAs("paravisor", "paravisor"), recipe: imitation(`{"keys":[{"kid":"HCLAkPub"}],"user-data":""}`)},
 	{id: PolicyBinding, name: "case 90 imitates an SVSM", policy: listedAs("svsm", "svsm"), recipe: imitation("\x00\x00\x00\x01\x00\x00\x00\x02")},
 	{id: PolicyAK, name: "case 65 not enrolled", root: `ak_names = ["000b` + repeated(1, 32) + `"]`},
+	{id: PolicyAK, name: "case 65 another is enrolled", tables: enrolment(repeated(1, 32), "CN=TPM root")},
+	{id: PolicyAKOrigin, name: "enrolled without a certificate", root: "ak_origin = \"certified\"\nek_issuers = [\"CN=TPM root\"]",
+		tables: enrolment(repeated(1, 32), "CN=TPM root") + enrolment(recipeAK(), "none")},
+	{id: PolicyAKOrigin, name: "certified by another", root: "ak_origin = \"certified\"\nek_issuers = [\"CN=TPM root\"]",
+		tables: enrolment(repeated(1, 32), "CN=TPM root") + enrolment(recipeAK(), "CN=another root")},
+	{id: PolicyAKOrigin, name: "known by name alone", root: "ak_origin = \"certified\"\nek_issuers = [\"CN=TPM root\"]\nak_names = [\"000b" + recipeAK() + "\"]",
+		tables: enrolment(repeated(1, 32), "CN=TPM root")},
 	{id: PolicyFreshness, name: "anchored", recipe: func(_ *testing.T, r *evidencetest.Recipe) { anchored(r) }},
 	{id: PolicyAnchorAge, name: "too old", root: "freshness = \"anchored\"\nmax_anchor_age = \"59s\"", recipe: func(_ *testing.T, r *evidencetest.Recipe) { anchored(r) }},
 	{id: PolicyPCR, name: "another value", tables: "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(1, 32) + "\"]"},
 	{id: PolicyPCR, name: "not quoted", tables: "[[pcr]]\nbank = \"sha384\"\nindex = 4\nvalues = [\"" + repeated(0x14, 48) + "\"]"},
 }, append(floorMutations(), reservedMutations()...)...)
+
+// enrolment is an [[enrolment]] of the AK whose name has this digest.
+func enrolment(ak, issuer string) string {
+	return fmt.Sprintf("[[enrolment]]\ntype = \"agentd/enrolment/1\"\nek = \"000b%s\"\nak = \"000b%s\"\nek_issuer = %q\nenrolled = \"2026-01-31T12:00:00Z\"\n",
+		repeated(2, 32), ak, issuer)
+}
+
+// recipeAK is the digest in the name of a recipe's AK.
+func recipeAK() string {
+	digest := sha256.Sum256(evidencetest.ECCKey('k').Public())
+	return hex.EncodeToString(digest[:])
+}
 
 // floorMutations has every component of every TCB one below its floor.
 func floorMutations() []mutation {

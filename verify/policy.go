@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -36,7 +37,10 @@ type Policy struct {
 	chips             [][]byte // empty: any
 	deniedChips       [][]byte
 	allowMaskedChip   bool
-	aks               [][]byte // names; empty: any
+	aks               [][]byte // names; with enrolments empty: any
+	enrolments        []keys.Enrolment
+	ekIssuers         []string // that make an enrolment a certified one
+	akOrigin          AKOrigin // that is asked for at least
 	guest             guestRule
 	image             imageRule
 	platform          platformRule

@@ -17,14 +17,7 @@ func (a *appraiser) policyBinding() {
 		a.decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
 			"vTPM and report hang together as %q, and the policy asks for %q or stronger", a.binding, a.p.binding)
 	}
-	switch {
-	case len(a.p.aks) == 0:
-		a.skip(PolicyAK, "the policy names no AK")
-	case a.material == MaterialReport:
-		a.decide(PolicyAK, false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
-	case a.ak != nil:
-		a.decide(PolicyAK, contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d listed names", len(a.p.aks)), hex.EncodeToString(a.ak.name), "the attestation key is not one that the policy names")
-	}
+	a.policyAK()
 	switch got := a.freshness(); {
 	case a.p.freshness == AnyReport:
 		a.skip(PolicyFreshness, "the policy accepts a report of any age")

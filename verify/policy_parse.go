@@ -63,6 +63,8 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		deniedChips:       r.hexList("denied_chips", t.DeniedChips, 8, 64),
 		allowMaskedChip:   given(t.AllowMaskedChip, false),
 		aks:               r.hexList("ak_names", t.AKNames, 34, 50, 66),
+		akOrigin:          AKOrigin(r.oneOf("ak_origin", t.AKOrigin, string(AKNone), "none", "enrolled", "certified")),
+		ekIssuers:         r.texts("ek_issuers", t.EKIssuers),
 		guest:             r.guest(&t.Guest),
 		image:             r.image(&t.Image),
 		platform:          r.platform(&t.Platform),
@@ -78,6 +80,7 @@ func (r *policyReader) policy(t *policyText) *Policy {
 	}
 	p.logRequired = r.oneOf("log", t.Log, "required", "required", "optional") == "required"
 	r.launches(p, t.Launch)
+	r.enrolments(p, t.Enrolment)
 	r.anchorAge(p, t.MaxAnchorAge)
 	r.pcrs(p, t.PCR)
 	r.startValues(p, t.StartValue)
@@ -100,6 +103,7 @@ func (r *policyReader) contradictions(p *Policy, t *policyText) {
 			r.fail("binding", "no [[launch]] is of a kind that can give %q, so every evidence would be refused", p.binding)
 		}
 	}
+	r.checkOrigin(p)
 	for i, l := range p.launches {
 		if slices.ContainsFunc(p.deniedLaunches, func(m []byte) bool { return bytes.Equal(m, l.measurement) }) {
 			r.fail(fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")

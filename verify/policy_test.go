@@ -65,6 +65,13 @@ func TestPolicyErrors(t *testing.T) {
 		{"ABI", "version = 1\n" + launch + "[guest_policy]\nmin_abi = \"1\"\n", 7, 1, "guest_policy.min_abi", "version"},
 		{"start value", "version = 1\n" + launch + "[[start_value]]\nbank = \"sha256\"\nvalue = \"00\"\n", 8, 1, "start_value[0].value", "want 32"},
 		{"control character", "version = 1\n" + launch + "[caller]\nunit = \"a\\nb\"\n", 7, 1, "caller.unit", "control"},
+		{"origin of nobody", "version = 1\nak_origin = \"enrolled\"\n" + launch, 2, 1, "ak_origin", "ak_names"},
+		{"origin of another issuer", "version = 1\nak_origin = \"certified\"\nek_issuers = [\"CN=x\"]\n" + launch + enrolment(repeated(1, 32), "CN=y"), 2, 1, "ak_origin", "ek_issuer"},
+		{"issuers of nobody", "version = 1\nek_issuers = [\"CN=x\"]\n" + launch + enrolment(repeated(1, 32), "none"), 2, 1, "ek_issuers", "never"},
+		{"enrolled twice", "version = 1\n" + launch + enrolment(repeated(1, 32), "CN=y") + enrolment(repeated(1, 32), "CN=y"), 0, 0, "enrolment[1].ak", "twice"},
+		{"enrolled name", "version = 1\n" + launch + enrolment("00", "CN=y"), 0, 0, "enrolment[0].ak", "want 34"},
+		{"enrolment without a time", "version = 1\n" + launch + "[[enrolment]]\nek = \"00\"\nak = \"00\"\n", 0, 0, "enrolment[0]", "enrolled"},
+		{"any age and an age", "version = 1\nfreshness = \"any\"\nmax_anchor_age = \"1m\"\n" + launch, 3, 1, "max_anchor_age", "any"},
 		{"log", "version = 1\nlog = \"maybe\"\n" + launch, 2, 1, "log", "not one of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -21,6 +21,9 @@ type policyText struct {
 	DeniedChips       *[]string          `toml:"denied_chips"`
 	AllowMaskedChip   *bool              `toml:"allow_masked_chip"`
 	AKNames           *[]string          `toml:"ak_names"`
+	AKOrigin          *string            `toml:"ak_origin"`
+	EKIssuers         *[]string          `toml:"ek_issuers"`
+	Enrolment         []enrolmentText    `toml:"enrolment"`
 	Log               *string            `toml:"log"`
 	TolerateGaps      *bool              `toml:"tolerate_gaps"`
 	TolerateUnmeasure *bool              `toml:"tolerate_unmeasured"`
@@ -43,6 +46,15 @@ type launchText struct {
 	Kind        *string `toml:"kind"`
 	Covers      *string `toml:"covers"`
 	Label       *string `toml:"label"`
+}
+
+// enrolmentText is a keys.Enrolment, member for member.
+type enrolmentText struct {
+	Type     *string `toml:"type"`
+	EK       *string `toml:"ek"`
+	AK       *string `toml:"ak"`
+	EKIssuer *string `toml:"ek_issuer"`
+	Enrolled *string `toml:"enrolled"`
 }
 
 type guestText struct {

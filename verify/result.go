@@ -34,8 +34,8 @@ func (a *appraiser) result() *Appraisal {
 	// A binding is worth its name only where nothing below it failed.
 	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
 		r.Binding = a.binding
-		if len(a.p.aks) > 0 && a.passed(PolicyAK) {
-			r.AKOrigin = AKEnrolled
+		if a.ak != nil && a.passed(PolicyAK) {
+			r.AKOrigin = a.p.origin(a.ak.name)
 		}
 	}
 	if r.Verdict == Pass {
