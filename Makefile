@@ -4,19 +4,20 @@ GO      ?= go
 DESTDIR ?=
 PREFIX  ?= /usr/local
 OUT     ?= bin
+LDFLAGS ?= -buildid=
 
 # A static position-independent executable that depends on nothing but its sources:
 # no cgo, no build folder, no build id, no state of the version control.
-BUILD = CGO_ENABLED=0 $(GO) build -buildmode=pie -trimpath -buildvcs=false -ldflags=-buildid=
+BUILD = CGO_ENABLED=0 $(GO) build -buildmode=pie -trimpath -buildvcs=false -ldflags="$(LDFLAGS)"
 
 PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo lint fuzz bench install setup clean
+.PHONY: help build test demo lint fuzz bench install package test-package setup clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build agentd, agentctl and agentd-sim into bin/
 	@mkdir -p $(OUT)
@@ -42,6 +43,12 @@ install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is 
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 0755 $(OUT)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
 	install -m 0755 $(OUT)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
+
+package: ## build the .deb and the .rpm into dist/
+	@GO="$(GO)" packaging/build.sh dist
+
+test-package: ## build the packages twice, compare, and hold them to lintian, rpmlint and rpm
+	@GO="$(GO)" packaging/test.sh
 
 setup: ## install what the demo and the tests need (as root), or say what is missing
 	@scripts/setup.sh test

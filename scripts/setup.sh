@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh demo|test: see to the programs that the demo or the tests use. As root on a
+# setup.sh demo|test|package|vm: see to the programs that these make targets use. As root on a
 # Debian-like system they are installed; otherwise the command to do so is printed and
 # the script fails.
 set -eu
@@ -7,8 +7,10 @@ set -eu
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
 test) wanted="swtpm:swtpm tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
+package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm busybox:busybox-static man:man-db git:git" ;;
+vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
-	echo "usage: scripts/setup.sh demo|test" >&2
+	echo "usage: scripts/setup.sh demo|test|package|vm" >&2
 	exit 1
 	;;
 esac

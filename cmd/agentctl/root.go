@@ -26,6 +26,7 @@ Attestation of this machine and the programs on it.
   show         draw evidence as a tree, without checking it
   export       write the parts of evidence for other people's tools
   policy       write, explain and try out policies
+  collateral   fetch certificates and revocation lists from AMD
 
   measure      measure an application now, before it is started
   app          applications: list, show, declare, tie to their units
@@ -104,6 +105,7 @@ func newRoot(t *terminal) *cobra.Command {
 		showCommand(t),
 		exportCommand(t),
 		policyCommand(t),
+		collateralCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),
 		logCommand(t, s),
@@ -112,6 +114,7 @@ func newRoot(t *terminal) *cobra.Command {
 		doctorCommand(t, s),
 		enrollCommand(t, s),
 		versionCommand(t, s),
+		completionCommand(t),
 	)
 	return root
 }

@@ -10,9 +10,9 @@ import (
 // before its own, or from its own.
 var order = []string{"evidence", "pcr", "keys", "verify", "api", "client", "sealing", "agent", "internal", "cmd"}
 
-// free are folders of tests and measurements: they import what they like, and only
+// free are folders of tests, measurements and tools: they import what they like, and only
 // tests import them.
-var free = []string{"test", "bench"}
+var free = []string{"test", "bench", "tools"}
 
 func top(folder string) string {
 	t, _, _ := strings.Cut(folder, "/")

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Builds the packages in this folder and in a copy of it, compares them byte by byte,
+# and holds them to what people expect of packages. Ends with "packages: ok".
+set -eu
+cd "$(dirname "$0")/.."
+scripts/setup.sh package
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+VERSION=${VERSION:-$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)~test}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
+export VERSION SOURCE_DATE_EPOCH
+
+packaging/build.sh "$work/first"
+mkdir -p "$work/another/folder"
+tar -c --exclude=./.git --exclude=./dist --exclude=./bin . | tar -x -m -C "$work/another/folder"
+(cd "$work/another/folder" && packaging/build.sh "$work/second" >/dev/null)
+for package in "$work"/first/*; do
+	if ! cmp "$package" "$work/second/$(basename "$package")"; then
+		echo "FAIL  two builds differ"
+		echo "packages: FAILED"
+		exit 1
+	fi
+done
+echo "ok    two builds in two folders: the same bytes"
+packaging/check.sh "$work/first"

@@ -1,0 +1,114 @@
+// Notices prints the licences of every module that is linked into programs, as their
+// authors wrote them, each under a line "== MODULE VERSION". A module without a licence
+// file ends it with an error.
+//
+//	notices PACKAGE...
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// module is what `go list` says of one.
+type module struct {
+	Path, Version, Dir string
+	Main               bool
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: notices PACKAGE...")
+		os.Exit(1)
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "notices:", err)
+		os.Exit(1)
+	}
+}
+
+func run(packages []string) error {
+	modules, err := linked(packages)
+	if err != nil {
+		return err
+	}
+	for _, m := range modules {
+		text, err := licence(m)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("== %s %s\n\n%s\n\n", m.Path, m.Version, text)
+	}
+	return nil
+}
+
+// linked are the modules of all packages that the given ones need, and Go itself.
+func linked(packages []string) ([]module, error) {
+	cmd := exec.Command("go", append([]string{"list", "-deps", "-json=Module"}, packages...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	seen := map[string]module{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct{ Module *module }
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.Module != nil && !p.Module.Main {
+			seen[p.Module.Path] = *p.Module
+		}
+	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	all := []module{{Path: "The Go programming language and its standard library", Version: runtime.Version(), Dir: strings.TrimSpace(string(root))}}
+	for _, path := range slices.Sorted(func(yield func(string) bool) {
+		for p := range seen {
+			if !yield(p) {
+				return
+			}
+		}
+	}) {
+		all = append(all, seen[path])
+	}
+	return all, nil
+}
+
+// licence is the text of a module's licence and of its notices.
+func licence(m module) (string, error) {
+	entries, err := os.ReadDir(m.Dir)
+	if err != nil {
+		return "", err
+	}
+	var texts []string
+	for _, e := range entries {
+		name := strings.ToUpper(e.Name())
+		if e.IsDir() || !strings.HasPrefix(name, "LICENSE") && !strings.HasPrefix(name, "LICENCE") && !strings.HasPrefix(name, "COPYING") && !strings.HasPrefix(name, "NOTICE") {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(m.Dir, e.Name()))
+		if err != nil {
+			return "", err
+		}
+		texts = append(texts, strings.TrimSpace(string(b)))
+	}
+	if len(texts) == 0 {
+		return "", fmt.Errorf("%s %s has no licence file in %s", m.Path, m.Version, m.Dir)
+	}
+	return strings.Join(texts, "\n\n"), nil
+}
