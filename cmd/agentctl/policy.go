@@ -355,4 +355,3 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 	c.Flags().StringVar(&root, "root", "", "")
 	return c
 }
-

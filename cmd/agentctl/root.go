@@ -27,6 +27,7 @@ Attestation of this machine and the programs on it.
   export       write the parts of evidence for other people's tools
   policy       write, explain and try out policies
   collateral   fetch certificates and revocation lists from AMD
+  collateral   fetch certificates and revocation lists from AMD
 
   measure      measure an application now, before it is started
   app          applications: list, show, declare, tie to their units
@@ -105,6 +106,7 @@ func newRoot(t *terminal) *cobra.Command {
 		showCommand(t),
 		exportCommand(t),
 		policyCommand(t),
+		collateralCommand(t),
 		collateralCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),

@@ -17,9 +17,16 @@ import (
 )
 
 const verifyUsage = `Usage: agentctl verify --policy FILE --nonce VALUE [flags] EVIDENCE
+       agentctl verify --policy FILE --report-data VALUE --snp-report FILE
+       agentctl verify --policy FILE --nonce VALUE --azure-hcl FILE --quote FILE
+                       --signature FILE --pcrs FILE
 
 Check evidence against a policy: offline, without a TPM, and with a reason for
 every check. What could not be checked is listed as not asserted.
+
+New to this? Evidence is a file from a confidential VM. "agentctl show" prints what
+it claims; "agentctl policy init --from EVIDENCE" writes a policy that you read and
+mend; this command tells whether the claims hold. docs/verify.md goes through it.
 
   --policy FILE          what is acceptable (docs/policy.md); required
   --nonce VALUE          the nonce that was sent: hexadecimal, base64 or @FILE
@@ -28,6 +35,8 @@ every check. What could not be checked is listed as not asserted.
   --public-key FILE      the key that is seen in use (PEM or DER); it must be the
                          one in the evidence
   --user-data VALUE      the user data that is expected, like --nonce
+  --collateral DIR       certificates and revocation lists that "agentctl collateral
+                         fetch" keeps; nothing is fetched here
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal, as 2026-01-31 or
@@ -36,6 +45,19 @@ every check. What could not be checked is listed as not asserted.
                          starts at an index
   --save-log FILE        where accepted, write the state of the log for the next time
   --json                 the appraisal as JSON
+
+In place of EVIDENCE, what other systems record. Each proves less than evidence,
+and the verdict says what:
+
+  --snp-report FILE      a bare report, with the host's certificate table behind it
+                         or not. There is no vTPM: the policy must say
+                         binding = "none" and log = "optional"
+  --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow
+  --azure-hcl FILE       a paravisor's set: the HCL report (NV index 0x01400001),
+  --quote FILE           TPMS_ATTEST,
+  --signature FILE       its signature (TPMT_SIGNATURE, or RSASSA with SHA-256),
+  --pcrs FILE            PCRs 0 to 23 of bank SHA-256, 768 bytes
+
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
 
@@ -49,6 +71,9 @@ Examples:
 
   agentctl verify --policy policy.toml --nonce @nonce.bin --public-key peer.pem \
       --json - < evidence.json
+
+  agentctl verify --policy policy.toml --report-data @data.bin --snp-report report.bin \
+      --certificate vcek.der
 `
 
 // verifyFlags are what the command line says of an appraisal.
@@ -57,6 +82,7 @@ type verifyFlags struct {
 	at, testRoot, knownLog, saveLog              string
 	certificates, crls                           []string
 	acceptReplay                                 bool
+	material                                     materialFiles
 }
 
 func verifyCommand(t *terminal) *cobra.Command {
@@ -64,19 +90,22 @@ func verifyCommand(t *terminal) *cobra.Command {
 	c := &cobra.Command{
 		Use:  "verify",
 		Long: verifyUsage,
-		Args: arguments("EVIDENCE"),
+		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
-			o, err := t.verifyOptions(&f)
-			if err != nil {
-				return err
-			}
-			document, err := t.readInput(args[0], evidence.MaxEvidence)
-			if err != nil {
-				return err
-			}
-			a, err := verify.Evidence(document, *o)
+			kind, err := f.material.kind(&f, args)
 			if err != nil {
 				return misuse(err).withHint(helpHint(c))
+			}
+			o, err := t.verifyOptions(kind, &f)
+			if err != nil {
+				return err
+			}
+			a, err := t.appraise(kind, &f, args, o)
+			if errors.Is(err, verify.ErrOptions) {
+				return misuse(err).withHint(helpHint(c))
+			}
+			if err != nil {
+				return err
 			}
 			return t.finishVerify(a, &f)
 		},
@@ -94,6 +123,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 	flags.StringVar(&f.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
 	flags.StringVar(&f.knownLog, "known-log", "", "")
 	flags.StringVar(&f.saveLog, "save-log", "", "")
+	f.material.add(c)
 	return c
 }
 
@@ -101,7 +131,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 const maxCertificates = 512 << 10
 
 // verifyOptions reads everything that the flags name.
-func (t *terminal) verifyOptions(f *verifyFlags) (*verify.Options, error) {
+func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.Options, error) {
 	o := &verify.Options{AcceptReplay: f.acceptReplay, Audience: f.audience, Time: time.Now()}
 	if f.policy == "" {
 		return nil, misuse(errors.New("--policy is missing: what is acceptable depends on who asks")).withHint("docs/policy.md describes the file")
@@ -114,11 +144,16 @@ func (t *terminal) verifyOptions(f *verifyFlags) (*verify.Options, error) {
 		return nil, misuse(fmt.Errorf("%s: %w", f.policy, err))
 	}
 	switch {
-	case f.nonce == "" && !f.acceptReplay:
+	case f.nonce == "" && f.material.reportData == "" && !f.acceptReplay:
 		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
 			withHint("give --nonce, or --accept-replay where old evidence will do")
 	case f.nonce != "":
-		if o.Nonce, err = parseBytes("--nonce", f.nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+		if o.Nonce, err = nonceOf(kind, f.nonce); err != nil {
+			return nil, err
+		}
+	}
+	if f.material.reportData != "" {
+		if o.ReportData, err = reportDataOf(f.material.reportData); err != nil {
 			return nil, err
 		}
 	}

@@ -88,6 +88,9 @@ func TestScripts(t *testing.T) {
 			"flip":    flip,
 			"json":    compare,
 			"nonce":   nonce,
+			"kds":     serveKDS,
+			"strip":   strip,
+			"report":  reportOf,
 		},
 	})
 }
@@ -205,7 +208,11 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	at[last] = base64.StdEncoding.EncodeToString(b)
 	out, err := json.Marshal(document)
 	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[3]), out, 0o600))
+	writeFile(ts, args[3], out)
+}
+
+func writeFile(ts *testscript.TestScript, name string, b []byte) {
+	ts.Check(os.WriteFile(ts.MkAbs(name), b, 0o600))
 }
 
 // compare is "json FILE MEMBER WANT": the member, named like a.b, must be WANT.

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/kds"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+const collateralUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
+
+Fetch from AMD's key distribution service what a verifier lacks: the certificate
+of the chip's key, those above it, and the revocation list of the root. They are
+kept in DIR, for "agentctl verify --collateral DIR". Verification itself never
+touches the network.
+
+Each thing is asked for once. Where the service answers 429 (it allows about one
+certificate in ten seconds), the command ends and says how long to wait; what was
+fetched before is kept.
+
+  --dir DIR              the cache folder; made where it is missing; required
+  --snp-report FILE      fetch for a bare report; may be repeated
+  --product NAME         milan, genoa or turin, for reports before version 3, which
+                         do not name it
+  --timeout DURATION     for each request (default 20s)
+  --kds URL              ask another service (default https://kdsintf.amd.com)
+  --json                 list the files as JSON
+
+Exit codes: 0 all of it is at hand, 1 misuse, 2 no report that can be read,
+3 something could not be fetched.
+
+Examples:
+  agentctl collateral fetch --dir collateral evidence.json
+  agentctl verify --collateral collateral --policy policy.toml --nonce 5f2b... evidence.json
+`
+
+func collateralCommand(t *terminal) *cobra.Command {
+	return group(t, "collateral", collateralUsage, collateralFetchCommand(t))
+}
+
+type fetchFlags struct {
+	dir, product, kds string
+	reports           []string
+	timeout           time.Duration
+}
+
+func collateralFetchCommand(t *terminal) *cobra.Command {
+	var f fetchFlags
+	c := &cobra.Command{
+		Use:  "fetch",
+		Long: collateralUsage,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case f.dir == "":
+				return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
+			case len(args)+len(f.reports) == 0:
+				return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
+			case f.timeout <= 0:
+				return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
+			}
+			product, err := parseProduct(f.product)
+			if err != nil {
+				return err
+			}
+			reports, err := t.reportsOf(args, f.reports)
+			if err != nil {
+				return err
+			}
+			return t.fetch(c, &f, reports, product)
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.dir, "dir", "", "")
+	flags.StringVar(&f.product, "product", "", "")
+	flags.StringVar(&f.kds, "kds", kds.Base, "")
+	flags.StringArrayVar(&f.reports, "snp-report", nil, "")
+	flags.DurationVar(&f.timeout, "timeout", kds.DefaultTimeout, "")
+	return c
+}
+
+func parseProduct(name string) (snp.Product, error) {
+	if name == "" {
+		return snp.ProductUnknown, nil
+	}
+	for _, p := range snp.Products() {
+		if strings.EqualFold(p.String(), name) {
+			return p, nil
+		}
+	}
+	return 0, misuse(fmt.Errorf("--product %q: want milan, genoa or turin", name))
+}
+
+// reportsOf are the reports in evidence and in files of their own, unverified.
+func (t *terminal) reportsOf(documents, files []string) ([]*snp.Report, error) {
+	var out []*snp.Report
+	add := func(name string, b []byte) error {
+		r, err := snp.ParseReport(b[:min(len(b), snp.ReportSize)])
+		if err != nil {
+			return &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
+		}
+		out = append(out, r)
+		return nil
+	}
+	for _, name := range documents {
+		e, err := t.readEvidence(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(name, e.Report.Bytes); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range files {
+		b, err := t.readInput(name, maxReport)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(name, b); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// maxReport is a report with the host's certificate table behind it.
+const maxReport = snp.ReportSize + maxCertificates
+
+func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
+	cache, client := &kds.Cache{Dir: f.dir}, &kds.Client{Base: f.kds, Timeout: f.timeout}
+	if u, err := url.Parse(f.kds); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return misuse(fmt.Errorf("--kds %q: want an address such as %s", f.kds, kds.Base))
+	}
+	done := []kds.Fetched{}
+	for _, r := range reports {
+		files, err := cache.Fetch(c.Context(), client, r, product, time.Now())
+		for _, x := range files {
+			if !slices.ContainsFunc(done, func(y kds.Fetched) bool { return y.File == x.File }) {
+				done = append(done, x)
+				t.printFetched(x)
+			}
+		}
+		if err != nil {
+			return fetchError(err, r)
+		}
+	}
+	if t.json {
+		return t.writeJSON(done)
+	}
+	return nil
+}
+
+func (t *terminal) printFetched(x kds.Fetched) {
+	if t.json {
+		return
+	}
+	word := "fetched"
+	if x.Kept {
+		word = "at hand"
+	}
+	fmt.Fprintf(t.out, "%s  %s\n", word, clean(x.File))
+}
+
+func fetchError(err error, r *snp.Report) error {
+	if errors.Is(err, kds.ErrProduct) {
+		return misuse(err).withHint("name it: --product milan, genoa or turin")
+	}
+	x := &exitError{code: int(verify.ClassCollateral), err: err}
+	var throttled *kds.ThrottledError
+	switch {
+	case errors.As(err, &throttled) && throttled.RetryAfter > 0:
+		return x.withHint(fmt.Sprintf("wait %v, then run the command again: it goes on where it ended", throttled.RetryAfter))
+	case errors.As(err, &throttled):
+		return x.withHint("wait ten seconds or more, then run the command again: it goes on where it ended")
+	case r.KeyInfo.Signer() == snp.SignerVLEK:
+		return x.withHint("the certificate of a VLEK comes from its cloud, in the evidence")
+	}
+	return x
+}
+
+// readCollateral adds what a cache folder holds for a report. A report that cannot be
+// read finds nothing: the appraisal will say what is wrong with it.
+func readCollateral(dir string, report []byte, o *verify.Options) error {
+	r, err := snp.ParseReport(report[:min(len(report), snp.ReportSize)])
+	if err != nil {
+		return nil
+	}
+	c, err := (&kds.Cache{Dir: dir}).For(r)
+	if err != nil {
+		return misuse(fmt.Errorf("--collateral: %w", err)).withHint("run `agentctl collateral fetch --dir " + dir + "` to fill it")
+	}
+	o.Certificates = append(o.Certificates, c.Certificates...)
+	o.Revocation = append(o.Revocation, c.Revocation...)
+	return nil
+}
+
+// reportInEvidence is the report of a document, unverified, or nothing.
+func reportInEvidence(document []byte) []byte {
+	e, err := evidence.Parse(document)
+	if err != nil {
+		return nil
+	}
+	return e.Report.Bytes
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// materialFiles name what other systems recorded, in place of evidence.
+type materialFiles struct {
+	report     string // bare report
+	reportData string
+	hcl        string // paravisor's set
+	quote      string
+	signature  string
+	pcrs       string
+	collateral string
+}
+
+func (m *materialFiles) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&m.report, "snp-report", "", "")
+	flags.StringVar(&m.reportData, "report-data", "", "")
+	flags.StringVar(&m.hcl, "azure-hcl", "", "")
+	flags.StringVar(&m.quote, "quote", "", "")
+	flags.StringVar(&m.signature, "signature", "", "")
+	flags.StringVar(&m.pcrs, "pcrs", "", "")
+	flags.StringVar(&m.collateral, "collateral", "", "")
+}
+
+// kind is what there is to appraise, or why the flags and arguments do not say.
+func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, error) {
+	set := []struct{ flag, value string }{{"--azure-hcl", m.hcl}, {"--quote", m.quote}, {"--signature", m.signature}, {"--pcrs", m.pcrs}}
+	var have, missing []string
+	for _, x := range set {
+		if x.value == "" {
+			missing = append(missing, x.flag)
+		} else {
+			have = append(have, x.flag)
+		}
+	}
+	switch {
+	case m.report != "" && len(have) > 0:
+		return "", fmt.Errorf("--snp-report is a bare report, and %s belongs to a paravisor's set: give one of the two", have[0])
+	case (m.report != "" || len(have) > 0) && len(args) > 0:
+		return "", fmt.Errorf("there is material from flags and EVIDENCE %q: give one of the two", args[0])
+	case len(have) > 0 && len(missing) > 0:
+		return "", fmt.Errorf("%s is given without %s: a paravisor's set has all four", have[0], strings.Join(missing, " and "))
+	case m.reportData != "" && m.report == "":
+		return "", errors.New("--report-data belongs to --snp-report: elsewhere REPORT_DATA is the commitment to everything else")
+	case (m.report != "" || len(have) > 0) && (f.saveLog != "" || f.knownLog != ""):
+		return "", errors.New("--known-log and --save-log are for evidence: other material holds no log")
+	case m.report != "":
+		return verify.MaterialReport, nil
+	case len(have) > 0:
+		return verify.MaterialParavisor, nil
+	case len(args) == 0:
+		return "", errors.New("EVIDENCE is missing")
+	case len(args) > 1:
+		return "", fmt.Errorf("unexpected argument %q", args[1])
+	}
+	return verify.MaterialEvidence, nil
+}
+
+// Caps on files of other systems, in bytes.
+const (
+	maxHCL       = 64 << 10 // NV index 0x01400001 has 2600
+	maxAttest    = evidence.MaxQuote
+	maxSignature = evidence.MaxQuote
+	maxPCRs      = 24 * 32
+)
+
+// appraise reads what there is and appraises it.
+func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string, o *verify.Options) (*verify.Appraisal, error) {
+	m := &f.material
+	add := func(report []byte) error {
+		if m.collateral == "" {
+			return nil
+		}
+		return readCollateral(m.collateral, report, o)
+	}
+	switch kind {
+	case verify.MaterialReport:
+		b, err := t.readInput(m.report, maxReport)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(b); err != nil {
+			return nil, err
+		}
+		return verify.Report(verify.RawReport{Report: b}, *o)
+	case verify.MaterialParavisor:
+		var s verify.AzureSet
+		for _, x := range []struct {
+			name  string
+			limit int
+			to    *[]byte
+		}{{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRs, &s.PCRs}} {
+			b, err := t.readInput(x.name, x.limit)
+			if err != nil {
+				return nil, err
+			}
+			*x.to = b
+		}
+		if len(s.PCRs) != maxPCRs {
+			return nil, misuse(fmt.Errorf("%s: %d bytes, want PCRs 0 to 23 of bank SHA-256, 768 bytes", m.pcrs, len(s.PCRs))).
+				withHint("tpm2_pcrread -o FILE sha256:all writes it")
+		}
+		if err := add(s.HCL[min(len(s.HCL), hclReport):]); err != nil {
+			return nil, err
+		}
+		return verify.Paravisor(s, *o)
+	}
+	document, err := t.readInput(args[0], evidence.MaxEvidence)
+	if err != nil {
+		return nil, err
+	}
+	if err := add(reportInEvidence(document)); err != nil {
+		return nil, err
+	}
+	return verify.Evidence(document, *o)
+}
+
+// hclReport is where the report stands in a paravisor's attestation report.
+const hclReport = 32
+
+// nonceOf reads the nonce, whose length other systems choose.
+func nonceOf(kind verify.Material, text string) ([]byte, error) {
+	low := 1
+	if kind == verify.MaterialEvidence {
+		low = evidence.MinNonce
+	}
+	return parseBytes("--nonce", text, low, evidence.MaxNonce)
+}
+
+// reportDataOf reads what REPORT_DATA must be; zeros follow shorter values.
+func reportDataOf(text string) ([]byte, error) {
+	return parseBytes("--report-data", text, 1, len(snp.Report{}.ReportData))
+}
