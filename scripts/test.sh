@@ -66,6 +66,14 @@ step "each fuzz target for $FUZZTIME"
 FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
 
 echo
+echo "what passing tests say of themselves:"
+cat "$work"/*.json | jq -R -r -n '[inputs | fromjson? | select(.Test)] | group_by([.Package, .Test])[]
+	| select((.[0].Test | contains("/") | not) and any(.[]; .Action == "pass"))
+	| (.[0].Package | sub("github.com/cvm-agentd/agentd/"; "")) as $package | .[0].Test as $test
+	| .[] | select(.Action == "output") | .Output | select(test("^ *[^ ]+_test.go:[0-9]+: "))
+	| "  \($package) \($test): \(sub("^ *[^ ]+_test.go:[0-9]+: "; "") | rtrimstr("\n"))"'
+
+echo
 echo "skipped:"
 cat "$work"/*.json | jq -R -r -n '[inputs | fromjson? | select(.Test)] | group_by([.Package, .Test])[]
 	| select(any(.[]; .Action == "skip"))
