@@ -28,6 +28,7 @@ type Evidence struct {
 	AgentKey       Bytes     `json:"agentKey"`               // Ed25519 public key, 32 bytes
 	AK             Bytes     `json:"ak"`                     // TPMT_PUBLIC of the attestation key
 	Log            *Log      `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
+	FirmwareLog    Bytes     `json:"firmwareLog,omitempty"`  // the firmware's event log as the kernel gives it; bound by the quoted PCRs alone
 	Certificates   []Bytes   `json:"certificates,omitempty"` // X.509 DER, any order, unverified
 }
 
@@ -98,6 +99,7 @@ func (e *Evidence) Check() error {
 		size("report.bytes", len(e.Report.Bytes), 1, MaxReport),
 		size("agentKey", len(e.AgentKey), 32, 32),
 		size("ak", len(e.AK), 1, MaxPublicArea),
+		size("firmwareLog", len(e.FirmwareLog), 0, MaxFirmwareLog),
 		size("certificates", len(e.Certificates), 0, MaxCertificates),
 	}
 	if e.Anchor != nil {

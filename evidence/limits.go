@@ -20,6 +20,7 @@ const (
 	MaxPublicArea   = 1 << 10  // bytes of a TPMT_PUBLIC
 	MaxReport       = 4 << 10  // bytes of a platform report
 	MaxLog          = 16 << 20 // bytes of the measurement log
+	MaxFirmwareLog  = 1 << 20  // bytes of the firmware's event log
 	MaxCertificates = 16       // certificates
 	MaxCertificate  = 16 << 10 // bytes of one certificate, DER
 	MaxBanks        = 4        // PCR banks of one quote
