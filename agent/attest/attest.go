@@ -63,10 +63,6 @@ type Config struct {
 	Platform platform.Platform
 	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger holds its public half
 
-	// Stapled returns certificates that stand in for a table that the host did
-	// not give, as X.509 DER. May be nil.
-	Stapled func() [][]byte
-
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
@@ -89,13 +85,19 @@ type Attester struct {
 
 // Stats counts what an Attester did.
 type Stats struct {
-	Statements    uint64        // statements answered with evidence
-	FreshBatches  uint64        // batches with a report of their own
-	AnchorBatches uint64        // batches that stood on an anchor
-	Failed        uint64        // batches that failed
-	LastError     string        // of the last failed batch, empty after a good one
-	AnchorAge     time.Duration // by the clock of the guest; 0 without an anchor
-	HasAnchor     bool
+	Statements    uint64       // statements answered with evidence
+	FreshBatches  uint64       // batches with a report of their own
+	AnchorBatches uint64       // batches that stood on an anchor
+	Failed        uint64       // batches that failed
+	Largest       uint64       // statements of the largest batch
+	LastError     string       // of the last failed batch, empty after a good one
+	Anchor        *AnchorStats // nil without an anchor
+}
+
+// AnchorStats describes the anchor.
+type AnchorStats struct {
+	Age     time.Duration // by the clock of the guest
+	LogHead evidence.LogHead
 }
 
 // New checks c and returns an Attester that is not running yet.
@@ -169,7 +171,7 @@ func (a *Attester) Stats() Stats {
 	defer a.mu.Unlock()
 	s := a.stats
 	if a.anchor != nil {
-		s.HasAnchor, s.AnchorAge = true, a.c.Now().Sub(a.anchor.made)
+		s.Anchor = &AnchorStats{Age: a.c.Now().Sub(a.anchor.made), LogHead: a.anchor.snapshot.LogHead}
 	}
 	return s
 }

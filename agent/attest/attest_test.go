@@ -32,7 +32,7 @@ func TestFreshAndAnchored(t *testing.T) {
 	if again.Anchor.Tree == anchored.Anchor.Tree {
 		t.Error("the newer report did not become the anchor")
 	}
-	if s := r.Stats(); s.Statements != 4 || s.FreshBatches != 2 || s.AnchorBatches != 2 || s.Failed != 0 {
+	if s := r.Stats(); s.Statements != 4 || s.FreshBatches != 2 || s.AnchorBatches != 2 || s.Failed != 0 || s.Largest != 1 || s.Anchor == nil {
 		t.Errorf("counters %+v", s)
 	}
 }

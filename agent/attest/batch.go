@@ -166,14 +166,10 @@ func (a *Attester) addReport(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// certificates are those of the host's table, and otherwise the stapled ones.
+// certificates are those that fit into evidence.
 func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
-	from := r.Certificates
-	if len(from) == 0 && a.c.Stapled != nil {
-		from = a.c.Stapled()
-	}
 	var out []evidence.Bytes
-	for _, c := range from {
+	for _, c := range r.Certificates {
 		if len(c) > evidence.MaxCertificate || len(out) == evidence.MaxCertificates {
 			a.c.Log.Warn("certificate does not fit into evidence", "bytes", len(c), "limit", evidence.MaxCertificate)
 			continue
@@ -187,6 +183,7 @@ func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 func (a *Attester) answer(waiters []*waiter, b *batch) {
 	a.mu.Lock()
 	a.stats.LastError = ""
+	a.stats.Largest = max(a.stats.Largest, uint64(len(waiters)))
 	if b.anchor == nil {
 		a.stats.FreshBatches++
 	} else {

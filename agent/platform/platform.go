@@ -23,7 +23,7 @@ type Platform interface {
 // Report is what the platform answered. Both parts come through the host and are unverified.
 type Report struct {
 	Bytes        []byte   // as the firmware produced it
-	Certificates [][]byte // X.509 DER, from the host's table; nil where it had none or garbage
+	Certificates [][]byte // X.509 DER, from the host's table and from stapled files; nil where there are none
 	TableError   error    // why a certificate table was passed over; nil where there was none or it was good
 }
 

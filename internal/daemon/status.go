@@ -50,9 +50,9 @@ func (d *Daemon) Status() api.Status {
 	}
 	if p.attester != nil {
 		st := p.attester.Stats()
-		s.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements}
-		if st.HasAnchor {
-			s.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(st.AnchorAge.Milliseconds())}
+		s.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements, Largest: st.Largest}
+		if a := st.Anchor; a != nil {
+			s.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(a.Age.Milliseconds()), LogHead: a.LogHead}
 		}
 	}
 	return s
