@@ -1,0 +1,197 @@
+// Package corpus reads the corpus of evidence that a verifier must refuse, in
+// verify/testdata/corpus: one failure in each file, and the check that has to find it
+// named in the file. "go generate ./verify" writes it.
+//
+// A file is a head of "key: value" lines, a policy, and the evidence, which is
+// everything behind its mark to the end of the file:
+//
+//	check: policy.debug
+//	class: 5
+//	fails: policy.debug
+//	about: case 54
+//	time: 2026-06-01T12:00:00Z
+//	nonce: 4e4e...
+//	root: test
+//	certificates: shared
+//	--- policy
+//	version = 1
+//	...
+//	--- evidence
+//	{"type":"agentd/evidence/1",...
+//
+// "check" is what the file is about, "fails" are all checks that fail; both are the
+// same but where parts of two machines were put together. "root" is "test" for the
+// root in root.pem, and "amd". With "certificates: shared" the verifier is handed
+// certificates.pem, which is left out of the evidence for its size. Further keys are
+// audience, public-key, user-data, revocation (base64 of DER) and log-state (base64 of
+// JSON): what the verifier was given besides. Bytes are hexadecimal otherwise.
+package corpus
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Case is one file.
+type Case struct {
+	Name      string // of the file
+	Check     string // id of the check that the file is about
+	Class     int    // of the verdict: the exit code
+	Fails     []string
+	About     string // for people, with the case of the list of cases
+	Time      time.Time
+	Nonce     []byte
+	Audience  string
+	PublicKey []byte // nil where none is expected
+	UserData  []byte
+	Root      string // "test" or "amd"
+	Shared    bool   // the verifier has certificates.pem
+	Revoked   [][]byte
+	LogState  []byte
+	Policy    []byte
+	Evidence  []byte
+}
+
+// Marks between the parts of a file.
+const (
+	policyMark   = "--- policy\n"
+	evidenceMark = "--- evidence\n"
+)
+
+// Encode is the file.
+func (c *Case) Encode() []byte {
+	var b bytes.Buffer
+	put := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s: %s\n", key, value)
+		}
+	}
+	put("check", c.Check)
+	put("class", strconv.Itoa(c.Class))
+	put("fails", strings.Join(c.Fails, " "))
+	put("about", c.About)
+	put("time", c.Time.UTC().Format(time.RFC3339))
+	put("nonce", hex.EncodeToString(c.Nonce))
+	put("audience", c.Audience)
+	if c.PublicKey != nil {
+		put("public-key", "0x"+hex.EncodeToString(c.PublicKey))
+	}
+	put("user-data", hex.EncodeToString(c.UserData))
+	put("root", c.Root)
+	if c.Shared {
+		put("certificates", "shared")
+	}
+	for _, r := range c.Revoked {
+		put("revocation", base64.StdEncoding.EncodeToString(r))
+	}
+	put("log-state", base64.StdEncoding.EncodeToString(c.LogState))
+	b.WriteString(policyMark)
+	b.Write(c.Policy)
+	b.WriteString(evidenceMark)
+	b.Write(c.Evidence)
+	return b.Bytes()
+}
+
+// Parse reads a file.
+func Parse(name string, b []byte) (*Case, error) {
+	head, rest, ok := bytes.Cut(b, []byte(policyMark))
+	policy, evidence, also := bytes.Cut(rest, []byte(evidenceMark))
+	if !ok || !also {
+		return nil, fmt.Errorf("%s: no policy, or no evidence", name)
+	}
+	c := &Case{Name: name, Policy: policy, Evidence: evidence}
+	for line := range strings.Lines(string(head)) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		if err := c.set(key, value); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", name, key, err)
+		}
+	}
+	if c.Check == "" || c.Class == 0 || !slices.Contains(c.Fails, c.Check) || c.Time.IsZero() {
+		return nil, fmt.Errorf("%s: check, class, fails or time is missing", name)
+	}
+	return c, nil
+}
+
+func (c *Case) set(key, value string) (err error) {
+	switch key {
+	case "check":
+		c.Check = value
+	case "class":
+		c.Class, err = strconv.Atoi(value)
+	case "fails":
+		c.Fails = strings.Fields(value)
+	case "about":
+		c.About = value
+	case "time":
+		c.Time, err = time.Parse(time.RFC3339, value)
+	case "nonce":
+		c.Nonce, err = hex.DecodeString(value)
+	case "audience":
+		c.Audience = value
+	case "public-key":
+		c.PublicKey, err = hex.DecodeString(strings.TrimPrefix(value, "0x"))
+	case "user-data":
+		c.UserData, err = hex.DecodeString(value)
+	case "root":
+		c.Root = value
+	case "certificates":
+		c.Shared = true
+	case "revocation":
+		var der []byte
+		der, err = base64.StdEncoding.DecodeString(value)
+		c.Revoked = append(c.Revoked, der)
+	case "log-state":
+		c.LogState, err = base64.StdEncoding.DecodeString(value)
+	default:
+		err = fmt.Errorf("unknown key")
+	}
+	return err
+}
+
+// Corpus is a folder of cases.
+type Corpus struct {
+	Dir          string
+	Cases        []*Case
+	Root         []byte // PEM
+	Certificates []byte // PEM
+}
+
+// Read reads the folder. One with few files is an error: a test over it would pass
+// without having tested anything.
+func Read(dir string) (*Corpus, error) {
+	c := &Corpus{Dir: dir}
+	var err error
+	if c.Root, err = os.ReadFile(filepath.Join(dir, "root.pem")); err != nil {
+		return nil, err
+	}
+	if c.Certificates, err = os.ReadFile(filepath.Join(dir, "certificates.pem")); err != nil {
+		return nil, err
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.case"))
+	if err != nil {
+		return nil, err
+	}
+	if len(names) < 120 {
+		return nil, fmt.Errorf("%s holds %d cases, want at least 120", dir, len(names))
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		one, err := Parse(filepath.Base(name), b)
+		if err != nil {
+			return nil, err
+		}
+		c.Cases = append(c.Cases, one)
+	}
+	return c, nil
+}

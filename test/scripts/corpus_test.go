@@ -1,0 +1,99 @@
+package scripts
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/test/corpus"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// TestCorpusByCommand: case 63. The command refuses every file of the corpus by the
+// checks that the file names, as the library does, and ends with the class as its code.
+func TestCorpusByCommand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a process for each case: not with -short")
+	}
+	all, err := corpus.Read("../../verify/testdata/corpus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	skipped := 0
+	for _, c := range all.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			if c.PublicKey != nil && len(c.PublicKey) == 0 {
+				skipped++
+				t.Skip("an empty public key cannot be named on the command line")
+			}
+			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), corpusArguments(t, all, c)...)
+			cmd.Stdin = bytes.NewReader(c.Evidence)
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != c.Class {
+				t.Fatalf("ended with %v, want exit code %d\n%s", err, c.Class, &stderr)
+			}
+			var a verify.Appraisal
+			if err := json.Unmarshal(out, &a); err != nil {
+				t.Fatal(err)
+			}
+			var failed []string
+			for _, x := range a.Checks {
+				if x.Verdict == verify.Fail {
+					failed = append(failed, string(x.ID))
+				}
+			}
+			if !slices.Equal(failed, c.Fails) || int(a.Class) != c.Class || a.Accepted != nil {
+				t.Errorf("class %d, failed %v; want %d, %v", a.Class, failed, c.Class, c.Fails)
+			}
+		})
+	}
+	if skipped > 2 {
+		t.Errorf("%d cases were skipped", skipped)
+	}
+}
+
+func corpusArguments(t *testing.T, all *corpus.Corpus, c *corpus.Case) []string {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name string, b []byte) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	args := []string{"verify", "--json", "--policy", file("policy.toml", c.Policy), "--nonce", "hex:" + hex.EncodeToString(c.Nonce), "--at", c.Time.Format(time.RFC3339)}
+	if c.Root == "test" {
+		args = append(args, "--trust-test-root-that-vouches-for-no-hardware", filepath.Join(all.Dir, "root.pem"))
+	}
+	if c.Shared {
+		args = append(args, "--certificate", filepath.Join(all.Dir, "certificates.pem"))
+	}
+	if c.Audience != "" {
+		args = append(args, "--audience", c.Audience)
+	}
+	if c.PublicKey != nil {
+		args = append(args, "--public-key", file("key", c.PublicKey))
+	}
+	if c.UserData != nil {
+		args = append(args, "--user-data", "@"+file("data", c.UserData))
+	}
+	for i, der := range c.Revoked {
+		args = append(args, "--crl", file(fmt.Sprintf("crl%d", i), der))
+	}
+	if c.LogState != nil {
+		args = append(args, "--known-log", file("log", c.LogState))
+	}
+	return append(args, "-")
+}

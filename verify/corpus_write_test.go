@@ -1,0 +1,186 @@
+package verify
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/test/corpus"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+//go:generate go test -count=1 -run ^TestWriteCorpus$ -write-corpus .
+
+var writeCorpus = flag.Bool("write-corpus", false, "write testdata/corpus anew")
+
+const corpusDir = "testdata/corpus"
+
+// TestWriteCorpus writes the corpus: every mutation of evidence, and the combinations of
+// parts of two machines. The same source gives the same files.
+func TestWriteCorpus(t *testing.T) {
+	if !*writeCorpus {
+		t.Skip("writes the corpus only with -write-corpus: go generate ./verify")
+	}
+	cryptotest.SetGlobalRandom(t, 1)
+	w := &corpusWriter{t: t, numbers: make(map[string]int)}
+	if err := os.RemoveAll(corpusDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(corpusDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	good := evidencetest.New().Build(t)
+	w.shared = good.Certificates
+	w.file("certificates.pem", encodePEM(w.shared))
+	var roots []evidence.Bytes
+	for _, p := range snp.Products() {
+		roots = append(roots, evidencetest.Root(t, p).Raw)
+	}
+	w.file("root.pem", encodePEM(roots))
+	all := mutations()
+	slices.SortStableFunc(all, func(a, b mutation) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) })
+	for _, m := range all {
+		if m.raw == nil {
+			w.mutation(&m)
+		}
+	}
+	for _, c := range combinations() {
+		w.combination(&c)
+	}
+}
+
+type corpusWriter struct {
+	t       *testing.T
+	shared  []evidence.Bytes
+	numbers map[string]int // files by check
+}
+
+func (w *corpusWriter) file(name string, b []byte) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(corpusDir, name), b, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func encodePEM(ders []evidence.Bytes) []byte {
+	var out []byte
+	for _, d := range ders {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d})...)
+	}
+	return out
+}
+
+func (w *corpusWriter) mutation(m *mutation) {
+	r := evidencetest.New()
+	if m.recipe != nil {
+		m.recipe(w.t, r)
+	}
+	text := m.policy
+	if text == "" {
+		text = makePolicy(m.root, m.tables)
+	}
+	o := baseOptions(w.t)
+	o.Policy = mustPolicy(w.t, text)
+	if m.opts != nil {
+		m.opts(w.t, &o)
+	}
+	document := r.Encode(w.t)
+	if m.bytes != nil {
+		document = m.bytes(w.t, document)
+	}
+	w.add(m.id, m.name, text, o, document)
+}
+
+// add writes one case, after appraising it as the file will be.
+func (w *corpusWriter) add(id CheckID, about, policy string, o Options, document []byte) {
+	w.t.Helper()
+	c := &corpus.Case{
+		Check: string(id), About: about, Time: o.Time, Nonce: o.Nonce, Audience: o.Audience, PublicKey: o.PublicKey, UserData: o.UserData,
+		Root: "test", Policy: []byte(policy),
+	}
+	if o.Roots == nil {
+		c.Root = "amd"
+	}
+	c.Evidence, c.Shared = w.strip(document)
+	if c.Shared {
+		for _, d := range w.shared {
+			o.Certificates = append(o.Certificates, d)
+		}
+	}
+	for _, l := range o.Revocation {
+		c.Revoked = append(c.Revoked, l.Bytes())
+	}
+	if o.LogState != nil {
+		b, err := evidence.EncodeJSON(o.LogState)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		c.LogState = b
+	}
+	a, err := Evidence(c.Evidence, o)
+	if err != nil {
+		w.t.Fatalf("%s, %s: %v", id, about, err)
+	}
+	if a.Check(id).Verdict != Fail {
+		w.t.Fatalf("%s, %s: does not fail:\n%s", id, about, explain(a))
+	}
+	c.Class = int(a.Class)
+	for _, f := range failedIDs(a) {
+		c.Fails = append(c.Fails, string(f))
+	}
+	w.numbers[c.Check]++
+	w.file(fmt.Sprintf("%s-%02d.case", strings.ReplaceAll(c.Check, ".", "-"), w.numbers[c.Check]), c.Encode())
+}
+
+// strip takes the certificates that all good evidence holds out of a document, where
+// it holds just those.
+func (w *corpusWriter) strip(document []byte) ([]byte, bool) {
+	e, err := evidence.Parse(document)
+	if err != nil || len(e.Certificates) != len(w.shared) {
+		return document, false
+	}
+	for i, c := range e.Certificates {
+		if !bytes.Equal(c, w.shared[i]) {
+			return document, false
+		}
+	}
+	e.Certificates = nil
+	b, err := evidence.EncodeJSON(e)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b, true
+}
+
+func (w *corpusWriter) combination(c *combination) {
+	a, b := twoMachines(w.t, c.anchored)
+	c.mix(w.t, a, b)
+	document, err := evidence.EncodeJSON(a)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text := c.policy
+	if text == "" {
+		root := ""
+		if c.anchored {
+			root = anchoredPolicy
+		}
+		text = makePolicy(root, "")
+	}
+	o := baseOptions(w.t)
+	o.Policy = mustPolicy(w.t, text)
+	w.add(c.id, c.name, text, o, document)
+}
+
+func chipHex(letter byte) string { return hex.EncodeToString(bytes.Repeat([]byte{letter}, 64)) }
