@@ -77,6 +77,7 @@ const (
 	LogAgentKey     CheckID = "log.agent-key"
 	AnchorLogPrefix CheckID = "anchor.log-prefix"
 	AnchorLogReplay CheckID = "anchor.log-replay"
+	FirmwareDecode  CheckID = "firmware.decode"
 
 	PolicyProduct          CheckID = "policy.product"
 	PolicyReportVersion    CheckID = "policy.report-version"
@@ -113,6 +114,7 @@ const (
 	PolicyAnchorAge        CheckID = "policy.anchor-age"
 	PolicyPCR              CheckID = "policy.pcr"
 	PolicyLog              CheckID = "policy.log"
+	PolicyFirmwareLog      CheckID = "policy.firmware-log"
 	PolicyLogGaps          CheckID = "policy.log-gaps"
 	PolicyLogUnmeasured    CheckID = "policy.log-unmeasured"
 	PolicyAgent            CheckID = "policy.agent"
@@ -213,6 +215,7 @@ var definitions = []Definition{
 	{LogAgentKey, ClassBinding, "the evidence's agent key is the one that the last start of the agent logged", "an agent key that never was in the measured log"},
 	{AnchorLogPrefix, ClassBinding, "the anchor's log head is a state that the log passed through", "an anchor of another log"},
 	{AnchorLogReplay, ClassBinding, "replaying the log up to the anchor gives the PCR value that the anchor quoted", "an anchor whose PCR was in a state that the log does not explain"},
+	{FirmwareDecode, ClassBinding, "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", "a log that two parsers read differently, or that makes its reader run out of memory"},
 
 	{PolicyProduct, ClassPolicy, "the processor generation is one that the policy lists", "an older generation with known physical attacks, offered instead of the expected one"},
 	{PolicyReportVersion, ClassPolicy, "the report has at least the version that the policy asks for", "older firmware whose reports leave fields out"},
@@ -249,6 +252,7 @@ var definitions = []Definition{
 	{PolicyAnchorAge, ClassPolicy, "the anchor is not older, by the clock of the vTPM, than the policy allows", "a report of long ago"},
 	{PolicyPCR, ClassPolicy, "every PCR that the policy pins was quoted and has one of the listed values", "another boot loader, kernel or command line"},
 	{PolicyLog, ClassPolicy, "the evidence holds a log where the policy needs one", "applications hidden by leaving the log out"},
+	{PolicyFirmwareLog, ClassPolicy, "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, but for those that the policy pins, where the policy asks for it", "a boot that nobody can follow"},
 	{PolicyLogGaps, ClassPolicy, "the log records no gap, or the policy tolerates gaps", "a change that happened while nobody could watch"},
 	{PolicyLogUnmeasured, ClassPolicy, "the log records no declared application that could not be measured, or the policy tolerates it", "an application that runs unmeasured"},
 	{PolicyAgent, ClassPolicy, "every agent that wrote to this log has a version and digest that the policy lists", "an old or foreign agent"},

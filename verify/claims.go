@@ -42,6 +42,7 @@ type Explanation string
 const (
 	ByLog       Explanation = "log"          // replaying the agent's log gives this value
 	ByPolicy    Explanation = "policy"       // the policy pins this value
+	ByFirmware  Explanation = "firmware-log" // replaying the firmware's log gives this value; what its digests are of is the log's word
 	Unexplained Explanation = "not-asserted" // quoted, and nothing more is known
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
@@ -66,6 +67,7 @@ type appraiser struct {
 	binding   Binding // as the structure and the policy's list allow
 	structure Binding // as the structure allows
 	log       *LogState
+	firmware  pcr.Values // that the firmware's log leads to; nil where there is none that could be read
 }
 
 func newAppraiser(o Options, ignored map[CheckID]bool) *appraiser {
@@ -103,6 +105,7 @@ func (a *appraiser) document(b []byte) {
 	a.checkReport()
 	a.checkBinding()
 	a.checkLog()
+	a.checkFirmwareLog(e.FirmwareLog)
 	a.checkPolicy()
 }
 

@@ -289,6 +289,9 @@ func (w *PolicyWords) binding(p *Policy) {
 }
 
 func (w *PolicyWords) log(p *Policy) {
+	if p.firmwareRequired {
+		w.demand("The firmware's log leads to the quoted PCRs 0 to 7, but for those that are pinned.")
+	}
 	if !p.logRequired {
 		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 		return

@@ -14,7 +14,7 @@ func appraiseParavisor(s AzureSet, o Options, ignored map[CheckID]bool) (*Apprai
 	if err != nil {
 		return nil, err
 	}
-	a.skipBeside("a paravisor's set", ParavisorDecode, ParavisorKey, ParavisorUserData, BindingRuntimeData)
+	a.skipBeside("a paravisor's set", ParavisorDecode, ParavisorKey, ParavisorUserData, BindingRuntimeData, FirmwareDecode)
 	for _, id := range []CheckID{AKDecode, AKAttributes, AKAlgorithm} {
 		a.skip(id, "the runtime data names modulus and exponent alone, see %s: what else the key signs is the paravisor's word", ParavisorKey)
 	}
@@ -33,6 +33,7 @@ func appraiseParavisor(s AzureSet, o Options, ignored map[CheckID]bool) (*Apprai
 	}
 	a.checkParavisorUserData()
 	a.checkRawQuote(s.Quote, s.Signature, quotedOf(s.PCRs, s.Quote))
+	a.checkFirmwareLog(s.FirmwareLog)
 	a.checkReport()
 	a.checkBinding()
 	a.checkPolicy()

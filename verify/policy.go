@@ -52,6 +52,7 @@ type Policy struct {
 	startValues map[pcr.Algorithm][][]byte
 
 	logRequired        bool
+	firmwareRequired   bool
 	tolerateGaps       bool
 	tolerateUnmeasured bool
 	apps               []appRule

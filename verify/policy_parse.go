@@ -79,6 +79,7 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		caller:             r.caller(&t.Caller),
 	}
 	p.logRequired = r.oneOf("log", t.Log, "required", "required", "optional") == "required"
+	p.firmwareRequired = r.oneOf("firmware_log", t.FirmwareLog, "optional", "required", "optional") == "required"
 	r.launches(p, t.Launch)
 	r.enrolments(p, t.Enrolment)
 	r.anchorAge(p, t.MaxAnchorAge)

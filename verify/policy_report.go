@@ -22,6 +22,7 @@ func (a *appraiser) checkPolicy() {
 	}
 	a.policyBinding()
 	a.policyPCRs()
+	a.policyFirmwareLog()
 	a.policyLog()
 	a.policyCaller()
 }

@@ -25,6 +25,7 @@ type policyText struct {
 	EKIssuers         *[]string          `toml:"ek_issuers"`
 	Enrolment         []enrolmentText    `toml:"enrolment"`
 	Log               *string            `toml:"log"`
+	FirmwareLog       *string            `toml:"firmware_log"`
 	TolerateGaps      *bool              `toml:"tolerate_gaps"`
 	TolerateUnmeasure *bool              `toml:"tolerate_unmeasured"`
 	UnlistedApps      *string            `toml:"unlisted_apps"`

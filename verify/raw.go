@@ -39,6 +39,7 @@ type AzureSet struct {
 	Quote        []byte   // TPMS_ATTEST
 	Signature    []byte   // TPMT_SIGNATURE, or the bare RSASSA signature with SHA-256
 	PCRs         []byte   // PCRs 0 to 23 of bank SHA-256, 24 times 32 bytes
+	FirmwareLog  []byte   // the firmware's event log as the kernel gives it; may be absent
 	Certificates [][]byte // X.509 DER, any order, unverified
 }
 
@@ -118,7 +119,7 @@ func (a *appraiser) rawCertificates(ders [][]byte) {
 func (a *appraiser) skipBeside(what string, made ...CheckID) {
 	never := append([]CheckID{EvidenceDecode, StatementDecode, StatementNonce, StatementAudience, StatementPublicKey, StatementUserData, StatementFreshness,
 		BatchInclusion, BatchAgentSignature, AKDecode, AKAttributes, AKAlgorithm, ReportTable, BindingReportData}, logChecks...)
-	never = append(never, rawChecks...)
+	never = append(append(never, rawChecks...), FirmwareDecode)
 	if a.material == MaterialReport {
 		never = append(never, QuoteMagic, QuoteType, QuoteDecode, QuoteTrailing, QuoteSignatureEncoding, QuoteSignature, QuoteSelection, QuotePCRDigest, QuoteQualifyingData)
 	}

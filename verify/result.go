@@ -127,6 +127,8 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 		return ByLog
 	case slices.ContainsFunc(a.p.pcrs, func(r pcrRule) bool { return r.bank == bank && r.index == index }):
 		return ByPolicy
+	case a.byFirmware(bank, index):
+		return ByFirmware
 	}
 	return Unexplained
 }
@@ -208,7 +210,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		out = append(out, "The launch measurement covers the firmware only: kernel and command line show in PCRs, if anywhere.")
 	}
 	if silent := a.silent(); silent != "" {
-		out = append(out, "Quoted, and explained by neither log nor policy: "+silent+".")
+		out = append(out, "Quoted, and explained by neither a log nor the policy: "+silent+".")
 	}
 	if a.log == nil && a.material != MaterialReport {
 		out = append(out, "The evidence holds no log: which applications ran is not known.")

@@ -59,6 +59,7 @@ func (c *cook) build() *evidence.Evidence {
 		e.AgentSignature = ed25519.Sign(c.AgentKey, message)
 	}
 	c.fillLog(e)
+	e.FirmwareLog = c.FirmwareLog
 	if c.Document != nil {
 		c.Document(e)
 	}

@@ -34,6 +34,7 @@ type ParavisorSet struct {
 	Quote        []byte
 	Signature    []byte
 	PCRs         []byte
+	FirmwareLog  []byte
 	Certificates [][]byte
 }
 

@@ -36,6 +36,8 @@ type Recipe struct {
 	NoLog    bool
 	LogStart uint64 // first record that the evidence carries
 
+	FirmwareLog []byte // see [Recipe.Booted]
+
 	Select pcr.Selection
 	PCRs   pcr.Values // quoted, besides the log's PCR, which is computed
 

@@ -1,0 +1,100 @@
+package verify
+
+import (
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// booted gives the recipe a firmware's log, and lets f replace it.
+func booted(f func([]evidencetest.FirmwareEvent) []byte) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Booted()
+		if f != nil {
+			r.FirmwareLog = f(evidencetest.Firmware)
+		}
+	}
+}
+
+const firmwareRoot = `firmware_log = "required"`
+
+var firmwareMutations = []mutation{
+	{id: FirmwareDecode, name: "case 32 garbage", recipe: booted(func([]evidencetest.FirmwareEvent) []byte { return []byte("no log") })},
+	{id: FirmwareDecode, name: "case 32 PCR 99", recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
+		return evidencetest.FirmwareLog(append(e[:len(e):len(e)], evidencetest.FirmwareEvent{PCR: 99, Digest: e[0].Digest})...)
+	})},
+	{id: FirmwareDecode, name: "case 30 cut off", recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
+		b := evidencetest.FirmwareLog(e...)
+		return b[:len(b)-1]
+	})},
+	{id: PolicyFirmwareLog, name: "absent", root: firmwareRoot},
+	{id: PolicyFirmwareLog, name: "case 28 digest changed", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
+		return evidencetest.FirmwareLog(e[0], evidencetest.FirmwareEvent{PCR: 4, Digest: e[0].Digest})
+	})},
+	{id: PolicyFirmwareLog, name: "case 28 dropped", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) })},
+	{id: PolicyFirmwareLog, name: "case 28 inserted", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0], e[0], e[1]) })},
+	{id: PolicyFirmwareLog, name: "a bare report has none", root: bareRoot + "\n" + firmwareRoot, raw: bare(nil, nil)},
+}
+
+// TestFirmwareLog: each quoted PCR is said to be explained by what explains it.
+func TestFirmwareLog(t *testing.T) {
+	pin := func(index string, value byte) string {
+		return "[[pcr]]\nbank = \"sha256\"\nindex = " + index + "\nvalues = [\"" + repeated(value, 32) + "\"]\n"
+	}
+	for _, c := range []struct {
+		name, root, tables string
+		recipe             func(*testing.T, *evidencetest.Recipe)
+		want               map[uint32]Explanation // of bank SHA-256
+	}{
+		{"whole", firmwareRoot, "", booted(nil), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 14: ByLog}},
+		{"no log", "", "", func(*testing.T, *evidencetest.Recipe) {}, map[uint32]Explanation{0: Unexplained, 4: Unexplained, 14: ByLog}},
+		{"a log of one PCR", "", "", booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) }),
+			map[uint32]Explanation{0: ByFirmware, 4: Unexplained, 14: ByLog}},
+		{"pinned in place of explained", firmwareRoot, pin("4", 0x14), func(t *testing.T, r *evidencetest.Recipe) {
+			value := r.PCRs[pcr.SHA256][4]
+			booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) })(t, r)
+			r.PCRs.Set(pcr.SHA256, 4, value)
+		}, map[uint32]Explanation{0: ByFirmware, 4: ByPolicy, 14: ByLog}},
+		{"our own log before the firmware's", "", "", booted(func(e []evidencetest.FirmwareEvent) []byte {
+			return evidencetest.FirmwareLog(e[0], e[1], evidencetest.FirmwareEvent{PCR: 14, Digest: e[0].Digest})
+		}), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 14: ByLog}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := evidencetest.New()
+			c.recipe(t, r)
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, makePolicy(c.root, c.tables))
+			a, err := Evidence(r.Encode(t), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			claims, err := a.Claims()
+			if err != nil {
+				t.Fatal(err, explain(a))
+			}
+			for _, p := range claims.PCRs {
+				if want := c.want[p.Index]; p.Bank == "sha256" && p.Explained != want {
+					t.Errorf("PCR %d is explained by %s, want %s", p.Index, p.Explained, want)
+				}
+			}
+		})
+	}
+}
+
+// TestFirmwareLogExplainsNoStart: a log that anybody may have written does not excuse a
+// start value of ours, or a deleted log could be explained away (case 88).
+func TestFirmwareLogExplainsNoStart(t *testing.T) {
+	r := evidencetest.New()
+	r.Booted()
+	e := evidencetest.FirmwareEvent{PCR: 14, Digest: evidencetest.Firmware[0].Digest}
+	r.FirmwareLog = evidencetest.FirmwareLog(append(evidencetest.Firmware[:2:2], e)...)
+	r.Start = map[pcr.Algorithm][]byte{pcr.SHA256: pcr.SHA256.Sum(make([]byte, 32), e.Digest)}
+	a, err := Evidence(r.Encode(t), baseOptions(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := failedIDs(a); len(ids) != 1 || ids[0] != LogStartValue {
+		t.Errorf("failed are %v", ids)
+	}
+}
