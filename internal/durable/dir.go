@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,6 +186,40 @@ func (d *Dir) Replace(name string, data []byte) error {
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
 	return nil
+}
+
+// Remove deletes a file and returns when that is on disk. The error is fs.ErrNotExist
+// where there is none.
+func (d *Dir) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := checkName(name)
+	if err == nil {
+		err = d.sys.Remove(name)
+	}
+	if err == nil {
+		err = d.sys.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// Names lists the files in alphabetical order. What a killed [Dir.Replace] left behind
+// and the lock file are not among them.
+func (d *Dir) Names() ([]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names, err := d.sys.Names()
+	if err != nil {
+		return nil, fmt.Errorf("list the directory: %w", err)
+	}
+	names = slices.DeleteFunc(names, func(n string) bool {
+		return n == lockFile || strings.HasPrefix(n, ".") && strings.HasSuffix(n, newSuffix)
+	})
+	slices.Sort(names)
+	return names, nil
 }
 
 func (d *Dir) replace(name string, data []byte) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -354,5 +355,42 @@ func TestAppendIsDurable(t *testing.T) {
 	disk.PowerCut()
 	if got := string(disk.Get("f")); got != "a" {
 		t.Errorf("after a truncate: %q", got)
+	}
+}
+
+func TestRemoveAndNames(t *testing.T) {
+	path := t.TempDir()
+	if err := os.Chmod(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := durable.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := d.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"b", "a", ".left.new"} {
+		if err := os.WriteFile(filepath.Join(path, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // each listing begins at the beginning
+		if names, err := d.Names(); err != nil || !slices.Equal(names, []string{"a", "b"}) {
+			t.Errorf("%q, %v", names, err)
+		}
+	}
+	if err := d.Remove("a"); err != nil {
+		t.Error(err)
+	}
+	if err := d.Remove("a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("removed twice: %v", err)
+	}
+	if err := d.Remove("../b"); err == nil {
+		t.Error("a file elsewhere was removed")
+	}
+	if names, err := d.Names(); err != nil || !slices.Equal(names, []string{"b"}) {
+		t.Errorf("%q, %v", names, err)
 	}
 }

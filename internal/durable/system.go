@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -13,6 +14,7 @@ type System interface {
 	Open(name string, flags int, perm uint32) (File, error) // openat(2)
 	Rename(from, to string) error                           // renameat(2)
 	Remove(name string) error                               // unlinkat(2)
+	Names() ([]string, error)                               // getdents64(2), without "." and ".."
 	Sync() error                                            // fsync(2) of the directory
 	Lock() error                                            // flock(2) of the directory, exclusive, not waiting
 	Close() error
@@ -83,6 +85,19 @@ func (d directory) Rename(from, to string) error {
 }
 
 func (d directory) Remove(name string) error { return unix.Unlinkat(int(d), name, 0) }
+
+// Names reads through a descriptor of its own, which has its own position.
+func (d directory) Names() ([]string, error) {
+	fd, err := ignoringEINTR2(func() (int, error) {
+		return unix.Openat(int(d), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), ".")
+	names, err := f.Readdirnames(-1)
+	return names, errors.Join(err, f.Close())
+}
 
 func (d directory) Sync() error { return descriptor(d).Sync() }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -132,6 +133,14 @@ func (p *process) Remove(name string) error {
 		delete(p.d.names, name)
 		return nil
 	})
+}
+
+func (p *process) Names() (names []string, err error) {
+	err = p.step("list", func() error {
+		names = slices.Collect(maps.Keys(p.d.names))
+		return nil
+	})
+	return names, err
 }
 
 func (p *process) Sync() error {
