@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,12 +53,42 @@ func TestWriteCorpus(t *testing.T) {
 	slices.SortStableFunc(all, func(a, b mutation) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) })
 	for _, m := range all {
 		if m.raw == nil {
-			w.mutation(&m)
+			w.seeded(string(m.id)+m.name, func() { w.mutation(&m) })
 		}
 	}
 	for _, c := range combinations() {
-		w.combination(&c)
+		w.seeded(c.name, func() { w.combination(&c) })
 	}
+	w.example(good)
+}
+
+// example is what docs/verify.md begins with: evidence that is accepted.
+func (w *corpusWriter) example(e *evidence.Evidence) {
+	document, err := evidence.EncodeJSON(e)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{
+		"evidence.json": append(document, '\n'), "test-root.pem": encodePEM([]evidence.Bytes{evidencetest.Root(w.t, snp.Genoa).Raw}),
+	} {
+		if err := os.WriteFile(filepath.Join("../docs/example", name), b, 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// seeded makes one case with randomness of its own, so that a new case leaves the files
+// of all others as they are.
+func (w *corpusWriter) seeded(name string, f func()) {
+	outer := w.t
+	outer.Run(name, func(t *testing.T) {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		cryptotest.SetGlobalRandom(t, h.Sum64())
+		w.t = t
+		f()
+	})
+	w.t = outer
 }
 
 type corpusWriter struct {

@@ -1,0 +1,84 @@
+package scripts
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// promised is what docs/verify.md says of a command that is refused: "# 5: policy.chip".
+var promised = regexp.MustCompile(`# ([0-9]): ([a-z.-]+)$`)
+
+// TestVerifyDocumentation runs the commands of docs/verify.md, in a copy of its example,
+// and holds each that is refused to the exit code and check beside it.
+func TestVerifyDocumentation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built commands: not with -short")
+	}
+	text, err := os.ReadFile("../../docs/verify.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	parts := strings.Split(string(text), "```sh\n")
+	for _, part := range parts[1:] {
+		block, _, ok := strings.Cut(part, "```")
+		if !ok {
+			t.Fatal("a block does not end")
+		}
+		script.WriteString(block)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "docs", "example"), os.DirFS("../../docs/example")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-eu", "-c", script.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PATH="+shared.commands+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	b, err := cmd.CombinedOutput()
+	out := string(b)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"NOT VERIFIED", "Not checked:", "pass: accepted. Binding guest-asserted", "THE ROOT IS A TEST ROOT"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the commands do not print %q", want)
+		}
+	}
+	promises := 0
+	for line := range strings.Lines(script.String()) {
+		m := promised.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		if m == nil {
+			continue
+		}
+		promises++
+		before, after, ok := strings.Cut(out, "exit code "+m[1]+"\n")
+		if !ok || !strings.Contains(before, "FAIL  "+m[2]) {
+			t.Fatalf("not refused with code %s by %s:\n%s", m[1], m[2], out)
+		}
+		out = after
+	}
+	if promises < 3 {
+		t.Errorf("%d commands are refused", promises)
+	}
+}
+
+// TestVerifyHelp: the help names what a beginner needs, and where to read on.
+func TestVerifyHelp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built commands: not with -short")
+	}
+	help, err := exec.Command(filepath.Join(shared.commands, "agentctl"), "verify", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"--policy FILE", "--collateral DIR", "--snp-report FILE", "--azure-hcl FILE", "docs/verify.md",
+		"Exit codes: 0 accepted, 1 misuse, 2 a signature or binding is broken", "Examples:"} {
+		if !strings.Contains(string(help), want) {
+			t.Errorf("verify --help does not say %q", want)
+		}
+	}
+}
