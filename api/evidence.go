@@ -32,6 +32,8 @@ type EvidenceRequest struct {
 	Freshness evidence.Freshness `json:"freshness,omitzero"` // default "fresh"
 	Log       LogMode            `json:"log,omitzero"`       // default "whole"
 	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted
+
+	FirmwareLog bool `json:"firmwareLog,omitzero"` // also the firmware's event log, where the machine has one
 }
 
 // A FieldError names the member of a request that cannot be accepted.

@@ -63,6 +63,10 @@ type Config struct {
 	Platform platform.Platform
 	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger holds its public half
 
+	// FirmwareLog returns the firmware's event log, at most evidence.MaxFirmwareLog
+	// bytes, or nothing where the machine has none. May be nil.
+	FirmwareLog func() ([]byte, error)
+
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
@@ -154,7 +158,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 		if o.err != nil {
 			return nil, o.err
 		}
-		b, err := o.batch.document(w, o.index)
+		b, err := o.batch.document(w, o.index, a.firmwareLog(r))
 		if err != nil {
 			return nil, err
 		}
@@ -163,6 +167,24 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 		a.mu.Unlock()
 		return b, nil
 	}
+}
+
+// firmwareLog is the firmware's log where r asks for it and it is to be had. It is not
+// part of any commitment, since the quoted PCRs commit to it: what cannot be read is
+// left out, and it is for the verifier's policy to miss it.
+func (a *Attester) firmwareLog(r api.EvidenceRequest) []byte {
+	if !r.FirmwareLog || a.c.FirmwareLog == nil {
+		return nil
+	}
+	b, err := a.c.FirmwareLog()
+	if err == nil && len(b) > evidence.MaxFirmwareLog {
+		err = fmt.Errorf("it has %d bytes, evidence takes %d", len(b), evidence.MaxFirmwareLog)
+	}
+	if err != nil {
+		a.c.Log.Warn("firmware's log is left out of evidence", "error", err)
+		return nil
+	}
+	return b
 }
 
 // Stats returns the counters.

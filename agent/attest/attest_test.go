@@ -251,6 +251,37 @@ func TestLogParts(t *testing.T) {
 	}
 }
 
+// TestFirmwareLog: it is in evidence exactly where it was asked for and is to be had.
+func TestFirmwareLog(t *testing.T) {
+	log := []byte("event log")
+	for _, c := range []struct {
+		name  string
+		read  func() ([]byte, error)
+		asked bool
+		want  string
+	}{
+		{"asked for", func() ([]byte, error) { return log, nil }, true, string(log)},
+		{"not asked for", func() ([]byte, error) { return log, nil }, false, ""},
+		{"none", func() ([]byte, error) { return nil, nil }, true, ""},
+		{"not configured", nil, true, ""},
+		{"not readable", func() ([]byte, error) { return nil, errors.New("no") }, true, ""},
+		{"too long", func() ([]byte, error) { return make([]byte, evidence.MaxFirmwareLog+1), nil }, true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, func(k *Config) { k.FirmwareLog = c.read })
+			q := request(1, evidence.Fresh)
+			q.FirmwareLog = c.asked
+			b, err := r.Attest(t.Context(), q, caller)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e := decode(t, b, q.Nonce); string(e.FirmwareLog) != c.want {
+				t.Errorf("%d bytes, want %d", len(e.FirmwareLog), len(c.want))
+			}
+		})
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	r := newRig(t, nil)
 	q := request(1, evidence.Fresh)

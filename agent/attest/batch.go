@@ -208,7 +208,7 @@ func (a *Attester) fail(waiters []*waiter, err error) {
 }
 
 // document is the evidence of the waiter at index, encoded.
-func (b *batch) document(w *waiter, index uint64) ([]byte, error) {
+func (b *batch) document(w *waiter, index uint64, firmwareLog []byte) ([]byte, error) {
 	inclusion, err := b.tree.Prove(index)
 	if err != nil {
 		return nil, err
@@ -222,6 +222,7 @@ func (b *batch) document(w *waiter, index uint64) ([]byte, error) {
 		Report:         b.report,
 		AgentKey:       b.agentKey,
 		AK:             b.ak,
+		FirmwareLog:    firmwareLog,
 		Certificates:   b.certificates,
 	}
 	if b.anchor != nil {

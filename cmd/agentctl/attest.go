@@ -20,6 +20,7 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
   --user-data VALUE   at most 4 KiB, like --nonce
   --anchored          an earlier report may do; faster where reports are scarce
   --log MODE          whole (default), none, or the number of a record to start at
+  --firmware-log      also the firmware's event log, where the machine has one
   --out FILE          where to write
 
 Examples:
@@ -29,13 +30,13 @@ Examples:
 
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	var nonce, audience, key, userData, log, out string
-	var anchored bool
+	var anchored, firmwareLog bool
 	c := &cobra.Command{
 		Use:  "attest",
 		Long: attestUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh}
+			r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
 			if nonce == "" {
 				return misuse(errors.New("--nonce is missing: it comes from who wants to be convinced")).
 					withHint("to try it out: --nonce $(openssl rand -hex 32)")
@@ -73,6 +74,7 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	f.StringVar(&userData, "user-data", "", "")
 	f.BoolVar(&anchored, "anchored", false, "")
 	f.StringVar(&log, "log", "whole", "")
+	f.BoolVar(&firmwareLog, "firmware-log", false, "")
 	f.StringVar(&out, "out", "", "")
 	return c
 }

@@ -83,6 +83,7 @@ func (m *machine) reread() (config.Config, []byte, error) {
 	c.Sockets = config.Sockets{Client: filepath.Join(m.dir, "agentd.sock"), Admin: filepath.Join(m.dir, "admin.sock")}
 	c.Measurement.ApplicationFolders = []string{filepath.Join(m.dir, "apps.d")}
 	c.Measurement.LogFolder = filepath.Join(m.dir, "log")
+	c.Measurement.FirmwareLog = "" // that of this machine says nothing of the simulated TPM
 	c.Report.Spacing = 0
 	c.Report.CertificateFolder = filepath.Join(m.dir, "certs")
 	c.State.Folder = filepath.Join(m.dir, "state")

@@ -13,11 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // File is where agentd looks for its configuration unless told otherwise.
@@ -34,6 +36,7 @@ type Config struct {
 	Measurement Measurement `toml:"measurement"`
 	Report      Report      `toml:"report"`
 	State       State       `toml:"state"`
+	Keys        Keys        `toml:"keys"`
 	Limits      Limits      `toml:"limits"`
 }
 
@@ -58,6 +61,7 @@ type Measurement struct {
 	PCR                uint32   `toml:"pcr"`                 // that applications are measured into
 	ApplicationFolders []string `toml:"application_folders"` // a later folder overrides a file of the same name in an earlier one
 	LogFolder          string   `toml:"log_folder"`          // must be lost when the machine restarts, and only then
+	FirmwareLog        string   `toml:"firmware_log"`        // event log of the firmware, as the kernel gives it; empty: none
 }
 
 // Report says how reports are obtained.
@@ -72,6 +76,15 @@ type Report struct {
 // State says where the daemon keeps what outlives a restart of the machine.
 type State struct {
 	Folder string `toml:"folder"`
+}
+
+// Keys says what becomes of the secrets of applications.
+type Keys struct {
+	RecoveryRecipients   []string `toml:"recovery_recipients"`     // age X25519, "age1…"; used when the store is made
+	LoseOnHardwareChange bool     `toml:"lose_on_hardware_change"` // accept, without recipients, that another chip loses every secret
+	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, where the firmware derives none, that the TPM alone protects them
+	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
+	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
 }
 
 // Limits bounds what callers can make the daemon hold.
@@ -113,6 +126,7 @@ func Default() Config {
 			PCR:                14,
 			ApplicationFolders: []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"},
 			LogFolder:          "/run/log/agentd",
+			FirmwareLog:        "/sys/kernel/security/tpm0/binary_bios_measurements",
 		},
 		Report: Report{
 			Device:            "/dev/sev-guest",
@@ -121,6 +135,7 @@ func Default() Config {
 			CertificateFolder: "/etc/agentd/certs",
 		},
 		State: State{Folder: "/var/lib/agentd"},
+		Keys:  Keys{SecretsPerApp: 64, BytesPerApp: 1 << 20},
 		Limits: Limits{
 			Connections: 2048, ConnectionsPerUser: 1024,
 			Requests: 1024, RequestsPerUser: 512, WaitingPerUser: 256,
@@ -178,6 +193,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Parse(name string, b []byte, defaults Config) (Config, error) {
 	c := defaults
 	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
+	c.Keys.RecoveryRecipients = slices.Clone(defaults.Keys.RecoveryRecipients)
 	if len(b) > maxSize {
 		return Config{}, &Error{File: name, Err: fmt.Errorf("larger than %d bytes", maxSize)}
 	}
@@ -271,12 +287,25 @@ func (c *Config) check(name string, lines map[string]int) error {
 		path("measurement.application_folders", p)
 	}
 	path("measurement.log_folder", c.Measurement.LogFolder)
+	if c.Measurement.FirmwareLog != "" {
+		path("measurement.firmware_log", c.Measurement.FirmwareLog)
+	}
 	path("report.device", c.Report.Device)
 	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)
 	path("report.certificate_folder", c.Report.CertificateFolder)
 	path("state.folder", c.State.Folder)
+	if len(c.Keys.RecoveryRecipients) > sealing.MaxRecipients {
+		bad("keys.recovery_recipients", "%d recipients, at most %d", len(c.Keys.RecoveryRecipients), sealing.MaxRecipients)
+	}
+	for _, r := range c.Keys.RecoveryRecipients {
+		if _, err := age.ParseX25519Recipient(r); err != nil {
+			bad("keys.recovery_recipients", "%q is not an age X25519 recipient: age-keygen -y prints that of an identity", r)
+		}
+	}
+	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
+	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
 	number("limits.connections", c.Limits.Connections, 1, 1<<16)
 	number("limits.connections_per_user", c.Limits.ConnectionsPerUser, 1, c.Limits.Connections)
 	number("limits.requests", c.Limits.Requests, 1, 1<<16)

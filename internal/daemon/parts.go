@@ -35,6 +35,7 @@ type parts struct {
 	ledger   *ledger.Ledger
 	apps     *apps.Apps
 	attester *attest.Attester
+	sealed   *durable.Dir // of sealed blobs
 }
 
 // Errors of a daemon whose parts are not all up.
@@ -94,6 +95,7 @@ func (d *Daemon) bringUp(ctx context.Context) error {
 	var working sync.WaitGroup
 	defer working.Wait()
 	working.Go(func() { p.attester.Run(ctx) })
+	working.Go(func() { d.keepStore(ctx, p) })
 	working.Go(func() {
 		if err := p.apps.Run(ctx); err != nil && ctx.Err() == nil {
 			d.log.Error("watching applications ended", "error", err)
@@ -368,6 +370,7 @@ func (d *Daemon) startAttester(_ context.Context, p parts) error {
 		TPM: p.tpm, Ledger: p.ledger, Platform: d.platform, AgentKey: d.key,
 		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
 		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
+		FirmwareLog:   func() ([]byte, error) { return readFirmwareLog(d.o.Config.Measurement.FirmwareLog) },
 		Log:           d.log,
 	})
 	if err != nil {
@@ -379,6 +382,7 @@ func (d *Daemon) startAttester(_ context.Context, p parts) error {
 
 // close lets go of the devices and folders.
 func (d *Daemon) close() error {
+	d.closeStore()
 	p := d.up()
 	var errs []error
 	if p.ak != nil {
@@ -391,7 +395,7 @@ func (d *Daemon) close() error {
 		errs = append(errs, p.device.Close())
 	}
 	errs = append(errs, d.platform.close())
-	for _, dir := range []*durable.Dir{p.logs, p.state} {
+	for _, dir := range []*durable.Dir{p.logs, p.sealed, p.state} {
 		if dir != nil {
 			errs = append(errs, dir.Close())
 		}

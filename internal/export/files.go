@@ -62,6 +62,9 @@ func Files(e *evidence.Evidence) ([]File, error) {
 	if e.Log != nil {
 		files = append(files, File{"log.cel", fmt.Sprintf("measurement log from record %d, CEL-TLV", e.Log.Start), e.Log.Records})
 	}
+	if len(e.FirmwareLog) > 0 {
+		files = append(files, File{"firmware-log.bin", "event log of the firmware, as the kernel gives it (tpm2_eventlog reads it)", e.FirmwareLog})
+	}
 	return append(files, certificates(e.Certificates)...), nil
 }
 
