@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -26,13 +27,16 @@ func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal,
 	return a.result(), nil
 }
 
+// builtIn are AMD's roots, whose own signatures are checked once.
+var builtIn = sync.OnceValues(amd.Roots)
+
 // begin checks the options and readies an appraiser.
 func begin(m Material, o Options, ignored map[CheckID]bool) (*appraiser, error) {
 	if err := o.check(m); err != nil {
 		return nil, err
 	}
 	if o.Roots == nil {
-		roots, err := amd.Roots()
+		roots, err := builtIn()
 		if err != nil {
 			return nil, fmt.Errorf("verify: %w", err)
 		}
@@ -70,12 +74,20 @@ type appraiser struct {
 	firmware  pcr.Values // that the firmware's log leads to; nil where there is none that could be read
 }
 
+// places are the indexes of the checks in definitions.
+var places = sync.OnceValue(func() map[CheckID]int {
+	out := make(map[CheckID]int, len(definitions))
+	for i, d := range definitions {
+		out[d.ID] = i
+	}
+	return out
+})
+
 func newAppraiser(o Options, ignored map[CheckID]bool) *appraiser {
-	a := &appraiser{o: o, p: o.Policy, ignored: ignored, at: make(map[CheckID]int, len(definitions)),
+	a := &appraiser{o: o, p: o.Policy, ignored: ignored, at: places(), checks: make([]Check, len(definitions)),
 		binding: BindingNone, structure: BindingNone}
 	for i, d := range definitions {
-		a.checks = append(a.checks, Check{ID: d.ID, Class: d.Class, Verdict: NotAsserted, Required: true})
-		a.at[d.ID] = i
+		a.checks[i] = Check{ID: d.ID, Class: d.Class, Verdict: NotAsserted, Required: true}
 	}
 	return a
 }

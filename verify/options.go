@@ -24,6 +24,7 @@ type Options struct {
 	Roots        *snp.Roots            // nil: AMD's roots, which are built in
 	Revocation   []*snp.RevocationList // of the roots; those of other roots are passed over
 	LogState     *LogState             // of an earlier accepted appraisal, for a log that starts at an index
+	Cache        *Cache                // of the caller; nil: everything is verified anew
 	ReportData   []byte                // for [Report] alone, in place of Nonce: 1 to 64 bytes; zeros follow shorter ones
 }
 

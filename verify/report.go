@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,25 +20,31 @@ func (a *appraiser) checkReport() {
 	if !a.decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), fmt.Sprintf("%q", kind), "the report is of a kind that this verifier does not know") {
 		return
 	}
-	report, err := snp.ParseReport(a.e.Report.Bytes)
+	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.o.Certificates...)
+	var key evidence.Digest
+	if a.o.Cache != nil {
+		key = reportKey(body, certificates, a.o.Roots)
+		if known := a.o.Cache.get(key); known != nil {
+			a.knownReport(known)
+			return
+		}
+		// What is parsed here may outlive the caller's buffers.
+		body = bytes.Clone(body)
+		for i, c := range certificates {
+			certificates[i] = bytes.Clone(c)
+		}
+	}
+	report, err := snp.ParseReport(body)
 	if !a.decideError(ReportDecode, err) || report == nil {
 		return
 	}
 	a.report = report
-	leaves, issuers, broken := snp.SortCertificates(append(a.certificates(), a.o.Certificates...))
-	leaf := a.checkSignature(leaves, broken)
+	leaves, issuers, broken := snp.SortCertificates(certificates)
+	leaf, signed := a.checkSignature(leaves, broken)
 	if leaf == nil {
 		return
 	}
-	a.signer = strings.ToLower(leaf.Signer.String())
-	a.decideError(ReportSigner, snp.CheckSigner(report, leaf))
-	switch err := snp.CheckChipID(report, leaf); snp.CodeOf(err) {
-	case snp.CodeChipIDMasked, snp.CodeChipIDUnbound:
-		a.skip(ReportChip, "%v", err)
-	default:
-		a.decideError(ReportChip, err)
-	}
-	a.decideError(ReportTCB, snp.CheckTCB(report, leaf))
+	a.checkLeaf(leaf)
 	chain, err := snp.VerifyChain(leaf, issuers, a.o.Roots)
 	if snp.CodeOf(err) == snp.CodeChainIncomplete {
 		a.decideError(ReportCertificate, err)
@@ -47,10 +54,42 @@ func (a *appraiser) checkReport() {
 	if !a.decideError(ReportChain, err) || chain == nil {
 		return
 	}
+	if signed && err == nil && a.o.Cache != nil {
+		a.o.Cache.put(&cacheEntry{key: key, report: report, chain: chain})
+	}
+	a.checkChain(chain)
+}
+
+// knownReport makes the checks that depend on more than bytes which were verified before.
+func (a *appraiser) knownReport(known *cacheEntry) {
+	a.report = known.report
+	for _, id := range []CheckID{ReportDecode, ReportSignature, ReportCertificate, ReportChain} {
+		a.decide(id, true, "", "", "")
+	}
+	a.checkLeaf(known.chain.Leaf)
+	a.checkChain(known.chain)
+}
+
+// checkLeaf holds the report against the certificate of the key that signed it.
+func (a *appraiser) checkLeaf(leaf *snp.EndorsementKey) {
+	report := a.report
+	a.signer = strings.ToLower(leaf.Signer.String())
+	a.decideError(ReportSigner, snp.CheckSigner(report, leaf))
+	switch err := snp.CheckChipID(report, leaf); snp.CodeOf(err) {
+	case snp.CodeChipIDMasked, snp.CodeChipIDUnbound:
+		a.skip(ReportChip, "%v", err)
+	default:
+		a.decideError(ReportChip, err)
+	}
+	a.decideError(ReportTCB, snp.CheckTCB(report, leaf))
+}
+
+// checkChain makes the checks of a chain whose signatures hold.
+func (a *appraiser) checkChain(chain *snp.Chain) {
 	a.chain = chain
 	a.product = strings.ToLower(chain.Product.String())
 	a.decideError(ReportValidity, chain.CheckValidity(a.o.Time))
-	a.decideError(ReportProduct, snp.CheckProduct(report, chain))
+	a.decideError(ReportProduct, snp.CheckProduct(a.report, chain))
 	a.checkRevocation()
 }
 
@@ -64,15 +103,16 @@ func (a *appraiser) certificates() [][]byte {
 
 // checkSignature finds the certificate whose key signed the report. Where none did,
 // it takes one of the kind that the report names, to tell a wrong signature from a
-// missing certificate.
-func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error) *snp.EndorsementKey {
+// missing certificate. Signed tells whether the signature holds, whatever the check
+// was told to say.
+func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error) (leaf *snp.EndorsementKey, signed bool) {
 	var failed error
 	var candidate *snp.EndorsementKey
 	for _, leaf := range leaves {
 		err := a.report.VerifySignature(leaf)
 		if err == nil {
 			a.decide(ReportSignature, true, "", "", "")
-			return leaf
+			return leaf, true
 		}
 		if candidate == nil && leaf.Signer == a.report.KeyInfo.Signer() {
 			candidate, failed = leaf, err
@@ -80,13 +120,13 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 	}
 	if candidate != nil {
 		a.decideError(ReportSignature, failed)
-		return candidate
+		return candidate, false
 	}
 	switch s := a.report.KeyInfo.Signer(); s {
 	case snp.SignerVCEK, snp.SignerVLEK:
 		if a.report.KeyInfo.MaskChipKey() && s == snp.SignerVCEK {
 			a.decide(ReportSigner, false, "a signature by the VCEK", "the chip's keys are masked", "the host took the chip's keys out of use: nothing signed this report")
-			return nil
+			return nil, false
 		}
 		found := fmt.Sprintf("%d certificates, none of a %v", len(leaves), s)
 		if err := errors.Join(broken...); err != nil {
@@ -97,7 +137,7 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 	default:
 		a.decide(ReportSigner, false, "VCEK or VLEK", s.String(), "the report says that neither VCEK nor VLEK signed it")
 	}
-	return nil
+	return nil, false
 }
 
 // checkRevocation looks for intermediate and root on the root's list. VCEK and VLEK
@@ -113,7 +153,7 @@ func (a *appraiser) checkRevocation() {
 		if !l.For(a.chain) {
 			continue
 		}
-		if err = l.Check(a.chain, a.o.Time); snp.CodeOf(err) == snp.CodeRevoked {
+		if err = a.checkList(l); snp.CodeOf(err) == snp.CodeRevoked {
 			a.decide(ReportRevocationList, true, "", "", "")
 			a.decideError(ReportRevocation, err)
 			return
@@ -132,6 +172,22 @@ func (a *appraiser) checkRevocation() {
 	if a.decideError(ReportRevocationList, err) {
 		a.skip(ReportRevocation, "not looked at: %v", err)
 	}
+}
+
+// checkList is [snp.RevocationList.Check], without the signature of a list that the
+// cache knows.
+func (a *appraiser) checkList(l *snp.RevocationList) error {
+	if a.o.Cache == nil {
+		return l.Check(a.chain, a.o.Time)
+	}
+	key := revocationKey(l, a.chain)
+	if a.o.Cache.get(key) == nil {
+		if err := l.CheckIssuer(a.chain); err != nil {
+			return err
+		}
+		a.o.Cache.put(&cacheEntry{key: key})
+	}
+	return l.CheckAt(a.chain, a.o.Time)
 }
 
 // checkBinding ties the report to the quote, and finds what that amounts to. Our own

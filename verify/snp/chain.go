@@ -3,7 +3,9 @@ package snp
 import (
 	"bytes"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"strings"
 	"time"
 )
@@ -20,7 +22,12 @@ const authorityBits = 4096
 type Roots struct {
 	roots         []*root
 	intermediates []*x509.Certificate
+	digest        [sha256.Size]byte // of all that was added, in order
 }
+
+// Digest tells roots apart: it is the same for those that were made by adding the same
+// certificates in the same way and order.
+func (r *Roots) Digest() [sha256.Size]byte { return r.digest }
 
 type root struct {
 	certificate *x509.Certificate
@@ -54,6 +61,16 @@ func (r *Roots) add(ark *x509.Certificate, intermediates []*x509.Certificate, te
 	}
 	r.roots = append(r.roots, &root{certificate: ark, product: p, test: test})
 	r.intermediates = append(r.intermediates, intermediates...)
+	// Fixed sizes in front, then lengths: no two ways of adding encode alike.
+	b := append(r.digest[:], byte(len(intermediates)))
+	if test {
+		b[len(b)-1] |= 0x80 // a test root comes without intermediates
+	}
+	for _, c := range append([]*x509.Certificate{ark}, intermediates...) {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(c.Raw)))
+		b = append(b, c.Raw...)
+	}
+	r.digest = sha256.Sum256(b)
 	return nil
 }
 

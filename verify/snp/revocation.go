@@ -41,10 +41,17 @@ func (l *RevocationList) ThisUpdate() time.Time { return l.list.ThisUpdate }
 // NextUpdate is the end of that time; zero where the list does not say.
 func (l *RevocationList) NextUpdate() time.Time { return l.list.NextUpdate }
 
-// Check checks the list itself, then that it holds neither intermediate nor root
-// of chain at that time. A list without an end, or past it, is refused: whoever
-// withholds a newer one would otherwise keep a revoked key alive.
+// Check is [RevocationList.CheckIssuer], then [RevocationList.CheckAt].
 func (l *RevocationList) Check(c *Chain, at time.Time) error {
+	if err := l.CheckIssuer(c); err != nil {
+		return err
+	}
+	return l.CheckAt(c, at)
+}
+
+// CheckIssuer checks that the root of chain signed the list. It says nothing that
+// changes with time.
+func (l *RevocationList) CheckIssuer(c *Chain) error {
 	if !l.For(c) {
 		return refuse(CodeCRL, "issuer of the revocation list").found("%q", l.list.Issuer.CommonName).want("%q", c.Root.Subject.CommonName)
 	}
@@ -54,6 +61,14 @@ func (l *RevocationList) Check(c *Chain, at time.Time) error {
 	if err := l.list.CheckSignatureFrom(c.Root); err != nil {
 		return refuse(CodeCRLSignature, "signature of the revocation list").found("not by %q", c.Root.Subject.CommonName).because(err)
 	}
+	return nil
+}
+
+// CheckAt checks that a list by the root of chain, see [RevocationList.CheckIssuer], may
+// be used at that time and holds neither intermediate nor root. A list without an end,
+// or past it, is refused: whoever withholds a newer one would otherwise keep a revoked
+// key alive.
+func (l *RevocationList) CheckAt(c *Chain, at time.Time) error {
 	// No NextUpdate reads as the zero time, which is past.
 	if at.Before(l.list.ThisUpdate) || at.After(l.list.NextUpdate) {
 		return refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))

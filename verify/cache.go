@@ -1,0 +1,81 @@
+package verify
+
+import (
+	lru "container/list"
+	"sync"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// A Cache remembers reports that were verified under a certificate and its chain, and
+// revocation lists that were found to be by a root, so that the same bytes are not
+// verified again: anchored evidence shows one report many times. It belongs to the
+// caller, who decides how long it lives, and may be used by several goroutines.
+//
+// What is remembered is a fact about bytes: that a signature holds. The key is a digest
+// of everything that this depends on, which is the report, every certificate in its
+// order, and the roots that are trusted. Nothing that depends on time or policy is
+// remembered: validity, revocation, chip, TCB and policy are looked at every time.
+// Failures are not remembered.
+type Cache struct {
+	mu      sync.Mutex
+	limit   int
+	entries map[evidence.Digest]*lru.Element
+	order   *lru.List // of *cacheEntry, the one used last in front
+}
+
+type cacheEntry struct {
+	key    evidence.Digest
+	report *snp.Report // nil for a revocation list
+	chain  *snp.Chain  // holds the leaf
+}
+
+// NewCache is a cache of at most limit entries, each of about 30 KB; the one that was not
+// used for longest makes room. A limit below 1 counts as 1.
+func NewCache(limit int) *Cache {
+	return &Cache{limit: max(limit, 1), entries: make(map[evidence.Digest]*lru.Element), order: lru.New()}
+}
+
+func (c *Cache) get(key evidence.Digest) *cacheEntry {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[key]
+	if !ok {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cacheEntry)
+}
+
+func (c *Cache) put(e *cacheEntry) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have, ok := c.entries[e.key]; ok {
+		c.order.MoveToFront(have)
+		return
+	}
+	c.entries[e.key] = c.order.PushFront(e)
+	if c.order.Len() > c.limit {
+		last := c.order.Back()
+		delete(c.entries, last.Value.(*cacheEntry).key)
+		c.order.Remove(last)
+	}
+}
+
+// reportKey is the key of a report with these certificates, under these roots.
+func reportKey(report []byte, certificates [][]byte, roots *snp.Roots) evidence.Digest {
+	id := roots.Digest()
+	return evidence.Sum256("agentd/cache/report/1", append([][]byte{id[:], report}, certificates...)...)
+}
+
+// revocationKey is the key of a revocation list that is by this root.
+func revocationKey(l *snp.RevocationList, c *snp.Chain) evidence.Digest {
+	return evidence.Sum256("agentd/cache/revocation/1", l.Bytes(), c.Root.Raw)
+}

@@ -1,0 +1,161 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/json"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// TestCacheChangesNothing: every mutation of a report, seen behind its good original by
+// one and the same cache, gets the appraisal that it gets without a cache, twice.
+func TestCacheChangesNothing(t *testing.T) {
+	good := evidencetest.New()
+	for _, m := range append(append([]mutation{}, reportMutations...), rawMutations...) {
+		t.Run(string(m.id)+"/"+m.name, func(t *testing.T) {
+			cold := m.run(t, nil)
+			cache := NewCache(8)
+			o := baseOptions(t)
+			o.Cache = cache
+			if a, err := Evidence(good.Encode(t), o); err != nil || a.Verdict != Pass {
+				t.Fatal(err, explain(a))
+			}
+			change := m.opts
+			m.opts = func(t *testing.T, o *Options) {
+				if change != nil {
+					change(t, o)
+				}
+				o.Cache = cache
+			}
+			for range 2 {
+				warm := m.run(t, nil)
+				if a, b := failedIDs(cold), failedIDs(warm); !sameIDs(a, b) {
+					t.Fatalf("failed are %v with the cache, %v without", b, a)
+				}
+			}
+		})
+	}
+}
+
+// TestCacheHolds: the same bytes give the same appraisal, to the last word, from the
+// cache, and what depends on more than them is looked at again.
+func TestCacheHolds(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	fresh := func() Options {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(`revocation = "required"`, ""))
+		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0))}
+		return o
+	}
+	cache := NewCache(8)
+	o := fresh()
+	cold, err := Evidence(document, o)
+	if err != nil || cold.Verdict != Pass {
+		t.Fatal(err, explain(cold))
+	}
+	o.Cache = cache
+	for i := range 3 {
+		warm, err := Evidence(document, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _ := json.Marshal(cold)
+		b, _ := json.Marshal(warm)
+		if !bytes.Equal(a, b) {
+			t.Fatalf("appraisal %d differs:\n%s\n%s", i, a, b)
+		}
+	}
+	if n := cache.order.Len(); n != 2 {
+		t.Fatalf("%d entries, want report and list", n)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Options)
+		want   CheckID
+	}{
+		{"the certificate expired", func(o *Options) {
+			o.Time = evidencetest.Time.AddDate(6, 0, 1)
+			o.Policy = mustPolicy(t, makePolicy("", ""))
+			o.Revocation = nil
+		}, ReportValidity},
+		{"the list is past its time", func(o *Options) { o.Time = o.Time.AddDate(0, 2, 0) }, ReportRevocationList},
+		{"the list revokes", func(o *Options) {
+			o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0), evidencetest.Serial)}
+		}, ReportRevocation},
+		{"no list", func(o *Options) { o.Revocation = nil }, ReportRevocationList},
+		{"other roots", func(o *Options) { o.Roots = nil }, ReportChain},
+		{"roots without the product", func(o *Options) {
+			o.Roots = new(snp.Roots)
+			if err := o.Roots.AddTestRootThatVouchesForNoHardware(evidencetest.Root(t, snp.Turin)); err != nil {
+				t.Fatal(err)
+			}
+		}, ReportChain},
+		{"another policy", func(o *Options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }, PolicyProduct},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := fresh()
+			o.Cache = cache
+			c.change(&o)
+			a, err := Evidence(document, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ids := failedIDs(a); len(ids) != 1 || ids[0] != c.want {
+				t.Errorf("failed are %v, want %s", ids, c.want)
+			}
+		})
+	}
+}
+
+// TestCacheOutlivesBuffers: what is remembered does not change with the caller's bytes.
+func TestCacheOutlivesBuffers(t *testing.T) {
+	r := evidencetest.NewReport(snp.Genoa)
+	var data [64]byte
+	copy(data[:], evidencetest.Nonce)
+	report, certificates := r.Make(t, data)
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy(bareRoot, ""))
+	o.Cache = NewCache(8)
+	m := RawReport{Report: bytes.Clone(report), Certificates: [][]byte{bytes.Clone(certificates[0]), certificates[1], certificates[2]}}
+	if a, err := Report(m, o); err != nil || a.Verdict != Pass {
+		t.Fatal(err, explain(a))
+	}
+	clear(m.Report)
+	clear(m.Certificates[0])
+	a, err := Report(RawReport{Report: report, Certificates: certificates}, o)
+	if err != nil || a.Verdict != Pass {
+		t.Fatal(err, explain(a))
+	}
+}
+
+// TestCacheIsBounded: it holds as much as it was told to, what was used last first, and
+// may be used by many.
+func TestCacheIsBounded(t *testing.T) {
+	c := NewCache(2)
+	for i := range byte(3) {
+		c.put(&cacheEntry{key: evidence.Digest{i}})
+		c.get(evidence.Digest{0})
+	}
+	if c.order.Len() != 2 || len(c.entries) != 2 || c.get(evidence.Digest{1}) != nil || c.get(evidence.Digest{0}) == nil || c.get(evidence.Digest{2}) == nil {
+		t.Errorf("%d entries, %v", c.order.Len(), c.entries)
+	}
+	document := evidencetest.New().Encode(t)
+	o := baseOptions(t)
+	o.Cache = NewCache(0)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			at := o
+			at.Time = at.Time.Add(time.Second)
+			if a, err := Evidence(document, at); err != nil || a.Verdict != Pass {
+				t.Error(err, explain(a))
+			}
+		})
+	}
+	wg.Wait()
+}
