@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"math/big"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-sev-guest/abi"
+	spb "github.com/google/go-sev-guest/proto/sevsnp"
+	guest "github.com/google/go-sev-guest/verify"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/vectors"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// launched lists the launch measurement of evidence that evidencetest makes.
+const launched = "[[launch]]\nmeasurement = \"4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d4d\"\nkind = \"plain\"\ncovers = \"firmware\"\n"
+
+func policy(b *testing.B, text string) *verify.Policy {
+	b.Helper()
+	p, err := verify.ParsePolicy([]byte("version = 1\n" + text))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p
+}
+
+// beside measures f and g in turn, so that both see the same machine, and gives the
+// median of each.
+func beside(b *testing.B, f, g func()) (time.Duration, time.Duration) {
+	b.Helper()
+	var fs, gs []time.Duration
+	timed := func(f func()) time.Duration {
+		begin := time.Now()
+		f()
+		return time.Since(begin)
+	}
+	f()
+	g()
+	for b.Loop() {
+		fs, gs = append(fs, timed(f)), append(gs, timed(g))
+	}
+	slices.Sort(fs)
+	slices.Sort(gs)
+	return fs[len(fs)/2], gs[len(gs)/2]
+}
+
+// primitives are the signature checks of one evidence, and nothing else: report, two
+// certificates, quote and batch. Inputs are parsed and hashed beforehand.
+func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() {
+	b.Helper()
+	var chain []*x509.Certificate
+	for _, der := range e.Certificates {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			b.Fatal(err)
+		}
+		chain = append(chain, c)
+	}
+	number := func(le []byte) *big.Int {
+		be := slices.Clone(le)
+		slices.Reverse(be)
+		return new(big.Int).SetBytes(be)
+	}
+	report := e.Report.Bytes
+	r, s := number(report[0x2A0:0x2E8]), number(report[0x2E8:0x330])
+	digest := sha512.Sum384(report[:0x2A0])
+	quoted := sha256.Sum256(e.Batch.Quote.Attest)
+	sig := e.Batch.Quote.Signature
+	qr, qs := new(big.Int).SetBytes(sig[6:38]), new(big.Int).SetBytes(sig[40:72])
+	message := evidence.BatchMessage(e.Batch.Tree, nil, e.Batch.Quote.Attest, e.Batch.LogHead)
+	return func() {
+		ok := ecdsa.Verify(chain[0].PublicKey.(*ecdsa.PublicKey), digest[:], r, s)
+		ok = ok && chain[1].CheckSignature(chain[0].SignatureAlgorithm, chain[0].RawTBSCertificate, chain[0].Signature) == nil
+		ok = ok && chain[2].CheckSignature(chain[1].SignatureAlgorithm, chain[1].RawTBSCertificate, chain[1].Signature) == nil
+		ok = ok && ecdsa.Verify(ak, quoted[:], qr, qs)
+		ok = ok && ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature)
+		if !ok {
+			b.Fatal("a signature does not hold")
+		}
+	}
+}
+
+// BenchmarkVerifyCold: a whole appraisal, with nothing known beforehand, as a multiple of
+// the signature checks in it.
+func BenchmarkVerifyCold(b *testing.B) {
+	r := evidencetest.New()
+	e := r.Build(b)
+	document, err := evidence.EncodeJSON(e)
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := verify.Options{Policy: policy(b, launched), Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(b)}
+	whole, parts := beside(b, func() {
+		if a, err := verify.Evidence(document, o); err != nil || a.Verdict != verify.Pass {
+			b.Fatal(err)
+		}
+	}, primitives(b, e, &r.AK.ECC.PublicKey))
+	b.ReportMetric(float64(whole)/float64(parts), "x-primitives")
+	b.ReportMetric(float64(parts.Microseconds()), "µs-primitives")
+	b.ReportMetric(float64(whole.Microseconds()), "µs-appraisal")
+}
+
+// BenchmarkVerifyWarm: a recorded report that the cache knows, and how many times longer
+// go-sev-guest's full verification of it takes.
+func BenchmarkVerifyWarm(b *testing.B) {
+	report := vectors.Read(b, "Dstack-TEE_dstack/sev_snp_report.bin")
+	certificates, err := snp.DecodeCertificates(vectors.Read(b, "Dstack-TEE_dstack/sev_snp_vcek.pem"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	o := verify.Options{AcceptReplay: true, Time: at, Cache: verify.NewCache(16),
+		Policy: policy(b, "products = [\"milan\"]\nunlisted_launch = \"allow\"\nbinding = \"none\"\nlog = \"optional\"\nallow_provisional_firmware = true\n")}
+	body, err := abi.ReportToProto(report)
+	if err != nil {
+		b.Fatal(err)
+	}
+	attestation := &spb.Attestation{Report: body, CertificateChain: &spb.CertificateChain{VcekCert: certificates[0]}, Product: &spb.SevProduct{Name: spb.SevProduct_SEV_PRODUCT_MILAN, MachineStepping: nil}}
+	options := &guest.Options{DisableCertFetching: true, Now: at, Product: attestation.Product}
+	ours, theirs := beside(b, func() {
+		a, err := verify.Report(verify.RawReport{Report: report, Certificates: certificates}, o)
+		if err != nil || a.Verdict != verify.Pass {
+			b.Fatal(err, a.Sentences)
+		}
+	}, func() {
+		if err := guest.SnpAttestation(attestation, options); err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.ReportMetric(float64(theirs)/float64(ours), "x-go-sev-guest")
+	b.ReportMetric(float64(theirs.Microseconds()), "µs-go-sev-guest")
+	b.ReportMetric(float64(ours.Microseconds()), "µs-warm")
+}
+
+// BenchmarkVerifyBatch: 1,024 callers' evidence under one quote and one report, verified
+// one after the other with a cache, against as many without.
+func BenchmarkVerifyBatch(b *testing.B) {
+	const statements = 1024
+	var documents [][]byte
+	for _, e := range evidencetest.New().Callers(b, statements) {
+		document, err := evidence.EncodeJSON(e)
+		if err != nil {
+			b.Fatal(err)
+		}
+		documents = append(documents, document)
+	}
+	o := verify.Options{Policy: policy(b, launched), Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(b)}
+	run := func(o verify.Options) {
+		for _, d := range documents {
+			if a, err := verify.Evidence(d, o); err != nil || a.Verdict != verify.Pass {
+				b.Fatal(err, a.Sentences)
+			}
+		}
+	}
+	warm, cold := beside(b, func() {
+		o := o
+		o.Cache = verify.NewCache(16)
+		run(o)
+	}, func() { run(o) })
+	b.ReportMetric(float64(warm.Microseconds())/statements, "µs/statement")
+	b.ReportMetric(float64(cold)/float64(warm), "x-without-cache")
+}
