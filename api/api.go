@@ -30,8 +30,7 @@ const (
 	AdminEnv    = "AGENTD_ADMIN_SOCKET"
 )
 
-// Paths of the API. Those of PathMeasure, PathApps, PathReload and PathActivate are
-// served on the admin socket alone, the others on both.
+// Paths of the API. docs/api.md says on which socket each is served.
 const (
 	PathSelf     = "/v1/self"
 	PathStatus   = "/v1/status"
@@ -42,6 +41,29 @@ const (
 	PathMeasure  = "/v1/apps/{name}/measure"
 	PathReload   = "/v1/reload"
 	PathActivate = "/v1/ak/activate"
+
+	PathDerive   = "/v1/keys/derive"
+	PathSeal     = "/v1/seal"
+	PathUnseal   = "/v1/unseal"
+	PathDiscard  = "/v1/discard"
+	PathContract = "/v1/contract"
+
+	PathStore         = "/v1/store"
+	PathStoreContract = "/v1/store/contract"
+	PathRewrap        = "/v1/store/rewrap"
+	PathRotate        = "/v1/store/rotate"
+	PathRetire        = "/v1/store/retire"
+	PathRecover       = "/v1/store/recover"
+	PathRecipients    = "/v1/store/recipients"
+	PathAccept        = "/v1/store/accept-rollback"
+	PathDigests       = "/v1/store/digests"
+	PathProbe         = "/v1/store/probe"
+)
+
+// Parameters of PathContract and PathStoreContract.
+const (
+	QueryName = "name" // of a secret; absent: the app's root, from which secrets are derived
+	QueryApp  = "app"
 )
 
 // OpenAPI is the description of the API for tools (OpenAPI 3.1, JSON).

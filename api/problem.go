@@ -64,47 +64,130 @@ const (
 	CodeInternal          Code = "internal"           // a fault in the agent
 )
 
+// Keys: who asks, and how the store stands. docs/sealing.md says what each rests on.
+const (
+	CodeNoSystemUnit        Code = "no-system-unit"        // the caller runs in no system unit, and there are no keys without one
+	CodeNoApp               Code = "no-app"                // no app is declared for the caller's unit and user
+	CodeOtherApp            Code = "other-app"             // sealed for another app or unit
+	CodeOtherUser           Code = "other-user"            // sealed for the app under another user
+	CodeDigestNotAuthorised Code = "digest-not-authorised" // the app requires a digest, and was not measured as one that is listed
+	CodeOtherAssociatedData Code = "other-associated-data" // not the associated data of sealing
+	CodeNotFound            Code = "not-found"             // no such secret, app or version of a root
+	CodeQuotaExceeded       Code = "quota-exceeded"        // more than the app may store
+	CodeNoRecovery          Code = "no-recovery"           // no recovery recipient, and nobody acknowledged that
+	CodeRootUnavailable     Code = "root-unavailable"      // a device or disk is busy or failing, which says nothing about the blob
+	CodeBadDerivedKey       Code = "bad-derived-key"       // the firmware answered with an all-zero key or one of a wrong size
+	CodeInterrupted         Code = "interrupted"           // a write failed; what it left is looked at before the next operation
+	CodeNothingToDo         Code = "nothing-to-do"         // there is no rollback to accept
+)
+
+// A sealed blob cannot be opened: the machine is another, the file is damaged, or the
+// store was turned back.
+const (
+	CodeOtherChip          Code = "other-chip"           // the report names another chip
+	CodeOtherMeasurement   Code = "other-measurement"    // the guest was launched from something else
+	CodeGuestPolicyChanged Code = "guest-policy-changed" // the guest was launched under another policy
+	CodeOtherVMPL          Code = "other-vmpl"           // the guest runs at another VM privilege level
+	CodeTCBBelow           Code = "tcb-below"            // firmware older than the one at sealing
+	CodeWrongKey           Code = "wrong-key"            // every reading is as it was, and the key is another one
+	CodeTPMCleared         Code = "tpm-cleared"          // the TPM's owner seed was replaced
+	CodeOtherTPM           Code = "other-tpm"            // the secret was sealed in another TPM
+	CodeTPMSecretMissing   Code = "tpm-secret-missing"   // the file with the TPM's sealed secret is not there
+	CodeTPMSecretDamaged   Code = "tpm-secret-damaged"   // the TPM does not take that file, although it is its own
+	CodeNoUsableSlot       Code = "no-usable-slot"       // no slot is meant for what this machine has
+	CodeWrongIdentity      Code = "wrong-identity"       // the recovery identity belongs to none of the recipients
+	CodeTruncated          Code = "truncated"            // a blob ends too early
+	CodeDamaged            Code = "damaged"              // a checksum of a blob is wrong
+	CodeMalformedBlob      Code = "malformed"            // checksums of a blob are right, a value in it is not allowed
+	CodeUnknownVersion     Code = "unknown-version"      // a blob was written by a later version
+	CodeAltered            Code = "altered"              // the key is right, and the content was changed or belongs to another blob
+	CodeRenamed            Code = "renamed"              // the file of another blob
+	CodeMissing            Code = "missing"              // the manifest names a file that is not there
+	CodeOldGeneration      Code = "old-generation"       // the file was replaced by a later one
+	CodeRolledBack         Code = "rolled-back"          // an older state of the files was put back
+	CodeCounterBehind      Code = "counter-behind"       // the state of the TPM was put back
+	CodeCounterLost        Code = "counter-lost"         // the counter is gone from the TPM, or is not ours
+	CodeManifestLost       Code = "manifest-lost"        // there are blobs without the manifest that lists them
+)
+
 // codes is the one table of statuses and titles.
 var codes = map[Code]struct {
 	status int
 	title  string
 }{
-	CodeMalformed:         {http.StatusBadRequest, "Body is not one JSON value"},
-	CodeDuplicateMember:   {http.StatusBadRequest, "Member stands twice"},
-	CodeUnknownMember:     {http.StatusBadRequest, "Member is not known"},
-	CodeInvalidValue:      {http.StatusBadRequest, "Value is not allowed"},
-	CodeUnknownParameter:  {http.StatusBadRequest, "Query parameter is not known"},
-	CodeTooLarge:          {http.StatusRequestEntityTooLarge, "Body is too long"},
-	CodeBodyTimeout:       {http.StatusRequestTimeout, "Body did not arrive"},
-	CodeNoSuchPath:        {http.StatusNotFound, "No such path"},
-	CodeMethod:            {http.StatusMethodNotAllowed, "Method is not allowed here"},
-	CodeStartBeyondLog:    {http.StatusBadRequest, "Log has no such record"},
-	CodeNoSuchApp:         {http.StatusNotFound, "No such app"},
-	CodePeerGone:          {http.StatusForbidden, "Process that connected has ended"},
-	CodePeerUnknown:       {http.StatusForbidden, "Caller could not be established"},
-	CodeNotPermitted:      {http.StatusForbidden, "Not permitted on this socket"},
-	CodeThrottled:         {http.StatusTooManyRequests, "Too many requests of this user"},
-	CodeBusy:              {http.StatusServiceUnavailable, "Too many requests are waiting"},
-	CodeConnections:       {http.StatusServiceUnavailable, "Too many connections"},
-	CodeShuttingDown:      {http.StatusServiceUnavailable, "Agent is stopping"},
-	CodeDesynchronised:    {http.StatusServiceUnavailable, "Log and PCR do not agree"},
-	CodePCRMismatch:       {http.StatusServiceUnavailable, "Quoted PCR values are not explained by the log"},
-	CodeLogFull:           {http.StatusInsufficientStorage, "Measurement log is full"},
-	CodeTPM:               {http.StatusServiceUnavailable, "TPM is not available"},
-	CodeTPMTimeout:        {http.StatusGatewayTimeout, "TPM did not answer"},
-	CodePlatformAbsent:    {http.StatusServiceUnavailable, "No report device"},
-	CodePlatformBusy:      {http.StatusServiceUnavailable, "Reports are throttled"},
-	CodePlatformTimeout:   {http.StatusGatewayTimeout, "Report device did not answer"},
-	CodePlatformKeyWiped:  {http.StatusServiceUnavailable, "Guest message key is wiped"},
-	CodePlatformVMPL:      {http.StatusServiceUnavailable, "Wrong VM privilege level"},
-	CodePlatformRefused:   {http.StatusBadGateway, "Firmware refused the report"},
-	CodePlatformMalformed: {http.StatusBadGateway, "Report is malformed"},
-	CodeMeasureFailed:     {http.StatusUnprocessableEntity, "App could not be measured"},
-	CodeBadDeclaration:    {http.StatusUnprocessableEntity, "Declarations could not be read"},
-	CodeActivation:        {http.StatusUnprocessableEntity, "Credential cannot be activated"},
-	CodeTimeout:           {http.StatusGatewayTimeout, "No answer in time"},
-	CodeUnavailable:       {http.StatusServiceUnavailable, "Part of the agent is not running"},
-	CodeInternal:          {http.StatusInternalServerError, "Fault in the agent"},
+	CodeMalformed:           {http.StatusBadRequest, "Body is not one JSON value"},
+	CodeDuplicateMember:     {http.StatusBadRequest, "Member stands twice"},
+	CodeUnknownMember:       {http.StatusBadRequest, "Member is not known"},
+	CodeInvalidValue:        {http.StatusBadRequest, "Value is not allowed"},
+	CodeUnknownParameter:    {http.StatusBadRequest, "Query parameter is not known"},
+	CodeTooLarge:            {http.StatusRequestEntityTooLarge, "Body is too long"},
+	CodeBodyTimeout:         {http.StatusRequestTimeout, "Body did not arrive"},
+	CodeNoSuchPath:          {http.StatusNotFound, "No such path"},
+	CodeMethod:              {http.StatusMethodNotAllowed, "Method is not allowed here"},
+	CodeStartBeyondLog:      {http.StatusBadRequest, "Log has no such record"},
+	CodeNoSuchApp:           {http.StatusNotFound, "No such app"},
+	CodePeerGone:            {http.StatusForbidden, "Process that connected has ended"},
+	CodePeerUnknown:         {http.StatusForbidden, "Caller could not be established"},
+	CodeNotPermitted:        {http.StatusForbidden, "Not permitted on this socket"},
+	CodeThrottled:           {http.StatusTooManyRequests, "Too many requests of this user"},
+	CodeBusy:                {http.StatusServiceUnavailable, "Too many requests are waiting"},
+	CodeConnections:         {http.StatusServiceUnavailable, "Too many connections"},
+	CodeShuttingDown:        {http.StatusServiceUnavailable, "Agent is stopping"},
+	CodeDesynchronised:      {http.StatusServiceUnavailable, "Log and PCR do not agree"},
+	CodePCRMismatch:         {http.StatusServiceUnavailable, "Quoted PCR values are not explained by the log"},
+	CodeLogFull:             {http.StatusInsufficientStorage, "Measurement log is full"},
+	CodeTPM:                 {http.StatusServiceUnavailable, "TPM is not available"},
+	CodeTPMTimeout:          {http.StatusGatewayTimeout, "TPM did not answer"},
+	CodePlatformAbsent:      {http.StatusServiceUnavailable, "No report device"},
+	CodePlatformBusy:        {http.StatusServiceUnavailable, "Reports are throttled"},
+	CodePlatformTimeout:     {http.StatusGatewayTimeout, "Report device did not answer"},
+	CodePlatformKeyWiped:    {http.StatusServiceUnavailable, "Guest message key is wiped"},
+	CodePlatformVMPL:        {http.StatusServiceUnavailable, "Wrong VM privilege level"},
+	CodePlatformRefused:     {http.StatusBadGateway, "Firmware refused the report"},
+	CodePlatformMalformed:   {http.StatusBadGateway, "Report is malformed"},
+	CodeMeasureFailed:       {http.StatusUnprocessableEntity, "App could not be measured"},
+	CodeBadDeclaration:      {http.StatusUnprocessableEntity, "Declarations could not be read"},
+	CodeActivation:          {http.StatusUnprocessableEntity, "Credential cannot be activated"},
+	CodeNoSystemUnit:        {http.StatusForbidden, "No keys outside a system unit"},
+	CodeNoApp:               {http.StatusForbidden, "No app of this unit and user"},
+	CodeOtherApp:            {http.StatusForbidden, "Sealed for another app"},
+	CodeOtherUser:           {http.StatusForbidden, "Sealed for another user"},
+	CodeDigestNotAuthorised: {http.StatusForbidden, "Digest of the app is not authorised"},
+	CodeOtherAssociatedData: {http.StatusForbidden, "Associated data are others"},
+	CodeNotFound:            {http.StatusNotFound, "No such key or secret"},
+	CodeQuotaExceeded:       {http.StatusInsufficientStorage, "App may not store more"},
+	CodeNoRecovery:          {http.StatusServiceUnavailable, "No recovery recipient"},
+	CodeRootUnavailable:     {http.StatusServiceUnavailable, "Root key cannot be had now"},
+	CodeBadDerivedKey:       {http.StatusBadGateway, "Firmware derived a key that is none"},
+	CodeInterrupted:         {http.StatusServiceUnavailable, "Change was interrupted"},
+	CodeNothingToDo:         {http.StatusConflict, "Nothing to accept"},
+	CodeOtherChip:           {http.StatusUnprocessableEntity, "Sealed on another chip"},
+	CodeOtherMeasurement:    {http.StatusUnprocessableEntity, "Sealed under another launch measurement"},
+	CodeGuestPolicyChanged:  {http.StatusUnprocessableEntity, "Sealed under another guest policy"},
+	CodeOtherVMPL:           {http.StatusUnprocessableEntity, "Sealed at another VM privilege level"},
+	CodeTCBBelow:            {http.StatusUnprocessableEntity, "Firmware is older than at sealing"},
+	CodeWrongKey:            {http.StatusUnprocessableEntity, "Key is another one"},
+	CodeTPMCleared:          {http.StatusUnprocessableEntity, "TPM was cleared"},
+	CodeOtherTPM:            {http.StatusUnprocessableEntity, "Sealed in another TPM"},
+	CodeTPMSecretMissing:    {http.StatusUnprocessableEntity, "Secret of the TPM is missing"},
+	CodeTPMSecretDamaged:    {http.StatusUnprocessableEntity, "Secret of the TPM is damaged"},
+	CodeNoUsableSlot:        {http.StatusUnprocessableEntity, "No slot for this machine"},
+	CodeWrongIdentity:       {http.StatusUnprocessableEntity, "Recovery identity is another one"},
+	CodeTruncated:           {http.StatusUnprocessableEntity, "Sealed blob is truncated"},
+	CodeDamaged:             {http.StatusUnprocessableEntity, "Sealed blob is damaged"},
+	CodeMalformedBlob:       {http.StatusUnprocessableEntity, "Sealed blob is malformed"},
+	CodeUnknownVersion:      {http.StatusUnprocessableEntity, "Sealed blob of a later version"},
+	CodeAltered:             {http.StatusUnprocessableEntity, "Sealed blob was altered"},
+	CodeRenamed:             {http.StatusUnprocessableEntity, "File of another sealed blob"},
+	CodeMissing:             {http.StatusUnprocessableEntity, "Sealed blob is missing"},
+	CodeOldGeneration:       {http.StatusConflict, "Sealed blob of an older state"},
+	CodeRolledBack:          {http.StatusConflict, "Store was turned back"},
+	CodeCounterBehind:       {http.StatusConflict, "TPM was turned back"},
+	CodeCounterLost:         {http.StatusConflict, "Counter of the store is lost"},
+	CodeManifestLost:        {http.StatusConflict, "Manifest of the store is lost"},
+	CodeTimeout:             {http.StatusGatewayTimeout, "No answer in time"},
+	CodeUnavailable:         {http.StatusServiceUnavailable, "Part of the agent is not running"},
+	CodeInternal:            {http.StatusInternalServerError, "Fault in the agent"},
 }
 
 // Codes lists every code in alphabetical order.

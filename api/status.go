@@ -18,6 +18,7 @@ type Status struct {
 	Platform PlatformStatus `json:"platform"`
 	Ledger   LedgerStatus   `json:"ledger"`
 	Apps     AppCounts      `json:"apps"`
+	Keys     KeyStatus      `json:"keys"`
 	AgentKey evidence.Bytes `json:"agentKey,omitzero"` // Ed25519 public key of this run, 32 bytes
 	AKName   evidence.Bytes `json:"akName,omitzero"`   // TPM name of the AK: algorithm and digest; absent while there is no AK
 	Anchor   *AnchorStatus  `json:"anchor,omitzero"`   // absent before the first report

@@ -57,6 +57,7 @@ type fake struct {
 	attest  func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) // nil: at once
 	measure func(ctx context.Context, name string) (api.App, error)
 	records []byte
+	keyErr  error // of every request for keys
 	calls   atomic.Int64
 }
 
@@ -99,6 +100,39 @@ func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, e
 	return append(bytes.Clone(credential), secret...), nil
 }
 
+func (f *fake) Usable() api.Finding { return api.Finding{Yes: true, Reason: "open"} }
+func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
+	return api.Derived{Secret: fmt.Appendf(nil, "%s %d %s", o.App, o.UID, r.Label), Version: 1}, f.keyErr
+}
+func (f *fake) Seal(context.Context, Owner, api.SealRequest) error { return f.keyErr }
+func (f *fake) Unseal(_ context.Context, o Owner, r api.UnsealRequest) ([]byte, error) {
+	return fmt.Appendf(nil, "%s %s", o.App, r.Name), f.keyErr
+}
+func (f *fake) Discard(context.Context, Owner, string) error { return f.keyErr }
+func (f *fake) Plan(_ context.Context, o Owner, name string) (api.Contract, error) {
+	return api.Contract{App: o.App, Name: name}, f.keyErr
+}
+
+// fakeStore is the store as who administrates sees it.
+type fakeStore struct{}
+
+func (fakeStore) Store(context.Context) (api.Store, error) { return api.Store{}, nil }
+func (fakeStore) Contract(_ context.Context, app, name string) (api.Contract, error) {
+	return api.Contract{App: app, Name: name}, nil
+}
+func (fakeStore) Rewrap(context.Context) (api.Rewritten, error)          { return api.Rewritten{}, nil }
+func (fakeStore) Rotate(context.Context, string) (uint32, error)         { return 2, nil }
+func (fakeStore) Retire(context.Context, string, uint32) error           { return nil }
+func (fakeStore) Recover(context.Context, []byte) (api.Rewritten, error) { return api.Rewritten{}, nil }
+func (fakeStore) ChangeRecipients(context.Context, api.RecipientsRequest) (api.Rewritten, error) {
+	return api.Rewritten{}, nil
+}
+func (fakeStore) AcceptRollback(context.Context) (api.Store, error) { return api.Store{}, nil }
+func (fakeStore) ChangeDigests(_ context.Context, r api.DigestRequest) (api.Contract, error) {
+	return api.Contract{App: r.App}, nil
+}
+func (fakeStore) Probe(context.Context) (api.Probed, error) { return api.Probed{}, nil }
+
 // running is a server on two sockets of its own.
 type running struct {
 	*Server
@@ -111,7 +145,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f,
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

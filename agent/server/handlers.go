@@ -26,10 +26,10 @@ func (s *Server) self(c *call) (job, error) {
 			App: id.App, Method: id.Method, Executable: id.Executable,
 		}
 		out.Measured = s.measured(id)
-		// Sealing does not exist yet; the reason that comes first is the one that lasts.
-		out.Keys = api.Finding{Reason: "this version of the agent keeps no keys"}
-		if id.Unit == "" {
-			out.Keys.Reason = "no keys outside a system unit"
+		if _, err := s.owner(c.peer); err != nil {
+			out.Keys.Reason = err.Detail
+		} else {
+			out.Keys = s.Keys.Usable()
 		}
 		return out, nil
 	}}, nil

@@ -42,3 +42,40 @@ type Enroller interface {
 	// TPM2B_ENCRYPTED_SECRET.
 	Activate(ctx context.Context, credential, secret []byte) ([]byte, error)
 }
+
+// An Owner is whose keys are asked for: an app, as unit and uid of the caller say.
+type Owner struct {
+	App  string
+	Unit string
+	UID  uint32
+}
+
+// Keys keeps the secrets of apps. Errors are those of package sealing. Who calls
+// overwrites the secrets that it is handed.
+type Keys interface {
+	// Usable says from memory whether keys are to be had at the moment.
+	Usable() api.Finding
+
+	Derive(ctx context.Context, o Owner, r api.DeriveRequest) (api.Derived, error)
+	Seal(ctx context.Context, o Owner, r api.SealRequest) error
+	Unseal(ctx context.Context, o Owner, r api.UnsealRequest) ([]byte, error)
+	Discard(ctx context.Context, o Owner, name string) error
+	// Plan is the contract of what o would seal under that name now.
+	Plan(ctx context.Context, o Owner, name string) (api.Contract, error)
+}
+
+// A Store is the sealed blobs of the machine, for who administrates. It gives out no secret.
+type Store interface {
+	Store(ctx context.Context) (api.Store, error)
+	// Contract is that of the root of app, or of its secret of that name.
+	Contract(ctx context.Context, app, name string) (api.Contract, error)
+	Rewrap(ctx context.Context) (api.Rewritten, error)
+	Rotate(ctx context.Context, app string) (version uint32, err error)
+	Retire(ctx context.Context, app string, version uint32) error
+	// Recover overwrites the identities.
+	Recover(ctx context.Context, identities []byte) (api.Rewritten, error)
+	ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error)
+	AcceptRollback(ctx context.Context) (api.Store, error)
+	ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error)
+	Probe(ctx context.Context) (api.Probed, error)
+}

@@ -80,7 +80,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 			t.Errorf("%s %s: operationId %q", r.Method, r.Path, o.OperationID)
 		}
 		ids[o.OperationID] = true
-		if want := map[bool]string{true: "admin", false: "client"}[r.AdminOnly]; o.Socket != want {
+		if want := string(r.On); o.Socket != want {
 			t.Errorf("%s %s: socket %q, want %q", r.Method, r.Path, o.Socket, want)
 		}
 		if o.Bytes != r.Body {
@@ -207,6 +207,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[api.LogMode]():              {"whole", "from", "none"},
 	reflect.TypeFor[api.State]():                {"ok", "degraded", "absent"},
 	reflect.TypeFor[api.AppState]():             {"measured", "unmeasured", "pending"},
+	reflect.TypeFor[api.DigestAction]():         {"require", "authorize", "withdraw", "lift"},
 	reflect.TypeFor[api.Code]():                 codeWords(),
 }
 

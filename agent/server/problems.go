@@ -65,6 +65,9 @@ func (s *Server) problem(err error) *api.Problem {
 		p.Where = field.Where
 		return p
 	}
+	if p = sealingProblem(err); p != nil {
+		return p
+	}
 	for _, table := range [][]ErrorCode{s.Errors, errorCodes} {
 		for _, row := range table {
 			if errors.Is(err, row.Err) {

@@ -81,11 +81,7 @@ var elsewhere = map[api.Code]bool{api.CodeTPMTimeout: true, api.CodeUnavailable:
 func TestDocs(t *testing.T) {
 	docs := read(t, "../../docs/api.md")
 	for _, r := range Routes() {
-		socket := "both"
-		if r.AdminOnly {
-			socket = "admin"
-		}
-		row := fmt.Sprintf("| `%s %s` | %s | %s |", r.Method, r.Path, socket, r.Timeout)
+		row := fmt.Sprintf("| `%s %s` | %s | %s |", r.Method, r.Path, r.On, r.Timeout)
 		if !strings.Contains(docs, row) {
 			t.Errorf("docs/api.md lacks the row %s", row)
 		}

@@ -36,6 +36,13 @@ type job struct {
 // raw is an answer that is encoded already.
 type raw []byte
 
+// sensitive is an answer that holds a secret, which is overwritten once it was sent.
+// Copies of it in buffers of net/http and of the encoder are not.
+type sensitive struct {
+	answer any
+	secret []byte
+}
+
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c := connOf(r.Context())
 	defer s.conns.end(c)
@@ -66,8 +73,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	case route == nil:
 		w.Header().Set("Allow", strings.Join(allow, ", "))
 		return api.NewProblem(api.CodeMethod, "want "+strings.Join(allow, " or "))
-	case route.AdminOnly && c.socket != Admin:
-		return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the admin socket alone", route.Method, route.Path))
+	case !route.On.serves(c.socket):
+		return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the %s socket alone", route.Method, route.Path, route.On))
 	}
 	query, err := parseQuery(r.URL.RawQuery, route.Query)
 	if err != nil {
@@ -77,6 +84,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if err != nil {
 		return err
 	}
+	defer clear(body) // it may hold a secret
 	j, err := route.prepare(s, &call{peer: c.peer, segment: segment, query: query, body: body})
 	if err != nil {
 		return err
@@ -163,11 +171,19 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, route *Route) 
 
 // write encodes v and sends it within the write timeout.
 func (s *Server) write(w http.ResponseWriter, status int, media string, v any) error {
+	x, secret := v.(sensitive)
+	if secret {
+		defer clear(x.secret)
+		v = x.answer
+	}
 	body, ok := v.(raw)
 	if !ok {
 		var err error
 		if body, err = evidence.EncodeJSON(v); err != nil {
 			return fmt.Errorf("encode answer: %w", err)
+		}
+		if secret {
+			defer clear(body)
 		}
 	}
 	h := w.Header()

@@ -42,6 +42,8 @@ type Config struct {
 	Apps       Apps
 	Status     StatusSource
 	Enroller   Enroller
+	Keys       Keys
+	Store      Store
 
 	// AdminUIDs may use the admin socket, which its mode and its absence from
 	// containers protect besides. Default: 0 alone.

@@ -30,14 +30,27 @@ func TestPermissions(t *testing.T) {
 	bodies := map[string]string{
 		api.PathEvidence: `{"nonce":"` + goodNonce + `"}`,
 		api.PathActivate: `{"credential":"AAAA","secret":"AAAA"}`,
+
+		api.PathDerive:     `{"label":"disk","length":32}`,
+		api.PathSeal:       `{"name":"token","data":"AAAA"}`,
+		api.PathUnseal:     `{"name":"token"}`,
+		api.PathDiscard:    `{"name":"token"}`,
+		api.PathRotate:     `{"app":"billing"}`,
+		api.PathRetire:     `{"app":"billing","version":1}`,
+		api.PathRecover:    `{}`,
+		api.PathRecipients: `{"recipients":[]}`,
+		api.PathDigests:    `{"app":"billing","action":"require"}`,
 	}
 	for _, route := range Routes() {
 		target := strings.Replace(route.Path, "{name}", "billing", 1)
+		if route.Path == api.PathStoreContract {
+			target += "?app=billing"
+		}
 		for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
 			status, b, p := ask(t, as(path, 1000), route.Method, target, bodies[route.Path])
-			if route.AdminOnly && socket == Client {
+			if !route.On.serves(socket) {
 				if p == nil || p.Code != api.CodeNotPermitted || status != 403 {
-					t.Errorf("%s %s on the client socket: %d %s", route.Method, target, status, b)
+					t.Errorf("%s %s on the %s socket: %d %s", route.Method, target, socket, status, b)
 				}
 			} else if status != 200 {
 				t.Errorf("%s %s on the %s socket: %d %s", route.Method, target, socket, status, b)
@@ -155,7 +168,7 @@ func TestSelf(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	for uid, want := range map[uint32]string{1000: `"app":"billing"`, 1001: "no app is declared for unit billing.service and uid 1001"} {
 		_, b, _ := ask(t, as(r.client, uid), "GET", api.PathSelf, "")
-		if !bytes.Contains(b, []byte(want)) || !bytes.Contains(b, []byte(`"keys":{"yes":false`)) {
+		if !bytes.Contains(b, []byte(want)) || bytes.Contains(b, []byte(`"keys":{"yes":true`)) != (uid == 1000) {
 			t.Errorf("uid %d: %s", uid, b)
 		}
 	}

@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/internal/declared"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -27,7 +29,8 @@ type machine struct {
 	platform   *soft.Platform
 	config     config.Config
 	configText []byte
-	bootID     string // of the simulated kernel; empty where the TPM is not ours
+	callers    func(caller.Identifier) caller.Identifier // nil unless callers are believed
+	bootID     string                                    // of the simulated kernel; empty where the TPM is not ours
 }
 
 // boot makes the folder of the machine and switches its parts on.
@@ -38,6 +41,9 @@ func boot(o options) (m *machine, err error) {
 		}
 	}
 	m = &machine{dir: o.dir, tpm: o.tpm}
+	if o.believe {
+		m.callers = declared.IdentitiesWithoutChecking
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
@@ -86,6 +92,7 @@ func (m *machine) reread() (config.Config, []byte, error) {
 	c.Measurement.FirmwareLog = "" // that of this machine says nothing of the simulated TPM
 	c.Report.Spacing = 0
 	c.Report.CertificateFolder = filepath.Join(m.dir, "certs")
+	c.Keys.LoseOnHardwareChange = true // there is no hardware
 	c.State.Folder = filepath.Join(m.dir, "state")
 	return config.Load(filepath.Join(m.dir, "config.toml"), c)
 }
@@ -106,6 +113,7 @@ func (m *machine) options(log *slog.Logger) daemon.Options {
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},
+		Callers:   m.callers,
 		Log:       log,
 		Ready:     m.announce,
 	}

@@ -32,7 +32,14 @@ that it says vouches for any hardware.
   --fault NAME[=VALUE]   what goes wrong with reports; may be repeated:
                          throttle=TIME, busy, stall, key-wiped, wrong-vmpl,
                          wrong-report-data, garbage-table, no-table, short-report,
-                         status=NUMBER
+                         zero-key, status=NUMBER
+  --raise-tcb NUMBER     the firmware's version is that much above the usual one
+  --launch TEXT          launch something else: another measurement for each text
+  --allow-debug          launch under a guest policy that allows debugging
+  --declare-identity-without-checking
+                         believe each caller to be the system unit that its variable
+                         AGENTD_SIM_DECLARED_UNIT names, so that keys can be tried
+                         without systemd
   --log-level LEVEL      debug, info, warn or error (default warn)
 
 In DIR it keeps agentd.sock and admin.sock, apps.d for application declarations,
@@ -65,6 +72,7 @@ func main() {
 // options are what the command line says.
 type options struct {
 	dir, tpm string
+	believe  bool // what callers declare
 	level    slog.Level
 	platform simulation
 }
@@ -75,6 +83,7 @@ func parse(args []string) (options, error) {
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.dir, "dir", "", "")
 	f.StringVar(&o.tpm, "tpm", "", "")
+	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
 	o.platform.flags(f)
 	if err := f.Parse(args); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha512"
 	"flag"
 	"fmt"
 	"strconv"
@@ -19,6 +20,9 @@ type simulation struct {
 	version uint64
 	spacing time.Duration
 	faults  soft.Faults
+	raise   uint   // of the SNP component of the TCB above the usual one
+	launch  string // what is launched; empty: the usual guest
+	debug   bool   // allowed by the guest policy
 }
 
 // flags defines the flags of the platform.
@@ -34,6 +38,9 @@ func (s *simulation) flags(f *flag.FlagSet) {
 		return fmt.Errorf("want milan, genoa or turin")
 	})
 	f.Uint64Var(&s.version, "report-version", s.version, "")
+	f.UintVar(&s.raise, "raise-tcb", 0, "")
+	f.StringVar(&s.launch, "launch", "", "")
+	f.BoolVar(&s.debug, "allow-debug", false, "")
 	f.DurationVar(&s.spacing, "spacing", 0, "")
 	f.Func("fault", "", s.fault)
 }
@@ -44,7 +51,7 @@ func (s *simulation) fault(text string) (err error) {
 	switches := map[string]*bool{
 		"busy": &s.faults.Busy, "stall": &s.faults.Stall, "key-wiped": &s.faults.KeyWiped,
 		"wrong-vmpl": &s.faults.WrongVMPL, "wrong-report-data": &s.faults.WrongReportData,
-		"garbage-table": &s.faults.GarbageTable, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
+		"garbage-table": &s.faults.GarbageTable, "zero-key": &s.faults.ZeroKey, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
 	}
 	on, known := switches[name]
 	switch {
@@ -70,13 +77,41 @@ func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) 
 	if spacing == 0 {
 		spacing = time.Duration(c.Report.Spacing)
 	}
-	p, err := soft.New(soft.Options{
+	o := soft.Options{
 		Directory: dir, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL,
 		Device: device.Options{Spacing: spacing, Timeout: time.Duration(c.Report.Timeout)},
-	})
+	}
+	if s.launch != "" {
+		o.Measurement = sha512.Sum384([]byte("agentd-sim launch: " + s.launch))
+	}
+	if s.debug {
+		o.Policy = snp.PolicyReservedOne | snp.PolicySMT | snp.PolicyDebug
+	}
+	var err error
+	if o.TCB, err = raised(s.product, s.raise); err != nil {
+		return nil, err
+	}
+	p, err := soft.New(o)
 	if err != nil {
 		return nil, err
 	}
 	p.SetFaults(s.faults)
 	return p, nil
+}
+
+// raised is the usual TCB of p with firmware that is by levels newer.
+func raised(p snp.Product, by uint) (snp.TCB, error) {
+	levels, _, err := soft.UsualTCB(p).Components(p)
+	if err != nil {
+		return 0, err
+	}
+	for i := range levels {
+		if l := &levels[i]; l.Component == snp.SNP {
+			if by > uint(0xff-l.Value) {
+				return 0, fmt.Errorf("--raise-tcb %d: the firmware's version is %d and ends at 255", by, l.Value)
+			}
+			l.Value += uint8(by)
+		}
+	}
+	return snp.ComposeTCB(p, levels)
 }

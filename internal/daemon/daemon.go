@@ -16,6 +16,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/cvm-agentd/agentd/agent/caller"
 	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/agent/server"
 	"github.com/cvm-agentd/agentd/api"
@@ -23,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/peer"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 // Machine is the hardware that the agent runs on, or what stands in for it.
@@ -49,7 +51,8 @@ type Options struct {
 	Version    string   // of the daemon, for log and status
 	AdminUIDs  []uint32 // who may administrate besides root
 	Log        *slog.Logger
-	Ready      func() // called once, when the first attempt to bring everything up is over; may be nil
+	Callers    func(caller.Identifier) caller.Identifier // wraps what the kernel says of callers; nil leaves it alone
+	Ready      func()                                    // called once, when the first attempt to bring everything up is over; may be nil
 }
 
 // Daemon is a running agent.
@@ -61,6 +64,8 @@ type Daemon struct {
 	key      ed25519.PrivateKey // made now, in memory, and never stored
 	platform *watched
 	reload   sync.Mutex // held while configuration and declarations are read
+
+	vault vault
 
 	tried chan struct{} // closed when the parts were brought up for the first time, or that failed
 
@@ -77,11 +82,15 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	// No key was asked for yet. The executable is hashed already, /proc/self is root's now.
+	if err := secret.HideProcess(); err != nil {
+		return err
+	}
 	return d.run(ctx, reload)
 }
 
 func newDaemon(o Options) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log, config: sha256.Sum256(o.ConfigText), tried: make(chan struct{})}
+	d := &Daemon{o: o, log: o.Log, config: sha256.Sum256(o.ConfigText), tried: make(chan struct{}), vault: vault{tried: make(chan struct{})}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -116,14 +125,18 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	identifier, err := peer.New(peer.Options{})
+	kernel, err := peer.New(peer.Options{})
 	if err != nil {
 		l.close()
 		return err
 	}
+	identifier := caller.Identifier(kernel)
+	if d.o.Callers != nil {
+		identifier = d.o.Callers(kernel)
+	}
 	s := server.New(server.Config{
 		Identifier: identifier,
-		Attester:   d, Log: d, Apps: d, Status: d, Enroller: d,
+		Attester:   d, Log: d, Apps: d, Status: d, Enroller: d, Keys: d, Store: storeAdmin{d},
 		AdminUIDs: slices.Concat([]uint32{0}, d.o.AdminUIDs),
 		Errors:    errorCodes,
 		Limits: server.Limits{
@@ -210,6 +223,8 @@ func (d *Daemon) shutdown(s *server.Server) error {
 var errorCodes = []server.ErrorCode{
 	{Err: errNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
 	{Err: errNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
+	{Err: errNoStore, Code: api.CodeUnavailable},
+	{Err: errNoDerivation, Code: api.CodeNoUsableSlot},
 	{Err: errConfig, Code: api.CodeBadDeclaration},
 	{Err: tpm.ErrTimedOut, Code: api.CodeTPMTimeout, Retry: 5 * time.Second},
 	{Err: tpm.ErrDegraded, Code: api.CodeTPM, Retry: 5 * time.Second},

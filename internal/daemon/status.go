@@ -17,6 +17,7 @@ func (d *Daemon) Status() api.Status {
 		Version:  d.o.Version,
 		Platform: d.platform.status(),
 		Apps:     d.counts(),
+		Keys:     d.keyStatus(),
 		AgentKey: evidence.Bytes(d.key.Public().(ed25519.PublicKey)),
 		Ledger:   api.LedgerStatus{PCR: d.o.Config.Measurement.PCR, Reason: api.ReasonStarting},
 		TPM:      api.TPMStatus{State: api.StateAbsent, Reason: api.ReasonStarting},
@@ -44,6 +45,9 @@ func (d *Daemon) Status() api.Status {
 		if s.Ledger.Reason == "" && trial != nil {
 			s.Ledger.Reason = trial.Error()
 		}
+	}
+	if p.attester == nil && trial != nil {
+		s.Keys.Reason = trial.Error() // nobody's keys without knowing who is who
 	}
 	if p.attester == nil && s.Ledger.Reason == "" {
 		s.Ledger.Reason = api.ReasonStarting // no list of applications before that is over

@@ -80,6 +80,30 @@ func (w *watched) Report(ctx context.Context, data [64]byte) (platform.Report, e
 	return r, err
 }
 
+// derives reports whether the platform derives keys; the error says why there is none.
+func (w *watched) derives() (bool, error) {
+	p, err := w.device()
+	if err != nil {
+		return false, err
+	}
+	_, ok := p.(platform.KeyDeriver)
+	return ok, nil
+}
+
+// DeriveKey asks the device for a key. What comes of it is told by the store of sealed
+// blobs, not here: reports may work where keys do not.
+func (w *watched) DeriveKey(ctx context.Context, r platform.KeyRequest) (platform.DerivedKey, error) {
+	p, err := w.device()
+	if err != nil {
+		return platform.DerivedKey{}, err
+	}
+	k, ok := p.(platform.KeyDeriver)
+	if !ok {
+		return platform.DerivedKey{}, errNoDerivation
+	}
+	return k.DeriveKey(ctx, r)
+}
+
 // staple replaces the certificates that are added to the host's.
 func (w *watched) staple(ders [][]byte) error {
 	w.mu.Lock()

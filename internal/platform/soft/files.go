@@ -127,8 +127,8 @@ func replace(path string, b []byte) error {
 	return nil
 }
 
-// defaultTCB is one as current machines of p report it.
-func defaultTCB(p snp.Product) snp.TCB {
+// UsualTCB is one as current machines of p report it.
+func UsualTCB(p snp.Product) snp.TCB {
 	switch p {
 	case snp.Turin:
 		return 0x4d00000004010101 // fmc 1, bootloader 1, tee 1, snp 4, microcode 0x4d

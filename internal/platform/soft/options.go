@@ -79,7 +79,7 @@ func (o *Options) fill() error {
 		}[o.Product]
 	}
 	if o.TCB == 0 {
-		o.TCB = defaultTCB(o.Product)
+		o.TCB = UsualTCB(o.Product)
 	}
 	for _, t := range []*snp.TCB{&o.CurrentTCB, &o.CommittedTCB, &o.LaunchTCB} {
 		if *t == 0 {

@@ -1,0 +1,69 @@
+// Package declared lets callers of a simulated machine say themselves which system unit
+// they are, so that what is for units can be shown and tried where there is no systemd.
+//
+// It checks nothing: whoever can start a process can be any unit. That is the opposite
+// of what the agent is for, so a test holds that nothing but agentd-sim imports it.
+package declared
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/agent/caller"
+)
+
+// Variable is the environment variable in which a caller declares its unit.
+const Variable = "AGENTD_SIM_DECLARED_UNIT"
+
+// maxEnvironment is how many bytes of a process's environment are read.
+const maxEnvironment = 1 << 20
+
+// IdentitiesWithoutChecking believes each caller that declares a unit when it was
+// started. Uid and everything else stay as inner established them.
+func IdentitiesWithoutChecking(inner caller.Identifier) caller.Identifier {
+	return believing{inner}
+}
+
+type believing struct{ inner caller.Identifier }
+
+// Identify asks inner, and then the caller.
+func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	p, err := b.inner.Identify(c)
+	if err != nil {
+		return nil, err
+	}
+	unit, err := environment(p.PID)
+	if err != nil || unit == "" {
+		return p, nil
+	}
+	// The same rules as for a path of the kernel's: no name that systemd would not give.
+	if p.Unit, err = caller.UnitOf("/system.slice/" + unit); err != nil {
+		p.Unit, p.UnitReason = "", fmt.Sprintf("declared in %s: %v", Variable, err)
+		return p, nil
+	}
+	p.UnitReason = ""
+	return p, nil
+}
+
+// environment is the unit that the process was started with, "" where it was not.
+func environment(pid int) (string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	all, err := io.ReadAll(io.LimitReader(f, maxEnvironment))
+	if err != nil {
+		return "", err
+	}
+	for v := range bytes.SplitSeq(all, []byte{0}) {
+		if unit, ok := strings.CutPrefix(string(v), Variable+"="); ok {
+			return unit, nil
+		}
+	}
+	return "", nil
+}
