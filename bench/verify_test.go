@@ -118,7 +118,7 @@ func BenchmarkVerifyWarm(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	at := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
 	o := verify.Options{AcceptReplay: true, Time: at, Cache: verify.NewCache(16),
 		Policy: policy(b, "products = [\"milan\"]\nunlisted_launch = \"allow\"\nbinding = \"none\"\nlog = \"optional\"\nallow_provisional_firmware = true\n")}
 	body, err := abi.ReportToProto(report)

@@ -3,6 +3,7 @@ package evidencetest
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -75,14 +76,55 @@ func (c *cook) fillStatement(e *evidence.Evidence) {
 	}
 	e.Statement = b
 	leaves := []evidence.Digest{evidence.Leaf(b)}
-	for i := range c.Neighbours {
-		leaves = append(leaves, evidence.Leaf([]byte{byte(i)}))
+	for _, s := range c.others() {
+		leaves = append(leaves, evidence.Leaf(s))
 	}
 	tree, err := evidence.NewTree(leaves)
 	c.must(err)
 	e.Batch.Tree = tree.Head()
 	e.Inclusion, err = tree.Prove(0)
 	c.must(err)
+}
+
+// others are the statements behind the first.
+func (c *cook) others() [][]byte {
+	if c.Others != nil {
+		return c.Others
+	}
+	out := make([][]byte, c.Neighbours)
+	for i := range out {
+		out[i] = []byte{byte(i)}
+	}
+	return out
+}
+
+// Callers is evidence for n callers under one quote, with one nonce. All but the first differ
+// in their salt.
+func (r *Recipe) Callers(tb testing.TB, n int) []*evidence.Evidence {
+	tb.Helper()
+	c := &cook{Recipe: r, tb: tb}
+	first, err := r.Statement.Encode()
+	c.must(err)
+	leaves := []evidence.Digest{evidence.Leaf(first)}
+	for i := 1; i < n; i++ {
+		s := r.Statement
+		s.Salt = binary.BigEndian.AppendUint64(bytes.Clone(s.Salt), uint64(i))
+		b, err := s.Encode()
+		c.must(err)
+		r.Others = append(r.Others, b)
+		leaves = append(leaves, evidence.Leaf(b))
+	}
+	tree, err := evidence.NewTree(leaves)
+	c.must(err)
+	out := []*evidence.Evidence{r.Build(tb)}
+	for i, s := range r.Others {
+		e := *out[0]
+		e.Statement = s
+		e.Inclusion, err = tree.Prove(uint64(i + 1))
+		c.must(err)
+		out = append(out, &e)
+	}
+	return out
 }
 
 // writeLog makes the records, chaining the agent events to the log before them.

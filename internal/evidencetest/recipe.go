@@ -25,6 +25,7 @@ type Recipe struct {
 	Statement  evidence.Statement
 	Encoded    func([]byte) []byte // of the statement
 	Neighbours int                 // other statements in the batch
+	Others     [][]byte            // in place of Neighbours: these statements, behind the first
 	AgentKey   ed25519.PrivateKey
 	AK         *AK
 
