@@ -81,7 +81,7 @@ func survey(document []byte, o Options) (*draft, *Appraisal, error) {
 	}
 	a.document(document)
 	r := a.result()
-	d := &draft{report: a.report, a: r, log: a.log, start: p.startValues, product: a.product, signer: a.signer, ak: a.ak}
+	d := &draft{report: a.report, a: r, log: a.log, start: p.startValues, product: a.product, signer: a.signer, ak: a.ak, firmware: a.firmware != nil}
 	if a.batch != nil {
 		d.quoted, d.selection = a.batch.values, a.batch.selection
 	}
@@ -133,6 +133,7 @@ type draft struct {
 	selection  pcr.Selection
 	product    string
 	signer     string
+	firmware   bool // the evidence holds a firmware log that could be read
 	unverified bool
 }
 
@@ -252,6 +253,10 @@ func (d *draft) logRules() {
 	}
 	if len(d.log.Unmeasured) > 0 {
 		d.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
+	}
+	if d.firmware {
+		d.say("The evidence holds the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.")
+		d.line("# firmware_log = \"required\"")
 	}
 	d.say("Applications beside those that are listed below are refused.")
 	d.line("unlisted_apps = \"refuse\"\n")

@@ -269,13 +269,15 @@ func (w *PolicyWords) binding(p *Policy) {
 			w.demand("Its TPM was certified by one of %q when it was enrolled.", p.ekIssuers)
 		}
 	} else {
-		w.open("Which vTPM it is: no attestation key is enrolled (ak_names).")
+		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
 	}
 	switch p.freshness {
 	case FreshReport:
 		w.demand("The report was made for this very request.")
 	case AnchoredReport:
 		w.demand("The report is at most %v old, by the clock of the vTPM, which whoever runs the vTPM can set.", p.maxAnchorAge)
+	default:
+		w.danger("freshness is \"any\": a report of any age is accepted, and a change of firmware after it is not seen.")
 	}
 	for _, r := range p.pcrs {
 		w.demand("PCR %d of bank %s has one of %d listed values.", r.index, r.bank, len(r.values))
@@ -291,6 +293,8 @@ func (w *PolicyWords) binding(p *Policy) {
 func (w *PolicyWords) log(p *Policy) {
 	if p.firmwareRequired {
 		w.demand("The firmware's log leads to the quoted PCRs 0 to 7, but for those that are pinned.")
+	} else {
+		w.open("Whether the firmware's log leads to the quoted PCRs (firmware_log = \"required\" asks).")
 	}
 	if !p.logRequired {
 		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")

@@ -1,64 +1,72 @@
 package verify
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
+
+// explained holds for every rule what it is called in words, and where.
+var explained = []struct{ root, tables, part, words string }{
+	{`products = ["milan"]`, "", "dangers", "milan"},
+	{`signers = ["vcek", "vlek"]`, "", "dangers", "vlek"},
+	{`min_report_version = 5`, "", "demands", "version 5"},
+	{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "one of 1 that are listed"},
+	{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "none of 1"},
+	{`allow_masked_chip = true`, "", "dangers", "allow_masked_chip"},
+	{`revocation = "required"`, "", "demands", "is at hand"},
+	{`revocation = "off"`, "", "dangers", "revocation is off"},
+	{`vmpl = [0, 2]`, "", "dangers", "level other than 0"},
+	{`unlisted_launch = "allow"`, "", "dangers", "those of an attacker"},
+	{`denied_measurements = ["` + repeated(9, 48) + `"]`, "", "demands", "none of 1"},
+	{`allow_provisional_firmware = true`, "", "dangers", "go back"},
+	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "demands", "enrolled"},
+	{anchoredPolicy, "", "demands", "2m0s old"},
+	{`log = "optional"`, "", "dangers", "without a log"},
+	{`tolerate_gaps = true`, "", "dangers", "tolerate_gaps"},
+	{`tolerate_unmeasured = true`, "", "dangers", "tolerate_unmeasured"},
+	{`unlisted_apps = "refuse"`, "", "demands", "does not list"},
+	{"", "[guest_policy]\nallow_debug = true", "dangers", "allow_debug"},
+	{"", "[guest_policy]\nallow_migration_agent = true", "dangers", "migration"},
+	{"", "[guest_policy]\nallow_cxl = true", "dangers", "allow_cxl"},
+	{"", "[guest_policy]\nallow_reserved_bits = true", "dangers", "reserved"},
+	{"", "[guest_policy]\nallow_smt = false", "demands", "thread"},
+	{"", "[guest_policy]\nrequire_single_socket = true", "demands", "one socket"},
+	{"", "[guest_policy]\nrequire_aes_256_xts = true", "demands", "XTS"},
+	{"", "[guest_policy]\nrequire_rapl_disabled = true", "demands", "power"},
+	{"", "[guest_policy]\nrequire_ciphertext_hiding = true", "demands", "ciphertext"},
+	{"", "[guest_policy]\nrequire_page_swap_disabled = true", "demands", "swap"},
+	{"", "[guest_policy]\nmin_abi = \"1.55\"", "demands", "1.55"},
+	{"", "[platform]\nrequire = [\"ecc\"]\nrefuse = [\"smt\"]\nunknown_bits = \"refuse\"", "demands", "no property that"},
+	{"", floors("reported", ""), "demands", "reported firmware"},
+	{"", "[mitigations]\ncurrent = 3", "demands", "0x3"},
+	{"", "[mitigations]\nlaunch = 5", "demands", "0x5"},
+	{"", "[image]\nmin_guest_svn = 3", "demands", "is 3 or later"},
+	{"", "[image]\nhost_data = [\"" + repeated(1, 32) + "\"]", "demands", "host data"},
+	{"", "[image]\nid_key_digests = [\"" + repeated(1, 48) + "\"]", "demands", "ID key"},
+	{"", "[image]\nauthor_key_digests = [\"" + repeated(1, 48) + "\"]", "demands", "author key"},
+	{"", "[image]\nfamily_id = \"" + repeated(1, 16) + "\"", "demands", "family"},
+	{"", "[image]\nimage_id = \"" + repeated(1, 16) + "\"", "demands", "image id"},
+	{"", "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(1, 32) + "\"]", "demands", "PCR 4"},
+	{"", startValueTable, "dangers", "start_value"},
+	{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing" was measured, as unit "b.service", as user "b"`},
+	{"", "[agent]\nversions = [\"1.0\"]", "demands", "versions 1.0"},
+	{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "listed digests"},
+	{"", "[caller]\nunit = \"b.service\"", "demands", "unit"},
+	{"", "[caller]\nuid = 7", "demands", "uid 7"},
+	{"", "[caller]\nunit = \"b.service\"\napp = \"b\"\ncovered = true", "demands", "manifest"},
+	{"", "[caller]\nunit = \"b.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]", "demands", "listed executables"},
+	{`binding = "none"`, "", "dangers", "without any vTPM"},
+	{`freshness = "any"`, "", "dangers", "any age"},
+	{`firmware_log = "required"`, "", "demands", "firmware's log"},
+	{"ak_origin = \"certified\"\nek_issuers = [\"CN=TPM root\"]", enrolment(repeated(1, 32), "CN=TPM root"), "demands", `"CN=TPM root"`},
+}
 
 // TestExplainNamesEveryRule: each rule that a policy can hold turns up in words, and
 // taking it out of the policy takes the words away.
 func TestExplainNamesEveryRule(t *testing.T) {
 	base := mustPolicy(t, makePolicy("", "")).Explain()
-	for _, c := range []struct{ root, tables, part, words string }{
-		{`products = ["milan"]`, "", "dangers", "milan"},
-		{`signers = ["vcek", "vlek"]`, "", "dangers", "vlek"},
-		{`min_report_version = 5`, "", "demands", "version 5"},
-		{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "one of 1 that are listed"},
-		{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "none of 1"},
-		{`allow_masked_chip = true`, "", "dangers", "allow_masked_chip"},
-		{`revocation = "required"`, "", "demands", "is at hand"},
-		{`revocation = "off"`, "", "dangers", "revocation is off"},
-		{`vmpl = [0, 2]`, "", "dangers", "level other than 0"},
-		{`unlisted_launch = "allow"`, "", "dangers", "those of an attacker"},
-		{`denied_measurements = ["` + repeated(9, 48) + `"]`, "", "demands", "none of 1"},
-		{`allow_provisional_firmware = true`, "", "dangers", "go back"},
-		{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "demands", "enrolled"},
-		{anchoredPolicy, "", "demands", "2m0s old"},
-		{`log = "optional"`, "", "dangers", "without a log"},
-		{`tolerate_gaps = true`, "", "dangers", "tolerate_gaps"},
-		{`tolerate_unmeasured = true`, "", "dangers", "tolerate_unmeasured"},
-		{`unlisted_apps = "refuse"`, "", "demands", "does not list"},
-		{"", "[guest_policy]\nallow_debug = true", "dangers", "allow_debug"},
-		{"", "[guest_policy]\nallow_migration_agent = true", "dangers", "migration"},
-		{"", "[guest_policy]\nallow_cxl = true", "dangers", "allow_cxl"},
-		{"", "[guest_policy]\nallow_reserved_bits = true", "dangers", "reserved"},
-		{"", "[guest_policy]\nallow_smt = false", "demands", "thread"},
-		{"", "[guest_policy]\nrequire_single_socket = true", "demands", "one socket"},
-		{"", "[guest_policy]\nrequire_aes_256_xts = true", "demands", "XTS"},
-		{"", "[guest_policy]\nrequire_rapl_disabled = true", "demands", "power"},
-		{"", "[guest_policy]\nrequire_ciphertext_hiding = true", "demands", "ciphertext"},
-		{"", "[guest_policy]\nrequire_page_swap_disabled = true", "demands", "swap"},
-		{"", "[guest_policy]\nmin_abi = \"1.55\"", "demands", "1.55"},
-		{"", "[platform]\nrequire = [\"ecc\"]\nrefuse = [\"smt\"]\nunknown_bits = \"refuse\"", "demands", "no property that"},
-		{"", floors("reported", ""), "demands", "reported firmware"},
-		{"", "[mitigations]\ncurrent = 3", "demands", "0x3"},
-		{"", "[mitigations]\nlaunch = 5", "demands", "0x5"},
-		{"", "[image]\nmin_guest_svn = 3", "demands", "is 3 or later"},
-		{"", "[image]\nhost_data = [\"" + repeated(1, 32) + "\"]", "demands", "host data"},
-		{"", "[image]\nid_key_digests = [\"" + repeated(1, 48) + "\"]", "demands", "ID key"},
-		{"", "[image]\nauthor_key_digests = [\"" + repeated(1, 48) + "\"]", "demands", "author key"},
-		{"", "[image]\nfamily_id = \"" + repeated(1, 16) + "\"", "demands", "family"},
-		{"", "[image]\nimage_id = \"" + repeated(1, 16) + "\"", "demands", "image id"},
-		{"", "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(1, 32) + "\"]", "demands", "PCR 4"},
-		{"", startValueTable, "dangers", "start_value"},
-		{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing" was measured, as unit "b.service", as user "b"`},
-		{"", "[agent]\nversions = [\"1.0\"]", "demands", "versions 1.0"},
-		{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "listed digests"},
-		{"", "[caller]\nunit = \"b.service\"", "demands", "unit"},
-		{"", "[caller]\nuid = 7", "demands", "uid 7"},
-		{"", "[caller]\nunit = \"b.service\"\napp = \"b\"\ncovered = true", "demands", "manifest"},
-		{"", "[caller]\nunit = \"b.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]", "demands", "listed executables"},
-	} {
+	for _, c := range explained {
 		t.Run(c.part+" "+c.words, func(t *testing.T) {
 			w := mustPolicy(t, makePolicy(c.root, c.tables)).Explain()
 			find := func(w *PolicyWords) bool {
@@ -77,5 +85,20 @@ func TestExplainNamesEveryRule(t *testing.T) {
 				t.Errorf("%q is said of a policy without the rule", c.words)
 			}
 		})
+	}
+}
+
+// TestExplainIsComplete: no key of a policy was forgotten.
+func TestExplainIsComplete(t *testing.T) {
+	var all strings.Builder
+	for _, c := range explained {
+		all.WriteString(c.root + "\n" + c.tables + "\n")
+	}
+	always := []string{"version", "launch.measurement", "launch.kind", "launch.covers", "launch.label", "max_anchor_age", "tcb.PRODUCT.committed", "tcb.PRODUCT.launch", "app.required"}
+	for _, key := range policyKeys() {
+		name := key[strings.LastIndex(key, ".")+1:]
+		if !strings.Contains(all.String(), name+" = ") && !slices.Contains(always, key) {
+			t.Errorf("%s: add it to Explain, and to the table here", key)
+		}
 	}
 }
