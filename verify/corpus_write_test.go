@@ -215,3 +215,29 @@ func (w *corpusWriter) combination(c *combination) {
 }
 
 func chipHex(letter byte) string { return hex.EncodeToString(bytes.Repeat([]byte{letter}, 64)) }
+
+// TestCorpusIsCurrent: every mutation and combination has its file, and no file is left
+// of one that is gone. "go generate ./verify" mends it.
+func TestCorpusIsCurrent(t *testing.T) {
+	all, err := corpus.Read(corpusDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]int)
+	for _, c := range all.Cases {
+		files[c.Check+" "+c.About]++
+	}
+	for _, m := range mutations() {
+		if m.raw == nil {
+			files[string(m.id)+" "+m.name]--
+		}
+	}
+	for _, c := range combinations() {
+		files[string(c.id)+" "+c.name]--
+	}
+	for what, n := range files {
+		if n != 0 {
+			t.Errorf("%s: %+d files too many: run go generate ./verify", what, n)
+		}
+	}
+}

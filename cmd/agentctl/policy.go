@@ -214,7 +214,7 @@ of the gravest refusal, 0 where all would be accepted.
   --audience NAME        that the evidence was asked for, if any
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --at TIME              time of the appraisal (default: now)
-  --json                 one appraisal a line
+  --json                 the appraisals, one JSON object after the other
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
 

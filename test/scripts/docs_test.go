@@ -1,12 +1,19 @@
 package scripts
 
 import (
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // promised is what docs/verify.md says of a command that is refused: "# 5: policy.chip".
@@ -80,5 +87,55 @@ func TestVerifyHelp(t *testing.T) {
 		if !strings.Contains(string(help), want) {
 			t.Errorf("verify --help does not say %q", want)
 		}
+	}
+}
+
+// TestCommandIsLibrary: case 63. For evidence that is accepted, the command prints what
+// the library gives, byte for byte.
+func TestCommandIsLibrary(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the built commands: not with -short")
+	}
+	const folder = "../../docs/example/"
+	read := func(name string) []byte {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	block, _ := pem.Decode(read(folder + "test-root.pem"))
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := verify.Options{AcceptReplay: true, Time: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), Roots: new(snp.Roots)}
+	if err := o.Roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
+		t.Fatal(err)
+	}
+	document := read(folder + "evidence.json")
+	policy, _, err := verify.DraftPolicy(document, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "policy.toml")
+	if err := os.WriteFile(name, policy, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if o.Policy, err = verify.ParsePolicy(policy); err != nil {
+		t.Fatal(err)
+	}
+	a, err := verify.Evidence(document, o)
+	if err != nil || a.Verdict != verify.Pass {
+		t.Fatalf("%v: %v", err, a.Sentences)
+	}
+	want, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := exec.Command(filepath.Join(shared.commands, "agentctl"), "verify", "--json", "--policy", name, "--accept-replay", "--at", "2026-06-01",
+		"--trust-test-root-that-vouches-for-no-hardware", folder+"test-root.pem", folder+"evidence.json").Output()
+	if err != nil || string(got) != string(want)+"\n" {
+		t.Errorf("%v: the command prints\n%s\nthe library gives\n%s", err, got, want)
 	}
 }
