@@ -108,7 +108,7 @@ func FuzzParts(f *testing.F) {
 			return
 		}
 		attributeFaults(p.ObjectAttributes)
-		k, err := signingKey(p)
+		k, err := signingKey(p, public)
 		if err != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	_ "crypto/sha256" // registers the hashes that quotes are signed over
 	_ "crypto/sha512"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -49,6 +50,9 @@ func decodePublic(b []byte) (public *tpm2.TPMTPublic, err error) {
 	if len(b) < 4 {
 		return nil, fmt.Errorf("%d bytes", len(b))
 	}
+	if public, ok := commonPublic(b); ok {
+		return public, nil
+	}
 	public, err = tpm2.Unmarshal[tpm2.TPMTPublic](b)
 	if err != nil {
 		return nil, err
@@ -88,15 +92,16 @@ func attributeFaults(a tpm2.TPMAObject) string {
 }
 
 // signingKey is the key and the one scheme that it signs with, or why it is refused.
-func signingKey(public *tpm2.TPMTPublic) (*attestKey, error) {
-	name, err := tpm2.ObjectName(public)
-	if err != nil {
-		return nil, fmt.Errorf("name: %w", err)
-	}
-	k := &attestKey{name: name.Buffer}
-	if _, ok := signatureHashes[uint16(public.NameAlg)]; !ok {
+// Encoded is what public was read from.
+func signingKey(public *tpm2.TPMTPublic, encoded []byte) (*attestKey, error) {
+	nameHash, ok := signatureHashes[uint16(public.NameAlg)]
+	if !ok {
 		return nil, fmt.Errorf("its name is taken with algorithm 0x%04x, want SHA-256, SHA-384 or SHA-512", uint16(public.NameAlg))
 	}
+	h := nameHash.New()
+	h.Write(encoded)
+	k := &attestKey{name: h.Sum(binary.BigEndian.AppendUint16(nil, uint16(public.NameAlg)))}
+	var err error
 	switch public.Type {
 	case tpm2.TPMAlgECC:
 		err = k.setECC(public)

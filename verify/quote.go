@@ -42,7 +42,7 @@ func (a *appraiser) checkKey() {
 	faults := attributeFaults(public.ObjectAttributes)
 	a.decide(AKAttributes, faults == "", "fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign; nothing else", faults,
 		"the attestation key could be used outside its TPM, or signs what its user hands it: %s", faults)
-	key, err := signingKey(public)
+	key, err := signingKey(public, a.e.AK)
 	if a.decideError(AKAlgorithm, err) && key != nil {
 		a.ak = key
 	}

@@ -1,0 +1,71 @@
+package verify
+
+import (
+	"github.com/google/go-tpm/tpm2"
+)
+
+// objectAttributes are the bits of a TPMA_OBJECT (TPM 2.0 Part 2, section 8.3.2) that
+// the library names; any other one set leaves the reading to the library.
+func objectAttributes(bits uint32) (tpm2.TPMAObject, bool) {
+	var a tpm2.TPMAObject
+	for _, x := range []struct {
+		bit int
+		to  *bool
+	}{
+		{1, &a.FixedTPM}, {2, &a.STClear}, {4, &a.FixedParent}, {5, &a.SensitiveDataOrigin}, {6, &a.UserWithAuth}, {7, &a.AdminWithPolicy},
+		{10, &a.NoDA}, {11, &a.EncryptedDuplication}, {16, &a.Restricted}, {17, &a.Decrypt}, {18, &a.SignEncrypt}, {19, &a.X509Sign},
+	} {
+		*x.to = bits&(1<<x.bit) != 0
+		bits &^= 1 << x.bit
+	}
+	return a, bits == 0
+}
+
+// commonPublic reads the TPMT_PUBLIC of a signing key in the form that attestation
+// keys have, without the library's reflection, which takes longer than to verify a
+// quote. It reports false for everything else, which the library may then read.
+//
+//	type        2 bytes  RSA or ECC
+//	nameAlg     2 bytes
+//	attributes  4 bytes
+//	authPolicy  TPM2B
+//	symmetric   2 bytes  TPM_ALG_NULL
+//	scheme      2 bytes  RSASSA, RSAPSS or ECDSA, and its hash 2 bytes
+//	RSA: keyBits 2 bytes, exponent 4 bytes; modulus TPM2B
+//	ECC: curve 2 bytes, kdf 2 bytes TPM_ALG_NULL; x TPM2B, y TPM2B
+func commonPublic(b []byte) (*tpm2.TPMTPublic, bool) {
+	r := &reader{b: b}
+	p := &tpm2.TPMTPublic{Type: tpm2.TPMAlgID(r.u16("type")), NameAlg: tpm2.TPMIAlgHash(r.u16("nameAlg"))}
+	attributes, plain := objectAttributes(r.u32("objectAttributes"))
+	p.ObjectAttributes = attributes
+	p.AuthPolicy = tpm2.TPM2BDigest{Buffer: r.sized("authPolicy")}
+	symmetric := tpm2.TPMAlgID(r.u16("symmetric"))
+	scheme, hash := tpm2.TPMAlgID(r.u16("scheme")), tpm2.TPMIAlgHash(r.u16("hash"))
+	if r.err != nil || !plain || symmetric != tpm2.TPMAlgNull {
+		return nil, false
+	}
+	none := tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}
+	switch {
+	case p.Type == tpm2.TPMAlgECC && scheme == tpm2.TPMAlgECDSA:
+		curve, kdf := tpm2.TPMECCCurve(r.u16("curve")), tpm2.TPMAlgID(r.u16("kdf"))
+		if kdf != tpm2.TPMAlgNull {
+			return nil, false
+		}
+		p.Parameters = tpm2.NewTPMUPublicParms(p.Type, &tpm2.TPMSECCParms{Symmetric: none, CurveID: curve, KDF: tpm2.TPMTKDFScheme{Scheme: kdf},
+			Scheme: tpm2.TPMTECCScheme{Scheme: scheme, Details: tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeECDSA{HashAlg: hash})}})
+		p.Unique = tpm2.NewTPMUPublicID(p.Type, &tpm2.TPMSECCPoint{
+			X: tpm2.TPM2BECCParameter{Buffer: r.sized("x")}, Y: tpm2.TPM2BECCParameter{Buffer: r.sized("y")}})
+	case p.Type == tpm2.TPMAlgRSA && (scheme == tpm2.TPMAlgRSASSA || scheme == tpm2.TPMAlgRSAPSS):
+		details := tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeRSASSA{HashAlg: hash})
+		if scheme == tpm2.TPMAlgRSAPSS {
+			details = tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeRSAPSS{HashAlg: hash})
+		}
+		bits, exponent := r.u16("keyBits"), r.u32("exponent")
+		p.Parameters = tpm2.NewTPMUPublicParms(p.Type, &tpm2.TPMSRSAParms{Symmetric: none, KeyBits: tpm2.TPMKeyBits(bits), Exponent: exponent,
+			Scheme: tpm2.TPMTRSAScheme{Scheme: scheme, Details: details}})
+		p.Unique = tpm2.NewTPMUPublicID(p.Type, &tpm2.TPM2BPublicKeyRSA{Buffer: r.sized("modulus")})
+	default:
+		return nil, false
+	}
+	return p, r.err == nil && len(r.b) == 0
+}
