@@ -27,6 +27,7 @@ type SealRequest struct {
 	Name           string         `json:"name"`                    // of the app's choice, 1 to 256 bytes
 	Data           evidence.Bytes `json:"data"`                    // at most 64 KiB
 	AssociatedData evidence.Bytes `json:"associatedData,omitzero"` // to be given again to unseal, at most 64 KiB
+	RequireDigest  bool           `json:"requireDigest,omitzero"`  // from now on only the app as it is measured now gets its keys, and digests authorised later
 }
 
 // Sealed is its answer: the secret is on disk.

@@ -69,7 +69,42 @@ func TestRequests(t *testing.T) {
 		"GET /v1/ak ":                          func() error { _, err := c.AK(t.Context()); return err },
 		"GET /v1/apps ":                        func() error { _, err := a.Apps(t.Context()); return err },
 		"POST /v1/apps/a%2Fb%3F/measure ":      func() error { _, err := a.Measure(t.Context(), "a/b?"); return err },
-		"POST /v1/reload ":                     func() error { _, err := a.Reload(t.Context()); return err },
+		`POST /v1/keys/derive {"label":"disk","length":32}`: func() error {
+			_, err := c.Derive(t.Context(), api.DeriveRequest{Label: "disk", Length: 32})
+			return err
+		},
+		`POST /v1/seal {"name":"n","data":"AQ=="}`: func() error {
+			_, err := c.Seal(t.Context(), api.SealRequest{Name: "n", Data: []byte{1}})
+			return err
+		},
+		`POST /v1/unseal {"name":"n","associatedData":"AQ=="}`: func() error {
+			_, err := c.Unseal(t.Context(), api.UnsealRequest{Name: "n", AssociatedData: []byte{1}})
+			return err
+		},
+		`POST /v1/discard {"name":"n"}`: func() error { return c.Discard(t.Context(), "n") },
+		"GET /v1/contract ":             func() error { _, err := c.Contract(t.Context(), ""); return err },
+		"GET /v1/contract?name=a%26b ":  func() error { _, err := c.Contract(t.Context(), "a&b"); return err },
+		"GET /v1/store ":                func() error { _, err := a.Store(t.Context()); return err },
+		"GET /v1/store/contract?app=billing&name=n ": func() error {
+			_, err := a.Contract(t.Context(), "billing", "n")
+			return err
+		},
+		"POST /v1/store/rewrap ":                        func() error { _, err := a.Rewrap(t.Context()); return err },
+		`POST /v1/store/rotate {"app":"billing"}`:       func() error { _, err := a.Rotate(t.Context(), "billing"); return err },
+		`POST /v1/store/retire {"app":"b","version":1}`: func() error { return a.Retire(t.Context(), "b", 1) },
+		`POST /v1/store/recover {"identities":"AQ=="}`:  func() error { _, err := a.Recover(t.Context(), []byte{1}); return err },
+		`POST /v1/store/recover {}`:                     func() error { _, err := a.Recover(t.Context(), nil); return err },
+		`POST /v1/store/recipients {"recipients":["age"]}`: func() error {
+			_, err := a.ChangeRecipients(t.Context(), api.RecipientsRequest{Recipients: []string{"age"}})
+			return err
+		},
+		"POST /v1/store/accept-rollback ": func() error { _, err := a.AcceptRollback(t.Context()); return err },
+		`POST /v1/store/digests {"app":"b","action":"lift"}`: func() error {
+			_, err := a.ChangeDigests(t.Context(), api.DigestRequest{App: "b", Action: api.DigestLift})
+			return err
+		},
+		"POST /v1/store/probe ": func() error { _, err := a.Probe(t.Context()); return err },
+		"POST /v1/reload ":      func() error { _, err := a.Reload(t.Context()); return err },
 		`POST /v1/ak/activate {"credential":"AQ==","secret":"Ag=="}`: func() error {
 			_, err := a.Activate(t.Context(), api.ActivateRequest{Credential: []byte{1}, Secret: []byte{2}})
 			return err

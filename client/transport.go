@@ -102,7 +102,7 @@ func (t *transport) try(ctx context.Context, method, target string, body any, li
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	// Every request may be sent twice without harm. An empty list says so to net/http,
+	// Every request may be sent twice without harm; at worst a root has one version more. An empty list says so to net/http,
 	// which then tries again when an idle connection was closed by an agent that
 	// restarts, and sends no header.
 	r.Header["Idempotency-Key"] = nil

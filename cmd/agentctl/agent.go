@@ -25,7 +25,26 @@ var unavailable = map[api.Code]bool{
 	api.CodePlatformAbsent: true, api.CodePlatformBusy: true, api.CodePlatformTimeout: true,
 	api.CodePlatformKeyWiped: true, api.CodePlatformVMPL: true, api.CodePlatformRefused: true,
 	api.CodePlatformMalformed: true, api.CodeTimeout: true, api.CodeUnavailable: true, api.CodeThrottled: true,
+	api.CodeRootUnavailable: true, api.CodeInterrupted: true, api.CodeBadDerivedKey: true, api.CodeNoRecovery: true,
 }
+
+// notPermitted are the problems that lie in who asks.
+var notPermitted = map[api.Code]bool{
+	api.CodeNotPermitted: true, api.CodePeerGone: true, api.CodePeerUnknown: true, api.CodeNoSystemUnit: true, api.CodeNoApp: true,
+	api.CodeOtherApp: true, api.CodeOtherUser: true, api.CodeDigestNotAuthorised: true,
+}
+
+// sealed are the problems of a blob or store that does not open.
+var sealed = map[api.Code]bool{
+	api.CodeOtherChip: true, api.CodeOtherMeasurement: true, api.CodeGuestPolicyChanged: true, api.CodeOtherVMPL: true, api.CodeTCBBelow: true,
+	api.CodeWrongKey: true, api.CodeTPMCleared: true, api.CodeOtherTPM: true, api.CodeTPMSecretMissing: true, api.CodeTPMSecretDamaged: true,
+	api.CodeNoUsableSlot: true, api.CodeWrongIdentity: true, api.CodeTruncated: true, api.CodeDamaged: true, api.CodeMalformedBlob: true,
+	api.CodeUnknownVersion: true, api.CodeAltered: true, api.CodeRenamed: true, api.CodeMissing: true, api.CodeOldGeneration: true,
+	api.CodeRolledBack: true, api.CodeCounterBehind: true, api.CodeCounterLost: true, api.CodeManifestLost: true, api.CodeOtherAssociatedData: true,
+}
+
+// recovering is what to do about a machine that is not the one that sealed.
+const recovering = "root can use the recovery identity: `agentctl key recover --identity FILE`; nothing was deleted"
 
 // hints say what to do about a problem.
 var hints = map[api.Code]string{
@@ -40,6 +59,25 @@ var hints = map[api.Code]string{
 	api.CodeNotPermitted:     "run it as root",
 	api.CodeTPM:              "`agentctl doctor` looks for the TPM",
 	api.CodeUnavailable:      "`agentctl status` says what is missing",
+
+	api.CodeNoSystemUnit:        "start it as a systemd system unit: `agentctl self` says who the caller is",
+	api.CodeNoApp:               "declare the application with this unit and user: `agentctl self` says who the caller is",
+	api.CodeDigestNotAuthorised: "root can authorize the digest: `agentctl key authorize --app NAME --digest DIGEST`",
+	api.CodeNoRecovery:          "set recovery_recipients in [keys] of the configuration, or acknowledge the loss there",
+	api.CodeOtherChip:           recovering,
+	api.CodeOtherMeasurement:    recovering,
+	api.CodeGuestPolicyChanged:  recovering,
+	api.CodeOtherVMPL:           recovering,
+	api.CodeTCBBelow:            recovering,
+	api.CodeWrongKey:            recovering,
+	api.CodeTPMCleared:          recovering,
+	api.CodeOtherTPM:            recovering,
+	api.CodeTPMSecretMissing:    recovering,
+	api.CodeTPMSecretDamaged:    recovering,
+	api.CodeManifestLost:        "put the manifest back, or have root salvage the rest: `agentctl key recover`",
+	api.CodeRolledBack:          "find out who put the older state back; root can accept it: `agentctl key accept-rollback`",
+	api.CodeCounterBehind:       "find out who put the TPM's older state back; root can accept it: `agentctl key accept-rollback`",
+	api.CodeCounterLost:         "find out who removed the counter; root can accept it: `agentctl key accept-rollback`",
 }
 
 // failed turns an error of the agent, or of the way to it, into an exit.
@@ -48,10 +86,12 @@ func failed(err error) *exitError {
 	if errors.As(err, &p) {
 		x := &exitError{code: exitMisuse, err: err, hint: hints[p.Code]}
 		switch {
-		case p.Code == api.CodeNotPermitted || p.Code == api.CodePeerGone || p.Code == api.CodePeerUnknown:
+		case notPermitted[p.Code]:
 			x.code = exitNotPermitted
 		case unavailable[p.Code]:
 			x.code = exitUnavailable
+		case sealed[p.Code]:
+			x.code = exitSealed
 		}
 		return x
 	}

@@ -20,7 +20,8 @@ import (
 const doctorUsage = `Usage: agentctl doctor [--config FILE] [--json]
 
 Look for what keeps this machine from giving good evidence, and say what to do. As
-root it sees more. It changes nothing; it asks for one piece of evidence.
+root it sees more. It changes nothing; it asks for one piece of evidence, and as root
+it tries out the keys that the firmware derives.
 
   --config FILE    configuration of the agent (default /etc/agentd/config.toml)
 
@@ -162,6 +163,41 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 	}
 	d.lookAtStatus(st)
 	d.lookAtEvidence(ctx)
+	d.lookAtKeys(ctx, &st.Keys)
+}
+
+// lookAtKeys looks at the store of sealed blobs, and has the key derivation tried out
+// where the admin socket is to be had. Launch measurement, guest policy and privilege
+// level of a running guest cannot be varied; that they are mixed in is fixed in the
+// request.
+func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
+	switch {
+	case k.State == api.StateOK:
+		d.good("sealed blobs", "%s", keyLine(k))
+	case k.Code == api.CodeNoRecovery, k.State == api.StateAbsent:
+		d.note("sealed blobs", hints[k.Code], "applications get no keys: %s", k.Reason)
+	default:
+		d.bad("sealed blobs", hints[k.Code], "%s", k.Reason)
+	}
+	if k.Rewrap {
+		d.note("sealed blobs", "agentctl key rewrap", "some are sealed to an older TCB or another kind of slot")
+	}
+	probed, err := d.sockets.adminSocket().Probe(ctx)
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, &api.Problem{Code: api.CodeNotPermitted}):
+		d.note("derived keys", "run the doctor as root", "not tried out: the admin socket is for root")
+		return
+	case err != nil:
+		d.note("derived keys", failed(err).hint, "%v", err)
+		return
+	}
+	for _, f := range probed.Findings {
+		if f.OK {
+			d.good("derived keys", "%s: %s", f.Name, f.Text)
+		} else {
+			d.bad("derived keys", "the platform's firmware or host does not do what sealing needs", "%s: %s", f.Name, f.Text)
+		}
+	}
 }
 
 func (d *doctor) lookAtStatus(st *api.Status) {

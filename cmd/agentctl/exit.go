@@ -8,6 +8,7 @@ const (
 	exitMisuse       = 1 // wrong usage, or a failure without a code of its own
 	exitUnavailable  = 6 // agent or device not available
 	exitNotPermitted = 7 // the agent does not allow it to this caller
+	exitSealed       = 8 // a sealed blob cannot be opened
 )
 
 // exitError is an error that knows the exit code and what to do next.

@@ -27,11 +27,15 @@ Attestation of this machine and the programs on it.
   export       write the parts of evidence for other people's tools
   policy       write, explain and try out policies
   collateral   fetch certificates and revocation lists from AMD
-  collateral   fetch certificates and revocation lists from AMD
 
   measure      measure an application now, before it is started
   app          applications: list, show, declare, tie to their units
   log          the measurement log
+
+  seal         store a secret of the calling application
+  unseal       open it again
+  key          derive secrets; list, re-wrap, rotate, recover what is sealed
+
   self         who this process is to the agent
   status       what the agent can do at the moment
   doctor       look for what is wrong with this machine's set-up
@@ -48,7 +52,7 @@ A file name "-" is standard input or output.
 
 Exit codes: 0 done or accepted, 1 misuse or failure, 2 signature or binding broken,
 3 collateral missing, 4 revoked, 5 refused by policy, 6 agent or device not
-available, 7 not permitted.
+available, 7 not permitted, 8 a sealed blob cannot be opened.
 
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
@@ -107,10 +111,12 @@ func newRoot(t *terminal) *cobra.Command {
 		exportCommand(t),
 		policyCommand(t),
 		collateralCommand(t),
-		collateralCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),
 		logCommand(t, s),
+		sealCommand(t, s),
+		unsealCommand(t, s),
+		keyCommand(t, s),
 		selfCommand(t, s),
 		statusCommand(t, s),
 		doctorCommand(t, s),

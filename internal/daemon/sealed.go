@@ -83,7 +83,30 @@ func (d *Daemon) Seal(ctx context.Context, o server.Owner, r api.SealRequest) er
 	}
 	defer data.Wipe()
 	defer d.refreshStore(ctx)
+	if r.RequireDigest {
+		if err := requireMeasured(ctx, s, c); err != nil {
+			return err
+		}
+	}
 	return s.Seal(ctx, c, r.Name, data, r.AssociatedData)
+}
+
+// requireMeasured makes the keys of the app depend on the digest that it has now. Where
+// they depend on digests already, the app gets none unless its own is among them.
+func requireMeasured(ctx context.Context, s *sealing.Store, c sealing.Caller) error {
+	if c.Digest.IsZero() {
+		return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
+			Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require; measure it", c.App.Name)}
+	}
+	root, err := s.Contract(ctx, c.App.Name, "")
+	switch {
+	case sealing.CodeOf(err) == sealing.NotFound:
+	case err != nil:
+		return err
+	case root.App != c.App || len(root.Digests) > 0:
+		return nil // sealing refuses, or there is nothing to do
+	}
+	return s.RequireDigest(ctx, c.App, c.Digest)
 }
 
 // Unseal opens a secret of the app of o.

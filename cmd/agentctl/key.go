@@ -1,0 +1,310 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+const keyUsage = `Usage: agentctl key COMMAND
+
+For applications, over the client socket:
+  derive           a secret of the calling application, the same after each restart
+                   --label TEXT --length BYTES [--version NUMBER] [--out FILE]
+
+For root, over the admin socket; none of these shows a secret:
+  list             every sealed blob, and how the store stands
+  show APP [NAME]  what an application's root opens on, or its secret of that name,
+                   and what would lock it out
+  rewrap           seal everything to the machine as it is now
+  rotate APP       a new version of the application's root; older ones stay
+  retire APP N     forget version N of it
+  recover          seal to this machine what only a recovery identity opens any more
+                   --identity FILE, as age-keygen writes it; without, salvage a store
+                   whose manifest alone is lost
+  recipients       other recovery recipients for everything, now and later
+                   RECIPIENT..., or none and --lose-on-hardware-change
+  accept-rollback  make an older state of the store, which was put back, the current one
+  require-digest   hand an application's keys out only while it has a digest
+                   --app NAME [--digest DIGEST], by default the one measured now
+  authorize        one more digest, before an upgrade: --app NAME --digest DIGEST
+  withdraw         one less: --app NAME --digest DIGEST
+  lift-digest      no digest is required any more: --app NAME
+
+Exit codes: 7 not permitted to this caller, 8 a sealed blob cannot be opened.
+
+Examples:
+  agentctl key derive --label disk --length 32 --out /run/billing/disk.key
+  agentctl key show billing
+  agentctl key authorize --app billing --digest 5f2b...
+  agentctl key recover --identity /media/usb/identity.txt
+`
+
+func keyCommand(t *terminal, s *sockets) *cobra.Command {
+	whole := func(use string, do func(context.Context) (*api.Rewritten, error)) *cobra.Command {
+		return &cobra.Command{Use: use, Long: keyUsage, Args: arguments(), RunE: func(c *cobra.Command, _ []string) error {
+			return t.printRewritten(do(c.Context()))
+		}}
+	}
+	return group(t, "key", keyUsage,
+		keyDerive(t, s), keyList(t, s), keyShow(t, s),
+		whole("rewrap", func(ctx context.Context) (*api.Rewritten, error) { return s.adminSocket().Rewrap(ctx) }),
+		keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s), keyAccept(t, s),
+		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
+		keyDigest(t, s, "withdraw", api.DigestWithdraw), keyDigest(t, s, "lift-digest", api.DigestLift),
+	)
+}
+
+func keyDerive(t *terminal, s *sockets) *cobra.Command {
+	var r api.DeriveRequest
+	var out string
+	c := &cobra.Command{
+		Use: "derive", Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if r.Length == 0 {
+				return misuse(errors.New("--length is missing")).withHint(helpHint(c))
+			}
+			d, err := s.clientSocket().Derive(c.Context(), r)
+			if err != nil {
+				return failed(err)
+			}
+			defer clear(d.Secret)
+			return t.writeSecretOutput(out, d.Secret)
+		},
+	}
+	c.Flags().StringVar(&r.Label, "label", "", "")
+	c.Flags().Uint32Var(&r.Length, "length", 0, "")
+	c.Flags().Uint32Var(&r.Version, "version", 0, "")
+	c.Flags().StringVar(&out, "out", "", "")
+	return c
+}
+
+func keyList(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return t.printStore(s.adminSocket().Store(c.Context()))
+		},
+	}
+}
+
+// printStore prints the store. One that cannot be opened is exit code 8 besides.
+func (t *terminal) printStore(store *api.Store, err error) error {
+	if err != nil {
+		return failed(err)
+	}
+	if t.json {
+		err = t.writeJSON(store)
+	} else {
+		n := &node{text: cleanLine(keyLine(&store.Status))}
+		if store.Status.Reason != "" {
+			n.add("%s", store.Status.Reason)
+		}
+		for _, r := range store.Recipients {
+			n.add("recovery recipient %s", r)
+		}
+		if store.Differ {
+			n.add("the configuration names other recipients, which are not used: `agentctl key recipients` changes them")
+		}
+		for _, b := range store.Blobs {
+			what := fmt.Sprintf("%s: %s", b.App, b.Kind)
+			if b.Name != "" {
+				what += fmt.Sprintf(" %q", b.Name)
+			}
+			x := n.add("%s, %d bytes, %s, generation %d", what, b.Bytes, b.Slot, b.Generation)
+			if b.Rewrap {
+				x.add("sealed to an older TCB or another kind of slot: `agentctl key rewrap`")
+			}
+		}
+		n.draw(t.out)
+	}
+	if err == nil && store.Status.State != api.StateOK {
+		return &exitError{code: exitSealed, hint: hints[store.Status.Code]}
+	}
+	return err
+}
+
+// keyLine is the state of the store in a line.
+func keyLine(k *api.KeyStatus) string {
+	if k.State != api.StateOK {
+		return fmt.Sprintf("sealed blobs: %s", k.State)
+	}
+	line := fmt.Sprintf("sealed blobs: %d, resting on %s, generation %d", k.Blobs, k.Slot, k.Generation)
+	if !k.Counted {
+		line += ", nothing notices an older state of the files"
+	}
+	if k.Rewrap {
+		line += ", to be re-wrapped"
+	}
+	if k.Orphans > 0 {
+		line += fmt.Sprintf(", %d files that nobody lists", k.Orphans)
+	}
+	return line
+}
+
+func keyShow(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "show", Long: keyUsage,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return arguments("APP")(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			name := ""
+			if len(args) == 2 {
+				name = args[1]
+			}
+			contract, err := s.adminSocket().Contract(c.Context(), args[0], name)
+			return t.printContract(contract, err)
+		},
+	}
+}
+
+// printRewritten prints what came of an operation over the whole store.
+func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
+	if err != nil {
+		return failed(err)
+	}
+	if t.json {
+		return t.writeJSON(r)
+	}
+	n := &node{text: fmt.Sprintf("%d sealed anew, %d left as they are", r.Written, len(r.Kept))}
+	for _, k := range r.Kept {
+		n.add("%s: %s %q: %s", k.App, k.Kind, k.Name, k.Reason)
+	}
+	n.draw(t.out)
+	if len(r.Kept) > 0 {
+		return &exitError{code: exitSealed}
+	}
+	return nil
+}
+
+func keyRotate(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate", Long: keyUsage, Args: arguments("APP"),
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := s.adminSocket().Rotate(c.Context(), args[0])
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(api.RootVersion{App: args[0], Version: v})
+			}
+			fmt.Fprintf(t.out, "%s derives from version %d now\n", cleanLine(args[0]), v)
+			return nil
+		},
+	}
+}
+
+func keyRetire(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "retire", Long: keyUsage, Args: arguments("APP", "VERSION"),
+		RunE: func(c *cobra.Command, args []string) error {
+			v, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil {
+				return misuse(fmt.Errorf("version %q is no number", args[1]))
+			}
+			if err := s.adminSocket().Retire(c.Context(), args[0], uint32(v)); err != nil {
+				return failed(err)
+			}
+			return nil
+		},
+	}
+}
+
+func keyRecover(t *terminal, s *sockets) *cobra.Command {
+	var identity string
+	c := &cobra.Command{
+		Use: "recover", Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			var b []byte
+			if identity != "" {
+				var err error
+				if b, err = t.readInput(identity, sealing.MaxIdentityFile); err != nil {
+					return err
+				}
+				defer clear(b)
+			}
+			return t.printRewritten(s.adminSocket().Recover(c.Context(), b))
+		},
+	}
+	c.Flags().StringVar(&identity, "identity", "", "")
+	return c
+}
+
+func keyRecipients(t *terminal, s *sockets) *cobra.Command {
+	r := api.RecipientsRequest{Recipients: []string{}}
+	c := &cobra.Command{
+		Use: "recipients", Long: keyUsage, Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			r.Recipients = append(r.Recipients, args...)
+			return t.printRewritten(s.adminSocket().ChangeRecipients(c.Context(), r))
+		},
+	}
+	c.Flags().BoolVar(&r.LoseOnHardwareChange, "lose-on-hardware-change", false, "")
+	return c
+}
+
+func keyAccept(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "accept-rollback", Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return t.printStore(s.adminSocket().AcceptRollback(c.Context()))
+		},
+	}
+}
+
+// keyDigest is one of the commands that change which digests an application must have.
+func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *cobra.Command {
+	var app, digest string
+	c := &cobra.Command{
+		Use: use, Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if app == "" {
+				return misuse(errors.New("--app is missing")).withHint(helpHint(c))
+			}
+			r := api.DigestRequest{App: app, Action: action}
+			switch {
+			case digest != "" && action == api.DigestLift:
+				return misuse(errors.New("--digest: all are lifted")).withHint(helpHint(c))
+			case digest != "":
+				b, err := parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
+				if err != nil {
+					return err
+				}
+				d := evidence.Digest(b)
+				r.Digest = &d
+			case action != api.DigestLift && action != api.DigestRequire:
+				return misuse(errors.New("--digest is missing")).withHint("`agentctl app list` shows digests")
+			}
+			contract, err := s.adminSocket().ChangeDigests(c.Context(), r)
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(contract)
+			}
+			n := &node{text: cleanLine(fmt.Sprintf("%s: %d digests", contract.App, len(contract.Digests)))}
+			for _, d := range contract.Digests {
+				n.add("%s", d)
+			}
+			if len(contract.Digests) == 0 {
+				n.text = cleanLine(contract.App + ": no digest is required")
+			}
+			n.draw(t.out)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&app, "app", "", "")
+	c.Flags().StringVar(&digest, "digest", "", "")
+	return c
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+const sealUsage = `Usage: agentctl seal --name NAME [flags] FILE
+       agentctl seal --what-if [--name NAME]
+
+Store a secret of the calling application so that it opens here and nowhere else: on
+this chip, for this launch, and for this system unit and user. The secret is read from
+FILE ("-" is standard input) and never from an argument.
+
+  --name NAME              name of the application's choice, to unseal it by
+  --associated-data FILE   to be given again to unseal
+  --require-digest         from now on hand this application's keys out only while it
+                           is measured as it is now, or as authorised later
+  --what-if                seal nothing; say what would lock it out
+
+Exit codes: 7 not an application's unit and user, 8 the store cannot be opened.
+
+Examples:
+  agentctl seal --what-if
+  agentctl seal --name db-password /run/credentials/db-password
+`
+
+// maxSecretFile is more than a secret may have, so that the agent says how much that is.
+const maxSecretFile = sealing.MaxSecret + 1
+
+func sealCommand(t *terminal, s *sockets) *cobra.Command {
+	var name, associated string
+	var digest, whatIf bool
+	c := &cobra.Command{
+		Use:  "seal",
+		Long: sealUsage,
+		Args: func(c *cobra.Command, args []string) error {
+			if whatIf {
+				return arguments()(c, args)
+			}
+			return arguments("FILE")(c, args)
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if whatIf {
+				contract, err := s.clientSocket().Contract(c.Context(), name)
+				return t.printContract(contract, err)
+			}
+			if name == "" {
+				return misuse(errors.New("--name is missing")).withHint(helpHint(c))
+			}
+			r := api.SealRequest{Name: name, RequireDigest: digest}
+			var err error
+			if r.AssociatedData, err = t.readAssociated(associated); err != nil {
+				return err
+			}
+			if r.Data, err = t.readInput(args[0], maxSecretFile); err != nil {
+				return err
+			}
+			defer clear(r.Data)
+			sealed, err := s.clientSocket().Seal(c.Context(), r)
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(sealed)
+			}
+			fmt.Fprintf(t.out, "sealed %q, %d bytes\n", sealed.Name, sealed.Bytes)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "")
+	c.Flags().StringVar(&associated, "associated-data", "", "")
+	c.Flags().BoolVar(&digest, "require-digest", false, "")
+	c.Flags().BoolVar(&whatIf, "what-if", false, "")
+	return c
+}
+
+const unsealUsage = `Usage: agentctl unseal --name NAME [flags]
+       agentctl unseal --name NAME --discard
+
+Open a secret that the calling application has sealed. It is written as it is to
+standard output, or to a file of mode 0600.
+
+  --name NAME              the name it was sealed by
+  --associated-data FILE   as it was given to seal
+  --out FILE               instead of standard output
+  --discard                do not open it, delete it for good
+
+Exit codes: 1 no such secret, 7 not this application's unit, user or digest, 8 it
+cannot be opened: the error says why, and nothing is deleted.
+
+Examples:
+  agentctl unseal --name db-password --out /run/billing/db-password
+`
+
+func unsealCommand(t *terminal, s *sockets) *cobra.Command {
+	var name, associated, out string
+	var discard bool
+	c := &cobra.Command{
+		Use:  "unseal",
+		Long: unsealUsage,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if name == "" {
+				return misuse(errors.New("--name is missing")).withHint(helpHint(c))
+			}
+			if discard {
+				if err := s.clientSocket().Discard(c.Context(), name); err != nil {
+					return failed(err)
+				}
+				return nil
+			}
+			r := api.UnsealRequest{Name: name}
+			var err error
+			if r.AssociatedData, err = t.readAssociated(associated); err != nil {
+				return err
+			}
+			b, err := s.clientSocket().Unseal(c.Context(), r)
+			if err != nil {
+				return failed(err)
+			}
+			defer clear(b)
+			return t.writeSecretOutput(out, b)
+		},
+	}
+	c.Flags().StringVar(&name, "name", "", "")
+	c.Flags().StringVar(&associated, "associated-data", "", "")
+	c.Flags().StringVar(&out, "out", "", "")
+	c.Flags().BoolVar(&discard, "discard", false, "")
+	return c
+}
+
+func (t *terminal) readAssociated(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	return t.readInput(name, sealing.MaxAssociatedData)
+}
+
+// writeSecretOutput writes b as it is to standard output, or to a file that only its
+// owner may read, which appears complete or not at all.
+func (t *terminal) writeSecretOutput(name string, b []byte) error {
+	if name == "" || name == "-" {
+		_, err := t.out.Write(b)
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // mode 0600
+	if err != nil {
+		return misuse(err)
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return misuse(fmt.Errorf("write %s: %w", name, err))
+	}
+	return nil
+}
+
+// printContract prints a contract, or why there is none.
+func (t *terminal) printContract(c *api.Contract, err error) error {
+	if err != nil {
+		return failed(err)
+	}
+	if t.json {
+		return t.writeJSON(c)
+	}
+	fmt.Fprint(t.out, clean(c.Text))
+	if c.Code != "" {
+		return &exitError{code: exitSealed, err: fmt.Errorf("it does not open: %s", c.Reason), hint: hints[c.Code]}
+	}
+	return nil
+}
