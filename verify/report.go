@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -39,6 +40,7 @@ func (a *appraiser) checkReport() {
 		return
 	}
 	a.report = report
+	certificates = slices.DeleteFunc(certificates, a.o.Roots.Holds) // they are looked among anyway
 	leaves, issuers, broken := snp.SortCertificates(certificates)
 	leaf, signed := a.checkSignature(leaves, broken)
 	if leaf == nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,6 +82,12 @@ func (r *Roots) Certificates() []*x509.Certificate {
 		out = append(out, root.certificate)
 	}
 	return append(out, r.intermediates...)
+}
+
+// Holds reports whether der is one of Certificates, so that nobody needs to parse it again.
+func (r *Roots) Holds(der []byte) bool {
+	same := func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }
+	return slices.ContainsFunc(r.intermediates, same) || slices.ContainsFunc(r.roots, func(r *root) bool { return same(r.certificate) })
 }
 
 // rootProduct reads the word ARK-Milan, ARK-Genoa or ARK-Turin in the subject.
