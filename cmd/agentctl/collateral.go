@@ -29,6 +29,7 @@ fetched before is kept.
 
   --dir DIR              the cache folder; made where it is missing; required
   --snp-report FILE      fetch for a bare report; may be repeated
+  --azure-hcl FILE       fetch for a paravisor's report; may be repeated
   --product NAME         milan, genoa or turin, for reports before version 3, which
                          do not name it
   --timeout DURATION     for each request (default 20s)
@@ -49,7 +50,7 @@ func collateralCommand(t *terminal) *cobra.Command {
 
 type fetchFlags struct {
 	dir, product, kds string
-	reports           []string
+	reports, hcls     []string
 	timeout           time.Duration
 }
 
@@ -63,7 +64,7 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 			switch {
 			case f.dir == "":
 				return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
-			case len(args)+len(f.reports) == 0:
+			case len(args)+len(f.reports)+len(f.hcls) == 0:
 				return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
 			case f.timeout <= 0:
 				return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
@@ -72,7 +73,7 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			reports, err := t.reportsOf(args, f.reports)
+			reports, err := t.reportsOf(args, f.reports, f.hcls)
 			if err != nil {
 				return err
 			}
@@ -84,6 +85,7 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 	flags.StringVar(&f.product, "product", "", "")
 	flags.StringVar(&f.kds, "kds", kds.Base, "")
 	flags.StringArrayVar(&f.reports, "snp-report", nil, "")
+	flags.StringArrayVar(&f.hcls, "azure-hcl", nil, "")
 	flags.DurationVar(&f.timeout, "timeout", kds.DefaultTimeout, "")
 	return c
 }
@@ -100,8 +102,9 @@ func parseProduct(name string) (snp.Product, error) {
 	return 0, misuse(fmt.Errorf("--product %q: want milan, genoa or turin", name))
 }
 
-// reportsOf are the reports in evidence and in files of their own, unverified.
-func (t *terminal) reportsOf(documents, files []string) ([]*snp.Report, error) {
+// reportsOf are the reports in evidence, in files of their own and in those of a
+// paravisor, unverified.
+func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, error) {
 	var out []*snp.Report
 	add := func(name string, b []byte) error {
 		r, err := snp.ParseReport(b[:min(len(b), snp.ReportSize)])
@@ -126,6 +129,15 @@ func (t *terminal) reportsOf(documents, files []string) ([]*snp.Report, error) {
 			return nil, err
 		}
 		if err := add(name, b); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range hcls {
+		b, err := t.readInput(name, maxHCL)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(name, b[min(len(b), hclReport):]); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,14 +38,25 @@ func policyCommand(t *terminal) *cobra.Command {
 
 // materialFlags are what a command that appraises needs besides a policy.
 type materialFlags struct {
-	at, testRoot string
-	certificates []string
+	at, testRoot, collateral string
+	certificates             []string
 }
 
 func (m *materialFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&m.at, "at", "", "")
 	c.Flags().StringVar(&m.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
 	c.Flags().StringArrayVar(&m.certificates, "certificate", nil, "")
+	c.Flags().StringVar(&m.collateral, "collateral", "", "")
+}
+
+// with is o for one document: with what the cache holds for its report.
+func (m *materialFlags) with(o verify.Options, document []byte) (verify.Options, error) {
+	if m.collateral == "" {
+		return o, nil
+	}
+	o.Certificates = slices.Clone(o.Certificates)
+	err := readCollateral(m.collateral, reportInEvidence(document), &o)
+	return o, err
 }
 
 // options are those of an appraisal without a nonce: nothing is concluded from it.
@@ -80,6 +92,7 @@ Evidence with a broken signature, binding or log is refused.
   --from EVIDENCE        of the golden machine; required
   --out FILE             where to write (default: standard output)
   --audience NAME        that the evidence was asked for, if any
+  --collateral DIR       what "agentctl collateral fetch" keeps
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --at TIME              time of the appraisal (default: now)
   --from-unverified-evidence
@@ -112,6 +125,9 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			o.Audience = audience
 			document, err := t.readInput(from, evidence.MaxEvidence)
 			if err != nil {
+				return err
+			}
+			if o, err = m.with(o, document); err != nil {
 				return err
 			}
 			draft := verify.DraftPolicy
@@ -147,7 +163,7 @@ func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 		}
 	}
 	x := &exitError{code: a.ExitCode(), err: errors.New("the evidence does not verify, so no policy is drafted from it")}
-	return x.withHint("--certificate FILE adds a missing certificate; --from-unverified-evidence drafts all the same")
+	return x.withHint("--collateral DIR and --certificate FILE add missing certificates; --from-unverified-evidence drafts all the same")
 }
 
 const policyExplainUsage = `Usage: agentctl policy explain FILE
@@ -212,6 +228,7 @@ of the gravest refusal, 0 where all would be accepted.
 
   --policy FILE          the policy; required
   --audience NAME        that the evidence was asked for, if any
+  --collateral DIR       what "agentctl collateral fetch" keeps
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --at TIME              time of the appraisal (default: now)
   --json                 the appraisals, one JSON object after the other
@@ -246,7 +263,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			o.Audience = audience
-			return t.checkEach(o, args)
+			return t.checkEach(&m, o, args)
 		},
 	}
 	m.add(c)
@@ -259,14 +276,18 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 // missing file.
 var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
 
-func (t *terminal) checkEach(o verify.Options, names []string) error {
+func (t *terminal) checkEach(m *materialFlags, o verify.Options, names []string) error {
 	code := exitOK
 	for _, name := range names {
 		document, err := t.readInput(name, evidence.MaxEvidence)
 		if err != nil {
 			return err
 		}
-		a, err := verify.Evidence(document, o)
+		with, err := m.with(o, document)
+		if err != nil {
+			return err
+		}
+		a, err := verify.Evidence(document, with)
 		if err != nil {
 			return misuse(err)
 		}
