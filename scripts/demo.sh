@@ -1,7 +1,8 @@
 #!/bin/sh
 # The whole promise on a simulated machine: an application is measured before it is
-# started, evidence over its key is asked for and verified against a policy, and what
-# was tampered with is refused. Cleans up after itself; ends with "demo: ok".
+# started, evidence over its key is asked for and verified against a policy, what was
+# tampered with is refused, and the application keeps a secret over restarts. Cleans up
+# after itself; ends with "demo: ok".
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}" "${OUT:=bin}"
@@ -55,8 +56,17 @@ build -ldflags=-buildid= -o "$OUT/agentd-sim" ./cmd/agentd-sim
 
 # The machine makes the keys of its test root while the rest is built.
 machine=$work/machine
-"$OUT/agentd-sim" --dir "$machine" >"$work/agentd-sim.log" 2>&1 &
-sim=$!
+# There may be no systemd here, so this machine believes which unit a caller says it is.
+switch_on() {
+	"$OUT/agentd-sim" --dir "$machine" --declare-identity-without-checking "$@" >"$work/agentd-sim.log" 2>&1 &
+	sim=$!
+}
+switch_off() {
+	kill "$sim"
+	wait "$sim" || die "agentd-sim ended with an error"
+	sim=
+}
+switch_on
 build -ldflags=-buildid= -o "$OUT/agentctl" ./cmd/agentctl
 build -o "$work/app/demoapp" ./test/demoapp
 build -ldflags="-X 'main.greeting=hello from a program that nobody reviewed'" -o "$work/other" ./test/demoapp
@@ -164,12 +174,45 @@ until_true "the agent to notice" noticed
 "$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
 verify "$work/evidence.json" 5
 
+say "The application keeps a secret: for its unit and user, on this chip, under this launch."
+# as_unit UNIT COMMAND...: calls as a process of that system unit would.
+as_unit() {
+	unit=$1
+	shift
+	AGENTD_SIM_DECLARED_UNIT=$unit "$@"
+}
+head -c 32 /dev/urandom >"$work/secret"
+as_unit demo.service "$agentctl" seal --name token "$work/secret"
+as_unit demo.service "$agentctl" seal --what-if --name token | sed -n '/^what would/,/^$/p'
+
+say "The machine restarts. The application reads its secret back; another unit's caller is refused."
+# unsealed UNIT: what a process of that unit reads back.
+unsealed() { as_unit "$1" "$agentctl" unseal --name token --out "$work/unsealed"; }
+switch_off
+switch_on
+until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
+unsealed demo.service && cmp -s "$work/secret" "$work/unsealed" || die "the secret did not come back"
+echo "   demo.service: the secret is back"
+code=0
+unsealed other.service 2>"$work/refused.log" || code=$?
+[ "$code" = 7 ] || die "another unit was not refused (exit code $code)"
+echo "   other.service: exit code 7: $(head -n 1 "$work/refused.log")"
+
+say "The firmware is updated: the secret still opens, and is sealed anew to the newer firmware."
+sealed_to() { "$agentctl" key list --json | jq -r '[.blobs[].tcb] | unique | join(" ")'; }
+before=$(sealed_to)
+switch_off
+switch_on --raise-tcb 1
+until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
+rewrapped() { now=$(sealed_to) && [ -n "$now" ] && [ "$now" != "$before" ]; }
+until_true "everything to be sealed anew" rewrapped
+unsealed demo.service && cmp -s "$work/secret" "$work/unsealed" || die "the secret was lost"
+echo "   sealed to TCB $before before, to $(sealed_to) now"
+
 say "Stop. The simulated machine ends with its TPM."
 kill "$app"
 wait "$app" 2>/dev/null || true
 app=
-kill "$sim"
-wait "$sim" || die "agentd-sim ended with an error"
-sim=
+switch_off
 echo
 echo "demo: ok"
