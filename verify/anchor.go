@@ -27,7 +27,7 @@ func (a *appraiser) skipAnchor(why string) {
 	for _, id := range []CheckID{AnchorMagic, AnchorType, AnchorDecode, AnchorTrailing, AnchorSignatureEncoding, AnchorSignature,
 		AnchorSelection, AnchorPCRDigest, AnchorQualifyingData, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock,
 		AnchorLogPrefix, AnchorLogReplay} {
-		a.skip(id, "%s", why)
+		a.skip(id, why)
 	}
 }
 

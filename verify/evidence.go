@@ -150,7 +150,10 @@ func (a *appraiser) decideError(id CheckID, err error) bool {
 // skip records a check that nobody asked for, or that has nothing to look at: it
 // asserts nothing and is not required.
 func (a *appraiser) skip(id CheckID, why string, args ...any) {
-	a.set(id, NotAsserted, "", "", fmt.Sprintf(why, args...))
+	if len(args) > 0 {
+		why = fmt.Sprintf(why, args...)
+	}
+	a.set(id, NotAsserted, "", "", why)
 	a.checks[a.at[id]].Required = false
 }
 

@@ -123,9 +123,10 @@ func (a *appraiser) skipBeside(what string, made ...CheckID) {
 	if a.material == MaterialReport {
 		never = append(never, QuoteMagic, QuoteType, QuoteDecode, QuoteTrailing, QuoteSignatureEncoding, QuoteSignature, QuoteSelection, QuotePCRDigest, QuoteQualifyingData)
 	}
+	why := what + " holds nothing of the kind"
 	for _, id := range never {
 		if !slices.Contains(made, id) {
-			a.skip(id, "%s holds nothing of the kind", what)
+			a.skip(id, why)
 		}
 	}
 	a.skipAnchor(what + " holds no anchor")

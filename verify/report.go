@@ -22,6 +22,7 @@ func (a *appraiser) checkReport() {
 		return
 	}
 	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.o.Certificates...)
+	certificates = slices.DeleteFunc(certificates, a.o.Roots.Holds) // they are looked among anyway
 	var key evidence.Digest
 	if a.o.Cache != nil {
 		key = reportKey(body, certificates, a.o.Roots)
@@ -40,7 +41,6 @@ func (a *appraiser) checkReport() {
 		return
 	}
 	a.report = report
-	certificates = slices.DeleteFunc(certificates, a.o.Roots.Holds) // they are looked among anyway
 	leaves, issuers, broken := snp.SortCertificates(certificates)
 	leaf, signed := a.checkSignature(leaves, broken)
 	if leaf == nil {

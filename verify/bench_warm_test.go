@@ -1,0 +1,25 @@
+package verify
+
+import (
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// BenchmarkWarmReport: what an appraisal costs besides the signatures.
+func BenchmarkWarmReport(b *testing.B) {
+	r := evidencetest.NewReport(snp.Genoa)
+	var data [64]byte
+	copy(data[:], evidencetest.Nonce)
+	report, certificates := r.Make(b, data)
+	o := baseOptions(b)
+	o.Policy = mustPolicy(b, makePolicy(bareRoot, ""))
+	o.Cache = NewCache(8)
+	b.ReportAllocs()
+	for b.Loop() {
+		if a, err := Report(RawReport{Report: report, Certificates: certificates}, o); err != nil || a.Verdict != Pass {
+			b.Fatal(err)
+		}
+	}
+}
