@@ -37,4 +37,8 @@
 // that was found and the kind that the policy lists for the launch measurement.
 // Nobody can read from a report alone where a vTPM lives, since a plain guest can
 // imitate any structure inside REPORT_DATA.
+//
+// [Report], [Paravisor] and [Quote] put what other systems record through the same
+// checks, as far as it goes. A verifier that sees the same report many times gives
+// [Options] a [Cache].
 package verify
