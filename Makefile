@@ -14,7 +14,7 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo lint fuzz bench install package test-package setup clean
+.PHONY: help build test demo lint fuzz bench install package test-package test-vm setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ package: ## build the .deb and the .rpm into dist/
 
 test-package: ## build the packages twice, compare, and hold them to lintian, rpmlint and rpm
 	@GO="$(GO)" packaging/test.sh
+
+test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
+	@GO="$(GO)" test/vm/run.sh
 
 setup: ## install what the demo and the tests need (as root), or say what is missing
 	@scripts/setup.sh test

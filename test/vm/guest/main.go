@@ -1,0 +1,67 @@
+// Guest is what the virtual machine of the tests runs besides the package: the driver
+// that executes what the tests ask for, the double of /dev/sev-guest, and a small
+// application.
+//
+//	guest driver                        execute scripts that come over the virtio port
+//	guest prepare DIR                   make the keys of the software platform
+//	guest sevguest DIR                  serve /dev/sev-guest
+//	guest app SOCKET                    the application: evidence over the nonces it is sent
+//	guest ask SOCKET NONCE FRESHNESS    send a nonce to the application, print its evidence
+//	guest storm FILE                    ask the agent back to back until FILE is gone
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/test/vm/sevguest"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "guest:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "driver":
+		return drive("/dev/virtio-ports/agentd.test")
+	case len(args) == 2 && args[0] == "prepare":
+		return prepare(args[1])
+	case len(args) == 2 && args[0] == "sevguest":
+		p, err := soft.New(soft.Options{Directory: args[1]})
+		if err != nil {
+			return err
+		}
+		return sevguest.Serve("sev-guest", p.Transport(), func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	case len(args) == 2 && args[0] == "app":
+		return serveApp(args[1])
+	case len(args) == 4 && args[0] == "ask":
+		return ask(args[1], args[2], args[3])
+	case len(args) == 2 && args[0] == "storm":
+		return storm(args[1])
+	}
+	return fmt.Errorf("unknown arguments %q", args)
+}
+
+// prepare makes the platform's keys, which takes long on an emulated processor, and
+// the files for the verifier.
+func prepare(dir string) error {
+	p, err := soft.New(soft.Options{Directory: dir})
+	if err != nil {
+		return err
+	}
+	root, err := p.RootPEM()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(dir+"/test-root.pem", root, 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(dir+"/measurement", fmt.Appendf(nil, "%x", p.Options().Measurement), 0o644)
+}

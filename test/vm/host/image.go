@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// buildImage is the folder with disk, kernel and initial file system, named by the hash
+// of what goes into it, and made where there is none.
+func buildImage(ctx context.Context, o *options) (string, error) {
+	h := sha256.New()
+	files, err := filepath.Glob(filepath.Join(o.image, "*"))
+	if err != nil || len(files) < 5 {
+		return "", fmt.Errorf("files of the image in %s: %d found, %v", o.image, len(files), err)
+	}
+	for _, name := range append(files, o.guest) {
+		f, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s\n", filepath.Base(name))
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
+	}
+	dir := filepath.Join(o.cache, fmt.Sprintf("image-%x", h.Sum(nil)[:8]))
+	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
+		fmt.Println("test-vm: image", dir)
+		return dir, nil
+	}
+	// Images of earlier inputs are of no use any more.
+	old, _ := filepath.Glob(filepath.Join(o.cache, "image-*"))
+	for _, d := range old {
+		os.RemoveAll(d)
+	}
+	begin := time.Now()
+	if err := os.MkdirAll(dir+".new", 0o755); err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), dir+".new", o.guest)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("build the image: %w", err)
+	}
+	if err := os.Rename(dir+".new", dir); err != nil {
+		return "", err
+	}
+	fmt.Printf("test-vm: built image %s in %.0f s\n", dir, time.Since(begin).Seconds())
+	return dir, nil
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// machine is a virtual machine with a disk and a TPM that outlive its power.
+type machine struct {
+	work, image string
+	packages    string
+
+	qemu, tpm *exec.Cmd
+	port      net.Conn
+	lines     chan report
+	id        uint64
+}
+
+// order and report are what the driver in the machine is asked and answers.
+type order struct {
+	ID     uint64 `json:"id"`
+	Script string `json:"script"`
+}
+
+type report struct {
+	ID     uint64 `json:"id"`
+	Code   int    `json:"code"`
+	Output string `json:"output"`
+}
+
+func newMachine(o *options, image string) (*machine, error) {
+	m := &machine{work: o.work, image: image, packages: filepath.Join(o.work, "packages.img")}
+	if err := os.MkdirAll(filepath.Join(m.work, "tpm"), 0o700); err != nil {
+		return nil, err
+	}
+	for _, c := range [][]string{
+		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
+		{"mke2fs", "-q", "-t", "ext4", "-d", o.packages, m.packages, "128M"},
+	} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%v: %w: %s", c, err, out)
+		}
+	}
+	return m, nil
+}
+
+func (m *machine) disk() string { return filepath.Join(m.work, "disk") }
+
+// start switches the machine on, with its TPM or without one.
+func (m *machine) start(ctx context.Context, withTPM bool) error {
+	serial, err := os.OpenFile(filepath.Join(m.work, "console.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer serial.Close()
+	control, tpm := filepath.Join(m.work, "control.sock"), filepath.Join(m.work, "tpm.sock")
+	os.Remove(control)
+	os.Remove(tpm)
+	args := []string{
+		"-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", "2048",
+		"-nodefaults", "-nographic", "-serial", "stdio",
+		"-kernel", filepath.Join(m.image, "vmlinuz"), "-initrd", filepath.Join(m.image, "initrd"),
+		"-append", "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0",
+		"-drive", "file=" + m.disk() + ",if=virtio,format=raw,cache=writeback",
+		"-drive", "file=" + m.packages + ",if=virtio,format=raw,readonly=on",
+		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
+		"-chardev", "socket,id=control,path=" + control + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=control,name=agentd.test",
+	}
+	if withTPM {
+		m.tpm = child("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(m.work, "tpm"), "--ctrl", "type=unixio,path="+tpm)
+		m.tpm.Stderr = serial
+		if err := m.tpm.Start(); err != nil {
+			return err
+		}
+		if err := waitFor(ctx, 10*time.Second, func() bool { _, err := os.Stat(tpm); return err == nil }); err != nil {
+			return fmt.Errorf("swtpm: %w", err)
+		}
+		args = append(args, "-chardev", "socket,id=tpm,path="+tpm, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+	}
+	m.qemu = child("qemu-system-x86_64", args...)
+	m.qemu.Stdout, m.qemu.Stderr = serial, serial
+	if err := m.qemu.Start(); err != nil {
+		return err
+	}
+	if err := waitFor(ctx, 20*time.Second, func() bool { m.port, err = net.Dial("unix", control); return err == nil }); err != nil {
+		return fmt.Errorf("virtio port: %w", err)
+	}
+	m.lines = make(chan report, 16)
+	go func(port net.Conn, lines chan report) {
+		defer close(lines)
+		in := bufio.NewReaderSize(port, 1<<20)
+		for {
+			line, err := in.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			var r report
+			if json.Unmarshal(line, &r) == nil {
+				lines <- r
+			}
+		}
+	}(m.port, m.lines)
+	return m.booted(ctx)
+}
+
+// child is a command that ends with this process.
+func child(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func waitFor(ctx context.Context, patience time.Duration, f func() bool) error {
+	deadline := time.Now().Add(patience)
+	for !f() {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waited %v in vain", patience)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// booted waits until the driver says that it is there, and systemd has settled.
+func (m *machine) booted(ctx context.Context) error {
+	limit := time.After(4 * time.Minute)
+	for {
+		select {
+		case r, ok := <-m.lines:
+			if !ok {
+				return errors.New("the machine has ended: see console.log")
+			}
+			if r.ID == 0 && r.Output == "ready" {
+				_, err := m.run(ctx, "systemctl is-system-running --wait >/dev/null || true")
+				return err
+			}
+		case <-limit:
+			return errors.New("the machine has not booted within four minutes: see console.log")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// run executes a script in the machine. A script that ends with another code than 0 is
+// an error that holds its output.
+func (m *machine) run(ctx context.Context, script string) (string, error) {
+	r, err := m.code(ctx, script)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("exit code %d of: %s\n%s", r.Code, script, r.Output)
+	}
+	return r.Output, err
+}
+
+func (m *machine) code(ctx context.Context, script string) (report, error) {
+	m.id++
+	b, err := json.Marshal(order{ID: m.id, Script: script})
+	if err != nil {
+		return report{}, err
+	}
+	if _, err := m.port.Write(append(b, '\n')); err != nil {
+		return report{}, fmt.Errorf("the machine is off: %w", err)
+	}
+	limit := time.After(5 * time.Minute)
+	for {
+		select {
+		case r, ok := <-m.lines:
+			if !ok {
+				return r, errors.New("the machine has ended: see console.log")
+			}
+			if r.ID == m.id {
+				return r, nil
+			}
+		case <-limit:
+			return report{}, fmt.Errorf("no answer within five minutes to: %s", script)
+		case <-ctx.Done():
+			return report{}, ctx.Err()
+		}
+	}
+}
+
+// reboot has the machine boot again, as an operator would.
+func (m *machine) reboot(ctx context.Context) error {
+	if _, err := m.run(ctx, "systemctl --no-block reboot"); err != nil {
+		return err
+	}
+	return m.booted(ctx)
+}
+
+// cut takes the power away. What the disk and the TPM have not been given is lost.
+func (m *machine) cut() {
+	for _, c := range []*exec.Cmd{m.qemu, m.tpm} {
+		if c != nil && c.Process != nil {
+			c.Process.Kill()
+			c.Wait()
+		}
+	}
+	if m.port != nil {
+		m.port.Close()
+	}
+	m.qemu, m.tpm, m.port = nil, nil, nil
+}
+
+// shutDown switches the machine off in order.
+func (m *machine) shutDown(ctx context.Context) error {
+	if _, err := m.run(ctx, "systemctl --no-block poweroff"); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- m.qemu.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Minute):
+		m.qemu.Process.Kill()
+		<-ended
+		return errors.New("the machine did not power off within two minutes")
+	}
+	m.qemu = nil
+	m.cut()
+	return nil
+}
+
+func (m *machine) off() { m.cut() }

@@ -1,0 +1,67 @@
+// Host builds a virtual machine, boots it with a software TPM, installs the package in
+// it, and checks from outside what the agent promises. Every check has a name; the
+// summary of all is printed and kept.
+//
+//	host -cache DIR -packages DIR -agentctl FILE -guest FILE -work DIR -summary FILE [-run REGEXP]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// options are where everything is.
+type options struct {
+	cache    string // images
+	packages string // old.deb and new.deb
+	agentctl string // the verifier, on this machine
+	guest    string // test/vm/guest
+	image    string // test/vm/image
+	work     string // disk and TPM of this run
+	summary  string
+	only     *regexp.Regexp
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.cache, "cache", "", "")
+	flag.StringVar(&o.packages, "packages", "", "")
+	flag.StringVar(&o.agentctl, "agentctl", "", "")
+	flag.StringVar(&o.guest, "guest", "", "")
+	flag.StringVar(&o.image, "image", "test/vm/image", "")
+	flag.StringVar(&o.work, "work", "", "")
+	flag.StringVar(&o.summary, "summary", "", "")
+	only := flag.String("run", "", "")
+	flag.Parse()
+	o.only = regexp.MustCompile(*only)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, 25*time.Minute)
+	defer cancel()
+	if err := run(ctx, &o); err != nil {
+		fmt.Fprintln(os.Stderr, "test-vm: FAILED:", err)
+		os.Exit(1)
+	}
+	fmt.Println("test-vm: ok")
+}
+
+func run(ctx context.Context, o *options) error {
+	image, err := buildImage(ctx, o)
+	if err != nil {
+		return err
+	}
+	m, err := newMachine(o, image)
+	if err != nil {
+		return err
+	}
+	defer m.off()
+	s := &session{machine: m, options: o, image: image}
+	return s.all(ctx, filepath.Clean(o.summary))
+}

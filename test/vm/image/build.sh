@@ -1,0 +1,53 @@
+#!/bin/sh
+# build.sh CACHE GUEST: build the machine's disk in the folder CACHE, which nothing else
+# is in, and print nothing but what goes wrong. No file system is mounted. GUEST is the
+# program of test/vm/guest.
+#
+# The base, which takes a download, is kept beside CACHE and named by its packages.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cache=$1
+guest=$2
+packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod
+suite=trixie
+
+base=$(dirname "$cache")/base-$suite-$(echo "$packages" | sha256sum | cut -c 1-16).tar
+if [ ! -e "$base" ]; then
+	mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar "$suite" "$base.new"
+	mv "$base.new" "$base"
+fi
+
+root=$cache/root
+rm -rf "$root"
+mkdir -p "$root"
+tar -x -p --numeric-owner --exclude='./dev/*' -C "$root" -f "$base"
+mv "$root"/boot/vmlinuz-* "$cache/vmlinuz"
+mv "$root"/boot/initrd.img-* "$cache/initrd"
+
+install -m 0755 "$guest" "$root/usr/local/sbin/vmguest"
+install -D -m 0755 "$guest" "$root/opt/billing/billing"
+for unit in driver sevguest billing; do
+	install -m 0644 "$here/$unit.service" "$root/etc/systemd/system/$unit.service"
+done
+mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+for unit in driver sevguest; do
+	ln -s "/etc/systemd/system/$unit.service" "$root/etc/systemd/system/multi-user.target.wants/$unit.service"
+done
+install -D -m 0644 "$here/sevguest.rules" "$root/etc/udev/rules.d/61-sevguest.rules"
+for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer systemd-networkd-wait-online.service; do
+	ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+echo 'billing:x:1200:1200::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
+echo 'alice:x:1500:1500::/home/alice:/bin/bash' >>"$root/etc/passwd"
+printf 'billing:x:1200:\nalice:x:1500:\n' >>"$root/etc/group"
+printf 'billing:!:1::::::\nalice:!:1::::::\n' >>"$root/etc/shadow"
+install -d -o 1500 -g 1500 "$root/home/alice"
+echo vm >"$root/etc/hostname"
+# A power cut is to find what was written through, not what the journal holds back.
+install -d "$root/etc/systemd/journald.conf.d" "$root/var/log/journal"
+printf '[Journal]\nStorage=persistent\nRateLimitBurst=0\n' >"$root/etc/systemd/journald.conf.d/test.conf"
+"$guest" prepare "$root/var/lib/sevguest"
+cp "$root/var/lib/sevguest/test-root.pem" "$root/var/lib/sevguest/measurement" "$cache/"
+
+mke2fs -q -t ext4 -O verity -L root -d "$root" "$cache/disk" 3G
+rm -rf "$root"
