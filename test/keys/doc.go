@@ -1,0 +1,3 @@
+// Package keys tests what applications and strangers get over the sockets of a whole
+// agent, and that no secret is found where it does not belong.
+package keys
