@@ -201,12 +201,20 @@ func TestFailures(t *testing.T) {
 
 // TestAnotherCertificate: what the service hands out is held against what was asked.
 func TestAnotherCertificate(t *testing.T) {
-	s := newService(t)
-	r := evidencetest.New().Report
-	r.Leaf.Levels[7]++
-	s.answers["/vcek/v1/Genoa/"+chipHex+"?blSPL=9&teeSPL=3&snpSPL=23&ucodeSPL=72"] = r.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[0]
-	if _, err := (&Client{Base: s.URL}).VCEK(t.Context(), snp.Genoa, evidencetest.ChipID, chipTCB(t)); err == nil || !strings.Contains(err.Error(), "another than was asked for") {
-		t.Errorf("got %v", err)
+	for name, change := range map[string]func(*evidencetest.Report){
+		"TCB":  func(r *evidencetest.Report) { r.Leaf.Levels[7]++ },
+		"chip": func(r *evidencetest.Report) { r.Leaf.HWID = bytes.Repeat([]byte{0x64}, 64) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t)
+			r := evidencetest.New().Report
+			change(&r)
+			s.answers["/vcek/v1/Genoa/"+chipHex+"?blSPL=9&teeSPL=3&snpSPL=23&ucodeSPL=72"] = r.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[0]
+			_, err := (&Client{Base: s.URL}).VCEK(t.Context(), snp.Genoa, evidencetest.ChipID, chipTCB(t))
+			if err == nil || !strings.Contains(err.Error(), "another than was asked for") {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
