@@ -1,0 +1,111 @@
+package bench
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/declared"
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// unit is what the benchmarks declare themselves to be.
+const unit = "bench.service"
+
+// TestMain starts the benchmarks anew with their unit declared: the agent reads it where
+// the kernel keeps the environment that a process was started with.
+func TestMain(m *testing.M) {
+	if os.Getenv(declared.Variable) == "" {
+		err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), declared.Variable+"="+unit))
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// median is the time that half of n calls stay below.
+func median(b *testing.B, n int, f func() error) time.Duration {
+	b.Helper()
+	took := make([]time.Duration, n)
+	for i := range took {
+		begin := time.Now()
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+		took[i] = time.Since(begin)
+	}
+	slices.Sort(took)
+	return took[n/2]
+}
+
+// BenchmarkKeys: deriving and unsealing with warm roots, one request after the other,
+// each as a multiple of what a bare status request takes at the same time (medians).
+func BenchmarkKeys(b *testing.B) {
+	commands, done, err := machine.Commands()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(done)
+	m, err := machine.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
+	if err == machine.ErrNoTPM {
+		b.Skip(err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(m.Kill)
+	program := filepath.Join(b.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	if err := m.Declare("bench", program); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.Admin().Reload(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	c := m.Client()
+	secret := make([]byte, 1024)
+	rand.Read(secret)
+	if _, err := c.Seal(b.Context(), api.SealRequest{Name: "token", Data: secret}); err != nil {
+		b.Fatal(err)
+	}
+	status := func() error { _, err := c.Status(b.Context()); return err }
+	for _, x := range []struct {
+		name string
+		ask  func() error
+	}{
+		{"derive", func() error {
+			_, err := c.Derive(b.Context(), api.DeriveRequest{Label: "disk", Length: 32})
+			return err
+		}},
+		{"unseal", func() error {
+			_, err := c.Unseal(b.Context(), api.UnsealRequest{Name: "token"})
+			return err
+		}},
+		{"seal", func() error {
+			_, err := c.Seal(b.Context(), api.SealRequest{Name: "token", Data: secret})
+			return err
+		}},
+	} {
+		b.Run(x.name, func(b *testing.B) {
+			base := median(b, 200, status)
+			took := make([]time.Duration, 0, b.N)
+			for b.Loop() {
+				begin := time.Now()
+				if err := x.ask(); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(begin))
+			}
+			slices.Sort(took)
+			p50 := took[len(took)/2]
+			b.ReportMetric(float64(p50.Microseconds()), "p50-µs")
+			b.ReportMetric(float64(p50)/float64(base), "x-status")
+		})
+	}
+}
