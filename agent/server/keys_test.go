@@ -77,3 +77,13 @@ func TestSealingCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentityIsNotRepeated: an identity in the place of its recipient is refused
+// without a word of it.
+func TestIdentityIsNotRepeated(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	_, b, p := ask(t, as(r.admin, 1000), "POST", api.PathRecipients, `{"recipients":["age1x","AGE-SECRET-KEY-1QYQSZ"]}`)
+	if p == nil || p.Code != api.CodeInvalidValue || p.Where != "/recipients/1" || strings.Contains(string(b), "SECRET") {
+		t.Errorf("got %s", b)
+	}
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
 )
@@ -61,6 +62,13 @@ func (s *Server) recipients(c *call) (job, error) {
 	r, err := decode[api.RecipientsRequest](c.body)
 	if err != nil {
 		return job{}, err
+	}
+	for i, x := range r.Recipients {
+		// Errors further on repeat the text, and whoever takes an identity for its
+		// recipient must not find it in the journal.
+		if !strings.HasPrefix(x, "age1") {
+			return job{}, parameter(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
+		}
 	}
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
 }

@@ -299,9 +299,10 @@ func (c *Config) check(name string, lines map[string]int) error {
 	if len(c.Keys.RecoveryRecipients) > sealing.MaxRecipients {
 		bad("keys.recovery_recipients", "%d recipients, at most %d", len(c.Keys.RecoveryRecipients), sealing.MaxRecipients)
 	}
-	for _, r := range c.Keys.RecoveryRecipients {
+	for i, r := range c.Keys.RecoveryRecipients {
 		if _, err := age.ParseX25519Recipient(r); err != nil {
-			bad("keys.recovery_recipients", "%q is not an age X25519 recipient: age-keygen -y prints that of an identity", r)
+			// The text is not repeated: it may be an identity, which is a secret.
+			bad("keys.recovery_recipients", "number %d is not an age X25519 recipient (age1…): age-keygen -y prints that of an identity", i+1)
 		}
 	}
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)

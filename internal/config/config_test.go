@@ -62,6 +62,8 @@ func TestConfigErrors(t *testing.T) {
 		{"path with dots", "[state]\nfolder = \"/var/../etc\"", "c.toml:2: state.folder"},
 		{"one socket for two", "[sockets]\nadmin = \"/run/agentd/agentd.sock\"", "c.toml:2: sockets.admin: is the client socket too"},
 		{"no folders", "[measurement]\napplication_folders = []", "c.toml:2: measurement.application_folders: is empty"},
+		{"recipient", "[keys]\nrecovery_recipients = [\"age1x\"]", "c.toml:2: keys.recovery_recipients: number 1 is not an age"},
+		{"no room for secrets", "[keys]\nsecrets_per_app = 0", "c.toml:2: keys.secrets_per_app: 0 is not within"},
 		{"limit", "[limits]\nconnections = 0", "c.toml:2: limits.connections: 0 is not within"},
 		{"huge", strings.Repeat("#", maxSize+1), "c.toml: larger than"},
 	} {
@@ -151,4 +153,14 @@ func FuzzParse(f *testing.F) {
 			t.Error("accepted without a TPM device")
 		}
 	})
+}
+
+// TestIdentityIsNotRepeated: who puts an identity in the place of its recipient does not
+// find it in the journal.
+func TestIdentityIsNotRepeated(t *testing.T) {
+	const identity = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZ9K4CN"
+	_, err := Parse("c.toml", []byte("[keys]\nrecovery_recipients = [\""+identity+"\"]"), Default())
+	if err == nil || strings.Contains(strings.ToUpper(err.Error()), identity[:20]) {
+		t.Errorf("got %v", err)
+	}
 }
