@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -28,6 +30,7 @@ func serveApp(socket string) error {
 	if err != nil {
 		return err
 	}
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	for {
 		c, err := l.Accept()
 		if err != nil {

@@ -130,9 +130,11 @@ func (s *session) appEnabled(ctx context.Context) error {
 	if err := s.want(ctx, "systemctl show -p ExecStartPre billing.service; systemctl is-active agentd-measured.target", "measure --app billing", "active"); err != nil {
 		return err
 	}
-	if s.digest, err = s.appDigest(ctx); err != nil {
+	digest, err := s.appDigest(ctx)
+	if err != nil {
 		return err
 	}
+	s.digests = []string{digest}
 	return s.want(ctx, `journalctl -u billing --no-pager -o cat`, "billing measured")
 }
 
@@ -143,7 +145,7 @@ func (s *session) verifies(ctx context.Context) error {
 		return err
 	}
 	s.old = document
-	code, out, err := s.verify(ctx, document, n, s.digest)
+	code, out, err := s.verify(ctx, document, n, s.digests...)
 	if err != nil || code != 0 {
 		return fmt.Errorf("verify: exit code %d, %w:\n%s", code, err, out)
 	}
@@ -180,7 +182,10 @@ func (s *session) userUnit(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "usermod -aG agentd-clients alice && systemctl start user@1500.service"); err != nil {
 		return err
 	}
-	out, err := s.machine.run(ctx, "setpriv --reuid=1500 --regid=1500 --init-groups env XDG_RUNTIME_DIR=/run/user/1500 systemd-run --user --unit=billing.service --wait --pipe --quiet agentctl self --json")
+	out, err := s.machine.run(ctx, `mkdir -p /home/alice/.config/systemd/user && chown -R alice:alice /home/alice/.config
+printf '[Service]\nType=oneshot\nExecStart=/bin/sh -c "agentctl self --json >/home/alice/self.json"\n' >/home/alice/.config/systemd/user/billing.service
+u() { setpriv --reuid=1500 --regid=1500 --init-groups env XDG_RUNTIME_DIR=/run/user/1500 systemctl --user "$@"; }
+u daemon-reload && u start billing.service && cat /home/alice/self.json`)
 	if err != nil {
 		return err
 	}
@@ -210,7 +215,7 @@ func (s *session) unmeasurable(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "rm /opt/billing/other; mv /opt/billing/away /opt/billing/billing && systemctl reset-failed billing && systemctl restart billing"); err != nil {
 		return err
 	}
-	_, err := s.accepts(ctx, s.digest)
+	_, err := s.accepts(ctx)
 	return err
 }
 
@@ -238,13 +243,16 @@ ls /tmp/load | sort -n`
 		return fmt.Errorf("too little evidence was collected: %s", out)
 	}
 	programs := map[string]string{lines[0]: "old", lines[1]: "new"}
-	old := s.digest
-	if s.digest, err = s.appDigest(ctx); err != nil {
+	old := s.digests[0]
+	now, err := s.appDigest(ctx)
+	if err != nil {
 		return err
 	}
-	if s.digest == old {
+	if now == old {
 		return errors.New("the digest of the application did not change")
 	}
+	// Digests apply to everything that was measured since boot, so both are listed now.
+	s.digests = []string{old, now}
 	count := map[string]int{}
 	for _, name := range lines[2:] {
 		document, err := s.machine.run(ctx, "cat /tmp/load/"+name)
@@ -260,21 +268,18 @@ ls /tmp/load | sort -n`
 		if err != nil {
 			return err
 		}
-		forNew, _, err := s.verify(ctx, []byte(document), n, s.digest)
+		forBoth, saysBoth, err := s.verify(ctx, []byte(document), n, old, now)
 		if err != nil {
 			return err
 		}
 		switch programs[runs] {
 		case "old":
-			if forNew == 0 {
-				return fmt.Errorf("evidence %s of the old program passes for the new digest", name)
-			}
 		case "new":
 			if forOld == 0 {
 				return fmt.Errorf("evidence %s of the new program passes for the old digest:\n%s", name, says)
 			}
-			if forNew != 0 {
-				return fmt.Errorf("evidence %s of the new program is refused for its own digest: exit code %d", name, forNew)
+			if forBoth != 0 {
+				return fmt.Errorf("evidence %s of the new program is refused where its digest is listed: exit code %d:\n%s", name, forBoth, saysBoth)
 			}
 		default:
 			return fmt.Errorf("evidence %s names an unknown program %q", name, runs)
@@ -322,7 +327,7 @@ agentctl attest --anchored --nonce ` + nonce() + ` >/dev/null`
 			return fmt.Errorf("kill %d: %w", i+1, err)
 		}
 	}
-	_, err := s.accepts(ctx, s.digest)
+	_, err := s.accepts(ctx)
 	return err
 }
 
@@ -363,7 +368,7 @@ dpkg-query -W agentd`)
 	if st.AKName != s.akName {
 		return fmt.Errorf("the attestation key changed: %s, was %s", st.AKName, s.akName)
 	}
-	_, err = s.accepts(ctx, s.digest)
+	_, err = s.accepts(ctx)
 	return err
 }
 
@@ -393,16 +398,17 @@ func (s *session) reboots(ctx context.Context) error {
 	if st.AKName != s.akName || s.akName == "" {
 		return fmt.Errorf("attestation key %q after the reboot, was %q", st.AKName, s.akName)
 	}
+	s.digests = s.digests[len(s.digests)-1:] // this boot saw the new program alone
 	// Started after the measurement, not merely measured.
 	if _, err := s.machine.run(ctx, `t() { systemctl show -p ActiveEnterTimestampMonotonic --value $1; }; [ $(t agentd-measured.target) -le $(t billing.service) ]`); err != nil {
 		return err
 	}
-	_, err = s.accepts(ctx, s.digest)
+	_, err = s.accepts(ctx)
 	return err
 }
 
 func (s *session) oldEvidence(ctx context.Context) error {
-	code, out, err := s.verify(ctx, s.old, nonce(), s.digest)
+	code, out, err := s.verify(ctx, s.old, nonce(), s.digests...)
 	if err != nil || code != 2 {
 		return fmt.Errorf("old evidence against a new nonce: exit code %d, want 2, %w:\n%s", code, err, out)
 	}
@@ -434,7 +440,7 @@ agentctl app reload; sync
 	if _, err := s.machine.run(ctx, "rm -f /etc/agentd/apps.d/churn.toml && agentctl app reload"); err != nil {
 		return err
 	}
-	if _, err = s.accepts(ctx, s.digest); err != nil {
+	if _, err = s.accepts(ctx); err != nil {
 		return err
 	}
 	// Nothing that was vouched for before the cut passes now.

@@ -20,7 +20,7 @@ type session struct {
 	*machine
 	options *options
 	image   string
-	digest  string // of the application as it was enabled, hexadecimal
+	digests []string // of the application in this boot, hexadecimal
 	akName  string
 	old     []byte // evidence from before the reboot
 }
@@ -154,8 +154,9 @@ func (s *session) policy(digests ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for i := range digests {
-		digests[i] = `"` + digests[i] + `"`
+	var list []string
+	for _, d := range digests {
+		list = append(list, `"`+d+`"`)
 	}
 	text := fmt.Sprintf(`version = 1
 products = ["milan"]
@@ -176,7 +177,7 @@ unit = "billing.service"
 user = "billing"
 digests = [%s]
 required = true
-`, measurement, strings.Join(digests, ", "))
+`, measurement, strings.Join(list, ", "))
 	file := filepath.Join(s.work, "policy.toml")
 	return file, os.WriteFile(file, []byte(text), 0o644)
 }
@@ -194,21 +195,27 @@ func (s *session) verify(ctx context.Context, document []byte, nonce string, dig
 	cmd := exec.CommandContext(ctx, s.options.agentctl, "verify", "--policy", policy, "--nonce", nonce,
 		"--trust-test-root-that-vouches-for-no-hardware", filepath.Join(s.image, "test-root.pem"), file)
 	out, err := cmd.CombinedOutput()
+	var says strings.Builder
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "pass ") {
+			says.WriteString(line)
+		}
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return exit.ExitCode(), string(out), nil
+		return exit.ExitCode(), says.String(), nil
 	}
-	return 0, string(out), err
+	return 0, says.String(), err
 }
 
 // accepts asks for new evidence and has it verified.
-func (s *session) accepts(ctx context.Context, digest string) ([]byte, error) {
+func (s *session) accepts(ctx context.Context) ([]byte, error) {
 	n := nonce()
 	document, err := s.ask(ctx, n, "fresh")
 	if err != nil {
 		return nil, err
 	}
-	code, out, err := s.verify(ctx, document, n, digest)
+	code, out, err := s.verify(ctx, document, n, s.digests...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("verify ended with exit code %d:\n%s", code, out)
 	}
