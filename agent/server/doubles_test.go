@@ -54,11 +54,12 @@ func (f *fakeProcess) Close() error { f.ended.Store(true); return nil }
 
 // fake implements all that the server needs. Its evidence is nonce and uid.
 type fake struct {
-	attest  func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) // nil: at once
-	measure func(ctx context.Context, name string) (api.App, error)
-	records []byte
-	keyErr  error // of every request for keys
-	calls   atomic.Int64
+	attest   func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) // nil: at once
+	measure  func(ctx context.Context, name string) (api.App, error)
+	records  []byte
+	awaitErr error
+	keyErr   error // of every request for keys
+	calls    atomic.Int64
 }
 
 func (f *fake) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
@@ -100,7 +101,8 @@ func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, e
 	return append(bytes.Clone(credential), secret...), nil
 }
 
-func (f *fake) Usable() api.Finding { return api.Finding{Yes: true, Reason: "open"} }
+func (f *fake) Await(context.Context) error { return f.awaitErr }
+func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
 func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
 	return api.Derived{Secret: fmt.Appendf(nil, "%s %d %s", o.App, o.UID, r.Label), Version: 1}, f.keyErr
 }

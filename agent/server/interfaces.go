@@ -53,6 +53,8 @@ type Owner struct {
 // Keys keeps the secrets of apps. Errors are those of package sealing. Who calls
 // overwrites the secrets that it is handed.
 type Keys interface {
+	// Await waits until it is known which unit is whose app: before, nobody is anybody.
+	Await(ctx context.Context) error
 	// Usable says from memory whether keys are to be had at the moment.
 	Usable() api.Finding
 

@@ -28,6 +28,9 @@ func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 // forOwner is a job for whichever app the caller is when it begins.
 func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o Owner) (any, error)) job {
 	return job{bytes, func(ctx context.Context) (any, error) {
+		if err := s.Keys.Await(ctx); err != nil {
+			return nil, err
+		}
 		o, problem := s.owner(c.peer)
 		if problem != nil {
 			return nil, problem

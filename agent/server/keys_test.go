@@ -57,6 +57,18 @@ func TestKeysAreForTheApp(t *testing.T) {
 	}
 }
 
+// TestKeysBeforeReady: an agent that does not know the apps yet does not say that there are none.
+func TestKeysBeforeReady(t *testing.T) {
+	starting := errors.New("starting")
+	r := run(t, &fake{awaitErr: starting}, Limits{}, func(c *Config) { c.Errors = []ErrorCode{{starting, api.CodeUnavailable, 0}} })
+	for _, uid := range []uint32{1000, 1001} {
+		_, b, p := ask(t, as(r.client, uid), "POST", api.PathUnseal, `{"name":"token"}`)
+		if p == nil || p.Code != api.CodeUnavailable {
+			t.Errorf("uid %d: %s", uid, b)
+		}
+	}
+}
+
 // TestSealingCodes: each code of package sealing is one of the API, and says as much.
 func TestSealingCodes(t *testing.T) {
 	found := regexp.MustCompile(`(?m)^\t\w+ +Code = "([a-z-]+)"`).FindAllStringSubmatch(read(t, "../../sealing/code.go"), -1)

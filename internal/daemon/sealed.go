@@ -15,6 +15,15 @@ import (
 
 // What apps may ask of the store of sealed blobs.
 
+// Await waits until the declarations were read.
+func (d *Daemon) Await(ctx context.Context) error {
+	p, err := d.ready(ctx)
+	if p.apps == nil {
+		return missing(err)
+	}
+	return nil
+}
+
 // Usable says whether keys are to be had, from memory.
 func (d *Daemon) Usable() api.Finding {
 	s := d.keyStatus()
