@@ -10,12 +10,13 @@ if [ -n "$unformatted" ]; then
 	echo "$unformatted"
 	exit 1
 fi
-for module in . test/interop; do
+for module in . test/interop tools; do
 	(cd $module && "$GO" vet ./... && "$GO" mod tidy -diff)
 done
 "$GO" test ./internal/archtest
 if command -v shellcheck >/dev/null 2>&1; then
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh packaging/*.sh packaging/deb/* test/vm/*.sh test/vm/image/*.sh .ci/run
+	shellcheck -s sh packaging/rpm/*
 else
 	echo "lint: shellcheck is not installed: scripts were not looked at"
 fi
