@@ -24,10 +24,10 @@ var checks = []check{
 	{"outsider-refused-by-socket", false, (*session).outsider},
 	{"namespace-root-no-administration", false, (*session).namespaceRoot},
 	{"user-unit-is-not-the-app", false, (*session).userUnit},
-	{"unmeasurable-app-does-not-start", false, (*session).unmeasurable},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
 	{"ten-kills-in-a-row", false, (*session).kills},
 	{"package-upgrade-under-load", false, (*session).packageUpgrade},
+	{"unmeasurable-app-does-not-start", false, (*session).unmeasurable},
 	{"bad-configuration-not-restarted", false, (*session).badConfiguration},
 	{"reboot-same-key", true, (*session).reboots},
 	{"old-evidence-refused", false, (*session).oldEvidence},
@@ -147,11 +147,11 @@ func (s *session) verifies(ctx context.Context) error {
 	s.old = document
 	code, out, err := s.verify(ctx, document, n, s.digests...)
 	if err != nil || code != 0 {
-		return fmt.Errorf("verify: exit code %d, %w:\n%s", code, err, out)
+		return fmt.Errorf("verify: exit code %d, %v:\n%s", code, err, out)
 	}
 	// The same evidence is refused by whoever wants another application.
 	if code, out, err := s.verify(ctx, document, n, strings.Repeat("0", 64)); err != nil || code != 5 {
-		return fmt.Errorf("verify against another digest: exit code %d, want 5, %w:\n%s", code, err, out)
+		return fmt.Errorf("verify against another digest: exit code %d, want 5, %v:\n%s", code, err, out)
 	}
 	st, err := s.status(ctx)
 	s.akName = st.AKName
@@ -203,8 +203,9 @@ u daemon-reload && u start billing.service && cat /home/alice/self.json`)
 	return err
 }
 
-// unmeasurable: an application whose file is gone does not start, and starts again once
-// it is back.
+// unmeasurable: an application whose file is gone does not start. Once the file is back
+// it starts, and for the rest of this boot a verifier hears that something went
+// unmeasured.
 func (s *session) unmeasurable(ctx context.Context) error {
 	if err := s.fails(ctx, "mv /opt/billing/billing /opt/billing/away && cp /usr/local/sbin/vmguest /opt/billing/other && systemctl restart billing.service"); err != nil {
 		return err
@@ -215,8 +216,16 @@ func (s *session) unmeasurable(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "rm /opt/billing/other; mv /opt/billing/away /opt/billing/billing && systemctl reset-failed billing && systemctl restart billing"); err != nil {
 		return err
 	}
-	_, err := s.accepts(ctx)
-	return err
+	n := nonce()
+	document, err := s.ask(ctx, n, "fresh")
+	if err != nil {
+		return err
+	}
+	code, out, err := s.verify(ctx, document, n, s.digests...)
+	if err != nil || code != 5 || !strings.Contains(out, "policy.log-unmeasured") {
+		return fmt.Errorf("evidence of a boot in which the application could not be measured: exit code %d, want 5 for policy.log-unmeasured, %v:\n%s", code, err, out)
+	}
+	return nil
 }
 
 // appUpgrade replaces the application and restarts it while it is asked all the time.
@@ -410,7 +419,7 @@ func (s *session) reboots(ctx context.Context) error {
 func (s *session) oldEvidence(ctx context.Context) error {
 	code, out, err := s.verify(ctx, s.old, nonce(), s.digests...)
 	if err != nil || code != 2 {
-		return fmt.Errorf("old evidence against a new nonce: exit code %d, want 2, %w:\n%s", code, err, out)
+		return fmt.Errorf("old evidence against a new nonce: exit code %d, want 2, %v:\n%s", code, err, out)
 	}
 	return nil
 }
