@@ -3,15 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/apps"
 	"github.com/cvm-agentd/agentd/agent/attest"
@@ -21,7 +14,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // parts are what is brought up one after the other, each on the one before. One that
@@ -63,9 +55,6 @@ const (
 	firstPause   = 500 * time.Millisecond
 	longestPause = 30 * time.Second
 )
-
-// akFile holds the attestation key in the state folder.
-const akFile = "ak.json"
 
 // bringUp brings the parts up and lets them work until ctx ends. It returns an error
 // only where trying again is no use.
@@ -137,246 +126,6 @@ func (d *Daemon) attempt(ctx context.Context) error {
 		}
 		d.log.Debug("brought up", "part", step.what, "took", time.Since(begin))
 	}
-	return nil
-}
-
-func (d *Daemon) openState(_ context.Context, p parts) error {
-	if p.state != nil {
-		return nil
-	}
-	dir, err := openFolder(d.o.Config.State.Folder)
-	if err != nil {
-		return fmt.Errorf("open state folder %s: %w", d.o.Config.State.Folder, err)
-	}
-	if err := dir.Lock(); err != nil {
-		dir.Close()
-		err = fmt.Errorf("lock state folder %s: %w", d.o.Config.State.Folder, err)
-		var locked *durable.LockedError
-		if errors.As(err, &locked) {
-			return &refusal{err}
-		}
-		return err
-	}
-	d.set(func(p *parts) { p.state = dir })
-	return nil
-}
-
-// openFolder opens a folder of the daemon, which is made where only the last name of
-// its path is missing.
-func openFolder(path string) (*durable.Dir, error) {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	return durable.Open(path)
-}
-
-func (d *Daemon) openTPM(ctx context.Context, p parts) error {
-	if p.device == nil {
-		device, err := d.o.Machine.OpenTPM(ctx)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errNoTPM, err)
-		}
-		d.set(func(p *parts) { p.device = device })
-		p.device = device
-	}
-	err := p.device.Do(ctx, func(t transport.TPM) error {
-		if err := pcr.CheckIndex(t, d.o.Config.Measurement.PCR); err != nil {
-			return err
-		}
-		_, err := pcr.ActiveBanks(t)
-		return err
-	})
-	var index *pcr.IndexError
-	var banks *pcr.UnknownBankError
-	if errors.As(err, &index) || errors.As(err, &banks) {
-		return &refusal{err}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoTPM, err)
-	}
-	return nil
-}
-
-// provision finds the attestation key of this machine, and makes one only where none
-// was ever stored: verifiers may have enrolled the one that does not load.
-func (d *Daemon) provision(ctx context.Context, p parts) error {
-	if p.ak != nil {
-		return nil
-	}
-	auths, err := readAuths(d.o.Config.TPM)
-	if err != nil {
-		return err
-	}
-	var blob *keys.Blob
-	stored, err := p.state.Read(akFile, 64<<10)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("read the attestation key: %w", err)
-	default:
-		if blob, err = keys.ParseBlob(stored); err != nil {
-			return fmt.Errorf("%s in %s: %w: restore it, or move it away for a new key, which verifiers have to enrol anew", akFile, d.o.Config.State.Folder, err)
-		}
-	}
-	var ak *keys.AK
-	err = p.device.Do(ctx, func(t transport.TPM) (err error) {
-		ak, err = keys.Provision(t, blob, auths)
-		return err
-	})
-	if errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged) {
-		return fmt.Errorf("%w: %w: move %s in %s away for a new key, which verifiers have to enrol anew", errNoTPM, err, akFile, d.o.Config.State.Folder)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoTPM, err)
-	}
-	if blob == nil {
-		b, err := ak.Blob().Encode()
-		if err == nil {
-			err = p.state.Replace(akFile, b)
-		}
-		if err != nil {
-			return fmt.Errorf("store the attestation key: %w", err)
-		}
-		d.log.Info("made an attestation key", "name", ak.Name())
-	}
-	selection, err := pcr.ParseSelection(d.o.Config.TPM.PCRs)
-	if err != nil {
-		return &refusal{err}
-	}
-	d.set(func(q *parts) {
-		q.ak, q.tpm = ak, &vtpm.TPM{Device: p.device, AK: ak, Selection: selection}
-	})
-	return nil
-}
-
-// auths reads the authorization files.
-func readAuths(c config.TPM) (a keys.Auths, err error) {
-	if a.Owner, err = readAuth(c.OwnerAuthFile); err != nil {
-		return a, fmt.Errorf("tpm.owner_auth_file: %w", err)
-	}
-	if a.Endorsement, err = readAuth(c.EndorsementAuthFile); err != nil {
-		return a, fmt.Errorf("tpm.endorsement_auth_file: %w", err)
-	}
-	return a, nil
-}
-
-// maxAuth is the longest authorization that a TPM takes: a SHA-512 digest.
-const maxAuth = 64
-
-func readAuth(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %#o: other users may read the secret, run chmod 0600 on it", path, st.Mode().Perm())
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxAuth+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) == 0 || len(b) > maxAuth {
-		return nil, fmt.Errorf("%s holds %d bytes, want 1 to %d; a line break counts", path, len(b), maxAuth)
-	}
-	return b, nil
-}
-
-func (d *Daemon) openLedger(ctx context.Context, p parts) error {
-	if p.ledger != nil {
-		return nil
-	}
-	if p.logs == nil {
-		dir, err := openFolder(d.o.Config.Measurement.LogFolder)
-		if err != nil {
-			return fmt.Errorf("open log folder %s: %w", d.o.Config.Measurement.LogFolder, err)
-		}
-		d.set(func(q *parts) { q.logs = dir })
-		p.logs = dir
-	}
-	l, err := ledger.Open(ctx, ledger.Config{
-		Log: p.logs, State: p.state, TPM: p.tpm,
-		PCR: d.o.Config.Measurement.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
-	})
-	if errors.Is(err, ledger.ErrLocked) {
-		return &refusal{err}
-	}
-	if err != nil {
-		return err
-	}
-	if s := l.State(); !s.Synchronised {
-		d.log.Error("measurement log and PCR are desynchronised: evidence is refused until the next boot", "reason", s.Reason)
-	}
-	d.set(func(q *parts) { q.ledger = l })
-	return nil
-}
-
-// startApps reads the declarations, records this start of the agent, and measures.
-func (d *Daemon) startApps(ctx context.Context, p parts) error {
-	if p.apps != nil {
-		return nil
-	}
-	a, err := apps.New(apps.Config{Recorder: p.ledger, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log})
-	if err != nil {
-		return err
-	}
-	if err := restore(a, p.ledger); err != nil {
-		return err
-	}
-	_, err = a.Reload(ctx, d.announce(p.ledger, pcr.EventAgent))
-	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {
-		// Nothing can be recorded any more; status still lists what is declared.
-		_, err = a.Reload(ctx, nil)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNotUp, err)
-	}
-	d.set(func(q *parts) { q.apps = a })
-	return nil
-}
-
-// restore tells a what this boot's log says of applications already.
-func restore(a *apps.Apps, l *ledger.Ledger) error {
-	log, err := l.View().Log(0)
-	if err != nil {
-		return err
-	}
-	records, err := pcr.DecodeLog(log.Records, 0)
-	if err != nil {
-		return fmt.Errorf("read the measurement log: %w", err)
-	}
-	for _, r := range records {
-		e, err := r.Event()
-		if err != nil {
-			return fmt.Errorf("read the measurement log: record %d: %w", r.Number, err)
-		}
-		a.Restore(r.Number, e)
-	}
-	return nil
-}
-
-func (d *Daemon) startAttester(_ context.Context, p parts) error {
-	if p.attester != nil {
-		return nil
-	}
-	a, err := attest.New(attest.Config{
-		TPM: p.tpm, Ledger: p.ledger, Platform: d.platform, AgentKey: d.key,
-		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
-		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
-		FirmwareLog:   func() ([]byte, error) { return readFirmwareLog(d.o.Config.Measurement.FirmwareLog) },
-		Log:           d.log,
-	})
-	if err != nil {
-		return &refusal{err}
-	}
-	d.set(func(q *parts) { q.attester = a })
 	return nil
 }
 
