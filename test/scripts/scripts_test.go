@@ -79,18 +79,18 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"machine": start,
-			"stop":    stop,
-			"kill":    kill,
-			"hangup":  hangup,
-			"exits":   exits,
-			"waitfor": waitfor,
-			"flip":    flip,
-			"json":    compare,
-			"nonce":   nonce,
-			"kds":     serveKDS,
-			"strip":   strip,
-			"report":  reportOf,
+			"machine":  start,
+			"halt":     halt,
+			"powercut": powercut,
+			"hangup":   hangup,
+			"exits":    exits,
+			"waitfor":  waitfor,
+			"flip":     flip,
+			"json":     compare,
+			"nonce":    nonce,
+			"kds":      serveKDS,
+			"strip":    strip,
+			"report":   reportOf,
 		},
 	})
 }
@@ -132,15 +132,16 @@ func running(ts *testscript.TestScript, args []string) *machine.Machine {
 	return m.(*machine.Machine)
 }
 
-// stop is "stop DIR": the machine must end well.
-func stop(ts *testscript.TestScript, _ bool, args []string) {
+// halt is "halt DIR": the machine must end well. (A command called stop is testscript's own
+// and ends the script there, as passed.)
+func halt(ts *testscript.TestScript, _ bool, args []string) {
 	m := running(ts, args)
 	machines.Delete(key(ts, args[0]))
 	ts.Check(m.Stop())
 }
 
-// kill is "kill DIR": a power cut.
-func kill(ts *testscript.TestScript, _ bool, args []string) {
+// powercut is "powercut DIR".
+func powercut(ts *testscript.TestScript, _ bool, args []string) {
 	m := running(ts, args)
 	machines.Delete(key(ts, args[0]))
 	m.Kill()
