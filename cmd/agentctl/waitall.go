@@ -38,12 +38,14 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 		return false, failed(err)
 	}
 	switch {
-	case st.TPM.Reason == api.ReasonStarting, st.Ledger.Reason == api.ReasonStarting:
+	case st.TPM.Reason == api.ReasonStarting:
 		return false, nil
 	case st.TPM.State != api.StateOK:
 		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: the TPM is %s: %s", st.TPM.State, st.TPM.Reason)}).withHint("`agentctl doctor` looks for it")
 	case st.Ledger.Full:
 		return false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(hints[api.CodeLogFull])
+	case st.Ledger.Reason == api.ReasonStarting:
+		return false, nil
 	case !st.Ledger.Synchronised:
 		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: %s", st.Ledger.Reason)}).withHint("`agentctl status` says more")
 	}

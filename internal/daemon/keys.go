@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -58,7 +59,11 @@ func (d *Daemon) keepStore(ctx context.Context, p parts) {
 		}
 		if err != nil && err.Error() != said {
 			said = err.Error()
-			d.log.Warn("sealed blobs cannot be opened", "error", err)
+			level := slog.LevelWarn
+			if sealing.CodeOf(err) == sealing.NoRecovery {
+				level = slog.LevelInfo // as installed, before anybody chose
+			}
+			d.log.Log(ctx, level, "sealed blobs cannot be opened", "error", err)
 		}
 		if code := sealing.CodeOf(err); code != "" && code != sealing.RootUnavailable && code != sealing.Interrupted {
 			return // waiting does not help: somebody has to do something

@@ -37,6 +37,9 @@ func (d *Daemon) Status() api.Status {
 		if s.TPM.Reason = trial.Error(); p.device != nil {
 			s.TPM.State = api.StateDegraded
 		}
+		if p.ledger == nil {
+			s.Ledger.Reason = "there is no TPM to keep it in"
+		}
 	case p.ledger == nil:
 		s.Ledger.Reason = trial.Error()
 	}
