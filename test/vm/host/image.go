@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,13 +37,15 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 		fmt.Println("test-vm: image", dir)
 		return dir, nil
 	}
-	// Images of earlier inputs are of no use any more.
+	// Images of earlier inputs are of no use any more, unless another run boots from one.
 	old, _ := filepath.Glob(filepath.Join(o.cache, "image-*"))
 	for _, d := range old {
-		os.RemoveAll(d)
+		if st, err := os.Stat(d); err == nil && time.Since(st.ModTime()) > time.Hour {
+			os.RemoveAll(d)
+		}
 	}
 	begin := time.Now()
-	if err := os.MkdirAll(dir+".new", 0o755); err != nil {
+	if err := errors.Join(os.RemoveAll(dir+".new"), os.MkdirAll(dir+".new", 0o755)); err != nil {
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), dir+".new", o.guest)
