@@ -75,7 +75,7 @@ page agentd-apps.d 5 "declarations of applications for agentd" -markdown docs/ap
 for shell in bash zsh fish; do "$host/agentctl" completion $shell >"$STAGE/agentctl.$shell"; done
 
 gzip -9nc CHANGELOG.md >"$STAGE/changelog.gz"
-maintainer="agentd maintainers <cvm-agentd@users.noreply.github.com>"
+maintainer="agentd maintainers <maintainers@agentd.invalid>"
 note="Built from the source of version $source_version; its CHANGELOG.md says what changed."
 gzip -9n >"$STAGE/changelog.Debian.gz" <<CHANGELOG
 agentd ($VERSION-1) unstable; urgency=medium
