@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 )
+
 // kills: the service comes back by itself each time, and with evidence.
 func (s *session) kills(ctx context.Context) error {
 	for i := range 10 {
