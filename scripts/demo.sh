@@ -154,6 +154,7 @@ say "Flip one byte in each part of the evidence: five refusals."
 flip() {
 	jq -r "$2" "$work/evidence.json" | base64 -d >"$work/part"
 	byte=$(od -An -tu1 -j "$3" -N 1 "$work/part" | tr -d ' ')
+	# shellcheck disable=SC2059 # the format is the byte
 	printf "\\$(printf %03o $((byte ^ 1)))" | dd of="$work/part" bs=1 seek="$3" conv=notrunc 2>/dev/null
 	base64 -w 0 "$work/part" >"$work/part.b64"
 	jq -c --rawfile part "$work/part.b64" "$2 = \$part" "$work/evidence.json" >"$work/tampered.json"
@@ -187,11 +188,12 @@ as_unit demo.service "$agentctl" seal --what-if --name token | sed -n '/^what wo
 
 say "The machine restarts. The application reads its secret back; another unit's caller is refused."
 # unsealed UNIT: what a process of that unit reads back.
+same_secret() { unsealed demo.service && cmp -s "$work/secret" "$work/unsealed"; }
 unsealed() { as_unit "$1" "$agentctl" unseal --name token --out "$work/unsealed"; }
 switch_off
 switch_on
 until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
-unsealed demo.service && cmp -s "$work/secret" "$work/unsealed" || die "the secret did not come back"
+same_secret || die "the secret did not come back"
 echo "   demo.service: the secret is back"
 code=0
 unsealed other.service 2>"$work/refused.log" || code=$?
@@ -206,7 +208,7 @@ switch_on --raise-tcb 1
 until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
 rewrapped() { now=$(sealed_to) && [ -n "$now" ] && [ "$now" != "$before" ]; }
 until_true "everything to be sealed anew" rewrapped
-unsealed demo.service && cmp -s "$work/secret" "$work/unsealed" || die "the secret was lost"
+same_secret || die "the secret was lost"
 echo "   sealed to TCB $before before, to $(sealed_to) now"
 
 say "Stop. The simulated machine ends with its TPM."

@@ -33,6 +33,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "setup: installing$packages"
 	log=$(mktemp)
 	trap 'rm -f "$log"' EXIT
+	# shellcheck disable=SC2086 # a list of names
 	if ! { apt-get update &&
 		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
 		tail -n 20 "$log" >&2

@@ -3,7 +3,7 @@
 #
 # FUZZTIME (default 3s) is how long each fuzz target runs.
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 : "${GO:=go}" "${FUZZTIME:=3s}"
 export GOFLAGS="${GOFLAGS:-} -buildvcs=false"
 
@@ -51,6 +51,7 @@ mkdir "$AGENTD_TEST_BINARIES"
 CGO_ENABLED=1 "$GO" build -race -o "$AGENTD_TEST_BINARIES/" ./cmd/... || fail "build with the race detector"
 
 step "unit, integration and crash tests, with the race detector"
+# shellcheck disable=SC2046 # one argument for each package
 CGO_ENABLED=1 tests module -race -timeout 25m $("$GO" list ./... | grep -v /agentd/test/)
 
 step "what is cut short under the race detector: whole crash matrix, every flipped byte"
@@ -60,10 +61,10 @@ step "scripts, load and other tests of whole commands"
 tests commands -timeout 25m ./test/...
 
 step "other people's verifiers"
-cd test/interop
+cd test/interop || exit 1
 "$GO" vet ./... || fail "vet of test/interop"
 tests interop -timeout 10m ./...
-cd ../..
+cd ../.. || exit 1
 
 step "each fuzz target for $FUZZTIME"
 FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
