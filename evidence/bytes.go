@@ -58,15 +58,14 @@ func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 func (d Digest) IsZero() bool { return d == Digest{} }
 
 func decodeBase64(text []byte) ([]byte, error) {
+	// Strict refuses set bits behind the last byte; line breaks it skips all the same.
+	if bytes.ContainsAny(text, "\r\n") {
+		return nil, ErrBase64
+	}
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
 	n, err := base64.StdEncoding.Strict().Decode(out, text)
 	if err != nil {
 		return nil, ErrBase64
 	}
-	out = out[:n]
-	// Go's decoder skips line breaks even in strict mode; encoding again tells.
-	if !bytes.Equal(base64.StdEncoding.AppendEncode(nil, out), text) {
-		return nil, ErrBase64
-	}
-	return out, nil
+	return out[:n], nil
 }

@@ -61,6 +61,7 @@ type Replayer struct {
 	count  uint64 // records that were followed
 	full   bool
 	head   evidence.LogHead
+	event  *Event
 }
 
 // NewReplayer begins where the PCR has the values start in each of banks; nil start
@@ -91,6 +92,10 @@ func (p *Replayer) Head() evidence.LogHead { return p.head }
 
 // Full reports whether the last record says that the log is full.
 func (p *Replayer) Full() bool { return p.full }
+
+// Event is the event of the last record that was followed, nil before the first. It must
+// not be changed.
+func (p *Replayer) Event() *Event { return p.event }
 
 // Next follows one more record. After an error, which is a *[LogError], the Replayer
 // stands where it stood before.
@@ -136,7 +141,7 @@ func (p *Replayer) Next(r Record) error {
 			e.Agent.Previous.Count, e.Agent.Previous.Digest, p.head.Count, p.head.Digest)
 	}
 	p.head = evidence.NextLogHead(p.head, r.Encode())
-	p.values, p.full = next, e.Type == EventFull
+	p.values, p.full, p.event = next, e.Type == EventFull, e
 	p.count++
 	return nil
 }

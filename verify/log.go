@@ -67,7 +67,8 @@ type logWalk struct {
 	banks   []pcr.Algorithm // of the log
 	start   []pcr.Digest    // before the first record here
 	values  []pcr.Digest
-	anchor  bool // whether the log passed through the anchor's head
+	events  []*pcr.Event // of the records that the replay accepted
+	anchor  bool         // whether the log passed through the anchor's head
 	then    []pcr.Digest
 }
 
@@ -80,7 +81,7 @@ func (w *logWalk) run() {
 	digests, events := w.checkRecords()
 	w.values = w.start
 	w.passAnchor()
-	for _, r := range w.records {
+	for i, r := range w.records {
 		if digests {
 			w.values, err = r.Extend(w.values)
 			if err != nil { // checkRecords has refused it
@@ -88,7 +89,7 @@ func (w *logWalk) run() {
 			}
 		}
 		if events {
-			w.read(r)
+			w.read(i)
 		}
 		w.head = evidence.NextLogHead(w.head, r.Encode())
 		w.passAnchor()
@@ -137,7 +138,7 @@ func (w *logWalk) setBanks() {
 // checkRecords has every record checked and tells whether digests and events can be
 // relied on. The first fault is reported, with the number of its record.
 func (w *logWalk) checkRecords() (digests, events bool) {
-	_, err := pcr.Replay(w.records, w.banks, w.start)
+	err := w.replay()
 	if err == nil && len(w.records) > 0 && w.records[0].Number > 0 && w.records[0].PCR != w.state.PCR {
 		err = &pcr.LogError{Code: pcr.LogPCR, Index: w.records[0].Number, Offset: -1, Err: fmt.Errorf("it is of PCR %d, the log of PCR %d", w.records[0].PCR, w.state.PCR)}
 	}
@@ -160,6 +161,29 @@ func (w *logWalk) checkRecords() (digests, events bool) {
 	}
 }
 
+// replay follows the records and keeps their events.
+func (w *logWalk) replay() error {
+	p, err := pcr.NewReplayer(w.banks, w.start)
+	if err != nil {
+		return err
+	}
+	for _, r := range w.records {
+		if err := p.Next(r); err != nil {
+			return err
+		}
+		w.events = append(w.events, p.Event())
+	}
+	return nil
+}
+
+// event is the event of record i.
+func (w *logWalk) event(i int) (*pcr.Event, error) {
+	if i < len(w.events) {
+		return w.events[i], nil
+	}
+	return w.records[i].Event()
+}
+
 // checkPrevious holds the agent's starts in a log that begins at an index against the
 // heads before them; for a whole log the replay has done it.
 func (w *logWalk) checkPrevious() error {
@@ -167,8 +191,8 @@ func (w *logWalk) checkPrevious() error {
 	if head.Count == 0 {
 		return nil
 	}
-	for _, r := range w.records {
-		e, err := r.Event()
+	for i, r := range w.records {
+		e, err := w.event(i)
 		if err != nil {
 			return &pcr.LogError{Code: pcr.LogContent, Index: r.Number, Offset: -1, Err: err}
 		}
@@ -183,13 +207,13 @@ func (w *logWalk) checkPrevious() error {
 	return nil
 }
 
-// read takes what one event says into the history.
-func (w *logWalk) read(r pcr.Record) {
-	e, err := r.Event()
+// read takes what the event of record i says into the history.
+func (w *logWalk) read(i int) {
+	e, err := w.event(i)
 	if err != nil { // checkRecords has refused it
 		return
 	}
-	w.state.add(r.Number, e)
+	w.state.add(w.records[i].Number, e)
 }
 
 // passAnchor notes the PCR values at the anchor's head, when the walk is there.
