@@ -85,16 +85,6 @@ func (k *AK) Public() []byte {
 	return tpm2.Marshal(k.Template)
 }
 
-// Name is algorithm and digest of the public area.
-func (k *AK) Name(tb testing.TB) []byte {
-	tb.Helper()
-	n, err := tpm2.ObjectName(&k.Template)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return n.Buffer
-}
-
 var akAttributes = tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true}
 
 // ECCKey is a P-256 key made of one letter, signing over SHA-256.
