@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/ledger"
@@ -83,19 +84,8 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 	if err != nil {
 		return nil, err
 	}
-	selected, composite, err := quotedPCRs(a)
-	if err != nil {
+	if err := agree(a, t.Selection, values); err != nil {
 		return nil, err
-	}
-	if selected.String() != t.Selection.String() {
-		return nil, fmt.Errorf("%w: it selects %v, asked for %v", keys.ErrQuote, selected, t.Selection)
-	}
-	want, err := t.Selection.Composite(values, crypto.SHA256) // the hash of our AK's scheme
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(composite, want) {
-		return nil, ErrUnstable
 	}
 	return &Quoted{
 		Attest:    attest,
@@ -104,6 +94,26 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 		PCRs:      values,
 		Clock:     clockOf(a),
 	}, nil
+}
+
+// agree holds a quote against the selection that was asked for and the values that
+// were read. Values of another moment are [ErrUnstable].
+func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
+	selected, composite, err := quotedPCRs(a)
+	if err != nil {
+		return err
+	}
+	if selected.String() != asked.String() {
+		return fmt.Errorf("%w: it selects %v, asked for %v", keys.ErrQuote, selected, asked)
+	}
+	want, err := asked.Composite(values, crypto.SHA256) // the hash of our AK's scheme
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(composite, want) {
+		return ErrUnstable
+	}
+	return nil
 }
 
 // Banks are the active banks, each of which every event must be extended into.

@@ -1,0 +1,44 @@
+package vtpm
+
+import (
+	"crypto"
+	"errors"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// TestAgree: a TPM that authenticates its answer can still quote something else than it
+// was asked for.
+func TestAgree(t *testing.T) {
+	asked := pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{14}}}
+	other := pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{13}}}
+	same := make([]byte, 32)
+	values := pcr.Values{pcr.SHA256: {13: same, 14: same}}
+	quote := func(s pcr.Selection, v pcr.Values) *tpm2.TPMSAttest {
+		d, err := s.Composite(v, crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tpm2.TPMSAttest{
+			Type: tpm2.TPMSTAttestQuote,
+			Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{
+				PCRSelect: s.TPM(), PCRDigest: tpm2.TPM2BDigest{Buffer: d},
+			}),
+		}
+	}
+	if err := agree(quote(asked, values), asked, values); err != nil {
+		t.Errorf("what was asked for: %v", err)
+	}
+	// The same digest over the same values of another PCR.
+	if err := agree(quote(other, values), asked, values); !errors.Is(err, keys.ErrQuote) {
+		t.Errorf("another selection: error %v, want ErrQuote", err)
+	}
+	moved := pcr.Values{pcr.SHA256: {14: append(make([]byte, 31), 1)}}
+	if err := agree(quote(asked, moved), asked, values); !errors.Is(err, ErrUnstable) {
+		t.Errorf("values of another moment: error %v, want ErrUnstable", err)
+	}
+}
