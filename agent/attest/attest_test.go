@@ -343,3 +343,22 @@ func TestStopAnswersEveryone(t *testing.T) {
 func (l *lane) length() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.waiting) }
 
 func (l *lane) held() int { l.mu.Lock(); defer l.mu.Unlock(); return l.bytes }
+
+// A lane holds a bounded number of bytes for callers, however few they are.
+func TestWaitingBytes(t *testing.T) {
+	const each = 1 << 20
+	l := newLane("test", 1<<20, nil)
+	for range maxWaitingBytes / each {
+		if err := l.add(&waiter{statement: make([]byte, each)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := &waiter{statement: make([]byte, 1)}
+	if err := l.add(one); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("one byte over the cap: error %v, want ErrOverloaded", err)
+	}
+	l.take()
+	if err := l.add(one); err != nil {
+		t.Errorf("after a batch was taken: %v", err)
+	}
+}
