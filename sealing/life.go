@@ -66,9 +66,9 @@ func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseO
 	if len(recipients) == 0 && !loseOnHardwareChange {
 		return Report{}, &Error{Code: NoRecovery, Detail: "no recovery recipient: name one, or acknowledge that another chip loses every secret"}
 	}
-	for _, r := range recipients {
+	for i, r := range recipients {
 		if _, err := parseRecipient(r); err != nil {
-			return Report{}, &Error{Code: InvalidRequest, Field: "slots", Err: err}
+			return Report{}, &Error{Code: InvalidRequest, Field: "slots", Detail: fmt.Sprintf("recovery recipient %d", i+1), Err: err}
 		}
 	}
 	if err := s.ready(ctx); err != nil {

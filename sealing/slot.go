@@ -3,7 +3,9 @@ package sealing
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 
 	"filippo.io/age"
 )
@@ -128,11 +130,15 @@ func (s Slot) before(t Slot) bool {
 	return s.Recipient < t.Recipient
 }
 
-// parseRecipient reads an age X25519 recipient in its one spelling.
+// parseRecipient reads an age X25519 recipient in its one spelling. The error does not
+// repeat the text: it may be the identity, pasted by mistake, and ends in a log.
 func parseRecipient(text string) (*age.X25519Recipient, error) {
 	r, err := age.ParseX25519Recipient(text)
-	if err != nil || !bytes.Equal([]byte(r.String()), []byte(text)) {
-		return nil, fmt.Errorf("recipient %q is not an age X25519 recipient (age1…); make one with age-keygen", text)
+	if err == nil && bytes.Equal([]byte(r.String()), []byte(text)) {
+		return r, nil
 	}
-	return r, nil
+	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "AGE-SECRET-KEY-") {
+		return nil, errors.New("want an age X25519 recipient (age1…), found an identity, which is the secret half: age-keygen -y prints its recipient")
+	}
+	return nil, fmt.Errorf("want an age X25519 recipient (age1…), found a text of %d bytes: age-keygen -y prints that of an identity", len(text))
 }

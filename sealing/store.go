@@ -73,9 +73,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if len(c.Recipients) > MaxRecipients {
 		return nil, fmt.Errorf("open the store of sealed blobs: %d recovery recipients, at most %d", len(c.Recipients), MaxRecipients)
 	}
-	for _, r := range c.Recipients {
+	for i, r := range c.Recipients {
 		if _, err := parseRecipient(r); err != nil {
-			return nil, fmt.Errorf("open the store of sealed blobs: %w", err)
+			return nil, fmt.Errorf("open the store of sealed blobs: recovery recipient %d: %w", i+1, err)
 		}
 	}
 	c.Quota = c.Quota.withDefaults()
