@@ -27,9 +27,7 @@ func TestRecipientIsNotRepeated(t *testing.T) {
 		{strings.ToUpper(id.Recipient().String()), "found a text of 62 bytes"},
 		{"", "found a text of 0 bytes"},
 	} {
-		other := w.clone()
-		other.config.Recipients = []string{id.Recipient().String(), c.text}
-		_, opened := sealing.Open(t.Context(), other.config)
+		_, opened := sealing.Open(t.Context(), sealing.Config{Files: w.files, Recipients: []string{id.Recipient().String(), c.text}})
 		_, changed := s.ChangeRecipients(t.Context(), []string{id.Recipient().String(), c.text}, false)
 		for what, err := range map[string]error{"open": opened, "change": changed} {
 			if err == nil {
