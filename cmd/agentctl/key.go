@@ -11,6 +11,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/sealing"
+	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 const keyUsage = `Usage: agentctl key COMMAND
@@ -70,6 +71,9 @@ func keyDerive(t *terminal, s *sockets) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			if r.Length == 0 {
 				return misuse(errors.New("--length is missing")).withHint(helpHint(c))
+			}
+			if err := secret.LeaveNoCore(); err != nil {
+				return misuse(err)
 			}
 			d, err := s.clientSocket().Derive(c.Context(), r)
 			if err != nil {
@@ -228,7 +232,10 @@ func keyRecover(t *terminal, s *sockets) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			var b []byte
 			if identity != "" {
-				var err error
+				err := secret.LeaveNoCore()
+				if err != nil {
+					return misuse(err)
+				}
 				if b, err = t.readInput(identity, sealing.MaxIdentityFile); err != nil {
 					return err
 				}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/sealing"
+	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 const sealUsage = `Usage: agentctl seal --name NAME [flags] FILE
@@ -54,6 +55,9 @@ func sealCommand(t *terminal, s *sockets) *cobra.Command {
 			}
 			if name == "" {
 				return misuse(errors.New("--name is missing")).withHint(helpHint(c))
+			}
+			if err := secret.LeaveNoCore(); err != nil {
+				return misuse(err)
 			}
 			r := api.SealRequest{Name: name, RequireDigest: digest}
 			var err error
@@ -116,6 +120,9 @@ func unsealCommand(t *terminal, s *sockets) *cobra.Command {
 					return failed(err)
 				}
 				return nil
+			}
+			if err := secret.LeaveNoCore(); err != nil {
+				return misuse(err)
 			}
 			r := api.UnsealRequest{Name: name}
 			var err error

@@ -10,5 +10,6 @@
 // that are encoded for a socket and stacks that grew pass through the ordinary heap,
 // which the garbage collector copies nowhere but also never overwrites. Whoever reads
 // the memory of the process finds such copies. [HideProcess] keeps other processes of
-// the same user, and core dumps, from doing so; root in the guest can.
+// the same user from doing so, and all of this memory out of core dumps, heap and
+// stacks included; root in the guest can read it.
 package secret

@@ -241,12 +241,14 @@ func (r *secretRecord) unseal(t transport.TPM, p keys.Parent) (*secret.Secret, e
 		return nil, err
 	}
 	// The session's HMAC covers the name: another object answers with an error.
+	once := &scrubbed{TPM: t}
+	defer once.clear()
 	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
 		Handle: loaded.ObjectHandle,
 		Name:   tpm2.TPM2BName{Buffer: name},
 		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(r.Auth),
 			tpm2.AESEncryption(128, tpm2.EncryptOut), tpm2.Salted(p.Handle, p.Public.Area())),
-	}}.Execute(t)
+	}}.Execute(once)
 	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
 	if refused(err) {
 		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}

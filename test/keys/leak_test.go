@@ -22,9 +22,21 @@ import (
 )
 
 // agent is a running agent with one application, "billing".
-type agent struct{ *machine.Machine }
+type agent struct {
+	*machine.Machine
+	commands string // folder of the agent's program
+}
 
 func start(t *testing.T) *agent {
+	t.Helper()
+	return startFrom(t, "")
+}
+
+// arguments are those of every agent here.
+var arguments = []string{"--declare-identity-without-checking", "--log-level", "debug"}
+
+// startFrom starts the agent of a folder of commands, or of those that were built.
+func startFrom(t *testing.T, commands string) *agent {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a simulated machine: not with -short")
@@ -37,11 +49,15 @@ func start(t *testing.T) *agent {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m, err := machine.Start(shared.commands, filepath.Join(dir, "m"), shared.platform, "--declare-identity-without-checking", "--log-level", "debug")
+	if commands == "" {
+		commands = shared.commands
+	}
+	m, err := machine.Start(commands, filepath.Join(dir, "m"), shared.platform, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(m.Kill)
+	a := &agent{m, commands}
+	t.Cleanup(func() { a.Kill() })
 	program := filepath.Join(dir, "program")
 	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
 		t.Fatal(err)
@@ -49,11 +65,21 @@ func start(t *testing.T) *agent {
 	if err := m.Declare("billing", program); err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{m}
 	if out, err := a.run("", "app", "reload"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return a
+}
+
+// restart ends the agent as systemd would and starts it again.
+func (a *agent) restart(t *testing.T) {
+	t.Helper()
+	must(t, a.Stop())
+	m, err := machine.Start(a.commands, a.Dir, shared.platform, arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Machine = m
 }
 
 // run is agentctl as a process of a unit, with everything that it prints.
@@ -62,6 +88,9 @@ func (a *agent) run(unit string, args ...string) ([]byte, error) {
 	cmd.Env = append(os.Environ(), declared.Variable+"="+unit)
 	return cmd.CombinedOutput()
 }
+
+// noCore is how the kernel tells that a process leaves no core.
+var noCore = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
 
 // forms are the ways in which a secret could be written down.
 func forms(secret []byte) map[string][]byte {
@@ -160,10 +189,14 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		t.Errorf("looked at %d files: %v", files, err)
 	}
 
-	// The limit is set after the process was made undumpable, and only then.
+	// The process is made undumpable last. TestCore has a core written all the same.
 	limits, err := os.ReadFile(proc + "limits")
-	if err != nil || !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).Match(limits) {
+	if err != nil || !noCore.Match(limits) {
 		t.Errorf("core dumps are not off: %v\n%s", err, limits)
+	}
+	filter, err := os.ReadFile(proc + "coredump_filter")
+	if err != nil || strings.Trim(string(filter), "0\n") != "" {
+		t.Errorf("a core would hold memory of kinds %s: %v", filter, err)
 	}
 	smaps, err := os.ReadFile(proc + "smaps")
 	if err != nil || !regexp.MustCompile(`(?m)^VmFlags:.* lo .*dd`).Match(smaps) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,16 +104,24 @@ func Start(commands, dir, platform string, args ...string) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.cmd.Start(); err != nil {
-		return nil, err
-	}
-	ready := make(chan bool, 1)
+	started, ready := make(chan error), make(chan bool, 1)
 	go func() {
+		// The kernel means the thread that started it by a parent's death: this one
+		// stays until the machine has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := m.cmd.Start()
+		if started <- err; err != nil {
+			return
+		}
 		ready <- waitReady(stdout)
 		io.Copy(io.Discard, stdout)
 		m.err = m.cmd.Wait()
 		close(m.done)
 	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
 	select {
 	case ok := <-ready:
 		if ok {
@@ -157,6 +166,16 @@ func (m *Machine) Stop() error {
 func (m *Machine) Kill() {
 	m.cmd.Process.Kill()
 	<-m.done
+}
+
+// Ended reports whether the process has ended, however that came.
+func (m *Machine) Ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Reload sends the signal that has declarations read again.

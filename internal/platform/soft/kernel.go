@@ -155,6 +155,7 @@ func (k *kernel) derive(m *device.Message, f Faults) error {
 		return syscall.EINVAL
 	}
 	status, key := k.firmware.derive(m.Request)
+	defer clear(key)
 	if f.Status != 0 {
 		status = f.Status
 	}

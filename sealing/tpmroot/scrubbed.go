@@ -1,0 +1,26 @@
+package tpmroot
+
+import "github.com/google/go-tpm/tpm2/transport"
+
+// scrubbed remembers the answers of a TPM so that they can be overwritten. go-tpm
+// decrypts an encrypted parameter where it lies, in the answer, copies it out from
+// there, and keeps no hold of the answer.
+type scrubbed struct {
+	transport.TPM
+	answers [][]byte
+}
+
+// Send sends a command and remembers its answer.
+func (s *scrubbed) Send(command []byte) ([]byte, error) {
+	b, err := s.TPM.Send(command)
+	s.answers = append(s.answers, b)
+	return b, err
+}
+
+// clear overwrites every answer. Nothing may hold on to a part of one.
+func (s *scrubbed) clear() {
+	for _, b := range s.answers {
+		clear(b)
+	}
+	s.answers = nil
+}
