@@ -120,10 +120,13 @@ func (w *world) write(name, content string, mode os.FileMode) string {
 	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.WriteFile(p, []byte(content), mode); err != nil {
+	f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := os.Chmod(p, mode); err != nil {
+	// The content comes last: once it is seen, nothing of this file changes any more,
+	// whatever the umask took from its mode.
+	if err := errors.Join(os.Chmod(p, mode), func() error { _, err := f.WriteString(content); return err }(), f.Close()); err != nil {
 		w.t.Fatal(err)
 	}
 	return p
@@ -211,11 +214,14 @@ func (w *world) run() {
 	})
 }
 
+// patience is how long a test waits for what must come: it ends only a test that fails.
+const patience = 2 * time.Minute
+
 var errNoWatch = errors.New("no watching today")
 
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
 			w.t.Fatalf("waited in vain until %s; status %+v; %d events", what, w.List(), len(w.log.all()))
 		}

@@ -168,42 +168,6 @@ func TestHeldBackIsMeasuredLater(t *testing.T) {
 	w.eventually("the last content is recorded", func() bool { return w.Covers("app", digestOf("19")) })
 }
 
-// TestCancelled: who hangs up while the app is hashed changes nothing.
-func TestCancelled(t *testing.T) {
-	w := newWorld(t)
-	w.write("bin", "one", 0o755)
-	w.declare("app", list("files", w.path("bin")))
-	w.reload()
-	before := w.app("app")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	os.Remove(w.path("bin"))
-	if _, err := w.Measure(ctx, "app"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if s := w.app("app"); s != before || len(w.log.all()) != 1 {
-		t.Errorf("%+v, %d events", s, len(w.log.all()))
-	}
-	if _, err := w.Reload(ctx, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("reload: %v", err)
-	}
-	// In the middle of a file: the hashing ends with the context.
-	w.write("big", "", 0o755)
-	if err := os.Truncate(w.path("big"), MaxFileSize); err != nil {
-		t.Fatal(err)
-	}
-	w.declareText(w.apps, "big", fmt.Sprintf("unit = \"big.service\"\nuser = \"0\"\nfiles = [%q]\n", w.path("big")))
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	began := time.Now()
-	if _, err := w.Reload(ctx, nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
-		t.Errorf("reload: %v after %v", err, time.Since(began))
-	}
-	if s := w.app("big"); s.Measured || s.HasRecord {
-		t.Errorf("%+v", s)
-	}
-}
-
 func TestReload(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"a", "b", "c"} {

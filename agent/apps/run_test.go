@@ -212,7 +212,7 @@ func TestInotifyReportsOverflow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for {
 		select {
 		case <-i.Events():
@@ -299,14 +299,14 @@ func TestDirectoryWithTwoNames(t *testing.T) {
 		if apps := f.dependents(p); len(apps) != 2 {
 			t.Errorf("%s concerns %q, want both", p, apps)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("no event")
 	}
 	f.forget("a")
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.After(10 * time.Second); ; {
+	for end := time.After(patience); ; {
 		select {
 		case p := <-w.Events():
 			if apps := f.dependents(p); len(apps) == 1 {
