@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -18,59 +19,166 @@ var (
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17} // names the TPM's maker, model and version
 	oidRSAESOAEP      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
 	oidEKCertificate  = asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
-	errNoEKUsage      = errors.New("its extended key usage is not that of an endorsement key")
-	errOtherKey       = errors.New("it certifies another key")
 )
 
-// VerifyEKCertificate checks that der certifies the endorsement key ek under one of
-// roots at the time now, and returns the subject of that root. Intermediates may be
-// nil. Revocation is the caller's to check: makers publish their lists in different
-// places.
-func VerifyEKCertificate(der []byte, ek *Public, roots, intermediates *x509.CertPool, now time.Time) (issuer string, err error) {
-	fail := func(err error) (string, error) {
-		return "", fmt.Errorf("verify the certificate of endorsement key %s: %w", ek.name, err)
+// MaxEKCertificates is how many certificates are read with an endorsement key: its own
+// and those of its issuers.
+const MaxEKCertificates = 8
+
+// minIssuerRSA is the smallest RSA modulus of an issuer, in bits.
+const minIssuerRSA = 2048
+
+// An EKCertificate is the certificate of an endorsement key beside those of issuers,
+// unverified. Its methods are the checks, each for itself, in the order in which they
+// tell something; [VerifyEKCertificate] makes them all.
+type EKCertificate struct {
+	leaf    *x509.Certificate
+	issuers []*x509.Certificate
+}
+
+// ParseEKCertificate parses 1 to [MaxEKCertificates] certificates, X.509 DER of at
+// most evidence.MaxCertificate bytes each: first the endorsement key's, then issuers in
+// any order.
+func ParseEKCertificate(ders [][]byte) (*EKCertificate, error) {
+	if len(ders) == 0 || len(ders) > MaxEKCertificates {
+		return nil, fmt.Errorf("%d certificates of an endorsement key and its issuers, want 1 to %d", len(ders), MaxEKCertificates)
 	}
-	if len(der) == 0 || len(der) > evidence.MaxCertificate {
-		return fail(fmt.Errorf("%d bytes, want 1 to %d", len(der), evidence.MaxCertificate))
-	}
-	if roots == nil { // nil would mean the roots of the system, which certify web sites
-		return fail(errors.New("no roots were given"))
-	}
-	if now.IsZero() { // zero would mean the clock of this machine
-		return fail(errors.New("no time was given"))
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		return fail(err)
-	}
-	want, err := ek.Key()
-	if err != nil {
-		return fail(err)
-	}
-	got, err := subjectKey(c)
-	if err != nil {
-		return fail(err)
-	}
-	if k, ok := got.(interface{ Equal(crypto.PublicKey) bool }); !ok || !k.Equal(want) {
-		return fail(errOtherKey)
-	}
-	if c.IsCA {
-		return fail(errors.New("it is that of an authority"))
-	}
-	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) > 0 && !slices.ContainsFunc(c.UnknownExtKeyUsage, oidEKCertificate.Equal) {
-		return fail(errNoEKUsage)
+	all := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		if len(der) == 0 || len(der) > evidence.MaxCertificate {
+			return nil, fmt.Errorf("certificate %d of an endorsement key: %d bytes, want 1 to %d", i, len(der), evidence.MaxCertificate)
+		}
+		var err error
+		if all[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, fmt.Errorf("certificate %d of an endorsement key: %w", i, err)
+		}
 	}
 	// The alternative name is a directory name, critical where the subject is empty,
 	// which package x509 does not handle. It says nothing that is relied on here.
-	c.UnhandledCriticalExtensions = slices.DeleteFunc(c.UnhandledCriticalExtensions, oidSubjectAltName.Equal)
-	chains, err := c.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	all[0].UnhandledCriticalExtensions = slices.DeleteFunc(all[0].UnhandledCriticalExtensions, oidSubjectAltName.Equal)
+	return &EKCertificate{leaf: all[0], issuers: all[1:]}, nil
+}
+
+// CheckKey reports why the certificate is not that of the endorsement key with this
+// name. Otherwise the certificate of any TPM of the same maker would do.
+func (c *EKCertificate) CheckKey(ek Name) error {
+	key, err := subjectKey(c.leaf)
+	if err != nil {
+		return err
+	}
+	names, err := ekNames(key)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(names, ek.Equal) {
+		return fmt.Errorf("it certifies another key: endorsement key %s, want %s", names[0], ek)
+	}
+	return nil
+}
+
+// CheckUsage reports why the certificate is not one for an endorsement key. An
+// authority that certifies TPMs may certify other things too.
+func (c *EKCertificate) CheckUsage() error {
+	if c.leaf.IsCA {
+		return errors.New("it is that of an authority")
+	}
+	if usages := len(c.leaf.ExtKeyUsage) + len(c.leaf.UnknownExtKeyUsage); usages > 0 && !slices.ContainsFunc(c.leaf.UnknownExtKeyUsage, oidEKCertificate.Equal) {
+		return fmt.Errorf("its extended key usage is not that of an endorsement key (%v)", oidEKCertificate)
+	}
+	return nil
+}
+
+// forever is a time that every certificate is valid at, once its period was set aside.
+var forever = time.Unix(1, 0)
+
+// Chain leads from the certificate to one of roots, both included, whatever the time:
+// see [EKCertificate.CheckValidity]. Where there are several, it is one that is valid at
+// now. Revocation is the caller's to check: makers publish their lists in different places.
+func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
+	if len(roots) == 0 { // none would mean the roots of the system, which certify web sites
+		return nil, errors.New("no roots were given")
+	}
+	original := make(map[string]*x509.Certificate)
+	timeless := func(x *x509.Certificate) *x509.Certificate {
+		original[string(x.Raw)] = x
+		y := *x
+		y.NotBefore, y.NotAfter = forever, forever
+		return &y
+	}
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: forever, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, x := range roots {
+		o.Roots.AddCert(timeless(x))
+	}
+	for _, x := range c.issuers {
+		o.Intermediates.AddCert(timeless(x))
+	}
+	found, err := timeless(c.leaf).Verify(o)
+	if err != nil {
+		return nil, err
+	}
+	var out []*x509.Certificate
+	for _, chain := range found {
+		for i, x := range chain {
+			chain[i] = original[string(x.Raw)]
+		}
+		if err = strongIssuers(chain); err == nil && (out == nil || c.CheckValidity(out, now) != nil) {
+			out = chain
+		}
+	}
+	if out == nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// strongIssuers reports an issuer whose key can be broken.
+func strongIssuers(chain []*x509.Certificate) error {
+	for _, x := range chain[1:] {
+		if k, ok := x.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minIssuerRSA {
+			return fmt.Errorf("issuer %q has an RSA key of %d bits, want at least %d", x.Subject, k.N.BitLen(), minIssuerRSA)
+		}
+	}
+	return nil
+}
+
+// CheckValidity reports the first certificate of the chain that is not valid at now; a
+// chain that was not found is the certificate and the issuers that came with it.
+func (c *EKCertificate) CheckValidity(chain []*x509.Certificate, now time.Time) error {
+	if chain == nil {
+		chain = append([]*x509.Certificate{c.leaf}, c.issuers...)
+	}
+	for _, x := range chain {
+		if now.Before(x.NotBefore) || now.After(x.NotAfter) {
+			return fmt.Errorf("certificate of %q expired or is not yet valid: %s to %s", x.Subject, x.NotBefore.UTC().Format(time.RFC3339), x.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// VerifyEKCertificate checks that the first of ders certifies the endorsement key ek
+// under one of roots at the time now, and returns the subject of that root. The others
+// may be issuers in between.
+func VerifyEKCertificate(ders [][]byte, ek *Public, roots []*x509.Certificate, now time.Time) (issuer string, err error) {
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("verify the certificate of endorsement key %s: %w", ek.name, err)
+	}
+	if now.IsZero() { // nobody meant the year 1
+		return fail(errors.New("no time was given"))
+	}
+	c, err := ParseEKCertificate(ders)
 	if err != nil {
 		return fail(err)
 	}
-	chain := chains[0]
+	if err := errors.Join(c.CheckKey(ek.name), c.CheckUsage()); err != nil {
+		return fail(err)
+	}
+	chain, err := c.Chain(roots, now)
+	if err != nil {
+		return fail(err)
+	}
+	if err := c.CheckValidity(chain, now); err != nil {
+		return fail(err)
+	}
 	return chain[len(chain)-1].Subject.String(), nil
 }
 

@@ -58,11 +58,7 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{key, cert}
 }
 
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
+func (a *authority) pool() []*x509.Certificate { return []*x509.Certificate{a.cert} }
 
 // issue certifies a key the way makers do: no subject, a critical alternative name
 // that is a directory name, and the usage of endorsement keys.
@@ -138,7 +134,7 @@ func TestReadEKCertificate(t *testing.T) {
 		if !bytes.Equal(ek.Certificate, der) {
 			t.Errorf("%s: read %d bytes, want %d", kind, len(ek.Certificate), len(der))
 		}
-		issuer, err := keys.VerifyEKCertificate(ek.Certificate, ek.Public, a.pool(), nil, now)
+		issuer, err := keys.VerifyEKCertificate([][]byte{ek.Certificate}, ek.Public, a.pool(), now)
 		if err != nil || issuer != subjectTitle {
 			t.Errorf("%s: got issuer %q, %v, want %q", kind, issuer, err, subjectTitle)
 		}
@@ -185,7 +181,7 @@ func TestVerifyEKCertificate(t *testing.T) {
 	good := a.issue(t, key, nil)
 	for name, c := range map[string]struct {
 		der   []byte
-		roots *x509.CertPool
+		roots []*x509.Certificate
 		now   time.Time
 		want  string // "" is no error
 	}{
@@ -198,7 +194,7 @@ func TestVerifyEKCertificate(t *testing.T) {
 		"another root":   {good, stranger.pool(), now, "unknown authority"},
 		"forged":         {stranger.issue(t, key, nil), a.pool(), now, "unknown authority"},
 		"system's roots": {good, nil, now, "no roots"},
-		"no root":        {good, x509.NewCertPool(), now, "unknown authority"},
+		"no root":        {good, []*x509.Certificate{}, now, "no roots"},
 		"no time":        {good, a.pool(), time.Time{}, "no time"},
 		"too early":      {good, a.pool(), now.AddDate(0, -2, 0), "expired or is not yet valid"},
 		"too late":       {good, a.pool(), now.AddDate(0, 2, 0), "expired or is not yet valid"},
@@ -211,17 +207,17 @@ func TestVerifyEKCertificate(t *testing.T) {
 		"trailing": {append(good[:len(good):len(good)], 0), a.pool(), now, "trailing data"},
 		"garbage":  {[]byte("certificate"), a.pool(), now, "x509"},
 	} {
-		issuer, err := keys.VerifyEKCertificate(c.der, ek, c.roots, nil, c.now)
+		issuer, err := keys.VerifyEKCertificate([][]byte{c.der}, ek, c.roots, c.now)
 		if c.want == "" && (err != nil || issuer != subjectTitle) || c.want != "" && (err == nil || issuer != "" || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %q, %v, want %q", name, issuer, err, c.want)
 		}
 	}
 	t.Run("RSA key marked for OAEP", func(t *testing.T) {
 		der := oaep(t, a, a.issue(t, rsaKey, nil))
-		if issuer, err := keys.VerifyEKCertificate(der, rsa, a.pool(), nil, now); err != nil || issuer != subjectTitle {
+		if issuer, err := keys.VerifyEKCertificate([][]byte{der}, rsa, a.pool(), now); err != nil || issuer != subjectTitle {
 			t.Errorf("got %q, %v", issuer, err)
 		}
-		if _, err := keys.VerifyEKCertificate(der, ek, a.pool(), nil, now); err == nil {
+		if _, err := keys.VerifyEKCertificate([][]byte{der}, ek, a.pool(), now); err == nil {
 			t.Error("it is taken for another key's")
 		}
 	})

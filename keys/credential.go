@@ -34,9 +34,11 @@ type Challenge struct {
 // Expected is what the maker of a challenge keeps until the answer is there. It is
 // not to be sent to anybody.
 type Expected struct {
-	EK     Name
-	AK     Name
-	secret []byte
+	EK           Name
+	AK           Name
+	Issuer       string // of the EK's certificate, where its chain was verified; the maker of the challenge sets both
+	Certificates Bundle // of the EK and its issuers; nil where there are none
+	secret       []byte
 }
 
 // Check compares an answer in constant time. An answer proves that the AK is loaded

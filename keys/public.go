@@ -69,12 +69,13 @@ func ParsePublic(b []byte) (*Public, error) {
 	if !bytes.Equal(tpm2.Marshal(*area), b) {
 		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes are not the encoding of what they hold", len(b))
 	}
-	sum := sha256.Sum256(b)
-	return &Public{
-		bytes: bytes.Clone(b),
-		area:  *area,
-		name:  append(Name{0x00, byte(tpm2.TPMAlgSHA256)}, sum[:]...),
-	}, nil
+	return &Public{bytes: bytes.Clone(b), area: *area, name: nameOf(b)}, nil
+}
+
+// nameOf is the name of the object with this TPMT_PUBLIC, under SHA-256.
+func nameOf(public []byte) Name {
+	sum := sha256.Sum256(public)
+	return append(Name{0x00, byte(tpm2.TPMAlgSHA256)}, sum[:]...)
 }
 
 // Bytes is the TPMT_PUBLIC as it was parsed.

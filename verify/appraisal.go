@@ -92,7 +92,7 @@ type AKOrigin string
 const (
 	AKNone      AKOrigin = "none"      // only the report speaks for it
 	AKEnrolled  AKOrigin = "enrolled"  // its name stands in the policy, with or without a record
-	AKCertified AKOrigin = "certified" // the policy's record says that it lives in a TPM with a certificate by an issuer that the policy trusts
+	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names
 )
 
 // Freshness tells what the report was made for.

@@ -110,6 +110,10 @@ const (
 	PolicyBinding          CheckID = "policy.binding"
 	PolicyAK               CheckID = "policy.ak"
 	PolicyAKOrigin         CheckID = "policy.ak-origin"
+	PolicyEKKey            CheckID = "policy.ek-key"
+	PolicyEKUsage          CheckID = "policy.ek-usage"
+	PolicyEKChain          CheckID = "policy.ek-chain"
+	PolicyEKValidity       CheckID = "policy.ek-validity"
 	PolicyFreshness        CheckID = "policy.freshness"
 	PolicyAnchorAge        CheckID = "policy.anchor-age"
 	PolicyPCR              CheckID = "policy.pcr"
@@ -248,6 +252,10 @@ var definitions = []Definition{
 	{PolicyBinding, ClassPolicy, "vTPM and report hang together at least as strongly as the policy asks", "PCR values that rest on less than the verifier thinks"},
 	{PolicyAK, ClassPolicy, "the AK is one that the policy names", "a vTPM that was not enrolled"},
 	{PolicyAKOrigin, ClassPolicy, "the policy knows the AK by a record of the origin that it asks for", "a vTPM that was enrolled on trust where a certified TPM is wanted"},
+	{PolicyEKKey, ClassPolicy, "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, where the policy names roots of such certificates", "the certificate of a genuine TPM beside the endorsement key of one in software"},
+	{PolicyEKUsage, ClassPolicy, "that certificate is one for an endorsement key", "a certificate that a maker's authority issued for something else"},
+	{PolicyEKChain, ClassPolicy, "that certificate leads to a root that the policy names", "a TPM that its owner certified himself"},
+	{PolicyEKValidity, ClassPolicy, "every certificate on that way is valid at the time of appraisal", "use of a maker's keys beyond their time"},
 	{PolicyFreshness, ClassPolicy, "the report is fresh where the policy asks for it", "an earlier report where a new one is wanted"},
 	{PolicyAnchorAge, ClassPolicy, "the anchor is not older, by the clock of the vTPM, than the policy allows", "a report of long ago"},
 	{PolicyPCR, ClassPolicy, "every PCR that the policy pins was quoted and has one of the listed values", "another boot loader, kernel or command line"},

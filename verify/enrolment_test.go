@@ -1,7 +1,10 @@
 package verify
 
 import (
+	"crypto/x509"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
@@ -9,7 +12,11 @@ import (
 // TestAKOrigin: what the appraisal says of the attestation key, by what the policy knows.
 func TestAKOrigin(t *testing.T) {
 	document := evidencetest.New().Encode(t)
-	const issuers = "ek_issuers = [\"CN=TPM root\"]\n"
+	between := newMaker('i', "TPM issuer", tpmRoot, nil)
+	// An issuer whose certificate was renewed: both come along, one is out of date.
+	old := newMaker('i', "TPM issuer", tpmRoot, func(c *x509.Certificate) { c.NotAfter = evidencetest.Time.Add(-time.Hour) })
+	good := tpmRoot.certify('e', nil)
+	rootsOnly := "ek_roots = " + pemText(otherRoot.cert, tpmRoot.cert)
 	for _, c := range []struct {
 		name, root, tables string
 		want               AKOrigin
@@ -17,9 +24,17 @@ func TestAKOrigin(t *testing.T) {
 		{"nothing known", "", "", AKNone},
 		{"name", "ak_names = [\"000b" + recipeAK() + "\"]", "", AKEnrolled},
 		{"record without a certificate", `ak_origin = "enrolled"`, enrolment(recipeAK(), "none"), AKEnrolled},
-		{"record, issuer not trusted", "", enrolment(recipeAK(), "CN=TPM root"), AKEnrolled},
-		{"record, issuer trusted", issuers + `ak_origin = "certified"`, enrolment(recipeAK(), "CN=TPM root"), AKCertified},
-		{"certified is more than enrolled", issuers + `ak_origin = "enrolled"`, enrolment(recipeAK(), "CN=TPM root"), AKCertified},
+		{"record of the first version, no root named", "", enrolment(recipeAK(), "CN=TPM root"), AKEnrolled},
+		{"certificate, no root named", "", certified(good), AKEnrolled},
+		{"certificate under the root", trusting(tpmRoot), certified(good), AKCertified},
+		{"certificate under an issuer", trusting(tpmRoot), certified(between.certify('e', nil), between.cert), AKCertified},
+		{"the root comes along", trusting(tpmRoot), certified(between.certify('e', nil), tpmRoot.cert, between.cert), AKCertified},
+		{"the issuer is the root that is named", trusting(between), certified(between.certify('e', nil)), AKCertified},
+		{"issuer renewed", trusting(tpmRoot), certified(between.certify('e', nil), old.cert, between.cert), AKCertified},
+		{"without a usage", trusting(tpmRoot), certified(tpmRoot.certify('e', func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil })), AKCertified},
+		{"certified is more than enrolled", rootsOnly + "\nak_origin = \"enrolled\"", certified(good), AKCertified},
+		{"roots named, this record without a certificate", rootsOnly, enrolment(recipeAK(), "none") + elsewhere(good), AKEnrolled},
+		{"roots named, this key known by name", rootsOnly + "\nak_names = [\"000b" + recipeAK() + "\"]", elsewhere(good), AKEnrolled},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
@@ -31,6 +46,37 @@ func TestAKOrigin(t *testing.T) {
 			if a.Verdict != Pass || a.AKOrigin != c.want {
 				t.Errorf("%s, AK %s, want %s\n%s", a.Verdict, a.AKOrigin, c.want, explain(a))
 			}
+			for _, id := range ekChecks {
+				if want := c.want == AKCertified; (a.Check(id).Verdict == Pass) != want {
+					t.Errorf("%s: %s, and the AK is %s", id, a.Check(id).Verdict, c.want)
+				}
+			}
 		})
+	}
+}
+
+// TestCertificateOfRefusedAK: a key that nobody enrolled has no certificate to look at,
+// and one whose certificate does not hold is no more than its record says.
+func TestCertificateOfRefusedAK(t *testing.T) {
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy(trusting(tpmRoot), elsewhere(tpmRoot.certify('e', nil))))
+	a, err := Evidence(evidencetest.New().Encode(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := failedIDs(a); len(ids) != 1 || ids[0] != PolicyAK || a.AKOrigin != AKNone {
+		t.Errorf("failed %v, AK %s", ids, a.AKOrigin)
+	}
+	for _, id := range append(ekChecks, PolicyAKOrigin) {
+		if c := a.Check(id); c.Verdict != NotAsserted || !c.Required || !strings.Contains(c.Sentence, "see") {
+			t.Errorf("%s: %s, required %v: %s", id, c.Verdict, c.Required, c.Sentence)
+		}
+	}
+	o.Policy = mustPolicy(t, makePolicy(trusting(tpmRoot), certified(otherRoot.certify('e', nil))))
+	if a, err = Evidence(evidencetest.New().Encode(t), o); err != nil || a.AKOrigin != AKEnrolled {
+		t.Errorf("%v, AK %s", err, a.AKOrigin)
+	}
+	if c := a.Check(PolicyAKOrigin); c.Verdict != NotAsserted || !c.Required {
+		t.Errorf("%s: %s", c.ID, c.Verdict)
 	}
 }

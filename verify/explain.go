@@ -3,11 +3,8 @@ package verify
 import (
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-
-	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // PolicyWords is a policy in sentences for people. What a policy leaves open belongs
@@ -254,39 +251,6 @@ func (w *PolicyWords) image(p *Policy) {
 		case x.open != "":
 			w.open("%s", x.open)
 		}
-	}
-}
-
-func (w *PolicyWords) binding(p *Policy) {
-	if p.binding == BindingNone {
-		w.danger("binding is \"none\": a report is accepted without any vTPM, so that nothing is known of what ran after the launch.")
-	} else {
-		w.demand("vTPM and report hang together at least as %q. %s", p.binding, restsOn[p.binding])
-	}
-	if known := len(p.aks) + len(p.enrolments); known > 0 {
-		w.demand("The attestation key is one of %d that were enrolled.", known)
-		if p.akOrigin == AKCertified {
-			w.demand("Its TPM was certified by one of %q when it was enrolled.", p.ekIssuers)
-		}
-	} else {
-		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
-	}
-	switch p.freshness {
-	case FreshReport:
-		w.demand("The report was made for this very request.")
-	case AnchoredReport:
-		w.demand("The report is at most %v old, by the clock of the vTPM, which whoever runs the vTPM can set.", p.maxAnchorAge)
-	default:
-		w.danger("freshness is \"any\": a report of any age is accepted, and a change of firmware after it is not seen.")
-	}
-	for _, r := range p.pcrs {
-		w.demand("PCR %d of bank %s has one of %d listed values.", r.index, r.bank, len(r.values))
-	}
-	if len(p.pcrs) == 0 {
-		w.open("The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
-	}
-	for _, bank := range slices.SortedFunc(maps.Keys(p.startValues), func(a, b pcr.Algorithm) int { return strings.Compare(a.String(), b.String()) }) {
-		w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)
 	}
 }
 

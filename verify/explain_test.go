@@ -59,7 +59,9 @@ var explained = []struct{ root, tables, part, words string }{
 	{`binding = "none"`, "", "dangers", "without any vTPM"},
 	{`freshness = "any"`, "", "dangers", "any age"},
 	{`firmware_log = "required"`, "", "demands", "firmware's log"},
-	{"ak_origin = \"certified\"\nek_issuers = [\"CN=TPM root\"]", enrolment(repeated(1, 32), "CN=TPM root"), "demands", `"CN=TPM root"`},
+	{trusting(tpmRoot), certified(tpmRoot.certify('e', nil)), "demands", `A certificate of its TPM leads to "CN=TPM root"`},
+	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "demands", "Where its enrolment holds a certificate"},
+	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
 }
 
 // TestExplainNamesEveryRule: each rule that a policy can hold turns up in words, and

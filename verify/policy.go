@@ -1,10 +1,10 @@
 package verify
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -38,9 +38,9 @@ type Policy struct {
 	deniedChips       [][]byte
 	allowMaskedChip   bool
 	aks               [][]byte // names; with enrolments empty: any
-	enrolments        []keys.Enrolment
-	ekIssuers         []string // that make an enrolment a certified one
-	akOrigin          AKOrigin // that is asked for at least
+	enrolments        []enrolmentRule
+	ekRoots           []*x509.Certificate // that the certificate of a TPM's endorsement key must lead to; empty: not looked at
+	akOrigin          AKOrigin            // that is asked for at least
 	guest             guestRule
 	image             imageRule
 	platform          platformRule

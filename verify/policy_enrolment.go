@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -9,10 +10,15 @@ import (
 	"github.com/cvm-agentd/agentd/keys"
 )
 
+// enrolmentRule is one [[enrolment]].
+type enrolmentRule struct {
+	keys.Enrolment
+	certificate *keys.EKCertificate // of the endorsement key, unverified; nil where there is none
+}
+
 // enrolments are the records of attestation keys that were seen to live in the TPM of
-// an endorsement key. They are as trustworthy as the policy that holds them: nothing of
-// them is signed, and the certificate of the endorsement key was checked when the key
-// was enrolled.
+// an endorsement key. That they were is as trustworthy as the policy that holds the
+// record, in which nothing is signed; whose TPM it is, the certificate shows to everybody.
 func (r *policyReader) enrolments(p *Policy, in []enrolmentText) {
 	text := func(v *string) string {
 		if v == nil {
@@ -26,7 +32,7 @@ func (r *policyReader) enrolments(p *Policy, in []enrolmentText) {
 			r.fail(key, "type, ek, ak, ek_issuer and enrolled must be given, as the record has them")
 			continue
 		}
-		e := keys.Enrolment{Type: text(t.Type), EKIssuer: text(t.EKIssuer)}
+		e := enrolmentRule{Enrolment: keys.Enrolment{Type: text(t.Type), EKIssuer: text(t.EKIssuer)}}
 		for _, n := range []struct {
 			key, text string
 			to        *keys.Name
@@ -40,86 +46,72 @@ func (r *policyReader) enrolments(p *Policy, in []enrolmentText) {
 			r.fail(key+".enrolled", `%q is not a time of the form "2026-01-31T12:00:00Z"`, *t.Enrolled)
 			continue
 		}
+		e.EKCertificates = r.bundle(key+".ek_certificates", t.EKCertificates)
 		if err := e.Check(); err != nil {
 			r.fail(key, "%v", err)
 			continue
 		}
-		if slices.ContainsFunc(p.enrolments, func(o keys.Enrolment) bool { return bytes.Equal(o.AK, e.AK) }) {
+		if len(e.EKCertificates) > 0 {
+			if e.certificate, err = keys.ParseEKCertificate(e.EKCertificates); err != nil {
+				r.fail(key+".ek_certificates", "%v", err)
+			}
+		}
+		if slices.ContainsFunc(p.enrolments, func(o enrolmentRule) bool { return bytes.Equal(o.AK, e.AK) }) {
 			r.fail(key+".ak", "it is enrolled twice: a key lives in one TPM")
 		}
 		p.enrolments = append(p.enrolments, e)
 	}
 }
 
-// checkOrigin refuses rules about the origin of the key that no evidence could meet.
-func (r *policyReader) checkOrigin(p *Policy) {
-	certified := slices.ContainsFunc(p.enrolments, p.certified)
-	switch {
-	case p.akOrigin == AKEnrolled && len(p.enrolments) == 0 && len(p.aks) == 0:
-		r.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], so every evidence would be refused")
-	case p.akOrigin == AKCertified && !certified:
-		r.fail("ak_origin", "no [[enrolment]] has an ek_issuer that ek_issuers lists, so every evidence would be refused")
-	case len(p.ekIssuers) > 0 && !certified:
-		r.fail("ek_issuers", "no [[enrolment]] has such an issuer, so this list would never be looked at")
+func (r *policyReader) bundle(key string, v *string) (out keys.Bundle) {
+	if v == nil {
+		return nil
 	}
+	if err := out.UnmarshalText([]byte(*v)); err != nil {
+		r.fail(key, "%v", err)
+	}
+	return out
 }
 
-// certified reports whether the TPM of an enrolment was certified by an issuer that
-// the policy trusts.
-func (p *Policy) certified(e keys.Enrolment) bool {
-	return e.EKIssuer != keys.NoIssuer && slices.Contains(p.ekIssuers, e.EKIssuer)
-}
-
-// origin tells how the policy knows the attestation key with this name.
-func (p *Policy) origin(name []byte) AKOrigin {
-	if len(name) == 0 {
-		return AKNone
-	}
-	out := AKNone
-	if contains(p.aks, name) {
-		out = AKEnrolled
-	}
-	for _, e := range p.enrolments {
-		if bytes.Equal(e.AK, name) {
-			out = AKEnrolled
-			if p.certified(e) {
-				return AKCertified
-			}
+// ekRoots are the authorities that the policy trusts to certify TPMs.
+func (r *policyReader) ekRoots(v *string) []*x509.Certificate {
+	var out []*x509.Certificate
+	for i, der := range r.bundle("ek_roots", v) {
+		c, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+			r.fail("ek_roots", "certificate %d: %v", i, err)
+		case !c.IsCA:
+			r.fail("ek_roots", "certificate %d, of %q, is not that of an authority: it certifies nothing", i, c.Subject)
+		default:
+			out = append(out, c)
 		}
 	}
 	return out
 }
 
-// akOrigins in rising order of strength.
-var akOrigins = []AKOrigin{AKNone, AKEnrolled, AKCertified}
-
-func (o AKOrigin) rank() int { return slices.Index(akOrigins, o) }
-
-// policyAK holds the attestation key against what the policy knows of it. A key that
-// is in neither list is refused where there is one, whatever origin is asked for.
-func (a *appraiser) policyAK() {
-	known := len(a.p.aks) + len(a.p.enrolments)
+// checkOrigin refuses rules about the origin of the key that no evidence could meet,
+// and roots that nothing would ever lead to.
+func (r *policyReader) checkOrigin(p *Policy) {
+	certificates := slices.ContainsFunc(p.enrolments, func(e enrolmentRule) bool { return e.certificate != nil })
 	switch {
-	case known == 0:
-		a.skip(PolicyAK, "the policy names no AK")
-		a.skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
-		return
-	case a.material == MaterialReport:
-		a.decide(PolicyAK, false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
-		a.skip(PolicyAKOrigin, "there is no AK")
-		return
-	case a.ak == nil:
-		return
+	case p.akOrigin == AKEnrolled && len(p.enrolments) == 0 && len(p.aks) == 0:
+		r.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], so every evidence would be refused")
+	case p.akOrigin == AKCertified && len(p.ekRoots) == 0:
+		r.fail("ak_origin", "ek_roots names no root that the certificate of a TPM may lead to, so every evidence would be refused")
+	case p.akOrigin == AKCertified && !certificates:
+		r.fail("ak_origin", "no [[enrolment]] holds ek_certificates, so every evidence would be refused")
+	case len(p.ekRoots) > 0 && !certificates:
+		r.fail("ek_roots", "no [[enrolment]] holds ek_certificates, so no root would ever be looked at")
 	}
-	origin := a.p.origin(a.ak.name)
-	a.decide(PolicyAK, origin != AKNone, fmt.Sprintf("one of %d known names", known), short(a.ak.name), "the attestation key is not one that the policy names")
-	switch {
-	case a.p.akOrigin == AKNone:
-		a.skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
-	case origin == AKNone:
-		a.block(PolicyAKOrigin, "see %s", PolicyAK)
-	default:
-		a.decide(PolicyAKOrigin, origin.rank() >= a.p.akOrigin.rank(), string(a.p.akOrigin), string(origin),
-			"the attestation key is known as %q, and the policy asks for %q", origin, a.p.akOrigin)
+}
+
+// enrolment is the record of the attestation key with this name, nil where there is none.
+func (p *Policy) enrolment(name []byte) *enrolmentRule {
+	for i := range p.enrolments {
+		if bytes.Equal(p.enrolments[i].AK, name) {
+			return &p.enrolments[i]
+		}
 	}
+	return nil
 }

@@ -64,7 +64,7 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		allowMaskedChip:   given(t.AllowMaskedChip, false),
 		aks:               r.hexList("ak_names", t.AKNames, 34, 50, 66),
 		akOrigin:          AKOrigin(r.oneOf("ak_origin", t.AKOrigin, string(AKNone), "none", "enrolled", "certified")),
-		ekIssuers:         r.texts("ek_issuers", t.EKIssuers),
+		ekRoots:           r.ekRoots(t.EKRoots),
 		guest:             r.guest(&t.Guest),
 		image:             r.image(&t.Image),
 		platform:          r.platform(&t.Platform),

@@ -22,7 +22,7 @@ type policyText struct {
 	AllowMaskedChip   *bool              `toml:"allow_masked_chip"`
 	AKNames           *[]string          `toml:"ak_names"`
 	AKOrigin          *string            `toml:"ak_origin"`
-	EKIssuers         *[]string          `toml:"ek_issuers"`
+	EKRoots           *string            `toml:"ek_roots"`
 	Enrolment         []enrolmentText    `toml:"enrolment"`
 	Log               *string            `toml:"log"`
 	FirmwareLog       *string            `toml:"firmware_log"`
@@ -51,11 +51,12 @@ type launchText struct {
 
 // enrolmentText is a keys.Enrolment, member for member.
 type enrolmentText struct {
-	Type     *string `toml:"type"`
-	EK       *string `toml:"ek"`
-	AK       *string `toml:"ak"`
-	EKIssuer *string `toml:"ek_issuer"`
-	Enrolled *string `toml:"enrolled"`
+	Type           *string `toml:"type"`
+	EK             *string `toml:"ek"`
+	AK             *string `toml:"ak"`
+	EKIssuer       *string `toml:"ek_issuer"`
+	EKCertificates *string `toml:"ek_certificates"`
+	Enrolled       *string `toml:"enrolled"`
 }
 
 type guestText struct {

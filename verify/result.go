@@ -34,9 +34,7 @@ func (a *appraiser) result() *Appraisal {
 	// A binding is worth its name only where nothing below it failed.
 	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
 		r.Binding = a.binding
-		if a.ak != nil && a.passed(PolicyAK) {
-			r.AKOrigin = a.p.origin(a.ak.name)
-		}
+		r.AKOrigin = a.origin()
 	}
 	if r.Verdict == Pass {
 		r.Accepted = a.claims()

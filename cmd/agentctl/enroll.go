@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/verify"
 )
 
 const enrollUsage = `Usage: agentctl enroll request|challenge|activate|finish [flags]
@@ -26,19 +27,26 @@ endorsement key (EK). Each step runs where it says; files go from one to the nex
   finish     at the verifier: compare, and write the enrolment record
 
   request    [--out FILE]
-  challenge  --keep FILE [--ek-roots FILE] [--out FILE] REQUEST
+  challenge  --keep FILE [--ek-roots FILE] [--ek-certificate FILE] [--out FILE]
+             REQUEST
              --keep stores what only the verifier may know; --ek-roots are
-             certificates that must have certified the EK
+             authorities, one of which must have certified the EK;
+             --ek-certificate are issuers in between, or the EK's certificate
+             where its TPM holds none (may be repeated)
   activate   [--out FILE] CHALLENGE
   finish     --kept FILE [--ek-issuer NAME] [--out FILE] ANSWER
+             --ek-issuer replaces the name of the root that challenge found
 
-The record's AK name goes into ak_names of a policy.
+The record holds the EK's certificate and its issuers. "agentctl policy enrolment"
+turns it into a rule of a policy, "agentctl policy ek-roots" has the policy's verifier
+go from that certificate to a root by itself.
 
 Examples:
   agentctl enroll request --out request.json                          # machine
   agentctl enroll challenge --keep kept.json --out challenge.json request.json
   agentctl enroll activate --out answer.json challenge.json           # machine
-  agentctl enroll finish --kept kept.json answer.json
+  agentctl enroll finish --kept kept.json --out record.json answer.json
+  agentctl policy enrolment record.json >> policy.toml
 `
 
 // maxEnroll is the largest file of an enrolment that is read, in bytes.
@@ -86,6 +94,7 @@ func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 
 func enrollChallenge(t *terminal) *cobra.Command {
 	var keep, roots, out string
+	var between []string
 	c := &cobra.Command{
 		Use: "challenge", Long: enrollUsage, Args: arguments("REQUEST"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -96,16 +105,18 @@ func enrollChallenge(t *terminal) *cobra.Command {
 			if err := t.readDocument(args[0], &request); err != nil {
 				return err
 			}
-			if roots != "" {
-				issuer, err := t.certified(&request, roots)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(t.err, "the EK was certified under %q: give --ek-issuer with this name to finish\n", cleanLine(issuer))
-			}
 			challenge, expected, err := keys.NewChallenge(request.EK, request.Public)
 			if err != nil {
 				return misuse(err)
+			}
+			if expected.Certificates, err = t.ekCertificates(&request, between); err != nil {
+				return err
+			}
+			if roots != "" {
+				if expected.Issuer, err = t.certified(&request, expected.Certificates, roots); err != nil {
+					return err
+				}
+				fmt.Fprintf(t.err, "the EK was certified under %q\n", cleanLine(expected.Issuer))
 			}
 			b, err := expected.Encode()
 			if err != nil {
@@ -119,37 +130,64 @@ func enrollChallenge(t *terminal) *cobra.Command {
 	}
 	c.Flags().StringVar(&keep, "keep", "", "")
 	c.Flags().StringVar(&roots, "ek-roots", "", "")
+	c.Flags().StringArrayVar(&between, "ek-certificate", nil, "")
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
 }
 
+// ekCertificates are those that the request came with and those of files, the EK's
+// first, as a record holds them.
+func (t *terminal) ekCertificates(request *api.AK, files []string) (keys.Bundle, error) {
+	var out keys.Bundle
+	for _, der := range request.Certificates {
+		out = append(out, der)
+	}
+	for _, name := range files {
+		ders, err := t.readCertificates(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ders...)
+	}
+	if len(out) == 0 {
+		return nil, nil
+	}
+	ek, err := keys.ParsePublic(request.EK)
+	if err != nil {
+		return nil, misuse(err)
+	}
+	c, err := keys.ParseEKCertificate(out)
+	if err != nil {
+		return nil, misuse(err)
+	}
+	if err := errors.Join(c.CheckKey(ek.Name()), c.CheckUsage()); err != nil {
+		x := &exitError{code: exitBinding, err: fmt.Errorf("the first certificate is not that of the endorsement key: %w", err)}
+		return nil, x.withHint("the EK's certificate comes first, issuers behind it")
+	}
+	return out, nil
+}
+
 // certified checks the EK's certificate under the roots in a file.
-func (t *terminal) certified(request *api.AK, roots string) (string, error) {
+func (t *terminal) certified(request *api.AK, certificates keys.Bundle, roots string) (string, error) {
 	ders, err := t.readCertificates(roots)
 	if err != nil {
 		return "", err
 	}
-	pool, between := x509.NewCertPool(), x509.NewCertPool()
-	for _, der := range ders {
-		c, err := x509.ParseCertificate(der)
-		if err != nil {
+	trusted := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		if trusted[i], err = x509.ParseCertificate(der); err != nil {
 			return "", misuse(fmt.Errorf("%s: %w", roots, err))
 		}
-		pool.AddCert(c)
 	}
-	if len(request.Certificates) == 0 {
-		return "", &exitError{code: 3, err: errors.New("the request holds no certificate of the EK")}
-	}
-	for _, der := range request.Certificates[1:] {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			between.AddCert(c)
-		}
+	if len(certificates) == 0 {
+		x := &exitError{code: int(verify.ClassCollateral), err: errors.New("the request holds no certificate of the EK")}
+		return "", x.withHint("give --ek-certificate with the one that the TPM's maker publishes")
 	}
 	ek, err := keys.ParsePublic(request.EK)
 	if err != nil {
 		return "", misuse(err)
 	}
-	issuer, err := keys.VerifyEKCertificate(request.Certificates[0], ek, pool, between, time.Now())
+	issuer, err := keys.VerifyEKCertificate(certificates, ek, trusted, time.Now())
 	if err != nil {
 		return "", &exitError{code: exitBinding, err: err}
 	}
@@ -214,6 +252,13 @@ func enrollFinish(t *terminal) *cobra.Command {
 			if err := t.readDocument(args[0], &answer); err != nil {
 				return err
 			}
+			switch {
+			case issuer != "":
+			case expected.Issuer != "":
+				issuer = expected.Issuer
+			default:
+				issuer = keys.NoIssuer
+			}
 			record, err := keys.NewEnrolment(expected, answer.Secret, issuer, time.Now())
 			if err != nil {
 				return &exitError{code: exitBinding, err: err}
@@ -222,7 +267,7 @@ func enrollFinish(t *terminal) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&kept, "kept", "", "")
-	c.Flags().StringVar(&issuer, "ek-issuer", keys.NoIssuer, "")
+	c.Flags().StringVar(&issuer, "ek-issuer", "", "")
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
 }

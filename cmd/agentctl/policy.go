@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,9 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cvm-agentd/agentd/agent/apps"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -24,6 +21,8 @@ Policies say which evidence is acceptable (docs/policy.md).
   check --policy FILE EVIDENCE...
                               which checks evidence would fail, without a nonce
   reference DECLARATION...    digests of applications, from their files
+  enrolment RECORD...         rules for attestation keys that were enrolled
+  ek-roots FILE...            authorities that may have certified their TPMs
 
 Examples:
   agentctl policy init --from golden.json --out policy.toml
@@ -33,7 +32,7 @@ Examples:
 `
 
 func policyCommand(t *terminal) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t))
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t))
 }
 
 // materialFlags are what a command that appraises needs besides a policy.
@@ -245,12 +244,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 	c := &cobra.Command{
 		Use:  "check",
 		Long: policyCheckUsage,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return arguments("EVIDENCE")(c, args)
-			}
-			return nil
-		},
+		Args: atLeastOne("EVIDENCE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if policy == "" {
 				return misuse(errors.New("--policy is missing")).withHint(helpHint(c))
@@ -323,56 +317,4 @@ func (t *terminal) printDryRun(name string, a *verify.Appraisal) {
 			t.printCheck(c)
 		}
 	}
-}
-
-const policyReferenceUsage = `Usage: agentctl policy reference [--root DIR] DECLARATION...
-
-Compute the manifest and digest of applications from their files, as the agent
-would log them, and print a [[app]] rule for each: so that a build can publish what
-its users' policies list. Nothing is recorded, and no agent is needed.
-
-Paths of a declaration are looked up below DIR: an unpacked package, or the root of
-an image. Links end inside it. Modes count, owners do not; files must be there as
-they will be on the machine.
-
-  --root DIR             where "/" is (default: this machine)
-  --json                 the events that the agent would log, with every file
-
-Examples:
-  dpkg-deb -x billing.deb root
-  agentctl policy reference --root root root/usr/lib/agentd/apps.d/billing.toml >> policy.toml
-`
-
-func policyReferenceCommand(t *terminal) *cobra.Command {
-	var root string
-	c := &cobra.Command{
-		Use:  "reference",
-		Long: policyReferenceUsage,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return arguments("DECLARATION")(c, args)
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, args []string) error {
-			events := make([]*pcr.AppEvent, len(args))
-			for i, file := range args {
-				e, err := apps.Reference(c.Context(), file, root)
-				if err != nil {
-					return misuse(err)
-				}
-				events[i] = e
-			}
-			if t.json {
-				return t.writeJSON(events)
-			}
-			for _, e := range events {
-				fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
-				fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\n\n", e.Unit, e.User, hex.EncodeToString(e.Digest[:]))
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVar(&root, "root", "", "")
-	return c
 }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/keys"
+)
+
+const policyEnrolmentUsage = `Usage: agentctl policy enrolment RECORD...
+
+Print an [[enrolment]] rule for each record that "agentctl enroll finish" wrote, to
+go behind the other rules of a policy. A policy with one refuses every attestation
+key that it does not know.
+
+Example:
+  agentctl policy enrolment record.json >> policy.toml
+`
+
+const policyEKRootsUsage = `Usage: agentctl policy ek-roots FILE...
+
+Print the key ek_roots of the certificates in files, PEM or DER: the authorities
+that a policy trusts to certify TPMs. It goes to the head of a policy, where root
+keys stand. With ak_origin = "certified" beside it, only attestation keys in TPMs
+with such a certificate are accepted; the verifier checks that without a network.
+
+Example:
+  agentctl policy ek-roots maker-root.pem > policy.toml
+`
+
+func policyEnrolmentCommand(t *terminal) *cobra.Command {
+	return &cobra.Command{
+		Use: "enrolment", Long: policyEnrolmentUsage, Args: atLeastOne("RECORD"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			for _, name := range args {
+				var e keys.Enrolment
+				if err := t.readDocument(name, &e); err != nil {
+					return err
+				}
+				if err := e.Check(); err != nil {
+					return misuse(fmt.Errorf("%s: %w", name, err))
+				}
+				if err := t.printEnrolment(&e); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (t *terminal) printEnrolment(e *keys.Enrolment) error {
+	fmt.Fprintf(t.out, "[[enrolment]]\ntype = %q\nek = %q\nak = %q\nek_issuer = %s\nenrolled = %q\n",
+		e.Type, e.EK, e.AK, tomlString(e.EKIssuer), e.Enrolled.UTC().Format(time.RFC3339))
+	if len(e.EKCertificates) > 0 {
+		text, err := e.EKCertificates.MarshalText()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "ek_certificates = \"\"\"\n%s\"\"\"\n", text)
+	}
+	fmt.Fprintln(t.out)
+	return nil
+}
+
+// tomlString is s as a basic string of TOML (TOML 1.0, section "String"), which knows
+// fewer escapes than Go does.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteRune('\\')
+			b.WriteRune(r)
+		case r < 0x20 || r == 0x7f:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String() + `"`
+}
+
+func policyEKRootsCommand(t *terminal) *cobra.Command {
+	return &cobra.Command{
+		Use: "ek-roots", Long: policyEKRootsUsage, Args: atLeastOne("FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var all keys.Bundle
+			for _, name := range args {
+				ders, err := t.readCertificates(name)
+				if err != nil {
+					return err
+				}
+				all = append(all, ders...)
+			}
+			if len(all) > keys.MaxEKCertificates {
+				return misuse(fmt.Errorf("%d certificates, and a policy names at most %d", len(all), keys.MaxEKCertificates))
+			}
+			text, err := all.MarshalText()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(t.out, "ek_roots = \"\"\"\n%s\"\"\"\n", text)
+			return nil
+		},
+	}
+}
+
+// atLeastOne is for commands that take any number of one thing.
+func atLeastOne(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return arguments(name)(c, args)
+		}
+		return nil
+	}
+}
