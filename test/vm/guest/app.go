@@ -23,7 +23,13 @@ import (
 // patience is how long one answer may take: a report may be held back for a minute.
 const patience = 2 * time.Minute
 
-// serveApp is the application: a line with a nonce and a freshness gets evidence.
+// serveApp is the application. A line of words tells it what to ask the agent for, and
+// gets what came of it:
+//
+//	evidence NONCE FRESHNESS    evidence over the nonce, which is hexadecimal
+//	seal NAME SECRET            "sealed"; the secret is text without spaces
+//	unseal NAME                 the secret
+//	derive LABEL                32 bytes in hexadecimal
 func serveApp(socket string) error {
 	_ = os.Remove(socket)
 	l, err := net.Listen("unix", socket)
@@ -42,9 +48,7 @@ func serveApp(socket string) error {
 			if err != nil {
 				return
 			}
-			var nonce, freshness string
-			fmt.Sscan(line, &nonce, &freshness)
-			b, err := evidenceOver(nonce, freshness)
+			b, err := askAgent(strings.Fields(line))
 			if err != nil {
 				b = []byte("error: " + err.Error() + "\n")
 			}
@@ -53,24 +57,40 @@ func serveApp(socket string) error {
 	}
 }
 
-func evidenceOver(nonce, freshness string) ([]byte, error) {
-	n, err := hex.DecodeString(nonce)
-	if err != nil {
-		return nil, err
-	}
+func askAgent(words []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var agent client.Client
-	return agent.Evidence(ctx, api.EvidenceRequest{Nonce: n, Freshness: evidence.Freshness(freshness)})
+	switch {
+	case len(words) == 3 && words[0] == "evidence":
+		n, err := hex.DecodeString(words[1])
+		if err != nil {
+			return nil, err
+		}
+		return agent.Evidence(ctx, api.EvidenceRequest{Nonce: n, Freshness: evidence.Freshness(words[2])})
+	case len(words) == 3 && words[0] == "seal":
+		_, err := agent.Seal(ctx, api.SealRequest{Name: words[1], Data: evidence.Bytes(words[2])})
+		return []byte("sealed\n"), err
+	case len(words) == 2 && words[0] == "unseal":
+		return agent.Unseal(ctx, api.UnsealRequest{Name: words[1]})
+	case len(words) == 2 && words[0] == "derive":
+		d, err := agent.Derive(ctx, api.DeriveRequest{Label: words[1], Length: 32})
+		if err != nil {
+			return nil, err
+		}
+		return hex.AppendEncode(nil, d.Secret), nil
+	}
+	return nil, fmt.Errorf("unknown words %q", words)
 }
 
-func ask(socket, nonce, freshness string) error {
+// ask sends words to the application and prints its answer.
+func ask(socket string, words []string) error {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	fmt.Fprintln(c, nonce, freshness)
+	fmt.Fprintln(c, strings.Join(words, " "))
 	b, err := io.ReadAll(c)
 	if err != nil {
 		return err

@@ -5,8 +5,8 @@
 //	guest driver                        execute scripts that come over the virtio port
 //	guest prepare DIR                   make the keys of the software platform
 //	guest sevguest DIR                  serve /dev/sev-guest
-//	guest app SOCKET                    the application: evidence over the nonces it is sent
-//	guest ask SOCKET NONCE FRESHNESS    send a nonce to the application, print its evidence
+//	guest app SOCKET                    the application: asks the agent for what it is told to
+//	guest ask SOCKET WORD...            tell the application, print what it answers
 //	guest storm FILE                    ask the agent back to back until FILE is gone
 package main
 
@@ -41,8 +41,8 @@ func run(args []string) error {
 		return sevguest.Serve("sev-guest", p.Transport(), func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
 	case len(args) == 2 && args[0] == "app":
 		return serveApp(args[1])
-	case len(args) == 4 && args[0] == "ask":
-		return ask(args[1], args[2], args[3])
+	case len(args) > 2 && args[0] == "ask":
+		return ask(args[1], args[2:])
 	case len(args) == 2 && args[0] == "storm":
 		return storm(args[1])
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // checks are all there are, in their order. The machine goes through an operator's year:
@@ -16,19 +15,25 @@ var checks = []check{
 	{"boots-with-tpm", true, (*session).boots},
 	{"package-installs-by-apt", true, (*session).installs},
 	{"confined-as-its-own-user", false, (*session).confined},
-	{"no-snp-device-no-crash-loop", false, (*session).noReports},
+	{"no-snp-device-no-crash-loop", true, (*session).noReports},
 	{"journal-clean", false, (*session).journalClean},
 	{"app-measured-before-start", true, (*session).appEnabled},
 	{"evidence-verifies-outside", true, (*session).verifies},
 	{"outsider-refused-by-socket", false, (*session).outsider},
 	{"namespace-root-no-administration", false, (*session).namespaceRoot},
 	{"user-unit-is-not-the-app", false, (*session).userUnit},
+	{"app-seals-and-derives", true, (*session).sealsKeys},
+	{"other-callers-get-no-keys", false, (*session).otherCallers},
+	{"python-service-verifies", false, (*session).pythonService},
+	{"container-verifies", false, (*session).container},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
 	{"ten-kills-in-a-row", false, (*session).kills},
 	{"package-upgrade-under-load", false, (*session).packageUpgrade},
+	{"sealed-survives-upgrade", false, (*session).sealedAfterUpgrade},
 	{"unmeasurable-app-does-not-start", false, (*session).unmeasurable},
 	{"bad-configuration-not-restarted", false, (*session).badConfiguration},
 	{"reboot-same-key", true, (*session).reboots},
+	{"sealed-survives-reboot", false, (*session).opens},
 	{"old-evidence-refused", false, (*session).oldEvidence},
 	{"power-cut-while-measuring", true, (*session).powerCut},
 	{"log-deleted-desynchronised", false, (*session).logDeleted},
@@ -49,7 +54,7 @@ func (s *session) installs(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "systemctl stop sevguest && mkdir -p /packages && mount -o ro /dev/vdb /packages && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old.deb"); err != nil {
 		return err
 	}
-	if err := s.eventually(ctx, time.Minute, "systemctl is-active agentd.service agentd.socket agentd-admin.socket"); err != nil {
+	if err := s.eventually(ctx, patience, "systemctl is-active agentd.service agentd.socket agentd-admin.socket"); err != nil {
 		return err
 	}
 	return s.want(ctx, "stat -c '%U:%G %a' /run/agentd/agentd.sock /run/agentd/admin.sock /var/lib/agentd /run/log/agentd /dev/tpmrm0; systemctl is-enabled agentd.service",
@@ -96,6 +101,14 @@ func (s *session) noReports(ctx context.Context) error {
 }
 
 func (s *session) journalClean(ctx context.Context) error {
+	if err := s.quiet(ctx); err != nil {
+		return err
+	}
+	return s.want(ctx, "journalctl -u agentd -o json --no-pager", "AGENTD_")
+}
+
+// quiet: the agent that runs has written to the journal, and nothing that is a warning.
+func (s *session) quiet(ctx context.Context) error {
 	out, err := s.machine.run(ctx, `journalctl -u agentd -o json _SYSTEMD_INVOCATION_ID=$(systemctl show -p InvocationID --value agentd) --no-pager`)
 	if err != nil {
 		return err
@@ -116,5 +129,5 @@ func (s *session) journalClean(ctx context.Context) error {
 	if lines == 0 {
 		return errors.New("the journal holds nothing of agentd")
 	}
-	return s.want(ctx, "journalctl -u agentd -o json --no-pager | grep -c AGENTD_ || true; journalctl -u agentd -o json --no-pager", "AGENTD_")
+	return nil
 }

@@ -19,7 +19,7 @@ func (s *session) appEnabled(ctx context.Context) error {
 	if err := s.want(ctx, "systemctl show -p ExecStartPre billing.service; systemctl is-active agentd-measured.target", "measure --app billing", "active"); err != nil {
 		return err
 	}
-	digest, err := s.appDigest(ctx)
+	digest, err := s.appDigest(ctx, "billing")
 	if err != nil {
 		return err
 	}
@@ -81,11 +81,12 @@ u daemon-reload && u start billing.service && cat /home/alice/self.json`)
 	var self struct {
 		Unit, App string
 		Measured  struct{ Yes bool }
+		Keys      struct{ Yes bool }
 	}
 	if err := json.Unmarshal([]byte(out), &self); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	if self.Unit != "user@1500.service" || self.App != "" || self.Measured.Yes {
+	if self.Unit != "user@1500.service" || self.App != "" || self.Measured.Yes || self.Keys.Yes {
 		return fmt.Errorf("a user's unit is taken for: %+v", self)
 	}
 	_, err = s.machine.run(ctx, "systemctl stop user@1500.service && gpasswd -d alice agentd-clients")
@@ -123,12 +124,13 @@ func (s *session) appUpgrade(ctx context.Context) error {
 	n := nonce()
 	script := `set -e
 rm -rf /tmp/load; mkdir /tmp/load; touch /tmp/load.on
-(i=0; while [ -e /tmp/load.on ]; do i=$((i+1)); vmguest ask /run/billing/socket ` + n + ` anchored >/tmp/load/$i 2>/dev/null || rm -f /tmp/load/$i; done) &
-sleep 3
+(i=0; while [ -e /tmp/load.on ]; do i=$((i+1)); vmguest ask /run/billing/socket evidence ` + n + ` anchored >/tmp/load/$i 2>/dev/null || rm -f /tmp/load/$i; done) &
+more() { n=$(ls /tmp/load | wc -l); until [ $(ls /tmp/load | wc -l) -ge $((n+4)) ]; do sleep 0.1; done; }
+more
 cp /opt/billing/billing /opt/billing/.new; printf v2 >>/opt/billing/.new
 mv /opt/billing/.new /opt/billing/billing
 systemctl restart billing.service
-sleep 3
+more
 rm /tmp/load.on; wait
 sha256sum /usr/local/sbin/vmguest /opt/billing/billing | cut -c 1-64
 ls /tmp/load | sort -n`
@@ -142,7 +144,7 @@ ls /tmp/load | sort -n`
 	}
 	programs := map[string]string{lines[0]: "old", lines[1]: "new"}
 	old := s.digests[0]
-	now, err := s.appDigest(ctx)
+	now, err := s.appDigest(ctx, "billing")
 	if err != nil {
 		return err
 	}

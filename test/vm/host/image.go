@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -20,6 +21,7 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	if err != nil || len(files) < 5 {
 		return "", fmt.Errorf("files of the image in %s: %d found, %v", o.image, len(files), err)
 	}
+	fmt.Fprintln(h, filepath.Base(o.base))
 	for _, name := range append(files, o.guest) {
 		f, err := os.Open(name)
 		if err != nil {
@@ -34,7 +36,6 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	}
 	dir := filepath.Join(o.cache, fmt.Sprintf("image-%x", h.Sum(nil)[:8]))
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
-		fmt.Println("test-vm: image", dir)
 		return dir, nil
 	}
 	// Images of earlier inputs are of no use any more, unless another run boots from one.
@@ -48,7 +49,8 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	if err := errors.Join(os.RemoveAll(dir+".new"), os.MkdirAll(dir+".new", 0o755)); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), dir+".new", o.guest)
+	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), dir+".new", o.guest, o.base)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build the image: %w", err)
@@ -56,6 +58,6 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	if err := os.Rename(dir+".new", dir); err != nil {
 		return "", err
 	}
-	fmt.Printf("test-vm: built image %s in %.0f s\n", dir, time.Since(begin).Seconds())
+	fmt.Printf("test-vm: built the image in %.0f s\n", time.Since(begin).Seconds())
 	return dir, nil
 }

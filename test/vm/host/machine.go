@@ -14,6 +14,12 @@ import (
 	"time"
 )
 
+// How long an emulated machine may take to boot or to power off, and one script in it.
+const (
+	bootPatience   = 6 * time.Minute
+	scriptPatience = 8 * time.Minute
+)
+
 // machine is a virtual machine with a disk and a TPM that outlive its power.
 type machine struct {
 	work, image string
@@ -53,11 +59,12 @@ func newMachine(o *options, image string) (*machine, error) {
 	return m, nil
 }
 
-func (m *machine) disk() string { return filepath.Join(m.work, "disk") }
+func (m *machine) disk() string    { return filepath.Join(m.work, "disk") }
+func (m *machine) console() string { return filepath.Join(m.work, "console.log") }
 
 // start switches the machine on, with its TPM or without one.
 func (m *machine) start(ctx context.Context, withTPM bool) error {
-	serial, err := os.OpenFile(filepath.Join(m.work, "console.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	serial, err := os.OpenFile(m.console(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,9 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 	os.Remove(control)
 	os.Remove(tpm)
 	args := []string{
-		"-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", "2048",
+		// One processor: while the kernel rewrites its own code, an emulated second one was
+		// seen to execute what is neither the old nor the new, and the kernel to panic.
+		"-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "1", "-m", "2048",
 		"-nodefaults", "-nographic", "-serial", "stdio",
 		"-kernel", filepath.Join(m.image, "vmlinuz"), "-initrd", filepath.Join(m.image, "initrd"),
 		"-append", "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0",
@@ -82,7 +91,7 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 		if err := m.tpm.Start(); err != nil {
 			return err
 		}
-		if err := waitFor(ctx, 10*time.Second, func() bool { _, err := os.Stat(tpm); return err == nil }); err != nil {
+		if err := waitFor(ctx, time.Minute, func() bool { _, err := os.Stat(tpm); return err == nil }); err != nil {
 			return fmt.Errorf("swtpm: %w", err)
 		}
 		args = append(args, "-chardev", "socket,id=tpm,path="+tpm, "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
@@ -92,7 +101,7 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 	if err := m.qemu.Start(); err != nil {
 		return err
 	}
-	if err := waitFor(ctx, 20*time.Second, func() bool { m.port, err = net.Dial("unix", control); return err == nil }); err != nil {
+	if err := waitFor(ctx, time.Minute, func() bool { m.port, err = net.Dial("unix", control); return err == nil }); err != nil {
 		return fmt.Errorf("virtio port: %w", err)
 	}
 	m.lines = make(chan report, 16)
@@ -137,7 +146,7 @@ func waitFor(ctx context.Context, patience time.Duration, f func() bool) error {
 
 // booted waits until the driver says that it is there, and systemd has settled.
 func (m *machine) booted(ctx context.Context) error {
-	limit := time.After(4 * time.Minute)
+	limit := time.After(bootPatience)
 	for {
 		select {
 		case r, ok := <-m.lines:
@@ -149,7 +158,7 @@ func (m *machine) booted(ctx context.Context) error {
 				return err
 			}
 		case <-limit:
-			return errors.New("the machine has not booted within four minutes: see console.log")
+			return fmt.Errorf("the machine has not booted within %v: see console.log", bootPatience)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -175,7 +184,7 @@ func (m *machine) code(ctx context.Context, script string) (report, error) {
 	if _, err := m.port.Write(append(b, '\n')); err != nil {
 		return report{}, fmt.Errorf("the machine is off: %w", err)
 	}
-	limit := time.After(5 * time.Minute)
+	limit := time.After(scriptPatience)
 	for {
 		select {
 		case r, ok := <-m.lines:
@@ -186,7 +195,7 @@ func (m *machine) code(ctx context.Context, script string) (report, error) {
 				return r, nil
 			}
 		case <-limit:
-			return report{}, fmt.Errorf("no answer within five minutes to: %s", script)
+			return report{}, fmt.Errorf("no answer within %v to: %s", scriptPatience, script)
 		case <-ctx.Done():
 			return report{}, ctx.Err()
 		}
@@ -224,10 +233,10 @@ func (m *machine) shutDown(ctx context.Context) error {
 	go func() { ended <- m.qemu.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(2 * time.Minute):
+	case <-time.After(bootPatience):
 		m.qemu.Process.Kill()
 		<-ended
-		return errors.New("the machine did not power off within two minutes")
+		return fmt.Errorf("the machine did not power off within %v", bootPatience)
 	}
 	m.qemu = nil
 	m.cut()

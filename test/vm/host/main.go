@@ -2,7 +2,8 @@
 // it, and checks from outside what the agent promises. Every check has a name; the
 // summary of all is printed and kept.
 //
-//	host -cache DIR -packages DIR -agentctl FILE -guest FILE -work DIR -summary FILE [-run REGEXP]
+//	host -cache DIR -base FILE -packages DIR -agentctl FILE -guest FILE -work DIR
+//	     -summary FILE -console FILE -begin SECONDS -limit DURATION [-run REGEXP]
 package main
 
 import (
@@ -11,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"syscall"
 	"time"
@@ -20,30 +20,39 @@ import (
 // options are where everything is.
 type options struct {
 	cache    string // images
+	base     string // of the image
 	packages string // old.deb and new.deb
 	agentctl string // the verifier, on this machine
 	guest    string // test/vm/guest
 	image    string // test/vm/image
 	work     string // disk and TPM of this run
 	summary  string
+	console  string // where the machine's goes when a check failed
+	begin    time.Time
 	only     *regexp.Regexp
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.cache, "cache", "", "")
+	flag.StringVar(&o.base, "base", "", "")
 	flag.StringVar(&o.packages, "packages", "", "")
 	flag.StringVar(&o.agentctl, "agentctl", "", "")
 	flag.StringVar(&o.guest, "guest", "", "")
 	flag.StringVar(&o.image, "image", "test/vm/image", "")
 	flag.StringVar(&o.work, "work", "", "")
 	flag.StringVar(&o.summary, "summary", "", "")
+	flag.StringVar(&o.console, "console", "", "")
+	begin := flag.Int64("begin", time.Now().Unix(), "")
+	limit := flag.Duration("limit", 50*time.Minute, "")
 	only := flag.String("run", "", "")
 	flag.Parse()
 	o.only = regexp.MustCompile(*only)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 25*time.Minute)
+	// What was done before this program started counts.
+	o.begin = time.Unix(*begin, 0)
+	ctx, cancel := context.WithDeadlineCause(ctx, o.begin.Add(*limit), fmt.Errorf("%v for all of it are over", *limit))
 	defer cancel()
 	if err := run(ctx, &o); err != nil {
 		fmt.Fprintln(os.Stderr, "test-vm: FAILED:", err)
@@ -63,5 +72,5 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer m.off()
 	s := &session{machine: m, options: o, image: image}
-	return s.all(ctx, filepath.Clean(o.summary))
+	return s.all(ctx)
 }

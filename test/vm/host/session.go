@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -15,6 +14,9 @@ import (
 	"time"
 )
 
+// patience is how long something may take to come about on a slow machine.
+const patience = 3 * time.Minute
+
 // session is one run of all checks on one machine.
 type session struct {
 	*machine
@@ -23,74 +25,7 @@ type session struct {
 	digests []string // of the application in this boot, hexadecimal
 	akName  string
 	old     []byte // evidence from before the reboot
-}
-
-// check is one thing that is shown. Those that others build on end the run where they fail.
-type check struct {
-	name  string
-	vital bool
-	run   func(*session, context.Context) error
-}
-
-type result struct {
-	name    string
-	err     error
-	skipped bool
-	took    time.Duration
-}
-
-// all runs every check and writes the summary.
-func (s *session) all(ctx context.Context, file string) error {
-	begin := time.Now()
-	var results []result
-	stopped := false
-	for _, c := range checks {
-		if stopped || !c.vital && !s.options.only.MatchString(c.name) {
-			results = append(results, result{name: c.name, skipped: true})
-			continue
-		}
-		at := time.Now()
-		err := c.run(s, ctx)
-		r := result{name: c.name, err: err, took: time.Since(at)}
-		results = append(results, r)
-		fmt.Println("test-vm:", r)
-		if err != nil && c.vital || ctx.Err() != nil || errors.Is(err, errMachine) {
-			stopped = true
-		}
-	}
-	var b bytes.Buffer
-	failed, skipped := 0, 0
-	for _, r := range results {
-		fmt.Fprintln(&b, r)
-		if r.err != nil {
-			failed++
-		}
-		if r.skipped {
-			skipped++
-		}
-	}
-	fmt.Fprintf(&b, "%d checks: %d passed, %d failed, %d not run; %.0f s\n", len(results), len(results)-failed-skipped, failed, skipped, time.Since(begin).Seconds())
-	fmt.Printf("\n%s", &b)
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-		return err
-	}
-	if failed > 0 || skipped > 0 && s.options.only.String() == "" {
-		return fmt.Errorf("%d checks failed, %d were not run: see %s", failed, skipped, file)
-	}
-	return nil
-}
-
-// errMachine: the machine did not come back, so nothing more can be checked.
-var errMachine = errors.New("the machine is not usable any more")
-
-func (r result) String() string {
-	switch {
-	case r.skipped:
-		return fmt.Sprintf("skip  %-34s", r.name)
-	case r.err != nil:
-		return fmt.Sprintf("FAIL  %-34s %5.1f s  %v", r.name, r.took.Seconds(), r.err)
-	}
-	return fmt.Sprintf("ok    %-34s %5.1f s", r.name, r.took.Seconds())
+	keys    kept
 }
 
 func nonce() string {
@@ -144,12 +79,13 @@ func (s *session) fails(ctx context.Context, script string, words ...string) err
 
 // ask has the application ask for evidence.
 func (s *session) ask(ctx context.Context, nonce, freshness string) ([]byte, error) {
-	out, err := s.machine.run(ctx, fmt.Sprintf("vmguest ask /run/billing/socket %s %s", nonce, freshness))
+	out, err := s.machine.run(ctx, fmt.Sprintf("vmguest ask /run/billing/socket evidence %s %s", nonce, freshness))
 	return []byte(out), err
 }
 
-// policy is one for this machine and the application with one of these digests.
-func (s *session) policy(digests ...string) (string, error) {
+// policy is one for this machine and the caller that is the application of this name,
+// with one of these digests.
+func (s *session) policy(app string, digests ...string) (string, error) {
 	measurement, err := os.ReadFile(filepath.Join(s.image, "measurement"))
 	if err != nil {
 		return "", err
@@ -164,7 +100,7 @@ freshness = "anchored"
 max_anchor_age = "30m"
 
 [[launch]]
-measurement = "%s"
+measurement = "%[1]s"
 kind = "plain"
 covers = "firmware"
 
@@ -172,19 +108,29 @@ covers = "firmware"
 allow_smt = true
 
 [[app]]
-name = "billing"
-unit = "billing.service"
-user = "billing"
-digests = [%s]
+name = "%[2]s"
+unit = "%[2]s.service"
+user = "%[2]s"
+digests = [%[3]s]
 required = true
-`, measurement, strings.Join(list, ", "))
+
+[caller]
+unit = "%[2]s.service"
+app = "%[2]s"
+covered = true
+`, measurement, app, strings.Join(list, ", "))
 	file := filepath.Join(s.work, "policy.toml")
 	return file, os.WriteFile(file, []byte(text), 0o644)
 }
 
 // verify appraises evidence on this side, and returns the exit code and what was said.
 func (s *session) verify(ctx context.Context, document []byte, nonce string, digests ...string) (int, string, error) {
-	policy, err := s.policy(digests...)
+	return s.verifyAs(ctx, "billing", document, nonce, digests...)
+}
+
+// verifyAs does so for evidence that the application of this name asked for.
+func (s *session) verifyAs(ctx context.Context, app string, document []byte, nonce string, digests ...string) (int, string, error) {
+	policy, err := s.policy(app, digests...)
 	if err != nil {
 		return 0, "", err
 	}
@@ -222,11 +168,11 @@ func (s *session) accepts(ctx context.Context) ([]byte, error) {
 	return document, err
 }
 
-// appDigest is what the agent says that the application is.
-func (s *session) appDigest(ctx context.Context) (string, error) {
-	out, err := s.machine.run(ctx, `agentctl app list --json | jq -r '.[] | select(.name == "billing" and .state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n'`)
+// appDigest is what the agent says that an application is.
+func (s *session) appDigest(ctx context.Context, name string) (string, error) {
+	out, err := s.machine.run(ctx, `agentctl app list --json | jq -r '.[] | select(.name == "`+name+`" and .state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n'`)
 	if err == nil && len(out) != 64 {
-		err = fmt.Errorf("no digest of the application: %q", out)
+		err = fmt.Errorf("no digest of application %s: %q", name, out)
 	}
 	return out, err
 }

@@ -1,21 +1,12 @@
 #!/bin/sh
-# build.sh CACHE GUEST: build the machine's disk in the folder CACHE, which nothing else
-# is in, and print nothing but what goes wrong. No file system is mounted. GUEST is the
-# program of test/vm/guest.
-#
-# The base, which takes a download, is kept beside CACHE and named by its packages.
+# build.sh CACHE GUEST BASE: build the machine's disk in the folder CACHE, which nothing
+# else is in, and print nothing but what goes wrong. No file system is mounted. GUEST is
+# the program of test/vm/guest, BASE the file of test/vm/prepare.sh.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
 guest=$2
-packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod
-suite=trixie
-
-base=$(dirname "$cache")/base-$suite-$(echo "$packages" | sha256sum | cut -c 1-16).tar
-if [ ! -e "$base" ]; then
-	mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar "$suite" "$base.new"
-	mv "$base.new" "$base"
-fi
+base=$3
 
 root=$cache/root
 rm -rf "$root"
@@ -26,7 +17,11 @@ mv "$root"/boot/initrd.img-* "$cache/initrd"
 
 install -m 0755 "$guest" "$root/usr/local/sbin/vmguest"
 install -D -m 0755 "$guest" "$root/opt/billing/billing"
-for unit in driver sevguest billing; do
+# A root directory as a container engine unpacks it, and a virtual environment.
+install -D -m 0755 "$guest" "$root/var/lib/web/root/opt/web/bin/web"
+install -D -m 0644 "$here/report.py" "$root/opt/report/src/report.py"
+chroot "$root" python3 -m venv --without-pip /opt/report/venv
+for unit in driver sevguest billing web report; do
 	install -m 0644 "$here/$unit.service" "$root/etc/systemd/system/$unit.service"
 done
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
@@ -38,9 +33,11 @@ for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.tim
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 echo 'billing:x:1200:1200::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
+echo 'web:x:1201:1201::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
+echo 'report:x:1202:1202::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
 echo 'alice:x:1500:1500::/home/alice:/bin/bash' >>"$root/etc/passwd"
-printf 'billing:x:1200:\nalice:x:1500:\n' >>"$root/etc/group"
-printf 'billing:!:1::::::\nalice:!:1::::::\n' >>"$root/etc/shadow"
+printf '%s\n' billing:x:1200: web:x:1201: report:x:1202: alice:x:1500: >>"$root/etc/group"
+printf '%s:!:1::::::\n' billing web report alice >>"$root/etc/shadow"
 install -d -o 1500 -g 1500 "$root/home/alice"
 echo vm >"$root/etc/hostname"
 # A power cut is to find what was written through, not what the journal holds back.
@@ -49,5 +46,5 @@ printf '[Journal]\nStorage=persistent\nRateLimitBurst=0\n' >"$root/etc/systemd/j
 "$guest" prepare "$root/var/lib/sevguest"
 cp "$root/var/lib/sevguest/test-root.pem" "$root/var/lib/sevguest/measurement" "$cache/"
 
-mke2fs -q -t ext4 -O verity -L root -d "$root" "$cache/disk" 3G
+mke2fs -q -t ext4 -O verity -L root -d "$root" "$cache/disk" 3G >/dev/null
 rm -rf "$root"

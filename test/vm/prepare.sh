@@ -1,0 +1,41 @@
+#!/bin/sh
+# prepare.sh: see to what the virtual machine needs of this one, or print the reason why
+# it cannot run here and fail. Prints the file that the image is made from.
+#
+# Programs are installed by scripts/setup.sh. The file holds a Debian as it comes from a
+# mirror, nothing of this project; it is fetched once and kept in VM_CACHE.
+set -eu
+cd "$(dirname "$0")/../.."
+: "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}"
+suite=trixie
+packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod,python3
+
+cannot() {
+	echo "test-vm: $*" >&2
+	exit 1
+}
+[ "$(uname -m)" = x86_64 ] || cannot "$(uname -m) is not x86-64"
+[ "$(id -u)" = 0 ] || cannot "not root: the image's files get owners"
+memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+[ "$memory" -ge 3000 ] || cannot "$memory MiB of memory are available, 3000 are needed"
+mkdir -p "$VM_CACHE"
+for dir in "$VM_CACHE" /var/tmp; do
+	disk=$(df -m --output=avail "$dir" | tail -n 1 | tr -d ' ')
+	[ "$disk" -ge 4000 ] || cannot "$disk MiB are free in $dir, 4000 are needed"
+done
+out=$(scripts/setup.sh vm 2>&1) || cannot "programs are missing: $(echo "$out" | tail -n 1 | sed 's/^ *//')"
+
+base=$VM_CACHE/base-$suite-$(echo "$packages" | sha256sum | cut -c 1-16).tar
+if [ ! -e "$base" ]; then
+	begin=$(date +%s)
+	new=$(mktemp "$base.XXXXXX")
+	log=$(mktemp)
+	trap 'rm -f "$new" "$log"' EXIT
+	trap 'exit 1' INT TERM
+	fetch() { timeout 400 mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar "$suite" - >"$new" 2>"$log"; }
+	# Mirrors fail now and then.
+	fetch || { sleep 10 && fetch; } || cannot "no Debian $suite from a mirror: $(grep -m 1 '^E: ' "$log" || tail -n 1 "$log")"
+	mv "$new" "$base"
+	echo "test-vm: fetched Debian $suite in $(($(date +%s) - begin)) s" >&2
+fi
+echo "$base"
