@@ -17,7 +17,8 @@ var fieldNames = []string{"id", "kind", "app", "unit", "user", "name", "generati
 
 // TestFlips: case 72. Every single bit of a blob is flipped: the damage is named.
 // Then one bit of each field with every checksum made right again, as somebody would
-// do on purpose: nothing opens.
+// do on purpose: nothing opens. The table is the one that the agent's test writes for a
+// bit of each field.
 func TestFlips(t *testing.T) {
 	w := newWorld()
 	recipient, _ := identity(t)
@@ -62,7 +63,7 @@ func TestFlips(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| %s | `damaged` (%s) | %s |\n", name, strings.Fields(name)[0], forged)
 	}
-	line("prelude", 0, 24, "see truncated and unknown version")
+	line("prelude", 0, 24, "`unknown-version` (prelude)") // see TestUnknownVersion
 	for i, f := range list {
 		name, blob := fieldNames[i], "token"
 		if name == "digests" {
@@ -143,8 +144,9 @@ func TestUnknownVersion(t *testing.T) {
 		t.Errorf("checksum of the old version: %v", err)
 	}
 	later = withPrelude("agentd/sealed/2\n", later[24:])
-	if _, err := sealing.ParseBlob(later); !errors.Is(err, sealing.UnknownVersion) {
-		t.Errorf("got %v, want %s", err, sealing.UnknownVersion)
+	var e *sealing.Error
+	if _, err := sealing.ParseBlob(later); !errors.As(err, &e) || e.Code != sealing.UnknownVersion || e.Field != "prelude" {
+		t.Errorf("got %v, want %s of the prelude", err, sealing.UnknownVersion)
 	}
 }
 

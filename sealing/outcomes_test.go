@@ -1,6 +1,7 @@
 package sealing_test
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,8 +19,10 @@ import (
 
 var update = flag.Bool("update", false, "write the generated parts of docs/sealing.md anew")
 
-// outcome is one row of the table in docs/sealing.md. Before it, app billing sealed
-// "token" on a machine with SNP and TPM, with a recovery recipient.
+// outcome is one row: what a program gets that uses this package by itself. Package
+// test/keys/outcomes does the same to a running agent and writes the table in
+// docs/sealing.md, which must say the same but where alone is set. Before it, app
+// billing sealed "token" on a machine with SNP and TPM, with a recovery recipient.
 type outcome struct {
 	what   string
 	change sealing.Change                     // of the contract that must foretell it, or ""
@@ -28,6 +31,7 @@ type outcome struct {
 	field  string                             // that the error names
 	after  string                             // in words: what is tried then
 	then   func(*bed) (*sealing.Store, error) // tries it; "token" must open afterwards
+	alone  bool                               // the agent says something else, earlier
 }
 
 // asked is who asks where nothing about the app has changed.
@@ -103,7 +107,7 @@ func outcomes() []outcome {
 	require := func(b *bed) { must(b.t, b.open().RequireDigest(b.t.Context(), billing.App, billing.Digest)) }
 	again := func(b *bed) { sealText(b.t, b.open(), billing, "token", "hunter2") }
 	return []outcome{
-		{what: "daemon restarted", change: sealing.ChangeRestart, do: asked(func(*bed) {})},
+		{what: "daemon restarted, the TPM runs on", change: sealing.ChangeRestart, do: asked(func(*bed) {})},
 		{what: "machine rebooted", change: sealing.ChangeRestart, do: asked(func(b *bed) { b.tpm.Reboot() })},
 		{what: "power cut", change: sealing.ChangeRestart, do: asked(func(b *bed) { b.tpm.PowerCut() })},
 
@@ -145,7 +149,7 @@ func outcomes() []outcome {
 
 		{what: "other unit under the name of the app", change: sealing.ChangeAppUnit, do: as(unit), want: sealing.OtherApp, field: "unit"},
 		{what: "other app asks for the name", do: as(ledger), want: sealing.NotFound},
-		{what: "other user", change: sealing.ChangeAppUser, do: as(user), want: sealing.OtherUser, field: "user"},
+		{what: "other user: the app's declaration names another", change: sealing.ChangeAppUser, do: as(user), want: sealing.OtherUser, field: "user"},
 		{what: "other associated data", do: func(b *bed) sealing.Caller { return billing }, want: sealing.OtherAssociatedData, field: "associated-data"},
 		{what: "digest not authorised", do: func(b *bed) sealing.Caller { require(b); return other }, want: sealing.DigestNotAuthorised, field: "digests",
 			after: "authorised", then: func(b *bed) (*sealing.Store, error) {
@@ -163,7 +167,7 @@ func outcomes() []outcome {
 			after: "recovered with the right identity (a wrong one: `wrong-identity`)", then: recovered},
 		{what: "other TPM", change: sealing.ChangeOtherTPM, do: asked(otherTPM), want: sealing.OtherTPM,
 			after: "recovered with the right identity", then: recovered},
-		{what: "no TPM any more", change: sealing.ChangeNoTPM, do: asked(func(b *bed) { b.tpm = nil }), want: sealing.NoUsableSlot,
+		{what: "no TPM any more", alone: true, change: sealing.ChangeNoTPM, do: asked(func(b *bed) { b.tpm = nil }), want: sealing.NoUsableSlot,
 			after: "recovered with the right identity, sealed to `snp`", then: recovered},
 		{what: "file with the TPM's sealed secret deleted", do: asked(func(b *bed) { removeFiles(b, "tpmsecret-") }), want: sealing.TPMSecretMissing,
 			after: "recovered with the right identity", then: recovered},
@@ -278,11 +282,12 @@ func attempt(b *bed, s *sealing.Store, c sealing.Caller, associated string) (*se
 	return nil, err
 }
 
-// TestOutcomes runs every row and writes the table (cases 67 to 72): on a software
-// platform in the place of the firmware, a software TPM, and files on disk.
+// TestOutcomes runs every row (cases 67 to 72): on a software platform in the place of
+// the firmware, a software TPM, and files on disk.
 func TestOutcomes(t *testing.T) {
-	var table strings.Builder
-	table.WriteString("| what happens | the app gets | code | names | then |\n|---|---|---|---|---|\n")
+	var alone strings.Builder
+	alone.WriteString("| what happens | the program gets | code | names | then |\n|---|---|---|---|---|\n")
+	documented := documentedOutcomes(t)
 	for _, o := range outcomes() {
 		t.Run(o.what, func(t *testing.T) {
 			b := newBed(t)
@@ -323,10 +328,36 @@ func TestOutcomes(t *testing.T) {
 					t.Errorf("%s: %v, %v", o.after, e, err)
 				}
 			}
-			row(&table, o, got)
+			if o.alone {
+				row(&alone, o, got)
+			} else if d, ok := documented[o.what]; !ok || d != (documentedOutcome{got.Code, got.Field}) {
+				t.Errorf("docs/sealing.md says %+v (%v) of the agent", d, ok)
+			}
 		})
 	}
-	checkDoc(t, "outcomes", table.String())
+	checkDoc(t, "outcomes-package", alone.String())
+}
+
+// documentedOutcome is a row of the table that the agent's test writes.
+type documentedOutcome struct {
+	code  sealing.Code
+	field string
+}
+
+func documentedOutcomes(t *testing.T) map[string]documentedOutcome {
+	t.Helper()
+	out := map[string]documentedOutcome{}
+	for line := range strings.Lines(documentedPart(t, "outcomes")) {
+		cells := strings.Split(line, " | ")
+		if len(cells) != 6 {
+			continue // the line under the titles
+		}
+		out[strings.TrimPrefix(cells[0], "| ")] = documentedOutcome{sealing.Code(strings.Trim(cells[2], " `")), strings.TrimSpace(cells[4])}
+	}
+	if len(out) < 40 {
+		t.Fatalf("only %d outcomes are documented", len(out))
+	}
+	return out
 }
 
 func row(table *strings.Builder, o outcome, got *sealing.Error) {
@@ -340,26 +371,37 @@ func row(table *strings.Builder, o outcome, got *sealing.Error) {
 	fmt.Fprintf(table, "| %s | %s | %s | %s | %s |\n", o.what, result, code, got.Field, then)
 }
 
+// documentPath is the specification.
+var documentPath = filepath.Join("..", "docs", "sealing.md")
+
+// documentedPart is a generated part of docs/sealing.md.
+func documentedPart(t *testing.T, part string) string {
+	t.Helper()
+	b, err := os.ReadFile(documentPath)
+	must(t, err)
+	_, rest, ok := strings.Cut(string(b), "<!-- "+part+": begin -->\n")
+	text, _, ok2 := strings.Cut(rest, "<!-- "+part+": end -->")
+	if !ok || !ok2 {
+		t.Fatalf("%s: the marks around %q are missing", documentPath, part)
+	}
+	return text
+}
+
 // checkDoc holds a generated part of docs/sealing.md to what this code does.
 func checkDoc(t *testing.T, part, want string) {
 	t.Helper()
 	if t.Failed() {
 		return
 	}
-	path := filepath.Join("..", "docs", "sealing.md")
-	b, err := os.ReadFile(path)
-	must(t, err)
-	begin, end := "<!-- "+part+": begin -->\n", "<!-- "+part+": end -->"
-	before, rest, ok := strings.Cut(string(b), begin)
-	old, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s: the marks around %q are missing", path, part)
-	}
+	old := documentedPart(t, part)
 	if old == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s: %q is not what the code does; run go test ./sealing -update", path, part)
+		t.Fatalf("%s: %q is not what the code does; run go test ./sealing -update", documentPath, part)
 	}
-	must(t, os.WriteFile(path, []byte(before+begin+want+end+after), 0o644))
+	b, err := os.ReadFile(documentPath)
+	must(t, err)
+	begin := "<!-- " + part + ": begin -->\n"
+	must(t, os.WriteFile(documentPath, bytes.Replace(b, []byte(begin+old), []byte(begin+want), 1), 0o644))
 }

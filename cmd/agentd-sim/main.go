@@ -34,6 +34,9 @@ that it says vouches for any hardware.
                          wrong-report-data, garbage-table, no-table, short-report,
                          zero-key, status=NUMBER
   --raise-tcb NUMBER     the firmware's version is that much above the usual one
+  --raise-microcode NUMBER
+                         the same for the version of the microcode
+  --mask-chip-id         the host leaves the chip's id out of reports
   --launch TEXT          launch something else: another measurement for each text
   --allow-debug          launch under a guest policy that allows debugging
   --declare-identity-without-checking

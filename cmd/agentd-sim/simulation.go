@@ -20,10 +20,14 @@ type simulation struct {
 	version uint64
 	spacing time.Duration
 	faults  soft.Faults
-	raise   uint   // of the SNP component of the TCB above the usual one
+	raise   levels // of the TCB above the usual one
+	mask    bool   // the chip's id in reports
 	launch  string // what is launched; empty: the usual guest
 	debug   bool   // allowed by the guest policy
 }
+
+// levels are versions of parts of the TCB.
+type levels struct{ snp, microcode uint }
 
 // flags defines the flags of the platform.
 func (s *simulation) flags(f *flag.FlagSet) {
@@ -38,7 +42,9 @@ func (s *simulation) flags(f *flag.FlagSet) {
 		return fmt.Errorf("want milan, genoa or turin")
 	})
 	f.Uint64Var(&s.version, "report-version", s.version, "")
-	f.UintVar(&s.raise, "raise-tcb", 0, "")
+	f.UintVar(&s.raise.snp, "raise-tcb", 0, "")
+	f.UintVar(&s.raise.microcode, "raise-microcode", 0, "")
+	f.BoolVar(&s.mask, "mask-chip-id", false, "")
 	f.StringVar(&s.launch, "launch", "", "")
 	f.BoolVar(&s.debug, "allow-debug", false, "")
 	f.DurationVar(&s.spacing, "spacing", 0, "")
@@ -78,7 +84,7 @@ func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) 
 		spacing = time.Duration(c.Report.Spacing)
 	}
 	o := soft.Options{
-		Directory: dir, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL,
+		Directory: dir, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL, MaskChipID: s.mask,
 		Device: device.Options{Spacing: spacing, Timeout: time.Duration(c.Report.Timeout)},
 	}
 	if s.launch != "" {
@@ -99,19 +105,22 @@ func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) 
 	return p, nil
 }
 
-// raised is the usual TCB of p with firmware that is by levels newer.
-func raised(p snp.Product, by uint) (snp.TCB, error) {
-	levels, _, err := soft.UsualTCB(p).Components(p)
+// raised is the usual TCB of p with firmware and microcode that are by levels newer.
+func raised(p snp.Product, by levels) (snp.TCB, error) {
+	all, _, err := soft.UsualTCB(p).Components(p)
 	if err != nil {
 		return 0, err
 	}
-	for i := range levels {
-		if l := &levels[i]; l.Component == snp.SNP {
-			if by > uint(0xff-l.Value) {
-				return 0, fmt.Errorf("--raise-tcb %d: the firmware's version is %d and ends at 255", by, l.Value)
-			}
-			l.Value += uint8(by)
+	flags := map[snp.Component]struct {
+		name string
+		by   uint
+	}{snp.SNP: {"--raise-tcb", by.snp}, snp.Microcode: {"--raise-microcode", by.microcode}}
+	for i := range all {
+		l, f := &all[i], flags[all[i].Component]
+		if f.by > uint(0xff-l.Value) {
+			return 0, fmt.Errorf("%s %d: that version is %d and ends at 255", f.name, f.by, l.Value)
 		}
+		l.Value += uint8(f.by)
 	}
-	return snp.ComposeTCB(p, levels)
+	return snp.ComposeTCB(p, all)
 }

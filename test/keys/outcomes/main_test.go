@@ -1,0 +1,139 @@
+package outcomes
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/test/machine"
+)
+
+// shared is made once: every row begins with a copy of the same machine, whose
+// software platform takes seconds to make.
+var shared struct {
+	commands string // folder; empty where there is no TPM to run anything on
+	dir      string // of everything below
+	machine  string // the machine, switched off
+	foretold map[string]api.ContractChange
+	derived  []byte // by billing, label "disk", 32 bytes
+}
+
+// Files in shared.dir.
+const (
+	associatedFile = "associated" // data of "token"
+	otherFile      = "other"      // other data
+	rightIdentity  = "right.txt"
+	wrongIdentity  = "wrong.txt"
+)
+
+func inShared(name string) string { return filepath.Join(shared.dir, name) }
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code, err := prepared(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func prepared(m *testing.M) (int, error) {
+	if testing.Short() {
+		return m.Run(), nil
+	}
+	var done func()
+	var err error
+	if shared.commands, done, err = machine.Commands(); err != nil {
+		return 0, err
+	}
+	defer done()
+	if shared.dir, err = os.MkdirTemp("", "agentd-out-"); err != nil { // a socket's path is short
+		return 0, err
+	}
+	defer os.RemoveAll(shared.dir)
+	err = makeShared()
+	if errors.Is(err, machine.ErrNoTPM) {
+		shared.commands, err = "", nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
+}
+
+// makeShared makes a machine on which app billing has sealed "token".
+func makeShared() error {
+	shared.machine = inShared("machine")
+	if err := os.MkdirAll(filepath.Join(shared.machine, "apps.d"), 0o700); err != nil {
+		return err
+	}
+	var recipient string
+	for _, name := range []string{wrongIdentity, rightIdentity} {
+		id, err := age.GenerateX25519Identity()
+		if err != nil {
+			return err
+		}
+		recipient = id.Recipient().String()
+		if err := os.WriteFile(inShared(name), []byte(id.String()+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	config := fmt.Sprintf("[keys]\nrecovery_recipients = [%q]\nlose_on_hardware_change = false\n", recipient)
+	for name, text := range map[string]string{
+		filepath.Join(shared.machine, "config.toml"): config,
+		inShared(associatedFile):                     "ad",
+		inShared(otherFile):                          "other",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	b := &bed{dir: shared.machine, raise: usual}
+	if err := b.install("billing", "ledger"); err != nil {
+		return err
+	}
+	if err := b.begin(); err != nil {
+		return err
+	}
+	defer b.m.Kill()
+	if err := b.first(); err != nil {
+		return err
+	}
+	// In order, so that nothing of the machine is missing in its copies.
+	return b.m.Stop()
+}
+
+// first is what happened on the machine before anything else.
+func (b *bed) first() error {
+	for _, args := range [][]string{
+		{"seal", "--name", "token", "--associated-data", inShared(associatedFile), "-"},
+		{"key", "derive", "--label", "disk", "--length", "32"},
+		{"key", "show", "billing", "token", "--json"},
+	} {
+		r := b.try(billing, "hunter2", args...)
+		if r.exit != 0 {
+			return fmt.Errorf("agentctl %v: %v", args, r)
+		}
+		switch args[1] {
+		case "derive":
+			shared.derived = r.out
+		case "show":
+			c, err := contractOf(r.out)
+			if err != nil {
+				return err
+			}
+			shared.foretold = map[string]api.ContractChange{}
+			for _, x := range c.Changes {
+				shared.foretold[x.Change] = x
+			}
+		}
+	}
+	return nil
+}
