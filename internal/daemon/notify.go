@@ -47,6 +47,8 @@ func (d *Daemon) statusLine(ctx context.Context) {
 // they can hold anything, this line must be one.
 func line(s api.Status) string {
 	switch {
+	case s.TPM.Reason == api.ReasonStarting, s.Ledger.Reason == api.ReasonStarting:
+		return "No evidence yet: the agent is starting"
 	case s.TPM.State != api.StateOK:
 		return fmt.Sprintf("No evidence: the TPM is %s", s.TPM.State)
 	case s.Ledger.Reason != "" && !s.Ledger.Synchronised:

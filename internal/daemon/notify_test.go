@@ -20,6 +20,8 @@ func TestLine(t *testing.T) {
 	}{
 		{"all well", func(*api.Status) {}, "2 of 3 applications measured, 7 records"},
 		{"no TPM", func(s *api.Status) { s.TPM = api.TPMStatus{State: api.StateAbsent, Reason: "a\nb"} }, "No evidence: the TPM is absent"},
+		{"TPM not tried yet", func(s *api.Status) { s.TPM = api.TPMStatus{State: api.StateAbsent, Reason: api.ReasonStarting} }, "No evidence yet: the agent is starting"},
+		{"applications not read yet", func(s *api.Status) { s.Ledger.Synchronised, s.Ledger.Reason = false, api.ReasonStarting }, "No evidence yet: the agent is starting"},
 		{"no reports", func(s *api.Status) { s.Platform.State = api.StateAbsent }, "No evidence: there is no report device"},
 		{"reports fail", func(s *api.Status) { s.Platform.State = api.StateDegraded }, "2 of 3 applications measured, 7 records, reports fail"},
 		{"desynchronised", func(s *api.Status) { s.Ledger.Synchronised, s.Ledger.Reason = false, "x" }, "No evidence: measurement log and PCR are not in step"},
