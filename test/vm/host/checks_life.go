@@ -207,7 +207,10 @@ func (s *session) noTPM(ctx context.Context) error {
 	if err := s.fails(ctx, "agentctl attest --nonce "+nonce(), "hint:"); err != nil {
 		return err
 	}
-	return s.want(ctx, "systemctl show -p NRestarts -p StatusText agentd", "NRestarts=0", "the TPM is absent")
+	if err := s.eventually(ctx, patience, "systemctl show -p StatusText agentd | grep 'the TPM is absent'"); err != nil {
+		return err
+	}
+	return s.want(ctx, "systemctl show -p NRestarts agentd", "NRestarts=0")
 }
 
 // purge: case 79. What is left is what the package's last words name.

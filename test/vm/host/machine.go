@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -241,6 +242,16 @@ func (m *machine) shutDown(ctx context.Context) error {
 	m.qemu = nil
 	m.cut()
 	return nil
+}
+
+// panics is how often the kernel gave up. It then boots again by itself, which a check
+// notices unless the machine was booting anyway.
+func (m *machine) panics() int {
+	b, err := os.ReadFile(m.console())
+	if err != nil {
+		return 0
+	}
+	return bytes.Count(b, []byte("Kernel panic - not syncing"))
 }
 
 func (m *machine) off() { m.cut() }

@@ -58,6 +58,9 @@ func (s *session) chosen() map[string]bool {
 func (s *session) all(ctx context.Context) error {
 	begin := time.Now()
 	chosen := s.chosen()
+	if len(chosen) == 0 {
+		return fmt.Errorf("no check matches %q", s.options.only)
+	}
 	var results []result
 	stopped := false
 	for _, c := range checks {
@@ -94,6 +97,9 @@ func (s *session) summarise(results []result, took time.Duration) error {
 	}
 	fmt.Fprintf(&b, "%d checks: %d passed, %d failed, %d not run; %.0f s, with packages and image %.0f s\n",
 		len(results), len(results)-failed-skipped, failed, skipped, took.Seconds(), time.Since(s.options.begin).Seconds())
+	if n := s.machine.panics(); n > 0 {
+		fmt.Fprintf(&b, "the machine's kernel panicked %d times and booted again\n", n)
+	}
 	fmt.Printf("\n%s", &b)
 	if err := os.WriteFile(s.options.summary, b.Bytes(), 0o644); err != nil {
 		return err

@@ -32,14 +32,20 @@ install -D -m 0644 "$here/sevguest.rules" "$root/etc/udev/rules.d/61-sevguest.ru
 for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer systemd-networkd-wait-online.service; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
-echo 'billing:x:1200:1200::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
-echo 'web:x:1201:1201::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
-echo 'report:x:1202:1202::/nonexistent:/usr/sbin/nologin' >>"$root/etc/passwd"
-echo 'alice:x:1500:1500::/home/alice:/bin/bash' >>"$root/etc/passwd"
+printf '%s\n' billing:x:1200:1200::/nonexistent:/usr/sbin/nologin web:x:1201:1201::/nonexistent:/usr/sbin/nologin \
+	report:x:1202:1202::/nonexistent:/usr/sbin/nologin alice:x:1500:1500::/home/alice:/bin/bash >>"$root/etc/passwd"
 printf '%s\n' billing:x:1200: web:x:1201: report:x:1202: alice:x:1500: >>"$root/etc/group"
 printf '%s:!:1::::::\n' billing web report alice >>"$root/etc/shadow"
 install -d -o 1500 -g 1500 "$root/home/alice"
 echo vm >"$root/etc/hostname"
+# What takes an emulated processor seconds at each boot and each daemon-reload, and finds
+# nothing to do in this machine.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in debug gpt-auto hibernate-resume rc-local run ssh system-update sysv; do
+	ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$generator-generator"
+done
+printf 'blacklist %s\n' kvm_amd kvm_intel kvm powernow_k8 acpi_cpufreq aesni_intel ghash_clmulni_intel cryptd edac_mce_amd \
+	amd64_edac sha1_ssse3 sha256_ssse3 sha512_ssse3 >"$root/etc/modprobe.d/test.conf"
 # A power cut is to find what was written through, not what the journal holds back.
 install -d "$root/etc/systemd/journald.conf.d" "$root/var/log/journal"
 printf '[Journal]\nStorage=persistent\nRateLimitBurst=0\n' >"$root/etc/systemd/journald.conf.d/test.conf"
