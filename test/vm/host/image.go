@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,23 +40,25 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 		return dir, nil
 	}
 	// Images of earlier inputs are of no use any more, unless another run boots from one.
-	old, _ := filepath.Glob(filepath.Join(o.cache, "image-*"))
+	old, _ := filepath.Glob(filepath.Join(o.cache, "*image-*"))
 	for _, d := range old {
 		if st, err := os.Stat(d); err == nil && time.Since(st.ModTime()) > time.Hour {
 			os.RemoveAll(d)
 		}
 	}
 	begin := time.Now()
-	if err := errors.Join(os.RemoveAll(dir+".new"), os.MkdirAll(dir+".new", 0o755)); err != nil {
+	folder, err := os.MkdirTemp(o.cache, "new-image-*")
+	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), dir+".new", o.guest, o.base)
+	defer os.RemoveAll(folder) // unless it is the image by then
+	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), folder, o.guest, o.base)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build the image: %w", err)
 	}
-	if err := os.Rename(dir+".new", dir); err != nil {
+	if err := os.Rename(folder, dir); err != nil && !errors.Is(err, fs.ErrExist) { // another run's is as good
 		return "", err
 	}
 	fmt.Printf("test-vm: built the image in %.0f s\n", time.Since(begin).Seconds())
