@@ -109,7 +109,9 @@ func (e *Evidence) Check() error {
 		errs = append(errs, e.Log.check())
 	}
 	for i, c := range e.Certificates {
-		errs = append(errs, size(fmt.Sprintf("certificates[%d]", i), len(c), 1, MaxCertificate))
+		if len(c) < 1 || len(c) > MaxCertificate { // the name is put together only where it is needed
+			errs = append(errs, &SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate})
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -239,8 +239,8 @@ func (a *AgentEvent) check() error {
 		return fmt.Errorf("agent.declarations holds %d, at most %d", len(a.Declarations), MaxDeclarations)
 	}
 	for i, d := range a.Declarations {
-		if err := name(fmt.Sprintf("agent.declarations[%d].app", i), d.App); err != nil {
-			return err
+		if err := name("app", d.App); err != nil {
+			return fmt.Errorf("agent.declarations[%d]: %w", i, err)
 		}
 		if i > 0 && d.App <= a.Declarations[i-1].App {
 			return fmt.Errorf("agent.declarations[%d]: %q is not in ascending order", i, d.App)

@@ -62,6 +62,24 @@ type Replayer struct {
 	full   bool
 	head   evidence.LogHead
 	event  *Event
+	begun  *Event // of record 0, where it was read before the replay began; nil otherwise
+	read   []byte // the content that begun was read from
+}
+
+// NewWholeReplayer begins a log that is there from its first record on, at the values
+// that this record says. It reads that record's event, which [Replayer.Next] then does
+// not read again.
+func NewWholeReplayer(records []Record) (*Replayer, *StartEvent, error) {
+	start, err := StartOf(records)
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := start.Digests()
+	if err != nil {
+		return nil, nil, &LogError{Code: LogContent, Offset: -1, Err: err}
+	}
+	p := &Replayer{start: values, values: values, begun: &Event{Type: EventStart, Start: start}, read: records[0].Content}
+	return p, start, nil
 }
 
 // NewReplayer begins where the PCR has the values start in each of banks; nil start
@@ -121,9 +139,11 @@ func (p *Replayer) Next(r Record) error {
 			return fail(LogDigest, "its %s digest is not that of its content", d.Algorithm)
 		}
 	}
-	e, err := r.Event()
-	if err != nil {
-		return fail(LogContent, "%w", err)
+	e := p.begun
+	if e == nil || !bytes.Equal(r.Content, p.read) {
+		if e, err = r.Event(); err != nil {
+			return fail(LogContent, "%w", err)
+		}
 	}
 	if p.full {
 		return fail(LogOrder, "it follows a record that says the log is full")

@@ -28,7 +28,7 @@ func (a *appraiser) checkLog() {
 	if !a.decideError(LogDecode, err) {
 		return
 	}
-	w := &logWalk{appraiser: a, state: newHistory(state), records: records, head: head}
+	w := &logWalk{appraiser: a, state: newHistory(state), records: records, first: head, head: head}
 	w.run()
 }
 
@@ -63,11 +63,12 @@ type logWalk struct {
 	*appraiser
 	state   *history
 	records []pcr.Record
+	first   evidence.LogHead // before the first record here
 	head    evidence.LogHead
-	banks   []pcr.Algorithm // of the log
-	start   []pcr.Digest    // before the first record here
+	replay  *pcr.Replayer
+	start   []pcr.Digest // before the first record here
 	values  []pcr.Digest
-	events  []*pcr.Event // of the records that the replay accepted
+	events  []*pcr.Event // of the records that the replay accepted; head and values are those behind them
 	anchor  bool         // whether the log passed through the anchor's head
 	then    []pcr.Digest
 }
@@ -78,18 +79,21 @@ func (w *logWalk) run() {
 		w.decideError(LogEvents, err)
 		return
 	}
-	digests, events := w.checkRecords()
 	w.values = w.start
 	w.passAnchor()
+	digests, events := w.checkRecords()
 	for i, r := range w.records {
+		if events {
+			w.read(i)
+		}
+		if i < len(w.events) {
+			continue
+		}
 		if digests {
 			w.values, err = r.Extend(w.values)
 			if err != nil { // checkRecords has refused it
 				return
 			}
-		}
-		if events {
-			w.read(i)
 		}
 		w.head = evidence.NextLogHead(w.head, r.Encode())
 		w.passAnchor()
@@ -113,32 +117,33 @@ func (w *logWalk) run() {
 
 // begin finds PCR, banks and values from which the records are to be replayed.
 func (w *logWalk) begin() (uint32, error) {
-	if w.head.Count != 0 {
+	if w.first.Count != 0 {
 		var err error
 		w.start, err = digestsOf(w.state.Values)
-		w.setBanks()
 		return w.state.PCR, err
 	}
-	start, err := pcr.StartOf(w.records)
+	replay, start, err := pcr.NewWholeReplayer(w.records)
 	if err != nil {
 		return 0, err
 	}
-	w.start, err = start.Digests()
+	w.replay, w.start = replay, replay.Values()
 	w.state.Start = bankValues(w.start)
-	w.setBanks()
-	return start.PCR, err
+	return start.PCR, nil
 }
 
-func (w *logWalk) setBanks() {
+// continued is the replay of a log that begins at an index.
+func (w *logWalk) continued() (*pcr.Replayer, error) {
+	var banks []pcr.Algorithm
 	for _, d := range w.start {
-		w.banks = append(w.banks, d.Algorithm)
+		banks = append(banks, d.Algorithm)
 	}
+	return pcr.NewReplayer(banks, w.start)
 }
 
 // checkRecords has every record checked and tells whether digests and events can be
 // relied on. The first fault is reported, with the number of its record.
 func (w *logWalk) checkRecords() (digests, events bool) {
-	err := w.replay()
+	err := w.follow()
 	if err == nil && len(w.records) > 0 && w.records[0].Number > 0 && w.records[0].PCR != w.state.PCR {
 		err = &pcr.LogError{Code: pcr.LogPCR, Index: w.records[0].Number, Offset: -1, Err: fmt.Errorf("it is of PCR %d, the log of PCR %d", w.records[0].PCR, w.state.PCR)}
 	}
@@ -161,17 +166,26 @@ func (w *logWalk) checkRecords() (digests, events bool) {
 	}
 }
 
-// replay follows the records and keeps their events.
-func (w *logWalk) replay() error {
-	p, err := pcr.NewReplayer(w.banks, w.start)
-	if err != nil {
-		return err
+// follow replays the records, takes values and head along, and keeps the events.
+func (w *logWalk) follow() (err error) {
+	p := w.replay
+	if p == nil {
+		if p, err = w.continued(); err != nil {
+			return err
+		}
 	}
 	for _, r := range w.records {
 		if err := p.Next(r); err != nil {
 			return err
 		}
 		w.events = append(w.events, p.Event())
+		w.values = p.Values()
+		if w.replay != nil {
+			w.head = p.Head()
+		} else { // the replay does not know what came before
+			w.head = evidence.NextLogHead(w.head, r.Encode())
+		}
+		w.passAnchor()
 	}
 	return nil
 }
@@ -187,7 +201,7 @@ func (w *logWalk) event(i int) (*pcr.Event, error) {
 // checkPrevious holds the agent's starts in a log that begins at an index against the
 // heads before them; for a whole log the replay has done it.
 func (w *logWalk) checkPrevious() error {
-	head := w.head
+	head := w.first
 	if head.Count == 0 {
 		return nil
 	}
