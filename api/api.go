@@ -41,6 +41,7 @@ const (
 	PathMeasure  = "/v1/apps/{name}/measure"
 	PathReload   = "/v1/reload"
 	PathActivate = "/v1/ak/activate"
+	PathReplace  = "/v1/ak/replace"
 
 	PathDerive   = "/v1/keys/derive"
 	PathSeal     = "/v1/seal"

@@ -28,3 +28,12 @@ type ActivateRequest struct {
 type Activated struct {
 	Secret evidence.Bytes `json:"secret"` // at most 64 bytes
 }
+
+// Replaced is the answer of POST /v1/ak/replace: a stored AK that this TPM does not
+// load gave way to a new one. Nothing is deleted.
+type Replaced struct {
+	Old    evidence.Bytes `json:"old,omitzero"` // TPM name of the AK that was stored; absent where its file cannot be read
+	New    evidence.Bytes `json:"new"`          // TPM name of the AK from now on: verifiers have to enrol it
+	Backup string         `json:"backup"`       // file that holds the old AK as it was stored
+	Reason string         `json:"reason"`       // why the old one does not load
+}

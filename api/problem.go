@@ -48,6 +48,7 @@ const (
 	CodePCRMismatch       Code = "pcr-mismatch"       // the TPM quoted values that the log does not explain
 	CodeLogFull           Code = "log-full"           // the log takes no more records until the next boot
 	CodeTPM               Code = "tpm-unavailable"    // no TPM, or it fails
+	CodeAKUnusable        Code = "ak-unusable"        // the stored attestation key does not load in this TPM
 	CodeTPMTimeout        Code = "tpm-timeout"        // the TPM did not answer in time
 	CodePlatformAbsent    Code = "platform-absent"    // no report device on this machine
 	CodePlatformBusy      Code = "platform-busy"      // host or firmware throttles reports
@@ -78,7 +79,7 @@ const (
 	CodeRootUnavailable     Code = "root-unavailable"      // a device or disk is busy or failing, which says nothing about the blob
 	CodeBadDerivedKey       Code = "bad-derived-key"       // the firmware answered with an all-zero key or one of a wrong size
 	CodeInterrupted         Code = "interrupted"           // a write failed; what it left is looked at before the next operation
-	CodeNothingToDo         Code = "nothing-to-do"         // there is no rollback to accept
+	CodeNothingToDo         Code = "nothing-to-do"         // there is no rollback to accept, or no attestation key to replace
 )
 
 // A sealed blob cannot be opened: the machine is another, the file is damaged, or the
@@ -137,6 +138,7 @@ var codes = map[Code]struct {
 	CodePCRMismatch:         {http.StatusServiceUnavailable, "Quoted PCR values are not explained by the log"},
 	CodeLogFull:             {http.StatusInsufficientStorage, "Measurement log is full"},
 	CodeTPM:                 {http.StatusServiceUnavailable, "TPM is not available"},
+	CodeAKUnusable:          {http.StatusServiceUnavailable, "Attestation key does not load in this TPM"},
 	CodeTPMTimeout:          {http.StatusGatewayTimeout, "TPM did not answer"},
 	CodePlatformAbsent:      {http.StatusServiceUnavailable, "No report device"},
 	CodePlatformBusy:        {http.StatusServiceUnavailable, "Reports are throttled"},
@@ -160,7 +162,7 @@ var codes = map[Code]struct {
 	CodeRootUnavailable:     {http.StatusServiceUnavailable, "Root key cannot be had now"},
 	CodeBadDerivedKey:       {http.StatusBadGateway, "Firmware derived a key that is none"},
 	CodeInterrupted:         {http.StatusServiceUnavailable, "Change was interrupted"},
-	CodeNothingToDo:         {http.StatusConflict, "Nothing to accept"},
+	CodeNothingToDo:         {http.StatusConflict, "Nothing to accept or to replace"},
 	CodeOtherChip:           {http.StatusUnprocessableEntity, "Sealed on another chip"},
 	CodeOtherMeasurement:    {http.StatusUnprocessableEntity, "Sealed under another launch measurement"},
 	CodeGuestPolicyChanged:  {http.StatusUnprocessableEntity, "Sealed under another guest policy"},

@@ -32,7 +32,8 @@ const ReasonStarting = "the agent is starting"
 // TPMStatus is the state of the TPM.
 type TPMStatus struct {
 	State  State  `json:"state"`
-	Reason string `json:"reason,omitzero"` // what went wrong last, and what to do
+	Code   Code   `json:"code,omitzero"`   // what went wrong last, where a command mends it
+	Reason string `json:"reason,omitzero"` // the same in words, and what to do
 }
 
 // PlatformStatus is the state of the confidential-computing platform.

@@ -46,6 +46,12 @@ func (a *Admin) Activate(ctx context.Context, r api.ActivateRequest) ([]byte, er
 	return out.Secret, nil
 }
 
+// ReplaceAK makes a new attestation key in the place of a stored one that this TPM does
+// not load, which stays in a file. Verifiers have to enrol the new one.
+func (a *Admin) ReplaceAK(ctx context.Context) (*api.Replaced, error) {
+	return decode[api.Replaced](a.do(ctx, "POST", api.PathReplace, nil))
+}
+
 // Close closes connections that are kept for later requests.
 func (a *Admin) Close() { a.transport.close() }
 

@@ -152,3 +152,7 @@ func (s *Server) activate(c *call) (job, error) {
 		return api.Activated{Secret: secret}, err
 	}}, nil
 }
+
+func (s *Server) replaceAK(*call) (job, error) {
+	return job{small, func(ctx context.Context) (any, error) { return s.Enroller.ReplaceAK(ctx) }}, nil
+}

@@ -41,6 +41,8 @@ type Enroller interface {
 	// Activate opens a credential: the contents of TPM2B_ID_OBJECT and of
 	// TPM2B_ENCRYPTED_SECRET.
 	Activate(ctx context.Context, credential, secret []byte) ([]byte, error)
+	// ReplaceAK makes a new AK in the place of a stored one that this TPM does not load.
+	ReplaceAK(ctx context.Context) (api.Replaced, error)
 }
 
 // An Owner is whose keys are asked for: an app, as unit and uid of the caller say.

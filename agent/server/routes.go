@@ -46,6 +46,7 @@ func Routes() []Route {
 		{"GET", api.PathApps, OnAdmin, 0, nil, 10 * time.Second, nil, api.Apps{}, (*Server).apps},
 		{"POST", api.PathMeasure, OnAdmin, 0, nil, 5 * time.Minute, nil, api.App{}, (*Server).measure},
 		{"POST", api.PathReload, OnAdmin, 0, nil, 5 * time.Minute, nil, api.Reloaded{}, (*Server).reload},
+		{"POST", api.PathReplace, OnAdmin, 0, nil, 5 * time.Minute, nil, api.Replaced{}, (*Server).replaceAK},
 		{"POST", api.PathActivate, OnAdmin, api.MaxActivateRequest, nil, 30 * time.Second, api.ActivateRequest{}, api.Activated{}, (*Server).activate},
 
 		// A root key may have to wait for the SNP firmware, as evidence does.

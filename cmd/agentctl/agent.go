@@ -21,7 +21,7 @@ func (s *sockets) adminSocket() *client.Admin   { return &client.Admin{Socket: s
 // was asked, now or ever on this machine.
 var unavailable = map[api.Code]bool{
 	api.CodeBusy: true, api.CodeConnections: true, api.CodeShuttingDown: true, api.CodeDesynchronised: true,
-	api.CodePCRMismatch: true, api.CodeLogFull: true, api.CodeTPM: true, api.CodeTPMTimeout: true,
+	api.CodePCRMismatch: true, api.CodeLogFull: true, api.CodeTPM: true, api.CodeTPMTimeout: true, api.CodeAKUnusable: true,
 	api.CodePlatformAbsent: true, api.CodePlatformBusy: true, api.CodePlatformTimeout: true,
 	api.CodePlatformKeyWiped: true, api.CodePlatformVMPL: true, api.CodePlatformRefused: true,
 	api.CodePlatformMalformed: true, api.CodeTimeout: true, api.CodeUnavailable: true, api.CodeThrottled: true,
@@ -59,6 +59,8 @@ var hints = map[api.Code]string{
 	api.CodeNotPermitted:     "run it as root",
 	api.CodeTPM:              "`agentctl doctor` looks for the TPM",
 	api.CodeUnavailable:      "`agentctl status` says what is missing",
+
+	api.CodeAKUnusable: "bring the TPM or the file back, or have root accept a new key: `agentctl key replace-ak` keeps the old one; what was sealed is then for `agentctl key recover`",
 
 	api.CodeNoSystemUnit:        "start it as a systemd system unit: `agentctl self` says who the caller is",
 	api.CodeNoApp:               "declare the application with this unit and user: `agentctl self` says who the caller is",

@@ -33,6 +33,9 @@ For root, over the admin socket; none of these shows a secret:
   recipients       other recovery recipients for everything, now and later
                    RECIPIENT..., or none and --lose-on-hardware-change
   accept-rollback  make an older state of the store, which was put back, the current one
+  replace-ak       make a new attestation key where this TPM does not load the stored one:
+                   it was cleared, is another one, or the file is damaged. The old key
+                   is kept in a file; verifiers have to enrol the new one
   require-digest   hand an application's keys out only while it has a digest
                    --app NAME [--digest DIGEST], by default the one measured now
   authorize        one more digest, before an upgrade: --app NAME --digest DIGEST
@@ -57,7 +60,7 @@ func keyCommand(t *terminal, s *sockets) *cobra.Command {
 	return group(t, "key", keyUsage,
 		keyDerive(t, s), keyList(t, s), keyShow(t, s),
 		whole("rewrap", func(ctx context.Context) (*api.Rewritten, error) { return s.adminSocket().Rewrap(ctx) }),
-		keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s), keyAccept(t, s),
+		keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s), keyAccept(t, s), keyReplaceAK(t, s),
 		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
 		keyDigest(t, s, "withdraw", api.DigestWithdraw), keyDigest(t, s, "lift-digest", api.DigestLift),
 	)
@@ -266,6 +269,30 @@ func keyAccept(t *terminal, s *sockets) *cobra.Command {
 		Use: "accept-rollback", Long: keyUsage, Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return t.printStore(s.adminSocket().AcceptRollback(c.Context()))
+		},
+	}
+}
+
+func keyReplaceAK(t *terminal, s *sockets) *cobra.Command {
+	return &cobra.Command{
+		Use: "replace-ak", Long: keyUsage, Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := s.adminSocket().ReplaceAK(c.Context())
+			if err != nil {
+				return failed(err)
+			}
+			if t.json {
+				return t.writeJSON(r)
+			}
+			n := &node{text: cleanLine(fmt.Sprintf("new attestation key %x", []byte(r.New)))}
+			if len(r.Old) > 0 {
+				n.add("in the place of %x", []byte(r.Old))
+			}
+			n.add("because %s", r.Reason)
+			n.add("what was stored lies beside it as %s", r.Backup)
+			n.add("to do: have verifiers enrol the new key (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
+			n.draw(t.out)
+			return nil
 		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/peer"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
@@ -67,11 +68,14 @@ type Daemon struct {
 
 	vault vault
 
-	tried chan struct{} // closed when the parts were brought up for the first time, or that failed
+	tried    chan struct{} // closed when the parts were brought up for the first time, or that failed
+	again    chan struct{} // a value: what kept the parts from coming up is gone, do not wait
+	attempts sync.Mutex    // held while the parts are brought up, or what they stand on is replaced
 
 	mu    sync.Mutex
 	parts parts
-	trial error // why the parts are not all up
+	trial error         // why the parts are not all up
+	round chan struct{} // closed when the next attempt to bring them up is over
 }
 
 // Run runs the daemon until ctx ends, then answers what has reached it and returns.
@@ -90,7 +94,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 }
 
 func newDaemon(o Options) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log, config: sha256.Sum256(o.ConfigText), tried: make(chan struct{}), vault: vault{tried: make(chan struct{})}}
+	d := &Daemon{o: o, log: o.Log, config: sha256.Sum256(o.ConfigText), tried: make(chan struct{}), again: make(chan struct{}, 1), round: make(chan struct{}), vault: vault{tried: make(chan struct{})}}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -221,6 +225,9 @@ func (d *Daemon) shutdown(s *server.Server) error {
 
 // errorCodes are the codes of errors that the server does not know itself.
 var errorCodes = []server.ErrorCode{
+	{Err: errAK, Code: api.CodeAKUnusable},
+	{Err: keys.ErrOtherTPM, Code: api.CodeAKUnusable},
+	{Err: keys.ErrDamaged, Code: api.CodeAKUnusable},
 	{Err: errNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
 	{Err: errNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: errNoStore, Code: api.CodeUnavailable},

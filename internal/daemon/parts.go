@@ -61,14 +61,11 @@ const (
 func (d *Daemon) bringUp(ctx context.Context) error {
 	first := sync.OnceFunc(func() { close(d.tried) })
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		err := d.attempt(ctx)
+		err := d.attemptAlone(ctx)
 		var never *refusal
 		if errors.As(err, &never) {
 			return err
 		}
-		d.mu.Lock()
-		d.trial = err
-		d.mu.Unlock()
 		first()
 		if err == nil {
 			break
@@ -78,6 +75,8 @@ func (d *Daemon) bringUp(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(pause):
+		case <-d.again:
+			pause = firstPause
 		}
 	}
 	p := d.up()
@@ -91,6 +90,20 @@ func (d *Daemon) bringUp(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// attemptAlone brings up what is not up yet, while nobody replaces what it stands on,
+// and tells what came of it.
+func (d *Daemon) attemptAlone(ctx context.Context) error {
+	d.attempts.Lock()
+	defer d.attempts.Unlock()
+	err := d.attempt(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trial = err
+	close(d.round)
+	d.round = make(chan struct{})
+	return err
 }
 
 // up is the parts that are up.

@@ -33,6 +33,10 @@ func (d *Daemon) Status() api.Status {
 	}
 	switch {
 	case trial == nil:
+	case errors.Is(trial, errAK):
+		s.TPM = api.TPMStatus{State: api.StateDegraded, Code: api.CodeAKUnusable, Reason: trial.Error()}
+		s.Ledger.Reason = "there is no attestation key to keep it with"
+		s.Keys.Code = api.CodeAKUnusable
 	case errors.Is(trial, errNoTPM):
 		if s.TPM.Reason = trial.Error(); p.device != nil {
 			s.TPM.State = api.StateDegraded

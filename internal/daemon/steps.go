@@ -14,14 +14,9 @@ import (
 	"github.com/cvm-agentd/agentd/agent/apps"
 	"github.com/cvm-agentd/agentd/agent/attest"
 	"github.com/cvm-agentd/agentd/agent/ledger"
-	"github.com/cvm-agentd/agentd/agent/vtpm"
 	"github.com/cvm-agentd/agentd/internal/durable"
-	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
-
-// akFile holds the attestation key in the state folder.
-const akFile = "ak.json"
 
 func (d *Daemon) openState(_ context.Context, p parts) error {
 	if p.state != nil {
@@ -77,58 +72,6 @@ func (d *Daemon) openTPM(ctx context.Context, p parts) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoTPM, err)
 	}
-	return nil
-}
-
-// provision finds the attestation key of this machine, and makes one only where none
-// was ever stored: verifiers may have enrolled the one that does not load.
-func (d *Daemon) provision(ctx context.Context, p parts) error {
-	if p.ak != nil {
-		return nil
-	}
-	auths, err := readAuths(d.o.Config.TPM)
-	if err != nil {
-		return err
-	}
-	var blob *keys.Blob
-	stored, err := p.state.Read(akFile, 64<<10)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fmt.Errorf("read the attestation key: %w", err)
-	default:
-		if blob, err = keys.ParseBlob(stored); err != nil {
-			return fmt.Errorf("%s in %s: %w: restore it, or move it away for a new key, which verifiers have to enrol anew", akFile, d.o.Config.State.Folder, err)
-		}
-	}
-	var ak *keys.AK
-	err = p.device.Do(ctx, func(t transport.TPM) (err error) {
-		ak, err = keys.Provision(t, blob, auths)
-		return err
-	})
-	if errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged) {
-		return fmt.Errorf("%w: %w: move %s in %s away for a new key, which verifiers have to enrol anew", errNoTPM, err, akFile, d.o.Config.State.Folder)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoTPM, err)
-	}
-	if blob == nil {
-		b, err := ak.Blob().Encode()
-		if err == nil {
-			err = p.state.Replace(akFile, b)
-		}
-		if err != nil {
-			return fmt.Errorf("store the attestation key: %w", err)
-		}
-		d.log.Info("made an attestation key", "name", ak.Name())
-	}
-	selection, err := pcr.ParseSelection(d.o.Config.TPM.PCRs)
-	if err != nil {
-		return &refusal{err}
-	}
-	d.set(func(q *parts) {
-		q.ak, q.tpm = ak, &vtpm.TPM{Device: p.device, AK: ak, Selection: selection}
-	})
 	return nil
 }
 

@@ -1,0 +1,12 @@
+package server
+
+import (
+	"context"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// ReplaceAK answers as where the key was replaced.
+func (f *fake) ReplaceAK(context.Context) (api.Replaced, error) {
+	return api.Replaced{New: []byte{1}, Backup: "ak-replaced-1.json", Reason: "another TPM"}, nil
+}
