@@ -21,6 +21,17 @@ func decode(t *testing.T, text []byte) [][]byte {
 	return ders
 }
 
+// appraiseCase appraises whatever material the file holds.
+func appraiseCase(c *corpus.Case, o verify.Options) (*verify.Appraisal, error) {
+	switch c.Material {
+	case corpus.Report:
+		return verify.Report(verify.RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
+	case corpus.Paravisor:
+		return verify.Paravisor(verify.AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
+	}
+	return verify.Evidence(c.Evidence, o)
+}
+
 // TestCorpus: every file is refused, by the checks and in the class that it names.
 func TestCorpus(t *testing.T) {
 	all, err := corpus.Read("testdata/corpus")
@@ -38,15 +49,16 @@ func TestCorpus(t *testing.T) {
 		}
 	}
 	shared := decode(t, all.Certificates)
-	seen := make(map[string]bool)
+	seen, materials := make(map[string]bool), make(map[string]int)
 	for _, c := range all.Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			seen[c.Check] = true
+			materials[c.Material]++
 			p, err := verify.ParsePolicy(c.Policy)
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := verify.Options{Policy: p, Nonce: c.Nonce, Audience: c.Audience, PublicKey: c.PublicKey, UserData: c.UserData, Time: c.Time}
+			o := verify.Options{Policy: p, Nonce: c.Nonce, Audience: c.Audience, PublicKey: c.PublicKey, UserData: c.UserData, ReportData: c.ReportData, Time: c.Time}
 			if c.Root == "test" {
 				o.Roots = roots
 			}
@@ -66,7 +78,7 @@ func TestCorpus(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			a, err := verify.Evidence(c.Evidence, o)
+			a, err := appraiseCase(c, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +96,7 @@ func TestCorpus(t *testing.T) {
 			}
 		})
 	}
-	if len(seen) < 80 {
-		t.Errorf("the corpus is about %d checks", len(seen))
+	if len(seen) < 100 || materials[corpus.Report] < 10 || materials[corpus.Paravisor] < 20 {
+		t.Errorf("the corpus is about %d checks, of materials %v", len(seen), materials)
 	}
 }

@@ -51,10 +51,9 @@ func TestWriteCorpus(t *testing.T) {
 	w.file("root.pem", encodePEM(roots))
 	all := mutations()
 	slices.SortStableFunc(all, func(a, b mutation) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) })
+	w.seeded("key of the paravisor", func() { evidencetest.NewParavisor().Build(w.t) }) // made once, whoever comes first
 	for _, m := range all {
-		if m.raw == nil {
-			w.seeded(string(m.id)+m.name, func() { w.mutation(&m) })
-		}
+		w.seeded(string(m.id)+m.name, func() { w.mutation(&m) })
 	}
 	for _, c := range combinations() {
 		w.seeded(c.name, func() { w.combination(&c) })
@@ -113,10 +112,6 @@ func encodePEM(ders []evidence.Bytes) []byte {
 }
 
 func (w *corpusWriter) mutation(m *mutation) {
-	r := evidencetest.New()
-	if m.recipe != nil {
-		m.recipe(w.t, r)
-	}
 	text := m.policy
 	if text == "" {
 		text = makePolicy(m.root, m.tables)
@@ -126,24 +121,55 @@ func (w *corpusWriter) mutation(m *mutation) {
 	if m.opts != nil {
 		m.opts(w.t, &o)
 	}
+	if m.raw != nil {
+		made := w.material(m.raw(w.t, &o))
+		w.add(m.id, m.name, text, o, made)
+		return
+	}
+	r := evidencetest.New()
+	if m.recipe != nil {
+		m.recipe(w.t, r)
+	}
 	document := r.Encode(w.t)
 	if m.bytes != nil {
 		document = m.bytes(w.t, document)
 	}
-	w.add(m.id, m.name, text, o, document)
+	w.add(m.id, m.name, text, o, w.evidence(document))
+}
+
+// evidence is a case of a document.
+func (w *corpusWriter) evidence(document []byte) *corpus.Case {
+	c := new(corpus.Case)
+	c.Evidence, c.Shared = w.strip(document)
+	return c
+}
+
+// material is a case of what other systems record.
+func (w *corpusWriter) material(m rawMaterial) *corpus.Case {
+	c := &corpus.Case{Material: corpus.Report}
+	if m.set != nil {
+		c.Material, c.Evidence, c.Certificates = corpus.Paravisor, m.set.HCL, m.set.Certificates
+		c.Quote, c.Signature, c.PCRs, c.FirmwareLog = m.set.Quote, m.set.Signature, m.set.PCRs, m.set.FirmwareLog
+	} else {
+		c.Evidence, c.Certificates = m.report.Report, m.report.Certificates
+	}
+	if slices.EqualFunc(c.Certificates, w.shared, func(a []byte, b evidence.Bytes) bool { return bytes.Equal(a, b) }) {
+		c.Certificates, c.Shared = nil, true
+	}
+	return c
 }
 
 // add writes one case, after appraising it as the file will be.
-func (w *corpusWriter) add(id CheckID, about, policy string, o Options, document []byte) {
+func (w *corpusWriter) add(id CheckID, about, policy string, o Options, c *corpus.Case) {
 	w.t.Helper()
-	c := &corpus.Case{
-		Check: string(id), About: about, Time: o.Time, Nonce: o.Nonce, Audience: o.Audience, PublicKey: o.PublicKey, UserData: o.UserData,
-		Root: "test", Policy: []byte(policy),
-	}
+	c.Check, c.About, c.Root, c.Policy = string(id), about, "test", []byte(policy)
+	c.Time, c.Nonce, c.Audience, c.PublicKey, c.UserData, c.ReportData = o.Time, o.Nonce, o.Audience, o.PublicKey, o.UserData, o.ReportData
 	if o.Roots == nil {
 		c.Root = "amd"
 	}
-	c.Evidence, c.Shared = w.strip(document)
+	if o.AcceptReplay {
+		w.t.Fatalf("%s, %s: a case has a nonce or report data", id, about)
+	}
 	if c.Shared {
 		for _, d := range w.shared {
 			o.Certificates = append(o.Certificates, d)
@@ -159,7 +185,7 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o Options, document
 		}
 		c.LogState = b
 	}
-	a, err := Evidence(c.Evidence, o)
+	a, err := w.appraise(c, o)
 	if err != nil {
 		w.t.Fatalf("%s, %s: %v", id, about, err)
 	}
@@ -172,6 +198,16 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o Options, document
 	}
 	w.numbers[c.Check]++
 	w.file(fmt.Sprintf("%s-%02d.case", strings.ReplaceAll(c.Check, ".", "-"), w.numbers[c.Check]), c.Encode())
+}
+
+func (w *corpusWriter) appraise(c *corpus.Case, o Options) (*Appraisal, error) {
+	switch c.Material {
+	case corpus.Report:
+		return Report(RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
+	case corpus.Paravisor:
+		return Paravisor(AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
+	}
+	return Evidence(c.Evidence, o)
 }
 
 // strip takes the certificates that all good evidence holds out of a document, where
@@ -211,7 +247,7 @@ func (w *corpusWriter) combination(c *combination) {
 	}
 	o := baseOptions(w.t)
 	o.Policy = mustPolicy(w.t, text)
-	w.add(c.id, c.name, text, o, document)
+	w.add(c.id, c.name, text, o, w.evidence(document))
 }
 
 func chipHex(letter byte) string { return hex.EncodeToString(bytes.Repeat([]byte{letter}, 64)) }
@@ -228,9 +264,7 @@ func TestCorpusIsCurrent(t *testing.T) {
 		files[c.Check+" "+c.About]++
 	}
 	for _, m := range mutations() {
-		if m.raw == nil {
-			files[string(m.id)+" "+m.name]--
-		}
+		files[string(m.id)+" "+m.name]--
 	}
 	for _, c := range combinations() {
 		files[string(c.id)+" "+c.name]--

@@ -20,11 +20,24 @@ func paravisorPolicy(kind, root string) string {
 		root, hex.EncodeToString(evidencetest.Measurement), kind)
 }
 
-type rawAppraisal = func(*testing.T, Options, map[CheckID]bool) (*Appraisal, error)
+// rawMaterial is one of the two that a command takes.
+type rawMaterial struct {
+	report *RawReport
+	set    *AzureSet
+}
 
-// bare appraises a bare report that holds the nonce.
-func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) rawAppraisal {
-	return func(t *testing.T, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+func (m rawMaterial) appraise(o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+	if m.set != nil {
+		return appraiseParavisor(*m.set, o, ignored)
+	}
+	return appraiseReport(*m.report, o, ignored)
+}
+
+type makeMaterial = func(*testing.T, *Options) rawMaterial
+
+// bare is a bare report that holds the nonce.
+func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) makeMaterial {
+	return func(t *testing.T, o *Options) rawMaterial {
 		r := evidencetest.NewReport(snp.Genoa)
 		if change != nil {
 			change(&r)
@@ -34,15 +47,15 @@ func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) r
 		report, certificates := r.Make(t, data)
 		m := RawReport{Report: report, Certificates: certificates}
 		if after != nil {
-			after(&m, &o)
+			after(&m, o)
 		}
-		return appraiseReport(m, o, ignored)
+		return rawMaterial{report: &m}
 	}
 }
 
-// paravisor appraises a paravisor's set.
-func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *Options)) rawAppraisal {
-	return func(t *testing.T, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+// paravisor is a paravisor's set.
+func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *Options)) makeMaterial {
+	return func(t *testing.T, o *Options) rawMaterial {
 		r := evidencetest.NewParavisor()
 		o.UserData = r.UserData
 		if change != nil {
@@ -50,9 +63,9 @@ func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet,
 		}
 		s := AzureSet(r.Build(t))
 		if after != nil {
-			after(&s, &o)
+			after(&s, o)
 		}
-		return appraiseParavisor(s, o, ignored)
+		return rawMaterial{set: &s}
 	}
 }
 
@@ -66,6 +79,17 @@ func runtimeText(old, new string) func(*evidencetest.ParavisorRecipe) {
 		r.Runtime = func(s string) string { return strings.Replace(s, old, new, 1) }
 	}
 }
+
+// started has PCRs 0 and 4 explained by the firmware's log; otherPCRs pins those that the
+// firmware owns besides.
+func started(r *evidencetest.ParavisorRecipe) { r.Booted = true }
+
+var otherPCRs = func() (rules string) {
+	for _, i := range []byte{1, 2, 3, 5, 6, 7} {
+		rules += fmt.Sprintf("[[pcr]]\nbank = \"sha256\"\nindex = %d\nvalues = [%q]\n", i, repeated(i, 32))
+	}
+	return rules
+}()
 
 var rawMutations = []mutation{
 	{id: ReportTable, name: "garbage behind the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report = append(m.Report, 1) })},
@@ -118,6 +142,12 @@ var rawMutations = []mutation{
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
 	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
+	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.FirmwareLog = []byte("no log") })},
+	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
+	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = nil })},
+	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *Options) {
+		s.FirmwareLog = evidencetest.FirmwareLog(evidencetest.Firmware[0])
+	})},
 	{id: PolicyAK, name: "paravisor's key has no name", policy: paravisorPolicy("paravisor", `ak_names = ["000b`+repeated(1, 32)+`"]`), raw: paravisor(nil, nil)},
 }
 
@@ -127,7 +157,7 @@ func TestRawAccepted(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		policy    string
-		raw       rawAppraisal
+		raw       makeMaterial
 		material  Material
 		binding   Binding
 		freshness Freshness
@@ -141,11 +171,12 @@ func TestRawAccepted(t *testing.T) {
 		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
 		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "says when it was made"},
+		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisor(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, c.policy)
-			a, err := c.raw(t, o, nil)
+			a, err := c.raw(t, &o).appraise(o, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ type mutation struct {
 	opts   func(*testing.T, *Options)
 	recipe func(*testing.T, *evidencetest.Recipe)
 	bytes  func(*testing.T, []byte) []byte
-	raw    func(*testing.T, Options, map[CheckID]bool) (*Appraisal, error) // appraises raw material in place of evidence
+	raw    func(*testing.T, *Options) rawMaterial // in place of evidence
 	// blind mutations leave nothing to go on: with the check switched off, others
 	// stay open instead, and the evidence is refused all the same.
 	blind bool
@@ -36,7 +36,7 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 		m.opts(t, &o)
 	}
 	if m.raw != nil {
-		a, err := m.raw(t, o, ignored)
+		a, err := m.raw(t, &o).appraise(o, ignored)
 		if err != nil {
 			t.Fatal(err)
 		}

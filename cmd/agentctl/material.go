@@ -20,6 +20,7 @@ type materialFiles struct {
 	quote      string
 	signature  string
 	pcrs       string
+	firmware   string
 	collateral string
 }
 
@@ -31,6 +32,7 @@ func (m *materialFiles) add(c *cobra.Command) {
 	flags.StringVar(&m.quote, "quote", "", "")
 	flags.StringVar(&m.signature, "signature", "", "")
 	flags.StringVar(&m.pcrs, "pcrs", "", "")
+	flags.StringVar(&m.firmware, "firmware-log", "", "")
 	flags.StringVar(&m.collateral, "collateral", "", "")
 }
 
@@ -52,6 +54,8 @@ func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, er
 		return "", fmt.Errorf("there is material from flags and EVIDENCE %q: give one of the two", args[0])
 	case len(have) > 0 && len(missing) > 0:
 		return "", fmt.Errorf("%s is given without %s: a paravisor's set has all four", have[0], strings.Join(missing, " and "))
+	case m.firmware != "" && len(have) == 0:
+		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report comes with no quote that it could lead to, and evidence holds its own")
 	case m.reportData != "" && m.report == "":
 		return "", errors.New("--report-data belongs to --snp-report: elsewhere REPORT_DATA is the commitment to everything else")
 	case (m.report != "" || len(have) > 0) && (f.saveLog != "" || f.knownLog != ""):
@@ -96,26 +100,14 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		}
 		return verify.Report(verify.RawReport{Report: b}, *o)
 	case verify.MaterialParavisor:
-		var s verify.AzureSet
-		for _, x := range []struct {
-			name  string
-			limit int
-			to    *[]byte
-		}{{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRs, &s.PCRs}} {
-			b, err := t.readInput(x.name, x.limit)
-			if err != nil {
-				return nil, err
-			}
-			*x.to = b
-		}
-		if len(s.PCRs) != maxPCRs {
-			return nil, misuse(fmt.Errorf("%s: %d bytes, want PCRs 0 to 23 of bank SHA-256, 768 bytes", m.pcrs, len(s.PCRs))).
-				withHint("tpm2_pcrread -o FILE sha256:all writes it")
+		s, err := t.paravisorSet(m)
+		if err != nil {
+			return nil, err
 		}
 		if err := add(s.HCL[min(len(s.HCL), hclReport):]); err != nil {
 			return nil, err
 		}
-		return verify.Paravisor(s, *o)
+		return verify.Paravisor(*s, *o)
 	}
 	document, err := t.readInput(args[0], evidence.MaxEvidence)
 	if err != nil {
@@ -125,6 +117,36 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		return nil, err
 	}
 	return verify.Evidence(document, *o)
+}
+
+// paravisorSet reads the files of a paravisor's set.
+func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
+	s := new(verify.AzureSet)
+	for _, x := range []struct {
+		name  string
+		limit int
+		to    *[]byte
+	}{
+		{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRs, &s.PCRs},
+		{m.firmware, evidence.MaxFirmwareLog, &s.FirmwareLog},
+	} {
+		if x.name == "" { // the firmware's log is the one that may be absent
+			continue
+		}
+		b, err := t.readInput(x.name, x.limit)
+		if err != nil {
+			return nil, err
+		}
+		*x.to = b
+	}
+	if m.firmware != "" && len(s.FirmwareLog) == 0 {
+		return nil, misuse(fmt.Errorf("--firmware-log %s: the file is empty", m.firmware))
+	}
+	if len(s.PCRs) != maxPCRs {
+		return nil, misuse(fmt.Errorf("%s: %d bytes, want PCRs 0 to 23 of bank SHA-256, 768 bytes", m.pcrs, len(s.PCRs))).
+			withHint("tpm2_pcrread -o FILE sha256:all writes it")
+	}
+	return s, nil
 }
 
 // hclReport is where the report stands in a paravisor's attestation report.

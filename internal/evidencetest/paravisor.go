@@ -26,6 +26,7 @@ type ParavisorRecipe struct {
 	UserData []byte                   // 64 bytes, in the runtime data
 	Runtime  func(json string) string // of the runtime data, before the report is made over it
 	Blob     func(b []byte) []byte    // of the whole blob, afterwards
+	Booted   bool                     // with the firmware's log, and PCRs that it leads to
 }
 
 // ParavisorSet is what a guest there would read. The fields are those of verify.AzureSet.
@@ -77,9 +78,17 @@ func (r *ParavisorRecipe) Build(tb testing.TB) ParavisorSet {
 	values := pcr.Values{}
 	for i := range uint32(pcr.Count) {
 		value := bytes.Repeat([]byte{byte(i)}, 32)
+		for _, e := range Firmware {
+			if r.Booted && e.PCR == i {
+				value = pcr.SHA256.Sum(make([]byte, 32), e.Digest)
+			}
+		}
 		values.Set(pcr.SHA256, i, value)
 		set.PCRs = append(set.PCRs, value...)
 		all[0].PCRs = append(all[0].PCRs, i)
+	}
+	if r.Booted {
+		set.FirmwareLog = FirmwareLog(Firmware...)
 	}
 	composite, err := all.Composite(values, ak.Hash)
 	if err != nil {

@@ -3,7 +3,7 @@
 // named in the file. "go generate ./verify" writes it.
 //
 // A file is a head of "key: value" lines, a policy, and the evidence, which is
-// everything behind its mark to the end of the file:
+// everything behind its mark to the end of the file, byte for byte:
 //
 //	check: policy.debug
 //	class: 5
@@ -25,6 +25,12 @@
 // certificates.pem, which is left out of the evidence for its size. Further keys are
 // audience, public-key, user-data, revocation (base64 of DER) and log-state (base64 of
 // JSON): what the verifier was given besides. Bytes are hexadecimal otherwise.
+//
+// With "material: snp-report" or "material: azure-paravisor-set" the file holds what
+// other systems record, in place of evidence: behind the last mark stands base64 of the
+// bare report, with what follows it, or of the paravisor's HCL report. Further keys are
+// then certificate (may be repeated), quote, signature, pcrs and firmware-log (base64),
+// and report-data.
 package corpus
 
 import (
@@ -38,6 +44,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+)
+
+// Materials that are not evidence, as "agentctl verify --json" names them.
+const (
+	Report    = "snp-report"
+	Paravisor = "azure-paravisor-set"
 )
 
 // Case is one file.
@@ -57,7 +69,15 @@ type Case struct {
 	Revoked   [][]byte
 	LogState  []byte
 	Policy    []byte
-	Evidence  []byte
+	Evidence  []byte // or report, or HCL report
+
+	Material     string // "" for evidence
+	ReportData   []byte
+	Quote        []byte
+	Signature    []byte
+	PCRs         []byte
+	FirmwareLog  []byte
+	Certificates [][]byte
 }
 
 // Marks between the parts of a file.
@@ -93,11 +113,32 @@ func (c *Case) Encode() []byte {
 		put("revocation", base64.StdEncoding.EncodeToString(r))
 	}
 	put("log-state", base64.StdEncoding.EncodeToString(c.LogState))
+	put("material", c.Material)
+	put("report-data", hex.EncodeToString(c.ReportData))
+	for _, d := range c.Certificates {
+		put("certificate", base64.StdEncoding.EncodeToString(d))
+	}
+	for _, x := range c.parts() {
+		put(x.key, base64.StdEncoding.EncodeToString(*x.to))
+	}
 	b.WriteString(policyMark)
 	b.Write(c.Policy)
 	b.WriteString(evidenceMark)
+	if c.Material != "" {
+		return append(base64.StdEncoding.AppendEncode(b.Bytes(), c.Evidence), '\n')
+	}
 	b.Write(c.Evidence)
 	return b.Bytes()
+}
+
+// part is a member that stands in the head as base64.
+type part struct {
+	key string
+	to  *[]byte
+}
+
+func (c *Case) parts() []part {
+	return []part{{"quote", &c.Quote}, {"signature", &c.Signature}, {"pcrs", &c.PCRs}, {"firmware-log", &c.FirmwareLog}}
 }
 
 // Parse reads a file.
@@ -112,6 +153,12 @@ func Parse(name string, b []byte) (*Case, error) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		if err := c.set(key, value); err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", name, key, err)
+		}
+	}
+	if c.Material != "" {
+		var err error
+		if c.Evidence, err = base64.StdEncoding.DecodeString(strings.TrimSuffix(string(evidence), "\n")); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", name, c.Material, err)
 		}
 	}
 	if c.Check == "" || c.Class == 0 || !slices.Contains(c.Fails, c.Check) || c.Time.IsZero() {
@@ -150,7 +197,24 @@ func (c *Case) set(key, value string) (err error) {
 		c.Revoked = append(c.Revoked, der)
 	case "log-state":
 		c.LogState, err = base64.StdEncoding.DecodeString(value)
+	case "material":
+		if value != Report && value != Paravisor {
+			return fmt.Errorf("%q is not known", value)
+		}
+		c.Material = value
+	case "report-data":
+		c.ReportData, err = hex.DecodeString(value)
+	case "certificate":
+		var der []byte
+		der, err = base64.StdEncoding.DecodeString(value)
+		c.Certificates = append(c.Certificates, der)
 	default:
+		for _, x := range c.parts() {
+			if x.key == key {
+				*x.to, err = base64.StdEncoding.DecodeString(value)
+				return err
+			}
+		}
 		err = fmt.Errorf("unknown key")
 	}
 	return err
