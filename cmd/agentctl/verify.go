@@ -56,7 +56,9 @@ and the verdict says what:
   --azure-hcl FILE       a paravisor's set: the HCL report (NV index 0x01400001),
   --quote FILE           TPMS_ATTEST,
   --signature FILE       its signature (TPMT_SIGNATURE, or RSASSA with SHA-256),
-  --pcrs FILE            PCRs 0 to 23 of bank SHA-256, 768 bytes
+  --pcrs FILE            PCRs 0 to 23 of bank SHA-256, 768 bytes, and if it is there
+  --firmware-log FILE    the firmware's event log, as Linux shows it in
+                         /sys/kernel/security/tpm0/binary_bios_measurements
 
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
