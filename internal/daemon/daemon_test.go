@@ -30,7 +30,7 @@ func TestReadAuth(t *testing.T) {
 		{"too long", string(make([]byte, maxAuth+1)), 0o600, false},
 	} {
 		path := filepath.Join(dir, c.name)
-		if err := os.WriteFile(path, []byte(c.content), c.mode); err != nil {
+		if err := errors.Join(os.WriteFile(path, []byte(c.content), 0o600), os.Chmod(path, c.mode)); err != nil { // whatever the umask
 			t.Fatal(err)
 		}
 		b, err := readAuth(path)

@@ -61,6 +61,9 @@ func play(role string) error {
 		c.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "connection")}
 		return c.Start()
 	case "fork and ask":
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+			return err
+		}
 		c := exec.Command("/proc/self/exe")
 		c.Env = []string{roleEnv + "=ask"}
 		c.Stdin, c.Stdout = os.Stdin, os.Stdout
@@ -118,6 +121,10 @@ func connect(path string) (int, error) {
 	}
 	return fd, unix.Connect(fd, &unix.SockaddrUnix{Name: path})
 }
+
+// patience is how long a test waits for what must come, and gives to what it starts: it
+// ends only a test that fails.
+const patience = 2 * time.Minute
 
 // helper is a running helper.
 type helper struct {
@@ -187,7 +194,7 @@ func listenAt(t *testing.T) *net.UnixListener {
 
 func accept(t *testing.T, l *net.UnixListener) *net.UnixConn {
 	t.Helper()
-	l.SetDeadline(time.Now().Add(10 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	c, err := l.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)
@@ -199,9 +206,9 @@ func accept(t *testing.T, l *net.UnixListener) *net.UnixConn {
 // eventually waits until f is true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
+			t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }

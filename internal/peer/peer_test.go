@@ -25,7 +25,7 @@ import (
 func methods(t *testing.T, f func(t *testing.T, i *Identifier, method evidence.Method)) {
 	for _, method := range []evidence.Method{evidence.MethodPidfd, evidence.MethodStartTime} {
 		t.Run(string(method), func(t *testing.T) {
-			i, err := New(Options{})
+			i, err := New(Options{Timeout: patience})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -246,7 +246,7 @@ func TestUnnameableUID(t *testing.T) {
 
 // case 15: an upgrade replaces the executable of a running process; a memfd has none.
 func TestReplacedAndMemfd(t *testing.T) {
-	i, err := New(Options{})
+	i, err := New(Options{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/caller"
 	"github.com/cvm-agentd/agentd/agent/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -30,13 +31,17 @@ func (noApps) List() []api.App                                    { return nil }
 func (noApps) Reload(context.Context) (r api.Reloaded, err error) { return }
 
 // serveReal serves with real identities, on sockets that any uid may reach.
-func serveReal(t *testing.T) (client, admin string) {
+// Its limits of time are none for a client that a busy machine keeps off the processor.
+func serveReal(t *testing.T, identified ...chan struct{}) (client, admin string) {
 	t.Helper()
-	i, err := New(Options{})
+	i, err := New(Options{Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := server.New(server.Config{Identifier: i, Apps: noApps{}, Logger: slog.New(slog.DiscardHandler)})
+	s := server.New(server.Config{
+		Identifier: telling{i, identified}, Apps: noApps{}, Logger: slog.New(slog.DiscardHandler),
+		Limits: server.Limits{HeaderTimeout: patience, BodyTimeout: patience, Patience: 10},
+	})
 	dir, err := os.MkdirTemp("", "peer")
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +70,20 @@ func serveReal(t *testing.T) (client, admin string) {
 		os.RemoveAll(dir)
 	})
 	return client, admin
+}
+
+// telling tells a test of every connection whose peer was looked for.
+type telling struct {
+	*Identifier
+	identified []chan struct{}
+}
+
+func (i telling) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	p, err := i.Identifier.Identify(c)
+	for _, c := range i.identified {
+		c <- struct{}{}
+	}
+	return p, err
 }
 
 func get(t *testing.T, socket, target string) (int, string) {
@@ -105,7 +124,8 @@ func TestSelfForReal(t *testing.T) {
 
 // case 1, from outside: a child asks over the connection of its parent, which has ended.
 func TestForkForReal(t *testing.T) {
-	socket, _ := serveReal(t)
+	identified := make(chan struct{}, 1)
+	socket, _ := serveReal(t, identified)
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -115,9 +135,16 @@ func TestForkForReal(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{roleEnv + "=fork and ask", socketEnv + "=" + socket}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, os.Stderr
-	err = cmd.Run() // the parent alone: the child goes on
+	err = cmd.Start()
 	theirs.Close()
 	if err != nil {
+		t.Fatal(err)
+	}
+	<-identified // while the parent runs; TestParentExits has it the other way round
+	if _, err := io.WriteString(ours, "."); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil { // the parent alone: the child goes on
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(ours, "."); err != nil {
@@ -145,14 +172,14 @@ func TestAdminForReal(t *testing.T) {
 		{admin, 4242, `"code":"not-permitted"`},
 		{client, 0, `"code":"not-permitted"`},
 	} {
-		cmd := exec.Command("curl", "-sS", "--unix-socket", c.socket, "http://a"+api.PathApps)
+		cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", c.socket, "http://a"+api.PathApps)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.uid}}
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("uid %d on %s: %s %v, want %s", c.uid, c.socket, out, err, c.want)
 		}
 	}
 	// case 5: nor is root of a user namespace.
-	cmd := exec.Command("curl", "-sS", "--unix-socket", admin, "http://a"+api.PathApps)
+	cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", admin, "http://a"+api.PathApps)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 31337, Size: 1}},

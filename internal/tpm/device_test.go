@@ -20,17 +20,17 @@ import (
 
 // quick are options with which a test of a hang takes little time, and which a loaded
 // machine keeps to all the same.
-var quick = tpm.Options{CommandTimeout: time.Second, ReopenMin: 5 * time.Millisecond, ReopenMax: 20 * time.Millisecond}
+var quick = tpm.Options{CommandTimeout: 5 * time.Second, ReopenMin: 5 * time.Millisecond, ReopenMax: 20 * time.Millisecond}
 
 func random(t transport.TPM) error {
 	_, err := tpm2.GetRandom{BytesRequested: 8}.Execute(t)
 	return err
 }
 
-// eventually polls until ok, for at most ten seconds.
+// eventually polls until ok, for at most two minutes.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not: %s", what)
 		}
