@@ -60,12 +60,14 @@ type connections struct {
 	users     map[uint32]int
 	away      chan struct{} // connections being turned away
 	patience  time.Duration
+	grace     time.Duration
 }
 
 func newConnections(l Limits) *connections {
 	return &connections{
 		all: l.Connections, each: l.ConnectionsEach, open: map[*conn]struct{}{}, users: map[uint32]int{},
 		away: make(chan struct{}, 64), patience: min(l.HeaderTimeout, 2*time.Second),
+		grace: defaultGrace,
 	}
 }
 
@@ -158,10 +160,10 @@ func (t *connections) end(c *conn) {
 	t.mu.Unlock()
 }
 
-// grace is how long a connection may take for its first request when the agent stops.
+// defaultGrace is how long a connection may take for its first request when the agent stops.
 // Who connected a moment ago is about to write; a client that finds a new connection
 // broken does not try again by itself, as it does with one that it kept.
-const grace = 500 * time.Millisecond
+const defaultGrace = 500 * time.Millisecond
 
 // drain retires every connection that waits for a request of which nothing has
 // arrived, and reports how many connections are left in all.
@@ -174,7 +176,7 @@ func (t *connections) drain() int {
 		}
 		switch http.ConnState(c.state.Load()) {
 		case http.StateNew:
-			if time.Since(c.since) < grace {
+			if time.Since(c.since) < t.grace {
 				continue
 			}
 		case http.StateIdle:

@@ -153,7 +153,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	if change != nil {
 		change(&c)
 	}
-	r := &running{Server: New(c), fake: f, client: filepath.Join(dir, "c"), admin: filepath.Join(dir, "a")}
+	r := &running{Server: newPatient(c), fake: f, client: filepath.Join(dir, "c"), admin: filepath.Join(dir, "a")}
 	for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
 		l, err := Listen(path, 0o600, -1)
 		if err != nil {
@@ -250,9 +250,9 @@ func base64Of(b []byte) string {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within 10 s", what)
+			t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
 }

@@ -238,9 +238,16 @@ func TestTimeouts(t *testing.T) {
 		}
 	}
 	r = run(t, &fake{attest: slow}, Limits{BodyTimeout: 20 * time.Millisecond, HeaderTimeout: 20 * time.Millisecond}, nil)
-	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
-		t.Errorf("slow work: %d %s", status, b)
-	}
+	eventually(t, "a request comes in time", func() bool { // on a busy machine not every one does
+		status, b, _, err := try(as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1))
+		if r.fake.calls.Load() == 0 {
+			return false
+		}
+		if err != nil || status != 200 {
+			t.Errorf("slow work: %d %s %v", status, b, err)
+		}
+		return true
+	})
 }
 
 // A caller that goes away ends the work that was for it alone.
@@ -260,7 +267,7 @@ func TestCallerGoesAway(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("the work went on")
 	}
 }
@@ -272,11 +279,11 @@ func TestCurl(t *testing.T) {
 		t.Skip("curl is not installed")
 	}
 	r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{} })
-	out, err := exec.Command(curl, "-sS", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", nonceBody(7)).CombinedOutput()
+	out, err := exec.Command(curl, "-sS", "--noproxy", "*", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", nonceBody(7)).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte(`"uid":1000`)) {
 		t.Errorf("%v: %s", err, out)
 	}
-	out, err = exec.Command(curl, "-sS", "--fail-with-body", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", "{}").CombinedOutput()
+	out, err = exec.Command(curl, "-sS", "--noproxy", "*", "--fail-with-body", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", "{}").CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte(`"code":"invalid-value"`)) {
 		t.Errorf("%v: %s", err, out)
 	}

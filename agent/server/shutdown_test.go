@@ -49,7 +49,7 @@ func TestShutdownAnswers(t *testing.T) {
 	go func() { done <- r.Shutdown(t.Context()) }()
 	eventually(t, "the name is gone", func() bool { _, err := os.Lstat(r.client); return os.IsNotExist(err) })
 	// One that has asked nothing is let go of without waiting for it.
-	idle.SetReadDeadline(time.Now().Add(10 * time.Second))
+	idle.SetReadDeadline(time.Now().Add(patience))
 	if _, err := idle.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("idle connection: %v", err)
 	}
@@ -135,7 +135,8 @@ func TestRestartUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := New(Config{Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f})
+		s := newPatient(Config{Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f})
+		s.conns.grace = patience // whoever connects here writes, however late it gets to
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l, Client) }()
 		return s, served
