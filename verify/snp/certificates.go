@@ -9,17 +9,33 @@ import (
 // maxBundle caps the certificates of one PEM text: a full chain is three.
 const maxBundle = 16
 
-// DecodeCertificates reads one certificate in DER, or one or more in PEM, and
-// returns them in DER. Each must parse as X.509; anything before, between or
-// behind them but blank space is refused.
+// DecodeCertificates is [ParseCertificates] for those who want the certificates in DER.
 func DecodeCertificates(b []byte) ([][]byte, error) {
+	parsed, err := ParseCertificates(b)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]byte, len(parsed))
+	for i, c := range parsed {
+		out[i] = c.Raw
+	}
+	return out, nil
+}
+
+// ParseCertificates reads one certificate in DER, or one or more in PEM. Each must
+// parse as X.509; anything before, between or behind them but blank space is refused.
+func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if len(b) > maxBundle*2*MaxCertificate {
 		return nil, refuse(CodeCertificate, "certificate file").found("%d bytes", len(b)).want("at most %d", maxBundle*2*MaxCertificate)
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN ")) {
-		return [][]byte{b}, checkDER(b)
+		c, err := parseDER(b)
+		if err != nil {
+			return nil, err
+		}
+		return []*x509.Certificate{c}, nil
 	}
-	var out [][]byte
+	var out []*x509.Certificate
 	for rest := bytes.TrimSpace(b); len(rest) > 0; rest = bytes.TrimSpace(rest) {
 		// pem.Decode would silently skip text before a block.
 		if !bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----")) {
@@ -32,23 +48,25 @@ func DecodeCertificates(b []byte) ([][]byte, error) {
 		if len(out) == maxBundle {
 			return nil, refuse(CodeCertificate, "PEM text").found("more than %d certificates", maxBundle).want("at most that")
 		}
-		if err := checkDER(block.Bytes); err != nil {
+		c, err := parseDER(block.Bytes)
+		if err != nil {
 			return nil, err
 		}
-		out = append(out, block.Bytes)
+		out = append(out, c)
 		rest = next
 	}
 	return out, nil
 }
 
-func checkDER(der []byte) error {
+func parseDER(der []byte) (*x509.Certificate, error) {
 	if len(der) > MaxCertificate {
-		return refuse(CodeCertificate, "certificate").found("%d bytes", len(der)).want("at most %d", MaxCertificate)
+		return nil, refuse(CodeCertificate, "certificate").found("%d bytes", len(der)).want("at most %d", MaxCertificate)
 	}
-	if _, err := x509.ParseCertificate(der); err != nil {
-		return refuse(CodeCertificate, "certificate").because(err)
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, refuse(CodeCertificate, "certificate").because(err)
 	}
-	return nil
+	return c, nil
 }
 
 // SortCertificates parts certificates in DER, in any order, into endorsement keys
@@ -56,13 +74,9 @@ func checkDER(der []byte) error {
 // harm: a host that adds garbage only fails to help.
 func SortCertificates(ders [][]byte) (leaves []*EndorsementKey, issuers []*x509.Certificate, errs []error) {
 	for _, der := range ders {
-		if len(der) > MaxCertificate {
-			errs = append(errs, refuse(CodeCertificate, "certificate").found("%d bytes", len(der)).want("at most %d", MaxCertificate))
-			continue
-		}
-		c, err := x509.ParseCertificate(der)
+		c, err := parseDER(der)
 		if err != nil {
-			errs = append(errs, refuse(CodeCertificate, "certificate").because(err))
+			errs = append(errs, err)
 			continue
 		}
 		if c.IsCA {

@@ -37,8 +37,13 @@ type root struct {
 }
 
 // AddAMD adds one of AMD's root keys and the intermediates under it. It is meant
-// for certificates that AMD publishes and a build embeds.
-func (r *Roots) AddAMD(ark *x509.Certificate, intermediates ...*x509.Certificate) error {
+// for certificates that AMD publishes and a build embeds. The pin is the SHA-256 of the
+// root's certificate in DER, and stands in place of its signature by itself: anybody can
+// make that.
+func (r *Roots) AddAMD(pin [sha256.Size]byte, ark *x509.Certificate, intermediates ...*x509.Certificate) error {
+	if got := sha256.Sum256(ark.Raw); got != pin {
+		return refuse(CodeChainRoot, "fingerprint of the root key certificate").found("%x", got).want("%x", pin)
+	}
 	return r.add(ark, intermediates, false)
 }
 
@@ -46,6 +51,9 @@ func (r *Roots) AddAMD(ark *x509.Certificate, intermediates ...*x509.Certificate
 // software platform's. Evidence accepted through it proves nothing about any
 // machine, and [Chain.Test] says so of every chain that ends there.
 func (r *Roots) AddTestRootThatVouchesForNoHardware(ark *x509.Certificate) error {
+	if err := checkIssued("root key certificate", ark, ark); err != nil {
+		return err
+	}
 	return r.add(ark, nil, true)
 }
 
@@ -55,9 +63,6 @@ func (r *Roots) add(ark *x509.Certificate, intermediates []*x509.Certificate, te
 		return err
 	}
 	if err := checkAuthority("root key certificate", ark); err != nil {
-		return err
-	}
-	if err := checkIssued("root key certificate", ark, ark); err != nil {
 		return err
 	}
 	r.roots = append(r.roots, &root{certificate: ark, product: p, test: test})

@@ -3,6 +3,7 @@ package snp_test
 import (
 	"context"
 	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
@@ -178,6 +179,37 @@ func TestWrongCombinations(t *testing.T) {
 }
 
 // Turin: 8 bytes of chip id, and the rest of the field must be zero.
+// A root under AMD's name that somebody else made signs itself as well as AMD's does:
+// only the pin tells them apart.
+func TestRootOfAMDIsHeldToItsPin(t *testing.T) {
+	p := launch(t, soft.Options{})
+	_, leaf := reported(t, p)
+	root, err := p.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := p.Intermediate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := sha256.Sum256(root.Raw)
+	roots := new(snp.Roots)
+	if err := roots.AddAMD(pin, root, issuer); err != nil {
+		t.Fatal(err)
+	}
+	if chain, err := snp.VerifyChain(leaf, nil, roots); err != nil || chain.Test {
+		t.Errorf("chain to a pinned root: test %t, error %v", err == nil && chain.Test, err)
+	}
+	pin[31] ^= 1
+	roots = new(snp.Roots)
+	if err := roots.AddAMD(pin, root, issuer); snp.CodeOf(err) != snp.CodeChainRoot {
+		t.Errorf("a root with another fingerprint: %v, want %s", err, snp.CodeChainRoot)
+	}
+	if len(roots.Certificates()) != 0 {
+		t.Error("a root was added that was refused")
+	}
+}
+
 func TestTurinChipID(t *testing.T) {
 	p := launch(t, soft.Options{Product: snp.Turin, Version: 5, Alter: func(b []byte) { b[0x1A8] = 1 }})
 	r, leaf := reported(t, p)

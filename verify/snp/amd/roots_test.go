@@ -38,3 +38,26 @@ func TestBuiltInRootsAreThoseThatOthersRecorded(t *testing.T) {
 		}
 	}
 }
+
+// The pins stand in place of the roots' signatures by themselves: these are looked at here.
+func TestPinnedRootsSignThemselvesAndTheirIntermediates(t *testing.T) {
+	roots, err := amd.Roots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	byName := map[string]*x509.Certificate{}
+	for _, c := range roots.Certificates() {
+		byName[c.Subject.CommonName] = c
+	}
+	for _, p := range snp.Products() {
+		ark := byName["ARK-"+p.String()]
+		for _, name := range []string{"ARK-", "SEV-", "SEV-VLEK-"} {
+			c := byName[name+p.String()]
+			if ark == nil || c == nil {
+				t.Errorf("%s%v or its root is not built in", name, p)
+			} else if err := c.CheckSignatureFrom(ark); err != nil {
+				t.Errorf("%s%v: %v", name, p, err)
+			}
+		}
+	}
+}
