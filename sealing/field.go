@@ -16,9 +16,10 @@ const preludeSize = len(magic) + 4 + 4
 // then CRC-32C of all three (4). Integers are big-endian.
 const fieldOverhead = 2 + 4 + 4
 
-// The checksums protect nothing against people. They tell a damaged disk from a
-// changed machine, and name the field.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// checksum is CRC-32C. It protects nothing against people: it tells a damaged disk from
+// a changed machine, and names the field. Its table is made when it is first used, not
+// in every program that links this package.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // A tag is the number of a field. Every blob has all fields of the header once, in
 // this order, then one wrapped key a slot, then the payload.
@@ -62,14 +63,14 @@ func appendField(b []byte, t tag, value []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(t))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
 	b = append(b, value...)
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
 func appendPrelude(b []byte, total int) []byte {
 	start := len(b)
 	b = append(b, magic...)
 	b = binary.BigEndian.AppendUint32(b, uint32(total))
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
 // readPrelude checks that b is a blob of this version and whole, and returns what
@@ -82,7 +83,7 @@ func readPrelude(b []byte) ([]byte, error) {
 		return nil, &Error{Code: Truncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
 	}
 	n := len(magic)
-	if crc32.Checksum(b[:n+4], castagnoli) != binary.BigEndian.Uint32(b[n+4:]) {
+	if checksum(b[:n+4]) != binary.BigEndian.Uint32(b[n+4:]) {
 		return nil, &Error{Code: Damaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
 	}
 	if string(b[:n]) != magic {
@@ -116,7 +117,7 @@ func (r *fieldReader) next(t tag, low, high int) []byte {
 		return r.fail(Damaged, t, "its length goes past the end of the blob")
 	}
 	end := 6 + int(size)
-	if crc32.Checksum(r.rest[:end], castagnoli) != binary.BigEndian.Uint32(r.rest[end:]) {
+	if checksum(r.rest[:end]) != binary.BigEndian.Uint32(r.rest[end:]) {
 		return r.fail(Damaged, t, "checksum is wrong")
 	}
 	if got := tag(binary.BigEndian.Uint16(r.rest)); got != t {
