@@ -63,7 +63,7 @@ const (
 	BindingNone          Binding = "none"           // nothing ties the vTPM to the report
 	BindingGuestAsserted Binding = "guest-asserted" // the guest's own software put AK and agent key into its report
 	BindingParavisor     Binding = "paravisor"      // a measured paravisor at VMPL 0 vouches for the AK
-	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM
+	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
 )
 
 // bindings in rising order of strength.

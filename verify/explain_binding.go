@@ -14,6 +14,9 @@ func (w *PolicyWords) binding(p *Policy) {
 		w.danger("binding is \"none\": a report is accepted without any vTPM, so that nothing is known of what ran after the launch.")
 	} else {
 		w.demand("vTPM and report hang together at least as %q. %s", p.binding, restsOn[p.binding])
+		if p.binding == BindingSVSM {
+			w.demand("Nothing that this version verifies hangs together as %q: everything is refused.", p.binding)
+		}
 	}
 	if known := len(p.aks) + len(p.enrolments); known > 0 {
 		w.demand("The attestation key is one of %d that were enrolled.", known)

@@ -62,6 +62,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{trusting(tpmRoot), certified(tpmRoot.certify('e', nil)), "demands", `A certificate of its TPM leads to "CN=TPM root"`},
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "demands", "Where its enrolment holds a certificate"},
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
+	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "everything is refused"},
 }
 
 // TestExplainNamesEveryRule: each rule that a policy can hold turns up in words, and
