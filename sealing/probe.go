@@ -9,21 +9,35 @@ import (
 
 // Finding is one thing that was tried on a platform.
 type Finding struct {
-	Name string // "derives", "stable", "depends-on-tcb", "not-above-committed"
+	Name string // "derives", "stable", "depends-on-tcb", "not-above-committed", and those of [Prober]
 	OK   bool
 	Text string
 }
 
 // Probe tries out the key derivation of a platform, for a doctor's report: that it
-// works, gives the same key twice, and another one under another TCB. Measurement,
-// guest policy and VMPL of a running guest cannot be varied, and asking without them
-// is not possible here. Keys are wiped, none is returned. Requests are scarce on some
-// hosts: this makes up to four.
+// works, gives the same key twice, another one under another TCB, and, where the
+// platform is a [Prober], on what else it depends. Keys are wiped, none is returned.
+// Requests are scarce on some hosts: this makes up to sixteen.
 func Probe(ctx context.Context, p Platform) ([]Finding, error) {
 	now, err := p.Reading(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("probe the key derivation: %w", err)
 	}
+	out, err := probe(ctx, p, now)
+	if prober, ok := p.(Prober); ok && err == nil && out[0].OK {
+		var more []Finding
+		if more, err = vary(ctx, prober, now.VMPL, now.TCB); err == nil {
+			out = append(out, more...)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("probe the key derivation: %w", err)
+	}
+	return out, nil
+}
+
+// probe makes the requests that sealing itself makes.
+func probe(ctx context.Context, p Platform, now Reading) ([]Finding, error) {
 	key := func(t TCB) (*secret.Secret, error) {
 		b, err := derive(ctx, p, t)
 		if err != nil {
@@ -42,14 +56,20 @@ func Probe(ctx context.Context, p Platform) ([]Finding, error) {
 		return append(out, Finding{Name: "stable", Text: err.Error()}), nil
 	}
 	defer again.Wipe()
-	out = append(out, Finding{Name: "stable", OK: first.Equal(again), Text: "the same request twice gives the same key"})
+	f := Finding{Name: "stable", OK: first.Equal(again), Text: "the same request twice gives the same key"}
+	if !f.OK {
+		f.Text = "the same request twice gives two keys: what is sealed would not open again"
+	}
+	out = append(out, f)
 	if lower, ok := below(now.TCB); ok {
 		other, err := key(lower)
 		f := Finding{Name: "depends-on-tcb", Text: fmt.Sprintf("TCB %s gives another key", lower)}
 		if err != nil {
 			f.Text = err.Error()
 		} else {
-			f.OK = !first.Equal(other)
+			if f.OK = !first.Equal(other); !f.OK {
+				f.Text = fmt.Sprintf("TCB %s gives the same key: older firmware could derive it", lower)
+			}
 			other.Wipe()
 		}
 		out = append(out, f)
@@ -64,9 +84,12 @@ func Probe(ctx context.Context, p Platform) ([]Finding, error) {
 	if above == now.TCB {
 		return out, nil
 	}
-	refused, err := key(above)
-	f := Finding{Name: "not-above-committed", OK: err != nil, Text: fmt.Sprintf("TCB %s, above the committed one, is refused", above)}
-	refused.Wipe()
+	given, err := key(above)
+	f = Finding{Name: "not-above-committed", OK: err != nil, Text: fmt.Sprintf("TCB %s, above the committed one, is refused", above)}
+	if err == nil {
+		f.Text = fmt.Sprintf("TCB %s, above the committed one, gives a key", above)
+	}
+	given.Wipe()
 	return append(out, f), nil
 }
 

@@ -65,7 +65,7 @@ func Routes() []Route {
 		{"POST", api.PathRecipients, OnAdmin, api.MaxKeyRequest, nil, 5 * time.Minute, api.RecipientsRequest{}, api.Rewritten{}, (*Server).recipients},
 		{"POST", api.PathAccept, OnAdmin, 0, nil, 90 * time.Second, nil, api.Store{}, (*Server).acceptRollback},
 		{"POST", api.PathDigests, OnAdmin, api.MaxKeyRequest, nil, 90 * time.Second, api.DigestRequest{}, api.Contract{}, (*Server).digests},
-		{"POST", api.PathProbe, OnAdmin, 0, nil, 90 * time.Second, nil, api.Probed{}, (*Server).probe},
+		{"POST", api.PathProbe, OnAdmin, 0, nil, 5 * time.Minute, nil, api.Probed{}, (*Server).probe},
 	}
 }
 

@@ -167,9 +167,8 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 }
 
 // lookAtKeys looks at the store of sealed blobs, and has the key derivation tried out
-// where the admin socket is to be had. Launch measurement, guest policy and privilege
-// level of a running guest cannot be varied; that they are mixed in is fixed in the
-// request.
+// where the admin socket is to be had: that it works, is stable, and depends on each
+// thing that a guest may choose. Where a guest cannot vary a value, the finding says so.
 func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	switch {
 	case k.State == api.StateOK:
@@ -204,7 +203,11 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	if st.TPM.State == api.StateOK {
 		d.good("agent's TPM", "works")
 	} else {
-		d.bad("agent's TPM", "see the reason", "%s: %s", st.TPM.State, st.TPM.Reason)
+		todo := "see the reason"
+		if hint := hints[st.TPM.Code]; hint != "" {
+			todo = hint
+		}
+		d.bad("agent's TPM", todo, "%s: %s", st.TPM.State, st.TPM.Reason)
 	}
 	switch {
 	case st.Platform.State == api.StateAbsent:

@@ -32,7 +32,9 @@ that it says vouches for any hardware.
   --fault NAME[=VALUE]   what goes wrong with reports; may be repeated:
                          throttle=TIME, busy, stall, key-wiped, wrong-vmpl,
                          wrong-report-data, garbage-table, no-table, short-report,
-                         zero-key, status=NUMBER
+                         zero-key, constant-key, status=NUMBER, and a firmware
+                         whose keys do not depend on one thing: ignores=policy,
+                         measurement, tcb, image-id, family-id, guest-svn, vmpl, root
   --raise-tcb NUMBER     the firmware's version is that much above the usual one
   --raise-microcode NUMBER
                          the same for the version of the microcode

@@ -57,7 +57,7 @@ func (s *simulation) fault(text string) (err error) {
 	switches := map[string]*bool{
 		"busy": &s.faults.Busy, "stall": &s.faults.Stall, "key-wiped": &s.faults.KeyWiped,
 		"wrong-vmpl": &s.faults.WrongVMPL, "wrong-report-data": &s.faults.WrongReportData,
-		"garbage-table": &s.faults.GarbageTable, "zero-key": &s.faults.ZeroKey, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
+		"garbage-table": &s.faults.GarbageTable, "zero-key": &s.faults.ZeroKey, "constant-key": &s.faults.ConstantKey, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
 	}
 	on, known := switches[name]
 	switch {
@@ -67,6 +67,12 @@ func (s *simulation) fault(text string) (err error) {
 		*on = true
 	case name == "throttle":
 		s.faults.Throttle, err = time.ParseDuration(value)
+	case name == "ignores" && value == "vmpl":
+		s.faults.IgnoredVMPL = true
+	case name == "ignores" && value == "root":
+		s.faults.IgnoredRoot = true
+	case name == "ignores" && soft.Fields()[value] != 0:
+		s.faults.IgnoredFields |= soft.Fields()[value]
 	case name == "status":
 		var n uint64
 		n, err = strconv.ParseUint(value, 0, 32)

@@ -151,7 +151,7 @@ func (d *Daemon) openStore(ctx context.Context, p parts) (*sealing.Store, error)
 func (d *Daemon) rootPlatform() (sealing.Platform, error) {
 	switch derives, err := d.platform.derives(); {
 	case derives:
-		return snproot.Platform{Report: d.sealingReport, Derive: d.sealingKey}, nil
+		return snproot.Platform{Report: d.sealingReport, Derive: d.sealingKey, Probe: d.sealingProbe}, nil
 	case d.o.Config.Keys.WithoutDerivedKeys:
 		return nil, nil
 	case err != nil:
@@ -178,6 +178,13 @@ func (d *Daemon) sealingKey(ctx context.Context, tcb uint64) ([]byte, error) {
 		return nil, err
 	}
 	return k.Secret(), nil
+}
+
+// sealingProbe asks for the fingerprint of a key that sealing does not use.
+func (d *Daemon) sealingProbe(ctx context.Context, k sealing.KeyProbe) ([32]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(d.o.Config.Report.Timeout))
+	defer cancel()
+	return d.platform.Fingerprint(ctx, platform.KeyProbe(k))
 }
 
 // refreshStore remembers how the store stands.

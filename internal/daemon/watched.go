@@ -104,6 +104,22 @@ func (w *watched) DeriveKey(ctx context.Context, r platform.KeyRequest) (platfor
 	return k.DeriveKey(ctx, r)
 }
 
+// errNoProbe: a platform of another kind than those that this program brings.
+var errNoProbe = errors.New("this platform does not tell on what its keys depend")
+
+// Fingerprint tries out on what the platform's keys depend.
+func (w *watched) Fingerprint(ctx context.Context, k platform.KeyProbe) ([32]byte, error) {
+	p, err := w.device()
+	if err != nil {
+		return [32]byte{}, err
+	}
+	prober, ok := p.(platform.KeyProber)
+	if !ok {
+		return [32]byte{}, errNoProbe
+	}
+	return prober.Fingerprint(ctx, k)
+}
+
 // staple replaces the certificates that are added to the host's.
 func (w *watched) staple(ders [][]byte) error {
 	w.mu.Lock()

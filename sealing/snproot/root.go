@@ -18,9 +18,19 @@ type Platform struct {
 	// Derive asks for the 32-byte key of this guest on this chip under a TCB; see
 	// sealing.Deriver for what it always mixes in.
 	Derive func(ctx context.Context, tcb uint64) ([]byte, error)
+	// Probe asks for the fingerprint of another key; see sealing.Prober.
+	Probe func(ctx context.Context, p sealing.KeyProbe) ([32]byte, error)
 }
 
-var _ sealing.Platform = Platform{}
+var (
+	_ sealing.Platform = Platform{}
+	_ sealing.Prober   = Platform{}
+)
+
+// Fingerprint passes the request on.
+func (p Platform) Fingerprint(ctx context.Context, k sealing.KeyProbe) ([32]byte, error) {
+	return p.Probe(ctx, k)
+}
 
 // DeriveKey passes the request on.
 func (p Platform) DeriveKey(ctx context.Context, tcb uint64) ([]byte, error) {

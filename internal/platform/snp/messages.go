@@ -86,6 +86,17 @@ func keyRequest(vmpl uint32, tcb uint64) []byte {
 	return b
 }
 
+// probeRequest is another MSG_KEY_REQ, whose answer becomes a fingerprint and no key.
+func probeRequest(vmpl uint32, p platform.KeyProbe) []byte {
+	b := make([]byte, keyRequestSize)
+	binary.LittleEndian.PutUint32(b[0:], p.Root)
+	binary.LittleEndian.PutUint64(b[8:], p.Fields)
+	binary.LittleEndian.PutUint32(b[16:], vmpl)
+	binary.LittleEndian.PutUint32(b[20:], p.GuestSVN)
+	binary.LittleEndian.PutUint64(b[24:], p.TCB)
+	return b
+}
+
 // keyAnswer checks MSG_KEY_RSP: status at 0, key at 32.
 func keyAnswer(b []byte) (platform.DerivedKey, error) {
 	if err := status(b); err != nil {

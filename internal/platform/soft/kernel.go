@@ -154,7 +154,7 @@ func (k *kernel) derive(m *device.Message, f Faults) error {
 	if len(m.Request) != 32 || len(m.Response) != 64 {
 		return syscall.EINVAL
 	}
-	status, key := k.firmware.derive(m.Request)
+	status, key := k.firmware.derive(f.misread(m.Request, k.firmware.o.VMPL))
 	defer clear(key)
 	if f.Status != 0 {
 		status = f.Status
