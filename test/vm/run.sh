@@ -36,7 +36,7 @@ for p in "old:$version~vm1" "new:$version~vm2"; do
 	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}.deb"
 done
 for p in ./cmd/agentctl:agentctl ./test/vm/guest:guest ./test/vm/host:host; do
-	CGO_ENABLED=0 within "$GO" build -trimpath -buildvcs=false -ldflags=-buildid= -o "$work/bin/${p##*:}" "${p%%:*}"
+	CGO_ENABLED=0 within "$GO" build -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$work/bin/${p##*:}" "${p%%:*}"
 done
 echo "test-vm: built packages and programs in $(($(date +%s) - building)) s"
 "$work/bin/host" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \

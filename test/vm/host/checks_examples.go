@@ -42,11 +42,11 @@ func (s *session) example(ctx context.Context, name, declaration string) error {
 		return err
 	}
 	n := nonce()
-	document, err := s.machine.run(ctx, "vmguest ask "+socket+" evidence "+n+" fresh")
+	document, err := s.askAt(ctx, socket, n, "fresh")
 	if err != nil {
 		return err
 	}
-	code, out, err := s.verifyAs(ctx, name, []byte(document), n, digest)
+	code, out, err := s.verifyAs(ctx, name, document, n, digest)
 	if err != nil || code != 0 {
 		return fmt.Errorf("verify: exit code %d, %v:\n%s", code, err, out)
 	}

@@ -79,8 +79,23 @@ func (s *session) fails(ctx context.Context, script string, words ...string) err
 
 // ask has the application ask for evidence.
 func (s *session) ask(ctx context.Context, nonce, freshness string) ([]byte, error) {
-	out, err := s.machine.run(ctx, fmt.Sprintf("vmguest ask /run/billing/socket evidence %s %s", nonce, freshness))
-	return []byte(out), err
+	return s.askAt(ctx, "/run/billing/socket", nonce, freshness)
+}
+
+// askAt has the application behind a socket do so, until the agent knows what it runs. An
+// emulated processor may need longer to hash a program than the agent waits for that,
+// which is then said to be unreadable, and not covered by the manifest.
+func (s *session) askAt(ctx context.Context, socket, nonce, freshness string) (document []byte, err error) {
+	late := waitFor(ctx, patience, func() bool {
+		var out string
+		if out, err = s.machine.run(ctx, fmt.Sprintf("vmguest ask %s evidence %s %s", socket, nonce, freshness)); err != nil {
+			return true
+		}
+		document = []byte(out)
+		runs, unknown := callerProgram(document)
+		return unknown != nil || runs != ""
+	})
+	return document, errors.Join(err, late)
 }
 
 // policy is one for this machine and the caller that is the application of this name,
