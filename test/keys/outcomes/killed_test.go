@@ -2,6 +2,7 @@ package outcomes
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,6 +114,10 @@ func newWatch(b *bed, at int) *watch {
 
 func (x *watch) look() {
 	defer close(x.ended)
+	go func() {
+		for range x.w.Errors { // a lost event makes a kill come later
+		}
+	}()
 	for e := range x.w.Events {
 		x.mu.Lock()
 		x.seen++
@@ -207,20 +212,15 @@ func rewrapRound(b *bed, watched func(*bed) *watch) (r round) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	x := watched(b)
 	must(b.t, cmd.Start())
-	admin := &client.Admin{Socket: filepath.Join(b.dir, "admin.sock")}
-	defer admin.Close()
-	end := time.After(patience)
-	for done := false; !done; {
-		select {
-		case <-x.reached:
-			done = true
-		case <-end:
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	defer cancel()
+	finished := make(chan bool, 1)
+	go func() { finished <- sealedAnew(ctx, filepath.Join(b.dir, "admin.sock")) }()
+	select {
+	case <-x.reached:
+	case r.acknowledged = <-finished:
+		if !r.acknowledged {
 			b.t.Errorf("waited %v in vain until everything was sealed anew", patience)
-			done = true
-		case <-time.After(10 * time.Millisecond):
-			s, err := admin.Store(b.t.Context())
-			done = err == nil && s.Status.State == api.StateOK && !s.Status.Rewrap && b.manifestTCB() != old
-			r.acknowledged = done
 		}
 	}
 	must(b.t, cmd.Process.Kill())
@@ -234,6 +234,20 @@ func rewrapRound(b *bed, watched func(*bed) *watch) (r round) {
 	}
 	b.rewrapped()
 	return r
+}
+
+// sealedAnew waits until the agent says that nothing rests on an older TCB.
+func sealedAnew(ctx context.Context, socket string) bool {
+	admin := &client.Admin{Socket: socket}
+	defer admin.Close()
+	for ctx.Err() == nil {
+		s, err := admin.Store(ctx)
+		if err == nil && s.Status.State == api.StateOK && !s.Status.Rewrap {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond) // not there yet, or in the middle of it
+	}
+	return false
 }
 
 // manifestTCB is what the manifest on disk is sealed to.

@@ -68,6 +68,15 @@ func prepared(m *testing.M) (int, error) {
 	return m.Run(), nil
 }
 
+// configText is the configuration of every machine. Tests share their processors, hence
+// the patience with the TPM.
+const configText = `[keys]
+recovery_recipients = [%q]
+lose_on_hardware_change = false
+[tpm]
+timeout = "1m"
+`
+
 // makeShared makes a machine on which app billing has sealed "token".
 func makeShared() error {
 	shared.machine = inShared("machine")
@@ -85,7 +94,7 @@ func makeShared() error {
 			return err
 		}
 	}
-	config := fmt.Sprintf("[keys]\nrecovery_recipients = [%q]\nlose_on_hardware_change = false\n", recipient)
+	config := fmt.Sprintf(configText, recipient)
 	for name, text := range map[string]string{
 		filepath.Join(shared.machine, "config.toml"): config,
 		inShared(associatedFile):                     "ad",

@@ -85,6 +85,9 @@ func run(b *bed, o outcome) {
 		return b.unseal(who, "token", associated)
 	}
 	got := ask()
+	if who.uid != 0 && got.exit < 0 {
+		b.t.Skipf("cannot become another user: %v", got)
+	}
 	if got.code != o.code || got.exit != o.exit || got.field != o.field {
 		b.t.Fatalf("got code %q, exit %d, field %q: %v\nwant code %q, exit %d, field %q\n%s", got.code, got.exit, got.field, got, o.code, o.exit, o.field, b.m.Output())
 	}
