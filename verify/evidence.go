@@ -27,7 +27,7 @@ func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal,
 	return a.result(), nil
 }
 
-// builtIn are AMD's roots, whose own signatures are checked once.
+// builtIn are AMD's roots, read when they are first needed.
 var builtIn = sync.OnceValues(amd.Roots)
 
 // begin checks the options and readies an appraiser.
@@ -55,7 +55,7 @@ type appraiser struct {
 	material Material
 	ignored  map[CheckID]bool
 	checks   []Check
-	at       map[CheckID]int
+	last     int // index of the check that was looked up last
 
 	e         *evidence.Evidence
 	statement *evidence.Statement
@@ -74,17 +74,8 @@ type appraiser struct {
 	firmware  pcr.Values // that the firmware's log leads to; nil where there is none that could be read
 }
 
-// places are the indexes of the checks in definitions.
-var places = sync.OnceValue(func() map[CheckID]int {
-	out := make(map[CheckID]int, len(definitions))
-	for i, d := range definitions {
-		out[d.ID] = i
-	}
-	return out
-})
-
 func newAppraiser(o Options, ignored map[CheckID]bool) *appraiser {
-	a := &appraiser{o: o, p: o.Policy, ignored: ignored, at: places(), checks: make([]Check, len(definitions)),
+	a := &appraiser{o: o, p: o.Policy, ignored: ignored, checks: make([]Check, len(definitions)),
 		binding: BindingNone, structure: BindingNone}
 	for i, d := range definitions {
 		a.checks[i] = Check{ID: d.ID, Class: d.Class, Verdict: NotAsserted, Required: true}
@@ -121,8 +112,24 @@ func (a *appraiser) document(b []byte) {
 	a.checkPolicy()
 }
 
+// index is the place of a check, in definitions and in checks. The steps record their
+// checks nearly in that order, so that the search begins where the last one ended.
+func (a *appraiser) index(id CheckID) int {
+	for i := range definitions {
+		at := a.last + i
+		if at >= len(definitions) {
+			at -= len(definitions)
+		}
+		if definitions[at].ID == id {
+			a.last = at
+			return at
+		}
+	}
+	panic("verify: no check " + string(id))
+}
+
 func (a *appraiser) set(id CheckID, v Verdict, expected, found, sentence string) bool {
-	c := &a.checks[a.at[id]]
+	c := &a.checks[a.index(id)]
 	c.Verdict, c.Expected, c.Found, c.Sentence = v, expected, found, sentence
 	return v == Pass
 }
@@ -131,7 +138,7 @@ func (a *appraiser) set(id CheckID, v Verdict, expected, found, sentence string)
 // passed says what its definition says.
 func (a *appraiser) decide(id CheckID, ok bool, expected, found, sentence string, args ...any) bool {
 	if ok || a.ignored[id] {
-		return a.set(id, Pass, expected, found, definitions[a.at[id]].Checks)
+		return a.set(id, Pass, expected, found, definitions[a.index(id)].Checks)
 	}
 	return a.set(id, Fail, expected, found, fmt.Sprintf(sentence, args...))
 }
@@ -154,7 +161,7 @@ func (a *appraiser) skip(id CheckID, why string, args ...any) {
 		why = fmt.Sprintf(why, args...)
 	}
 	a.set(id, NotAsserted, "", "", why)
-	a.checks[a.at[id]].Required = false
+	a.checks[a.index(id)].Required = false
 }
 
 // block records a required check that could not run, with the reason. Checks that
@@ -163,7 +170,7 @@ func (a *appraiser) block(id CheckID, why string, args ...any) {
 	a.set(id, NotAsserted, "", "", fmt.Sprintf(why, args...))
 }
 
-func (a *appraiser) passed(id CheckID) bool { return a.checks[a.at[id]].Verdict == Pass }
+func (a *appraiser) passed(id CheckID) bool { return a.checks[a.index(id)].Verdict == Pass }
 
 // asked tells whether anything asked for this check.
-func (a *appraiser) asked(id CheckID) bool { return a.checks[a.at[id]].Required }
+func (a *appraiser) asked(id CheckID) bool { return a.checks[a.index(id)].Required }

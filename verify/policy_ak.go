@@ -42,7 +42,7 @@ func (a *appraiser) policyAK() {
 		a.skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
 	case origin == AKNone:
 		a.block(PolicyAKOrigin, "see %s", PolicyAK)
-	case slices.ContainsFunc(ekChecks, func(id CheckID) bool { return a.checks[a.at[id]].Verdict == Fail }):
+	case slices.ContainsFunc(ekChecks, func(id CheckID) bool { return a.checks[a.index(id)].Verdict == Fail }):
 		a.block(PolicyAKOrigin, "the certificate of its TPM does not hold, see %s and the checks behind it", PolicyEKKey)
 	default:
 		a.decide(PolicyAKOrigin, origin.rank() >= a.p.akOrigin.rank(), string(a.p.akOrigin), string(origin),
