@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -94,6 +93,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 		Long: verifyUsage,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
+			go prepareP384()
 			kind, err := f.material.kind(&f, args)
 			if err != nil {
 				return misuse(err).withHint(helpHint(c))
@@ -233,17 +233,17 @@ func (t *terminal) readCertificates(name string) ([][]byte, error) {
 
 // testRoots trusts the self-signed certificates in a file, and nothing else.
 func (t *terminal) testRoots(name string) (*snp.Roots, error) {
-	ders, err := t.readCertificates(name)
+	b, err := t.readInput(name, maxCertificates)
 	if err != nil {
 		return nil, err
 	}
+	parsed, err := snp.ParseCertificates(b)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
 	roots := new(snp.Roots)
-	for _, der := range ders {
-		c, err := x509.ParseCertificate(der)
-		if err == nil {
-			err = roots.AddTestRootThatVouchesForNoHardware(c)
-		}
-		if err != nil {
+	for _, c := range parsed {
+		if err := roots.AddTestRootThatVouchesForNoHardware(c); err != nil {
 			return nil, misuse(fmt.Errorf("%s: %w", name, err))
 		}
 	}

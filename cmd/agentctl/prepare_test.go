@@ -1,0 +1,10 @@
+package main
+
+import "testing"
+
+// A refused key would leave the work to the check of the signature, and nobody would see.
+func TestPrepareP384(t *testing.T) {
+	if err := prepareP384(); err != nil {
+		t.Error(err)
+	}
+}
