@@ -21,6 +21,7 @@ type conn struct {
 	since   time.Time    // accepted, or last answered
 	busy    bool         // a complete request is being answered
 	retired atomic.Bool  // told that no further request will be read; no longer counted
+	evicted atomic.Bool  // and so because others need its place
 	partial atomic.Bool  // something of the next request was read
 	state   atomic.Int32 // http.ConnState
 	once    sync.Once
@@ -42,6 +43,17 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// SetWriteDeadline gives a connection that gave way to another less time: whoever does
+// not take answers would else stay beside all limits for as long as one may take.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.evicted.Load() {
+		if end := time.Now().Add(c.table.patience); t.IsZero() || t.After(end) {
+			t = end
+		}
+	}
+	return c.UnixConn.SetWriteDeadline(t)
+}
+
 // Close also lets go of the process.
 func (c *conn) Close() error {
 	c.once.Do(func() {
@@ -56,7 +68,7 @@ type connections struct {
 	mu        sync.Mutex
 	all, each int
 	open      map[*conn]struct{}
-	counted   int // open and not retired
+	counted   int // open and not retired; the others linger
 	users     map[uint32]int
 	away      chan struct{} // connections being turned away
 	patience  time.Duration
@@ -132,6 +144,15 @@ func (t *connections) evict(uid uint32) bool {
 	if oldest == nil {
 		return false
 	}
+	oldest.evicted.Store(true)
+	if lingering := len(t.open) - t.counted; lingering >= max(16, t.all/4) {
+		// That many gave way and still do not end: nobody takes their answers.
+		oldest.retired.Store(true)
+		t.discount(oldest)
+		oldest.UnixConn.Close()
+		return true
+	}
+	oldest.UnixConn.SetWriteDeadline(time.Now().Add(t.patience))
 	t.retire(oldest)
 	return true
 }

@@ -52,6 +52,16 @@ func newGate(l Limits) *gate {
 	}
 }
 
+// newBodies is a gate for bodies that are being read or worked on.
+func newBodies(l Limits) *gate {
+	return &gate{
+		all:     load{l.Connections, l.BodyBytes},
+		each:    load{l.ConnectionsEach, l.BodyBytes / 2},
+		waiting: l.WaitingEach,
+		users:   map[uint32]*user{},
+	}
+}
+
 // enter waits for a place. An answer larger than the share of a uid takes all of it.
 func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func(), err error) {
 	g.mu.Lock()

@@ -16,6 +16,7 @@ type Limits struct {
 	WaitingEach     int           // 256 more that wait for their turn
 	Bytes           int64         // 256 MiB of answers being made or written, by their expected size
 	BytesEach       int64         // half of Bytes
+	BodyBytes       int64         // 32 MiB of bodies above 4 KiB; half of it each
 	RateEach        float64       // 5000 requests a second
 	BurstEach       int           // 10000 requests
 	HeaderBytes     int           // 8 KiB of request line and headers
@@ -54,6 +55,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.WaitingEach, 256)
 	or64(&l.Bytes, 256<<20)
 	or64(&l.BytesEach, l.Bytes/2)
+	or64(&l.BodyBytes, 32<<20)
 	if l.RateEach <= 0 {
 		l.RateEach = 5000
 	}

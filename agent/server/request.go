@@ -2,12 +2,9 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -52,6 +49,11 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, api.NewProblem(api.CodeInternal, "the agent's own log has more"))
 		}
 	}()
+	if r.ContentLength != 0 {
+		// Also for a body that nobody reads: net/http waits for its end. It takes the
+		// deadline back once the body was read.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
+	}
 	if err := s.answer(w, r, c); err != nil {
 		s.refuse(w, s.problem(err))
 	}
@@ -80,11 +82,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if err != nil {
 		return err
 	}
-	body, err := s.readBody(w, r, route)
+	body, done, err := s.readBody(w, r, c, route)
 	if err != nil {
 		return err
 	}
-	defer clear(body) // it may hold a secret
+	defer done()
 	j, err := route.prepare(s, &call{peer: c.peer, segment: segment, query: query, body: body})
 	if err != nil {
 		return err
@@ -128,7 +130,7 @@ func parseQuery(query string, known []string) (url.Values, error) {
 	}
 	for name, v := range values {
 		p := api.NewProblem(api.CodeUnknownParameter, "known here: "+orNone(known))
-		p.Where = strconv.QuoteToASCII(name)
+		p.Where = strconv.QuoteToASCII(name[:min(len(name), maxQuoted)])
 		if !slices.Contains(known, name) {
 			return nil, p
 		}
@@ -140,33 +142,15 @@ func parseQuery(query string, known []string) (url.Values, error) {
 	return values, nil
 }
 
+// maxQuoted is how many bytes of what a caller sent are repeated in a refusal, before
+// they are quoted.
+const maxQuoted = 64
+
 func orNone(words []string) string {
 	if len(words) == 0 {
 		return "none"
 	}
 	return strings.Join(words, ", ")
-}
-
-// readBody reads the body of a route that takes one, in its time and size.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request, route *Route) ([]byte, error) {
-	if route.Body == 0 {
-		return nil, nil
-	}
-	// net/http takes the deadline back once the body is read.
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, route.Body))
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return nil, api.NewProblem(api.CodeTooLarge, fmt.Sprintf("at most %d bytes are read", route.Body))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		w.Header().Set("Connection", "close")
-		return nil, api.NewProblem(api.CodeBodyTimeout, fmt.Sprintf("it was not there after %v", s.Limits.BodyTimeout))
-	case err != nil:
-		w.Header().Set("Connection", "close")
-		return nil, api.NewProblem(api.CodeMalformed, "the body ended early")
-	}
-	return body, nil
 }
 
 // write encodes v and sends it within the write timeout.

@@ -58,10 +58,11 @@ type Config struct {
 // Server serves both sockets.
 type Server struct {
 	Config
-	http  *http.Server
-	conns *connections
-	gate  *gate
-	rates *rates
+	http   *http.Server
+	conns  *connections
+	gate   *gate
+	bodies *gate
+	rates  *rates
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -77,12 +78,14 @@ func New(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	s := &Server{Config: c, conns: newConnections(c.Limits), gate: newGate(c.Limits), rates: newRates(c.Limits)}
+	s := &Server{Config: c, conns: newConnections(c.Limits), gate: newGate(c.Limits), bodies: newBodies(c.Limits), rates: newRates(c.Limits)}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: c.Limits.HeaderTimeout,
 		IdleTimeout:       c.Limits.IdleTimeout,
 		MaxHeaderBytes:    c.Limits.HeaderBytes,
+		// "OPTIONS *" goes the way of every request, with its limits.
+		DisableGeneralOptionsHandler: true,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// smallBody is the size up to which bodies are read without a place for their bytes:
+// that of any request for evidence with room to spare. As many as there may be
+// connections take a few MiB.
+const smallBody = 4 << 10
+
+// readBody reads the body of a route that takes one, in its time and size, and passes
+// over a small one that no route asked for. A large one waits, within the same time,
+// until its bytes fit beside those of others; done gives them back and overwrites
+// them, since they may hold a secret.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route *Route) (body []byte, done func(), err error) {
+	if r.ContentLength == 0 {
+		return nil, func() {}, nil
+	}
+	limit := max(route.Body, smallBody)
+	if r.ContentLength > limit {
+		return nil, nil, tooLarge(limit)
+	}
+	size := limit
+	if r.ContentLength > 0 {
+		size = r.ContentLength
+	}
+	leave := func() {}
+	if size > smallBody {
+		ctx, cancel := context.WithTimeout(r.Context(), s.Limits.BodyTimeout)
+		defer cancel()
+		if leave, err = s.bodies.enter(ctx, c.peer.UID, size); err != nil {
+			w.Header().Set("Connection", "close")
+			return nil, nil, api.NewProblem(api.CodeBusy, "bodies of other requests take the room for this one").After(time.Second)
+		}
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
+	}
+	// In one piece that is overwritten as a whole, with room to see the end.
+	body = make([]byte, 0, size+1)
+	from := http.MaxBytesReader(w, r.Body, limit)
+	for err == nil && len(body) < cap(body) {
+		var n int
+		n, err = from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+	}
+	done = func() {
+		clear(body)
+		leave()
+	}
+	var large *http.MaxBytesError
+	switch {
+	case err == io.EOF:
+		return body, done, nil
+	case errors.As(err, &large):
+		err = tooLarge(limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		w.Header().Set("Connection", "close")
+		err = api.NewProblem(api.CodeBodyTimeout, fmt.Sprintf("it was not there after %v", s.Limits.BodyTimeout))
+	default:
+		w.Header().Set("Connection", "close")
+		err = api.NewProblem(api.CodeMalformed, "the body ended early")
+	}
+	done()
+	return nil, nil, err
+}
+
+func tooLarge(limit int64) *api.Problem {
+	return api.NewProblem(api.CodeTooLarge, fmt.Sprintf("at most %d bytes are read", limit))
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// A body that is announced and does not come holds nobody up, also where no route would
+// read it: neither others nor the same user, on neither socket.
+func TestBodiesThatNeverCome(t *testing.T) {
+	// Nothing times out: an answer that comes waited for no timeout.
+	limits := Limits{
+		Connections: 40, ConnectionsEach: 20, Requests: 8, RequestsEach: 4,
+		HeaderTimeout: time.Hour, BodyTimeout: time.Hour, IdleTimeout: time.Hour,
+	}
+	for name, head := range map[string]string{
+		"no route reads it": "GET " + api.PathSelf,
+		"no route":          "GET /v1/nowhere",
+		"wrong method":      "PUT " + api.PathSelf,
+		"chunked":           "GET " + api.PathSelf,
+	} {
+		t.Run(name, func(t *testing.T) {
+			length := "Content-Length: 10"
+			if name == "chunked" {
+				length = "Transfer-Encoding: chunked"
+			}
+			r := run(t, &fake{}, limits, nil)
+			for n := range 60 {
+				c, err := dial(r.client, 1000+uint32(n%2))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", head, length)
+			}
+			for _, uid := range []uint32{1002, 1000} {
+				for _, path := range []string{r.client, r.admin} {
+					c := as(path, uid)
+					c.Timeout = patience
+					if status, b, p, err := try(c, "GET", api.PathSelf, ""); err != nil || status != 200 && p.Code != api.CodeNotPermitted {
+						t.Errorf("uid %d on %s: %d %s %v", uid, path, status, b, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Nor does it hold up a stop for longer than a body may take.
+func TestStopWaitsForNoBody(t *testing.T) {
+	r := run(t, &fake{}, Limits{BodyTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}, nil)
+	for _, path := range []string{api.PathSelf, "/v1/nowhere"} {
+		c, err := dial(r.client, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n", path)
+	}
+	eventually(t, "both are there", func() bool {
+		r.conns.mu.Lock()
+		defer r.conns.mu.Unlock()
+		return len(r.conns.open) == 2
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := r.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who takes no answers does not stay beside the limits once a newer connection took
+// the place.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	limits := Limits{Connections: 40, ConnectionsEach: 20, WriteTimeout: time.Hour, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
+	r := run(t, &fake{}, limits, nil)
+	most := 0
+	// Refusals are written before a request counts as one that is being answered, and
+	// those of some thousand requests fill what the kernel holds for a reader.
+	requests := strings.Repeat("GET /v1/self?"+strings.Repeat("%ff", 60)+"=1 HTTP/1.1\r\nHost: a\r\n\r\n", 2000)
+	for range 200 {
+		c, err := dial(r.client, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond)) // as much as is taken at once
+		io.WriteString(c, requests)
+		r.conns.mu.Lock()
+		most = max(most, len(r.conns.open))
+		r.conns.mu.Unlock()
+	}
+	// 20, 16 that linger, and those whose end is under way.
+	if most > 100 {
+		t.Errorf("%d connections of 200 were open at once", most)
+	}
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.PathSelf, ""); status != 200 {
+		t.Errorf("another: %d %s", status, b)
+	}
+}
+
+// Large bodies that come slowly take no more than their share of memory, and leave
+// others theirs.
+func TestSlowBodies(t *testing.T) {
+	const budget = 4 * api.MaxSealRequest
+	limits := Limits{BodyBytes: budget, BodyTimeout: time.Hour, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
+	r := run(t, &fake{}, limits, nil)
+	for range 50 {
+		c, err := dial(r.client, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.PathSeal, api.MaxSealRequest)
+	}
+	held := func() load {
+		r.bodies.mu.Lock()
+		defer r.bodies.mu.Unlock()
+		return r.bodies.used
+	}
+	eventually(t, "the share is taken", func() bool { return held() == load{2, budget / 2} })
+	large := `{"name":"` + strings.Repeat("x", 2*smallBody) + `"}`
+	c := as(r.client, 1001)
+	c.Timeout = patience
+	if _, b, p, err := try(c, "POST", api.PathSeal, large); err != nil || p == nil || p.Code == api.CodeBusy {
+		t.Errorf("a large body of another: %s %v", b, err)
+	}
+	if got := held(); got != (load{2, budget / 2}) {
+		t.Errorf("held afterwards: %+v", got)
+	}
+	// A small one of the same user needs no place.
+	c = as(r.client, 1000)
+	c.Timeout = patience
+	if status, b, _ := ask(t, c, "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+		t.Errorf("evidence: %d %s", status, b)
+	}
+}
