@@ -76,7 +76,7 @@ folder = "DIR/state"
 	states := func(want string) {
 		t.Helper()
 		b := make([]byte, 4096)
-		notify.SetReadDeadline(time.Now().Add(time.Minute))
+		notify.SetReadDeadline(time.Now().Add(patience))
 		for {
 			n, err := notify.Read(b)
 			if err != nil {

@@ -168,9 +168,12 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
+// patience is how long a script waits for what must come: it ends only one that fails.
+const patience = 5 * time.Minute
+
 // waitfor is "waitfor COMMAND...": it tries until the command succeeds.
 func waitfor(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		err := ts.Exec(args[0], args[1:]...)
 		if err == nil {
@@ -269,6 +272,10 @@ func TestReadme(t *testing.T) {
 	session = strings.ReplaceAll(session, "/tmp/", dir+"/")
 	session = strings.Replace(session, "make build\n", "", 1)
 	session = strings.Replace(session, "$PWD/bin", shared.commands, 1)
+	// A minute is enough for whoever reads this, and not always beside other tests.
+	if session = strings.Replace(session, "--wait 1m", "--wait 10m", 1); !strings.Contains(session, "--wait 10m") {
+		t.Fatal("the session does not wait for the agent")
+	}
 	cmd := exec.Command("sh", "-eu", "-c", session+"wait\n")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
