@@ -32,14 +32,14 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-# until_true WHAT COMMAND...: tries until the command succeeds, half a minute at most.
+# until_true WHAT COMMAND...: tries until the command succeeds, five minutes at least.
 until_true() {
 	what=$1
 	shift
 	tries=0
 	until "$@" >/dev/null 2>&1; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 600 ] || die "waited in vain for $what"
+		[ "$tries" -lt 6000 ] || die "waited in vain for $what"
 		if [ -n "$sim" ] && ! kill -0 "$sim" 2>/dev/null; then die "agentd-sim has ended"; fi
 		sleep 0.05
 	done
@@ -58,6 +58,7 @@ build -ldflags=-buildid= -o "$OUT/agentd-sim" ./cmd/agentd-sim
 machine=$work/machine
 # There may be no systemd here, so this machine believes which unit a caller says it is.
 switch_on() {
+	rm -f "$work/agentd-sim.log" # what the last one said there is nothing of this one
 	"$OUT/agentd-sim" --dir "$machine" --declare-identity-without-checking "$@" >"$work/agentd-sim.log" 2>&1 &
 	sim=$!
 }
@@ -113,7 +114,7 @@ head -c 32 /dev/urandom >"$work/nonce"
 base64 -w 0 "$work/nonce" >"$work/nonce.b64"
 sed '/^-----/d' "$work/tls.pem" | tr -d '\n' >"$work/tls.b64"
 jq -n --rawfile nonce "$work/nonce.b64" --rawfile key "$work/tls.b64" '{nonce: $nonce, publicKey: $key}' >"$work/request.json"
-curl -sS --fail --unix-socket "$AGENTD_SOCKET" --data-binary "@$work/request.json" \
+curl -sS --fail --noproxy "*" --unix-socket "$AGENTD_SOCKET" --data-binary "@$work/request.json" \
 	http://agentd/v1/evidence >"$work/curl.json" || die "curl got no evidence"
 echo "curl: $(wc -c <"$work/curl.json") bytes"
 
@@ -169,7 +170,10 @@ flip "agent signature" .agentSignature 10
 
 say "Replace the application's program on disk, as an attacker or an upgrade would."
 mv "$work/other" "$work/app/demoapp"
-noticed() { [ "$("$agentctl" app list --json | jq -r '.[] | select(.state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')" != "$digest" ]; }
+noticed() {
+	now=$("$agentctl" app list --json | jq -r '.[] | select(.state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')
+	[ -n "$now" ] && [ "$now" != "$digest" ]
+}
 until_true "the agent to notice" noticed
 "$agentctl" log | tail -n 3
 "$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
