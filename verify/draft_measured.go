@@ -44,10 +44,9 @@ func (d *draft) levels() {
 
 func (d *draft) image() {
 	r := d.report
-	d.say("What the guest's owner signed, and what the host added, at launch. Zeros stand for nothing.")
-	d.line("[image]")
+	var rules []string
 	if r.GuestSVN > 0 {
-		d.line("min_guest_svn = %d", r.GuestSVN)
+		rules = append(rules, fmt.Sprintf("min_guest_svn = %d", r.GuestSVN))
 	}
 	for _, x := range []struct {
 		key  string
@@ -60,12 +59,18 @@ func (d *draft) image() {
 		switch {
 		case isZero(x.b):
 		case x.list:
-			d.line("%s = [%s]", x.key, hexOf(x.b))
+			rules = append(rules, fmt.Sprintf("%s = [%s]", x.key, hexOf(x.b)))
 		default:
-			d.line("%s = %s", x.key, hexOf(x.b))
+			rules = append(rules, fmt.Sprintf("%s = %s", x.key, hexOf(x.b)))
 		}
 	}
-	d.line("")
+	if len(rules) == 0 {
+		d.say("The guest's owner signed nothing at launch, and the host added nothing: no [image].")
+		d.line("")
+		return
+	}
+	d.say("What the guest's owner signed, and what the host added, at launch. Zeros stand for nothing.")
+	d.line("[image]\n%s\n", strings.Join(rules, "\n"))
 }
 
 // pcrs pins nothing: a value may hold what differs from boot to boot. Those of the

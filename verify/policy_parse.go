@@ -48,6 +48,7 @@ func (r *policyReader) policy(t *policyText) *Policy {
 	} else if *t.Version != PolicyVersion {
 		r.fail("version", "%d is not known: want %d", *t.Version, PolicyVersion)
 	}
+	r.emptyTables(t)
 	p := &Policy{
 		products:          r.names("products", t.Products, []string{"genoa", "turin"}, knownProducts()),
 		signers:           r.names("signers", t.Signers, []string{"vcek"}, []string{"vcek", "vlek"}),
@@ -58,9 +59,9 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		allowProvisional:  given(t.AllowProvisional, false),
 		revocation:        r.oneOf("revocation", t.Revocation, "optional", "required", "optional", "off"),
 		allowUnlisted:     r.oneOf("unlisted_launch", t.UnlistedLaunch, "refuse", "refuse", "allow") == "allow",
-		deniedLaunches:    r.hexList("denied_measurements", t.DeniedLaunches, 48),
-		chips:             r.hexList("chips", t.Chips, 8, 64),
-		deniedChips:       r.hexList("denied_chips", t.DeniedChips, 8, 64),
+		deniedLaunches:    r.identities("denied_measurements", t.DeniedLaunches, 48),
+		chips:             r.identities("chips", t.Chips, 8, 64),
+		deniedChips:       r.identities("denied_chips", t.DeniedChips, 8, 64),
 		allowMaskedChip:   given(t.AllowMaskedChip, false),
 		aks:               r.hexList("ak_names", t.AKNames, 34, 50, 66),
 		akOrigin:          AKOrigin(r.oneOf("ak_origin", t.AKOrigin, string(AKNone), "none", "enrolled", "certified")),
@@ -92,6 +93,35 @@ func (r *policyReader) policy(t *policyText) *Policy {
 	return p
 }
 
+// emptyTables refuses those of the text that hold nothing.
+func (r *policyReader) emptyTables(t *policyText) {
+	for key, is := range map[string]bool{
+		"launch":       len(t.Launch) == 0,
+		"enrolment":    len(t.Enrolment) == 0,
+		"pcr":          len(t.PCR) == 0,
+		"start_value":  len(t.StartValue) == 0,
+		"app":          len(t.App) == 0,
+		"tcb":          len(t.TCB) == 0,
+		"guest_policy": t.Guest == guestText{},
+		"image":        t.Image == imageText{},
+		"platform":     t.Platform == platformText{},
+		"mitigations":  t.Mitigations == mitigationsText{},
+		"agent":        t.Agent == agentText{},
+		"caller":       t.Caller == callerText{},
+	} {
+		r.empty(key, is)
+	}
+}
+
+// holding is what a list holds, for lists that are held against each other.
+func holding(list [][]byte) map[string]bool {
+	out := make(map[string]bool, len(list))
+	for _, b := range list {
+		out[string(b)] = true
+	}
+	return out
+}
+
 // contradictions refuses rules that no evidence could meet, and rules that would be
 // passed over: whoever wrote them expects to be protected by them.
 func (r *policyReader) contradictions(p *Policy, t *policyText) {
@@ -105,13 +135,14 @@ func (r *policyReader) contradictions(p *Policy, t *policyText) {
 		}
 	}
 	r.checkOrigin(p)
+	deniedLaunches, deniedChips := holding(p.deniedLaunches), holding(p.deniedChips)
 	for i, l := range p.launches {
-		if slices.ContainsFunc(p.deniedLaunches, func(m []byte) bool { return bytes.Equal(m, l.measurement) }) {
+		if deniedLaunches[string(l.measurement)] {
 			r.fail(fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")
 		}
 	}
 	for i, c := range p.chips {
-		if slices.ContainsFunc(p.deniedChips, func(m []byte) bool { return bytes.Equal(m, c) }) {
+		if deniedChips[string(c)] {
 			r.fail(fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
 		}
 	}
@@ -120,6 +151,9 @@ func (r *policyReader) contradictions(p *Policy, t *policyText) {
 	}
 	if len(p.chips) > 0 && !slices.Contains(p.signers, "vcek") {
 		r.fail("chips", `reports signed by a VLEK show no chip id: signers must hold "vcek"`)
+	}
+	if len(p.deniedChips) > 0 && slices.Contains(p.signers, "vlek") {
+		r.fail("denied_chips", `reports signed by a VLEK show no chip id, so that it can not be held against this list: signers must not hold "vlek"`)
 	}
 	for product := range p.tcb {
 		if !slices.Contains(p.products, product) {

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,6 +36,7 @@ func tcbComponents(product string) []string {
 }
 
 func (r *policyReader) launches(p *Policy, in []launchText) {
+	seen := make(map[string]bool)
 	for i, l := range in {
 		key := fmt.Sprintf("launch[%d]", i)
 		rule := launchRule{
@@ -57,10 +57,11 @@ func (r *policyReader) launches(p *Policy, in []launchText) {
 		case "svsm":
 			rule.kind = BindingSVSM
 		}
-		m, ok := r.hex(key+".measurement", *l.Measurement, 48)
-		if ok && slices.ContainsFunc(p.launches, func(o launchRule) bool { return bytes.Equal(o.measurement, m) }) {
+		m, ok := r.listed(key+".measurement", *l.Measurement, 48)
+		if ok && seen[string(m)] {
 			r.fail(key+".measurement", "it is listed twice")
 		}
+		seen[string(m)] = true
 		rule.measurement = m
 		p.launches = append(p.launches, rule)
 	}
@@ -104,8 +105,8 @@ func (r *policyReader) image(t *imageText) imageRule {
 		familyID:    one("image.family_id", t.FamilyID),
 		imageID:     one("image.image_id", t.ImageID),
 		hostData:    r.hexList("image.host_data", t.HostData, 32),
-		idKeys:      r.hexList("image.id_key_digests", t.IDKeys, 48),
-		authorKeys:  r.hexList("image.author_key_digests", t.AuthorKeys, 48),
+		idKeys:      r.identities("image.id_key_digests", t.IDKeys, 48),
+		authorKeys:  r.identities("image.author_key_digests", t.AuthorKeys, 48),
 	}
 }
 
@@ -201,6 +202,11 @@ func (r *policyReader) bank(key string, v *string) (pcr.Algorithm, bool) {
 }
 
 func (r *policyReader) pcrs(p *Policy, in []pcrText) {
+	type place struct {
+		bank  pcr.Algorithm
+		index uint32
+	}
+	seen := make(map[place]bool)
 	for i, t := range in {
 		key := fmt.Sprintf("pcr[%d]", i)
 		bank, ok := r.bank(key+".bank", t.Bank)
@@ -218,9 +224,10 @@ func (r *policyReader) pcrs(p *Policy, in []pcrText) {
 			index:  uint32(r.number(key+".index", t.Index, 0, 0, pcr.Count-1)),
 			values: r.hexList(key+".values", t.Values, bank.Size()),
 		}
-		if slices.ContainsFunc(p.pcrs, func(o pcrRule) bool { return o.bank == rule.bank && o.index == rule.index }) {
+		if seen[place{rule.bank, rule.index}] {
 			r.fail(key, "PCR %d of bank %s is listed twice: give all values in one rule", rule.index, rule.bank)
 		}
+		seen[place{rule.bank, rule.index}] = true
 		p.pcrs = append(p.pcrs, rule)
 	}
 }
@@ -245,6 +252,7 @@ func (r *policyReader) startValues(p *Policy, in []startText) {
 }
 
 func (r *policyReader) apps(p *Policy, in []appText) {
+	seen := make(map[string]bool)
 	for i, t := range in {
 		key := fmt.Sprintf("app[%d]", i)
 		if t.Name == nil || t.Digests == nil {
@@ -258,9 +266,10 @@ func (r *policyReader) apps(p *Policy, in []appText) {
 			digests:  r.digests(key+".digests", t.Digests),
 			required: given(t.Required, true),
 		}
-		if slices.ContainsFunc(p.apps, func(o appRule) bool { return o.name == rule.name }) {
+		if seen[rule.name] {
 			r.fail(key+".name", "application %q is listed twice: give all digests in one rule", rule.name)
 		}
+		seen[rule.name] = true
 		p.apps = append(p.apps, rule)
 	}
 }

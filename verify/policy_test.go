@@ -21,7 +21,7 @@ func TestPolicyErrors(t *testing.T) {
 		{"another version", "version = 2\n" + launch, 1, 1, "version", "not known"},
 		{"unknown key", "version = 1\nproduct = [\"milan\"]\n" + launch, 2, 1, "product", "unknown key"},
 		{"unknown key in a table", "version = 1\n" + launch + "[caller]\nname = \"x\"\n", 7, 1, "caller.name", "unknown key"},
-		{"unknown key in an array of tables", "version = 1\n" + launch + "vmpl = 0\n", 6, 1, "launch.vmpl", "unknown key"},
+		{"unknown key in an array of tables", "version = 1\n" + launch + "vmpl = 0\n", 6, 1, "launch[0].vmpl", "unknown key"},
 		{"key in another case", "version = 1\nVMPL = [3]\n" + launch, 2, 1, "VMPL", "lower case"},
 		{"key twice", "version = 1\nvmpl = [0]\nvmpl = [1]\n" + launch, 3, 0, "", "already"},
 		{"wrong type", "version = 1\nvmpl = \"0\"\n" + launch, 2, 8, "", ""},

@@ -76,6 +76,14 @@ func (r *policyReader) text(key string, v *string) string {
 	return *v
 }
 
+// empty refuses a table, or a list of tables, that stands in the text and holds nothing:
+// who wrote it expects to be protected by it.
+func (r *policyReader) empty(key string, is bool) {
+	if _, given := r.where[key]; given && is {
+		r.fail(key, "it is empty: leave it out where anything is acceptable")
+	}
+}
+
 // list walks a list that, when given, must hold something, and each thing once.
 func list[T any](r *policyReader, key string, v *[]string, convert func(key, text string) (T, bool)) []T {
 	if v == nil {
@@ -85,12 +93,14 @@ func list[T any](r *policyReader, key string, v *[]string, convert func(key, tex
 		r.fail(key, "the list is empty: leave the key out where anything is acceptable")
 	}
 	var out []T
+	seen := make(map[string]bool)
 	for i, text := range *v {
 		at := fmt.Sprintf("%s[%d]", key, i)
-		if slices.Contains((*v)[:i], text) {
+		if seen[text] {
 			r.fail(at, "%q is listed twice", text)
 			continue
 		}
+		seen[text] = true
 		if value, ok := convert(at, text); ok {
 			out = append(out, value)
 		}
@@ -130,13 +140,29 @@ func (r *policyReader) hex(key, text string, sizes ...int) ([]byte, bool) {
 	return b, true
 }
 
+// listed is a value that may stand in a list of those that are acceptable. Where a
+// report or a log has none to show it shows zeros, so that a list which held them would
+// take anything without one for listed.
+func (r *policyReader) listed(key, text string, sizes ...int) ([]byte, bool) {
+	b, ok := r.hex(key, text, sizes...)
+	if ok && isZero(b) {
+		r.fail(key, "it is zero, which stands for none: leave it out")
+		return nil, false
+	}
+	return b, ok
+}
+
+func (r *policyReader) identities(key string, v *[]string, sizes ...int) [][]byte {
+	return list(r, key, v, func(at, text string) ([]byte, bool) { return r.listed(at, text, sizes...) })
+}
+
 func (r *policyReader) hexList(key string, v *[]string, sizes ...int) [][]byte {
 	return list(r, key, v, func(at, text string) ([]byte, bool) { return r.hex(at, text, sizes...) })
 }
 
 func (r *policyReader) digests(key string, v *[]string) []evidence.Digest {
 	return list(r, key, v, func(at, text string) (evidence.Digest, bool) {
-		b, ok := r.hex(at, text, 32)
+		b, ok := r.listed(at, text, 32)
 		if !ok {
 			return evidence.Digest{}, false
 		}
@@ -152,11 +178,13 @@ func (r *policyReader) vmpl(v *[]int64) []uint32 {
 		r.fail("vmpl", "the list is empty, so every report would be refused")
 	}
 	var out []uint32
+	seen := make(map[int64]bool)
 	for i, n := range *v {
 		at := fmt.Sprintf("vmpl[%d]", i)
-		if slices.Contains((*v)[:i], n) {
+		if seen[n] {
 			r.fail(at, "%d is listed twice", n)
 		}
+		seen[n] = true
 		out = append(out, uint32(r.number(at, &n, 0, 0, 3)))
 	}
 	return out
