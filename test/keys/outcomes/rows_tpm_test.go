@@ -12,8 +12,8 @@ import (
 // tpmRows are what happens to the TPM.
 func tpmRows() []outcome {
 	return []outcome{
-		{what: "TPM cleared, its attestation key left in place", do: (*bed).clear, code: "unavailable", exit: unavailable,
-			after: "key file moved away as the agent says, recovered with the right identity", then: func(b *bed) { b.newKey(); recovered(b) }},
+		{what: "TPM cleared, its attestation key left in place", do: (*bed).clear, code: "ak-unusable", exit: unavailable,
+			after: "key file moved away, recovered with the right identity", then: func(b *bed) { b.newKey(); recovered(b) }},
 		{what: "TPM cleared", change: "tpm-cleared", do: func(b *bed) { b.clear(); b.newKey() }, code: "tpm-cleared", exit: closed,
 			after: "recovered with the right identity (a wrong one: `wrong-identity`)", then: recovered},
 		{what: "other TPM", change: "other-tpm", do: func(b *bed) {
@@ -36,7 +36,7 @@ func (b *bed) clear() {
 	})
 }
 
-// newKey moves the attestation key away, as the agent asks when its TPM is another.
+// newKey moves the attestation key away, so that the agent makes another.
 func (b *bed) newKey() {
 	b.t.Helper()
 	b.off()
