@@ -35,9 +35,10 @@ func (c *cache) get(id identity) (evidence.Digest, bool) {
 }
 
 // put remembers d of a file whose hashing began at time began. A file that changed
-// shortly before could be written again without its change time moving.
+// shortly before could be written again without its change time moving, and so could one
+// that others than root may map.
 func (c *cache) put(id identity, d evidence.Digest, began time.Time) {
-	if id.age(began) < cacheAge {
+	if id.age(began) < cacheAge || !id.steady() {
 		return
 	}
 	c.mu.Lock()

@@ -13,17 +13,27 @@ import (
 )
 
 // identity is what must not change while a file is hashed, and what the cache
-// knows a digest by. The change time moves with every write, truncation, rename
-// and change of mode, and no system call sets it.
+// knows a digest by. The change time moves with every write(2), truncation, rename
+// and change of mode, and no system call sets it. A store through a shared mapping of
+// the file moves it with the first one to a page that is clean, and not again until
+// that page was written back.
 type identity struct {
 	dev, ino     uint64
+	uid          uint32
 	size         int64
 	mode         uint32
 	ctime, mtime unix.Timespec
 }
 
 func identify(st *unix.Stat_t) identity {
-	return identity{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mode: st.Mode, ctime: st.Ctim, mtime: st.Mtim}
+	return identity{dev: uint64(st.Dev), ino: st.Ino, uid: st.Uid, size: st.Size, mode: st.Mode, ctime: st.Ctim, mtime: st.Mtim}
+}
+
+// steady reports whether only root, or this process' own user, can have a file open for
+// writing that is shared with memory. An access list that lets others write shows in the
+// bits of the group (acl(5)).
+func (id identity) steady() bool {
+	return (id.uid == 0 || int(id.uid) == os.Geteuid()) && id.mode&0o022 == 0
 }
 
 // age is how long ago the file last changed at time now; negative where its clock

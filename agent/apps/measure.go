@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -46,6 +48,9 @@ func (a *Apps) measure(ctx context.Context, name string, c *cache) (Status, erro
 			a.pending.touch(name, time.Now(), a.config.Debounce)
 			return Status{}, fmt.Errorf("measure %s: %w", name, err)
 		}
+		if short(f.err) {
+			return Status{}, a.notLooked(x, f.err)
+		}
 		done, err := a.conclude(ctx, x, f)
 		if !done { // a reload came between
 			continue
@@ -54,6 +59,26 @@ func (a *Apps) measure(ctx context.Context, name string, c *cache) (Status, erro
 		defer a.mu.Unlock()
 		return x.status(), err
 	}
+}
+
+// short reports whether the agent lacked what it takes to look: that says nothing about
+// the app.
+func short(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
+// notLooked claims nothing of an app that could not be looked at, records nothing, and
+// has it looked at again.
+func (a *Apps) notLooked(x *app, err error) error {
+	err = fmt.Errorf("measure %s: the agent is short of what it takes to look, and tries again: %w", x.name, err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if x.whyNot != err.Error() {
+		a.log.Warn("app could not be looked at", "app", x.name, "error", err)
+	}
+	x.unmeasured(err.Error())
+	a.pending.retry(x.name, time.Now().Add(retryAfterFailure))
+	return err
 }
 
 // find reads the app by its declaration of this moment.

@@ -155,19 +155,25 @@ func TestCache(t *testing.T) {
 		return unix.NsecToTimespec(now.Add(-age).UnixNano())
 	}
 	base := identity{dev: 1, ino: 2, size: 3, mode: 4, ctime: at(cacheAge), mtime: at(time.Hour)}
+	user, shared := base, base
+	user.uid, shared.mode = 1000, 0o100664
 	for name, c := range map[string]struct {
 		put, get identity
 		want     bool
 	}{
-		"same":             {base, base, true},
-		"fresh":            {identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, false},
-		"from the future":  {identity{ino: 2, ctime: at(-time.Hour)}, identity{ino: 2, ctime: at(-time.Hour)}, false},
-		"another device":   {base, identity{9, base.ino, base.size, base.mode, base.ctime, base.mtime}, false},
-		"another inode":    {base, identity{base.dev, 9, base.size, base.mode, base.ctime, base.mtime}, false},
-		"another size":     {base, identity{base.dev, base.ino, 9, base.mode, base.ctime, base.mtime}, false},
-		"another mode":     {base, identity{base.dev, base.ino, base.size, 9, base.ctime, base.mtime}, false},
-		"changed later":    {base, identity{base.dev, base.ino, base.size, base.mode, at(time.Second), base.mtime}, false},
-		"written at other": {base, identity{base.dev, base.ino, base.size, base.mode, base.ctime, at(time.Second)}, false},
+		"same":            {base, base, true},
+		"fresh":           {identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, identity{ino: 2, ctime: at(cacheAge - time.Millisecond)}, false},
+		"from the future": {identity{ino: 2, ctime: at(-time.Hour)}, identity{ino: 2, ctime: at(-time.Hour)}, false},
+		"another device":  {base, identity{9, base.ino, base.uid, base.size, base.mode, base.ctime, base.mtime}, false},
+		"another inode":   {base, identity{base.dev, 9, base.uid, base.size, base.mode, base.ctime, base.mtime}, false},
+		"another size":    {base, identity{base.dev, base.ino, base.uid, 9, base.mode, base.ctime, base.mtime}, false},
+		"another mode":    {base, identity{base.dev, base.ino, base.uid, base.size, 9, base.ctime, base.mtime}, false},
+		"changed later":   {base, identity{base.dev, base.ino, base.uid, base.size, base.mode, at(time.Second), base.mtime}, false},
+		"another owner":   {base, identity{base.dev, base.ino, 9, base.size, base.mode, base.ctime, base.mtime}, false},
+		// Stores through a mapping need not move the change time.
+		"a user's own":     {user, user, false},
+		"the group's":      {shared, shared, false},
+		"written at other": {base, identity{base.dev, base.ino, base.uid, base.size, base.mode, base.ctime, at(time.Second)}, false},
 	} {
 		k := newCache()
 		k.put(c.put, digestOf("x"), now)

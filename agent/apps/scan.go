@@ -119,7 +119,7 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		return nil, "", &FileError{Path: p, Problem: "find", Err: err}
 	}
 	if link.kind() != unix.S_IFLNK {
-		return link, p, nil
+		return link, p, s.checkLinks(p, link)
 	}
 	defer link.close()
 	if err := s.link(link, p); err != nil {
@@ -129,12 +129,31 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 	if err != nil {
 		return nil, "", &FileError{Path: p, Problem: "follow link", Err: err}
 	}
+	if err := s.checkLinks(p, h); err != nil {
+		return nil, "", err
+	}
 	name, err := s.root.path(h)
 	if err != nil || !s.root.leads(name, h) || !s.root.leads(p, link) {
 		h.close()
 		return nil, "", &ChangedError{Path: p}
 	}
 	return h, name, nil
+}
+
+// checkLinks is [checkLinks] on this machine, where others make links; it closes h where
+// it fails. In a tree that somebody publishes, what links say is what is published.
+func (s *scan) checkLinks(p string, h *handle) error {
+	if s.root != nil {
+		return nil
+	}
+	name, err := h.path()
+	if err == nil {
+		err = checkLinks(p, h, name)
+	}
+	if err != nil {
+		h.close()
+	}
+	return err
 }
 
 // directory reads a directory with everything below it. Nothing below is reached
