@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -18,18 +19,18 @@ const ReportSNP ReportKind = "sev-snp"
 // Evidence is the whole document that a caller hands to whoever wants to be
 // convinced. Nothing in it is trusted: package verify checks every part.
 type Evidence struct {
-	Type           string    `json:"type"`                   // Type
-	Statement      Bytes     `json:"statement"`              // the exact bytes, see ParseStatement
-	Inclusion      Inclusion `json:"inclusion"`              // of the statement in Batch.Tree
-	Batch          Snapshot  `json:"batch"`                  // what was quoted for this statement
-	AgentSignature Bytes     `json:"agentSignature"`         // Ed25519 by AgentKey over BatchMessage, 64 bytes
-	Anchor         *Snapshot `json:"anchor,omitzero"`        // present when anchored: what Report was made for
-	Report         Report    `json:"report"`                 // over Anchor where there is one, else over Batch
-	AgentKey       Bytes     `json:"agentKey"`               // Ed25519 public key, 32 bytes
-	AK             Bytes     `json:"ak"`                     // TPMT_PUBLIC of the attestation key
-	Log            *Log      `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
-	FirmwareLog    Bytes     `json:"firmwareLog,omitempty"`  // the firmware's event log as the kernel gives it; bound by the quoted PCRs alone
-	Certificates   []Bytes   `json:"certificates,omitempty"` // X.509 DER, any order, unverified
+	Type           string       `json:"type"`                   // Type
+	Statement      Bytes        `json:"statement"`              // the exact bytes, see ParseStatement
+	Inclusion      Inclusion    `json:"inclusion"`              // of the statement in Batch.Tree
+	Batch          Snapshot     `json:"batch"`                  // what was quoted for this statement
+	AgentSignature Bytes        `json:"agentSignature"`         // Ed25519 by AgentKey over BatchMessage, 64 bytes
+	Anchor         *Snapshot    `json:"anchor,omitzero"`        // present when anchored: what Report was made for
+	Report         Report       `json:"report"`                 // over Anchor where there is one, else over Batch
+	AgentKey       Bytes        `json:"agentKey"`               // Ed25519 public key, 32 bytes
+	AK             Bytes        `json:"ak"`                     // TPMT_PUBLIC of the attestation key
+	Log            *Log         `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
+	FirmwareLog    Bytes        `json:"firmwareLog,omitempty"`  // the firmware's event log as the kernel gives it; bound by the quoted PCRs alone
+	Certificates   Certificates `json:"certificates,omitempty"` // X.509 DER, any order, unverified
 }
 
 // A Snapshot is one batch: its tree, the quote over it, the values of the quoted
@@ -38,7 +39,7 @@ type Snapshot struct {
 	Tree    TreeHead `json:"tree"`
 	LogHead LogHead  `json:"logHead"`
 	Quote   Quote    `json:"quote"`
-	PCRs    []Bank   `json:"pcrs"` // banks in the order of the quote's selection
+	PCRs    Banks    `json:"pcrs"` // banks in the order of the quote's selection
 }
 
 // Quote is a TPM2_Quote as the TPM produced it.
@@ -49,8 +50,8 @@ type Quote struct {
 
 // Bank holds values of PCRs of one hash algorithm.
 type Bank struct {
-	Algorithm string `json:"algorithm"` // "sha1", "sha256", "sha384" or "sha512"
-	PCRs      []PCR  `json:"pcrs"`      // ascending by index
+	Algorithm string    `json:"algorithm"` // "sha1", "sha256", "sha384" or "sha512"
+	PCRs      Registers `json:"pcrs"`      // ascending by index
 }
 
 // PCR is one register and its value.
@@ -86,12 +87,13 @@ func Parse(b []byte) (*Evidence, error) {
 	return &e, nil
 }
 
-// Check reports the members that the format does not allow.
+// Check reports the first member that the format does not allow. There is one error
+// at most: as many as there are wrong members, in words, take many times their length.
 func (e *Evidence) Check() error {
 	if e.Type != Type {
-		return fmt.Errorf("type %q, want %q", e.Type, Type)
+		return fmt.Errorf("type %s, want %q", Excerpt(e.Type), Type)
 	}
-	errs := []error{
+	err := cmp.Or(
 		size("statement", len(e.Statement), 1, MaxStatement),
 		size("inclusion.path", len(e.Inclusion.Path), 0, MaxProof),
 		e.Batch.check("batch"),
@@ -101,19 +103,26 @@ func (e *Evidence) Check() error {
 		size("ak", len(e.AK), 1, MaxPublicArea),
 		size("firmwareLog", len(e.FirmwareLog), 0, MaxFirmwareLog),
 		size("certificates", len(e.Certificates), 0, MaxCertificates),
+	)
+	if err != nil {
+		return err
 	}
 	if e.Anchor != nil {
-		errs = append(errs, e.Anchor.check("anchor"))
+		if err := e.Anchor.check("anchor"); err != nil {
+			return err
+		}
 	}
 	if e.Log != nil {
-		errs = append(errs, e.Log.check())
+		if err := e.Log.check(); err != nil {
+			return err
+		}
 	}
 	for i, c := range e.Certificates {
 		if len(c) < 1 || len(c) > MaxCertificate { // the name is put together only where it is needed
-			errs = append(errs, &SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate})
+			return &SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate}
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (l *Log) check() error {
@@ -124,21 +133,26 @@ func (l *Log) check() error {
 }
 
 func (s *Snapshot) check(part string) error {
-	errs := []error{
+	err := cmp.Or(
 		size(part+".quote.attest", len(s.Quote.Attest), 1, MaxQuote),
 		size(part+".quote.signature", len(s.Quote.Signature), 1, MaxQuote),
 		size(part+".pcrs", len(s.PCRs), 1, MaxBanks),
+	)
+	if err != nil {
+		return err
 	}
 	if s.Tree.Size == 0 || s.Tree.Size > MaxBatch {
-		errs = append(errs, fmt.Errorf("%s.tree.size %d, want 1 to %d", part, s.Tree.Size, MaxBatch))
+		return fmt.Errorf("%s.tree.size %d, want 1 to %d", part, s.Tree.Size, MaxBatch)
 	}
 	if (s.LogHead.Count == 0) != s.LogHead.Digest.IsZero() {
-		errs = append(errs, fmt.Errorf("%s.logHead.digest must be zero exactly when its count is 0", part))
+		return fmt.Errorf("%s.logHead.digest must be zero exactly when its count is 0", part)
 	}
 	for i, b := range s.PCRs {
-		errs = append(errs, size(fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), len(b.PCRs), 1, MaxPCRs))
+		if len(b.PCRs) < 1 || len(b.PCRs) > MaxPCRs {
+			return &SizeError{Part: fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), Got: len(b.PCRs), Min: 1, Max: MaxPCRs}
+		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // AnchorDigest is the digest of the anchor, or nil where the evidence is fresh.

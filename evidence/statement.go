@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -96,12 +97,12 @@ func (s *Statement) Encode() ([]byte, error) {
 // Check reports the first member that the format does not allow.
 func (s *Statement) Check() error {
 	if s.Type != StatementType {
-		return fmt.Errorf("type %q, want %q", s.Type, StatementType)
+		return fmt.Errorf("type %s, want %q", Excerpt(s.Type), StatementType)
 	}
 	if s.Freshness != Fresh && s.Freshness != Anchored {
-		return fmt.Errorf("freshness %q, want %q or %q", s.Freshness, Fresh, Anchored)
+		return fmt.Errorf("freshness %s, want %q or %q", Excerpt(s.Freshness), Fresh, Anchored)
 	}
-	return errors.Join(
+	return cmp.Or(
 		size("nonce", len(s.Nonce), MinNonce, MaxNonce),
 		size("userData", len(s.UserData), 0, MaxUserData),
 		size("publicKey", len(s.PublicKey), 0, MaxPublicKey),
@@ -113,7 +114,7 @@ func (s *Statement) Check() error {
 
 func (c *Caller) check() error {
 	if c.Method != MethodPidfd && c.Method != MethodStartTime {
-		return fmt.Errorf("caller.method %q is not known", c.Method)
+		return fmt.Errorf("caller.method %s is not known", Excerpt(c.Method))
 	}
 	if c.App != "" && c.Unit == "" {
 		return errors.New("caller.app without caller.unit: an app is known by its unit")
@@ -122,13 +123,13 @@ func (c *Caller) check() error {
 		switch x.State {
 		case ExecutableFile, ExecutableReplaced, ExecutableMemfd, ExecutableUnreadable:
 		default:
-			return fmt.Errorf("caller.executable.state %q is not known", x.State)
+			return fmt.Errorf("caller.executable.state %s is not known", Excerpt(x.State))
 		}
 		if err := plain("caller.executable.path", x.Path, MaxPath); err != nil {
 			return err
 		}
 	}
-	return errors.Join(plain("caller.unit", c.Unit, MaxName), plain("caller.app", c.App, MaxName))
+	return cmp.Or(plain("caller.unit", c.Unit, MaxName), plain("caller.app", c.App, MaxName))
 }
 
 // plain refuses text that could be mistaken on a screen: control characters and invalid UTF-8.

@@ -12,8 +12,8 @@ var ErrInclusion = errors.New("inclusion proof does not lead to the root")
 
 // Inclusion is where a statement stands in the tree of its batch.
 type Inclusion struct {
-	Index uint64   `json:"index"`          // of the leaf, from 0
-	Path  []Digest `json:"path,omitempty"` // RFC 6962, section 2.1.1: sibling hashes from the leaf up
+	Index uint64 `json:"index"`          // of the leaf, from 0
+	Path  Path   `json:"path,omitempty"` // RFC 6962, section 2.1.1: sibling hashes from the leaf up
 }
 
 // Leaf is the leaf hash of the exact bytes of a statement: RFC 6962, section 2.1,

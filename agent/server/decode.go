@@ -46,6 +46,8 @@ func decodeProblem(err error) *api.Problem {
 			p = api.NewProblem(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
 		case errors.Is(err, evidence.ErrBase64):
 			p = api.NewProblem(api.CodeInvalidValue, evidence.ErrBase64.Error())
+		case errors.Is(err, evidence.ErrNull), errors.Is(err, evidence.ErrInteger):
+			p = api.NewProblem(api.CodeInvalidValue, semantic.Err.Error())
 		default:
 			p = api.NewProblem(api.CodeInvalidValue, "want "+inWords(semantic.GoType))
 		}

@@ -1,0 +1,177 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// hostile are documents whose error, or whose reading, could cost many times their
+// length. Each is n bytes long, or a little more.
+func hostile(t testing.TB, n int) map[string][]byte {
+	good := string(exampleDocument(t))
+	fill := func(member, open, element string) []byte {
+		t.Helper()
+		if strings.Count(good, open) == 0 {
+			t.Fatalf("the example has no %s", member)
+		}
+		return []byte(strings.Replace(good, open, open+strings.Repeat(element, n/len(element)), 1))
+	}
+	const bank = `"pcrs":[{"algorithm":"sha256","pcrs":[`
+	return map[string][]byte{
+		"banks":        fill("banks", `"pcrs":[`, `{},`),
+		"registers":    fill("registers", bank, `{},`),
+		"path":         fill("path", `"path":[`, `"",`),
+		"null path":    fill("path", `"path":[`, `null,`),
+		"certificates": []byte(`{"certificates":[` + strings.Repeat(`"",`, n/3) + `""],` + good[1:]),
+		"type":         fill("type", `"type":"`, `\n`),
+		"kind":         fill("kind", `"kind":"`, `\n`),
+		"unknown":      []byte(`{"` + strings.Repeat("x", n) + `":1,` + good[1:]),
+		"algorithm":    fill("algorithm", `"algorithm":"`, "\u00a0"),
+		"statement":    fill("statement", `"statement":"`, "AAAA"),
+		"within":       []byte(`{"batch":{"` + strings.Repeat("\u00e9", n/6) + `":1},` + good[1:]),
+		"deep":         bytes.Repeat([]byte("["), n),
+	}
+}
+
+// TestHostileDocumentIsCheap: refusing a document takes memory in proportion to its
+// length, whatever is in it, and the error is one that can be shown.
+func TestHostileDocumentIsCheap(t *testing.T) {
+	const n = 1 << 20
+	for name, document := range hostile(t, n) {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := Parse(document)
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			runtime.ReadMemStats(&after)
+			if err == nil && name != "kind" && name != "algorithm" { // for package verify to judge
+				t.Fatal("accepted")
+			}
+			if got := after.TotalAlloc - before.TotalAlloc; got > 16*n { // the library puts an unknown name together several times
+				t.Errorf("%d bytes allocated for %d", got, len(document))
+			}
+			if len(text) > 1<<10 {
+				t.Errorf("an error of %d bytes: %.200s", len(text), text)
+			}
+		})
+	}
+}
+
+// TestListsAreStrict: what the lists read themselves is held to the rules of the rest.
+func TestListsAreStrict(t *testing.T) {
+	good := string(exampleDocument(t))
+	for name, x := range map[string]struct{ old, new, want string }{
+		"unknown":   {`{"index":14`, `{"x":1,"index":14`, "unknown"},
+		"case":      {`{"index":14`, `{"Index":14`, "unknown"},
+		"duplicate": {`{"index":14`, `{"index":14,"index":14`, "duplicate"},
+		"no list":   {`"path":[`, `"path":{},"x":[`, "/inclusion/path"},
+		"element":   {`"path":[`, `"path":[1,`, "/inclusion/path/0"},
+		"too many":  {`"path":[`, `"path":[` + strings.Repeat(`"`+strings.Repeat("A", 43)+`=",`, MaxProof), "want 0 to 12"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := strings.Replace(good, x.old, x.new, 1)
+			if document == good {
+				t.Fatal("the mutation changed nothing")
+			}
+			_, err := Parse([]byte(document))
+			if err == nil || !strings.Contains(err.Error(), x.want) {
+				t.Errorf("error %v does not speak of %q", err, x.want)
+			}
+		})
+	}
+	many := strings.Replace(good, `"path":[`, `"path":[`+strings.Repeat(`"`+strings.Repeat("A", 43)+`=",`, MaxProof), 1)
+	var size *SizeError
+	if _, err := Parse([]byte(many)); !errors.As(err, &size) || size.Got != MaxProof+1 {
+		t.Errorf("got %v, want a SizeError of %d", err, MaxProof+1)
+	}
+}
+
+// TestValues: section 2 of the specification, of every member: null stands nowhere, and
+// an integer is one that every reader sees alike.
+func TestValues(t *testing.T) {
+	good := string(exampleDocument(t))
+	for name, x := range map[string]struct {
+		old, new string
+		want     error // nil: only that it is refused
+	}{
+		"anchor":            {`{"type"`, `{"anchor":null,"type"`, ErrNull},
+		"log":               {`{"type"`, `{"log":null,"type"`, ErrNull},
+		"firmware log":      {`{"type"`, `{"firmwareLog":null,"type"`, ErrNull},
+		"certificates":      {`{"type"`, `{"certificates":null,"type"`, ErrNull},
+		"a certificate":     {`{"type"`, `{"certificates":[null],"type"`, ErrNull},
+		"index":             {`"index":1`, `"index":null`, ErrNull},
+		"PCR":               {`"index":14`, `"index":null`, ErrNull},
+		"path":              {`"path":[`, `"path":[null,`, ErrNull},
+		"log head":          {`"logHead":{`, `"logHead":null,"x":{`, nil},
+		"behind a string":   {`{"type"`, `{"firmwareLog":"" , "anchor" : null,"type"`, ErrNull},
+		"2^53":              {`"index":1`, `"index":9007199254740992`, ErrInteger},
+		"2^64-1":            {`"index":1`, `"index":18446744073709551615`, ErrInteger},
+		"2^64":              {`"index":1`, `"index":18446744073709551616`, nil},
+		"log start of 2^53": {`{"type"`, `{"log":{"start":9007199254740992,"previous":"` + strings.Repeat("A", 42) + `E=","records":""},"type"`, ErrInteger},
+		"fraction":          {`"index":1`, `"index":1.0`, nil},
+		"exponent":          {`"index":1`, `"index":1e0`, nil},
+		"negative zero":     {`"index":14`, `"index":-0`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			document := strings.Replace(good, x.old, x.new, 1)
+			if document == good {
+				t.Fatal("the mutation changed nothing")
+			}
+			_, err := Parse([]byte(document))
+			if err == nil || x.want != nil && !errors.Is(err, x.want) {
+				t.Errorf("got %v, want %v", err, x.want)
+			}
+		})
+	}
+	for _, same := range []string{`"index":9007199254740991`, `"index":0`} {
+		if _, err := Parse([]byte(strings.Replace(good, `"index":1`, same, 1))); err != nil {
+			t.Errorf("%s: %v", same, err)
+		}
+	}
+	statement, _ := newExampleStatement()
+	for _, x := range []string{`"userData":null`, `"x":null`, `"executable":null`} {
+		s := strings.Replace(string(statement), `"caller":{`, x+`,"caller":{`, 1)
+		if x == `"executable":null` {
+			s = strings.Replace(string(statement), `"caller":{`, `"caller":{`+x+`,`, 1)
+		}
+		if _, err := ParseStatement([]byte(s)); err == nil {
+			t.Errorf("a statement with %s is read", x)
+		}
+	}
+}
+
+// TestPlaceOfValue: the words of an error lead to the value.
+func TestPlaceOfValue(t *testing.T) {
+	for document, want := range map[string]string{
+		`null`:                              "docs/evidence.md",
+		`{"a":"null \" null","b":[1,null]}`: `"/b/1"`,
+		`["\\",9007199254740992]`:           `"/1"`,
+		`{"null":9007199254740991}`:         "",
+	} {
+		var v any
+		err := DecodeJSON([]byte(document), 1<<10, &v)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", document, err, want)
+		}
+	}
+}
+
+func TestExcerpt(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                             `""`,
+		"a\nb":                         `"a\nb"`,
+		strings.Repeat("x", 64):        `"` + strings.Repeat("x", 64) + `"`,
+		strings.Repeat("x", 65):        `"` + strings.Repeat("x", 64) + `"... (65 bytes)`,
+		strings.Repeat("x", 63) + "éé": `"` + strings.Repeat("x", 63) + `"... (67 bytes)`,
+	} {
+		if got := Excerpt(in); got != want {
+			t.Errorf("%q becomes %s, want %s", in, got, want)
+		}
+	}
+}
