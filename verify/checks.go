@@ -167,7 +167,7 @@ var definitions = []Definition{
 	{QuoteType, ClassBinding, "the attestation is of type TPM_ST_ATTEST_QUOTE", "an NV certification or another attestation whose body reads like a quote"},
 	{QuoteDecode, ClassBinding, "the quote is a TPMS_ATTEST over a TPMS_QUOTE_INFO", "a quote that two parsers read differently"},
 	{QuoteTrailing, ClassBinding, "nothing follows the quote", "bytes that are signed but that nobody looked at"},
-	{QuoteSignatureEncoding, ClassBinding, "the signature is exactly one TPMT_SIGNATURE of the AK's own scheme and hash, its numbers in range and without padding", "half signatures, zero signatures, a hash that the attacker chooses, respelled signatures"},
+	{QuoteSignatureEncoding, ClassBinding, "the signature is exactly one TPMT_SIGNATURE of the AK's own scheme and hash, its numbers in range and without padding", "half signatures, zero signatures, a hash that the attacker chooses, a padded spelling of a signature"},
 	{QuoteSignature, ClassBinding, "the signature over the quote verifies under the AK", "an invented or altered quote"},
 	{QuoteSelection, ClassBinding, "the quote selects known banks once, in canonical form, with at least one of SHA-256 or stronger, and the evidence gives values for exactly the selected PCRs in that order", "use of a PCR value that nobody quoted"},
 	{QuotePCRDigest, ClassBinding, "the PCR values hash to the quoted digest", "invented PCR values beside a genuine quote"},
@@ -209,7 +209,7 @@ var definitions = []Definition{
 	{BindingReportData, ClassBinding, "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", "a genuine quote of one TPM beside a genuine report of another machine"},
 	{BindingRuntimeData, ClassBinding, "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", "the attestation key of one machine beside the report of another"},
 
-	{LogContinuation, ClassBinding, "a log that starts at an index continues the log that the verifier knows from before", "a log whose inconvenient beginning was left out"},
+	{LogContinuation, ClassBinding, "a log that starts at an index, or that is of the same boot, continues the log that the verifier knows from before", "a log whose inconvenient beginning was left out, or another history in its place"},
 	{LogDecode, ClassBinding, "the log is a sequence of CEL-TLV records, numbered without a gap", "records dropped, swapped, duplicated or inserted"},
 	{LogDigests, ClassBinding, "every record is of one PCR, has one digest for each active bank, and each digest is that of the record's content", "content edited while its digest is kept"},
 	{LogReplay, ClassBinding, "replaying the log gives the quoted PCR value in every quoted bank", "a log edited after the fact, or cut off at its end"},

@@ -59,6 +59,8 @@ type PCRClaim struct {
 // the next time, and is as trustworthy as the place where it is kept.
 type LogState struct {
 	Head       evidence.LogHead  `json:"head"`
+	AKName     string            `json:"akName,omitzero"`     // of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
+	ResetCount uint32            `json:"resetCount,omitzero"` // of that quote: comparable under one AK only
 	PCR        uint32            `json:"pcr"`
 	Start      []BankValue       `json:"start"`  // of the PCR before the first record
 	Values     []BankValue       `json:"values"` // of the PCR at Head, in every bank of the log

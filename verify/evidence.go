@@ -71,6 +71,7 @@ type appraiser struct {
 	binding   Binding // as the structure and the policy's list allow
 	structure Binding // as the structure allows
 	log       *LogState
+	otherLog  string     // said of a log that is not a later state of the known one
 	firmware  pcr.Values // that the firmware's log leads to; nil where there is none that could be read
 }
 

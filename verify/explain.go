@@ -113,8 +113,24 @@ func (w *PolicyWords) launches(p *Policy) {
 	if len(p.deniedLaunches) > 0 {
 		w.demand("The launch measurement is none of %d that are denied.", len(p.deniedLaunches))
 	}
-	if !p.allowUnlisted && len(p.pcrs) == 0 && slices.ContainsFunc(p.launches, func(l launchRule) bool { return l.covers == CoversFirmware }) {
-		w.danger("A launch measurement covers the firmware alone, and no PCR is pinned: any kernel and any disk image are accepted behind it.")
+	if !p.allowUnlisted && slices.ContainsFunc(p.launches, func(l launchRule) bool { return l.covers == CoversFirmware }) {
+		w.behindFirmware(p)
+	}
+}
+
+// behindFirmware says what a launch measurement of the firmware alone leaves to PCRs.
+// What the firmware loads first shows in PCR 4 (TCG PC Client Platform Firmware Profile,
+// section 3.3.4) and there alone: a PCR that later software extends has whatever value
+// that software wants.
+func (w *PolicyWords) behindFirmware(p *Policy) {
+	pinned := func(index uint32) bool {
+		return slices.ContainsFunc(p.pcrs, func(r pcrRule) bool { return r.index == index })
+	}
+	switch {
+	case !pinned(4):
+		w.danger("A launch measurement covers the firmware alone, and PCR 4, where the firmware records what it loads, is not pinned: any kernel and any disk image are accepted behind it.")
+	case !pinned(9):
+		w.open("What the program behind PCR 4 loads in turn: a unified kernel image is in PCR 4 with its initrd and command line, but GRUB has the kernel in PCR 9, which is not pinned.")
 	}
 }
 

@@ -46,19 +46,21 @@ func (a *appraiser) policyFirmwareLog() {
 	case a.batch == nil || a.batch.values == nil || a.firmware == nil && a.asked(FirmwareDecode):
 		return
 	}
-	var explained int
+	var explained int // our own log explains what the agent did, and nothing of the boot
 	var silent []string
 	for _, b := range a.batch.selection {
 		if b.Algorithm == pcr.SHA1 {
 			continue
 		}
 		for _, index := range b.PCRs {
-			switch {
-			case index >= firmwarePCRs:
-			case a.explained(b.Algorithm, index) == Unexplained:
-				silent = append(silent, fmt.Sprintf("PCR %d (%s)", index, b.Algorithm))
-			default:
+			if index >= firmwarePCRs {
+				continue
+			}
+			switch a.explained(b.Algorithm, index) {
+			case ByFirmware, ByPolicy:
 				explained++
+			case Unexplained:
+				silent = append(silent, fmt.Sprintf("PCR %d (%s)", index, b.Algorithm))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,10 +34,13 @@ func (a *appraiser) checkLog() {
 }
 
 // logBegin is what is known of the log before its first record here: nothing for a
-// whole log, an earlier appraisal's state for one that starts at an index.
+// whole log, an earlier appraisal's state for one that starts at an index. Whether a
+// whole log passes through a known state, its walk will tell.
 func (a *appraiser) logBegin(l *evidence.Log) (*LogState, evidence.LogHead, bool) {
 	if l.Start == 0 {
-		a.skip(LogContinuation, "the log is whole")
+		if a.o.LogState == nil {
+			a.skip(LogContinuation, "the log is whole, and no earlier state of it is known")
+		}
 		return &LogState{}, evidence.LogHead{}, true
 	}
 	head := evidence.LogHead{Count: l.Start, Digest: l.Previous}
@@ -70,6 +74,7 @@ type logWalk struct {
 	values  []pcr.Digest
 	events  []*pcr.Event // of the records that the replay accepted; head and values are those behind them
 	anchor  bool         // whether the log passed through the anchor's head
+	known   bool         // whether it passed through the head that is known from before
 	then    []pcr.Digest
 }
 
@@ -80,7 +85,7 @@ func (w *logWalk) run() {
 		return
 	}
 	w.values = w.start
-	w.passAnchor()
+	w.pass()
 	digests, events := w.checkRecords()
 	for i, r := range w.records {
 		if events {
@@ -96,10 +101,14 @@ func (w *logWalk) run() {
 			}
 		}
 		w.head = evidence.NextLogHead(w.head, r.Encode())
-		w.passAnchor()
+		w.pass()
 	}
+	w.checkKnown()
 	w.decide(LogHead, w.head == w.e.Batch.LogHead, headText(w.e.Batch.LogHead), headText(w.head), "the log is not the one that agent and report committed to")
 	w.state.Head, w.state.PCR = w.head, index
+	if w.batch != nil && w.ak != nil {
+		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
+	}
 	if digests {
 		w.state.Values = bankValues(w.values)
 		w.compare(LogReplay, w.batch, w.values)
@@ -185,7 +194,7 @@ func (w *logWalk) follow() (err error) {
 		} else { // the replay does not know what came before
 			w.head = evidence.NextLogHead(w.head, r.Encode())
 		}
-		w.passAnchor()
+		w.pass()
 	}
 	return nil
 }
@@ -230,11 +239,33 @@ func (w *logWalk) read(i int) {
 	w.state.add(w.records[i].Number, e)
 }
 
-// passAnchor notes the PCR values at the anchor's head, when the walk is there.
-func (w *logWalk) passAnchor() {
+// pass notes when the walk is at a head that it must come through, with the PCR values
+// at the anchor's.
+func (w *logWalk) pass() {
 	if a := w.e.Anchor; a != nil && w.head == a.LogHead {
 		w.anchor, w.then = true, w.values
 	}
+	if k := w.o.LogState; k != nil && w.head == k.Head {
+		w.known = true
+	}
+}
+
+// checkKnown holds a whole log against the state that is known from before. Within one
+// boot a log only grows: one that never was in that state is another history. After a
+// boot, or of another machine, it is another log by right, and what the known one said
+// does not count; that is told to people.
+func (w *logWalk) checkKnown() {
+	k := w.o.LogState
+	if k == nil || w.first.Count != 0 || w.batch == nil || w.ak == nil {
+		return
+	}
+	ak, boot := hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
+	if w.known || k.AKName == "" || k.AKName == ak && k.ResetCount == boot {
+		w.decide(LogContinuation, w.known, headText(k.Head), "no such state", "the log never was in the state that is known from before, and nothing shows that it is of another boot")
+		return
+	}
+	w.skip(LogContinuation, "the log is whole, and of another boot or machine than the one that is known from before")
+	w.otherLog = "The log is not a later state of the one that is known from before: the vTPM was reset since, or it is another. What the known log recorded is not in it."
 }
 
 func (w *logWalk) checkAnchorLog(digests bool) {

@@ -30,6 +30,11 @@ func digestsOf(in []BankValue) ([]pcr.Digest, error) {
 	return out, nil
 }
 
+// fromZero tells whether the log began with zero in this bank.
+func (s *LogState) fromZero(bank pcr.Algorithm) bool {
+	return slices.ContainsFunc(s.Start, func(v BankValue) bool { return v.Bank == bank.String() && isZero(v.Value) })
+}
+
 // clone is a copy that can be added to without touching s, which is the caller's.
 func (s *LogState) clone() *LogState {
 	c := *s

@@ -66,6 +66,11 @@ func continued(change func(*LogState)) func(*testing.T, *Options) {
 
 func fromTwo(_ *testing.T, r *evidencetest.Recipe) { r.LogStart = 2 }
 
+// otherAgent makes a log that is another from its second record on.
+func otherAgent(_ *testing.T, r *evidencetest.Recipe) {
+	r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.1", r.AgentKey)
+}
+
 func event(e pcr.Event) func(*testing.T, *evidencetest.Recipe) {
 	return func(_ *testing.T, r *evidencetest.Recipe) { r.Events = append(r.Events, e) }
 }
@@ -73,6 +78,10 @@ func event(e pcr.Event) func(*testing.T, *evidencetest.Recipe) {
 var logMutations = []mutation{
 	{id: LogContinuation, name: "nothing known of the beginning", blind: true, recipe: fromTwo},
 	{id: LogContinuation, name: "another beginning", recipe: fromTwo, opts: continued(func(s *LogState) { s.Head.Digest[0] ^= 1 })},
+
+	{id: LogContinuation, name: "another history of the same boot", recipe: otherAgent, opts: continued(func(*LogState) {})},
+	{id: LogContinuation, name: "another history, known of a boot that nobody wrote down", recipe: otherAgent, opts: continued(func(s *LogState) { s.AKName, s.ResetCount = "", 0 })},
+	{id: LogContinuation, name: "shorter than what is known", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events = r.Events[:1] }, opts: continued(func(s *LogState) { s.Head.Count, s.Head.Digest[0] = 3, s.Head.Digest[0]^1 })},
 
 	{id: LogDecode, name: "case 28 dropped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return append(r[:1:1], r[2:]...) })},
 	{id: LogDecode, name: "case 28 swapped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return [][]byte{r[0], r[2], r[1]} })},

@@ -141,6 +141,7 @@ var rawMutations = []mutation{
 	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
+	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
 	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
 	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.FirmwareLog = []byte("no log") })},
 	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},

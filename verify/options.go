@@ -23,7 +23,7 @@ type Options struct {
 	Certificates [][]byte              // X.509 DER, in addition to those in the evidence; unverified
 	Roots        *snp.Roots            // nil: AMD's roots, which are built in
 	Revocation   []*snp.RevocationList // of the roots; those of other roots are passed over
-	LogState     *LogState             // of an earlier accepted appraisal, for a log that starts at an index
+	LogState     *LogState             // of an earlier accepted appraisal: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
 	Cache        *Cache                // of the caller; nil: everything is verified anew
 	ReportData   []byte                // for [Report] alone, in place of Nonce: 1 to 64 bytes; zeros follow shorter ones
 }

@@ -31,6 +31,8 @@ func (a *appraiser) policyBinding() {
 		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing that was expected is in the report, so that it may be of any age")
 	case a.p.freshness == AnchoredReport:
 		a.skip(PolicyFreshness, "the policy accepts an anchored report")
+	case got == FreshReport && a.undated() != "":
+		a.block(PolicyFreshness, "see %s", a.undated())
 	default:
 		a.decide(PolicyFreshness, got == FreshReport, "fresh", string(got), "the report is anchored: it was made for an earlier batch")
 	}
@@ -41,10 +43,27 @@ func (a *appraiser) policyBinding() {
 		a.skip(PolicyAnchorAge, "the policy accepts a report of any age")
 	case a.p.freshness != AnchoredReport:
 		a.skip(PolicyAnchorAge, "the policy accepts no anchor at all")
-	case a.anchor != nil && a.batch != nil && a.passed(AnchorClock):
+	case a.anchor != nil && a.batch != nil && a.anchorComparable():
 		age := a.anchorAge()
 		a.decide(PolicyAnchorAge, age <= a.p.maxAnchorAge, "at most "+a.p.maxAnchorAge.String(), age.String(), "the anchor is %v old by the clock of the vTPM", age)
 	}
+}
+
+// undated is the first check that a report's age rests on and that did not pass.
+func (a *appraiser) undated() CheckID {
+	rests := []CheckID{ReportChain, ReportSignature}
+	switch a.material {
+	case MaterialEvidence:
+		rests = append(rests, BindingReportData)
+	case MaterialParavisor:
+		rests = append(rests, BindingRuntimeData)
+	}
+	for _, id := range rests {
+		if !a.passed(id) {
+			return id
+		}
+	}
+	return ""
 }
 
 func (a *appraiser) policyPCRs() {

@@ -25,16 +25,14 @@ func (a *appraiser) result() *Appraisal {
 	if len(failed) > 0 {
 		r.Verdict, r.Class = Fail, classOf(failed)
 	}
-	if a.e != nil {
+	// Binding, origin and freshness are worth their names only where nothing below them failed.
+	if a.e != nil && !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
+		r.Binding = a.binding
+		r.AKOrigin = a.origin()
 		r.Freshness = a.freshness()
 		if a.e.Anchor != nil && a.anchorComparable() {
 			r.AnchorAge = Milliseconds(a.anchorAge())
 		}
-	}
-	// A binding is worth its name only where nothing below it failed.
-	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
-		r.Binding = a.binding
-		r.AKOrigin = a.origin()
 	}
 	if r.Verdict == Pass {
 		r.Accepted = a.claims()
@@ -119,9 +117,11 @@ func (a *appraiser) claims() *Claims {
 	return c
 }
 
+// explained tells what stands behind a quoted value. The log explains it only from a
+// start that is explained too, see [LogStartValue], which passes over SHA-1.
 func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	switch {
-	case a.log != nil && a.log.PCR == index:
+	case a.log != nil && a.log.PCR == index && (bank != pcr.SHA1 || a.log.fromZero(bank)):
 		return ByLog
 	case slices.ContainsFunc(a.p.pcrs, func(r pcrRule) bool { return r.bank == bank && r.index == index }):
 		return ByPolicy
@@ -207,8 +207,14 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	} else if a.launch.covers == CoversFirmware {
 		out = append(out, "The launch measurement covers the firmware only: kernel and command line show in PCRs, if anywhere.")
 	}
-	if silent := a.silent(); silent != "" {
+	if silent := a.explainedBy(Unexplained); silent != "" {
 		out = append(out, "Quoted, and explained by neither a log nor the policy: "+silent+".")
+	}
+	if told := a.explainedBy(ByFirmware); told != "" {
+		out = append(out, "Explained by the firmware's log alone, which nothing vouches for: whoever ran on the machine may have written it to fit. What booted is known only where the policy pins values: "+told+".")
+	}
+	if a.otherLog != "" {
+		out = append(out, a.otherLog)
 	}
 	if a.log == nil && a.material != MaterialReport {
 		out = append(out, "The evidence holds no log: which applications ran is not known.")
@@ -216,15 +222,15 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	return out
 }
 
-// silent lists the quoted PCRs that nothing is known of, by bank.
-func (a *appraiser) silent() string {
+// explainedBy lists the quoted PCRs that have this and no better explanation, by bank.
+func (a *appraiser) explainedBy(e Explanation) string {
 	if a.batch == nil {
 		return ""
 	}
 	banks := make(map[string][]string)
 	for _, b := range a.batch.selection {
 		for _, index := range b.PCRs {
-			if a.explained(b.Algorithm, index) == Unexplained {
+			if a.explained(b.Algorithm, index) == e {
 				banks[b.Algorithm.String()] = append(banks[b.Algorithm.String()], fmt.Sprint(index))
 			}
 		}

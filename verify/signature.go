@@ -16,8 +16,9 @@ type signature struct {
 }
 
 // decodeSignature reads exactly one signature of the scheme and hash of k. The numbers
-// must be in range, and as long as the key or without leading zeros: every other
-// spelling of a signature is refused.
+// must be in range, and as long as the key or without leading zeros. That leaves ECDSA
+// two or more spellings of one signature, (r, n-s) among them: a TPM does not choose
+// between s and n-s, so nothing may rest on a signature being the only one.
 //
 //	sigAlg  2 bytes   TPM_ALG_ID, must be the scheme of the key
 //	hash    2 bytes   TPM_ALG_ID, must be the hash of the key
