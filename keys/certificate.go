@@ -25,8 +25,12 @@ var (
 // and those of its issuers.
 const MaxEKCertificates = 8
 
-// minIssuerRSA is the smallest RSA modulus of an issuer, in bits.
-const minIssuerRSA = 2048
+// RSA moduli of issuers, in bits. With a longer one, which anybody can put into a
+// certificate, a single signature keeps a processor busy for seconds.
+const (
+	minIssuerRSA = 2048
+	maxIssuerRSA = 8192
+)
 
 // An EKCertificate is the certificate of an endorsement key beside those of issuers,
 // unverified. Its methods are the checks, each for itself, in the order in which they
@@ -51,6 +55,9 @@ func ParseEKCertificate(ders [][]byte) (*EKCertificate, error) {
 		var err error
 		if all[i], err = x509.ParseCertificate(der); err != nil {
 			return nil, fmt.Errorf("certificate %d of an endorsement key: %w", i, err)
+		}
+		if k, ok := all[i].PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxIssuerRSA {
+			return nil, fmt.Errorf("certificate %d of an endorsement key: RSA key of %d bits, want at most %d", i, k.N.BitLen(), maxIssuerRSA)
 		}
 	}
 	// The alternative name is a directory name, critical where the subject is empty,

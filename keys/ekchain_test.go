@@ -241,3 +241,17 @@ func TestEnrolmentVersions(t *testing.T) {
 		t.Error("the certificates are not PEM")
 	}
 }
+
+// A signature with a key of a hundred thousand bits takes seconds, and anybody can put
+// such an issuer beside a certificate.
+func TestEKCertificateWithLongKeys(t *testing.T) {
+	a := newAuthority(t)
+	n := new(big.Int).Lsh(big.NewInt(1), 8191)
+	for _, bits := range []int{8192, 8200} {
+		long := a.issue(t, &rsa.PublicKey{N: n.SetBit(n.Lsh(big.NewInt(1), uint(bits-1)), 0, 1), E: 65537}, nil)
+		_, err := keys.ParseEKCertificate([][]byte{a.cert.Raw, long})
+		if (err == nil) != (bits == 8192) {
+			t.Errorf("key of %d bits: %v", bits, err)
+		}
+	}
+}

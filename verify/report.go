@@ -106,7 +106,8 @@ func (a *appraiser) certificates() [][]byte {
 // checkSignature finds the certificate whose key signed the report. Where none did,
 // it takes one of the kind that the report names, to tell a wrong signature from a
 // missing certificate. Signed tells whether the signature holds, whatever the check
-// was told to say.
+// was told to say. Of several certificates of that key, one that is valid is taken:
+// whoever puts an old one into the evidence would else keep the verifier from its own.
 func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error) (leaf *snp.EndorsementKey, signed bool) {
 	var failed error
 	var candidate *snp.EndorsementKey
@@ -114,7 +115,7 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 		err := a.report.VerifySignature(leaf)
 		if err == nil {
 			a.decide(ReportSignature, true, "", "", "")
-			return leaf, true
+			return a.validOf(leaf, leaves), true
 		}
 		if candidate == nil && leaf.Signer == a.report.KeyInfo.Signer() {
 			candidate, failed = leaf, err
@@ -142,6 +143,19 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 	return nil, false
 }
 
+// validOf is the first of leaves that certifies the same key as leaf, as the same
+// signer, and is valid; where there is none, leaf.
+func (a *appraiser) validOf(leaf *snp.EndorsementKey, leaves []*snp.EndorsementKey) *snp.EndorsementKey {
+	for _, other := range append([]*snp.EndorsementKey{leaf}, leaves...) {
+		c := other.Certificate
+		if other.Signer == leaf.Signer && bytes.Equal(c.RawSubjectPublicKeyInfo, leaf.Certificate.RawSubjectPublicKeyInfo) &&
+			!a.o.Time.Before(c.NotBefore) && !a.o.Time.After(c.NotAfter) {
+			return other
+		}
+	}
+	return leaf
+}
+
 // checkRevocation looks for intermediate and root on the root's list. VCEK and VLEK
 // have serial number 0, so a list cannot name them.
 func (a *appraiser) checkRevocation() {
@@ -150,21 +164,27 @@ func (a *appraiser) checkRevocation() {
 		a.skip(ReportRevocation, "the policy does not ask about revocation")
 		return
 	}
-	err := errors.New("no revocation list of the root is at hand")
+	err, inOrder := errors.New("no revocation list of the root is at hand"), false
 	for _, l := range a.o.Revocation {
 		if !l.For(a.chain) {
 			continue
 		}
-		if err = a.checkList(l); snp.CodeOf(err) == snp.CodeRevoked {
+		// All of them: one that is in order may be older than one that revokes.
+		switch found := a.checkList(l); {
+		case snp.CodeOf(found) == snp.CodeRevoked:
 			a.decide(ReportRevocationList, true, "", "", "")
-			a.decideError(ReportRevocation, err)
+			a.decideError(ReportRevocation, found)
 			return
+		case found == nil:
+			inOrder = true
+		default:
+			err = found
 		}
-		if err == nil {
-			a.decide(ReportRevocationList, true, "", "", "")
-			a.decide(ReportRevocation, true, "", "", "")
-			return
-		}
+	}
+	if inOrder {
+		a.decide(ReportRevocationList, true, "", "", "")
+		a.decide(ReportRevocation, true, "", "", "")
+		return
 	}
 	if a.p.revocation == "optional" {
 		a.skip(ReportRevocationList, "%v", err)

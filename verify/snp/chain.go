@@ -147,6 +147,10 @@ func VerifyChain(leaf *EndorsementKey, others []*x509.Certificate, roots *Roots)
 
 func chainThrough(leaf *EndorsementKey, intermediate *x509.Certificate, roots *Roots) (*Chain, error) {
 	what := leaf.Signer.String() + " certificate"
+	// Before its key is used: one of another size can keep the processor busy for a minute.
+	if err := checkAuthority("intermediate certificate", intermediate); err != nil {
+		return nil, err
+	}
 	if err := checkIssued(what, leaf.Certificate, intermediate); err != nil {
 		return nil, err
 	}
@@ -157,9 +161,6 @@ func chainThrough(leaf *EndorsementKey, intermediate *x509.Certificate, roots *R
 	// An ASVK must not make VCEKs: whoever has a cloud's key could then invent chips.
 	if signer != leaf.Signer {
 		return nil, refuse(CodeChainAuthority, "issuer of the %s", what).found("one of %vs", signer).want("one of %vs", leaf.Signer)
-	}
-	if err := checkAuthority("intermediate certificate", intermediate); err != nil {
-		return nil, err
 	}
 	for _, r := range roots.roots {
 		if !bytes.Equal(r.certificate.RawSubject, intermediate.RawIssuer) {

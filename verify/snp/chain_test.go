@@ -2,9 +2,13 @@ package snp_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"math/big"
 	"slices"
@@ -310,6 +314,16 @@ func TestChainRefusals(t *testing.T) {
 			t.Errorf("%v, want code %s", err, snp.CodeChainAuthority)
 		}
 	})
+	// A signature with a key of a hundred thousand bits takes seconds, and anybody can put
+	// such an issuer into a document: it is refused for its size before it is used.
+	t.Run("issuer with a long key", func(t *testing.T) {
+		n := new(big.Int).Lsh(big.NewInt(1), 2*4096)
+		long := *issuer
+		long.PublicKey = &rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 1<<31 - 1}
+		if _, err := snp.VerifyChain(leaf, []*x509.Certificate{&long}, trust(root)); snp.CodeOf(err) != snp.CodeChainAuthority {
+			t.Errorf("%v, want code %s", err, snp.CodeChainAuthority)
+		}
+	})
 	t.Run("no root", func(t *testing.T) {
 		for _, c := range []*x509.Certificate{issuer, leaf.Certificate} {
 			if err := new(snp.Roots).AddTestRootThatVouchesForNoHardware(c); err == nil {
@@ -340,6 +354,8 @@ func TestRevocation(t *testing.T) {
 		{"intermediate", snp.Milan, []*big.Int{big.NewInt(5), chain.Intermediate.SerialNumber}, now, snp.CodeRevoked},
 		{"root", snp.Milan, []*big.Int{chain.Root.SerialNumber}, now, snp.CodeRevoked},
 		{"past its end", snp.Milan, nil, now.Add(2 * time.Hour), snp.CodeCRLStale},
+		{"past its end, and revoked", snp.Milan, []*big.Int{chain.Intermediate.SerialNumber}, now.Add(2 * time.Hour), snp.CodeRevoked},
+		{"before its start, and revoked", snp.Milan, []*big.Int{chain.Intermediate.SerialNumber}, now.Add(-2 * time.Hour), snp.CodeCRLStale},
 		{"before its start", snp.Milan, nil, now.Add(-2 * time.Hour), snp.CodeCRLStale},
 		{"of another root", snp.Genoa, nil, now, snp.CodeCRL},
 	} {
@@ -366,6 +382,38 @@ func TestRevocation(t *testing.T) {
 	}
 	if _, err := snp.ParseRevocationList([]byte("no list")); snp.CodeOf(err) != snp.CodeCRL {
 		t.Errorf("no list: %v", err)
+	}
+}
+
+// Lists that are about some certificates only, or hold only what changed, are no answer.
+func TestRevocationListsOfOtherKinds(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := &x509.Certificate{SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
+	for name, x := range map[string]pkix.Extension{
+		"only what changed":        {Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Value: []byte{2, 1, 1}},
+		"only users' certificates": {Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Value: []byte{0x30, 3, 0x81, 1, 0xff}},
+	} {
+		for _, critical := range []bool{true, false} {
+			for _, entry := range []bool{true, false} {
+				x.Critical = critical
+				l := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+				if entry {
+					l.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(1), RevocationTime: time.Now(), ExtraExtensions: []pkix.Extension{x}}}
+				} else {
+					l.ExtraExtensions = []pkix.Extension{x}
+				}
+				der, err := x509.CreateRevocationList(rand.Reader, l, issuer, key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := snp.ParseRevocationList(der); critical != (snp.CodeOf(err) == snp.CodeCRL) {
+					t.Errorf("%s, critical %t, of an entry %t: %v", name, critical, entry, err)
+				}
+			}
+		}
 	}
 }
 

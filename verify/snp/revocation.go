@@ -24,6 +24,20 @@ func ParseRevocationList(der []byte) (*RevocationList, error) {
 	if err != nil {
 		return nil, refuse(CodeCRL, "revocation list").because(err)
 	}
+	// A critical extension changes what the list means: which certificates it is about,
+	// or that it holds only what changed since another (RFC 5280, section 5.2).
+	for _, x := range l.Extensions {
+		if x.Critical {
+			return nil, refuse(CodeCRL, "revocation list").found("critical extension %v", x.Id).want("none, as AMD's lists have")
+		}
+	}
+	for _, entry := range l.RevokedCertificateEntries {
+		for _, x := range entry.Extensions {
+			if x.Critical {
+				return nil, refuse(CodeCRL, "entry of the revocation list").found("critical extension %v", x.Id).want("none, as AMD's lists have")
+			}
+		}
+	}
 	return &RevocationList{l}, nil
 }
 
@@ -67,11 +81,11 @@ func (l *RevocationList) CheckIssuer(c *Chain) error {
 // CheckAt checks that a list by the root of chain, see [RevocationList.CheckIssuer], may
 // be used at that time and holds neither intermediate nor root. A list without an end,
 // or past it, is refused: whoever withholds a newer one would otherwise keep a revoked
-// key alive.
+// key alive. What such a list revokes stays revoked.
 func (l *RevocationList) CheckAt(c *Chain, at time.Time) error {
-	// No NextUpdate reads as the zero time, which is past.
-	if at.Before(l.list.ThisUpdate) || at.After(l.list.NextUpdate) {
-		return refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))
+	stale := refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))
+	if at.Before(l.list.ThisUpdate) {
+		return stale
 	}
 	for _, entry := range l.list.RevokedCertificateEntries {
 		for _, cert := range []*x509.Certificate{c.Intermediate, c.Root} {
@@ -79,6 +93,10 @@ func (l *RevocationList) CheckAt(c *Chain, at time.Time) error {
 				return refuse(CodeRevoked, "certificate %q", cert.Subject.CommonName).found("revoked at %s", day(entry.RevocationTime)).want("not revoked")
 			}
 		}
+	}
+	// No NextUpdate reads as the zero time, which is past.
+	if at.After(l.list.NextUpdate) {
+		return stale
 	}
 	return nil
 }
