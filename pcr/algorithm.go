@@ -11,6 +11,8 @@ import (
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/evidence"
 )
 
 // Count is the number of PCRs in a bank of a PC Client TPM (TCG PC Client Platform
@@ -48,7 +50,7 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 			return a.alg, nil
 		}
 	}
-	return 0, fmt.Errorf("PCR bank %q is not known: want sha1, sha256, sha384 or sha512", name)
+	return 0, fmt.Errorf("PCR bank %s is not known: want sha1, sha256, sha384 or sha512", evidence.Excerpt(name))
 }
 
 // String is the lower-case name, or the number of an algorithm that is not known.

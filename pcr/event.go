@@ -2,6 +2,7 @@ package pcr
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -49,7 +50,7 @@ type Event struct {
 // a value other than zero here: a verifier wants it explained.
 type StartEvent struct {
 	PCR      uint32            `json:"pcr"`               // 0 to 23, of every record of this log
-	Values   []StartValue      `json:"values"`            // one for every active bank, ascending by TPM_ALG_ID
+	Values   StartValues       `json:"values"`            // one for every active bank, ascending by TPM_ALG_ID
 	Previous *evidence.LogHead `json:"previous,omitzero"` // head of the log of an earlier boot, where one is known
 }
 
@@ -64,7 +65,7 @@ type AgentEvent struct {
 	Version       string           `json:"version"`                // of the daemon, for people
 	Digest        evidence.Digest  `json:"digest"`                 // SHA-256 of the daemon's executable
 	Configuration evidence.Digest  `json:"configuration"`          // SHA-256 of its configuration file; of nothing where there is none
-	Declarations  []Declaration    `json:"declarations,omitempty"` // ascending by app, each once
+	Declarations  Declarations     `json:"declarations,omitempty"` // ascending by app, each once
 	AgentKey      evidence.Bytes   `json:"agentKey"`               // Ed25519 public key, 32 bytes
 	Previous      evidence.LogHead `json:"previous"`               // head of this log before this record; set by who appends
 }
@@ -81,7 +82,7 @@ type AppEvent struct {
 	Unit        string          `json:"unit,omitzero"` // systemd system unit
 	User        string          `json:"user,omitzero"` // user of the unit
 	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that was followed
-	Manifest    []ManifestEntry `json:"manifest"`      // ascending by the bytes of the path, each path once
+	Manifest    Manifest        `json:"manifest"`      // ascending by the bytes of the path, each path once
 	Digest      evidence.Digest `json:"digest"`        // ManifestDigest of Manifest
 }
 
@@ -172,7 +173,7 @@ func (e *Event) Check() error {
 		}
 	case EventUnmeasured:
 		if body = e.Unmeasured != nil; body {
-			err = errors.Join(name("unmeasured.app", e.Unmeasured.App), text("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
+			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), text("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
 		}
 	case EventGap:
 		if body = e.Gap != nil; body {
@@ -181,7 +182,7 @@ func (e *Event) Check() error {
 	case EventFull:
 		body, want = true, 0
 	default:
-		return fmt.Errorf("event type %q is not known", e.Type)
+		return fmt.Errorf("event type %s is not known", evidence.Excerpt(e.Type))
 	}
 	if !body || bodies != want {
 		return fmt.Errorf("event %q must have exactly the member that belongs to it", e.Type)
@@ -250,7 +251,7 @@ func (a *AgentEvent) check() error {
 }
 
 func (a *AppEvent) check() error {
-	err := errors.Join(name("app.app", a.App), text("app.unit", a.Unit, 0, evidence.MaxName), text("app.user", a.User, 0, evidence.MaxName))
+	err := cmp.Or(name("app.app", a.App), text("app.unit", a.Unit, 0, evidence.MaxName), text("app.user", a.User, 0, evidence.MaxName))
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,9 @@ func CheckManifest(entries []ManifestEntry) error {
 		if i > 0 && e.Path <= entries[i-1].Path {
 			return fmt.Errorf("[%d]: path %q is not in ascending order", i, e.Path)
 		}
+		if e.Size > 1<<53-1 { // no reader takes it, see docs/evidence.md, section 2
+			return fmt.Errorf("[%d]: %q has %d bytes, at most 2^53 - 1 can be said", i, e.Path, e.Size)
+		}
 		if t := e.Mode & modeType; t != modeFile && t != modeLink {
 			return fmt.Errorf("[%d]: %s has mode %#o, want a regular file or a symbolic link", i, e.Path, e.Mode)
 		}

@@ -1,0 +1,30 @@
+package pcr
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Lists of an event. Each stops reading at its cap, see [evidence.DecodeList]: a log is
+// read before anything is known of who wrote it.
+type (
+	StartValues  []StartValue    // at most one for each bank that this program knows
+	Declarations []Declaration   // at most MaxDeclarations
+	Manifest     []ManifestEntry // at most MaxManifest
+)
+
+// UnmarshalJSONFrom reads at most as many values as there are known banks.
+func (l *StartValues) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return evidence.DecodeList(d, l, len(algorithms))
+}
+
+// UnmarshalJSONFrom reads at most MaxDeclarations declarations.
+func (l *Declarations) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return evidence.DecodeList(d, l, MaxDeclarations)
+}
+
+// UnmarshalJSONFrom reads at most MaxManifest entries.
+func (l *Manifest) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return evidence.DecodeList(d, l, MaxManifest)
+}
