@@ -6,9 +6,15 @@ PREFIX  ?= /usr/local
 OUT     ?= bin
 LDFLAGS ?= -buildid=
 
-# A static position-independent executable that depends on nothing but its sources:
-# no cgo, no build folder, no build id, no state of the version control.
-BUILD = CGO_ENABLED=0 $(GO) build -buildmode=pie -trimpath -buildvcs=false -ldflags="$(LDFLAGS)"
+# Executables that need no library and depend on nothing but their sources: no cgo, no
+# build folder, no build id, no state of the version control.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)"
+
+# A position-independent executable names the dynamic loader, and that obeys LD_PRELOAD.
+# systemd runs agentctl as root in the environment of the unit that it measures, which
+# may be the user's to write: it is linked without a loader. The others never are run so.
+FIXED = $(filter agentctl,$(COMMANDS))
+MOVED = $(filter-out agentctl,$(COMMANDS))
 
 PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
@@ -21,7 +27,8 @@ help: ## list the targets
 
 build: ## build agentd, agentctl and agentd-sim into bin/
 	@mkdir -p $(OUT)
-	$(BUILD) -o $(OUT)/ $(COMMANDS:%=./cmd/%)
+	$(if $(MOVED),$(BUILD) -buildmode=pie -o $(OUT)/ $(MOVED:%=./cmd/%))
+	$(if $(FIXED),$(BUILD) -buildmode=exe -o $(OUT)/ $(FIXED:%=./cmd/%))
 
 demo: ## show the whole promise on a simulated machine, in under half a minute
 	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh

@@ -7,7 +7,11 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh demo
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-CGO_ENABLED=0 "$GO" build -buildmode=pie -trimpath -buildvcs=false -ldflags=-buildid= -o "$work/" ./cmd/agentd ./cmd/agentctl ./cmd/agentd-sim
+build() {
+	CGO_ENABLED=0 "$GO" build -trimpath -buildvcs=false -ldflags=-buildid= -o "$work/" "$@"
+}
+build -buildmode=pie ./cmd/agentd ./cmd/agentd-sim
+build -buildmode=exe ./cmd/agentctl # without a loader: see the Makefile
 AGENTD_TEST_BINARIES=$work
 export AGENTD_TEST_BINARIES
 

@@ -68,7 +68,7 @@ switch_off() {
 	sim=
 }
 switch_on
-build -ldflags=-buildid= -o "$OUT/agentctl" ./cmd/agentctl
+build -buildmode=exe -ldflags=-buildid= -o "$OUT/agentctl" ./cmd/agentctl # without a loader: see the Makefile
 build -o "$work/app/demoapp" ./test/demoapp
 build -ldflags="-X 'main.greeting=hello from a program that nobody reviewed'" -o "$work/other" ./test/demoapp
 agentctl=$OUT/agentctl

@@ -16,7 +16,7 @@ Measure a declared application now, and return when the log holds the result. It
 meant for the unit of the application, before its program is started:
 
   [Service]
-  ExecStartPre=+agentctl measure --app billing
+  ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing
 
 An application that cannot be measured is an error, so that the unit does not start.
 The admin socket is needed, which is for root.

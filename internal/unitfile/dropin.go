@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // first is the first line of every drop-in of ours. One without it is somebody else's
@@ -18,7 +20,9 @@ const first = "# Written by `agentctl app enable`. Remove it with `agentctl app 
 //
 // Wants and not Requires: neither an upgrade of the agent nor an application beside
 // this one that cannot be measured stops the unit. What holds it back is its own
-// measurement, which runs as root ("+") outside of the unit's sandbox.
+// measurement, which runs as root ("+") outside of the unit's sandbox, but in its
+// environment. EnvironmentFile= may belong to the unit's user, so nothing is taken from
+// there: the admin socket is named, and agentctl has no loader for LD_PRELOAD to reach.
 func DropIn(app string) []byte {
 	return []byte(first + `
 [Unit]
@@ -27,7 +31,7 @@ After=agentd-measured.target
 
 [Service]
 SupplementaryGroups=agentd-clients
-ExecStartPre=+/usr/bin/agentctl measure --app ` + app + `
+ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` + app + `
 `)
 }
 

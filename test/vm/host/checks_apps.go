@@ -12,7 +12,7 @@ import (
 // appEnabled declares and enables the application, and looks at the order of things.
 func (s *session) appEnabled(ctx context.Context) error {
 	err := s.want(ctx, "agentctl app add billing.service --yes && agentctl app reload && agentctl app enable billing.service --yes && systemctl enable --now billing.service && cat /etc/systemd/system/billing.service.d/50-agentd.conf",
-		"ExecStartPre=+/usr/bin/agentctl measure --app billing")
+		"ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing")
 	if err != nil {
 		return err
 	}
