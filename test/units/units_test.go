@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,5 +198,43 @@ func TestAccounts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOtherProcesses: with CAP_SYS_PTRACE, which the agent has for reading, each of
+// these reaches into other processes, root's too. The groups of the other lines allow
+// some of them, so they are named.
+func TestOtherProcesses(t *testing.T) {
+	var refused []string
+	for _, v := range values(read(t, "agentd.service"), "SystemCallFilter") {
+		if names, ok := strings.CutPrefix(v, "~"); ok {
+			refused = append(refused, strings.Fields(names)...)
+		}
+	}
+	known, err := analyze(t, "syscall-filter", "--no-pager", "@known")
+	if err != nil {
+		t.Fatalf("systemd-analyze syscall-filter: %v\n%s", err, known)
+	}
+	for _, name := range []string{
+		"process_vm_readv", "process_vm_writev", "process_madvise", "kcmp",
+		"pidfd_getfd", "ptrace", "perf_event_open", "userfaultfd",
+	} {
+		if !slices.Contains(refused, name) {
+			t.Errorf("%s is not refused", name)
+		}
+		if !slices.Contains(strings.Fields(known), name) {
+			t.Errorf("systemd does not know %s and would pass over it", name)
+		}
+	}
+}
+
+// TestMemory: the collector works harder before the kernel ends the process.
+func TestMemory(t *testing.T) {
+	unit := read(t, "agentd.service")
+	if got := values(unit, "MemoryMax"); !slices.Equal(got, []string{"1G"}) {
+		t.Errorf("MemoryMax=%v, want 1G", got)
+	}
+	if got := values(unit, "Environment"); !slices.Equal(got, []string{"GOMEMLIMIT=768MiB"}) {
+		t.Errorf("Environment=%v, want three quarters of MemoryMax as GOMEMLIMIT", got)
 	}
 }
