@@ -131,7 +131,7 @@ func (a *appraiser) index(id CheckID) int {
 
 func (a *appraiser) set(id CheckID, v Verdict, expected, found, sentence string) bool {
 	c := &a.checks[a.index(id)]
-	c.Verdict, c.Expected, c.Found, c.Sentence = v, expected, found, sentence
+	c.Verdict, c.Expected, c.Found, c.Sentence = v, expected, cutText(found), cutText(sentence)
 	return v == Pass
 }
 

@@ -37,11 +37,16 @@ var statementMutations = []mutation{
 	{id: EvidenceDecode, name: "case 94 other case", bytes: replace(`"agentKey":`, `"AgentKey":`), blind: true},
 	{id: EvidenceDecode, name: "case 94 loose base64", bytes: func(t *testing.T, b []byte) []byte { return replace(`="`, `"`)(t, b) }, blind: true},
 	{id: EvidenceDecode, name: "case 94 trailing data", bytes: func(_ *testing.T, b []byte) []byte { return append(b, "{}"...) }, blind: true},
+	{id: EvidenceDecode, name: "null member", bytes: replace(`{"type":`, `{"anchor":null,"type":`), blind: true},
+	{id: EvidenceDecode, name: "integer beyond 2^53 - 1", bytes: replace(`"count":`, `"count":9007199254740992`), blind: true},
 	{id: EvidenceDecode, name: "another type", bytes: replace("agentd/evidence/1", "agentd/evidence/2"), blind: true},
 	{id: EvidenceDecode, name: "empty", bytes: func(*testing.T, []byte) []byte { return nil }, blind: true},
 
 	{id: StatementDecode, name: "case 94 unknown member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte { return append(b[:len(b)-1], `,"extra":1}`...) }
+	}},
+	{id: StatementDecode, name: "null member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte { return append(b[:len(b)-1], `,"userData":null}`...) }
 	}},
 	{id: StatementDecode, name: "trailing data", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte { return append(b, '0') }
@@ -53,7 +58,6 @@ var statementMutations = []mutation{
 	{id: StatementAudience, name: "case 95 a verifier without a name", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Audience = "https://b.example" }},
 	{id: StatementAudience, name: "a statement without a name", opts: func(_ *testing.T, o *Options) { o.Audience = "https://a.example" }},
 	{id: StatementPublicKey, name: "another key", opts: func(_ *testing.T, o *Options) { o.PublicKey = []byte("another key") }},
-	{id: StatementPublicKey, name: "no key", opts: func(_ *testing.T, o *Options) { o.PublicKey = []byte{} }},
 	{id: StatementUserData, name: "other data", opts: func(_ *testing.T, o *Options) { o.UserData = []byte("invoice 8") }},
 	{id: StatementFreshness, name: "case 52 anchored where fresh was asked for", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Anchored = true }},
 
@@ -111,6 +115,10 @@ var statementMutations = []mutation{
 	{id: AKAlgorithm, name: "point not on the curve", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.AK.Template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
 			X: tpm2.TPM2BECCParameter{Buffer: bytes.Repeat([]byte{1}, 32)}, Y: tpm2.TPM2BECCParameter{Buffer: bytes.Repeat([]byte{1}, 32)}})
+	}},
+	{id: AKAlgorithm, name: "coordinate longer than the curve's", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.AK.Template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+			X: tpm2.TPM2BECCParameter{Buffer: bytes.Repeat([]byte{1}, 100)}, Y: tpm2.TPM2BECCParameter{Buffer: bytes.Repeat([]byte{1}, 32)}})
 	}},
 	{id: AKAlgorithm, name: "scheme that the signer chooses", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		p, err := r.AK.Template.Parameters.ECCDetail()

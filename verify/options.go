@@ -11,14 +11,15 @@ import (
 
 // Options says what evidence is held against. Time and Policy are required, and
 // either Nonce or AcceptReplay. An option that says nothing of the kind of material at
-// hand is an error, since whoever gave it expects to be protected by it.
+// hand is an error, since whoever gave it expects to be protected by it; so is an
+// expectation that is empty and not nil.
 type Options struct {
 	Policy       *Policy
 	Nonce        []byte                // that was sent with the request, 16 to 64 bytes; of raw material 1 to 64
 	AcceptReplay bool                  // no nonce is known: the evidence may be old, or made for somebody else
 	Audience     string                // who this verifier is; evidence that names anyone else, or no one, is refused
 	PublicKey    []byte                // that is seen in use, exactly as in the statement; nil: not compared
-	UserData     []byte                // that is expected, exactly as in the statement; nil: not compared
+	UserData     []byte                // that is expected, exactly as in the statement; nil: not compared; of a paravisor's set never empty
 	Time         time.Time             // of the appraisal; this package never reads a clock
 	Certificates [][]byte              // X.509 DER, in addition to those in the evidence; unverified
 	Roots        *snp.Roots            // nil: AMD's roots, which are built in
@@ -34,6 +35,9 @@ var ErrOptions = errors.New("verify: options")
 func (o *Options) check(m Material) error {
 	misuse := func(format string, a ...any) error {
 		return fmt.Errorf("%w: %w", ErrOptions, fmt.Errorf(format, a...))
+	}
+	if name := o.empty(); name != "" {
+		return misuse("%s is empty, which would be met by anything or by nothing: leave it nil where none is expected", name)
 	}
 	switch {
 	case o.Policy == nil:
@@ -52,6 +56,20 @@ func (o *Options) check(m Material) error {
 	return o.checkMaterial(m, misuse)
 }
 
+// empty names the expectation that is there and empty. Whoever read it from a file or
+// a flag meant to expect something.
+func (o *Options) empty() string {
+	for _, x := range []struct {
+		name  string
+		value []byte
+	}{{"nonce", o.Nonce}, {"public key", o.PublicKey}, {"user data", o.UserData}, {"report data", o.ReportData}} {
+		if x.value != nil && len(x.value) == 0 {
+			return x.name
+		}
+	}
+	return ""
+}
+
 // minNonce is the shortest nonce. Other systems use what they like.
 func minNonce(m Material) int {
 	if m == MaterialEvidence {
@@ -65,6 +83,8 @@ func (o *Options) checkMaterial(m Material, misuse func(string, ...any) error) e
 	switch {
 	case m != MaterialReport && o.ReportData != nil:
 		return misuse("report data is expected of a bare report only")
+	case o.ReportData != nil && len(o.ReportData) == 0:
+		return misuse("report data of 0 bytes expects nothing, want 1 to 64; leave it nil where none is expected")
 	case len(o.ReportData) > 64:
 		return misuse("report data of %d bytes, want 1 to 64", len(o.ReportData))
 	case len(o.ReportData) != 0 && len(o.Nonce) != 0:
@@ -75,6 +95,9 @@ func (o *Options) checkMaterial(m Material, misuse func(string, ...any) error) e
 		return misuse("audience, public key and log state are expected of evidence only: raw material holds nothing of the kind")
 	case m != MaterialParavisor && o.UserData != nil:
 		return misuse("user data is expected of evidence, or of a paravisor's set")
+	case o.UserData != nil && len(o.UserData) == 0:
+		// Zeros follow what is given: a paravisor that was handed nothing would match.
+		return misuse("user data of 0 bytes expects nothing, want 1 to %d; leave it nil where none is expected", hclUserData)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // TestMisuse: options that make no sense are errors, whatever the evidence is.
@@ -18,6 +19,10 @@ func TestMisuse(t *testing.T) {
 		"nonce and replay":      func(o *Options) { o.AcceptReplay = true },
 		"short nonce":           func(o *Options) { o.Nonce = o.Nonce[:15] },
 		"no time":               func(o *Options) { o.Time = time.Time{} },
+		"empty nonce":           func(o *Options) { o.Nonce, o.AcceptReplay = []byte{}, true },
+		"empty public key":      func(o *Options) { o.PublicKey = []byte{} },
+		"empty user data":       func(o *Options) { o.UserData = []byte{} },
+		"empty report data":     func(o *Options) { o.ReportData = []byte{} },
 		"state of an empty log": func(o *Options) { o.LogState = &LogState{} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -27,6 +32,22 @@ func TestMisuse(t *testing.T) {
 				t.Errorf("got %v, %v", a, err)
 			}
 		})
+	}
+}
+
+// TestEmptyReportData: it must not stand in for the nonce of a bare report.
+func TestEmptyReportData(t *testing.T) {
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy("binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"", ""))
+	report := evidencetest.NewReport(snp.Genoa)
+	body, certificates := report.Make(t, [64]byte{1, 2, 3})
+	r := RawReport{Report: body, Certificates: certificates}
+	if a, err := Report(r, o); err != nil || a.Check(ReportExpectedData).Verdict != Fail {
+		t.Fatalf("%v\n%s", err, explain(a))
+	}
+	o.ReportData = []byte{}
+	if a, err := Report(r, o); !errors.Is(err, ErrOptions) || a != nil {
+		t.Errorf("got %v, %v", a, err)
 	}
 }
 

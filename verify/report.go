@@ -18,7 +18,7 @@ func asSNP(err error, x **snp.Error) bool { return errors.As(err, x) }
 // firmware are what it says.
 func (a *appraiser) checkReport() {
 	kind := a.e.Report.Kind
-	if !a.decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), fmt.Sprintf("%q", kind), "the report is of a kind that this verifier does not know") {
+	if !a.decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), evidence.Excerpt(kind), "the report is of a kind that this verifier does not know") {
 		return
 	}
 	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.o.Certificates...)
