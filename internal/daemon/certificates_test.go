@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -91,5 +93,69 @@ func TestStapledCertificatesAreCapped(t *testing.T) {
 func TestNoStapledCertificates(t *testing.T) {
 	if got, errs := loadCertificates(filepath.Join(t.TempDir(), "none")); got != nil || errs != nil {
 		t.Errorf("got %v, %v", got, errs)
+	}
+}
+
+// TestForeignCertificates: what somebody else may change is passed over and reported,
+// and the rest of the folder stays usable.
+func TestForeignCertificates(t *testing.T) {
+	good, other := certificate(t, 1), certificate(t, 2)
+	chmod := func(mode os.FileMode) func(t *testing.T, path string) error {
+		return func(_ *testing.T, path string) error { return os.Chmod(path, mode) }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, path string) error // of the other file, or of the folder
+		folder bool
+		root   bool // takes root to set up
+		says   string
+	}{
+		{name: "group writable", change: chmod(0o664), says: "chmod go-w"},
+		{name: "world writable", change: chmod(0o646), says: "chmod go-w"},
+		{name: "a link", change: func(t *testing.T, path string) error {
+			elsewhere := filepath.Join(t.TempDir(), "real.pem")
+			return errors.Join(os.Rename(path, elsewhere), os.Symlink(elsewhere, path))
+		}, says: "symbolic link"},
+		{name: "of another user", change: func(_ *testing.T, path string) error { return os.Chown(path, 12345, 12345) }, root: true, says: "belongs to user 12345"},
+		{name: "folder world writable", change: chmod(0o777), folder: true, says: "chmod go-w"},
+		{name: "folder of another user", change: func(_ *testing.T, path string) error { return os.Chown(path, 12345, 12345) }, folder: true, root: true, says: "belongs to user 12345"},
+		{name: "folder is a link", change: func(_ *testing.T, path string) error {
+			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+		}, folder: true, says: "no link"},
+		{name: "too many files", change: func(_ *testing.T, path string) (err error) {
+			for i := range maxCertificateFiles {
+				err = errors.Join(err, os.WriteFile(filepath.Join(path, fmt.Sprint(i)), nil, 0o600))
+			}
+			return err
+		}, folder: true, says: "more than 64 files"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.root && os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			dir := filepath.Join(t.TempDir(), "certs")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for name, der := range map[string][]byte{"a.der": good, "b.der": other} {
+				if err := os.WriteFile(filepath.Join(dir, name), der, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path, want := filepath.Join(dir, "b.der"), 1
+			if c.folder {
+				path, want = dir, 0
+			}
+			if err := c.change(t, path); err != nil {
+				t.Fatal(err)
+			}
+			got, errs := loadCertificates(dir)
+			if len(got) != want || len(errs) != 1 || !strings.Contains(errs[0].Error(), c.says) || !strings.Contains(errs[0].Error(), dir) {
+				t.Errorf("%d certificates, %v; want %d and %q", len(got), errs, want, c.says)
+			}
+			if want == 1 && len(got) == 1 && !bytes.Equal(got[0], good) {
+				t.Error("the other one is used")
+			}
+		})
 	}
 }
