@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"runtime/debug"
+)
 
 // Exit codes. 2 to 5 are those of the classes of package verify.
 const (
@@ -9,7 +12,23 @@ const (
 	exitUnavailable  = 6 // agent or device not available
 	exitNotPermitted = 7 // the agent does not allow it to this caller
 	exitSealed       = 8 // a sealed blob cannot be opened
+
+	// exitFault is EX_SOFTWARE of sysexits.h: agentctl itself is at fault. The runtime
+	// would end a panic with 2, which says that evidence was forged.
+	exitFault = 70
 )
+
+// recoverFault turns a panic into an exit code, for a deferred call. Whoever reports
+// the fault needs the stack.
+func (t *terminal) recoverFault(code *int) {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	*code = exitFault
+	fmt.Fprintf(t.err, "agentctl: a fault of agentctl itself, which says nothing about its input: %s\n%s", clean(fmt.Sprint(fault)), debug.Stack())
+	fmt.Fprintln(t.err, "hint: please report this, with the lines above")
+}
 
 // exitError is an error that knows the exit code and what to do next.
 type exitError struct {

@@ -52,7 +52,8 @@ A file name "-" is standard input or output.
 
 Exit codes: 0 done or accepted, 1 misuse or failure, 2 signature or binding broken,
 3 collateral missing, 4 revoked, 5 refused by policy, 6 agent or device not
-available, 7 not permitted, 8 a sealed blob cannot be opened.
+available, 7 not permitted, 8 a sealed blob cannot be opened, 70 a fault of
+agentctl itself.
 
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
@@ -61,7 +62,8 @@ Examples:
 `
 
 // run is the whole command, and returns its exit code.
-func run(ctx context.Context, args []string, t *terminal) int {
+func run(ctx context.Context, args []string, t *terminal) (code int) {
+	defer t.recoverFault(&code)
 	root := newRoot(t)
 	root.SetArgs(args)
 	root.SetIn(t.in)
