@@ -117,10 +117,12 @@ func TestPolicyOfManyTables(t *testing.T) {
 	if p := mustPolicy(t, makePolicy("", b.String())); len(p.launches) != n+1 {
 		t.Errorf("%d launches", len(p.launches))
 	}
-	_, err := ParsePolicy([]byte(makePolicy("", strings.ReplaceAll(b.String(), "kind", "kin"))))
-	var e *PolicyError
-	if !errors.As(err, &e) || e.Key != "launch[1].kin" {
-		t.Errorf("got %v", err)
+	for _, key := range []string{"kin", `"kind[0]"`} {
+		_, err := ParsePolicy([]byte(makePolicy("", strings.ReplaceAll(b.String(), "kind", key))))
+		var e *PolicyError
+		if !errors.As(err, &e) || e.Key != "launch[1]."+strings.Trim(key, `"`) {
+			t.Errorf("%s: got %v", key, err)
+		}
 	}
 }
 
