@@ -114,6 +114,9 @@ func policyInitCommand(t *terminal) *cobra.Command {
 		Long: policyInitUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := refuseEmptyFlags(c); err != nil {
+				return err
+			}
 			if from == "" {
 				return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
 			}
@@ -246,6 +249,9 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 		Long: policyCheckUsage,
 		Args: atLeastOne("EVIDENCE"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := refuseEmptyFlags(c); err != nil {
+				return err
+			}
 			if policy == "" {
 				return misuse(errors.New("--policy is missing")).withHint(helpHint(c))
 			}

@@ -94,6 +94,9 @@ func verifyCommand(t *terminal) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			go prepareP384()
+			if err := refuseEmptyFlags(c); err != nil {
+				return err
+			}
 			kind, err := f.material.kind(&f, args)
 			if err != nil {
 				return misuse(err).withHint(helpHint(c))
