@@ -1,0 +1,102 @@
+package snp_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// certificateOf is a self-signed certificate with an extension of that many bytes.
+func certificateOf(t *testing.T, extension int) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<31, 0),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 99}, Value: make([]byte, extension)}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// TestParseCertificates: certificates and blank space, and nothing else in any place.
+func TestParseCertificates(t *testing.T) {
+	der := certificateOf(t, 1)
+	one := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	headers := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Headers: map[string]string{"A": "b"}, Bytes: der}))
+	for name, x := range map[string]struct {
+		text  string
+		count int // 0: refused
+	}{
+		"DER":                   {string(der), 1},
+		"one":                   {one, 1},
+		"two":                   {one + one, 2},
+		"blank space":           {"\n \t" + one + "\r\n\n" + one + "\n\n", 2},
+		"as many as there may":  {strings.Repeat(one, 16), 16},
+		"too many":              {strings.Repeat(one, 17), 0},
+		"text before":           {"subject=CN\n" + one, 0},
+		"text between":          {one + "subject=CN\n" + one, 0},
+		"text behind":           {one + "subject=CN\n", 0},
+		"key between":           {one + key + one, 0},
+		"headers":               {headers, 0},
+		"cut off":               {one[:len(one)-20], 0},
+		"bytes behind DER":      {string(der) + "\x00", 0},
+		"no certificate in PEM": {string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der[1:]})), 0},
+		"empty":                 {"", 0},
+		"too long":              {strings.Repeat("\n", 16*2*snp.MaxCertificate) + one, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := snp.DecodeCertificates([]byte(x.text))
+			if x.count == 0 {
+				if snp.CodeOf(err) != snp.CodeCertificate || got != nil {
+					t.Errorf("%d certificates, %v", len(got), err)
+				}
+				return
+			}
+			if err != nil || len(got) != x.count || !bytes.Equal(got[x.count-1], der) {
+				t.Errorf("%d certificates, want %d, %v", len(got), x.count, err)
+			}
+		})
+	}
+}
+
+// TestCertificateIsCapped: one byte more than the cap is refused, in every form.
+func TestCertificateIsCapped(t *testing.T) {
+	small := snp.MaxCertificate - 512
+	for extension := small; ; {
+		der := certificateOf(t, extension)
+		if len(der) <= snp.MaxCertificate { // signatures differ in length by a few bytes
+			if _, err := snp.ParseCertificates(der); err != nil {
+				t.Fatalf("%d bytes: %v", len(der), err)
+			}
+			extension += max(1, snp.MaxCertificate-len(der))
+			continue
+		}
+		for name, b := range map[string][]byte{"DER": der, "PEM": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})} {
+			if got, err := snp.ParseCertificates(b); snp.CodeOf(err) != snp.CodeCertificate || got != nil {
+				t.Errorf("%s of %d bytes: %v", name, len(der), err)
+			}
+		}
+		if _, _, errs := snp.SortCertificates([][]byte{der}); len(errs) != 1 {
+			t.Errorf("sorted with %v", errs)
+		}
+		return
+	}
+}
