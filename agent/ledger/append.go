@@ -99,11 +99,11 @@ func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
 // resolve finds out from the PCR whether the pending record was extended: it then
 // belongs to the log, and otherwise does not. Extend is what the TPM said.
 func (l *Ledger) resolve(ctx context.Context, extend error) error {
-	now, err := l.read(ctx)
+	p := l.pending
+	now, err := l.readEither(ctx, p.after)
 	if err != nil {
 		return errors.Join(extend, fmt.Errorf("it is not known whether the PCR was extended: %w", err))
 	}
-	p := l.pending
 	switch {
 	case pcr.Equal(now, p.after):
 		l.pending = nil
@@ -116,9 +116,9 @@ func (l *Ledger) resolve(ctx context.Context, extend error) error {
 	case pcr.Equal(now, l.replay.Values()):
 		l.pending, l.dirty = nil, true
 		if extend == nil {
-			extend = errors.New("the TPM said that it did, and the PCR did not move")
+			extend = errUnmoved
 		}
-		return errors.Join(fmt.Errorf("extend PCR %d: %w", l.c.PCR, extend), l.clean())
+		return errors.Join(fmt.Errorf("extend PCR %d: %w: %w", l.c.PCR, ErrTPM, extend), l.clean())
 	default:
 		return l.mismatch(ctx)
 	}
@@ -136,6 +136,9 @@ func (l *Ledger) settle(ctx context.Context) error {
 	}
 	return nil
 }
+
+// errUnmoved: an extend that the TPM answered with success and did not do.
+var errUnmoved = errors.New("the TPM said that it did, and the PCR did not move")
 
 var errUnanswered = errors.New("an earlier extend was not answered")
 
@@ -170,9 +173,19 @@ func (l *Ledger) clean() error {
 func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
 	now, err := l.c.TPM.Read(ctx, l.c.PCR)
 	if err != nil {
-		return nil, fmt.Errorf("read PCR %d: %w", l.c.PCR, err)
+		return nil, fmt.Errorf("read PCR %d: %w: %w", l.c.PCR, ErrTPM, err)
 	}
 	return sorted(now), nil
+}
+
+// readEither reads the PCR, which should hold the committed log or, with one record
+// more, after. What is neither is read once more.
+func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Digest, error) {
+	now, err := l.read(ctx)
+	if err != nil || pcr.Equal(now, after) || pcr.Equal(now, l.replay.Values()) {
+		return now, err
+	}
+	return l.read(ctx)
 }
 
 // mismatch is called where the PCR holds what no record explains.

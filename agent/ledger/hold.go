@@ -46,6 +46,12 @@ func (l *Ledger) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if pcr.Equal(now, l.replay.Values()) {
+		return nil
+	}
+	if now, err = l.read(ctx); err != nil { // once more, see "Reading twice"
+		return err
+	}
 	if !pcr.Equal(now, l.replay.Values()) {
 		return l.mismatch(ctx)
 	}

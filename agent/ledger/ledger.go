@@ -41,6 +41,12 @@
 // after a failed extend, cuts the log file back after a failed intent, and writes the
 // state again after a failed completion. Nothing is appended before that is settled,
 // and what is held or shown is always exactly what the PCR was seen to hold.
+//
+// # Reading twice
+//
+// What the PCR holds against the log stays there until the next boot. So a value that
+// does not fit is read once more before the ledger is found desynchronised, which
+// outlives restarts: one wrong answer on the way from the TPM must not cost a reboot.
 package ledger
 
 import (
@@ -65,6 +71,9 @@ var (
 	ErrDesynchronised = errors.New("measurement log and PCR are desynchronised until the next boot")
 	// ErrFull: the log takes nothing more in this boot.
 	ErrFull = errors.New("measurement log is full until the next boot")
+	// ErrTPM: the TPM did not do what it was asked for, so that log and PCR cannot be
+	// held against each other now. Nothing is concluded from that.
+	ErrTPM = errors.New("the TPM failed")
 	// ErrLocked: another daemon has the log directory.
 	ErrLocked = errors.New("measurement log belongs to another process")
 )

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,14 @@ func (l *Ledger) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if what, _ := f.judge(); what == refuse { // once more, see "Reading twice"
+		if now, err = l.ask(ctx); err != nil {
+			return err
+		}
+		if f, err = l.find(now); err != nil {
+			return err
+		}
+	}
 	return l.act(ctx, f, now)
 }
 
@@ -52,11 +61,11 @@ func (l *Ledger) open(ctx context.Context) error {
 func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
 	banks, err := l.c.TPM.Banks(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list PCR banks: %w", err)
+		return nil, fmt.Errorf("list PCR banks: %w: %w", ErrTPM, err)
 	}
 	l.banks = slices.Sorted(slices.Values(banks))
 	if l.boot, err = l.c.TPM.Boot(ctx); err != nil {
-		return nil, fmt.Errorf("ask which boot this is: %w", err)
+		return nil, fmt.Errorf("ask which boot this is: %w: %w", ErrTPM, err)
 	}
 	now, err := l.read(ctx)
 	if err != nil {
@@ -65,7 +74,7 @@ func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
 	// A bank that is missing here would never be extended, and one too many not be noticed.
 	for i, d := range now {
 		if len(now) != len(l.banks) || d.Algorithm != l.banks[i] || len(d.Value) != d.Algorithm.Size() {
-			return nil, fmt.Errorf("read PCR %d: the TPM answered with other banks than are active, which are %v", l.c.PCR, l.banks)
+			return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v", l.c.PCR, ErrTPM, l.banks)
 		}
 	}
 	if _, err := pcr.NewReplayer(l.banks, now); err != nil {
@@ -136,7 +145,7 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 		return err
 	}
 	extend := l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
-	now, err := l.read(ctx)
+	now, err := l.readEither(ctx, after)
 	if err != nil {
 		return errors.Join(extend, err)
 	}
@@ -150,7 +159,7 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 		_ = l.failed(l.tidy())
 		return nil
 	case pcr.Equal(now, l.replay.Values()):
-		return fmt.Errorf("extend PCR %d with record %d, which an earlier process left behind: %w", l.c.PCR, r.Number, extend)
+		return fmt.Errorf("extend PCR %d with record %d, which an earlier process left behind: %w: %w", l.c.PCR, r.Number, ErrTPM, cmp.Or(extend, errUnmoved))
 	default:
 		_ = l.mismatch(ctx)
 		return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/cvm-agentd/agentd/agent/apps"
 	"github.com/cvm-agentd/agentd/agent/attest"
 	"github.com/cvm-agentd/agentd/agent/caller"
@@ -51,6 +53,8 @@ var errorCodes = []ErrorCode{
 
 	{context.DeadlineExceeded, api.CodeTimeout, 0},
 	{context.Canceled, api.CodeShuttingDown, time.Second}, // the peer that went away reads no answer
+
+	{ledger.ErrTPM, api.CodeTPM, 5 * time.Second}, // behind the rows above: a caller's own end is not the TPM's fault
 }
 
 // problem is what the caller is told of err.
@@ -82,8 +86,18 @@ func (s *Server) problem(err error) *api.Problem {
 	if p = appProblem(err); p != nil {
 		return p
 	}
+	if refusedByTPM(err) {
+		return api.NewProblem(api.CodeTPM, err.Error()).After(5 * time.Second)
+	}
 	s.Logger.Error("request failed in a way that has no code", "error", err)
 	return api.NewProblem(api.CodeInternal, "the agent's own log has more")
+}
+
+// refusedByTPM tells that a TPM answered a command with a response code (TPM 2.0 Part 2,
+// section 6.6) that nobody on the way here had another word for.
+func refusedByTPM(err error) bool {
+	var code tpm2.TPMRC
+	return errors.As(err, &code)
 }
 
 // appProblem tells the typed errors of an app's files and declaration apart.

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/agent/apps"
 	"github.com/cvm-agentd/agentd/agent/ledger"
@@ -32,13 +35,18 @@ func TestProblems(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]api.Code{
-		&apps.RateError{App: "a", Retry: time.Second}:            api.CodeThrottled,
-		&apps.FileError{Path: "/x", Problem: "gone"}:             api.CodeMeasureFailed,
-		&apps.ChangedError{Path: "/x"}:                           api.CodeMeasureFailed,
-		&apps.DeclarationError{File: "/x"}:                       api.CodeBadDeclaration,
-		&apps.RecordError{App: "a", Err: ledger.ErrFull}:         api.CodeLogFull,
-		fmt.Errorf("%w: %w", mine, context.DeadlineExceeded):     api.CodeTPMTimeout,
-		fmt.Errorf("%w: %w", platform.ErrBusy, context.Canceled): api.CodePlatformBusy,
+		&apps.RateError{App: "a", Retry: time.Second}:                                      api.CodeThrottled,
+		&apps.FileError{Path: "/x", Problem: "gone"}:                                       api.CodeMeasureFailed,
+		&apps.ChangedError{Path: "/x"}:                                                     api.CodeMeasureFailed,
+		&apps.DeclarationError{File: "/x"}:                                                 api.CodeBadDeclaration,
+		&apps.RecordError{App: "a", Err: ledger.ErrFull}:                                   api.CodeLogFull,
+		fmt.Errorf("%w: %w", mine, context.DeadlineExceeded):                               api.CodeTPMTimeout,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, fmt.Errorf("no such bank")):              api.CodeTPM,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, mine):                                    api.CodeTPMTimeout,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, context.DeadlineExceeded):                api.CodeTimeout,
+		fmt.Errorf("activate: %w", tpm2.TPMRCFailure):                                      api.CodeTPM, // rc 0x101
+		fmt.Errorf("activate: %w", errors.Join(tpm2.TPMRCHandle, fmt.Errorf("and flush"))): api.CodeTPM,
+		fmt.Errorf("%w: %w", platform.ErrBusy, context.Canceled):                           api.CodePlatformBusy,
 	} {
 		if p := s.problem(err); p.Code != want {
 			t.Errorf("%v: %s, want %s", err, p.Code, want)
