@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -186,8 +187,8 @@ func plain(s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%d bytes, at most %d", len(s), limit)
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return fmt.Errorf("%q holds control characters or invalid UTF-8", s)
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%+q holds control characters, others that do not print, or invalid UTF-8", s)
 	}
 	return nil
 }

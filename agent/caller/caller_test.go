@@ -128,6 +128,10 @@ func TestImage(t *testing.T) {
 		{"/memfd:x (deleted)", 0, evidence.ExecutableMemfd, "/memfd:x"},                    // case 15
 		{"/memfd:x", 1, evidence.ExecutableFile, "/memfd:x"},
 		{"/tmp/\x1b[2Jfine", 1, evidence.ExecutableFile, `"/tmp/\x1b[2Jfine"`},
+		{"/tmp/\u009b2Jfine", 1, evidence.ExecutableFile, `"/tmp/\u009b2Jfine"`},     // CSI as one C1 control
+		{"/tmp/\u202egpj.exe", 1, evidence.ExecutableFile, `"/tmp/\u202egpj.exe"`},   // right-to-left override
+		{"/tmp/\u2066a\u2028b", 1, evidence.ExecutableFile, `"/tmp/\u2066a\u2028b"`}, // isolate, line separator
+		{"/tmp/é漢字 ok", 1, evidence.ExecutableFile, "/tmp/é漢字 ok"},                   // what prints stays
 		{"/tmp/\xff", 1, evidence.ExecutableFile, `"/tmp/\xff"`},
 		{"/" + strings.Repeat("é\n", 4000), 1, evidence.ExecutableFile, ""},
 	} {

@@ -3,6 +3,7 @@ package caller
 import (
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -30,12 +31,13 @@ func Image(link string, links uint64) evidence.Executable {
 	return x
 }
 
-// Printable is path as a statement may carry it: a name that holds control characters
-// or invalid UTF-8 is quoted as in Go, one that is too long is left out. A caller
+// Printable is path as a statement may carry it: a name that holds invalid UTF-8 or what
+// [unicode.IsPrint] does not print (control characters, C1 among them, marks that turn
+// the direction of text, spaces but U+0020) is quoted as in Go, one that is too long is left out. A caller
 // chooses the names of its files, and must neither fool a reader's screen nor fail the
 // batch that it shares with others.
 func Printable(path string) string {
-	if !utf8.ValidString(path) || strings.ContainsFunc(path, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+	if !utf8.ValidString(path) || strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		path = strconv.QuoteToASCII(path)
 	}
 	if len(path) > evidence.MaxPath {
