@@ -40,7 +40,6 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"zero measurement", "", "[[launch]]\nmeasurement = \"" + repeated(0, 48) + "\"\nkind = \"plain\"\ncovers = \"firmware\"", 10, "launch[1].measurement", "zero"},
 		{"no ID key", "", "[image]\nid_key_digests = [\"" + repeated(0, 48) + "\"]", 10, "image.id_key_digests[0]", "zero"},
 		{"no author key", "", "[image]\nauthor_key_digests = [\"" + repeated(0, 48) + "\"]", 10, "image.author_key_digests[0]", "zero"},
-		{"no agent", "", "[agent]\ndigests = [\"" + repeated(0, 32) + "\"]", 10, "agent.digests[0]", "zero"},
 		{"denied chips that a VLEK hides", "signers = [\"vcek\", \"vlek\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 3, "denied_chips", "vlek"},
 		{"more keys than any table has", "", "[tcb]\n" + manyKeys(), 266, "tcb.p256", "more than 256"},
 		{"a quoted key", `"pcr[0]" = 1`, "", 2, "pcr[0]", "unknown key"},

@@ -141,8 +141,8 @@ func (r *policyReader) hex(key, text string, sizes ...int) ([]byte, bool) {
 }
 
 // listed is a value that may stand in a list of those that are acceptable. Where a
-// report or a log has none to show it shows zeros, so that a list which held them would
-// take anything without one for listed.
+// report has none to show it shows zeros, so that a list which held them would take
+// anything without one for listed.
 func (r *policyReader) listed(key, text string, sizes ...int) ([]byte, bool) {
 	b, ok := r.hex(key, text, sizes...)
 	if ok && isZero(b) {
@@ -162,7 +162,7 @@ func (r *policyReader) hexList(key string, v *[]string, sizes ...int) [][]byte {
 
 func (r *policyReader) digests(key string, v *[]string) []evidence.Digest {
 	return list(r, key, v, func(at, text string) (evidence.Digest, bool) {
-		b, ok := r.listed(at, text, 32)
+		b, ok := r.hex(at, text, 32)
 		if !ok {
 			return evidence.Digest{}, false
 		}
