@@ -99,9 +99,9 @@ const (
 type Freshness string
 
 const (
-	FreshReport    Freshness = "fresh"    // for the batch that holds the statement
+	FreshReport    Freshness = "fresh"    // for the batch that holds the statement; raw material: for the nonce, or for the report data that the verifier states
 	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
-	UnknownReport  Freshness = "unknown"  // raw material: nothing that the verifier expected is in the report
+	UnknownReport  Freshness = "unknown"  // raw material: nothing in the report holds the verifier's nonce
 	AnyReport      Freshness = "any"      // in a policy only: a report of any age will do
 )
 

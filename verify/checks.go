@@ -195,7 +195,7 @@ var definitions = []Definition{
 	{ReportChain, ClassBinding, "the certificate leads to a root that the verifier trusts", "a report signed by a key that the attacker made"},
 	{ReportValidity, ClassCollateral, "every certificate of the chain is valid at the time of appraisal", "use of keys beyond their time"},
 	{ReportRevocationList, ClassCollateral, "a revocation list of the root, signed by it and within its time, is at hand where the policy asks for one", "a newer list withheld, so that a revoked key stays in use"},
-	{ReportRevocation, ClassRevoked, "no certificate of the chain is revoked", "use of an intermediate key that AMD withdrew"},
+	{ReportRevocation, ClassRevoked, "no list of the root, be it past its time, names a certificate of the chain", "use of an intermediate key that AMD withdrew"},
 	{ReportSignature, ClassBinding, "the signature over the report verifies under the certificate", "an invented or altered report"},
 	{ReportChip, ClassBinding, "the report's chip id is the one in the certificate", "a report of one chip under the certificate of another"},
 	{ReportTCB, ClassBinding, "the report's TCB version is, component by component, the one in the certificate", "old firmware that reports a new TCB version"},

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -80,6 +81,9 @@ func runtimeText(old, new string) func(*evidencetest.ParavisorRecipe) {
 	}
 }
 
+// zeros is what a paravisor puts there that was handed nothing.
+func zeros(r *evidencetest.ParavisorRecipe) { r.UserData = make([]byte, 64) }
+
 // started has PCRs 0 and 4 explained by the firmware's log; otherPCRs pins those that the
 // firmware owns besides.
 func started(r *evidencetest.ParavisorRecipe) { r.Booted = true }
@@ -123,7 +127,7 @@ var rawMutations = []mutation{
 	{id: ParavisorKey, name: "two of the name", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLEkPub", "HCLAkPub"), nil)},
 	{id: ParavisorKey, name: "exponent 3", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("AQAB", "Aw"), nil)},
 	{id: ParavisorKey, name: "modulus respelled", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`"n":"`, `"n":"AAAA`), nil)},
-	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = []byte("other") })},
+	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), "other"...) })},
 	{id: BindingRuntimeData, name: "case 51 runtime data altered", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(blob(func(b []byte) {
 		b[bytes.Index(b, []byte("secure"))] = 'S'
 	}), nil)},
@@ -131,7 +135,11 @@ var rawMutations = []mutation{
 		r.Report.Body = func(b []byte) { b[evidencetest.AtReportData+63] = 1 }
 	}, nil)},
 	{id: ReportKind, name: "a paravisor's TDX report", policy: paravisorPolicy("paravisor", ""), raw: paravisor(blob(func(b []byte) { b[1224] = 4 }), nil)},
-	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
+	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		r.UserData = bytes.Repeat([]byte{1}, 64) // a report of now, a quote of before
+	}, func(_ *AzureSet, o *Options) {
+		o.Nonce, o.UserData = bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 64)
+	})},
 	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs[767] ^= 1 })},
 	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs = s.PCRs[32:] })},
 	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature[9] ^= 1 })},
@@ -143,6 +151,14 @@ var rawMutations = []mutation{
 	}, nil)},
 	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
 	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = make([]byte, 64) })},
+	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = []byte{0} })},
+	{id: PolicyFreshness, name: "paravisor's user data of another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		r.UserData = bytes.Repeat([]byte{0x75}, 64)
+	}, func(_ *AzureSet, o *Options) { o.UserData = bytes.Repeat([]byte{0x75}, 64) })},
+	{id: PolicyFreshness, name: "paravisor's user data with a nonce too short to tell", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		r.Nonce = r.Nonce[:15]
+	}, func(_ *AzureSet, o *Options) { o.Nonce = o.Nonce[:15] })},
 	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.FirmwareLog = []byte("no log") })},
 	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
 	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = nil })},
@@ -171,7 +187,11 @@ func TestRawAccepted(t *testing.T) {
 		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
 		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }),
-			MaterialParavisor, BindingParavisor, UnknownReport, "says when it was made"},
+			MaterialParavisor, BindingParavisor, UnknownReport, "the report is of unknown age and may be old"},
+		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = make([]byte, 64) }),
+			MaterialParavisor, BindingParavisor, UnknownReport, "The quote holds the nonce and is new; the report is of unknown age"},
+		{"bare, report data stated", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
+			MaterialReport, BindingNone, FreshReport, "is the claim of whoever stated them"},
 		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisor(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -212,12 +232,14 @@ func TestRawOptions(t *testing.T) {
 		{"audience", func(o *Options) { o.Audience = "me" }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
 		{"public key", func(o *Options) { o.PublicKey = []byte{1} }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
 		{"user data of a bare report", func(o *Options) { o.UserData = []byte{1} }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
+		{"empty user data", func(o *Options) { o.UserData = []byte{} }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
+		{"empty report data", func(o *Options) { o.ReportData = []byte{} }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
 		{"no nonce", func(o *Options) { o.Nonce = nil }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
 	} {
 		o := base
 		c.change(&o)
-		if err := c.run(o); err == nil {
-			t.Errorf("%s: accepted", c.name)
+		if err := c.run(o); !errors.Is(err, ErrOptions) {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }

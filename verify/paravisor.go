@@ -48,8 +48,8 @@ func hclKind(t uint32) string {
 }
 
 // checkParavisorUserData holds what the guest handed to the paravisor against what the
-// verifier expects; a shorter expectation stands for one that zeros follow. It is what
-// tells a report of today from one of the last boot.
+// verifier expects; a shorter expectation stands for one that zeros follow. It tells a
+// report of today from one of the last boot only where it holds the nonce.
 func (a *appraiser) checkParavisorUserData() {
 	if a.o.UserData == nil {
 		a.skip(ParavisorUserData, "no user data was expected: the report may be older than the quote")

@@ -25,10 +25,10 @@ func (a *appraiser) policyBinding() {
 		a.skip(PolicyFreshness, "there is no report")
 	case a.material == MaterialReport && a.o.AcceptReplay:
 		a.skip(PolicyFreshness, "nothing was expected of the report: it may be old")
-	case got == UnknownReport && (a.asked(ReportExpectedData) || a.asked(ParavisorUserData)):
+	case got == UnknownReport && (a.asked(ReportExpectedData) && !a.passed(ReportExpectedData) || a.asked(ParavisorUserData) && !a.passed(ParavisorUserData)):
 		a.block(PolicyFreshness, "see %s and %s", ReportExpectedData, ParavisorUserData)
 	case got == UnknownReport:
-		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing that was expected is in the report, so that it may be of any age")
+		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing in the report holds the nonce, so that it is of unknown age")
 	case a.p.freshness == AnchoredReport:
 		a.skip(PolicyFreshness, "the policy accepts an anchored report")
 	case got == FreshReport && a.undated() != "":

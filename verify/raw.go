@@ -52,13 +52,15 @@ type QuoteSet struct {
 }
 
 // Report appraises a bare report. [Options.ReportData], or [Options.Nonce], is held
-// against its REPORT_DATA, shorter ones as if zeros followed. There is no vTPM in it:
+// against its REPORT_DATA, shorter ones as if zeros followed. Whether report data holds
+// a nonce, or anything new, is the claim of whoever states it. There is no vTPM in it:
 // it is accepted only under a policy with binding = "none" and log = "optional".
 func Report(r RawReport, o Options) (*Appraisal, error) { return appraiseReport(r, o, nil) }
 
 // Paravisor appraises what an Azure paravisor vouches for. [Options.Nonce] is held
-// against the quote, [Options.UserData] against the user data in the runtime data;
-// without the latter nothing says when the report was made, and the policy must say
+// against the quote, [Options.UserData] against the user data in the runtime data.
+// Only where the latter holds the nonce, of 16 bytes or more, is the report as new as
+// the quote; otherwise nothing says when it was made, and the policy must say
 // freshness = "any".
 func Paravisor(s AzureSet, o Options) (*Appraisal, error) { return appraiseParavisor(s, o, nil) }
 

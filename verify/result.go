@@ -46,7 +46,7 @@ func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
 		return ""
-	case a.material == MaterialReport && !a.passed(ReportExpectedData), a.material == MaterialParavisor && !a.passed(ParavisorUserData):
+	case a.material == MaterialReport && !a.passed(ReportExpectedData), a.material == MaterialParavisor && !(a.passed(ParavisorUserData) && a.userDataHoldsNonce()):
 		return UnknownReport
 	case a.e.Anchor != nil:
 		return AnchoredReport
@@ -196,8 +196,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if r.Freshness == AnchoredReport {
 		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which whoever runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
 	}
-	if r.Freshness == UnknownReport {
-		out = append(out, "Nothing in the report says when it was made: a change of firmware after it is not seen.")
+	if age := a.ageOfRaw(r.Freshness); age != "" {
+		out = append(out, age)
 	}
 	if a.o.AcceptReplay {
 		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for somebody else.")

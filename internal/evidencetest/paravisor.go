@@ -41,7 +41,7 @@ type ParavisorSet struct {
 
 // NewParavisor is a recipe for a good set, on a Genoa machine.
 func NewParavisor() *ParavisorRecipe {
-	return &ParavisorRecipe{Report: newReport(snp.Genoa), Nonce: Nonce, UserData: bytes.Repeat([]byte{0x75}, 64)}
+	return &ParavisorRecipe{Report: newReport(snp.Genoa), Nonce: Nonce, UserData: append(bytes.Clone(Nonce), bytes.Repeat([]byte{0x75}, 64-len(Nonce))...)}
 }
 
 // paravisorKey is made once: an RSA key takes longer than everything else here.

@@ -111,6 +111,7 @@ func TestImitatedRuntimeData(t *testing.T) {
 	need(t)
 	r := evidencetest.NewParavisor()
 	r.Nonce = nonce
+	r.UserData = append(append([]byte{}, nonce...), make([]byte, 64-len(nonce))...)
 	var certificates [][]byte
 	r.Blob = func(b []byte) []byte {
 		const at = 32 // of the report in the blob
