@@ -26,6 +26,7 @@ func (r *policyReader) enrolments(p *Policy, in []enrolmentText) {
 		}
 		return *v
 	}
+	seen := make(map[string]bool)
 	for i, t := range in {
 		key := fmt.Sprintf("enrolment[%d]", i)
 		if t.EK == nil || t.AK == nil || t.Enrolled == nil {
@@ -56,9 +57,10 @@ func (r *policyReader) enrolments(p *Policy, in []enrolmentText) {
 				r.fail(key+".ek_certificates", "%v", err)
 			}
 		}
-		if slices.ContainsFunc(p.enrolments, func(o enrolmentRule) bool { return bytes.Equal(o.AK, e.AK) }) {
+		if seen[string(e.AK)] {
 			r.fail(key+".ak", "it is enrolled twice: a key lives in one TPM")
 		}
+		seen[string(e.AK)] = true
 		p.enrolments = append(p.enrolments, e)
 	}
 }

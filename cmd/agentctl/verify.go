@@ -40,8 +40,8 @@ mend; this command tells whether the claims hold. docs/verify.md goes through it
   --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal, as 2026-01-31 or
                          2026-01-31T12:00:00Z (default: now)
-  --known-log FILE       state that --save-log wrote, for evidence whose log
-                         starts at an index
+  --known-log FILE       state that --save-log wrote: a log that starts at an index
+                         must continue it, a whole log of the same boot contain it
   --save-log FILE        where accepted, write the state of the log for the next time
   --json                 the appraisal as JSON
 
