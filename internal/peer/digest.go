@@ -15,7 +15,8 @@ import (
 )
 
 // fileID names one content of one inode. A write sets the change time, which nobody
-// can set back short of setting the clock.
+// can set back short of setting the clock. Stores through a shared mapping need not set
+// it: the executable of a caller is what was observed, not what cannot be arranged.
 type fileID struct {
 	dev, inode uint64
 	size       int64
