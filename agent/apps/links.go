@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,11 +20,13 @@ import (
 // It walks the way again after h was found. Who changes a link meanwhile has to end at h
 // all the same, over links that may be followed.
 func checkLinks(p string, h *handle, name string) error {
-	foreign, end, err := walkLinks(p, h.st.Uid)
-	if err != nil {
-		return &ChangedError{Path: p}
-	}
-	if !h.at(end) {
+	var foreign *foreignLink
+	end, err := walk(p, func(string, string) {}, func(at string, owner uint32) {
+		if foreign == nil && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
+			foreign = &foreignLink{path: at, uid: owner}
+		}
+	})
+	if err != nil || !h.at(end) {
 		return &ChangedError{Path: p}
 	}
 	if foreign == nil || h.kind() == unix.S_IFREG && h.st.Mode&0o004 != 0 && public(path.Dir(name)) {
@@ -38,46 +39,6 @@ func checkLinks(p string, h *handle, name string) error {
 type foreignLink struct {
 	path string
 	uid  uint32
-}
-
-// walkLinks is trace with the owners of the links on the way: the first of somebody
-// other than root, the agent and owner, and the path without links that p leads to.
-func walkLinks(p string, owner uint32) (foreign *foreignLink, end string, err error) {
-	dir, rest, links := "/", strings.Split(p, "/"), 0
-	for len(rest) > 0 {
-		name := rest[0]
-		rest = rest[1:]
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			dir = path.Dir(dir)
-			continue
-		}
-		next := path.Join(dir, name)
-		h, err := find(unix.AT_FDCWD, next, false)
-		if err != nil {
-			return nil, "", err
-		}
-		if h.kind() != unix.S_IFLNK {
-			h.close()
-			dir = next
-			continue
-		}
-		target, err := h.target()
-		h.close()
-		if links++; err != nil || links > maxLinks {
-			return nil, "", unix.ELOOP
-		}
-		if uid := h.st.Uid; foreign == nil && uid != 0 && uid != owner && int(uid) != os.Geteuid() {
-			foreign = &foreignLink{path: next, uid: uid}
-		}
-		if strings.HasPrefix(target, "/") {
-			dir = "/"
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	return foreign, dir, nil
 }
 
 // public reports whether everybody may go to dir.
