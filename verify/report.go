@@ -42,12 +42,13 @@ func (a *appraiser) checkReport() {
 	}
 	a.report = report
 	leaves, issuers, broken := snp.SortCertificates(certificates)
+	chainOf := a.chainAhead(leaves, issuers)
 	leaf, signed := a.checkSignature(leaves, broken)
+	chain, err := chainOf(leaf)
 	if leaf == nil {
 		return
 	}
 	a.checkLeaf(leaf)
-	chain, err := snp.VerifyChain(leaf, issuers, a.o.Roots)
 	if snp.CodeOf(err) == snp.CodeChainIncomplete {
 		a.decideError(ReportCertificate, err)
 		return
