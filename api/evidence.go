@@ -1,10 +1,7 @@
 package api
 
 import (
-	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
 )
@@ -61,13 +58,12 @@ func (r EvidenceRequest) WithDefaults() EvidenceRequest {
 // Check reports the first member of a request, defaults filled in, that no
 // statement can be made of. The error is a [*FieldError].
 func (r *EvidenceRequest) Check() error {
+	audience := evidence.CheckText("audience", r.Audience, 0, evidence.MaxAudience)
 	switch {
 	case len(r.Nonce) < evidence.MinNonce || len(r.Nonce) > evidence.MaxNonce:
 		return &FieldError{"/nonce", &evidence.SizeError{Part: "nonce", Got: len(r.Nonce), Min: evidence.MinNonce, Max: evidence.MaxNonce}}
-	case len(r.Audience) > evidence.MaxAudience:
-		return &FieldError{"/audience", &evidence.SizeError{Part: "audience", Got: len(r.Audience), Max: evidence.MaxAudience}}
-	case !utf8.ValidString(r.Audience) || strings.ContainsFunc(r.Audience, isControl):
-		return &FieldError{"/audience", errors.New("holds control characters or invalid UTF-8")}
+	case audience != nil:
+		return &FieldError{"/audience", audience}
 	case len(r.UserData) > evidence.MaxUserData:
 		return &FieldError{"/userData", &evidence.SizeError{Part: "userData", Got: len(r.UserData), Max: evidence.MaxUserData}}
 	case len(r.PublicKey) > evidence.MaxPublicKey:
@@ -81,5 +77,3 @@ func (r *EvidenceRequest) Check() error {
 	}
 	return nil
 }
-
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }

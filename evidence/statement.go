@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 )
 
 // StatementType is the member "type" of every statement of this version.
@@ -107,7 +105,7 @@ func (s *Statement) Check() error {
 		size("userData", len(s.UserData), 0, MaxUserData),
 		size("publicKey", len(s.PublicKey), 0, MaxPublicKey),
 		size("salt", len(s.Salt), MinSalt, MaxSalt),
-		plain("audience", s.Audience, MaxAudience),
+		CheckText("audience", s.Audience, 0, MaxAudience),
 		s.Caller.check(),
 	)
 }
@@ -125,20 +123,9 @@ func (c *Caller) check() error {
 		default:
 			return fmt.Errorf("caller.executable.state %s is not known", Excerpt(x.State))
 		}
-		if err := plain("caller.executable.path", x.Path, MaxPath); err != nil {
+		if err := CheckText("caller.executable.path", x.Path, 0, MaxPath); err != nil {
 			return err
 		}
 	}
-	return cmp.Or(plain("caller.unit", c.Unit, MaxName), plain("caller.app", c.App, MaxName))
-}
-
-// plain refuses text that could be mistaken on a screen: control characters and invalid UTF-8.
-func plain(part, s string, limit int) error {
-	if err := size(part, len(s), 0, limit); err != nil {
-		return err
-	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return fmt.Errorf("%s holds control characters or invalid UTF-8", part)
-	}
-	return nil
+	return cmp.Or(CheckText("caller.unit", c.Unit, 0, MaxName), CheckText("caller.app", c.App, 0, MaxName))
 }

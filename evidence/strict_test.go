@@ -115,6 +115,12 @@ func TestStatementCheck(t *testing.T) {
 		{"salt", func(s *Statement) { s.Salt = nil }},
 		{"audience", func(s *Statement) { s.Audience = strings.Repeat("a", 257) }},
 		{"audience", func(s *Statement) { s.Audience = "bank\x1b[2J" }},
+		{"audience", func(s *Statement) { s.Audience = "bank\u202e" }},
+		{"caller.unit", func(s *Statement) { s.Caller.Unit = "a\u200b.service" }},
+		{"caller.app", func(s *Statement) { s.Caller.App, s.Caller.Unit = "a\u2066", "a.service" }},
+		{"caller.executable.path", func(s *Statement) {
+			s.Caller.Executable = &Executable{State: ExecutableFile, Path: "/tmp/\u202egpj.exe"}
+		}},
 		{"userData", func(s *Statement) { s.UserData = make(Bytes, MaxUserData+1) }},
 		{"publicKey", func(s *Statement) { s.PublicKey = make(Bytes, MaxPublicKey+1) }},
 		{"caller.method", func(s *Statement) { s.Caller.Method = "trust-me" }},

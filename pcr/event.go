@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
 )
@@ -102,7 +101,7 @@ type GapEvent struct {
 // may hold anything, and a reason that is refused would lose the record.
 func Reason(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
+		if !evidence.MayStand(r) {
 			return '?'
 		}
 		return r
@@ -173,11 +172,11 @@ func (e *Event) Check() error {
 		}
 	case EventUnmeasured:
 		if body = e.Unmeasured != nil; body {
-			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), text("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
+			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), evidence.CheckText("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
 		}
 	case EventGap:
 		if body = e.Gap != nil; body {
-			err = text("gap.reason", e.Gap.Reason, 1, MaxReason)
+			err = evidence.CheckText("gap.reason", e.Gap.Reason, 1, MaxReason)
 		}
 	case EventFull:
 		body, want = true, 0
@@ -227,7 +226,7 @@ func (s *StartEvent) Digests() ([]Digest, error) {
 }
 
 func (a *AgentEvent) check() error {
-	if err := text("agent.version", a.Version, 1, evidence.MaxName); err != nil {
+	if err := evidence.CheckText("agent.version", a.Version, 1, evidence.MaxName); err != nil {
 		return err
 	}
 	if len(a.AgentKey) != 32 {
@@ -251,7 +250,7 @@ func (a *AgentEvent) check() error {
 }
 
 func (a *AppEvent) check() error {
-	err := cmp.Or(name("app.app", a.App), text("app.unit", a.Unit, 0, evidence.MaxName), text("app.user", a.User, 0, evidence.MaxName))
+	err := cmp.Or(name("app.app", a.App), evidence.CheckText("app.unit", a.Unit, 0, evidence.MaxName), evidence.CheckText("app.user", a.User, 0, evidence.MaxName))
 	if err != nil {
 		return err
 	}
@@ -264,15 +263,4 @@ func (a *AppEvent) check() error {
 	return nil
 }
 
-func name(part, s string) error { return text(part, s, 1, evidence.MaxName) }
-
-// text refuses what could be mistaken on a screen: control characters and invalid UTF-8.
-func text(part, s string, low, high int) error {
-	if len(s) < low || len(s) > high {
-		return &evidence.SizeError{Part: part, Got: len(s), Min: low, Max: high}
-	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
-		return fmt.Errorf("%s holds control characters or invalid UTF-8", part)
-	}
-	return nil
-}
+func name(part, s string) error { return evidence.CheckText(part, s, 1, evidence.MaxName) }

@@ -46,6 +46,8 @@ func TestEventSpelling(t *testing.T) {
 		`{"type":"gap","gap":{"reason":""}}`,
 		`{"type":"gap","gap":{}}`,
 		`{"type":"gap","gap":{"reason":"a\nb"}}`,
+		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u202eb\"}}", // turns around what comes behind it
+		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u2028b\"}}",
 		`{"type":"gap","gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
 		"{\"type\":\"gap\",\"gap\":{\"reason\":\"\xff\"}}",
 		`{"type":"full","gap":{"reason":"x"}}`,
@@ -159,7 +161,7 @@ func TestManifestDigest(t *testing.T) {
 }
 
 func TestReason(t *testing.T) {
-	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "\xff\xfe", strings.Repeat("é", pcr.MaxReason), strings.Repeat("\xff", 5000)} {
+	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "a\u202eb\u2028\u009b", "\xff\xfe", strings.Repeat("é", pcr.MaxReason), strings.Repeat("\xff", 5000)} {
 		r := pcr.Reason(s)
 		if len(r) == 0 || len(r) > pcr.MaxReason || !utf8.ValidString(r) || pcr.Reason(r) != r {
 			t.Errorf("%q: %q", s, r)

@@ -48,7 +48,7 @@ func CheckManifest(entries []ManifestEntry) error {
 	}
 	for i := range entries {
 		e := &entries[i]
-		if err := text("path", e.Path, 1, evidence.MaxPath); err != nil {
+		if err := evidence.CheckText("path", e.Path, 1, evidence.MaxPath); err != nil {
 			return fmt.Errorf("[%d]: %w", i, err)
 		}
 		if e.Path[0] != '/' {
