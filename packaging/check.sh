@@ -15,7 +15,7 @@ bad() {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# lintian: errors and warnings.
+# case 80: errors and warnings of lintian.
 if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$deb" >"$work/lintian" 2>&1; then
 	ok "lintian: no errors, no warnings, $(grep -c '^agentd:' packaging/lintian-overrides) overrides"
 else

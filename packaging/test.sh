@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the packages in this folder and in a copy of it, compares them byte by byte,
-# and holds them to what people expect of packages. Ends with "packages: ok".
+# (case 81) and holds them to what people expect of packages. Ends with "packages: ok".
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh package

@@ -113,8 +113,25 @@ func TestRestarts(t *testing.T) {
 	if got := values(unit, "RestrictSUIDSGID"); len(got) != 0 {
 		t.Errorf("RestrictSUIDSGID=%v: the agent cannot open what it measures", got)
 	}
-	if got := values(unit, "User"); len(got) != 1 || got[0] != "agentd" {
-		t.Errorf("User=%v, want agentd", got)
+}
+
+// TestPrivileges: case 77. The daemon changes no user itself: systemd starts it as its
+// user or, where that or a group is missing, not at all.
+func TestPrivileges(t *testing.T) {
+	unit, accounts := read(t, "agentd.service"), "\n"+read(t, "agentd.sysusers")
+	for _, want := range []struct{ key, value, line string }{
+		{"User", "agentd", "u agentd "},
+		{"Group", "agentd", "u agentd "},
+		{"SupplementaryGroups", "tss", "g tss "},
+		{"ExecStart", "/usr/sbin/agentd", ""}, // no + or ! before it, which would start it as root
+		{"NoNewPrivileges", "yes", ""},
+	} {
+		if got := values(unit, want.key); len(got) != 1 || got[0] != want.value {
+			t.Errorf("%s=%v, want %s", want.key, got, want.value)
+		}
+		if want.line != "" && !strings.Contains(accounts, "\n"+want.line) {
+			t.Errorf("%s=%s, and agentd.sysusers does not make it", want.key, want.value)
+		}
 	}
 }
 
