@@ -45,7 +45,8 @@ const (
 	DefaultMaxWaiting    = 8192
 )
 
-// TPM quotes the configured PCRs. See [vtpm.TPM.Quote].
+// TPM quotes the configured PCRs, and hands on only quotes that it has held against the
+// request and the AK: others are [keys.ErrQuote]. See [vtpm.TPM.Quote].
 type TPM interface {
 	Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error)
 	AKPublic() []byte // TPMT_PUBLIC
@@ -95,6 +96,7 @@ type Stats struct {
 	Failed        uint64       // batches that failed
 	Largest       uint64       // statements of the largest batch
 	LastError     string       // of the last failed batch, empty after a good one
+	QuoteError    string       // why the TPM's last quote was none to stand on, empty after a good one
 	Anchor        *AnchorStats // nil without an anchor
 }
 

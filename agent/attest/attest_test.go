@@ -3,6 +3,7 @@ package attest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 func TestFreshAndAnchored(t *testing.T) {
@@ -163,8 +165,16 @@ func TestPCRMismatch(t *testing.T) {
 	if r.platform.count() != 1 {
 		t.Error("a report was asked for over a quote that lies")
 	}
-	if s := r.Stats(); s.Failed != 2 || s.LastError == "" {
+	if s := r.Stats(); s.Failed != 2 || s.LastError == "" || !strings.Contains(s.QuoteError, "PCR 14") {
 		t.Errorf("counters %+v", s)
+	}
+	r.tpm.set(func(f *fakeTPM) { f.lie = false })
+	r.platform.fail(platform.ErrBusy) // a quote that holds is one, whatever becomes of the report
+	if _, err := r.Attest(t.Context(), request(3, evidence.Fresh), caller); !errors.Is(err, platform.ErrBusy) {
+		t.Fatalf("error %v, want ErrBusy", err)
+	}
+	if s := r.Stats(); s.QuoteError != "" || s.LastError == "" {
+		t.Errorf("counters after a good quote %+v", s)
 	}
 }
 
@@ -176,6 +186,7 @@ func TestErrorsReachEveryCaller(t *testing.T) {
 	}{
 		{"desynchronised", func(r *rig) { r.ledger.fail(ledger.ErrDesynchronised) }, ledger.ErrDesynchronised},
 		{"no quote", func(r *rig) { r.tpm.err = errors.New("hangs") }, ErrTPM},
+		{"a quote that does not hold", func(r *rig) { r.tpm.err = fmt.Errorf("%w: not signed", keys.ErrQuote) }, ErrBadQuote},
 		{"throttled (case 38)", func(r *rig) { r.platform.shut() }, platform.ErrTimedOut},
 		{"key wiped (case 40)", func(r *rig) { r.platform.err = platform.ErrKeyWiped }, platform.ErrKeyWiped},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // A batch is one quoted and signed tree, and the report that it stands on. It is
@@ -99,6 +100,7 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	ctx, cancel := context.WithTimeout(ctx, a.c.QuoteTimeout)
 	defer cancel()
 	err = a.c.Ledger.Hold(ctx, func(v ledger.View) error { return a.quoteHeld(ctx, b, waiters, v) })
+	a.noteQuote(err)
 	if err != nil {
 		return nil, err
 	}
@@ -110,10 +112,25 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	return b, nil
 }
 
+// noteQuote remembers for the status what came of asking the TPM for a quote.
+func (a *Attester) noteQuote(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err == nil:
+		a.stats.QuoteError = ""
+	case errors.Is(err, ErrBadQuote), errors.Is(err, ErrPCRMismatch), errors.Is(err, ErrTPM) && !errors.Is(err, context.Canceled):
+		a.stats.QuoteError = err.Error()
+	}
+}
+
 // quoteHeld runs while the log holds still, so that log and quote are one snapshot.
 func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
-	if err != nil {
+	switch {
+	case errors.Is(err, keys.ErrQuote):
+		return fmt.Errorf("%w: %w", ErrBadQuote, err)
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrTPM, err)
 	}
 	// The vTPM belongs to the host as far as the guest can tell. A quote that

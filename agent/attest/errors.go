@@ -12,6 +12,10 @@ var (
 	ErrOverloaded = errors.New("too many requests are waiting for evidence")
 	// ErrTPM: the TPM did not quote.
 	ErrTPM = errors.New("the TPM gave no quote")
+	// ErrBadQuote: the TPM answered, and not with the quote it was asked for: it is no
+	// quote, is one over something else, or is not signed by the AK. Nothing is signed
+	// over it, and no report is asked for.
+	ErrBadQuote = errors.New("the TPM's quote does not hold")
 	// ErrPCRMismatch: the quote contradicts the measurement log, or itself. Either
 	// something else extended the PCR, or the vTPM lies. No report is asked for.
 	ErrPCRMismatch = errors.New("the quote contradicts the measurement log")

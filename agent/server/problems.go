@@ -38,6 +38,7 @@ var errorCodes = []ErrorCode{
 	{attest.ErrOverloaded, api.CodeBusy, time.Second},
 	{attest.ErrStopping, api.CodeShuttingDown, time.Second},
 	{attest.ErrPCRMismatch, api.CodePCRMismatch, 0},
+	{attest.ErrBadQuote, api.CodeTPM, 0},
 	{attest.ErrTPM, api.CodeTPM, 5 * time.Second},
 
 	{platform.ErrAbsent, api.CodePlatformAbsent, 0},

@@ -53,7 +53,8 @@ type Quoted struct {
 func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 
 // Quote quotes the selected PCRs with data as qualifying data, and reads their
-// values so that they agree with the quote.
+// values so that they agree with the quote. What it returns is what was asked for, signed
+// by the AK; an answer that is not is [keys.ErrQuote].
 func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
 	var q *Quoted
 	err := t.Device.Do(ctx, func(tpm transport.TPM) error {
@@ -82,6 +83,9 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 	}
 	a, err := keys.ParseQuote(attest, data[:])
 	if err != nil {
+		return nil, err
+	}
+	if err := checkSignature(t.AK.Public(), attest, signature); err != nil {
 		return nil, err
 	}
 	if err := agree(a, t.Selection, values); err != nil {

@@ -65,6 +65,7 @@ type meddler struct {
 	vtpm.Device
 	before func(t transport.TPM) error
 	after  func(response []byte) []byte
+	answer func(command, response []byte) []byte
 }
 
 func (m *meddler) Do(ctx context.Context, f func(transport.TPM) error) error {
@@ -88,6 +89,9 @@ func (m *meddled) Send(command []byte) ([]byte, error) {
 	b, err := m.TPM.Send(command)
 	if err == nil && m.m.after != nil {
 		b = m.m.after(b)
+	}
+	if err == nil && m.m.answer != nil {
+		b = m.m.answer(command, b)
 	}
 	return b, err
 }
