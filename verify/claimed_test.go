@@ -30,6 +30,17 @@ func TestNothingIsClaimedOfRefusedEvidence(t *testing.T) {
 			anchored(r)
 			r.AnchorAK = evidencetest.ECCKey('o')
 		}, PolicyAnchorAge},
+		{"batch that nobody signed", anchoredPolicy, func(r *evidencetest.Recipe) {
+			anchored(r)
+			r.Batch.Signature = func(b []byte) []byte { b[len(b)-1] ^= 1; return b }
+		}, PolicyAnchorAge},
+		{"clocks of two hierarchies", anchoredPolicy, func(r *evidencetest.Recipe) {
+			anchored(r)
+			r.Batch.QualifiedSigner = append([]byte{0, 0x0b}, bytes.Repeat([]byte{0x52}, 32)...)
+		}, PolicyAnchorAge},
+		{"reset since the anchor", anchoredPolicy, func(r *evidencetest.Recipe) { anchored(r); r.Batch.Reset++ }, PolicyAnchorAge},
+		{"resumed since the anchor", anchoredPolicy, func(r *evidencetest.Recipe) { anchored(r); r.Batch.Restart++ }, PolicyAnchorAge},
+		{"clock that went back", anchoredPolicy, func(r *evidencetest.Recipe) { anchored(r); r.Batch.Clock = r.Anchor.Clock - 1 }, PolicyAnchorAge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := evidencetest.New()
@@ -143,9 +154,9 @@ func TestKnownLogAndAWholeOne(t *testing.T) {
 	}
 }
 
-// TestExplainBehindFirmware: a PCR that says nothing of the kernel does not silence the
-// danger that any kernel is accepted.
-func TestExplainBehindFirmware(t *testing.T) {
+// TestExplainBehindLaunch: a PCR that says nothing of the kernel does not silence the
+// danger that any kernel is accepted, and none of them says what is on a disk.
+func TestExplainBehindLaunch(t *testing.T) {
 	pin := func(indexes ...string) string {
 		var out string
 		for _, i := range indexes {
@@ -153,26 +164,62 @@ func TestExplainBehindFirmware(t *testing.T) {
 		}
 		return out
 	}
+	const any, disks = "any kernel and any disk image", "the root disk too"
 	for _, c := range []struct {
-		name, covers, tables string
-		danger, open         bool
+		name, root, covers, tables string
+		danger                     bool
+		loader                     string // the PCRs that are named as not pinned
+		disks                      bool
 	}{
-		{"nothing", "firmware", "", true, false},
-		{"PCR 0", "firmware", pin("0"), true, false},
-		{"what later software extends", "firmware", pin("9", "11"), true, false},
-		{"PCR 4", "firmware", pin("4"), false, true},
-		{"PCRs 4 and 9", "firmware", pin("4", "9"), false, false},
-		{"direct boot", "firmware+kernel+cmdline", "", false, false},
+		{"nothing", "", "firmware", "", true, "", false},
+		{"PCR 0", "", "firmware", pin("0"), true, "", false},
+		{"what later software extends", "", "firmware", pin("8", "9", "11", "12", "13"), true, "", false},
+		{"PCR 4", "", "firmware", pin("4"), false, "PCR 8, 9, 12, 13, which", true},
+		{"PCRs 4 and 9", "", "firmware", pin("4", "9"), false, "PCR 8, 12, 13, which", true},
+		{"all that a loader extends", "", "firmware", pin("4", "8", "9", "12", "13"), false, "", true},
+		{"direct boot", "", "firmware+kernel+cmdline", "", false, "", true},
+		{"any firmware", `unlisted_launch = "allow"`, "firmware", pin("4"), false, "", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			text := strings.Replace(makePolicy("", c.tables), `"firmware+kernel+cmdline"`, `"`+c.covers+`"`, 1)
+			text := strings.Replace(makePolicy(c.root, c.tables), `"firmware+kernel+cmdline"`, `"`+c.covers+`"`, 1)
 			w := mustPolicy(t, text).Explain()
-			if got := slices.ContainsFunc(w.Dangers, func(s string) bool { return strings.Contains(s, "any kernel and any disk image") }); got != c.danger {
-				t.Errorf("danger is %t: %q", got, w.Dangers)
+			said := func(list []string, text string) bool {
+				return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, text) })
 			}
-			if got := slices.ContainsFunc(w.Unchecked, func(s string) bool { return strings.Contains(s, "program behind PCR 4") }); got != c.open {
-				t.Errorf("open is %t: %q", got, w.Unchecked)
+			if said(w.Dangers, any) != c.danger || said(w.Unchecked, disks) != c.disks {
+				t.Errorf("dangers %q, unchecked %q", w.Dangers, w.Unchecked)
+			}
+			if said(w.Unchecked, "program in PCR 4") != (c.loader != "") || !said(w.Unchecked, c.loader) {
+				t.Errorf("want %q in %q", c.loader, w.Unchecked)
 			}
 		})
+	}
+}
+
+// TestExplainUnlistedLaunch: where any launch measurement is accepted, those that are
+// listed are not demanded.
+func TestExplainUnlistedLaunch(t *testing.T) {
+	for root, demanded := range map[string]bool{"": true, `unlisted_launch = "allow"`: false} {
+		w := mustPolicy(t, makePolicy(root, "")).Explain()
+		launch := func(s string) bool { return strings.Contains(s, "aunch measurement is 4d4d") }
+		if slices.ContainsFunc(w.Demands, launch) != demanded || slices.ContainsFunc(w.Unchecked, launch) == demanded {
+			t.Errorf("%q: demands %q, unchecked %q", root, w.Demands, w.Unchecked)
+		}
+	}
+}
+
+// TestDisksAreNotCovered: whatever a launch measurement covers, the appraisal says that
+// disks are not in it.
+func TestDisksAreNotCovered(t *testing.T) {
+	for _, covers := range []string{"firmware", "firmware+kernel+cmdline"} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, strings.Replace(makePolicy("", ""), `"firmware+kernel+cmdline"`, `"`+covers+`"`, 1))
+		a, err := Evidence(evidencetest.New().Encode(t), o)
+		if err != nil || a.Verdict != Pass || !says(a, "what is on the disks only where") || says(a, "firmware only") != (covers == "firmware") {
+			t.Errorf("%v, %q", err, a.Sentences)
+		}
+		if got := a.Accepted.Machine; string(got.Covers) != covers || got.Label != "test firmware" {
+			t.Errorf("covers %q, label %q", got.Covers, got.Label)
+		}
 	}
 }

@@ -303,7 +303,10 @@ func (d *draft) guest() {
 			d.line("%s = true", x.rule)
 		}
 	}
-	d.line("min_abi = \"%d.%d\"\n", p.ABIMajor(), p.ABIMinor())
+	if p.ABIMajor() != 0 || p.ABIMinor() != 0 {
+		d.line("min_abi = \"%d.%d\"", p.ABIMajor(), p.ABIMinor())
+	}
+	d.line("")
 }
 
 func (d *draft) platform() {
@@ -326,6 +329,14 @@ func (d *draft) platform() {
 		*m.LaunchMitigations <= 1<<62 && *m.CurrentMitigations <= 1<<62 && *m.LaunchMitigations|*m.CurrentMitigations != 0 {
 		d.say("Mitigations of published holes that were in place.")
 		d.line("[mitigations]")
-		d.line("launch = %d\ncurrent = %d\n", *m.LaunchMitigations, *m.CurrentMitigations)
+		for _, x := range []struct {
+			key   string
+			value uint64
+		}{{"launch", *m.LaunchMitigations}, {"current", *m.CurrentMitigations}} {
+			if x.value != 0 {
+				d.line("%s = %d", x.key, x.value)
+			}
+		}
+		d.line("")
 	}
 }

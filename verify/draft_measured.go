@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/pcr"
@@ -23,29 +24,35 @@ func (d *draft) levels() {
 	if d.product == "milan" { // which stands in products only when somebody has decided for it
 		head = "# "
 	}
-	d.say("Firmware below these versions is refused. They are those of the machine: look at AMD's security bulletins for what they ought to be.")
-	d.line("%s[tcb.%s]", head, d.product)
+	var floors []string
 	for _, x := range []struct {
 		name string
 		tcb  snp.TCB
 	}{{"reported", d.report.ReportedTCB}, {"committed", d.report.CommittedTCB}, {"launch", d.report.LaunchTCB}} {
 		levels, _, err := x.tcb.Components(product)
-		if err != nil {
+		if err != nil || !slices.ContainsFunc(levels, func(l snp.Level) bool { return l.Value != 0 }) {
 			continue
 		}
 		var parts []string
 		for _, l := range levels {
 			parts = append(parts, fmt.Sprintf("%s = %d", l.Component, l.Value))
 		}
-		d.line("%s%s = { %s }", head, x.name, strings.Join(parts, ", "))
+		floors = append(floors, fmt.Sprintf("%s%s = { %s }", head, x.name, strings.Join(parts, ", ")))
 	}
-	d.line("")
+	if len(floors) == 0 {
+		d.say("DANGER: the firmware states no version at all: no floors.")
+		d.line("")
+		return
+	}
+	d.say("Firmware below these versions is refused. They are those of the machine: look at AMD's security bulletins for what they ought to be.")
+	d.line("%s[tcb.%s]\n%s\n", head, d.product, strings.Join(floors, "\n"))
 }
 
 func (d *draft) image() {
 	r := d.report
 	var rules []string
-	if r.GuestSVN > 0 {
+	signed := !isZero(r.IDKeyDigest[:]) || !isZero(r.AuthorKeyDigest[:]) // else the ID block says nothing, see checkImage
+	if r.GuestSVN > 0 && signed {
 		rules = append(rules, fmt.Sprintf("min_guest_svn = %d", r.GuestSVN))
 	}
 	for _, x := range []struct {
@@ -53,11 +60,12 @@ func (d *draft) image() {
 		b    []byte
 		list bool
 	}{
-		{"family_id", r.FamilyID[:], false}, {"image_id", r.ImageID[:], false}, {"host_data", r.HostData[:], true},
+		{"family_id", r.FamilyID[:], false}, {"image_id", r.ImageID[:], false},
+		{"host_data", r.HostData[:], true},
 		{"id_key_digests", r.IDKeyDigest[:], true}, {"author_key_digests", r.AuthorKeyDigest[:], true},
 	} {
 		switch {
-		case isZero(x.b):
+		case isZero(x.b), !x.list && !signed:
 		case x.list:
 			rules = append(rules, fmt.Sprintf("%s = [%s]", x.key, hexOf(x.b)))
 		default:

@@ -56,12 +56,13 @@ func (w *PolicyWords) machine(p *Policy) {
 	if p.minReportVersion > 2 {
 		w.demand("The report has version %d or later.", p.minReportVersion)
 	}
-	switch {
-	case len(p.chips) > 0:
+	if len(p.chips) > 0 {
 		w.demand("The chip is one of %d that are listed.", len(p.chips))
-	case len(p.deniedChips) > 0:
+	}
+	if len(p.deniedChips) > 0 {
 		w.demand("The chip is none of %d that are denied.", len(p.deniedChips))
-	default:
+	}
+	if len(p.chips)+len(p.deniedChips) == 0 {
 		w.open("Which chip it is: any genuine processor will do.")
 	}
 	if p.allowMaskedChip {
@@ -101,11 +102,14 @@ func (w *PolicyWords) launches(p *Policy) {
 		if l.label != "" {
 			label = fmt.Sprintf(" (%q)", l.label)
 		}
-		lead := "The launch measurement is"
+		lead, say := "The launch measurement is", w.demand
 		if i > 0 {
 			lead = "Or it is"
 		}
-		w.demand("%s %s%s, of kind %s, which covers %s.", lead, shortHex(l.measurement), label, l.kindName(), covers)
+		if p.allowUnlisted { // then the list tells what a measurement is, and no more
+			lead, say = "Whether the launch measurement is", w.open
+		}
+		say("%s %s%s, of kind %s, which covers %s.", lead, shortHex(l.measurement), label, l.kindName(), covers)
 	}
 	if p.allowUnlisted {
 		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
@@ -113,25 +117,33 @@ func (w *PolicyWords) launches(p *Policy) {
 	if len(p.deniedLaunches) > 0 {
 		w.demand("The launch measurement is none of %d that are denied.", len(p.deniedLaunches))
 	}
-	if !p.allowUnlisted && slices.ContainsFunc(p.launches, func(l launchRule) bool { return l.covers == CoversFirmware }) {
-		w.behindFirmware(p)
+	if !p.allowUnlisted { // then any firmware is accepted, whatever it loads
+		w.behindLaunch(p)
 	}
 }
 
-// behindFirmware says what a launch measurement of the firmware alone leaves to PCRs.
+// loaderPCRs show what the program in PCR 4 loads in turn, and with which command line
+// (UAPI Group, Linux TPM PCR Registry).
+var loaderPCRs = []uint32{8, 9, 12, 13}
+
+// behindLaunch says what a launch measurement leaves to PCRs, and what neither covers.
 // What the firmware loads first shows in PCR 4 (TCG PC Client Platform Firmware Profile,
 // section 3.3.4) and there alone: a PCR that later software extends has whatever value
 // that software wants.
-func (w *PolicyWords) behindFirmware(p *Policy) {
+func (w *PolicyWords) behindLaunch(p *Policy) {
 	pinned := func(index uint32) bool {
 		return slices.ContainsFunc(p.pcrs, func(r pcrRule) bool { return r.index == index })
 	}
-	switch {
-	case !pinned(4):
-		w.danger("A launch measurement covers the firmware alone, and PCR 4, where the firmware records what it loads, is not pinned: any kernel and any disk image are accepted behind it.")
-	case !pinned(9):
-		w.open("What the program behind PCR 4 loads in turn: a unified kernel image is in PCR 4 with its initrd and command line, but GRUB has the kernel in PCR 9, which is not pinned.")
+	if slices.ContainsFunc(p.launches, func(l launchRule) bool { return l.covers == CoversFirmware }) {
+		if !pinned(4) {
+			w.danger("A launch measurement covers the firmware alone, and PCR 4, where the firmware records what it loads, is not pinned: any kernel and any disk image are accepted behind it.")
+			return
+		}
+		if left := slices.DeleteFunc(slices.Clone(loaderPCRs), pinned); len(left) > 0 {
+			w.open("What the program in PCR 4 loads in turn, and with which command line, as far as it shows in PCR %s, which is not pinned: GRUB records its commands and the command line in PCR 8, kernel and initrd in PCR 9; a kernel that the firmware starts records initrd and command line in PCR 9; a unified kernel image is in PCR 4 whole, and records what it is given besides in PCRs 12 (command line, credentials) and 13 (system extensions).", joined(left, ", "))
+		}
 	}
+	w.open("What is on the disks, the root disk too: no launch measurement and no PCR of the boot covers it, unless what they do cover holds it to a hash, such as the root hash of dm-verity on the command line or in a unified kernel image.")
 }
 
 // kindName is the kind as a policy spells it.
@@ -278,9 +290,10 @@ func (w *PolicyWords) log(p *Policy) {
 	}
 	if !p.logRequired {
 		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
-		return
+		w.demand("Where the evidence holds a measurement log, replaying it gives the quoted PCR.")
+	} else {
+		w.demand("The evidence holds the measurement log, and replaying it gives the quoted PCR.")
 	}
-	w.demand("The evidence holds the measurement log, and replaying it gives the quoted PCR.")
 	if p.tolerateGaps {
 		w.danger("tolerate_gaps: the log may say that it missed changes.")
 	} else {
@@ -289,7 +302,7 @@ func (w *PolicyWords) log(p *Policy) {
 	if p.tolerateUnmeasured {
 		w.danger("tolerate_unmeasured: declared applications may have run unmeasured.")
 	} else {
-		w.demand("Every declared application could be measured.")
+		w.demand("The log records no declared application that could not be measured.")
 	}
 	for _, a := range p.apps {
 		as := ""

@@ -18,7 +18,7 @@ func repeated(b byte, n int) string { return hex.EncodeToString(bytes.Repeat([]b
 
 // listedAs lists the launch measurement under another kind.
 func listedAs(kind string, binding string) string {
-	return fmt.Sprintf("version = 1\nbinding = %q\n[[launch]]\nmeasurement = %q\nkind = %q\ncovers = \"firmware\"\n",
+	return fmt.Sprintf("version = 1\nlog = \"optional\"\nbinding = %q\n[[launch]]\nmeasurement = %q\nkind = %q\ncovers = \"firmware\"\n",
 		binding, hex.EncodeToString(evidencetest.Measurement), kind)
 }
 
@@ -43,6 +43,9 @@ func floors(which string, raised string) string {
 	}
 	return fmt.Sprintf("[tcb.genoa]\n%s = { %s }\n", which, strings.Join(levels, ", "))
 }
+
+// signedImage begins an [image] whose ID block is signed as that of a recipe.
+var signedImage = "[image]\nid_key_digests = [\"" + hex.EncodeToString(evidencetest.IDKey) + "\"]\n"
 
 var machinePolicyMutations = append([]mutation{
 	{id: PolicyProduct, name: "another generation", root: `products = ["milan", "turin"]`},
@@ -84,9 +87,9 @@ var machinePolicyMutations = append([]mutation{
 	{id: PolicyMitigations, name: "at launch", root: "min_report_version = 5", tables: "[mitigations]\nlaunch = 4"},
 	{id: PolicyMitigations, name: "now", root: "min_report_version = 5", tables: "[mitigations]\ncurrent = 4"},
 	{id: PolicyMitigations, name: "case 57 not stated", tables: "[mitigations]\ncurrent = 1", recipe: body(version3)},
-	{id: PolicyGuestSVN, name: "too old", tables: "[image]\nmin_guest_svn = 3"},
-	{id: PolicyFamilyID, name: "another", tables: "[image]\nfamily_id = \"" + repeated(1, 16) + "\""},
-	{id: PolicyImageID, name: "another", tables: "[image]\nimage_id = \"" + repeated(1, 16) + "\""},
+	{id: PolicyGuestSVN, name: "too old", tables: signedImage + "min_guest_svn = 3"},
+	{id: PolicyFamilyID, name: "another", tables: signedImage + "family_id = \"" + repeated(1, 16) + "\""},
+	{id: PolicyImageID, name: "another", tables: signedImage + "image_id = \"" + repeated(1, 16) + "\""},
 	{id: PolicyHostData, name: "another", tables: "[image]\nhost_data = [\"" + repeated(1, 32) + "\"]"},
 	{id: PolicyIDKey, name: "case 61 missing", tables: "[image]\nid_key_digests = [\"" + repeated(0x69, 48) + "\"]", recipe: body(func(b []byte) {
 		clear(b[evidencetest.AtIDKey : evidencetest.AtIDKey+48])

@@ -146,7 +146,7 @@ var rawMutations = []mutation{
 	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature = s.Signature[1:] })},
 	{id: PolicyBinding, name: "case 93 paravisor's set, listed as plain", policy: paravisorPolicy("plain", `binding = "paravisor"`) +
 		"[[launch]]\nmeasurement = \"" + repeated(9, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n", raw: paravisor(nil, nil)},
-	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [0, 2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
 	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},

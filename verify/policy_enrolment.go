@@ -78,16 +78,20 @@ func (r *policyReader) bundle(key string, v *string) (out keys.Bundle) {
 // ekRoots are the authorities that the policy trusts to certify TPMs.
 func (r *policyReader) ekRoots(v *string) []*x509.Certificate {
 	var out []*x509.Certificate
+	seen := make(map[string]bool)
 	for i, der := range r.bundle("ek_roots", v) {
 		c, err := x509.ParseCertificate(der)
 		switch {
 		case err != nil:
 			r.fail("ek_roots", "certificate %d: %v", i, err)
+		case seen[string(der)]:
+			r.fail("ek_roots", "certificate %d, of %q, is listed twice", i, c.Subject)
 		case !c.IsCA:
 			r.fail("ek_roots", "certificate %d, of %q, is not that of an authority: it certifies nothing", i, c.Subject)
 		default:
 			out = append(out, c)
 		}
+		seen[string(der)] = true
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -63,15 +62,15 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		chips:             r.identities("chips", t.Chips, 8, 64),
 		deniedChips:       r.identities("denied_chips", t.DeniedChips, 8, 64),
 		allowMaskedChip:   given(t.AllowMaskedChip, false),
-		aks:               r.hexList("ak_names", t.AKNames, 34, 50, 66),
+		aks:               r.keyNames("ak_names", t.AKNames),
 		akOrigin:          AKOrigin(r.oneOf("ak_origin", t.AKOrigin, string(AKNone), "none", "enrolled", "certified")),
 		ekRoots:           r.ekRoots(t.EKRoots),
 		guest:             r.guest(&t.Guest),
 		image:             r.image(&t.Image),
 		platform:          r.platform(&t.Platform),
 		tcb:               r.tcbs(t.TCB),
-		launchMitigation:  uint64(r.number("mitigations.launch", t.Mitigations.Launch, 0, 0, 1<<62)),
-		currentMitigation: uint64(r.number("mitigations.current", t.Mitigations.Current, 0, 0, 1<<62)),
+		launchMitigation:  uint64(r.floor("mitigations.launch", t.Mitigations.Launch, 1<<62)),
+		currentMitigation: uint64(r.floor("mitigations.current", t.Mitigations.Current, 1<<62)),
 
 		tolerateGaps:       given(t.TolerateGaps, false),
 		tolerateUnmeasured: given(t.TolerateUnmeasure, false),
@@ -91,98 +90,6 @@ func (r *policyReader) policy(t *policyText) *Policy {
 		r.contradictions(p, t)
 	}
 	return p
-}
-
-// emptyTables refuses those of the text that hold nothing.
-func (r *policyReader) emptyTables(t *policyText) {
-	for key, is := range map[string]bool{
-		"launch":       len(t.Launch) == 0,
-		"enrolment":    len(t.Enrolment) == 0,
-		"pcr":          len(t.PCR) == 0,
-		"start_value":  len(t.StartValue) == 0,
-		"app":          len(t.App) == 0,
-		"tcb":          len(t.TCB) == 0,
-		"guest_policy": t.Guest == guestText{},
-		"image":        t.Image == imageText{},
-		"platform":     t.Platform == platformText{},
-		"mitigations":  t.Mitigations == mitigationsText{},
-		"agent":        t.Agent == agentText{},
-		"caller":       t.Caller == callerText{},
-	} {
-		r.empty(key, is)
-	}
-}
-
-// holding is what a list holds, for lists that are held against each other.
-func holding(list [][]byte) map[string]bool {
-	out := make(map[string]bool, len(list))
-	for _, b := range list {
-		out[string(b)] = true
-	}
-	return out
-}
-
-// contradictions refuses rules that no evidence could meet, and rules that would be
-// passed over: whoever wrote them expects to be protected by them.
-func (r *policyReader) contradictions(p *Policy, t *policyText) {
-	if len(p.launches) == 0 && !p.allowUnlisted {
-		r.fail("unlisted_launch", `no [[launch]] is listed, so every evidence would be refused: list one, or set unlisted_launch = "allow" and know that any firmware is accepted`)
-	}
-	if p.binding.rank() > BindingGuestAsserted.rank() {
-		strong := slices.ContainsFunc(p.launches, func(l launchRule) bool { return l.kind.rank() >= p.binding.rank() })
-		if !strong {
-			r.fail("binding", "no [[launch]] is of a kind that can give %q, so every evidence would be refused", p.binding)
-		}
-	}
-	r.checkOrigin(p)
-	deniedLaunches, deniedChips := holding(p.deniedLaunches), holding(p.deniedChips)
-	for i, l := range p.launches {
-		if deniedLaunches[string(l.measurement)] {
-			r.fail(fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")
-		}
-	}
-	for i, c := range p.chips {
-		if deniedChips[string(c)] {
-			r.fail(fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
-		}
-	}
-	if (len(p.chips) > 0 || len(p.deniedChips) > 0) && p.allowMaskedChip {
-		r.fail("allow_masked_chip", "a masked chip id can be held against neither chips nor denied_chips")
-	}
-	if len(p.chips) > 0 && !slices.Contains(p.signers, "vcek") {
-		r.fail("chips", `reports signed by a VLEK show no chip id: signers must hold "vcek"`)
-	}
-	if len(p.deniedChips) > 0 && slices.Contains(p.signers, "vlek") {
-		r.fail("denied_chips", `reports signed by a VLEK show no chip id, so that it can not be held against this list: signers must not hold "vlek"`)
-	}
-	for product := range p.tcb {
-		if !slices.Contains(p.products, product) {
-			r.fail("tcb."+product, "products does not list %q, so this floor would never be looked at", product)
-		}
-	}
-	if (p.launchMitigation != 0 || p.currentMitigation != 0) && t.MinReportVersion != nil && p.minReportVersion < 5 {
-		r.fail("mitigations", "reports before version 5 hold no mitigation vectors: min_report_version must be 5")
-	}
-	if !p.logRequired {
-		for key, asked := range map[string]bool{
-			"app":           len(p.apps) > 0,
-			"agent":         len(p.agent.versions) > 0 || len(p.agent.digests) > 0,
-			"unlisted_apps": p.refuseUnlistedApps,
-		} {
-			if asked {
-				r.fail("log", `%s rests on the log: log must be "required"`, key)
-			}
-		}
-	}
-	if p.caller.unit == "" && len(p.caller.executables) > 0 {
-		r.fail("caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
-	}
-	if p.caller.covered && p.caller.app == "" {
-		r.fail("caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
-	}
-	if p.caller.app != "" && p.caller.unit == "" {
-		r.fail("caller.app", "an application is known by its unit: caller.unit must be given too")
-	}
 }
 
 // anchorAge is required exactly where anchored evidence is acceptable.

@@ -42,6 +42,31 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"no author key", "", "[image]\nauthor_key_digests = [\"" + repeated(0, 48) + "\"]", 10, "image.author_key_digests[0]", "zero"},
 		{"denied chips that a VLEK hides", "signers = [\"vcek\", \"vlek\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 3, "denied_chips", "vlek"},
 		{"more keys than any table has", "", "[tcb]\n" + manyKeys(), 266, "tcb.p256", "more than 256"},
+		{"ABI of nothing", "", "[guest_policy]\nmin_abi = \"0.0\"", 10, "guest_policy.min_abi", "demands nothing"},
+		{"ABI in another spelling", "", "[guest_policy]\nmin_abi = \"01.55\"", 10, "guest_policy.min_abi", "form"},
+		{"mitigations at launch of nothing", "", "[mitigations]\nlaunch = 0\ncurrent = 1", 10, "mitigations.launch", "demands nothing"},
+		{"mitigations of nothing", "", "[mitigations]\ncurrent = 0", 10, "mitigations.current", "demands nothing"},
+		{"security version of nothing", "", signedImage + "min_guest_svn = 0", 11, "image.min_guest_svn", "demands nothing"},
+		{"floors of nothing", "", "[tcb.genoa]\nreported = { bootloader = 0, tee = 0, snp = 0, microcode = 0 }\n" + strings.TrimPrefix(floors("committed", ""), "[tcb.genoa]\n"), 10, "tcb.genoa.reported", "every floor is 0"},
+		{"zero start value", "", strings.ReplaceAll(startValueTable, "01", "00"), 12, "start_value[0].value", "accepted anyway"},
+		{"start value twice", "", startValueTable + startValueTable, 16, "start_value[1].value", "twice"},
+		{"no digest of an application", "", "[[app]]\nname = \"a\"\ndigests = [\"" + repeated(0, 32) + "\"]", 11, "app[0].digests[0]", "zero"},
+		{"no digest of an agent", "", "[agent]\ndigests = [\"" + repeated(0, 32) + "\"]", 10, "agent.digests[0]", "zero"},
+		{"no digest of a caller", "", "[caller]\nunit = \"u\"\nexecutables = [\"" + repeated(0, 32) + "\"]", 11, "caller.executables[0]", "zero"},
+		{"no family", "", signedImage + "family_id = \"" + repeated(0, 16) + "\"", 11, "image.family_id", "zero"},
+		{"no image", "", signedImage + "image_id = \"" + repeated(0, 16) + "\"", 11, "image.image_id", "zero"},
+		{"family by anybody", "", "[image]\nfamily_id = \"" + repeated(1, 16) + "\"", 10, "image.family_id", "a key of its own"},
+		{"image by anybody", "", "[image]\nimage_id = \"" + repeated(1, 16) + "\"", 10, "image.image_id", "a key of its own"},
+		{"security version by anybody", "", "[image]\nmin_guest_svn = 1", 10, "image.min_guest_svn", "a key of its own"},
+		{"key of no algorithm", `ak_names = ["0004` + repeated(1, 32) + `"]`, "", 2, "ak_names[0]", "no key is named so"},
+		{"key of another algorithm", `ak_names = ["000c` + repeated(1, 32) + `"]`, "", 2, "ak_names[0]", "no key is named so"},
+		{"chip of Turin denied where there is none", "products = [\"genoa\"]\ndenied_chips = [\"" + repeated(1, 8) + "\"]", "", 3, "denied_chips[0]", "turin"},
+		{"chip of Turin where there is none", "products = [\"genoa\"]\nchips = [\"" + repeated(1, 8) + repeated(0, 56) + "\"]", "", 3, "chips[0]", "turin"},
+		{"chip of another line denied on Turin", "products = [\"turin\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 3, "denied_chips[0]", "8 bytes"},
+		{"chip twice", `chips = ["` + repeated(1, 8) + `", "` + repeated(1, 8) + repeated(0, 56) + `"]`, "", 2, "chips[1]", "twice"},
+		{"chip listed and denied", "chips = [\"" + repeated(1, 64) + "\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 2, "chips[0]", "denied_chips"},
+		{"chip of Turin listed and denied", "chips = [\"" + repeated(1, 8) + repeated(0, 56) + "\"]\ndenied_chips = [\"" + repeated(1, 8) + "\"]", "", 2, "chips[0]", "denied_chips"},
+		{"root of TPMs twice", "ek_roots = " + pemText(tpmRoot.cert, tpmRoot.cert), certified(tpmRoot.certify('e', nil)), 2, "ek_roots", "twice"},
 		{"a quoted key", `"pcr[0]" = 1`, "", 2, "pcr[0]", "unknown key"},
 		{"a table below a value", "version.x = 1", "", 2, "version.x", "unknown key"},
 	} {
@@ -53,6 +78,26 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 			}
 			if e.Line != c.line || e.Key != c.key || !strings.Contains(e.Message, c.message) {
 				t.Errorf("got %v, want %q at line %d of %q", err, c.message, c.line, c.key)
+			}
+		})
+	}
+}
+
+// TestPolicyThatNothingMeets: rules that stand in each other's way are errors at the rule.
+func TestPolicyThatNothingMeets(t *testing.T) {
+	for _, c := range []struct{ name, root, key, tables string }{
+		{"a log", "", "log", ""},
+		{"a name", "log = \"optional\"\nak_names = [\"000b" + repeated(1, 32) + "\"]", "ak_names", ""},
+		{"an enrolment", `log = "optional"`, "enrolment", enrolment(repeated(1, 32), "none")},
+		{"a caller", `log = "optional"`, "caller", "[caller]\nuid = 7\n"},
+		{"another VMPL", "log = \"optional\"\nvmpl = [1, 2]", "vmpl", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			launch := strings.Replace(makePolicy("binding = \"paravisor\"\n"+c.root, c.tables), `"plain"`, `"paravisor"`, 1)
+			_, err := ParsePolicy([]byte(launch))
+			var e *PolicyError
+			if !errors.As(err, &e) || e.Key != c.key || !strings.Contains(e.Message, "every evidence would be refused") {
+				t.Errorf("got %v, want an error of %q", err, c.key)
 			}
 		})
 	}

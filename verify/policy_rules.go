@@ -84,8 +84,10 @@ func (r *policyReader) guest(t *guestText) guestRule {
 		major, minor, ok := strings.Cut(*t.MinABI, ".")
 		a, errA := strconv.ParseUint(major, 10, 8)
 		b, errB := strconv.ParseUint(minor, 10, 8)
-		if !ok || errA != nil || errB != nil {
+		if !ok || errA != nil || errB != nil || fmt.Sprintf("%d.%d", a, b) != *t.MinABI {
 			r.fail("guest_policy.min_abi", `%q is not a version of the form "1.55"`, *t.MinABI)
+		} else if a == 0 && b == 0 {
+			r.fail("guest_policy.min_abi", "%q demands nothing: leave it out where any version is acceptable", *t.MinABI)
 		}
 		g.minABIMajor, g.minABIMin = uint8(a), uint8(b)
 	}
@@ -97,11 +99,11 @@ func (r *policyReader) image(t *imageText) imageRule {
 		if v == nil {
 			return nil
 		}
-		b, _ := r.hex(key, *v, 16)
+		b, _ := r.listed(key, *v, 16)
 		return b
 	}
 	return imageRule{
-		minGuestSVN: uint32(r.number("image.min_guest_svn", t.MinGuestSVN, 0, 0, 1<<32-1)),
+		minGuestSVN: uint32(r.floor("image.min_guest_svn", t.MinGuestSVN, 1<<32-1)),
 		familyID:    one("image.family_id", t.FamilyID),
 		imageID:     one("image.image_id", t.ImageID),
 		hostData:    r.hexList("image.host_data", t.HostData, 32),
@@ -171,6 +173,9 @@ func (r *policyReader) tcbs(in map[string]tcbText) map[string]tcbRule {
 					r.fail(key, "the floor of %s is missing: every component must be given, 0 where none is wanted", name)
 				}
 			}
+			if len(out) == len(components) && !slices.ContainsFunc(components, func(name string) bool { return in[name] != 0 }) {
+				r.fail(key, "every floor is 0, which demands nothing: leave it out where any version is acceptable")
+			}
 			return out
 		}
 		rule := tcbRule{
@@ -233,6 +238,7 @@ func (r *policyReader) pcrs(p *Policy, in []pcrText) {
 }
 
 func (r *policyReader) startValues(p *Policy, in []startText) {
+	seen := make(map[string]bool) // values of different banks have different sizes
 	for i, t := range in {
 		key := fmt.Sprintf("start_value[%d]", i)
 		bank, ok := r.bank(key+".bank", t.Bank)
@@ -243,6 +249,13 @@ func (r *policyReader) startValues(p *Policy, in []startText) {
 			continue
 		}
 		if v, ok := r.hex(key+".value", *t.Value, bank.Size()); ok {
+			switch {
+			case isZero(v):
+				r.fail(key+".value", "it is zero, which is accepted anyway: leave it out")
+			case seen[string(v)]:
+				r.fail(key+".value", "it is listed twice")
+			}
+			seen[string(v)] = true
 			if p.startValues == nil {
 				p.startValues = make(map[pcr.Algorithm][][]byte)
 			}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -51,6 +52,15 @@ func (r *policyReader) number(key string, v *int64, otherwise, low, high int64) 
 		return otherwise
 	}
 	return *v
+}
+
+// floor is a number from 1: a rule that says 0 reads like a demand and makes none.
+func (r *policyReader) floor(key string, v *int64, high int64) int64 {
+	if v != nil && *v == 0 {
+		r.fail(key, "0 demands nothing: leave it out where any value is acceptable")
+		return 0
+	}
+	return r.number(key, v, 0, 1, high)
 }
 
 func (r *policyReader) oneOf(key string, v *string, otherwise string, allowed ...string) string {
@@ -160,9 +170,25 @@ func (r *policyReader) hexList(key string, v *[]string, sizes ...int) [][]byte {
 	return list(r, key, v, func(at, text string) ([]byte, bool) { return r.hex(at, text, sizes...) })
 }
 
+// keyNames are names of TPM objects (TPM 2.0 Part 1, section 16): the name algorithm, 2
+// bytes, and a digest of it. One of another algorithm or size is that of no key.
+func (r *policyReader) keyNames(key string, v *[]string) [][]byte {
+	return list(r, key, v, func(at, text string) ([]byte, bool) {
+		b, ok := r.hex(at, text, 34, 50, 66)
+		if !ok {
+			return nil, false
+		}
+		if h, known := signatureHashes[binary.BigEndian.Uint16(b)]; !known || h.Size() != len(b)-2 {
+			r.fail(at, "it begins with %x and has %d bytes, and no key is named so: want 000b and 32 bytes, 000c and 48, or 000d and 64", b[:2], len(b))
+			return nil, false
+		}
+		return b, true
+	})
+}
+
 func (r *policyReader) digests(key string, v *[]string) []evidence.Digest {
 	return list(r, key, v, func(at, text string) (evidence.Digest, bool) {
-		b, ok := r.hex(at, text, 32)
+		b, ok := r.listed(at, text, 32)
 		if !ok {
 			return evidence.Digest{}, false
 		}

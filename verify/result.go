@@ -30,7 +30,7 @@ func (a *appraiser) result() *Appraisal {
 		r.Binding = a.binding
 		r.AKOrigin = a.origin()
 		r.Freshness = a.freshness()
-		if a.e.Anchor != nil && a.anchorComparable() {
+		if a.e.Anchor != nil {
 			r.AnchorAge = Milliseconds(a.anchorAge())
 		}
 	}
@@ -205,7 +205,9 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if a.launch == nil {
 		out = append(out, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
 	} else if a.launch.covers == CoversFirmware {
-		out = append(out, "The launch measurement covers the firmware only: kernel and command line show in PCRs, if anywhere.")
+		out = append(out, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only where one of these holds it to a hash.")
+	} else {
+		out = append(out, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only where one of these holds it to a hash.")
 	}
 	if silent := a.explainedBy(Unexplained); silent != "" {
 		out = append(out, "Quoted, and explained by neither a log nor the policy: "+silent+".")
