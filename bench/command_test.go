@@ -38,7 +38,7 @@ func BenchmarkVerifyCommand(b *testing.B) {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Skipf("check of go-sev-guest cannot be built: %v\n%s", err, out)
 	}
-	m := simulate(b)
+	m := machine.Run(b)
 	nonce := bytes.Repeat([]byte{0x4e}, 32)
 	document, err := m.Client().Evidence(b.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
 	if err != nil {

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"crypto/rand"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,29 +13,6 @@ import (
 	"github.com/cvm-agentd/agentd/test/machine"
 )
 
-// simulate starts a simulated machine.
-func simulate(b *testing.B) *machine.Machine {
-	b.Helper()
-	commands, done, err := machine.Commands()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(done)
-	m, err := machine.Start(commands, filepath.Join(b.TempDir(), "m"), "")
-	if err == machine.ErrNoTPM {
-		b.Skip(err)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := m.Stop(); err != nil {
-			b.Error(err)
-		}
-	})
-	return m
-}
-
 func request(f evidence.Freshness) api.EvidenceRequest {
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
@@ -46,7 +22,7 @@ func request(f evidence.Freshness) api.EvidenceRequest {
 // BenchmarkEvidence: one caller after the other, and 64 at once, each as a multiple
 // of what a bare status request takes on the same machine.
 func BenchmarkEvidence(b *testing.B) {
-	m := simulate(b)
+	m := machine.Run(b)
 	status := time.Duration(0)
 	{
 		c := m.Client()

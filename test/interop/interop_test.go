@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,35 +21,13 @@ import (
 var shared *machine.Machine
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	commands, done, err := machine.Commands()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	dir, err := os.MkdirTemp("", "agentd-interop-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	shared, err = machine.Start(commands, dir, "")
-	if errors.Is(err, machine.ErrNoTPM) {
-		return m.Run(), nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, shared.Stop()) }()
-	return m.Run(), nil
+	os.Exit(machine.Main(m, func(commands, dir string) (func() error, error) {
+		var err error
+		if shared, err = machine.Start(commands, dir, ""); err != nil {
+			return nil, err
+		}
+		return shared.Stop, nil
+	}))
 }
 
 // attest is evidence of the simulated machine.

@@ -1,10 +1,8 @@
 package keys
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/test/machine"
@@ -19,36 +17,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeUnhidden(program))
 		os.Exit(1)
 	}
-	code, err := prepared(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func prepared(m *testing.M) (int, error) {
-	var done func()
-	var err error
-	if shared.commands, done, err = machine.Commands(); err != nil {
-		return 0, err
-	}
-	defer done()
-	dir, err := os.MkdirTemp("", "agentd-keys-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	first, err := machine.Start(shared.commands, dir, "")
-	if errors.Is(err, machine.ErrNoTPM) {
-		return m.Run(), nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	if err := first.Stop(); err != nil {
-		return 0, err
-	}
-	shared.platform = filepath.Join(dir, "platform")
-	return m.Run(), nil
+	os.Exit(machine.Main(m, func(commands, dir string) (_ func() error, err error) {
+		shared.commands = commands
+		shared.platform, err = machine.Platform(commands, dir)
+		return nil, err
+	}))
 }

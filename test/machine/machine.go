@@ -41,7 +41,15 @@ func Commands() (dir string, done func(), err error) {
 		return "", nil, err
 	}
 	done = func() { os.RemoveAll(dir) }
-	cmd := exec.Command("go", "build", "-o", dir+"/", module+"/cmd/...")
+	// Tests of another module need the commands as well, and its go.sum does not know
+	// what they import.
+	source, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		done()
+		return "", nil, fmt.Errorf("find the source of the commands: %w", err)
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
+	cmd.Dir = strings.TrimSpace(string(source))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		done()

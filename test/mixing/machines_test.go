@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,41 +49,12 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	if testing.Short() {
-		return m.Run(), nil
-	}
-	commands, done, err := machine.Commands()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	shared.commands = commands
-	dir, err := os.MkdirTemp("", "agentd-mixing-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	stop, err := startAll(ctx, dir)
-	defer func() { err = errors.Join(err, stop()) }()
-	if errors.Is(err, machine.ErrNoTPM) {
-		return m.Run(), nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
+	os.Exit(machine.Main(m, func(commands, dir string) (stop func() error, err error) {
+		shared.commands = commands
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		return startAll(ctx, dir)
+	}))
 }
 
 // startAll starts the machines, asks each for its evidence, and returns what stops them.

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,41 +27,11 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (int, error) {
-	if testing.Short() {
-		return m.Run(), nil
-	}
-	commands, done, err := machine.Commands()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	shared.commands = commands
-	dir, err := os.MkdirTemp("", "agentd-scripts-")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	switch first, err := machine.Start(commands, dir, ""); {
-	case errors.Is(err, machine.ErrNoTPM):
-	case err != nil:
-		return 0, err
-	default:
-		if err := first.Stop(); err != nil {
-			return 0, err
-		}
-		shared.platform = filepath.Join(dir, "platform")
-	}
-	return m.Run(), nil
+	os.Exit(machine.Main(m, func(commands, dir string) (_ func() error, err error) {
+		shared.commands = commands
+		shared.platform, err = machine.Platform(commands, dir)
+		return nil, err
+	}))
 }
 
 func TestScripts(t *testing.T) {

@@ -2,7 +2,6 @@ package outcomes
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,37 +34,14 @@ const (
 func inShared(name string) string { return filepath.Join(shared.dir, name) }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := prepared(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func prepared(m *testing.M) (int, error) {
-	if testing.Short() {
-		return m.Run(), nil
-	}
-	var done func()
-	var err error
-	if shared.commands, done, err = machine.Commands(); err != nil {
-		return 0, err
-	}
-	defer done()
-	if shared.dir, err = os.MkdirTemp("", "agentd-out-"); err != nil { // a socket's path is short
-		return 0, err
-	}
-	defer os.RemoveAll(shared.dir)
-	err = makeShared()
-	if errors.Is(err, machine.ErrNoTPM) {
-		shared.commands, err = "", nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return m.Run(), nil
+	os.Exit(machine.Main(m, func(commands, dir string) (func() error, error) {
+		shared.commands, shared.dir = commands, dir
+		err := makeShared()
+		if errors.Is(err, machine.ErrNoTPM) {
+			shared.commands = ""
+		}
+		return nil, err
+	}))
 }
 
 // configText is the configuration of every machine. Tests share their processors, hence
