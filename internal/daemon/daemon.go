@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -60,7 +59,7 @@ type Options struct {
 type Daemon struct {
 	o        Options
 	log      *slog.Logger
-	digest   evidence.Digest    // SHA-256 of the executable
+	self     *executable        // the program that runs
 	config   evidence.Digest    // SHA-256 of the configuration in force
 	key      ed25519.PrivateKey // made now, in memory, and never stored
 	platform *watched
@@ -86,7 +85,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	// No key was asked for yet. The executable is hashed already, /proc/self is root's now.
+	// No key was asked for yet. The executable is open already, /proc/self is root's now.
 	if err := secret.HideProcess(); err != nil {
 		return err
 	}
@@ -99,7 +98,7 @@ func newDaemon(o Options) (*Daemon, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	var err error
-	if d.digest, err = executable(); err != nil {
+	if d.self, err = hashExecutable(); err != nil {
 		return nil, err
 	}
 	if _, d.key, err = ed25519.GenerateKey(rand.Reader); err != nil {
@@ -107,21 +106,6 @@ func newDaemon(o Options) (*Daemon, error) {
 	}
 	d.platform = &watched{open: o.Machine.OpenPlatform, spacing: time.Duration(o.Config.Report.Spacing)}
 	return d, nil
-}
-
-// executable hashes the program that this process runs, by its descriptor: what a
-// package manager may have put at its path meanwhile is another program.
-func executable() (evidence.Digest, error) {
-	f, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return evidence.Digest{}, fmt.Errorf("hash the agent's own executable: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return evidence.Digest{}, fmt.Errorf("hash the agent's own executable: %w", err)
-	}
-	return evidence.Digest(h.Sum(nil)), nil
 }
 
 func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
@@ -156,8 +140,13 @@ func (d *Daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	// The parts outlive ctx: requests that came before its end are still answered.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var all sync.WaitGroup
+	all.Go(func() {
+		if _, err := d.self.wait(work); err != nil && work.Err() == nil {
+			failed <- err // nothing can ever be recorded
+		}
+	})
 	all.Go(func() { d.staple() })
 	all.Go(func() {
 		if err := s.Serve(l.client, server.Client); err != nil {

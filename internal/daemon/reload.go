@@ -34,9 +34,13 @@ func (d *Daemon) staple() {
 // announce records that the agent started or read its declarations again.
 func (d *Daemon) announce(to apps.Recorder, event pcr.EventType) func(context.Context, []pcr.Declaration) error {
 	return func(ctx context.Context, declarations []pcr.Declaration) error {
-		_, err := to.Append(ctx, pcr.Event{Type: event, Agent: &pcr.AgentEvent{
+		digest, err := d.self.wait(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = to.Append(ctx, pcr.Event{Type: event, Agent: &pcr.AgentEvent{
 			Version:       d.o.Version,
-			Digest:        d.digest,
+			Digest:        digest,
 			Configuration: d.config,
 			Declarations:  declarations,
 			AgentKey:      evidence.Bytes(d.key.Public().(ed25519.PublicKey)),
