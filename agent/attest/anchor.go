@@ -2,6 +2,7 @@ package attest
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/vtpm"
@@ -51,10 +52,10 @@ func (a *Attester) currentAnchor() *anchor {
 	return a.anchor
 }
 
-// usableAnchor reports whether there is an anchor that need not be renewed.
-func (a *Attester) usableAnchor() bool {
-	on := a.currentAnchor()
-	return on != nil && a.c.Now().Sub(on.made) <= a.c.AnchorMaxAge
+// serves reports whether who asks for anchored evidence is served from on: it need not
+// be renewed, or the report that would do so is late. The caller holds mu.
+func (a *Attester) serves(on *anchor) bool {
+	return on != nil && (a.late || a.c.Now().Sub(on.made) <= a.c.AnchorMaxAge)
 }
 
 func (a *Attester) dropAnchor(on *anchor, why error) {
@@ -75,23 +76,56 @@ func (a *Attester) moveToFresh(waiters []*waiter) {
 	}
 }
 
-// failFresh answers the callers of a fresh batch that failed. Those who asked for
-// anchored evidence and came only to renew an old anchor are served from that one:
-// its age is in the evidence, and whether it will do is the verifier's to say.
-func (a *Attester) failFresh(waiters []*waiter, err error) {
-	var failed, anchored []*waiter
-	on := a.currentAnchor()
-	for _, w := range waiters {
-		if on != nil && w.request.Freshness == evidence.Anchored {
-			anchored = append(anchored, w)
-		} else {
-			failed = append(failed, w)
+// passOn moves those of waiters who asked for anchored evidence to the anchored lane. It
+// returns the others in their places, with nil for who has left.
+func (a *Attester) passOn(waiters []*waiter) []*waiter {
+	rest := slices.Clone(waiters)
+	for i, w := range waiters {
+		if w == nil || w.request.Freshness != evidence.Anchored {
+			continue
 		}
-	}
-	for _, w := range anchored {
+		rest[i] = nil
 		if err := a.anchored.add(w); err != nil {
 			w.fail(err)
 		}
 	}
-	a.fail(failed, err)
+	return rest
+}
+
+// passAnchored moves on those who came to the fresh lane only because there was no anchor
+// to stand on, where there is one by now: no report need be spent on them.
+func (a *Attester) passAnchored(waiters []*waiter) []*waiter {
+	a.mu.Lock()
+	ready := a.serves(a.anchor)
+	a.mu.Unlock()
+	if !ready {
+		return waiters
+	}
+	return slices.DeleteFunc(a.passOn(waiters), func(w *waiter) bool { return w == nil })
+}
+
+// passLate moves on everybody in the fresh lane who can do without the report under way,
+// which is late: of those that wait and of waiters, the batch in flight. It returns who
+// of waiters is left, in their places.
+func (a *Attester) passLate(waiters []*waiter) []*waiter {
+	a.mu.Lock()
+	if a.anchor == nil {
+		a.mu.Unlock()
+		return waiters
+	}
+	a.late = true
+	queued := a.fresh.takeAnchored()
+	a.mu.Unlock()
+	a.passOn(queued)
+	return a.passOn(waiters)
+}
+
+// failFresh answers the callers of a fresh batch that failed. Those who asked for
+// anchored evidence and came only to renew an old anchor are served from that one:
+// its age is in the evidence, and whether it will do is the verifier's to say.
+func (a *Attester) failFresh(waiters []*waiter, err error) {
+	if a.currentAnchor() != nil {
+		waiters = a.passOn(waiters)
+	}
+	a.fail(waiters, err)
 }

@@ -12,6 +12,10 @@
 // for anchored evidence while there is no anchor, or an old one, joins the fresh
 // lane. Both lanes share one TPM, whose owner serialises them.
 //
+// A report that is held back holds up nobody who can do without: after AnchorPatience
+// those in the fresh lane who asked for anchored evidence, and those who ask until the
+// report is there, get evidence on the old anchor. It says how old that is.
+//
 // # What belongs to whom
 //
 // A lane owns a batch from the moment its statements leave the pool until every
@@ -42,6 +46,7 @@ const (
 	DefaultQuoteTimeout  = 10 * time.Second
 	DefaultReportTimeout = 70 * time.Second // the kernel itself retries a busy firmware for 60 s
 	DefaultAnchorMaxAge  = 5 * time.Minute
+	DefaultPatience      = 3 * time.Second // hosts let a report through about every two seconds
 	DefaultMaxWaiting    = 8192
 )
 
@@ -71,7 +76,12 @@ type Config struct {
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
-	MaxWaiting    int           // callers waiting in one lane; more are turned away
+
+	// AnchorPatience is how long who asked for anchored evidence waits for the report
+	// that is to renew an old anchor.
+	AnchorPatience time.Duration
+
+	MaxWaiting int // callers waiting in one lane; more are turned away
 
 	Log *slog.Logger
 	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now where nil
@@ -85,6 +95,7 @@ type Attester struct {
 
 	mu     sync.Mutex
 	anchor *anchor // nil until the first report, and after a TPM reset
+	late   bool    // the report under way took longer than AnchorPatience
 	stats  Stats
 }
 
@@ -117,6 +128,7 @@ func New(c Config) (*Attester, error) {
 	c.QuoteTimeout = or(c.QuoteTimeout, DefaultQuoteTimeout)
 	c.ReportTimeout = or(c.ReportTimeout, DefaultReportTimeout)
 	c.AnchorMaxAge = or(c.AnchorMaxAge, DefaultAnchorMaxAge)
+	c.AnchorPatience = or(c.AnchorPatience, DefaultPatience)
 	c.MaxWaiting = or(c.MaxWaiting, DefaultMaxWaiting)
 	c.Log = or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
@@ -145,16 +157,14 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 	if err != nil {
 		return nil, err
 	}
-	l := a.fresh
-	if r.Freshness == evidence.Anchored && a.usableAnchor() {
-		l = a.anchored
-	}
-	if err := l.add(w); err != nil {
+	if err := a.enter(w); err != nil {
 		return nil, err
 	}
 	select {
 	case <-ctx.Done():
-		l.drop(w)
+		w.gone.Store(true) // first: who is on the way from one lane to the other stays out
+		a.fresh.drop(w)
+		a.anchored.drop(w)
 		return nil, fmt.Errorf("wait for evidence: %w", context.Cause(ctx))
 	case o := <-w.answer:
 		if o.err != nil {
@@ -169,6 +179,16 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 		a.mu.Unlock()
 		return b, nil
 	}
+}
+
+// enter puts w into the lane that serves it.
+func (a *Attester) enter(w *waiter) error {
+	a.mu.Lock() // so that the report of the fresh lane does not become late in between
+	defer a.mu.Unlock()
+	if w.request.Freshness == evidence.Anchored && a.serves(a.anchor) {
+		return a.anchored.add(w)
+	}
+	return a.fresh.add(w)
 }
 
 // firmwareLog is the firmware's log where r asks for it and it is to be had. It is not

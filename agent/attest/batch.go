@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cvm-agentd/agentd/agent/ledger"
 	"github.com/cvm-agentd/agentd/agent/platform"
@@ -40,9 +41,12 @@ type logResult struct {
 
 // runFresh is the work of the fresh lane: quote, report, answer, keep as anchor.
 func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
+	if waiters = a.passAnchored(waiters); len(waiters) == 0 {
+		return
+	}
 	b, err := a.quoteBatch(ctx, waiters, nil)
 	if err == nil {
-		err = a.addReport(ctx, b)
+		waiters, err = a.awaitReport(ctx, b, waiters)
 	}
 	if err != nil {
 		a.failFresh(waiters, stopping(ctx, err))
@@ -50,6 +54,26 @@ func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 	}
 	a.keepAnchor(b)
 	a.answer(waiters, b)
+}
+
+// awaitReport asks for the report of b. Where it is late, those who can do without it
+// leave; their places in the tree stay empty.
+func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter) ([]*waiter, error) {
+	done := make(chan error, 1)
+	go func() { done <- a.addReport(ctx, b) }()
+	patience := time.NewTimer(a.c.AnchorPatience)
+	defer patience.Stop()
+	select {
+	case err := <-done:
+		return waiters, err
+	case <-patience.C:
+	}
+	waiters = a.passLate(waiters)
+	err := <-done
+	a.mu.Lock()
+	a.late = false
+	a.mu.Unlock()
+	return waiters, err
 }
 
 // runAnchored is the work of the anchored lane: quote on the anchor, answer.
@@ -196,7 +220,7 @@ func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 	return out
 }
 
-// answer gives every waiter its place in b.
+// answer gives every waiter its place in b. Nil is one who left.
 func (a *Attester) answer(waiters []*waiter, b *batch) {
 	a.mu.Lock()
 	a.stats.LastError = ""
@@ -208,7 +232,9 @@ func (a *Attester) answer(waiters []*waiter, b *batch) {
 	}
 	a.mu.Unlock()
 	for i, w := range waiters {
-		w.answer <- outcome{batch: b, index: uint64(i)}
+		if w != nil {
+			w.answer <- outcome{batch: b, index: uint64(i)}
+		}
 	}
 }
 
@@ -220,7 +246,9 @@ func (a *Attester) fail(waiters []*waiter, err error) {
 	a.stats.LastError = err.Error()
 	a.mu.Unlock()
 	for _, w := range waiters {
-		w.fail(err)
+		if w != nil {
+			w.fail(err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,12 +120,15 @@ type fakeTPM struct {
 	resets uint32
 	err    error
 	lie    bool
+	waits  atomic.Int64 // quotes that wait for mu
 }
 
 func (f *fakeTPM) AKPublic() []byte { return []byte("public area") }
 
 func (f *fakeTPM) Quote(_ context.Context, data evidence.Digest) (*vtpm.Quoted, error) {
+	f.waits.Add(1)
 	f.mu.Lock()
+	f.waits.Add(-1)
 	defer f.mu.Unlock()
 	if f.err != nil {
 		return nil, f.err
@@ -308,6 +312,14 @@ func (p *fakePlatform) open() {
 	default:
 		close(p.gate)
 	}
+}
+
+// letOne lets through the report that is being waited for, and no later one.
+func (p *fakePlatform) letOne() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.gate)
+	p.gate = make(chan struct{})
 }
 
 func (p *fakePlatform) fail(err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -18,6 +19,7 @@ type waiter struct {
 	statement []byte
 	leaf      evidence.Digest
 	answer    chan outcome // holds one; written exactly once by the lane that took the waiter
+	gone      atomic.Bool  // nobody waits for the answer any more
 }
 
 // outcome is what a waiter gets: a place in a batch, or the reason why not.
@@ -47,11 +49,13 @@ func newLane(name string, limit int, work func(context.Context, []*waiter)) *lan
 }
 
 // add puts w behind those who wait already. It goes into the next batch, never
-// into one whose root is fixed.
+// into one whose root is fixed. One that nobody waits for is left out.
 func (l *lane) add(w *waiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
+	case w.gone.Load():
+		return nil
 	case l.stopped:
 		return ErrStopping
 	case len(l.waiting) >= l.max, l.bytes+len(w.statement) > maxWaitingBytes:
@@ -86,6 +90,21 @@ func (l *lane) take() []*waiter {
 	for _, w := range taken {
 		l.bytes -= len(w.statement)
 	}
+	return taken
+}
+
+// takeAnchored removes those who asked for anchored evidence, oldest first.
+func (l *lane) takeAnchored() (taken []*waiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting = slices.DeleteFunc(l.waiting, func(w *waiter) bool {
+		if w.request.Freshness != evidence.Anchored {
+			return false
+		}
+		taken = append(taken, w)
+		l.bytes -= len(w.statement)
+		return true
+	})
 	return taken
 }
 

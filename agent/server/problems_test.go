@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/agent/apps"
+	"github.com/cvm-agentd/agentd/agent/attest"
 	"github.com/cvm-agentd/agentd/agent/ledger"
 	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/api"
@@ -97,6 +98,7 @@ func TestDocs(t *testing.T) {
 	l := Limits{}.withDefaults()
 	for _, want := range []string{
 		fmt.Sprint(api.MaxEvidenceRequest), fmt.Sprint(api.MaxActivateRequest), api.Socket, api.AdminSocket, api.SocketEnv, api.AdminEnv,
+		fmt.Sprintf("younger than %g minutes", attest.DefaultAnchorMaxAge.Minutes()), fmt.Sprintf("not there after %g seconds", attest.DefaultPatience.Seconds()),
 		"| connections | 2048 | 1024 |", // fewer where this process may open few descriptors
 		fmt.Sprintf("| requests at work | %d | %d |", l.Requests, l.RequestsEach),
 		fmt.Sprintf("| requests waiting | | %d |", l.WaitingEach),
