@@ -1,0 +1,113 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"maps"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// TestMachineClaims: each claim about the machine is that of the field which it names.
+// Every field has a value of its own, so that none can stand for another.
+func TestMachineClaims(t *testing.T) {
+	r := evidencetest.New()
+	r.Report.Body = func(b []byte) {
+		b[evidencetest.AtLaunchTCB+7]--
+		b[evidencetest.AtCommittedTCB+7] -= 2
+		b[evidencetest.AtCurrentTCB+7]++
+		binary.LittleEndian.PutUint32(b[evidencetest.AtVMPL:], 1)
+		binary.LittleEndian.PutUint32(b[evidencetest.AtGuestSVN:], 7)
+	}
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy("vmpl = [1]\nallow_provisional_firmware = true", ""))
+	a, err := Evidence(r.Encode(t), o)
+	if err != nil || a.Verdict != Pass {
+		t.Fatal(err, explain(a))
+	}
+	m, body := a.Accepted.Machine, r.Build(t).Report.Bytes
+	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(body[at:]) }
+	for _, x := range []struct {
+		name      string
+		got, want any
+	}{
+		{"product", m.Product, "genoa"},
+		{"report version", m.ReportVersion, uint32(5)},
+		{"measurement", m.Measurement, hex.EncodeToString(evidencetest.Measurement)},
+		{"label", m.Label, "test firmware"},
+		{"covers", m.Covers, CoversKernel},
+		{"guest policy", m.GuestPolicy, u64(evidencetest.AtPolicy)},
+		{"platform info", m.PlatformInfo, u64(evidencetest.AtPlatformInfo)},
+		{"VMPL", m.VMPL, uint32(1)},
+		{"signer", m.Signer, "vcek"},
+		{"chip", m.ChipID, hex.EncodeToString(evidencetest.ChipID)},
+		{"host data", m.HostData, hex.EncodeToString(evidencetest.HostData)},
+		{"security version", m.GuestSVN, uint32(7)},
+		{"root", m.Root, "ARK-Genoa"},
+		{"test root", m.TestRoot, true},
+	} {
+		if x.got != x.want {
+			t.Errorf("%s is %v, want %v", x.name, x.got, x.want)
+		}
+	}
+	for name, x := range map[string]struct {
+		got map[string]uint8
+		at  int
+	}{
+		"reported": {m.ReportedTCB, evidencetest.AtReportedTCB}, "committed": {m.CommittedTCB, evidencetest.AtCommittedTCB},
+		"current": {m.CurrentTCB, evidencetest.AtCurrentTCB}, "launch": {m.LaunchTCB, evidencetest.AtLaunchTCB},
+	} {
+		want := map[string]uint8{"bootloader": body[x.at], "tee": body[x.at+1], "snp": body[x.at+6], "microcode": body[x.at+7]}
+		if !maps.Equal(x.got, want) {
+			t.Errorf("%s TCB is %v, want %v", name, x.got, want)
+		}
+	}
+	ak := "000b" + recipeAK()
+	if a.Accepted.AKName != ak || a.Accepted.Log.AKName != ak || a.Accepted.Log.ResetCount != r.Batch.Reset {
+		t.Errorf("AK %s, in the log's state %s with reset count %d; want %s, %d", a.Accepted.AKName, a.Accepted.Log.AKName, a.Accepted.Log.ResetCount, ak, r.Batch.Reset)
+	}
+}
+
+// TestMaskedChipIsNotClaimed: zeros are no chip id, whoever signed.
+func TestMaskedChipIsNotClaimed(t *testing.T) {
+	masked := evidencetest.New()
+	body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })(t, masked)
+	byCloud := evidencetest.New()
+	byCloud.Report.Signer = snp.SignerVLEK
+	for signer, r := range map[string]*evidencetest.Recipe{"vcek": masked, "vlek": byCloud} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy("signers = [\"vcek\", \"vlek\"]\nallow_masked_chip = true", ""))
+		a, err := Evidence(r.Encode(t), o)
+		if err != nil || a.Verdict != Pass {
+			t.Fatal(err, explain(a))
+		}
+		if m := a.Accepted.Machine; m.ChipID != "" || m.Signer != signer {
+			t.Errorf("chip %q, signer %q; want none, %s", m.ChipID, m.Signer, signer)
+		}
+	}
+}
+
+// TestPinnedInAnotherBank: a rule explains the PCR of its own bank alone.
+func TestPinnedInAnotherBank(t *testing.T) {
+	r := evidencetest.New()
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy("", "[[pcr]]\nbank = \"sha384\"\nindex = 4\nvalues = [\""+repeated(0x24, 48)+"\"]"))
+	r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{4, 14}}}
+	r.PCRs.Set(pcr.SHA384, 4, bytes.Repeat([]byte{0x24}, 48))
+	a, err := Evidence(r.Encode(t), o)
+	if err != nil || a.Verdict != Pass {
+		t.Fatal(err, explain(a))
+	}
+	for _, p := range a.Accepted.PCRs {
+		if want := map[string]Explanation{"sha256": Unexplained, "sha384": ByPolicy}[p.Bank]; p.Index == 4 && p.Explained != want {
+			t.Errorf("PCR 4 of %s is explained by %s, want %s", p.Bank, p.Explained, want)
+		}
+	}
+	if !says(a, "PCR 0, 4 (sha256)") {
+		t.Errorf("%q", a.Sentences)
+	}
+}
