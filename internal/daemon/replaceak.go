@@ -32,15 +32,20 @@ func (d *Daemon) ReplaceAK(ctx context.Context) (api.Replaced, error) {
 	d.log.Warn("the attestation key was replaced: verifiers have to enrol the new one",
 		"old", out.Old, "new", out.New, "backup", out.Backup, "reason", out.Reason)
 	// What waited for a key comes up now. It is done already, whatever comes of that.
-	select {
-	case d.again <- struct{}{}:
-	default:
-	}
+	d.hurry()
 	select {
 	case <-round:
 	case <-ctx.Done():
 	}
 	return out, nil
+}
+
+// hurry ends the pause before the next attempt to bring the parts up.
+func (d *Daemon) hurry() {
+	select {
+	case d.again <- struct{}{}:
+	default:
+	}
 }
 
 // replaceAK does it while no attempt to bring the parts up is under way. The channel is
@@ -57,12 +62,17 @@ func (d *Daemon) replaceAK(ctx context.Context) (out api.Replaced, round <-chan 
 		defer d.mu.Unlock()
 		return out, nil, missing(d.trial)
 	}
-	stored, _, err := d.storedAK(ctx, p)
+	stored, ak, err := d.storedAK(ctx, p)
 	if err != nil && !errors.Is(err, errAK) {
 		return out, nil, err
 	}
 	if err == nil {
-		return out, nil, nothingToReplace("the stored attestation key loads, or there is none yet: the agent is about to use it")
+		// An earlier replacement may have been done although it was told to have failed.
+		if ak != nil {
+			err = d.useAK(p, ak)
+		}
+		d.hurry()
+		return out, nil, errors.Join(err, nothingToReplace("the stored attestation key loads, or there is none yet: the agent is about to use it"))
 	}
 	out.Reason = err.Error()
 	if blob, err := keys.ParseBlob(stored); err == nil {
@@ -71,8 +81,7 @@ func (d *Daemon) replaceAK(ctx context.Context) (out api.Replaced, round <-chan 
 	if out.Backup, err = keepAK(p.state, stored); err != nil {
 		return out, nil, err
 	}
-	ak, err := d.newAK(ctx, p)
-	if err != nil {
+	if ak, err = d.newAK(ctx, p); err != nil {
 		return out, nil, err
 	}
 	out.New = evidence.Bytes(ak.Name())
