@@ -180,12 +180,21 @@ func TestPlantedNames(t *testing.T) {
 	if err := d.Replace("f", []byte("mine")); err != nil {
 		t.Error(err)
 	}
+	if b, err := d.Read("f", 10); err != nil || string(b) != "mine" {
+		t.Errorf("replaced by %q, %v", b, err)
+	}
 	if b, _ := os.ReadFile(victim); string(b) != "v" {
 		t.Errorf("a file elsewhere was written: %q", b)
 	}
-	for _, name := range []string{"", ".", "..", "a/b", "../x", "a\x00", strings.Repeat("x", 201)} {
-		if err := d.Replace(name, nil); err == nil {
-			t.Errorf("the name %q was taken", name)
+	for _, name := range []string{"", ".", "..", "a/b", "../x", "a\x00"} {
+		if err := d.Replace(name, nil); err == nil || !strings.Contains(err.Error(), "is not a file name") {
+			t.Errorf("the name %q: %v", name, err)
+		}
+	}
+	// The temporary name is five bytes longer, and 255 are the most (NAME_MAX).
+	for n, want := range map[int]error{250: nil, 251: syscall.ENAMETOOLONG} {
+		if err := d.Replace(strings.Repeat("x", n), nil); !errors.Is(err, want) {
+			t.Errorf("a name of %d bytes: %v, want %v", n, err, want)
 		}
 	}
 }
@@ -198,10 +207,12 @@ func TestDirectoryRefused(t *testing.T) {
 	if err := errors.Join(os.Symlink(path, link), os.WriteFile(file, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{link, file, filepath.Join(base, "none")} {
+	for p, want := range map[string]error{link: syscall.ENOTDIR, file: syscall.ENOTDIR, filepath.Join(base, "none"): fs.ErrNotExist} {
 		if d, err := durable.Open(p); err == nil {
 			d.Close()
 			t.Errorf("%s was opened", p)
+		} else if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", p, err, want)
 		}
 	}
 	for _, mode := range []os.FileMode{0o750, 0o701, 0o777} {
@@ -282,6 +293,14 @@ func TestLock(t *testing.T) {
 	if out := helper(t, "lock", path, nil); out != "locked by 0" {
 		t.Errorf("another process finds %q", out)
 	}
+	for _, not := range []string{"", "x", "99999999999999999999", strings.Repeat("1", 33)} {
+		if err := os.WriteFile(filepath.Join(path, "lock"), []byte(not), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := helper(t, "lock", path, nil); out != "locked by 0" {
+			t.Errorf("with %q in the lock file another process finds %q", not, out)
+		}
+	}
 	d.Close()
 	if out := helper(t, "lock", path, nil); out != "not locked: " {
 		t.Errorf("after close another process finds %q", out)
@@ -356,6 +375,13 @@ func TestAppendIsDurable(t *testing.T) {
 	if got := string(disk.Get("f")); got != "a" {
 		t.Errorf("after a truncate: %q", got)
 	}
+	if err := d.Remove("f"); err != nil {
+		t.Fatal(err)
+	}
+	disk.PowerCut()
+	if got := disk.Get("f"); got != nil {
+		t.Errorf("after it was removed: %q", got)
+	}
 }
 
 func TestRemoveAndNames(t *testing.T) {
@@ -371,13 +397,13 @@ func TestRemoveAndNames(t *testing.T) {
 	if err := d.Lock(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"b", "a", ".left.new"} {
+	for _, name := range []string{"b", "a", ".left.new", ".kept", "kept.new"} {
 		if err := os.WriteFile(filepath.Join(path, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 { // each listing begins at the beginning
-		if names, err := d.Names(); err != nil || !slices.Equal(names, []string{"a", "b"}) {
+		if names, err := d.Names(); err != nil || !slices.Equal(names, []string{".kept", "a", "b", "kept.new"}) {
 			t.Errorf("%q, %v", names, err)
 		}
 	}
@@ -390,7 +416,7 @@ func TestRemoveAndNames(t *testing.T) {
 	if err := d.Remove("../b"); err == nil {
 		t.Error("a file elsewhere was removed")
 	}
-	if names, err := d.Names(); err != nil || !slices.Equal(names, []string{"b"}) {
+	if names, err := d.Names(); err != nil || !slices.Equal(names, []string{".kept", "b", "kept.new"}) {
 		t.Errorf("%q, %v", names, err)
 	}
 }
