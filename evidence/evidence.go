@@ -77,7 +77,7 @@ type Log struct {
 
 // Parse decodes a document and checks sizes and shapes, not truth.
 func Parse(b []byte) (*Evidence, error) {
-	var e Evidence
+	e := Evidence{Inclusion: Inclusion{Index: absent}}
 	if err := DecodeJSON(b, MaxEvidence, &e); err != nil {
 		return nil, fmt.Errorf("decode evidence: %w", err)
 	}
@@ -95,6 +95,7 @@ func (e *Evidence) Check() error {
 	}
 	err := cmp.Or(
 		size("statement", len(e.Statement), 1, MaxStatement),
+		present("inclusion.index", e.Inclusion.Index),
 		size("inclusion.path", len(e.Inclusion.Path), 0, MaxProof),
 		e.Batch.check("batch"),
 		size("agentSignature", len(e.AgentSignature), 64, 64),
@@ -126,6 +127,9 @@ func (e *Evidence) Check() error {
 }
 
 func (l *Log) check() error {
+	if err := present("log.start", l.Start); err != nil {
+		return err
+	}
 	if (l.Start == 0) != l.Previous.IsZero() {
 		return errors.New("log.previous must be present exactly when log.start is not 0")
 	}
@@ -141,6 +145,9 @@ func (s *Snapshot) check(part string) error {
 	if err != nil {
 		return err
 	}
+	if err := present(part+".logHead.count", s.LogHead.Count); err != nil {
+		return err
+	}
 	if s.Tree.Size == 0 || s.Tree.Size > MaxBatch {
 		return fmt.Errorf("%s.tree.size %d, want 1 to %d", part, s.Tree.Size, MaxBatch)
 	}
@@ -150,6 +157,11 @@ func (s *Snapshot) check(part string) error {
 	for i, b := range s.PCRs {
 		if len(b.PCRs) < 1 || len(b.PCRs) > MaxPCRs {
 			return &SizeError{Part: fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), Got: len(b.PCRs), Min: 1, Max: MaxPCRs}
+		}
+		for j, p := range b.PCRs {
+			if p.Index >= MaxPCRs { // where it was not there as well
+				return fmt.Errorf("%s.pcrs[%d].pcrs[%d].index %d, want 0 to %d", part, i, j, p.Index, MaxPCRs-1)
+			}
 		}
 	}
 	return nil

@@ -21,7 +21,9 @@ type (
 func (l *Banks) UnmarshalJSONFrom(d *jsontext.Decoder) error { return DecodeList(d, l, MaxBanks) }
 
 // UnmarshalJSONFrom reads at most MaxPCRs registers.
-func (l *Registers) UnmarshalJSONFrom(d *jsontext.Decoder) error { return DecodeList(d, l, MaxPCRs) }
+func (l *Registers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return decodeList(d, l, MaxPCRs, PCR{Index: absent32})
+}
 
 // UnmarshalJSONFrom reads at most MaxProof digests.
 func (l *Path) UnmarshalJSONFrom(d *jsontext.Decoder) error { return DecodeList(d, l, MaxProof) }
@@ -34,6 +36,11 @@ func (l *Certificates) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // DecodeList reads an array of at most most elements into l, for a method
 // UnmarshalJSONFrom. The error for one more is a [*SizeError], wrapped with its place.
 func DecodeList[L ~[]E, E any](d *jsontext.Decoder, l *L, most int) error {
+	return decodeList(d, l, most, *new(E))
+}
+
+// decodeList is DecodeList where an element is blank before it is read.
+func decodeList[L ~[]E, E any](d *jsontext.Decoder, l *L, most int, blank E) error {
 	if d.PeekKind() != '[' {
 		return errors.ErrUnsupported // the decoder says what it is instead
 	}
@@ -45,7 +52,7 @@ func DecodeList[L ~[]E, E any](d *jsontext.Decoder, l *L, most int) error {
 		if len(out) == most {
 			return &SizeError{Part: "list", Got: most + 1, Max: most}
 		}
-		out = append(out, *new(E))
+		out = append(out, blank)
 		if err := json.UnmarshalDecode(d, &out[len(out)-1]); err != nil {
 			return err
 		}

@@ -70,7 +70,7 @@ const (
 
 // ParseStatement decodes and checks the exact bytes of a statement.
 func ParseStatement(b []byte) (*Statement, error) {
-	var s Statement
+	s := Statement{Caller: Caller{UID: absent32, GID: absent32}}
 	if err := DecodeJSON(b, MaxStatement, &s); err != nil {
 		return nil, fmt.Errorf("decode statement: %w", err)
 	}
@@ -113,6 +113,14 @@ func (s *Statement) Check() error {
 func (c *Caller) check() error {
 	if c.Method != MethodPidfd && c.Method != MethodStartTime {
 		return fmt.Errorf("caller.method %s is not known", Excerpt(c.Method))
+	}
+	for _, id := range []struct {
+		part string
+		got  uint32
+	}{{"caller.uid", c.UID}, {"caller.gid", c.GID}} {
+		if id.got == absent32 { // which is nobody's: setreuid(2) takes it for "no change"
+			return fmt.Errorf("%s is missing, or %d", id.part, absent32)
+		}
 	}
 	if c.App != "" && c.Unit == "" {
 		return errors.New("caller.app without caller.unit: an app is known by its unit")

@@ -2,6 +2,8 @@ package evidence
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -65,6 +67,66 @@ func loosePadding(s string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	i := strings.IndexByte(alphabet, s[42])
 	return s[:42] + alphabet[i+1:i+2] + "="
+}
+
+// TestMissingMember: a member that may not be left out is missed, also where its zero is a
+// value like any other.
+func TestMissingMember(t *testing.T) {
+	ex := newExample()
+	anchor := ex.evidence.Batch
+	ex.evidence.Anchor = &anchor
+	ex.evidence.Log = &Log{Records: Bytes("records")}
+	document, err := EncodeJSON(ex.evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mayBeAbsent := map[string]bool{"inclusion.path": true, "anchor": true, "log": true, "log.records": true}
+	for _, left := range []string{"report.kind", "batch.tree.root", "anchor.tree.root",
+		"batch.pcrs.0.algorithm", "anchor.pcrs.0.algorithm", "batch.pcrs.0.pcrs.0.value", "anchor.pcrs.0.pcrs.0.value"} {
+		mayBeAbsent[left] = true // to package verify: nothing is of that kind, root, bank or length
+	}
+	missing(t, document, mayBeAbsent, func(b []byte) error { _, err := Parse(b); return err })
+	missing(t, ex.encoded, map[string]bool{"audience": true, "userData": true, "publicKey": true, "caller.app": true}, func(b []byte) error { _, err := ParseStatement(b); return err })
+}
+
+// missing removes one member of document after the other and asks parse about the rest.
+func missing(t *testing.T, document []byte, mayBeAbsent map[string]bool, parse func([]byte) error) {
+	t.Helper()
+	if err := parse(document); err != nil {
+		t.Fatalf("the document itself: %v", err)
+	}
+	var all any
+	if err := json.Unmarshal(document, &all); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case []any:
+			for i, e := range v {
+				walk(fmt.Sprintf("%s%d.", path, i), e)
+			}
+		case map[string]any:
+			for name, value := range v {
+				walk(path+name+".", value)
+				delete(v, name)
+				b, err := json.Marshal(all)
+				v[name] = value
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+				if err := parse(b); (err == nil) != mayBeAbsent[path+name] {
+					t.Errorf("without %s%s: %v", path, name, err)
+				}
+			}
+		}
+	}
+	walk("", all)
+	if n < 10 {
+		t.Fatalf("only %d members were removed", n)
+	}
 }
 
 // TestSizes holds the caps: one byte more or less than the format allows is refused by name.
