@@ -1,0 +1,133 @@
+package verify
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// TestGravestClass: of several failures the class is that of the gravest.
+func TestGravestClass(t *testing.T) {
+	revoked := func(t *testing.T, o *Options) {
+		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0), evidencetest.Serial)}
+	}
+	expired := func(_ *testing.T, o *Options) { o.Time = o.Time.AddDate(6, 0, 1) } // lists past their time still revoke
+	refused := func(t *testing.T, o *Options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }
+	forged := func(_ *testing.T, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }
+	for _, c := range []struct {
+		name   string
+		faults []func(*testing.T, *Options)
+		want   Class
+	}{
+		{"policy", []func(*testing.T, *Options){refused}, ClassPolicy},
+		{"collateral and policy", []func(*testing.T, *Options){expired, refused}, ClassCollateral},
+		{"revoked and policy", []func(*testing.T, *Options){revoked, refused}, ClassRevoked},
+		{"revoked and collateral", []func(*testing.T, *Options){revoked, expired}, ClassRevoked},
+		{"forged and revoked", []func(*testing.T, *Options){forged, revoked}, ClassBinding},
+		{"all", []func(*testing.T, *Options){refused, revoked, expired, forged}, ClassBinding},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := baseOptions(t)
+			for _, f := range c.faults {
+				f(t, &o)
+			}
+			a, err := Evidence(evidencetest.New().Encode(t), o)
+			if err != nil || len(failedIDs(a)) != len(c.faults) || a.Class != c.want {
+				t.Errorf("%v, class %v, want %v\n%s", err, a.Class, c.want, explain(a))
+			}
+		})
+	}
+}
+
+// TestAgeDoesNotWrapAround: an age beyond what a duration holds is not a short one. Whoever
+// runs the vTPM chooses its clock.
+func TestAgeDoesNotWrapAround(t *testing.T) {
+	r := evidencetest.New()
+	anchored(r)
+	r.Batch.Clock = r.Anchor.Clock + 18446744073710 // in nanoseconds a little more than 2^64
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
+	a, err := Evidence(r.Encode(t), o)
+	if err != nil || !slices.Equal(failedIDs(a), []CheckID{PolicyAnchorAge}) || time.Duration(a.AnchorAge) < 100*365*24*time.Hour {
+		t.Errorf("%v, age %v\n%s", err, a.AnchorAge, explain(a))
+	}
+}
+
+// TestAgeLimitIsIncluded: an anchor as old as the policy allows, and of the same moment.
+func TestAgeLimitIsIncluded(t *testing.T) {
+	for _, age := range []uint64{0, 120_000} {
+		r := evidencetest.New()
+		anchored(r)
+		r.Batch.Clock = r.Anchor.Clock + age
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
+		a, err := Evidence(r.Encode(t), o)
+		if err != nil || a.Verdict != Pass || time.Duration(a.AnchorAge).Milliseconds() != int64(age) {
+			t.Errorf("%v, age %v\n%s", err, a.AnchorAge, explain(a))
+		}
+	}
+}
+
+// TestWithoutLogIsSaid: nothing is known of applications then, and only then is it said.
+func TestWithoutLogIsSaid(t *testing.T) {
+	for _, none := range []bool{false, true} {
+		r := evidencetest.New()
+		r.NoLog = none
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(`log = "optional"`, ""))
+		a, err := Evidence(r.Encode(t), o)
+		if err != nil || a.Verdict != Pass || says(a, "holds no log") != none || (a.Accepted.Log == nil) != none {
+			t.Errorf("%v, %q", err, a.Sentences)
+		}
+	}
+}
+
+// TestUnknownAgeIsSaid: each kind of raw material says what it knows of its age, and a
+// quote that was held against nothing is not called new.
+func TestUnknownAgeIsSaid(t *testing.T) {
+	replayed := func(o *Options) { o.Nonce, o.AcceptReplay = nil, true }
+	const age, quote = "report is of unknown age", "quote holds the nonce and is new"
+	for _, c := range []struct {
+		name       string
+		policy     string
+		raw        makeMaterial
+		age, quote bool
+	}{
+		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), false, false},
+		{"bare, replayed", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { replayed(o) }), true, false},
+		{"paravisor", paravisorPolicy("paravisor", ""), paravisor(nil, nil), false, false},
+		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }), true, true},
+		{"paravisor, replayed", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { replayed(o) }), true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, c.policy)
+			a, err := c.raw(t, &o).appraise(o, nil)
+			if err != nil || a.Verdict != Pass {
+				t.Fatal(err, explain(a))
+			}
+			if says(a, age) != c.age || says(a, quote) != c.quote {
+				t.Errorf("%q", a.Sentences)
+			}
+		})
+	}
+}
+
+// TestFreshnessRestsOnUserData: a paravisor's report whose user data is another than the
+// expected is not called fresh by any check.
+func TestFreshnessRestsOnUserData(t *testing.T) {
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", ""))
+	m := paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), 1) })(t, &o)
+	a, err := m.appraise(o, nil)
+	if err != nil || !slices.Equal(failedIDs(a), []CheckID{ParavisorUserData}) {
+		t.Fatal(err, explain(a))
+	}
+	if c := a.Check(PolicyFreshness); c.Verdict != NotAsserted || !c.Required {
+		t.Errorf("%+v", c)
+	}
+}
