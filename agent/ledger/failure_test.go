@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
+// case 23
 func TestExtendFails(t *testing.T) {
 	for _, tc := range []struct {
 		mode     durabletest.Mode
@@ -86,6 +87,7 @@ func TestExtendFails(t *testing.T) {
 	})
 }
 
+// stepsTo is how many steps an append takes up to the first of the given name.
 func stepsTo(t *testing.T, name string) int {
 	t.Helper()
 	for k := 1; k < 100; k++ {
@@ -101,6 +103,7 @@ func stepsTo(t *testing.T, name string) int {
 	return 0
 }
 
+// case 24: an intent that did not reach the PCR is extended by the next start.
 func TestIntentIsNeverDropped(t *testing.T) {
 	m := newMachine()
 	l := m.restart(t)
@@ -133,6 +136,7 @@ func TestIntentIsNeverDropped(t *testing.T) {
 	}
 }
 
+// stepsToOpen is how many steps Open takes up to its first of the given name, on a copy of m.
 func stepsToOpen(t *testing.T, m *machine, name string) int {
 	t.Helper()
 	for k := 1; k < 100; k++ {
@@ -150,6 +154,7 @@ func stepsToOpen(t *testing.T, m *machine, name string) int {
 	return 0
 }
 
+// case 25: an intent that was torn at any byte, or replaced by zeros, heals.
 func TestTornIntent(t *testing.T) {
 	m := newMachine()
 	l := m.restart(t)
@@ -172,6 +177,7 @@ func TestTornIntent(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
+// case 26: a disk that stays full or broken stops measuring, not attesting.
 func TestFullDisk(t *testing.T) {
 	for _, err := range []error{syscall.ENOSPC, syscall.EIO} {
 		for _, step := range []string{"write " + ledger.LogFile, "sync " + ledger.LogFile, "write ." + ledger.StateFile + ".new", "rename " + ledger.StateFile} {
@@ -205,6 +211,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// The log file may be taken away under a running daemon. What it held is in memory and
+// in the PCR.
 func TestLogDeletedWhileRunning(t *testing.T) {
 	m := newMachine()
 	l := m.restart(t)

@@ -17,6 +17,8 @@ type found struct {
 	saved   *saved             // nil where there is no state file, or a damaged one
 	present bool               // there is a log file with something in it
 	start   []pcr.Digest       // PCR before the log, as its first record says
+	before  []pcr.Digest       // PCR before the last good record
+	after   []pcr.Digest       // PCR after it
 	records []pcr.Record       // good records, from the first on
 	heads   []evidence.LogHead // log head after each of them
 	damage  error              // what follows them in the file, nil where nothing does
@@ -56,31 +58,19 @@ func (f *found) scan(b []byte) {
 	if len(records) == 0 {
 		return
 	}
-	s, err := pcr.StartOf(records)
+	replay, _, err := pcr.NewWholeReplayer(records)
 	if err != nil {
 		f.damage = err
 		return
 	}
-	if f.start, err = s.Digests(); err != nil {
-		f.damage = err
-		return
-	}
-	banks := make([]pcr.Algorithm, len(f.start))
-	for i, d := range f.start {
-		banks[i] = d.Algorithm
-	}
-	replay, err := pcr.NewReplayer(banks, f.start)
-	if err != nil {
-		f.damage = err
-		return
-	}
+	f.start, f.after = replay.Values(), replay.Values()
 	for _, r := range records {
 		if err := replay.Next(r); err != nil {
 			f.damage = err
 			return
 		}
-		f.records = append(f.records, r)
-		f.heads = append(f.heads, replay.Head())
+		f.records, f.heads = append(f.records, r), append(f.heads, replay.Head())
+		f.before, f.after = f.after, replay.Values()
 	}
 }
 
@@ -93,19 +83,7 @@ func (f *found) hold(now []pcr.Digest, index uint32) {
 		f.foreign = fmt.Errorf("the log is of PCR %d, configured is PCR %d: the configuration can change it only with a boot", of, index)
 		return
 	}
-	values := f.start
-	for i, r := range f.records {
-		next, err := r.Extend(values)
-		if err != nil {
-			f.foreign = err
-			return
-		}
-		if i == len(f.records)-1 {
-			f.lacking = pcr.Equal(now, values)
-		}
-		values = next
-	}
-	f.whole = pcr.Equal(now, values)
+	f.lacking, f.whole = pcr.Equal(now, f.before), pcr.Equal(now, f.after)
 }
 
 // previous is the log head of the boot before, for the first record of a new log.
@@ -113,7 +91,7 @@ func (f *found) previous() *evidence.LogHead {
 	switch {
 	case f.saved == nil:
 		return nil
-	case f.saved.of(f.boot) || f.saved.Head.Count == 0:
+	case f.saved.Head.Count == 0: // nothing was completed under it
 		return f.saved.Previous
 	default:
 		return &f.saved.Head
@@ -164,7 +142,7 @@ func (f *found) judge() (what, string) {
 		return begin, ""
 	}
 	// Another AK says nothing about the boot. It is replaced when the TPM is cleared.
-	if n > 0 && (f.whole || f.lacking) {
+	if f.whole || f.lacking {
 		return f.explain(0)
 	}
 	if sameKernel && s.Head.Count > 0 {

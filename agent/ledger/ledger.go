@@ -178,7 +178,7 @@ func (l *Ledger) commit(record []byte) {
 // desynchronise makes the ledger refuse from here on, and has the next start in this
 // boot do the same.
 func (l *Ledger) desynchronise(format string, a ...any) error {
-	reason := fmt.Sprintf(format, a...)
+	reason := pcr.Reason(fmt.Sprintf(format, a...))
 	l.mu.Lock()
 	l.pub.state.Synchronised, l.pub.state.Reason = false, reason
 	l.mu.Unlock()

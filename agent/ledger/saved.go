@@ -13,7 +13,6 @@ import (
 const (
 	savedType = "agentd/ledger/1"
 	maxSaved  = 16 << 10 // bytes of the state file
-	maxReason = 4 << 10  // bytes of a reason in it
 )
 
 // saved is the content of the state file, as JSON.
@@ -24,7 +23,7 @@ type saved struct {
 	Kernel         string            `json:"kernel,omitzero"`
 	Head           evidence.LogHead  `json:"head"`                    // of the log of this boot, as last completed
 	Previous       *evidence.LogHead `json:"previous,omitzero"`       // of the log of the boot before
-	Desynchronised string            `json:"desynchronised,omitzero"` // why, where the ledger found this boot so
+	Desynchronised string            `json:"desynchronised,omitzero"` // why, where the ledger found this boot so; see pcr.Reason
 }
 
 // errCorrupt marks a state file that could be read and makes no sense.
@@ -62,9 +61,6 @@ func (s *saved) sameAK(b Boot) bool { return bytes.Equal(s.AKName, b.AKName) }
 // save replaces the state file with the committed head, or, where the ledger is
 // desynchronised, with the head that was known before and the reason.
 func (l *Ledger) save(reason string) error {
-	if len(reason) > maxReason {
-		reason = reason[:maxReason]
-	}
 	next := &saved{
 		Type:           savedType,
 		AKName:         l.boot.AKName,

@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/agent/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
+// wantDesynchronised asserts that nothing is recorded or attested to, now and after
+// another start in this boot, and that the next boot repairs it.
 func wantDesynchronised(t *testing.T, m *machine, l *ledger.Ledger, reason string) {
 	t.Helper()
 	for _, again := range []string{"at once", "after a restart", "after another"} {
@@ -32,6 +37,7 @@ func wantDesynchronised(t *testing.T, m *machine, l *ledger.Ledger, reason strin
 	}
 }
 
+// case 20
 func TestForeignExtend(t *testing.T) {
 	t.Run("seen by Hold", func(t *testing.T) {
 		m := newMachine()
@@ -60,6 +66,7 @@ func TestForeignExtend(t *testing.T) {
 	})
 }
 
+// case 35: the host of a vTPM can reset it under us.
 func TestTPMReset(t *testing.T) {
 	t.Run("seen by Hold", func(t *testing.T) {
 		m := newMachine()
@@ -93,6 +100,7 @@ func TestTPMReset(t *testing.T) {
 	})
 }
 
+// cases 30 and 88
 func TestLogTamperedWith(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -127,12 +135,27 @@ func TestLogTamperedWith(t *testing.T) {
 			b[20] ^= 1
 			m.log.Set(ledger.LogFile, b)
 		}, "damage"},
+		{"a digest of the second record flipped", func(m *machine) {
+			records := must(pcr.DecodeLog(m.log.Get(ledger.LogFile), 0))
+			b := m.log.Get(ledger.LogFile)
+			b[len(records[0].Encode())+40] ^= 1
+			m.log.Set(ledger.LogFile, b)
+		}, "digest is not that of its content"},
+		{"begun with another event", func(m *machine) {
+			gap := pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}
+			m.log.Set(ledger.LogFile, must(pcr.NewRecord(0, index, m.tpm.banks, &gap)).Encode())
+		}, `the first record is "gap"`},
 		{"larger than any log", func(m *machine) { m.log.Set(ledger.LogFile, make([]byte, evidence.MaxLog+1)) }, "want"},
 		{"PCR went back", func(m *machine) {
 			// A host that restores a snapshot of the vTPM leaves the reset count as it was.
 			records := must(pcr.DecodeLog(m.log.Get(ledger.LogFile), 0))
 			m.tpm.values = must(pcr.Replay(records[:2], m.tpm.banks, m.tpm.start))
 		}, "went back"},
+		{"cut by a byte, state deleted", func(m *machine) {
+			b := m.log.Get(ledger.LogFile)
+			m.log.Set(ledger.LogFile, b[:len(b)-1])
+			m.state.Clear()
+		}, "the log is damaged and its first 2 records do not explain the PCR"},
 		{"log deleted, state damaged, PCR holds something", func(m *machine) {
 			m.state.Set(ledger.StateFile, []byte(`{"type":"?"}`))
 			m.tpm.extend("x")
@@ -147,6 +170,8 @@ func TestLogTamperedWith(t *testing.T) {
 	}
 }
 
+// case 88: with the state gone as well nothing local can tell, but the first record then
+// states a PCR that no verifier finds explained.
 func TestLogAndStateDeleted(t *testing.T) {
 	m := newMachine()
 	appendAll(t, m.restart(t), appEvent("a"))
@@ -177,6 +202,7 @@ func TestStateDamaged(t *testing.T) {
 	}
 }
 
+// A TPM that is cleared loses its AK, and with it any way to compare reset counts.
 func TestAnotherAK(t *testing.T) {
 	m := newMachine()
 	appendAll(t, m.restart(t), appEvent("a"))
@@ -187,8 +213,107 @@ func TestAnotherAK(t *testing.T) {
 	m.tpm.boot.AKName = []byte("ak-3")
 	m.log.Clear()
 	wantDesynchronised(t, m, m.restart(t), "another")
+
+	t.Run("and a record that was not extended", func(t *testing.T) {
+		m := newMachine()
+		leaveIntent(t, m)
+		m.tpm.boot.AKName = []byte("ak-2")
+		if got := apps(t, m.restart(t).View(), m.tpm.now()); !slices.Equal(got, []string{"log-start", "a"}) {
+			t.Errorf("log is %v", got)
+		}
+	})
+	// A TPM that is cleared between two boots. The log need not be in memory.
+	for name, keep := range map[string]bool{"and a new boot": false, "and a new boot, log kept": true} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine()
+			l := m.restart(t)
+			appendAll(t, l, appEvent("a"))
+			head := l.View().Head
+			log := m.log.Get(ledger.LogFile)
+			m.reboot()
+			if keep {
+				m.log.Set(ledger.LogFile, log)
+			}
+			m.tpm.boot = ledger.Boot{AKName: []byte("ak-2"), ResetCount: 1}
+			l = m.restart(t)
+			if got := apps(t, l.View(), m.tpm.now()); !slices.Equal(got, []string{"log-start"}) {
+				t.Errorf("log is %v", got)
+			}
+			if start := startOf(t, l); start.Previous == nil || *start.Previous != head {
+				t.Errorf("the new log names %v before it, want %v", start.Previous, head)
+			}
+		})
+	}
+	t.Run("before anything was completed", func(t *testing.T) {
+		m := newMachine()
+		m.faults.Break(stepsToOpen(t, m, "TPM extend"), durabletest.FailFrom, syscall.EIO)
+		if _, err := m.open(); err == nil {
+			t.Fatal("opened without a TPM")
+		}
+		m.faults.Break(0, durabletest.None, nil)
+		m.log.Clear()
+		m.tpm.boot.AKName = []byte("ak-2")
+		if err := hold(m.restart(t)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
+// A log that was lost in one boot is still the one that the next boot names before it.
+func TestLostLogIsNamed(t *testing.T) {
+	m := newMachine()
+	l := m.restart(t)
+	appendAll(t, l, appEvent("a"))
+	head := l.View().Head
+	m.log.Set(ledger.LogFile, nil)
+	for range 2 {
+		if m.restart(t).State().Synchronised {
+			t.Fatal("a log that was deleted is not missed")
+		}
+	}
+	m.reboot()
+	if start := startOf(t, m.restart(t)); start.Previous == nil || *start.Previous != head {
+		t.Errorf("the next boot names %v before it, want %v", start.Previous, head)
+	}
+}
+
+// TestCompletionIsMadeUpFor: a record whose completion failed is completed before anything
+// else is done, so that it cannot be cut off a log later.
+func TestCompletionIsMadeUpFor(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		done := false
+		for k := 1; !done; k++ {
+			m := newMachine()
+			l := m.restart(t)
+			m.faults.Break(stepsTo(t, "rename "+ledger.StateFile), durabletest.FailBefore, syscall.EIO)
+			if _, err := l.Append(background, appEvent("a")); !errors.Is(err, syscall.EIO) {
+				t.Fatalf("Append says %v", err)
+			}
+			m.faults.Break(0, durabletest.None, nil)
+			if restart {
+				l = m.restart(t)
+			}
+			m.faults.Break(k, durabletest.FailBefore, syscall.EIO)
+			_, err := l.Append(background, appEvent("b"))
+			_, broken := m.faults.Steps()
+			if broken == "" {
+				t.Fatalf("no step writes the log: %v", err)
+			}
+			if broken != "write "+ledger.LogFile {
+				continue
+			}
+			done = true
+			m.faults.Break(0, durabletest.None, nil)
+			records := must(pcr.DecodeLog(m.log.Get(ledger.LogFile), 0))
+			m.log.Set(ledger.LogFile, records[0].Encode())
+			if s := m.restart(t).State(); s.Synchronised || !strings.Contains(s.Reason, "were completed in this boot") {
+				t.Errorf("restart %t: a log without its last record is %+v", restart, s)
+			}
+		}
+	}
+}
+
+// The configuration may name another PCR in the middle of a boot.
 func TestAnotherPCR(t *testing.T) {
 	m := newMachine()
 	m.restart(t)
