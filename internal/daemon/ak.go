@@ -113,3 +113,23 @@ func (d *Daemon) useAK(p parts, ak *keys.AK) error {
 	})
 	return nil
 }
+
+// noteAK remembers for the status whether the key in use still loads, and says what to do
+// where it does not. Everything that is up stands on that key, so that only a start begins
+// with another.
+func (d *Daemon) noteAK(err error) error {
+	gone := errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged)
+	if gone {
+		err = fmt.Errorf("%w: %w: it loaded when the agent started, so that the TPM was cleared or replaced since; "+
+			"restart the agent (systemctl restart agentd), and where it then says so accept a new key with `agentctl key replace-ak`", errAK, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case gone:
+		d.lost = err
+	case err == nil:
+		d.lost = nil
+	}
+	return err
+}

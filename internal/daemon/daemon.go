@@ -74,6 +74,7 @@ type Daemon struct {
 	mu    sync.Mutex
 	parts parts
 	trial error         // why the parts are not all up
+	lost  error         // why the attestation key in use does not load any more
 	round chan struct{} // closed when the next attempt to bring them up is over
 }
 

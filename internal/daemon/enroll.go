@@ -82,7 +82,7 @@ func (d *Daemon) Activate(ctx context.Context, credential, secret []byte) ([]byt
 		answer, err = p.ak.Activate(t, kind, &c, auths)
 		return err
 	})
-	return answer, err
+	return answer, d.noteAK(err)
 }
 
 // contents takes the two bytes of size, big-endian, off a TPM2B (TPM 2.0 Part 2,

@@ -99,9 +99,9 @@ func (d *Daemon) stillLoads(ctx context.Context, p parts) error {
 		_, err := p.ak.Boot(t)
 		return err
 	})
-	switch {
-	case errors.Is(err, keys.ErrOtherTPM), errors.Is(err, keys.ErrDamaged):
-		return fmt.Errorf("%w: %w: it was in order when the agent started; restart the agent (systemctl restart agentd), then run this again", errAK, err)
+	switch err := d.noteAK(err); {
+	case errors.Is(err, errAK):
+		return err
 	case err != nil:
 		return fmt.Errorf("%w: try the attestation key: %w", errNoTPM, err)
 	}

@@ -30,7 +30,8 @@ func (d *Daemon) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.C
 	if p.attester == nil {
 		return nil, missing(err)
 	}
-	return p.attester.Attest(ctx, r, c)
+	b, err := p.attester.Attest(ctx, r, c)
+	return b, d.noteAK(err)
 }
 
 // Log is the measurement log from record start on.

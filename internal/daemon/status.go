@@ -11,7 +11,7 @@ import (
 // Status says how the agent does, without a word to any device.
 func (d *Daemon) Status() api.Status {
 	d.mu.Lock()
-	p, trial := d.parts, d.trial
+	p, trial, lost := d.parts, d.trial, d.lost
 	d.mu.Unlock()
 	s := api.Status{
 		Version:  d.o.Version,
@@ -61,6 +61,12 @@ func (d *Daemon) Status() api.Status {
 	}
 	if p.attester != nil {
 		st := p.attester.Stats()
+		switch {
+		case lost != nil:
+			s.TPM = api.TPMStatus{State: api.StateDegraded, Code: api.CodeAKUnusable, Reason: lost.Error()}
+		case st.QuoteError != "" && s.TPM.State == api.StateOK:
+			s.TPM = api.TPMStatus{State: api.StateDegraded, Reason: st.QuoteError}
+		}
 		s.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements, Largest: st.Largest}
 		if a := st.Anchor; a != nil {
 			s.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(a.Age.Milliseconds()), LogHead: a.LogHead}
