@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func TestTooManyConnections(t *testing.T) {
 	r := run(t, &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
 		<-go_
 		return answerFor(q, c), nil
-	}}, Limits{Connections: 6, ConnectionsEach: 4}, nil)
+	}}, Limits{Connections: 6, ConnectionsEach: 4, Requests: 12, RequestsEach: 6}, nil)
 	var wg sync.WaitGroup
 	busy := func(uid uint32, n int) {
 		for range n {
@@ -149,6 +150,41 @@ func TestFlood(t *testing.T) {
 	t.Logf("flood: %d answered, %d told to come back; the quiet one stood behind %d of them, %d at worst", answered.Load(), busy.Load(), median, behind[rounds-1])
 	if median > 20 {
 		t.Errorf("the quiet one stood behind %d", median)
+	}
+}
+
+// Two users whose requests all wait for reports that a host holds back do not keep a third
+// from being answered, nor who administrates: an app that is measured before its start.
+func TestFloodOfFresh(t *testing.T) {
+	held := make(chan struct{})
+	f := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		if q.Freshness == evidence.Fresh {
+			<-held
+		}
+		return answerFor(q, c), nil
+	}}
+	r := run(t, f, Limits{Connections: 1024, Requests: 128, WaitingEach: 50}, nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(held)
+	for n := range 200 {
+		wg.Go(func() { // some are told to come back: more than may work and wait
+			try(as(r.client, 2000+uint32(n%2)), "POST", api.PathEvidence, nonceBody(n))
+		})
+	}
+	eventually(t, "all places are taken", func() bool { return f.calls.Load() == 128 })
+	anchored := strings.Replace(nonceBody(1), "}", `,"freshness":"anchored"}`, 1)
+	for _, x := range []struct{ path, method, target, body string }{
+		{r.client, "GET", api.PathSelf, ""},
+		{r.client, "POST", api.PathEvidence, anchored},
+		{r.admin, "GET", api.PathStatus, ""},
+		{r.admin, "POST", strings.Replace(api.PathMeasure, "{name}", "billing", 1), ""},
+	} {
+		c := as(x.path, 1000)
+		c.Timeout = patience
+		if status, b, _ := ask(t, c, x.method, x.target, x.body); status != 200 {
+			t.Errorf("%s %s: %d %s", x.method, x.target, status, b)
+		}
 	}
 }
 

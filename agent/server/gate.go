@@ -13,13 +13,20 @@ var errBusy = errors.New("as many requests of this user are waiting as may wait"
 // their answers are expected to take. One uid gets at most its share; of those who
 // wait, the uid with the fewest requests at work is next, so that a flood waits behind
 // itself and not before others.
+//
+// Two users who both take their whole share take everything, and while the host holds
+// reports back their requests end only after a minute. So there are spare places, which
+// only a uid gets that has little at work: whoever asks for status, measures an app, or
+// wants evidence that needs no report, is answered meanwhile.
 type gate struct {
-	mu        sync.Mutex
-	all, each load // what may be used
-	waiting   int  // how many of one uid may wait
-	used      load
-	users     map[uint32]*user
-	turn      uint64 // numbers waiters in the order they came
+	mu            sync.Mutex
+	all, each     load // what may be used
+	spare, little load // besides, and by whom: a uid that has no more than little
+	waiting       int  // how many of one uid may wait
+	used          load // of all
+	spareUsed     load // of spare
+	users         map[uint32]*user
+	turn          uint64 // numbers waiters in the order they came
 }
 
 type load struct {
@@ -40,6 +47,7 @@ type user struct {
 type waiter struct {
 	bytes int64
 	turn  uint64
+	pool  *load         // where it is counted: used or spareUsed
 	ready chan struct{} // closed once admitted
 }
 
@@ -47,6 +55,8 @@ func newGate(l Limits) *gate {
 	return &gate{
 		all:     load{l.Requests, l.Bytes},
 		each:    load{l.RequestsEach, min(l.BytesEach, l.Bytes)},
+		spare:   load{l.Requests / 8, l.Bytes / 32},
+		little:  load{l.Requests / 128, l.Bytes / 128},
 		waiting: l.WaitingEach,
 		users:   map[uint32]*user{},
 	}
@@ -84,7 +94,7 @@ func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func()
 	leave = func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.used, u.used = g.used.less(w.bytes), u.used.less(w.bytes)
+		*w.pool, u.used = w.pool.less(w.bytes), u.used.less(w.bytes)
 		g.forget(uid, u)
 		g.dispatch()
 	}
@@ -108,27 +118,42 @@ func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func()
 // dispatch admits waiters while there is room.
 func (g *gate) dispatch() {
 	for {
-		var next *user
-		for _, u := range g.users {
-			if len(u.queue) == 0 || !u.used.plus(u.queue[0].bytes).within(g.each) {
-				continue
-			}
-			if next == nil || u.used.requests < next.used.requests ||
-				u.used.requests == next.used.requests && u.queue[0].turn < next.queue[0].turn {
-				next = u
-			}
-		}
 		// The one whose turn it is keeps its turn when it does not fit yet: small
 		// answers would else starve a large one.
-		if next == nil || !g.used.plus(next.queue[0].bytes).within(g.all) {
-			return
+		if u := g.next(g.each); u != nil && g.used.plus(u.queue[0].bytes).within(g.all) {
+			u.admit(&g.used)
+			continue
 		}
-		w := next.queue[0]
-		next.queue[0] = nil
-		next.queue = next.queue[1:]
-		g.used, next.used = g.used.plus(w.bytes), next.used.plus(w.bytes)
-		close(w.ready)
+		if u := g.next(g.little); u != nil && g.spareUsed.plus(u.queue[0].bytes).within(g.spare) {
+			u.admit(&g.spareUsed)
+			continue
+		}
+		return
 	}
+}
+
+// next is the user whose turn it is among those who stay within a share.
+func (g *gate) next(share load) (next *user) {
+	for _, u := range g.users {
+		if len(u.queue) == 0 || !u.used.plus(u.queue[0].bytes).within(share) {
+			continue
+		}
+		if next == nil || u.used.requests < next.used.requests ||
+			u.used.requests == next.used.requests && u.queue[0].turn < next.queue[0].turn {
+			next = u
+		}
+	}
+	return next
+}
+
+// admit lets the first in the queue of u work, counted in pool.
+func (u *user) admit(pool *load) {
+	w := u.queue[0]
+	u.queue[0] = nil
+	u.queue = u.queue[1:]
+	w.pool = pool
+	*pool, u.used = pool.plus(w.bytes), u.used.plus(w.bytes)
+	close(w.ready)
 }
 
 func (g *gate) drop(uid uint32, u *user, w *waiter) {

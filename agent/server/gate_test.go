@@ -59,7 +59,7 @@ func TestGateShares(t *testing.T) {
 	for _, f := range leave {
 		f()
 	}
-	if len(g.users) != 0 || g.used != (load{}) {
+	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
 		t.Errorf("left behind: %d users, %+v", len(g.users), g.used)
 	}
 }
@@ -99,9 +99,56 @@ func TestGateOrder(t *testing.T) {
 	wg.Wait()
 }
 
+// Two users who take all there is leave places to others who want little, and to those
+// alone.
+func TestGateSpare(t *testing.T) {
+	g := newGate(Limits{Requests: 256, RequestsEach: 128, WaitingEach: 10, Bytes: 256 << 20, BytesEach: 128 << 20})
+	var leave []func()
+	enter := func(uid uint32, bytes int64) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		f, err := g.enter(ctx, uid, bytes)
+		if err != nil {
+			t.Fatalf("uid %d: %v", uid, err)
+		}
+		leave = append(leave, f)
+	}
+	refused := func(uid uint32, bytes int64) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := g.enter(ctx, uid, bytes); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("uid %d: %v, want it to wait", uid, err)
+		}
+	}
+	for range 128 {
+		enter(1, small)
+		enter(2, small)
+	}
+	refused(1, small)
+	refused(2, small)
+	enter(3, small)
+	enter(3, small)
+	refused(3, small)   // that is no little any more
+	refused(4, 2<<20+1) // nor is an answer of that size
+	for uid := range uint32(15) {
+		enter(10+uid, small)
+		enter(10+uid, small)
+	}
+	refused(99, small) // all that was spare is taken
+	for _, f := range leave {
+		f()
+	}
+	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
+		t.Errorf("left behind: %d users, %+v, %+v", len(g.users), g.used, g.spareUsed)
+	}
+}
+
 // Under any mix nothing is left behind and no cap is passed.
 func TestGateRandom(t *testing.T) {
 	g := newGate(Limits{Requests: 8, RequestsEach: 3, WaitingEach: 4, Bytes: 64, BytesEach: 32})
+	g.spare, g.little = load{2, 16}, load{1, 8}
 	var wg sync.WaitGroup
 	for worker := range 40 {
 		wg.Go(func() {
@@ -111,8 +158,8 @@ func TestGateRandom(t *testing.T) {
 				leave, err := g.enter(ctx, random.Uint32N(5), random.Int64N(40))
 				if err == nil {
 					g.mu.Lock()
-					if !g.used.within(g.all) {
-						t.Errorf("beyond the cap: %+v", g.used)
+					if !g.used.within(g.all) || !g.spareUsed.within(g.spare) {
+						t.Errorf("beyond the cap: %+v, %+v", g.used, g.spareUsed)
 					}
 					for _, u := range g.users {
 						if !u.used.within(g.each) {
@@ -127,7 +174,7 @@ func TestGateRandom(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(g.users) != 0 || g.used != (load{}) {
+	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
 		t.Errorf("left behind: %d users, %+v", len(g.users), g.used)
 	}
 }

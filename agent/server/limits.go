@@ -11,9 +11,9 @@ import (
 type Limits struct {
 	Connections     int           // 2048, and no more than a third of the descriptors the process may open
 	ConnectionsEach int           // half of Connections
-	Requests        int           // 1024 at work at once
+	Requests        int           // 1024 at work at once, and no more than half of Connections; an eighth more for who has little at work
 	RequestsEach    int           // half of Requests
-	WaitingEach     int           // 256 more that wait for their turn
+	WaitingEach     int           // 256 more that wait for their turn, and no more than an eighth of Connections
 	Bytes           int64         // 256 MiB of answers being made or written, by their expected size
 	BytesEach       int64         // half of Bytes
 	BodyBytes       int64         // 32 MiB of bodies above 4 KiB; half of it each
@@ -50,9 +50,10 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Connections, 2048)
 	l.Connections = min(l.Connections, openable()/descriptors)
 	or(&l.ConnectionsEach, max(1, l.Connections/2))
-	or(&l.Requests, 1024)
+	// Two users must not be able to keep all connections busy, however few there are.
+	or(&l.Requests, max(1, min(1024, l.Connections/2)))
 	or(&l.RequestsEach, max(1, l.Requests/2))
-	or(&l.WaitingEach, 256)
+	or(&l.WaitingEach, max(1, min(256, l.Connections/8)))
 	or64(&l.Bytes, 256<<20)
 	or64(&l.BytesEach, l.Bytes/2)
 	or64(&l.BodyBytes, 32<<20)
