@@ -116,12 +116,14 @@ func (d *Daemon) useAK(p parts, ak *keys.AK) error {
 
 // noteAK remembers for the status whether the key in use still loads, and says what to do
 // where it does not. Everything that is up stands on that key, so that only a start begins
-// with another.
+// with another. What is sealed opens until then, from memory, and not after: rewrap gives
+// it to the TPM as it is now, once a counter that went with the clear was given up.
 func (d *Daemon) noteAK(err error) error {
 	gone := errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged)
 	if gone {
 		err = fmt.Errorf("%w: %w: it loaded when the agent started, so that the TPM was cleared or replaced since; "+
-			"restart the agent (systemctl restart agentd), and where it then says so accept a new key with `agentctl key replace-ak`", errAK, err)
+			"first save what is sealed, which a restart loses (`agentctl key rewrap`; where that says counter-lost `agentctl key accept-rollback`, then rewrap again); "+
+			"then restart the agent (systemctl restart agentd), and where it says so accept a new key with `agentctl key replace-ak`", errAK, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -126,7 +126,7 @@ func TestClearedUnderAgent(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{"evidence": w.evidence(d), "replace-ak": w.replace(d)} {
-		if says(what, err, "was cleared", "restart the agent", "agentctl key replace-ak"); !errors.Is(err, errAK) {
+		if says(what, err, "was cleared", "agentctl key rewrap", "restart the agent", "agentctl key replace-ak"); !errors.Is(err, errAK) {
 			t.Errorf("%s: %v has not the code %s", what, err, api.CodeAKUnusable)
 		}
 	}
@@ -174,6 +174,36 @@ func TestClearedUnderAgent(t *testing.T) {
 	d, stop = w.start()
 	if err := w.evidence(d); err != nil {
 		t.Errorf("replaced and restarted: %v", err)
+	}
+	stop()
+}
+
+// TestSavedFromClearedTPM: what the refusal of a running agent says saves what is sealed,
+// without any recovery identity.
+func TestSavedFromClearedTPM(t *testing.T) {
+	s := swtpm.Start(t)
+	w := newWhole(t, s)
+	d, stop := w.start()
+	if err := w.seal(d, "token"); err != nil {
+		t.Fatal(err)
+	}
+	clearTPM(t, s)
+	if _, err := (storeAdmin{d}).Rewrap(t.Context()); err == nil || !strings.Contains(err.Error(), "counter-lost") {
+		t.Errorf("rewrap: %v", err)
+	}
+	if _, err := (storeAdmin{d}).AcceptRollback(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if r, err := (storeAdmin{d}).Rewrap(t.Context()); err != nil || r.Written == 0 || len(r.Kept) != 0 {
+		t.Errorf("rewrap again: %+v, %v", r, err)
+	}
+	stop()
+	d, stop = w.start()
+	if err := w.replace(d); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(w.unseal(d, "token"), w.seal(d, "new")); err != nil {
+		t.Errorf("after a restart: %v", err)
 	}
 	stop()
 }
