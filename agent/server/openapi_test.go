@@ -28,7 +28,8 @@ type operation struct {
 		Required bool
 	}
 	RequestBody *struct {
-		Content map[string]struct{ Schema schema }
+		Required bool
+		Content  map[string]struct{ Schema schema }
 	}
 	Responses map[string]struct {
 		Ref     string `json:"$ref"`
@@ -113,6 +114,12 @@ func TestOpenAPIRoutes(t *testing.T) {
 		}
 		if want := typeName(r.Response); answer.name() != want {
 			t.Errorf("%s %s: answer %q, want %q", r.Method, r.Path, answer.name(), want)
+		}
+		if len(o.Responses) != 2 || len(o.Responses["200"].Content) != 1 {
+			t.Errorf("%s %s: %d answers are described, want 200 and the problem", r.Method, r.Path, len(o.Responses))
+		}
+		if (o.RequestBody != nil) != (r.Request != nil) || o.RequestBody != nil && !o.RequestBody.Required {
+			t.Errorf("%s %s: request body %v", r.Method, r.Path, o.RequestBody)
 		}
 		if o.Responses["default"].Ref != "#/components/responses/Problem" {
 			t.Errorf("%s %s: no problem described", r.Method, r.Path)

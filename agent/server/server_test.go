@@ -27,27 +27,10 @@ const goodNonce = "AAAAAAAAAAAAAAAAAAAAAA=="
 // of the admin socket nowhere else (case 87).
 func TestPermissions(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	bodies := map[string]string{
-		api.PathEvidence: `{"nonce":"` + goodNonce + `"}`,
-		api.PathActivate: `{"credential":"AAAA","secret":"AAAA"}`,
-
-		api.PathDerive:     `{"label":"disk","length":32}`,
-		api.PathSeal:       `{"name":"token","data":"AAAA"}`,
-		api.PathUnseal:     `{"name":"token"}`,
-		api.PathDiscard:    `{"name":"token"}`,
-		api.PathRotate:     `{"app":"billing"}`,
-		api.PathRetire:     `{"app":"billing","version":1}`,
-		api.PathRecover:    `{}`,
-		api.PathRecipients: `{"recipients":[]}`,
-		api.PathDigests:    `{"app":"billing","action":"require"}`,
-	}
 	for _, route := range Routes() {
-		target := strings.Replace(route.Path, "{name}", "billing", 1)
-		if route.Path == api.PathStoreContract {
-			target += "?app=billing"
-		}
+		target := exampleTarget(route)
 		for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
-			status, b, p := ask(t, as(path, 1000), route.Method, target, bodies[route.Path])
+			status, b, p := ask(t, as(path, 1000), route.Method, target, exampleBodies[route.Path])
 			if !route.On.serves(socket) {
 				if p == nil || p.Code != api.CodeNotPermitted || status != 403 {
 					t.Errorf("%s %s on the %s socket: %d %s", route.Method, target, socket, status, b)

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// exampleBodies are requests that every route takes.
+var exampleBodies = map[string]string{
+	api.PathEvidence: `{"nonce":"` + goodNonce + `"}`,
+	api.PathActivate: `{"credential":"AAAA","secret":"AAAA"}`,
+
+	api.PathDerive:     `{"label":"disk","length":32}`,
+	api.PathSeal:       `{"name":"token","data":"AAAA"}`,
+	api.PathUnseal:     `{"name":"token"}`,
+	api.PathDiscard:    `{"name":"token"}`,
+	api.PathRotate:     `{"app":"billing"}`,
+	api.PathRetire:     `{"app":"billing","version":1}`,
+	api.PathRecover:    `{}`,
+	api.PathRecipients: `{"recipients":[]}`,
+	api.PathDigests:    `{"app":"billing","action":"require"}`,
+}
+
+// exampleTarget is the path of a route with what has to be filled in.
+func exampleTarget(r Route) string {
+	target := strings.Replace(r.Path, "{name}", "billing", 1)
+	if r.Path == api.PathStoreContract {
+		target += "?app=billing"
+	}
+	return target
+}
+
+// TestOpenAPIAnswers: what a route answers is what the document says that it answers,
+// and what refuses it, a problem as described.
+func TestOpenAPIAnswers(t *testing.T) {
+	d := parseOpenAPI(t)
+	r := run(t, &fake{}, Limits{}, nil)
+	for _, route := range Routes() {
+		o := d.Paths[route.Path][strings.ToLower(route.Method)]
+		path, other := r.client, r.admin
+		if route.On == OnAdmin {
+			path, other = other, path
+		}
+		status, b, _ := ask(t, as(path, 1000), route.Method, exampleTarget(route), exampleBodies[route.Path])
+		if status != 200 {
+			t.Errorf("%s %s: %d %s", route.Method, route.Path, status, b)
+			continue
+		}
+		if route.Path != api.PathEvidence { // that of the double is none; its encoding is package evidence's
+			fits(t, d, route.Path, b, o.Responses["200"].Content["application/json"].Schema)
+		}
+		// A parameter that is not known is refused by every route, and so is the socket of some.
+		_, b, p := ask(t, as(path, 1000), route.Method, route.Path+"?nothing=1", exampleBodies[route.Path])
+		if p == nil || p.Code != api.CodeUnknownParameter {
+			t.Errorf("%s %s: %s", route.Method, route.Path, b)
+		}
+		fits(t, d, route.Path+" refused", b, *d.Components.Schemas["Problem"])
+		if route.On != OnBoth {
+			_, b, _ = ask(t, as(other, 1000), route.Method, exampleTarget(route), exampleBodies[route.Path])
+			fits(t, d, route.Path+" not permitted", b, *d.Components.Schemas["Problem"])
+		}
+		if route.Request != nil {
+			for _, body := range []string{``, `{"nothing":1}`} {
+				_, b, p := ask(t, as(path, 1000), route.Method, exampleTarget(route), body)
+				if p == nil || p.Code != api.CodeMalformed && p.Code != api.CodeUnknownMember {
+					t.Errorf("%s %s with %q: %s", route.Method, route.Path, body, b)
+				}
+				fits(t, d, route.Path+" refused", b, *d.Components.Schemas["Problem"])
+			}
+		}
+	}
+}
+
+// fits holds an answer to a schema: every required member is there, none is unknown, and
+// each has its type and one of its words.
+func fits(t *testing.T, d *document, where string, b []byte, s schema) {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Errorf("%s: %v", where, err)
+		return
+	}
+	fitsValue(t, d, where, v, &s)
+}
+
+func fitsValue(t *testing.T, d *document, where string, v any, s *schema) {
+	t.Helper()
+	if len(s.OneOf) > 0 {
+		s = &s.OneOf[0]
+	}
+	if s.Ref != "" {
+		s = d.Components.Schemas[s.name()]
+	}
+	if s == nil {
+		t.Errorf("%s: no such schema", where)
+		return
+	}
+	got := ""
+	switch x := v.(type) {
+	case map[string]any:
+		got = "object"
+		for _, member := range s.Required {
+			if _, ok := x[member]; !ok {
+				t.Errorf("%s lacks %s", where, member)
+			}
+		}
+		for member, inner := range x {
+			if p := s.Properties[member]; p == nil {
+				t.Errorf("%s.%s is not described", where, member)
+			} else {
+				fitsValue(t, d, where+"."+member, inner, p)
+			}
+		}
+	case []any:
+		got = "array"
+		for i, inner := range x {
+			fitsValue(t, d, fmt.Sprintf("%s[%d]", where, i), inner, s.Items)
+		}
+	case string:
+		if got = "string"; s.Enum != nil && x != "" && !slices.Contains(s.Enum, x) {
+			t.Errorf("%s: %q is none of %v", where, x, s.Enum)
+		}
+	case bool:
+		got = "boolean"
+	case float64:
+		got = "integer"
+	}
+	if got != s.Type {
+		t.Errorf("%s: %s, want %s", where, got, s.Type)
+	}
+}
