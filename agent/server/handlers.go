@@ -10,8 +10,8 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// small is the budget of an answer that holds no log: evidence without one stays
-// below 15 KB, and what makes it takes about as much again.
+// small is the budget of an answer that holds no log and little of the caller's own:
+// evidence stays below 15 KB then, and what makes it takes about as much again.
 const small = 32 << 10
 
 // withLog is the budget of an answer with the log: its bytes, their base64 in the
@@ -120,6 +120,7 @@ func (s *Server) evidence(c *call) (job, error) {
 	if r.Log != api.LogNone {
 		bytes = s.withLog()
 	}
+	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)) // in base64 in the statement, which is in base64
 	return job{bytes, func(ctx context.Context) (any, error) {
 		b, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
 		return raw(b), err

@@ -122,6 +122,21 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// What a caller puts in counts against its share: it comes back in the answer, and longer.
+func TestEvidenceBudget(t *testing.T) {
+	s := New(Config{Log: &fake{records: make([]byte, 1000)}})
+	for body, want := range map[string]int64{
+		`{"nonce":"` + goodNonce + `","log":"none"}`: small,
+		`{"nonce":"` + goodNonce + `"}`:              small + 4*1000,
+		`{"nonce":"` + goodNonce + `","log":"none","userData":"` + base64Of(make([]byte, 4096)) + `","publicKey":"` + base64Of(make([]byte, 8192)) + `"}`: 50000,
+	} {
+		j, err := s.evidence(&call{body: []byte(body)})
+		if err != nil || j.bytes < want {
+			t.Errorf("%.60s: %d bytes %v, want at least %d", body, j.bytes, err, want)
+		}
+	}
+}
+
 // case 41 and 42, this side of the batcher: every caller gets the answer to its own.
 func TestAnswersAreOnesOwn(t *testing.T) {
 	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
