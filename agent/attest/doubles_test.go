@@ -120,16 +120,21 @@ type fakeTPM struct {
 	resets uint32
 	err    error
 	lie    bool
+	hangs  bool         // until the context ends
 	waits  atomic.Int64 // quotes that wait for mu
 }
 
 func (f *fakeTPM) AKPublic() []byte { return []byte("public area") }
 
-func (f *fakeTPM) Quote(_ context.Context, data evidence.Digest) (*vtpm.Quoted, error) {
+func (f *fakeTPM) Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error) {
 	f.waits.Add(1)
 	f.mu.Lock()
 	f.waits.Add(-1)
 	defer f.mu.Unlock()
+	if f.hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -270,6 +275,7 @@ type fakePlatform struct {
 	mu      sync.Mutex
 	reports int
 	err     error
+	change  func(*platform.Report) // of every answer, where it is not nil
 	gate    chan struct{}
 	asked   chan struct{} // one for each report that was asked for
 }
@@ -295,7 +301,17 @@ func (p *fakePlatform) Report(ctx context.Context, data [64]byte) (platform.Repo
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return platform.Report{Bytes: data[:]}, p.err
+	out := platform.Report{Bytes: data[:]}
+	if p.change != nil {
+		p.change(&out)
+	}
+	return out, p.err
+}
+
+func (p *fakePlatform) answer(change func(*platform.Report)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.change = change
 }
 
 func (p *fakePlatform) shut() {
