@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
@@ -16,6 +19,25 @@ type sockets struct {
 
 func (s *sockets) clientSocket() *client.Client { return &client.Client{Socket: s.client} }
 func (s *sockets) adminSocket() *client.Admin   { return &client.Admin{Socket: s.admin} }
+
+// memoryTime is how long the agent has for what it answers from memory. It takes less
+// than a millisecond, and longer only on a machine that hangs, or where something else
+// listens at the socket.
+const memoryTime = 30 * time.Second
+
+// errHangs is returned where the socket was connected and no answer came.
+var errHangs = fmt.Errorf("no answer within %v", memoryTime)
+
+// soon asks what the agent answers from memory.
+func soon[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, memoryTime, errHangs)
+	defer cancel()
+	answer, err := ask(ctx)
+	if err != nil && context.Cause(ctx) == errHangs {
+		err = fmt.Errorf("%w: %w", errHangs, err)
+	}
+	return answer, err
+}
 
 // unavailable are the problems that stand for an agent or device that cannot do what
 // was asked, now or ever on this machine.
@@ -56,7 +78,7 @@ var hints = map[api.Code]string{
 	api.CodePlatformBusy:     "try again in a few seconds, or ask with --anchored",
 	api.CodePlatformTimeout:  "try again, or ask with --anchored",
 	api.CodeNoSuchApp:        "`agentctl app list` shows those that are declared; after a change run `agentctl app reload`",
-	api.CodeNotPermitted:     "run it as root",
+	api.CodeNotPermitted:     "run it as root, on the admin socket (--admin)",
 	api.CodeTPM:              "`agentctl doctor` looks for the TPM",
 	api.CodeUnavailable:      "`agentctl status` says what is missing",
 
@@ -98,6 +120,8 @@ func failed(err error) *exitError {
 		return x
 	}
 	switch {
+	case errors.Is(err, errHangs):
+		return (&exitError{code: exitUnavailable, err: err}).withHint("it runs and hangs: `journalctl -u agentd` may say why, `systemctl restart agentd` ends it")
 	case errors.Is(err, fs.ErrPermission):
 		return (&exitError{code: exitNotPermitted, err: err}).withHint("the client socket is for the group agentd-clients, the admin socket for root")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

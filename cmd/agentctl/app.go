@@ -21,6 +21,10 @@ meant for the unit of the application, before its program is started:
 An application that cannot be measured is an error, so that the unit does not start.
 The admin socket is needed, which is for root.
 
+  --app NAME    the application to measure
+  --wait-all    wait for all of them
+  --json        what was measured, as JSON
+
 With --wait-all, wait until the agent is ready and every declared application is
 measured. An application that the agent tried and could not measure ends the waiting
 with an error that names it. agentd-measured.service does this at boot.
@@ -54,7 +58,7 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 			if t.json {
 				return t.writeJSON(a)
 			}
-			fmt.Fprintf(t.out, "%s measured: %d files, %d bytes, digest %s\n", cleanLine(a.Name), a.Files, a.Bytes, digestOf(a))
+			fmt.Fprintf(t.out, "%s measured: %s, %d bytes, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), a.Bytes, digestOf(a))
 			return nil
 		},
 	}
@@ -87,7 +91,7 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 		Long: appUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			all, err := s.adminSocket().Apps(c.Context())
+			all, err := soon(c.Context(), s.adminSocket().Apps)
 			if err != nil {
 				return failed(err)
 			}
@@ -135,7 +139,7 @@ func (t *terminal) printApp(a *api.App) {
 	n := &node{text: cleanLine(fmt.Sprintf("%s: %s", a.Name, a.State))}
 	if a.Digest != nil {
 		n.add("digest %s", a.Digest)
-		n.add("%d files, %d bytes", a.Files, a.Bytes)
+		n.add("%s, %d bytes", count(int(a.Files), "file"), a.Bytes)
 	}
 	if a.Reason != "" {
 		n.add("%s", a.Reason)

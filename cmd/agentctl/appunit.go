@@ -199,7 +199,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 }
 
 func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
-	all, err := s.adminSocket().Apps(c.Context())
+	all, err := soon(c.Context(), s.adminSocket().Apps)
 	if err != nil {
 		return failed(err)
 	}

@@ -41,11 +41,11 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 				return misuse(errors.New("--nonce is missing: it comes from who wants to be convinced")).
 					withHint("to try it out: --nonce $(openssl rand -hex 32)")
 			}
-			if r.Nonce, err = parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+			if r.Nonce, err = t.parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
 				return err
 			}
 			if userData != "" {
-				if r.UserData, err = parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
+				if r.UserData, err = t.parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
 					return err
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,10 @@ Exit codes: 0 nothing is wrong, 1 something is, 6 the agent does not answer.
 Examples:
   agentctl doctor
 `
+
+// deviceTime is how long the doctor waits for an answer that devices have a part in: more
+// than the slowest of them take, a report queue that is throttled for a minute included.
+const deviceTime = 5 * time.Minute
 
 // symptom is one thing that was looked at.
 type symptom struct {
@@ -98,7 +103,7 @@ func (t *terminal) finishDoctor(d *doctor) error {
 			}
 			fmt.Fprintf(t.out, "%s  %-14s %s\n", mark, s.What, cleanLine(s.Says))
 			if s.Todo != "" {
-				fmt.Fprintf(t.out, "%21sdo: %s\n", "", s.Todo)
+				fmt.Fprintf(t.out, "%21sdo: %s\n", "", cleanLine(s.Todo))
 			}
 		}
 	}
@@ -147,7 +152,7 @@ func (d *doctor) lookAtMachine(file string) {
 // lookAtAgent asks the agent.
 func (d *doctor) lookAtAgent(ctx context.Context) {
 	agent := d.sockets.clientSocket()
-	st, err := agent.Status(ctx)
+	st, err := soon(ctx, agent.Status)
 	if err != nil {
 		d.silent = true
 		x := failed(err)
@@ -158,7 +163,7 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 	if st.Version != version.Version {
 		d.note("version", "", "this agentctl is %s", version.Version)
 	}
-	if self, err := agent.Self(ctx); err == nil && self.Method == evidence.MethodStartTime {
+	if self, err := soon(ctx, agent.Self); err == nil && self.Method == evidence.MethodStartTime {
 		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: callers are told apart by their start times, and evidence says so")
 	}
 	d.lookAtStatus(st)
@@ -181,6 +186,8 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	if k.Rewrap {
 		d.note("sealed blobs", "agentctl key rewrap", "some are sealed to an older TCB or another kind of slot")
 	}
+	ctx, cancel := context.WithTimeout(ctx, deviceTime)
+	defer cancel()
 	probed, err := d.sockets.adminSocket().Probe(ctx)
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, &api.Problem{Code: api.CodeNotPermitted}):
@@ -239,6 +246,8 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 func (d *doctor) lookAtEvidence(ctx context.Context) {
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
+	ctx, cancel := context.WithTimeout(ctx, deviceTime)
+	defer cancel()
 	document, err := d.sockets.clientSocket().Evidence(ctx, api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Anchored, Log: api.LogNone})
 	if err != nil {
 		x := failed(err)

@@ -101,6 +101,9 @@ func enrollChallenge(t *terminal) *cobra.Command {
 			if keep == "" {
 				return misuse(errors.New("--keep is missing")).withHint(helpHint(c))
 			}
+			if keep == "-" {
+				return misuse(errors.New("--keep - would mix what only the verifier may know with the challenge: name a file")).withHint(helpHint(c))
+			}
 			var request api.AK
 			if err := t.readDocument(args[0], &request); err != nil {
 				return err

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -50,7 +49,7 @@ func describeEvent(e *pcr.Event) (string, []string) {
 				details = append(details, fmt.Sprintf("%d more files", len(e.App.Manifest)-i))
 				break
 			}
-			details = append(details, fmt.Sprintf("%s %d bytes %s %q", fileMode(f.Mode), f.Size, f.Digest, f.Path))
+			details = append(details, fmt.Sprintf("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path))
 		}
 		return fmt.Sprintf("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User), details
 	case pcr.EventUnmeasured:
@@ -63,19 +62,35 @@ func describeEvent(e *pcr.Event) (string, []string) {
 	return fmt.Sprintf("event %q", e.Type), nil
 }
 
-// fileMode is st_mode as ls prints it.
+// fileMode is st_mode as ls prints it. A manifest holds regular files and links alone.
 func fileMode(mode uint32) string {
-	m := fs.FileMode(mode & 0o777)
+	const rwx = "rwxrwxrwx"
+	out := []byte("-")
 	if mode&0o170000 == 0o120000 {
-		m |= fs.ModeSymlink
+		out[0] = 'l'
 	}
-	if mode&0o4000 != 0 {
-		m |= fs.ModeSetuid
+	for i := range len(rwx) {
+		c := rwx[i]
+		if mode&(0o400>>i) == 0 {
+			c = '-'
+		}
+		out = append(out, c)
 	}
-	if mode&0o2000 != 0 {
-		m |= fs.ModeSetgid
+	for _, special := range []struct {
+		bit   uint32
+		place int
+		with  byte // where the file may also be executed
+	}{{0o4000, 3, 's'}, {0o2000, 6, 's'}, {0o1000, 9, 't'}} {
+		if mode&special.bit == 0 {
+			continue
+		}
+		if out[special.place] == 'x' {
+			out[special.place] = special.with
+		} else {
+			out[special.place] = special.with - 'a' + 'A'
+		}
 	}
-	return m.String()
+	return string(out)
 }
 
 // logLines is a log as one JSON object a record: number and event.

@@ -52,3 +52,11 @@ func (e *exitError) withHint(hint string) *exitError {
 }
 
 func misuse(err error) *exitError { return &exitError{code: exitMisuse, err: err} }
+
+// misuseIf is misuse of an error, and nil of none.
+func misuseIf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return misuse(err)
+}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +20,8 @@ verified on the way.
 
   --format files    a folder of files, one for each part (default)
   --format gotpm    the attestation message of go-tpm-tools, in protobuf
-  --out PATH        folder to make, or file to write ("-": standard output)
+  --out PATH        folder to make, or file to write ("-": standard output); required
+  --json            what was written, as JSON
 
 Examples:
   agentctl export --out parts evidence.json
@@ -38,17 +42,17 @@ func exportCommand(t *terminal) *cobra.Command {
 			if out == "" {
 				return misuse(fmt.Errorf("--out is missing")).withHint(helpHint(c))
 			}
+			if format != "files" && format != "gotpm" {
+				return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
+			}
 			e, err := t.readEvidence(args[0])
 			if err != nil {
 				return err
 			}
-			switch format {
-			case "files":
-				return t.exportFiles(e, out)
-			case "gotpm":
+			if format == "gotpm" {
 				return t.exportGoTPM(e, out)
 			}
-			return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
+			return t.exportFiles(e, out)
 		},
 	}
 	c.Flags().StringVar(&format, "format", "files", "")
@@ -57,9 +61,19 @@ func exportCommand(t *terminal) *cobra.Command {
 }
 
 func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
+	if folder == "-" {
+		return misuse(errors.New("--out -: a folder of files does not fit into standard output")).withHint("name a folder, or take --format gotpm")
+	}
 	files, err := export.Files(e)
 	if err != nil {
 		return misuse(err)
+	}
+	// Looked at before the first is written, so that a refusal leaves no half.
+	for _, f := range files {
+		path := filepath.Join(folder, f.Name)
+		if _, err := os.Lstat(path); err == nil {
+			return misuse(fmt.Errorf("export: %s exists already: name an empty folder", path))
+		}
 	}
 	if err := export.Write(folder, files); err != nil {
 		return misuse(err)
@@ -90,9 +104,15 @@ func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
 	if err := t.writeOutput(name, b); err != nil {
 		return err
 	}
-	if name != "-" {
-		data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
-		fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), hex.EncodeToString(data[:]))
+	data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
+	nonce := hex.EncodeToString(data[:])
+	if t.json && name != "-" {
+		return t.writeJSON(struct {
+			Name  string `json:"name"`
+			Bytes int    `json:"bytes"`
+			Nonce string `json:"nonce"` // that VerifyAttestation expects, in hexadecimal
+		}{name, len(b), nonce})
 	}
+	fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), nonce)
 	return nil
 }

@@ -3,35 +3,42 @@ package main
 import (
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// valueFlags are the flags with a value of the commands that hold evidence against
-// something.
-var valueFlags = []string{
-	"policy", "nonce", "audience", "public-key", "user-data", "collateral", "certificate", "crl", "at", "known-log", "save-log",
-	"snp-report", "report-data", "azure-hcl", "quote", "signature", "pcrs", "firmware-log", "from", "out",
-	"trust-test-root-that-vouches-for-no-hardware",
-}
+// texts are the flags whose values are sent to the agent as text; files may be called
+// anything.
+var texts = []string{"app", "audience", "label", "name"}
 
-// refuseEmptyFlags refuses a flag that was given without a value. In a script that is a
-// variable that was never set, and taking it for a flag that was not given would drop
-// the very check that it asks for.
-func refuseEmptyFlags(c *cobra.Command) error {
-	for _, name := range valueFlags {
-		f := c.Flags().Lookup(name)
-		if f == nil || !f.Changed {
-			continue
-		}
+// refuseEmpty refuses a flag that was given without a value, and an argument that is
+// empty. In a script that is a variable that was never set, and taking it for a flag that
+// was not given would drop the very thing that it asks for: a check of verify, the key
+// that attest is to vouch for.
+func refuseEmpty(c *cobra.Command, args []string) error {
+	const hint = "an empty value is most often a shell variable that is not set; "
+	var name string
+	c.Flags().Visit(func(f *pflag.Flag) {
 		given := []string{f.Value.String()}
-		if list, ok := f.Value.(interface{ GetSlice() []string }); ok { // may be repeated
+		if list, ok := f.Value.(pflag.SliceValue); ok { // may be repeated
 			given = list.GetSlice()
 		}
-		if slices.Contains(given, "") {
-			return misuse(fmt.Errorf("--%s is given and empty: leave it out, or say what it is to be", name)).
-				withHint("an empty value is most often a shell variable that is not set; " + helpHint(c))
+		if name == "" && slices.Contains(given, "") {
+			name = f.Name
 		}
+	})
+	if name != "" {
+		return misuse(fmt.Errorf("--%s is given and empty: leave it out, or say what it is to be", name)).withHint(hint + helpHint(c))
+	}
+	for _, name := range texts {
+		if f := c.Flags().Lookup(name); f != nil && !utf8.ValidString(f.Value.String()) {
+			return misuse(fmt.Errorf("--%s %q is no text in UTF-8", name, f.Value)).withHint(helpHint(c))
+		}
+	}
+	if i := slices.Index(args, ""); i >= 0 {
+		return misuse(fmt.Errorf("argument %d is empty", i+1)).withHint(hint + helpHint(c))
 	}
 	return nil
 }

@@ -4,38 +4,46 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// readInput reads a file of at most limit bytes; "-" is standard input.
+// readInput reads a file of at most limit bytes; "-" is standard input, once.
 func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 	r := t.in
-	if name != "-" {
+	switch {
+	case name == "":
+		return nil, misuse(errors.New("the name of a file is empty")).withHint("most often that is a shell variable that is not set")
+	case name != "-":
 		f, err := os.Open(name)
 		if err != nil {
 			return nil, misuse(err)
 		}
 		defer f.Close()
 		r = f
+	case t.consumed:
+		return nil, misuse(errors.New("standard input was asked for twice, and holds one file"))
+	default:
+		t.consumed = true
 	}
 	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
-		return nil, misuse(fmt.Errorf("read %s: %w", name, err))
+		return nil, misuse(fmt.Errorf("read %s: %w", name, unwrapPath(err)))
 	}
 	if len(b) > limit {
-		return nil, misuse(fmt.Errorf("read %s: more than %d bytes", name, limit))
+		return nil, misuse(fmt.Errorf("read %s: %w: more than %d bytes", name, errTooLarge, limit))
 	}
 	return b, nil
 }
+
+// errTooLarge is returned for a file that cannot be what it is read as.
+var errTooLarge = errors.New("too large")
 
 // readEvidence reads and decodes a document. Nothing in it is verified.
 func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {
@@ -53,53 +61,19 @@ func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {
 // exitBinding is what a document that is none ends with, as in package verify.
 const exitBinding = 2
 
-// writeOutput writes a whole file, or standard output for "-" and "". The file
-// appears complete or not at all.
-func (t *terminal) writeOutput(name string, b []byte) error {
-	if name == "" || name == "-" {
-		_, err := t.out.Write(b)
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
-	if err != nil {
-		return misuse(err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return misuse(fmt.Errorf("write %s: %w", name, err))
-	}
-	return nil
-}
-
-// writeJSON prints v, indented, for machines and for those who read them.
-func (t *terminal) writeJSON(v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return misuse(err)
-	}
-	_, err = t.out.Write(append(b, '\n'))
-	return err
-}
-
 // parseBytes reads a value of a flag: "@FILE" is the content of a file as it is,
+// "@-" that of standard input,
 // "hex:..." and "base64:..." say what they are, and anything else is hexadecimal
 // where it can be, otherwise base64 in its standard form.
-func parseBytes(flag, s string, low, high int) ([]byte, error) {
+func (t *terminal) parseBytes(flag, s string, low, high int) ([]byte, error) {
 	var b []byte
 	var err error
 	switch {
 	case strings.HasPrefix(s, "@"):
-		var f *os.File
-		if f, err = os.Open(s[1:]); err != nil {
-			return nil, misuse(fmt.Errorf("%s: %w", flag, err))
+		b, err = t.readInput(s[1:], high)
+		if errors.Is(err, errTooLarge) {
+			err = fmt.Errorf("%w, want %d to %d", err, low, high)
 		}
-		defer f.Close()
-		b, err = io.ReadAll(io.LimitReader(f, int64(high)+1))
 	case strings.HasPrefix(s, "hex:"):
 		b, err = hex.DecodeString(s[len("hex:"):])
 	case strings.HasPrefix(s, "base64:"):

@@ -311,7 +311,7 @@ func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *co
 			case digest != "" && action == api.DigestLift:
 				return misuse(errors.New("--digest: all are lifted")).withHint(helpHint(c))
 			case digest != "":
-				b, err := parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
+				b, err := t.parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
 				if err != nil {
 					return err
 				}

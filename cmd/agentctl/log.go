@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -34,11 +36,20 @@ func logCommand(t *terminal, s *sockets) *cobra.Command {
 		Long: logUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if !slices.Contains([]string{"text", string(api.LogCELJSON), string(api.LogTLV)}, format) {
+				return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
+			}
+			if t.json && format == string(api.LogTLV) {
+				return misuse(errors.New("--format cel-tlv is no JSON: leave --json out, or take cel-json")).withHint(helpHint(c))
+			}
 			agent := s.clientSocket()
 			if format == string(api.LogCELJSON) {
 				b, err := agent.LogCELJSON(c.Context(), start)
 				if err != nil {
 					return failed(err)
+				}
+				if t.screen {
+					b = onlyPrintable(b)
 				}
 				return t.writeOutput("-", append(b, '\n'))
 			}
@@ -49,8 +60,6 @@ func logCommand(t *terminal, s *sockets) *cobra.Command {
 			switch {
 			case format == string(api.LogTLV):
 				return t.writeOutput("-", l.Records)
-			case format != "text":
-				return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
 			case t.json:
 				lines, err := logLines(l)
 				if err != nil {

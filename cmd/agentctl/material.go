@@ -153,15 +153,15 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 const hclReport = 32
 
 // nonceOf reads the nonce, whose length other systems choose.
-func nonceOf(kind verify.Material, text string) ([]byte, error) {
+func (t *terminal) nonceOf(kind verify.Material, text string) ([]byte, error) {
 	low := 1
 	if kind == verify.MaterialEvidence {
 		low = evidence.MinNonce
 	}
-	return parseBytes("--nonce", text, low, evidence.MaxNonce)
+	return t.parseBytes("--nonce", text, low, evidence.MaxNonce)
 }
 
 // reportDataOf reads what REPORT_DATA must be; zeros follow shorter values.
-func reportDataOf(text string) ([]byte, error) {
-	return parseBytes("--report-data", text, 1, len(snp.Report{}.ReportData))
+func (t *terminal) reportDataOf(text string) ([]byte, error) {
+	return t.parseBytes("--report-data", text, 1, len(snp.Report{}.ReportData))
 }

@@ -114,9 +114,6 @@ func policyInitCommand(t *terminal) *cobra.Command {
 		Long: policyInitUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := refuseEmptyFlags(c); err != nil {
-				return err
-			}
 			if from == "" {
 				return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
 			}
@@ -161,7 +158,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 	for _, c := range a.Failed() {
 		if c.Verdict == verify.Fail {
-			fmt.Fprintf(t.err, "%s  %s: %s\n", t.mark(c.Verdict), c.ID, cleanLine(c.Sentence))
+			fmt.Fprintf(t.err, "%s  %s: %s\n", marks[c.Verdict].plain, c.ID, cleanLine(c.Sentence))
 		}
 	}
 	x := &exitError{code: a.ExitCode(), err: errors.New("the evidence does not verify, so no policy is drafted from it")}
@@ -249,9 +246,6 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 		Long: policyCheckUsage,
 		Args: atLeastOne("EVIDENCE"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := refuseEmptyFlags(c); err != nil {
-				return err
-			}
 			if policy == "" {
 				return misuse(errors.New("--policy is missing")).withHint(helpHint(c))
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -27,20 +28,16 @@ func drawReport(top *node, e *evidence.Evidence) {
 	n.add("version %d, %s, signed with %v", r.Version, processor, r.KeyInfo.Signer())
 	n.add("launch measurement %s", hex.EncodeToString(r.Measurement[:]))
 	n.add("asked for at VMPL %d", r.VMPL)
-	guest := n.add("guest policy %v, ABI %d.%d", r.Policy, r.Policy.ABIMajor(), r.Policy.ABIMinor())
-	for _, p := range []struct {
-		mask snp.Policy
-		text string
-	}{
-		{snp.PolicyDebug, "DEBUG: the host may read and write the guest's memory"},
-		{snp.PolicyMigrationAgent, "MIGRATION AGENT: the guest's state can be handed on"},
-	} {
-		if r.Policy.Has(p.mask) {
-			guest.add("%s", p.text)
-		}
+	guest := n.add("guest policy %v, as the host set it at launch", r.Policy)
+	for _, line := range guestPolicyLines(r.Policy) {
+		guest.add("%s", line)
 	}
-	n.add("TCB reported %v, committed %v, current %v, at launch %v", r.ReportedTCB, r.CommittedTCB, r.CurrentTCB, r.LaunchTCB)
-	n.add("chip %s", short(r.ChipID[:]))
+	platform := n.add("platform info %v", r.PlatformInfo)
+	for _, line := range platformLines(r.PlatformInfo) {
+		platform.add("%s", line)
+	}
+	drawTCBs(n.add("TCB: versions of the firmware's parts"), r)
+	n.add("chip %s", hex.EncodeToString(r.ChipID[:]))
 	if r.HostData != [32]byte{} {
 		n.add("host data %s", hex.EncodeToString(r.HostData[:]))
 	}
@@ -49,4 +46,83 @@ func drawReport(top *node, e *evidence.Evidence) {
 		says = "is the commitment to this evidence, if the report is genuine"
 	}
 	n.add("report data %s %s", short(r.ReportData[:]), says)
+}
+
+// guestPolicyLines say what a guest policy allows and demands, what is dangerous first.
+func guestPolicyLines(p snp.Policy) []string {
+	var out []string
+	for _, b := range []struct {
+		mask       snp.Policy
+		set, clear string
+	}{
+		{snp.PolicyDebug, "DEBUG: the host may read and write the guest's memory", "no debugging by the host"},
+		{snp.PolicyMigrationAgent, "MIGRATION AGENT: the guest's state can be handed on", "no migration agent"},
+		{snp.PolicySMT, "simultaneous multithreading allowed", "simultaneous multithreading forbidden"},
+		{snp.PolicySingleSocket, "on one socket only", ""},
+		{snp.PolicyCXL, "CXL devices and memory allowed", ""},
+		{snp.PolicyAES256XTS, "AES-256-XTS demanded", ""},
+		{snp.PolicyRAPLDisabled, "no power measurement (RAPL) demanded", ""},
+		{snp.PolicyCiphertextHiding, "ciphertext hiding demanded", ""},
+		{snp.PolicyPageSwapDisabled, "no page swap demanded", ""},
+	} {
+		text := b.clear
+		if p.Has(b.mask) {
+			text = b.set
+		}
+		if text != "" {
+			out = append(out, text)
+		}
+	}
+	out = append(out, fmt.Sprintf("firmware ABI %d.%d at least", p.ABIMajor(), p.ABIMinor()))
+	if err := p.Wellformed(); err != nil {
+		out = append(out, err.Error())
+	}
+	return out
+}
+
+// platformLines say how the platform runs.
+func platformLines(i snp.PlatformInfo) []string {
+	var out []string
+	for _, b := range []struct {
+		mask snp.PlatformInfo
+		set  string
+	}{
+		{snp.PlatformSMT, "simultaneous multithreading is on"},
+		{snp.PlatformTSME, "transparent memory encryption is on"},
+		{snp.PlatformECC, "memory is error correcting"},
+		{snp.PlatformRAPLDisabled, "power measurement (RAPL) is off"},
+		{snp.PlatformCiphertextHiding, "ciphertext hiding is on"},
+		{snp.PlatformAliasCheck, "no aliasing addresses since reset"},
+		{snp.PlatformTIO, "trusted I/O is on"},
+	} {
+		if i.Has(b.mask) {
+			out = append(out, b.set)
+		}
+	}
+	if r := i.Reserved(); r != 0 {
+		out = append(out, fmt.Sprintf("bits of no known meaning: %v", r))
+	}
+	return out
+}
+
+// drawTCBs shows each TCB by its components, in the order that the processor has them in.
+func drawTCBs(n *node, r *snp.Report) {
+	for _, t := range []struct {
+		what string
+		tcb  snp.TCB
+	}{{"reported, which the signing key stands for", r.ReportedTCB}, {"committed, below which nothing is loaded", r.CommittedTCB}, {"current", r.CurrentTCB}, {"at launch", r.LaunchTCB}} {
+		levels, reserved, err := t.tcb.Components(r.Product())
+		if err != nil {
+			n.add("%s: %v; which part each byte is of depends on the processor", t.what, t.tcb)
+			continue
+		}
+		var words []string
+		for _, l := range levels {
+			words = append(words, fmt.Sprintf("%s %d", l.Component, l.Value))
+		}
+		if reserved != 0 {
+			words = append(words, fmt.Sprintf("bytes of no known meaning %v", reserved))
+		}
+		n.add("%s: %s (%v)", t.what, strings.Join(words, ", "), t.tcb)
+	}
 }

@@ -2,20 +2,17 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
-)
 
-// terminal is where a command reads and writes, and how.
-type terminal struct {
-	in   io.Reader
-	out  io.Writer
-	err  io.Writer
-	json bool // --json: machine-readable output
-}
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/version"
+)
 
 const usage = `Usage: agentctl COMMAND [flags]
 
@@ -41,14 +38,17 @@ Attestation of this machine and the programs on it.
   doctor       look for what is wrong with this machine's set-up
   enroll       prove to somebody that an attestation key lives in a certain TPM
   version      versions of agentctl and of the agent
+  help         explain a command: agentctl help verify
 
 Flags of every command:
-  --json            print JSON
+  --json            print JSON; an error is then one line of JSON, the last one on
+                    standard error
   --socket PATH     client socket of the agent (default: $AGENTD_SOCKET or /run/agentd/agentd.sock)
   --admin PATH      admin socket (default: $AGENTD_ADMIN_SOCKET or /run/agentd/admin.sock)
   -h, --help        explain a command
 
-A file name "-" is standard input or output.
+A file name "-" is standard input or output, and so is "@-" where a value may be
+"@FILE".
 
 Exit codes: 0 done or accepted, 1 misuse or failure, 2 signature or binding broken,
 3 collateral missing, 4 revoked, 5 refused by policy, 6 agent or device not
@@ -63,6 +63,7 @@ Examples:
 
 // run is the whole command, and returns its exit code.
 func run(ctx context.Context, args []string, t *terminal) (code int) {
+	out := t.attend()
 	defer t.recoverFault(&code)
 	root := newRoot(t)
 	root.SetArgs(args)
@@ -70,6 +71,10 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	root.SetOut(t.out)
 	root.SetErr(t.err)
 	err := root.ExecuteContext(ctx)
+	if out.err != nil && (err == nil || errors.Is(err, out.err)) {
+		// Whoever reads the output has not seen all of it, whatever it said.
+		err = misuse(fmt.Errorf("write standard output: %w", unwrapPath(out.err)))
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -77,13 +82,43 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	if !errors.As(err, &x) {
 		x = misuse(err)
 	}
+	if ctx.Err() != nil {
+		x = &exitError{code: x.code, err: errors.New("interrupted")}
+	}
+	// A mistake in the flags ends their parsing, possibly before --json.
+	t.complain(x, t.json || slices.Contains(args, "--json"))
+	return x.code
+}
+
+// complain says what went wrong, where that was not said already, and what to do.
+func (t *terminal) complain(x *exitError, asJSON bool) {
+	if asJSON && x.err != nil {
+		t.complainJSON(x)
+		return
+	}
 	if x.err != nil {
-		fmt.Fprintf(t.err, "agentctl: %s\n", clean(x.err.Error()))
+		// What an error quotes must not look like a line of ours.
+		fmt.Fprintf(t.err, "agentctl: %s\n", strings.ReplaceAll(x.err.Error(), "\n", "\n  "))
 	}
 	if x.hint != "" {
-		fmt.Fprintf(t.err, "hint: %s\n", x.hint)
+		fmt.Fprintf(t.err, "hint: %s\n", cleanLine(x.hint))
 	}
-	return x.code
+}
+
+// complainJSON writes one line on standard error.
+func (t *terminal) complainJSON(x *exitError) {
+	out := struct {
+		ExitCode int      `json:"exitCode"`
+		Error    string   `json:"error"`
+		Code     api.Code `json:"code,omitempty"` // of a problem of the agent
+		Hint     string   `json:"hint,omitempty"`
+	}{ExitCode: x.code, Error: x.err.Error(), Hint: x.hint}
+	if p, ok := errors.AsType[*api.Problem](x.err); ok {
+		out.Code = p.Code
+	}
+	if b, err := json.Marshal(out); err == nil {
+		fmt.Fprintf(t.err, "%s\n", onlyPrintable(b))
+	}
 }
 
 func newRoot(t *terminal) *cobra.Command {
@@ -94,16 +129,16 @@ func newRoot(t *terminal) *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		Args:              cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprint(t.err, usage)
-			return &exitError{code: exitMisuse}
-		},
+		Args:              cobra.ArbitraryArgs,
+		Version:           version.Version,
+		PersistentPreRunE: func(c *cobra.Command, args []string) error { return refuseEmpty(c, args) },
+		RunE:              choose(t, usage),
 	}
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "")
 	root.PersistentFlags().StringVar(&s.client, "socket", "", "")
 	root.PersistentFlags().StringVar(&s.admin, "admin", "", "")
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.SetHelpCommand(helpCommand(t, root))
+	root.SetVersionTemplate("agentctl " + version.Version + "\n")
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { fmt.Fprint(t.out, c.Long) })
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(err).withHint(helpHint(c)) })
 	root.AddCommand(
@@ -127,26 +162,6 @@ func newRoot(t *terminal) *cobra.Command {
 		completionCommand(t),
 	)
 	return root
-}
-
-func helpHint(c *cobra.Command) string { return fmt.Sprintf("run `%s --help`", c.CommandPath()) }
-
-// group is a command that only holds others.
-func group(t *terminal, use, long string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{
-		Use:  use,
-		Long: long,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misuse(fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())).withHint(helpHint(c))
-			}
-			fmt.Fprint(t.err, long)
-			return &exitError{code: exitMisuse}
-		},
-	}
-	c.AddCommand(children...)
-	return c
 }
 
 // arguments demands exactly the arguments that are named.

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -149,28 +147,6 @@ func (t *terminal) readAssociated(name string) ([]byte, error) {
 		return nil, nil
 	}
 	return t.readInput(name, sealing.MaxAssociatedData)
-}
-
-// writeSecretOutput writes b as it is to standard output, or to a file that only its
-// owner may read, which appears complete or not at all.
-func (t *terminal) writeSecretOutput(name string, b []byte) error {
-	if name == "" || name == "-" {
-		_, err := t.out.Write(b)
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // mode 0600
-	if err != nil {
-		return misuse(err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return misuse(fmt.Errorf("write %s: %w", name, err))
-	}
-	return nil
 }
 
 // printContract prints a contract, or why there is none.

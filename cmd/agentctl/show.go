@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/export"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/firmware"
 )
 
 const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
@@ -89,6 +90,7 @@ func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
 	top.add("agent key %s (Ed25519), which signs each batch", hex.EncodeToString(e.AgentKey))
 	drawAK(top, e.AK)
 	drawLog(top, e.Log)
+	drawFirmwareLog(top, e.FirmwareLog)
 	drawCertificates(top, e.Certificates)
 	return top
 }
@@ -157,7 +159,7 @@ func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	if a, q, err := export.Attest(s.Quote.Attest); err != nil {
 		quote.add("cannot be read: %v", err)
 	} else {
-		quote.add("TPM clock %d ms, %d resets, %d restarts, firmware 0x%x", a.ClockInfo.Clock, a.ClockInfo.ResetCount, a.ClockInfo.RestartCount, a.FirmwareVersion)
+		quote.add("TPM clock %d ms, reset count %d, restart count %d, firmware 0x%x; a key of the owner sees the last three shifted", a.ClockInfo.Clock, a.ClockInfo.ResetCount, a.ClockInfo.RestartCount, a.FirmwareVersion)
 		quote.add("qualifying data %s", hex.EncodeToString(a.ExtraData.Buffer))
 		quote.add("composite of the PCRs %s", hex.EncodeToString(q.PCRDigest.Buffer))
 	}
@@ -224,12 +226,34 @@ func drawLog(top *node, l *evidence.Log) {
 	}
 }
 
+// drawFirmwareLog says how much there is; what the events mean is for tools of their own.
+func drawFirmwareLog(top *node, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	l, err := firmware.Parse(b)
+	if err != nil {
+		top.add("event log of the firmware, %d bytes, which cannot be read: %v", len(b), err)
+		return
+	}
+	n := top.add("event log of the firmware, %d bytes, %s", len(b), count(len(l.Events), "event"))
+	n.add("`agentctl export` writes it to a file, which tpm2_eventlog draws")
+}
+
+// count is n things, in words.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 func drawCertificates(top *node, list []evidence.Bytes) {
 	if len(list) == 0 {
 		top.add("no certificates")
 		return
 	}
-	n := top.add("%d certificates, as the host or files on the machine gave them", len(list))
+	n := top.add("%s, as the host or files on the machine gave them", count(len(list), "certificate"))
 	for _, der := range list {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {

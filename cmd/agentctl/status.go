@@ -56,8 +56,8 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 	agent := s.clientSocket()
 	defer agent.Close()
 	for deadline := time.Now().Add(wait); ; {
-		st, err := agent.Status(ctx)
-		if err == nil && able(st) || !time.Now().Before(deadline) {
+		st, err := soon(ctx, agent.Status)
+		if err == nil && able(st) && st.Keys.Reason != api.ReasonStarting || !time.Now().Before(deadline) {
 			return st, err
 		}
 		select {
@@ -70,7 +70,8 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 
 // able reports whether nothing that is known keeps the agent from making evidence.
 func able(st *api.Status) bool {
-	return st.TPM.State == api.StateOK && st.Platform.State != api.StateAbsent && st.Ledger.Synchronised
+	return st.TPM.State == api.StateOK && st.Platform.State != api.StateAbsent &&
+		st.Ledger.Synchronised && st.Ledger.Reason != api.ReasonStarting
 }
 
 func (t *terminal) printStatus(st *api.Status) {
@@ -124,7 +125,7 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 		Long: selfUsage,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			self, err := s.clientSocket().Self(c.Context())
+			self, err := soon(c.Context(), s.clientSocket().Self)
 			if err != nil {
 				return failed(err)
 			}

@@ -3,11 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"strings"
-	"unicode"
-
-	"golang.org/x/term"
 )
 
 // node is a line of a drawn tree and the lines below it.
@@ -39,19 +34,3 @@ func (n *node) drawChildren(w io.Writer, indent string) {
 		c.drawChildren(w, indent+below)
 	}
 }
-
-// clean replaces what could steer a terminal or turn text around: evidence comes
-// from strangers, and its text must not be able to draw a verdict of its own.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
-		}
-		return '�'
-	}, s)
-}
-
-// cleanLine is clean for text that must stay on its line.
-func cleanLine(s string) string { return strings.ReplaceAll(clean(s), "\n", "�") }
-
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -94,8 +92,8 @@ func verifyCommand(t *terminal) *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			go prepareP384()
-			if err := refuseEmptyFlags(c); err != nil {
-				return err
+			if f.saveLog == "-" {
+				return misuse(errors.New("--save-log - would mix with the appraisal: name a file")).withHint(helpHint(c))
 			}
 			kind, err := f.material.kind(&f, args)
 			if err != nil {
@@ -153,12 +151,12 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.
 		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
 			withHint("give --nonce, or --accept-replay where old evidence will do")
 	case f.nonce != "":
-		if o.Nonce, err = nonceOf(kind, f.nonce); err != nil {
+		if o.Nonce, err = t.nonceOf(kind, f.nonce); err != nil {
 			return nil, err
 		}
 	}
 	if f.material.reportData != "" {
-		if o.ReportData, err = reportDataOf(f.material.reportData); err != nil {
+		if o.ReportData, err = t.reportDataOf(f.material.reportData); err != nil {
 			return nil, err
 		}
 	}
@@ -168,7 +166,7 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.
 		}
 	}
 	if f.userData != "" {
-		if o.UserData, err = parseBytes("--user-data", f.userData, 1, evidence.MaxUserData); err != nil {
+		if o.UserData, err = t.parseBytes("--user-data", f.userData, 1, evidence.MaxUserData); err != nil {
 			return nil, err
 		}
 	}
@@ -294,23 +292,33 @@ func (t *terminal) mark(v verify.Verdict) string {
 	return marks[v].plain
 }
 
-// colour reports whether output goes to a terminal whose user has not asked for none.
-func (t *terminal) colour() bool {
-	f, ok := t.out.(*os.File)
-	return ok && isTerminal(f) && os.Getenv("NO_COLOR") == ""
-}
-
+// printAppraisal prints what failed first, for whoever reads no further, and the verdict
+// last, where a terminal leaves off.
 func (t *terminal) printAppraisal(a *verify.Appraisal) {
-	for _, c := range a.Checks {
-		if c.Verdict != verify.NotAsserted {
+	for _, part := range []struct {
+		title   string
+		verdict verify.Verdict
+	}{{"Failed", verify.Fail}, {"Passed", verify.Pass}} {
+		var list []verify.Check
+		for _, c := range a.Checks {
+			if c.Verdict == part.verdict {
+				list = append(list, c)
+			}
+		}
+		if len(list) == 0 {
+			continue
+		}
+		fmt.Fprintf(t.out, "%s, %d of %d checks:\n", part.title, len(list), len(a.Checks))
+		for _, c := range list {
 			t.printCheck(c)
 		}
+		fmt.Fprintln(t.out)
 	}
-	fmt.Fprintln(t.out, "\nNot asserted:")
+	fmt.Fprintln(t.out, "Not asserted:")
 	t.printNotAsserted(a)
 	fmt.Fprintln(t.out)
 	for _, s := range a.Sentences {
-		fmt.Fprintln(t.out, clean(s))
+		fmt.Fprintln(t.out, cleanLine(s))
 	}
 	if a.Verdict == verify.Pass {
 		fmt.Fprintf(t.out, "%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
@@ -348,15 +356,45 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal) {
 		return 1
 	})
 	for _, r := range order {
+		name := ids[r][0]
+		if len(ids[r]) > 1 {
+			name = fmt.Sprintf("%d checks", len(ids[r]))
+		}
 		needed := ""
 		if r.required {
-			needed = " (but required)"
+			needed = "(but required) "
 		}
-		fmt.Fprintf(t.out, "%s  %s%s: %s\n", t.mark(verify.NotAsserted), strings.Join(ids[r], ", "), needed, cleanLine(r.sentence))
+		fmt.Fprintf(t.out, "%s  %-26s %s%s\n", t.mark(verify.NotAsserted), name, needed, cleanLine(r.sentence))
+		if len(ids[r]) > 1 {
+			t.printIDs(ids[r])
+		}
 	}
 	if len(order) == 0 {
 		fmt.Fprintln(t.out, "      nothing")
 	}
+}
+
+// idColumns is how wide a line of ids may become.
+const idColumns = 100
+
+// printIDs lists ids below their common reason.
+func (t *terminal) printIDs(ids []string) {
+	const indent = "          "
+	line := indent
+	for i, id := range ids {
+		if i < len(ids)-1 {
+			id += ","
+		}
+		if len(line) > len(indent) && len(line)+1+len(id) > idColumns {
+			fmt.Fprintln(t.out, line)
+			line = indent
+		}
+		if len(line) > len(indent) {
+			line += " "
+		}
+		line += id
+	}
+	fmt.Fprintln(t.out, line)
 }
 
 func akOrigin(o verify.AKOrigin) string {
@@ -375,7 +413,7 @@ func (t *terminal) printCheck(c verify.Check) {
 		if c.Expected != "" {
 			fmt.Fprintf(t.out, "%-33sexpected %s\n", "", cleanLine(c.Expected))
 		}
-		if c.Found != "" {
+		if c.Found != "" && c.Found != c.Sentence {
 			fmt.Fprintf(t.out, "%-33sfound    %s\n", "", cleanLine(c.Found))
 		}
 	}

@@ -11,6 +11,10 @@ import (
 const versionUsage = `Usage: agentctl version [--json]
 
 Print the versions of agentctl and, where it answers, of the agent.
+
+Examples:
+  agentctl version
+  agentctl version --json | jq -r .agentd
 `
 
 func versionCommand(t *terminal, s *sockets) *cobra.Command {
@@ -23,7 +27,7 @@ func versionCommand(t *terminal, s *sockets) *cobra.Command {
 				Agentctl string `json:"agentctl"`
 				Agentd   string `json:"agentd,omitempty"`
 			}{Agentctl: version.Version}
-			if st, err := s.clientSocket().Status(c.Context()); err == nil {
+			if st, err := soon(c.Context(), s.clientSocket().Status); err == nil {
 				out.Agentd = st.Version
 			}
 			if t.json {

@@ -33,7 +33,7 @@ func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
 
 // allMeasured looks once.
 func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
-	st, err := s.clientSocket().Status(ctx)
+	st, err := soon(ctx, s.clientSocket().Status)
 	if err != nil {
 		return false, failed(err)
 	}
@@ -49,7 +49,7 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 	case !st.Ledger.Synchronised:
 		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: %s", st.Ledger.Reason)}).withHint("`agentctl status` says more")
 	}
-	all, err := s.adminSocket().Apps(ctx)
+	all, err := soon(ctx, s.adminSocket().Apps)
 	if err != nil {
 		return false, failed(err)
 	}
@@ -71,6 +71,9 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 		return false, misuse(fmt.Errorf("%d of %d applications are not measured: %s", len(refused), len(all), strings.Join(refused, "; "))).
 			withHint("`agentctl app list` gives the reasons; each is measured again before its unit starts")
 	}
-	fmt.Fprintf(t.out, "%d applications measured\n", len(all))
+	if t.json {
+		return true, t.writeJSON(all)
+	}
+	fmt.Fprintf(t.out, "%s measured\n", count(len(all), "application"))
 	return true, nil
 }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func helpHint(c *cobra.Command) string { return fmt.Sprintf("run `%s --help`", c.CommandPath()) }
+
+// helpCommand explains the command that its arguments name.
+func helpCommand(t *terminal, root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:    "help",
+		Long:   usage,
+		Hidden: true,
+		Args:   cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 && c.HasSubCommands() {
+				return unknown(c, rest[0])
+			}
+			fmt.Fprint(t.out, c.Long)
+			return nil
+		},
+	}
+}
+
+// group is a command that only holds others.
+func group(t *terminal, use, long string, children ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Long: long, Args: cobra.ArbitraryArgs, RunE: choose(t, long)}
+	c.AddCommand(children...)
+	return c
+}
+
+// choose is what a command does that only holds others.
+func choose(t *terminal, long string) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknown(c, args[0])
+		}
+		fmt.Fprint(t.err, long)
+		return &exitError{code: exitMisuse}
+	}
+}
+
+// unknown refuses the name of a command, and names one that was possibly meant.
+func unknown(c *cobra.Command, name string) error {
+	if c.SuggestionsMinimumDistance <= 0 {
+		c.SuggestionsMinimumDistance = 2
+	}
+	hint := helpHint(c)
+	if near := c.SuggestionsFor(name); len(near) > 0 {
+		hint = fmt.Sprintf("was `%s %s` meant? %s lists all", c.CommandPath(), near[0], hint)
+	}
+	return misuse(fmt.Errorf("unknown command %q for %q", name, c.CommandPath())).withHint(hint)
+}

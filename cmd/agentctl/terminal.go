@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// terminal is where a command reads and writes, and how.
+type terminal struct {
+	in   io.Reader
+	out  io.Writer
+	err  io.Writer
+	json bool // --json: machine-readable output
+
+	screen   bool // out is a terminal
+	consumed bool // standard input was read
+}
+
+// attend puts guards before both outputs: what cannot be written to standard output is
+// remembered, and what is written to standard error cannot steer a terminal.
+func (t *terminal) attend() *written {
+	if f, ok := t.out.(*os.File); ok {
+		t.screen = isTerminal(f)
+	}
+	w := &written{to: t.out}
+	t.out, t.err = w, harmless{t.err}
+	return w
+}
+
+// written passes on what is written, until that fails.
+type written struct {
+	to  io.Writer
+	err error
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.to.Write(b)
+	w.err = err
+	return n, err
+}
+
+// harmless passes on text without what clean takes out.
+type harmless struct{ to io.Writer }
+
+func (h harmless) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(h.to, clean(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// colour reports whether output goes to a terminal whose user has not asked for none.
+func (t *terminal) colour() bool {
+	return t.screen && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// clean replaces what could steer a terminal or turn text around: evidence comes
+// from strangers, and its text must not be able to draw a verdict of its own.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '�'
+	}, s)
+}
+
+// cleanLine is clean for text that must stay on its line.
+func cleanLine(s string) string {
+	return strings.NewReplacer("\n", "�", "\t", "�").Replace(clean(s))
+}
+
+// errBinary is returned instead of bytes that a terminal would obey.
+var errBinary = errors.New("the output is no text, and would steer this terminal: write it to a file or a pipe")
+
+// printable reports whether b is text that clean leaves as it is.
+func printable(b []byte) bool { return utf8.Valid(b) && clean(string(b)) == string(b) }
+
+// onlyPrintable escapes in b, which is JSON, all that does not print. Such runes stand in
+// strings alone, where the escape means the same.
+func onlyPrintable(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for _, r := range string(b) {
+		switch {
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			r -= 0x10000
+			out = fmt.Appendf(out, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
