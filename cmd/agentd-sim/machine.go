@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/agent/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/daemon"
@@ -35,11 +37,6 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	for _, sub := range []string{"", "apps.d", "certs", "log", "state"} {
-		if err := os.MkdirAll(filepath.Join(o.dir, sub), 0o700); err != nil {
-			return nil, err
-		}
-	}
 	m = &machine{dir: o.dir, tpm: o.tpm}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
@@ -52,35 +49,34 @@ func boot(o options) (m *machine, err error) {
 	if m.config, m.configText, err = m.reread(); err != nil {
 		return m, err
 	}
+	if err := checkSockets(m.config.Sockets.Client, m.config.Sockets.Admin); err != nil {
+		return m, err
+	}
+	if m.dir, err = prepare(o.dir); err != nil {
+		return m, err
+	}
+	if m.config, m.configText, err = m.reread(); err != nil { // now that the folder has its name
+		return m, err
+	}
 	if m.tpm == "" {
-		if m.child, err = swtpm.Start(swtpm.Options{Dir: filepath.Join(o.dir, "tpm")}); err != nil {
+		m.child, err = swtpm.Start(swtpm.Options{Dir: filepath.Join(m.dir, "tpm")})
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("another agentd-sim runs in %s: end it, or name another folder (%w)", m.dir, err)
+		}
+		if err != nil {
 			return m, err
 		}
 		m.bootID = rand.Text()
 		// The TPM was reset, so this is another boot, and /run is empty after one. The
 		// state directory of swtpm is locked: no other agent has the log.
-		if err := empty(filepath.Join(o.dir, "log")); err != nil {
+		if err := forget(filepath.Join(m.dir, "log")); err != nil {
 			return m, err
 		}
 	}
-	if m.platform, err = o.platform.start(filepath.Join(o.dir, "platform"), m.config); err != nil {
+	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config); err != nil {
 		return m, err
 	}
 	return m, m.publish()
-}
-
-// empty removes what is in a folder.
-func empty(folder string) error {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // reread reads the configuration over defaults that keep everything in the folder.

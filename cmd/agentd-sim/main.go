@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/internal/version"
 )
 
 const usage = `Usage: agentd-sim --dir DIR [flags]
@@ -24,7 +25,9 @@ const usage = `Usage: agentd-sim --dir DIR [flags]
 The attestation agent on a simulated machine. It needs swtpm and no root. Nothing
 that it says vouches for any hardware.
 
-  --dir DIR              folder of the machine, made where it is missing
+  --dir DIR              folder of the machine, made where it is missing: yours alone, and
+                         empty or of a machine before. Sockets lie in it, so its path has
+                         95 bytes at most
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
@@ -46,6 +49,7 @@ that it says vouches for any hardware.
                          AGENTD_SIM_DECLARED_UNIT names, so that keys can be tried
                          without systemd
   --log-level LEVEL      debug, info, warn or error (default warn)
+  --version              print the version and end
 
 In DIR it keeps agentd.sock and admin.sock, apps.d for application declarations,
 certs for stapled certificates, config.toml if you want to change the configuration,
@@ -68,6 +72,10 @@ func main() {
 		fmt.Fprintf(os.Stderr, "agentd-sim: %v\nhint: run `agentd-sim --help`\n", err)
 		os.Exit(1)
 	}
+	if o.version {
+		fmt.Println("agentd-sim", version.Version)
+		return
+	}
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "agentd-sim:", err)
 		os.Exit(1)
@@ -77,6 +85,7 @@ func main() {
 // options are what the command line says.
 type options struct {
 	dir, tpm string
+	version  bool // print it, and end
 	believe  bool // what callers declare
 	level    slog.Level
 	platform simulation
@@ -89,6 +98,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "")
 	f.StringVar(&o.tpm, "tpm", "", "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
+	f.BoolVar(&o.version, "version", false, "")
 	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
 	o.platform.flags(f)
 	if err := f.Parse(args); err != nil {
@@ -97,8 +107,15 @@ func parse(args []string) (options, error) {
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.version:
+		return o, nil
 	case o.dir == "":
 		return o, errors.New("--dir is missing")
+	case o.platform.spacing < 0:
+		return o, fmt.Errorf("--spacing %v: want a time, as 2s", o.platform.spacing)
+	}
+	if err := checkTPM(o.tpm); err != nil {
+		return o, err
 	}
 	var err error
 	o.dir, err = filepath.Abs(o.dir)

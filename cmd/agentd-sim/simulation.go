@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha512"
+	"errors"
 	"flag"
 	"fmt"
 	"strconv"
@@ -66,7 +67,9 @@ func (s *simulation) fault(text string) (err error) {
 	case known:
 		*on = true
 	case name == "throttle":
-		s.faults.Throttle, err = time.ParseDuration(value)
+		if s.faults.Throttle, err = time.ParseDuration(value); err != nil || s.faults.Throttle <= 0 {
+			return errors.New("throttle wants a time, as throttle=10s")
+		}
 	case name == "ignores" && value == "vmpl":
 		s.faults.IgnoredVMPL = true
 	case name == "ignores" && value == "root":
@@ -75,8 +78,12 @@ func (s *simulation) fault(text string) (err error) {
 		s.faults.IgnoredFields |= soft.Fields()[value]
 	case name == "status":
 		var n uint64
-		n, err = strconv.ParseUint(value, 0, 32)
+		if n, err = strconv.ParseUint(value, 0, 32); err != nil || n == 0 {
+			return errors.New("status wants a number that is not 0, as status=0x16")
+		}
 		s.faults.Status = uint32(n)
+	case name == "ignores":
+		return fmt.Errorf("ignores=%q is not known: agentd-sim --help lists them", value)
 	default:
 		return fmt.Errorf("%q is not known", name)
 	}
