@@ -32,15 +32,10 @@ type celDigest struct {
 func EncodeCELJSON(records []Record) ([]byte, error) {
 	out := []byte("[")
 	for i, r := range records {
-		e, err := r.Event()
-		if err != nil {
+		if _, err := r.Event(); err != nil {
 			return nil, fmt.Errorf("export record %d: %w", r.Number, err)
 		}
-		content, err := e.Encode()
-		if err != nil {
-			return nil, fmt.Errorf("export record %d: %w", r.Number, err)
-		}
-		c := celRecord{Number: r.Number, PCR: r.PCR, ContentType: JSONContentType, Content: content}
+		c := celRecord{Number: r.Number, PCR: r.PCR, ContentType: JSONContentType, Content: jsontext.Value(r.Content[tlvHeader:])}
 		for _, d := range r.Digests {
 			c.Digests = append(c.Digests, celDigest{Algorithm: d.Algorithm.String(), Digest: hex.EncodeToString(d.Value)})
 		}

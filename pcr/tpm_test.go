@@ -37,6 +37,8 @@ func TestCheckIndex(t *testing.T) {
 			t.Errorf("PCR %d: %v", i, err)
 		case !good && (!errors.As(err, &index) || index.Index != i):
 			t.Errorf("PCR %d: got %v, want an IndexError", i, err)
+		case i >= pcr.Count && index.Reason != "the last PCR is 23":
+			t.Errorf("PCR %d: %v", i, err)
 		}
 	}
 }
@@ -99,6 +101,8 @@ func TestActiveBanksUnknown(t *testing.T) {
 		var unknown *pcr.UnknownBankError
 		switch {
 		case c.command != "" && (!errors.As(err, &unknown) || unknown.Command() != c.command || !strings.Contains(err.Error(), c.command)):
+			t.Errorf("%s: got %v, want it to name %q", name, err, c.command)
+		case name == "sm3" && !strings.HasPrefix(err.Error(), "PCR bank sm3_256 is active"):
 			t.Errorf("%s: got %v, want it to name %q", name, err, c.command)
 		case c.command == "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
@@ -261,6 +265,7 @@ func TestReadLyingTPM(t *testing.T) {
 		"value too many": {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(32, 32), "does not name"},
 		"wrong size":     {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(20), "20 bytes"},
 		"nothing":        {one(tpm2.TPMAlgSHA256, 0, 0, 0), digests(), "is the bank active?"},
+		"past the last":  {one(tpm2.TPMAlgSHA256, 8, 0, 0, 1), digests(32, 32), "PCR 24"},
 	} {
 		_, err := pcr.Read(&lying{read: &tpm2.PCRReadResponse{PCRSelectionOut: c.selection, PCRValues: c.values}}, sel)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

@@ -78,10 +78,10 @@ func (v Values) Banks(s Selection) ([]evidence.Bank, error) {
 	return banks, nil
 }
 
-// Composite is the PCR digest of a quote over s: hash over the selected values, one
-// behind the other, banks in the order of s and PCRs ascending within each (TPM 2.0
-// TPMS_QUOTE_INFO calls pcrDigest (TPM 2.0 Part 2, section 10.12.4). The hash is that of
-// the quoting key's signing scheme, whatever the banks are.
+// Composite is what TPMS_QUOTE_INFO calls pcrDigest (TPM 2.0 Part 2, section 10.12.1): the
+// hash over the selected values, one behind the other, banks in the order of s and PCRs
+// ascending within each. The hash is that of the quoting key's signing scheme, whatever
+// the banks are.
 func (s Selection) Composite(v Values, hash crypto.Hash) ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("hash PCR composite: %w", err)

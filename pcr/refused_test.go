@@ -1,0 +1,298 @@
+package pcr_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// TestTPMFails: a command that fails makes what it was for fail, whichever it is.
+func TestTPMFails(t *testing.T) {
+	s := swtpm.Start(t)
+	for name, do := range map[string]func(transport.TPM) error{
+		"ActiveBanks": func(t transport.TPM) error { _, err := pcr.ActiveBanks(t); return err },
+		"Extend":      func(t transport.TPM) error { return pcr.Extend(t, 14, pcr.Digests(allBanks, nil)) },
+		"CheckIndex":  func(t transport.TPM) error { return pcr.CheckIndex(t, 14) },
+		"Read": func(t transport.TPM) error {
+			_, err := pcr.Read(t, pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 1, 2, 3, 4, 5, 6, 7, 8}}})
+			return err
+		},
+	} {
+		n := 0
+		for at := 1; ; at++ {
+			n = 0
+			failing := hook(func(send func() ([]byte, error)) ([]byte, error) {
+				if n++; n == at {
+					return nil, syscall.EIO
+				}
+				return send()
+			})
+			err := do(failing.over(s))
+			if n < at {
+				if err != nil {
+					t.Errorf("%s: %v, and nothing failed", name, err)
+				}
+				break
+			}
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s says %v, and command %d failed", name, err, at)
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s sends no command", name)
+		}
+	}
+}
+
+// TestAnotherCapability: an answer to another question is no answer, and a list that says
+// that more is to come, and never does, ends.
+func TestAnotherCapability(t *testing.T) {
+	answers := func(more byte, c tpm2.TPMCap, data any) transport.TPM {
+		return hook(func(func() ([]byte, error)) ([]byte, error) {
+			switch d := data.(type) {
+			case *tpm2.TPMLTaggedTPMProperty:
+				return answer([]byte{more}, tpm2.Marshal(tpm2.TPMSCapabilityData{Capability: c, Data: tpm2.NewTPMUCapabilities(c, d)})), nil
+			case *tpm2.TPMLTaggedPCRProperty:
+				return answer([]byte{more}, tpm2.Marshal(tpm2.TPMSCapabilityData{Capability: c, Data: tpm2.NewTPMUCapabilities(c, d)})), nil
+			}
+			return nil, syscall.EIO
+		}).over(nil)
+	}
+	other := answers(0, tpm2.TPMCapTPMProperties, &tpm2.TPMLTaggedTPMProperty{})
+	if b, err := pcr.ActiveBanks(other); err == nil {
+		t.Errorf("active banks are %v", b)
+	}
+	if err := pcr.CheckIndex(other, 14); err == nil || !strings.Contains(err.Error(), "read PCR properties") {
+		t.Errorf("got %v", err)
+	}
+	endless := answers(1, tpm2.TPMCapPCRProperties, &tpm2.TPMLTaggedPCRProperty{})
+	if err := pcr.CheckIndex(endless, 14); err == nil || !strings.Contains(err.Error(), "does not say which PCRs locality 0 can extend") {
+		t.Errorf("got %v", err)
+	}
+	many := &tpm2.TPMLTaggedPCRProperty{}
+	for i := range 65 {
+		many.PCRProperty = append(many.PCRProperty, tpm2.TPMSTaggedPCRSelect{Tag: tpm2.TPMPTPCR(i), PCRSelect: []byte{0xff, 0xff, 0xff}})
+	}
+	if err := pcr.CheckIndex(answers(0, tpm2.TPMCapPCRProperties, many), 14); err == nil || !strings.Contains(err.Error(), "property 0x40 out of order") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReadNothing(t *testing.T) {
+	if v, err := pcr.Read(&lying{}, nil); err == nil {
+		t.Errorf("nothing was asked for, and %v was read", v)
+	}
+}
+
+// TestRecordsRefused: records that were not decoded, but made, are held to the same rules.
+func TestRecordsRefused(t *testing.T) {
+	gap := &pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}
+	banks := []pcr.Algorithm{pcr.SHA1, pcr.SHA256}
+	if _, err := pcr.NewRecord(1, 14, banks, &pcr.Event{Type: pcr.EventGap}); err == nil {
+		t.Error("a record of an event that is none")
+	}
+	if _, err := pcr.NewRecord(1, 14, []pcr.Algorithm{0x12}, gap); err == nil || !strings.Contains(err.Error(), "cannot be hashed") {
+		t.Errorf("a record for a bank that nobody can hash: %v", err)
+	}
+	func() {
+		defer func() {
+			if r, _ := recover().(string); !strings.Contains(r, "cannot be hashed") {
+				t.Errorf("panicked with %q", r)
+			}
+		}()
+		pcr.Algorithm(0x12).Sum(nil)
+	}()
+
+	good, err := pcr.NewRecord(1, 14, banks, gap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := func(b ...byte) pcr.Record { return pcr.Record{Content: b} }
+	for name, r := range map[string]pcr.Record{
+		"nothing":      content(),
+		"a short head": content(pcr.ContentType, 0, 0, 0),
+		"another type": {Content: append([]byte{5}, good.Content[1:]...)},
+		"too short":    {Content: good.Content[:len(good.Content)-1]},
+		"too long":     {Content: append(slices.Clone(good.Content), ' ')},
+	} {
+		if e, err := r.Event(); err == nil {
+			t.Errorf("%s: read as %+v", name, e)
+		} else if strings.Contains(err.Error(), "event:") {
+			t.Errorf("%s: taken for an event: %v", name, err)
+		}
+	}
+
+	values := pcr.Zero(banks)
+	for name, change := range map[string]func(d []pcr.Digest) []pcr.Digest{
+		"too few": func(d []pcr.Digest) []pcr.Digest { return d[:1] },
+		"short":   func(d []pcr.Digest) []pcr.Digest { d[1].Value = d[1].Value[1:]; return d },
+		"unknown": func(d []pcr.Digest) []pcr.Digest { d[1].Algorithm = pcr.SHA384; return d },
+	} {
+		r := good
+		r.Digests = change(slices.Clone(good.Digests))
+		if v, err := r.Extend(values); err == nil {
+			t.Errorf("%s: extended to %v", name, v)
+		}
+	}
+	odd := []pcr.Digest{{Algorithm: 0x12, Value: nil}}
+	if v, err := (pcr.Record{Digests: odd}).Extend(odd); err == nil {
+		t.Errorf("a bank that nobody knows is extended to %v", v)
+	}
+}
+
+func TestEqual(t *testing.T) {
+	a := []pcr.Digest{{Algorithm: pcr.SHA1, Value: []byte{1}}, {Algorithm: pcr.SHA256, Value: []byte{2}}}
+	for name, b := range map[string][]pcr.Digest{
+		"fewer": a[:1], "more": append(slices.Clone(a), a[0]), "none": nil,
+		"another bank":  {a[0], {Algorithm: pcr.SHA384, Value: []byte{2}}},
+		"another value": {a[0], {Algorithm: pcr.SHA256, Value: []byte{3}}},
+		"another order": {a[1], a[0]},
+	} {
+		if pcr.Equal(a, b) || pcr.Equal(b, a) {
+			t.Errorf("%s: equal", name)
+		}
+	}
+	if !pcr.Equal(a, slices.Clone(a)) || !pcr.Equal(nil, nil) {
+		t.Error("not equal to itself")
+	}
+}
+
+// TestReplayRefused: a replay does not rest on what was decoded before it.
+func TestReplayRefused(t *testing.T) {
+	records, banks := exampleLog()
+	zero := pcr.Zero(banks)
+	for name, c := range map[string]struct {
+		banks []pcr.Algorithm
+		start []pcr.Digest
+	}{
+		"no banks":             {nil, nil},
+		"another bank":         {banks, []pcr.Digest{zero[0], {Algorithm: pcr.SHA512, Value: make([]byte, 64)}}},
+		"bank nobody knows":    {[]pcr.Algorithm{0x12}, []pcr.Digest{{Algorithm: 0x12}}},
+		"short value":          {banks, []pcr.Digest{zero[0], {Algorithm: zero[1].Algorithm, Value: zero[1].Value[1:]}}},
+		"banks not in order":   {[]pcr.Algorithm{banks[1], banks[0]}, []pcr.Digest{zero[1], zero[0]}},
+		"a bank that is twice": {[]pcr.Algorithm{banks[0], banks[0]}, []pcr.Digest{zero[0], zero[0]}},
+	} {
+		if _, err := pcr.NewReplayer(c.banks, c.start); err == nil {
+			t.Errorf("%s: begun", name)
+		}
+	}
+	refused := func(name string, code pcr.LogCode, index uint64, records []pcr.Record) {
+		t.Helper()
+		var le *pcr.LogError
+		if _, err := pcr.Replay(records, banks, nil); !errors.As(err, &le) || le.Code != code || le.Index != index {
+			t.Errorf("%s: got %v, want %s at %d", name, err, code, index)
+		} else if strings.Contains(le.Error(), "at byte") {
+			t.Errorf("%s: names a byte that nobody knows: %v", name, le)
+		}
+	}
+	twice, _ := exampleLog()
+	twice[2].Number = 1
+	refused("a number twice", pcr.LogNumber, 2, twice)
+	beyond, _ := exampleLog()
+	for i := range beyond {
+		beyond[i].PCR = pcr.Count
+	}
+	refused("PCR 24", pcr.LogPCR, 0, beyond)
+
+	records[0].Number = 5
+	var le *pcr.LogError
+	if _, err := pcr.StartOf(records); !errors.As(err, &le) || le.Code != pcr.LogOrder {
+		t.Errorf("a log from record 5 on: %v", err)
+	}
+	if _, err := pcr.EncodeCELJSON([]pcr.Record{{Number: 7}}); err == nil || !strings.Contains(err.Error(), "export record 7") {
+		t.Errorf("a record without content is exported: %v", err)
+	}
+}
+
+// TestDigestListRefused: a list of digests is not a log that was cut off, whatever its
+// entries say, and holds no bank that nobody knows.
+func TestDigestListRefused(t *testing.T) {
+	tlv := func(typ byte, value ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{typ}, uint32(len(value))), value...)
+	}
+	sha1 := tlv(4, make([]byte, 20)...)
+	for name, digests := range map[string][]byte{
+		"unknown and empty": tlv(0x12),
+		"unknown":           tlv(0x12, make([]byte, 32)...),
+		"beyond the list":   sha1[:len(sha1)-1],
+		"half a length":     append(bytes.Clone(sha1), 11, 0, 0),
+	} {
+		b := slices.Concat(tlv(0, make([]byte, 8)...), tlv(1, 14), tlv(3, digests...), tlv(pcr.ContentType, 'x'))
+		var le *pcr.LogError
+		if _, err := pcr.DecodeLog(b, 0); !errors.As(err, &le) || le.Code != pcr.LogMalformed {
+			t.Errorf("%s: got %v, want %s", name, err, pcr.LogMalformed)
+		}
+	}
+}
+
+// TestEventMembers: each member is held to its own rule, and the error says to which.
+func TestEventMembers(t *testing.T) {
+	agent := func(change func(*pcr.AgentEvent)) *pcr.Event {
+		a := &pcr.AgentEvent{Version: "1", AgentKey: make([]byte, 32)}
+		change(a)
+		return &pcr.Event{Type: pcr.EventAgent, Agent: a}
+	}
+	start := func(change func(*pcr.StartEvent)) *pcr.Event {
+		s := &pcr.StartEvent{PCR: 14, Values: []pcr.StartValue{{Algorithm: "sha256", Value: make([]byte, 32)}}}
+		change(s)
+		return &pcr.Event{Type: pcr.EventStart, Start: s}
+	}
+	unmeasured := func(app, reason string) *pcr.Event {
+		return &pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: app, Reason: reason}}
+	}
+	many := make(pcr.Declarations, pcr.MaxDeclarations+1)
+	for i := range many {
+		many[i].App = string(rune(0x4e00 + i))
+	}
+	for name, e := range map[string]*pcr.Event{
+		"two declarations":  agent(func(a *pcr.AgentEvent) { a.Declarations = pcr.Declarations{{App: "a"}, {App: "b"}} }),
+		"most declarations": agent(func(a *pcr.AgentEvent) { a.Declarations = many[:pcr.MaxDeclarations] }),
+		"unmeasured":        unmeasured("a", "x"),
+	} {
+		if _, err := e.Encode(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		e    *pcr.Event
+		want string
+	}{
+		"too many declarations":     {agent(func(a *pcr.AgentEvent) { a.Declarations = many }), "agent.declarations holds 4097"},
+		"declaration without app":   {agent(func(a *pcr.AgentEvent) { a.Declarations = pcr.Declarations{{}} }), "agent.declarations[0]"},
+		"unmeasured without app":    {unmeasured("", "x"), "unmeasured.app"},
+		"unmeasured without reason": {unmeasured("a", ""), "unmeasured.reason"},
+		"unmeasured of nothing":     {&pcr.Event{Type: pcr.EventUnmeasured}, "exactly the member"},
+		"count before, no digest":   {start(func(s *pcr.StartEvent) { s.Previous = &evidence.LogHead{Count: 1} }), "start.previous"},
+		"digest before, no count":   {start(func(s *pcr.StartEvent) { s.Previous = &evidence.LogHead{Digest: evidence.Digest{1}} }), "start.previous"},
+		"unknown bank, no value":    {start(func(s *pcr.StartEvent) { s.Values = pcr.StartValues{{Algorithm: "sm3_256"}} }), "sm3_256"},
+		"manifest too long": {&pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: "a", Manifest: make(pcr.Manifest, pcr.MaxManifest+1)}},
+			"has 20001 entries"},
+	} {
+		if _, err := c.e.Encode(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+	for text, want := range map[string]string{`{"type":"gap"}`: "exactly the member", `{"type":"gap2"}`: "not known"} {
+		if _, err := pcr.ParseEvent([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestMissingValue: a value that is not there is told from one of the wrong size.
+func TestMissingValue(t *testing.T) {
+	if _, err := (pcr.Values{}).Get(pcr.SHA256, 14); err == nil || !strings.Contains(err.Error(), "no value for PCR 14") {
+		t.Errorf("got %v", err)
+	}
+}
