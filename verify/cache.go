@@ -2,16 +2,18 @@ package verify
 
 import (
 	lru "container/list"
+	"crypto/x509"
 	"sync"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// A Cache remembers reports that were verified under a certificate and its chain, and
-// revocation lists that were found to be by a root, so that the same bytes are not
-// verified again: anchored evidence shows one report many times. It belongs to the
-// caller, who decides how long it lives, and may be used by several goroutines.
+// A Cache remembers reports that were verified under a certificate and its chain,
+// revocation lists that were found to be by a root, and chains of certificates of TPMs,
+// so that the same bytes are not verified again: anchored evidence shows one report many
+// times. It belongs to the caller, who decides how long it lives, and may be used by
+// several goroutines.
 //
 // What is remembered is a fact about bytes: that a signature holds. The key is a digest
 // of everything that this depends on, which is the report, every certificate in its
@@ -27,8 +29,9 @@ type Cache struct {
 
 type cacheEntry struct {
 	key    evidence.Digest
-	report *snp.Report // nil for a revocation list
-	chain  *snp.Chain  // holds the leaf
+	report *snp.Report         // nil for all but a report
+	chain  *snp.Chain          // holds the leaf
+	ek     []*x509.Certificate // from the certificate of an endorsement key to a root of the policy
 }
 
 // NewCache is a cache of at most limit entries, each of about 30 KB; the one that was not
@@ -58,6 +61,7 @@ func (c *Cache) put(e *cacheEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have, ok := c.entries[e.key]; ok {
+		have.Value = e
 		c.order.MoveToFront(have)
 		return
 	}
@@ -78,4 +82,31 @@ func reportKey(report []byte, certificates [][]byte, roots *snp.Roots) evidence.
 // revocationKey is the key of a revocation list that is by this root.
 func revocationKey(l *snp.RevocationList, c *snp.Chain) evidence.Digest {
 	return evidence.Sum256("agentd/cache/revocation/1", l.Bytes(), c.Root.Raw)
+}
+
+// ekKey is the key of the certificates in an enrolment, under these roots.
+func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
+	var raw [][]byte
+	for _, c := range roots {
+		raw = append(raw, c.Raw)
+	}
+	id := evidence.Sum256("agentd/cache/ek-roots/1", raw...)
+	return evidence.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
+}
+
+// ekChain leads from the certificate in an enrolment to a root of the policy. Of several
+// ways one that is valid is taken, so that a known one does where it is.
+func (a *appraiser) ekChain(r *enrolmentRule) ([]*x509.Certificate, error) {
+	if a.o.Cache == nil {
+		return r.certificate.Chain(a.p.ekRoots, a.o.Time)
+	}
+	key := ekKey(r.EKCertificates, a.p.ekRoots)
+	if known := a.o.Cache.get(key); known != nil && r.certificate.CheckValidity(known.ek, a.o.Time) == nil {
+		return known.ek, nil
+	}
+	chain, err := r.certificate.Chain(a.p.ekRoots, a.o.Time)
+	if err == nil {
+		a.o.Cache.put(&cacheEntry{key: key, ek: chain})
+	}
+	return chain, err
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,5 +79,66 @@ func TestCertificateOfRefusedAK(t *testing.T) {
 	}
 	if c := a.Check(PolicyAKOrigin); c.Verdict != NotAsserted || !c.Required {
 		t.Errorf("%s: %s", c.ID, c.Verdict)
+	}
+}
+
+// TestCertificateFromCache: the way to a root is remembered for these certificates and
+// roots alone, and what depends on time is looked at again.
+func TestCertificateFromCache(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	old := newMaker('i', "TPM issuer", tpmRoot, func(c *x509.Certificate) { c.NotAfter = evidencetest.Time.Add(time.Hour) })
+	renewed := newMaker('i', "TPM issuer", tpmRoot, nil)
+	cache := NewCache(8)
+	appraise := func(m *maker, at time.Duration, certificates ...*x509.Certificate) []CheckID {
+		t.Helper()
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(trusting(m), certified(certificates...)))
+		o.Cache, o.Time = cache, o.Time.Add(at)
+		a, err := Evidence(document, o)
+		if err != nil || (a.AKOrigin == AKCertified) != (len(failedIDs(a)) == 0) {
+			t.Fatalf("%v, AK %s\n%s", err, a.AKOrigin, explain(a))
+		}
+		return failedIDs(a)
+	}
+	leaf, none := old.certify('e', nil), []CheckID(nil)
+	for _, c := range []struct {
+		name         string
+		root         *maker
+		at           time.Duration
+		certificates []*x509.Certificate
+		want         []CheckID
+		entries      int // and one of the report
+	}{
+		{"cold", tpmRoot, 0, []*x509.Certificate{leaf, old.cert}, none, 1},
+		{"warm", tpmRoot, 0, []*x509.Certificate{leaf, old.cert}, none, 1},
+		{"issuer expired", tpmRoot, 2 * time.Hour, []*x509.Certificate{leaf, old.cert}, []CheckID{PolicyEKValidity}, 1},
+		{"another root", otherRoot, 0, []*x509.Certificate{leaf, old.cert}, []CheckID{PolicyEKChain}, 1},
+		{"issuer left out", tpmRoot, 0, []*x509.Certificate{leaf}, []CheckID{PolicyEKChain}, 1},
+		{"issuer renewed", tpmRoot, 0, []*x509.Certificate{leaf, old.cert, renewed.cert}, none, 2},
+		{"issuer renewed, the old one expired", tpmRoot, 2 * time.Hour, []*x509.Certificate{leaf, old.cert, renewed.cert}, none, 2},
+		{"the same, warm", tpmRoot, 2 * time.Hour, []*x509.Certificate{leaf, old.cert, renewed.cert}, none, 2},
+	} {
+		if got := appraise(c.root, c.at, c.certificates...); !slices.Equal(got, c.want) {
+			t.Errorf("%s: failed are %v, want %v", c.name, got, c.want)
+		}
+		if n := cache.order.Len() - 1; n != c.entries {
+			t.Errorf("%s: %d chains are remembered, want %d", c.name, n, c.entries)
+		}
+	}
+}
+
+// BenchmarkCertified: what the certificate of a TPM adds to an appraisal whose report is known.
+func BenchmarkCertified(b *testing.B) {
+	document := evidencetest.New().Encode(b)
+	for name, text := range map[string]string{"enrolled": makePolicy("", enrolment(recipeAK(), "none")), "certified": makePolicy(trusting(tpmRoot), certified(tpmRoot.certify('e', nil)))} {
+		b.Run(name, func(b *testing.B) {
+			o := baseOptions(b)
+			o.Policy, o.Cache = mustPolicy(b, text), NewCache(8)
+			for b.Loop() {
+				if a, err := Evidence(document, o); err != nil || a.Verdict != Pass {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

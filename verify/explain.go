@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -327,7 +328,7 @@ func (w *PolicyWords) log(p *Policy) {
 		w.open("Which applications run beside those that are listed (unlisted_apps = \"refuse\" asks).")
 	}
 	if len(p.agent.versions) > 0 {
-		w.demand("Every agent that wrote to the log has one of the versions %s.", strings.Join(p.agent.versions, ", "))
+		w.demand("Every agent that wrote to the log has one of the versions %s.", strings.Join(slices.Sorted(maps.Keys(p.agent.versions)), ", "))
 	}
 	if len(p.agent.digests) > 0 {
 		w.demand("Every agent that wrote to the log has one of %d listed digests.", len(p.agent.digests))

@@ -129,14 +129,14 @@ type appRule struct {
 	name     string
 	unit     string // "": any
 	user     string // "": any
-	digests  []evidence.Digest
+	digests  map[evidence.Digest]bool
 	required bool
 }
 
 // agentRule is [agent]: which agents may have written to the log.
 type agentRule struct {
-	versions []string
-	digests  []evidence.Digest
+	versions map[string]bool          // empty: any
+	digests  map[evidence.Digest]bool // empty: any
 }
 
 // callerRule is [caller]: who may have asked for the statement.
@@ -144,6 +144,6 @@ type callerRule struct {
 	unit        string
 	uid         *uint32
 	app         string
-	executables []evidence.Digest
+	executables map[evidence.Digest]bool // empty: any
 	covered     bool
 }

@@ -79,7 +79,7 @@ func (a *appraiser) policyEK(record *enrolmentRule) {
 	c := record.certificate
 	a.decideEK(PolicyEKKey, "the endorsement key "+short(record.EK), c.CheckKey(record.EK))
 	a.decideEK(PolicyEKUsage, "that of an endorsement key", c.CheckUsage())
-	chain, err := c.Chain(a.p.ekRoots, a.o.Time)
+	chain, err := a.ekChain(record)
 	a.decideEK(PolicyEKChain, "a way to "+subjects(a.p.ekRoots), err)
 	a.decideEK(PolicyEKValidity, "valid at the time of appraisal", c.CheckValidity(chain, a.o.Time))
 }

@@ -8,6 +8,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // TestPolicyIsReadInLinearTime: what a policy costs is in proportion to its length,
@@ -50,6 +53,65 @@ func TestPolicyIsReadInLinearTime(t *testing.T) {
 				}
 			}
 			t.Errorf("%v for %d bytes, %v for %d: more than %d times as long", short, len(small), long, len(large), most)
+		})
+	}
+}
+
+// TestRulesAreNotHeldAgainstEachEvent: what a log costs does not grow with the number of
+// rules: who writes the log would else make a long policy of the verifier's take minutes.
+func TestRulesAreNotHeldAgainstEachEvent(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("takes seconds")
+	}
+	const events, rules, most = 2000, 30000, 3
+	several := func(format string) string {
+		var b strings.Builder
+		for i := range rules {
+			fmt.Fprintf(&b, format, i+1)
+		}
+		return b.String()
+	}
+	for name, c := range map[string]struct {
+		few, many string
+		event     func(i int) pcr.Event
+	}{
+		"applications": {"[[app]]\nname = \"a\"\nrequired = false\ndigests = [\"" + repeated(1, 32) + "\"]\n",
+			several("[[app]]\nname = \"a%05d\"\nrequired = false\ndigests = [\"" + repeated(1, 32) + "\"]\n"),
+			func(i int) pcr.Event { return evidencetest.App(fmt.Sprintf("b%05d", i), "", "", "") }},
+		"digests": {"[[app]]\nname = \"a\"\ndigests = [\"" + repeated(1, 32) + "\"]\n",
+			"[[app]]\nname = \"a\"\ndigests = [" + several("\"%064x\",") + "]\n",
+			func(i int) pcr.Event { return evidencetest.App("a", "", "", fmt.Sprint(i)) }},
+		"agents": {"[agent]\nversions = [\"1\"]\n", "[agent]\nversions = [" + several("\"a%05d\",") + "]\n",
+			func(i int) pcr.Event {
+				return evidencetest.Agent(pcr.EventAgent, fmt.Sprintf("b%05d", i), evidencetest.Key('a'))
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := evidencetest.New()
+			r.Events = r.Events[:1]
+			for i := range events {
+				r.Events = append(r.Events, c.event(i))
+			}
+			document := r.Encode(t)
+			appraisal := func(policy *Policy) time.Duration {
+				o := baseOptions(t)
+				o.Policy = policy
+				begin := processorTime(t)
+				if _, err := Evidence(document, o); err != nil {
+					t.Fatal(err)
+				}
+				return processorTime(t) - begin
+			}
+			few, many := mustPolicy(t, makePolicy("", c.few)), mustPolicy(t, makePolicy("", c.many))
+			appraisal(few) // whatever is done once
+			short := min(appraisal(few), appraisal(few), appraisal(few))
+			var long time.Duration
+			for range 5 {
+				if long = appraisal(many); long <= most*short {
+					return
+				}
+			}
+			t.Errorf("%v with one rule, %v with %d", short, long, rules)
 		})
 	}
 }

@@ -3,7 +3,6 @@ package verify
 import (
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -163,7 +162,7 @@ func (a *appraiser) policyAgents() {
 	}
 	var other []string
 	for _, g := range a.log.Agents {
-		if len(r.versions) > 0 && !slices.Contains(r.versions, g.Version) || len(r.digests) > 0 && !slices.Contains(r.digests, g.Digest) {
+		if len(r.versions) > 0 && !r.versions[g.Version] || len(r.digests) > 0 && !r.digests[g.Digest] {
 			other = append(other, fmt.Sprintf("record %d: version %q, digest %s", g.Record, g.Version, g.Digest))
 		}
 	}
@@ -177,16 +176,19 @@ func (a *appraiser) policyAgents() {
 // is now: one that was tampered with may be back to normal by the time it is asked.
 func (a *appraiser) policyApps() {
 	var absent, digests, units, unlisted []string
-	for _, r := range a.p.apps {
-		i := slices.IndexFunc(a.log.Apps, func(c AppClaim) bool { return c.Name == r.name })
-		if i < 0 {
-			if r.required {
-				absent = append(absent, strconv.Quote(r.name))
-			}
+	rules, measured := make(map[string]*appRule, len(a.p.apps)), make(map[string]bool, len(a.log.Apps))
+	for i := range a.p.apps {
+		rules[a.p.apps[i].name] = &a.p.apps[i]
+	}
+	for _, c := range a.log.Apps {
+		measured[c.Name] = true
+		r := rules[c.Name]
+		if r == nil {
+			unlisted = append(unlisted, strconv.Quote(c.Name))
 			continue
 		}
-		for _, v := range a.log.Apps[i].Versions {
-			if !slices.Contains(r.digests, v.Digest) {
+		for _, v := range c.Versions {
+			if !r.digests[v.Digest] {
 				digests = append(digests, fmt.Sprintf("record %d: %q has digest %s", v.Record, r.name, v.Digest))
 			}
 			if r.unit != "" && v.Unit != r.unit || r.user != "" && v.User != r.user {
@@ -194,9 +196,9 @@ func (a *appraiser) policyApps() {
 			}
 		}
 	}
-	for _, c := range a.log.Apps {
-		if !slices.ContainsFunc(a.p.apps, func(r appRule) bool { return r.name == c.Name }) {
-			unlisted = append(unlisted, strconv.Quote(c.Name))
+	for _, r := range a.p.apps {
+		if r.required && !measured[r.name] {
+			absent = append(absent, strconv.Quote(r.name))
 		}
 	}
 	if len(a.p.apps) == 0 {
@@ -258,7 +260,7 @@ func (a *appraiser) policyCaller() {
 			found = x.Digest.String() + ", " + found
 		}
 		if len(r.executables) > 0 {
-			ok = ok && x.Digest != nil && slices.ContainsFunc(r.executables, func(d evidence.Digest) bool { return d == *x.Digest })
+			ok = ok && x.Digest != nil && r.executables[*x.Digest]
 		}
 	}
 	a.decide(PolicyCallerExecutable, ok, "an executable that the policy lists, covered by its application where asked", found, "the caller was seen to run something else, or could not be seen")

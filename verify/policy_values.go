@@ -131,8 +131,8 @@ func (r *policyReader) names(key string, v *[]string, otherwise, allowed []strin
 	})
 }
 
-func (r *policyReader) texts(key string, v *[]string) []string {
-	return list(r, key, v, func(at, text string) (string, bool) { return r.text(at, &text), true })
+func (r *policyReader) texts(key string, v *[]string) map[string]bool {
+	return set(list(r, key, v, func(at, text string) (string, bool) { return r.text(at, &text), true }))
 }
 
 // hex is lower-case hexadecimal of one of the given sizes in bytes. One spelling for
@@ -186,14 +186,24 @@ func (r *policyReader) keyNames(key string, v *[]string) [][]byte {
 	})
 }
 
-func (r *policyReader) digests(key string, v *[]string) []evidence.Digest {
-	return list(r, key, v, func(at, text string) (evidence.Digest, bool) {
+func (r *policyReader) digests(key string, v *[]string) map[evidence.Digest]bool {
+	return set(list(r, key, v, func(at, text string) (evidence.Digest, bool) {
 		b, ok := r.listed(at, text, 32)
 		if !ok {
 			return evidence.Digest{}, false
 		}
 		return evidence.Digest(b), true
-	})
+	}))
+}
+
+// set is what a list holds. A log is held against it event by event, and whoever wrote
+// the log chooses how many there are.
+func set[T comparable](list []T) map[T]bool {
+	out := make(map[T]bool, len(list))
+	for _, v := range list {
+		out[v] = true
+	}
+	return out
 }
 
 func (r *policyReader) vmpl(v *[]int64) []uint32 {
