@@ -131,3 +131,59 @@ func TestFreshnessRestsOnUserData(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestFreshnessRestsOnChainAndRuntimeData: a report under a root that nobody trusts, or
+// made for other runtime data, is not called fresh by any check.
+func TestFreshnessRestsOnChainAndRuntimeData(t *testing.T) {
+	o := baseOptions(t)
+	o.Roots = nil
+	a, err := Evidence(evidencetest.New().Encode(t), o)
+	if err != nil || !slices.Equal(failedIDs(a), []CheckID{ReportChain}) {
+		t.Fatal(err, explain(a))
+	}
+	if c := a.Check(PolicyFreshness); c.Verdict != NotAsserted || !c.Required || a.Freshness != "" {
+		t.Errorf("%+v, freshness %q", c, a.Freshness)
+	}
+	o = baseOptions(t)
+	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", ""))
+	m := paravisor(blob(func(b []byte) { b[bytes.Index(b, []byte("secure"))] = 'S' }), nil)(t, &o)
+	if a, err = m.appraise(o, nil); err != nil || !slices.Equal(failedIDs(a), []CheckID{BindingRuntimeData}) {
+		t.Fatal(err, explain(a))
+	}
+	if c := a.Check(PolicyFreshness); c.Verdict != NotAsserted || !c.Required || a.Freshness != "" || a.Binding != BindingNone {
+		t.Errorf("%+v, freshness %q, binding %s", c, a.Freshness, a.Binding)
+	}
+}
+
+// TestNothingIsReadFromABrokenLog: what a log says before its fault is held against no rule.
+func TestNothingIsReadFromABrokenLog(t *testing.T) {
+	r := evidencetest.New()
+	rewritten(2, []byte(`{"type":"later"}`))(t, r)
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy(`unlisted_apps = "refuse"`, "[agent]\nversions = [\"1.0.0\"]"))
+	a, err := Evidence(r.Encode(t), o)
+	if err != nil || !slices.Equal(failedIDs(a), []CheckID{LogEvents}) {
+		t.Fatal(err, explain(a))
+	}
+	for _, id := range []CheckID{PolicyLogGaps, PolicyLogUnmeasured, PolicyAgent, PolicyAppUnlisted} {
+		if c := a.Check(id); c.Verdict != NotAsserted || !c.Required {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// TestCurrentVersion: of several versions the current one is that which was measured last.
+func TestCurrentVersion(t *testing.T) {
+	r := evidencetest.New()
+	for _, content := range []string{"1", "2", "1"} {
+		r.Events = append(r.Events, evidencetest.App("ledger", "ledger.service", "ledger", content))
+	}
+	a, err := Evidence(r.Encode(t), baseOptions(t))
+	if err != nil || a.Verdict != Pass {
+		t.Fatal(err, explain(a))
+	}
+	i := slices.IndexFunc(a.Accepted.Log.Apps, func(c AppClaim) bool { return c.Name == "ledger" })
+	if app := a.Accepted.Log.Apps[i]; len(app.Versions) != 2 || app.Current != 0 {
+		t.Errorf("%+v", app)
+	}
+}

@@ -51,7 +51,7 @@ func TestEveryRevocationListCounts(t *testing.T) {
 }
 
 // Nobody keeps a verifier from its own valid certificate of a key by putting one that
-// is past its time into the evidence.
+// is past its time, or before it, into the evidence.
 func TestValidCertificateOfTheSameKey(t *testing.T) {
 	at := evidencetest.Time
 	valid := evidencetest.New()
@@ -63,8 +63,15 @@ func TestValidCertificateOfTheSameKey(t *testing.T) {
 	if err != nil || len(failedIDs(a)) != 1 || failedIDs(a)[0] != ReportValidity {
 		t.Fatalf("%v, %v", failedIDs(a), err)
 	}
+	early := evidencetest.New()
+	early.Report.NotBefore = at.AddDate(0, 1, 0)
+	if a, err = Evidence(early.Encode(t), o); err != nil || len(failedIDs(a)) != 1 || failedIDs(a)[0] != ReportValidity {
+		t.Fatalf("%v, %v", failedIDs(a), err)
+	}
 	o.Certificates = valid.Report.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[:1]
-	if a, err = Evidence(past.Encode(t), o); err != nil || a.Verdict != Pass {
-		t.Errorf("%v, %v\n%s", failedIDs(a), err, explain(a))
+	for _, r := range []*evidencetest.Recipe{past, early} {
+		if a, err = Evidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
+			t.Errorf("%v, %v\n%s", failedIDs(a), err, explain(a))
+		}
 	}
 }
