@@ -197,3 +197,18 @@ func TestCaller(t *testing.T) {
 		}
 	}
 }
+
+// obliging finds an app for whoever is looked up, and content of anybody's in it.
+type obliging struct{}
+
+func (obliging) ByUnit(string, uint32) (string, bool) { return "billing", true }
+func (obliging) Covers(string, evidence.Digest) bool  { return true }
+
+// No system unit, no app, and without an app nothing is covered: whatever the list of
+// apps would say to an empty name.
+func TestCallerWithoutUnit(t *testing.T) {
+	p := Peer{UID: 7, Process: fakeProcess{image: &evidence.Executable{State: evidence.ExecutableFile, Digest: &evidence.Digest{1}}}}
+	if got := p.Caller(t.Context(), obliging{}); got.App != "" || got.Executable.Covered {
+		t.Errorf("%+v, covered %v", got, got.Executable.Covered)
+	}
+}

@@ -42,3 +42,23 @@ func TestAgree(t *testing.T) {
 		t.Errorf("values of another moment: error %v, want ErrUnstable", err)
 	}
 }
+
+// TestSameBoot: milliseconds are compared only between quotes of one key and one boot.
+func TestSameBoot(t *testing.T) {
+	c := Clock{Signer: []byte{1}, Milliseconds: 5, ResetCount: 2, RestartCount: 3}
+	for name, x := range map[string]struct {
+		change func(*Clock)
+		want   bool
+	}{
+		"later":       {func(d *Clock) { d.Milliseconds++ }, true},
+		"another key": {func(d *Clock) { d.Signer = []byte{2} }, false},
+		"reset":       {func(d *Clock) { d.ResetCount++ }, false},
+		"restart":     {func(d *Clock) { d.RestartCount++ }, false},
+	} {
+		d := c
+		x.change(&d)
+		if c.SameBoot(d) != x.want {
+			t.Errorf("%s: %v, want %v", name, !x.want, x.want)
+		}
+	}
+}
