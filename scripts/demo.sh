@@ -135,7 +135,7 @@ verify() {
 	if [ "$code" = 0 ]; then
 		jq -r '"   exit code 0: accepted, binding \(.binding)"' "$work/appraisal.json"
 	else
-		jq -r --arg code "$code" '[.checks[] | select(.verdict == "fail")][0] | "   exit code \($code): \(.id): \(.sentence)"' "$work/appraisal.json"
+		jq -r --arg code "$code" '"   refused, exit code \($code):", (.checks[] | select(.verdict == "fail") | "     \(.id): \(.sentence)")' "$work/appraisal.json"
 	fi
 }
 
@@ -150,8 +150,9 @@ code=0
 [ "$code" = 2 ] || die "evidence of the simulator was not refused under AMD's roots (exit code $code)"
 echo "   exit code 2: $(grep -m 1 '^Refused' "$work/verify.log")"
 
-say "Flip one byte in each part of the evidence: five refusals."
-# flip PART MEMBER OFFSET: flips the lowest bit of one byte of a member.
+say "Flip one byte in each part of the evidence: five refusals, each with every check that noticed."
+# flip WHAT MEMBER OFFSET CHECK: flips the lowest bit of one byte of a member, in a copy of
+# the evidence. One of the checks that notice must be CHECK, the one for that part.
 flip() {
 	jq -r "$2" "$work/evidence.json" | base64 -d >"$work/part"
 	byte=$(od -An -tu1 -j "$3" -N 1 "$work/part" | tr -d ' ')
@@ -159,14 +160,16 @@ flip() {
 	printf "\\$(printf %03o $((byte ^ 1)))" | dd of="$work/part" bs=1 seek="$3" conv=notrunc 2>/dev/null
 	base64 -w 0 "$work/part" >"$work/part.b64"
 	jq -c --rawfile part "$work/part.b64" "$2 = \$part" "$work/evidence.json" >"$work/tampered.json"
-	echo "$1:"
+	echo "   TAMPERED: $1 (byte $3 of $(wc -c <"$work/part") in \"${2#.}\", 0x$(printf %02x "$byte") made 0x$(printf %02x $((byte ^ 1))))"
 	verify "$work/tampered.json" 2
+	jq -e --arg id "$4" '.checks[] | select(.id == $id and .verdict == "fail")' "$work/appraisal.json" >/dev/null ||
+		die "nothing of $4 in the refusal of evidence with another $1"
 }
-flip "quote" .batch.quote.attest 50
-flip "report" .report.bytes 144
-flip "log" .log.records 200
-flip "statement" .statement 60
-flip "agent signature" .agentSignature 10
+flip "the TPM's quote" .batch.quote.attest 50 quote.signature
+flip "the processor's report" .report.bytes 144 report.signature
+flip "the measurement log" .log.records 200 log.digests
+flip "the caller's statement" .statement 60 batch.inclusion
+flip "the agent's signature" .agentSignature 10 batch.agent-signature
 
 say "Replace the application's program on disk, as an attacker or an upgrade would."
 mv "$work/other" "$work/app/demoapp"
@@ -178,6 +181,7 @@ until_true "the agent to notice" noticed
 "$agentctl" log | tail -n 3
 "$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
 verify "$work/evidence.json" 5
+jq -r '.checks[] | select(.id == "policy.app-digest") | "       expected \(.expected)", "       found    \(.found)"' "$work/appraisal.json"
 
 say "The application keeps a secret: for its unit and user, on this chip, under this launch."
 # as_unit UNIT COMMAND...: calls as a process of that system unit would.
