@@ -103,3 +103,18 @@ func TestFirmwareLogExplainsNoStart(t *testing.T) {
 		t.Errorf("failed are %v", ids)
 	}
 }
+
+// TestFirmwareLogUnderSHA1: collisions can be made, so that a value which the firmware's log
+// leads to in that bank is not explained by it.
+func TestFirmwareLogUnderSHA1(t *testing.T) {
+	a := newAppraiser(baseOptions(t), nil)
+	a.firmware, a.batch = pcr.Values{}, &quoted{values: pcr.Values{}}
+	for _, bank := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
+		value := make([]byte, bank.Size())
+		a.firmware.Set(bank, 4, value)
+		a.batch.values.Set(bank, 4, value)
+		if got, want := a.explained(bank, 4), map[pcr.Algorithm]Explanation{pcr.SHA1: Unexplained, pcr.SHA256: ByFirmware}[bank]; got != want {
+			t.Errorf("PCR 4 of %s is explained by %s, want %s", bank, got, want)
+		}
+	}
+}
