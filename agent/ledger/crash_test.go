@@ -5,7 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -82,6 +87,12 @@ func crash(t *testing.T, name string, k int, mode durabletest.Mode, e error, aft
 		t.Errorf("%s: broken %q, killed %v", s.name, broken, killed)
 	}
 
+	return recovers(t, s, after)
+}
+
+// recovers is a healthy start after a crash, and reports whether that is synchronised.
+func recovers(t *testing.T, s *scenario, after string) bool {
+	m := s.m
 	m.faults.Break(0, durabletest.None, nil)
 	m.log.Kill()
 	if after != "restart" {
@@ -133,6 +144,117 @@ func crash(t *testing.T, name string, k int, mode durabletest.Mode, e error, aft
 		t.Errorf("%s: the log file holds something else than the log", s.name)
 	}
 	return true
+}
+
+// TestCrashInRecovery breaks the start that follows a crash as well: for every state that
+// a crash of the scenario leaves, the process that mends it is killed at each of its steps
+// in each way, and then comes a healthy start. Cases 24 and 83.
+func TestCrashInRecovery(t *testing.T) {
+	if testing.Short() {
+		t.Skip("repeats the scenario some thousand times")
+	}
+	type fault struct {
+		k    int
+		mode durabletest.Mode
+	}
+	crashed := func(f fault) *scenario {
+		m := newMachine()
+		s := newScenario(m)
+		m.faults.Break(f.k, f.mode, syscall.EIO)
+		if !s.run(t) {
+			return nil
+		}
+		m.log.Kill()
+		return s
+	}
+	seen := map[string]bool{}
+	var faults []fault
+	for _, mode := range durabletest.Modes {
+		for k := 1; mode.Kills(); k++ {
+			s := crashed(fault{k, mode})
+			if s == nil {
+				break
+			}
+			left := fmt.Sprintf("%x %x %x %x %x", s.m.tpm.now(), s.m.log.Get(ledger.LogFile), s.m.log.Get("."+ledger.LogFile+".new"),
+				s.m.state.Get(ledger.StateFile), s.m.state.Get("."+ledger.StateFile+".new"))
+			if !seen[left] {
+				seen[left] = true
+				faults = append(faults, fault{k, mode})
+			}
+		}
+	}
+	n := 0
+	for _, first := range faults {
+		for _, mode := range durabletest.Modes {
+			for j := 1; mode.Kills(); j += matrixStride {
+				s := crashed(first)
+				s.m.faults.Break(j, mode, syscall.EIO)
+				func() {
+					defer func() { _ = recover() }()
+					_, _ = s.m.open()
+				}()
+				_, broken := s.m.faults.Steps()
+				if broken == "" {
+					break
+				}
+				n++
+				after := []string{"restart", "cache lost"}[n%2]
+				s.name = fmt.Sprintf("%v at step %d, then %v at step %d of the start (%s), then %s", first.mode, first.k, mode, j, broken, after)
+				if !recovers(t, s, after) {
+					t.Errorf("%s: desynchronised", s.name)
+				}
+				if t.Failed() {
+					t.FailNow()
+				}
+			}
+		}
+	}
+	t.Logf("crashes in recovery: N=%d, from %d states", n, len(faults))
+	if len(faults) < 30 || n*matrixStride < 2000 {
+		t.Errorf("only %d crashes from %d states", n, len(faults))
+	}
+}
+
+// TestNothingPassesTheMatrixBy: the ledger touches files and TPM by nothing but the
+// interfaces whose every call is a step of the matrix, so that a call which is added to it
+// is broken as the others are.
+func TestNothingPassesTheMatrixBy(t *testing.T) {
+	const module = "github.com/cvm-agentd/agentd/"
+	pure := []string{"bytes", "cmp", "context", "errors", "fmt", "io/fs", "slices", "sync", "syscall", module + "evidence", module + "pcr"}
+	constants := []string{"syscall.EWOULDBLOCK", "syscall.EFBIG", "fs.ErrNotExist"}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		n++
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range f.Imports {
+			if path := strings.Trim(i.Path.Value, `"`); !slices.Contains(pure, path) || i.Name != nil {
+				t.Errorf("%s imports %s", name, i.Path.Value)
+			}
+		}
+		ast.Inspect(f, func(node ast.Node) bool {
+			s, ok := node.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := s.X.(*ast.Ident); ok && (x.Name == "syscall" || x.Name == "fs") && !slices.Contains(constants, x.Name+"."+s.Sel.Name) {
+				t.Errorf("%s uses %s.%s", name, x.Name, s.Sel.Name)
+			}
+			return true
+		})
+	}
+	if n < 5 {
+		t.Errorf("%d files", n)
+	}
 }
 
 // scenario is what a daemon does: start, measure, be asked, stop, start, reload, measure.

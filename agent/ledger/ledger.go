@@ -18,7 +18,7 @@
 //
 //	log file                             PCR              after a start
 //	a torn record behind whole ones      as before it     the torn record is cut off; it was never extended
-//	one record beyond the completion     as before it     it is extended now: its program may have run
+//	one record beyond the completion     as before it     it is synced and extended now: its program may have run
 //	one record beyond the completion     as after it      completed
 //	all records completed                as after them    clean
 //	missing, and none was completed      anything         a new log, which states where the PCR stood

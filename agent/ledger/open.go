@@ -72,13 +72,9 @@ func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
 		return nil, err
 	}
 	// A bank that is missing here would never be extended, and one too many not be noticed.
-	for i, d := range now {
-		if len(now) != len(l.banks) || d.Algorithm != l.banks[i] || len(d.Value) != d.Algorithm.Size() {
-			return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v", l.c.PCR, ErrTPM, l.banks)
-		}
-	}
-	if _, err := pcr.NewReplayer(l.banks, now); err != nil {
-		return nil, err
+	// Without nil, which would stand for zeros, it is also held to what a replay takes.
+	if _, err := pcr.NewReplayer(l.banks, append([]pcr.Digest{}, now...)); err != nil {
+		return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v: %w", l.c.PCR, ErrTPM, l.banks, err)
 	}
 	return now, nil
 }
@@ -94,7 +90,6 @@ func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 		if err := l.adopt(f.records[:len(f.records)-1], f.start); err != nil {
 			return err
 		}
-		l.dirty = f.damage != nil
 		return l.finish(ctx, f.records[len(f.records)-1])
 	case proceed:
 		if err := l.adopt(f.records, f.start); err != nil {
@@ -144,6 +139,11 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 	if err != nil {
 		return err
 	}
+	// That we can read it does not make it durable: that process may have died before it
+	// was synced. A kernel that crashes without resetting the TPM would take it back.
+	if err := l.c.Log.Replace(LogFile, slices.Concat(l.pub.log, r.Encode())); err != nil {
+		return fmt.Errorf("make the intent of record %d durable: %w", r.Number, err)
+	}
 	extend := l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
 	now, err := l.readEither(ctx, after)
 	if err != nil {
@@ -170,10 +170,10 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 // extended: otherwise a crash would have the next start take the rest for a new boot too.
 func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
 	previous := f.previous()
-	if f.present {
-		if err := l.c.Log.Replace(LogFile, nil); err != nil {
-			return fmt.Errorf("put the log of an earlier boot away: %w", err)
-		}
+	// Also where it seems to be gone: a process that put it away may have died before that
+	// was durable. Once the state names this boot, an old log would be one that is wrong.
+	if err := l.c.Log.Replace(LogFile, nil); err != nil {
+		return fmt.Errorf("put the log of an earlier boot away: %w", err)
 	}
 	l.saved = &saved{Previous: previous}
 	if err := l.save(""); err != nil {

@@ -45,6 +45,10 @@ func TestOpenTellsFailures(t *testing.T) {
 			if err != nil && !errors.Is(err, syscall.EIO) {
 				t.Errorf("%s, %q fails: Open says %v", name, broken, err)
 			}
+			reads := broken == "lock" || broken == "TPM banks" || broken == "TPM quote" || strings.HasPrefix(broken, "read ")
+			if err == nil && reads {
+				t.Errorf("%s, %q fails: Open says nothing", name, broken)
+			}
 			if err == nil && l.State().Synchronised != c.synchronised {
 				t.Errorf("%s, %q fails: %+v", name, broken, l.State())
 			}
@@ -111,6 +115,14 @@ func TestBanksDisagree(t *testing.T) {
 		}
 		if len(m.log.Get(ledger.LogFile)) > 0 {
 			t.Errorf("%s: something was recorded", name)
+		}
+		// Nor is that a finding about a log that is there.
+		m.restart(t)
+		if l, err := m.openOn(&tpm); !errors.Is(err, ledger.ErrTPM) {
+			t.Errorf("%s, with a log: opened, %v, %+v", name, err, l)
+		}
+		if s := m.restart(t).State(); !s.Synchronised {
+			t.Errorf("%s, afterwards: %s", name, s.Reason)
 		}
 	}
 }

@@ -134,7 +134,7 @@ func TestLogTamperedWith(t *testing.T) {
 			b := m.log.Get(ledger.LogFile)
 			b[20] ^= 1
 			m.log.Set(ledger.LogFile, b)
-		}, "damage"},
+		}, "damage: log record 0 at byte 0"},
 		{"a digest of the second record flipped", func(m *machine) {
 			records := must(pcr.DecodeLog(m.log.Get(ledger.LogFile), 0))
 			b := m.log.Get(ledger.LogFile)
@@ -274,6 +274,29 @@ func TestLostLogIsNamed(t *testing.T) {
 	m.reboot()
 	if start := startOf(t, m.restart(t)); start.Previous == nil || *start.Previous != head {
 		t.Errorf("the next boot names %v before it, want %v", start.Previous, head)
+	}
+}
+
+// A start that dies before anything is completed does not forget the boot before it.
+func TestBegunTwice(t *testing.T) {
+	m := newMachine()
+	m.restart(t)
+	m.reboot()
+	l := m.restart(t)
+	appendAll(t, l, appEvent("a"))
+	head := l.View().Head
+	m.reboot()
+	for range 2 {
+		m.log.Kill()
+		m.faults.Break(stepsToOpen(t, m, "TPM extend"), durabletest.FailFrom, syscall.EIO)
+		if _, err := m.open(); err == nil {
+			t.Fatal("opened without a TPM")
+		}
+		m.faults.Break(0, durabletest.None, nil)
+		m.log.Clear()
+	}
+	if start := startOf(t, m.restart(t)); start.Previous == nil || *start.Previous != head {
+		t.Errorf("the new log names %v before it, want %v", start.Previous, head)
 	}
 }
 
