@@ -221,6 +221,9 @@ func try(c *http.Client, method, target, body string) (int, []byte, *api.Problem
 		return 0, nil, nil, err
 	}
 	defer answer.Body.Close()
+	if got := answer.Header.Get("Cache-Control"); got != "no-store" {
+		return answer.StatusCode, nil, nil, fmt.Errorf("Cache-Control %q: identity and nonce are the caller's alone", got)
+	}
 	b, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode == http.StatusOK {
 		return answer.StatusCode, b, nil, err
