@@ -167,6 +167,10 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: callers are told apart by their start times, and evidence says so")
 	}
 	d.lookAtStatus(st)
+	if st.TPM.State != api.StateOK {
+		d.note("evidence", "", "not asked for, and keys not looked at: all of it rests on the TPM")
+		return
+	}
 	d.lookAtEvidence(ctx)
 	d.lookAtKeys(ctx, &st.Keys)
 }
@@ -210,7 +214,7 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	if st.TPM.State == api.StateOK {
 		d.good("agent's TPM", "works")
 	} else {
-		todo := "see the reason"
+		todo := "is the device there, and does it answer? `journalctl -u agentd -p warning`; the agent goes on trying by itself"
 		if hint := hints[st.TPM.Code]; hint != "" {
 			todo = hint
 		}
@@ -223,6 +227,10 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 		d.bad("agent's reports", "see the reason", "%s", st.Platform.Reason)
 	}
 	switch {
+	case st.TPM.State != api.StateOK:
+		d.note("log", "", "not held against its PCR: %s", st.Ledger.Reason)
+	case st.Ledger.Reason == api.ReasonStarting:
+		d.note("log", "ask again: `agentctl status --wait 1m`", "the agent is starting")
 	case !st.Ledger.Synchronised:
 		d.bad("log", hints[api.CodeDesynchronised], "measurement log and PCR %d do not explain each other: %s", st.Ledger.PCR, st.Ledger.Reason)
 	case st.Ledger.Full:

@@ -92,7 +92,10 @@ func (t *terminal) printStatus(st *api.Status) {
 		platform.add("last report that failed: %s", st.Platform.LastError)
 	}
 	state := "in step with the PCR"
-	if !st.Ledger.Synchronised {
+	switch {
+	case st.TPM.State != api.StateOK, st.Ledger.Reason == api.ReasonStarting:
+		state = "not held against the PCR so far: no evidence"
+	case !st.Ledger.Synchronised:
 		state = "NOT in step with the PCR: evidence is refused"
 	}
 	if st.Ledger.Full {
