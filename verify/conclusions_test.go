@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +166,9 @@ func TestNothingIsReadFromABrokenLog(t *testing.T) {
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{LogEvents}) {
 		t.Fatal(err, explain(a))
 	}
+	if c := a.Check(LogDigests); c.Verdict != Pass || !strings.Contains(c.Sentence, "before number 2") {
+		t.Errorf("%+v", c)
+	}
 	for _, id := range []CheckID{PolicyLogGaps, PolicyLogUnmeasured, PolicyAgent, PolicyAppUnlisted} {
 		if c := a.Check(id); c.Verdict != NotAsserted || !c.Required {
 			t.Errorf("%+v", c)
@@ -185,5 +189,54 @@ func TestCurrentVersion(t *testing.T) {
 	i := slices.IndexFunc(a.Accepted.Log.Apps, func(c AppClaim) bool { return c.Name == "ledger" })
 	if app := a.Accepted.Log.Apps[i]; len(app.Versions) != 2 || app.Current != 0 {
 		t.Errorf("%+v", app)
+	}
+}
+
+// TestWhatIsAllowedIsNotPassed: where the policy accepts what a cautious one refuses, the
+// check does not say of the machine what does not hold. Where the machine is as it should
+// be, the check passes all the same.
+func TestWhatIsAllowedIsNotPassed(t *testing.T) {
+	for _, c := range []struct {
+		id           CheckID
+		root, tables string
+		change       func(*testing.T, *evidencetest.Recipe)
+	}{
+		{PolicyDebug, "", "[guest_policy]\nallow_debug = true", body(setPolicy(1 << 19))},
+		{PolicyMigrationAgent, "", "[guest_policy]\nallow_migration_agent = true", body(setPolicy(1 << 18))},
+		{PolicyCXL, "", "[guest_policy]\nallow_cxl = true", body(setPolicy(1 << 21))},
+		{PolicyGuestReserved, "", "[guest_policy]\nallow_reserved_bits = true", body(setPolicy(1 << 40))},
+		{PolicyProvisional, "allow_provisional_firmware = true", "", body(func(b []byte) { b[evidencetest.AtCurrentTCB+7]++ })},
+		{PolicyChip, "allow_masked_chip = true", "", body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })},
+		{PolicyLaunch, `unlisted_launch = "allow"`, "", body(func(b []byte) { b[evidencetest.AtMeasurement] ^= 1 })},
+	} {
+		t.Run(string(c.id), func(t *testing.T) {
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, makePolicy(c.root, c.tables))
+			changed := evidencetest.New()
+			c.change(t, changed)
+			for want, r := range map[Verdict]*evidencetest.Recipe{NotAsserted: changed, Pass: evidencetest.New()} {
+				a, err := Evidence(r.Encode(t), o)
+				if err != nil || a.Verdict != Pass {
+					t.Fatal(err, explain(a))
+				}
+				if got := a.Check(c.id); got.Verdict != want || want == NotAsserted && (got.Required || got.Sentence == definition(c.id).Checks) {
+					t.Errorf("%+v, want %s", got, want)
+				}
+			}
+		})
+	}
+}
+
+func definition(id CheckID) Definition {
+	return definitions[slices.IndexFunc(definitions, func(d Definition) bool { return d.ID == id })]
+}
+
+// TestExpiredListIsNotCurrent: a list past its time that revokes is not called current.
+func TestExpiredListIsNotCurrent(t *testing.T) {
+	o := baseOptions(t)
+	o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -3, 0), o.Time.AddDate(0, -1, 0), evidencetest.Serial)}
+	a, err := Evidence(evidencetest.New().Encode(t), o)
+	if err != nil || a.Class != ClassRevoked || a.Check(ReportRevocationList).Verdict != NotAsserted {
+		t.Errorf("%v, %+v", err, a.Check(ReportRevocationList))
 	}
 }

@@ -71,10 +71,10 @@ func (w *PolicyWords) machine(p *Policy) {
 	}
 	switch p.revocation {
 	case "required":
-		w.demand("A current revocation list of the root is at hand, and names no certificate of the chain.")
+		w.demand("A current revocation list of the root is at hand, and neither it nor one past its time names a certificate of the chain.")
 	case "optional":
-		w.demand("Where a current revocation list is given to the verifier, it names no certificate of the chain.")
-		w.open("Whether a key was revoked, where no list is given (revocation = \"required\" asks for one).")
+		w.demand("Where a revocation list of the root is given to the verifier, current or past its time, it names no certificate of the chain.")
+		w.open("Whether a key was revoked, where no current list is given (revocation = \"required\" asks for one).")
 	default:
 		w.danger("revocation is off: keys that AMD withdrew are accepted.")
 	}
@@ -210,7 +210,7 @@ func (w *PolicyWords) platform(p *Policy) {
 			alias = alias || b.name == "alias_check_complete"
 		}
 		if p.platform.refuse.Has(b.mask) {
-			w.demand("The platform does not have the property %s.", b.name)
+			w.demand("The platform does not state the property %s.", b.name)
 		}
 	}
 	if !alias {

@@ -41,8 +41,12 @@ func (a *appraiser) policyMachine() {
 		a.policyChip()
 	}
 	m := r.Measurement[:]
-	a.decide(PolicyLaunch, a.launch != nil || p.allowUnlisted, fmt.Sprintf("one of %d listed measurements", len(p.launches)), hex.EncodeToString(m),
-		"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
+	if a.launch == nil && p.allowUnlisted {
+		a.skip(PolicyLaunch, "the policy accepts launch measurements that it does not list, and this is one")
+	} else {
+		a.decide(PolicyLaunch, a.launch != nil, fmt.Sprintf("one of %d listed measurements", len(p.launches)), hex.EncodeToString(m),
+			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
+	}
 	denied := ""
 	switch {
 	case contains(p.deniedLaunches, m):
@@ -69,8 +73,12 @@ func (a *appraiser) policyMachine() {
 		a.decide(PolicyPlatformReserved, r.PlatformInfo.Reserved() == 0 && r.KeyInfo.Reserved() == 0, "none", fmt.Sprintf("%v, 0x%x", r.PlatformInfo.Reserved(), r.KeyInfo.Reserved()),
 			"platform or key info has bits set that this version cannot name")
 	}
-	a.decide(PolicyProvisional, !r.Provisional() || p.allowProvisional, "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", r.CurrentTCB, r.CommittedTCB),
-		"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
+	if r.Provisional() && p.allowProvisional {
+		a.skip(PolicyProvisional, "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
+	} else {
+		a.decide(PolicyProvisional, !r.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", r.CurrentTCB, r.CommittedTCB),
+			"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
+	}
 	a.policyMitigations()
 }
 
@@ -92,8 +100,10 @@ func (a *appraiser) policyChip() {
 		a.decide(PolicyChip, listed, fmt.Sprintf("one of %d listed chips", len(a.p.chips)), hex.EncodeToString(id), "the chip is not one that the policy lists")
 	case a.signer == "vlek":
 		a.skip(PolicyChip, "a VLEK names no chip, and the policy lists none")
+	case isZero(id) && a.p.allowMaskedChip:
+		a.skip(PolicyChip, "the host masks the chip id, and the policy accepts that: report and certificate were not held against each other")
 	default:
-		a.decide(PolicyChip, !isZero(id) || a.p.allowMaskedChip, "a chip id", "zero", "the host masks the chip id: report and certificate cannot be held against each other")
+		a.decide(PolicyChip, !isZero(id), "a chip id", "zero", "the host masks the chip id: report and certificate cannot be held against each other")
 	}
 }
 
@@ -132,7 +142,11 @@ func (a *appraiser) policyMitigations() {
 func (a *appraiser) policyGuest() {
 	g, p := a.p.guest, a.report.Policy
 	allowed := func(id CheckID, bit snp.Policy, allow bool, what string) {
-		a.decide(id, allow || !p.Has(bit), "not allowed by the guest policy", p.String(), "the guest policy allows %s", what)
+		if allow && p.Has(bit) { // to pass it would say that the guest does not allow it
+			a.skip(id, "the policy accepts it: the guest policy allows %s", what)
+			return
+		}
+		a.decide(id, !p.Has(bit), "not allowed by the guest policy", p.String(), "the guest policy allows %s", what)
 	}
 	allowed(PolicyDebug, snp.PolicyDebug, g.allowDebug, "the host to debug the guest, which means to read and write its memory")
 	allowed(PolicyMigrationAgent, snp.PolicyMigrationAgent, g.allowMigrationAgent, "a migration agent, which can hand the guest's memory to another machine")
