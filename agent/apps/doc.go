@@ -12,8 +12,9 @@
 // different question, which only a comparison of content answers ([Apps.Covers]).
 //
 // What is not seen: writes through a memory mapping that was made writable before
-// the file was hashed, and bind mounts that are put over a measured path. Neither
-// raises an inotify event. [Apps.Measure] hashes everything anew and so finds both;
-// the rescan that [Apps.Run] makes now and then finds bind mounts. The format of
-// the declarations and the limits of all this are told in docs/apps.md.
+// the file was hashed, bind mounts that are put over a measured path, and writes by
+// a hard link from elsewhere. None raises an inotify event. [Apps.Measure] hashes
+// everything anew and so finds them; the rescan that [Apps.Run] makes now and then
+// finds the latter two. The format of the declarations and the limits of all this are
+// told in docs/apps.md.
 package apps

@@ -188,9 +188,6 @@ func (f *follower) dependents(p string) []string {
 
 func (p footprint) has(id directoryID, name string) bool {
 	names := p[id]
-	if names == nil {
-		return false
-	}
 	_, all := names[unnamed]
 	_, named := names[name]
 	return all || named

@@ -79,8 +79,12 @@ func hashFile(ctx context.Context, f *os.File, path string, id identity, settle 
 	return evidence.Digest(h.Sum(nil)), nil
 }
 
-// settled waits until a further write would show in the change time.
+// settled waits until a further write would show in the change time. Where that has no
+// parts of a second, the file system keeps none, as ext4 with inodes of 128 bytes.
 func settled(ctx context.Context, id identity, settle time.Duration) error {
+	if settle > 0 && id.ctime.Nsec == 0 {
+		settle = max(settle, settleSeconds)
+	}
 	age := id.age(time.Now())
 	if age >= settle || age <= -settle {
 		return nil

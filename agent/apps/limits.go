@@ -39,6 +39,9 @@ const (
 	// file read right after the first could be torn without a trace in its times.
 	settleTime = 20 * time.Millisecond
 
+	// settleSeconds is settleTime where times are kept in seconds, or in two (FAT).
+	settleSeconds = 2 * time.Second
+
 	// cacheAge: a digest is cached only of a file that last changed longer ago.
 	cacheAge = 2 * time.Second
 )

@@ -145,6 +145,16 @@ func TestTornWithinOneTick(t *testing.T) {
 	if err := settled(ctx, id, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the end of the context", err)
 	}
+	// A file system that keeps whole seconds, with a write in this one and in an earlier.
+	now := time.Now().Unix()
+	if err := settled(ctx, identity{ctime: unix.Timespec{Sec: now}}, settleTime); !errors.Is(err, context.Canceled) {
+		t.Errorf("a file that could be written within this second is not waited for: %v", err)
+	}
+	for _, old := range []unix.Timespec{{Sec: now - 3}, {Sec: now - 1, Nsec: 1}} {
+		if err := settled(ctx, identity{ctime: old}, settleTime); err != nil {
+			t.Errorf("a file of %v is waited for: %v", old, err)
+		}
+	}
 }
 
 // TestCache: a digest is reused only of a file that stands still for 2 s, and any

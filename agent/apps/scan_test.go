@@ -179,7 +179,7 @@ func TestDirectoryDeclaredWrongly(t *testing.T) {
 	w := newWorld(t)
 	w.write("file", "", 0o644)
 	os.Mkdir(w.path("empty"), 0o755)
-	for dir, want := range map[string]string{"file": "not a directory", "empty": "no files in the declared directories", "gone": "no such file"} {
+	for dir, want := range map[string]string{"file": "declare it under files", "empty": "no files in the declared directories", "gone": "no such file"} {
 		w.declare("app", list("directories", w.path(dir)))
 		w.reload()
 		if s := w.app("app"); s.Measured || !strings.Contains(s.WhyNot, want) {
@@ -205,6 +205,16 @@ func TestTooMuch(t *testing.T) {
 		}
 	}
 	if err := s.promise("/a", 1); err == nil || !strings.Contains(err.Error(), "more than 16 GiB") {
+		t.Errorf("got %v", err)
+	}
+	// Names that are excluded count too: looking at them is work.
+	s = scan{ctx: t.Context(), declaration: &Declaration{Directories: []string{"/d"}, Exclude: []string{"*"}}}
+	for i := range maxNames {
+		if err := s.child(unix.AT_FDCWD, "/d/x", 1); err != nil {
+			t.Fatalf("name %d: %v", i, err)
+		}
+	}
+	if err := s.child(unix.AT_FDCWD, "/d/x", 1); err == nil || !strings.Contains(err.Error(), "more than 80000 names") {
 		t.Errorf("got %v", err)
 	}
 }
