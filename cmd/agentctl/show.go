@@ -21,7 +21,8 @@ Draw evidence as a tree. Nothing is verified: everything shown is what the
 document says of itself, and whoever wrote it may have made it up.
 
   --pcrs    show the values of all quoted PCRs, not only those that are not zero
-  --json    the parts decoded, with "verified": false
+  --json    the parts decoded, with "verified": false; "logError" says why a log
+            cannot be read
 
 Examples:
   agentctl show evidence.json
@@ -58,6 +59,7 @@ func (t *terminal) showJSON(e *evidence.Evidence) error {
 		Evidence  *evidence.Evidence `json:"evidence"`
 		Statement json.RawMessage    `json:"statement,omitempty"`
 		Log       []json.RawMessage  `json:"log,omitempty"`
+		LogError  string             `json:"logError,omitempty"` // why the log cannot be read
 	}{Evidence: e}
 	if json.Valid(e.Statement) {
 		out.Statement = json.RawMessage(e.Statement)
@@ -65,7 +67,7 @@ func (t *terminal) showJSON(e *evidence.Evidence) error {
 	if e.Log != nil {
 		lines, err := logLines(e.Log)
 		if err != nil {
-			return &exitError{code: exitBinding, err: err}
+			out.LogError = err.Error()
 		}
 		out.Log = lines
 	}
