@@ -27,7 +27,8 @@ const usage = `Usage: agentd [--config FILE] [--check] [--log-level LEVEL]
 
 The attestation agent. It is meant to be started by systemd.
 
-  --config FILE      configuration (default /etc/agentd/config.toml; docs/configuration.md)
+  --config FILE      configuration (default /etc/agentd/config.toml, which may be missing:
+                     then the defaults hold; docs/configuration.md)
   --check            check the configuration and end
   --log-level LEVEL  debug, info, warn or error (default info)
   --version          print the version and end
@@ -51,9 +52,14 @@ const (
 // options are what the command line says.
 type options struct {
 	config         string
+	named          bool // the configuration, by somebody who wants that one
 	level          slog.Level
 	check, version bool
 }
+
+// errNoConfig is returned where the configuration that somebody named is missing. Its
+// defaults would measure into another PCR, or have other sockets.
+var errNoConfig = errors.New("there is no such file")
 
 func main() {
 	o, err := parse(os.Args[1:])
@@ -74,7 +80,7 @@ func main() {
 		} else {
 			fmt.Fprintln(os.Stderr, "agentd:", err)
 		}
-		if daemon.Refused(err) {
+		if daemon.Refused(err) || errors.Is(err, errNoConfig) {
 			os.Exit(exitRefused)
 		}
 		os.Exit(exitFailed)
@@ -91,6 +97,7 @@ func parse(args []string) (o options, err error) {
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	f.Visit(func(given *flag.Flag) { o.named = o.named || given.Name == "config" })
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
@@ -103,7 +110,13 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	if o.check {
+	switch {
+	case text == nil && o.named:
+		return fmt.Errorf("read configuration %s: %w", o.config, errNoConfig)
+	case text == nil && o.check:
+		fmt.Printf("%s does not exist: the defaults hold\n", o.config)
+		return nil
+	case o.check:
 		fmt.Printf("%s: ok\n", o.config)
 		return nil
 	}
