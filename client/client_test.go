@@ -144,9 +144,15 @@ func TestProblem(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"no problem":      answer(502, "text/html", "<h1>"),
 		"broken problem":  answer(500, api.ProblemType, "{"),
-		"redirect":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v1/status", http.StatusFound) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == api.PathSelf {
+				http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			} else {
+				io.WriteString(w, "{}")
+			}
+		},
 		"broken answer":   answer(200, "application/json", `{"uid":-1}`),
-		"answer too long": answer(200, "application/json", strings.Repeat(" ", maxAnswer+1)),
+		"answer too long": answer(200, "application/json", "{}"+strings.Repeat(" ", maxAnswer)),
 		"cut off": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "10")
 			io.WriteString(w, "{")

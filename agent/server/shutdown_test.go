@@ -69,6 +69,39 @@ func TestShutdownAnswers(t *testing.T) {
 	r.served.Wait()
 }
 
+// case 84: a connection of which half a request has arrived when the agent stops is read
+// to the end of it, and answered.
+func TestShutdownReadsOn(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	r.conns.mu.Lock()
+	r.conns.grace = 0 // only what has arrived counts
+	r.conns.mu.Unlock()
+	c, err := dial(r.client, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	request := "GET /v1/self HTTP/1.1\r\nHost: a\r\n\r\n"
+	io.WriteString(c, request[:10])
+	eventually(t, "half of it is read", func() bool {
+		r.conns.mu.Lock()
+		defer r.conns.mu.Unlock()
+		for x := range r.conns.open {
+			return x.partial.Load()
+		}
+		return false
+	})
+	if left := r.conns.drain(); left != 1 {
+		t.Fatalf("%d connections are left", left)
+	}
+	io.WriteString(c, request[10:])
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || answer.StatusCode != 200 {
+		t.Errorf("%v %v", answer, err)
+	}
+}
+
 // What waits in the queue of a socket that goes away is still answered.
 func TestShutdownEmptiesQueue(t *testing.T) {
 	accepted, hold := make(chan struct{}, 50), make(chan struct{})
