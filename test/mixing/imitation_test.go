@@ -47,8 +47,9 @@ func TestListedAsAnotherKind(t *testing.T) {
 				if a := both(t, policyFor(kind, "", ""), doc); a.Binding != verify.BindingGuestAsserted {
 					t.Errorf("listed as %s, the binding is %s", kind, a.Binding)
 				}
-				both(t, policyFor(kind, "binding = \""+kind+"\"", ""), doc, verify.PolicyBinding)
-				both(t, policy("binding = \""+kind+"\"", elsewhere+"\""+kind+"\"\n"), doc, verify.PolicyBinding)
+				asked := "log = \"optional\"\nbinding = \"" + kind + "\""
+				both(t, policyFor(kind, asked, ""), doc, verify.PolicyBinding)
+				both(t, policy(asked, elsewhere+"\""+kind+"\"\n"), doc, verify.PolicyBinding)
 			}
 		})
 	}
