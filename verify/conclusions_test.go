@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -238,5 +239,19 @@ func TestExpiredListIsNotCurrent(t *testing.T) {
 	a, err := Evidence(evidencetest.New().Encode(t), o)
 	if err != nil || a.Class != ClassRevoked || a.Check(ReportRevocationList).Verdict != NotAsserted {
 		t.Errorf("%v, %+v", err, a.Check(ReportRevocationList))
+	}
+}
+
+// TestMaskedChipKeys: case 58. Where the host took the chip's keys out of use, no certificate
+// that could be fetched helps, and none is said to be missing.
+func TestMaskedChipKeys(t *testing.T) {
+	for masked, want := range map[uint32]CheckID{0: ReportCertificate, 2: ReportSigner} {
+		r := evidencetest.New()
+		body(le32(evidencetest.AtKeyInfo, masked))(t, r)
+		r.Document = func(e *evidence.Evidence) { e.Certificates = nil }
+		a, err := Evidence(r.Encode(t), baseOptions(t))
+		if err != nil || !slices.Equal(failedIDs(a), []CheckID{want}) {
+			t.Errorf("mask_chip_key %d: %v, failed %v, want %s", masked, err, failedIDs(a), want)
+		}
 	}
 }
