@@ -142,8 +142,8 @@ func TestProblem(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"no problem":      answer(502, "text/html", "<h1>"),
-		"broken problem":  answer(500, api.ProblemType, "{"),
+		"no problem":     answer(502, "text/html", "<h1>"),
+		"broken problem": answer(500, api.ProblemType, "{"),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == api.PathSelf {
 				http.Redirect(w, r, "/elsewhere", http.StatusFound)
