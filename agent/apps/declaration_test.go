@@ -94,6 +94,8 @@ func TestDeclarationErrors(t *testing.T) {
 		{"root directory", head + "directories = [\"/\"]\n", "3:16: directories[0]: the root directory"},
 		{"root as file", head + "files = [\"/\"]\n", "3:10: files[0]: the root directory"},
 		{"proc", head + "files = [\"/proc/self/exe\"]\n", "3:10: files[0]:"},
+		{"proc itself", head + "directories = [\"/proc\"]\n", "3:16: directories[0]: path \"/proc\" lies in /proc"},
+		{"empty pattern", head + "directories = [\"/opt/a\"]\nexclude = [\"\"]\n", "4:12: exclude[0]: pattern \"\" is neither"},
 		{"path too long", head + "files = [\"/" + strings.Repeat("a", 4096) + "\"]\n", "3:10: files[0]: 4097 bytes"},
 		{"listed twice", head + "files = [\"/a\", \"/b\", \"/a\"]\n", `3:22: files[2]: "/a" is listed twice`},
 		{"too many", head + "files = [" + strings.Repeat("\"/a\",", MaxListed+1) + "]\n", "3:10: files: 4097 elements"},

@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -205,5 +206,66 @@ func TestOverrideOfARefusedDeclaration(t *testing.T) {
 	put(t, overrides, "b c.toml", declarationText("b.service"))
 	if s, err := loadFrom(packages, overrides); err == nil || !strings.Contains(err.Error(), `app name "b c"`) {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// TestOnePathTwoFindings: a path that is reached twice in one reading, and looks different
+// the second time, was changed in between.
+func TestOnePathTwoFindings(t *testing.T) {
+	s := scan{entries: map[string]pcr.ManifestEntry{}}
+	e := pcr.ManifestEntry{Path: "/a", Mode: 0o100755, Digest: digestOf("one")}
+	if err := errors.Join(s.add(e), s.add(e)); err != nil || len(s.entries) != 1 {
+		t.Errorf("%v, %v", s.entries, err)
+	}
+	e.Digest = digestOf("two")
+	var changed *ChangedError
+	if err := s.add(e); !errors.As(err, &changed) || changed.Path != "/a" {
+		t.Errorf("got %v, want a changed error", err)
+	}
+	// A name that is gone since it was listed is not there; no reading fails of it.
+	s = scan{ctx: t.Context(), declaration: &Declaration{Directories: []string{"/d"}}}
+	if err := s.child(unix.AT_FDCWD, "/d/gone", 1); err != nil {
+		t.Error(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.ctx = ended
+	if err := s.child(unix.AT_FDCWD, "/d/gone", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v after the end", err)
+	}
+}
+
+// TestTree: in a tree of a package a path leads to what stands there, and nothing outside
+// it has a name.
+func TestTree(t *testing.T) {
+	root := packageRoot(t)
+	tr, err := openTree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tr.close()
+	h, err := tr.find("/usr/bin/absolute", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	if p, err := tr.path(h); err != nil || p != "/usr/bin/demo" {
+		t.Errorf("%q, %v", p, err)
+	}
+	if !tr.leads("/usr/bin/demo", h) || tr.leads("/usr/lib/demo/a.so", h) || tr.leads("/usr/bin/none", h) || tr.leads("/usr/bin/absolute", h) {
+		t.Error("a path leads to what stands there, and to nothing else")
+	}
+	other := *h
+	other.st.Dev++
+	if tr.leads("/usr/bin/demo", &other) {
+		t.Error("the same inode number on another device is another file")
+	}
+	outside, err := find(unix.AT_FDCWD, "/", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer outside.close()
+	if p, err := tr.path(outside); err == nil {
+		t.Errorf("what is outside is called %q", p)
 	}
 }
