@@ -56,5 +56,5 @@ func (a *Admin) ReplaceAK(ctx context.Context) (*api.Replaced, error) {
 func (a *Admin) Close() { a.transport.close() }
 
 func (a *Admin) do(ctx context.Context, method, target string, body any) ([]byte, error) {
-	return a.transport.do(ctx, socketPath(a.Socket, api.AdminEnv, api.AdminSocket), method, target, body, maxAnswer)
+	return a.transport.do(ctx, adminSocket, a.Socket, method, target, body, maxAnswer)
 }

@@ -78,5 +78,5 @@ func (c *Client) log(ctx context.Context, start uint64, format api.LogFormat) ([
 }
 
 func (c *Client) do(ctx context.Context, method, target string, body any, limit int64) ([]byte, error) {
-	return c.transport.do(ctx, socketPath(c.Socket, api.SocketEnv, api.Socket), method, target, body, limit)
+	return c.transport.do(ctx, clientSocket, c.Socket, method, target, body, limit)
 }

@@ -129,7 +129,7 @@ func TestZeroValue(t *testing.T) {
 	if l, err := a.Apps(t.Context()); err != nil || len(l) != 1 || l[0].Name != "billing" {
 		t.Errorf("%+v %v", l, err)
 	}
-	if socketPath("", "NO_SUCH_VARIABLE", api.Socket) != api.Socket || socketPath("/x", api.SocketEnv, api.Socket) != "/x" {
+	if (endpoint{"NO_SUCH_VARIABLE", api.Socket}).path("") != api.Socket || clientSocket.path("/x") != "/x" {
 		t.Error("path of the socket")
 	}
 }
@@ -166,10 +166,13 @@ func TestProblem(t *testing.T) {
 }
 
 func TestNotThere(t *testing.T) {
-	dir := t.TempDir()
-	_, err := (&Client{Socket: dir + "/none"}).Self(t.Context())
-	if err == nil || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "is agentd running?") || strings.Contains(err.Error(), "http://") {
-		t.Errorf("got %v", err)
+	none := t.TempDir() + "/none"
+	_, client := (&Client{Socket: none}).Self(t.Context())
+	_, admin := (&Admin{Socket: none}).Apps(t.Context())
+	for variable, err := range map[string]error{api.SocketEnv: client, api.AdminEnv: admin} {
+		if err == nil || !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "is agentd running? "+variable+" names") || strings.Contains(err.Error(), "http://") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

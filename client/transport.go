@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,15 +28,19 @@ type transport struct {
 	http *http.Client
 }
 
-func socketPath(set, variable, usual string) string {
-	if set != "" {
-		return set
-	}
-	if s := os.Getenv(variable); s != "" {
-		return s
-	}
-	return usual
+// endpoint is one of the two sockets.
+type endpoint struct {
+	variable string // environment variable that names another path
+	usual    string // path without it
 }
+
+var (
+	clientSocket = endpoint{api.SocketEnv, api.Socket}
+	adminSocket  = endpoint{api.AdminEnv, api.AdminSocket}
+)
+
+// path is where the socket lies: where set says, if it does.
+func (e endpoint) path(set string) string { return cmp.Or(set, os.Getenv(e.variable), e.usual) }
 
 // dialKey carries the path of the socket to the dialer, which HTTP knows only hosts for.
 type dialKey struct{}
@@ -62,24 +67,26 @@ func (t *transport) client() *http.Client {
 
 func (t *transport) close() { t.client().CloseIdleConnections() }
 
-// do sends one request and reads at most limit bytes of the answer.
-func (t *transport) do(ctx context.Context, socket, method, target string, body any, limit int64) ([]byte, error) {
+// do sends one request to the socket at e, or where set says, and reads at most limit
+// bytes of the answer.
+func (t *transport) do(ctx context.Context, e endpoint, set, method, target string, body any, limit int64) ([]byte, error) {
+	socket := e.path(set)
 	out, err := t.try(context.WithValue(ctx, dialKey{}, socket), method, target, body, limit)
 	if err != nil {
 		var p *api.Problem
 		if errors.As(err, &p) {
 			return nil, p
 		}
-		return nil, fmt.Errorf("ask agentd on %s: %w%s", socket, err, hint(err))
+		return nil, fmt.Errorf("ask agentd on %s: %w%s", socket, err, e.hint(err))
 	}
 	return out, nil
 }
 
 // hint says what to do about the failures that happen before the agent is reached.
-func hint(err error) string {
+func (e endpoint) hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return " (is agentd running? " + api.SocketEnv + " names another socket)"
+		return " (is agentd running? " + e.variable + " names another socket)"
 	case errors.Is(err, fs.ErrPermission):
 		return " (is this user in the group of the socket?)"
 	}
