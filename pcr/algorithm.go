@@ -19,6 +19,11 @@ import (
 // TPM Profile, section 4.6): 0 to 23.
 const Count = 24
 
+// LastStatic is the last of the PCRs that only a start of the TPM sets back (the same
+// section): 16 and 23 are reset by any software, 17 to 22 by a D-RTM event. A measurement
+// log belongs to one of 0 to 15.
+const LastStatic = 15
+
 // Algorithm is the hash algorithm of a bank, by its TPM_ALG_ID (TCG Algorithm
 // Registry, table 3).
 type Algorithm uint16

@@ -53,8 +53,8 @@ func decodeRecord(b []byte) (Record, int, error) {
 	if err != nil {
 		return r, 0, err
 	}
-	if r.PCR = uint32(index[0]); r.PCR >= Count {
-		return r, 0, fmt.Errorf("PCR %d, want 0 to %d", r.PCR, Count-1)
+	if r.PCR = uint32(index[0]); r.PCR > LastStatic {
+		return r, 0, fmt.Errorf("PCR %d, want 0 to %d", r.PCR, LastStatic)
 	}
 
 	digests, rest, err := takeTLV(rest, "digests", tlvDigests, 0, len(algorithms)*(tlvHeader+64))

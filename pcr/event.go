@@ -193,8 +193,9 @@ func (e *Event) Check() error {
 }
 
 func (s *StartEvent) check() error {
-	if s.PCR >= Count {
-		return fmt.Errorf("start.pcr %d, want 0 to %d", s.PCR, Count-1)
+	// A log in a PCR that software resets is whatever that software wants it to be.
+	if s.PCR > LastStatic {
+		return fmt.Errorf("start.pcr %d, want 0 to %d, which only a start of the TPM sets back", s.PCR, LastStatic)
 	}
 	if s.Previous != nil && (s.Previous.Count == 0 || s.Previous.Digest.IsZero()) {
 		return errors.New("start.previous names an empty log: leave it out")

@@ -118,6 +118,7 @@ func TestEventRefused(t *testing.T) {
 		"declaration twice":          agent(func(a *pcr.AgentEvent) { a.Declarations = []pcr.Declaration{{App: "a"}, {App: "a"}} }),
 		"head without a count":       agent(func(a *pcr.AgentEvent) { a.Previous.Digest[0] = 1 }),
 		"PCR 24":                     start(func(s *pcr.StartEvent) { s.PCR = 24 }),
+		"PCR 16":                     start(func(s *pcr.StartEvent) { s.PCR = 16 }),
 		"no banks":                   start(func(s *pcr.StartEvent) { s.Values = nil }),
 		"banks not sorted":           start(func(s *pcr.StartEvent) { s.Values[0], s.Values[1] = s.Values[1], s.Values[0] }),
 		"bank unknown":               start(func(s *pcr.StartEvent) { s.Values[0].Algorithm = "sm3_256" }),

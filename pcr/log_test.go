@@ -165,6 +165,7 @@ func TestTamperedLog(t *testing.T) {
 		{"no digests", func(r []pcr.Record) []pcr.Record { r[3].Digests = nil; return r }, pcr.LogMalformed, 3},
 		{"banks in another order", func(r []pcr.Record) []pcr.Record { slices.Reverse(r[3].Digests); return r }, pcr.LogMalformed, 3},
 		{"bank twice", func(r []pcr.Record) []pcr.Record { r[3].Digests[1] = r[3].Digests[0]; return r }, pcr.LogMalformed, 3},
+		{"PCR 16", func(r []pcr.Record) []pcr.Record { r[3].PCR = 16; return r }, pcr.LogMalformed, 3},
 		{"PCR 24", func(r []pcr.Record) []pcr.Record { r[3].PCR = 24; return r }, pcr.LogMalformed, 3},
 		{"another content type", func(r []pcr.Record) []pcr.Record { r[3].Content[0] = 5; return r }, pcr.LogMalformed, 3},
 		{"an event nobody knows", func(r []pcr.Record) []pcr.Record {

@@ -39,7 +39,8 @@ func (e *IndexError) Error() string {
 // CheckIndex reports with an [*IndexError] whether the PCR can hold a measurement
 // log: it must be extendable at locality 0, where all software runs, no one may be
 // able to reset it, and every active bank must hold it. Whoever can reset the PCR
-// can replay a log of their choice into it. The answers are the TPM's own.
+// can replay a log of their choice into it. The answers are the TPM's own; PCRs beyond
+// LastStatic are refused whatever it says, since no verifier takes a log in them.
 func CheckIndex(t transport.TPM, index uint32) error {
 	if index >= Count {
 		return &IndexError{index, fmt.Sprintf("the last PCR is %d", Count-1)}
@@ -62,6 +63,9 @@ func CheckIndex(t transport.TPM, index uint32) error {
 		if slices.Contains(props[r.tag], index) {
 			return &IndexError{index, r.how + " sets it back"}
 		}
+	}
+	if index > LastStatic {
+		return &IndexError{index, fmt.Sprintf("whatever this TPM says of it, verifiers take no log in a PCR beyond %d", LastStatic)}
 	}
 	banks, err := allocation(t)
 	if err != nil {

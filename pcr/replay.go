@@ -127,7 +127,7 @@ func (p *Replayer) Next(r Record) error {
 	if want := p.first + p.count; r.Number != want {
 		return fail(LogNumber, "it is numbered %d, want %d", r.Number, want)
 	}
-	if r.PCR != p.index || r.PCR >= Count {
+	if r.PCR != p.index || r.PCR > LastStatic {
 		return fail(LogPCR, "it is of PCR %d, the log of PCR %d", r.PCR, p.index)
 	}
 	next, err := r.Extend(p.values)

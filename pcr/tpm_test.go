@@ -76,6 +76,21 @@ func TestCheckIndexSilentTPM(t *testing.T) {
 	}
 }
 
+// A TPM that lets nobody reset PCR 16 is of no use: no verifier would take its log.
+func TestCheckIndexOfLyingTPM(t *testing.T) {
+	all, none := []byte{0xff, 0xff, 0xff}, []byte{0, 0, 0}
+	l := &lying{
+		props: []tpm2.TPMSTaggedPCRSelect{{Tag: 1, PCRSelect: all}, {Tag: 2, PCRSelect: none}},
+		banks: []tpm2.TPMSPCRSelection{{Hash: tpm2.TPMAlgSHA256, PCRSelect: all}},
+	}
+	for i := range uint32(pcr.Count) {
+		err := pcr.CheckIndex(l, i)
+		if good := i <= pcr.LastStatic; good != (err == nil) || !good && !strings.Contains(err.Error(), "verifiers take no log") {
+			t.Errorf("PCR %d: %v", i, err)
+		}
+	}
+}
+
 // An active bank that cannot be hashed is refused, with the command that helps.
 func TestActiveBanksUnknown(t *testing.T) {
 	all, none := []byte{0xff, 0xff, 0xff}, []byte{0, 0, 0}

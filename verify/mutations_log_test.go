@@ -92,6 +92,12 @@ var logMutations = []mutation{
 		return append(r, []byte{0, 0xff, 0xff, 0xff, 0xff})
 	})},
 	{id: LogDecode, name: "PCR 99", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { r[2][5+8+5] = 99; return r })},
+	{id: LogDecode, name: "case 21 a PCR that software sets back", blind: true, recipe: logBytes(func(r [][]byte) [][]byte {
+		for i := range r {
+			r[i][5+8+5] = 16
+		}
+		return r
+	})},
 	{id: LogDigests, name: "case 29 content edited, digest kept", blind: true, recipe: records(func(r []pcr.Record) {
 		r[2].Content = bytes.Replace(r[2].Content, []byte(`"unit":"billing.service"`), []byte(`"unit":"payment.service"`), 1)
 	})},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"regexp"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -37,6 +38,9 @@ var statementMutations = []mutation{
 	{id: EvidenceDecode, name: "case 94 other case", bytes: replace(`"agentKey":`, `"AgentKey":`), blind: true},
 	{id: EvidenceDecode, name: "case 94 loose base64", bytes: func(t *testing.T, b []byte) []byte { return replace(`="`, `"`)(t, b) }, blind: true},
 	{id: EvidenceDecode, name: "case 94 trailing data", bytes: func(_ *testing.T, b []byte) []byte { return append(b, "{}"...) }, blind: true},
+	{id: EvidenceDecode, name: "missing member whose zero is a value", bytes: func(_ *testing.T, b []byte) []byte {
+		return regexp.MustCompile(`"index":[0-9]+,"path"`).ReplaceAll(b, []byte(`"path"`))
+	}, blind: true},
 	{id: EvidenceDecode, name: "null member", bytes: replace(`{"type":`, `{"anchor":null,"type":`), blind: true},
 	{id: EvidenceDecode, name: "integer beyond 2^53 - 1", bytes: replace(`"count":`, `"count":9007199254740992`), blind: true},
 	{id: EvidenceDecode, name: "another type", bytes: replace("agentd/evidence/1", "agentd/evidence/2"), blind: true},
@@ -44,6 +48,11 @@ var statementMutations = []mutation{
 
 	{id: StatementDecode, name: "case 94 unknown member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte { return append(b[:len(b)-1], `,"extra":1}`...) }
+	}},
+	{id: StatementDecode, name: "no uid", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte {
+			return regexp.MustCompile(`"uid":[0-9]+,`).ReplaceAll(b, nil)
+		}
 	}},
 	{id: StatementDecode, name: "null member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte { return append(b[:len(b)-1], `,"userData":null}`...) }
