@@ -123,14 +123,14 @@ func (l *Log) startup(e Event, extended bool) error {
 		return fmt.Errorf("startup locality in %d bytes, want %d", len(e.Data), len(startupLocality)+1)
 	case extended:
 		return errors.New("startup locality, told when PCR 0 was extended already")
-	case l.locality != 0:
+	case l.told:
 		return errors.New("startup locality, told twice")
 	}
 	locality := e.Data[len(startupLocality)]
 	if locality > 4 {
 		return fmt.Errorf("startup locality %d, want 0 to 4", locality)
 	}
-	l.locality = locality
+	l.locality, l.told = locality, true
 	return nil
 }
 

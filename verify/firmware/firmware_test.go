@@ -193,6 +193,7 @@ func TestRefused(t *testing.T) {
 		{"a digest of no bank", sha256Log().event(0, 1, "", make([]byte, 48)).Bytes(), "0x000c"},
 		{"startup locality after an event", sha256Log().event(0, 1, "", zero).event(0, 3, "StartupLocality\x00\x03", zero).Bytes(), "extended already"},
 		{"startup locality twice", sha256Log().event(0, 3, "StartupLocality\x00\x03", zero).event(0, 3, "StartupLocality\x00\x03", zero).Bytes(), "twice"},
+		{"startup locality twice, first 0", sha256Log().event(0, 3, "StartupLocality\x00\x00", zero).event(0, 3, "StartupLocality\x00\x03", zero).Bytes(), "twice"},
 		{"startup locality 9", sha256Log().event(0, 3, "StartupLocality\x00\x09", zero).Bytes(), "locality 9"},
 		{"startup locality in two bytes", sha256Log().event(0, 3, "StartupLocality\x00\x00\x00", zero).Bytes(), "18 bytes"},
 	} {

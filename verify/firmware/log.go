@@ -61,6 +61,7 @@ type Log struct {
 	Banks    []pcr.Algorithm // those of the log whose hash this program knows, in its order
 	Events   []Event
 	locality byte // of the startup, which PCR 0 begins with
+	told     bool // locality was in the log
 }
 
 // Error tells where a log is broken.
