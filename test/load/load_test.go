@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -124,24 +123,7 @@ func ask(ctx context.Context, c *client.Client, n int64) ([]byte, error) {
 
 func start(t *testing.T) *machine.Machine {
 	t.Helper()
-	commands, done, err := machine.Commands()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(done)
-	m, err := machine.Start(commands, filepath.Join(t.TempDir(), "m"), "", "--fault", "throttle="+throttle)
-	if errors.Is(err, machine.ErrNoTPM) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return m
+	return machine.Run(t, "--fault", "throttle="+throttle)
 }
 
 // verifier holds what all appraisals share.
