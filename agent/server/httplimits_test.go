@@ -98,11 +98,13 @@ func TestFewDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
-	l := Limits{}.withDefaults()
-	if l.Connections*descriptors > 1000-100 || l.Connections < 200 {
-		t.Errorf("%d connections", l.Connections)
-	}
-	if busy := 2 * (l.RequestsEach + l.WaitingEach); busy >= l.Connections {
-		t.Errorf("two users keep %d of %d connections busy", busy, l.Connections)
+	for _, named := range []Limits{{}, {Connections: 2048, Requests: 1024, RequestsEach: 512, WaitingEach: 256}} {
+		l := named.withDefaults()
+		if l.Connections*descriptors > 1000-100 || l.Connections < 200 {
+			t.Errorf("%+v: %d connections", named, l.Connections)
+		}
+		if busy := 2 * (l.RequestsEach + l.WaitingEach); busy >= l.Connections {
+			t.Errorf("%+v: two users keep %d of %d connections busy", named, busy, l.Connections)
+		}
 	}
 }

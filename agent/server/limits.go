@@ -48,12 +48,18 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	or(&l.Connections, 2048)
+	scarce := openable()/descriptors < l.Connections
 	l.Connections = min(l.Connections, openable()/descriptors)
 	or(&l.ConnectionsEach, max(1, l.Connections/2))
 	// Two users must not be able to keep all connections busy, however few there are.
-	or(&l.Requests, max(1, min(1024, l.Connections/2)))
+	working, waiting := max(1, l.Connections/2), max(1, l.Connections/8)
+	or(&l.Requests, min(1024, working))
+	or(&l.WaitingEach, min(256, waiting))
 	or(&l.RequestsEach, max(1, l.Requests/2))
-	or(&l.WaitingEach, max(1, min(256, l.Connections/8)))
+	if scarce { // who named these did not know that
+		l.Requests, l.WaitingEach = min(l.Requests, working), min(l.WaitingEach, waiting)
+		l.RequestsEach = min(l.RequestsEach, max(1, l.Requests/2))
+	}
 	or64(&l.Bytes, 256<<20)
 	or64(&l.BytesEach, l.Bytes/2)
 	or64(&l.BodyBytes, 32<<20)
