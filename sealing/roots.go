@@ -38,7 +38,7 @@ func (r *roots) read(ctx context.Context) error {
 	}
 	now, err := r.platform.Reading(ctx)
 	if err != nil {
-		return &Error{Code: RootUnavailable, Detail: "ask the platform for a report", Err: err}
+		return &Error{Code: RootUnavailable, Detail: "learn the TCB of the firmware", Err: err}
 	}
 	if r.reading == nil || now != *r.reading {
 		r.wipe()

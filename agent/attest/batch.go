@@ -197,7 +197,7 @@ func (a *Attester) addReport(ctx context.Context, b *batch) error {
 	data := evidence.ReportData(s.Tree, b.agentKey, b.ak, s.Quote.Attest, s.LogHead)
 	r, err := a.c.Platform.Report(ctx, data)
 	if err != nil {
-		return fmt.Errorf("ask for a report: %w", err)
+		return err // it says what was asked for
 	}
 	if r.TableError != nil {
 		a.c.Log.Warn("certificate table of the host is passed over", "error", r.TableError)
