@@ -38,13 +38,13 @@ func TestParseBlob(t *testing.T) {
 	}
 	// A private part that was changed is the TPM's to find.
 	i := strings.Index(text, `"private":"`) + 60
-	flipped := []byte(text)
-	if flipped[i]++; flipped[i] > 'y' {
-		flipped[i] = 'a'
+	other := "A"
+	if text[i] == 'A' {
+		other = "B"
 	}
-	blob, err := keys.ParseBlob(flipped)
+	blob, err := keys.ParseBlob([]byte(text[:i] + other + text[i+1:]))
 	if err != nil {
-		t.Skipf("the flip hit the encoding: %v", err)
+		t.Fatal(err)
 	}
 	if _, err := keys.Provision(s, blob, none); !errors.Is(err, keys.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
