@@ -110,13 +110,7 @@ func TestDependents(t *testing.T) {
 
 // TestMissingDirectoriesAreFollowed: what is not there yet is no failure of the watching.
 func TestMissingDirectoriesAreFollowed(t *testing.T) {
-	f := follower{}
-	w, err := newInotify()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	f.start(w, nil)
+	f := following(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {

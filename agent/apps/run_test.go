@@ -273,16 +273,23 @@ func TestNoWatcher(t *testing.T) {
 	}
 }
 
-// TestDirectoryWithTwoNames: one directory under two names is one watch of
-// the kernel, whose events bear the first name (case 14).
-func TestDirectoryWithTwoNames(t *testing.T) {
-	f := follower{}
+// following is a follower that the kernel tells of changes.
+func following(t *testing.T) *follower {
+	t.Helper()
 	w, err := newInotify()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	t.Cleanup(func() { w.Close() })
+	f := &follower{}
 	f.start(w, nil)
+	return f
+}
+
+// TestDirectoryWithTwoNames: one directory under two names is one watch of
+// the kernel, whose events bear the first name (case 14).
+func TestDirectoryWithTwoNames(t *testing.T) {
+	f := following(t)
 	dir := t.TempDir()
 	alias := filepath.Join(t.TempDir(), "alias")
 	symlink(t, dir, alias) // stands for a bind mount: another path, the same inode
@@ -295,7 +302,7 @@ func TestDirectoryWithTwoNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case p := <-w.Events():
+	case p := <-f.watcher.Events():
 		if apps := f.dependents(p); len(apps) != 2 {
 			t.Errorf("%s concerns %q, want both", p, apps)
 		}
@@ -308,7 +315,7 @@ func TestDirectoryWithTwoNames(t *testing.T) {
 	}
 	for end := time.After(patience); ; {
 		select {
-		case p := <-w.Events():
+		case p := <-f.watcher.Events():
 			if apps := f.dependents(p); len(apps) == 1 {
 				return
 			}
