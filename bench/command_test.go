@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/export"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // BenchmarkVerifyCommand: "agentctl verify" as a whole process, beside what others need
@@ -27,7 +27,7 @@ func BenchmarkVerifyCommand(b *testing.B) {
 	if err != nil {
 		b.Skip("tpm2_checkquote is not installed: apt-get install tpm2-tools")
 	}
-	commands, done, err := machine.Commands()
+	commands, done, err := simulated.Commands()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func BenchmarkVerifyCommand(b *testing.B) {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Skipf("check of go-sev-guest cannot be built: %v\n%s", err, out)
 	}
-	m := machine.Run(b)
+	m := simulated.Run(b)
 	nonce := bytes.Repeat([]byte{0x4e}, 32)
 	document, err := m.Client().Evidence(b.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
 	if err != nil {

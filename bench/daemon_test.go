@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/client"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // agent is an agentd, the one that is installed, on a swtpm of its own and without a
@@ -29,7 +29,7 @@ func newAgent(b *testing.B) *agent {
 	b.Helper()
 	swtpm, err := exec.LookPath("swtpm")
 	if err != nil {
-		b.Skip(machine.ErrNoTPM)
+		b.Skip(simulated.ErrNoTPM)
 	}
 	a := &agent{commands: b.TempDir(), dir: b.TempDir()}
 	// As packaging/build.sh does it: position-independent, and stripped. The agent hashes

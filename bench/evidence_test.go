@@ -10,7 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 func request(f evidence.Freshness) api.EvidenceRequest {
@@ -22,7 +22,7 @@ func request(f evidence.Freshness) api.EvidenceRequest {
 // BenchmarkEvidence: one caller after the other, and 64 at once, each as a multiple
 // of what a bare status request takes on the same machine.
 func BenchmarkEvidence(b *testing.B) {
-	m := machine.Run(b)
+	m := simulated.Run(b)
 	status := time.Duration(0)
 	{
 		c := m.Client()

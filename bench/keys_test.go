@@ -11,7 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/declared"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // unit is what the benchmarks declare themselves to be.
@@ -45,13 +45,13 @@ func median(b *testing.B, n int, f func() error) time.Duration {
 // BenchmarkKeys: deriving and unsealing with warm roots, one request after the other,
 // each as a multiple of what a bare status request takes at the same time (medians).
 func BenchmarkKeys(b *testing.B) {
-	commands, done, err := machine.Commands()
+	commands, done, err := simulated.Commands()
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(done)
-	m, err := machine.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
-	if err == machine.ErrNoTPM {
+	m, err := simulated.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
+	if err == simulated.ErrNoTPM {
 		b.Skip(err)
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // sealedBlobs is how many secrets the machine that has many keeps.
@@ -20,7 +20,7 @@ const sealedBlobs = 2000
 // blobs and with none, in turns. What opened every blob would take is told beside it:
 // as many times the median of unsealing one over the socket.
 func BenchmarkStartWithSealedBlobs(b *testing.B) {
-	commands, done, err := machine.Commands()
+	commands, done, err := simulated.Commands()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func BenchmarkStartWithSealedBlobs(b *testing.B) {
 }
 
 // storeStart starts a machine with an application of ours, and returns when its store is open.
-func storeStart(b *testing.B, commands, dir, platform string) (*machine.Machine, time.Duration) {
+func storeStart(b *testing.B, commands, dir, platform string) (*simulated.Machine, time.Duration) {
 	b.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "apps.d"), 0o700); err != nil {
 		b.Fatal(err)
@@ -83,8 +83,8 @@ func storeStart(b *testing.B, commands, dir, platform string) (*machine.Machine,
 		}
 	}
 	begin := time.Now()
-	m, err := machine.Start(commands, dir, platform, "--declare-identity-without-checking")
-	if err == machine.ErrNoTPM {
+	m, err := simulated.Start(commands, dir, platform, "--declare-identity-without-checking")
+	if err == simulated.ErrNoTPM {
 		b.Skip(err)
 	}
 	if err != nil {
@@ -105,7 +105,7 @@ func storeStart(b *testing.B, commands, dir, platform string) (*machine.Machine,
 	}
 }
 
-func stop(b *testing.B, m *machine.Machine) {
+func stop(b *testing.B, m *simulated.Machine) {
 	b.Helper()
 	if err := m.Stop(); err != nil {
 		b.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // serve answers on a socket with h and gives its path. The real server is tested with
-// this client in agent/server.
+// this client in agent/internal/server.
 func serve(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "client")

@@ -7,7 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // The payload of an app root: number of versions (2 bytes), then for each, ascending,

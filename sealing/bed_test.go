@@ -15,12 +15,12 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/store/snproot"
+	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/snproot"
-	"github.com/cvm-agentd/agentd/sealing/tpmroot"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )

@@ -17,8 +17,8 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 // machine is a platform that derives keys as the firmware does: from a secret of the

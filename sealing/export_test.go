@@ -3,7 +3,7 @@ package sealing
 import (
 	"context"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // SealFor seals payload for h outside of any store, to a given TPM secret and recipients.

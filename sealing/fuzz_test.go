@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 // FuzzParseBlob: whatever is parsed is written back byte by byte, and nothing that is

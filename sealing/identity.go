@@ -7,7 +7,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // Identities are the private halves of recovery recipients: all of them secrets.

@@ -16,8 +16,8 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 // planted are key bytes that the test knows, in the forms in which they could show.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // manifest lists every blob of a store with its generation. Its number goes up by one

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // Finding is one thing that was tried on a platform.

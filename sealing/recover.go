@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // Recover opens with a recovery identity what this machine cannot open itself, and

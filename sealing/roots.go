@@ -9,7 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // roots makes the keys that slots rest on, and keeps them: hosts allow a request to

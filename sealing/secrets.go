@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // Derive returns length bytes (1 to MaxDerived) for label (up to MaxLabel bytes) from

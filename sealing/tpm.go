@@ -3,7 +3,7 @@ package sealing
 import (
 	"context"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // A TPM keeps a secret that leaves it only here, and counts up only. Package tpmroot

@@ -15,7 +15,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // aead is AES-256-GCM with a random nonce of 96 bits in front of the ciphertext and a

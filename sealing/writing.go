@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/sealing/secret"
+	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
 // writing is one change of the store. New blobs go to new files; nothing that is

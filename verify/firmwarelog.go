@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/firmware"
 )
 
 // firmwarePCRs are those that the firmware and its boot manager own: 0 to 7 (TCG PC Client
@@ -21,7 +21,7 @@ func (a *appraiser) checkFirmwareLog(b []byte) {
 		a.skip(FirmwareDecode, "the firmware's log is not there")
 		return
 	}
-	l, err := firmware.Parse(b)
+	l, err := tcglog.Parse(b)
 	if a.decideError(FirmwareDecode, err) && l != nil {
 		a.firmware = l.Replay()
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 const keyUsage = `Usage: agentctl key COMMAND

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cvm-agentd/agentd/agent/apps"
+	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/secret"
 )
 
 const sealUsage = `Usage: agentctl seal --name NAME [flags] FILE

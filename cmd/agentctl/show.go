@@ -11,8 +11,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/export"
+	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/firmware"
 )
 
 const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
@@ -233,7 +233,7 @@ func drawFirmwareLog(top *node, b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	l, err := firmware.Parse(b)
+	l, err := tcglog.Parse(b)
 	if err != nil {
 		top.add("event log of the firmware, %d bytes, which cannot be read: %v", len(b), err)
 		return

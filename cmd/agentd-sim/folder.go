@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cvm-agentd/agentd/agent/ledger"
+	"github.com/cvm-agentd/agentd/agent"
 )
 
 // made are the names by which the folder of a machine is known: what every start makes,
@@ -57,7 +57,7 @@ func prepare(dir string) (string, error) {
 
 // forget removes the measurement log, as a boot does, and nothing else that may be there.
 func forget(folder string) error {
-	for _, name := range []string{ledger.LogFile, ledger.LogFile + ".new"} {
+	for _, name := range []string{agent.LogFile, agent.LogFile + ".new"} {
 		if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

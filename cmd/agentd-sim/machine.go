@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cvm-agentd/agentd/agent/caller"
+	"github.com/cvm-agentd/agentd/agent"
+	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
-	"github.com/cvm-agentd/agentd/internal/daemon"
 	"github.com/cvm-agentd/agentd/internal/declared"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
@@ -93,10 +93,10 @@ func (m *machine) reread() (config.Config, []byte, error) {
 	return config.Load(filepath.Join(m.dir, "config.toml"), c)
 }
 
-func (m *machine) options(log *slog.Logger) daemon.Options {
-	return daemon.Options{
+func (m *machine) options(log *slog.Logger) agent.Options {
+	return agent.Options{
 		Config: m.config, ConfigText: m.configText, Reread: m.reread,
-		Machine: daemon.Machine{
+		Machine: agent.Machine{
 			OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 				o := tpm.Options{CommandTimeout: time.Duration(m.config.TPM.Timeout), Log: log}
 				if m.child == nil {
@@ -105,7 +105,7 @@ func (m *machine) options(log *slog.Logger) daemon.Options {
 				return tpm.New(m.child, o), nil
 			},
 			BootID:       m.bootID,
-			OpenPlatform: func() (daemon.Platform, error) { return m.platform, nil },
+			OpenPlatform: func() (agent.Platform, error) { return m.platform, nil },
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

@@ -16,7 +16,7 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/cvm-agentd/agentd/internal/daemon"
+	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -135,5 +135,5 @@ func run(o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	return daemon.Run(ctx, m.options(log), reload)
+	return agent.Run(ctx, m.options(log), reload)
 }

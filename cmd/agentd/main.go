@@ -15,8 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/config"
-	"github.com/cvm-agentd/agentd/internal/daemon"
 	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -80,7 +80,7 @@ func main() {
 		} else {
 			fmt.Fprintln(os.Stderr, "agentd:", err)
 		}
-		if daemon.Refused(err) || errors.Is(err, errNoConfig) {
+		if agent.Refused(err) || errors.Is(err, errNoConfig) {
 			os.Exit(exitRefused)
 		}
 		os.Exit(exitFailed)
@@ -127,7 +127,7 @@ func run(o options) error {
 	signal.Notify(reload, syscall.SIGHUP)
 
 	log := slog.New(journal.NewHandler(o.level))
-	return daemon.Run(ctx, daemon.Options{
+	return agent.Run(ctx, agent.Options{
 		Config: c, ConfigText: text, Reread: load,
 		Machine: machine(c, log),
 		Version: version.Version,
@@ -136,13 +136,13 @@ func run(o options) error {
 }
 
 // machine is the devices of this machine.
-func machine(c config.Config, log *slog.Logger) daemon.Machine {
-	return daemon.Machine{
+func machine(c config.Config, log *slog.Logger) agent.Machine {
+	return agent.Machine{
 		BootID: bootID(),
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: func() (daemon.Platform, error) {
+		OpenPlatform: func() (agent.Platform, error) {
 			return snp.Open(c.Report.Device, snp.Options{
 				VMPL:    c.Report.VMPL,
 				Spacing: time.Duration(c.Report.Spacing),

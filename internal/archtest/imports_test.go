@@ -8,7 +8,7 @@ import (
 
 // order is the direction of imports: a package imports only from folders that stand
 // before its own, or from its own.
-var order = []string{"evidence", "pcr", "keys", "verify", "api", "client", "sealing", "agent", "internal", "cmd"}
+var order = []string{"evidence", "pcr", "keys", "verify", "api", "client", "sealing", "internal", "agent", "cmd"}
 
 // free are folders of tests, measurements and tools: they import what they like, and only
 // tests import them.

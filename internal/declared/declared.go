@@ -13,7 +13,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/cvm-agentd/agentd/agent/caller"
+	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
 // Variable is the environment variable in which a caller declares its unit.

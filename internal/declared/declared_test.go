@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/agent/caller"
+	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
 type fixed struct{ peer *caller.Peer }

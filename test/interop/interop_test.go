@@ -14,16 +14,16 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/export"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // shared is one simulated machine for all tests.
-var shared *machine.Machine
+var shared *simulated.Machine
 
 func TestMain(m *testing.M) {
-	os.Exit(machine.Main(m, func(commands, dir string) (func() error, error) {
+	os.Exit(simulated.Main(m, func(commands, dir string) (func() error, error) {
 		var err error
-		if shared, err = machine.Start(commands, dir, ""); err != nil {
+		if shared, err = simulated.Start(commands, dir, ""); err != nil {
 			return nil, err
 		}
 		return shared.Stop, nil
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 func attest(t *testing.T, freshness evidence.Freshness) *evidence.Evidence {
 	t.Helper()
 	if shared == nil {
-		t.Skip(machine.ErrNoTPM)
+		t.Skip(simulated.ErrNoTPM)
 	}
 	nonce := make([]byte, 32)
 	rand.Read(nonce)

@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"
-	"github.com/cvm-agentd/agentd/sealing/tpmroot"
 )
 
 // Names of keys that are looked for.

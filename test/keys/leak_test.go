@@ -18,12 +18,12 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/declared"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // agent is a running agent with one application, "billing".
 type agent struct {
-	*machine.Machine
+	*simulated.Machine
 	commands string // folder of the agent's program
 }
 
@@ -42,7 +42,7 @@ func startFrom(t *testing.T, commands string) *agent {
 		t.Skip("starts a simulated machine: not with -short")
 	}
 	if shared.platform == "" {
-		t.Skip(machine.ErrNoTPM)
+		t.Skip(simulated.ErrNoTPM)
 	}
 	dir, err := os.MkdirTemp("", "agentd-keys-") // a socket's path is short
 	if err != nil {
@@ -52,7 +52,7 @@ func startFrom(t *testing.T, commands string) *agent {
 	if commands == "" {
 		commands = shared.commands
 	}
-	m, err := machine.Start(commands, filepath.Join(dir, "m"), shared.platform, arguments...)
+	m, err := simulated.Start(commands, filepath.Join(dir, "m"), shared.platform, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func startFrom(t *testing.T, commands string) *agent {
 func (a *agent) restart(t *testing.T) {
 	t.Helper()
 	must(t, a.Stop())
-	m, err := machine.Start(a.commands, a.Dir, shared.platform, arguments...)
+	m, err := simulated.Start(a.commands, a.Dir, shared.platform, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // shared is made once: the commands, and a software platform with the keys of its test
@@ -17,9 +17,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, becomeUnhidden(program))
 		os.Exit(1)
 	}
-	os.Exit(machine.Main(m, func(commands, dir string) (_ func() error, err error) {
+	os.Exit(simulated.Main(m, func(commands, dir string) (_ func() error, err error) {
 		shared.commands = commands
-		shared.platform, err = machine.Platform(commands, dir)
+		shared.platform, err = simulated.Platform(commands, dir)
 		return nil, err
 	}))
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -121,15 +121,15 @@ func ask(ctx context.Context, c *client.Client, n int64) ([]byte, error) {
 	}
 }
 
-func start(t *testing.T) *machine.Machine {
+func start(t *testing.T) *simulated.Machine {
 	t.Helper()
-	return machine.Run(t, "--fault", "throttle="+throttle)
+	return simulated.Run(t, "--fault", "throttle="+throttle)
 }
 
 // verifier holds what all appraisals share.
 type verifier struct{ options verify.Options }
 
-func newVerifier(t *testing.T, m *machine.Machine) *verifier {
+func newVerifier(t *testing.T, m *simulated.Machine) *verifier {
 	t.Helper()
 	text, err := os.ReadFile(m.Policy())
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // TestStopUnderLoad: the agent is told to stop while it is asked all the time. Every
@@ -25,7 +25,7 @@ func TestStopUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}
-	commands, done, err := machine.Commands()
+	commands, done, err := simulated.Commands()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,8 +33,8 @@ func TestStopUnderLoad(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "m")
 	var answered, turnedAway, refused, late atomic.Int64
 	for round := range 3 {
-		m, err := machine.Start(commands, dir, "", "--fault", "throttle=50ms")
-		if errors.Is(err, machine.ErrNoTPM) {
+		m, err := simulated.Start(commands, dir, "", "--fault", "throttle=50ms")
+		if errors.Is(err, simulated.ErrNoTPM) {
 			t.Skip(err)
 		}
 		if err != nil {
@@ -86,7 +86,7 @@ func TestStopUnderLoad(t *testing.T) {
 }
 
 // grace is how long the agent, when it stops, waits for the request of a connection
-// that was just made (connections.go of agent/server).
+// that was just made (connections.go of agent/internal/server).
 const grace = 500 * time.Millisecond
 
 // patience is how long a test waits for what must come: it ends only one that fails.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // shared is what all scripts use: the commands, and a software platform whose keys
@@ -27,9 +27,9 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(machine.Main(m, func(commands, dir string) (_ func() error, err error) {
+	os.Exit(simulated.Main(m, func(commands, dir string) (_ func() error, err error) {
 		shared.commands = commands
-		shared.platform, err = machine.Platform(commands, dir)
+		shared.platform, err = simulated.Platform(commands, dir)
 		return nil, err
 	}))
 }
@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 		t.Skip("starts simulated machines: not with -short")
 	}
 	if shared.platform == "" {
-		t.Skip(machine.ErrNoTPM)
+		t.Skip(simulated.ErrNoTPM)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -76,12 +76,12 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("usage: machine DIR ARGS...")
 	}
 	dir := ts.MkAbs(args[0])
-	m, err := machine.Start(shared.commands, dir, shared.platform, args[1:]...)
+	m, err := simulated.Start(shared.commands, dir, shared.platform, args[1:]...)
 	ts.Check(err)
 	machines.Store(key(ts, args[0]), m)
 	ts.Defer(func() {
 		if m, loaded := machines.LoadAndDelete(key(ts, args[0])); loaded {
-			m.(*machine.Machine).Kill()
+			m.(*simulated.Machine).Kill()
 		}
 	})
 	ts.Setenv("AGENTD_SOCKET", m.Socket())
@@ -90,7 +90,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("TRUST", "--trust-test-root-that-vouches-for-no-hardware="+m.Root())
 }
 
-func running(ts *testscript.TestScript, args []string) *machine.Machine {
+func running(ts *testscript.TestScript, args []string) *simulated.Machine {
 	if len(args) != 1 {
 		ts.Fatalf("want the folder of one machine")
 	}
@@ -98,7 +98,7 @@ func running(ts *testscript.TestScript, args []string) *machine.Machine {
 	if !ok {
 		ts.Fatalf("no machine runs in %s", args[0])
 	}
-	return m.(*machine.Machine)
+	return m.(*simulated.Machine)
 }
 
 // halt is "halt DIR": the machine must end well. (A command called stop is testscript's own
@@ -225,7 +225,7 @@ func TestReadme(t *testing.T) {
 		t.Skip("starts a simulated machine: not with -short")
 	}
 	if shared.platform == "" {
-		t.Skip(machine.ErrNoTPM)
+		t.Skip(simulated.ErrNoTPM)
 	}
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

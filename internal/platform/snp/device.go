@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
 // Options of a [Device].

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
 // Hypervisor's part of exitinfo2 (include/uapi/linux/sev-guest.h, SNP_GUEST_VMM_ERR_*).

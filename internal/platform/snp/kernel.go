@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
 // DefaultPath is where Linux puts the device.

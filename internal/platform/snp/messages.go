@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
 var _ platform.KeyProber = (*Device)(nil)

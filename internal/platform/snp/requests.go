@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/agent/platform"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify/snp"

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/sealing/tpmroot"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
+	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
@@ -37,7 +37,7 @@ type bed struct {
 	raise levels   // of its TCB
 	flags []string // more flags of agentd-sim
 	tpm   string   // address of a TPM that runs on while the agent restarts; empty: one of its own
-	m     *machine.Machine
+	m     *simulated.Machine
 }
 
 // newBed is a copy of the shared machine, switched off.
@@ -47,7 +47,7 @@ func newBed(t *testing.T) *bed {
 	case testing.Short():
 		t.Skip("starts simulated machines: not with -short")
 	case shared.commands == "":
-		t.Skip(machine.ErrNoTPM)
+		t.Skip(simulated.ErrNoTPM)
 	}
 	dir, err := os.MkdirTemp("", "agentd-out-") // a socket's path is short
 	must(t, err)
@@ -106,7 +106,7 @@ func (b *bed) args() []string {
 
 // begin switches the machine on.
 func (b *bed) begin() (err error) {
-	b.m, err = machine.Start(shared.commands, b.dir, "", b.args()...)
+	b.m, err = simulated.Start(shared.commands, b.dir, "", b.args()...)
 	return err
 }
 

@@ -10,7 +10,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/test/machine"
+	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // shared is made once: every row begins with a copy of the same machine, whose
@@ -34,10 +34,10 @@ const (
 func inShared(name string) string { return filepath.Join(shared.dir, name) }
 
 func TestMain(m *testing.M) {
-	os.Exit(machine.Main(m, func(commands, dir string) (func() error, error) {
+	os.Exit(simulated.Main(m, func(commands, dir string) (func() error, error) {
 		shared.commands, shared.dir = commands, dir
 		err := makeShared()
-		if errors.Is(err, machine.ErrNoTPM) {
+		if errors.Is(err, simulated.ErrNoTPM) {
 			shared.commands = ""
 		}
 		return nil, err

@@ -3,7 +3,7 @@ package outcomes
 import (
 	"os"
 
-	"github.com/cvm-agentd/agentd/sealing/tpmroot"
+	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 )
 
 // rollbackRows are older states that are put back.

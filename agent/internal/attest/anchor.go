@@ -1,0 +1,131 @@
+package attest
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// errReset: the TPM was reset or resumed since the anchor was made. No quote can
+// stand on that anchor any more, since the clocks cannot be compared.
+var errReset = errors.New("TPM was reset or restarted since the anchor was made")
+
+// An anchor is a fresh batch whose report later quotes stand on.
+type anchor struct {
+	snapshot     evidence.Snapshot
+	clock        vtpm.Clock
+	digest       evidence.Digest
+	report       evidence.Report
+	certificates []evidence.Bytes
+	made         time.Time
+}
+
+// digestOrNil is what the commitments take: the digest, or nil where there is no anchor.
+func (a *anchor) digestOrNil() *evidence.Digest {
+	if a == nil {
+		return nil
+	}
+	return &a.digest
+}
+
+func (a *Attester) keepAnchor(b *batch) {
+	s := b.snapshot
+	on := &anchor{
+		snapshot:     s,
+		clock:        b.clock,
+		digest:       evidence.AnchorDigest(s.Tree, b.agentKey, b.ak, s.Quote.Attest, s.LogHead, b.report.Bytes),
+		report:       b.report,
+		certificates: b.certificates,
+		made:         a.c.Now(),
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.anchor = on
+}
+
+func (a *Attester) currentAnchor() *anchor {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.anchor
+}
+
+// serves reports whether who asks for anchored evidence is served from on: it need not
+// be renewed, or the report that would do so is late. The caller holds mu.
+func (a *Attester) serves(on *anchor) bool {
+	return on != nil && (a.late || a.c.Now().Sub(on.made) <= a.c.AnchorMaxAge)
+}
+
+func (a *Attester) dropAnchor(on *anchor, why error) {
+	a.c.Log.Warn("anchor dropped", "reason", why)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.anchor == on {
+		a.anchor = nil
+	}
+}
+
+// moveToFresh lets callers that found no anchor wait for a report instead.
+func (a *Attester) moveToFresh(waiters []*waiter) {
+	for _, w := range waiters {
+		if err := a.fresh.add(w); err != nil {
+			w.fail(err)
+		}
+	}
+}
+
+// passOn moves those of waiters who asked for anchored evidence to the anchored lane. It
+// returns the others in their places, with nil for who has left.
+func (a *Attester) passOn(waiters []*waiter) []*waiter {
+	rest := slices.Clone(waiters)
+	for i, w := range waiters {
+		if w == nil || w.request.Freshness != evidence.Anchored {
+			continue
+		}
+		rest[i] = nil
+		if err := a.anchored.add(w); err != nil {
+			w.fail(err)
+		}
+	}
+	return rest
+}
+
+// passAnchored moves on those who came to the fresh lane only because there was no anchor
+// to stand on, where there is one by now: no report need be spent on them.
+func (a *Attester) passAnchored(waiters []*waiter) []*waiter {
+	a.mu.Lock()
+	ready := a.serves(a.anchor)
+	a.mu.Unlock()
+	if !ready {
+		return waiters
+	}
+	return slices.DeleteFunc(a.passOn(waiters), func(w *waiter) bool { return w == nil })
+}
+
+// passLate moves on everybody in the fresh lane who can do without the report under way,
+// which is late: of those that wait and of waiters, the batch in flight. It returns who
+// of waiters is left, in their places.
+func (a *Attester) passLate(waiters []*waiter) []*waiter {
+	a.mu.Lock()
+	if a.anchor == nil {
+		a.mu.Unlock()
+		return waiters
+	}
+	a.late = true
+	queued := a.fresh.takeAnchored()
+	a.mu.Unlock()
+	a.passOn(queued)
+	return a.passOn(waiters)
+}
+
+// failFresh answers the callers of a fresh batch that failed. Those who asked for
+// anchored evidence and came only to renew an old anchor are served from that one:
+// its age is in the evidence, and whether it will do is the verifier's to say.
+func (a *Attester) failFresh(waiters []*waiter, err error) {
+	if a.currentAnchor() != nil {
+		waiters = a.passOn(waiters)
+	}
+	a.fail(waiters, err)
+}

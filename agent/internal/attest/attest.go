@@ -1,0 +1,269 @@
+// Package attest turns requests into evidence. It collects the statements of
+// waiting callers into batches, has the TPM quote each batch while the measurement
+// log holds still, signs it with the agent key, and asks the platform for a report
+// where one is needed.
+//
+// # Lanes
+//
+// There are two lanes, each with one batch in flight and the next one gathering
+// meanwhile. The fresh lane makes a quote and a report over it; a report may take
+// seconds, since hosts throttle them. What it produced is kept as the anchor. The
+// anchored lane makes only a quote, which stands on the anchor. A caller that asks
+// for anchored evidence while there is no anchor, or an old one, joins the fresh
+// lane. Both lanes share one TPM, whose owner serialises them.
+//
+// A report that is held back holds up nobody who can do without: after AnchorPatience
+// those in the fresh lane who asked for anchored evidence, and those who ask until the
+// report is there, get evidence on the old anchor. It says how old that is.
+//
+// # What belongs to whom
+//
+// A lane owns a batch from the moment its statements leave the pool until every
+// waiter has an answer; a statement that arrives after that goes into the next
+// batch. The anchor is shared under a lock and is never changed, only replaced.
+// Nothing is kept on disk: agent key and anchor die with the process.
+package attest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
+)
+
+// Defaults of Config.
+const (
+	DefaultQuoteTimeout  = 10 * time.Second
+	DefaultReportTimeout = 70 * time.Second // the kernel itself retries a busy firmware for 60 s
+	DefaultAnchorMaxAge  = 5 * time.Minute
+	DefaultPatience      = 3 * time.Second // hosts let a report through about every two seconds
+	DefaultMaxWaiting    = 8192
+)
+
+// TPM quotes the configured PCRs, and hands on only quotes that it has held against the
+// request and the AK: others are [keys.ErrQuote]. See [vtpm.TPM.Quote].
+type TPM interface {
+	Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error)
+	AKPublic() []byte // TPMT_PUBLIC
+}
+
+// Ledger is the measurement log. See [ledger.Ledger.Hold].
+type Ledger interface {
+	Hold(ctx context.Context, f func(ledger.View) error) error
+}
+
+// Config is what an Attester works with. All fields without a default are required.
+type Config struct {
+	TPM      TPM
+	Ledger   Ledger
+	Platform platform.Platform
+	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger holds its public half
+
+	// FirmwareLog returns the firmware's event log, at most evidence.MaxFirmwareLog
+	// bytes, or nothing where the machine has none. May be nil.
+	FirmwareLog func() ([]byte, error)
+
+	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
+	ReportTimeout time.Duration // of a report, with its time in the queue
+	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
+
+	// AnchorPatience is how long who asked for anchored evidence waits for the report
+	// that is to renew an old anchor.
+	AnchorPatience time.Duration
+
+	MaxWaiting int // callers waiting in one lane; more are turned away
+
+	Log *slog.Logger
+	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now where nil
+}
+
+// An Attester makes evidence. Make one with New and give it life with Run.
+type Attester struct {
+	c        Config
+	fresh    *lane
+	anchored *lane
+
+	mu     sync.Mutex
+	anchor *anchor // nil until the first report, and after a TPM reset
+	late   bool    // the report under way took longer than AnchorPatience
+	stats  Stats
+}
+
+// Stats counts what an Attester did.
+type Stats struct {
+	Statements    uint64       // statements answered with evidence
+	FreshBatches  uint64       // batches with a report of their own
+	AnchorBatches uint64       // batches that stood on an anchor
+	Failed        uint64       // batches that failed
+	Largest       uint64       // statements of the largest batch
+	LastError     string       // of the last failed batch, empty after a good one
+	QuoteError    string       // why the TPM's last quote was none to stand on, empty after a good one
+	Anchor        *AnchorStats // nil without an anchor
+}
+
+// AnchorStats describes the anchor.
+type AnchorStats struct {
+	Age     time.Duration // by the clock of the guest
+	LogHead evidence.LogHead
+}
+
+// New checks c and returns an Attester that is not running yet.
+func New(c Config) (*Attester, error) {
+	switch {
+	case c.TPM == nil, c.Ledger == nil, c.Platform == nil:
+		return nil, errors.New("attest: TPM, Ledger and Platform are required")
+	case len(c.AgentKey) != ed25519.PrivateKeySize:
+		return nil, fmt.Errorf("attest: agent key of %d bytes, want %d", len(c.AgentKey), ed25519.PrivateKeySize)
+	}
+	c.QuoteTimeout = or(c.QuoteTimeout, DefaultQuoteTimeout)
+	c.ReportTimeout = or(c.ReportTimeout, DefaultReportTimeout)
+	c.AnchorMaxAge = or(c.AnchorMaxAge, DefaultAnchorMaxAge)
+	c.AnchorPatience = or(c.AnchorPatience, DefaultPatience)
+	c.MaxWaiting = or(c.MaxWaiting, DefaultMaxWaiting)
+	c.Log = or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	a := &Attester{c: c}
+	a.fresh = newLane("fresh", c.MaxWaiting, a.runFresh)
+	a.anchored = newLane("anchored", c.MaxWaiting, a.runAnchored)
+	return a, nil
+}
+
+// Run works until ctx ends, then answers everyone who still waits with the
+// reason and returns.
+func (a *Attester) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { a.fresh.run(ctx) })
+	wg.Go(func() { a.anchored.run(ctx) })
+	wg.Wait()
+}
+
+// Attest returns encoded evidence for what r asks, on behalf of caller. It waits
+// for the batch that the statement goes into, or until ctx ends. The nonce of r
+// is in evidence of no other call.
+func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evidence.Caller) ([]byte, error) {
+	w, err := newWaiter(r, caller)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.enter(w); err != nil {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done():
+		w.gone.Store(true) // first: who is on the way from one lane to the other stays out
+		a.fresh.drop(w)
+		a.anchored.drop(w)
+		return nil, fmt.Errorf("wait for evidence: %w", context.Cause(ctx))
+	case o := <-w.answer:
+		if o.err != nil {
+			return nil, o.err
+		}
+		b, err := o.batch.document(w, o.index, a.firmwareLog(r))
+		if err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		a.stats.Statements++
+		a.mu.Unlock()
+		return b, nil
+	}
+}
+
+// enter puts w into the lane that serves it.
+func (a *Attester) enter(w *waiter) error {
+	a.mu.Lock() // so that the report of the fresh lane does not become late in between
+	defer a.mu.Unlock()
+	if w.request.Freshness == evidence.Anchored && a.serves(a.anchor) {
+		return a.anchored.add(w)
+	}
+	return a.fresh.add(w)
+}
+
+// firmwareLog is the firmware's log where r asks for it and it is to be had. It is not
+// part of any commitment, since the quoted PCRs commit to it: what cannot be read is
+// left out, and it is for the verifier's policy to miss it.
+func (a *Attester) firmwareLog(r api.EvidenceRequest) []byte {
+	if !r.FirmwareLog || a.c.FirmwareLog == nil {
+		return nil
+	}
+	b, err := a.c.FirmwareLog()
+	if err == nil && len(b) > evidence.MaxFirmwareLog {
+		err = fmt.Errorf("it has %d bytes, evidence takes %d", len(b), evidence.MaxFirmwareLog)
+	}
+	if err != nil {
+		a.c.Log.Warn("firmware's log is left out of evidence", "error", err)
+		return nil
+	}
+	return b
+}
+
+// Stats returns the counters.
+func (a *Attester) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stats
+	if a.anchor != nil {
+		s.Anchor = &AnchorStats{Age: a.c.Now().Sub(a.anchor.made), LogHead: a.anchor.snapshot.LogHead}
+	}
+	return s
+}
+
+// newWaiter makes the statement of a request, with a salt of its own.
+func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
+	if r.Freshness == "" {
+		r.Freshness = evidence.Fresh
+	}
+	if r.Log == "" {
+		r.Log = api.LogWhole
+	}
+	if err := checkLog(r); err != nil {
+		return nil, err
+	}
+	salt := make([]byte, 32)
+	rand.Read(salt) // never fails: crypto/rand ends the process where it would
+	s := evidence.Statement{
+		Type:      evidence.StatementType,
+		Nonce:     r.Nonce,
+		Audience:  r.Audience,
+		UserData:  r.UserData,
+		PublicKey: r.PublicKey,
+		Freshness: r.Freshness,
+		Salt:      salt,
+		Caller:    caller,
+	}
+	b, err := s.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	return &waiter{request: r, statement: b, leaf: evidence.Leaf(b), answer: make(chan outcome, 1)}, nil
+}
+
+func checkLog(r api.EvidenceRequest) error {
+	switch {
+	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
+		return fmt.Errorf("%w: log %q, want %q, %q or %q", ErrRequest, r.Log, api.LogWhole, api.LogFrom, api.LogNone)
+	case r.Log != api.LogFrom && r.LogStart != 0:
+		return fmt.Errorf("%w: logStart %d goes with log %q only, not with %q", ErrRequest, r.LogStart, api.LogFrom, r.Log)
+	}
+	return nil
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,287 @@
+package attest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/keys"
+)
+
+// A batch is one quoted and signed tree, and the report that it stands on. It is
+// not changed once its waiters have it: they assemble their documents from it at
+// the same time.
+type batch struct {
+	tree      *evidence.Tree
+	snapshot  evidence.Snapshot
+	clock     vtpm.Clock // of the quote
+	signature []byte     // by the agent key
+	anchor    *anchor    // what the report was made for, where that is not this batch
+
+	agentKey     []byte
+	ak           []byte
+	report       evidence.Report
+	certificates []evidence.Bytes
+
+	logs map[uint64]logResult // parts of the log that waiters of this batch want, by first record
+}
+
+type logResult struct {
+	log evidence.Log
+	err error
+}
+
+// runFresh is the work of the fresh lane: quote, report, answer, keep as anchor.
+func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
+	if waiters = a.passAnchored(waiters); len(waiters) == 0 {
+		return
+	}
+	b, err := a.quoteBatch(ctx, waiters, nil)
+	if err == nil {
+		waiters, err = a.awaitReport(ctx, b, waiters)
+	}
+	if err != nil {
+		a.failFresh(waiters, stopping(ctx, err))
+		return
+	}
+	a.keepAnchor(b)
+	a.answer(waiters, b)
+}
+
+// awaitReport asks for the report of b. Where it is late, those who can do without it
+// leave; their places in the tree stay empty.
+func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter) ([]*waiter, error) {
+	done := make(chan error, 1)
+	go func() { done <- a.addReport(ctx, b) }()
+	patience := time.NewTimer(a.c.AnchorPatience)
+	defer patience.Stop()
+	select {
+	case err := <-done:
+		return waiters, err
+	case <-patience.C:
+	}
+	waiters = a.passLate(waiters)
+	err := <-done
+	a.mu.Lock()
+	a.late = false
+	a.mu.Unlock()
+	return waiters, err
+}
+
+// runAnchored is the work of the anchored lane: quote on the anchor, answer.
+func (a *Attester) runAnchored(ctx context.Context, waiters []*waiter) {
+	on := a.currentAnchor()
+	if on == nil { // it was dropped while these callers waited
+		a.moveToFresh(waiters)
+		return
+	}
+	b, err := a.quoteBatch(ctx, waiters, on)
+	switch {
+	case errors.Is(err, errReset):
+		a.dropAnchor(on, err)
+		a.moveToFresh(waiters)
+	case err != nil:
+		a.fail(waiters, stopping(ctx, err))
+	default:
+		a.answer(waiters, b)
+	}
+}
+
+// stopping marks an error that comes only from the end of the lane's own context.
+func stopping(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrStopping, err)
+	}
+	return err
+}
+
+// quoteBatch fixes the tree over waiters and quotes and signs it, on an anchor or
+// on none, while the log holds still.
+func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor) (*batch, error) {
+	leaves := make([]evidence.Digest, len(waiters))
+	for i, w := range waiters {
+		leaves[i] = w.leaf
+	}
+	tree, err := evidence.NewTree(leaves)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{
+		tree:     tree,
+		anchor:   on,
+		agentKey: a.c.AgentKey.Public().(ed25519.PublicKey),
+		ak:       a.c.TPM.AKPublic(),
+		logs:     map[uint64]logResult{},
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.c.QuoteTimeout)
+	defer cancel()
+	err = a.c.Ledger.Hold(ctx, func(v ledger.View) error { return a.quoteHeld(ctx, b, waiters, v) })
+	a.noteQuote(err)
+	if err != nil {
+		return nil, err
+	}
+	message := evidence.BatchMessage(tree.Head(), on.digestOrNil(), b.snapshot.Quote.Attest, b.snapshot.LogHead)
+	b.signature = ed25519.Sign(a.c.AgentKey, message)
+	if on != nil {
+		b.report, b.certificates = on.report, on.certificates
+	}
+	return b, nil
+}
+
+// noteQuote remembers for the status what came of asking the TPM for a quote.
+func (a *Attester) noteQuote(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err == nil:
+		a.stats.QuoteError = ""
+	case errors.Is(err, ErrBadQuote), errors.Is(err, ErrPCRMismatch), errors.Is(err, ErrTPM) && !errors.Is(err, context.Canceled):
+		a.stats.QuoteError = err.Error()
+	}
+}
+
+// quoteHeld runs while the log holds still, so that log and quote are one snapshot.
+func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
+	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
+	switch {
+	case errors.Is(err, keys.ErrQuote):
+		return fmt.Errorf("%w: %w", ErrBadQuote, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrTPM, err)
+	}
+	// The vTPM belongs to the host as far as the guest can tell. A quote that
+	// contradicts what this agent itself extended must not get a report.
+	for _, d := range v.Values {
+		got, quoted := q.PCRs[d.Algorithm][v.PCR]
+		if quoted && !bytes.Equal(got, d.Value) {
+			return fmt.Errorf("%w: PCR %d of bank %v is %x in the quote, and %x by the log of %d records; only a reboot repairs a PCR",
+				ErrPCRMismatch, v.PCR, d.Algorithm, got, d.Value, v.Head.Count)
+		}
+	}
+	if b.anchor != nil && !q.Clock.SameBoot(b.anchor.clock) {
+		return errReset
+	}
+	banks, err := q.PCRs.Banks(q.Selection)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTPM, err)
+	}
+	b.clock = q.Clock
+	b.snapshot = evidence.Snapshot{
+		Tree:    b.tree.Head(),
+		LogHead: v.Head,
+		Quote:   evidence.Quote{Attest: q.Attest, Signature: q.Signature},
+		PCRs:    banks,
+	}
+	for _, w := range waiters {
+		if _, have := b.logs[w.request.LogStart]; !have && w.request.Log != api.LogNone {
+			log, err := v.Log(w.request.LogStart)
+			b.logs[w.request.LogStart] = logResult{log, err}
+		}
+	}
+	return nil
+}
+
+// addReport asks the platform for a report over a fresh batch.
+func (a *Attester) addReport(ctx context.Context, b *batch) error {
+	ctx, cancel := context.WithTimeout(ctx, a.c.ReportTimeout)
+	defer cancel()
+	s := b.snapshot
+	data := evidence.ReportData(s.Tree, b.agentKey, b.ak, s.Quote.Attest, s.LogHead)
+	r, err := a.c.Platform.Report(ctx, data)
+	if err != nil {
+		return err // it says what was asked for
+	}
+	if r.TableError != nil {
+		a.c.Log.Warn("certificate table of the host is passed over", "error", r.TableError)
+	}
+	b.report = evidence.Report{Kind: a.c.Platform.Kind(), Bytes: r.Bytes}
+	b.certificates = a.certificates(r)
+	return nil
+}
+
+// certificates are those that fit into evidence.
+func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
+	var out []evidence.Bytes
+	for _, c := range r.Certificates {
+		if len(c) > evidence.MaxCertificate || len(out) == evidence.MaxCertificates {
+			a.c.Log.Warn("certificate does not fit into evidence", "bytes", len(c), "limit", evidence.MaxCertificate)
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// answer gives every waiter its place in b. Nil is one who left.
+func (a *Attester) answer(waiters []*waiter, b *batch) {
+	a.mu.Lock()
+	a.stats.LastError = ""
+	a.stats.Largest = max(a.stats.Largest, uint64(len(waiters)))
+	if b.anchor == nil {
+		a.stats.FreshBatches++
+	} else {
+		a.stats.AnchorBatches++
+	}
+	a.mu.Unlock()
+	for i, w := range waiters {
+		if w != nil {
+			w.answer <- outcome{batch: b, index: uint64(i)}
+		}
+	}
+}
+
+// fail gives every waiter the same reason.
+func (a *Attester) fail(waiters []*waiter, err error) {
+	a.c.Log.Error("batch failed", "statements", len(waiters), "error", err)
+	a.mu.Lock()
+	a.stats.Failed++
+	a.stats.LastError = err.Error()
+	a.mu.Unlock()
+	for _, w := range waiters {
+		if w != nil {
+			w.fail(err)
+		}
+	}
+}
+
+// document is the evidence of the waiter at index, encoded.
+func (b *batch) document(w *waiter, index uint64, firmwareLog []byte) ([]byte, error) {
+	inclusion, err := b.tree.Prove(index)
+	if err != nil {
+		return nil, err
+	}
+	e := &evidence.Evidence{
+		Type:           evidence.Type,
+		Statement:      w.statement,
+		Inclusion:      inclusion,
+		Batch:          b.snapshot,
+		AgentSignature: b.signature,
+		Report:         b.report,
+		AgentKey:       b.agentKey,
+		AK:             b.ak,
+		FirmwareLog:    firmwareLog,
+		Certificates:   b.certificates,
+	}
+	if b.anchor != nil {
+		e.Anchor = &b.anchor.snapshot
+	}
+	if w.request.Log != api.LogNone {
+		l := b.logs[w.request.LogStart]
+		if l.err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrLogStart, l.err)
+		}
+		e.Log = &l.log
+	}
+	if err := e.Check(); err != nil {
+		return nil, fmt.Errorf("assemble evidence: %w", err)
+	}
+	return evidence.EncodeJSON(e)
+}

@@ -1,0 +1,215 @@
+package ledger_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+const index = 14
+
+// fakeTPM is one PCR and a reset count, with the steps of a Faults.
+type fakeTPM struct {
+	faults *durabletest.Faults
+	mu     sync.Mutex
+	banks  []pcr.Algorithm
+	values []pcr.Digest
+	start  []pcr.Digest // at the start of this boot
+	boot   ledger.Boot
+	deaf   bool // says that it extends, and does not
+}
+
+func newTPM(f *durabletest.Faults, banks ...pcr.Algorithm) *fakeTPM {
+	t := &fakeTPM{faults: f, banks: banks, boot: ledger.Boot{AKName: []byte("ak-1"), ResetCount: 700}}
+	t.reset()
+	return t
+}
+
+// reset is what a reboot does. The boot loader has extended the PCR before we come.
+func (t *fakeTPM) reset() {
+	t.mu.Lock()
+	t.values = pcr.Zero(t.banks)
+	t.boot.ResetCount++
+	t.mu.Unlock()
+	t.extend("shim")
+	t.start = t.now()
+}
+
+// extend is somebody else's extend.
+func (t *fakeTPM) extend(content string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.values = must(pcr.Record{Digests: pcr.Digests(t.banks, []byte(content))}.Extend(t.values))
+}
+
+func (t *fakeTPM) now() []pcr.Digest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.values
+}
+
+func (t *fakeTPM) step(name string, do func()) error {
+	return t.faults.Step(name, func() error {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		do()
+		return nil
+	}, nil)
+}
+
+func (t *fakeTPM) Banks(context.Context) (b []pcr.Algorithm, err error) {
+	err = t.step("TPM banks", func() { b = slices.Clone(t.banks) })
+	slices.Reverse(b) // a TPM lists them in its own order
+	return b, err
+}
+
+func (t *fakeTPM) Read(_ context.Context, i uint32) (d []pcr.Digest, err error) {
+	if i != index {
+		return nil, fmt.Errorf("read of PCR %d", i)
+	}
+	err = t.step("TPM read", func() { d = slices.Clone(t.values) })
+	slices.Reverse(d)
+	return d, err
+}
+
+func (t *fakeTPM) Extend(_ context.Context, i uint32, d []pcr.Digest) error {
+	if i != index {
+		return fmt.Errorf("extend of PCR %d", i)
+	}
+	return t.step("TPM extend", func() {
+		if t.deaf {
+			return
+		}
+		next, err := pcr.Record{Digests: d}.Extend(t.values)
+		if err != nil {
+			panic(fmt.Sprintf("extend with the wrong banks: %v", err)) // case 22
+		}
+		t.values = next
+	})
+}
+
+func (t *fakeTPM) Boot(context.Context) (b ledger.Boot, err error) {
+	err = t.step("TPM quote", func() { b = t.boot })
+	return b, err
+}
+
+// machine is everything that a ledger stands on.
+type machine struct {
+	faults     durabletest.Faults
+	tpm        *fakeTPM
+	log, state *durabletest.Disk
+	kernel     string
+	limit      int
+}
+
+func newMachine() *machine {
+	m := &machine{kernel: "kernel-1"}
+	m.tpm = newTPM(&m.faults, pcr.SHA1, pcr.SHA256, pcr.SHA384)
+	m.log, m.state = durabletest.NewDisk(&m.faults), durabletest.NewDisk(&m.faults)
+	return m
+}
+
+// open starts a process.
+func (m *machine) open() (*ledger.Ledger, error) {
+	return ledger.Open(context.Background(), m.config())
+}
+
+func (m *machine) config() ledger.Config {
+	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit}
+}
+
+// restart ends the process and starts another.
+func (m *machine) restart(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	m.log.Kill()
+	l, err := m.open()
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return l
+}
+
+// reboot ends the process, resets the TPM and empties the log directory.
+func (m *machine) reboot() {
+	m.log.Clear()
+	m.tpm.reset()
+	if m.kernel != "" {
+		m.kernel += "+"
+	}
+}
+
+func agentEvent(typ pcr.EventType) pcr.Event {
+	return pcr.Event{Type: typ, Agent: &pcr.AgentEvent{
+		Version:       "1.2.3",
+		Digest:        evidence.Digest{1},
+		Configuration: evidence.Digest{2},
+		Declarations:  []pcr.Declaration{{App: "billing", Digest: evidence.Digest{3}}},
+		AgentKey:      make([]byte, 32),
+	}}
+}
+
+func appEvent(app string) pcr.Event {
+	manifest := []pcr.ManifestEntry{
+		{Path: "/usr/bin/" + app, Mode: 0o100755, Size: 1000, Digest: evidence.Digest{4}},
+		{Path: "/usr/share/" + app, Mode: 0o120777, Size: 12, Digest: evidence.Digest{5}},
+	}
+	return pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{
+		App: app, Unit: app + ".service", User: "svc", Declaration: evidence.Digest{3},
+		Manifest: manifest, Digest: pcr.ManifestDigest(manifest),
+	}}
+}
+
+// apps are the apps of the events in a log, which must explain the PCR.
+func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
+	t.Helper()
+	whole, err := v.Log(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := pcr.DecodeLog(whole.Records, 0)
+	if err != nil {
+		t.Fatalf("log: %v", err)
+	}
+	start, err := pcr.StartOf(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := must(start.Digests())
+	var banks []pcr.Algorithm
+	for _, d := range values {
+		banks = append(banks, d.Algorithm)
+	}
+	final, err := pcr.Replay(records, banks, values)
+	if err != nil {
+		t.Fatalf("replay: %v", err)
+	}
+	if !pcr.Equal(final, now) || !pcr.Equal(final, v.Values) {
+		t.Fatalf("replay of %d records does not give the PCR", len(records))
+	}
+	if h := pcr.Head(evidence.LogHead{}, records); h != v.Head {
+		t.Fatalf("log head %v, view says %v", h, v.Head)
+	}
+	var out []string
+	for _, r := range records {
+		if e := must(r.Event()); e.App != nil {
+			out = append(out, e.App.App)
+		} else {
+			out = append(out, string(e.Type))
+		}
+	}
+	return out
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

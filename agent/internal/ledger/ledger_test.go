@@ -1,0 +1,253 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+var background = context.Background()
+
+func appendAll(t *testing.T, l *ledger.Ledger, events ...pcr.Event) {
+	t.Helper()
+	for _, e := range events {
+		if _, err := l.Append(background, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func hold(l *ledger.Ledger) error {
+	return l.Hold(background, func(ledger.View) error { return nil })
+}
+
+func TestFirstEventStatesTheStart(t *testing.T) {
+	m := newMachine()
+	before := m.tpm.now()
+	l := m.restart(t)
+	appendAll(t, l, agentEvent(pcr.EventAgent), appEvent("a"))
+	if got, want := apps(t, l.View(), m.tpm.now()), []string{"log-start", "agent-start", "a"}; !slices.Equal(got, want) {
+		t.Errorf("log is %v, want %v", got, want)
+	}
+	start := startOf(t, l)
+	if d := must(start.Digests()); !pcr.Equal(d, before) || start.PCR != index || start.Previous != nil {
+		t.Errorf("start event %+v", start)
+	}
+	head := l.View().Head
+
+	m.reboot()
+	l = m.restart(t)
+	if start := startOf(t, l); start.Previous == nil || *start.Previous != head {
+		t.Errorf("start of the next boot names %v before it, want %v", start.Previous, head)
+	}
+	if err := hold(l); err != nil {
+		t.Error(err)
+	}
+}
+
+func startOf(t *testing.T, l *ledger.Ledger) *pcr.StartEvent {
+	t.Helper()
+	whole, err := l.View().Log(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return must(pcr.StartOf(must(pcr.DecodeLog(whole.Records, 0))))
+}
+
+// A log in a directory that outlives the boot must not be taken for one of this boot.
+func TestBootWithKeptLog(t *testing.T) {
+	m := newMachine()
+	appendAll(t, m.restart(t), appEvent("a"))
+	m.tpm.reset()
+	m.kernel = "kernel-2"
+	if got := apps(t, m.restart(t).View(), m.tpm.now()); !slices.Equal(got, []string{"log-start"}) {
+		t.Errorf("log of a new boot is %v", got)
+	}
+}
+
+// case 27
+func TestAppendAtOnce(t *testing.T) {
+	const n = 100
+	m := newMachine()
+	l := m.restart(t)
+	var wg sync.WaitGroup
+	numbers := make([]uint64, n)
+	for i := range n {
+		wg.Go(func() {
+			r, err := l.Append(background, appEvent(fmt.Sprintf("app-%d", i)))
+			if err != nil {
+				t.Error(err)
+			}
+			numbers[i] = r.Number
+		})
+		if i%10 == 0 {
+			wg.Go(func() {
+				err := l.Hold(background, func(v ledger.View) error {
+					apps(t, v, m.tpm.now()) // nothing is appended meanwhile
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				_ = l.State()
+			})
+		}
+	}
+	wg.Wait()
+	got := apps(t, l.View(), m.tpm.now())
+	if len(got) != n+1 {
+		t.Fatalf("log has %d records, want %d", len(got), n+1)
+	}
+	for i, number := range numbers {
+		if want := fmt.Sprintf("app-%d", i); got[number] != want {
+			t.Errorf("record %d is %s, and Append said %s", number, got[number], want)
+		}
+	}
+	m.restart(t)
+}
+
+// case 89
+func TestLocked(t *testing.T) {
+	m := newMachine()
+	l := m.restart(t)
+	if _, err := m.open(); !errors.Is(err, ledger.ErrLocked) || !strings.Contains(err.Error(), "process ") {
+		t.Errorf("a second daemon gets %v", err)
+	}
+	appendAll(t, l, appEvent("a"))
+}
+
+func TestFull(t *testing.T) {
+	for limit := 4000; limit < 4700; limit += 25 {
+		testFull(t, limit)
+	}
+}
+
+func testFull(t *testing.T, limit int) {
+	m := newMachine()
+	m.limit = limit
+	l := m.restart(t)
+	var err error
+	n := 0
+	for ; err == nil; n++ {
+		_, err = l.Append(background, appEvent("a"))
+	}
+	if !errors.Is(err, ledger.ErrFull) || n < 3 {
+		t.Fatalf("after %d: %v", n, err)
+	}
+	for range 2 {
+		got := apps(t, l.View(), m.tpm.now())
+		if got[len(got)-1] != "full" || len(got) != n+1 {
+			t.Errorf("log is %v", got)
+		}
+		s := l.State()
+		if !s.Full || !s.Synchronised || s.Bytes > int64(m.limit) || s.Records != uint64(len(got)) {
+			t.Errorf("%+v", s)
+		}
+		if _, err := l.Append(background, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}); !errors.Is(err, ledger.ErrFull) {
+			t.Errorf("a smaller event after it: %v", err)
+		}
+		if err := hold(l); err != nil {
+			t.Error(err)
+		}
+		l = m.restart(t)
+	}
+}
+
+func TestRefusedEvents(t *testing.T) {
+	m := newMachine()
+	l := m.restart(t)
+	for _, e := range []pcr.Event{
+		{Type: pcr.EventStart}, {Type: pcr.EventStart, Start: startOf(t, l)}, {Type: pcr.EventFull}, {Type: "x"}, {Type: pcr.EventGap},
+		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: strings.Repeat("x", pcr.MaxReason+1)}},
+	} {
+		if _, err := l.Append(background, e); err == nil {
+			t.Errorf("%+v was recorded", e)
+		}
+	}
+	if got := apps(t, l.View(), m.tpm.now()); len(got) != 1 {
+		t.Errorf("log is %v", got)
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	m := newMachine()
+	l := m.restart(t)
+	err := l.Hold(background, func(v ledger.View) error {
+		ctx, cancel := context.WithCancel(background)
+		cancel()
+		if _, err := l.Append(ctx, appEvent("a")); !errors.Is(err, context.Canceled) {
+			t.Errorf("Append during Hold: %v", err)
+		}
+		if err := l.Hold(ctx, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("Hold during Hold: %v", err)
+		}
+		_ = l.State() // waits for nobody
+		return errors.New("mine")
+	})
+	if err == nil || err.Error() != "mine" {
+		t.Errorf("Hold says %v", err)
+	}
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	c := cancelling{m.tpm, cancel}
+	m.log.Kill()
+	cfg := m.config()
+	cfg.TPM = c
+	l = must(ledger.Open(background, cfg))
+	if _, err := l.Append(ctx, appEvent("b")); err != nil {
+		t.Errorf("the end of the caller's context stopped a record in the middle: %v", err)
+	}
+}
+
+// cancelling ends the caller's context in the middle of a record.
+type cancelling struct {
+	*fakeTPM
+	cancel func()
+}
+
+func (c cancelling) Extend(ctx context.Context, i uint32, d []pcr.Digest) error {
+	c.cancel()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.fakeTPM.Extend(ctx, i, d)
+}
+
+func TestViewOfAPart(t *testing.T) {
+	m := newMachine()
+	l := m.restart(t)
+	appendAll(t, l, agentEvent(pcr.EventAgent), appEvent("a"))
+	v := l.View()
+	whole := must(v.Log(0))
+	records := must(pcr.DecodeLog(whole.Records, 0))
+	for start := range uint64(4) {
+		part, err := v.Log(start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := pcr.Head(evidence.LogHead{}, records[:start])
+		if part.Start != start || part.Previous != want.Digest {
+			t.Errorf("from %d: %d, %s", start, part.Start, part.Previous)
+		}
+		rest := must(pcr.DecodeLog(part.Records, start))
+		if pcr.Head(want, rest) != v.Head {
+			t.Errorf("from %d: the rest does not lead to the head", start)
+		}
+	}
+	if _, err := v.Log(4); err == nil {
+		t.Error("a log from beyond its end")
+	}
+	appendAll(t, l, appEvent("b"))
+	if again := must(v.Log(0)); !bytes.Equal(again.Records, whole.Records) {
+		t.Error("a view changed when the log grew")
+	}
+}

@@ -1,0 +1,149 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"golang.org/x/sys/unix"
+)
+
+// images observes executables. Opening or reading one may wait for a file system that
+// a caller runs itself (FUSE), so it is done beside the accept loop, by a bounded
+// number of goroutines of which one user can hold only one.
+type images struct {
+	max     int64
+	timeout time.Duration
+	now     func() time.Time
+	slots   *slots
+
+	mu       sync.Mutex
+	digests  map[fileID]evidence.Digest
+	readings map[fileID]*reading // going on now
+}
+
+func newImages(o Options) *images {
+	m := &images{max: o.MaxExecutable, timeout: o.Timeout, now: o.Now, slots: newSlots(16, 1), digests: map[fileID]evidence.Digest{}, readings: map[fileID]*reading{}}
+	if m.max == 0 {
+		m.max = 256 << 20
+	}
+	if m.timeout == 0 {
+		m.timeout = 2 * time.Second
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	return m
+}
+
+// An observation is one look at the executable of one process. The file is opened when
+// the connection is accepted, which fixes what was seen, and hashed when somebody asks:
+// connections that never ask for anything are to cost next to nothing.
+type observation struct {
+	images *images
+	uid    uint32
+	ctx    context.Context // ends when the process is let go of
+	cancel context.CancelFunc
+	opened chan struct{} // closed once link and file are set
+	link   string
+	file   *os.File
+	once   sync.Once
+	done   chan struct{} // closed once result is set
+	result *evidence.Executable
+}
+
+// observe opens the executable of p beside the caller, who does not wait.
+func (m *images) observe(p *process) *observation {
+	o := &observation{images: m, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	go func() {
+		defer close(o.opened)
+		ctx, cancel := context.WithTimeout(o.ctx, m.timeout)
+		defer cancel()
+		o.open(ctx, p)
+	}()
+	return o
+}
+
+func (o *observation) open(ctx context.Context, p *process) {
+	if p.dir == nil {
+		return
+	}
+	if p.pidfd != nil {
+		defer p.dir.Close() // the pidfd holds the process from now on
+	}
+	var err error
+	if o.link, err = p.readlink("exe"); err != nil {
+		return // a kernel thread, or no permission
+	}
+	release, err := o.images.slots.take(ctx, p.uid)
+	if err != nil {
+		return
+	}
+	defer release()
+	f, err := p.open("exe", unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return
+	}
+	o.file = f
+	context.AfterFunc(o.ctx, func() { f.Close() })
+}
+
+// wait is the result, or unreadable where it is not there in time.
+func (o *observation) wait(ctx context.Context) *evidence.Executable {
+	o.once.Do(func() {
+		go func() {
+			defer close(o.done)
+			ctx, cancel := context.WithTimeout(o.ctx, o.images.timeout)
+			defer cancel()
+			o.result = o.look(ctx)
+		}()
+	})
+	// A little more than look takes, which knows the path as well.
+	late := time.NewTimer(o.images.timeout + 50*time.Millisecond)
+	defer late.Stop()
+	select {
+	case <-o.done:
+		return o.result
+	case <-ctx.Done():
+	case <-late.C:
+	}
+	return &evidence.Executable{State: evidence.ExecutableUnreadable}
+}
+
+func (o *observation) look(ctx context.Context) *evidence.Executable {
+	unreadable := &evidence.Executable{State: evidence.ExecutableUnreadable}
+	select {
+	case <-o.opened:
+	case <-ctx.Done():
+		return unreadable
+	}
+	unreadable.Path = caller.Image(o.link, 1).Path
+	if o.file == nil {
+		return unreadable
+	}
+	digest, links, err := o.images.digest(ctx, o.uid, o.file)
+	if err != nil {
+		return unreadable
+	}
+	x := caller.Image(o.link, links)
+	x.Digest = &digest
+	return &x
+}
+
+func (p *process) readlink(name string) (string, error) {
+	buf := make([]byte, 2*evidence.MaxPath)
+	n := 0
+	err := control(p.dir, func(dir int) (err error) {
+		n, err = unix.Readlinkat(dir, name, buf)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read /proc/PID/%s: %w", name, err)
+	}
+	return string(buf[:max(n, 0)]), nil
+}

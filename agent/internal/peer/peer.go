@@ -1,0 +1,216 @@
+// Package peer establishes which process is at the other end of a unix socket: its
+// credentials, its systemd unit, and the executable it is seen to run. The rules are
+// those of package caller; this package asks the kernel.
+//
+// A process is held by a pidfd that the kernel hands out for the socket itself
+// (SO_PEERPIDFD, Linux 6.5). On older kernels it is found by its number, and its start
+// time is read before and after everything else: that leaves the moment between
+// connect and accept, in which the number may have passed to another process. Which of
+// the two was done stands in every statement.
+package peer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"golang.org/x/sys/unix"
+)
+
+// Options says where the kernel is to be asked and what observing an executable may
+// cost. Zero values are the defaults.
+type Options struct {
+	Proc          string        // default "/proc"
+	Cgroup        string        // default "/sys/fs/cgroup"
+	MaxExecutable int64         // bytes of an executable that is hashed, default 256 MiB
+	Timeout       time.Duration // until an executable that is asked for passes for unreadable, default 2 s
+	Now           func() time.Time
+}
+
+// Identifier implements caller.Identifier.
+type Identifier struct {
+	proc      string
+	hierarchy caller.Hierarchy
+	overflow  uint32 // uid that stands for uids the agent's user namespace cannot name
+	foreign   bool   // there may be such uids
+	images    *images
+	pidfd     func(fd int) (int, error) // SO_PEERPIDFD
+}
+
+var _ caller.Identifier = (*Identifier)(nil)
+
+// New looks once at how the machine is set up.
+func New(o Options) (*Identifier, error) {
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	if o.Cgroup == "" {
+		o.Cgroup = "/sys/fs/cgroup"
+	}
+	i := &Identifier{proc: o.Proc, hierarchy: hierarchy(o.Cgroup), images: newImages(o), pidfd: peerPidfd}
+	if err := i.readUIDMap(); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+// hierarchy follows systemd's own test: version 2 at the root or in "unified" means
+// that units live there, else they live in the named hierarchy of version 1.
+// Every cgroup directory of version 2 has a file cgroup.controllers (cgroups(7)).
+func hierarchy(root string) caller.Hierarchy {
+	for _, dir := range []string{".", "unified"} {
+		if _, err := os.Stat(filepath.Join(root, dir, "cgroup.controllers")); err == nil {
+			return caller.Unified
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "systemd")); err == nil {
+		return caller.Legacy
+	}
+	return caller.Unified
+}
+
+// readUIDMap finds out whether the agent sees all users. Inside a user namespace, every
+// uid outside its map looks like one and the same, usually 65534: two strangers would
+// pass for each other (user_namespaces(7)).
+func (i *Identifier) readUIDMap() error {
+	b, err := readFile(filepath.Join(i.proc, "self/uid_map"), 64<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without user namespaces
+	}
+	if err != nil {
+		return fmt.Errorf("read which uids the agent can name: %w", err)
+	}
+	if f := strings.Fields(string(b)); len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295" {
+		return nil
+	}
+	i.foreign, i.overflow = true, 65534
+	if b, err := readFile(filepath.Join(i.proc, "sys/kernel/overflowuid"), 32); err == nil {
+		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32); err == nil {
+			i.overflow = uint32(n)
+		}
+	}
+	return nil
+}
+
+// Identify establishes who connected. Errors wrap caller.ErrGone or caller.ErrUnknown.
+func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	cred, pidfd, err := i.credentials(c)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{pid: int(cred.Pid), uid: cred.Uid, pidfd: pidfd}
+	keep := false
+	defer func() {
+		if !keep {
+			p.Close()
+		}
+	}()
+	peer := &caller.Peer{PID: p.pid, UID: cred.Uid, GID: cred.Gid, Method: evidence.MethodPidfd, Process: p}
+	if pidfd == nil {
+		peer.Method = evidence.MethodStartTime
+	}
+	if p.dir, err = openDir(filepath.Join(i.proc, strconv.Itoa(p.pid))); err != nil {
+		if running := p.Running(); running != nil {
+			return nil, running
+		}
+		if pidfd == nil {
+			return nil, fmt.Errorf("%w: open process directory: %w", caller.ErrGone, err)
+		}
+		peer.UnitReason = "the agent cannot see the process in /proc"
+	}
+	if pidfd == nil {
+		if p.start, err = p.startTime(); err != nil {
+			return nil, err
+		}
+	}
+	if p.dir != nil {
+		peer.Unit, peer.UnitReason = i.unit(p)
+	}
+	// Only now is it known that all of this was read from the process that connected
+	// and not from one that was given its number.
+	if err := p.Running(); err != nil {
+		return nil, err
+	}
+	if pidfd == nil {
+		if err := i.sameNumber(p); err != nil {
+			return nil, err
+		}
+	}
+	keep = true
+	p.image = i.images.observe(p)
+	return peer, nil
+}
+
+// credentials asks the socket: SO_PEERCRED (unix(7)) and, where the kernel has it,
+// SO_PEERPIDFD.
+func (i *Identifier) credentials(c *net.UnixConn) (*unix.Ucred, *os.File, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", caller.ErrUnknown, err)
+	}
+	var cred *unix.Ucred
+	var credErr, fdErr error
+	fd := -1
+	err = raw.Control(func(s uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(s), unix.SOL_SOCKET, unix.SO_PEERCRED)
+		fd, fdErr = i.pidfd(int(s))
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return nil, nil, fmt.Errorf("%w: read peer credentials: %w", caller.ErrUnknown, err)
+	}
+	var pidfd *os.File
+	switch {
+	case fdErr == nil:
+		pidfd = os.NewFile(uintptr(fd), "pidfd")
+	case errors.Is(fdErr, unix.ENOPROTOOPT): // before Linux 6.5
+	case errors.Is(fdErr, unix.ESRCH), errors.Is(fdErr, unix.EINVAL):
+		return nil, nil, fmt.Errorf("%w: the kernel has no pidfd for it", caller.ErrGone)
+	default:
+		return nil, nil, fmt.Errorf("%w: ask for the pidfd of the peer: %w", caller.ErrUnknown, fdErr)
+	}
+	if err := i.nameable(cred); err != nil {
+		if pidfd != nil {
+			pidfd.Close()
+		}
+		return nil, nil, err
+	}
+	return cred, pidfd, nil
+}
+
+func (i *Identifier) nameable(cred *unix.Ucred) error {
+	if cred.Pid <= 0 {
+		return fmt.Errorf("%w: its process is in a pid namespace that the agent cannot see", caller.ErrUnknown)
+	}
+	if i.foreign && cred.Uid == i.overflow {
+		return fmt.Errorf("%w: its uid has no name in the agent's user namespace", caller.ErrUnknown)
+	}
+	return nil
+}
+
+func peerPidfd(fd int) (int, error) {
+	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+}
+
+// unit is the system unit of p, or the reason why there is none.
+func (i *Identifier) unit(p *process) (unit, reason string) {
+	b, err := p.read("cgroup", caller.MaxCgroup)
+	if err != nil {
+		return "", "the agent cannot read the cgroup of the process: " + err.Error()
+	}
+	path, err := i.hierarchy.Path(b)
+	if err == nil {
+		unit, err = caller.UnitOf(path)
+	}
+	if err != nil {
+		return "", err.Error()
+	}
+	return unit, ""
+}

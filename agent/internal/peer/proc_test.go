@@ -1,0 +1,258 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+)
+
+// fakeProc makes a proc root that shows this process as the test likes.
+func fakeProc(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	dir := filepath.Join(root, strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		write(t, filepath.Join(dir, name), content)
+	}
+	return root
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// toSelf is a connection to this process.
+func toSelf(t *testing.T) *net.UnixConn {
+	t.Helper()
+	l := listenAt(t)
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return accept(t, l)
+}
+
+func statLine(state string, start uint64) string {
+	// The name holds what breaks naive readers.
+	return "77 (a) Z 1 2) " + state + strings.Repeat(" 9", 18) + fmt.Sprintf(" %d 1 1\n", start)
+}
+
+func TestUnitFromProc(t *testing.T) {
+	v2, hybrid, v1 := t.TempDir(), t.TempDir(), t.TempDir()
+	write(t, filepath.Join(v2, "cgroup.controllers"), "")
+	write(t, filepath.Join(hybrid, "unified/cgroup.controllers"), "")
+	write(t, filepath.Join(hybrid, "systemd/tasks"), "")
+	write(t, filepath.Join(v1, "systemd/tasks"), "")
+	const both = "2:name=systemd:/system.slice/one.service\n0::/system.slice/two.service\n"
+	for name, c := range map[string]struct{ cgroup, content, unit string }{
+		"unified":               {v2, both, "two.service"},
+		"hybrid":                {hybrid, both, "two.service"},
+		"legacy":                {v1, both, "one.service"},
+		"case 86, user manager": {v2, "0::/user.slice/user-1000.slice/user@1000.service/app.slice/one.service\n", "user@1000.service"},
+		"outside":               {v2, "0::/../../system.slice/one.service\n", ""},
+		"too long":              {v2, "0::/" + strings.Repeat("a.slice/", 20000) + "one.service\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i, err := New(Options{Proc: fakeProc(t, map[string]string{"cgroup": c.content, "stat": statLine("S", 5)}), Cgroup: c.cgroup})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := identify(t, i, toSelf(t))
+			if p.Unit != c.unit || (p.UnitReason == "") != (c.unit != "") {
+				t.Errorf("unit %q, reason %q; want %q", p.Unit, p.UnitReason, c.unit)
+			}
+			if x := p.Process.Executable(t.Context()); x.State != evidence.ExecutableUnreadable {
+				t.Errorf("no exe is there: %+v", x)
+			}
+		})
+	}
+}
+
+// case 7: without SO_PEERPIDFD, the start time has to be the same before and after.
+func TestStartTime(t *testing.T) {
+	old := func(root string) *Identifier {
+		i, err := New(Options{Proc: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.pidfd = func(int) (int, error) { return -1, unix.ENOPROTOOPT }
+		return i
+	}
+	t.Run("same", func(t *testing.T) {
+		root := fakeProc(t, map[string]string{"stat": statLine("S", 5), "cgroup": "0::/a.service\n"})
+		p := identify(t, old(root), toSelf(t))
+		if p.Method != evidence.MethodStartTime {
+			t.Errorf("method %s", p.Method)
+		}
+		write(t, filepath.Join(root, strconv.Itoa(os.Getpid()), "stat"), statLine("S", 6))
+		if err := p.Process.Running(); !errors.Is(err, caller.ErrGone) {
+			t.Errorf("another process has the number by now: %v", err)
+		}
+	})
+	t.Run("number passed on", func(t *testing.T) {
+		root := fakeProc(t, map[string]string{"stat": statLine("S", 5)})
+		i := old(root)
+		dir, err := openDir(filepath.Join(root, strconv.Itoa(os.Getpid())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		if err := i.sameNumber(&process{pid: os.Getpid(), dir: dir, start: 4}); !errors.Is(err, caller.ErrGone) {
+			t.Errorf("got %v", err)
+		}
+	})
+	for name, stat := range map[string]string{
+		"zombie": statLine("Z", 5), "dead": statLine("X", 5), "short": "77 (a) S 1 2\n", "empty": "", "no number": strings.Replace(statLine("S", 5), " 5 ", " x ", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := fakeProc(t, map[string]string{"stat": stat})
+			if _, err := old(root).Identify(toSelf(t)); !errors.Is(err, caller.ErrGone) && !errors.Is(err, caller.ErrUnknown) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	t.Run("not in proc", func(t *testing.T) {
+		if _, err := old(t.TempDir()).Identify(toSelf(t)); !errors.Is(err, caller.ErrGone) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A /proc that hides other users' processes costs the unit, not the identity.
+func TestHiddenProcess(t *testing.T) {
+	if !hasPidfd(t) {
+		t.Skip("this kernel has no SO_PEERPIDFD")
+	}
+	i, err := New(Options{Proc: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := identify(t, i, toSelf(t))
+	if p.Unit != "" || p.UnitReason == "" || p.UID != uint32(os.Getuid()) {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func FuzzStat(f *testing.F) {
+	f.Add([]byte(statLine("S", 1<<63)))
+	f.Add([]byte("1 (x) R"))
+	f.Fuzz(func(t *testing.T, b []byte) { parseStart(b) })
+}
+
+// One user whose files never answer leaves slots for others.
+func TestSlots(t *testing.T) {
+	s := newSlots(4, 2)
+	var release []func()
+	for range 2 {
+		r, err := s.take(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release = append(release, r)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.take(ended, 1); err == nil {
+		t.Error("third slot of one uid")
+	}
+	r, err := s.take(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range append(release, r) {
+		r()
+	}
+	if len(s.owners) != 0 || len(s.all) != 0 {
+		t.Errorf("left behind: %d owners, %d slots", len(s.owners), len(s.all))
+	}
+}
+
+// The digest of an executable is kept only once its change time says it is settled.
+func TestDigestCache(t *testing.T) {
+	m := newImages(Options{})
+	path := filepath.Join(t.TempDir(), "program")
+	write(t, path, "one")
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, _, err := m.digest(t.Context(), 1, f); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.digests) != 0 {
+		t.Error("a file changed a moment ago is cached")
+	}
+	real := m.now
+	m.now = func() time.Time { return real().Add(time.Hour) }
+	d, _, err := m.digest(t.Context(), 1, f)
+	if err != nil || len(m.digests) != 1 {
+		t.Fatal(err, len(m.digests))
+	}
+	write(t, path, "two")
+	g, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if e, _, err := m.digest(t.Context(), 1, g); err != nil || e == d {
+		t.Errorf("after a change: %v, same digest %v", err, e == d)
+	}
+}
+
+// Many who run the same file share one reading; a user whose slot is taken holds up
+// nobody who runs the same.
+func TestSharedReading(t *testing.T) {
+	m := newImages(Options{})
+	path := filepath.Join(t.TempDir(), "program")
+	write(t, path, strings.Repeat("x", 4<<20))
+	stuck, err := m.slots.take(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck()
+	late, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	digest := func(ctx context.Context, uid uint32) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, _, err = m.digest(ctx, uid, f)
+		return err
+	}
+	wg.Go(func() { digest(late, 1) })
+	for uid := range uint32(20) {
+		wg.Go(func() {
+			if err := digest(t.Context(), 2+uid%3); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,188 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"golang.org/x/sys/unix"
+)
+
+// process implements caller.Process. Both descriptors stay with one process: a pidfd
+// by its nature, and a directory of /proc too, whose files answer ESRCH once the
+// process is gone, whoever has its number then.
+type process struct {
+	pid   int
+	uid   uint32
+	pidfd *os.File // nil before Linux 6.5
+	dir   *os.File // /proc/PID; nil where the agent cannot see it
+	start uint64   // start time in clock ticks since boot, where there is no pidfd
+	image *observation
+}
+
+func (p *process) Close() error {
+	var errs []error
+	for _, f := range []*os.File{p.pidfd, p.dir} {
+		if f == nil {
+			continue
+		}
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // the directory may be done with already
+			errs = append(errs, err)
+		}
+	}
+	if p.image != nil {
+		p.image.cancel()
+	}
+	return errors.Join(errs...)
+}
+
+// Running is nil while the process that connected has not ended.
+func (p *process) Running() error {
+	if p.pidfd == nil {
+		if p.dir == nil {
+			return fmt.Errorf("%w: it cannot be seen in /proc", caller.ErrGone)
+		}
+		now, err := p.startTime()
+		if err == nil && now != p.start {
+			err = fmt.Errorf("%w: its number belongs to a process that started later", caller.ErrGone)
+		}
+		return err
+	}
+	// A pidfd is readable once the process ended, be it reaped or not (pidfd_open(2)).
+	ended := false
+	err := control(p.pidfd, func(fd int) error {
+		for {
+			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			n, err := unix.Poll(poll, 0)
+			if err == unix.EINTR {
+				continue
+			}
+			ended = n > 0
+			return err
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("%w: poll pidfd: %w", caller.ErrUnknown, err)
+	}
+	if ended {
+		return caller.ErrGone
+	}
+	return nil
+}
+
+func (p *process) Executable(ctx context.Context) *evidence.Executable {
+	return p.image.wait(ctx)
+}
+
+// startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)), refused for a process
+// that has ended.
+func (p *process) startTime() (uint64, error) {
+	b, err := p.read("stat", 4<<10)
+	if err != nil {
+		return 0, fmt.Errorf("%w: read start time: %w", caller.ErrGone, err)
+	}
+	return parseStart(b)
+}
+
+// parseStart reads state and start time. The second field is the name of the process
+// in brackets, which the process chooses and may hold brackets and spaces: what counts
+// comes behind the last bracket.
+func parseStart(stat []byte) (uint64, error) {
+	end := bytes.LastIndexByte(stat, ')')
+	if end < 0 {
+		return 0, fmt.Errorf("%w: /proc/PID/stat holds no process name", caller.ErrUnknown)
+	}
+	fields := bytes.Fields(stat[end+1:])
+	const state, start = 3 - 3, 22 - 3 // fields are numbered from 1, the third comes first here
+	if len(fields) <= start {
+		return 0, fmt.Errorf("%w: /proc/PID/stat has %d fields behind the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
+	}
+	if s := string(fields[state]); s == "Z" || s == "X" || s == "x" {
+		return 0, fmt.Errorf("%w: it is in state %s", caller.ErrGone, s)
+	}
+	n, err := strconv.ParseUint(string(fields[start]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is no number", caller.ErrUnknown)
+	}
+	return n, nil
+}
+
+// sameNumber reads the start time a second time, by number and not by descriptor.
+func (i *Identifier) sameNumber(p *process) error {
+	b, err := readFile(filepath.Join(i.proc, strconv.Itoa(p.pid), "stat"), 4<<10)
+	if err != nil {
+		return fmt.Errorf("%w: read start time again: %w", caller.ErrGone, err)
+	}
+	now, err := parseStart(b)
+	if err == nil && now != p.start {
+		err = fmt.Errorf("%w: its number passed to another process while it was looked up", caller.ErrGone)
+	}
+	return err
+}
+
+// read is the content of a file below /proc/PID, at most limit bytes.
+func (p *process) read(name string, limit int64) ([]byte, error) {
+	f, err := p.open(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
+
+func (p *process) open(name string, flags int) (*os.File, error) {
+	var f *os.File
+	err := control(p.dir, func(dir int) error {
+		fd, err := unix.Openat(dir, name, flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+		if err != nil {
+			return fmt.Errorf("open /proc/PID/%s: %w", name, err)
+		}
+		f = os.NewFile(uintptr(fd), name)
+		return nil
+	})
+	return f, err
+}
+
+// control runs f with the descriptor, which stays open until f returns even when the
+// file is closed meanwhile.
+func control(file *os.File, f func(fd int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) { inner = f(int(fd)) })
+	return errors.Join(err, inner)
+}
+
+func openDir(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
+	}
+	return b, err
+}

@@ -1,0 +1,223 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"golang.org/x/sys/unix"
+)
+
+// conn is an admitted connection with who is at its other end.
+type conn struct {
+	*net.UnixConn
+	peer    *caller.Peer
+	socket  Socket
+	table   *connections
+	since   time.Time    // accepted, or last answered
+	busy    bool         // a complete request is being answered
+	retired atomic.Bool  // told that no further request will be read; no longer counted
+	evicted atomic.Bool  // and so because others need its place
+	partial atomic.Bool  // something of the next request was read
+	state   atomic.Int32 // http.ConnState
+	once    sync.Once
+}
+
+type connKey struct{}
+
+func connOf(ctx context.Context) *conn {
+	c, _ := ctx.Value(connKey{}).(*conn)
+	return c
+}
+
+// Read also notes that a request has begun: net/http says so only when it has all headers.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.UnixConn.Read(b)
+	if n > 0 {
+		c.partial.Store(true)
+	}
+	return n, err
+}
+
+// SetWriteDeadline gives a connection that gave way to another less time: whoever does
+// not take answers would else stay beside all limits for as long as one may take.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.evicted.Load() {
+		if end := time.Now().Add(c.table.patience); t.IsZero() || t.After(end) {
+			t = end
+		}
+	}
+	return c.UnixConn.SetWriteDeadline(t)
+}
+
+// Close also lets go of the process.
+func (c *conn) Close() error {
+	c.once.Do(func() {
+		c.table.remove(c)
+		c.peer.Process.Close()
+	})
+	return c.UnixConn.Close()
+}
+
+// connections counts connections, in all and by uid.
+type connections struct {
+	mu        sync.Mutex
+	all, each int
+	open      map[*conn]struct{}
+	counted   int // open and not retired; the others linger
+	users     map[uint32]int
+	away      chan struct{} // connections being turned away
+	patience  time.Duration
+	grace     time.Duration
+}
+
+func newConnections(l Limits) *connections {
+	return &connections{
+		all: l.Connections, each: l.ConnectionsEach, open: map[*conn]struct{}{}, users: map[uint32]int{},
+		away: make(chan struct{}, 64), patience: min(l.HeaderTimeout, 2*time.Second),
+		grace: defaultGrace,
+	}
+}
+
+// add counts c. Where the uid has its share already, or all is taken, the connection
+// that has waited longest for its own request gives way: of the same uid, or of the
+// one with the most connections where that is not the same.
+func (t *connections) add(c *conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	uid := c.peer.UID
+	switch {
+	case t.users[uid] >= t.each:
+		if !t.evict(uid) {
+			return false
+		}
+	case t.counted >= t.all:
+		largest, most := uid, t.users[uid]
+		for u, n := range t.users {
+			if n > most {
+				largest, most = u, n
+			}
+		}
+		if !t.evict(largest) {
+			return false
+		}
+	}
+	c.since = time.Now()
+	t.open[c] = struct{}{}
+	t.counted++
+	t.users[uid]++
+	return true
+}
+
+func (t *connections) remove(c *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.open[c]; !ok {
+		return
+	}
+	delete(t.open, c)
+	if !c.retired.Load() {
+		t.discount(c)
+	}
+}
+
+func (t *connections) discount(c *conn) {
+	t.counted--
+	if t.users[c.peer.UID]--; t.users[c.peer.UID] == 0 {
+		delete(t.users, c.peer.UID)
+	}
+}
+
+// evict ends the connection of uid that is not answering a request and has not for the
+// longest time.
+func (t *connections) evict(uid uint32) bool {
+	var oldest *conn
+	for c := range t.open {
+		if c.peer.UID == uid && !c.busy && !c.retired.Load() && (oldest == nil || c.since.Before(oldest.since)) {
+			oldest = c
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.evicted.Store(true)
+	if lingering := len(t.open) - t.counted; lingering >= max(16, t.all/4) {
+		// That many gave way and still do not end: nobody takes their answers.
+		oldest.retired.Store(true)
+		t.discount(oldest)
+		oldest.UnixConn.Close()
+		return true
+	}
+	oldest.UnixConn.SetWriteDeadline(time.Now().Add(t.patience))
+	t.retire(oldest)
+	return true
+}
+
+// retire ends reading from c. What the kernel holds already is still read, so that a
+// request that arrived is answered; a later write of the peer fails with EPIPE before
+// any of it was taken, which tells it to try again on a new connection. Closing c
+// instead would lose a request that arrived a moment ago.
+func (t *connections) retire(c *conn) {
+	c.retired.Store(true)
+	t.discount(c)
+	c.CloseRead()
+}
+
+// begin says that a complete request of c is being answered, end that it was.
+func (t *connections) begin(c *conn) {
+	t.mu.Lock()
+	c.busy = true
+	t.mu.Unlock()
+}
+
+func (t *connections) end(c *conn) {
+	t.mu.Lock()
+	c.busy, c.since = false, time.Now()
+	c.partial.Store(false)
+	t.mu.Unlock()
+}
+
+// defaultGrace is how long a connection may take for its first request when the agent stops.
+// Who connected a moment ago is about to write; a client that finds a new connection
+// broken does not try again by itself, as it does with one that it kept.
+const defaultGrace = 500 * time.Millisecond
+
+// drain retires every connection that waits for a request of which nothing has
+// arrived, and reports how many connections are left in all.
+func (t *connections) drain() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.open {
+		if c.busy || c.partial.Load() || c.retired.Load() {
+			continue
+		}
+		switch http.ConnState(c.state.Load()) {
+		case http.StateNew:
+			if time.Since(c.since) < t.grace {
+				continue
+			}
+		case http.StateIdle:
+		default:
+			continue
+		}
+		if pending(c.UnixConn) == 0 {
+			t.retire(c)
+		}
+	}
+	return len(t.open)
+}
+
+// pending is how many bytes the peer has written that were not read yet.
+func pending(c *net.UnixConn) int {
+	n := 0
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n
+}

@@ -1,0 +1,261 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+)
+
+// fakeIdentifier takes the uid from the name that a client binds its own end to, so that
+// one test can be many users.
+type fakeIdentifier struct{ err error }
+
+func (f fakeIdentifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	p := &caller.Peer{UID: 1000, Unit: "billing.service", Method: evidence.MethodPidfd, Process: &fakeProcess{}}
+	fmt.Sscanf(strings.TrimLeft(c.RemoteAddr().String(), "@\x00"), "uid-%d-", &p.UID)
+	return p, nil
+}
+
+type fakeProcess struct{ ended atomic.Bool }
+
+// ended makes every fake process be gone.
+var ended atomic.Bool
+
+func (f *fakeProcess) Running() error {
+	if f.ended.Load() || ended.Load() {
+		return caller.ErrGone
+	}
+	return nil
+}
+func (f *fakeProcess) Executable(context.Context) *evidence.Executable {
+	return &evidence.Executable{State: evidence.ExecutableUnreadable}
+}
+func (f *fakeProcess) Close() error { f.ended.Store(true); return nil }
+
+// fake implements all that the server needs. Its evidence is nonce and uid.
+type fake struct {
+	attest   func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) // nil: at once
+	measure  func(ctx context.Context, name string) (api.App, error)
+	records  []byte
+	awaitErr error
+	keyErr   error // of every request for keys
+	calls    atomic.Int64
+}
+
+func (f *fake) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+	f.calls.Add(1)
+	if f.attest != nil {
+		return f.attest(ctx, r, c)
+	}
+	return answerFor(r, c), nil
+}
+
+func answerFor(r api.EvidenceRequest, c evidence.Caller) []byte {
+	return fmt.Appendf(nil, `{"nonce":"%x","uid":%d}`, []byte(r.Nonce), c.UID)
+}
+
+func (f *fake) Log(_ context.Context, start uint64) (evidence.Log, error) {
+	if start > 3 {
+		return evidence.Log{}, errLogStart
+	}
+	return evidence.Log{Start: start, Records: f.records}, nil
+}
+func (f *fake) Bytes() int64 { return int64(len(f.records)) }
+func (f *fake) ByUnit(unit string, uid uint32) (string, bool) {
+	return "billing", unit == "billing.service" && uid == 1000
+}
+func (f *fake) Covers(string, evidence.Digest) bool { return false }
+func (f *fake) List() []api.App {
+	return []api.App{{Name: "billing", Unit: "billing.service", State: api.AppMeasured}}
+}
+func (f *fake) Measure(ctx context.Context, name string) (api.App, error) {
+	if f.measure != nil {
+		return f.measure(ctx, name)
+	}
+	return api.App{Name: name}, nil
+}
+func (f *fake) Reload(context.Context) (api.Reloaded, error) { return api.Reloaded{}, nil }
+func (f *fake) Status() api.Status                           { return api.Status{Version: "test"} }
+func (f *fake) AK(context.Context) (api.AK, error)           { return api.AK{Name: []byte{1}}, nil }
+func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, error) {
+	return append(bytes.Clone(credential), secret...), nil
+}
+
+func (f *fake) Await(context.Context) error { return f.awaitErr }
+func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
+func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
+	return api.Derived{Secret: fmt.Appendf(nil, "%s %d %s", o.App, o.UID, r.Label), Version: 1}, f.keyErr
+}
+func (f *fake) Seal(context.Context, Owner, api.SealRequest) error { return f.keyErr }
+func (f *fake) Unseal(_ context.Context, o Owner, r api.UnsealRequest) ([]byte, error) {
+	return fmt.Appendf(nil, "%s %s", o.App, r.Name), f.keyErr
+}
+func (f *fake) Discard(context.Context, Owner, string) error { return f.keyErr }
+func (f *fake) Plan(_ context.Context, o Owner, name string) (api.Contract, error) {
+	return api.Contract{App: o.App, Name: name}, f.keyErr
+}
+
+// fakeStore is the store as who administrates sees it.
+type fakeStore struct{}
+
+func (fakeStore) Store(context.Context) (api.Store, error) { return api.Store{}, nil }
+func (fakeStore) Contract(_ context.Context, app, name string) (api.Contract, error) {
+	return api.Contract{App: app, Name: name}, nil
+}
+func (fakeStore) Rewrap(context.Context) (api.Rewritten, error)          { return api.Rewritten{}, nil }
+func (fakeStore) Rotate(context.Context, string) (uint32, error)         { return 2, nil }
+func (fakeStore) Retire(context.Context, string, uint32) error           { return nil }
+func (fakeStore) Recover(context.Context, []byte) (api.Rewritten, error) { return api.Rewritten{}, nil }
+func (fakeStore) ChangeRecipients(context.Context, api.RecipientsRequest) (api.Rewritten, error) {
+	return api.Rewritten{}, nil
+}
+func (fakeStore) AcceptRollback(context.Context) (api.Store, error) { return api.Store{}, nil }
+func (fakeStore) ChangeDigests(_ context.Context, r api.DigestRequest) (api.Contract, error) {
+	return api.Contract{App: r.App}, nil
+}
+func (fakeStore) Probe(context.Context) (api.Probed, error) { return api.Probed{}, nil }
+
+// running is a server on two sockets of its own.
+type running struct {
+	*Server
+	fake          *fake
+	client, admin string
+	served        sync.WaitGroup
+}
+
+func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
+	t.Helper()
+	dir := tempDir(t)
+	c := Config{
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{},
+		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
+	}
+	if change != nil {
+		change(&c)
+	}
+	r := &running{Server: newPatient(c), fake: f, client: filepath.Join(dir, "c"), admin: filepath.Join(dir, "a")}
+	for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
+		l, err := Listen(path, 0o600, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.served.Go(func() {
+			if err := r.Serve(l, socket); err != nil {
+				t.Errorf("serve: %v", err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		r.Shutdown(ctx)
+		r.served.Wait()
+	})
+	return r
+}
+
+// tempDir is short: a socket's path has at most 107 bytes.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "agentd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+var clients atomic.Int64
+
+// dial connects as uid.
+func dial(path string, uid uint32) (*net.UnixConn, error) {
+	own := &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@uid-%d-%d-%d", uid, os.Getpid(), clients.Add(1))}
+	return net.DialUnix("unix", own, &net.UnixAddr{Net: "unix", Name: path})
+}
+
+// as is an HTTP client of one uid.
+func as(path string, uid uint32) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:         func(context.Context, string, string) (net.Conn, error) { return dial(path, uid) },
+		MaxIdleConnsPerHost: 256,
+	}}
+}
+
+// ask does one request and decodes the problem, if it is one.
+func ask(t testing.TB, c *http.Client, method, target, body string) (int, []byte, *api.Problem) {
+	t.Helper()
+	status, b, p, err := try(c, method, target, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, b, p
+}
+
+func try(c *http.Client, method, target, body string) (int, []byte, *api.Problem, error) {
+	r, err := http.NewRequest(method, "http://agentd"+target, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	answer, err := c.Do(r)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	defer answer.Body.Close()
+	if got := answer.Header.Get("Cache-Control"); got != "no-store" {
+		return answer.StatusCode, nil, nil, fmt.Errorf("Cache-Control %q: identity and nonce are the caller's alone", got)
+	}
+	b, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode == http.StatusOK {
+		return answer.StatusCode, b, nil, err
+	}
+	if got := answer.Header.Get("Content-Type"); got != api.ProblemType {
+		return answer.StatusCode, b, nil, fmt.Errorf("status %d with content type %q: %s", answer.StatusCode, got, b)
+	}
+	var p api.Problem
+	if err := json.Unmarshal(b, &p); err != nil {
+		return answer.StatusCode, b, nil, err
+	}
+	if p.Status != answer.StatusCode || p.Title == "" || p.Type != api.ProblemBase+string(p.Code) || p.Code.Status() != p.Status {
+		return answer.StatusCode, b, &p, errors.New("problem does not agree with itself: " + string(b))
+	}
+	return answer.StatusCode, b, &p, nil
+}
+
+// nonce is the JSON of a request with a nonce of its own.
+func nonceBody(n int) string {
+	return fmt.Sprintf(`{"nonce":"%s"}`, base64Of(fmt.Appendf(nil, "%016d", n)))
+}
+
+func base64Of(b []byte) string {
+	text, _ := evidence.Bytes(b).MarshalText()
+	return string(text)
+}
+
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, patience)
+		}
+	}
+}

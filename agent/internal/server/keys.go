@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/caller"
+)
+
+// withSecret is the budget of a request that carries a secret of the largest size, in
+// base64, decoded, and once more on the way.
+const withSecret = 512 << 10
+
+// owner is the app whose keys p may have: the one whose system unit and user p is.
+// Nothing else counts, neither the executable nor being root.
+func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
+	if p.Unit == "" {
+		return Owner{}, api.NewProblem(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
+	}
+	app, ok := s.Apps.ByUnit(p.Unit, p.UID)
+	if !ok {
+		return Owner{}, api.NewProblem(api.CodeNoApp, fmt.Sprintf("no app is declared for unit %s and uid %d", p.Unit, p.UID))
+	}
+	return Owner{App: app, Unit: p.Unit, UID: p.UID}, nil
+}
+
+// forOwner is a job for whichever app the caller is when it begins.
+func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o Owner) (any, error)) job {
+	return job{bytes, func(ctx context.Context) (any, error) {
+		if err := s.Keys.Await(ctx); err != nil {
+			return nil, err
+		}
+		o, problem := s.owner(c.peer)
+		if problem != nil {
+			return nil, problem
+		}
+		return do(ctx, o)
+	}}
+}
+
+func (s *Server) derive(c *call) (job, error) {
+	r, err := decode[api.DeriveRequest](c.body)
+	if err != nil {
+		return job{}, err
+	}
+	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+		d, err := s.Keys.Derive(ctx, o, r)
+		return sensitive{d, d.Secret}, err
+	}), nil
+}
+
+func (s *Server) seal(c *call) (job, error) {
+	r, err := decode[api.SealRequest](c.body)
+	if err != nil {
+		return job{}, err
+	}
+	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
+		defer clear(r.Data)
+		if err := s.Keys.Seal(ctx, o, r); err != nil {
+			return nil, err
+		}
+		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, nil
+	}), nil
+}
+
+func (s *Server) unseal(c *call) (job, error) {
+	r, err := decode[api.UnsealRequest](c.body)
+	if err != nil {
+		return job{}, err
+	}
+	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
+		b, err := s.Keys.Unseal(ctx, o, r)
+		return sensitive{api.Unsealed{Data: b}, b}, err
+	}), nil
+}
+
+func (s *Server) discard(c *call) (job, error) {
+	r, err := decode[api.DiscardRequest](c.body)
+	if err != nil {
+		return job{}, err
+	}
+	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+		return api.Discarded{Name: r.Name}, s.Keys.Discard(ctx, o, r.Name)
+	}), nil
+}
+
+func (s *Server) contract(c *call) (job, error) {
+	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+		return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
+	}), nil
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/keys"
+)
+
+// An ErrorCode says which code answers an error.
+type ErrorCode struct {
+	Err   error // matched with errors.Is
+	Code  api.Code
+	Retry time.Duration // after which the same request may succeed; 0: waiting does not help, or nobody knows
+}
+
+// errorCodes is the table from error to code. The first row that matches counts, so
+// the narrower reason stands first.
+var errorCodes = []ErrorCode{
+	{caller.ErrGone, api.CodePeerGone, 0},
+	{caller.ErrUnknown, api.CodePeerUnknown, 0},
+	{errBusy, api.CodeBusy, time.Second},
+
+	{ledger.ErrDesynchronised, api.CodeDesynchronised, 0},
+	{ledger.ErrFull, api.CodeLogFull, 0},
+	{attest.ErrRequest, api.CodeInvalidValue, 0},
+	{attest.ErrLogStart, api.CodeStartBeyondLog, 0},
+	{attest.ErrOverloaded, api.CodeBusy, time.Second},
+	{attest.ErrStopping, api.CodeShuttingDown, time.Second},
+	{attest.ErrPCRMismatch, api.CodePCRMismatch, 0},
+	{attest.ErrBadQuote, api.CodeTPM, 0},
+	{attest.ErrTPM, api.CodeTPM, 5 * time.Second},
+
+	{platform.ErrAbsent, api.CodePlatformAbsent, 0},
+	{platform.ErrBusy, api.CodePlatformBusy, 5 * time.Second},
+	{platform.ErrTimedOut, api.CodePlatformTimeout, 5 * time.Second},
+	{platform.ErrKeyWiped, api.CodePlatformKeyWiped, 0},
+	{platform.ErrVMPL, api.CodePlatformVMPL, 0},
+	{platform.ErrFirmware, api.CodePlatformRefused, 0},
+	{platform.ErrMalformed, api.CodePlatformMalformed, 0},
+
+	{apps.ErrUnknownApp, api.CodeNoSuchApp, 0},
+	{keys.ErrCredential, api.CodeActivation, 0},
+
+	{context.DeadlineExceeded, api.CodeTimeout, 0},
+	{context.Canceled, api.CodeShuttingDown, time.Second}, // the peer that went away reads no answer
+
+	{ledger.ErrTPM, api.CodeTPM, 5 * time.Second}, // behind the rows above: a caller's own end is not the TPM's fault
+}
+
+// problem is what the caller is told of err.
+func (s *Server) problem(err error) *api.Problem {
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var field *api.FieldError
+	if errors.As(err, &field) {
+		p = api.NewProblem(api.CodeInvalidValue, field.Err.Error())
+		p.Where = field.Where
+		return p
+	}
+	if p = sealingProblem(err); p != nil {
+		return p
+	}
+	for _, table := range [][]ErrorCode{s.Errors, errorCodes} {
+		for _, row := range table {
+			if errors.Is(err, row.Err) {
+				p = api.NewProblem(row.Code, err.Error())
+				if row.Retry > 0 {
+					p.After(row.Retry)
+				}
+				return p
+			}
+		}
+	}
+	if p = appProblem(err); p != nil {
+		return p
+	}
+	if refusedByTPM(err) {
+		return api.NewProblem(api.CodeTPM, err.Error()).After(5 * time.Second)
+	}
+	s.Logger.Error("request failed in a way that has no code", "error", err)
+	return api.NewProblem(api.CodeInternal, "the agent's own log has more")
+}
+
+// refusedByTPM tells that a TPM answered a command with a response code (TPM 2.0 Part 2,
+// section 6.6) that nobody on the way here had another word for.
+func refusedByTPM(err error) bool {
+	var code tpm2.TPMRC
+	return errors.As(err, &code)
+}
+
+// appProblem tells the typed errors of an app's files and declaration apart.
+func appProblem(err error) *api.Problem {
+	var (
+		rate        *apps.RateError
+		file        *apps.FileError
+		changed     *apps.ChangedError
+		declaration *apps.DeclarationError
+	)
+	switch {
+	case errors.As(err, &rate):
+		return api.NewProblem(api.CodeThrottled, err.Error()).After(rate.Retry)
+	case errors.As(err, &changed):
+		return api.NewProblem(api.CodeMeasureFailed, err.Error()).After(time.Second)
+	case errors.As(err, &file):
+		return api.NewProblem(api.CodeMeasureFailed, err.Error())
+	case errors.As(err, &declaration):
+		return api.NewProblem(api.CodeBadDeclaration, err.Error())
+	}
+	return nil
+}
+
+func notAdmin(uid uint32) *api.Problem {
+	return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", uid))
+}
+
+func tooManyConnections() *api.Problem {
+	return api.NewProblem(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer").After(time.Second)
+}

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/platform"
+)
+
+func TestProblems(t *testing.T) {
+	var logged bytes.Buffer
+	mine := fmt.Errorf("mine")
+	s := New(Config{
+		Errors: []ErrorCode{{mine, api.CodeTPMTimeout, 2 * time.Second}},
+		Logger: slog.New(slog.NewTextHandler(&logged, nil)),
+	})
+	for _, row := range append(errorCodes, s.Errors...) {
+		p := s.problem(fmt.Errorf("do it: %w", row.Err))
+		if p.Code != row.Code || p.RetryAfter != int(row.Retry/time.Second) || !strings.HasPrefix(p.Detail, "do it: ") {
+			t.Errorf("%v: %+v", row.Err, p)
+		}
+	}
+	for err, want := range map[error]api.Code{
+		&apps.RateError{App: "a", Retry: time.Second}:                                      api.CodeThrottled,
+		&apps.FileError{Path: "/x", Problem: "gone"}:                                       api.CodeMeasureFailed,
+		&apps.ChangedError{Path: "/x"}:                                                     api.CodeMeasureFailed,
+		&apps.DeclarationError{File: "/x"}:                                                 api.CodeBadDeclaration,
+		&apps.RecordError{App: "a", Err: ledger.ErrFull}:                                   api.CodeLogFull,
+		fmt.Errorf("%w: %w", mine, context.DeadlineExceeded):                               api.CodeTPMTimeout,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, fmt.Errorf("no such bank")):              api.CodeTPM,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, mine):                                    api.CodeTPMTimeout,
+		fmt.Errorf("read: %w: %w", ledger.ErrTPM, context.DeadlineExceeded):                api.CodeTimeout,
+		fmt.Errorf("activate: %w", tpm2.TPMRCFailure):                                      api.CodeTPM, // rc 0x101
+		fmt.Errorf("activate: %w", errors.Join(tpm2.TPMRCHandle, fmt.Errorf("and flush"))): api.CodeTPM,
+		fmt.Errorf("%w: %w", platform.ErrBusy, context.Canceled):                           api.CodePlatformBusy,
+	} {
+		if p := s.problem(err); p.Code != want {
+			t.Errorf("%v: %s, want %s", err, p.Code, want)
+		}
+	}
+	if logged.Len() != 0 {
+		t.Errorf("logged: %s", &logged)
+	}
+	// What nobody foresaw is not told to the caller, but to the log.
+	if p := s.problem(fmt.Errorf("secret")); p.Code != api.CodeInternal || strings.Contains(p.Detail, "secret") || !strings.Contains(logged.String(), "secret") {
+		t.Errorf("%+v, logged %s", p, &logged)
+	}
+}
+
+// Every code that is promised is given by something, and documented.
+func TestCodesAreUsed(t *testing.T) {
+	source := read(t, "*.go")
+	constants := read(t, "../../api/problem.go")
+	docs := read(t, "../../docs/api.md")
+	for _, c := range api.Codes() {
+		name := ""
+		for line := range strings.Lines(constants) {
+			if f := strings.Fields(line); len(f) > 3 && f[1] == "Code" && f[3] == fmt.Sprintf("%q", c) {
+				name = f[0]
+			}
+		}
+		if name == "" || !strings.Contains(source, "api."+name) && !elsewhere[c] {
+			t.Errorf("code %s (%s) is given by nothing", c, name)
+		}
+		if !strings.Contains(docs, fmt.Sprintf("\n### %s\n", c)) {
+			t.Errorf("code %s has no heading in docs/api.md, which its type points to", c)
+		}
+	}
+}
+
+// elsewhere are the codes of errors that only whoever puts the agent together knows.
+var elsewhere = map[api.Code]bool{api.CodeTPMTimeout: true, api.CodeAKUnusable: true, api.CodeUnavailable: true}
+
+// TestDocs holds docs/api.md to the table and the limits.
+func TestDocs(t *testing.T) {
+	docs := read(t, "../../docs/api.md")
+	for _, r := range Routes() {
+		row := fmt.Sprintf("| `%s %s` | %s | %s |", r.Method, r.Path, r.On, r.Timeout)
+		if !strings.Contains(docs, row) {
+			t.Errorf("docs/api.md lacks the row %s", row)
+		}
+	}
+	l := Limits{}.withDefaults()
+	for _, want := range []string{
+		fmt.Sprint(api.MaxEvidenceRequest), fmt.Sprint(api.MaxActivateRequest), api.Socket, api.AdminSocket, api.SocketEnv, api.AdminEnv,
+		fmt.Sprintf("younger than %g minutes", attest.DefaultAnchorMaxAge.Minutes()), fmt.Sprintf("not there after %g seconds", attest.DefaultPatience.Seconds()),
+		"| connections | 2048 | 1024 |",     // fewer where this process may open few descriptors
+		"| requests at work | 1024 | 512 |", // these as well
+		"| requests waiting | | 256 |",
+		fmt.Sprintf("| bytes of answers | %d MiB | %d MiB |", l.Bytes>>20, l.BytesEach>>20),
+		fmt.Sprintf("| requests a second | | %g, %d at once |", l.RateEach, l.BurstEach),
+		fmt.Sprintf("| headers | %d KiB, %v |", l.HeaderBytes>>10, l.HeaderTimeout),
+		fmt.Sprintf("| body | %v |", l.BodyTimeout),
+		fmt.Sprintf("| idle connection | %v |", l.IdleTimeout),
+		fmt.Sprintf("| taking an answer | %v |", l.WriteTimeout),
+	} {
+		if !strings.Contains(docs, want) {
+			t.Errorf("docs/api.md lacks %q", want)
+		}
+	}
+}
+
+func read(t *testing.T, pattern string) string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%s: no such file %v", pattern, err)
+	}
+	slices.Sort(names)
+	var all strings.Builder
+	for _, n := range names {
+		if strings.HasSuffix(n, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(b)
+	}
+	return all.String()
+}

@@ -1,0 +1,196 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+)
+
+// A call is one request that passed the table.
+type call struct {
+	peer    *caller.Peer
+	segment string // what stands for the braces of the path
+	query   url.Values
+	body    []byte
+}
+
+// A job is what a call comes to: its expected size decides when it may begin.
+type job struct {
+	bytes int64 // expected bytes held until the answer is written
+	run   func(ctx context.Context) (any, error)
+}
+
+// raw is an answer that is encoded already.
+type raw []byte
+
+// sensitive is an answer that holds a secret, which is overwritten once it was sent.
+// Copies of it in buffers of net/http and of the encoder are not.
+type sensitive struct {
+	answer any
+	secret []byte
+}
+
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	c := connOf(r.Context())
+	defer s.conns.end(c)
+	defer func() {
+		if x := recover(); x != nil {
+			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
+			s.refuse(w, api.NewProblem(api.CodeInternal, "the agent's own log has more"))
+		}
+	}()
+	if r.ContentLength != 0 {
+		// Also for a body that nobody reads: net/http waits for its end. It takes the
+		// deadline back once the body was read.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
+	}
+	if err := s.answer(w, r, c); err != nil {
+		s.refuse(w, s.problem(err))
+	}
+}
+
+// answer does one request in the order in which refusing costs least.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
+	if err := c.peer.Process.Running(); err != nil {
+		w.Header().Set("Connection", "close")
+		return err
+	}
+	if wait, ok := s.rates.take(c.peer.UID, time.Now()); !ok {
+		return api.NewProblem(api.CodeThrottled, fmt.Sprintf("uid %d may ask %g times a second", c.peer.UID, s.Limits.RateEach)).After(wait)
+	}
+	route, segment, allow := match(r.Method, r.URL.Path)
+	switch {
+	case route == nil && allow == nil:
+		return api.NewProblem(api.CodeNoSuchPath, "see docs/api.md for what is served")
+	case route == nil:
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		return api.NewProblem(api.CodeMethod, "want "+strings.Join(allow, " or "))
+	case !route.On.serves(c.socket):
+		return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the %s socket alone", route.Method, route.Path, route.On))
+	}
+	query, err := parseQuery(r.URL.RawQuery, route.Query)
+	if err != nil {
+		return err
+	}
+	body, done, err := s.readBody(w, r, c, route)
+	if err != nil {
+		return err
+	}
+	defer done()
+	j, err := route.prepare(s, &call{peer: c.peer, segment: segment, query: query, body: body})
+	if err != nil {
+		return err
+	}
+	s.conns.begin(c)
+	ctx, cancel := s.context(r, c, route)
+	defer cancel()
+	leave, err := s.gate.enter(ctx, c.peer.UID, j.bytes)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	v, err := j.run(ctx)
+	if err != nil {
+		return err
+	}
+	return s.write(w, http.StatusOK, "application/json", v)
+}
+
+// context ends with the route's time, or when the peer goes away. That the agent
+// itself stopped reading from the connection is no such thing.
+func (s *Server) context(r *http.Request, c *conn, route *Route) (context.Context, context.CancelFunc) {
+	timeout := time.Duration(float64(route.Timeout) * s.Limits.Patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+	stop := context.AfterFunc(r.Context(), func() {
+		if !c.retired.Load() {
+			cancel()
+		}
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+// parseQuery accepts the parameters a route knows, each at most once.
+func parseQuery(query string, known []string) (url.Values, error) {
+	if query == "" {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, api.NewProblem(api.CodeUnknownParameter, "the query cannot be parsed")
+	}
+	for name, v := range values {
+		p := api.NewProblem(api.CodeUnknownParameter, "known here: "+orNone(known))
+		p.Where = strconv.QuoteToASCII(name[:min(len(name), maxQuoted)])
+		if !slices.Contains(known, name) {
+			return nil, p
+		}
+		if len(v) != 1 {
+			p.Detail = "it stands more than once"
+			return nil, p
+		}
+	}
+	return values, nil
+}
+
+// maxQuoted is how many bytes of what a caller sent are repeated in a refusal, before
+// they are quoted.
+const maxQuoted = 64
+
+func orNone(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
+
+// write encodes v and sends it within the write timeout.
+func (s *Server) write(w http.ResponseWriter, status int, media string, v any) error {
+	x, secret := v.(sensitive)
+	if secret {
+		defer clear(x.secret)
+		v = x.answer
+	}
+	body, ok := v.(raw)
+	if !ok {
+		var err error
+		if body, err = evidence.EncodeJSON(v); err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		if secret {
+			defer clear(body)
+		}
+	}
+	h := w.Header()
+	h.Set("Content-Type", media)
+	h.Set("Cache-Control", "no-store") // identity and nonce are the caller's alone
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if s.draining.Load() {
+		h.Set("Connection", "close")
+	}
+	control := http.NewResponseController(w)
+	control.SetWriteDeadline(time.Now().Add(s.Limits.WriteTimeout))
+	w.WriteHeader(status)
+	w.Write(body) // a peer that went away needs no answer
+	// Flushed while the place is held, so that what is being sent counts.
+	control.Flush()
+	return nil
+}
+
+func (s *Server) refuse(w http.ResponseWriter, p *api.Problem) {
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	if err := s.write(w, p.Status, api.ProblemType, p); err != nil {
+		s.Logger.Error("answer with a problem", "error", err)
+	}
+}

@@ -1,0 +1,172 @@
+// Package vtpm is what the agent asks of the TPM: to read and extend the one PCR
+// that belongs to it, to tell one boot from another, and to quote. It speaks over
+// a [Device] that serialises commands, and trusts no answer: behind the device may
+// be a TPM that the host runs.
+package vtpm
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// ErrUnstable is returned when the quoted PCRs changed each time between reading
+// and quoting them.
+var ErrUnstable = errors.New("quoted PCRs keep changing")
+
+// quoteTries is how often values are read and quoted until they agree. Another
+// program may extend a quoted PCR between the two.
+const quoteTries = 5
+
+// A Device runs sequences of TPM commands, one sequence at a time, until ctx ends.
+type Device interface {
+	Do(ctx context.Context, f func(transport.TPM) error) error
+}
+
+// TPM is one TPM with the attestation key to use and the PCRs to quote.
+type TPM struct {
+	Device    Device
+	AK        *keys.AK
+	Selection pcr.Selection
+}
+
+// Quoted is a quote with the values that it was checked against.
+type Quoted struct {
+	Attest    []byte // TPMS_ATTEST as signed
+	Signature []byte // TPMT_SIGNATURE
+	Selection pcr.Selection
+	PCRs      pcr.Values // whose composite is in Attest
+	Clock     Clock
+}
+
+// AKPublic is the TPMT_PUBLIC of the attestation key.
+func (t *TPM) AKPublic() []byte { return t.AK.Public() }
+
+// Quote quotes the selected PCRs with data as qualifying data, and reads their
+// values so that they agree with the quote. What it returns is what was asked for, signed
+// by the AK; an answer that is not is [keys.ErrQuote].
+func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
+	var q *Quoted
+	err := t.Device.Do(ctx, func(tpm transport.TPM) error {
+		for range quoteTries {
+			var err error
+			if q, err = t.quoteOnce(tpm, data); !errors.Is(err, ErrUnstable) {
+				return err
+			}
+		}
+		return fmt.Errorf("%w: tried %d times to read and quote %v", ErrUnstable, quoteTries, t.Selection)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error) {
+	values, err := pcr.Read(tpm, t.Selection)
+	if err != nil {
+		return nil, fmt.Errorf("read the quoted PCRs: %w", err)
+	}
+	attest, signature, err := t.AK.Quote(tpm, data[:], t.Selection)
+	if err != nil {
+		return nil, fmt.Errorf("quote: %w", err)
+	}
+	a, err := keys.ParseQuote(attest, data[:])
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSignature(t.AK.Public(), attest, signature); err != nil {
+		return nil, err
+	}
+	if err := agree(a, t.Selection, values); err != nil {
+		return nil, err
+	}
+	return &Quoted{
+		Attest:    attest,
+		Signature: signature,
+		Selection: t.Selection,
+		PCRs:      values,
+		Clock:     clockOf(a),
+	}, nil
+}
+
+// agree holds a quote against the selection that was asked for and the values that
+// were read. Values of another moment are [ErrUnstable].
+func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
+	selected, composite, err := quotedPCRs(a)
+	if err != nil {
+		return err
+	}
+	if selected.String() != asked.String() {
+		return fmt.Errorf("%w: it selects %v, asked for %v", keys.ErrQuote, selected, asked)
+	}
+	want, err := asked.Composite(values, crypto.SHA256) // the hash of our AK's scheme
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(composite, want) {
+		return ErrUnstable
+	}
+	return nil
+}
+
+// Banks are the active banks, each of which every event must be extended into.
+func (t *TPM) Banks(ctx context.Context) (banks []pcr.Algorithm, err error) {
+	err = t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
+		banks, err = pcr.ActiveBanks(tpm)
+		return err
+	})
+	return banks, err
+}
+
+// Read reads PCR index in every active bank.
+func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err error) {
+	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
+		banks, err := pcr.ActiveBanks(tpm)
+		if err != nil {
+			return err
+		}
+		var s pcr.Selection
+		for _, b := range banks {
+			s = append(s, pcr.BankSelection{Algorithm: b, PCRs: []uint32{index}})
+		}
+		values, err := pcr.Read(tpm, s)
+		if err != nil {
+			return err
+		}
+		digests = nil
+		for _, b := range banks {
+			digests = append(digests, pcr.Digest{Algorithm: b, Value: values[b][index]})
+		}
+		return nil
+	})
+	return digests, err
+}
+
+// Extend extends PCR index by one digest a bank, in one command.
+func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) error {
+	return t.Device.Do(ctx, func(tpm transport.TPM) error { return pcr.Extend(tpm, index, digests) })
+}
+
+// Boot tells which boot of the TPM this is, as the AK shows it.
+func (t *TPM) Boot(ctx context.Context) (ledger.Boot, error) {
+	var b keys.Boot
+	err := t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
+		b, err = t.AK.Boot(tpm)
+		return err
+	})
+	if err != nil {
+		return ledger.Boot{}, err
+	}
+	return ledger.Boot{AKName: b.AK, ResetCount: b.ResetCount, RestartCount: b.RestartCount}, nil
+}

@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// deriving is a platform that derives a key, or fails.
+type deriving struct {
+	fake
+	key platform.DerivedKey
+	err error
+}
+
+func (d *deriving) DeriveKey(context.Context, platform.KeyRequest) (platform.DerivedKey, error) {
+	return d.key, d.err
+}
+
+// TestRootPlatform: sealed blobs rest on the TPM alone only where somebody accepted it.
+func TestRootPlatform(t *testing.T) {
+	absent := func() (Platform, error) { return nil, platform.ErrAbsent }
+	for _, c := range []struct {
+		name     string
+		open     func() (Platform, error)
+		accepted bool
+		derives  bool
+		err      error
+	}{
+		{"derives", func() (Platform, error) { return &deriving{}, nil }, false, true, nil},
+		{"derives, and less is accepted", func() (Platform, error) { return &deriving{}, nil }, true, true, nil},
+		{"reports only", func() (Platform, error) { return &fake{}, nil }, false, false, errNoDerivation},
+		{"reports only, accepted", func() (Platform, error) { return &fake{}, nil }, true, false, nil},
+		{"no device", absent, false, false, platform.ErrAbsent},
+		{"no device, accepted", absent, true, false, nil},
+	} {
+		d := &Daemon{o: Options{Config: config.Default()}, platform: &watched{open: c.open}}
+		d.o.Config.Keys.WithoutDerivedKeys = c.accepted
+		p, err := d.rootPlatform()
+		if (p != nil) != c.derives || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, %v", c.name, p, err)
+		}
+		if c.err != nil && !errors.Is(err, errNoDerivation) {
+			t.Errorf("%s: %v has no code", c.name, err)
+		}
+	}
+}
+
+// case 67: an all-zero key keeps its code on the way to sealing.
+func TestSealingKey(t *testing.T) {
+	inner := &deriving{err: platform.ErrZeroKey}
+	d := &Daemon{o: Options{Config: config.Default()}, platform: &watched{open: func() (Platform, error) { return inner, nil }}}
+	if k, err := d.sealingKey(t.Context(), 1); k != nil || sealing.CodeOf(err) != sealing.BadDerivedKey {
+		t.Errorf("%x, %v", k, err)
+	}
+	inner.err = platform.ErrBusy
+	if k, err := d.sealingKey(t.Context(), 1); k != nil || sealing.CodeOf(err) != "" || !errors.Is(err, platform.ErrBusy) {
+		t.Errorf("%x, %v", k, err)
+	}
+	var err error
+	if inner.key, err = platform.NewDerivedKey(append(make([]byte, 31), 7)); err != nil {
+		t.Fatal(err)
+	}
+	inner.err = nil
+	if k, err := d.sealingKey(t.Context(), 1); err != nil || len(k) != 32 || k[31] != 7 {
+		t.Errorf("%x, %v", k, err)
+	}
+}
+
+// TestKeyStatus: what status says of a store, from memory.
+func TestKeyStatus(t *testing.T) {
+	d := &Daemon{}
+	d.vault.tried = make(chan struct{})
+	if s := d.keyStatus(); s.State != api.StateAbsent || s.Reason != api.ReasonStarting || d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+	d.vault.err = errNoDerivation
+	if s := d.keyStatus(); s.State != api.StateAbsent || s.Reason != errNoDerivation.Error() {
+		t.Errorf("%+v", s)
+	}
+	d.vault.store, d.vault.err = &sealing.Store{}, nil
+	if s := d.keyStatus(); s.State != api.StateDegraded || s.Reason != api.ReasonStarting {
+		t.Errorf("%+v", s)
+	}
+	d.vault.state = sealing.State{Err: &sealing.Error{Code: sealing.OtherChip, Detail: "hardware changed"}}
+	if s := d.keyStatus(); s.State != api.StateDegraded || s.Code != api.CodeOtherChip || s.Reason == "" || d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+	d.vault.state = sealing.State{Ready: true, Slot: sealing.SlotSNPTPM, Blobs: 3}
+	if s := d.keyStatus(); s.State != api.StateOK || s.Slot != "snp+tpm" || s.Blobs != 3 || !d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestContractOf: every change has an outcome, and codes are those of the API.
+func TestContractOf(t *testing.T) {
+	c := contractOf(sealing.Contract{Kind: sealing.KindSecret, Digests: []evidence.Digest{{1}}, Slots: []sealing.SlotKind{sealing.SlotTPM}, Weakest: sealing.SlotTPM},
+		&sealing.Error{Code: sealing.OtherTPM, Detail: "d"})
+	if len(c.Changes) != len(sealing.Changes()) || c.Code != api.CodeOtherTPM || c.Text == "" || c.Limit == "" {
+		t.Errorf("%+v", c)
+	}
+	for _, x := range c.Changes {
+		if x.Opens != (x.Code == "") {
+			t.Errorf("%+v", x)
+		}
+	}
+}
+
+// TestWithdrawnApp: a declaration that went away between two requests gives no keys.
+func TestWithdrawnApp(t *testing.T) {
+	d := &Daemon{}
+	var p *api.Problem
+	if _, err := d.app(server.Owner{App: "billing", Unit: "billing.service"}); !errors.As(err, &p) || p.Code != api.CodeNoApp {
+		t.Errorf("got %v", err)
+	}
+}

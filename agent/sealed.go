@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// What apps may ask of the store of sealed blobs.
+
+// Await waits until the declarations were read.
+func (d *Daemon) Await(ctx context.Context) error {
+	p, err := d.ready(ctx)
+	if p.apps == nil {
+		return missing(err)
+	}
+	return nil
+}
+
+// Usable says whether keys are to be had, from memory.
+func (d *Daemon) Usable() api.Finding {
+	s := d.keyStatus()
+	if s.State != api.StateOK {
+		return api.Finding{Reason: s.Reason}
+	}
+	return api.Finding{Yes: true, Reason: "keys are for this unit and user; the store is open, its blobs rest on " + s.Slot}
+}
+
+// app is the app of o as its declaration says now, with the digest it was measured as.
+func (d *Daemon) app(o server.Owner) (sealing.Caller, error) {
+	if a := d.up().apps; a != nil {
+		for _, s := range a.List() {
+			if s.Name != o.App || s.Unit != o.Unit || s.UID != o.UID {
+				continue
+			}
+			c := sealing.Caller{App: sealing.App{Name: s.Name, Unit: s.Unit, User: s.User}}
+			if s.Measured {
+				c.Digest = s.Digest
+			}
+			return c, nil
+		}
+	}
+	return sealing.Caller{}, api.NewProblem(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
+}
+
+// forApp opens the store for the app of o.
+func (d *Daemon) forApp(ctx context.Context, o server.Owner) (*sealing.Store, sealing.Caller, error) {
+	s, err := d.openedStore(ctx)
+	if err != nil {
+		return nil, sealing.Caller{}, err
+	}
+	c, err := d.app(o)
+	return s, c, err
+}
+
+// Derive derives a secret for the app of o.
+func (d *Daemon) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest) (api.Derived, error) {
+	s, c, err := d.forApp(ctx, o)
+	if err != nil {
+		return api.Derived{}, err
+	}
+	if r.Length > sealing.MaxDerived {
+		return api.Derived{}, &api.FieldError{Where: "/length", Err: fmt.Errorf("%d bytes, want 1 to %d", r.Length, sealing.MaxDerived)}
+	}
+	k, version, err := s.Derive(ctx, c, []byte(r.Label), int(r.Length), r.Version)
+	if err != nil {
+		return api.Derived{}, err
+	}
+	b, err := take(k)
+	return api.Derived{Secret: b, Version: version}, err
+}
+
+// Seal stores a secret of the app of o.
+func (d *Daemon) Seal(ctx context.Context, o server.Owner, r api.SealRequest) error {
+	s, c, err := d.forApp(ctx, o)
+	if err != nil {
+		return err
+	}
+	if len(r.Data) == 0 || len(r.Data) > sealing.MaxSecret {
+		return &api.FieldError{Where: "/data", Err: fmt.Errorf("%d bytes, want 1 to %d", len(r.Data), sealing.MaxSecret)}
+	}
+	data, err := secret.Take(r.Data)
+	if err != nil {
+		return err
+	}
+	defer data.Wipe()
+	defer d.refreshStore(ctx)
+	if r.RequireDigest {
+		if err := requireMeasured(ctx, s, c); err != nil {
+			return err
+		}
+	}
+	return s.Seal(ctx, c, r.Name, data, r.AssociatedData)
+}
+
+// requireMeasured makes the keys of the app depend on the digest that it has now. Where
+// they depend on digests already, the app gets none unless its own is among them.
+func requireMeasured(ctx context.Context, s *sealing.Store, c sealing.Caller) error {
+	if c.Digest.IsZero() {
+		return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
+			Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require; measure it", c.App.Name)}
+	}
+	root, err := s.Contract(ctx, c.App.Name, "")
+	switch {
+	case sealing.CodeOf(err) == sealing.NotFound:
+	case err != nil:
+		return err
+	case root.App != c.App || len(root.Digests) > 0:
+		return nil // sealing refuses, or there is nothing to do
+	}
+	return s.RequireDigest(ctx, c.App, c.Digest)
+}
+
+// Unseal opens a secret of the app of o.
+func (d *Daemon) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest) ([]byte, error) {
+	s, c, err := d.forApp(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.Unseal(ctx, c, r.Name, r.AssociatedData)
+	if err != nil {
+		return nil, err
+	}
+	return take(k)
+}
+
+// Discard deletes a secret of the app of o.
+func (d *Daemon) Discard(ctx context.Context, o server.Owner, name string) error {
+	s, c, err := d.forApp(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer d.refreshStore(ctx)
+	return s.Delete(ctx, c, name)
+}
+
+// Plan says what a secret of the app of o would be sealed to now.
+func (d *Daemon) Plan(ctx context.Context, o server.Owner, name string) (api.Contract, error) {
+	s, c, err := d.forApp(ctx, o)
+	if err != nil {
+		return api.Contract{}, err
+	}
+	plan, err := s.Plan(ctx, c.App, name)
+	return contractOf(plan, nil), err
+}
+
+// take copies the bytes of k for an answer, which is overwritten once it was sent, and wipes k.
+func take(k *secret.Secret) ([]byte, error) {
+	defer k.Wipe()
+	var b []byte
+	err := k.Use(func(x []byte) error {
+		b = slices.Clone(x)
+		return nil
+	})
+	return b, err
+}
+
+// contractOf is c in the words of the API, with the error of opening its blob.
+func contractOf(c sealing.Contract, err error) api.Contract {
+	out := api.Contract{
+		Text: c.Text(), Authenticated: c.Authenticated, Planned: c.Planned,
+		App: c.App.Name, Unit: c.App.Unit, User: c.App.User, Name: c.Name, Generation: c.Generation,
+		Slots: []string{}, Weakest: c.Weakest.String(), Recipients: slices.Concat([]string{}, c.Recipients),
+		Digests: slices.Concat([]evidence.Digest{}, c.Digests), Counted: c.Counted, Limit: c.Limit(),
+	}
+	for _, s := range c.Slots {
+		out.Slots = append(out.Slots, s.String())
+	}
+	for _, change := range sealing.Changes() {
+		o := c.WhatIf(change)
+		x := api.ContractChange{Change: string(change), Opens: o.Opens, Recovery: o.Recovery, Note: o.Note}
+		if !o.Opens {
+			x.Code = server.SealingCode(&sealing.Error{Code: o.Code})
+		}
+		out.Changes = append(out.Changes, x)
+	}
+	var refused *sealing.Error
+	if errors.As(err, &refused) {
+		out.Code, out.Reason = server.SealingCode(err), err.Error()
+	}
+	return out
+}

@@ -1,0 +1,270 @@
+package tpmroot
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// A Device runs sequences of TPM commands, one sequence at a time, until ctx ends.
+type Device interface {
+	Do(ctx context.Context, f func(transport.TPM) error) error
+}
+
+// TPM implements sealing.TPM over a device.
+type TPM struct {
+	Device Device
+	Auths  keys.Auths // of the hierarchies; empty on a TPM that nobody took ownership of
+}
+
+var _ sealing.TPM = (*TPM)(nil)
+
+const (
+	secretType   = "agentd/tpm-secret/1"
+	counterType  = "agentd/tpm-counter/1"
+	maxRecord    = 16 << 10 // bytes
+	secretSize   = 32       // bytes
+	authSize     = 32       // bytes of an authorization value: the most that SHA-256 takes
+	sessionNonce = 16       // bytes, the least that TPMs take
+)
+
+// newAuth draws 32 bytes, none of them zero: HMAC sessions of go-tpm fail for values
+// with a zero byte inside. Each byte has still almost 8 bits of entropy.
+func newAuth() ([]byte, error) {
+	out, draw := make([]byte, 0, authSize), make([]byte, authSize)
+	defer clear(draw)
+	for len(out) < authSize {
+		if _, err := io.ReadFull(rand.Reader, draw); err != nil {
+			return nil, fmt.Errorf("draw an authorization value: %w", err)
+		}
+		for _, b := range draw {
+			if b != 0 && len(out) < authSize {
+				out = append(out, b)
+			}
+		}
+	}
+	return out, nil
+}
+
+func checkAuth(auth []byte) error {
+	if len(auth) != authSize {
+		return fmt.Errorf("authorization value of %d bytes, want %d", len(auth), authSize)
+	}
+	for _, b := range auth {
+		if b == 0 {
+			return errors.New("authorization value with a zero byte")
+		}
+	}
+	return nil
+}
+
+// secretRecord is the sealed object as it is kept in a file. Together with the TPM it
+// gives the secret; without it, nothing.
+type secretRecord struct {
+	Type    string         `json:"type"`        // secretType
+	Parent  keys.Name      `json:"parent"`      // storage root key
+	EK      keys.Name      `json:"ek,omitzero"` // P-256 endorsement key, to tell a cleared TPM from another one
+	Public  evidence.Bytes `json:"public"`      // TPMT_PUBLIC of the sealed object
+	Private evidence.Bytes `json:"private"`     // contents of the TPM2B_PRIVATE
+	Auth    evidence.Bytes `json:"auth"`        // authorization value
+}
+
+// template of a sealed data object (TPM 2.0 Part 1, section 27.2.5). noDA, because its
+// authorization value is 32 random bytes that nobody guesses, while without it any
+// program could lock it by failing on purpose.
+var template = tpm2.TPMTPublic{
+	Type:    tpm2.TPMAlgKeyedHash,
+	NameAlg: tpm2.TPMAlgSHA256,
+	ObjectAttributes: tpm2.TPMAObject{
+		FixedTPM:     true,
+		FixedParent:  true,
+		UserWithAuth: true,
+		NoDA:         true,
+	},
+	Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{
+		Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull},
+	}),
+}
+
+// Seal makes a new random secret of 32 bytes and seals it. Id is the object's name.
+func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, err error) {
+	s, err = secret.Random(secretSize)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r := secretRecord{Type: secretType}
+	if r.Auth, err = newAuth(); err == nil {
+		err = t.Device.Do(ctx, func(tpm transport.TPM) error {
+			r.EK = t.ekName(tpm)
+			return keys.WithSRK(tpm, nil, t.Auths, func(p keys.Parent) error { return r.create(tpm, p, s) })
+		})
+	}
+	if err == nil {
+		id, err = r.name()
+	}
+	if err == nil {
+		record, err = evidence.EncodeJSON(r)
+	}
+	if err != nil {
+		s.Wipe()
+		return nil, nil, nil, fmt.Errorf("seal a secret in the TPM: %w", err)
+	}
+	return record, id, s, nil
+}
+
+// create runs TPM2_Create. Secret and authorization value travel encrypted.
+func (r *secretRecord) create(t transport.TPM, p keys.Parent, s *secret.Secret) error {
+	return s.Use(func(b []byte) error {
+		rsp, err := tpm2.Create{
+			ParentHandle: p.Auth(tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce,
+				tpm2.AESEncryption(128, tpm2.EncryptIn), tpm2.Salted(p.Handle, p.Public.Area()))),
+			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+				UserAuth: tpm2.TPM2BAuth{Buffer: r.Auth},
+				Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: b}),
+			}},
+			InPublic: tpm2.New2B(template),
+		}.Execute(t)
+		if err != nil {
+			return err
+		}
+		r.Parent = p.Public.Name()
+		r.Public, r.Private = rsp.OutPublic.Bytes(), rsp.OutPrivate.Buffer
+		return nil
+	})
+}
+
+// name is the name of the sealed object, computed from its public area.
+func (r *secretRecord) name() (keys.Name, error) {
+	p, err := keys.ParsePublic(r.Public)
+	if err != nil {
+		return nil, err
+	}
+	a := p.Area()
+	if want := template.ObjectAttributes; a.Type != tpm2.TPMAlgKeyedHash || a.ObjectAttributes != want {
+		return nil, errors.New("the object is not one that this program seals")
+	}
+	return p.Name(), nil
+}
+
+// ekName is the name of the P-256 endorsement key, empty where it cannot be had. The
+// endorsement seed outlives TPM2_Clear.
+func (t *TPM) ekName(tpm transport.TPM) keys.Name {
+	ek, err := keys.ReadEK(tpm, keys.EKECC256, t.Auths)
+	if err != nil {
+		return nil // only an explanation depends on it
+	}
+	return ek.Public.Name()
+}
+
+func parseSecret(b []byte) (*secretRecord, error) {
+	r := &secretRecord{}
+	err := evidence.DecodeJSON(b, maxRecord, r)
+	if err == nil && r.Type != secretType {
+		err = fmt.Errorf("type %q, want %q", r.Type, secretType)
+	}
+	if err == nil && len(r.Parent) == 0 {
+		err = errors.New("no parent")
+	}
+	if err == nil {
+		err = checkAuth(r.Auth)
+	}
+	if err == nil {
+		_, err = r.name()
+	}
+	if err != nil {
+		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "read the record of the TPM's secret", Err: err}
+	}
+	return r, nil
+}
+
+// Unseal gives the secret of a record back.
+func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error) {
+	r, err := parseSecret(record)
+	if err != nil {
+		return nil, err
+	}
+	var out *secret.Secret
+	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
+		err := keys.WithSRK(tpm, r.Parent, t.Auths, func(p keys.Parent) (err error) {
+			out, err = r.unseal(tpm, p)
+			return err
+		})
+		if errors.Is(err, keys.ErrOtherTPM) {
+			return t.explain(tpm, r)
+		}
+		return err
+	})
+	if err != nil {
+		out.Wipe()
+		return nil, err
+	}
+	return out, nil
+}
+
+// explain says why the storage root key is another one.
+func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
+	now := t.ekName(tpm)
+	switch {
+	case len(now) == 0 || len(r.EK) == 0:
+		return &sealing.Error{Code: sealing.OtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell cannot be read"}
+	case now.Equal(r.EK):
+		return &sealing.Error{Code: sealing.TPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and with its owner seed the secret is gone; use the recovery identity"}
+	}
+	return &sealing.Error{Code: sealing.OtherTPM, Detail: fmt.Sprintf(
+		"the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back, or use the recovery identity", r.EK, now)}
+}
+
+func (r *secretRecord) unseal(t transport.TPM, p keys.Parent) (*secret.Secret, error) {
+	loaded, err := tpm2.Load{
+		ParentHandle: p.Auth(tpm2.PasswordAuth(nil)),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: r.Private},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](r.Public),
+	}.Execute(t)
+	if errors.Is(err, tpm2.TPMRCIntegrity) {
+		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM does not take its own sealed object: the record was changed", Err: err}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load the TPM's sealed object: %w", err)
+	}
+	name, err := r.name()
+	if err != nil {
+		return nil, err
+	}
+	// The session's HMAC covers the name: another object answers with an error.
+	once := &scrubbed{TPM: t}
+	defer once.clear()
+	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
+		Handle: loaded.ObjectHandle,
+		Name:   tpm2.TPM2BName{Buffer: name},
+		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(r.Auth),
+			tpm2.AESEncryption(128, tpm2.EncryptOut), tpm2.Salted(p.Handle, p.Public.Area())),
+	}}.Execute(once)
+	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
+	if refused(err) {
+		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("unseal: %w", errors.Join(err, flushed))
+	}
+	s, err := secret.Take(rsp.OutData.Buffer)
+	if err = errors.Join(err, flushed); err != nil {
+		s.Wipe()
+		return nil, err
+	}
+	return s, nil
+}
+
+// refused tells whether the TPM refused an authorization.
+func refused(err error) bool {
+	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
+}

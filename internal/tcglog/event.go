@@ -1,0 +1,168 @@
+package tcglog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// signature of a TCG_EfiSpecIdEvent, section 10.4.5.1.
+var signature = []byte("Spec ID Event03\x00")
+
+// first reads the first event, which names the algorithms of all others:
+//
+//	signature          16 bytes  "Spec ID Event03" and a zero
+//	platformClass       4 bytes
+//	specVersionMinor, specVersionMajor, specErrata, uintnSize   1 byte each
+//	numberOfAlgorithms  4 bytes
+//	digestSizes                  for each: algorithmId 2 bytes, digestSize 2 bytes
+//	vendorInfoSize      1 byte
+//	vendorInfo
+func (r *reader) first() ([]bank, error) {
+	index, typ := r.u32("pcrIndex"), EventType(r.u32("eventType"))
+	digest := r.take(20, "digest")
+	data := r.take(uint64(r.u32("eventSize")), "event")
+	if r.err != nil {
+		return nil, r.err
+	}
+	if index != 0 || typ != NoAction || !bytes.Equal(digest, make([]byte, 20)) || !bytes.HasPrefix(data, signature) {
+		return nil, errors.New("it is not the one that names the hash algorithms: a log of TPM 1.2, or no log at all")
+	}
+	d := &reader{b: data[len(signature):]}
+	d.take(8, "platformClass to uintnSize")
+	count := d.u32("numberOfAlgorithms")
+	if d.err == nil && (count == 0 || count > maxAlgorithms) {
+		return nil, fmt.Errorf("it names %d hash algorithms, want 1 to %d", count, maxAlgorithms)
+	}
+	var banks []bank
+	for range count {
+		k := bank{id: d.u16("algorithmId"), size: uint64(d.u16("digestSize"))}
+		if d.err != nil {
+			break
+		}
+		k.algorithm, k.known = algorithm(k.id)
+		for _, o := range banks {
+			if o.id == k.id {
+				return nil, fmt.Errorf("it names algorithm 0x%04x twice", k.id)
+			}
+		}
+		if k.size == 0 || k.size > maxDigest || k.known && int(k.size) != k.algorithm.Size() {
+			return nil, fmt.Errorf("it gives digests of algorithm 0x%04x %d bytes", k.id, k.size)
+		}
+		banks = append(banks, k)
+	}
+	d.take(uint64(d.u8("vendorInfoSize")), "vendorInfo")
+	if d.err == nil && len(d.b) > 0 {
+		d.err = fmt.Errorf("%d bytes follow it", len(d.b))
+	}
+	return banks, d.err
+}
+
+// algorithm is the bank of a TPM_ALG_ID.
+func algorithm(id uint16) (pcr.Algorithm, bool) {
+	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512} {
+		if uint16(a) == id {
+			return a, true
+		}
+	}
+	return 0, false
+}
+
+// event reads one TCG_PCR_EVENT2 (section 10.2.2). It must have a digest for each
+// algorithm that the first event named, once each; they are put into that order.
+func (r *reader) event(banks []bank) (Event, error) {
+	e := Event{PCR: r.u32("pcrIndex"), Type: EventType(r.u32("eventType"))}
+	count := r.u32("digests.count")
+	if r.err == nil && e.PCR >= pcr.Count {
+		return e, fmt.Errorf("PCR %d, want 0 to %d", e.PCR, pcr.Count-1)
+	}
+	if r.err == nil && int64(count) != int64(len(banks)) {
+		return e, fmt.Errorf("digests of %d algorithms, the log has %d", count, len(banks))
+	}
+	values := make([][]byte, len(banks))
+	for range len(banks) {
+		id := r.u16("digests.algorithm")
+		if r.err != nil {
+			return e, r.err
+		}
+		i := 0
+		for i < len(banks) && (banks[i].id != id || values[i] != nil) {
+			i++
+		}
+		if i == len(banks) {
+			return e, fmt.Errorf("a digest of algorithm 0x%04x, which the log does not have, or a second one", id)
+		}
+		values[i] = r.take(banks[i].size, "digests.digest")
+	}
+	e.Data = r.take(uint64(r.u32("eventSize")), "event")
+	if r.err != nil {
+		return e, r.err
+	}
+	for i, k := range banks {
+		if k.known {
+			e.Digests = append(e.Digests, pcr.Digest{Algorithm: k.algorithm, Value: values[i]})
+		}
+	}
+	return e, nil
+}
+
+// startupLocality begins the data of the event that says so (section 10.4.5.3); one
+// byte follows.
+var startupLocality = []byte("StartupLocality\x00")
+
+// startup takes note of the locality that TPM2_Startup was sent from. It must be told
+// once, before anything was extended into PCR 0, since that begins with it.
+func (l *Log) startup(e Event, extended bool) error {
+	if !bytes.HasPrefix(e.Data, startupLocality) {
+		return nil
+	}
+	switch {
+	case len(e.Data) != len(startupLocality)+1:
+		return fmt.Errorf("startup locality in %d bytes, want %d", len(e.Data), len(startupLocality)+1)
+	case extended:
+		return errors.New("startup locality, told when PCR 0 was extended already")
+	case l.told:
+		return errors.New("startup locality, told twice")
+	}
+	locality := e.Data[len(startupLocality)]
+	if locality > 4 {
+		return fmt.Errorf("startup locality %d, want 0 to 4", locality)
+	}
+	l.locality, l.told = locality, true
+	return nil
+}
+
+// Replay gives the values that the log leads to, of every PCR that it extends. PCRs 17
+// to 22 begin with ones (PC Client Platform TPM Profile, section 4.6); PCR 0 ends with the
+// startup locality, all others are zero.
+func (l *Log) Replay() pcr.Values {
+	out := pcr.Values{}
+	for _, e := range l.Events {
+		if e.Type == NoAction {
+			continue
+		}
+		for _, d := range e.Digests {
+			value, ok := out[d.Algorithm][e.PCR]
+			if !ok {
+				value = l.start(d.Algorithm, e.PCR)
+			}
+			out.Set(d.Algorithm, e.PCR, d.Algorithm.Sum(value, d.Value))
+		}
+	}
+	return out
+}
+
+func (l *Log) start(a pcr.Algorithm, index uint32) []byte {
+	b := make([]byte, a.Size())
+	switch {
+	case index == 0:
+		b[len(b)-1] = l.locality
+	case index >= 17 && index <= 22:
+		for i := range b {
+			b[i] = 0xff
+		}
+	}
+	return b
+}

@@ -1,0 +1,218 @@
+// Package simulated builds the commands of this module and runs simulated machines
+// for tests: agentd-sim in a folder of its own, with swtpm as its TPM.
+package simulated
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cvm-agentd/agentd/client"
+)
+
+// Binaries names a folder with the commands, built before; without it each test
+// process builds them.
+const Binaries = "AGENTD_TEST_BINARIES"
+
+// ErrNoTPM is returned where swtpm is not installed.
+var ErrNoTPM = errors.New("swtpm is not installed: apt-get install swtpm")
+
+// patience is how long a machine may take to start or to stop. Tests share their
+// processors with other tests.
+const patience = 2 * time.Minute
+
+// Commands is a folder with agentd, agentctl and agentd-sim, and what ends its use.
+func Commands() (dir string, done func(), err error) {
+	if dir := os.Getenv(Binaries); dir != "" {
+		return dir, func() {}, nil
+	}
+	dir, err = os.MkdirTemp("", "agentd-commands-")
+	if err != nil {
+		return "", nil, err
+	}
+	done = func() { os.RemoveAll(dir) }
+	// Tests of another module need the commands as well, and its go.sum does not know
+	// what they import.
+	source, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		done()
+		return "", nil, fmt.Errorf("find the source of the commands: %w", err)
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
+	cmd.Dir = strings.TrimSpace(string(source))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		done()
+		return "", nil, fmt.Errorf("build the commands: %w\n%s", err, out)
+	}
+	return dir, done, nil
+}
+
+const module = "github.com/cvm-agentd/agentd"
+
+// A Machine is a running agentd-sim.
+type Machine struct {
+	Dir string // its folder
+
+	cmd    *exec.Cmd
+	done   chan struct{}
+	err    error // of its end, valid after done
+	output *output
+}
+
+// output keeps what the machine printed; it may be read while it is written.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// Start starts agentd-sim of the folder commands in dir, and returns when it is
+// ready. Where platform names a folder that an earlier machine kept its software
+// platform in, this one begins with a copy: making the keys of a test root takes seconds.
+func Start(commands, dir, platform string, args ...string) (*Machine, error) {
+	if _, err := exec.LookPath("swtpm"); err != nil {
+		return nil, ErrNoTPM
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "platform")); err != nil && platform != "" {
+		if err := os.CopyFS(filepath.Join(dir, "platform"), os.DirFS(platform)); err != nil {
+			return nil, fmt.Errorf("copy the software platform: %w", err)
+		}
+	}
+	m := &Machine{Dir: dir, done: make(chan struct{}), output: &output{}}
+	m.cmd = exec.Command(filepath.Join(commands, "agentd-sim"), append([]string{"--dir", dir}, args...)...)
+	// A test process that is killed takes its machines with it.
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	m.cmd.Stderr = m.output
+	stdout, err := m.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	started, ready := make(chan error), make(chan bool, 1)
+	go func() {
+		// The kernel means the thread that started it by a parent's death: this one
+		// stays until the machine has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := m.cmd.Start()
+		if started <- err; err != nil {
+			return
+		}
+		ready <- waitReady(stdout)
+		io.Copy(io.Discard, stdout)
+		m.err = m.cmd.Wait()
+		close(m.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	select {
+	case ok := <-ready:
+		if ok {
+			return m, nil
+		}
+		<-m.done
+		return nil, fmt.Errorf("agentd-sim did not start: %w\n%s", m.err, m.output)
+	case <-time.After(patience):
+		m.Kill()
+		return nil, fmt.Errorf("agentd-sim was not ready after %v\n%s", patience, m.output)
+	}
+}
+
+func waitReady(r io.Reader) bool {
+	s := bufio.NewScanner(r)
+	for s.Scan() {
+		if s.Text() == "ready" {
+			return true
+		}
+	}
+	return false
+}
+
+// Stop ends the machine as systemd would, and returns how it ended.
+func (m *Machine) Stop() error {
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-m.done:
+	case <-time.After(patience):
+		m.Kill()
+		return fmt.Errorf("agentd-sim did not end after %v\n%s", patience, m.output)
+	}
+	if m.err != nil {
+		return fmt.Errorf("agentd-sim ended with %w\n%s", m.err, m.output)
+	}
+	return nil
+}
+
+// Kill ends the machine at once, as a power cut would.
+func (m *Machine) Kill() {
+	m.cmd.Process.Kill()
+	<-m.done
+}
+
+// Ended reports whether the process has ended, however that came.
+func (m *Machine) Ended() bool {
+	select {
+	case <-m.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Reload sends the signal that has declarations read again.
+func (m *Machine) Reload() error { return m.cmd.Process.Signal(syscall.SIGHUP) }
+
+// PID is the number of the process.
+func (m *Machine) PID() int { return m.cmd.Process.Pid }
+
+// Output is what it printed to standard error.
+func (m *Machine) Output() string { return m.output.String() }
+
+// Socket, AdminSocket, Root and Policy are the files of the machine.
+func (m *Machine) Socket() string      { return filepath.Join(m.Dir, "agentd.sock") }
+func (m *Machine) AdminSocket() string { return filepath.Join(m.Dir, "admin.sock") }
+func (m *Machine) Root() string        { return filepath.Join(m.Dir, "test-root.pem") }
+func (m *Machine) Policy() string      { return filepath.Join(m.Dir, "policy.toml") }
+
+// Client asks the machine's agent.
+func (m *Machine) Client() *client.Client { return &client.Client{Socket: m.Socket()} }
+
+// Admin administrates it.
+func (m *Machine) Admin() *client.Admin { return &client.Admin{Socket: m.AdminSocket()} }
+
+// Declare declares an application of the given files.
+func (m *Machine) Declare(name string, files ...string) error {
+	var quoted []string
+	for _, f := range files {
+		quoted = append(quoted, fmt.Sprintf("%q", f))
+	}
+	text := fmt.Sprintf("unit = \"%s.service\"\nuser = \"root\"\nfiles = [%s]\n", name, strings.Join(quoted, ", "))
+	return os.WriteFile(filepath.Join(m.Dir, "apps.d", name+".toml"), []byte(text), 0o600)
+}

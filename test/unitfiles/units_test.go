@@ -1,0 +1,257 @@
+package unitfiles
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const folder = "../../systemd"
+
+// analyze runs systemd-analyze, or skips where there is none.
+func analyze(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	program, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// read is a file of the units' folder.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(folder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// values are all values of a key, in their order.
+func values(unit, key string) []string {
+	var out []string
+	for line := range strings.Lines(unit) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			out = append(out, strings.TrimSpace(v))
+		}
+	}
+	return out
+}
+
+// TestUnitsAreUnderstood has systemd read the units. The programs are replaced by one
+// that is installed everywhere: verify wants to find them.
+func TestUnitsAreUnderstood(t *testing.T) {
+	dir := t.TempDir()
+	names, err := filepath.Glob(filepath.Join(folder, "agentd*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", "--man=no", "--recursive-errors=no"}
+	programs := regexp.MustCompile(`/usr/s?bin/agent(d|ctl)\b`)
+	for _, name := range names {
+		switch filepath.Ext(name) {
+		case ".service", ".socket", ".target":
+			b := programs.ReplaceAllString(read(t, filepath.Base(name)), "/bin/true")
+			to := filepath.Join(dir, filepath.Base(name))
+			if err := os.WriteFile(to, []byte(b), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, to)
+		}
+	}
+	if len(args) != 3+5 {
+		t.Fatalf("units found: %v, want five", args[3:])
+	}
+	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// TestExposure: case 76.
+func TestExposure(t *testing.T) {
+	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-measured.service": 6} {
+		out, err := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(folder, unit))
+		if err != nil {
+			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
+		}
+		m := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
+		if m == nil {
+			t.Fatalf("no score in:\n%s", out)
+		}
+		score, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: exposure %v", unit, score)
+		if score > most {
+			t.Errorf("%s: exposure %v, want at most %v", unit, score, most)
+		}
+	}
+}
+
+// TestRestarts: ten kills in a row do not reach the limit of starts, and a
+// configuration that cannot be used is not tried again (case 78).
+func TestRestarts(t *testing.T) {
+	unit := read(t, "agentd.service")
+	burst, err := strconv.Atoi(strings.Join(values(unit, "StartLimitBurst"), ","))
+	if err != nil || burst < 2*10 {
+		t.Errorf("StartLimitBurst=%d (%v), want twice ten kills at least", burst, err)
+	}
+	if got := values(unit, "RestartPreventExitStatus"); len(got) != 1 || got[0] != "78" {
+		t.Errorf("RestartPreventExitStatus=%v, want 78, with which agentd refuses a configuration", got)
+	}
+	// systemd answers openat2(2) with ENOSYS under this setting, and nothing can be measured.
+	if got := values(unit, "RestrictSUIDSGID"); len(got) != 0 {
+		t.Errorf("RestrictSUIDSGID=%v: the agent cannot open what it measures", got)
+	}
+}
+
+// TestPrivileges: case 77. The daemon changes no user itself: systemd starts it as its
+// user or, where that or a group is missing, not at all.
+func TestPrivileges(t *testing.T) {
+	unit, accounts := read(t, "agentd.service"), "\n"+read(t, "agentd.sysusers")
+	for _, want := range []struct{ key, value, line string }{
+		{"User", "agentd", "u agentd "},
+		{"Group", "agentd", "u agentd "},
+		{"SupplementaryGroups", "tss", "g tss "},
+		{"ExecStart", "/usr/sbin/agentd", ""}, // no + or ! before it, which would start it as root
+		{"NoNewPrivileges", "yes", ""},
+	} {
+		if got := values(unit, want.key); len(got) != 1 || got[0] != want.value {
+			t.Errorf("%s=%v, want %s", want.key, got, want.value)
+		}
+		if want.line != "" && !strings.Contains(accounts, "\n"+want.line) {
+			t.Errorf("%s=%s, and agentd.sysusers does not make it", want.key, want.value)
+		}
+	}
+}
+
+// TestSockets holds names and modes to what the daemon takes over.
+func TestSockets(t *testing.T) {
+	for _, want := range []struct{ file, name, path, mode, group string }{
+		{"agentd.socket", "client", "/run/agentd/agentd.sock", "0660", "agentd-clients"},
+		{"agentd-admin.socket", "admin", "/run/agentd/admin.sock", "0600", "root"},
+	} {
+		unit := read(t, want.file)
+		for key, value := range map[string]string{
+			"FileDescriptorName": want.name, "ListenStream": want.path, "SocketMode": want.mode, "SocketGroup": want.group,
+		} {
+			if got := values(unit, key); len(got) != 1 || got[0] != value {
+				t.Errorf("%s: %s=%v, want %s", want.file, key, got, value)
+			}
+		}
+	}
+}
+
+// TestNobodyIsStoppedByUs: a restart of the agent must not stop what was started after
+// its measurements.
+func TestNobodyIsStoppedByUs(t *testing.T) {
+	for _, name := range []string{"agentd-measured.service", "agentd-measured.target"} {
+		unit := read(t, name)
+		for _, key := range []string{"Requires", "BindsTo", "PartOf", "Requisite"} {
+			if got := values(unit, key); len(got) > 0 {
+				t.Errorf("%s: %s=%v", name, key, got)
+			}
+		}
+	}
+}
+
+// TestAccounts has systemd-sysusers and systemd-tmpfiles read their files.
+func TestAccounts(t *testing.T) {
+	for _, want := range []struct{ program, file, finds string }{
+		{"systemd-sysusers", "agentd.sysusers", "etc/passwd"},
+		{"systemd-tmpfiles", "agentd.tmpfiles", "var/lib/agentd"},
+	} {
+		t.Run(want.program, func(t *testing.T) {
+			program, err := exec.LookPath(want.program)
+			if err != nil {
+				t.Skipf("%s is not installed", want.program)
+			}
+			if os.Geteuid() != 0 {
+				t.Skip("must be root to make accounts and folders in a scratch root")
+			}
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			sysusers, err := exec.LookPath("systemd-sysusers")
+			if err != nil {
+				t.Skip("systemd-sysusers is not installed")
+			}
+			file := func(name string) string {
+				path, err := filepath.Abs(filepath.Join(folder, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return path
+			}
+			if out, err := exec.Command(sysusers, "--root="+root, file("agentd.sysusers")).CombinedOutput(); err != nil {
+				t.Fatalf("systemd-sysusers: %v\n%s", err, out)
+			}
+			if want.program == "systemd-tmpfiles" {
+				if out, err := exec.Command(program, "--root="+root, "--create", file(want.file)).CombinedOutput(); err != nil {
+					t.Fatalf("systemd-tmpfiles: %v\n%s", err, out)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(root, want.finds)); err != nil {
+				t.Error(err)
+			}
+			groups, err := os.ReadFile(filepath.Join(root, "etc/group"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"agentd", "agentd-clients", "tss"} {
+				if !strings.Contains("\n"+string(groups), "\n"+name+":") {
+					t.Errorf("no group %s in:\n%s", name, groups)
+				}
+			}
+		})
+	}
+}
+
+// TestOtherProcesses: with CAP_SYS_PTRACE, which the agent has for reading, each of
+// these reaches into other processes, root's too. The groups of the other lines allow
+// some of them, so they are named.
+func TestOtherProcesses(t *testing.T) {
+	var refused []string
+	for _, v := range values(read(t, "agentd.service"), "SystemCallFilter") {
+		if names, ok := strings.CutPrefix(v, "~"); ok {
+			refused = append(refused, strings.Fields(names)...)
+		}
+	}
+	known, err := analyze(t, "syscall-filter", "--no-pager", "@known")
+	if err != nil {
+		t.Fatalf("systemd-analyze syscall-filter: %v\n%s", err, known)
+	}
+	for _, name := range []string{
+		"process_vm_readv", "process_vm_writev", "process_madvise", "kcmp",
+		"pidfd_getfd", "ptrace", "perf_event_open", "userfaultfd",
+	} {
+		if !slices.Contains(refused, name) {
+			t.Errorf("%s is not refused", name)
+		}
+		if !slices.Contains(strings.Fields(known), name) {
+			t.Errorf("systemd does not know %s and would pass over it", name)
+		}
+	}
+}
+
+// TestMemory: the collector works harder before the kernel ends the process.
+func TestMemory(t *testing.T) {
+	unit := read(t, "agentd.service")
+	if got := values(unit, "MemoryMax"); !slices.Equal(got, []string{"1G"}) {
+		t.Errorf("MemoryMax=%v, want 1G", got)
+	}
+	if got := values(unit, "Environment"); !slices.Equal(got, []string{"GOMEMLIMIT=768MiB"}) {
+		t.Errorf("Environment=%v, want three quarters of MemoryMax as GOMEMLIMIT", got)
+	}
+}

@@ -1,3 +1,0 @@
-// Package units holds tests of the systemd units, by systemd's own judgement where it
-// is installed.
-package units
