@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Build, test and install agentd. `make help` lists the targets.
 
 GO      ?= go

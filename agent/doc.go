@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package agent puts the agent together: configuration, TPM, platform, ledger,
 // applications, attester and sockets, in the order in which they need each other.
 // The command that is installed and the one for development differ only in the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package api holds the types that travel over the agent's sockets, the paths they
 // travel under, and the codes of its errors. It holds no server code, so that
 // clients can import it. The same is described for other languages in openapi.json

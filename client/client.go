@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package client asks the agent. The zero value of [Client] is ready for use:
 //
 //	var agent client.Client

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package evidence
 
 // TreeHead names one Merkle tree: root and number of leaves. Every commitment

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package evidence is the format of agentd's evidence: the types, their strict
 // decoding, the labelled hashes, and the commitments that tie an SNP report, a
 // TPM quote, a measurement log and one caller's statement together.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package keys makes and finds the TPM keys of the agent, and ties them to a TPM.
 //
 //   - The EK (endorsement key) is the identity of a TPM, derived from its endorsement

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # build.sh OUT: build the .deb and the .rpm into OUT. Two runs over the same sources
 # with the same Go make the same bytes.
 #

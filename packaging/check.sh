@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # check.sh OUT: hold the packages in OUT to what people expect of packages. Needs
 # lintian, rpmlint and rpm, and root for the rpm's installation into a scratch root.
 set -eu

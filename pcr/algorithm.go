@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pcr speaks of platform configuration registers: banks and selections,
 // their values and composite digest, the measurement log that explains them, and
 // reading and extending them over a TPM transport.

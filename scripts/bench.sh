@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Measures, and prints what it was measured on. Nothing fails for being slow.
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # The whole promise on a simulated machine: an application is measured before it is
 # started, evidence over its key is asked for and verified against a policy, what was
 # tampered with is refused, and the application keeps a secret over restarts. Cleans up

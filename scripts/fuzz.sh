@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs each fuzz target of the module for FUZZTIME, a number of inputs such as 200000x. A
 # time such as 10m is taken too, but go test then fails now and then with nothing but
 # "context deadline exceeded", when the time ends between two of its steps. Making

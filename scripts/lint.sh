@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # What can be said of the source without running it.
 set -eu
 cd "$(dirname "$0")/.."

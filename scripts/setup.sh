@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # setup.sh demo|test|package|vm: see to the programs that these make targets use. As root on a
 # Debian-like system they are installed; otherwise the command to do so is printed and
 # the script fails.

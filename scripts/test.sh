@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Every test of the repository. The last lines say what was skipped and why.
 #
 # FUZZTIME (default 10000x) is how many inputs each fuzz target is given.

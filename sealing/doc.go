@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sealing keeps secrets of apps so that they open in this VM on this chip,
 // and says in advance what would lock them out.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sealing
 
 // Labels of the composite hashes and key derivations, encoded as by

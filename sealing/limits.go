@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package sealing
 
 // Caps on everything that a file or a caller may ask this package to hold.

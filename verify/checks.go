@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package verify
 
 // CheckID names a check. Ids are stable: one is never reused for something else,

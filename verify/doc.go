@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package verify appraises evidence. It is what a relying party imports: pure Go,
 // no device, no daemon, no network, no clock of its own. The same document, the
 // same policy and the same time give the same appraisal everywhere.

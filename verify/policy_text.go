@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package verify
 
 // The text form of a policy, as go-toml fills it. Pointers tell an absent key from

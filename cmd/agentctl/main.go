@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Agentctl asks the attestation agent of this machine for evidence, verifies
 // evidence of any machine, and shows what both consist of.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Agentd-sim is the attestation agent on a machine in software: swtpm for a TPM, and
 // a software SEV-SNP platform with a test root of its own. It is for people who
 // develop applications without the hardware, and for tests. It runs without root in a

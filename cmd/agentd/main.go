@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Agentd is the attestation agent of a confidential VM: it measures applications,
 // hands out evidence, and vouches for both with TPM and SEV-SNP firmware.
 package main

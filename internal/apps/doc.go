@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package apps measures the applications that this machine vouches for.
 //
 // An app is a systemd system unit and its user, plus the files that make it up.

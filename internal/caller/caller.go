@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package caller says who is at the other end of a connection to the agent, and what
 // follows from that. It holds the rules; reading credentials and processes from the
 // kernel is done by whoever implements [Identifier].

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package config reads the configuration of agentd: one TOML file, strictly, over
 // defaults that are complete by themselves. docs/configuration.md describes each key.
 package config

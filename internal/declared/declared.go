@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package declared lets callers of a simulated machine say themselves which system unit
 // they are, so that what is for units can be shown and tried where there is no systemd.
 //

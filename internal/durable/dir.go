@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package durable keeps small files in one private directory such that a crash, a
 // full disk or a power cut leaves each of them whole: as it was before an operation
 // or as it is after, or, for one that is appended to, with a torn end that can be

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package journal hands structured log records to systemd's journal, where standard
 // error leads there, and writes lines of text everywhere else.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kds fetches what AMD's key distribution service hands out and keeps it in a
 // folder: certificates of chip keys, the certificates above them, and revocation lists
 // (VCEK Certificate and KDS Interface Specification, publication 57230; VLEK, 58369).

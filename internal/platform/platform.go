@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package platform is what the agent asks of the confidential-computing platform
 // that it runs on: reports over 64 bytes of its own. Implementations live below
 // the agent; this package holds the interface and the errors they share.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package secret holds key bytes so that they do not leak by accident.
 //
 // A [Secret] has no String, no encoding and no ==; whatever verb it is printed with,

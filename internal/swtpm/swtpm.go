@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package swtpm runs swtpm, a software TPM 2.0, as a child process. The child talks
 // over one end of a socketpair that it inherits, so that there is no port and no
 // path that anybody else could open. The child ends with this process, however that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tcglog reads the event log that a machine's firmware and boot loader keep
 // beside PCRs 0 to 9, and replays it. The format is the crypto-agile log of the TCG PC
 // Client Platform Firmware Profile Specification, section 10; all integers are

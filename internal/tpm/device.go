@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tpm is the one owner of the TPM: it opens the device, lets one sequence
 // of commands run at a time, holds each command to a deadline, and brings the
 // device back after it hung.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package unitfile reads as much of a systemd service unit as says what it runs and as
 // whom, and writes the drop-in that has it measured before it starts. It works on a
 // folder that is to become a machine, too: nothing is asked of a running systemd.

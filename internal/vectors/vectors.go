@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vectors finds recordings of attestation from real machines, which are
 // not part of this repository.
 package vectors

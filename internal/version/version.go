@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package version holds the version of this source tree. It is a constant and not
 // taken from the version control, so that an unpacked archive builds the same bytes.
 package version

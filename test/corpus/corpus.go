@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package corpus reads the corpus of evidence that a verifier must refuse, in
 // verify/testdata/corpus: one failure in each file, and the check that has to find it
 // named in the file. "go generate ./verify" writes it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package crossmachine puts parts of several machines into one evidence. The machines are
 // agentd-sim processes, each with a vTPM and a chip of its own under one root, and are
 // asked over their sockets. Every part is genuine, every machine by itself acceptable;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Demoapp is the application of the demonstration: a small service that makes a TLS
 // key when it starts, writes the public half to a file, and answers over TLS. It
 // knows nothing of attestation; its measured digest and its key are what others ask

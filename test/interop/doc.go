@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package interop holds the agent's evidence against other people's verifiers:
 // tpm2_checkquote of tpm2-tools, the check command of go-sev-guest, and the server
 // package of go-tpm-tools. It is a module of its own, so that what those depend on

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package simulated builds the commands of this module and runs simulated machines
 // for tests: agentd-sim in a folder of its own, with swtpm as its TPM.
 package simulated

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package swtpm gives tests a real software TPM: one that can be rebooted on the
 // same state, cut off from power, cloned, and put behind a socket that injects
 // faults. Tests that ask for it skip where swtpm is not installed.

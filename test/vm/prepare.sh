@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # prepare.sh: see to what the virtual machine needs of this one, or print the reason why
 # it cannot run here and fail. Prints the file that the image is made from.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Builds two versions of the package, boots a virtual machine, and checks in it what the
 # agent promises: `make test-vm`. The summary is kept in dist/vm-summary.txt, and where a
 # check failed the machine's console in dist/vm-console.log.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Manpage writes manual pages: of a program from its own help texts, or of a file
 // format from its description in Markdown.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Notices prints the licences of every module that is linked into programs, as their
 // authors wrote them, each under a line "== MODULE VERSION". A module without a licence
 // file ends it with an error.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package snp reads what an AMD SEV-SNP platform signs and what vouches for it:
 // attestation reports of versions 2 to 5, VCEK and VLEK certificates, their chain
 // to a root, and the certificate table that a host hands to its guest.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package attest turns requests into evidence. It collects the statements of
 // waiting callers into batches, has the TPM quote each batch while the measurement
 // log holds still, signs it with the agent key, and asks the platform for a report

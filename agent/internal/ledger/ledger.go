@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package ledger owns the measurement log and its PCR: one event at a time goes into
 // both, and they are never told apart from each other.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package peer establishes which process is at the other end of a unix socket: its
 // credentials, its systemd unit, and the executable it is seen to run. The rules are
 // those of package caller; this package asks the kernel.

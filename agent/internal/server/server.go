@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package server answers the agent's HTTP API over two unix sockets. It translates:
 // who may ask what stands in one table (routes.go), which failure becomes which code
 // in another (problems.go), and the work is done by the interfaces of interfaces.go.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vtpm is what the agent asks of the TPM: to read and extend the one PCR
 // that belongs to it, to tell one boot from another, and to quote. It speaks over
 // a [Device] that serialises commands, and trusts no answer: behind the device may

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package durabletest is a disk in memory that fails or stops at a chosen step, for
 // crash matrices. It tells what was written from what was synced, so that a power cut
 // takes what a killed process leaves.

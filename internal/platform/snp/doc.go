@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package snp asks the AMD security processor for reports and derived keys through
 // /dev/sev-guest of Linux (Documentation/virt/coco/sev-guest.rst,
 // include/uapi/linux/sev-guest.h).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package snp
 
 // Message is one exchange with the processor, in the layout of Linux.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package soft is an AMD SEV-SNP platform in software, for development and tests:
 // a security processor that makes reports in the real format and derives keys as
 // the real one does, behind the same device code that the agent uses on hardware.

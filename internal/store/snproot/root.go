@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package snproot is the SNP side of sealing: it reads from an attestation report what
 // goes into a derived key.
 package snproot

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tpmroot is the TPM's part of sealing: a secret that only this TPM gives
 // back, and a counter that only goes up.
 //

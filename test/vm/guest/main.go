@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Guest is what the virtual machine of the tests runs besides the package: the driver
 // that executes what the tests ask for, the double of /dev/sev-guest, and a small
 // application.

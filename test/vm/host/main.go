@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Host builds a virtual machine, boots it with a software TPM, installs the package in
 // it, and checks from outside what the agent promises. Every check has a name; the
 // summary of all is printed and kept.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # build.sh CACHE GUEST BASE: build the machine's disk in the folder CACHE, which nothing
 # else is in, and print nothing but what goes wrong. No file system is mounted. GUEST is
 # the program of test/vm/guest, BASE the file of test/vm/prepare.sh.

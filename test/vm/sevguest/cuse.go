@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sevguest serves /dev/sev-guest in a virtual machine that has no SEV-SNP: a
 // character device in user space (CUSE) behind which the software platform answers.
 // The kernel copies between the caller's memory and here, so that the daemon on the

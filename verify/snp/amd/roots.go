@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package amd holds AMD's root keys (ARK) for the processors whose reports package
 // snp verifies, with the intermediates (ASK, ASVK) that AMD publishes beside them.
 // It is apart from snp so that only who verifies links them in.
