@@ -20,7 +20,7 @@ func (a *appraiser) userDataHoldsNonce() bool {
 // where it is as new as the nonce, and for evidence.
 func (a *appraiser) ageOfRaw(f Freshness) string {
 	switch {
-	case f == UnknownReport && a.material == MaterialParavisor && a.passed(QuoteQualifyingData):
+	case f == UnknownReport && a.material == MaterialParavisor && a.Passed(QuoteQualifyingData):
 		return "The quote holds the nonce and is new; the report is of unknown age and may be old: no user data in it holds the nonce. A change of firmware after it is not seen."
 	case f == UnknownReport:
 		return "The report is of unknown age and may be old: nothing in it says when it was made. A change of firmware after it is not seen."

@@ -15,13 +15,13 @@ func (a *appraiser) checkAnchor() {
 		return
 	}
 	then, now := a.anchor.attest, a.batch.attest
-	a.decide(AnchorSigner, equal(then.qualifiedSigner, now.qualifiedSigner), short(then.qualifiedSigner), short(now.qualifiedSigner),
+	a.Decide(AnchorSigner, equal(then.qualifiedSigner, now.qualifiedSigner), short(then.qualifiedSigner), short(now.qualifiedSigner),
 		"the two quotes name different qualified signers")
-	a.decide(AnchorResetCount, then.resetCount == now.resetCount, fmt.Sprint(then.resetCount), fmt.Sprint(now.resetCount),
+	a.Decide(AnchorResetCount, then.resetCount == now.resetCount, fmt.Sprint(then.resetCount), fmt.Sprint(now.resetCount),
 		"the vTPM was reset since the anchor: its report is of an earlier boot")
-	a.decide(AnchorRestartCount, then.restartCount == now.restartCount, fmt.Sprint(then.restartCount), fmt.Sprint(now.restartCount),
+	a.Decide(AnchorRestartCount, then.restartCount == now.restartCount, fmt.Sprint(then.restartCount), fmt.Sprint(now.restartCount),
 		"the vTPM was suspended and resumed since the anchor")
-	a.decide(AnchorClock, now.clock >= then.clock, fmt.Sprintf("at least %d ms", then.clock), fmt.Sprintf("%d ms", now.clock),
+	a.Decide(AnchorClock, now.clock >= then.clock, fmt.Sprintf("at least %d ms", then.clock), fmt.Sprintf("%d ms", now.clock),
 		"the clock of the vTPM went back since the anchor")
 }
 
@@ -29,7 +29,7 @@ func (a *appraiser) skipAnchor(why string) {
 	for _, id := range []CheckID{AnchorMagic, AnchorType, AnchorDecode, AnchorTrailing, AnchorSignatureEncoding, AnchorSignature,
 		AnchorSelection, AnchorPCRDigest, AnchorQualifyingData, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock,
 		AnchorLogPrefix, AnchorLogReplay} {
-		a.skip(id, why)
+		a.Skip(id, why)
 	}
 }
 

@@ -7,56 +7,38 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-// Verdict is what came of one check, or of the whole.
-type Verdict string
+// Words of an appraisal, which the rooms of this package share.
+type (
+	// CheckID names a check, as "part.what-it-checks". Ids are stable: one is never
+	// reused for something else, and a check that is dropped leaves its id unused.
+	CheckID = check.ID
+	// Verdict is the outcome of one check, or of the whole.
+	Verdict = check.Verdict
+	// Class groups checks by what their failure means. The number is the exit code of
+	// "agentctl verify".
+	Class = check.Class
+	// Check is one check of an appraisal.
+	Check = check.Check
+	// Definition describes one check.
+	Definition = check.Definition
+)
 
+// Verdicts and classes of checks.
 const (
-	Pass        Verdict = "pass"
-	Fail        Verdict = "fail"
-	NotAsserted Verdict = "not-asserted" // nothing is claimed either way; the sentence says why
+	Pass        = check.Pass
+	Fail        = check.Fail
+	NotAsserted = check.NotAsserted // nothing is claimed either way; the sentence says why
+
+	ClassAccepted   = check.Accepted   // nothing failed
+	ClassBinding    = check.Binding    // a signature, a format or a binding is broken: treat as forged
+	ClassCollateral = check.Collateral // a certificate or CRL is missing or out of date: fetch it, try again
+	ClassRevoked    = check.Revoked    // a key was revoked
+	ClassPolicy     = check.Policy     // genuine, but not what the policy asks for
 )
-
-// Class groups checks by what their failure means. The number is the exit code
-// of "agentctl verify".
-type Class int
-
-const (
-	ClassAccepted   Class = 0 // nothing failed
-	ClassBinding    Class = 2 // a signature, a format or a binding is broken: treat as forged
-	ClassCollateral Class = 3 // a certificate or CRL is missing or out of date: fetch it, try again
-	ClassRevoked    Class = 4 // a key was revoked
-	ClassPolicy     Class = 5 // genuine, but not what the policy asks for
-)
-
-// String names the class for people.
-func (c Class) String() string {
-	switch c {
-	case ClassAccepted:
-		return "accepted"
-	case ClassBinding:
-		return "signature or binding"
-	case ClassCollateral:
-		return "collateral"
-	case ClassRevoked:
-		return "revoked"
-	case ClassPolicy:
-		return "policy"
-	}
-	return fmt.Sprintf("class %d", int(c))
-}
-
-// Check is one check of an appraisal.
-type Check struct {
-	ID       CheckID `json:"id"`
-	Class    Class   `json:"class"`
-	Verdict  Verdict `json:"verdict"`
-	Required bool    `json:"required"`          // false only where nothing asked for it; required and not asserted counts as refused
-	Expected string  `json:"expected,omitzero"` // for people; digests in hexadecimal
-	Found    string  `json:"found,omitzero"`    // for people; may hold text from the evidence, quoted
-	Sentence string  `json:"sentence"`          // what was checked, or why not
-}
 
 // Binding tells what the PCR values rest on.
 type Binding string

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/snp"
 	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
@@ -55,9 +56,7 @@ type appraiser struct {
 	o        Options
 	p        *Policy
 	material Material
-	ignored  map[CheckID]bool
-	checks   []Check
-	last     int // index of the check that was looked up last
+	*check.Findings
 
 	e         *evidence.Evidence
 	statement *evidence.Statement
@@ -78,18 +77,13 @@ type appraiser struct {
 }
 
 func newAppraiser(o Options, ignored map[CheckID]bool) *appraiser {
-	a := &appraiser{o: o, p: o.Policy, ignored: ignored, checks: make([]Check, len(definitions)),
-		binding: BindingNone, structure: BindingNone}
-	for i, d := range definitions {
-		a.checks[i] = Check{ID: d.ID, Class: d.Class, Verdict: NotAsserted, Required: true}
-	}
-	return a
+	return &appraiser{o: o, p: o.Policy, Findings: check.NewFindings(order, ignored), binding: BindingNone, structure: BindingNone}
 }
 
 // document runs every step. Each returns early where it has nothing to go on.
 func (a *appraiser) document(b []byte) {
 	e, err := evidence.Parse(b)
-	if !a.decideError(EvidenceDecode, err) || e == nil {
+	if !a.DecideError(EvidenceDecode, err) || e == nil {
 		return
 	}
 	a.e = e
@@ -97,7 +91,7 @@ func (a *appraiser) document(b []byte) {
 	a.checkBatch()
 	a.checkKey()
 	for _, id := range append([]CheckID{ReportTable}, rawChecks...) {
-		a.skip(id, "evidence is bound by commitments of its own")
+		a.Skip(id, "evidence is bound by commitments of its own")
 	}
 	want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
 	a.batch = a.checkQuote(quoteChecks, &e.Batch, want[:])
@@ -114,66 +108,3 @@ func (a *appraiser) document(b []byte) {
 	a.checkFirmwareLog(e.FirmwareLog)
 	a.checkPolicy()
 }
-
-// index is the place of a check, in definitions and in checks. The steps record their
-// checks nearly in that order, so that the search begins where the last one ended.
-func (a *appraiser) index(id CheckID) int {
-	for i := range definitions {
-		at := a.last + i
-		if at >= len(definitions) {
-			at -= len(definitions)
-		}
-		if definitions[at].ID == id {
-			a.last = at
-			return at
-		}
-	}
-	panic("verify: no check " + string(id))
-}
-
-func (a *appraiser) set(id CheckID, v Verdict, expected, found, sentence string) bool {
-	c := &a.checks[a.index(id)]
-	c.Verdict, c.Expected, c.Found, c.Sentence = v, expected, cutText(found), cutText(sentence)
-	return v == Pass
-}
-
-// decide records a check that ran. The sentence is for a failure; a check that
-// passed says what its definition says.
-func (a *appraiser) decide(id CheckID, ok bool, expected, found, sentence string, args ...any) bool {
-	if ok || a.ignored[id] {
-		return a.set(id, Pass, expected, found, definitions[a.index(id)].Checks)
-	}
-	return a.set(id, Fail, expected, found, fmt.Sprintf(sentence, args...))
-}
-
-// decideError records a check that ran and failed where err is not nil.
-func (a *appraiser) decideError(id CheckID, err error) bool {
-	if err == nil {
-		return a.decide(id, true, "", "", "")
-	}
-	if x := (*snp.Error)(nil); asSNP(err, &x) {
-		return a.decide(id, false, x.Want, x.Found, "%v", err)
-	}
-	return a.decide(id, false, "", err.Error(), "%v", err)
-}
-
-// skip records a check that nobody asked for, or that has nothing to look at: it
-// asserts nothing and is not required.
-func (a *appraiser) skip(id CheckID, why string, args ...any) {
-	if len(args) > 0 {
-		why = fmt.Sprintf(why, args...)
-	}
-	a.set(id, NotAsserted, "", "", why)
-	a.checks[a.index(id)].Required = false
-}
-
-// block records a required check that could not run, with the reason. Checks that
-// nothing was recorded for are blocked too, see result.
-func (a *appraiser) block(id CheckID, why string, args ...any) {
-	a.set(id, NotAsserted, "", "", fmt.Sprintf(why, args...))
-}
-
-func (a *appraiser) passed(id CheckID) bool { return a.checks[a.index(id)].Verdict == Pass }
-
-// asked tells whether anything asked for this check.
-func (a *appraiser) asked(id CheckID) bool { return a.checks[a.index(id)].Required }

@@ -20,11 +20,11 @@ const firmwarePCRs = 8
 // was ever extended to.
 func (a *appraiser) checkFirmwareLog(b []byte) {
 	if len(b) == 0 {
-		a.skip(FirmwareDecode, "the firmware's log is not there")
+		a.Skip(FirmwareDecode, "the firmware's log is not there")
 		return
 	}
 	l, err := tcglog.Parse(b)
-	if a.decideError(FirmwareDecode, err) && l != nil {
+	if a.DecideError(FirmwareDecode, err) && l != nil {
 		a.firmware = l.Replay()
 	}
 }
@@ -40,12 +40,12 @@ func (a *appraiser) byFirmware(bank pcr.Algorithm, index uint32) bool {
 func (a *appraiser) policyFirmwareLog() {
 	switch {
 	case !a.p.firmwareRequired:
-		a.skip(PolicyFirmwareLog, "the policy does not ask for the firmware's log")
+		a.Skip(PolicyFirmwareLog, "the policy does not ask for the firmware's log")
 		return
 	case a.material == MaterialReport:
-		a.decide(PolicyFirmwareLog, false, "a quote and the firmware's log", "none", "the policy needs the firmware's log, and a bare report comes with no quote")
+		a.Decide(PolicyFirmwareLog, false, "a quote and the firmware's log", "none", "the policy needs the firmware's log, and a bare report comes with no quote")
 		return
-	case a.batch == nil || a.batch.values == nil || a.firmware == nil && a.asked(FirmwareDecode):
+	case a.batch == nil || a.batch.values == nil || a.firmware == nil && a.Asked(FirmwareDecode):
 		return
 	}
 	var explained int // our own log explains what the agent did, and nothing of the boot
@@ -66,6 +66,6 @@ func (a *appraiser) policyFirmwareLog() {
 			}
 		}
 	}
-	a.decide(PolicyFirmwareLog, a.firmware != nil && explained > 0 && len(silent) == 0, "PCRs 0 to 7, as far as they were quoted, explained by the firmware's log or pinned",
+	a.Decide(PolicyFirmwareLog, a.firmware != nil && explained > 0 && len(silent) == 0, "PCRs 0 to 7, as far as they were quoted, explained by the firmware's log or pinned",
 		fmt.Sprintf("%d explained, not %s", explained, orNone(strings.Join(silent, ", "))), "the firmware's log is missing, or does not lead to the quoted values")
 }

@@ -86,7 +86,7 @@ func FuzzLog(f *testing.F) {
 		a.anchor = a.batch
 		a.checkLog()
 		a.policyLog()
-		if a.log != nil && a.passed(LogReplay) && start == 0 && !equal(records, e.Log.Records) {
+		if a.log != nil && a.Passed(LogReplay) && start == 0 && !equal(records, e.Log.Records) {
 			t.Error("other records replay to the same value")
 		}
 	})

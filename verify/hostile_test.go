@@ -10,7 +10,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
-	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // TestHostileDocumentIsCheap: whoever sends a document chooses neither what reading it
@@ -48,27 +47,6 @@ func TestHostileDocumentIsCheap(t *testing.T) {
 				t.Errorf("an appraisal of %d bytes, %v", len(b), err)
 			}
 		})
-	}
-}
-
-// TestTextIsCut: at the end of the way, whatever a check says of a document.
-func TestTextIsCut(t *testing.T) {
-	a := newAppraiser(baseOptions(t), nil)
-	long := strings.Repeat("é", maxText)
-	a.decide(QuoteSelection, false, "", long, "%s", long)
-	a.block(QuotePCRDigest, "%s", long)
-	a.skip(QuoteDecode, "%s", long)
-	r := a.result()
-	for _, c := range []Check{r.Check(QuoteSelection), r.Check(QuotePCRDigest), r.Check(QuoteDecode)} {
-		for _, s := range []string{c.Found, c.Sentence} {
-			if s != "" && (len(s) > maxText+64 || !strings.HasSuffix(s, "... (cut, 4096 bytes)")) {
-				t.Errorf("%s: %d bytes, ending in %q", c.ID, len(s), s[len(s)-32:])
-			}
-		}
-	}
-	reason := strings.Repeat("x", pcr.MaxReason)
-	if got := cutText(reason); got != reason {
-		t.Error("a reason that a log may give does not fit")
 	}
 }
 

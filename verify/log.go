@@ -19,7 +19,7 @@ func (a *appraiser) checkLog() {
 	l := a.e.Log
 	if l == nil {
 		for _, id := range append(logChecks, AnchorLogPrefix, AnchorLogReplay) {
-			a.skip(id, "the evidence holds no log")
+			a.Skip(id, "the evidence holds no log")
 		}
 		return
 	}
@@ -28,7 +28,7 @@ func (a *appraiser) checkLog() {
 		return
 	}
 	records, err := pcr.DecodeLog(l.Records, l.Start)
-	if !a.decideError(LogDecode, err) {
+	if !a.DecideError(LogDecode, err) {
 		return
 	}
 	w := &logWalk{appraiser: a, state: newHistory(state), records: records, first: head, head: head}
@@ -41,7 +41,7 @@ func (a *appraiser) checkLog() {
 func (a *appraiser) logBegin(l *evidence.Log) (*LogState, evidence.LogHead, bool) {
 	if l.Start == 0 {
 		if a.o.LogState == nil {
-			a.skip(LogContinuation, "the log is whole, and no earlier state of it is known")
+			a.Skip(LogContinuation, "the log is whole, and no earlier state of it is known")
 		}
 		return &LogState{}, evidence.LogHead{}, true
 	}
@@ -49,15 +49,15 @@ func (a *appraiser) logBegin(l *evidence.Log) (*LogState, evidence.LogHead, bool
 	known := a.o.LogState
 	switch {
 	case known == nil:
-		a.decide(LogContinuation, false, "a log from record 0", fmt.Sprintf("one from record %d", l.Start),
+		a.Decide(LogContinuation, false, "a log from record 0", fmt.Sprintf("one from record %d", l.Start),
 			"the log starts at an index, and this verifier knows nothing of what came before: ask for the whole log")
 		return nil, head, false
 	case known.Head != head:
-		if !a.decide(LogContinuation, false, headText(known.Head), headText(head), "the log does not continue the one that is known from before") {
+		if !a.Decide(LogContinuation, false, headText(known.Head), headText(head), "the log does not continue the one that is known from before") {
 			return nil, head, false
 		}
 	}
-	a.decide(LogContinuation, true, "", "", "")
+	a.Decide(LogContinuation, true, "", "", "")
 	return known.clone(), head, true
 }
 
@@ -83,7 +83,7 @@ type logWalk struct {
 func (w *logWalk) run() {
 	index, err := w.begin()
 	if err != nil {
-		w.decideError(LogEvents, err)
+		w.DecideError(LogEvents, err)
 		return
 	}
 	w.values = w.start
@@ -106,7 +106,7 @@ func (w *logWalk) run() {
 		w.pass()
 	}
 	w.checkKnown()
-	w.decide(LogHead, w.head == w.e.Batch.LogHead, headText(w.e.Batch.LogHead), headText(w.head), "the log is not the one that agent and report committed to")
+	w.Decide(LogHead, w.head == w.e.Batch.LogHead, headText(w.e.Batch.LogHead), headText(w.head), "the log is not the one that agent and report committed to")
 	w.state.Head, w.state.PCR = w.head, index
 	if w.batch != nil && w.ak != nil {
 		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
@@ -117,7 +117,7 @@ func (w *logWalk) run() {
 		w.checkStart()
 	}
 	if events {
-		w.decide(LogAgentKey, equal(w.state.AgentKey, w.e.AgentKey), short(w.state.AgentKey), short(w.e.AgentKey),
+		w.Decide(LogAgentKey, equal(w.state.AgentKey, w.e.AgentKey), short(w.state.AgentKey), short(w.e.AgentKey),
 			"the evidence's agent key is not the one that the last start of the agent logged")
 	}
 	w.checkAnchorLog(digests)
@@ -163,18 +163,18 @@ func (w *logWalk) checkRecords() (digests, events bool) {
 	}
 	var l *pcr.LogError
 	if !errors.As(err, &l) {
-		w.decide(LogDigests, err == nil, "", "", "%v", err)
-		w.decide(LogEvents, err == nil, "", "", "%v", err)
-		return w.passed(LogDigests), w.passed(LogEvents)
+		w.Decide(LogDigests, err == nil, "", "", "%v", err)
+		w.Decide(LogEvents, err == nil, "", "", "%v", err)
+		return w.Passed(LogDigests), w.Passed(LogEvents)
 	}
 	switch l.Code {
 	case pcr.LogContent, pcr.LogOrder, pcr.LogPrevious:
 		// Those before it are all that count; those behind it were not looked at.
-		w.set(LogDigests, Pass, "", "", fmt.Sprintf("every record before number %d is of one PCR, and each digest is that of its content", l.Index))
-		return true, w.decideError(LogEvents, err)
+		w.PassWith(LogDigests, "every record before number %d is of one PCR, and each digest is that of its content", l.Index)
+		return true, w.DecideError(LogEvents, err)
 	default:
-		w.block(LogEvents, "not read: %v", err)
-		return w.decideError(LogDigests, err), false
+		w.Block(LogEvents, "not read: %v", err)
+		return w.DecideError(LogDigests, err), false
 	}
 }
 
@@ -264,10 +264,10 @@ func (w *logWalk) checkKnown() {
 	}
 	ak, boot := hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
 	if w.known || k.AKName == "" || k.AKName == ak && k.ResetCount == boot {
-		w.decide(LogContinuation, w.known, headText(k.Head), "no such state", "the log never was in the state that is known from before, and nothing shows that it is of another boot")
+		w.Decide(LogContinuation, w.known, headText(k.Head), "no such state", "the log never was in the state that is known from before, and nothing shows that it is of another boot")
 		return
 	}
-	w.skip(LogContinuation, "the log is whole, and of another boot or machine than the one that is known from before")
+	w.Skip(LogContinuation, "the log is whole, and of another boot or machine than the one that is known from before")
 	w.otherLog = "The log is not a later state of the one that is known from before: the vTPM was reset since, or it is another. What the known log recorded is not in it."
 }
 
@@ -277,11 +277,11 @@ func (w *logWalk) checkAnchorLog(digests bool) {
 	}
 	h := w.e.Anchor.LogHead
 	if h.Count < w.e.Log.Start {
-		w.block(AnchorLogPrefix, "the anchor's log ended at record %d, before the log of the evidence starts: ask for the log from there, or whole", h.Count)
-		w.block(AnchorLogReplay, "see %s", AnchorLogPrefix)
+		w.Block(AnchorLogPrefix, "the anchor's log ended at record %d, before the log of the evidence starts: ask for the log from there, or whole", h.Count)
+		w.Block(AnchorLogReplay, "see %s", AnchorLogPrefix)
 		return
 	}
-	if !w.decide(AnchorLogPrefix, w.anchor, headText(h), "no such state", "the anchor was made for another log") || !digests {
+	if !w.Decide(AnchorLogPrefix, w.anchor, headText(h), "no such state", "the anchor was made for another log") || !digests {
 		return
 	}
 	if w.then == nil {
@@ -301,19 +301,19 @@ func (w *logWalk) compare(id CheckID, q *quoted, values []pcr.Digest) {
 	index := w.state.PCR
 	banks, strong := q.banksOf(index)
 	if !strong {
-		w.decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", index), "not quoted", "the log is of PCR %d, which the quote does not cover", index)
+		w.Decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", index), "not quoted", "the log is of PCR %d, which the quote does not cover", index)
 		return
 	}
 	for _, b := range banks {
 		i := slices.IndexFunc(values, func(d pcr.Digest) bool { return d.Algorithm == b })
 		quotedValue := q.values[b][index]
 		if i < 0 {
-			if !w.decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", index, b) {
+			if !w.Decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", index, b) {
 				return
 			}
 			continue
 		}
-		if !w.decide(id, equal(values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", values[i].Value),
+		if !w.Decide(id, equal(values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", values[i].Value),
 			"replaying the log does not give the quoted value of PCR %d in bank %s", index, b) {
 			return
 		}
@@ -329,7 +329,7 @@ func (w *logWalk) checkStart() {
 	}
 	start, err := digestsOf(w.state.Start)
 	if err != nil {
-		w.decideError(LogStartValue, err)
+		w.DecideError(LogStartValue, err)
 		return
 	}
 	banks, _ := w.batch.banksOf(w.state.PCR)
@@ -338,12 +338,12 @@ func (w *logWalk) checkStart() {
 			continue
 		}
 		listed := slices.ContainsFunc(w.p.startValues[d.Algorithm], func(v []byte) bool { return equal(v, d.Value) })
-		if !w.decide(LogStartValue, listed, "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
+		if !w.Decide(LogStartValue, listed, "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
 			"PCR %d was not zero when the log began, and nothing explains its value: a log may have been deleted during this boot", w.state.PCR) {
 			return
 		}
 	}
-	w.decide(LogStartValue, true, "", "", "")
+	w.Decide(LogStartValue, true, "", "", "")
 }
 
 func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }

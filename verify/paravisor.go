@@ -18,10 +18,10 @@ func appraiseParavisor(s AzureSet, o Options, ignored map[CheckID]bool) (*Apprai
 	}
 	a.skipBeside("a paravisor's set", ParavisorDecode, ParavisorKey, ParavisorUserData, BindingRuntimeData, FirmwareDecode)
 	for _, id := range []CheckID{AKDecode, AKAttributes, AKAlgorithm} {
-		a.skip(id, "the runtime data names modulus and exponent alone, see %s: what else the key signs is the paravisor's word", ParavisorKey)
+		a.Skip(id, "the runtime data names modulus and exponent alone, see %s: what else the key signs is the paravisor's word", ParavisorKey)
 	}
 	h, err := parseHCL(s.HCL)
-	if !a.decideError(ParavisorDecode, err) || err != nil {
+	if !a.DecideError(ParavisorDecode, err) || err != nil {
 		return a.result(), nil
 	}
 	a.hcl = h
@@ -30,7 +30,7 @@ func appraiseParavisor(s AzureSet, o Options, ignored map[CheckID]bool) (*Apprai
 		a.e.Report.Kind = evidence.ReportKind(hclKind(h.reportType))
 	}
 	a.rawCertificates(s.Certificates)
-	if key, err := h.attestationKey(); a.decideError(ParavisorKey, err) && key != nil {
+	if key, err := h.attestationKey(); a.DecideError(ParavisorKey, err) && key != nil {
 		a.ak = key
 	}
 	a.checkParavisorUserData()
@@ -54,12 +54,12 @@ func hclKind(t uint32) string {
 // report of today from one of the last boot only where it holds the nonce.
 func (a *appraiser) checkParavisorUserData() {
 	if a.o.UserData == nil {
-		a.skip(ParavisorUserData, "no user data was expected: the report may be older than the quote")
+		a.Skip(ParavisorUserData, "no user data was expected: the report may be older than the quote")
 		return
 	}
 	var want [hclUserData]byte
 	n := copy(want[:], a.o.UserData)
-	a.decide(ParavisorUserData, n == len(a.o.UserData) && equal(want[:], a.hcl.userData), short(want[:]), short(a.hcl.userData),
+	a.Decide(ParavisorUserData, n == len(a.o.UserData) && equal(want[:], a.hcl.userData), short(want[:]), short(a.hcl.userData),
 		"the runtime data holds other user data than the expected: an old report, or one made for another purpose")
 }
 
@@ -71,7 +71,7 @@ func (a *appraiser) checkRuntimeData() {
 	hash := a.hcl.hash.New()
 	hash.Write(a.hcl.runtime)
 	hash.Sum(want[:0])
-	if !a.decide(BindingRuntimeData, equal(want[:], a.report.ReportData[:]), hex.EncodeToString(want[:]), hex.EncodeToString(a.report.ReportData[:]),
+	if !a.Decide(BindingRuntimeData, equal(want[:], a.report.ReportData[:]), hex.EncodeToString(want[:]), hex.EncodeToString(a.report.ReportData[:]),
 		"the report was made for other runtime data: another attestation key") {
 		return
 	}

@@ -23,38 +23,38 @@ func (a *appraiser) policyAK() {
 	known := len(a.p.aks) + len(a.p.enrolments)
 	switch {
 	case known == 0:
-		a.skip(PolicyAK, "the policy names no AK")
-		a.skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
+		a.Skip(PolicyAK, "the policy names no AK")
+		a.Skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
 		a.skipEK("the policy holds no enrolment")
 		return
 	case a.material == MaterialReport:
-		a.decide(PolicyAK, false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
-		a.skip(PolicyAKOrigin, "there is no AK")
+		a.Decide(PolicyAK, false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
+		a.Skip(PolicyAKOrigin, "there is no AK")
 		a.skipEK("there is no AK")
 		return
 	case a.ak == nil:
 		return
 	}
 	record := a.p.enrolment(a.ak.name)
-	a.decide(PolicyAK, record != nil || contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d known names", known), short(a.ak.name), "the attestation key is not one that the policy names")
+	a.Decide(PolicyAK, record != nil || contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d known names", known), short(a.ak.name), "the attestation key is not one that the policy names")
 	a.policyEK(record)
 	origin := a.origin()
 	switch {
 	case a.p.akOrigin == AKNone:
-		a.skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
+		a.Skip(PolicyAKOrigin, "the policy does not ask where the AK comes from")
 	case origin == AKNone:
-		a.block(PolicyAKOrigin, "see %s", PolicyAK)
-	case slices.ContainsFunc(ekChecks, func(id CheckID) bool { return a.checks[a.index(id)].Verdict == Fail }):
-		a.block(PolicyAKOrigin, "the certificate of its TPM does not hold, see %s and the checks behind it", PolicyEKKey)
+		a.Block(PolicyAKOrigin, "see %s", PolicyAK)
+	case slices.ContainsFunc(ekChecks, func(id CheckID) bool { return a.Verdict(id) == Fail }):
+		a.Block(PolicyAKOrigin, "the certificate of its TPM does not hold, see %s and the checks behind it", PolicyEKKey)
 	default:
-		a.decide(PolicyAKOrigin, origin.rank() >= a.p.akOrigin.rank(), string(a.p.akOrigin), string(origin),
+		a.Decide(PolicyAKOrigin, origin.rank() >= a.p.akOrigin.rank(), string(a.p.akOrigin), string(origin),
 			"the attestation key is known as %q, and the policy asks for %q", origin, a.p.akOrigin)
 	}
 }
 
 func (a *appraiser) skipEK(why string) {
 	for _, id := range ekChecks {
-		a.skip(id, why)
+		a.Skip(id, why)
 	}
 }
 
@@ -71,7 +71,7 @@ func (a *appraiser) policyEK(record *enrolmentRule) {
 		return
 	case record == nil:
 		for _, id := range ekChecks {
-			a.block(id, "see %s", PolicyAK)
+			a.Block(id, "see %s", PolicyAK)
 		}
 		return
 	case record.certificate == nil:
@@ -91,7 +91,7 @@ func (a *appraiser) decideEK(id CheckID, want string, err error) {
 	if err != nil {
 		found = err.Error()
 	}
-	a.decide(id, err == nil, want, found, "the certificate of the TPM that the AK was enrolled with: %s", found)
+	a.Decide(id, err == nil, want, found, "the certificate of the TPM that the AK was enrolled with: %s", found)
 }
 
 // subjects names certificates for people.
@@ -106,9 +106,9 @@ func subjects(list []*x509.Certificate) string {
 // origin tells how the attestation key is known, as far as it was checked.
 func (a *appraiser) origin() AKOrigin {
 	switch {
-	case a.ak == nil || !a.passed(PolicyAK):
+	case a.ak == nil || !a.Passed(PolicyAK):
 		return AKNone
-	case !slices.ContainsFunc(ekChecks, func(id CheckID) bool { return !a.passed(id) }):
+	case !slices.ContainsFunc(ekChecks, func(id CheckID) bool { return !a.Passed(id) }):
 		return AKCertified
 	}
 	return AKEnrolled

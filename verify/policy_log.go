@@ -13,40 +13,40 @@ import (
 
 func (a *appraiser) policyBinding() {
 	if a.structure == BindingNone && (a.material == MaterialEvidence || a.material == MaterialParavisor) {
-		a.block(PolicyBinding, "nothing ties the vTPM to the report: see %s and %s", BindingReportData, BindingRuntimeData)
+		a.Block(PolicyBinding, "nothing ties the vTPM to the report: see %s and %s", BindingReportData, BindingRuntimeData)
 	} else {
-		a.decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
+		a.Decide(PolicyBinding, a.binding.rank() >= a.p.binding.rank(), "at least "+string(a.p.binding), string(a.binding),
 			"vTPM and report hang together as %q, and the policy asks for %q or stronger", a.binding, a.p.binding)
 	}
 	a.policyAK()
 	switch got := a.freshness(); {
 	case a.p.freshness == AnyReport:
-		a.skip(PolicyFreshness, "the policy accepts a report of any age")
+		a.Skip(PolicyFreshness, "the policy accepts a report of any age")
 	case a.material == MaterialQuote:
-		a.skip(PolicyFreshness, "there is no report")
+		a.Skip(PolicyFreshness, "there is no report")
 	case a.material == MaterialReport && a.o.AcceptReplay:
-		a.skip(PolicyFreshness, "nothing was expected of the report: it may be old")
-	case got == UnknownReport && (a.asked(ReportExpectedData) && !a.passed(ReportExpectedData) || a.asked(ParavisorUserData) && !a.passed(ParavisorUserData)):
-		a.block(PolicyFreshness, "see %s and %s", ReportExpectedData, ParavisorUserData)
+		a.Skip(PolicyFreshness, "nothing was expected of the report: it may be old")
+	case got == UnknownReport && (a.Asked(ReportExpectedData) && !a.Passed(ReportExpectedData) || a.Asked(ParavisorUserData) && !a.Passed(ParavisorUserData)):
+		a.Block(PolicyFreshness, "see %s and %s", ReportExpectedData, ParavisorUserData)
 	case got == UnknownReport:
-		a.decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing in the report holds the nonce, so that it is of unknown age")
+		a.Decide(PolicyFreshness, false, string(a.p.freshness), string(got), "nothing in the report holds the nonce, so that it is of unknown age")
 	case a.p.freshness == AnchoredReport:
-		a.skip(PolicyFreshness, "the policy accepts an anchored report")
+		a.Skip(PolicyFreshness, "the policy accepts an anchored report")
 	case got == FreshReport && a.undated() != "":
-		a.block(PolicyFreshness, "see %s", a.undated())
+		a.Block(PolicyFreshness, "see %s", a.undated())
 	default:
-		a.decide(PolicyFreshness, got == FreshReport, "fresh", string(got), "the report is anchored: it was made for an earlier batch")
+		a.Decide(PolicyFreshness, got == FreshReport, "fresh", string(got), "the report is anchored: it was made for an earlier batch")
 	}
 	switch {
 	case a.e.Anchor == nil:
-		a.skip(PolicyAnchorAge, "the report was made for this batch")
+		a.Skip(PolicyAnchorAge, "the report was made for this batch")
 	case a.p.freshness == AnyReport:
-		a.skip(PolicyAnchorAge, "the policy accepts a report of any age")
+		a.Skip(PolicyAnchorAge, "the policy accepts a report of any age")
 	case a.p.freshness != AnchoredReport:
-		a.skip(PolicyAnchorAge, "the policy accepts no anchor at all")
+		a.Skip(PolicyAnchorAge, "the policy accepts no anchor at all")
 	case a.anchor != nil && a.batch != nil && a.anchorComparable():
 		age := a.anchorAge()
-		a.decide(PolicyAnchorAge, age <= a.p.maxAnchorAge, "at most "+a.p.maxAnchorAge.String(), age.String(), "the anchor is %v old by the clock of the vTPM", age)
+		a.Decide(PolicyAnchorAge, age <= a.p.maxAnchorAge, "at most "+a.p.maxAnchorAge.String(), age.String(), "the anchor is %v old by the clock of the vTPM", age)
 	}
 }
 
@@ -60,7 +60,7 @@ func (a *appraiser) undated() CheckID {
 		rests = append(rests, BindingRuntimeData)
 	}
 	for _, id := range rests {
-		if !a.passed(id) {
+		if !a.Passed(id) {
 			return id
 		}
 	}
@@ -69,11 +69,11 @@ func (a *appraiser) undated() CheckID {
 
 func (a *appraiser) policyPCRs() {
 	if len(a.p.pcrs) == 0 {
-		a.skip(PolicyPCR, "the policy pins no PCR")
+		a.Skip(PolicyPCR, "the policy pins no PCR")
 		return
 	}
 	if a.material == MaterialReport {
-		a.decide(PolicyPCR, false, "a quote", "none", "the policy pins a PCR, and a bare report comes with no quote")
+		a.Decide(PolicyPCR, false, "a quote", "none", "the policy pins a PCR, and a bare report comes with no quote")
 		return
 	}
 	if a.batch == nil || a.batch.values == nil {
@@ -86,7 +86,7 @@ func (a *appraiser) policyPCRs() {
 		if ok {
 			found = hex.EncodeToString(value)
 		}
-		if !a.decide(PolicyPCR, ok && contains(r.values, value), fmt.Sprintf("%s is one of %d listed values", name, len(r.values)), found, "%s is not what the policy pins", name) {
+		if !a.Decide(PolicyPCR, ok && contains(r.values, value), fmt.Sprintf("%s is one of %d listed values", name, len(r.values)), found, "%s is not what the policy pins", name) {
 			return
 		}
 	}
@@ -96,13 +96,13 @@ var logPolicyChecks = []CheckID{PolicyLogGaps, PolicyLogUnmeasured, PolicyAgent,
 
 func (a *appraiser) policyLog() {
 	if a.p.logRequired {
-		a.decide(PolicyLog, a.e.Log != nil, "a measurement log", "none", "the policy needs the measurement log, and the evidence holds none")
+		a.Decide(PolicyLog, a.e.Log != nil, "a measurement log", "none", "the policy needs the measurement log, and the evidence holds none")
 	} else {
-		a.skip(PolicyLog, "the policy does not need a log")
+		a.Skip(PolicyLog, "the policy does not need a log")
 	}
 	if a.e.Log == nil {
 		for _, id := range logPolicyChecks {
-			a.skip(id, "the evidence holds no log")
+			a.Skip(id, "the evidence holds no log")
 		}
 		return
 	}
@@ -142,10 +142,10 @@ func (a *appraiser) tolerate(id CheckID, found []string, tolerated bool, what st
 		} else {
 			what = "the policy would tolerate it; there was none"
 		}
-		a.skip(id, "%s", what)
+		a.Skip(id, "%s", what)
 		return
 	}
-	a.decide(id, len(found) == 0, "none", text, "%s", what)
+	a.Decide(id, len(found) == 0, "none", text, "%s", what)
 }
 
 func firstOf(found []string) string {
@@ -159,7 +159,7 @@ func firstOf(found []string) string {
 func (a *appraiser) policyAgents() {
 	r := a.p.agent
 	if len(r.versions) == 0 && len(r.digests) == 0 {
-		a.skip(PolicyAgent, "the policy names no agent")
+		a.Skip(PolicyAgent, "the policy names no agent")
 		return
 	}
 	var other []string
@@ -171,7 +171,7 @@ func (a *appraiser) policyAgents() {
 	if len(a.log.Agents) == 0 {
 		other = append(other, "no agent start is recorded")
 	}
-	a.decide(PolicyAgent, len(other) == 0, "only agents that the policy lists", firstOf(other), "an agent wrote to the log that the policy does not list")
+	a.Decide(PolicyAgent, len(other) == 0, "only agents that the policy lists", firstOf(other), "an agent wrote to the log that the policy does not list")
 }
 
 // policyApps looks at everything that an application was since boot, not at what it
@@ -205,17 +205,17 @@ func (a *appraiser) policyApps() {
 	}
 	if len(a.p.apps) == 0 {
 		for _, id := range []CheckID{PolicyAppPresent, PolicyAppDigest, PolicyAppUnit} {
-			a.skip(id, "the policy lists no application")
+			a.Skip(id, "the policy lists no application")
 		}
 	} else {
-		a.decide(PolicyAppPresent, len(absent) == 0, "every required application", "without "+firstOf(absent), "a required application was not measured: %s", firstOf(absent))
-		a.decide(PolicyAppDigest, len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
-		a.decide(PolicyAppUnit, len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
+		a.Decide(PolicyAppPresent, len(absent) == 0, "every required application", "without "+firstOf(absent), "a required application was not measured: %s", firstOf(absent))
+		a.Decide(PolicyAppDigest, len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
+		a.Decide(PolicyAppUnit, len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
 	}
 	if !a.p.refuseUnlistedApps {
-		a.skip(PolicyAppUnlisted, "the policy does not refuse further applications; measured were: %s", orNone(firstOf(unlisted)))
+		a.Skip(PolicyAppUnlisted, "the policy does not refuse further applications; measured were: %s", orNone(firstOf(unlisted)))
 	} else {
-		a.decide(PolicyAppUnlisted, len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
+		a.Decide(PolicyAppUnlisted, len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
 	}
 }
 
@@ -238,20 +238,20 @@ func (a *appraiser) policyCaller() {
 	}
 	name := func(id CheckID, want, got, what string) {
 		if want == "" {
-			a.skip(id, "the policy names no %s", what)
+			a.Skip(id, "the policy names no %s", what)
 			return
 		}
-		a.decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
+		a.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
 	}
 	name(PolicyCallerUnit, r.unit, c.Unit, "unit")
 	name(PolicyCallerApp, r.app, c.App, "application")
 	if r.uid == nil {
-		a.skip(PolicyCallerUser, "the policy names no uid")
+		a.Skip(PolicyCallerUser, "the policy names no uid")
 	} else {
-		a.decide(PolicyCallerUser, *r.uid == c.UID && a.statement != nil, fmt.Sprint(*r.uid), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
+		a.Decide(PolicyCallerUser, *r.uid == c.UID && a.statement != nil, fmt.Sprint(*r.uid), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
 	}
 	if len(r.executables) == 0 && !r.covered {
-		a.skip(PolicyCallerExecutable, "the policy does not ask what the caller was seen to run")
+		a.Skip(PolicyCallerExecutable, "the policy does not ask what the caller was seen to run")
 		return
 	}
 	found, ok := "not observed", false
@@ -265,5 +265,5 @@ func (a *appraiser) policyCaller() {
 			ok = ok && x.Digest != nil && r.executables[*x.Digest]
 		}
 	}
-	a.decide(PolicyCallerExecutable, ok, "an executable that the policy lists, covered by its application where asked", found, "the caller was seen to run something else, or could not be seen")
+	a.Decide(PolicyCallerExecutable, ok, "an executable that the policy lists, covered by its application where asked", found, "the caller was seen to run something else, or could not be seen")
 }

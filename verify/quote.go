@@ -38,14 +38,14 @@ type quoted struct {
 // signs with, so that a refusal names the one that is wrong.
 func (a *appraiser) checkKey() {
 	public, err := decodePublic(a.e.AK)
-	if !a.decideError(AKDecode, err) || public == nil {
+	if !a.DecideError(AKDecode, err) || public == nil {
 		return
 	}
 	faults := attributeFaults(public.ObjectAttributes)
-	a.decide(AKAttributes, faults == "", "fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign; nothing else", faults,
+	a.Decide(AKAttributes, faults == "", "fixedTPM, fixedParent, sensitiveDataOrigin, restricted, sign; nothing else", faults,
 		"the attestation key could be used outside its TPM, or signs what its user hands it: %s", faults)
 	key, err := signingKey(public, a.e.AK)
-	if a.decideError(AKAlgorithm, err) && key != nil {
+	if a.DecideError(AKAlgorithm, err) && key != nil {
 		a.ak = key
 	}
 }
@@ -56,23 +56,23 @@ func (a *appraiser) checkQuote(id quoteIDs, s *evidence.Snapshot, want []byte) *
 	a.checkQuoteSignature(id, s)
 	magic, typ, err := attestHeader(s.Quote.Attest)
 	if err != nil {
-		a.decideError(id.decode, err)
+		a.DecideError(id.decode, err)
 		return nil
 	}
-	ok := a.decide(id.magic, magic == generatedValue, hex32(generatedValue), hex32(magic),
+	ok := a.Decide(id.magic, magic == generatedValue, hex32(generatedValue), hex32(magic),
 		"the %s does not start with the value that a TPM puts before what it made itself", id.what)
-	if !a.decide(id.typ, typ == attestQuote, hex32(attestQuote), hex32(uint32(typ)), "the %s is an attestation of another kind", id.what) || !ok {
+	if !a.Decide(id.typ, typ == attestQuote, hex32(attestQuote), hex32(uint32(typ)), "the %s is an attestation of another kind", id.what) || !ok {
 		return nil // laid out as something else
 	}
 	at, err := parseAttest(s.Quote.Attest)
-	if !a.decideError(id.decode, err) || at == nil {
+	if !a.DecideError(id.decode, err) || at == nil {
 		return nil
 	}
-	a.decide(id.trailing, at.trailing == 0, "no bytes", fmt.Sprintf("%d bytes", at.trailing), "bytes follow the %s", id.what)
+	a.Decide(id.trailing, at.trailing == 0, "no bytes", fmt.Sprintf("%d bytes", at.trailing), "bytes follow the %s", id.what)
 	if want == nil {
-		a.skip(id.qualifyingData, "no nonce was expected: the %s may be old, or made for somebody else", id.what)
+		a.Skip(id.qualifyingData, "no nonce was expected: the %s may be old, or made for somebody else", id.what)
 	} else {
-		a.decide(id.qualifyingData, equal(at.extraData, want), hex.EncodeToString(want), short(at.extraData),
+		a.Decide(id.qualifyingData, equal(at.extraData, want), hex.EncodeToString(want), short(at.extraData),
 			"the %s was made over other qualifying data than expected", id.what)
 	}
 	q := &quoted{attest: at}
@@ -87,10 +87,10 @@ func (a *appraiser) checkQuoteSignature(id quoteIDs, s *evidence.Snapshot) {
 		return
 	}
 	sig, err := a.ak.decodeSignature(s.Quote.Signature)
-	if !a.decideError(id.encoding, err) || sig == nil {
+	if !a.DecideError(id.encoding, err) || sig == nil {
 		return
 	}
-	a.decide(id.signature, a.ak.verify(s.Quote.Attest, sig) == nil, "a signature by AK "+hex.EncodeToString(a.ak.name), "one that does not hold",
+	a.Decide(id.signature, a.ak.verify(s.Quote.Attest, sig) == nil, "a signature by AK "+hex.EncodeToString(a.ak.name), "one that does not hold",
 		"the signature over the %s does not hold under the attestation key", id.what)
 }
 
@@ -102,12 +102,12 @@ func (a *appraiser) checkPCRs(id quoteIDs, s *evidence.Snapshot, q *quoted) {
 		var given pcr.Selection
 		q.values, given, err = pcr.ValuesFromBanks(s.PCRs)
 		if err == nil && given.String() != selected.String() {
-			a.decide(id.selection, false, selected.String(), given.String(), "the evidence gives values for other PCRs than the %s selects", id.what)
+			a.Decide(id.selection, false, selected.String(), given.String(), "the evidence gives values for other PCRs than the %s selects", id.what)
 			q.values = nil
 			return
 		}
 	}
-	if !a.decideError(id.selection, err) {
+	if !a.DecideError(id.selection, err) {
 		q.values = nil
 		return
 	}
@@ -117,10 +117,10 @@ func (a *appraiser) checkPCRs(id quoteIDs, s *evidence.Snapshot, q *quoted) {
 	}
 	digest, err := selected.Composite(q.values, a.ak.hash)
 	if err != nil {
-		a.decideError(id.pcrDigest, err)
+		a.DecideError(id.pcrDigest, err)
 		return
 	}
-	a.decide(id.pcrDigest, equal(digest, q.attest.pcrDigest), hex.EncodeToString(q.attest.pcrDigest), hex.EncodeToString(digest),
+	a.Decide(id.pcrDigest, equal(digest, q.attest.pcrDigest), hex.EncodeToString(q.attest.pcrDigest), hex.EncodeToString(digest),
 		"the PCR values of the evidence are not the ones that the %s was made over", id.what)
 }
 

@@ -83,8 +83,8 @@ func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisa
 	a.e = &evidence.Evidence{Report: evidence.Report{Kind: evidence.ReportSNP, Bytes: body}}
 	a.rawCertificates(r.Certificates)
 	if table == nil {
-		a.skip(ReportTable, "nothing follows the report")
-	} else if ders, err := snp.TableCertificates(table); a.decideError(ReportTable, err) {
+		a.Skip(ReportTable, "nothing follows the report")
+	} else if ders, err := snp.TableCertificates(table); a.DecideError(ReportTable, err) {
 		a.rawCertificates(ders)
 	}
 	a.checkReport()
@@ -104,7 +104,7 @@ func appraiseQuote(s QuoteSet, o Options, ignored map[CheckID]bool) (*Appraisal,
 	for _, d := range definitions {
 		switch d.ID {
 		case ReportKind, ReportDecode, ReportSigner, ReportProduct, ReportCertificate, ReportChain, ReportValidity, ReportRevocationList, ReportRevocation, ReportSignature, ReportChip, ReportTCB:
-			a.block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
+			a.Block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
 		}
 	}
 	a.checkRawKey(s.Key)
@@ -130,7 +130,7 @@ func (a *appraiser) skipBeside(what string, made ...CheckID) {
 	why := what + " holds nothing of the kind"
 	for _, id := range never {
 		if !slices.Contains(made, id) {
-			a.skip(id, why)
+			a.Skip(id, why)
 		}
 	}
 	a.skipAnchor(what + " holds no anchor")
@@ -149,11 +149,11 @@ func (a *appraiser) checkExpectedData() {
 	}
 	switch {
 	case len(want) == 0:
-		a.skip(ReportExpectedData, "no report data and no nonce was expected: this report may be old, or made for somebody else")
+		a.Skip(ReportExpectedData, "no report data and no nonce was expected: this report may be old, or made for somebody else")
 	case a.report != nil:
 		var padded [64]byte
 		copy(padded[:], want)
-		a.decide(ReportExpectedData, equal(padded[:], a.report.ReportData[:]), hex.EncodeToString(padded[:]), hex.EncodeToString(a.report.ReportData[:]),
+		a.Decide(ReportExpectedData, equal(padded[:], a.report.ReportData[:]), hex.EncodeToString(padded[:]), hex.EncodeToString(a.report.ReportData[:]),
 			"REPORT_DATA is not the expected: an old report, or one made for another purpose")
 	}
 }
@@ -167,14 +167,14 @@ func (a *appraiser) checkRawKey(b []byte) {
 		a.checkKey()
 		return
 	}
-	a.decide(AKDecode, true, "", "", "")
-	a.skip(AKAttributes, "a bare public key says neither that a TPM holds it nor that it is restricted")
+	a.Decide(AKDecode, true, "", "", "")
+	a.Skip(AKAttributes, "a bare public key says neither that a TPM holds it nor that it is restricted")
 	key, ok := public.(*rsa.PublicKey)
 	if !ok {
-		a.decide(AKAlgorithm, false, "RSA", fmt.Sprintf("%T", public), "a bare key that is not RSA does not say how it signs: give its TPMT_PUBLIC")
+		a.Decide(AKAlgorithm, false, "RSA", fmt.Sprintf("%T", public), "a bare key that is not RSA does not say how it signs: give its TPMT_PUBLIC")
 		return
 	}
-	if k, err := bareRSA(key); a.decideError(AKAlgorithm, err) && k != nil {
+	if k, err := bareRSA(key); a.DecideError(AKAlgorithm, err) && k != nil {
 		a.ak = k
 	}
 }

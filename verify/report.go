@@ -14,13 +14,11 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-func asSNP(err error, x **snp.Error) bool { return errors.As(err, x) }
-
 // checkReport judges the report by itself: who signed it, and whether key, chip and
 // firmware are what it says.
 func (a *appraiser) checkReport() {
 	kind := a.e.Report.Kind
-	if !a.decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), evidence.Excerpt(kind), "the report is of a kind that this verifier does not know") {
+	if !a.Decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), evidence.Excerpt(kind), "the report is of a kind that this verifier does not know") {
 		return
 	}
 	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.o.Certificates...)
@@ -39,7 +37,7 @@ func (a *appraiser) checkReport() {
 		}
 	}
 	report, err := snp.ParseReport(body)
-	if !a.decideError(ReportDecode, err) || report == nil {
+	if !a.DecideError(ReportDecode, err) || report == nil {
 		return
 	}
 	a.report = report
@@ -52,11 +50,11 @@ func (a *appraiser) checkReport() {
 	}
 	a.checkLeaf(leaf)
 	if snp.CodeOf(err) == snp.CodeChainIncomplete {
-		a.decideError(ReportCertificate, err)
+		a.DecideError(ReportCertificate, err)
 		return
 	}
-	a.decide(ReportCertificate, true, "", "", "")
-	if !a.decideError(ReportChain, err) || chain == nil {
+	a.Decide(ReportCertificate, true, "", "", "")
+	if !a.DecideError(ReportChain, err) || chain == nil {
 		return
 	}
 	if signed && err == nil && a.o.Cache != nil {
@@ -69,7 +67,7 @@ func (a *appraiser) checkReport() {
 func (a *appraiser) knownReport(known *cacheEntry) {
 	a.report = known.report
 	for _, id := range []CheckID{ReportDecode, ReportSignature, ReportCertificate, ReportChain} {
-		a.decide(id, true, "", "", "")
+		a.Decide(id, true, "", "", "")
 	}
 	a.checkLeaf(known.chain.Leaf)
 	a.checkChain(known.chain)
@@ -79,22 +77,22 @@ func (a *appraiser) knownReport(known *cacheEntry) {
 func (a *appraiser) checkLeaf(leaf *snp.EndorsementKey) {
 	report := a.report
 	a.signer = strings.ToLower(leaf.Signer.String())
-	a.decideError(ReportSigner, snp.CheckSigner(report, leaf))
+	a.DecideError(ReportSigner, snp.CheckSigner(report, leaf))
 	switch err := snp.CheckChipID(report, leaf); snp.CodeOf(err) {
 	case snp.CodeChipIDMasked, snp.CodeChipIDUnbound:
-		a.skip(ReportChip, "%v", err)
+		a.Skip(ReportChip, "%v", err)
 	default:
-		a.decideError(ReportChip, err)
+		a.DecideError(ReportChip, err)
 	}
-	a.decideError(ReportTCB, snp.CheckTCB(report, leaf))
+	a.DecideError(ReportTCB, snp.CheckTCB(report, leaf))
 }
 
 // checkChain makes the checks of a chain whose signatures hold.
 func (a *appraiser) checkChain(chain *snp.Chain) {
 	a.chain = chain
 	a.product = strings.ToLower(chain.Product.String())
-	a.decideError(ReportValidity, chain.CheckValidity(a.o.Time))
-	a.decideError(ReportProduct, snp.CheckProduct(a.report, chain))
+	a.DecideError(ReportValidity, chain.CheckValidity(a.o.Time))
+	a.DecideError(ReportProduct, snp.CheckProduct(a.report, chain))
 	a.checkRevocation()
 }
 
@@ -117,7 +115,7 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 	for _, leaf := range leaves {
 		err := a.report.VerifySignature(leaf)
 		if err == nil {
-			a.decide(ReportSignature, true, "", "", "")
+			a.Decide(ReportSignature, true, "", "", "")
 			return a.validOf(leaf, leaves), true
 		}
 		if candidate == nil && leaf.Signer == a.report.KeyInfo.Signer() {
@@ -125,23 +123,23 @@ func (a *appraiser) checkSignature(leaves []*snp.EndorsementKey, broken []error)
 		}
 	}
 	if candidate != nil {
-		a.decideError(ReportSignature, failed)
+		a.DecideError(ReportSignature, failed)
 		return candidate, false
 	}
 	switch s := a.report.KeyInfo.Signer(); s {
 	case snp.SignerVCEK, snp.SignerVLEK:
 		if a.report.KeyInfo.MaskChipKey() && s == snp.SignerVCEK {
-			a.decide(ReportSigner, false, "a signature by the VCEK", "the chip's keys are masked", "the host took the chip's keys out of use: nothing signed this report")
+			a.Decide(ReportSigner, false, "a signature by the VCEK", "the chip's keys are masked", "the host took the chip's keys out of use: nothing signed this report")
 			return nil, false
 		}
 		found := fmt.Sprintf("%d certificates, none of a %v", len(leaves), s)
 		if err := errors.Join(broken...); err != nil {
 			found += "; unreadable: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
-		a.decide(ReportCertificate, false, fmt.Sprintf("the certificate of the %v that signed the report", s), found,
+		a.Decide(ReportCertificate, false, fmt.Sprintf("the certificate of the %v that signed the report", s), found,
 			"the certificate of the key that signed the report is missing: add it to the evidence, or give it to the verifier")
 	default:
-		a.decide(ReportSigner, false, "VCEK or VLEK", s.String(), "the report says that neither VCEK nor VLEK signed it")
+		a.Decide(ReportSigner, false, "VCEK or VLEK", s.String(), "the report says that neither VCEK nor VLEK signed it")
 	}
 	return nil, false
 }
@@ -163,8 +161,8 @@ func (a *appraiser) validOf(leaf *snp.EndorsementKey, leaves []*snp.EndorsementK
 // have serial number 0, so a list cannot name them.
 func (a *appraiser) checkRevocation() {
 	if a.p.revocation == "off" {
-		a.skip(ReportRevocationList, "the policy does not ask about revocation")
-		a.skip(ReportRevocation, "the policy does not ask about revocation")
+		a.Skip(ReportRevocationList, "the policy does not ask about revocation")
+		a.Skip(ReportRevocation, "the policy does not ask about revocation")
 		return
 	}
 	err, inOrder := errors.New("no revocation list of the root is at hand"), false
@@ -175,8 +173,8 @@ func (a *appraiser) checkRevocation() {
 		// All of them: one that is in order may be older than one that revokes.
 		switch found := a.checkList(l); {
 		case snp.CodeOf(found) == snp.CodeRevoked:
-			a.skip(ReportRevocationList, "a list of the root, which may be past its time, revokes: see %s", ReportRevocation)
-			a.decideError(ReportRevocation, found)
+			a.Skip(ReportRevocationList, "a list of the root, which may be past its time, revokes: see %s", ReportRevocation)
+			a.DecideError(ReportRevocation, found)
 			return
 		case found == nil:
 			inOrder = true
@@ -185,17 +183,17 @@ func (a *appraiser) checkRevocation() {
 		}
 	}
 	if inOrder {
-		a.decide(ReportRevocationList, true, "", "", "")
-		a.decide(ReportRevocation, true, "", "", "")
+		a.Decide(ReportRevocationList, true, "", "", "")
+		a.Decide(ReportRevocation, true, "", "", "")
 		return
 	}
 	if a.p.revocation == "optional" {
-		a.skip(ReportRevocationList, "%v", err)
-		a.skip(ReportRevocation, "not looked at: %v", err)
+		a.Skip(ReportRevocationList, "%v", err)
+		a.Skip(ReportRevocation, "not looked at: %v", err)
 		return
 	}
-	if a.decideError(ReportRevocationList, err) {
-		a.skip(ReportRevocation, "not looked at: %v", err)
+	if a.DecideError(ReportRevocationList, err) {
+		a.Skip(ReportRevocation, "not looked at: %v", err)
 	}
 }
 
@@ -227,7 +225,7 @@ func (a *appraiser) checkBinding() {
 	case MaterialEvidence:
 		want := a.e.ReportData()
 		got := a.report.ReportData
-		if a.decide(BindingReportData, equal(got[:], want[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
+		if a.Decide(BindingReportData, equal(got[:], want[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
 			"the report was made for another agent key, AK, quote, tree or log") {
 			a.structure = BindingGuestAsserted
 		}

@@ -20,8 +20,7 @@ var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 // result closes the appraisal: open checks get their reason, then verdict, class,
 // binding and what may be said to people follow.
 func (a *appraiser) result() *Appraisal {
-	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.checks}
-	a.closeOpen()
+	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
 	failed := r.Failed()
 	r.Verdict = Pass
 	if len(failed) > 0 {
@@ -48,32 +47,12 @@ func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
 		return ""
-	case a.material == MaterialReport && !a.passed(ReportExpectedData), a.material == MaterialParavisor && !(a.passed(ParavisorUserData) && a.userDataHoldsNonce()):
+	case a.material == MaterialReport && !a.Passed(ReportExpectedData), a.material == MaterialParavisor && !(a.Passed(ParavisorUserData) && a.userDataHoldsNonce()):
 		return UnknownReport
 	case a.e.Anchor != nil:
 		return AnchoredReport
 	}
 	return FreshReport
-}
-
-// closeOpen gives every check that nothing was recorded for its reason: the first
-// check that failed, since the steps run in that order.
-func (a *appraiser) closeOpen() {
-	first := CheckID("")
-	for _, c := range a.checks {
-		if c.Verdict == Fail {
-			first = c.ID
-			break
-		}
-	}
-	for i := range a.checks {
-		if c := &a.checks[i]; c.Verdict == NotAsserted && c.Sentence == "" {
-			c.Sentence = fmt.Sprintf("not reached: %s failed", first)
-			if first == "" {
-				c.Sentence = "there is nothing to look at in material of this kind"
-			}
-		}
-	}
 }
 
 func classOf(failed []Check) Class {
@@ -89,7 +68,7 @@ func classOf(failed []Check) Class {
 
 func (a *appraiser) anchorComparable() bool {
 	for _, id := range []CheckID{QuoteSignature, AnchorSignature, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock} {
-		if !a.passed(id) {
+		if !a.Passed(id) {
 			return false
 		}
 	}

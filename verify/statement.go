@@ -14,34 +14,34 @@ import (
 // checkStatement holds the statement against what the verifier expects.
 func (a *appraiser) checkStatement() {
 	s, err := evidence.ParseStatement(a.e.Statement)
-	if !a.decideError(StatementDecode, err) || s == nil {
+	if !a.DecideError(StatementDecode, err) || s == nil {
 		return
 	}
 	a.statement = s
 	if a.o.AcceptReplay {
-		a.skip(StatementNonce, "no nonce was expected: this evidence may be old, or made for somebody else")
+		a.Skip(StatementNonce, "no nonce was expected: this evidence may be old, or made for somebody else")
 	} else {
-		a.decide(StatementNonce, equal(s.Nonce, a.o.Nonce), hex.EncodeToString(a.o.Nonce), hex.EncodeToString(s.Nonce),
+		a.Decide(StatementNonce, equal(s.Nonce, a.o.Nonce), hex.EncodeToString(a.o.Nonce), hex.EncodeToString(s.Nonce),
 			"the statement holds another nonce than the one that was sent: old evidence, or made for somebody else")
 	}
 	if a.o.Audience == "" && s.Audience == "" {
-		a.skip(StatementAudience, "neither statement nor verifier names an audience")
+		a.Skip(StatementAudience, "neither statement nor verifier names an audience")
 	} else {
-		a.decide(StatementAudience, s.Audience == a.o.Audience, strconv.Quote(a.o.Audience), strconv.Quote(s.Audience),
+		a.Decide(StatementAudience, s.Audience == a.o.Audience, strconv.Quote(a.o.Audience), strconv.Quote(s.Audience),
 			"the statement was made for another audience than this verifier")
 	}
 	a.compare(StatementPublicKey, a.o.PublicKey, s.PublicKey, "public key")
 	a.compare(StatementUserData, a.o.UserData, s.UserData, "user data")
-	a.decide(StatementFreshness, s.Freshness != evidence.Fresh || a.e.Anchor == nil, "a report made for this batch", "an anchored report",
+	a.Decide(StatementFreshness, s.Freshness != evidence.Fresh || a.e.Anchor == nil, "a report made for this batch", "an anchored report",
 		"the caller asked for a fresh report and was given an anchored one")
 }
 
 func (a *appraiser) compare(id CheckID, want, got []byte, what string) {
 	if want == nil {
-		a.skip(id, "no %s was expected: what the statement holds was compared with nothing", what)
+		a.Skip(id, "no %s was expected: what the statement holds was compared with nothing", what)
 		return
 	}
-	a.decide(id, equal(want, got), short(want), short(got), "the statement holds another %s than the expected one", what)
+	a.Decide(id, equal(want, got), short(want), short(got), "the statement holds another %s than the expected one", what)
 }
 
 // short is enough of b to tell it apart on a screen.
@@ -59,9 +59,9 @@ func short(b []byte) string {
 // checkBatch ties the statement to the tree, and the tree to the agent key.
 func (a *appraiser) checkBatch() {
 	e := a.e
-	a.decideError(BatchInclusion, evidence.CheckInclusion(e.Batch.Tree, evidence.Leaf(e.Statement), e.Inclusion))
+	a.DecideError(BatchInclusion, evidence.CheckInclusion(e.Batch.Tree, evidence.Leaf(e.Statement), e.Inclusion))
 	message := evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)
-	a.decide(BatchAgentSignature, ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature),
+	a.Decide(BatchAgentSignature, ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature),
 		"a signature by agent key "+short(e.AgentKey), "one that does not hold",
 		"the agent key did not sign this batch: root, size, anchor, quote or log head is not what the agent saw")
 }

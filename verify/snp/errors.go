@@ -111,3 +111,6 @@ func (e *Error) because(err error) *Error {
 	e.Err = err
 	return e
 }
+
+// Compared returns what was wanted and what was found.
+func (e *Error) Compared() (expected, found string) { return e.Want, e.Found }
