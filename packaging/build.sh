@@ -47,7 +47,7 @@ make -s build COMMANDS="agentd agentctl" OUT="$STAGE" LDFLAGS="-s -w -buildid=" 
 "$STAGE/notices" ./cmd/agentd ./cmd/agentctl >"$STAGE/licenses"
 {
 	cat packaging/copyright
-	sed -n 's/^== /  /p' "$STAGE/licenses"
+	sed -n '1d; s/^== /  /p' "$STAGE/licenses" # the first is our own
 } >"$STAGE/copyright"
 gzip -9n "$STAGE/licenses"
 

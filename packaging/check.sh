@@ -85,7 +85,7 @@ calls() {
 calls "systemd-sysusers agentd.conf" "systemd-tmpfiles --create agentd.conf" "systemctl --no-reload preset agentd.socket agentd-admin.socket agentd.service"
 
 # Files, modes and owners of both packages, apart from what differs by convention.
-convention='/usr/share/zsh/|/usr/share/lintian|/usr/lib/systemd/system-preset|changelog\.Debian\.gz'
+convention='/usr/share/zsh/|/usr/share/licenses/|/usr/share/lintian|/usr/lib/systemd/system-preset|changelog\.Debian\.gz'
 dpkg-deb --fsys-tarfile "$deb" | tar -tv --numeric-owner -f - | awk '$1 !~ /^d/ {sub(/^\./, "", $6); print $1, $2, $6}' |
 	grep -Ev "$convention" | sort >"$work/files.deb"
 rpm -qp --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\n]' "$rpm" 2>/dev/null | grep -v '^d' | sed 's, root/root , 0/0 ,' |
@@ -105,6 +105,18 @@ if [ -s "$work/contents" ]; then
 else
 	ok "deb and rpm: the same contents"
 fi
+
+# Both contain our licence, word for word.
+words() { sed 's/^ *//; /^$/d' | tr '\n' ' '; }
+licence=$(words <LICENSE)
+for tree in "$work/deb" "$root"; do
+	case "$(gzip -dc "$tree/usr/share/doc/agentd/licenses.gz" | words)" in
+	*"$licence"*) ok "licence: in $(basename "$tree")" ;;
+	*) bad "licence: not in $(basename "$tree")" ;;
+	esac
+done
+if ! cmp LICENSE "$root/usr/share/licenses/agentd/LICENSE"; then bad "rpm: the licence differs"; fi
+
 config=$(rpm -qpc "$rpm" 2>/dev/null)
 if [ "$config" = "$(dpkg-deb --ctrl-tarfile "$deb" | tar -xOf - ./conffiles)" ]; then
 	ok "configuration files of both: $config"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Notices prints the licences of every module that is linked into programs, as their
-// authors wrote them, each under a line "== MODULE VERSION". A module without a licence
-// file ends it with an error.
+// Notices prints the licence of this module, and of each module that is linked into its
+// programs, as their authors wrote them. A line "== MODULE VERSION" comes before each.
+// A module without a licence file is an error.
 //
 //	notices PACKAGE...
 package main
@@ -20,7 +20,7 @@ import (
 	"strings"
 )
 
-// module is what `go list` says of one.
+// module is a module as `go list` describes it.
 type module struct {
 	Path, Version, Dir string
 	Main               bool
@@ -52,7 +52,7 @@ func run(packages []string) error {
 	return nil
 }
 
-// linked are the modules of all packages that the given ones need, and Go itself.
+// linked returns the main module, Go itself, and the other modules that the packages need.
 func linked(packages []string) ([]module, error) {
 	cmd := exec.Command("go", append([]string{"list", "-deps", "-json=Module"}, packages...)...)
 	cmd.Stderr = os.Stderr
@@ -70,7 +70,7 @@ func linked(packages []string) ([]module, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.Module != nil && !p.Module.Main {
+		if p.Module != nil {
 			seen[p.Module.Path] = *p.Module
 		}
 	}
@@ -78,7 +78,14 @@ func linked(packages []string) ([]module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go env: %w", err)
 	}
-	all := []module{{Path: "The Go programming language and its standard library", Version: runtime.Version(), Dir: strings.TrimSpace(string(root))}}
+	var all []module
+	for path, m := range seen {
+		if m.Main {
+			all = append(all, m)
+			delete(seen, path)
+		}
+	}
+	all = append(all, module{Path: "The Go programming language and its standard library", Version: runtime.Version(), Dir: strings.TrimSpace(string(root))})
 	for _, path := range slices.Sorted(func(yield func(string) bool) {
 		for p := range seen {
 			if !yield(p) {
@@ -91,7 +98,7 @@ func linked(packages []string) ([]module, error) {
 	return all, nil
 }
 
-// licence is the text of a module's licence and of its notices.
+// licence returns the text of a module's licence and of its notices.
 func licence(m module) (string, error) {
 	entries, err := os.ReadDir(m.Dir)
 	if err != nil {
