@@ -85,7 +85,7 @@ func hashFile(ctx context.Context, f *os.File, path string, id identity, settle 
 // parts of a second, the file system keeps none, as ext4 with inodes of 128 bytes.
 func settled(ctx context.Context, id identity, settle time.Duration) error {
 	if settle > 0 && id.ctime.Nsec == 0 {
-		settle = max(settle, settleSeconds)
+		settle = max(settle, coarseSettleTime)
 	}
 	age := id.age(time.Now())
 	if age >= settle || age <= -settle {

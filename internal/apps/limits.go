@@ -41,8 +41,8 @@ const (
 	// file read right after the first could be torn without a trace in its times.
 	settleTime = 20 * time.Millisecond
 
-	// settleSeconds is settleTime where times are kept in seconds, or in two (FAT).
-	settleSeconds = 2 * time.Second
+	// coarseSettleTime is settleTime for file systems that keep times in seconds, or in two (FAT).
+	coarseSettleTime = 2 * time.Second
 
 	// cacheAge: a digest is cached only of a file that last changed longer ago.
 	cacheAge = 2 * time.Second

@@ -75,6 +75,29 @@ func sources(t *testing.T, f func(path string, set *token.FileSet, file *ast.Fil
 	})
 }
 
+// TestLicenceIsNamed checks that every Go file and every shell script names the licence in
+// its first line, or in the line after #!.
+func TestLicenceIsNamed(t *testing.T) {
+	const tag = " SPDX-License-Identifier: Apache-2.0"
+	files(t, func(path string, content []byte) {
+		first, rest, _ := bytes.Cut(content, []byte("\n"))
+		script := bytes.HasPrefix(first, []byte("#!"))
+		if script {
+			first, _, _ = bytes.Cut(rest, []byte("\n"))
+		}
+		switch {
+		case strings.HasSuffix(path, ".go"):
+			if string(first) != "//"+tag {
+				t.Errorf("%s: begins with %q, want //%s", path, first, tag)
+			}
+		case strings.HasSuffix(path, ".sh"), script:
+			if string(first) != "#"+tag {
+				t.Errorf("%s: has %q after the line of the interpreter, want #%s", path, first, tag)
+			}
+		}
+	})
+}
+
 func TestPackagesAreDocumented(t *testing.T) {
 	for _, p := range packages(t) {
 		if len(p.GoFiles) > 0 && p.Doc == "" {

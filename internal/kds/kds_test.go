@@ -156,7 +156,7 @@ func TestFailures(t *testing.T) {
 		{name: "throttled without a time", path: chipHex, message: "429", fault: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }},
 		{name: "not there", path: chipHex, message: "404", fault: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
 			check: func(err error) bool { var x *StatusError; return errors.As(err, &x) && x.Status == 404 }},
-		{name: "redirect", path: chipHex, message: "302", fault: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }},
+		{name: "redirect", path: chipHex, message: "302", fault: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }},
 		{name: "no end", path: "crl", message: "more than 1048576 bytes", kept: 2, fault: func(w http.ResponseWriter, r *http.Request) {
 			for block := make([]byte, 64<<10); ; {
 				if _, err := w.Write(block); err != nil {

@@ -28,11 +28,10 @@ func main() {
 	if len(os.Args) != 2 {
 		log.Fatal("usage: demoapp PUBLIC-KEY-FILE")
 	}
-	if err := serve(os.Args[1]); err != nil {
-		log.Fatal(err)
-	}
+	log.Fatal(serve(os.Args[1]))
 }
 
+// serve writes the public key to keyFile and answers callers, until an error ends it.
 func serve(keyFile string) error {
 	certificate, public, err := selfSigned()
 	if err != nil {

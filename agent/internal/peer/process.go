@@ -102,7 +102,7 @@ func parseStart(stat []byte) (uint64, error) {
 		return 0, fmt.Errorf("%w: /proc/PID/stat holds no process name", caller.ErrUnknown)
 	}
 	fields := bytes.Fields(stat[end+1:])
-	const state, start = 3 - 3, 22 - 3 // fields are numbered from 1, the third comes first here
+	const state, start = 0, 22 - 3 // proc_pid_stat(5) numbers fields from 1, and two are cut off here
 	if len(fields) <= start {
 		return 0, fmt.Errorf("%w: /proc/PID/stat has %d fields behind the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
 	}

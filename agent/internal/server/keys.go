@@ -83,7 +83,7 @@ func (s *Server) discard(c *call) (job, error) {
 		return job{}, err
 	}
 	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
-		return api.Discarded{Name: r.Name}, s.Keys.Discard(ctx, o, r.Name)
+		return api.Discarded(r), s.Keys.Discard(ctx, o, r.Name)
 	}), nil
 }
 

@@ -48,7 +48,7 @@ func (s *Server) retire(c *call) (job, error) {
 		return job{}, err
 	}
 	return job{small, func(ctx context.Context) (any, error) {
-		return api.RootVersion{App: r.App, Version: r.Version}, s.Store.Retire(ctx, r.App, r.Version)
+		return api.RootVersion(r), s.Store.Retire(ctx, r.App, r.Version)
 	}}, nil
 }
 
