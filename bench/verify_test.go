@@ -23,7 +23,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/vectors"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
-	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
 
 // launched lists the launch measurement of evidence that evidencetest makes.
@@ -127,7 +126,7 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	known, err := amd.Roots()
+	known, err := snp.AMDRoots()
 	if err != nil {
 		b.Fatal(err)
 	}

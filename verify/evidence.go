@@ -10,7 +10,6 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/snp"
-	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
 
 // Evidence appraises a document. The error is for options that make no sense
@@ -31,7 +30,7 @@ func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal,
 }
 
 // builtIn are AMD's roots, read when they are first needed.
-var builtIn = sync.OnceValues(amd.Roots)
+var builtIn = sync.OnceValues(snp.AMDRoots)
 
 // begin checks the options and readies an appraiser.
 func begin(m Material, o Options, ignored map[CheckID]bool) (*appraiser, error) {

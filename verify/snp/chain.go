@@ -21,7 +21,7 @@ const maxAuthorities = 16
 const authorityBits = 4096
 
 // Roots are the root keys (ARK) that a caller trusts, and the intermediates (ASK,
-// ASVK) known beforehand. AMD's are in package amd. The zero value trusts nothing.
+// ASVK) known beforehand. [AMDRoots] returns AMD's. The zero value trusts nothing.
 type Roots struct {
 	roots         []*root
 	intermediates []*x509.Certificate
@@ -36,17 +36,6 @@ type root struct {
 	certificate *x509.Certificate
 	product     Product
 	test        bool
-}
-
-// AddAMD adds one of AMD's root keys and the intermediates under it. It is meant
-// for certificates that AMD publishes and a build embeds. The pin is the SHA-256 of the
-// root's certificate in DER, and stands in place of its signature by itself: anybody can
-// make that.
-func (r *Roots) AddAMD(pin [sha256.Size]byte, ark *x509.Certificate, intermediates ...*x509.Certificate) error {
-	if got := sha256.Sum256(ark.Raw); got != pin {
-		return refuse(CodeChainRoot, "fingerprint of the root key certificate").found("%x", got).want("%x", pin)
-	}
-	return r.add(ark, intermediates, false)
 }
 
 // AddTestRootThatVouchesForNoHardware trusts a root that anybody may have made: a

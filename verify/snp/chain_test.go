@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"math/big"
 	"slices"
 	"strings"
@@ -200,7 +201,7 @@ func TestRootOfAMDIsHeldToItsPin(t *testing.T) {
 	leaf, issuer := leaves[0], issuers[i]
 	pin := sha256.Sum256(root.Raw)
 	roots := new(snp.Roots)
-	if err := roots.AddAMD(pin, root, issuer); err != nil {
+	if err := roots.AddPinned(hex.EncodeToString(pin[:]), []*x509.Certificate{root, issuer}); err != nil {
 		t.Fatal(err)
 	}
 	if chain, err := snp.VerifyChain(leaf, nil, roots); err != nil || chain.Test {
@@ -208,7 +209,7 @@ func TestRootOfAMDIsHeldToItsPin(t *testing.T) {
 	}
 	pin[31] ^= 1
 	roots = new(snp.Roots)
-	if err := roots.AddAMD(pin, root, issuer); snp.CodeOf(err) != snp.CodeChainRoot {
+	if err := roots.AddPinned(hex.EncodeToString(pin[:]), []*x509.Certificate{root, issuer}); snp.CodeOf(err) != snp.CodeChainRoot {
 		t.Errorf("a root with another fingerprint: %v, want %s", err, snp.CodeChainRoot)
 	}
 	if len(roots.Certificates()) != 0 {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/vectors"
 	"github.com/cvm-agentd/agentd/verify/snp"
-	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
 
 // verdict is a row of verdicts.tsv, whose verdicts were computed outside of Go.
@@ -72,7 +71,7 @@ func verdicts(t *testing.T) []verdict {
 
 func roots(t testing.TB) *snp.Roots {
 	t.Helper()
-	r, err := amd.Roots()
+	r, err := snp.AMDRoots()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify/snp"
-	"github.com/cvm-agentd/agentd/verify/snp/amd"
 )
 
 func launch(t testing.TB, o soft.Options) *soft.Platform {
@@ -75,7 +74,7 @@ func appraise(reportBytes []byte, certificates [][]byte, roots *snp.Roots, at ti
 // Reports of every version, product and signer verify under the test root, and
 // under no other (the promise of the whole package).
 func TestReportsVerifyOnlyUnderTheTestRoot(t *testing.T) {
-	amdRoots, err := amd.Roots()
+	amdRoots, err := snp.AMDRoots()
 	if err != nil {
 		t.Fatal(err)
 	}
