@@ -7,9 +7,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/stricttoml"
 )
 
 // A Declaration says what one app is: whom it runs as and what it is made of.
@@ -44,46 +43,43 @@ func ParseDeclaration(name, file string, b []byte, lookup LookupUser) (*Declarat
 	if err := checkAppName(name); err != nil {
 		return nil, &DeclarationError{File: file, Problem: err.Error()}
 	}
-	if len(b) > MaxDeclaration {
-		return nil, &DeclarationError{File: file, Problem: fmt.Sprintf("declaration of more than %d bytes", MaxDeclaration)}
-	}
-	at, err := locate(file, b)
-	if err != nil {
-		return nil, err
-	}
 	var doc document
-	if err := toml.Unmarshal(b, &doc); err != nil {
-		return nil, decodeError(file, err)
+	places, err := stricttoml.Decode(b, MaxDeclaration, &doc)
+	if err != nil {
+		return nil, inFile(file, err)
 	}
 	d := &Declaration{
 		Name: name, File: file, Unit: doc.Unit, User: doc.User,
 		Files: doc.Files, Directories: doc.Directories, Exclude: doc.Exclude,
 		Digest: sha256.Sum256(b),
 	}
-	if err := d.check(at, lookup); err != nil {
-		return nil, err
+	if err := d.check(places, lookup); err != nil {
+		return nil, inFile(file, err)
 	}
 	return d, nil
 }
 
-// decodeError puts the library's error, which carries its position apart, into ours.
-func decodeError(file string, err error) error {
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		return &DeclarationError{File: file, Line: line, Column: column, Problem: at.Error()}
+// inFile returns an error about the text of a file as a [*DeclarationError].
+func inFile(file string, err error) error {
+	var at *stricttoml.Error
+	if !errors.As(err, &at) {
+		return &DeclarationError{File: file, Problem: err.Error()}
 	}
-	return &DeclarationError{File: file, Problem: err.Error()}
+	problem := at.Message
+	if at.Key != "" {
+		problem = at.Key + ": " + problem
+	}
+	return &DeclarationError{File: file, Line: at.Line, Column: at.Column, Problem: problem}
 }
 
 // check reports the first value that is not allowed, and resolves the user.
-func (d *Declaration) check(at *positions, lookup LookupUser) error {
+func (d *Declaration) check(places *stricttoml.Places, lookup LookupUser) error {
 	if err := checkUnit(d.Unit); err != nil {
-		return at.problem("unit", err)
+		return places.Errorf("unit", "%v", err)
 	}
 	uid, err := resolveUser(d.User, lookup)
 	if err != nil {
-		return at.problem("user", err)
+		return places.Errorf("user", "%v", err)
 	}
 	d.UID = uid
 	for _, list := range []struct {
@@ -96,7 +92,7 @@ func (d *Declaration) check(at *positions, lookup LookupUser) error {
 		{"exclude", d.Exclude, d.checkPattern},
 	} {
 		if len(list.values) > MaxListed {
-			return at.problem(list.key, fmt.Errorf("%d elements, at most %d", len(list.values), MaxListed))
+			return places.Errorf(list.key, "%d elements, at most %d", len(list.values), MaxListed)
 		}
 		seen := make(map[string]bool, len(list.values))
 		for i, v := range list.values {
@@ -105,13 +101,13 @@ func (d *Declaration) check(at *positions, lookup LookupUser) error {
 				err = fmt.Errorf("%q is listed twice", v)
 			}
 			if err != nil {
-				return at.element(list.key, i, err)
+				return places.Errorf(fmt.Sprintf("%s[%d]", list.key, i), "%v", err)
 			}
 			seen[v] = true
 		}
 	}
 	if len(d.Files)+len(d.Directories) == 0 {
-		return &DeclarationError{File: d.File, Problem: "neither files nor directories: an app without content cannot be measured"}
+		return errors.New("neither files nor directories: an app without content cannot be measured")
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func TestUntrustedDeclarations(t *testing.T) {
 		}, "not a regular file"},
 		{"too large", func(t *testing.T, dir string) {
 			put(t, dir, "a.toml", declarationText("a.service")+"#"+strings.Repeat("x", MaxDeclaration))
-		}, "more than 65536 bytes"},
+		}, "65537 bytes, at most 65536 are read"},
 		{"name", func(t *testing.T, dir string) { put(t, dir, "a b.toml", declarationText("b.service")) }, `app name "a b" holds " "`},
 		{"too many names", func(t *testing.T, dir string) {
 			for i := range MaxDirectoryNames {

@@ -8,18 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"filippo.io/age"
-	"github.com/pelletier/go-toml/v2"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -166,26 +164,18 @@ func Load(path string, defaults Config) (Config, []byte, error) {
 	return c, b, err
 }
 
-// An Error tells where in a configuration file something is wrong.
+// An Error is a fault of a configuration file.
 type Error struct {
 	File string
-	Line int    // from 1; 0 where no line can be named
-	Key  string // dotted; empty where the text is not TOML
-	Err  error
+	Err  error // usually a *stricttoml.Error, with line, column and key
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
-	if e.Line > 0 {
-		fmt.Fprintf(&b, ":%d", e.Line)
+	var at *stricttoml.Error
+	if errors.As(e.Err, &at) {
+		return at.In(e.File)
 	}
-	b.WriteString(": ")
-	if e.Key != "" {
-		b.WriteString(e.Key + ": ")
-	}
-	b.WriteString(e.Err.Error())
-	return b.String()
+	return e.File + ": " + e.Err.Error()
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -196,52 +186,21 @@ func Parse(name string, b []byte, defaults Config) (Config, error) {
 	c := defaults
 	c.Measurement.ApplicationFolders = slices.Clone(defaults.Measurement.ApplicationFolders)
 	c.Keys.RecoveryRecipients = slices.Clone(defaults.Keys.RecoveryRecipients)
-	if len(b) > maxSize {
-		return Config{}, &Error{File: name, Err: fmt.Errorf("larger than %d bytes", maxSize)}
+	places, err := stricttoml.Decode(b, maxSize, &c)
+	if err != nil {
+		return Config{}, &Error{File: name, Err: err}
 	}
-	d := toml.NewDecoder(strings.NewReader(string(b))).DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return Config{}, decodeError(name, err)
-	}
-	lines := keyLines(b)
-	known := knownKeys()
-	for _, key := range slices.Sorted(maps.Keys(lines)) {
-		if !known[key] {
-			return Config{}, &Error{File: name, Line: lines[key], Key: key, Err: errUnknownKey}
-		}
-	}
-	if err := c.check(name, lines); err != nil {
+	if err := c.check(name, places); err != nil {
 		return Config{}, err
 	}
 	return c, nil
 }
 
-func decodeError(name string, err error) error {
-	var missing *toml.StrictMissingError
-	if errors.As(err, &missing) {
-		var errs []error
-		for i := range missing.Errors {
-			e := &missing.Errors[i]
-			line, _ := e.Position()
-			errs = append(errs, &Error{File: name, Line: line, Key: strings.Join(e.Key(), "."), Err: errUnknownKey})
-		}
-		return errors.Join(errs...)
-	}
-	var d *toml.DecodeError
-	if errors.As(err, &d) {
-		line, _ := d.Position()
-		return &Error{File: name, Line: line, Key: strings.Join(d.Key(), "."), Err: errors.New(strings.TrimPrefix(d.Error(), "toml: "))}
-	}
-	return &Error{File: name, Err: err}
-}
-
-var errUnknownKey = errors.New("unknown key: see docs/configuration.md for those that exist")
-
-// check reports every value that cannot be used. Lines gives the line of a dotted key.
-func (c *Config) check(name string, lines map[string]int) error {
+// check reports every value that cannot be used.
+func (c *Config) check(name string, places *stricttoml.Places) error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, &Error{File: name, Line: lines[key], Key: key, Err: fmt.Errorf(format, args...)})
+		errs = append(errs, &Error{File: name, Err: places.Errorf(key, format, args...)})
 	}
 	path := func(key, p string) {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
@@ -269,7 +228,7 @@ func (c *Config) check(name string, lines map[string]int) error {
 	}
 	between("tpm.timeout", c.TPM.Timeout, 100*time.Millisecond, 10*time.Minute)
 	if s, err := pcr.ParseSelection(c.TPM.PCRs); err != nil {
-		bad("tpm.pcrs", "%w", err)
+		bad("tpm.pcrs", "%v", err)
 	} else if !quotesPCR(s, c.Measurement.PCR) {
 		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, c.Measurement.PCR)
 	}

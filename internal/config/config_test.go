@@ -43,41 +43,40 @@ func TestEmptyConfigIsComplete(t *testing.T) {
 	}
 }
 
-// TestConfigErrors: each names file, line and key.
+// TestConfigErrors: each names file, line, column and key.
 func TestConfigErrors(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"not TOML", "[tpm]\ndevice = \n", "c.toml:2: "},
-		{"unknown key", "[tpm]\n\ndevise = \"/dev/tpm0\"", "c.toml:3: tpm.devise: unknown key"},
-		{"unknown table", "[tmp]\ndevice = \"x\"", "c.toml:1: tmp: unknown key"},
-		{"other case", "[tpm]\nDevice = \"x\"", "c.toml:2: tpm.Device: unknown key"},
-		{"wrong type", "[measurement]\npcr = \"14\"", "c.toml:2: "},
-		{"negative", "[measurement]\npcr = -1", "c.toml:2: "},
-		{"twice", "[tpm]\ndevice = \"/a\"\ndevice = \"/b\"", "c.toml:3: "},
-		{"table twice", "[tpm]\n[tpm]\n", "c.toml:2: "},
-		{"not a PCR", "[measurement]\npcr = 24", "c.toml:2: measurement.pcr: 24 is not a PCR"},
-		{"PCR not quoted", "[measurement]\npcr = 16", "c.toml:0: tpm.pcrs: "},
-		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3: tpm.pcrs: \"sha256:0-7\" leaves out PCR 14"},
-		{"selection", "tpm.pcrs = \"md5:1\"", "c.toml:1: tpm.pcrs: "},
-		{"span", "[report]\nspacing = \"2\"", "c.toml:2: "},
-		{"span too long", "[report]\ntimeout = \"3h\"", "c.toml:2: report.timeout: 3h0m0s is not within"},
-		{"relative path", "[state]\nfolder = \"var\"", "c.toml:2: state.folder: \"var\" is not a clean absolute path"},
-		{"path with dots", "[state]\nfolder = \"/var/../etc\"", "c.toml:2: state.folder"},
-		{"one socket for two", "[sockets]\nadmin = \"/run/agentd/agentd.sock\"", "c.toml:2: sockets.admin: is the client socket too"},
-		{"no folders", "[measurement]\napplication_folders = []", "c.toml:2: measurement.application_folders: is empty"},
-		{"recipient", "[keys]\nrecovery_recipients = [\"age1x\"]", "c.toml:2: keys.recovery_recipients: number 1 is not an age"},
-		{"no room for secrets", "[keys]\nsecrets_per_app = 0", "c.toml:2: keys.secrets_per_app: 0 is not within"},
-		{"limit", "[limits]\nconnections = 0", "c.toml:2: limits.connections: 0 is not within"},
-		{"huge", strings.Repeat("#", maxSize+1), "c.toml: larger than"},
+		{"not TOML", "[tpm]\ndevice = \n", "c.toml:2:10: unexpected"},
+		{"unknown key", "[tpm]\n\ndevise = \"/dev/tpm0\"", "c.toml:3:1: tpm.devise: unknown key"},
+		{"unknown table", "[tmp]\ndevice = \"x\"", "c.toml:1:2: tmp: unknown key"},
+		{"other case", "[tpm]\nDevice = \"x\"", "c.toml:2:1: tpm.Device: unknown key"},
+		{"wrong type", "[measurement]\npcr = \"14\"", "c.toml:2:7: measurement.pcr: want a whole number"},
+		{"negative", "[measurement]\npcr = -1", "c.toml:2:7: measurement.pcr: "},
+		{"twice", "[tpm]\ndevice = \"/a\"\ndevice = \"/b\"", "c.toml:3:1: "},
+		{"table twice", "[tpm]\n[tpm]\n", "c.toml:2:2: "},
+		{"not a PCR", "[measurement]\npcr = 24", "c.toml:2:1: measurement.pcr: 24 is not a PCR"},
+		{"PCR not quoted", "[measurement]\npcr = 16", "c.toml: tpm.pcrs: "},
+		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3:1: tpm.pcrs: \"sha256:0-7\" leaves out PCR 14"},
+		{"selection", "tpm.pcrs = \"md5:1\"", "c.toml:1:5: tpm.pcrs: "},
+		{"span", "[report]\nspacing = \"2\"", "c.toml:2:11: report.spacing: \"2\" is not a time span"},
+		{"span too long", "[report]\ntimeout = \"3h\"", "c.toml:2:1: report.timeout: 3h0m0s is not within"},
+		{"relative path", "[state]\nfolder = \"var\"", "c.toml:2:1: state.folder: \"var\" is not a clean absolute path"},
+		{"path with dots", "[state]\nfolder = \"/var/../etc\"", "c.toml:2:1: state.folder"},
+		{"one socket for two", "[sockets]\nadmin = \"/run/agentd/agentd.sock\"", "c.toml:2:1: sockets.admin: is the client socket too"},
+		{"no folders", "[measurement]\napplication_folders = []", "c.toml:2:1: measurement.application_folders: is empty"},
+		{"recipient", "[keys]\nrecovery_recipients = [\"age1x\"]", "c.toml:2:1: keys.recovery_recipients: number 1 is not an age"},
+		{"no room for secrets", "[keys]\nsecrets_per_app = 0", "c.toml:2:1: keys.secrets_per_app: 0 is not within"},
+		{"limit", "[limits]\nconnections = 0", "c.toml:2:1: limits.connections: 0 is not within"},
+		{"huge", strings.Repeat("#", maxSize+1), "c.toml: 262145 bytes, at most 262144 are read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			want := strings.Replace(c.want, ":0:", ":", 1)
 			_, err := Parse("c.toml", []byte(c.text), Default())
 			var ce *Error
 			if !errors.As(err, &ce) {
 				t.Fatalf("got %v, want a *Error", err)
 			}
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("got %q, want it to hold %q", err, want)
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %q, want it to contain %q", err, c.want)
 			}
 		})
 	}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stricttoml
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// A schema is what a TOML value may contain.
+type schema struct {
+	kind unstable.Kind      // of the value; an array may be given as [[tables]], a table as [table]
+	keys map[string]*schema // keys of a table; nil if the text chooses them
+	all  []string           // the same keys, in the order of the struct
+	elem *schema            // an element of an array, or a value of a table whose keys the text chooses
+}
+
+// schemaOf returns the schema of a Go type.
+func schemaOf(t reflect.Type) *schema {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return &schema{kind: unstable.String}
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return &schema{kind: unstable.String}
+	case reflect.Bool:
+		return &schema{kind: unstable.Bool}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return &schema{kind: unstable.Integer}
+	case reflect.Slice:
+		return &schema{kind: unstable.Array, elem: schemaOf(t.Elem())}
+	case reflect.Map:
+		return &schema{kind: unstable.InlineTable, elem: schemaOf(t.Elem())}
+	case reflect.Struct:
+		s := &schema{kind: unstable.InlineTable, keys: map[string]*schema{}}
+		for f := range t.Fields() {
+			if key := f.Tag.Get("toml"); key != "" {
+				s.keys[key] = schemaOf(f.Type)
+				s.all = append(s.all, key)
+			}
+		}
+		return s
+	}
+	panic(fmt.Sprintf("stricttoml: no TOML value is read into a %v", t))
+}
+
+// child returns the schema of a key of a table, or an error text.
+func (s *schema) child(name string) (*schema, string) {
+	switch {
+	case s.kind != unstable.InlineTable:
+		return nil, "unknown key: the value above it is not a table"
+	case strings.ToLower(name) != name:
+		return nil, "unknown key: keys are lower case"
+	case !plain(name) || s.keys == nil && s.elem == nil:
+		return nil, "unknown key"
+	case s.keys == nil:
+		return s.elem, ""
+	}
+	if c, ok := s.keys[name]; ok {
+		return c, ""
+	}
+	if len(s.all) > maxHint {
+		return nil, "unknown key"
+	}
+	return nil, "unknown key: want " + strings.Join(s.all, ", ")
+}
+
+// maxHint is the largest table whose keys an error lists.
+const maxHint = 12
+
+// plain reports whether a key needs no quotes and cannot be mistaken for a path.
+func plain(name string) bool {
+	return name != "" && len(name) <= MaxKey && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// want returns what a value must be, in words.
+func (s *schema) want() string {
+	switch {
+	case s.kind == unstable.String:
+		return "want a string in quotes"
+	case s.kind == unstable.Bool:
+		return "want true or false"
+	case s.kind == unstable.Integer:
+		return "want a whole number"
+	case s.kind == unstable.InlineTable:
+		return "want a table"
+	case s.elem.kind == unstable.String:
+		return "want a list of strings"
+	case s.elem.kind == unstable.Integer:
+		return "want a list of whole numbers"
+	}
+	return "want a list"
+}
