@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -60,14 +61,14 @@ func (d *Daemon) openTPM(ctx context.Context, p parts) error {
 		p.device = device
 	}
 	err := p.device.Do(ctx, func(t transport.TPM) error {
-		if err := pcr.CheckIndex(t, d.o.Config.Measurement.PCR); err != nil {
+		if err := registers.CheckIndex(t, d.o.Config.Measurement.PCR); err != nil {
 			return err
 		}
-		_, err := pcr.ActiveBanks(t)
+		_, err := registers.ActiveBanks(t)
 		return err
 	})
-	var index *pcr.IndexError
-	var banks *pcr.UnknownBankError
+	var index *registers.IndexError
+	var banks *registers.UnknownBankError
 	if errors.As(err, &index) || errors.As(err, &banks) {
 		return &refusal{err}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -148,7 +149,7 @@ func TestBoot(t *testing.T) {
 		return b
 	}
 	first := boot(ak)
-	if err := pcr.Extend(s, 14, pcr.Digests([]pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512}, nil)); err != nil {
+	if err := registers.Extend(s, 14, pcr.Digests([]pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512}, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if again := boot(provision(t, s, stored(t, ak))); !again.Same(first) || again.Clock < first.Clock {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pcr speaks of platform configuration registers: banks and selections,
-// their values and composite digest, the measurement log that explains them, and
-// reading and extending them over a TPM transport.
+// Package pcr has the banks, selections and values of platform configuration registers,
+// their composite digest, and the measurement log that explains them.
+//
+// The log is a sequence of records in the TCG Canonical Event Log Format, CEL-TLV. Each
+// [Record] has a number, the PCR that was extended, a digest for each bank, and an [Event]
+// as its content. [DecodeLog] reads it, and a replay computes from it the values that the
+// PCR must have ([Replay]). docs/measurements.md describes each event and the bytes that
+// are hashed. The package needs no TPM: a verifier uses it on another machine.
 package pcr
 
 import (
@@ -15,23 +20,24 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // Count is the number of PCRs in a bank of a PC Client TPM (TCG PC Client Platform
 // TPM Profile, section 4.6): 0 to 23.
-const Count = 24
+const Count = tpmwire.PCRCount
 
 // LastStatic is the last of the PCRs that only a start of the TPM sets back (the same
-// section): 16 and 23 are reset by any software, 17 to 22 by a D-RTM event. A measurement
-// log belongs to one of 0 to 15.
+// section). Any software can reset 16 and 23, and a D-RTM event resets 17 to 22. A
+// measurement log belongs to a PCR from 0 to 15.
 const LastStatic = 15
 
 // Algorithm is the hash algorithm of a bank, by its TPM_ALG_ID (TCG Algorithm
 // Registry, table 3).
 type Algorithm uint16
 
-// The banks that this package can hash. A TPM with another active bank cannot be
-// extended in full: see UnknownBankError.
+// Banks that this package can hash. The agent refuses a TPM with another active bank,
+// because it could not extend such a bank.
 const (
 	SHA1   = Algorithm(tpm2.TPMAlgSHA1)   // 0x0004, 20 bytes
 	SHA256 = Algorithm(tpm2.TPMAlgSHA256) // 0x000B, 32 bytes
@@ -50,7 +56,7 @@ var algorithms = []struct {
 	{SHA512, "sha512", crypto.SHA512},
 }
 
-// ParseAlgorithm is the algorithm named "sha1", "sha256", "sha384" or "sha512".
+// ParseAlgorithm returns the algorithm named "sha1", "sha256", "sha384" or "sha512".
 func ParseAlgorithm(name string) (Algorithm, error) {
 	for _, a := range algorithms {
 		if a.name == name {
@@ -60,7 +66,7 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 	return 0, fmt.Errorf("PCR bank %s is not known: want sha1, sha256, sha384 or sha512", evidence.Excerpt(name))
 }
 
-// String is the lower-case name, or the number of an algorithm that is not known.
+// String returns the lower-case name, or the number of an unknown algorithm.
 func (a Algorithm) String() string {
 	for _, k := range algorithms {
 		if k.alg == a {
@@ -70,7 +76,7 @@ func (a Algorithm) String() string {
 	return fmt.Sprintf("TPM_ALG_ID 0x%04x", uint16(a))
 }
 
-// Hash is the algorithm in package crypto, and false where Go cannot compute it.
+// Hash returns the algorithm in package crypto, and false if Go cannot compute it.
 func (a Algorithm) Hash() (crypto.Hash, bool) {
 	for _, k := range algorithms {
 		if k.alg == a {
@@ -80,7 +86,7 @@ func (a Algorithm) Hash() (crypto.Hash, bool) {
 	return 0, false
 }
 
-// Size is the digest size in bytes, 0 where the algorithm is not known.
+// Size returns the size of a digest in bytes, 0 if the algorithm is unknown.
 func (a Algorithm) Size() int {
 	if h, ok := a.Hash(); ok {
 		return h.Size()
@@ -88,8 +94,8 @@ func (a Algorithm) Size() int {
 	return 0
 }
 
-// Sum is the digest of the parts, one behind the other. It panics for an algorithm
-// that [Algorithm.Hash] does not know, which callers have refused before.
+// Sum returns the digest of the concatenated parts. It panics for an algorithm that
+// [Algorithm.Hash] does not know: callers refuse those first.
 func (a Algorithm) Sum(parts ...[]byte) []byte {
 	k, ok := a.Hash()
 	if !ok {
@@ -106,4 +112,13 @@ func (a Algorithm) Sum(parts ...[]byte) []byte {
 type Digest struct {
 	Algorithm Algorithm
 	Value     []byte // Algorithm.Size() bytes
+}
+
+// Digests returns the digest of content in each bank.
+func Digests(banks []Algorithm, content []byte) []Digest {
+	out := make([]Digest, 0, len(banks))
+	for _, a := range banks {
+		out = append(out, Digest{Algorithm: a, Value: a.Sum(content)})
+	}
+	return out
 }

@@ -39,14 +39,13 @@ func NewRecord(number uint64, index uint32, banks []Algorithm, e *Event) (Record
 	if err != nil {
 		return Record{}, err
 	}
-	r := Record{Number: number, PCR: index, Content: appendTLV(nil, ContentType, value)}
 	for _, a := range banks {
 		if a.Size() == 0 {
 			return Record{}, fmt.Errorf("record %d: bank %s cannot be hashed", number, a)
 		}
-		r.Digests = append(r.Digests, Digest{Algorithm: a, Value: a.Sum(r.Content)})
 	}
-	return r, nil
+	content := appendTLV(nil, ContentType, value)
+	return Record{Number: number, PCR: index, Digests: Digests(banks, content), Content: content}, nil
 }
 
 // Encode is the record as CEL-TLV, the bytes that enter the log head. It is the inverse

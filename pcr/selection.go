@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // selectBytes is the size of a PCR bitmap: Count bits, PCR 0 being the lowest bit
@@ -100,7 +102,7 @@ func SelectionFromTPM(l tpm2.TPMLPCRSelection) (Selection, error) {
 	}
 	var out Selection
 	for _, b := range l.PCRSelections {
-		pcrs, err := bitmap(b.PCRSelect)
+		pcrs, err := tpmwire.PCRs(b.PCRSelect)
 		if err != nil {
 			return nil, fmt.Errorf("PCR selection: bank %s: %w", Algorithm(b.Hash), err)
 		}
@@ -110,21 +112,6 @@ func SelectionFromTPM(l tpm2.TPMLPCRSelection) (Selection, error) {
 		return nil, fmt.Errorf("PCR selection: %w", err)
 	}
 	return out, nil
-}
-
-// bitmap lists the set bits of a TPMS_PCR_SELECT bitmap.
-func bitmap(b []byte) ([]uint32, error) {
-	var pcrs []uint32
-	for i := range uint32(len(b) * 8) {
-		if b[i/8]>>(i%8)&1 == 0 {
-			continue
-		}
-		if i >= Count {
-			return nil, fmt.Errorf("selects PCR %d, the last is %d", i, Count-1)
-		}
-		pcrs = append(pcrs, i)
-	}
-	return pcrs, nil
 }
 
 // Check reports the first thing that makes s no selection.

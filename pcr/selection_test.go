@@ -112,6 +112,15 @@ func TestSelectionCheck(t *testing.T) {
 	}
 }
 
+func selection(t *testing.T, s string) pcr.Selection {
+	t.Helper()
+	sel, err := pcr.ParseSelection(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sel
+}
+
 func TestComposite(t *testing.T) {
 	v := make(pcr.Values)
 	v.Set(pcr.SHA1, 3, bytes.Repeat([]byte{1}, 20))

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -292,7 +293,7 @@ func (r realTPM) do(ctx context.Context, name string, f func(transport.TPM) erro
 
 func (r realTPM) Banks(ctx context.Context) (b []pcr.Algorithm, err error) {
 	err = r.do(ctx, "banks", func(t transport.TPM) (err error) {
-		b, err = pcr.ActiveBanks(t)
+		b, err = registers.ActiveBanks(t)
 		return err
 	})
 	return b, err
@@ -300,7 +301,7 @@ func (r realTPM) Banks(ctx context.Context) (b []pcr.Algorithm, err error) {
 
 func (r realTPM) Read(ctx context.Context, i uint32) (d []pcr.Digest, err error) {
 	err = r.do(ctx, "read", func(t transport.TPM) error {
-		banks, err := pcr.ActiveBanks(t)
+		banks, err := registers.ActiveBanks(t)
 		if err != nil {
 			return err
 		}
@@ -308,7 +309,7 @@ func (r realTPM) Read(ctx context.Context, i uint32) (d []pcr.Digest, err error)
 		for _, b := range banks {
 			s = append(s, pcr.BankSelection{Algorithm: b, PCRs: []uint32{i}})
 		}
-		v, err := pcr.Read(t, s)
+		v, err := registers.Read(t, s)
 		if err != nil {
 			return err
 		}
@@ -322,7 +323,7 @@ func (r realTPM) Read(ctx context.Context, i uint32) (d []pcr.Digest, err error)
 }
 
 func (r realTPM) Extend(ctx context.Context, i uint32, d []pcr.Digest) error {
-	return r.do(ctx, "extend", func(t transport.TPM) error { return pcr.Extend(t, i, d) })
+	return r.do(ctx, "extend", func(t transport.TPM) error { return registers.Extend(t, i, d) })
 }
 
 func (r realTPM) Boot(ctx context.Context) (b ledger.Boot, err error) {

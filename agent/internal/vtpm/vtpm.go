@@ -18,6 +18,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -75,7 +76,7 @@ func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) 
 }
 
 func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error) {
-	values, err := pcr.Read(tpm, t.Selection)
+	values, err := registers.Read(tpm, t.Selection)
 	if err != nil {
 		return nil, fmt.Errorf("read the quoted PCRs: %w", err)
 	}
@@ -125,7 +126,7 @@ func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
 // Banks are the active banks, each of which every event must be extended into.
 func (t *TPM) Banks(ctx context.Context) (banks []pcr.Algorithm, err error) {
 	err = t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
-		banks, err = pcr.ActiveBanks(tpm)
+		banks, err = registers.ActiveBanks(tpm)
 		return err
 	})
 	return banks, err
@@ -134,7 +135,7 @@ func (t *TPM) Banks(ctx context.Context) (banks []pcr.Algorithm, err error) {
 // Read reads PCR index in every active bank.
 func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err error) {
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
-		banks, err := pcr.ActiveBanks(tpm)
+		banks, err := registers.ActiveBanks(tpm)
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err
 		for _, b := range banks {
 			s = append(s, pcr.BankSelection{Algorithm: b, PCRs: []uint32{index}})
 		}
-		values, err := pcr.Read(tpm, s)
+		values, err := registers.Read(tpm, s)
 		if err != nil {
 			return err
 		}
@@ -157,7 +158,7 @@ func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err
 
 // Extend extends PCR index by one digest a bank, in one command.
 func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) error {
-	return t.Device.Do(ctx, func(tpm transport.TPM) error { return pcr.Extend(tpm, index, digests) })
+	return t.Device.Do(ctx, func(tpm transport.TPM) error { return registers.Extend(tpm, index, digests) })
 }
 
 // Boot tells which boot of the TPM this is, as the AK shows it.

@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -108,11 +109,11 @@ func TestPCRMovesBetweenReadAndQuote(t *testing.T) {
 				return nil
 			}
 			left--
-			banks, err := pcr.ActiveBanks(tp)
+			banks, err := registers.ActiveBanks(tp)
 			if err != nil {
 				return err
 			}
-			return pcr.Extend(tp, 10, pcr.Digests(banks, []byte("somebody else")))
+			return registers.Extend(tp, 10, pcr.Digests(banks, []byte("somebody else")))
 		}}
 		q, err := v.Quote(t.Context(), evidence.Digest{1})
 		if moves == 1000 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr
+package registers
 
 import (
 	"fmt"
@@ -8,14 +8,17 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // maxProperties caps the PCR properties that a TPM may report. TPM_PT_PCR has 20
 // values (TPM 2.0 Part 2, section 6.14).
 const maxProperties = 64
 
-// resets are the properties that let somebody set a PCR back to its start value:
-// TPM2_PCR_Reset at a locality, and a D-RTM event.
+// resets are the properties of PCRs that software can set back to their start value, by
+// TPM2_PCR_Reset at a locality or by a D-RTM event.
 var resets = []struct {
 	tag tpm2.TPMPTPCR
 	how string
@@ -28,24 +31,24 @@ var resets = []struct {
 	{tpm2.TPMPTPCRDRTMRest, "a D-RTM event"},
 }
 
-// IndexError says why a PCR cannot hold a measurement log.
+// IndexError says why a PCR cannot have a measurement log.
 type IndexError struct {
-	Index  uint32
-	Reason string
+	Index  uint32 // PCR that was asked for
+	Reason string // property that rules it out
 }
 
 func (e *IndexError) Error() string {
-	return fmt.Sprintf("PCR %d cannot hold the measurement log: %s: choose another, 14 by default", e.Index, e.Reason)
+	return fmt.Sprintf("PCR %d cannot have the measurement log: %s: choose another (the default is 14)", e.Index, e.Reason)
 }
 
-// CheckIndex reports with an [*IndexError] whether the PCR can hold a measurement
-// log: it must be extendable at locality 0, where all software runs, no one may be
-// able to reset it, and every active bank must hold it. Whoever can reset the PCR
-// can replay a log of their choice into it. The answers are the TPM's own; PCRs beyond
-// LastStatic are refused whatever it says, since no verifier takes a log in them.
+// CheckIndex reports with an [*IndexError] why a PCR cannot have a measurement log.
+// Software at locality 0 must be able to extend the PCR, no software may be able to reset
+// it, and it must be in every active bank. An attacker who can reset the PCR can replay
+// any log into it. The answers are the TPM's own. PCRs after [pcr.LastStatic] are refused
+// whatever the TPM says, because no verifier accepts a log in them.
 func CheckIndex(t transport.TPM, index uint32) error {
-	if index >= Count {
-		return &IndexError{index, fmt.Sprintf("the last PCR is %d", Count-1)}
+	if index >= pcr.Count {
+		return &IndexError{index, fmt.Sprintf("the last PCR is %d", pcr.Count-1)}
 	}
 	props, err := properties(t)
 	if err != nil {
@@ -66,8 +69,8 @@ func CheckIndex(t transport.TPM, index uint32) error {
 			return &IndexError{index, r.how + " sets it back"}
 		}
 	}
-	if index > LastStatic {
-		return &IndexError{index, fmt.Sprintf("whatever this TPM says of it, verifiers take no log in a PCR beyond %d", LastStatic)}
+	if index > pcr.LastStatic {
+		return &IndexError{index, fmt.Sprintf("verifiers accept no log in a PCR after %d, whatever this TPM says about it", pcr.LastStatic)}
 	}
 	banks, err := allocation(t)
 	if err != nil {
@@ -81,7 +84,7 @@ func CheckIndex(t transport.TPM, index uint32) error {
 	return nil
 }
 
-// properties reads which PCRs have which property (TPM 2.0 Part 2, section 10.8.3,
+// properties reads which PCRs have each property (TPM 2.0 Part 2, section 10.8.3,
 // TPMS_TAGGED_PCR_SELECT).
 func properties(t transport.TPM) (map[tpm2.TPMPTPCR][]uint32, error) {
 	props := make(map[tpm2.TPMPTPCR][]uint32)
@@ -99,7 +102,7 @@ func properties(t transport.TPM) (map[tpm2.TPMPTPCR][]uint32, error) {
 			if uint32(p.Tag) < next || len(props) >= maxProperties {
 				return nil, fmt.Errorf("read PCR properties: TPM lists property 0x%x out of order", uint32(p.Tag))
 			}
-			pcrs, err := bitmap(p.PCRSelect)
+			pcrs, err := tpmwire.PCRs(p.PCRSelect)
 			if err != nil {
 				return nil, fmt.Errorf("read PCR properties: property 0x%x: %w", uint32(p.Tag), err)
 			}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr_test
+package registers_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -32,8 +33,8 @@ func selection(t *testing.T, s string) pcr.Selection {
 func TestCheckIndex(t *testing.T) {
 	s := swtpm.Start(t)
 	for i := range uint32(pcr.Count + 2) {
-		err := pcr.CheckIndex(s, i)
-		var index *pcr.IndexError
+		err := registers.CheckIndex(s, i)
+		var index *registers.IndexError
 		switch good := i < 16; {
 		case good && err != nil:
 			t.Errorf("PCR %d: %v", i, err)
@@ -45,7 +46,7 @@ func TestCheckIndex(t *testing.T) {
 	}
 }
 
-// The TPM's word is taken for what it says, not for what it leaves out.
+// A property that the TPM does not list is not taken as harmless.
 func TestCheckIndexSilentTPM(t *testing.T) {
 	all := []byte{0xff, 0xff, 0xff}
 	none := []byte{0, 0, 0}
@@ -71,14 +72,14 @@ func TestCheckIndexSilentTPM(t *testing.T) {
 		if banks == nil {
 			banks = []tpm2.TPMSPCRSelection{{Hash: tpm2.TPMAlgSHA256, PCRSelect: all}}
 		}
-		err := pcr.CheckIndex(&lying{props: c.props, banks: banks}, 14)
+		err := registers.CheckIndex(&lying{props: c.props, banks: banks}, 14)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
 }
 
-// A TPM that lets nobody reset PCR 16 is of no use: no verifier would take its log.
+// A TPM that lets no software reset PCR 16 is still refused: no verifier would accept its log.
 func TestCheckIndexOfLyingTPM(t *testing.T) {
 	all, none := []byte{0xff, 0xff, 0xff}, []byte{0, 0, 0}
 	l := &lying{
@@ -86,8 +87,8 @@ func TestCheckIndexOfLyingTPM(t *testing.T) {
 		banks: []tpm2.TPMSPCRSelection{{Hash: tpm2.TPMAlgSHA256, PCRSelect: all}},
 	}
 	for i := range uint32(pcr.Count) {
-		err := pcr.CheckIndex(l, i)
-		if good := i <= pcr.LastStatic; good != (err == nil) || !good && !strings.Contains(err.Error(), "verifiers take no log") {
+		err := registers.CheckIndex(l, i)
+		if good := i <= pcr.LastStatic; good != (err == nil) || !good && !strings.Contains(err.Error(), "verifiers accept no log") {
 			t.Errorf("PCR %d: %v", i, err)
 		}
 	}
@@ -108,14 +109,14 @@ func TestActiveBanksUnknown(t *testing.T) {
 		"sha3 and none":    {banks: []tpm2.TPMSPCRSelection{bank(0x04, all), bank(0x0b, all), bank(0x27, all), bank(0x28, all), bank(0x12, none)}, command: "tpm2_pcrallocate sha1:all+sha256:all+sha3_256:none+sha3_384:none"},
 		"only unknown":     {banks: []tpm2.TPMSPCRSelection{bank(0x29, all)}, command: "tpm2_pcrallocate sha256:all+sha3_512:none"},
 		"without a name":   {banks: []tpm2.TPMSPCRSelection{bank(0x0b, all), bank(0x99, []byte{1})}, command: "tpm2_pcrallocate sha256:all+0x99:none"},
-		"none active":      {banks: []tpm2.TPMSPCRSelection{bank(0x0b, none)}, want: "none is active"},
-		"none listed":      {want: "none is active"},
+		"none active":      {banks: []tpm2.TPMSPCRSelection{bank(0x0b, none)}, want: "no bank is active"},
+		"none listed":      {want: "no bank is active"},
 		"twice":            {banks: []tpm2.TPMSPCRSelection{bank(0x0b, all), bank(0x0b, all)}, want: "twice"},
 		"seventeen":        {banks: make([]tpm2.TPMSPCRSelection, 17), want: "17 banks"},
 		"PCR past the end": {banks: []tpm2.TPMSPCRSelection{bank(0x0b, []byte{1, 0, 0, 1})}, want: "PCR 24"},
 	} {
-		_, err := pcr.ActiveBanks(&lying{banks: c.banks})
-		var unknown *pcr.UnknownBankError
+		_, err := registers.ActiveBanks(&lying{banks: c.banks})
+		var unknown *registers.UnknownBankError
 		switch {
 		case c.command != "" && (!errors.As(err, &unknown) || unknown.Command() != c.command || !strings.Contains(err.Error(), c.command)):
 			t.Errorf("%s: got %v, want it to name %q", name, err, c.command)
@@ -132,7 +133,7 @@ func TestExtendAllActiveBanks(t *testing.T) {
 	for _, banks := range [][]pcr.Algorithm{{pcr.SHA256}, {pcr.SHA1, pcr.SHA256}, {pcr.SHA256, pcr.SHA384}, allBanks} {
 		t.Run(fmt.Sprint(banks), func(t *testing.T) {
 			s := swtpm.Start(t, swtpm.WithBanks(banks...))
-			active, err := pcr.ActiveBanks(s)
+			active, err := registers.ActiveBanks(s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,11 +141,11 @@ func TestExtendAllActiveBanks(t *testing.T) {
 				t.Fatalf("active banks %v, want %v", active, banks)
 			}
 			content := []byte("what ran")
-			if err := pcr.Extend(s, 14, pcr.Digests(active, content)); err != nil {
+			if err := registers.Extend(s, 14, pcr.Digests(active, content)); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range banks {
-				got, err := pcr.Read(s, pcr.Selection{{Algorithm: a, PCRs: []uint32{13, 14}}})
+				got, err := registers.Read(s, pcr.Selection{{Algorithm: a, PCRs: []uint32{13, 14}}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -178,12 +179,12 @@ func TestExtendRefused(t *testing.T) {
 		"PCR past the end": {24, good, "the last PCR is 23"},
 		"locality":         {17, good, "TPM_RC_LOCALITY"},
 	} {
-		err := pcr.Extend(s, c.index, c.digests)
+		err := registers.Extend(s, c.index, c.digests)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
-	v, err := pcr.Read(s, selection(t, "sha1:14+sha256:14"))
+	v, err := registers.Read(s, selection(t, "sha1:14+sha256:14"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestReadConsistent(t *testing.T) {
 	s := swtpm.Start(t)
 	sel := selection(t, "sha1:0-15+sha256:0-15+sha384:0-15+sha512:0-15")
 	extend := func(i uint32, n int) {
-		if err := pcr.Extend(s, i, pcr.Digests(allBanks, fmt.Append(nil, n))); err != nil {
+		if err := registers.Extend(s, i, pcr.Digests(allBanks, fmt.Append(nil, n))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +224,7 @@ func TestReadConsistent(t *testing.T) {
 		}
 		return rsp, err
 	})
-	v, err := pcr.Read(between.over(s), sel)
+	v, err := registers.Read(between.over(s), sel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,14 +245,14 @@ func TestReadConsistent(t *testing.T) {
 		n++
 		return rsp, err
 	})
-	if _, err := pcr.Read(endless.over(s), sel); !errors.Is(err, pcr.ErrUnsettled) {
+	if _, err := registers.Read(endless.over(s), sel); !errors.Is(err, registers.ErrUnsettled) {
 		t.Errorf("got %v, want ErrUnsettled", err)
 	}
 }
 
 func TestReadInactiveBank(t *testing.T) {
 	s := swtpm.Start(t, swtpm.WithBanks(pcr.SHA256))
-	_, err := pcr.Read(s, selection(t, "sha256:14+sha384:14"))
+	_, err := registers.Read(s, selection(t, "sha256:14+sha384:14"))
 	if err == nil || !strings.Contains(err.Error(), "PCR 14 of bank sha384: is the bank active?") {
 		t.Errorf("got %v", err)
 	}
@@ -279,12 +280,12 @@ func TestReadLyingTPM(t *testing.T) {
 		"another bank":   {one(tpm2.TPMAlgSHA1, 8, 0, 0), digests(20), "was not asked for"},
 		"one more":       {one(tpm2.TPMAlgSHA256, 24, 0, 0), digests(32, 32), "was not asked for"},
 		"value too few":  {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(), "sends no value"},
-		"value too many": {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(32, 32), "does not name"},
+		"value too many": {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(32, 32), "without naming their PCRs"},
 		"wrong size":     {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(20), "20 bytes"},
 		"nothing":        {one(tpm2.TPMAlgSHA256, 0, 0, 0), digests(), "is the bank active?"},
 		"past the last":  {one(tpm2.TPMAlgSHA256, 8, 0, 0, 1), digests(32, 32), "PCR 24"},
 	} {
-		_, err := pcr.Read(&lying{read: &tpm2.PCRReadResponse{PCRSelectionOut: c.selection, PCRValues: c.values}}, sel)
+		_, err := registers.Read(&lying{read: &tpm2.PCRReadResponse{PCRSelectionOut: c.selection, PCRValues: c.values}}, sel)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
@@ -299,13 +300,13 @@ func TestCompositeOfTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint32(4) {
-		if err := pcr.Extend(s, 12+i, pcr.Digests(allBanks, []byte{byte(i)})); err != nil {
+		if err := registers.Extend(s, 12+i, pcr.Digests(allBanks, []byte{byte(i)})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, text := range []string{"sha256:14", "sha256:0-15", "sha384:14+sha256:0,15", "sha512:12,14+sha1:13", "sha1:0-23+sha256:0-23+sha384:0-23+sha512:0-23"} {
 		sel := selection(t, text)
-		v, err := pcr.Read(s, sel)
+		v, err := registers.Read(s, sel)
 		if err != nil {
 			t.Fatal(err)
 		}

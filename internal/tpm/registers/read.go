@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr
+package registers
 
 import (
 	"errors"
@@ -9,22 +9,25 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// readAttempts is how often a read that was overtaken by an extend starts again.
-// Each pass takes a few commands; a machine that extends faster than that all the
+// readAttempts is how often a read starts again when an extend came between its commands.
+// Each attempt takes a few commands. A machine that extends faster than that all the
 // time is under attack.
 const readAttempts = 16
 
-// ErrUnsettled is returned where PCRs kept changing while they were read.
+// ErrUnsettled means that PCRs changed during each attempt to read them.
 var ErrUnsettled = errors.New("PCRs keep changing while they are read")
 
-// Read returns the values of all PCRs of s as of one moment. A TPM answers with a
-// few PCRs a command and counts the extends (pcrUpdateCounter, TPM 2.0 Part 3,
-// section 22.4); where the count moved between commands, everything is read again.
-// PCRs that the TPM does not count (16 and 21 to 23 on a PC Client TPM) are beyond
-// this guarantee.
-func Read(t transport.TPM, s Selection) (Values, error) {
+// Read returns the values of all PCRs of s at one moment. A TPM answers with a few PCRs
+// for each command and counts the extends (pcrUpdateCounter, TPM 2.0 Part 3, section
+// 22.4). When the count changes between commands, Read reads all values again, and gives
+// up with [ErrUnsettled] after 16 attempts. The TPM does not count extends of some PCRs
+// (16 and 21 to 23 on a PC Client TPM), so their values may be of different moments.
+func Read(t transport.TPM, s pcr.Selection) (pcr.Values, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("read PCRs: %w", err)
 	}
@@ -41,9 +44,9 @@ func Read(t transport.TPM, s Selection) (Values, error) {
 }
 
 // readOnce reads s in as many commands as it takes, and reports whether the update
-// counter stood still between the first and the last.
-func readOnce(t transport.TPM, s Selection) (Values, bool, error) {
-	v := make(Values)
+// counter was the same after the first and the last.
+func readOnce(t transport.TPM, s pcr.Selection) (pcr.Values, bool, error) {
+	v := make(pcr.Values)
 	rest := s
 	var counter uint32
 	for first := true; len(rest) > 0; first = false {
@@ -64,12 +67,12 @@ func readOnce(t transport.TPM, s Selection) (Values, bool, error) {
 	return v, true, nil
 }
 
-// take moves the values of one answer into v and returns what is still to be read.
-func take(v Values, want Selection, rsp *tpm2.PCRReadResponse) (Selection, error) {
+// take moves the values of one answer into v and returns the PCRs that are still unread.
+func take(v pcr.Values, want pcr.Selection, rsp *tpm2.PCRReadResponse) (pcr.Selection, error) {
 	values := rsp.PCRValues.Digests
 	for _, b := range rsp.PCRSelectionOut.PCRSelections {
-		alg := Algorithm(b.Hash)
-		pcrs, err := bitmap(b.PCRSelect)
+		alg := pcr.Algorithm(b.Hash)
+		pcrs, err := tpmwire.PCRs(b.PCRSelect)
 		if err != nil {
 			return nil, fmt.Errorf("bank %s: %w", alg, err)
 		}
@@ -90,16 +93,16 @@ func take(v Values, want Selection, rsp *tpm2.PCRReadResponse) (Selection, error
 	}
 	switch {
 	case len(values) > 0:
-		return nil, fmt.Errorf("TPM sends %d values that it does not name", len(values))
+		return nil, fmt.Errorf("TPM sends %d values without naming their PCRs", len(values))
 	case len(rsp.PCRValues.Digests) == 0:
 		return nil, fmt.Errorf("TPM has no value for PCR %d of bank %s: is the bank active?", want[0].PCRs[0], want[0].Algorithm)
 	}
 	return want, nil
 }
 
-// without is s less one PCR, and false where s does not hold it.
-func without(s Selection, a Algorithm, index uint32) (Selection, bool) {
-	i := slices.IndexFunc(s, func(b BankSelection) bool { return b.Algorithm == a })
+// without returns s without one PCR, and false if s does not select that PCR.
+func without(s pcr.Selection, a pcr.Algorithm, index uint32) (pcr.Selection, bool) {
+	i := slices.IndexFunc(s, func(b pcr.BankSelection) bool { return b.Algorithm == a })
 	if i < 0 {
 		return s, false
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr_test
+package registers_test
 
 import (
 	"encoding/binary"

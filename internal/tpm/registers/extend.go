@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr
+package registers
 
 import (
 	"fmt"
@@ -8,24 +8,17 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-)
 
-// Digests hashes content for each bank: what [Extend] takes.
-func Digests(banks []Algorithm, content []byte) []Digest {
-	out := make([]Digest, 0, len(banks))
-	for _, a := range banks {
-		out = append(out, Digest{Algorithm: a, Value: a.Sum(content)})
-	}
-	return out
-}
+	"github.com/cvm-agentd/agentd/pcr"
+)
 
 // Extend extends one PCR in all active banks with one TPM2_PCR_Extend, which a TPM
 // carries out as a whole or not at all. There must be exactly one digest for each
-// active bank: a bank named twice would be extended twice, and one left out would
-// go on saying that nothing ran.
-func Extend(t transport.TPM, index uint32, digests []Digest) error {
-	if index >= Count {
-		return fmt.Errorf("extend PCR %d: the last PCR is %d", index, Count-1)
+// active bank: a bank named twice would be extended twice, and a bank left out would
+// still claim that nothing ran.
+func Extend(t transport.TPM, index uint32, digests []pcr.Digest) error {
+	if index >= pcr.Count {
+		return fmt.Errorf("extend PCR %d: the last PCR is %d", index, pcr.Count-1)
 	}
 	active, err := ActiveBanks(t)
 	if err != nil {
@@ -47,8 +40,8 @@ func Extend(t transport.TPM, index uint32, digests []Digest) error {
 }
 
 // complete checks that there is one digest of the right size for each active bank.
-func complete(active []Algorithm, digests []Digest) error {
-	seen := make([]Algorithm, 0, len(digests))
+func complete(active []pcr.Algorithm, digests []pcr.Digest) error {
+	seen := make([]pcr.Algorithm, 0, len(digests))
 	for _, d := range digests {
 		switch {
 		case !slices.Contains(active, d.Algorithm):

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package pcr
+package registers
 
 import (
 	"fmt"
@@ -9,14 +9,17 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// maxListed caps the banks that a TPM may report. The algorithm registry knows ten
+// maxListed caps the banks that a TPM may report. The algorithm registry has ten
 // hash algorithms; a TPM that lists more than this is broken or lies.
 const maxListed = 16
 
-// toolNames are the names that tpm2_pcrallocate takes for banks that this package
-// cannot hash (TCG Algorithm Registry, table 3).
+// toolNames are the names that tpm2_pcrallocate takes for banks that package pcr cannot
+// hash (TCG Algorithm Registry, table 3).
 var toolNames = map[tpm2.TPMAlgID]string{
 	0x0012: "sm3_256",
 	0x0027: "sha3_256",
@@ -24,12 +27,12 @@ var toolNames = map[tpm2.TPMAlgID]string{
 	0x0029: "sha3_512",
 }
 
-// UnknownBankError says that a bank is active which cannot be hashed here. It would
-// stay at its start value while the others move, and whoever quotes that bank alone
-// could claim that nothing ran. So such a TPM is refused.
+// UnknownBankError reports an active bank that package pcr cannot hash. Such a bank would
+// stay at its start value while the other banks change. An attacker could then quote that
+// bank alone and claim that nothing ran. So such a TPM is refused.
 type UnknownBankError struct {
-	Unknown []tpm2.TPMAlgID // active, and not known
-	Active  []Algorithm     // active, and known
+	Unknown []tpm2.TPMAlgID // active banks that cannot be hashed
+	Active  []pcr.Algorithm // active banks that can be hashed
 }
 
 func (e *UnknownBankError) Error() string {
@@ -37,16 +40,16 @@ func (e *UnknownBankError) Error() string {
 	for _, a := range e.Unknown {
 		names = append(names, bankName(a))
 	}
-	return fmt.Sprintf("PCR bank %s is active and cannot be extended by this program: deallocate it with %q as root and reboot",
+	return fmt.Sprintf("PCR bank %s is active, and this program cannot extend it: deallocate it with %q as root and reboot",
 		strings.Join(names, ", "), e.Command())
 }
 
-// Command is the command of tpm2-tools that deallocates the unknown banks and keeps
-// the known ones, with SHA-256 where there is none.
+// Command returns the command of tpm2-tools that deallocates the unknown banks and keeps
+// the known ones. If no known bank is active, it allocates SHA-256.
 func (e *UnknownBankError) Command() string {
 	keep := e.Active
 	if len(keep) == 0 {
-		keep = []Algorithm{SHA256}
+		keep = []pcr.Algorithm{pcr.SHA256}
 	}
 	var parts []string
 	for _, a := range keep {
@@ -65,23 +68,22 @@ func bankName(a tpm2.TPMAlgID) string {
 	return fmt.Sprintf("0x%x", uint16(a))
 }
 
-// ActiveBanks lists the banks that hold at least one PCR, in the order in which the
-// TPM reports them. It fails with an [*UnknownBankError] where one of them cannot be
-// hashed.
-func ActiveBanks(t transport.TPM) ([]Algorithm, error) {
+// ActiveBanks returns the banks that have at least one PCR, in the order in which the
+// TPM reports them. If one of them cannot be hashed, the error is an [*UnknownBankError].
+func ActiveBanks(t transport.TPM) ([]pcr.Algorithm, error) {
 	banks, err := allocation(t)
 	if err != nil {
 		return nil, err
 	}
-	active := make([]Algorithm, 0, len(banks))
+	active := make([]pcr.Algorithm, 0, len(banks))
 	for _, b := range banks {
 		active = append(active, b.Algorithm)
 	}
 	return active, nil
 }
 
-// allocation lists the active banks and the PCRs that they hold.
-func allocation(t transport.TPM) (Selection, error) {
+// allocation returns the active banks and the PCRs in each of them.
+func allocation(t transport.TPM) (pcr.Selection, error) {
 	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1}.Execute(t)
 	if err != nil {
 		return nil, fmt.Errorf("read active PCR banks: %w", err)
@@ -91,17 +93,17 @@ func allocation(t transport.TPM) (Selection, error) {
 		return nil, fmt.Errorf("read active PCR banks: %w", err)
 	}
 	if n := len(list.PCRSelections); n > maxListed {
-		return nil, fmt.Errorf("read active PCR banks: TPM lists %d banks, at most %d are believed", n, maxListed)
+		return nil, fmt.Errorf("read active PCR banks: TPM lists %d banks, want at most %d", n, maxListed)
 	}
-	var s Selection
+	var s pcr.Selection
 	unknown := new(UnknownBankError)
 	for _, b := range list.PCRSelections {
-		pcrs, err := bitmap(b.PCRSelect)
+		pcrs, err := tpmwire.PCRs(b.PCRSelect)
 		if err != nil {
-			// PCRs past the last belong to no PC Client TPM that this program can extend in full.
+			// No PC Client TPM that this program can extend in full has PCRs after the last.
 			return nil, fmt.Errorf("read active PCR banks: bank %s: %w", bankName(b.Hash), err)
 		}
-		alg := Algorithm(b.Hash)
+		alg := pcr.Algorithm(b.Hash)
 		switch {
 		case len(pcrs) == 0: // implemented, not active
 		case alg.Size() == 0:
@@ -110,14 +112,14 @@ func allocation(t transport.TPM) (Selection, error) {
 			return nil, fmt.Errorf("read active PCR banks: TPM lists bank %s twice", alg)
 		default:
 			unknown.Active = append(unknown.Active, alg)
-			s = append(s, BankSelection{Algorithm: alg, PCRs: pcrs})
+			s = append(s, pcr.BankSelection{Algorithm: alg, PCRs: pcrs})
 		}
 	}
 	if len(unknown.Unknown) > 0 {
 		return nil, unknown
 	}
 	if len(s) == 0 {
-		return nil, fmt.Errorf("read active PCR banks: none is active: allocate one with %q as root and reboot", "tpm2_pcrallocate sha256:all")
+		return nil, fmt.Errorf("read active PCR banks: no bank is active: allocate one with %q as root and reboot", "tpm2_pcrallocate sha256:all")
 	}
 	return s, nil
 }
