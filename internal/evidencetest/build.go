@@ -88,7 +88,7 @@ func (c *cook) fillStatement(e *evidence.Evidence) {
 	c.must(err)
 }
 
-// others are the statements behind the first.
+// others returns the statements after the first.
 func (c *cook) others() [][]byte {
 	if c.Others != nil {
 		return c.Others

@@ -27,14 +27,14 @@ type Recipe struct {
 	Statement  evidence.Statement
 	Encoded    func([]byte) []byte // of the statement
 	Neighbours int                 // other statements in the batch
-	Others     [][]byte            // in place of Neighbours: these statements, behind the first
+	Others     [][]byte            // instead of Neighbours: statements after the first
 	AgentKey   ed25519.PrivateKey
 	AK         *AK
 
 	LogPCR   uint32
 	Banks    []pcr.Algorithm          // active ones
 	Start    map[pcr.Algorithm][]byte // of the log's PCR; zero where absent
-	Events   []pcr.Event              // behind log-start; Previous of agents is filled in
+	Events   []pcr.Event              // after log-start; Previous of agents is filled in
 	Records  func([]pcr.Record)       // sees the log before it is hashed
 	NoLog    bool
 	LogStart uint64 // first record that the evidence carries
@@ -46,7 +46,7 @@ type Recipe struct {
 
 	Anchored bool   // report made for a snapshot before the batch
 	LogAt    int    // records at the anchor
-	Anchor   Moment // of the anchor, where there is one
+	Anchor   Moment // of the anchor, if any
 	Batch    Moment
 
 	Report         Report
@@ -128,7 +128,7 @@ func (r *Recipe) Encode(tb testing.TB) []byte {
 	return b
 }
 
-// Build makes the evidence. It fails the test where the recipe cannot be followed.
+// Build makes the evidence. It fails the test if the recipe cannot be followed.
 func (r *Recipe) Build(tb testing.TB) *evidence.Evidence {
 	tb.Helper()
 	c := &cook{Recipe: r, tb: tb}

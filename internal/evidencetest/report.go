@@ -139,7 +139,7 @@ func (r *Report) make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
 	return b, r.certificates(tb)
 }
 
-// CurveOrder is n of P-384, little-endian in 72 bytes, as r and s stand in a report.
+// CurveOrder is n of P-384, little-endian in 72 bytes, as r and s are encoded in a report.
 func CurveOrder() []byte {
 	b := elliptic.P384().Params().N.FillBytes(make([]byte, 72))
 	slices.Reverse(b)

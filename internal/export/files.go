@@ -26,7 +26,7 @@ type File struct {
 }
 
 // Files are the parts of e. The batch's quote is in quote.msg, quote.sig and pcrs,
-// the anchor's, where there is one, in files of the same names behind "anchor-".
+// the anchor's, if any, in files of the same names with the prefix "anchor-".
 func Files(e *evidence.Evidence) ([]File, error) {
 	key, err := publicKeyPEM(e.AK)
 	if err != nil {

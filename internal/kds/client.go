@@ -28,7 +28,7 @@ type Client struct {
 // A ThrottledError is the answer 429. Nothing may be asked before RetryAfter is over.
 type ThrottledError struct {
 	URL        string
-	RetryAfter time.Duration // 0 where the service did not say
+	RetryAfter time.Duration // 0 if the service did not say
 }
 
 func (e *ThrottledError) Error() string {

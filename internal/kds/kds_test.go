@@ -298,6 +298,6 @@ func TestBrokenCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := (&Cache{Dir: file}).For(report); err == nil {
-		t.Error("a file is no cache")
+		t.Error("a file was taken for a cache")
 	}
 }

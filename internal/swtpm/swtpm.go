@@ -2,7 +2,7 @@
 
 // Package swtpm runs swtpm, a software TPM 2.0, as a child process. The child talks
 // over one end of a socketpair that it inherits, so that there is no port and no
-// path that anybody else could open. The child ends with this process, however that
+// path that another process could open. The child ends with this process, however that
 // dies. For development and tests; a production daemon never
 // links it.
 package swtpm
@@ -22,18 +22,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Program is the name that is looked up in PATH where Options has none.
+// Program is the name that is looked up in PATH if Options names none.
 const Program = "swtpm"
 
 // stopWait is how long a child may take to end after its descriptor was closed.
 const stopWait = 5 * time.Second
 
-// ErrMissing is returned where swtpm is not installed.
+// ErrMissing is returned if swtpm is not installed.
 var ErrMissing = errors.New("swtpm is not installed: apt-get install swtpm")
 
 // Options says how to start swtpm.
 type Options struct {
-	Dir     string    // state directory, made with mode 0700 where it is missing
+	Dir     string    // state directory, made with mode 0700 if it is missing
 	Program string    // executable; Program in PATH where empty
 	Log     io.Writer // what swtpm prints; dropped where nil
 }
@@ -95,7 +95,7 @@ func Start(o Options) (*TPM, error) {
 }
 
 // run starts the child and collects it when it ends. Swtpm ends when its connection
-// is closed, but not where it was about to answer; so it is also told by the kernel
+// is closed, but not if it was about to answer; so it is also told by the kernel
 // that its parent is gone. The kernel means the thread that started it by that, which
 // therefore stays until the child has ended.
 func (t *TPM) run() error {
@@ -114,7 +114,7 @@ func (t *TPM) run() error {
 }
 
 // Close closes the connection, asks the child to end and waits until it has. It is
-// killed where it takes too long.
+// killed if it takes too long.
 func (t *TPM) Close() error {
 	err := t.Conn.Close()
 	t.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended

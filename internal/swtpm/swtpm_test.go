@@ -66,7 +66,7 @@ func TestClose(t *testing.T) {
 }
 
 // The child ends with its parent, however that ends and whatever the child does at
-// the moment. Otherwise every program that crashes would leave one behind.
+// the moment. Otherwise every program that crashes would leave one running.
 func TestEndsWithParent(t *testing.T) {
 	if dir := os.Getenv("SWTPM_TEST_PARENT"); dir != "" {
 		p, err := Start(Options{Dir: dir})
@@ -77,7 +77,7 @@ func TestEndsWithParent(t *testing.T) {
 		fmt.Println(p.cmd.Process.Pid)
 		select {}
 	}
-	start(t, t.TempDir()).Close() // skips where there is none
+	start(t, t.TempDir()).Close() // skips if swtpm is missing
 	for range 5 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestEndsWithParent$")
 		cmd.Env = append(os.Environ(), "SWTPM_TEST_PARENT="+t.TempDir())
@@ -119,7 +119,7 @@ func TestKilled(t *testing.T) {
 		t.Errorf("killing it again: %v", err)
 	}
 	if err := p.Close(); err == nil {
-		t.Error("closing it again is no error")
+		t.Error("closing it again did not fail")
 	}
 }
 

@@ -14,13 +14,13 @@ import (
 const Environment = "ATTESTATION_VECTORS"
 
 // Dir is the folder of recordings: the one that [Environment] names, or
-// ../shared/vectors beside the checkout. It skips the test where there is none,
-// and fails it where the variable names a folder that is not there.
+// ../shared/vectors next to the checkout. It skips the test if there is none,
+// and fails it if the variable names a folder that does not exist.
 func Dir(tb testing.TB) string {
 	tb.Helper()
 	if dir := os.Getenv(Environment); dir != "" {
 		if !isDir(dir) {
-			tb.Fatalf("%s names %s, which is no folder", Environment, dir)
+			tb.Fatalf("%s names %s, which is not a folder", Environment, dir)
 		}
 		return dir
 	}

@@ -5,7 +5,7 @@
 // named in the file. "go generate ./verify" writes it.
 //
 // A file is a head of "key: value" lines, a policy, and the evidence, which is
-// everything behind its mark to the end of the file, byte for byte:
+// everything after its mark to the end of the file, byte for byte:
 //
 //	check: policy.debug
 //	class: 5
@@ -29,7 +29,7 @@
 // JSON): what the verifier was given besides. Bytes are hexadecimal otherwise.
 //
 // With "material: snp-report" or "material: azure-paravisor-set" the file holds what
-// other systems record, in place of evidence: behind the last mark stands base64 of the
+// other systems record, instead of evidence: after the last mark comes base64 of the
 // bare report, with what follows it, or of the paravisor's HCL report. Further keys are
 // then certificate (may be repeated), quote, signature, pcrs and firmware-log (base64),
 // and report-data.
@@ -64,7 +64,7 @@ type Case struct {
 	Time      time.Time
 	Nonce     []byte
 	Audience  string
-	PublicKey []byte // nil where none is expected
+	PublicKey []byte // nil if none is expected
 	UserData  []byte
 	Root      string // "test" or "amd"
 	Shared    bool   // the verifier has certificates.pem
@@ -133,7 +133,7 @@ func (c *Case) Encode() []byte {
 	return b.Bytes()
 }
 
-// part is a member that stands in the head as base64.
+// part is a member that the head contains as base64.
 type part struct {
 	key string
 	to  *[]byte

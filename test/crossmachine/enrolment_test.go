@@ -132,11 +132,11 @@ func TestMixedEnrolments(t *testing.T) {
 	}{
 		{"A as it was enrolled", roots, a, shared.a.fresh, nil},
 		{"B as it was enrolled", roots, b, shared.b.fresh, nil},
-		{"B where A was enrolled", roots, a, shared.b.fresh, []verify.CheckID{verify.PolicyAK}},
-		{"A where B was enrolled", "", b, shared.a.anchored, []verify.CheckID{verify.PolicyAK}},
+		{"B under the enrolment of A", roots, a, shared.b.fresh, []verify.CheckID{verify.PolicyAK}},
+		{"A under the enrolment of B", "", b, shared.a.anchored, []verify.CheckID{verify.PolicyAK}},
 		{"certificate of the TPM of B", roots, certificateOfB, shared.a.fresh, []verify.CheckID{verify.PolicyEKKey}},
 		{"endorsement key of B, certificate of that of A", roots, endorsementOfB, shared.a.fresh, []verify.CheckID{verify.PolicyEKKey}},
-		{"certificate by somebody of the same name", roots, stranger.enrolled(t, shared.a), shared.a.fresh, []verify.CheckID{verify.PolicyEKChain}},
+		{"certificate by a stranger of the same name", roots, stranger.enrolled(t, shared.a), shared.a.fresh, []verify.CheckID{verify.PolicyEKChain}},
 		{"AK of A under the report of B", roots, a, document(t, func() *evidence.Evidence {
 			e := shared.b.parts(t).fresh
 			e.AK = shared.a.parts(t).fresh.AK
@@ -152,7 +152,7 @@ func TestMixedEnrolments(t *testing.T) {
 	}
 }
 
-// TestAnotherMachine: genuine evidence of B, where the policy expects A.
+// TestAnotherMachine: genuine evidence of B, under a policy that expects A.
 func TestAnotherMachine(t *testing.T) {
 	need(t)
 	ak, err := shared.a.Client().AK(t.Context())

@@ -69,7 +69,7 @@ func manifest(keys ...[]byte) []byte {
 }
 
 // TestImitatedManifest: case 90. REPORT_DATA over a service manifest that holds the
-// genuine EK and AK of A is no binding, whatever the policy lists the launch as.
+// genuine EK and AK of A is not a binding, whatever the policy lists the launch as.
 func TestImitatedManifest(t *testing.T) {
 	need(t)
 	ak, err := shared.a.Client().AK(t.Context())

@@ -21,7 +21,7 @@ import (
 // patience is how long all machines may take. Tests share their processors.
 const patience = 5 * time.Minute
 
-// What the verifier sent, and what somebody else sent at another time.
+// What the verifier sent, and what another verifier sent at another time.
 var (
 	nonce = digest("the verifier's nonce")
 	other = digest("another nonce")
@@ -70,7 +70,7 @@ func startAll(ctx context.Context, dir string) (stop func() error, err error) {
 		return errors.Join(errs...)
 	}
 	// The first machine makes the keys of the root, which the others are given without
-	// its chip: as real machines, all stand under one root.
+	// its chip: as with real machines, all lead to one root.
 	authority := filepath.Join(dir, "authority")
 	var roots []byte
 	for _, x := range []struct {
@@ -134,7 +134,7 @@ func (g *guest) evidence(ctx context.Context, nonce []byte, f evidence.Freshness
 	return g.Client().Evidence(ctx, api.EvidenceRequest{Nonce: nonce, Freshness: f})
 }
 
-// measure declares and measures an application whose content is other on each machine.
+// measure declares and measures an application whose content differs on each machine.
 func (g *guest) measure(ctx context.Context, app, content string) error {
 	file := filepath.Join(g.Dir, app)
 	if err := os.WriteFile(file, []byte(app+" of "+content), 0o755); err != nil {

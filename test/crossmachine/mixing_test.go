@@ -165,7 +165,7 @@ var machinesMixed = []mixed{
 		e.Statement, e.Inclusion, e.Batch, e.AgentSignature = b.anchored.Statement, b.anchored.Inclusion, b.anchored.Batch, b.anchored.AgentSignature
 		return e
 	}, []verify.CheckID{verify.BatchAgentSignature, verify.QuoteSignature, verify.QuoteQualifyingData, verify.AnchorSigner, verify.AnchorResetCount, verify.AnchorRestartCount, verify.LogReplay, verify.LogHead}},
-	{"case 92 log of B behind the anchor of A", func(a, b, _ *parts) *evidence.Evidence {
+	{"case 92 log of B after the anchor of A", func(a, b, _ *parts) *evidence.Evidence {
 		e := a.anchored
 		e.Log = b.anchored.Log
 		return e

@@ -23,7 +23,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// need skips where there are no machines.
+// need skips the test if there are no machines.
 func need(t *testing.T) {
 	t.Helper()
 	switch {

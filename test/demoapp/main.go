@@ -42,7 +42,7 @@ func serve(keyFile string) error {
 		return err
 	}
 	fmt.Println("listening on", l.Addr())
-	// The key is written last and in one step: whoever sees it can connect.
+	// The key is written last and in one step: a client that sees it can connect.
 	if err := os.WriteFile(keyFile+".new", public, 0o644); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func serve(keyFile string) error {
 	}
 }
 
-// selfSigned makes a key with a certificate that nobody else vouches for: evidence does.
+// selfSigned makes a key with a self-signed certificate: the evidence vouches for it.
 func selfSigned() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -24,14 +24,14 @@ func TestForgeries(t *testing.T) {
 		check verify.CheckID
 	}{
 		{
-			// The key signed something that no TPM made: whoever has an unrestricted key,
+			// The key signed something that no TPM made: an attacker with an unrestricted key,
 			// or gets a restricted one to sign foreign data, can write it.
 			name:  "wrong magic",
 			forge: func(a *evidencetest.Attestation) { a.Magic = 0xFEEDFACE },
 			check: verify.QuoteMagic,
 		},
 		{
-			// A genuine TPM2_NV_Certify by the same AK over an NV index that anybody may
+			// A genuine TPM2_NV_Certify by the same AK over an NV index that every program may
 			// fill. tpm2_checkquote reads its structure as that of a quote.
 			name:  "NV certification",
 			forge: certification,

@@ -63,7 +63,7 @@ func TestCore(t *testing.T) {
 			sizes, found := lookIntoCore(t, path, needles)
 			t.Logf("segments of %d bytes, %v", sum(sizes), found)
 			if (found["marker"] > 0) != c.memory {
-				t.Errorf("what is no secret stands in the core %d times", found["marker"])
+				t.Errorf("the marker, which is not a secret, is in the core %d times", found["marker"])
 			}
 			if !c.memory {
 				delete(found, "marker")
@@ -136,7 +136,7 @@ func lookIntoCore(t *testing.T, path string, needles map[string][]byte) (segment
 	must(t, err)
 	defer f.Close()
 	if f.Type != elf.ET_CORE {
-		t.Fatalf("%s is no core but %v", path, f.Type)
+		t.Fatalf("%s is not a core but %v", path, f.Type)
 	}
 	found = map[string]int{}
 	notes := 0
@@ -151,7 +151,7 @@ func lookIntoCore(t *testing.T, path string, needles map[string][]byte) (segment
 		for name, needle := range needles {
 			n := bytes.Count(b, needle)
 			if n > 0 && p.Type == elf.PT_NOTE {
-				t.Logf("%s stands in registers, %d times", name, n)
+				t.Logf("%s is in registers, %d times", name, n)
 			} else if n > 0 {
 				found[name] += n
 			}
@@ -173,7 +173,7 @@ func sum(segments []elf.ProgHeader) (n uint64) {
 	return n
 }
 
-// within is how many bytes of r stand in a core.
+// within returns how many bytes of r are in a core.
 func within(segments []elf.ProgHeader, r region) (n uint64) {
 	for _, s := range segments {
 		low, high := max(s.Vaddr, r.start), min(s.Vaddr+s.Filesz, r.end)

@@ -37,7 +37,7 @@ const (
 
 // rootKeys computes, from copies of what the machine keeps on disk and with nothing but
 // what docs/sealing.md says, the keys that its agent holds: the test knows them
-// without being told by anybody.
+// without being told.
 func (a *agent) rootKeys(t *testing.T) map[string][]byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -140,7 +140,7 @@ func unsealed(t *testing.T, dir string, record []byte) (out []byte) {
 	return out
 }
 
-// blobFields is where the parts of a blob stand (docs/sealing.md, section 3).
+// blobFields is the places of the parts of a blob (docs/sealing.md, section 3).
 type blobFields struct {
 	header  int // end of field 17, the last of the header
 	wrapped [][]byte

@@ -149,7 +149,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 		for name, secret := range map[string][]byte{"stored": stored, "derived": derived} {
 			for form, needle := range forms(secret) {
 				if bytes.Contains(b, needle) {
-					t.Errorf("%s: the %s secret stands there %s", where, name, form)
+					t.Errorf("%s: the %s secret is there %s", where, name, form)
 				}
 			}
 		}
@@ -219,7 +219,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	look("what the agent says when it is aborted", []byte(a.Output()))
 }
 
-// TestOtherUser: the unit alone is not enough, nor is being somebody in it (cases 86, 87).
+// TestOtherUser: the unit alone is not enough, nor is a user without it (cases 86, 87).
 func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("becomes another user: for root")

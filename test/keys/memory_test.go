@@ -72,7 +72,7 @@ func search(t *testing.T, pid int, r region, needles map[string][]byte, found fu
 			for from := 0; ; from++ {
 				i := bytes.Index(b[from:n], needle)
 				if from += i; i < 0 || from >= memoryChunk {
-					break // what begins behind is the next chunk's
+					break // what begins after it is the next chunk's
 				}
 				found(name, at+uint64(from))
 			}
@@ -100,7 +100,7 @@ func copies(t *testing.T, pid int, needles map[string][]byte) (hidden, open map[
 	return hidden, open
 }
 
-// marker is a text that the agent holds in its heap, and no secret: where a search does
+// marker is a text in the agent's heap that is not a secret: if a search does
 // not find it, it searches nothing.
 // It is the name of a secret, which the manifest lists.
 var marker = []byte("marker-that-is-no-secret-3a75c1")

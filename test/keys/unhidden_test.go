@@ -44,7 +44,7 @@ func passedOver() []unix.SockFilter {
 	load := func(at uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
 	}
-	// unless skips n instructions where what was loaded is not k.
+	// unless skips n instructions if what was loaded is not k.
 	unless := func(k uint32, n uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: n}
 	}

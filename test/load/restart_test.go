@@ -51,7 +51,7 @@ func TestStopUnderLoad(t *testing.T) {
 					began := time.Now()
 					c, err := net.Dial("unix", m.Socket())
 					if err != nil {
-						refused.Add(1) // nobody is there: nothing was accepted
+						refused.Add(1) // no daemon is there: nothing was accepted
 						time.Sleep(time.Millisecond)
 						continue
 					}
@@ -59,7 +59,7 @@ func TestStopUnderLoad(t *testing.T) {
 					c.Close()
 					switch {
 					case err != nil && written.Sub(began) >= grace:
-						late.Add(1) // kept off the processor: nobody was promised to be waited for that long
+						late.Add(1) // kept off the processor: no wait of that length was promised
 					case err != nil:
 						t.Errorf("a connection that was made got no answer: %v", err)
 						return

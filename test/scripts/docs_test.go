@@ -22,7 +22,7 @@ import (
 var promised = regexp.MustCompile(`# ([0-9]): ([a-z.-]+)$`)
 
 // TestVerifyDocumentation runs the commands of docs/verify.md, in a copy of its example,
-// and holds each that is refused to the exit code and check beside it.
+// and compares each that is refused with the exit code and check next to it.
 func TestVerifyDocumentation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")

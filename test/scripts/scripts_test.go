@@ -243,7 +243,7 @@ func TestReadme(t *testing.T) {
 	session = strings.ReplaceAll(session, "/tmp/", dir+"/")
 	session = strings.Replace(session, "make build\n", "", 1)
 	session = strings.Replace(session, "$PWD/bin", shared.commands, 1)
-	// A minute is enough for whoever reads this, and not always beside other tests.
+	// A minute is enough for a reader, and not always while other tests run.
 	if session = strings.Replace(session, "--wait 1m", "--wait 10m", 1); !strings.Contains(session, "--wait 10m") {
 		t.Fatal("the session does not wait for the agent")
 	}

@@ -26,7 +26,7 @@ import (
 // process builds them.
 const Binaries = "AGENTD_TEST_BINARIES"
 
-// ErrNoTPM is returned where swtpm is not installed.
+// ErrNoTPM is returned if swtpm is not installed.
 var ErrNoTPM = errors.New("swtpm is not installed: apt-get install swtpm")
 
 // patience is how long a machine may take to start or to stop. Tests share their

@@ -14,8 +14,8 @@ import (
 // Main runs the tests of a package that share what takes long to make, and returns the
 // exit code for os.Exit. It calls prepare with the folder of the commands and an empty
 // folder, and after the tests the stop that prepare returned, if any. Both folders are
-// removed. With -short nothing is prepared; where prepare says ErrNoTPM the tests run
-// with what it had made until then. Tests skip where they miss what they need.
+// removed. With -short nothing is prepared; if prepare returns ErrNoTPM the tests run
+// with what it had made until then. Tests skip if they miss what they need.
 func Main(m *testing.M, prepare func(commands, dir string) (stop func() error, err error)) int {
 	flag.Parse()
 	code, err := around(m, prepare)

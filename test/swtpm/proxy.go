@@ -17,7 +17,7 @@ import (
 const headerSize = 10
 
 // Proxy is a unix socket in front of a TPM that any number of clients may connect to,
-// one behind the other or at once, without a resource manager: what one leaves in the
+// one after the other or at once, without a resource manager: what one leaves in the
 // TPM the next one finds. It injects the faults it is told to.
 type Proxy struct {
 	tpm  *TPM
@@ -34,7 +34,7 @@ type Fault struct {
 	Code    tpm2.TPMRC          // answer with this code, the TPM does not see the command
 	Hang    <-chan struct{}     // hold the answer back until it is closed
 	Rewrite func([]byte) []byte // change the answer
-	Cut     bool                // close the connection behind the answer
+	Cut     bool                // close the connection after the answer
 }
 
 // Listen makes a proxy.
@@ -70,7 +70,7 @@ func (t *TPM) Listen() *Proxy {
 	return p
 }
 
-// Address is where the proxy listens, in the form of tpm.Open.
+// Address returns the proxy's address in the form of tpm.Open.
 func (p *Proxy) Address() string { return "unix:" + p.path }
 
 // Inject sets what is done with each command from now on; nil passes all on.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package swtpm gives tests a real software TPM: one that can be rebooted on the
-// same state, cut off from power, cloned, and put behind a socket that injects
-// faults. Tests that ask for it skip where swtpm is not installed.
+// same state, cut off from power, cloned, and reached through a socket that injects
+// faults. Tests that ask for it skip if swtpm is not installed.
 package swtpm
 
 import (
@@ -79,7 +79,7 @@ func (t *TPM) start() {
 		t.fatal(err)
 	}
 	t.process = p
-	// It has answered once before anybody measures how long it takes.
+	// It has answered once before a test measures how long it takes.
 	p.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := (tpm2.GetRandom{BytesRequested: 1}).Execute(transport.FromReadWriter(p)); err != nil {
 		t.fatal(err)
@@ -97,7 +97,7 @@ func (t *TPM) fatal(err error) {
 // Dir is the state directory.
 func (t *TPM) Dir() string { return t.dir }
 
-// Process is the running swtpm; after a reboot it is another.
+// Process returns the running swtpm; a reboot replaces it.
 func (t *TPM) Process() *sim.TPM { return t.process }
 
 // Send runs one command: a TPM is a transport.TPM, without retries.
@@ -146,7 +146,7 @@ func (t *TPM) PowerCut() {
 	t.start()
 }
 
-// Clone starts another TPM on a copy of the state, as whoever runs a vTPM can.
+// Clone starts another TPM on a copy of the state, as the party that runs a vTPM can.
 func (t *TPM) Clone() *TPM {
 	t.tb.Helper()
 	dir := filepath.Join(t.tb.TempDir(), "clone")

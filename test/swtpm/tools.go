@@ -15,7 +15,7 @@ import (
 const controlSetLocality = 5
 
 // Tool runs a program of tpm2-tools on the TPM in the directory dir and returns what
-// it prints. The test skips where the program is not installed.
+// it prints. The test skips if the program is not installed.
 func (p *Proxy) Tool(tb testing.TB, dir, name string, args ...string) ([]byte, error) {
 	tb.Helper()
 	path, err := exec.LookPath(name)
@@ -29,7 +29,7 @@ func (p *Proxy) Tool(tb testing.TB, dir, name string, args ...string) ([]byte, e
 	return cmd.CombinedOutput()
 }
 
-// control answers on the control channel beside the socket as swtpm would: yes.
+// control answers on the control channel next to the socket as swtpm would: yes.
 func (p *Proxy) control(tb testing.TB) {
 	l, err := net.Listen("unix", p.path+".ctrl")
 	if err != nil {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package unitfiles holds tests of the systemd units, by systemd's own judgement where it
+// Package unitfiles contains tests of the systemd units, by systemd's own judgement if it
 // is installed.
 package unitfiles

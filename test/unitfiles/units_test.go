@@ -15,7 +15,7 @@ import (
 
 const folder = "../../systemd"
 
-// analyze runs systemd-analyze, or skips where there is none.
+// analyze runs systemd-analyze, or skips if it is missing.
 func analyze(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	program, err := exec.LookPath("systemd-analyze")
@@ -118,7 +118,7 @@ func TestRestarts(t *testing.T) {
 }
 
 // TestPrivileges: case 77. The daemon changes no user itself: systemd starts it as its
-// user or, where that or a group is missing, not at all.
+// user or, if that or a group is missing, not at all.
 func TestPrivileges(t *testing.T) {
 	unit, accounts := read(t, "agentd.service"), "\n"+read(t, "agentd.sysusers")
 	for _, want := range []struct{ key, value, line string }{

@@ -59,7 +59,7 @@ func (d *Disk) Clear() {
 	d.holder, d.names, d.synced = nil, map[string]*inode{}, map[string]*inode{}
 }
 
-// Get is the content of a file, nil where there is none.
+// Get returns the content of a file, nil if it does not exist.
 func (d *Disk) Get(name string) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,7 +69,7 @@ func (d *Disk) Get(name string) []byte {
 	return nil
 }
 
-// Set gives a file content behind everybody's back; nil removes it.
+// Set changes the content of a file without a step; nil removes it.
 func (d *Disk) Set(name string, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,7 +162,7 @@ func (p *process) Lock() error {
 	})
 }
 
-// Close is no step: nothing depends on it.
+// Close is not a step: nothing depends on it.
 func (p *process) Close() error {
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()

@@ -37,7 +37,7 @@ func (m Mode) String() string {
 // Kills reports whether the process ends at the step.
 func (m Mode) Kills() bool { return m >= KillBefore }
 
-// Killed is what [Faults.Step] panics with where the process would have ended.
+// Killed is the value that [Faults.Step] panics with when the process would have ended.
 type Killed struct{ Step string }
 
 // Faults counts the steps of everything that shares it, from 1, and breaks one of them.
@@ -59,7 +59,7 @@ func (f *Faults) Break(at int, mode Mode, err error) {
 }
 
 // Steps is how many steps there were since the last Break, and Broken the name of the
-// one that was broken, empty where none was.
+// one that was broken, empty if none was.
 func (f *Faults) Steps() (n int, broken string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

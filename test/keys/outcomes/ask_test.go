@@ -20,7 +20,7 @@ import (
 // caller is a process of a unit.
 type caller struct {
 	unit string
-	uid  uint32 // where it is not that of the test
+	uid  uint32 // if not that of the test
 }
 
 var (

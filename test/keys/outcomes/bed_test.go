@@ -112,7 +112,7 @@ func (b *bed) begin() (err error) {
 	return err
 }
 
-// install declares applications in the folder where the machine lies.
+// install declares applications in the folder of the machine.
 func (b *bed) install(apps ...string) error {
 	for _, app := range apps {
 		if err := os.WriteFile(b.program(app), []byte("one"), 0o600); err != nil {
@@ -154,7 +154,7 @@ func (b *bed) stop() {
 	b.m = nil
 }
 
-// locked waits until nobody uses the TPM's state: swtpm holds this lock until it ends.
+// locked waits until no process uses the TPM's state: swtpm holds this lock until it ends.
 func (b *bed) locked() {
 	b.t.Helper()
 	f, err := os.Open(filepath.Join(b.dir, "tpm", ".agentd-lock"))
@@ -195,7 +195,7 @@ func (b *bed) booted() {
 	must(b.t, os.RemoveAll(filepath.Join(b.dir, "log")))
 }
 
-// counter does something with the counter of the store, as anybody can who reads the
+// counter does something with the counter of the store, as any program can that reads the
 // agent's files.
 func (b *bed) counter(f func(root *tpmroot.TPM, record []byte) error) {
 	b.t.Helper()
@@ -234,7 +234,7 @@ func contractOf(b []byte) (c api.Contract, err error) {
 	return c, err
 }
 
-// store is the list of sealed blobs, and how the store stands.
+// store is the list of sealed blobs, and the state of the store.
 func (b *bed) store() *api.Store {
 	b.t.Helper()
 	a := b.m.Admin()

@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// What somebody does who can write the disk of a machine that is off.
+// What an attacker does who can write the disk of a machine that is off.
 
 // read is every file of the store.
 func (b *bed) read() map[string][]byte {

@@ -39,7 +39,7 @@ func TestKilledWhileWriting(t *testing.T) {
 			b := newBed(t)
 			b.seal(billing, "kept", "kept")
 			never := func(b *bed) *watch { return newWatch(b, 0) }
-			total := o.run(b, never).seen // nobody is killed
+			total := o.run(b, never).seen // no process is killed
 			if total < 3 {
 				t.Fatalf("only %d changes were seen: nothing is watched", total)
 			}
@@ -59,7 +59,7 @@ func TestKilledWhileWriting(t *testing.T) {
 				}
 				moments = append(moments, r.moment)
 			}
-			t.Logf("%s: %d changes to store and TPM, %d kills: the old opens after %d, the new after %d; %d were acknowledged; %d files that nobody lists\nkilled at: %s",
+			t.Logf("%s: %d changes to store and TPM, %d kills: the old opens after %d, the new after %d; %d were acknowledged; %d files that no manifest lists\nkilled at: %s",
 				o.name, total, kills, old, new, acknowledged, b.store().Status.Orphans, strings.Join(moments, ", "))
 		})
 	}
@@ -69,7 +69,7 @@ func TestKilledWhileWriting(t *testing.T) {
 type round struct {
 	seen         int    // changes
 	moment       string // the last one
-	acknowledged bool   // whoever asked was told that it is done
+	acknowledged bool   // the caller was told that it is done
 	new          bool   // it was done
 }
 
@@ -94,7 +94,7 @@ func (b *bed) holds(what string, r round) {
 type watch struct {
 	w  *fsnotify.Watcher
 	at int
-	// Reached is closed at change number at, which is never where at is 0.
+	// Reached is closed at change number at, which is never if at is 0.
 	reached chan struct{}
 	ended   chan struct{}
 

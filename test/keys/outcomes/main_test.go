@@ -18,7 +18,7 @@ import (
 // shared is made once: every row begins with a copy of the same machine, whose
 // software platform takes seconds to make.
 var shared struct {
-	commands string // folder; empty where there is no TPM to run anything on
+	commands string // folder; empty if there is no TPM to run anything on
 	dir      string // of everything below
 	machine  string // the machine, switched off
 	foretold map[string]api.ContractChange

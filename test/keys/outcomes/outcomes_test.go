@@ -17,7 +17,7 @@ type outcome struct {
 	do         func(*bed) // what happens
 	who        caller     // asks afterwards; billing where empty
 	associated string     // file with the data that are given; those of sealing where empty
-	code       string     // of the answer; "" where it opens
+	code       string     // of the answer; "" if it opens
 	exit       int        // of agentctl
 	field      string     // that the answer names
 	after      string     // in words: what is done then
@@ -97,7 +97,7 @@ func run(b *bed, o outcome) {
 		must(b.t, b.opens(got, who))
 	} else {
 		if len(got.out) > 0 {
-			b.t.Errorf("beside the error it printed %q", got.out)
+			b.t.Errorf("besides the error it printed %q", got.out)
 		}
 		after := b.read()
 		for name := range before {

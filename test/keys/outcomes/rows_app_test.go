@@ -4,7 +4,7 @@ package outcomes
 
 import "os"
 
-// otherUID is of nobody in particular.
+// otherUID belongs to no user of the test.
 const otherUID = 12345
 
 // appRows are what happens to the application, and who else asks.
@@ -30,7 +30,7 @@ func appRows() []outcome {
 		{what: "digest authorised before the upgrade", measured: true, do: func(b *bed) {
 			b.require()
 			b.upgrade("billing", "two")
-			next := b.digest("billing") // as on a machine where the upgrade is tried
+			next := b.digest("billing") // as on the machine that tries the upgrade
 			b.off()
 			b.upgrade("billing", "one")
 			b.digest("billing")

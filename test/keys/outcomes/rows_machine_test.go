@@ -97,7 +97,7 @@ func tcb(snp, microcode int) func(*bed) {
 	return func(b *bed) { b.raise = levels{snp, microcode} }
 }
 
-// vmpl is where the agent asks from now on.
+// vmpl is the level at which the agent asks from now on.
 func vmpl(level string) func(*bed) {
 	return func(b *bed) {
 		config, err := os.ReadFile(filepath.Join(shared.machine, "config.toml"))
