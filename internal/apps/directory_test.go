@@ -70,7 +70,7 @@ func TestOverrideAndMask(t *testing.T) {
 		t.Errorf("in force %v, want %v", units, want)
 	}
 	// A broken override does not bring the package's declaration back.
-	if err := s.refused["broken"]; len(s.refused) != 1 || err == nil || !strings.Contains(err.Error(), "etc/broken.toml:1:1: unit") {
+	if err := s.refused["broken"]; len(s.refused) != 1 || err == nil || !strings.Contains(err.Error(), "etc/broken.toml:1:8: unit") {
 		t.Errorf("refused %v", s.refused)
 	}
 }
