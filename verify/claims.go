@@ -4,6 +4,7 @@ package verify
 
 import (
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/internal/measured"
 )
 
 // Claims is what accepted evidence says. How much of it is proven, and by whom,
@@ -80,39 +81,11 @@ type BankValue struct {
 	Value evidence.Bytes `json:"value"`
 }
 
-// AgentClaim is one agent that wrote to the log.
-type AgentClaim struct {
-	Record        uint64          `json:"record"` // of its first event
-	Version       string          `json:"version"`
-	Digest        evidence.Digest `json:"digest"`        // of the executable
-	Configuration evidence.Digest `json:"configuration"` // of the configuration in force
-}
-
-// AppClaim is one application with everything that it was since boot.
-type AppClaim struct {
-	Name     string       `json:"name"`
-	Current  int          `json:"current"`  // index in Versions: what was measured last
-	Versions []AppVersion `json:"versions"` // each once, in the order of their first event
-}
-
-// AppVersion is an application as it was measured.
-type AppVersion struct {
-	Record      uint64          `json:"record"` // of its first event
-	Unit        string          `json:"unit"`
-	User        string          `json:"user"`
-	Digest      evidence.Digest `json:"digest"`      // of the manifest
-	Declaration evidence.Digest `json:"declaration"` // of the file that declares it
-}
-
-// UnmeasuredClaim is a declared application that could not be measured.
-type UnmeasuredClaim struct {
-	Record uint64 `json:"record"`
-	App    string `json:"app"`
-	Reason string `json:"reason"`
-}
-
-// RecordedReason is a reason that the agent gave, and where.
-type RecordedReason struct {
-	Record uint64 `json:"record"`
-	Reason string `json:"reason"`
-}
+// What a log recorded since boot.
+type (
+	AgentClaim      = measured.Agent      // agent that wrote to the log
+	AppClaim        = measured.App        // application with everything that it was since boot
+	AppVersion      = measured.AppVersion // application as it was measured
+	UnmeasuredClaim = measured.Unmeasured // declared application that could not be measured
+	RecordedReason  = measured.Gap        // reason that the agent gave, with its record
+)
