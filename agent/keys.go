@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
@@ -247,7 +246,7 @@ func (d *Daemon) keyStatus() api.KeyStatus {
 	case !s.Ready && s.Err == nil:
 		out.State, out.Reason = api.StateDegraded, api.ReasonStarting
 	case !s.Ready:
-		out.State, out.Reason, out.Code = api.StateDegraded, s.Err.Error(), server.SealingCode(s.Err)
+		out.State, out.Reason, out.Code = api.StateDegraded, s.Err.Error(), sealing.CodeOf(s.Err)
 	}
 	return out
 }

@@ -179,13 +179,13 @@ func contractOf(c sealing.Contract, err error) api.Contract {
 		o := c.WhatIf(change)
 		x := api.ContractChange{Change: string(change), Opens: o.Opens, Recovery: o.Recovery, Note: o.Note}
 		if !o.Opens {
-			x.Code = server.SealingCode(&sealing.Error{Code: o.Code})
+			x.Code = o.Code
 		}
 		out.Changes = append(out.Changes, x)
 	}
 	var refused *sealing.Error
 	if errors.As(err, &refused) {
-		out.Code, out.Reason = server.SealingCode(err), err.Error()
+		out.Code, out.Reason = sealing.CodeOf(err), err.Error()
 	}
 	return out
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -74,7 +73,7 @@ func (a storeAdmin) whole(ctx context.Context, what string, do func(*sealing.Sto
 	a.log.Info("administration of sealed blobs", "operation", what, "written", r.Written, "kept", len(r.Kept))
 	out := api.Rewritten{Written: r.Written, Kept: []api.KeptBlob{}}
 	for _, k := range r.Kept {
-		out.Kept = append(out.Kept, api.KeptBlob{App: k.App, Kind: k.Kind.String(), Name: k.Name, Code: server.SealingCode(k.Err), Reason: k.Err.Error()})
+		out.Kept = append(out.Kept, api.KeptBlob{App: k.App, Kind: k.Kind.String(), Name: k.Name, Code: sealing.CodeOf(k.Err), Reason: k.Err.Error()})
 	}
 	return out, nil
 }

@@ -6,63 +6,65 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
-// A Code says why a blob does not open or an operation is refused. It is stable, and
-// an error, so that errors.Is(err, sealing.OtherChip) reads as it should.
-type Code string
+// A Code says why a blob does not open or an operation is refused. It is a code of the
+// API, where its meaning is, and an error: errors.Is(err, sealing.OtherChip).
+type Code = api.Code
 
 // Reasons why this machine does not have the key. They are explanations from what
 // the report says now and said at sealing; what enforces is the key.
 const (
-	OtherChip          Code = "other-chip"           // the report names another chip
-	OtherMeasurement   Code = "other-measurement"    // the guest was launched from something else
-	GuestPolicyChanged Code = "guest-policy-changed" // the guest was launched under another policy
-	OtherVMPL          Code = "other-vmpl"           // the guest runs at another VM privilege level
-	TCBBelow           Code = "tcb-below"            // firmware older than the one at sealing
-	WrongKey           Code = "wrong-key"            // every reading is as it was, and the key is another one
-	TPMCleared         Code = "tpm-cleared"          // same TPM, but its owner seed was replaced
-	OtherTPM           Code = "other-tpm"            // the secret was sealed in another TPM
-	TPMSecretMissing   Code = "tpm-secret-missing"   // the file with the TPM's sealed secret is not there
-	TPMSecretDamaged   Code = "tpm-secret-damaged"   // the TPM does not take that file, although it is its own
-	NoUsableSlot       Code = "no-usable-slot"       // no slot is meant for what this machine has
-	WrongIdentity      Code = "wrong-identity"       // the recovery identity belongs to none of the recipients
-	RootUnavailable    Code = "root-unavailable"     // device busy or failing: says nothing about the blob
-	BadDerivedKey      Code = "bad-derived-key"      // the firmware answered with an all-zero key or one of a wrong size
+	OtherChip          = api.CodeOtherChip
+	OtherMeasurement   = api.CodeOtherMeasurement
+	GuestPolicyChanged = api.CodeGuestPolicyChanged
+	OtherVMPL          = api.CodeOtherVMPL
+	TCBBelow           = api.CodeTCBBelow
+	WrongKey           = api.CodeWrongKey
+	TPMCleared         = api.CodeTPMCleared
+	OtherTPM           = api.CodeOtherTPM
+	TPMSecretMissing   = api.CodeTPMSecretMissing
+	TPMSecretDamaged   = api.CodeTPMSecretDamaged
+	NoUsableSlot       = api.CodeNoUsableSlot
+	WrongIdentity      = api.CodeWrongIdentity
+	RootUnavailable    = api.CodeRootUnavailable
+	BadDerivedKey      = api.CodeBadDerivedKey
 )
 
 // Reasons that lie in the file.
 const (
-	Truncated      Code = "truncated"       // ends too early
-	Damaged        Code = "damaged"         // a checksum is wrong; Field says where
-	Malformed      Code = "malformed"       // checksums are right, the value is not allowed; Field says where
-	UnknownVersion Code = "unknown-version" // written by a later version
-	Altered        Code = "altered"         // the key is right and the content was changed or belongs to another blob
-	Renamed        Code = "renamed"         // the file of another blob
-	Missing        Code = "missing"         // the manifest names a file that is not there
+	Truncated      = api.CodeTruncated
+	Damaged        = api.CodeDamaged
+	Malformed      = api.CodeMalformedBlob
+	UnknownVersion = api.CodeUnknownVersion
+	Altered        = api.CodeAltered
+	Renamed        = api.CodeRenamed
+	Missing        = api.CodeMissing
 )
 
 // Reasons that lie in who asks.
 const (
-	OtherApp            Code = "other-app"             // sealed for another app or unit
-	OtherUser           Code = "other-user"            // sealed for the app under another user
-	DigestNotAuthorised Code = "digest-not-authorised" // the app requires a digest and this one is not listed
-	OtherAssociatedData Code = "other-associated-data" // not the associated data of sealing
-	NotFound            Code = "not-found"             // no such secret, app or version
-	QuotaExceeded       Code = "quota-exceeded"        // more than the app may store
-	InvalidRequest      Code = "invalid-request"       // a size or name that is not allowed
+	OtherApp            = api.CodeOtherApp
+	OtherUser           = api.CodeOtherUser
+	DigestNotAuthorised = api.CodeDigestNotAuthorised
+	OtherAssociatedData = api.CodeOtherAssociatedData
+	NotFound            = api.CodeNotFound
+	QuotaExceeded       = api.CodeQuotaExceeded
+	InvalidRequest      = api.CodeInvalidValue
 )
 
 // Reasons that lie in the life of the store.
 const (
-	OldGeneration  Code = "old-generation" // this file was replaced by a later one
-	RolledBack     Code = "rolled-back"    // the TPM counted further than the manifest: an older state was put back
-	CounterBehind  Code = "counter-behind" // the manifest is further than the TPM counter: the TPM's state was put back
-	CounterLost    Code = "counter-lost"   // the counter is gone from the TPM or does not take its authorization
-	ManifestLost   Code = "manifest-lost"  // blobs without the manifest that lists them
-	NoRecovery     Code = "no-recovery"    // no recovery recipient, and nobody acknowledged that
-	NothingToAdmit Code = "nothing-to-do"  // there is no rollback to accept
-	Interrupted    Code = "interrupted"    // a write failed; what it left is looked at before the next operation
+	OldGeneration  = api.CodeOldGeneration
+	RolledBack     = api.CodeRolledBack
+	CounterBehind  = api.CodeCounterBehind
+	CounterLost    = api.CodeCounterLost
+	ManifestLost   = api.CodeManifestLost
+	NoRecovery     = api.CodeNoRecovery
+	NothingToAdmit = api.CodeNothingToDo
+	Interrupted    = api.CodeInterrupted
 )
 
 // Error is a refusal. Its text never holds secret bytes.
@@ -92,8 +94,6 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is compares with a [Code].
 func (e *Error) Is(target error) bool { return target == e.Code }
-
-func (c Code) Error() string { return string(c) }
 
 // CodeOf is the code of err, "" where it has none.
 func CodeOf(err error) Code {

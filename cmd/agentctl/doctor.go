@@ -185,9 +185,9 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	case k.State == api.StateOK:
 		d.good("sealed blobs", "%s", keyLine(k))
 	case k.Code == api.CodeNoRecovery, k.State == api.StateAbsent:
-		d.note("sealed blobs", hints[k.Code], "applications get no keys: %s", k.Reason)
+		d.note("sealed blobs", k.Code.Info().Hint, "applications get no keys: %s", k.Reason)
 	default:
-		d.bad("sealed blobs", hints[k.Code], "%s", k.Reason)
+		d.bad("sealed blobs", k.Code.Info().Hint, "%s", k.Reason)
 	}
 	if k.Rewrap {
 		d.note("sealed blobs", "agentctl key rewrap", "some are sealed to an older TCB or another kind of slot")
@@ -217,14 +217,14 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 		d.good("agent's TPM", "works")
 	} else {
 		todo := "is the device there, and does it answer? `journalctl -u agentd -p warning`; the agent goes on trying by itself"
-		if hint := hints[st.TPM.Code]; hint != "" {
+		if hint := st.TPM.Code.Info().Hint; hint != "" {
 			todo = hint
 		}
 		d.bad("agent's TPM", todo, "%s: %s", st.TPM.State, st.TPM.Reason)
 	}
 	switch {
 	case st.Platform.State == api.StateAbsent:
-		d.bad("agent's reports", hints[api.CodePlatformAbsent], "%s", st.Platform.Reason)
+		d.bad("agent's reports", api.CodePlatformAbsent.Info().Hint, "%s", st.Platform.Reason)
 	case st.Platform.State == api.StateDegraded:
 		d.bad("agent's reports", "see the reason", "%s", st.Platform.Reason)
 	}
@@ -234,9 +234,9 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	case st.Ledger.Reason == api.ReasonStarting:
 		d.note("log", "ask again: `agentctl status --wait 1m`", "the agent is starting")
 	case !st.Ledger.Synchronised:
-		d.bad("log", hints[api.CodeDesynchronised], "measurement log and PCR %d do not explain each other: %s", st.Ledger.PCR, st.Ledger.Reason)
+		d.bad("log", api.CodeDesynchronised.Info().Hint, "measurement log and PCR %d do not explain each other: %s", st.Ledger.PCR, st.Ledger.Reason)
 	case st.Ledger.Full:
-		d.bad("log", hints[api.CodeLogFull], "the measurement log is full")
+		d.bad("log", api.CodeLogFull.Info().Hint, "the measurement log is full")
 	case st.Ledger.Reason != "":
 		d.bad("log", "see the reason", "%s", st.Ledger.Reason)
 	default:

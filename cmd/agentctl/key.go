@@ -135,7 +135,7 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 		n.draw(t.out)
 	}
 	if err == nil && store.Status.State != api.StateOK {
-		return &exitError{code: exitSealed, hint: hints[store.Status.Code]}
+		return &exitError{code: exitSealed, hint: store.Status.Code.Info().Hint}
 	}
 	return err
 }

@@ -161,7 +161,7 @@ func (t *terminal) printContract(c *api.Contract, err error) error {
 	}
 	fmt.Fprint(t.out, clean(c.Text))
 	if c.Code != "" {
-		return &exitError{code: exitSealed, err: fmt.Errorf("it does not open: %s", c.Reason), hint: hints[c.Code]}
+		return &exitError{code: exitSealed, err: fmt.Errorf("it does not open: %s", c.Reason), hint: c.Code.Info().Hint}
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 	case st.TPM.State != api.StateOK:
 		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: the TPM is %s: %s", st.TPM.State, st.TPM.Reason)}).withHint("`agentctl doctor` looks for it")
 	case st.Ledger.Full:
-		return false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(hints[api.CodeLogFull])
+		return false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(api.CodeLogFull.Info().Hint)
 	case st.Ledger.Reason == api.ReasonStarting:
 		return false, nil
 	case !st.Ledger.Synchronised:

@@ -114,7 +114,7 @@ func FuzzEvidenceRequest(f *testing.F) {
 		r, err := decode[api.EvidenceRequest](body)
 		if err != nil {
 			var p *api.Problem
-			if !errors.As(err, &p) || p.Code.Status() != 400 {
+			if !errors.As(err, &p) || p.Code.Info().Status != 400 {
 				t.Fatal(err)
 			}
 			return

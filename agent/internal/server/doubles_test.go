@@ -237,7 +237,7 @@ func try(c *http.Client, method, target, body string) (int, []byte, *api.Problem
 	if err := json.Unmarshal(b, &p); err != nil {
 		return answer.StatusCode, b, nil, err
 	}
-	if p.Status != answer.StatusCode || p.Title == "" || p.Type != api.ProblemBase+string(p.Code) || p.Code.Status() != p.Status {
+	if p.Status != answer.StatusCode || p.Title == "" || p.Type != api.ProblemBase+string(p.Code) || p.Code.Info().Status != p.Status {
 		return answer.StatusCode, b, &p, errors.New("problem does not agree with itself: " + string(b))
 	}
 	return answer.StatusCode, b, &p, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // An ErrorCode says which code answers an error.
@@ -94,6 +95,27 @@ func (s *Server) problem(err error) *api.Problem {
 	}
 	s.Logger.Error("request failed in a way that has no code", "error", err)
 	return api.NewProblem(api.CodeInternal, "the agent's own log has more")
+}
+
+// sealingProblem returns what the caller is told of a refusal of package sealing, nil for
+// other errors. Texts of that package never contain secret bytes.
+func sealingProblem(err error) *api.Problem {
+	var e *sealing.Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	detail := e.Detail
+	if e.Field != "" {
+		detail = e.Field + ": " + detail
+	}
+	if e.Err != nil {
+		detail += ": " + e.Err.Error()
+	}
+	p := api.NewProblem(e.Code, detail)
+	if e.Code == api.CodeRootUnavailable || e.Code == api.CodeInterrupted {
+		p.After(5 * time.Second)
+	}
+	return p
 }
 
 // refusedByTPM tells that a TPM answered a command with a response code (TPM 2.0 Part 2,

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // appEnabled declares and enables the application, and looks at the order of things.
@@ -102,7 +104,7 @@ func (s *session) unmeasurable(ctx context.Context) error {
 	if err := s.fails(ctx, "mv /opt/billing/billing /opt/billing/away && cp /usr/local/sbin/vmguest /opt/billing/other && systemctl restart billing.service"); err != nil {
 		return err
 	}
-	if err := s.want(ctx, "journalctl -u billing -o cat --no-pager | tail -n 20", "measurement-failed"); err != nil {
+	if err := s.want(ctx, "journalctl -u billing -o cat --no-pager | tail -n 20", string(api.CodeMeasureFailed)); err != nil {
 		return err
 	}
 	if _, err := s.machine.run(ctx, "rm /opt/billing/other; mv /opt/billing/away /opt/billing/billing && systemctl reset-failed billing && systemctl restart billing"); err != nil {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // kept is what the application has of the agent, and wants again after everything that
@@ -22,7 +24,7 @@ func (s *session) app(ctx context.Context, words string) (string, error) {
 // sealsKeys: as installed there are no keys. Once an operator has chosen what may lose
 // them, the application seals and derives as its own user.
 func (s *session) sealsKeys(ctx context.Context) error {
-	if err := s.fails(ctx, "vmguest ask /run/billing/socket derive disk", "no-recovery"); err != nil {
+	if err := s.fails(ctx, "vmguest ask /run/billing/socket derive disk", string(api.CodeNoRecovery)); err != nil {
 		return err
 	}
 	if _, err := s.machine.run(ctx, "sed -i 's/^#lose_on_hardware_change = false$/lose_on_hardware_change = true/' /etc/agentd/config.toml && systemctl restart agentd"); err != nil {
@@ -82,17 +84,17 @@ func (s *session) otherCallers(ctx context.Context) error {
 		return "systemd-run --quiet --collect --wait --pipe --unit=other.service -p User=" + user + " -p SupplementaryGroups=agentd-clients " + command
 	}
 	for _, command := range []string{"agentctl unseal --name database", "agentctl key derive --label disk --length 32"} {
-		if err := s.fails(ctx, as("billing", command), "no-app"); err != nil {
+		if err := s.fails(ctx, as("billing", command), string(api.CodeNoApp)); err != nil {
 			return fmt.Errorf("another unit of the same user: %w", err)
 		}
-		if err := s.fails(ctx, command, "no-app"); err != nil {
+		if err := s.fails(ctx, command, string(api.CodeNoApp)); err != nil {
 			return fmt.Errorf("root: %w", err)
 		}
 	}
 	if _, err := s.machine.run(ctx, `printf 'unit = "other.service"\nuser = "alice"\nfiles = ["/usr/bin/agentctl"]\n' >/etc/agentd/apps.d/other.toml && agentctl app reload`); err != nil {
 		return err
 	}
-	if err := s.fails(ctx, as("alice", "agentctl unseal --name database"), "not-found"); err != nil {
+	if err := s.fails(ctx, as("alice", "agentctl unseal --name database"), string(api.CodeNotFound)); err != nil {
 		return fmt.Errorf("another application: %w", err)
 	}
 	derived, err := s.machine.run(ctx, as("alice", "agentctl key derive --label disk --length 32")+" | od -An -v -tx1 | tr -d ' \\n'")

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"slices"
+	"strings"
+)
+
+// Code names a kind of failure. Codes are stable: programs may act on them. A Code is
+// an error, so that errors.Is(err, api.CodeBusy) reports whether err has that code.
+type Code string
+
+// Error returns the code itself.
+func (c Code) Error() string { return string(c) }
+
+// Codes of the request.
+const (
+	CodeMalformed        Code = "malformed-json"
+	CodeDuplicateMember  Code = "duplicate-member"
+	CodeUnknownMember    Code = "unknown-member"
+	CodeInvalidValue     Code = "invalid-value"
+	CodeUnknownParameter Code = "unknown-parameter"
+	CodeTooLarge         Code = "body-too-large"
+	CodeBodyTimeout      Code = "body-timeout"
+	CodeNoSuchPath       Code = "no-such-path"
+	CodeMethod           Code = "method-not-allowed"
+	CodeStartBeyondLog   Code = "start-beyond-log"
+	CodeNoSuchApp        Code = "no-such-app"
+)
+
+// Codes of the caller, and of how much it asks for.
+const (
+	CodePeerGone     Code = "peer-gone"
+	CodePeerUnknown  Code = "peer-unknown"
+	CodeNotPermitted Code = "not-permitted"
+	CodeThrottled    Code = "throttled"
+	CodeBusy         Code = "busy"
+	CodeConnections  Code = "too-many-connections"
+	CodeShuttingDown Code = "shutting-down"
+)
+
+// Codes of the agent and of the devices that it needs.
+const (
+	CodeDesynchronised    Code = "log-desynchronised"
+	CodePCRMismatch       Code = "pcr-mismatch"
+	CodeLogFull           Code = "log-full"
+	CodeTPM               Code = "tpm-unavailable"
+	CodeAKUnusable        Code = "ak-unusable"
+	CodeTPMTimeout        Code = "tpm-timeout"
+	CodePlatformAbsent    Code = "platform-absent"
+	CodePlatformBusy      Code = "platform-busy"
+	CodePlatformTimeout   Code = "platform-timeout"
+	CodePlatformKeyWiped  Code = "platform-key-wiped"
+	CodePlatformVMPL      Code = "platform-vmpl"
+	CodePlatformRefused   Code = "platform-refused"
+	CodePlatformMalformed Code = "platform-malformed"
+	CodeMeasureFailed     Code = "measurement-failed"
+	CodeBadDeclaration    Code = "bad-declaration"
+	CodeActivation        Code = "activation-failed"
+	CodeTimeout           Code = "timeout"
+	CodeUnavailable       Code = "unavailable"
+	CodeInternal          Code = "internal"
+)
+
+// Codes of keys and sealed secrets: the caller's right to them, and the state of the store.
+const (
+	CodeNoSystemUnit        Code = "no-system-unit"
+	CodeNoApp               Code = "no-app"
+	CodeOtherApp            Code = "other-app"
+	CodeOtherUser           Code = "other-user"
+	CodeDigestNotAuthorised Code = "digest-not-authorised"
+	CodeOtherAssociatedData Code = "other-associated-data"
+	CodeNotFound            Code = "not-found"
+	CodeQuotaExceeded       Code = "quota-exceeded"
+	CodeNoRecovery          Code = "no-recovery"
+	CodeRootUnavailable     Code = "root-unavailable"
+	CodeBadDerivedKey       Code = "bad-derived-key"
+	CodeInterrupted         Code = "interrupted"
+	CodeNothingToDo         Code = "nothing-to-do"
+)
+
+// Codes of a sealed blob that does not open: the machine does not have the key, the
+// file is damaged, or an older state of the store was put back. What a code of the first
+// kind says is an explanation, from what the report says now and said at sealing. What
+// enforces it is the key.
+const (
+	CodeOtherChip          Code = "other-chip"
+	CodeOtherMeasurement   Code = "other-measurement"
+	CodeGuestPolicyChanged Code = "guest-policy-changed"
+	CodeOtherVMPL          Code = "other-vmpl"
+	CodeTCBBelow           Code = "tcb-below"
+	CodeWrongKey           Code = "wrong-key"
+	CodeTPMCleared         Code = "tpm-cleared"
+	CodeOtherTPM           Code = "other-tpm"
+	CodeTPMSecretMissing   Code = "tpm-secret-missing"
+	CodeTPMSecretDamaged   Code = "tpm-secret-damaged"
+	CodeNoUsableSlot       Code = "no-usable-slot"
+	CodeWrongIdentity      Code = "wrong-identity"
+	CodeTruncated          Code = "truncated"
+	CodeDamaged            Code = "damaged"
+	CodeMalformedBlob      Code = "malformed"
+	CodeUnknownVersion     Code = "unknown-version"
+	CodeAltered            Code = "altered"
+	CodeRenamed            Code = "renamed"
+	CodeMissing            Code = "missing"
+	CodeOldGeneration      Code = "old-generation"
+	CodeRolledBack         Code = "rolled-back"
+	CodeCounterBehind      Code = "counter-behind"
+	CodeCounterLost        Code = "counter-lost"
+	CodeManifestLost       Code = "manifest-lost"
+)
+
+// CodeInfo is what is known about a code.
+type CodeInfo struct {
+	Code    Code
+	Status  int    // HTTP status of the answer
+	Exit    int    // exit code of agentctl
+	Title   string // short, the same for each answer with this code
+	Meaning string // one sentence: what happened
+	Hint    string // what to do next, for people
+}
+
+// Exit codes of agentctl.
+const (
+	exitMisuse       = 1 // the request is at fault, or the failure has no exit code of its own
+	exitUnavailable  = 6 // agent or device not available
+	exitNotPermitted = 7 // not allowed to this caller
+	exitSealed       = 8 // a sealed blob cannot be opened
+)
+
+// Hints that several codes share.
+const (
+	hintWait    = "try again in a few seconds; `retryAfter` says how many"
+	hintReboot  = "reboot the machine"
+	hintRecover = "root can use the recovery identity: `agentctl key recover --identity FILE`; nothing was deleted"
+	hintRestore = "put the file back from a backup; if only the manifest is at fault: `agentctl key recover`; nothing was deleted"
+	hintAccept  = "; root can accept it: `agentctl key accept-rollback`"
+)
+
+// codes is the one table of codes: status, exit code, title, meaning and hint. Server,
+// client, agentctl, openapi.json and docs/api.md have them from here.
+var codes = []CodeInfo{
+	{CodeMalformed, 400, exitMisuse, "Body is not one JSON value", "The body is not exactly one JSON value in UTF-8.", "send one JSON object and nothing after it; `offset` says where reading ended"},
+	{CodeDuplicateMember, 400, exitMisuse, "Member occurs twice", "A member occurs twice.", "send it once"},
+	{CodeUnknownMember, 400, exitMisuse, "Member is not known", "A member is not known, or is spelled in another case.", "check the spelling, upper and lower case included; an older agent may not know a newer member"},
+	{CodeInvalidValue, 400, exitMisuse, "Value is not allowed", "A member or parameter has a type, size or word that is not allowed.", "correct the member or parameter that the error names"},
+	{CodeUnknownParameter, 400, exitMisuse, "Query parameter is not known", "A query parameter is not known or occurs twice.", "use only the parameters that the error lists"},
+	{CodeTooLarge, 413, exitMisuse, "Body is too long", "The body is longer than the endpoint reads.", "the table of endpoints has the limit"},
+	{CodeBodyTimeout, 408, exitMisuse, "Body did not arrive", "The body did not arrive in time.", "send the body at once"},
+	{CodeNoSuchPath, 404, exitMisuse, "No such path", "Nothing is served at this path.", "see the table of endpoints"},
+	{CodeMethod, 405, exitMisuse, "Method is not allowed here", "The path is served, but not with this method.", "the header `Allow` lists the methods"},
+	{CodeStartBeyondLog, 400, exitMisuse, "Log has no such record", "The log does not have that record yet.", "`GET /v1/status` says how many records there are; a log that became shorter belongs to another boot"},
+	{CodeNoSuchApp, 404, exitMisuse, "No such app", "No app of that name is declared.", "`agentctl app list` lists the declared apps; after a change run `agentctl app reload`"},
+
+	{CodePeerGone, 403, exitNotPermitted, "Process that connected has ended", "The process that connected has ended.", "connect from the process that asks"},
+	{CodePeerUnknown, 403, exitNotPermitted, "Caller could not be identified", "The agent could not establish who connected.", "the error says what the kernel did not tell"},
+	{CodeNotPermitted, 403, exitNotPermitted, "Not permitted on this socket", "The endpoint is served on the other socket, or this user may not use the admin socket.", "for administration run it as root, on the admin socket (agentctl: `--admin`)"},
+	{CodeThrottled, 429, exitUnavailable, "Too many requests of this user", "This user asks too often.", hintWait},
+	{CodeBusy, 503, exitUnavailable, "Too many requests are waiting", "Too many requests are waiting.", hintWait},
+	{CodeConnections, 503, exitUnavailable, "Too many connections", "Too many connections are open.", "reuse connections"},
+	{CodeShuttingDown, 503, exitUnavailable, "Agent is stopping", "The agent is stopping; the next one will answer.", "try again"},
+
+	{CodeDesynchronised, 503, exitUnavailable, "Log and PCR do not match", "Log and PCR do not explain each other. Only a boot repairs that.", hintReboot + "; `agentctl status` says what does not match"},
+	{CodePCRMismatch, 503, exitUnavailable, "Log does not explain the quoted PCR values", "The TPM quoted values that the log does not explain: something else extended the PCR, or the TPM lies.", "find out what else extends the PCR, then reboot the machine"},
+	{CodeLogFull, 507, exitUnavailable, "Measurement log is full", "The log takes no more records until the next boot.", hintReboot + "; declare an app that changes all the time with fewer files"},
+	{CodeTPM, 503, exitUnavailable, "TPM is not available", "There is no TPM, or it fails, or its quote is not for what was asked.", "`agentctl doctor` looks for the TPM; if waiting may help, `retryAfter` is present"},
+	{CodeAKUnusable, 503, exitUnavailable, "Attestation key does not load in this TPM", "The stored attestation key does not load: the TPM was cleared or replaced, or the key's file is damaged.", "bring the TPM or the file back, or have root accept a new key: `agentctl key replace-ak` keeps the old one; then `agentctl key recover` opens what was sealed"},
+	{CodeTPMTimeout, 504, exitUnavailable, "TPM did not answer", "The TPM did not answer in time.", "try again; the agent opens the TPM anew"},
+	{CodePlatformAbsent, 503, exitUnavailable, "No report device", "This machine is not a confidential VM, or the agent may not open its report device.", "is this an SEV-SNP guest with the sev-guest driver? `agentctl doctor` looks for it"},
+	{CodePlatformBusy, 503, exitUnavailable, "Reports are throttled", "Host or firmware throttles reports.", "try again in a few seconds, or ask for anchored evidence (agentctl: `--anchored`)"},
+	{CodePlatformTimeout, 504, exitUnavailable, "Report device did not answer", "No report arrived in time.", "try again, or ask for anchored evidence (agentctl: `--anchored`)"},
+	{CodePlatformKeyWiped, 503, exitUnavailable, "Guest message key is wiped", "The guest's message key is gone until the next boot.", hintReboot},
+	{CodePlatformVMPL, 503, exitUnavailable, "Wrong VM privilege level", "Reports are not available at this VMPL.", "the machine runs under a paravisor or SVSM that this agent was not told of"},
+	{CodePlatformRefused, 502, exitUnavailable, "Firmware refused the report", "The firmware answered with an error status.", "the error has the status of the firmware"},
+	{CodePlatformMalformed, 502, exitUnavailable, "Report is malformed", "The device answered with something that is not a report.", "the host or its firmware is at fault"},
+	{CodeMeasureFailed, 422, exitMisuse, "App could not be measured", "The app could not be measured.", "repair the file that the error names"},
+	{CodeBadDeclaration, 422, exitMisuse, "Declarations could not be read", "Configuration or declarations could not be read at all.", "correct the file at the line that the error names"},
+	{CodeActivation, 422, exitMisuse, "Credential cannot be activated", "The credential was not made for this EK and AK.", "make the challenge from what `GET /v1/ak` answers now"},
+	{CodeTimeout, 504, exitUnavailable, "No answer in time", "The agent gave up.", "try again; the table of endpoints has the times"},
+	{CodeUnavailable, 503, exitUnavailable, "Part of the agent is not running", "A part of the agent is not running.", "`agentctl status` says what is missing"},
+	{CodeInternal, 500, exitMisuse, "Fault in the agent", "The agent has a fault.", "please report it, with the log of the agent"},
+
+	{CodeNoSystemUnit, 403, exitNotPermitted, "No keys outside a system unit", "The caller does not run in a system unit, and only system units have keys.", "start it as a systemd system unit, not as a unit of a user's manager: `agentctl self` says who the caller is"},
+	{CodeNoApp, 403, exitNotPermitted, "No app has this unit and user", "No app is declared for the caller's unit and user.", "declare the app in `apps.d` with this unit and user: `agentctl self` says who the caller is"},
+	{CodeOtherApp, 403, exitNotPermitted, "Sealed for another app", "The secret was sealed for another app or unit.", "give the app its old unit back"},
+	{CodeOtherUser, 403, exitNotPermitted, "Sealed for another user", "The secret was sealed for the app under another user.", "give the app its old user back"},
+	{CodeDigestNotAuthorised, 403, exitNotPermitted, "Digest of the app is not authorised", "The app requires a digest, and was not measured as one that is authorised.", "root can authorise the digest: `agentctl key authorize --app NAME --digest DIGEST`; an app that is not measured does not have one"},
+	{CodeOtherAssociatedData, 403, exitSealed, "Associated data does not match", "The associated data differs from that at sealing.", "give the associated data of sealing"},
+	{CodeNotFound, 404, exitMisuse, "No such key or secret", "There is no such secret, app or version of a root.", "seal it first; an app does not see the secrets of another"},
+	{CodeQuotaExceeded, 507, exitMisuse, "App may not store more", "The app would store more than it may.", "discard a secret, or raise the limit in `[keys]` of the configuration"},
+	{CodeNoRecovery, 503, exitUnavailable, "No recovery recipient", "There is no recovery recipient, and the loss was not acknowledged.", "set `recovery_recipients` in `[keys]` of the configuration, or acknowledge the loss there"},
+	{CodeRootUnavailable, 503, exitUnavailable, "Root key is not available now", "A device or disk is busy or failing, which says nothing about the blob.", hintWait},
+	{CodeBadDerivedKey, 502, exitUnavailable, "Firmware derived an invalid key", "The firmware answered with an all-zero key or one of a wrong size.", "the firmware is at fault: update it"},
+	{CodeInterrupted, 503, exitUnavailable, "Change was interrupted", "A write failed; the agent looks at what it left before the next operation.", hintWait + "; check whether the disk is full"},
+	{CodeNothingToDo, 409, exitMisuse, "Nothing to accept or to replace", "There is no rollback to accept, or the attestation key loads and is not replaced.", "nothing was done"},
+
+	{CodeOtherChip, 422, exitSealed, "Sealed on another chip", "The report names another chip than at sealing.", hintRecover},
+	{CodeOtherMeasurement, 422, exitSealed, "Sealed under another launch measurement", "The guest was launched from something else.", hintRecover},
+	{CodeGuestPolicyChanged, 422, exitSealed, "Sealed under another guest policy", "The guest was launched under another guest policy.", hintRecover},
+	{CodeOtherVMPL, 422, exitSealed, "Sealed at another VMPL", "The guest runs at another VM privilege level.", hintRecover},
+	{CodeTCBBelow, 422, exitSealed, "Firmware is older than at sealing", "The firmware is older than at sealing.", hintRecover},
+	{CodeWrongKey, 422, exitSealed, "Wrong key", "Every reading is as at sealing, but the key differs.", hintRecover},
+	{CodeTPMCleared, 422, exitSealed, "TPM was cleared", "It is the same TPM, but its owner seed was replaced.", hintRecover},
+	{CodeOtherTPM, 422, exitSealed, "Sealed in another TPM", "The secret was sealed in another TPM.", hintRecover},
+	{CodeTPMSecretMissing, 422, exitSealed, "Secret of the TPM is missing", "The file with the TPM's sealed secret is missing.", hintRecover},
+	{CodeTPMSecretDamaged, 422, exitSealed, "Secret of the TPM is damaged", "The TPM does not load the file with its sealed secret, although the file is its own.", hintRecover},
+	{CodeNoUsableSlot, 422, exitSealed, "No slot for this machine", "No slot of the blob fits what this machine has.", "give the machine its SNP firmware keys or its TPM back, or: " + hintRecover},
+	{CodeWrongIdentity, 422, exitSealed, "Wrong recovery identity", "The recovery identity does not belong to any of the recipients.", "use the identity of a recipient that the error names; nothing was deleted"},
+	{CodeTruncated, 422, exitSealed, "Sealed blob is truncated", "A sealed blob ends too early.", hintRestore},
+	{CodeDamaged, 422, exitSealed, "Sealed blob is damaged", "A checksum in a sealed blob is wrong.", hintRestore},
+	{CodeMalformedBlob, 422, exitSealed, "Sealed blob is malformed", "The checksums of a sealed blob are right, but a value in it is not allowed.", hintRestore},
+	{CodeUnknownVersion, 422, exitSealed, "Sealed blob of a later version", "A later version wrote the sealed blob.", "install the version that wrote it, or a later one; nothing was deleted"},
+	{CodeAltered, 422, exitSealed, "Sealed blob was altered", "The key is right, but the content was changed or belongs to another blob.", hintRestore},
+	{CodeRenamed, 422, exitSealed, "File of another sealed blob", "The file contains another sealed blob.", hintRestore},
+	{CodeMissing, 422, exitSealed, "Sealed blob is missing", "The manifest lists a file that is missing.", hintRestore},
+	{CodeOldGeneration, 409, exitSealed, "Sealed blob of an older state", "A later file replaced this one, which was put back.", "find out who put the old file back, and restore the newer one; nothing was deleted"},
+	{CodeRolledBack, 409, exitSealed, "Store was rolled back", "The TPM counted further than the manifest: an older state of the files was put back.", "find out who put the older state back" + hintAccept},
+	{CodeCounterBehind, 409, exitSealed, "TPM was rolled back", "The manifest is further than the TPM's counter: an older state of the TPM was put back.", "find out who put the TPM's older state back" + hintAccept},
+	{CodeCounterLost, 409, exitSealed, "Counter of the store is lost", "The counter is gone from the TPM, or does not take its authorization.", "find out who removed the counter" + hintAccept},
+	{CodeManifestLost, 409, exitSealed, "Manifest of the store is lost", "There are sealed blobs without the manifest that lists them.", "put the manifest back, or have root salvage the rest: `agentctl key recover`"},
+}
+
+// Codes returns every code in alphabetical order.
+func Codes() []CodeInfo {
+	return slices.SortedFunc(slices.Values(codes), func(a, b CodeInfo) int { return strings.Compare(string(a.Code), string(b.Code)) })
+}
+
+// Info returns what is known about c. For a code of a later version that is status 500
+// and exit code 1, without words.
+func (c Code) Info() CodeInfo {
+	if i := slices.IndexFunc(codes, func(x CodeInfo) bool { return x.Code == c }); i >= 0 {
+		return codes[i]
+	}
+	return CodeInfo{Code: c, Status: 500, Exit: exitMisuse}
+}
