@@ -21,7 +21,7 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo lint fuzz bench install package test-package test-vm setup clean
+.PHONY: help build test demo check fuzz bench install package test-package test-vm setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,8 @@ demo: ## show the whole promise on a simulated machine, in under half a minute
 test: ## run every test; the last lines say what was skipped and why
 	@GO="$(GO)" scripts/test.sh
 
-lint: ## check formatting, vet, and the rules of the source tree
-	@GO="$(GO)" scripts/lint.sh
+check: ## check formatting, vet, staticcheck, the rules of the tree and quick tests, in a minute
+	@GO="$(GO)" scripts/check.sh
 
 fuzz: ## fuzz every target with FUZZTIME inputs (default 200000x) each
 	@GO="$(GO)" FUZZTIME="$${FUZZTIME:-200000x}" scripts/fuzz.sh

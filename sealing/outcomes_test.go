@@ -290,8 +290,10 @@ func TestOutcomes(t *testing.T) {
 	var alone strings.Builder
 	alone.WriteString("| what happens | the program gets | code | names | then |\n|---|---|---|---|---|\n")
 	documented := documentedOutcomes(t)
+	skipped := false
 	for _, o := range outcomes() {
 		t.Run(o.what, func(t *testing.T) {
+			t.Cleanup(func() { skipped = skipped || t.Skipped() })
 			b := newBed(t)
 			s := b.open()
 			sealText(t, s, billing, "token", "hunter2")
@@ -336,6 +338,9 @@ func TestOutcomes(t *testing.T) {
 				t.Errorf("docs/sealing.md says %+v (%v) of the agent", d, ok)
 			}
 		})
+	}
+	if skipped {
+		t.Skip("some outcomes were skipped: the table in docs/sealing.md is not compared")
 	}
 	checkDoc(t, "outcomes-package", alone.String())
 }

@@ -52,6 +52,9 @@ func WithDir(dir string) Option { return func(s *settings) { s.dir = dir } }
 // Start starts a TPM on a new state.
 func Start(tb testing.TB, options ...Option) *TPM {
 	tb.Helper()
+	if os.Getenv("AGENTD_TEST_WITHOUT_SWTPM") != "" {
+		tb.Skip("needs a software TPM: unset AGENTD_TEST_WITHOUT_SWTPM")
+	}
 	var s settings
 	for _, o := range options {
 		o(&s)

@@ -1,0 +1,46 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Checks what a change must pass before it is sent: formatting, vet, staticcheck, the rules
+# of the source tree, and the tests that need neither a software TPM nor root. Takes less
+# than a minute when the build cache is warm.
+set -eu
+cd "$(dirname "$0")/.."
+: "${GO:=go}"
+step() { echo "== $*"; }
+
+step "formatting, vet, go.mod"
+unformatted=$(gofmt -l .)
+if [ -n "$unformatted" ]; then
+	echo "check: gofmt would change these files; run gofmt -w on them:" >&2
+	echo "$unformatted" >&2
+	exit 1
+fi
+for module in . test/interop tools; do
+	(cd $module && "$GO" vet ./... && "$GO" mod tidy -diff)
+done
+
+if command -v shellcheck >/dev/null 2>&1; then
+	step "shellcheck"
+	shellcheck scripts/*.sh packaging/*.sh packaging/deb/* test/vm/*.sh test/vm/image/*.sh .ci/run
+	shellcheck -s sh packaging/rpm/*
+else
+	echo "check: shellcheck is not installed: the scripts are not checked"
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+step "staticcheck"
+(cd tools && "$GO" build -o "$work/" honnef.co/go/tools/cmd/staticcheck)
+"$work/staticcheck" ./...
+(cd test/interop && "$work/staticcheck" ./...)
+
+step "rules of the tree and quick tests; make test runs the others"
+"$GO" build -o "$work/report" ./test/report
+AGENTD_TEST_WITHOUT_SWTPM=1
+export AGENTD_TEST_WITHOUT_SWTPM
+packages=$("$GO" list ./... | grep -Ev '/agentd/(test|bench)(/|$)')
+# shellcheck disable=SC2086 # one argument for each package
+{ "$GO" test -json -short $packages ./test/report 2>&1 || echo failed >"$work/failed"; } | tee "$work/tests.json" | "$work/report"
+"$work/report" "$work/tests.json" | tail -n 1
+if [ -e "$work/failed" ]; then exit 1; fi
+echo "check: ok"
