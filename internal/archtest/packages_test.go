@@ -16,9 +16,10 @@ import (
 
 const module = "github.com/cvm-agentd/agentd"
 
-// listed is what `go list -json` says of a package, as far as it is looked at here.
+// listed is a package as `go list -json` describes it: the members that are used here.
 type listed struct {
 	ImportPath   string
+	Name         string
 	Dir          string
 	Doc          string
 	Standard     bool
@@ -29,7 +30,7 @@ type listed struct {
 	Imports      []string
 }
 
-// folder is the path inside the module, "" for packages of others.
+// folder returns the path inside the module, "" for the root and for packages of other modules.
 func (p listed) folder() string { return folder(p.ImportPath) }
 
 func folder(path string) string {
@@ -52,7 +53,7 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// list runs `go list -json` with cgo switched on or off.
+// list runs `go list -json` with CGO_ENABLED set to cgo.
 func list(t *testing.T, cgo string, args ...string) []listed {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json"}, args...)...)
@@ -78,7 +79,7 @@ func list(t *testing.T, cgo string, args ...string) []listed {
 	}
 }
 
-// packages are all of this module.
+// packages returns all packages of this module.
 func packages(t *testing.T) []listed {
 	t.Helper()
 	all := list(t, "0", "./...")

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package archtest
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms is the map of the tree: the package of a line imports only packages of earlier
+// lines. A line that ends in "/..." is a folder whose packages may import each other.
+// docs/architecture.md explains the map.
+var rooms = []string{
+	// Ground: what every other room may use. Pure.
+	"internal/text",
+	"internal/strictjson",
+	"internal/stricttoml",
+	"internal/unitname",
+	"internal/tpmwire",
+
+	// Public face, first half: what a verifier needs. Pure.
+	"evidence",
+	"pcr",
+	"internal/tcglog",
+	"keys",
+	"verify/snp",
+	"verify/internal/...",
+	"verify",
+
+	// Public face, second half: what an application needs.
+	"api",
+	"client",
+	"internal/secret",
+	"sealing",
+
+	// Devices and files.
+	"internal/version",
+	"internal/journal",
+	"internal/durable",
+	"internal/tpm",
+	"internal/tpm/registers",
+	"internal/tpm/tpmkeys",
+	"internal/platform",
+	"internal/platform/...",
+	"internal/caller",
+	"internal/declared",
+	"internal/apps",
+	"internal/unitfile",
+	"internal/config",
+	"internal/kds",
+	"internal/export",
+	"internal/swtpm",
+	"internal/store",
+	"internal/store/...",
+
+	// The service, and the commands.
+	"agent/internal/...",
+	"agent",
+	"cmd/agentd",
+	"cmd/agentd-sim",
+	"cmd/agentctl",
+}
+
+// public are the packages that other modules can import. The root package has no code.
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/snp", "sealing", "api", "client", "agent"}
+
+// free are folders of tests, measurements and tools: they import what they like, and only
+// tests import them.
+var free = []string{"test", "bench", "tools"}
+
+// top returns the first part of a folder's path.
+func top(folder string) string {
+	t, _, _ := strings.Cut(folder, "/")
+	return t
+}
+
+// testOnly reports whether folder is a package for tests alone, which may import "testing".
+func testOnly(folder string) bool {
+	return slices.Contains(free, top(folder)) ||
+		slices.Contains([]string{"archtest", "durabletest", "evidencetest", "vectors"}, path.Base(folder))
+}
+
+// room returns the line of rooms that a folder belongs to, or -1.
+func room(folder string) int {
+	if i := slices.Index(rooms, folder); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(rooms, func(r string) bool {
+		prefix, ok := strings.CutSuffix(r, "...")
+		return ok && strings.HasPrefix(folder, prefix)
+	})
+}
+
+// TestImportsGoOneWay checks that every package has a room, and imports only from rooms
+// before its own.
+func TestImportsGoOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		from := p.folder()
+		if from == "" || testOnly(from) {
+			continue
+		}
+		rank := room(from)
+		if rank < 0 {
+			t.Errorf("%s has no room: add it to the list in internal/archtest/rooms_test.go", from)
+			continue
+		}
+		for _, imported := range p.Imports {
+			to := folder(imported)
+			switch at := room(to); {
+			case to == "":
+			case testOnly(to):
+				t.Errorf("%s imports %s, which is for tests", from, to)
+			case at > rank, at == rank && !strings.HasSuffix(rooms[rank], "/..."):
+				t.Errorf("%s imports %s, which comes later in the list of rooms", from, to)
+			}
+		}
+	}
+}
+
+// TestPublicPackages checks that other modules can import exactly the public packages.
+func TestPublicPackages(t *testing.T) {
+	for _, p := range packages(t) {
+		f := p.folder()
+		parts := strings.Split(f, "/")
+		if p.Name == "main" || len(p.GoFiles) == 0 || slices.Contains(free, parts[0]) || slices.Contains(parts, "internal") {
+			continue
+		}
+		if !slices.Contains(public, f) {
+			t.Errorf("%q can be imported by other modules: put it below an internal folder", f)
+		}
+	}
+}
+
+// impure are packages of the standard library and of Go's authors that reach the outside.
+var impure = []string{"io", "io/fs", "io/ioutil", "os", "os/exec", "os/signal", "syscall", "net", "net/http", "log", "log/slog", "path/filepath", "golang.org/x/sys"}
+
+// TestVerifyIsPure checks that what a relying party links does no input and no output of
+// its own, and stays small. A verdict depends on nothing but the arguments.
+func TestVerifyIsPure(t *testing.T) {
+	const most = 185 // packages in all
+	deps := list(t, "0", "-deps", "./verify")
+	if len(deps) > most {
+		t.Errorf("verify links %d packages, at most %d", len(deps), most)
+	}
+	for _, p := range deps {
+		for _, not := range []string{"net/http", "crypto/tls", "google.golang.org/protobuf", "github.com/google/go-sev-guest", "github.com/google/go-tpm-tools"} {
+			if p.ImportPath == not || strings.HasPrefix(p.ImportPath, not+"/") {
+				t.Errorf("verify links %s", p.ImportPath)
+			}
+		}
+		if p.folder() == "" {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if p.folder() == "keys" {
+				continue // until its device side has moved
+			}
+			if slices.Contains(impure, imported) || strings.HasPrefix(imported, "golang.org/x/sys/") {
+				t.Errorf("%s imports %s: the verifier does no input and no output", p.folder(), imported)
+			}
+		}
+	}
+}
+
+// TestClientLinksNoServer checks that a program that asks for evidence links neither the
+// agent nor the verifier, and of the internal packages only ground rooms.
+func TestClientLinksNoServer(t *testing.T) {
+	last := slices.Index(rooms, "evidence")
+	for _, p := range list(t, "0", "-deps", "./client", "./api") {
+		f := p.folder()
+		if top(f) == "agent" || top(f) == "verify" || top(f) == "internal" && room(f) > last || p.ImportPath == "net/http/httptest" {
+			t.Errorf("client links %s", p.ImportPath)
+		}
+	}
+}
+
+// TestVendorLibrariesHaveOnePlace checks where the libraries of others for reports and
+// for exports are used: go-sev-guest on the device's side and in commands, go-tpm-tools
+// in the export.
+func TestVendorLibrariesHaveOnePlace(t *testing.T) {
+	places := map[string][]string{
+		"github.com/google/go-sev-guest": {"internal/platform/snp", "internal/platform/soft", "internal/store/snproot", "internal/kds", "internal/export", "internal/evidencetest", "cmd/agentctl", "cmd/agentd-sim"},
+		"github.com/google/go-tpm-tools": {"internal/export"},
+	}
+	for _, p := range packages(t) {
+		f := p.folder()
+		for _, imported := range p.Imports {
+			for library, at := range places {
+				if strings.HasPrefix(imported, library+"/") && !slices.Contains(at, f) && !slices.Contains(free, top(f)) {
+					t.Errorf("%s imports %s, which only %s may", f, imported, strings.Join(at, ", "))
+				}
+			}
+		}
+	}
+}
