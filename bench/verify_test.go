@@ -97,10 +97,10 @@ func BenchmarkVerifyCold(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	o := verify.Options{Policy: policy(b, launched), Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(b)}
+	v := verifier(b, policy(b, launched), evidencetest.Roots(b), 0)
 	signatures := primitives(b, e, &r.AK.ECC.PublicKey)
 	appraise := func() {
-		if a, err := verify.Evidence(document, o); err != nil || a.Verdict != verify.Pass {
+		if _, err := v.Verify(document, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -121,7 +121,8 @@ func BenchmarkVerifyCold(b *testing.B) {
 
 // BenchmarkVerifyColdReport: a recorded report, whose chain leads to AMD's root, in the same way.
 func BenchmarkVerifyColdReport(b *testing.B) {
-	report, certificates, o := recorded(b)
+	report, certificates, accepting := recorded(b)
+	v := verifier(b, accepting, nil, 0)
 	leaf, err := x509.ParseCertificate(certificates[0])
 	if err != nil {
 		b.Fatal(err)
@@ -142,8 +143,8 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 	r, s := number(report[0x2A0:0x2E8]), number(report[0x2E8:0x330])
 	digest := sha512.Sum384(report[:0x2A0])
 	whole, parts := beside(b, func() {
-		if a, err := verify.Report(verify.RawReport{Report: report, Certificates: certificates}, o); err != nil || a.Verdict != verify.Pass {
-			b.Fatal(err, a.Sentences)
+		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
+			b.Fatal(err)
 		}
 	}, func() {
 		ok := ecdsa.Verify(leaf.PublicKey.(*ecdsa.PublicKey), digest[:], r, s)
@@ -158,15 +159,31 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 	b.ReportMetric(float64(whole.Microseconds()), "µs-appraisal")
 }
 
-// recorded is a report of a real machine with its certificate, and options that accept it.
-func recorded(b *testing.B) (report []byte, certificates [][]byte, o verify.Options) {
+// verifier returns a Verifier with a cache of that many entries. Roots are AMD's if nil.
+func verifier(b *testing.B, p *verify.Policy, roots *snp.Roots, cache int) *verify.Verifier {
+	b.Helper()
+	v, err := verify.New(p, verify.Config{Roots: verify.Roots{SNP: roots}, CacheEntries: cache})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return v
+}
+
+// The recorded report contains no nonce of ours, and its certificate was valid then.
+var (
+	replayed   = verify.Expect{UnsafeAcceptReplay: true}
+	recordedAt = time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// recorded returns a report of a real machine with its certificate, and a policy that accepts it.
+func recorded(b *testing.B) (report []byte, certificates [][]byte, p *verify.Policy) {
 	b.Helper()
 	certificates, err := snp.DecodeCertificates(vectors.Read(b, "Dstack-TEE_dstack/sev_snp_vcek.pem"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	return vectors.Read(b, "Dstack-TEE_dstack/sev_snp_report.bin"), certificates, verify.Options{AcceptReplay: true, Time: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC),
-		Policy: policy(b, "products = [\"milan\"]\nunlisted_launch = \"allow\"\nbinding = \"none\"\nlog = \"optional\"\nallow_provisional_firmware = true\n")}
+	return vectors.Read(b, "Dstack-TEE_dstack/sev_snp_report.bin"), certificates,
+		policy(b, "products = [\"milan\"]\nunlisted_launch = \"allow\"\nbinding = \"none\"\nlog = \"optional\"\nallow_provisional_firmware = true\n")
 }
 
 // number is an integer of a report, little-endian.
@@ -179,18 +196,17 @@ func number(le []byte) *big.Int {
 // BenchmarkVerifyWarm: a recorded report that the cache knows, and how many times longer
 // go-sev-guest's full verification of it takes.
 func BenchmarkVerifyWarm(b *testing.B) {
-	report, certificates, o := recorded(b)
-	o.Cache = verify.NewCache(16)
+	report, certificates, accepting := recorded(b)
+	v := verifier(b, accepting, nil, 16)
 	body, err := abi.ReportToProto(report)
 	if err != nil {
 		b.Fatal(err)
 	}
 	attestation := &spb.Attestation{Report: body, CertificateChain: &spb.CertificateChain{VcekCert: certificates[0]}, Product: &spb.SevProduct{Name: spb.SevProduct_SEV_PRODUCT_MILAN}}
-	options := &guest.Options{DisableCertFetching: true, Now: o.Time, Product: attestation.Product}
+	options := &guest.Options{DisableCertFetching: true, Now: recordedAt, Product: attestation.Product}
 	ours, theirs := beside(b, func() {
-		a, err := verify.Report(verify.RawReport{Report: report, Certificates: certificates}, o)
-		if err != nil || a.Verdict != verify.Pass {
-			b.Fatal(err, a.Sentences)
+		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
+			b.Fatal(err)
 		}
 	}, func() {
 		if err := guest.SnpAttestation(attestation, options); err != nil {
@@ -214,19 +230,16 @@ func BenchmarkVerifyBatch(b *testing.B) {
 		}
 		documents = append(documents, document)
 	}
-	o := verify.Options{Policy: policy(b, launched), Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(b)}
-	run := func(o verify.Options) {
+	accepting, roots := policy(b, launched), evidencetest.Roots(b)
+	run := func(cache int) {
+		v := verifier(b, accepting, roots, cache)
 		for _, d := range documents {
-			if a, err := verify.Evidence(d, o); err != nil || a.Verdict != verify.Pass {
-				b.Fatal(err, a.Sentences)
+			if _, err := v.Verify(d, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time); err != nil {
+				b.Fatal(err)
 			}
 		}
 	}
-	warm, cold := beside(b, func() {
-		o := o
-		o.Cache = verify.NewCache(16)
-		run(o)
-	}, func() { run(o) })
+	warm, cold := beside(b, func() { run(16) }, func() { run(0) })
 	b.ReportMetric(float64(warm.Microseconds())/statements, "µs/statement")
 	b.ReportMetric(float64(cold)/float64(warm), "x-without-cache")
 }

@@ -34,7 +34,7 @@ func TestAccepted(t *testing.T) {
 			c.change(t, r)
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, makePolicy(c.policy, ""))
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil {
 				t.Fatal(err)
 			}

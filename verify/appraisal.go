@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
@@ -105,12 +108,12 @@ func (m Milliseconds) String() string { return time.Duration(m).String() }
 // may be added under the same type; none changes its meaning.
 const AppraisalType = "agentd/appraisal/1"
 
-// Appraisal is the result for one evidence under one policy at one time. What the
-// evidence claims is behind [Appraisal.Claims].
+// Appraisal is the result for one evidence under one policy at one time. Only
+// [Appraisal.Claims] returns what the evidence claims.
 type Appraisal struct {
 	Type      string       `json:"type"`                           // AppraisalType
 	Material  Material     `json:"material"`                       // what was appraised
-	Time      time.Time    `json:"time"`                           // Options.Time
+	Time      time.Time    `json:"time"`                           // of the appraisal
 	Policy    string       `json:"policy,omitzero"`                // SHA-256 of the policy text, hexadecimal
 	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted
 	Class     Class        `json:"class"`                          // ClassAccepted, or the gravest class that failed
@@ -120,7 +123,7 @@ type Appraisal struct {
 	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 where fresh
 	Sentences []string     `json:"sentences"`                      // for people: what may be concluded, and what not
 	Checks    []Check      `json:"checks"`                         // every check of Definitions, in that order
-	Accepted  *Claims      `json:"claims,omitzero"`                // nil unless Verdict is Pass; see Claims
+	Accepted  accepted     `json:"claims,omitzero"`                // absent unless Verdict is Pass; read it with Claims
 }
 
 // Check returns the check with this id. It panics for an id that is not in
@@ -152,29 +155,43 @@ func (a *Appraisal) Failed() []Check {
 // ExitCode is what "agentctl verify" ends with: 0 accepted, else the class.
 func (a *Appraisal) ExitCode() int { return int(a.Class) }
 
-// Claims is what the evidence says, or a [*RefusedError] where it was refused.
+// accepted keeps the claims of accepted evidence out of reach of a caller who did not
+// ask whether it was accepted. In JSON it is the claims.
+type accepted struct{ claims *Claims }
+
+// IsZero reports whether there are no claims.
+func (c accepted) IsZero() bool { return c.claims == nil }
+
+// MarshalJSON encodes the claims.
+func (c accepted) MarshalJSON() ([]byte, error) { return evidence.EncodeJSON(c.claims) }
+
+// UnmarshalJSON decodes the claims.
+func (c *accepted) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &c.claims) }
+
+// Claims returns what the evidence says, or a [*RefusedError] if it was refused.
 func (a *Appraisal) Claims() (*Claims, error) {
-	if a.Verdict != Pass || a.Accepted == nil {
-		return nil, &RefusedError{Class: a.Class, Failed: a.Failed()}
+	if a.Verdict != Pass || a.Accepted.claims == nil {
+		return nil, &RefusedError{Appraisal: a}
 	}
-	return a.Accepted, nil
+	return a.Accepted.claims, nil
 }
 
 // RefusedError tells why evidence was refused.
 type RefusedError struct {
-	Class  Class
-	Failed []Check // at least one
+	Appraisal *Appraisal // every check; its Class, Failed and ExitCode tell why
 }
 
+// Error names the class and the checks that failed.
 func (e *RefusedError) Error() string {
-	ids := make([]string, 0, len(e.Failed))
-	for _, c := range e.Failed {
+	failed := e.Appraisal.Failed()
+	ids := make([]string, 0, len(failed))
+	for _, c := range failed {
 		if c.Verdict == Fail {
 			ids = append(ids, string(c.ID))
 		}
 	}
 	if len(ids) == 0 {
-		return "evidence refused: not every required check could be asserted"
+		return "evidence refused: not every required check could be made"
 	}
-	return fmt.Sprintf("evidence refused (%s): %s", e.Class, strings.Join(ids, ", "))
+	return fmt.Sprintf("evidence refused (%s): %s", e.Appraisal.Class, strings.Join(ids, ", "))
 }

@@ -13,7 +13,7 @@ func BenchmarkEvidence(b *testing.B) {
 	o := baseOptions(b)
 	b.SetBytes(int64(len(document)))
 	for b.Loop() {
-		a, err := Evidence(document, o)
+		a, err := appraiseEvidence(document, o)
 		if err != nil || a.Verdict != Pass {
 			b.Fatal(err)
 		}

@@ -11,18 +11,16 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// A Cache remembers reports that were verified under a certificate and its chain,
+// cache remembers reports that were verified under a certificate and its chain,
 // revocation lists that were found to be by a root, and chains of certificates of TPMs,
 // so that the same bytes are not verified again: anchored evidence shows one report many
-// times. It belongs to the caller, who decides how long it lives, and may be used by
-// several goroutines.
+// times. Several goroutines may use it.
 //
-// What is remembered is a fact about bytes: that a signature holds. The key is a digest
-// of everything that this depends on, which is the report, every certificate in its
-// order, and the roots that are trusted. Nothing that depends on time or policy is
-// remembered: validity, revocation, chip, TCB and policy are looked at every time.
-// Failures are not remembered.
-type Cache struct {
+// What it remembers is a fact about bytes: a signature verified. The key is a digest of
+// everything that this depends on: the report, every certificate in its order, and the
+// roots that are trusted. It remembers nothing that depends on time or policy: validity,
+// revocation, chip, TCB and policy are checked every time. It does not remember failures.
+type cache struct {
 	mu      sync.Mutex
 	limit   int
 	entries map[evidence.Digest]*lru.Element
@@ -36,13 +34,13 @@ type cacheEntry struct {
 	ek     []*x509.Certificate // from the certificate of an endorsement key to a root of the policy
 }
 
-// NewCache is a cache of at most limit entries, each of about 30 KB; the one that was not
-// used for longest makes room. A limit below 1 counts as 1.
-func NewCache(limit int) *Cache {
-	return &Cache{limit: max(limit, 1), entries: make(map[evidence.Digest]*lru.Element), order: lru.New()}
+// newCache returns a cache of at most limit entries; the one that was not used for
+// longest makes room.
+func newCache(limit int) *cache {
+	return &cache{limit: limit, entries: make(map[evidence.Digest]*lru.Element), order: lru.New()}
 }
 
-func (c *Cache) get(key evidence.Digest) *cacheEntry {
+func (c *cache) get(key evidence.Digest) *cacheEntry {
 	if c == nil {
 		return nil
 	}
@@ -56,7 +54,7 @@ func (c *Cache) get(key evidence.Digest) *cacheEntry {
 	return e.Value.(*cacheEntry)
 }
 
-func (c *Cache) put(e *cacheEntry) {
+func (c *cache) put(e *cacheEntry) {
 	if c == nil {
 		return
 	}
@@ -99,16 +97,16 @@ func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
 // ekChain leads from the certificate in an enrolment to a root of the policy. Of several
 // ways one that is valid is taken, so that a known one does where it is.
 func (a *appraiser) ekChain(r *enrolmentRule) ([]*x509.Certificate, error) {
-	if a.o.Cache == nil {
-		return r.certificate.Chain(a.p.ekRoots, a.o.Time)
+	if a.cache == nil {
+		return r.certificate.Chain(a.p.ekRoots, a.now)
 	}
 	key := ekKey(r.EKCertificates, a.p.ekRoots)
-	if known := a.o.Cache.get(key); known != nil && r.certificate.CheckValidity(known.ek, a.o.Time) == nil {
+	if known := a.cache.get(key); known != nil && r.certificate.CheckValidity(known.ek, a.now) == nil {
 		return known.ek, nil
 	}
-	chain, err := r.certificate.Chain(a.p.ekRoots, a.o.Time)
+	chain, err := r.certificate.Chain(a.p.ekRoots, a.now)
 	if err == nil {
-		a.o.Cache.put(&cacheEntry{key: key, ek: chain})
+		a.cache.put(&cacheEntry{key: key, ek: chain})
 	}
 	return chain, err
 }

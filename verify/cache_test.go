@@ -21,14 +21,14 @@ func TestCacheChangesNothing(t *testing.T) {
 	for _, m := range append(append([]mutation{}, reportMutations...), rawMutations...) {
 		t.Run(string(m.id)+"/"+m.name, func(t *testing.T) {
 			cold := m.run(t, nil)
-			cache := NewCache(8)
+			cache := newCache(8)
 			o := baseOptions(t)
 			o.Cache = cache
-			if a, err := Evidence(good.Encode(t), o); err != nil || a.Verdict != Pass {
+			if a, err := appraiseEvidence(good.Encode(t), o); err != nil || a.Verdict != Pass {
 				t.Fatal(err, explain(a))
 			}
 			change := m.opts
-			m.opts = func(t *testing.T, o *Options) {
+			m.opts = func(t *testing.T, o *options) {
 				if change != nil {
 					change(t, o)
 				}
@@ -48,21 +48,21 @@ func TestCacheChangesNothing(t *testing.T) {
 // cache, and what depends on more than them is looked at again.
 func TestCacheHolds(t *testing.T) {
 	document := evidencetest.New().Encode(t)
-	fresh := func() Options {
+	fresh := func() options {
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(`revocation = "required"`, ""))
 		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0))}
 		return o
 	}
-	cache := NewCache(8)
+	cache := newCache(8)
 	o := fresh()
-	cold, err := Evidence(document, o)
+	cold, err := appraiseEvidence(document, o)
 	if err != nil || cold.Verdict != Pass {
 		t.Fatal(err, explain(cold))
 	}
 	o.Cache = cache
 	for i := range 3 {
-		warm, err := Evidence(document, o)
+		warm, err := appraiseEvidence(document, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,33 +77,33 @@ func TestCacheHolds(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		change func(*Options)
+		change func(*options)
 		want   CheckID
 	}{
-		{"the certificate expired", func(o *Options) {
+		{"the certificate expired", func(o *options) {
 			o.Time = evidencetest.Time.AddDate(6, 0, 1)
 			o.Policy = mustPolicy(t, makePolicy("", ""))
 			o.Revocation = nil
 		}, ReportValidity},
-		{"the list is past its time", func(o *Options) { o.Time = o.Time.AddDate(0, 2, 0) }, ReportRevocationList},
-		{"the list revokes", func(o *Options) {
+		{"the list is past its time", func(o *options) { o.Time = o.Time.AddDate(0, 2, 0) }, ReportRevocationList},
+		{"the list revokes", func(o *options) {
 			o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0), evidencetest.Serial)}
 		}, ReportRevocation},
-		{"no list", func(o *Options) { o.Revocation = nil }, ReportRevocationList},
-		{"other roots", func(o *Options) { o.Roots = nil }, ReportChain},
-		{"roots without the product", func(o *Options) {
+		{"no list", func(o *options) { o.Revocation = nil }, ReportRevocationList},
+		{"other roots", func(o *options) { o.Roots = nil }, ReportChain},
+		{"roots without the product", func(o *options) {
 			o.Roots = new(snp.Roots)
 			if err := o.Roots.AddTestRootThatVouchesForNoHardware(evidencetest.Root(t, snp.Turin)); err != nil {
 				t.Fatal(err)
 			}
 		}, ReportChain},
-		{"another policy", func(o *Options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }, PolicyProduct},
+		{"another policy", func(o *options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }, PolicyProduct},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := fresh()
 			o.Cache = cache
 			c.change(&o)
-			a, err := Evidence(document, o)
+			a, err := appraiseEvidence(document, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -122,14 +122,14 @@ func TestCacheOutlivesBuffers(t *testing.T) {
 	report, certificates := r.Make(t, data)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(bareRoot, ""))
-	o.Cache = NewCache(8)
+	o.Cache = newCache(8)
 	m := RawReport{Report: bytes.Clone(report), Certificates: [][]byte{bytes.Clone(certificates[0]), certificates[1], certificates[2]}}
-	if a, err := Report(m, o); err != nil || a.Verdict != Pass {
+	if a, err := appraiseReport(m, o); err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
 	clear(m.Report)
 	clear(m.Certificates[0])
-	a, err := Report(RawReport{Report: report, Certificates: certificates}, o)
+	a, err := appraiseReport(RawReport{Report: report, Certificates: certificates}, o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
@@ -138,7 +138,7 @@ func TestCacheOutlivesBuffers(t *testing.T) {
 // TestCacheIsBounded: it holds as much as it was told to, what was used last first, and
 // may be used by many.
 func TestCacheIsBounded(t *testing.T) {
-	c := NewCache(2)
+	c := newCache(2)
 	for i := range byte(3) {
 		c.put(&cacheEntry{key: evidence.Digest{i}})
 		c.get(evidence.Digest{0})
@@ -148,13 +148,13 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	document := evidencetest.New().Encode(t)
 	o := baseOptions(t)
-	o.Cache = NewCache(0)
+	o.Cache = newCache(0)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			at := o
 			at.Time = at.Time.Add(time.Second)
-			if a, err := Evidence(document, at); err != nil || a.Verdict != Pass {
+			if a, err := appraiseEvidence(document, at); err != nil || a.Verdict != Pass {
 				t.Error(err, explain(a))
 			}
 		})

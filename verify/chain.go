@@ -27,7 +27,7 @@ func (a *appraiser) chainAhead(leaves []*snp.EndorsementKey, issuers []*x509.Cer
 		defer close(done)
 		defer func() { fault = recover() }()
 		if guess != nil {
-			chain, err = snp.VerifyChain(guess, issuers, a.o.Roots)
+			chain, err = snp.VerifyChain(guess, issuers, a.config.Roots.SNP)
 		}
 	}()
 	return func(leaf *snp.EndorsementKey) (*snp.Chain, error) {
@@ -38,6 +38,6 @@ func (a *appraiser) chainAhead(leaves []*snp.EndorsementKey, issuers []*x509.Cer
 		case leaf == nil || leaf == guess:
 			return chain, err
 		}
-		return snp.VerifyChain(leaf, issuers, a.o.Roots)
+		return snp.VerifyChain(leaf, issuers, a.config.Roots.SNP)
 	}
 }

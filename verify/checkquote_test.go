@@ -35,7 +35,7 @@ func TestForgeries(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := Evidence(document, baseOptions(t))
+			a, err := appraiseEvidence(document, baseOptions(t))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -49,7 +49,7 @@ func TestNothingIsClaimedOfRefusedEvidence(t *testing.T) {
 			c.recipe(r)
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, makePolicy(c.root, ""))
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil || a.Verdict != Fail || a.Class != ClassBinding {
 				t.Fatal(err, explain(a))
 			}
@@ -68,7 +68,7 @@ func TestNothingIsClaimedOfRefusedEvidence(t *testing.T) {
 func TestFreshnessOfWhatThePolicyRefuses(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, ""))
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil || a.Class != ClassPolicy || a.Freshness != FreshReport || a.Binding != BindingGuestAsserted {
 		t.Errorf("%v, freshness %q, binding %s\n%s", err, a.Freshness, a.Binding, explain(a))
 	}
@@ -80,7 +80,7 @@ func TestInventedFirmwareLog(t *testing.T) {
 	const words = "firmware's log alone"
 	r := evidencetest.New()
 	r.Booted()
-	a, err := Evidence(r.Encode(t), baseOptions(t))
+	a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
@@ -88,7 +88,7 @@ func TestInventedFirmwareLog(t *testing.T) {
 		t.Errorf("%q", a.Sentences)
 	}
 	r.FirmwareLog = nil
-	if a, err = Evidence(r.Encode(t), baseOptions(t)); err != nil || says(a, words) || !says(a, "neither a log nor the policy") {
+	if a, err = appraiseEvidence(r.Encode(t), baseOptions(t)); err != nil || says(a, words) || !says(a, "neither a log nor the policy") {
 		t.Errorf("without the log: %v, %q", err, a.Sentences)
 	}
 }
@@ -106,12 +106,12 @@ func TestSHA1FromAnywhere(t *testing.T) {
 			r.Banks = []pcr.Algorithm{pcr.SHA1, pcr.SHA256}
 			r.Start = map[pcr.Algorithm][]byte{pcr.SHA1: c.start}
 			r.Select = pcr.Selection{{Algorithm: pcr.SHA1, PCRs: []uint32{14}}, {Algorithm: pcr.SHA256, PCRs: []uint32{0, 14}}}
-			a, err := Evidence(r.Encode(t), baseOptions(t))
+			a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
 			if err != nil || a.Verdict != Pass {
 				t.Fatal(err, explain(a))
 			}
-			i := slices.IndexFunc(a.Accepted.PCRs, func(p PCRClaim) bool { return p.Bank == "sha1" })
-			if got := a.Accepted.PCRs[i]; got.Explained != c.want || got.Index != 14 {
+			i := slices.IndexFunc(a.Accepted.claims.PCRs, func(p PCRClaim) bool { return p.Bank == "sha1" })
+			if got := a.Accepted.claims.PCRs[i]; got.Explained != c.want || got.Index != 14 {
 				t.Errorf("%+v, want %s", got, c.want)
 			}
 			if says(a, "PCR 14 (sha1)") != (c.want == Unexplained) {
@@ -139,7 +139,7 @@ func TestKnownLogAndAWholeOne(t *testing.T) {
 			continued(func(*LogState) {})(t, &o)
 			r := evidencetest.New()
 			c.recipe(r)
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil || a.Verdict != Pass {
 				t.Fatal(err, explain(a))
 			}
@@ -149,8 +149,8 @@ func TestKnownLogAndAWholeOne(t *testing.T) {
 			if says(a, "not a later state") != (c.verdict == NotAsserted) {
 				t.Errorf("%q", a.Sentences)
 			}
-			if a.Accepted.Log.AKName != a.Accepted.AKName || a.Accepted.Log.ResetCount != r.Batch.Reset {
-				t.Errorf("state %+v of AK %s", a.Accepted.Log, a.Accepted.AKName)
+			if a.Accepted.claims.Log.AKName != a.Accepted.claims.AKName || a.Accepted.claims.Log.ResetCount != r.Batch.Reset {
+				t.Errorf("state %+v of AK %s", a.Accepted.claims.Log, a.Accepted.claims.AKName)
 			}
 		})
 	}
@@ -216,11 +216,11 @@ func TestDisksAreNotCovered(t *testing.T) {
 	for _, covers := range []string{"firmware", "firmware+kernel+cmdline"} {
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, strings.Replace(makePolicy("", ""), `"firmware+kernel+cmdline"`, `"`+covers+`"`, 1))
-		a, err := Evidence(evidencetest.New().Encode(t), o)
+		a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 		if err != nil || a.Verdict != Pass || !says(a, "what is on the disks only where") || says(a, "firmware only") != (covers == "firmware") {
 			t.Errorf("%v, %q", err, a.Sentences)
 		}
-		if got := a.Accepted.Machine; string(got.Covers) != covers || got.Label != "test firmware" {
+		if got := a.Accepted.claims.Machine; string(got.Covers) != covers || got.Label != "test firmware" {
 			t.Errorf("covers %q, label %q", got.Covers, got.Label)
 		}
 	}

@@ -3,6 +3,8 @@
 package verify
 
 import (
+	"github.com/go-json-experiment/json"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/measured"
 )
@@ -19,24 +21,52 @@ type Claims struct {
 
 // Machine is what the report says.
 type Machine struct {
-	Product       string           `json:"product"`           // "milan", "genoa" or "turin"
-	ReportVersion uint32           `json:"reportVersion"`     // 2 to 5
-	Measurement   string           `json:"measurement"`       // launch measurement, hexadecimal
-	Label         string           `json:"label,omitzero"`    // that the policy gives this measurement
-	Covers        Cover            `json:"covers,omitzero"`   // absent where the policy does not list the measurement
-	GuestPolicy   uint64           `json:"guestPolicy"`       // POLICY
-	PlatformInfo  uint64           `json:"platformInfo"`      // PLATFORM_INFO
-	VMPL          uint32           `json:"vmpl"`              //
-	Signer        string           `json:"signer"`            // "vcek" or "vlek"
-	ChipID        string           `json:"chipID,omitzero"`   // hexadecimal; absent where masked
-	ReportedTCB   map[string]uint8 `json:"reportedTCB"`       // by component
-	CommittedTCB  map[string]uint8 `json:"committedTCB"`      //
-	CurrentTCB    map[string]uint8 `json:"currentTCB"`        //
-	LaunchTCB     map[string]uint8 `json:"launchTCB"`         //
-	HostData      string           `json:"hostData"`          // hexadecimal
-	GuestSVN      uint32           `json:"guestSVN"`          //
-	Root          string           `json:"root"`              // common name of the root that the chain ends in
-	TestRoot      bool             `json:"testRoot,omitzero"` // the root vouches for no hardware
+	Platform    evidence.ReportKind `json:"platform"`          // kind of the report, evidence.ReportSNP
+	Measurement string              `json:"measurement"`       // launch measurement, hexadecimal
+	Label       string              `json:"label,omitzero"`    // label of this measurement in the policy
+	Covers      Cover               `json:"covers,omitzero"`   // absent if the policy does not list the measurement
+	Root        string              `json:"root"`              // common name of the root that the chain ends in
+	TestRoot    bool                `json:"testRoot,omitzero"` // the root vouches for no hardware
+	SNP         *SNP                `json:"-"`                 // nil on other platforms; in JSON its members are Machine's
+}
+
+// SNP is what an SEV-SNP report says.
+type SNP struct {
+	Product       string           `json:"product"`         // "milan", "genoa" or "turin"
+	ReportVersion uint32           `json:"reportVersion"`   // 2 to 5
+	GuestPolicy   uint64           `json:"guestPolicy"`     // POLICY
+	PlatformInfo  uint64           `json:"platformInfo"`    // PLATFORM_INFO
+	VMPL          uint32           `json:"vmpl"`            // VM privilege level
+	Signer        string           `json:"signer"`          // "vcek" or "vlek"
+	ChipID        string           `json:"chipID,omitzero"` // hexadecimal; absent if masked
+	ReportedTCB   map[string]uint8 `json:"reportedTCB"`     // by component
+	CommittedTCB  map[string]uint8 `json:"committedTCB"`    // by component
+	CurrentTCB    map[string]uint8 `json:"currentTCB"`      // by component
+	LaunchTCB     map[string]uint8 `json:"launchTCB"`       // by component
+	HostData      string           `json:"hostData"`        // hexadecimal
+	GuestSVN      uint32           `json:"guestSVN"`        // security version of the guest
+}
+
+type machineOnly Machine
+
+// MarshalJSON encodes a Machine with the members of its platform.
+func (m Machine) MarshalJSON() ([]byte, error) {
+	return evidence.EncodeJSON(struct {
+		machineOnly
+		*SNP
+	}{machineOnly(m), m.SNP})
+}
+
+// UnmarshalJSON decodes what MarshalJSON encodes.
+func (m *Machine) UnmarshalJSON(b []byte) error {
+	var x struct {
+		machineOnly
+		*SNP
+	}
+	err := json.Unmarshal(b, &x)
+	*m = Machine(x.machineOnly)
+	m.SNP = x.SNP
+	return err
 }
 
 // Explanation says what stands behind the value of one PCR.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -27,28 +28,29 @@ func TestMachineClaims(t *testing.T) {
 	}
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy("vmpl = [1]\nallow_provisional_firmware = true", ""))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
-	m, body := a.Accepted.Machine, r.Build(t).Report.Bytes
+	m, body := a.Accepted.claims.Machine, r.Build(t).Report.Bytes
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(body[at:]) }
 	for _, x := range []struct {
 		name      string
 		got, want any
 	}{
-		{"product", m.Product, "genoa"},
-		{"report version", m.ReportVersion, uint32(5)},
+		{"platform", m.Platform, evidence.ReportSNP},
+		{"product", m.SNP.Product, "genoa"},
+		{"report version", m.SNP.ReportVersion, uint32(5)},
 		{"measurement", m.Measurement, hex.EncodeToString(evidencetest.Measurement)},
 		{"label", m.Label, "test firmware"},
 		{"covers", m.Covers, CoversKernel},
-		{"guest policy", m.GuestPolicy, u64(evidencetest.AtPolicy)},
-		{"platform info", m.PlatformInfo, u64(evidencetest.AtPlatformInfo)},
-		{"VMPL", m.VMPL, uint32(1)},
-		{"signer", m.Signer, "vcek"},
-		{"chip", m.ChipID, hex.EncodeToString(evidencetest.ChipID)},
-		{"host data", m.HostData, hex.EncodeToString(evidencetest.HostData)},
-		{"security version", m.GuestSVN, uint32(7)},
+		{"guest policy", m.SNP.GuestPolicy, u64(evidencetest.AtPolicy)},
+		{"platform info", m.SNP.PlatformInfo, u64(evidencetest.AtPlatformInfo)},
+		{"VMPL", m.SNP.VMPL, uint32(1)},
+		{"signer", m.SNP.Signer, "vcek"},
+		{"chip", m.SNP.ChipID, hex.EncodeToString(evidencetest.ChipID)},
+		{"host data", m.SNP.HostData, hex.EncodeToString(evidencetest.HostData)},
+		{"security version", m.SNP.GuestSVN, uint32(7)},
 		{"root", m.Root, "ARK-Genoa"},
 		{"test root", m.TestRoot, true},
 	} {
@@ -60,8 +62,8 @@ func TestMachineClaims(t *testing.T) {
 		got map[string]uint8
 		at  int
 	}{
-		"reported": {m.ReportedTCB, evidencetest.AtReportedTCB}, "committed": {m.CommittedTCB, evidencetest.AtCommittedTCB},
-		"current": {m.CurrentTCB, evidencetest.AtCurrentTCB}, "launch": {m.LaunchTCB, evidencetest.AtLaunchTCB},
+		"reported": {m.SNP.ReportedTCB, evidencetest.AtReportedTCB}, "committed": {m.SNP.CommittedTCB, evidencetest.AtCommittedTCB},
+		"current": {m.SNP.CurrentTCB, evidencetest.AtCurrentTCB}, "launch": {m.SNP.LaunchTCB, evidencetest.AtLaunchTCB},
 	} {
 		want := map[string]uint8{"bootloader": body[x.at], "tee": body[x.at+1], "snp": body[x.at+6], "microcode": body[x.at+7]}
 		if !maps.Equal(x.got, want) {
@@ -69,8 +71,8 @@ func TestMachineClaims(t *testing.T) {
 		}
 	}
 	ak := "000b" + recipeAK()
-	if a.Accepted.AKName != ak || a.Accepted.Log.AKName != ak || a.Accepted.Log.ResetCount != r.Batch.Reset {
-		t.Errorf("AK %s, in the log's state %s with reset count %d; want %s, %d", a.Accepted.AKName, a.Accepted.Log.AKName, a.Accepted.Log.ResetCount, ak, r.Batch.Reset)
+	if a.Accepted.claims.AKName != ak || a.Accepted.claims.Log.AKName != ak || a.Accepted.claims.Log.ResetCount != r.Batch.Reset {
+		t.Errorf("AK %s, in the log's state %s with reset count %d; want %s, %d", a.Accepted.claims.AKName, a.Accepted.claims.Log.AKName, a.Accepted.claims.Log.ResetCount, ak, r.Batch.Reset)
 	}
 }
 
@@ -83,12 +85,12 @@ func TestMaskedChipIsNotClaimed(t *testing.T) {
 	for signer, r := range map[string]*evidencetest.Recipe{"vcek": masked, "vlek": byCloud} {
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy("signers = [\"vcek\", \"vlek\"]\nallow_masked_chip = true", ""))
-		a, err := Evidence(r.Encode(t), o)
+		a, err := appraiseEvidence(r.Encode(t), o)
 		if err != nil || a.Verdict != Pass {
 			t.Fatal(err, explain(a))
 		}
-		if m := a.Accepted.Machine; m.ChipID != "" || m.Signer != signer {
-			t.Errorf("chip %q, signer %q; want none, %s", m.ChipID, m.Signer, signer)
+		if m := a.Accepted.claims.Machine; m.SNP.ChipID != "" || m.SNP.Signer != signer {
+			t.Errorf("chip %q, signer %q; want none, %s", m.SNP.ChipID, m.SNP.Signer, signer)
 		}
 	}
 }
@@ -100,11 +102,11 @@ func TestPinnedInAnotherBank(t *testing.T) {
 	o.Policy = mustPolicy(t, makePolicy("", "[[pcr]]\nbank = \"sha384\"\nindex = 4\nvalues = [\""+repeated(0x24, 48)+"\"]"))
 	r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{4, 14}}}
 	r.PCRs.Set(pcr.SHA384, 4, bytes.Repeat([]byte{0x24}, 48))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
-	for _, p := range a.Accepted.PCRs {
+	for _, p := range a.Accepted.claims.PCRs {
 		if want := map[string]Explanation{"sha256": Unexplained, "sha384": ByPolicy}[p.Bank]; p.Index == 4 && p.Explained != want {
 			t.Errorf("PCR 4 of %s is explained by %s, want %s", p.Bank, p.Explained, want)
 		}

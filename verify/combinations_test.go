@@ -114,7 +114,7 @@ func TestTwoMachinesAreGood(t *testing.T) {
 			if isAnchored {
 				o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
 			}
-			if got, err := Evidence(document, o); err != nil || got.Verdict != Pass {
+			if got, err := appraiseEvidence(document, o); err != nil || got.Verdict != Pass {
 				t.Errorf("machine %d: %v\n%s", i, err, explain(got))
 			}
 		}
@@ -138,7 +138,7 @@ func TestCombinations(t *testing.T) {
 			case c.anchored:
 				o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
 			}
-			got, err := Evidence(document, o)
+			got, err := appraiseEvidence(document, o)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,30 +16,30 @@ import (
 
 // TestGravestClass: of several failures the class is that of the gravest.
 func TestGravestClass(t *testing.T) {
-	revoked := func(t *testing.T, o *Options) {
+	revoked := func(t *testing.T, o *options) {
 		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0), evidencetest.Serial)}
 	}
-	expired := func(_ *testing.T, o *Options) { o.Time = o.Time.AddDate(6, 0, 1) } // lists past their time still revoke
-	refused := func(t *testing.T, o *Options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }
-	forged := func(_ *testing.T, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }
+	expired := func(_ *testing.T, o *options) { o.Time = o.Time.AddDate(6, 0, 1) } // lists past their time still revoke
+	refused := func(t *testing.T, o *options) { o.Policy = mustPolicy(t, makePolicy(`products = ["turin"]`, "")) }
+	forged := func(_ *testing.T, o *options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }
 	for _, c := range []struct {
 		name   string
-		faults []func(*testing.T, *Options)
+		faults []func(*testing.T, *options)
 		want   Class
 	}{
-		{"policy", []func(*testing.T, *Options){refused}, ClassPolicy},
-		{"collateral and policy", []func(*testing.T, *Options){expired, refused}, ClassCollateral},
-		{"revoked and policy", []func(*testing.T, *Options){revoked, refused}, ClassRevoked},
-		{"revoked and collateral", []func(*testing.T, *Options){revoked, expired}, ClassRevoked},
-		{"forged and revoked", []func(*testing.T, *Options){forged, revoked}, ClassBinding},
-		{"all", []func(*testing.T, *Options){refused, revoked, expired, forged}, ClassBinding},
+		{"policy", []func(*testing.T, *options){refused}, ClassPolicy},
+		{"collateral and policy", []func(*testing.T, *options){expired, refused}, ClassCollateral},
+		{"revoked and policy", []func(*testing.T, *options){revoked, refused}, ClassRevoked},
+		{"revoked and collateral", []func(*testing.T, *options){revoked, expired}, ClassRevoked},
+		{"forged and revoked", []func(*testing.T, *options){forged, revoked}, ClassBinding},
+		{"all", []func(*testing.T, *options){refused, revoked, expired, forged}, ClassBinding},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
 			for _, f := range c.faults {
 				f(t, &o)
 			}
-			a, err := Evidence(evidencetest.New().Encode(t), o)
+			a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 			if err != nil || len(failedIDs(a)) != len(c.faults) || a.Class != c.want {
 				t.Errorf("%v, class %v, want %v\n%s", err, a.Class, c.want, explain(a))
 			}
@@ -55,7 +55,7 @@ func TestAgeDoesNotWrapAround(t *testing.T) {
 	r.Batch.Clock = r.Anchor.Clock + 18446744073710 // in nanoseconds a little more than 2^64
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{PolicyAnchorAge}) || time.Duration(a.AnchorAge) < 100*365*24*time.Hour {
 		t.Errorf("%v, age %v\n%s", err, a.AnchorAge, explain(a))
 	}
@@ -69,7 +69,7 @@ func TestAgeLimitIsIncluded(t *testing.T) {
 		r.Batch.Clock = r.Anchor.Clock + age
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
-		a, err := Evidence(r.Encode(t), o)
+		a, err := appraiseEvidence(r.Encode(t), o)
 		if err != nil || a.Verdict != Pass || time.Duration(a.AnchorAge).Milliseconds() != int64(age) {
 			t.Errorf("%v, age %v\n%s", err, a.AnchorAge, explain(a))
 		}
@@ -83,8 +83,8 @@ func TestWithoutLogIsSaid(t *testing.T) {
 		r.NoLog = none
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(`log = "optional"`, ""))
-		a, err := Evidence(r.Encode(t), o)
-		if err != nil || a.Verdict != Pass || says(a, "holds no log") != none || (a.Accepted.Log == nil) != none {
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil || a.Verdict != Pass || says(a, "holds no log") != none || (a.Accepted.claims.Log == nil) != none {
 			t.Errorf("%v, %q", err, a.Sentences)
 		}
 	}
@@ -93,7 +93,7 @@ func TestWithoutLogIsSaid(t *testing.T) {
 // TestUnknownAgeIsSaid: each kind of raw material says what it knows of its age, and a
 // quote that was held against nothing is not called new.
 func TestUnknownAgeIsSaid(t *testing.T) {
-	replayed := func(o *Options) { o.Nonce, o.AcceptReplay = nil, true }
+	replayed := func(o *options) { o.Nonce, o.AcceptReplay = nil, true }
 	const age, quote = "report is of unknown age", "quote holds the nonce and is new"
 	for _, c := range []struct {
 		name       string
@@ -102,10 +102,10 @@ func TestUnknownAgeIsSaid(t *testing.T) {
 		age, quote bool
 	}{
 		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), false, false},
-		{"bare, replayed", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { replayed(o) }), true, false},
+		{"bare, replayed", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { replayed(o) }), true, false},
 		{"paravisor", paravisorPolicy("paravisor", ""), paravisor(nil, nil), false, false},
-		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }), true, true},
-		{"paravisor, replayed", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { replayed(o) }), true, false},
+		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil }), true, true},
+		{"paravisor, replayed", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { replayed(o) }), true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
@@ -126,7 +126,7 @@ func TestUnknownAgeIsSaid(t *testing.T) {
 func TestFreshnessRestsOnUserData(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", ""))
-	m := paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), 1) })(t, &o)
+	m := paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), 1) })(t, &o)
 	a, err := m.appraise(o, nil)
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{ParavisorUserData}) {
 		t.Fatal(err, explain(a))
@@ -141,7 +141,7 @@ func TestFreshnessRestsOnUserData(t *testing.T) {
 func TestFreshnessRestsOnChainAndRuntimeData(t *testing.T) {
 	o := baseOptions(t)
 	o.Roots = nil
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{ReportChain}) {
 		t.Fatal(err, explain(a))
 	}
@@ -165,7 +165,7 @@ func TestNothingIsReadFromABrokenLog(t *testing.T) {
 	rewritten(2, []byte(`{"type":"later"}`))(t, r)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(`unlisted_apps = "refuse"`, "[agent]\nversions = [\"1.0.0\"]"))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{LogEvents}) {
 		t.Fatal(err, explain(a))
 	}
@@ -185,12 +185,12 @@ func TestCurrentVersion(t *testing.T) {
 	for _, content := range []string{"1", "2", "1"} {
 		r.Events = append(r.Events, evidencetest.App("ledger", "ledger.service", "ledger", content))
 	}
-	a, err := Evidence(r.Encode(t), baseOptions(t))
+	a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
-	i := slices.IndexFunc(a.Accepted.Log.Apps, func(c AppClaim) bool { return c.Name == "ledger" })
-	if app := a.Accepted.Log.Apps[i]; len(app.Versions) != 2 || app.Current != 0 {
+	i := slices.IndexFunc(a.Accepted.claims.Log.Apps, func(c AppClaim) bool { return c.Name == "ledger" })
+	if app := a.Accepted.claims.Log.Apps[i]; len(app.Versions) != 2 || app.Current != 0 {
 		t.Errorf("%+v", app)
 	}
 }
@@ -218,7 +218,7 @@ func TestWhatIsAllowedIsNotPassed(t *testing.T) {
 			changed := evidencetest.New()
 			c.change(t, changed)
 			for want, r := range map[Verdict]*evidencetest.Recipe{NotAsserted: changed, Pass: evidencetest.New()} {
-				a, err := Evidence(r.Encode(t), o)
+				a, err := appraiseEvidence(r.Encode(t), o)
 				if err != nil || a.Verdict != Pass {
 					t.Fatal(err, explain(a))
 				}
@@ -238,7 +238,7 @@ func definition(id CheckID) Definition {
 func TestExpiredListIsNotCurrent(t *testing.T) {
 	o := baseOptions(t)
 	o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -3, 0), o.Time.AddDate(0, -1, 0), evidencetest.Serial)}
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil || a.Class != ClassRevoked || a.Check(ReportRevocationList).Verdict != NotAsserted {
 		t.Errorf("%v, %+v", err, a.Check(ReportRevocationList))
 	}
@@ -251,7 +251,7 @@ func TestMaskedChipKeys(t *testing.T) {
 		r := evidencetest.New()
 		body(le32(evidencetest.AtKeyInfo, masked))(t, r)
 		r.Document = func(e *evidence.Evidence) { e.Certificates = nil }
-		a, err := Evidence(r.Encode(t), baseOptions(t))
+		a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
 		if err != nil || !slices.Equal(failedIDs(a), []CheckID{want}) {
 			t.Errorf("mask_chip_key %d: %v, failed %v, want %s", masked, err, failedIDs(a), want)
 		}

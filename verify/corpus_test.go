@@ -5,6 +5,7 @@ package verify_test
 import (
 	"bytes"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"testing"
 
@@ -23,18 +24,19 @@ func decode(t *testing.T, text []byte) [][]byte {
 	return ders
 }
 
-// appraiseCase appraises whatever material the file holds.
-func appraiseCase(c *corpus.Case, o verify.Options) (*verify.Appraisal, error) {
+// verifyCase verifies whatever material the file contains.
+func verifyCase(v *verify.Verifier, c *corpus.Case, e verify.Expect) (*verify.Claims, error) {
 	switch c.Material {
 	case corpus.Report:
-		return verify.Report(verify.RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
+		return v.VerifyReport(verify.RawReport{Report: c.Evidence, Certificates: c.Certificates}, e, c.Time)
 	case corpus.Paravisor:
-		return verify.Paravisor(verify.AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
+		return v.VerifyParavisor(verify.AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, e, c.Time)
 	}
-	return verify.Evidence(c.Evidence, o)
+	return v.Verify(c.Evidence, e, c.Time)
 }
 
-// TestCorpus: every file is refused, by the checks and in the class that it names.
+// TestCorpus: every file is refused with an error, whose appraisal has the class and the
+// failed checks that the file names.
 func TestCorpus(t *testing.T) {
 	all, err := corpus.Read("testdata/corpus")
 	if err != nil {
@@ -60,30 +62,37 @@ func TestCorpus(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := verify.Options{Policy: p, Nonce: c.Nonce, Audience: c.Audience, PublicKey: c.PublicKey, UserData: c.UserData, ReportData: c.ReportData, Time: c.Time}
+			var config verify.Config
+			expect := verify.Expect{Nonce: c.Nonce, Audience: c.Audience, PublicKey: c.PublicKey, UserData: c.UserData, ReportData: c.ReportData}
 			if c.Root == "test" {
-				o.Roots = roots
+				config.Roots.SNP = roots
 			}
 			if c.Shared {
-				o.Certificates = shared
+				config.Certificates = shared
 			}
 			for _, der := range c.Revoked {
 				l, err := snp.ParseRevocationList(der)
 				if err != nil {
 					t.Fatal(err)
 				}
-				o.Revocation = append(o.Revocation, l)
+				config.Revocation.SNP = append(config.Revocation.SNP, l)
 			}
 			if c.LogState != nil {
-				o.LogState = new(verify.LogState)
-				if err := evidence.DecodeJSON(c.LogState, evidence.MaxEvidence, o.LogState); err != nil {
+				expect.LogState = new(verify.LogState)
+				if err := evidence.DecodeJSON(c.LogState, evidence.MaxEvidence, expect.LogState); err != nil {
 					t.Fatal(err)
 				}
 			}
-			a, err := appraiseCase(c, o)
+			v, err := verify.New(p, config)
 			if err != nil {
 				t.Fatal(err)
 			}
+			claims, err := verifyCase(v, c, expect)
+			var refused *verify.RefusedError
+			if claims != nil || !errors.As(err, &refused) {
+				t.Fatalf("claims %v, error %v, want a refusal", claims, err)
+			}
+			a := refused.Appraisal
 			var failed []string
 			for _, f := range a.Failed() {
 				if f.Verdict == verify.Fail {

@@ -162,7 +162,7 @@ func (w *corpusWriter) material(m rawMaterial) *corpus.Case {
 }
 
 // add writes one case, after appraising it as the file will be.
-func (w *corpusWriter) add(id CheckID, about, policy string, o Options, c *corpus.Case) {
+func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpus.Case) {
 	w.t.Helper()
 	c.Check, c.About, c.Root, c.Policy = string(id), about, "test", []byte(policy)
 	c.Time, c.Nonce, c.Audience, c.PublicKey, c.UserData, c.ReportData = o.Time, o.Nonce, o.Audience, o.PublicKey, o.UserData, o.ReportData
@@ -202,14 +202,14 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o Options, c *corpu
 	w.file(fmt.Sprintf("%s-%02d.case", strings.ReplaceAll(c.Check, ".", "-"), w.numbers[c.Check]), c.Encode())
 }
 
-func (w *corpusWriter) appraise(c *corpus.Case, o Options) (*Appraisal, error) {
+func (w *corpusWriter) appraise(c *corpus.Case, o options) (*Appraisal, error) {
 	switch c.Material {
 	case corpus.Report:
-		return Report(RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
+		return appraiseReport(RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
 	case corpus.Paravisor:
-		return Paravisor(AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
+		return appraiseParavisor(AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
 	}
-	return Evidence(c.Evidence, o)
+	return appraiseEvidence(c.Evidence, o)
 }
 
 // strip takes the certificates that all good evidence holds out of a document, where

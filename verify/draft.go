@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -42,10 +43,10 @@ allow_reserved_bits = true
 // the very machine until somebody has decided.
 //
 // The text is empty where document does not verify: no signature, binding or log of
-// it may be broken. [Options.Policy] must be nil; the appraisal is under a policy that
-// accepts everything genuine, and says nothing about what is acceptable.
-func DraftPolicy(document []byte, o Options) (text []byte, a *Appraisal, err error) {
-	s, a, err := survey(document, o)
+// it may be broken. The appraisal is under a policy that accepts everything genuine,
+// and says nothing about what is acceptable.
+func DraftPolicy(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
+	s, a, err := survey(document, c, expect, now)
 	if err != nil || a.Verdict != Pass {
 		return nil, a, err
 	}
@@ -55,29 +56,29 @@ func DraftPolicy(document []byte, o Options) (text []byte, a *Appraisal, err err
 // DraftPolicyFromUnverifiedEvidence is [DraftPolicy] for a document that does not
 // verify: whoever made it chose what the policy accepts. The error is for documents
 // without a report that can be read.
-func DraftPolicyFromUnverifiedEvidence(document []byte, o Options) (text []byte, a *Appraisal, err error) {
-	s, a, err := survey(document, o)
+func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
+	s, a, err := survey(document, c, expect, now)
 	if err != nil {
 		return nil, a, err
 	}
 	if s.report == nil {
-		return nil, a, &RefusedError{Class: a.Class, Failed: a.Failed()}
+		return nil, a, &RefusedError{Appraisal: a}
 	}
 	s.unverified = a.Verdict != Pass
 	return s.write(), a, nil
 }
 
-func survey(document []byte, o Options) (*draft, *Appraisal, error) {
-	if o.Policy != nil {
-		return nil, nil, fmt.Errorf("%w: a policy is drafted without a policy", ErrOptions)
-	}
+func survey(document []byte, c Config, expect Expect, now time.Time) (*draft, *Appraisal, error) {
 	p, err := ParsePolicy([]byte(surveyPolicy))
 	if err != nil {
 		return nil, nil, err
 	}
 	p.startValues = statedStart(document)
-	o.Policy = p
-	a, err := begin(MaterialEvidence, o, nil)
+	v, err := New(p, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := v.begin(MaterialEvidence, expect, now, nil)
 	if err != nil {
 		return nil, nil, err
 	}

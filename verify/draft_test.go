@@ -6,29 +6,31 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-func surveyOptions(t *testing.T) Options {
+// draftOf drafts with what baseOptions expects.
+func draftOf(t *testing.T, draft func([]byte, Config, Expect, time.Time) ([]byte, *Appraisal, error), document []byte) ([]byte, *Appraisal, error) {
+	t.Helper()
 	o := baseOptions(t)
-	o.Policy = nil
-	return o
+	return draft(document, Config{Roots: Roots{SNP: o.Roots}}, o.expect(), o.Time)
 }
 
 // TestDraftAcceptsItsMachine: what was drafted from a good machine accepts it, and
 // refuses one that differs in anything that was written down.
 func TestDraftAcceptsItsMachine(t *testing.T) {
 	document := evidencetest.New().Encode(t)
-	text, a, err := DraftPolicy(document, surveyOptions(t))
+	text, a, err := draftOf(t, DraftPolicy, document)
 	if err != nil || a.Verdict != Pass {
 		t.Fatalf("%v\n%s", err, explain(a))
 	}
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, string(text))
-	if a, err = Evidence(document, o); err != nil || a.Verdict != Pass {
+	if a, err = appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
 		t.Fatalf("%v\n%s\n%s", err, explain(a), text)
 	}
 	for _, c := range []struct {
@@ -63,7 +65,7 @@ func TestDraftAcceptsItsMachine(t *testing.T) {
 		t.Run(string(c.id), func(t *testing.T) {
 			r := evidencetest.New()
 			c.change(t, r)
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +101,7 @@ func TestDraftMarksDanger(t *testing.T) {
 			r := evidencetest.New()
 			c.change(t, r)
 			document := r.Encode(t)
-			text, a, err := DraftPolicy(document, surveyOptions(t))
+			text, a, err := draftOf(t, DraftPolicy, document)
 			if err != nil || text == nil {
 				t.Fatalf("%v\n%s", err, explain(a))
 			}
@@ -108,7 +110,7 @@ func TestDraftMarksDanger(t *testing.T) {
 			}
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, string(text))
-			if a, err = Evidence(document, o); err != nil {
+			if a, err = appraiseEvidence(document, o); err != nil {
 				t.Fatal(err)
 			}
 			if ids := failedIDs(a); len(ids) != 1 || ids[0] != c.id {
@@ -124,21 +126,18 @@ func TestDraftRefusesForgeries(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Signed = func(b []byte) { b[evidencetest.AtSignature] ^= 1 }
 	document := r.Encode(t)
-	text, a, err := DraftPolicy(document, surveyOptions(t))
+	text, a, err := draftOf(t, DraftPolicy, document)
 	if err != nil || text != nil || a.Class != ClassBinding {
 		t.Errorf("got %d bytes, %v, %v", len(text), a, err)
 	}
-	text, _, err = DraftPolicyFromUnverifiedEvidence(document, surveyOptions(t))
+	text, _, err = draftOf(t, DraftPolicyFromUnverifiedEvidence, document)
 	if err != nil || !strings.Contains(string(text), "did NOT verify") || !strings.Contains(string(text), "report.signature") {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	mustPolicy(t, string(text))
 	var refused *RefusedError
-	if _, _, err = DraftPolicyFromUnverifiedEvidence([]byte("{}"), surveyOptions(t)); !errors.As(err, &refused) {
+	if _, _, err = draftOf(t, DraftPolicyFromUnverifiedEvidence, []byte("{}")); !errors.As(err, &refused) {
 		t.Errorf("got %v for what is no evidence", err)
-	}
-	if _, _, err = DraftPolicy(document, baseOptions(t)); !errors.Is(err, ErrOptions) {
-		t.Errorf("got %v with a policy", err)
 	}
 }
 
@@ -147,7 +146,7 @@ func TestDraftOfMilan(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Product, r.Report.Leaf.ProductName = snp.Milan, "Milan"
 	r.Report.Body = func(b []byte) { b[evidencetest.AtCPU+1] = 1 }
-	text, a, err := DraftPolicy(r.Encode(t), surveyOptions(t))
+	text, a, err := draftOf(t, DraftPolicy, r.Encode(t))
 	if err != nil || text == nil {
 		t.Fatalf("%v\n%s", err, explain(a))
 	}

@@ -42,7 +42,7 @@ func TestAKOrigin(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, makePolicy(c.root, c.tables))
-			a, err := Evidence(document, o)
+			a, err := appraiseEvidence(document, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestAKOrigin(t *testing.T) {
 func TestCertificateOfRefusedAK(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(trusting(tpmRoot), elsewhere(tpmRoot.certify('e', nil))))
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestCertificateOfRefusedAK(t *testing.T) {
 		}
 	}
 	o.Policy = mustPolicy(t, makePolicy(trusting(tpmRoot), certified(otherRoot.certify('e', nil))))
-	if a, err = Evidence(evidencetest.New().Encode(t), o); err != nil || a.AKOrigin != AKEnrolled {
+	if a, err = appraiseEvidence(evidencetest.New().Encode(t), o); err != nil || a.AKOrigin != AKEnrolled {
 		t.Errorf("%v, AK %s", err, a.AKOrigin)
 	}
 	if c := a.Check(PolicyAKOrigin); c.Verdict != NotAsserted || !c.Required {
@@ -90,13 +90,13 @@ func TestCertificateFromCache(t *testing.T) {
 	document := evidencetest.New().Encode(t)
 	old := newMaker('i', "TPM issuer", tpmRoot, func(c *x509.Certificate) { c.NotAfter = evidencetest.Time.Add(time.Hour) })
 	renewed := newMaker('i', "TPM issuer", tpmRoot, nil)
-	cache := NewCache(8)
+	cache := newCache(8)
 	appraise := func(m *maker, at time.Duration, certificates ...*x509.Certificate) []CheckID {
 		t.Helper()
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(trusting(m), certified(certificates...)))
 		o.Cache, o.Time = cache, o.Time.Add(at)
-		a, err := Evidence(document, o)
+		a, err := appraiseEvidence(document, o)
 		if err != nil || (a.AKOrigin == AKCertified) != (len(failedIDs(a)) == 0) {
 			t.Fatalf("%v, AK %s\n%s", err, a.AKOrigin, explain(a))
 		}
@@ -135,9 +135,9 @@ func BenchmarkCertified(b *testing.B) {
 	for name, text := range map[string]string{"enrolled": makePolicy("", enrolment(recipeAK(), "none")), "certified": makePolicy(trusting(tpmRoot), certified(tpmRoot.certify('e', nil)))} {
 		b.Run(name, func(b *testing.B) {
 			o := baseOptions(b)
-			o.Policy, o.Cache = mustPolicy(b, text), NewCache(8)
+			o.Policy, o.Cache = mustPolicy(b, text), newCache(8)
 			for b.Loop() {
-				if a, err := Evidence(document, o); err != nil || a.Verdict != Pass {
+				if a, err := appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
 					b.Fatal(err)
 				}
 			}

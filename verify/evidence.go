@@ -3,8 +3,7 @@
 package verify
 
 import (
-	"fmt"
-	"sync"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -12,16 +11,10 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Evidence appraises a document. The error is for options that make no sense
-// ([ErrOptions]); everything about the evidence, however broken, is in the appraisal.
-func Evidence(document []byte, o Options) (*Appraisal, error) {
-	return appraise(document, o, nil)
-}
-
 // appraise runs the checks. Those in ignored count as passed whatever they found:
 // tests show with it that each check is the only one that stops its attack.
-func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := begin(MaterialEvidence, o, ignored)
+func (v *Verifier) appraise(document []byte, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialEvidence, expect, now, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -29,31 +22,24 @@ func appraise(document []byte, o Options, ignored map[CheckID]bool) (*Appraisal,
 	return a.result(), nil
 }
 
-// builtIn are AMD's roots, read when they are first needed.
-var builtIn = sync.OnceValues(snp.AMDRoots)
-
-// begin checks the options and readies an appraiser.
-func begin(m Material, o Options, ignored map[CheckID]bool) (*appraiser, error) {
-	if err := o.check(m); err != nil {
+// begin checks what is expected and readies an appraiser.
+func (v *Verifier) begin(m Material, expect Expect, now time.Time, ignored map[CheckID]bool) (*appraiser, error) {
+	if err := expect.check(m, now); err != nil {
 		return nil, err
 	}
-	if o.Roots == nil {
-		roots, err := builtIn()
-		if err != nil {
-			return nil, fmt.Errorf("verify: %w", err)
-		}
-		o.Roots = roots
-	}
-	a := newAppraiser(o, ignored)
-	a.material = m
-	return a, nil
+	return &appraiser{
+		Verifier: v, p: v.policy, expect: expect, now: now, material: m,
+		Findings: check.NewFindings(order, ignored), binding: BindingNone, structure: BindingNone,
+	}, nil
 }
 
 // appraiser holds what is known so far. A pointer that is nil was not established;
 // steps that need it are then not reached, and their checks stay open.
 type appraiser struct {
-	o        Options
+	*Verifier
 	p        *Policy
+	expect   Expect
+	now      time.Time
 	material Material
 	*check.Findings
 
@@ -73,10 +59,6 @@ type appraiser struct {
 	log       *LogState
 	otherLog  string     // said of a log that is not a later state of the known one
 	firmware  pcr.Values // that the firmware's log leads to; nil where there is none that could be read
-}
-
-func newAppraiser(o Options, ignored map[CheckID]bool) *appraiser {
-	return &appraiser{o: o, p: o.Policy, Findings: check.NewFindings(order, ignored), binding: BindingNone, structure: BindingNone}
 }
 
 // document runs every step. Each returns early where it has nothing to go on.

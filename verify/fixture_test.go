@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // basePolicy accepts what evidencetest.New makes. Cases put root keys before its
@@ -39,9 +41,77 @@ func mustPolicy(tb testing.TB, text string) *Policy {
 	return p
 }
 
-func baseOptions(tb testing.TB) Options {
+// options is everything that an appraisal takes, so that a test can change one thing.
+type options struct {
+	Policy       *Policy
+	Nonce        []byte
+	AcceptReplay bool
+	Audience     string
+	PublicKey    []byte
+	UserData     []byte
+	ReportData   []byte
+	LogState     *LogState
+	Time         time.Time
+	Certificates [][]byte
+	Roots        *snp.Roots
+	Revocation   []*snp.RevocationList
+	Cache        *cache
+}
+
+func (o options) verifier() (*Verifier, error) {
+	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}})
+	if err == nil {
+		v.cache = o.Cache
+	}
+	return v, err
+}
+
+func (o options) expect() Expect {
+	return Expect{Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
+		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState}
+}
+
+// with appraises one material, with some checks ignored.
+func (o options) with(ignored map[CheckID]bool, material any) (*Appraisal, error) {
+	v, err := o.verifier()
+	if err != nil {
+		return nil, err
+	}
+	switch m := material.(type) {
+	case []byte:
+		return v.appraise(m, o.expect(), o.Time, ignored)
+	case RawReport:
+		return v.appraiseReport(m, o.expect(), o.Time, ignored)
+	case AzureSet:
+		return v.appraiseParavisor(m, o.expect(), o.Time, ignored)
+	case QuoteSet:
+		return v.appraiseQuote(m, o.expect(), o.Time, ignored)
+	}
+	return nil, fmt.Errorf("material of type %T", material)
+}
+
+// beginWith readies an appraiser for a test of one step.
+func beginWith(t *testing.T, o options) *appraiser {
+	t.Helper()
+	v, err := o.verifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := v.begin(MaterialEvidence, o.expect(), o.Time, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func appraiseEvidence(document []byte, o options) (*Appraisal, error) { return o.with(nil, document) }
+func appraiseReport(r RawReport, o options) (*Appraisal, error)       { return o.with(nil, r) }
+func appraiseParavisor(s AzureSet, o options) (*Appraisal, error)     { return o.with(nil, s) }
+func appraiseQuote(s QuoteSet, o options) (*Appraisal, error)         { return o.with(nil, s) }
+
+func baseOptions(tb testing.TB) options {
 	tb.Helper()
-	return Options{
+	return options{
 		Policy: mustPolicy(tb, makePolicy("", "")),
 		Nonce:  evidencetest.Nonce,
 		Time:   evidencetest.Time,

@@ -36,12 +36,12 @@ func FuzzRawReport(f *testing.F) {
 	report, certificates := r.Make(f, data)
 	o := baseOptions(f)
 	o.Policy = mustPolicy(f, makePolicy(bareRoot, ""))
-	o.Cache = NewCache(4)
+	o.Cache = newCache(4)
 	f.Add([]byte{})
 	f.Add(make([]byte, 24))
 	f.Add(bytes.Repeat([]byte{0xff}, 48))
 	f.Fuzz(func(t *testing.T, table []byte) {
-		a, err := Report(RawReport{Report: append(bytes.Clone(report), table...), Certificates: certificates}, o)
+		a, err := appraiseReport(RawReport{Report: append(bytes.Clone(report), table...), Certificates: certificates}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,9 +59,9 @@ func TestParavisorMangled(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", `binding = "paravisor"`))
 	o.UserData = r.UserData
-	o.Cache = NewCache(4)
+	o.Cache = newCache(4)
 	accepted := func() bool {
-		a, err := Paravisor(set, o)
+		a, err := appraiseParavisor(set, o)
 		if err != nil {
 			t.Fatal(err)
 		}

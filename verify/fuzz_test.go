@@ -25,7 +25,7 @@ func FuzzEvidence(f *testing.F) {
 	o.Nonce, o.AcceptReplay = nil, true
 	o.Policy = mustPolicy(f, makePolicy(anchoredPolicy, app("billing", "", "billing 1")))
 	f.Fuzz(func(t *testing.T, document []byte) {
-		a, err := Evidence(document, o)
+		a, err := appraiseEvidence(document, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func checkAppraisal(t *testing.T, a *Appraisal) {
 		}
 	}
 	failed := a.Failed()
-	if (a.Verdict == Pass) != (len(failed) == 0) || (a.Verdict == Pass) != (a.Accepted != nil) || (a.Verdict == Pass) != (a.Class == ClassAccepted) {
+	if (a.Verdict == Pass) != (len(failed) == 0) || (a.Verdict == Pass) != (a.Accepted.claims != nil) || (a.Verdict == Pass) != (a.Class == ClassAccepted) {
 		t.Errorf("verdict %s with %d refusals, class %v", a.Verdict, len(failed), a.Class)
 	}
 	if a.Verdict != Pass && len(failedIDs(a)) == 0 && len(failed) == 0 {
@@ -80,7 +80,7 @@ func FuzzLog(f *testing.F) {
 		if start > 0 {
 			o.LogState = &LogState{Head: evidence.LogHead{Count: start}, PCR: 14, Values: []BankValue{{Bank: "sha256", Value: make([]byte, 32)}}}
 		}
-		a := newAppraiser(o, nil)
+		a := beginWith(t, o)
 		a.e = &mine
 		a.batch = &quoted{attest: &attest{}, selection: selection, values: values}
 		a.anchor = a.batch

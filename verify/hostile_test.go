@@ -34,7 +34,7 @@ func TestHostileDocumentIsCheap(t *testing.T) {
 			}
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			a, err := Evidence(document, o)
+			a, err := appraiseEvidence(document, o)
 			if err != nil || a.Verdict != Fail {
 				t.Fatalf("%v, verdict %v", err, a)
 			}
@@ -69,7 +69,7 @@ func TestLogStateValues(t *testing.T) {
 			continued(change.change)(t, &o)
 			r := evidencetest.New()
 			r.LogStart = 2
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil || a.Verdict != Fail || a.Check(change.id).Verdict != Fail {
 				t.Errorf("%v\n%s", err, explain(a))
 			}

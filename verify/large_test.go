@@ -30,7 +30,7 @@ func TestLargeLog(t *testing.T) {
 	document := r.Encode(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	a, err := Evidence(document, baseOptions(t))
+	a, err := appraiseEvidence(document, baseOptions(t))
 	runtime.ReadMemStats(&after)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
@@ -49,7 +49,7 @@ func TestJSONForm(t *testing.T) {
 	anchored(r)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestJSONForm(t *testing.T) {
 		t.Errorf("%q is there and not documented", name)
 	}
 	o.Policy = mustPolicy(t, makePolicy("", ""))
-	if a, err = Evidence(r.Encode(t), o); err != nil || a.Verdict != Fail {
+	if a, err = appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Fail {
 		t.Fatal(err)
 	}
 	if b, err = json.Marshal(a); err != nil || strings.Contains(string(b), `"claims"`) {

@@ -40,13 +40,13 @@ func (a *appraiser) checkLog() {
 // whole log passes through a known state, its walk will tell.
 func (a *appraiser) logBegin(l *evidence.Log) (*LogState, evidence.LogHead, bool) {
 	if l.Start == 0 {
-		if a.o.LogState == nil {
+		if a.expect.LogState == nil {
 			a.Skip(LogContinuation, "the log is whole, and no earlier state of it is known")
 		}
 		return &LogState{}, evidence.LogHead{}, true
 	}
 	head := evidence.LogHead{Count: l.Start, Digest: l.Previous}
-	known := a.o.LogState
+	known := a.expect.LogState
 	switch {
 	case known == nil:
 		a.Decide(LogContinuation, false, "a log from record 0", fmt.Sprintf("one from record %d", l.Start),
@@ -248,7 +248,7 @@ func (w *logWalk) pass() {
 	if a := w.e.Anchor; a != nil && w.head == a.LogHead {
 		w.anchor, w.then = true, w.values
 	}
-	if k := w.o.LogState; k != nil && w.head == k.Head {
+	if k := w.expect.LogState; k != nil && w.head == k.Head {
 		w.known = true
 	}
 }
@@ -258,7 +258,7 @@ func (w *logWalk) pass() {
 // boot, or of another machine, it is another log by right, and what the known one said
 // does not count; that is told to people.
 func (w *logWalk) checkKnown() {
-	k := w.o.LogState
+	k := w.expect.LogState
 	if k == nil || w.first.Count != 0 || w.batch == nil || w.ak == nil {
 		return
 	}

@@ -53,7 +53,7 @@ func mangle(t *testing.T, name string, e *evidence.Evidence, policy, from, to st
 	o.Policy = mustPolicy(t, makePolicy(policy, ""))
 	s := statementOf(t, e)
 	o.PublicKey, o.UserData = s.PublicKey, s.UserData
-	if a, err := Evidence(document, o); err != nil || a.Verdict != Pass {
+	if a, err := appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
 	first, last := bytes.Index(document, []byte(from)), bytes.LastIndex(document, []byte(to))
@@ -70,7 +70,7 @@ func mangle(t *testing.T, name string, e *evidence.Evidence, policy, from, to st
 					continue
 				}
 				mine[i] ^= 1 << (i % 7) // bit 7 would only make it invalid UTF-8
-				a, err := Evidence(mine, o)
+				a, err := appraiseEvidence(mine, o)
 				mine[i] = document[i]
 				if err != nil {
 					t.Fatal(err)

@@ -72,7 +72,7 @@ func TestFirmwareLog(t *testing.T) {
 			c.recipe(t, r)
 			o := baseOptions(t)
 			o.Policy = mustPolicy(t, makePolicy(c.root, c.tables))
-			a, err := Evidence(r.Encode(t), o)
+			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func TestFirmwareLogExplainsNoStart(t *testing.T) {
 	e := evidencetest.FirmwareEvent{PCR: 14, Digest: evidencetest.Firmware[0].Digest}
 	r.FirmwareLog = evidencetest.FirmwareLog(append(evidencetest.Firmware[:2:2], e)...)
 	r.Start = map[pcr.Algorithm][]byte{pcr.SHA256: pcr.SHA256.Sum(make([]byte, 32), e.Digest)}
-	a, err := Evidence(r.Encode(t), baseOptions(t))
+	a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestFirmwareLogExplainsNoStart(t *testing.T) {
 // TestFirmwareLogUnderSHA1: collisions can be made, so that a value which the firmware's log
 // leads to in that bank is not explained by it.
 func TestFirmwareLogUnderSHA1(t *testing.T) {
-	a := newAppraiser(baseOptions(t), nil)
+	a := beginWith(t, baseOptions(t))
 	a.firmware, a.batch = pcr.Values{}, &quoted{values: pcr.Values{}}
 	for _, bank := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
 		value := make([]byte, bank.Size())

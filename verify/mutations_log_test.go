@@ -48,12 +48,12 @@ func rewritten(i int, content []byte) func(*testing.T, *evidencetest.Recipe) {
 
 // continued makes evidence whose log starts at record 2, and gives the verifier the
 // state that an earlier appraisal of the same machine ended in.
-func continued(change func(*LogState)) func(*testing.T, *Options) {
-	return func(t *testing.T, o *Options) {
+func continued(change func(*LogState)) func(*testing.T, *options) {
+	return func(t *testing.T, o *options) {
 		earlier := evidencetest.New()
 		earlier.Events = earlier.Events[:1]
 		first := baseOptions(t)
-		a, err := Evidence(earlier.Encode(t), first)
+		a, err := appraiseEvidence(earlier.Encode(t), first)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,18 +29,18 @@ type rawMaterial struct {
 	set    *AzureSet
 }
 
-func (m rawMaterial) appraise(o Options, ignored map[CheckID]bool) (*Appraisal, error) {
+func (m rawMaterial) appraise(o options, ignored map[CheckID]bool) (*Appraisal, error) {
 	if m.set != nil {
-		return appraiseParavisor(*m.set, o, ignored)
+		return o.with(ignored, *m.set)
 	}
-	return appraiseReport(*m.report, o, ignored)
+	return o.with(ignored, *m.report)
 }
 
-type makeMaterial = func(*testing.T, *Options) rawMaterial
+type makeMaterial = func(*testing.T, *options) rawMaterial
 
 // bare is a bare report that holds the nonce.
-func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) makeMaterial {
-	return func(t *testing.T, o *Options) rawMaterial {
+func bare(change func(*evidencetest.Report), after func(*RawReport, *options)) makeMaterial {
+	return func(t *testing.T, o *options) rawMaterial {
 		r := evidencetest.NewReport(snp.Genoa)
 		if change != nil {
 			change(&r)
@@ -57,8 +57,8 @@ func bare(change func(*evidencetest.Report), after func(*RawReport, *Options)) m
 }
 
 // paravisor is a paravisor's set.
-func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *Options)) makeMaterial {
-	return func(t *testing.T, o *Options) rawMaterial {
+func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *options)) makeMaterial {
+	return func(t *testing.T, o *options) rawMaterial {
 		r := evidencetest.NewParavisor()
 		o.UserData = r.UserData
 		if change != nil {
@@ -98,18 +98,18 @@ var otherPCRs = func() (rules string) {
 }()
 
 var rawMutations = []mutation{
-	{id: ReportTable, name: "garbage behind the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report = append(m.Report, 1) })},
-	{id: ReportTable, name: "a table that points outside itself", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) {
+	{id: ReportTable, name: "garbage behind the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) { m.Report = append(m.Report, 1) })},
+	{id: ReportTable, name: "a table that points outside itself", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) {
 		m.Report = append(m.Report, bytes.Repeat([]byte{0xff}, 48)...)
 	})},
-	{id: ReportExpectedData, name: "another nonce", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
-	{id: ReportExpectedData, name: "the nonce, and more behind it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) { o.Nonce = evidencetest.Nonce[:16] })},
-	{id: ReportExpectedData, name: "other report data", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *Options) {
+	{id: ReportExpectedData, name: "another nonce", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
+	{id: ReportExpectedData, name: "the nonce, and more behind it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = evidencetest.Nonce[:16] })},
+	{id: ReportExpectedData, name: "other report data", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) {
 		o.Nonce, o.ReportData = nil, bytes.Repeat([]byte{1}, 64)
 	})},
-	{id: ReportDecode, name: "bare, a byte short", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report = m.Report[:snp.ReportSize-1] })},
-	{id: ReportSignature, name: "bare, flipped", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *Options) { m.Report[0x140] ^= 1 })},
-	{id: ReportCertificate, name: "bare, no certificate", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *Options) { m.Certificates = nil })},
+	{id: ReportDecode, name: "bare, a byte short", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *options) { m.Report = m.Report[:snp.ReportSize-1] })},
+	{id: ReportSignature, name: "bare, flipped", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) { m.Report[0x140] ^= 1 })},
+	{id: ReportCertificate, name: "bare, no certificate", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *options) { m.Certificates = nil })},
 	{id: PolicyBinding, name: "a bare report binds no vTPM", root: `log = "optional"`, raw: bare(nil, nil)},
 	{id: PolicyLog, name: "a bare report has no log", root: `binding = "none"`, raw: bare(nil, nil)},
 	{id: PolicyPCR, name: "a bare report has no PCRs", root: bareRoot, tables: "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(0, 32) + "\"]", raw: bare(nil, nil)},
@@ -124,12 +124,12 @@ var rawMutations = []mutation{
 	{id: ParavisorDecode, name: "unknown hash", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[1228] = 9 }), nil)},
 	{id: ParavisorDecode, name: "something behind the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
 	{id: ParavisorDecode, name: "a member twice", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`{"keys":`, `{"keys":[],"keys":`), nil)},
-	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.HCL = s.HCL[:1235] })},
+	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.HCL = s.HCL[:1235] })},
 	{id: ParavisorKey, name: "absent", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLAkPub", "HCLAkPriv"), nil)},
 	{id: ParavisorKey, name: "two of the name", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLEkPub", "HCLAkPub"), nil)},
 	{id: ParavisorKey, name: "exponent 3", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("AQAB", "Aw"), nil)},
 	{id: ParavisorKey, name: "modulus respelled", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`"n":"`, `"n":"AAAA`), nil)},
-	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), "other"...) })},
+	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), "other"...) })},
 	{id: BindingRuntimeData, name: "case 51 runtime data altered", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(blob(func(b []byte) {
 		b[bytes.Index(b, []byte("secure"))] = 'S'
 	}), nil)},
@@ -139,32 +139,32 @@ var rawMutations = []mutation{
 	{id: ReportKind, name: "a paravisor's TDX report", policy: paravisorPolicy("paravisor", ""), raw: paravisor(blob(func(b []byte) { b[1224] = 4 }), nil)},
 	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.UserData = bytes.Repeat([]byte{1}, 64) // a report of now, a quote of before
-	}, func(_ *AzureSet, o *Options) {
+	}, func(_ *AzureSet, o *options) {
 		o.Nonce, o.UserData = bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 64)
 	})},
-	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs[767] ^= 1 })},
-	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.PCRs = s.PCRs[32:] })},
-	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature[9] ^= 1 })},
-	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.Signature = s.Signature[1:] })},
+	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.PCRs[767] ^= 1 })},
+	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.PCRs = s.PCRs[32:] })},
+	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.Signature[9] ^= 1 })},
+	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.Signature = s.Signature[1:] })},
 	{id: PolicyBinding, name: "case 93 paravisor's set, listed as plain", policy: paravisorPolicy("plain", `binding = "paravisor"`) +
 		"[[launch]]\nmeasurement = \"" + repeated(9, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n", raw: paravisor(nil, nil)},
 	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [0, 2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
-	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
-	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil })},
-	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = make([]byte, 64) })},
-	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = []byte{0} })},
+	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) })},
+	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = []byte{0} })},
 	{id: PolicyFreshness, name: "paravisor's user data of another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.UserData = bytes.Repeat([]byte{0x75}, 64)
-	}, func(_ *AzureSet, o *Options) { o.UserData = bytes.Repeat([]byte{0x75}, 64) })},
+	}, func(_ *AzureSet, o *options) { o.UserData = bytes.Repeat([]byte{0x75}, 64) })},
 	{id: PolicyFreshness, name: "paravisor's user data with a nonce too short to tell", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
 		r.Nonce = r.Nonce[:15]
-	}, func(_ *AzureSet, o *Options) { o.Nonce = o.Nonce[:15] })},
-	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *Options) { s.FirmwareLog = []byte("no log") })},
-	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
-	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *Options) { s.FirmwareLog = nil })},
-	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *Options) {
+	}, func(_ *AzureSet, o *options) { o.Nonce = o.Nonce[:15] })},
+	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
+	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
+	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *options) { s.FirmwareLog = nil })},
+	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *options) {
 		s.FirmwareLog = evidencetest.FirmwareLog(evidencetest.Firmware[0])
 	})},
 	{id: PolicyAK, name: "paravisor's key has no name", policy: paravisorPolicy("paravisor", `ak_names = ["000b`+repeated(1, 32)+`"]`), raw: paravisor(nil, nil)},
@@ -183,16 +183,16 @@ func TestRawAccepted(t *testing.T) {
 		says      string
 	}{
 		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), MaterialReport, BindingNone, FreshReport, "A bare report"},
-		{"bare, old", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { o.Nonce, o.AcceptReplay = nil, true }), MaterialReport, BindingNone, UnknownReport, "may be old"},
+		{"bare, old", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.AcceptReplay = nil, true }), MaterialReport, BindingNone, UnknownReport, "may be old"},
 		{"paravisor", paravisorPolicy("paravisor", `binding = "paravisor"`), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 		{"paravisor, listed as plain", paravisorPolicy("plain", ""), paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "guest software"},
 		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
-		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *Options) { o.UserData = nil }),
+		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "the report is of unknown age and may be old"},
-		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(zeros, func(_ *AzureSet, o *Options) { o.UserData = make([]byte, 64) }),
+		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "The quote holds the nonce and is new; the report is of unknown age"},
-		{"bare, report data stated", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *Options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
+		{"bare, report data stated", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
 			MaterialReport, BindingNone, FreshReport, "is the claim of whoever stated them"},
 		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisor(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 	} {
@@ -218,29 +218,29 @@ func TestRawAccepted(t *testing.T) {
 	}
 }
 
-// TestRawOptions: an option that says nothing of the material is misuse.
-func TestRawOptions(t *testing.T) {
+// TestRawExpectations: an expectation that the material cannot meet is misuse.
+func TestRawExpectations(t *testing.T) {
 	base := baseOptions(t)
 	for _, c := range []struct {
 		name   string
-		change func(*Options)
-		run    func(Options) error
+		change func(*options)
+		run    func(options) error
 	}{
-		{"report data for evidence", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o Options) error { _, err := Evidence(nil, o); return err }},
-		{"report data for a quote", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o Options) error { _, err := Quote(QuoteSet{}, o); return err }},
-		{"both", func(o *Options) { o.ReportData = make([]byte, 64) }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"too long", func(o *Options) { o.Nonce, o.ReportData = nil, make([]byte, 65) }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"report data, replay accepted", func(o *Options) { o.Nonce, o.ReportData, o.AcceptReplay = nil, make([]byte, 64), true }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"audience", func(o *Options) { o.Audience = "me" }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"public key", func(o *Options) { o.PublicKey = []byte{1} }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
-		{"user data of a bare report", func(o *Options) { o.UserData = []byte{1} }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"empty user data", func(o *Options) { o.UserData = []byte{} }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
-		{"empty report data", func(o *Options) { o.ReportData = []byte{} }, func(o Options) error { _, err := Report(RawReport{}, o); return err }},
-		{"no nonce", func(o *Options) { o.Nonce = nil }, func(o Options) error { _, err := Paravisor(AzureSet{}, o); return err }},
+		{"report data for evidence", func(o *options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o options) error { _, err := appraiseEvidence(nil, o); return err }},
+		{"report data for a quote", func(o *options) { o.Nonce, o.ReportData = nil, make([]byte, 64) }, func(o options) error { _, err := appraiseQuote(QuoteSet{}, o); return err }},
+		{"both", func(o *options) { o.ReportData = make([]byte, 64) }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"too long", func(o *options) { o.Nonce, o.ReportData = nil, make([]byte, 65) }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"report data, replay accepted", func(o *options) { o.Nonce, o.ReportData, o.AcceptReplay = nil, make([]byte, 64), true }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"audience", func(o *options) { o.Audience = "me" }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"public key", func(o *options) { o.PublicKey = []byte{1} }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
+		{"user data of a bare report", func(o *options) { o.UserData = []byte{1} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"empty user data", func(o *options) { o.UserData = []byte{} }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
+		{"empty report data", func(o *options) { o.ReportData = []byte{} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"no nonce", func(o *options) { o.Nonce = nil }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 	} {
 		o := base
 		c.change(&o)
-		if err := c.run(o); !errors.Is(err, ErrOptions) {
+		if err := c.run(o); !errors.Is(err, ErrMisuse) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -71,7 +71,7 @@ var reportMutations = []mutation{
 		e.Certificates = []evidence.Bytes{bytes.Repeat([]byte{0x30}, 100), {0}}
 	})},
 	{id: ReportCertificate, name: "issuer missing", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Report.OnlyLeaf = true }},
-	{id: ReportChain, name: "root of nobody that is trusted", blind: true, opts: func(_ *testing.T, o *Options) { o.Roots = nil }},
+	{id: ReportChain, name: "root of nobody that is trusted", blind: true, opts: func(_ *testing.T, o *options) { o.Roots = nil }},
 	{id: ReportChain, name: "issuer under another name", blind: true, recipe: func(t *testing.T, r *evidencetest.Recipe) {
 		r.Document = func(e *evidence.Evidence) {
 			e.Certificates = nil
@@ -84,10 +84,10 @@ var reportMutations = []mutation{
 	{id: ReportValidity, name: "not yet valid", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Report.NotBefore = evidencetest.Time.Add(time.Hour) }},
 
 	{id: ReportRevocationList, name: "case 59 absent", root: `revocation = "required"`},
-	{id: ReportRevocationList, name: "case 59 stale", root: `revocation = "required"`, opts: func(t *testing.T, o *Options) {
+	{id: ReportRevocationList, name: "case 59 stale", root: `revocation = "required"`, opts: func(t *testing.T, o *options) {
 		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -2, 0), o.Time.AddDate(0, -1, 0))}
 	}},
-	{id: ReportRevocationList, name: "case 59 of another product", root: `revocation = "required"`, opts: func(t *testing.T, o *Options) {
+	{id: ReportRevocationList, name: "case 59 of another product", root: `revocation = "required"`, opts: func(t *testing.T, o *options) {
 		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Milan, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0))}
 	}},
 	{id: ReportRevocation, name: "case 59 revoked", root: `revocation = "required"`, opts: revoked},
@@ -124,7 +124,7 @@ var reportMutations = []mutation{
 	}},
 }
 
-func revoked(t *testing.T, o *Options) {
+func revoked(t *testing.T, o *options) {
 	o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0), evidencetest.Serial)}
 }
 

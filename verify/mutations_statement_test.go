@@ -62,14 +62,14 @@ var statementMutations = []mutation{
 	{id: StatementDecode, name: "trailing data", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte { return append(b, '0') }
 	}},
-	{id: StatementNonce, name: "case 52 stale nonce", opts: func(_ *testing.T, o *Options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }},
-	{id: StatementNonce, name: "prefix of the nonce", opts: func(_ *testing.T, o *Options) { o.Nonce = o.Nonce[:16] }},
-	{id: StatementAudience, name: "case 95 another audience", opts: func(_ *testing.T, o *Options) { o.Audience = "https://a.example" },
+	{id: StatementNonce, name: "case 52 stale nonce", opts: func(_ *testing.T, o *options) { o.Nonce = bytes.Repeat([]byte{1}, 32) }},
+	{id: StatementNonce, name: "prefix of the nonce", opts: func(_ *testing.T, o *options) { o.Nonce = o.Nonce[:16] }},
+	{id: StatementAudience, name: "case 95 another audience", opts: func(_ *testing.T, o *options) { o.Audience = "https://a.example" },
 		recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Audience = "https://b.example" }},
 	{id: StatementAudience, name: "case 95 a verifier without a name", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Audience = "https://b.example" }},
-	{id: StatementAudience, name: "a statement without a name", opts: func(_ *testing.T, o *Options) { o.Audience = "https://a.example" }},
-	{id: StatementPublicKey, name: "another key", opts: func(_ *testing.T, o *Options) { o.PublicKey = []byte("another key") }},
-	{id: StatementUserData, name: "other data", opts: func(_ *testing.T, o *Options) { o.UserData = []byte("invoice 8") }},
+	{id: StatementAudience, name: "a statement without a name", opts: func(_ *testing.T, o *options) { o.Audience = "https://a.example" }},
+	{id: StatementPublicKey, name: "another key", opts: func(_ *testing.T, o *options) { o.PublicKey = []byte("another key") }},
+	{id: StatementUserData, name: "other data", opts: func(_ *testing.T, o *options) { o.UserData = []byte("invoice 8") }},
 	{id: StatementFreshness, name: "case 52 anchored where fresh was asked for", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Anchored = true }},
 
 	{id: BatchInclusion, name: "case 64 wrong index", recipe: document(func(e *evidence.Evidence) { e.Inclusion.Index = 1 })},

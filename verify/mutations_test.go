@@ -17,10 +17,10 @@ type mutation struct {
 	root   string // further root keys of the policy
 	tables string // further tables of the policy
 	policy string // whole policy, in place of these
-	opts   func(*testing.T, *Options)
+	opts   func(*testing.T, *options)
 	recipe func(*testing.T, *evidencetest.Recipe)
 	bytes  func(*testing.T, []byte) []byte
-	raw    func(*testing.T, *Options) rawMaterial // in place of evidence
+	raw    func(*testing.T, *options) rawMaterial // in place of evidence
 	// blind mutations leave nothing to go on: with the check switched off, others
 	// stay open instead, and the evidence is refused all the same.
 	blind bool
@@ -52,7 +52,7 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 	if m.bytes != nil {
 		document = m.bytes(t, document)
 	}
-	a, err := appraise(document, o, ignored)
+	a, err := o.with(ignored, document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestMutations(t *testing.T) {
 			if c := a.Check(m.id); c.Sentence == "" {
 				t.Error("the failed check says nothing")
 			}
-			if _, err := a.Claims(); err == nil || a.Accepted != nil {
+			if _, err := a.Claims(); err == nil || a.Accepted.claims != nil {
 				t.Error("the claims of refused evidence can be had")
 			}
 			if a.Class != ClassPolicy && a.Binding != BindingNone {

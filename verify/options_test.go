@@ -15,22 +15,22 @@ import (
 // TestMisuse: options that make no sense are errors, whatever the evidence is.
 func TestMisuse(t *testing.T) {
 	document := evidencetest.New().Encode(t)
-	for name, change := range map[string]func(*Options){
-		"no policy":             func(o *Options) { o.Policy = nil },
-		"no nonce":              func(o *Options) { o.Nonce = nil },
-		"nonce and replay":      func(o *Options) { o.AcceptReplay = true },
-		"short nonce":           func(o *Options) { o.Nonce = o.Nonce[:15] },
-		"no time":               func(o *Options) { o.Time = time.Time{} },
-		"empty nonce":           func(o *Options) { o.Nonce, o.AcceptReplay = []byte{}, true },
-		"empty public key":      func(o *Options) { o.PublicKey = []byte{} },
-		"empty user data":       func(o *Options) { o.UserData = []byte{} },
-		"empty report data":     func(o *Options) { o.ReportData = []byte{} },
-		"state of an empty log": func(o *Options) { o.LogState = &LogState{} },
+	for name, change := range map[string]func(*options){
+		"no policy":             func(o *options) { o.Policy = nil },
+		"no nonce":              func(o *options) { o.Nonce = nil },
+		"nonce and replay":      func(o *options) { o.AcceptReplay = true },
+		"short nonce":           func(o *options) { o.Nonce = o.Nonce[:15] },
+		"no time":               func(o *options) { o.Time = time.Time{} },
+		"empty nonce":           func(o *options) { o.Nonce, o.AcceptReplay = []byte{}, true },
+		"empty public key":      func(o *options) { o.PublicKey = []byte{} },
+		"empty user data":       func(o *options) { o.UserData = []byte{} },
+		"empty report data":     func(o *options) { o.ReportData = []byte{} },
+		"state of an empty log": func(o *options) { o.LogState = &LogState{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := baseOptions(t)
 			change(&o)
-			if a, err := Evidence(document, o); !errors.Is(err, ErrOptions) || a != nil {
+			if a, err := appraiseEvidence(document, o); !errors.Is(err, ErrMisuse) || a != nil {
 				t.Errorf("got %v, %v", a, err)
 			}
 		})
@@ -44,11 +44,11 @@ func TestEmptyReportData(t *testing.T) {
 	report := evidencetest.NewReport(snp.Genoa)
 	body, certificates := report.Make(t, [64]byte{1, 2, 3})
 	r := RawReport{Report: body, Certificates: certificates}
-	if a, err := Report(r, o); err != nil || a.Check(ReportExpectedData).Verdict != Fail {
+	if a, err := appraiseReport(r, o); err != nil || a.Check(ReportExpectedData).Verdict != Fail {
 		t.Fatalf("%v\n%s", err, explain(a))
 	}
 	o.ReportData = []byte{}
-	if a, err := Report(r, o); !errors.Is(err, ErrOptions) || a != nil {
+	if a, err := appraiseReport(r, o); !errors.Is(err, ErrMisuse) || a != nil {
 		t.Errorf("got %v, %v", a, err)
 	}
 }
@@ -57,7 +57,7 @@ func TestEmptyReportData(t *testing.T) {
 func TestReplayIsSaid(t *testing.T) {
 	o := baseOptions(t)
 	o.Nonce, o.AcceptReplay = nil, true
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
@@ -73,7 +73,7 @@ func TestReplayIsSaid(t *testing.T) {
 func TestTestRootIsRefused(t *testing.T) {
 	o := baseOptions(t)
 	o.Roots = nil
-	a, err := Evidence(evidencetest.New().Encode(t), o)
+	a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 	if err != nil || a.Verdict != Fail || a.Check(ReportChain).Verdict != Fail || a.Class != ClassBinding {
 		t.Fatalf("%v\n%s", err, explain(a))
 	}
@@ -83,7 +83,7 @@ func TestTestRootIsRefused(t *testing.T) {
 func TestEnrolledAK(t *testing.T) {
 	r := evidencetest.New()
 	o := baseOptions(t)
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.AKOrigin != AKNone {
 		t.Fatalf("%v, origin %s", err, a.AKOrigin)
 	}
@@ -92,7 +92,7 @@ func TestEnrolledAK(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Policy = mustPolicy(t, makePolicy(`ak_names = ["`+c.AKName+`"]`, ""))
-	if a, err = Evidence(r.Encode(t), o); err != nil || a.Verdict != Pass || a.AKOrigin != AKEnrolled {
+	if a, err = appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Pass || a.AKOrigin != AKEnrolled {
 		t.Fatalf("%v, origin %s\n%s", err, a.AKOrigin, explain(a))
 	}
 }
@@ -103,7 +103,7 @@ func TestStartValueListed(t *testing.T) {
 	startAt(1)(t, r)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy("", startValueTable))
-	if a, err := Evidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
+	if a, err := appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
 }
@@ -116,15 +116,15 @@ func TestLogFromAnIndex(t *testing.T) {
 	before := o.LogState.clone()
 	r := evidencetest.New()
 	r.LogStart = 2
-	part, err := Evidence(r.Encode(t), o)
+	part, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || part.Verdict != Pass {
 		t.Fatal(err, explain(part))
 	}
-	whole, err := Evidence(evidencetest.New().Encode(t), baseOptions(t))
+	whole, err := appraiseEvidence(evidencetest.New().Encode(t), baseOptions(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, want := encoded(t, part.Accepted.Log), encoded(t, whole.Accepted.Log)
+	got, want := encoded(t, part.Accepted.claims.Log), encoded(t, whole.Accepted.claims.Log)
 	if got != want {
 		t.Errorf("state after the part\n%s\nafter the whole\n%s", got, want)
 	}
@@ -152,7 +152,7 @@ func TestAnchorAge(t *testing.T) {
 	anchored(r)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
@@ -172,7 +172,7 @@ func TestAnchoredAcrossRestart(t *testing.T) {
 	r.Document = func(e *evidence.Evidence) { e.Report = old }
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(anchoredPolicy, ""))
-	a, err := Evidence(r.Encode(t), o)
+	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Fail || a.Check(BindingReportData).Verdict != Fail || a.Binding != BindingNone {
 		t.Fatal(err, explain(a))
 	}
@@ -185,7 +185,7 @@ func TestClonedTPM(t *testing.T) {
 	two.Report.Leaf.HWID = append([]byte{1}, evidencetest.ChipID[1:]...)
 	two.Report.Body = func(b []byte) { b[evidencetest.AtChipID] = 1 }
 	for _, r := range []*evidencetest.Recipe{one, two} {
-		if a, err := Evidence(r.Encode(t), baseOptions(t)); err != nil || a.Verdict != Pass {
+		if a, err := appraiseEvidence(r.Encode(t), baseOptions(t)); err != nil || a.Verdict != Pass {
 			t.Fatal(err, explain(a))
 		}
 	}

@@ -6,13 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-func appraiseParavisor(s AzureSet, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := begin(MaterialParavisor, o, ignored)
+func (v *Verifier) appraiseParavisor(s AzureSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialParavisor, expect, now, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -53,13 +54,13 @@ func hclKind(t uint32) string {
 // verifier expects; a shorter expectation stands for one that zeros follow. It tells a
 // report of today from one of the last boot only where it holds the nonce.
 func (a *appraiser) checkParavisorUserData() {
-	if a.o.UserData == nil {
+	if a.expect.UserData == nil {
 		a.Skip(ParavisorUserData, "no user data was expected: the report may be older than the quote")
 		return
 	}
 	var want [hclUserData]byte
-	n := copy(want[:], a.o.UserData)
-	a.Decide(ParavisorUserData, n == len(a.o.UserData) && equal(want[:], a.hcl.userData), short(want[:]), short(a.hcl.userData),
+	n := copy(want[:], a.expect.UserData)
+	a.Decide(ParavisorUserData, n == len(a.expect.UserData) && equal(want[:], a.hcl.userData), short(want[:]), short(a.hcl.userData),
 		"the runtime data holds other user data than the expected: an old report, or one made for another purpose")
 }
 

@@ -83,7 +83,7 @@ func (a *appraiser) policyEK(record *enrolmentRule) {
 	a.decideEK(PolicyEKUsage, "that of an endorsement key", c.CheckUsage())
 	chain, err := a.ekChain(record)
 	a.decideEK(PolicyEKChain, "a way to "+subjects(a.p.ekRoots), err)
-	a.decideEK(PolicyEKValidity, "valid at the time of appraisal", c.CheckValidity(chain, a.o.Time))
+	a.decideEK(PolicyEKValidity, "valid at the time of appraisal", c.CheckValidity(chain, a.now))
 }
 
 func (a *appraiser) decideEK(id CheckID, want string, err error) {

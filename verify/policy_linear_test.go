@@ -99,7 +99,7 @@ func TestRulesAreNotHeldAgainstEachEvent(t *testing.T) {
 				o := baseOptions(t)
 				o.Policy = policy
 				begin := processorTime(t)
-				if _, err := Evidence(document, o); err != nil {
+				if _, err := appraiseEvidence(document, o); err != nil {
 					t.Fatal(err)
 				}
 				return processorTime(t) - begin

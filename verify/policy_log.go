@@ -24,7 +24,7 @@ func (a *appraiser) policyBinding() {
 		a.Skip(PolicyFreshness, "the policy accepts a report of any age")
 	case a.material == MaterialQuote:
 		a.Skip(PolicyFreshness, "there is no report")
-	case a.material == MaterialReport && a.o.AcceptReplay:
+	case a.material == MaterialReport && a.expect.UnsafeAcceptReplay:
 		a.Skip(PolicyFreshness, "nothing was expected of the report: it may be old")
 	case got == UnknownReport && (a.Asked(ReportExpectedData) && !a.Passed(ReportExpectedData) || a.Asked(ParavisorUserData) && !a.Passed(ParavisorUserData)):
 		a.Block(PolicyFreshness, "see %s and %s", ReportExpectedData, ParavisorUserData)

@@ -181,7 +181,7 @@ func TestDraftWithoutImage(t *testing.T) {
 			clear(b[at : at+n])
 		}
 	})(t, r)
-	text, a, err := DraftPolicy(r.Encode(t), surveyOptions(t))
+	text, a, err := draftOf(t, DraftPolicy, r.Encode(t))
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -23,10 +24,10 @@ import (
 type Material string
 
 const (
-	MaterialEvidence  Material = "evidence"            // [Evidence]
-	MaterialReport    Material = "snp-report"          // [Report]: no vTPM, no log, no statement
-	MaterialParavisor Material = "azure-paravisor-set" // [Paravisor]: no log, no statement
-	MaterialQuote     Material = "tpm-quote"           // [Quote]: no report, so that nothing is known of the machine
+	MaterialEvidence  Material = "evidence"            // [Verifier.Appraise]
+	MaterialReport    Material = "snp-report"          // [Verifier.AppraiseReport]: no vTPM, no log, no statement
+	MaterialParavisor Material = "azure-paravisor-set" // [Verifier.AppraiseParavisor]: no log, no statement
+	MaterialQuote     Material = "tpm-quote"           // [Verifier.AppraiseQuote]: no report, so that nothing is known of the machine
 )
 
 // RawReport is a bare report, as another system recorded it.
@@ -53,25 +54,8 @@ type QuoteSet struct {
 	PCRs      []evidence.Bank // quoted values, in the order of the quote's selection
 }
 
-// Report appraises a bare report. [Options.ReportData], or [Options.Nonce], is held
-// against its REPORT_DATA, shorter ones as if zeros followed. Whether report data holds
-// a nonce, or anything new, is the claim of whoever states it. There is no vTPM in it:
-// it is accepted only under a policy with binding = "none" and log = "optional".
-func Report(r RawReport, o Options) (*Appraisal, error) { return appraiseReport(r, o, nil) }
-
-// Paravisor appraises what an Azure paravisor vouches for. [Options.Nonce] is held
-// against the quote, [Options.UserData] against the user data in the runtime data.
-// Only where the latter holds the nonce, of 16 bytes or more, is the report as new as
-// the quote; otherwise nothing says when it was made, and the policy must say
-// freshness = "any".
-func Paravisor(s AzureSet, o Options) (*Appraisal, error) { return appraiseParavisor(s, o, nil) }
-
-// Quote appraises a quote alone. It is never accepted, since nothing is known of the
-// machine; its checks tell whether the quote itself is sound.
-func Quote(s QuoteSet, o Options) (*Appraisal, error) { return appraiseQuote(s, o, nil) }
-
-func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := begin(MaterialReport, o, ignored)
+func (v *Verifier) appraiseReport(r RawReport, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialReport, expect, now, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +78,8 @@ func appraiseReport(r RawReport, o Options, ignored map[CheckID]bool) (*Appraisa
 	return a.result(), nil
 }
 
-func appraiseQuote(s QuoteSet, o Options, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := begin(MaterialQuote, o, ignored)
+func (v *Verifier) appraiseQuote(s QuoteSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialQuote, expect, now, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -143,9 +127,9 @@ var rawChecks = []CheckID{ReportExpectedData, ParavisorDecode, ParavisorKey, Par
 // expects. A shorter expectation stands for one that zeros follow, which is how other
 // systems put a nonce there.
 func (a *appraiser) checkExpectedData() {
-	want := a.o.ReportData
+	want := a.expect.ReportData
 	if want == nil {
-		want = a.o.Nonce
+		want = a.expect.Nonce
 	}
 	switch {
 	case len(want) == 0:
@@ -200,5 +184,5 @@ func (a *appraiser) checkRawQuote(attest, signature []byte, values []evidence.Ba
 		signature = append(head, signature...)
 	}
 	a.e.Batch = evidence.Snapshot{Quote: evidence.Quote{Attest: attest, Signature: signature}, PCRs: values}
-	a.batch = a.checkQuote(quoteChecks, &a.e.Batch, a.o.Nonce)
+	a.batch = a.checkQuote(quoteChecks, &a.e.Batch, a.expect.Nonce)
 }

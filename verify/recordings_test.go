@@ -91,9 +91,9 @@ func certificatesOf(t *testing.T, file string) ([][]byte, *snp.EndorsementKey) {
 	return ders, leaves[0]
 }
 
-func recordingOptions(t *testing.T, root string, at time.Time) Options {
+func recordingOptions(t *testing.T, root string, at time.Time) options {
 	t.Helper()
-	return Options{Policy: mustPolicy(t, recordingPolicy+root), AcceptReplay: true, Time: at}
+	return options{Policy: mustPolicy(t, recordingPolicy+root), AcceptReplay: true, Time: at}
 }
 
 // TestRecordedReports: every report of a real machine gets the verdict that was found
@@ -120,7 +120,7 @@ func TestRecordedReports(t *testing.T) {
 			} else {
 				r.Certificates, leaf = certificatesOf(t, v["leaf_cert"])
 			}
-			a, err := Report(r, recordingOptions(t, "binding = \"none\"\n", leaf.Certificate.NotBefore.Add(time.Hour)))
+			a, err := appraiseReport(r, recordingOptions(t, "binding = \"none\"\n", leaf.Certificate.NotBefore.Add(time.Hour)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestRecordedReports(t *testing.T) {
 			if (a.Verdict == Pass) != (len(want) == 0) {
 				t.Errorf("verdict %s", a.Verdict)
 			}
-			a, err = Report(r, recordingOptions(t, "binding = \"none\"\n", leaf.Certificate.NotAfter.Add(time.Second)))
+			a, err = appraiseReport(r, recordingOptions(t, "binding = \"none\"\n", leaf.Certificate.NotAfter.Add(time.Second)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +180,7 @@ func TestRecordedReportData(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := recordingOptions(t, "binding = \"none\"\n", at)
 			o.AcceptReplay, o.ReportData = false, c.want
-			a, err := Report(c.report, o)
+			a, err := appraiseReport(c.report, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,7 +188,7 @@ func TestRecordedReportData(t *testing.T) {
 				t.Errorf("%s, report %s\n%s", a.Verdict, a.Freshness, explain(a))
 			}
 			o.ReportData = append([]byte{c.want[0] ^ 1}, c.want[1:]...)
-			if a, err = Report(c.report, o); err != nil {
+			if a, err = appraiseReport(c.report, o); err != nil {
 				t.Fatal(err)
 			}
 			if got := failedIDs(a); !slices.Equal(got, []CheckID{ReportExpectedData}) {
@@ -268,7 +268,7 @@ func TestRecordedParavisors(t *testing.T) {
 			if c.nonce != "" {
 				o.AcceptReplay, o.Nonce = false, []byte(c.nonce)
 			}
-			a, err := Paravisor(c.set, o)
+			a, err := appraiseParavisor(c.set, o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -287,14 +287,14 @@ func TestRecordedParavisors(t *testing.T) {
 				t.Errorf("%s, binding %s\n%s", a.Verdict, a.Binding, explain(a))
 			}
 			o.Policy = mustPolicy(t, recordingPolicy+"freshness = \"any\"\n")
-			if a, err = Paravisor(c.set, o); err != nil || a.Binding != BindingGuestAsserted {
+			if a, err = appraiseParavisor(c.set, o); err != nil || a.Binding != BindingGuestAsserted {
 				t.Errorf("not listed by the policy: binding %s, %v", a.Binding, err)
 			}
 			if c.nonce == "" {
 				return
 			}
 			o.Nonce = []byte("another challenge")
-			if a, err = Paravisor(c.set, o); err != nil || !slices.Equal(failedIDs(a), []CheckID{QuoteQualifyingData}) {
+			if a, err = appraiseParavisor(c.set, o); err != nil || !slices.Equal(failedIDs(a), []CheckID{QuoteQualifyingData}) {
 				t.Errorf("with another nonce failed are %v, %v", failedIDs(a), err)
 			}
 		})
@@ -302,7 +302,7 @@ func TestRecordedParavisors(t *testing.T) {
 	t.Run("a blob alone, with another chip's certificate", func(t *testing.T) {
 		set := AzureSet{HCL: vectors.Read(t, "confidential-dot-ai_attestation-rs/az_snp_hcl-report.bin")}
 		set.Certificates, _ = certificatesOf(t, "confidential-dot-ai_attestation-rs/az_snp_imds-vcek.der")
-		a, err := Paravisor(set, recordingOptions(t, "", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)))
+		a, err := appraiseParavisor(set, recordingOptions(t, "", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestRecordedQuotes(t *testing.T) {
 			}
 			set.Key, _ = x509.MarshalPKIXPublicKey(ak.rsa)
 		}
-		a, err := Quote(set, recordingOptions(t, "", at))
+		a, err := appraiseQuote(set, recordingOptions(t, "", at))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -373,7 +373,7 @@ func TestRecordedQuote(t *testing.T) {
 	set := QuoteSet{Key: block.Bytes, Quote: vectors.Read(t, dir+"quote.out"), Signature: vectors.Read(t, dir+"quotesig.out"),
 		PCRs: keylimeValues(t, vectors.Read(t, dir+"quotepcr.out"))}
 	o := recordingOptions(t, "binding = \"none\"\n", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC))
-	a, err := Quote(set, o)
+	a, err := appraiseQuote(set, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestRecordedQuote(t *testing.T) {
 		t.Errorf("a quote without a report is %s", a.Verdict)
 	}
 	set.PCRs[0].PCRs[0].Value[0] ^= 1
-	if a, err = Quote(set, o); err != nil || !slices.Equal(failedIDs(a), []CheckID{QuotePCRDigest}) {
+	if a, err = appraiseQuote(set, o); err != nil || !slices.Equal(failedIDs(a), []CheckID{QuotePCRDigest}) {
 		t.Errorf("with another value failed are %v, %v", failedIDs(a), err)
 	}
 }

@@ -21,12 +21,12 @@ func (a *appraiser) checkReport() {
 	if !a.Decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), evidence.Excerpt(kind), "the report is of a kind that this verifier does not know") {
 		return
 	}
-	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.o.Certificates...)
-	certificates = slices.DeleteFunc(certificates, a.o.Roots.Holds) // they are looked among anyway
+	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.config.Certificates...)
+	certificates = slices.DeleteFunc(certificates, a.config.Roots.SNP.Holds) // they are looked among anyway
 	var key evidence.Digest
-	if a.o.Cache != nil {
-		key = reportKey(body, certificates, a.o.Roots)
-		if known := a.o.Cache.get(key); known != nil {
+	if a.cache != nil {
+		key = reportKey(body, certificates, a.config.Roots.SNP)
+		if known := a.cache.get(key); known != nil {
 			a.knownReport(known)
 			return
 		}
@@ -57,8 +57,8 @@ func (a *appraiser) checkReport() {
 	if !a.DecideError(ReportChain, err) || chain == nil {
 		return
 	}
-	if signed && err == nil && a.o.Cache != nil {
-		a.o.Cache.put(&cacheEntry{key: key, report: report, chain: chain})
+	if signed && err == nil && a.cache != nil {
+		a.cache.put(&cacheEntry{key: key, report: report, chain: chain})
 	}
 	a.checkChain(chain)
 }
@@ -91,7 +91,7 @@ func (a *appraiser) checkLeaf(leaf *snp.EndorsementKey) {
 func (a *appraiser) checkChain(chain *snp.Chain) {
 	a.chain = chain
 	a.product = strings.ToLower(chain.Product.String())
-	a.DecideError(ReportValidity, chain.CheckValidity(a.o.Time))
+	a.DecideError(ReportValidity, chain.CheckValidity(a.now))
 	a.DecideError(ReportProduct, snp.CheckProduct(a.report, chain))
 	a.checkRevocation()
 }
@@ -150,7 +150,7 @@ func (a *appraiser) validOf(leaf *snp.EndorsementKey, leaves []*snp.EndorsementK
 	for _, other := range append([]*snp.EndorsementKey{leaf}, leaves...) {
 		c := other.Certificate
 		if other.Signer == leaf.Signer && bytes.Equal(c.RawSubjectPublicKeyInfo, leaf.Certificate.RawSubjectPublicKeyInfo) &&
-			!a.o.Time.Before(c.NotBefore) && !a.o.Time.After(c.NotAfter) {
+			!a.now.Before(c.NotBefore) && !a.now.After(c.NotAfter) {
 			return other
 		}
 	}
@@ -166,7 +166,7 @@ func (a *appraiser) checkRevocation() {
 		return
 	}
 	err, inOrder := errors.New("no revocation list of the root is at hand"), false
-	for _, l := range a.o.Revocation {
+	for _, l := range a.config.Revocation.SNP {
 		if !l.For(a.chain) {
 			continue
 		}
@@ -200,17 +200,17 @@ func (a *appraiser) checkRevocation() {
 // checkList is [snp.RevocationList.Check], without the signature of a list that the
 // cache knows.
 func (a *appraiser) checkList(l *snp.RevocationList) error {
-	if a.o.Cache == nil {
-		return l.Check(a.chain, a.o.Time)
+	if a.cache == nil {
+		return l.Check(a.chain, a.now)
 	}
 	key := revocationKey(l, a.chain)
-	if a.o.Cache.get(key) == nil {
+	if a.cache.get(key) == nil {
 		if err := l.CheckIssuer(a.chain); err != nil {
 			return err
 		}
-		a.o.Cache.put(&cacheEntry{key: key})
+		a.cache.put(&cacheEntry{key: key})
 	}
-	return l.CheckAt(a.chain, a.o.Time)
+	return l.CheckAt(a.chain, a.now)
 }
 
 // checkBinding ties the report to the quote, and finds what that amounts to. Our own

@@ -20,7 +20,7 @@ var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 // result closes the appraisal: open checks get their reason, then verdict, class,
 // binding and what may be said to people follow.
 func (a *appraiser) result() *Appraisal {
-	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.o.Time, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
+	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.now, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
 	failed := r.Failed()
 	r.Verdict = Pass
 	if len(failed) > 0 {
@@ -36,7 +36,7 @@ func (a *appraiser) result() *Appraisal {
 		}
 	}
 	if r.Verdict == Pass {
-		r.Accepted = a.claims()
+		r.Accepted.claims = a.claims()
 	}
 	r.Sentences = a.sentences(r, failed)
 	return r
@@ -115,13 +115,15 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 func (a *appraiser) machine() Machine {
 	r := a.report
 	m := Machine{
-		Product: a.product, ReportVersion: r.Version, Measurement: hex.EncodeToString(r.Measurement[:]),
-		GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: a.signer,
-		ReportedTCB: a.levels(r.ReportedTCB), CommittedTCB: a.levels(r.CommittedTCB), CurrentTCB: a.levels(r.CurrentTCB), LaunchTCB: a.levels(r.LaunchTCB),
-		HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN, TestRoot: a.chain.Test, Root: a.chain.Root.Subject.CommonName,
+		Platform: a.e.Report.Kind, Measurement: hex.EncodeToString(r.Measurement[:]), TestRoot: a.chain.Test, Root: a.chain.Root.Subject.CommonName,
+		SNP: &SNP{
+			Product: a.product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: a.signer,
+			ReportedTCB: a.levels(r.ReportedTCB), CommittedTCB: a.levels(r.CommittedTCB), CurrentTCB: a.levels(r.CurrentTCB), LaunchTCB: a.levels(r.LaunchTCB),
+			HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
+		},
 	}
 	if !isZero(r.ChipID[:]) {
-		m.ChipID = hex.EncodeToString(r.ChipID[:])
+		m.SNP.ChipID = hex.EncodeToString(r.ChipID[:])
 	}
 	if a.launch != nil {
 		m.Label, m.Covers = a.launch.label, a.launch.covers
@@ -180,7 +182,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if age := a.ageOfRaw(r.Freshness); age != "" {
 		out = append(out, age)
 	}
-	if a.o.AcceptReplay {
+	if a.expect.UnsafeAcceptReplay {
 		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for somebody else.")
 	}
 	if a.launch == nil {

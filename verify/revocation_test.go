@@ -31,11 +31,11 @@ func TestEveryRevocationListCounts(t *testing.T) {
 		"past":         {[]*snp.RevocationList{empty}, ReportRevocationList},
 	} {
 		for _, asked := range []string{"required", "optional"} {
-			for _, cache := range []*Cache{nil, NewCache(16)} {
+			for _, cache := range []*cache{nil, newCache(16)} {
 				o := baseOptions(t)
 				o.Policy = mustPolicy(t, makePolicy(`revocation = "`+asked+`"`, ""))
 				o.Revocation, o.Cache = c.lists, cache
-				a, err := Evidence(evidencetest.New().Encode(t), o)
+				a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -61,18 +61,18 @@ func TestValidCertificateOfTheSameKey(t *testing.T) {
 	past := evidencetest.New()
 	past.Report.NotAfter = at.AddDate(0, -1, 0)
 	o := baseOptions(t)
-	a, err := Evidence(past.Encode(t), o)
+	a, err := appraiseEvidence(past.Encode(t), o)
 	if err != nil || len(failedIDs(a)) != 1 || failedIDs(a)[0] != ReportValidity {
 		t.Fatalf("%v, %v", failedIDs(a), err)
 	}
 	early := evidencetest.New()
 	early.Report.NotBefore = at.AddDate(0, 1, 0)
-	if a, err = Evidence(early.Encode(t), o); err != nil || len(failedIDs(a)) != 1 || failedIDs(a)[0] != ReportValidity {
+	if a, err = appraiseEvidence(early.Encode(t), o); err != nil || len(failedIDs(a)) != 1 || failedIDs(a)[0] != ReportValidity {
 		t.Fatalf("%v, %v", failedIDs(a), err)
 	}
 	o.Certificates = valid.Report.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[:1]
 	for _, r := range []*evidencetest.Recipe{past, early} {
-		if a, err = Evidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
+		if a, err = appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
 			t.Errorf("%v, %v\n%s", failedIDs(a), err, explain(a))
 		}
 	}

@@ -18,20 +18,20 @@ func (a *appraiser) checkStatement() {
 		return
 	}
 	a.statement = s
-	if a.o.AcceptReplay {
+	if a.expect.UnsafeAcceptReplay {
 		a.Skip(StatementNonce, "no nonce was expected: this evidence may be old, or made for somebody else")
 	} else {
-		a.Decide(StatementNonce, equal(s.Nonce, a.o.Nonce), hex.EncodeToString(a.o.Nonce), hex.EncodeToString(s.Nonce),
+		a.Decide(StatementNonce, equal(s.Nonce, a.expect.Nonce), hex.EncodeToString(a.expect.Nonce), hex.EncodeToString(s.Nonce),
 			"the statement holds another nonce than the one that was sent: old evidence, or made for somebody else")
 	}
-	if a.o.Audience == "" && s.Audience == "" {
+	if a.expect.Audience == "" && s.Audience == "" {
 		a.Skip(StatementAudience, "neither statement nor verifier names an audience")
 	} else {
-		a.Decide(StatementAudience, s.Audience == a.o.Audience, strconv.Quote(a.o.Audience), strconv.Quote(s.Audience),
+		a.Decide(StatementAudience, s.Audience == a.expect.Audience, strconv.Quote(a.expect.Audience), strconv.Quote(s.Audience),
 			"the statement was made for another audience than this verifier")
 	}
-	a.compare(StatementPublicKey, a.o.PublicKey, s.PublicKey, "public key")
-	a.compare(StatementUserData, a.o.UserData, s.UserData, "user data")
+	a.compare(StatementPublicKey, a.expect.PublicKey, s.PublicKey, "public key")
+	a.compare(StatementUserData, a.expect.UserData, s.UserData, "user data")
 	a.Decide(StatementFreshness, s.Freshness != evidence.Fresh || a.e.Anchor == nil, "a report made for this batch", "an anchored report",
 		"the caller asked for a fresh report and was given an anchored one")
 }

@@ -203,17 +203,17 @@ func fetchError(err error, r *snp.Report) error {
 
 // readCollateral adds what a cache folder holds for a report. A report that cannot be
 // read finds nothing: the appraisal will say what is wrong with it.
-func readCollateral(dir string, report []byte, o *verify.Options) error {
+func readCollateral(dir string, report []byte, c *verify.Config) error {
 	r, err := snp.ParseReport(report[:min(len(report), snp.ReportSize)])
 	if err != nil {
 		return nil
 	}
-	c, err := (&kds.Cache{Dir: dir}).For(r)
+	known, err := (&kds.Cache{Dir: dir}).For(r)
 	if err != nil {
 		return misuse(fmt.Errorf("--collateral: %w", err)).withHint("run `agentctl collateral fetch --dir " + dir + "` to fill it")
 	}
-	o.Certificates = append(o.Certificates, c.Certificates...)
-	o.Revocation = append(o.Revocation, c.Revocation...)
+	c.Certificates = append(c.Certificates, known.Certificates...)
+	c.Revocation.SNP = append(c.Revocation.SNP, known.Revocation...)
 	return nil
 }
 

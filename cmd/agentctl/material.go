@@ -83,13 +83,13 @@ const (
 )
 
 // appraise reads what there is and appraises it.
-func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string, o *verify.Options) (*verify.Appraisal, error) {
+func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string, o *appraisalInputs) (*verify.Appraisal, error) {
 	m := &f.material
 	add := func(report []byte) error {
 		if m.collateral == "" {
 			return nil
 		}
-		return readCollateral(m.collateral, report, o)
+		return readCollateral(m.collateral, report, &o.Config)
 	}
 	switch kind {
 	case verify.MaterialReport:
@@ -100,7 +100,11 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		if err := add(b); err != nil {
 			return nil, err
 		}
-		return verify.Report(verify.RawReport{Report: b}, *o)
+		v, err := verify.New(o.policy, o.Config)
+		if err != nil {
+			return nil, err
+		}
+		return v.AppraiseReport(verify.RawReport{Report: b}, o.Expect, o.at)
 	case verify.MaterialParavisor:
 		s, err := t.paravisorSet(m)
 		if err != nil {
@@ -109,7 +113,11 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		if err := add(s.HCL[min(len(s.HCL), hclReport):]); err != nil {
 			return nil, err
 		}
-		return verify.Paravisor(*s, *o)
+		v, err := verify.New(o.policy, o.Config)
+		if err != nil {
+			return nil, err
+		}
+		return v.AppraiseParavisor(*s, o.Expect, o.at)
 	}
 	document, err := t.readInput(args[0], evidence.MaxEvidence)
 	if err != nil {
@@ -118,7 +126,11 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 	if err := add(reportInEvidence(document)); err != nil {
 		return nil, err
 	}
-	return verify.Evidence(document, *o)
+	v, err := verify.New(o.policy, o.Config)
+	if err != nil {
+		return nil, err
+	}
+	return v.Appraise(document, o.Expect, o.at)
 }
 
 // paravisorSet reads the files of a paravisor's set.

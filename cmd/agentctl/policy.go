@@ -51,20 +51,20 @@ func (m *materialFlags) add(c *cobra.Command) {
 }
 
 // with is o for one document: with what the cache holds for its report.
-func (m *materialFlags) with(o verify.Options, document []byte) (verify.Options, error) {
+func (m *materialFlags) with(o appraisalInputs, document []byte) (appraisalInputs, error) {
 	if m.collateral == "" {
 		return o, nil
 	}
-	o.Certificates = slices.Clone(o.Certificates)
-	err := readCollateral(m.collateral, reportInEvidence(document), &o)
+	o.Certificates, o.Revocation.SNP = slices.Clone(o.Certificates), slices.Clone(o.Revocation.SNP)
+	err := readCollateral(m.collateral, reportInEvidence(document), &o.Config)
 	return o, err
 }
 
 // options are those of an appraisal without a nonce: nothing is concluded from it.
-func (t *terminal) options(m *materialFlags) (o verify.Options, err error) {
-	o = verify.Options{AcceptReplay: true, Time: time.Now()}
+func (t *terminal) options(m *materialFlags) (o appraisalInputs, err error) {
+	o = appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: true}, at: time.Now()}
 	if m.at != "" {
-		if o.Time, err = parseTime(m.at); err != nil {
+		if o.at, err = parseTime(m.at); err != nil {
 			return o, err
 		}
 	}
@@ -76,7 +76,7 @@ func (t *terminal) options(m *materialFlags) (o verify.Options, err error) {
 		o.Certificates = append(o.Certificates, ders...)
 	}
 	if m.testRoot != "" {
-		o.Roots, err = t.testRoots(m.testRoot)
+		o.Roots.SNP, err = t.testRoots(m.testRoot)
 	}
 	return o, err
 }
@@ -135,7 +135,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			if unverified {
 				draft = verify.DraftPolicyFromUnverifiedEvidence
 			}
-			text, a, err := draft(document, o)
+			text, a, err := draft(document, o.Config, o.Expect, o.at)
 			if err != nil && a == nil {
 				return misuse(err)
 			}
@@ -255,7 +255,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.Policy, err = t.readPolicy(policy); err != nil {
+			if o.policy, err = t.readPolicy(policy); err != nil {
 				return err
 			}
 			o.Audience = audience
@@ -272,7 +272,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 // missing file.
 var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
 
-func (t *terminal) checkEach(m *materialFlags, o verify.Options, names []string) error {
+func (t *terminal) checkEach(m *materialFlags, o appraisalInputs, names []string) error {
 	code := exitOK
 	for _, name := range names {
 		document, err := t.readInput(name, evidence.MaxEvidence)
@@ -283,7 +283,11 @@ func (t *terminal) checkEach(m *materialFlags, o verify.Options, names []string)
 		if err != nil {
 			return err
 		}
-		a, err := verify.Evidence(document, with)
+		v, err := verify.New(with.policy, with.Config)
+		if err != nil {
+			return misuse(err)
+		}
+		a, err := v.Appraise(document, with.Expect, with.at)
 		if err != nil {
 			return misuse(err)
 		}

@@ -106,7 +106,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 				return err
 			}
 			a, err := t.appraise(kind, &f, args, o)
-			if errors.Is(err, verify.ErrOptions) {
+			if errors.Is(err, verify.ErrMisuse) {
 				return misuse(err).withHint(helpHint(c))
 			}
 			if err != nil {
@@ -135,9 +135,17 @@ func verifyCommand(t *terminal) *cobra.Command {
 // maxCertificates is the largest file of certificates that is read, in bytes.
 const maxCertificates = 512 << 10
 
+// appraisalInputs are the policy, trust, expectations and time of an appraisal.
+type appraisalInputs struct {
+	policy *verify.Policy
+	verify.Config
+	verify.Expect
+	at time.Time
+}
+
 // verifyOptions reads everything that the flags name.
-func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.Options, error) {
-	o := &verify.Options{AcceptReplay: f.acceptReplay, Audience: f.audience, Time: time.Now()}
+func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*appraisalInputs, error) {
+	o := &appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: f.acceptReplay, Audience: f.audience}, at: time.Now()}
 	if f.policy == "" {
 		return nil, misuse(errors.New("--policy is missing: what is acceptable depends on who asks")).withHint("docs/policy.md describes the file")
 	}
@@ -145,7 +153,7 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.
 	if err != nil {
 		return nil, err
 	}
-	if o.Policy, err = verify.ParsePolicy(text); err != nil {
+	if o.policy, err = verify.ParsePolicy(text); err != nil {
 		return nil, misuse(fmt.Errorf("%s: %w", f.policy, err))
 	}
 	switch {
@@ -173,7 +181,7 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.
 		}
 	}
 	if f.at != "" {
-		if o.Time, err = parseTime(f.at); err != nil {
+		if o.at, err = parseTime(f.at); err != nil {
 			return nil, err
 		}
 	}
@@ -193,10 +201,10 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*verify.
 		if err != nil {
 			return nil, misuse(fmt.Errorf("%s: %w", name, err))
 		}
-		o.Revocation = append(o.Revocation, list)
+		o.Revocation.SNP = append(o.Revocation.SNP, list)
 	}
 	if f.testRoot != "" {
-		if o.Roots, err = t.testRoots(f.testRoot); err != nil {
+		if o.Roots.SNP, err = t.testRoots(f.testRoot); err != nil {
 			return nil, err
 		}
 	}

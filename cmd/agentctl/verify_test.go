@@ -120,7 +120,7 @@ func appraise(t *testing.T, document []byte, dir string, crl bool) *verify.Appra
 	if err := roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
 		t.Fatal(err)
 	}
-	o := verify.Options{Policy: policy, Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: roots}
+	config := verify.Config{Roots: verify.Roots{SNP: roots}}
 	if crl {
 		b, err := os.ReadFile(filepath.Join(dir, "crl.der"))
 		if err != nil {
@@ -130,9 +130,13 @@ func appraise(t *testing.T, document []byte, dir string, crl bool) *verify.Appra
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Revocation = []*snp.RevocationList{list}
+		config.Revocation.SNP = []*snp.RevocationList{list}
 	}
-	a, err := verify.Evidence(document, o)
+	v, err := verify.New(policy, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := v.Appraise(document, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time)
 	if err != nil {
 		t.Fatal(err)
 	}

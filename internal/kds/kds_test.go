@@ -106,11 +106,15 @@ func TestFetchThenVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	appraise := func() *verify.Appraisal {
-		o := verify.Options{Policy: policy, Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(t)}
+		config := verify.Config{Roots: verify.Roots{SNP: evidencetest.Roots(t)}}
 		if c, err := cache.For(report); err == nil {
-			o.Certificates, o.Revocation = c.Certificates, c.Revocation
+			config.Certificates, config.Revocation.SNP = c.Certificates, c.Revocation
 		}
-		a, err := verify.Evidence(document, o)
+		v, err := verify.New(policy, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := v.Appraise(document, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time)
 		if err != nil {
 			t.Fatal(err)
 		}

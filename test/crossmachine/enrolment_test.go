@@ -167,7 +167,7 @@ func TestAnotherMachine(t *testing.T) {
 		name, root string
 		fails      verify.CheckID
 	}{
-		{"chip", fmt.Sprintf("chips = [%q]", accepted.Machine.ChipID), verify.PolicyChip},
+		{"chip", fmt.Sprintf("chips = [%q]", accepted.Machine.SNP.ChipID), verify.PolicyChip},
 		{"attestation key", fmt.Sprintf("ak_names = [%q]", hex.EncodeToString(ak.Name)), verify.PolicyAK},
 	} {
 		t.Run(c.name, func(t *testing.T) {

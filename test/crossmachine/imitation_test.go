@@ -87,9 +87,7 @@ func TestImitatedManifest(t *testing.T) {
 	}
 	bare := func(t *testing.T, policy string, want ...verify.CheckID) *verify.Appraisal {
 		t.Helper()
-		o := options(t, policy)
-		o.Nonce, o.ReportData = nil, data[:]
-		a, err := verify.Report(verify.RawReport{Report: report, Certificates: certificates}, o)
+		a, err := verifier(t, policy).AppraiseReport(verify.RawReport{Report: report, Certificates: certificates}, verify.Expect{ReportData: data[:]}, shared.at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,9 +134,7 @@ func TestImitatedRuntimeData(t *testing.T) {
 		{"an SVSM asked for, listed as one", policyFor("svsm", "log = \"optional\"\nbinding = \"svsm\"", ""), []verify.CheckID{verify.PolicyBinding}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := options(t, c.policy)
-			o.UserData = r.UserData
-			a, err := verify.Paravisor(s, o)
+			a, err := verifier(t, c.policy).AppraiseParavisor(s, verify.Expect{Nonce: nonce, UserData: r.UserData}, shared.at)
 			if err != nil {
 				t.Fatal(err)
 			}

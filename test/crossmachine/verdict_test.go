@@ -62,8 +62,8 @@ func parse(t *testing.T, b []byte) *evidence.Evidence {
 	return e
 }
 
-// options are those of the library that say what the flags of the command say.
-func options(t *testing.T, policy string) verify.Options {
+// verifier is the library's, with what the flags of the command say.
+func verifier(t *testing.T, policy string) *verify.Verifier {
 	t.Helper()
 	p, err := verify.ParsePolicy([]byte(policy))
 	if err != nil {
@@ -87,7 +87,11 @@ func options(t *testing.T, policy string) verify.Options {
 			t.Fatal(err)
 		}
 	}
-	return verify.Options{Policy: p, Nonce: nonce, Time: shared.at, Roots: roots}
+	v, err := verify.New(p, verify.Config{Roots: verify.Roots{SNP: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // command runs "agentctl verify" and reads the appraisal that it prints.
@@ -138,7 +142,7 @@ func failed(a *verify.Appraisal) []verify.CheckID {
 // fail in both; none means that it is accepted. It returns what the library said.
 func both(t *testing.T, policy string, doc []byte, want ...verify.CheckID) *verify.Appraisal {
 	t.Helper()
-	a, err := verify.Evidence(doc, options(t, policy))
+	a, err := verifier(t, policy).Appraise(doc, verify.Expect{Nonce: nonce}, shared.at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +157,8 @@ func hold(t *testing.T, who string, a *verify.Appraisal, want []verify.CheckID) 
 	if len(want) > 0 {
 		verdict = verify.Fail
 	}
-	if got := failed(a); !slices.Equal(got, want) || a.Verdict != verdict || (a.Accepted != nil) != (verdict == verify.Pass) {
+	_, err := a.Claims()
+	if got := failed(a); !slices.Equal(got, want) || a.Verdict != verdict || (err == nil) != (verdict == verify.Pass) {
 		t.Errorf("%s: %s, failed %v; want %s, %v", who, a.Verdict, got, verdict, want)
 		for _, c := range a.Failed() {
 			t.Logf("%s: %s %s: %s", who, c.Verdict, c.ID, c.Sentence)

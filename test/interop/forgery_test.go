@@ -90,9 +90,11 @@ func appraise(t *testing.T, e *evidence.Evidence) *verify.Appraisal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := verify.Evidence(document, verify.Options{
-		Policy: policy, Nonce: evidencetest.Nonce, Time: evidencetest.Time, Roots: evidencetest.Roots(t),
-	})
+	v, err := verify.New(policy, verify.Config{Roots: verify.Roots{SNP: evidencetest.Roots(t)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := v.Appraise(document, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time)
 	if err != nil {
 		t.Fatal(err)
 	}

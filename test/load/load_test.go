@@ -128,8 +128,11 @@ func start(t *testing.T) *simulated.Machine {
 	return simulated.Run(t, "--fault", "throttle="+throttle)
 }
 
-// verifier holds what all appraisals share.
-type verifier struct{ options verify.Options }
+// verifier is what all appraisals share.
+type verifier struct {
+	*verify.Verifier
+	at time.Time
+}
 
 func newVerifier(t *testing.T, m *simulated.Machine) *verifier {
 	t.Helper()
@@ -154,14 +157,17 @@ func newVerifier(t *testing.T, m *simulated.Machine) *verifier {
 	if err := roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
 		t.Fatal(err)
 	}
-	return &verifier{verify.Options{Policy: policy, Roots: roots, Time: time.Now()}}
+	v, err := verify.New(policy, verify.Config{Roots: verify.Roots{SNP: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &verifier{v, time.Now()}
 }
 
 // check appraises one answer, and tells whether its report was made for its batch.
 func (v *verifier) check(t *testing.T, a answer) (isFresh bool) {
-	o := v.options
-	o.Nonce = nonce(a.n)
-	p, err := verify.Evidence(a.document, o)
+	expect := verify.Expect{Nonce: nonce(a.n)}
+	p, err := v.Appraise(a.document, expect, v.at)
 	if err != nil {
 		t.Errorf("answer %d: %v", a.n, err)
 		return false
@@ -171,15 +177,15 @@ func (v *verifier) check(t *testing.T, a answer) (isFresh bool) {
 		t.Errorf("answer %d: %v", a.n, err)
 		return false
 	}
-	if !bytes.Equal(claims.Statement.Nonce, o.Nonce) {
+	if !bytes.Equal(claims.Statement.Nonce, expect.Nonce) {
 		t.Errorf("answer %d holds another nonce", a.n)
 	}
 	if p.Freshness == verify.AnchoredReport && a.n%fresh == 0 {
 		t.Errorf("answer %d is anchored, a fresh one was asked for", a.n)
 	}
 	if a.n%foreign == 0 {
-		o.Nonce = nonce(a.n%requests + 1)
-		if p, err := verify.Evidence(a.document, o); err != nil || p.Verdict != verify.Fail || p.Check(verify.StatementNonce).Verdict != verify.Fail {
+		expect.Nonce = nonce(a.n%requests + 1)
+		if p, err := v.Appraise(a.document, expect, v.at); err != nil || p.Verdict != verify.Fail || p.Check(verify.StatementNonce).Verdict != verify.Fail {
 			t.Errorf("answer %d passes for request %d", a.n, a.n%requests+1)
 		}
 	}

@@ -111,12 +111,13 @@ func TestCommandIsLibrary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := verify.Options{AcceptReplay: true, Time: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), Roots: new(snp.Roots)}
-	if err := o.Roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
+	roots, at, expect := new(snp.Roots), time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), verify.Expect{UnsafeAcceptReplay: true}
+	if err := roots.AddTestRootThatVouchesForNoHardware(root); err != nil {
 		t.Fatal(err)
 	}
 	document := read(folder + "evidence.json")
-	policy, _, err := verify.DraftPolicy(document, o)
+	config := verify.Config{Roots: verify.Roots{SNP: roots}}
+	policy, _, err := verify.DraftPolicy(document, config, expect, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,10 +125,15 @@ func TestCommandIsLibrary(t *testing.T) {
 	if err := os.WriteFile(name, policy, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if o.Policy, err = verify.ParsePolicy(policy); err != nil {
+	p, err := verify.ParsePolicy(policy)
+	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := verify.Evidence(document, o)
+	v, err := verify.New(p, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := v.Appraise(document, expect, at)
 	if err != nil || a.Verdict != verify.Pass {
 		t.Fatalf("%v: %v", err, a.Sentences)
 	}

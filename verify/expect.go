@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Expect is what one request expects of its answer. Either Nonce or
+// UnsafeAcceptReplay is required. An expectation that the material at hand cannot
+// meet is an error, and so is one that is empty and not nil: the caller who stated
+// it expects to be protected by it.
+type Expect struct {
+	Nonce      []byte    // nonce sent with the request, 16 to 64 bytes; of raw material 1 to 64
+	Audience   string    // name of this verifier; evidence for another audience, or for none, is refused
+	PublicKey  []byte    // key seen in use, exactly as in the statement; nil: not compared
+	UserData   []byte    // user data, exactly as in the statement; nil: not compared; of a paravisor's set never empty
+	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter
+	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
+
+	// UnsafeAcceptReplay accepts evidence without a nonce: it may be old, or made for
+	// another verifier.
+	UnsafeAcceptReplay bool
+}
+
+// ErrMisuse is wrapped by every error of a [Verifier] that says nothing about the
+// evidence: the configuration or what was expected makes no sense.
+var ErrMisuse = errors.New("verify: misuse")
+
+func misuse(format string, a ...any) error {
+	return fmt.Errorf("%w: %w", ErrMisuse, fmt.Errorf(format, a...))
+}
+
+// check refuses expectations that make no sense for the material.
+func (e *Expect) check(m Material, now time.Time) error {
+	if name := e.empty(); name != "" {
+		return misuse("%s is empty, which anything or nothing would match: leave it nil if none is expected", name)
+	}
+	switch {
+	case now.IsZero():
+		return misuse("no time: certificates are valid for a limited time")
+	case len(e.Nonce) == 0 && len(e.ReportData) == 0 && !e.UnsafeAcceptReplay:
+		return misuse("no nonce: without the nonce that was sent, old evidence passes for new; set UnsafeAcceptReplay if that is acceptable")
+	case (len(e.Nonce) != 0 || len(e.ReportData) != 0) && e.UnsafeAcceptReplay:
+		return misuse("a nonce, or report data, and UnsafeAcceptReplay contradict each other")
+	case len(e.Nonce) != 0 && (len(e.Nonce) < minNonce(m) || len(e.Nonce) > evidence.MaxNonce):
+		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), minNonce(m), evidence.MaxNonce)
+	case e.LogState != nil && e.LogState.Head.Count == 0:
+		return misuse("the log state is that of an empty log")
+	}
+	return e.checkMaterial(m)
+}
+
+// empty returns the name of an expectation that is present and empty. A caller who
+// read it from a file or a flag meant to expect something.
+func (e *Expect) empty() string {
+	for _, x := range []struct {
+		name  string
+		value []byte
+	}{{"nonce", e.Nonce}, {"public key", e.PublicKey}, {"user data", e.UserData}, {"report data", e.ReportData}} {
+		if x.value != nil && len(x.value) == 0 {
+			return x.name
+		}
+	}
+	return ""
+}
+
+// minNonce returns the shortest nonce. Other systems use what they like.
+func minNonce(m Material) int {
+	if m == MaterialEvidence {
+		return evidence.MinNonce
+	}
+	return 1
+}
+
+// checkMaterial refuses expectations that the material cannot meet.
+func (e *Expect) checkMaterial(m Material) error {
+	switch {
+	case m != MaterialReport && e.ReportData != nil:
+		return misuse("report data is expected of a bare report only")
+	case len(e.ReportData) > 64:
+		return misuse("report data of %d bytes, want 1 to 64", len(e.ReportData))
+	case len(e.ReportData) != 0 && len(e.Nonce) != 0:
+		return misuse("a bare report contains report data or a nonce, not both")
+	case m == MaterialEvidence:
+		return nil
+	case e.Audience != "" || e.PublicKey != nil || e.LogState != nil:
+		return misuse("audience, public key and log state are expected of evidence only: raw material contains nothing of the kind")
+	case m != MaterialParavisor && e.UserData != nil:
+		return misuse("user data is expected of evidence, or of a paravisor's set")
+	}
+	return nil
+}
