@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -49,7 +49,7 @@ func (d *Daemon) provision(ctx context.Context, p parts) error {
 // storedAK loads the attestation key that the state folder holds; nothing without an
 // error where it holds none. The error is [errAK] where it does not load and never
 // will; what is stored comes beside it.
-func (d *Daemon) storedAK(ctx context.Context, p parts) (stored []byte, ak *keys.AK, err error) {
+func (d *Daemon) storedAK(ctx context.Context, p parts) (stored []byte, ak *tpmkeys.AK, err error) {
 	stored, err = p.state.Read(akFile, maxAK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -57,29 +57,29 @@ func (d *Daemon) storedAK(ctx context.Context, p parts) (stored []byte, ak *keys
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the attestation key: %w", err)
 	}
-	blob, err := keys.ParseBlob(stored)
+	blob, err := tpmkeys.ParseBlob(stored)
 	if err != nil {
 		return stored, nil, fmt.Errorf("%w: %s in %s: %w", errAK, akFile, d.o.Config.State.Folder, err)
 	}
 	ak, err = d.load(ctx, p, blob)
-	if errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged) {
+	if errors.Is(err, tpmkeys.ErrOtherTPM) || errors.Is(err, tpmkeys.ErrDamaged) {
 		return stored, nil, fmt.Errorf("%w: %s in %s: %w", errAK, akFile, d.o.Config.State.Folder, err)
 	}
 	return stored, ak, err
 }
 
 // load has the TPM load the key in blob, or make one where that is nil.
-func (d *Daemon) load(ctx context.Context, p parts, blob *keys.Blob) (ak *keys.AK, err error) {
+func (d *Daemon) load(ctx context.Context, p parts, blob *tpmkeys.Blob) (ak *tpmkeys.AK, err error) {
 	auths, err := readAuths(d.o.Config.TPM)
 	if err != nil {
 		return nil, err
 	}
 	err = p.device.Do(ctx, func(t transport.TPM) (err error) {
-		ak, err = keys.Provision(t, blob, auths)
+		ak, err = tpmkeys.Provision(t, blob, auths)
 		return err
 	})
 	switch {
-	case errors.Is(err, keys.ErrOtherTPM), errors.Is(err, keys.ErrDamaged):
+	case errors.Is(err, tpmkeys.ErrOtherTPM), errors.Is(err, tpmkeys.ErrDamaged):
 		return nil, err // the TPM works
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errNoTPM, err)
@@ -88,7 +88,7 @@ func (d *Daemon) load(ctx context.Context, p parts, blob *keys.Blob) (ak *keys.A
 }
 
 // newAK makes a key and stores it, in the place of what was stored.
-func (d *Daemon) newAK(ctx context.Context, p parts) (*keys.AK, error) {
+func (d *Daemon) newAK(ctx context.Context, p parts) (*tpmkeys.AK, error) {
 	ak, err := d.load(ctx, p, nil)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (d *Daemon) newAK(ctx context.Context, p parts) (*keys.AK, error) {
 }
 
 // useAK lets quotes be made with the key.
-func (d *Daemon) useAK(p parts, ak *keys.AK) error {
+func (d *Daemon) useAK(p parts, ak *tpmkeys.AK) error {
 	selection, err := pcr.ParseSelection(d.o.Config.TPM.PCRs)
 	if err != nil {
 		return &refusal{err}
@@ -121,7 +121,7 @@ func (d *Daemon) useAK(p parts, ak *keys.AK) error {
 // with another. What is sealed opens until then, from memory, and not after: rewrap gives
 // it to the TPM as it is now, once a counter that went with the clear was given up.
 func (d *Daemon) noteAK(err error) error {
-	gone := errors.Is(err, keys.ErrOtherTPM) || errors.Is(err, keys.ErrDamaged)
+	gone := errors.Is(err, tpmkeys.ErrOtherTPM) || errors.Is(err, tpmkeys.ErrDamaged)
 	if gone {
 		err = fmt.Errorf("%w: %w: it loaded when the agent started, so that the TPM was cleared or replaced since; "+
 			"first save what is sealed, which a restart loses (`agentctl key rewrap`; where that says counter-lost `agentctl key accept-rollback`, then rewrap again); "+

@@ -8,11 +8,11 @@ import (
 	"os"
 
 	"github.com/cvm-agentd/agentd/internal/config"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // readAuths reads the authorization files.
-func readAuths(c config.TPM) (a keys.Auths, err error) {
+func readAuths(c config.TPM) (a tpmkeys.Auths, err error) {
 	if a.Owner, err = readAuth(c.OwnerAuthFile); err != nil {
 		return a, fmt.Errorf("tpm.owner_auth_file: %w", err)
 	}

@@ -27,7 +27,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/tpm"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // LogFile is the name of the measurement log, in the log folder of the configuration.
@@ -222,8 +222,8 @@ func (d *Daemon) shutdown(s *server.Server) error {
 // errorCodes are the codes of errors that the server does not know itself.
 var errorCodes = []server.ErrorCode{
 	{Err: errAK, Code: api.CodeAKUnusable},
-	{Err: keys.ErrOtherTPM, Code: api.CodeAKUnusable},
-	{Err: keys.ErrDamaged, Code: api.CodeAKUnusable},
+	{Err: tpmkeys.ErrOtherTPM, Code: api.CodeAKUnusable},
+	{Err: tpmkeys.ErrDamaged, Code: api.CodeAKUnusable},
 	{Err: errNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
 	{Err: errNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: errNoStore, Code: api.CodeUnavailable},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -27,21 +28,21 @@ func (d *Daemon) AK(ctx context.Context) (api.AK, error) {
 	if err != nil {
 		return api.AK{}, err
 	}
-	var ek *keys.EK
+	var ek *tpmkeys.EK
 	err = p.device.Do(ctx, func(t transport.TPM) error {
 		kind := keys.EKECC256
 		for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
-			_, err := keys.ReadEKCertificate(t, k)
+			_, err := tpmkeys.ReadEKCertificate(t, k)
 			if err == nil {
 				kind = k
 				break
 			}
-			if !errors.Is(err, keys.ErrNoCertificate) {
+			if !errors.Is(err, tpmkeys.ErrNoCertificate) {
 				return err
 			}
 		}
 		var err error
-		ek, err = keys.ReadEK(t, kind, auths)
+		ek, err = tpmkeys.ReadEK(t, kind, auths)
 		return err
 	})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // parts are what is brought up one after the other, each on the one before. One that
@@ -23,7 +23,7 @@ import (
 type parts struct {
 	state    *durable.Dir
 	device   *tpm.Device
-	ak       *keys.AK
+	ak       *tpmkeys.AK
 	tpm      *vtpm.TPM
 	logs     *durable.Dir
 	ledger   *ledger.Ledger

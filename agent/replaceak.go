@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // ReplaceAK makes a new attestation key in the place of a stored one that this TPM does
@@ -77,7 +77,7 @@ func (d *Daemon) replaceAK(ctx context.Context) (out api.Replaced, round <-chan 
 		return out, nil, errors.Join(err, nothingToReplace("the stored attestation key loads, or there is none yet: the agent is about to use it"))
 	}
 	out.Reason = err.Error()
-	if blob, err := keys.ParseBlob(stored); err == nil {
+	if blob, err := tpmkeys.ParseBlob(stored); err == nil {
 		out.Old = evidence.Bytes(blob.Name())
 	}
 	if out.Backup, err = keepAK(p.state, stored); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -130,7 +131,7 @@ func (r *replacing) after(said keys.Name) (state string) {
 	switch {
 	case err == nil: // the new key, and the old one on disk beside it
 		state = "new"
-		blob, parse := keys.ParseBlob(stored)
+		blob, parse := tpmkeys.ParseBlob(stored)
 		if parse != nil || !blob.Name().Equal(d.up().ak.Name()) || blob.Name().Equal(r.name) {
 			t.Errorf("a key is in use that is not the stored new one: %v", parse)
 		}
@@ -185,7 +186,7 @@ func transients(t *testing.T, s transport.TPM) int {
 func storedKey(t *testing.T) (s *swtpm.TPM, stored []byte, name keys.Name) {
 	t.Helper()
 	s = swtpm.Start(t)
-	ak, err := keys.Provision(s, nil, keys.Auths{})
+	ak, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// A Bundle is certificates, X.509 DER. As text it is PEM (RFC 7468, section 5), one
-// block behind the other and nothing else, so that other tools can read it out of a
+// A Bundle is a list of certificates, X.509 DER. As text it is PEM (RFC 7468, section 5):
+// the blocks of the certificates and nothing else, so that other tools can read it in a
 // record or a policy.
 type Bundle [][]byte
 
@@ -29,8 +29,8 @@ func (b Bundle) MarshalText() ([]byte, error) {
 }
 
 // UnmarshalText decodes PEM of 1 to [MaxEKCertificates] certificates, each of which
-// must parse, in the one spelling that [Bundle.MarshalText] gives it; blank space
-// around it does no harm.
+// must parse. Any spelling other than that of [Bundle.MarshalText] is an error, except for
+// white space before and after it.
 func (b *Bundle) UnmarshalText(text []byte) error {
 	text = bytes.TrimSpace(text)
 	if len(text) > MaxEKCertificates*2*evidence.MaxCertificate {
@@ -51,15 +51,15 @@ func (b *Bundle) UnmarshalText(text []byte) error {
 		out = append(out, block.Bytes)
 	}
 	if len(out) == 0 {
-		return errors.New("PEM of certificates: there is none")
+		return errors.New("PEM of certificates: it contains no certificate")
 	}
 	again, err := out.MarshalText()
 	if err != nil {
 		return err
 	}
-	// pem.Decode passes over text between the blocks.
+	// pem.Decode skips text between the blocks.
 	if !bytes.Equal(bytes.TrimSpace(again), text) {
-		return errors.New("PEM of certificates: it holds more than certificates, or is not as it would be written again (lines of 64 characters)")
+		return errors.New("PEM of certificates: want only certificates, with lines of 64 characters, as openssl x509 writes them")
 	}
 	*b = out
 	return nil

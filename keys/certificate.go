@@ -16,27 +16,27 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// What stands in EK certificates (TCG EK Credential Profile, section 3.2).
+// Object identifiers in EK certificates (TCG EK Credential Profile, section 3.2).
 var (
-	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17} // names the TPM's maker, model and version
+	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17} // maker, model and version of the TPM
 	oidRSAESOAEP      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 7}
 	oidEKCertificate  = asn1.ObjectIdentifier{2, 23, 133, 8, 1} // tcg-kp-EKCertificate
 )
 
-// MaxEKCertificates is how many certificates are read with an endorsement key: its own
-// and those of its issuers.
+// MaxEKCertificates is the most certificates of an endorsement key: its own and those of
+// its issuers.
 const MaxEKCertificates = 8
 
-// RSA moduli of issuers, in bits. With a longer one, which anybody can put into a
-// certificate, a single signature keeps a processor busy for seconds.
+// RSA moduli of issuers, in bits. An attacker can put a longer one into a certificate, and
+// then one signature keeps a processor busy for seconds.
 const (
 	minIssuerRSA = 2048
 	maxIssuerRSA = 8192
 )
 
-// An EKCertificate is the certificate of an endorsement key beside those of issuers,
-// unverified. Its methods are the checks, each for itself, in the order in which they
-// tell something; [VerifyEKCertificate] makes them all.
+// An EKCertificate is the certificate of an endorsement key with those of issuers,
+// unverified. Each method is one check, in the order in which a verifier makes them.
+// [VerifyEKCertificate] makes them all.
 type EKCertificate struct {
 	leaf    *x509.Certificate
 	issuers []*x509.Certificate
@@ -62,14 +62,14 @@ func ParseEKCertificate(ders [][]byte) (*EKCertificate, error) {
 			return nil, fmt.Errorf("certificate %d of an endorsement key: RSA key of %d bits, want at most %d", i, k.N.BitLen(), maxIssuerRSA)
 		}
 	}
-	// The alternative name is a directory name, critical where the subject is empty,
-	// which package x509 does not handle. It says nothing that is relied on here.
+	// The alternative name is a directory name, critical if the subject is empty. Package
+	// x509 does not handle that. Nothing here relies on the name.
 	all[0].UnhandledCriticalExtensions = slices.DeleteFunc(all[0].UnhandledCriticalExtensions, oidSubjectAltName.Equal)
 	return &EKCertificate{leaf: all[0], issuers: all[1:]}, nil
 }
 
-// CheckKey reports why the certificate is not that of the endorsement key with this
-// name. Otherwise the certificate of any TPM of the same maker would do.
+// CheckKey checks that the certificate is that of the endorsement key with this name.
+// Without this check the certificate of any TPM of the same maker would pass.
 func (c *EKCertificate) CheckKey(ek Name) error {
 	key, err := subjectKey(c.leaf)
 	if err != nil {
@@ -85,11 +85,11 @@ func (c *EKCertificate) CheckKey(ek Name) error {
 	return nil
 }
 
-// CheckUsage reports why the certificate is not one for an endorsement key. An
-// authority that certifies TPMs may certify other things too.
+// CheckUsage checks that the certificate is one for an endorsement key. An authority that
+// certifies TPMs may certify other things too.
 func (c *EKCertificate) CheckUsage() error {
 	if c.leaf.IsCA {
-		return errors.New("it is that of an authority")
+		return errors.New("it is a certificate of an authority, want one of an endorsement key")
 	}
 	if usages := len(c.leaf.ExtKeyUsage) + len(c.leaf.UnknownExtKeyUsage); usages > 0 && !slices.ContainsFunc(c.leaf.UnknownExtKeyUsage, oidEKCertificate.Equal) {
 		return fmt.Errorf("its extended key usage is not that of an endorsement key (%v)", oidEKCertificate)
@@ -97,14 +97,15 @@ func (c *EKCertificate) CheckUsage() error {
 	return nil
 }
 
-// forever is a time that every certificate is valid at, once its period was set aside.
+// forever is a time at which each certificate is valid after its period was replaced.
 var forever = time.Unix(1, 0)
 
-// Chain leads from the certificate to one of roots, both included, whatever the time:
-// see [EKCertificate.CheckValidity]. Where there are several, it is one that is valid at
-// now. Revocation is the caller's to check: makers publish their lists in different places.
+// Chain returns the certificates from the endorsement key's to one of roots, both included.
+// It ignores periods of validity: see [EKCertificate.CheckValidity]. If there are several
+// chains, it prefers one that is valid at now. The caller checks revocation: makers publish
+// their lists in different places.
 func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	if len(roots) == 0 { // none would mean the roots of the system, which certify web sites
+	if len(roots) == 0 { // package x509 would use the roots of the system, which certify web sites
 		return nil, errors.New("no roots were given")
 	}
 	original := make(map[string]*x509.Certificate)
@@ -140,7 +141,7 @@ func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509
 	return out, nil
 }
 
-// strongIssuers reports an issuer whose key can be broken.
+// strongIssuers checks that no issuer has a key that can be broken.
 func strongIssuers(chain []*x509.Certificate) error {
 	for _, x := range chain[1:] {
 		if k, ok := x.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minIssuerRSA {
@@ -150,8 +151,8 @@ func strongIssuers(chain []*x509.Certificate) error {
 	return nil
 }
 
-// CheckValidity reports the first certificate of the chain that is not valid at now; a
-// chain that was not found is the certificate and the issuers that came with it.
+// CheckValidity checks that each certificate of the chain is valid at now. If chain is nil,
+// because none was found, it checks the certificate and the issuers that came with it.
 func (c *EKCertificate) CheckValidity(chain []*x509.Certificate, now time.Time) error {
 	if chain == nil {
 		chain = append([]*x509.Certificate{c.leaf}, c.issuers...)
@@ -164,14 +165,14 @@ func (c *EKCertificate) CheckValidity(chain []*x509.Certificate, now time.Time) 
 	return nil
 }
 
-// VerifyEKCertificate checks that the first of ders certifies the endorsement key ek
-// under one of roots at the time now, and returns the subject of that root. The others
-// may be issuers in between.
+// VerifyEKCertificate checks that the first of ders (X.509 DER, 1 to [MaxEKCertificates])
+// certifies the endorsement key ek under one of roots at the time now. It returns the
+// subject of that root (RFC 2253). The other ders may be intermediate issuers.
 func VerifyEKCertificate(ders [][]byte, ek *Public, roots []*x509.Certificate, now time.Time) (issuer string, err error) {
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("verify the certificate of endorsement key %s: %w", ek.name, err)
 	}
-	if now.IsZero() { // nobody meant the year 1
+	if now.IsZero() { // a caller that forgot the time
 		return fail(errors.New("no time was given"))
 	}
 	c, err := ParseEKCertificate(ders)
@@ -191,7 +192,7 @@ func VerifyEKCertificate(ders [][]byte, ek *Public, roots []*x509.Certificate, n
 	return chain[len(chain)-1].Subject.String(), nil
 }
 
-// subjectKey is the key that c certifies. Some makers mark RSA keys as keys for OAEP
+// subjectKey returns the key that c certifies. Some makers mark RSA keys as keys for OAEP
 // (RFC 4055, section 1.2: id-RSAES-OAEP), which package x509 does not parse.
 func subjectKey(c *x509.Certificate) (crypto.PublicKey, error) {
 	if c.PublicKey != nil {

@@ -11,17 +11,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"errors"
 	"math/big"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-	"github.com/google/go-tpm/tpm2/transport"
-
 	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
 var (
@@ -90,95 +85,9 @@ func (a *authority) issue(t *testing.T, key crypto.PublicKey, change func(*x509.
 	return der
 }
 
-// define writes b to an NV index as makers do, readable by anybody.
-func define(t *testing.T, s transport.TPM, index tpm2.TPMHandle, size int, b []byte) {
-	t.Helper()
-	public := tpm2.TPMSNVPublic{
-		NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: uint16(size),
-		Attributes: tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, NoDA: true},
-	}
-	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
-	if _, err := (tpm2.NVDefineSpace{AuthHandle: owner, PublicInfo: tpm2.New2B(public)}).Execute(s); err != nil {
-		t.Fatal(err)
-	}
-	for offset := 0; offset < len(b); offset += 512 {
-		rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(s) // the name changes at the first write
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = tpm2.NVWrite{
-			AuthHandle: owner, NVIndex: tpm2.NamedHandle{Handle: index, Name: rsp.NVName},
-			Data: tpm2.TPM2BMaxNVBuffer{Buffer: b[offset:min(offset+512, len(b))]}, Offset: uint16(offset),
-		}.Execute(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestReadEKCertificate(t *testing.T) {
-	s := swtpm.Start(t)
-	a := newAuthority(t)
-	for kind, index := range map[keys.EKKind]tpm2.TPMHandle{keys.EKRSA2048: 0x01c00002, keys.EKECC256: 0x01c0000a} {
-		ek := readEK(t, s, kind)
-		if ek.Certificate != nil {
-			t.Errorf("%s: a certificate of %d bytes, want none", kind, len(ek.Certificate))
-		}
-		key, err := ek.Public.Key()
-		if err != nil {
-			t.Fatal(err)
-		}
-		der := a.issue(t, key, func(c *x509.Certificate) { // longer than one command reads
-			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, 900)})
-		})
-		define(t, s, index, len(der)+100, append(der, bytes.Repeat([]byte{0xff}, 100)...)) // padded
-		ek = readEK(t, s, kind)
-		if !bytes.Equal(ek.Certificate, der) {
-			t.Errorf("%s: read %d bytes, want %d", kind, len(ek.Certificate), len(der))
-		}
-		issuer, err := keys.VerifyEKCertificate([][]byte{ek.Certificate}, ek.Public, a.pool(), now)
-		if err != nil || issuer != subjectTitle {
-			t.Errorf("%s: got issuer %q, %v, want %q", kind, issuer, err, subjectTitle)
-		}
-	}
-}
-
-func TestReadEKCertificateRefused(t *testing.T) {
-	for name, c := range map[string]struct {
-		size int
-		data []byte
-		want string // "" is ErrNoCertificate
-	}{
-		"never written":     {100, nil, ""},
-		"zeros":             {100, make([]byte, 100), "no DER certificate"},
-		"text":              {100, bytes.Repeat([]byte("x"), 100), "no DER certificate"},
-		"longer than it is": {100, append([]byte{0x30, 0x82, 0x10, 0}, make([]byte, 96)...), "no DER certificate"},
-		"length of 4 GiB":   {100, append([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, make([]byte, 94)...), "no DER certificate"},
-		"another structure": {100, append([]byte{0x04, 0x10}, make([]byte, 98)...), "no DER certificate"},
-	} {
-		s := swtpm.Start(t)
-		define(t, s, 0x01c0000a, c.size, c.data)
-		_, err := keys.ReadEKCertificate(s, keys.EKECC256)
-		if c.want == "" && !errors.Is(err, keys.ErrNoCertificate) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: got %v, want %q", name, err, c.want)
-		}
-	}
-	if _, err := keys.ReadEKCertificate(swtpm.Start(t), "rsa3072"); err == nil {
-		t.Error("an unknown kind is no error")
-	}
-}
-
 func TestVerifyEKCertificate(t *testing.T) {
-	s := swtpm.Start(t)
-	ek, rsa := readEK(t, s, keys.EKECC256).Public, readEK(t, s, keys.EKRSA2048).Public
-	key, err := ek.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rsaKey, err := rsa.Key()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ek, key := madeEK(t, keys.EKECC256)
+	rsa, rsaKey := madeEK(t, keys.EKRSA2048)
 	a, stranger := newAuthority(t), newAuthority(t)
 	good := a.issue(t, key, nil)
 	for name, c := range map[string]struct {
@@ -200,7 +109,7 @@ func TestVerifyEKCertificate(t *testing.T) {
 		"no time":        {good, a.pool(), time.Time{}, "no time"},
 		"too early":      {good, a.pool(), now.AddDate(0, -2, 0), "expired or is not yet valid"},
 		"too late":       {good, a.pool(), now.AddDate(0, 2, 0), "expired or is not yet valid"},
-		"an authority":   {a.issue(t, key, func(c *x509.Certificate) { c.IsCA = true }), a.pool(), now, "that of an authority"},
+		"an authority":   {a.issue(t, key, func(c *x509.Certificate) { c.IsCA = true }), a.pool(), now, "a certificate of an authority"},
 		"unknown critical": {a.issue(t, key, func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 		}), a.pool(), now, "unhandled critical extension"},

@@ -10,15 +10,14 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
-// case 50: no challenge is made for a key that is not what an attestation key must
-// be, or to an endorsement key that is none.
+// case 50: no challenge is made for a key that does not meet the rules of attestation keys,
+// or to a key that is not an endorsement key.
 func TestNewChallengeRefused(t *testing.T) {
-	s := swtpm.Start(t)
-	ak := provision(t, s, nil).Public()
-	ek := readEK(t, s, keys.EKECC256).Public.Bytes()
+	ak := madeAK(t).Bytes()
+	ep, _ := madeEK(t, keys.EKECC256)
+	ek := ep.Bytes()
 	change := func(b []byte, f func(*tpm2.TPMTPublic)) []byte {
 		p, err := tpm2.Unmarshal[tpm2.TPMTPublic](b)
 		if err != nil {

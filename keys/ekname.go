@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// ekNames are the names that an endorsement key of one of the templates has whose
-// public key is this one: a name covers the template and the key, and nothing else. A
-// certificate holds the key alone, so this is how the two are held against each other.
+// ekNames returns the names that an endorsement key of one of the templates has if this is
+// its public key. A name covers the template and the key, and nothing else. A certificate
+// contains only the key, so a verifier compares the two through these names.
 //
 // There are several because TPMs before revision 1.38 leave out leading zeros of a
 // point's coordinates (TPM 2.0 Part 1, appendix C.8).
@@ -34,7 +34,7 @@ func ekNames(key crypto.PublicKey) ([]Name, error) {
 		}
 		point, err := k.Bytes() // SEC 1, section 2.3.3: 4, x, y
 		if err != nil {
-			return nil, fmt.Errorf("it certifies a key that is none: %w", err)
+			return nil, fmt.Errorf("it certifies a point that is not on the curve: %w", err)
 		}
 		x, y := point[1:33], point[33:]
 		names := []Name{pointName(x, y)}

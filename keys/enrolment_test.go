@@ -12,19 +12,22 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
 func TestEnrolment(t *testing.T) {
-	s := swtpm.Start(t)
-	ak := provision(t, s, nil)
-	_, expected, answer := challenge(t, s, ak, keys.EKECC256)
+	ek, _ := madeEK(t, keys.EKECC256)
+	ak := madeAK(t)
+	_, expected, err := keys.NewChallenge(ek.Bytes(), ak.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := answerOf(t, expected)
 	now := time.Date(2026, 3, 4, 5, 6, 7, 8, time.FixedZone("east", 3600))
 	if _, err := keys.NewEnrolment(expected, append([]byte{answer[0] ^ 1}, answer[1:]...), keys.NoIssuer, now); !errors.Is(err, keys.ErrCredential) {
 		t.Errorf("a wrong answer enrols: %v", err)
 	}
 	if _, err := keys.NewEnrolment(expected, answer, "", now); err == nil {
-		t.Error("an enrolment without a word on the issuer")
+		t.Error("an enrolment without an issuer")
 	}
 	if _, err := keys.NewEnrolment(expected, answer, keys.NoIssuer, time.Time{}); err == nil {
 		t.Error("an enrolment without a time")
@@ -45,7 +48,7 @@ func TestEnrolment(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Contains(b, []byte(ak.Name().String())) {
-			t.Errorf("%s: %s does not hold the name of the key in hexadecimal", name, b)
+			t.Errorf("%s: %s does not contain the name of the key in hexadecimal", name, b)
 		}
 		var back keys.Enrolment
 		if err := codec.unmarshal(b, &back); err != nil {

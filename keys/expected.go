@@ -9,7 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// Types of a stored Expected. The first version held neither certificates nor issuer.
+// Types of a stored Expected. The first version had neither certificates nor issuer.
 const (
 	expectedType      = "agentd/expected/2"
 	firstExpectedType = "agentd/expected/1"
@@ -21,7 +21,7 @@ type expectedDocument struct {
 	Type         string         `json:"type"`                  // expectedType
 	EK           Name           `json:"ek"`                    // name of the endorsement key
 	AK           Name           `json:"ak"`                    // name of the attestation key
-	Secret       evidence.Bytes `json:"secret"`                // that the answer must equal, 32 bytes
+	Secret       evidence.Bytes `json:"secret"`                // answer, 32 bytes
 	Issuer       string         `json:"issuer,omitzero"`       // of the EK's certificate, as it was verified
 	Certificates Bundle         `json:"certificates,omitzero"` // of the EK and its issuers
 }
@@ -35,8 +35,8 @@ func (e *Expected) GoString() string { return "keys.Expected(hidden)" }
 // LogValue hides the secret.
 func (e *Expected) LogValue() slog.Value { return slog.StringValue("hidden") }
 
-// Encode is e in a form to keep until the answer is there, one JSON object. It holds
-// the answer, so it is stored with mode 0600 and shown to nobody.
+// Encode returns e in a form to keep until the answer arrives: one JSON object of at most
+// 512 KiB. It contains the answer: store it with mode 0600 and do not show it.
 func (e *Expected) Encode() ([]byte, error) {
 	return evidence.EncodeJSON(expectedDocument{Type: expectedType, EK: e.EK, AK: e.AK, Secret: e.secret, Issuer: e.Issuer, Certificates: e.Certificates})
 }
@@ -45,17 +45,17 @@ func (e *Expected) Encode() ([]byte, error) {
 func ParseExpected(b []byte) (*Expected, error) {
 	var doc expectedDocument
 	if err := evidence.DecodeJSON(b, maxExpected, &doc); err != nil {
-		return nil, fmt.Errorf("read what was kept of a challenge: %w", err)
+		return nil, fmt.Errorf("read the stored state of a challenge: %w", err)
 	}
 	switch {
 	case doc.Type != expectedType && doc.Type != firstExpectedType:
-		return nil, fmt.Errorf("read what was kept of a challenge: type %q, want %q or %q", doc.Type, expectedType, firstExpectedType)
+		return nil, fmt.Errorf("read the stored state of a challenge: type %q, want %q or %q", doc.Type, expectedType, firstExpectedType)
 	case doc.Type == firstExpectedType && (doc.Issuer != "" || doc.Certificates != nil):
-		return nil, fmt.Errorf("read what was kept of a challenge: type %q with an issuer or certificates: those came with %q", doc.Type, expectedType)
+		return nil, fmt.Errorf("read the stored state of a challenge: type %q with an issuer or certificates: those came with %q", doc.Type, expectedType)
 	case len(doc.EK) != nameSize, len(doc.AK) != nameSize:
-		return nil, fmt.Errorf("read what was kept of a challenge: names of %d and %d bytes, want %d each", len(doc.EK), len(doc.AK), nameSize)
+		return nil, fmt.Errorf("read the stored state of a challenge: names of %d and %d bytes, want %d each", len(doc.EK), len(doc.AK), nameSize)
 	case len(doc.Secret) != secretSize:
-		return nil, fmt.Errorf("read what was kept of a challenge: secret of %d bytes, want %d", len(doc.Secret), secretSize)
+		return nil, fmt.Errorf("read the stored state of a challenge: secret of %d bytes, want %d", len(doc.Secret), secretSize)
 	}
 	return &Expected{EK: doc.EK, AK: doc.AK, Issuer: doc.Issuer, Certificates: doc.Certificates, secret: doc.Secret}, nil
 }

@@ -3,8 +3,11 @@
 package keys_test
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -49,6 +52,30 @@ func TestParseExpected(t *testing.T) {
 		again, err := keys.ParseExpected(b)
 		if err != nil || again.Issuer != e.Issuer || len(again.Certificates) != len(e.Certificates) {
 			t.Errorf("%s: it does not survive being kept: %v", what, err)
+		}
+	}
+}
+
+// TestExpectedDoesNotShow: nothing prints the secret but Encode.
+func TestExpectedDoesNotShow(t *testing.T) {
+	ek, _ := madeEK(t, keys.EKECC256)
+	_, e, err := keys.NewChallenge(ek.Bytes(), madeAK(t).Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := answerOf(t, e)
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		fmt.Fprintf(&out, verb+"\n", e)
+	}
+	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "k", e)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "k", e)
+	if b, err := json.Marshal(struct{ V any }{e}); err == nil {
+		out.Write(b)
+	}
+	for _, form := range []string{string(secret), fmt.Sprintf("%x", secret), fmt.Sprint(secret), fmt.Sprintf("%#v", secret), base64.StdEncoding.EncodeToString(secret)} {
+		if strings.Contains(out.String(), form) {
+			t.Errorf("it shows %q:\n%s", form, out.String())
 		}
 	}
 }

@@ -24,7 +24,7 @@ const nameSize = 2 + sha256.Size
 // 16). In text it is lower-case hexadecimal, as tpm2-tools print it.
 type Name []byte
 
-// String is n in hexadecimal.
+// String returns n in hexadecimal.
 func (n Name) String() string { return hex.EncodeToString(n) }
 
 // Equal reports whether both are the same name. Two empty names are not.
@@ -46,7 +46,7 @@ func (n *Name) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Public is a public area that was parsed, and the bytes it was parsed from.
+// Public is a public area that was parsed, with the bytes that it was parsed from.
 type Public struct {
 	bytes []byte
 	area  tpm2.TPMTPublic
@@ -54,9 +54,9 @@ type Public struct {
 }
 
 // ParsePublic parses a TPMT_PUBLIC (TPM 2.0 Part 2, section 12.2.4) strictly: at most
-// evidence.MaxPublicArea bytes, nothing behind it, and exactly the bytes that the
-// parsed structure encodes to, so that a name stands for one meaning only. The name
-// algorithm must be SHA-256.
+// evidence.MaxPublicArea bytes, nothing after it, and exactly the bytes that the parsed
+// structure encodes to, so that each name has one meaning. The name algorithm must be
+// SHA-256.
 func ParsePublic(b []byte) (*Public, error) {
 	if len(b) == 0 || len(b) > evidence.MaxPublicArea {
 		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes, want 1 to %d", len(b), evidence.MaxPublicArea)
@@ -69,27 +69,27 @@ func ParsePublic(b []byte) (*Public, error) {
 		return nil, fmt.Errorf("parse TPMT_PUBLIC: name algorithm 0x%04x, want SHA-256 (0x000b)", uint16(area.NameAlg))
 	}
 	if !bytes.Equal(tpm2.Marshal(*area), b) {
-		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes are not the encoding of what they hold", len(b))
+		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes are not the canonical encoding of their content", len(b))
 	}
 	return &Public{bytes: bytes.Clone(b), area: *area, name: nameOf(b)}, nil
 }
 
-// nameOf is the name of the object with this TPMT_PUBLIC, under SHA-256.
+// nameOf returns the name of the object with this TPMT_PUBLIC, under SHA-256.
 func nameOf(public []byte) Name {
 	sum := sha256.Sum256(public)
 	return append(Name{0x00, byte(tpm2.TPMAlgSHA256)}, sum[:]...)
 }
 
-// Bytes is the TPMT_PUBLIC as it was parsed.
+// Bytes returns the TPMT_PUBLIC as it was parsed.
 func (p *Public) Bytes() []byte { return bytes.Clone(p.bytes) }
 
-// Name is computed from the bytes, never taken from anybody.
+// Name returns the name, which is computed from the bytes.
 func (p *Public) Name() Name { return bytes.Clone(p.name) }
 
-// Area is the parsed structure.
+// Area returns the parsed structure.
 func (p *Public) Area() tpm2.TPMTPublic { return p.area }
 
-// Key is the public key in Go's terms: *ecdsa.PublicKey on its curve, or
+// Key returns the public key: an *ecdsa.PublicKey that is on its curve, or an
 // *rsa.PublicKey.
 func (p *Public) Key() (crypto.PublicKey, error) {
 	k, err := tpm2.Pub(p.area)
@@ -97,14 +97,14 @@ func (p *Public) Key() (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("public key of TPM object %s: %w", p.name, err)
 	}
 	if e, ok := k.(*ecdsa.PublicKey); ok {
-		if _, err := e.ECDH(); err != nil { // go-tpm takes any two numbers for a point
+		if _, err := e.ECDH(); err != nil { // go-tpm accepts any two numbers as a point
 			return nil, fmt.Errorf("public key of TPM object %s: point is not on the curve: %w", p.name, err)
 		}
 	}
 	return k, nil
 }
 
-// attributes that tell a key which never leaves its TPM and was made there.
+// resident checks the attributes of a key that was made in its TPM and never leaves it.
 func resident(a tpm2.TPMAObject) error {
 	switch {
 	case !a.FixedTPM:
@@ -120,8 +120,8 @@ func resident(a tpm2.TPMAObject) error {
 }
 
 // CheckAttestation reports why p cannot be an attestation key. A key that is not
-// restricted signs anything, a forged quote too; one that also decrypts, or can
-// leave the TPM, proves nothing about it.
+// restricted signs anything, including a forged quote. A key that also decrypts, or can
+// leave the TPM, proves nothing about the TPM.
 func (p *Public) CheckAttestation() error {
 	a := p.area.ObjectAttributes
 	if err := resident(a); err != nil {

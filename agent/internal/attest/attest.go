@@ -53,7 +53,7 @@ const (
 )
 
 // TPM quotes the configured PCRs, and hands on only quotes that it has held against the
-// request and the AK: others are [keys.ErrQuote]. See [vtpm.TPM.Quote].
+// request and the AK: others are [tpmkeys.ErrQuote]. See [vtpm.TPM.Quote].
 type TPM interface {
 	Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error)
 	AKPublic() []byte // TPMT_PUBLIC

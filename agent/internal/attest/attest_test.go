@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 func TestFreshAndAnchored(t *testing.T) {
@@ -188,7 +188,7 @@ func TestErrorsReachEveryCaller(t *testing.T) {
 	}{
 		{"desynchronised", func(r *rig) { r.ledger.fail(ledger.ErrDesynchronised) }, ledger.ErrDesynchronised},
 		{"no quote", func(r *rig) { r.tpm.err = errors.New("hangs") }, ErrTPM},
-		{"a quote that does not hold", func(r *rig) { r.tpm.err = fmt.Errorf("%w: not signed", keys.ErrQuote) }, ErrBadQuote},
+		{"a quote that does not hold", func(r *rig) { r.tpm.err = fmt.Errorf("%w: not signed", tpmkeys.ErrQuote) }, ErrBadQuote},
 		{"throttled (case 38)", func(r *rig) { r.platform.shut() }, platform.ErrTimedOut},
 		{"key wiped (case 40)", func(r *rig) { r.platform.err = platform.ErrKeyWiped }, platform.ErrKeyWiped},
 	}

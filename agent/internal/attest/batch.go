@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // A batch is one quoted and signed tree, and the report that it stands on. It is
@@ -154,7 +154,7 @@ func (a *Attester) noteQuote(err error) {
 func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
 	switch {
-	case errors.Is(err, keys.ErrQuote):
+	case errors.Is(err, tpmkeys.ErrQuote):
 		return fmt.Errorf("%w: %w", ErrBadQuote, err)
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrTPM, err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -36,7 +36,7 @@ func TestAgree(t *testing.T) {
 		t.Errorf("what was asked for: %v", err)
 	}
 	// The same digest over the same values of another PCR.
-	if err := agree(quote(other, values), asked, values); !errors.Is(err, keys.ErrQuote) {
+	if err := agree(quote(other, values), asked, values); !errors.Is(err, tpmkeys.ErrQuote) {
 		t.Errorf("another selection: error %v, want ErrQuote", err)
 	}
 	moved := pcr.Values{pcr.SHA256: {14: append(make([]byte, 31), 1)}}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -42,11 +42,11 @@ func clockOf(a *tpm2.TPMSAttest) Clock {
 func quotedPCRs(a *tpm2.TPMSAttest) (pcr.Selection, []byte, error) {
 	q, err := a.Attested.Quote()
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", keys.ErrQuote, err)
+		return nil, nil, fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
 	}
 	s, err := pcr.SelectionFromTPM(q.PCRSelect)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", keys.ErrQuote, err)
+		return nil, nil, fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
 	}
 	return s, q.PCRDigest.Buffer, nil
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -31,7 +31,7 @@ type liar struct {
 	lie  func(attest, signature []byte) ([]byte, []byte) // nil: the truth
 }
 
-func newLiar(t *testing.T, ak *keys.AK) *liar {
+func newLiar(t *testing.T, ak *tpmkeys.AK) *liar {
 	t.Helper()
 	b, err := ak.Blob().Encode()
 	if err != nil {

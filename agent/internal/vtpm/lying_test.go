@@ -18,7 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -179,7 +179,7 @@ func TestSelectionSigned(t *testing.T) {
 	}
 	l.lie = func(_, _ []byte) ([]byte, []byte) { return q.Attest, q.Signature }
 	v.Device = &meddler{Device: d, answer: l.answer}
-	if _, err := v.Quote(t.Context(), data); !errors.Is(err, keys.ErrQuote) || !strings.Contains(err.Error(), "it selects") {
+	if _, err := v.Quote(t.Context(), data); !errors.Is(err, tpmkeys.ErrQuote) || !strings.Contains(err.Error(), "it selects") {
 		t.Errorf("error %v, want ErrQuote", err)
 	}
 }

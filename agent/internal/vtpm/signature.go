@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -24,7 +25,7 @@ import (
 // to the spelling that package verify demands of them.
 func checkSignature(public, attest, signature []byte) error {
 	refuse := func(format string, a ...any) error {
-		return fmt.Errorf("%w: its signature: "+format, append([]any{keys.ErrQuote}, a...)...)
+		return fmt.Errorf("%w: its signature: "+format, append([]any{tpmkeys.ErrQuote}, a...)...)
 	}
 	ak, err := keys.ParsePublic(public)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -39,7 +39,7 @@ type Device interface {
 // TPM is one TPM with the attestation key to use and the PCRs to quote.
 type TPM struct {
 	Device    Device
-	AK        *keys.AK
+	AK        *tpmkeys.AK
 	Selection pcr.Selection
 }
 
@@ -57,7 +57,7 @@ func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 
 // Quote quotes the selected PCRs with data as qualifying data, and reads their
 // values so that they agree with the quote. What it returns is what was asked for, signed
-// by the AK; an answer that is not is [keys.ErrQuote].
+// by the AK; an answer that is not is [tpmkeys.ErrQuote].
 func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
 	var q *Quoted
 	err := t.Device.Do(ctx, func(tpm transport.TPM) error {
@@ -84,7 +84,7 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 	if err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
 	}
-	a, err := keys.ParseQuote(attest, data[:])
+	a, err := tpmkeys.ParseQuote(attest, data[:])
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
 		return err
 	}
 	if selected.String() != asked.String() {
-		return fmt.Errorf("%w: it selects %v, asked for %v", keys.ErrQuote, selected, asked)
+		return fmt.Errorf("%w: it selects %v, asked for %v", tpmkeys.ErrQuote, selected, asked)
 	}
 	want, err := asked.Composite(values, crypto.SHA256) // the hash of our AK's scheme
 	if err != nil {
@@ -163,7 +163,7 @@ func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) er
 
 // Boot tells which boot of the TPM this is, as the AK shows it.
 func (t *TPM) Boot(ctx context.Context) (ledger.Boot, error) {
-	var b keys.Boot
+	var b tpmkeys.Boot
 	err := t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
 		b, err = t.AK.Boot(tpm)
 		return err

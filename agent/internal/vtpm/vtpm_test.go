@@ -17,7 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -25,9 +25,9 @@ import (
 func newTPM(t *testing.T) (*vtpm.TPM, *tpm.Device) {
 	t.Helper()
 	d := swtpm.Start(t).Device(tpm.Options{})
-	var ak *keys.AK
+	var ak *tpmkeys.AK
 	err := d.Do(t.Context(), func(tp transport.TPM) (err error) {
-		ak, err = keys.Provision(tp, nil, keys.Auths{})
+		ak, err = tpmkeys.Provision(tp, nil, tpmkeys.Auths{})
 		return err
 	})
 	if err != nil {
@@ -211,12 +211,12 @@ func TestExtendReadBoot(t *testing.T) {
 // counted, a restart of the daemon is not.
 func TestBootCountsResets(t *testing.T) {
 	sw := swtpm.Start(t)
-	var stored *keys.Blob
+	var stored *tpmkeys.Blob
 	boot := func(d *tpm.Device) uint32 {
 		t.Helper()
-		var ak *keys.AK
+		var ak *tpmkeys.AK
 		err := d.Do(t.Context(), func(tp transport.TPM) (err error) {
-			ak, err = keys.Provision(tp, stored, keys.Auths{})
+			ak, err = tpmkeys.Provision(tp, stored, tpmkeys.Auths{})
 			return err
 		})
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -41,7 +41,7 @@ var attributes = tpm2.TPMANV{AuthRead: true, AuthWrite: true, NoDA: true, NT: tp
 func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 	r := counterRecord{Type: counterType}
 	var err error
-	if r.Auth, err = newAuth(); err != nil {
+	if r.Auth, err = tpmkeys.NewAuth(rand.Reader); err != nil {
 		return nil, err
 	}
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
@@ -52,7 +52,7 @@ func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 			}
 			r.Index = firstIndex + binary.BigEndian.Uint32(b[:])%indices
 			_, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(tpm)
-			if absent(err) {
+			if tpmkeys.Absent(err) {
 				return nil
 			}
 			if err != nil {
@@ -74,7 +74,7 @@ func parseCounter(b []byte) (*counterRecord, error) {
 		err = fmt.Errorf("type %q and index 0x%08x, want %q and the owner's range", r.Type, r.Index, counterType)
 	}
 	if err == nil {
-		err = checkAuth(r.Auth)
+		err = tpmkeys.CheckAuth(r.Auth)
 	}
 	if err != nil {
 		return nil, lost("read the record of the counter", err)
@@ -95,7 +95,7 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 	}
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
 		public, err := r.find(tpm)
-		if errors.Is(err, sealing.CounterLost) && absent(err) {
+		if errors.Is(err, sealing.CounterLost) && tpmkeys.Absent(err) {
 			if err = t.define(tpm, r); err == nil {
 				public, err = r.find(tpm)
 			}
@@ -121,9 +121,9 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 // define runs TPM2_NV_DefineSpace. The authorization value travels encrypted to the
 // storage root key.
 func (t *TPM) define(tpm transport.TPM, r *counterRecord) error {
-	return keys.WithSRK(tpm, nil, t.Auths, func(p keys.Parent) error {
+	return tpmkeys.WithSRK(tpm, nil, t.Auths, func(p *tpmkeys.Primary) error {
 		_, err := tpm2.NVDefineSpace{
-			AuthHandle: t.owner(),
+			AuthHandle: t.Auths.Owned(),
 			Auth:       tpm2.TPM2BAuth{Buffer: r.Auth},
 			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 				NVIndex:    tpm2.TPMHandle(r.Index),
@@ -131,19 +131,9 @@ func (t *TPM) define(tpm transport.TPM, r *counterRecord) error {
 				Attributes: attributes,
 				DataSize:   8,
 			}),
-		}.Execute(tpm, tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce,
-			tpm2.AESEncryption(128, tpm2.EncryptIn), tpm2.Salted(p.Handle, p.Public.Area())))
-		if refused(err) {
-			return &keys.AuthError{Hierarchy: "owner", Given: len(t.Auths.Owner) > 0, Err: err}
-		}
-		return err
+		}.Execute(tpm, p.Session(tpm2.AESEncryption(128, tpm2.EncryptIn)))
+		return t.Auths.OwnerError(err)
 	})
-}
-
-// owner is sent as a password: the value belongs to whoever owns the TPM and may hold
-// zero bytes.
-func (t *TPM) owner() tpm2.AuthHandle {
-	return tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(t.Auths.Owner)}
 }
 
 // nvPublic is the index as the TPM shows it. Its name changes at the first write.
@@ -155,7 +145,7 @@ type nvPublic struct {
 // find reads the public area and checks that it is of our making.
 func (r *counterRecord) find(t transport.TPM) (*nvPublic, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(t)
-	if absent(err) {
+	if tpmkeys.Absent(err) {
 		return nil, lost(fmt.Sprintf("the TPM has no counter at NV index 0x%08x any more: it was removed, or the TPM cleared", r.Index), err)
 	}
 	if err != nil {
@@ -181,7 +171,7 @@ func (r *counterRecord) find(t transport.TPM) (*nvPublic, error) {
 // answer, so that nobody between here and the TPM can invent a value.
 func (r *counterRecord) auth(p *nvPublic) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name,
-		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(r.Auth))}
+		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, tpmkeys.SessionNonce, tpm2.Auth(r.Auth))}
 }
 
 func (r *counterRecord) read(t transport.TPM, p *nvPublic) (uint64, error) {
@@ -191,7 +181,7 @@ func (r *counterRecord) read(t transport.TPM, p *nvPublic) (uint64, error) {
 		Size:       8,
 	}.Execute(t)
 	switch {
-	case refused(err):
+	case tpmkeys.Refused(err):
 		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not take our authorization: somebody removed ours and made another", r.Index), err)
 	case errors.Is(err, tpm2.TPMRCNVUninitialized):
 		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x was never counted: somebody removed ours and made another", r.Index), err)
@@ -208,7 +198,7 @@ func (r *counterRecord) increment(t transport.TPM, p *nvPublic) (uint64, error) 
 		AuthHandle: r.auth(p),
 		NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name},
 	}.Execute(t)
-	if refused(err) {
+	if tpmkeys.Refused(err) {
 		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not take our authorization: somebody removed ours and made another", r.Index), err)
 	}
 	if err != nil {
@@ -263,7 +253,7 @@ func (t *TPM) RemoveCounter(ctx context.Context, record []byte) error {
 			}
 		}
 		_, err := tpm2.NVUndefineSpace{
-			AuthHandle: t.owner(),
+			AuthHandle: t.Auths.Owned(),
 			NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name},
 		}.Execute(tpm)
 		if err != nil {
@@ -271,9 +261,4 @@ func (t *TPM) RemoveCounter(ctx context.Context, record []byte) error {
 		}
 		return nil
 	})
-}
-
-// absent reports whether nothing is at a handle.
-func absent(err error) bool {
-	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCReferenceH0)
 }

@@ -7,13 +7,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -26,49 +26,17 @@ type Device interface {
 // TPM implements sealing.TPM over a device.
 type TPM struct {
 	Device Device
-	Auths  keys.Auths // of the hierarchies; empty on a TPM that nobody took ownership of
+	Auths  tpmkeys.Auths // of the hierarchies; empty on a TPM that nobody took ownership of
 }
 
 var _ sealing.TPM = (*TPM)(nil)
 
 const (
-	secretType   = "agentd/tpm-secret/1"
-	counterType  = "agentd/tpm-counter/1"
-	maxRecord    = 16 << 10 // bytes
-	secretSize   = 32       // bytes
-	authSize     = 32       // bytes of an authorization value: the most that SHA-256 takes
-	sessionNonce = 16       // bytes, the least that TPMs take
+	secretType  = "agentd/tpm-secret/1"
+	counterType = "agentd/tpm-counter/1"
+	maxRecord   = 16 << 10 // bytes
+	secretSize  = 32       // bytes
 )
-
-// newAuth draws 32 bytes, none of them zero: HMAC sessions of go-tpm fail for values
-// with a zero byte inside. Each byte has still almost 8 bits of entropy.
-func newAuth() ([]byte, error) {
-	out, draw := make([]byte, 0, authSize), make([]byte, authSize)
-	defer clear(draw)
-	for len(out) < authSize {
-		if _, err := io.ReadFull(rand.Reader, draw); err != nil {
-			return nil, fmt.Errorf("draw an authorization value: %w", err)
-		}
-		for _, b := range draw {
-			if b != 0 && len(out) < authSize {
-				out = append(out, b)
-			}
-		}
-	}
-	return out, nil
-}
-
-func checkAuth(auth []byte) error {
-	if len(auth) != authSize {
-		return fmt.Errorf("authorization value of %d bytes, want %d", len(auth), authSize)
-	}
-	for _, b := range auth {
-		if b == 0 {
-			return errors.New("authorization value with a zero byte")
-		}
-	}
-	return nil
-}
 
 // secretRecord is the sealed object as it is kept in a file. Together with the TPM it
 // gives the secret; without it, nothing.
@@ -105,10 +73,10 @@ func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, er
 		return nil, nil, nil, err
 	}
 	r := secretRecord{Type: secretType}
-	if r.Auth, err = newAuth(); err == nil {
+	if r.Auth, err = tpmkeys.NewAuth(rand.Reader); err == nil {
 		err = t.Device.Do(ctx, func(tpm transport.TPM) error {
 			r.EK = t.ekName(tpm)
-			return keys.WithSRK(tpm, nil, t.Auths, func(p keys.Parent) error { return r.create(tpm, p, s) })
+			return tpmkeys.WithSRK(tpm, nil, t.Auths, func(p *tpmkeys.Primary) error { return r.create(tpm, p, s) })
 		})
 	}
 	if err == nil {
@@ -125,11 +93,10 @@ func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, er
 }
 
 // create runs TPM2_Create. Secret and authorization value travel encrypted.
-func (r *secretRecord) create(t transport.TPM, p keys.Parent, s *secret.Secret) error {
+func (r *secretRecord) create(t transport.TPM, p *tpmkeys.Primary, s *secret.Secret) error {
 	return s.Use(func(b []byte) error {
 		rsp, err := tpm2.Create{
-			ParentHandle: p.Auth(tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce,
-				tpm2.AESEncryption(128, tpm2.EncryptIn), tpm2.Salted(p.Handle, p.Public.Area()))),
+			ParentHandle: p.Auth(p.Session(tpm2.AESEncryption(128, tpm2.EncryptIn))),
 			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 				UserAuth: tpm2.TPM2BAuth{Buffer: r.Auth},
 				Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: b}),
@@ -161,7 +128,7 @@ func (r *secretRecord) name() (keys.Name, error) {
 // ekName is the name of the P-256 endorsement key, empty where it cannot be had. The
 // endorsement seed outlives TPM2_Clear.
 func (t *TPM) ekName(tpm transport.TPM) keys.Name {
-	ek, err := keys.ReadEK(tpm, keys.EKECC256, t.Auths)
+	ek, err := tpmkeys.ReadEK(tpm, keys.EKECC256, t.Auths)
 	if err != nil {
 		return nil // only an explanation depends on it
 	}
@@ -178,7 +145,7 @@ func parseSecret(b []byte) (*secretRecord, error) {
 		err = errors.New("no parent")
 	}
 	if err == nil {
-		err = checkAuth(r.Auth)
+		err = tpmkeys.CheckAuth(r.Auth)
 	}
 	if err == nil {
 		_, err = r.name()
@@ -197,11 +164,11 @@ func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error)
 	}
 	var out *secret.Secret
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
-		err := keys.WithSRK(tpm, r.Parent, t.Auths, func(p keys.Parent) (err error) {
+		err := tpmkeys.WithSRK(tpm, r.Parent, t.Auths, func(p *tpmkeys.Primary) (err error) {
 			out, err = r.unseal(tpm, p)
 			return err
 		})
-		if errors.Is(err, keys.ErrOtherTPM) {
+		if errors.Is(err, tpmkeys.ErrOtherTPM) {
 			return t.explain(tpm, r)
 		}
 		return err
@@ -226,7 +193,7 @@ func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
 		"the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back, or use the recovery identity", r.EK, now)}
 }
 
-func (r *secretRecord) unseal(t transport.TPM, p keys.Parent) (*secret.Secret, error) {
+func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secret, error) {
 	loaded, err := tpm2.Load{
 		ParentHandle: p.Auth(tpm2.PasswordAuth(nil)),
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: r.Private},
@@ -248,11 +215,10 @@ func (r *secretRecord) unseal(t transport.TPM, p keys.Parent) (*secret.Secret, e
 	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
 		Handle: loaded.ObjectHandle,
 		Name:   tpm2.TPM2BName{Buffer: name},
-		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, tpm2.Auth(r.Auth),
-			tpm2.AESEncryption(128, tpm2.EncryptOut), tpm2.Salted(p.Handle, p.Public.Area())),
+		Auth:   p.Session(tpm2.Auth(r.Auth), tpm2.AESEncryption(128, tpm2.EncryptOut)),
 	}}.Execute(once)
 	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
-	if refused(err) {
+	if tpmkeys.Refused(err) {
 		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}
 	}
 	if err != nil {
@@ -264,9 +230,4 @@ func (r *secretRecord) unseal(t transport.TPM, p keys.Parent) (*secret.Secret, e
 		return nil, err
 	}
 	return s, nil
-}
-
-// refused tells whether the TPM refused an authorization.
-func refused(err error) bool {
-	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
 }

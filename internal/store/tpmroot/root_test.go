@@ -17,7 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/tpm"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -332,8 +332,8 @@ func TestOwnerAuthorization(t *testing.T) {
 		t.Fatal(err)
 	}
 	without := &tpmroot.TPM{Device: direct{dev}}
-	with := &tpmroot.TPM{Device: direct{dev}, Auths: keys.Auths{Owner: auth}}
-	var refused *keys.AuthError
+	with := &tpmroot.TPM{Device: direct{dev}, Auths: tpmkeys.Auths{Owner: auth}}
+	var refused *tpmkeys.AuthError
 	if _, _, _, err := without.Seal(t.Context()); !errors.As(err, &refused) {
 		t.Errorf("without: %v, want an AuthError", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -295,7 +295,7 @@ func TestReadLyingTPM(t *testing.T) {
 // The composite is what a quote of a real TPM says.
 func TestCompositeOfTPM(t *testing.T) {
 	s := swtpm.Start(t)
-	ak, err := keys.Provision(s, nil, keys.Auths{})
+	ak, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"bytes"
@@ -10,20 +10,21 @@ import (
 	"log/slog"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 const (
 	blobType = "agentd/ak/1"
 	maxBlob  = 16 << 10 // bytes of an encoded blob
-	authSize = 32       // bytes of the AK's authorization value: the most that a SHA-256 key takes
+	authSize = 32       // bytes of an authorization value: the most that a SHA-256 key takes
 )
 
-// Blob is an attestation key as it is kept outside the TPM. It is a secret: with it
-// and the TPM device, a program can quote as the agent. Only Encode gives it away;
-// store that with mode 0600. The private key in it opens in its own TPM alone.
+// Blob is an attestation key as it is stored outside the TPM. It is a secret: with it
+// and the TPM device, a program can quote as the agent. Only Encode returns its content;
+// store that with mode 0600. Only its own TPM can open the private key in it.
 type Blob struct {
-	parent  Name
-	public  *Public
+	parent  keys.Name
+	public  *keys.Public
 	private []byte // contents of the TPM2B_PRIVATE
 	auth    []byte // no zero bytes
 }
@@ -31,32 +32,32 @@ type Blob struct {
 // blobDocument is the stored form. A later version has another type.
 type blobDocument struct {
 	Type    string         `json:"type"`    // blobType
-	Parent  Name           `json:"parent"`  // name of the storage root key
+	Parent  keys.Name      `json:"parent"`  // name of the storage root key
 	Public  evidence.Bytes `json:"public"`  // TPMT_PUBLIC
 	Private evidence.Bytes `json:"private"` // contents of the TPM2B_PRIVATE
 	Auth    evidence.Bytes `json:"auth"`    // 32 bytes, none of them zero
 }
 
 // String hides the blob.
-func (*Blob) String() string { return "keys.Blob(hidden)" }
+func (*Blob) String() string { return "tpmkeys.Blob(hidden)" }
 
 // GoString hides the blob.
-func (*Blob) GoString() string { return "keys.Blob(hidden)" }
+func (*Blob) GoString() string { return "tpmkeys.Blob(hidden)" }
 
 // LogValue hides the blob.
 func (*Blob) LogValue() slog.Value { return slog.StringValue("hidden") }
 
-// MarshalJSON refuses: a secret is encoded on purpose, with [Blob.Encode], or not.
+// MarshalJSON refuses: only [Blob.Encode] encodes this secret.
 func (*Blob) MarshalJSON() ([]byte, error) {
-	return nil, errors.New("keys.Blob is a secret and not encoded as a part of other things")
+	return nil, errors.New("tpmkeys.Blob is a secret: only Encode encodes it")
 }
 
-// Name is the name of the key in the blob.
-func (b *Blob) Name() Name { return b.public.Name() }
+// Name returns the name of the key in the blob.
+func (b *Blob) Name() keys.Name { return b.public.Name() }
 
-// Encode is the form to store, one JSON object.
+// Encode returns the form to store, one JSON object of at most 16 KiB.
 func (b *Blob) Encode() ([]byte, error) {
-	return evidence.EncodeJSON(blobDocument{Type: blobType, Parent: b.parent, Public: b.public.bytes, Private: b.private, Auth: b.auth})
+	return evidence.EncodeJSON(blobDocument{Type: blobType, Parent: b.parent, Public: b.public.Bytes(), Private: b.private, Auth: b.auth})
 }
 
 // ParseBlob reads what [Blob.Encode] wrote.
@@ -68,7 +69,7 @@ func ParseBlob(data []byte) (*Blob, error) {
 	if doc.Type != blobType {
 		return nil, fmt.Errorf("read stored attestation key: type %q, want %q", doc.Type, blobType)
 	}
-	public, err := ParsePublic(doc.Public)
+	public, err := keys.ParsePublic(doc.Public)
 	if err != nil {
 		return nil, fmt.Errorf("read stored attestation key: %w", err)
 	}
@@ -80,18 +81,28 @@ func ParseBlob(data []byte) (*Blob, error) {
 		return nil, errors.New("read stored attestation key: parent is missing")
 	case len(doc.Private) == 0 || len(doc.Private) > evidence.MaxQuote:
 		return nil, fmt.Errorf("read stored attestation key: private part of %d bytes, want 1 to %d", len(doc.Private), evidence.MaxQuote)
-	case len(doc.Auth) != authSize || bytes.IndexByte(doc.Auth, 0) >= 0:
-		return nil, fmt.Errorf("read stored attestation key: authorization must be %d bytes, none of them zero", authSize)
+	}
+	if err := CheckAuth(doc.Auth); err != nil {
+		return nil, fmt.Errorf("read stored attestation key: %w", err)
 	}
 	return &Blob{parent: doc.Parent, public: public, private: doc.Private, auth: doc.Auth}, nil
 }
 
-// newAuth draws an authorization value without zero bytes, each byte evenly from 1
-// to 255. TPMs cut trailing zeros off, and HMAC sessions of go-tpm fail on values
-// that hold one.
-func newAuth(random io.Reader) ([]byte, error) {
+// CheckAuth checks that an authorization value is one that [NewAuth] can draw.
+func CheckAuth(auth []byte) error {
+	if len(auth) != authSize || bytes.IndexByte(auth, 0) >= 0 {
+		return fmt.Errorf("authorization value of %d bytes, want %d, none of them zero", len(auth), authSize)
+	}
+	return nil
+}
+
+// NewAuth draws an authorization value of 32 bytes from random, each byte evenly from 1 to
+// 255. TPMs cut trailing zeros off, and HMAC sessions of go-tpm fail on values that
+// contain one. Each byte still has almost 8 bits of entropy.
+func NewAuth(random io.Reader) ([]byte, error) {
 	out := make([]byte, 0, authSize)
 	draw := make([]byte, authSize)
+	defer clear(draw)
 	for len(out) < authSize {
 		if _, err := io.ReadFull(random, draw); err != nil {
 			return nil, fmt.Errorf("draw an authorization value: %w", err)

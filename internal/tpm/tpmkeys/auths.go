@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"errors"
@@ -11,28 +11,28 @@ import (
 )
 
 // Auths are the authorization values of the hierarchies that keys are made in. Both
-// are empty on a TPM that nobody took ownership of. The values are secrets and do
-// not show when an Auths is printed.
+// are empty on a TPM that has no owner. The values are secrets and do not show when an
+// Auths is printed.
 type Auths struct {
 	Owner       []byte `json:"-" toml:"-"` // storage hierarchy, TPM_RH_OWNER
 	Endorsement []byte `json:"-" toml:"-"` // endorsement hierarchy, TPM_RH_ENDORSEMENT
 }
 
 // String hides the values.
-func (Auths) String() string { return "keys.Auths(hidden)" }
+func (Auths) String() string { return "tpmkeys.Auths(hidden)" }
 
 // GoString hides the values.
-func (Auths) GoString() string { return "keys.Auths(hidden)" }
+func (Auths) GoString() string { return "tpmkeys.Auths(hidden)" }
 
 // LogValue hides the values.
 func (Auths) LogValue() slog.Value { return slog.StringValue("hidden") }
 
-// AuthError says that a hierarchy has an authorization value that is not the one in
-// the configuration.
+// AuthError says that a hierarchy has an authorization value that differs from the one
+// in the configuration.
 type AuthError struct {
 	Hierarchy string // "owner" or "endorsement"
-	Given     bool   // a value was configured, and is wrong
-	Err       error  // the TPM's answer
+	Given     bool   // whether a value was configured, which is wrong then
+	Err       error  // answer of the TPM
 }
 
 func (e *AuthError) Error() string {
@@ -44,16 +44,16 @@ func (e *AuthError) Error() string {
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
-// refused tells whether the TPM refused an authorization: wrong HMAC or password,
+// Refused reports whether the TPM refused an authorization: wrong HMAC or password,
 // counted against dictionary attacks (TPM_RC_AUTH_FAIL) or not (TPM_RC_BAD_AUTH).
-func refused(err error) bool {
+func Refused(err error) bool {
 	return errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)
 }
 
-// owner is the storage hierarchy with its authorization. It is sent as a password:
-// the hierarchy's value belongs to whoever owns the TPM, and HMAC sessions of go-tpm
-// fail for values that hold a zero byte.
-func (a Auths) owner() tpm2.AuthHandle {
+// Owned returns the storage hierarchy with its authorization. It is sent as a password:
+// the owner of the TPM chose the value, and HMAC sessions of go-tpm fail for values that
+// contain a zero byte.
+func (a Auths) Owned() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(a.Owner)}
 }
 
@@ -61,15 +61,16 @@ func (a Auths) endorsement() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(a.Endorsement)}
 }
 
-func (a Auths) ownerError(err error) error {
-	if refused(err) {
+// OwnerError returns err, as an [*AuthError] if the TPM refused the owner authorization.
+func (a Auths) OwnerError(err error) error {
+	if Refused(err) {
 		return &AuthError{Hierarchy: "owner", Given: len(a.Owner) > 0, Err: err}
 	}
 	return err
 }
 
 func (a Auths) endorsementError(err error) error {
-	if refused(err) {
+	if Refused(err) {
 		return &AuthError{Hierarchy: "endorsement", Given: len(a.Endorsement) > 0, Err: err}
 	}
 	return err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
@@ -23,7 +23,7 @@ func TestOtherTPM(t *testing.T) {
 			if used {
 				provision(t, s, nil).Flush(s)
 			}
-			if _, err := keys.Provision(s, blob, none); !errors.Is(err, keys.ErrOtherTPM) {
+			if _, err := tpmkeys.Provision(s, blob, none); !errors.Is(err, tpmkeys.ErrOtherTPM) {
 				t.Errorf("got %v, want ErrOtherTPM", err)
 			}
 			if n := transients(t, s); n != 0 {
@@ -35,10 +35,10 @@ func TestOtherTPM(t *testing.T) {
 		s := swtpm.Start(t)
 		ak := provision(t, s, nil)
 		clear(t, s)
-		if _, err := keys.Provision(s, stored(t, ak), none); !errors.Is(err, keys.ErrOtherTPM) {
+		if _, err := tpmkeys.Provision(s, stored(t, ak), none); !errors.Is(err, tpmkeys.ErrOtherTPM) {
 			t.Errorf("got %v, want ErrOtherTPM", err)
 		}
-		if _, _, err := ak.Quote(s, nil, selection(t, "sha256:14")); !errors.Is(err, keys.ErrOtherTPM) {
+		if _, _, err := ak.Quote(s, nil, selection(t, "sha256:14")); !errors.Is(err, tpmkeys.ErrOtherTPM) {
 			t.Errorf("quote: got %v, want ErrOtherTPM", err)
 		}
 	})
@@ -157,8 +157,8 @@ func TestOwnerAuth(t *testing.T) {
 		s := swtpm.Start(t)
 		setAuth(t, s, tpm2.TPMRHOwner, secret)
 		for _, wrong := range [][]byte{nil, []byte("wrong")} {
-			_, err := keys.Provision(s, nil, keys.Auths{Owner: wrong})
-			var auth *keys.AuthError
+			_, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{Owner: wrong})
+			var auth *tpmkeys.AuthError
 			if !errors.As(err, &auth) || auth.Hierarchy != "owner" || auth.Given != (wrong != nil) || !strings.Contains(err.Error(), "tpm.owner_auth_file") {
 				t.Errorf("with %q: got %v, want an AuthError that names tpm.owner_auth_file", wrong, err)
 			}
@@ -166,7 +166,7 @@ func TestOwnerAuth(t *testing.T) {
 				t.Errorf("the error shows the value: %v", err)
 			}
 		}
-		ak, err := keys.Provision(s, nil, keys.Auths{Owner: secret})
+		ak, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{Owner: secret})
 		if err != nil {
 			t.Fatal(err)
 		}

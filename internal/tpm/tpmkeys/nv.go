@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"bytes"
@@ -12,21 +12,22 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
-// ErrNoCertificate is returned where the TPM holds no certificate for its endorsement
-// key. Software TPMs and many vTPMs have none.
-var ErrNoCertificate = errors.New("the TPM holds no certificate for this endorsement key")
+// ErrNoCertificate means that the TPM has no certificate for its endorsement key. Software
+// TPMs and many vTPMs have none.
+var ErrNoCertificate = errors.New("the TPM has no certificate for this endorsement key")
 
-// nvChunk is how many bytes one TPM2_NV_Read asks for: less than every TPM's
-// TPM_PT_NV_BUFFER_MAX, of which 512 is the smallest seen.
+// nvChunk is how many bytes one TPM2_NV_Read asks for: at most every TPM's
+// TPM_PT_NV_BUFFER_MAX, of which 512 is the smallest known.
 const nvChunk = 512
 
 // ReadEKCertificate reads the certificate of an endorsement key of that kind from the
 // NV index of convention (TCG EK Credential Profile, section 2.2.1.4): DER of at most
-// evidence.MaxCertificate bytes, unverified. Padding behind it is cut off.
-func ReadEKCertificate(t transport.TPM, kind EKKind) ([]byte, error) {
-	k, err := kind.lookup()
+// evidence.MaxCertificate bytes, unverified. Padding after it is removed.
+func ReadEKCertificate(t transport.TPM, kind keys.EKKind) ([]byte, error) {
+	k, err := lookup(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func ReadEKCertificate(t transport.TPM, kind EKKind) ([]byte, error) {
 	var outer asn1.RawValue
 	rest, err := asn1.Unmarshal(b, &outer)
 	if err != nil || outer.Tag != asn1.TagSequence {
-		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %d bytes are no DER certificate", kind, uint32(k.index), len(b))
+		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %d bytes are not a DER certificate", kind, uint32(k.index), len(b))
 	}
 	return bytes.Clone(b[:len(b)-len(rest)]), nil
 }
@@ -45,7 +46,7 @@ func ReadEKCertificate(t transport.TPM, kind EKKind) ([]byte, error) {
 // readNV reads an index that authorizes its own reads with an empty value.
 func readNV(t transport.TPM, index tpm2.TPMHandle, limit int) ([]byte, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
-	if absent(err) {
+	if Absent(err) {
 		return nil, ErrNoCertificate
 	}
 	if err != nil {
@@ -56,7 +57,7 @@ func readNV(t transport.TPM, index tpm2.TPMHandle, limit int) ([]byte, error) {
 		return nil, err
 	}
 	if n := int(public.DataSize); n > limit {
-		return nil, fmt.Errorf("index of %d bytes, at most %d are read", n, limit)
+		return nil, fmt.Errorf("index of %d bytes, want at most %d", n, limit)
 	}
 	if public.NVIndex != index {
 		return nil, fmt.Errorf("TPM answers for NV index 0x%08x", uint32(public.NVIndex))

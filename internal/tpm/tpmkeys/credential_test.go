@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"bytes"
@@ -11,15 +11,16 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
 var kinds = []keys.EKKind{keys.EKRSA2048, keys.EKECC256}
 
-func readEK(t *testing.T, s transport.TPM, kind keys.EKKind) *keys.EK {
+func readEK(t *testing.T, s transport.TPM, kind keys.EKKind) *tpmkeys.EK {
 	t.Helper()
-	ek, err := keys.ReadEK(s, kind, none)
+	ek, err := tpmkeys.ReadEK(s, kind, none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,7 @@ func readEK(t *testing.T, s transport.TPM, kind keys.EKKind) *keys.EK {
 }
 
 // challenge goes through both sides.
-func challenge(t *testing.T, s transport.TPM, ak *keys.AK, kind keys.EKKind) (*keys.Challenge, *keys.Expected, []byte) {
+func challenge(t *testing.T, s transport.TPM, ak *tpmkeys.AK, kind keys.EKKind) (*keys.Challenge, *keys.Expected, []byte) {
 	t.Helper()
 	c, expected, err := keys.NewChallenge(readEK(t, s, kind).Public.Bytes(), ak.Public())
 	if err != nil {
@@ -77,7 +78,7 @@ func TestActivateRefused(t *testing.T) {
 	foreign := provision(t, other, nil)
 	for _, kind := range kinds {
 		ek := readEK(t, s, kind).Public.Bytes()
-		make := func(ek []byte, ak *keys.AK) *keys.Challenge {
+		make := func(ek []byte, ak *tpmkeys.AK) *keys.Challenge {
 			c, _, err := keys.NewChallenge(ek, ak.Public())
 			if err != nil {
 				t.Fatal(err)
@@ -133,16 +134,16 @@ func TestEndorsementAuth(t *testing.T) {
 	secret := []byte("endorsement")
 	setAuth(t, s, tpm2.TPMRHEndorsement, secret)
 	for _, wrong := range [][]byte{nil, []byte("wrong")} {
-		_, err := keys.ReadEK(s, keys.EKECC256, keys.Auths{Endorsement: wrong})
-		var auth *keys.AuthError
+		_, err := tpmkeys.ReadEK(s, keys.EKECC256, tpmkeys.Auths{Endorsement: wrong})
+		var auth *tpmkeys.AuthError
 		if !errors.As(err, &auth) || auth.Hierarchy != "endorsement" || !strings.Contains(err.Error(), "tpm.endorsement_auth_file") {
 			t.Errorf("read with %q: got %v", wrong, err)
 		}
-		if _, err := ak.Activate(s, keys.EKECC256, c, keys.Auths{Endorsement: wrong}); !errors.As(err, &auth) {
+		if _, err := ak.Activate(s, keys.EKECC256, c, tpmkeys.Auths{Endorsement: wrong}); !errors.As(err, &auth) {
 			t.Errorf("activate with %q: got %v", wrong, err)
 		}
 	}
-	answer, err := ak.Activate(s, keys.EKECC256, c, keys.Auths{Endorsement: secret})
+	answer, err := ak.Activate(s, keys.EKECC256, c, tpmkeys.Auths{Endorsement: secret})
 	if err != nil {
 		t.Fatal(err)
 	}

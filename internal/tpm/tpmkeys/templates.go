@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
-import (
-	"bytes"
+import "github.com/google/go-tpm/tpm2"
 
-	"github.com/google/go-tpm/tpm2"
-)
-
-// Where keys and certificates are kept by convention (TCG TPM v2.0 Provisioning
+// Places of keys and certificates by convention (TCG TPM v2.0 Provisioning
 // Guidance, section 7.8; TCG EK Credential Profile, section 2.2.1).
 const (
 	srkHandle    = tpm2.TPMHandle(0x81000001) // SRK
@@ -19,8 +15,8 @@ const (
 )
 
 // akTemplate is the attestation key: ECDSA over SHA-256 on P-256, restricted. noDA,
-// because its authorization value is 32 random bytes that nobody guesses, while
-// without it any program could lock the key by failing on purpose.
+// because an attacker cannot guess its authorization value of 32 random bytes, while
+// without noDA any program could lock the key by failing on purpose.
 var akTemplate = tpm2.TPMTPublic{
 	Type:    tpm2.TPMAlgECC,
 	NameAlg: tpm2.TPMAlgSHA256,
@@ -43,13 +39,4 @@ var akTemplate = tpm2.TPMTPublic{
 		KDF:     tpm2.TPMTKDFScheme{Scheme: tpm2.TPMAlgNull},
 	}),
 	Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
-}
-
-// fits reports whether p was made from template: everything is alike but the key.
-func fits(p, template tpm2.TPMTPublic) bool {
-	if p.Type != template.Type {
-		return false
-	}
-	p.Unique = template.Unique
-	return bytes.Equal(tpm2.Marshal(p), tpm2.Marshal(template))
 }

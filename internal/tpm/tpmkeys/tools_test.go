@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -43,7 +44,7 @@ func TestMakeCredentialOfTPM(t *testing.T) {
 		if err != nil || !bytes.Equal(answer, secret) {
 			t.Errorf("%s: got %x, %v, want %x", kind, answer, err, secret)
 		}
-		ours, err := keys.MakeCredential(ek.Public, ak.Name(), secret)
+		ours, _, err := keys.NewChallenge(ek.Public.Bytes(), ak.Public())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +84,7 @@ func TestCredentialWithTools(t *testing.T) {
 		t.Run(kind.ours, func(t *testing.T) {
 			// Theirs to ours. Their EK stays in the TPM, so that it is also found there.
 			run(t, "tpm2_createek", "-c", kind.handle, "-G", kind.theirs, "-u", "ek.pub")
-			ak, err := keys.Provision(s, nil, none)
+			ak, err := tpmkeys.Provision(s, nil, none)
 			if err != nil {
 				t.Fatal(err)
 			}

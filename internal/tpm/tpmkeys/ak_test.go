@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"bytes"
@@ -13,16 +13,17 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
-var none keys.Auths
+var none tpmkeys.Auths
 
-func provision(t *testing.T, s transport.TPM, blob *keys.Blob) *keys.AK {
+func provision(t *testing.T, s transport.TPM, blob *tpmkeys.Blob) *tpmkeys.AK {
 	t.Helper()
-	ak, err := keys.Provision(s, blob, none)
+	ak, err := tpmkeys.Provision(s, blob, none)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,13 +31,13 @@ func provision(t *testing.T, s transport.TPM, blob *keys.Blob) *keys.AK {
 }
 
 // stored is what comes back of a blob that was written to disk.
-func stored(t *testing.T, ak *keys.AK) *keys.Blob {
+func stored(t *testing.T, ak *tpmkeys.AK) *tpmkeys.Blob {
 	t.Helper()
 	b, err := ak.Blob().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	blob, err := keys.ParseBlob(b)
+	blob, err := tpmkeys.ParseBlob(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func selection(t *testing.T, s string) pcr.Selection {
 }
 
 // checkQuote verifies a quote with nothing but Go's ECDSA.
-func checkQuote(t *testing.T, ak *keys.AK, attest, signature, data []byte) {
+func checkQuote(t *testing.T, ak *tpmkeys.AK, attest, signature, data []byte) {
 	t.Helper()
 	public, err := keys.ParsePublic(ak.Public())
 	if err != nil {
@@ -94,7 +95,7 @@ func TestQuote(t *testing.T) {
 	if !public.Name().Equal(ak.Name()) {
 		t.Errorf("name %s, want %s", ak.Name(), public.Name())
 	}
-	for _, n := range []int{0, 1, 32, keys.MaxQualifyingData} {
+	for _, n := range []int{0, 1, 32, tpmkeys.MaxQualifyingData} {
 		data := bytes.Repeat([]byte{0xa5}, n)
 		attest, signature, err := ak.Quote(s, data, selection(t, "sha256:0-15+sha384:14"))
 		if err != nil {
@@ -102,7 +103,7 @@ func TestQuote(t *testing.T) {
 		}
 		checkQuote(t, ak, attest, signature, data)
 	}
-	if _, _, err := ak.Quote(s, make([]byte, keys.MaxQualifyingData+1), selection(t, "sha256:14")); err == nil {
+	if _, _, err := ak.Quote(s, make([]byte, tpmkeys.MaxQualifyingData+1), selection(t, "sha256:14")); err == nil {
 		t.Error("65 bytes of data are quoted")
 	}
 	if _, _, err := ak.Quote(s, nil, nil); err == nil {
@@ -140,7 +141,7 @@ func TestProvisionKeepsKey(t *testing.T) {
 func TestBoot(t *testing.T) {
 	s := swtpm.Start(t)
 	ak := provision(t, s, nil)
-	boot := func(ak *keys.AK) keys.Boot {
+	boot := func(ak *tpmkeys.AK) tpmkeys.Boot {
 		t.Helper()
 		b, err := ak.Boot(s)
 		if err != nil {
@@ -167,7 +168,7 @@ func TestBoot(t *testing.T) {
 	if other := boot(provision(t, s, nil)); other.Same(boot(ak)) || other.ResetCount == boot(ak).ResetCount {
 		t.Errorf("another key shows the same counters: %+v", other)
 	}
-	if (keys.Boot{}).Same(keys.Boot{}) {
+	if (tpmkeys.Boot{}).Same(tpmkeys.Boot{}) {
 		t.Error("two unknown boots are the same")
 	}
 }

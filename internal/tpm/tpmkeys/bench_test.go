@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/tpm"
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -22,7 +22,7 @@ func BenchmarkQuote(b *testing.B) {
 		b.Fatal(err)
 	}
 	err = d.Do(b.Context(), func(t transport.TPM) error {
-		ak, err := keys.Provision(t, nil, keys.Auths{})
+		ak, err := tpmkeys.Provision(t, nil, tpmkeys.Auths{})
 		if err != nil {
 			return err
 		}

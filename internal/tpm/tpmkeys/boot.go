@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"bytes"
@@ -12,22 +12,22 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
-// labelBoot separates the quotes that are asked for to learn the counters from those
-// in evidence: nobody can pass off one for the other.
+// labelBoot separates the quotes that only read the counters from those in evidence: an
+// attacker cannot use one as the other.
 const labelBoot = "agentd/boot/1"
 
-// Boot is what tells one boot of a TPM from another: its counters as one attestation
-// key shows them. For a key of the owner hierarchy the TPM adds a constant of the key
-// to both, for privacy, so they compare only with those of the same key, and never
-// with TPM2_ReadClock.
+// Boot tells one boot of a TPM from another: its counters as one attestation key shows
+// them. For a key of the owner hierarchy the TPM adds a constant of the key to both, for
+// privacy. So they compare only with those of the same key, and never with TPM2_ReadClock.
 type Boot struct {
-	AK           Name   // the key that they belong to
-	ResetCount   uint32 // TPM resets: boots
-	RestartCount uint32 // TPM restarts and resumes since the reset
-	Clock        uint64 // ms by the clock of the TPM
-	Safe         bool   // the clock never showed a later time; false for a while after a power cut
+	AK           keys.Name // key that shows the counters
+	ResetCount   uint32    // TPM resets, which are boots
+	RestartCount uint32    // TPM restarts and resumes since the reset
+	Clock        uint64    // ms by the clock of the TPM
+	Safe         bool      // whether the clock never showed a later time; false for a while after a power cut
 }
 
 // Same reports whether b and o are of one boot of one TPM, by the same key.
@@ -36,8 +36,8 @@ func (b Boot) Same(o Boot) bool {
 }
 
 // Boot asks the TPM for its counters with a quote over no PCR. The answer is
-// authenticated by the session and carries fresh random data, so that an earlier one
-// cannot be played again.
+// authenticated by the session and contains fresh random data, so that an attacker cannot
+// replay an earlier one.
 func (a *AK) Boot(t transport.TPM) (Boot, error) {
 	nonce := make([]byte, 32)
 	if _, err := rand.Read(nonce); err != nil {
@@ -59,11 +59,11 @@ func (a *AK) Boot(t transport.TPM) (Boot, error) {
 	}, nil
 }
 
-// ErrQuote: the TPM answered with something else than the quote it was asked for.
+// ErrQuote means that the TPM did not answer with the quote that it was asked for.
 var ErrQuote = errors.New("the TPM's quote is not what it was asked for")
 
 // ParseQuote decodes the TPMS_ATTEST of a quote over data as qualifying data. go-tpm
-// passes over a wrong magic and over bytes behind the structure, so both are looked at.
+// accepts a wrong magic and bytes after the structure, so both are checked here.
 func ParseQuote(attest, data []byte) (*tpm2.TPMSAttest, error) {
 	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](attest)
 	if err != nil {
@@ -75,7 +75,7 @@ func ParseQuote(attest, data []byte) (*tpm2.TPMSAttest, error) {
 	case a.Type != tpm2.TPMSTAttestQuote:
 		return nil, fmt.Errorf("%w: TPMS_ATTEST of type 0x%04x, want a quote", ErrQuote, uint16(a.Type))
 	case !bytes.Equal(tpm2.Marshal(*a), attest):
-		return nil, fmt.Errorf("%w: TPMS_ATTEST of %d bytes is not the encoding of what it holds", ErrQuote, len(attest))
+		return nil, fmt.Errorf("%w: TPMS_ATTEST of %d bytes is not the canonical encoding of its content", ErrQuote, len(attest))
 	case !bytes.Equal(a.ExtraData.Buffer, data):
 		return nil, fmt.Errorf("%w: TPMS_ATTEST answers another request", ErrQuote)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ func TestNewAuthIsZeroFree(t *testing.T) {
 	var seen [authSize][256]int
 	const rounds = 20000
 	for range rounds {
-		a, err := newAuth(rand.Reader)
+		a, err := NewAuth(rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,11 +42,11 @@ func TestNewAuthIsZeroFree(t *testing.T) {
 
 func TestNewAuthSource(t *testing.T) {
 	zeros := append(make([]byte, 64), bytes.Repeat([]byte{0, 7}, 64)...)
-	a, err := newAuth(bytes.NewReader(zeros))
+	a, err := NewAuth(bytes.NewReader(zeros))
 	if err != nil || !bytes.Equal(a, bytes.Repeat([]byte{7}, authSize)) {
 		t.Errorf("got %x, %v", a, err)
 	}
-	if _, err := newAuth(bytes.NewReader(make([]byte, 100))); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := NewAuth(bytes.NewReader(make([]byte, 100))); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a source that ends: got %v", err)
 	}
 }
@@ -58,7 +58,6 @@ func TestSecretsDoNotShow(t *testing.T) {
 		Auths{Owner: secret, Endorsement: secret},
 		&Auths{Owner: secret, Endorsement: secret},
 		&Blob{auth: secret, private: secret},
-		&Expected{secret: secret},
 	} {
 		var out bytes.Buffer
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -71,14 +72,14 @@ func TestHandleLost(t *testing.T) {
 func TestKilledTenTimes(t *testing.T) {
 	s := swtpm.Start(t)
 	p := s.Listen()
-	var blob *keys.Blob
+	var blob *tpmkeys.Blob
 	for round := range 11 {
 		d, err := tpm.Open(t.Context(), p.Address(), tpm.Options{})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		err = d.Do(t.Context(), func(c transport.TPM) error {
-			ak, err := keys.Provision(c, blob, none)
+			ak, err := tpmkeys.Provision(c, blob, none)
 			if err != nil {
 				return err
 			}
@@ -126,7 +127,7 @@ func TestAuthorizationIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = challenge
-	auth := keys.BlobAuth(ak.Blob())
+	auth := tpmkeys.BlobAuth(ak.Blob())
 	if len(auth) != 32 || tap.all.Len() < 1000 {
 		t.Fatalf("%d bytes of authorization, %d bytes on the wire: the test does not test", len(auth), tap.all.Len())
 	}

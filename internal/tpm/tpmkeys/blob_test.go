@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys_test
+package tpmkeys_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
@@ -34,7 +34,7 @@ func TestParseBlob(t *testing.T) {
 		"public area":   strings.Replace(text, `"public":"`, `"public":"AAAA`, 1),
 		"large":         text + strings.Repeat(" ", 20000),
 	} {
-		if _, err := keys.ParseBlob([]byte(bad)); err == nil {
+		if _, err := tpmkeys.ParseBlob([]byte(bad)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -44,11 +44,11 @@ func TestParseBlob(t *testing.T) {
 	if text[i] == 'A' {
 		other = "B"
 	}
-	blob, err := keys.ParseBlob([]byte(text[:i] + other + text[i+1:]))
+	blob, err := tpmkeys.ParseBlob([]byte(text[:i] + other + text[i+1:]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.Provision(s, blob, none); !errors.Is(err, keys.ErrDamaged) {
+	if _, err := tpmkeys.Provision(s, blob, none); !errors.Is(err, tpmkeys.ErrDamaged) {
 		t.Errorf("got %v, want ErrDamaged", err)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package keys
+package tpmkeys
 
 import (
 	"crypto/rand"
@@ -12,39 +12,38 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// MaxQualifyingData is how many bytes a quote takes: what TPMs of all kinds accept.
+// MaxQualifyingData is the most bytes of qualifying data in a quote: what TPMs of all
+// kinds accept.
 const MaxQualifyingData = 64
-
-// sessionNonce is the size in bytes of nonces in sessions, the least that TPMs take.
-const sessionNonce = 16
 
 // Errors of the attestation key, told apart with errors.Is.
 var (
 	// ErrOtherTPM: the stored key was made in another TPM, or before this one was cleared.
 	ErrOtherTPM = errors.New("the stored attestation key does not belong to this TPM: it was made in another one, or this one was cleared")
-	// ErrDamaged: the TPM does not take the stored key, although it was made here.
+	// ErrDamaged: the TPM does not accept the stored key, although it made it.
 	ErrDamaged = errors.New("the stored attestation key is damaged")
 )
 
 // AK is the attestation key of one TPM, ready for use. It stays loaded between calls
-// and loads itself again after it was flushed or the connection changed. Methods may
-// be called from any goroutine; each needs the TPM to itself while it runs.
+// and is loaded again after it was flushed or the connection changed. Methods may be
+// called from any goroutine; each needs the TPM for itself while it runs.
 type AK struct {
 	blob  *Blob
 	auths Auths
 
-	mu     sync.Mutex
-	handle tpm2.TPMHandle
-	loaded bool
+	mu     sync.Mutex     // guards handle and loaded
+	handle tpm2.TPMHandle // written by load
+	loaded bool           // whether handle is the key's
 }
 
-// Provision loads the stored attestation key, or makes a new one where blob is nil.
-// A stored key that this TPM does not accept is [ErrOtherTPM] or [ErrDamaged], never
-// replaced in silence: verifiers may have enrolled it. An owner authorization that is
-// set and not known is an [*AuthError].
+// Provision loads the stored attestation key, or makes a new one if blob is nil. If this
+// TPM does not accept a stored key, the error is [ErrOtherTPM] or [ErrDamaged]. The key is
+// never replaced silently: verifiers may have enrolled it. If the owner hierarchy has an
+// authorization value that is not in auths, the error is an [*AuthError].
 func Provision(t transport.TPM, blob *Blob, auths Auths) (*AK, error) {
 	if blob == nil {
 		var err error
@@ -66,8 +65,8 @@ func create(t transport.TPM, auths Auths) (*Blob, error) {
 		return nil, err
 	}
 	blob, err := createUnder(t, parent)
-	if refused(err) && !parent.transient {
-		// Somebody gave the key at 0x81000001 an authorization value of their own.
+	if Refused(err) && !parent.transient {
+		// Another program gave the key at 0x81000001 an authorization value.
 		if parent, err = primarySRK(t, auths); err != nil {
 			return nil, err
 		}
@@ -76,42 +75,37 @@ func create(t transport.TPM, auths Auths) (*Blob, error) {
 	return blob, errors.Join(err, parent.flush(t))
 }
 
-func createUnder(t transport.TPM, parent *srk) (*Blob, error) {
-	auth, err := newAuth(rand.Reader)
+func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
+	auth, err := NewAuth(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	// The authorization value travels once, now: encrypted to the storage root key.
-	session := tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce,
-		tpm2.AESEncryption(128, tpm2.EncryptIn), tpm2.Salted(parent.handle, parent.public.area))
+	// The authorization value crosses the bus once, now: encrypted to the storage root key.
 	rsp, err := tpm2.Create{
-		ParentHandle: parent.auth(session),
+		ParentHandle: parent.Auth(parent.Session(tpm2.AESEncryption(128, tpm2.EncryptIn))),
 		InSensitive:  tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: auth}}},
 		InPublic:     tpm2.New2B(akTemplate),
 	}.Execute(t)
 	if err != nil {
 		return nil, err
 	}
-	public, err := ParsePublic(rsp.OutPublic.Bytes())
+	public, err := madeFrom(rsp.OutPublic.Bytes(), akTemplate)
 	if err != nil {
 		return nil, err
 	}
-	if !fits(public.area, akTemplate) {
-		return nil, errors.New("the TPM made another key than it was asked for")
-	}
-	return &Blob{parent: parent.public.name, public: public, private: rsp.OutPrivate.Buffer, auth: auth}, nil
+	return &Blob{parent: parent.Public.Name(), public: public, private: rsp.OutPrivate.Buffer, auth: auth}, nil
 }
 
-// load loads the key; the caller holds mu or has the only reference.
+// load loads the key. The caller holds mu or has the only reference.
 func (a *AK) load(t transport.TPM) error {
 	parent, err := srkNamed(t, a.blob.parent, a.auths)
 	if err != nil {
 		return fmt.Errorf("load the attestation key: %w", err)
 	}
 	rsp, err := a.loadUnder(t, parent)
-	if refused(err) && !parent.transient {
-		// The key at 0x81000001 has an authorization value of somebody else's. Derived
-		// anew it is the same key without one.
+	if Refused(err) && !parent.transient {
+		// The key at 0x81000001 has an authorization value of another program. Derived
+		// again it is the same key without one.
 		if parent, err = primarySRK(t, a.auths); err != nil {
 			return fmt.Errorf("load the attestation key: %w", err)
 		}
@@ -120,7 +114,7 @@ func (a *AK) load(t transport.TPM) error {
 	if errors.Is(err, tpm2.TPMRCIntegrity) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if err == nil && !a.blob.public.name.Equal(Name(rsp.Name.Buffer)) {
+	if err == nil && !a.blob.Name().Equal(rsp.Name.Buffer) {
 		err = errors.Join(errors.New("the TPM loaded another key"), flush(t, rsp.ObjectHandle))
 	}
 	if err = errors.Join(err, parent.flush(t)); err != nil {
@@ -130,18 +124,18 @@ func (a *AK) load(t transport.TPM) error {
 	return nil
 }
 
-func (a *AK) loadUnder(t transport.TPM, parent *srk) (*tpm2.LoadResponse, error) {
+func (a *AK) loadUnder(t transport.TPM, parent *Primary) (*tpm2.LoadResponse, error) {
 	return tpm2.Load{
-		ParentHandle: parent.auth(tpm2.PasswordAuth(nil)),
+		ParentHandle: parent.Auth(tpm2.PasswordAuth(nil)),
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.bytes),
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.Bytes()),
 	}.Execute(t)
 }
 
-// use runs f with the loaded key. Where the handle turns out to be stale, because
-// the device was opened anew or somebody flushed it, the key is loaded once more.
-// The HMAC of the session covers the key's name, so another object that has got the
-// handle meanwhile refuses instead of signing.
+// use runs f with the loaded key. If the handle is stale, because the device was opened
+// again or another program flushed it, use loads the key once more. The HMAC of the
+// session covers the key's name, so another object that has the handle by then refuses
+// instead of signing.
 func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2.AuthOption) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,8 +148,8 @@ func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2
 		}
 		err := f(tpm2.AuthHandle{
 			Handle: a.handle,
-			Name:   tpm2.TPM2BName{Buffer: a.blob.public.name},
-			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, sessionNonce, append(options, tpm2.Auth(a.blob.auth))...),
+			Name:   tpm2.TPM2BName{Buffer: a.blob.Name()},
+			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.blob.auth))...),
 		})
 		if fresh || !stale(err) {
 			return err
@@ -164,8 +158,8 @@ func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2
 	}
 }
 
-// stale reports whether err may come from a handle that is not the key's any more.
-func stale(err error) bool { return absent(err) || refused(err) }
+// stale reports whether err may come from a handle that is no longer the key's.
+func stale(err error) bool { return Absent(err) || Refused(err) }
 
 // Quote signs data and the values of the selected PCRs (TPM2_Quote, TPM 2.0 Part 3,
 // section 18.4). Data is at most 64 bytes. It returns TPMS_ATTEST as it was signed
@@ -198,18 +192,18 @@ func (a *AK) quote(t transport.TPM, data []byte, sel tpm2.TPMLPCRSelection) (att
 		return nil, nil, fmt.Errorf("quote: %w", err)
 	}
 	if len(attest) > evidence.MaxQuote || len(signature) > evidence.MaxQuote {
-		return nil, nil, fmt.Errorf("quote: TPM answered with %d and %d bytes, at most %d each are taken", len(attest), len(signature), evidence.MaxQuote)
+		return nil, nil, fmt.Errorf("quote: TPM answered with %d and %d bytes, want at most %d each", len(attest), len(signature), evidence.MaxQuote)
 	}
 	return attest, signature, nil
 }
 
-// Public is the TPMT_PUBLIC of the key.
+// Public returns the TPMT_PUBLIC of the key.
 func (a *AK) Public() []byte { return a.blob.public.Bytes() }
 
-// Name is the name of the key.
-func (a *AK) Name() Name { return a.blob.public.Name() }
+// Name returns the name of the key.
+func (a *AK) Name() keys.Name { return a.blob.Name() }
 
-// Blob is the key in the form to store.
+// Blob returns the key in the form to store.
 func (a *AK) Blob() *Blob { return a.blob }
 
 // Flush frees the key's slot in the TPM. The next use loads it again.
@@ -220,7 +214,7 @@ func (a *AK) Flush(t transport.TPM) error {
 		return nil
 	}
 	a.loaded = false
-	if err := flush(t, a.handle); err != nil && !absent(err) {
+	if err := flush(t, a.handle); err != nil && !Absent(err) {
 		return err
 	}
 	return nil
