@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // LogMode says how much of the measurement log goes into evidence.
@@ -60,16 +61,16 @@ func (r EvidenceRequest) WithDefaults() EvidenceRequest {
 // Check reports the first member of a request, defaults filled in, that no
 // statement can be made of. The error is a [*FieldError].
 func (r *EvidenceRequest) Check() error {
-	audience := evidence.CheckText("audience", r.Audience, 0, evidence.MaxAudience)
+	audience := text.Check("audience", r.Audience, 0, evidence.MaxAudience)
 	switch {
 	case len(r.Nonce) < evidence.MinNonce || len(r.Nonce) > evidence.MaxNonce:
-		return &FieldError{"/nonce", &evidence.SizeError{Part: "nonce", Got: len(r.Nonce), Min: evidence.MinNonce, Max: evidence.MaxNonce}}
+		return &FieldError{"/nonce", &text.SizeError{Part: "nonce", Got: len(r.Nonce), Min: evidence.MinNonce, Max: evidence.MaxNonce}}
 	case audience != nil:
 		return &FieldError{"/audience", audience}
 	case len(r.UserData) > evidence.MaxUserData:
-		return &FieldError{"/userData", &evidence.SizeError{Part: "userData", Got: len(r.UserData), Max: evidence.MaxUserData}}
+		return &FieldError{"/userData", &text.SizeError{Part: "userData", Got: len(r.UserData), Max: evidence.MaxUserData}}
 	case len(r.PublicKey) > evidence.MaxPublicKey:
-		return &FieldError{"/publicKey", &evidence.SizeError{Part: "publicKey", Got: len(r.PublicKey), Max: evidence.MaxPublicKey}}
+		return &FieldError{"/publicKey", &text.SizeError{Part: "publicKey", Got: len(r.PublicKey), Max: evidence.MaxPublicKey}}
 	case r.Freshness != evidence.Fresh && r.Freshness != evidence.Anchored:
 		return &FieldError{"/freshness", fmt.Errorf("want %q or %q", evidence.Fresh, evidence.Anchored)}
 	case r.Log != LogWhole && r.Log != LogFrom && r.Log != LogNone:

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/vectors"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -93,7 +94,7 @@ func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() 
 func BenchmarkVerifyCold(b *testing.B) {
 	r := evidencetest.New()
 	e := r.Build(b)
-	document, err := evidence.EncodeJSON(e)
+	document, err := strictjson.Encode(e)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -224,7 +225,7 @@ func BenchmarkVerifyBatch(b *testing.B) {
 	const statements = 1024
 	var documents [][]byte
 	for _, e := range evidencetest.New().Callers(b, statements) {
-		document, err := evidence.EncodeJSON(e)
+		document, err := strictjson.Encode(e)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // serve answers on a socket with h and gives its path. The real server is tested with
@@ -208,7 +208,7 @@ func TestConcurrent(t *testing.T) {
 			for range 20 {
 				nonce := fmt.Appendf(nil, "%016d", n)
 				b, err := c.Evidence(t.Context(), api.EvidenceRequest{Nonce: nonce})
-				want, _ := evidence.EncodeJSON(api.EvidenceRequest{Nonce: nonce})
+				want, _ := strictjson.Encode(api.EvidenceRequest{Nonce: nonce})
 				if err != nil || string(b) != string(want) {
 					t.Errorf("got %s %v", b, err)
 				}

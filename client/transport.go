@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // transport is HTTP over one unix socket. Its zero value is ready for use.
@@ -98,7 +98,7 @@ func (e endpoint) hint(err error) string {
 func (t *transport) try(ctx context.Context, method, target string, body any, limit int64) ([]byte, error) {
 	var reader io.Reader
 	if body != nil {
-		b, err := evidence.EncodeJSON(body)
+		b, err := strictjson.Encode(body)
 		if err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)
 		}

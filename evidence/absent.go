@@ -15,7 +15,7 @@ import (
 // would be root, and a document would have two spellings. Neither is a value that the
 // format allows.
 const (
-	absent   = math.MaxUint64 // beyond maxInteger
+	absent   = math.MaxUint64 // beyond strictjson.MaxInteger
 	absent32 = math.MaxUint32
 )
 

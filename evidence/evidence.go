@@ -6,6 +6,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // Type is the member "type" of every evidence document of this version.
@@ -80,7 +83,7 @@ type Log struct {
 // Parse decodes a document and checks sizes and shapes, not truth.
 func Parse(b []byte) (*Evidence, error) {
 	e := Evidence{Inclusion: Inclusion{Index: absent}}
-	if err := DecodeJSON(b, MaxEvidence, &e); err != nil {
+	if err := strictjson.Decode(b, MaxEvidence, &e); err != nil {
 		return nil, fmt.Errorf("decode evidence: %w", err)
 	}
 	if err := e.Check(); err != nil {
@@ -93,19 +96,19 @@ func Parse(b []byte) (*Evidence, error) {
 // at most: as many as there are wrong members, in words, take many times their length.
 func (e *Evidence) Check() error {
 	if e.Type != Type {
-		return fmt.Errorf("type %s, want %q", Excerpt(e.Type), Type)
+		return fmt.Errorf("type %s, want %q", text.Excerpt(e.Type), Type)
 	}
 	err := cmp.Or(
-		size("statement", len(e.Statement), 1, MaxStatement),
+		text.Size("statement", len(e.Statement), 1, MaxStatement),
 		present("inclusion.index", e.Inclusion.Index),
-		size("inclusion.path", len(e.Inclusion.Path), 0, MaxProof),
+		text.Size("inclusion.path", len(e.Inclusion.Path), 0, MaxProof),
 		e.Batch.check("batch"),
-		size("agentSignature", len(e.AgentSignature), 64, 64),
-		size("report.bytes", len(e.Report.Bytes), 1, MaxReport),
-		size("agentKey", len(e.AgentKey), 32, 32),
-		size("ak", len(e.AK), 1, MaxPublicArea),
-		size("firmwareLog", len(e.FirmwareLog), 0, MaxFirmwareLog),
-		size("certificates", len(e.Certificates), 0, MaxCertificates),
+		text.Size("agentSignature", len(e.AgentSignature), 64, 64),
+		text.Size("report.bytes", len(e.Report.Bytes), 1, MaxReport),
+		text.Size("agentKey", len(e.AgentKey), 32, 32),
+		text.Size("ak", len(e.AK), 1, MaxPublicArea),
+		text.Size("firmwareLog", len(e.FirmwareLog), 0, MaxFirmwareLog),
+		text.Size("certificates", len(e.Certificates), 0, MaxCertificates),
 	)
 	if err != nil {
 		return err
@@ -122,7 +125,7 @@ func (e *Evidence) Check() error {
 	}
 	for i, c := range e.Certificates {
 		if len(c) < 1 || len(c) > MaxCertificate { // the name is put together only where it is needed
-			return &SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate}
+			return &text.SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate}
 		}
 	}
 	return nil
@@ -135,14 +138,14 @@ func (l *Log) check() error {
 	if (l.Start == 0) != l.Previous.IsZero() {
 		return errors.New("log.previous must be present exactly when log.start is not 0")
 	}
-	return size("log.records", len(l.Records), 0, MaxLog)
+	return text.Size("log.records", len(l.Records), 0, MaxLog)
 }
 
 func (s *Snapshot) check(part string) error {
 	err := cmp.Or(
-		size(part+".quote.attest", len(s.Quote.Attest), 1, MaxQuote),
-		size(part+".quote.signature", len(s.Quote.Signature), 1, MaxQuote),
-		size(part+".pcrs", len(s.PCRs), 1, MaxBanks),
+		text.Size(part+".quote.attest", len(s.Quote.Attest), 1, MaxQuote),
+		text.Size(part+".quote.signature", len(s.Quote.Signature), 1, MaxQuote),
+		text.Size(part+".pcrs", len(s.PCRs), 1, MaxBanks),
 	)
 	if err != nil {
 		return err
@@ -158,7 +161,7 @@ func (s *Snapshot) check(part string) error {
 	}
 	for i, b := range s.PCRs {
 		if len(b.PCRs) < 1 || len(b.PCRs) > MaxPCRs {
-			return &SizeError{Part: fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), Got: len(b.PCRs), Min: 1, Max: MaxPCRs}
+			return &text.SizeError{Part: fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), Got: len(b.PCRs), Min: 1, Max: MaxPCRs}
 		}
 		for j, p := range b.PCRs {
 			if p.Index >= MaxPCRs { // where it was not there as well

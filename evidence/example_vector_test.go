@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 var update = flag.Bool("update", false, "write testdata and the example in docs/evidence.md anew")
@@ -139,7 +141,7 @@ func TestWorkedExample(t *testing.T) {
 	for _, v := range ex.values() {
 		fmt.Fprintf(&text, "%s\n    %s\n", v[0], v[1])
 	}
-	document, err := EncodeJSON(ex.evidence)
+	document, err := strictjson.Encode(ex.evidence)
 	if err != nil {
 		t.Fatal(err)
 	}

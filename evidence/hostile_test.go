@@ -8,6 +8,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // hostile are documents whose error, or whose reading, could cost many times their
@@ -88,7 +91,7 @@ func TestListsAreStrict(t *testing.T) {
 		})
 	}
 	many := strings.Replace(good, `"path":[`, `"path":[`+strings.Repeat(`"`+strings.Repeat("A", 43)+`=",`, MaxProof), 1)
-	var size *SizeError
+	var size *text.SizeError
 	if _, err := Parse([]byte(many)); !errors.As(err, &size) || size.Got != MaxProof+1 {
 		t.Errorf("got %v, want a SizeError of %d", err, MaxProof+1)
 	}
@@ -102,20 +105,20 @@ func TestValues(t *testing.T) {
 		old, new string
 		want     error // nil: only that it is refused
 	}{
-		"anchor":            {`{"type"`, `{"anchor":null,"type"`, ErrNull},
-		"log":               {`{"type"`, `{"log":null,"type"`, ErrNull},
-		"firmware log":      {`{"type"`, `{"firmwareLog":null,"type"`, ErrNull},
-		"certificates":      {`{"type"`, `{"certificates":null,"type"`, ErrNull},
-		"a certificate":     {`{"type"`, `{"certificates":[null],"type"`, ErrNull},
-		"index":             {`"index":1`, `"index":null`, ErrNull},
-		"PCR":               {`"index":14`, `"index":null`, ErrNull},
-		"path":              {`"path":[`, `"path":[null,`, ErrNull},
+		"anchor":            {`{"type"`, `{"anchor":null,"type"`, strictjson.ErrNull},
+		"log":               {`{"type"`, `{"log":null,"type"`, strictjson.ErrNull},
+		"firmware log":      {`{"type"`, `{"firmwareLog":null,"type"`, strictjson.ErrNull},
+		"certificates":      {`{"type"`, `{"certificates":null,"type"`, strictjson.ErrNull},
+		"a certificate":     {`{"type"`, `{"certificates":[null],"type"`, strictjson.ErrNull},
+		"index":             {`"index":1`, `"index":null`, strictjson.ErrNull},
+		"PCR":               {`"index":14`, `"index":null`, strictjson.ErrNull},
+		"path":              {`"path":[`, `"path":[null,`, strictjson.ErrNull},
 		"log head":          {`"logHead":{`, `"logHead":null,"x":{`, nil},
-		"behind a string":   {`{"type"`, `{"firmwareLog":"" , "anchor" : null,"type"`, ErrNull},
-		"2^53":              {`"index":1`, `"index":9007199254740992`, ErrInteger},
-		"2^64-1":            {`"index":1`, `"index":18446744073709551615`, ErrInteger},
+		"behind a string":   {`{"type"`, `{"firmwareLog":"" , "anchor" : null,"type"`, strictjson.ErrNull},
+		"2^53":              {`"index":1`, `"index":9007199254740992`, strictjson.ErrInteger},
+		"2^64-1":            {`"index":1`, `"index":18446744073709551615`, strictjson.ErrInteger},
 		"2^64":              {`"index":1`, `"index":18446744073709551616`, nil},
-		"log start of 2^53": {`{"type"`, `{"log":{"start":9007199254740992,"previous":"` + strings.Repeat("A", 42) + `E=","records":""},"type"`, ErrInteger},
+		"log start of 2^53": {`{"type"`, `{"log":{"start":9007199254740992,"previous":"` + strings.Repeat("A", 42) + `E=","records":""},"type"`, strictjson.ErrInteger},
 		"fraction":          {`"index":1`, `"index":1.0`, nil},
 		"exponent":          {`"index":1`, `"index":1e0`, nil},
 		"negative zero":     {`"index":14`, `"index":-0`, nil},
@@ -144,36 +147,6 @@ func TestValues(t *testing.T) {
 		}
 		if _, err := ParseStatement([]byte(s)); err == nil {
 			t.Errorf("a statement with %s is read", x)
-		}
-	}
-}
-
-// TestPlaceOfValue: the words of an error lead to the value.
-func TestPlaceOfValue(t *testing.T) {
-	for document, want := range map[string]string{
-		`null`:                              "docs/evidence.md",
-		`{"a":"null \" null","b":[1,null]}`: `"/b/1"`,
-		`["\\",9007199254740992]`:           `"/1"`,
-		`{"null":9007199254740991}`:         "",
-	} {
-		var v any
-		err := DecodeJSON([]byte(document), 1<<10, &v)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", document, err, want)
-		}
-	}
-}
-
-func TestExcerpt(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                             `""`,
-		"a\nb":                         `"a\nb"`,
-		strings.Repeat("x", 64):        `"` + strings.Repeat("x", 64) + `"`,
-		strings.Repeat("x", 65):        `"` + strings.Repeat("x", 64) + `"... (65 bytes)`,
-		strings.Repeat("x", 63) + "éé": `"` + strings.Repeat("x", 63) + `"... (67 bytes)`,
-	} {
-		if got := Excerpt(in); got != want {
-			t.Errorf("%q becomes %s, want %s", in, got, want)
 		}
 	}
 }

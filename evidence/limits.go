@@ -2,8 +2,6 @@
 
 package evidence
 
-import "fmt"
-
 // Caps on everything that a document may ask a reader to hold. They bind the
 // agent as well as the verifier, so that what one produces the other accepts.
 const (
@@ -30,24 +28,3 @@ const (
 	MaxName         = 256      // bytes of a unit, app or path base name
 	MaxPath         = 4096     // bytes of a path, as in the kernel's PATH_MAX
 )
-
-// A SizeError tells that a part of a document is longer or shorter than the format allows.
-type SizeError struct {
-	Part     string // the member, in the words of the document
-	Got      int    // bytes or elements
-	Min, Max int    // inclusive
-}
-
-func (e *SizeError) Error() string {
-	if e.Min == e.Max {
-		return fmt.Sprintf("%s: size %d, want %d", e.Part, e.Got, e.Max)
-	}
-	return fmt.Sprintf("%s: size %d, want %d to %d", e.Part, e.Got, e.Min, e.Max)
-}
-
-func size(part string, got, low, high int) error {
-	if got < low || got > high {
-		return &SizeError{Part: part, Got: got, Min: low, Max: high}
-	}
-	return nil
-}

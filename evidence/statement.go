@@ -6,6 +6,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // StatementType is the member "type" of every statement of this version.
@@ -73,7 +76,7 @@ const (
 // ParseStatement decodes and checks the exact bytes of a statement.
 func ParseStatement(b []byte) (*Statement, error) {
 	s := Statement{Caller: Caller{UID: absent32, GID: absent32}}
-	if err := DecodeJSON(b, MaxStatement, &s); err != nil {
+	if err := strictjson.Decode(b, MaxStatement, &s); err != nil {
 		return nil, fmt.Errorf("decode statement: %w", err)
 	}
 	if err := s.Check(); err != nil {
@@ -87,34 +90,34 @@ func (s *Statement) Encode() ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
 	}
-	b, err := EncodeJSON(s)
+	b, err := strictjson.Encode(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode statement: %w", err)
 	}
-	return b, size("statement", len(b), 1, MaxStatement)
+	return b, text.Size("statement", len(b), 1, MaxStatement)
 }
 
 // Check reports the first member that the format does not allow.
 func (s *Statement) Check() error {
 	if s.Type != StatementType {
-		return fmt.Errorf("type %s, want %q", Excerpt(s.Type), StatementType)
+		return fmt.Errorf("type %s, want %q", text.Excerpt(s.Type), StatementType)
 	}
 	if s.Freshness != Fresh && s.Freshness != Anchored {
-		return fmt.Errorf("freshness %s, want %q or %q", Excerpt(s.Freshness), Fresh, Anchored)
+		return fmt.Errorf("freshness %s, want %q or %q", text.Excerpt(s.Freshness), Fresh, Anchored)
 	}
 	return cmp.Or(
-		size("nonce", len(s.Nonce), MinNonce, MaxNonce),
-		size("userData", len(s.UserData), 0, MaxUserData),
-		size("publicKey", len(s.PublicKey), 0, MaxPublicKey),
-		size("salt", len(s.Salt), MinSalt, MaxSalt),
-		CheckText("audience", s.Audience, 0, MaxAudience),
+		text.Size("nonce", len(s.Nonce), MinNonce, MaxNonce),
+		text.Size("userData", len(s.UserData), 0, MaxUserData),
+		text.Size("publicKey", len(s.PublicKey), 0, MaxPublicKey),
+		text.Size("salt", len(s.Salt), MinSalt, MaxSalt),
+		text.Check("audience", s.Audience, 0, MaxAudience),
 		s.Caller.check(),
 	)
 }
 
 func (c *Caller) check() error {
 	if c.Method != MethodPidfd && c.Method != MethodStartTime {
-		return fmt.Errorf("caller.method %s is not known", Excerpt(c.Method))
+		return fmt.Errorf("caller.method %s is not known", text.Excerpt(c.Method))
 	}
 	for _, id := range []struct {
 		part string
@@ -131,11 +134,11 @@ func (c *Caller) check() error {
 		switch x.State {
 		case ExecutableFile, ExecutableReplaced, ExecutableMemfd, ExecutableUnreadable:
 		default:
-			return fmt.Errorf("caller.executable.state %s is not known", Excerpt(x.State))
+			return fmt.Errorf("caller.executable.state %s is not known", text.Excerpt(x.State))
 		}
-		if err := CheckText("caller.executable.path", x.Path, 0, MaxPath); err != nil {
+		if err := text.Check("caller.executable.path", x.Path, 0, MaxPath); err != nil {
 			return err
 		}
 	}
-	return cmp.Or(CheckText("caller.unit", c.Unit, 0, MaxName), CheckText("caller.app", c.App, 0, MaxName))
+	return cmp.Or(text.Check("caller.unit", c.Unit, 0, MaxName), text.Check("caller.app", c.App, 0, MaxName))
 }

@@ -8,13 +8,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // exampleDocument is a small evidence of the right shape; nothing in it is true.
 func exampleDocument(t testing.TB) []byte {
 	t.Helper()
 	ex := newExample()
-	b, err := EncodeJSON(ex.evidence)
+	b, err := strictjson.Encode(ex.evidence)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +80,7 @@ func TestMissingMember(t *testing.T) {
 	anchor := ex.evidence.Batch
 	ex.evidence.Anchor = &anchor
 	ex.evidence.Log = &Log{Records: Bytes("records")}
-	document, err := EncodeJSON(ex.evidence)
+	document, err := strictjson.Encode(ex.evidence)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +211,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := EncodeJSON(e)
+		again, err := strictjson.Encode(e)
 		if err != nil {
 			t.Fatalf("what was parsed cannot be encoded: %v", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // ErrInclusion is returned when a proof does not lead from a statement to a root.
@@ -48,7 +50,7 @@ func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 // NewTree makes the tree over 1 to MaxBatch leaves.
 func NewTree(leaves []Digest) (*Tree, error) {
-	if err := size("batch", len(leaves), 1, MaxBatch); err != nil {
+	if err := text.Size("batch", len(leaves), 1, MaxBatch); err != nil {
 		return nil, err
 	}
 	t := &Tree{size: int64(len(leaves))}

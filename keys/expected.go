@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // Types of a stored Expected. The first version had neither certificates nor issuer.
@@ -38,13 +39,13 @@ func (e *Expected) LogValue() slog.Value { return slog.StringValue("hidden") }
 // Encode returns e in a form to keep until the answer arrives: one JSON object of at most
 // 512 KiB. It contains the answer: store it with mode 0600 and do not show it.
 func (e *Expected) Encode() ([]byte, error) {
-	return evidence.EncodeJSON(expectedDocument{Type: expectedType, EK: e.EK, AK: e.AK, Secret: e.secret, Issuer: e.Issuer, Certificates: e.Certificates})
+	return strictjson.Encode(expectedDocument{Type: expectedType, EK: e.EK, AK: e.AK, Secret: e.secret, Issuer: e.Issuer, Certificates: e.Certificates})
 }
 
 // ParseExpected reads what [Expected.Encode] wrote.
 func ParseExpected(b []byte) (*Expected, error) {
 	var doc expectedDocument
-	if err := evidence.DecodeJSON(b, maxExpected, &doc); err != nil {
+	if err := strictjson.Decode(b, maxExpected, &doc); err != nil {
 		return nil, fmt.Errorf("read the stored state of a challenge: %w", err)
 	}
 	switch {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
@@ -63,7 +63,7 @@ func ParseAlgorithm(name string) (Algorithm, error) {
 			return a.alg, nil
 		}
 	}
-	return 0, fmt.Errorf("PCR bank %s is not known: want sha1, sha256, sha384 or sha512", evidence.Excerpt(name))
+	return 0, fmt.Errorf("PCR bank %s is not known: want sha1, sha256, sha384 or sha512", text.Excerpt(name))
 }
 
 // String returns the lower-case name, or the number of an unknown algorithm.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // EventType names what an event of the measurement log records.
@@ -103,7 +105,7 @@ type GapEvent struct {
 // may hold anything, and a reason that is refused would lose the record.
 func Reason(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if !evidence.MayStand(r) {
+		if !text.MayShow(r) {
 			return '?'
 		}
 		return r
@@ -122,21 +124,21 @@ func (e *Event) Encode() ([]byte, error) {
 	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
 	}
-	b, err := evidence.EncodeJSON(e)
+	b, err := strictjson.Encode(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode event %q: %w", e.Type, err)
 	}
 	if len(b) > MaxContent {
-		return nil, fmt.Errorf("encode event %q: %w", e.Type, &evidence.SizeError{Part: "event", Got: len(b), Min: 1, Max: MaxContent})
+		return nil, fmt.Errorf("encode event %q: %w", e.Type, &text.SizeError{Part: "event", Got: len(b), Min: 1, Max: MaxContent})
 	}
 	return b, nil
 }
 
-// ParseEvent decodes the JSON of an event. Besides what [evidence.DecodeJSON] refuses,
+// ParseEvent decodes the JSON of an event. Besides what [strictjson.Decode] refuses,
 // any spelling other than that of [Event.Encode] is an error.
 func ParseEvent(b []byte) (*Event, error) {
 	var e Event
-	if err := evidence.DecodeJSON(b, MaxContent, &e); err != nil {
+	if err := strictjson.Decode(b, MaxContent, &e); err != nil {
 		return nil, fmt.Errorf("decode event: %w", err)
 	}
 	again, err := e.Encode()
@@ -174,16 +176,16 @@ func (e *Event) Check() error {
 		}
 	case EventUnmeasured:
 		if body = e.Unmeasured != nil; body {
-			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), evidence.CheckText("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
+			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), text.Check("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
 		}
 	case EventGap:
 		if body = e.Gap != nil; body {
-			err = evidence.CheckText("gap.reason", e.Gap.Reason, 1, MaxReason)
+			err = text.Check("gap.reason", e.Gap.Reason, 1, MaxReason)
 		}
 	case EventFull:
 		body, want = true, 0
 	default:
-		return fmt.Errorf("event type %s is not known", evidence.Excerpt(e.Type))
+		return fmt.Errorf("event type %s is not known", text.Excerpt(e.Type))
 	}
 	if !body || bodies != want {
 		return fmt.Errorf("event %q must have exactly the member that belongs to it", e.Type)
@@ -229,7 +231,7 @@ func (s *StartEvent) Digests() ([]Digest, error) {
 }
 
 func (a *AgentEvent) check() error {
-	if err := evidence.CheckText("agent.version", a.Version, 1, evidence.MaxName); err != nil {
+	if err := text.Check("agent.version", a.Version, 1, evidence.MaxName); err != nil {
 		return err
 	}
 	if len(a.AgentKey) != 32 {
@@ -253,7 +255,7 @@ func (a *AgentEvent) check() error {
 }
 
 func (a *AppEvent) check() error {
-	err := cmp.Or(name("app.app", a.App), evidence.CheckText("app.unit", a.Unit, 0, evidence.MaxName), evidence.CheckText("app.user", a.User, 0, evidence.MaxName))
+	err := cmp.Or(name("app.app", a.App), text.Check("app.unit", a.Unit, 0, evidence.MaxName), text.Check("app.user", a.User, 0, evidence.MaxName))
 	if err != nil {
 		return err
 	}
@@ -266,4 +268,4 @@ func (a *AppEvent) check() error {
 	return nil
 }
 
-func name(part, s string) error { return evidence.CheckText(part, s, 1, evidence.MaxName) }
+func name(part, s string) error { return text.Check(part, s, 1, evidence.MaxName) }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -132,7 +133,7 @@ func TestEventRefused(t *testing.T) {
 		}
 	}
 	t.Run("too large", func(t *testing.T) {
-		var size *evidence.SizeError
+		var size *text.SizeError
 		if _, err := app(many[:pcr.MaxManifest]...).Encode(); !errors.As(err, &size) || size.Max != pcr.MaxContent {
 			t.Errorf("%v", err)
 		}

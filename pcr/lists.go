@@ -5,10 +5,10 @@ package pcr
 import (
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
-// Lists of an event. Each stops reading at its cap, see [evidence.DecodeList]: a log is
+// Lists of an event. Each stops reading at its cap, see [strictjson.DecodeList]: a log is
 // read before anything is known of who wrote it.
 type (
 	StartValues  []StartValue    // at most one for each bank that this program knows
@@ -18,15 +18,15 @@ type (
 
 // UnmarshalJSONFrom reads at most as many values as there are known banks.
 func (l *StartValues) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return evidence.DecodeList(d, l, len(algorithms))
+	return strictjson.DecodeList(d, l, len(algorithms), StartValue{})
 }
 
 // UnmarshalJSONFrom reads at most MaxDeclarations declarations.
 func (l *Declarations) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return evidence.DecodeList(d, l, MaxDeclarations)
+	return strictjson.DecodeList(d, l, MaxDeclarations, Declaration{})
 }
 
 // UnmarshalJSONFrom reads at most MaxManifest entries.
 func (l *Manifest) UnmarshalJSONFrom(d *jsontext.Decoder) error {
-	return evidence.DecodeList(d, l, MaxManifest)
+	return strictjson.DecodeList(d, l, MaxManifest, ManifestEntry{})
 }

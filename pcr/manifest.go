@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // ManifestEntry is one file of an application.
@@ -50,7 +51,7 @@ func CheckManifest(entries []ManifestEntry) error {
 	}
 	for i := range entries {
 		e := &entries[i]
-		if err := evidence.CheckText("path", e.Path, 1, evidence.MaxPath); err != nil {
+		if err := text.Check("path", e.Path, 1, evidence.MaxPath); err != nil {
 			return fmt.Errorf("[%d]: %w", i, err)
 		}
 		if e.Path[0] != '/' {

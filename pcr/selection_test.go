@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -158,8 +159,8 @@ func TestValuesFromBanks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, _ := evidence.EncodeJSON(good)
-	b, _ := evidence.EncodeJSON(back)
+	a, _ := strictjson.Encode(good)
+	b, _ := strictjson.Encode(back)
 	if !bytes.Equal(a, b) {
 		t.Errorf("%s became %s", a, b)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // appRoot is the opened root of one app. It is kept open: to derive from it asks
@@ -119,7 +120,7 @@ func (s *Store) permitted(ctx context.Context, c Caller) (*appRoot, error) {
 // check refuses an identity that is not complete: without a system unit, no keys.
 func (a App) check() error {
 	for _, f := range []struct{ what, text string }{{"app", a.Name}, {"unit", a.Unit}, {"user", a.User}} {
-		err := checkText(f.text)
+		err := text.Check(f.what, f.text, 0, MaxName)
 		if f.text == "" {
 			err = errors.New("it is empty")
 		}

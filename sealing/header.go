@@ -7,11 +7,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // ID names one sealed blob: 16 random bytes, drawn anew whenever a blob is written.
@@ -205,7 +203,7 @@ func (h *Header) check() error {
 		if f.wanted != (f.text != "") {
 			return bad(f.tag, fmt.Sprintf("%q in a blob of kind %s", f.text, h.Kind))
 		}
-		if err := checkText(f.text); err != nil {
+		if err := text.Check("name", f.text, 0, MaxName); err != nil {
 			return bad(f.tag, err.Error())
 		}
 	}
@@ -229,17 +227,6 @@ func (h *Header) check() error {
 		return bad(tagTPMSecret, "TPM secret and slots do not agree")
 	case recovery == h.LossAcknowledged:
 		return bad(tagLossAcknowledged, "want 1 exactly where no recovery slot is")
-	}
-	return nil
-}
-
-// checkText refuses names that print as something else than they are.
-func checkText(s string) error {
-	if len(s) > MaxName {
-		return fmt.Errorf("name of %d bytes, at most %d", len(s), MaxName)
-	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("%q holds bytes that do not print", s)
 	}
 	return nil
 }

@@ -17,8 +17,8 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -51,7 +51,7 @@ func everything(v any) string {
 	if out, err := json.Marshal(v); err == nil {
 		b.Write(out)
 	}
-	if out, err := evidence.EncodeJSON(v); err == nil {
+	if out, err := strictjson.Encode(v); err == nil {
 		b.Write(out)
 	}
 	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "v", v)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // Derive returns length bytes (1 to MaxDerived) for label (up to MaxLabel bytes) from
@@ -144,7 +145,7 @@ func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
 }
 
 func checkRequest(name string, associated []byte) error {
-	err := checkText(name)
+	err := text.Check("name", name, 0, MaxName)
 	if name == "" {
 		err = errors.New("it is empty")
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
@@ -163,7 +163,7 @@ type accepted struct{ claims *Claims }
 func (c accepted) IsZero() bool { return c.claims == nil }
 
 // MarshalJSON encodes the claims.
-func (c accepted) MarshalJSON() ([]byte, error) { return evidence.EncodeJSON(c.claims) }
+func (c accepted) MarshalJSON() ([]byte, error) { return strictjson.Encode(c.claims) }
 
 // UnmarshalJSON decodes the claims.
 func (c *accepted) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &c.claims) }

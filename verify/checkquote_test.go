@@ -11,6 +11,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/export"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // TestForgeries: cases 44 and 45. Two attestations that tpm2_checkquote of tpm2-tools
@@ -31,7 +32,7 @@ func TestForgeries(t *testing.T) {
 			r := evidencetest.New()
 			r.Batch.Attest = c.attest
 			e := r.Build(t)
-			document, err := evidence.EncodeJSON(e)
+			document, err := strictjson.Encode(e)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/measured"
 )
 
@@ -51,7 +52,7 @@ type machineOnly Machine
 
 // MarshalJSON encodes a Machine with the members of its platform.
 func (m Machine) MarshalJSON() ([]byte, error) {
-	return evidence.EncodeJSON(struct {
+	return strictjson.Encode(struct {
 		machineOnly
 		*SNP
 	}{machineOnly(m), m.SNP})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -106,7 +107,7 @@ func TestTwoMachinesAreGood(t *testing.T) {
 	for _, isAnchored := range []bool{false, true} {
 		a, b := twoMachines(t, isAnchored)
 		for i, e := range []*evidence.Evidence{a, b} {
-			document, err := evidence.EncodeJSON(e)
+			document, err := strictjson.Encode(e)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +128,7 @@ func TestCombinations(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := twoMachines(t, c.anchored)
 			c.mix(t, a, b)
-			document, err := evidence.EncodeJSON(a)
+			document, err := strictjson.Encode(a)
 			if err != nil {
 				t.Fatal(err)
 			}

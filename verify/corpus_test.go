@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -79,7 +80,7 @@ func TestCorpus(t *testing.T) {
 			}
 			if c.LogState != nil {
 				expect.LogState = new(verify.LogState)
-				if err := evidence.DecodeJSON(c.LogState, evidence.MaxEvidence, expect.LogState); err != nil {
+				if err := strictjson.Decode(c.LogState, evidence.MaxEvidence, expect.LogState); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -65,7 +66,7 @@ func TestWriteCorpus(t *testing.T) {
 
 // example is what docs/verify.md begins with: evidence that is accepted.
 func (w *corpusWriter) example(e *evidence.Evidence) {
-	document, err := evidence.EncodeJSON(e)
+	document, err := strictjson.Encode(e)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -181,7 +182,7 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpu
 		c.Revoked = append(c.Revoked, l.Bytes())
 	}
 	if o.LogState != nil {
-		b, err := evidence.EncodeJSON(o.LogState)
+		b, err := strictjson.Encode(o.LogState)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -225,7 +226,7 @@ func (w *corpusWriter) strip(document []byte) ([]byte, bool) {
 		}
 	}
 	e.Certificates = nil
-	b, err := evidence.EncodeJSON(e)
+	b, err := strictjson.Encode(e)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -235,7 +236,7 @@ func (w *corpusWriter) strip(document []byte) ([]byte, bool) {
 func (w *corpusWriter) combination(c *combination) {
 	a, b := twoMachines(w.t, c.anchored)
 	c.mix(w.t, a, b)
-	document, err := evidence.EncodeJSON(a)
+	document, err := strictjson.Encode(a)
 	if err != nil {
 		w.t.Fatal(err)
 	}

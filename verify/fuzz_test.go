@@ -7,6 +7,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -54,7 +55,7 @@ func checkAppraisal(t *testing.T, a *Appraisal) {
 	if len(a.Sentences) == 0 {
 		t.Error("nothing for people")
 	}
-	if _, err := evidence.EncodeJSON(a); err != nil {
+	if _, err := strictjson.Encode(a); err != nil {
 		t.Errorf("no JSON form: %v", err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // TestHostileDocumentIsCheap: whoever sends a document chooses neither what reading it
@@ -38,7 +38,7 @@ func TestHostileDocumentIsCheap(t *testing.T) {
 			if err != nil || a.Verdict != Fail {
 				t.Fatalf("%v, verdict %v", err, a)
 			}
-			b, err := evidence.EncodeJSON(a)
+			b, err := strictjson.Encode(a)
 			runtime.ReadMemStats(&after)
 			if got := after.TotalAlloc - before.TotalAlloc; got > 20*n {
 				t.Errorf("%d bytes allocated for %d", got, len(document))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // outside lists the bytes of a document that nothing signs, or whose change is not a
@@ -45,7 +46,7 @@ func TestMangled(t *testing.T) {
 }
 
 func mangle(t *testing.T, name string, e *evidence.Evidence, policy, from, to string) {
-	document, err := evidence.EncodeJSON(e)
+	document, err := strictjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}

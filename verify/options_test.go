@@ -9,6 +9,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -132,14 +133,14 @@ func TestLogFromAnIndex(t *testing.T) {
 		t.Error("the caller's state was changed")
 	}
 	var again LogState
-	if err := evidence.DecodeJSON([]byte(got), 1<<20, &again); err != nil || encoded(t, &again) != got {
+	if err := strictjson.Decode([]byte(got), 1<<20, &again); err != nil || encoded(t, &again) != got {
 		t.Errorf("the state does not survive JSON: %v", err)
 	}
 }
 
 func encoded(t *testing.T, v any) string {
 	t.Helper()
-	b, err := evidence.EncodeJSON(v)
+	b, err := strictjson.Encode(v)
 	if err != nil {
 		t.Fatal(err)
 	}

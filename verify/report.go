@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -18,7 +19,7 @@ import (
 // firmware are what it says.
 func (a *appraiser) checkReport() {
 	kind := a.e.Report.Kind
-	if !a.Decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), evidence.Excerpt(kind), "the report is of a kind that this verifier does not know") {
+	if !a.Decide(ReportKind, kind == evidence.ReportSNP, string(evidence.ReportSNP), text.Excerpt(kind), "the report is of a kind that this verifier does not know") {
 		return
 	}
 	body, certificates := []byte(a.e.Report.Bytes), append(a.certificates(), a.config.Certificates...)

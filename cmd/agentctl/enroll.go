@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -60,7 +60,7 @@ func enrollCommand(t *terminal, s *sockets) *cobra.Command {
 
 // writeDocument writes v as one line of JSON.
 func (t *terminal) writeDocument(name string, v any) error {
-	b, err := evidence.EncodeJSON(v)
+	b, err := strictjson.Encode(v)
 	if err != nil {
 		return misuse(err)
 	}
@@ -72,7 +72,7 @@ func (t *terminal) readDocument(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := evidence.DecodeJSON(b, maxEnroll, v); err != nil {
+	if err := strictjson.Decode(b, maxEnroll, v); err != nil {
 		return misuse(fmt.Errorf("%s: %w", name, err))
 	}
 	return nil

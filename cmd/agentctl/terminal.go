@@ -8,10 +8,11 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // terminal is where a command reads and writes, and how.
@@ -70,7 +71,7 @@ func (t *terminal) colour() bool {
 // from strangers, and its text must not be able to draw a verdict of its own.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+		if r == '\n' || r == '\t' || text.MayShow(r) {
 			return r
 		}
 		return '�'
@@ -94,7 +95,7 @@ func onlyPrintable(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for _, r := range string(b) {
 		switch {
-		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+		case r == '\n' || r == '\t' || text.MayShow(r):
 			out = utf8.AppendRune(out, r)
 		case r > 0xffff:
 			r -= 0x10000

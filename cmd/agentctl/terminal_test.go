@@ -19,8 +19,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -55,7 +55,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	r := evidencetest.New()
 	e := r.Build(t)
 	e.Certificates = append(e.Certificates, hostileCertificate(t))
-	b, err := evidence.EncodeJSON(e)
+	b, err := strictjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -214,7 +215,7 @@ func (t *terminal) verifyOptions(kind verify.Material, f *verifyFlags) (*apprais
 			return nil, err
 		}
 		o.LogState = new(verify.LogState)
-		if err := evidence.DecodeJSON(b, evidence.MaxEvidence, o.LogState); err != nil {
+		if err := strictjson.Decode(b, evidence.MaxEvidence, o.LogState); err != nil {
 			return nil, misuse(fmt.Errorf("%s: %w", f.knownLog, err))
 		}
 	}
@@ -281,7 +282,7 @@ func (t *terminal) finishVerify(a *verify.Appraisal, f *verifyFlags) error {
 	if claims.Log == nil {
 		return misuse(errors.New("--save-log: the evidence holds no log"))
 	}
-	b, err := evidence.EncodeJSON(claims.Log)
+	b, err := strictjson.Encode(claims.Log)
 	if err != nil {
 		return misuse(err)
 	}

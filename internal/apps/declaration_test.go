@@ -92,7 +92,7 @@ func TestDeclarationErrors(t *testing.T) {
 		{"empty path", head + "files = [\"\"]\n", "3:10: files[0]:"},
 		{"unclean path", head + "files = [\"/bin/../a\"]\n", `3:10: files[0]: path "/bin/../a" is not clean, want "/a"`},
 		{"trailing slash", head + "directories = [\"/opt/a/\"]\n", "3:16: directories[0]:"},
-		{"control character", head + "files = [\"/a\\nb\"]\n", "3:10: files[0]: \"/a\\nb\" holds control"},
+		{"control character", head + "files = [\"/a\\nb\"]\n", "3:10: files[0]: \"/a\\nb\" contains control"},
 		{"root directory", head + "directories = [\"/\"]\n", "3:16: directories[0]: the root directory"},
 		{"root as file", head + "files = [\"/\"]\n", "3:10: files[0]: the root directory"},
 		{"proc", head + "files = [\"/proc/self/exe\"]\n", "3:10: files[0]:"},

@@ -9,10 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // unitTypes are the units that hold processes, and so can be an app's
@@ -184,13 +183,13 @@ func matches(pattern, p string) bool {
 	return ok && err == nil
 }
 
-// plain refuses text that could be mistaken on a screen, or not be recorded at all.
+// plain refuses text that could be mistaken on a screen, or is too long to be recorded.
 func plain(s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%d bytes, at most %d", len(s), limit)
 	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("%+q holds control characters, others that do not print, or invalid UTF-8", s)
+	if !text.Plain(s) {
+		return fmt.Errorf("%+q contains control characters, invisible characters, spaces other than U+0020, or invalid UTF-8", s)
 	}
 	return nil
 }

@@ -5,10 +5,9 @@ package caller
 import (
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // deleted is what the kernel adds to the target of /proc/PID/exe when the name is gone.
@@ -33,13 +32,11 @@ func Image(link string, links uint64) evidence.Executable {
 	return x
 }
 
-// Printable is path as a statement may carry it: a name that holds invalid UTF-8 or what
-// [unicode.IsPrint] does not print (control characters, C1 among them, marks that turn
-// the direction of text, spaces but U+0020) is quoted as in Go, one that is too long is left out. A caller
-// chooses the names of its files, and must neither fool a reader's screen nor fail the
-// batch that it shares with others.
+// Printable returns path as a statement may contain it. A name that is not [text.Plain] is
+// quoted as in Go, one that is too long is left out. A caller chooses the names of its files:
+// it must neither mislead a reader of a screen nor fail the batch that it shares with others.
 func Printable(path string) string {
-	if !utf8.ValidString(path) || strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if !text.Plain(path) {
 		path = strconv.QuoteToASCII(path)
 	}
 	if len(path) > evidence.MaxPath {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -121,7 +122,7 @@ var signer = append([]byte{0x00, 0x0b}, bytes.Repeat([]byte{0x51}, 32)...)
 // Encode builds the evidence and encodes it.
 func (r *Recipe) Encode(tb testing.TB) []byte {
 	tb.Helper()
-	b, err := evidence.EncodeJSON(r.Build(tb))
+	b, err := strictjson.Encode(r.Build(tb))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -80,7 +80,7 @@ func bare(t *testing.T) ([]byte, *snp.Report) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := evidence.EncodeJSON(e)
+	document, err := strictjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}

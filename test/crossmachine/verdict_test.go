@@ -18,6 +18,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -46,7 +47,7 @@ func policyFor(kind, root, tables string) string {
 
 func document(t *testing.T, e *evidence.Evidence) []byte {
 	t.Helper()
-	b, err := evidence.EncodeJSON(e)
+	b, err := strictjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -86,7 +87,7 @@ func appraise(t *testing.T, e *evidence.Evidence) *verify.Appraisal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := evidence.EncodeJSON(e)
+	document, err := strictjson.Encode(e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -70,7 +71,7 @@ func strip(ts *testscript.TestScript, _ bool, args []string) {
 	e, err := evidence.Parse([]byte(ts.ReadFile(args[0])))
 	ts.Check(err)
 	e.Certificates = nil
-	b, err := evidence.EncodeJSON(e)
+	b, err := strictjson.Encode(e)
 	ts.Check(err)
 	writeFile(ts, args[1], b)
 }

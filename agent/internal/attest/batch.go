@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
@@ -285,5 +286,5 @@ func (b *batch) document(w *waiter, index uint64, firmwareLog []byte) ([]byte, e
 	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("assemble evidence: %w", err)
 	}
-	return evidence.EncodeJSON(e)
+	return strictjson.Encode(e)
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 const (
@@ -44,7 +45,7 @@ func loadSaved(s StateStore) (*saved, error) {
 		return nil, fmt.Errorf("load the state of the measurement log: %w", err)
 	}
 	var v saved
-	if err := evidence.DecodeJSON(b, maxSaved, &v); err != nil {
+	if err := strictjson.Decode(b, maxSaved, &v); err != nil {
 		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
 	if v.Type != savedType {
@@ -77,7 +78,7 @@ func (l *Ledger) save(reason string) error {
 			next.Head = l.saved.Head
 		}
 	}
-	b, err := evidence.EncodeJSON(next)
+	b, err := strictjson.Encode(next)
 	if err != nil {
 		return fmt.Errorf("encode the state of the measurement log: %w", err)
 	}

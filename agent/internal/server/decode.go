@@ -12,13 +12,14 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // decode reads a body strictly. The problem says what is wrong and where, in words of
 // JSON and without repeating what the body holds.
 func decode[T any](body []byte) (T, error) {
 	var v T
-	err := evidence.DecodeJSON(body, len(body), &v)
+	err := strictjson.Decode(body, len(body), &v)
 	if err != nil {
 		return v, decodeProblem(err)
 	}
@@ -46,9 +47,9 @@ func decodeProblem(err error) *api.Problem {
 		switch {
 		case errors.Is(err, json.ErrUnknownName):
 			p = api.NewProblem(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
-		case errors.Is(err, evidence.ErrBase64):
-			p = api.NewProblem(api.CodeInvalidValue, evidence.ErrBase64.Error())
-		case errors.Is(err, evidence.ErrNull), errors.Is(err, evidence.ErrInteger):
+		case errors.Is(err, strictjson.ErrBase64):
+			p = api.NewProblem(api.CodeInvalidValue, strictjson.ErrBase64.Error())
+		case errors.Is(err, strictjson.ErrNull), errors.Is(err, strictjson.ErrInteger):
 			p = api.NewProblem(api.CodeInvalidValue, semantic.Err.Error())
 		default:
 			p = api.NewProblem(api.CodeInvalidValue, "want "+inWords(semantic.GoType))

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // A call is one request that passed the table.
@@ -165,7 +165,7 @@ func (s *Server) write(w http.ResponseWriter, status int, media string, v any) e
 	body, ok := v.(raw)
 	if !ok {
 		var err error
-		if body, err = evidence.EncodeJSON(v); err != nil {
+		if body, err = strictjson.Encode(v); err != nil {
 			return fmt.Errorf("encode answer: %w", err)
 		}
 		if secret {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // turnAway answers whatever comes first on c with p and closes it, at no cost to
@@ -53,7 +53,7 @@ func readHeader(r io.Reader) {
 }
 
 func rawProblem(p *api.Problem) []byte {
-	body, err := evidence.EncodeJSON(p)
+	body, err := strictjson.Encode(p)
 	if err != nil {
 		body = []byte("{}")
 	}

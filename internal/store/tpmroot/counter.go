@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -64,12 +65,12 @@ func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find room for a counter in the TPM: %w", err)
 	}
-	return evidence.EncodeJSON(r)
+	return strictjson.Encode(r)
 }
 
 func parseCounter(b []byte) (*counterRecord, error) {
 	r := &counterRecord{}
-	err := evidence.DecodeJSON(b, maxRecord, r)
+	err := strictjson.Decode(b, maxRecord, r)
 	if err == nil && (r.Type != counterType || r.Index < firstIndex || r.Index >= firstIndex+indices) {
 		err = fmt.Errorf("type %q and index 0x%08x, want %q and the owner's range", r.Type, r.Index, counterType)
 	}

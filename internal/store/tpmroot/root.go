@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -83,7 +84,7 @@ func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, er
 		id, err = r.name()
 	}
 	if err == nil {
-		record, err = evidence.EncodeJSON(r)
+		record, err = strictjson.Encode(r)
 	}
 	if err != nil {
 		s.Wipe()
@@ -137,7 +138,7 @@ func (t *TPM) ekName(tpm transport.TPM) keys.Name {
 
 func parseSecret(b []byte) (*secretRecord, error) {
 	r := &secretRecord{}
-	err := evidence.DecodeJSON(b, maxRecord, r)
+	err := strictjson.Decode(b, maxRecord, r)
 	if err == nil && r.Type != secretType {
 		err = fmt.Errorf("type %q, want %q", r.Type, secretType)
 	}

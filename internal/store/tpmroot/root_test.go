@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -71,7 +72,7 @@ func seal(t *testing.T, r *tpmroot.TPM) (record []byte, s *secret.Secret) {
 func edit(t *testing.T, record []byte, member string, change func([]byte) []byte) []byte {
 	t.Helper()
 	var doc map[string]any
-	if err := evidence.DecodeJSON(record, 1<<20, &doc); err != nil {
+	if err := strictjson.Decode(record, 1<<20, &doc); err != nil {
 		t.Fatal(err)
 	}
 	var b evidence.Bytes
@@ -83,7 +84,7 @@ func edit(t *testing.T, record []byte, member string, change func([]byte) []byte
 		t.Fatal(err)
 	}
 	doc[member] = string(text)
-	out, err := evidence.EncodeJSON(doc)
+	out, err := strictjson.Encode(doc)
 	if err != nil {
 		t.Fatal(err)
 	}

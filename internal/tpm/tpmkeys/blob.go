@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -57,13 +58,13 @@ func (b *Blob) Name() keys.Name { return b.public.Name() }
 
 // Encode returns the form to store, one JSON object of at most 16 KiB.
 func (b *Blob) Encode() ([]byte, error) {
-	return evidence.EncodeJSON(blobDocument{Type: blobType, Parent: b.parent, Public: b.public.Bytes(), Private: b.private, Auth: b.auth})
+	return strictjson.Encode(blobDocument{Type: blobType, Parent: b.parent, Public: b.public.Bytes(), Private: b.private, Auth: b.auth})
 }
 
 // ParseBlob reads what [Blob.Encode] wrote.
 func ParseBlob(data []byte) (*Blob, error) {
 	var doc blobDocument
-	if err := evidence.DecodeJSON(data, maxBlob, &doc); err != nil {
+	if err := strictjson.Decode(data, maxBlob, &doc); err != nil {
 		return nil, fmt.Errorf("read stored attestation key: %w", err)
 	}
 	if doc.Type != blobType {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package evidence
+package strictjson
 
 import (
 	"bytes"
@@ -11,18 +11,18 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxInteger is the largest integer of a document, 2^53 - 1: beyond it, readers that
-// hold numbers as IEEE 754 doubles see another one (RFC 8259, section 6).
-const maxInteger = 1<<53 - 1
+// MaxInteger is the largest integer of a document. Readers that keep numbers as IEEE 754
+// doubles would see another integer beyond it (RFC 8259, section 6).
+const MaxInteger = 1<<53 - 1
 
-// ErrNull is returned for a null, wherever it stands.
+// ErrNull is returned for a null anywhere in a document.
 var ErrNull = errors.New("null: a member that is absent is left out (docs/evidence.md, section 2)")
 
 // ErrInteger is returned for an integer that readers in other languages would misread.
 var ErrInteger = errors.New("integer beyond 2^53 - 1")
 
-// checkValues refuses what the decoder takes for any type: null, which would be a second
-// spelling of an absent member and of zero, and integers beyond maxInteger. B is one
+// checkValues refuses what the decoder accepts for any type: null, which would be a second
+// spelling of an absent member and of zero, and integers beyond [MaxInteger]. B is one
 // valid JSON value. The error is a [*json.SemanticError] with the place.
 func checkValues(b []byte) error {
 	for i := 0; i < len(b); i++ {
@@ -37,7 +37,7 @@ func checkValues(b []byte) error {
 				end++
 			}
 			if end-i >= 16 { // 2^53 - 1 has 16 digits
-				if n, err := strconv.ParseUint(string(b[i:end]), 10, 64); err != nil || n > maxInteger {
+				if n, err := strconv.ParseUint(string(b[i:end]), 10, 64); err != nil || n > MaxInteger {
 					return misplaced(b, i, ErrInteger)
 				}
 			}
@@ -47,7 +47,7 @@ func checkValues(b []byte) error {
 	return nil
 }
 
-// endOfString is the index of the quotation mark that ends the string which b begins with.
+// endOfString returns the index of the quotation mark that ends the string at the start of b.
 func endOfString(b []byte) int {
 	end := 1
 	for {
@@ -67,7 +67,7 @@ func endOfString(b []byte) int {
 	}
 }
 
-// misplaced finds the place of the value at byte i in words of JSON.
+// misplaced returns err with the place of the value at byte i, as a JSON Pointer.
 func misplaced(b []byte, i int, err error) error {
 	d := jsontext.NewDecoder(bytes.NewBuffer(b))
 	for d.InputOffset() <= int64(i) {

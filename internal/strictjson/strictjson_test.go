@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package strictjson
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cvm-agentd/agentd/internal/text"
+)
+
+type document struct {
+	Name  string `json:"name"`
+	Count uint64 `json:"count,omitzero"`
+	Few   few    `json:"few,omitzero"`
+}
+
+type few []uint64
+
+func (l *few) UnmarshalJSONFrom(d *jsontext.Decoder) error { return DecodeList(d, l, 2, 7) }
+
+// TestDecode: [Decode] and [DecodeForeign] refuse what two readers could understand
+// differently; a foreign document may contain what we do not know.
+func TestDecode(t *testing.T) {
+	for _, c := range []struct {
+		document        string
+		strict, foreign bool
+	}{
+		{`{"name":"a","count":9007199254740991,"few":[1,2]}`, true, true},
+		{` {"name" : "a"} `, true, true},
+		{`{"name":"a","x":1}`, false, true},
+		{`{"name":"a","x":{"y":null}}`, false, true},
+		{`{"name":"a","x":9007199254740992}`, false, true},
+		{`{"name":"a","Name":"b"}`, false, true}, // one more unknown member
+		{`{"name":"a","count":9007199254740992}`, false, true},
+		{`{"name":null}`, false, true},
+		{`{"name":"a","name":"a"}`, false, false},
+		{`{"x":1,"x":1}`, false, false},
+		{`{"name":"a"}{}`, false, false},
+		{`{"name":"a"} x`, false, false},
+		{`{"name":1}`, false, false},
+		{`{"count":1.0}`, false, false},
+		{`{"count":-1}`, false, false},
+		{`{"few":[1,2,3]}`, false, false},
+		{`{"few":{}}`, false, false},
+		{"{\"name\":\"\xff\"}", false, false},
+		{`{"name":"` + strings.Repeat("a", 1<<10) + `"}`, false, false},
+		{``, false, false},
+		{`[]`, false, false},
+	} {
+		var v document
+		if err := Decode([]byte(c.document), 1<<10, &v); (err == nil) != c.strict {
+			t.Errorf("Decode %s: %v, want accepted %v", c.document, err, c.strict)
+		}
+		v = document{}
+		if err := DecodeForeign([]byte(c.document), 1<<10, &v); (err == nil) != c.foreign {
+			t.Errorf("DecodeForeign %s: %v, want accepted %v", c.document, err, c.foreign)
+		} else if err == nil && v.Name != "a" && !strings.Contains(c.document, "null") {
+			t.Errorf("DecodeForeign %s: got %+v", c.document, v)
+		}
+	}
+	var size *text.SizeError
+	if err := Decode([]byte(`{"few":[1,2,3]}`), 1<<10, new(document)); !errors.As(err, &size) || size.Got != 3 || size.Max != 2 {
+		t.Errorf("got %v, want a size error of 3", err)
+	}
+	if b, err := Encode(document{Name: "<a>"}); err != nil || string(b) != `{"name":"<a>"}` {
+		t.Errorf("got %s, %v", b, err)
+	}
+}
+
+// TestPlaceOfValue: an error names the place of the value.
+func TestPlaceOfValue(t *testing.T) {
+	for document, want := range map[string]string{
+		`null`:                              "docs/evidence.md",
+		`{"a":"null \" null","b":[1,null]}`: `"/b/1"`,
+		`["\\",9007199254740992]`:           `"/1"`,
+		`{"null":9007199254740991}`:         "",
+	} {
+		var v any
+		err := Decode([]byte(document), 1<<10, &v)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", document, err, want)
+		}
+	}
+}
+
+// TestBase64: bytes have one spelling.
+func TestBase64(t *testing.T) {
+	for s, want := range map[string][]byte{"": {}, "AA==": {0}, "AQI=": {1, 2}, "AQID": {1, 2, 3}, "+/+/": {0xfb, 0xff, 0xbf}} {
+		if got, err := DecodeBase64([]byte(s)); err != nil || !bytes.Equal(got, want) || string(EncodeBase64(want)) != s {
+			t.Errorf("%q: %x, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"A", "AA", "AA=", "AB==", "AQJ=", "AQID\n", "AQ\r\nID", "-_-_", " AQID", "AQID=", "===="} {
+		if got, err := DecodeBase64([]byte(s)); !errors.Is(err, ErrBase64) {
+			t.Errorf("%q: %x, %v, want ErrBase64", s, got, err)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package text contains the one rule for text that a person may be shown, and for the size
+// of a part of a document.
+//
+// Text of a document may contain any character but those of a closed list. A reader of a
+// screen would be misled by the characters of the list. Terminals obey the controls. The
+// marks of direction reverse the text after them. The rest is invisible.
+package text
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// hidden are the characters that text may not contain: the categories Cc, Cf, Zl and Zp of
+// Unicode 15.0, and the rest of the three blocks that are reserved for more of them. The
+// list is part of the formats: it does not grow when Unicode, or the Go library, does.
+var hidden = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x0000, Hi: 0x001f, Stride: 1}, // C0
+		{Lo: 0x007f, Hi: 0x009f, Stride: 1}, // DEL and C1
+		{Lo: 0x00ad, Hi: 0x00ad, Stride: 1},
+		{Lo: 0x0600, Hi: 0x0605, Stride: 1},
+		{Lo: 0x061c, Hi: 0x061c, Stride: 1}, // Arabic letter mark
+		{Lo: 0x06dd, Hi: 0x06dd, Stride: 1},
+		{Lo: 0x070f, Hi: 0x070f, Stride: 1},
+		{Lo: 0x0890, Hi: 0x0891, Stride: 1},
+		{Lo: 0x08e2, Hi: 0x08e2, Stride: 1},
+		{Lo: 0x180e, Hi: 0x180e, Stride: 1},
+		{Lo: 0x200b, Hi: 0x200f, Stride: 1}, // zero width; marks of direction
+		{Lo: 0x2028, Hi: 0x202e, Stride: 1}, // separators of lines and paragraphs; embeddings and overrides
+		{Lo: 0x2060, Hi: 0x206f, Stride: 1}, // invisible operators, isolates; one is not assigned
+		{Lo: 0xfeff, Hi: 0xfeff, Stride: 1}, // byte order mark
+		{Lo: 0xfff0, Hi: 0xfffb, Stride: 1}, // specials; nine are not assigned
+	},
+	R32: []unicode.Range32{
+		{Lo: 0x110bd, Hi: 0x110bd, Stride: 1},
+		{Lo: 0x110cd, Hi: 0x110cd, Stride: 1},
+		{Lo: 0x13430, Hi: 0x1343f, Stride: 1},
+		{Lo: 0x1bca0, Hi: 0x1bca3, Stride: 1},
+		{Lo: 0x1d173, Hi: 0x1d17a, Stride: 1},
+		{Lo: 0xe0000, Hi: 0xe0fff, Stride: 1}, // tags and further variation selectors
+	},
+	LatinOffset: 3,
+}
+
+// MayShow reports whether text may contain r.
+func MayShow(r rune) bool {
+	return r >= 0x20 && r < 0x7f || !unicode.Is(hidden, r) // most text is ASCII
+}
+
+// Shown reports whether s is valid UTF-8 and [MayShow] allows each of its characters.
+func Shown(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !MayShow(r) })
+}
+
+// spaces are the spaces other than U+0020: the category Zs of Unicode 15.0. Documents may
+// contain them, but a file name with one looks like another file name.
+const spaces = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+
+// Plain reports whether s is [Shown] and has no space but U+0020. The names that the agent
+// itself writes into documents are plain.
+func Plain(s string) bool { return Shown(s) && !strings.ContainsAny(s, spaces) }
+
+// Check checks the size of a text in bytes, that it is UTF-8, and that it may be shown. The
+// error names part and the byte, never the text itself. An error about the size is a
+// [*SizeError].
+func Check(part, s string, low, high int) error {
+	if err := Size(part, len(s), low, high); err != nil {
+		return err
+	}
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
+				return fmt.Errorf("%s contains invalid UTF-8 at byte %d", part, i)
+			}
+		}
+		if !MayShow(r) {
+			return fmt.Errorf("%s contains the control or format character %U at byte %d: leave it out", part, r, i)
+		}
+	}
+	return nil
+}
+
+// maxExcerpt is how much of a text [Excerpt] quotes, in bytes.
+const maxExcerpt = 64
+
+// Excerpt returns s quoted for an error or a report. It cuts a long text and says so: the
+// author of a document must not choose how much of it is shown.
+func Excerpt[S ~string](s S) string {
+	if len(s) <= maxExcerpt {
+		return quote(string(s))
+	}
+	return fmt.Sprintf("%s... (%d bytes)", quote(strings.ToValidUTF8(string(s[:maxExcerpt]), "")), len(s))
+}
+
+// quote returns s in quotation marks. The library escapes what does not print by the
+// Unicode tables of the day, which is more than the list in all but a few characters.
+func quote(s string) string {
+	if q := strconv.Quote(s); Shown(q) {
+		return q
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// A SizeError is returned for a part of a document that is longer or shorter than the
+// format allows.
+type SizeError struct {
+	Part     string // the member, in the words of the document
+	Got      int    // bytes or elements
+	Min, Max int    // inclusive
+}
+
+func (e *SizeError) Error() string {
+	if e.Min == e.Max {
+		return fmt.Sprintf("%s: size %d, want %d", e.Part, e.Got, e.Max)
+	}
+	return fmt.Sprintf("%s: size %d, want %d to %d", e.Part, e.Got, e.Min, e.Max)
+}
+
+// Size returns a [*SizeError] if got is not within low and high, both included.
+func Size(part string, got, low, high int) error {
+	if got < low || got > high {
+		return &SizeError{Part: part, Got: got, Min: low, Max: high}
+	}
+	return nil
+}
