@@ -13,15 +13,30 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
+
+// clearTPM clears the TPM, as a new owner does.
+func clearTPM(t *testing.T, s transport.TPM) {
+	t.Helper()
+	_, err := tpm2.Clear{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: tpm2.PasswordAuth(nil)}}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // whole is a machine with one application, on which agents are started.
 type whole struct {
@@ -51,13 +66,13 @@ func newWhole(t *testing.T, s *swtpm.TPM) *whole {
 	c.Report.Spacing, c.Report.CertificateFolder = 0, filepath.Join(dir, "certs")
 	c.Keys.LoseOnHardwareChange = true
 	c.State.Folder = filepath.Join(dir, "state")
-	platform := filepath.Join(dir, "platform")
+	hardware := filepath.Join(dir, "platform")
 	address := s.Listen().Address()
 	w := &whole{t: t, program: file, owner: server.Owner{App: "billing", Unit: "billing.service"}, options: Options{Config: c, Version: "test", Machine: Machine{
 		BootID:  "one boot",
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) { return tpm.Open(ctx, address, tpm.Options{}) },
-		OpenPlatform: func() (Platform, error) {
-			return soft.New(soft.Options{Directory: platform})
+		OpenPlatform: func() (platform.Platform, error) {
+			return soft.New(soft.Options{Directory: hardware})
 		},
 	}}}
 	w.change("first")
@@ -65,7 +80,7 @@ func newWhole(t *testing.T, s *swtpm.TPM) *whole {
 }
 
 // start starts an agent, and returns when the first attempt to bring it up is over.
-func (w *whole) start() (d *Daemon, stop func()) {
+func (w *whole) start() (d *daemon, stop func()) {
 	w.t.Helper()
 	d, err := newDaemon(w.options)
 	if err != nil {
@@ -75,7 +90,7 @@ func (w *whole) start() (d *Daemon, stop func()) {
 	done := make(chan error, 1)
 	go func() { done <- d.run(ctx, nil) }()
 	select {
-	case <-d.tried:
+	case <-d.supervisor.Tried():
 	case err := <-done:
 		w.t.Fatal(err)
 	case <-time.After(time.Minute):
@@ -90,21 +105,21 @@ func (w *whole) start() (d *Daemon, stop func()) {
 	}
 }
 
-func (w *whole) evidence(d *Daemon) error {
-	_, err := d.Attest(w.t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{Method: evidence.MethodPidfd})
+func (w *whole) evidence(d *daemon) error {
+	_, err := evidencer{d.attester, d.enroller}.Attest(w.t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{Method: evidence.MethodPidfd})
 	return err
 }
 
-func (w *whole) seal(d *Daemon, name string) error {
-	return d.Seal(w.t.Context(), w.owner, api.SealRequest{Name: name, Data: []byte("secret")})
+func (w *whole) seal(d *daemon, name string) error {
+	return vault.Secrets{Vault: d.vault}.Seal(w.t.Context(), w.owner, api.SealRequest{Name: name, Data: []byte("secret")})
 }
 
-func (w *whole) unseal(d *Daemon, name string) error {
-	_, err := d.Unseal(w.t.Context(), w.owner, api.UnsealRequest{Name: name})
+func (w *whole) unseal(d *daemon, name string) error {
+	_, err := vault.Secrets{Vault: d.vault}.Unseal(w.t.Context(), w.owner, api.UnsealRequest{Name: name})
 	return err
 }
 
-// TestClearedUnderAgent: a TPM that is cleared while the agent runs. Nobody gets evidence
+// TestClearedUnderAgent: a TPM that is cleared while the agent runs. No caller gets evidence
 // or keys from then on, measuring goes on, and each refusal and the status say what to do;
 // a start after that does too, and after the key was replaced everything is there again but
 // what only the cleared TPM could open.
@@ -115,7 +130,7 @@ func TestClearedUnderAgent(t *testing.T) {
 	if err := errors.Join(w.evidence(d), w.seal(d, "token"), w.unseal(d, "token")); err != nil {
 		t.Fatal(err)
 	}
-	old := d.Status().AKName
+	old := d.status.Status().AKName
 	clearTPM(t, s)
 
 	// Says reports whether err tells what happened and what comes next.
@@ -128,32 +143,32 @@ func TestClearedUnderAgent(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{"evidence": w.evidence(d), "replace-ak": w.replace(d)} {
-		if says(what, err, "was cleared", "agentctl key rewrap", "restart the agent", "agentctl key replace-ak"); !errors.Is(err, errAK) {
+		if says(what, err, "was cleared", "agentctl key rewrap", "restart the agent", "agentctl key replace-ak"); !errors.Is(err, enrol.ErrUnusable) {
 			t.Errorf("%s: %v has not the code %s", what, err, api.CodeAKUnusable)
 		}
 	}
-	if st := d.Status(); st.TPM.State != api.StateDegraded || st.TPM.Code != api.CodeAKUnusable || !strings.Contains(st.TPM.Reason, "restart the agent") || !st.Ledger.Synchronised {
+	if st := d.status.Status(); st.TPM.State != api.StateDegraded || st.TPM.Code != api.CodeAKUnusable || !strings.Contains(st.TPM.Reason, "restart the agent") || !st.Ledger.Synchronised {
 		t.Errorf("status of TPM %+v, ledger %+v", st.TPM, st.Ledger)
 	}
 	says("seal", w.seal(d, "new"), "counter-lost", "TPM cleared")
 	says("unseal", w.unseal(d, "token"), "counter-lost", "TPM cleared")
-	if st := d.Status(); st.Keys.State != api.StateDegraded || st.Keys.Code != api.CodeCounterLost {
+	if st := d.status.Status(); st.Keys.State != api.StateDegraded || st.Keys.Code != api.CodeCounterLost {
 		t.Errorf("status of keys %+v", st.Keys)
 	}
 	w.change("second")
-	if a, err := d.Measure(t.Context(), "billing"); err != nil || a.State != api.AppMeasured {
+	if a, err := d.service.Measure(t.Context(), "billing"); err != nil || a.State != api.AppMeasured {
 		t.Errorf("measured: %+v, %v", a, err) // the PCR is as it was
 	}
-	records := d.Status().Ledger.Records
+	records := d.status.Status().Ledger.Records
 	stop()
 
 	d, stop = w.start()
 	for what, err := range map[string]error{"evidence": w.evidence(d), "seal": w.seal(d, "new"), "unseal": w.unseal(d, "token"), "measure": w.measure(d)} {
-		if says(what, err, "was cleared", "agentctl key replace-ak"); !errors.Is(err, errAK) {
+		if says(what, err, "was cleared", "agentctl key replace-ak"); !errors.Is(err, enrol.ErrUnusable) {
 			t.Errorf("restarted, %s: %v has not the code %s", what, err, api.CodeAKUnusable)
 		}
 	}
-	if st := d.Status(); st.TPM.Code != api.CodeAKUnusable || st.Keys.Code != api.CodeAKUnusable || st.Ledger.Synchronised {
+	if st := d.status.Status(); st.TPM.Code != api.CodeAKUnusable || st.Keys.Code != api.CodeAKUnusable || st.Ledger.Synchronised {
 		t.Errorf("restarted: %+v", st)
 	}
 	if err := w.replace(d); err != nil {
@@ -163,7 +178,7 @@ func TestClearedUnderAgent(t *testing.T) {
 		t.Errorf("replaced: %v", err)
 	}
 	// The counts of a cleared TPM began anew, and the log explains the PCR all the same.
-	st := d.Status()
+	st := d.status.Status()
 	if st.TPM.State != api.StateOK || !st.Ledger.Synchronised || st.Ledger.Records <= records || bytes.Equal(st.AKName, old) {
 		t.Errorf("replaced: TPM %+v, ledger %+v of %d records before", st.TPM, st.Ledger, records)
 	}
@@ -190,13 +205,13 @@ func TestSavedFromClearedTPM(t *testing.T) {
 		t.Fatal(err)
 	}
 	clearTPM(t, s)
-	if _, err := (storeAdmin{d}).Rewrap(t.Context()); err == nil || !strings.Contains(err.Error(), "counter-lost") {
+	if _, err := (vault.Admin{Vault: d.vault}).Rewrap(t.Context()); err == nil || !strings.Contains(err.Error(), "counter-lost") {
 		t.Errorf("rewrap: %v", err)
 	}
-	if _, err := (storeAdmin{d}).AcceptRollback(t.Context()); err != nil {
+	if _, err := (vault.Admin{Vault: d.vault}).AcceptRollback(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if r, err := (storeAdmin{d}).Rewrap(t.Context()); err != nil || r.Written == 0 || len(r.Kept) != 0 {
+	if r, err := (vault.Admin{Vault: d.vault}).Rewrap(t.Context()); err != nil || r.Written == 0 || len(r.Kept) != 0 {
 		t.Errorf("rewrap again: %+v, %v", r, err)
 	}
 	stop()
@@ -210,14 +225,14 @@ func TestSavedFromClearedTPM(t *testing.T) {
 	stop()
 }
 
-func (w *whole) measure(d *Daemon) error {
-	_, err := d.Measure(w.t.Context(), "billing")
+func (w *whole) measure(d *daemon) error {
+	_, err := d.service.Measure(w.t.Context(), "billing")
 	return err
 }
 
 // replace replaces the attestation key, and waits until what waited for it came up.
-func (w *whole) replace(d *Daemon) error {
-	_, err := d.ReplaceAK(w.t.Context())
+func (w *whole) replace(d *daemon) error {
+	_, err := d.enroller.ReplaceAK(w.t.Context())
 	return err
 }
 

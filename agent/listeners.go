@@ -3,15 +3,13 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/user"
 	"strconv"
 
-	"github.com/coreos/go-systemd/v22/activation"
-
 	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/agent/internal/systemd"
 	"github.com/cvm-agentd/agentd/internal/config"
 )
 
@@ -26,31 +24,14 @@ type listeners struct {
 	client, admin *server.Listener
 }
 
-// inherited are the sockets that systemd passed, by their names: the names of the
-// client and of the admin socket are "client" and "admin" (FileDescriptorName= in
-// systemd.socket(5)). A socket with another name is an error: nobody would serve it.
-func inherited() (client, admin *os.File, err error) {
-	for _, f := range activation.Files(true) {
-		switch {
-		case f.Name() == "client" && client == nil:
-			client = f
-		case f.Name() == "admin" && admin == nil:
-			admin = f
-		default:
-			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\" and one \"admin\" (FileDescriptorName=)", f.Name()), f.Close())
-		}
-	}
-	return client, admin, err
-}
-
-// listen takes the sockets that systemd passed and makes the others.
+// listen takes the sockets that systemd passed, and makes those that it did not.
 func listen(c config.Sockets) (l listeners, err error) {
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	client, admin, err := inherited()
+	client, admin, err := systemd.Sockets()
 	if err != nil {
 		return l, err
 	}
@@ -77,7 +58,8 @@ func listenOne(passed *os.File, path string, mode os.FileMode, group int) (*serv
 	return server.Listen(path, mode, group)
 }
 
-// lookupGroup is the number of the group that gets the client socket, -1 for none.
+// lookupGroup returns the number of the group that gets the client socket, -1 if name is
+// empty.
 func lookupGroup(name string) (int, error) {
 	if name == "" {
 		return -1, nil

@@ -5,44 +5,49 @@ package agent
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/reports"
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
-// What the server asks of the daemon. Before the parts were brought up for the first
-// time, requests wait for that; status does not.
-
-// ready waits until the first attempt is over, and says why not all parts are up.
-func (d *Daemon) ready(ctx context.Context) (parts, error) {
-	select {
-	case <-d.tried:
-	case <-ctx.Done():
-		return parts{}, fmt.Errorf("wait until the agent is ready: %w", ctx.Err())
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.parts, d.trial
+// evidencer makes evidence as soon as the attester is up, and tells the owner of the
+// attestation key how that key does.
+type evidencer struct {
+	attester *startup.Part[*attest.Attester]
+	enroller *enrol.Enroller
 }
 
 // Attest makes evidence.
-func (d *Daemon) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
-	p, err := d.ready(ctx)
-	if p.attester == nil {
-		return nil, missing(err)
+func (e evidencer) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+	a, err := e.attester.Wait(ctx)
+	if err != nil {
+		return nil, err
 	}
-	b, err := p.attester.Attest(ctx, r, c)
-	return b, d.noteAK(err)
+	b, err := a.Attest(ctx, r, c)
+	return b, e.enroller.Note(err)
 }
 
-// Log is the measurement log from record start on.
-func (d *Daemon) Log(ctx context.Context, start uint64) (evidence.Log, error) {
-	p, err := d.ready(ctx)
-	if p.ledger == nil {
-		return evidence.Log{}, missing(err)
+// logReader reads the measurement log as soon as the ledger is up.
+type logReader struct{ ledger *startup.Part[*ledger.Ledger] }
+
+// Log returns the measurement log from record start on.
+func (r logReader) Log(ctx context.Context, start uint64) (evidence.Log, error) {
+	l, err := r.ledger.Wait(ctx)
+	if err != nil {
+		return evidence.Log{}, err
 	}
-	v := p.ledger.View()
+	v := l.View()
 	if start > v.Head.Count {
 		problem := api.NewProblem(api.CodeStartBeyondLog, fmt.Sprintf("record %d was asked for, the log has %d", start, v.Head.Count))
 		problem.Where = api.QueryStart
@@ -51,79 +56,25 @@ func (d *Daemon) Log(ctx context.Context, start uint64) (evidence.Log, error) {
 	return v.Log(start)
 }
 
-// Bytes is how long the whole log is.
-func (d *Daemon) Bytes() int64 {
-	if l := d.up().ledger; l != nil {
+// Bytes returns the length of the whole log.
+func (r logReader) Bytes() int64 {
+	if l, up := r.ledger.Now(); up {
 		return l.State().Bytes
 	}
 	return 0
 }
 
-// missing says why a part is not up.
-func missing(err error) error {
-	if err == nil {
-		return errNotUp
-	}
-	return fmt.Errorf("%w: %w", errNotUp, err)
-}
-
-// ByUnit is the application whose unit and user these are.
-func (d *Daemon) ByUnit(unit string, uid uint32) (string, bool) {
-	if a := d.up().apps; a != nil {
-		return a.ByUnit(unit, uid)
-	}
-	return "", false
-}
-
-// Covers reports whether the manifest of app lists exactly this content.
-func (d *Daemon) Covers(app string, digest evidence.Digest) bool {
-	a := d.up().apps
-	return a != nil && a.Covers(app, digest)
-}
-
-// List is every declared application.
-func (d *Daemon) List() []api.App {
-	a := d.up().apps
-	if a == nil {
-		return []api.App{}
-	}
-	list := a.List()
-	out := make([]api.App, 0, len(list))
-	for _, s := range list {
-		out = append(out, appOf(s))
-	}
-	return out
-}
-
-// Measure measures an application now.
-func (d *Daemon) Measure(ctx context.Context, name string) (api.App, error) {
-	p, err := d.ready(ctx)
-	if p.apps == nil {
-		return api.App{}, missing(err)
-	}
-	s, err := p.apps.Measure(ctx, name)
-	if err != nil {
-		return api.App{}, err
-	}
-	return appOf(s), nil
-}
-
-// appOf is the status of an application in the words of the API.
-func appOf(s apps.Status) api.App {
-	a := api.App{
-		Name: s.Name, Unit: s.Unit, User: s.User, Source: s.File, Reason: s.WhyNot,
-		Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,
-	}
-	switch {
-	case s.Measured:
-		a.State, a.Digest = api.AppMeasured, &s.Digest
-	case s.HasRecord:
-		a.State = api.AppUnmeasured
-	default:
-		a.State = api.AppPending
-	}
-	if s.HasRecord {
-		a.Record = &s.Record
-	}
-	return a
+// errorCodes are the codes of errors that the server does not know itself.
+var errorCodes = []server.ErrorCode{
+	{Err: enrol.ErrUnusable, Code: api.CodeAKUnusable},
+	{Err: tpmkeys.ErrOtherTPM, Code: api.CodeAKUnusable},
+	{Err: tpmkeys.ErrDamaged, Code: api.CodeAKUnusable},
+	{Err: startup.ErrNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
+	{Err: enrol.ErrNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
+	{Err: vault.ErrClosed, Code: api.CodeUnavailable},
+	{Err: reports.ErrNoDerivation, Code: api.CodeNoUsableSlot},
+	{Err: apps.ErrConfig, Code: api.CodeBadDeclaration},
+	{Err: tpm.ErrTimedOut, Code: api.CodeTPMTimeout, Retry: 5 * time.Second},
+	{Err: tpm.ErrDegraded, Code: api.CodeTPM, Retry: 5 * time.Second},
+	{Err: tpm.ErrLockout, Code: api.CodeTPM},
 }

@@ -6,61 +6,67 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-func (d *Daemon) openState(_ context.Context, p parts) error {
-	if p.state != nil {
+// steps returns what brings the parts up, each on the one before.
+func (d *daemon) steps() []startup.Step {
+	return []startup.Step{
+		{What: "state folder", Do: d.openState},
+		{What: "TPM", Do: d.openTPM},
+		{What: "attestation key", Do: d.enroller.Provision},
+		{What: "measurement log", Do: d.openLedger},
+		{What: "applications", Do: d.startApps},
+		{What: "attester", Do: d.startAttester},
+	}
+}
+
+func (d *daemon) openState(context.Context) error {
+	if _, up := d.state.Now(); up {
 		return nil
 	}
-	dir, err := openFolder(d.o.Config.State.Folder)
+	folder := d.o.Config.State.Folder
+	dir, err := durable.Make(folder)
 	if err != nil {
-		return fmt.Errorf("open state folder %s: %w", d.o.Config.State.Folder, err)
+		return fmt.Errorf("open state folder %s: %w", folder, err)
 	}
 	if err := dir.Lock(); err != nil {
 		dir.Close()
-		err = fmt.Errorf("lock state folder %s: %w", d.o.Config.State.Folder, err)
+		err = fmt.Errorf("lock state folder %s: %w", folder, err)
 		var locked *durable.LockedError
 		if errors.As(err, &locked) {
-			return &refusal{err}
+			return &startup.Refusal{Err: err}
 		}
 		return err
 	}
-	d.set(func(p *parts) { p.state = dir })
+	d.state.Set(dir)
 	return nil
 }
 
-// openFolder opens a folder of the daemon, which is made where only the last name of
-// its path is missing.
-func openFolder(path string) (*durable.Dir, error) {
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	return durable.Open(path)
-}
-
-func (d *Daemon) openTPM(ctx context.Context, p parts) error {
-	if p.device == nil {
-		device, err := d.o.Machine.OpenTPM(ctx)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errNoTPM, err)
+// openTPM opens the TPM, and looks at it at each attempt, since it may have stopped working.
+func (d *daemon) openTPM(ctx context.Context) error {
+	device, up := d.device.Now()
+	if !up {
+		var err error
+		if device, err = d.o.Machine.OpenTPM(ctx); err != nil {
+			return fmt.Errorf("%w: %w", enrol.ErrNoTPM, err)
 		}
-		d.set(func(p *parts) { p.device = device })
-		p.device = device
+		d.device.Set(device)
 	}
-	err := p.device.Do(ctx, func(t transport.TPM) error {
+	err := device.Do(ctx, func(t transport.TPM) error {
 		if err := registers.CheckIndex(t, d.o.Config.Measurement.PCR); err != nil {
 			return err
 		}
@@ -70,32 +76,48 @@ func (d *Daemon) openTPM(ctx context.Context, p parts) error {
 	var index *registers.IndexError
 	var banks *registers.UnknownBankError
 	if errors.As(err, &index) || errors.As(err, &banks) {
-		return &refusal{err}
+		return &startup.Refusal{Err: err}
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoTPM, err)
+		return fmt.Errorf("%w: %w", enrol.ErrNoTPM, err)
 	}
 	return nil
 }
 
-func (d *Daemon) openLedger(ctx context.Context, p parts) error {
-	if p.ledger != nil {
+// quotes returns the TPM for quotes by the attestation key. Both are up.
+func (d *daemon) quotes() (*vtpm.TPM, error) {
+	selection, err := pcr.ParseSelection(d.o.Config.TPM.PCRs)
+	if err != nil {
+		return nil, &startup.Refusal{Err: err}
+	}
+	device, _ := d.device.Now()
+	ak, _ := d.enroller.Key()
+	return &vtpm.TPM{Device: device, AK: ak, Selection: selection}, nil
+}
+
+func (d *daemon) openLedger(ctx context.Context) error {
+	if _, up := d.ledger.Now(); up {
 		return nil
 	}
-	if p.logs == nil {
-		dir, err := openFolder(d.o.Config.Measurement.LogFolder)
-		if err != nil {
-			return fmt.Errorf("open log folder %s: %w", d.o.Config.Measurement.LogFolder, err)
+	m := d.o.Config.Measurement
+	logs, up := d.logs.Now()
+	if !up {
+		var err error
+		if logs, err = durable.Make(m.LogFolder); err != nil {
+			return fmt.Errorf("open log folder %s: %w", m.LogFolder, err)
 		}
-		d.set(func(q *parts) { q.logs = dir })
-		p.logs = dir
+		d.logs.Set(logs)
 	}
+	t, err := d.quotes()
+	if err != nil {
+		return err
+	}
+	state, _ := d.state.Now()
 	l, err := ledger.Open(ctx, ledger.Config{
-		Log: p.logs, State: p.state, TPM: p.tpm,
-		PCR: d.o.Config.Measurement.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
+		Log: logs, State: state, TPM: t, PCR: m.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
-		return &refusal{err}
+		return &startup.Refusal{Err: err}
 	}
 	if err != nil {
 		return err
@@ -103,31 +125,32 @@ func (d *Daemon) openLedger(ctx context.Context, p parts) error {
 	if s := l.State(); !s.Synchronised {
 		d.log.Error("measurement log and PCR are desynchronised: evidence is refused until the next boot", "reason", s.Reason)
 	}
-	d.set(func(q *parts) { q.ledger = l })
+	d.ledger.Set(l)
 	return nil
 }
 
 // startApps reads the declarations, records this start of the agent, and measures.
-func (d *Daemon) startApps(ctx context.Context, p parts) error {
-	if p.apps != nil {
+func (d *daemon) startApps(ctx context.Context) error {
+	if _, up := d.apps.Now(); up {
 		return nil
 	}
-	a, err := apps.New(apps.Config{Recorder: p.ledger, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log})
+	l, _ := d.ledger.Now()
+	a, err := apps.New(apps.Config{Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log})
 	if err != nil {
 		return err
 	}
-	if err := restore(a, p.ledger); err != nil {
+	if err := restore(a, l); err != nil {
 		return err
 	}
-	_, err = a.Reload(ctx, d.announce(p.ledger, pcr.EventAgent))
+	_, err = a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
 	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {
 		// Nothing can be recorded any more; status still lists what is declared.
 		_, err = a.Reload(ctx, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNotUp, err)
+		return fmt.Errorf("%w: %w", startup.ErrNotUp, err)
 	}
-	d.set(func(q *parts) { q.apps = a })
+	d.apps.Set(a)
 	return nil
 }
 
@@ -151,20 +174,25 @@ func restore(a *apps.Apps, l *ledger.Ledger) error {
 	return nil
 }
 
-func (d *Daemon) startAttester(_ context.Context, p parts) error {
-	if p.attester != nil {
+func (d *daemon) startAttester(context.Context) error {
+	if _, up := d.attester.Now(); up {
 		return nil
 	}
+	t, err := d.quotes()
+	if err != nil {
+		return err
+	}
+	l, _ := d.ledger.Now()
 	a, err := attest.New(attest.Config{
-		TPM: p.tpm, Ledger: p.ledger, Platform: d.platform, AgentKey: d.key,
+		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key,
 		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
 		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
-		FirmwareLog:   func() ([]byte, error) { return readFirmwareLog(d.o.Config.Measurement.FirmwareLog) },
+		FirmwareLog:   func() ([]byte, error) { return attest.ReadFirmwareLog(d.o.Config.Measurement.FirmwareLog) },
 		Log:           d.log,
 	})
 	if err != nil {
-		return &refusal{err}
+		return &startup.Refusal{Err: err}
 	}
-	d.set(func(q *parts) { q.attester = a })
+	d.attester.Set(a)
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/declared"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -107,7 +108,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 				return tpm.New(m.child, o), nil
 			},
 			BootID:       m.bootID,
-			OpenPlatform: func() (agent.Platform, error) { return m.platform, nil },
+			OpenPlatform: func() (platform.Platform, error) { return m.platform, nil },
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/journal"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/version"
@@ -144,7 +145,7 @@ func machine(c config.Config, log *slog.Logger) agent.Machine {
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: func() (agent.Platform, error) {
+		OpenPlatform: func() (platform.Platform, error) {
 			return snp.Open(c.Report.Device, snp.Options{
 				VMPL:    c.Report.VMPL,
 				Spacing: time.Duration(c.Report.Spacing),

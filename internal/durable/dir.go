@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,14 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	return New(sys), nil
+}
+
+// Make opens the directory path as [Open] does, and makes it if it does not exist.
+func Make(path string) (*Dir, error) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return Open(path)
 }
 
 // New is a Dir on a system of the caller's.

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package platform is what the agent asks of the confidential-computing platform
-// that it runs on: reports over 64 bytes of its own. Implementations live below
-// the agent; this package holds the interface and the errors they share.
+// Package platform is the interface to the confidential-computing platform that the agent
+// runs on, with the errors that all platforms share. Each platform is a package below.
 package platform
 
 import (
@@ -12,21 +11,30 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// A Platform makes attestation reports.
-type Platform interface {
-	// Kind names the format of the reports.
+// A Reporter makes attestation reports.
+type Reporter interface {
+	// Kind returns the format of the reports.
 	Kind() evidence.ReportKind
 
-	// Report asks for a report that carries data as its report data. It waits
-	// its turn in one queue, spaced as the platform demands, until ctx ends.
+	// Report asks for a report that contains data as its report data. It waits its turn in
+	// one queue, spaced as the platform demands, until ctx ends.
 	Report(ctx context.Context, data [64]byte) (Report, error)
 }
 
-// Report is what the platform answered. Both parts come through the host and are unverified.
+// A Platform is an open report device. Its methods may be called by many goroutines.
+type Platform interface {
+	Reporter
+	// Staple replaces the certificates, X.509 DER, that reports carry besides the host's.
+	Staple(ders [][]byte) error
+	// Close ends the device.
+	Close() error
+}
+
+// Report is what the platform answered. All of it comes through the host and is unverified.
 type Report struct {
 	Bytes        []byte   // as the firmware produced it
-	Certificates [][]byte // X.509 DER, from the host's table and from stapled files; nil where there are none
-	TableError   error    // why a certificate table was passed over; nil where there was none or it was good
+	Certificates [][]byte // X.509 DER, from the host's table and from stapled files; nil if absent
+	TableError   error    // why the host's certificates were left out; nil if they were not
 }
 
 // Errors of a platform, told apart with errors.Is. Each comes wrapped with what was

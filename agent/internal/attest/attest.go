@@ -68,7 +68,7 @@ type Ledger interface {
 type Config struct {
 	TPM      TPM
 	Ledger   Ledger
-	Platform platform.Platform
+	Platform platform.Reporter
 	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger holds its public half
 
 	// FirmwareLog returns the firmware's event log, at most evidence.MaxFirmwareLog

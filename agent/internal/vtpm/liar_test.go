@@ -96,7 +96,7 @@ func scalars(scheme, hash tpm2.TPMAlgID, r, s []byte) []byte {
 }
 
 // newAttester makes evidence over v, in a boot whose log is empty.
-func newAttester(t *testing.T, v *vtpm.TPM, p platform.Platform) *attest.Attester {
+func newAttester(t *testing.T, v *vtpm.TPM, p platform.Reporter) *attest.Attester {
 	t.Helper()
 	a, err := attest.New(attest.Config{
 		TPM: v, Ledger: still{}, Platform: p, AgentKey: ed25519.NewKeyFromSeed(make([]byte, 32)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package attest
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// readFirmwareLog reads the event log of the firmware from path. It is none, without an
-// error, where path is empty or the machine has no such file. Files of securityfs tell
-// no size beforehand.
-func readFirmwareLog(path string) ([]byte, error) {
+// ReadFirmwareLog returns the event log of the firmware from path, or nil without an error
+// if path is empty or the machine has no such file. Files of securityfs have no size
+// before they are read.
+func ReadFirmwareLog(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package enrol
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
-// readAuths reads the authorization files.
-func readAuths(c config.TPM) (a tpmkeys.Auths, err error) {
+// ReadAuths reads the authorization files that the configuration names.
+func ReadAuths(c config.TPM) (a tpmkeys.Auths, err error) {
 	if a.Owner, err = readAuth(c.OwnerAuthFile); err != nil {
 		return a, fmt.Errorf("tpm.owner_auth_file: %w", err)
 	}
@@ -22,7 +22,7 @@ func readAuths(c config.TPM) (a tpmkeys.Auths, err error) {
 	return a, nil
 }
 
-// maxAuth is the longest authorization that a TPM takes: a SHA-512 digest.
+// maxAuth is the longest authorization that a TPM accepts, in bytes: a SHA-512 digest.
 const maxAuth = 64
 
 func readAuth(path string) ([]byte, error) {
@@ -39,14 +39,14 @@ func readAuth(path string) ([]byte, error) {
 		return nil, err
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %#o: other users may read the secret, run chmod 0600 on it", path, st.Mode().Perm())
+		return nil, fmt.Errorf("%s has mode %#o: other users can read the secret, run chmod 0600 on it", path, st.Mode().Perm())
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxAuth+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(b) == 0 || len(b) > maxAuth {
-		return nil, fmt.Errorf("%s holds %d bytes, want 1 to %d; a line break counts", path, len(b), maxAuth)
+		return nil, fmt.Errorf("%s has %d bytes, want 1 to %d; a line break counts", path, len(b), maxAuth)
 	}
 	return b, nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package reports
 
 import (
 	"errors"
@@ -18,8 +18,8 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// certificateSuffixes are the names of files that are read from the folder of
-// stapled certificates; others are passed over.
+// certificateSuffixes are the endings of the files that are read from the folder of stapled
+// certificates. Other files are ignored.
 var certificateSuffixes = []string{".pem", ".crt", ".cer", ".der"}
 
 // Caps on the folder of certificates.
@@ -28,33 +28,32 @@ const (
 	maxCertificateFile  = 256 << 10 // bytes of one file: a chain in PEM fits many times
 )
 
-// loadCertificates reads the certificates that are stapled to evidence where the
-// host gave none, as X.509 DER in the order of the file names. A file that is no
-// certificate is passed over and reported; the others stay usable. A folder that
-// does not exist holds none.
+// loadCertificates reads the certificates that are stapled to evidence, as X.509 DER in the
+// order of the file names. A file that is not a certificate is ignored and reported; the
+// other files stay usable. A folder that does not exist contains none.
 //
-// Verifiers trust no certificate for being stapled; but whoever can write here can
-// fill the room that there is, and whoever can place a link has the agent read files
-// that are not theirs. So folder and files must belong to root or to the agent's own
-// user and be writable by nobody else, and links are not followed.
+// Verifiers trust no certificate for being stapled. But an attacker who can write here can
+// fill the available room, and one who can place a link makes the agent read the files of
+// other users. So folder and files must belong to root or to the agent's own user, only
+// these may be able to write, and links are not followed.
 func loadCertificates(folder string) ([][]byte, []error) {
 	dir, err := os.OpenFile(folder, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, []error{fmt.Errorf("open the folder of stapled certificates, which must be no link: %w", err)}
+		return nil, []error{fmt.Errorf("open the folder of stapled certificates, which must not be a link: %w", err)}
 	}
 	defer dir.Close()
 	if err := ownedAndClosed(dir); err != nil {
-		return nil, []error{fmt.Errorf("folder of stapled certificates %s is passed over: %w", folder, err)}
+		return nil, []error{fmt.Errorf("ignore the folder of stapled certificates %s: %w", folder, err)}
 	}
 	names, err := dir.Readdirnames(maxCertificateFiles + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, []error{fmt.Errorf("read the folder of stapled certificates: %w", err)}
 	}
 	if len(names) > maxCertificateFiles {
-		return nil, []error{fmt.Errorf("folder of stapled certificates %s is passed over: it holds more than %d files", folder, maxCertificateFiles)}
+		return nil, []error{fmt.Errorf("ignore the folder of stapled certificates %s: it contains more than %d files", folder, maxCertificateFiles)}
 	}
 	slices.Sort(names)
 	var out [][]byte
@@ -66,14 +65,14 @@ func loadCertificates(folder string) ([][]byte, []error) {
 		path := filepath.Join(folder, name)
 		ders, err := readCertificates(dir, name)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("stapled certificate %s is passed over: %w", path, err))
+			errs = append(errs, fmt.Errorf("ignore stapled certificate %s: %w", path, err))
 			continue
 		}
 		for _, der := range ders {
 			switch {
 			case slices.ContainsFunc(out, func(o []byte) bool { return string(o) == string(der) }):
 			case len(out) == evidence.MaxCertificates:
-				errs = append(errs, fmt.Errorf("stapled certificate %s is passed over: %d are the most that evidence holds", path, evidence.MaxCertificates))
+				errs = append(errs, fmt.Errorf("ignore stapled certificate %s: evidence contains at most %d", path, evidence.MaxCertificates))
 			default:
 				out = append(out, der)
 			}
@@ -113,11 +112,11 @@ func readCertificates(dir *os.File, name string) ([][]byte, error) {
 	return snp.DecodeCertificates(b)
 }
 
-// ownedAndClosed refuses what somebody else than root and the agent's user may change.
+// ownedAndClosed refuses what another user than root and the agent's own may change.
 func ownedAndClosed(f *os.File) error {
 	var s unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
-		return fmt.Errorf("look at its owner: %w", err)
+		return fmt.Errorf("read its owner: %w", err)
 	}
 	if s.Uid != 0 && int(s.Uid) != os.Geteuid() {
 		return fmt.Errorf("it belongs to user %d, want root or the agent's user: chown it", s.Uid)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package vault
 
 import (
 	"context"
@@ -11,26 +11,22 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// What who administrates may ask of the store of sealed blobs. No answer holds a secret.
+// Admin answers administrators. No answer contains a secret.
+type Admin struct{ *Vault }
 
-// storeAdmin answers for the store; [Daemon] itself has methods of the same names for
-// other things.
-type storeAdmin struct{ *Daemon }
-
-// Store lists every blob, also what is known of a store that does not open.
-func (a storeAdmin) Store(ctx context.Context) (api.Store, error) {
-	s, err := a.openedStore(ctx)
+// Store lists every blob, and returns what is known of a store that does not open.
+func (a Admin) Store(ctx context.Context) (api.Store, error) {
+	s, err := a.opened(ctx)
 	if err != nil {
 		return api.Store{}, err
 	}
-	a.refreshStore(ctx)
-	out := api.Store{Status: a.keyStatus(), Recipients: []string{}, Blobs: []api.SealedBlob{}}
+	a.refresh(ctx)
+	out := api.Store{Status: a.Status(), Recipients: []string{}, Blobs: []api.SealedBlob{}}
 	if out.Status.State != api.StateOK {
 		return out, nil
 	}
-	a.vault.mu.Lock()
-	out.Recipients, out.Differ = append(out.Recipients, a.vault.state.Recipients...), a.vault.state.Differ
-	a.vault.mu.Unlock()
+	_, state := a.now()
+	out.Recipients, out.Differ = append(out.Recipients, state.Recipients...), state.Differ
 	items, err := s.List(ctx)
 	if err != nil {
 		return api.Store{}, err
@@ -45,9 +41,9 @@ func (a storeAdmin) Store(ctx context.Context) (api.Store, error) {
 	return out, nil
 }
 
-// Contract is what a blob opens on. One that does not open is told from its file.
-func (a storeAdmin) Contract(ctx context.Context, app, name string) (api.Contract, error) {
-	s, err := a.openedStore(ctx)
+// Contract returns what a blob opens on, from its file if it does not open.
+func (a Admin) Contract(ctx context.Context, app, name string) (api.Contract, error) {
+	s, err := a.opened(ctx)
 	if err != nil {
 		return api.Contract{}, err
 	}
@@ -59,18 +55,18 @@ func (a storeAdmin) Contract(ctx context.Context, app, name string) (api.Contrac
 }
 
 // whole runs an operation over the whole store.
-func (a storeAdmin) whole(ctx context.Context, what string, do func(*sealing.Store) (sealing.Report, error)) (api.Rewritten, error) {
-	s, err := a.openedStore(ctx)
+func (a Admin) whole(ctx context.Context, what string, do func(*sealing.Store) (sealing.Report, error)) (api.Rewritten, error) {
+	s, err := a.opened(ctx)
 	if err != nil {
 		return api.Rewritten{}, err
 	}
 	r, err := do(s)
-	a.refreshStore(ctx)
+	a.refresh(ctx)
 	if err != nil {
-		a.log.Error("administration of sealed blobs failed", "operation", what, "error", err)
+		a.c.Log.Error("administration of sealed blobs failed", "operation", what, "error", err)
 		return api.Rewritten{}, err
 	}
-	a.log.Info("administration of sealed blobs", "operation", what, "written", r.Written, "kept", len(r.Kept))
+	a.c.Log.Info("administration of sealed blobs", "operation", what, "written", r.Written, "kept", len(r.Kept))
 	out := api.Rewritten{Written: r.Written, Kept: []api.KeptBlob{}}
 	for _, k := range r.Kept {
 		out.Kept = append(out.Kept, api.KeptBlob{App: k.App, Kind: k.Kind.String(), Name: k.Name, Code: sealing.CodeOf(k.Err), Reason: k.Err.Error()})
@@ -79,12 +75,12 @@ func (a storeAdmin) whole(ctx context.Context, what string, do func(*sealing.Sto
 }
 
 // Rewrap seals every blob to the machine as it is now.
-func (a storeAdmin) Rewrap(ctx context.Context) (api.Rewritten, error) {
+func (a Admin) Rewrap(ctx context.Context) (api.Rewritten, error) {
 	return a.whole(ctx, "rewrap", func(s *sealing.Store) (sealing.Report, error) { return s.Rewrap(ctx) })
 }
 
-// Recover opens with recovery identities what this machine cannot open itself.
-func (a storeAdmin) Recover(ctx context.Context, identities []byte) (api.Rewritten, error) {
+// Recover opens, with recovery identities, the blobs that this machine cannot open itself.
+func (a Admin) Recover(ctx context.Context, identities []byte) (api.Rewritten, error) {
 	defer clear(identities)
 	var ids *sealing.Identities
 	if len(identities) > 0 {
@@ -97,29 +93,29 @@ func (a storeAdmin) Recover(ctx context.Context, identities []byte) (api.Rewritt
 }
 
 // ChangeRecipients seals every blob to other recovery recipients.
-func (a storeAdmin) ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error) {
+func (a Admin) ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error) {
 	return a.whole(ctx, "change recipients", func(s *sealing.Store) (sealing.Report, error) {
 		return s.ChangeRecipients(ctx, r.Recipients, r.LoseOnHardwareChange)
 	})
 }
 
 // change runs an operation that changes one thing.
-func (a storeAdmin) change(ctx context.Context, what string, do func(*sealing.Store) error) error {
-	s, err := a.openedStore(ctx)
+func (a Admin) change(ctx context.Context, what string, do func(*sealing.Store) error) error {
+	s, err := a.opened(ctx)
 	if err != nil {
 		return err
 	}
 	err = do(s)
-	a.refreshStore(ctx)
+	a.refresh(ctx)
 	if err != nil {
 		return err
 	}
-	a.log.Info("administration of sealed blobs", "operation", what)
+	a.c.Log.Info("administration of sealed blobs", "operation", what)
 	return nil
 }
 
 // Rotate gives an app a new version of its root.
-func (a storeAdmin) Rotate(ctx context.Context, app string) (version uint32, err error) {
+func (a Admin) Rotate(ctx context.Context, app string) (version uint32, err error) {
 	err = a.change(ctx, "rotate "+app, func(s *sealing.Store) (err error) {
 		version, err = s.Rotate(ctx, app)
 		return err
@@ -128,12 +124,12 @@ func (a storeAdmin) Rotate(ctx context.Context, app string) (version uint32, err
 }
 
 // Retire forgets an older version of an app's root.
-func (a storeAdmin) Retire(ctx context.Context, app string, version uint32) error {
+func (a Admin) Retire(ctx context.Context, app string, version uint32) error {
 	return a.change(ctx, fmt.Sprintf("retire version %d of %s", version, app), func(s *sealing.Store) error { return s.Retire(ctx, app, version) })
 }
 
 // AcceptRollback makes an older state the current one.
-func (a storeAdmin) AcceptRollback(ctx context.Context) (api.Store, error) {
+func (a Admin) AcceptRollback(ctx context.Context) (api.Store, error) {
 	if err := a.change(ctx, "accept rollback", func(s *sealing.Store) error { return s.AcceptRollback(ctx) }); err != nil {
 		return api.Store{}, err
 	}
@@ -141,7 +137,7 @@ func (a storeAdmin) AcceptRollback(ctx context.Context) (api.Store, error) {
 }
 
 // ChangeDigests changes which digests an app must have for its keys.
-func (a storeAdmin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error) {
+func (a Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error) {
 	err := a.change(ctx, fmt.Sprintf("%s a digest of %s", r.Action, r.App), func(s *sealing.Store) error {
 		switch r.Action {
 		case api.DigestAuthorize:
@@ -161,7 +157,7 @@ func (a storeAdmin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api
 		}
 		if measured.IsZero() {
 			return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
-				Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require; measure it, or name one", r.App)}
+				Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require: measure it, or name one", r.App)}
 		}
 		return s.RequireDigest(ctx, app, measured)
 	})
@@ -171,9 +167,9 @@ func (a storeAdmin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api
 	return a.Contract(ctx, r.App, "")
 }
 
-// declared is the app of that name, and its digest where it is measured.
-func (a storeAdmin) declared(name string) (sealing.App, evidence.Digest, error) {
-	if list := a.up().apps; list != nil {
+// declared returns the app of that name, and its digest if it is measured.
+func (a Admin) declared(name string) (sealing.App, evidence.Digest, error) {
+	if list, up := a.c.Apps.Now(); up {
 		for _, s := range list.List() {
 			if s.Name != name || s.Unit == "" {
 				continue
@@ -188,17 +184,17 @@ func (a storeAdmin) declared(name string) (sealing.App, evidence.Digest, error) 
 	return sealing.App{}, evidence.Digest{}, api.NewProblem(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", name))
 }
 
-// Probe tries out the key derivation of the platform.
-func (a storeAdmin) Probe(ctx context.Context) (api.Probed, error) {
-	if _, err := a.ready(ctx); err != nil {
-		return api.Probed{}, missing(err)
+// Probe tries what the keys of the platform depend on.
+func (a Admin) Probe(ctx context.Context) (api.Probed, error) {
+	if err := a.c.Supervisor.Ready(ctx); err != nil {
+		return api.Probed{}, err
 	}
-	p, err := a.rootPlatform()
+	p, err := a.root()
 	if err != nil {
 		return api.Probed{}, err
 	}
 	if p == nil {
-		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", Text: "the firmware of this machine derives no keys; sealed blobs rest on the TPM alone, as configured"}}}, nil
+		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", Text: "the firmware of this machine derives no keys; the TPM alone protects sealed blobs, as configured"}}}, nil
 	}
 	found, err := sealing.Probe(ctx, p)
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package reports
 
 import (
 	"bytes"
@@ -54,7 +54,7 @@ func TestStapledCertificates(t *testing.T) {
 		"c.crt":      encode(one), // again
 		"d.pem":      []byte("not a certificate"),
 		"e.cer":      bytes.Repeat([]byte("x"), maxCertificateFile+1),
-		"README.txt": []byte("passed over without a word"),
+		"README.txt": []byte("ignored without a word"),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
@@ -98,8 +98,8 @@ func TestNoStapledCertificates(t *testing.T) {
 	}
 }
 
-// TestForeignCertificates: what somebody else may change is passed over and reported,
-// and the rest of the folder stays usable.
+// TestForeignCertificates: what another user may change is ignored and reported, and the
+// rest of the folder stays usable.
 func TestForeignCertificates(t *testing.T) {
 	good, other := certificate(t, 1), certificate(t, 2)
 	chmod := func(mode os.FileMode) func(t *testing.T, path string) error {
@@ -123,7 +123,7 @@ func TestForeignCertificates(t *testing.T) {
 		{name: "folder of another user", change: func(_ *testing.T, path string) error { return os.Chown(path, 12345, 12345) }, folder: true, root: true, says: "belongs to user 12345"},
 		{name: "folder is a link", change: func(_ *testing.T, path string) error {
 			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
-		}, folder: true, says: "no link"},
+		}, folder: true, says: "not be a link"},
 		{name: "too many files", change: func(_ *testing.T, path string) (err error) {
 			for i := range maxCertificateFiles {
 				err = errors.Join(err, os.WriteFile(filepath.Join(path, fmt.Sprint(i)), nil, 0o600))

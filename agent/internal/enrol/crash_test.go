@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package enrol
 
 import (
 	"bytes"
@@ -15,8 +15,10 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -51,12 +53,27 @@ func clearTPM(t *testing.T, s transport.TPM) {
 	}
 }
 
-// start is an agent as far as it has come when it looks for its key.
-func (r *replacing) start() *Daemon {
-	d := &Daemon{o: Options{Config: config.Default()}, log: slog.New(slog.DiscardHandler), again: make(chan struct{}, 1), round: make(chan struct{})}
-	d.parts.state = r.disk.Open()
-	d.parts.device = tpm.New(&wire{faults: &r.faults, tpm: r.tpm}, tpm.Options{})
-	return d
+// agent is an agent that has come to the step that looks for its key.
+type agent struct {
+	*Enroller
+	device *tpm.Device
+}
+
+func (r *replacing) start() agent {
+	log := slog.New(slog.DiscardHandler)
+	s := startup.New(log)
+	e := New(Config{Supervisor: s, State: startup.NewPart[*durable.Dir](s), Device: startup.NewPart[*tpm.Device](s),
+		TPM: config.Default().TPM, Folder: config.Default().State.Folder, Log: log})
+	device := tpm.New(&wire{faults: &r.faults, tpm: r.tpm}, tpm.Options{})
+	e.c.State.Set(r.disk.Open())
+	e.c.Device.Set(device)
+	return agent{e, device}
+}
+
+// used is the name of the key in use.
+func (a agent) used() keys.Name {
+	ak, _ := a.Key()
+	return ak.Name()
 }
 
 // wire is the connection to the TPM. Each command is a step.
@@ -73,7 +90,7 @@ var errCode = errors.New("answer with a code")
 func (w *wire) Write(command []byte) (n int, err error) {
 	defer func() {
 		if recover() != nil {
-			err = io.ErrClosedPipe // the process has ended: nobody sees what comes
+			err = io.ErrClosedPipe // the process has ended: no process sees the answer
 		}
 	}()
 	err = w.faults.Step(fmt.Sprintf("TPM command 0x%x", swtpm.CommandCode(command)), func() error {
@@ -94,18 +111,22 @@ func (w *wire) Close() error               { return nil }
 
 // replace runs the command in a process that may end in it, and ends that. It reports
 // the name of the new key, nil where it failed.
-func (r *replacing) replace(d *Daemon) (name keys.Name, err error) {
-	defer d.parts.device.Close()
+func (r *replacing) replace(d agent) (name keys.Name, err error) {
+	defer d.device.Close()
 	return r.try(d)
 }
 
-func (r *replacing) try(d *Daemon) (name keys.Name, err error) {
+func (r *replacing) try(d agent) (name keys.Name, err error) {
 	defer func() {
 		if k, ok := recover().(durabletest.Killed); ok {
 			name, err = nil, fmt.Errorf("killed at %s", k.Step)
 		}
 	}()
-	out, _, err := d.replaceAK(r.t.Context())
+	var out api.Replaced
+	_, err = d.c.Supervisor.Exclusive(r.t.Context(), func() (err error) {
+		out, err = d.Enroller.replace(r.t.Context())
+		return err
+	})
 	return keys.Name(out.New), err
 }
 
@@ -126,28 +147,28 @@ func (r *replacing) kept() bool {
 func (r *replacing) after(said keys.Name) (state string) {
 	t := r.t
 	d := r.start()
-	err := d.provision(t.Context(), d.up())
+	err := d.Provision(t.Context())
 	stored := r.disk.Get(akFile)
 	switch {
 	case err == nil: // the new key, and the old one on disk beside it
 		state = "new"
 		blob, parse := tpmkeys.ParseBlob(stored)
-		if parse != nil || !blob.Name().Equal(d.up().ak.Name()) || blob.Name().Equal(r.name) {
+		if parse != nil || !blob.Name().Equal(d.used()) || blob.Name().Equal(r.name) {
 			t.Errorf("a key is in use that is not the stored new one: %v", parse)
 		}
-		if said != nil && !d.up().ak.Name().Equal(said) {
-			t.Errorf("key %s is in use, the operator was told %s", d.up().ak.Name(), said)
+		if said != nil && !d.used().Equal(said) {
+			t.Errorf("key %s is in use, the operator was told %s", d.used(), said)
 		}
 		if !r.kept() {
 			t.Error("there is a new key, and the old one is gone")
 		}
-	case errors.Is(err, errAK): // the old key, and what to do
+	case errors.Is(err, ErrUnusable): // the old key, and what to do
 		state = "old"
 		if said != nil || !bytes.Equal(stored, r.old) || !strings.Contains(err.Error(), "agentctl key replace-ak") {
 			t.Errorf("told of new key %s; stored: %d bytes; %v", said, len(stored), err)
 		}
 		r.kept()
-		d.parts.device.Close()
+		d.device.Close()
 		d = r.start()
 		if said, err = r.replace(d); err != nil || said == nil {
 			t.Errorf("replaced after all: %v", err)
@@ -165,7 +186,7 @@ func (r *replacing) after(said keys.Name) (state string) {
 	if n := transients(t, r.tpm); n != 1 {
 		t.Errorf("%d transient objects in the TPM, want the key alone", n)
 	}
-	d.parts.device.Close()
+	d.device.Close()
 	return state
 }
 
@@ -273,7 +294,7 @@ func TestReplaceAKAgain(t *testing.T) {
 			}
 			flush := fmt.Sprintf("TPM command 0x%x", tpm2.TPMCCFlushContext)
 			if mode == durabletest.FailAfter && strings.HasPrefix(broken, "TPM") || broken == flush {
-				d.parts.device.Close()
+				d.device.Close()
 				continue // what a TPM does not let go of, or does not tell of, it keeps until the next start
 			}
 			r.faults.Break(0, durabletest.None, nil)
@@ -282,13 +303,13 @@ func TestReplaceAKAgain(t *testing.T) {
 					t.Fatalf("%v at step %d (%s): again: %v", mode, k, broken, err)
 				}
 			}
-			if err := d.provision(t.Context(), d.up()); err != nil || d.up().ak.Name().Equal(name) || !r.kept() {
+			if err := d.Provision(t.Context()); err != nil || d.used().Equal(name) || !r.kept() {
 				t.Errorf("%v at step %d (%s): %v", mode, k, broken, err)
 			}
 			if n := transients(t, s); n != 1 {
 				t.Errorf("%v at step %d (%s): %d transient objects in the TPM, want the key alone", mode, k, broken, n)
 			}
-			d.parts.device.Close()
+			d.device.Close()
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package enrol
 
 import (
 	"context"
@@ -16,20 +16,20 @@ import (
 	"github.com/cvm-agentd/agentd/keys"
 )
 
-// AK shows the attestation key, and the endorsement key that a challenge is to be
-// made for: the one that has a certificate, RSA first since clouds and makers certify
-// that; P-256 where neither has one.
-func (d *Daemon) AK(ctx context.Context) (api.AK, error) {
-	p, err := d.ready(ctx)
-	if p.ak == nil {
-		return api.AK{}, missing(err)
+// AK returns the attestation key, and the endorsement key to make a challenge for: the one
+// that has a certificate, RSA first since clouds and makers certify that, P-256 if neither
+// has one.
+func (e *Enroller) AK(ctx context.Context) (api.AK, error) {
+	ak, err := e.key.Wait(ctx)
+	if err != nil {
+		return api.AK{}, err
 	}
-	auths, err := readAuths(d.o.Config.TPM)
+	auths, err := ReadAuths(e.c.TPM)
 	if err != nil {
 		return api.AK{}, err
 	}
 	var ek *tpmkeys.EK
-	err = p.device.Do(ctx, func(t transport.TPM) error {
+	err = e.do(ctx, func(t transport.TPM) error {
 		kind := keys.EKECC256
 		for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
 			_, err := tpmkeys.ReadEKCertificate(t, k)
@@ -46,9 +46,9 @@ func (d *Daemon) AK(ctx context.Context) (api.AK, error) {
 		return err
 	})
 	if err != nil {
-		return api.AK{}, fmt.Errorf("%w: read the endorsement key: %w", errNoTPM, err)
+		return api.AK{}, fmt.Errorf("%w: read the endorsement key: %w", ErrNoTPM, err)
 	}
-	out := api.AK{Public: p.ak.Public(), Name: evidence.Bytes(p.ak.Name()), EK: ek.Public.Bytes()}
+	out := api.AK{Public: ak.Public(), Name: evidence.Bytes(ak.Name()), EK: ek.Public.Bytes()}
 	if ek.Certificate != nil {
 		out.Certificates = []evidence.Bytes{ek.Certificate}
 	}
@@ -58,14 +58,14 @@ func (d *Daemon) AK(ctx context.Context) (api.AK, error) {
 // rsaSecret is the size in bytes of a secret that is encrypted to an RSA 2048 key.
 const rsaSecret = 256
 
-// Activate has the TPM open a credential. Which endorsement key it was made for
-// shows in the size of the secret.
-func (d *Daemon) Activate(ctx context.Context, credential, secret []byte) ([]byte, error) {
-	p, err := d.ready(ctx)
-	if p.ak == nil {
-		return nil, missing(err)
+// Activate makes the TPM open a credential. The size of the secret tells which endorsement
+// key it was made for.
+func (e *Enroller) Activate(ctx context.Context, credential, secret []byte) ([]byte, error) {
+	ak, err := e.key.Wait(ctx)
+	if err != nil {
+		return nil, err
 	}
-	auths, err := readAuths(d.o.Config.TPM)
+	auths, err := ReadAuths(e.c.TPM)
 	if err != nil {
 		return nil, err
 	}
@@ -81,18 +81,18 @@ func (d *Daemon) Activate(ctx context.Context, credential, secret []byte) ([]byt
 		kind = keys.EKRSA2048
 	}
 	var answer []byte
-	err = p.device.Do(ctx, func(t transport.TPM) (err error) {
-		answer, err = p.ak.Activate(t, kind, &c, auths)
+	err = e.do(ctx, func(t transport.TPM) (err error) {
+		answer, err = ak.Activate(t, kind, &c, auths)
 		return err
 	})
-	return answer, d.noteAK(err)
+	return answer, e.Note(err)
 }
 
-// contents takes the two bytes of size, big-endian, off a TPM2B (TPM 2.0 Part 2,
-// section 10.4).
+// contents returns the bytes of a TPM2B after its two bytes of size, big-endian (TPM 2.0
+// Part 2, section 10.4).
 func contents(where string, b []byte) ([]byte, error) {
 	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
-		return nil, &api.FieldError{Where: where, Err: fmt.Errorf("%d bytes are not a TPM2B: want two bytes of size, then as many as it says", len(b))}
+		return nil, &api.FieldError{Where: where, Err: fmt.Errorf("%d bytes are not a TPM2B: want two bytes of size, then that many bytes", len(b))}
 	}
 	return b[2:], nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package status
 
 import (
 	"testing"
@@ -32,7 +32,7 @@ func TestLine(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := good
 			test.change(&s)
-			if got := line(s); got != test.want {
+			if got := Line(s); got != test.want {
 				t.Errorf("line %q, want %q", got, test.want)
 			}
 		})

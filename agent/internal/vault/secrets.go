@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package vault
 
 import (
 	"context"
@@ -15,36 +15,34 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// What apps may ask of the store of sealed blobs.
+// Secrets answers apps.
+type Secrets struct{ *Vault }
 
 // Await waits until the declarations were read.
-func (d *Daemon) Await(ctx context.Context) error {
-	p, err := d.ready(ctx)
-	if p.apps == nil {
-		return missing(err)
-	}
-	return nil
+func (v Secrets) Await(ctx context.Context) error {
+	_, err := v.c.Apps.Wait(ctx)
+	return err
 }
 
-// Usable says whether keys are to be had, from memory.
-func (d *Daemon) Usable() api.Finding {
-	s := d.keyStatus()
-	if s.State != api.StateOK {
-		return api.Finding{Reason: s.Reason}
+// Usable reports whether keys are available, without asking a device.
+func (v Secrets) Usable() api.Finding {
+	st := v.Status()
+	if st.State != api.StateOK {
+		return api.Finding{Reason: st.Reason}
 	}
-	return api.Finding{Yes: true, Reason: "keys are for this unit and user; the store is open, its blobs rest on " + s.Slot}
+	return api.Finding{Yes: true, Reason: "keys are for this unit and user; the store is open, its blobs rest on " + st.Slot}
 }
 
-// app is the app of o as its declaration says now, with the digest it was measured as.
-func (d *Daemon) app(o server.Owner) (sealing.Caller, error) {
-	if a := d.up().apps; a != nil {
-		for _, s := range a.List() {
-			if s.Name != o.App || s.Unit != o.Unit || s.UID != o.UID {
+// app returns the app of o as its declaration says now, with the digest it was measured as.
+func (v Secrets) app(o server.Owner) (sealing.Caller, error) {
+	if a, up := v.c.Apps.Now(); up {
+		for _, x := range a.List() {
+			if x.Name != o.App || x.Unit != o.Unit || x.UID != o.UID {
 				continue
 			}
-			c := sealing.Caller{App: sealing.App{Name: s.Name, Unit: s.Unit, User: s.User}}
-			if s.Measured {
-				c.Digest = s.Digest
+			c := sealing.Caller{App: sealing.App{Name: x.Name, Unit: x.Unit, User: x.User}}
+			if x.Measured {
+				c.Digest = x.Digest
 			}
 			return c, nil
 		}
@@ -53,18 +51,18 @@ func (d *Daemon) app(o server.Owner) (sealing.Caller, error) {
 }
 
 // forApp opens the store for the app of o.
-func (d *Daemon) forApp(ctx context.Context, o server.Owner) (*sealing.Store, sealing.Caller, error) {
-	s, err := d.openedStore(ctx)
+func (v Secrets) forApp(ctx context.Context, o server.Owner) (*sealing.Store, sealing.Caller, error) {
+	store, err := v.opened(ctx)
 	if err != nil {
 		return nil, sealing.Caller{}, err
 	}
-	c, err := d.app(o)
-	return s, c, err
+	c, err := v.app(o)
+	return store, c, err
 }
 
 // Derive derives a secret for the app of o.
-func (d *Daemon) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest) (api.Derived, error) {
-	s, c, err := d.forApp(ctx, o)
+func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest) (api.Derived, error) {
+	s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return api.Derived{}, err
 	}
@@ -80,8 +78,8 @@ func (d *Daemon) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest
 }
 
 // Seal stores a secret of the app of o.
-func (d *Daemon) Seal(ctx context.Context, o server.Owner, r api.SealRequest) error {
-	s, c, err := d.forApp(ctx, o)
+func (v Secrets) Seal(ctx context.Context, o server.Owner, r api.SealRequest) error {
+	s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -93,7 +91,7 @@ func (d *Daemon) Seal(ctx context.Context, o server.Owner, r api.SealRequest) er
 		return err
 	}
 	defer data.Wipe()
-	defer d.refreshStore(ctx)
+	defer v.refresh(ctx)
 	if r.RequireDigest {
 		if err := requireMeasured(ctx, s, c); err != nil {
 			return err
@@ -102,12 +100,12 @@ func (d *Daemon) Seal(ctx context.Context, o server.Owner, r api.SealRequest) er
 	return s.Seal(ctx, c, r.Name, data, r.AssociatedData)
 }
 
-// requireMeasured makes the keys of the app depend on the digest that it has now. Where
-// they depend on digests already, the app gets none unless its own is among them.
+// requireMeasured makes the keys of the app depend on the digest that it has now. If they
+// depend on digests already, the app gets no keys unless its own is among them.
 func requireMeasured(ctx context.Context, s *sealing.Store, c sealing.Caller) error {
 	if c.Digest.IsZero() {
 		return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
-			Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require; measure it", c.App.Name)}
+			Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require: measure it", c.App.Name)}
 	}
 	root, err := s.Contract(ctx, c.App.Name, "")
 	switch {
@@ -121,8 +119,8 @@ func requireMeasured(ctx context.Context, s *sealing.Store, c sealing.Caller) er
 }
 
 // Unseal opens a secret of the app of o.
-func (d *Daemon) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest) ([]byte, error) {
-	s, c, err := d.forApp(ctx, o)
+func (v Secrets) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest) ([]byte, error) {
+	s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -134,18 +132,18 @@ func (d *Daemon) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest
 }
 
 // Discard deletes a secret of the app of o.
-func (d *Daemon) Discard(ctx context.Context, o server.Owner, name string) error {
-	s, c, err := d.forApp(ctx, o)
+func (v Secrets) Discard(ctx context.Context, o server.Owner, name string) error {
+	s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer d.refreshStore(ctx)
+	defer v.refresh(ctx)
 	return s.Delete(ctx, c, name)
 }
 
-// Plan says what a secret of the app of o would be sealed to now.
-func (d *Daemon) Plan(ctx context.Context, o server.Owner, name string) (api.Contract, error) {
-	s, c, err := d.forApp(ctx, o)
+// Plan returns what a secret of the app of o would be sealed to now.
+func (v Secrets) Plan(ctx context.Context, o server.Owner, name string) (api.Contract, error) {
+	s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return api.Contract{}, err
 	}
@@ -153,7 +151,8 @@ func (d *Daemon) Plan(ctx context.Context, o server.Owner, name string) (api.Con
 	return contractOf(plan, nil), err
 }
 
-// take copies the bytes of k for an answer, which is overwritten once it was sent, and wipes k.
+// take copies the bytes of k for an answer, which is overwritten after it was sent, and
+// wipes k.
 func take(k *secret.Secret) ([]byte, error) {
 	defer k.Wipe()
 	var b []byte
@@ -164,7 +163,7 @@ func take(k *secret.Secret) ([]byte, error) {
 	return b, err
 }
 
-// contractOf is c in the words of the API, with the error of opening its blob.
+// contractOf translates c for the API, with the error of opening its blob.
 func contractOf(c sealing.Contract, err error) api.Contract {
 	out := api.Contract{
 		Text: c.Text(), Authenticated: c.Authenticated, Planned: c.Planned,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package attest
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ func TestReadFirmwareLog(t *testing.T) {
 		{"longer", file("long", evidence.MaxFirmwareLog+1), 0, true},
 		{"a folder", dir, 0, true},
 	} {
-		b, err := readFirmwareLog(c.path)
+		b, err := ReadFirmwareLog(c.path)
 		if len(b) != c.size || (err != nil) != c.fails {
 			t.Errorf("%s: %d bytes, %v", c.name, len(b), err)
 		}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apps answers for the declared applications in the words of the API.
+package apps
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cvm-agentd/agentd/agent/internal/identity"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// ErrConfig is returned by a reload if the configuration file has a mistake.
+var ErrConfig = errors.New("the configuration cannot be read")
+
+// ServiceConfig is what a Service works with. All fields but Reread are required.
+type ServiceConfig struct {
+	Apps   *startup.Part[*apps.Apps]
+	Ledger *startup.Part[*ledger.Ledger]
+	Agent  *identity.Agent
+	Staple func()                                // reads the stapled certificates again
+	Reread func() (config.Config, []byte, error) // reads the configuration again
+	Log    *slog.Logger
+}
+
+// A Service answers for the applications. Its methods may be called by many goroutines.
+type Service struct {
+	c      ServiceConfig
+	reload sync.Mutex // held by Reload, so that one runs at a time
+}
+
+// NewService returns a Service.
+func NewService(c ServiceConfig) *Service { return &Service{c: c} }
+
+// ByUnit returns the application whose unit and user these are.
+func (s *Service) ByUnit(unit string, uid uint32) (string, bool) {
+	if a, up := s.c.Apps.Now(); up {
+		return a.ByUnit(unit, uid)
+	}
+	return "", false
+}
+
+// Covers reports whether the manifest of app lists exactly this content.
+func (s *Service) Covers(app string, digest evidence.Digest) bool {
+	a, up := s.c.Apps.Now()
+	return up && a.Covers(app, digest)
+}
+
+// List returns every declared application.
+func (s *Service) List() []api.App {
+	out := []api.App{}
+	if a, up := s.c.Apps.Now(); up {
+		for _, x := range a.List() {
+			out = append(out, describe(x))
+		}
+	}
+	return out
+}
+
+// Counts returns how many applications are declared and measured.
+func (s *Service) Counts() api.AppCounts {
+	var c api.AppCounts
+	for _, a := range s.List() {
+		c.Declared++
+		if a.State == api.AppMeasured {
+			c.Measured++
+		} else {
+			c.Unmeasured++
+		}
+	}
+	return c
+}
+
+// Measure measures an application now.
+func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
+	a, err := s.c.Apps.Wait(ctx)
+	if err != nil {
+		return api.App{}, err
+	}
+	x, err := a.Measure(ctx, name)
+	if err != nil {
+		return api.App{}, err
+	}
+	return describe(x), nil
+}
+
+// Reload reads certificates and declarations again. It checks the configuration too: a
+// mistake is an error that changes nothing, and a change is for the next start.
+func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	a, err := s.c.Apps.Wait(ctx)
+	if err != nil {
+		return api.Reloaded{}, err
+	}
+	l, err := s.c.Ledger.Wait(ctx)
+	if err != nil {
+		return api.Reloaded{}, err
+	}
+	if s.c.Reread != nil {
+		_, text, err := s.c.Reread()
+		if err != nil {
+			return api.Reloaded{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		if sha256.Sum256(text) != s.c.Agent.Configuration {
+			s.c.Log.Warn("the configuration has changed: it takes effect when the daemon is started again")
+		}
+	}
+	s.c.Staple()
+	change, err := a.Reload(ctx, s.c.Agent.Announce(l, pcr.EventReload))
+	if err != nil {
+		return api.Reloaded{}, err
+	}
+	out := api.Reloaded{Apps: s.Counts()}
+	for i, err := range change.Errors {
+		source := change.Refused[i]
+		var declaration *apps.DeclarationError
+		if errors.As(err, &declaration) {
+			source = declaration.File
+		}
+		out.Errors = append(out.Errors, api.ReloadProblem{Source: source, Reason: err.Error()})
+	}
+	s.c.Log.Info("declarations were read again", "declared", out.Apps.Declared, "measured", out.Apps.Measured, "refused", len(out.Errors))
+	return out, nil
+}
+
+// describe translates the status of an application for the API.
+func describe(s apps.Status) api.App {
+	a := api.App{
+		Name: s.Name, Unit: s.Unit, User: s.User, Source: s.File, Reason: s.WhyNot,
+		Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,
+	}
+	switch {
+	case s.Measured:
+		a.State, a.Digest = api.AppMeasured, &s.Digest
+	case s.HasRecord:
+		a.State = api.AppUnmeasured
+	default:
+		a.State = api.AppPending
+	}
+	if s.HasRecord {
+		a.Record = &s.Record
+	}
+	return a
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package enrol owns the attestation key (AK) of this machine: it finds the stored key or
+// makes the first one, answers enrolment, and replaces a key that the TPM does not load.
+//
+// The key is a file in the state folder. A crash leaves the old key stored, or the new one
+// with the old one in a file of its own.
+package enrol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+)
+
+const (
+	akFile = "ak.json" // contains the attestation key, in the state folder
+	maxAK  = 64 << 10  // bytes of it that are read
+)
+
+// Errors of the attestation key and of the TPM that contains it.
+var (
+	// ErrUnusable is returned for a stored key that cannot be used on this machine.
+	// Verifiers may have enrolled it, so that only a command replaces it.
+	ErrUnusable = errors.New("the stored attestation key cannot be used")
+	// ErrNoTPM is returned while the TPM does not do what it is asked for.
+	ErrNoTPM = errors.New("the agent has no TPM that works")
+)
+
+// Config is what an Enroller works with. All fields are required.
+type Config struct {
+	Supervisor *startup.Supervisor
+	State      *startup.Part[*durable.Dir]
+	Device     *startup.Part[*tpm.Device]
+	TPM        config.TPM
+	Folder     string // of State, for texts
+	Log        *slog.Logger
+}
+
+// An Enroller owns the attestation key. Its methods may be called by many goroutines.
+type Enroller struct {
+	c   Config
+	key *startup.Part[*tpmkeys.AK] // set by Provision and by ReplaceAK, which exclude each other
+
+	mu   sync.Mutex // guards lost, which Note writes
+	lost error      // why the key in use does not load any more
+}
+
+// New returns an Enroller that has no key yet.
+func New(c Config) *Enroller {
+	return &Enroller{c: c, key: startup.NewPart[*tpmkeys.AK](c.Supervisor)}
+}
+
+// Key returns the attestation key in use, and whether there is one.
+func (e *Enroller) Key() (*tpmkeys.AK, bool) { return e.key.Now() }
+
+// Provision finds the attestation key of this machine, and makes one only if none was ever
+// stored. It is a step of the start.
+func (e *Enroller) Provision(ctx context.Context) error {
+	if _, up := e.key.Now(); up {
+		return nil
+	}
+	stored, ak, err := e.stored(ctx)
+	if errors.Is(err, ErrUnusable) {
+		return fmt.Errorf("%w; bring back what fits, or accept a new key, which verifiers have to enrol: `agentctl key replace-ak` keeps the old one in a file", err)
+	}
+	if err != nil {
+		return err
+	}
+	if stored == nil {
+		if ak, err = e.make(ctx); err != nil {
+			return err
+		}
+		e.c.Log.Info("made an attestation key", "name", ak.Name())
+	}
+	e.key.Set(ak)
+	return nil
+}
+
+// stored loads the attestation key that the state folder contains, nil without an error if
+// it contains none. The error is [ErrUnusable] if the key does not load and never will;
+// then the stored bytes are returned too.
+func (e *Enroller) stored(ctx context.Context) (stored []byte, ak *tpmkeys.AK, err error) {
+	state, up := e.c.State.Now()
+	if !up {
+		return nil, nil, e.c.Supervisor.Missing()
+	}
+	stored, err = state.Read(akFile, maxAK)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the attestation key: %w", err)
+	}
+	blob, err := tpmkeys.ParseBlob(stored)
+	if err != nil {
+		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, akFile, e.c.Folder, err)
+	}
+	ak, err = e.load(ctx, blob)
+	if unusable(err) {
+		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, akFile, e.c.Folder, err)
+	}
+	return stored, ak, err
+}
+
+// unusable reports whether err says that the TPM works and does not load the key.
+func unusable(err error) bool {
+	return errors.Is(err, tpmkeys.ErrOtherTPM) || errors.Is(err, tpmkeys.ErrDamaged)
+}
+
+// load makes the TPM load the key in blob, or make one if blob is nil.
+func (e *Enroller) load(ctx context.Context, blob *tpmkeys.Blob) (ak *tpmkeys.AK, err error) {
+	auths, err := ReadAuths(e.c.TPM)
+	if err != nil {
+		return nil, err
+	}
+	err = e.do(ctx, func(t transport.TPM) (err error) {
+		ak, err = tpmkeys.Provision(t, blob, auths)
+		return err
+	})
+	if err != nil && !unusable(err) {
+		err = fmt.Errorf("%w: %w", ErrNoTPM, err)
+	}
+	return ak, err
+}
+
+// do runs f on the TPM.
+func (e *Enroller) do(ctx context.Context, f func(transport.TPM) error) error {
+	device, up := e.c.Device.Now()
+	if !up {
+		return e.c.Supervisor.Missing()
+	}
+	return device.Do(ctx, f)
+}
+
+// make makes a key and stores it, in the place of what was stored.
+func (e *Enroller) make(ctx context.Context) (*tpmkeys.AK, error) {
+	ak, err := e.load(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	state, _ := e.c.State.Now()
+	b, err := ak.Blob().Encode()
+	if err == nil {
+		err = state.Replace(akFile, b)
+	}
+	if err != nil {
+		// The next attempt reads again what is on disk; this key frees its place in the TPM.
+		return nil, fmt.Errorf("store the attestation key: %w", errors.Join(err, e.do(ctx, ak.Flush)))
+	}
+	return ak, nil
+}
+
+// Note records for the status whether the key in use still loads, and says what to do if it
+// does not. Everything that is up depends on that key, so that only a start begins with
+// another. What is sealed opens until then, from memory, and not after: rewrap gives it to
+// the TPM as it is now, after a counter that the clear destroyed was given up.
+func (e *Enroller) Note(err error) error {
+	gone := unusable(err)
+	if gone {
+		err = fmt.Errorf("%w: %w: it loaded when the agent started, so that the TPM was cleared or replaced since; "+
+			"first save what is sealed, which a restart loses (`agentctl key rewrap`; if that says counter-lost `agentctl key accept-rollback`, then rewrap again); "+
+			"then restart the agent (systemctl restart agentd), and if it says so accept a new key with `agentctl key replace-ak`", ErrUnusable, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case gone:
+		e.lost = err
+	case err == nil:
+		e.lost = nil
+	}
+	return err
+}
+
+// Lost returns why the key in use does not load any more, nil if it does.
+func (e *Enroller) Lost() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
+}
+
+// Close frees the place of the key in the TPM. After a resource manager the key goes with
+// the connection; a TPM without one keeps it.
+func (e *Enroller) Close(ctx context.Context) {
+	if ak, up := e.key.Now(); up {
+		_ = e.do(ctx, ak.Flush)
+	}
+}

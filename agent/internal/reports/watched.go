@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package reports is the agent's one way to the platform: it opens the device when that is
+// needed, staples certificates to its reports, and remembers for the status how it does.
+package reports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
+)
+
+// reopenPause is the least time between two attempts to open a report device.
+const reopenPause = 10 * time.Second
+
+// ErrNoDerivation is returned if the platform derives no keys.
+var ErrNoDerivation = errors.New("the firmware of this machine derives no keys, so that nothing would bind sealed blobs to chip and launch measurement: " +
+	"set keys.without_derived_keys to accept that the TPM alone protects them")
+
+// errNoProbe is returned for a platform that cannot try its keys.
+var errNoProbe = errors.New("this platform does not show what its keys depend on")
+
+// Options say how the platform is opened.
+type Options struct {
+	Open    func() (platform.Platform, error)
+	Spacing time.Duration // least time between two requests, for the status
+	Folder  string        // of the certificates to staple
+	Log     *slog.Logger
+}
+
+// A Watched is the platform with a memory of how it did. It opens the device when it is
+// first used, and tries again later if that failed: a driver may be loaded after the agent
+// has started.
+type Watched struct {
+	o Options
+
+	mu       sync.Mutex        // guards all below
+	inner    platform.Platform // nil until it opens, and after Close
+	stapled  [][]byte
+	openErr  error // of the last attempt to open it
+	openedAt time.Time
+	lastErr  error  // of the last report, nil after a good one
+	everErr  string // of the last report that failed
+}
+
+// New returns the platform, not opened yet.
+func New(o Options) *Watched { return &Watched{o: o} }
+
+// device returns the platform, and opens it if that is due.
+func (w *Watched) device() (platform.Platform, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inner != nil {
+		return w.inner, nil
+	}
+	if w.openErr != nil && time.Since(w.openedAt) < reopenPause {
+		return nil, w.openErr
+	}
+	w.openedAt = time.Now()
+	inner, err := w.o.Open()
+	if err == nil {
+		err = inner.Staple(w.stapled)
+	}
+	if w.openErr = err; err != nil {
+		return nil, err
+	}
+	w.inner = inner
+	return inner, nil
+}
+
+// Kind returns the format of the reports, empty while the device does not open.
+func (w *Watched) Kind() evidence.ReportKind {
+	p, err := w.device()
+	if err != nil {
+		return ""
+	}
+	return p.Kind()
+}
+
+// Report asks the device, and remembers the result.
+func (w *Watched) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
+	p, err := w.device()
+	if err != nil {
+		return platform.Report{}, err
+	}
+	r, err := p.Report(ctx, data)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil || !errors.Is(err, context.Canceled) { // a caller that left says nothing about the device
+		w.lastErr = err
+	}
+	if w.lastErr != nil {
+		w.everErr = w.lastErr.Error()
+	}
+	return r, err
+}
+
+// Derives reports whether the platform derives keys; the error says why the device does
+// not open.
+func (w *Watched) Derives() (bool, error) {
+	p, err := w.device()
+	if err != nil {
+		return false, err
+	}
+	_, ok := p.(platform.KeyDeriver)
+	return ok, nil
+}
+
+// DeriveKey asks the device for a key. The store of sealed blobs reports the result, not
+// this status: reports may work while keys do not.
+func (w *Watched) DeriveKey(ctx context.Context, r platform.KeyRequest) (platform.DerivedKey, error) {
+	p, err := w.device()
+	if err != nil {
+		return platform.DerivedKey{}, err
+	}
+	k, ok := p.(platform.KeyDeriver)
+	if !ok {
+		return platform.DerivedKey{}, ErrNoDerivation
+	}
+	return k.DeriveKey(ctx, r)
+}
+
+// Fingerprint asks for the fingerprint of a key that nothing is sealed to.
+func (w *Watched) Fingerprint(ctx context.Context, k platform.KeyProbe) ([32]byte, error) {
+	p, err := w.device()
+	if err != nil {
+		return [32]byte{}, err
+	}
+	prober, ok := p.(platform.KeyProber)
+	if !ok {
+		return [32]byte{}, errNoProbe
+	}
+	return prober.Fingerprint(ctx, k)
+}
+
+// Staple reads the certificates of the folder again and hands them to the platform. It
+// opens the device, so that the status shows from the start whether there is one.
+func (w *Watched) Staple() {
+	ders, errs := loadCertificates(w.o.Folder)
+	for _, err := range append(errs, w.staple(ders)) {
+		if err != nil {
+			w.o.Log.Warn("certificates", "error", err)
+		}
+	}
+	if _, err := w.device(); err != nil {
+		w.o.Log.Warn("no reports", "error", err)
+	}
+}
+
+// staple replaces the certificates that are added to the host's.
+func (w *Watched) staple(ders [][]byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stapled = ders
+	if w.inner == nil {
+		return nil
+	}
+	return w.inner.Staple(ders)
+}
+
+// Status returns what the device did last, without asking it.
+func (w *Watched) Status() api.PlatformStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := api.PlatformStatus{State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.o.Spacing.Milliseconds())}
+	switch {
+	case w.openErr != nil:
+		s.State, s.Reason = api.StateAbsent, w.openErr.Error()
+	case w.lastErr != nil:
+		s.State, s.Reason = api.StateDegraded, w.lastErr.Error()
+	}
+	if w.inner != nil {
+		s.Kind = w.inner.Kind()
+	}
+	return s
+}
+
+// Close ends the device for good.
+func (w *Watched) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inner == nil {
+		return nil
+	}
+	err := w.inner.Close()
+	w.inner, w.openErr, w.openedAt = nil, fmt.Errorf("%w: the agent is stopping", platform.ErrAbsent), time.Now()
+	return err
+}

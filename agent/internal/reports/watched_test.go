@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
+)
+
+// fake is a platform that does as it is told.
+type fake struct {
+	err     error
+	stapled int
+	closed  bool
+}
+
+func (f *fake) Kind() evidence.ReportKind { return evidence.ReportSNP }
+func (f *fake) Report(context.Context, [64]byte) (platform.Report, error) {
+	return platform.Report{}, f.err
+}
+func (f *fake) Staple(ders [][]byte) error { f.stapled = len(ders); return nil }
+func (f *fake) Close() error               { f.closed = true; return nil }
+
+// TestWatchedRemembers: status tells what the device did last, and what it ever did.
+func TestWatchedRemembers(t *testing.T) {
+	f := &fake{}
+	w := New(Options{Open: func() (platform.Platform, error) { return f, nil }})
+	if err := w.staple([][]byte{{1}, {2}}); err != nil {
+		t.Fatal(err)
+	}
+	report := func(err error) api.PlatformStatus {
+		f.err = err
+		w.Report(t.Context(), [64]byte{})
+		return w.Status()
+	}
+	if s := report(nil); s.State != api.StateOK || s.Kind != evidence.ReportSNP || f.stapled != 2 {
+		t.Errorf("%+v with %d stapled", s, f.stapled)
+	}
+	if s := report(platform.ErrBusy); s.State != api.StateDegraded || s.Reason == "" {
+		t.Errorf("%+v", s)
+	}
+	if s := report(context.Canceled); s.State != api.StateDegraded {
+		t.Errorf("a caller that went away changed the state: %+v", s)
+	}
+	if s := report(nil); s.State != api.StateOK || s.LastError == "" {
+		t.Errorf("%+v", s)
+	}
+	if err := w.Close(); err != nil || !f.closed {
+		t.Errorf("%v, closed %v", err, f.closed)
+	}
+	if _, err := w.Report(t.Context(), [64]byte{}); !errors.Is(err, platform.ErrAbsent) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// TestWatchedWithoutDevice: no device is no crash, and not asked for at each request.
+func TestWatchedWithoutDevice(t *testing.T) {
+	opened := 0
+	w := New(Options{Open: func() (platform.Platform, error) {
+		opened++
+		return nil, fmt.Errorf("open /dev/sev-guest: %w", platform.ErrAbsent)
+	}})
+	for range 10 {
+		if _, err := w.Report(t.Context(), [64]byte{}); !errors.Is(err, platform.ErrAbsent) {
+			t.Fatal(err)
+		}
+	}
+	if s := w.Status(); opened != 1 || s.State != api.StateAbsent || s.Reason == "" || s.Kind != "" {
+		t.Errorf("opened %d times, %+v", opened, s)
+	}
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package status says how the agent does, from what its parts remember. It asks no device.
+package status
+
+import (
+	"errors"
+
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/identity"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/reports"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/agent/internal/vault"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+)
+
+// A Source reads the status of the parts. All fields are required.
+type Source struct {
+	Agent      *identity.Agent
+	Supervisor *startup.Supervisor
+	Device     *startup.Part[*tpm.Device]
+	Ledger     *startup.Part[*ledger.Ledger]
+	Attester   *startup.Part[*attest.Attester]
+	Platform   *reports.Watched
+	Enroller   *enrol.Enroller
+	Apps       *apps.Service
+	Vault      *vault.Vault
+	PCR        uint32 // that the ledger extends
+}
+
+// Status returns how the agent does.
+func (s *Source) Status() api.Status {
+	trial := s.Supervisor.Err()
+	out := api.Status{
+		Version:  s.Agent.Version,
+		Platform: s.Platform.Status(),
+		Apps:     s.Apps.Counts(),
+		AgentKey: s.Agent.Public(),
+		TPM:      s.tpm(trial),
+		Ledger:   s.ledger(trial),
+		Keys:     s.keys(trial),
+	}
+	if ak, up := s.Enroller.Key(); up {
+		out.AKName = evidence.Bytes(ak.Name())
+	}
+	if a, up := s.Attester.Now(); up {
+		st := a.Stats()
+		out.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements, Largest: st.Largest}
+		if x := st.Anchor; x != nil {
+			out.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(x.Age.Milliseconds()), LogHead: x.LogHead}
+		}
+	}
+	return out
+}
+
+// tpm returns the status of the TPM: of the key in use, of the last quote, of the last
+// attempt to bring the parts up, and of the device.
+func (s *Source) tpm(trial error) api.TPMStatus {
+	out := api.TPMStatus{State: api.StateAbsent, Reason: api.ReasonStarting}
+	device, open := s.Device.Now()
+	if open {
+		out = api.TPMStatus{State: api.StateOK}
+		if st := device.State(); !st.Ready {
+			out = api.TPMStatus{State: api.StateDegraded, Reason: st.Reason}
+		}
+	}
+	switch {
+	case errors.Is(trial, enrol.ErrUnusable):
+		out = unusable(trial)
+	case errors.Is(trial, enrol.ErrNoTPM):
+		if out.Reason = trial.Error(); open {
+			out.State = api.StateDegraded
+		}
+	}
+	if a, up := s.Attester.Now(); up {
+		quote := a.Stats().QuoteError
+		switch lost := s.Enroller.Lost(); {
+		case lost != nil:
+			out = unusable(lost)
+		case quote != "" && out.State == api.StateOK:
+			out = api.TPMStatus{State: api.StateDegraded, Reason: quote}
+		}
+	}
+	return out
+}
+
+func unusable(err error) api.TPMStatus {
+	return api.TPMStatus{State: api.StateDegraded, Code: api.CodeAKUnusable, Reason: err.Error()}
+}
+
+func (s *Source) ledger(trial error) api.LedgerStatus {
+	out := api.LedgerStatus{PCR: s.PCR, Reason: api.ReasonStarting}
+	l, open := s.Ledger.Now()
+	switch {
+	case open:
+		v := l.View()
+		out = api.LedgerStatus{
+			PCR: v.PCR, Synchronised: v.State.Synchronised, Reason: v.State.Reason, Full: v.State.Full,
+			Records: v.State.Records, Bytes: uint64(v.State.Bytes), Head: v.Head,
+		}
+		if out.Reason == "" {
+			out.Reason = v.State.Failure
+		}
+		if out.Reason == "" && trial != nil {
+			out.Reason = trial.Error()
+		}
+	case errors.Is(trial, enrol.ErrUnusable):
+		out.Reason = "there is no attestation key to keep it with"
+	case errors.Is(trial, enrol.ErrNoTPM):
+		out.Reason = "there is no TPM to keep it in"
+	case trial != nil:
+		out.Reason = trial.Error()
+	}
+	if _, up := s.Attester.Now(); !up && out.Reason == "" {
+		out.Reason = api.ReasonStarting // no list of applications before that is over
+	}
+	return out
+}
+
+func (s *Source) keys(trial error) api.KeyStatus {
+	out := s.Vault.Status()
+	if errors.Is(trial, enrol.ErrUnusable) {
+		out.Code = api.CodeAKUnusable
+	}
+	if _, up := s.Attester.Now(); !up && trial != nil {
+		out.Reason = trial.Error() // no app gets keys before the declarations are read
+	}
+	return out
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/identity"
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/reports"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/agent/internal/vault"
+	"github.com/cvm-agentd/agentd/api"
+	measured "github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+)
+
+// failing is an agent whose one attempt to bring its parts up ends with err.
+func failing(t *testing.T, err error) *Source {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	agent, e := identity.New("test", nil)
+	if e != nil {
+		t.Fatal(e)
+	}
+	s := startup.New(log)
+	device, list, l := startup.NewPart[*tpm.Device](s), startup.NewPart[*measured.Apps](s), startup.NewPart[*ledger.Ledger](s)
+	platform := reports.New(reports.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Run(ctx, []startup.Step{{What: "all", Do: func(context.Context) error { cancel(); return err }}})
+	return &Source{
+		Agent: agent, Supervisor: s, Device: device, Ledger: l, Attester: startup.NewPart[*attest.Attester](s), Platform: platform,
+		Enroller: enrol.New(enrol.Config{Supervisor: s, State: startup.NewPart[*durable.Dir](s), Device: device, Log: log}),
+		Apps:     apps.NewService(apps.ServiceConfig{Apps: list, Ledger: l, Agent: agent, Staple: platform.Staple, Log: log}),
+		Vault:    vault.New(vault.Config{Supervisor: s, Device: device, Apps: list, Platform: platform, Log: log}),
+	}
+}
+
+// TestAKStatus: a stored key that does not load has a code and a sentence of its own,
+// for the TPM and for keys, and is not called a TPM that does not work.
+func TestAKStatus(t *testing.T) {
+	s := failing(t, enrol.ErrUnusable).Status()
+	if s.TPM.State != api.StateDegraded || s.TPM.Code != api.CodeAKUnusable || s.TPM.Reason != enrol.ErrUnusable.Error() || s.Keys.Code != api.CodeAKUnusable || s.Keys.Reason == "" {
+		t.Errorf("%+v", s)
+	}
+	without := failing(t, enrol.ErrNoTPM)
+	if s := without.Status(); s.TPM.Code != "" || s.Keys.Code != "" || s.TPM.Reason != enrol.ErrNoTPM.Error() {
+		t.Errorf("%+v", s)
+	}
+	// Without state folder and TPM there is nothing to replace, and the error says why.
+	if _, err := without.Enroller.ReplaceAK(t.Context()); !errors.Is(err, startup.ErrNotUp) || !errors.Is(err, enrol.ErrNoTPM) {
+		t.Errorf("replaced: %v", err)
+	}
+}

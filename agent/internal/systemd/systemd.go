@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package systemd tells systemd how the agent does (sd_notify(3)), and takes the sockets
+// that systemd opened. Without systemd it does nothing.
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// A Notifier tells systemd.
+type Notifier struct{ Log *slog.Logger }
+
+func (n Notifier) tell(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		n.Log.Warn("systemd could not be told", "state", state, "error", err)
+	}
+}
+
+// Ready says that the agent started, or that a reload is over.
+func (n Notifier) Ready() { n.tell(daemon.SdNotifyReady) }
+
+// Stopping says that the agent is about to end.
+func (n Notifier) Stopping() { n.tell(daemon.SdNotifyStopping) }
+
+// Reloading opens a reload, which Ready closes (Type=notify-reload).
+func (n Notifier) Reloading() {
+	n.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+}
+
+// linePause is how often the line for systemctl(1) is read.
+const linePause = 5 * time.Second
+
+// Show keeps the line that `systemctl status` shows, until ctx ends.
+func (n Notifier) Show(ctx context.Context, line func() string) {
+	tick := time.NewTicker(linePause)
+	defer tick.Stop()
+	last := ""
+	for {
+		if now := line(); now != last {
+			last = now
+			n.tell("STATUS=" + now)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Watch feeds systemd's watchdog, if systemd asks for that, while look returns. A TPM that
+// hangs does not starve it: a restart would not repair the TPM, and status shows it.
+func (n Notifier) Watch(ctx context.Context, look func()) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			look()
+			n.tell(daemon.SdNotifyWatchdog)
+		}
+	}
+}
+
+// Sockets returns the sockets that systemd passed, nil if absent. They are named "client"
+// and "admin" (FileDescriptorName= in systemd.socket(5)). A socket with another name is an
+// error, since nothing would serve it.
+func Sockets() (client, admin *os.File, err error) {
+	for _, f := range activation.Files(true) {
+		switch {
+		case f.Name() == "client" && client == nil:
+			client = f
+		case f.Name() == "admin" && admin == nil:
+			admin = f
+		default:
+			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\" and one \"admin\" (FileDescriptorName=)", f.Name()), f.Close())
+		}
+	}
+	return client, admin, err
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package vault opens the store of sealed blobs, keeps it up to date, remembers for the
+// status how it is, and answers for it: [Secrets] to apps, [Admin] to administrators.
+//
+// To ask the firmware for a key may take a minute on a busy host. So the store opens while
+// the agent already answers, and the status is told from memory. What is on disk, and what
+// a crash leaves of it, is up to the store.
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/reports"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/store/snproot"
+	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// ErrClosed is returned while the store is not open; it wraps the reason.
+var ErrClosed = errors.New("the store of sealed blobs is not open")
+
+// Config is what a Vault works with. All fields are required.
+type Config struct {
+	Supervisor    *startup.Supervisor
+	Device        *startup.Part[*tpm.Device]
+	Apps          *startup.Part[*apps.Apps]
+	Platform      *reports.Watched
+	Folder        string // of the sealed blobs; the lock of the state folder covers it
+	TPM           config.TPM
+	Keys          config.Keys
+	ReportTimeout time.Duration // of one request to the platform
+	Log           *slog.Logger
+}
+
+// A Vault is the store of sealed blobs, or the reason why there is none. Its methods may
+// be called by many goroutines.
+type Vault struct {
+	c     Config
+	tried chan struct{} // closed by Run after the first attempt to open the store
+
+	mu    sync.Mutex     // guards all below
+	store *sealing.Store // nil until it opens; written by Run, with folder and err
+	dir   *durable.Dir
+	err   error         // why there is no store
+	state sealing.State // as it was last seen; written by refresh
+}
+
+// New returns a Vault whose store is not open.
+func New(c Config) *Vault { return &Vault{c: c, tried: make(chan struct{})} }
+
+// Run opens the store, in as many attempts as that takes, and brings it up to date.
+func (v *Vault) Run(ctx context.Context) {
+	first := sync.OnceFunc(func() { close(v.tried) })
+	defer first()
+	said := ""
+	for pause := startup.FirstPause; ; pause = min(2*pause, startup.LongestPause) {
+		ready, err := v.try(ctx)
+		first()
+		if ready {
+			break
+		}
+		if err != nil && err.Error() != said {
+			said = err.Error()
+			level := slog.LevelWarn
+			if sealing.CodeOf(err) == sealing.NoRecovery {
+				level = slog.LevelInfo // as installed, before an administrator chose
+			}
+			v.c.Log.Log(ctx, level, "sealed blobs cannot be opened", "error", err)
+		}
+		if code := sealing.CodeOf(err); code != "" && code != sealing.RootUnavailable && code != sealing.Interrupted {
+			return // waiting does not help: an administrator has to act
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+	store, state := v.now()
+	v.c.Log.Info("store of sealed blobs is open", "slot", state.Slot.String(), "blobs", state.Blobs, "counted", state.Counted)
+	if state.Differ {
+		v.c.Log.Warn("the configuration names other recovery recipients than the store was made with; they are not used")
+	}
+	if state.Rewrap {
+		v.rewrapRaised(ctx, store)
+	}
+}
+
+// rewrapRaised seals to the machine as it is now what was sealed to an older TCB. The
+// committed TCB never goes down again, so that this loses nothing.
+func (v *Vault) rewrapRaised(ctx context.Context, store *sealing.Store) {
+	r, err := store.Rewrap(ctx)
+	v.refresh(ctx)
+	switch {
+	case err != nil:
+		v.c.Log.Error("sealed blobs stay sealed to an older TCB", "error", err)
+	case len(r.Kept) > 0:
+		v.c.Log.Warn("some sealed blobs do not open and stay as they are", "written", r.Written, "kept", len(r.Kept))
+	default:
+		v.c.Log.Info("sealed blobs were sealed anew to this machine", "written", r.Written)
+	}
+}
+
+// try opens the store if it is not open, and reports whether it is ready for use.
+func (v *Vault) try(ctx context.Context) (ready bool, err error) {
+	if store, _ := v.now(); store == nil {
+		store, dir, err := v.open(ctx)
+		v.mu.Lock()
+		v.store, v.dir, v.err = store, dir, err
+		v.mu.Unlock()
+		if err != nil {
+			return false, err
+		}
+	}
+	v.refresh(ctx)
+	_, state := v.now()
+	return state.Ready, state.Err
+}
+
+// now returns the store, nil if it is not open, and its state as it was last seen.
+func (v *Vault) now() (*sealing.Store, sealing.State) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.store, v.state
+}
+
+func (v *Vault) open(ctx context.Context) (*sealing.Store, *durable.Dir, error) {
+	root, err := v.root()
+	if err != nil {
+		return nil, nil, err
+	}
+	auths, err := enrol.ReadAuths(v.c.TPM)
+	if err != nil {
+		return nil, nil, err
+	}
+	device, up := v.c.Device.Now()
+	if !up {
+		return nil, nil, v.c.Supervisor.Missing()
+	}
+	dir, err := durable.Make(v.c.Folder)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open folder of sealed blobs %s: %w", v.c.Folder, err)
+	}
+	k := v.c.Keys
+	store, err := sealing.Open(ctx, sealing.Config{
+		Files: files{dir}, Platform: root, TPM: &tpmroot.TPM{Device: device, Auths: auths},
+		Quota:      sealing.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
+		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange,
+	})
+	if err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	return store, dir, nil
+}
+
+// root returns the platform as sealing uses it, nil if it derives no keys and the
+// configuration accepts that.
+func (v *Vault) root() (sealing.Platform, error) {
+	switch derives, err := v.c.Platform.Derives(); {
+	case derives:
+		return snproot.Platform{Report: v.report, Derive: v.key, Probe: v.probe}, nil
+	case v.c.Keys.WithoutDerivedKeys:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", reports.ErrNoDerivation, err)
+	}
+	return nil, reports.ErrNoDerivation
+}
+
+func (v *Vault) report(ctx context.Context, data [64]byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
+	defer cancel()
+	r, err := v.c.Platform.Report(ctx, data)
+	return r.Bytes, err
+}
+
+func (v *Vault) key(ctx context.Context, tcb uint64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
+	defer cancel()
+	k, err := v.c.Platform.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
+	if errors.Is(err, platform.ErrZeroKey) {
+		return nil, &sealing.Error{Code: sealing.BadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", sealing.TCBOf(tcb)), Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return k.Secret(), nil
+}
+
+// probe asks for the fingerprint of a key that sealing does not use.
+func (v *Vault) probe(ctx context.Context, k sealing.KeyProbe) ([32]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
+	defer cancel()
+	return v.c.Platform.Fingerprint(ctx, platform.KeyProbe(k))
+}
+
+// refresh remembers the state of the store.
+func (v *Vault) refresh(ctx context.Context) {
+	store, _ := v.now()
+	if store == nil {
+		return
+	}
+	state, err := store.State(ctx)
+	if err != nil {
+		return // the caller left, or the agent is stopping
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.state = state
+}
+
+// files is the folder of sealed blobs as package sealing uses it.
+type files struct{ *durable.Dir }
+
+func (f files) WriteDurable(name string, b []byte) error { return f.Replace(name, b) }
+func (f files) List() ([]string, error)                  { return f.Names() }
+
+// opened waits until opening the store was tried once.
+func (v *Vault) opened(ctx context.Context) (*sealing.Store, error) {
+	if err := v.c.Supervisor.Ready(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case <-v.tried:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait until sealed blobs can be opened: %w", ctx.Err())
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.store == nil {
+		return nil, fmt.Errorf("%w: %w", ErrClosed, v.err)
+	}
+	return v.store, nil
+}
+
+// Status returns the last known state of the store, without asking a device.
+func (v *Vault) Status() api.KeyStatus {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.state
+	out := api.KeyStatus{
+		State: api.StateOK, Blobs: s.Blobs, Generation: s.Generation, Counted: s.Counted, Rewrap: s.Rewrap, Orphans: s.Orphans,
+	}
+	if s.Slot != 0 {
+		out.Slot = s.Slot.String()
+	}
+	switch err := v.err; {
+	case v.store == nil && err == nil:
+		out.State, out.Reason = api.StateAbsent, api.ReasonStarting
+	case v.store == nil:
+		out.State, out.Reason = api.StateAbsent, err.Error()
+	case !s.Ready && s.Err == nil:
+		out.State, out.Reason = api.StateDegraded, api.ReasonStarting
+	case !s.Ready:
+		out.State, out.Reason, out.Code = api.StateDegraded, s.Err.Error(), sealing.CodeOf(s.Err)
+	}
+	return out
+}
+
+// Close wipes the keys that the store keeps in memory, and closes its folder.
+func (v *Vault) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.store == nil {
+		return nil
+	}
+	v.store.Close()
+	return v.dir.Close()
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vault
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/reports"
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// fake is a platform without keys.
+type fake struct{ platform.Platform }
+
+func (fake) Staple([][]byte) error { return nil }
+
+// with is a Vault on the platform that open opens.
+func with(open func() (platform.Platform, error)) *Vault {
+	s := startup.New(slog.New(slog.DiscardHandler))
+	return New(Config{
+		Supervisor: s, Device: startup.NewPart[*tpm.Device](s), Apps: startup.NewPart[*apps.Apps](s),
+		Platform: reports.New(reports.Options{Open: open}), ReportTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+// deriving is a platform that derives a key, or fails.
+type deriving struct {
+	fake
+	key platform.DerivedKey
+	err error
+}
+
+func (d *deriving) DeriveKey(context.Context, platform.KeyRequest) (platform.DerivedKey, error) {
+	return d.key, d.err
+}
+
+// TestRootPlatform: sealed blobs rest on the TPM alone only if an administrator accepted it.
+func TestRootPlatform(t *testing.T) {
+	absent := func() (platform.Platform, error) { return nil, platform.ErrAbsent }
+	for _, c := range []struct {
+		name     string
+		open     func() (platform.Platform, error)
+		accepted bool
+		derives  bool
+		err      error
+	}{
+		{"derives", func() (platform.Platform, error) { return &deriving{}, nil }, false, true, nil},
+		{"derives, and less is accepted", func() (platform.Platform, error) { return &deriving{}, nil }, true, true, nil},
+		{"reports only", func() (platform.Platform, error) { return &fake{}, nil }, false, false, reports.ErrNoDerivation},
+		{"reports only, accepted", func() (platform.Platform, error) { return &fake{}, nil }, true, false, nil},
+		{"no device", absent, false, false, platform.ErrAbsent},
+		{"no device, accepted", absent, true, false, nil},
+	} {
+		d := with(c.open)
+		d.c.Keys.WithoutDerivedKeys = c.accepted
+		p, err := d.root()
+		if (p != nil) != c.derives || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, %v", c.name, p, err)
+		}
+		if c.err != nil && !errors.Is(err, reports.ErrNoDerivation) {
+			t.Errorf("%s: %v has no code", c.name, err)
+		}
+	}
+}
+
+// case 67: an all-zero key keeps its code on the way to sealing.
+func TestSealingKey(t *testing.T) {
+	inner := &deriving{err: platform.ErrZeroKey}
+	d := with(func() (platform.Platform, error) { return inner, nil })
+	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != sealing.BadDerivedKey {
+		t.Errorf("%x, %v", k, err)
+	}
+	inner.err = platform.ErrBusy
+	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != "" || !errors.Is(err, platform.ErrBusy) {
+		t.Errorf("%x, %v", k, err)
+	}
+	var err error
+	if inner.key, err = platform.NewDerivedKey(append(make([]byte, 31), 7)); err != nil {
+		t.Fatal(err)
+	}
+	inner.err = nil
+	if k, err := d.key(t.Context(), 1); err != nil || len(k) != 32 || k[31] != 7 {
+		t.Errorf("%x, %v", k, err)
+	}
+}
+
+// TestKeyStatus: what status says of a store, from memory.
+func TestKeyStatus(t *testing.T) {
+	d := Secrets{with(nil)}
+	if s := d.Status(); s.State != api.StateAbsent || s.Reason != api.ReasonStarting || d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+	d.err = reports.ErrNoDerivation
+	if s := d.Status(); s.State != api.StateAbsent || s.Reason != reports.ErrNoDerivation.Error() {
+		t.Errorf("%+v", s)
+	}
+	d.store, d.err = &sealing.Store{}, nil
+	if s := d.Status(); s.State != api.StateDegraded || s.Reason != api.ReasonStarting {
+		t.Errorf("%+v", s)
+	}
+	d.state = sealing.State{Err: &sealing.Error{Code: sealing.OtherChip, Detail: "hardware changed"}}
+	if s := d.Status(); s.State != api.StateDegraded || s.Code != api.CodeOtherChip || s.Reason == "" || d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+	d.state = sealing.State{Ready: true, Slot: sealing.SlotSNPTPM, Blobs: 3}
+	if s := d.Status(); s.State != api.StateOK || s.Slot != "snp+tpm" || s.Blobs != 3 || !d.Usable().Yes {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestContractOf: every change has an outcome, and codes are those of the API.
+func TestContractOf(t *testing.T) {
+	c := contractOf(sealing.Contract{Kind: sealing.KindSecret, Digests: []evidence.Digest{{1}}, Slots: []sealing.SlotKind{sealing.SlotTPM}, Weakest: sealing.SlotTPM},
+		&sealing.Error{Code: sealing.OtherTPM, Detail: "d"})
+	if len(c.Changes) != len(sealing.Changes()) || c.Code != api.CodeOtherTPM || c.Text == "" || c.Limit == "" {
+		t.Errorf("%+v", c)
+	}
+	for _, x := range c.Changes {
+		if x.Opens != (x.Code == "") {
+			t.Errorf("%+v", x)
+		}
+	}
+}
+
+// TestWithdrawnApp: a declaration that went away between two requests gives no keys.
+func TestWithdrawnApp(t *testing.T) {
+	d := Secrets{with(nil)}
+	var p *api.Problem
+	if _, err := d.app(server.Owner{App: "billing", Unit: "billing.service"}); !errors.As(err, &p) || p.Code != api.CodeNoApp {
+		t.Errorf("got %v", err)
+	}
+}
