@@ -7,13 +7,14 @@ PREFIX  ?= /usr/local
 OUT     ?= bin
 LDFLAGS ?= -buildid=
 
-# Executables that need no library and depend on nothing but their sources: no cgo, no
-# build folder, no build id, no state of the version control.
+# Executables depend only on their sources and need no library: no cgo, no build folder,
+# no build id, no state of the version control.
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)"
 
-# A position-independent executable names the dynamic loader, and that obeys LD_PRELOAD.
-# systemd runs agentctl as root in the environment of the unit that it measures, which
-# may be the user's to write: it is linked without a loader. The others never are run so.
+# A position-independent executable names the dynamic loader, and the loader obeys
+# LD_PRELOAD. systemd runs agentctl as root in the environment of the unit that it
+# measures, and the unit's user may be able to write that environment. So agentctl is
+# linked without a loader. systemd runs no other program of ours this way.
 FIXED = $(filter agentctl,$(COMMANDS))
 MOVED = $(filter-out agentctl,$(COMMANDS))
 
@@ -31,10 +32,10 @@ build: ## build agentd, agentctl and agentd-sim into bin/
 	$(if $(MOVED),$(BUILD) -buildmode=pie -o $(OUT)/ $(MOVED:%=./cmd/%))
 	$(if $(FIXED),$(BUILD) -buildmode=exe -o $(OUT)/ $(FIXED:%=./cmd/%))
 
-demo: ## show the whole promise on a simulated machine, in under half a minute
+demo: ## show everything on a simulated machine, in under half a minute
 	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh
 
-test: ## run every test; the last lines say what was skipped and why
+test: ## run every test; the last lines say what was skipped, why, and how many passed
 	@GO="$(GO)" scripts/test.sh
 
 check: ## check formatting, vet, staticcheck, the rules of the tree and quick tests, in a minute
@@ -43,7 +44,7 @@ check: ## check formatting, vet, staticcheck, the rules of the tree and quick te
 fuzz: ## fuzz every target with FUZZTIME inputs (default 200000x) each
 	@GO="$(GO)" FUZZTIME="$${FUZZTIME:-200000x}" scripts/fuzz.sh
 
-bench: ## measure start-up, memory and throughput, and print them
+bench: ## measure start-up, memory and throughput
 	@GO="$(GO)" scripts/bench.sh
 
 install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is not for production)
@@ -55,13 +56,13 @@ install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is 
 package: ## build the .deb and the .rpm into dist/
 	@GO="$(GO)" packaging/build.sh dist
 
-test-package: ## build the packages twice, compare, and hold them to lintian, rpmlint and rpm
+test-package: ## build the packages twice, compare, and check them with lintian, rpmlint and rpm
 	@GO="$(GO)" packaging/test.sh
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh
 
-setup: ## install what the demo and the tests need (as root), or say what is missing
+setup: ## install the programs that the demo and the tests need (as root), or name them
 	@scripts/setup.sh test
 
 clean: ## remove what was built

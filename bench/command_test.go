@@ -19,11 +19,11 @@ import (
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
-// BenchmarkVerifyCommand: "agentctl verify" as a whole process, beside what others need
-// two processes for: tpm2_checkquote for the quote, and check of go-sev-guest for the
-// report. All three run on the same evidence, by turns. "of-both" is the ratio of the
-// medians, from start to exit; "cpu-of-both" that of the time on processors, which says
-// more where the machine does other work, and less of what people wait for.
+// BenchmarkVerifyCommand compares "agentctl verify", as a whole process, with the two
+// processes that other tools need: tpm2_checkquote for the quote, and check of go-sev-guest
+// for the report. All three run in turn on the same evidence. "of-both" is the ratio of the
+// medians, from start to exit. "cpu-of-both" is the ratio of the processor times, which
+// depends less on other work of the machine, but is not what people wait for.
 func BenchmarkVerifyCommand(b *testing.B) {
 	quoteTool, err := exec.LookPath("tpm2_checkquote")
 	if err != nil {
@@ -36,7 +36,7 @@ func BenchmarkVerifyCommand(b *testing.B) {
 	b.Cleanup(done)
 	reportTool := filepath.Join(b.TempDir(), "check")
 	build := exec.Command("go", "build", "-o", reportTool, "github.com/google/go-sev-guest/tools/check")
-	build.Dir = "../test/interop" // the module that holds other people's verifiers
+	build.Dir = "../test/interop" // the module of the verifiers of other projects
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Skipf("check of go-sev-guest cannot be built: %v\n%s", err, out)
 	}
@@ -82,7 +82,7 @@ func BenchmarkVerifyCommand(b *testing.B) {
 			t.cpu = append(t.cpu, run.ProcessState.UserTime()+run.ProcessState.SystemTime())
 		}
 	}
-	b.ReportMetric(0, "ns/op") // of all three: says nothing
+	b.ReportMetric(0, "ns/op") // the sum of all three means nothing
 	var wall, cpu []time.Duration
 	for _, t := range tools {
 		wall, cpu = append(wall, middle(t.took)), append(cpu, middle(t.cpu))
@@ -96,7 +96,7 @@ func middle(took []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(took))[len(took)/2]
 }
 
-// exported is the evidence and its parts, as files for other people's tools.
+// exported writes the evidence and its parts as files for the tools of other projects.
 func exported(b *testing.B, document []byte) string {
 	b.Helper()
 	e, err := evidence.Parse(document)
@@ -115,7 +115,7 @@ func exported(b *testing.B, document []byte) string {
 	for _, name := range []string{"certificate-1.pem", "certificate-0.pem"} { // intermediate and root, as check expects
 		c, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
-			b.Fatal(fmt.Errorf("the evidence holds no chain: %w", err))
+			b.Fatal(fmt.Errorf("the evidence does not contain a chain: %w", err))
 		}
 		roots = append(roots, c...)
 	}

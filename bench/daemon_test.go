@@ -19,14 +19,13 @@ import (
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
-// agent is an agentd, the one that is installed, on a swtpm of its own and without a
-// report device.
+// agent is agentd as it is installed, with its own swtpm and without a report device.
 type agent struct {
 	commands, dir string
 }
 
-// newAgent starts swtpm on a socket and writes the configuration. The swtpm runs on
-// while agents come and go, so that they find the attestation key that the first made.
+// newAgent starts swtpm on a socket and writes the configuration. The swtpm keeps running
+// when an agent ends, so that the next agent finds the attestation key.
 func newAgent(b *testing.B) *agent {
 	b.Helper()
 	swtpm, err := exec.LookPath("swtpm")
@@ -34,8 +33,8 @@ func newAgent(b *testing.B) *agent {
 		b.Skip(simulated.ErrNoTPM)
 	}
 	a := &agent{commands: b.TempDir(), dir: b.TempDir()}
-	// As packaging/build.sh does it: position-independent, and stripped. The agent hashes
-	// itself at each start, so that every megabyte of it counts.
+	// Like packaging/build.sh: position-independent, and stripped. The agent hashes itself at
+	// each start, so every megabyte counts.
 	build := exec.Command("make", "-s", "-C", "..", "build", "COMMANDS=agentd", "OUT="+a.commands, "LDFLAGS=-s -w -buildid=")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build agentd as it is installed: %v\n%s", err, out)
@@ -82,12 +81,12 @@ func waitFor(b *testing.B, what string, f func() bool) {
 	b.Helper()
 	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.Fatalf("waited in vain for %s", what)
+			b.Fatalf("no success before the deadline: %s", what)
 		}
 	}
 }
 
-// start starts the agent and returns when it tells systemd that it is ready.
+// start starts the agent, and returns when the agent tells systemd that it is ready.
 func (a *agent) start(b *testing.B) (stop func(), took time.Duration, pid int) {
 	b.Helper()
 	path := filepath.Join(a.dir, "notify")
@@ -126,7 +125,7 @@ func (a *agent) start(b *testing.B) (stop func(), took time.Duration, pid int) {
 	}, took, cmd.Process.Pid
 }
 
-// rss is the resident memory of a process in MB, as the kernel counts it.
+// rss returns the resident memory of a process in MB, as the kernel counts it.
 func rss(b *testing.B, pid int) float64 {
 	b.Helper()
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
@@ -143,12 +142,12 @@ func rss(b *testing.B, pid int) float64 {
 			return float64(kb) / 1024
 		}
 	}
-	b.Fatal("the kernel tells no resident memory")
+	b.Fatal("/proc/PID/status does not contain VmRSS")
 	return 0
 }
 
-// BenchmarkStart: from exec to READY=1, and the memory of the idle agent, with the
-// number of applications and the bytes they have.
+// BenchmarkStart measures the time from exec to READY=1, and the memory of the idle agent,
+// for several numbers and sizes of applications.
 func BenchmarkStart(b *testing.B) {
 	for _, c := range []struct{ apps, size int }{{0, 0}, {10, 1 << 20}, {50, 10 << 20}} {
 		b.Run(fmt.Sprintf("apps=%d/MB=%d", c.apps, c.apps*c.size>>20), func(b *testing.B) {
@@ -163,14 +162,14 @@ func BenchmarkStart(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			stop, _, _ := a.start(b) // makes the attestation key
+			stop, _, _ := a.start(b) // this one makes the attestation key
 			stop()
 			var total time.Duration
 			var memory float64
 			for b.Loop() {
 				stop, took, pid := a.start(b)
 				total += took
-				// Idle is when it was asked something and has answered.
+				// It is idle after it has answered one request.
 				if _, err := (&client.Client{Socket: filepath.Join(a.dir, "agentd.sock")}).Status(b.Context()); err != nil {
 					b.Fatal(err)
 				}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench measures what people notice of the agent: how long it takes until it
-// is ready, how much memory it holds, how fast it answers. Figures are printed with
-// what they were measured on; nothing here fails because a machine is slow.
+// Package bench measures what users notice: the time until the agent is ready, its memory,
+// and the time of its answers. scripts/bench.sh prints the figures with the machine that
+// they were measured on. A slow machine does not make a benchmark fail.
 package bench

@@ -21,8 +21,8 @@ func request(f evidence.Freshness) api.EvidenceRequest {
 	return api.EvidenceRequest{Nonce: nonce, Freshness: f, Log: api.LogNone}
 }
 
-// BenchmarkEvidence: one caller after the other, and 64 at once, each as a multiple
-// of what a bare status request takes on the same machine.
+// BenchmarkEvidence measures requests for evidence, one after the other and 64 at once, as
+// multiples of the time of a plain status request on the same machine.
 func BenchmarkEvidence(b *testing.B) {
 	m := simulated.Run(b)
 	status := time.Duration(0)

@@ -16,11 +16,11 @@ import (
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
-// unit is what the benchmarks declare themselves to be.
+// unit is the unit that the benchmarks declare for themselves.
 const unit = "bench.service"
 
-// TestMain starts the benchmarks anew with their unit declared: the agent reads it where
-// the kernel keeps the environment that a process was started with.
+// TestMain starts the benchmarks again with their unit declared in the environment: the
+// agent reads the environment that the kernel keeps from the start of a process.
 func TestMain(m *testing.M) {
 	if os.Getenv(declared.Variable) == "" {
 		err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), declared.Variable+"="+unit))
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// median is the time that half of n calls stay below.
+// median returns the median time of n calls.
 func median(b *testing.B, n int, f func() error) time.Duration {
 	b.Helper()
 	took := make([]time.Duration, n)
@@ -44,8 +44,8 @@ func median(b *testing.B, n int, f func() error) time.Duration {
 	return took[n/2]
 }
 
-// BenchmarkKeys: deriving and unsealing with warm roots, one request after the other,
-// each as a multiple of what a bare status request takes at the same time (medians).
+// BenchmarkKeys measures derive and unseal with warm roots, one request after the other, as
+// multiples of the time of a plain status request (medians).
 func BenchmarkKeys(b *testing.B) {
 	commands, done, err := simulated.Commands()
 	if err != nil {

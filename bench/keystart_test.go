@@ -15,12 +15,12 @@ import (
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
-// sealedBlobs is how many secrets the machine that has many keeps.
+// sealedBlobs is the number of secrets of the machine with many.
 const sealedBlobs = 2000
 
-// BenchmarkStartWithSealedBlobs: from exec to a store that answers, with many sealed
-// blobs and with none, in turns. What opened every blob would take is told beside it:
-// as many times the median of unsealing one over the socket.
+// BenchmarkStartWithSealedBlobs measures the time from exec until the store answers, in
+// turn with many sealed blobs and without any. For comparison it reports the time to open
+// every blob: their number times the median time to unseal one over the socket.
 func BenchmarkStartWithSealedBlobs(b *testing.B) {
 	commands, done, err := simulated.Commands()
 	if err != nil {
@@ -67,7 +67,7 @@ func BenchmarkStartWithSealedBlobs(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// storeStart starts a machine with an application of ours, and returns when its store is open.
+// storeStart starts a machine with one application, and returns when its store is open.
 func storeStart(b *testing.B, commands, dir, platform string) (*simulated.Machine, time.Duration) {
 	b.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "apps.d"), 0o700); err != nil {

@@ -38,9 +38,9 @@ func policy(b *testing.B, text string) *verify.Policy {
 	return p
 }
 
-// beside measures f and g in turn, so that both see the same machine, and gives the
+// inTurn measures f and g in turn, so that both see the same machine, and returns the
 // median of each.
-func beside(b *testing.B, f, g func()) (time.Duration, time.Duration) {
+func inTurn(b *testing.B, f, g func()) (time.Duration, time.Duration) {
 	b.Helper()
 	var fs, gs []time.Duration
 	f()
@@ -57,8 +57,8 @@ func timed(f func()) time.Duration {
 	return time.Since(begin)
 }
 
-// primitives are the signature checks of one evidence, and nothing else: report, two
-// certificates, quote and batch. Inputs are parsed and hashed beforehand.
+// primitives returns the signature checks of one evidence, and nothing else: report, two
+// certificates, quote and batch. Inputs are parsed and hashed before.
 func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() {
 	b.Helper()
 	var chain []*x509.Certificate
@@ -88,9 +88,9 @@ func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() 
 	}
 }
 
-// BenchmarkVerifyCold: a whole appraisal, with nothing known beforehand, as a multiple of
-// the signature checks in it, one after the other. Where there are two processors, the
-// appraisal checks chain and report at once; "x-primitives-on-one" is the same with one.
+// BenchmarkVerifyCold measures a whole appraisal without a cache, as a multiple of its
+// signature checks done one after the other. With two processors the appraisal checks chain
+// and report at the same time; "x-primitives-on-one" is the multiple with one processor.
 func BenchmarkVerifyCold(b *testing.B) {
 	r := evidencetest.New()
 	e := r.Build(b)
@@ -120,7 +120,7 @@ func BenchmarkVerifyCold(b *testing.B) {
 	b.ReportMetric(float64(middle(whole).Microseconds()), "µs-appraisal")
 }
 
-// BenchmarkVerifyColdReport: a recorded report, whose chain leads to AMD's root, in the same way.
+// BenchmarkVerifyColdReport measures the same for a recorded report, with a chain to AMD's root.
 func BenchmarkVerifyColdReport(b *testing.B) {
 	report, certificates, accepting := recorded(b)
 	v := verifier(b, accepting, nil, 0)
@@ -143,7 +143,7 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 	}
 	r, s := number(report[0x2A0:0x2E8]), number(report[0x2E8:0x330])
 	digest := sha512.Sum384(report[:0x2A0])
-	whole, parts := beside(b, func() {
+	whole, parts := inTurn(b, func() {
 		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
 			b.Fatal(err)
 		}
@@ -187,15 +187,15 @@ func recorded(b *testing.B) (report []byte, certificates [][]byte, p *verify.Pol
 		policy(b, "products = [\"milan\"]\nunlisted_launch = \"allow\"\nbinding = \"none\"\nlog = \"optional\"\nallow_provisional_firmware = true\n")
 }
 
-// number is an integer of a report, little-endian.
+// number returns an integer of a report, which is little-endian.
 func number(le []byte) *big.Int {
 	be := slices.Clone(le)
 	slices.Reverse(be)
 	return new(big.Int).SetBytes(be)
 }
 
-// BenchmarkVerifyWarm: a recorded report that the cache knows, and how many times longer
-// go-sev-guest's full verification of it takes.
+// BenchmarkVerifyWarm measures a recorded report that is in the cache, and how many times
+// longer the full verification of go-sev-guest takes.
 func BenchmarkVerifyWarm(b *testing.B) {
 	report, certificates, accepting := recorded(b)
 	v := verifier(b, accepting, nil, 16)
@@ -205,7 +205,7 @@ func BenchmarkVerifyWarm(b *testing.B) {
 	}
 	attestation := &spb.Attestation{Report: body, CertificateChain: &spb.CertificateChain{VcekCert: certificates[0]}, Product: &spb.SevProduct{Name: spb.SevProduct_SEV_PRODUCT_MILAN}}
 	options := &guest.Options{DisableCertFetching: true, Now: recordedAt, Product: attestation.Product}
-	ours, theirs := beside(b, func() {
+	ours, theirs := inTurn(b, func() {
 		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
 			b.Fatal(err)
 		}
@@ -219,8 +219,8 @@ func BenchmarkVerifyWarm(b *testing.B) {
 	b.ReportMetric(float64(ours.Microseconds()), "µs-warm")
 }
 
-// BenchmarkVerifyBatch: 1,024 callers' evidence under one quote and one report, verified
-// one after the other with a cache, against as many without.
+// BenchmarkVerifyBatch measures the evidence of 1,024 callers under one quote and one
+// report, one after the other with a cache, against as many without.
 func BenchmarkVerifyBatch(b *testing.B) {
 	const statements = 1024
 	var documents [][]byte
@@ -240,7 +240,7 @@ func BenchmarkVerifyBatch(b *testing.B) {
 			}
 		}
 	}
-	warm, cold := beside(b, func() { run(16) }, func() { run(0) })
+	warm, cold := inTurn(b, func() { run(16) }, func() { run(0) })
 	b.ReportMetric(float64(warm.Microseconds())/statements, "µs/statement")
 	b.ReportMetric(float64(cold)/float64(warm), "x-without-cache")
 }

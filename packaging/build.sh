@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# build.sh OUT: build the .deb and the .rpm into OUT. Two runs over the same sources
+# build.sh OUT: builds the .deb and the .rpm into OUT. Two runs over the same sources
 # with the same Go make the same bytes.
 #
-# VERSION overrides the version, which is otherwise that of the last tag, or of the
-# source with the number of commits behind it. SOURCE_DATE_EPOCH is the time in all
-# files, by default that of the last commit.
+# VERSION overrides the version. The default is the version of the last tag, or the version
+# of the source with the number of commits. SOURCE_DATE_EPOCH is the time in all files; the
+# default is the time of the last commit.
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}"
-out=${1:?where to}
+out=${1:?folder for the packages}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 
@@ -35,7 +35,7 @@ export VERSION SOURCE_DATE_EPOCH ARCH
 export LC_ALL=C TZ=UTC
 umask 022
 
-# Inside the tree, so that names in the configuration are the same wherever it lies.
+# Inside the tree: so the names in the configuration do not depend on its place.
 STAGE_RELATIVE=dist/stage
 STAGE=$PWD/$STAGE_RELATIVE
 export STAGE
@@ -61,7 +61,7 @@ page() {
 		-see "agentd(8) agentctl(1) agentd-config.toml(5) agentd-apps.d(5)" "$@" >"$STAGE/$name.$section"
 	gzip -9n "$STAGE/$name.$section"
 }
-# The programs of this machine print the help, whatever they are built for.
+# Manuals are made from the help, which programs for this machine print.
 host=$(mktemp -d)
 trap 'rm -rf "$host"' EXIT
 if [ "$GOARCH" = "$("$GO" env GOHOSTARCH)" ]; then

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check.sh OUT: hold the packages in OUT to what people expect of packages. Needs
-# lintian, rpmlint and rpm, and root for the rpm's installation into a scratch root.
+# check.sh OUT: checks the packages in OUT with lintian, rpmlint and rpm, and compares
+# them. Needs root, to install the rpm into a scratch root.
 set -eu
 cd "$(dirname "$0")/.."
-out=${1:?where the packages are}
+out=${1:?folder of the packages}
 deb=$(ls "$out"/agentd_*.deb)
 rpm=$(ls "$out"/agentd-*.rpm)
 failed=0
@@ -25,7 +25,7 @@ else
 fi
 
 # rpmlint prints a summary with the counts. It unpacks with cpio, and the names in this
-# rpm are absolute: without this they would be unpacked over the machine's own files.
+# rpm are absolute: without this wrapper, cpio would overwrite files of this machine.
 mkdir "$work/bin"
 printf '#!/bin/sh\nexec %s --no-absolute-filenames "$@"\n' "$(command -v cpio)" >"$work/bin/cpio"
 chmod 0755 "$work/bin/cpio"
@@ -37,7 +37,7 @@ else
 	bad "rpmlint"
 fi
 
-# Manual pages are read without complaint.
+# man must read the manual pages without a warning.
 mkdir "$work/deb"
 dpkg-deb -x "$deb" "$work/deb"
 pages=0
@@ -50,10 +50,10 @@ for page in "$work"/deb/usr/share/man/man*/*.gz; do
 done
 ok "manual pages: $pages looked at"
 
-# The rpm is installed where nothing else is. Its scriptlets run with the programs they
-# call recorded: the scratch root has no systemd of its own to talk to.
+# Install the rpm into an empty root. That root does not run systemd, so programs there
+# record how the scriptlets call them.
 root=$work/rpm
-# What rpm says, without Debian's warning that apt installs packages here.
+# said writes the output of rpm, without Debian's warning to use apt.
 said() { grep -v '^rpm: \(RPM should not\|However assuming\)' "$work/rpm.out" >"$work/rpm.log" || :; }
 mkdir -p "$root/var/lib/rpm" "$root/bin" "$root/calls" "$root/dev" "$root/usr/bin"
 if command -v busybox >/dev/null 2>&1; then
@@ -84,7 +84,7 @@ calls() {
 }
 calls "systemd-sysusers agentd.conf" "systemd-tmpfiles --create agentd.conf" "systemctl --no-reload preset agentd.socket agentd-admin.socket agentd.service"
 
-# Files, modes and owners of both packages, apart from what differs by convention.
+# Files, modes and owners must agree, except for those that differ by convention.
 convention='/usr/share/zsh/|/usr/share/licenses/|/usr/share/lintian|/usr/lib/systemd/system-preset|changelog\.Debian\.gz'
 dpkg-deb --fsys-tarfile "$deb" | tar -tv --numeric-owner -f - | awk '$1 !~ /^d/ {sub(/^\./, "", $6); print $1, $2, $6}' |
 	grep -Ev "$convention" | sort >"$work/files.deb"

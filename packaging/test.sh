@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds the packages in this folder and in a copy of it, compares them byte by byte,
-# (case 81) and holds them to what people expect of packages. Ends with "packages: ok".
+# Builds the packages in this folder and in a copy of it, compares them byte by byte
+# (case 81), and checks them as packages. Ends with "packages: ok".
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh package

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures, and prints what it was measured on. Nothing fails for being slow.
+# Runs every benchmark, and prints the machine that it ran on. A slow result does not fail.
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}" "${BENCHTIME:=2s}"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The whole promise on a simulated machine: an application is measured before it is
-# started, evidence over its key is asked for and verified against a policy, what was
-# tampered with is refused, and the application keeps a secret over restarts. Cleans up
-# after itself; ends with "demo: ok".
+# Shows everything on a simulated machine. The agent measures an application before it
+# starts. A verifier asks for evidence over the application's key, verifies it against a
+# policy, and refuses what was tampered with. The application keeps a secret over
+# restarts. Cleans up at the end, and then prints "demo: ok".
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}" "${OUT:=bin}"
@@ -33,14 +33,14 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-# until_true WHAT COMMAND...: tries until the command succeeds, five minutes at least.
+# until_true WHAT COMMAND...: repeats the command until it succeeds, for at least five minutes.
 until_true() {
 	what=$1
 	shift
 	tries=0
 	until "$@" >/dev/null 2>&1; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 6000 ] || die "waited in vain for $what"
+		[ "$tries" -lt 6000 ] || die "no success within five minutes: $what"
 		if [ -n "$sim" ] && ! kill -0 "$sim" 2>/dev/null; then die "agentd-sim has ended"; fi
 		sleep 0.05
 	done
@@ -57,9 +57,9 @@ build -ldflags=-buildid= -o "$OUT/agentd-sim" ./cmd/agentd-sim
 
 # The machine makes the keys of its test root while the rest is built.
 machine=$work/machine
-# There may be no systemd here, so this machine believes which unit a caller says it is.
+# This machine may not run systemd. So the simulated agent believes the unit that a caller declares.
 switch_on() {
-	rm -f "$work/agentd-sim.log" # what the last one said there is nothing of this one
+	rm -f "$work/agentd-sim.log" # from the machine before this one
 	"$OUT/agentd-sim" --dir "$machine" --declare-identity-without-checking "$@" >"$work/agentd-sim.log" 2>&1 &
 	sim=$!
 }
@@ -71,13 +71,13 @@ switch_off() {
 switch_on
 build -buildmode=exe -ldflags=-buildid= -o "$OUT/agentctl" ./cmd/agentctl # without a loader: see the Makefile
 build -o "$work/app/demoapp" ./test/demoapp
-build -ldflags="-X 'main.greeting=hello from a program that nobody reviewed'" -o "$work/other" ./test/demoapp
+build -ldflags="-X 'main.greeting=hello from an unreviewed program'" -o "$work/other" ./test/demoapp
 agentctl=$OUT/agentctl
 export AGENTD_SOCKET="$machine/agentd.sock" AGENTD_ADMIN_SOCKET="$machine/admin.sock"
 
 say "Start the agent on a simulated machine: swtpm, and SEV-SNP firmware with a test root."
 until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
-"$agentctl" status || die "the agent is not able to make evidence"
+"$agentctl" status || die "the agent cannot make evidence"
 
 say "Declare the application, and measure it before it is started."
 user=$(id -un)
@@ -119,7 +119,7 @@ curl -sS --fail --noproxy "*" --unix-socket "$AGENTD_SOCKET" --data-binary "@$wo
 	http://agentd/v1/evidence >"$work/curl.json" || die "curl got no evidence"
 echo "curl: $(wc -c <"$work/curl.json") bytes"
 
-say "Ask again with agentctl, and draw what came."
+say "Ask again with agentctl, and show the answer."
 "$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
 "$agentctl" show "$work/evidence.json"
 
@@ -145,15 +145,15 @@ verify "$work/curl.json" 0
 verify "$work/evidence.json" 0
 jq -r '.sentences[] | "   " + .' "$work/appraisal.json"
 
-say "Without the test root, nobody is convinced."
+say "Verify without the test root: refused."
 code=0
 "$agentctl" verify --policy "$policy" --nonce "@$work/nonce" "$work/evidence.json" >"$work/verify.log" 2>&1 || code=$?
 [ "$code" = 2 ] || die "evidence of the simulator was not refused under AMD's roots (exit code $code)"
 echo "   exit code 2: $(grep -m 1 '^Refused' "$work/verify.log")"
 
-say "Flip one byte in each part of the evidence: five refusals, each with every check that noticed."
+say "Flip one byte in each part of the evidence: five refusals, each with every check that failed."
 # flip WHAT MEMBER OFFSET CHECK: flips the lowest bit of one byte of a member, in a copy of
-# the evidence. One of the checks that notice must be CHECK, the one for that part.
+# the evidence. CHECK, the check of that part, must be one of those that fail.
 flip() {
 	jq -r "$2" "$work/evidence.json" | base64 -d >"$work/part"
 	byte=$(od -An -tu1 -j "$3" -N 1 "$work/part" | tr -d ' ')
@@ -164,7 +164,7 @@ flip() {
 	echo "   TAMPERED: $1 (byte $3 of $(wc -c <"$work/part") in \"${2#.}\", 0x$(printf %02x "$byte") made 0x$(printf %02x $((byte ^ 1))))"
 	verify "$work/tampered.json" 2
 	jq -e --arg id "$4" '.checks[] | select(.id == $id and .verdict == "fail")' "$work/appraisal.json" >/dev/null ||
-		die "nothing of $4 in the refusal of evidence with another $1"
+		die "$4 did not fail for evidence with a changed $1"
 }
 flip "the TPM's quote" .batch.quote.attest 50 quote.signature
 flip "the processor's report" .report.bytes 144 report.signature
@@ -178,14 +178,14 @@ noticed() {
 	now=$("$agentctl" app list --json | jq -r '.[] | select(.state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')
 	[ -n "$now" ] && [ "$now" != "$digest" ]
 }
-until_true "the agent to notice" noticed
+until_true "the agent measures the new program" noticed
 "$agentctl" log | tail -n 3
 "$agentctl" attest --nonce "@$work/nonce" --public-key "$work/tls.pem" --out "$work/evidence.json"
 verify "$work/evidence.json" 5
 jq -r '.checks[] | select(.id == "policy.app-digest") | "       expected \(.expected)", "       found    \(.found)"' "$work/appraisal.json"
 
 say "The application keeps a secret: for its unit and user, on this chip, under this launch."
-# as_unit UNIT COMMAND...: calls as a process of that system unit would.
+# as_unit UNIT COMMAND...: calls the agent like a process of that system unit.
 as_unit() {
 	unit=$1
 	shift
@@ -195,8 +195,8 @@ head -c 32 /dev/urandom >"$work/secret"
 as_unit demo.service "$agentctl" seal --name token "$work/secret"
 as_unit demo.service "$agentctl" seal --what-if --name token | sed -n '/^what would/,/^$/p'
 
-say "The machine restarts. The application reads its secret back; another unit's caller is refused."
-# unsealed UNIT: what a process of that unit reads back.
+say "The machine restarts. The application reads its secret back. A caller of another unit is refused."
+# unsealed UNIT: reads the secret back like a process of that unit.
 same_secret() { unsealed demo.service && cmp -s "$work/secret" "$work/unsealed"; }
 unsealed() { as_unit "$1" "$agentctl" unseal --name token --out "$work/unsealed"; }
 switch_off
@@ -209,18 +209,18 @@ unsealed other.service 2>"$work/refused.log" || code=$?
 [ "$code" = 7 ] || die "another unit was not refused (exit code $code)"
 echo "   other.service: exit code 7: $(head -n 1 "$work/refused.log")"
 
-say "The firmware is updated: the secret still opens, and is sealed anew to the newer firmware."
+say "The firmware is updated: the secret still opens, and the agent seals it again to the newer firmware."
 sealed_to() { "$agentctl" key list --json | jq -r '[.blobs[].tcb] | unique | join(" ")'; }
 before=$(sealed_to)
 switch_off
 switch_on --raise-tcb 1
 until_true "agentd-sim" grep -q '^ready' "$work/agentd-sim.log"
 rewrapped() { now=$(sealed_to) && [ -n "$now" ] && [ "$now" != "$before" ]; }
-until_true "everything to be sealed anew" rewrapped
+until_true "the agent seals everything again" rewrapped
 same_secret || die "the secret was lost"
 echo "   sealed to TCB $before before, to $(sealed_to) now"
 
-say "Stop. The simulated machine ends with its TPM."
+say "Stop the application and the simulated machine."
 kill "$app"
 wait "$app" 2>/dev/null || true
 app=

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Runs each fuzz target of the module for FUZZTIME, a number of inputs such as 200000x. A
-# time such as 10m is taken too, but go test then fails now and then with nothing but
-# "context deadline exceeded", when the time ends between two of its steps. Making
-# interesting inputs smaller is cut short: it would eat the time of a short run.
+# time such as 10m works too, but then go test sometimes fails with only "context deadline
+# exceeded", when the time ends between two of its steps. The minimizing of interesting
+# inputs is limited: otherwise it would use up the time of a short run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${GO:=go}" "${FUZZTIME:=200000x}"
@@ -25,7 +25,7 @@ for package in $("$GO" list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPat
 	done
 done
 if [ "$n" = 0 ]; then
-	echo "fuzz: no targets found: the list is broken"
+	echo "fuzz: no targets found: the list of packages is wrong"
 	exit 1
 fi
 echo "fuzz: $n targets, $bad failed"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|test|package|vm: see to the programs that these make targets use. As root on a
-# Debian-like system they are installed; otherwise the command to do so is printed and
-# the script fails.
+# setup.sh demo|test|package|vm: checks that the programs are installed that these make
+# targets use. As root on a Debian-like system it installs them. Otherwise it prints the
+# command to do so, and fails.
 set -eu
 
 case "${1:-}" in
@@ -20,7 +20,7 @@ packages=
 for w in $wanted; do
 	command -v "${w%%:*}" >/dev/null 2>&1 || packages="$packages ${w##*:}"
 done
-# The race detector links against the C library; gcc alone does not bring its headers.
+# The race detector links against the C library. gcc does not install its headers.
 if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
 	packages="$packages libc6-dev"
 fi
@@ -43,7 +43,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	fi
 	exit 0
 fi
-echo "setup: these programs are missing:$packages" >&2
-echo "setup: install them as root and run this again:" >&2
+echo "setup: these packages are not installed:$packages" >&2
+echo "setup: install them as root, then run this again:" >&2
 echo "    apt-get install --no-install-recommends$packages" >&2
 exit 1

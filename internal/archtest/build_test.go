@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// build copies the tree to a folder of its own and runs `make build` there.
+// build copies the tree to dir and runs `make build` there.
 func build(t *testing.T, dir string) {
 	t.Helper()
 	files(t, func(path string, content []byte) {
@@ -32,7 +32,7 @@ func build(t *testing.T, dir string) {
 	cmd := exec.Command("make", "build", "OUT=bin")
 	cmd.Dir = dir
 	for _, v := range os.Environ() {
-		// The flags of a make that runs this test are not for the one started here.
+		// The flags of a make that runs this test must not reach this one.
 		if name, _, _ := strings.Cut(v, "="); name != "MAKEFLAGS" && name != "MAKELEVEL" && name != "MFLAGS" && name != "MAKEOVERRIDES" && name != "OUT" {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -42,7 +42,8 @@ func build(t *testing.T, dir string) {
 	}
 }
 
-// TestBuildsAreIdentical: case 81, and what the binaries are.
+// TestBuildsAreIdentical checks that two builds make the same bytes (case 81), and what the
+// binaries need.
 func TestBuildsAreIdentical(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds every command twice: not with -short")
@@ -67,17 +68,18 @@ func TestBuildsAreIdentical(t *testing.T) {
 				t.Error("two builds in two folders differ")
 			}
 			if bytes.Contains(a, []byte(first)) {
-				t.Error("the binary names the folder it was built in")
+				t.Error("the binary contains the path of its build folder")
 			}
 			checkELF(t, name, a)
 		})
 	}
 }
 
-// checkELF: agentctl is run by systemd as root in the environment of the unit that it
-// measures, and the unit's user may write that. A program that names an interpreter has
-// it loaded first, and the interpreter obeys LD_PRELOAD: the user's code would run as
-// root. So agentctl names none, which costs it the random address that the others have.
+// checkELF checks that agentctl names no interpreter, and that the others are
+// position-independent. systemd runs agentctl as root in the environment of the unit that
+// it measures, and the unit's user may be able to write that. The kernel loads the
+// interpreter that a program names, and it obeys LD_PRELOAD: the user's code would run as
+// root. The price is that agentctl does not get a random address.
 func checkELF(t *testing.T, name string, b []byte) {
 	t.Helper()
 	f, err := elf.NewFile(bytes.NewReader(b))

@@ -18,20 +18,20 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the last column of docs/cases.md anew")
+var update = flag.Bool("update", false, "rewrite the last column of docs/cases.md")
 
-// casesFile lists what is refused or survived, by number, with the tests that hold it.
+// casesFile lists by number what is refused or survived, and the tests of each.
 const casesFile = "docs/cases.md"
 
-// TestCasesAreHeld holds the list to the tests: each case is named by a test, each number
-// that a test names is in the list, and the list says where.
+// TestCasesAreHeld checks that a test names each case, that the list contains each case
+// that a test names, and that the list names the tests.
 func TestCasesAreHeld(t *testing.T) {
 	path := filepath.Join(root(t), filepath.FromSlash(casesFile))
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	held := heldCases(t)
+	held := casesByTest(t)
 	listed := map[int]bool{}
 	row := regexp.MustCompile(`(?m)^\| (\d+) \| (.*?) \|(?: (.*))? \|$`)
 	want := row.ReplaceAllFunc(text, func(line []byte) []byte {
@@ -48,12 +48,12 @@ func TestCasesAreHeld(t *testing.T) {
 			return line
 		}
 		if len(held[n]) == 0 {
-			t.Errorf("case %d is held by no test", n)
+			t.Errorf("no test names case %d", n)
 		}
 		return fmt.Appendf(nil, "| %d | %s | %s |", n, m[2], strings.Join(slices.Sorted(maps.Keys(held[n])), ", "))
 	})
 	if len(listed) < 50 {
-		t.Fatalf("only %d cases in %s: the reading is broken", len(listed), casesFile)
+		t.Fatalf("read only %d cases from %s: the pattern of a row is wrong", len(listed), casesFile)
 	}
 	for n, by := range held {
 		if !listed[n] {
@@ -65,14 +65,14 @@ func TestCasesAreHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if !bytes.Equal(text, want) {
-		t.Errorf("%s does not name the tests that hold the cases: run go test ./internal/archtest -run %s -update", casesFile, t.Name())
+		t.Errorf("%s does not name the right tests: run go test ./internal/archtest -run %s -update", casesFile, t.Name())
 	}
 }
 
 // cases is "case 24", or "cases 1, 5 to 7 and 9".
 var cases = regexp.MustCompile(`(?i)\bcases? (\d+(?:(?:, and |, | and | to )\d+)*)\b`)
 
-// casesIn are the numbers that a text names.
+// casesIn returns the numbers of the cases that a text names.
 func casesIn(text string) (numbers []int) {
 	for _, m := range cases.FindAllStringSubmatch(text, -1) {
 		words := strings.Fields(strings.ReplaceAll(strings.ReplaceAll(m[1], ",", " "), " and ", " "))
@@ -83,7 +83,7 @@ func casesIn(text string) (numbers []int) {
 			}
 			first := n
 			if i > 1 && words[i-1] == "to" {
-				first, _ = strconv.Atoi(words[i-2]) // stands before "to"
+				first, _ = strconv.Atoi(words[i-2]) // the word before "to"
 			}
 			for ; first <= n; first++ {
 				numbers = append(numbers, first)
@@ -93,9 +93,9 @@ func casesIn(text string) (numbers []int) {
 	return numbers
 }
 
-// heldCases are the numbers that tests name, each with where: the package and its test,
-// or the file where it is no test's.
-func heldCases(t *testing.T) map[int]map[string]bool {
+// casesByTest returns the numbers that tests name, each with its places: a package and its
+// test, or the file if the place is outside a test.
+func casesByTest(t *testing.T) map[int]map[string]bool {
 	held := map[int]map[string]bool{}
 	note := func(where, text string) {
 		for _, n := range casesIn(text) {
@@ -133,7 +133,7 @@ func heldCases(t *testing.T) map[int]map[string]bool {
 	return held
 }
 
-// where is the test around a place in a file, with its package, or the file.
+// where returns the test that contains a position, with its package, or the file.
 func where(path string, file *ast.File, at token.Pos) string {
 	for _, d := range file.Decls {
 		fn, ok := d.(*ast.FuncDecl)

@@ -13,7 +13,7 @@ func TestProductionHoldsNoSimulator(t *testing.T) {
 	for _, command := range []string{"./cmd/agentd", "./cmd/agentctl"} {
 		deps := list(t, "0", "-deps", command)
 		if len(deps) < 50 {
-			t.Fatalf("%s has only %d dependencies: the list is broken", command, len(deps))
+			t.Fatalf("%s has only %d dependencies: go list is used wrongly", command, len(deps))
 		}
 		for _, p := range deps {
 			path := strings.TrimPrefix(p.ImportPath, module+"/")

@@ -84,7 +84,7 @@ func packages(t *testing.T) []listed {
 	t.Helper()
 	all := list(t, "0", "./...")
 	if len(all) < 10 {
-		t.Fatalf("only %d packages found: the list is broken", len(all))
+		t.Fatalf("go list found only %d packages of this module", len(all))
 	}
 	return all
 }

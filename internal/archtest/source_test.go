@@ -17,10 +17,11 @@ import (
 	"testing"
 )
 
-// maxLines is where a file has lost its shape.
+// maxLines is the longest that a source file may be.
 const maxLines = 700
 
-// files calls f with every file of the tree that is kept, by its slash-separated path.
+// files calls f with every file of the tree and its slash-separated path. It leaves out
+// what git and the Makefile make.
 func files(t *testing.T, f func(path string, content []byte)) {
 	t.Helper()
 	top := root(t)
@@ -54,7 +55,7 @@ func files(t *testing.T, f func(path string, content []byte)) {
 		t.Fatal(err)
 	}
 	if n < 50 {
-		t.Fatalf("only %d files found: the walk is broken", n)
+		t.Fatalf("found only %d files: the walk is wrong", n)
 	}
 }
 
@@ -114,7 +115,7 @@ func TestGoFilesAreFormatted(t *testing.T) {
 		if out, err := format.Source(content); err != nil {
 			t.Errorf("%s: %v", path, err)
 		} else if !bytes.Equal(out, content) {
-			t.Errorf("%s: not as gofmt writes it", path)
+			t.Errorf("%s: gofmt would change it", path)
 		}
 		if n := bytes.Count(content, []byte("\n")); n > maxLines {
 			t.Errorf("%s: %d lines, at most %d", path, n, maxLines)
@@ -122,7 +123,7 @@ func TestGoFilesAreFormatted(t *testing.T) {
 	})
 }
 
-// TestNames refuses packages that are named for nothing.
+// TestNames checks that the name of a package says what the package is for.
 func TestNames(t *testing.T) {
 	empty := regexp.MustCompile(`(?i)^(utils?|common|helpers?|misc|manager|shared|base|lib)$`)
 	for _, p := range packages(t) {
@@ -134,7 +135,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNothingHappensAtImport refuses functions that run because somebody imports a package.
+// TestNothingHappensAtImport checks that importing a package runs no function of ours.
 func TestNothingHappensAtImport(t *testing.T) {
 	sources(t, func(path string, set *token.FileSet, file *ast.File) {
 		for _, d := range file.Decls {
@@ -145,7 +146,8 @@ func TestNothingHappensAtImport(t *testing.T) {
 	})
 }
 
-// TestOnlyCommandsExit: a library that ends the process takes the choice from its caller.
+// TestOnlyCommandsExit checks that no library ends the process: that is the choice of its
+// caller.
 func TestOnlyCommandsExit(t *testing.T) {
 	sources(t, func(path string, set *token.FileSet, file *ast.File) {
 		if top(path) == "cmd" || slices.Contains(free, top(path)) || strings.HasSuffix(path, "_test.go") {
@@ -168,7 +170,7 @@ func TestOnlyCommandsExit(t *testing.T) {
 	})
 }
 
-// TestNothingIsLeftForLater: work that is not done is not announced in the source.
+// TestNothingIsLeftForLater checks that the source contains no marks for later work.
 func TestNothingIsLeftForLater(t *testing.T) {
 	marks := regexp.MustCompile(`\b(` + strings.Join([]string{"TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"}, "|") + `)\b`)
 	files(t, func(path string, content []byte) {
@@ -180,7 +182,7 @@ func TestNothingIsLeftForLater(t *testing.T) {
 	})
 }
 
-// TestExportedThingsAreDocumented holds exported declarations to Go's form of comments.
+// TestExportedThingsAreDocumented checks that exported declarations have comments.
 func TestExportedThingsAreDocumented(t *testing.T) {
 	sources(t, func(path string, set *token.FileSet, file *ast.File) {
 		if strings.HasSuffix(path, "_test.go") || slices.Contains(free, top(path)) || file.Name.Name == "main" {
@@ -206,7 +208,7 @@ func TestExportedThingsAreDocumented(t *testing.T) {
 	})
 }
 
-// selfEvident are methods of the standard interfaces.
+// selfEvident lists methods of the standard interfaces.
 var selfEvident = map[string]bool{"Error": true, "Unwrap": true, "Is": true, "String": true, "Len": true, "Less": true, "Swap": true,
 	"Read": true, "Write": true, "Close": true, "MarshalText": true, "UnmarshalText": true, "MarshalJSON": true, "UnmarshalJSON": true, "ServeHTTP": true, "ReadHashes": true}
 
@@ -222,7 +224,7 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && id.IsExported()
 }
 
-// TestLinksLead: what a document points at inside the tree is there.
+// TestLinksLead checks that links inside the tree lead to a file.
 func TestLinksLead(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
 	files(t, func(path string, content []byte) {

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# prepare.sh: see to what the virtual machine needs of this one, or print the reason why
-# it cannot run here and fail. Prints the file that the image is made from.
+# prepare.sh: prepares this machine for the virtual one, and prints the file that the image
+# is made from. If the virtual machine cannot run here, it prints why and fails.
 #
-# Programs are installed by scripts/setup.sh. The file holds a Debian as it comes from a
-# mirror, nothing of this project; it is fetched once and kept in VM_CACHE.
+# scripts/setup.sh installs programs. The file contains a Debian from a mirror, and nothing
+# of this project. It is fetched once and kept in VM_CACHE.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}"
@@ -34,7 +34,7 @@ if [ ! -e "$base" ]; then
 	trap 'rm -f "$new" "$log"' EXIT
 	trap 'exit 1' INT TERM
 	fetch() { timeout 400 mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar "$suite" - >"$new" 2>"$log"; }
-	# Mirrors fail now and then.
+	# Mirrors fail sometimes.
 	fetch || { sleep 10 && fetch; } || cannot "no Debian $suite from a mirror: $(grep -m 1 '^E: ' "$log" || tail -n 1 "$log")"
 	mv "$new" "$base"
 	echo "test-vm: fetched Debian $suite in $(($(date +%s) - begin)) s" >&2

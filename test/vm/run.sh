@@ -1,18 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds two versions of the package, boots a virtual machine, and checks in it what the
-# agent promises: `make test-vm`. The summary is kept in dist/vm-summary.txt, and where a
-# check failed the machine's console in dist/vm-console.log.
+# Builds two versions of the package, boots a virtual machine, and checks the agent in it:
+# `make test-vm`. The summary is kept in dist/vm-summary.txt. If a check fails, the console
+# of the machine is kept in dist/vm-console.log.
 #
-# RUN, a regular expression, chooses checks; those that they build on run too.
+# RUN, a regular expression, selects checks; the checks that they need run too.
 # VM_CACHE (default ~/.cache/agentd-vm) keeps images; KEEP=1 keeps disk, TPM and console.
-# After LIMIT seconds (default 50 minutes) everything is stopped, which is a failure.
+# After LIMIT seconds (default 50 minutes) everything is stopped, and the run fails.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${GO:=go}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}"
 export VM_CACHE
 begin=$(date +%s)
-# within COMMAND...: run it for as long as there is time.
+# within COMMAND...: runs it, and stops it when the time is over.
 within() {
 	timeout "$((begin + LIMIT - $(date +%s)))" "$@" && return
 	code=$?
@@ -31,7 +31,7 @@ building=$(date +%s)
 version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 export SOURCE_DATE_EPOCH
-# The same programs under two versions: what is tested is the upgrade.
+# The same programs with two versions: the test is about the upgrade.
 for p in "old:$version~vm1" "new:$version~vm2"; do
 	VERSION=${p#*:} within packaging/build.sh "$work/${p%%:*}" >/dev/null
 	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}.deb"

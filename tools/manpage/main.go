@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Manpage writes manual pages: of a program from its own help texts, or of a file
-// format from its description in Markdown.
+// Manpage writes a manual page: of a program from its help texts, or of a file format from
+// its description in Markdown.
 //
 //	manpage -program ./agentctl -name agentctl -section 1 -title "…" -date 2026-01-31
 //	manpage -markdown docs/apps.md -name agentd-apps.d -section 5 -title "…" -date 2026-01-31
@@ -15,21 +15,21 @@ import (
 	"strings"
 )
 
-// page is the frame of a manual.
+// page contains the head and foot of a manual page.
 type page struct {
 	name, section, title, date, version, see string
 }
 
 func main() {
 	var p page
-	program := flag.String("program", "", "program whose help is taken")
-	markdown := flag.String("markdown", "", "file that is translated")
-	flag.StringVar(&p.name, "name", "", "what the page is about")
+	program := flag.String("program", "", "program whose help becomes the page")
+	markdown := flag.String("markdown", "", "Markdown file that becomes the page")
+	flag.StringVar(&p.name, "name", "", "name of the page")
 	flag.StringVar(&p.section, "section", "", "section of the manual")
-	flag.StringVar(&p.title, "title", "", "one line that says what it is")
-	flag.StringVar(&p.date, "date", "", "of the page")
-	flag.StringVar(&p.version, "version", "", "of the program")
-	flag.StringVar(&p.see, "see", "", "other pages")
+	flag.StringVar(&p.title, "title", "", "title in one line")
+	flag.StringVar(&p.date, "date", "", "date of the page")
+	flag.StringVar(&p.version, "version", "", "version of the program")
+	flag.StringVar(&p.see, "see", "", "other pages to refer to")
 	flag.Parse()
 	body, err := "", error(nil)
 	if *program != "" {
@@ -68,7 +68,7 @@ func (p page) foot() string {
 	return ".SH SEE ALSO\n" + strings.Join(refs, " ,\n") + "\n"
 }
 
-// fromHelp is the help of a program and of its commands, each as it prints it.
+// fromHelp returns the help of a program and of its commands, as the program prints it.
 func fromHelp(program string) (string, error) {
 	var b strings.Builder
 	text, err := help(program)
@@ -102,9 +102,9 @@ func help(program string, command ...string) (string, error) {
 	return string(out), nil
 }
 
-// subcommands asks the program for its commands, as a shell that completes does. A
-// program that knows of no completion has no commands. Commands whose help is that of
-// the group above them are left to it.
+// subcommands asks the program for its commands, like a shell that completes. A program
+// without completion does not have commands. A command with the same help as the group
+// above it is left out.
 func subcommands(program string, above []string) ([][]string, error) {
 	out, err := exec.Command(program, append(append([]string{"__complete"}, above...), "")...).Output()
 	if err != nil {
@@ -138,7 +138,7 @@ func subcommands(program string, above []string) ([][]string, error) {
 	return all, nil
 }
 
-// literal keeps lines as they are.
+// literal returns the text with its lines unchanged.
 func literal(text string) string {
 	return ".nf\n" + lines(strings.TrimRight(text, "\n")) + ".fi\n"
 }
@@ -151,7 +151,7 @@ func lines(text string) string {
 	return b.String()
 }
 
-// guard keeps a line from being taken for a request.
+// guard returns a line that roff does not read as a request.
 func guard(s string) string {
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
 		return `\&` + s
@@ -159,10 +159,10 @@ func guard(s string) string {
 	return s
 }
 
-// escape writes characters that roff gives a meaning.
+// escape replaces the characters that have a meaning in roff.
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "~", `\(ti`, "^", `\(ha`, "`", `\(ga`, "'", `\(aq`, "…", "...").Replace(s)
 }
 
-// quote is an argument of a request.
+// quote returns an argument of a request.
 func quote(s string) string { return `"` + strings.ReplaceAll(escape(s), `"`, `\(dq`) + `"` }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// translate turns the Markdown that our documents are written in into roff: headings,
-// paragraphs, lists, tables, and code. The first heading names the page elsewhere.
+// translate returns roff for the Markdown of our documents: headings, paragraphs, lists,
+// tables, and code. It leaves out the first heading: the page has its own name.
 func translate(text string) string {
 	var b strings.Builder
 	rows := strings.Split(strings.TrimRight(text, "\n"), "\n")
@@ -33,7 +33,7 @@ func translate(text string) string {
 			i++
 		case strings.HasPrefix(row, "## "):
 			title := plain(row[3:])
-			if !strings.HasPrefix(title, "[") { // a table of TOML is written as it is
+			if !strings.HasPrefix(title, "[") { // the name of a TOML table stays as it is
 				title = strings.ToUpper(title)
 			}
 			b.WriteString(".SH " + quote(title) + "\n")
@@ -69,8 +69,8 @@ func translate(text string) string {
 	return b.String()
 }
 
-// table is a list: the first column stands out, the others are told beside it under
-// the names of their columns.
+// table returns a table as a list: the first column is the item, and the other columns
+// follow with their names.
 func table(rows []string) string {
 	var b strings.Builder
 	head := cells(rows[0])
@@ -119,13 +119,13 @@ var (
 	marked = regexp.MustCompile("`([^`]+)`|\\*\\*([^*]+)\\*\\*")
 )
 
-// plain is text without marks.
+// plain returns text without marks.
 func plain(s string) string {
 	s = link.ReplaceAllString(s, "$1")
 	return strings.NewReplacer("`", "", "**", "").Replace(s)
 }
 
-// inline writes code and strong text in bold, and links as their text.
+// inline returns code and strong text in bold, and links as their text.
 func inline(s string) string {
 	s = link.ReplaceAllString(s, "$1")
 	var b strings.Builder

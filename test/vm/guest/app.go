@@ -22,11 +22,11 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// patience is how long one answer may take: a report may be held back for a minute.
+// patience is the longest time of one answer: the host may delay a report for a minute.
 const patience = 2 * time.Minute
 
-// serveApp is the application. A line of words tells it what to ask the agent for, and
-// gets what came of it:
+// serveApp is the application. It reads a line of words that says what to ask the agent
+// for, and answers with the result:
 //
 //	evidence NONCE FRESHNESS    evidence over the nonce, which is hexadecimal
 //	seal NAME SECRET            "sealed"; the secret is text without spaces
@@ -85,7 +85,7 @@ func askAgent(words []string) ([]byte, error) {
 	return nil, fmt.Errorf("unknown words %q", words)
 }
 
-// ask sends words to the application and prints its answer.
+// ask sends words to the application, and prints its answer.
 func ask(socket string, words []string) error {
 	c, err := net.Dial("unix", socket)
 	if err != nil {
@@ -104,9 +104,8 @@ func ask(socket string, words []string) error {
 	return err
 }
 
-// storm asks back to back, each time over a connection of its own, and says how often
-// that went well. A refusal with a code is an answer; a connection that ends without
-// one is not.
+// storm asks without pause, each time over a new connection, and prints how often it got an
+// answer. A refusal with a code is an answer. A connection that ends without one is not.
 func storm(file string) error {
 	nonce := make([]byte, 32)
 	answered, refused := 0, map[api.Code]int{}

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 )
 
-// order is a script to be executed, and report what came of it; one JSON line each.
+// order is a script to execute, and report its result; one JSON line each.
 type order struct {
 	ID     uint64 `json:"id"`
 	Script string `json:"script"`
@@ -22,7 +22,7 @@ type report struct {
 	Output string `json:"output"` // standard output and error
 }
 
-// drive executes one order after the other.
+// drive executes orders, one after the other.
 func drive(port string) error {
 	f, err := os.OpenFile(port, os.O_RDWR, 0)
 	if err != nil {
@@ -41,7 +41,7 @@ func drive(port string) error {
 		}
 		var o order
 		if json.Unmarshal(line, &o) != nil || o.ID == 0 {
-			continue // what was on its way when the machine was started anew
+			continue // an order that was sent before the machine restarted
 		}
 		cmd := exec.Command("/bin/bash", "-c", o.Script)
 		cmd.Dir = "/root"

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Guest is what the virtual machine of the tests runs besides the package: the driver
-// that executes what the tests ask for, the double of /dev/sev-guest, and a small
+// Guest runs in the virtual machine of the tests, together with the package. It is the
+// driver that executes orders of the tests, the double of /dev/sev-guest, and a small
 // application.
 //
-//	guest driver                        execute scripts that come over the virtio port
+//	guest driver                        execute scripts from the virtio port
 //	guest prepare DIR                   make the keys of the software platform
 //	guest sevguest DIR                  serve /dev/sev-guest
-//	guest app SOCKET                    the application: asks the agent for what it is told to
-//	guest ask SOCKET WORD...            tell the application, print what it answers
-//	guest storm FILE                    ask the agent back to back until FILE is gone
+//	guest app SOCKET                    be the application that asks the agent
+//	guest ask SOCKET WORD...            send words to the application, print its answer
+//	guest storm FILE                    ask the agent without pause until FILE is removed
 package main
 
 import (
@@ -51,8 +51,8 @@ func run(args []string) error {
 	return fmt.Errorf("unknown arguments %q", args)
 }
 
-// prepare makes the platform's keys, which takes long on an emulated processor, and
-// the files for the verifier.
+// prepare makes the platform's keys and the files for the verifier. The keys take long on an
+// emulated processor.
 func prepare(dir string) error {
 	p, err := soft.New(soft.Options{Directory: dir})
 	if err != nil {

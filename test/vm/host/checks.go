@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// checks are all there are, in their order. The machine goes through an operator's year:
-// installed, used, upgraded, mistreated, purged.
+// checks lists all checks in their order. The machine goes through an operator's year: it is
+// installed, used, upgraded, mistreated and purged.
 var checks = []check{
 	{"boots-with-tpm", true, (*session).boots},
 	{"package-installs-by-apt", true, (*session).installs},
@@ -50,9 +50,9 @@ func (s *session) boots(ctx context.Context) error {
 	return s.want(ctx, "uname -r; test -c /dev/tpmrm0 && test -c /dev/sev-guest && echo devices", "devices")
 }
 
-// installs installs the older package, over the file system that it came on.
+// installs installs the older package from the file system that contains it.
 func (s *session) installs(ctx context.Context) error {
-	// No report device yet: the next checks look at what that does.
+	// The report device is still missing: the next checks are about that.
 	if _, err := s.machine.run(ctx, "systemctl stop sevguest && mkdir -p /packages && mount -o ro /dev/vdb /packages && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old.deb"); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *session) confined(ctx context.Context) error {
 	return nil
 }
 
-// noReports: case 78, without the report device.
+// noReports checks the service without the report device (case 78).
 func (s *session) noReports(ctx context.Context) error {
 	st, err := s.status(ctx)
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *session) noReports(ctx context.Context) error {
 	if err := s.want(ctx, "systemctl show -p NRestarts agentd", "NRestarts=0"); err != nil {
 		return err
 	}
-	// The device is allowed to the service by its name when that starts.
+	// systemd allows the device by its name when the service starts.
 	_, err = s.machine.run(ctx, "systemctl start sevguest && systemctl restart agentd && agentctl attest --nonce "+nonce()+" >/dev/null")
 	return err
 }
@@ -112,7 +112,7 @@ func (s *session) journalClean(ctx context.Context) error {
 	return s.want(ctx, "journalctl -u agentd -o json --no-pager", "AGENTD_")
 }
 
-// quiet: the agent that runs has written to the journal, and nothing that is a warning.
+// quiet checks that the running agent has written to the journal, without a warning.
 func (s *session) quiet(ctx context.Context) error {
 	out, err := s.machine.run(ctx, `journalctl -u agentd -o json _SYSTEMD_INVOCATION_ID=$(systemctl show -p InvocationID --value agentd) --no-pager`)
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *session) quiet(ctx context.Context) error {
 		}
 	}
 	if lines == 0 {
-		return errors.New("the journal holds nothing of agentd")
+		return errors.New("the journal does not contain a record of agentd")
 	}
 	return nil
 }

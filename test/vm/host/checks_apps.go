@@ -13,7 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// appEnabled declares and enables the application, and looks at the order of things.
+// appEnabled declares and enables the application, and checks the order of events.
 func (s *session) appEnabled(ctx context.Context) error {
 	err := s.want(ctx, "agentctl app add billing.service --yes && agentctl app reload && agentctl app enable billing.service --yes && systemctl enable --now billing.service && cat /etc/systemd/system/billing.service.d/50-agentd.conf",
 		"ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing")
@@ -42,7 +42,7 @@ func (s *session) verifies(ctx context.Context) error {
 	if err != nil || code != 0 {
 		return fmt.Errorf("verify: exit code %d, %v:\n%s", code, err, out)
 	}
-	// The same evidence is refused by whoever wants another application.
+	// A verifier that wants another application refuses the same evidence.
 	if code, out, err := s.verify(ctx, document, n, strings.Repeat("ab", 32)); err != nil || code != 5 {
 		return fmt.Errorf("verify against another digest: exit code %d, want 5, %v:\n%s", code, err, out)
 	}
@@ -58,7 +58,7 @@ func (s *session) outsider(ctx context.Context) error {
 	return s.fails(ctx, "runuser -u billing -- agentctl app list", "permission denied")
 }
 
-// namespaceRoot: case 87. Root of a user namespace, with the client group or without.
+// namespaceRoot checks root of a user namespace, with and without the client group (case 87).
 func (s *session) namespaceRoot(ctx context.Context) error {
 	for _, command := range []string{"agentctl app list", "agentctl measure --app billing", "agentctl app list --admin /run/agentd/agentd.sock"} {
 		script := "setpriv --reuid=1500 --regid=1500 --groups=$(getent group agentd-clients | cut -d: -f3) unshare --user --map-root-user sh -c 'test $(id -u) = 0 && " + command + "'"
@@ -66,11 +66,11 @@ func (s *session) namespaceRoot(ctx context.Context) error {
 			return err
 		}
 	}
-	// What it may do, it does as the user that it is outside.
+	// Its rights are those of the user that it is outside.
 	return s.want(ctx, "setpriv --reuid=1500 --regid=1500 --groups=$(getent group agentd-clients | cut -d: -f3) unshare --user --map-root-user agentctl self", "uid 1500")
 }
 
-// userUnit: case 86.
+// userUnit checks a unit of a user (case 86).
 func (s *session) userUnit(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "usermod -aG agentd-clients alice && systemctl start user@1500.service"); err != nil {
 		return err
@@ -91,15 +91,15 @@ u daemon-reload && u start billing.service && cat /home/alice/self.json`)
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	if self.Unit != "user@1500.service" || self.App != "" || self.Measured.Yes || self.Keys.Yes {
-		return fmt.Errorf("a user's unit is taken for: %+v", self)
+		return fmt.Errorf("a unit of a user was identified as: %+v", self)
 	}
 	_, err = s.machine.run(ctx, "systemctl stop user@1500.service && gpasswd -d alice agentd-clients")
 	return err
 }
 
-// unmeasurable: an application whose file is gone does not start. Once the file is back
-// it starts, and for the rest of this boot a verifier hears that something went
-// unmeasured.
+// unmeasurable checks that an application does not start while its file is missing. When
+// the file is back it starts, and until the next boot a verifier is told that a measurement
+// failed.
 func (s *session) unmeasurable(ctx context.Context) error {
 	if err := s.fails(ctx, "mv /opt/billing/billing /opt/billing/away && cp /usr/local/sbin/vmguest /opt/billing/other && systemctl restart billing.service"); err != nil {
 		return err
@@ -122,11 +122,11 @@ func (s *session) unmeasurable(ctx context.Context) error {
 	return nil
 }
 
-// appUpgrade replaces the application and restarts it while it is asked all the time.
-// Evidence of the new program must never pass for the old one.
+// appUpgrade replaces and restarts the application under constant requests. Evidence of the
+// new program must never be accepted as evidence of the old one.
 func (s *session) appUpgrade(ctx context.Context) error {
 	n := nonce()
-	if _, err := s.ask(ctx, n, "anchored"); err != nil { // so that the program's digest is known
+	if _, err := s.ask(ctx, n, "anchored"); err != nil { // so that the agent knows the digest of the program
 		return err
 	}
 	script := `set -e
@@ -159,7 +159,7 @@ ls /tmp/load | sort -n`
 	if now == old {
 		return errors.New("the digest of the application did not change")
 	}
-	// Digests apply to everything that was measured since boot, so both are listed now.
+	// The policy applies to all measurements since boot, so it lists both digests now.
 	s.digests = []string{old, now}
 	count := map[string]int{}
 	for _, name := range lines[2:] {
@@ -184,14 +184,14 @@ ls /tmp/load | sort -n`
 		case "old":
 		case "unreadable":
 			if forBoth == 0 {
-				return fmt.Errorf("evidence %s passes although nobody knows what its caller runs:\n%s", name, saysBoth)
+				return fmt.Errorf("evidence %s is accepted although the program of its caller is unknown:\n%s", name, saysBoth)
 			}
 		case "new":
 			if forOld == 0 {
-				return fmt.Errorf("evidence %s of the new program passes for the old digest:\n%s", name, says)
+				return fmt.Errorf("evidence %s of the new program is accepted for the old digest:\n%s", name, says)
 			}
 			if forBoth != 0 {
-				return fmt.Errorf("evidence %s of the new program is refused where its digest is listed: exit code %d:\n%s", name, forBoth, saysBoth)
+				return fmt.Errorf("evidence %s of the new program is refused although its digest is listed: exit code %d:\n%s", name, forBoth, saysBoth)
 			}
 		default:
 			return fmt.Errorf("evidence %s names an unknown program %q", name, runs)
@@ -204,8 +204,8 @@ ls /tmp/load | sort -n`
 	return nil
 }
 
-// callerProgram is the digest of the executable that the statement of evidence names, and
-// empty where it says that the program could not be read.
+// callerProgram returns the digest of the executable that the statement names, or "" if the
+// agent could not read the program.
 func callerProgram(document []byte) (string, error) {
 	var e struct{ Statement string }
 	if err := json.Unmarshal(document, &e); err != nil {

@@ -16,8 +16,8 @@ directories = ["/opt/report/venv", "/opt/report/src", "/usr/lib/python3.13"]
 `)
 }
 
-// container is the container under a system unit of docs/operating.md. Its program is
-// named by the path that it has outside.
+// container is the container under a system unit of docs/operating.md. Its program is named
+// by its path outside the container.
 func (s *session) container(ctx context.Context) error {
 	return s.example(ctx, "web", `unit = "web.service"
 user = "web"
@@ -25,9 +25,8 @@ directories = ["/var/lib/web/root"]
 `)
 }
 
-// example declares, enables and starts an application, has evidence that it asked for
-// verified as its own, and takes everything back. Nothing else is to cover what its
-// processes execute.
+// example declares, enables and starts an application, verifies evidence that it asked for,
+// and removes it again. No other declaration may cover the files that its processes execute.
 func (s *session) example(ctx context.Context, name, declaration string) error {
 	unit := name + ".service"
 	_, err := s.machine.run(ctx, "cat >/etc/agentd/apps.d/"+name+".toml <<'EOF'\n"+declaration+"EOF\n"+

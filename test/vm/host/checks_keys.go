@@ -12,17 +12,17 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// kept is what the application has of the agent, and wants again after everything that
-// befalls the machine.
+// kept contains the secrets of the application, which must survive everything that happens
+// to the machine.
 type kept struct{ secret, derived string }
 
-// app has the application ask the agent.
+// app makes the application ask the agent.
 func (s *session) app(ctx context.Context, words string) (string, error) {
 	return s.machine.run(ctx, "vmguest ask /run/billing/socket "+words)
 }
 
-// sealsKeys: as installed there are no keys. Once an operator has chosen what may lose
-// them, the application seals and derives as its own user.
+// sealsKeys checks that a new installation does not give keys. After an operator has chosen
+// what may lose them, the application seals and derives as its own user.
 func (s *session) sealsKeys(ctx context.Context) error {
 	if err := s.fails(ctx, "vmguest ask /run/billing/socket derive disk", string(api.CodeNoRecovery)); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (s *session) sealsKeys(ctx context.Context) error {
 	if err := s.opens(ctx); err != nil {
 		return err
 	}
-	// Case 75, as far as a machine shows it. grep ends with 1 where it finds nothing.
+	// Case 75, by what can be seen on a machine. grep ends with 1 if it finds nothing.
 	if _, err := s.machine.run(ctx, "grep -raF "+s.keys.secret+" /var/lib/agentd /run/log/agentd; test $? = 1 && ! journalctl --no-pager | grep -F "+s.keys.secret+
 		` && test -z "$(find /var/lib/agentd -type f ! -perm 0600)"`); err != nil {
 		return fmt.Errorf("the secret lies open: %w", err)
@@ -55,10 +55,10 @@ func (s *session) sealsKeys(ctx context.Context) error {
 	return s.want(ctx, "agentctl key list", "snp+tpm", "billing", "database")
 }
 
-// opens: the application has what it had.
+// opens checks that the application still has its secrets.
 func (s *session) opens(ctx context.Context) error {
 	var secret, derived string
-	// The store opens beside everything else when the agent starts.
+	// The store opens in the background when the agent starts.
 	err := waitFor(ctx, patience, func() bool {
 		var err error
 		secret, err = s.app(ctx, "unseal database")
@@ -77,8 +77,8 @@ func (s *session) opens(ctx context.Context) error {
 	return nil
 }
 
-// otherCallers: what the application has sealed is opened for nobody else, neither
-// another unit of the same user, nor root, nor another application.
+// otherCallers checks that no other caller can open the application's secret: not another
+// unit of the same user, not root, not another application.
 func (s *session) otherCallers(ctx context.Context) error {
 	as := func(user, command string) string {
 		return "systemd-run --quiet --collect --wait --pipe --unit=other.service -p User=" + user + " -p SupplementaryGroups=agentd-clients " + command
@@ -107,11 +107,11 @@ func (s *session) otherCallers(ctx context.Context) error {
 	return s.opens(ctx)
 }
 
-// sealOften has the application store one value after the other in the background. What
-// it says in /tmp/sealed is on disk.
+// sealOften makes the application store values in the background, one after the other. The
+// values that it writes to /tmp/sealed are on disk.
 const sealOften = `rm -f /tmp/sealed; (i=0; while :; do i=$((i+1)); vmguest ask /run/billing/socket seal counted $i >/dev/null && echo $i >>/tmp/sealed; done >/dev/null 2>&1 &)`
 
-// sealedUntil is the last value of which the application was told that it is stored.
+// sealedUntil returns the last value that the agent told the application was stored.
 func (s *session) sealedUntil(ctx context.Context) (int, error) {
 	deadline := time.Now().Add(patience)
 	for {
@@ -129,7 +129,7 @@ func (s *session) sealedUntil(ctx context.Context) (int, error) {
 	}
 }
 
-// countedFrom: a value that was stored is there, or a later one.
+// countedFrom checks that the last stored value is there, or a later one.
 func (s *session) countedFrom(ctx context.Context, least int) error {
 	out, err := s.app(ctx, "unseal counted")
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// kills: the service comes back by itself each time, and with evidence.
+// kills checks that the service restarts by itself after each kill, and gives evidence.
 func (s *session) kills(ctx context.Context) error {
 	for i := range 10 {
 		script := `p=$(systemctl show -p MainPID --value agentd); kill -KILL $p
@@ -23,7 +23,7 @@ agentctl attest --anchored --nonce ` + nonce() + ` >/dev/null`
 	return err
 }
 
-// packageUpgrade: case 84, by a whole package.
+// packageUpgrade checks an upgrade of the package under load (case 84).
 func (s *session) packageUpgrade(ctx context.Context) error {
 	out, err := s.machine.run(ctx, `set -e
 before=$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket)
@@ -64,7 +64,7 @@ dpkg-query -W agentd`)
 	return err
 }
 
-// sealedAfterUpgrade: case 79. The older package sealed it.
+// sealedAfterUpgrade checks the secret that the older package sealed (case 79).
 func (s *session) sealedAfterUpgrade(ctx context.Context) error {
 	if err := s.want(ctx, "dpkg-query -W -f '${Version}' agentd", "~vm2"); err != nil {
 		return err
@@ -72,7 +72,7 @@ func (s *session) sealedAfterUpgrade(ctx context.Context) error {
 	return s.opens(ctx)
 }
 
-// badConfiguration: exit code 78 is not tried again by itself.
+// badConfiguration checks that systemd does not restart the service after exit code 78.
 func (s *session) badConfiguration(ctx context.Context) error {
 	err := s.want(ctx, `cp -p /etc/agentd/config.toml /root/ && echo '[tpm]
 devise = "/dev/tpm0"' >/etc/agentd/config.toml
@@ -98,7 +98,7 @@ func (s *session) reboots(ctx context.Context) error {
 	if st.AKName != s.akName || s.akName == "" {
 		return fmt.Errorf("attestation key %q after the reboot, was %q", st.AKName, s.akName)
 	}
-	s.digests = s.digests[len(s.digests)-1:] // this boot saw the new program alone
+	s.digests = s.digests[len(s.digests)-1:] // in this boot only the new program was measured
 	// Started after the measurement, not merely measured.
 	if _, err := s.machine.run(ctx, `t() { systemctl show -p ActiveEnterTimestampMonotonic --value $1; }; [ $(t agentd-measured.target) -le $(t billing.service) ]`); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (s *session) oldEvidence(ctx context.Context) error {
 	return nil
 }
 
-// powerCut: case 83. The power goes while the agent records one change after the other.
+// powerCut cuts the power while the agent records one change after the other (case 83).
 func (s *session) powerCut(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, `mkdir -p /opt/churn; date >/opt/churn/file
 printf 'unit = "churn.service"\nuser = "root"\nfiles = ["/opt/churn/file"]\n' >/etc/agentd/apps.d/churn.toml
@@ -146,7 +146,7 @@ until [ $(grep -c measured: /tmp/churn.log) -ge 3 ]; do sleep 0.1; done`); err !
 	if !st.Ledger.Synchronised || st.AKName != s.akName {
 		return fmt.Errorf("after a power cut: %+v, attestation key was %s", st, s.akName)
 	}
-	// What the disk holds now is what the agent says, whatever it had recorded.
+	// The agent must report what is on disk now, and not what it had recorded.
 	says, err := s.appDigest(ctx, "churn")
 	if err != nil {
 		return err
@@ -163,11 +163,11 @@ until [ $(grep -c measured: /tmp/churn.log) -ge 3 ]; do sleep 0.1; done`); err !
 	if _, err = s.accepts(ctx); err != nil {
 		return err
 	}
-	// Nothing that was vouched for before the cut passes now.
+	// Evidence from before the cut must be refused now.
 	return s.oldEvidence(ctx)
 }
 
-// logDeleted: without its log the agent vouches for nothing until the next boot.
+// logDeleted checks that without its log the agent refuses evidence until the next boot.
 func (s *session) logDeleted(ctx context.Context) error {
 	if _, err := s.machine.run(ctx, "systemctl stop agentd.service && rm -rf /run/log/agentd && systemd-tmpfiles --create agentd.conf && systemctl start agentd.service"); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (s *session) logDeleted(ctx context.Context) error {
 		return err
 	}
 	if st.Ledger.Synchronised {
-		return fmt.Errorf("a deleted log passes for a new boot: %+v", st)
+		return fmt.Errorf("a deleted log was taken for a new boot: %+v", st)
 	}
 	if err := s.fails(ctx, "agentctl attest --nonce "+nonce(), "desynchronised"); err != nil {
 		return err
@@ -185,7 +185,7 @@ func (s *session) logDeleted(ctx context.Context) error {
 	return s.eventually(ctx, patience, "systemctl show -p StatusText agentd | grep 'not in step'")
 }
 
-// noTPM: case 78, on a machine without one.
+// noTPM checks the service on a machine without a TPM (case 78).
 func (s *session) noTPM(ctx context.Context) error {
 	if err := s.machine.shutDown(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errMachine, err)
@@ -215,7 +215,7 @@ func (s *session) noTPM(ctx context.Context) error {
 	return s.want(ctx, "systemctl show -p NRestarts agentd", "NRestarts=0")
 }
 
-// purge: case 79. What is left is what the package's last words name.
+// purge checks that the package leaves only what it names at its removal (case 79).
 func (s *session) purge(ctx context.Context) error {
 	out, err := s.machine.run(ctx, "DEBIAN_FRONTEND=noninteractive apt-get purge -y agentd 2>&1")
 	if err != nil {
@@ -235,10 +235,10 @@ id agentd >/dev/null && echo user stays`)
 	}
 	rest, stays := strings.CutSuffix(left, "user stays\n")
 	if !stays {
-		return errors.New("the user is gone, although it is named as left in place")
+		return errors.New("the user was removed, although the package says that it is left in place")
 	}
 	if strings.TrimSpace(rest) != "" {
-		return fmt.Errorf("left behind:\n%s", rest)
+		return fmt.Errorf("files left in place:\n%s", rest)
 	}
 	return nil
 }

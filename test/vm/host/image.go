@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// buildImage is the folder with disk, kernel and initial file system, named by the hash
-// of what goes into it, and made where there is none.
+// buildImage returns the folder with disk, kernel and initial file system. Its name is the
+// hash of its inputs. buildImage makes it if it does not exist.
 func buildImage(ctx context.Context, o *options) (string, error) {
 	h := sha256.New()
 	files, err := filepath.Glob(filepath.Join(o.image, "*"))
@@ -41,7 +41,7 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
 		return dir, nil
 	}
-	// Images of earlier inputs are of no use any more, unless another run boots from one.
+	// Images of earlier inputs are useless now, unless another run boots from one.
 	old, _ := filepath.Glob(filepath.Join(o.cache, "*image-*"))
 	for _, d := range old {
 		if st, err := os.Stat(d); err == nil && time.Since(st.ModTime()) > time.Hour {
@@ -53,14 +53,14 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(folder) // unless it is the image by then
+	defer os.RemoveAll(folder) // unless it has become the image
 	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), folder, o.guest, o.base)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build the image: %w", err)
 	}
-	if err := os.Rename(folder, dir); err != nil && !errors.Is(err, fs.ErrExist) { // another run's is as good
+	if err := os.Rename(folder, dir); err != nil && !errors.Is(err, fs.ErrExist) { // the image of another run is the same
 		return "", err
 	}
 	fmt.Printf("test-vm: built the image in %.0f s\n", time.Since(begin).Seconds())

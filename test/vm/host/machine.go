@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// How long an emulated machine may take to boot or to power off, and one script in it.
+// The longest times for an emulated machine to boot or power off, and for one script.
 const (
 	bootPatience   = 6 * time.Minute
 	scriptPatience = 8 * time.Minute
 )
 
-// machine is a virtual machine with a disk and a TPM that outlive its power.
+// machine is a virtual machine with a disk and a TPM that survive a power cut.
 type machine struct {
 	work, image string
 	packages    string
@@ -34,7 +34,7 @@ type machine struct {
 	id        uint64
 }
 
-// order and report are what the driver in the machine is asked and answers.
+// order is a request to the driver in the machine, and report its answer.
 type order struct {
 	ID     uint64 `json:"id"`
 	Script string `json:"script"`
@@ -65,7 +65,7 @@ func newMachine(o *options, image string) (*machine, error) {
 func (m *machine) disk() string    { return filepath.Join(m.work, "disk") }
 func (m *machine) console() string { return filepath.Join(m.work, "console.log") }
 
-// start switches the machine on, with its TPM or without one.
+// start switches the machine on, with or without its TPM.
 func (m *machine) start(ctx context.Context, withTPM bool) error {
 	serial, err := os.OpenFile(m.console(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -76,8 +76,8 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 	os.Remove(control)
 	os.Remove(tpm)
 	args := []string{
-		// One processor: while the kernel rewrites its own code, an emulated second one was
-		// seen to execute what is neither the old nor the new, and the kernel to panic.
+		// One processor: while the kernel rewrote its own code, a second emulated processor
+		// executed neither the old nor the new code, and the kernel panicked.
 		"-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "1", "-m", "2048",
 		"-nodefaults", "-nographic", "-serial", "stdio",
 		"-kernel", filepath.Join(m.image, "vmlinuz"), "-initrd", filepath.Join(m.image, "initrd"),
@@ -125,7 +125,7 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 	return m.booted(ctx)
 }
 
-// child is a command that ends with this process.
+// child returns a command that ends with this process.
 func child(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -136,7 +136,7 @@ func waitFor(ctx context.Context, patience time.Duration, f func() bool) error {
 	deadline := time.Now().Add(patience)
 	for !f() {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("waited %v in vain", patience)
+			return fmt.Errorf("no success within %v", patience)
 		}
 		select {
 		case <-ctx.Done():
@@ -147,7 +147,7 @@ func waitFor(ctx context.Context, patience time.Duration, f func() bool) error {
 	return nil
 }
 
-// booted waits until the driver says that it is there, and systemd has settled.
+// booted waits until the driver answers and systemd has finished booting.
 func (m *machine) booted(ctx context.Context) error {
 	limit := time.After(bootPatience)
 	for {
@@ -168,8 +168,8 @@ func (m *machine) booted(ctx context.Context) error {
 	}
 }
 
-// run executes a script in the machine. A script that ends with another code than 0 is
-// an error that holds its output.
+// run executes a script in the machine. It returns an error with the output if the script
+// ends with another code than 0.
 func (m *machine) run(ctx context.Context, script string) (string, error) {
 	r, err := m.code(ctx, script)
 	if err == nil && r.Code != 0 {
@@ -205,7 +205,7 @@ func (m *machine) code(ctx context.Context, script string) (report, error) {
 	}
 }
 
-// reboot has the machine boot again, as an operator would.
+// reboot boots the machine again, like an operator.
 func (m *machine) reboot(ctx context.Context) error {
 	if _, err := m.run(ctx, "systemctl --no-block reboot"); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (m *machine) reboot(ctx context.Context) error {
 	return m.booted(ctx)
 }
 
-// cut takes the power away. What the disk and the TPM have not been given is lost.
+// cut takes the power away. Data that the disk and the TPM have not received is lost.
 func (m *machine) cut() {
 	for _, c := range []*exec.Cmd{m.qemu, m.tpm} {
 		if c != nil && c.Process != nil {
@@ -227,7 +227,7 @@ func (m *machine) cut() {
 	m.qemu, m.tpm, m.port = nil, nil, nil
 }
 
-// shutDown switches the machine off in order.
+// shutDown shuts the machine down cleanly.
 func (m *machine) shutDown(ctx context.Context) error {
 	if _, err := m.run(ctx, "systemctl --no-block poweroff"); err != nil {
 		return err
@@ -246,8 +246,8 @@ func (m *machine) shutDown(ctx context.Context) error {
 	return nil
 }
 
-// panics is how often the kernel gave up. It then boots again by itself, which a check
-// notices unless the machine was booting anyway.
+// panics returns how often the kernel panicked. It then boots again by itself. A check
+// notices that, unless the machine was booting anyway.
 func (m *machine) panics() int {
 	b, err := os.ReadFile(m.console())
 	if err != nil {

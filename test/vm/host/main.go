@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Host builds a virtual machine, boots it with a software TPM, installs the package in
-// it, and checks from outside what the agent promises. Every check has a name; the
-// summary of all is printed and kept.
+// Host builds a virtual machine, boots it with a software TPM, installs the package in it,
+// and checks the agent from outside. Every check has a name. Host prints and keeps a summary
+// of all checks.
 //
 //	host -cache DIR -base FILE -packages DIR -agentctl FILE -guest FILE -work DIR
 //	     -summary FILE -console FILE -begin SECONDS -limit DURATION [-run REGEXP]
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// options are where everything is.
+// options contains the paths.
 type options struct {
 	cache    string // images
 	base     string // of the image
@@ -29,7 +29,7 @@ type options struct {
 	image    string // test/vm/image
 	work     string // disk and TPM of this run
 	summary  string
-	console  string // where the machine's goes when a check failed
+	console  string // for the machine's console if a check fails
 	begin    time.Time
 	only     *regexp.Regexp
 }
@@ -52,9 +52,9 @@ func main() {
 	o.only = regexp.MustCompile(*only)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// What was done before this program started counts.
+	// The limit includes the time before this program started.
 	o.begin = time.Unix(*begin, 0)
-	ctx, cancel := context.WithDeadlineCause(ctx, o.begin.Add(*limit), fmt.Errorf("%v for all of it are over", *limit))
+	ctx, cancel := context.WithDeadlineCause(ctx, o.begin.Add(*limit), fmt.Errorf("the limit of %v is over", *limit))
 	defer cancel()
 	if err := run(ctx, &o); err != nil {
 		fmt.Fprintln(os.Stderr, "test-vm: FAILED:", err)

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// patience is how long something may take to come about on a slow machine.
+// patience is the longest time to wait for an event on a slow machine.
 const patience = 3 * time.Minute
 
 // session is one run of all checks on one machine.
@@ -48,7 +48,7 @@ func (s *session) eventually(ctx context.Context, patience time.Duration, script
 	}
 }
 
-// want runs a script and looks for words in its output.
+// want runs a script, and checks that its output contains the words.
 func (s *session) want(ctx context.Context, script string, words ...string) error {
 	out, err := s.machine.run(ctx, script)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *session) want(ctx context.Context, script string, words ...string) erro
 	return nil
 }
 
-// fails runs a script that has to fail, saying these words.
+// fails runs a script, and checks that it fails and that its output contains the words.
 func (s *session) fails(ctx context.Context, script string, words ...string) error {
 	r, err := s.machine.code(ctx, script)
 	if err != nil {
@@ -79,14 +79,14 @@ func (s *session) fails(ctx context.Context, script string, words ...string) err
 	return nil
 }
 
-// ask has the application ask for evidence.
+// ask makes the application ask for evidence.
 func (s *session) ask(ctx context.Context, nonce, freshness string) ([]byte, error) {
 	return s.askAt(ctx, "/run/billing/socket", nonce, freshness)
 }
 
-// askAt has the application behind a socket do so, until the agent knows what it runs. An
-// emulated processor may need longer to hash a program than the agent waits for that,
-// which is then said to be unreadable, and not covered by the manifest.
+// askAt makes the application at a socket ask for evidence, until the agent knows its
+// program. An emulated processor can need longer to hash a program than the agent waits.
+// The statement then says that the program is unreadable, and not covered by the manifest.
 func (s *session) askAt(ctx context.Context, socket, nonce, freshness string) (document []byte, err error) {
 	late := waitFor(ctx, patience, func() bool {
 		var out string
@@ -100,8 +100,8 @@ func (s *session) askAt(ctx context.Context, socket, nonce, freshness string) (d
 	return document, errors.Join(err, late)
 }
 
-// policy is one for this machine and the caller that is the application of this name,
-// with one of these digests.
+// policy returns a policy for this machine. It accepts as caller the application of this
+// name, with one of these digests.
 func (s *session) policy(app string, digests ...string) (string, error) {
 	measurement, err := os.ReadFile(filepath.Join(s.image, "measurement"))
 	if err != nil {
@@ -140,12 +140,12 @@ covered = true
 	return file, os.WriteFile(file, []byte(text), 0o644)
 }
 
-// verify appraises evidence on this side, and returns the exit code and what was said.
+// verify verifies evidence outside the machine, and returns the exit code and the output.
 func (s *session) verify(ctx context.Context, document []byte, nonce string, digests ...string) (int, string, error) {
 	return s.verifyAs(ctx, "billing", document, nonce, digests...)
 }
 
-// verifyAs does so for evidence that the application of this name asked for.
+// verifyAs does the same for evidence of the application of this name.
 func (s *session) verifyAs(ctx context.Context, app string, document []byte, nonce string, digests ...string) (int, string, error) {
 	policy, err := s.policy(app, digests...)
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *session) verifyAs(ctx context.Context, app string, document []byte, non
 	return 0, says.String(), err
 }
 
-// accepts asks for new evidence and has it verified.
+// accepts asks for new evidence, and checks that it is accepted.
 func (s *session) accepts(ctx context.Context) ([]byte, error) {
 	n := nonce()
 	document, err := s.ask(ctx, n, "fresh")
@@ -185,7 +185,7 @@ func (s *session) accepts(ctx context.Context) ([]byte, error) {
 	return document, err
 }
 
-// appDigest is what the agent says that an application is.
+// appDigest returns the digest of an application, as the agent reports it.
 func (s *session) appDigest(ctx context.Context, name string) (string, error) {
 	out, err := s.machine.run(ctx, `agentctl app list --json | jq -r '.[] | select(.name == "`+name+`" and .state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n'`)
 	if err == nil && len(out) != 64 {
@@ -194,7 +194,7 @@ func (s *session) appDigest(ctx context.Context, name string) (string, error) {
 	return out, err
 }
 
-// status is what `agentctl status --json` says, whatever its exit code.
+// status returns the output of `agentctl status --json`, for any exit code.
 type status struct {
 	TPM      struct{ State, Reason string }
 	Platform struct{ State, Reason string }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// check is one thing that is shown. Those that others build on end the run where they fail.
+// check is one check. If a check fails that later ones need, the run ends.
 type check struct {
 	name  string
 	vital bool
@@ -27,8 +27,8 @@ type result struct {
 	took    time.Duration
 }
 
-// errMachine: the machine did not come back, so nothing more can be checked.
-var errMachine = errors.New("the machine is not usable any more")
+// errMachine means that the machine did not come back, so the run ends.
+var errMachine = errors.New("the machine is no longer usable")
 
 func (r result) String() string {
 	switch {
@@ -40,8 +40,8 @@ func (r result) String() string {
 	return fmt.Sprintf("ok    %-34s %5.1f s", r.name, r.took.Seconds())
 }
 
-// chosen are the checks to run: those that were asked for, and before the last of these
-// the ones that others build on.
+// chosen returns the checks to run: those that were asked for, and those before the last of
+// them that other checks need.
 func (s *session) chosen() map[string]bool {
 	last := -1
 	for i, c := range checks {
@@ -56,7 +56,7 @@ func (s *session) chosen() map[string]bool {
 	return out
 }
 
-// all runs the checks and writes the summary.
+// all runs the checks, and writes the summary.
 func (s *session) all(ctx context.Context) error {
 	begin := time.Now()
 	chosen := s.chosen()
@@ -115,10 +115,10 @@ func (s *session) summarise(results []result, took time.Duration) error {
 	return nil
 }
 
-// lastLines is how many lines of the console are printed.
+// lastLines is the number of lines of the console that are printed.
 const lastLines = 40
 
-// keepConsole copies what the machine wrote to its console, and prints the end of it.
+// keepConsole copies the console of the machine, and prints its last lines.
 func (s *session) keepConsole() {
 	f, err := os.Open(s.machine.console())
 	if err != nil {

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# build.sh CACHE GUEST BASE: build the machine's disk in the folder CACHE, which nothing
-# else is in, and print nothing but what goes wrong. No file system is mounted. GUEST is
-# the program of test/vm/guest, BASE the file of test/vm/prepare.sh.
+# build.sh CACHE GUEST BASE: builds the machine's disk in the empty folder CACHE, and prints
+# only errors. It does not mount a file system. GUEST is the program of test/vm/guest, BASE
+# the file of test/vm/prepare.sh.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
@@ -18,7 +18,7 @@ mv "$root"/boot/initrd.img-* "$cache/initrd"
 
 install -m 0755 "$guest" "$root/usr/local/sbin/vmguest"
 install -D -m 0755 "$guest" "$root/opt/billing/billing"
-# A root directory as a container engine unpacks it, and a virtual environment.
+# A root directory like that of a container engine, and a virtual environment.
 install -D -m 0755 "$guest" "$root/var/lib/web/root/opt/web/bin/web"
 install -D -m 0644 "$here/report.py" "$root/opt/report/src/report.py"
 chroot "$root" python3 -m venv --without-pip /opt/report/venv
@@ -39,7 +39,7 @@ printf '%s\n' billing:x:1200: web:x:1201: report:x:1202: alice:x:1500: >>"$root/
 printf '%s:!:1::::::\n' billing web report alice >>"$root/etc/shadow"
 install -d -o 1500 -g 1500 "$root/home/alice"
 echo vm >"$root/etc/hostname"
-# What takes an emulated processor seconds at each boot and each daemon-reload, and finds
+# These take seconds at each boot and each daemon-reload on an emulated processor, and have
 # nothing to do in this machine.
 mkdir -p "$root/etc/systemd/system-generators"
 for generator in debug gpt-auto hibernate-resume rc-local run ssh system-update sysv; do
@@ -47,7 +47,7 @@ for generator in debug gpt-auto hibernate-resume rc-local run ssh system-update 
 done
 printf 'blacklist %s\n' kvm_amd kvm_intel kvm powernow_k8 acpi_cpufreq aesni_intel ghash_clmulni_intel cryptd edac_mce_amd \
 	amd64_edac sha1_ssse3 sha256_ssse3 sha512_ssse3 >"$root/etc/modprobe.d/test.conf"
-# A power cut is to find what was written through, not what the journal holds back.
+# After a power cut the test reads what was written to disk: the journal must not delay it.
 install -d "$root/etc/systemd/journald.conf.d" "$root/var/log/journal"
 printf '[Journal]\nStorage=persistent\nRateLimitBurst=0\n' >"$root/etc/systemd/journald.conf.d/test.conf"
 "$guest" prepare "$root/var/lib/sevguest"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package sevguest serves /dev/sev-guest in a virtual machine that has no SEV-SNP: a
-// character device in user space (CUSE) behind which the software platform answers.
-// The kernel copies between the caller's memory and here, so that the daemon on the
-// other side opens, asks and reads as it does on real hardware.
+// character device in user space (CUSE), answered by the software platform. The kernel
+// copies between the caller's memory and this process. So the daemon opens the device,
+// asks and reads as on real hardware.
 //
-// The protocol is that of FUSE (include/uapi/linux/fuse.h), all numbers in the byte
-// order of the machine:
+// The protocol is FUSE (include/uapi/linux/fuse.h). All numbers have the byte order of the
+// machine:
 //
 //	in header   len 4, opcode 4, unique 8, nodeid 8, uid 4, gid 4, pid 4, padding 4
 //	out header  len 4, error 4, unique 8
@@ -23,7 +23,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 )
 
-// Operations that a character device sees.
+// Operations of a character device.
 const (
 	opOpen      = 14
 	opRelease   = 18
@@ -40,19 +40,19 @@ const (
 	ioctlOut  = 16 // result 4, flags 4, in iovecs 4, out iovecs 4
 
 	ioctlRetry       = 1 << 2
-	initUnrestricted = 1 << 0 // the device says itself what it reads and writes of the caller
+	initUnrestricted = 1 << 0 // the device says which memory of the caller it reads and writes
 
-	// bufferSize holds one request: what an ioctl may carry, and its headers.
+	// bufferSize is enough for one request: the largest data of an ioctl, and its headers.
 	bufferSize = 256 << 10
 )
 
 var order = binary.NativeEndian
 
-// Serve makes the device called name and answers on it until an error.
+// Serve makes the device called name, and answers on it until an error ends it.
 func Serve(name string, t snp.Transport, ready func()) error {
 	f, err := os.OpenFile("/dev/cuse", os.O_RDWR, 0)
 	if err != nil {
-		return fmt.Errorf("open the way to the kernel: %w", err)
+		return fmt.Errorf("character device in user space: %w", err)
 	}
 	defer f.Close()
 	d := &device{fd: int(f.Fd()), name: name, transport: t, ready: ready}
@@ -103,7 +103,7 @@ func (d *device) answer(b []byte) error {
 	case opRelease, opFlush:
 		return d.reply(unique, 0, nil)
 	case opInterrupt:
-		return nil // the request itself is answered in the end
+		return nil // the request is answered later
 	case opIoctl:
 		go d.ioctl(unique, body)
 		return nil

@@ -22,12 +22,12 @@ const (
 	maxTable     = 64 << 10
 )
 
-// part is a piece of the caller's memory.
+// part is a range of the caller's memory.
 type part struct{ address, length uint64 }
 
-// ioctl answers one request in up to three rounds: first it asks for the outer
-// structure, then for the request that it points to, then for the table's place, and
-// only then it has the memory to read from and to write to.
+// ioctl answers one request in up to three rounds. It asks for the outer structure, then
+// for the request that it points to, then for the address of the table. After that it has
+// the memory to read and to write.
 func (d *device) ioctl(unique uint64, b []byte) {
 	if len(b) < ioctlIn {
 		d.reply(unique, unix.EINVAL, nil)
@@ -87,7 +87,7 @@ func (d *device) ioctl(unique uint64, b []byte) {
 	d.exchange(unique, command, in, request.length, response.length, table.length)
 }
 
-// again has the kernel come back with these parts of the caller's memory.
+// again asks the kernel to repeat the call with these parts of the caller's memory.
 func (d *device) again(unique uint64, reads, writes []part) {
 	out := make([]byte, ioctlOut)
 	order.PutUint32(out[4:], ioctlRetry)
@@ -100,8 +100,8 @@ func (d *device) again(unique uint64, reads, writes []part) {
 	d.reply(unique, 0, out)
 }
 
-// exchange asks the platform and writes the outer structure, the response, and of an
-// extended request the structure with the table's length, and the table.
+// exchange asks the platform, and writes the outer structure and the response. For an
+// extended request it also writes the table, and the structure with the table's length.
 func (d *device) exchange(unique uint64, command snp.Command, in []byte, request, response, table uint64) {
 	if uint64(len(in)) < outerSize+request {
 		d.reply(unique, unix.EINVAL, nil)
