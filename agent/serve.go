@@ -11,6 +11,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
@@ -49,9 +50,9 @@ func (r logReader) Log(ctx context.Context, start uint64) (evidence.Log, error) 
 	}
 	v := l.View()
 	if start > v.Head.Count {
-		problem := api.NewProblem(api.CodeStartBeyondLog, fmt.Sprintf("record %d was asked for, the log has %d", start, v.Head.Count))
-		problem.Where = api.QueryStart
-		return evidence.Log{}, problem
+		refusal := problem.New(api.CodeStartBeyondLog, fmt.Sprintf("record %d was asked for, the log has %d", start, v.Head.Count))
+		refusal.Where = api.QueryStart
+		return evidence.Log{}, refusal
 	}
 	return v.Log(start)
 }

@@ -4,22 +4,22 @@ package api
 
 import "github.com/cvm-agentd/agentd/evidence"
 
-// AppState is where a declared application stands.
+// AppState is the state of a declared app.
 type AppState string
 
 const (
-	AppMeasured   AppState = "measured"   // the log holds a manifest of what its files are now
+	AppMeasured   AppState = "measured"   // the log has a manifest of its files as they are now
 	AppUnmeasured AppState = "unmeasured" // see Reason
 	AppPending    AppState = "pending"    // changed or new, not measured yet
 )
 
-// App is one declared application.
+// App is one declared app.
 type App struct {
-	Name        string           `json:"name"`
-	Unit        string           `json:"unit"`            // systemd system unit
+	Name        string           `json:"name"`            // name of the declaration
+	Unit        string           `json:"unit"`            // systemd system unit; empty if the declaration was refused
 	User        string           `json:"user,omitzero"`   // user that the unit runs as
 	Source      string           `json:"source,omitzero"` // file of the declaration
-	State       AppState         `json:"state"`
+	State       AppState         `json:"state"`           // whether the log has its files
 	Reason      string           `json:"reason,omitzero"` // why it is not measured
 	Declaration evidence.Digest  `json:"declaration"`     // SHA-256 of the declaration
 	Digest      *evidence.Digest `json:"digest,omitzero"` // manifest digest, once measured
@@ -28,20 +28,19 @@ type App struct {
 	Bytes       uint64           `json:"bytes"`           // sum of their sizes
 }
 
-// Apps is the answer of GET /v1/apps, in the order of their names.
+// Apps is the answer of GET /v1/apps.
 type Apps struct {
-	Apps []App `json:"apps"`
+	Apps []App `json:"apps"` // in the order of their names
 }
 
-// Reloaded is the answer of POST /v1/reload: what was read, and what was wrong with
-// declarations that could not be taken over. Those that were good are in force.
+// Reloaded is the answer of POST /v1/reload. Declarations without an error are in force.
 type Reloaded struct {
 	Apps   AppCounts       `json:"apps"`
-	Errors []ReloadProblem `json:"errors,omitempty"`
+	Errors []ReloadProblem `json:"errors,omitempty"` // declarations that were refused
 }
 
 // ReloadProblem is a declaration that was refused.
 type ReloadProblem struct {
 	Source string `json:"source"` // file of the declaration
-	Reason string `json:"reason"` // with line and column where there are any
+	Reason string `json:"reason"` // with line and column if known
 }

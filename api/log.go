@@ -9,9 +9,3 @@ const (
 	LogTLV     LogFormat = "cel-tlv"  // evidence.Log: the exact bytes, in base64; the default
 	LogCELJSON LogFormat = "cel-json" // TCG Canonical Event Log, JSON encoding
 )
-
-// Query parameters of GET /v1/log.
-const (
-	QueryStart  = "start"  // number of the first record wanted, decimal; default 0
-	QueryFormat = "format" // a LogFormat
-)

@@ -2,20 +2,14 @@
 
 package api
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // ProblemType is the media type of every error answer (RFC 9457).
 const ProblemType = "application/problem+json"
 
-// ProblemBase and a code make the member "type": a page with the code's meaning.
-const ProblemBase = "https://github.com/cvm-agentd/agentd/blob/main/docs/api.md#"
-
 // Problem is the body of every error answer (RFC 9457), and a Go error.
 type Problem struct {
-	Type       string `json:"type"`                // ProblemBase and the code
+	Type       string `json:"type"`                // URI of a page with the meaning of the code
 	Title      string `json:"title"`               // the same for each answer with this code
 	Status     int    `json:"status"`              // as in the status line
 	Code       Code   `json:"code"`                // what programs act on
@@ -23,18 +17,6 @@ type Problem struct {
 	Where      string `json:"where,omitzero"`      // JSON Pointer (RFC 6901) or name of the parameter at fault
 	Offset     *int64 `json:"offset,omitzero"`     // byte of the body near which reading ended, from 0
 	RetryAfter int    `json:"retryAfter,omitzero"` // seconds after which the same request may succeed, as in the header
-}
-
-// NewProblem returns a problem with what its code fixes.
-func NewProblem(c Code, detail string) *Problem {
-	info := c.Info()
-	return &Problem{Type: ProblemBase + string(c), Title: info.Title, Status: info.Status, Code: c, Detail: detail}
-}
-
-// After sets the time to wait, in whole seconds and at least one, and returns p.
-func (p *Problem) After(d time.Duration) *Problem {
-	p.RetryAfter = max(1, int((d+time.Second-1)/time.Second))
-	return p
 }
 
 // Error returns code, place and detail.

@@ -4,18 +4,18 @@ package api
 
 import "github.com/cvm-agentd/agentd/evidence"
 
-// State is how one of the agent's dependencies does.
+// State is the state of something that the agent depends on.
 type State string
 
 const (
 	StateOK       State = "ok"
 	StateDegraded State = "degraded" // answers were late, wrong or refused lately; the agent keeps trying
-	StateAbsent   State = "absent"   // no such device on this machine, or not to be opened
+	StateAbsent   State = "absent"   // this machine does not have the device, or the agent may not open it
 )
 
 // Status is the answer of GET /v1/status.
 type Status struct {
-	Version  string         `json:"version"`
+	Version  string         `json:"version"` // version of the agent
 	TPM      TPMStatus      `json:"tpm"`
 	Platform PlatformStatus `json:"platform"`
 	Ledger   LedgerStatus   `json:"ledger"`
@@ -24,57 +24,57 @@ type Status struct {
 	AgentKey evidence.Bytes `json:"agentKey,omitzero"` // Ed25519 public key of this run, 32 bytes
 	AKName   evidence.Bytes `json:"akName,omitzero"`   // TPM name of the AK: algorithm and digest; absent while there is no AK
 	Anchor   *AnchorStatus  `json:"anchor,omitzero"`   // absent before the first report
-	Batches  BatchCounts    `json:"batches"`           // since the agent started
+	Batches  BatchCounts    `json:"batches"`           // work since the agent started
 }
 
-// ReasonStarting is the reason while the agent has not tried everything once. Whoever
-// waits for the agent goes on waiting; every other reason is one to look into.
+// ReasonStarting is the reason while the agent has not tried everything once. A program
+// that waits for the agent goes on waiting. Every other reason needs attention.
 const ReasonStarting = "the agent is starting"
 
 // TPMStatus is the state of the TPM.
 type TPMStatus struct {
-	State  State  `json:"state"`
-	Code   Code   `json:"code,omitzero"`   // what went wrong last, where a command mends it
+	State  State  `json:"state"`           // whether it answers
+	Code   Code   `json:"code,omitzero"`   // last failure, if a command repairs it
 	Reason string `json:"reason,omitzero"` // the same in words, and what to do
 }
 
 // PlatformStatus is the state of the confidential-computing platform.
 type PlatformStatus struct {
-	State               State               `json:"state"`
-	Reason              string              `json:"reason,omitzero"`
-	Kind                evidence.ReportKind `json:"kind,omitzero"`       // absent where there is no platform
-	LastError           string              `json:"lastError,omitzero"`  // of the last report that failed since start
-	SpacingMilliseconds uint64              `json:"spacingMilliseconds"` // wait between two reports, as it stands now
+	State               State               `json:"state"`               // whether it answers
+	Reason              string              `json:"reason,omitzero"`     // what is wrong
+	Kind                evidence.ReportKind `json:"kind,omitzero"`       // kind of its reports; absent if there is no platform
+	LastError           string              `json:"lastError,omitzero"`  // error of the last report that failed since start
+	SpacingMilliseconds uint64              `json:"spacingMilliseconds"` // current wait between two reports
 }
 
 // LedgerStatus is the state of measurement log and PCR.
 type LedgerStatus struct {
-	PCR          uint32           `json:"pcr"`             // 0 to 23
+	PCR          uint32           `json:"pcr"`             // number of the PCR, 0 to 23
 	Synchronised bool             `json:"synchronised"`    // log and PCR explain each other; evidence is refused while they do not
 	Reason       string           `json:"reason,omitzero"` // why not
 	Full         bool             `json:"full"`            // the log takes no more records until the next boot
-	Records      uint64           `json:"records"`
-	Bytes        uint64           `json:"bytes"`
+	Records      uint64           `json:"records"`         // number of records
+	Bytes        uint64           `json:"bytes"`           // size of the log
 	Head         evidence.LogHead `json:"head"`
 }
 
-// AppCounts counts the declared applications.
+// AppCounts counts the declared apps.
 type AppCounts struct {
-	Declared   int `json:"declared"`
-	Measured   int `json:"measured"`
+	Declared   int `json:"declared"`   // all
+	Measured   int `json:"measured"`   // in the log as they are now
 	Unmeasured int `json:"unmeasured"` // declared, but files missing, changing or refused
 }
 
-// AnchorStatus is the report that anchored evidence would stand on now.
+// AnchorStatus is the report that anchored evidence would refer to now.
 type AnchorStatus struct {
-	AgeMilliseconds uint64           `json:"ageMilliseconds"` // by the agent's monotonic clock
+	AgeMilliseconds uint64           `json:"ageMilliseconds"` // age by the agent's monotonic clock
 	LogHead         evidence.LogHead `json:"logHead"`
 }
 
 // BatchCounts counts the work of the batcher since the agent started.
 type BatchCounts struct {
 	Fresh      uint64 `json:"fresh"`      // batches that got a report of their own
-	Anchored   uint64 `json:"anchored"`   // batches that stand on an anchor
+	Anchored   uint64 `json:"anchored"`   // batches that refer to an anchor
 	Failed     uint64 `json:"failed"`     // batches that failed as a whole
 	Statements uint64 `json:"statements"` // statements answered with evidence
 	Largest    uint64 `json:"largest"`    // statements of the largest batch

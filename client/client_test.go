@@ -147,7 +147,7 @@ func TestProblem(t *testing.T) {
 		"no problem":     answer(502, "text/html", "<h1>"),
 		"broken problem": answer(500, api.ProblemType, "{"),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == api.PathSelf {
+			if r.URL.Path == api.CallSelf.Path {
 				http.Redirect(w, r, "/elsewhere", http.StatusFound)
 			} else {
 				io.WriteString(w, "{}")
@@ -191,6 +191,14 @@ func TestContext(t *testing.T) {
 	defer cancel()
 	if _, err := (&Client{Socket: path}).Self(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestOtherProgram: an answer that is not the agent's says what to look for.
+func TestOtherProgram(t *testing.T) {
+	_, err := (&Client{Socket: serve(t, answer(502, "text/html", "<h1>"))}).Self(t.Context())
+	if want := "unexpected HTTP status 502: is another program listening on this socket?"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 

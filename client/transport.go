@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,10 +42,10 @@ var (
 	adminSocket  = endpoint{api.AdminEnv, api.AdminSocket}
 )
 
-// path is where the socket lies: where set says, if it does.
+// path returns the path of the socket: set, or the value of the variable, or the usual path.
 func (e endpoint) path(set string) string { return cmp.Or(set, os.Getenv(e.variable), e.usual) }
 
-// dialKey carries the path of the socket to the dialer, which HTTP knows only hosts for.
+// dialKey carries the path of the socket to the dialer: HTTP knows only hosts.
 type dialKey struct{}
 
 func (t *transport) client() *http.Client {
@@ -57,10 +58,10 @@ func (t *transport) client() *http.Client {
 					return d.DialContext(ctx, "unix", path)
 				},
 				MaxIdleConnsPerHost: 64,
-				IdleConnTimeout:     30 * time.Second, // less than the agent's, so that it is we who close
+				IdleConnTimeout:     30 * time.Second, // less than the agent's, so that the client closes first
 				DisableCompression:  true,
 			},
-			// The agent redirects nowhere; whoever answers with one is not followed.
+			// The agent never redirects. A redirect of another program is not followed.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	})
@@ -69,19 +70,62 @@ func (t *transport) client() *http.Client {
 
 func (t *transport) close() { t.client().CloseIdleConnections() }
 
-// do sends one request to the socket at e, or where set says, and reads at most limit
-// bytes of the answer.
-func (t *transport) do(ctx context.Context, e endpoint, set, method, target string, body any, limit int64) ([]byte, error) {
-	socket := e.path(set)
-	out, err := t.try(context.WithValue(ctx, dialKey{}, socket), method, target, body, limit)
+// socket is one of the two sockets, as one client reaches it.
+type socket struct {
+	*transport
+	endpoint
+	set string // path that the client was given; empty: see path
+}
+
+// send asks at e and returns at most limit bytes of answer. The parameters are pairs of
+// name and value. They stand for a segment of the path in braces, or go into the query.
+func send[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Request, Answer], r Request, limit int64, parameters ...string) ([]byte, error) {
+	target, query := e.Path, url.Values{}
+	for i := 0; i < len(parameters); i += 2 {
+		if braces := "{" + parameters[i] + "}"; strings.Contains(target, braces) {
+			target = strings.Replace(target, braces, url.PathEscape(parameters[i+1]), 1)
+		} else if parameters[i+1] != "" {
+			query.Set(parameters[i], parameters[i+1])
+		}
+	}
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	var body []byte
+	if _, none := any(r).(api.None); !none {
+		var err error
+		if body, err = strictjson.Encode(r); err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+	}
+	path := to.path(to.set)
+	out, err := to.try(context.WithValue(ctx, dialKey{}, path), e.Method, target, body, limit)
 	if err != nil {
-		var p *api.Problem
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*api.Problem](err); ok {
 			return nil, p
 		}
-		return nil, fmt.Errorf("ask agentd on %s: %w%s", socket, err, e.hint(err))
+		return nil, fmt.Errorf("ask agentd on %s: %w%s", path, err, to.hint(err))
 	}
 	return out, nil
+}
+
+// call asks at e and decodes the answer. Members that this version does not know are
+// ignored, as the rules of evolution in package api ask of clients.
+func call[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Request, Answer], r Request, parameters ...string) (*Answer, error) {
+	b, err := send(ctx, to, e, r, maxAnswer, parameters...)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(b) // it may contain a secret
+	return decode[Answer](b)
+}
+
+func decode[T any](b []byte) (*T, error) {
+	v := new(T)
+	if err := json.Unmarshal(b, v); err != nil {
+		return nil, fmt.Errorf("decode the answer of agentd: %w", err)
+	}
+	return v, nil
 }
 
 // hint says what to do about the failures that happen before the agent is reached.
@@ -95,14 +139,10 @@ func (e endpoint) hint(err error) string {
 	return ""
 }
 
-func (t *transport) try(ctx context.Context, method, target string, body any, limit int64) ([]byte, error) {
+func (t *transport) try(ctx context.Context, method, target string, body []byte, limit int64) ([]byte, error) {
 	var reader io.Reader
 	if body != nil {
-		b, err := strictjson.Encode(body)
-		if err != nil {
-			return nil, fmt.Errorf("encode request: %w", err)
-		}
-		reader = bytes.NewReader(b)
+		reader = bytes.NewReader(body)
 	}
 	r, err := http.NewRequestWithContext(ctx, method, "http://agentd"+target, reader)
 	if err != nil {
@@ -111,9 +151,9 @@ func (t *transport) try(ctx context.Context, method, target string, body any, li
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
-	// Every request may be sent twice without harm; at worst a root has one version more. An empty list says so to net/http,
-	// which then tries again when an idle connection was closed by an agent that
-	// restarts, and sends no header.
+	// Every request may be sent twice without harm; at worst a root has one version more.
+	// An empty list tells net/http so, which then tries again when an agent that restarts
+	// closed an idle connection. It sends no header.
 	r.Header["Idempotency-Key"] = nil
 	answer, err := t.client().Do(r)
 	if err != nil {
@@ -122,10 +162,10 @@ func (t *transport) try(ctx context.Context, method, target string, body any, li
 	defer answer.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("read answer: %w", err)
+		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("answer of more than %d bytes", limit)
+		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
 	}
 	if answer.StatusCode == http.StatusOK {
 		return b, nil
@@ -133,32 +173,19 @@ func (t *transport) try(ctx context.Context, method, target string, body any, li
 	return nil, problem(answer, b)
 }
 
-// problem is the error that an answer other than 200 stands for.
+// problem returns the error that an answer other than 200 means.
 func problem(answer *http.Response, b []byte) error {
 	var p api.Problem
 	if answer.Header.Get("Content-Type") == api.ProblemType && json.Unmarshal(b, &p) == nil && p.Code != "" {
 		return &p
 	}
-	return fmt.Errorf("answer with status %s that is no problem of agentd: is something else listening there?", answer.Status)
+	return fmt.Errorf("unexpected HTTP status %d: is another program listening on this socket?", answer.StatusCode)
 }
 
-// unwrapURL takes off the invented URL, which would only confuse.
+// unwrapURL removes the invented URL, which would only confuse.
 func unwrapURL(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err
-}
-
-// decode reads an answer. Members that this version does not know are passed over, as
-// the rules of evolution in package api ask of clients.
-func decode[T any](b []byte, err error) (*T, error) {
-	if err != nil {
-		return nil, err
-	}
-	v := new(T)
-	if err := json.Unmarshal(b, v); err != nil {
-		return nil, fmt.Errorf("decode answer of agentd: %w", err)
-	}
-	return v, nil
 }

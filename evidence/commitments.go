@@ -12,7 +12,7 @@ type TreeHead struct {
 // LogHead names one state of the measurement log: how many records it holds and
 // the digest that chains them. See [NextLogHead].
 type LogHead struct {
-	Count  uint64 `json:"count"`
+	Count  uint64 `json:"count"`  // number of records
 	Digest Digest `json:"digest"` // all zero where Count is 0
 }
 

@@ -67,8 +67,8 @@ type PCR struct {
 
 // Report is a signed statement of the platform, exactly as the firmware produced it.
 type Report struct {
-	Kind  ReportKind `json:"kind"`
-	Bytes Bytes      `json:"bytes"`
+	Kind  ReportKind `json:"kind"`  // platform that signed the report
+	Bytes Bytes      `json:"bytes"` // the report
 }
 
 // Log is the measurement log as CEL-TLV, from record Start on. Where Start is

@@ -57,7 +57,7 @@ type Caller struct {
 
 // Executable is the image that the process was seen to run when it connected.
 type Executable struct {
-	State   ExecutableState `json:"state"`
+	State   ExecutableState `json:"state"`           // kind of file
 	Path    string          `json:"path,omitzero"`   // as /proc/PID/exe shows it, for people
 	Digest  *Digest         `json:"digest,omitzero"` // SHA-256 of the content, where it was read
 	Covered bool            `json:"covered"`         // the app's manifest lists exactly this content; libraries and scripts it loads are not looked at

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -92,7 +93,7 @@ func (e *Enroller) Activate(ctx context.Context, credential, secret []byte) ([]b
 // Part 2, section 10.4).
 func contents(where string, b []byte) ([]byte, error) {
 	if len(b) < 2 || int(binary.BigEndian.Uint16(b)) != len(b)-2 {
-		return nil, &api.FieldError{Where: where, Err: fmt.Errorf("%d bytes are not a TPM2B: want two bytes of size, then that many bytes", len(b))}
+		return nil, problem.Invalid(where, fmt.Sprintf("%d bytes are not a TPM2B: want two bytes of size, then that many bytes", len(b)))
 	}
 	return b[2:], nil
 }

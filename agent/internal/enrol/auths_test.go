@@ -59,7 +59,7 @@ func TestContents(t *testing.T) {
 		if (err == nil) != c.ok || c.ok && len(got) != len(c.b)-2 {
 			t.Errorf("%x: %x, %v", c.b, got, err)
 		}
-		var field *api.FieldError
+		var field *api.Problem
 		if err != nil && (!errors.As(err, &field) || field.Where != "/credential") {
 			t.Errorf("%x: error %v does not name the member", c.b, err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -96,7 +97,7 @@ func (e *Enroller) stillLoads(ctx context.Context, ak *tpmkeys.AK) error {
 	return nothingToReplace(fmt.Sprintf("the attestation key %s is in order", ak.Name()))
 }
 
-func nothingToReplace(detail string) error { return api.NewProblem(api.CodeNothingToDo, detail) }
+func nothingToReplace(detail string) error { return problem.New(api.CodeNothingToDo, detail) }
 
 // keep writes what is stored under the first name that is free, or leaves it under the name
 // that an earlier attempt gave it. It returns the name.

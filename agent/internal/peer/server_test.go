@@ -107,7 +107,7 @@ func get(t *testing.T, socket, target string) (int, string) {
 
 func TestSelfForReal(t *testing.T) {
 	socket, _ := serveReal(t)
-	status, body := get(t, socket, api.PathSelf)
+	status, body := get(t, socket, api.CallSelf.Path)
 	var self api.Self
 	if err := json.Unmarshal([]byte(body), &self); err != nil || status != 200 {
 		t.Fatal(status, body, err)
@@ -174,14 +174,14 @@ func TestAdminForReal(t *testing.T) {
 		{admin, 4242, `"code":"not-permitted"`},
 		{client, 0, `"code":"not-permitted"`},
 	} {
-		cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", c.socket, "http://a"+api.PathApps)
+		cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", c.socket, "http://a"+api.CallApps.Path)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.uid}}
 		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), c.want) {
 			t.Errorf("uid %d on %s: %s %v, want %s", c.uid, c.socket, out, err, c.want)
 		}
 	}
 	// case 5: nor is root of a user namespace.
-	cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", admin, "http://a"+api.PathApps)
+	cmd := exec.Command("curl", "-sS", "--noproxy", "*", "--unix-socket", admin, "http://a"+api.CallApps.Path)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 31337, Size: 1}},
@@ -212,7 +212,7 @@ func TestHalfOpenForReal(t *testing.T) {
 		conns = append(conns, c)
 	}
 	began := time.Now()
-	if status, body := get(t, socket, api.PathSelf); status != 200 {
+	if status, body := get(t, socket, api.CallSelf.Path); status != 200 {
 		t.Error(status, body)
 	}
 	t.Logf("answered beside a thousand half-open connections in %v", time.Since(began))

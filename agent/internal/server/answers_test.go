@@ -12,27 +12,46 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// exampleBodies are requests that every route takes.
-var exampleBodies = map[string]string{
-	api.PathEvidence: `{"nonce":"` + goodNonce + `"}`,
-	api.PathActivate: `{"credential":"AAAA","secret":"AAAA"}`,
-
-	api.PathDerive:     `{"label":"disk","length":32}`,
-	api.PathSeal:       `{"name":"token","data":"AAAA"}`,
-	api.PathUnseal:     `{"name":"token"}`,
-	api.PathDiscard:    `{"name":"token"}`,
-	api.PathRotate:     `{"app":"billing"}`,
-	api.PathRetire:     `{"app":"billing","version":1}`,
-	api.PathRecover:    `{}`,
-	api.PathRecipients: `{"recipients":[]}`,
-	api.PathDigests:    `{"app":"billing","action":"require"}`,
+// document is what the test reads of openapi.json.
+type document struct {
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]*schema }
 }
 
-// exampleTarget is the path of a route with what has to be filled in.
-func exampleTarget(r Route) string {
+type operation struct {
+	Responses map[string]struct {
+		Content map[string]struct{ Schema schema }
+	}
+}
+
+type schema struct {
+	Ref        string `json:"$ref"`
+	Type       string
+	Properties map[string]*schema
+	Required   []string
+	Items      *schema
+	OneOf      []schema
+	Enum       []string
+}
+
+func (s *schema) name() string { return strings.TrimPrefix(s.Ref, "#/components/schemas/") }
+
+func parseOpenAPI(t *testing.T) *document {
+	t.Helper()
+	var d document
+	if err := json.Unmarshal([]byte(read(t, openAPIFile)), &d); err != nil {
+		t.Fatal(err)
+	}
+	return &d
+}
+
+// exampleTarget returns the path of a route with what has to be filled in.
+func exampleTarget(r route) string {
 	target := strings.Replace(r.Path, "{name}", "billing", 1)
-	if r.Path == api.PathStoreContract {
-		target += "?app=billing"
+	for _, p := range r.Query {
+		if p.Required {
+			target += "?" + p.Name + "=billing"
+		}
 	}
 	return target
 }
@@ -42,31 +61,31 @@ func exampleTarget(r Route) string {
 func TestOpenAPIAnswers(t *testing.T) {
 	d := parseOpenAPI(t)
 	r := run(t, &fake{}, Limits{}, nil)
-	for _, route := range Routes() {
+	for _, route := range routes {
 		o := d.Paths[route.Path][strings.ToLower(route.Method)]
 		path, other := r.client, r.admin
-		if route.On == OnAdmin {
+		if route.On == api.OnAdmin {
 			path, other = other, path
 		}
-		status, b, _ := ask(t, as(path, 1000), route.Method, exampleTarget(route), exampleBodies[route.Path])
+		status, b, _ := ask(t, as(path, 1000), route.Method, exampleTarget(route), route.Example)
 		if status != 200 {
 			t.Errorf("%s %s: %d %s", route.Method, route.Path, status, b)
 			continue
 		}
-		if route.Path != api.PathEvidence { // that of the double is none; its encoding is package evidence's
+		if route.Path != api.CallEvidence.Path { // that of the double is none; its encoding is package evidence's
 			fits(t, d, route.Path, b, o.Responses["200"].Content["application/json"].Schema)
 		}
 		// A parameter that is not known is refused by every route, and so is the socket of some.
-		_, b, p := ask(t, as(path, 1000), route.Method, route.Path+"?nothing=1", exampleBodies[route.Path])
+		_, b, p := ask(t, as(path, 1000), route.Method, route.Path+"?nothing=1", route.Example)
 		if p == nil || p.Code != api.CodeUnknownParameter {
 			t.Errorf("%s %s: %s", route.Method, route.Path, b)
 		}
 		fits(t, d, route.Path+" refused", b, *d.Components.Schemas["Problem"])
-		if route.On != OnBoth {
-			_, b, _ = ask(t, as(other, 1000), route.Method, exampleTarget(route), exampleBodies[route.Path])
+		if route.On != api.OnBoth {
+			_, b, _ = ask(t, as(other, 1000), route.Method, exampleTarget(route), route.Example)
 			fits(t, d, route.Path+" not permitted", b, *d.Components.Schemas["Problem"])
 		}
-		if route.Request != nil {
+		if route.Example != "" {
 			for _, body := range []string{``, `{"nothing":1}`} {
 				_, b, p := ask(t, as(path, 1000), route.Method, exampleTarget(route), body)
 				if p == nil || p.Code != api.CodeMalformed && p.Code != api.CodeUnknownMember {

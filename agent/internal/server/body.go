@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 )
 
@@ -23,7 +24,7 @@ const smallBody = 4 << 10
 // over a small one that no route asked for. A large one waits, within the same time,
 // until its bytes fit beside those of others; done gives them back and overwrites
 // them, since they may hold a secret.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route *Route) (body []byte, done func(), err error) {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route *route) (body []byte, done func(), err error) {
 	if r.ContentLength == 0 {
 		return nil, func() {}, nil
 	}
@@ -41,7 +42,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route
 		defer cancel()
 		if leave, err = s.bodies.enter(ctx, c.peer.UID, size); err != nil {
 			w.Header().Set("Connection", "close")
-			return nil, nil, api.NewProblem(api.CodeBusy, "bodies of other requests take the room for this one").After(time.Second)
+			return nil, nil, problem.After(problem.New(api.CodeBusy, "bodies of other requests take the room for this one"), time.Second)
 		}
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
 	}
@@ -65,15 +66,15 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route
 		err = tooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
-		err = api.NewProblem(api.CodeBodyTimeout, fmt.Sprintf("it was not there after %v", s.Limits.BodyTimeout))
+		err = problem.New(api.CodeBodyTimeout, fmt.Sprintf("it was not there after %v", s.Limits.BodyTimeout))
 	default:
 		w.Header().Set("Connection", "close")
-		err = api.NewProblem(api.CodeMalformed, "the body ended early")
+		err = problem.New(api.CodeMalformed, "the body ended early")
 	}
 	done()
 	return nil, nil, err
 }
 
 func tooLarge(limit int64) *api.Problem {
-	return api.NewProblem(api.CodeTooLarge, fmt.Sprintf("at most %d bytes are read", limit))
+	return problem.New(api.CodeTooLarge, fmt.Sprintf("at most %d bytes are read", limit))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -17,19 +18,17 @@ import (
 
 // decode reads a body strictly. The problem says what is wrong and where, in words of
 // JSON and without repeating what the body holds.
-func decode[T any](body []byte) (T, error) {
-	var v T
-	err := strictjson.Decode(body, len(body), &v)
-	if err != nil {
-		return v, decodeProblem(err)
+func decode(body []byte, v any) error {
+	if err := strictjson.Decode(body, len(body), v); err != nil {
+		return decodeProblem(err)
 	}
-	return v, nil
+	return nil
 }
 
 func decodeProblem(err error) *api.Problem {
 	var semantic *json.SemanticError
 	var syntax *jsontext.SyntacticError
-	p := api.NewProblem(api.CodeMalformed, "want one JSON object in UTF-8 and nothing behind it")
+	p := problem.New(api.CodeMalformed, "want one JSON object in UTF-8 and nothing behind it")
 	at := func(pointer jsontext.Pointer, offset int64) {
 		// Behind the pointer may stand any text that the caller sent as a name.
 		if len(pointer) <= 256 {
@@ -40,19 +39,19 @@ func decodeProblem(err error) *api.Problem {
 	switch {
 	case errors.As(err, &syntax):
 		if errors.Is(err, jsontext.ErrDuplicateName) {
-			p = api.NewProblem(api.CodeDuplicateMember, "each member may stand once")
+			p = problem.New(api.CodeDuplicateMember, "each member may stand once")
 		}
 		at(syntax.JSONPointer, syntax.ByteOffset)
 	case errors.As(err, &semantic):
 		switch {
 		case errors.Is(err, json.ErrUnknownName):
-			p = api.NewProblem(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
+			p = problem.New(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
 		case errors.Is(err, strictjson.ErrBase64):
-			p = api.NewProblem(api.CodeInvalidValue, strictjson.ErrBase64.Error())
+			p = problem.New(api.CodeInvalidValue, strictjson.ErrBase64.Error())
 		case errors.Is(err, strictjson.ErrNull), errors.Is(err, strictjson.ErrInteger):
-			p = api.NewProblem(api.CodeInvalidValue, semantic.Err.Error())
+			p = problem.New(api.CodeInvalidValue, semantic.Err.Error())
 		default:
-			p = api.NewProblem(api.CodeInvalidValue, "want "+inWords(semantic.GoType))
+			p = problem.New(api.CodeInvalidValue, "want "+inWords(semantic.GoType))
 		}
 		at(semantic.JSONPointer, semantic.ByteOffset)
 	}

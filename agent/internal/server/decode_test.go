@@ -62,7 +62,7 @@ func TestBadJSON(t *testing.T) {
 		"deep":              {`{"nonce":` + strings.Repeat("[", 4000) + strings.Repeat("]", 4000) + `}`, api.CodeInvalidValue, "/nonce"},
 		"deeper":            {`{"nonce":` + strings.Repeat("[", 16000) + strings.Repeat("]", 16000) + `}`, api.CodeMalformed, ""},
 		"deep unknown":      {strings.Repeat(`{"a":`, 4000) + "1" + strings.Repeat("}", 4000), api.CodeUnknownMember, "/a"},
-		"oversize":          {`{"nonce":"` + strings.Repeat("A", api.MaxEvidenceRequest) + `"}`, api.CodeTooLarge, ""},
+		"oversize":          {`{"nonce":"` + strings.Repeat("A", int(api.CallEvidence.Body)) + `"}`, api.CodeTooLarge, ""},
 		// case 10: the caller cannot choose what only the agent may.
 		"report data":     {`{"nonce":"` + goodNonce + `","reportData":"AAAA"}`, api.CodeUnknownMember, "/reportData"},
 		"qualifying data": {`{"nonce":"` + goodNonce + `","qualifyingData":"AAAA"}`, api.CodeUnknownMember, "/qualifyingData"},
@@ -70,7 +70,7 @@ func TestBadJSON(t *testing.T) {
 		"caller":          {`{"nonce":"` + goodNonce + `","caller":{"uid":0}}`, api.CodeUnknownMember, "/caller"},
 		"uid":             {`{"nonce":"` + goodNonce + `","uid":0}`, api.CodeUnknownMember, "/uid"},
 	} {
-		status, b, p := ask(t, c, "POST", api.PathEvidence, x.body)
+		status, b, p := ask(t, c, "POST", api.CallEvidence.Path, x.body)
 		if p == nil || p.Code != x.code || p.Where != x.where || status/100 != 4 {
 			t.Errorf("%s: %d %s; want %s at %q", name, status, b, x.code, x.where)
 		}
@@ -89,7 +89,7 @@ func TestEndlessBody(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	sent := &counter{Reader: endless{}}
-	request, _ := http.NewRequest("POST", "http://agentd"+api.PathEvidence, io.LimitReader(sent, 1<<30))
+	request, _ := http.NewRequest("POST", "http://agentd"+api.CallEvidence.Path, io.LimitReader(sent, 1<<30))
 	answer, err := as(r.client, 1000).Do(request)
 	if err == nil {
 		answer.Body.Close()
@@ -111,7 +111,8 @@ func FuzzEvidenceRequest(f *testing.F) {
 	f.Add([]byte(`{"nonce":"AAAAAAAAAAAAAAAAAAAAAA==","nonce":1}`))
 	f.Add([]byte(`{"\ud800":{}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		r, err := decode[api.EvidenceRequest](body)
+		var r api.EvidenceRequest
+		err := decode(body, &r)
 		if err != nil {
 			var p *api.Problem
 			if !errors.As(err, &p) || p.Code.Info().Status != 400 {
@@ -119,8 +120,7 @@ func FuzzEvidenceRequest(f *testing.F) {
 			}
 			return
 		}
-		r = r.WithDefaults()
-		if r.Check() != nil {
+		if checkEvidence(&r) != nil {
 			return
 		}
 		// What passes can stand in a statement.

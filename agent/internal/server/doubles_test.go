@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
@@ -237,7 +238,7 @@ func try(c *http.Client, method, target, body string) (int, []byte, *api.Problem
 	if err := json.Unmarshal(b, &p); err != nil {
 		return answer.StatusCode, b, nil, err
 	}
-	if p.Status != answer.StatusCode || p.Title == "" || p.Type != api.ProblemBase+string(p.Code) || p.Code.Info().Status != p.Status {
+	if p.Status != answer.StatusCode || p.Title == "" || p.Type != problem.New(p.Code, "").Type || p.Code.Info().Status != p.Status {
 		return answer.StatusCode, b, &p, errors.New("problem does not agree with itself: " + string(b))
 	}
 	return answer.StatusCode, b, &p, nil

@@ -47,7 +47,7 @@ func TestHalfOpen(t *testing.T) {
 			for _, uid := range []uint32{1001, 1000} {
 				c := as(r.client, uid)
 				c.Timeout = patience
-				if status, b, _ := ask(t, c, "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+				if status, b, _ := ask(t, c, "POST", api.CallEvidence.Path, nonceBody(1)); status != 200 {
 					t.Errorf("uid %d: %d %s", uid, status, b)
 				}
 			}
@@ -71,7 +71,7 @@ func TestTooManyConnections(t *testing.T) {
 	busy := func(uid uint32, n int) {
 		for range n {
 			wg.Go(func() {
-				if status, b, _, err := try(as(r.client, uid), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+				if status, b, _, err := try(as(r.client, uid), "POST", api.CallEvidence.Path, nonceBody(1)); status != 200 {
 					t.Errorf("uid %d: %d %s %v", uid, status, b, err)
 				}
 			})
@@ -79,12 +79,12 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	busy(1000, 4)
 	eventually(t, "four are answered", func() bool { return r.fake.calls.Load() == 4 })
-	if _, b, p := ask(t, as(r.client, 1000), "GET", api.PathSelf, ""); p == nil || p.Code != api.CodeConnections || p.RetryAfter < 1 {
+	if _, b, p := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path, ""); p == nil || p.Code != api.CodeConnections || p.RetryAfter < 1 {
 		t.Errorf("fifth: %s", b)
 	}
 	busy(1001, 2)
 	eventually(t, "six are answered", func() bool { return r.fake.calls.Load() == 6 })
-	if _, b, p := ask(t, as(r.client, 1002), "GET", api.PathSelf, ""); p == nil || p.Code != api.CodeConnections {
+	if _, b, p := ask(t, as(r.client, 1002), "GET", api.CallSelf.Path, ""); p == nil || p.Code != api.CodeConnections {
 		t.Errorf("seventh: %s", b)
 	}
 	close(go_)
@@ -124,7 +124,7 @@ func TestFlood(t *testing.T) {
 	for n := range 100 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				status, _, p, err := try(flood, "POST", api.PathEvidence, nonceBody(n))
+				status, _, p, err := try(flood, "POST", api.CallEvidence.Path, nonceBody(n))
 				switch {
 				case err == nil && status == 200:
 					answered.Add(1)
@@ -141,7 +141,7 @@ func TestFlood(t *testing.T) {
 	quiet := as(r.client, 1001)
 	const rounds = 50
 	for n := range rounds {
-		if status, b, _ := ask(t, quiet, "POST", api.PathEvidence, nonceBody(n)); status != 200 {
+		if status, b, _ := ask(t, quiet, "POST", api.CallEvidence.Path, nonceBody(n)); status != 200 {
 			t.Fatalf("the quiet one: %d %s", status, b)
 		}
 	}
@@ -171,16 +171,16 @@ func TestFloodOfFresh(t *testing.T) {
 	defer close(held)
 	for n := range 200 {
 		wg.Go(func() { // some are told to come back: more than may work and wait
-			try(as(r.client, 2000+uint32(n%2)), "POST", api.PathEvidence, nonceBody(n))
+			try(as(r.client, 2000+uint32(n%2)), "POST", api.CallEvidence.Path, nonceBody(n))
 		})
 	}
 	eventually(t, "all places are taken", func() bool { return f.calls.Load() == 128 })
 	anchored := strings.Replace(nonceBody(1), "}", `,"freshness":"anchored"}`, 1)
 	for _, x := range []struct{ path, method, target, body string }{
-		{r.client, "GET", api.PathSelf, ""},
-		{r.client, "POST", api.PathEvidence, anchored},
-		{r.admin, "GET", api.PathStatus, ""},
-		{r.admin, "POST", strings.Replace(api.PathMeasure, "{name}", "billing", 1), ""},
+		{r.client, "GET", api.CallSelf.Path, ""},
+		{r.client, "POST", api.CallEvidence.Path, anchored},
+		{r.admin, "GET", api.CallStatus.Path, ""},
+		{r.admin, "POST", strings.Replace(api.CallMeasure.Path, "{name}", "billing", 1), ""},
 	} {
 		c := as(x.path, 1000)
 		c.Timeout = patience
@@ -219,15 +219,15 @@ func TestThrottle(t *testing.T) {
 	r := run(t, &fake{}, Limits{RateEach: 1e-4, BurstEach: 2}, nil)
 	c := as(r.client, 1000)
 	for range 2 {
-		if status, b, _ := ask(t, c, "GET", api.PathSelf, ""); status != 200 {
+		if status, b, _ := ask(t, c, "GET", api.CallSelf.Path, ""); status != 200 {
 			t.Fatal(string(b))
 		}
 	}
-	answer, err := c.Get("http://agentd" + api.PathSelf)
+	answer, err := c.Get("http://agentd" + api.CallSelf.Path)
 	if err != nil || answer.StatusCode != http.StatusTooManyRequests || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("got %v %v", answer, err)
 	}
-	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.PathSelf, ""); status != 200 {
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Errorf("another uid: %s", b)
 	}
 }
@@ -254,7 +254,7 @@ func TestSlowReader(t *testing.T) {
 	r := run(t, f, Limits{Bytes: 64 << 20, WriteTimeout: time.Hour}, nil)
 	slow(r)
 	eventually(t, "the first is at work", func() bool { return f.calls.Load() > 0 })
-	if status, b, _ := ask(t, as(r.client, 1001), "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+	if status, b, _ := ask(t, as(r.client, 1001), "POST", api.CallEvidence.Path, nonceBody(1)); status != 200 {
 		t.Errorf("another uid: %d %.100s", status, b)
 	}
 	if n := f.calls.Load(); n != 2 {

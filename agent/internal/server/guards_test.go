@@ -55,12 +55,12 @@ func TestSecretsAreOverwritten(t *testing.T) {
 	c := as(r.client, 1000)
 	want := base64Of([]byte("secret"))
 	for path, body := range map[string]string{
-		api.PathDerive: `{"label":"disk","length":6}`,
-		api.PathUnseal: `{"name":"token"}`,
-		api.PathSeal:   `{"name":"token","data":"` + want + `"}`,
+		api.CallDerive.Path: `{"label":"disk","length":6}`,
+		api.CallUnseal.Path: `{"name":"token"}`,
+		api.CallSeal.Path:   `{"name":"token","data":"` + want + `"}`,
 	} {
 		status, b, _ := ask(t, c, "POST", path, body)
-		if status != 200 || path != api.PathSeal && !strings.Contains(string(b), want) {
+		if status != 200 || path != api.CallSeal.Path && !strings.Contains(string(b), want) {
 			t.Errorf("%s: %d %s", path, status, b)
 		}
 	}
@@ -79,7 +79,7 @@ func TestSecretsAreOverwritten(t *testing.T) {
 // case 9: a body that is announced to be huge is refused before room is made for it.
 func TestAnnouncedBody(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	for _, path := range []string{api.PathEvidence, api.PathSelf, "/v1/nowhere"} {
+	for _, path := range []string{api.CallEvidence.Path, api.CallSelf.Path, "/v1/nowhere"} {
 		c, err := dial(r.client, 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAnnouncedBody(t *testing.T) {
 		c.SetDeadline(time.Now().Add(patience))
 		method, want := "GET", http.StatusRequestEntityTooLarge
 		switch path {
-		case api.PathEvidence:
+		case api.CallEvidence.Path:
 			method = "POST"
 		case "/v1/nowhere":
 			want = http.StatusNotFound
@@ -104,7 +104,7 @@ func TestAnnouncedBody(t *testing.T) {
 // Names that a caller made up come back in part only.
 func TestLongParameter(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	_, b, p := ask(t, as(r.client, 1000), "GET", api.PathSelf+"?"+strings.Repeat("%1b", 1000)+"=1", "")
+	_, b, p := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path+"?"+strings.Repeat("%1b", 1000)+"=1", "")
 	if p == nil || p.Code != api.CodeUnknownParameter || len(b) > 1024 || bytes.ContainsRune(b, 0x1b) {
 		t.Errorf("%d bytes: %.200s", len(b), b)
 	}
@@ -171,11 +171,11 @@ func TestStoreParameters(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	c := as(r.admin, 1000)
 	for _, x := range []struct{ method, target, body, where string }{
-		{"POST", api.PathDigests, `{"app":"billing","action":"authorize"}`, "/digest"},
-		{"POST", api.PathDigests, `{"app":"billing","action":"withdraw"}`, "/digest"},
-		{"POST", api.PathDigests, `{"app":"billing","action":"forget"}`, "/action"},
-		{"GET", api.PathStoreContract, "", "app"},
-		{"GET", api.PathStoreContract + "?name=token", "", "app"},
+		{"POST", api.CallDigests.Path, `{"app":"billing","action":"authorize"}`, "/digest"},
+		{"POST", api.CallDigests.Path, `{"app":"billing","action":"withdraw"}`, "/digest"},
+		{"POST", api.CallDigests.Path, `{"app":"billing","action":"forget"}`, "/action"},
+		{"GET", api.CallStoreContract.Path, "", "app"},
+		{"GET", api.CallStoreContract.Path + "?name=token", "", "app"},
 	} {
 		_, b, p := ask(t, c, x.method, x.target, x.body)
 		if p == nil || p.Code != api.CodeInvalidValue || p.Where != x.where {

@@ -3,14 +3,69 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
+
+// An Attester makes evidence. The request was checked and has its defaults filled in.
+type Attester interface {
+	Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error)
+}
+
+// Log is the measurement log.
+type Log interface {
+	// Log is the log from record start on; start may be the number of records there
+	// are. One beyond it is attest.ErrLogStart.
+	Log(ctx context.Context, start uint64) (evidence.Log, error)
+	// Bytes is how long the whole log is, for the budget of answers.
+	Bytes() int64
+}
+
+// Apps is the declared applications, in the words of the API.
+type Apps interface {
+	caller.Apps
+	List() []api.App
+	Measure(ctx context.Context, name string) (api.App, error)
+	Reload(ctx context.Context) (api.Reloaded, error)
+}
+
+// A StatusSource tells how the agent does. It must not wait for a device.
+type StatusSource interface {
+	Status() api.Status
+}
+
+// An Enroller shows the AK and proves that it lives beside the EK.
+type Enroller interface {
+	AK(ctx context.Context) (api.AK, error)
+	// Activate opens a credential: the contents of TPM2B_ID_OBJECT and of
+	// TPM2B_ENCRYPTED_SECRET.
+	Activate(ctx context.Context, credential, secret []byte) ([]byte, error)
+	// ReplaceAK makes a new AK in the place of a stored one that this TPM does not load.
+	ReplaceAK(ctx context.Context) (api.Replaced, error)
+}
+
+// agentRoutes is what the agent answers about itself, and administration.
+var agentRoutes = []route{
+	handle(api.CallSelf, (*Server).self),
+	handle(api.CallStatus, (*Server).status),
+	handle(api.CallLog, (*Server).log),
+	handle(api.CallEvidence, (*Server).evidence),
+	handle(api.CallAK, (*Server).ak),
+	handle(api.CallApps, (*Server).apps),
+	handle(api.CallMeasure, (*Server).measure),
+	handle(api.CallReload, (*Server).reload),
+	handle(api.CallReplace, (*Server).replaceAK),
+	handle(api.CallActivate, (*Server).activate),
+}
 
 // small is the budget of an answer that holds no log and little of the caller's own:
 // evidence stays below 15 KB then, and what makes it takes about as much again.
@@ -20,7 +75,7 @@ const small = 32 << 10
 // answer, and one copy on the way.
 func (s *Server) withLog() int64 { return small + 4*s.Log.Bytes() }
 
-func (s *Server) self(c *call) (job, error) {
+func (s *Server) self(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		id := c.peer.Caller(ctx, s.Apps)
 		out := api.Self{
@@ -60,23 +115,22 @@ func (s *Server) measured(id evidence.Caller) api.Finding {
 	return api.Finding{Reason: "the declaration of the app was withdrawn"}
 }
 
-func (s *Server) status(*call) (job, error) {
+func (s *Server) status(*call, api.None) (job, error) {
 	return job{small, func(context.Context) (any, error) { return s.Status.Status(), nil }}, nil
 }
 
-func (s *Server) log(c *call) (job, error) {
-	start, err := parseStart(c.query.Get(api.QueryStart))
-	if err != nil {
-		return job{}, err
+func (s *Server) log(c *call, _ api.None) (job, error) {
+	var start uint64
+	if given := c.query.Get(api.QueryStart); given != "" {
+		var err error
+		if start, err = strconv.ParseUint(given, 10, 64); err != nil {
+			return job{}, problem.Invalid(api.QueryStart, "want a decimal number of a record")
+		}
 	}
-	format := api.LogFormat(c.query.Get(api.QueryFormat))
 	bytes := s.withLog()
-	switch format {
-	case "", api.LogTLV:
-	case api.LogCELJSON:
+	format := api.LogFormat(c.query.Get(api.QueryFormat))
+	if format == api.LogCELJSON {
 		bytes *= 2 // digests in hexadecimal, and records decoded on the way
-	default:
-		return job{}, parameter(api.QueryFormat, fmt.Sprintf("want %q or %q", api.LogTLV, api.LogCELJSON))
 	}
 	return job{bytes, func(ctx context.Context) (any, error) {
 		l, err := s.Log.Log(ctx, start)
@@ -92,30 +146,37 @@ func (s *Server) log(c *call) (job, error) {
 	}}, nil
 }
 
-func parseStart(s string) (uint64, error) {
-	if s == "" {
-		return 0, nil
+// checkEvidence fills in the words that r leaves out, and returns the first member that
+// no statement can be made of.
+func checkEvidence(r *api.EvidenceRequest) error {
+	r.Freshness, r.Log = cmp.Or(r.Freshness, evidence.Fresh), cmp.Or(r.Log, api.LogWhole)
+	size := func(part string, got, min, max int) error {
+		if got < min || got > max {
+			return problem.Invalid("/"+part, (&text.SizeError{Part: part, Got: got, Min: min, Max: max}).Error())
+		}
+		return nil
 	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return 0, parameter(api.QueryStart, "want a decimal number of a record")
+	if err := cmp.Or(size("nonce", len(r.Nonce), evidence.MinNonce, evidence.MaxNonce),
+		size("userData", len(r.UserData), 0, evidence.MaxUserData),
+		size("publicKey", len(r.PublicKey), 0, evidence.MaxPublicKey)); err != nil {
+		return err
 	}
-	return n, nil
+	if err := text.Check("audience", r.Audience, 0, evidence.MaxAudience); err != nil {
+		return problem.Invalid("/audience", err.Error())
+	}
+	switch {
+	case r.Freshness != evidence.Fresh && r.Freshness != evidence.Anchored:
+		return problem.Invalid("/freshness", fmt.Sprintf("want %q or %q", evidence.Fresh, evidence.Anchored))
+	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
+		return problem.Invalid("/log", fmt.Sprintf("want %q, %q or %q", api.LogWhole, api.LogFrom, api.LogNone))
+	case r.Log != api.LogFrom && r.LogStart != 0:
+		return problem.Invalid("/logStart", fmt.Sprintf("only with log %q", api.LogFrom))
+	}
+	return nil
 }
 
-func parameter(name, detail string) *api.Problem {
-	p := api.NewProblem(api.CodeInvalidValue, detail)
-	p.Where = name
-	return p
-}
-
-func (s *Server) evidence(c *call) (job, error) {
-	r, err := decode[api.EvidenceRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
-	r = r.WithDefaults()
-	if err := r.Check(); err != nil {
+func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
+	if err := checkEvidence(&r); err != nil {
 		return job{}, err
 	}
 	bytes := int64(small)
@@ -129,33 +190,29 @@ func (s *Server) evidence(c *call) (job, error) {
 	}}, nil
 }
 
-func (s *Server) ak(*call) (job, error) {
+func (s *Server) ak(*call, api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Enroller.AK(ctx) }}, nil
 }
 
-func (s *Server) apps(*call) (job, error) {
+func (s *Server) apps(*call, api.None) (job, error) {
 	return job{small, func(context.Context) (any, error) { return api.Apps{Apps: s.Apps.List()}, nil }}, nil
 }
 
-func (s *Server) measure(c *call) (job, error) {
+func (s *Server) measure(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
 }
 
-func (s *Server) reload(*call) (job, error) {
+func (s *Server) reload(*call, api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Apps.Reload(ctx) }}, nil
 }
 
-func (s *Server) activate(c *call) (job, error) {
-	r, err := decode[api.ActivateRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) activate(c *call, r api.ActivateRequest) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		secret, err := s.Enroller.Activate(ctx, r.Credential, r.Secret)
 		return api.Activated{Secret: secret}, err
 	}}, nil
 }
 
-func (s *Server) replaceAK(*call) (job, error) {
+func (s *Server) replaceAK(*call, api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Enroller.ReplaceAK(ctx) }}, nil
 }

@@ -23,10 +23,10 @@ func TestBodiesThatNeverCome(t *testing.T) {
 		HeaderTimeout: time.Hour, BodyTimeout: time.Hour, IdleTimeout: time.Hour,
 	}
 	for name, head := range map[string]string{
-		"no route reads it": "GET " + api.PathSelf,
+		"no route reads it": "GET " + api.CallSelf.Path,
 		"no route":          "GET /v1/nowhere",
-		"wrong method":      "PUT " + api.PathSelf,
-		"chunked":           "GET " + api.PathSelf,
+		"wrong method":      "PUT " + api.CallSelf.Path,
+		"chunked":           "GET " + api.CallSelf.Path,
 	} {
 		t.Run(name, func(t *testing.T) {
 			length := "Content-Length: 10"
@@ -46,7 +46,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 				for _, path := range []string{r.client, r.admin} {
 					c := as(path, uid)
 					c.Timeout = patience
-					if status, b, p, err := try(c, "GET", api.PathSelf, ""); err != nil || status != 200 && p.Code != api.CodeNotPermitted {
+					if status, b, p, err := try(c, "GET", api.CallSelf.Path, ""); err != nil || status != 200 && p.Code != api.CodeNotPermitted {
 						t.Errorf("uid %d on %s: %d %s %v", uid, path, status, b, err)
 					}
 				}
@@ -61,7 +61,7 @@ func TestStopWaitsForNoBody(t *testing.T) {
 	r := run(t, &fake{}, Limits{BodyTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}, func(c *Config) {
 		c.Identifier = arrivals{fakeIdentifier{}, func(uint32) { there.Add(1) }}
 	})
-	for _, path := range []string{api.PathSelf, "/v1/nowhere"} {
+	for _, path := range []string{api.CallSelf.Path, "/v1/nowhere"} {
 		c, err := dial(r.client, 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -103,7 +103,7 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 		defer r.conns.mu.Unlock()
 		return len(r.conns.open) <= limits.ConnectionsEach
 	})
-	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.PathSelf, ""); status != 200 {
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Errorf("another: %d %s", status, b)
 	}
 }
@@ -111,7 +111,7 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 // Large bodies that come slowly take no more than their share of memory, and leave
 // others theirs.
 func TestSlowBodies(t *testing.T) {
-	const budget = 4 * api.MaxSealRequest
+	budget := 4 * api.CallSeal.Body
 	limits := Limits{BodyBytes: budget, BodyTimeout: time.Hour, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
 	r := run(t, &fake{}, limits, nil)
 	for range 50 {
@@ -120,7 +120,7 @@ func TestSlowBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.PathSeal, api.MaxSealRequest)
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.CallSeal.Path, api.CallSeal.Body)
 	}
 	held := func() load {
 		r.bodies.mu.Lock()
@@ -131,7 +131,7 @@ func TestSlowBodies(t *testing.T) {
 	large := `{"name":"` + strings.Repeat("x", 2*smallBody) + `"}`
 	c := as(r.client, 1001)
 	c.Timeout = patience
-	if _, b, p, err := try(c, "POST", api.PathSeal, large); err != nil || p == nil || p.Code == api.CodeBusy {
+	if _, b, p, err := try(c, "POST", api.CallSeal.Path, large); err != nil || p == nil || p.Code == api.CodeBusy {
 		t.Errorf("a large body of another: %s %v", b, err)
 	}
 	if got := held(); got != (load{2, budget / 2}) {
@@ -140,7 +140,7 @@ func TestSlowBodies(t *testing.T) {
 	// A small one of the same user needs no place.
 	c = as(r.client, 1000)
 	c.Timeout = patience
-	if status, b, _ := ask(t, c, "POST", api.PathEvidence, nonceBody(1)); status != 200 {
+	if status, b, _ := ask(t, c, "POST", api.CallEvidence.Path, nonceBody(1)); status != 200 {
 		t.Errorf("evidence: %d %s", status, b)
 	}
 }

@@ -6,9 +6,42 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
+
+// An Owner is whose keys are asked for: an app, as unit and uid of the caller say.
+type Owner struct {
+	App  string
+	Unit string
+	UID  uint32
+}
+
+// Keys keeps the secrets of apps. Errors are those of package sealing. Who calls
+// overwrites the secrets that it is handed.
+type Keys interface {
+	// Await waits until it is known which unit is whose app: before, nobody is anybody.
+	Await(ctx context.Context) error
+	// Usable says from memory whether keys are to be had at the moment.
+	Usable() api.Finding
+
+	Derive(ctx context.Context, o Owner, r api.DeriveRequest) (api.Derived, error)
+	Seal(ctx context.Context, o Owner, r api.SealRequest) error
+	Unseal(ctx context.Context, o Owner, r api.UnsealRequest) ([]byte, error)
+	Discard(ctx context.Context, o Owner, name string) error
+	// Plan is the contract of what o would seal under that name now.
+	Plan(ctx context.Context, o Owner, name string) (api.Contract, error)
+}
+
+// keyRoutes is what an app may do with its own secrets.
+var keyRoutes = []route{
+	handle(api.CallDerive, (*Server).derive),
+	handle(api.CallSeal, (*Server).seal),
+	handle(api.CallUnseal, (*Server).unseal),
+	handle(api.CallDiscard, (*Server).discard),
+	handle(api.CallContract, (*Server).contract),
+}
 
 // withSecret is the budget of a request that carries a secret of the largest size, in
 // base64, decoded, and once more on the way.
@@ -18,11 +51,11 @@ const withSecret = 512 << 10
 // Nothing else counts, neither the executable nor being root.
 func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	if p.Unit == "" {
-		return Owner{}, api.NewProblem(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
+		return Owner{}, problem.New(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
 	}
 	app, ok := s.Apps.ByUnit(p.Unit, p.UID)
 	if !ok {
-		return Owner{}, api.NewProblem(api.CodeNoApp, fmt.Sprintf("no app is declared for unit %s and uid %d", p.Unit, p.UID))
+		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("no app is declared for unit %s and uid %d", p.Unit, p.UID))
 	}
 	return Owner{App: app, Unit: p.Unit, UID: p.UID}, nil
 }
@@ -41,22 +74,14 @@ func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o O
 	}}
 }
 
-func (s *Server) derive(c *call) (job, error) {
-	r, err := decode[api.DeriveRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) derive(c *call, r api.DeriveRequest) (job, error) {
 	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
 		d, err := s.Keys.Derive(ctx, o, r)
 		return sensitive{d, d.Secret}, err
 	}), nil
 }
 
-func (s *Server) seal(c *call) (job, error) {
-	r, err := decode[api.SealRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) seal(c *call, r api.SealRequest) (job, error) {
 	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
 		defer clear(r.Data)
 		if err := s.Keys.Seal(ctx, o, r); err != nil {
@@ -66,28 +91,20 @@ func (s *Server) seal(c *call) (job, error) {
 	}), nil
 }
 
-func (s *Server) unseal(c *call) (job, error) {
-	r, err := decode[api.UnsealRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) unseal(c *call, r api.UnsealRequest) (job, error) {
 	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
 		b, err := s.Keys.Unseal(ctx, o, r)
 		return sensitive{api.Unsealed{Data: b}, b}, err
 	}), nil
 }
 
-func (s *Server) discard(c *call) (job, error) {
-	r, err := decode[api.DiscardRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) discard(c *call, r api.DiscardRequest) (job, error) {
 	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
 		return api.Discarded(r), s.Keys.Discard(ctx, o, r.Name)
 	}), nil
 }
 
-func (s *Server) contract(c *call) (job, error) {
+func (s *Server) contract(c *call, _ api.None) (job, error) {
 	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
 		return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
 	}), nil

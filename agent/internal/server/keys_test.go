@@ -30,10 +30,10 @@ func TestKeysAreForTheApp(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	without := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = unitless{} })
 	for _, route := range []struct{ path, body string }{
-		{api.PathDerive, `{"label":"disk","length":32}`},
-		{api.PathSeal, `{"name":"token","data":"AAAA"}`},
-		{api.PathUnseal, `{"name":"token"}`},
-		{api.PathDiscard, `{"name":"token"}`},
+		{api.CallDerive.Path, `{"label":"disk","length":32}`},
+		{api.CallSeal.Path, `{"name":"token","data":"AAAA"}`},
+		{api.CallUnseal.Path, `{"name":"token"}`},
+		{api.CallDiscard.Path, `{"name":"token"}`},
 	} {
 		for _, c := range []struct {
 			name, socket string
@@ -52,7 +52,7 @@ func TestKeysAreForTheApp(t *testing.T) {
 			}
 		}
 	}
-	_, b, _ := ask(t, as(r.client, 1000), "POST", api.PathDerive, `{"label":"disk","length":32}`)
+	_, b, _ := ask(t, as(r.client, 1000), "POST", api.CallDerive.Path, `{"label":"disk","length":32}`)
 	if want := base64Of([]byte("billing 1000 disk")); !strings.Contains(string(b), want) {
 		t.Errorf("got %s", b)
 	}
@@ -63,7 +63,7 @@ func TestKeysBeforeReady(t *testing.T) {
 	starting := errors.New("starting")
 	r := run(t, &fake{awaitErr: starting}, Limits{}, func(c *Config) { c.Errors = []ErrorCode{{starting, api.CodeUnavailable, 0}} })
 	for _, uid := range []uint32{1000, 1001} {
-		_, b, p := ask(t, as(r.client, uid), "POST", api.PathUnseal, `{"name":"token"}`)
+		_, b, p := ask(t, as(r.client, uid), "POST", api.CallUnseal.Path, `{"name":"token"}`)
 		if p == nil || p.Code != api.CodeUnavailable {
 			t.Errorf("uid %d: %s", uid, b)
 		}
@@ -86,7 +86,7 @@ func TestSealingCodes(t *testing.T) {
 // without a word of it.
 func TestIdentityIsNotRepeated(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	_, b, p := ask(t, as(r.admin, 1000), "POST", api.PathRecipients, `{"recipients":["age1x","AGE-SECRET-KEY-1QYQSZ"]}`)
+	_, b, p := ask(t, as(r.admin, 1000), "POST", api.CallRecipients.Path, `{"recipients":["age1x","AGE-SECRET-KEY-1QYQSZ"]}`)
 	if p == nil || p.Code != api.CodeInvalidValue || p.Where != "/recipients/1" || strings.Contains(string(b), "SECRET") {
 		t.Errorf("got %s", b)
 	}

@@ -3,9 +3,18 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,268 +22,295 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// document is what the test reads of openapi.json.
-type document struct {
-	OpenAPI    string
-	Paths      map[string]map[string]operation
-	Components struct{ Schemas map[string]*schema }
+var update = flag.Bool("update", false, "write api/openapi.json and the table of docs/api.md anew")
+
+const openAPIFile = "../../../api/openapi.json"
+
+// An object is a JSON object whose members keep their order.
+type object []member
+
+type member struct {
+	name  string
+	value any
 }
 
-type operation struct {
-	OperationID string
-	Socket      string `json:"x-agentd-socket"`
-	Bytes       int64  `json:"x-agentd-body-bytes"`
-	Parameters  []struct {
-		Name, In string
-		Required bool
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	encode := json.NewEncoder(&b)
+	encode.SetEscapeHTML(false)
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:", m.name)
+		if err := encode.Encode(m.value); err != nil {
+			return nil, err
+		}
 	}
-	RequestBody *struct {
-		Required bool
-		Content  map[string]struct{ Schema schema }
-	}
-	Responses map[string]struct {
-		Ref     string `json:"$ref"`
-		Content map[string]struct{ Schema schema }
-	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
-type schema struct {
-	Ref                  string `json:"$ref"`
-	Type                 string
-	Properties           map[string]*schema
-	Required             []string
-	AdditionalProperties *bool
-	Items                *schema
-	OneOf                []schema
-	Enum                 []string
-	ContentEncoding      string
-	Minimum, Maximum     *float64
-	Description          string
+// exactly is what the schema of a member says beyond its Go type.
+var exactly = map[string]object{
+	"Bank.algorithm":              {{"enum", []string{"sha1", "sha256", "sha384", "sha512"}}},
+	"Evidence.type":               {{"const", "agentd/evidence/1"}},
+	"EvidenceRequest.freshness":   {{"default", "fresh"}},
+	"EvidenceRequest.log":         {{"default", "whole"}},
+	"EvidenceRequest.firmwareLog": {{"default", false}},
+	"PCR.index":                   {{"maximum", 23}},
+	"Problem.status":              {{"minimum", 400}, {"maximum", 599}},
+	"Problem.type":                {{"format", "uri"}},
+	"TreeHead.size":               {{"minimum", 1}, {"maximum", 4096}},
 }
 
-func (s *schema) name() string { return strings.TrimPrefix(s.Ref, "#/components/schemas/") }
-
-func parseOpenAPI(t *testing.T) *document {
-	t.Helper()
-	var d document
-	if err := json.Unmarshal(api.OpenAPI, &d); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(d.OpenAPI, "3.1.") {
-		t.Fatalf("openapi %q", d.OpenAPI)
-	}
-	return &d
+// A describer makes schemas of Go types, in the words of their comments.
+type describer struct {
+	t        *testing.T
+	read     map[string]bool     // packages whose source was read
+	comments map[string]string   // of a type, and of its fields by "Type.Field"
+	words    map[string][]string // constants of a type
+	schemas  map[string]object
 }
 
-// TestOpenAPIRoutes holds table and document to each other, both ways.
-func TestOpenAPIRoutes(t *testing.T) {
-	d := parseOpenAPI(t)
-	ids := map[string]bool{}
-	served := map[string]bool{}
-	for _, r := range Routes() {
-		served[r.Method+" "+r.Path] = true
-		o, ok := d.Paths[r.Path][strings.ToLower(r.Method)]
-		if !ok {
-			t.Errorf("%s %s is served and not described", r.Method, r.Path)
-			continue
-		}
-		if ids[o.OperationID] || o.OperationID == "" {
-			t.Errorf("%s %s: operationId %q", r.Method, r.Path, o.OperationID)
-		}
-		ids[o.OperationID] = true
-		if want := string(r.On); o.Socket != want {
-			t.Errorf("%s %s: socket %q, want %q", r.Method, r.Path, o.Socket, want)
-		}
-		if o.Bytes != r.Body {
-			t.Errorf("%s %s: body of %d bytes, want %d", r.Method, r.Path, o.Bytes, r.Body)
-		}
-		var query []string
-		braces := false
-		for _, p := range o.Parameters {
-			switch p.In {
-			case "query":
-				query = append(query, p.Name)
-			case "path":
-				braces = p.Required && strings.Contains(r.Path, "{"+p.Name+"}")
-			}
-		}
-		if !slices.Equal(query, r.Query) || braces != strings.Contains(r.Path, "{") {
-			t.Errorf("%s %s: parameters %v", r.Method, r.Path, o.Parameters)
-		}
-		got := ""
-		if o.RequestBody != nil {
-			s := o.RequestBody.Content["application/json"].Schema
-			got = s.name()
-		}
-		if want := typeName(r.Request); got != want {
-			t.Errorf("%s %s: request %q, want %q", r.Method, r.Path, got, want)
-		}
-		answer := o.Responses["200"].Content["application/json"].Schema
-		if len(answer.OneOf) > 0 {
-			answer = answer.OneOf[0]
-		}
-		if want := typeName(r.Response); answer.name() != want {
-			t.Errorf("%s %s: answer %q, want %q", r.Method, r.Path, answer.name(), want)
-		}
-		if len(o.Responses) != 2 || len(o.Responses["200"].Content) != 1 {
-			t.Errorf("%s %s: %d answers are described, want 200 and the problem", r.Method, r.Path, len(o.Responses))
-		}
-		if (o.RequestBody != nil) != (r.Request != nil) || o.RequestBody != nil && !o.RequestBody.Required {
-			t.Errorf("%s %s: request body %v", r.Method, r.Path, o.RequestBody)
-		}
-		if o.Responses["default"].Ref != "#/components/responses/Problem" {
-			t.Errorf("%s %s: no problem described", r.Method, r.Path)
-		}
+func newDescriber(t *testing.T) *describer {
+	return &describer{t: t, read: map[string]bool{}, comments: map[string]string{}, words: map[string][]string{}, schemas: map[string]object{}}
+}
+
+// source reads the comments and constants of a package of this module.
+func (d *describer) source(path string) {
+	if d.read[path] {
+		return
 	}
-	for path, operations := range d.Paths {
-		for method := range operations {
-			if !served[strings.ToUpper(method)+" "+path] {
-				t.Errorf("%s %s is described and not served", method, path)
+	d.read[path] = true
+	dir := "../../../" + strings.TrimPrefix(path, "github.com/cvm-agentd/agentd/")
+	packages, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, parser.ParseComments)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, p := range packages {
+		for _, f := range p.Files {
+			for _, x := range f.Decls {
+				if g, ok := x.(*ast.GenDecl); ok {
+					d.declarations(g)
+				}
 			}
 		}
 	}
 }
 
-func typeName(v any) string {
-	if v == nil {
+func (d *describer) declarations(g *ast.GenDecl) {
+	for _, s := range g.Specs {
+		switch s := s.(type) {
+		case *ast.ValueSpec:
+			if typ, ok := s.Type.(*ast.Ident); ok && g.Tok == token.CONST {
+				if v, err := strconv.Unquote(s.Values[0].(*ast.BasicLit).Value); err == nil {
+					d.words[typ.Name] = append(d.words[typ.Name], v)
+				}
+			}
+		case *ast.TypeSpec:
+			d.comments[s.Name.Name] = oneLine(s.Doc.Text() + g.Doc.Text())
+			if typ, ok := s.Type.(*ast.StructType); ok {
+				for _, f := range typ.Fields.List {
+					for _, name := range f.Names {
+						d.comments[s.Name.Name+"."+name.Name] = oneLine(f.Doc.Text() + f.Comment.Text())
+					}
+				}
+			}
+		}
+	}
+}
+
+func oneLine(comment string) string {
+	return strings.NewReplacer("[*", "", "[", "", "]", "").Replace(strings.Join(strings.Fields(comment), " "))
+}
+
+// sentence returns a comment as OpenAPI documents write a description.
+func sentence(comment string) string {
+	if comment == "" {
 		return ""
 	}
-	return reflect.TypeOf(v).Name()
+	return strings.ToUpper(comment[:1]) + strings.TrimSuffix(comment[1:], ".") + "."
 }
 
-// TestOpenAPITypes holds the Go types and the schemas to each other, both ways.
-func TestOpenAPITypes(t *testing.T) {
-	d := parseOpenAPI(t)
-	seen := map[string]bool{}
-	requests := map[string]bool{}
-	compareStruct(t, d, reflect.TypeFor[api.Problem](), seen)
-	for _, r := range Routes() {
-		if r.Request != nil {
-			requests[typeName(r.Request)] = true
-			compareStruct(t, d, reflect.TypeOf(r.Request), seen)
-		}
-		compareStruct(t, d, reflect.TypeOf(r.Response), seen)
-	}
-	for name, s := range d.Components.Schemas {
-		if !seen[name] {
-			t.Errorf("schema %s is described and used by no type", name)
-		}
-		// Requests are read strictly; answers may gain members.
-		if strict := s.AdditionalProperties != nil && !*s.AdditionalProperties; strict != requests[name] {
-			t.Errorf("schema %s: additionalProperties false is %v, want %v", name, strict, requests[name])
-		}
-		if s.Description == "" {
-			t.Errorf("schema %s has no description", name)
-		}
-	}
-}
+func reference(name string) object { return object{{"$ref", "#/components/schemas/" + name}} }
 
-func compareStruct(t *testing.T, d *document, typ reflect.Type, seen map[string]bool) {
-	t.Helper()
+// structure returns the schema of a struct. Requests are read strictly; answers may gain
+// members.
+func (d *describer) structure(typ reflect.Type, request bool) object {
 	name := typ.Name()
-	if seen[name] {
-		return
+	if d.schemas[name] != nil {
+		return reference(name)
 	}
-	seen[name] = true
-	s := d.Components.Schemas[name]
-	if s == nil {
-		t.Errorf("type %s has no schema", name)
-		return
+	d.schemas[name] = object{} // for a type that contains itself
+	d.source(typ.PkgPath())
+	var properties object
+	required := []string{}
+	for f := range typ.Fields() {
+		n, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if !strings.HasPrefix(options, "omit") {
+			required = append(required, n)
+		}
+		comment := sentence(d.comments[name+"."+f.Name])
+		s := d.value(f.Type)
+		if s[0].name != "$ref" && comment == "" {
+			d.t.Errorf("%s.%s: describe the member in a comment", name, f.Name)
+		}
+		for _, x := range exactly[name+"."+n] {
+			s = append(slices.DeleteFunc(s, func(m member) bool { return m.name == x.name }), x)
+		}
+		if comment != "" {
+			s = append(s, member{"description", comment})
+		}
+		properties = append(properties, member{n, s})
 	}
-	members := map[string]bool{}
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		member, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		members[member] = true
-		p := s.Properties[member]
-		if p == nil {
-			t.Errorf("%s.%s is not described", name, member)
-			continue
-		}
-		if required := slices.Contains(s.Required, member); required == strings.HasPrefix(options, "omit") {
-			t.Errorf("%s.%s: required is %v, tag is %q", name, member, required, f.Tag)
-		}
-		if p.Ref == "" && p.Description == "" {
-			t.Errorf("%s.%s has no description", name, member)
-		}
-		compareType(t, d, name+"."+member, f.Type, p, seen)
+	out := object{{"type", "object"}, {"description", sentence(d.comments[name])}, {"properties", properties}, {"required", required}}
+	if request {
+		out = append(out, member{"additionalProperties", false})
 	}
-	for member := range s.Properties {
-		if !members[member] {
-			t.Errorf("%s.%s is described and does not exist", name, member)
-		}
-	}
+	d.schemas[name] = out
+	return reference(name)
 }
 
-// words are the types of which the document lists the values.
-var words = map[reflect.Type][]string{
-	reflect.TypeFor[evidence.Freshness]():       {"fresh", "anchored"},
-	reflect.TypeFor[evidence.Method]():          {"pidfd", "start-time"},
-	reflect.TypeFor[evidence.ReportKind]():      {"sev-snp"},
-	reflect.TypeFor[evidence.ExecutableState](): {"file", "replaced", "memfd", "unreadable"},
-	reflect.TypeFor[api.LogMode]():              {"whole", "from", "none"},
-	reflect.TypeFor[api.State]():                {"ok", "degraded", "absent"},
-	reflect.TypeFor[api.AppState]():             {"measured", "unmeasured", "pending"},
-	reflect.TypeFor[api.DigestAction]():         {"require", "authorize", "withdraw", "lift"},
-	reflect.TypeFor[api.Code]():                 codeWords(),
-}
-
-func codeWords() (out []string) {
-	for _, c := range api.Codes() {
-		out = append(out, string(c.Code))
-	}
-	return out
-}
-
-func compareType(t *testing.T, d *document, where string, typ reflect.Type, s *schema, seen map[string]bool) {
-	t.Helper()
+// value returns the schema of a member's type.
+func (d *describer) value(typ reflect.Type) object {
 	if typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
 	}
-	want := ""
 	switch {
-	case typ == reflect.TypeFor[evidence.Bytes](), typ == reflect.TypeFor[evidence.Digest]():
-		if s.ContentEncoding != "base64" {
-			t.Errorf("%s: contentEncoding %q, want base64", where, s.ContentEncoding)
+	case typ == reflect.TypeFor[evidence.Bytes]():
+		return object{{"type", "string"}, {"contentEncoding", "base64"}}
+	case typ == reflect.TypeFor[evidence.Digest]():
+		return object{{"type", "string"}, {"contentEncoding", "base64"}, {"minLength", 44}, {"maxLength", 44}}
+	case typ == reflect.TypeFor[api.Code]():
+		var words []string
+		for _, c := range api.Codes() {
+			words = append(words, string(c.Code))
 		}
-		want = "string"
+		d.schemas["Code"] = object{{"type", "string"}, {"description", "A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one that is not listed by its status."}, {"enum", words}}
+		return reference("Code")
 	case typ.Kind() == reflect.Struct:
-		if s.name() != typ.Name() {
-			t.Errorf("%s: schema %q, want %s", where, s.name(), typ.Name())
-		}
-		compareStruct(t, d, typ, seen)
+		return d.structure(typ, false)
 	case typ.Kind() == reflect.Slice:
-		want = "array"
-		if s.Items == nil {
-			t.Errorf("%s: items are not described", where)
-			return
+		return object{{"type", "array"}, {"items", d.value(typ.Elem())}}
+	case typ.Kind() == reflect.String && typ.PkgPath() != "":
+		d.source(typ.PkgPath())
+		if d.words[typ.Name()] == nil {
+			d.t.Errorf("type %s has no constants", typ)
 		}
-		compareType(t, d, where+"[]", typ.Elem(), s.Items, seen)
+		return object{{"type", "string"}, {"enum", d.words[typ.Name()]}}
 	case typ.Kind() == reflect.String:
-		if typ == reflect.TypeFor[api.Code]() {
-			if s.name() != "Code" {
-				t.Errorf("%s: schema %q, want Code", where, s.name())
-			}
-			s, seen["Code"] = d.Components.Schemas["Code"], true
-		}
-		want = "string"
-		if list, ok := words[typ]; ok != (typ.PkgPath() != "") || ok && !slices.Equal(s.Enum, list) {
-			t.Errorf("%s: words %v, want %v", where, s.Enum, list)
-		}
+		return object{{"type", "string"}}
 	case typ.Kind() == reflect.Bool:
-		want = "boolean"
+		return object{{"type", "boolean"}}
+	case typ.Kind() == reflect.Uint32:
+		return object{{"type", "integer"}, {"minimum", 0}, {"maximum", 1<<32 - 1}}
 	case reflect.Zero(typ).CanUint(), reflect.Zero(typ).CanInt():
-		want = "integer"
-		if typ.Kind() == reflect.Uint32 && s.Maximum == nil {
-			t.Errorf("%s: no maximum", where)
-		}
-		if s.Minimum == nil {
-			t.Errorf("%s: no minimum", where)
-		}
-	default:
-		t.Errorf("%s: type %s is compared by nobody", where, typ)
+		return object{{"type", "integer"}, {"minimum", 0}}
 	}
-	if s.Type != want {
-		t.Errorf("%s: type %q, want %q", where, s.Type, want)
+	d.t.Errorf("type %s has no schema", typ)
+	return object{{"type", "null"}}
+}
+
+func (d *describer) operation(r route) object {
+	o := object{{"operationId", r.Name}, {"summary", r.Summary}, {"x-agentd-socket", r.On}}
+	var parameters []object
+	if _, rest, ok := strings.Cut(r.Path, "{"); ok {
+		name, _, _ := strings.Cut(rest, "}")
+		parameters = append(parameters, object{{"name", name}, {"in", "path"}, {"required", true}, {"description", "Name of the app."}, {"schema", object{{"type", "string"}}}})
+	}
+	for _, p := range r.Query {
+		s := object{{"type", "string"}}
+		switch {
+		case p.Number:
+			s = object{{"type", "integer"}, {"minimum", 0}, {"default", 0}}
+		case p.Words != nil:
+			s = append(s, member{"enum", p.Words}, member{"default", p.Words[0]})
+		}
+		parameters = append(parameters, object{{"name", p.Name}, {"in", "query"}, {"required", p.Required}, {"description", p.Summary}, {"schema", s}})
+	}
+	if parameters != nil {
+		o = append(o, member{"parameters", parameters})
+	}
+	if r.request != reflect.TypeFor[api.None]() {
+		content := object{{"schema", d.structure(r.request, true)}, {"example", json.RawMessage(r.Example)}}
+		o = append(o, member{"requestBody", object{{"required", true},
+			{"description", fmt.Sprintf("At most %d bytes. The Content-Type is ignored.", r.Body)},
+			{"content", object{{"application/json", content}}}}}, member{"x-agentd-body-bytes", r.Body})
+	}
+	answer := d.structure(r.answer, false)
+	if r.Name == api.CallLog.Name {
+		answer = object{{"oneOf", []object{answer, {{"type", "array"}, {"description", "TCG Canonical Event Log, JSON encoding."}}}}}
+	}
+	return append(o, member{"responses", object{
+		{"200", object{{"description", "Done."}, {"content", object{{"application/json", object{{"schema", answer}}}}}}},
+		{"default", object{{"$ref", "#/components/responses/Problem"}}}}})
+}
+
+// openAPI returns the document for the routes, their types and the codes.
+func openAPI(t *testing.T) []byte {
+	t.Helper()
+	d := newDescriber(t)
+	var paths object
+	for _, r := range routes {
+		if slices.ContainsFunc(paths, func(m member) bool { return m.name == r.Path }) {
+			t.Fatalf("%s has two routes", r.Path)
+		}
+		paths = append(paths, member{r.Path, object{{strings.ToLower(r.Method), d.operation(r)}}})
+	}
+	d.structure(reflect.TypeFor[api.Problem](), false)
+	var schemas object
+	for name, s := range d.schemas {
+		schemas = append(schemas, member{name, s})
+	}
+	slices.SortFunc(schemas, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	problem := object{{"description", "The failure."},
+		{"headers", object{{"Retry-After", object{{"description", "Seconds, if waiting helps."}, {"schema", object{{"type", "integer"}}}}}}},
+		{"content", object{{api.ProblemType, object{{"schema", reference("Problem")}}}}}}
+	b, err := json.Marshal(object{
+		{"openapi", "3.1.0"},
+		{"info", object{{"title", "agentd"}, {"version", "1"}, {"description", fmt.Sprintf("HTTP/1.1 over unix sockets: %s and %s. x-agentd-socket says which serves a route: client, admin or both. docs/api.md says the rest. This document is generated from the Go types.", api.Socket, api.AdminSocket)}}},
+		{"servers", []object{{{"url", "http://localhost"}, {"description", "The host is ignored: curl --unix-socket " + api.Socket}}}},
+		{"paths", paths},
+		{"components", object{{"responses", object{{"Problem", problem}}}, {"schemas", schemas}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	return append(out.Bytes(), '\n')
+}
+
+// TestOpenAPI compares api/openapi.json with the routes, the Go types and the codes, from
+// which it is generated.
+func TestOpenAPI(t *testing.T) {
+	want := openAPI(t)
+	if *update {
+		if err := os.WriteFile(openAPIFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if !bytes.Equal([]byte(read(t, openAPIFile)), want) {
+		t.Errorf("%s does not describe the routes and types: run go test ./agent/internal/server -update", openAPIFile)
+	}
+}
+
+// TestRoutes: each row of the table can be told from the others and is complete.
+func TestRoutes(t *testing.T) {
+	names := map[string]bool{}
+	for _, r := range routes {
+		if names[r.Name] || r.Name == "" || !strings.HasSuffix(r.Summary, ".") || r.Timeout <= 0 ||
+			!slices.Contains([]api.Sockets{api.OnBoth, api.OnAdmin, api.OnClient}, r.On) {
+			t.Errorf("%+v", r.Route)
+		}
+		names[r.Name] = true
+		if none := r.request == reflect.TypeFor[api.None](); none != (r.Body == 0) || none != (r.Example == "") || none && r.Method != "POST" && r.Method != "GET" || !none && r.Method != "POST" {
+			t.Errorf("%s: a body of %d bytes, example %q", r.Name, r.Body, r.Example)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/caller"
@@ -67,21 +68,15 @@ func (s *Server) problem(err error) *api.Problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	var field *api.FieldError
-	if errors.As(err, &field) {
-		p = api.NewProblem(api.CodeInvalidValue, field.Err.Error())
-		p.Where = field.Where
-		return p
-	}
 	if p = sealingProblem(err); p != nil {
 		return p
 	}
 	for _, table := range [][]ErrorCode{s.Errors, errorCodes} {
 		for _, row := range table {
 			if errors.Is(err, row.Err) {
-				p = api.NewProblem(row.Code, err.Error())
+				p = problem.New(row.Code, err.Error())
 				if row.Retry > 0 {
-					p.After(row.Retry)
+					problem.After(p, row.Retry)
 				}
 				return p
 			}
@@ -91,10 +86,10 @@ func (s *Server) problem(err error) *api.Problem {
 		return p
 	}
 	if refusedByTPM(err) {
-		return api.NewProblem(api.CodeTPM, err.Error()).After(5 * time.Second)
+		return problem.After(problem.New(api.CodeTPM, err.Error()), 5*time.Second)
 	}
 	s.Logger.Error("request failed in a way that has no code", "error", err)
-	return api.NewProblem(api.CodeInternal, "the agent's own log has more")
+	return problem.New(api.CodeInternal, "the agent's own log has more")
 }
 
 // sealingProblem returns what the caller is told of a refusal of package sealing, nil for
@@ -111,9 +106,9 @@ func sealingProblem(err error) *api.Problem {
 	if e.Err != nil {
 		detail += ": " + e.Err.Error()
 	}
-	p := api.NewProblem(e.Code, detail)
+	p := problem.New(e.Code, detail)
 	if e.Code == api.CodeRootUnavailable || e.Code == api.CodeInterrupted {
-		p.After(5 * time.Second)
+		problem.After(p, 5*time.Second)
 	}
 	return p
 }
@@ -135,21 +130,21 @@ func appProblem(err error) *api.Problem {
 	)
 	switch {
 	case errors.As(err, &rate):
-		return api.NewProblem(api.CodeThrottled, err.Error()).After(rate.Retry)
+		return problem.After(problem.New(api.CodeThrottled, err.Error()), rate.Retry)
 	case errors.As(err, &changed):
-		return api.NewProblem(api.CodeMeasureFailed, err.Error()).After(time.Second)
+		return problem.After(problem.New(api.CodeMeasureFailed, err.Error()), time.Second)
 	case errors.As(err, &file):
-		return api.NewProblem(api.CodeMeasureFailed, err.Error())
+		return problem.New(api.CodeMeasureFailed, err.Error())
 	case errors.As(err, &declaration):
-		return api.NewProblem(api.CodeBadDeclaration, err.Error())
+		return problem.New(api.CodeBadDeclaration, err.Error())
 	}
 	return nil
 }
 
 func notAdmin(uid uint32) *api.Problem {
-	return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", uid))
+	return problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", uid))
 }
 
 func tooManyConnections() *api.Problem {
-	return api.NewProblem(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer").After(time.Second)
+	return problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second)
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -48,7 +50,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if x := recover(); x != nil {
 			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
-			s.refuse(w, api.NewProblem(api.CodeInternal, "the agent's own log has more"))
+			s.refuse(w, problem.New(api.CodeInternal, "the agent's own log has more"))
 		}
 	}()
 	if r.ContentLength != 0 {
@@ -68,17 +70,17 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	if wait, ok := s.rates.take(c.peer.UID, time.Now()); !ok {
-		return api.NewProblem(api.CodeThrottled, fmt.Sprintf("uid %d may ask %g times a second", c.peer.UID, s.Limits.RateEach)).After(wait)
+		return problem.After(problem.New(api.CodeThrottled, fmt.Sprintf("uid %d may ask %g times a second", c.peer.UID, s.Limits.RateEach)), wait)
 	}
 	route, segment, allow := match(r.Method, r.URL.Path)
 	switch {
 	case route == nil && allow == nil:
-		return api.NewProblem(api.CodeNoSuchPath, "see docs/api.md for what is served")
+		return problem.New(api.CodeNoSuchPath, "see docs/api.md for what is served")
 	case route == nil:
 		w.Header().Set("Allow", strings.Join(allow, ", "))
-		return api.NewProblem(api.CodeMethod, "want "+strings.Join(allow, " or "))
-	case !route.On.serves(c.socket):
-		return api.NewProblem(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the %s socket alone", route.Method, route.Path, route.On))
+		return problem.New(api.CodeMethod, "want "+strings.Join(allow, " or "))
+	case !route.serves(c.socket):
+		return problem.New(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the %s socket alone", route.Method, route.Path, route.On))
 	}
 	query, err := parseQuery(r.URL.RawQuery, route.Query)
 	if err != nil {
@@ -110,7 +112,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 
 // context ends with the route's time, or when the peer goes away. That the agent
 // itself stopped reading from the connection is no such thing.
-func (s *Server) context(r *http.Request, c *conn, route *Route) (context.Context, context.CancelFunc) {
+func (s *Server) context(r *http.Request, c *conn, route *route) (context.Context, context.CancelFunc) {
 	timeout := time.Duration(float64(route.Timeout) * s.Limits.Patience)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
 	stop := context.AfterFunc(r.Context(), func() {
@@ -121,24 +123,30 @@ func (s *Server) context(r *http.Request, c *conn, route *Route) (context.Contex
 	return ctx, func() { stop(); cancel() }
 }
 
-// parseQuery accepts the parameters a route knows, each at most once.
-func parseQuery(query string, known []string) (url.Values, error) {
-	if query == "" {
-		return nil, nil
-	}
+// parseQuery accepts the parameters that a route knows, each at most once and with an
+// allowed value.
+func parseQuery(query string, known []api.Parameter) (url.Values, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, api.NewProblem(api.CodeUnknownParameter, "the query cannot be parsed")
+		return nil, problem.New(api.CodeUnknownParameter, "the query cannot be parsed")
 	}
 	for name, v := range values {
-		p := api.NewProblem(api.CodeUnknownParameter, "known here: "+orNone(known))
+		p := problem.New(api.CodeUnknownParameter, "it occurs more than once")
 		p.Where = strconv.QuoteToASCII(name[:min(len(name), maxQuoted)])
-		if !slices.Contains(known, name) {
+		if !slices.ContainsFunc(known, func(k api.Parameter) bool { return k.Name == name }) {
+			p.Detail = "known here: " + orNone(known)
 			return nil, p
 		}
 		if len(v) != 1 {
-			p.Detail = "it stands more than once"
 			return nil, p
+		}
+	}
+	for _, p := range known {
+		switch v := values.Get(p.Name); {
+		case p.Required && v == "":
+			return nil, problem.Invalid(p.Name, "this parameter is required")
+		case v != "" && p.Words != nil && !slices.Contains(p.Words, v):
+			return nil, problem.Invalid(p.Name, fmt.Sprintf("want one of %q", p.Words))
 		}
 	}
 	return values, nil
@@ -148,11 +156,12 @@ func parseQuery(query string, known []string) (url.Values, error) {
 // they are quoted.
 const maxQuoted = 64
 
-func orNone(words []string) string {
-	if len(words) == 0 {
-		return "none"
+func orNone(known []api.Parameter) string {
+	names := make([]string, len(known))
+	for i, p := range known {
+		names[i] = p.Name
 	}
-	return strings.Join(words, ", ")
+	return cmp.Or(strings.Join(names, ", "), "none")
 }
 
 // write encodes v and sends it within the write timeout.

@@ -29,11 +29,11 @@ const goodNonce = "AAAAAAAAAAAAAAAAAAAAAA=="
 // of the admin socket nowhere else (case 87).
 func TestPermissions(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	for _, route := range Routes() {
+	for _, route := range routes {
 		target := exampleTarget(route)
 		for path, socket := range map[string]Socket{r.client: Client, r.admin: Admin} {
-			status, b, p := ask(t, as(path, 1000), route.Method, target, exampleBodies[route.Path])
-			if !route.On.serves(socket) {
+			status, b, p := ask(t, as(path, 1000), route.Method, target, route.Example)
+			if !route.serves(socket) {
 				if p == nil || p.Code != api.CodeNotPermitted || status != 403 {
 					t.Errorf("%s %s on the %s socket: %d %s", route.Method, target, socket, status, b)
 				}
@@ -44,7 +44,7 @@ func TestPermissions(t *testing.T) {
 	}
 	// Having the socket is not enough where the uid is another's.
 	for _, uid := range []uint32{0, 1001} {
-		_, b, p := ask(t, as(r.admin, uid), "GET", api.PathStatus, "")
+		_, b, p := ask(t, as(r.admin, uid), "GET", api.CallStatus.Path, "")
 		if p == nil || p.Code != api.CodeNotPermitted {
 			t.Errorf("uid %d on the admin socket: %s", uid, b)
 		}
@@ -69,19 +69,19 @@ func TestPaths(t *testing.T) {
 		{"POST", "/v1/apps/a/b/measure", api.CodeNoSuchPath, ""},
 		{"POST", "/v1/apps/a%2Fb/measure", api.CodeNoSuchPath, ""},
 		{"POST", "/v1/apps/../measure", "", ""}, // an app called "..": Apps does not know it
-		{"POST", api.PathSelf, api.CodeMethod, ""},
-		{"HEAD", api.PathSelf, "", ""},
-		{"DELETE", api.PathApps, api.CodeMethod, ""},
-		{"GET", api.PathEvidence, api.CodeMethod, ""},
-		{"GET", api.PathSelf + "?x=1", api.CodeUnknownParameter, `"x"`},
-		{"GET", api.PathLog + "?start=1&start=2", api.CodeUnknownParameter, `"start"`},
-		{"GET", api.PathLog + "?Start=1", api.CodeUnknownParameter, `"Start"`},
-		{"GET", api.PathLog + "?start=-1", api.CodeInvalidValue, "start"},
-		{"GET", api.PathLog + "?start=99999999999999999999", api.CodeInvalidValue, "start"},
-		{"GET", api.PathLog + "?format=xml", api.CodeInvalidValue, "format"},
-		{"GET", api.PathLog + "?%zz", api.CodeUnknownParameter, ""},
-		{"GET", api.PathLog + "?start=9", api.CodeStartBeyondLog, ""},
-		{"GET", api.PathLog + "?start=3&format=cel-json", "", ""},
+		{"POST", api.CallSelf.Path, api.CodeMethod, ""},
+		{"HEAD", api.CallSelf.Path, "", ""},
+		{"DELETE", api.CallApps.Path, api.CodeMethod, ""},
+		{"GET", api.CallEvidence.Path, api.CodeMethod, ""},
+		{"GET", api.CallSelf.Path + "?x=1", api.CodeUnknownParameter, `"x"`},
+		{"GET", api.CallLog.Path + "?start=1&start=2", api.CodeUnknownParameter, `"start"`},
+		{"GET", api.CallLog.Path + "?Start=1", api.CodeUnknownParameter, `"Start"`},
+		{"GET", api.CallLog.Path + "?start=-1", api.CodeInvalidValue, "start"},
+		{"GET", api.CallLog.Path + "?start=99999999999999999999", api.CodeInvalidValue, "start"},
+		{"GET", api.CallLog.Path + "?format=xml", api.CodeInvalidValue, "format"},
+		{"GET", api.CallLog.Path + "?%zz", api.CodeUnknownParameter, ""},
+		{"GET", api.CallLog.Path + "?start=9", api.CodeStartBeyondLog, ""},
+		{"GET", api.CallLog.Path + "?start=3&format=cel-json", "", ""},
 	} {
 		if x.method == "HEAD" {
 			answer, err := c.Head("http://agentd" + x.target)
@@ -110,13 +110,13 @@ func TestDefaults(t *testing.T) {
 		return []byte("{}"), nil
 	}}
 	r := run(t, f, Limits{}, nil)
-	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence, `{"nonce":"`+goodNonce+`"}`); status != 200 {
+	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path, `{"nonce":"`+goodNonce+`"}`); status != 200 {
 		t.Fatal(string(b))
 	}
 	if got.Freshness != evidence.Fresh || got.Log != api.LogWhole {
 		t.Errorf("got %+v", got)
 	}
-	status, b, _ := ask(t, as(r.client, 1000), "POST", api.PathEvidence,
+	status, b, _ := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path,
 		`{"nonce":"`+base64Of(make([]byte, 64))+`","audience":"`+strings.Repeat("é", 128)+`","userData":"`+base64Of(make([]byte, 4096))+
 			`","publicKey":"`+base64Of(make([]byte, 8192))+`","freshness":"anchored","log":"from","logStart":9007199254740991}`)
 	if status != 200 || got.LogStart != 1<<53-1 {
@@ -132,7 +132,11 @@ func TestEvidenceBudget(t *testing.T) {
 		`{"nonce":"` + goodNonce + `"}`:              small + 4*1000,
 		`{"nonce":"` + goodNonce + `","log":"none","userData":"` + base64Of(make([]byte, 4096)) + `","publicKey":"` + base64Of(make([]byte, 8192)) + `"}`: 50000,
 	} {
-		j, err := s.evidence(&call{body: []byte(body)})
+		var r api.EvidenceRequest
+		if err := decode([]byte(body), &r); err != nil {
+			t.Fatal(err)
+		}
+		j, err := s.evidence(&call{}, r)
 		if err != nil || j.bytes < want {
 			t.Errorf("%.60s: %d bytes %v, want at least %d", body, j.bytes, err, want)
 		}
@@ -153,7 +157,7 @@ func TestAnswersAreOnesOwn(t *testing.T) {
 			wg.Go(func() {
 				for round := range 20 {
 					id := int(uid)*1000 + n*20 + round
-					_, b, _, err := try(c, "POST", api.PathEvidence, nonceBody(id))
+					_, b, _, err := try(c, "POST", api.CallEvidence.Path, nonceBody(id))
 					if want := fmt.Sprintf(`{"nonce":"%x","uid":%d}`, fmt.Appendf(nil, "%016d", id), uid); err != nil || string(b) != want {
 						t.Errorf("got %s %v, want %s", b, err, want)
 					}
@@ -167,7 +171,7 @@ func TestAnswersAreOnesOwn(t *testing.T) {
 func TestSelf(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	for uid, want := range map[uint32]string{1000: `"app":"billing"`, 1001: "no app is declared for unit billing.service and uid 1001"} {
-		_, b, _ := ask(t, as(r.client, uid), "GET", api.PathSelf, "")
+		_, b, _ := ask(t, as(r.client, uid), "GET", api.CallSelf.Path, "")
 		if !bytes.Contains(b, []byte(want)) || bytes.Contains(b, []byte(`"keys":{"yes":true`)) != (uid == 1000) {
 			t.Errorf("uid %d: %s", uid, b)
 		}
@@ -178,12 +182,12 @@ func TestSelf(t *testing.T) {
 func TestPeerGone(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	c := as(r.client, 1000)
-	if status, b, _ := ask(t, c, "GET", api.PathSelf, ""); status != 200 {
+	if status, b, _ := ask(t, c, "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Fatal(string(b))
 	}
 	ended.Store(true)
 	defer ended.Store(false)
-	if _, b, p := ask(t, c, "GET", api.PathSelf, ""); p == nil || p.Code != api.CodePeerGone {
+	if _, b, p := ask(t, c, "GET", api.CallSelf.Path, ""); p == nil || p.Code != api.CodePeerGone {
 		t.Errorf("got %s", b)
 	}
 }
@@ -193,7 +197,7 @@ func TestPeerUnknown(t *testing.T) {
 	for err, code := range map[error]api.Code{caller.ErrGone: api.CodePeerGone, caller.ErrUnknown: api.CodePeerUnknown} {
 		r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{err: err} })
 		for range 20 {
-			if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != code {
+			if _, b, p := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1)); p == nil || p.Code != code {
 				t.Errorf("got %s, want %s", b, code)
 			}
 		}
@@ -202,10 +206,10 @@ func TestPeerUnknown(t *testing.T) {
 
 func TestPanicIsAnswered(t *testing.T) {
 	r := run(t, &fake{attest: func(context.Context, api.EvidenceRequest, evidence.Caller) ([]byte, error) { panic("fault") }}, Limits{}, nil)
-	if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != api.CodeInternal || bytes.Contains(b, []byte("fault")) {
+	if _, b, p := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1)); p == nil || p.Code != api.CodeInternal || bytes.Contains(b, []byte("fault")) {
 		t.Errorf("got %s", b)
 	}
-	if status, b, _ := ask(t, as(r.client, 1000), "GET", api.PathSelf, ""); status != 200 {
+	if status, b, _ := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Error(string(b))
 	}
 }
@@ -216,12 +220,12 @@ func TestTimeouts(t *testing.T) {
 		return nil, fmt.Errorf("wait for a quote: %w", ctx.Err())
 	}
 	r := run(t, &fake{attest: wait}, Limits{Patience: 0.001}, nil)
-	if _, b, p := ask(t, as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1)); p == nil || p.Code != api.CodeTimeout {
+	if _, b, p := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1)); p == nil || p.Code != api.CodeTimeout {
 		t.Errorf("got %s", b)
 	}
 
 	r = run(t, &fake{}, Limits{BodyTimeout: 20 * time.Millisecond}, nil)
-	request, _ := http.NewRequest("POST", "http://agentd"+api.PathEvidence, stuck{t.Context()})
+	request, _ := http.NewRequest("POST", "http://agentd"+api.CallEvidence.Path, stuck{t.Context()})
 	request.ContentLength = 10
 	answer, err := as(r.client, 1000).Do(request)
 	if err != nil || answer.StatusCode != http.StatusRequestTimeout {
@@ -239,7 +243,7 @@ func TestTimeouts(t *testing.T) {
 	}
 	r = run(t, &fake{attest: slow}, Limits{BodyTimeout: 20 * time.Millisecond, HeaderTimeout: 20 * time.Millisecond}, nil)
 	eventually(t, "a request comes in time", func() bool { // on a busy machine not every one does
-		status, b, _, err := try(as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1))
+		status, b, _, err := try(as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1))
 		if r.fake.calls.Load() == 0 {
 			return false
 		}
@@ -261,7 +265,7 @@ func TestCallerGoesAway(t *testing.T) {
 	}}, Limits{}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-began; cancel() }()
-	request, _ := http.NewRequestWithContext(ctx, "POST", "http://agentd"+api.PathEvidence, strings.NewReader(nonceBody(1)))
+	request, _ := http.NewRequestWithContext(ctx, "POST", "http://agentd"+api.CallEvidence.Path, strings.NewReader(nonceBody(1)))
 	if _, err := as(r.client, 1000).Do(request); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -279,11 +283,11 @@ func TestCurl(t *testing.T) {
 		t.Skip("curl is not installed")
 	}
 	r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{} })
-	out, err := exec.Command(curl, "-sS", "--noproxy", "*", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", nonceBody(7)).CombinedOutput()
+	out, err := exec.Command(curl, "-sS", "--noproxy", "*", "--unix-socket", r.client, "http://localhost"+api.CallEvidence.Path, "-d", nonceBody(7)).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte(`"uid":1000`)) {
 		t.Errorf("%v: %s", err, out)
 	}
-	out, err = exec.Command(curl, "-sS", "--noproxy", "*", "--fail-with-body", "--unix-socket", r.client, "http://localhost"+api.PathEvidence, "-d", "{}").CombinedOutput()
+	out, err = exec.Command(curl, "-sS", "--noproxy", "*", "--fail-with-body", "--unix-socket", r.client, "http://localhost"+api.CallEvidence.Path, "-d", "{}").CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte(`"code":"invalid-value"`)) {
 		t.Errorf("%v: %s", err, out)
 	}

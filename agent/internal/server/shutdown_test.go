@@ -38,7 +38,7 @@ func TestShutdownAnswers(t *testing.T) {
 	}
 	got := make(chan result)
 	go func() {
-		answer, err := as(r.client, 1000).Post("http://agentd"+api.PathEvidence, "", strings.NewReader(nonceBody(1)))
+		answer, err := as(r.client, 1000).Post("http://agentd"+api.CallEvidence.Path, "", strings.NewReader(nonceBody(1)))
 		got <- result{answer, err}
 	}()
 	<-begun
@@ -264,7 +264,7 @@ func TestShutdownEnds(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}, Limits{}, nil)
-	go try(as(r.client, 1000), "POST", api.PathEvidence, nonceBody(1))
+	go try(as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1))
 	eventually(t, "it is at work", func() bool { return r.fake.calls.Load() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

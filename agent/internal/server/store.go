@@ -7,95 +7,102 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 )
+
+// A Store is the sealed blobs of the machine, for who administrates. It gives out no secret.
+type Store interface {
+	Store(ctx context.Context) (api.Store, error)
+	// Contract is that of the root of app, or of its secret of that name.
+	Contract(ctx context.Context, app, name string) (api.Contract, error)
+	Rewrap(ctx context.Context) (api.Rewritten, error)
+	Rotate(ctx context.Context, app string) (version uint32, err error)
+	Retire(ctx context.Context, app string, version uint32) error
+	// Recover overwrites the identities.
+	Recover(ctx context.Context, identities []byte) (api.Rewritten, error)
+	ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error)
+	AcceptRollback(ctx context.Context) (api.Store, error)
+	ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error)
+	Probe(ctx context.Context) (api.Probed, error)
+}
+
+// storeRoutes is what root may do with the store of sealed blobs.
+var storeRoutes = []route{
+	handle(api.CallStore, (*Server).store),
+	handle(api.CallStoreContract, (*Server).storeContract),
+	handle(api.CallRewrap, (*Server).rewrap),
+	handle(api.CallRotate, (*Server).rotate),
+	handle(api.CallRetire, (*Server).retire),
+	handle(api.CallRecover, (*Server).recover),
+	handle(api.CallRecipients, (*Server).recipients),
+	handle(api.CallAccept, (*Server).acceptRollback),
+	handle(api.CallDigests, (*Server).digests),
+	handle(api.CallProbe, (*Server).probe),
+}
 
 // wholeStore is the budget of an answer that lists every blob there may be.
 const wholeStore = 8 << 20
 
-func (s *Server) store(*call) (job, error) {
+func (s *Server) store(*call, api.None) (job, error) {
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Store(ctx) }}, nil
 }
 
-func (s *Server) storeContract(c *call) (job, error) {
-	app := c.query.Get(api.QueryApp)
-	if app == "" {
-		return job{}, parameter(api.QueryApp, "name the app")
-	}
+func (s *Server) storeContract(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
-		return s.Store.Contract(ctx, app, c.query.Get(api.QueryName))
+		return s.Store.Contract(ctx, c.query.Get(api.QueryApp), c.query.Get(api.QueryName))
 	}}, nil
 }
 
-func (s *Server) rewrap(*call) (job, error) {
+func (s *Server) rewrap(*call, api.None) (job, error) {
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Rewrap(ctx) }}, nil
 }
 
-func (s *Server) rotate(c *call) (job, error) {
-	r, err := decode[api.RotateRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) rotate(c *call, r api.RotateRequest) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		v, err := s.Store.Rotate(ctx, r.App)
 		return api.RootVersion{App: r.App, Version: v}, err
 	}}, nil
 }
 
-func (s *Server) retire(c *call) (job, error) {
-	r, err := decode[api.RetireRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) retire(c *call, r api.RetireRequest) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		return api.RootVersion(r), s.Store.Retire(ctx, r.App, r.Version)
 	}}, nil
 }
 
-func (s *Server) recover(c *call) (job, error) {
-	r, err := decode[api.RecoverRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) recover(c *call, r api.RecoverRequest) (job, error) {
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Recover(ctx, r.Identities) }}, nil
 }
 
-func (s *Server) recipients(c *call) (job, error) {
-	r, err := decode[api.RecipientsRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
 	for i, x := range r.Recipients {
 		// Errors further on repeat the text, and whoever takes an identity for its
 		// recipient must not find it in the journal.
 		if !strings.HasPrefix(x, "age1") {
-			return job{}, parameter(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
+			return job{}, problem.Invalid(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
 		}
 	}
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
 }
 
-func (s *Server) acceptRollback(*call) (job, error) {
+func (s *Server) acceptRollback(*call, api.None) (job, error) {
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.AcceptRollback(ctx) }}, nil
 }
 
-func (s *Server) digests(c *call) (job, error) {
-	r, err := decode[api.DigestRequest](c.body)
-	if err != nil {
-		return job{}, err
-	}
+func (s *Server) digests(c *call, r api.DigestRequest) (job, error) {
 	switch r.Action {
 	case api.DigestRequire, api.DigestLift:
 	case api.DigestAuthorize, api.DigestWithdraw:
 		if r.Digest == nil {
-			return job{}, parameter("/digest", fmt.Sprintf("%s needs a digest", r.Action))
+			return job{}, problem.Invalid("/digest", fmt.Sprintf("%s needs a digest", r.Action))
 		}
 	default:
-		return job{}, parameter("/action", fmt.Sprintf("want %q, %q, %q or %q", api.DigestRequire, api.DigestAuthorize, api.DigestWithdraw, api.DigestLift))
+		return job{}, problem.Invalid("/action", fmt.Sprintf("want %q, %q, %q or %q", api.DigestRequire, api.DigestAuthorize, api.DigestWithdraw, api.DigestLift))
 	}
 	return job{small, func(ctx context.Context) (any, error) { return s.Store.ChangeDigests(ctx, r) }}, nil
 }
 
-func (s *Server) probe(*call) (job, error) {
+func (s *Server) probe(*call, api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Store.Probe(ctx) }}, nil
 }

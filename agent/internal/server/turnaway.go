@@ -36,7 +36,7 @@ func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 		readHeader(c)
 		c.Write(answer)
 		c.CloseWrite()
-		io.Copy(io.Discard, io.LimitReader(c, api.MaxEvidenceRequest))
+		io.Copy(io.Discard, io.LimitReader(c, api.CallEvidence.Body))
 	}()
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -181,7 +182,7 @@ func (a Admin) declared(name string) (sealing.App, evidence.Digest, error) {
 			return app, s.Digest, nil
 		}
 	}
-	return sealing.App{}, evidence.Digest{}, api.NewProblem(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", name))
+	return sealing.App{}, evidence.Digest{}, problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", name))
 }
 
 // Probe tries what the keys of the platform depend on.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -47,7 +48,7 @@ func (v Secrets) app(o server.Owner) (sealing.Caller, error) {
 			return c, nil
 		}
 	}
-	return sealing.Caller{}, api.NewProblem(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
+	return sealing.Caller{}, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
 }
 
 // forApp opens the store for the app of o.
@@ -67,7 +68,7 @@ func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest
 		return api.Derived{}, err
 	}
 	if r.Length > sealing.MaxDerived {
-		return api.Derived{}, &api.FieldError{Where: "/length", Err: fmt.Errorf("%d bytes, want 1 to %d", r.Length, sealing.MaxDerived)}
+		return api.Derived{}, problem.Invalid("/length", fmt.Sprintf("%d bytes, want 1 to %d", r.Length, sealing.MaxDerived))
 	}
 	k, version, err := s.Derive(ctx, c, []byte(r.Label), int(r.Length), r.Version)
 	if err != nil {
@@ -84,7 +85,7 @@ func (v Secrets) Seal(ctx context.Context, o server.Owner, r api.SealRequest) er
 		return err
 	}
 	if len(r.Data) == 0 || len(r.Data) > sealing.MaxSecret {
-		return &api.FieldError{Where: "/data", Err: fmt.Errorf("%d bytes, want 1 to %d", len(r.Data), sealing.MaxSecret)}
+		return problem.Invalid("/data", fmt.Sprintf("%d bytes, want 1 to %d", len(r.Data), sealing.MaxSecret))
 	}
 	data, err := secret.Take(r.Data)
 	if err != nil {

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// Sockets says on which sockets an endpoint is served.
+type Sockets string
+
+const (
+	OnBoth   Sockets = "both"
+	OnAdmin  Sockets = "admin"  // administration
+	OnClient Sockets = "client" // secrets of an app, which an administrator never gets
+)
+
+// Route is what an endpoint is called by, and its limits.
+type Route struct {
+	Name    string // operationId in openapi.json
+	Method  string
+	Path    string        // a segment in braces stands for any one segment
+	On      Sockets       // sockets that serve it
+	Timeout time.Duration // time for the answer, once the body has arrived
+	Body    int64         // bytes of the body that are read; 0: there is no body, and a small one is ignored
+	Query   []Parameter   // known parameters, each allowed once
+	Example string        // body that the server accepts; empty if there is no body
+	Summary string        // one sentence
+}
+
+// Parameter is a query parameter.
+type Parameter struct {
+	Name     string
+	Required bool
+	Number   bool     // a decimal number, not negative, 0 if absent
+	Words    []string // allowed values, the default first; nil for any text
+	Summary  string   // one sentence
+}
+
+// Endpoint is one call of the API: its route, and the types of request and answer.
+type Endpoint[Request, Answer any] struct{ Route }
+
+// None is the request of an endpoint that has no body.
+type None struct{}
+
+// Query parameters.
+const (
+	QueryStart  = "start"
+	QueryFormat = "format" // a LogFormat
+	QueryName   = "name"
+	QueryApp    = "app"
+)
+
+var (
+	byName = Parameter{Name: QueryName, Summary: "Name of a secret; absent: the root of the app, from which secrets are derived."}
+	byApp  = Parameter{Name: QueryApp, Required: true, Summary: "Name of the app."}
+	inLog  = []Parameter{
+		{Name: QueryStart, Number: true, Summary: "Number of the first record wanted."},
+		{Name: QueryFormat, Words: []string{string(LogTLV), string(LogCELJSON)}, Summary: "Spelling of the records."},
+	}
+)
+
+// Times for the answer. A host was seen to hold a report back for 62 seconds, and a root
+// key may have to wait for the SNP firmware just as long.
+const (
+	fromMemory = 10 * time.Second
+	fromDevice = 30 * time.Second
+	fromSNP    = 90 * time.Second
+	ofMany     = 5 * time.Minute
+)
+
+// Endpoints on both sockets.
+var (
+	CallSelf     = Endpoint[None, Self]{Route{"self", "GET", "/v1/self", OnBoth, fromMemory, 0, nil, "", "Who the caller is to the agent, and why."}}
+	CallStatus   = Endpoint[None, Status]{Route{"status", "GET", "/v1/status", OnBoth, fromMemory, 0, nil, "", "The state of the agent."}}
+	CallLog      = Endpoint[None, evidence.Log]{Route{"log", "GET", "/v1/log", OnBoth, fromDevice, 0, inLog, "", "The measurement log. With format cel-json the answer is a TCG Canonical Event Log in JSON encoding."}}
+	CallEvidence = Endpoint[EvidenceRequest, evidence.Evidence]{Route{"evidence", "POST", "/v1/evidence", OnBoth, fromSNP, 32 << 10, nil, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "Evidence over the caller's nonce and key."}}
+	CallAK       = Endpoint[None, AK]{Route{"ak", "GET", "/v1/ak", OnBoth, fromDevice, 0, nil, "", "The attestation key, for enrolment."}}
+)
+
+// Endpoints of administration.
+var (
+	CallApps     = Endpoint[None, Apps]{Route{"apps", "GET", "/v1/apps", OnAdmin, fromMemory, 0, nil, "", "The declared apps."}}
+	CallMeasure  = Endpoint[None, App]{Route{"measure", "POST", "/v1/apps/{name}/measure", OnAdmin, ofMany, 0, nil, "", "Measure an app now and answer once the log has it."}}
+	CallReload   = Endpoint[None, Reloaded]{Route{"reload", "POST", "/v1/reload", OnAdmin, ofMany, 0, nil, "", "Read the declarations again."}}
+	CallReplace  = Endpoint[None, Replaced]{Route{"replaceAK", "POST", "/v1/ak/replace", OnAdmin, ofMany, 0, nil, "", "Make a new attestation key in place of one that this TPM does not load."}}
+	CallActivate = Endpoint[ActivateRequest, Activated]{Route{"activate", "POST", "/v1/ak/activate", OnAdmin, fromDevice, 8 << 10, nil, `{"credential":"AAAA","secret":"AAAA"}`, "Open a credential with the TPM."}}
+)
+
+// Endpoints for the secrets of the calling app. 64 KiB of secret and as much associated
+// data fit into a body of 256 KiB, in base64.
+var (
+	CallDerive   = Endpoint[DeriveRequest, Derived]{Route{"derive", "POST", "/v1/keys/derive", OnClient, fromSNP, 4 << 10, nil, `{"label":"disk","length":32}`, "Derive a secret for the calling app, the same after each restart."}}
+	CallSeal     = Endpoint[SealRequest, Sealed]{Route{"seal", "POST", "/v1/seal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token","data":"AAAA"}`, "Store a secret of the calling app."}}
+	CallUnseal   = Endpoint[UnsealRequest, Unsealed]{Route{"unseal", "POST", "/v1/unseal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token"}`, "Open a secret of the calling app."}}
+	CallDiscard  = Endpoint[DiscardRequest, Discarded]{Route{"discard", "POST", "/v1/discard", OnClient, fromSNP, 4 << 10, nil, `{"name":"token"}`, "Delete a secret of the calling app."}}
+	CallContract = Endpoint[None, Contract]{Route{"plan", "GET", "/v1/contract", OnClient, fromSNP, 0, []Parameter{byName}, "", "What a secret of the calling app would be sealed to now, and what would lock it out."}}
+)
+
+// Endpoints for the store of sealed blobs. A file of recovery identities fits into a body
+// of 128 KiB, in base64.
+var (
+	CallStore         = Endpoint[None, Store]{Route{"store", "GET", "/v1/store", OnAdmin, fromSNP, 0, nil, "", "State of the store, and every sealed blob."}}
+	CallStoreContract = Endpoint[None, Contract]{Route{"contract", "GET", "/v1/store/contract", OnAdmin, fromSNP, 0, []Parameter{byApp, byName}, "", "What a blob opens on and what would lock it out."}}
+	CallRewrap        = Endpoint[None, Rewritten]{Route{"rewrap", "POST", "/v1/store/rewrap", OnAdmin, ofMany, 0, nil, "", "Seal every blob anew to the machine as it is now."}}
+	CallRotate        = Endpoint[RotateRequest, RootVersion]{Route{"rotate", "POST", "/v1/store/rotate", OnAdmin, ofMany, 4 << 10, nil, `{"app":"billing"}`, "Give an app a new version of its root."}}
+	CallRetire        = Endpoint[RetireRequest, RootVersion]{Route{"retire", "POST", "/v1/store/retire", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","version":1}`, "Forget an older version of an app's root."}}
+	CallRecover       = Endpoint[RecoverRequest, Rewritten]{Route{"recover", "POST", "/v1/store/recover", OnAdmin, ofMany, 128 << 10, nil, `{}`, "Open with a recovery identity what this machine cannot open, and seal it to this machine."}}
+	CallRecipients    = Endpoint[RecipientsRequest, Rewritten]{Route{"recipients", "POST", "/v1/store/recipients", OnAdmin, ofMany, 4 << 10, nil, `{"recipients":[]}`, "Seal every blob to other recovery recipients."}}
+	CallAccept        = Endpoint[None, Store]{Route{"acceptRollback", "POST", "/v1/store/accept-rollback", OnAdmin, fromSNP, 0, nil, "", "Make an older state that was put back the current one."}}
+	CallDigests       = Endpoint[DigestRequest, Contract]{Route{"digests", "POST", "/v1/store/digests", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","action":"require"}`, "Change which digests an app must have for its keys."}}
+	CallProbe         = Endpoint[None, Probed]{Route{"probe", "POST", "/v1/store/probe", OnAdmin, ofMany, 0, nil, "", "Try out the key derivation of the platform: up to five requests to its firmware."}}
+)
