@@ -154,9 +154,6 @@ func TestVerifyIsPure(t *testing.T) {
 			continue
 		}
 		for _, imported := range p.Imports {
-			if p.folder() == "keys" {
-				continue // until its device side has moved
-			}
 			if slices.Contains(impure, imported) || strings.HasPrefix(imported, "golang.org/x/sys/") {
 				t.Errorf("%s imports %s: the verifier does no input and no output", p.folder(), imported)
 			}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agentd is an attestation agent for confidential VMs (AMD SEV-SNP with a vTPM),
+// and the verifier of its evidence. This package has no code: it is the entrance.
+//
+// The agent runs in the VM. It measures applications before they start, gives evidence
+// that binds a nonce and a key to what runs there, and keeps the applications' secrets. A
+// relying party checks the evidence offline, under a policy.
+//
+// # Public packages
+//
+// For a relying party:
+//
+//   - verify: Verifier, policy, claims. It has no network, no clock and no device.
+//   - verify/snp: attestation reports of SEV-SNP, their certificates and AMD's roots.
+//   - evidence: the format of evidence.
+//   - pcr: PCR selections, and the measurement log with its replay.
+//   - keys: enrolment of a TPM, so that a policy can name its attestation key.
+//
+// For an application in the VM:
+//
+//   - client: asks the agent for evidence, keys and secrets.
+//   - api: requests, answers and codes of the agent's sockets.
+//   - sealing: the format of sealed blobs.
+//
+// Package agent is the door from the commands to the service. All other packages are
+// internal, and docs/architecture.md has the map of them.
+//
+// # Commands
+//
+// agentd is the daemon. agentctl asks it, verifies evidence, and administrates.
+// agentd-sim is the daemon on a simulated machine, for development and tests.
+package agentd
