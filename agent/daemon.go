@@ -25,7 +25,6 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/status"
 	"github.com/cvm-agentd/agentd/agent/internal/systemd"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
-	measured "github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -49,7 +48,7 @@ type daemon struct {
 	enroller *enrol.Enroller
 	logs     *startup.Part[*durable.Dir]
 	ledger   *startup.Part[*ledger.Ledger]
-	apps     *startup.Part[*measured.Apps]
+	apps     *startup.Part[*apps.Apps]
 	attester *startup.Part[*attest.Attester]
 
 	service *apps.Service
@@ -76,7 +75,7 @@ func newDaemon(o Options) (*daemon, error) {
 	d.state, d.logs = startup.NewPart[*durable.Dir](s), startup.NewPart[*durable.Dir](s)
 	d.device = startup.NewPart[*tpm.Device](s)
 	d.ledger = startup.NewPart[*ledger.Ledger](s)
-	d.apps = startup.NewPart[*measured.Apps](s)
+	d.apps = startup.NewPart[*apps.Apps](s)
 	d.attester = startup.NewPart[*attest.Attester](s)
 	d.enroller = enrol.New(enrol.Config{Supervisor: s, State: d.state, Device: d.device, TPM: c.TPM, Folder: c.State.Folder, Log: d.log})
 	d.service = apps.NewService(apps.ServiceConfig{

@@ -11,12 +11,12 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
-	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"

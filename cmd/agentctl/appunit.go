@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
@@ -173,7 +173,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	}
 	path := filepath.Join(appsFolder, name+".toml")
 	// The agent's own reading, apart from the user, who may not exist yet in an image.
-	if _, err := apps.ParseDeclaration(name, path, draft.Text, anyUser); err != nil {
+	if _, err := declaration.Parse(name, path, draft.Text, anyUser); err != nil {
 		return misuse(err)
 	}
 	declared, err := declarations(u.root)
@@ -236,12 +236,12 @@ func anyUser(string) (uint32, error) { return 0, nil }
 
 // declarations are those that the files below root hold; what is wrong with a file is
 // the agent's to say.
-func declarations(root string) (map[string]*apps.Declaration, error) {
+func declarations(root string) (map[string]*declaration.Declaration, error) {
 	c, _, err := config.Load(filepath.Join(root, config.File), config.Default())
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]*apps.Declaration{}
+	out := map[string]*declaration.Declaration{}
 	for _, dir := range c.Measurement.ApplicationFolders {
 		entries, err := os.ReadDir(filepath.Join(root, dir))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -258,10 +258,10 @@ func declarations(root string) (map[string]*apps.Declaration, error) {
 			delete(out, name) // a later folder replaces or masks, well-formed or not
 			file := filepath.Join(dir, e.Name())
 			b, err := os.ReadFile(filepath.Join(root, file))
-			if err != nil || len(b) > apps.MaxDeclaration {
+			if err != nil || len(b) > declaration.MaxDeclaration {
 				continue
 			}
-			if d, err := apps.ParseDeclaration(name, file, b, anyUser); err == nil {
+			if d, err := declaration.Parse(name, file, b, anyUser); err == nil {
 				out[name] = d
 			}
 		}
@@ -270,7 +270,7 @@ func declarations(root string) (map[string]*apps.Declaration, error) {
 }
 
 // declaredFor is the application called name, or the only one that declares unit.
-func declaredFor(declared map[string]*apps.Declaration, unit, name string) (*apps.Declaration, error) {
+func declaredFor(declared map[string]*declaration.Declaration, unit, name string) (*declaration.Declaration, error) {
 	if name != "" {
 		d := declared[name]
 		switch {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -39,7 +39,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			events := make([]*pcr.AppEvent, len(args))
 			for i, file := range args {
-				e, err := apps.Reference(c.Context(), file, root)
+				e, err := manifest.Reference(c.Context(), file, root)
 				if err != nil {
 					return misuse(err)
 				}

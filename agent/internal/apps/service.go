@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apps answers for the declared applications in the words of the API.
 package apps
 
 import (
@@ -16,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -26,7 +25,7 @@ var ErrConfig = errors.New("the configuration cannot be read")
 
 // ServiceConfig is what a Service works with. All fields but Reread are required.
 type ServiceConfig struct {
-	Apps   *startup.Part[*apps.Apps]
+	Apps   *startup.Part[*Apps]
 	Ledger *startup.Part[*ledger.Ledger]
 	Agent  *identity.Agent
 	Staple func()                                // reads the stapled certificates again
@@ -125,9 +124,9 @@ func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 	out := api.Reloaded{Apps: s.Counts()}
 	for i, err := range change.Errors {
 		source := change.Refused[i]
-		var declaration *apps.DeclarationError
-		if errors.As(err, &declaration) {
-			source = declaration.File
+		var refused *declaration.Error
+		if errors.As(err, &refused) {
+			source = refused.File
 		}
 		out.Errors = append(out.Errors, api.ReloadProblem{Source: source, Reason: err.Error()})
 	}
@@ -136,7 +135,7 @@ func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 }
 
 // describe translates the status of an application for the API.
-func describe(s apps.Status) api.App {
+func describe(s Status) api.App {
 	a := api.App{
 		Name: s.Name, Unit: s.Unit, User: s.User, Source: s.File, Reason: s.WhyNot,
 		Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,

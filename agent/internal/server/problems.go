@@ -10,11 +10,13 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/keys"
@@ -124,9 +126,9 @@ func refusedByTPM(err error) bool {
 func appProblem(err error) *api.Problem {
 	var (
 		rate        *apps.RateError
-		file        *apps.FileError
-		changed     *apps.ChangedError
-		declaration *apps.DeclarationError
+		file        *manifest.FileError
+		changed     *manifest.ChangedError
+		declaration *declaration.Error
 	)
 	switch {
 	case errors.As(err, &rate):

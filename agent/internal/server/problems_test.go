@@ -19,10 +19,12 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/internal/apps"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
@@ -41,9 +43,9 @@ func TestProblems(t *testing.T) {
 	}
 	for err, want := range map[error]api.Code{
 		&apps.RateError{App: "a", Retry: time.Second}:                                      api.CodeThrottled,
-		&apps.FileError{Path: "/x", Problem: "gone"}:                                       api.CodeMeasureFailed,
-		&apps.ChangedError{Path: "/x"}:                                                     api.CodeMeasureFailed,
-		&apps.DeclarationError{File: "/x"}:                                                 api.CodeBadDeclaration,
+		&manifest.FileError{Path: "/x", Problem: "gone"}:                                   api.CodeMeasureFailed,
+		&manifest.ChangedError{Path: "/x"}:                                                 api.CodeMeasureFailed,
+		&declaration.Error{File: "/x"}:                                                     api.CodeBadDeclaration,
 		&apps.RecordError{App: "a", Err: ledger.ErrFull}:                                   api.CodeLogFull,
 		fmt.Errorf("%w: %w", mine, context.DeadlineExceeded):                               api.CodeTPMTimeout,
 		fmt.Errorf("read: %w: %w", ledger.ErrTPM, fmt.Errorf("no such bank")):              api.CodeTPM,

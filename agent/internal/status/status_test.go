@@ -17,7 +17,6 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/api"
-	measured "github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 )
@@ -31,7 +30,7 @@ func failing(t *testing.T, err error) *Source {
 		t.Fatal(e)
 	}
 	s := startup.New(log)
-	device, list, l := startup.NewPart[*tpm.Device](s), startup.NewPart[*measured.Apps](s), startup.NewPart[*ledger.Ledger](s)
+	device, list, l := startup.NewPart[*tpm.Device](s), startup.NewPart[*apps.Apps](s), startup.NewPart[*ledger.Ledger](s)
 	platform := reports.New(reports.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	s.Run(ctx, []startup.Step{{What: "all", Do: func(context.Context) error { cancel(); return err }}})

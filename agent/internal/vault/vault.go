@@ -16,11 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/apps"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+)
+
+// directoryID names a directory: inotify watches the directory itself, whatever path it was
+// reached by, and reports all events by the path that was first.
+type directoryID struct{ dev, ino uint64 }
+
+// footprint is what a measurement looked at: for each directory the names in it.
+type footprint map[directoryID]map[string]struct{}
+
+// follower keeps the watches that all apps together need, and knows which apps
+// depend on a name that changed.
+type follower struct {
+	mu      sync.Mutex
+	watcher Watcher
+	stopped error                  // why watcher is nil
+	failed  map[string]error       // directories that could not be watched
+	watched map[string]directoryID // by path
+	prints  map[string][]footprint // by app: of the last measurement, and of a running one
+}
+
+var errNotStarted = errors.New("watching has not started")
+
+// start begins to watch with w, or records why that is impossible. Everything has
+// to be measured again for the watches to be set.
+func (f *follower) start(w Watcher, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watcher, f.stopped = w, err
+	f.failed = make(map[string]error)
+	f.watched = make(map[string]directoryID)
+	f.prints = make(map[string][]footprint)
+}
+
+func (f *follower) state() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watcher == nil {
+		if f.stopped == nil {
+			return errNotStarted
+		}
+		return fmt.Errorf("watch for changes: %w", f.stopped)
+	}
+	for dir, err := range f.failed {
+		if errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("watch %s and %d others: the limit of inotify watches is reached: raise fs.inotify.max_user_watches", dir, len(f.failed)-1)
+		}
+		return fmt.Errorf("watch %s and %d others: %w", dir, len(f.failed)-1, err)
+	}
+	return nil
+}
+
+// sighting collects the footprint of one measurement. Its names count from the
+// moment they are seen, so that a change between looking and committing is noticed.
+type sighting struct {
+	f     *follower
+	app   string
+	print footprint
+	dirs  map[string]directoryID
+}
+
+func (f *follower) begin(app string) *sighting {
+	s := &sighting{f: f, app: app, print: make(footprint), dirs: make(map[string]directoryID)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watcher != nil {
+		f.prints[app] = append(f.prints[app], s.print)
+	}
+	return s
+}
+
+// see watches dir for name before the caller looks at it.
+func (s *sighting) see(dir, name string) {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	if s.f.watcher == nil {
+		return
+	}
+	id, ok := s.dirs[dir]
+	if !ok {
+		if id, ok = s.f.watch(dir); !ok {
+			return
+		}
+		s.dirs[dir] = id
+	}
+	if s.print[id] == nil {
+		s.print[id] = make(map[string]struct{})
+	}
+	s.print[id][name] = struct{}{}
+}
+
+// watch adds dir, again where it is watched: its path may lead elsewhere by now.
+func (f *follower) watch(dir string) (directoryID, bool) {
+	var st unix.Stat_t
+	err := f.watcher.Add(dir)
+	if err == nil {
+		err = unix.Stat(dir, &st)
+	}
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		// Not there: the directory above is watched for its name.
+		delete(f.failed, dir)
+		return directoryID{}, false
+	case err != nil:
+		f.failed[dir] = err
+		return directoryID{}, false
+	}
+	delete(f.failed, dir)
+	id := directoryID{uint64(st.Dev), st.Ino}
+	f.watched[dir] = id
+	return id, true
+}
+
+// commit makes the sighting all that its app depends on, and gives up watches that
+// no app needs any more. A sighting that was cut short adds nothing.
+func (s *sighting) commit(whole bool) {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	before := s.f.prints[s.app]
+	if len(before) == 0 { // watching began or ended meanwhile
+		return
+	}
+	if whole {
+		s.f.prints[s.app] = []footprint{s.print}
+	} else {
+		s.f.prints[s.app] = before[:len(before)-1]
+	}
+	s.f.prune()
+}
+
+// forget drops an app that is no longer declared.
+func (f *follower) forget(app string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watcher == nil {
+		return
+	}
+	delete(f.prints, app)
+	f.prune()
+}
+
+func (f *follower) prune() {
+	wanted := make(map[directoryID]bool)
+	for _, prints := range f.prints {
+		for _, print := range prints {
+			for id := range print {
+				wanted[id] = true
+			}
+		}
+	}
+	for dir, id := range f.watched {
+		if !wanted[id] {
+			delete(f.watched, dir)
+			// An error means that the watch is gone, which is what we want.
+			_ = f.watcher.Remove(dir)
+		}
+	}
+}
+
+// dependents are the apps for which a change of p matters.
+func (f *follower) dependents(p string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id, ok := f.watched[path.Dir(p)]
+	own, watched := f.watched[p]
+	var apps []string
+	for app, prints := range f.prints {
+		for _, print := range prints {
+			if ok && print.has(id, path.Base(p)) || watched && print[own] != nil {
+				apps = append(apps, app)
+				break
+			}
+		}
+	}
+	return apps
+}
+
+func (p footprint) has(id directoryID, name string) bool {
+	names := p[id]
+	_, all := names[manifest.EveryName]
+	_, named := names[name]
+	return all || named
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Change is what a reload found, each list ascending by name.
+type Change struct {
+	Declarations []pcr.Declaration // in force from now on
+	Added        []string
+	Changed      []string // other bytes than before, or accepted now
+	Removed      []string // gone or masked
+	Refused      []string // kept as unmeasured apps that no unit belongs to
+	Errors       []error  // why, one for each of Refused
+}
+
+// Reload reads the declarations, at the start and whenever they may have changed,
+// and measures every app by them. Announce is called in between with the
+// declarations that come into force, to record them: no app is recorded by a
+// declaration that the log does not list. When it fails, or a directory cannot be
+// trusted, the old declarations stay in force and the error is returned.
+//
+// A declaration that is wrong takes only its own app out of force. That an app
+// could not be measured is not an error here: see [Apps.List].
+func (a *Apps) Reload(ctx context.Context, announce func(context.Context, []pcr.Declaration) error) (Change, error) {
+	c, err := a.adopt(ctx, announce)
+	if err != nil {
+		return Change{}, err
+	}
+	for _, name := range c.Removed {
+		a.follow.forget(name)
+		a.log.Info("app is no longer declared", "app", name)
+	}
+	for i, err := range c.Errors {
+		a.log.Warn("app declaration is refused", "app", c.Refused[i], "error", err)
+	}
+	return c, a.measureAll(ctx)
+}
+
+// adopt reads the declarations and puts them into force. Nothing is recorded of any
+// app meanwhile.
+func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.Declaration) error) (Change, error) {
+	if err := a.record.Acquire(ctx, 1); err != nil {
+		return Change{}, err
+	}
+	defer a.record.Release(1)
+	source := declaration.Source{Directories: a.config.Directories, Owners: a.config.Owners, LookupUser: a.config.LookupUser}
+	s, err := source.Load()
+	if err != nil {
+		return Change{}, fmt.Errorf("load app declarations: %w", err)
+	}
+	var c Change
+	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
+		c.Declarations = append(c.Declarations, pcr.Declaration{App: name, Digest: s.Declarations[name].Digest})
+	}
+	if announce != nil {
+		if err := announce(ctx, c.Declarations); err != nil {
+			return Change{}, fmt.Errorf("announce app declarations: %w", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range c.Declarations {
+		x, known := a.declare(d.App)
+		switch {
+		case !known:
+			c.Added = append(c.Added, d.App)
+		case x.declaration == nil || x.declaration.Digest != d.Digest:
+			c.Changed = append(c.Changed, d.App)
+		}
+		a.replace(x, s.Declarations[d.App])
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Refused)) {
+		x, _ := a.declare(name)
+		x.declaration, x.refused = nil, fmt.Errorf("declaration refused: %w", s.Refused[name])
+		x.unmeasured(x.refused.Error())
+		c.Refused, c.Errors = append(c.Refused, name), append(c.Errors, s.Refused[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.apps)) {
+		if s.Declarations[name] == nil && s.Refused[name] == nil {
+			a.apps[name].removed = true
+			delete(a.apps, name)
+			c.Removed = append(c.Removed, name)
+		}
+	}
+	return c, nil
+}
+
+// declare returns the app of that name, made if there is none.
+func (a *Apps) declare(name string) (x *app, known bool) {
+	if x, known = a.apps[name]; known {
+		return x, true
+	}
+	x = &app{name: name, busy: semaphore.NewWeighted(1), throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: "not measured yet"}
+	if last, recorded := a.prior[name]; recorded {
+		x.last = &last
+		delete(a.prior, name)
+	}
+	a.apps[name] = x
+	return x, false
+}
+
+// replace puts a declaration into force. What was measured by other bytes no longer counts.
+func (a *Apps) replace(x *app, d *declaration.Declaration) {
+	same := x.declaration != nil && x.declaration.Digest == d.Digest && x.declaration.UID == d.UID
+	x.declaration, x.refused = d, nil
+	if !same {
+		x.unmeasured("not measured by its new declaration yet")
+	}
+}
+
+// measureAll measures every app, in the order of the names. It fails only with ctx.
+func (a *Apps) measureAll(ctx context.Context) error {
+	a.mu.Lock()
+	names := slices.Sorted(maps.Keys(a.apps))
+	a.mu.Unlock()
+	for _, name := range names {
+		_, _ = a.measure(ctx, name, true) // logged and kept as the app's status
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("measure apps: %w", err)
+		}
+	}
+	return nil
+}

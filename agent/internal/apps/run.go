@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Reasons of gap events that concern every app.
+const (
+	gapOverflow = "inotify events were lost: every app is measured again"
+	gapWatching = "changes of files cannot be watched: every app is looked at every 30 s instead"
+)
+
+// gapsOwed is the name in the schedule that stands for no app but for owed gaps.
+const gapsOwed = ""
+
+// Run follows the files of all apps until ctx ends, which is no error: it watches,
+// measures what changed, and looks at everything now and then. When watching
+// fails, that is recorded as a gap and told by [Apps.Watching]; Run looks at
+// everything more often instead and tries to watch again.
+func (a *Apps) Run(ctx context.Context) error {
+	var measuring sync.WaitGroup
+	measuring.Go(func() { a.measurePending(ctx) })
+	defer measuring.Wait()
+	for ctx.Err() == nil {
+		w, err := a.config.NewWatcher()
+		a.follow.start(w, err)
+		a.touchAll(0)
+		if err == nil {
+			err = a.watch(ctx, w)
+			a.follow.start(nil, err)
+			_ = w.Close() // nothing to be done about it
+		}
+		sleep(ctx, fallbackRescan)
+	}
+	return nil
+}
+
+// watch passes on what w tells until ctx ends or w does.
+func (a *Apps) watch(ctx context.Context, w Watcher) error {
+	rescan := time.NewTicker(a.config.Rescan)
+	defer rescan.Stop()
+	fallback := time.NewTicker(fallbackRescan)
+	defer fallback.Stop()
+	events, errs := w.Events(), w.Errors()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case p, ok := <-events:
+			if !ok {
+				return errors.New("inotify ended by itself")
+			}
+			for _, name := range a.follow.dependents(p) {
+				a.pending.touch(name, time.Now(), a.config.Debounce)
+			}
+		case err := <-errs:
+			// Whatever it was, events may be missing.
+			a.log.Warn("watching files of apps failed", "error", err)
+			a.owe(gapOverflow)
+			a.touchAll(a.config.Debounce)
+		case <-fallback.C:
+			if a.follow.state() != nil {
+				a.touchAll(0)
+			}
+		case <-rescan.C:
+			a.touchAll(0)
+		}
+	}
+}
+
+// touchAll has every app measured when quiet has passed.
+func (a *Apps) touchAll(quiet time.Duration) {
+	a.mu.Lock()
+	names := slices.Collect(maps.Keys(a.apps))
+	a.mu.Unlock()
+	for _, name := range names {
+		a.pending.touch(name, time.Now(), quiet)
+	}
+}
+
+// measurePending measures what is due, one app after the other. Cached digests
+// serve for all files that have not changed.
+func (a *Apps) measurePending(ctx context.Context) {
+	degraded := false
+	for ctx.Err() == nil {
+		names, wait := a.pending.take(time.Now())
+		for _, name := range names {
+			if name == gapsOwed {
+				a.payGaps(ctx)
+				continue
+			}
+			_, _ = a.measure(ctx, name, true) // logged and kept as the app's status
+		}
+		if len(names) > 0 {
+			degraded = a.checkWatching(ctx, degraded)
+		}
+		if len(names) == 0 {
+			a.pending.sleep(ctx, wait)
+		}
+	}
+}
+
+// checkWatching owes a gap when watching does not work and did before, and reports
+// whether it does not work now.
+func (a *Apps) checkWatching(ctx context.Context, before bool) bool {
+	err := a.follow.state()
+	if err == nil || errors.Is(err, errNotStarted) || ctx.Err() != nil {
+		return false
+	}
+	if !before {
+		a.log.Warn("files of apps are not watched", "error", err)
+		a.owe(gapWatching)
+	}
+	return true
+}
+
+// owe has a gap recorded, once for each reason however often it is owed meanwhile.
+func (a *Apps) owe(reason string) {
+	a.mu.Lock()
+	a.owed[reason] = true
+	a.mu.Unlock()
+	a.pending.touch(gapsOwed, time.Now(), 0)
+}
+
+// payGaps records the gaps that are owed, later where there were too many: whoever
+// can make the queue overflow must not fill the log with it.
+func (a *Apps) payGaps(ctx context.Context) {
+	a.mu.Lock()
+	reasons := slices.Sorted(maps.Keys(a.owed))
+	a.mu.Unlock()
+	for _, reason := range reasons {
+		now := time.Now()
+		if wait := a.gaps.wait(now); wait > 0 {
+			a.pending.hold(gapsOwed, now.Add(wait))
+			return
+		}
+		a.mu.Lock()
+		delete(a.owed, reason)
+		a.mu.Unlock()
+		if err := a.appendGap(ctx, reason); err != nil {
+			a.mu.Lock()
+			a.owed[reason] = true
+			a.mu.Unlock()
+			a.pending.hold(gapsOwed, now.Add(retryAfterFailure))
+			return
+		}
+		a.gaps.spend(now)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package declaration
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// mask is the target of a link that takes the declaration of its name out of force.
+const mask = "/dev/null"
+
+// suffix is the ending of declaration files. All other files are ignored.
+const suffix = ".toml"
+
+// A Source says where declarations are, and what they are trusted for.
+type Source struct {
+	Directories []string // one in a later directory overrides one of the same name in an earlier
+	Owners      []uint32 // users that may own declarations and their directories
+	LookupUser  LookupUser
+}
+
+// A Set is what the directories of declarations say: for every name a declaration or the
+// reason why it was refused. Masked names are in neither.
+type Set struct {
+	Declarations map[string]*Declaration
+	Refused      map[string]error
+}
+
+// Load reads all directories, the later ones overriding the earlier. A directory that other
+// users can write to fails the whole: no name in it means anything.
+func (c *Source) Load() (*Set, error) {
+	s := &Set{Declarations: make(map[string]*Declaration), Refused: make(map[string]error)}
+	for _, dir := range c.Directories {
+		if err := s.directory(c, dir); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(s.Declarations) + len(s.Refused); n > MaxApps {
+		return nil, fmt.Errorf("%d apps are declared in %s, at most %d are followed: remove some", n, strings.Join(c.Directories, " and "), MaxApps)
+	}
+	s.refuseTwins()
+	return s, nil
+}
+
+func (s *Set) directory(c *Source, dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open declarations in %s: %w", dir, err)
+	}
+	d := os.NewFile(uintptr(fd), dir)
+	defer d.Close()
+	if err := c.trusted(d, dir); err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(MaxDirectoryNames + 1)
+	if err != nil && err != io.EOF {
+		return fmt.Errorf("list declarations in %s: %w", dir, err)
+	}
+	if len(names) > MaxDirectoryNames {
+		return &Error{File: dir, Problem: fmt.Sprintf("more than %d names in a directory of declarations", MaxDirectoryNames)}
+	}
+	for _, file := range names {
+		name, ok := strings.CutSuffix(file, suffix)
+		if !ok || strings.HasPrefix(file, ".") {
+			continue
+		}
+		if err := checkAppName(name); err != nil {
+			return &Error{File: path.Join(dir, file), Problem: err.Error()}
+		}
+		declared, err := s.file(c, fd, dir, file)
+		delete(s.Declarations, name)
+		delete(s.Refused, name)
+		switch {
+		case err != nil:
+			s.Refused[name] = err
+		case declared != nil:
+			s.Declarations[name] = declared
+		}
+	}
+	return nil
+}
+
+// Read reads one declaration, whose name is that of its file. It accepts any owner, and users
+// that do not exist here, as a build does.
+func Read(file string) (*Declaration, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxDeclaration+1))
+	if err != nil {
+		return nil, err
+	}
+	name, ok := strings.CutSuffix(path.Base(file), suffix)
+	if !ok {
+		return nil, &Error{File: file, Problem: fmt.Sprintf("want the name APP%s, with the name of the app", suffix)}
+	}
+	exists := func(string) (uint32, error) { return 1, nil } // the uid is in no event
+	d, err := Parse(name, file, b, exists)
+	if err == nil && len(b) == 0 {
+		err = errors.New("empty: on a machine it would mask a declaration of the same name")
+	}
+	return d, err
+}
+
+// file reads one declaration, nil without an error if the file is a mask.
+func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error) {
+	full := path.Join(dir, file)
+	fd, err := unix.Openat(dirfd, file, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ELOOP) {
+		target := make([]byte, len(mask)+1)
+		if n, err := unix.Readlinkat(dirfd, file, target); err == nil && string(target[:n]) == mask {
+			return nil, nil
+		}
+		// The link's target may lie in a directory that others write to.
+		return nil, &Error{File: full, Problem: "symbolic link: only one to /dev/null is followed, as a mask"}
+	}
+	if err != nil {
+		return nil, &Error{File: full, Problem: fmt.Sprintf("open: %v", err)}
+	}
+	f := os.NewFile(uintptr(fd), full)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, &Error{File: full, Problem: "not a regular file"}
+	}
+	if err := c.trusted(f, full); err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, MaxDeclaration+1))
+	if err != nil {
+		return nil, &Error{File: full, Problem: fmt.Sprintf("read: %v", err)}
+	}
+	if len(b) == 0 {
+		return nil, nil
+	}
+	return Parse(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
+}
+
+// trusted refuses what another user than the owners could have written: a declaration
+// decides which content passes for the app.
+func (c *Source) trusted(f *os.File, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("stat %s: %w", name, err)
+	}
+	if !slices.Contains(c.Owners, st.Uid) {
+		return &Error{File: name, Problem: fmt.Sprintf("owned by uid %d, want one of %v: chown it to root", st.Uid, c.Owners)}
+	}
+	if st.Mode&0o022 != 0 {
+		return &Error{File: name, Problem: fmt.Sprintf("mode %#o lets other users write: chmod go-w it", st.Mode&0o7777)}
+	}
+	return nil
+}
+
+// refuseTwins refuses every app that has unit and user of an app with a smaller name: a
+// caller must be one app.
+func (s *Set) refuseTwins() {
+	type identity struct {
+		unit string
+		uid  uint32
+	}
+	first := make(map[identity]*Declaration)
+	for _, name := range slices.SortedFunc(maps.Keys(s.Declarations), cmp.Compare) {
+		d := s.Declarations[name]
+		id := identity{d.Unit, d.UID}
+		if other := first[id]; other != nil {
+			s.Refused[name] = &Error{File: d.File, Problem: fmt.Sprintf("unit %s and user %s are already those of %s", d.Unit, d.User, other.File)}
+			delete(s.Declarations, name)
+			continue
+		}
+		first[id] = d
+	}
+}

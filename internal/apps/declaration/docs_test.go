@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package declaration
+
+import (
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestDocumentedDeclarations parses every declaration that docs/apps.md shows.
+func TestDocumentedDeclarations(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/apps.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllSubmatch(text, -1)
+	if len(blocks) < 4 {
+		t.Fatalf("%d declarations in docs/apps.md", len(blocks))
+	}
+	exists := func(string) (uint32, error) { return 990, nil }
+	for _, b := range blocks {
+		if _, err := Parse("example", "docs/apps.md", b[1], exists); err != nil {
+			t.Errorf("%v in\n%s", err, b[1])
+		}
+	}
+}

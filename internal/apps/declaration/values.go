@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package declaration
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
+)
+
+// unitTypes are the units that hold processes, and so can be an app's
+// (systemd.unit(5)). Slices are no units of their own in a cgroup path.
+var unitTypes = []string{".service", ".scope", ".socket", ".mount", ".swap"}
+
+// checkAppName allows letters, digits, '-', '_' and '.', as in "billing" or
+// "billing-worker". The name enters log, evidence and policies.
+func checkAppName(s string) error {
+	if s == "" || len(s) > maxAppName {
+		return fmt.Errorf("app name of %d bytes, want 1 to %d", len(s), maxAppName)
+	}
+	if s[0] == '.' || s[0] == '-' {
+		return fmt.Errorf("app name %q begins with %q", s, s[:1])
+	}
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.ContainsRune("-_.", rune(s[i])) {
+			return fmt.Errorf("app name %q holds %q: want letters, digits, '-', '_', '.'", s, s[i:i+1])
+		}
+	}
+	return nil
+}
+
+// checkUnit allows the name of a loaded system unit: systemd.unit(5), "valid unit
+// names consist of a unit name prefix and a suffix", at most 255 bytes.
+func checkUnit(s string) error {
+	if s == "" {
+		return errors.New("missing: name the system unit that the app runs as")
+	}
+	if len(s) > 255 {
+		return fmt.Errorf("unit name of %d bytes, want at most 255", len(s))
+	}
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && !strings.ContainsRune(`:-_.\@`, rune(s[i])) {
+			return fmt.Errorf("%q is no unit name: it holds %q", s, s[i:i+1])
+		}
+	}
+	for _, t := range unitTypes {
+		prefix, ok := strings.CutSuffix(s, t)
+		if !ok {
+			continue
+		}
+		if prefix == "" || prefix[0] == '@' {
+			return fmt.Errorf("%q is no unit name: nothing stands before the type", s)
+		}
+		if strings.HasSuffix(prefix, "@") {
+			return fmt.Errorf("%q is a template: name the instance, as in %q", s, prefix+"1"+t)
+		}
+		return nil
+	}
+	return fmt.Errorf("%q does not end with %s", s, strings.Join(unitTypes, ", "))
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// nobody is the uids that stand for no particular user: the kernel's overflow uid,
+// under which all users that a namespace does not map appear, and -1 in 16 and 32 bits.
+var nobody = []uint32{65534, 1<<16 - 1, 1<<32 - 1}
+
+// resolveUser is the uid of a user name or a decimal uid.
+func resolveUser(s string, lookup LookupUser) (uint32, error) {
+	if s == "" {
+		return 0, errors.New(`missing: name the user that the unit runs as, "root" where it has none`)
+	}
+	if err := CheckText(s, 256); err != nil {
+		return 0, err
+	}
+	uid, err := decimalUID(s)
+	if errors.Is(err, strconv.ErrSyntax) {
+		uid, err = lookup(s)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("user %q is not known: create the user, then reload (%w)", s, err)
+	}
+	if slices.Contains(nobody, uid) {
+		return 0, fmt.Errorf("uid %d stands for no particular user", uid)
+	}
+	return uid, nil
+}
+
+func decimalUID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err == nil && strconv.FormatUint(n, 10) != s {
+		return 0, fmt.Errorf("want a decimal number without leading zeros")
+	}
+	return uint32(n), err
+}
+
+func checkFile(s string) error {
+	if err := checkPath(s); err != nil {
+		return err
+	}
+	if s == "/" {
+		return errors.New("the root directory is no file")
+	}
+	return nil
+}
+
+func checkDirectory(s string) error {
+	if err := checkPath(s); err != nil {
+		return err
+	}
+	if s == "/" {
+		return errors.New("the root directory cannot be an app: name the directories that make it up")
+	}
+	return nil
+}
+
+// checkPath allows absolute paths without "." and "..", doubled or trailing slashes,
+// outside the file systems whose files are not content.
+func checkPath(s string) error {
+	if err := CheckText(s, evidence.MaxPath); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(s, "/") {
+		return fmt.Errorf("path %q is not absolute", s)
+	}
+	if c := path.Clean(s); c != s {
+		return fmt.Errorf("path %q is not clean, want %q", s, c)
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if s == dir || strings.HasPrefix(s, dir+"/") {
+			return fmt.Errorf("path %q lies in %s, which holds no files that keep their content", s, dir)
+		}
+	}
+	return nil
+}
+
+// checkPattern allows patterns of path.Match: with a leading slash for a whole
+// path, without any slash for a name at every depth.
+func (d *Declaration) checkPattern(s string) error {
+	if err := CheckText(s, evidence.MaxPath); err != nil {
+		return err
+	}
+	if s == "" || !strings.HasPrefix(s, "/") && strings.Contains(s, "/") {
+		return fmt.Errorf("pattern %q is neither a name nor an absolute path", s)
+	}
+	if _, err := path.Match(s, ""); err != nil {
+		return fmt.Errorf("pattern %q: a '[' or '\\' is not completed", s)
+	}
+	for _, dir := range d.Directories {
+		if matches(s, dir) {
+			return fmt.Errorf("pattern %q leaves out the whole declared directory %q", s, dir)
+		}
+	}
+	if len(d.Directories) == 0 {
+		return fmt.Errorf("pattern %q without directories: files are named one by one", s)
+	}
+	return nil
+}
+
+// Excludes reports whether a pattern of d leaves p out.
+func (d *Declaration) Excludes(p string) bool {
+	for _, pattern := range d.Exclude {
+		if matches(pattern, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func matches(pattern, p string) bool {
+	if !strings.HasPrefix(pattern, "/") {
+		p = path.Base(p)
+	}
+	ok, err := path.Match(pattern, p)
+	return ok && err == nil
+}
+
+// CheckText refuses text that could be mistaken on a screen, or is too long to be recorded.
+func CheckText(s string, limit int) error {
+	if len(s) > limit {
+		return fmt.Errorf("%d bytes, at most %d", len(s), limit)
+	}
+	if !text.Plain(s) {
+		return fmt.Errorf("%+q contains control characters, invisible characters, spaces other than U+0020, or invalid UTF-8", s)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifest
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+// identity is what must not change while a file is hashed, and what the cache
+// knows a digest by. The change time moves with every write(2), truncation, rename
+// and change of mode, and no system call sets it. A store through a shared mapping of
+// the file moves it with the first one to a page that is clean, and not again until
+// that page was written back.
+type identity struct {
+	dev, ino     uint64
+	uid          uint32
+	size         int64
+	mode         uint32
+	ctime, mtime unix.Timespec
+}
+
+func identify(st *unix.Stat_t) identity {
+	return identity{dev: uint64(st.Dev), ino: st.Ino, uid: st.Uid, size: st.Size, mode: st.Mode, ctime: st.Ctim, mtime: st.Mtim}
+}
+
+// steady reports whether only root, or this process' own user, can have a file open for
+// writing that is shared with memory. An access list that lets others write shows in the
+// bits of the group (acl(5)).
+func (id identity) steady() bool {
+	return (id.uid == 0 || int(id.uid) == os.Geteuid()) && id.mode&0o022 == 0
+}
+
+// age is how long ago the file last changed at time now; negative where its clock
+// was ahead of ours.
+func (id identity) age(now time.Time) time.Duration {
+	return now.Sub(time.Unix(id.ctime.Unix()))
+}
+
+// hashFile is SHA-256 of the content of f, which was found as id. It reads at most
+// id.size bytes and one more, and fails with a [*ChangedError] when the file is
+// not the same before and after.
+func hashFile(ctx context.Context, f *os.File, path string, id identity, settle time.Duration, buffer []byte) (evidence.Digest, error) {
+	if err := settled(ctx, id, settle); err != nil {
+		return evidence.Digest{}, err
+	}
+	if err := unchanged(f, path, id); err != nil {
+		return evidence.Digest{}, err
+	}
+	h := sha256.New()
+	for left := id.size + 1; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return evidence.Digest{}, err
+		}
+		n, err := f.Read(buffer[:min(int64(len(buffer)), left)])
+		h.Write(buffer[:n])
+		left -= int64(n)
+		if err == io.EOF {
+			if left != 1 {
+				return evidence.Digest{}, &ChangedError{Path: path}
+			}
+			break
+		}
+		if err != nil {
+			return evidence.Digest{}, &FileError{Path: path, Problem: "read", Err: cause(err)}
+		}
+		if left == 0 {
+			return evidence.Digest{}, &ChangedError{Path: path}
+		}
+	}
+	if err := unchanged(f, path, id); err != nil {
+		return evidence.Digest{}, err
+	}
+	return evidence.Digest(h.Sum(nil)), nil
+}
+
+// settled waits until a further write would show in the change time. Where that has no
+// parts of a second, the file system keeps none, as ext4 with inodes of 128 bytes.
+func settled(ctx context.Context, id identity, settle time.Duration) error {
+	if settle > 0 && id.ctime.Nsec == 0 {
+		settle = max(settle, coarseSettleTime)
+	}
+	age := id.age(time.Now())
+	if age >= settle || age <= -settle {
+		return nil
+	}
+	t := time.NewTimer(settle - age)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func unchanged(f *os.File, path string, id identity) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &FileError{Path: path, Problem: "stat", Err: err}
+	}
+	if identify(&st) != id {
+		return &ChangedError{Path: path}
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkLinks refuses a declared path p that leads to h through somebody else's link,
+// as the kernel does in directories like /tmp (proc_sys_fs(5), protected_symlinks). The
+// agent reads files that their readers may not, and puts sizes and digests into a log
+// that every client may read: an application's user could have it look into any file,
+// by a link in the place of a declared one.
+//
+// Links of root, of the file's own owner and of the agent's own user are followed. So is
+// any to a regular file, called name, that everybody may read: nothing is learned from that.
+//
+// It walks the way again after h was found. Who changes a link meanwhile has to end at h
+// all the same, over links that may be followed.
+func checkLinks(p string, h *handle, name string) error {
+	var foreign *foreignLink
+	end, err := walk(p, func(string, string) {}, func(at string, owner uint32) {
+		if foreign == nil && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
+			foreign = &foreignLink{path: at, uid: owner}
+		}
+	})
+	if err != nil || !h.at(end) {
+		return &ChangedError{Path: p}
+	}
+	if foreign == nil || h.kind() == unix.S_IFREG && h.st.Mode&0o004 != 0 && public(path.Dir(name)) {
+		return nil
+	}
+	return &FileError{Path: p, Problem: fmt.Sprintf("leads through the link %q of uid %d to a file of uid %d that not everybody may read: declare %q, or have root make the link",
+		foreign.path, foreign.uid, h.st.Uid, name)}
+}
+
+type foreignLink struct {
+	path string
+	uid  uint32
+}
+
+// public reports whether everybody may go to dir.
+func public(dir string) bool {
+	for {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o001 == 0 {
+			return false
+		}
+		if dir == "/" {
+			return true
+		}
+		dir = path.Dir(dir)
+	}
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifest
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// scan is one reading of all files of an app.
+type scan struct {
+	ctx         context.Context
+	stop        context.CancelFunc // when the first file failed
+	declaration *declaration.Declaration
+	root        *tree                  // at which absolute paths begin; nil is the machine's own
+	cache       *cache                 // nil: hash everything
+	slots       chan []byte            // a buffer for each file that is hashed at a time, shared by all apps
+	settle      time.Duration          // see SettleTime
+	see         func(dir, name string) // told every name before it is looked at
+
+	hashing sync.WaitGroup
+	names   int               // seen in directories
+	files   int               // promised to the manifest
+	bytes   uint64            // of these
+	remote  map[uint64]string // by device: remote file system, or empty
+
+	mu      sync.Mutex
+	entries map[string]pcr.ManifestEntry
+	err     error // the first
+}
+
+// manifest reads every file and returns the entries ascending by path, and the
+// bytes that they stand for.
+func (s *scan) manifest() ([]pcr.ManifestEntry, uint64, error) {
+	s.remote = make(map[uint64]string)
+	s.entries = make(map[string]pcr.ManifestEntry)
+	err := s.walk()
+	if err != nil {
+		s.fail(err)
+	}
+	s.hashing.Wait()
+	if s.err != nil {
+		return nil, 0, s.err
+	}
+	if len(s.entries) == 0 {
+		return nil, 0, &FileError{Path: s.declaration.Directories[0], Problem: "no files in the declared directories"}
+	}
+	return slices.SortedFunc(maps.Values(s.entries), func(a, b pcr.ManifestEntry) int { return cmp.Compare(a.Path, b.Path) }), s.bytes, nil
+}
+
+func (s *scan) walk() error {
+	for _, p := range s.declaration.Files {
+		if err := s.declaredFile(p); err != nil {
+			return err
+		}
+	}
+	for _, p := range s.declaration.Directories {
+		if err := s.declaredDirectory(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fail keeps the first error and ends the hashing of other files.
+func (s *scan) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+		s.stop()
+	}
+}
+
+func (s *scan) declaredFile(p string) error {
+	h, name, err := s.resolve(p)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	return s.file(h, name)
+}
+
+func (s *scan) declaredDirectory(p string) error {
+	h, name, err := s.resolve(p)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if h.kind() != unix.S_IFDIR {
+		return &FileError{Path: p, Problem: "not a directory: declare it under files"}
+	}
+	return s.directory(h, name, 1)
+}
+
+// resolve finds what a declared path leads to, and the name to record it by: the
+// path itself, or, where a link stands there, the place the link leads to. The link
+// is then an entry of its own.
+func (s *scan) resolve(p string) (*handle, string, error) {
+	if s.root == nil {
+		trace(p, s.see)
+	}
+	link, err := s.root.find(p, false)
+	if err != nil {
+		return nil, "", &FileError{Path: p, Problem: "find", Err: err}
+	}
+	if link.kind() != unix.S_IFLNK {
+		return link, p, s.checkLinks(p, link)
+	}
+	defer link.close()
+	if err := s.link(link, p); err != nil {
+		return nil, "", err
+	}
+	h, err := s.root.find(p, true)
+	if err != nil {
+		return nil, "", &FileError{Path: p, Problem: "follow link", Err: err}
+	}
+	if err := s.checkLinks(p, h); err != nil {
+		return nil, "", err
+	}
+	name, err := s.root.path(h)
+	if err != nil || !s.root.leads(name, h) || !s.root.leads(p, link) {
+		h.close()
+		return nil, "", &ChangedError{Path: p}
+	}
+	return h, name, nil
+}
+
+// checkLinks is [checkLinks] on this machine, where others make links; it closes h where
+// it fails. In a tree that somebody publishes, what links say is what is published.
+func (s *scan) checkLinks(p string, h *handle) error {
+	if s.root != nil {
+		return nil
+	}
+	name, err := h.path()
+	if err == nil {
+		err = checkLinks(p, h, name)
+	}
+	if err != nil {
+		h.close()
+	}
+	return err
+}
+
+// directory reads a directory with everything below it. Nothing below is reached
+// through a link, so that no file outside can be slipped in under a name inside.
+func (s *scan) directory(h *handle, p string, depth int) error {
+	if depth > MaxDepth {
+		return &FileError{Path: p, Problem: fmt.Sprintf("directory is nested deeper than %d levels", MaxDepth)}
+	}
+	if err := s.local(h, p); err != nil {
+		return err
+	}
+	s.see(p, EveryName)
+	d, err := h.open(unix.O_DIRECTORY)
+	if err != nil {
+		return &FileError{Path: p, Problem: "open directory", Err: err}
+	}
+	defer d.Close()
+	for {
+		names, err := d.Readdirnames(256)
+		for _, name := range names {
+			if err := s.child(int(d.Fd()), path.Join(p, name), depth); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return &FileError{Path: p, Problem: "list directory", Err: cause(err)}
+		}
+	}
+}
+
+func (s *scan) child(dirfd int, p string, depth int) error {
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	if s.names++; s.names > maxNames {
+		return &FileError{Path: s.declaration.Directories[0], Problem: fmt.Sprintf("more than %d names in the declared directories", maxNames)}
+	}
+	if s.declaration.Excludes(p) {
+		return nil
+	}
+	h, err := find(dirfd, path.Base(p), false)
+	if errors.Is(err, unix.ENOENT) { // gone since it was listed
+		return nil
+	}
+	if err != nil {
+		return &FileError{Path: p, Problem: "find", Err: err}
+	}
+	defer h.close()
+	switch h.kind() {
+	case unix.S_IFDIR:
+		return s.directory(h, p, depth+1)
+	case unix.S_IFLNK:
+		return s.link(h, p)
+	}
+	return s.file(h, p)
+}
+
+// link records a symbolic link: its target's text stands for it, as the content
+// does for a file.
+func (s *scan) link(h *handle, p string) error {
+	target, err := h.target()
+	if err != nil {
+		return &FileError{Path: p, Problem: "read link", Err: err}
+	}
+	if err := s.promise(p, uint64(len(target))); err != nil {
+		return err
+	}
+	return s.add(pcr.ManifestEntry{Path: p, Mode: h.st.Mode, Size: uint64(len(target)), Digest: sha256.Sum256([]byte(target))})
+}
+
+// file records a regular file, hashing it in the background unless its digest is known.
+func (s *scan) file(h *handle, p string) error {
+	switch h.kind() {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return &FileError{Path: p, Problem: "is a directory: declare it under directories"}
+	default:
+		return &FileError{Path: p, Problem: "is a " + kindName(h.st.Mode) + ", which has no content to measure: leave it out or exclude it"}
+	}
+	if h.st.Size > MaxFileSize {
+		return &FileError{Path: p, Problem: fmt.Sprintf("file is larger than %d GiB, holes included", MaxFileSize>>30)}
+	}
+	if err := s.local(h, p); err != nil {
+		return err
+	}
+	id := identify(&h.st)
+	if err := s.promise(p, uint64(id.size)); err != nil {
+		return err
+	}
+	e := pcr.ManifestEntry{Path: p, Mode: id.mode, Size: uint64(id.size)}
+	if d, ok := s.cache.get(id); ok {
+		e.Digest = d
+		return s.add(e)
+	}
+	var buffer []byte
+	select {
+	case buffer = <-s.slots:
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	f, err := h.open(0)
+	if err != nil {
+		s.slots <- buffer
+		return &FileError{Path: p, Problem: "open", Err: err}
+	}
+	if buffer == nil {
+		buffer = make([]byte, readBuffer)
+	}
+	s.hashing.Go(func() {
+		defer func() { f.Close(); s.slots <- buffer }()
+		if err := s.hash(f, e, id, buffer); err != nil {
+			s.fail(err)
+		}
+	})
+	return nil
+}
+
+func (s *scan) hash(f *os.File, e pcr.ManifestEntry, id identity, buffer []byte) error {
+	began := time.Now()
+	d, err := hashFile(s.ctx, f, e.Path, id, s.settle, buffer)
+	if err != nil {
+		return err
+	}
+	if s.cache != nil {
+		s.cache.put(id, d, began)
+	}
+	e.Digest = d
+	return s.add(e)
+}
+
+// promise counts an entry before any work is done for it, and holds the caps.
+func (s *scan) promise(p string, size uint64) error {
+	if err := declaration.CheckText(p, evidence.MaxPath); err != nil {
+		return &FileError{Path: strings.ToValidUTF8(p, "?"), Problem: "name cannot be recorded: " + err.Error()}
+	}
+	if s.files++; s.files > MaxFiles {
+		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d files: declare less, or several apps", MaxFiles)}
+	}
+	if s.bytes += size; s.bytes > MaxAppSize {
+		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d GiB: declare less, or several apps", MaxAppSize>>30)}
+	}
+	return nil
+}
+
+// add puts an entry into the manifest. A path that is reached twice, as a file and
+// below a directory, is one entry.
+func (s *scan) add(e pcr.ManifestEntry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other, twice := s.entries[e.Path]; twice && other != e {
+		return &ChangedError{Path: e.Path}
+	}
+	s.entries[e.Path] = e
+	return nil
+}
+
+// local refuses files that some other program serves.
+func (s *scan) local(h *handle, p string) error {
+	dev := uint64(h.st.Dev)
+	system, known := s.remote[dev]
+	if !known {
+		var err error
+		if system, err = h.remote(); err != nil {
+			return &FileError{Path: p, Problem: "ask for the file system of", Err: err}
+		}
+		s.remote[dev] = system
+	}
+	if system != "" {
+		return &FileError{Path: p, Problem: "lies on " + system + ", whose server can show other bytes to whoever runs the file: copy it to a local disk"}
+	}
+	return nil
+}
+
+// cause strips the name from an os error: it is a descriptor's and says nothing.
+func cause(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
