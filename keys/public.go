@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // nameSize is the size of a Name under SHA-256: TPM_ALG_ID and digest.
@@ -54,22 +54,16 @@ type Public struct {
 }
 
 // ParsePublic parses a TPMT_PUBLIC (TPM 2.0 Part 2, section 12.2.4) strictly: at most
-// evidence.MaxPublicArea bytes, nothing after it, and exactly the bytes that the parsed
+// 1,024 bytes, nothing after it, and exactly the bytes that the parsed
 // structure encodes to, so that each name has one meaning. The name algorithm must be
 // SHA-256.
 func ParsePublic(b []byte) (*Public, error) {
-	if len(b) == 0 || len(b) > evidence.MaxPublicArea {
-		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes, want 1 to %d", len(b), evidence.MaxPublicArea)
-	}
-	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](b)
+	area, err := tpmwire.ParsePublic(b)
 	if err != nil {
-		return nil, fmt.Errorf("parse TPMT_PUBLIC of %d bytes: %w", len(b), err)
+		return nil, fmt.Errorf("parse TPMT_PUBLIC: %w", err)
 	}
 	if area.NameAlg != tpm2.TPMAlgSHA256 {
 		return nil, fmt.Errorf("parse TPMT_PUBLIC: name algorithm 0x%04x, want SHA-256 (0x000b)", uint16(area.NameAlg))
-	}
-	if !bytes.Equal(tpm2.Marshal(*area), b) {
-		return nil, fmt.Errorf("parse TPMT_PUBLIC: %d bytes are not the canonical encoding of their content", len(b))
 	}
 	return &Public{bytes: bytes.Clone(b), area: *area, name: nameOf(b)}, nil
 }
@@ -133,64 +127,8 @@ func (p *Public) CheckAttestation() error {
 	case !a.SignEncrypt || a.Decrypt:
 		return fmt.Errorf("attestation key %s: want a key that signs and does not decrypt", p.name)
 	}
-	if err := p.checkScheme(); err != nil {
+	if _, err := tpmwire.SigningKey(&p.area, p.bytes); err != nil {
 		return fmt.Errorf("attestation key %s: %w", p.name, err)
-	}
-	return nil
-}
-
-// checkScheme accepts ECDSA on P-256 or P-384 and RSA of 2048 bits and more, with a
-// fixed scheme over SHA-256, SHA-384 or SHA-512.
-func (p *Public) checkScheme() error {
-	var hash tpm2.TPMIAlgHash
-	switch p.area.Type {
-	case tpm2.TPMAlgECC:
-		d, err := p.area.Parameters.ECCDetail()
-		if err != nil {
-			return err
-		}
-		if d.CurveID != tpm2.TPMECCNistP256 && d.CurveID != tpm2.TPMECCNistP384 {
-			return fmt.Errorf("curve 0x%04x, want P-256 or P-384", uint16(d.CurveID))
-		}
-		s, err := d.Scheme.Details.ECDSA()
-		if d.Scheme.Scheme != tpm2.TPMAlgECDSA || err != nil {
-			return fmt.Errorf("scheme 0x%04x, want ECDSA", uint16(d.Scheme.Scheme))
-		}
-		hash = s.HashAlg
-	case tpm2.TPMAlgRSA:
-		d, err := p.area.Parameters.RSADetail()
-		if err != nil {
-			return err
-		}
-		if d.KeyBits < 2048 {
-			return fmt.Errorf("RSA of %d bits, want at least 2048", d.KeyBits)
-		}
-		switch d.Scheme.Scheme {
-		case tpm2.TPMAlgRSASSA:
-			s, err := d.Scheme.Details.RSASSA()
-			if err != nil {
-				return err
-			}
-			hash = s.HashAlg
-		case tpm2.TPMAlgRSAPSS:
-			s, err := d.Scheme.Details.RSAPSS()
-			if err != nil {
-				return err
-			}
-			hash = s.HashAlg
-		default:
-			return fmt.Errorf("scheme 0x%04x, want RSASSA or RSAPSS", uint16(d.Scheme.Scheme))
-		}
-	default:
-		return fmt.Errorf("type 0x%04x, want ECC or RSA", uint16(p.area.Type))
-	}
-	switch hash {
-	case tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA384, tpm2.TPMAlgSHA512:
-	default:
-		return fmt.Errorf("signs over hash 0x%04x, want SHA-256, SHA-384 or SHA-512", uint16(hash))
-	}
-	if _, err := p.Key(); err != nil { // a point off the curve, an RSA exponent of 1
-		return err
 	}
 	return nil
 }

@@ -15,13 +15,13 @@ func (a *appraiser) checkAnchor() {
 		return
 	}
 	then, now := a.anchor.attest, a.batch.attest
-	a.Decide(AnchorSigner, equal(then.qualifiedSigner, now.qualifiedSigner), short(then.qualifiedSigner), short(now.qualifiedSigner),
+	a.Decide(AnchorSigner, equal(then.QualifiedSigner, now.QualifiedSigner), short(then.QualifiedSigner), short(now.QualifiedSigner),
 		"the two quotes name different qualified signers")
-	a.Decide(AnchorResetCount, then.resetCount == now.resetCount, fmt.Sprint(then.resetCount), fmt.Sprint(now.resetCount),
+	a.Decide(AnchorResetCount, then.ResetCount == now.ResetCount, fmt.Sprint(then.ResetCount), fmt.Sprint(now.ResetCount),
 		"the vTPM was reset since the anchor: its report is of an earlier boot")
-	a.Decide(AnchorRestartCount, then.restartCount == now.restartCount, fmt.Sprint(then.restartCount), fmt.Sprint(now.restartCount),
+	a.Decide(AnchorRestartCount, then.RestartCount == now.RestartCount, fmt.Sprint(then.RestartCount), fmt.Sprint(now.RestartCount),
 		"the vTPM was suspended and resumed since the anchor")
-	a.Decide(AnchorClock, now.clock >= then.clock, fmt.Sprintf("at least %d ms", then.clock), fmt.Sprintf("%d ms", now.clock),
+	a.Decide(AnchorClock, now.Clock >= then.Clock, fmt.Sprintf("at least %d ms", then.Clock), fmt.Sprintf("%d ms", now.Clock),
 		"the clock of the vTPM went back since the anchor")
 }
 
@@ -36,10 +36,10 @@ func (a *appraiser) skipAnchor(why string) {
 // anchorAge is the time between the two quotes by the clock of the vTPM. A clock that
 // went back gives 0; the check on it has failed then.
 func (a *appraiser) anchorAge() time.Duration {
-	if a.anchor == nil || a.batch == nil || a.batch.attest.clock < a.anchor.attest.clock {
+	if a.anchor == nil || a.batch == nil || a.batch.attest.Clock < a.anchor.attest.Clock {
 		return 0
 	}
-	ms := a.batch.attest.clock - a.anchor.attest.clock
+	ms := a.batch.attest.Clock - a.anchor.attest.Clock
 	const most = uint64(1<<63-1) / uint64(time.Millisecond)
 	return time.Duration(min(ms, most)) * time.Millisecond
 }

@@ -19,3 +19,15 @@ func BenchmarkEvidence(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkWarmEvidence: what evidence costs whose report and certificates are in the cache.
+func BenchmarkWarmEvidence(b *testing.B) {
+	document := evidencetest.New().Encode(b)
+	o := baseOptions(b)
+	o.Cache = newCache(8)
+	for b.Loop() {
+		if a, err := appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
+			b.Fatal(err)
+		}
+	}
+}

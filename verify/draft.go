@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -130,7 +131,7 @@ type draft struct {
 	report     *snp.Report
 	a          *Appraisal
 	log        *LogState
-	ak         *attestKey
+	ak         *tpmwire.Key
 	start      map[pcr.Algorithm][][]byte
 	quoted     pcr.Values
 	selection  pcr.Selection
@@ -236,7 +237,7 @@ func (d *draft) machine() {
 	}
 	if d.ak != nil {
 		d.say("To accept this very vTPM and no other.")
-		d.line("# ak_names = [%s]", hexOf(d.ak.name))
+		d.line("# ak_names = [%s]", hexOf(d.ak.Name))
 	}
 	d.say("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.")
 	d.line("freshness = \"fresh\"")

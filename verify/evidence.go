@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -45,7 +46,7 @@ type appraiser struct {
 
 	e         *evidence.Evidence
 	statement *evidence.Statement
-	ak        *attestKey
+	ak        *tpmwire.Key
 	batch     *quoted
 	anchor    *quoted // nil where fresh
 	hcl       *hcl    // of a paravisor's set

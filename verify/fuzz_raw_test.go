@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -21,8 +22,8 @@ func FuzzHCL(f *testing.F) {
 		if !bytes.Contains(b, h.runtime) || !bytes.Equal(h.report, b[hclReport:hclSizes]) || len(h.userData) != 0 && len(h.userData) != hclUserData {
 			t.Errorf("parts that are not in the blob: %+v", h)
 		}
-		if k, err := h.attestationKey(); err == nil && (k.rsa.N.BitLen() < minRSA || k.rsa.N.BitLen() > 4096) {
-			t.Errorf("key of %d bits", k.rsa.N.BitLen())
+		if k, err := h.attestationKey(); err == nil && (k.RSA.N.BitLen() < tpmwire.MinRSA || k.RSA.N.BitLen() > 4096) {
+			t.Errorf("key of %d bits", k.RSA.N.BitLen())
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -83,7 +84,7 @@ func FuzzLog(f *testing.F) {
 		}
 		a := beginWith(t, o)
 		a.e = &mine
-		a.batch = &quoted{attest: &attest{}, selection: selection, values: values}
+		a.batch = &quoted{attest: &tpmwire.Attest{}, selection: selection, values: values}
 		a.anchor = a.batch
 		a.checkLog()
 		a.policyLog()
@@ -101,22 +102,22 @@ func FuzzParts(f *testing.F) {
 	rsa := evidencetest.RSAKey(f, 2048, 0x14)
 	f.Add(rsa.Public(), []byte(e.Batch.Quote.Attest), rsa.Sign(f, e.Batch.Quote.Attest))
 	f.Fuzz(func(t *testing.T, public, quote, sig []byte) {
-		if a, err := parseAttest(quote); err == nil {
-			if s, err := a.selected(); err == nil && s.Check() != nil {
+		if a, err := tpmwire.ParseAttest(quote); err == nil {
+			if s, err := selected(a); err == nil && s.Check() != nil {
 				t.Errorf("selection %v is none", s)
 			}
 		}
-		p, err := decodePublic(public)
+		p, err := tpmwire.ParsePublic(public)
 		if err != nil {
 			return
 		}
 		attributeFaults(p.ObjectAttributes)
-		k, err := signingKey(p, public)
+		k, err := tpmwire.SigningKey(p, public)
 		if err != nil {
 			return
 		}
-		if s, err := k.decodeSignature(sig); err == nil {
-			_ = k.verify(quote, s)
+		if s, err := k.ParseSignature(sig); err == nil {
+			_ = k.Verify(quote, s)
 		}
 	})
 }

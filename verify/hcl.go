@@ -13,6 +13,7 @@ import (
 	"math/big"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -119,7 +120,7 @@ func (h *hcl) parseRuntime() error {
 }
 
 // attestationKey is the key named HCLAkPub.
-func (h *hcl) attestationKey() (*attestKey, error) {
+func (h *hcl) attestationKey() (*tpmwire.Key, error) {
 	var found *jwk
 	for i := range h.keys {
 		if h.keys[i].ID != "HCLAkPub" {
@@ -148,7 +149,7 @@ func (h *hcl) attestationKey() (*attestKey, error) {
 	if !bytes.Equal(key.N.Bytes(), n) {
 		return nil, fmt.Errorf("modulus of HCLAkPub is padded to %d bytes", len(n))
 	}
-	return bareRSA(key)
+	return tpmwire.BareRSA(key)
 }
 
 // base64url reads the one canonical spelling (RFC 4648, section 5, without padding).

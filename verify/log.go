@@ -109,7 +109,7 @@ func (w *logWalk) run() {
 	w.Decide(LogHead, w.head == w.e.Batch.LogHead, headText(w.e.Batch.LogHead), headText(w.head), "the log is not the one that agent and report committed to")
 	w.state.Head, w.state.PCR = w.head, index
 	if w.batch != nil && w.ak != nil {
-		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
+		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.ak.Name), w.batch.attest.ResetCount
 	}
 	if digests {
 		w.state.Values = bankValues(w.values)
@@ -262,7 +262,7 @@ func (w *logWalk) checkKnown() {
 	if k == nil || w.first.Count != 0 || w.batch == nil || w.ak == nil {
 		return
 	}
-	ak, boot := hex.EncodeToString(w.ak.name), w.batch.attest.resetCount
+	ak, boot := hex.EncodeToString(w.ak.Name), w.batch.attest.ResetCount
 	if w.known || k.AKName == "" || k.AKName == ak && k.ResetCount == boot {
 		w.Decide(LogContinuation, w.known, headText(k.Head), "no such state", "the log never was in the state that is known from before, and nothing shows that it is of another boot")
 		return

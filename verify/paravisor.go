@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -90,13 +91,13 @@ func quotedOf(values, attest []byte) []evidence.Bank {
 	if len(values) != pcr.Count*size {
 		return nil
 	}
-	var selected pcr.Selection
-	if at, err := parseAttest(attest); err == nil {
-		selected, _ = at.selected()
+	var selection pcr.Selection
+	if at, err := tpmwire.ParseAttest(attest); err == nil {
+		selection, _ = selected(at)
 	}
 	bank := evidence.Bank{Algorithm: pcr.SHA256.String()}
 	for i := range uint32(pcr.Count) {
-		if len(selected) == 1 && !slices.Contains(selected[0].PCRs, i) {
+		if len(selection) == 1 && !slices.Contains(selection[0].PCRs, i) {
 			continue
 		}
 		bank.PCRs = append(bank.PCRs, evidence.PCR{Index: i, Value: values[int(i)*size : int(i+1)*size]})

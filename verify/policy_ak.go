@@ -35,8 +35,8 @@ func (a *appraiser) policyAK() {
 	case a.ak == nil:
 		return
 	}
-	record := a.p.enrolment(a.ak.name)
-	a.Decide(PolicyAK, record != nil || contains(a.p.aks, a.ak.name), fmt.Sprintf("one of %d known names", known), short(a.ak.name), "the attestation key is not one that the policy names")
+	record := a.p.enrolment(a.ak.Name)
+	a.Decide(PolicyAK, record != nil || contains(a.p.aks, a.ak.Name), fmt.Sprintf("one of %d known names", known), short(a.ak.Name), "the attestation key is not one that the policy names")
 	a.policyEK(record)
 	origin := a.origin()
 	switch {
@@ -66,7 +66,7 @@ func (a *appraiser) policyEK(record *enrolmentRule) {
 	case len(a.p.ekRoots) == 0:
 		a.skipEK("the policy names no root of certificates for TPMs (ek_roots)")
 		return
-	case record == nil && contains(a.p.aks, a.ak.name):
+	case record == nil && contains(a.p.aks, a.ak.Name):
 		a.skipEK("the AK is known by its name alone")
 		return
 	case record == nil:

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // policyReader converts values of a policy and collects what is wrong with them.
@@ -180,7 +181,7 @@ func (r *policyReader) keyNames(key string, v *[]string) [][]byte {
 		if !ok {
 			return nil, false
 		}
-		if h, known := signatureHashes[binary.BigEndian.Uint16(b)]; !known || h.Size() != len(b)-2 {
+		if h, known := tpmwire.SignatureHash(binary.BigEndian.Uint16(b)); !known || h.Size() != len(b)-2 {
 			r.fail(at, "it begins with %x and has %d bytes, and no key is named so: want 000b and 32 bytes, 000c and 48, or 000d and 64", b[:2], len(b))
 			return nil, false
 		}

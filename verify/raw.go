@@ -3,18 +3,15 @@
 package verify
 
 import (
-	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -158,30 +155,16 @@ func (a *appraiser) checkRawKey(b []byte) {
 		a.Decide(AKAlgorithm, false, "RSA", fmt.Sprintf("%T", public), "a bare key that is not RSA does not say how it signs: give its TPMT_PUBLIC")
 		return
 	}
-	if k, err := bareRSA(key); a.DecideError(AKAlgorithm, err) && k != nil {
+	if k, err := tpmwire.BareRSA(key); a.DecideError(AKAlgorithm, err) && k != nil {
 		a.ak = k
 	}
-}
-
-// bareRSA is an attestation key of which nothing but modulus and exponent is known.
-func bareRSA(key *rsa.PublicKey) (*attestKey, error) {
-	if n := key.N.BitLen(); n < minRSA || n > 4096 || n%8 != 0 {
-		return nil, fmt.Errorf("its modulus has %d bits, want %d to 4096", n, minRSA)
-	}
-	if key.E < 65537 || key.E%2 == 0 {
-		return nil, fmt.Errorf("its exponent is %d, want 65537", key.E)
-	}
-	return &attestKey{scheme: algRSASSA, alg: uint16(tpm2.TPMAlgSHA256), hash: crypto.SHA256, rsa: key}, nil
 }
 
 // checkRawQuote judges a quote that holds the verifier's nonce itself. A signature as
 // long as the modulus is one without the TPMT_SIGNATURE around it.
 func (a *appraiser) checkRawQuote(attest, signature []byte, values []evidence.Bank) {
-	if a.ak != nil && a.ak.rsa != nil && len(signature) == a.ak.rsa.Size() {
-		head := binary.BigEndian.AppendUint16(nil, a.ak.scheme)
-		head = binary.BigEndian.AppendUint16(head, a.ak.alg)
-		head = binary.BigEndian.AppendUint16(head, uint16(len(signature)))
-		signature = append(head, signature...)
+	if a.ak != nil && a.ak.RSA != nil && len(signature) == a.ak.RSA.Size() {
+		signature = a.ak.Wrap(signature)
 	}
 	a.e.Batch = evidence.Snapshot{Quote: evidence.Quote{Attest: attest, Signature: signature}, PCRs: values}
 	a.batch = a.checkQuote(quoteChecks, &a.e.Batch, a.expect.Nonce)

@@ -334,7 +334,7 @@ func TestRecordedQuotes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			set.Key, _ = x509.MarshalPKIXPublicKey(ak.rsa)
+			set.Key, _ = x509.MarshalPKIXPublicKey(ak.RSA)
 		}
 		a, err := appraiseQuote(set, recordingOptions(t, "", at))
 		if err != nil {

@@ -82,7 +82,7 @@ func (a *appraiser) claims() *Claims {
 		c.Statement = *a.statement
 	}
 	if a.ak != nil {
-		c.AKName = hex.EncodeToString(a.ak.name)
+		c.AKName = hex.EncodeToString(a.ak.Name)
 	}
 	if a.batch == nil {
 		return c

@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/export"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -160,12 +160,12 @@ func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	n.add("tree of %d, root %s", s.Tree.Size, s.Tree.Root)
 	n.add("log of %d records, head %s", s.LogHead.Count, s.LogHead.Digest)
 	quote := n.add("quote of %d bytes, signature of %d bytes", len(s.Quote.Attest), len(s.Quote.Signature))
-	if a, q, err := export.Attest(s.Quote.Attest); err != nil {
+	if a, err := tpmwire.ParseQuote(s.Quote.Attest); err != nil {
 		quote.add("cannot be read: %v", err)
 	} else {
-		quote.add("TPM clock %d ms, reset count %d, restart count %d, firmware 0x%x; a key of the owner sees the last three shifted", a.ClockInfo.Clock, a.ClockInfo.ResetCount, a.ClockInfo.RestartCount, a.FirmwareVersion)
-		quote.add("qualifying data %s", hex.EncodeToString(a.ExtraData.Buffer))
-		quote.add("composite of the PCRs %s", hex.EncodeToString(q.PCRDigest.Buffer))
+		quote.add("TPM clock %d ms, reset count %d, restart count %d, firmware 0x%x; a key of the owner sees the last three shifted", a.Clock, a.ResetCount, a.RestartCount, a.Firmware)
+		quote.add("qualifying data %s", hex.EncodeToString(a.ExtraData))
+		quote.add("composite of the PCRs %s", hex.EncodeToString(a.PCRDigest))
 	}
 	for _, bank := range s.PCRs {
 		zeros := 0
@@ -194,7 +194,7 @@ func allZero(b []byte) bool {
 
 func drawAK(top *node, area []byte) {
 	n := top.add("attestation key of the TPM, TPMT_PUBLIC of %d bytes", len(area))
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](area)
+	public, err := tpmwire.ParsePublic(area)
 	if err != nil {
 		n.add("cannot be read: %v", err)
 		return

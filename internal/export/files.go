@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // A File is one exported part.
@@ -87,7 +88,7 @@ func hexLine(b []byte) []byte { return append(hex.AppendEncode(nil, b), '\n') }
 
 // publicKeyPEM is the key in a TPMT_PUBLIC as a PEM SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
 func publicKeyPEM(area []byte) ([]byte, error) {
-	public, err := tpm2.Unmarshal[tpm2.TPMTPublic](area)
+	public, err := tpmwire.ParsePublic(area)
 	if err != nil {
 		return nil, fmt.Errorf("decode attestation key: %w", err)
 	}

@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -73,24 +71,4 @@ func SerializedPCRs(s *evidence.Snapshot) ([]byte, error) {
 		values = values[n:]
 	}
 	return out, nil
-}
-
-// Attest is the decoded TPMS_ATTEST of a quote, for those who only look: nothing is
-// verified, and bytes behind the structure are an error.
-func Attest(b []byte) (*tpm2.TPMSAttest, *tpm2.TPMSQuoteInfo, error) {
-	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](b)
-	if err != nil {
-		return nil, nil, fmt.Errorf("decode TPMS_ATTEST: %w", err)
-	}
-	if n := len(tpm2.Marshal(a)); n != len(b) {
-		return nil, nil, fmt.Errorf("TPMS_ATTEST of %d bytes in %d", n, len(b))
-	}
-	if a.Type != tpm2.TPMSTAttestQuote {
-		return nil, nil, fmt.Errorf("attestation structure of type 0x%04x, want a quote (0x%04x)", a.Type, tpm2.TPMSTAttestQuote)
-	}
-	q, err := a.Attested.Quote()
-	if err != nil {
-		return nil, nil, fmt.Errorf("quote: %w", err)
-	}
-	return a, q, nil
 }

@@ -7,9 +7,8 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -20,17 +19,12 @@ func TestAgree(t *testing.T) {
 	other := pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{13}}}
 	same := make([]byte, 32)
 	values := pcr.Values{pcr.SHA256: {13: same, 14: same}}
-	quote := func(s pcr.Selection, v pcr.Values) *tpm2.TPMSAttest {
+	quote := func(s pcr.Selection, v pcr.Values) *tpmwire.Attest {
 		d, err := s.Composite(v, crypto.SHA256)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &tpm2.TPMSAttest{
-			Type: tpm2.TPMSTAttestQuote,
-			Attested: tpm2.NewTPMUAttest(tpm2.TPMSTAttestQuote, &tpm2.TPMSQuoteInfo{
-				PCRSelect: s.TPM(), PCRDigest: tpm2.TPM2BDigest{Buffer: d},
-			}),
-		}
+		return &tpmwire.Attest{Selection: s.TPM(), PCRDigest: d}
 	}
 	if err := agree(quote(asked, values), asked, values); err != nil {
 		t.Errorf("what was asked for: %v", err)

@@ -4,12 +4,8 @@ package vtpm
 
 import (
 	"bytes"
-	"fmt"
 
-	"github.com/google/go-tpm/tpm2"
-
-	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
-	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // Clock is the TPMS_CLOCK_INFO of a quote (TPM 2.0 Part 2, section 10.11.1) with
@@ -29,24 +25,6 @@ func (c Clock) SameBoot(d Clock) bool {
 	return bytes.Equal(c.Signer, d.Signer) && c.ResetCount == d.ResetCount && c.RestartCount == d.RestartCount
 }
 
-func clockOf(a *tpm2.TPMSAttest) Clock {
-	return Clock{
-		Signer:       a.QualifiedSigner.Buffer,
-		Milliseconds: a.ClockInfo.Clock,
-		ResetCount:   a.ClockInfo.ResetCount,
-		RestartCount: a.ClockInfo.RestartCount,
-	}
-}
-
-// quotedPCRs is what a quote says of the PCRs: which, and their composite digest.
-func quotedPCRs(a *tpm2.TPMSAttest) (pcr.Selection, []byte, error) {
-	q, err := a.Attested.Quote()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
-	}
-	s, err := pcr.SelectionFromTPM(q.PCRSelect)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
-	}
-	return s, q.PCRDigest.Buffer, nil
+func clockOf(a *tpmwire.Attest) Clock {
+	return Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount}
 }

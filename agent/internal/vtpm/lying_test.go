@@ -68,7 +68,7 @@ func TestLyingTPM(t *testing.T) {
 		}, nil, ""},
 		"wrong magic":     {replace("\xffTCG\x80\x18", "\xfeTCG\x80\x18"), attest.ErrBadQuote, "TPM_GENERATED_VALUE"},
 		"an NV attestion": {replace("\xffTCG\x80\x18", "\xffTCG\x80\x14"), attest.ErrBadQuote, ""},
-		"bytes behind":    {func(a, s []byte) ([]byte, []byte) { return append(a, 0), s }, attest.ErrBadQuote, "encoding"},
+		"bytes behind":    {func(a, s []byte) ([]byte, []byte) { return append(a, 0), s }, attest.ErrBadQuote, "follow the TPMS_ATTEST"},
 		"no quote":        {func(a, s []byte) ([]byte, []byte) { return []byte("nonsense"), s }, attest.ErrBadQuote, ""},
 		"nothing":         {func(a, s []byte) ([]byte, []byte) { return nil, s }, attest.ErrBadQuote, ""},
 		"another selection": {
@@ -77,11 +77,11 @@ func TestLyingTPM(t *testing.T) {
 		"another selection, signed": {func(a, _ []byte) ([]byte, []byte) {
 			a, _ = replace("\x00\x0b\x03\xff\xff\x00", "\x00\x0b\x03\xff\x7f\x01")(a, nil)
 			return a, sign(a)
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "is not one of AK"},
 		"another digest": {func(a, s []byte) ([]byte, []byte) {
 			a[len(a)-1] ^= 1
 			return a, s
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "is not one of AK"},
 		"another clock": {func(a, s []byte) ([]byte, []byte) {
 			at, err := tpm2.Unmarshal[tpm2.TPMSAttest](a)
 			if err != nil {
@@ -89,7 +89,7 @@ func TestLyingTPM(t *testing.T) {
 			}
 			at.ClockInfo.ResetCount++ // what tells one boot from another
 			return tpm2.Marshal(*at), s
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "is not one of AK"},
 		"another request": {func(a, s []byte) ([]byte, []byte) {
 			at, err := tpm2.Unmarshal[tpm2.TPMSAttest](a)
 			if err != nil {
@@ -98,11 +98,11 @@ func TestLyingTPM(t *testing.T) {
 			at.ExtraData.Buffer[0] ^= 1
 			return tpm2.Marshal(*at), s
 		}, attest.ErrBadQuote, "another request"},
-		"another key":       {func(a, _ []byte) ([]byte, []byte) { return a, sign(a) }, attest.ErrBadQuote, "does not hold under AK"},
-		"flipped signature": {func(a, s []byte) ([]byte, []byte) { s[len(s)-1] ^= 1; return a, s }, attest.ErrBadQuote, "does not hold under AK"},
+		"another key":       {func(a, _ []byte) ([]byte, []byte) { return a, sign(a) }, attest.ErrBadQuote, "is not one of AK"},
+		"flipped signature": {func(a, s []byte) ([]byte, []byte) { s[len(s)-1] ^= 1; return a, s }, attest.ErrBadQuote, "is not one of AK"},
 		"an earlier signature": {func(a, _ []byte) ([]byte, []byte) {
 			return a, earlier
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "is not one of AK"},
 		"another hash": {func(a, s []byte) ([]byte, []byte) {
 			r, n := parts(s)
 			return a, scalars(tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA1, r, n)
@@ -116,18 +116,18 @@ func TestLyingTPM(t *testing.T) {
 		}, attest.ErrBadQuote, "scheme"},
 		"zeros": {func(a, s []byte) ([]byte, []byte) {
 			return a, scalars(tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256, make([]byte, 32), make([]byte, 32))
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "r is out of range"},
 		"the order": {func(a, s []byte) ([]byte, []byte) {
 			return a, scalars(tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256, order, order)
-		}, attest.ErrBadQuote, "does not hold under AK"},
+		}, attest.ErrBadQuote, "r is out of range"},
 		"no numbers": {func(a, s []byte) ([]byte, []byte) {
 			return a, scalars(tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256, nil, nil)
-		}, attest.ErrBadQuote, "a number of 0 bytes"},
+		}, attest.ErrBadQuote, "r has 0 bytes"},
 		"padded": {func(a, s []byte) ([]byte, []byte) {
 			r, n := parts(s)
 			pad := func(b []byte) []byte { return new(big.Int).SetBytes(b).FillBytes(make([]byte, 33)) }
 			return a, scalars(tpm2.TPMAlgECDSA, tpm2.TPMAlgSHA256, pad(r), pad(n))
-		}, attest.ErrBadQuote, "a number of 33 bytes"},
+		}, attest.ErrBadQuote, "r has 33 bytes"},
 	}
 	names := []string{"the truth again"} // gives the earlier signature
 	for name := range tests {

@@ -13,13 +13,13 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -103,12 +103,12 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 	}, nil
 }
 
-// agree holds a quote against the selection that was asked for and the values that
+// agree checks that a quote matches the selection that was asked for and the values that
 // were read. Values of another moment are [ErrUnstable].
-func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
-	selected, composite, err := quotedPCRs(a)
+func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values) error {
+	selected, err := pcr.SelectionFromTPM(a.Selection)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
 	}
 	if selected.String() != asked.String() {
 		return fmt.Errorf("%w: it selects %v, asked for %v", tpmkeys.ErrQuote, selected, asked)
@@ -117,7 +117,7 @@ func agree(a *tpm2.TPMSAttest, asked pcr.Selection, values pcr.Values) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(composite, want) {
+	if !bytes.Equal(a.PCRDigest, want) {
 		return ErrUnstable
 	}
 	return nil

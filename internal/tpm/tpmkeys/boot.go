@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -52,31 +53,23 @@ func (a *AK) Boot(t transport.TPM) (Boot, error) {
 	if err != nil {
 		return Boot{}, fmt.Errorf("read the TPM's boot counters: %w", err)
 	}
-	info := quote.ClockInfo
 	return Boot{
-		AK: a.Name(), ResetCount: info.ResetCount, RestartCount: info.RestartCount,
-		Clock: info.Clock, Safe: bool(info.Safe),
+		AK: a.Name(), ResetCount: quote.ResetCount, RestartCount: quote.RestartCount,
+		Clock: quote.Clock, Safe: quote.Safe,
 	}, nil
 }
 
 // ErrQuote means that the TPM did not answer with the quote that it was asked for.
 var ErrQuote = errors.New("the TPM's quote is not what it was asked for")
 
-// ParseQuote decodes the TPMS_ATTEST of a quote over data as qualifying data. go-tpm
-// accepts a wrong magic and bytes after the structure, so both are checked here.
-func ParseQuote(attest, data []byte) (*tpm2.TPMSAttest, error) {
-	a, err := tpm2.Unmarshal[tpm2.TPMSAttest](attest)
+// ParseQuote reads the TPMS_ATTEST of a quote that was asked for over data as qualifying
+// data.
+func ParseQuote(attest, data []byte) (*tpmwire.Attest, error) {
+	a, err := tpmwire.ParseQuote(attest)
 	if err != nil {
-		return nil, fmt.Errorf("%w: parse TPMS_ATTEST of %d bytes: %w", ErrQuote, len(attest), err)
+		return nil, fmt.Errorf("%w: %w", ErrQuote, err)
 	}
-	switch {
-	case a.Magic.Check() != nil:
-		return nil, fmt.Errorf("%w: TPMS_ATTEST begins with 0x%08x, want TPM_GENERATED_VALUE", ErrQuote, uint32(a.Magic))
-	case a.Type != tpm2.TPMSTAttestQuote:
-		return nil, fmt.Errorf("%w: TPMS_ATTEST of type 0x%04x, want a quote", ErrQuote, uint16(a.Type))
-	case !bytes.Equal(tpm2.Marshal(*a), attest):
-		return nil, fmt.Errorf("%w: TPMS_ATTEST of %d bytes is not the canonical encoding of its content", ErrQuote, len(attest))
-	case !bytes.Equal(a.ExtraData.Buffer, data):
+	if !bytes.Equal(a.ExtraData, data) {
 		return nil, fmt.Errorf("%w: TPMS_ATTEST answers another request", ErrQuote)
 	}
 	return a, nil

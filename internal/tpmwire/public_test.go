@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package tpmwire_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
 // publicKeys are attestation keys of every kind that is accepted.
@@ -22,11 +23,11 @@ func publicKeys(t testing.TB) map[string][]byte {
 	}
 }
 
-// sameAsLibrary holds our reading of b, where there is one, against the library's: what
-// we read must encode to b again, and must be what the library reads.
+// sameAsLibrary compares our reading of b, if there is one, with the library's: what we read
+// must encode to b again, and must be what the library reads.
 func sameAsLibrary(t *testing.T, b []byte) (ours bool) {
 	t.Helper()
-	p, ok := commonPublic(b)
+	p, ok := tpmwire.SigningPublic(b)
 	if !ok {
 		return false
 	}
@@ -43,24 +44,24 @@ func sameAsLibrary(t *testing.T, b []byte) (ours bool) {
 	return true
 }
 
-// TestCommonPublic: keys in use are read here, every flip of a bit in them is read as the
-// library reads it or left to the library, and names are those that a TPM gives.
-func TestCommonPublic(t *testing.T) {
+// TestPublic: keys in use are read here. Every flip of a bit in them is read as the library
+// reads it, or left to the library. Names are those that a TPM gives.
+func TestPublic(t *testing.T) {
 	for name, b := range publicKeys(t) {
 		t.Run(name, func(t *testing.T) {
 			if !sameAsLibrary(t, b) {
 				t.Fatal("left to the library")
 			}
-			public, err := decodePublic(b)
+			public, err := tpmwire.ParsePublic(b)
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, err := signingKey(public, b)
+			key, err := tpmwire.SigningKey(public, b)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want, err := tpm2.ObjectName(public); err != nil || !bytes.Equal(key.name, want.Buffer) {
-				t.Errorf("name %x, want %x, %v", key.name, want.Buffer, err)
+			if want, err := tpm2.ObjectName(public); err != nil || !bytes.Equal(key.Name, want.Buffer) {
+				t.Errorf("name %x, want %x, %v", key.Name, want.Buffer, err)
 			}
 			for i := range min(len(b), 48) {
 				for bit := range 8 {
@@ -75,13 +76,13 @@ func TestCommonPublic(t *testing.T) {
 				}
 			}
 			if sameAsLibrary(t, append(bytes.Clone(b), 0)) {
-				t.Error("a byte behind it is passed over")
+				t.Error("a byte after it is ignored")
 			}
 		})
 	}
 }
 
-func FuzzCommonPublic(f *testing.F) {
+func FuzzPublic(f *testing.F) {
 	for _, b := range publicKeys(f) {
 		f.Add(b)
 	}
