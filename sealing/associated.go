@@ -10,26 +10,26 @@ import (
 )
 
 // AssociatedDigest commits to the associated data of a secret, 48 bytes in a blob. It
-// stays the same when the blob is written anew. The salt keeps equal data of two
-// secrets from looking equal.
+// stays the same when the blob is written again. Because of the salt, equal data of two
+// secrets does not look equal.
 type AssociatedDigest struct {
-	Salt   [16]byte
-	Digest evidence.Digest // over salt and data
+	Salt   [16]byte        // random
+	Digest evidence.Digest // SHA-256 over label, salt and data
 }
 
-// newAssociatedDigest commits to data under a new salt.
-func newAssociatedDigest(data []byte) (AssociatedDigest, error) {
+// NewAssociatedDigest commits to data under a new random salt.
+func NewAssociatedDigest(data []byte) (AssociatedDigest, error) {
 	var d AssociatedDigest
 	if _, err := rand.Read(d.Salt[:]); err != nil {
 		return d, err
 	}
-	d.Digest = evidence.Sum256(labelAssociatedData, d.Salt[:], data)
+	d.Digest = evidence.Sum256(LabelAssociatedData, d.Salt[:], data)
 	return d, nil
 }
 
-// fits reports whether data is what was committed to.
-func (d AssociatedDigest) fits(data []byte) bool {
-	want := evidence.Sum256(labelAssociatedData, d.Salt[:], data)
+// Fits reports in constant time whether data is what d commits to.
+func (d AssociatedDigest) Fits(data []byte) bool {
+	want := evidence.Sum256(LabelAssociatedData, d.Salt[:], data)
 	return subtle.ConstantTimeCompare(want[:], d.Digest[:]) == 1
 }
 

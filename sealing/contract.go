@@ -3,8 +3,6 @@
 package sealing
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -29,116 +27,15 @@ type Contract struct {
 	Counted          bool     // the store's manifest is counted by the TPM
 }
 
-// weakest is the weakest slot of the machine: whoever has what that one needs opens
-// the blob, however strong the others are. A recovery slot counts only where it is alone:
-// it rests on no machine, and is named apart.
-func weakest(slots []Slot) (w SlotKind) {
-	for _, s := range slots {
-		if s.Kind != SlotRecovery {
-			w = max(w, s.Kind)
-		}
-	}
-	if w == 0 && len(slots) > 0 {
-		return SlotRecovery
-	}
-	return w
-}
-
 // contract is what h says.
-func (h *Header) contract() Contract {
+func (h *Header) Contract() Contract {
 	c := Contract{Kind: h.Kind, App: h.App, Name: h.Name, Generation: h.Generation, Digests: h.Digests,
-		Weakest: weakest(h.Slots), Recipients: h.recipients(), LossAcknowledged: h.LossAcknowledged,
+		Weakest: h.Weakest(), Recipients: h.Recipients(), LossAcknowledged: h.LossAcknowledged,
 		Machine: h.Machine, TPMSecret: h.TPMSecret}
 	for _, s := range h.Slots {
 		c.Slots = append(c.Slots, s.Kind)
 	}
 	return c
-}
-
-// Contract is what a blob that was only parsed claims.
-func (b *Blob) Contract() Contract { return b.Claimed.contract() }
-
-// Contract is that of the root of an app, or of its secret of that name. The blob is
-// opened to authenticate it; nothing of what is inside is returned. Where it does not
-// open, the file's claim comes beside the error.
-func (s *Store) Contract(ctx context.Context, app, name string) (Contract, error) {
-	if err := s.begin(ctx); err != nil {
-		return Contract{}, err
-	}
-	defer s.end()
-	key := entryKey{app: app, kind: KindAppRoot, name: name}
-	if name != "" {
-		key.kind = KindSecret
-	}
-	if s.locked != nil {
-		c, err := s.claim(key)
-		return c, errors.Join(s.locked, err)
-	}
-	e := s.manifest.find(key)
-	if e == nil {
-		return Contract{}, &Error{Code: NotFound, Detail: fmt.Sprintf("there is no %s %q of app %q", key.kind, name, app)}
-	}
-	b, err := s.readBlob(e.id)
-	if err != nil {
-		return Contract{}, err
-	}
-	c := b.Contract()
-	c.Counted = len(s.manifest.counter) > 0
-	_, payload, err := s.openEntry(ctx, *e)
-	if err != nil {
-		return c, err
-	}
-	payload.Wipe()
-	c.Authenticated = true
-	return c, nil
-}
-
-// claim finds what a file claims, in a store whose manifest does not open.
-func (s *Store) claim(key entryKey) (Contract, error) {
-	names, err := s.config.Files.List()
-	if err != nil {
-		return Contract{}, err
-	}
-	var best *Blob
-	for _, n := range names {
-		if !isBlobFile(n) {
-			continue
-		}
-		raw, err := s.config.Files.Read(n, MaxBlob)
-		if err != nil {
-			continue
-		}
-		b, err := ParseBlob(raw)
-		if err != nil || entryOf(&b.Claimed, 0).key != key {
-			continue
-		}
-		if best == nil || b.Claimed.Generation > best.Claimed.Generation {
-			best = b
-		}
-	}
-	if best == nil {
-		return Contract{}, &Error{Code: NotFound, Detail: fmt.Sprintf("no file claims to be the %s %q of app %q", key.kind, key.name, key.app)}
-	}
-	return best.Contract(), nil
-}
-
-// Plan is the contract of what the app would seal under that name now.
-func (s *Store) Plan(ctx context.Context, app App, name string) (Contract, error) {
-	if err := s.ready(ctx); err != nil {
-		return Contract{}, err
-	}
-	defer s.end()
-	c := s.header.contract()
-	c.Planned, c.Kind, c.App, c.Name, c.Generation = true, KindSecret, app, name, s.manifest.number+1
-	c.Counted = len(s.manifest.counter) > 0
-	if name == "" {
-		c.Kind = KindAppRoot
-	}
-	if kind := s.roots.kind(); kind.snp() {
-		now := *s.roots.reading
-		c.Machine = &now
-	}
-	return c, nil
 }
 
 // Text is the contract for people: what the blob opens on, each change and what comes

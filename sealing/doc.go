@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sealing keeps secrets of apps so that they open in this VM on this chip,
-// and says in advance what would lock them out.
+// Package sealing reads and writes the format of sealed blobs, and says in advance which
+// changes would lock an app out. docs/sealing.md is the specification.
 //
-// A secret is stored in a sealed blob, docs/sealing.md is the specification. Its
-// header, readable and authenticated, names the app, the machine as it was and the
-// slots; each slot wraps the blob's random key by one root: the key that the SNP
-// firmware derives for this guest on this chip together with a secret in the TPM,
-// one of the two alone, or a recovery recipient (age) whose identity lies elsewhere.
+// A blob contains one secret, encrypted with a random data key. Its header can be read
+// without any key. It names the app, the machine at sealing, and the slots. Each slot wraps
+// the data key with one root: the key that the SNP firmware derives for this guest on this
+// chip together with a secret in the TPM, one of the two alone, or a recovery recipient
+// (age) whose identity is on no machine of the app.
 //
-// [Open] opens the [Store] of one machine over three interfaces: [Platform] derives
-// keys and reads the report, [TPM] keeps a secret and a counter, [Files] writes
-// durably. A store that cannot be opened stays closed, says why through
-// [Store.State], and lets root recover; nothing that cannot be opened is ever deleted.
+// [ParseBlob] reads a blob without opening it, so its header is a claim. [Header.Contract]
+// says what the blob rests on and what each change of the machine or the app would do to it.
+// The agent derives the keys and opens the blobs; other programs need neither for that.
 //
-// Who is asking is established by the caller of this package, which passes a
-// [Caller]. No method gives root the secret of an app.
+// # Layout
+//
+// A blob is a prelude of 24 bytes, then fields. Integers are big-endian. The prelude is
+// "agentd/sealed/1\n", the length of the whole blob (4 bytes) and CRC-32C of both (4). A
+// field is its tag (2 bytes), the length of its value (4), the value, and CRC-32C of all
+// three (4). Each field of the header stands once, in ascending order of its tag; then one
+// wrapped key for each slot; then the payload.
 package sealing

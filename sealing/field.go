@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // magic opens every blob: name and version of the format, 16 bytes.
@@ -18,13 +20,13 @@ const preludeSize = len(magic) + 4 + 4
 // then CRC-32C of all three (4). Integers are big-endian.
 const fieldOverhead = 2 + 4 + 4
 
-// checksum is CRC-32C. It protects nothing against people: it tells a damaged disk from
-// a changed machine, and names the field. Its table is made when it is first used, not
-// in every program that links this package.
+// checksum returns CRC-32C. It protects against no attacker. It tells a damaged disk from
+// a changed machine, and names the field. Its table is made at the first use, not in every
+// program that links this package.
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // A tag is the number of a field. Every blob has all fields of the header once, in
-// this order, then one wrapped key a slot, then the payload.
+// this order, then one wrapped key for each slot, then the payload.
 type tag uint16
 
 const (
@@ -57,7 +59,7 @@ var tagNames = [...]string{
 	tagWrappedKey: "wrapped-key", tagPayload: "payload",
 }
 
-// String is the name of the field in errors and in the specification.
+// String returns the name of the field in errors and in the specification.
 func (t tag) String() string { return tagNames[t] }
 
 func appendField(b []byte, t tag, value []byte) []byte {
@@ -75,27 +77,27 @@ func appendPrelude(b []byte, total int) []byte {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-// readPrelude checks that b is a blob of this version and whole, and returns what
-// stands behind the prelude.
+// readPrelude checks that b is a whole blob of this version, and returns what follows the
+// prelude.
 func readPrelude(b []byte) ([]byte, error) {
 	if len(b) > MaxBlob {
-		return nil, &Error{Code: Malformed, Field: "prelude", Detail: fmt.Sprintf("%d bytes, at most %d are read", len(b), MaxBlob)}
+		return nil, &Error{Code: api.CodeMalformedBlob, Field: "prelude", Detail: fmt.Sprintf("%d bytes, want at most %d", len(b), MaxBlob)}
 	}
 	if len(b) < preludeSize {
-		return nil, &Error{Code: Truncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
+		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
 	}
 	n := len(magic)
 	if checksum(b[:n+4]) != binary.BigEndian.Uint32(b[n+4:]) {
-		return nil, &Error{Code: Damaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
+		return nil, &Error{Code: api.CodeDamaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
 	}
 	if string(b[:n]) != magic {
-		return nil, &Error{Code: UnknownVersion, Field: "prelude", Detail: fmt.Sprintf("begins with %q, this program reads %q", b[:n], magic)}
+		return nil, &Error{Code: api.CodeUnknownVersion, Field: "prelude", Detail: fmt.Sprintf("begins with %q, this program reads %q", b[:n], magic)}
 	}
 	switch total := uint64(binary.BigEndian.Uint32(b[n:])); {
 	case uint64(len(b)) < total:
-		return nil, &Error{Code: Truncated, Detail: fmt.Sprintf("%d of %d bytes are left", len(b), total)}
+		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d of %d bytes are left", len(b), total)}
 	case uint64(len(b)) > total:
-		return nil, &Error{Code: Damaged, Field: "end", Detail: fmt.Sprintf("%d bytes behind the end", uint64(len(b))-total)}
+		return nil, &Error{Code: api.CodeDamaged, Field: "end", Detail: fmt.Sprintf("%d bytes after the end", uint64(len(b))-total)}
 	}
 	return b[preludeSize:], nil
 }
@@ -112,37 +114,37 @@ func (r *fieldReader) next(t tag, low, high int) []byte {
 		return nil
 	}
 	if len(r.rest) < fieldOverhead {
-		return r.fail(Damaged, t, "the blob ends before this field")
+		return r.fail(api.CodeDamaged, t, "the blob ends before this field")
 	}
 	size := uint64(binary.BigEndian.Uint32(r.rest[2:]))
 	if size > uint64(len(r.rest)-fieldOverhead) {
-		return r.fail(Damaged, t, "its length goes past the end of the blob")
+		return r.fail(api.CodeDamaged, t, "its length reaches after the end of the blob")
 	}
 	end := 6 + int(size)
 	if checksum(r.rest[:end]) != binary.BigEndian.Uint32(r.rest[end:]) {
-		return r.fail(Damaged, t, "checksum is wrong")
+		return r.fail(api.CodeDamaged, t, "checksum is wrong")
 	}
 	if got := tag(binary.BigEndian.Uint16(r.rest)); got != t {
-		return r.fail(Malformed, t, fmt.Sprintf("field %d stands where field %d belongs", got, t))
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("found field %d, want field %d", got, t))
 	}
 	if int(size) < low || int(size) > high {
-		return r.fail(Malformed, t, fmt.Sprintf("%d bytes, want %d to %d", size, low, high))
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("%d bytes, want %d to %d", size, low, high))
 	}
 	value := r.rest[6:end]
 	r.rest = r.rest[end+4:]
 	return value
 }
 
-// optional reads a field that is empty or has exactly size bytes.
+// optional reads a field of 0 or exactly size bytes.
 func (r *fieldReader) optional(t tag, size int) []byte {
 	v := r.next(t, 0, size)
 	if len(v) != 0 && len(v) != size {
-		return r.fail(Malformed, t, fmt.Sprintf("%d bytes, want none or %d", len(v), size))
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("%d bytes, want 0 or %d", len(v), size))
 	}
 	return v
 }
 
-func (r *fieldReader) fail(c Code, t tag, detail string) []byte {
+func (r *fieldReader) fail(c api.Code, t tag, detail string) []byte {
 	if r.err == nil {
 		r.err = &Error{Code: c, Field: t.String(), Detail: detail}
 	}

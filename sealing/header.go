@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
@@ -15,16 +16,16 @@ import (
 // ID names one sealed blob: 16 random bytes, drawn anew whenever a blob is written.
 type ID [idSize]byte
 
-// String is the id in hexadecimal.
+// String returns the id in hexadecimal.
 func (i ID) String() string { return hex.EncodeToString(i[:]) }
 
-// Kind says what a blob holds.
+// Kind says what a blob contains.
 type Kind uint8
 
 // Kinds of blobs.
 const (
 	KindAppRoot  Kind = 1 // the versions of one app's root secret
-	KindSecret   Kind = 2 // bytes that an app stored
+	KindSecret   Kind = 2 // secret that an app stored
 	KindManifest Kind = 3 // the list of all blobs and their generations
 )
 
@@ -44,8 +45,8 @@ type App struct {
 	User string // as the declaration writes it
 }
 
-// Header is what a blob says of itself. In a [Blob] that was only parsed it is a
-// claim; it was checked once the blob has been opened.
+// Header is what a blob says about itself. In a [Blob] that was only parsed it is a claim.
+// Opening the blob authenticates it.
 type Header struct {
 	ID               ID
 	Kind             Kind
@@ -53,14 +54,40 @@ type Header struct {
 	Name             string            // of the secret; empty for other kinds
 	Generation       uint64            // number of the manifest that first listed this blob
 	AssociatedData   AssociatedDigest  // secrets only, zero for other kinds
-	Digests          []evidence.Digest // that the app must have one of; empty: not required; app roots only
-	Machine          *Reading          // at sealing; nil where no slot rests on SNP
-	TPMSecret        []byte            // name of the TPM's sealed object, 34 bytes; nil where no slot rests on a TPM
-	LossAcknowledged bool              // somebody accepted that there is no recovery
+	Digests          []evidence.Digest // authorised digests of the app, ascending; empty: none required; app roots only
+	Machine          *Reading          // machine at sealing; nil if no slot rests on SNP
+	TPMSecret        []byte            // name of the TPM's sealed object, 34 bytes; nil if no slot rests on a TPM
+	LossAcknowledged bool              // whether root accepted that there is no recovery
 	Slots            []Slot            // ascending by kind, then recipient
 }
 
-// encode is every field of the header as it stands in a blob.
+// Recipients returns the recovery recipients of the blob.
+func (h *Header) Recipients() []string {
+	var out []string
+	for _, s := range h.Slots {
+		if s.Kind == SlotRecovery {
+			out = append(out, s.Recipient)
+		}
+	}
+	return out
+}
+
+// Weakest returns the weakest slot of the machine. An attacker who has what that slot needs
+// opens the blob, however strong the others are. A recovery slot counts only if it is the
+// only one: it rests on no machine, and a [Contract] names it separately.
+func (h *Header) Weakest() (w SlotKind) {
+	for _, s := range h.Slots {
+		if s.Kind != SlotRecovery {
+			w = max(w, s.Kind)
+		}
+	}
+	if w == 0 && len(h.Slots) > 0 {
+		return SlotRecovery
+	}
+	return w
+}
+
+// encode returns the fields of the header as they are in a blob.
 func (h *Header) encode() []byte {
 	var chip, measurement, policy, tcb, vmpl []byte
 	if m := h.Machine; m != nil {
@@ -98,7 +125,7 @@ func flag(b bool) byte {
 	return 0
 }
 
-// readHeader is the reverse of encode, and refuses what encode never makes.
+// readHeader is the inverse of encode, and refuses what encode never makes.
 func readHeader(r *fieldReader) Header {
 	var h Header
 	copy(h.ID[:], r.next(tagID, idSize, idSize))
@@ -114,10 +141,10 @@ func readHeader(r *fieldReader) Header {
 	}
 	h.Digests = readDigests(r)
 	h.Machine = readMachine(r)
-	h.TPMSecret = bytes.Clone(r.optional(tagTPMSecret, tpmNameSize))
+	h.TPMSecret = bytes.Clone(r.optional(tagTPMSecret, TPMNameSize))
 	acknowledged := number(r.next(tagLossAcknowledged, 1, 1))
 	if acknowledged > 1 {
-		r.fail(Malformed, tagLossAcknowledged, "want 0 or 1")
+		r.fail(api.CodeMalformedBlob, tagLossAcknowledged, "want 0 or 1")
 	}
 	h.LossAcknowledged = acknowledged == 1
 	h.Slots = readSlots(r)
@@ -127,10 +154,11 @@ func readHeader(r *fieldReader) Header {
 	return h
 }
 
-// tpmNameSize: TPM_ALG_SHA256 in two bytes, SHA-256 of the public area.
-const tpmNameSize = 34
+// TPMNameSize is the size of a TPM name in bytes: TPM_ALG_SHA256 in two bytes, then SHA-256
+// of the public area.
+const TPMNameSize = 34
 
-// number is a big-endian integer of up to eight bytes.
+// number returns a big-endian integer of up to eight bytes.
 func number(b []byte) (n uint64) {
 	for _, x := range b {
 		n = n<<8 | uint64(x)
@@ -141,14 +169,14 @@ func number(b []byte) (n uint64) {
 func readDigests(r *fieldReader) []evidence.Digest {
 	b := r.next(tagDigests, 0, MaxDigests*len(evidence.Digest{}))
 	if len(b)%len(evidence.Digest{}) != 0 {
-		r.fail(Malformed, tagDigests, fmt.Sprintf("%d bytes, want a multiple of 32", len(b)))
+		r.fail(api.CodeMalformedBlob, tagDigests, fmt.Sprintf("%d bytes, want a multiple of 32", len(b)))
 		return nil
 	}
 	var out []evidence.Digest
 	for ; len(b) > 0; b = b[len(evidence.Digest{}):] {
 		d := evidence.Digest(b[:len(evidence.Digest{})])
 		if len(out) > 0 && bytes.Compare(out[len(out)-1][:], d[:]) >= 0 {
-			r.fail(Malformed, tagDigests, "digests are not in ascending order")
+			r.fail(api.CodeMalformedBlob, tagDigests, "digests are not in ascending order")
 			return nil
 		}
 		out = append(out, d)
@@ -156,7 +184,7 @@ func readDigests(r *fieldReader) []evidence.Digest {
 	return out
 }
 
-// readMachine reads the five fields of a report, all there or all empty.
+// readMachine reads the five fields of a report, which are all present or all empty.
 func readMachine(r *fieldReader) *Reading {
 	var m Reading
 	chip := r.optional(tagChipID, len(m.ChipID))
@@ -172,7 +200,7 @@ func readMachine(r *fieldReader) *Reading {
 		value []byte
 	}{{tagChipID, chip}, {tagMeasurement, measurement}, {tagGuestPolicy, policy}, {tagTCB, tcb}, {tagVMPL, vmpl}} {
 		if len(f.value) == 0 {
-			r.fail(Malformed, f.tag, "empty, although other fields of the report are not")
+			r.fail(api.CodeMalformedBlob, f.tag, "empty, although other fields of the report are not")
 			return nil
 		}
 	}
@@ -186,7 +214,9 @@ func readMachine(r *fieldReader) *Reading {
 
 // check refuses headers whose fields contradict each other.
 func (h *Header) check() error {
-	bad := func(t tag, detail string) error { return &Error{Code: Malformed, Field: t.String(), Detail: detail} }
+	bad := func(t tag, detail string) error {
+		return &Error{Code: api.CodeMalformedBlob, Field: t.String(), Detail: detail}
+	}
 	if _, ok := kindNames[h.Kind]; !ok {
 		return bad(tagKind, fmt.Sprintf("unknown kind %d", h.Kind))
 	}
@@ -214,11 +244,11 @@ func (h *Header) check() error {
 		return bad(tagAssociatedData, "only secrets have associated data")
 	}
 	if len(h.Slots) == 0 {
-		return bad(tagSlots, "no slot: nobody could open it")
+		return bad(tagSlots, "no slot: nothing could open it")
 	}
 	var snp, tpm, recovery bool
 	for _, s := range h.Slots {
-		snp, tpm, recovery = snp || s.Kind.snp(), tpm || s.Kind.tpm(), recovery || s.Kind == SlotRecovery
+		snp, tpm, recovery = snp || s.Kind.SNP(), tpm || s.Kind.TPM(), recovery || s.Kind == SlotRecovery
 	}
 	switch {
 	case snp != (h.Machine != nil):
@@ -226,7 +256,7 @@ func (h *Header) check() error {
 	case tpm != (len(h.TPMSecret) > 0):
 		return bad(tagTPMSecret, "TPM secret and slots do not agree")
 	case recovery == h.LossAcknowledged:
-		return bad(tagLossAcknowledged, "want 1 exactly where no recovery slot is")
+		return bad(tagLossAcknowledged, "want 1 if there is no recovery slot, otherwise 0")
 	}
 	return nil
 }

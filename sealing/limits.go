@@ -2,7 +2,7 @@
 
 package sealing
 
-// Caps on everything that a file or a caller may ask this package to hold.
+// Caps on everything that a file or a caller may ask for, and sizes of the format.
 const (
 	MaxBlob           = 4 << 20  // bytes of a sealed blob
 	MaxSecret         = 64 << 10 // bytes of one secret of an app
@@ -18,30 +18,14 @@ const (
 	MaxEntries        = 10000    // blobs that one store lists
 	MaxIdentityFile   = 64 << 10 // bytes of a file of recovery identities
 	maxWrapped        = 2 << 10  // bytes of one wrapped key
-	maxPayload        = 3 << 20  // bytes of the largest payload, the manifest
-	maxRecord         = 16 << 10 // bytes of a record of the TPM
-	keySize           = 32       // bytes of every key
+	MaxPayload        = 3 << 20  // bytes of the largest payload, the manifest
+	MaxRecord         = 16 << 10 // bytes of a record of the TPM
+	KeySize           = 32       // bytes of every key
 	saltSize          = 32       // bytes
-	checkSize         = 16       // bytes of a key check
+	CheckSize         = 16       // bytes of a key check
 	idSize            = 16       // bytes of a blob id
 	associatedSize    = 16 + 32  // bytes of salt and digest of associated data
 	nonceSize         = 12       // AES-GCM, NIST SP 800-38D
 	tagSize           = 16       // AES-GCM
-	overhead          = nonceSize + tagSize
+	Overhead          = nonceSize + tagSize
 )
-
-// Quota bounds what one app may store. A zero member stands for its default.
-type Quota struct {
-	Secrets int   // stored secrets; 64 where zero
-	Bytes   int64 // of all stored secrets together; 1 MiB where zero
-}
-
-func (q Quota) withDefaults() Quota {
-	if q.Secrets <= 0 {
-		q.Secrets = 64
-	}
-	if q.Bytes <= 0 {
-		q.Bytes = 1 << 20
-	}
-	return q
-}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"filippo.io/age"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // SlotKind says what a slot rests on.
@@ -32,14 +34,17 @@ func (k SlotKind) String() string {
 	return fmt.Sprintf("slot kind %d", uint8(k))
 }
 
-func (k SlotKind) snp() bool { return k == SlotSNPTPM || k == SlotSNP }
-func (k SlotKind) tpm() bool { return k == SlotSNPTPM || k == SlotTPM }
+// SNP reports whether a slot of this kind rests on a key that SNP firmware derives.
+func (k SlotKind) SNP() bool { return k == SlotSNPTPM || k == SlotSNP }
+
+// TPM reports whether a slot of this kind rests on a secret in the TPM.
+func (k SlotKind) TPM() bool { return k == SlotSNPTPM || k == SlotTPM }
 
 // Slot describes one way to open a blob.
 type Slot struct {
 	Kind      SlotKind
 	Salt      [saltSize]byte  // of the key derivation; zero for recovery
-	Check     [checkSize]byte // derived beside the key: tells a wrong key from changed content; zero for recovery
+	Check     [CheckSize]byte // derived together with the key: tells a wrong key from changed content; zero for recovery
 	Recipient string          // age X25519 recipient ("age1…"); recovery only
 }
 
@@ -66,12 +71,12 @@ func readSlots(r *fieldReader) []Slot {
 	}
 	n := int(b[0])
 	if n > MaxSlots {
-		r.fail(Malformed, tagSlots, fmt.Sprintf("%d slots, at most %d", n, MaxSlots))
+		r.fail(api.CodeMalformedBlob, tagSlots, fmt.Sprintf("%d slots, at most %d", n, MaxSlots))
 		return nil
 	}
 	slots, err := parseSlots(b[1:], n)
 	if err != nil {
-		r.fail(Malformed, tagSlots, err.Error())
+		r.fail(api.CodeMalformedBlob, tagSlots, err.Error())
 	}
 	return slots
 }
@@ -89,7 +94,7 @@ func parseSlots(b []byte, n int) ([]Slot, error) {
 		slots, b = append(slots, s), rest
 	}
 	if len(b) > 0 {
-		return nil, fmt.Errorf("%d bytes behind the last slot", len(b))
+		return nil, fmt.Errorf("%d bytes after the last slot", len(b))
 	}
 	return slots, nil
 }
@@ -101,22 +106,22 @@ func parseSlot(b []byte) (s Slot, rest []byte, err error) {
 	s.Kind, b = SlotKind(b[0]), b[1:]
 	switch s.Kind {
 	case SlotSNPTPM, SlotSNP, SlotTPM:
-		if len(b) < saltSize+checkSize {
+		if len(b) < saltSize+CheckSize {
 			return s, nil, fmt.Errorf("cut short")
 		}
 		copy(s.Salt[:], b)
 		copy(s.Check[:], b[saltSize:])
-		return s, b[saltSize+checkSize:], nil
+		return s, b[saltSize+CheckSize:], nil
 	case SlotRecovery:
 		if len(b) < 2 {
 			return s, nil, fmt.Errorf("cut short")
 		}
 		size := int(binary.BigEndian.Uint16(b))
 		if b = b[2:]; size > MaxRecipient || size > len(b) {
-			return s, nil, fmt.Errorf("recipient of %d bytes, at most %d and what is there", size, MaxRecipient)
+			return s, nil, fmt.Errorf("recipient of %d bytes, want at most %d and the rest of the field", size, MaxRecipient)
 		}
 		s.Recipient = string(b[:size])
-		if _, err := parseRecipient(s.Recipient); err != nil {
+		if _, err := ParseRecipient(s.Recipient); err != nil {
 			return s, nil, err
 		}
 		return s, b[size:], nil
@@ -124,7 +129,7 @@ func parseSlot(b []byte) (s Slot, rest []byte, err error) {
 	return s, nil, fmt.Errorf("unknown kind %d", s.Kind)
 }
 
-// before orders slots; two alike are in no order.
+// before reports whether s comes before t. Of two equal slots neither does.
 func (s Slot) before(t Slot) bool {
 	if s.Kind != t.Kind {
 		return s.Kind < t.Kind
@@ -132,9 +137,9 @@ func (s Slot) before(t Slot) bool {
 	return s.Recipient < t.Recipient
 }
 
-// parseRecipient reads an age X25519 recipient in its one spelling. The error does not
-// repeat the text: it may be the identity, pasted by mistake, and ends in a log.
-func parseRecipient(text string) (*age.X25519Recipient, error) {
+// ParseRecipient parses an age X25519 recipient in its one spelling. The error does not
+// repeat the text: it may be the identity, pasted by mistake, and errors end in logs.
+func ParseRecipient(text string) (*age.X25519Recipient, error) {
 	r, err := age.ParseX25519Recipient(text)
 	if err == nil && bytes.Equal([]byte(r.String()), []byte(text)) {
 		return r, nil
@@ -142,5 +147,5 @@ func parseRecipient(text string) (*age.X25519Recipient, error) {
 	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "AGE-SECRET-KEY-") {
 		return nil, errors.New("want an age X25519 recipient (age1…), found an identity, which is the secret half: age-keygen -y prints its recipient")
 	}
-	return nil, fmt.Errorf("want an age X25519 recipient (age1…), found a text of %d bytes: age-keygen -y prints that of an identity", len(text))
+	return nil, fmt.Errorf("want an age X25519 recipient (age1…), found %d bytes of text: age-keygen -y prints that of an identity", len(text))
 }

@@ -5,6 +5,8 @@ package sealing
 import (
 	"fmt"
 	"slices"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // A Change is something that may happen to the machine or the app.
@@ -37,9 +39,9 @@ func Changes() []Change {
 // Outcome is what comes of a change.
 type Outcome struct {
 	Opens    bool
-	Code     Code   // error where it does not open
-	Recovery bool   // where it does not open: the recovery identity opens it
-	Note     string // what else to know
+	Code     api.Code // error where it does not open
+	Recovery bool     // where it does not open: the recovery identity opens it
+	Note     string   // what else to know
 }
 
 // String is the outcome in a line.
@@ -60,17 +62,17 @@ func (o Outcome) String() string {
 // breaks says which slots a change takes away, and under which code.
 var breaks = map[Change]struct {
 	snp, tpm bool
-	code     Code
+	code     api.Code
 	note     string
 }{
-	ChangeChip:        {snp: true, code: OtherChip, note: "opens again on the old chip"},
-	ChangeMeasurement: {snp: true, code: OtherMeasurement, note: "opens again with what was launched before"},
-	ChangePolicy:      {snp: true, code: GuestPolicyChanged, note: "opens again under the old guest policy"},
-	ChangeTCBLowered:  {snp: true, code: TCBBelow, note: "opens again once the firmware is as new as before"},
-	ChangeVMPL:        {snp: true, code: OtherVMPL, note: "opens again at the old VMPL"},
-	ChangeTPMCleared:  {tpm: true, code: TPMCleared, note: "the TPM's part is gone for good"},
-	ChangeOtherTPM:    {tpm: true, code: OtherTPM, note: "opens again with the old TPM"},
-	ChangeNoTPM:       {tpm: true, code: NoUsableSlot, note: "opens again once the TPM is back"},
+	ChangeChip:        {snp: true, code: api.CodeOtherChip, note: "opens again on the old chip"},
+	ChangeMeasurement: {snp: true, code: api.CodeOtherMeasurement, note: "opens again with what was launched before"},
+	ChangePolicy:      {snp: true, code: api.CodeGuestPolicyChanged, note: "opens again under the old guest policy"},
+	ChangeTCBLowered:  {snp: true, code: api.CodeTCBBelow, note: "opens again once the firmware is as new as before"},
+	ChangeVMPL:        {snp: true, code: api.CodeOtherVMPL, note: "opens again at the old VMPL"},
+	ChangeTPMCleared:  {tpm: true, code: api.CodeTPMCleared, note: "the TPM's part is gone for good"},
+	ChangeOtherTPM:    {tpm: true, code: api.CodeOtherTPM, note: "opens again with the old TPM"},
+	ChangeNoTPM:       {tpm: true, code: api.CodeNoUsableSlot, note: "opens again once the TPM is back"},
 }
 
 // WhatIf says what comes of a change to this blob.
@@ -80,13 +82,13 @@ func (c Contract) WhatIf(change Change) Outcome {
 		return Outcome{Opens: true}
 	case ChangeAppUpgrade:
 		if len(c.Digests) > 0 {
-			return Outcome{Code: DigestNotAuthorised, Note: "opens once root authorises the digest, before the upgrade or after"}
+			return Outcome{Code: api.CodeDigestNotAuthorised, Note: "opens once root authorises the digest, before the upgrade or after"}
 		}
 		return Outcome{Opens: true, Note: "no digest is required"}
 	case ChangeAppUnit:
-		return Outcome{Code: OtherApp, Note: "opens again for the old unit"}
+		return Outcome{Code: api.CodeOtherApp, Note: "opens again for the old unit"}
 	case ChangeAppUser:
-		return Outcome{Code: OtherUser, Note: "opens again for the old user"}
+		return Outcome{Code: api.CodeOtherUser, Note: "opens again for the old user"}
 	case ChangeTCBRaised:
 		if c.Machine == nil {
 			return Outcome{Opens: true}
@@ -94,21 +96,21 @@ func (c Contract) WhatIf(change Change) Outcome {
 		return Outcome{Opens: true, Note: "rewrap seals it to the new TCB; copies of the old file stay readable to the old firmware"}
 	case ChangeRollback:
 		if c.Counted {
-			return Outcome{Code: RolledBack, Note: "root can accept it; unless whoever runs the TPM turned its counter back too"}
+			return Outcome{Code: api.CodeRolledBack, Note: "root can accept it; unless whoever runs the TPM turned its counter back too"}
 		}
 		return Outcome{Opens: true, Note: "and nothing notices: no TPM counts"}
 	}
 	b, ok := breaks[change]
 	if !ok {
-		return Outcome{Note: fmt.Sprintf("unknown change %q", string(change)), Code: InvalidRequest}
+		return Outcome{Note: fmt.Sprintf("unknown change %q", string(change)), Code: api.CodeInvalidValue}
 	}
 	if slices.ContainsFunc(c.Slots, func(k SlotKind) bool {
-		return k != SlotRecovery && !(b.snp && k.snp()) && !(b.tpm && k.tpm())
+		return k != SlotRecovery && !(b.snp && k.SNP()) && !(b.tpm && k.TPM())
 	}) {
 		return Outcome{Opens: true, Note: "a slot does not rest on that"}
 	}
 	if !slices.ContainsFunc(c.Slots, func(k SlotKind) bool { return k != SlotRecovery }) {
-		return Outcome{Code: NoUsableSlot, Recovery: true}
+		return Outcome{Code: api.CodeNoUsableSlot, Recovery: true}
 	}
 	return Outcome{Code: b.code, Recovery: len(c.Recipients) > 0, Note: b.note}
 }

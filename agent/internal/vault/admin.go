@@ -9,6 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -56,7 +57,7 @@ func (a Admin) Contract(ctx context.Context, app, name string) (api.Contract, er
 }
 
 // whole runs an operation over the whole store.
-func (a Admin) whole(ctx context.Context, what string, do func(*sealing.Store) (sealing.Report, error)) (api.Rewritten, error) {
+func (a Admin) whole(ctx context.Context, what string, do func(*store.Store) (store.Report, error)) (api.Rewritten, error) {
 	s, err := a.opened(ctx)
 	if err != nil {
 		return api.Rewritten{}, err
@@ -77,31 +78,31 @@ func (a Admin) whole(ctx context.Context, what string, do func(*sealing.Store) (
 
 // Rewrap seals every blob to the machine as it is now.
 func (a Admin) Rewrap(ctx context.Context) (api.Rewritten, error) {
-	return a.whole(ctx, "rewrap", func(s *sealing.Store) (sealing.Report, error) { return s.Rewrap(ctx) })
+	return a.whole(ctx, "rewrap", func(s *store.Store) (store.Report, error) { return s.Rewrap(ctx) })
 }
 
 // Recover opens, with recovery identities, the blobs that this machine cannot open itself.
 func (a Admin) Recover(ctx context.Context, identities []byte) (api.Rewritten, error) {
 	defer clear(identities)
-	var ids *sealing.Identities
+	var ids *store.Identities
 	if len(identities) > 0 {
 		var err error
-		if ids, err = sealing.ParseIdentities(identities); err != nil {
+		if ids, err = store.ParseIdentities(identities); err != nil {
 			return api.Rewritten{}, err
 		}
 	}
-	return a.whole(ctx, "recover", func(s *sealing.Store) (sealing.Report, error) { return s.Recover(ctx, ids) })
+	return a.whole(ctx, "recover", func(s *store.Store) (store.Report, error) { return s.Recover(ctx, ids) })
 }
 
 // ChangeRecipients seals every blob to other recovery recipients.
 func (a Admin) ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error) {
-	return a.whole(ctx, "change recipients", func(s *sealing.Store) (sealing.Report, error) {
+	return a.whole(ctx, "change recipients", func(s *store.Store) (store.Report, error) {
 		return s.ChangeRecipients(ctx, r.Recipients, r.LoseOnHardwareChange)
 	})
 }
 
 // change runs an operation that changes one thing.
-func (a Admin) change(ctx context.Context, what string, do func(*sealing.Store) error) error {
+func (a Admin) change(ctx context.Context, what string, do func(*store.Store) error) error {
 	s, err := a.opened(ctx)
 	if err != nil {
 		return err
@@ -117,7 +118,7 @@ func (a Admin) change(ctx context.Context, what string, do func(*sealing.Store) 
 
 // Rotate gives an app a new version of its root.
 func (a Admin) Rotate(ctx context.Context, app string) (version uint32, err error) {
-	err = a.change(ctx, "rotate "+app, func(s *sealing.Store) (err error) {
+	err = a.change(ctx, "rotate "+app, func(s *store.Store) (err error) {
 		version, err = s.Rotate(ctx, app)
 		return err
 	})
@@ -126,12 +127,12 @@ func (a Admin) Rotate(ctx context.Context, app string) (version uint32, err erro
 
 // Retire forgets an older version of an app's root.
 func (a Admin) Retire(ctx context.Context, app string, version uint32) error {
-	return a.change(ctx, fmt.Sprintf("retire version %d of %s", version, app), func(s *sealing.Store) error { return s.Retire(ctx, app, version) })
+	return a.change(ctx, fmt.Sprintf("retire version %d of %s", version, app), func(s *store.Store) error { return s.Retire(ctx, app, version) })
 }
 
 // AcceptRollback makes an older state the current one.
 func (a Admin) AcceptRollback(ctx context.Context) (api.Store, error) {
-	if err := a.change(ctx, "accept rollback", func(s *sealing.Store) error { return s.AcceptRollback(ctx) }); err != nil {
+	if err := a.change(ctx, "accept rollback", func(s *store.Store) error { return s.AcceptRollback(ctx) }); err != nil {
 		return api.Store{}, err
 	}
 	return a.Store(ctx)
@@ -139,7 +140,7 @@ func (a Admin) AcceptRollback(ctx context.Context) (api.Store, error) {
 
 // ChangeDigests changes which digests an app must have for its keys.
 func (a Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error) {
-	err := a.change(ctx, fmt.Sprintf("%s a digest of %s", r.Action, r.App), func(s *sealing.Store) error {
+	err := a.change(ctx, fmt.Sprintf("%s a digest of %s", r.Action, r.App), func(s *store.Store) error {
 		switch r.Action {
 		case api.DigestAuthorize:
 			return s.AuthorizeDigest(ctx, r.App, *r.Digest)
@@ -157,7 +158,7 @@ func (a Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Cont
 			measured = *r.Digest
 		}
 		if measured.IsZero() {
-			return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
+			return &sealing.Error{Code: api.CodeDigestNotAuthorised, Field: "digests",
 				Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require: measure it, or name one", r.App)}
 		}
 		return s.RequireDigest(ctx, app, measured)
@@ -197,7 +198,7 @@ func (a Admin) Probe(ctx context.Context) (api.Probed, error) {
 	if p == nil {
 		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", Text: "the firmware of this machine derives no keys; the TPM alone protects sealed blobs, as configured"}}}, nil
 	}
-	found, err := sealing.Probe(ctx, p)
+	found, err := store.Probe(ctx, p)
 	if err != nil {
 		return api.Probed{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -35,30 +36,30 @@ func (v Secrets) Usable() api.Finding {
 }
 
 // app returns the app of o as its declaration says now, with the digest it was measured as.
-func (v Secrets) app(o server.Owner) (sealing.Caller, error) {
+func (v Secrets) app(o server.Owner) (store.Caller, error) {
 	if a, up := v.c.Apps.Now(); up {
 		for _, x := range a.List() {
 			if x.Name != o.App || x.Unit != o.Unit || x.UID != o.UID {
 				continue
 			}
-			c := sealing.Caller{App: sealing.App{Name: x.Name, Unit: x.Unit, User: x.User}}
+			c := store.Caller{App: sealing.App{Name: x.Name, Unit: x.Unit, User: x.User}}
 			if x.Measured {
 				c.Digest = x.Digest
 			}
 			return c, nil
 		}
 	}
-	return sealing.Caller{}, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
+	return store.Caller{}, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
 }
 
 // forApp opens the store for the app of o.
-func (v Secrets) forApp(ctx context.Context, o server.Owner) (*sealing.Store, sealing.Caller, error) {
-	store, err := v.opened(ctx)
+func (v Secrets) forApp(ctx context.Context, o server.Owner) (*store.Store, store.Caller, error) {
+	s, err := v.opened(ctx)
 	if err != nil {
-		return nil, sealing.Caller{}, err
+		return nil, store.Caller{}, err
 	}
 	c, err := v.app(o)
-	return store, c, err
+	return s, c, err
 }
 
 // Derive derives a secret for the app of o.
@@ -103,14 +104,14 @@ func (v Secrets) Seal(ctx context.Context, o server.Owner, r api.SealRequest) er
 
 // requireMeasured makes the keys of the app depend on the digest that it has now. If they
 // depend on digests already, the app gets no keys unless its own is among them.
-func requireMeasured(ctx context.Context, s *sealing.Store, c sealing.Caller) error {
+func requireMeasured(ctx context.Context, s *store.Store, c store.Caller) error {
 	if c.Digest.IsZero() {
-		return &sealing.Error{Code: sealing.DigestNotAuthorised, Field: "digests",
+		return &sealing.Error{Code: api.CodeDigestNotAuthorised, Field: "digests",
 			Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require: measure it", c.App.Name)}
 	}
 	root, err := s.Contract(ctx, c.App.Name, "")
 	switch {
-	case sealing.CodeOf(err) == sealing.NotFound:
+	case sealing.CodeOf(err) == api.CodeNotFound:
 	case err != nil:
 		return err
 	case root.App != c.App || len(root.Digests) > 0:

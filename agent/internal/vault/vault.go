@@ -24,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/store/snproot"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -52,11 +53,11 @@ type Vault struct {
 	c     Config
 	tried chan struct{} // closed by Run after the first attempt to open the store
 
-	mu    sync.Mutex     // guards all below
-	store *sealing.Store // nil until it opens; written by Run, with folder and err
+	mu    sync.Mutex   // guards all below
+	store *store.Store // nil until it opens; written by Run, with folder and err
 	dir   *durable.Dir
-	err   error         // why there is no store
-	state sealing.State // as it was last seen; written by refresh
+	err   error       // why there is no store
+	state store.State // as it was last seen; written by refresh
 }
 
 // New returns a Vault whose store is not open.
@@ -76,12 +77,12 @@ func (v *Vault) Run(ctx context.Context) {
 		if err != nil && err.Error() != said {
 			said = err.Error()
 			level := slog.LevelWarn
-			if sealing.CodeOf(err) == sealing.NoRecovery {
+			if sealing.CodeOf(err) == api.CodeNoRecovery {
 				level = slog.LevelInfo // as installed, before an administrator chose
 			}
 			v.c.Log.Log(ctx, level, "sealed blobs cannot be opened", "error", err)
 		}
-		if code := sealing.CodeOf(err); code != "" && code != sealing.RootUnavailable && code != sealing.Interrupted {
+		if code := sealing.CodeOf(err); code != "" && code != api.CodeRootUnavailable && code != api.CodeInterrupted {
 			return // waiting does not help: an administrator has to act
 		}
 		select {
@@ -90,20 +91,20 @@ func (v *Vault) Run(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
-	store, state := v.now()
+	s, state := v.now()
 	v.c.Log.Info("store of sealed blobs is open", "slot", state.Slot.String(), "blobs", state.Blobs, "counted", state.Counted)
 	if state.Differ {
 		v.c.Log.Warn("the configuration names other recovery recipients than the store was made with; they are not used")
 	}
 	if state.Rewrap {
-		v.rewrapRaised(ctx, store)
+		v.rewrapRaised(ctx, s)
 	}
 }
 
 // rewrapRaised seals to the machine as it is now what was sealed to an older TCB. The
 // committed TCB never goes down again, so that this loses nothing.
-func (v *Vault) rewrapRaised(ctx context.Context, store *sealing.Store) {
-	r, err := store.Rewrap(ctx)
+func (v *Vault) rewrapRaised(ctx context.Context, s *store.Store) {
+	r, err := s.Rewrap(ctx)
 	v.refresh(ctx)
 	switch {
 	case err != nil:
@@ -117,10 +118,10 @@ func (v *Vault) rewrapRaised(ctx context.Context, store *sealing.Store) {
 
 // try opens the store if it is not open, and reports whether it is ready for use.
 func (v *Vault) try(ctx context.Context) (ready bool, err error) {
-	if store, _ := v.now(); store == nil {
-		store, dir, err := v.open(ctx)
+	if s, _ := v.now(); s == nil {
+		s, dir, err := v.open(ctx)
 		v.mu.Lock()
-		v.store, v.dir, v.err = store, dir, err
+		v.store, v.dir, v.err = s, dir, err
 		v.mu.Unlock()
 		if err != nil {
 			return false, err
@@ -132,13 +133,13 @@ func (v *Vault) try(ctx context.Context) (ready bool, err error) {
 }
 
 // now returns the store, nil if it is not open, and its state as it was last seen.
-func (v *Vault) now() (*sealing.Store, sealing.State) {
+func (v *Vault) now() (*store.Store, store.State) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.store, v.state
 }
 
-func (v *Vault) open(ctx context.Context) (*sealing.Store, *durable.Dir, error) {
+func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 	root, err := v.root()
 	if err != nil {
 		return nil, nil, err
@@ -156,20 +157,20 @@ func (v *Vault) open(ctx context.Context) (*sealing.Store, *durable.Dir, error) 
 		return nil, nil, fmt.Errorf("open folder of sealed blobs %s: %w", v.c.Folder, err)
 	}
 	k := v.c.Keys
-	store, err := sealing.Open(ctx, sealing.Config{
+	s, err := store.Open(ctx, store.Config{
 		Files: files{dir}, Platform: root, TPM: &tpmroot.TPM{Device: device, Auths: auths},
-		Quota:      sealing.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
+		Quota:      store.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
 		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())
 	}
-	return store, dir, nil
+	return s, dir, nil
 }
 
 // root returns the platform as sealing uses it, nil if it derives no keys and the
 // configuration accepts that.
-func (v *Vault) root() (sealing.Platform, error) {
+func (v *Vault) root() (store.Platform, error) {
 	switch derives, err := v.c.Platform.Derives(); {
 	case derives:
 		return snproot.Platform{Report: v.report, Derive: v.key, Probe: v.probe}, nil
@@ -193,7 +194,7 @@ func (v *Vault) key(ctx context.Context, tcb uint64) ([]byte, error) {
 	defer cancel()
 	k, err := v.c.Platform.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
 	if errors.Is(err, platform.ErrZeroKey) {
-		return nil, &sealing.Error{Code: sealing.BadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", sealing.TCBOf(tcb)), Err: err}
+		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", sealing.TCBOf(tcb)), Err: err}
 	}
 	if err != nil {
 		return nil, err
@@ -202,7 +203,7 @@ func (v *Vault) key(ctx context.Context, tcb uint64) ([]byte, error) {
 }
 
 // probe asks for the fingerprint of a key that sealing does not use.
-func (v *Vault) probe(ctx context.Context, k sealing.KeyProbe) ([32]byte, error) {
+func (v *Vault) probe(ctx context.Context, k store.KeyProbe) ([32]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
 	defer cancel()
 	return v.c.Platform.Fingerprint(ctx, platform.KeyProbe(k))
@@ -210,11 +211,11 @@ func (v *Vault) probe(ctx context.Context, k sealing.KeyProbe) ([32]byte, error)
 
 // refresh remembers the state of the store.
 func (v *Vault) refresh(ctx context.Context) {
-	store, _ := v.now()
-	if store == nil {
+	s, _ := v.now()
+	if s == nil {
 		return
 	}
-	state, err := store.State(ctx)
+	state, err := s.State(ctx)
 	if err != nil {
 		return // the caller left, or the agent is stopping
 	}
@@ -230,7 +231,7 @@ func (f files) WriteDurable(name string, b []byte) error { return f.Replace(name
 func (f files) List() ([]string, error)                  { return f.Names() }
 
 // opened waits until opening the store was tried once.
-func (v *Vault) opened(ctx context.Context) (*sealing.Store, error) {
+func (v *Vault) opened(ctx context.Context) (*store.Store, error) {
 	if err := v.c.Supervisor.Ready(ctx); err != nil {
 		return nil, err
 	}

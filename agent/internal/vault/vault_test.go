@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -78,7 +79,7 @@ func TestRootPlatform(t *testing.T) {
 func TestSealingKey(t *testing.T) {
 	inner := &deriving{err: platform.ErrZeroKey}
 	d := with(func() (platform.Platform, error) { return inner, nil })
-	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != sealing.BadDerivedKey {
+	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != api.CodeBadDerivedKey {
 		t.Errorf("%x, %v", k, err)
 	}
 	inner.err = platform.ErrBusy
@@ -105,15 +106,15 @@ func TestKeyStatus(t *testing.T) {
 	if s := d.Status(); s.State != api.StateAbsent || s.Reason != reports.ErrNoDerivation.Error() {
 		t.Errorf("%+v", s)
 	}
-	d.store, d.err = &sealing.Store{}, nil
+	d.store, d.err = &store.Store{}, nil
 	if s := d.Status(); s.State != api.StateDegraded || s.Reason != api.ReasonStarting {
 		t.Errorf("%+v", s)
 	}
-	d.state = sealing.State{Err: &sealing.Error{Code: sealing.OtherChip, Detail: "hardware changed"}}
+	d.state = store.State{Err: &sealing.Error{Code: api.CodeOtherChip, Detail: "hardware changed"}}
 	if s := d.Status(); s.State != api.StateDegraded || s.Code != api.CodeOtherChip || s.Reason == "" || d.Usable().Yes {
 		t.Errorf("%+v", s)
 	}
-	d.state = sealing.State{Ready: true, Slot: sealing.SlotSNPTPM, Blobs: 3}
+	d.state = store.State{Ready: true, Slot: sealing.SlotSNPTPM, Blobs: 3}
 	if s := d.Status(); s.State != api.StateOK || s.Slot != "snp+tpm" || s.Blobs != 3 || !d.Usable().Yes {
 		t.Errorf("%+v", s)
 	}
@@ -122,7 +123,7 @@ func TestKeyStatus(t *testing.T) {
 // TestContractOf: every change has an outcome, and codes are those of the API.
 func TestContractOf(t *testing.T) {
 	c := contractOf(sealing.Contract{Kind: sealing.KindSecret, Digests: []evidence.Digest{{1}}, Slots: []sealing.SlotKind{sealing.SlotTPM}, Weakest: sealing.SlotTPM},
-		&sealing.Error{Code: sealing.OtherTPM, Detail: "d"})
+		&sealing.Error{Code: api.CodeOtherTPM, Detail: "d"})
 	if len(c.Changes) != len(sealing.Changes()) || c.Code != api.CodeOtherTPM || c.Text == "" || c.Limit == "" {
 		t.Errorf("%+v", c)
 	}

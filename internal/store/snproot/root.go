@@ -9,28 +9,29 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Platform implements sealing.Platform over a report device.
+// Platform implements store.Platform over a report device.
 type Platform struct {
 	// Report asks for a report over data and returns its 1184 bytes.
 	Report func(ctx context.Context, data [64]byte) ([]byte, error)
 	// Derive asks for the 32-byte key of this guest on this chip under a TCB; see
-	// sealing.Deriver for what it always mixes in.
+	// store.Deriver for what it always mixes in.
 	Derive func(ctx context.Context, tcb uint64) ([]byte, error)
-	// Probe asks for the fingerprint of another key; see sealing.Prober.
-	Probe func(ctx context.Context, p sealing.KeyProbe) ([32]byte, error)
+	// Probe asks for the fingerprint of another key; see store.Prober.
+	Probe func(ctx context.Context, p store.KeyProbe) ([32]byte, error)
 }
 
 var (
-	_ sealing.Platform = Platform{}
-	_ sealing.Prober   = Platform{}
+	_ store.Platform = Platform{}
+	_ store.Prober   = Platform{}
 )
 
 // Fingerprint passes the request on.
-func (p Platform) Fingerprint(ctx context.Context, k sealing.KeyProbe) ([32]byte, error) {
+func (p Platform) Fingerprint(ctx context.Context, k store.KeyProbe) ([32]byte, error) {
 	return p.Probe(ctx, k)
 }
 

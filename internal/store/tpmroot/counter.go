@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -84,7 +85,7 @@ func parseCounter(b []byte) (*counterRecord, error) {
 }
 
 func lost(detail string, err error) error {
-	return &sealing.Error{Code: sealing.CounterLost, Detail: detail, Err: err}
+	return &sealing.Error{Code: api.CodeCounterLost, Detail: detail, Err: err}
 }
 
 // DefineCounter defines the index where there is none, and increments it once where
@@ -96,7 +97,7 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 	}
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
 		public, err := r.find(tpm)
-		if errors.Is(err, sealing.CounterLost) && tpmkeys.Absent(err) {
+		if errors.Is(err, api.CodeCounterLost) && tpmkeys.Absent(err) {
 			if err = t.define(tpm, r); err == nil {
 				public, err = r.find(tpm)
 			}

@@ -11,8 +11,10 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
@@ -24,13 +26,13 @@ type Device interface {
 	Do(ctx context.Context, f func(transport.TPM) error) error
 }
 
-// TPM implements sealing.TPM over a device.
+// TPM implements store.TPM over a device.
 type TPM struct {
 	Device Device
 	Auths  tpmkeys.Auths // of the hierarchies; empty on a TPM that nobody took ownership of
 }
 
-var _ sealing.TPM = (*TPM)(nil)
+var _ store.TPM = (*TPM)(nil)
 
 const (
 	secretType  = "agentd/tpm-secret/1"
@@ -152,7 +154,7 @@ func parseSecret(b []byte) (*secretRecord, error) {
 		_, err = r.name()
 	}
 	if err != nil {
-		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "read the record of the TPM's secret", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "read the record of the TPM's secret", Err: err}
 	}
 	return r, nil
 }
@@ -186,11 +188,11 @@ func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
 	now := t.ekName(tpm)
 	switch {
 	case len(now) == 0 || len(r.EK) == 0:
-		return &sealing.Error{Code: sealing.OtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell cannot be read"}
+		return &sealing.Error{Code: api.CodeOtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell cannot be read"}
 	case now.Equal(r.EK):
-		return &sealing.Error{Code: sealing.TPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and with its owner seed the secret is gone; use the recovery identity"}
+		return &sealing.Error{Code: api.CodeTPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and with its owner seed the secret is gone; use the recovery identity"}
 	}
-	return &sealing.Error{Code: sealing.OtherTPM, Detail: fmt.Sprintf(
+	return &sealing.Error{Code: api.CodeOtherTPM, Detail: fmt.Sprintf(
 		"the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back, or use the recovery identity", r.EK, now)}
 }
 
@@ -201,7 +203,7 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](r.Public),
 	}.Execute(t)
 	if errors.Is(err, tpm2.TPMRCIntegrity) {
-		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM does not take its own sealed object: the record was changed", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM does not take its own sealed object: the record was changed", Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load the TPM's sealed object: %w", err)
@@ -220,7 +222,7 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 	}}.Execute(once)
 	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
 	if tpmkeys.Refused(err) {
-		return nil, &sealing.Error{Code: sealing.TPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w", errors.Join(err, flushed))

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
@@ -131,14 +132,14 @@ func TestSecretRefused(t *testing.T) {
 		tpm    *tpmroot.TPM
 		record []byte
 		before func()
-		want   sealing.Code
+		want   api.Code
 	}{
-		{"not a record", r, []byte("{}"), nil, sealing.TPMSecretDamaged},
-		{"private part changed", r, edit(t, record, "private", flip), nil, sealing.TPMSecretDamaged},
-		{"authorization changed", r, edit(t, record, "auth", func(b []byte) []byte { b = bytes.Clone(b); b[0] = b[0]%255 + 1; return b }), nil, sealing.TPMSecretDamaged},
-		{"authorization with a zero byte", r, edit(t, record, "auth", func(b []byte) []byte { b = bytes.Clone(b); b[7] = 0; return b }), nil, sealing.TPMSecretDamaged},
-		{"another TPM", other, record, nil, sealing.OtherTPM},
-		{"TPM cleared", r, record, func() { clearTPM(t, dev) }, sealing.TPMCleared},
+		{"not a record", r, []byte("{}"), nil, api.CodeTPMSecretDamaged},
+		{"private part changed", r, edit(t, record, "private", flip), nil, api.CodeTPMSecretDamaged},
+		{"authorization changed", r, edit(t, record, "auth", func(b []byte) []byte { b = bytes.Clone(b); b[0] = b[0]%255 + 1; return b }), nil, api.CodeTPMSecretDamaged},
+		{"authorization with a zero byte", r, edit(t, record, "auth", func(b []byte) []byte { b = bytes.Clone(b); b[7] = 0; return b }), nil, api.CodeTPMSecretDamaged},
+		{"another TPM", other, record, nil, api.CodeOtherTPM},
+		{"TPM cleared", r, record, func() { clearTPM(t, dev) }, api.CodeTPMCleared},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -174,8 +175,8 @@ func TestCounter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.ReadCounter(ctx, plan); !errors.Is(err, sealing.CounterLost) {
-		t.Fatalf("before it is defined: %v, want %s", err, sealing.CounterLost)
+	if _, err := r.ReadCounter(ctx, plan); !errors.Is(err, api.CodeCounterLost) {
+		t.Fatalf("before it is defined: %v, want %s", err, api.CodeCounterLost)
 	}
 	first, err := r.DefineCounter(ctx, plan)
 	if err != nil {
@@ -196,16 +197,16 @@ func TestCounter(t *testing.T) {
 	if err := r.RemoveCounter(ctx, plan); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Increment(ctx, plan); !errors.Is(err, sealing.CounterLost) {
-		t.Fatalf("after it was removed: %v, want %s", err, sealing.CounterLost)
+	if _, err := r.Increment(ctx, plan); !errors.Is(err, api.CodeCounterLost) {
+		t.Fatalf("after it was removed: %v, want %s", err, api.CodeCounterLost)
 	}
 	// Defined anew, it goes on above everything that was counted.
 	if got, err := r.DefineCounter(ctx, plan); err != nil || got <= first+3 {
 		t.Fatalf("defined after removal: %d, %v, want more than %d", got, err, first+3)
 	}
 	clearTPM(t, dev)
-	if _, err := r.ReadCounter(ctx, plan); !errors.Is(err, sealing.CounterLost) {
-		t.Fatalf("after the TPM was cleared: %v, want %s", err, sealing.CounterLost)
+	if _, err := r.ReadCounter(ctx, plan); !errors.Is(err, api.CodeCounterLost) {
+		t.Fatalf("after the TPM was cleared: %v, want %s", err, api.CodeCounterLost)
 	}
 }
 
@@ -259,8 +260,8 @@ func TestSomebodyElsesCounter(t *testing.T) {
 		"define":    func() error { _, err := r.DefineCounter(ctx, forged); return err },
 		"remove":    func() error { return r.RemoveCounter(ctx, forged) },
 	} {
-		if err := f(); !errors.Is(err, sealing.CounterLost) {
-			t.Errorf("%s: %v, want %s", name, err, sealing.CounterLost)
+		if err := f(); !errors.Is(err, api.CodeCounterLost) {
+			t.Errorf("%s: %v, want %s", name, err, api.CodeCounterLost)
 		}
 	}
 	if _, err := r.ReadCounter(ctx, plan); err != nil {

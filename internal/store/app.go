@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// appRoot is the opened root of one app. It is kept open: to derive from it asks
+// neither firmware nor TPM.
+type appRoot struct {
+	header   sealing.Header // authenticated
+	payload  *secret.Secret
+	versions []uint32 // ascending, at least one
+}
+
+func (a *appRoot) current() uint32 { return a.versions[len(a.versions)-1] }
+
+// dropApp forgets the opened root of an app.
+func (s *Store) dropApp(name string) {
+	if a := s.apps[name]; a != nil {
+		a.payload.Wipe()
+		delete(s.apps, name)
+	}
+}
+
+// app opens the root of an app, [NotFound] where there is none yet.
+func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
+	if a := s.apps[name]; a != nil {
+		return a, nil
+	}
+	e := s.manifest.Find(sealing.Key{App: name, Kind: sealing.KindAppRoot})
+	if e == nil {
+		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %q has no keys yet", name)}
+	}
+	h, payload, err := s.openEntry(ctx, *e)
+	if err != nil {
+		return nil, fmt.Errorf("open the root of app %s: %w", name, err)
+	}
+	list, err := versions(payload)
+	if err != nil {
+		payload.Wipe()
+		return nil, err
+	}
+	a := &appRoot{header: *h, payload: payload, versions: list}
+	s.apps[name] = a
+	return a, nil
+}
+
+// openEntry opens the blob of e and checks that it is the one the manifest means.
+func (s *Store) openEntry(ctx context.Context, e sealing.Entry) (*sealing.Header, *secret.Secret, error) {
+	return s.openEntryWith(e, func(b *sealing.Blob) (*secret.Secret, error) { return s.roots.open(ctx, b) })
+}
+
+func (s *Store) openEntryWith(e sealing.Entry, open func(*sealing.Blob) (*secret.Secret, error)) (*sealing.Header, *secret.Secret, error) {
+	b, err := s.readBlob(e.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	payload, err := open(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkEntry(&e, &b.Claimed); err != nil {
+		payload.Wipe()
+		return nil, nil, err
+	}
+	return &b.Claimed, payload, nil
+}
+
+func (s *Store) readBlob(id sealing.ID) (*sealing.Blob, error) {
+	file := blobFile(id)
+	raw, err := s.config.Files.Read(file, sealing.MaxBlob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &sealing.Error{Code: api.CodeMissing, Detail: fmt.Sprintf("the manifest lists %s, which is not there; put it back", file)}
+	}
+	if err != nil {
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read " + file, Err: err}
+	}
+	return sealing.ParseBlob(raw)
+}
+
+// checkEntry refuses an authentic blob in the place of another one.
+func checkEntry(e *sealing.Entry, h *sealing.Header) error {
+	key := sealing.Key{App: h.App.Name, Kind: h.Kind, Name: h.Name}
+	switch {
+	case h.ID == e.ID && key == e.Key && h.Generation == e.Generation:
+		return nil
+	case h.App.Name != e.Key.App:
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("the file holds a blob of app %q in the place of one of app %q", h.App.Name, e.Key.App)}
+	case key == e.Key && h.Generation < e.Generation:
+		return &sealing.Error{Code: api.CodeOldGeneration, Field: "generation", Detail: fmt.Sprintf("the file holds generation %d, the manifest lists %d: an old blob was put back", h.Generation, e.Generation)}
+	default:
+		return &sealing.Error{Code: api.CodeRenamed, Field: "id", Detail: fmt.Sprintf("the file holds %s %q in the place of %s %q", h.Kind, h.Name, e.Key.Kind, e.Key.Name)}
+	}
+}
+
+// permitted opens the root of the caller's app and checks that this caller may use it.
+func (s *Store) permitted(ctx context.Context, c Caller) (*appRoot, error) {
+	if err := checkIdentity(c.App); err != nil {
+		return nil, err
+	}
+	a, err := s.app(ctx, c.App.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := permits(&a.header, c); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// checkIdentity refuses an identity that is not complete: without a system unit, no keys.
+func checkIdentity(a sealing.App) error {
+	for _, f := range []struct{ what, text string }{{"app", a.Name}, {"unit", a.Unit}, {"user", a.User}} {
+		err := text.Check(f.what, f.text, 0, sealing.MaxName)
+		if f.text == "" {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			return &sealing.Error{Code: api.CodeInvalidValue, Field: f.what, Detail: "identity of the caller", Err: err}
+		}
+	}
+	return nil
+}
+
+// permits reports why the blob is not for c.
+func permits(h *sealing.Header, c Caller) error {
+	switch {
+	case h.App.Name != c.App.Name:
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("sealed for app %q, asked for by app %q", h.App.Name, c.App.Name)}
+	case h.App.Unit != c.App.Unit:
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "unit", Detail: fmt.Sprintf("sealed for unit %q, app %q is now unit %q", h.App.Unit, c.App.Name, c.App.Unit)}
+	case h.App.User != c.App.User:
+		return &sealing.Error{Code: api.CodeOtherUser, Field: "user", Detail: fmt.Sprintf("sealed for user %q, app %q now runs as %q", h.App.User, c.App.Name, c.App.User)}
+	case len(h.Digests) == 0 || slices.Contains(h.Digests, c.Digest) && !c.Digest.IsZero():
+		return nil
+	case c.Digest.IsZero():
+		return &sealing.Error{Code: api.CodeDigestNotAuthorised, Field: "digests", Detail: fmt.Sprintf("app %s requires an authorised digest and was not measured; measure it", c.App.Name)}
+	default:
+		return &sealing.Error{Code: api.CodeDigestNotAuthorised, Field: "digests", Detail: fmt.Sprintf("app %s was measured as %s, which is not among the %d authorised digests; authorise it before an upgrade", c.App.Name, c.Digest, len(h.Digests))}
+	}
+}

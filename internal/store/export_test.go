@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// SealFor seals payload for h outside of any store, to a given TPM secret and recipients.
+func SealFor(ctx context.Context, p Platform, t TPM, f Files, h sealing.Header, tpmSecret []byte, recipients []string, payload *secret.Secret) ([]byte, error) {
+	r := &roots{platform: p, tpm: t, files: f}
+	defer r.wipe()
+	if err := r.read(ctx); err != nil {
+		return nil, err
+	}
+	b, err := r.seal(ctx, h, target{tpmSecret: tpmSecret, recipients: recipients}, payload)
+	if err != nil {
+		return nil, err
+	}
+	return b.Encode(), nil
+}
+
+// OpenBlob opens a blob outside of any store.
+func OpenBlob(ctx context.Context, p Platform, t TPM, f Files, b *sealing.Blob) (*secret.Secret, error) {
+	r := &roots{platform: p, tpm: t, files: f}
+	defer r.wipe()
+	if err := r.read(ctx); err != nil {
+		return nil, err
+	}
+	return r.open(ctx, b)
+}
+
+// DeriveFrom derives from the payload of an app root.
+var DeriveFrom = deriveFrom
+
+// Versions lists those of the payload of an app root.
+var Versions = versions
+
+// SecretFile is where the record of a TPM secret lies.
+var SecretFile = secretFile

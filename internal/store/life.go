@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Report says what an operation over the whole store did.
+type Report struct {
+	Written int    // blobs sealed anew
+	Kept    []Kept // blobs that did not open and were left as they are
+}
+
+// Kept is a blob that was left as it is.
+type Kept struct {
+	App  string
+	Kind sealing.Kind
+	Name string
+	Err  error // why it does not open
+}
+
+// as is the target for writing the blob of h anew: its own recovery recipients, as
+// its authenticated header names them, and the TPM secret in use.
+func (t *writing) as(h *sealing.Header) target {
+	to := targetOf(h)
+	to.tpmSecret = t.to.tpmSecret
+	return to
+}
+
+// Rewrap seals every blob anew to the machine as it is now. After the firmware's TCB
+// was raised, the old TCB's key opens each once more. All files are written before
+// the manifest makes the new ones current; a crash at any step leaves the old ones or
+// the new ones. Blobs that do not open stay as they are and are reported.
+//
+// Whoever copied the old files can still open the copies with the old firmware;
+// [Store.Rotate] gives an app a root that is in no copy.
+func (s *Store) Rewrap(ctx context.Context) (Report, error) {
+	if err := s.ready(ctx); err != nil {
+		return Report{}, err
+	}
+	defer s.end()
+	// The TCB may have been raised since the start, without a reboot.
+	if err := s.roots.read(ctx); err != nil {
+		return Report{}, err
+	}
+	return s.rewriteAll(ctx, func(t *writing) error {
+		if err := t.ensureTPM(ctx); err != nil {
+			return err
+		}
+		if s.roots.tpm == nil || len(t.next.Counter) > 0 {
+			return nil
+		}
+		return t.newCounter(ctx, t.next.Number-1) // a TPM that was not there before
+	}, nil)
+}
+
+// ChangeRecipients seals every blob anew to other recovery recipients, for now and
+// for blobs to come. Without recipients the loss must be accepted as in [Config].
+// Identities of the old recipients open copies of the old files as before.
+func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseOnHardwareChange bool) (Report, error) {
+	if len(recipients) > sealing.MaxRecipients {
+		return Report{}, &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("%d recipients, at most %d", len(recipients), sealing.MaxRecipients)}
+	}
+	if len(recipients) == 0 && !loseOnHardwareChange {
+		return Report{}, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: name one, or acknowledge that another chip loses every secret"}
+	}
+	for i, r := range recipients {
+		if _, err := sealing.ParseRecipient(r); err != nil {
+			return Report{}, &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("recovery recipient %d", i+1), Err: err}
+		}
+	}
+	if err := s.ready(ctx); err != nil {
+		return Report{}, err
+	}
+	defer s.end()
+	to := &target{recipients: slices.Clone(recipients), loss: len(recipients) == 0}
+	return s.rewriteAll(ctx, func(t *writing) error {
+		t.to.recipients, t.to.loss = to.recipients, to.loss
+		return nil
+	}, to)
+}
+
+// rewriteAll writes every blob that opens anew, to its own recipients where others is nil.
+func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, others *target) (Report, error) {
+	var report Report
+	err := s.change(ctx, func(t *writing) error {
+		if err := prepare(t); err != nil {
+			return err
+		}
+		for _, e := range slices.Clone(t.next.Entries) {
+			h, payload, err := s.openEntry(ctx, e)
+			if sealing.CodeOf(err) == api.CodeRootUnavailable {
+				return err // of the moment: later it opens
+			}
+			if err != nil {
+				report.keep(e, err)
+				continue
+			}
+			to := t.as(h)
+			if others != nil {
+				to.recipients, to.loss = others.recipients, others.loss
+			}
+			err = t.put(ctx, *h, to, payload)
+			payload.Wipe()
+			if err != nil {
+				return err
+			}
+			report.Written++
+		}
+		return nil
+	})
+	if err != nil {
+		return Report{}, err
+	}
+	return report, nil
+}
+
+func (r *Report) keep(e sealing.Entry, err error) {
+	r.Kept = append(r.Kept, Kept{App: e.Key.App, Kind: e.Key.Kind, Name: e.Key.Name, Err: err})
+}
+
+// ensureTPM gives the target a TPM secret that opens, a new one where the one in use
+// does not or where there was no TPM before.
+func (t *writing) ensureTPM(ctx context.Context) error {
+	r := &t.store.roots
+	if r.tpm == nil {
+		t.to.tpmSecret = nil
+		return nil
+	}
+	if t.to.tpmSecret != nil {
+		s, err := r.unsealTPM(ctx, t.to.tpmSecret)
+		if err == nil {
+			s.Wipe()
+			return nil
+		}
+		if !locksOut(err) {
+			return err
+		}
+	}
+	var err error
+	t.to.tpmSecret, err = r.newTPMSecret(ctx)
+	return err
+}
+
+// Rotate gives an app a new version of its root, which Derive uses from then on, and
+// seals everything of the app anew under new keys. Older versions stay until
+// [Store.Retire], so that the app can move what it protected with them.
+func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err error) {
+	if err := s.ready(ctx); err != nil {
+		return 0, err
+	}
+	defer s.end()
+	a, err := s.app(ctx, app)
+	if err != nil {
+		return 0, err
+	}
+	if len(a.versions) >= sealing.MaxVersions {
+		return 0, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("app %s has %d versions of its root; retire old ones first", app, len(a.versions))}
+	}
+	version = a.current() + 1
+	err = s.change(ctx, func(t *writing) error {
+		payload, err := addVersion(a.payload, version)
+		if err != nil {
+			return err
+		}
+		defer payload.Wipe()
+		if err := t.put(ctx, a.header, t.as(&a.header), payload); err != nil {
+			return err
+		}
+		for _, e := range slices.Clone(t.next.Entries) {
+			if e.Key.App != app || e.Key.Kind != sealing.KindSecret {
+				continue
+			}
+			h, payload, err := s.openEntry(ctx, e)
+			if locksOut(err) || sealing.CodeOf(err) == api.CodeMissing {
+				continue // it stays as it is; rotation is about the root
+			}
+			if err != nil {
+				return err
+			}
+			err = t.put(ctx, *h, t.as(h), payload)
+			payload.Wipe()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+// Retire forgets one version of an app's root other than the current one. What was
+// derived from it cannot be derived again.
+func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	a, err := s.app(ctx, app)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !slices.Contains(a.versions, version):
+		return &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s has no version %d of its root", app, version)}
+	case version == a.current():
+		return &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("version %d is the current root of app %s; rotate first", version, app)}
+	}
+	return s.change(ctx, func(t *writing) error {
+		payload, err := dropVersion(a.payload, version)
+		if err != nil {
+			return err
+		}
+		defer payload.Wipe()
+		return t.put(ctx, a.header, t.as(&a.header), payload)
+	})
+}
+
+// AcceptRollback makes an older state of the files, or of the TPM, the current one,
+// as root decides. From then on a new counter counts, and manifests that the old one
+// counted, the newer ones too, are refused.
+func (s *Store) AcceptRollback(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if s.refused == nil {
+		if s.locked != nil {
+			return s.locked
+		}
+		return &sealing.Error{Code: api.CodeNothingToDo, Detail: "manifest and counter agree: there is no rollback to accept"}
+	}
+	switch sealing.CodeOf(s.locked) {
+	case api.CodeRolledBack, api.CodeCounterBehind, api.CodeCounterLost:
+	default:
+		return s.locked
+	}
+	t := &writing{store: s, next: following(s.refused), to: s.target()}
+	if err := t.newCounter(ctx, s.highest(ctx, s.refused)); err != nil {
+		return err
+	}
+	return t.commit(ctx)
+}
+
+// highest is the highest number that manifest m or its counter stands for.
+func (s *Store) highest(ctx context.Context, m *sealing.Manifest) uint64 {
+	if s.roots.tpm == nil || len(m.Counter) == 0 {
+		return m.Number
+	}
+	c, err := s.roots.tpm.ReadCounter(ctx, m.Counter)
+	if err != nil || int64(c+m.Base-m.Number) < 0 {
+		return m.Number
+	}
+	return c + m.Base
+}
+
+// byKey orders entries.
+func byKey(a, b sealing.Entry) int {
+	return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(b.Generation, a.Generation))
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Quota bounds what one app may store. A zero member stands for its default.
+type Quota struct {
+	Secrets int   // stored secrets; 64 where zero
+	Bytes   int64 // of all stored secrets together; 1 MiB where zero
+}
+
+func (q Quota) withDefaults() Quota {
+	if q.Secrets <= 0 {
+		q.Secrets = 64
+	}
+	if q.Bytes <= 0 {
+		q.Bytes = 1 << 20
+	}
+	return q
+}
+
+// quota refuses a secret of size bytes that would go past what the app may store.
+func (s *Store) quota(app, name string, size int) error {
+	q := s.config.Quota
+	count, bytes := 1, int64(size)
+	for _, e := range s.manifest.Entries {
+		if e.Key.App == app && e.Key.Kind == sealing.KindSecret && e.Key.Name != name {
+			count++
+			bytes += int64(e.Size)
+		}
+	}
+	if count > q.Secrets {
+		return &sealing.Error{Code: api.CodeQuotaExceeded, Detail: fmt.Sprintf("app %s may store %d secrets; delete one", app, q.Secrets)}
+	}
+	if bytes > q.Bytes {
+		return &sealing.Error{Code: api.CodeQuotaExceeded, Detail: fmt.Sprintf("app %s would store %d bytes, it may store %d", app, bytes, q.Bytes)}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"strings"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/cvm-agentd/agentd/internal/store"
+)
+
+// TestRecipientIsNotRepeated: case 75. Who pastes the identity where its recipient
+// belongs does not find it in an error, which ends in a log; nor any part of it.
+func TestRecipientIsNotRepeated(t *testing.T) {
+	id, err := age.GenerateX25519Identity()
+	must(t, err)
+	secret := id.String()
+	w := newWorld()
+	s := w.ready(t)
+	for _, c := range []struct{ text, says string }{
+		{secret, "found an identity"},
+		{strings.ToLower(secret), "found an identity"},
+		{" " + secret + "\n", "found an identity"},
+		{"x" + secret, "found a text of 75 bytes"},
+		{"age1" + strings.ToLower(secret), "found a text of 78 bytes"},
+		{id.Recipient().String() + "\n", "found a text of 63 bytes"},
+		{strings.ToUpper(id.Recipient().String()), "found a text of 62 bytes"},
+		{"", "found a text of 0 bytes"},
+	} {
+		_, opened := store.Open(t.Context(), store.Config{Files: w.files, Recipients: []string{id.Recipient().String(), c.text}})
+		_, changed := s.ChangeRecipients(t.Context(), []string{id.Recipient().String(), c.text}, false)
+		for what, err := range map[string]error{"open": opened, "change": changed} {
+			if err == nil {
+				t.Errorf("%s took %d bytes", what, len(c.text))
+				continue
+			}
+			text := everything(err) + err.Error()
+			if !strings.Contains(text, c.says) || !strings.Contains(text, "recovery recipient 2") {
+				t.Errorf("%s: %v, want %q", what, err, c.says)
+			}
+			for i := 0; i+8 <= len(secret); i++ {
+				if part := secret[i : i+8]; i >= len("AGE-SECRET-KEY-1") && strings.Contains(strings.ToUpper(text), part) {
+					t.Fatalf("%s: the error repeats %q", what, part)
+				}
+			}
+		}
+	}
+}

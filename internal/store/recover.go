@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Recover opens with a recovery identity what this machine cannot open itself, and
+// seals everything to this machine: after a move to another chip, a cleared TPM,
+// another launch measurement. Blobs that open neither way stay as they are and are
+// reported. The recipients of each blob stay as its header names them. Without an
+// identity (nil) it salvages what this machine opens itself, where only the manifest
+// was lost or damaged.
+//
+// Without this machine's counter nothing tells how old the recovered state is. A
+// rollback that the counter did notice must be accepted first.
+func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
+	if err := s.begin(ctx); err != nil {
+		return Report{}, err
+	}
+	defer s.end()
+	switch {
+	case s.refused != nil:
+		return Report{}, s.locked // opens already: the question is another one
+	case sealing.CodeOf(s.locked) == api.CodeRootUnavailable:
+		return Report{}, s.locked
+	}
+	open := func(b *sealing.Blob) (*secret.Secret, error) {
+		payload, err := s.roots.open(ctx, b)
+		if err == nil || ids == nil || !locksOut(err) && sealing.CodeOf(err) != api.CodeBadDerivedKey {
+			return payload, err
+		}
+		return openRecovery(b, ids)
+	}
+	t := &writing{store: s}
+	ready := s.locked == nil
+	if ready {
+		t.next, t.to = following(s.manifest), s.target()
+	} else if err := t.salvage(open); err != nil {
+		return Report{}, err
+	}
+	if s.roots.kind() == 0 {
+		return Report{}, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys derived by SNP firmware nor a TPM to seal to"}
+	}
+	if err := t.ensureTPM(ctx); err != nil {
+		return Report{}, err
+	}
+	if !ready {
+		if err := t.newCounter(ctx, t.next.Number-1); err != nil {
+			return Report{}, err
+		}
+	}
+	report, err := t.rescue(ctx, open)
+	if err != nil {
+		t.abort()
+		return Report{}, err
+	}
+	return report, t.commit(ctx)
+}
+
+// salvage finds what to recover in a locked store: through the manifest where that
+// opens, otherwise by looking at every blob.
+func (t *writing) salvage(open func(*sealing.Blob) (*secret.Secret, error)) error {
+	s := t.store
+	raw, err := s.config.Files.Read(manifestFile, sealing.MaxBlob)
+	if err == nil {
+		b, m, err := s.openManifest(raw, open)
+		if err == nil {
+			t.next, t.to = following(m), targetOf(&b.Claimed)
+			t.next.Retired = nil // it was another TPM's, or is refused already
+			return nil
+		}
+		// A wrong identity is a mistake of the moment, a damaged manifest is not.
+		if c := sealing.CodeOf(err); c == api.CodeWrongIdentity || c == api.CodeRootUnavailable || c == "" {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the manifest: %w", err)
+	}
+	return t.gather(open)
+}
+
+// gather lists the newest blob of each key among those that open.
+func (t *writing) gather(open func(*sealing.Blob) (*secret.Secret, error)) error {
+	s := t.store
+	names, err := s.config.Files.List()
+	if err != nil {
+		return fmt.Errorf("list the files of the store: %w", err)
+	}
+	var found []sealing.Entry
+	var last error
+	t.next = &sealing.Manifest{}
+	for _, name := range names {
+		if !isBlobFile(name) {
+			continue
+		}
+		e, h, err := s.identify(name, open)
+		if err != nil {
+			last = err
+			continue
+		}
+		t.next.Number = max(t.next.Number, e.Generation)
+		if to := targetOf(h); len(t.to.recipients) == 0 {
+			t.to = target{recipients: to.recipients, loss: to.loss}
+		}
+		found = append(found, e)
+	}
+	if len(found) == 0 {
+		if last == nil {
+			last = &sealing.Error{Code: api.CodeNotFound, Detail: "there is no sealed blob to recover"}
+		}
+		return last
+	}
+	slices.SortFunc(found, byKey)
+	t.next.Entries = slices.CompactFunc(found, func(a, b sealing.Entry) bool { return a.Key == b.Key })
+	t.next.Number++
+	return nil
+}
+
+// identify opens the blob in a file that no manifest describes.
+func (s *Store) identify(file string, open func(*sealing.Blob) (*secret.Secret, error)) (sealing.Entry, *sealing.Header, error) {
+	raw, err := s.config.Files.Read(file, sealing.MaxBlob)
+	if err != nil {
+		return sealing.Entry{}, nil, err
+	}
+	b, err := sealing.ParseBlob(raw)
+	if err != nil {
+		return sealing.Entry{}, nil, err
+	}
+	h := &b.Claimed
+	if blobFile(h.ID) != file || h.Kind == sealing.KindManifest {
+		return sealing.Entry{}, nil, &sealing.Error{Code: api.CodeRenamed, Detail: fmt.Sprintf("%s holds blob %s", file, h.ID)}
+	}
+	payload, err := open(b)
+	if err != nil {
+		return sealing.Entry{}, nil, err
+	}
+	defer payload.Wipe()
+	return entryOf(h, payload.Len()), h, nil
+}
+
+// rescue writes every entry that opens anew.
+func (t *writing) rescue(ctx context.Context, open func(*sealing.Blob) (*secret.Secret, error)) (Report, error) {
+	var report Report
+	for _, e := range slices.Clone(t.next.Entries) {
+		h, payload, err := t.store.openEntryWith(e, open)
+		if sealing.CodeOf(err) == api.CodeRootUnavailable {
+			return Report{}, err // of the moment: later it opens
+		}
+		if err != nil {
+			report.keep(e, err)
+			continue
+		}
+		err = t.put(ctx, *h, t.as(h), payload)
+		payload.Wipe()
+		if err != nil {
+			return Report{}, err
+		}
+		report.Written++
+	}
+	if report.Written == 0 && len(report.Kept) > 0 {
+		return Report{}, report.Kept[0].Err
+	}
+	return report, nil
+}
+
+// String lists the report in a line.
+func (r Report) String() string {
+	if len(r.Kept) == 0 {
+		return fmt.Sprintf("%d written", r.Written)
+	}
+	var kept []string
+	for _, k := range r.Kept {
+		kept = append(kept, fmt.Sprintf("%s %s %q: %v", k.App, k.Kind, k.Name, sealing.CodeOf(k.Err)))
+	}
+	return fmt.Sprintf("%d written, %d kept as they are: %s", r.Written, len(r.Kept), strings.Join(kept, "; "))
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// roots makes the keys that slots rest on, and keeps them: hosts allow a request to
+// the SNP firmware only every few seconds. What is kept is the combined root, not
+// the derived key or the TPM's secret. Not for use by several goroutines.
+type roots struct {
+	platform Platform // nil where the machine derives no keys
+	tpm      TPM      // nil where there is none
+	files    Files
+
+	reading *sealing.Reading // now; nil where there is no platform
+	warm    map[rootID]*secret.Secret
+}
+
+// rootID names a root on this machine: reading and device are the same for all.
+type rootID struct {
+	kind      sealing.SlotKind
+	tcb       sealing.TCB
+	tpmSecret string
+}
+
+// read asks the platform for the reading of now, and drops roots that may be stale.
+func (r *roots) read(ctx context.Context) error {
+	if r.platform == nil {
+		return nil
+	}
+	now, err := r.platform.Reading(ctx)
+	if err != nil {
+		return &sealing.Error{Code: api.CodeRootUnavailable, Detail: "learn the TCB of the firmware", Err: err}
+	}
+	if r.reading == nil || now != *r.reading {
+		r.wipe()
+	}
+	r.reading = &now
+	return nil
+}
+
+// wipe forgets every root.
+func (r *roots) wipe() {
+	for _, s := range r.warm {
+		s.Wipe()
+	}
+	r.warm = nil
+}
+
+// kind is the strongest slot that this machine can have, 0 where it has no root.
+func (r *roots) kind() sealing.SlotKind {
+	switch {
+	case r.platform != nil && r.tpm != nil:
+		return sealing.SlotSNPTPM
+	case r.platform != nil:
+		return sealing.SlotSNP
+	case r.tpm != nil:
+		return sealing.SlotTPM
+	}
+	return 0
+}
+
+// get is the root of a slot of that kind in a blob that was sealed on machine was
+// with that TPM secret. The result belongs to r.
+func (r *roots) get(ctx context.Context, kind sealing.SlotKind, was *sealing.Reading, tpmSecret []byte) (*secret.Secret, error) {
+	id := rootID{kind: kind}
+	if kind.SNP() {
+		if r.platform == nil || r.reading == nil {
+			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a key derived by SNP firmware, which this machine does not offer", kind)}
+		}
+		// Firmware that is asked for a TCB above its own was seen to answer with zeros.
+		if !was.TCB.AtMost(r.reading.TCB) {
+			return nil, was.Explain(*r.reading)
+		}
+		id.tcb = was.TCB
+	}
+	if kind.TPM() {
+		if r.tpm == nil {
+			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a TPM, and this machine has none", kind)}
+		}
+		id.tpmSecret = string(tpmSecret)
+	}
+	if s, ok := r.warm[id]; ok {
+		return s, nil
+	}
+	s, err := r.combine(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.warm == nil {
+		r.warm = map[rootID]*secret.Secret{}
+	}
+	r.warm[id] = s
+	return s, nil
+}
+
+// combine is HKDF-Extract-SHA-256 with an empty salt over
+// Preimage(label, kind, SNP derived key or nothing, TPM secret or nothing).
+func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) {
+	var parts [2][]byte
+	defer func() { clear(parts[0]); clear(parts[1]) }()
+	if id.kind.TPM() {
+		s, err := r.unsealTPM(ctx, []byte(id.tpmSecret))
+		if err != nil {
+			return nil, err
+		}
+		defer s.Wipe()
+		_ = s.Use(func(b []byte) error { parts[1] = append(parts[1], b...); return nil })
+	}
+	if id.kind.SNP() {
+		b, err := derive(ctx, r.platform, id.tcb)
+		if err != nil {
+			return nil, err
+		}
+		parts[0] = b
+	}
+	material := evidence.Preimage(sealing.LabelRoots, []byte(id.kind.String()), parts[0], parts[1])
+	defer clear(material)
+	prk, err := hkdf.Extract(sha256.New, material, nil)
+	if err != nil {
+		return nil, err
+	}
+	return secret.Take(prk)
+}
+
+// derive asks for a derived key and refuses what cannot be one: a key that is all
+// zero has been handed out as valid, and everybody knows it.
+func derive(ctx context.Context, d Deriver, tcb sealing.TCB) ([]byte, error) {
+	b, err := d.DeriveKey(ctx, tcb.Uint64())
+	if err != nil {
+		clear(b)
+		if sealing.CodeOf(err) != "" {
+			return nil, err
+		}
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
+	}
+	if len(b) != sealing.KeySize {
+		defer clear(b)
+		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("the firmware answered with a key of %d bytes, want %d", len(b), sealing.KeySize)}
+	}
+	var or byte
+	for _, x := range b {
+		or |= x
+	}
+	if or == 0 {
+		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("the firmware answered with an all-zero key under TCB %s; nothing is sealed or opened with it", tcb)}
+	}
+	return b, nil
+}
+
+// unsealTPM opens the record of the TPM secret with that name.
+func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, error) {
+	file := secretFile(name)
+	record, err := r.files.Read(file, sealing.MaxRecord)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &sealing.Error{Code: api.CodeTPMSecretMissing, Detail: fmt.Sprintf("the file %s with the TPM's sealed secret is not there; put it back, or use the recovery identity", file)}
+	}
+	if err != nil {
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read the TPM's sealed secret", Err: err}
+	}
+	s, err := r.tpm.Unseal(ctx, record)
+	if err != nil && sealing.CodeOf(err) == "" {
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "unseal the TPM's secret", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.Len() != sealing.KeySize || s.IsZero() {
+		s.Wipe()
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM answered with a secret of a wrong size or all zero"}
+	}
+	return s, nil
+}
+
+// newTPMSecret seals a secret in the TPM and writes its record durably; until a blob
+// names it, a leftover file means nothing.
+func (r *roots) newTPMSecret(ctx context.Context) (name []byte, err error) {
+	record, name, s, err := r.tpm.Seal(ctx)
+	if err != nil {
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "seal a new secret in the TPM", Err: err}
+	}
+	s.Wipe()
+	if len(name) != sealing.TPMNameSize || len(record) > sealing.MaxRecord {
+		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: fmt.Sprintf("the TPM named its sealed object with %d bytes in a record of %d", len(name), len(record))}
+	}
+	if err := r.files.WriteDurable(secretFile(name), record); err != nil {
+		return nil, fmt.Errorf("store the TPM's sealed secret: %w", err)
+	}
+	return name, nil
+}
+
+// locksOut reports whether err says that this machine does not have the key, as
+// against a fault of the file or of the moment.
+func locksOut(err error) bool {
+	return slices.Contains([]api.Code{api.CodeOtherChip, api.CodeOtherMeasurement, api.CodeGuestPolicyChanged, api.CodeOtherVMPL, api.CodeTCBBelow, api.CodeWrongKey,
+		api.CodeTPMCleared, api.CodeOtherTPM, api.CodeTPMSecretMissing, api.CodeTPMSecretDamaged, api.CodeNoUsableSlot}, sealing.CodeOf(err))
+}

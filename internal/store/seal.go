@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// target is what new blobs are sealed to.
+type target struct {
+	tpmSecret  []byte   // name of the TPM's sealed object in use; nil where there is no TPM
+	recipients []string // recovery
+	loss       bool     // without recipients: acknowledged
+}
+
+// seal makes a blob with payload for h, whose id, machine and slots it fills in.
+func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *secret.Secret) (*sealing.Blob, error) {
+	if payload.Len() > sealing.MaxPayload {
+		return nil, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("payload of %d bytes, at most %d", payload.Len(), sealing.MaxPayload)}
+	}
+	if len(to.recipients) == 0 && !to.loss {
+		return nil, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: whatever changes the hardware loses the data; name an age recipient, or acknowledge the loss"}
+	}
+	if _, err := rand.Read(h.ID[:]); err != nil {
+		return nil, err
+	}
+	keys, err := r.fillSlots(ctx, &h, to)
+	defer wipeAll(keys)
+	if err != nil {
+		return nil, err
+	}
+	b, err := sealing.New(h)
+	if err != nil {
+		return nil, err
+	}
+	dataKey, err := secret.Random(sealing.KeySize)
+	if err != nil {
+		return nil, err
+	}
+	defer dataKey.Wipe()
+	digest := b.HeaderDigest()
+	for i, s := range h.Slots {
+		var w []byte
+		if s.Kind == sealing.SlotRecovery {
+			w, err = wrapRecovery(s.Recipient, dataKey, digest)
+		} else {
+			w, err = encrypt(keys[i], dataKey, digest[:])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("wrap the data key for slot %s: %w", s.Kind, err)
+		}
+		b.Wrapped = append(b.Wrapped, w)
+	}
+	if b.Payload, err = encrypt(dataKey, payload, b.PayloadData()); err != nil {
+		return nil, fmt.Errorf("encrypt the payload: %w", err)
+	}
+	return b, nil
+}
+
+// fillSlots gives h the slots of this machine and of the recipients; the keys stand
+// in the same order, nil for recovery.
+func (r *roots) fillSlots(ctx context.Context, h *sealing.Header, to target) (keys []*secret.Secret, err error) {
+	h.Slots, h.Machine, h.TPMSecret = nil, nil, nil
+	kind := r.kind()
+	if kind.SNP() {
+		now := *r.reading
+		h.Machine = &now
+	}
+	if kind.TPM() {
+		h.TPMSecret = to.tpmSecret
+	}
+	if kind != 0 {
+		root, err := r.get(ctx, kind, h.Machine, h.TPMSecret)
+		if err != nil {
+			return nil, err
+		}
+		s, key, err := newSlot(kind, root)
+		if err != nil {
+			return nil, err
+		}
+		h.Slots, keys = append(h.Slots, s), append(keys, key)
+	}
+	for _, text := range slices.Compact(slices.Sorted(slices.Values(to.recipients))) {
+		h.Slots, keys = append(h.Slots, sealing.Slot{Kind: sealing.SlotRecovery, Recipient: text}), append(keys, nil)
+	}
+	h.LossAcknowledged = len(to.recipients) == 0
+	return keys, nil
+}
+
+func wipeAll(keys []*secret.Secret) {
+	for _, k := range keys {
+		k.Wipe()
+	}
+}
+
+// open opens b with what this machine has. What b says of itself is then proven to
+// be what it said when it was sealed.
+func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {
+	var first error
+	for i, s := range b.Claimed.Slots {
+		if s.Kind == sealing.SlotRecovery {
+			continue
+		}
+		payload, err := r.openSlot(ctx, b, i)
+		if err == nil {
+			return payload, nil
+		}
+		// A fault of the moment, or changed content, is the answer at once: another
+		// slot says nothing new about it.
+		if !locksOut(err) {
+			return nil, err
+		}
+		if first == nil || sealing.CodeOf(first) == api.CodeNoUsableSlot {
+			first = err
+		}
+	}
+	if first == nil {
+		first = &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "the blob has only recovery slots; use the recovery identity"}
+	}
+	return nil, first
+}
+
+// openSlot opens b by its slot i, one of the machine.
+func (r *roots) openSlot(ctx context.Context, b *sealing.Blob, i int) (*secret.Secret, error) {
+	h, s := &b.Claimed, b.Claimed.Slots[i]
+	root, err := r.get(ctx, s.Kind, h.Machine, h.TPMSecret)
+	if err != nil {
+		return nil, r.because(h, s, err)
+	}
+	key, err := unwrap(root, s, b.Wrapped[i], b.HeaderDigest())
+	if errors.Is(err, errOtherKey) {
+		return nil, r.because(h, s, &sealing.Error{Code: api.CodeWrongKey, Detail: fmt.Sprintf(
+			"the key of this machine does not fit slot %s, although the report reads as it did at sealing: the blob was made elsewhere or its slot was changed", s.Kind)})
+	}
+	if err != nil {
+		return nil, altered(err, "the key of slot "+s.Kind.String()+" is right, and the header was changed after sealing or the wrapped key belongs to another blob")
+	}
+	defer key.Wipe()
+	return openPayload(b, key)
+}
+
+// because puts a change of the machine that explains err in front of it.
+func (r *roots) because(h *sealing.Header, s sealing.Slot, err error) error {
+	if !s.Kind.SNP() || r.reading == nil || !locksOut(err) {
+		return err
+	}
+	if e := h.Machine.Explain(*r.reading); e != nil && e.Code != sealing.CodeOf(err) {
+		if sealing.CodeOf(err) != api.CodeWrongKey {
+			e.Err = err
+		}
+		return e
+	}
+	return err
+}
+
+// openRecovery opens b with an identity.
+func openRecovery(b *sealing.Blob, id *Identities) (*secret.Secret, error) {
+	n := 0
+	for i, s := range b.Claimed.Slots {
+		if s.Kind != sealing.SlotRecovery {
+			continue
+		}
+		n++
+		key, err := unwrapRecovery(id, b.Wrapped[i], b.HeaderDigest())
+		if errors.Is(err, errOtherKey) {
+			continue
+		}
+		if err != nil {
+			return nil, altered(err, "the identity is right, and the header was changed after sealing or the wrapped key belongs to another blob")
+		}
+		defer key.Wipe()
+		return openPayload(b, key)
+	}
+	if n == 0 {
+		return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "the blob was sealed without a recovery recipient"}
+	}
+	return nil, &sealing.Error{Code: api.CodeWrongIdentity, Detail: fmt.Sprintf("the identity belongs to none of the %d recovery recipients of the blob: %v", n, b.Claimed.Recipients())}
+}
+
+func openPayload(b *sealing.Blob, key *secret.Secret) (*secret.Secret, error) {
+	payload, err := decrypt(key, b.Payload, b.PayloadData())
+	if err != nil {
+		return nil, altered(err, "the data key is right, and payload or a wrapped key was changed after sealing")
+	}
+	return payload, nil
+}
+
+func altered(err error, detail string) error {
+	if errors.Is(err, errAuthentication) {
+		return &sealing.Error{Code: api.CodeAltered, Detail: detail}
+	}
+	return err
+}

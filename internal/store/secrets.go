@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Derive returns length bytes (1 to MaxDerived) for label (up to MaxLabel bytes) from
+// a version of the app's root, the current one where version is 0. The same app,
+// version, label and length give the same bytes after each restart, reboot and
+// re-wrapping; any other give unrelated ones. The first request of an app makes its
+// root. It also returns the version used. The caller wipes the result.
+func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, version uint32) (*secret.Secret, uint32, error) {
+	if length < 1 || length > sealing.MaxDerived {
+		return nil, 0, &sealing.Error{Code: api.CodeInvalidValue, Field: "length", Detail: fmt.Sprintf("%d bytes, want 1 to %d", length, sealing.MaxDerived)}
+	}
+	if len(label) > sealing.MaxLabel {
+		return nil, 0, &sealing.Error{Code: api.CodeInvalidValue, Field: "label", Detail: fmt.Sprintf("label of %d bytes, at most %d", len(label), sealing.MaxLabel)}
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer s.end()
+	a, err := s.permitted(ctx, c)
+	if errors.Is(err, api.CodeNotFound) {
+		if err = s.change(ctx, func(t *writing) error { return t.putNewApp(ctx, c.App) }); err == nil {
+			a, err = s.permitted(ctx, c)
+		}
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if version == 0 {
+		version = a.current()
+	}
+	out, err := deriveFrom(a.payload, a.header.App, version, label, length)
+	return out, version, err
+}
+
+// putNewApp makes the root of an app that has none.
+func (t *writing) putNewApp(ctx context.Context, a sealing.App) error {
+	payload, err := newAppRoot()
+	if err != nil {
+		return err
+	}
+	defer payload.Wipe()
+	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a}, t.to, payload)
+}
+
+// Seal stores data (up to MaxSecret bytes) under a name of the app's choice, in the
+// place of what was there. Unseal asks for the same associated data (up to
+// MaxAssociatedData bytes), of which only a digest is kept. The caller wipes data.
+func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Secret, associated []byte) error {
+	if err := checkRequest(name, associated); err != nil {
+		return err
+	}
+	if data.Len() > sealing.MaxSecret {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "payload", Detail: fmt.Sprintf("secret of %d bytes, at most %d", data.Len(), sealing.MaxSecret)}
+	}
+	digest, err := sealing.NewAssociatedDigest(associated)
+	if err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	_, err = s.permitted(ctx, c)
+	fresh := errors.Is(err, api.CodeNotFound)
+	if err != nil && !fresh {
+		return err
+	}
+	if err := s.quota(c.App.Name, name, data.Len()); err != nil {
+		return err
+	}
+	return s.change(ctx, func(t *writing) error {
+		if fresh {
+			if err := t.putNewApp(ctx, c.App); err != nil {
+				return err
+			}
+		}
+		return t.put(ctx, sealing.Header{Kind: sealing.KindSecret, App: c.App, Name: name, AssociatedData: digest}, t.to, data)
+	})
+}
+
+// Unseal returns what Seal stored. The caller wipes it.
+func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []byte) (*secret.Secret, error) {
+	if err := checkRequest(name, associated); err != nil {
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	if _, err := s.permitted(ctx, c); err != nil {
+		return nil, err
+	}
+	e := s.manifest.Find(sealing.Key{App: c.App.Name, Kind: sealing.KindSecret, Name: name})
+	if e == nil {
+		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
+	}
+	h, payload, err := s.openEntry(ctx, *e)
+	if err != nil {
+		return nil, err
+	}
+	// Identity is the secret's own, the digests are those of the app.
+	if err := permits(h, c); err == nil && !h.AssociatedData.Fits(associated) {
+		err = &sealing.Error{Code: api.CodeOtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("%q of app %s was sealed with other associated data", name, c.App.Name)}
+		payload.Wipe()
+		return nil, err
+	} else if err != nil {
+		payload.Wipe()
+		return nil, err
+	}
+	return payload, nil
+}
+
+// Delete removes a secret that the app stored. Like every change it is counted, so
+// that the secret does not come back unnoticed.
+func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
+	if err := checkRequest(name, nil); err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if _, err := s.permitted(ctx, c); err != nil {
+		return err
+	}
+	key := sealing.Key{App: c.App.Name, Kind: sealing.KindSecret, Name: name}
+	if s.manifest.Find(key) == nil {
+		return &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
+	}
+	return s.change(ctx, func(t *writing) error {
+		t.replace(key)
+		return nil
+	})
+}
+
+func checkRequest(name string, associated []byte) error {
+	err := text.Check("name", name, 0, sealing.MaxName)
+	if name == "" {
+		err = errors.New("it is empty")
+	}
+	if err != nil {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: "name of a secret", Err: err}
+	}
+	if len(associated) > sealing.MaxAssociatedData {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "associated-data", Detail: fmt.Sprintf("%d bytes, at most %d", len(associated), sealing.MaxAssociatedData)}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// State says how the store stands, without opening any blob.
+type State struct {
+	Ready      bool
+	Err        error            // why not; its code tells what root can do
+	Slot       sealing.SlotKind // weakest slot of new blobs; 0 where nothing can be sealed
+	Generation uint64           // number of the manifest
+	Counted    bool             // the TPM counts writings, so that an older state is noticed
+	Rewrap     bool             // some blobs are sealed to an older TCB or another kind of slot than this machine has now
+	Blobs      int              // listed
+	Orphans    int              // blob files that the manifest does not list, left by a crash or newer than an accepted rollback
+	Recipients []string         // recovery, from the authenticated manifest
+	Differ     bool             // the configuration names other recipients; they are not used
+}
+
+// Rollback says in a sentence what notices an older state.
+func (s State) Rollback() string {
+	if s.Counted {
+		return "an older state of the files is noticed by a counter in the TPM; where the host runs the TPM it can turn both back"
+	}
+	return "nothing notices an older state of the files: this machine has no TPM that counts"
+}
+
+// State waits for its turn as every operation does.
+func (s *Store) State(ctx context.Context) (State, error) {
+	if err := s.begin(ctx); err != nil {
+		return State{}, err
+	}
+	defer s.end()
+	out := State{Ready: s.locked == nil, Err: s.locked, Slot: s.roots.kind()}
+	if !out.Ready {
+		return out, nil
+	}
+	m := s.manifest
+	out.Generation, out.Counted, out.Blobs, out.Orphans = m.Number, len(m.Counter) > 0, len(m.Entries), s.orphans
+	out.Recipients = s.header.Recipients()
+	if len(s.config.Recipients) > 0 {
+		want := slices.Compact(slices.Sorted(slices.Values(s.config.Recipients)))
+		out.Differ = !slices.Equal(want, out.Recipients)
+	}
+	out.Rewrap = slices.ContainsFunc(m.Entries, s.stale)
+	return out, nil
+}
+
+// stale reports whether e would be sealed to something else today.
+func (s *Store) stale(e sealing.Entry) bool {
+	return e.Slot != s.roots.kind() || e.Slot.SNP() && s.roots.reading != nil && e.TCB != s.roots.reading.TCB
+}
+
+// Item is one blob as the manifest lists it.
+type Item struct {
+	App        string
+	Kind       sealing.Kind
+	Name       string // of a secret
+	Generation uint64
+	Size       int              // bytes of a secret; of an app root, of all its versions
+	Slot       sealing.SlotKind // weakest of the machine
+	TCB        sealing.TCB      // at sealing, where the slot rests on SNP
+	Rewrap     bool             // sealed to an older TCB or another kind of slot than this machine has now
+}
+
+// List lists every blob, by app, kind and name, without opening one.
+func (s *Store) List(ctx context.Context) ([]Item, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	var out []Item
+	for _, e := range s.manifest.Entries {
+		out = append(out, Item{App: e.Key.App, Kind: e.Key.Kind, Name: e.Key.Name, Generation: e.Generation,
+			Size: int(e.Size), Slot: e.Slot, TCB: e.TCB, Rewrap: s.stale(e)})
+	}
+	return out, nil
+}

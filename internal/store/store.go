@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Config says what a store stands on.
+type Config struct {
+	Files    Files
+	Platform Platform // nil where the machine derives no keys
+	TPM      TPM      // nil where there is none: then nothing notices a rollback
+	Quota    Quota    // of each app
+
+	// Recipients are recovery recipients (age X25519, "age1…"). They are used when
+	// the store is made, and from then on taken from its authenticated manifest: who
+	// can edit a configuration file must not be able to redirect the recovery.
+	// [Store.ChangeRecipients] changes them.
+	Recipients []string
+
+	// RetryPause is the least time between two attempts to open a store that is locked
+	// because a device was busy or failing; 5 s where zero. Requests to the SNP firmware
+	// are scarce, and callers that ask again and again must not use them up.
+	RetryPause time.Duration
+
+	// LoseOnHardwareChange accepts, where there are no Recipients, that another chip,
+	// a cleared TPM or another launch measurement loses every secret. Stopping and
+	// starting a VM on a cloud is enough for another chip.
+	LoseOnHardwareChange bool
+}
+
+// defaultRetryPause is longer than hosts make a request wait as a rule.
+const defaultRetryPause = 5 * time.Second
+
+// Caller is who asks for the keys of an app, as somebody established it who can.
+type Caller struct {
+	App    sealing.App
+	Digest evidence.Digest // of the app as it was last measured; zero where it was not
+}
+
+// Store holds the sealed blobs of one machine. Its methods may be called from any
+// goroutine; they run one at a time.
+type Store struct {
+	config Config
+	turn   chan struct{} // holds one token; whoever has it owns everything below
+	roots  roots
+
+	manifest *sealing.Manifest   // nil while locked
+	header   sealing.Header      // of the manifest's blob, authenticated
+	apps     map[string]*appRoot // opened app roots
+	locked   error               // why nothing can be opened; nil while ready
+	refused  *sealing.Manifest   // a manifest that opened, and that the counter does not fit
+	unsure   bool                // a write failed: look again before the next operation
+	orphans  int                 // blob files that the manifest does not list
+	tried    time.Time           // when load ended
+	closed   bool
+}
+
+// Open opens the store in c.Files, or makes one where there is none. A store whose
+// secrets cannot be opened is no error here: it stays locked and [Store.State] says
+// why. Errors are those of a configuration that cannot work.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Files == nil {
+		return nil, errors.New("open the store of sealed blobs: no directory")
+	}
+	if len(c.Recipients) > sealing.MaxRecipients {
+		return nil, fmt.Errorf("open the store of sealed blobs: %d recovery recipients, at most %d", len(c.Recipients), sealing.MaxRecipients)
+	}
+	for i, r := range c.Recipients {
+		if _, err := sealing.ParseRecipient(r); err != nil {
+			return nil, fmt.Errorf("open the store of sealed blobs: recovery recipient %d: %w", i+1, err)
+		}
+	}
+	c.Quota = c.Quota.withDefaults()
+	if c.RetryPause <= 0 {
+		c.RetryPause = defaultRetryPause
+	}
+	s := &Store{config: c, turn: make(chan struct{}, 1)}
+	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
+	s.load(ctx)
+	s.turn <- struct{}{}
+	return s, nil
+}
+
+// Format prints a placeholder under every verb. With a verb that does not fit, fmt
+// follows pointers, and one leads to the authorization value of the counter.
+func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[store of sealed blobs]") }
+
+// errClosed: the store was closed.
+var errClosed = errors.New("the store of sealed blobs is closed")
+
+// begin waits for the turn and, where a write failed before, looks at what it left:
+// the same function as at the start. The caller ends its turn with end.
+func (s *Store) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.closed {
+		s.end()
+		return errClosed
+	}
+	// A device that was busy or absent may be back.
+	if s.unsure || sealing.CodeOf(s.locked) == api.CodeRootUnavailable && time.Since(s.tried) >= s.config.RetryPause {
+		s.load(ctx)
+	}
+	return nil
+}
+
+func (s *Store) end() { s.turn <- struct{}{} }
+
+// ready begins an operation that needs an open store.
+func (s *Store) ready(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	if s.locked != nil {
+		defer s.end()
+		return s.locked
+	}
+	return nil
+}
+
+// Close wipes every key in memory. Operations fail from then on.
+func (s *Store) Close() {
+	<-s.turn
+	defer s.end()
+	s.forget()
+	s.roots.wipe()
+	s.closed = true
+}
+
+// forget wipes what load finds anew.
+func (s *Store) forget() {
+	for _, a := range s.apps {
+		a.payload.Wipe()
+	}
+	s.apps, s.manifest, s.refused, s.header = map[string]*appRoot{}, nil, nil, sealing.Header{}
+}
+
+// load reads the manifest and compares it with the counter. It sets locked.
+func (s *Store) load(ctx context.Context) {
+	s.forget()
+	s.unsure = false
+	defer func() { s.tried = time.Now() }()
+	s.locked = s.tryLoad(ctx)
+	if s.locked != nil && sealing.CodeOf(s.locked) == "" {
+		s.locked = &sealing.Error{Code: api.CodeRootUnavailable, Detail: "open the store", Err: s.locked}
+	}
+}
+
+func (s *Store) tryLoad(ctx context.Context) error {
+	if err := s.roots.read(ctx); err != nil {
+		return err
+	}
+	raw, err := s.config.Files.Read(manifestFile, sealing.MaxBlob)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.first(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("read the manifest: %w", err)
+	}
+	b, m, err := s.openManifest(raw, func(b *sealing.Blob) (*secret.Secret, error) { return s.roots.open(ctx, b) })
+	if err != nil {
+		return err
+	}
+	if err := s.checkCounter(ctx, m, raw); err != nil {
+		s.refused, s.header = m, b.Claimed
+		return err
+	}
+	s.tidy(ctx, m)
+	if err := s.countOrphans(m); err != nil {
+		return err
+	}
+	s.manifest, s.header = m, b.Claimed
+	return nil
+}
+
+// openManifest parses raw and opens it with open.
+func (s *Store) openManifest(raw []byte, open func(*sealing.Blob) (*secret.Secret, error)) (*sealing.Blob, *sealing.Manifest, error) {
+	b, err := sealing.ParseBlob(raw)
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	payload, err := open(b)
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	defer payload.Wipe()
+	if b.Claimed.Kind != sealing.KindManifest {
+		return nil, nil, &sealing.Error{Code: api.CodeRenamed, Field: "kind", Detail: fmt.Sprintf("%s holds a blob of kind %s", manifestFile, b.Claimed.Kind)}
+	}
+	var m *sealing.Manifest
+	err = payload.Use(func(p []byte) (err error) {
+		m, err = sealing.ParseManifest(p)
+		return err
+	})
+	if err == nil && m.Number != b.Claimed.Generation {
+		err = &sealing.Error{Code: api.CodeMalformedBlob, Field: "generation", Detail: "header and payload of the manifest name different numbers"}
+	}
+	if err != nil {
+		return nil, nil, inManifest(err)
+	}
+	return b, m, nil
+}
+
+// inManifest says where err was met.
+func inManifest(err error) error {
+	var e *sealing.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("open the manifest: %w", err)
+	}
+	c := *e
+	c.Detail = "manifest of the store: " + c.Detail
+	return &c
+}
+
+// first makes a new store where nothing is.
+func (s *Store) first(ctx context.Context) error {
+	names, err := s.config.Files.List()
+	if err != nil {
+		return fmt.Errorf("list the files of the store: %w", err)
+	}
+	if slices.ContainsFunc(names, isBlobFile) {
+		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, so nobody can tell which are current; put it back, or use the recovery identity", manifestFile)}
+	}
+	if s.roots.kind() == 0 {
+		return &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys derived by SNP firmware nor a TPM, so that nothing could be opened again"}
+	}
+	to := target{recipients: s.config.Recipients, loss: s.config.LoseOnHardwareChange}
+	if len(to.recipients) == 0 && !to.loss {
+		return &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient is configured: another chip, as after stop and start on a cloud, would lose every secret; name an age recipient, or acknowledge the loss"}
+	}
+	if s.roots.tpm != nil {
+		if to.tpmSecret, err = s.roots.newTPMSecret(ctx); err != nil {
+			return err
+		}
+	}
+	t := &writing{store: s, next: &sealing.Manifest{}, to: to}
+	if err := t.newCounter(ctx, 0); err != nil {
+		return err
+	}
+	return t.commit(ctx)
+}
+
+// countOrphans counts blobs that the manifest does not list: what a crash left before
+// it was listed, or what was newer than a manifest that root accepted. They stay.
+func (s *Store) countOrphans(m *sealing.Manifest) error {
+	names, err := s.config.Files.List()
+	if err != nil {
+		return fmt.Errorf("list the files of the store: %w", err)
+	}
+	listed := make(map[string]bool, len(m.Entries))
+	for _, e := range m.Entries {
+		listed[blobFile(e.ID)] = true
+	}
+	s.orphans = 0
+	for _, n := range names {
+		if isBlobFile(n) && !listed[n] {
+			s.orphans++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// writing is one change of the store. New blobs go to new files; nothing that is
+// listed is touched. Then the manifest that lists them replaces the old one, which is
+// the moment of the change, and the counter follows. Only then are the files of
+// replaced blobs removed.
+type writing struct {
+	store *Store
+	next  *sealing.Manifest
+	to    target   // of the manifest
+	made  []string // files of new blobs
+	roots []string // apps whose root is written
+}
+
+// change makes a change of an open store: what f puts, or nothing.
+func (s *Store) change(ctx context.Context, f func(*writing) error) error {
+	t := &writing{store: s, next: following(s.manifest), to: s.target()}
+	if err := f(t); err != nil {
+		t.abort()
+		return err
+	}
+	return t.commit(ctx)
+}
+
+// target is what new blobs are sealed to: as the manifest is.
+func (s *Store) target() target { return targetOf(&s.header) }
+
+func targetOf(h *sealing.Header) target {
+	return target{tpmSecret: h.TPMSecret, recipients: h.Recipients(), loss: h.LossAcknowledged}
+}
+
+// put seals payload for h and writes it to a file of its own.
+func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload *secret.Secret) error {
+	h.Generation = t.next.Number
+	b, err := t.store.roots.seal(ctx, h, to, payload)
+	if err != nil {
+		return err
+	}
+	file := blobFile(b.Claimed.ID)
+	t.made = append(t.made, file)
+	if err := t.store.config.Files.WriteDurable(file, b.Encode()); err != nil {
+		return &sealing.Error{Code: api.CodeInterrupted, Detail: "write " + file, Err: err}
+	}
+	e := entryOf(&b.Claimed, payload.Len())
+	if h.Kind == sealing.KindAppRoot {
+		t.roots = append(t.roots, h.App.Name)
+	}
+	t.replace(e.Key)
+	if len(t.next.Entries) >= sealing.MaxEntries {
+		return &sealing.Error{Code: api.CodeQuotaExceeded, Detail: fmt.Sprintf("the store lists %d blobs, which is the most it can", sealing.MaxEntries)}
+	}
+	insert(t.next, e)
+	return nil
+}
+
+// replace takes the entry of key out and remembers its file for removal.
+func (t *writing) replace(key sealing.Key) {
+	if old := t.next.Find(key); old != nil {
+		t.next.Replaced = append(t.next.Replaced, old.ID)
+		remove(t.next, key)
+	}
+}
+
+// abort takes back what was written for a change that does not come. No manifest
+// lists these files.
+func (t *writing) abort() {
+	for _, f := range t.made {
+		_ = t.store.config.Files.Remove(f) // left over, it is counted as an orphan
+	}
+}
+
+// commit makes the change. After an error the store looks at the disk again before
+// its next operation: there the change was made or it was not.
+func (t *writing) commit(ctx context.Context) error {
+	s := t.store
+	payload, err := secret.Take(t.next.Encode())
+	if err != nil {
+		t.abort()
+		return err
+	}
+	defer payload.Wipe()
+	b, err := s.roots.seal(ctx, sealing.Header{Kind: sealing.KindManifest, Generation: t.next.Number}, t.to, payload)
+	if err != nil {
+		t.abort()
+		return err
+	}
+	s.unsure = true
+	if err := s.config.Files.WriteDurable(manifestFile, b.Encode()); err != nil {
+		return &sealing.Error{Code: api.CodeInterrupted, Detail: "write the manifest", Err: err}
+	}
+	if len(t.next.Counter) > 0 {
+		if err := s.increment(ctx, t.next); err != nil {
+			return &sealing.Error{Code: api.CodeInterrupted, Detail: "make the TPM's counter follow the manifest", Err: err}
+		}
+	}
+	s.unsure = false
+	s.manifest, s.header, s.locked, s.refused = t.next, b.Claimed, nil, nil
+	for _, name := range t.roots {
+		s.dropApp(name)
+	}
+	s.tidy(ctx, t.next)
+	return nil
+}
+
+// tidy removes what m itself says it replaced: blobs, and a counter, so that
+// manifests which name that are refused from then on. What cannot be removed now is
+// tried again at the next start.
+func (s *Store) tidy(ctx context.Context, m *sealing.Manifest) {
+	for _, id := range m.Replaced {
+		_ = s.config.Files.Remove(blobFile(id))
+	}
+	if s.roots.tpm == nil || len(m.Retired) == 0 {
+		return
+	}
+	if err := s.roots.tpm.RemoveCounter(ctx, m.Retired); err == nil || sealing.CodeOf(err) == api.CodeCounterLost {
+		m.Retired = nil // and the next writing does not mention it
+		_ = s.config.Files.Remove(plannedFile)
+	}
+}
