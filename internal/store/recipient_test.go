@@ -23,11 +23,11 @@ func TestRecipientIsNotRepeated(t *testing.T) {
 		{secret, "found an identity"},
 		{strings.ToLower(secret), "found an identity"},
 		{" " + secret + "\n", "found an identity"},
-		{"x" + secret, "found a text of 75 bytes"},
-		{"age1" + strings.ToLower(secret), "found a text of 78 bytes"},
-		{id.Recipient().String() + "\n", "found a text of 63 bytes"},
-		{strings.ToUpper(id.Recipient().String()), "found a text of 62 bytes"},
-		{"", "found a text of 0 bytes"},
+		{"x" + secret, "found 75 bytes of text"},
+		{"age1" + strings.ToLower(secret), "found 78 bytes of text"},
+		{id.Recipient().String() + "\n", "found 63 bytes of text"},
+		{strings.ToUpper(id.Recipient().String()), "found 62 bytes of text"},
+		{"", "found 0 bytes of text"},
 	} {
 		_, opened := store.Open(t.Context(), store.Config{Files: w.files, Recipients: []string{id.Recipient().String(), c.text}})
 		_, changed := s.ChangeRecipients(t.Context(), []string{id.Recipient().String(), c.text}, false)
