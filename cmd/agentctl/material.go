@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// materialFiles name what other systems recorded, in place of evidence.
+// materialFiles name what other systems recorded, instead of evidence.
 type materialFiles struct {
 	report     string // bare report
 	reportData string
@@ -23,7 +23,6 @@ type materialFiles struct {
 	signature  string
 	pcrs       string
 	firmware   string
-	collateral string
 }
 
 func (m *materialFiles) add(c *cobra.Command) {
@@ -35,10 +34,9 @@ func (m *materialFiles) add(c *cobra.Command) {
 	flags.StringVar(&m.signature, "signature", "", "")
 	flags.StringVar(&m.pcrs, "pcrs", "", "")
 	flags.StringVar(&m.firmware, "firmware-log", "", "")
-	flags.StringVar(&m.collateral, "collateral", "", "")
 }
 
-// kind is what there is to appraise, or why the flags and arguments do not say.
+// kind returns what is to be appraised, or why the flags and arguments do not say.
 func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, error) {
 	set := []struct{ flag, value string }{{"--azure-hcl", m.hcl}, {"--quote", m.quote}, {"--signature", m.signature}, {"--pcrs", m.pcrs}}
 	var have, missing []string
@@ -57,11 +55,11 @@ func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, er
 	case len(have) > 0 && len(missing) > 0:
 		return "", fmt.Errorf("%s is given without %s: a paravisor's set has all four", have[0], strings.Join(missing, " and "))
 	case m.firmware != "" && len(have) == 0:
-		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report comes with no quote that it could lead to, and evidence holds its own")
+		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report has no quote for it, and evidence contains its own")
 	case m.reportData != "" && m.report == "":
-		return "", errors.New("--report-data belongs to --snp-report: elsewhere REPORT_DATA is the commitment to everything else")
+		return "", errors.New("--report-data belongs to --snp-report: in evidence and in a paravisor's set, REPORT_DATA is the commitment to everything else")
 	case (m.report != "" || len(have) > 0) && (f.saveLog != "" || f.knownLog != ""):
-		return "", errors.New("--known-log and --save-log are for evidence: other material holds no log")
+		return "", errors.New("--known-log and --save-log are for evidence: other material contains no log")
 	case m.report != "":
 		return verify.MaterialReport, nil
 	case len(have) > 0:
@@ -82,38 +80,25 @@ const (
 	maxPCRs      = 24 * 32
 )
 
-// appraise reads what there is and appraises it.
+// appraise reads the material and appraises it.
 func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string, o *appraisalInputs) (*verify.Appraisal, error) {
-	m := &f.material
-	add := func(report []byte) error {
-		if m.collateral == "" {
-			return nil
-		}
-		return readCollateral(m.collateral, report, &o.Config)
-	}
 	switch kind {
 	case verify.MaterialReport:
-		b, err := t.readInput(m.report, maxReport)
+		b, err := t.readInput(f.material.report, maxReport)
 		if err != nil {
 			return nil, err
 		}
-		if err := add(b); err != nil {
-			return nil, err
-		}
-		v, err := verify.New(o.policy, o.Config)
+		v, err := o.verifier(b)
 		if err != nil {
 			return nil, err
 		}
 		return v.AppraiseReport(verify.RawReport{Report: b}, o.Expect, o.at)
 	case verify.MaterialParavisor:
-		s, err := t.paravisorSet(m)
+		s, err := t.paravisorSet(&f.material)
 		if err != nil {
 			return nil, err
 		}
-		if err := add(s.HCL[min(len(s.HCL), hclReport):]); err != nil {
-			return nil, err
-		}
-		v, err := verify.New(o.policy, o.Config)
+		v, err := o.verifier(s.HCL[min(len(s.HCL), hclReport):])
 		if err != nil {
 			return nil, err
 		}
@@ -123,10 +108,12 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 	if err != nil {
 		return nil, err
 	}
-	if err := add(reportInEvidence(document)); err != nil {
-		return nil, err
-	}
-	v, err := verify.New(o.policy, o.Config)
+	return o.appraiseDocument(document)
+}
+
+// appraiseDocument appraises evidence.
+func (o appraisalInputs) appraiseDocument(document []byte) (*verify.Appraisal, error) {
+	v, err := o.verifier(reportInEvidence(document))
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +131,7 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 		{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRs, &s.PCRs},
 		{m.firmware, evidence.MaxFirmwareLog, &s.FirmwareLog},
 	} {
-		if x.name == "" { // the firmware's log is the one that may be absent
+		if x.name == "" { // only the firmware's log may be absent
 			continue
 		}
 		b, err := t.readInput(x.name, x.limit)
@@ -163,10 +150,10 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 	return s, nil
 }
 
-// hclReport is where the report stands in a paravisor's attestation report.
+// hclReport is the offset of the report in a paravisor's attestation report.
 const hclReport = 32
 
-// nonceOf reads the nonce, whose length other systems choose.
+// nonceOf parses the nonce. Other systems choose its length.
 func (t *terminal) nonceOf(kind verify.Material, text string) ([]byte, error) {
 	low := 1
 	if kind == verify.MaterialEvidence {
@@ -175,7 +162,7 @@ func (t *terminal) nonceOf(kind verify.Material, text string) ([]byte, error) {
 	return t.parseBytes("--nonce", text, low, evidence.MaxNonce)
 }
 
-// reportDataOf reads what REPORT_DATA must be; zeros follow shorter values.
+// reportDataOf parses the expected REPORT_DATA; zeros follow shorter values.
 func (t *terminal) reportDataOf(text string) ([]byte, error) {
 	return t.parseBytes("--report-data", text, 1, len(snp.Report{}.ReportData))
 }

@@ -5,8 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,50 +35,6 @@ func policyCommand(t *terminal) *cobra.Command {
 	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t))
 }
 
-// materialFlags are what a command that appraises needs besides a policy.
-type materialFlags struct {
-	at, testRoot, collateral string
-	certificates             []string
-}
-
-func (m *materialFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&m.at, "at", "", "")
-	c.Flags().StringVar(&m.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
-	c.Flags().StringArrayVar(&m.certificates, "certificate", nil, "")
-	c.Flags().StringVar(&m.collateral, "collateral", "", "")
-}
-
-// with is o for one document: with what the cache holds for its report.
-func (m *materialFlags) with(o appraisalInputs, document []byte) (appraisalInputs, error) {
-	if m.collateral == "" {
-		return o, nil
-	}
-	o.Certificates, o.Revocation.SNP = slices.Clone(o.Certificates), slices.Clone(o.Revocation.SNP)
-	err := readCollateral(m.collateral, reportInEvidence(document), &o.Config)
-	return o, err
-}
-
-// options are those of an appraisal without a nonce: nothing is concluded from it.
-func (t *terminal) options(m *materialFlags) (o appraisalInputs, err error) {
-	o = appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: true}, at: time.Now()}
-	if m.at != "" {
-		if o.at, err = parseTime(m.at); err != nil {
-			return o, err
-		}
-	}
-	for _, name := range m.certificates {
-		ders, err := t.readCertificates(name)
-		if err != nil {
-			return o, err
-		}
-		o.Certificates = append(o.Certificates, ders...)
-	}
-	if m.testRoot != "" {
-		o.Roots.SNP, err = t.testRoots(m.testRoot)
-	}
-	return o, err
-}
-
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
 
 Write a commented policy that accepts machines like the one that evidence comes
@@ -92,9 +46,10 @@ Evidence with a broken signature, binding or log is refused.
 
   --from EVIDENCE        of the golden machine; required
   --out FILE             where to write (default: standard output)
-  --audience NAME        that the evidence was asked for, if any
-  --collateral DIR       what "agentctl collateral fetch" keeps
+  --audience NAME        audience that the evidence was asked for, if any
+  --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
+  --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal (default: now)
   --from-unverified-evidence
                          write a policy even so; whoever made the file chose what
@@ -108,7 +63,7 @@ Examples:
 `
 
 func policyInitCommand(t *terminal) *cobra.Command {
-	var m materialFlags
+	var f trustFlags
 	var from, out, audience string
 	var unverified bool
 	c := &cobra.Command{
@@ -119,7 +74,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			if from == "" {
 				return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
 			}
-			o, err := t.options(&m)
+			o, err := t.trustInputs(&f)
 			if err != nil {
 				return err
 			}
@@ -128,7 +83,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o, err = m.with(o, document); err != nil {
+			if o, err = o.withCollateral(reportInEvidence(document)); err != nil {
 				return err
 			}
 			draft := verify.DraftPolicy
@@ -148,7 +103,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			return t.writeOutput(out, text)
 		},
 	}
-	m.add(c)
+	f.add(c)
 	c.Flags().StringVar(&from, "from", "", "")
 	c.Flags().StringVar(&out, "out", "", "")
 	c.Flags().StringVar(&audience, "audience", "", "")
@@ -209,29 +164,21 @@ func policyExplainCommand(t *terminal) *cobra.Command {
 	}
 }
 
-func (t *terminal) readPolicy(name string) (*verify.Policy, error) {
-	text, err := t.readInput(name, verify.MaxPolicy)
-	if err != nil {
-		return nil, err
-	}
-	p, err := verify.ParsePolicy(text)
-	if err != nil {
-		return nil, misuse(fmt.Errorf("%s: %w", name, err))
-	}
-	return p, nil
-}
-
 const policyCheckUsage = `Usage: agentctl policy check --policy FILE [flags] EVIDENCE...
 
-Say which checks evidence would fail under a policy. A dry run: no nonce is held
-against the evidence, so nothing may be concluded from it. The exit code is that
-of the gravest refusal, 0 where all would be accepted.
+Say which checks evidence would fail under a policy. This is a dry run: no nonce
+is compared, so nothing may be concluded from it. The exit code is that of the
+gravest refusal, or 0 if all would be accepted.
 
   --policy FILE          the policy; required
-  --audience NAME        that the evidence was asked for, if any
-  --collateral DIR       what "agentctl collateral fetch" keeps
+  --audience NAME        audience that the evidence was asked for, if any
+  --public-key FILE      key that the evidence must have (PEM or DER)
+  --user-data VALUE      user data that is expected: hexadecimal, base64 or @FILE
+  --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
+  --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal (default: now)
+  --verbose              the complete table of checks for each file
   --json                 the appraisals, one JSON object after the other
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
@@ -241,30 +188,20 @@ Example:
 `
 
 func policyCheckCommand(t *terminal) *cobra.Command {
-	var m materialFlags
-	var policy, audience string
+	var f appraisalFlags
 	c := &cobra.Command{
 		Use:  "check",
 		Long: policyCheckUsage,
 		Args: atLeastOne("EVIDENCE"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if policy == "" {
-				return misuse(errors.New("--policy is missing")).withHint(helpHint(c))
-			}
-			o, err := t.options(&m)
+		RunE: func(_ *cobra.Command, args []string) error {
+			o, err := t.appraisalInputs(&f)
 			if err != nil {
 				return err
 			}
-			if o.policy, err = t.readPolicy(policy); err != nil {
-				return err
-			}
-			o.Audience = audience
-			return t.checkEach(&m, o, args)
+			return t.checkEach(o, args, f.verbose)
 		},
 	}
-	m.add(c)
-	c.Flags().StringVar(&policy, "policy", "", "")
-	c.Flags().StringVar(&audience, "audience", "", "")
+	f.add(c)
 	return c
 }
 
@@ -272,24 +209,19 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 // missing file.
 var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
 
-func (t *terminal) checkEach(m *materialFlags, o appraisalInputs, names []string) error {
+func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) error {
 	code := exitOK
 	for _, name := range names {
 		document, err := t.readInput(name, evidence.MaxEvidence)
 		if err != nil {
 			return err
 		}
-		with, err := m.with(o, document)
+		a, err := o.appraiseDocument(document)
+		if errors.Is(err, verify.ErrMisuse) {
+			return misuse(err)
+		}
 		if err != nil {
 			return err
-		}
-		v, err := verify.New(with.policy, with.Config)
-		if err != nil {
-			return misuse(err)
-		}
-		a, err := v.Appraise(document, with.Expect, with.at)
-		if err != nil {
-			return misuse(err)
 		}
 		if gravity[a.ExitCode()] > gravity[code] {
 			code = a.ExitCode()
@@ -302,6 +234,9 @@ func (t *terminal) checkEach(m *materialFlags, o appraisalInputs, names []string
 				return err
 			}
 			continue
+		}
+		if verbose {
+			t.printAppraisal(a, true)
 		}
 		t.printDryRun(name, a)
 	}

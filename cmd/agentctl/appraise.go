@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// trustFlags name what every appraisal needs besides evidence and policy.
+type trustFlags struct {
+	at, testRoot, collateral string
+	certificates, crls       []string
+}
+
+func (f *trustFlags) add(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringVar(&f.at, "at", "", "")
+	flags.StringVar(&f.testRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
+	flags.StringVar(&f.collateral, "collateral", "", "")
+	flags.StringArrayVar(&f.certificates, "certificate", nil, "")
+	flags.StringArrayVar(&f.crls, "crl", nil, "")
+}
+
+// appraisalFlags name besides that the policy, and what the evidence must contain.
+type appraisalFlags struct {
+	trustFlags
+	policy, audience, publicKey, userData string
+	verbose                               bool
+}
+
+func (f *appraisalFlags) add(c *cobra.Command) {
+	f.trustFlags.add(c)
+	flags := c.Flags()
+	flags.StringVar(&f.policy, "policy", "", "")
+	flags.StringVar(&f.audience, "audience", "", "")
+	flags.StringVar(&f.publicKey, "public-key", "", "")
+	flags.StringVar(&f.userData, "user-data", "", "")
+	flags.BoolVar(&f.verbose, "verbose", false, "")
+}
+
+// appraisalInputs are the policy, trust, expectations and time of an appraisal.
+type appraisalInputs struct {
+	policy *verify.Policy
+	verify.Config
+	verify.Expect
+	at         time.Time
+	collateral string // folder, empty if there is none
+}
+
+// maxCertificates is the largest file of certificates that is read, in bytes.
+const maxCertificates = 512 << 10
+
+// trustInputs reads the files of the flags. Until a nonce is given, the appraisal is one
+// from which nothing may be concluded.
+func (t *terminal) trustInputs(f *trustFlags) (_ *appraisalInputs, err error) {
+	o := &appraisalInputs{Expect: verify.Expect{UnsafeAcceptReplay: true}, at: time.Now(), collateral: f.collateral}
+	if f.at != "" {
+		if o.at, err = parseTime(f.at); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range f.certificates {
+		ders, err := t.readCertificates(name)
+		if err != nil {
+			return nil, err
+		}
+		o.Certificates = append(o.Certificates, ders...)
+	}
+	for _, name := range f.crls {
+		b, err := t.readInput(name, maxCertificates)
+		if err != nil {
+			return nil, err
+		}
+		list, err := snp.ParseRevocationList(b)
+		if err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", name, err))
+		}
+		o.Revocation.SNP = append(o.Revocation.SNP, list)
+	}
+	if f.testRoot != "" {
+		o.Roots.SNP, err = t.testRoots(f.testRoot)
+	}
+	return o, err
+}
+
+// appraisalInputs reads besides that the policy and the expectations.
+func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) {
+	if f.policy == "" {
+		return nil, misuse(errors.New("--policy is missing: name the file that says what is acceptable")).withHint("docs/policy.md describes the file; `agentctl policy init` writes one")
+	}
+	policy, err := t.readPolicy(f.policy)
+	if err != nil {
+		return nil, err
+	}
+	o, err := t.trustInputs(&f.trustFlags)
+	if err != nil {
+		return nil, err
+	}
+	o.policy, o.Audience = policy, f.audience
+	if f.publicKey != "" {
+		if o.PublicKey, err = t.readPublicKey(f.publicKey); err != nil {
+			return nil, err
+		}
+	}
+	if f.userData != "" {
+		o.UserData, err = t.parseBytes("--user-data", f.userData, 1, evidence.MaxUserData)
+	}
+	return o, err
+}
+
+// withCollateral returns o with what the folder of collateral has for a report.
+func (o appraisalInputs) withCollateral(report []byte) (*appraisalInputs, error) {
+	if o.collateral == "" {
+		return &o, nil
+	}
+	o.Certificates, o.Revocation.SNP = slices.Clone(o.Certificates), slices.Clone(o.Revocation.SNP)
+	err := readCollateral(o.collateral, report, &o.Config)
+	return &o, err
+}
+
+// verifier returns the verifier for one report.
+func (o appraisalInputs) verifier(report []byte) (*verify.Verifier, error) {
+	with, err := o.withCollateral(report)
+	if err != nil {
+		return nil, err
+	}
+	return verify.New(with.policy, with.Config)
+}
+
+func (t *terminal) readPolicy(name string) (*verify.Policy, error) {
+	text, err := t.readInput(name, verify.MaxPolicy)
+	if err != nil {
+		return nil, err
+	}
+	p, err := verify.ParsePolicy(text)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return p, nil
+}
+
+func (t *terminal) readLogState(name string) (*verify.LogState, error) {
+	b, err := t.readInput(name, evidence.MaxEvidence)
+	if err != nil {
+		return nil, err
+	}
+	s := new(verify.LogState)
+	if err := strictjson.Decode(b, evidence.MaxEvidence, s); err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return s, nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, misuse(fmt.Errorf("--at %q is not a time: write it like 2026-01-31 or 2026-01-31T12:00:00Z", s))
+}
+
+func (t *terminal) readCertificates(name string) ([][]byte, error) {
+	b, err := t.readInput(name, maxCertificates)
+	if err != nil {
+		return nil, err
+	}
+	ders, err := snp.DecodeCertificates(b)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return ders, nil
+}
+
+// testRoots returns the self-signed certificates of a file as the only roots.
+func (t *terminal) testRoots(name string) (*snp.Roots, error) {
+	b, err := t.readInput(name, maxCertificates)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := snp.ParseCertificates(b)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	roots := new(snp.Roots)
+	for _, c := range parsed {
+		if err := roots.AddTestRootThatVouchesForNoHardware(c); err != nil {
+			return nil, misuse(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	fmt.Fprintf(t.err, "agentctl: the roots in %s are trusted in place of AMD's: the verdict vouches for no hardware\n", name)
+	return roots, nil
+}
