@@ -57,6 +57,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -94,10 +96,10 @@ type Config struct {
 // concurrently; events are recorded in the order in which Append got its turn.
 type Ledger struct {
 	c     Config
-	banks []pcr.Algorithm // active banks, ascending
-	turn  chan struct{}   // holds one token while nobody has the turn
+	banks []pcr.Algorithm     // active banks, ascending
+	turn  *semaphore.Weighted // of one; held by Append, Hold and Open
 
-	// Of whoever has the turn.
+	// Guarded by turn.
 	boot    Boot
 	replay  *pcr.Replayer // over the committed records
 	saved   *saved        // last known content of the state file
@@ -105,7 +107,7 @@ type Ledger struct {
 	dirty   bool          // the log file may hold more than the committed records
 	stale   bool          // the state file may not hold the committed head
 
-	mu  sync.RWMutex // guards what others see, which is replaced and never changed
+	mu  sync.RWMutex // guards pub, which its writer, the holder of turn, replaces and never changes
 	pub published
 }
 
@@ -143,15 +145,13 @@ func (l *Ledger) State() State {
 
 // take waits for the turn.
 func (l *Ledger) take(ctx context.Context) error {
-	select {
-	case <-l.turn:
-		return nil
-	case <-ctx.Done():
+	if err := l.turn.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for the measurement log: %w", context.Cause(ctx))
 	}
+	return nil
 }
 
-func (l *Ledger) give() { l.turn <- struct{}{} }
+func (l *Ledger) give() { l.turn.Release(1) }
 
 // head is the committed log head.
 func (l *Ledger) head() evidence.LogHead { return l.pub.head(uint64(len(l.pub.heads))) }

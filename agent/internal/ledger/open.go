@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -20,11 +22,10 @@ import (
 // how they stand, because a file or the TPM cannot be read, or that a step which must
 // come first failed; Open may be tried again.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
-	l := &Ledger{c: c, turn: make(chan struct{}, 1)}
+	l := &Ledger{c: c, turn: semaphore.NewWeighted(1)}
 	if err := l.open(ctx); err != nil {
 		return nil, fmt.Errorf("open measurement log: %w", err)
 	}
-	l.give()
 	return l, nil
 }
 

@@ -5,24 +5,28 @@ package peer
 import (
 	"context"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 )
 
-// slots bounds how many goroutines work at once, in all and for one user, so that a
-// user whose files never answer holds up nobody else.
+// slots bounds how many goroutines work at once, in all and for one user, so that a user
+// whose files never answer delays no other user.
 type slots struct {
-	all    chan struct{}
-	each   int
-	mu     sync.Mutex
+	all  *semaphore.Weighted
+	each int64
+
+	mu     sync.Mutex // guards owners, and the refs of each
 	owners map[uint32]*owner
 }
 
+// owner is one user's share of the slots.
 type owner struct {
-	held chan struct{}
-	refs int // those that hold or wait; at none the entry is dropped
+	own  *semaphore.Weighted
+	refs int // goroutines that work or wait; at none the entry is dropped
 }
 
-func newSlots(all, each int) *slots {
-	return &slots{all: make(chan struct{}, all), each: each, owners: map[uint32]*owner{}}
+func newSlots(all, each int64) *slots {
+	return &slots{all: semaphore.NewWeighted(all), each: each, owners: map[uint32]*owner{}}
 }
 
 // take waits for a slot of uid, then for one of all.
@@ -30,30 +34,26 @@ func (s *slots) take(ctx context.Context, uid uint32) (release func(), err error
 	s.mu.Lock()
 	o := s.owners[uid]
 	if o == nil {
-		o = &owner{held: make(chan struct{}, s.each)}
+		o = &owner{own: semaphore.NewWeighted(s.each)}
 		s.owners[uid] = o
 	}
 	o.refs++
 	s.mu.Unlock()
 	leave := func() {
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		if o.refs--; o.refs == 0 {
 			delete(s.owners, uid)
 		}
-		s.mu.Unlock()
 	}
-	select {
-	case o.held <- struct{}{}:
-	case <-ctx.Done():
+	if err := o.own.Acquire(ctx, 1); err != nil {
 		leave()
-		return nil, ctx.Err()
+		return nil, err
 	}
-	select {
-	case s.all <- struct{}{}:
-	case <-ctx.Done():
-		<-o.held
+	if err := s.all.Acquire(ctx, 1); err != nil {
+		o.own.Release(1)
 		leave()
-		return nil, ctx.Err()
+		return nil, err
 	}
-	return func() { <-s.all; <-o.held; leave() }, nil
+	return func() { s.all.Release(1); o.own.Release(1); leave() }, nil
 }

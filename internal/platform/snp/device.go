@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
@@ -31,23 +33,21 @@ type Options struct {
 // DefaultTimeout is a little more than Linux tries against a host that throttles: 60 s.
 const DefaultTimeout = 75 * time.Second
 
-// Device is the one user of a [Transport]. All its requests stand in one queue, in
-// the order they came. It is a [platform.Platform] and a [platform.KeyDeriver].
+// Device is the one user of a [Transport]. All its requests wait in one queue, in the order
+// they came. It is a [platform.Platform] and a [platform.KeyDeriver].
 type Device struct {
 	transport Transport
 	options   Options
 
-	// turn holds one token: who has it may use the transport and the fields below.
-	// A channel, since waiting for it must end with a context; Go hands it out in
-	// the order of arrival.
-	turn chan struct{}
-	last time.Time // of the last answer
+	turn *semaphore.Weighted // of one, in the order of arrival; guards transport and last
+	last time.Time           // of the last answer
 
-	closed chan struct{} // closed by Close
+	open  context.Context // ended by Close
+	close context.CancelFunc
 
-	mu      sync.Mutex
-	wiped   error // ErrKeyWiped, for good
-	room    int   // bytes for the host's table
+	mu      sync.Mutex // guards the three below, and the ends of open and transport
+	wiped   error      // ErrKeyWiped, for good
+	room    int        // bytes for the host's table
 	stapled [][]byte
 }
 
@@ -58,7 +58,7 @@ var (
 
 var errClosed = errors.New("report device is closed")
 
-// Open opens the device of Linux, see [DefaultPath]. [platform.ErrAbsent] where
+// Open opens the device of Linux, see [DefaultPath]. The error is [platform.ErrAbsent] if
 // there is none.
 func Open(path string, o Options) (*Device, error) {
 	k, err := openKernel(path)
@@ -72,7 +72,7 @@ func Open(path string, o Options) (*Device, error) {
 	return d, err
 }
 
-// New is a device over t, which it closes.
+// New returns a device over t, which it closes.
 func New(t Transport, o Options) (*Device, error) {
 	if o.VMPL > 3 {
 		return nil, fmt.Errorf("report device: VMPL %d, want 0 to 3: %w", o.VMPL, platform.ErrVMPL)
@@ -80,12 +80,12 @@ func New(t Transport, o Options) (*Device, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
-	d := &Device{transport: t, options: o, turn: make(chan struct{}, 1), closed: make(chan struct{}), room: firstTable}
-	d.turn <- struct{}{}
+	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1), room: firstTable}
+	d.open, d.close = context.WithCancel(context.Background())
 	return d, d.Staple(o.Stapled)
 }
 
-// Kind is [evidence.ReportSNP].
+// Kind returns [evidence.ReportSNP].
 func (d *Device) Kind() evidence.ReportKind { return evidence.ReportSNP }
 
 // Close ends the device. An exchange that is under way cannot be called back: then
@@ -96,23 +96,20 @@ func (d *Device) Close() error {
 	if d.isClosed() {
 		return nil
 	}
-	close(d.closed)
-	select {
-	case <-d.turn:
-		return d.transport.Close()
-	default:
-		return nil // pass does it
-	}
+	d.close()
+	return d.finish()
 }
 
-func (d *Device) isClosed() bool {
-	select {
-	case <-d.closed:
-		return true
-	default:
-		return false
+// finish closes the transport of a closed device if no request has the turn, which it takes
+// for good. Else the request does so when it passes the turn. The caller holds mu.
+func (d *Device) finish() error {
+	if d.isClosed() && d.turn.TryAcquire(1) {
+		return d.transport.Close()
 	}
+	return nil
 }
+
+func (d *Device) isClosed() bool { return d.open.Err() != nil }
 
 // answer is what came of an exchange.
 type answer struct {
@@ -120,23 +117,19 @@ type answer struct {
 	err     error
 }
 
-// exchange waits its turn, sends m, and waits for the answer, as long as ctx and
-// the timeout allow. Afterwards m is the caller's only where err is not a timeout:
-// the kernel may still write to it.
+// exchange waits its turn, sends m, and waits for the answer, as long as ctx and the timeout
+// allow. Afterwards the caller may use m unless err is a timeout: then the kernel may still
+// write to it.
 func (d *Device) exchange(ctx context.Context, m *Message) error {
 	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
 	defer cancel()
 	if err := d.failure(); err != nil {
 		return err
 	}
-	select {
-	case <-d.turn:
-	case <-d.closed:
-		return errClosed
-	case <-ctx.Done():
-		return waited(ctx, "for its turn: an earlier request has no answer yet")
+	if err := d.take(ctx); err != nil {
+		return err
 	}
-	if err := d.failure(); err != nil { // of whoever had the turn before
+	if err := d.failure(); err != nil { // of the request before
 		d.pass()
 		return err
 	}
@@ -155,7 +148,7 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 		select {
 		case answers <- answer{m, err}:
 		case <-abandoned:
-			clear(m.Response) // may hold a key that nobody waits for
+			clear(m.Response) // may contain a key that no caller waits for
 		}
 	}()
 	select {
@@ -167,15 +160,32 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 	}
 }
 
-// pass gives the turn to the next, or ends a device that was closed meanwhile.
+// take waits for the turn, until ctx ends or the device is closed.
+func (d *Device) take(ctx context.Context) error {
+	either, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.open, cancel)()
+	if d.turn.Acquire(either, 1) == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed() {
+		_ = d.finish() // the turn may have come too late, and be free again
+		return errClosed
+	}
+	return waited(ctx, "for its turn: an earlier request has no answer yet")
+}
+
+// pass gives the turn to the next request, or ends a device that was closed meanwhile.
 func (d *Device) pass() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isClosed() {
 		_ = d.transport.Close()
-		return // and nobody gets the turn any more
+		return // no request gets the turn any more
 	}
-	d.turn <- struct{}{}
+	d.turn.Release(1)
 }
 
 // space waits until the host may be asked again.
@@ -189,15 +199,15 @@ func (d *Device) space(ctx context.Context) error {
 	select {
 	case <-t.C:
 		return nil
-	case <-d.closed:
+	case <-d.open.Done():
 		return errClosed
 	case <-ctx.Done():
 		return waited(ctx, "for the spacing of requests")
 	}
 }
 
-// waited is the error of a wait that ended with ctx: the caller's own, where it
-// went away, else a timeout.
+// waited returns the error of a wait that ended with ctx: the caller's own if it left, else a
+// timeout.
 func waited(ctx context.Context, what string) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("report device: waited %s: %w", what, ctx.Err())
@@ -205,8 +215,8 @@ func waited(ctx context.Context, what string) error {
 	return fmt.Errorf("report device: waited %s: %w", what, errors.Join(platform.ErrTimedOut, ctx.Err()))
 }
 
-// wipe remembers that the guest's message key is gone. No later request is sent:
-// it could only fail, and status shows why.
+// wipe remembers that the guest's message key is gone. No later request is sent: it could
+// only fail, and status shows why.
 func (d *Device) wipe(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -215,7 +225,7 @@ func (d *Device) wipe(err error) {
 	}
 }
 
-// failure is why no request is sent any more, nil while they are.
+// failure returns why no request is sent any more, nil while requests are sent.
 func (d *Device) failure() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
