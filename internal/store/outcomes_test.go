@@ -176,9 +176,9 @@ func outcomes() []outcome {
 		{what: "file with the TPM's sealed secret deleted", do: asked(func(b *bed) { removeFiles(b, "tpmsecret-") }), want: api.CodeTPMSecretMissing,
 			after: "recovered with the right identity", then: recovered},
 
-		{what: "all files turned back", change: sealing.ChangeRollback, do: asked(func(b *bed) { back := b.snapshot(); again(b); back() }), want: api.CodeRolledBack,
+		{what: "all files rolled back", change: sealing.ChangeRollback, do: asked(func(b *bed) { back := b.snapshot(); again(b); back() }), want: api.CodeRolledBack,
 			after: "accepted by root", then: accepted},
-		{what: "manifest alone turned back", change: sealing.ChangeRollback, do: asked(func(b *bed) {
+		{what: "manifest alone rolled back", change: sealing.ChangeRollback, do: asked(func(b *bed) {
 			old := b.read()["manifest.sealed"]
 			sealText(b.t, b.open(), billing, "more", "x")
 			b.write("manifest.sealed", old)
@@ -192,16 +192,16 @@ func outcomes() []outcome {
 			must(b.t, err)
 			forward()
 		}), want: api.CodeCounterLost, after: "accepted by root", then: accepted},
-		{what: "counter ahead by one: somebody counted", do: asked(func(b *bed) {
+		{what: "counter ahead by one: another program counted", do: asked(func(b *bed) {
 			_, err := b.root().Increment(b.t.Context(), b.counter)
 			must(b.t, err)
 		}), want: api.CodeRolledBack, after: "accepted by root", then: accepted},
 		{what: "counter removed from the TPM", do: asked(func(b *bed) { must(b.t, b.root().RemoveCounter(b.t.Context(), b.counter)) }),
 			want: api.CodeCounterLost, after: "accepted by root", then: accepted},
-		{what: "TPM turned back, files not", do: asked(func(b *bed) { old := b.tpm.Clone(); again(b); again(b); b.tpm = old }), want: api.CodeCounterBehind,
+		{what: "TPM rolled back, files not", do: asked(func(b *bed) { old := b.tpm.Clone(); again(b); again(b); b.tpm = old }), want: api.CodeCounterBehind,
 			after: "accepted by root", then: accepted},
-		{what: "TPM turned back by one, files not", do: asked(func(b *bed) { old := b.tpm.Clone(); again(b); b.tpm = old })},
-		{what: "TPM and files turned back together: not noticed", do: asked(func(b *bed) {
+		{what: "TPM rolled back by one, files not", do: asked(func(b *bed) { old := b.tpm.Clone(); again(b); b.tpm = old })},
+		{what: "TPM and files rolled back together: not noticed", do: asked(func(b *bed) {
 			old, back := b.tpm.Clone(), b.snapshot()
 			again(b)
 			b.tpm = old
@@ -231,7 +231,7 @@ func outcomes() []outcome {
 		{what: "blob deleted", do: asked(func(b *bed) { file, _ := b.file("billing", "token"); os.Remove(filepath.Join(b.path, file)) }), want: api.CodeMissing},
 		{what: "blob truncated by a byte", do: asked(func(b *bed) { put(b, func(old []byte) []byte { return old[:len(old)-1] }) }), want: api.CodeTruncated},
 		{what: "blob truncated to nothing", do: asked(func(b *bed) { put(b, func([]byte) []byte { return nil }) }), want: api.CodeTruncated},
-		{what: "bytes behind the end", do: asked(func(b *bed) { put(b, func(old []byte) []byte { return append(old, 0) }) }), want: api.CodeDamaged, field: "end"},
+		{what: "bytes after the end", do: asked(func(b *bed) { put(b, func(old []byte) []byte { return append(old, 0) }) }), want: api.CodeDamaged, field: "end"},
 		{what: "wrapped key of another blob", do: asked(func(b *bed) { swap(b, 18) }), want: api.CodeAltered},
 		{what: "slots and wrapped key of another blob", do: asked(func(b *bed) { swap(b, 17, 18) }), want: api.CodeAltered},
 		{what: "slots, wrapped keys and id of another blob", do: asked(func(b *bed) { swap(b, 1, 17, 18) }), want: api.CodeAltered},

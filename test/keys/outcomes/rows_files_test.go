@@ -34,7 +34,7 @@ func fileRows() []outcome {
 		}, code: "missing", exit: closed},
 		{what: "blob truncated by a byte", do: func(b *bed) { b.put(func(old []byte) []byte { return old[:len(old)-1] }) }, code: "truncated", exit: closed},
 		{what: "blob truncated to nothing", do: func(b *bed) { b.put(func([]byte) []byte { return nil }) }, code: "truncated", exit: closed},
-		{what: "bytes behind the end", do: func(b *bed) { b.put(func(old []byte) []byte { return append(old, 0) }) },
+		{what: "bytes after the end", do: func(b *bed) { b.put(func(old []byte) []byte { return append(old, 0) }) },
 			code: "damaged", exit: closed, field: "end"},
 		swapped("wrapped key", 18),
 		swapped("slots and wrapped key", 17, 18),

@@ -12,9 +12,9 @@ import (
 func rollbackRows() []outcome {
 	again := func(b *bed) { b.seal(billing, "token", "hunter2"); b.off() }
 	return []outcome{
-		{what: "all files turned back", change: "files-rolled-back", do: func(b *bed) { back := b.files(); again(b); back() },
+		{what: "all files rolled back", change: "files-rolled-back", do: func(b *bed) { back := b.files(); again(b); back() },
 			code: "rolled-back", exit: closed, after: "accepted by root", then: accepted},
-		{what: "manifest alone turned back", change: "files-rolled-back", do: func(b *bed) {
+		{what: "manifest alone rolled back", change: "files-rolled-back", do: func(b *bed) {
 			old := b.read()["manifest.sealed"]
 			b.seal(billing, "more", "x")
 			b.off()
@@ -35,7 +35,7 @@ func rollbackRows() []outcome {
 			oldChip(b)
 			back()
 		}, code: "counter-lost", exit: closed, after: "accepted by root", then: accepted},
-		{what: "counter ahead by one: somebody counted", do: func(b *bed) {
+		{what: "counter ahead by one: another program counted", do: func(b *bed) {
 			b.counter(func(root *tpmroot.TPM, record []byte) error {
 				_, err := root.Increment(b.t.Context(), record)
 				return err
@@ -44,10 +44,10 @@ func rollbackRows() []outcome {
 		{what: "counter removed from the TPM", do: func(b *bed) {
 			b.counter(func(root *tpmroot.TPM, record []byte) error { return root.RemoveCounter(b.t.Context(), record) })
 		}, code: "counter-lost", exit: closed, after: "accepted by root", then: accepted},
-		{what: "TPM turned back, files not", do: func(b *bed) { back := b.folder("tpm"); again(b); again(b); back() },
+		{what: "TPM rolled back, files not", do: func(b *bed) { back := b.folder("tpm"); again(b); again(b); back() },
 			code: "counter-behind", exit: closed, after: "accepted by root", then: accepted},
-		{what: "TPM turned back by one, files not", do: func(b *bed) { back := b.folder("tpm"); again(b); back() }},
-		{what: "TPM and files turned back together: not noticed", do: func(b *bed) {
+		{what: "TPM rolled back by one, files not", do: func(b *bed) { back := b.folder("tpm"); again(b); back() }},
+		{what: "TPM and files rolled back together: not noticed", do: func(b *bed) {
 			tpm, files := b.folder("tpm"), b.files()
 			again(b)
 			tpm()
