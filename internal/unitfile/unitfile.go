@@ -12,9 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
 // Folders in which unit files are looked for, the first hit counting; drop-ins are
@@ -37,26 +38,29 @@ type Service struct {
 // ErrNoUnit: no folder of units holds the file.
 var ErrNoUnit = errors.New("there is no such unit file")
 
-// name is what a service may be called; the instance of a template may be empty
-// nowhere here, for a template itself never runs.
-var name = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?\.service$`)
-
-// CheckName refuses what is not the name of a service.
+// CheckName refuses what is not the name of a service that can run.
 func CheckName(unit string) error {
-	if len(unit) > 255 || !name.MatchString(unit) {
-		return fmt.Errorf("%q is not the name of a service: write it like billing.service, or worker@1.service for the instance of a template", unit)
+	_, err := parseName(unit)
+	return err
+}
+
+func parseName(unit string) (unitname.Name, error) {
+	n, err := unitname.Running(unit)
+	if err != nil || n.Type != "service" {
+		return n, fmt.Errorf("%q is not the name of a service: write it like billing.service, or worker@1.service for the instance of a template", unit)
 	}
-	return nil
+	return n, nil
 }
 
 // Load reads the unit below root, "/" on a running machine.
 func Load(root, unit string) (*Service, error) {
-	if err := CheckName(unit); err != nil {
+	n, err := parseName(unit)
+	if err != nil {
 		return nil, err
 	}
 	names := []string{unit}
-	if before, after, ok := strings.Cut(unit, "@"); ok && after != ".service" {
-		names = append(names, before+"@.service")
+	if template, ok := n.TemplateOf(); ok {
+		names = append(names, template)
 	}
 	s := &Service{Name: unit}
 	main, err := find(root, names)
@@ -186,7 +190,7 @@ func (s *Service) read(file, text string) error {
 	section := ""
 	for line := range joined(text) {
 		switch {
-		case line == "" || line[0] == '#' || line[0] == ';':
+		case line == "":
 			continue
 		case line[0] == '[':
 			section = line
@@ -232,17 +236,22 @@ func (s *Service) set(key, value string) error {
 	return nil
 }
 
-// joined are the lines of a unit file, those that end in a backslash put together.
+// joined returns the lines of a unit file, with continued lines put together. It follows
+// config_parse of systemd (src/shared/conf-parser.c): comments are skipped in the middle of a
+// continued line too, and never continued, and an escaped backslash continues nothing.
+// Package unit of go-systemd differs in both, so it would miss a setting after a comment that
+// ends in a backslash.
 func joined(text string) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		whole := ""
-		for line := range strings.Lines(text) {
-			line = strings.TrimSpace(line)
-			if whole != "" && (strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";")) {
-				continue // a comment within a continued line is passed over
+		for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+			line = strings.TrimLeft(strings.TrimRight(line, "\r\n"), " \t")
+			if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+				continue
 			}
-			if rest, ok := strings.CutSuffix(line, `\`); ok {
-				whole += rest + " "
+			rest := strings.TrimRight(line, `\`)
+			if (len(line)-len(rest))%2 == 1 {
+				whole += line[:len(line)-1] + " "
 				continue
 			}
 			if !yield(strings.TrimSpace(whole + line)) {

@@ -75,6 +75,41 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestLines: a file is read as systemd reads it.
+func TestLines(t *testing.T) {
+	for text, want := range map[string][]string{
+		"[Service]\nUser=a\n":                                   {"[Service]", "User=a"},
+		"  [Service]  \r\n\tUser = a \r\n":                      {"[Service]", "User = a"},
+		"\ufeff[Service]\nUser=a":                               {"[Service]", "User=a"},
+		"ExecStart=/bin/a \\\n  b \\\nc\nUser=a":                {"ExecStart=/bin/a  b  c", "User=a"},
+		"ExecStart=/bin/a \\\n# comment\n ; other\n  b\nUser=a": {"ExecStart=/bin/a  b", "User=a"},
+		"# comment \\\nUser=a\n":                                {"User=a"},
+		"; comment\n\nUser=a # b":                               {"", "User=a # b"},
+		"ExecStart=/bin/a \\\\\nUser=a":                         {`ExecStart=/bin/a \\`, "User=a"},
+		"ExecStart=/bin/a \\\\\\\nUser=a":                       {`ExecStart=/bin/a \\ User=a`},
+		"ExecStart=/bin/a \\\n\nUser=a":                         {"ExecStart=/bin/a", "User=a"},
+		"ExecStart=/bin/a \\ \nUser=a":                          {`ExecStart=/bin/a \`, "User=a"},
+		"User=a\\":                                              {"User=a"},
+		"User=" + strings.Repeat("a", 5000) + "\n":              {"User=" + strings.Repeat("a", 5000)},
+	} {
+		if got := slices.Collect(joined(text)); !slices.Equal(got, want) {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestNames: a service that can run, by the rule of unitname.
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"a.service": true, "a@b.service": true, "a@b@c.service": true, "a@b@.service": true,
+		"a@.service": false, "a.socket": false, "a": false, "../a.service": false, "": false,
+	} {
+		if err := CheckName(name); (err == nil) != ok {
+			t.Errorf("%q: %v, want accepted %v", name, err, ok)
+		}
+	}
+}
+
 // TestLinksStayInside: a link of an image must not lead to this machine's files.
 func TestLinksStayInside(t *testing.T) {
 	root := tree(t, map[string]string{"opt/real": "x"})

@@ -12,11 +12,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
-
-// unitTypes are the units that hold processes, and so can be an app's
-// (systemd.unit(5)). Slices are no units of their own in a cgroup path.
-var unitTypes = []string{".service", ".scope", ".socket", ".mount", ".swap"}
 
 // checkAppName allows letters, digits, '-', '_' and '.', as in "billing" or
 // "billing-worker". The name enters log, evidence and policies.
@@ -35,34 +32,13 @@ func checkAppName(s string) error {
 	return nil
 }
 
-// checkUnit allows the name of a loaded system unit: systemd.unit(5), "valid unit
-// names consist of a unit name prefix and a suffix", at most 255 bytes.
+// checkUnit checks that s is the name of a system unit that an app can run in.
 func checkUnit(s string) error {
 	if s == "" {
 		return errors.New("missing: name the system unit that the app runs as")
 	}
-	if len(s) > 255 {
-		return fmt.Errorf("unit name of %d bytes, want at most 255", len(s))
-	}
-	for i := range len(s) {
-		if !isAlphanumeric(s[i]) && !strings.ContainsRune(`:-_.\@`, rune(s[i])) {
-			return fmt.Errorf("%q is no unit name: it holds %q", s, s[i:i+1])
-		}
-	}
-	for _, t := range unitTypes {
-		prefix, ok := strings.CutSuffix(s, t)
-		if !ok {
-			continue
-		}
-		if prefix == "" || prefix[0] == '@' {
-			return fmt.Errorf("%q is no unit name: nothing stands before the type", s)
-		}
-		if strings.HasSuffix(prefix, "@") {
-			return fmt.Errorf("%q is a template: name the instance, as in %q", s, prefix+"1"+t)
-		}
-		return nil
-	}
-	return fmt.Errorf("%q does not end with %s", s, strings.Join(unitTypes, ", "))
+	_, err := unitname.Running(s)
+	return err
 }
 
 func isAlphanumeric(c byte) bool {
