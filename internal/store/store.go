@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
@@ -53,7 +55,7 @@ type Caller struct {
 // goroutine; they run one at a time.
 type Store struct {
 	config Config
-	turn   chan struct{} // holds one token; whoever has it owns everything below
+	turn   *semaphore.Weighted // of one; its holder owns everything below
 	roots  roots
 
 	manifest *sealing.Manifest   // nil while locked
@@ -86,10 +88,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.RetryPause <= 0 {
 		c.RetryPause = defaultRetryPause
 	}
-	s := &Store{config: c, turn: make(chan struct{}, 1)}
+	s := &Store{config: c, turn: semaphore.NewWeighted(1)}
 	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
 	s.load(ctx)
-	s.turn <- struct{}{}
 	return s, nil
 }
 
@@ -103,13 +104,8 @@ var errClosed = errors.New("the store of sealed blobs is closed")
 // begin waits for the turn and, where a write failed before, looks at what it left:
 // the same function as at the start. The caller ends its turn with end.
 func (s *Store) begin(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
+	if err := s.turn.Acquire(ctx, 1); err != nil {
 		return err
-	}
-	select {
-	case <-s.turn:
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	if s.closed {
 		s.end()
@@ -122,7 +118,7 @@ func (s *Store) begin(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) end() { s.turn <- struct{}{} }
+func (s *Store) end() { s.turn.Release(1) }
 
 // ready begins an operation that needs an open store.
 func (s *Store) ready(ctx context.Context) error {
@@ -138,7 +134,7 @@ func (s *Store) ready(ctx context.Context) error {
 
 // Close wipes every key in memory. Operations fail from then on.
 func (s *Store) Close() {
-	<-s.turn
+	_ = s.turn.Acquire(context.Background(), 1) // it cannot fail: this context never ends
 	defer s.end()
 	s.forget()
 	s.roots.wipe()

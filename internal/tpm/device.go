@@ -29,6 +29,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+	"golang.org/x/sync/semaphore"
 )
 
 // Errors of a device, told apart with errors.Is. Each comes wrapped with what was
@@ -90,15 +91,16 @@ type State struct {
 type Device struct {
 	options Options
 	source  source
-	turn    chan struct{} // holds one token; whoever has it owns link, dirty and strays
-	closed  chan struct{}
+	turn    *semaphore.Weighted // of one; its holder owns link, dirty and strays
+	life    context.Context     // ended by end, which only Close calls
+	end     context.CancelFunc
 	once    sync.Once
 
 	link   *link
-	dirty  bool                // a sequence was interrupted: clean before the next
+	dirty  bool                // whether a sequence was interrupted: clean before the next
 	strays map[uint32]struct{} // sessions that the current sequence started
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards state
 	state State
 }
 
@@ -146,10 +148,10 @@ func New(rw io.ReadWriteCloser, o Options) *Device {
 func newDevice(s source, o Options) *Device {
 	d := &Device{
 		options: o.withDefaults(), source: s,
-		turn: make(chan struct{}, 1), closed: make(chan struct{}),
+		turn:  semaphore.NewWeighted(1),
 		state: State{Address: s.address, Warnings: s.warnings},
 	}
-	d.turn <- struct{}{}
+	d.life, d.end = context.WithCancel(context.Background())
 	return d
 }
 
@@ -184,25 +186,26 @@ func (d *Device) take(ctx context.Context) error {
 	if err := d.down(); err != nil {
 		return err
 	}
-	select {
-	case <-d.closed:
-		return ErrClosed
-	case <-ctx.Done():
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.life, cancel)()
+	if d.turn.Acquire(wait, 1) != nil {
+		if d.life.Err() != nil {
+			d.shut()
+			return ErrClosed
+		}
 		return fmt.Errorf("wait for the TPM: %w", ctx.Err())
-	case <-d.turn:
 	}
 	if err := d.down(); err != nil { // it may have broken, or been closed, meanwhile
-		d.turn <- struct{}{}
+		d.release()
 		return err
 	}
 	return nil
 }
 
 func (d *Device) down() error {
-	select {
-	case <-d.closed:
+	if d.life.Err() != nil {
 		return ErrClosed
-	default:
 	}
 	if s := d.State(); !s.Ready {
 		return fmt.Errorf("%w: %s", ErrDegraded, s.Reason)
@@ -236,16 +239,27 @@ func (d *Device) setDown(reason error) {
 func (d *Device) Close() error {
 	err := os.ErrClosed
 	d.once.Do(func() {
-		close(d.closed)
-		err = nil
-		select {
-		case <-d.turn:
-			if d.link != nil {
-				err = d.link.close()
-			}
-			d.turn <- struct{}{}
-		default: // the owner of the turn sees closed, and closes the link itself
-		}
+		d.end()
+		err = d.shut()
 	})
+	return err
+}
+
+// release passes the turn on.
+func (d *Device) release() {
+	d.turn.Release(1)
+	d.shut()
+}
+
+// shut closes the link of a device that was closed. If another goroutine holds the turn or
+// waits for it, that one calls shut when it is done.
+func (d *Device) shut() (err error) {
+	if d.life.Err() == nil || !d.turn.TryAcquire(1) {
+		return nil
+	}
+	defer d.turn.Release(1)
+	if d.link != nil {
+		err = d.link.close()
+	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -26,30 +27,26 @@ type response struct {
 // not wait for ever.
 type link struct {
 	conn io.ReadWriteCloser
-	idle chan struct{} // holds one token while no command is running
-	used bool          // a command was sent; written by the owner of the turn
+	busy atomic.Bool // whether a command is running
+	used bool        // whether a command was sent; written by the holder of the turn
 }
 
 func newLink(conn io.ReadWriteCloser) *link {
-	l := &link{conn: conn, idle: make(chan struct{}, 1)}
-	l.idle <- struct{}{}
-	return l
+	return &link{conn: conn}
 }
 
 // start sends command. The response arrives on the channel, which has room for it,
 // so that nobody needs to stay to receive it.
 func (l *link) start(command []byte) chan response {
 	out := make(chan response, 1)
-	select {
-	case <-l.idle:
-	default:
+	if !l.busy.CompareAndSwap(false, true) {
 		out <- response{err: fmt.Errorf("%w: an earlier command is still running", ErrDegraded)}
 		return out
 	}
 	l.used = true
 	go func() {
 		b, err := exchange(l.conn, command)
-		l.idle <- struct{}{}
+		l.busy.Store(false)
 		out <- response{b, err}
 	}()
 	return out

@@ -37,22 +37,21 @@ func (d *Device) bringBack(old *link, reason error, running chan response) {
 			select {
 			case r := <-running:
 				inStep = r.err == nil
-			case <-d.closed:
+			case <-d.life.Done():
 				old.close()
 				return
 			}
 		}
 		select {
-		case <-d.closed:
+		case <-d.life.Done():
 			return
 		case <-time.After(pause):
 		}
-		// The link belongs to whoever has the turn: the sequence that failed still
-		// has it for a moment.
-		select {
-		case <-d.closed:
+		// The link belongs to the holder of the turn: the sequence that failed still
+		// holds it for a moment.
+		if d.turn.Acquire(d.life, 1) != nil {
+			d.shut()
 			return
-		case <-d.turn:
 		}
 		var err error
 		running, err = d.attempt(inStep)

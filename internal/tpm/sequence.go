@@ -107,7 +107,7 @@ func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
 	case <-s.ctx.Done():
 		s.drain = out
 		return nil, fmt.Errorf("%s: %w", name, s.ctx.Err())
-	case <-s.d.closed:
+	case <-s.d.life.Done():
 		s.drain = out
 		return nil, fmt.Errorf("%s: %w", name, ErrClosed)
 	}
@@ -134,29 +134,10 @@ func (s *sequence) finish() {
 			}
 		case <-timer.C:
 			s.d.fail(fmt.Errorf("interrupted command: %w: waited %s", ErrTimedOut, s.d.options.CommandTimeout), s.drain)
-		case <-s.d.closed:
+		case <-s.d.life.Done():
 		}
 		s.d.release()
 	}()
-}
-
-// release hands the turn on, and closes the link where the device was closed
-// meanwhile.
-func (d *Device) release() {
-	d.turn <- struct{}{}
-	select {
-	case <-d.closed:
-	default:
-		return
-	}
-	select {
-	case <-d.turn:
-		if d.link != nil {
-			d.link.close()
-		}
-		d.turn <- struct{}{}
-	default: // the next owner does it
-	}
 }
 
 // track remembers the sessions that this sequence started and did not flush, so
