@@ -43,7 +43,7 @@ func Example() {
 func accept(text []byte, config verify.Config, document, nonce, key []byte, now time.Time) (*verify.Claims, error) {
 	policy, err := verify.ParsePolicy(text)
 	if err != nil {
-		return nil, err // the text is not a policy
+		return nil, err // it names line and column
 	}
 	verifier, err := verify.New(policy, config)
 	if err != nil {

@@ -3,7 +3,10 @@
 package archtest
 
 import (
+	"os"
 	"path"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -194,5 +197,33 @@ func TestVendorLibrariesHaveOnePlace(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestMapIsComplete checks that the list of rooms and docs/architecture.md name the same
+// packages, in the same order, and that each of them exists.
+func TestMapIsComplete(t *testing.T) {
+	var exists []string
+	for _, p := range packages(t) {
+		exists = append(exists, p.folder())
+	}
+	for _, r := range rooms {
+		prefix, open := strings.CutSuffix(r, "...")
+		if !slices.ContainsFunc(exists, func(f string) bool { return f == r || open && strings.HasPrefix(f, prefix) }) {
+			t.Errorf("no package belongs to the room %s: remove the line", r)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(root(t), "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/.-]+)` \\|").FindAllStringSubmatch(string(text), -1) {
+		if slices.Contains(rooms, m[1]) || strings.Contains(m[1], "/") {
+			named = append(named, m[1])
+		}
+	}
+	if !slices.Equal(named, rooms) {
+		t.Errorf("docs/architecture.md names the rooms\n%s\nand the list has\n%s", strings.Join(named, "\n"), strings.Join(rooms, "\n"))
 	}
 }

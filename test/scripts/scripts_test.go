@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -221,7 +222,7 @@ func nonce(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], fmt.Sprintf("%x", []byte(fmt.Sprintf("%-32s", ts.Name()+args[0]))[:32]))
 }
 
-// TestReadme runs the session of the README, in a folder of its own.
+// TestReadme runs the session of the README in a new folder, and compares the output.
 func TestReadme(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a simulated machine: not with -short")
@@ -235,9 +236,11 @@ func TestReadme(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(readme), "## Use it")
 	_, rest, _ = strings.Cut(rest, "```sh\n")
-	session, _, found := strings.Cut(rest, "```")
+	session, rest, _ := strings.Cut(rest, "```")
+	_, rest, _ = strings.Cut(rest, "```text\n")
+	prints, _, found := strings.Cut(rest, "```")
 	if !found || !strings.Contains(session, "agentctl verify") {
-		t.Fatal("README.md has no session behind \"## Use it\"")
+		t.Fatal("README.md has no session with its output after \"## Use it\"")
 	}
 	dir := t.TempDir()
 	session = strings.ReplaceAll(session, "/tmp/", dir+"/")
@@ -253,4 +256,14 @@ func TestReadme(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "pass: accepted.") {
 		t.Errorf("the session ends with %v:\n%s", err, out)
 	}
+	if got := sameEverywhere(strings.ReplaceAll(string(out), dir+"/", "/tmp/")); got != sameEverywhere(prints) {
+		t.Errorf("the session prints\n%s\nREADME.md says\n%s", out, prints)
+	}
+}
+
+// sameEverywhere returns the output of the README's session without what differs between
+// machines: digests, sizes, the user, and where lines are wrapped.
+func sameEverywhere(output string) string {
+	output = regexp.MustCompile(`[0-9a-f]{64}|[0-9]+ files?|[0-9]+ bytes|user "[^"]*"`).ReplaceAllString(output, "-")
+	return strings.Join(strings.Fields(output), " ")
 }
