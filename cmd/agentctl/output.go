@@ -3,13 +3,14 @@
 package main
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // writeOutput writes a whole file, or standard output for "-" and "". A file appears
@@ -33,7 +34,7 @@ func (t *terminal) writeOutput(name string, b []byte) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return misuse(fmt.Errorf("write %s: %w", name, unwrapPath(err)))
 	}
-	return misuseIf(replace(name, b, mode))
+	return misuseIf(durable.WriteFile(name, b, mode))
 }
 
 // writeSecretOutput writes b as it is to standard output, or to a file that only its
@@ -46,7 +47,7 @@ func (t *terminal) writeSecretOutput(name string, b []byte) error {
 	if at, err := os.Lstat(name); err == nil && !at.Mode().IsRegular() {
 		return misuse(fmt.Errorf("write %s: something is there that is no file", name)).withHint("--out - writes to standard output")
 	}
-	return misuseIf(replace(name, b, 0o600))
+	return misuseIf(durable.WriteFile(name, b, 0o600))
 }
 
 // writeStandardOutput writes bytes that somebody asked for as they are. On a terminal
@@ -57,24 +58,6 @@ func (t *terminal) writeStandardOutput(b []byte) error {
 	}
 	_, err := t.out.Write(b)
 	return err
-}
-
-// replace puts a file with content b at name: under a name of its own until it is whole.
-func replace(name string, b []byte, mode fs.FileMode) error {
-	next := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"-"+rand.Text()[:10])
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, unwrapPath(err))
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(next, name)
-	}
-	if err != nil {
-		os.Remove(next)
-		return fmt.Errorf("write %s: %w", name, unwrapPath(err))
-	}
-	return nil
 }
 
 // unwrapPath is err without the name of a file that nobody asked for.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // Files for verifiers, in the folder of the machine.
@@ -49,7 +51,7 @@ func (m *machine) publish() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(m.dir, rootFile), root, 0o644); err != nil {
+	if err := durable.WriteFile(filepath.Join(m.dir, rootFile), root, 0o644); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(m.dir, policyFile), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

@@ -107,20 +107,3 @@ func read(name string, limit int64) ([]byte, error) {
 	}
 	return b, err
 }
-
-// write replaces a file as a whole.
-func write(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".fetched-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
-}

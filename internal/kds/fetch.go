@@ -5,10 +5,10 @@ package kds
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -46,8 +46,8 @@ func (c *Cache) Fetch(ctx context.Context, from *Client, r *snp.Report, product 
 			if err != nil {
 				return err
 			}
-			if err := write(name, b); err != nil {
-				return fmt.Errorf("keep %s: %w", name, err)
+			if err := durable.WriteFile(name, b, 0o644); err != nil {
+				return err
 			}
 		}
 		done = append(done, Fetched{File: name, Kept: have})

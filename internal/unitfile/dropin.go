@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // first is the first line of every drop-in of ours. One without it is somebody else's
@@ -51,24 +52,10 @@ func Write(root, unit string, content []byte) error {
 	if _, err := ours(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write drop-in: %w", err)
 	}
-	f, err := os.CreateTemp(dir, ".50-agentd-*")
-	if err != nil {
-		return fmt.Errorf("write drop-in: %w", err)
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write drop-in: %w", err)
-	}
-	return nil
+	return durable.WriteFile(path, content, 0o644)
 }
 
 // Remove removes the drop-in, and its folder where nothing else is in it.

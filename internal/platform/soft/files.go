@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -92,7 +93,7 @@ func (a *Authority) store(name string, b []byte) error {
 	if a.dir == "" {
 		return nil
 	}
-	return replace(filepath.Join(a.dir, name), b)
+	return durable.WriteFile(filepath.Join(a.dir, name), b, 0o600)
 }
 
 // loadSecret is the chip's secret of 32 bytes kept in dir, made where there is none.
@@ -103,30 +104,13 @@ func loadSecret(dir string) ([]byte, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		b = make([]byte, secretSize)
 		rand.Read(b)
-		return b, replace(path, b)
+		return b, durable.WriteFile(path, b, 0o600)
 	case err != nil:
 		return nil, fmt.Errorf("read chip of the software platform: %w", err)
 	case len(b) != secretSize:
 		return nil, fmt.Errorf("chip of the software platform %s: %d bytes, want %d: remove it for a new chip", path, len(b), secretSize)
 	}
 	return b, nil
-}
-
-// replace writes a file as a whole or not at all.
-func replace(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write software platform: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write software platform: %w", err)
-	}
-	return nil
 }
 
 // UsualTCB is one as current machines of p report it.

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package durable
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteFile writes a file as a whole: after a crash, and to any reader, path is as it was
+// before or has the content b and is on disk. The mode is perm before the umask, also if
+// the file exists. A symbolic link at path is replaced, not followed. The folder may belong
+// to another user; for the agent's own state, [Dir.Replace] trusts no other user.
+//
+// A process that is killed in WriteFile can leave ".NAME-RANDOM" in the folder.
+func WriteFile(path string, b []byte, perm fs.FileMode) error {
+	dir := filepath.Dir(path)
+	next := filepath.Join(dir, "."+filepath.Base(path)+"-"+rand.Text()[:10])
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
+		os.Remove(next)
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	if err := syncFolder(dir); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// syncFolder makes the names in a folder last. It passes over a folder that the user may
+// write but not read, and a file system that cannot sync folders.
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// cause returns err without the name of the temporary file, which means nothing to a user.
+func cause(err error) error {
+	if x, ok := errors.AsType[*fs.PathError](err); ok {
+		return x.Err
+	}
+	if x, ok := errors.AsType[*os.LinkError](err); ok {
+		return x.Err
+	}
+	return err
+}
