@@ -43,54 +43,13 @@ const (
 	ClassPolicy     = check.Policy     // genuine, but not what the policy asks for
 )
 
-// Binding tells what the PCR values rest on.
-type Binding string
-
-const (
-	BindingNone          Binding = "none"           // nothing ties the vTPM to the report
-	BindingGuestAsserted Binding = "guest-asserted" // the guest's own software put AK and agent key into its report
-	BindingParavisor     Binding = "paravisor"      // a measured paravisor at VMPL 0 vouches for the AK
-	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
-)
-
-// bindings in rising order of strength.
-var bindings = []Binding{BindingNone, BindingGuestAsserted, BindingParavisor, BindingSVSM}
-
-func (b Binding) rank() int {
-	for i, k := range bindings {
-		if k == b {
-			return i
-		}
-	}
-	return -1
-}
-
-// weaker is the weaker of two bindings.
+// weaker returns the weaker of two bindings.
 func weaker(a, b Binding) Binding {
-	if a.rank() < b.rank() {
+	if a.Rank() < b.Rank() {
 		return a
 	}
 	return b
 }
-
-// AKOrigin tells how the verifier knows the attestation key apart from the report.
-type AKOrigin string
-
-const (
-	AKNone      AKOrigin = "none"      // only the report speaks for it
-	AKEnrolled  AKOrigin = "enrolled"  // its name stands in the policy, with or without a record
-	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names
-)
-
-// Freshness tells what the report was made for.
-type Freshness string
-
-const (
-	FreshReport    Freshness = "fresh"    // for the batch that holds the statement; raw material: for the nonce, or for the report data that the verifier states
-	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
-	UnknownReport  Freshness = "unknown"  // raw material: nothing in the report holds the verifier's nonce
-	AnyReport      Freshness = "any"      // in a policy only: a report of any age will do
-)
 
 // Milliseconds is a duration that is a number of milliseconds in JSON, the unit of a
 // TPM's clock.

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -96,15 +97,15 @@ func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
 
 // ekChain leads from the certificate in an enrolment to a root of the policy. Of several
 // ways one that is valid is taken, so that a known one does where it is.
-func (a *appraiser) ekChain(r *enrolmentRule) ([]*x509.Certificate, error) {
+func (a *appraiser) ekChain(raw keys.Bundle, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
 	if a.cache == nil {
-		return r.certificate.Chain(a.p.ekRoots, a.now)
+		return c.Chain(roots, a.now)
 	}
-	key := ekKey(r.EKCertificates, a.p.ekRoots)
-	if known := a.cache.get(key); known != nil && r.certificate.CheckValidity(known.ek, a.now) == nil {
+	key := ekKey(raw, roots)
+	if known := a.cache.get(key); known != nil && c.CheckValidity(known.ek, a.now) == nil {
 		return known.ek, nil
 	}
-	chain, err := r.certificate.Chain(a.p.ekRoots, a.now)
+	chain, err := c.Chain(roots, a.now)
 	if err == nil {
 		a.cache.put(&cacheEntry{key: key, ek: chain})
 	}

@@ -2,7 +2,10 @@
 
 package verify
 
-import "github.com/cvm-agentd/agentd/verify/internal/check"
+import (
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
+)
 
 // The checks, in the order in which they run and are listed.
 const (
@@ -78,58 +81,6 @@ const (
 	AnchorLogPrefix CheckID = "anchor.log-prefix"
 	AnchorLogReplay CheckID = "anchor.log-replay"
 	FirmwareDecode  CheckID = "firmware.decode"
-
-	PolicyProduct          CheckID = "policy.product"
-	PolicyReportVersion    CheckID = "policy.report-version"
-	PolicySigner           CheckID = "policy.signer"
-	PolicyChip             CheckID = "policy.chip"
-	PolicyLaunch           CheckID = "policy.launch"
-	PolicyDenied           CheckID = "policy.denied"
-	PolicyVMPL             CheckID = "policy.vmpl"
-	PolicyDebug            CheckID = "policy.debug"
-	PolicyMigrationAgent   CheckID = "policy.migration-agent"
-	PolicySMT              CheckID = "policy.smt"
-	PolicySingleSocket     CheckID = "policy.single-socket"
-	PolicyCXL              CheckID = "policy.cxl"
-	PolicyGuestABI         CheckID = "policy.guest-abi"
-	PolicyGuestFeatures    CheckID = "policy.guest-features"
-	PolicyGuestReserved    CheckID = "policy.guest-reserved"
-	PolicyPlatform         CheckID = "policy.platform"
-	PolicyPlatformReserved CheckID = "policy.platform-reserved"
-	PolicyTCBReported      CheckID = "policy.tcb-reported"
-	PolicyTCBCommitted     CheckID = "policy.tcb-committed"
-	PolicyTCBLaunch        CheckID = "policy.tcb-launch"
-	PolicyProvisional      CheckID = "policy.provisional"
-	PolicyMitigations      CheckID = "policy.mitigations"
-	PolicyGuestSVN         CheckID = "policy.guest-svn"
-	PolicyFamilyID         CheckID = "policy.family-id"
-	PolicyImageID          CheckID = "policy.image-id"
-	PolicyHostData         CheckID = "policy.host-data"
-	PolicyIDKey            CheckID = "policy.id-key"
-	PolicyAuthorKey        CheckID = "policy.author-key"
-	PolicyBinding          CheckID = "policy.binding"
-	PolicyAK               CheckID = "policy.ak"
-	PolicyAKOrigin         CheckID = "policy.ak-origin"
-	PolicyEKKey            CheckID = "policy.ek-key"
-	PolicyEKUsage          CheckID = "policy.ek-usage"
-	PolicyEKChain          CheckID = "policy.ek-chain"
-	PolicyEKValidity       CheckID = "policy.ek-validity"
-	PolicyFreshness        CheckID = "policy.freshness"
-	PolicyAnchorAge        CheckID = "policy.anchor-age"
-	PolicyPCR              CheckID = "policy.pcr"
-	PolicyLog              CheckID = "policy.log"
-	PolicyFirmwareLog      CheckID = "policy.firmware-log"
-	PolicyLogGaps          CheckID = "policy.log-gaps"
-	PolicyLogUnmeasured    CheckID = "policy.log-unmeasured"
-	PolicyAgent            CheckID = "policy.agent"
-	PolicyAppPresent       CheckID = "policy.app-present"
-	PolicyAppDigest        CheckID = "policy.app-digest"
-	PolicyAppUnit          CheckID = "policy.app-unit"
-	PolicyAppUnlisted      CheckID = "policy.app-unlisted"
-	PolicyCallerUnit       CheckID = "policy.caller-unit"
-	PolicyCallerUser       CheckID = "policy.caller-user"
-	PolicyCallerApp        CheckID = "policy.caller-app"
-	PolicyCallerExecutable CheckID = "policy.caller-executable"
 )
 
 // Definitions lists every check in the order of an appraisal. docs/checks.md holds the same.
@@ -143,7 +94,7 @@ func Definitions() []Definition {
 var order = check.NewOrder(definitions)
 
 // definitions is the one list that appraisals, documentation and tests are held to.
-var definitions = []Definition{
+var definitions = append([]Definition{
 	{ID: EvidenceDecode, Class: ClassBinding, Checks: "the document has the type, members and sizes of the format, with no duplicate, unknown or differently-cased member, loose base64 or trailing data", Stops: "two readers that see two different documents in the same bytes"},
 	{ID: StatementDecode, Class: ClassBinding, Checks: "the statement's exact bytes are a statement of the format", Stops: "a statement that this verifier reads differently from its user"},
 	{ID: StatementNonce, Class: ClassBinding, Checks: "the statement holds the nonce that the verifier sent", Stops: "replay of old evidence"},
@@ -215,56 +166,4 @@ var definitions = []Definition{
 	{ID: AnchorLogPrefix, Class: ClassBinding, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"},
 	{ID: AnchorLogReplay, Class: ClassBinding, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"},
 	{ID: FirmwareDecode, Class: ClassBinding, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"},
-
-	{ID: PolicyProduct, Class: ClassPolicy, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
-	{ID: PolicyReportVersion, Class: ClassPolicy, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
-	{ID: PolicySigner, Class: ClassPolicy, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, where a chip's own VCEK is wanted"},
-	{ID: PolicyChip, Class: ClassPolicy, Checks: "the chip id is shown, and listed where the policy lists chips", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
-	{ID: PolicyLaunch, Class: ClassPolicy, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
-	{ID: PolicyDenied, Class: ClassPolicy, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
-	{ID: PolicyVMPL, Class: ClassPolicy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"},
-	{ID: PolicyDebug, Class: ClassPolicy, Checks: "the host may not debug the guest", Stops: "the host reading and writing all guest memory, under an unchanged measurement"},
-	{ID: PolicyMigrationAgent, Class: ClassPolicy, Checks: "the guest has no migration agent", Stops: "the guest's state handed to another machine"},
-	{ID: PolicySMT, Class: ClassPolicy, Checks: "SMT is allowed by the guest only where the policy says so", Stops: "side channels from a sibling thread"},
-	{ID: PolicySingleSocket, Class: ClassPolicy, Checks: "the guest is held to one socket where the policy asks for it", Stops: "traffic between sockets"},
-	{ID: PolicyCXL, Class: ClassPolicy, Checks: "CXL memory is allowed by the guest only where the policy says so", Stops: "guest memory on devices outside the processor"},
-	{ID: PolicyGuestABI, Class: ClassPolicy, Checks: "the guest asked for at least the ABI version that the policy names", Stops: "older firmware interfaces"},
-	{ID: PolicyGuestFeatures, Class: ClassPolicy, Checks: "the guest asked for the memory protections that the policy names", Stops: "weaker memory encryption, power side channels, ciphertext visible to the host"},
-	{ID: PolicyGuestReserved, Class: ClassPolicy, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission that nobody looked at"},
-	{ID: PolicyPlatform, Class: ClassPolicy, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
-	{ID: PolicyPlatformReserved, Class: ClassPolicy, Checks: "no platform bit is set that this version cannot name, where the policy refuses those", Stops: "a platform property that nobody looked at"},
-	{ID: PolicyTCBReported, Class: ClassPolicy, Checks: "every component of the reported TCB is at or above its floor", Stops: "firmware with published holes"},
-	{ID: PolicyTCBCommitted, Class: ClassPolicy, Checks: "every component of the committed TCB is at or above its floor", Stops: "firmware that the host can still roll back"},
-	{ID: PolicyTCBLaunch, Class: ClassPolicy, Checks: "every component of the TCB at launch is at or above its floor", Stops: "a guest that was launched under firmware with published holes"},
-	{ID: PolicyProvisional, Class: ClassPolicy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
-	{ID: PolicyMitigations, Class: ClassPolicy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
-	{ID: PolicyGuestSVN, Class: ClassPolicy, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
-	{ID: PolicyFamilyID, Class: ClassPolicy, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
-	{ID: PolicyImageID, Class: ClassPolicy, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
-	{ID: PolicyHostData, Class: ClassPolicy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
-	{ID: PolicyIDKey, Class: ClassPolicy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch that nobody signed"},
-	{ID: PolicyAuthorKey, Class: ClassPolicy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that nobody vouches for"},
-	{ID: PolicyBinding, Class: ClassPolicy, Checks: "vTPM and report hang together at least as strongly as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"},
-	{ID: PolicyAK, Class: ClassPolicy, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
-	{ID: PolicyAKOrigin, Class: ClassPolicy, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust where a certified TPM is wanted"},
-	{ID: PolicyEKKey, Class: ClassPolicy, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, where the policy names roots of such certificates", Stops: "the certificate of a genuine TPM beside the endorsement key of one in software"},
-	{ID: PolicyEKUsage, Class: ClassPolicy, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
-	{ID: PolicyEKChain, Class: ClassPolicy, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
-	{ID: PolicyEKValidity, Class: ClassPolicy, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
-	{ID: PolicyFreshness, Class: ClassPolicy, Checks: "the report is fresh where the policy asks for it", Stops: "an earlier report where a new one is wanted"},
-	{ID: PolicyAnchorAge, Class: ClassPolicy, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
-	{ID: PolicyPCR, Class: ClassPolicy, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"},
-	{ID: PolicyLog, Class: ClassPolicy, Checks: "the evidence holds a log where the policy needs one", Stops: "applications hidden by leaving the log out"},
-	{ID: PolicyFirmwareLog, Class: ClassPolicy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, but for those that the policy pins, where the policy asks for it", Stops: "a boot that nobody can follow"},
-	{ID: PolicyLogGaps, Class: ClassPolicy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that happened while nobody could watch"},
-	{ID: PolicyLogUnmeasured, Class: ClassPolicy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
-	{ID: PolicyAgent, Class: ClassPolicy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"},
-	{ID: PolicyAppPresent, Class: ClassPolicy, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
-	{ID: PolicyAppDigest, Class: ClassPolicy, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
-	{ID: PolicyAppUnit, Class: ClassPolicy, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
-	{ID: PolicyAppUnlisted, Class: ClassPolicy, Checks: "no application was measured that the policy does not list, where the policy refuses those", Stops: "a further application beside the expected ones"},
-	{ID: PolicyCallerUnit, Class: ClassPolicy, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
-	{ID: PolicyCallerUser, Class: ClassPolicy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
-	{ID: PolicyCallerApp, Class: ClassPolicy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
-	{ID: PolicyCallerExecutable, Class: ClassPolicy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application where asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
-}
+}, rule.Definitions()...)

@@ -8,11 +8,38 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
 )
 
-var update = flag.Bool("update", false, "write docs/checks.md anew")
+var update = flag.Bool("update", false, "write the tables of docs/checks.md and docs/policy.md anew")
 
-const checksFile = "../docs/checks.md"
+const (
+	checksFile = "../docs/checks.md"
+	policyFile = "../docs/policy.md"
+)
+
+// between compares a part of a file, between two marks, with what was generated. With
+// -update it writes the part.
+func between(t *testing.T, file, begin, end, want string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(text), begin)
+	got, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s does not contain %q and %q", file, begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(head+begin+want+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != want {
+		t.Errorf("%s does not contain what this package has: run go test ./verify -run %s -update", file, t.Name())
+	}
+}
 
 // checkTables is the tables of docs/checks.md, one for each word in front of the dot.
 func checkTables() string {
@@ -21,7 +48,7 @@ func checkTables() string {
 	for _, d := range definitions {
 		group, _, _ := strings.Cut(string(d.ID), ".")
 		if group != last {
-			fmt.Fprintf(&b, "\n### %s\n\n| id | exit code | what must hold | what it stops |\n|---|---|---|---|\n", group)
+			fmt.Fprintf(&b, "\n### %s\n\n| id | exit code | what must be true | what it stops |\n|---|---|---|---|\n", group)
 			last = group
 		}
 		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", d.ID, d.Class, d.Checks, d.Stops)
@@ -29,26 +56,35 @@ func checkTables() string {
 	return b.String()
 }
 
-// TestChecksAreDocumented holds docs/checks.md to the list of checks, both ways.
+// TestChecksAreDocumented compares docs/checks.md with the list of checks.
 func TestChecksAreDocumented(t *testing.T) {
-	text, err := os.ReadFile(checksFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- checks: begin -->\n", "<!-- checks: end -->"
-	head, rest, ok := strings.Cut(string(text), begin)
-	tables, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no %q and %q", checksFile, begin, end)
-	}
-	if *update {
-		if err := os.WriteFile(checksFile, []byte(head+begin+checkTables()+"\n"+end+tail), 0o644); err != nil {
-			t.Fatal(err)
+	between(t, checksFile, "<!-- checks: begin -->\n", "<!-- checks: end -->", checkTables()+"\n")
+}
+
+// TestPolicyTables compares the tables of docs/policy.md with the keys of a policy: one
+// for the root keys, and one for each table of a policy.
+func TestPolicyTables(t *testing.T) {
+	const begin, end = "<!-- keys of %s: begin, written by go test ./verify -run TestPolicyTables -update -->\n", "<!-- keys of %s: end -->"
+	tables := make(map[string]string)
+	for _, k := range rule.Keys() {
+		table, _, ok := strings.Cut(k.Name, ".")
+		if !ok {
+			table = "root"
 		}
-		return
+		if tables[table] == "" {
+			tables[table] = "| key | type | default | what it does |\n|---|---|---|---|\n"
+		}
+		value := k.Default
+		if strings.Trim(value, "abcdefghijklmnopqrstuvwxyz") != "" || value == "true" || value == "false" {
+			value = "`" + value + "`"
+		}
+		if k.Type == "" || k.Doc == "" || k.Default == "" || strings.ContainsAny(k.Doc, "|\n") {
+			t.Errorf("%s: type, default and what it does must be said, in a form that fits a table", k.Name)
+		}
+		tables[table] += fmt.Sprintf("| `%s` | %s | %s | %s |\n", k.Name, k.Type, value, k.Doc)
 	}
-	if tables != checkTables()+"\n" {
-		t.Errorf("%s does not hold the checks of this package: run go test ./verify -run %s -update", checksFile, t.Name())
+	for table, text := range tables {
+		between(t, policyFile, fmt.Sprintf(begin, table), fmt.Sprintf(end, table), text)
 	}
 }
 

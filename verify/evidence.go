@@ -9,6 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -38,7 +39,7 @@ func (v *Verifier) begin(m Material, expect Expect, now time.Time, ignored map[C
 // steps that need it are then not reached, and their checks stay open.
 type appraiser struct {
 	*Verifier
-	p        *Policy
+	p        *rule.Compiled
 	expect   Expect
 	now      time.Time
 	material Material
@@ -54,7 +55,7 @@ type appraiser struct {
 	chain     *snp.Chain
 	product   string // lower case, of the chain; "" before that
 	signer    string // "vcek" or "vlek"
-	launch    *launchRule
+	launch    *rule.Launch
 	binding   Binding // as the structure and the policy's list allow
 	structure Binding // as the structure allows
 	log       *LogState
@@ -88,5 +89,5 @@ func (a *appraiser) document(b []byte) {
 	a.checkBinding()
 	a.checkLog()
 	a.checkFirmwareLog(e.FirmwareLog)
-	a.checkPolicy()
+	a.p.Judge(subject{a}, a.Findings)
 }

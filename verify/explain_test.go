@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// explained holds for every rule what it is called in words, and where.
+// explained has, for every rule, what it is called in words, and in which list.
 var explained = []struct{ root, tables, part, words string }{
 	{`products = ["milan"]`, "", "dangers", "milan"},
 	{`signers = ["vcek", "vlek"]`, "", "dangers", "vlek"},
@@ -16,7 +16,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "one of 1 that are listed"},
 	{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "none of 1"},
 	{`allow_masked_chip = true`, "", "dangers", "allow_masked_chip"},
-	{`revocation = "required"`, "", "demands", "is at hand"},
+	{`revocation = "required"`, "", "demands", "has a current revocation list"},
 	{`revocation = "off"`, "", "dangers", "revocation is off"},
 	{`vmpl = [0, 2]`, "", "dangers", "level other than 0"},
 	{`unlisted_launch = "allow"`, "", "dangers", "those of an attacker"},
@@ -62,13 +62,13 @@ var explained = []struct{ root, tables, part, words string }{
 	{`freshness = "any"`, "", "dangers", "any age"},
 	{`firmware_log = "required"`, "", "demands", "firmware's log"},
 	{trusting(tpmRoot), certified(tpmRoot.certify('e', nil)), "demands", `A certificate of its TPM leads to "CN=TPM root"`},
-	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "demands", "Where its enrolment holds a certificate"},
+	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "demands", "If its enrolment contains a certificate"},
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
 	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "everything is refused"},
 }
 
-// TestExplainNamesEveryRule: each rule that a policy can hold turns up in words, and
-// taking it out of the policy takes the words away.
+// TestExplainNamesEveryRule: each rule of a policy turns up in words, and taking it out
+// of the policy takes the words away.
 func TestExplainNamesEveryRule(t *testing.T) {
 	base := mustPolicy(t, makePolicy("", "")).Explain()
 	for _, c := range explained {

@@ -2,32 +2,13 @@
 
 package verify
 
-import (
-	"reflect"
-)
+import "github.com/cvm-agentd/agentd/verify/internal/rule"
 
-// policyKeys lists every key of the text form, dotted, arrays of tables without their index.
+// policyKeys returns every key of a policy, dotted, lists of tables without their index.
 func policyKeys() []string {
-	var keys []string
-	var walk func(prefix string, t reflect.Type)
-	walk = func(prefix string, t reflect.Type) {
-		for i := range t.NumField() {
-			f := t.Field(i)
-			name := prefix + f.Tag.Get("toml")
-			inner := f.Type
-			if inner.Kind() == reflect.Slice {
-				inner = inner.Elem()
-			}
-			switch {
-			case inner.Kind() == reflect.Struct:
-				walk(name+".", inner)
-			case inner == reflect.TypeFor[map[string]tcbText]():
-				walk(name+".PRODUCT.", reflect.TypeFor[tcbText]())
-			default:
-				keys = append(keys, name)
-			}
-		}
+	var names []string
+	for _, k := range rule.Keys() {
+		names = append(names, k.Name)
 	}
-	walk("", reflect.TypeFor[policyText]())
-	return keys
+	return names
 }

@@ -337,8 +337,7 @@ func (w *logWalk) checkStart() {
 		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || isZero(d.Value) {
 			continue
 		}
-		listed := slices.ContainsFunc(w.p.startValues[d.Algorithm], func(v []byte) bool { return equal(v, d.Value) })
-		if !w.Decide(LogStartValue, listed, "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
+		if !w.Decide(LogStartValue, w.p.StartsAt(d), "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
 			"PCR %d was not zero when the log began, and nothing explains its value: a log may have been deleted during this boot", w.state.PCR) {
 			return
 		}

@@ -40,7 +40,7 @@ func (v *Verifier) appraiseParavisor(s AzureSet, expect Expect, now time.Time, i
 	a.checkFirmwareLog(s.FirmwareLog)
 	a.checkReport()
 	a.checkBinding()
-	a.checkPolicy()
+	a.p.Judge(subject{a}, a.Findings)
 	return a.result(), nil
 }
 

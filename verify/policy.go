@@ -2,150 +2,78 @@
 
 package verify
 
-import (
-	"crypto/x509"
-	"time"
+import "github.com/cvm-agentd/agentd/verify/internal/rule"
 
-	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/snp"
-)
-
-// PolicyVersion is the member "version" of every policy of this version.
-const PolicyVersion = 1
+// PolicyVersion is [Policy].Version of every policy that this version reads.
+const PolicyVersion = rule.Version
 
 // MaxPolicy is the largest policy text that is read, in bytes.
-const MaxPolicy = 4 << 20
+const MaxPolicy = rule.MaxText
 
-// A Policy says which evidence is acceptable. It is made by [ParsePolicy] only, so
-// that every policy in use was checked for contradictions; docs/policy.md describes
-// the text, its defaults and what each key protects against.
-type Policy struct {
-	digest evidence.Digest // SHA-256 of the text
+// A policy and its parts. The fields are the keys of docs/policy.md: p.Products is
+// "products", p.GuestPolicy.AllowDebug is "guest_policy.allow_debug". The zero value of a
+// field means that the key is absent. Byte strings are lower-case hexadecimal.
+type (
+	// Policy says which evidence is acceptable. It comes from [ParsePolicy], or is built
+	// in Go, and can be changed: Policy.Check checks it, Policy.Encode gives its text.
+	Policy      = rule.Policy
+	PolicyError = rule.Error // fault of a policy, with line, column and key
+	PolicyWords = rule.Words // policy in sentences, from Policy.Explain
 
-	products         []string // lower case: "milan", "genoa", "turin"
-	signers          []string // "vcek", "vlek"
-	minReportVersion uint32
-	vmpl             []uint32
-	binding          Binding
-	freshness        Freshness
-	maxAnchorAge     time.Duration // 0 unless freshness is AnchoredReport
-	allowProvisional bool
-	revocation       string // "required", "optional", "off"
+	Launch      = rule.Launch      // one [[launch]]
+	GuestPolicy = rule.GuestPolicy // [guest_policy]
+	Platform    = rule.Platform    // [platform]
+	TCB         = rule.TCB         // [tcb.PRODUCT]
+	Mitigations = rule.Mitigations // [mitigations]
+	Image       = rule.Image       // [image]
+	Enrolment   = rule.Enrolment   // one [[enrolment]]
+	PCR         = rule.PCR         // one [[pcr]]
+	StartValue  = rule.StartValue  // one [[start_value]]
+	Agent       = rule.Agent       // [agent]
+	App         = rule.App         // one [[app]]
+	Caller      = rule.Caller      // [caller]
 
-	launches          []launchRule
-	allowUnlisted     bool // launch measurements that launches does not hold
-	deniedLaunches    [][]byte
-	chips             [][]byte // empty: any
-	deniedChips       [][]byte
-	allowMaskedChip   bool
-	aks               [][]byte // names; with enrolments empty: any
-	enrolments        []enrolmentRule
-	ekRoots           []*x509.Certificate // that the certificate of a TPM's endorsement key must lead to; empty: not looked at
-	akOrigin          AKOrigin            // that is asked for at least
-	guest             guestRule
-	image             imageRule
-	platform          platformRule
-	tcb               map[string]tcbRule // by product
-	launchMitigation  uint64
-	currentMitigation uint64
-
-	pcrs        []pcrRule
-	startValues map[pcr.Algorithm][][]byte
-
-	logRequired        bool
-	firmwareRequired   bool
-	tolerateGaps       bool
-	tolerateUnmeasured bool
-	apps               []appRule
-	refuseUnlistedApps bool
-	agent              agentRule
-	caller             callerRule
-}
-
-// Digest is SHA-256 over the text that the policy was made from.
-func (p *Policy) Digest() evidence.Digest { return p.digest }
-
-// launchRule is one [[launch]].
-type launchRule struct {
-	measurement []byte // 48 bytes
-	kind        Binding
-	covers      Cover
-	label       string
-}
-
-// Cover says what a launch measurement was computed over.
-type Cover string
-
-const (
-	CoversFirmware Cover = "firmware"                // the firmware alone; what it boots shows in PCRs only
-	CoversKernel   Cover = "firmware+kernel+cmdline" // direct kernel boot: also kernel, initrd and command line
+	Choice    = rule.Choice    // what happens in one case, such as Required
+	Kind      = rule.Kind      // what the firmware of a launch measurement does for the vTPM
+	Cover     = rule.Cover     // what a launch measurement was computed over
+	Binding   = rule.Binding   // what the PCR values rest on
+	AKOrigin  = rule.AKOrigin  // how the verifier knows the attestation key apart from the report
+	Freshness = rule.Freshness // what the report was made for
+	Duration  = rule.Duration  // time.Duration that is text in a policy
 )
 
-// guestRule is [guest_policy]: what the guest's owner allowed the host at launch.
-type guestRule struct {
-	allowDebug             bool
-	allowMigrationAgent    bool
-	allowSMT               bool
-	allowCXL               bool
-	requireSingleSocket    bool
-	requireAES256XTS       bool
-	requireRAPLDisabled    bool
-	requireCiphertextHid   bool
-	requirePageSwapOff     bool
-	allowReserved          bool
-	minABIMajor, minABIMin uint8
-}
+// Values of the keys of a policy.
+const (
+	Required = rule.Required
+	Optional = rule.Optional
+	Off      = rule.Off
+	Refuse   = rule.Refuse
+	Allow    = rule.Allow
 
-// imageRule is [image]: the ID block and host data of the launch.
-type imageRule struct {
-	minGuestSVN uint32
-	familyID    []byte // 16 bytes; nil: any
-	imageID     []byte
-	hostData    [][]byte // 32 bytes each; empty: any
-	idKeys      [][]byte // 48 bytes each: SHA-384 of the key
-	authorKeys  [][]byte
-}
+	KindPlain     = rule.KindPlain     // firmware that runs no vTPM for the guest
+	KindParavisor = rule.KindParavisor // a paravisor that keeps a vTPM out of the guest's reach
+	KindSVSM      = rule.KindSVSM      // an SVSM that does so
 
-// platformRule is [platform]: bits of PLATFORM_INFO.
-type platformRule struct {
-	require     snp.PlatformInfo
-	refuse      snp.PlatformInfo
-	refuseOther bool // bits that this version cannot name
-}
+	CoversFirmware = rule.CoversFirmware // the firmware alone; what it boots shows in PCRs only
+	CoversKernel   = rule.CoversKernel   // direct kernel boot: also kernel, initrd and command line
 
-// tcbRule is [tcb.PRODUCT]: floors of the components, by name.
-type tcbRule struct {
-	reported, committed, launch map[string]uint8
-}
+	BindingNone          = rule.BindingNone          // nothing ties the vTPM to the report
+	BindingGuestAsserted = rule.BindingGuestAsserted // the guest's own software put AK and agent key into its report
+	BindingParavisor     = rule.BindingParavisor     // a measured paravisor at VMPL 0 vouches for the AK
+	BindingSVSM          = rule.BindingSVSM          // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
 
-// pcrRule is one [[pcr]].
-type pcrRule struct {
-	bank   pcr.Algorithm
-	index  uint32
-	values [][]byte
-}
+	AKNone      = rule.AKNone      // only the report speaks for it
+	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record
+	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names
 
-// appRule is one [[app]].
-type appRule struct {
-	name     string
-	unit     string // "": any
-	user     string // "": any
-	digests  map[evidence.Digest]bool
-	required bool
-}
+	FreshReport    = rule.FreshReport    // for the batch that contains the statement; raw material: for the nonce, or for the report data that the verifier states
+	AnchoredReport = rule.AnchoredReport // for an earlier batch, which the quote commits to
+	UnknownReport  = rule.UnknownReport  // raw material: nothing in the report contains the verifier's nonce
+	AnyReport      = rule.AnyReport      // in a policy only: a report of any age is accepted
+)
 
-// agentRule is [agent]: which agents may have written to the log.
-type agentRule struct {
-	versions map[string]bool          // empty: any
-	digests  map[evidence.Digest]bool // empty: any
-}
-
-// callerRule is [caller]: who may have asked for the statement.
-type callerRule struct {
-	unit        string
-	uid         *uint32
-	app         string
-	executables map[evidence.Digest]bool // empty: any
-	covered     bool
-}
+// ParsePolicy parses a policy in TOML and checks it. Unknown keys, wrong types, values out
+// of range and rules that contradict each other are errors of type *[PolicyError], joined
+// if there are several; so is a policy that says nothing. docs/policy.md describes the
+// text, its defaults and what each key protects against.
+func ParsePolicy(text []byte) (*Policy, error) { return rule.Parse(text) }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pelletier/go-toml/v2/unstable"
-
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
@@ -119,21 +117,6 @@ func TestZeroHostDataIsARule(t *testing.T) {
 	mustPolicy(t, makePolicy("", "[image]\nhost_data = [\""+repeated(0, 32)+"\"]"))
 }
 
-// TestPlaces: where a part of the text stands is what the parser says, at each offset.
-func TestPlaces(t *testing.T) {
-	for _, text := range []string{"", "\n", "a", "a\n", "\n\nab\n\ncd", "version = 1\r\n\r\nvmpl = [0]\n"} {
-		l := locator{lines: lineStarts([]byte(text))}
-		var p unstable.Parser
-		p.Reset([]byte(text))
-		for i := range len(text) + 1 {
-			r := unstable.Range{Offset: uint32(i)}
-			if got, want := l.place(r), p.Shape(r).Start; got != want {
-				t.Errorf("%q, offset %d: %+v, want %+v", text, i, got, want)
-			}
-		}
-	}
-}
-
 // TestLargePolicy: a list of a hundred thousand values is read. What that takes is in
 // proportion to its length; when it was not, this took ten minutes.
 func TestLargePolicy(t *testing.T) {
@@ -144,8 +127,8 @@ func TestLargePolicy(t *testing.T) {
 		n++
 	}
 	p := mustPolicy(t, makePolicy("", "[agent]\nversions = ["+b.String()+"]"))
-	if len(p.agent.versions) != n {
-		t.Errorf("%d of %d", len(p.agent.versions), n)
+	if len(p.Agent.Versions) != n {
+		t.Errorf("%d of %d", len(p.Agent.Versions), n)
 	}
 	if _, err := ParsePolicy([]byte(makePolicy("", "[agent]\nversions = ["+b.String()+"\"0\"]"))); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("got %v", err)
@@ -160,8 +143,8 @@ func TestPolicyOfManyTables(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&b, "[[launch]]\nmeasurement = \"%096x\"\nkind = \"plain\"\ncovers = \"firmware\"\n", i+1)
 	}
-	if p := mustPolicy(t, makePolicy("", b.String())); len(p.launches) != n+1 {
-		t.Errorf("%d launches", len(p.launches))
+	if p := mustPolicy(t, makePolicy("", b.String())); len(p.Launches) != n+1 {
+		t.Errorf("%d launches", len(p.Launches))
 	}
 	for _, key := range []string{"kin", `"kind[0]"`} {
 		_, err := ParsePolicy([]byte(makePolicy("", strings.ReplaceAll(b.String(), "kind", key))))

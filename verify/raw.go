@@ -71,7 +71,7 @@ func (v *Verifier) appraiseReport(r RawReport, expect Expect, now time.Time, ign
 	a.checkReport()
 	a.checkExpectedData()
 	a.checkBinding()
-	a.checkPolicy()
+	a.p.Judge(subject{a}, a.Findings)
 	return a.result(), nil
 }
 
@@ -90,7 +90,7 @@ func (v *Verifier) appraiseQuote(s QuoteSet, expect Expect, now time.Time, ignor
 	}
 	a.checkRawKey(s.Key)
 	a.checkRawQuote(s.Quote, s.Signature, s.PCRs)
-	a.checkPolicy()
+	a.p.Judge(subject{a}, a.Findings)
 	return a.result(), nil
 }
 

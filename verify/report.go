@@ -161,7 +161,7 @@ func (a *appraiser) validOf(leaf *snp.EndorsementKey, leaves []*snp.EndorsementK
 // checkRevocation looks for intermediate and root on the root's list. VCEK and VLEK
 // have serial number 0, so a list cannot name them.
 func (a *appraiser) checkRevocation() {
-	if a.p.revocation == "off" {
+	if a.p.NeedsRevocation() == Off {
 		a.Skip(ReportRevocationList, "the policy does not ask about revocation")
 		a.Skip(ReportRevocation, "the policy does not ask about revocation")
 		return
@@ -188,7 +188,7 @@ func (a *appraiser) checkRevocation() {
 		a.Decide(ReportRevocation, true, "", "", "")
 		return
 	}
-	if a.p.revocation == "optional" {
+	if a.p.NeedsRevocation() == Optional {
 		a.Skip(ReportRevocationList, "%v", err)
 		a.Skip(ReportRevocation, "not looked at: %v", err)
 		return
@@ -234,10 +234,8 @@ func (a *appraiser) checkBinding() {
 		a.checkRuntimeData()
 	}
 	listed := BindingGuestAsserted
-	for i := range a.p.launches {
-		if l := &a.p.launches[i]; equal(l.measurement, a.report.Measurement[:]) {
-			a.launch, listed = l, l.kind
-		}
+	if a.launch = a.p.Launch(a.report.Measurement[:]); a.launch != nil {
+		listed = a.launch.Kind.Binding()
 	}
 	a.binding = weaker(a.structure, listed)
 }

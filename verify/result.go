@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -20,7 +21,7 @@ var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 // result closes the appraisal: open checks get their reason, then verdict, class,
 // binding and what may be said to people follow.
 func (a *appraiser) result() *Appraisal {
-	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.now, Policy: a.p.Digest().String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
+	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.now, Policy: a.p.Sum.String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
 	failed := r.Failed()
 	r.Verdict = Pass
 	if len(failed) > 0 {
@@ -29,7 +30,7 @@ func (a *appraiser) result() *Appraisal {
 	// Binding, origin and freshness are worth their names only where nothing below them failed.
 	if a.e != nil && !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
 		r.Binding = a.binding
-		r.AKOrigin = a.origin()
+		r.AKOrigin = rule.Origin(a.Findings)
 		r.Freshness = a.freshness()
 		if a.e.Anchor != nil {
 			r.AnchorAge = Milliseconds(a.anchorAge())
@@ -98,13 +99,18 @@ func (a *appraiser) claims() *Claims {
 	return c
 }
 
+// byLog reports whether replaying the agent's log gives the quoted value.
+func (a *appraiser) byLog(bank pcr.Algorithm, index uint32) bool {
+	return a.log != nil && a.log.PCR == index && (bank != pcr.SHA1 || a.log.fromZero(bank))
+}
+
 // explained tells what stands behind a quoted value. The log explains it only from a
 // start that is explained too, see [LogStartValue], which passes over SHA-1.
 func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	switch {
-	case a.log != nil && a.log.PCR == index && (bank != pcr.SHA1 || a.log.fromZero(bank)):
+	case a.byLog(bank, index):
 		return ByLog
-	case slices.ContainsFunc(a.p.pcrs, func(r pcrRule) bool { return r.bank == bank && r.index == index }):
+	case a.p.Pins(bank, index):
 		return ByPolicy
 	case a.byFirmware(bank, index):
 		return ByFirmware
@@ -126,7 +132,7 @@ func (a *appraiser) machine() Machine {
 		m.SNP.ChipID = hex.EncodeToString(r.ChipID[:])
 	}
 	if a.launch != nil {
-		m.Label, m.Covers = a.launch.label, a.launch.covers
+		m.Label, m.Covers = a.launch.Label, a.launch.Covers
 	}
 	return m
 }
@@ -141,14 +147,6 @@ func (a *appraiser) levels(t snp.TCB) map[string]uint8 {
 		out[string(l.Component)] = l.Value
 	}
 	return out
-}
-
-// restsOn says for people what each binding rests on.
-var restsOn = map[Binding]string{
-	BindingNone:          "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine.",
-	BindingGuestAsserted: "The PCR values rest on the guest software that the launch measurement covers and on every program that could ask for a report since boot; those of PCRs without a log also on the host that runs the vTPM.",
-	BindingParavisor:     "The PCR values rest on the SNP firmware and on the measured paravisor, as the policy lists it.",
-	BindingSVSM:          "The PCR values rest on the SNP firmware and on the measured SVSM, as the policy lists it.",
 }
 
 // sentences is the appraisal in words, the conclusion first and the limits behind it.
@@ -168,7 +166,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		}
 		return out
 	}
-	rests := restsOn[r.Binding]
+	rests := r.Binding.RestsOn()
 	if a.material == MaterialReport {
 		rests = "A bare report: what was launched is known, and nothing of what ran since; it vouches for no vTPM."
 	}
@@ -187,7 +185,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	}
 	if a.launch == nil {
 		out = append(out, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
-	} else if a.launch.covers == CoversFirmware {
+	} else if a.launch.Covers == CoversFirmware {
 		out = append(out, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only where one of these holds it to a hash.")
 	} else {
 		out = append(out, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only where one of these holds it to a hash.")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -37,7 +38,7 @@ type Revocation struct {
 // A Verifier appraises evidence under one policy. Many goroutines may use one at the
 // same time.
 type Verifier struct {
-	policy *Policy
+	policy *rule.Compiled
 	config Config // Roots are never nil
 	cache  *cache // nil if nothing is remembered
 }
@@ -45,8 +46,9 @@ type Verifier struct {
 // builtIn returns AMD's roots, which are read when they are first needed.
 var builtIn = sync.OnceValues(snp.AMDRoots)
 
-// New returns a Verifier for a policy. The error is [ErrMisuse] if there is no policy:
-// there is no default, since what is acceptable depends on who asks.
+// New returns a Verifier for a copy of a policy. The error is [ErrMisuse] if the policy
+// is refused or absent: there is no default, since what is acceptable depends on the
+// relying party.
 func New(p *Policy, c Config) (*Verifier, error) {
 	if p == nil {
 		return nil, misuse("no policy: there is no default, since what is acceptable depends on who asks")
@@ -61,8 +63,12 @@ func New(p *Policy, c Config) (*Verifier, error) {
 		}
 		c.Roots.SNP = roots
 	}
+	compiled, err := p.Compile()
+	if err != nil {
+		return nil, misuse("%w", err)
+	}
 	c.Certificates, c.Revocation.SNP = slices.Clone(c.Certificates), slices.Clone(c.Revocation.SNP)
-	v := &Verifier{policy: p, config: c}
+	v := &Verifier{policy: compiled, config: c}
 	if c.CacheEntries > 0 {
 		v.cache = newCache(c.CacheEntries)
 	}

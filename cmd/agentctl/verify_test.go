@@ -66,7 +66,7 @@ func TestVerifyExitCodes(t *testing.T) {
 		{name: "no certificates", change: func(r *evidencetest.Recipe) { r.Report.NoCertificates = true }, code: 3, failed: verify.ReportCertificate},
 		{name: "no revocation list", policy: "revocation = \"required\"\n", code: 3, failed: verify.ReportRevocationList},
 		{name: "revoked", args: []string{"--crl", "crl.der"}, code: 4, failed: verify.ReportRevocation},
-		{name: "policy", policy: "vmpl = [1]\n", code: 5, failed: verify.PolicyVMPL},
+		{name: "policy", policy: "vmpl = [1]\n", code: 5, failed: "policy.vmpl"},
 		{name: "forged and against the policy: the graver counts", change: func(r *evidencetest.Recipe) {
 			r.Batch.Attest = func(a *evidencetest.Attestation) { a.Magic++ }
 		}, policy: "vmpl = [1]\n", code: 2, failed: verify.QuoteMagic},

@@ -12,7 +12,7 @@
 //   - an integer type: a TOML integer
 //   - bool: a TOML boolean
 //   - a slice: a TOML array, or for a slice of structs also [[tables]]
-//   - a struct: a table
+//   - a struct: a table; the keys of an embedded struct without a tag are keys of the table around it
 //   - a map with string keys: a table whose keys the text chooses, of [a-z0-9_]
 //
 // A key that the text does not give leaves its field as it was before Decode, so defaults

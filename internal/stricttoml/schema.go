@@ -41,15 +41,24 @@ func schemaOf(t reflect.Type) *schema {
 		return &schema{kind: unstable.InlineTable, elem: schemaOf(t.Elem())}
 	case reflect.Struct:
 		s := &schema{kind: unstable.InlineTable, keys: map[string]*schema{}}
-		for f := range t.Fields() {
-			if key := f.Tag.Get("toml"); key != "" {
-				s.keys[key] = schemaOf(f.Type)
-				s.all = append(s.all, key)
-			}
-		}
+		s.add(t)
 		return s
 	}
 	panic(fmt.Sprintf("stricttoml: no TOML value is read into a %v", t))
+}
+
+// add adds the keys of a struct, and those of the structs that it embeds.
+func (s *schema) add(t reflect.Type) {
+	for f := range t.Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		switch {
+		case key != "":
+			s.keys[key] = schemaOf(f.Type)
+			s.all = append(s.all, key)
+		case f.Anonymous && f.Type.Kind() == reflect.Struct:
+			s.add(f.Type)
+		}
+	}
 }
 
 // child returns the schema of a key of a table, or an error text.

@@ -45,7 +45,13 @@ type document struct {
 	TCB map[string]struct {
 		Floor map[string]int64 `toml:"floor"`
 	} `toml:"tcb"`
+	Embedded
 	Untagged string
+}
+
+// Embedded is part of the table around it.
+type Embedded struct {
+	Note string `toml:"note,omitempty"`
 }
 
 const text = `# a comment
@@ -232,4 +238,16 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("version given: %v", places.Given("version"))
 		}
 	})
+}
+
+// TestEmbedded: the keys of an embedded struct are keys of the table around it.
+func TestEmbedded(t *testing.T) {
+	var d document
+	places, err := stricttoml.Decode([]byte("note = 'n'"), limit, &d)
+	if err != nil || d.Note != "n" || !places.Given("note") {
+		t.Errorf("%v: %q", err, d.Note)
+	}
+	if _, err := stricttoml.Decode([]byte("embedded = {}"), limit, &d); err == nil {
+		t.Error("the name of an embedded struct is a key")
+	}
 }

@@ -132,11 +132,11 @@ func TestMixedEnrolments(t *testing.T) {
 	}{
 		{"A as it was enrolled", roots, a, shared.a.fresh, nil},
 		{"B as it was enrolled", roots, b, shared.b.fresh, nil},
-		{"B under the enrolment of A", roots, a, shared.b.fresh, []verify.CheckID{verify.PolicyAK}},
-		{"A under the enrolment of B", "", b, shared.a.anchored, []verify.CheckID{verify.PolicyAK}},
-		{"certificate of the TPM of B", roots, certificateOfB, shared.a.fresh, []verify.CheckID{verify.PolicyEKKey}},
-		{"endorsement key of B, certificate of that of A", roots, endorsementOfB, shared.a.fresh, []verify.CheckID{verify.PolicyEKKey}},
-		{"certificate by a stranger of the same name", roots, stranger.enrolled(t, shared.a), shared.a.fresh, []verify.CheckID{verify.PolicyEKChain}},
+		{"B under the enrolment of A", roots, a, shared.b.fresh, []verify.CheckID{"policy.ak"}},
+		{"A under the enrolment of B", "", b, shared.a.anchored, []verify.CheckID{"policy.ak"}},
+		{"certificate of the TPM of B", roots, certificateOfB, shared.a.fresh, []verify.CheckID{"policy.ek-key"}},
+		{"endorsement key of B, certificate of that of A", roots, endorsementOfB, shared.a.fresh, []verify.CheckID{"policy.ek-key"}},
+		{"certificate by a stranger of the same name", roots, stranger.enrolled(t, shared.a), shared.a.fresh, []verify.CheckID{"policy.ek-chain"}},
 		{"AK of A under the report of B", roots, a, document(t, func() *evidence.Evidence {
 			e := shared.b.parts(t).fresh
 			e.AK = shared.a.parts(t).fresh.AK
@@ -167,8 +167,8 @@ func TestAnotherMachine(t *testing.T) {
 		name, root string
 		fails      verify.CheckID
 	}{
-		{"chip", fmt.Sprintf("chips = [%q]", accepted.Machine.SNP.ChipID), verify.PolicyChip},
-		{"attestation key", fmt.Sprintf("ak_names = [%q]", hex.EncodeToString(ak.Name)), verify.PolicyAK},
+		{"chip", fmt.Sprintf("chips = [%q]", accepted.Machine.SNP.ChipID), "policy.chip"},
+		{"attestation key", fmt.Sprintf("ak_names = [%q]", hex.EncodeToString(ak.Name)), "policy.ak"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			both(t, policy(c.root, ""), shared.a.fresh)

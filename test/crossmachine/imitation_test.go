@@ -50,8 +50,8 @@ func TestListedAsAnotherKind(t *testing.T) {
 					t.Errorf("listed as %s, the binding is %s", kind, a.Binding)
 				}
 				asked := "log = \"optional\"\nbinding = \"" + kind + "\""
-				both(t, policyFor(kind, asked, ""), doc, verify.PolicyBinding)
-				both(t, policy(asked, elsewhere+"\""+kind+"\"\n"), doc, verify.PolicyBinding)
+				both(t, policyFor(kind, asked, ""), doc, "policy.binding")
+				both(t, policy(asked, elsewhere+"\""+kind+"\"\n"), doc, "policy.binding")
 			}
 		})
 	}
@@ -102,7 +102,7 @@ func TestImitatedManifest(t *testing.T) {
 		}
 	})
 	t.Run("bare, an SVSM asked for", func(t *testing.T) {
-		bare(t, policyFor("svsm", "binding = \"svsm\"\nlog = \"optional\"", ""), verify.PolicyBinding)
+		bare(t, policyFor("svsm", "binding = \"svsm\"\nlog = \"optional\"", ""), "policy.binding")
 	})
 }
 
@@ -130,8 +130,8 @@ func TestImitatedRuntimeData(t *testing.T) {
 		fails        []verify.CheckID
 	}{
 		{"guest-asserted is all that is asked", policy("log = \"optional\"", ""), nil},
-		{"a paravisor asked for", policy("log = \"optional\"\nbinding = \"paravisor\"", elsewhere+"\"paravisor\"\n"), []verify.CheckID{verify.PolicyBinding}},
-		{"an SVSM asked for, listed as one", policyFor("svsm", "log = \"optional\"\nbinding = \"svsm\"", ""), []verify.CheckID{verify.PolicyBinding}},
+		{"a paravisor asked for", policy("log = \"optional\"\nbinding = \"paravisor\"", elsewhere+"\"paravisor\"\n"), []verify.CheckID{"policy.binding"}},
+		{"an SVSM asked for, listed as one", policyFor("svsm", "log = \"optional\"\nbinding = \"svsm\"", ""), []verify.CheckID{"policy.binding"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, err := verifier(t, c.policy).AppraiseParavisor(s, verify.Expect{Nonce: nonce, UserData: r.UserData}, shared.at)

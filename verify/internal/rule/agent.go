@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// AgentRules are rules about the agents that wrote to the log.
+type AgentRules struct {
+	Agent Agent `toml:"agent,omitempty"`
+}
+
+// Agent is [agent].
+type Agent struct {
+	Versions []string `toml:"versions,omitempty"` // absent: any
+	Digests  []string `toml:"digests,omitempty"`  // SHA-256 of executables; absent: any
+
+	versions, digests map[string]bool // in a compiled policy
+}
+
+func (*AgentRules) keys() []Key {
+	return []Key{
+		{Name: "agent.versions", Default: "any", Doc: "versions of the agent that may have written to the log: an old agent is refused"},
+		{Name: "agent.digests", Default: "any", Doc: "SHA-256 of their executables"},
+	}
+}
+
+func (*AgentRules) checks() []check.Definition {
+	return []check.Definition{{ID: "policy.agent", Class: check.Policy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
+}
+
+func (r *AgentRules) values(f *faults) {
+	list(f, "agent.versions", r.Agent.Versions, func(at, text string) { f.name(at, text) })
+	f.identities("agent.digests", r.Agent.Digests, 32)
+}
+
+func (r *AgentRules) asks() bool { return len(r.Agent.Versions)+len(r.Agent.Digests) > 0 }
+
+func (r *AgentRules) conflicts(p *Policy, f *faults) { p.needs(f, "agent", r.asks()) }
+
+func (r *AgentRules) compile() error {
+	r.Agent.versions, r.Agent.digests = set(r.Agent.Versions), set(r.Agent.Digests)
+	return nil
+}
+
+func (r *AgentRules) explain(_ *Policy, w *Words) {
+	if len(r.Agent.Versions) > 0 {
+		w.demand("Every agent that wrote to the log has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
+	}
+	if len(r.Agent.Digests) > 0 {
+		w.demand("Every agent that wrote to the log has one of %d listed digests.", len(r.Agent.Digests))
+	}
+	if !r.asks() {
+		w.open("Which agent wrote the log ([agent]).")
+	}
+}
+
+func (*AgentRules) survey() {}
+
+func (*AgentRules) draft(g *Golden, d *Draft) {
+	if g.Log == nil || len(g.Log.Agents) == 0 {
+		return
+	}
+	seen := make(map[string]bool)
+	var digests []string
+	for _, a := range g.Log.Agents {
+		if s := quote(a.Digest.String()); !seen[s] {
+			seen[s] = true
+			digests = append(digests, s)
+		}
+	}
+	d.tables.say("Agents that wrote to the log since boot.")
+	d.tables.line("[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
+}
+
+func (r *AgentRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	log, state := s.Log()
+	if noLog(f, state, "policy.agent") {
+		return
+	}
+	if !r.asks() {
+		f.Skip("policy.agent", "the policy names no agent")
+		return
+	}
+	var other []string
+	for _, a := range log.Agents {
+		if len(r.Agent.Versions) > 0 && !r.Agent.versions[a.Version] || len(r.Agent.Digests) > 0 && !r.Agent.digests[a.Digest.String()] {
+			other = append(other, fmt.Sprintf("record %d: version %q, digest %s", a.Record, a.Version, a.Digest))
+		}
+	}
+	if len(log.Agents) == 0 {
+		other = append(other, "no agent start is recorded")
+	}
+	f.Decide("policy.agent", len(other) == 0, "only agents that the policy lists", firstOf(other), "an agent wrote to the log that the policy does not list")
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// AKRules are rules about the attestation key.
+type AKRules struct {
+	AKNames    []string    `toml:"ak_names,omitempty"`  // names of TPM objects; absent: any
+	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty"` // that is asked for at least; absent: AKNone
+	EKRoots    string      `toml:"ek_roots,omitempty"`  // certificates of authorities, PEM
+	Enrolments []Enrolment `toml:"enrolment,omitempty"`
+
+	roots []*x509.Certificate // of EKRoots, in a compiled policy
+}
+
+// Enrolment is one [[enrolment]]: a keys.Enrolment in text, member for member. It records
+// that an attestation key was seen to live in the TPM of an endorsement key. That it was
+// is as trustworthy as the policy, in which nothing is signed; whose TPM it is, the
+// certificate shows to every reader.
+type Enrolment struct {
+	Type           string `toml:"type"`
+	EK             string `toml:"ek"`
+	AK             string `toml:"ak"`
+	EKIssuer       string `toml:"ek_issuer"`
+	EKCertificates string `toml:"ek_certificates,omitempty"`
+	Enrolled       string `toml:"enrolled"`
+}
+
+// AKOrigin says how the verifier knows the attestation key apart from the report.
+type AKOrigin string
+
+// Origins, in rising order of strength.
+const (
+	AKNone      AKOrigin = "none"      // only the report speaks for it
+	AKEnrolled  AKOrigin = "enrolled"  // the policy contains its name, with or without a record
+	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names
+)
+
+var akOrigins = []AKOrigin{AKNone, AKEnrolled, AKCertified}
+
+func (o AKOrigin) rank() int { return slices.Index(akOrigins, o) }
+
+func (*AKRules) keys() []Key {
+	return []Key{
+		{Name: "ak_names", Default: "any", Doc: "names of attestation keys that were enrolled: algorithm (2 bytes: `000b` SHA-256, `000c` SHA-384, `000d` SHA-512) and digest, as `agentctl show` prints them. The appraisal then says that the AK is `enrolled`"},
+		{Name: "ak_origin", Default: `"none"`, Doc: "`enrolled`: the AK must be listed in `ak_names` or an `[[enrolment]]`. `certified`: in an `[[enrolment]]` with a certificate of its TPM that leads to one of `ek_roots`"},
+		{Name: "ek_roots", Default: "none", Doc: "certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's `[[enrolment]]` contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then `certified`. `agentctl policy ek-roots FILE` prints this key"},
+		{Name: "enrolment.type", Default: "required", Doc: "`agentd/enrolment/2`; a record of `agentd/enrolment/1` is the same without certificates"},
+		{Name: "enrolment.ek", Default: "required", Doc: "name of the endorsement key, 34 bytes"},
+		{Name: "enrolment.ak", Default: "required", Doc: "name of the attestation key, 34 bytes"},
+		{Name: "enrolment.ek_issuer", Default: "required", Doc: "for people: subject of the root that certified the endorsement key when it was enrolled, or `none`"},
+		{Name: "enrolment.ek_certificates", Default: "none", Doc: "certificate of the endorsement key, then issuers between it and the root, as PEM: 1 to 8. Absent if no authority certified the TPM"},
+		{Name: "enrolment.enrolled", Default: "required", Doc: "when, as `\"2026-01-31T12:00:00Z\"`"},
+	}
+}
+
+// ekChecks are the checks of the certificate in an enrolment.
+var ekChecks = []check.ID{"policy.ek-key", "policy.ek-usage", "policy.ek-chain", "policy.ek-validity"}
+
+func (*AKRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.ak", Class: check.Policy, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
+		{ID: "policy.ak-origin", Class: check.Policy, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust in place of a certified TPM"},
+		{ID: ekChecks[0], Class: check.Policy, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, if the policy names roots of such certificates", Stops: "the certificate of a genuine TPM with the endorsement key of one in software"},
+		{ID: ekChecks[1], Class: check.Policy, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
+		{ID: ekChecks[2], Class: check.Policy, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
+		{ID: ekChecks[3], Class: check.Policy, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
+	}
+}
+
+func (r *AKRules) values(f *faults) {
+	list(f, "ak_names", r.AKNames, func(at, text string) {
+		// A name of a TPM object (TPM 2.0 Part 1, section 16) is the name algorithm, 2
+		// bytes, and a digest of it.
+		b, ok := f.hex(at, text, 34, 50, 66)
+		if !ok {
+			return
+		}
+		if h, known := tpmwire.SignatureHash(binary.BigEndian.Uint16(b)); !known || h.Size() != len(b)-2 {
+			f.fail(at, "it begins with %x and has %d bytes, and no key is named so: want 000b and 32 bytes, 000c and 48, or 000d and 64", b[:2], len(b))
+		}
+	})
+	oneOf(f, "ak_origin", r.AKOrigin, akOrigins...)
+	if f.given("ek_roots", r.EKRoots != "") {
+		r.checkRoots(f)
+	}
+	if r.Enrolments != nil && len(r.Enrolments) == 0 {
+		f.empty("enrolment")
+	}
+	seen := make(map[string]bool)
+	for i := range r.Enrolments {
+		e := &r.Enrolments[i]
+		e.check(f, fmt.Sprintf("enrolment[%d]", i))
+		if seen[e.AK] {
+			f.fail(fmt.Sprintf("enrolment[%d].ak", i), "it is enrolled twice: a key lives in one TPM")
+		}
+		seen[e.AK] = true
+	}
+}
+
+func (r *AKRules) checkRoots(f *faults) {
+	const key = "ek_roots"
+	roots, err := parseRoots(r.EKRoots)
+	if err != nil {
+		f.fail(key, "%v", err)
+	}
+	seen := make(map[string]bool)
+	for i, c := range roots {
+		switch {
+		case seen[string(c.Raw)]:
+			f.fail(key, "certificate %d, of %q, is listed twice", i, c.Subject)
+		case !c.IsCA:
+			f.fail(key, "certificate %d, of %q, is not that of an authority: it certifies nothing", i, c.Subject)
+		}
+		seen[string(c.Raw)] = true
+	}
+}
+
+// parseRoots parses the authorities that the policy trusts to certify TPMs.
+func parseRoots(text string) (roots []*x509.Certificate, err error) {
+	var b keys.Bundle
+	if err := b.UnmarshalText([]byte(text)); err != nil {
+		return nil, err
+	}
+	for i, der := range b {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", i, err)
+		}
+		roots = append(roots, c)
+	}
+	return roots, nil
+}
+
+func (r *AKRules) compile() (err error) {
+	if r.EKRoots != "" {
+		r.roots, err = parseRoots(r.EKRoots)
+	}
+	return err
+}
+
+// check checks a record, and tells a member that is wrong from a record that is.
+func (e *Enrolment) check(f *faults, key string) {
+	if !f.given(key+".ek", e.EK != "") || !f.given(key+".ak", e.AK != "") || !f.given(key+".enrolled", e.Enrolled != "") {
+		f.fail(key, "type, ek, ak, ek_issuer and enrolled must be given, as the record has them")
+		return
+	}
+	record := keys.Enrolment{Type: e.Type, EKIssuer: e.EKIssuer}
+	ok := true
+	for name, parse := range map[string]func() error{
+		".ek": func() error { return record.EK.UnmarshalText([]byte(e.EK)) },
+		".ak": func() error { return record.AK.UnmarshalText([]byte(e.AK)) },
+		".enrolled": func() (err error) {
+			if record.Enrolled, err = time.Parse(time.RFC3339, e.Enrolled); err != nil {
+				return fmt.Errorf(`%q is not a time of the form "2026-01-31T12:00:00Z"`, e.Enrolled)
+			}
+			return nil
+		},
+		".ek_certificates": func() error {
+			if !f.given(key+".ek_certificates", e.EKCertificates != "") {
+				return nil
+			}
+			return record.EKCertificates.UnmarshalText([]byte(e.EKCertificates))
+		},
+	} {
+		if err := parse(); err != nil {
+			f.fail(key+name, "%v", err)
+			ok = false
+		}
+	}
+	if err := record.Check(); ok && err != nil {
+		f.fail(key, "%v", err)
+	}
+}
+
+// record parses an enrolment that was checked, and its certificate; nil if it has none.
+func (e *Enrolment) record() (*keys.Enrolment, *keys.EKCertificate, error) {
+	r := &keys.Enrolment{Type: e.Type, EKIssuer: e.EKIssuer}
+	err := cmp.Or(r.EK.UnmarshalText([]byte(e.EK)), r.AK.UnmarshalText([]byte(e.AK)))
+	if err != nil || e.EKCertificates == "" {
+		return r, nil, err
+	}
+	if err := r.EKCertificates.UnmarshalText([]byte(e.EKCertificates)); err != nil {
+		return nil, nil, err
+	}
+	c, err := keys.ParseEKCertificate(r.EKCertificates)
+	return r, c, err
+}
+
+// conflicts refuses rules about the origin of the key that no evidence could meet, and
+// roots that nothing would ever lead to.
+func (r *AKRules) conflicts(p *Policy, f *faults) {
+	p.paravisor(f, "ak_names", len(r.AKNames) > 0, "does not name its attestation key")
+	p.paravisor(f, "enrolment", len(r.Enrolments) > 0, "does not name its attestation key")
+	certificates := slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool { return e.EKCertificates != "" })
+	switch {
+	case r.AKOrigin == AKEnrolled && r.known() == 0:
+		f.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], so every evidence would be refused")
+	case r.AKOrigin == AKCertified && r.EKRoots == "":
+		f.fail("ak_origin", "ek_roots names no root that the certificate of a TPM may lead to, so every evidence would be refused")
+	case r.AKOrigin == AKCertified && !certificates:
+		f.fail("ak_origin", "no [[enrolment]] contains ek_certificates, so every evidence would be refused")
+	case r.EKRoots != "" && !certificates:
+		f.fail("ek_roots", "no [[enrolment]] contains ek_certificates, so no root would ever be looked at")
+	}
+}
+
+func (r *AKRules) known() int { return len(r.AKNames) + len(r.Enrolments) }
+
+func (r *AKRules) explain(_ *Policy, w *Words) {
+	if r.known() == 0 {
+		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
+		return
+	}
+	w.demand("The attestation key is one of %d that were enrolled.", r.known())
+	roots, err := parseRoots(r.EKRoots)
+	if err != nil { // absent
+		return
+	}
+	if r.AKOrigin == AKCertified {
+		w.demand("A certificate of its TPM leads to %s.", subjects(roots))
+	} else {
+		w.demand("If its enrolment contains a certificate of its TPM, that leads to %s.", subjects(roots))
+	}
+	w.open("Whether the maker of the TPM withdrew its certificate: no revocation list of TPM makers is looked at.")
+}
+
+// subjects names certificates for people.
+func subjects(list []*x509.Certificate) string {
+	names := make([]string, len(list))
+	for i, c := range list {
+		names[i] = fmt.Sprintf("%q", c.Subject)
+	}
+	return strings.Join(names, " or ")
+}
+
+func (*AKRules) survey() {}
+
+func (*AKRules) draft(g *Golden, d *Draft) {
+	if g.AK != nil {
+		d.root.say("To accept only this vTPM.")
+		d.root.line("# ak_names = [%s]", hexOf(g.AK))
+	}
+}
+
+// judge judges the attestation key. A key that no list contains is refused if there is
+// a list, whatever origin is asked for.
+func (r *AKRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	switch {
+	case r.known() == 0:
+		f.Skip("policy.ak", "the policy names no AK")
+		f.Skip("policy.ak-origin", "the policy does not ask where the AK comes from")
+		skip(f, "the policy contains no enrolment", ekChecks...)
+		return
+	case !s.Material().Quote:
+		f.Decide("policy.ak", false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
+		f.Skip("policy.ak-origin", "there is no AK")
+		skip(f, "there is no AK", ekChecks...)
+		return
+	}
+	ak, ok := s.AK()
+	if !ok {
+		return
+	}
+	name := ak.String()
+	var record *Enrolment
+	if i := slices.IndexFunc(r.Enrolments, func(e Enrolment) bool { return e.AK == name }); i >= 0 {
+		record = &r.Enrolments[i]
+	}
+	named := slices.Contains(r.AKNames, name)
+	f.Decide("policy.ak", record != nil || named, fmt.Sprintf("one of %d known names", r.known()), cmp.Or(name, "nothing"), "the attestation key is not one that the policy names")
+	r.judgeEK(record, named, s, f)
+	origin := Origin(f)
+	switch {
+	case cmp.Or(r.AKOrigin, AKNone) == AKNone:
+		f.Skip("policy.ak-origin", "the policy does not ask where the AK comes from")
+	case origin == AKNone:
+		f.Block("policy.ak-origin", "see policy.ak")
+	case slices.ContainsFunc(ekChecks, func(id check.ID) bool { return f.Verdict(id) == check.Fail }):
+		f.Block("policy.ak-origin", "the certificate of its TPM was refused, see %s and the checks after it", ekChecks[0])
+	default:
+		f.Decide("policy.ak-origin", origin.rank() >= r.AKOrigin.rank(), string(r.AKOrigin), string(origin),
+			"the attestation key is known as %q, and the policy asks for %q", origin, r.AKOrigin)
+	}
+}
+
+func skip(f *check.Findings, why string, ids ...check.ID) {
+	for _, id := range ids {
+		f.Skip(id, why)
+	}
+}
+
+// judgeEK judges the certificate of the TPM that the attestation key was enrolled with.
+// Without it, the author of a record with a certificate could have any TPM pass for a
+// certified one.
+func (r *AKRules) judgeEK(record *Enrolment, named bool, s Subject, f *check.Findings) {
+	switch {
+	case r.EKRoots == "":
+		skip(f, "the policy names no root of certificates for TPMs (ek_roots)", ekChecks...)
+		return
+	case record == nil && named:
+		skip(f, "the AK is known by its name alone", ekChecks...)
+		return
+	case record == nil:
+		for _, id := range ekChecks {
+			f.Block(id, "see policy.ak")
+		}
+		return
+	case record.EKCertificates == "":
+		skip(f, "the AK's enrolment contains no certificate of its TPM", ekChecks...)
+		return
+	}
+	e, c, err := record.record()
+	if err != nil || c == nil { // the policy was checked
+		f.DecideError(ekChecks[0], err)
+		return
+	}
+	decide := func(i int, want string, err error) {
+		found := ""
+		if err != nil {
+			found = err.Error()
+		}
+		f.Decide(ekChecks[i], err == nil, want, found, "the certificate of the TPM that the AK was enrolled with: %s", found)
+	}
+	decide(0, "the endorsement key "+e.EK.String(), c.CheckKey(e.EK))
+	decide(1, "that of an endorsement key", c.CheckUsage())
+	chain, err := s.EKChain(e, c, r.roots)
+	decide(2, "a way to "+subjects(r.roots), err)
+	decide(3, "valid at the time of appraisal", c.CheckValidity(chain, s.Time()))
+}
+
+// Origin returns how the attestation key is known, by the checks that passed.
+func Origin(f *check.Findings) AKOrigin {
+	switch {
+	case !f.Passed("policy.ak"):
+		return AKNone
+	case !slices.ContainsFunc(ekChecks, func(id check.ID) bool { return !f.Passed(id) }):
+		return AKCertified
+	}
+	return AKEnrolled
+}

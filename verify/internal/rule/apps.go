@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// AppRules are rules about the applications in the log.
+type AppRules struct {
+	UnlistedApps Choice `toml:"unlisted_apps,omitempty"` // Allow or Refuse; absent: Allow
+	Apps         []App  `toml:"app,omitempty"`
+}
+
+// App is one [[app]]: an application whose content is compared with a list.
+type App struct {
+	Name     string   `toml:"name"`
+	Unit     string   `toml:"unit,omitempty"`     // absent: any
+	User     string   `toml:"user,omitempty"`     // absent: any
+	Digests  []string `toml:"digests"`            // of its manifest, 32 bytes each
+	Required *bool    `toml:"required,omitempty"` // nil: true
+
+	digests map[string]bool // in a compiled policy
+}
+
+func (*AppRules) keys() []Key {
+	return []Key{
+		{Name: "unlisted_apps", Default: `"allow"`, Doc: "`refuse` refuses logs with applications that no `[[app]]` lists. Programs that were not declared are in no log at all: `refuse` is not an allow-list of everything that runs"},
+		{Name: "app.name", Default: "required", Doc: "as in the agent's declaration"},
+		{Name: "app.digests", Default: "required", Doc: "digests of its manifest that are acceptable, 32 bytes each, as `agentctl app list` prints them"},
+		{Name: "app.unit", Default: "any", Doc: "systemd unit that it must be declared for"},
+		{Name: "app.user", Default: "any", Doc: "user that it must be declared for"},
+		{Name: "app.required", Default: "true", Doc: "refuse logs without it"},
+	}
+}
+
+func (*AppRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.app-present", Class: check.Policy, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
+		{ID: "policy.app-digest", Class: check.Policy, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
+		{ID: "policy.app-unit", Class: check.Policy, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
+		{ID: "policy.app-unlisted", Class: check.Policy, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
+	}
+}
+
+func (r *AppRules) values(f *faults) {
+	oneOf(f, "unlisted_apps", r.UnlistedApps, Allow, Refuse)
+	if r.Apps != nil && len(r.Apps) == 0 {
+		f.empty("app")
+	}
+	seen := make(map[string]bool)
+	for i := range r.Apps {
+		key, a := fmt.Sprintf("app[%d]", i), &r.Apps[i]
+		if !f.given(key+".name", a.Name != "") || !f.given(key+".digests", a.Digests != nil) {
+			f.fail(key, "name and digests must be given")
+			continue
+		}
+		f.name(key+".name", a.Name)
+		f.name(key+".unit", a.Unit)
+		f.name(key+".user", a.User)
+		f.identities(key+".digests", a.Digests, 32)
+		if seen[a.Name] {
+			f.fail(key+".name", "application %q is listed twice: give all digests in one rule", a.Name)
+		}
+		seen[a.Name] = true
+	}
+}
+
+func (r *AppRules) conflicts(p *Policy, f *faults) {
+	p.needs(f, "app", len(r.Apps) > 0)
+	p.needs(f, "unlisted_apps", r.UnlistedApps == Refuse)
+}
+
+func (r *AppRules) compile() error {
+	for i := range r.Apps {
+		r.Apps[i].digests = set(r.Apps[i].Digests)
+	}
+	return nil
+}
+
+func (a *App) required() bool { return a.Required == nil || *a.Required }
+
+func (r *AppRules) explain(_ *Policy, w *Words) {
+	for i := range r.Apps {
+		a, as := &r.Apps[i], ""
+		if a.Unit != "" {
+			as += fmt.Sprintf(", as unit %q", a.Unit)
+		}
+		if a.User != "" {
+			as += fmt.Sprintf(", as user %q", a.User)
+		}
+		if a.required() {
+			w.demand("The application %q was measured%s; since boot it had only digests of %d that are listed.", a.Name, as, len(a.Digests))
+		} else {
+			w.demand("If the application %q was measured, then%s since boot only with digests of %d that are listed.", a.Name, as, len(a.Digests))
+		}
+	}
+	switch {
+	case r.UnlistedApps == Refuse:
+		w.demand("No application was measured that the policy does not list.")
+	case len(r.Apps) == 0:
+		w.open("Which applications run: no [[app]] is listed.")
+	default:
+		w.open("Which applications run in addition to those that are listed (unlisted_apps = \"refuse\" asks).")
+	}
+	w.open("Programs that were not declared to the agent: they are in no log.")
+}
+
+func (*AppRules) survey() {}
+
+func (*AppRules) draft(g *Golden, d *Draft) {
+	if g.Log == nil {
+		return
+	}
+	d.root.say("Applications in addition to those that are listed below are refused.")
+	d.root.line("unlisted_apps = \"refuse\"")
+	for _, a := range g.Log.Apps {
+		if len(a.Versions) == 0 {
+			continue
+		}
+		now := a.Versions[min(max(a.Current, 0), len(a.Versions)-1)]
+		d.tables.say("As it was measured. A build can compute the digest: \"agentctl policy reference\".")
+		d.tables.line("[[app]]\nname = %s", quote(a.Name))
+		if now.Unit != "" {
+			d.tables.line("unit = %s", quote(now.Unit))
+		}
+		if now.User != "" {
+			d.tables.line("user = %s", quote(now.User))
+		}
+		d.tables.line("digests = [%q]", now.Digest)
+		for i, v := range a.Versions {
+			if i != a.Current {
+				d.tables.say("DANGER: since boot it also was something else, which this policy refuses: digest %s, record %d.", v.Digest, v.Record)
+			}
+		}
+		d.tables.line("")
+	}
+}
+
+// judge judges everything that an application was since boot, not what it is now: one
+// that was tampered with may be back to normal by the time of the request.
+func (r *AppRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	log, state := s.Log()
+	if noLog(f, state, "policy.app-present", "policy.app-digest", "policy.app-unit", "policy.app-unlisted") {
+		return
+	}
+	var absent, digests, units, unlisted []string
+	rules, measured := make(map[string]*App, len(r.Apps)), make(map[string]bool, len(log.Apps))
+	for i := range r.Apps {
+		rules[r.Apps[i].Name] = &r.Apps[i]
+	}
+	for _, m := range log.Apps {
+		measured[m.Name] = true
+		a := rules[m.Name]
+		if a == nil {
+			unlisted = append(unlisted, strconv.Quote(m.Name))
+			continue
+		}
+		for _, v := range m.Versions {
+			if !a.digests[v.Digest.String()] {
+				digests = append(digests, fmt.Sprintf("record %d: %q has digest %s", v.Record, a.Name, v.Digest))
+			}
+			if a.Unit != "" && v.Unit != a.Unit || a.User != "" && v.User != a.User {
+				units = append(units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, a.Name, v.Unit, v.User))
+			}
+		}
+	}
+	for i := range r.Apps {
+		if a := &r.Apps[i]; a.required() && !measured[a.Name] {
+			absent = append(absent, strconv.Quote(a.Name))
+		}
+	}
+	if len(r.Apps) == 0 {
+		skip(f, "the policy lists no application", "policy.app-present", "policy.app-digest", "policy.app-unit")
+	} else {
+		f.Decide("policy.app-present", len(absent) == 0, "every required application", "without "+firstOf(absent), "a required application was not measured: %s", firstOf(absent))
+		f.Decide("policy.app-digest", len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
+		f.Decide("policy.app-unit", len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
+	}
+	if r.UnlistedApps != Refuse {
+		f.Skip("policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none"))
+	} else {
+		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
+	}
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// BindingRules are rules about what ties the vTPM to the report.
+type BindingRules struct {
+	Binding Binding `toml:"binding,omitempty"` // the weakest that is acceptable; absent: BindingGuestAsserted
+}
+
+// Binding says what the PCR values rest on.
+type Binding string
+
+// Bindings.
+const (
+	BindingNone          Binding = "none"           // nothing ties the vTPM to the report
+	BindingGuestAsserted Binding = "guest-asserted" // the guest's own software put AK and agent key into its report
+	BindingParavisor     Binding = "paravisor"      // a measured paravisor at VMPL 0 vouches for the AK
+	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
+)
+
+// bindings in rising order of strength.
+var bindings = []Binding{BindingNone, BindingGuestAsserted, BindingParavisor, BindingSVSM}
+
+// Rank returns the strength of b, -1 if it is unknown.
+func (b Binding) Rank() int { return slices.Index(bindings, b) }
+
+// RestsOn says for people what a binding rests on.
+func (b Binding) RestsOn() string {
+	switch b {
+	case BindingGuestAsserted:
+		return "The PCR values rest on the guest software that the launch measurement covers and on every program that could ask for a report since boot; those of PCRs without a log also on the host that runs the vTPM."
+	case BindingParavisor:
+		return "The PCR values rest on the SNP firmware and on the measured paravisor, as the policy lists it."
+	case BindingSVSM:
+		return "The PCR values rest on the SNP firmware and on the measured SVSM, as the policy lists it."
+	}
+	return "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine."
+}
+
+func (*BindingRules) keys() []Key {
+	return []Key{{Name: "binding", Default: `"guest-asserted"`, Doc: "the weakest binding that is acceptable: `guest-asserted`, `paravisor`, `svsm`. See below: nothing that this version verifies gives `svsm`. `none` also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives `paravisor`. It needs `log = \"optional\"`, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"}}
+}
+
+func (*BindingRules) checks() []check.Definition {
+	return []check.Definition{{ID: "policy.binding", Class: check.Policy, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"}}
+}
+
+func (r *BindingRules) values(f *faults) { oneOf(f, "binding", r.Binding, bindings...) }
+
+func (r *BindingRules) binding() Binding { return cmp.Or(r.Binding, BindingGuestAsserted) }
+
+// conflicts refuses what contradicts the binding that is asked for. Only a paravisor's set
+// gives more than guest-asserted; see [BindingRules.paravisor].
+func (r *BindingRules) conflicts(p *Policy, f *faults) {
+	b := r.binding()
+	if b.Rank() > BindingGuestAsserted.Rank() && !slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Kind.Binding().Rank() >= b.Rank() }) {
+		f.fail("binding", "no [[launch]] is of a kind that can give %q, so every evidence would be refused", b)
+	}
+}
+
+// paravisor refuses a rule about something that a paravisor's set lacks, if the policy
+// asks for such a set.
+func (r *BindingRules) paravisor(f *faults, key string, asked bool, lacks string) {
+	if asked && r.binding() == BindingParavisor {
+		f.fail(key, `binding is "paravisor", which only a paravisor's set gives, and that %s, so every evidence would be refused`, lacks)
+	}
+}
+
+func (r *BindingRules) explain(_ *Policy, w *Words) {
+	if r.binding() == BindingNone {
+		w.danger("binding is \"none\": a report is accepted without any vTPM, so nothing is known of what ran after the launch.")
+		return
+	}
+	w.demand("The binding of vTPM and report is %q or stronger. %s", r.binding(), r.binding().RestsOn())
+	if r.binding() == BindingSVSM {
+		w.demand("Nothing that this version verifies has the binding %q: everything is refused.", BindingSVSM)
+	}
+}
+
+func (*BindingRules) survey() {}
+
+func (*BindingRules) draft(*Golden, *Draft) {}
+
+func (r *BindingRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	t, m := s.Tie(), s.Material()
+	if t.Structure == BindingNone && m.Report && m.Quote {
+		f.Block("policy.binding", "nothing ties the vTPM to the report: see %s", t.See)
+		return
+	}
+	f.Decide("policy.binding", t.Binding.Rank() >= r.binding().Rank(), "at least "+string(r.binding()), string(t.Binding),
+		"the binding of vTPM and report is %q, and the policy asks for %q or stronger", t.Binding, r.binding())
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// CallerRules are rules about the caller that asked for the statement.
+type CallerRules struct {
+	Caller Caller `toml:"caller,omitempty"`
+}
+
+// Caller is [caller]. Unit and uid are a boundary; the executable is what the process was
+// seen to run when it connected, and no more than that.
+type Caller struct {
+	Unit        string   `toml:"unit,omitempty"`        // absent: any
+	UID         *int64   `toml:"uid,omitempty"`         // nil: any
+	App         string   `toml:"app,omitempty"`         // absent: any
+	Executables []string `toml:"executables,omitempty"` // SHA-256; absent: any
+	Covered     bool     `toml:"covered,omitempty"`     // whether the application's manifest must contain the executable
+}
+
+func (*CallerRules) keys() []Key {
+	return []Key{
+		{Name: "caller.unit", Default: "any", Doc: "systemd system unit: another service on the machine cannot ask for evidence over its own key"},
+		{Name: "caller.uid", Default: "any", Doc: "user id"},
+		{Name: "caller.app", Default: "any", Doc: "declared application; `caller.unit` must be given too"},
+		{Name: "caller.executables", Default: "any", Doc: "SHA-256 of what the process was seen to run; `caller.unit` must be given too"},
+		{Name: "caller.covered", Default: "false", Doc: "the executable must be in the manifest of the application; `caller.app` must be given too"},
+	}
+}
+
+func (*CallerRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.caller-unit", Class: check.Policy, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
+		{ID: "policy.caller-user", Class: check.Policy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
+		{ID: "policy.caller-app", Class: check.Policy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
+		{ID: "policy.caller-executable", Class: check.Policy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
+	}
+}
+
+func (r *CallerRules) values(f *faults) {
+	c := &r.Caller
+	f.name("caller.unit", c.Unit)
+	f.name("caller.app", c.App)
+	f.identities("caller.executables", c.Executables, 32)
+	if c.UID != nil {
+		f.number("caller.uid", *c.UID, 0, 1<<32-2)
+	}
+}
+
+func (r *CallerRules) conflicts(p *Policy, f *faults) {
+	c := &r.Caller
+	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered), "names no caller")
+	if c.Unit == "" && len(c.Executables) > 0 {
+		f.fail("caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
+	}
+	if c.Covered && c.App == "" {
+		f.fail("caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
+	}
+	if c.App != "" && c.Unit == "" {
+		f.fail("caller.app", "an application is known by its unit: caller.unit must be given too")
+	}
+}
+
+func (r *CallerRules) explain(_ *Policy, w *Words) {
+	c := &r.Caller
+	if c.Unit != "" {
+		w.demand("The evidence was asked for by the unit %q.", c.Unit)
+	}
+	if c.UID != nil {
+		w.demand("The evidence was asked for by uid %d.", *c.UID)
+	}
+	if c.App != "" {
+		w.demand("The evidence was asked for by the application %q.", c.App)
+	}
+	if len(c.Executables) > 0 {
+		w.demand("The caller was seen to run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
+	}
+	if c.Covered {
+		w.demand("The caller was seen to run a file of its application's manifest. That is an observation, not a proof.")
+	}
+	if c.Unit == "" && c.UID == nil {
+		w.open("Which program on the machine asked for the evidence, and so has the key in it ([caller]).")
+	}
+}
+
+func (*CallerRules) survey() {}
+
+func (*CallerRules) draft(_ *Golden, d *Draft) {
+	d.tables.say("The draft does not say which caller may ask for evidence: [caller] does.")
+}
+
+func (r *CallerRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	stated, want := s.Caller(), &r.Caller
+	if stated == nil && s.Material().Statement {
+		return
+	}
+	var c evidence.Caller
+	if stated != nil {
+		c = *stated
+	}
+	name := func(id check.ID, want, got, what string) {
+		if want == "" {
+			f.Skip(id, "the policy names no %s", what)
+			return
+		}
+		f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
+	}
+	name("policy.caller-unit", want.Unit, c.Unit, "unit")
+	name("policy.caller-app", want.App, c.App, "application")
+	if want.UID == nil {
+		f.Skip("policy.caller-user", "the policy names no uid")
+	} else {
+		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
+	}
+	if len(want.Executables) == 0 && !want.Covered {
+		f.Skip("policy.caller-executable", "the policy does not ask what the caller was seen to run")
+		return
+	}
+	found, ok := "not observed", false
+	if x := c.Executable; x != nil {
+		found = fmt.Sprintf("%s, covered %t", x.State, x.Covered)
+		ok = !want.Covered || x.Covered
+		if x.Digest != nil {
+			found = x.Digest.String() + ", " + found
+		}
+		if len(want.Executables) > 0 {
+			ok = ok && x.Digest != nil && slices.Contains(want.Executables, x.Digest.String())
+		}
+	}
+	f.Decide("policy.caller-executable", ok, "an executable that the policy lists, covered by its application if asked", found, "the caller was seen to run something else, or could not be seen")
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// FirmwareRules are rules about the state of the SNP firmware.
+type FirmwareRules struct {
+	AllowProvisionalFirmware bool        `toml:"allow_provisional_firmware,omitempty"` // whether firmware may be uncommitted
+	Mitigations              Mitigations `toml:"mitigations,omitempty"`
+}
+
+// Mitigations is [mitigations]: bits that must be set.
+type Mitigations struct {
+	Launch  int64 `toml:"launch,omitempty"`  // at launch of the guest
+	Current int64 `toml:"current,omitempty"` // when the report was made
+}
+
+const maxMitigations = 1 << 62
+
+func (*FirmwareRules) keys() []Key {
+	return []Key{
+		{Name: "allow_provisional_firmware", Default: "false", Doc: "accept firmware that is not committed: the host can go back to the older one at will"},
+		{Name: "mitigations.launch", Default: "any", Doc: "mitigations in place when the guest was launched, 1 to 2^62"},
+		{Name: "mitigations.current", Default: "any", Doc: "mitigations in place when the report was made, 1 to 2^62"},
+	}
+}
+
+func (*FirmwareRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.provisional", Class: check.Policy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
+		{ID: "policy.mitigations", Class: check.Policy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
+	}
+}
+
+func (r *FirmwareRules) values(f *faults) {
+	f.floor("mitigations.launch", r.Mitigations.Launch, maxMitigations)
+	f.floor("mitigations.current", r.Mitigations.Current, maxMitigations)
+}
+
+func (r *FirmwareRules) conflicts(p *Policy, f *faults) {
+	if r.Mitigations != (Mitigations{}) && p.MinReportVersion != 0 && p.MinReportVersion < 5 {
+		f.fail("mitigations", "reports before version 5 contain no mitigation vectors: min_report_version must be 5")
+	}
+}
+
+func (r *FirmwareRules) explain(_ *Policy, w *Words) {
+	if r.AllowProvisionalFirmware {
+		w.danger("allow_provisional_firmware: the host can go back to older firmware at will.")
+	} else {
+		w.demand("The firmware is committed: the host cannot go back to an older one.")
+	}
+	if r.Mitigations.Launch != 0 {
+		w.demand("The mitigations 0x%x were in place at launch.", r.Mitigations.Launch)
+	}
+	if r.Mitigations.Current != 0 {
+		w.demand("The mitigations 0x%x are in place.", r.Mitigations.Current)
+	}
+	if r.Mitigations == (Mitigations{}) {
+		w.open("Which mitigations of published holes the firmware has in place.")
+	}
+}
+
+func (r *FirmwareRules) survey() { r.AllowProvisionalFirmware = true }
+
+func (*FirmwareRules) draft(g *Golden, d *Draft) {
+	r := g.SNP
+	if r.Provisional() {
+		d.root.danger("allow_provisional_firmware = true", "the firmware is not committed: the host can go back to the older one at will.")
+	}
+	if r.LaunchMitigations == nil || r.CurrentMitigations == nil || r.Version < 5 || *r.LaunchMitigations > maxMitigations ||
+		*r.CurrentMitigations > maxMitigations || *r.LaunchMitigations|*r.CurrentMitigations == 0 {
+		return
+	}
+	d.tables.say("Mitigations of published holes that were in place.")
+	d.tables.line("[mitigations]")
+	if *r.LaunchMitigations != 0 {
+		d.tables.line("launch = %d", *r.LaunchMitigations)
+	}
+	if *r.CurrentMitigations != 0 {
+		d.tables.line("current = %d", *r.CurrentMitigations)
+	}
+	d.tables.line("")
+}
+
+// judge judges the firmware. A nil vector means that the firmware does not state its
+// mitigations, which is never a pass.
+func (r *FirmwareRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	m := s.SNP()
+	if m == nil {
+		return
+	}
+	if m.Provisional() && r.AllowProvisionalFirmware {
+		f.Skip("policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
+	} else {
+		f.Decide("policy.provisional", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
+			"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
+	}
+	want := r.Mitigations
+	if want == (Mitigations{}) {
+		f.Skip("policy.mitigations", "the policy asks for no mitigation")
+		return
+	}
+	has := func(v *uint64, want int64) bool { return want == 0 || v != nil && *v&uint64(want) == uint64(want) }
+	text := func(v *uint64) string {
+		if v == nil {
+			return "not stated"
+		}
+		return fmt.Sprintf("0x%x", *v)
+	}
+	f.Decide("policy.mitigations", has(m.LaunchMitigations, want.Launch) && has(m.CurrentMitigations, want.Current),
+		fmt.Sprintf("at launch 0x%x, now 0x%x", want.Launch, want.Current),
+		"at launch "+text(m.LaunchMitigations)+", now "+text(m.CurrentMitigations), "a mitigation that the policy names is missing, or the report does not state it")
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// FreshnessRules are rules about the age of the report.
+type FreshnessRules struct {
+	Freshness    Freshness `toml:"freshness,omitempty"`      // absent: FreshReport
+	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty"` // 1 s to 366 days; for AnchoredReport alone
+}
+
+// Freshness says what the report was made for.
+type Freshness string
+
+// Freshnesses.
+const (
+	FreshReport    Freshness = "fresh"    // for the batch that contains the statement; raw material: for the nonce, or for the report data that the verifier states
+	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
+	UnknownReport  Freshness = "unknown"  // raw material: nothing in the report contains the verifier's nonce
+	AnyReport      Freshness = "any"      // in a policy only: a report of any age is accepted
+)
+
+// Duration is a time.Duration that is text in a policy, such as "10m".
+type Duration time.Duration
+
+// malformed is the Duration of a text that is not a duration; [FreshnessRules] refuses it.
+const malformed = Duration(-1)
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		v = time.Duration(malformed)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText encodes d for [Duration.UnmarshalText].
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// String returns d as people write it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+func (*FreshnessRules) keys() []Key {
+	return []Key{
+		{Name: "freshness", Default: `"fresh"`, Doc: "`fresh`: the report must be made for this very batch. `anchored`: an earlier one is accepted; the nonce is fresh all the same. `any`: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"},
+		{Name: "max_anchor_age", Default: "none", Doc: "with `anchored`, required: how old the anchor may be, as `\"90s\"`, `\"10m\"`, `\"24h\"`, by the clock of the vTPM. The host that runs the vTPM can set that clock"},
+	}
+}
+
+func (*FreshnessRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.freshness", Class: check.Policy, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
+		{ID: "policy.anchor-age", Class: check.Policy, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
+	}
+}
+
+// values requires an age exactly if anchored evidence is acceptable.
+func (r *FreshnessRules) values(f *faults) {
+	const key = "max_anchor_age"
+	oneOf(f, "freshness", r.Freshness, FreshReport, AnchoredReport, AnyReport)
+	given := f.given(key, r.MaxAnchorAge != 0)
+	switch {
+	case r.freshness() == AnchoredReport && !given:
+		f.fail("freshness", `"anchored" needs max_anchor_age, or a report of any age would be accepted`)
+	case r.freshness() == AnyReport && given:
+		f.fail(key, `freshness is "any", so an anchor of any age is accepted`)
+	case r.freshness() == FreshReport && given:
+		f.fail(key, `freshness is "fresh", so no anchor is accepted at all`)
+	case given && (r.MaxAnchorAge < Duration(time.Second) || r.MaxAnchorAge > Duration(366*24*time.Hour)):
+		f.fail(key, `want a duration from "1s" to "8784h"`)
+	}
+}
+
+func (r *FreshnessRules) freshness() Freshness { return cmp.Or(r.Freshness, FreshReport) }
+
+func (*FreshnessRules) conflicts(*Policy, *faults) {}
+
+func (r *FreshnessRules) explain(_ *Policy, w *Words) {
+	switch r.freshness() {
+	case FreshReport:
+		w.demand("The report was made for this very request.")
+	case AnchoredReport:
+		w.demand("The report is at most %v old, by the clock of the vTPM, which the host that runs the vTPM can set.", r.MaxAnchorAge)
+	default:
+		w.danger("freshness is \"any\": a report of any age is accepted, and a change of firmware after it is not seen.")
+	}
+}
+
+func (r *FreshnessRules) survey() {
+	r.Freshness, r.MaxAnchorAge = AnchoredReport, Duration(366*24*time.Hour)
+}
+
+func (*FreshnessRules) draft(_ *Golden, d *Draft) {
+	d.root.say("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.")
+	d.root.line("freshness = \"fresh\"\n# freshness = \"anchored\"\n# max_anchor_age = \"10m\"")
+}
+
+func (r *FreshnessRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	a, want := s.Age(), r.freshness()
+	switch {
+	case want == AnyReport:
+		f.Skip("policy.freshness", "the policy accepts a report of any age")
+	case !s.Material().Report:
+		f.Skip("policy.freshness", "there is no report")
+	case a.Replay:
+		f.Skip("policy.freshness", "nothing was expected of the report: it may be old")
+	case a.Freshness == UnknownReport && a.Open != "":
+		f.Block("policy.freshness", "see %s", a.Open)
+	case a.Freshness == UnknownReport:
+		f.Decide("policy.freshness", false, string(want), string(a.Freshness), "nothing in the report contains the nonce, so its age is unknown")
+	case want == AnchoredReport:
+		f.Skip("policy.freshness", "the policy accepts an anchored report")
+	case a.Freshness == FreshReport && a.Open != "":
+		f.Block("policy.freshness", "see %s", a.Open)
+	default:
+		f.Decide("policy.freshness", a.Freshness == FreshReport, string(FreshReport), string(a.Freshness), "the report is anchored: it was made for an earlier batch")
+	}
+	switch {
+	case !a.Anchored:
+		f.Skip("policy.anchor-age", "the report was made for this batch")
+	case want == AnyReport:
+		f.Skip("policy.anchor-age", "the policy accepts a report of any age")
+	case want != AnchoredReport:
+		f.Skip("policy.anchor-age", "the policy accepts no anchor at all")
+	case a.Known:
+		f.Decide("policy.anchor-age", a.Since <= time.Duration(r.MaxAnchorAge), "at most "+r.MaxAnchorAge.String(), a.Since.String(), "the anchor is %v old by the clock of the vTPM", a.Since)
+	}
+}

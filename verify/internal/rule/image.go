@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// ImageRules are rules about the ID block and the host data of the launch.
+type ImageRules struct {
+	Image Image `toml:"image,omitempty"`
+}
+
+// Image is [image].
+type Image struct {
+	MinGuestSVN      int64    `toml:"min_guest_svn,omitempty"`      // from 1
+	FamilyID         string   `toml:"family_id,omitempty"`          // 16 bytes
+	ImageID          string   `toml:"image_id,omitempty"`           // 16 bytes
+	HostData         []string `toml:"host_data,omitempty"`          // 32 bytes each
+	IDKeyDigests     []string `toml:"id_key_digests,omitempty"`     // 48 bytes each
+	AuthorKeyDigests []string `toml:"author_key_digests,omitempty"` // 48 bytes each
+}
+
+// imageRule is a rule about one field of a report.
+type imageRule struct {
+	id     check.ID
+	key    string   // below [image]
+	name   string   // of the field, in words
+	values []string // that are acceptable
+	size   int      // bytes
+	list   bool     // the key is a list
+	signed bool     // the field is in the ID block
+	zeros  bool     // zeros are a value like others
+	open   string   // if the policy does not ask; empty: not said
+	have   func(*snp.Report) []byte
+}
+
+func (i *Image) rules() []imageRule {
+	one := func(v string) []string {
+		if v == "" {
+			return nil
+		}
+		return []string{v}
+	}
+	return []imageRule{
+		{"policy.family-id", "family_id", "family id", one(i.FamilyID), 16, false, true, false, "", func(r *snp.Report) []byte { return r.FamilyID[:] }},
+		{"policy.image-id", "image_id", "image id", one(i.ImageID), 16, false, true, false, "", func(r *snp.Report) []byte { return r.ImageID[:] }},
+		{"policy.host-data", "host_data", "host data", i.HostData, 32, true, false, true, "What the host gave the guest at launch (host data).", func(r *snp.Report) []byte { return r.HostData[:] }},
+		{"policy.id-key", "id_key_digests", "ID key", i.IDKeyDigests, 48, true, false, false, "Who signed the launch (ID and author keys).", func(r *snp.Report) []byte { return r.IDKeyDigest[:] }},
+		{"policy.author-key", "author_key_digests", "author key", i.AuthorKeyDigests, 48, true, false, false, "", func(r *snp.Report) []byte { return r.AuthorKeyDigest[:] }},
+	}
+}
+
+func (*ImageRules) keys() []Key {
+	return []Key{
+		{Name: "image.min_guest_svn", Default: "any", Doc: "least security version of the guest image, from 1; with a list of keys"},
+		{Name: "image.family_id", Default: "any", Doc: "16 bytes; with a list of keys"},
+		{Name: "image.image_id", Default: "any", Doc: "16 bytes; with a list of keys"},
+		{Name: "image.host_data", Default: "any", Doc: "32 bytes each: data that the host gave at launch, for example a digest of a configuration. Zeros are a rule here: the host gave none"},
+		{Name: "image.id_key_digests", Default: "any", Doc: "48 bytes each: SHA-384 of keys that may have signed the ID block. Without one, a report shows zeros, which no list contains"},
+		{Name: "image.author_key_digests", Default: "any", Doc: "48 bytes each: SHA-384 of keys that may have signed the ID key"},
+	}
+}
+
+func (*ImageRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.guest-svn", Class: check.Policy, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
+		{ID: "policy.family-id", Class: check.Policy, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
+		{ID: "policy.image-id", Class: check.Policy, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
+		{ID: "policy.host-data", Class: check.Policy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
+		{ID: "policy.id-key", Class: check.Policy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
+		{ID: "policy.author-key", Class: check.Policy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
+	}
+}
+
+func (r *ImageRules) values(f *faults) {
+	f.floor("image.min_guest_svn", r.Image.MinGuestSVN, 1<<32-1)
+	for _, x := range r.Image.rules() {
+		key := "image." + x.key
+		verify := f.identity
+		if x.zeros {
+			verify = f.hex
+		}
+		switch {
+		case x.list:
+			list(f, key, x.values, func(at, text string) { verify(at, text, x.size) })
+		case f.given(key, x.values != nil):
+			verify(key, strings.Join(x.values, ""), x.size)
+		}
+	}
+}
+
+// conflicts refuses rules about an ID block of any signer: the host may hand one to the
+// firmware with family, image and security version of its choice, under a key that it
+// made (SEV-SNP Firmware ABI Specification, section "SNP_LAUNCH_FINISH").
+func (r *ImageRules) conflicts(_ *Policy, f *faults) {
+	if len(r.Image.IDKeyDigests)+len(r.Image.AuthorKeyDigests) > 0 {
+		return
+	}
+	asked := map[string]bool{"min_guest_svn": r.Image.MinGuestSVN > 0}
+	for _, x := range r.Image.rules() {
+		asked[x.key] = x.signed && x.values != nil
+	}
+	for key, asked := range asked {
+		if asked {
+			f.fail("image."+key, "it is in the ID block, which the host can sign with a key of its own: image.id_key_digests or image.author_key_digests must be given too")
+		}
+	}
+}
+
+func (r *ImageRules) explain(_ *Policy, w *Words) {
+	if r.Image.MinGuestSVN > 0 {
+		w.demand("The security version of the guest image is %d or later.", r.Image.MinGuestSVN)
+	}
+	for _, x := range r.Image.rules() {
+		switch {
+		case x.values != nil && x.list:
+			w.demand("The %s is one of %d that are listed.", x.name, len(x.values))
+		case x.values != nil:
+			w.demand("The %s of the image is %s.", x.name, x.values[0])
+		case x.open != "":
+			w.open("%s", x.open)
+		}
+	}
+}
+
+func (*ImageRules) survey() {}
+
+func (*ImageRules) draft(g *Golden, d *Draft) {
+	r := g.SNP.Report
+	var lines []string
+	signed := !isZero(r.IDKeyDigest[:]) || !isZero(r.AuthorKeyDigest[:]) // else the ID block proves nothing, see conflicts
+	if r.GuestSVN > 0 && signed {
+		lines = append(lines, fmt.Sprintf("min_guest_svn = %d", r.GuestSVN))
+	}
+	for _, x := range new(Image).rules() {
+		switch b := x.have(r); {
+		case isZero(b), x.signed && !signed:
+		case x.list:
+			lines = append(lines, fmt.Sprintf("%s = [%s]", x.key, hexOf(b)))
+		default:
+			lines = append(lines, fmt.Sprintf("%s = %s", x.key, hexOf(b)))
+		}
+	}
+	if len(lines) == 0 {
+		d.tables.say("The guest's owner signed nothing at launch, and the host added nothing: no [image].")
+		d.tables.line("")
+		return
+	}
+	d.tables.say("What the guest's owner signed, and what the host added, at launch. Zeros mean nothing.")
+	d.tables.line("[image]\n%s\n", strings.Join(lines, "\n"))
+}
+
+func (r *ImageRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	m := s.SNP()
+	if m == nil {
+		return
+	}
+	if least := r.Image.MinGuestSVN; least == 0 {
+		f.Skip("policy.guest-svn", "the policy names no security version")
+	} else {
+		f.Decide("policy.guest-svn", int64(m.GuestSVN) >= least, fmt.Sprintf("at least %d", least), fmt.Sprint(m.GuestSVN), "the guest image is too old")
+	}
+	for _, x := range r.Image.rules() {
+		found := hex.EncodeToString(x.have(m.Report))
+		ok := slices.Contains(x.values, found)
+		switch {
+		case x.values == nil:
+			f.Skip(x.id, "the policy names no %s", x.name)
+		case x.list:
+			f.Decide(x.id, ok, fmt.Sprintf("one of %d listed", len(x.values)), found, "the %s is not one that the policy lists", x.name)
+		default:
+			f.Decide(x.id, ok, x.values[0], found, "the %s does not match the policy", x.name)
+		}
+	}
+}

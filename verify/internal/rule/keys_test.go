@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const verifier = "../.." // package verify and its rooms, from here
+
+// literals calls f with each string literal and struct tag of the production code of the verifier.
+func literals(t *testing.T, f func(path, text string)) {
+	t.Helper()
+	err := filepath.WalkDir(verifier, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if l, ok := n.(*ast.BasicLit); ok && l.Kind == token.STRING {
+				text, err := strconv.Unquote(l.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f(path, text)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKeyIsInOneFile: a key of a policy is named in one Go file, that of its subject. A
+// message may mention a key of another subject.
+func TestKeyIsInOneFile(t *testing.T) {
+	const here = verifier + "/internal/rule/"
+	tag := regexp.MustCompile(`^toml:"([a-z0-9_]+)(?:,omitempty)?"$`)
+	index := regexp.MustCompile(`\[%?[a-z0-9]\]`)
+	named := make(map[string]map[string]bool) // files, by key
+	fields := make(map[string]map[string]bool)
+	note := func(in map[string]map[string]bool, key, path string) {
+		if in[key] == nil {
+			in[key] = make(map[string]bool)
+		}
+		in[key][path] = true
+	}
+	literals(t, func(path, text string) {
+		if m := tag.FindStringSubmatch(text); m != nil && filepath.Dir(path)+"/" == here {
+			note(fields, m[1], path)
+		}
+		key := index.ReplaceAllString(text, "")
+		// A word such as "log" means other things elsewhere.
+		if strings.ContainsAny(key, "._") || filepath.Dir(path)+"/" == here {
+			note(named, key, path)
+		}
+	})
+	for _, k := range Keys() {
+		files := slices.Sorted(maps.Keys(named[k.Name]))
+		if len(files) != 1 {
+			t.Errorf("%s is named in %v", k.Name, files)
+			continue
+		}
+		if name := k.Name[strings.LastIndex(k.Name, ".")+1:]; !fields[name][files[0]] {
+			t.Errorf("%s is named in %s, its field is in %v", k.Name, files[0], slices.Sorted(maps.Keys(fields[name])))
+		}
+	}
+}
+
+// TestChecksAreHere: the id of a rule's check is a literal of its file, and of no other.
+func TestChecksAreHere(t *testing.T) {
+	files := make(map[string]map[string]bool)
+	for _, d := range Definitions() {
+		files[string(d.ID)] = make(map[string]bool)
+	}
+	literals(t, func(path, text string) {
+		if in, ok := files[text]; ok {
+			in[path] = true
+		}
+	})
+	for id, in := range files {
+		if len(in) != 1 {
+			t.Errorf("%s is named in %v", id, slices.Sorted(maps.Keys(in)))
+		}
+	}
+}
+
+// TestKeysAreFields: each field has a key with its words, and the other way round.
+func TestKeysAreFields(t *testing.T) {
+	types := keyTypes()
+	for _, k := range Keys() {
+		if types[k.Name] == "" {
+			t.Errorf("%s is not a field", k.Name)
+		}
+		delete(types, k.Name)
+	}
+	for name := range types {
+		t.Errorf("%s has no words for docs/policy.md", name)
+	}
+}

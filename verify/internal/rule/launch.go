@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// LaunchRules are rules about what was launched.
+type LaunchRules struct {
+	UnlistedLaunch     Choice   `toml:"unlisted_launch,omitempty"`     // Refuse or Allow; absent: Refuse
+	DeniedMeasurements []string `toml:"denied_measurements,omitempty"` // 48 bytes each
+	Launches           []Launch `toml:"launch,omitempty"`
+}
+
+// Launch is one [[launch]]: a launch measurement that is acceptable.
+type Launch struct {
+	Measurement string `toml:"measurement"`     // 48 bytes
+	Kind        Kind   `toml:"kind"`            // what the firmware does for the vTPM
+	Covers      Cover  `toml:"covers"`          // what the measurement was computed over
+	Label       string `toml:"label,omitempty"` // for people
+}
+
+// Cover says what a launch measurement was computed over.
+type Cover string
+
+// Covers.
+const (
+	CoversFirmware Cover = "firmware"                // the firmware alone; what it boots shows in PCRs only
+	CoversKernel   Cover = "firmware+kernel+cmdline" // direct kernel boot: also kernel, initrd and command line
+)
+
+// Kind says what the firmware of a launch measurement does for the vTPM.
+type Kind string
+
+// Kinds of firmware.
+const (
+	KindPlain     Kind = "plain"     // it runs no vTPM for the guest
+	KindParavisor Kind = "paravisor" // a paravisor that keeps a vTPM out of the guest's reach
+	KindSVSM      Kind = "svsm"      // an SVSM that does so
+)
+
+// Binding returns the strongest binding that firmware of this kind can give.
+func (k Kind) Binding() Binding {
+	switch k {
+	case KindParavisor:
+		return BindingParavisor
+	case KindSVSM:
+		return BindingSVSM
+	}
+	return BindingGuestAsserted
+}
+
+func (*LaunchRules) keys() []Key {
+	return []Key{
+		{Name: "unlisted_launch", Default: `"refuse"`, Doc: "`allow` accepts launch measurements that no `[[launch]]` lists: nothing is known of the firmware then, and binding is at most `guest-asserted`"},
+		{Name: "denied_measurements", Default: "none", Doc: "launch measurements that are refused, 48 bytes each; for policies with `unlisted_launch = \"allow\"`: with `refuse`, what is not listed is refused anyway"},
+		{Name: "launch.measurement", Default: "required", Doc: "MEASUREMENT of the report, 48 bytes"},
+		{Name: "launch.kind", Default: "required", Doc: "`plain`: firmware that runs no vTPM for the guest. `paravisor`, `svsm`: firmware, built and measured, that keeps a vTPM out of the guest's reach"},
+		{Name: "launch.covers", Default: "required", Doc: "`firmware`: what it boots shows in PCRs only. `firmware+kernel+cmdline`: direct boot, also kernel, initrd and command line"},
+		{Name: "launch.label", Default: "none", Doc: "for people; shown in the appraisal"},
+	}
+}
+
+func (*LaunchRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.launch", Class: check.Policy, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
+		{ID: "policy.denied", Class: check.Policy, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
+	}
+}
+
+func (r *LaunchRules) values(f *faults) {
+	oneOf(f, "unlisted_launch", r.UnlistedLaunch, Refuse, Allow)
+	f.identities("denied_measurements", r.DeniedMeasurements, 48)
+	if r.Launches != nil && len(r.Launches) == 0 {
+		f.empty("launch")
+	}
+	seen := make(map[string]bool)
+	for i, l := range r.Launches {
+		key := fmt.Sprintf("launch[%d]", i)
+		oneOf(f, key+".covers", l.Covers, CoversFirmware, CoversKernel)
+		f.name(key+".label", l.Label)
+		if !f.given(key+".measurement", l.Measurement != "") {
+			f.fail(key, "measurement is missing")
+			continue
+		}
+		if !f.given(key+".kind", l.Kind != "") || !f.given(key+".covers", l.Covers != "") {
+			f.fail(key, `kind ("plain", "paravisor" or "svsm") and covers (%q or %q) must be given: a report does not show them`, CoversFirmware, CoversKernel)
+		}
+		oneOf(f, key+".kind", l.Kind, KindPlain, KindParavisor, KindSVSM)
+		if _, ok := f.identity(key+".measurement", l.Measurement, 48); ok && seen[l.Measurement] {
+			f.fail(key+".measurement", "it is listed twice")
+		}
+		seen[l.Measurement] = true
+	}
+}
+
+func (r *LaunchRules) conflicts(_ *Policy, f *faults) {
+	if len(r.Launches) == 0 && r.UnlistedLaunch != Allow {
+		f.fail("unlisted_launch", `no [[launch]] is listed, so every evidence would be refused: list one, or set unlisted_launch = "allow" and know that any firmware is accepted`)
+	}
+	denied := set(r.DeniedMeasurements)
+	for i, l := range r.Launches {
+		if denied[l.Measurement] {
+			f.fail(fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")
+		}
+	}
+}
+
+// Launch returns the rule that lists a launch measurement, nil if there is none.
+func (r *LaunchRules) Launch(measurement []byte) *Launch {
+	text := hex.EncodeToString(measurement)
+	for i := range r.Launches {
+		if r.Launches[i].Measurement == text {
+			return &r.Launches[i]
+		}
+	}
+	return nil
+}
+
+func (r *LaunchRules) explain(p *Policy, w *Words) {
+	for i, l := range r.Launches {
+		covers := "the firmware alone"
+		if l.Covers == CoversKernel {
+			covers = "firmware, kernel, initrd and command line"
+		}
+		label := ""
+		if l.Label != "" {
+			label = fmt.Sprintf(" (%q)", l.Label)
+		}
+		lead, say := "The launch measurement is", w.demand
+		if i > 0 {
+			lead = "Or it is"
+		}
+		if r.UnlistedLaunch == Allow { // then the list only says what a measurement is
+			lead, say = "Whether the launch measurement is", w.open
+		}
+		say("%s %s...%s, of kind %s, which covers %s.", lead, l.Measurement[:min(16, len(l.Measurement))], label, l.Kind, covers)
+	}
+	if len(r.DeniedMeasurements) > 0 {
+		w.demand("The launch measurement is none of %d that are denied.", len(r.DeniedMeasurements))
+	}
+	if r.UnlistedLaunch == Allow { // then any firmware is accepted, whatever it loads
+		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
+		return
+	}
+	r.explainBoot(p, w)
+}
+
+// loaderPCRs show what the program in PCR 4 loads in turn, and with which command line
+// (UAPI Group, Linux TPM PCR Registry).
+var loaderPCRs = []int{8, 9, 12, 13}
+
+// explainBoot says what a launch measurement leaves to PCRs, and what neither covers.
+// What the firmware loads first shows in PCR 4 (TCG PC Client Platform Firmware Profile,
+// section 3.3.4) and there alone: a PCR that later software extends has whatever value
+// that software wants.
+func (r *LaunchRules) explainBoot(p *Policy, w *Words) {
+	if slices.ContainsFunc(r.Launches, func(l Launch) bool { return l.Covers == CoversFirmware }) {
+		if !p.pinned(4) {
+			w.danger("A launch measurement covers the firmware alone, and PCR 4, in which the firmware records what it loads, is not pinned: any kernel and any disk image are accepted after it.")
+			return
+		}
+		if left := slices.DeleteFunc(slices.Clone(loaderPCRs), p.pinned); len(left) > 0 {
+			w.open("What the program in PCR 4 loads in turn, and with which command line. It may show in PCR %s, which is not pinned: GRUB records its commands and the command line in PCR 8, kernel and initrd in PCR 9; a kernel that the firmware starts records initrd and command line in PCR 9; a unified kernel image is in PCR 4 as a whole, and records what it is given besides in PCRs 12 (command line, credentials) and 13 (system extensions).", joined(left, ", "))
+		}
+	}
+	w.open("What is on the disks, the root disk too: no launch measurement and no PCR of the boot covers it, unless they cover a hash of it, such as the root hash of dm-verity on the command line or in a unified kernel image.")
+}
+
+func (r *LaunchRules) survey() { r.UnlistedLaunch = Allow }
+
+func (*LaunchRules) draft(g *Golden, d *Draft) {
+	d.tables.say("What was launched. A report does not show what kind of firmware it is and what its measurement covers: the builder of the image knows. \"plain\" and \"firmware\" claim the least.")
+	d.tables.line("[[launch]]\nmeasurement = %s\nkind = %q\ncovers = %q\nlabel = \"golden machine, %s\"\n",
+		hexOf(g.SNP.Measurement[:]), KindPlain, CoversFirmware, g.Time.UTC().Format("2006-01-02"))
+}
+
+func (r *LaunchRules) judge(p *Policy, s Subject, f *check.Findings) {
+	m := s.SNP()
+	if m == nil {
+		return
+	}
+	measurement, listed := hex.EncodeToString(m.Measurement[:]), r.Launch(m.Measurement[:]) != nil
+	if !listed && r.UnlistedLaunch == Allow {
+		f.Skip("policy.launch", "the policy accepts launch measurements that it does not list, and this is one")
+	} else {
+		f.Decide("policy.launch", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
+			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
+	}
+	denied := ""
+	switch {
+	case slices.Contains(r.DeniedMeasurements, measurement):
+		denied = "launch measurement " + measurement
+	case listsChip(p.DeniedChips, m.ChipID):
+		denied = "chip " + hex.EncodeToString(m.ChipID[:])
+	}
+	if len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0 {
+		f.Skip("policy.denied", "the policy denies nothing by name")
+		return
+	}
+	f.Decide("policy.denied", denied == "", "nothing that the policy denies", denied, "the policy denies this by name")
+}

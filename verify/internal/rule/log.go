@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// LogRules are rules about the measurement log and the firmware's event log.
+type LogRules struct {
+	Log                Choice `toml:"log,omitempty"`                 // Required or Optional; absent: Required
+	FirmwareLog        Choice `toml:"firmware_log,omitempty"`        // Required or Optional; absent: Optional
+	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty"`       // whether the log may record gaps
+	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty"` // whether it may record applications that could not be measured
+}
+
+func (*LogRules) keys() []Key {
+	return []Key{
+		{Name: "log", Default: `"required"`, Doc: "`optional` accepts evidence without a measurement log: which applications ran is then not known"},
+		{Name: "firmware_log", Default: `"optional"`, Doc: "`required`: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a `[[pcr]]`. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"},
+		{Name: "tolerate_gaps", Default: "false", Doc: "accept a log that records gaps (a lost file event, a log that is full)"},
+		{Name: "tolerate_unmeasured", Default: "false", Doc: "accept a log that records declared applications which could not be measured"},
+	}
+}
+
+func (*LogRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.log", Class: check.Policy, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
+		{ID: "policy.firmware-log", Class: check.Policy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
+		{ID: "policy.log-gaps", Class: check.Policy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
+		{ID: "policy.log-unmeasured", Class: check.Policy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
+	}
+}
+
+func (r *LogRules) values(f *faults) {
+	oneOf(f, "log", r.Log, Required, Optional)
+	oneOf(f, "firmware_log", r.FirmwareLog, Required, Optional)
+}
+
+func (r *LogRules) conflicts(p *Policy, f *faults) {
+	p.paravisor(f, "log", r.required(), `contains no measurement log: log must be "optional"`)
+}
+
+// needs refuses a rule that depends on the log if the log is optional.
+func (r *LogRules) needs(f *faults, key string, asked bool) {
+	if asked && !r.required() {
+		f.fail("log", `%s depends on the log: log must be "required"`, key)
+	}
+}
+
+func (r *LogRules) required() bool { return cmp.Or(r.Log, Required) == Required }
+
+func (r *LogRules) explain(_ *Policy, w *Words) {
+	if r.FirmwareLog == Required {
+		w.demand("The firmware's log leads to the quoted PCRs 0 to 7, except those that are pinned.")
+	} else {
+		w.open("Whether the firmware's log leads to the quoted PCRs (firmware_log = \"required\" asks).")
+	}
+	if r.required() {
+		w.demand("The evidence contains the measurement log, and replaying it gives the quoted PCR.")
+	} else {
+		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
+		w.demand("If the evidence contains a measurement log, replaying it gives the quoted PCR.")
+	}
+	if r.TolerateGaps {
+		w.danger("tolerate_gaps: the log may say that it missed changes.")
+	} else {
+		w.demand("The log records no gap.")
+	}
+	if r.TolerateUnmeasured {
+		w.danger("tolerate_unmeasured: declared applications may have run unmeasured.")
+	} else {
+		w.demand("The log records no declared application that could not be measured.")
+	}
+}
+
+func (r *LogRules) survey() {
+	*r = LogRules{Log: Optional, TolerateGaps: true, TolerateUnmeasured: true}
+}
+
+func (*LogRules) draft(g *Golden, d *Draft) {
+	if g.Log == nil {
+		d.root.danger("log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
+		return
+	}
+	if len(g.Log.Gaps) > 0 || g.Log.Full {
+		d.root.danger("tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
+	}
+	if len(g.Log.Unmeasured) > 0 {
+		d.root.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
+	}
+	if g.FirmwareLog {
+		d.root.say("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.")
+		d.root.line("# firmware_log = \"required\"")
+	}
+}
+
+func (r *LogRules) judge(p *Policy, s Subject, f *check.Findings) {
+	log, state := s.Log()
+	if r.required() {
+		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
+	} else {
+		f.Skip("policy.log", "the policy does not need a log")
+	}
+	r.judgeFirmware(p, s, f)
+	if noLog(f, state, "policy.log-gaps", "policy.log-unmeasured") {
+		return
+	}
+	var gaps, unmeasured []string
+	for _, g := range log.Gaps {
+		gaps = append(gaps, fmt.Sprintf("record %d: %s", g.Record, g.Reason))
+	}
+	if log.Full {
+		gaps = append(gaps, "the log is full and took nothing more")
+	}
+	for _, u := range log.Unmeasured {
+		unmeasured = append(unmeasured, fmt.Sprintf("record %d: %s: %s", u.Record, u.App, u.Reason))
+	}
+	tolerate(f, "policy.log-gaps", gaps, r.TolerateGaps, "changes may have happened unseen")
+	tolerate(f, "policy.log-unmeasured", unmeasured, r.TolerateUnmeasured, "a declared application could not be measured")
+}
+
+// noLog reports whether there is no log to judge, and skips the checks of one that is absent.
+func noLog(f *check.Findings, state LogState, ids ...check.ID) bool {
+	if state == LogAbsent {
+		skip(f, "the evidence contains no log", ids...)
+	}
+	return state != LogRead
+}
+
+func tolerate(f *check.Findings, id check.ID, found []string, tolerated bool, what string) {
+	switch {
+	case tolerated && len(found) > 0:
+		f.Skip(id, "the policy tolerates it: %s: %s", what, firstOf(found))
+	case tolerated:
+		f.Skip(id, "the policy would tolerate it; there was none")
+	default:
+		f.Decide(id, len(found) == 0, "none", firstOf(found), "%s", what)
+	}
+}
+
+// firstOf spells out the first findings of a check.
+func firstOf(found []string) string {
+	const most = 5
+	text := strings.Join(found[:min(len(found), most)], "; ")
+	if n := len(found) - most; n > 0 {
+		text += fmt.Sprintf("; and %d more", n)
+	}
+	return text
+}
+
+// firmwarePCRs are those that the firmware and its boot manager own: 0 to 7 (TCG PC Client
+// Platform Firmware Profile, section 3.3.4). What boots next may extend the others
+// without adding to the log.
+const firmwarePCRs = 8
+
+// judgeFirmware wants every quoted PCR of the firmware explained.
+func (r *LogRules) judgeFirmware(p *Policy, s Subject, f *check.Findings) {
+	q, state := s.Quote(), s.FirmwareLog()
+	switch {
+	case r.FirmwareLog != Required:
+		f.Skip("policy.firmware-log", "the policy does not ask for the firmware's log")
+		return
+	case !s.Material().Quote:
+		f.Decide("policy.firmware-log", false, "a quote and the firmware's log", "none", "the policy needs the firmware's log, and a bare report comes with no quote")
+		return
+	case q == nil || state == LogUnreadable:
+		return
+	}
+	explained := 0
+	var silent []string
+	for _, b := range q.Selection {
+		for _, index := range b.PCRs {
+			if b.Algorithm == pcr.SHA1 || index >= firmwarePCRs {
+				continue
+			}
+			switch byLog, byFirmware := s.Explained(b.Algorithm, index); {
+			case byLog: // our own log explains what the agent did, and nothing of the boot
+			case byFirmware || p.Pins(b.Algorithm, index):
+				explained++
+			default:
+				silent = append(silent, fmt.Sprintf("PCR %d (%s)", index, b.Algorithm))
+			}
+		}
+	}
+	f.Decide("policy.firmware-log", state == LogRead && explained > 0 && len(silent) == 0, "the quoted ones of PCRs 0 to 7 explained by the firmware's log or pinned",
+		fmt.Sprintf("%d explained, not %s", explained, cmp.Or(strings.Join(silent, ", "), "none")), "the firmware's log is missing, or does not lead to the quoted values")
+}

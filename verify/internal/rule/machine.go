@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// MachineRules are rules about the processor and the key that signed the report.
+type MachineRules struct {
+	Products         []string `toml:"products,omitempty"`           // processor lines; absent: genoa, turin
+	Signers          []string `toml:"signers,omitempty"`            // keys that may sign reports; absent: vcek
+	MinReportVersion int      `toml:"min_report_version,omitempty"` // 2 to 5; absent: 2
+	Chips            []string `toml:"chips,omitempty"`              // chip ids of 64 or 8 bytes; absent: any
+	DeniedChips      []string `toml:"denied_chips,omitempty"`       // chip ids that are refused
+	AllowMaskedChip  bool     `toml:"allow_masked_chip,omitempty"`  // whether the host may hide the chip id
+	Revocation       Choice   `toml:"revocation,omitempty"`         // Required, Optional or Off; absent: Optional
+}
+
+func (*MachineRules) keys() []Key {
+	return []Key{
+		{Name: "products", Default: `["genoa", "turin"]`, Doc: "processor lines: `milan`, `genoa` (with Bergamo and Siena), `turin`. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"},
+		{Name: "signers", Default: `["vcek"]`, Doc: "keys that may sign reports: `vcek` belongs to one chip, `vlek` to a cloud, which could load it into any of its machines. AWS signs with a VLEK"},
+		{Name: "min_report_version", Default: "2", Doc: "2 to 5. What an older report does not state is unknown, never a pass"},
+		{Name: "chips", Default: "any", Doc: "chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"},
+		{Name: "denied_chips", Default: "none", Doc: "chip ids that are refused. Not together with `vlek` in `signers`, or with `allow_masked_chip`: such reports show no chip id, so the list could deny nothing"},
+		{Name: "allow_masked_chip", Default: "false", Doc: "accept reports whose chip id the host masks: report and certificate cannot be compared then"},
+		{Name: "revocation", Default: `"optional"`, Doc: "`required`: a current revocation list of the root must be given to the verifier. `optional`: a list is used if given. `off`"},
+	}
+}
+
+func (*MachineRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.product", Class: check.Policy, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
+		{ID: "policy.report-version", Class: check.Policy, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
+		{ID: "policy.signer", Class: check.Policy, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
+		{ID: "policy.chip", Class: check.Policy, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
+	}
+}
+
+func (r *MachineRules) values(f *faults) {
+	f.names("products", r.Products, knownProducts())
+	f.names("signers", r.Signers, []string{"vcek", "vlek"})
+	f.number("min_report_version", int64(r.MinReportVersion), 2, 5)
+	f.identities("chips", r.Chips, turinChip, 64)
+	f.identities("denied_chips", r.DeniedChips, turinChip, 64)
+	oneOf(f, "revocation", r.Revocation, Required, Optional, Off)
+}
+
+func (r *MachineRules) products() []string {
+	if r.Products == nil {
+		return []string{"genoa", "turin"}
+	}
+	return r.Products
+}
+
+func (r *MachineRules) signers() []string {
+	if r.Signers == nil {
+		return []string{"vcek"}
+	}
+	return r.Signers
+}
+
+// NeedsRevocation returns what the policy asks about revocation.
+func (r *MachineRules) NeedsRevocation() Choice { return cmp.Or(r.Revocation, Optional) }
+
+// conflicts refuses lists of chips that reports could not be compared with.
+func (r *MachineRules) conflicts(_ *Policy, f *faults) {
+	denied := make(map[string]bool, len(r.DeniedChips))
+	for _, c := range r.DeniedChips {
+		denied[chipID(c)] = true
+	}
+	for i, c := range r.Chips {
+		if denied[chipID(c)] {
+			f.fail(fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
+		}
+	}
+	if len(r.Chips)+len(r.DeniedChips) > 0 && r.AllowMaskedChip {
+		f.fail("allow_masked_chip", "a masked chip id can be compared with neither chips nor denied_chips")
+	}
+	if len(r.Chips) > 0 && !slices.Contains(r.signers(), "vcek") {
+		f.fail("chips", `reports signed by a VLEK show no chip id: signers must contain "vcek"`)
+	}
+	if len(r.DeniedChips) > 0 && slices.Contains(r.signers(), "vlek") {
+		f.fail("denied_chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
+	}
+	for key, list := range map[string][]string{"chips": r.Chips, "denied_chips": r.DeniedChips} {
+		seen := make(map[string]bool, len(list))
+		for i, c := range list {
+			id := chipID(c)
+			at := fmt.Sprintf("%s[%d]", key, i)
+			switch {
+			case seen[id]:
+				f.fail(at, "it is listed twice: zeros after the 8 bytes of a Turin chip say nothing")
+			case len(id) == 2*turinChip && !slices.Contains(r.products(), "turin"):
+				f.fail(at, `only chips of the line "turin", which products does not list, have ids of 8 bytes, so no report would match: want 64 bytes`)
+			case len(id) > 2*turinChip && strings.Join(r.products(), "") == "turin":
+				f.fail(at, `chips of the line "turin" have ids of 8 bytes, so no report would match: want 8 bytes`)
+			}
+			seen[id] = true
+		}
+	}
+}
+
+// turinChip is the size of a chip id on Turin, in bytes; zeros follow in the report.
+const turinChip = 8
+
+// chipID returns the part of a chip id, in hexadecimal, that tells chips apart: one chip
+// has one spelling.
+func chipID(id string) string {
+	if len(id) > 2*turinChip && strings.Trim(id[2*turinChip:], "0") == "" {
+		return id[:2*turinChip]
+	}
+	return id
+}
+
+// listsChip reports whether a list contains the chip of a report.
+func listsChip(list []string, reported [64]byte) bool {
+	id := chipID(hex.EncodeToString(reported[:]))
+	return slices.ContainsFunc(list, func(c string) bool { return chipID(c) == id })
+}
+
+// knownProducts returns the processor generations by the name of AMD's root, lower case.
+func knownProducts() (names []string) {
+	for _, p := range snp.Products() {
+		names = append(names, strings.ToLower(p.String()))
+	}
+	return names
+}
+
+func (r *MachineRules) explain(_ *Policy, w *Words) {
+	w.demand("The processor is of the line %s.", strings.Join(r.products(), " or "))
+	if slices.Contains(r.products(), "milan") {
+		w.danger("products contains milan: there is hardware that attacks its memory, and no newer firmware undoes that.")
+	}
+	w.demand("The report is signed by a %s.", strings.ToUpper(strings.Join(r.signers(), " or a ")))
+	if slices.Contains(r.signers(), "vlek") {
+		w.danger("signers contains vlek: such a key belongs to a cloud, which could load it into any of its machines.")
+	}
+	if r.MinReportVersion > 2 {
+		w.demand("The report has version %d or later.", r.MinReportVersion)
+	}
+	if len(r.Chips) > 0 {
+		w.demand("The chip is one of %d that are listed.", len(r.Chips))
+	}
+	if len(r.DeniedChips) > 0 {
+		w.demand("The chip is none of %d that are denied.", len(r.DeniedChips))
+	}
+	if len(r.Chips)+len(r.DeniedChips) == 0 {
+		w.open("Which chip it is: any genuine processor is accepted.")
+	}
+	if r.AllowMaskedChip {
+		w.danger("allow_masked_chip: the host may hide the chip id, and report and certificate are not compared then.")
+	}
+	switch r.NeedsRevocation() {
+	case Required:
+		w.demand("The verifier has a current revocation list of the root. No list, current or expired, lists a certificate of the chain.")
+	case Optional:
+		w.demand("If the verifier has a revocation list of the root, current or expired, it lists no certificate of the chain.")
+		w.open("Whether a key was revoked, if no current list is given (revocation = \"required\" asks for one).")
+	default:
+		w.danger("revocation is off: keys that AMD withdrew are accepted.")
+	}
+}
+
+func (r *MachineRules) survey() {
+	r.Products, r.Signers, r.AllowMaskedChip = knownProducts(), []string{"vcek", "vlek"}, true
+}
+
+func (*MachineRules) draft(g *Golden, d *Draft) {
+	r, signer := g.SNP, cmp.Or(g.SNP.Signer, strings.ToLower(g.SNP.KeyInfo.Signer().String()))
+	switch {
+	case !slices.Contains(knownProducts(), g.product()):
+		d.root.say("The processor is of an unknown line: name one.")
+		d.root.line("# products = [\"genoa\"]")
+	case g.product() == "milan":
+		d.root.danger(`products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
+	default:
+		d.root.say("The processor line.")
+		d.root.line("products = [%q]", g.product())
+	}
+	if signer == "vlek" {
+		d.root.danger(`signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
+	} else {
+		d.root.say("A VCEK belongs to one chip.")
+		d.root.line("signers = [\"vcek\"]")
+	}
+	d.root.say("What a report before this version does not state is unknown.")
+	d.root.line("min_report_version = %d", r.Version)
+	if !isZero(r.ChipID[:]) {
+		d.root.say("To accept only this chip. A machine on a cloud may start on another chip tomorrow.")
+		d.root.line("# chips = [%s]", hexOf(r.ChipID[:]))
+	} else if signer == "vcek" {
+		d.root.danger("allow_masked_chip = true", "the host masks the chip id, so report and certificate cannot be compared.")
+	}
+	d.root.say("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").")
+	d.root.line("revocation = \"optional\"")
+}
+
+func (r *MachineRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	m := s.SNP()
+	if m == nil {
+		return
+	}
+	least := max(r.MinReportVersion, 2)
+	f.Decide("policy.report-version", int64(m.Version) >= int64(least), fmt.Sprintf("at least %d", least), fmt.Sprint(m.Version),
+		"the report is of version %d, and the policy wants %d or later", m.Version, least)
+	if m.Product != "" {
+		f.Decide("policy.product", slices.Contains(r.products(), m.Product), strings.Join(r.products(), ", "), m.Product,
+			"the processor is of the line %q, which the policy does not list", m.Product)
+	}
+	if m.Signer == "" {
+		return
+	}
+	f.Decide("policy.signer", slices.Contains(r.signers(), m.Signer), strings.Join(r.signers(), ", "), m.Signer,
+		"the report was signed by a %s, which the policy does not list", strings.ToUpper(m.Signer))
+	id, masked := hex.EncodeToString(m.ChipID[:]), isZero(m.ChipID[:])
+	switch {
+	case len(r.Chips) > 0:
+		f.Decide("policy.chip", listsChip(r.Chips, m.ChipID), fmt.Sprintf("one of %d listed chips", len(r.Chips)), id, "the chip is not one that the policy lists")
+	case m.Signer == "vlek":
+		f.Skip("policy.chip", "a VLEK names no chip, and the policy lists none")
+	case masked && r.AllowMaskedChip:
+		f.Skip("policy.chip", "the host masks the chip id, and the policy accepts that: report and certificate were not compared")
+	default:
+		f.Decide("policy.chip", !masked, "a chip id", "zero", "the host masks the chip id: report and certificate cannot be compared")
+	}
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// PCRRules are rules about PCR values.
+type PCRRules struct {
+	PCRs        []PCR        `toml:"pcr,omitempty"`
+	StartValues []StartValue `toml:"start_value,omitempty"`
+}
+
+// PCR is one [[pcr]]: the values that one PCR may have.
+type PCR struct {
+	Bank   string   `toml:"bank"`   // "sha256", "sha384" or "sha512"
+	Index  int      `toml:"index"`  // 0 to 23
+	Values []string `toml:"values"` // of the size of the bank
+}
+
+// StartValue is one [[start_value]]: a value that the PCR of the agent's log may have had
+// when the log began.
+type StartValue struct {
+	Bank  string `toml:"bank"`
+	Value string `toml:"value"`
+}
+
+func (*PCRRules) keys() []Key {
+	return []Key{
+		{Name: "pcr.bank", Default: "required", Doc: "`sha256`, `sha384` or `sha512`. SHA-1 is not accepted: collisions can be made"},
+		{Name: "pcr.index", Default: "required", Doc: "0 to 23"},
+		{Name: "pcr.values", Default: "required", Doc: "acceptable values: another boot loader, kernel or command line is refused"},
+		{Name: "start_value.bank", Default: "required", Doc: "`sha256`, `sha384` or `sha512`"},
+		{Name: "start_value.value", Default: "required", Doc: "the value"},
+	}
+}
+
+func (*PCRRules) checks() []check.Definition {
+	return []check.Definition{{ID: "policy.pcr", Class: check.Policy, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
+}
+
+func (r *PCRRules) values(f *faults) {
+	if r.PCRs != nil && len(r.PCRs) == 0 {
+		f.empty("pcr")
+	}
+	type place struct {
+		bank  string
+		index int
+	}
+	seen := make(map[place]bool)
+	for i, x := range r.PCRs {
+		key := fmt.Sprintf("pcr[%d]", i)
+		bank, ok := f.bank(key+".bank", x.Bank)
+		index, values := f.given(key+".index", true), f.given(key+".values", x.Values != nil)
+		if !index {
+			f.fail(key, "index is missing")
+		}
+		if !values {
+			f.fail(key, "values is missing")
+		}
+		if !ok || !index || !values {
+			continue
+		}
+		f.number(key+".index", int64(x.Index), 0, pcr.Count-1)
+		list(f, key+".values", x.Values, func(at, text string) { f.hex(at, text, bank.Size()) })
+		if at := (place{x.Bank, x.Index}); seen[at] {
+			f.fail(key, "PCR %d of bank %s is listed twice: give all values in one rule", x.Index, x.Bank)
+		} else {
+			seen[at] = true
+		}
+	}
+	r.startValues(f)
+}
+
+func (r *PCRRules) startValues(f *faults) {
+	if r.StartValues != nil && len(r.StartValues) == 0 {
+		f.empty("start_value")
+	}
+	seen := make(map[string]bool) // values of different banks have different sizes
+	for i, x := range r.StartValues {
+		key := fmt.Sprintf("start_value[%d]", i)
+		bank, ok := f.bank(key+".bank", x.Bank)
+		given := f.given(key+".value", x.Value != "")
+		if !given {
+			f.fail(key, "value is missing")
+		}
+		if !ok || !given {
+			continue
+		}
+		if v, ok := f.hex(key+".value", x.Value, bank.Size()); ok {
+			switch {
+			case isZero(v):
+				f.fail(key+".value", "it is zero, which is accepted anyway: leave it out")
+			case seen[x.Value]:
+				f.fail(key+".value", "it is listed twice")
+			}
+			seen[x.Value] = true
+		}
+	}
+}
+
+func (*PCRRules) conflicts(*Policy, *faults) {}
+
+// pinned reports whether a rule pins a PCR in any bank.
+func (r *PCRRules) pinned(index int) bool {
+	return slices.ContainsFunc(r.PCRs, func(x PCR) bool { return x.Index == index })
+}
+
+// Pins reports whether a rule pins a PCR in one bank.
+func (r *PCRRules) Pins(bank pcr.Algorithm, index uint32) bool {
+	return slices.ContainsFunc(r.PCRs, func(x PCR) bool { return x.Bank == bank.String() && int64(x.Index) == int64(index) })
+}
+
+// StartsAt reports whether a rule lists a value that the PCR of the log may begin with.
+func (r *PCRRules) StartsAt(d pcr.Digest) bool {
+	return slices.Contains(r.StartValues, StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)})
+}
+
+func (r *PCRRules) explain(_ *Policy, w *Words) {
+	for _, x := range r.PCRs {
+		w.demand("PCR %d of bank %s has one of %d listed values.", x.Index, x.Bank, len(x.Values))
+	}
+	if len(r.PCRs) == 0 {
+		w.open("The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
+	}
+	for _, bank := range []string{"sha256", "sha384", "sha512"} {
+		if slices.ContainsFunc(r.StartValues, func(x StartValue) bool { return x.Bank == bank }) {
+			w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)
+		}
+	}
+}
+
+func (*PCRRules) survey() {}
+
+// draft pins nothing: a value may differ from boot to boot. The log explains those of its
+// own PCR.
+func (*PCRRules) draft(g *Golden, d *Draft) {
+	t := &d.tables
+	t.say("Quoted PCRs that no log of the agent explains. Remove the # if the value is the same on every good machine and at every boot; what is not pinned is not asserted.")
+	for _, b := range g.Quote.Selection {
+		for _, index := range b.PCRs {
+			if b.Algorithm != pcr.SHA1 && (g.Log == nil || g.Log.PCR != index) {
+				t.line("# [[pcr]]\n# bank = %q\n# index = %d\n# values = [%s]", b.Algorithm, index, hexOf(g.Quote.Values[b.Algorithm][index]))
+			}
+		}
+	}
+	t.line("")
+	for _, x := range g.Start {
+		t.say("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.")
+		t.line("# [[start_value]]\n# bank = %q\n# value = %q\n", x.Bank, x.Value)
+	}
+}
+
+func (r *PCRRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	q := s.Quote()
+	switch {
+	case len(r.PCRs) == 0:
+		f.Skip("policy.pcr", "the policy pins no PCR")
+		return
+	case !s.Material().Quote:
+		f.Decide("policy.pcr", false, "a quote", "none", "the policy pins a PCR, and a bare report comes with no quote")
+		return
+	case q == nil:
+		return
+	}
+	for _, x := range r.PCRs {
+		bank, err := pcr.ParseAlgorithm(x.Bank)
+		value, quoted := q.Values[bank][uint32(x.Index)]
+		found := "not quoted"
+		if quoted {
+			found = hex.EncodeToString(value)
+		}
+		name := fmt.Sprintf("PCR %d of bank %s", x.Index, x.Bank)
+		if !f.Decide("policy.pcr", err == nil && quoted && slices.Contains(x.Values, found), fmt.Sprintf("%s is one of %d listed values", name, len(x.Values)), found, "%s is not what the policy pins", name) {
+			return
+		}
+	}
+}

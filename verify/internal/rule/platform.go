@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// PlatformRules are rules about the properties of the machine.
+type PlatformRules struct {
+	Platform Platform `toml:"platform,omitempty"`
+}
+
+// Platform is [platform]: bits of PLATFORM_INFO, by the names in docs/policy.md.
+type Platform struct {
+	Require     []string `toml:"require,omitempty"`
+	Refuse      []string `toml:"refuse,omitempty"`
+	UnknownBits Choice   `toml:"unknown_bits,omitempty"` // Allow or Refuse; absent: Allow
+}
+
+// platformBits are the named bits of PLATFORM_INFO.
+var platformBits = []struct {
+	name string
+	mask snp.PlatformInfo
+}{
+	{"smt", snp.PlatformSMT},
+	{"tsme", snp.PlatformTSME},
+	{"ecc", snp.PlatformECC},
+	{"rapl_disabled", snp.PlatformRAPLDisabled},
+	{"ciphertext_hiding", snp.PlatformCiphertextHiding},
+	{aliasCheck, snp.PlatformAliasCheck},
+	{"trusted_io", snp.PlatformTIO},
+}
+
+const aliasCheck = "alias_check_complete" // memory is not aliased (BadRAM)
+
+func (*PlatformRules) keys() []Key {
+	return []Key{
+		{Name: "platform.require", Default: "none", Doc: "properties that the machine must have. `alias_check_complete` shows that memory is not aliased (BadRAM)"},
+		{Name: "platform.refuse", Default: "none", Doc: "properties that it must not state. Firmware that is too old to state one passes: this is for properties such as `smt`, which every report states"},
+		{Name: "platform.unknown_bits", Default: `"allow"`, Doc: "`refuse` refuses bits without a name. Turin sets some"},
+	}
+}
+
+func (*PlatformRules) checks() []check.Definition {
+	return []check.Definition{
+		{ID: "policy.platform", Class: check.Policy, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
+		{ID: "policy.platform-reserved", Class: check.Policy, Checks: "no platform bit is set that this version cannot name, if the policy refuses those", Stops: "a platform property without a known meaning"},
+	}
+}
+
+func (r *PlatformRules) values(f *faults) {
+	p := &r.Platform
+	var known []string
+	for _, b := range platformBits {
+		known = append(known, b.name)
+	}
+	f.names("platform.require", p.Require, known)
+	f.names("platform.refuse", p.Refuse, known)
+	oneOf(f, "platform.unknown_bits", p.UnknownBits, Allow, Refuse)
+	if platformMask(p.Require)&platformMask(p.Refuse) != 0 {
+		f.fail("platform.refuse", "a property is both required and refused")
+	}
+}
+
+func (*PlatformRules) conflicts(*Policy, *faults) {}
+
+func platformMask(names []string) (mask snp.PlatformInfo) {
+	for _, b := range platformBits {
+		if slices.Contains(names, b.name) {
+			mask |= b.mask
+		}
+	}
+	return mask
+}
+
+func platformNames(mask snp.PlatformInfo) string {
+	var names []string
+	for _, b := range platformBits {
+		if mask.Has(b.mask) {
+			names = append(names, b.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func (r *PlatformRules) explain(_ *Policy, w *Words) {
+	for _, name := range r.Platform.Require {
+		w.demand("The platform has the property %s.", name)
+	}
+	for _, name := range r.Platform.Refuse {
+		w.demand("The platform does not state the property %s.", name)
+	}
+	if !slices.Contains(r.Platform.Require, aliasCheck) {
+		w.open("Whether memory is aliased (BadRAM): platform.require = [\"alias_check_complete\"] asks.")
+	}
+	if r.Platform.UnknownBits == Refuse {
+		w.demand("The platform has no property that this version cannot name.")
+	}
+}
+
+func (*PlatformRules) survey() {}
+
+func (*PlatformRules) draft(g *Golden, d *Draft) {
+	var have []string
+	for _, b := range platformBits {
+		if g.SNP.PlatformInfo.Has(b.mask) && b.mask != snp.PlatformSMT {
+			have = append(have, quote(b.name))
+		}
+	}
+	d.tables.say("Properties of the machine that were found. alias_check_complete shows that memory is not aliased (BadRAM).")
+	d.tables.line("[platform]")
+	if len(have) > 0 {
+		d.tables.line("require = [%s]", strings.Join(have, ", "))
+	}
+	if !g.SNP.PlatformInfo.Has(snp.PlatformAliasCheck) {
+		d.tables.say("DANGER: the machine does not state alias_check_complete.")
+	}
+	d.tables.line("unknown_bits = \"allow\"\n")
+}
+
+func (r *PlatformRules) judge(_ *Policy, s Subject, f *check.Findings) {
+	m := s.SNP()
+	if m == nil {
+		return
+	}
+	require, refuse := platformMask(r.Platform.Require), platformMask(r.Platform.Refuse)
+	missing, present := platformNames(require&^m.PlatformInfo), platformNames(refuse&m.PlatformInfo)
+	if require|refuse == 0 {
+		f.Skip("policy.platform", "the policy asks for no property of the platform")
+	} else {
+		f.Decide("policy.platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
+			"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
+	}
+	info, key := m.PlatformInfo.Reserved(), m.KeyInfo.Reserved()
+	if r.Platform.UnknownBits != Refuse {
+		f.Skip("policy.platform-reserved", "the policy does not ask about bits without a name; set are %v and %v", info, key)
+	} else {
+		f.Decide("policy.platform-reserved", info == 0 && key == 0, "none", fmt.Sprintf("%v, 0x%x", info, key),
+			"platform or key info has bits set that this version cannot name")
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/stricttoml"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// Version is the version of a policy that this package reads.
+const Version = 1
+
+// MaxText is the largest policy text that is read, in bytes.
+const MaxText = 4 << 20
+
+// A Policy says which evidence is acceptable. Its fields are the keys of docs/policy.md:
+// p.Products is "products", p.GuestPolicy.AllowDebug is "guest_policy.allow_debug". The
+// zero value of a field means that the key is absent, so its default applies.
+//
+// [Policy.Check] checks a policy that was built or changed in Go; [Parse] has done so.
+type Policy struct {
+	Version int `toml:"version"` // Version, required
+
+	MachineRules
+	LaunchRules
+	VMPLRules
+	GuestRules
+	PlatformRules
+	TCBRules
+	FirmwareRules
+	ImageRules
+	BindingRules
+	AKRules
+	FreshnessRules
+	PCRRules
+	LogRules
+	AgentRules
+	AppRules
+	CallerRules
+
+	text, encoded evidence.Digest // of the text that was parsed, and of its encoding; zero if built in Go
+}
+
+func versionKey() Key {
+	return Key{Name: "version", Default: "required", Doc: "version of this format: 1"}
+}
+
+// subject is the rules about one subject.
+type subject interface {
+	keys() []Key                                   // keys, with their texts for docs/policy.md
+	checks() []check.Definition                    // checks of evidence
+	values(f *faults)                              // checks the values, each for itself
+	conflicts(p *Policy, f *faults)                // refuses rules that no evidence could meet, and rules that would be ignored
+	explain(p *Policy, w *Words)                   // says in words what is demanded and what is not
+	survey()                                       // sets rules that accept everything genuine
+	draft(g *Golden, d *Draft)                     // writes rules that accept a golden machine
+	judge(p *Policy, s Subject, f *check.Findings) // judges evidence
+}
+
+// subjects returns the rules in the order in which their checks run and are listed.
+func (p *Policy) subjects() []subject {
+	return []subject{
+		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
+		&p.BindingRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
+	}
+}
+
+// Definitions returns the definitions of the checks of all rules, in their order.
+func Definitions() (all []check.Definition) {
+	for _, s := range new(Policy).subjects() {
+		all = append(all, s.checks()...)
+	}
+	return all
+}
+
+// Judge records the checks of all rules. A check whose part of the evidence could not be
+// read stays open.
+func (p *Policy) Judge(s Subject, f *check.Findings) {
+	for _, r := range p.subjects() {
+		r.judge(p, s, f)
+	}
+}
+
+// Parse parses a policy in TOML and checks it. Unknown keys, wrong types, values out of
+// range and rules that contradict each other are errors of type *[Error], joined if there
+// are several; so is a policy that says nothing.
+func Parse(text []byte) (*Policy, error) {
+	p := new(Policy)
+	places, err := stricttoml.Decode(text, MaxText, p)
+	if e := (*stricttoml.Error)(nil); errors.As(err, &e) {
+		return nil, (*Error)(e)
+	}
+	if err == nil && places.Empty() {
+		return nil, &Error{Message: "it is empty: an empty policy would accept everything; docs/policy.md shows a small one"}
+	}
+	if err == nil {
+		err = p.check(places)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.text, p.encoded = sha256.Sum256(text), sha256.Sum256(p.encode())
+	return p, nil
+}
+
+// Check checks all values and refuses rules that contradict each other, with errors of
+// type *[Error] that name the key.
+func (p *Policy) Check() error { return p.check(nil) }
+
+func (p *Policy) check(places *stricttoml.Places) error {
+	f := &faults{places: places}
+	switch {
+	case p.Version == 0 && !f.given("version", false):
+		f.fail("version", "missing: want version = %d", Version)
+	case p.Version != Version:
+		f.fail("version", "%d is not known: want %d", p.Version, Version)
+	}
+	f.emptyTables()
+	for _, s := range p.subjects() {
+		s.values(f)
+	}
+	if len(f.all) == 0 { // a value that was refused would contradict others for no reason
+		for _, s := range p.subjects() {
+			s.conflicts(p, f)
+		}
+	}
+	return f.err()
+}
+
+// Encode checks p and encodes it in TOML. [Parse] of the text gives an equal policy.
+func (p *Policy) Encode() ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	return p.encode(), nil
+}
+
+func (p *Policy) encode() []byte {
+	text, err := toml.Marshal(p)
+	if err != nil { // the types of the fields are a mistake of this package
+		panic(err)
+	}
+	return text
+}
+
+// Digest returns the SHA-256 of the text that p was parsed from. For a policy that was
+// built or changed in Go it is that of [Policy.Encode].
+func (p *Policy) Digest() evidence.Digest {
+	if d := evidence.Digest(sha256.Sum256(p.encode())); d != p.encoded {
+		return d
+	}
+	return p.text
+}
+
+// Compiled is a checked copy of a policy, ready to judge. It does not change with the
+// policy that it was made from, and many goroutines may use it.
+type Compiled struct {
+	Policy
+	Sum evidence.Digest // Policy.Digest
+}
+
+// Compile checks p and copies it.
+func (p *Policy) Compile() (*Compiled, error) {
+	text, err := p.Encode()
+	if err != nil {
+		return nil, err
+	}
+	c := &Compiled{Sum: p.Digest()}
+	if err := toml.Unmarshal(text, &c.Policy); err != nil {
+		return nil, fmt.Errorf("policy: copy: %w", err)
+	}
+	for _, s := range c.subjects() {
+		if s, ok := s.(interface{ compile() error }); ok {
+			if err := s.compile(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
+// Survey returns a policy that accepts everything genuine. With it, an appraisal finds out
+// what a machine is, not whether it is acceptable: it is for drafts alone.
+func Survey() *Policy {
+	p := &Policy{Version: Version}
+	for _, s := range p.subjects() {
+		s.survey()
+	}
+	return p
+}

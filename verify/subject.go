@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
+)
+
+// subject shows the rules of a policy what an appraiser has established.
+type subject struct{ a *appraiser }
+
+var _ rule.Subject = subject{}
+
+func (s subject) Material() rule.Material {
+	m := s.a.material
+	return rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport}
+}
+
+func (s subject) SNP() *rule.SNP {
+	if s.a.report == nil {
+		return nil
+	}
+	return &rule.SNP{Report: s.a.report, Product: s.a.product, Signer: s.a.signer}
+}
+
+func (s subject) AK() (keys.Name, bool) {
+	if s.a.ak == nil {
+		return nil, false
+	}
+	return s.a.ak.Name, true
+}
+
+func (s subject) Tie() rule.Tie {
+	return rule.Tie{Structure: s.a.structure, Binding: s.a.binding, See: fmt.Sprintf("%s and %s", BindingReportData, BindingRuntimeData)}
+}
+
+func (s subject) Age() rule.Age {
+	a := s.a
+	age := rule.Age{
+		Freshness: a.freshness(), Replay: a.material == MaterialReport && a.expect.UnsafeAcceptReplay,
+		Anchored: a.e.Anchor != nil, Known: a.anchor != nil && a.batch != nil && a.anchorComparable(), Since: a.anchorAge(),
+	}
+	switch age.Freshness {
+	case UnknownReport:
+		for _, id := range []CheckID{ReportExpectedData, ParavisorUserData} {
+			if a.Asked(id) && !a.Passed(id) {
+				age.Open = fmt.Sprintf("%s and %s", ReportExpectedData, ParavisorUserData)
+			}
+		}
+	case FreshReport:
+		age.Open = string(a.undated())
+	}
+	return age
+}
+
+// undated returns the first check that a report's age depends on and that did not pass.
+func (a *appraiser) undated() CheckID {
+	ids := []CheckID{ReportChain, ReportSignature}
+	switch a.material {
+	case MaterialEvidence:
+		ids = append(ids, BindingReportData)
+	case MaterialParavisor:
+		ids = append(ids, BindingRuntimeData)
+	}
+	for _, id := range ids {
+		if !a.Passed(id) {
+			return id
+		}
+	}
+	return ""
+}
+
+func (s subject) Quote() *rule.Quote {
+	if s.a.batch == nil || s.a.batch.values == nil {
+		return nil
+	}
+	return &rule.Quote{Selection: s.a.batch.selection, Values: s.a.batch.values}
+}
+
+func (s subject) Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
+	return s.a.byLog(bank, index), s.a.byFirmware(bank, index)
+}
+
+func (s subject) FirmwareLog() rule.LogState {
+	switch {
+	case s.a.firmware != nil:
+		return rule.LogRead
+	case s.a.Asked(FirmwareDecode):
+		return rule.LogUnreadable
+	}
+	return rule.LogAbsent
+}
+
+func (s subject) Log() (*rule.Log, rule.LogState) {
+	switch l := s.a.log; {
+	case l != nil:
+		return &rule.Log{PCR: l.PCR, Agents: l.Agents, Apps: l.Apps, Gaps: l.Gaps, Unmeasured: l.Unmeasured, Full: l.Full}, rule.LogRead
+	case s.a.e.Log != nil:
+		return nil, rule.LogUnreadable
+	}
+	return nil, rule.LogAbsent
+}
+
+func (s subject) Caller() *evidence.Caller {
+	if s.a.statement == nil {
+		return nil
+	}
+	return &s.a.statement.Caller
+}
+
+func (s subject) Time() time.Time { return s.a.now }
+
+func (s subject) EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	return s.a.ekChain(r.EKCertificates, c, roots)
+}
