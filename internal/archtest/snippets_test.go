@@ -48,7 +48,7 @@ var comment = regexp.MustCompile(`\s+// .*$`)
 func bare(code string) string {
 	var b strings.Builder
 	for line := range strings.Lines(code) {
-		line = strings.Join(strings.Fields(comment.ReplaceAllString("\t"+line, "")), " ")
+		line = strings.Join(strings.Fields(comment.ReplaceAllString("\t"+strings.TrimSuffix(line, "\n"), "")), " ")
 		if line != "" {
 			b.WriteString(line + "\n")
 		}
