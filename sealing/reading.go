@@ -52,15 +52,15 @@ func (was Reading) Explain(is Reading) *Error {
 	switch {
 	case was.ChipID != is.ChipID:
 		return &Error{Code: api.CodeOtherChip, Field: "chip-id", Detail: fmt.Sprintf(
-			"hardware changed: sealed on chip %s, this is chip %s; the data is untouched and opens there, or here with the recovery identity",
+			"hardware changed: sealed on chip %s, this is chip %s; the data is intact and opens there, or here with the recovery identity",
 			short(was.ChipID[:]), short(is.ChipID[:]))}
 	case was.Measurement != is.Measurement:
 		return &Error{Code: api.CodeOtherMeasurement, Field: "measurement", Detail: fmt.Sprintf(
-			"sealed under launch measurement %s, this guest was launched as %s; boot the former, or use the recovery identity",
+			"sealed under launch measurement %s, this guest was launched as %s; boot with the first measurement, or use the recovery identity",
 			short(was.Measurement[:]), short(is.Measurement[:]))}
 	case was.GuestPolicy != is.GuestPolicy:
 		return &Error{Code: api.CodeGuestPolicyChanged, Field: "guest-policy", Detail: fmt.Sprintf(
-			"sealed under guest policy 0x%x, this guest was launched under 0x%x; relaunch it under the former, or use the recovery identity",
+			"sealed under guest policy 0x%x, this guest was launched under 0x%x; launch it under the first policy, or use the recovery identity",
 			was.GuestPolicy, is.GuestPolicy)}
 	case was.VMPL != is.VMPL:
 		return &Error{Code: api.CodeOtherVMPL, Field: "vmpl", Detail: fmt.Sprintf(

@@ -9,10 +9,10 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// A Change is something that may happen to the machine or the app.
+// A Change is a change of the machine, the app or the files.
 type Change string
 
-// Changes that a contract knows the outcome of.
+// Changes whose outcome a contract knows.
 const (
 	ChangeRestart     Change = "restart"           // the agent restarts, the machine reboots: nothing else changes
 	ChangeAppUpgrade  Change = "app-upgrade"       // the app is measured with a digest that is not authorised
@@ -26,25 +26,25 @@ const (
 	ChangeVMPL        Change = "other-vmpl"        // the agent runs at another VM privilege level
 	ChangeTPMCleared  Change = "tpm-cleared"       // TPM2_Clear
 	ChangeOtherTPM    Change = "other-tpm"         // the vTPM's state was lost or belongs to another VM
-	ChangeNoTPM       Change = "no-tpm"            // the machine has no TPM any more
-	ChangeRollback    Change = "files-rolled-back" // an older state of the files is put back
+	ChangeNoTPM       Change = "no-tpm"            // the machine no longer has a TPM
+	ChangeRollback    Change = "files-rolled-back" // an attacker or a snapshot puts an older state of the files back
 )
 
-// Changes lists every change, in the order in which people read them.
+// Changes returns every change, in the order for people.
 func Changes() []Change {
 	return []Change{ChangeRestart, ChangeAppUpgrade, ChangeAppUnit, ChangeAppUser, ChangeChip, ChangeMeasurement, ChangePolicy,
 		ChangeTCBRaised, ChangeTCBLowered, ChangeVMPL, ChangeTPMCleared, ChangeOtherTPM, ChangeNoTPM, ChangeRollback}
 }
 
-// Outcome is what comes of a change.
+// Outcome is the outcome of a change.
 type Outcome struct {
-	Opens    bool
-	Code     api.Code // error where it does not open
-	Recovery bool     // where it does not open: the recovery identity opens it
-	Note     string   // what else to know
+	Opens    bool     // whether the blob still opens
+	Code     api.Code // code of the refusal; "" if the blob opens
+	Recovery bool     // whether the recovery identity opens what does not open otherwise
+	Note     string   // remark for people
 }
 
-// String is the outcome in a line.
+// String returns the outcome in one line.
 func (o Outcome) String() string {
 	s := "opens"
 	switch {
@@ -59,7 +59,7 @@ func (o Outcome) String() string {
 	return s
 }
 
-// breaks says which slots a change takes away, and under which code.
+// breaks says which slots a change ends, and with which code.
 var breaks = map[Change]struct {
 	snp, tpm bool
 	code     api.Code
@@ -70,12 +70,12 @@ var breaks = map[Change]struct {
 	ChangePolicy:      {snp: true, code: api.CodeGuestPolicyChanged, note: "opens again under the old guest policy"},
 	ChangeTCBLowered:  {snp: true, code: api.CodeTCBBelow, note: "opens again once the firmware is as new as before"},
 	ChangeVMPL:        {snp: true, code: api.CodeOtherVMPL, note: "opens again at the old VMPL"},
-	ChangeTPMCleared:  {tpm: true, code: api.CodeTPMCleared, note: "the TPM's part is gone for good"},
+	ChangeTPMCleared:  {tpm: true, code: api.CodeTPMCleared, note: "the TPM's part is lost for ever"},
 	ChangeOtherTPM:    {tpm: true, code: api.CodeOtherTPM, note: "opens again with the old TPM"},
 	ChangeNoTPM:       {tpm: true, code: api.CodeNoUsableSlot, note: "opens again once the TPM is back"},
 }
 
-// WhatIf says what comes of a change to this blob.
+// WhatIf returns the outcome of a change for this blob.
 func (c Contract) WhatIf(change Change) Outcome {
 	switch change {
 	case ChangeRestart:
@@ -96,9 +96,9 @@ func (c Contract) WhatIf(change Change) Outcome {
 		return Outcome{Opens: true, Note: "rewrap seals it to the new TCB; copies of the old file stay readable to the old firmware"}
 	case ChangeRollback:
 		if c.Counted {
-			return Outcome{Code: api.CodeRolledBack, Note: "root can accept it; unless whoever runs the TPM turned its counter back too"}
+			return Outcome{Code: api.CodeRolledBack, Note: "root can accept it; not detected if the party that runs the TPM turned its counter back too"}
 		}
-		return Outcome{Opens: true, Note: "and nothing notices: no TPM counts"}
+		return Outcome{Opens: true, Note: "and nothing detects it: no TPM counts"}
 	}
 	b, ok := breaks[change]
 	if !ok {
@@ -107,7 +107,7 @@ func (c Contract) WhatIf(change Change) Outcome {
 	if slices.ContainsFunc(c.Slots, func(k SlotKind) bool {
 		return k != SlotRecovery && !(b.snp && k.SNP()) && !(b.tpm && k.TPM())
 	}) {
-		return Outcome{Opens: true, Note: "a slot does not rest on that"}
+		return Outcome{Opens: true, Note: "the blob has a slot that does not rest on that"}
 	}
 	if !slices.ContainsFunc(c.Slots, func(k SlotKind) bool { return k != SlotRecovery }) {
 		return Outcome{Code: api.CodeNoUsableSlot, Recovery: true}

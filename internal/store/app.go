@@ -15,8 +15,8 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// appRoot is the opened root of one app. It is kept open: to derive from it asks
-// neither firmware nor TPM.
+// appRoot is the opened root of one app. The store keeps it open, so that deriving from it
+// asks neither firmware nor TPM.
 type appRoot struct {
 	header   sealing.Header // authenticated
 	payload  *secret.Secret
@@ -33,7 +33,7 @@ func (s *Store) dropApp(name string) {
 	}
 }
 
-// app opens the root of an app, [NotFound] where there is none yet.
+// app opens the root of an app. The code is [api.CodeNotFound] if the app has none yet.
 func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
 	if a := s.apps[name]; a != nil {
 		return a, nil
@@ -81,7 +81,7 @@ func (s *Store) readBlob(id sealing.ID) (*sealing.Blob, error) {
 	file := blobFile(id)
 	raw, err := s.config.Files.Read(file, sealing.MaxBlob)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &sealing.Error{Code: api.CodeMissing, Detail: fmt.Sprintf("the manifest lists %s, which is not there; put it back", file)}
+		return nil, &sealing.Error{Code: api.CodeMissing, Detail: fmt.Sprintf("the manifest lists %s, which is missing; put it back", file)}
 	}
 	if err != nil {
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read " + file, Err: err}
@@ -96,11 +96,11 @@ func checkEntry(e *sealing.Entry, h *sealing.Header) error {
 	case h.ID == e.ID && key == e.Key && h.Generation == e.Generation:
 		return nil
 	case h.App.Name != e.Key.App:
-		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("the file holds a blob of app %q in the place of one of app %q", h.App.Name, e.Key.App)}
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("the file contains a blob of app %q, want one of app %q", h.App.Name, e.Key.App)}
 	case key == e.Key && h.Generation < e.Generation:
-		return &sealing.Error{Code: api.CodeOldGeneration, Field: "generation", Detail: fmt.Sprintf("the file holds generation %d, the manifest lists %d: an old blob was put back", h.Generation, e.Generation)}
+		return &sealing.Error{Code: api.CodeOldGeneration, Field: "generation", Detail: fmt.Sprintf("the file contains generation %d, the manifest lists %d: an old blob was put back", h.Generation, e.Generation)}
 	default:
-		return &sealing.Error{Code: api.CodeRenamed, Field: "id", Detail: fmt.Sprintf("the file holds %s %q in the place of %s %q", h.Kind, h.Name, e.Key.Kind, e.Key.Name)}
+		return &sealing.Error{Code: api.CodeRenamed, Field: "id", Detail: fmt.Sprintf("the file contains %s %q, want %s %q", h.Kind, h.Name, e.Key.Kind, e.Key.Name)}
 	}
 }
 
@@ -137,7 +137,7 @@ func checkIdentity(a sealing.App) error {
 func permits(h *sealing.Header, c Caller) error {
 	switch {
 	case h.App.Name != c.App.Name:
-		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("sealed for app %q, asked for by app %q", h.App.Name, c.App.Name)}
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("sealed for app %q, and app %q asked for it", h.App.Name, c.App.Name)}
 	case h.App.Unit != c.App.Unit:
 		return &sealing.Error{Code: api.CodeOtherApp, Field: "unit", Detail: fmt.Sprintf("sealed for unit %q, app %q is now unit %q", h.App.Unit, c.App.Name, c.App.Unit)}
 	case h.App.User != c.App.User:

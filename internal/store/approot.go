@@ -18,10 +18,10 @@ import (
 // its number (4 bytes) and root (32 random bytes). Integers are big-endian.
 const versionSize = 4 + sealing.KeySize
 
-// newAppRoot is a payload with version 1 alone.
+// newAppRoot returns a payload with version 1 only.
 func newAppRoot() (*secret.Secret, error) { return addVersion(nil, 1) }
 
-// addVersion is old with a further, newly drawn version behind it.
+// addVersion returns old with a new random version after it.
 func addVersion(old *secret.Secret, version uint32) (*secret.Secret, error) {
 	root, err := secret.Random(sealing.KeySize)
 	if err != nil {
@@ -49,7 +49,7 @@ func addVersion(old *secret.Secret, version uint32) (*secret.Secret, error) {
 	return out, err
 }
 
-// dropVersion is old without a version that is there.
+// dropVersion returns old without a version that it contains.
 func dropVersion(old *secret.Secret, version uint32) (*secret.Secret, error) {
 	out, err := secret.New(old.Len() - versionSize)
 	if err != nil {
@@ -70,10 +70,10 @@ func dropVersion(old *secret.Secret, version uint32) (*secret.Secret, error) {
 	return out, err
 }
 
-// versions lists the versions in a payload, ascending, and refuses one that encode
-// never makes.
+// versions lists the versions in a payload, ascending, and refuses a payload that
+// addVersion and dropVersion never make.
 func versions(payload *secret.Secret) (list []uint32, err error) {
-	malformed := &sealing.Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: "not the root of an app"}
+	malformed := &sealing.Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: "it is not the root of an app"}
 	err = payload.Use(func(b []byte) error {
 		if len(b) < 2 || len(b) != 2+int(binary.BigEndian.Uint16(b))*versionSize || len(b) == 2 {
 			return malformed

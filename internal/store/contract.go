@@ -11,9 +11,9 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// Contract is that of the root of an app, or of its secret of that name. The blob is
-// opened to authenticate it; nothing of what is inside is returned. Where it does not
-// open, the file's claim comes beside the error.
+// Contract returns the contract of the root of an app, or of its secret of that name. It
+// opens the blob to authenticate it, and returns nothing of the payload. If the blob does
+// not open, it returns the file's claim together with the error.
 func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contract, error) {
 	if err := s.begin(ctx); err != nil {
 		return sealing.Contract{}, err
@@ -46,7 +46,7 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 	return c, nil
 }
 
-// claim finds what a file claims, in a store whose manifest does not open.
+// claim returns what a file claims, in a store whose manifest does not open.
 func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 	names, err := s.config.Files.List()
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 	return best.Claimed.Contract(), nil
 }
 
-// Plan is the contract of what the app would seal under that name now.
+// Plan returns the contract of what the app would seal under that name now.
 func (s *Store) Plan(ctx context.Context, app sealing.App, name string) (sealing.Contract, error) {
 	if err := s.ready(ctx); err != nil {
 		return sealing.Contract{}, err

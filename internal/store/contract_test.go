@@ -128,12 +128,12 @@ func TestContractText(t *testing.T) {
 		c, err := s.Contract(t.Context(), "billing", "token")
 		must(t, err)
 		text := c.Text()
-		for _, want := range append([]string{"secret \"token\" of app billing", "weakest slot: " + kind, "Who else", "Root in this guest", "no recovery"}, changesAsText()...) {
+		for _, want := range append([]string{"secret \"token\" of app billing", "weakest slot: " + kind, "What else opens it", "Root in this guest", "no recovery"}, changesAsText()...) {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: the text lacks %q:\n%s", kind, want, text)
 			}
 		}
-		if kind != "tpm" && !strings.Contains(text, "any VM booting this firmware on this chip") {
+		if kind != "tpm" && !strings.Contains(text, "any VM that boots this firmware on this chip") {
 			t.Errorf("%s: the limit of the derived key is not said:\n%s", kind, text)
 		}
 	}
@@ -152,7 +152,7 @@ func TestContractOfLockedStore(t *testing.T) {
 	sealText(t, w.ready(t), billing, "token", "hunter2")
 	w.machine.setChip("another")
 	c, err := w.open(t).Contract(t.Context(), "billing", "token")
-	if !errors.Is(err, api.CodeOtherChip) || c.Authenticated || c.Name != "token" || !strings.Contains(c.Text(), "a forger can write anything") {
+	if !errors.Is(err, api.CodeOtherChip) || c.Authenticated || c.Name != "token" || !strings.Contains(c.Text(), "an attacker can write anything") {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

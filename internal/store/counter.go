@@ -14,14 +14,14 @@ import (
 )
 
 // checkCounter compares the manifest with the TPM's counter. A manifest that is one
-// ahead was being written when the machine went down: it is written once more, since
-// nobody knows whether it reached the disk, and then the counter follows.
+// ahead was being written when the machine went down. It is written once more, because
+// it may not have reached the disk, and then the counter follows.
 func (s *Store) checkCounter(ctx context.Context, m *sealing.Manifest, raw []byte) error {
 	if len(m.Counter) == 0 {
 		return nil
 	}
 	if s.roots.tpm == nil {
-		return &sealing.Error{Code: api.CodeCounterLost, Detail: "the manifest was counted by a TPM, and this machine has none"}
+		return &sealing.Error{Code: api.CodeCounterLost, Detail: "a TPM counted the manifest, and this machine has none"}
 	}
 	c, err := s.roots.tpm.ReadCounter(ctx, m.Counter)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) checkCounter(ctx context.Context, m *sealing.Manifest, raw []byt
 		return s.increment(ctx, m)
 	case ahead < 0:
 		return &sealing.Error{Code: api.CodeRolledBack, Detail: fmt.Sprintf(
-			"the TPM counted %d writings that the manifest (number %d) does not know: an older state of the files was put back, by a snapshot or by somebody; bring the newer files back, or let root accept the older state",
+			"the TPM counted %d writings that are not in the manifest (number %d): a snapshot or an attacker put an older state of the files back; bring the newer files back, or let root accept the older state",
 			-ahead, m.Number)}
 	default:
 		return &sealing.Error{Code: api.CodeCounterBehind, Detail: fmt.Sprintf(
@@ -53,7 +53,7 @@ func (s *Store) increment(ctx context.Context, m *sealing.Manifest) error {
 		return counterError(err)
 	}
 	if c+m.Base != m.Number {
-		return &sealing.Error{Code: api.CodeCounterLost, Detail: fmt.Sprintf("after counting, the TPM's counter stands at %d, want %d: somebody else counts with it", c, m.Number-m.Base)}
+		return &sealing.Error{Code: api.CodeCounterLost, Detail: fmt.Sprintf("after counting, the TPM's counter is %d, want %d: another program counts with it", c, m.Number-m.Base)}
 	}
 	return nil
 }
@@ -66,8 +66,8 @@ func counterError(err error) error {
 }
 
 // newCounter gives the manifest that is being made a counter of its own, and a number
-// above floor. The plan is on disk before the TPM is changed, so that a crash between
-// leaves no counter that nobody can use. Without a TPM there is no counter.
+// above floor. The plan is on disk before the TPM is changed, so that a crash in between
+// leaves no counter whose authorization is lost. Without a TPM there is no counter.
 func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 	s := t.store
 	t.next.Number = max(t.next.Number, floor+1)
@@ -85,7 +85,7 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 	if planned {
 		c, err = s.roots.tpm.DefineCounter(ctx, record)
 	}
-	if !planned || errors.Is(err, api.CodeCounterLost) { // no plan, or one whose place somebody took
+	if !planned || errors.Is(err, api.CodeCounterLost) { // no plan, or another program took its place
 		if record, err = s.planCounter(ctx); err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 
 // RequireDigest makes the keys of an app depend on its measured digest: only while
 // the app was last measured as one of digests are they handed out. No digests lifts
-// the requirement. It is the agent that holds to it; the derived key does not depend
+// the requirement. The agent enforces it; the derived key does not depend
 // on the digest, or no upgrade could be prepared.
 func (s *Store) RequireDigest(ctx context.Context, app sealing.App, digests ...evidence.Digest) error {
 	if err := checkIdentity(app); err != nil {

@@ -10,13 +10,13 @@ import (
 )
 
 // Files is one private directory, locked for this process, with mode 0600 on every
-// file. A name is at most 100 bytes of [a-z0-9.-].
+// file. A name is 1 to 100 bytes of [a-z0-9.-].
 type Files interface {
-	// Read returns a file of at most limit bytes; fs.ErrNotExist where there is none.
+	// Read returns a file of at most limit bytes. The error is fs.ErrNotExist if absent.
 	Read(name string, limit int64) ([]byte, error)
-	// WriteDurable gives a file new content. A reader finds the old content or the
-	// new, also after a crash; when it returns nil the new is on disk. After an error
-	// it may be either.
+	// WriteDurable gives a file new content. A reader finds the old content or the new,
+	// also after a crash. When it returns nil, the new content is on disk. After an error
+	// either may be there.
 	WriteDurable(name string, b []byte) error
 	// List returns the names of all files, in any order.
 	List() ([]string, error)
@@ -43,7 +43,7 @@ func isBlobFile(name string) bool {
 	return ok && ok2 && len(h) == 2*len(sealing.ID{})
 }
 
-// secretFile is where the record of the TPM's secret of that name lies. The name
+// secretFile returns the file of the record of the TPM's secret of that name. The name
 // begins with the two bytes of its hash algorithm.
 func secretFile(name []byte) string {
 	if len(name) > 2 {

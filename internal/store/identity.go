@@ -20,8 +20,8 @@ type Identities struct {
 	ids *[]age.Identity // a pointer, so that printing shows an address at most
 }
 
-// ParseIdentities reads an identity file as age-keygen writes it: one AGE-SECRET-KEY-1…
-// a line; empty lines and those that begin with # are passed over. Clear b afterwards.
+// ParseIdentities parses an identity file as age-keygen writes it: one AGE-SECRET-KEY-1…
+// on each line. It skips empty lines and those that begin with #. The caller clears b.
 func ParseIdentities(b []byte) (*Identities, error) {
 	if len(b) > sealing.MaxIdentityFile {
 		return nil, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("identity file of %d bytes, at most %d", len(b), sealing.MaxIdentityFile)}
@@ -40,7 +40,7 @@ func ParseIdentities(b []byte) (*Identities, error) {
 		ids = append(ids, id)
 	}
 	if len(ids) == 0 {
-		return nil, &sealing.Error{Code: api.CodeInvalidValue, Detail: "the identity file holds no identity"}
+		return nil, &sealing.Error{Code: api.CodeInvalidValue, Detail: "the identity file contains no identity"}
 	}
 	return &Identities{ids: &ids}, nil
 }

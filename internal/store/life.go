@@ -14,7 +14,7 @@ import (
 
 // Report says what an operation over the whole store did.
 type Report struct {
-	Written int    // blobs sealed anew
+	Written int    // blobs that were sealed again
 	Kept    []Kept // blobs that did not open and were left as they are
 }
 
@@ -26,7 +26,7 @@ type Kept struct {
 	Err  error // why it does not open
 }
 
-// as is the target for writing the blob of h anew: its own recovery recipients, as
+// as returns the target for writing the blob of h again: its own recovery recipients, as
 // its authenticated header names them, and the TPM secret in use.
 func (t *writing) as(h *sealing.Header) target {
 	to := targetOf(h)
@@ -34,12 +34,12 @@ func (t *writing) as(h *sealing.Header) target {
 	return to
 }
 
-// Rewrap seals every blob anew to the machine as it is now. After the firmware's TCB
+// Rewrap seals every blob again to the machine as it is now. After the firmware's TCB
 // was raised, the old TCB's key opens each once more. All files are written before
 // the manifest makes the new ones current; a crash at any step leaves the old ones or
 // the new ones. Blobs that do not open stay as they are and are reported.
 //
-// Whoever copied the old files can still open the copies with the old firmware;
+// An attacker who copied the old files can still open the copies with the old firmware.
 // [Store.Rotate] gives an app a root that is in no copy.
 func (s *Store) Rewrap(ctx context.Context) (Report, error) {
 	if err := s.ready(ctx); err != nil {
@@ -61,7 +61,7 @@ func (s *Store) Rewrap(ctx context.Context) (Report, error) {
 	}, nil)
 }
 
-// ChangeRecipients seals every blob anew to other recovery recipients, for now and
+// ChangeRecipients seals every blob again to other recovery recipients, for now and
 // for blobs to come. Without recipients the loss must be accepted as in [Config].
 // Identities of the old recipients open copies of the old files as before.
 func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseOnHardwareChange bool) (Report, error) {
@@ -87,7 +87,7 @@ func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseO
 	}, to)
 }
 
-// rewriteAll writes every blob that opens anew, to its own recipients where others is nil.
+// rewriteAll writes every blob that opens again, to its own recipients if others is nil.
 func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, others *target) (Report, error) {
 	var report Report
 	err := s.change(ctx, func(t *writing) error {
@@ -97,7 +97,7 @@ func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, ot
 		for _, e := range slices.Clone(t.next.Entries) {
 			h, payload, err := s.openEntry(ctx, e)
 			if sealing.CodeOf(err) == api.CodeRootUnavailable {
-				return err // of the moment: later it opens
+				return err // a fault of the moment: later it opens
 			}
 			if err != nil {
 				report.keep(e, err)
@@ -126,8 +126,8 @@ func (r *Report) keep(e sealing.Entry, err error) {
 	r.Kept = append(r.Kept, Kept{App: e.Key.App, Kind: e.Key.Kind, Name: e.Key.Name, Err: err})
 }
 
-// ensureTPM gives the target a TPM secret that opens, a new one where the one in use
-// does not or where there was no TPM before.
+// ensureTPM gives the target a TPM secret that opens: a new one if the one in use does not,
+// or if there was no TPM before.
 func (t *writing) ensureTPM(ctx context.Context) error {
 	r := &t.store.roots
 	if r.tpm == nil {
@@ -150,7 +150,7 @@ func (t *writing) ensureTPM(ctx context.Context) error {
 }
 
 // Rotate gives an app a new version of its root, which Derive uses from then on, and
-// seals everything of the app anew under new keys. Older versions stay until
+// seals everything of the app again under new keys. Older versions stay until
 // [Store.Retire], so that the app can move what it protected with them.
 func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err error) {
 	if err := s.ready(ctx); err != nil {
@@ -227,8 +227,8 @@ func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
 }
 
 // AcceptRollback makes an older state of the files, or of the TPM, the current one,
-// as root decides. From then on a new counter counts, and manifests that the old one
-// counted, the newer ones too, are refused.
+// as root decides. From then on a new counter counts. The store refuses every manifest that
+// the old one counted, including the newer ones.
 func (s *Store) AcceptRollback(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -252,7 +252,7 @@ func (s *Store) AcceptRollback(ctx context.Context) error {
 	return t.commit(ctx)
 }
 
-// highest is the highest number that manifest m or its counter stands for.
+// highest returns the highest number that manifest m or its counter proves.
 func (s *Store) highest(ctx context.Context, m *sealing.Manifest) uint64 {
 	if s.roots.tpm == nil || len(m.Counter) == 0 {
 		return m.Number

@@ -14,15 +14,15 @@ type Deriver interface {
 	// only choice there is: launch measurement, guest policy, that TCB and the VM
 	// privilege level are always mixed in, and the root is always the VCEK (SNP
 	// firmware ABI, MSG_KEY_REQ: guest_field_select bits 0, 3 and 5, KEY_SEL 1). A
-	// firmware status other than zero is an error, and an all-zero key that is
-	// noticed there already is [BadDerivedKey].
+	// firmware status other than zero is an error. If it detects an all-zero key, the code
+	// is [api.CodeBadDerivedKey].
 	DeriveKey(ctx context.Context, tcb uint64) ([]byte, error)
 }
 
 // A Platform is a machine with SNP: it derives keys and says what its report says.
 type Platform interface {
 	Deriver
-	// Reading asks for a report. What it says is used to explain, never to decide
-	// who gets a key: a key that was derived for other values is another key.
+	// Reading asks for a report. The store uses it to explain, and never to decide about
+	// a key: a key that was derived for other values differs.
 	Reading(ctx context.Context) (sealing.Reading, error)
 }

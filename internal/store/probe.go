@@ -10,17 +10,17 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// Finding is one thing that was tried on a platform.
+// Finding is the result of one test of a platform.
 type Finding struct {
 	Name string // "derives", "stable", "depends-on-tcb", "not-above-committed", and those of [Prober]
 	OK   bool
 	Text string
 }
 
-// Probe tries out the key derivation of a platform, for a doctor's report: that it
-// works, gives the same key twice, another one under another TCB, and, where the
-// platform is a [Prober], on what else it depends. Keys are wiped, none is returned.
-// Requests are scarce on some hosts: this makes up to sixteen.
+// Probe tests the key derivation of a platform, for the doctor's report: that it works,
+// gives the same key twice and another key under another TCB. If the platform is a
+// [Prober], Probe also tests on what else the key depends. It wipes the keys and returns
+// none. Requests are scarce on some hosts: this makes up to sixteen.
 func Probe(ctx context.Context, p Platform) ([]Finding, error) {
 	now, err := p.Reading(ctx)
 	if err != nil {
@@ -96,7 +96,7 @@ func probe(ctx context.Context, p Platform, now sealing.Reading) ([]Finding, err
 	return append(out, f), nil
 }
 
-// below is t with one component lowered by one, where that leaves something.
+// below returns t with one component lowered by one, and false if that leaves only zeros.
 func below(t sealing.TCB) (sealing.TCB, bool) {
 	for i := len(t) - 1; i >= 0; i-- {
 		if t[i] > 0 {

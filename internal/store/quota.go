@@ -11,8 +11,8 @@ import (
 
 // Quota bounds what one app may store. A zero member stands for its default.
 type Quota struct {
-	Secrets int   // stored secrets; 64 where zero
-	Bytes   int64 // of all stored secrets together; 1 MiB where zero
+	Secrets int   // number of stored secrets; 64 if zero
+	Bytes   int64 // size of all stored secrets together; 1 MiB if zero
 }
 
 func (q Quota) withDefaults() Quota {
@@ -25,7 +25,7 @@ func (q Quota) withDefaults() Quota {
 	return q
 }
 
-// quota refuses a secret of size bytes that would go past what the app may store.
+// quota refuses a secret of size bytes if the app would store more than it may.
 func (s *Store) quota(app, name string, size int) error {
 	q := s.config.Quota
 	count, bytes := 1, int64(size)

@@ -19,11 +19,11 @@ import (
 // seals everything to this machine: after a move to another chip, a cleared TPM,
 // another launch measurement. Blobs that open neither way stay as they are and are
 // reported. The recipients of each blob stay as its header names them. Without an
-// identity (nil) it salvages what this machine opens itself, where only the manifest
-// was lost or damaged.
+// identity (nil) it salvages what this machine opens itself, if only the manifest was lost
+// or damaged.
 //
-// Without this machine's counter nothing tells how old the recovered state is. A
-// rollback that the counter did notice must be accepted first.
+// Without this machine's counter nothing tells how old the recovered state is. If the
+// counter detected a rollback, root must accept it first.
 func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 	if err := s.begin(ctx); err != nil {
 		return Report{}, err
@@ -31,7 +31,7 @@ func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 	defer s.end()
 	switch {
 	case s.refused != nil:
-		return Report{}, s.locked // opens already: the question is another one
+		return Report{}, s.locked // it opens already, and root must decide about a rollback
 	case sealing.CodeOf(s.locked) == api.CodeRootUnavailable:
 		return Report{}, s.locked
 	}
@@ -50,7 +50,7 @@ func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 		return Report{}, err
 	}
 	if s.roots.kind() == 0 {
-		return Report{}, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys derived by SNP firmware nor a TPM to seal to"}
+		return Report{}, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys that SNP firmware derives nor a TPM to seal to"}
 	}
 	if err := t.ensureTPM(ctx); err != nil {
 		return Report{}, err
@@ -68,8 +68,8 @@ func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 	return report, t.commit(ctx)
 }
 
-// salvage finds what to recover in a locked store: through the manifest where that
-// opens, otherwise by looking at every blob.
+// salvage finds what to recover in a locked store: in the manifest if that opens, otherwise
+// by opening every blob.
 func (t *writing) salvage(open func(*sealing.Blob) (*secret.Secret, error)) error {
 	s := t.store
 	raw, err := s.config.Files.Read(manifestFile, sealing.MaxBlob)
@@ -117,7 +117,7 @@ func (t *writing) gather(open func(*sealing.Blob) (*secret.Secret, error)) error
 	}
 	if len(found) == 0 {
 		if last == nil {
-			last = &sealing.Error{Code: api.CodeNotFound, Detail: "there is no sealed blob to recover"}
+			last = &sealing.Error{Code: api.CodeNotFound, Detail: "found no sealed blob to recover"}
 		}
 		return last
 	}
@@ -139,7 +139,7 @@ func (s *Store) identify(file string, open func(*sealing.Blob) (*secret.Secret, 
 	}
 	h := &b.Claimed
 	if blobFile(h.ID) != file || h.Kind == sealing.KindManifest {
-		return sealing.Entry{}, nil, &sealing.Error{Code: api.CodeRenamed, Detail: fmt.Sprintf("%s holds blob %s", file, h.ID)}
+		return sealing.Entry{}, nil, &sealing.Error{Code: api.CodeRenamed, Detail: fmt.Sprintf("%s contains blob %s", file, h.ID)}
 	}
 	payload, err := open(b)
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Store) identify(file string, open func(*sealing.Blob) (*secret.Secret, 
 	return entryOf(h, payload.Len()), h, nil
 }
 
-// rescue writes every entry that opens anew.
+// rescue writes every entry that opens again.
 func (t *writing) rescue(ctx context.Context, open func(*sealing.Blob) (*secret.Secret, error)) (Report, error) {
 	var report Report
 	for _, e := range slices.Clone(t.next.Entries) {

@@ -18,14 +18,14 @@ import (
 )
 
 // roots makes the keys that slots rest on, and keeps them: hosts allow a request to
-// the SNP firmware only every few seconds. What is kept is the combined root, not
-// the derived key or the TPM's secret. Not for use by several goroutines.
+// the SNP firmware only every few seconds. It keeps the combined root, not the derived key
+// or the TPM's secret. It is for one goroutine at a time.
 type roots struct {
-	platform Platform // nil where the machine derives no keys
-	tpm      TPM      // nil where there is none
+	platform Platform // nil if the machine derives no keys
+	tpm      TPM      // nil if absent
 	files    Files
 
-	reading *sealing.Reading // now; nil where there is no platform
+	reading *sealing.Reading // present reading; nil if there is no platform
 	warm    map[rootID]*secret.Secret
 }
 
@@ -60,7 +60,7 @@ func (r *roots) wipe() {
 	r.warm = nil
 }
 
-// kind is the strongest slot that this machine can have, 0 where it has no root.
+// kind returns the strongest slot that this machine can have, 0 if it has no root.
 func (r *roots) kind() sealing.SlotKind {
 	switch {
 	case r.platform != nil && r.tpm != nil:
@@ -73,15 +73,15 @@ func (r *roots) kind() sealing.SlotKind {
 	return 0
 }
 
-// get is the root of a slot of that kind in a blob that was sealed on machine was
-// with that TPM secret. The result belongs to r.
+// get returns the root of a slot of that kind in a blob that was sealed on machine was
+// with that TPM secret. The result belongs to r: the caller does not wipe it.
 func (r *roots) get(ctx context.Context, kind sealing.SlotKind, was *sealing.Reading, tpmSecret []byte) (*secret.Secret, error) {
 	id := rootID{kind: kind}
 	if kind.SNP() {
 		if r.platform == nil || r.reading == nil {
-			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a key derived by SNP firmware, which this machine does not offer", kind)}
+			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a key that SNP firmware derives, and this machine has none", kind)}
 		}
-		// Firmware that is asked for a TCB above its own was seen to answer with zeros.
+		// Some firmware answers with zeros if it is asked for a TCB above its own.
 		if !was.TCB.AtMost(r.reading.TCB) {
 			return nil, was.Explain(*r.reading)
 		}
@@ -136,8 +136,8 @@ func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) 
 	return secret.Take(prk)
 }
 
-// derive asks for a derived key and refuses what cannot be one: a key that is all
-// zero has been handed out as valid, and everybody knows it.
+// derive asks for a derived key and refuses what cannot be one. Firmware has returned an
+// all-zero key as valid, and every attacker knows that key.
 func derive(ctx context.Context, d Deriver, tcb sealing.TCB) ([]byte, error) {
 	b, err := d.DeriveKey(ctx, tcb.Uint64())
 	if err != nil {
@@ -166,7 +166,7 @@ func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, err
 	file := secretFile(name)
 	record, err := r.files.Read(file, sealing.MaxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &sealing.Error{Code: api.CodeTPMSecretMissing, Detail: fmt.Sprintf("the file %s with the TPM's sealed secret is not there; put it back, or use the recovery identity", file)}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretMissing, Detail: fmt.Sprintf("the file %s with the TPM's sealed secret is missing; put it back, or use the recovery identity", file)}
 	}
 	if err != nil {
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read the TPM's sealed secret", Err: err}

@@ -14,11 +14,11 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// target is what new blobs are sealed to.
+// target says what new blobs are sealed to.
 type target struct {
-	tpmSecret  []byte   // name of the TPM's sealed object in use; nil where there is no TPM
-	recipients []string // recovery
-	loss       bool     // without recipients: acknowledged
+	tpmSecret  []byte   // name of the TPM's sealed object in use; nil if there is no TPM
+	recipients []string // recovery recipients
+	loss       bool     // whether the loss is accepted that comes without recipients
 }
 
 // seal makes a blob with payload for h, whose id, machine and slots it fills in.
@@ -27,7 +27,7 @@ func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *
 		return nil, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("payload of %d bytes, at most %d", payload.Len(), sealing.MaxPayload)}
 	}
 	if len(to.recipients) == 0 && !to.loss {
-		return nil, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: whatever changes the hardware loses the data; name an age recipient, or acknowledge the loss"}
+		return nil, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: any change of the hardware would lose the data; name an age recipient, or acknowledge the loss"}
 	}
 	if _, err := rand.Read(h.ID[:]); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *
 	return b, nil
 }
 
-// fillSlots gives h the slots of this machine and of the recipients; the keys stand
+// fillSlots gives h the slots of this machine and of the recipients. It returns their keys
 // in the same order, nil for recovery.
 func (r *roots) fillSlots(ctx context.Context, h *sealing.Header, to target) (keys []*secret.Secret, err error) {
 	h.Slots, h.Machine, h.TPMSecret = nil, nil, nil
@@ -101,8 +101,8 @@ func wipeAll(keys []*secret.Secret) {
 	}
 }
 
-// open opens b with what this machine has. What b says of itself is then proven to
-// be what it said when it was sealed.
+// open opens b with the roots of this machine. That authenticates b.Claimed: it is the
+// header of sealing.
 func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {
 	var first error
 	for i, s := range b.Claimed.Slots {
@@ -113,8 +113,8 @@ func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, erro
 		if err == nil {
 			return payload, nil
 		}
-		// A fault of the moment, or changed content, is the answer at once: another
-		// slot says nothing new about it.
+		// After a fault of the moment, or if content was changed, another slot would say
+		// nothing new.
 		if !locksOut(err) {
 			return nil, err
 		}
@@ -138,7 +138,7 @@ func (r *roots) openSlot(ctx context.Context, b *sealing.Blob, i int) (*secret.S
 	key, err := unwrap(root, s, b.Wrapped[i], b.HeaderDigest())
 	if errors.Is(err, errOtherKey) {
 		return nil, r.because(h, s, &sealing.Error{Code: api.CodeWrongKey, Detail: fmt.Sprintf(
-			"the key of this machine does not fit slot %s, although the report reads as it did at sealing: the blob was made elsewhere or its slot was changed", s.Kind)})
+			"the key of this machine does not match slot %s, although the report is the same as at sealing: the blob was made elsewhere, or its slot was changed", s.Kind)})
 	}
 	if err != nil {
 		return nil, altered(err, "the key of slot "+s.Kind.String()+" is right, and the header was changed after sealing or the wrapped key belongs to another blob")
@@ -147,7 +147,7 @@ func (r *roots) openSlot(ctx context.Context, b *sealing.Blob, i int) (*secret.S
 	return openPayload(b, key)
 }
 
-// because puts a change of the machine that explains err in front of it.
+// because returns the change of the machine that explains err, if there is one.
 func (r *roots) because(h *sealing.Header, s sealing.Slot, err error) error {
 	if !s.Kind.SNP() || r.reading == nil || !locksOut(err) {
 		return err
@@ -182,7 +182,7 @@ func openRecovery(b *sealing.Blob, id *Identities) (*secret.Secret, error) {
 	if n == 0 {
 		return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "the blob was sealed without a recovery recipient"}
 	}
-	return nil, &sealing.Error{Code: api.CodeWrongIdentity, Detail: fmt.Sprintf("the identity belongs to none of the %d recovery recipients of the blob: %v", n, b.Claimed.Recipients())}
+	return nil, &sealing.Error{Code: api.CodeWrongIdentity, Detail: fmt.Sprintf("the identity matches none of the %d recovery recipients of the blob: %v", n, b.Claimed.Recipients())}
 }
 
 func openPayload(b *sealing.Blob, key *secret.Secret) (*secret.Secret, error) {

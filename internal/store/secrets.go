@@ -13,11 +13,11 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// Derive returns length bytes (1 to MaxDerived) for label (up to MaxLabel bytes) from
-// a version of the app's root, the current one where version is 0. The same app,
-// version, label and length give the same bytes after each restart, reboot and
-// re-wrapping; any other give unrelated ones. The first request of an app makes its
-// root. It also returns the version used. The caller wipes the result.
+// Derive returns length bytes (1 to [sealing.MaxDerived]) for label (up to
+// [sealing.MaxLabel] bytes) from a version of the app's root, and that version. Version 0
+// means the current one. The same app, version, label and length give the same bytes after
+// each restart, reboot and re-wrapping. All others give unrelated bytes. The first request
+// of an app makes its root. The caller wipes the result.
 func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, version uint32) (*secret.Secret, uint32, error) {
 	if length < 1 || length > sealing.MaxDerived {
 		return nil, 0, &sealing.Error{Code: api.CodeInvalidValue, Field: "length", Detail: fmt.Sprintf("%d bytes, want 1 to %d", length, sealing.MaxDerived)}
@@ -55,9 +55,9 @@ func (t *writing) putNewApp(ctx context.Context, a sealing.App) error {
 	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a}, t.to, payload)
 }
 
-// Seal stores data (up to MaxSecret bytes) under a name of the app's choice, in the
-// place of what was there. Unseal asks for the same associated data (up to
-// MaxAssociatedData bytes), of which only a digest is kept. The caller wipes data.
+// Seal stores data (up to [sealing.MaxSecret] bytes) under a name that the app chooses, and
+// replaces what was stored there. Unseal asks for the same associated data (up to
+// [sealing.MaxAssociatedData] bytes); the store keeps only its digest. The caller wipes data.
 func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Secret, associated []byte) error {
 	if err := checkRequest(name, associated); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	}
 	// Identity is the secret's own, the digests are those of the app.
 	if err := permits(h, c); err == nil && !h.AssociatedData.Fits(associated) {
-		err = &sealing.Error{Code: api.CodeOtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("%q of app %s was sealed with other associated data", name, c.App.Name)}
+		err = &sealing.Error{Code: api.CodeOtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("associated data of %q of app %s does not match that at sealing", name, c.App.Name)}
 		payload.Wipe()
 		return nil, err
 	} else if err != nil {
@@ -123,8 +123,8 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	return payload, nil
 }
 
-// Delete removes a secret that the app stored. Like every change it is counted, so
-// that the secret does not come back unnoticed.
+// Delete removes a secret that the app stored. The TPM counts it like every change, so an
+// attacker cannot bring the secret back unnoticed.
 func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
 	if err := checkRequest(name, nil); err != nil {
 		return err

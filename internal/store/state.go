@@ -9,26 +9,26 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// State says how the store stands, without opening any blob.
+// State is the condition of the store, without opening any blob.
 type State struct {
 	Ready      bool
-	Err        error            // why not; its code tells what root can do
-	Slot       sealing.SlotKind // weakest slot of new blobs; 0 where nothing can be sealed
+	Err        error            // reason why it is not ready; its code tells what root can do
+	Slot       sealing.SlotKind // weakest slot of new blobs; 0 if nothing can be sealed
 	Generation uint64           // number of the manifest
-	Counted    bool             // the TPM counts writings, so that an older state is noticed
-	Rewrap     bool             // some blobs are sealed to an older TCB or another kind of slot than this machine has now
+	Counted    bool             // whether the TPM counts writings, so that an older state is detected
+	Rewrap     bool             // whether blobs are sealed to an older TCB or another kind of slot than this machine has now
 	Blobs      int              // listed
 	Orphans    int              // blob files that the manifest does not list, left by a crash or newer than an accepted rollback
-	Recipients []string         // recovery, from the authenticated manifest
-	Differ     bool             // the configuration names other recipients; they are not used
+	Recipients []string         // recovery recipients, from the authenticated manifest
+	Differ     bool             // whether the configuration names other recipients, which are not used
 }
 
-// Rollback says in a sentence what notices an older state.
+// Rollback says in a sentence what detects an older state.
 func (s State) Rollback() string {
 	if s.Counted {
-		return "an older state of the files is noticed by a counter in the TPM; where the host runs the TPM it can turn both back"
+		return "a counter in the TPM detects an older state of the files; a host that runs the TPM can turn both back"
 	}
-	return "nothing notices an older state of the files: this machine has no TPM that counts"
+	return "no rollback protection: nothing detects an older state of the files, because no TPM counts here"
 }
 
 // State waits for its turn as every operation does.

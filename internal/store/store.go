@@ -18,26 +18,26 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// Config says what a store stands on.
+// Config says what a store uses.
 type Config struct {
 	Files    Files
 	Platform Platform // nil where the machine derives no keys
-	TPM      TPM      // nil where there is none: then nothing notices a rollback
-	Quota    Quota    // of each app
+	TPM      TPM      // nil if absent: then nothing detects a rollback
+	Quota    Quota    // quota of each app
 
 	// Recipients are recovery recipients (age X25519, "age1…"). They are used when
-	// the store is made, and from then on taken from its authenticated manifest: who
-	// can edit a configuration file must not be able to redirect the recovery.
+	// the store is made, and from then on taken from its authenticated manifest. An
+	// attacker who can edit a configuration file must not be able to redirect the recovery.
 	// [Store.ChangeRecipients] changes them.
 	Recipients []string
 
 	// RetryPause is the least time between two attempts to open a store that is locked
-	// because a device was busy or failing; 5 s where zero. Requests to the SNP firmware
-	// are scarce, and callers that ask again and again must not use them up.
+	// because a device was busy or failing; 5 s if zero. Requests to the SNP firmware are
+	// scarce, and callers that ask again and again must not use them up.
 	RetryPause time.Duration
 
-	// LoseOnHardwareChange accepts, where there are no Recipients, that another chip,
-	// a cleared TPM or another launch measurement loses every secret. Stopping and
+	// LoseOnHardwareChange accepts, if there are no Recipients, that another chip, a
+	// cleared TPM or another launch measurement loses every secret. Stopping and
 	// starting a VM on a cloud is enough for another chip.
 	LoseOnHardwareChange bool
 }
@@ -45,13 +45,13 @@ type Config struct {
 // defaultRetryPause is longer than hosts make a request wait as a rule.
 const defaultRetryPause = 5 * time.Second
 
-// Caller is who asks for the keys of an app, as somebody established it who can.
+// Caller is the app that asks for its keys, as the agent established it.
 type Caller struct {
 	App    sealing.App
-	Digest evidence.Digest // of the app as it was last measured; zero where it was not
+	Digest evidence.Digest // digest of the app at its last measurement; zero if it was not measured
 }
 
-// Store holds the sealed blobs of one machine. Its methods may be called from any
+// Store has the sealed blobs of one machine. Its methods may be called from any
 // goroutine; they run one at a time.
 type Store struct {
 	config Config
@@ -61,17 +61,17 @@ type Store struct {
 	manifest *sealing.Manifest   // nil while locked
 	header   sealing.Header      // of the manifest's blob, authenticated
 	apps     map[string]*appRoot // opened app roots
-	locked   error               // why nothing can be opened; nil while ready
-	refused  *sealing.Manifest   // a manifest that opened, and that the counter does not fit
-	unsure   bool                // a write failed: look again before the next operation
+	locked   error               // reason why nothing can be opened; nil while ready
+	refused  *sealing.Manifest   // manifest that opened and does not match the counter
+	unsure   bool                // whether a write failed: then the next operation first reads the disk again
 	orphans  int                 // blob files that the manifest does not list
 	tried    time.Time           // when load ended
 	closed   bool
 }
 
-// Open opens the store in c.Files, or makes one where there is none. A store whose
-// secrets cannot be opened is no error here: it stays locked and [Store.State] says
-// why. Errors are those of a configuration that cannot work.
+// Open opens the store in c.Files, or makes one if there is none. A store whose secrets
+// cannot be opened is not an error here: it stays locked and [Store.State] says why. Open
+// fails only for a configuration that cannot work.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	if c.Files == nil {
 		return nil, errors.New("open the store of sealed blobs: no directory")
@@ -94,15 +94,15 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// Format prints a placeholder under every verb. With a verb that does not fit, fmt
+// Format prints a placeholder under every verb. With a verb that does not match, fmt
 // follows pointers, and one leads to the authorization value of the counter.
 func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[store of sealed blobs]") }
 
 // errClosed: the store was closed.
 var errClosed = errors.New("the store of sealed blobs is closed")
 
-// begin waits for the turn and, where a write failed before, looks at what it left:
-// the same function as at the start. The caller ends its turn with end.
+// begin waits for the turn. If a write failed before, it loads what that left, with the
+// same function as at the start. The caller ends its turn with end.
 func (s *Store) begin(ctx context.Context) error {
 	if err := s.turn.Acquire(ctx, 1); err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *Store) Close() {
 	s.closed = true
 }
 
-// forget wipes what load finds anew.
+// forget wipes what load finds again.
 func (s *Store) forget() {
 	for _, a := range s.apps {
 		a.payload.Wipe()
@@ -199,7 +199,7 @@ func (s *Store) openManifest(raw []byte, open func(*sealing.Blob) (*secret.Secre
 	}
 	defer payload.Wipe()
 	if b.Claimed.Kind != sealing.KindManifest {
-		return nil, nil, &sealing.Error{Code: api.CodeRenamed, Field: "kind", Detail: fmt.Sprintf("%s holds a blob of kind %s", manifestFile, b.Claimed.Kind)}
+		return nil, nil, &sealing.Error{Code: api.CodeRenamed, Field: "kind", Detail: fmt.Sprintf("%s contains a blob of kind %s", manifestFile, b.Claimed.Kind)}
 	}
 	var m *sealing.Manifest
 	err = payload.Use(func(p []byte) (err error) {
@@ -215,7 +215,7 @@ func (s *Store) openManifest(raw []byte, open func(*sealing.Blob) (*secret.Secre
 	return b, m, nil
 }
 
-// inManifest says where err was met.
+// inManifest says that err is about the manifest.
 func inManifest(err error) error {
 	var e *sealing.Error
 	if !errors.As(err, &e) {
@@ -226,17 +226,17 @@ func inManifest(err error) error {
 	return &c
 }
 
-// first makes a new store where nothing is.
+// first makes a new store in an empty directory.
 func (s *Store) first(ctx context.Context) error {
 	names, err := s.config.Files.List()
 	if err != nil {
 		return fmt.Errorf("list the files of the store: %w", err)
 	}
 	if slices.ContainsFunc(names, isBlobFile) {
-		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, so nobody can tell which are current; put it back, or use the recovery identity", manifestFile)}
+		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, which says which of them are current; put it back, or use the recovery identity", manifestFile)}
 	}
 	if s.roots.kind() == 0 {
-		return &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys derived by SNP firmware nor a TPM, so that nothing could be opened again"}
+		return &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys that SNP firmware derives nor a TPM, so nothing could be opened again"}
 	}
 	to := target{recipients: s.config.Recipients, loss: s.config.LoseOnHardwareChange}
 	if len(to.recipients) == 0 && !to.loss {
@@ -254,8 +254,8 @@ func (s *Store) first(ctx context.Context) error {
 	return t.commit(ctx)
 }
 
-// countOrphans counts blobs that the manifest does not list: what a crash left before
-// it was listed, or what was newer than a manifest that root accepted. They stay.
+// countOrphans counts blobs that the manifest does not list: a crash left them before they
+// were listed, or they were newer than a manifest that root accepted. They stay.
 func (s *Store) countOrphans(m *sealing.Manifest) error {
 	names, err := s.config.Files.List()
 	if err != nil {

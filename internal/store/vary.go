@@ -10,14 +10,14 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// A Prober is a platform that can be asked on what its derived keys depend. It answers
-// with fingerprints, never with keys: see [KeyProbe].
+// A Prober is a platform that can say on what its derived keys depend. It answers with
+// fingerprints, never with keys: see [KeyProbe].
 type Prober interface {
 	Fingerprint(ctx context.Context, p KeyProbe) ([32]byte, error)
 }
 
-// KeyProbe is a key request as far as a guest may choose it (SNP firmware ABI,
-// MSG_KEY_REQ). No key that sealing uses was asked for by one.
+// KeyProbe is the part of a key request that a guest may choose (SNP firmware ABI,
+// MSG_KEY_REQ). Sealing uses no key of such a request.
 type KeyProbe struct {
 	Root     uint32   // bit 0 ROOT_KEY_SELECT: 1 the VMRK; bits 2:1 KEY_SEL
 	Fields   uint64   // GUEST_FIELD_SELECT
@@ -27,7 +27,7 @@ type KeyProbe struct {
 	Salt     [32]byte // the same for fingerprints that are to be compared
 }
 
-// Choices of a key request. The first three fields are what sealing always mixes in.
+// Choices of a key request. Sealing always mixes in policy, measurement and TCB.
 const (
 	fieldPolicy      = 1 << 0
 	fieldImageID     = 1 << 1
@@ -36,23 +36,23 @@ const (
 	fieldGuestSVN    = 1 << 4
 	fieldTCB         = 1 << 5
 
-	rootHosts = 0      // the VLEK where one is installed, else the VCEK
+	rootHosts = 0      // the VLEK if one is installed, else the VCEK
 	rootVMRK  = 1      // of this launch alone
 	rootVCEK  = 1 << 1 // the chip's own: what sealing uses
 )
 
-// variation is one change of the key request, and what its outcome means.
+// variation is one change of the key request, and the meaning of its outcome.
 type variation struct {
 	name   string
 	change func(*KeyProbe)
-	what   string // completes "with … the key is another one"
-	fixed  string // of a value that a guest cannot vary: said besides
+	what   string // completes "with … the key differs"
+	fixed  string // added for a value that a guest cannot vary
 }
 
-const atLaunch = "; what it is was fixed at launch, and cannot be varied from inside"
+const atLaunch = "; its value was fixed at launch, and the guest cannot change it"
 
-// variations are all that a guest may choose, but for the TCB, which is asked for as
-// sealing asks. Requests are scarce: one each.
+// variations are all choices of a guest but the TCB, which probe tests. Requests are
+// scarce: one for each.
 var variations = []variation{
 	{"depends-on-measurement", func(p *KeyProbe) { p.Fields &^= fieldMeasurement }, "the launch measurement left out", atLaunch},
 	{"depends-on-guest-policy", func(p *KeyProbe) { p.Fields &^= fieldPolicy }, "the guest policy left out", atLaunch},
@@ -60,7 +60,7 @@ var variations = []variation{
 	{"depends-on-image-id", func(p *KeyProbe) { p.Fields |= fieldImageID }, "the image id mixed in", atLaunch + "; sealing does not use it"},
 	{"depends-on-family-id", func(p *KeyProbe) { p.Fields |= fieldFamilyID }, "the family id mixed in", atLaunch + "; sealing does not use it"},
 	{"depends-on-guest-svn-field", func(p *KeyProbe) { p.Fields |= fieldGuestSVN }, "the guest's security version mixed in", "; sealing does not use it"},
-	{"depends-on-root", func(p *KeyProbe) { p.Root = rootVMRK }, "the root of this launch in the place of the chip's", ""},
+	{"depends-on-root", func(p *KeyProbe) { p.Root = rootVMRK }, "the root of this launch instead of the chip's", ""},
 }
 
 // vary tries every choice of the key request against the one that sealing makes.
@@ -76,9 +76,9 @@ func vary(ctx context.Context, p Prober, vmpl uint32, tcb sealing.TCB) ([]Findin
 	var out []Finding
 	all := variations
 	if vmpl < 3 {
-		all = append(all[:len(all):len(all)], variation{"depends-on-vmpl", func(p *KeyProbe) { p.Above = 1 }, fmt.Sprintf("VMPL %d in the place of %d", vmpl+1, vmpl), ""})
+		all = append(all[:len(all):len(all)], variation{"depends-on-vmpl", func(p *KeyProbe) { p.Above = 1 }, fmt.Sprintf("VMPL %d instead of %d", vmpl+1, vmpl), ""})
 	} else {
-		out = append(out, Finding{"depends-on-vmpl", true, "not tried: the agent runs at VMPL 3, and keys of levels below that are not for it"})
+		out = append(out, Finding{"depends-on-vmpl", true, "not tested: the agent runs at VMPL 3, the lowest"})
 	}
 	for _, v := range all {
 		other := base
@@ -94,9 +94,9 @@ func (v variation) finding(ctx context.Context, p Prober, first [32]byte, other 
 	case err != nil:
 		return Finding{v.name, false, fmt.Sprintf("with %s: %v", v.what, err)}
 	case f == first:
-		return Finding{v.name, false, fmt.Sprintf("with %s the key is the same: the firmware does not take account of it", v.what)}
+		return Finding{v.name, false, fmt.Sprintf("with %s the key is the same: the firmware ignores it", v.what)}
 	}
-	return Finding{v.name, true, fmt.Sprintf("with %s the key is another one%s", v.what, v.fixed)}
+	return Finding{v.name, true, fmt.Sprintf("with %s the key differs%s", v.what, v.fixed)}
 }
 
 // svn varies the guest's security version, which a guest may ask to be lower than it
@@ -112,15 +112,15 @@ func svn(ctx context.Context, p Prober, base KeyProbe) Finding {
 	one, err := p.Fingerprint(ctx, base)
 	switch {
 	case err != nil:
-		return Finding{name, true, "version 1 is refused: the guest was launched with 0, and cannot vary it; sealing does not use it"}
+		return Finding{name, true, "version 1 is refused: the guest was launched with 0, and cannot change it; sealing does not use it"}
 	case one == zero:
 		return Finding{name, false, "under guest security versions 0 and 1 the key is the same"}
 	}
 	return Finding{name, true, "under guest security versions 0 and 1 the keys differ; sealing does not use it"}
 }
 
-// hostsRoot tells whether leaving the choice of the root to the host would have given
-// the chip's. Both outcomes are good: sealing names its root.
+// hostsRoot tests whether the host's choice of a root is the chip's. Both outcomes are
+// good: sealing names its root.
 func hostsRoot(ctx context.Context, p Prober, first [32]byte, base KeyProbe) Finding {
 	const name = "root-is-the-chips"
 	base.Root = rootHosts

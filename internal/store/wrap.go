@@ -21,8 +21,8 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// aead is AES-256-GCM with a random nonce of 96 bits in front of the ciphertext and a
-// tag of 128 bits behind it. Every key of this package encrypts once.
+// aead returns AES-256-GCM with a random nonce of 96 bits before the ciphertext and a
+// tag of 128 bits after it. Every key of this package encrypts once.
 func aead(key []byte) (cipher.AEAD, error) {
 	if len(key) != sealing.KeySize {
 		return nil, fmt.Errorf("AES key of %d bytes, want %d", len(key), sealing.KeySize)
@@ -49,7 +49,7 @@ func encrypt(key, plain *secret.Secret, data []byte) (out []byte, err error) {
 	return out, err
 }
 
-// errAuthentication: the tag does not fit key, ciphertext and associated data.
+// errAuthentication means that the tag does not match key, ciphertext and associated data.
 var errAuthentication = errors.New("authentication failed")
 
 // decrypt opens what encrypt made, straight into memory for secrets.
@@ -96,7 +96,7 @@ func slotKey(root *secret.Secret, s sealing.Slot) (key *secret.Secret, check [se
 	return key, check, err
 }
 
-// newSlot draws a slot for root and returns its key beside it.
+// newSlot draws a slot for root, and returns it with its key.
 func newSlot(kind sealing.SlotKind, root *secret.Secret) (sealing.Slot, *secret.Secret, error) {
 	s := sealing.Slot{Kind: kind}
 	if _, err := rand.Read(s.Salt[:]); err != nil {
@@ -107,8 +107,8 @@ func newSlot(kind sealing.SlotKind, root *secret.Secret) (sealing.Slot, *secret.
 	return s, key, err
 }
 
-// errOtherKey: the root is not the one that the slot was made for.
-var errOtherKey = errors.New("the key check does not fit")
+// errOtherKey means that the slot was made for another root.
+var errOtherKey = errors.New("the key check does not match")
 
 // unwrap opens the wrapped key of a slot of the machine.
 func unwrap(root *secret.Secret, s sealing.Slot, wrapped []byte, header evidence.Digest) (*secret.Secret, error) {
@@ -149,7 +149,7 @@ func wrapRecovery(recipient string, key *secret.Secret, header evidence.Digest) 
 	return out.Bytes(), nil
 }
 
-// unwrapRecovery is the reverse. errOtherKey: not for this identity.
+// unwrapRecovery is the inverse. The error is errOtherKey if no identity matches.
 func unwrapRecovery(id *Identities, wrapped []byte, header evidence.Digest) (*secret.Secret, error) {
 	r, err := age.Decrypt(bytes.NewReader(wrapped), id.list()...)
 	var none *age.NoIdentityMatchError

@@ -11,10 +11,9 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// writing is one change of the store. New blobs go to new files; nothing that is
-// listed is touched. Then the manifest that lists them replaces the old one, which is
-// the moment of the change, and the counter follows. Only then are the files of
-// replaced blobs removed.
+// writing is one change of the store. New blobs go to new files, and no listed file is
+// changed. Then the manifest that lists them replaces the old one: that is the moment of
+// the change. The counter follows, and only then are the files of replaced blobs removed.
 type writing struct {
 	store *Store
 	next  *sealing.Manifest
@@ -23,7 +22,7 @@ type writing struct {
 	roots []string // apps whose root is written
 }
 
-// change makes a change of an open store: what f puts, or nothing.
+// change makes a change of an open store: everything that f puts, or nothing.
 func (s *Store) change(ctx context.Context, f func(*writing) error) error {
 	t := &writing{store: s, next: following(s.manifest), to: s.target()}
 	if err := f(t); err != nil {
@@ -33,7 +32,7 @@ func (s *Store) change(ctx context.Context, f func(*writing) error) error {
 	return t.commit(ctx)
 }
 
-// target is what new blobs are sealed to: as the manifest is.
+// target returns the target of new blobs: that of the manifest.
 func (s *Store) target() target { return targetOf(&s.header) }
 
 func targetOf(h *sealing.Header) target {
@@ -72,16 +71,16 @@ func (t *writing) replace(key sealing.Key) {
 	}
 }
 
-// abort takes back what was written for a change that does not come. No manifest
-// lists these files.
+// abort removes what was written for a change that was given up. No manifest lists these
+// files.
 func (t *writing) abort() {
 	for _, f := range t.made {
-		_ = t.store.config.Files.Remove(f) // left over, it is counted as an orphan
+		_ = t.store.config.Files.Remove(f) // a file that stays is counted as an orphan
 	}
 }
 
-// commit makes the change. After an error the store looks at the disk again before
-// its next operation: there the change was made or it was not.
+// commit makes the change. After an error the store reads the disk again before its next
+// operation: on disk the change was made or it was not.
 func (t *writing) commit(ctx context.Context) error {
 	s := t.store
 	payload, err := secret.Take(t.next.Encode())
@@ -113,9 +112,9 @@ func (t *writing) commit(ctx context.Context) error {
 	return nil
 }
 
-// tidy removes what m itself says it replaced: blobs, and a counter, so that
-// manifests which name that are refused from then on. What cannot be removed now is
-// tried again at the next start.
+// tidy removes what m says it replaced: blobs, and a counter, so that manifests which name
+// that counter are refused from then on. What cannot be removed now is tried again at the
+// next start.
 func (s *Store) tidy(ctx context.Context, m *sealing.Manifest) {
 	for _, id := range m.Replaced {
 		_ = s.config.Files.Remove(blobFile(id))
