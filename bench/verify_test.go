@@ -144,7 +144,7 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 	r, s := number(report[0x2A0:0x2E8]), number(report[0x2E8:0x330])
 	digest := sha512.Sum384(report[:0x2A0])
 	whole, parts := inTurn(b, func() {
-		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
+		if _, err := v.VerifyReport(verify.RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
 			b.Fatal(err)
 		}
 	}, func() {
@@ -206,7 +206,7 @@ func BenchmarkVerifyWarm(b *testing.B) {
 	attestation := &spb.Attestation{Report: body, CertificateChain: &spb.CertificateChain{VcekCert: certificates[0]}, Product: &spb.SevProduct{Name: spb.SevProduct_SEV_PRODUCT_MILAN}}
 	options := &guest.Options{DisableCertFetching: true, Now: recordedAt, Product: attestation.Product}
 	ours, theirs := inTurn(b, func() {
-		if _, err := v.VerifyReport(verify.RawReport{Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
+		if _, err := v.VerifyReport(verify.RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}, replayed, recordedAt); err != nil {
 			b.Fatal(err)
 		}
 	}, func() {

@@ -4,7 +4,6 @@ package keys
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -32,9 +31,6 @@ func (e *Expected) String() string { return "keys.Expected(hidden)" }
 
 // GoString hides the secret.
 func (e *Expected) GoString() string { return "keys.Expected(hidden)" }
-
-// LogValue hides the secret.
-func (e *Expected) LogValue() slog.Value { return slog.StringValue("hidden") }
 
 // Encode returns e in a form to keep until the answer arrives: one JSON object of at most
 // 512 KiB. It contains the answer: store it with mode 0600 and do not show it.

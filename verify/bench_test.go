@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 )
 
 func BenchmarkEvidence(b *testing.B) {
@@ -24,7 +25,7 @@ func BenchmarkEvidence(b *testing.B) {
 func BenchmarkWarmEvidence(b *testing.B) {
 	document := evidencetest.New().Encode(b)
 	o := baseOptions(b)
-	o.Cache = newCache(8)
+	o.Cache = cache.New(8)
 	for b.Loop() {
 		if a, err := appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
 			b.Fatal(err)

@@ -5,7 +5,9 @@ package verify
 import (
 	"testing"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -17,10 +19,10 @@ func BenchmarkWarmReport(b *testing.B) {
 	report, certificates := r.Make(b, data)
 	o := baseOptions(b)
 	o.Policy = mustPolicy(b, makePolicy(bareRoot, ""))
-	o.Cache = newCache(8)
+	o.Cache = cache.New(8)
 	b.ReportAllocs()
 	for b.Loop() {
-		if a, err := appraiseReport(RawReport{Report: report, Certificates: certificates}, o); err != nil || a.Verdict != Pass {
+		if a, err := appraiseReport(RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}, o); err != nil || a.Verdict != Pass {
 			b.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -21,9 +22,9 @@ func TestCacheChangesNothing(t *testing.T) {
 	for _, m := range append(append([]mutation{}, reportMutations...), rawMutations...) {
 		t.Run(string(m.id)+"/"+m.name, func(t *testing.T) {
 			cold := m.run(t, nil)
-			cache := newCache(8)
+			known := cache.New(8)
 			o := baseOptions(t)
-			o.Cache = cache
+			o.Cache = known
 			if a, err := appraiseEvidence(good.Encode(t), o); err != nil || a.Verdict != Pass {
 				t.Fatal(err, explain(a))
 			}
@@ -32,7 +33,7 @@ func TestCacheChangesNothing(t *testing.T) {
 				if change != nil {
 					change(t, o)
 				}
-				o.Cache = cache
+				o.Cache = known
 			}
 			for range 2 {
 				warm := m.run(t, nil)
@@ -54,13 +55,13 @@ func TestCacheHolds(t *testing.T) {
 		o.Revocation = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, o.Time.AddDate(0, -1, 0), o.Time.AddDate(0, 1, 0))}
 		return o
 	}
-	cache := newCache(8)
+	known := cache.New(8)
 	o := fresh()
 	cold, err := appraiseEvidence(document, o)
 	if err != nil || cold.Verdict != Pass {
 		t.Fatal(err, explain(cold))
 	}
-	o.Cache = cache
+	o.Cache = known
 	for i := range 3 {
 		warm, err := appraiseEvidence(document, o)
 		if err != nil {
@@ -72,7 +73,7 @@ func TestCacheHolds(t *testing.T) {
 			t.Fatalf("appraisal %d differs:\n%s\n%s", i, a, b)
 		}
 	}
-	if n := cache.order.Len(); n != 2 {
+	if n := known.Len(); n != 2 {
 		t.Fatalf("%d entries, want report and list", n)
 	}
 	for _, c := range []struct {
@@ -101,7 +102,7 @@ func TestCacheHolds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := fresh()
-			o.Cache = cache
+			o.Cache = known
 			c.change(&o)
 			a, err := appraiseEvidence(document, o)
 			if err != nil {
@@ -122,33 +123,24 @@ func TestCacheOutlivesBuffers(t *testing.T) {
 	report, certificates := r.Make(t, data)
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(bareRoot, ""))
-	o.Cache = newCache(8)
-	m := RawReport{Report: bytes.Clone(report), Certificates: [][]byte{bytes.Clone(certificates[0]), certificates[1], certificates[2]}}
+	o.Cache = cache.New(8)
+	m := RawReport{Kind: evidence.ReportSNP, Report: bytes.Clone(report), Certificates: [][]byte{bytes.Clone(certificates[0]), certificates[1], certificates[2]}}
 	if a, err := appraiseReport(m, o); err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
 	clear(m.Report)
 	clear(m.Certificates[0])
-	a, err := appraiseReport(RawReport{Report: report, Certificates: certificates}, o)
+	a, err := appraiseReport(RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}, o)
 	if err != nil || a.Verdict != Pass {
 		t.Fatal(err, explain(a))
 	}
 }
 
-// TestCacheIsBounded: it holds as much as it was told to, what was used last first, and
-// may be used by many.
-func TestCacheIsBounded(t *testing.T) {
-	c := newCache(2)
-	for i := range byte(3) {
-		c.put(&cacheEntry{key: evidence.Digest{i}})
-		c.get(evidence.Digest{0})
-	}
-	if c.order.Len() != 2 || len(c.entries) != 2 || c.get(evidence.Digest{1}) != nil || c.get(evidence.Digest{0}) == nil || c.get(evidence.Digest{2}) == nil {
-		t.Errorf("%d entries, %v", c.order.Len(), c.entries)
-	}
+// TestCacheIsShared: several goroutines use one cache.
+func TestCacheIsShared(t *testing.T) {
 	document := evidencetest.New().Encode(t)
 	o := baseOptions(t)
-	o.Cache = newCache(0)
+	o.Cache = cache.New(0)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

@@ -8,6 +8,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/measured"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // Claims is what accepted evidence says. How much of it is proven, and by whom,
@@ -88,29 +89,14 @@ type PCRClaim struct {
 	Explained Explanation `json:"explained"`
 }
 
-// LogState is what a log said up to a head: where the PCR stood, and everything that
-// a policy can ask of it. It is kept by a verifier who wants only the rest of the log
-// the next time, and is as trustworthy as the place where it is kept.
-type LogState struct {
-	Head       evidence.LogHead  `json:"head"`
-	AKName     string            `json:"akName,omitzero"`     // of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
-	ResetCount uint32            `json:"resetCount,omitzero"` // of that quote: comparable under one AK only
-	PCR        uint32            `json:"pcr"`
-	Start      []BankValue       `json:"start"`  // of the PCR before the first record
-	Values     []BankValue       `json:"values"` // of the PCR at Head, in every bank of the log
-	AgentKey   evidence.Bytes    `json:"agentKey,omitzero"`
-	Agents     []AgentClaim      `json:"agents,omitempty"` // each once, in the order of their first event
-	Apps       []AppClaim        `json:"apps,omitempty"`   // in the order of their first event
-	Gaps       []RecordedReason  `json:"gaps,omitempty"`
-	Unmeasured []UnmeasuredClaim `json:"unmeasured,omitempty"`
-	Full       bool              `json:"full,omitzero"` // the log took no further record: what came later is not in it
-}
-
-// BankValue is the value of a PCR in one bank.
-type BankValue struct {
-	Bank  string         `json:"bank"`
-	Value evidence.Bytes `json:"value"`
-}
+// What a log said up to a head.
+type (
+	// LogState is what a log said up to a head: the values of the PCR, and everything
+	// that a policy can ask of it. A verifier keeps it if it wants only the rest of the
+	// log the next time. It is as trustworthy as the place where it is kept.
+	LogState  = replay.State
+	BankValue = replay.BankValue // value of a PCR in one bank
+)
 
 // What a log recorded since boot.
 type (

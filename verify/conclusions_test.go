@@ -94,7 +94,7 @@ func TestWithoutLogIsSaid(t *testing.T) {
 // quote that was held against nothing is not called new.
 func TestUnknownAgeIsSaid(t *testing.T) {
 	replayed := func(o *options) { o.Nonce, o.AcceptReplay = nil, true }
-	const age, quote = "report is of unknown age", "quote holds the nonce and is new"
+	const age, quote = "report is of unknown age", "quote contains the nonce and is new"
 	for _, c := range []struct {
 		name       string
 		policy     string
@@ -103,9 +103,9 @@ func TestUnknownAgeIsSaid(t *testing.T) {
 	}{
 		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), false, false},
 		{"bare, replayed", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { replayed(o) }), true, false},
-		{"paravisor", paravisorPolicy("paravisor", ""), paravisor(nil, nil), false, false},
-		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil }), true, true},
-		{"paravisor, replayed", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { replayed(o) }), true, false},
+		{"paravisor", paravisorPolicy("paravisor", ""), paravisorSet(nil, nil), false, false},
+		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil }), true, true},
+		{"paravisor, replayed", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(nil, func(_ *AzureSet, o *options) { replayed(o) }), true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)
@@ -126,7 +126,7 @@ func TestUnknownAgeIsSaid(t *testing.T) {
 func TestFreshnessRestsOnUserData(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", ""))
-	m := paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), 1) })(t, &o)
+	m := paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), 1) })(t, &o)
 	a, err := m.appraise(o, nil)
 	if err != nil || !slices.Equal(failedIDs(a), []CheckID{ParavisorUserData}) {
 		t.Fatal(err, explain(a))
@@ -150,7 +150,7 @@ func TestFreshnessRestsOnChainAndRuntimeData(t *testing.T) {
 	}
 	o = baseOptions(t)
 	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", ""))
-	m := paravisor(blob(func(b []byte) { b[bytes.Index(b, []byte("secure"))] = 'S' }), nil)(t, &o)
+	m := paravisorSet(blob(func(b []byte) { b[bytes.Index(b, []byte("secure"))] = 'S' }), nil)(t, &o)
 	if a, err = m.appraise(o, nil); err != nil || !slices.Equal(failedIDs(a), []CheckID{BindingRuntimeData}) {
 		t.Fatal(err, explain(a))
 	}

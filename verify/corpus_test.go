@@ -29,7 +29,7 @@ func decode(t *testing.T, text []byte) [][]byte {
 func verifyCase(v *verify.Verifier, c *corpus.Case, e verify.Expect) (*verify.Claims, error) {
 	switch c.Material {
 	case corpus.Report:
-		return v.VerifyReport(verify.RawReport{Report: c.Evidence, Certificates: c.Certificates}, e, c.Time)
+		return v.VerifyReport(verify.RawReport{Kind: evidence.ReportSNP, Report: c.Evidence, Certificates: c.Certificates}, e, c.Time)
 	case corpus.Paravisor:
 		return v.VerifyParavisor(verify.AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, e, c.Time)
 	}

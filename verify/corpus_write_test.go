@@ -206,7 +206,7 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpu
 func (w *corpusWriter) appraise(c *corpus.Case, o options) (*Appraisal, error) {
 	switch c.Material {
 	case corpus.Report:
-		return appraiseReport(RawReport{Report: c.Evidence, Certificates: c.Certificates}, o)
+		return appraiseReport(RawReport{Kind: evidence.ReportSNP, Report: c.Evidence, Certificates: c.Certificates}, o)
 	case corpus.Paravisor:
 		return appraiseParavisor(AzureSet{HCL: c.Evidence, Quote: c.Quote, Signature: c.Signature, PCRs: c.PCRs, FirmwareLog: c.FirmwareLog, Certificates: c.Certificates}, o)
 	}

@@ -3,12 +3,14 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
+	"github.com/cvm-agentd/agentd/verify/internal/statement"
 )
 
 // DraftPolicy writes a policy, with comments, that accepts the machine that document
@@ -53,16 +55,16 @@ func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Gold
 	if err != nil {
 		return nil, nil, err
 	}
-	a.document(document)
+	if e := statement.Parse(a.Findings, document); e != nil {
+		a.evidence(e)
+	}
 	s, r := subject{a}, a.result()
 	g := &rule.Golden{SNP: s.SNP(), Start: p.StartValues, FirmwareLog: a.firmware != nil, Time: now, Unverified: r.Verdict != Pass}
 	g.AK, _ = s.AK()
 	if q := s.Quote(); q != nil {
 		g.Quote = *q
 	}
-	if a.e != nil {
-		g.Log, _ = s.Log()
-	}
+	g.Log, _ = s.Log()
 	for _, c := range r.Failed() {
 		if c.Verdict == Fail {
 			g.Failed = append(g.Failed, c)
@@ -90,7 +92,7 @@ func statedStart(document []byte) (out []StartValue) {
 		return nil
 	}
 	for _, d := range digests {
-		if d.Algorithm != pcr.SHA1 && !isZero(d.Value) {
+		if d.Algorithm != pcr.SHA1 && !bytes.Equal(d.Value, make([]byte, len(d.Value))) {
 			out = append(out, StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)})
 		}
 	}

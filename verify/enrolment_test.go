@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 )
 
 // TestAKOrigin: what the appraisal says of the attestation key, by what the policy knows.
@@ -90,12 +91,12 @@ func TestCertificateFromCache(t *testing.T) {
 	document := evidencetest.New().Encode(t)
 	old := newMaker('i', "TPM issuer", tpmRoot, func(c *x509.Certificate) { c.NotAfter = evidencetest.Time.Add(time.Hour) })
 	renewed := newMaker('i', "TPM issuer", tpmRoot, nil)
-	cache := newCache(8)
+	known := cache.New(8)
 	appraise := func(m *maker, at time.Duration, certificates ...*x509.Certificate) []CheckID {
 		t.Helper()
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(trusting(m), certified(certificates...)))
-		o.Cache, o.Time = cache, o.Time.Add(at)
+		o.Cache, o.Time = known, o.Time.Add(at)
 		a, err := appraiseEvidence(document, o)
 		if err != nil || (a.AKOrigin == AKCertified) != (len(failedIDs(a)) == 0) {
 			t.Fatalf("%v, AK %s\n%s", err, a.AKOrigin, explain(a))
@@ -123,7 +124,7 @@ func TestCertificateFromCache(t *testing.T) {
 		if got := appraise(c.root, c.at, c.certificates...); !slices.Equal(got, c.want) {
 			t.Errorf("%s: failed are %v, want %v", c.name, got, c.want)
 		}
-		if n := cache.order.Len() - 1; n != c.entries {
+		if n := known.Len() - 1; n != c.entries {
 			t.Errorf("%s: %d chains are remembered, want %d", c.name, n, c.entries)
 		}
 	}
@@ -135,7 +136,7 @@ func BenchmarkCertified(b *testing.B) {
 	for name, text := range map[string]string{"enrolled": makePolicy("", enrolment(recipeAK(), "none")), "certified": makePolicy(trusting(tpmRoot), certified(tpmRoot.certify('e', nil)))} {
 		b.Run(name, func(b *testing.B) {
 			o := baseOptions(b)
-			o.Policy, o.Cache = mustPolicy(b, text), newCache(8)
+			o.Policy, o.Cache = mustPolicy(b, text), cache.New(8)
 			for b.Loop() {
 				if a, err := appraiseEvidence(document, o); err != nil || a.Verdict != Pass {
 					b.Fatal(err)

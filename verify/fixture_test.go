@@ -11,6 +11,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -55,13 +57,13 @@ type options struct {
 	Certificates [][]byte
 	Roots        *snp.Roots
 	Revocation   []*snp.RevocationList
-	Cache        *cache
+	Cache        *cache.Cache
 }
 
 func (o options) verifier() (*Verifier, error) {
 	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}})
 	if err == nil {
-		v.cache = o.Cache
+		v.cache, v.platforms[evidence.ReportSNP].(*sevsnp.Platform).Cache = o.Cache, o.Cache
 	}
 	return v, err
 }

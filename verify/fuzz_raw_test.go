@@ -6,27 +6,11 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
-	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
-
-// FuzzHCL: a blob is refused or is what its parts say, and nothing in it is larger than it.
-func FuzzHCL(f *testing.F) {
-	f.Add(evidencetest.NewParavisor().Build(f).HCL)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := parseHCL(b)
-		if err != nil {
-			return
-		}
-		if !bytes.Contains(b, h.runtime) || !bytes.Equal(h.report, b[hclReport:hclSizes]) || len(h.userData) != 0 && len(h.userData) != hclUserData {
-			t.Errorf("parts that are not in the blob: %+v", h)
-		}
-		if k, err := h.attestationKey(); err == nil && (k.RSA.N.BitLen() < tpmwire.MinRSA || k.RSA.N.BitLen() > 4096) {
-			t.Errorf("key of %d bits", k.RSA.N.BitLen())
-		}
-	})
-}
 
 // FuzzRawReport: whatever stands behind a good report, with its certificates in the table or
 // beside it, is appraised without a panic, and accepted only where a table stands there.
@@ -37,12 +21,12 @@ func FuzzRawReport(f *testing.F) {
 	report, certificates := r.Make(f, data)
 	o := baseOptions(f)
 	o.Policy = mustPolicy(f, makePolicy(bareRoot, ""))
-	o.Cache = newCache(4)
+	o.Cache = cache.New(4)
 	f.Add([]byte{})
 	f.Add(make([]byte, 24))
 	f.Add(bytes.Repeat([]byte{0xff}, 48))
 	f.Fuzz(func(t *testing.T, table []byte) {
-		a, err := appraiseReport(RawReport{Report: append(bytes.Clone(report), table...), Certificates: certificates}, o)
+		a, err := appraiseReport(RawReport{Kind: evidence.ReportSNP, Report: append(bytes.Clone(report), table...), Certificates: certificates}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +44,7 @@ func TestParavisorMangled(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", `binding = "paravisor"`))
 	o.UserData = r.UserData
-	o.Cache = newCache(4)
+	o.Cache = cache.New(4)
 	accepted := func() bool {
 		a, err := appraiseParavisor(set, o)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
 )
 
 // booted gives the recipe a firmware's log, and lets f replace it.
@@ -110,11 +111,11 @@ func TestFirmwareLogExplainsNoStart(t *testing.T) {
 // leads to in that bank is not explained by it.
 func TestFirmwareLogUnderSHA1(t *testing.T) {
 	a := beginWith(t, baseOptions(t))
-	a.firmware, a.batch = pcr.Values{}, &quoted{values: pcr.Values{}}
+	a.firmware, a.batch = pcr.Values{}, &quote.Quote{Values: pcr.Values{}}
 	for _, bank := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256} {
 		value := make([]byte, bank.Size())
 		a.firmware.Set(bank, 4, value)
-		a.batch.values.Set(bank, 4, value)
+		a.batch.Values.Set(bank, 4, value)
 		if got, want := a.explained(bank, 4), map[pcr.Algorithm]Explanation{pcr.SHA1: Unexplained, pcr.SHA256: ByFirmware}[bank]; got != want {
 			t.Errorf("PCR 4 of %s is explained by %s, want %s", bank, got, want)
 		}

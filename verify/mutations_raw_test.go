@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -48,7 +49,7 @@ func bare(change func(*evidencetest.Report), after func(*RawReport, *options)) m
 		var data [64]byte
 		copy(data[:], evidencetest.Nonce)
 		report, certificates := r.Make(t, data)
-		m := RawReport{Report: report, Certificates: certificates}
+		m := RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}
 		if after != nil {
 			after(&m, o)
 		}
@@ -57,7 +58,7 @@ func bare(change func(*evidencetest.Report), after func(*RawReport, *options)) m
 }
 
 // paravisor is a paravisor's set.
-func paravisor(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *options)) makeMaterial {
+func paravisorSet(change func(*evidencetest.ParavisorRecipe), after func(*AzureSet, *options)) makeMaterial {
 	return func(t *testing.T, o *options) rawMaterial {
 		r := evidencetest.NewParavisor()
 		o.UserData = r.UserData
@@ -118,56 +119,56 @@ var rawMutations = []mutation{
 	{id: PolicyCallerUser, name: "nobody is not root", root: bareRoot, tables: "[caller]\nuid = 0", raw: bare(nil, nil)},
 	{id: PolicyDebug, name: "bare", root: bareRoot, raw: bare(func(r *evidencetest.Report) { r.Body = setPolicy(1 << 19) }, nil)},
 
-	{id: ParavisorDecode, name: "no paravisor's", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[0] ^= 1 }), nil)},
-	{id: ParavisorDecode, name: "size of the whole", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[8]++ }), nil)},
-	{id: ParavisorDecode, name: "size of the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[1235] = 0xff }), nil)},
-	{id: ParavisorDecode, name: "unknown hash", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[1228] = 9 }), nil)},
-	{id: ParavisorDecode, name: "something behind the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
-	{id: ParavisorDecode, name: "a member twice", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`{"keys":`, `{"keys":[],"keys":`), nil)},
-	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.HCL = s.HCL[:1235] })},
-	{id: ParavisorKey, name: "absent", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLAkPub", "HCLAkPriv"), nil)},
-	{id: ParavisorKey, name: "two of the name", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("HCLEkPub", "HCLAkPub"), nil)},
-	{id: ParavisorKey, name: "exponent 3", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText("AQAB", "Aw"), nil)},
-	{id: ParavisorKey, name: "modulus respelled", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(runtimeText(`"n":"`, `"n":"AAAA`), nil)},
-	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), "other"...) })},
-	{id: BindingRuntimeData, name: "case 51 runtime data altered", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(blob(func(b []byte) {
+	{id: ParavisorDecode, name: "no paravisor's", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[0] ^= 1 }), nil)},
+	{id: ParavisorDecode, name: "size of the whole", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[8]++ }), nil)},
+	{id: ParavisorDecode, name: "size of the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[1235] = 0xff }), nil)},
+	{id: ParavisorDecode, name: "unknown hash", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[1228] = 9 }), nil)},
+	{id: ParavisorDecode, name: "something behind the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
+	{id: ParavisorDecode, name: "a member twice", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText(`{"keys":`, `{"keys":[],"keys":`), nil)},
+	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.HCL = s.HCL[:1235] })},
+	{id: ParavisorKey, name: "absent", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText("HCLAkPub", "HCLAkPriv"), nil)},
+	{id: ParavisorKey, name: "two of the name", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText("HCLEkPub", "HCLAkPub"), nil)},
+	{id: ParavisorKey, name: "exponent 3", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText("AQAB", "Aw"), nil)},
+	{id: ParavisorKey, name: "modulus respelled", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText(`"n":"`, `"n":"AAAA`), nil)},
+	{id: ParavisorUserData, name: "another", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = append(bytes.Clone(evidencetest.Nonce), "other"...) })},
+	{id: BindingRuntimeData, name: "case 51 runtime data altered", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisorSet(blob(func(b []byte) {
 		b[bytes.Index(b, []byte("secure"))] = 'S'
 	}), nil)},
-	{id: BindingRuntimeData, name: "more in the report data", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+	{id: BindingRuntimeData, name: "more in the report data", policy: paravisorPolicy("paravisor", `binding = "paravisor"`), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = func(b []byte) { b[evidencetest.AtReportData+63] = 1 }
 	}, nil)},
-	{id: ReportKind, name: "a paravisor's TDX report", policy: paravisorPolicy("paravisor", ""), raw: paravisor(blob(func(b []byte) { b[1224] = 4 }), nil)},
-	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+	{id: ReportKind, name: "a paravisor's TDX report", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(blob(func(b []byte) { b[1224] = 4 }), nil), blind: true},
+	{id: QuoteQualifyingData, name: "case 52 paravisor, another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.UserData = bytes.Repeat([]byte{1}, 64) // a report of now, a quote of before
 	}, func(_ *AzureSet, o *options) {
 		o.Nonce, o.UserData = bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{1}, 64)
 	})},
-	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.PCRs[767] ^= 1 })},
-	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.PCRs = s.PCRs[32:] })},
-	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.Signature[9] ^= 1 })},
-	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisor(nil, func(s *AzureSet, _ *options) { s.Signature = s.Signature[1:] })},
+	{id: QuotePCRDigest, name: "paravisor, another value", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.PCRs[767] ^= 1 })},
+	{id: QuoteSelection, name: "paravisor, a value too few", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.PCRs = s.PCRs[32:] })},
+	{id: QuoteSignature, name: "paravisor, flipped", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.Signature[9] ^= 1 })},
+	{id: QuoteSignatureEncoding, name: "paravisor, too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.Signature = s.Signature[1:] })},
 	{id: PolicyBinding, name: "case 93 paravisor's set, listed as plain", policy: paravisorPolicy("plain", `binding = "paravisor"`) +
-		"[[launch]]\nmeasurement = \"" + repeated(9, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n", raw: paravisor(nil, nil)},
-	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [0, 2]"), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+		"[[launch]]\nmeasurement = \"" + repeated(9, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n", raw: paravisorSet(nil, nil)},
+	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [0, 2]"), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
-	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
-	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
-	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) })},
-	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = []byte{0} })},
-	{id: PolicyFreshness, name: "paravisor's user data of another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) })},
+	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = []byte{0} })},
+	{id: PolicyFreshness, name: "paravisor's user data of another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.UserData = bytes.Repeat([]byte{0x75}, 64)
 	}, func(_ *AzureSet, o *options) { o.UserData = bytes.Repeat([]byte{0x75}, 64) })},
-	{id: PolicyFreshness, name: "paravisor's user data with a nonce too short to tell", policy: paravisorPolicy("paravisor", ""), raw: paravisor(func(r *evidencetest.ParavisorRecipe) {
+	{id: PolicyFreshness, name: "paravisor's user data with a nonce too short to tell", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.Nonce = r.Nonce[:15]
 	}, func(_ *AzureSet, o *options) { o.Nonce = o.Nonce[:15] })},
-	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisor(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
-	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisor(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
-	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *options) { s.FirmwareLog = nil })},
-	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisor(started, func(s *AzureSet, _ *options) {
+	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
+	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
+	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = nil })},
+	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisorSet(started, func(s *AzureSet, _ *options) {
 		s.FirmwareLog = evidencetest.FirmwareLog(evidencetest.Firmware[0])
 	})},
-	{id: PolicyAK, name: "paravisor's key has no name", policy: paravisorPolicy("paravisor", `ak_names = ["000b`+repeated(1, 32)+`"]`), raw: paravisor(nil, nil)},
+	{id: PolicyAK, name: "paravisor's key has no name", policy: paravisorPolicy("paravisor", `ak_names = ["000b`+repeated(1, 32)+`"]`), raw: paravisorSet(nil, nil)},
 }
 
 // TestRawAccepted: what the mutations above start from is accepted, and says what it
@@ -184,17 +185,17 @@ func TestRawAccepted(t *testing.T) {
 	}{
 		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), MaterialReport, BindingNone, FreshReport, "A bare report"},
 		{"bare, old", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.AcceptReplay = nil, true }), MaterialReport, BindingNone, UnknownReport, "may be old"},
-		{"paravisor", paravisorPolicy("paravisor", `binding = "paravisor"`), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
-		{"paravisor, listed as plain", paravisorPolicy("plain", ""), paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "guest software"},
-		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisor(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
-		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisor(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
-		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(nil, func(_ *AzureSet, o *options) { o.UserData = nil }),
+		{"paravisor", paravisorPolicy("paravisor", `binding = "paravisor"`), paravisorSet(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+		{"paravisor, listed as plain", paravisorPolicy("plain", ""), paravisorSet(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "guest software"},
+		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisorSet(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisorSet(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
+		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "the report is of unknown age and may be old"},
-		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisor(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) }),
-			MaterialParavisor, BindingParavisor, UnknownReport, "The quote holds the nonce and is new; the report is of unknown age"},
+		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) }),
+			MaterialParavisor, BindingParavisor, UnknownReport, "The quote contains the nonce and is new; the report is of unknown age"},
 		{"bare, report data stated", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
-			MaterialReport, BindingNone, FreshReport, "is the claim of whoever stated them"},
-		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisor(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+			MaterialReport, BindingNone, FreshReport, "is the claim of the caller who stated them"},
+		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisorSet(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := baseOptions(t)

@@ -44,7 +44,7 @@ func TestEmptyReportData(t *testing.T) {
 	o.Policy = mustPolicy(t, makePolicy("binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"", ""))
 	report := evidencetest.NewReport(snp.Genoa)
 	body, certificates := report.Make(t, [64]byte{1, 2, 3})
-	r := RawReport{Report: body, Certificates: certificates}
+	r := RawReport{Kind: evidence.ReportSNP, Report: body, Certificates: certificates}
 	if a, err := appraiseReport(r, o); err != nil || a.Check(ReportExpectedData).Verdict != Fail {
 		t.Fatalf("%v\n%s", err, explain(a))
 	}
@@ -114,7 +114,7 @@ func TestStartValueListed(t *testing.T) {
 func TestLogFromAnIndex(t *testing.T) {
 	o := baseOptions(t)
 	continued(func(*LogState) {})(t, &o)
-	before := o.LogState.clone()
+	before := o.LogState.Clone()
 	r := evidencetest.New()
 	r.LogStart = 2
 	part, err := appraiseEvidence(r.Encode(t), o)

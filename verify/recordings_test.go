@@ -4,13 +4,16 @@ package verify
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/vectors"
+	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -105,7 +109,7 @@ func TestRecordedReports(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := RawReport{Report: vectors.Read(t, v["report_file"])[offset:]}
+			r := RawReport{Kind: evidence.ReportSNP, Report: vectors.Read(t, v["report_file"])[offset:]}
 			if offset > 0 {
 				r.Report = r.Report[:snp.ReportSize]
 			}
@@ -174,8 +178,8 @@ func TestRecordedReportData(t *testing.T) {
 		report RawReport
 		want   []byte
 	}{
-		{"AWS", RawReport{Report: vectors.Read(t, aws+"_evidence_0.sevsnp.bin")}, data[:]},
-		{"Siena", RawReport{Report: vectors.Read(t, "confidential-dot-ai_attestation-rs/snp_live-report-v5-genoa.bin"), Certificates: siena}, []byte("hello-attestation")},
+		{"AWS", RawReport{Kind: evidence.ReportSNP, Report: vectors.Read(t, aws+"_evidence_0.sevsnp.bin")}, data[:]},
+		{"Siena", RawReport{Kind: evidence.ReportSNP, Report: vectors.Read(t, "confidential-dot-ai_attestation-rs/snp_live-report-v5-genoa.bin"), Certificates: siena}, []byte("hello-attestation")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := recordingOptions(t, "binding = \"none\"\n", at)
@@ -215,7 +219,7 @@ func unpacked(t *testing.T, file string) (quote, signature, pcrs []byte) {
 
 // listedParavisor lists the launch measurement of a blob as a paravisor's.
 func listedParavisor(blob []byte) string {
-	m := blob[hclReport+0x90:][:48]
+	m := blob[32+0x90:][:48]
 	return "binding = \"paravisor\"\nfreshness = \"any\"\n[[launch]]\nmeasurement = \"" + hex.EncodeToString(m) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"\n"
 }
 
@@ -322,19 +326,11 @@ func TestRecordedQuotes(t *testing.T) {
 		set := QuoteSet{}
 		var pcrs []byte
 		set.Quote, set.Signature, pcrs = unpacked(t, c.quote)
-		set.PCRs = quotedOf(pcrs, set.Quote)
+		set.PCRs = paravisor.Quoted(pcrs, set.Quote)
 		if block, _ := pem.Decode(vectors.Read(t, c.key)); block != nil {
 			set.Key = block.Bytes
 		} else {
-			h, err := parseHCL(vectors.Read(t, c.key))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ak, err := h.attestationKey()
-			if err != nil {
-				t.Fatal(err)
-			}
-			set.Key, _ = x509.MarshalPKIXPublicKey(ak.RSA)
+			set.Key = keyInBlob(t, vectors.Read(t, c.key))
 		}
 		a, err := appraiseQuote(set, recordingOptions(t, "", at))
 		if err != nil {
@@ -392,4 +388,26 @@ func TestRecordedQuote(t *testing.T) {
 	if a, err = appraiseQuote(set, o); err != nil || !slices.Equal(failedIDs(a), []CheckID{QuotePCRDigest}) {
 		t.Errorf("with another value failed are %v, %v", failedIDs(a), err)
 	}
+}
+
+// keyInBlob returns the attestation key in a paravisor's blob, as SubjectPublicKeyInfo.
+func keyInBlob(t *testing.T, blob []byte) []byte {
+	t.Helper()
+	size := binary.LittleEndian.Uint32(blob[1232:])
+	var v struct {
+		Keys []struct{ Kid, N string }
+	}
+	if err := json.Unmarshal(blob[1236:1236+size], &v); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(v.Keys, func(k struct{ Kid, N string }) bool { return k.Kid == "HCLAkPub" })
+	n, err := base64.RawURLEncoding.DecodeString(v.Keys[i].N)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }

@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -10,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
+	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
-	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // gravest orders the classes: what is forged is not worth a look at its policy, and a
@@ -28,13 +31,11 @@ func (a *appraiser) result() *Appraisal {
 		r.Verdict, r.Class = Fail, classOf(failed)
 	}
 	// Binding, origin and freshness are worth their names only where nothing below them failed.
-	if a.e != nil && !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
+	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
 		r.Binding = a.binding
 		r.AKOrigin = rule.Origin(a.Findings)
 		r.Freshness = a.freshness()
-		if a.e.Anchor != nil {
-			r.AnchorAge = Milliseconds(a.anchorAge())
-		}
+		r.AnchorAge = Milliseconds(quote.Age(a.anchor, a.batch))
 	}
 	if r.Verdict == Pass {
 		r.Accepted.claims = a.claims()
@@ -48,9 +49,9 @@ func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
 		return ""
-	case a.material == MaterialReport && !a.Passed(ReportExpectedData), a.material == MaterialParavisor && !(a.Passed(ParavisorUserData) && a.userDataHoldsNonce()):
+	case a.material == MaterialReport && !a.Passed(report.ExpectedData), a.material == MaterialParavisor && !paravisor.Fresh(a.Findings, a.expect.UserData, a.expect.Nonce):
 		return UnknownReport
-	case a.e.Anchor != nil:
+	case a.anchored:
 		return AnchoredReport
 	}
 	return FreshReport
@@ -67,18 +68,9 @@ func classOf(failed []Check) Class {
 	return ClassBinding
 }
 
-func (a *appraiser) anchorComparable() bool {
-	for _, id := range []CheckID{QuoteSignature, AnchorSignature, AnchorSigner, AnchorResetCount, AnchorRestartCount, AnchorClock} {
-		if !a.Passed(id) {
-			return false
-		}
-	}
-	return true
-}
-
 // claims is what accepted evidence says. A bare report says nothing of PCRs.
 func (a *appraiser) claims() *Claims {
-	c := &Claims{Log: a.log, Machine: a.machine()}
+	c := &Claims{Log: a.log.State, Machine: a.machine()}
 	if a.statement != nil {
 		c.Statement = *a.statement
 	}
@@ -88,10 +80,10 @@ func (a *appraiser) claims() *Claims {
 	if a.batch == nil {
 		return c
 	}
-	for _, b := range a.batch.selection {
+	for _, b := range a.batch.Selection {
 		for _, index := range b.PCRs {
 			c.PCRs = append(c.PCRs, PCRClaim{
-				Bank: b.Algorithm.String(), Index: index, Value: hex.EncodeToString(a.batch.values[b.Algorithm][index]),
+				Bank: b.Algorithm.String(), Index: index, Value: hex.EncodeToString(a.batch.Values[b.Algorithm][index]),
 				Explained: a.explained(b.Algorithm, index),
 			})
 		}
@@ -99,9 +91,17 @@ func (a *appraiser) claims() *Claims {
 	return c
 }
 
-// byLog reports whether replaying the agent's log gives the quoted value.
+// byLog reports whether replaying the agent's log gives the quoted value. The log explains
+// it only from a start that is explained too; the check of that start passes over SHA-1.
 func (a *appraiser) byLog(bank pcr.Algorithm, index uint32) bool {
-	return a.log != nil && a.log.PCR == index && (bank != pcr.SHA1 || a.log.fromZero(bank))
+	log := a.log.State
+	return log != nil && log.PCR == index && (bank != pcr.SHA1 || log.FromZero(bank))
+}
+
+// byFirmware reports whether the firmware's log leads to the quoted value.
+func (a *appraiser) byFirmware(bank pcr.Algorithm, index uint32) bool {
+	replayed, ok := a.firmware[bank][index]
+	return ok && bank != pcr.SHA1 && bytes.Equal(replayed, a.batch.Values[bank][index])
 }
 
 // explained tells what stands behind a quoted value. The log explains it only from a
@@ -118,35 +118,24 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	return Unexplained
 }
 
+// machine returns what the report says. The evidence was accepted.
 func (a *appraiser) machine() Machine {
-	r := a.report
-	m := Machine{
-		Platform: a.e.Report.Kind, Measurement: hex.EncodeToString(r.Measurement[:]), TestRoot: a.chain.Test, Root: a.chain.Root.Subject.CommonName,
-		SNP: &SNP{
-			Product: a.product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: a.signer,
-			ReportedTCB: a.levels(r.ReportedTCB), CommittedTCB: a.levels(r.CommittedTCB), CurrentTCB: a.levels(r.CurrentTCB), LaunchTCB: a.levels(r.LaunchTCB),
-			HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
-		},
-	}
-	if !isZero(r.ChipID[:]) {
-		m.SNP.ChipID = hex.EncodeToString(r.ChipID[:])
-	}
+	m := Machine{Platform: a.kind, Measurement: hex.EncodeToString(a.report.Measurement())}
+	m.Root, m.TestRoot = a.report.Root()
 	if a.launch != nil {
 		m.Label, m.Covers = a.launch.Label, a.launch.Covers
 	}
+	if r := a.snp; r != nil {
+		m.SNP = &SNP{
+			Product: r.Product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: r.Signer,
+			ReportedTCB: r.Levels(r.ReportedTCB), CommittedTCB: r.Levels(r.CommittedTCB), CurrentTCB: r.Levels(r.CurrentTCB), LaunchTCB: r.Levels(r.LaunchTCB),
+			HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
+		}
+		if r.ChipID != [64]byte{} {
+			m.SNP.ChipID = hex.EncodeToString(r.ChipID[:])
+		}
+	}
 	return m
-}
-
-func (a *appraiser) levels(t snp.TCB) map[string]uint8 {
-	out := make(map[string]uint8)
-	levels, _, err := t.Components(a.chain.Product)
-	if err != nil {
-		return out
-	}
-	for _, l := range levels {
-		out[string(l.Component)] = l.Value
-	}
-	return out
 }
 
 // sentences is the appraisal in words, the conclusion first and the limits behind it.
@@ -171,7 +160,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		rests = "A bare report: what was launched is known, and nothing of what ran since; it vouches for no vTPM."
 	}
 	out = append(out, "Accepted: every check that the policy asks for passed.", rests)
-	if a.chain.Test {
+	if _, test := a.report.Root(); test {
 		out = append(out, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
 	}
 	if r.Freshness == AnchoredReport {
@@ -196,10 +185,10 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if told := a.explainedBy(ByFirmware); told != "" {
 		out = append(out, "Explained by the firmware's log alone, which nothing vouches for: whoever ran on the machine may have written it to fit. What booted is known only where the policy pins values: "+told+".")
 	}
-	if a.otherLog != "" {
-		out = append(out, a.otherLog)
+	if a.log.Other != "" {
+		out = append(out, a.log.Other)
 	}
-	if a.log == nil && a.material != MaterialReport {
+	if a.log.State == nil && a.material != MaterialReport {
 		out = append(out, "The evidence holds no log: which applications ran is not known.")
 	}
 	return out
@@ -211,7 +200,7 @@ func (a *appraiser) explainedBy(e Explanation) string {
 		return ""
 	}
 	banks := make(map[string][]string)
-	for _, b := range a.batch.selection {
+	for _, b := range a.batch.Selection {
 		for _, index := range b.PCRs {
 			if a.explained(b.Algorithm, index) == e {
 				banks[b.Algorithm.String()] = append(banks[b.Algorithm.String()], fmt.Sprint(index))
@@ -223,4 +212,18 @@ func (a *appraiser) explainedBy(e Explanation) string {
 		out = append(out, "PCR "+strings.Join(banks[name], ", ")+" ("+name+")")
 	}
 	return strings.Join(out, "; ")
+}
+
+// ageOfRaw says for people what is known of the age of a report in raw material; empty if
+// it is as new as the nonce, and for evidence.
+func (a *appraiser) ageOfRaw(f Freshness) string {
+	switch {
+	case f == UnknownReport && a.material == MaterialParavisor && !a.expect.UnsafeAcceptReplay:
+		return "The quote contains the nonce and is new; the report is of unknown age and may be old: no user data in it contains the nonce. A change of firmware after it is not seen."
+	case f == UnknownReport:
+		return "The report is of unknown age and may be old: nothing in it says when it was made. A change of firmware after it is not seen."
+	case a.material == MaterialReport && len(a.expect.ReportData) != 0:
+		return "The report contains the report data that was stated. It is as new as they are: whether they contain a nonce is the claim of the caller who stated them, and was not checked."
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -31,7 +32,7 @@ func TestEveryRevocationListCounts(t *testing.T) {
 		"past":         {[]*snp.RevocationList{empty}, ReportRevocationList},
 	} {
 		for _, asked := range []string{"required", "optional"} {
-			for _, cache := range []*cache{nil, newCache(16)} {
+			for _, cache := range []*cache.Cache{nil, cache.New(16)} {
 				o := baseOptions(t)
 				o.Policy = mustPolicy(t, makePolicy(`revocation = "`+asked+`"`, ""))
 				o.Revocation, o.Cache = c.lists, cache

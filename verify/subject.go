@@ -10,6 +10,10 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
+	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 )
 
@@ -24,10 +28,10 @@ func (s subject) Material() rule.Material {
 }
 
 func (s subject) SNP() *rule.SNP {
-	if s.a.report == nil {
+	if s.a.snp == nil {
 		return nil
 	}
-	return &rule.SNP{Report: s.a.report, Product: s.a.product, Signer: s.a.signer}
+	return &rule.SNP{Report: s.a.snp.Report, Product: s.a.snp.Product, Signer: s.a.snp.Signer}
 }
 
 func (s subject) AK() (keys.Name, bool) {
@@ -38,20 +42,20 @@ func (s subject) AK() (keys.Name, bool) {
 }
 
 func (s subject) Tie() rule.Tie {
-	return rule.Tie{Structure: s.a.structure, Binding: s.a.binding, See: fmt.Sprintf("%s and %s", BindingReportData, BindingRuntimeData)}
+	return rule.Tie{Structure: s.a.structure, Binding: s.a.binding, See: fmt.Sprintf("%s and %s", report.Commitment, paravisor.RuntimeData)}
 }
 
 func (s subject) Age() rule.Age {
 	a := s.a
 	age := rule.Age{
 		Freshness: a.freshness(), Replay: a.material == MaterialReport && a.expect.UnsafeAcceptReplay,
-		Anchored: a.e.Anchor != nil, Known: a.anchor != nil && a.batch != nil && a.anchorComparable(), Since: a.anchorAge(),
+		Anchored: a.anchored, Known: quote.Comparable(a.Findings, a.anchor, a.batch), Since: quote.Age(a.anchor, a.batch),
 	}
 	switch age.Freshness {
 	case UnknownReport:
-		for _, id := range []CheckID{ReportExpectedData, ParavisorUserData} {
+		for _, id := range []CheckID{report.ExpectedData, paravisor.ExpectedData} {
 			if a.Asked(id) && !a.Passed(id) {
-				age.Open = fmt.Sprintf("%s and %s", ReportExpectedData, ParavisorUserData)
+				age.Open = fmt.Sprintf("%s and %s", report.ExpectedData, paravisor.ExpectedData)
 			}
 		}
 	case FreshReport:
@@ -62,12 +66,15 @@ func (s subject) Age() rule.Age {
 
 // undated returns the first check that a report's age depends on and that did not pass.
 func (a *appraiser) undated() CheckID {
-	ids := []CheckID{ReportChain, ReportSignature}
+	ids := []CheckID{report.KindKnown}
+	if a.platform != nil {
+		ids = append(ids, a.platform.Genuine()...)
+	}
 	switch a.material {
 	case MaterialEvidence:
-		ids = append(ids, BindingReportData)
+		ids = append(ids, report.Commitment)
 	case MaterialParavisor:
-		ids = append(ids, BindingRuntimeData)
+		ids = append(ids, paravisor.RuntimeData)
 	}
 	for _, id := range ids {
 		if !a.Passed(id) {
@@ -78,10 +85,10 @@ func (a *appraiser) undated() CheckID {
 }
 
 func (s subject) Quote() *rule.Quote {
-	if s.a.batch == nil || s.a.batch.values == nil {
+	if s.a.batch == nil || s.a.batch.Values == nil {
 		return nil
 	}
-	return &rule.Quote{Selection: s.a.batch.selection, Values: s.a.batch.values}
+	return &rule.Quote{Selection: s.a.batch.Selection, Values: s.a.batch.Values}
 }
 
 func (s subject) Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
@@ -92,17 +99,17 @@ func (s subject) FirmwareLog() rule.LogState {
 	switch {
 	case s.a.firmware != nil:
 		return rule.LogRead
-	case s.a.Asked(FirmwareDecode):
+	case replay.FirmwareAsked(s.a.Findings):
 		return rule.LogUnreadable
 	}
 	return rule.LogAbsent
 }
 
 func (s subject) Log() (*rule.Log, rule.LogState) {
-	switch l := s.a.log; {
+	switch l := s.a.log.State; {
 	case l != nil:
 		return &rule.Log{PCR: l.PCR, Agents: l.Agents, Apps: l.Apps, Gaps: l.Gaps, Unmeasured: l.Unmeasured, Full: l.Full}, rule.LogRead
-	case s.a.e.Log != nil:
+	case s.a.logged:
 		return nil, rule.LogUnreadable
 	}
 	return nil, rule.LogAbsent

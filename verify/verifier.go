@@ -8,7 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/internal/cache"
+	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -38,9 +42,9 @@ type Revocation struct {
 // A Verifier appraises evidence under one policy. Many goroutines may use one at the
 // same time.
 type Verifier struct {
-	policy *rule.Compiled
-	config Config // Roots are never nil
-	cache  *cache // nil if nothing is remembered
+	policy    *rule.Compiled
+	platforms report.Platforms
+	cache     *cache.Cache // nil if nothing is remembered
 }
 
 // builtIn returns AMD's roots, which are read when they are first needed.
@@ -67,10 +71,12 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	if err != nil {
 		return nil, misuse("%w", err)
 	}
-	c.Certificates, c.Revocation.SNP = slices.Clone(c.Certificates), slices.Clone(c.Revocation.SNP)
-	v := &Verifier{policy: compiled, config: c}
+	v := &Verifier{policy: compiled}
 	if c.CacheEntries > 0 {
-		v.cache = newCache(c.CacheEntries)
+		v.cache = cache.New(c.CacheEntries)
+	}
+	v.platforms = report.Platforms{
+		evidence.ReportSNP: &sevsnp.Platform{Roots: c.Roots.SNP, Lists: slices.Clone(c.Revocation.SNP), Certificates: slices.Clone(c.Certificates), Cache: v.cache},
 	}
 	return v, nil
 }

@@ -92,7 +92,7 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		if err != nil {
 			return nil, err
 		}
-		return v.AppraiseReport(verify.RawReport{Report: b}, o.Expect, o.at)
+		return v.AppraiseReport(verify.RawReport{Kind: evidence.ReportSNP, Report: b}, o.Expect, o.at)
 	case verify.MaterialParavisor:
 		s, err := t.paravisorSet(&f.material)
 		if err != nil {

@@ -62,14 +62,14 @@ func TestVerifyExitCodes(t *testing.T) {
 		{name: "accepted", code: 0},
 		{name: "forged", change: func(r *evidencetest.Recipe) {
 			r.Batch.Attest = func(a *evidencetest.Attestation) { a.Magic++ }
-		}, code: 2, failed: verify.QuoteMagic},
-		{name: "no certificates", change: func(r *evidencetest.Recipe) { r.Report.NoCertificates = true }, code: 3, failed: verify.ReportCertificate},
-		{name: "no revocation list", policy: "revocation = \"required\"\n", code: 3, failed: verify.ReportRevocationList},
-		{name: "revoked", args: []string{"--crl", "crl.der"}, code: 4, failed: verify.ReportRevocation},
+		}, code: 2, failed: "quote.magic"},
+		{name: "no certificates", change: func(r *evidencetest.Recipe) { r.Report.NoCertificates = true }, code: 3, failed: "report.certificate"},
+		{name: "no revocation list", policy: "revocation = \"required\"\n", code: 3, failed: "report.revocation-list"},
+		{name: "revoked", args: []string{"--crl", "crl.der"}, code: 4, failed: "report.revocation"},
 		{name: "policy", policy: "vmpl = [1]\n", code: 5, failed: "policy.vmpl"},
 		{name: "forged and against the policy: the graver counts", change: func(r *evidencetest.Recipe) {
 			r.Batch.Attest = func(a *evidencetest.Attestation) { a.Magic++ }
-		}, policy: "vmpl = [1]\n", code: 2, failed: verify.QuoteMagic},
+		}, policy: "vmpl = [1]\n", code: 2, failed: "quote.magic"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := evidencetest.New()

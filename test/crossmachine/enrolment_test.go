@@ -141,7 +141,7 @@ func TestMixedEnrolments(t *testing.T) {
 			e := shared.b.parts(t).fresh
 			e.AK = shared.a.parts(t).fresh.AK
 			return e
-		}()), []verify.CheckID{verify.QuoteSignature, verify.BindingReportData}},
+		}()), []verify.CheckID{"quote.signature", "binding.report-data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := both(t, policy(c.root, rule(t, c.record)), c.doc, c.fails...)

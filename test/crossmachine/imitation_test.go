@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify"
@@ -82,12 +83,12 @@ func TestImitatedManifest(t *testing.T) {
 		t.Run("in evidence, listed as "+kind, func(t *testing.T) {
 			e := shared.a.parts(t).fresh
 			e.Report.Bytes = report
-			both(t, policyFor(kind, "", ""), document(t, e), verify.BindingReportData)
+			both(t, policyFor(kind, "", ""), document(t, e), "binding.report-data")
 		})
 	}
 	bare := func(t *testing.T, policy string, want ...verify.CheckID) *verify.Appraisal {
 		t.Helper()
-		a, err := verifier(t, policy).AppraiseReport(verify.RawReport{Report: report, Certificates: certificates}, verify.Expect{ReportData: data[:]}, shared.at)
+		a, err := verifier(t, policy).AppraiseReport(verify.RawReport{Kind: evidence.ReportSNP, Report: report, Certificates: certificates}, verify.Expect{ReportData: data[:]}, shared.at)
 		if err != nil {
 			t.Fatal(err)
 		}

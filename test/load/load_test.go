@@ -185,7 +185,7 @@ func (v *verifier) check(t *testing.T, a answer) (isFresh bool) {
 	}
 	if a.n%foreign == 0 {
 		expect.Nonce = nonce(a.n%requests + 1)
-		if p, err := v.Appraise(a.document, expect, v.at); err != nil || p.Verdict != verify.Fail || p.Check(verify.StatementNonce).Verdict != verify.Fail {
+		if p, err := v.Appraise(a.document, expect, v.at); err != nil || p.Verdict != verify.Fail || p.Check("statement.nonce").Verdict != verify.Fail {
 			t.Errorf("answer %d passes for request %d", a.n, a.n%requests+1)
 		}
 	}

@@ -69,7 +69,7 @@ func TestFirmwareLogByCommand(t *testing.T) {
 			t.Errorf("PCR %d is explained by %q, want PCR 4 by %q", got.Index, got.Explained, c.want)
 		}
 	}
-	if a, _, code := run(append(set[:len(set):len(set)], "--firmware-log", file("garbage", []byte("no log")))...); code != 2 || a.Check(verify.FirmwareDecode).Verdict != verify.Fail {
+	if a, _, code := run(append(set[:len(set):len(set)], "--firmware-log", file("garbage", []byte("no log")))...); code != 2 || a.Check("firmware.decode").Verdict != verify.Fail {
 		t.Errorf("garbage: exit code %d", code)
 	}
 	for what, args := range map[string][]string{

@@ -43,13 +43,13 @@ func TestRecordingsByCommand(t *testing.T) {
 		fails        []verify.CheckID
 	}{
 		{"report", "binding = \"none\"\nfreshness = \"any\"\n", append(report, "--accept-replay"), 0, nil},
-		{"report, other data", "binding = \"none\"\n", append(report, "--report-data", "0102"), 2, []verify.CheckID{verify.ReportExpectedData}},
+		{"report, other data", "binding = \"none\"\n", append(report, "--report-data", "0102"), 2, []verify.CheckID{"report.expected-data"}},
 		{"report, another chip's certificate", "binding = \"none\"\nfreshness = \"any\"\n",
 			[]string{"--snp-report", at("test-report.bin"), "--certificate", at("extracted_evidence-v0.vcek.pem"), "--at", "2025-06-01", "--accept-replay"}, 2,
-			[]verify.CheckID{verify.ReportSignature, verify.ReportChip}},
-		{"report, no certificate", "binding = \"none\"\nfreshness = \"any\"\n", []string{"--snp-report", at("test-report.bin"), "--accept-replay"}, 3, []verify.CheckID{verify.ReportCertificate}},
+			[]verify.CheckID{"report.signature", "report.chip"}},
+		{"report, no certificate", "binding = \"none\"\nfreshness = \"any\"\n", []string{"--snp-report", at("test-report.bin"), "--accept-replay"}, 3, []verify.CheckID{"report.certificate"}},
 		{"paravisor", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e6765"), 0, nil},
-		{"paravisor, another nonce", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e6766"), 2, []verify.CheckID{verify.QuoteQualifyingData}},
+		{"paravisor, another nonce", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e6766"), 2, []verify.CheckID{"quote.qualifying-data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), append([]string{"verify", "--json", "--policy", policy(t, c.policy)}, c.args...)...)

@@ -3,6 +3,7 @@
 package check
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -96,6 +97,22 @@ func (f *Findings) DecideError(id ID, err error) bool {
 	return f.Decide(id, false, "", err.Error(), "%v", err)
 }
 
+// DecideSignature records the check of a signature that key should have made.
+func (f *Findings) DecideSignature(id ID, ok bool, key, sentence string, args ...any) bool {
+	found := "a signature that does not verify"
+	if ok {
+		found = "a signature that verifies"
+	}
+	return f.Decide(id, ok, "a signature by "+key, found, sentence, args...)
+}
+
+// SkipAll skips each check of a list, see [Findings.Skip].
+func (f *Findings) SkipAll(list []Definition, why string) {
+	for _, d := range list {
+		f.Skip(d.ID, why)
+	}
+}
+
 // Skip records a check that nothing asked for, or that has nothing to look at: it
 // asserts nothing and is not required.
 func (f *Findings) Skip(id ID, why string, args ...any) {
@@ -134,6 +151,18 @@ func (f *Findings) Checks() []Check {
 		}
 	}
 	return f.checks
+}
+
+// Short returns b in hexadecimal, cut after 32 bytes: enough to tell it apart on a screen.
+func Short(b []byte) string {
+	const most = 32
+	if len(b) == 0 {
+		return "nothing"
+	}
+	if len(b) <= most {
+		return hex.EncodeToString(b)
+	}
+	return fmt.Sprintf("%x... (%d bytes)", b[:most], len(b))
 }
 
 // cut shortens a text that may contain some of the document, with a mark that it did.

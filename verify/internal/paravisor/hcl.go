@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package paravisor
 
 import (
 	"bytes"
@@ -11,9 +11,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"slices"
 
-	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -33,25 +37,25 @@ import (
 //	1232  variable size 4 bytes  of the runtime data
 //	1236  runtime data           JSON; zeros follow, to the size of the index
 const (
-	hclReport   = 32
-	hclSizes    = hclReport + snp.ReportSize
-	hclRuntime  = hclSizes + 20
-	maxHCL      = 8 << 10 // bytes; indexes in use hold 2,048 or 2,600
-	hclVersion  = 2
-	hclTypeSNP  = 2
-	hclTypeTDX  = 4
-	hclUserData = 64 // bytes of user data, in hexadecimal in the JSON
+	hclReport  = 32
+	hclSizes   = hclReport + snp.ReportSize
+	hclRuntime = hclSizes + 20
+	maxHCL     = 8 << 10 // bytes; indexes in use have 2,048 or 2,600
+	hclVersion = 2
+	hclTypeSNP = 2
+	hclTypeTDX = 4
+	UserData   = report.DataSize // bytes of user data, in hexadecimal in the JSON
 )
 
-// hcl is such a blob, taken apart. Nothing of it is signed but the report, which holds
-// the hash of runtime.
-type hcl struct {
-	report     []byte
+// Blob is what the paravisor writes, taken apart. Only the report is signed, and it
+// contains the hash of the runtime data.
+type Blob struct {
+	Report     []byte // as the firmware produced it
 	reportType uint32
 	hash       crypto.Hash
 	runtime    []byte
 	keys       []jwk
-	userData   []byte // 64 bytes, or nil where the runtime data holds none
+	userData   []byte // 64 bytes; nil if the runtime data has none
 }
 
 // jwk is an RSA key of the runtime data (RFC 7517, RFC 7518 section 6.3).
@@ -62,7 +66,7 @@ type jwk struct {
 	Exponent string `json:"e"`
 }
 
-func parseHCL(b []byte) (*hcl, error) {
+func parse(b []byte) (*Blob, error) {
 	if len(b) < hclRuntime || len(b) > maxHCL {
 		return nil, fmt.Errorf("paravisor's blob of %d bytes, want %d to %d", len(b), hclRuntime, maxHCL)
 	}
@@ -78,12 +82,12 @@ func parseHCL(b []byte) (*hcl, error) {
 		return nil, fmt.Errorf("paravisor's blob of version %d with runtime data of version %d, want 1 to %d with 1", u32(4), u32(1220), hclVersion)
 	case u32(8) != hclRuntime+size || u32(1216) != 20+size:
 		return nil, fmt.Errorf("sizes %d and %d in the headers do not go with runtime data of %d bytes", u32(8), u32(1216), size)
-	case !isZero(b[16:hclReport]):
+	case !zero(b[16:hclReport]):
 		return nil, fmt.Errorf("status and reserved bytes of the header are %x, want zeros", b[16:hclReport])
-	case !isZero(b[hclRuntime+size:]):
+	case !zero(b[hclRuntime+size:]):
 		return nil, fmt.Errorf("something follows the runtime data, want zeros")
 	}
-	h := &hcl{report: b[hclReport:hclSizes], reportType: u32(1224), runtime: b[hclRuntime : hclRuntime+size]}
+	h := &Blob{Report: b[hclReport:hclSizes], reportType: u32(1224), runtime: b[hclRuntime : hclRuntime+size]}
 	switch t := u32(1228); t {
 	case 1:
 		h.hash = crypto.SHA256
@@ -97,14 +101,14 @@ func parseHCL(b []byte) (*hcl, error) {
 	return h, h.parseRuntime()
 }
 
-// parseRuntime reads the members that matter; the paravisor adds others from time to
-// time. A member that stands twice is an error: two readers would take different ones.
-func (h *hcl) parseRuntime() error {
+// parseRuntime parses the members that matter; the paravisor adds others from time to
+// time. A member that is there twice is an error: two readers would take different ones.
+func (h *Blob) parseRuntime() error {
 	var v struct {
 		Keys     []jwk  `json:"keys"`
 		UserData string `json:"user-data"`
 	}
-	if err := strictjson.DecodeForeign(h.runtime, maxHCL, &v); err != nil {
+	if err := json.Unmarshal(h.runtime, &v, json.MatchCaseInsensitiveNames(false), jsontext.AllowDuplicateNames(false)); err != nil {
 		return fmt.Errorf("runtime data: %w", err)
 	}
 	h.keys = v.Keys
@@ -112,27 +116,27 @@ func (h *hcl) parseRuntime() error {
 		return nil
 	}
 	data, err := hex.DecodeString(v.UserData)
-	if err != nil || len(data) != hclUserData {
-		return fmt.Errorf("user data of the runtime data is not %d bytes in hexadecimal", hclUserData)
+	if err != nil || len(data) != UserData {
+		return fmt.Errorf("user data of the runtime data is not %d bytes in hexadecimal", UserData)
 	}
 	h.userData = data
 	return nil
 }
 
-// attestationKey is the key named HCLAkPub.
-func (h *hcl) attestationKey() (*tpmwire.Key, error) {
+// attestationKey returns the key named HCLAkPub.
+func (h *Blob) attestationKey() (*tpmwire.Key, error) {
 	var found *jwk
 	for i := range h.keys {
 		if h.keys[i].ID != "HCLAkPub" {
 			continue
 		}
 		if found != nil {
-			return nil, fmt.Errorf("the runtime data holds two keys named HCLAkPub")
+			return nil, fmt.Errorf("the runtime data contains two keys named HCLAkPub")
 		}
 		found = &h.keys[i]
 	}
 	if found == nil {
-		return nil, fmt.Errorf("the runtime data holds no key named HCLAkPub, among %d", len(h.keys))
+		return nil, fmt.Errorf("the runtime data contains no key named HCLAkPub, among %d", len(h.keys))
 	}
 	if found.Type != "RSA" {
 		return nil, fmt.Errorf("HCLAkPub is of type %q, want RSA", found.Type)
@@ -152,11 +156,15 @@ func (h *hcl) attestationKey() (*tpmwire.Key, error) {
 	return tpmwire.BareRSA(key)
 }
 
-// base64url reads the one canonical spelling (RFC 4648, section 5, without padding).
+// base64url decodes the one canonical spelling (RFC 4648, section 5, without padding).
 func base64url(s string) ([]byte, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err == nil && base64.RawURLEncoding.EncodeToString(b) != s {
 		err = fmt.Errorf("not the canonical spelling")
 	}
 	return b, err
+}
+
+func zero(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 })
 }

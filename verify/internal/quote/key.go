@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package verify
+package quote
 
 import (
-	"bytes"
+	"errors"
 	"strings"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// attributeFaults lists what an attestation key must not lack, or must not have
+// attributeFaults lists the attributes that an attestation key lacks, or must not have
 // (TPM 2.0 Part 2, section 8.3). Only a restricted key is proof that a TPM made what
-// it signed: an unrestricted one signs any digest that its user hands it.
+// it signed: an unrestricted one signs any digest that its user passes to it.
 func attributeFaults(a tpm2.TPMAObject) string {
 	var faults []string
 	for _, x := range []struct {
@@ -37,5 +40,19 @@ func attributeFaults(a tpm2.TPMAObject) string {
 	return strings.Join(faults, ", ")
 }
 
-// equal compares public values; nothing here is secret.
-func equal(a, b []byte) bool { return bytes.Equal(a, b) }
+// selected returns the selection of a quote in canonical form, or why it is not canonical.
+func selected(a *tpmwire.Attest) (pcr.Selection, error) {
+	if !a.Canonical {
+		return nil, errors.New("a bitmap does not have three bytes")
+	}
+	s, err := pcr.SelectionFromTPM(a.Selection)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range s {
+		if b.Algorithm != pcr.SHA1 {
+			return s, nil
+		}
+	}
+	return nil, errors.New("only SHA-1 is selected, whose collisions can be made")
+}

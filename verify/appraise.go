@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verify
+
+import (
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
+	"github.com/cvm-agentd/agentd/verify/internal/report"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
+	"github.com/cvm-agentd/agentd/verify/internal/statement"
+)
+
+// appraiser is one appraisal: what it was asked, and what the steps found. A pointer that
+// is nil was not established; checks that need it stay open.
+type appraiser struct {
+	*Verifier
+	*check.Findings
+	p        *rule.Compiled
+	material Material
+	expect   Expect
+	now      time.Time
+
+	statement *evidence.Statement
+	ak        *tpmwire.Key
+	batch     *quote.Quote
+	anchor    *quote.Quote
+	anchored  bool // the evidence contains an anchor
+	kind      evidence.ReportKind
+	platform  report.Platform // of the report; nil if its kind is not known
+	report    report.Report
+	snp       *sevsnp.Report // report, if it is one of SEV-SNP
+	launch    *rule.Launch   // of the policy, for the launch measurement
+	structure Binding        // as the structure of the evidence shows
+	binding   Binding        // the weaker of structure and the kind that the policy lists
+	logged    bool           // the evidence contains a measurement log
+	log       replay.Result
+	firmware  pcr.Values // that the firmware's log leads to; nil if there is none that could be read
+}
+
+// begin checks what is expected and readies an appraiser.
+func (v *Verifier) begin(m Material, expect Expect, now time.Time, ignored map[CheckID]bool) (*appraiser, error) {
+	if err := expect.check(m, now); err != nil {
+		return nil, err
+	}
+	return &appraiser{
+		Verifier: v, p: v.policy, material: m, expect: expect, now: now,
+		Findings: check.NewFindings(order, ignored), binding: BindingNone, structure: BindingNone,
+	}, nil
+}
+
+// appraise runs the checks. Those in ignored count as passed whatever they found:
+// tests show with it that each check is the only one that stops its attack.
+func (v *Verifier) appraise(document []byte, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialEvidence, expect, now, ignored)
+	if err != nil {
+		return nil, err
+	}
+	if e := statement.Parse(a.Findings, document); e != nil {
+		a.evidence(e)
+	}
+	return a.result(), nil
+}
+
+// evidence runs every step on a document.
+func (a *appraiser) evidence(e *evidence.Evidence) {
+	f := a.Findings
+	a.statement = statement.Check(f, e, statement.Expected{
+		Nonce: a.expect.Nonce, Replay: a.expect.UnsafeAcceptReplay, Audience: a.expect.Audience, PublicKey: a.expect.PublicKey, UserData: a.expect.UserData,
+	})
+	statement.CheckBatch(f, e)
+	a.ak = quote.CheckKey(f, e.AK)
+	f.SkipAll(rawDefinitions, "evidence is bound by commitments of its own")
+	want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
+	a.batch = quote.Check(f, a.ak, &e.Batch, want[:])
+	if a.anchored = e.Anchor != nil; a.anchored {
+		want := evidence.QuoteData(e.Anchor.Tree, nil)
+		a.anchor = quote.CheckAnchor(f, a.ak, e.Anchor, want[:])
+		quote.CheckBetween(f, a.anchor, a.batch)
+	} else {
+		f.SkipAll(anchorDefinitions, "the report was made for this batch")
+	}
+	if a.judge(e.Report.Kind, e.Report.Bytes, bytesOf(e.Certificates)); a.report != nil && report.CheckCommitment(f, a.report, e.ReportData()) {
+		a.structure = BindingGuestAsserted
+	}
+	a.bind()
+	a.replay(e)
+	a.firmware = replay.Firmware(f, e.FirmwareLog)
+	a.p.Judge(subject{a}, a.Findings)
+}
+
+// judge has the room of its platform check the report.
+func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates [][]byte) {
+	a.kind, a.platform = kind, a.platforms.Of(a.Findings, kind)
+	if a.platform == nil {
+		return
+	}
+	a.report = a.platform.Judge(a.Findings, report.Material{Body: body, Certificates: certificates, Now: a.now, Revocation: report.Revocation(a.p.NeedsRevocation())})
+	a.snp, _ = a.report.(*sevsnp.Report)
+}
+
+// bind finds what the structure of the evidence amounts to. Our own commitment in
+// REPORT_DATA never gives more than guest-asserted, since any guest can put any 64 bytes
+// there. That goes for a paravisor's runtime data too: it counts as such only for a launch
+// measurement that the policy lists as a paravisor's.
+func (a *appraiser) bind() {
+	if a.report == nil {
+		return
+	}
+	listed := BindingGuestAsserted
+	if a.launch = a.p.Launch(a.report.Measurement()); a.launch != nil {
+		listed = a.launch.Kind.Binding()
+	}
+	a.binding = weaker(a.structure, listed)
+}
+
+// replay replays the measurement log.
+func (a *appraiser) replay(e *evidence.Evidence) {
+	in := replay.Input{
+		Log: e.Log, Head: e.Batch.LogHead, AgentKey: e.AgentKey, Batch: a.batch, Anchor: a.anchor, Known: a.expect.LogState,
+		Listed: a.p.StartsAt,
+	}
+	if a.ak != nil {
+		in.AK = a.ak.Name
+	}
+	if e.Anchor != nil {
+		in.AnchorHead = &e.Anchor.LogHead
+	}
+	a.logged, a.log = e.Log != nil, replay.Check(a.Findings, in)
+}
+
+// appraiseReport appraises a bare report.
+func (v *Verifier) appraiseReport(r RawReport, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialReport, expect, now, ignored)
+	if err != nil {
+		return nil, err
+	}
+	const why = "a bare report contains nothing of the kind"
+	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.Definitions, paravisor.BindingDefinitions, replay.FirmwareDefinitions)
+	body, certificates := r.Report, r.Certificates
+	if platform := a.platforms[r.Kind]; platform != nil {
+		var stapled [][]byte
+		body, stapled = platform.Split(a.Findings, r.Report)
+		certificates = slices.Concat(certificates, stapled)
+	}
+	a.judge(r.Kind, body, certificates)
+	want := expect.ReportData
+	if want == nil {
+		want = expect.Nonce
+	}
+	report.CheckExpected(a.Findings, a.report, want)
+	a.bind()
+	a.p.Judge(subject{a}, a.Findings)
+	return a.result(), nil
+}
+
+// appraiseParavisor appraises a paravisor's set.
+func (v *Verifier) appraiseParavisor(s AzureSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialParavisor, expect, now, ignored)
+	if err != nil {
+		return nil, err
+	}
+	f := a.Findings
+	a.skipRaw("a paravisor's set contains nothing of the kind", statement.Definitions, bareDefinitions)
+	f.SkipAll(quote.KeyDefinitions, paravisor.NoKeyChecks())
+	blob := paravisor.Parse(f, s.HCL)
+	if blob == nil {
+		return a.result(), nil
+	}
+	a.ak = blob.CheckKey(f)
+	blob.CheckUserData(f, expect.UserData)
+	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), expect.Nonce)
+	a.firmware = replay.Firmware(f, s.FirmwareLog)
+	a.judge(blob.Kind(), blob.Report, s.Certificates)
+	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
+		a.structure = BindingGuestAsserted
+		if a.report.Privileged() {
+			a.structure = BindingParavisor
+		}
+	}
+	a.bind()
+	a.p.Judge(subject{a}, a.Findings)
+	return a.result(), nil
+}
+
+// appraiseQuote appraises a quote alone.
+func (v *Verifier) appraiseQuote(s QuoteSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
+	a, err := v.begin(MaterialQuote, expect, now, ignored)
+	if err != nil {
+		return nil, err
+	}
+	f := a.Findings
+	a.skipRaw("a bare quote contains nothing of the kind", statement.Definitions, bareDefinitions, paravisor.Definitions, paravisor.BindingDefinitions, replay.FirmwareDefinitions)
+	for _, d := range reportDefinitions {
+		f.Block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
+	}
+	a.ak = quote.CheckBareKey(f, s.Key)
+	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
+	a.p.Judge(subject{a}, a.Findings)
+	return a.result(), nil
+}
+
+// skipRaw skips what raw material never contains, and lists of checks that this kind of
+// it does not undergo.
+func (a *appraiser) skipRaw(why string, lists ...[]check.Definition) {
+	for _, list := range append(lists, report.BindingDefinitions, replay.Definitions, anchorDefinitions) {
+		a.SkipAll(list, why)
+	}
+}
+
+// ekChain returns the chain from the certificate in an enrolment to a root of the policy.
+// Of several ways it takes one that is valid, so that a known one will do if it is valid.
+func (a *appraiser) ekChain(raw keys.Bundle, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	if a.cache == nil {
+		return c.Chain(roots, a.now)
+	}
+	key := ekKey(raw, roots)
+	if known, ok := a.cache.Get(key); ok {
+		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
+			return chain, nil
+		}
+	}
+	chain, err := c.Chain(roots, a.now)
+	if err == nil {
+		a.cache.Put(key, chain)
+	}
+	return chain, err
+}
+
+// ekKey returns the cache's key of the certificates in an enrolment, under these roots.
+func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
+	var raw [][]byte
+	for _, c := range roots {
+		raw = append(raw, c.Raw)
+	}
+	id := evidence.Sum256("agentd/cache/ek-roots/1", raw...)
+	return evidence.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
+}
+
+func bytesOf(list []evidence.Bytes) [][]byte {
+	out := make([][]byte, len(list))
+	for i, b := range list {
+		out[i] = b
+	}
+	return out
+}

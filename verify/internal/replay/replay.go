@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package replay checks the logs of evidence: the measurement log against quoted PCRs,
+// with the history that it records, and the firmware's log.
+package replay
+
+import (
+	"fmt"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
+)
+
+var (
+	continuation   = check.Definition{ID: "log.continuation", Class: check.Binding, Checks: "a log that starts at an index, or that is of the same boot, continues the log that the verifier knows from before", Stops: "a log whose inconvenient beginning was left out, or another history in its place"}
+	decode         = check.Definition{ID: "log.decode", Class: check.Binding, Checks: "the log is a sequence of CEL-TLV records, numbered without a gap", Stops: "records dropped, swapped, duplicated or inserted"}
+	contentDigests = check.Definition{ID: "log.digests", Class: check.Binding, Checks: "every record is of one PCR, has one digest for each active bank, and each digest is that of the record's content", Stops: "content edited while its digest is kept"}
+	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
+	headCommitted  = check.Definition{ID: "log.head", Class: check.Binding, Checks: "the log's head is the one that report and agent committed to", Stops: "a log other than the one that was there when the quote was made"}
+	eventsKnown    = check.Definition{ID: "log.events", Class: check.Binding, Checks: "the log begins with its start event, every content is an event of the format, and each start of the agent names the log head it found", Stops: "content that verifier and agent read differently"}
+	startValue     = check.Definition{ID: "log.start-value", Class: check.Binding, Checks: "the PCR was zero when the log began, or had a value that the policy lists", Stops: "a log deleted and begun anew during the same boot"}
+	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Checks: "the evidence's agent key is the one that the last start of the agent logged", Stops: "an agent key that never was in the measured log"}
+	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
+	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
+	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Binding, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
+)
+
+// The checks of this package: of the measurement log, of the anchor's place in it, and of
+// the firmware's log.
+var (
+	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, startValue, lastAgentKey}
+	AnchorDefinitions   = []check.Definition{anchorPrefix, anchorReplay}
+	FirmwareDefinitions = []check.Definition{firmwareDecode}
+)
+
+// Input is what a measurement log is checked against.
+type Input struct {
+	Log        *evidence.Log     // nil if the evidence contains none
+	Head       evidence.LogHead  // that report and agent committed to
+	AgentKey   []byte            // of the evidence
+	AK         []byte            // name of the attestation key; nil if it was not established
+	Batch      *quote.Quote      // of the evidence; nil if it could not be read
+	Anchor     *quote.Quote      // of its anchor; nil if there is none, or it could not be read
+	AnchorHead *evidence.LogHead // head that the anchor committed to; nil if there is no anchor
+	Known      *State            // of an earlier appraisal; nil if none is known
+
+	// Listed reports whether the policy lists a value that the PCR may have had before the
+	// log began.
+	Listed func(pcr.Digest) bool
+}
+
+// Result is what a log says.
+type Result struct {
+	State *State // nil unless digests and events of the log passed
+	Other string // sentence about a log that is not a later state of the known one
+}
+
+// Check replays the measurement log to the quoted PCR, and finds what it says.
+func Check(f *check.Findings, in Input) Result {
+	var out Result
+	if in.Log == nil {
+		f.SkipAll(Definitions, "the evidence contains no log")
+		f.SkipAll(AnchorDefinitions, "the evidence contains no log")
+		return out
+	}
+	state, head, ok := begin(f, in)
+	if !ok {
+		return out
+	}
+	records, err := pcr.DecodeLog(in.Log.Records, in.Log.Start)
+	if !f.DecideError(decode.ID, err) {
+		return out
+	}
+	w := &walk{Findings: f, in: in, out: &out, state: newHistory(state), records: records, first: head, head: head}
+	w.run()
+	return out
+}
+
+// begin returns what is known of the log before its first record here: nothing for a
+// whole log, an earlier appraisal's state for one that starts at an index. Whether a
+// whole log passes through a known state, its walk tells.
+func begin(f *check.Findings, in Input) (*State, evidence.LogHead, bool) {
+	if in.Log.Start == 0 {
+		if in.Known == nil {
+			f.Skip(continuation.ID, "the log is whole, and no earlier state of it is known")
+		}
+		return &State{}, evidence.LogHead{}, true
+	}
+	head := evidence.LogHead{Count: in.Log.Start, Digest: in.Log.Previous}
+	switch {
+	case in.Known == nil:
+		f.Decide(continuation.ID, false, "a log from record 0", fmt.Sprintf("one from record %d", in.Log.Start),
+			"the log starts at an index, and this verifier knows nothing of what came before: ask for the whole log")
+		return nil, head, false
+	case in.Known.Head != head:
+		if !f.Decide(continuation.ID, false, headText(in.Known.Head), headText(head), "the log does not continue the one that is known from before") {
+			return nil, head, false
+		}
+	}
+	f.Decide(continuation.ID, true, "", "", "")
+	return in.Known.Clone(), head, true
+}
+
+// Firmware parses the firmware's log and returns the PCR values that it leads to, nil if
+// there is none that can be read. Its replay is never compared with start values of our
+// own log: an attacker who invents a log can make it lead to any value that a PCR was
+// ever extended to.
+func Firmware(f *check.Findings, b []byte) pcr.Values {
+	if len(b) == 0 {
+		f.Skip(firmwareDecode.ID, "there is no firmware log")
+		return nil
+	}
+	l, err := tcglog.Parse(b)
+	if !f.DecideError(firmwareDecode.ID, err) || l == nil {
+		return nil
+	}
+	return l.Replay()
+}
+
+// FirmwareAsked reports whether there is a firmware log, read or not.
+func FirmwareAsked(f *check.Findings) bool { return f.Asked(firmwareDecode.ID) }

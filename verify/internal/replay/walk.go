@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
+)
+
+func headText(h evidence.LogHead) string { return fmt.Sprintf("%d records, %s", h.Count, h.Digest) }
+
+// walk takes the records one by one: the values of the PCR by extending, and the history
+// by reading the events.
+type walk struct {
+	*check.Findings
+	in      Input
+	out     *Result
+	state   *history
+	records []pcr.Record
+	first   evidence.LogHead // before the first record here
+	head    evidence.LogHead
+	replay  *pcr.Replayer
+	start   []pcr.Digest // before the first record here
+	values  []pcr.Digest
+	events  []*pcr.Event // of the records that the replay accepted; head and values are those after them
+	anchor  bool         // the log passed through the anchor's head
+	known   bool         // the log passed through the head that is known from before
+	then    []pcr.Digest // values at the anchor's head
+}
+
+func (w *walk) run() {
+	index, err := w.begin()
+	if err != nil {
+		w.DecideError(eventsKnown.ID, err)
+		return
+	}
+	w.values = w.start
+	w.pass()
+	digests, events := w.checkRecords()
+	for i, r := range w.records {
+		if events {
+			w.read(i)
+		}
+		if i < len(w.events) {
+			continue
+		}
+		if digests {
+			w.values, err = r.Extend(w.values)
+			if err != nil { // checkRecords has refused it
+				return
+			}
+		}
+		w.head = evidence.NextLogHead(w.head, r.Encode())
+		w.pass()
+	}
+	w.checkKnown()
+	w.Decide(headCommitted.ID, w.head == w.in.Head, headText(w.in.Head), headText(w.head), "the log is not the one that agent and report committed to")
+	w.state.Head, w.state.PCR = w.head, index
+	if w.in.Batch != nil && w.in.AK != nil {
+		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
+	}
+	if digests {
+		w.state.Values = bankValues(w.values)
+		w.compare(pcrValue.ID, w.in.Batch, w.values)
+		w.checkStart()
+	}
+	if events {
+		w.Decide(lastAgentKey.ID, bytes.Equal(w.state.AgentKey, w.in.AgentKey), check.Short(w.state.AgentKey), check.Short(w.in.AgentKey),
+			"the evidence's agent key is not the one that the last start of the agent logged")
+	}
+	w.checkAnchorLog(digests)
+	if digests && events {
+		w.out.State = w.state.State
+	}
+}
+
+// begin returns the PCR, and finds banks and values to replay the records from.
+func (w *walk) begin() (uint32, error) {
+	if w.first.Count != 0 {
+		var err error
+		w.start, err = digestsOf(w.state.Values)
+		return w.state.PCR, err
+	}
+	replay, start, err := pcr.NewWholeReplayer(w.records)
+	if err != nil {
+		return 0, err
+	}
+	w.replay, w.start = replay, replay.Values()
+	w.state.Start = bankValues(w.start)
+	return start.PCR, nil
+}
+
+// continued returns the replay of a log that begins at an index.
+func (w *walk) continued() (*pcr.Replayer, error) {
+	var banks []pcr.Algorithm
+	for _, d := range w.start {
+		banks = append(banks, d.Algorithm)
+	}
+	return pcr.NewReplayer(banks, w.start)
+}
+
+// checkRecords checks every record and reports whether digests and events can be
+// relied on. The first fault is reported, with the number of its record.
+func (w *walk) checkRecords() (digests, events bool) {
+	err := w.follow()
+	if err == nil && len(w.records) > 0 && w.records[0].Number > 0 && w.records[0].PCR != w.state.PCR {
+		err = &pcr.LogError{Code: pcr.LogPCR, Index: w.records[0].Number, Offset: -1, Err: fmt.Errorf("it is of PCR %d, the log of PCR %d", w.records[0].PCR, w.state.PCR)}
+	}
+	if err == nil {
+		err = w.checkPrevious()
+	}
+	var l *pcr.LogError
+	if !errors.As(err, &l) {
+		w.Decide(contentDigests.ID, err == nil, "", "", "%v", err)
+		w.Decide(eventsKnown.ID, err == nil, "", "", "%v", err)
+		return w.Passed(contentDigests.ID), w.Passed(eventsKnown.ID)
+	}
+	switch l.Code {
+	case pcr.LogContent, pcr.LogOrder, pcr.LogPrevious:
+		// Only those before it count; those after it were not looked at.
+		w.PassWith(contentDigests.ID, "every record before number %d is of one PCR, and each digest is that of its content", l.Index)
+		return true, w.DecideError(eventsKnown.ID, err)
+	default:
+		w.Block(eventsKnown.ID, "not read: %v", err)
+		return w.DecideError(contentDigests.ID, err), false
+	}
+}
+
+// follow replays the records, takes values and head along, and keeps the events.
+func (w *walk) follow() (err error) {
+	p := w.replay
+	if p == nil {
+		if p, err = w.continued(); err != nil {
+			return err
+		}
+	}
+	for _, r := range w.records {
+		if err := p.Next(r); err != nil {
+			return err
+		}
+		w.events = append(w.events, p.Event())
+		w.values = p.Values()
+		if w.replay != nil {
+			w.head = p.Head()
+		} else { // the replay does not know what came before
+			w.head = evidence.NextLogHead(w.head, r.Encode())
+		}
+		w.pass()
+	}
+	return nil
+}
+
+// event returns the event of record i.
+func (w *walk) event(i int) (*pcr.Event, error) {
+	if i < len(w.events) {
+		return w.events[i], nil
+	}
+	return w.records[i].Event()
+}
+
+// checkPrevious compares the agent's starts in a log that begins at an index with the
+// heads before them; for a whole log the replay has done it.
+func (w *walk) checkPrevious() error {
+	head := w.first
+	if head.Count == 0 {
+		return nil
+	}
+	for i, r := range w.records {
+		e, err := w.event(i)
+		if err != nil {
+			return &pcr.LogError{Code: pcr.LogContent, Index: r.Number, Offset: -1, Err: err}
+		}
+		if e.Agent != nil && e.Agent.Previous != head {
+			return &pcr.LogError{Code: pcr.LogPrevious, Index: r.Number, Offset: -1, Err: errors.New("it names another log before it")}
+		}
+		if w.state.Full {
+			return &pcr.LogError{Code: pcr.LogOrder, Index: r.Number, Offset: -1, Err: errors.New("it follows a record that says the log is full")}
+		}
+		head = evidence.NextLogHead(head, r.Encode())
+	}
+	return nil
+}
+
+// read adds the event of record i to the history.
+func (w *walk) read(i int) {
+	e, err := w.event(i)
+	if err != nil { // checkRecords has refused it
+		return
+	}
+	w.state.add(w.records[i].Number, e)
+}
+
+// pass records that the walk is at a head that it must come through, with the PCR values
+// at the anchor's.
+func (w *walk) pass() {
+	if a := w.in.AnchorHead; a != nil && w.head == *a {
+		w.anchor, w.then = true, w.values
+	}
+	if k := w.in.Known; k != nil && w.head == k.Head {
+		w.known = true
+	}
+}
+
+// checkKnown compares a whole log with the state that is known from before. Within one
+// boot a log only grows: one that never was in that state is another history. After a
+// boot, or of another machine, it may be another log, and what the known one said does
+// not count; a sentence tells people so.
+func (w *walk) checkKnown() {
+	k := w.in.Known
+	if k == nil || w.first.Count != 0 || w.in.Batch == nil || w.in.AK == nil {
+		return
+	}
+	ak, boot := hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
+	if w.known || k.AKName == "" || k.AKName == ak && k.ResetCount == boot {
+		w.Decide(continuation.ID, w.known, headText(k.Head), "no such state", "the log was never in the state that is known from before, and nothing shows that it is of another boot")
+		return
+	}
+	w.Skip(continuation.ID, "the log is whole, and of another boot or machine than the one that is known from before")
+	w.out.Other = "The log is not a later state of the one that is known from before: the vTPM was reset since, or it is another. What the known log recorded is not in it."
+}
+
+func (w *walk) checkAnchorLog(digests bool) {
+	if w.in.AnchorHead == nil {
+		return
+	}
+	h := *w.in.AnchorHead
+	if h.Count < w.in.Log.Start {
+		w.Block(anchorPrefix.ID, "the anchor's log ended at record %d, before the log of the evidence starts: ask for the log from there, or whole", h.Count)
+		w.Block(anchorReplay.ID, "see %s", anchorPrefix.ID)
+		return
+	}
+	if !w.Decide(anchorPrefix.ID, w.anchor, headText(h), "no such state", "the anchor was made for another log") || !digests {
+		return
+	}
+	if w.then == nil {
+		w.then = w.start
+	}
+	w.compare(anchorReplay.ID, w.in.Anchor, w.then)
+}
+
+// compare checks that the replayed values match the quoted ones, in every quoted bank. A
+// quote that leaves this PCR out, or has it under SHA-1 only, proves nothing of it.
+func (w *walk) compare(id check.ID, q *quote.Quote, values []pcr.Digest) {
+	if q == nil || q.Values == nil {
+		return
+	}
+	index := w.state.PCR
+	banks, strong := q.Banks(index)
+	if !strong {
+		w.Decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", index), "not quoted", "the log is of PCR %d, which the quote does not cover", index)
+		return
+	}
+	for _, b := range banks {
+		i := slices.IndexFunc(values, func(d pcr.Digest) bool { return d.Algorithm == b })
+		quotedValue := q.Values[b][index]
+		if i < 0 {
+			if !w.Decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", index, b) {
+				return
+			}
+			continue
+		}
+		if !w.Decide(id, bytes.Equal(values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", values[i].Value),
+			"replaying the log does not give the quoted value of PCR %d in bank %s", index, b) {
+			return
+		}
+	}
+}
+
+// checkStart accepts a start value that is zero or that the policy lists, in every
+// quoted bank that can be relied on. Another one means that the PCR was extended
+// before this log began, or that this is not the first log of the boot.
+func (w *walk) checkStart() {
+	if w.in.Batch == nil {
+		return
+	}
+	start, err := digestsOf(w.state.Start)
+	if err != nil {
+		w.DecideError(startValue.ID, err)
+		return
+	}
+	banks, _ := w.in.Batch.Banks(w.state.PCR)
+	for _, d := range start {
+		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || zero(d.Value) {
+			continue
+		}
+		if !w.Decide(startValue.ID, w.in.Listed(d), "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
+			"PCR %d was not zero when the log began, and nothing explains its value: a log may have been deleted during this boot", w.state.PCR) {
+			return
+		}
+	}
+	w.Decide(startValue.ID, true, "", "", "")
+}

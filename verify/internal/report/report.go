@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report is the seam between the verifier and the platforms. A platform's report
+// is parsed, chained and checked in a room of its own, which implements [Platform].
+package report
+
+import (
+	"bytes"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+var (
+	kindKnown    = check.Definition{ID: "report.kind", Class: check.Binding, Checks: "the report is of a kind that this verifier knows", Stops: "a report that is skipped because no room can read it"}
+	expectedData = check.Definition{ID: "report.expected-data", Class: check.Binding, Checks: "a bare report's REPORT_DATA is what the verifier expects", Stops: "an old report, or one that was made for another purpose"}
+	committed    = check.Definition{ID: "binding.report-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with a genuine report of another machine"}
+)
+
+// The checks of this package, in three lists since those of other rooms come between.
+var (
+	KindDefinitions    = []check.Definition{kindKnown}
+	BareDefinitions    = []check.Definition{expectedData}
+	BindingDefinitions = []check.Definition{committed}
+)
+
+// Checks that say what the age or the binding of a report depends on.
+var (
+	KindKnown    = kindKnown.ID
+	ExpectedData = expectedData.ID
+	Commitment   = committed.ID
+)
+
+// DataSize is the number of bytes that a guest may put into its report.
+const DataSize = 64
+
+// Material is what a platform checks a report with.
+type Material struct {
+	Body         []byte     // of the report, exactly as the platform made it
+	Certificates [][]byte   // X.509 DER, any order, unverified
+	Now          time.Time  // time of the appraisal
+	Revocation   Revocation // what the policy says of revocation lists
+}
+
+// Revocation is what a policy says of revocation lists.
+type Revocation string
+
+// Values of [Revocation].
+const (
+	RevocationRequired Revocation = "required"
+	RevocationOptional Revocation = "optional"
+	RevocationOff      Revocation = "off"
+)
+
+// A Platform checks reports of one kind.
+type Platform interface {
+	// Judge checks a report by itself: who signed it, and whether key, chip and firmware
+	// are what it says. It returns nil if the report cannot be parsed.
+	Judge(f *check.Findings, m Material) Report
+
+	// Split parts a bare report from what its host adds to it: certificates, unverified.
+	Split(f *check.Findings, raw []byte) (body []byte, certificates [][]byte)
+
+	// Definitions are the checks of a report.
+	Definitions() []check.Definition
+
+	// Genuine are those that tell that the platform made the report.
+	Genuine() []check.ID
+}
+
+// A Report is what a report of any platform says. It proves something only if every check
+// of its platform passed.
+type Report interface {
+	Data() [DataSize]byte           // from the guest: REPORT_DATA
+	Measurement() []byte            // launch measurement
+	Privileged() bool               // made for the most privileged software in the guest
+	Root() (name string, test bool) // root of the chain, of a genuine report only
+}
+
+// Platforms are the rooms by the kind of report.
+type Platforms map[evidence.ReportKind]Platform
+
+// Of returns the platform of a kind, or nil if it is not known.
+func (p Platforms) Of(f *check.Findings, kind evidence.ReportKind) Platform {
+	var known []string
+	for k := range p {
+		known = append(known, string(k))
+	}
+	slices.Sort(known)
+	f.Decide(kindKnown.ID, p[kind] != nil, strings.Join(known, " or "), text.Excerpt(kind), "the report is of a kind that this verifier does not know")
+	return p[kind]
+}
+
+// CheckCommitment checks that the report was made for this evidence.
+func CheckCommitment(f *check.Findings, r Report, want [DataSize]byte) bool {
+	return compare(f, committed.ID, r, want[:], "the report was made for another agent key, AK, quote, tree or log")
+}
+
+// CheckExpected compares a bare report's data with what the verifier expects. A shorter
+// expectation is followed by zeros, which is how other systems put a nonce there.
+func CheckExpected(f *check.Findings, r Report, want []byte) {
+	switch {
+	case len(want) == 0:
+		f.Skip(expectedData.ID, "no report data and no nonce was expected: this report may be old, or made for another verifier")
+	case r != nil:
+		var padded [DataSize]byte
+		copy(padded[:], want)
+		compare(f, expectedData.ID, r, padded[:], "REPORT_DATA is not the expected: an old report, or one made for another purpose")
+	}
+}
+
+func compare(f *check.Findings, id check.ID, r Report, want []byte, sentence string) bool {
+	got := r.Data()
+	return f.Decide(id, bytes.Equal(got[:], want), hex.EncodeToString(want), hex.EncodeToString(got[:]), "%s", sentence)
+}
