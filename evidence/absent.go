@@ -11,15 +11,14 @@ import (
 )
 
 // An integer whose zero means something is set to one of these before a document is read,
-// and still is where the document does not have the member. Else a caller without a uid
-// would be root, and a document would have two spellings. Neither is a value that the
-// format allows.
+// and keeps it if the document lacks the member. Otherwise a caller without a uid would be
+// root, and a document would have two spellings. The format allows neither value.
 const (
 	absent   = math.MaxUint64 // beyond strictjson.MaxInteger
 	absent32 = math.MaxUint32
 )
 
-// present reports whether the member of this name was read.
+// present returns an error if the member of this name was not read.
 func present(part string, got uint64) error {
 	if got == absent {
 		return fmt.Errorf("%s is missing", part)
@@ -27,14 +26,14 @@ func present(part string, got uint64) error {
 	return nil
 }
 
-// UnmarshalJSONFrom reads a snapshot.
+// UnmarshalJSONFrom decodes a snapshot. A count of the log head that is absent is not zero.
 func (s *Snapshot) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type members Snapshot
 	s.LogHead.Count = absent
 	return json.UnmarshalDecode(d, (*members)(s))
 }
 
-// UnmarshalJSONFrom reads a log.
+// UnmarshalJSONFrom decodes a log. A start that is absent is not zero.
 func (l *Log) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type members Log
 	l.Start = absent

@@ -2,54 +2,71 @@
 
 package evidence
 
-// TreeHead names one Merkle tree: root and number of leaves. Every commitment
-// takes both, since a root alone is also the root of other shapes of tree.
+import (
+	"encoding/binary"
+
+	"github.com/cvm-agentd/agentd/internal/labelled"
+)
+
+// Labels of the composite hashes, with the list of parts after each.
+const (
+	labelStatement = "agentd/statement/1" // leaf of the Merkle tree: statement
+	labelQuote     = "agentd/quote/1"     // qualifying data: root, size, anchor digest
+	labelBatch     = "agentd/batch/1"     // agent signature: root, size, anchor digest, TPMS_ATTEST, log head
+	labelReport    = "agentd/report/1"    // report data: root, size, agent key, AK, TPMS_ATTEST, log head
+	labelAnchor    = "agentd/anchor/1"    // anchor digest: root, size, agent key, AK, TPMS_ATTEST, log head, report
+	labelLog       = "agentd/log/1"       // log head: previous digest, record
+)
+
+// A TreeHead names one Merkle tree by its root and its number of leaves. Every commitment
+// takes both, since a root alone is also the root of trees of other shapes.
 type TreeHead struct {
-	Root Digest `json:"root"` // RFC 6962, section 2.1, SHA-256
+	Root Digest `json:"root"` // RFC 6962, section 2.1, with SHA-256
 	Size uint64 `json:"size"` // statements, 1 to MaxBatch
 }
 
-// LogHead names one state of the measurement log: how many records it holds and
-// the digest that chains them. See [NextLogHead].
+// A LogHead names one state of the measurement log. See [NextLogHead].
 type LogHead struct {
-	Count  uint64 `json:"count"`  // number of records
-	Digest Digest `json:"digest"` // all zero where Count is 0
+	Count  uint64 `json:"count"`  // records in the log
+	Digest Digest `json:"digest"` // chained digest of the records; all zero if Count is 0
 }
 
-// Bytes is the 40-byte form that enters the commitments: count in eight bytes,
+// Bytes returns the 40 bytes by which h enters the commitments: the count in eight bytes,
 // big-endian, then the digest.
 func (h LogHead) Bytes() []byte { return append(be64(h.Count), h.Digest[:]...) }
 
-// NextLogHead is the head after record, the exact CEL-TLV bytes of one record,
-// was appended to a log with head h.
+// NextLogHead returns the head after record was appended to a log with head h. Record is
+// the exact bytes of one CEL-TLV record (docs/evidence.md, section 9).
 func NextLogHead(h LogHead, record []byte) LogHead {
-	return LogHead{Count: h.Count + 1, Digest: Sum256(LabelLog, h.Digest[:], record)}
+	return LogHead{Count: h.Count + 1, Digest: labelled.Sum256(labelLog, h.Digest[:], record)}
 }
 
-// QuoteData is the qualifying data that the AK quotes for a batch: 32 bytes.
-// Anchor is the anchor digest, or nil for a fresh batch.
+// QuoteData returns the qualifying data that the AK quotes for a batch: 32 bytes, SHA-256.
+// Anchor is the anchor digest, or nil for fresh evidence (docs/evidence.md, section 6).
 func QuoteData(t TreeHead, anchor *Digest) Digest {
-	return Sum256(LabelQuote, t.Root[:], be64(t.Size), optional(anchor))
+	return labelled.Sum256(labelQuote, t.Root[:], be64(t.Size), optional(anchor))
 }
 
-// BatchMessage is what the agent key signs for a batch (Ed25519, RFC 8032, over
-// these bytes as they are). Without this signature, whoever runs the vTPM or can
-// open the TPM device could mint quotes with invented callers.
+// BatchMessage returns the message that the agent key signs for a batch, with Ed25519 (RFC
+// 8032) over these bytes as they are. Without this signature, an attacker who runs the vTPM,
+// or can open the TPM device, could mint quotes with invented callers. Anchor is nil for
+// fresh evidence; attest is the TPMS_ATTEST of the quote.
 func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byte {
-	return Preimage(LabelBatch, t.Root[:], be64(t.Size), optional(anchor), attest, head.Bytes())
+	return labelled.Preimage(labelBatch, t.Root[:], be64(t.Size), optional(anchor), attest, head.Bytes())
 }
 
-// ReportData is the 64 bytes that a report carries for a snapshot: the agent key
-// and AK it vouches for, and the quote, tree and log it was made for. Attest is a
-// TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly as the TPM produced them.
+// ReportData returns the 64 bytes, SHA-512, that a report contains for a snapshot. They
+// commit to the agent key (32 bytes, Ed25519), to the AK, and to the quote, the tree and the
+// log that the report was made for. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
+// as the TPM produced them.
 func ReportData(t TreeHead, agentKey, ak, attest []byte, head LogHead) [64]byte {
-	return Sum512(LabelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())
+	return labelled.Sum512(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())
 }
 
-// AnchorDigest names an anchor to the quotes that stand on it: all that its
-// report commits to, and the report itself.
+// AnchorDigest returns the digest by which later quotes name an anchor: SHA-256 over all
+// that its report commits to, and over the report itself.
 func AnchorDigest(t TreeHead, agentKey, ak, attest []byte, head LogHead, report []byte) Digest {
-	return Sum256(LabelAnchor, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes(), report)
+	return labelled.Sum256(labelAnchor, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes(), report)
 }
 
 func optional(d *Digest) []byte {
@@ -58,3 +75,6 @@ func optional(d *Digest) []byte {
 	}
 	return d[:]
 }
+
+// be64 returns n as eight bytes, big-endian: every integer enters a labelled hash so.
+func be64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }

@@ -7,37 +7,6 @@ import (
 	"testing"
 )
 
-// TestPreimageBoundaries holds case 53: moving a boundary, padding, or leaving a
-// part out always gives other bytes.
-func TestPreimageBoundaries(t *testing.T) {
-	lists := [][][]byte{
-		{},
-		{{}},
-		{{}, {}},
-		{[]byte("ab"), []byte("c")},
-		{[]byte("a"), []byte("bc")},
-		{[]byte("abc")},
-		{[]byte("abc"), {}},
-		{{}, []byte("abc")},
-		{[]byte("abc\x00")},
-		{[]byte("\x00abc")},
-	}
-	seen := map[string]int{}
-	for i, l := range lists {
-		p := string(Preimage("label", l...))
-		if j, ok := seen[p]; ok {
-			t.Errorf("lists %d and %d encode alike", i, j)
-		}
-		seen[p] = i
-	}
-	if bytes.Equal(Preimage("a", []byte("b")), Preimage("", []byte("a"), []byte("b"))) {
-		t.Error("a label can be read as a part")
-	}
-	if bytes.Equal(Preimage("ab", []byte("c")), Preimage("a", []byte("bc"))) {
-		t.Error("the boundary between label and first part moves")
-	}
-}
-
 // TestCommitmentsTakeEverything changes each input of each commitment alone.
 func TestCommitmentsTakeEverything(t *testing.T) {
 	type in struct {

@@ -42,12 +42,12 @@ func row(text, members string) string {
 	return line
 }
 
-// TestDocumentedSizes holds the sizes of the specification to the caps of this package.
+// TestDocumentedSizes compares the sizes of the specification with the caps of this package.
 func TestDocumentedSizes(t *testing.T) {
 	text := specification(t)
 	for _, x := range []struct {
 		members string
-		low     int // -1 where the text need not name it
+		low     int // -1 if the text need not name it
 		high    int
 	}{
 		{"`statement`", 1, MaxStatement},
@@ -85,7 +85,7 @@ func TestDocumentedSizes(t *testing.T) {
 	}
 }
 
-// TestDocumentedMembers holds the tables of the specification to the members that are read.
+// TestDocumentedMembers checks that the specification names every member that is read.
 func TestDocumentedMembers(t *testing.T) {
 	text := specification(t)
 	var walk func(what string, typ reflect.Type)

@@ -17,20 +17,20 @@ const Type = "agentd/evidence/1"
 // ReportKind names the platform that signed a report.
 type ReportKind string
 
-// ReportSNP is an AMD SEV-SNP attestation report of 1184 bytes (SEV-SNP Firmware
-// ABI Specification, table "ATTESTATION_REPORT Structure").
+// ReportSNP is an AMD SEV-SNP attestation report of 1,184 bytes (SEV-SNP Firmware ABI
+// Specification, table "ATTESTATION_REPORT Structure").
 const ReportSNP ReportKind = "sev-snp"
 
-// Evidence is the whole document that a caller hands to whoever wants to be
-// convinced. Nothing in it is trusted: package verify checks every part.
+// Evidence is the whole document that a caller gives to a verifier. It is unverified: an
+// attacker can have written every part of it. Package verify checks them.
 type Evidence struct {
 	Type           string       `json:"type"`                   // Type
 	Statement      Bytes        `json:"statement"`              // the exact bytes, see ParseStatement
 	Inclusion      Inclusion    `json:"inclusion"`              // of the statement in Batch.Tree
 	Batch          Snapshot     `json:"batch"`                  // what was quoted for this statement
 	AgentSignature Bytes        `json:"agentSignature"`         // Ed25519 by AgentKey over BatchMessage, 64 bytes
-	Anchor         *Snapshot    `json:"anchor,omitzero"`        // present when anchored: what Report was made for
-	Report         Report       `json:"report"`                 // over Anchor where there is one, else over Batch
+	Anchor         *Snapshot    `json:"anchor,omitzero"`        // what Report was made for; nil if fresh
+	Report         Report       `json:"report"`                 // over Anchor if present, otherwise over Batch
 	AgentKey       Bytes        `json:"agentKey"`               // Ed25519 public key, 32 bytes
 	AK             Bytes        `json:"ak"`                     // TPMT_PUBLIC of the attestation key
 	Log            *Log         `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
@@ -38,8 +38,8 @@ type Evidence struct {
 	Certificates   Certificates `json:"certificates,omitempty"` // X.509 DER, any order, unverified
 }
 
-// A Snapshot is one batch: its tree, the quote over it, the values of the quoted
-// PCRs and the log head, all of one moment in which the log held still.
+// A Snapshot is one batch: its tree, the quote over it, the values of the quoted PCRs and the
+// log head. All are of one moment: the agent takes them while nothing is measured.
 type Snapshot struct {
 	Tree    TreeHead `json:"tree"`
 	LogHead LogHead  `json:"logHead"`
@@ -47,40 +47,43 @@ type Snapshot struct {
 	PCRs    Banks    `json:"pcrs"` // banks in the order of the quote's selection
 }
 
-// Quote is a TPM2_Quote as the TPM produced it.
+// A Quote is the answer to a TPM2_Quote, exactly as the TPM produced it.
 type Quote struct {
 	Attest    Bytes `json:"attest"`    // TPMS_ATTEST (TPM 2.0 Part 2, section 10.12.12)
 	Signature Bytes `json:"signature"` // TPMT_SIGNATURE (TPM 2.0 Part 2, section 11.3.4)
 }
 
-// Bank holds values of PCRs of one hash algorithm.
+// A Bank is the values of some PCRs of one hash algorithm.
 type Bank struct {
 	Algorithm string    `json:"algorithm"` // "sha1", "sha256", "sha384" or "sha512"
 	PCRs      Registers `json:"pcrs"`      // ascending by index
 }
 
-// PCR is one register and its value.
+// A PCR is one register and its value.
 type PCR struct {
 	Index uint32 `json:"index"` // 0 to 23
-	Value Bytes  `json:"value"` // as long as the digest of the bank
+	Value Bytes  `json:"value"` // one digest of the bank: 20, 32, 48 or 64 bytes
 }
 
-// Report is a signed statement of the platform, exactly as the firmware produced it.
+// A Report is a signed statement of the platform, exactly as the firmware produced it.
 type Report struct {
 	Kind  ReportKind `json:"kind"`  // platform that signed the report
 	Bytes Bytes      `json:"bytes"` // the report
 }
 
-// Log is the measurement log as CEL-TLV, from record Start on. Where Start is
-// not 0, Previous is the log head before it, which a reader who kept the earlier
-// part compares with its own.
+// A Log is the measurement log as CEL-TLV, from record Start on. If Start is not 0, Previous
+// is the digest of the log head before it. A reader compares it with the head of the records
+// that it kept.
 type Log struct {
 	Start    uint64 `json:"start"`             // number of the first record here
 	Previous Digest `json:"previous,omitzero"` // digest of the head before Start; absent at 0
-	Records  Bytes  `json:"records"`           // CEL-TLV records, one behind the other
+	Records  Bytes  `json:"records"`           // CEL-TLV records, one after the other
 }
 
-// Parse decodes a document and checks sizes and shapes, not truth.
+// Parse decodes a document of at most [MaxEvidence] bytes and checks it as [Evidence.Check]
+// does. The JSON must be exactly that of docs/evidence.md, section 2: unknown, duplicate and
+// null members, and any other spelling of a value, are errors. What Parse returns is
+// unverified.
 func Parse(b []byte) (*Evidence, error) {
 	e := Evidence{Inclusion: Inclusion{Index: absent}}
 	if err := strictjson.Decode(b, MaxEvidence, &e); err != nil {
@@ -92,8 +95,9 @@ func Parse(b []byte) (*Evidence, error) {
 	return &e, nil
 }
 
-// Check reports the first member that the format does not allow. There is one error
-// at most: as many as there are wrong members, in words, take many times their length.
+// Check returns an error about the first member whose size or shape the format does not
+// allow. It checks no signature and no hash. There is one error at most: the words for many
+// wrong members would take many times their length.
 func (e *Evidence) Check() error {
 	if e.Type != Type {
 		return fmt.Errorf("type %s, want %q", text.Excerpt(e.Type), Type)
@@ -124,7 +128,7 @@ func (e *Evidence) Check() error {
 		}
 	}
 	for i, c := range e.Certificates {
-		if len(c) < 1 || len(c) > MaxCertificate { // the name is put together only where it is needed
+		if len(c) < 1 || len(c) > MaxCertificate { // the name costs something: it is made for an error only
 			return &text.SizeError{Part: fmt.Sprintf("certificates[%d]", i), Got: len(c), Min: 1, Max: MaxCertificate}
 		}
 	}
@@ -164,7 +168,7 @@ func (s *Snapshot) check(part string) error {
 			return &text.SizeError{Part: fmt.Sprintf("%s.pcrs[%d].pcrs", part, i), Got: len(b.PCRs), Min: 1, Max: MaxPCRs}
 		}
 		for j, p := range b.PCRs {
-			if p.Index >= MaxPCRs { // where it was not there as well
+			if p.Index >= MaxPCRs { // as it is if the member is absent
 				return fmt.Errorf("%s.pcrs[%d].pcrs[%d].index %d, want 0 to %d", part, i, j, p.Index, MaxPCRs-1)
 			}
 		}
@@ -172,7 +176,8 @@ func (s *Snapshot) check(part string) error {
 	return nil
 }
 
-// AnchorDigest is the digest of the anchor, or nil where the evidence is fresh.
+// AnchorDigest returns the digest of the anchor, or nil if the evidence is fresh. The quote
+// and the agent signature of the batch commit to it.
 func (e *Evidence) AnchorDigest() *Digest {
 	if e.Anchor == nil {
 		return nil
@@ -182,7 +187,7 @@ func (e *Evidence) AnchorDigest() *Digest {
 	return &d
 }
 
-// ReportData is the 64 bytes that the report must carry to vouch for this evidence.
+// ReportData returns the 64 bytes that the report must contain to vouch for this evidence.
 func (e *Evidence) ReportData() [64]byte {
 	s := &e.Batch
 	if e.Anchor != nil {

@@ -68,7 +68,7 @@ func TestHostileDocumentIsCheap(t *testing.T) {
 	}
 }
 
-// TestListsAreStrict: what the lists read themselves is held to the rules of the rest.
+// TestListsAreStrict: the rules of the rest apply to what the lists read themselves.
 func TestListsAreStrict(t *testing.T) {
 	good := string(exampleDocument(t))
 	for name, x := range map[string]struct{ old, new, want string }{
@@ -86,7 +86,7 @@ func TestListsAreStrict(t *testing.T) {
 			}
 			_, err := Parse([]byte(document))
 			if err == nil || !strings.Contains(err.Error(), x.want) {
-				t.Errorf("error %v does not speak of %q", err, x.want)
+				t.Errorf("error %v does not contain %q", err, x.want)
 			}
 		})
 	}
@@ -97,8 +97,8 @@ func TestListsAreStrict(t *testing.T) {
 	}
 }
 
-// TestValues: section 2 of the specification, of every member: null stands nowhere, and
-// an integer is one that every reader sees alike.
+// TestValues: section 2 of the specification, for every member: no value is null, and every
+// reader sees the same integer.
 func TestValues(t *testing.T) {
 	good := string(exampleDocument(t))
 	for name, x := range map[string]struct {
@@ -114,7 +114,7 @@ func TestValues(t *testing.T) {
 		"PCR":               {`"index":14`, `"index":null`, strictjson.ErrNull},
 		"path":              {`"path":[`, `"path":[null,`, strictjson.ErrNull},
 		"log head":          {`"logHead":{`, `"logHead":null,"x":{`, nil},
-		"behind a string":   {`{"type"`, `{"firmwareLog":"" , "anchor" : null,"type"`, strictjson.ErrNull},
+		"after a string":    {`{"type"`, `{"firmwareLog":"" , "anchor" : null,"type"`, strictjson.ErrNull},
 		"2^53":              {`"index":1`, `"index":9007199254740992`, strictjson.ErrInteger},
 		"2^64-1":            {`"index":1`, `"index":18446744073709551615`, strictjson.ErrInteger},
 		"2^64":              {`"index":1`, `"index":18446744073709551616`, nil},

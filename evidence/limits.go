@@ -2,8 +2,9 @@
 
 package evidence
 
-// Caps on everything that a document may ask a reader to hold. They bind the
-// agent as well as the verifier, so that what one produces the other accepts.
+// Caps on everything that a document may make a reader keep in memory. They bind the agent
+// as well as the verifier, so that the verifier accepts what the agent produces. Sizes are
+// those of the decoded bytes, not of their base64.
 const (
 	MaxEvidence     = 24 << 20 // bytes of a whole document
 	MaxStatement    = 64 << 10 // bytes of a statement

@@ -8,9 +8,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
-// Lists of a document. Each stops reading at its cap: an element of three bytes, as in
-// "[{},{},...", takes many times as many in memory, and a document that is refused
-// anyway must not cost more than its own length.
+// Lists of a document. Each stops reading at its cap: a document that is refused must not
+// take many times its own length in memory.
 type (
 	Banks        []Bank   // at most MaxBanks
 	Registers    []PCR    // at most MaxPCRs
@@ -18,22 +17,22 @@ type (
 	Certificates []Bytes  // at most MaxCertificates
 )
 
-// UnmarshalJSONFrom reads at most MaxBanks banks.
+// UnmarshalJSONFrom decodes at most [MaxBanks] banks.
 func (l *Banks) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return strictjson.DecodeList(d, l, MaxBanks, Bank{})
 }
 
-// UnmarshalJSONFrom reads at most MaxPCRs registers.
+// UnmarshalJSONFrom decodes at most [MaxPCRs] registers.
 func (l *Registers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return strictjson.DecodeList(d, l, MaxPCRs, PCR{Index: absent32})
 }
 
-// UnmarshalJSONFrom reads at most MaxProof digests.
+// UnmarshalJSONFrom decodes at most [MaxProof] digests.
 func (l *Path) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return strictjson.DecodeList(d, l, MaxProof, Digest{})
 }
 
-// UnmarshalJSONFrom reads at most MaxCertificates certificates.
+// UnmarshalJSONFrom decodes at most [MaxCertificates] certificates.
 func (l *Certificates) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return strictjson.DecodeList(d, l, MaxCertificates, nil)
 }

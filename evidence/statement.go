@@ -14,7 +14,7 @@ import (
 // StatementType is the member "type" of every statement of this version.
 const StatementType = "agentd/statement/1"
 
-// Freshness says which report a caller asked to stand on.
+// Freshness names which report a caller accepts.
 type Freshness string
 
 const (
@@ -22,58 +22,59 @@ const (
 	Anchored Freshness = "anchored" // an earlier report may serve as anchor
 )
 
-// A Statement is what one caller asked to have attested. It is encoded once, as
-// JSON, by the agent; from then on only these exact bytes are hashed and carried.
+// A Statement is what one caller asked the agent to attest. The agent encodes it once, as
+// JSON. From then on only these exact bytes are hashed and carried.
 type Statement struct {
 	Type      string    `json:"type"`               // StatementType
-	Nonce     Bytes     `json:"nonce"`              // 16 to 64 bytes, chosen by who wants to be convinced
-	Audience  string    `json:"audience,omitzero"`  // for whom, at most 256 bytes; a verifier refuses another name
-	UserData  Bytes     `json:"userData,omitzero"`  // up to 4 KiB, opaque
+	Nonce     Bytes     `json:"nonce"`              // 16 to 64 bytes, chosen by the verifier
+	Audience  string    `json:"audience,omitzero"`  // name of the verifier, at most 256 bytes; another verifier refuses it
+	UserData  Bytes     `json:"userData,omitzero"`  // up to 4 KiB, opaque to the agent
 	PublicKey Bytes     `json:"publicKey,omitzero"` // up to 8 KiB, opaque to the agent; DER SubjectPublicKeyInfo by custom
 	Freshness Freshness `json:"freshness"`          // what the caller asked for
-	Salt      Bytes     `json:"salt"`               // 16 to 64 random bytes: neighbours in the batch cannot be guessed from hashes
-	Caller    Caller    `json:"caller"`             // who asked, as the agent established it
+	Salt      Bytes     `json:"salt"`               // 16 to 64 random bytes: hashes do not show what others of the batch asked for
+	Caller    Caller    `json:"caller"`             // the process that asked, as the agent established it
 }
 
-// Method says how the agent tied a connection to a process.
+// Method names how the agent tied a connection to a process.
 type Method string
 
 const (
-	MethodPidfd     Method = "pidfd"      // SO_PEERPIDFD: the process that connected, or nobody
-	MethodStartTime Method = "start-time" // start time read twice around the look-up, on kernels before 6.5
+	MethodPidfd     Method = "pidfd"      // SO_PEERPIDFD: the process that connected, or an error
+	MethodStartTime Method = "start-time" // the start time is the same before and after the look-up; for kernels before 6.5
 )
 
-// Caller is who asked, established by the agent when the connection was accepted.
-// The boundary is unit and uid; the executable is an observation only, since a
-// process can hand its connection to another or replace its own image.
+// A Caller is the process that asked, as the agent established it when it accepted the
+// connection. The boundary is unit and uid. The executable is an observation only: a process
+// can pass its connection to another process, or replace its own image.
 type Caller struct {
 	UID        uint32      `json:"uid"`                 // effective uid at connect (SO_PEERCRED), seen from the initial user namespace
 	GID        uint32      `json:"gid"`                 // effective gid at connect
-	Unit       string      `json:"unit,omitzero"`       // systemd system unit; absent where there is none
-	App        string      `json:"app,omitzero"`        // declared application whose unit and user these are
+	Unit       string      `json:"unit,omitzero"`       // systemd system unit; empty if the process is in none
+	App        string      `json:"app,omitzero"`        // declared application with this unit and user; empty if none
 	Method     Method      `json:"method"`              // how connection and process were tied
-	Executable *Executable `json:"executable,omitzero"` // observed image of the process, where it could be read
+	Executable *Executable `json:"executable,omitzero"` // observed image of the process; nil if it was not observed
 }
 
-// Executable is the image that the process was seen to run when it connected.
+// An Executable is the image that the process ran when it connected.
 type Executable struct {
 	State   ExecutableState `json:"state"`           // kind of file
 	Path    string          `json:"path,omitzero"`   // as /proc/PID/exe shows it, for people
-	Digest  *Digest         `json:"digest,omitzero"` // SHA-256 of the content, where it was read
+	Digest  *Digest         `json:"digest,omitzero"` // SHA-256 of the content; nil if it could not be read
 	Covered bool            `json:"covered"`         // the app's manifest lists exactly this content; libraries and scripts it loads are not looked at
 }
 
-// ExecutableState says what kind of file the image was.
+// ExecutableState names what kind of file the image was.
 type ExecutableState string
 
 const (
-	ExecutableFile       ExecutableState = "file"       // a file that still has its name
+	ExecutableFile       ExecutableState = "file"       // a file at its path
 	ExecutableReplaced   ExecutableState = "replaced"   // unlinked or replaced since it was started, as upgrades do
 	ExecutableMemfd      ExecutableState = "memfd"      // memory without a name in any file system
 	ExecutableUnreadable ExecutableState = "unreadable" // could not be opened or hashed
 )
 
-// ParseStatement decodes and checks the exact bytes of a statement.
+// ParseStatement decodes the exact bytes of a statement, at most [MaxStatement], and checks
+// them as [Statement.Check] does. The JSON is strict, as for [Parse].
 func ParseStatement(b []byte) (*Statement, error) {
 	s := Statement{Caller: Caller{UID: absent32, GID: absent32}}
 	if err := strictjson.Decode(b, MaxStatement, &s); err != nil {
@@ -85,7 +86,7 @@ func ParseStatement(b []byte) (*Statement, error) {
 	return &s, nil
 }
 
-// Encode checks s and returns the bytes that stand for it from now on.
+// Encode checks s and returns its JSON. Hash and carry these bytes: never encode again.
 func (s *Statement) Encode() ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("statement: %w", err)
@@ -97,7 +98,7 @@ func (s *Statement) Encode() ([]byte, error) {
 	return b, text.Size("statement", len(b), 1, MaxStatement)
 }
 
-// Check reports the first member that the format does not allow.
+// Check returns an error about the first member that the format does not allow.
 func (s *Statement) Check() error {
 	if s.Type != StatementType {
 		return fmt.Errorf("type %s, want %q", text.Excerpt(s.Type), StatementType)
@@ -123,7 +124,7 @@ func (c *Caller) check() error {
 		part string
 		got  uint32
 	}{{"caller.uid", c.UID}, {"caller.gid", c.GID}} {
-		if id.got == absent32 { // which is nobody's: setreuid(2) takes it for "no change"
+		if id.got == absent32 { // no user has it: setreuid(2) reads it as "no change"
 			return fmt.Errorf("%s is missing, or %d", id.part, absent32)
 		}
 	}

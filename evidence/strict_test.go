@@ -23,7 +23,7 @@ func exampleDocument(t testing.TB) []byte {
 	return b
 }
 
-// TestParseIsStrict holds case 94: every other spelling of a document is refused.
+// TestParseIsStrict covers case 94: every other spelling of a document is refused.
 func TestParseIsStrict(t *testing.T) {
 	good := string(exampleDocument(t))
 	if _, err := Parse([]byte(good)); err != nil {
@@ -60,20 +60,20 @@ func TestParseIsStrict(t *testing.T) {
 				t.Fatal("accepted")
 			}
 			if !strings.Contains(err.Error(), tt.want) && tt.want != "EOF" && tt.want != "array" && tt.want != "depth" {
-				t.Errorf("error %q does not speak of %q", err, tt.want)
+				t.Errorf("error %q does not contain %q", err, tt.want)
 			}
 		})
 	}
 }
 
-// loosePadding sets the two bits behind the last byte of 32-byte base64.
+// loosePadding sets the two bits after the last byte of 32-byte base64.
 func loosePadding(s string) string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	i := strings.IndexByte(alphabet, s[42])
 	return s[:42] + alphabet[i+1:i+2] + "="
 }
 
-// TestMissingMember: a member that may not be left out is missed, also where its zero is a
+// TestMissingMember: a member that may not be left out is missed, also if its zero is a
 // value like any other.
 func TestMissingMember(t *testing.T) {
 	ex := newExample()
@@ -133,7 +133,7 @@ func missing(t *testing.T, document []byte, mayBeAbsent map[string]bool, parse f
 	}
 }
 
-// TestSizes holds the caps: one byte more or less than the format allows is refused by name.
+// TestSizes covers the caps: one byte more or less than the format allows is refused by name.
 func TestSizes(t *testing.T) {
 	tests := []struct {
 		part   string

@@ -8,33 +8,35 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
-// ErrInclusion is returned when a proof does not lead from a statement to a root.
+// ErrInclusion is returned if a proof does not lead from a statement to a root.
 var ErrInclusion = errors.New("inclusion proof does not lead to the root")
 
-// Inclusion is where a statement stands in the tree of its batch.
+// An Inclusion proves that a statement is a leaf of the tree of its batch.
 type Inclusion struct {
-	Index uint64 `json:"index"`          // of the leaf, from 0
+	Index uint64 `json:"index"`          // index of the leaf, from 0
 	Path  Path   `json:"path,omitempty"` // RFC 6962, section 2.1.1: sibling hashes from the leaf up
 }
 
-// Leaf is the leaf hash of the exact bytes of a statement: RFC 6962, section 2.1,
-// over its labelled preimage, so that neither an inner node nor any other labelled
-// hash can pass for a statement.
+// Leaf returns the leaf hash of the exact bytes of a statement: RFC 6962, section 2.1, over
+// its labelled preimage. Neither an inner node nor any other labelled hash can pass for a
+// statement.
 func Leaf(statement []byte) Digest {
-	return Digest(tlog.RecordHash(Preimage(LabelStatement, statement)))
+	return Digest(tlog.RecordHash(labelled.Preimage(labelStatement, statement)))
 }
 
-// A Tree holds the hashes of one batch, fixed when it is made.
+// A Tree is the Merkle tree of one batch (RFC 6962, section 2.1, with SHA-256). It does not
+// change, so many goroutines can use it.
 type Tree struct {
 	size   int64
 	hashes storedHashes
 	head   TreeHead
 }
 
-// storedHashes are the hashes of all complete subtrees, in tlog's order.
+// storedHashes are the hashes of all complete subtrees, in the order of package tlog.
 type storedHashes []tlog.Hash
 
 func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
@@ -48,7 +50,7 @@ func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// NewTree makes the tree over 1 to MaxBatch leaves.
+// NewTree returns the tree over 1 to [MaxBatch] leaves, each of them a [Leaf].
 func NewTree(leaves []Digest) (*Tree, error) {
 	if err := text.Size("batch", len(leaves), 1, MaxBatch); err != nil {
 		return nil, err
@@ -69,10 +71,10 @@ func NewTree(leaves []Digest) (*Tree, error) {
 	return t, nil
 }
 
-// Head is root and size.
+// Head returns root and size.
 func (t *Tree) Head() TreeHead { return t.head }
 
-// Prove returns the inclusion proof of leaf index.
+// Prove returns the inclusion proof of the leaf at index, from 0.
 func (t *Tree) Prove(index uint64) (Inclusion, error) {
 	p, err := tlog.ProveRecord(t.size, int64(index), t.hashes)
 	if err != nil {
@@ -85,9 +87,9 @@ func (t *Tree) Prove(index uint64) (Inclusion, error) {
 	return in, nil
 }
 
-// CheckInclusion reports whether in leads from leaf to the root of t. A wrong
-// index, a proof that is too short or too long, and an inner node passed as a
-// leaf all fail with [ErrInclusion].
+// CheckInclusion checks that in leads from leaf to the root of t (RFC 9162, section
+// 2.1.3.2). A wrong index, a proof that is too short or too long, and an inner node that is
+// passed as a leaf all fail with [ErrInclusion].
 func CheckInclusion(t TreeHead, leaf Digest, in Inclusion) error {
 	if t.Size == 0 || t.Size > MaxBatch || in.Index >= t.Size {
 		return fmt.Errorf("%w: index %d in a tree of %d", ErrInclusion, in.Index, t.Size)

@@ -60,7 +60,7 @@ func TestTreeAgainstReference(t *testing.T) {
 	}
 }
 
-// TestInclusionForgeries holds case 64, and with it case 42: a proof serves one
+// TestInclusionForgeries covers case 64, and with it case 42: a proof serves one
 // statement at one place in one tree. (An inner node does lead to the same root in
 // a tree that is said to be smaller: that is why every commitment takes the size,
 // and why a leaf is hashed from a statement and never taken as a hash.)

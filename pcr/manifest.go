@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
@@ -26,6 +27,10 @@ const (
 	modeLink = 0o120000
 )
 
+// labelManifest is the label of the digest of a manifest: path, mode, size and digest of
+// each entry.
+const labelManifest = "agentd/manifest/1"
+
 // ManifestDigest is SHA-256 H("agentd/manifest/1", path, mode, size, digest, ...) over all
 // entries in their order; mode is four bytes and size eight, big-endian.
 func ManifestDigest(entries []ManifestEntry) evidence.Digest {
@@ -39,7 +44,7 @@ func ManifestDigest(entries []ManifestEntry) evidence.Digest {
 			e.Digest[:],
 		)
 	}
-	return evidence.Sum256(evidence.LabelManifest, parts...)
+	return labelled.Sum256(labelManifest, parts...)
 }
 
 // CheckManifest reports the first entry that is not allowed: at least one and at most

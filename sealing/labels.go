@@ -3,7 +3,7 @@
 package sealing
 
 // Labels of the composite hashes and key derivations, encoded as by
-// evidence.Preimage: the length of each part as eight bytes, big-endian, then the
+// a composite hash of evidence: the length of each part as eight bytes, big-endian, then the
 // part. Each label has one purpose, and the number at its end changes whenever the list of
 // parts after it does.
 const (

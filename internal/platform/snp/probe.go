@@ -7,7 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
@@ -33,7 +33,7 @@ func (d *Device) Fingerprint(ctx context.Context, p platform.KeyProbe) (f [32]by
 	}
 	b := k.Secret()
 	defer clear(b)
-	material := evidence.Preimage(labelProbe, p.Salt[:], b)
+	material := labelled.Preimage(labelProbe, p.Salt[:], b)
 	defer clear(material)
 	return sha256.Sum256(material), nil
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 )
@@ -26,7 +26,7 @@ func TestFingerprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f != sha256.Sum256(evidence.Preimage("agentd/probe/1", same.Salt[:], k.Secret())) || f == [32]byte(k.Secret()) {
+	if f != sha256.Sum256(labelled.Preimage("agentd/probe/1", same.Salt[:], k.Secret())) || f == [32]byte(k.Secret()) {
 		t.Error("the fingerprint is not the labelled hash of the key that sealing gets")
 	}
 	salted := same
