@@ -11,27 +11,19 @@ import (
 
 // AgentRules are rules about the agents that wrote to the log.
 type AgentRules struct {
+	quiet
 	Agent Agent `toml:"agent,omitempty"`
 }
 
 // Agent is [agent].
 type Agent struct {
-	Versions []string `toml:"versions,omitempty"` // absent: any
-	Digests  []string `toml:"digests,omitempty"`  // SHA-256 of executables; absent: any
+	Versions []string `toml:"versions,omitempty" default:"any" doc:"versions of the agent that may have written to the log: an old agent is refused"`
+	Digests  []string `toml:"digests,omitempty" default:"any" doc:"SHA-256 of their executables"`
 
 	versions, digests map[string]bool // in a compiled policy
 }
 
-func (*AgentRules) keys() []Key {
-	return []Key{
-		{Name: "agent.versions", Default: "any", Doc: "versions of the agent that may have written to the log: an old agent is refused"},
-		{Name: "agent.digests", Default: "any", Doc: "SHA-256 of their executables"},
-	}
-}
-
-func (*AgentRules) checks() []check.Definition {
-	return []check.Definition{{ID: "policy.agent", Class: check.Policy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
-}
+var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
 
 func (r *AgentRules) values(f *faults) {
 	list(f, "agent.versions", r.Agent.Versions, func(at, text string) { f.name(at, text) })
@@ -48,18 +40,10 @@ func (r *AgentRules) compile() error {
 }
 
 func (r *AgentRules) explain(_ *Policy, w *Words) {
-	if len(r.Agent.Versions) > 0 {
-		w.demand("Every agent that wrote to the log has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
-	}
-	if len(r.Agent.Digests) > 0 {
-		w.demand("Every agent that wrote to the log has one of %d listed digests.", len(r.Agent.Digests))
-	}
-	if !r.asks() {
-		w.open("Which agent wrote the log ([agent]).")
-	}
+	w.demandIf(len(r.Agent.Versions) > 0, "Every agent that wrote to the log has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
+	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that wrote to the log has one of %d listed digests.", len(r.Agent.Digests))
+	w.openIf(!r.asks(), "Which agent wrote the log ([agent]).")
 }
-
-func (*AgentRules) survey() {}
 
 func (*AgentRules) draft(g *Golden, d *Draft) {
 	if g.Log == nil || len(g.Log.Agents) == 0 {
@@ -73,8 +57,7 @@ func (*AgentRules) draft(g *Golden, d *Draft) {
 			digests = append(digests, s)
 		}
 	}
-	d.tables.say("Agents that wrote to the log since boot.")
-	d.tables.line("[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
+	d.tables.offer("Agents that wrote to the log since boot.", "[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
 }
 
 func (r *AgentRules) judge(_ *Policy, s Subject, f *check.Findings) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
@@ -18,9 +19,10 @@ import (
 
 // AKRules are rules about the attestation key.
 type AKRules struct {
-	AKNames    []string    `toml:"ak_names,omitempty"`  // names of TPM objects; absent: any
-	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty"` // that is asked for at least; absent: AKNone
-	EKRoots    string      `toml:"ek_roots,omitempty"`  // certificates of authorities, PEM
+	quiet
+	AKNames    []string    `toml:"ak_names,omitempty" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. The appraisal then says that the AK is |enrolled|"`
+	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
+	EKRoots    string      `toml:"ek_roots,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
 
 	roots []*x509.Certificate // of EKRoots, in a compiled policy
@@ -31,12 +33,12 @@ type AKRules struct {
 // is as trustworthy as the policy, in which nothing is signed; whose TPM it is, the
 // certificate shows to every reader.
 type Enrolment struct {
-	Type           string `toml:"type"`
-	EK             string `toml:"ek"`
-	AK             string `toml:"ak"`
-	EKIssuer       string `toml:"ek_issuer"`
-	EKCertificates string `toml:"ek_certificates,omitempty"`
-	Enrolled       string `toml:"enrolled"`
+	Type           string `toml:"type" default:"required" doc:"|agentd/enrolment/2|; a record of |agentd/enrolment/1| is the same without certificates"`
+	EK             string `toml:"ek" default:"required" doc:"name of the endorsement key, 34 bytes"`
+	AK             string `toml:"ak" default:"required" doc:"name of the attestation key, 34 bytes"`
+	EKIssuer       string `toml:"ek_issuer" default:"required" doc:"for people: subject of the root that certified the endorsement key when it was enrolled, or |none|"`
+	EKCertificates string `toml:"ek_certificates,omitempty" default:"none" doc:"certificate of the endorsement key, then issuers between it and the root, as PEM: 1 to 8. Absent if no authority certified the TPM"`
+	Enrolled       string `toml:"enrolled" default:"required" doc:"when, as |\"2026-01-31T12:00:00Z\"|"`
 }
 
 // AKOrigin says how the verifier knows the attestation key apart from the report.
@@ -53,32 +55,16 @@ var akOrigins = []AKOrigin{AKNone, AKEnrolled, AKCertified}
 
 func (o AKOrigin) rank() int { return slices.Index(akOrigins, o) }
 
-func (*AKRules) keys() []Key {
-	return []Key{
-		{Name: "ak_names", Default: "any", Doc: "names of attestation keys that were enrolled: algorithm (2 bytes: `000b` SHA-256, `000c` SHA-384, `000d` SHA-512) and digest, as `agentctl show` prints them. The appraisal then says that the AK is `enrolled`"},
-		{Name: "ak_origin", Default: `"none"`, Doc: "`enrolled`: the AK must be listed in `ak_names` or an `[[enrolment]]`. `certified`: in an `[[enrolment]]` with a certificate of its TPM that leads to one of `ek_roots`"},
-		{Name: "ek_roots", Default: "none", Doc: "certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's `[[enrolment]]` contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then `certified`. `agentctl policy ek-roots FILE` prints this key"},
-		{Name: "enrolment.type", Default: "required", Doc: "`agentd/enrolment/2`; a record of `agentd/enrolment/1` is the same without certificates"},
-		{Name: "enrolment.ek", Default: "required", Doc: "name of the endorsement key, 34 bytes"},
-		{Name: "enrolment.ak", Default: "required", Doc: "name of the attestation key, 34 bytes"},
-		{Name: "enrolment.ek_issuer", Default: "required", Doc: "for people: subject of the root that certified the endorsement key when it was enrolled, or `none`"},
-		{Name: "enrolment.ek_certificates", Default: "none", Doc: "certificate of the endorsement key, then issuers between it and the root, as PEM: 1 to 8. Absent if no authority certified the TPM"},
-		{Name: "enrolment.enrolled", Default: "required", Doc: "when, as `\"2026-01-31T12:00:00Z\"`"},
-	}
-}
-
 // ekChecks are the checks of the certificate in an enrolment.
 var ekChecks = []check.ID{"policy.ek-key", "policy.ek-usage", "policy.ek-chain", "policy.ek-validity"}
 
-func (*AKRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.ak", Class: check.Policy, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
-		{ID: "policy.ak-origin", Class: check.Policy, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust in place of a certified TPM"},
-		{ID: ekChecks[0], Class: check.Policy, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, if the policy names roots of such certificates", Stops: "the certificate of a genuine TPM with the endorsement key of one in software"},
-		{ID: ekChecks[1], Class: check.Policy, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
-		{ID: ekChecks[2], Class: check.Policy, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
-		{ID: ekChecks[3], Class: check.Policy, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
-	}
+var akChecks = []check.Definition{
+	{ID: "policy.ak", Class: check.Policy, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
+	{ID: "policy.ak-origin", Class: check.Policy, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust in place of a certified TPM"},
+	{ID: ekChecks[0], Class: check.Policy, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, if the policy names roots of such certificates", Stops: "the certificate of a genuine TPM with the endorsement key of one in software"},
+	{ID: ekChecks[1], Class: check.Policy, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
+	{ID: ekChecks[2], Class: check.Policy, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
+	{ID: ekChecks[3], Class: check.Policy, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
 }
 
 func (r *AKRules) values(f *faults) {
@@ -97,14 +83,11 @@ func (r *AKRules) values(f *faults) {
 	if f.given("ek_roots", r.EKRoots != "") {
 		r.checkRoots(f)
 	}
-	if r.Enrolments != nil && len(r.Enrolments) == 0 {
-		f.empty("enrolment")
-	}
 	seen := make(map[string]bool)
 	for i := range r.Enrolments {
 		e := &r.Enrolments[i]
 		e.check(f, fmt.Sprintf("enrolment[%d]", i))
-		if seen[e.AK] {
+		if e.AK != "" && seen[e.AK] {
 			f.fail(fmt.Sprintf("enrolment[%d].ak", i), "it is enrolled twice: a key lives in one TPM")
 		}
 		seen[e.AK] = true
@@ -158,46 +141,37 @@ func (e *Enrolment) check(f *faults, key string) {
 		f.fail(key, "type, ek, ak, ek_issuer and enrolled must be given, as the record has them")
 		return
 	}
-	record := keys.Enrolment{Type: e.Type, EKIssuer: e.EKIssuer}
 	ok := true
-	for name, parse := range map[string]func() error{
-		".ek": func() error { return record.EK.UnmarshalText([]byte(e.EK)) },
-		".ak": func() error { return record.AK.UnmarshalText([]byte(e.AK)) },
-		".enrolled": func() (err error) {
-			if record.Enrolled, err = time.Parse(time.RFC3339, e.Enrolled); err != nil {
-				return fmt.Errorf(`%q is not a time of the form "2026-01-31T12:00:00Z"`, e.Enrolled)
-			}
-			return nil
-		},
-		".ek_certificates": func() error {
-			if !f.given(key+".ek_certificates", e.EKCertificates != "") {
-				return nil
-			}
-			return record.EKCertificates.UnmarshalText([]byte(e.EKCertificates))
-		},
-	} {
-		if err := parse(); err != nil {
-			f.fail(key+name, "%v", err)
-			ok = false
-		}
-	}
-	if err := record.Check(); ok && err != nil {
+	record := e.record(f.given(key+".ek_certificates", e.EKCertificates != ""), func(member string, err error) {
+		f.fail(key+member, "%v", err)
+		ok = false
+	})
+	if !utf8.ValidString(e.EKIssuer) {
+		f.fail(key+".ek_issuer", "it is not UTF-8")
+	} else if err := record.Check(); ok && err != nil {
 		f.fail(key, "%v", err)
 	}
 }
 
-// record parses an enrolment that was checked, and its certificate; nil if it has none.
-func (e *Enrolment) record() (*keys.Enrolment, *keys.EKCertificate, error) {
+// record parses an enrolment, and reports the members that are wrong.
+func (e *Enrolment) record(certificates bool, wrong func(member string, err error)) *keys.Enrolment {
 	r := &keys.Enrolment{Type: e.Type, EKIssuer: e.EKIssuer}
-	err := cmp.Or(r.EK.UnmarshalText([]byte(e.EK)), r.AK.UnmarshalText([]byte(e.AK)))
-	if err != nil || e.EKCertificates == "" {
-		return r, nil, err
+	if err := r.EK.UnmarshalText([]byte(e.EK)); err != nil {
+		wrong(".ek", err)
 	}
-	if err := r.EKCertificates.UnmarshalText([]byte(e.EKCertificates)); err != nil {
-		return nil, nil, err
+	if err := r.AK.UnmarshalText([]byte(e.AK)); err != nil {
+		wrong(".ak", err)
 	}
-	c, err := keys.ParseEKCertificate(r.EKCertificates)
-	return r, c, err
+	var err error
+	if r.Enrolled, err = time.Parse(time.RFC3339, e.Enrolled); err != nil {
+		wrong(".enrolled", fmt.Errorf(`%q is not a time of the form "2026-01-31T12:00:00Z"`, e.Enrolled))
+	}
+	if certificates {
+		if err := r.EKCertificates.UnmarshalText([]byte(e.EKCertificates)); err != nil {
+			wrong(".ek_certificates", err)
+		}
+	}
+	return r
 }
 
 // conflicts refuses rules about the origin of the key that no evidence could meet, and
@@ -247,12 +221,9 @@ func subjects(list []*x509.Certificate) string {
 	return strings.Join(names, " or ")
 }
 
-func (*AKRules) survey() {}
-
 func (*AKRules) draft(g *Golden, d *Draft) {
 	if g.AK != nil {
-		d.root.say("To accept only this vTPM.")
-		d.root.line("# ak_names = [%s]", hexOf(g.AK))
+		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(g.AK))
 	}
 }
 
@@ -323,8 +294,9 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s Subject, f *check.Fin
 		skip(f, "the AK's enrolment contains no certificate of its TPM", ekChecks...)
 		return
 	}
-	e, c, err := record.record()
-	if err != nil || c == nil { // the policy was checked
+	e := record.record(true, func(string, error) {}) // the policy was checked
+	c, err := keys.ParseEKCertificate(e.EKCertificates)
+	if err != nil {
 		f.DecideError(ekChecks[0], err)
 		return
 	}

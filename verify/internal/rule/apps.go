@@ -12,46 +12,31 @@ import (
 
 // AppRules are rules about the applications in the log.
 type AppRules struct {
-	UnlistedApps Choice `toml:"unlisted_apps,omitempty"` // Allow or Refuse; absent: Allow
+	quiet
+	UnlistedApps Choice `toml:"unlisted_apps,omitempty" default:"\"allow\"" doc:"|refuse| refuses logs with applications that no |[[app]]| lists. Programs that were not declared are in no log at all: |refuse| is not an allow-list of everything that runs"`
 	Apps         []App  `toml:"app,omitempty"`
 }
 
 // App is one [[app]]: an application whose content is compared with a list.
 type App struct {
-	Name     string   `toml:"name"`
-	Unit     string   `toml:"unit,omitempty"`     // absent: any
-	User     string   `toml:"user,omitempty"`     // absent: any
-	Digests  []string `toml:"digests"`            // of its manifest, 32 bytes each
-	Required *bool    `toml:"required,omitempty"` // nil: true
+	Name     string   `toml:"name" default:"required" doc:"as in the agent's declaration"`
+	Unit     string   `toml:"unit,omitempty" default:"any" doc:"systemd unit that it must be declared for"`
+	User     string   `toml:"user,omitempty" default:"any" doc:"user that it must be declared for"`
+	Digests  []string `toml:"digests" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
+	Required *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs without it"`
 
 	digests map[string]bool // in a compiled policy
 }
 
-func (*AppRules) keys() []Key {
-	return []Key{
-		{Name: "unlisted_apps", Default: `"allow"`, Doc: "`refuse` refuses logs with applications that no `[[app]]` lists. Programs that were not declared are in no log at all: `refuse` is not an allow-list of everything that runs"},
-		{Name: "app.name", Default: "required", Doc: "as in the agent's declaration"},
-		{Name: "app.digests", Default: "required", Doc: "digests of its manifest that are acceptable, 32 bytes each, as `agentctl app list` prints them"},
-		{Name: "app.unit", Default: "any", Doc: "systemd unit that it must be declared for"},
-		{Name: "app.user", Default: "any", Doc: "user that it must be declared for"},
-		{Name: "app.required", Default: "true", Doc: "refuse logs without it"},
-	}
-}
-
-func (*AppRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.app-present", Class: check.Policy, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
-		{ID: "policy.app-digest", Class: check.Policy, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
-		{ID: "policy.app-unit", Class: check.Policy, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
-		{ID: "policy.app-unlisted", Class: check.Policy, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
-	}
+var appChecks = []check.Definition{
+	{ID: "policy.app-present", Class: check.Policy, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
+	{ID: "policy.app-digest", Class: check.Policy, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
+	{ID: "policy.app-unit", Class: check.Policy, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
+	{ID: "policy.app-unlisted", Class: check.Policy, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
 }
 
 func (r *AppRules) values(f *faults) {
 	oneOf(f, "unlisted_apps", r.UnlistedApps, Allow, Refuse)
-	if r.Apps != nil && len(r.Apps) == 0 {
-		f.empty("app")
-	}
 	seen := make(map[string]bool)
 	for i := range r.Apps {
 		key, a := fmt.Sprintf("app[%d]", i), &r.Apps[i]
@@ -110,21 +95,17 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 	w.open("Programs that were not declared to the agent: they are in no log.")
 }
 
-func (*AppRules) survey() {}
-
 func (*AppRules) draft(g *Golden, d *Draft) {
 	if g.Log == nil {
 		return
 	}
-	d.root.say("Applications in addition to those that are listed below are refused.")
-	d.root.line("unlisted_apps = \"refuse\"")
+	d.root.offer("Applications in addition to those that are listed below are refused.", "unlisted_apps = \"refuse\"")
 	for _, a := range g.Log.Apps {
 		if len(a.Versions) == 0 {
 			continue
 		}
 		now := a.Versions[min(max(a.Current, 0), len(a.Versions)-1)]
-		d.tables.say("As it was measured. A build can compute the digest: \"agentctl policy reference\".")
-		d.tables.line("[[app]]\nname = %s", quote(a.Name))
+		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quote(a.Name))
 		if now.Unit != "" {
 			d.tables.line("unit = %s", quote(now.Unit))
 		}

@@ -11,7 +11,8 @@ import (
 
 // BindingRules are rules about what ties the vTPM to the report.
 type BindingRules struct {
-	Binding Binding `toml:"binding,omitempty"` // the weakest that is acceptable; absent: BindingGuestAsserted
+	quiet
+	Binding Binding `toml:"binding,omitempty" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives |paravisor|. It needs |log = \"optional\"|, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"`
 }
 
 // Binding says what the PCR values rest on.
@@ -44,13 +45,7 @@ func (b Binding) RestsOn() string {
 	return "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine."
 }
 
-func (*BindingRules) keys() []Key {
-	return []Key{{Name: "binding", Default: `"guest-asserted"`, Doc: "the weakest binding that is acceptable: `guest-asserted`, `paravisor`, `svsm`. See below: nothing that this version verifies gives `svsm`. `none` also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives `paravisor`. It needs `log = \"optional\"`, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"}}
-}
-
-func (*BindingRules) checks() []check.Definition {
-	return []check.Definition{{ID: "policy.binding", Class: check.Policy, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"}}
-}
+var bindingChecks = []check.Definition{{ID: "policy.binding", Class: check.Policy, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"}}
 
 func (r *BindingRules) values(f *faults) { oneOf(f, "binding", r.Binding, bindings...) }
 
@@ -79,14 +74,8 @@ func (r *BindingRules) explain(_ *Policy, w *Words) {
 		return
 	}
 	w.demand("The binding of vTPM and report is %q or stronger. %s", r.binding(), r.binding().RestsOn())
-	if r.binding() == BindingSVSM {
-		w.demand("Nothing that this version verifies has the binding %q: everything is refused.", BindingSVSM)
-	}
+	w.demandIf(r.binding() == BindingSVSM, "Nothing that this version verifies has the binding %q: everything is refused.", BindingSVSM)
 }
-
-func (*BindingRules) survey() {}
-
-func (*BindingRules) draft(*Golden, *Draft) {}
 
 func (r *BindingRules) judge(_ *Policy, s Subject, f *check.Findings) {
 	t, m := s.Tie(), s.Material()

@@ -13,36 +13,25 @@ import (
 
 // CallerRules are rules about the caller that asked for the statement.
 type CallerRules struct {
+	quiet
 	Caller Caller `toml:"caller,omitempty"`
 }
 
 // Caller is [caller]. Unit and uid are a boundary; the executable is what the process was
 // seen to run when it connected, and no more than that.
 type Caller struct {
-	Unit        string   `toml:"unit,omitempty"`        // absent: any
-	UID         *int64   `toml:"uid,omitempty"`         // nil: any
-	App         string   `toml:"app,omitempty"`         // absent: any
-	Executables []string `toml:"executables,omitempty"` // SHA-256; absent: any
-	Covered     bool     `toml:"covered,omitempty"`     // whether the application's manifest must contain the executable
+	Unit        string   `toml:"unit,omitempty" default:"any" doc:"systemd system unit: another service on the machine cannot ask for evidence over its own key"`
+	UID         *int64   `toml:"uid,omitempty" default:"any" doc:"user id"`
+	App         string   `toml:"app,omitempty" default:"any" doc:"declared application; |caller.unit| must be given too"`
+	Executables []string `toml:"executables,omitempty" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
+	Covered     bool     `toml:"covered,omitempty" default:"false" doc:"the executable must be in the manifest of the application; |caller.app| must be given too"`
 }
 
-func (*CallerRules) keys() []Key {
-	return []Key{
-		{Name: "caller.unit", Default: "any", Doc: "systemd system unit: another service on the machine cannot ask for evidence over its own key"},
-		{Name: "caller.uid", Default: "any", Doc: "user id"},
-		{Name: "caller.app", Default: "any", Doc: "declared application; `caller.unit` must be given too"},
-		{Name: "caller.executables", Default: "any", Doc: "SHA-256 of what the process was seen to run; `caller.unit` must be given too"},
-		{Name: "caller.covered", Default: "false", Doc: "the executable must be in the manifest of the application; `caller.app` must be given too"},
-	}
-}
-
-func (*CallerRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.caller-unit", Class: check.Policy, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
-		{ID: "policy.caller-user", Class: check.Policy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
-		{ID: "policy.caller-app", Class: check.Policy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
-		{ID: "policy.caller-executable", Class: check.Policy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
-	}
+var callerChecks = []check.Definition{
+	{ID: "policy.caller-unit", Class: check.Policy, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
+	{ID: "policy.caller-user", Class: check.Policy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
+	{ID: "policy.caller-app", Class: check.Policy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
+	{ID: "policy.caller-executable", Class: check.Policy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
 }
 
 func (r *CallerRules) values(f *faults) {
@@ -71,27 +60,15 @@ func (r *CallerRules) conflicts(p *Policy, f *faults) {
 
 func (r *CallerRules) explain(_ *Policy, w *Words) {
 	c := &r.Caller
-	if c.Unit != "" {
-		w.demand("The evidence was asked for by the unit %q.", c.Unit)
-	}
+	w.demandIf(c.Unit != "", "The evidence was asked for by the unit %q.", c.Unit)
 	if c.UID != nil {
 		w.demand("The evidence was asked for by uid %d.", *c.UID)
 	}
-	if c.App != "" {
-		w.demand("The evidence was asked for by the application %q.", c.App)
-	}
-	if len(c.Executables) > 0 {
-		w.demand("The caller was seen to run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
-	}
-	if c.Covered {
-		w.demand("The caller was seen to run a file of its application's manifest. That is an observation, not a proof.")
-	}
-	if c.Unit == "" && c.UID == nil {
-		w.open("Which program on the machine asked for the evidence, and so has the key in it ([caller]).")
-	}
+	w.demandIf(c.App != "", "The evidence was asked for by the application %q.", c.App)
+	w.demandIf(len(c.Executables) > 0, "The caller was seen to run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
+	w.demandIf(c.Covered, "The caller was seen to run a file of its application's manifest. That is an observation, not a proof.")
+	w.openIf(c.Unit == "" && c.UID == nil, "Which program on the machine asked for the evidence, and so has the key in it ([caller]).")
 }
-
-func (*CallerRules) survey() {}
 
 func (*CallerRules) draft(_ *Golden, d *Draft) {
 	d.tables.say("The draft does not say which caller may ask for evidence: [caller] does.")
@@ -115,11 +92,7 @@ func (r *CallerRules) judge(_ *Policy, s Subject, f *check.Findings) {
 	}
 	name("policy.caller-unit", want.Unit, c.Unit, "unit")
 	name("policy.caller-app", want.App, c.App, "application")
-	if want.UID == nil {
-		f.Skip("policy.caller-user", "the policy names no uid")
-	} else {
-		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
-	}
+	skipOr(f, want.UID == nil, "policy.caller-user", "the policy names no uid", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
 	if len(want.Executables) == 0 && !want.Covered {
 		f.Skip("policy.caller-executable", "the policy does not ask what the caller was seen to run")
 		return

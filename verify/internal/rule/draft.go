@@ -84,6 +84,12 @@ func (t *text) say(format string, a ...any) {
 	t.WriteString(line + "\n")
 }
 
+// offer writes a comment, and lines after it.
+func (t *text) offer(comment, format string, a ...any) {
+	t.say("%s", comment)
+	t.line(format, a...)
+}
+
 func (t *text) line(format string, a ...any) { fmt.Fprintf(t, format+"\n", a...) }
 
 // danger writes a rule that would weaken the policy: as a comment.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -63,28 +64,41 @@ func (f *faults) given(key string, set bool) bool {
 	return f.places.Given(key)
 }
 
-// emptyTables refuses tables of the text that contain no key: their author expects to be
-// protected by them.
-func (f *faults) emptyTables() {
-	if f.places == nil {
-		return
-	}
+// emptyTables refuses tables, and lists of tables, that contain no key: their author
+// expects to be protected by them.
+func (f *faults) emptyTables(p *Policy) {
 	filled := make(map[string]bool)
 	for _, k := range Keys() {
-		if table, _, ok := strings.Cut(k.Name, "."); ok {
-			filled[table] = filled[table] || f.places.Given(k.Name)
-		}
+		table, _, _ := strings.Cut(k.Name, ".")
+		filled[table] = filled[table] || f.given(k.Name, false) || f.given(table+"[0]", false)
 	}
-	for table, full := range filled {
-		// A list of tables and a table of products are checked by their subjects.
-		if f.places.Given(table) && !full && !f.places.Given(table+"[0]") && table != "tcb" {
-			f.empty(table)
+	fields(reflect.ValueOf(p).Elem(), func(key string, v reflect.Value) {
+		empty := false
+		switch v.Kind() {
+		case reflect.Struct:
+			empty = f.given(key, false) && !filled[key]
+		case reflect.Map:
+			empty = f.given(key, !v.IsNil()) && v.Len() == 0
+		case reflect.Slice:
+			empty = v.Type().Elem().Kind() == reflect.Struct && !v.IsNil() && v.Len() == 0
 		}
-	}
+		if empty {
+			f.fail(key, "it is empty: leave it out if anything is acceptable")
+		}
+	})
 }
 
-func (f *faults) empty(key string) {
-	f.fail(key, "it is empty: leave it out if anything is acceptable")
+// fields calls each for every root key and table of a policy.
+func fields(p reflect.Value, each func(key string, v reflect.Value)) {
+	for f, v := range p.Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		switch {
+		case f.Anonymous:
+			fields(v, each)
+		case key != "":
+			each(key, v)
+		}
+	}
 }
 
 // number checks a number that is given.

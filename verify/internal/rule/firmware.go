@@ -10,31 +10,22 @@ import (
 
 // FirmwareRules are rules about the state of the SNP firmware.
 type FirmwareRules struct {
-	AllowProvisionalFirmware bool        `toml:"allow_provisional_firmware,omitempty"` // whether firmware may be uncommitted
+	quiet
+	AllowProvisionalFirmware bool        `toml:"allow_provisional_firmware,omitempty" default:"false" doc:"accept firmware that is not committed: the host can go back to the older one at will"`
 	Mitigations              Mitigations `toml:"mitigations,omitempty"`
 }
 
 // Mitigations is [mitigations]: bits that must be set.
 type Mitigations struct {
-	Launch  int64 `toml:"launch,omitempty"`  // at launch of the guest
-	Current int64 `toml:"current,omitempty"` // when the report was made
+	Launch  int64 `toml:"launch,omitempty" default:"any" doc:"mitigations in place when the guest was launched, 1 to 2^62"`
+	Current int64 `toml:"current,omitempty" default:"any" doc:"mitigations in place when the report was made, 1 to 2^62"`
 }
 
 const maxMitigations = 1 << 62
 
-func (*FirmwareRules) keys() []Key {
-	return []Key{
-		{Name: "allow_provisional_firmware", Default: "false", Doc: "accept firmware that is not committed: the host can go back to the older one at will"},
-		{Name: "mitigations.launch", Default: "any", Doc: "mitigations in place when the guest was launched, 1 to 2^62"},
-		{Name: "mitigations.current", Default: "any", Doc: "mitigations in place when the report was made, 1 to 2^62"},
-	}
-}
-
-func (*FirmwareRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.provisional", Class: check.Policy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
-		{ID: "policy.mitigations", Class: check.Policy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
-	}
+var firmwareChecks = []check.Definition{
+	{ID: "policy.provisional", Class: check.Policy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
+	{ID: "policy.mitigations", Class: check.Policy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
 }
 
 func (r *FirmwareRules) values(f *faults) {
@@ -49,17 +40,9 @@ func (r *FirmwareRules) conflicts(p *Policy, f *faults) {
 }
 
 func (r *FirmwareRules) explain(_ *Policy, w *Words) {
-	if r.AllowProvisionalFirmware {
-		w.danger("allow_provisional_firmware: the host can go back to older firmware at will.")
-	} else {
-		w.demand("The firmware is committed: the host cannot go back to an older one.")
-	}
-	if r.Mitigations.Launch != 0 {
-		w.demand("The mitigations 0x%x were in place at launch.", r.Mitigations.Launch)
-	}
-	if r.Mitigations.Current != 0 {
-		w.demand("The mitigations 0x%x are in place.", r.Mitigations.Current)
-	}
+	w.tolerates(r.AllowProvisionalFirmware, "allow_provisional_firmware: the host can go back to older firmware at will.", "The firmware is committed: the host cannot go back to an older one.")
+	w.demandIf(r.Mitigations.Launch != 0, "The mitigations 0x%x were in place at launch.", r.Mitigations.Launch)
+	w.demandIf(r.Mitigations.Current != 0, "The mitigations 0x%x are in place.", r.Mitigations.Current)
 	if r.Mitigations == (Mitigations{}) {
 		w.open("Which mitigations of published holes the firmware has in place.")
 	}
@@ -76,8 +59,7 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 		*r.CurrentMitigations > maxMitigations || *r.LaunchMitigations|*r.CurrentMitigations == 0 {
 		return
 	}
-	d.tables.say("Mitigations of published holes that were in place.")
-	d.tables.line("[mitigations]")
+	d.tables.offer("Mitigations of published holes that were in place.", "[mitigations]")
 	if *r.LaunchMitigations != 0 {
 		d.tables.line("launch = %d", *r.LaunchMitigations)
 	}
@@ -89,17 +71,9 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 
 // judge judges the firmware. A nil vector means that the firmware does not state its
 // mitigations, which is never a pass.
-func (r *FirmwareRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
-	if m.Provisional() && r.AllowProvisionalFirmware {
-		f.Skip("policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
-	} else {
-		f.Decide("policy.provisional", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
-			"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
-	}
+func (r *FirmwareRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+	skipOr(f, m.Provisional() && r.AllowProvisionalFirmware, "policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
+		"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
 	want := r.Mitigations
 	if want == (Mitigations{}) {
 		f.Skip("policy.mitigations", "the policy asks for no mitigation")

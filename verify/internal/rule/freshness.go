@@ -11,8 +11,9 @@ import (
 
 // FreshnessRules are rules about the age of the report.
 type FreshnessRules struct {
-	Freshness    Freshness `toml:"freshness,omitempty"`      // absent: FreshReport
-	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty"` // 1 s to 366 days; for AnchoredReport alone
+	quiet
+	Freshness    Freshness `toml:"freshness,omitempty" default:"\"fresh\"" doc:"|fresh|: the report must be made for this very batch. |anchored|: an earlier one is accepted; the nonce is fresh all the same. |any|: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"`
+	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty" default:"none" doc:"with |anchored|, required: how old the anchor may be, as |\"90s\"|, |\"10m\"|, |\"24h\"|, by the clock of the vTPM. The host that runs the vTPM can set that clock"`
 }
 
 // Freshness says what the report was made for.
@@ -48,18 +49,9 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 // String returns d as people write it.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-func (*FreshnessRules) keys() []Key {
-	return []Key{
-		{Name: "freshness", Default: `"fresh"`, Doc: "`fresh`: the report must be made for this very batch. `anchored`: an earlier one is accepted; the nonce is fresh all the same. `any`: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"},
-		{Name: "max_anchor_age", Default: "none", Doc: "with `anchored`, required: how old the anchor may be, as `\"90s\"`, `\"10m\"`, `\"24h\"`, by the clock of the vTPM. The host that runs the vTPM can set that clock"},
-	}
-}
-
-func (*FreshnessRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.freshness", Class: check.Policy, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
-		{ID: "policy.anchor-age", Class: check.Policy, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
-	}
+var freshnessChecks = []check.Definition{
+	{ID: "policy.freshness", Class: check.Policy, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
+	{ID: "policy.anchor-age", Class: check.Policy, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
 }
 
 // values requires an age exactly if anchored evidence is acceptable.
@@ -81,8 +73,6 @@ func (r *FreshnessRules) values(f *faults) {
 
 func (r *FreshnessRules) freshness() Freshness { return cmp.Or(r.Freshness, FreshReport) }
 
-func (*FreshnessRules) conflicts(*Policy, *faults) {}
-
 func (r *FreshnessRules) explain(_ *Policy, w *Words) {
 	switch r.freshness() {
 	case FreshReport:
@@ -99,8 +89,7 @@ func (r *FreshnessRules) survey() {
 }
 
 func (*FreshnessRules) draft(_ *Golden, d *Draft) {
-	d.root.say("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.")
-	d.root.line("freshness = \"fresh\"\n# freshness = \"anchored\"\n# max_anchor_age = \"10m\"")
+	d.root.offer("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.", "freshness = \"fresh\"\n# freshness = \"anchored\"\n# max_anchor_age = \"10m\"")
 }
 
 func (r *FreshnessRules) judge(_ *Policy, s Subject, f *check.Findings) {

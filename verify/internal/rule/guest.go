@@ -13,22 +13,23 @@ import (
 
 // GuestRules are rules about what the guest's owner allowed the host at launch.
 type GuestRules struct {
+	quiet
 	GuestPolicy GuestPolicy `toml:"guest_policy,omitempty"`
 }
 
 // GuestPolicy is [guest_policy].
 type GuestPolicy struct {
-	AllowDebug              bool   `toml:"allow_debug,omitempty"`
-	AllowMigrationAgent     bool   `toml:"allow_migration_agent,omitempty"`
-	AllowSMT                *bool  `toml:"allow_smt,omitempty"` // nil: true
-	AllowCXL                bool   `toml:"allow_cxl,omitempty"`
-	AllowReservedBits       bool   `toml:"allow_reserved_bits,omitempty"`
-	RequireSingleSocket     bool   `toml:"require_single_socket,omitempty"`
-	RequireAES256XTS        bool   `toml:"require_aes_256_xts,omitempty"`
-	RequireRAPLDisabled     bool   `toml:"require_rapl_disabled,omitempty"`
-	RequireCiphertextHiding bool   `toml:"require_ciphertext_hiding,omitempty"`
-	RequirePageSwapDisabled bool   `toml:"require_page_swap_disabled,omitempty"`
-	MinABI                  string `toml:"min_abi,omitempty"` // such as "1.55"
+	AllowDebug              bool   `toml:"allow_debug,omitempty" default:"false" doc:"accept guests whose memory the host may read and write"`
+	AllowMigrationAgent     bool   `toml:"allow_migration_agent,omitempty" default:"false" doc:"accept guests whose memory a migration agent may hand on"`
+	AllowSMT                *bool  `toml:"allow_smt,omitempty" default:"true" doc:"accept guests that may share a core with another thread"`
+	AllowCXL                bool   `toml:"allow_cxl,omitempty" default:"false" doc:"accept guests that may have CXL memory, outside the processor"`
+	AllowReservedBits       bool   `toml:"allow_reserved_bits,omitempty" default:"false" doc:"accept bits without a name"`
+	RequireSingleSocket     bool   `toml:"require_single_socket,omitempty" default:"false" doc:"the guest must run on one socket"`
+	RequireAES256XTS        bool   `toml:"require_aes_256_xts,omitempty" default:"false" doc:"the guest must ask for AES-256-XTS memory encryption"`
+	RequireRAPLDisabled     bool   `toml:"require_rapl_disabled,omitempty" default:"false" doc:"the guest must ask for power measurement to be off"`
+	RequireCiphertextHiding bool   `toml:"require_ciphertext_hiding,omitempty" default:"false" doc:"the guest must ask for its ciphertext to be hidden from the host"`
+	RequirePageSwapDisabled bool   `toml:"require_page_swap_disabled,omitempty" default:"false" doc:"the guest must forbid the host to move and swap its pages"`
+	MinABI                  string `toml:"min_abi,omitempty" default:"any" doc:"least firmware ABI that the guest asks for, as |\"1.55\"|; never |\"0.0\"|"`
 }
 
 // guestBit is a bit of the guest policy that allows the host something, or demands a
@@ -67,33 +68,15 @@ func (g *GuestPolicy) protections() []guestBit {
 	}
 }
 
-func (*GuestRules) keys() []Key {
-	return []Key{
-		{Name: "guest_policy.allow_debug", Default: "false", Doc: "accept guests whose memory the host may read and write"},
-		{Name: "guest_policy.allow_migration_agent", Default: "false", Doc: "accept guests whose memory a migration agent may hand on"},
-		{Name: "guest_policy.allow_smt", Default: "true", Doc: "accept guests that may share a core with another thread"},
-		{Name: "guest_policy.allow_cxl", Default: "false", Doc: "accept guests that may have CXL memory, outside the processor"},
-		{Name: "guest_policy.allow_reserved_bits", Default: "false", Doc: "accept bits without a name"},
-		{Name: "guest_policy.require_single_socket", Default: "false", Doc: "the guest must run on one socket"},
-		{Name: "guest_policy.require_aes_256_xts", Default: "false", Doc: "the guest must ask for AES-256-XTS memory encryption"},
-		{Name: "guest_policy.require_rapl_disabled", Default: "false", Doc: "the guest must ask for power measurement to be off"},
-		{Name: "guest_policy.require_ciphertext_hiding", Default: "false", Doc: "the guest must ask for its ciphertext to be hidden from the host"},
-		{Name: "guest_policy.require_page_swap_disabled", Default: "false", Doc: "the guest must forbid the host to move and swap its pages"},
-		{Name: "guest_policy.min_abi", Default: "any", Doc: "least firmware ABI that the guest asks for, as `\"1.55\"`; never `\"0.0\"`"},
-	}
-}
-
-func (*GuestRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.debug", Class: check.Policy, Checks: "the host may not debug the guest", Stops: "the host reading and writing all guest memory, under an unchanged measurement"},
-		{ID: "policy.migration-agent", Class: check.Policy, Checks: "the guest has no migration agent", Stops: "the guest's state handed to another machine"},
-		{ID: "policy.smt", Class: check.Policy, Checks: "the guest allows SMT only if the policy says so", Stops: "side channels from a sibling thread"},
-		{ID: "policy.single-socket", Class: check.Policy, Checks: "the guest is limited to one socket if the policy asks for it", Stops: "traffic between sockets"},
-		{ID: "policy.cxl", Class: check.Policy, Checks: "the guest allows CXL memory only if the policy says so", Stops: "guest memory on devices outside the processor"},
-		{ID: "policy.guest-abi", Class: check.Policy, Checks: "the guest asked for at least the ABI version that the policy names", Stops: "older firmware interfaces"},
-		{ID: "policy.guest-features", Class: check.Policy, Checks: "the guest asked for the memory protections that the policy names", Stops: "weaker memory encryption, power side channels, ciphertext visible to the host"},
-		{ID: "policy.guest-reserved", Class: check.Policy, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission without a known meaning"},
-	}
+var guestChecks = []check.Definition{
+	{ID: "policy.debug", Class: check.Policy, Checks: "the host may not debug the guest", Stops: "the host reading and writing all guest memory, under an unchanged measurement"},
+	{ID: "policy.migration-agent", Class: check.Policy, Checks: "the guest has no migration agent", Stops: "the guest's state handed to another machine"},
+	{ID: "policy.smt", Class: check.Policy, Checks: "the guest allows SMT only if the policy says so", Stops: "side channels from a sibling thread"},
+	{ID: "policy.single-socket", Class: check.Policy, Checks: "the guest is limited to one socket if the policy asks for it", Stops: "traffic between sockets"},
+	{ID: "policy.cxl", Class: check.Policy, Checks: "the guest allows CXL memory only if the policy says so", Stops: "guest memory on devices outside the processor"},
+	{ID: "policy.guest-abi", Class: check.Policy, Checks: "the guest asked for at least the ABI version that the policy names", Stops: "older firmware interfaces"},
+	{ID: "policy.guest-features", Class: check.Policy, Checks: "the guest asked for the memory protections that the policy names", Stops: "weaker memory encryption, power side channels, ciphertext visible to the host"},
+	{ID: "policy.guest-reserved", Class: check.Policy, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission without a known meaning"},
 }
 
 func (r *GuestRules) values(f *faults) {
@@ -119,8 +102,6 @@ func (g *GuestPolicy) abi() (major, minor uint8) {
 	}
 	return uint8(x), uint8(y)
 }
-
-func (*GuestRules) conflicts(*Policy, *faults) {}
 
 func (g *GuestPolicy) allowsSMT() bool { return g.AllowSMT == nil || *g.AllowSMT }
 
@@ -152,8 +133,7 @@ func (r *GuestRules) survey() {
 
 func (*GuestRules) draft(g *Golden, d *Draft) {
 	p, t := g.SNP.Policy, &d.tables
-	t.say("What the guest's owner allowed the host. The launch measurement does not cover these bits.")
-	t.line("[guest_policy]\nallow_smt = %t", p.Has(snp.PolicySMT))
+	t.offer("What the guest's owner allowed the host. The launch measurement does not cover these bits.", "[guest_policy]\nallow_smt = %t", p.Has(snp.PolicySMT))
 	rules := new(GuestPolicy)
 	for _, x := range rules.permissions() {
 		if p.Has(x.bit) {
@@ -175,11 +155,7 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 }
 
 // judge judges the guest policy, which the measurement does not cover.
-func (r *GuestRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
+func (r *GuestRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	g, p := &r.GuestPolicy, m.Policy
 	bits := g.permissions()
 	if g.allowsSMT() {
@@ -225,10 +201,6 @@ func (g *GuestPolicy) judgeProtections(p snp.Policy, f *check.Findings) {
 			}
 		}
 	}
-	if len(asked) == 0 {
-		f.Skip("policy.guest-features", "the policy asks for no further protection")
-		return
-	}
-	f.Decide("policy.guest-features", len(missing) == 0, strings.Join(asked, ", "), "without "+strings.Join(missing, ", "),
+	skipOr(f, len(asked) == 0, "policy.guest-features", "the policy asks for no further protection", len(missing) == 0, strings.Join(asked, ", "), "without "+strings.Join(missing, ", "),
 		"the guest policy does not ask for %s", strings.Join(missing, ", "))
 }

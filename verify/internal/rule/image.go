@@ -14,17 +14,18 @@ import (
 
 // ImageRules are rules about the ID block and the host data of the launch.
 type ImageRules struct {
+	quiet
 	Image Image `toml:"image,omitempty"`
 }
 
 // Image is [image].
 type Image struct {
-	MinGuestSVN      int64    `toml:"min_guest_svn,omitempty"`      // from 1
-	FamilyID         string   `toml:"family_id,omitempty"`          // 16 bytes
-	ImageID          string   `toml:"image_id,omitempty"`           // 16 bytes
-	HostData         []string `toml:"host_data,omitempty"`          // 32 bytes each
-	IDKeyDigests     []string `toml:"id_key_digests,omitempty"`     // 48 bytes each
-	AuthorKeyDigests []string `toml:"author_key_digests,omitempty"` // 48 bytes each
+	MinGuestSVN      int64    `toml:"min_guest_svn,omitempty" default:"any" doc:"least security version of the guest image, from 1; with a list of keys"`
+	FamilyID         string   `toml:"family_id,omitempty" default:"any" doc:"16 bytes; with a list of keys"`
+	ImageID          string   `toml:"image_id,omitempty" default:"any" doc:"16 bytes; with a list of keys"`
+	HostData         []string `toml:"host_data,omitempty" default:"any" doc:"32 bytes each: data that the host gave at launch, for example a digest of a configuration. Zeros are a rule here: the host gave none"`
+	IDKeyDigests     []string `toml:"id_key_digests,omitempty" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID block. Without one, a report shows zeros, which no list contains"`
+	AuthorKeyDigests []string `toml:"author_key_digests,omitempty" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID key"`
 }
 
 // imageRule is a rule about one field of a report.
@@ -57,26 +58,13 @@ func (i *Image) rules() []imageRule {
 	}
 }
 
-func (*ImageRules) keys() []Key {
-	return []Key{
-		{Name: "image.min_guest_svn", Default: "any", Doc: "least security version of the guest image, from 1; with a list of keys"},
-		{Name: "image.family_id", Default: "any", Doc: "16 bytes; with a list of keys"},
-		{Name: "image.image_id", Default: "any", Doc: "16 bytes; with a list of keys"},
-		{Name: "image.host_data", Default: "any", Doc: "32 bytes each: data that the host gave at launch, for example a digest of a configuration. Zeros are a rule here: the host gave none"},
-		{Name: "image.id_key_digests", Default: "any", Doc: "48 bytes each: SHA-384 of keys that may have signed the ID block. Without one, a report shows zeros, which no list contains"},
-		{Name: "image.author_key_digests", Default: "any", Doc: "48 bytes each: SHA-384 of keys that may have signed the ID key"},
-	}
-}
-
-func (*ImageRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.guest-svn", Class: check.Policy, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
-		{ID: "policy.family-id", Class: check.Policy, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
-		{ID: "policy.image-id", Class: check.Policy, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
-		{ID: "policy.host-data", Class: check.Policy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
-		{ID: "policy.id-key", Class: check.Policy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
-		{ID: "policy.author-key", Class: check.Policy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
-	}
+var imageChecks = []check.Definition{
+	{ID: "policy.guest-svn", Class: check.Policy, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
+	{ID: "policy.family-id", Class: check.Policy, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
+	{ID: "policy.image-id", Class: check.Policy, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
+	{ID: "policy.host-data", Class: check.Policy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
+	{ID: "policy.id-key", Class: check.Policy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
+	{ID: "policy.author-key", Class: check.Policy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
 }
 
 func (r *ImageRules) values(f *faults) {
@@ -115,9 +103,7 @@ func (r *ImageRules) conflicts(_ *Policy, f *faults) {
 }
 
 func (r *ImageRules) explain(_ *Policy, w *Words) {
-	if r.Image.MinGuestSVN > 0 {
-		w.demand("The security version of the guest image is %d or later.", r.Image.MinGuestSVN)
-	}
+	w.demandIf(r.Image.MinGuestSVN > 0, "The security version of the guest image is %d or later.", r.Image.MinGuestSVN)
 	for _, x := range r.Image.rules() {
 		switch {
 		case x.values != nil && x.list:
@@ -129,8 +115,6 @@ func (r *ImageRules) explain(_ *Policy, w *Words) {
 		}
 	}
 }
-
-func (*ImageRules) survey() {}
 
 func (*ImageRules) draft(g *Golden, d *Draft) {
 	r := g.SNP.Report
@@ -149,19 +133,13 @@ func (*ImageRules) draft(g *Golden, d *Draft) {
 		}
 	}
 	if len(lines) == 0 {
-		d.tables.say("The guest's owner signed nothing at launch, and the host added nothing: no [image].")
-		d.tables.line("")
+		d.tables.offer("The guest's owner signed nothing at launch, and the host added nothing: no [image].", "")
 		return
 	}
-	d.tables.say("What the guest's owner signed, and what the host added, at launch. Zeros mean nothing.")
-	d.tables.line("[image]\n%s\n", strings.Join(lines, "\n"))
+	d.tables.offer("What the guest's owner signed, and what the host added, at launch. Zeros mean nothing.", "[image]\n%s\n", strings.Join(lines, "\n"))
 }
 
-func (r *ImageRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
+func (r *ImageRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	if least := r.Image.MinGuestSVN; least == 0 {
 		f.Skip("policy.guest-svn", "the policy names no security version")
 	} else {

@@ -10,73 +10,50 @@ import (
 // A Key is a key of a policy, as docs/policy.md describes it.
 type Key struct {
 	Name    string // dotted; without the index of a list of tables
-	Type    string // set by Keys
+	Type    string // type of its value, in words
 	Default string // in the spelling of TOML, or a word such as "any"
 	Doc     string // what the key does, and what it protects against
 }
 
-// Keys returns all keys, in the order of docs/policy.md.
-func Keys() []Key {
-	all := []Key{versionKey()}
-	types := keyTypes()
-	for _, s := range new(Policy).subjects() {
-		all = append(all, s.keys()...)
-	}
-	for i := range all {
-		all[i].Type = types[all[i].Name]
-	}
-	return all
-}
-
-// keyTypes returns the types of all keys by their dotted names, from the toml tags.
-func keyTypes() map[string]string {
-	out := make(map[string]string)
+// Keys returns all keys, from the tags of the fields. In a tag, |x| is code.
+func Keys() (all []Key) {
 	var walk func(prefix string, t reflect.Type)
 	walk = func(prefix string, t reflect.Type) {
 		for f := range t.Fields() {
-			if f.Anonymous {
-				walk(prefix, f.Type)
-				continue
-			}
 			name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
-			if name == "" {
-				continue
-			}
-			name, inner := prefix+name, f.Type
+			inner := f.Type
 			for inner.Kind() == reflect.Slice || inner.Kind() == reflect.Pointer {
 				inner = inner.Elem()
 			}
-			switch inner.Kind() {
-			case reflect.Struct:
-				walk(name+".", inner)
-				continue
-			case reflect.Map:
-				if inner.Elem().Kind() == reflect.Struct {
-					walk(name+".PRODUCT.", inner.Elem())
-					continue
-				}
+			switch {
+			case f.Anonymous:
+				walk(prefix, f.Type)
+			case name == "":
+			case inner.Kind() == reflect.Struct:
+				walk(prefix+name+".", inner)
+			case inner.Kind() == reflect.Map && inner.Elem().Kind() == reflect.Struct:
+				walk(prefix+name+".PRODUCT.", inner.Elem())
+			default:
+				doc := strings.ReplaceAll(f.Tag.Get("doc"), "|", "`")
+				all = append(all, Key{Name: prefix + name, Type: typeName(f.Type), Default: f.Tag.Get("default"), Doc: doc})
 			}
-			out[name] = typeName(f.Type)
 		}
 	}
 	walk("", reflect.TypeFor[Policy]())
-	return out
+	return all
 }
 
 func typeName(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Pointer:
+	switch {
+	case t.Kind() == reflect.Pointer:
 		return typeName(t.Elem())
-	case reflect.Slice:
+	case t.Kind() == reflect.Slice:
 		return "list of " + typeName(t.Elem()) + "s"
-	case reflect.Bool:
-		return "boolean"
-	case reflect.Map:
+	case t.Kind() == reflect.Map:
 		return "table of " + typeName(t.Elem()) + "s"
-	case reflect.String:
-		return "string"
-	}
-	if t == reflect.TypeFor[Duration]() {
+	case t.Kind() == reflect.Bool:
+		return "boolean"
+	case t.Kind() == reflect.String, t == reflect.TypeFor[Duration]():
 		return "string"
 	}
 	return "integer"

@@ -12,17 +12,18 @@ import (
 
 // LaunchRules are rules about what was launched.
 type LaunchRules struct {
-	UnlistedLaunch     Choice   `toml:"unlisted_launch,omitempty"`     // Refuse or Allow; absent: Refuse
-	DeniedMeasurements []string `toml:"denied_measurements,omitempty"` // 48 bytes each
+	quiet
+	UnlistedLaunch     Choice   `toml:"unlisted_launch,omitempty" default:"\"refuse\"" doc:"|allow| accepts launch measurements that no |[[launch]]| lists: nothing is known of the firmware then, and binding is at most |guest-asserted|"`
+	DeniedMeasurements []string `toml:"denied_measurements,omitempty" default:"none" doc:"launch measurements that are refused, 48 bytes each; for policies with |unlisted_launch = \"allow\"|: with |refuse|, what is not listed is refused anyway"`
 	Launches           []Launch `toml:"launch,omitempty"`
 }
 
 // Launch is one [[launch]]: a launch measurement that is acceptable.
 type Launch struct {
-	Measurement string `toml:"measurement"`     // 48 bytes
-	Kind        Kind   `toml:"kind"`            // what the firmware does for the vTPM
-	Covers      Cover  `toml:"covers"`          // what the measurement was computed over
-	Label       string `toml:"label,omitempty"` // for people
+	Measurement string `toml:"measurement" default:"required" doc:"MEASUREMENT of the report, 48 bytes"`
+	Kind        Kind   `toml:"kind" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach"`
+	Covers      Cover  `toml:"covers" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line"`
+	Label       string `toml:"label,omitempty" default:"none" doc:"for people; shown in the appraisal"`
 }
 
 // Cover says what a launch measurement was computed over.
@@ -55,30 +56,14 @@ func (k Kind) Binding() Binding {
 	return BindingGuestAsserted
 }
 
-func (*LaunchRules) keys() []Key {
-	return []Key{
-		{Name: "unlisted_launch", Default: `"refuse"`, Doc: "`allow` accepts launch measurements that no `[[launch]]` lists: nothing is known of the firmware then, and binding is at most `guest-asserted`"},
-		{Name: "denied_measurements", Default: "none", Doc: "launch measurements that are refused, 48 bytes each; for policies with `unlisted_launch = \"allow\"`: with `refuse`, what is not listed is refused anyway"},
-		{Name: "launch.measurement", Default: "required", Doc: "MEASUREMENT of the report, 48 bytes"},
-		{Name: "launch.kind", Default: "required", Doc: "`plain`: firmware that runs no vTPM for the guest. `paravisor`, `svsm`: firmware, built and measured, that keeps a vTPM out of the guest's reach"},
-		{Name: "launch.covers", Default: "required", Doc: "`firmware`: what it boots shows in PCRs only. `firmware+kernel+cmdline`: direct boot, also kernel, initrd and command line"},
-		{Name: "launch.label", Default: "none", Doc: "for people; shown in the appraisal"},
-	}
-}
-
-func (*LaunchRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.launch", Class: check.Policy, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
-		{ID: "policy.denied", Class: check.Policy, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
-	}
+var launchChecks = []check.Definition{
+	{ID: "policy.launch", Class: check.Policy, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
+	{ID: "policy.denied", Class: check.Policy, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
 }
 
 func (r *LaunchRules) values(f *faults) {
 	oneOf(f, "unlisted_launch", r.UnlistedLaunch, Refuse, Allow)
 	f.identities("denied_measurements", r.DeniedMeasurements, 48)
-	if r.Launches != nil && len(r.Launches) == 0 {
-		f.empty("launch")
-	}
 	seen := make(map[string]bool)
 	for i, l := range r.Launches {
 		key := fmt.Sprintf("launch[%d]", i)
@@ -141,9 +126,7 @@ func (r *LaunchRules) explain(p *Policy, w *Words) {
 		}
 		say("%s %s...%s, of kind %s, which covers %s.", lead, l.Measurement[:min(16, len(l.Measurement))], label, l.Kind, covers)
 	}
-	if len(r.DeniedMeasurements) > 0 {
-		w.demand("The launch measurement is none of %d that are denied.", len(r.DeniedMeasurements))
-	}
+	w.demandIf(len(r.DeniedMeasurements) > 0, "The launch measurement is none of %d that are denied.", len(r.DeniedMeasurements))
 	if r.UnlistedLaunch == Allow { // then any firmware is accepted, whatever it loads
 		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
 		return
@@ -180,18 +163,10 @@ func (*LaunchRules) draft(g *Golden, d *Draft) {
 		hexOf(g.SNP.Measurement[:]), KindPlain, CoversFirmware, g.Time.UTC().Format("2006-01-02"))
 }
 
-func (r *LaunchRules) judge(p *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
+func (r *LaunchRules) judgeSNP(p *Policy, m *SNP, f *check.Findings) {
 	measurement, listed := hex.EncodeToString(m.Measurement[:]), r.Launch(m.Measurement[:]) != nil
-	if !listed && r.UnlistedLaunch == Allow {
-		f.Skip("policy.launch", "the policy accepts launch measurements that it does not list, and this is one")
-	} else {
-		f.Decide("policy.launch", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
-			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
-	}
+	skipOr(f, !listed && r.UnlistedLaunch == Allow, "policy.launch", "the policy accepts launch measurements that it does not list, and this is one", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
+		"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
 	denied := ""
 	switch {
 	case slices.Contains(r.DeniedMeasurements, measurement):
@@ -199,9 +174,5 @@ func (r *LaunchRules) judge(p *Policy, s Subject, f *check.Findings) {
 	case listsChip(p.DeniedChips, m.ChipID):
 		denied = "chip " + hex.EncodeToString(m.ChipID[:])
 	}
-	if len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0 {
-		f.Skip("policy.denied", "the policy denies nothing by name")
-		return
-	}
-	f.Decide("policy.denied", denied == "", "nothing that the policy denies", denied, "the policy denies this by name")
+	skipOr(f, len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0, "policy.denied", "the policy denies nothing by name", denied == "", "nothing that the policy denies", denied, "the policy denies this by name")
 }

@@ -13,28 +13,18 @@ import (
 
 // LogRules are rules about the measurement log and the firmware's event log.
 type LogRules struct {
-	Log                Choice `toml:"log,omitempty"`                 // Required or Optional; absent: Required
-	FirmwareLog        Choice `toml:"firmware_log,omitempty"`        // Required or Optional; absent: Optional
-	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty"`       // whether the log may record gaps
-	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty"` // whether it may record applications that could not be measured
+	quiet
+	Log                Choice `toml:"log,omitempty" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
+	FirmwareLog        Choice `toml:"firmware_log,omitempty" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
+	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept a log that records gaps (a lost file event, a log that is full)"`
+	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept a log that records declared applications which could not be measured"`
 }
 
-func (*LogRules) keys() []Key {
-	return []Key{
-		{Name: "log", Default: `"required"`, Doc: "`optional` accepts evidence without a measurement log: which applications ran is then not known"},
-		{Name: "firmware_log", Default: `"optional"`, Doc: "`required`: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a `[[pcr]]`. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"},
-		{Name: "tolerate_gaps", Default: "false", Doc: "accept a log that records gaps (a lost file event, a log that is full)"},
-		{Name: "tolerate_unmeasured", Default: "false", Doc: "accept a log that records declared applications which could not be measured"},
-	}
-}
-
-func (*LogRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.log", Class: check.Policy, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
-		{ID: "policy.firmware-log", Class: check.Policy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
-		{ID: "policy.log-gaps", Class: check.Policy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
-		{ID: "policy.log-unmeasured", Class: check.Policy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
-	}
+var logChecks = []check.Definition{
+	{ID: "policy.log", Class: check.Policy, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
+	{ID: "policy.firmware-log", Class: check.Policy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
+	{ID: "policy.log-gaps", Class: check.Policy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
+	{ID: "policy.log-unmeasured", Class: check.Policy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
 }
 
 func (r *LogRules) values(f *faults) {
@@ -67,16 +57,8 @@ func (r *LogRules) explain(_ *Policy, w *Words) {
 		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 		w.demand("If the evidence contains a measurement log, replaying it gives the quoted PCR.")
 	}
-	if r.TolerateGaps {
-		w.danger("tolerate_gaps: the log may say that it missed changes.")
-	} else {
-		w.demand("The log records no gap.")
-	}
-	if r.TolerateUnmeasured {
-		w.danger("tolerate_unmeasured: declared applications may have run unmeasured.")
-	} else {
-		w.demand("The log records no declared application that could not be measured.")
-	}
+	w.tolerates(r.TolerateGaps, "tolerate_gaps: the log may say that it missed changes.", "The log records no gap.")
+	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications may have run unmeasured.", "The log records no declared application that could not be measured.")
 }
 
 func (r *LogRules) survey() {
@@ -95,8 +77,7 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 		d.root.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
 	}
 	if g.FirmwareLog {
-		d.root.say("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.")
-		d.root.line("# firmware_log = \"required\"")
+		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
 	}
 }
 

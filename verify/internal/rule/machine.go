@@ -15,34 +15,21 @@ import (
 
 // MachineRules are rules about the processor and the key that signed the report.
 type MachineRules struct {
-	Products         []string `toml:"products,omitempty"`           // processor lines; absent: genoa, turin
-	Signers          []string `toml:"signers,omitempty"`            // keys that may sign reports; absent: vcek
-	MinReportVersion int      `toml:"min_report_version,omitempty"` // 2 to 5; absent: 2
-	Chips            []string `toml:"chips,omitempty"`              // chip ids of 64 or 8 bytes; absent: any
-	DeniedChips      []string `toml:"denied_chips,omitempty"`       // chip ids that are refused
-	AllowMaskedChip  bool     `toml:"allow_masked_chip,omitempty"`  // whether the host may hide the chip id
-	Revocation       Choice   `toml:"revocation,omitempty"`         // Required, Optional or Off; absent: Optional
+	quiet
+	Products         []string `toml:"products,omitempty" default:"[\"genoa\", \"turin\"]" doc:"processor lines: |milan|, |genoa| (with Bergamo and Siena), |turin|. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"`
+	Signers          []string `toml:"signers,omitempty" default:"[\"vcek\"]" doc:"keys that may sign reports: |vcek| belongs to one chip, |vlek| to a cloud, which could load it into any of its machines. AWS signs with a VLEK"`
+	MinReportVersion int      `toml:"min_report_version,omitempty" default:"2" doc:"2 to 5. What an older report does not state is unknown, never a pass"`
+	Chips            []string `toml:"chips,omitempty" default:"any" doc:"chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"`
+	DeniedChips      []string `toml:"denied_chips,omitempty" default:"none" doc:"chip ids that are refused. Not together with |vlek| in |signers|, or with |allow_masked_chip|: such reports show no chip id, so the list could deny nothing"`
+	AllowMaskedChip  bool     `toml:"allow_masked_chip,omitempty" default:"false" doc:"accept reports whose chip id the host masks: report and certificate cannot be compared then"`
+	Revocation       Choice   `toml:"revocation,omitempty" default:"\"optional\"" doc:"|required|: a current revocation list of the root must be given to the verifier. |optional|: a list is used if given. |off|"`
 }
 
-func (*MachineRules) keys() []Key {
-	return []Key{
-		{Name: "products", Default: `["genoa", "turin"]`, Doc: "processor lines: `milan`, `genoa` (with Bergamo and Siena), `turin`. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"},
-		{Name: "signers", Default: `["vcek"]`, Doc: "keys that may sign reports: `vcek` belongs to one chip, `vlek` to a cloud, which could load it into any of its machines. AWS signs with a VLEK"},
-		{Name: "min_report_version", Default: "2", Doc: "2 to 5. What an older report does not state is unknown, never a pass"},
-		{Name: "chips", Default: "any", Doc: "chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"},
-		{Name: "denied_chips", Default: "none", Doc: "chip ids that are refused. Not together with `vlek` in `signers`, or with `allow_masked_chip`: such reports show no chip id, so the list could deny nothing"},
-		{Name: "allow_masked_chip", Default: "false", Doc: "accept reports whose chip id the host masks: report and certificate cannot be compared then"},
-		{Name: "revocation", Default: `"optional"`, Doc: "`required`: a current revocation list of the root must be given to the verifier. `optional`: a list is used if given. `off`"},
-	}
-}
-
-func (*MachineRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.product", Class: check.Policy, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
-		{ID: "policy.report-version", Class: check.Policy, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
-		{ID: "policy.signer", Class: check.Policy, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
-		{ID: "policy.chip", Class: check.Policy, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
-	}
+var machineChecks = []check.Definition{
+	{ID: "policy.product", Class: check.Policy, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
+	{ID: "policy.report-version", Class: check.Policy, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
+	{ID: "policy.signer", Class: check.Policy, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
+	{ID: "policy.chip", Class: check.Policy, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
 }
 
 func (r *MachineRules) values(f *faults) {
@@ -137,28 +124,14 @@ func knownProducts() (names []string) {
 
 func (r *MachineRules) explain(_ *Policy, w *Words) {
 	w.demand("The processor is of the line %s.", strings.Join(r.products(), " or "))
-	if slices.Contains(r.products(), "milan") {
-		w.danger("products contains milan: there is hardware that attacks its memory, and no newer firmware undoes that.")
-	}
+	w.dangerIf(slices.Contains(r.products(), "milan"), "products contains milan: there is hardware that attacks its memory, and no newer firmware undoes that.")
 	w.demand("The report is signed by a %s.", strings.ToUpper(strings.Join(r.signers(), " or a ")))
-	if slices.Contains(r.signers(), "vlek") {
-		w.danger("signers contains vlek: such a key belongs to a cloud, which could load it into any of its machines.")
-	}
-	if r.MinReportVersion > 2 {
-		w.demand("The report has version %d or later.", r.MinReportVersion)
-	}
-	if len(r.Chips) > 0 {
-		w.demand("The chip is one of %d that are listed.", len(r.Chips))
-	}
-	if len(r.DeniedChips) > 0 {
-		w.demand("The chip is none of %d that are denied.", len(r.DeniedChips))
-	}
-	if len(r.Chips)+len(r.DeniedChips) == 0 {
-		w.open("Which chip it is: any genuine processor is accepted.")
-	}
-	if r.AllowMaskedChip {
-		w.danger("allow_masked_chip: the host may hide the chip id, and report and certificate are not compared then.")
-	}
+	w.dangerIf(slices.Contains(r.signers(), "vlek"), "signers contains vlek: such a key belongs to a cloud, which could load it into any of its machines.")
+	w.demandIf(r.MinReportVersion > 2, "The report has version %d or later.", r.MinReportVersion)
+	w.demandIf(len(r.Chips) > 0, "The chip is one of %d that are listed.", len(r.Chips))
+	w.demandIf(len(r.DeniedChips) > 0, "The chip is none of %d that are denied.", len(r.DeniedChips))
+	w.openIf(len(r.Chips)+len(r.DeniedChips) == 0, "Which chip it is: any genuine processor is accepted.")
+	w.dangerIf(r.AllowMaskedChip, "allow_masked_chip: the host may hide the chip id, and report and certificate are not compared then.")
 	switch r.NeedsRevocation() {
 	case Required:
 		w.demand("The verifier has a current revocation list of the root. No list, current or expired, lists a certificate of the chain.")
@@ -178,37 +151,27 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 	r, signer := g.SNP, cmp.Or(g.SNP.Signer, strings.ToLower(g.SNP.KeyInfo.Signer().String()))
 	switch {
 	case !slices.Contains(knownProducts(), g.product()):
-		d.root.say("The processor is of an unknown line: name one.")
-		d.root.line("# products = [\"genoa\"]")
+		d.root.offer("The processor is of an unknown line: name one.", "# products = [\"genoa\"]")
 	case g.product() == "milan":
 		d.root.danger(`products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
 	default:
-		d.root.say("The processor line.")
-		d.root.line("products = [%q]", g.product())
+		d.root.offer("The processor line.", "products = [%q]", g.product())
 	}
 	if signer == "vlek" {
 		d.root.danger(`signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
 	} else {
-		d.root.say("A VCEK belongs to one chip.")
-		d.root.line("signers = [\"vcek\"]")
+		d.root.offer("A VCEK belongs to one chip.", "signers = [\"vcek\"]")
 	}
-	d.root.say("What a report before this version does not state is unknown.")
-	d.root.line("min_report_version = %d", r.Version)
+	d.root.offer("What a report before this version does not state is unknown.", "min_report_version = %d", r.Version)
 	if !isZero(r.ChipID[:]) {
-		d.root.say("To accept only this chip. A machine on a cloud may start on another chip tomorrow.")
-		d.root.line("# chips = [%s]", hexOf(r.ChipID[:]))
+		d.root.offer("To accept only this chip. A machine on a cloud may start on another chip tomorrow.", "# chips = [%s]", hexOf(r.ChipID[:]))
 	} else if signer == "vcek" {
 		d.root.danger("allow_masked_chip = true", "the host masks the chip id, so report and certificate cannot be compared.")
 	}
-	d.root.say("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").")
-	d.root.line("revocation = \"optional\"")
+	d.root.offer("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").", "revocation = \"optional\"")
 }
 
-func (r *MachineRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
+func (r *MachineRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	least := max(r.MinReportVersion, 2)
 	f.Decide("policy.report-version", int64(m.Version) >= int64(least), fmt.Sprintf("at least %d", least), fmt.Sprint(m.Version),
 		"the report is of version %d, and the policy wants %d or later", m.Version, least)

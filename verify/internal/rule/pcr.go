@@ -13,42 +13,28 @@ import (
 
 // PCRRules are rules about PCR values.
 type PCRRules struct {
+	quiet
 	PCRs        []PCR        `toml:"pcr,omitempty"`
 	StartValues []StartValue `toml:"start_value,omitempty"`
 }
 
 // PCR is one [[pcr]]: the values that one PCR may have.
 type PCR struct {
-	Bank   string   `toml:"bank"`   // "sha256", "sha384" or "sha512"
-	Index  int      `toml:"index"`  // 0 to 23
-	Values []string `toml:"values"` // of the size of the bank
+	Bank   string   `toml:"bank" default:"required" doc:"|sha256|, |sha384| or |sha512|. SHA-1 is not accepted: collisions can be made"`
+	Index  int      `toml:"index" default:"required" doc:"0 to 23"`
+	Values []string `toml:"values" default:"required" doc:"acceptable values: another boot loader, kernel or command line is refused"`
 }
 
 // StartValue is one [[start_value]]: a value that the PCR of the agent's log may have had
 // when the log began.
 type StartValue struct {
-	Bank  string `toml:"bank"`
-	Value string `toml:"value"`
+	Bank  string `toml:"bank" default:"required" doc:"|sha256|, |sha384| or |sha512|"`
+	Value string `toml:"value" default:"required" doc:"the value"`
 }
 
-func (*PCRRules) keys() []Key {
-	return []Key{
-		{Name: "pcr.bank", Default: "required", Doc: "`sha256`, `sha384` or `sha512`. SHA-1 is not accepted: collisions can be made"},
-		{Name: "pcr.index", Default: "required", Doc: "0 to 23"},
-		{Name: "pcr.values", Default: "required", Doc: "acceptable values: another boot loader, kernel or command line is refused"},
-		{Name: "start_value.bank", Default: "required", Doc: "`sha256`, `sha384` or `sha512`"},
-		{Name: "start_value.value", Default: "required", Doc: "the value"},
-	}
-}
-
-func (*PCRRules) checks() []check.Definition {
-	return []check.Definition{{ID: "policy.pcr", Class: check.Policy, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
-}
+var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
 
 func (r *PCRRules) values(f *faults) {
-	if r.PCRs != nil && len(r.PCRs) == 0 {
-		f.empty("pcr")
-	}
 	type place struct {
 		bank  string
 		index int
@@ -79,9 +65,6 @@ func (r *PCRRules) values(f *faults) {
 }
 
 func (r *PCRRules) startValues(f *faults) {
-	if r.StartValues != nil && len(r.StartValues) == 0 {
-		f.empty("start_value")
-	}
 	seen := make(map[string]bool) // values of different banks have different sizes
 	for i, x := range r.StartValues {
 		key := fmt.Sprintf("start_value[%d]", i)
@@ -105,8 +88,6 @@ func (r *PCRRules) startValues(f *faults) {
 	}
 }
 
-func (*PCRRules) conflicts(*Policy, *faults) {}
-
 // pinned reports whether a rule pins a PCR in any bank.
 func (r *PCRRules) pinned(index int) bool {
 	return slices.ContainsFunc(r.PCRs, func(x PCR) bool { return x.Index == index })
@@ -126,17 +107,13 @@ func (r *PCRRules) explain(_ *Policy, w *Words) {
 	for _, x := range r.PCRs {
 		w.demand("PCR %d of bank %s has one of %d listed values.", x.Index, x.Bank, len(x.Values))
 	}
-	if len(r.PCRs) == 0 {
-		w.open("The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
-	}
+	w.openIf(len(r.PCRs) == 0, "The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
 	for _, bank := range []string{"sha256", "sha384", "sha512"} {
 		if slices.ContainsFunc(r.StartValues, func(x StartValue) bool { return x.Bank == bank }) {
 			w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)
 		}
 	}
 }
-
-func (*PCRRules) survey() {}
 
 // draft pins nothing: a value may differ from boot to boot. The log explains those of its
 // own PCR.
@@ -152,8 +129,7 @@ func (*PCRRules) draft(g *Golden, d *Draft) {
 	}
 	t.line("")
 	for _, x := range g.Start {
-		t.say("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.")
-		t.line("# [[start_value]]\n# bank = %q\n# value = %q\n", x.Bank, x.Value)
+		t.offer("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.", "# [[start_value]]\n# bank = %q\n# value = %q\n", x.Bank, x.Value)
 	}
 }
 

@@ -13,14 +13,15 @@ import (
 
 // PlatformRules are rules about the properties of the machine.
 type PlatformRules struct {
+	quiet
 	Platform Platform `toml:"platform,omitempty"`
 }
 
 // Platform is [platform]: bits of PLATFORM_INFO, by the names in docs/policy.md.
 type Platform struct {
-	Require     []string `toml:"require,omitempty"`
-	Refuse      []string `toml:"refuse,omitempty"`
-	UnknownBits Choice   `toml:"unknown_bits,omitempty"` // Allow or Refuse; absent: Allow
+	Require     []string `toml:"require,omitempty" default:"none" doc:"properties that the machine must have. |alias_check_complete| shows that memory is not aliased (BadRAM)"`
+	Refuse      []string `toml:"refuse,omitempty" default:"none" doc:"properties that it must not state. Firmware that is too old to state one passes: this is for properties such as |smt|, which every report states"`
+	UnknownBits Choice   `toml:"unknown_bits,omitempty" default:"\"allow\"" doc:"|refuse| refuses bits without a name. Turin sets some"`
 }
 
 // platformBits are the named bits of PLATFORM_INFO.
@@ -39,19 +40,9 @@ var platformBits = []struct {
 
 const aliasCheck = "alias_check_complete" // memory is not aliased (BadRAM)
 
-func (*PlatformRules) keys() []Key {
-	return []Key{
-		{Name: "platform.require", Default: "none", Doc: "properties that the machine must have. `alias_check_complete` shows that memory is not aliased (BadRAM)"},
-		{Name: "platform.refuse", Default: "none", Doc: "properties that it must not state. Firmware that is too old to state one passes: this is for properties such as `smt`, which every report states"},
-		{Name: "platform.unknown_bits", Default: `"allow"`, Doc: "`refuse` refuses bits without a name. Turin sets some"},
-	}
-}
-
-func (*PlatformRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.platform", Class: check.Policy, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
-		{ID: "policy.platform-reserved", Class: check.Policy, Checks: "no platform bit is set that this version cannot name, if the policy refuses those", Stops: "a platform property without a known meaning"},
-	}
+var platformChecks = []check.Definition{
+	{ID: "policy.platform", Class: check.Policy, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
+	{ID: "policy.platform-reserved", Class: check.Policy, Checks: "no platform bit is set that this version cannot name, if the policy refuses those", Stops: "a platform property without a known meaning"},
 }
 
 func (r *PlatformRules) values(f *faults) {
@@ -67,8 +58,6 @@ func (r *PlatformRules) values(f *faults) {
 		f.fail("platform.refuse", "a property is both required and refused")
 	}
 }
-
-func (*PlatformRules) conflicts(*Policy, *faults) {}
 
 func platformMask(names []string) (mask snp.PlatformInfo) {
 	for _, b := range platformBits {
@@ -96,15 +85,9 @@ func (r *PlatformRules) explain(_ *Policy, w *Words) {
 	for _, name := range r.Platform.Refuse {
 		w.demand("The platform does not state the property %s.", name)
 	}
-	if !slices.Contains(r.Platform.Require, aliasCheck) {
-		w.open("Whether memory is aliased (BadRAM): platform.require = [\"alias_check_complete\"] asks.")
-	}
-	if r.Platform.UnknownBits == Refuse {
-		w.demand("The platform has no property that this version cannot name.")
-	}
+	w.openIf(!slices.Contains(r.Platform.Require, aliasCheck), "Whether memory is aliased (BadRAM): platform.require = [\"alias_check_complete\"] asks.")
+	w.demandIf(r.Platform.UnknownBits == Refuse, "The platform has no property that this version cannot name.")
 }
-
-func (*PlatformRules) survey() {}
 
 func (*PlatformRules) draft(g *Golden, d *Draft) {
 	var have []string
@@ -113,8 +96,7 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 			have = append(have, quote(b.name))
 		}
 	}
-	d.tables.say("Properties of the machine that were found. alias_check_complete shows that memory is not aliased (BadRAM).")
-	d.tables.line("[platform]")
+	d.tables.offer("Properties of the machine that were found. alias_check_complete shows that memory is not aliased (BadRAM).", "[platform]")
 	if len(have) > 0 {
 		d.tables.line("require = [%s]", strings.Join(have, ", "))
 	}
@@ -124,19 +106,11 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 	d.tables.line("unknown_bits = \"allow\"\n")
 }
 
-func (r *PlatformRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil {
-		return
-	}
+func (r *PlatformRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	require, refuse := platformMask(r.Platform.Require), platformMask(r.Platform.Refuse)
 	missing, present := platformNames(require&^m.PlatformInfo), platformNames(refuse&m.PlatformInfo)
-	if require|refuse == 0 {
-		f.Skip("policy.platform", "the policy asks for no property of the platform")
-	} else {
-		f.Decide("policy.platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
-			"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
-	}
+	skipOr(f, require|refuse == 0, "policy.platform", "the policy asks for no property of the platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
+		"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
 	info, key := m.PlatformInfo.Reserved(), m.KeyInfo.Reserved()
 	if r.Platform.UnknownBits != Refuse {
 		f.Skip("policy.platform-reserved", "the policy does not ask about bits without a name; set are %v and %v", info, key)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -26,7 +27,7 @@ const MaxText = 4 << 20
 //
 // [Policy.Check] checks a policy that was built or changed in Go; [Parse] has done so.
 type Policy struct {
-	Version int `toml:"version"` // Version, required
+	Version int `toml:"version" default:"required" doc:"version of this format: 1"`
 
 	MachineRules
 	LaunchRules
@@ -48,21 +49,27 @@ type Policy struct {
 	text, encoded evidence.Digest // of the text that was parsed, and of its encoding; zero if built in Go
 }
 
-func versionKey() Key {
-	return Key{Name: "version", Default: "required", Doc: "version of this format: 1"}
-}
-
 // subject is the rules about one subject.
 type subject interface {
-	keys() []Key                                   // keys, with their texts for docs/policy.md
-	checks() []check.Definition                    // checks of evidence
 	values(f *faults)                              // checks the values, each for itself
 	conflicts(p *Policy, f *faults)                // refuses rules that no evidence could meet, and rules that would be ignored
 	explain(p *Policy, w *Words)                   // says in words what is demanded and what is not
 	survey()                                       // sets rules that accept everything genuine
 	draft(g *Golden, d *Draft)                     // writes rules that accept a golden machine
 	judge(p *Policy, s Subject, f *check.Findings) // judges evidence
+	judgeSNP(p *Policy, m *SNP, f *check.Findings) // judges a report, if one was read
+	compile() error                                // readies a copy that does not change
 }
+
+// quiet is embedded by rules that lack one of these methods.
+type quiet struct{}
+
+func (quiet) conflicts(*Policy, *faults)              {}
+func (quiet) survey()                                 {}
+func (quiet) draft(*Golden, *Draft)                   {}
+func (quiet) judge(*Policy, Subject, *check.Findings) {}
+func (quiet) judgeSNP(*Policy, *SNP, *check.Findings) {}
+func (quiet) compile() error                          { return nil }
 
 // subjects returns the rules in the order in which their checks run and are listed.
 func (p *Policy) subjects() []subject {
@@ -73,17 +80,18 @@ func (p *Policy) subjects() []subject {
 }
 
 // Definitions returns the definitions of the checks of all rules, in their order.
-func Definitions() (all []check.Definition) {
-	for _, s := range new(Policy).subjects() {
-		all = append(all, s.checks()...)
-	}
-	return all
+func Definitions() []check.Definition {
+	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
+		bindingChecks, akChecks, freshnessChecks, pcrChecks, logChecks, agentChecks, appChecks, callerChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
 // read stays open.
 func (p *Policy) Judge(s Subject, f *check.Findings) {
 	for _, r := range p.subjects() {
+		if m := s.SNP(); m != nil {
+			r.judgeSNP(p, m, f)
+		}
 		r.judge(p, s, f)
 	}
 }
@@ -122,7 +130,7 @@ func (p *Policy) check(places *stricttoml.Places) error {
 	case p.Version != Version:
 		f.fail("version", "%d is not known: want %d", p.Version, Version)
 	}
-	f.emptyTables()
+	f.emptyTables(p)
 	for _, s := range p.subjects() {
 		s.values(f)
 	}
@@ -177,10 +185,8 @@ func (p *Policy) Compile() (*Compiled, error) {
 		return nil, fmt.Errorf("policy: copy: %w", err)
 	}
 	for _, s := range c.subjects() {
-		if s, ok := s.(interface{ compile() error }); ok {
-			if err := s.compile(); err != nil {
-				return nil, err
-			}
+		if err := s.compile(); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
@@ -194,4 +200,13 @@ func Survey() *Policy {
 		s.survey()
 	}
 	return p
+}
+
+// skipOr skips a check, or decides it.
+func skipOr(f *check.Findings, skip bool, id check.ID, why string, ok bool, expected, found, sentence string, args ...any) {
+	if skip {
+		f.Skip(id, "%s", why)
+	} else {
+		f.Decide(id, ok, expected, found, sentence, args...)
+	}
 }

@@ -13,15 +13,16 @@ import (
 
 // TCBRules are rules about the security versions of the firmware.
 type TCBRules struct {
+	quiet
 	TCB map[string]TCB `toml:"tcb,omitempty"` // by product
 }
 
 // TCB is [tcb.PRODUCT]: floors of the components. A set of floors names every component
 // of the product: fmc on Turin alone, bootloader, tee, snp, microcode.
 type TCB struct {
-	Reported  map[string]int `toml:"reported,omitempty"`  // of the version that the signing key was derived for
-	Committed map[string]int `toml:"committed,omitempty"` // of the version below which the host cannot go back
-	Launch    map[string]int `toml:"launch,omitempty"`    // of the version at launch of the guest
+	Reported  map[string]int `toml:"reported,omitempty" default:"any" doc:"floors of the version that the signing key was derived for: firmware with published holes is refused"`
+	Committed map[string]int `toml:"committed,omitempty" default:"any" doc:"floors of the version below which the host cannot go back"`
+	Launch    map[string]int `toml:"launch,omitempty" default:"any" doc:"floors of the version at launch of the guest"`
 }
 
 // tcbFloors are the floors of one version.
@@ -40,20 +41,10 @@ func (t TCB) floors() []tcbFloors {
 	}
 }
 
-func (*TCBRules) keys() []Key {
-	return []Key{
-		{Name: "tcb.PRODUCT.reported", Default: "any", Doc: "floors of the version that the signing key was derived for: firmware with published holes is refused"},
-		{Name: "tcb.PRODUCT.committed", Default: "any", Doc: "floors of the version below which the host cannot go back"},
-		{Name: "tcb.PRODUCT.launch", Default: "any", Doc: "floors of the version at launch of the guest"},
-	}
-}
-
-func (*TCBRules) checks() []check.Definition {
-	return []check.Definition{
-		{ID: "policy.tcb-reported", Class: check.Policy, Checks: "every component of the reported TCB is at or above its floor", Stops: "firmware with published holes"},
-		{ID: "policy.tcb-committed", Class: check.Policy, Checks: "every component of the committed TCB is at or above its floor", Stops: "firmware that the host can still roll back"},
-		{ID: "policy.tcb-launch", Class: check.Policy, Checks: "every component of the TCB at launch is at or above its floor", Stops: "a guest that was launched under firmware with published holes"},
-	}
+var tcbChecks = []check.Definition{
+	{ID: "policy.tcb-reported", Class: check.Policy, Checks: "every component of the reported TCB is at or above its floor", Stops: "firmware with published holes"},
+	{ID: "policy.tcb-committed", Class: check.Policy, Checks: "every component of the committed TCB is at or above its floor", Stops: "firmware that the host can still roll back"},
+	{ID: "policy.tcb-launch", Class: check.Policy, Checks: "every component of the TCB at launch is at or above its floor", Stops: "a guest that was launched under firmware with published holes"},
 }
 
 // line returns the product with a name in lower case, ProductUnknown if there is none.
@@ -76,9 +67,6 @@ func components(product string) (names []string) {
 }
 
 func (r *TCBRules) values(f *faults) {
-	if len(r.TCB) == 0 && f.given("tcb", r.TCB != nil) {
-		f.empty("tcb")
-	}
 	for product, t := range r.TCB {
 		key := "tcb." + product
 		all := components(product)
@@ -148,8 +136,6 @@ func (r *TCBRules) explain(p *Policy, w *Words) {
 	}
 }
 
-func (*TCBRules) survey() {}
-
 // draft sets the floors to what was found: older firmware is refused, newer accepted.
 func (*TCBRules) draft(g *Golden, d *Draft) {
 	if line(g.product()) == snp.ProductUnknown {
@@ -172,12 +158,10 @@ func (*TCBRules) draft(g *Golden, d *Draft) {
 		floors = append(floors, fmt.Sprintf("%s%s = { %s }", head, v.name, strings.Join(parts, ", ")))
 	}
 	if len(floors) == 0 {
-		d.tables.say("DANGER: the firmware states no version at all: no floors.")
-		d.tables.line("")
+		d.tables.offer("DANGER: the firmware states no version at all: no floors.", "")
 		return
 	}
-	d.tables.say("Firmware below these versions is refused. They are those of the machine: AMD's security bulletins say what they ought to be.")
-	d.tables.line("%s[tcb.%s]\n%s\n", head, g.product(), strings.Join(floors, "\n"))
+	d.tables.offer("Firmware below these versions is refused. They are those of the machine: AMD's security bulletins say what they ought to be.", "%s[tcb.%s]\n%s\n", head, g.product(), strings.Join(floors, "\n"))
 }
 
 func (r *TCBRules) judge(_ *Policy, s Subject, f *check.Findings) {

@@ -11,16 +11,11 @@ import (
 
 // VMPLRules are rules about the VM privilege level that asked for the report.
 type VMPLRules struct {
-	VMPL []int `toml:"vmpl,omitempty"` // 0 to 3; absent: 0
+	quiet
+	VMPL []int `toml:"vmpl,omitempty" default:"[0]" doc:"VM privilege levels that may ask for the report, 0 to 3. At a level other than 0, less privileged software of the guest can speak for it"`
 }
 
-func (*VMPLRules) keys() []Key {
-	return []Key{{Name: "vmpl", Default: "[0]", Doc: "VM privilege levels that may ask for the report, 0 to 3. At a level other than 0, less privileged software of the guest can speak for it"}}
-}
-
-func (*VMPLRules) checks() []check.Definition {
-	return []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
-}
+var vmplChecks = []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
 
 func (r *VMPLRules) values(f *faults) {
 	list(f, "vmpl", r.VMPL, func(at string, v int) {

@@ -23,6 +23,30 @@ func (p *Policy) Explain() *Words {
 	return w
 }
 
+func (w *Words) demandIf(asked bool, format string, a ...any) {
+	if asked {
+		w.demand(format, a...)
+	}
+}
+
+func (w *Words) openIf(is bool, format string, a ...any) {
+	if is {
+		w.open(format, a...)
+	}
+}
+
+func (w *Words) dangerIf(is bool, format string, a ...any) {
+	if is {
+		w.danger(format, a...)
+	}
+}
+
+// tolerates says the danger of a rule that tolerates something, or the demand of its absence.
+func (w *Words) tolerates(is bool, danger, demand string) {
+	w.dangerIf(is, "%s", danger)
+	w.demandIf(!is, "%s", demand)
+}
+
 func (w *Words) demand(format string, a ...any) {
 	w.Demands = append(w.Demands, fmt.Sprintf(format, a...))
 }
