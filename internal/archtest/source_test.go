@@ -59,6 +59,16 @@ func files(t *testing.T, f func(path string, content []byte)) {
 	}
 }
 
+// parse returns a Go file of this text.
+func parse(t *testing.T, source string) *ast.File {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "", source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // sources calls f with every Go file, parsed.
 func sources(t *testing.T, f func(path string, set *token.FileSet, file *ast.File)) {
 	t.Helper()
