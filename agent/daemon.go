@@ -68,7 +68,8 @@ func newDaemon(o Options) (*daemon, error) {
 	}
 	c := o.Config
 	d.platform = reports.New(reports.Options{
-		Open: o.Machine.OpenPlatform, Spacing: time.Duration(c.Report.Spacing), Folder: c.Report.CertificateFolder, Log: d.log,
+		Open: o.Machine.OpenPlatform, Spacing: time.Duration(c.Report.Spacing), Timeout: time.Duration(c.Report.Timeout),
+		Folder: c.Report.CertificateFolder, Log: d.log,
 	})
 	s := startup.New(d.log)
 	d.supervisor = s
@@ -83,7 +84,7 @@ func newDaemon(o Options) (*daemon, error) {
 	})
 	d.vault = vault.New(vault.Config{
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
-		TPM: c.TPM, Keys: c.Keys, ReportTimeout: time.Duration(c.Report.Timeout), Log: d.log,
+		TPM: c.TPM, Keys: c.Keys, Log: d.log,
 	})
 	d.status = &status.Source{
 		Agent: d.identity, Supervisor: s, Device: d.device, Ledger: d.ledger, Attester: d.attester,

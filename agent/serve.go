@@ -12,7 +12,6 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
-	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
@@ -73,7 +72,7 @@ var errorCodes = []server.ErrorCode{
 	{Err: startup.ErrNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
 	{Err: enrol.ErrNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: vault.ErrClosed, Code: api.CodeUnavailable},
-	{Err: reports.ErrNoDerivation, Code: api.CodeNoUsableSlot},
+	{Err: vault.ErrNoDerivation, Code: api.CodeNoUsableSlot},
 	{Err: apps.ErrConfig, Code: api.CodeBadDeclaration},
 	{Err: tpm.ErrTimedOut, Code: api.CodeTPMTimeout, Retry: 5 * time.Second},
 	{Err: tpm.ErrDegraded, Code: api.CodeTPM, Retry: 5 * time.Second},

@@ -13,7 +13,9 @@ import (
 
 // A Reporter makes attestation reports.
 type Reporter interface {
-	// Kind returns the format of the reports.
+	// Kind returns the format of the reports. It determines how a verifier finds the 64
+	// bytes in one: a platform that wraps them (as a paravisor does, which signs a hash of
+	// a structure that contains them) makes the whole structure the bytes of its report.
 	Kind() evidence.ReportKind
 
 	// Report asks for a report that contains data as its report data. It waits its turn in
@@ -24,6 +26,8 @@ type Reporter interface {
 // A Platform is an open report device. Its methods may be called by many goroutines.
 type Platform interface {
 	Reporter
+	// Keys returns the keys that the platform derives, nil if it derives none.
+	Keys() Keys
 	// Staple replaces the certificates, X.509 DER, that reports carry besides the host's.
 	Staple(ders [][]byte) error
 	// Close ends the device.
@@ -40,18 +44,18 @@ type Report struct {
 // Errors of a platform, told apart with errors.Is. Each comes wrapped with what was
 // attempted and what to do.
 var (
-	// ErrAbsent: there is no such device on this machine.
+	// ErrAbsent is returned if this machine has no such device.
 	ErrAbsent = errors.New("no attestation device")
-	// ErrBusy: the firmware or host throttles requests; a later one may succeed.
+	// ErrBusy is returned if firmware or host throttle requests; a later one may succeed.
 	ErrBusy = errors.New("report device is busy")
-	// ErrTimedOut: no answer within the deadline.
+	// ErrTimedOut is returned if no answer came within the deadline.
 	ErrTimedOut = errors.New("report device timed out")
-	// ErrKeyWiped: the guest's message key is gone; only a reboot brings it back.
+	// ErrKeyWiped is returned if the guest's message key is gone; only a reboot brings it back.
 	ErrKeyWiped = errors.New("guest message key is wiped")
-	// ErrVMPL: the request asked for, or the answer names, another VM privilege level.
+	// ErrVMPL is returned if the request or the answer names another VM privilege level.
 	ErrVMPL = errors.New("wrong VM privilege level")
-	// ErrFirmware: the firmware answered with an error status.
+	// ErrFirmware is returned if the firmware answered with an error status.
 	ErrFirmware = errors.New("firmware refused the request")
-	// ErrMalformed: the answer is not what was asked for.
+	// ErrMalformed is returned if the answer is not what was asked for.
 	ErrMalformed = errors.New("malformed answer from the report device")
 )

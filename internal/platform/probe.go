@@ -2,22 +2,96 @@
 
 package platform
 
-import "context"
+import (
+	"context"
+	"fmt"
 
-// A KeyProber tries out on what a firmware's derived keys depend.
-type KeyProber interface {
-	// Fingerprint asks for the key of a probe and returns SHA-256 H("agentd/probe/1",
-	// salt, key): enough to tell two keys apart, and nothing that anybody could seal
-	// to. So no request but that of [KeyDeriver] ever yields a key.
-	Fingerprint(ctx context.Context, p KeyProbe) ([32]byte, error)
+	"github.com/cvm-agentd/agentd/sealing"
+)
+
+// Finding is the result of one test of a platform.
+type Finding struct {
+	Name string // "derives", "stable", "depends-on-tcb", "not-above-committed", and those of [Keys.Vary]
+	OK   bool
+	Text string
 }
 
-// KeyProbe is a MSG_KEY_REQ (SNP firmware ABI) as far as a guest may choose it.
-type KeyProbe struct {
-	Root     uint32   // bit 0 ROOT_KEY_SELECT: 1 the VMRK; bits 2:1 KEY_SEL
-	Fields   uint64   // GUEST_FIELD_SELECT
-	Above    uint32   // VM privilege levels above the guest's own; at most 3 come of it
-	GuestSVN uint32   // at most the launched one
-	TCB      uint64   // at most the committed one
-	Salt     [32]byte // the same for fingerprints that are to be compared
+// Probe tests the key derivation of a platform, for a report to an administrator: that it
+// works, gives the same key twice and another one under another TCB, and what else the keys
+// depend on. Keys are wiped, and none is returned.
+func Probe(ctx context.Context, keys Keys) ([]Finding, error) {
+	now, err := keys.Reading(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("probe the key derivation: %w", err)
+	}
+	out := probe(ctx, keys, now)
+	if !out[0].OK {
+		return out, nil
+	}
+	more, err := keys.Vary(ctx, now)
+	if err != nil {
+		return nil, fmt.Errorf("probe the key derivation: %w", err)
+	}
+	return append(out, more...), nil
+}
+
+// probe makes the requests that sealing itself makes.
+func probe(ctx context.Context, keys Keys, now sealing.Reading) []Finding {
+	first, err := keys.DeriveKey(ctx, now.TCB)
+	if err != nil {
+		return []Finding{{Name: "derives", Text: err.Error()}}
+	}
+	defer first.Wipe()
+	out := []Finding{{Name: "derives", OK: true, Text: fmt.Sprintf("a key under TCB %s", now.TCB)}}
+	again, err := keys.DeriveKey(ctx, now.TCB)
+	if err != nil {
+		return append(out, Finding{Name: "stable", Text: err.Error()})
+	}
+	defer again.Wipe()
+	f := Finding{Name: "stable", OK: first.Equal(again), Text: "the same request twice gives the same key"}
+	if !f.OK {
+		f.Text = "the same request twice gives two keys: what is sealed would not open again"
+	}
+	out = append(out, f)
+	if lower, ok := below(now.TCB); ok {
+		other, err := keys.DeriveKey(ctx, lower)
+		f := Finding{Name: "depends-on-tcb", Text: fmt.Sprintf("TCB %s gives another key", lower)}
+		if err != nil {
+			f.Text = err.Error()
+		} else {
+			if f.OK = !first.Equal(other); !f.OK {
+				f.Text = fmt.Sprintf("TCB %s gives the same key: older firmware could derive it", lower)
+			}
+			other.Wipe()
+		}
+		out = append(out, f)
+	}
+	above := now.TCB
+	for i := range above {
+		if above[i] > 0 && above[i] < 0xff {
+			above[i]++
+			break
+		}
+	}
+	if above == now.TCB {
+		return out
+	}
+	given, err := keys.DeriveKey(ctx, above)
+	f = Finding{Name: "not-above-committed", OK: err != nil, Text: fmt.Sprintf("TCB %s, above the committed one, is refused", above)}
+	if err == nil {
+		f.Text = fmt.Sprintf("TCB %s, above the committed one, gives a key", above)
+		given.Wipe()
+	}
+	return append(out, f)
+}
+
+// below returns t with one component lowered by one, and false if that leaves only zeros.
+func below(t sealing.TCB) (sealing.TCB, bool) {
+	for i := len(t) - 1; i >= 0; i-- {
+		if t[i] > 0 {
+			t[i]--
+			return t, t != sealing.TCB{}
+		}
+	}
+	return t, false
 }

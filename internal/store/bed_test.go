@@ -5,7 +5,6 @@ package store_test
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"io/fs"
 	"os"
@@ -17,12 +16,9 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
-	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/store"
-	"github.com/cvm-agentd/agentd/internal/store/snproot"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -117,19 +113,7 @@ func (b *bed) open() *store.Store {
 	}
 	p := b.launch()
 	p.SetFaults(b.faults)
-	c.Platform = snproot.Platform{
-		Report: func(ctx context.Context, data [64]byte) ([]byte, error) {
-			r, err := p.Report(ctx, data)
-			return r.Bytes, err
-		},
-		Derive: func(ctx context.Context, tcb uint64) ([]byte, error) {
-			k, err := p.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
-			if errors.Is(err, platform.ErrZeroKey) {
-				return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: "derive a key", Err: err}
-			}
-			return k.Secret(), err
-		},
-	}
+	c.Platform = p
 	s, err := store.Open(b.t.Context(), c)
 	if err != nil {
 		b.t.Fatal(err)

@@ -195,42 +195,6 @@ func TestRecoverKeepsWhatDoesNotOpen(t *testing.T) {
 	}
 }
 
-// TestProbe: what a doctor says of good and bad firmware.
-func TestProbe(t *testing.T) {
-	tests := []struct {
-		name string
-		fail func(*machine) func(uint64) ([]byte, error)
-		want map[string]bool
-	}{
-		{"good", nil, map[string]bool{"derives": true, "stable": true, "depends-on-tcb": true, "not-above-committed": true}},
-		{"all zero", func(*machine) func(uint64) ([]byte, error) {
-			return func(uint64) ([]byte, error) { return make([]byte, 32), nil }
-		}, map[string]bool{"derives": false}},
-		{"constant", func(*machine) func(uint64) ([]byte, error) {
-			return func(uint64) ([]byte, error) { return []byte(strings.Repeat("k", 32)), nil }
-		}, map[string]bool{"derives": true, "stable": true, "depends-on-tcb": false, "not-above-committed": false}},
-		{"unstable", func(m *machine) func(uint64) ([]byte, error) {
-			return func(uint64) ([]byte, error) { return []byte(strings.Repeat(string(rune('a'+m.asks)), 32)), nil }
-		}, map[string]bool{"derives": true, "stable": false, "depends-on-tcb": true, "not-above-committed": false}},
-	}
-	for _, tt := range tests {
-		m := newMachine()
-		if tt.fail != nil {
-			m.fail = tt.fail(m)
-		}
-		list, err := store.Probe(t.Context(), m)
-		must(t, err)
-		if len(list) != len(tt.want) {
-			t.Errorf("%s: %v", tt.name, list)
-		}
-		for _, f := range list {
-			if f.OK != tt.want[f.Name] || f.Text == "" {
-				t.Errorf("%s: %+v", tt.name, f)
-			}
-		}
-	}
-}
-
 // TestTCBRaisedTwice: each re-wrapping goes through the old key, also when one was
 // left out; what was sealed between is not left behind.
 func TestTCBRaisedTwice(t *testing.T) {

@@ -51,7 +51,16 @@ func (m *machine) setChip(name string) {
 
 func (m *machine) Reading(context.Context) (sealing.Reading, error) { return m.now, nil }
 
-func (m *machine) DeriveKey(_ context.Context, tcb uint64) ([]byte, error) {
+func (m *machine) DeriveKey(_ context.Context, tcb sealing.TCB) (*secret.Secret, error) {
+	b, err := m.derive(tcb.Uint64())
+	if err != nil {
+		clear(b)
+		return nil, err
+	}
+	return secret.Take(b)
+}
+
+func (m *machine) derive(tcb uint64) ([]byte, error) {
 	m.asks++
 	if m.fail != nil {
 		return m.fail(tcb)

@@ -59,8 +59,8 @@ func (exampleMachine) Reading(context.Context) (sealing.Reading, error) {
 	return r, nil
 }
 
-func (exampleMachine) DeriveKey(context.Context, uint64) ([]byte, error) {
-	return bytes.Clone(exampleSNPKey), nil
+func (exampleMachine) DeriveKey(context.Context, sealing.TCB) (*secret.Secret, error) {
+	return secret.Take(bytes.Clone(exampleSNPKey))
 }
 
 func (exampleMachine) Unseal(context.Context, []byte) (*secret.Secret, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -121,11 +122,12 @@ func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) 
 		_ = s.Use(func(b []byte) error { parts[1] = append(parts[1], b...); return nil })
 	}
 	if id.kind.SNP() {
-		b, err := derive(ctx, r.platform, id.tcb)
+		k, err := derive(ctx, r.platform, id.tcb)
 		if err != nil {
 			return nil, err
 		}
-		parts[0] = b
+		defer k.Wipe()
+		_ = k.Use(func(b []byte) error { parts[0] = append(parts[0], b...); return nil })
 	}
 	material := labelled.Preimage(sealing.LabelRoots, []byte(id.kind.String()), parts[0], parts[1])
 	defer clear(material)
@@ -136,29 +138,36 @@ func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) 
 	return secret.Take(prk)
 }
 
+// A Platform derives keys, and returns what goes into one now: see [platform.Keys].
+type Platform interface {
+	Reading(ctx context.Context) (sealing.Reading, error)
+	DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret, error)
+}
+
 // derive asks for a derived key and refuses what cannot be one. Firmware has returned an
 // all-zero key as valid, and every attacker knows that key.
-func derive(ctx context.Context, d Deriver, tcb sealing.TCB) ([]byte, error) {
-	b, err := d.DeriveKey(ctx, tcb.Uint64())
-	if err != nil {
-		clear(b)
-		if sealing.CodeOf(err) != "" {
-			return nil, err
-		}
+func derive(ctx context.Context, p Platform, tcb sealing.TCB) (*secret.Secret, error) {
+	k, err := p.DeriveKey(ctx, tcb)
+	switch {
+	case err == nil:
+	case errors.Is(err, platform.ErrZeroKey):
+		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
+	case sealing.CodeOf(err) != "":
+		return nil, err
+	default:
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
 	}
-	if len(b) != sealing.KeySize {
-		defer clear(b)
-		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("the firmware answered with a key of %d bytes, want %d", len(b), sealing.KeySize)}
+	detail := ""
+	switch {
+	case k.Len() != sealing.KeySize:
+		detail = fmt.Sprintf("the firmware answered with a key of %d bytes, want %d", k.Len(), sealing.KeySize)
+	case k.IsZero():
+		detail = fmt.Sprintf("the firmware answered with an all-zero key under TCB %s; nothing is sealed or opened with it", tcb)
+	default:
+		return k, nil
 	}
-	var or byte
-	for _, x := range b {
-		or |= x
-	}
-	if or == 0 {
-		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("the firmware answered with an all-zero key under TCB %s; nothing is sealed or opened with it", tcb)}
-	}
-	return b, nil
+	k.Wipe()
+	return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: detail}
 }
 
 // unsealTPM opens the record of the TPM secret with that name.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -91,6 +92,8 @@ func TestBadDerivedKeys(t *testing.T) {
 		want api.Code
 	}{
 		{"all zero", func(uint64) ([]byte, error) { return make([]byte, 32), nil }, api.CodeBadDerivedKey},
+		{"all zero, noticed by the platform", func(uint64) ([]byte, error) { return nil, fmt.Errorf("ask: %w", platform.ErrZeroKey) }, api.CodeBadDerivedKey},
+		{"busy", func(uint64) ([]byte, error) { return nil, platform.ErrBusy }, api.CodeRootUnavailable},
 		{"too short", func(uint64) ([]byte, error) { return []byte("short"), nil }, api.CodeBadDerivedKey},
 		{"status", func(uint64) ([]byte, error) { return nil, errors.New("firmware status 0x16") }, api.CodeRootUnavailable},
 	}

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/labelled"
-	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
@@ -122,9 +121,11 @@ func firmwareKey(t *testing.T, dir string, tcb sealing.TCB) []byte {
 	p, err := soft.New(soft.Options{Directory: dir})
 	must(t, err)
 	defer p.Close()
-	k, err := p.DeriveKey(t.Context(), platform.KeyRequest{TCB: tcb.Uint64()})
+	k, err := p.DeriveKey(t.Context(), tcb)
 	must(t, err)
-	return k.Secret()
+	var out []byte
+	must(t, k.Use(func(b []byte) error { out = bytes.Clone(b); return nil }))
+	return out
 }
 
 // unsealed asks a second TPM with the same state.

@@ -15,22 +15,18 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // reopenPause is the least time between two attempts to open a report device.
 const reopenPause = 10 * time.Second
 
-// ErrNoDerivation is returned if the platform derives no keys.
-var ErrNoDerivation = errors.New("the firmware of this machine derives no keys, so that nothing would bind sealed blobs to chip and launch measurement: " +
-	"set keys.without_derived_keys to accept that the TPM alone protects them")
-
-// errNoProbe is returned for a platform that cannot try its keys.
-var errNoProbe = errors.New("this platform does not show what its keys depend on")
-
 // Options say how the platform is opened.
 type Options struct {
 	Open    func() (platform.Platform, error)
 	Spacing time.Duration // least time between two requests, for the status
+	Timeout time.Duration // of one request for a key, with its time in the queue
 	Folder  string        // of the certificates to staple
 	Log     *slog.Logger
 }
@@ -91,6 +87,12 @@ func (w *Watched) Report(ctx context.Context, data [64]byte) (platform.Report, e
 		return platform.Report{}, err
 	}
 	r, err := p.Report(ctx, data)
+	w.note(err)
+	return r, err
+}
+
+// note remembers the result of asking for a report.
+func (w *Watched) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil || !errors.Is(err, context.Canceled) { // a caller that left says nothing about the device
@@ -99,45 +101,43 @@ func (w *Watched) Report(ctx context.Context, data [64]byte) (platform.Report, e
 	if w.lastErr != nil {
 		w.everErr = w.lastErr.Error()
 	}
+}
+
+// Keys returns the keys that the platform derives, nil if it derives none. The error says why
+// the device does not open.
+func (w *Watched) Keys() (platform.Keys, error) {
+	p, err := w.device()
+	if err != nil {
+		return nil, err
+	}
+	k := p.Keys()
+	if k == nil {
+		return nil, nil
+	}
+	return watchedKeys{k, w}, nil
+}
+
+// watchedKeys bounds requests for keys in time. The store of sealed blobs reports their
+// results, not the status of the platform: reports may work while keys do not.
+type watchedKeys struct {
+	platform.Keys
+	w *Watched
+}
+
+// Reading asks for a report, and remembers the result.
+func (k watchedKeys) Reading(ctx context.Context) (sealing.Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.w.o.Timeout)
+	defer cancel()
+	r, err := k.Keys.Reading(ctx)
+	k.w.note(err)
 	return r, err
 }
 
-// Derives reports whether the platform derives keys; the error says why the device does
-// not open.
-func (w *Watched) Derives() (bool, error) {
-	p, err := w.device()
-	if err != nil {
-		return false, err
-	}
-	_, ok := p.(platform.KeyDeriver)
-	return ok, nil
-}
-
-// DeriveKey asks the device for a key. The store of sealed blobs reports the result, not
-// this status: reports may work while keys do not.
-func (w *Watched) DeriveKey(ctx context.Context, r platform.KeyRequest) (platform.DerivedKey, error) {
-	p, err := w.device()
-	if err != nil {
-		return platform.DerivedKey{}, err
-	}
-	k, ok := p.(platform.KeyDeriver)
-	if !ok {
-		return platform.DerivedKey{}, ErrNoDerivation
-	}
-	return k.DeriveKey(ctx, r)
-}
-
-// Fingerprint asks for the fingerprint of a key that nothing is sealed to.
-func (w *Watched) Fingerprint(ctx context.Context, k platform.KeyProbe) ([32]byte, error) {
-	p, err := w.device()
-	if err != nil {
-		return [32]byte{}, err
-	}
-	prober, ok := p.(platform.KeyProber)
-	if !ok {
-		return [32]byte{}, errNoProbe
-	}
-	return prober.Fingerprint(ctx, k)
+// DeriveKey asks for a key.
+func (k watchedKeys) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, k.w.o.Timeout)
+	defer cancel()
+	return k.Keys.DeriveKey(ctx, tcb)
 }
 
 // Staple reads the certificates of the folder again and hands them to the platform. It

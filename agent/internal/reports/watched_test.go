@@ -24,6 +24,7 @@ func (f *fake) Kind() evidence.ReportKind { return evidence.ReportSNP }
 func (f *fake) Report(context.Context, [64]byte) (platform.Report, error) {
 	return platform.Report{}, f.err
 }
+func (f *fake) Keys() platform.Keys        { return nil }
 func (f *fake) Staple(ders [][]byte) error { f.stapled = len(ders); return nil }
 func (f *fake) Close() error               { f.closed = true; return nil }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -191,14 +192,14 @@ func (a Admin) Probe(ctx context.Context) (api.Probed, error) {
 	if err := a.c.Supervisor.Ready(ctx); err != nil {
 		return api.Probed{}, err
 	}
-	p, err := a.root()
+	keys, err := a.keys()
 	if err != nil {
 		return api.Probed{}, err
 	}
-	if p == nil {
+	if keys == nil {
 		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", Text: "the firmware of this machine derives no keys; the TPM alone protects sealed blobs, as configured"}}}, nil
 	}
-	found, err := store.Probe(ctx, p)
+	found, err := platform.Probe(ctx, keys)
 	if err != nil {
 		return api.Probed{}, err
 	}

@@ -25,26 +25,30 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/store"
-	"github.com/cvm-agentd/agentd/internal/store/snproot"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// ErrClosed is returned while the store is not open; it wraps the reason.
-var ErrClosed = errors.New("the store of sealed blobs is not open")
+// Errors of a store that is not open.
+var (
+	// ErrClosed is returned while the store is not open; it wraps the reason.
+	ErrClosed = errors.New("the store of sealed blobs is not open")
+	// ErrNoDerivation is returned if the platform derives no keys.
+	ErrNoDerivation = errors.New("the firmware of this machine derives no keys, so that nothing would bind sealed blobs to chip and launch measurement: " +
+		"set keys.without_derived_keys to accept that the TPM alone protects them")
+)
 
 // Config is what a Vault works with. All fields are required.
 type Config struct {
-	Supervisor    *startup.Supervisor
-	Device        *startup.Part[*tpm.Device]
-	Apps          *startup.Part[*apps.Apps]
-	Platform      *reports.Watched
-	Folder        string // of the sealed blobs; the lock of the state folder covers it
-	TPM           config.TPM
-	Keys          config.Keys
-	ReportTimeout time.Duration // of one request to the platform
-	Log           *slog.Logger
+	Supervisor *startup.Supervisor
+	Device     *startup.Part[*tpm.Device]
+	Apps       *startup.Part[*apps.Apps]
+	Platform   *reports.Watched
+	Folder     string // of the sealed blobs; the lock of the state folder covers it
+	TPM        config.TPM
+	Keys       config.Keys
+	Log        *slog.Logger
 }
 
 // A Vault is the store of sealed blobs, or the reason why there is none. Its methods may
@@ -140,7 +144,7 @@ func (v *Vault) now() (*store.Store, store.State) {
 }
 
 func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
-	root, err := v.root()
+	keys, err := v.keys()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -158,7 +162,7 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 	}
 	k := v.c.Keys
 	s, err := store.Open(ctx, store.Config{
-		Files: files{dir}, Platform: root, TPM: &tpmroot.TPM{Device: device, Auths: auths},
+		Files: files{dir}, Platform: keys, TPM: &tpmroot.TPM{Device: device, Auths: auths},
 		Quota:      store.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
 		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange,
 	})
@@ -168,45 +172,18 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 	return s, dir, nil
 }
 
-// root returns the platform as sealing uses it, nil if it derives no keys and the
-// configuration accepts that.
-func (v *Vault) root() (store.Platform, error) {
-	switch derives, err := v.c.Platform.Derives(); {
-	case derives:
-		return snproot.Platform{Report: v.report, Derive: v.key, Probe: v.probe}, nil
+// keys returns the keys of the platform, nil if it derives none and the configuration accepts
+// that.
+func (v *Vault) keys() (platform.Keys, error) {
+	switch k, err := v.c.Platform.Keys(); {
+	case k != nil:
+		return k, nil
 	case v.c.Keys.WithoutDerivedKeys:
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("%w: %w", reports.ErrNoDerivation, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoDerivation, err)
 	}
-	return nil, reports.ErrNoDerivation
-}
-
-func (v *Vault) report(ctx context.Context, data [64]byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
-	defer cancel()
-	r, err := v.c.Platform.Report(ctx, data)
-	return r.Bytes, err
-}
-
-func (v *Vault) key(ctx context.Context, tcb uint64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
-	defer cancel()
-	k, err := v.c.Platform.DeriveKey(ctx, platform.KeyRequest{TCB: tcb})
-	if errors.Is(err, platform.ErrZeroKey) {
-		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", sealing.TCBOf(tcb)), Err: err}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return k.Secret(), nil
-}
-
-// probe asks for the fingerprint of a key that sealing does not use.
-func (v *Vault) probe(ctx context.Context, k store.KeyProbe) ([32]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, v.c.ReportTimeout)
-	defer cancel()
-	return v.c.Platform.Fingerprint(ctx, platform.KeyProbe(k))
+	return nil, ErrNoDerivation
 }
 
 // refresh remembers the state of the store.

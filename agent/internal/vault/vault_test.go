@@ -3,11 +3,9 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
@@ -21,29 +19,25 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// fake is a platform without keys.
-type fake struct{ platform.Platform }
+// fake is a platform that derives keys, or none.
+type fake struct {
+	platform.Platform
+	keys platform.Keys
+}
 
 func (fake) Staple([][]byte) error { return nil }
+func (f fake) Keys() platform.Keys { return f.keys }
+
+// deriving are keys that nothing asks for.
+type deriving struct{ platform.Keys }
 
 // with is a Vault on the platform that open opens.
 func with(open func() (platform.Platform, error)) *Vault {
 	s := startup.New(slog.New(slog.DiscardHandler))
 	return New(Config{
 		Supervisor: s, Device: startup.NewPart[*tpm.Device](s), Apps: startup.NewPart[*apps.Apps](s),
-		Platform: reports.New(reports.Options{Open: open}), ReportTimeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		Platform: reports.New(reports.Options{Open: open}), Log: slog.New(slog.DiscardHandler),
 	})
-}
-
-// deriving is a platform that derives a key, or fails.
-type deriving struct {
-	fake
-	key platform.DerivedKey
-	err error
-}
-
-func (d *deriving) DeriveKey(context.Context, platform.KeyRequest) (platform.DerivedKey, error) {
-	return d.key, d.err
 }
 
 // TestRootPlatform: sealed blobs rest on the TPM alone only if an administrator accepted it.
@@ -56,43 +50,22 @@ func TestRootPlatform(t *testing.T) {
 		derives  bool
 		err      error
 	}{
-		{"derives", func() (platform.Platform, error) { return &deriving{}, nil }, false, true, nil},
-		{"derives, and less is accepted", func() (platform.Platform, error) { return &deriving{}, nil }, true, true, nil},
-		{"reports only", func() (platform.Platform, error) { return &fake{}, nil }, false, false, reports.ErrNoDerivation},
-		{"reports only, accepted", func() (platform.Platform, error) { return &fake{}, nil }, true, false, nil},
+		{"derives", func() (platform.Platform, error) { return fake{keys: deriving{}}, nil }, false, true, nil},
+		{"derives, and less is accepted", func() (platform.Platform, error) { return fake{keys: deriving{}}, nil }, true, true, nil},
+		{"reports only", func() (platform.Platform, error) { return fake{}, nil }, false, false, ErrNoDerivation},
+		{"reports only, accepted", func() (platform.Platform, error) { return fake{}, nil }, true, false, nil},
 		{"no device", absent, false, false, platform.ErrAbsent},
 		{"no device, accepted", absent, true, false, nil},
 	} {
 		d := with(c.open)
 		d.c.Keys.WithoutDerivedKeys = c.accepted
-		p, err := d.root()
+		p, err := d.keys()
 		if (p != nil) != c.derives || !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, %v", c.name, p, err)
 		}
-		if c.err != nil && !errors.Is(err, reports.ErrNoDerivation) {
+		if c.err != nil && !errors.Is(err, ErrNoDerivation) {
 			t.Errorf("%s: %v has no code", c.name, err)
 		}
-	}
-}
-
-// case 67: an all-zero key keeps its code on the way to sealing.
-func TestSealingKey(t *testing.T) {
-	inner := &deriving{err: platform.ErrZeroKey}
-	d := with(func() (platform.Platform, error) { return inner, nil })
-	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != api.CodeBadDerivedKey {
-		t.Errorf("%x, %v", k, err)
-	}
-	inner.err = platform.ErrBusy
-	if k, err := d.key(t.Context(), 1); k != nil || sealing.CodeOf(err) != "" || !errors.Is(err, platform.ErrBusy) {
-		t.Errorf("%x, %v", k, err)
-	}
-	var err error
-	if inner.key, err = platform.NewDerivedKey(append(make([]byte, 31), 7)); err != nil {
-		t.Fatal(err)
-	}
-	inner.err = nil
-	if k, err := d.key(t.Context(), 1); err != nil || len(k) != 32 || k[31] != 7 {
-		t.Errorf("%x, %v", k, err)
 	}
 }
 
@@ -102,8 +75,8 @@ func TestKeyStatus(t *testing.T) {
 	if s := d.Status(); s.State != api.StateAbsent || s.Reason != api.ReasonStarting || d.Usable().Yes {
 		t.Errorf("%+v", s)
 	}
-	d.err = reports.ErrNoDerivation
-	if s := d.Status(); s.State != api.StateAbsent || s.Reason != reports.ErrNoDerivation.Error() {
+	d.err = ErrNoDerivation
+	if s := d.Status(); s.State != api.StateAbsent || s.Reason != ErrNoDerivation.Error() {
 		t.Errorf("%+v", s)
 	}
 	d.store, d.err = &store.Store{}, nil

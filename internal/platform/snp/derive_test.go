@@ -14,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // case 74: the one key request there is, byte for byte.
@@ -24,7 +25,7 @@ func TestDerivedKeyRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.DeriveKey(context.Background(), platform.KeyRequest{TCB: 0x0100000000000004}); err != nil {
+	if _, err := d.DeriveKey(context.Background(), sealing.TCBOf(0x0100000000000004)); err != nil {
 		t.Fatal(err)
 	}
 	want := make([]byte, 32)
@@ -35,7 +36,7 @@ func TestDerivedKeyRequest(t *testing.T) {
 	if !slices.Equal(seen.request, want) {
 		t.Errorf("request % x\nwant    % x", seen.request, want)
 	}
-	if _, err := d.DeriveKey(context.Background(), platform.KeyRequest{}); !errors.Is(err, platform.ErrTCBZero) || seen.count != 1 {
+	if _, err := d.DeriveKey(context.Background(), sealing.TCB{}); !errors.Is(err, platform.ErrTCBZero) || seen.count != 1 {
 		t.Errorf("without a TCB: %v after %d exchanges", err, seen.count)
 	}
 }
@@ -66,13 +67,13 @@ func TestDerivedKeyRefusals(t *testing.T) {
 		{"busy", soft.Faults{Busy: true}, 1, platform.ErrBusy},
 	} {
 		p.SetFaults(c.faults)
-		if k, err := p.DeriveKey(context.Background(), platform.KeyRequest{TCB: c.tcb}); !errors.Is(err, c.want) || !k.Equal(platform.DerivedKey{}) {
+		if k, err := p.DeriveKey(context.Background(), sealing.TCBOf(c.tcb)); !errors.Is(err, c.want) || k != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
 }
 
-// A key that nobody waits for any more does not stay in memory.
+// A key that no caller waits for any more does not stay in memory.
 func TestAbandonedKeyIsCleared(t *testing.T) {
 	soft.SharedAuthority()
 	synctest.Test(t, func(t *testing.T) {
@@ -85,7 +86,7 @@ func TestAbandonedKeyIsCleared(t *testing.T) {
 		p.SetFaults(soft.Faults{Stall: true})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if _, err := d.DeriveKey(ctx, platform.KeyRequest{TCB: 1}); !errors.Is(err, platform.ErrTimedOut) {
+		if _, err := d.DeriveKey(ctx, sealing.TCBOf(1)); !errors.Is(err, platform.ErrTimedOut) {
 			t.Fatal(err)
 		}
 		p.SetFaults(soft.Faults{})

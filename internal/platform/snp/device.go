@@ -34,7 +34,7 @@ type Options struct {
 const DefaultTimeout = 75 * time.Second
 
 // Device is the one user of a [Transport]. All its requests wait in one queue, in the order
-// they came. It is a [platform.Platform] and a [platform.KeyDeriver].
+// they came. It is a [platform.Platform] with keys.
 type Device struct {
 	transport Transport
 	options   Options
@@ -51,10 +51,7 @@ type Device struct {
 	stapled [][]byte
 }
 
-var (
-	_ platform.Platform   = (*Device)(nil)
-	_ platform.KeyDeriver = (*Device)(nil)
-)
+var _ platform.Platform = (*Device)(nil)
 
 var errClosed = errors.New("report device is closed")
 

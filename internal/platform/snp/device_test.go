@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/sealing"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -105,7 +106,7 @@ func TestWipedKeyIsForGood(t *testing.T) {
 		if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrKeyWiped) {
 			t.Fatal(err)
 		}
-		if _, err := p.DeriveKey(context.Background(), platform.KeyRequest{TCB: 1}); !errors.Is(err, platform.ErrKeyWiped) {
+		if _, err := p.DeriveKey(context.Background(), sealing.TCBOf(1)); !errors.Is(err, platform.ErrKeyWiped) {
 			t.Fatal(err)
 		}
 	}

@@ -2,7 +2,10 @@
 
 package snp
 
-import "unsafe"
+import (
+	"context"
+	"unsafe"
+)
 
 // KernelOver is the kernel's transport with f in the place of the system call: f
 // gets the address of the 32-byte structure, as the kernel does.
@@ -14,3 +17,11 @@ func KernelOver(f func(command Command, arg unsafe.Pointer) error) Transport {
 
 // Classify names the failure of an exchange.
 var Classify = classify
+
+// KeyProbe is keyProbe.
+type KeyProbe = keyProbe
+
+// Fingerprint is fingerprint.
+func (d *Device) Fingerprint(ctx context.Context, p KeyProbe) ([32]byte, error) {
+	return d.fingerprint(ctx, p)
+}

@@ -17,6 +17,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 func TestVMPLOfDevice(t *testing.T) {
@@ -167,15 +169,15 @@ func TestAnswerIsCleared(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := d.DeriveKey(t.Context(), platform.KeyRequest{TCB: 1})
-	if err != nil || k.Secret()[8] != 9 {
+	k, err := d.DeriveKey(t.Context(), sealing.TCBOf(1))
+	if err != nil || bytesOf(t, k)[8] != 9 {
 		t.Fatal(err)
 	}
 	if !slices.Equal(kept, make([]byte, 64)) {
-		t.Errorf("the answer holds % x", kept)
+		t.Errorf("the answer contains % x", kept)
 	}
-	if _, err := d.Fingerprint(t.Context(), platform.KeyProbe{}); err != nil || !slices.Equal(kept, make([]byte, 64)) {
-		t.Errorf("probe: %v, the answer holds % x", err, kept)
+	if _, err := d.Fingerprint(t.Context(), snp.KeyProbe{}); err != nil || !slices.Equal(kept, make([]byte, 64)) {
+		t.Errorf("probe: %v, the answer contains % x", err, kept)
 	}
 }
 
@@ -193,4 +195,13 @@ func TestCertificatesAreCapped(t *testing.T) {
 	if err != nil || len(r.Certificates) != evidence.MaxCertificates || !slices.Equal(r.Certificates[0], stapled[0]) {
 		t.Errorf("%d certificates, %v", len(r.Certificates), err)
 	}
+}
+
+// bytesOf copies the bytes of a key.
+func bytesOf(t *testing.T, k *secret.Secret) (out []byte) {
+	t.Helper()
+	if err := k.Use(func(b []byte) error { out = slices.Clone(b); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // double answers the system call as Linux does: it reads the 32-byte structure at
@@ -70,11 +71,11 @@ func TestKernelStructures(t *testing.T) {
 		if want := 3; faults.HugeTable == (len(got.Certificates) == want) || faults.HugeTable != (got.TableError != nil) {
 			t.Errorf("%+v: %d certificates, table error %v", faults, len(got.Certificates), got.TableError)
 		}
-		k, err := d.DeriveKey(context.Background(), platform.KeyRequest{TCB: 1})
+		k, err := d.DeriveKey(context.Background(), sealing.TCBOf(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := p.DeriveKey(context.Background(), platform.KeyRequest{TCB: 1})
+		again, err := p.DeriveKey(context.Background(), sealing.TCBOf(1))
 		if err != nil || !k.Equal(again) {
 			t.Errorf("the key through pointers is another one: %v", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -77,19 +78,22 @@ const (
 	keyMixTCB         = 1 << 5 // TCB_VERSION of the request
 )
 
+// keyFields are the fields that sealing mixes in.
+const keyFields = keyMixPolicy | keyMixMeasurement | keyMixTCB
+
 // keyRequest is MSG_KEY_REQ: root at 0, fields to mix at 8, VMPL at 16 (always
 // mixed), guest SVN at 20 (not mixed), TCB at 24.
 func keyRequest(vmpl uint32, tcb uint64) []byte {
 	b := make([]byte, keyRequestSize)
 	binary.LittleEndian.PutUint32(b[0:], keyRoot)
-	binary.LittleEndian.PutUint64(b[8:], keyMixPolicy|keyMixMeasurement|keyMixTCB)
+	binary.LittleEndian.PutUint64(b[8:], keyFields)
 	binary.LittleEndian.PutUint32(b[16:], vmpl)
 	binary.LittleEndian.PutUint64(b[24:], tcb)
 	return b
 }
 
-// probeRequest is another MSG_KEY_REQ, whose answer becomes a fingerprint and no key.
-func probeRequest(vmpl uint32, p platform.KeyProbe) []byte {
+// probeRequest returns another MSG_KEY_REQ, whose answer becomes a fingerprint and not a key.
+func probeRequest(vmpl uint32, p keyProbe) []byte {
 	b := make([]byte, keyRequestSize)
 	binary.LittleEndian.PutUint32(b[0:], p.Root)
 	binary.LittleEndian.PutUint64(b[8:], p.Fields)
@@ -100,11 +104,11 @@ func probeRequest(vmpl uint32, p platform.KeyProbe) []byte {
 }
 
 // keyAnswer checks MSG_KEY_RSP: status at 0, key at 32.
-func keyAnswer(b []byte) (platform.DerivedKey, error) {
+func keyAnswer(b []byte) (*secret.Secret, error) {
 	if err := status(b); err != nil {
-		return platform.DerivedKey{}, err
+		return nil, err
 	}
-	return platform.NewDerivedKey(b[answerHeader:])
+	return platform.TakeKey(b[answerHeader:])
 }
 
 func status(answer []byte) error {

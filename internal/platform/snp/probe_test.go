@@ -9,24 +9,26 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // TestFingerprint: a probe gives the labelled hash of a key, another one under another
-// salt, and refuses what is no key.
+// salt, and refuses what is not a key.
 func TestFingerprint(t *testing.T) {
 	p := machine(t, soft.Options{VMPL: 2})
 	tcb := uint64(p.Options().CommittedTCB)
-	same := platform.KeyProbe{Root: 1 << 1, Fields: 1 | 1<<3 | 1<<5, TCB: tcb, Salt: [32]byte{7}}
+	same := snp.KeyProbe{Root: 1 << 1, Fields: 1 | 1<<3 | 1<<5, TCB: tcb, Salt: [32]byte{7}}
 	f, err := p.Fingerprint(t.Context(), same)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := p.DeriveKey(t.Context(), platform.KeyRequest{TCB: tcb})
+	k, err := p.DeriveKey(t.Context(), sealing.TCBOf(tcb))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f != sha256.Sum256(labelled.Preimage("agentd/probe/1", same.Salt[:], k.Secret())) || f == [32]byte(k.Secret()) {
+	if f != sha256.Sum256(labelled.Preimage("agentd/probe/1", same.Salt[:], bytesOf(t, k))) || f == [32]byte(bytesOf(t, k)) {
 		t.Error("the fingerprint is not the labelled hash of the key that sealing gets")
 	}
 	salted := same

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -70,20 +72,41 @@ func (d *Device) growTable(size uint32) {
 	d.room = (int(size) + pageSize - 1) / pageSize * pageSize
 }
 
-// DeriveKey asks for the key of this guest on this chip under the TCB of r, the
-// only one that can be asked for: see [platform.KeyRequest].
-func (d *Device) DeriveKey(ctx context.Context, r platform.KeyRequest) (platform.DerivedKey, error) {
-	if r.TCB == 0 {
-		return platform.DerivedKey{}, platform.ErrTCBZero
+// Keys returns the device, which derives keys too.
+func (d *Device) Keys() platform.Keys { return d }
+
+// Reading asks for a report and returns the parts that go into a derived key. The TCB is the
+// committed one: it is the highest that firmware derives for, and only goes up. The signature
+// is not checked: a forged report can explain wrongly why a key is missing, or keep this
+// machine from asking for one. It cannot change which key the firmware gives to which guest.
+func (d *Device) Reading(ctx context.Context) (sealing.Reading, error) {
+	got, err := d.Report(ctx, [64]byte{})
+	if err != nil {
+		return sealing.Reading{}, err
 	}
-	m := &Message{Command: GetDerivedKey, Request: keyRequest(d.options.VMPL, r.TCB), Response: make([]byte, keyResponseSize)}
+	r, err := report.ParseReport(got.Bytes)
+	if err != nil {
+		return sealing.Reading{}, fmt.Errorf("read the report for sealing: %w", err)
+	}
+	return sealing.Reading{
+		ChipID: r.ChipID, Measurement: r.Measurement, GuestPolicy: uint64(r.Policy), VMPL: r.VMPL, TCB: sealing.TCBOf(uint64(r.CommittedTCB)),
+	}, nil
+}
+
+// DeriveKey asks for the key of this guest on this chip under tcb, the only one that can be
+// asked for: see [platform.Keys].
+func (d *Device) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret, error) {
+	if tcb == (sealing.TCB{}) {
+		return nil, platform.ErrTCBZero
+	}
+	m := &Message{Command: GetDerivedKey, Request: keyRequest(d.options.VMPL, tcb.Uint64()), Response: make([]byte, keyResponseSize)}
 	if err := d.exchange(ctx, m); err != nil {
-		return platform.DerivedKey{}, fmt.Errorf("ask for a derived key: %w", err)
+		return nil, fmt.Errorf("ask for a derived key: %w", err)
 	}
 	defer clear(m.Response)
 	k, err := keyAnswer(m.Response)
 	if err != nil {
-		return platform.DerivedKey{}, fmt.Errorf("ask for a derived key: %w", err)
+		return nil, fmt.Errorf("ask for a derived key: %w", err)
 	}
 	return k, nil
 }

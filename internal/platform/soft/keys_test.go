@@ -6,18 +6,22 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
 	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// keyMessage is a raw MSG_KEY_REQ: whatever a guest could ask, sensible or not.
+// keyMessage is a raw MSG_KEY_REQ: all that a guest could ask, sensible or not.
 type keyMessage struct {
 	root   uint32
 	fields uint64
@@ -124,7 +128,7 @@ func TestKeySelectTrap(t *testing.T) {
 	if !bytes.Equal(trap(a), trap(b)) {
 		t.Error("key select 0 is not the VLEK's: the trap that the agent avoids is not there")
 	}
-	r := platform.KeyRequest{TCB: 1}
+	r := sealing.TCBOf(1)
 	ka, err := a.DeriveKey(context.Background(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +146,7 @@ func TestKeySelectTrap(t *testing.T) {
 // and only what belongs to the launch is new.
 func TestRestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "platform")
-	start := func() (root, chip, reportID []byte, key platform.DerivedKey) {
+	start := func() (root, chip, reportID []byte, key *secret.Secret) {
 		p := launch(t, soft.Options{Directory: dir})
 		root, err := p.RootPEM()
 		if err != nil {
@@ -156,7 +160,7 @@ func TestRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key, err = p.DeriveKey(context.Background(), platform.KeyRequest{TCB: 1}); err != nil {
+		if key, err = p.DeriveKey(context.Background(), sealing.TCBOf(1)); err != nil {
 			t.Fatal(err)
 		}
 		return root, r.ChipID[:], r.ReportID[:], key
@@ -192,24 +196,43 @@ func TestRestart(t *testing.T) {
 
 // case 75: a derived key does not print and has no encoding.
 func TestDerivedKeyDoesNotLeak(t *testing.T) {
-	k, err := platform.NewDerivedKey(bytes.Repeat([]byte{0xAB}, 32))
+	k, err := launch(t, soft.Options{}).DeriveKey(t.Context(), sealing.TCBOf(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
-		if got := fmt.Sprintf(verb, k); got != "[derived key]" {
+		if got := fmt.Sprintf(verb, k); got != "[secret]" {
 			t.Errorf("%s prints %s", verb, got)
 		}
-		if got := fmt.Sprintf(verb, struct{ K platform.DerivedKey }{k}); bytes.Contains([]byte(got), []byte("171")) || bytes.Contains(bytes.ToLower([]byte(got)), []byte("abab")) {
-			t.Errorf("%s in a struct prints %s", verb, got)
+		err := k.Use(func(b []byte) error {
+			got := strings.ToLower(fmt.Sprintf(verb, struct{ K *secret.Secret }{k}))
+			if strings.Contains(got, fmt.Sprintf("%x", b[:2])) || strings.Contains(got, fmt.Sprintf("%d %d", b[0], b[1])) {
+				t.Errorf("%s in a struct prints %s", verb, got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	if _, err := k.MarshalText(); err == nil {
 		t.Error("a derived key has an encoding")
 	}
-	s := k.Secret()
-	s[0] = 0
-	if k.Secret()[0] != 0xAB {
-		t.Error("Secret is no copy")
+}
+
+// TestTakeKey: what a firmware answers is a key of 32 bytes that are not all zero, and does
+// not stay in the answer.
+func TestTakeKey(t *testing.T) {
+	b := bytes.Repeat([]byte{0xAB}, 32)
+	if k, err := platform.TakeKey(b); err != nil || k.Len() != 32 || k.IsZero() || !bytes.Equal(b, make([]byte, 32)) {
+		t.Errorf("%v, left % x", err, b)
+	}
+	if k, err := platform.TakeKey(make([]byte, 32)); k != nil || !errors.Is(err, platform.ErrZeroKey) {
+		t.Errorf("all zero: %v", err)
+	}
+	for _, n := range []int{0, 31, 33} {
+		if k, err := platform.TakeKey(bytes.Repeat([]byte{1}, n)); k != nil || !errors.Is(err, platform.ErrMalformed) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
 	}
 }
