@@ -22,12 +22,12 @@ import (
 // A File is one exported part.
 type File struct {
 	Name     string
-	Contains string // in words, for people
+	Contains string // description, for people
 	Content  []byte
 }
 
-// Files are the parts of e. The batch's quote is in quote.msg, quote.sig and pcrs,
-// the anchor's, if any, in files of the same names with the prefix "anchor-".
+// Files returns the parts of e. The quote of the batch is in quote.msg, quote.sig and pcrs.
+// That of the anchor, if any, is in files of the same names with the prefix "anchor-".
 func Files(e *evidence.Evidence) ([]File, error) {
 	key, err := publicKeyPEM(e.AK)
 	if err != nil {
@@ -53,7 +53,7 @@ func Files(e *evidence.Evidence) ([]File, error) {
 		File{"ak.pem", "attestation key of the quotes, SubjectPublicKeyInfo", key},
 		File{"ak.pub", "attestation key of the quotes, TPMT_PUBLIC", e.AK},
 		File{"report.bin", "attestation report, as the firmware produced it", e.Report.Bytes},
-		File{"report-data", "the 64 bytes that the report must carry, in hexadecimal", hexLine(reportData[:])},
+		File{"report-data", "the 64 bytes that the report must contain, in hexadecimal", hexLine(reportData[:])},
 		File{"statement.json", "what the caller asked to have attested", e.Statement},
 		File{"agent.pem", "agent key, SubjectPublicKeyInfo", agentKey},
 		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)},
@@ -86,7 +86,8 @@ func quoteFiles(prefix string, s *evidence.Snapshot, data evidence.Digest) ([]Fi
 
 func hexLine(b []byte) []byte { return append(hex.AppendEncode(nil, b), '\n') }
 
-// publicKeyPEM is the key in a TPMT_PUBLIC as a PEM SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7).
+// publicKeyPEM returns the key of a TPMT_PUBLIC as a PEM SubjectPublicKeyInfo (RFC 5280,
+// section 4.1.2.7).
 func publicKeyPEM(area []byte) ([]byte, error) {
 	public, err := tpmwire.ParsePublic(area)
 	if err != nil {
@@ -107,8 +108,8 @@ func encodePEM(key any) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// certificates are one PEM file each, named by their order, and one with all.
-// A certificate that does not parse is exported as the bytes it is.
+// certificates returns a PEM file for each certificate, named by their order, and one with
+// all. The bytes of a certificate that does not parse are exported all the same.
 func certificates(list []evidence.Bytes) []File {
 	var out []File
 	var all bytes.Buffer
@@ -127,8 +128,8 @@ func certificates(list []evidence.Bytes) []File {
 	return out
 }
 
-// Write stores files in folder, which is made where it is missing. A file that is
-// there already is an error: exports of two documents must not mix.
+// Write writes files into folder, and makes the folder if it does not exist. A file that
+// exists is an error: exports of two documents must not mix.
 func Write(folder string, files []File) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("export: %w", err)

@@ -18,13 +18,13 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// ErrBanks is returned for quotes that the attestation message of go-tpm-tools has
-// no place for: there, a quote covers one PCR bank.
+// ErrBanks is returned for a quote of more than one PCR bank, for which the attestation
+// message of go-tpm-tools has no place.
 var ErrBanks = errors.New("the quote covers more than one PCR bank, which go-tpm-tools cannot read: set tpm.pcrs of the agent to one bank, or export files")
 
-// GoTPM is e as the serialised message attest.Attestation of go-tpm-tools, which its
-// server.VerifyAttestation reads. Its Nonce option is the qualifying data of the
-// quote, not the nonce of the statement: [evidence.QuoteData].
+// GoTPM returns e as the serialised message attest.Attestation of go-tpm-tools, which its
+// server.VerifyAttestation reads. Its option Nonce is the qualifying data of the quote
+// ([evidence.QuoteData]), not the nonce of the statement.
 func GoTPM(e *evidence.Evidence) ([]byte, error) {
 	if len(e.Batch.PCRs) != 1 {
 		return nil, fmt.Errorf("export attestation message: %w", ErrBanks)
@@ -56,7 +56,7 @@ func GoTPM(e *evidence.Evidence) ([]byte, error) {
 	return proto.Marshal(message)
 }
 
-// snpAttestation is report and chain as the message of go-sev-guest.
+// snpAttestation returns report and chain as the message of go-sev-guest.
 func snpAttestation(e *evidence.Evidence) (*sevsnp.Attestation, error) {
 	report, err := abi.ReportToProto(e.Report.Bytes)
 	if err != nil {
@@ -65,9 +65,8 @@ func snpAttestation(e *evidence.Evidence) (*sevsnp.Attestation, error) {
 	return &sevsnp.Attestation{Report: report, CertificateChain: chain(e)}, nil
 }
 
-// chain sorts the certificates by their place: the root is its own issuer, the one
-// between may sign certificates, and the leaf may not. Which key the leaf is for
-// stands in the report.
+// chain sorts the certificates by their place. The root is its own issuer, the intermediate
+// may sign certificates, and the leaf may not. The report names the kind of the leaf's key.
 func chain(e *evidence.Evidence) *sevsnp.CertificateChain {
 	out := &sevsnp.CertificateChain{}
 	for _, der := range e.Certificates {
@@ -94,7 +93,7 @@ func vlek(report []byte) bool {
 	return len(report) > keyInfo && report[keyInfo]>>2&7 == 1
 }
 
-// reportWithTable is the report followed by the certificates as the table of an
+// reportWithTable returns the report followed by the certificates as the table of an
 // extended guest request (GHCB specification, section 4.1.8.1), one file that the
 // tools of go-sev-guest read as "bin".
 func reportWithTable(e *evidence.Evidence) []byte {

@@ -32,7 +32,7 @@ const (
 	listBytes       = 4 + digestsPerList*digestSize
 )
 
-// SerializedPCRs is the PCR values of a snapshot as tpm2_quote writes them and
+// SerializedPCRs returns the PCR values of a snapshot as tpm2_quote writes them and
 // tpm2_checkquote reads them. The order of the banks is that of the quote.
 func SerializedPCRs(s *evidence.Snapshot) ([]byte, error) {
 	if len(s.PCRs) > maxSelections {

@@ -19,7 +19,7 @@ func bank(algorithm string, size int, indices ...uint32) evidence.Bank {
 }
 
 // TestSerializedPCRs reads the C structures back at their offsets. That tpm2-tools
-// reads them too is held in test/interop.
+// reads them too is tested in test/interop.
 func TestSerializedPCRs(t *testing.T) {
 	s := &evidence.Snapshot{PCRs: []evidence.Bank{bank("sha256", 32, 0, 1, 2, 3, 4, 5, 6, 7, 14), bank("sha384", 48, 23)}}
 	b, err := SerializedPCRs(s)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package journal hands structured log records to systemd's journal, where standard
-// error leads there, and writes lines of text everywhere else.
+// Package journal sends structured log records to systemd's journal if standard error leads
+// there, and writes lines of text otherwise.
 //
 // In the journal a record has the message, its attributes in a line for people, a
 // priority of syslog(3), and one field AGENTD_NAME for each attribute:
@@ -21,7 +21,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// NewHandler is the handler for standard error.
+// NewHandler returns the handler for standard error.
 func NewHandler(level slog.Leveler) slog.Handler {
 	if Leads() {
 		return newHandler(journal.Send, os.Stderr, level)
@@ -29,24 +29,24 @@ func NewHandler(level slog.Leveler) slog.Handler {
 	return slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
 }
 
-// Leads reports whether standard error leads to the journal: systemd says so in
-// JOURNAL_STREAM, which a process that was given another standard error has as well.
+// Leads reports whether standard error leads to the journal. JOURNAL_STREAM of systemd names
+// the stream; a process that got another standard error has the variable as well.
 func Leads() bool {
 	ours, err := journal.StderrIsJournalStream()
 	return err == nil && ours
 }
 
-// send is one record on its way to the journal.
+// send sends one record to the journal.
 type send func(message string, priority journal.Priority, fields map[string]string) error
 
-// handler keeps attributes as fields, and as text by a handler of the standard library
-// that writes into line.
+// handler keeps attributes as fields, and as text, which a handler of the standard library
+// writes into line.
 type handler struct {
 	send     send
-	fallback io.Writer // for a record that the journal did not take
+	fallback io.Writer // gets a record that the journal did not accept
 	level    slog.Leveler
 	fields   map[string]string
-	prefix   string // of field names: the groups
+	prefix   string // prefix of field names: the groups
 	wrap     func(slog.Handler) slog.Handler
 }
 
@@ -76,14 +76,14 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		message += ": " + attributes
 	}
 	if err := h.send(message, priority(r.Level), fields); err != nil {
-		// The prefix is sd-daemon(3)'s way to give a line a priority.
+		// The prefix gives the line a priority (sd-daemon(3)).
 		_, err = io.WriteString(h.fallback, "<"+string('0'+rune(priority(r.Level)))+">"+strings.ReplaceAll(message, "\n", " ")+"\n")
 		return err
 	}
 	return nil
 }
 
-// text writes the attributes alone: time, level and message have fields of their own.
+// text returns the attributes alone: time, level and message have fields of their own.
 func text(w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{
 		Level: slog.Level(-128),
@@ -96,7 +96,7 @@ func text(w io.Writer) slog.Handler {
 	})
 }
 
-// WithAttrs is a handler that adds attributes to every record.
+// WithAttrs returns a handler that adds attributes to every record.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
 	c.fields = make(map[string]string, len(h.fields)+len(attrs))
@@ -110,7 +110,7 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
-// WithGroup is a handler that puts further attributes under a name.
+// WithGroup returns a handler that puts further attributes under a name.
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
@@ -146,7 +146,7 @@ func set(fields map[string]string, prefix string, a slog.Attr) {
 // maxName is the longest field name that the journal keeps.
 const maxName = 64
 
-// fieldName turns a key into what the journal takes: upper case, digits and underscores.
+// fieldName returns a key as the journal accepts it: upper case, digits and underscores.
 func fieldName(key string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -159,7 +159,7 @@ func fieldName(key string) string {
 	}, key)
 }
 
-// priority is the priority of syslog(3) for a level.
+// priority returns the priority of syslog(3) for a level.
 func priority(l slog.Level) journal.Priority {
 	switch {
 	case l >= slog.LevelError:

@@ -68,7 +68,7 @@ func TestJournalThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// TestTerminal: a JOURNAL_STREAM that is inherited from somebody whose standard error
+// TestTerminal: a JOURNAL_STREAM that is inherited from a process whose standard error
 // was the journal does not count.
 func TestTerminal(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "1:1")

@@ -20,7 +20,7 @@ var parameters = map[snp.Component]string{
 	snp.FMC: "fmcSPL", snp.BootLoader: "blSPL", snp.TEE: "teeSPL", snp.SNP: "snpSPL", snp.Microcode: "ucodeSPL",
 }
 
-// hwidSize is how many bytes of CHIP_ID name a chip: on Turin the first 8, and the
+// hwidSize returns how many bytes of CHIP_ID name a chip: on Turin the first 8, and the
 // service knows no longer form.
 func hwidSize(p snp.Product) int {
 	if p == snp.Turin {
@@ -29,7 +29,7 @@ func hwidSize(p snp.Product) int {
 	return 64
 }
 
-// vcekPath is /vcek/v1/{product}/{hwid}?{levels}. hwid may be the whole CHIP_ID.
+// vcekPath returns /vcek/v1/{product}/{hwid}?{levels}. Hwid may be the whole CHIP_ID.
 func vcekPath(p snp.Product, hwid []byte, t snp.TCB) (string, error) {
 	levels, _, err := t.Components(p)
 	if err != nil {
@@ -37,16 +37,16 @@ func vcekPath(p snp.Product, hwid []byte, t snp.TCB) (string, error) {
 	}
 	n := hwidSize(p)
 	if len(hwid) < n || strings.Trim(string(hwid), "\x00") == "" {
-		return "", fmt.Errorf("address of a VCEK: chip id of %d bytes, all of them zero or fewer than %d: the host masks it, and the certificate must come from there", len(hwid), n)
+		return "", fmt.Errorf("address of a VCEK: chip id of %d bytes, all of them zero or fewer than %d: the host masks it, so ask the host for the certificate", len(hwid), n)
 	}
 	var query []string
-	for _, l := range levels { // in the order of the layout; the service takes any
+	for _, l := range levels { // in the order of the layout; the service accepts any
 		query = append(query, parameters[l.Component]+"="+strconv.Itoa(int(l.Value)))
 	}
 	return fmt.Sprintf("/vcek/v1/%s/%s?%s", p, hex.EncodeToString(hwid[:n]), strings.Join(query, "&")), nil
 }
 
-// kind is the part of an address that names the kind of key.
+// kind returns the part of an address that names the kind of key.
 func kind(s snp.Signer) (string, error) {
 	switch s {
 	case snp.SignerVCEK:

@@ -15,14 +15,14 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// A Cache is a folder of what was fetched, by names that tell what is in a file:
+// A Cache is a folder of fetched files, whose names say what they contain:
 //
 //	genoa-vcek-CHIP-TCB.der   certificate of a chip's key, CHIP and TCB in hexadecimal
 //	genoa-vcek-chain.pem      intermediate and root
 //	genoa-vcek.crl            revocation list, DER
 //
-// Whoever can write to it can withhold, but not forge: what is read from it is
-// verified like everything else.
+// An attacker who can write to it can withhold a file, but not forge one: the verifier checks
+// what is read from it.
 type Cache struct{ Dir string }
 
 func (c *Cache) path(p snp.Product, s snp.Signer, rest string) string {
@@ -36,15 +36,15 @@ func (c *Cache) vcek(p snp.Product, chip []byte, t snp.TCB) string {
 func (c *Cache) chain(p snp.Product, s snp.Signer) string { return c.path(p, s, "-chain.pem") }
 func (c *Cache) crl(p snp.Product, s snp.Signer) string   { return c.path(p, s, ".crl") }
 
-// Collateral is what a cache holds for one report, unverified.
+// Collateral is the unverified content of a cache for one report.
 type Collateral struct {
 	Certificates [][]byte // DER
 	Revocation   []*snp.RevocationList
 }
 
-// For reads what may belong to r. What is not there is left out; a file that is there
-// and cannot be read is an error. Reports before version 3 do not name their product,
-// so every one is tried.
+// For reads what may belong to r. A file that does not exist is left out, one that cannot be
+// read is an error. Reports before version 3 do not name their product, so For tries every
+// product.
 func (c *Cache) For(r *snp.Report) (*Collateral, error) {
 	if info, err := os.Stat(c.Dir); err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func (c *Cache) For(r *snp.Report) (*Collateral, error) {
 	return out, nil
 }
 
-// read is a file's content, nil where there is none.
+// read returns a file's content, nil if it does not exist.
 func read(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {

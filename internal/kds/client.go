@@ -15,17 +15,17 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// DefaultTimeout is for one request, answer included.
+// DefaultTimeout is the time for one request and its answer.
 const DefaultTimeout = 20 * time.Second
 
-// A Client asks the service. The zero value asks AMD's, over TLS.
+// A Client asks the service. The zero value asks that of AMD, over TLS.
 type Client struct {
-	Base    string        // address; "" is [Base]
-	Timeout time.Duration // of one request; 0 is DefaultTimeout
-	HTTP    *http.Client  // nil: one that follows no redirect
+	Base    string        // address; if empty, [Base]
+	Timeout time.Duration // time for one request; if 0, DefaultTimeout
+	HTTP    *http.Client  // if nil, a client that follows no redirect
 }
 
-// A ThrottledError is the answer 429. Nothing may be asked before RetryAfter is over.
+// A ThrottledError is the answer 429. Wait for RetryAfter before the next request.
 type ThrottledError struct {
 	URL        string
 	RetryAfter time.Duration // 0 if the service did not say
@@ -35,7 +35,7 @@ func (e *ThrottledError) Error() string {
 	if e.RetryAfter == 0 {
 		return fmt.Sprintf("fetch %s: too many requests (429)", e.URL)
 	}
-	return fmt.Sprintf("fetch %s: too many requests (429), the service wants to be left alone for %v", e.URL, e.RetryAfter)
+	return fmt.Sprintf("fetch %s: too many requests (429): ask again in %v", e.URL, e.RetryAfter)
 }
 
 // A StatusError is any other answer but 200.
@@ -48,8 +48,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("fetch %s: the service answered %d %s", e.URL, e.Status, http.StatusText(e.Status))
 }
 
-// VCEK is the certificate of the chip's key for this TCB, in DER. It is held against
-// chip and TCB, but not verified.
+// VCEK fetches the certificate of the chip's key for this TCB, in DER. It checks that the
+// certificate names that chip and TCB, but verifies no signature.
 func (c *Client) VCEK(ctx context.Context, p snp.Product, chip []byte, t snp.TCB) ([]byte, error) {
 	path, err := vcekPath(p, chip, t)
 	if err != nil {
@@ -64,12 +64,12 @@ func (c *Client) VCEK(ctx context.Context, p snp.Product, chip []byte, t snp.TCB
 		return nil, fmt.Errorf("fetch %s: %w", path, err)
 	}
 	if leaf.Signer != snp.SignerVCEK || leaf.Product != p || leaf.TCB != t || !bytes.Equal(leaf.HWID, chip[:hwidSize(p)]) {
-		return nil, fmt.Errorf("fetch %s: the certificate is of a %v of %v, TCB %v, another than was asked for", path, leaf.Signer, leaf.Product, leaf.TCB)
+		return nil, fmt.Errorf("fetch %s: got the certificate of a %v of %v, TCB %v, which was not asked for", path, leaf.Signer, leaf.Product, leaf.TCB)
 	}
 	return der, nil
 }
 
-// Chain is the intermediate and the root above keys of this kind, in PEM.
+// Chain fetches the intermediate and the root above keys of this kind, in PEM.
 func (c *Client) Chain(ctx context.Context, p snp.Product, s snp.Signer) ([]byte, error) {
 	k, err := kind(s)
 	if err != nil {
@@ -86,7 +86,7 @@ func (c *Client) Chain(ctx context.Context, p snp.Product, s snp.Signer) ([]byte
 	return b, nil
 }
 
-// RevocationList is the list by the root above keys of this kind, in DER.
+// RevocationList fetches the list by the root above keys of this kind, in DER.
 func (c *Client) RevocationList(ctx context.Context, p snp.Product, s snp.Signer) ([]byte, error) {
 	k, err := kind(s)
 	if err != nil {
@@ -103,8 +103,8 @@ func (c *Client) RevocationList(ctx context.Context, p snp.Product, s snp.Signer
 	return der, nil
 }
 
-// plain follows no redirect: the service makes none, and one that appears leads
-// wherever somebody wants.
+// plain follows no redirect: the service makes none, and an attacker could make one that
+// leads anywhere.
 var plain = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
 func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, error) {
@@ -156,7 +156,7 @@ func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, err
 	return b, nil
 }
 
-// longest is the most that a service may ask to wait and be believed.
+// longest is the longest wait that is believed if a service asks for it.
 const longest = 24 * time.Hour
 
 // retryAfter reads the header of that name (RFC 9110, section 10.2.3): seconds, or a date.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kds fetches what AMD's key distribution service hands out and keeps it in a
-// folder: certificates of chip keys, the certificates above them, and revocation lists
-// (VCEK Certificate and KDS Interface Specification, publication 57230; VLEK, 58369).
+// Package kds fetches certificates of chip keys, the certificates above them, and revocation
+// lists from AMD's key distribution service, and keeps them in a folder (VCEK Certificate and
+// KDS Interface Specification, publication 57230; VLEK, 58369).
 //
-// Every request is made once. The service allows one request for a chip's certificate
-// in about ten seconds and then answers 429; whoever tries again at once is served
-// later, not sooner. Nothing here is trusted: what was fetched is checked for being
-// what was asked for, so that the cache holds no garbage, and package verify decides.
+// Every request is made once. The service allows one request for a chip's certificate in about
+// ten seconds and then answers 429. A client that tries again at once is served later, not
+// sooner. The answers are not trusted: the package only checks that they are what was asked
+// for, to keep garbage out of the cache. Package verify decides.
 package kds

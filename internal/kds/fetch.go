@@ -15,16 +15,16 @@ import (
 // ErrProduct is returned for a report that does not name its product.
 var ErrProduct = errors.New("the report is of a version that does not name its product")
 
-// Fetched tells what [Cache.Fetch] did about one file.
+// Fetched is what [Cache.Fetch] did about one file.
 type Fetched struct {
 	File string `json:"file"`
-	Kept bool   `json:"kept"` // it was there already
+	Kept bool   `json:"kept"` // whether the cache had the file already
 }
 
-// Fetch brings what is missing for r into the cache, one request after the other, and
-// a new revocation list where the one at hand does not cover now. The first failure
-// ends it; what was fetched before it is kept, so that calling again goes on from there.
-// product is for reports that do not name theirs, [snp.ProductUnknown] otherwise.
+// Fetch fetches what the cache lacks for r, one request after the other, and a new revocation
+// list if the one in the cache does not cover now. It ends at the first failure. The files
+// before it are kept, so the next call continues there. Product is for reports that do not
+// name theirs, [snp.ProductUnknown] otherwise.
 func (c *Cache) Fetch(ctx context.Context, from *Client, r *snp.Report, product snp.Product, now time.Time) ([]Fetched, error) {
 	if p := r.Product(); p != snp.ProductUnknown {
 		product = p
@@ -53,7 +53,7 @@ func (c *Cache) Fetch(ctx context.Context, from *Client, r *snp.Report, product 
 		done = append(done, Fetched{File: name, Kept: have})
 		return nil
 	}
-	if signer == snp.SignerVCEK { // a VLEK is handed out to its cloud alone
+	if signer == snp.SignerVCEK { // only its cloud gets a VLEK
 		name := c.vcek(product, r.ChipID[:], r.ReportedTCB)
 		err := step(name, exists(name), func() ([]byte, error) { return from.VCEK(ctx, product, r.ChipID[:], r.ReportedTCB) })
 		if err != nil {
@@ -74,11 +74,11 @@ func exists(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// fresh is how long a revocation list is not fetched again. The root publishes new
-// ones long before the old one ends.
+// fresh is how long a revocation list is not fetched again. The root publishes a new list
+// long before the old one ends.
 const fresh = 24 * time.Hour
 
-// current reports whether the list in a file was made lately and covers now.
+// current reports whether the list in a file is new enough and covers now.
 func current(name string, now time.Time) bool {
 	info, err := os.Stat(name)
 	if err != nil || now.Sub(info.ModTime()) > fresh {

@@ -99,7 +99,7 @@ func TestFetchThenVerify(t *testing.T) {
 	document, report := bare(t)
 	cache := &Cache{Dir: filepath.Join(t.TempDir(), "new")}
 	if _, err := cache.For(report); err == nil {
-		t.Error("a cache that is not there holds something")
+		t.Error("a cache that does not exist contains something")
 	}
 	policy, err := verify.ParsePolicy([]byte("version = 1\nunlisted_launch = \"allow\"\nrevocation = \"required\"\n"))
 	if err != nil {
@@ -151,7 +151,7 @@ func TestFailures(t *testing.T) {
 		check               func(error) bool
 		kept                int
 	}{
-		{name: "case 59 throttled", path: "cert_chain", message: "left alone for 10s", kept: 1,
+		{name: "case 59 throttled", path: "cert_chain", message: "ask again in 10s", kept: 1,
 			fault: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Retry-After", "10"); w.WriteHeader(429) },
 			check: func(err error) bool {
 				var x *ThrottledError
@@ -205,13 +205,13 @@ func TestFailures(t *testing.T) {
 			}
 			left, err := os.ReadDir(cache.Dir)
 			if err != nil || len(left) != c.kept {
-				t.Errorf("the cache holds %v, want %d files", left, c.kept)
+				t.Errorf("the cache contains %v, want %d files", left, c.kept)
 			}
 		})
 	}
 }
 
-// TestAnotherCertificate: what the service hands out is held against what was asked.
+// TestAnotherCertificate: what the service answers is compared with what was asked.
 func TestAnotherCertificate(t *testing.T) {
 	for name, change := range map[string]func(*evidencetest.Report){
 		"TCB":  func(r *evidencetest.Report) { r.Leaf.Levels[7]++ },
@@ -223,7 +223,7 @@ func TestAnotherCertificate(t *testing.T) {
 			change(&r)
 			s.answers["/vcek/v1/Genoa/"+chipHex+"?blSPL=9&teeSPL=3&snpSPL=23&ucodeSPL=72"] = r.CertificatesNamed(t, "SEV-VCEK", "SEV-Genoa")[0]
 			_, err := (&Client{Base: s.URL}).VCEK(t.Context(), snp.Genoa, evidencetest.ChipID, chipTCB(t))
-			if err == nil || !strings.Contains(err.Error(), "another than was asked for") {
+			if err == nil || !strings.Contains(err.Error(), "which was not asked for") {
 				t.Errorf("got %v", err)
 			}
 		})

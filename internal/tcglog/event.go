@@ -10,10 +10,10 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// signature of a TCG_EfiSpecIdEvent, section 10.4.5.1.
+// signature begins a TCG_EfiSpecIdEvent (section 10.4.5.1).
 var signature = []byte("Spec ID Event03\x00")
 
-// first reads the first event, which names the algorithms of all others:
+// first reads the first event, which names the algorithms of the others:
 //
 //	signature          16 bytes  "Spec ID Event03" and a zero
 //	platformClass       4 bytes
@@ -30,7 +30,7 @@ func (r *reader) first() ([]bank, error) {
 		return nil, r.err
 	}
 	if index != 0 || typ != NoAction || !bytes.Equal(digest, make([]byte, 20)) || !bytes.HasPrefix(data, signature) {
-		return nil, errors.New("it is not the one that names the hash algorithms: a log of TPM 1.2, or no log at all")
+		return nil, errors.New("the first event does not name the hash algorithms: want a log of TPM 2.0, not of TPM 1.2")
 	}
 	d := &reader{b: data[len(signature):]}
 	d.take(8, "platformClass to uintnSize")
@@ -62,7 +62,7 @@ func (r *reader) first() ([]bank, error) {
 	return banks, d.err
 }
 
-// algorithm is the bank of a TPM_ALG_ID.
+// algorithm returns the bank of a TPM_ALG_ID.
 func algorithm(id uint16) (pcr.Algorithm, bool) {
 	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512} {
 		if uint16(a) == id {
@@ -73,7 +73,7 @@ func algorithm(id uint16) (pcr.Algorithm, bool) {
 }
 
 // event reads one TCG_PCR_EVENT2 (section 10.2.2). It must have a digest for each
-// algorithm that the first event named, once each; they are put into that order.
+// algorithm that the first event named, once each. The digests are put into that order.
 func (r *reader) event(banks []bank) (Event, error) {
 	e := Event{PCR: r.u32("pcrIndex"), Type: EventType(r.u32("eventType"))}
 	count := r.u32("digests.count")
@@ -110,12 +110,12 @@ func (r *reader) event(banks []bank) (Event, error) {
 	return e, nil
 }
 
-// startupLocality begins the data of the event that says so (section 10.4.5.3); one
-// byte follows.
+// startupLocality begins the data of the event that names the locality (section 10.4.5.3).
+// One byte follows it.
 var startupLocality = []byte("StartupLocality\x00")
 
-// startup takes note of the locality that TPM2_Startup was sent from. It must be told
-// once, before anything was extended into PCR 0, since that begins with it.
+// startup notes the locality that TPM2_Startup was sent from. It is the first value of PCR 0,
+// so the log must name it at most once, before any event of PCR 0.
 func (l *Log) startup(e Event, extended bool) error {
 	if !bytes.HasPrefix(e.Data, startupLocality) {
 		return nil
@@ -124,9 +124,9 @@ func (l *Log) startup(e Event, extended bool) error {
 	case len(e.Data) != len(startupLocality)+1:
 		return fmt.Errorf("startup locality in %d bytes, want %d", len(e.Data), len(startupLocality)+1)
 	case extended:
-		return errors.New("startup locality, told when PCR 0 was extended already")
+		return errors.New("startup locality after an event that extended PCR 0, want it before")
 	case l.told:
-		return errors.New("startup locality, told twice")
+		return errors.New("a second startup locality, want one")
 	}
 	locality := e.Data[len(startupLocality)]
 	if locality > 4 {
@@ -136,9 +136,9 @@ func (l *Log) startup(e Event, extended bool) error {
 	return nil
 }
 
-// Replay gives the values that the log leads to, of every PCR that it extends. PCRs 17
-// to 22 begin with ones (PC Client Platform TPM Profile, section 4.6); PCR 0 ends with the
-// startup locality, all others are zero.
+// Replay returns the values that the log leads to, for every PCR that it extends. PCRs 17 to
+// 22 begin with ones (PC Client Platform TPM Profile, section 4.6). The first value of PCR 0
+// ends with the startup locality. The other PCRs begin with zeros.
 func (l *Log) Replay() pcr.Values {
 	out := pcr.Values{}
 	for _, e := range l.Events {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tcglog reads the event log that a machine's firmware and boot loader keep
-// beside PCRs 0 to 9, and replays it. The format is the crypto-agile log of the TCG PC
-// Client Platform Firmware Profile Specification, section 10; all integers are
-// little-endian.
+// Package tcglog reads and replays the event log that a machine's firmware and boot loader
+// write when they extend PCRs 0 to 9. The format is the crypto-agile log of the TCG PC Client
+// Platform Firmware Profile Specification, section 10. All integers are little-endian.
 //
 //	TCG_PCClientPCREvent   the first event, in the form of TPM 1.2
 //	  pcrIndex   4 bytes   0
@@ -16,12 +15,12 @@
 //	  eventType  4 bytes
 //	  digests    4 bytes of count, then for each: algorithm 2 bytes, digest
 //	  eventSize  4 bytes
-//	  event                not looked at: what it means is for others to say
+//	  event                not interpreted
 //
-// Whoever hands over a log may have invented it. All that it proves is that these
-// digests, in this order, lead to a value; that a PCR has this value is for a quote to
-// show. The data of an event is not even bound to its digest: for many types the digest
-// is over something else, a boot loader for example.
+// An attacker can have invented a log. All that it proves is that these digests, in this
+// order, lead to a value. Only a quote shows that a PCR has this value. The data of an event
+// is not even bound to its digest: for many types the digest is over something else, a boot
+// loader for example.
 package tcglog
 
 import (
@@ -32,7 +31,7 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// Caps on what a log may ask its reader to hold. Logs of real machines have fewer than
+// Caps on what a log may make its reader keep in memory. Logs of real machines have fewer than
 // 200 events and 50 KB.
 const (
 	MaxLog        = evidence.MaxFirmwareLog // bytes
@@ -44,29 +43,29 @@ const (
 // EventType is a TCG event type (Platform Firmware Profile, section 10.4.1).
 type EventType uint32
 
-// Event types that a replay treats in a way of their own.
+// Event types with a special rule in a replay.
 const (
-	NoAction  EventType = 3 // informs, and extends nothing
+	NoAction  EventType = 3 // extends nothing
 	Separator EventType = 4 // ends the firmware's part of a PCR
 )
 
-// Event is one entry of a log.
+// An Event is one entry of a log.
 type Event struct {
 	PCR     uint32
 	Type    EventType
-	Digests []pcr.Digest // of the banks of the log, in their order
+	Digests []pcr.Digest // one for each of Log.Banks, in their order
 	Data    []byte       // part of the log's bytes
 }
 
-// Log is a log that was read whole.
+// A Log is a log that was read whole.
 type Log struct {
-	Banks    []pcr.Algorithm // those of the log whose hash this program knows, in its order
+	Banks    []pcr.Algorithm // banks of the log whose hash this program knows, in the order of the log
 	Events   []Event
-	locality byte // of the startup, which PCR 0 begins with
-	told     bool // locality was in the log
+	locality byte // locality of TPM2_Startup, the first value of PCR 0
+	told     bool // whether the log names the locality
 }
 
-// Error tells where a log is broken.
+// An Error is a fault of a log.
 type Error struct {
 	Event  int // number of the event, from 0
 	Offset int // byte at which it begins
@@ -77,10 +76,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("firmware log, event %d at byte %d: %v", e.Event, e.Offset, e.Err)
 }
 
-// Unwrap is what is wrong with the event.
+// Unwrap returns what is wrong with the event.
 func (e *Error) Unwrap() error { return e.Err }
 
-// reader takes fields off the front; the first that is short is kept in err.
+// reader takes fields off the front of b. The first field that is too short sets err.
 type reader struct {
 	b   []byte
 	err error
@@ -91,7 +90,7 @@ func (r *reader) take(n uint64, what string) []byte {
 		r.err = fmt.Errorf("%s: %d bytes wanted, %d left", what, n, len(r.b))
 	}
 	if r.err != nil {
-		return make([]byte, min(n, 4)) // a zero for the integers; nobody uses it
+		return make([]byte, min(n, 4)) // a zero for the integers, which the error keeps from use
 	}
 	out := r.b[:n:n]
 	r.b = r.b[n:]
@@ -102,16 +101,16 @@ func (r *reader) u8(what string) byte    { return r.take(1, what)[0] }
 func (r *reader) u16(what string) uint16 { return binary.LittleEndian.Uint16(r.take(2, what)) }
 func (r *reader) u32(what string) uint32 { return binary.LittleEndian.Uint32(r.take(4, what)) }
 
-// bank is one algorithm of the log.
+// A bank is one algorithm of the log.
 type bank struct {
 	id        uint16 // TPM_ALG_ID
-	size      uint64 // of its digests, in bytes
+	size      uint64 // size of its digests, in bytes
 	algorithm pcr.Algorithm
-	known     bool // algorithm says which; digests of others are passed over
+	known     bool // whether algorithm is set; the digests of an unknown bank are skipped
 }
 
-// Parse reads a log. Nothing is allocated in proportion to a number in it. The error is
-// an *[Error] but for a log that is too long.
+// Parse reads a log of at most [MaxLog] bytes. It allocates nothing in proportion to a number
+// in the log. The error is an [*Error], except for a log that is too long.
 func Parse(b []byte) (*Log, error) {
 	if len(b) > MaxLog {
 		return nil, fmt.Errorf("firmware log of %d bytes, at most %d are read", len(b), MaxLog)
@@ -127,7 +126,7 @@ func Parse(b []byte) (*Log, error) {
 			l.Banks = append(l.Banks, k.algorithm)
 		}
 	}
-	extended := false // PCR 0, so that its first value is settled
+	extended := false // whether PCR 0 was extended, so that its first value is known
 	for n := 1; len(r.b) > 0; n++ {
 		at := len(b) - len(r.b)
 		e, err := r.event(banks)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vectors finds recordings of attestation from real machines, which are
-// not part of this repository.
+// Package vectors finds recordings of attestation from real machines, which are not part of
+// this repository.
 package vectors
 
 import (
@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// Environment names the variable that holds the folder of recordings.
+// Environment is the name of the variable for the folder of recordings.
 const Environment = "ATTESTATION_VECTORS"
 
-// Dir is the folder of recordings: the one that [Environment] names, or
+// Dir returns the folder of recordings: the one that [Environment] names, or
 // ../shared/vectors next to the checkout. It skips the test if there is none,
 // and fails it if the variable names a folder that does not exist.
 func Dir(tb testing.TB) string {
@@ -45,7 +45,7 @@ func Dir(tb testing.TB) string {
 	return dir
 }
 
-// Read is the content of one recording, by its path below [Dir].
+// Read returns the content of one recording, by its path below [Dir].
 func Read(tb testing.TB, name string) []byte {
 	tb.Helper()
 	b, err := os.ReadFile(filepath.Join(Dir(tb), filepath.FromSlash(name)))

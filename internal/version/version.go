@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package version holds the version of this source tree. It is a constant and not
-// taken from the version control, so that an unpacked archive builds the same bytes.
+// Package version contains the version of this source tree. It is a constant and does not come
+// from version control, so an unpacked archive builds the same bytes.
 package version
 
 // Version is the version of agentd and agentctl (Semantic Versioning 2.0.0).
