@@ -189,7 +189,7 @@ func TestRefused(t *testing.T) {
 		{"cut off", good.Bytes()[:good.Len()-1], "event 1"},
 		{"a digest of another size", begun(0x0b, 20).Bytes(), "20 bytes"},
 		{"no algorithms", begun().Bytes(), "0 hash algorithms"},
-		{"an algorithm twice", begun(0x0b, 32, 0x0b, 32).Bytes(), "a second startup locality"},
+		{"an algorithm twice", begun(0x0b, 32, 0x0b, 32).Bytes(), "twice"},
 		{"a digest twice", begun(4, 20, 0x0b, 32).event(0, 1, "", zero, zero).Bytes(), "second one"},
 		{"a digest too few", begun(4, 20, 0x0b, 32).event(0, 1, "", zero).Bytes(), "digests of 1"},
 		{"a digest of no bank", sha256Log().event(0, 1, "", make([]byte, 48)).Bytes(), "0x000c"},
