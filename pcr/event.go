@@ -259,7 +259,7 @@ func (a *AppEvent) check() error {
 	if err != nil {
 		return err
 	}
-	if err := CheckManifest(a.Manifest); err != nil {
+	if err := checkManifest(a.Manifest); err != nil {
 		return fmt.Errorf("app.manifest%w", err)
 	}
 	if got := ManifestDigest(a.Manifest); got != a.Digest {

@@ -47,10 +47,10 @@ func ManifestDigest(entries []ManifestEntry) evidence.Digest {
 	return labelled.Sum256(labelManifest, parts...)
 }
 
-// CheckManifest reports the first entry that is not allowed: at least one and at most
+// checkManifest reports the first entry that is not allowed: at least one and at most
 // MaxManifest entries, ascending by the bytes of the path, regular files and symbolic
 // links only. The text of the error begins with the position, as in "[3]: ...".
-func CheckManifest(entries []ManifestEntry) error {
+func checkManifest(entries []ManifestEntry) error {
 	if len(entries) == 0 || len(entries) > MaxManifest {
 		return fmt.Errorf(" has %d entries, want 1 to %d", len(entries), MaxManifest)
 	}
