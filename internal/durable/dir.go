@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package durable keeps small files in one private directory such that a crash, a
-// full disk or a power cut leaves each of them whole: as it was before an operation
-// or as it is after, or, for one that is appended to, with a torn end that can be
-// cut off.
+// Package durable keeps small files in one private directory. A crash, a full disk or a power
+// cut leaves each of them whole: as it was before an operation, or as it is after. A file that
+// is appended to may get a torn end, which can be cut off.
 //
-// The directory and every file in it must belong to the process's own user and be
-// closed to everybody else. Names are taken relative to a descriptor of the
-// directory and symbolic links are never followed, so that nobody can plant a file
-// elsewhere under one of our names.
+// The directory and every file in it must belong to the process's own user, and no other user
+// may have access. Names are relative to a descriptor of the directory, and symbolic links are
+// never followed, so an attacker cannot plant a file elsewhere under one of our names.
+//
+// [WriteFile] writes a file as a whole into any other folder.
 package durable
 
 import (
@@ -27,7 +27,7 @@ import (
 // Permissions of what a Dir makes and accepts.
 const (
 	filePerm  = 0o600
-	foreign   = 0o077 // bits that let anybody else in
+	foreign   = 0o077 // bits that give other users access
 	lockFile  = "lock"
 	newSuffix = ".new"
 )
@@ -57,15 +57,15 @@ func Make(path string) (*Dir, error) {
 	return Open(path)
 }
 
-// New is a Dir on a system of the caller's.
+// New returns a Dir on a system of the caller.
 func New(sys System) *Dir { return &Dir{sys: sys} }
 
 // Close closes the directory and gives up its lock.
 func (d *Dir) Close() error { return d.sys.Close() }
 
-// Lock takes the directory for this process until it ends or closes d, without
-// waiting: a *[LockedError] says that another process has it. The lock is on the
-// directory itself, so that it holds even where somebody empties it.
+// Lock locks the directory for this process, until it ends or closes d. It does not wait: it
+// returns a [*LockedError] if another process has the lock. The lock is on the directory
+// itself, so it stays if the directory is emptied.
 func (d *Dir) Lock() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -76,7 +76,7 @@ func (d *Dir) Lock() error {
 	if err != nil {
 		return fmt.Errorf("lock the directory: %w", err)
 	}
-	// The file is for people who ask who has the lock. It need not survive a crash.
+	// The file tells people which process has the lock. It need not survive a crash.
 	f, err := d.open(lockFile, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
 		return fmt.Errorf("lock the directory: %w", err)
@@ -85,9 +85,9 @@ func (d *Dir) Lock() error {
 	return errors.Join(err, f.Close())
 }
 
-// holder is the process that has the lock as far as the lock file tells, else 0.
+// holder returns the process that has the lock, by the lock file, or 0.
 func (d *Dir) holder() int {
-	b, _ := d.read(lockFile, 32) // of one that cannot be read, nothing
+	b, _ := d.read(lockFile, 32) // nothing if it cannot be read
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
 		return 0
@@ -95,8 +95,8 @@ func (d *Dir) holder() int {
 	return pid
 }
 
-// Read returns a file of at most limit bytes. The error is fs.ErrNotExist where there
-// is none, and a *[SizeError] where it is larger.
+// Read returns the content of a file of at most limit bytes. The error is fs.ErrNotExist if it
+// does not exist, and a [*SizeError] if it is larger.
 func (d *Dir) Read(name string, limit int64) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -134,9 +134,9 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// Append writes data behind the first at bytes of a file, which must have exactly that
-// many, and returns when it is on disk. A file is made where at is 0. After an error
-// the file may hold all of data, some or none: [Dir.Truncate] makes it certain.
+// Append writes data after the first at bytes of a file, which must have exactly that many,
+// and returns when it is on disk. It makes the file if at is 0. After an error the file may
+// contain all of data, some or none: [Dir.Truncate] makes it certain.
 func (d *Dir) Append(name string, at int64, data []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,8 +162,8 @@ func (d *Dir) Append(name string, at int64, data []byte) error {
 	return nil
 }
 
-// Truncate cuts a file to size bytes and returns when that is on disk. A file that is
-// shorter is never lengthened: that is a *[SizeError].
+// Truncate cuts a file to size bytes and returns when that is on disk. A file that is shorter
+// is never lengthened: the error is a [*SizeError].
 func (d *Dir) Truncate(name string, size int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,8 +184,8 @@ func (d *Dir) Truncate(name string, size int64) error {
 	return nil
 }
 
-// Replace gives a file new content, made where there is none: a reader finds the old
-// content or the new, also after a crash. After an error it may be either.
+// Replace gives a file new content, and makes the file if it does not exist. A reader finds the
+// old content or the new, also after a crash. After an error it may be either.
 func (d *Dir) Replace(name string, data []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -195,8 +195,8 @@ func (d *Dir) Replace(name string, data []byte) error {
 	return nil
 }
 
-// Remove deletes a file and returns when that is on disk. The error is fs.ErrNotExist
-// where there is none.
+// Remove deletes a file and returns when that is on disk. The error is fs.ErrNotExist if it does
+// not exist.
 func (d *Dir) Remove(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -213,8 +213,8 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
-// Names lists the files in alphabetical order. What a killed [Dir.Replace] left behind
-// and the lock file are not among them.
+// Names lists the files in alphabetical order, without the lock file and what a killed
+// [Dir.Replace] left.
 func (d *Dir) Names() ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -234,7 +234,7 @@ func (d *Dir) replace(name string, data []byte) error {
 		return err
 	}
 	temporary := "." + name + newSuffix
-	// One is left behind where a process was killed in here.
+	// A process that was killed here left one.
 	if err := d.sys.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -248,14 +248,14 @@ func (d *Dir) replace(name string, data []byte) error {
 		err = d.sys.Rename(temporary, name)
 	}
 	if err != nil {
-		_ = d.sys.Remove(temporary) // gives the space back; the next Replace tries again
+		_ = d.sys.Remove(temporary) // frees the space; the next Replace tries again
 		return err
 	}
 	return d.sys.Sync()
 }
 
-// with opens a file, hands it to f and closes it. That close fails after a sync
-// succeeded means nothing for what is on disk, but is told all the same.
+// with opens a file, passes it to f and closes it. A failed close after a sync changes nothing
+// on disk, but is an error all the same.
 func (d *Dir) with(name string, flags int, f func(File, Stat) error) error {
 	file, err := d.open(name, flags)
 	if err != nil {
@@ -268,8 +268,8 @@ func (d *Dir) with(name string, flags int, f func(File, Stat) error) error {
 	return errors.Join(err, file.Close())
 }
 
-// open opens a file and refuses one that is not a regular file of our own, closed to
-// others. O_NONBLOCK keeps a planted FIFO from holding us up.
+// open opens a file and refuses one that is not a regular file of our own, without access for
+// other users. O_NONBLOCK keeps a planted FIFO from blocking us.
 func (d *Dir) open(name string, flags int) (File, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -288,7 +288,8 @@ func (d *Dir) open(name string, flags int) (File, error) {
 	return f, nil
 }
 
-// checkName keeps within the directory. The kernel refuses names that are too long.
+// checkName refuses a name that leads out of the directory. The kernel refuses names that are
+// too long.
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
 		return fmt.Errorf("%q is not a file name", name)

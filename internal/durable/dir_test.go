@@ -86,7 +86,7 @@ func open(t *testing.T, path string) *durable.Dir {
 }
 
 func TestFiles(t *testing.T) {
-	defer syscall.Umask(syscall.Umask(0)) // the umask must not be what closes a file to others
+	defer syscall.Umask(syscall.Umask(0)) // the umask must not be what denies other users access
 	path := private(t)
 	d := open(t, path)
 	if _, err := d.Read("f", 10); !errors.Is(err, fs.ErrNotExist) {
@@ -142,12 +142,12 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%s has mode %v", e.Name(), i.Mode())
 		}
 		if strings.HasSuffix(e.Name(), ".new") {
-			t.Errorf("%s is left behind", e.Name())
+			t.Errorf("%s is left", e.Name())
 		}
 	}
 }
 
-// A name that somebody planted is never followed, a type that blocks never opened.
+// A planted link is never followed, and a type that blocks is never opened.
 func TestPlantedNames(t *testing.T) {
 	path := private(t)
 	d := open(t, path)
@@ -249,7 +249,7 @@ func TestAnotherUserWrites(t *testing.T) {
 	if err := open(t, path).Append("log", 0, []byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	// Not even where the directories above let everybody through.
+	// Not even if every user can search the directories above.
 	for p := path; p != "/"; p = filepath.Dir(p) {
 		if i, err := os.Stat(p); err == nil && i.Mode()&0o001 == 0 && p != path {
 			t.Cleanup(func() { os.Chmod(p, i.Mode()) })
@@ -258,15 +258,15 @@ func TestAnotherUserWrites(t *testing.T) {
 			}
 		}
 	}
-	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	otherUser := &syscall.Credential{Uid: 65534, Gid: 65534}
 	file := filepath.Join(path, "log")
-	if out := helper(t, "write", file, nobody); !strings.Contains(out, "permission denied") {
+	if out := helper(t, "write", file, otherUser); !strings.Contains(out, "permission denied") {
 		t.Errorf("another user: %s", out)
 	}
 	if err := os.Chmod(path, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	if out := helper(t, "write", file, nobody); !strings.Contains(out, "permission denied") {
+	if out := helper(t, "write", file, otherUser); !strings.Contains(out, "permission denied") {
 		t.Errorf("another user, in an open directory: %s", out)
 	}
 	if out := helper(t, "write", file, nil); out != "opened" {
@@ -310,7 +310,7 @@ func TestLock(t *testing.T) {
 }
 
 // TestReplaceCrash breaks every system call of a replace in every way: a file has its
-// old content or its new one, whatever happens behind it.
+// old content or its new one, whatever happens next.
 func TestReplaceCrash(t *testing.T) {
 	n := 0
 	for _, mode := range durabletest.Modes {

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockedError tells that another process has the directory. It is EWOULDBLOCK to errors.Is.
+// A LockedError is returned if another process has locked the directory. It is EWOULDBLOCK to
+// errors.Is.
 type LockedError struct {
-	PID int // as it wrote into the lock file, 0 where that is not known
+	PID int // number of the process, by the lock file; 0 if unknown
 }
 
 func (e *LockedError) Error() string {
@@ -22,8 +23,8 @@ func (e *LockedError) Error() string {
 
 func (e *LockedError) Unwrap() error { return unix.EWOULDBLOCK }
 
-// SizeError tells that a file does not have the size it should have. One that is too
-// large is EFBIG to errors.Is.
+// A SizeError is returned if a file does not have the expected size. One that is too large is
+// EFBIG to errors.Is.
 type SizeError struct {
 	Got, Want int64 // bytes
 }
@@ -32,10 +33,10 @@ func (e *SizeError) Error() string { return fmt.Sprintf("file of %d bytes, want 
 
 func (e *SizeError) Is(target error) bool { return target == unix.EFBIG && e.Got > e.Want }
 
-// AccessError tells that a directory or file is not ours alone.
+// An AccessError is returned if a directory or file is not ours alone.
 type AccessError struct {
 	Name  string
-	Found string // what it is, and what to do
+	Found string // what was found, and what to do
 }
 
 func (e *AccessError) Error() string { return fmt.Sprintf("%s is refused: %s", e.Name, e.Found) }

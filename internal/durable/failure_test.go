@@ -15,8 +15,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 )
 
-// TestEveryFailureIsTold: no operation succeeds where one of its system calls failed, and
-// none leaves its temporary file behind, which would keep the space of a full disk.
+// TestEveryFailureIsTold: no operation succeeds if one of its system calls failed, and none
+// leaves its temporary file, which would keep the space of a full disk.
 func TestEveryFailureIsTold(t *testing.T) {
 	const temporary = ".f.new"
 	for name, do := range map[string]func(d *durable.Dir) error{
@@ -81,7 +81,7 @@ func TestNothingStaysOpen(t *testing.T) {
 		}
 		if d, err := durable.Open(path); err == nil {
 			d.Close()
-			t.Error("a directory that is open to others was opened")
+			t.Error("a directory that other users can access was opened")
 		}
 		if err := os.Chmod(path, 0o700); err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func TestShortReadsAndWrites(t *testing.T) {
 	if b, err := durable.New(only{file: f}).Read("f", 5); err != nil || string(b) != "abcde" {
 		t.Errorf("read %q, %v", b, err)
 	}
-	// Cut by somebody else between fstat and read: no zeros in place of what is gone.
+	// Another process cuts the file between fstat and read: the result has no zeros instead.
 	f = &reluctant{by: 2, says: 5, content: []byte("abc")}
 	var size *durable.SizeError
 	if b, err := durable.New(only{file: f}).Read("f", 5); !errors.As(err, &size) || size.Got != 3 || size.Want != 5 {
@@ -171,18 +171,18 @@ func TestShortReadsAndWrites(t *testing.T) {
 	}
 }
 
-// TestErrors: what callers tell apart is told apart.
+// TestErrors: callers can tell the errors apart.
 func TestErrors(t *testing.T) {
 	large, small := &durable.SizeError{Got: 2, Want: 1}, &durable.SizeError{Got: 1, Want: 2}
 	if !errors.Is(large, syscall.EFBIG) || errors.Is(small, syscall.EFBIG) || errors.Is(&durable.SizeError{Got: 1, Want: 1}, syscall.EFBIG) || errors.Is(large, syscall.EIO) {
 		t.Error("a file that is too large is EFBIG, and nothing else is")
 	}
 	if got := (&durable.LockedError{}).Error(); got != "another process has locked the directory" {
-		t.Errorf("a holder that is not known: %s", got)
+		t.Errorf("an unknown holder: %s", got)
 	}
 }
 
-// TestNamesWithoutDescriptors: a list that could not be read is no empty one, and says why.
+// TestNamesWithoutDescriptors: a list that could not be read is an error, not an empty list.
 func TestNamesWithoutDescriptors(t *testing.T) {
 	d := open(t, private(t))
 	var old unix.Rlimit

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// System is the system calls of one directory, each one step that can fail or be the
-// last before a crash. Errors are those of the kernel.
+// System is the system calls of one directory. Each is one step that can fail, or be the last
+// before a crash. Errors are those of the kernel.
 type System interface {
 	Open(name string, flags int, perm uint32) (File, error) // openat(2)
 	Rename(from, to string) error                           // renameat(2)
@@ -32,15 +32,15 @@ type File interface {
 	Close() error
 }
 
-// Stat is what is asked of a file or directory.
+// Stat is the part of fstat(2) that matters for a file or directory.
 type Stat struct {
 	Mode uint32 // st_mode
 	UID  uint32
 	Size int64 // bytes
 }
 
-// check refuses what is of another type, belongs to another user or is open to others.
-// Whoever can write there could have the agent attest to a log of their making.
+// check refuses what has another type, belongs to another user or gives other users access. An
+// attacker who can write there could make the agent attest to an invented log.
 func (s Stat) check(name string, typ uint32) error {
 	switch uid := uint32(os.Geteuid()); {
 	case s.Mode&unix.S_IFMT != typ:
@@ -48,12 +48,12 @@ func (s Stat) check(name string, typ uint32) error {
 	case s.UID != uid:
 		return &AccessError{name, fmt.Sprintf("it belongs to uid %d and this process is uid %d: chown it", s.UID, uid)}
 	case s.Mode&foreign != 0:
-		return &AccessError{name, fmt.Sprintf("its mode %#o lets others in: chmod go= it", s.Mode&0o7777)}
+		return &AccessError{name, fmt.Sprintf("its mode %#o gives other users access: chmod go= it", s.Mode&0o7777)}
 	}
 	return nil
 }
 
-// Linux is the directory path of the running system, checked as [Open] says.
+// Linux opens the directory path of the running system and checks it as [Open] does.
 func Linux(path string) (System, error) {
 	fd, err := ignoringEINTR2(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -88,7 +88,7 @@ func (d directory) Rename(from, to string) error {
 
 func (d directory) Remove(name string) error { return unix.Unlinkat(int(d), name, 0) }
 
-// Names reads through a descriptor of its own, which has its own position.
+// Names lists the directory through a descriptor of its own, which has its own position.
 func (d directory) Names() ([]string, error) {
 	fd, err := ignoringEINTR2(func() (int, error) {
 		return unix.Openat(int(d), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -131,7 +131,7 @@ func (d descriptor) Truncate(size int64) error {
 
 func (d descriptor) Sync() error { return ignoringEINTR(func() error { return unix.Fsync(int(d)) }) }
 
-// Close does not try again: Linux frees the descriptor whatever close(2) says.
+// Close closes the descriptor once: Linux frees it even if close(2) fails.
 func (d descriptor) Close() error { return unix.Close(int(d)) }
 
 // The Go runtime preempts threads by signals, which may interrupt slow system calls.

@@ -16,24 +16,24 @@ import (
 	"strings"
 )
 
-// A Draft is a declaration derived from a unit, for somebody to read and complete.
+// A Draft is a declaration derived from a unit, for an administrator to complete.
 type Draft struct {
 	Text  []byte
-	Notes []string // what it does not cover
+	Notes []string // what the draft does not cover
 }
 
-// searchPath is where systemd looks for a program without a slash in its name.
+// searchPath are the folders in which systemd looks for a program without a slash in its name.
 var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
 // Declare derives the declaration of an app from its unit: the programs that it starts,
-// and the interpreters of those that are scripts. Libraries, modules and configuration
-// are beyond what a unit file says; they are named in the notes.
+// and the interpreters of those that are scripts. A unit file does not name libraries, modules
+// and configuration: the notes do.
 func Declare(root string, s *Service) (*Draft, error) {
 	if s.DynamicUser {
-		return nil, fmt.Errorf("%s sets DynamicUser=: its uid belongs to whoever comes next; give it a user of its own", s.Name)
+		return nil, fmt.Errorf("%s sets DynamicUser=: systemd gives its uid to another unit later, so give it a user of its own", s.Name)
 	}
 	if s.RootChanged != "" {
-		return nil, fmt.Errorf("%s sets %s=: it sees other files than the agent does; write the declaration by hand and read \"What is covered\" in docs/apps.md", s.Name, s.RootChanged)
+		return nil, fmt.Errorf("%s sets %s=, so it sees other files than the agent: write the declaration by hand, and read \"What is covered\" in docs/apps.md", s.Name, s.RootChanged)
 	}
 	if len(s.Programs) == 0 {
 		return nil, fmt.Errorf("%s has no ExecStart=", s.Name)
@@ -85,8 +85,8 @@ func Declare(root string, s *Service) (*Draft, error) {
 	return d, nil
 }
 
-// quoted is a string of TOML. Control characters do not occur in what is quoted here:
-// unit files are read by lines.
+// quoted returns a string of TOML. Its input has no control characters, since unit files are
+// read by lines.
 func quoted(s string) string { return strconv.Quote(s) }
 
 func locate(root, program string) (string, error) {
@@ -103,8 +103,8 @@ func locate(root, program string) (string, error) {
 	return "", fmt.Errorf("program %s: %w in %s", program, fs.ErrNotExist, strings.Join(searchPath, ":"))
 }
 
-// look says what else a program needs: the interpreter of a script, or the names of
-// the libraries of an executable.
+// look returns what else a program needs: the interpreter of a script, or the names of the
+// libraries of an executable.
 func look(root, path string) (interpreter string, libraries []string, err error) {
 	full, err := Within(root, path)
 	if err != nil {
@@ -117,13 +117,13 @@ func look(root, path string) (interpreter string, libraries []string, err error)
 	defer f.Close()
 	head, err := bufio.NewReaderSize(f, 512).Peek(256) // the kernel reads as much of a script's first line
 	if len(head) < 4 {
-		return "", nil, fmt.Errorf("%s: no program: %w", path, errors.Join(err))
+		return "", nil, fmt.Errorf("%s is not a program: %w", path, errors.Join(err))
 	}
 	if bytes.HasPrefix(head, []byte("#!")) {
 		line, _, _ := bytes.Cut(head[2:], []byte("\n"))
 		words := strings.Fields(string(line))
 		if len(words) == 0 {
-			return "", nil, fmt.Errorf("%s: a script without an interpreter", path)
+			return "", nil, fmt.Errorf("%s is a script without an interpreter", path)
 		}
 		if filepath.Base(words[0]) == "env" && len(words) > 1 && !strings.HasPrefix(words[1], "-") {
 			return words[1], nil, nil // what env finds; env itself only looks for it
@@ -132,7 +132,7 @@ func look(root, path string) (interpreter string, libraries []string, err error)
 	}
 	e, err := elf.NewFile(f)
 	if err != nil {
-		return "", nil, nil // something the kernel may have a handler for
+		return "", nil, nil // the kernel may have a handler for it (binfmt_misc)
 	}
 	libraries, err = e.ImportedLibraries()
 	return "", libraries, err

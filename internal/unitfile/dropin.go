@@ -14,18 +14,18 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
-// first is the first line of every drop-in of ours. One without it is somebody else's
-// and neither replaced nor removed.
+// first is the first line of every drop-in of ours. A file without it belongs to another
+// program, and is neither replaced nor removed.
 const first = "# Written by `agentctl app enable`. Remove it with `agentctl app disable`."
 
-// DropIn is the drop-in that has app measured before its unit starts, and that lets the
-// unit ask for evidence.
+// DropIn returns the drop-in that measures app before its unit starts, and that lets the unit
+// ask for evidence.
 //
-// Wants and not Requires: neither an upgrade of the agent nor an application beside
-// this one that cannot be measured stops the unit. What holds it back is its own
-// measurement, which runs as root ("+") outside of the unit's sandbox, but in its
-// environment. EnvironmentFile= may belong to the unit's user, so nothing is taken from
-// there: the admin socket is named, and agentctl has no loader for LD_PRELOAD to reach.
+// It says Wants and not Requires: neither an upgrade of the agent nor another application that
+// cannot be measured stops the unit. Only its own measurement delays it. That runs as root ("+")
+// outside the unit's sandbox, but in its environment. EnvironmentFile= may belong to the unit's
+// user, so nothing depends on it: the line names the admin socket, and agentctl has no loader
+// that LD_PRELOAD could reach.
 func DropIn(app string) []byte {
 	return []byte(first + `
 [Unit]
@@ -38,15 +38,15 @@ ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` 
 `)
 }
 
-// DropInPath is where the drop-in of unit lies.
+// DropInPath returns the path of the drop-in of unit.
 func DropInPath(unit string) string {
 	return "/etc/systemd/system/" + unit + ".d/50-agentd.conf"
 }
 
-// ErrForeign: at the place of the drop-in lies a file that is not ours.
+// ErrForeign is returned for a file at the path of the drop-in that is not ours.
 var ErrForeign = errors.New("the file was not written by `agentctl app enable`")
 
-// Write puts the drop-in in its place, complete or not at all.
+// Write writes the drop-in of unit below root as a whole.
 func Write(root, unit string, content []byte) error {
 	path := filepath.Join(root, DropInPath(unit))
 	if _, err := ours(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +58,7 @@ func Write(root, unit string, content []byte) error {
 	return durable.WriteFile(path, content, 0o644)
 }
 
-// Remove removes the drop-in, and its folder where nothing else is in it.
+// Remove removes the drop-in, and its folder if that is empty then.
 func Remove(root, unit string) error {
 	path := filepath.Join(root, DropInPath(unit))
 	if _, err := ours(path); err != nil {
@@ -67,11 +67,11 @@ func Remove(root, unit string) error {
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("remove drop-in: %w", err)
 	}
-	os.Remove(filepath.Dir(path)) // fails where others have drop-ins there
+	os.Remove(filepath.Dir(path)) // fails if the folder contains other drop-ins
 	return nil
 }
 
-// Read is the drop-in of unit as it is.
+// Read returns the content of the drop-in of unit.
 func Read(root, unit string) ([]byte, error) {
 	return ours(filepath.Join(root, DropInPath(unit)))
 }

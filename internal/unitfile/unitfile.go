@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package unitfile reads as much of a systemd service unit as says what it runs and as
-// whom, and writes the drop-in that has it measured before it starts. It works on a
-// folder that is to become a machine, too: nothing is asked of a running systemd.
+// Package unitfile reads from a systemd service unit which programs it runs, and as which user.
+// It writes the drop-in by which the unit is measured before it starts. It asks no running
+// systemd, so it also works on a folder that becomes a machine later.
 package unitfile
 
 import (
@@ -18,24 +18,24 @@ import (
 	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
-// Folders in which unit files are looked for, the first hit counting; drop-ins are
-// taken from all of them (systemd.unit(5)).
+// folders may contain unit files, of which the first counts, and drop-ins, which all count
+// (systemd.unit(5)).
 var folders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
 // maxFile is the largest unit file that is read.
 const maxFile = 1 << 20
 
-// A Service is what is read of a service unit.
+// A Service is what the package reads from a service unit.
 type Service struct {
-	Name        string
+	Name        string   // billing.service
 	Files       []string // the unit file and its drop-ins, as seen inside root
 	Programs    []string // executables of ExecStart=, as written
-	User        string   // empty: root
+	User        string   // user of the unit; empty: root
 	DynamicUser bool
-	RootChanged string // setting by which the unit sees other files than the host does; empty: none
+	RootChanged string // setting by which the unit sees other files than the host; empty if none
 }
 
-// ErrNoUnit: no folder of units holds the file.
+// ErrNoUnit is returned if no folder contains the unit file.
 var ErrNoUnit = errors.New("there is no such unit file")
 
 // CheckName refuses what is not the name of a service that can run.
@@ -52,7 +52,8 @@ func parseName(unit string) (unitname.Name, error) {
 	return n, nil
 }
 
-// Load reads the unit below root, "/" on a running machine.
+// Load reads the files of a unit below root, which is "/" on a running machine. A file of more
+// than 1 MiB is an error.
 func Load(root, unit string) (*Service, error) {
 	n, err := parseName(unit)
 	if err != nil {
@@ -97,8 +98,8 @@ func find(root string, names []string) (string, error) {
 	return "", fmt.Errorf("%s: %w in %s", names[0], ErrNoUnit, strings.Join(folders, ", "))
 }
 
-// dropIns are the drop-ins of the unit by their names; one in an earlier folder hides
-// those of the same name in later ones.
+// dropIns returns the drop-ins of the unit in the order of their names. One in an earlier
+// folder hides those of the same name in later folders.
 func dropIns(root string, names []string) []string {
 	found := map[string]string{}
 	for _, n := range names {
@@ -144,8 +145,8 @@ func readFile(root, path string) ([]byte, error) {
 	return b, err
 }
 
-// Within follows the links of path as they will lead once root is "/", and returns the
-// file they lead to now.
+// Within follows the links of path as they lead when root is "/", and returns the file that they
+// lead to now. So a link in an image never leads to a file of this machine.
 func Within(root, path string) (string, error) {
 	for range 40 {
 		next, changed, err := step(root, path)
@@ -160,7 +161,7 @@ func Within(root, path string) (string, error) {
 	return "", fmt.Errorf("%s: too many links", path)
 }
 
-// step replaces the first link on the way to path.
+// step replaces the first link in path.
 func step(root, path string) (string, bool, error) {
 	parts := strings.Split(strings.TrimPrefix(filepath.Clean(path), "/"), "/")
 	at := "/"
@@ -185,7 +186,7 @@ func step(root, path string) (string, bool, error) {
 	return filepath.Clean(path), false, nil
 }
 
-// read takes over the settings of one file.
+// read reads the settings of one file.
 func (s *Service) read(file, text string) error {
 	section := ""
 	for line := range joined(text) {
@@ -265,11 +266,11 @@ func joined(text string) func(func(string) bool) {
 	}
 }
 
-// program is the executable of a command line (systemd.service(5), "Command lines").
+// program returns the executable of a command line (systemd.service(5), "Command lines").
 func program(line string) (string, error) {
 	line = strings.TrimLeft(line, "@-:+!|")
 	if line == "" {
-		return "", errors.New("no program")
+		return "", errors.New("it names no program")
 	}
 	if q := line[0]; q == '"' || q == '\'' {
 		end := strings.IndexByte(line[1:], q)

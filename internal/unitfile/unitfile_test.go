@@ -38,7 +38,7 @@ func TestPrograms(t *testing.T) {
 		{"/opt/%i/a", "", "by hand"},
 		{"$PROGRAM", "", "by hand"},
 		{"bin/a", "", "not absolute"},
-		{"-", "", "no program"},
+		{"-", "", "names no program"},
 	} {
 		got, err := program(test.line)
 		if got != test.want || (err != nil) != (test.wrong != "") || err != nil && !strings.Contains(err.Error(), test.wrong) {

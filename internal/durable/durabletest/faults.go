@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mode is what happens at the chosen step.
+// A Mode is what happens at the chosen step.
 type Mode int
 
-// A step that is torn is one that writes bytes; others are treated as if not taken.
+// Only a step that writes bytes can be torn. Any other step is then not taken.
 const (
 	None       Mode = iota
 	FailBefore      // error, nothing done
@@ -27,7 +27,7 @@ const (
 	KillTorn        // the process ends, half of it done
 )
 
-// Modes are all of them that do something.
+// Modes are all modes that break something.
 var Modes = []Mode{FailBefore, FailAfter, FailTorn, FailFrom, KillBefore, KillAfter, KillTorn}
 
 func (m Mode) String() string {
@@ -47,7 +47,7 @@ type Faults struct {
 	mode Mode
 	err  error
 	n    int
-	name string // of the step that was broken
+	name string // name of the step that was broken
 	dead bool
 }
 
@@ -58,8 +58,8 @@ func (f *Faults) Break(at int, mode Mode, err error) {
 	f.at, f.mode, f.err, f.n, f.name, f.dead = at, mode, err, 0, "", false
 }
 
-// Steps is how many steps there were since the last Break, and Broken the name of the
-// one that was broken, empty if none was.
+// Steps returns the number of steps since the last Break. Broken returns the name of the step
+// that was broken, empty if none was.
 func (f *Faults) Steps() (n int, broken string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
