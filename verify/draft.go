@@ -37,7 +37,7 @@ func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect,
 	if err != nil {
 		return nil, a, err
 	}
-	if s.SNP == nil {
+	if s.SNP() == nil {
 		return nil, a, &RefusedError{Appraisal: a}
 	}
 	return rule.NewDraft(s), a, nil
@@ -58,13 +58,8 @@ func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Gold
 	if e := statement.Parse(a.Findings, document); e != nil {
 		a.evidence(e)
 	}
-	s, r := subject{a}, a.result()
-	g := &rule.Golden{SNP: s.SNP(), Start: p.StartValues, FirmwareLog: a.firmware != nil, Time: now, Unverified: r.Verdict != Pass}
-	g.AK, _ = s.AK()
-	if q := s.Quote(); q != nil {
-		g.Quote = *q
-	}
-	g.Log, _ = s.Log()
+	r := a.result()
+	g := &rule.Golden{Subject: subject{a}, Start: p.StartValues, Unverified: r.Verdict != Pass}
 	for _, c := range r.Failed() {
 		if c.Verdict == Fail {
 			g.Failed = append(g.Failed, c)

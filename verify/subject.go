@@ -108,7 +108,7 @@ func (s subject) FirmwareLog() rule.LogState {
 func (s subject) Log() (*rule.Log, rule.LogState) {
 	switch l := s.a.log.State; {
 	case l != nil:
-		return &rule.Log{PCR: l.PCR, Agents: l.Agents, Apps: l.Apps, Gaps: l.Gaps, Unmeasured: l.Unmeasured, Full: l.Full}, rule.LogRead
+		return &rule.Log{Agents: l.Agents, Apps: l.Apps, Gaps: l.Gaps, Unmeasured: l.Unmeasured, Full: l.Full}, rule.LogRead
 	case s.a.logged:
 		return nil, rule.LogUnreadable
 	}

@@ -46,12 +46,13 @@ func (r *AgentRules) explain(_ *Policy, w *Words) {
 }
 
 func (*AgentRules) draft(g *Golden, d *Draft) {
-	if g.Log == nil || len(g.Log.Agents) == 0 {
+	log, state := g.Log()
+	if state != LogRead || len(log.Agents) == 0 {
 		return
 	}
 	seen := make(map[string]bool)
 	var digests []string
-	for _, a := range g.Log.Agents {
+	for _, a := range log.Agents {
 		if s := quote(a.Digest.String()); !seen[s] {
 			seen[s] = true
 			digests = append(digests, s)

@@ -222,8 +222,8 @@ func subjects(list []*x509.Certificate) string {
 }
 
 func (*AKRules) draft(g *Golden, d *Draft) {
-	if g.AK != nil {
-		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(g.AK))
+	if name, ok := g.AK(); ok {
+		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(name))
 	}
 }
 

@@ -96,11 +96,12 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 }
 
 func (*AppRules) draft(g *Golden, d *Draft) {
-	if g.Log == nil {
+	log, state := g.Log()
+	if state != LogRead {
 		return
 	}
 	d.root.offer("Applications in addition to those that are listed below are refused.", "unlisted_apps = \"refuse\"")
-	for _, a := range g.Log.Apps {
+	for _, a := range log.Apps {
 		if len(a.Versions) == 0 {
 			continue
 		}

@@ -92,7 +92,12 @@ func (r *CallerRules) judge(_ *Policy, s Subject, f *check.Findings) {
 	}
 	name("policy.caller-unit", want.Unit, c.Unit, "unit")
 	name("policy.caller-app", want.App, c.App, "application")
-	skipOr(f, want.UID == nil, "policy.caller-user", "the policy names no uid", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID), "the statement was asked for by another user, or there is no statement")
+	if want.UID == nil {
+		f.Skip("policy.caller-user", "the policy names no uid")
+	} else {
+		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
+			"the statement was asked for by another user, or there is no statement")
+	}
 	if len(want.Executables) == 0 && !want.Covered {
 		f.Skip("policy.caller-executable", "the policy does not ask what the caller was seen to run")
 		return

@@ -8,28 +8,21 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
 // Golden is what an appraisal found on a golden machine.
 type Golden struct {
-	SNP         *SNP // with a report
-	AK          keys.Name
-	Quote       Quote
-	Log         *Log         // nil if none could be read
-	Start       []StartValue // of the PCR of the log, if not zero
-	FirmwareLog bool         // the firmware's log could be read
-	Time        time.Time
-	Unverified  bool          // the maker of the evidence chose everything else
-	Failed      []check.Check // checks that it failed
+	Subject
+	Start      []StartValue  // of the PCR of the log, if not zero
+	Unverified bool          // the maker of the evidence chose everything else
+	Failed     []check.Check // checks that it failed
 }
 
 // product returns the processor line: that of the chain, else that of the report alone.
 func (g *Golden) product() string {
-	return cmp.Or(g.SNP.Product, strings.ToLower(g.SNP.Report.Product().String()))
+	return cmp.Or(g.SNP().Product, strings.ToLower(g.SNP().Report.Product().String()))
 }
 
 // Draft is the text of a policy in its making. In TOML, root keys come before tables.

@@ -51,7 +51,7 @@ func (r *FirmwareRules) explain(_ *Policy, w *Words) {
 func (r *FirmwareRules) survey() { r.AllowProvisionalFirmware = true }
 
 func (*FirmwareRules) draft(g *Golden, d *Draft) {
-	r := g.SNP
+	r := g.SNP()
 	if r.Provisional() {
 		d.root.danger("allow_provisional_firmware = true", "the firmware is not committed: the host can go back to the older one at will.")
 	}
@@ -72,8 +72,12 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 // judge judges the firmware. A nil vector means that the firmware does not state its
 // mitigations, which is never a pass.
 func (r *FirmwareRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
-	skipOr(f, m.Provisional() && r.AllowProvisionalFirmware, "policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
-		"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
+	if m.Provisional() && r.AllowProvisionalFirmware {
+		f.Skip("policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
+	} else {
+		f.Decide("policy.provisional", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
+			"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
+	}
 	want := r.Mitigations
 	if want == (Mitigations{}) {
 		f.Skip("policy.mitigations", "the policy asks for no mitigation")

@@ -117,7 +117,7 @@ func (r *ImageRules) explain(_ *Policy, w *Words) {
 }
 
 func (*ImageRules) draft(g *Golden, d *Draft) {
-	r := g.SNP.Report
+	r := g.SNP().Report
 	var lines []string
 	signed := !isZero(r.IDKeyDigest[:]) || !isZero(r.AuthorKeyDigest[:]) // else the ID block proves nothing, see conflicts
 	if r.GuestSVN > 0 && signed {

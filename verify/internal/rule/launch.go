@@ -160,13 +160,17 @@ func (r *LaunchRules) survey() { r.UnlistedLaunch = Allow }
 func (*LaunchRules) draft(g *Golden, d *Draft) {
 	d.tables.say("What was launched. A report does not show what kind of firmware it is and what its measurement covers: the builder of the image knows. \"plain\" and \"firmware\" claim the least.")
 	d.tables.line("[[launch]]\nmeasurement = %s\nkind = %q\ncovers = %q\nlabel = \"golden machine, %s\"\n",
-		hexOf(g.SNP.Measurement[:]), KindPlain, CoversFirmware, g.Time.UTC().Format("2006-01-02"))
+		hexOf(g.SNP().Measurement[:]), KindPlain, CoversFirmware, g.Time().UTC().Format("2006-01-02"))
 }
 
 func (r *LaunchRules) judgeSNP(p *Policy, m *SNP, f *check.Findings) {
 	measurement, listed := hex.EncodeToString(m.Measurement[:]), r.Launch(m.Measurement[:]) != nil
-	skipOr(f, !listed && r.UnlistedLaunch == Allow, "policy.launch", "the policy accepts launch measurements that it does not list, and this is one", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
-		"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
+	if !listed && r.UnlistedLaunch == Allow {
+		f.Skip("policy.launch", "the policy accepts launch measurements that it does not list, and this is one")
+	} else {
+		f.Decide("policy.launch", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
+			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
+	}
 	denied := ""
 	switch {
 	case slices.Contains(r.DeniedMeasurements, measurement):
@@ -174,5 +178,10 @@ func (r *LaunchRules) judgeSNP(p *Policy, m *SNP, f *check.Findings) {
 	case listsChip(p.DeniedChips, m.ChipID):
 		denied = "chip " + hex.EncodeToString(m.ChipID[:])
 	}
-	skipOr(f, len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0, "policy.denied", "the policy denies nothing by name", denied == "", "nothing that the policy denies", denied, "the policy denies this by name")
+	if len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0 {
+		f.Skip("policy.denied", "the policy denies nothing by name")
+	} else {
+		f.Decide("policy.denied", denied == "", "nothing that the policy denies", denied,
+			"the policy denies this by name")
+	}
 }

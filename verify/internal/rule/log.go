@@ -66,17 +66,18 @@ func (r *LogRules) survey() {
 }
 
 func (*LogRules) draft(g *Golden, d *Draft) {
-	if g.Log == nil {
+	log, state := g.Log()
+	if state != LogRead {
 		d.root.danger("log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
 		return
 	}
-	if len(g.Log.Gaps) > 0 || g.Log.Full {
+	if len(log.Gaps) > 0 || log.Full {
 		d.root.danger("tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
 	}
-	if len(g.Log.Unmeasured) > 0 {
+	if len(log.Unmeasured) > 0 {
 		d.root.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
 	}
-	if g.FirmwareLog {
+	if g.FirmwareLog() == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
 	}
 }

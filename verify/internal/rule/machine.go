@@ -148,7 +148,7 @@ func (r *MachineRules) survey() {
 }
 
 func (*MachineRules) draft(g *Golden, d *Draft) {
-	r, signer := g.SNP, cmp.Or(g.SNP.Signer, strings.ToLower(g.SNP.KeyInfo.Signer().String()))
+	r, signer := g.SNP(), cmp.Or(g.SNP().Signer, strings.ToLower(g.SNP().KeyInfo.Signer().String()))
 	switch {
 	case !slices.Contains(knownProducts(), g.product()):
 		d.root.offer("The processor is of an unknown line: name one.", "# products = [\"genoa\"]")

@@ -3,6 +3,7 @@
 package rule
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -120,10 +121,11 @@ func (r *PCRRules) explain(_ *Policy, w *Words) {
 func (*PCRRules) draft(g *Golden, d *Draft) {
 	t := &d.tables
 	t.say("Quoted PCRs that no log of the agent explains. Remove the # if the value is the same on every good machine and at every boot; what is not pinned is not asserted.")
-	for _, b := range g.Quote.Selection {
+	q := cmp.Or(g.Quote(), new(Quote)) // of evidence that does not verify, it may be absent
+	for _, b := range q.Selection {
 		for _, index := range b.PCRs {
-			if b.Algorithm != pcr.SHA1 && (g.Log == nil || g.Log.PCR != index) {
-				t.line("# [[pcr]]\n# bank = %q\n# index = %d\n# values = [%s]", b.Algorithm, index, hexOf(g.Quote.Values[b.Algorithm][index]))
+			if byLog, _ := g.Explained(b.Algorithm, index); b.Algorithm != pcr.SHA1 && !byLog {
+				t.line("# [[pcr]]\n# bank = %q\n# index = %d\n# values = [%s]", b.Algorithm, index, hexOf(q.Values[b.Algorithm][index]))
 			}
 		}
 	}

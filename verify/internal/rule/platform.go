@@ -92,7 +92,7 @@ func (r *PlatformRules) explain(_ *Policy, w *Words) {
 func (*PlatformRules) draft(g *Golden, d *Draft) {
 	var have []string
 	for _, b := range platformBits {
-		if g.SNP.PlatformInfo.Has(b.mask) && b.mask != snp.PlatformSMT {
+		if g.SNP().PlatformInfo.Has(b.mask) && b.mask != snp.PlatformSMT {
 			have = append(have, quote(b.name))
 		}
 	}
@@ -100,7 +100,7 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 	if len(have) > 0 {
 		d.tables.line("require = [%s]", strings.Join(have, ", "))
 	}
-	if !g.SNP.PlatformInfo.Has(snp.PlatformAliasCheck) {
+	if !g.SNP().PlatformInfo.Has(snp.PlatformAliasCheck) {
 		d.tables.say("DANGER: the machine does not state alias_check_complete.")
 	}
 	d.tables.line("unknown_bits = \"allow\"\n")
@@ -109,8 +109,12 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 func (r *PlatformRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	require, refuse := platformMask(r.Platform.Require), platformMask(r.Platform.Refuse)
 	missing, present := platformNames(require&^m.PlatformInfo), platformNames(refuse&m.PlatformInfo)
-	skipOr(f, require|refuse == 0, "policy.platform", "the policy asks for no property of the platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
-		"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
+	if require|refuse == 0 {
+		f.Skip("policy.platform", "the policy asks for no property of the platform")
+	} else {
+		f.Decide("policy.platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
+			"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
+	}
 	info, key := m.PlatformInfo.Reserved(), m.KeyInfo.Reserved()
 	if r.Platform.UnknownBits != Refuse {
 		f.Skip("policy.platform-reserved", "the policy does not ask about bits without a name; set are %v and %v", info, key)

@@ -201,12 +201,3 @@ func Survey() *Policy {
 	}
 	return p
 }
-
-// skipOr skips a check, or decides it.
-func skipOr(f *check.Findings, skip bool, id check.ID, why string, ok bool, expected, found, sentence string, args ...any) {
-	if skip {
-		f.Skip(id, "%s", why)
-	} else {
-		f.Decide(id, ok, expected, found, sentence, args...)
-	}
-}

@@ -79,7 +79,6 @@ const (
 
 // Log is what a measurement log recorded since boot.
 type Log struct {
-	PCR        uint32 // that it was extended to
 	Agents     []measured.Agent
 	Apps       []measured.App
 	Gaps       []measured.Gap

@@ -147,7 +147,7 @@ func (*TCBRules) draft(g *Golden, d *Draft) {
 	}
 	var floors []string
 	for _, v := range (TCB{}).floors() {
-		levels, _, err := v.have(g.SNP.Report).Components(line(g.product()))
+		levels, _, err := v.have(g.SNP().Report).Components(line(g.product()))
 		if err != nil || !slices.ContainsFunc(levels, func(l snp.Level) bool { return l.Value != 0 }) {
 			continue
 		}
