@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/client"
 )
 
-// sockets are where the agent is to be found; empty means the usual places.
+// sockets are the paths of the agent's sockets; empty means the default.
 type sockets struct {
 	client, admin string
 }
@@ -23,11 +23,11 @@ func (s *sockets) clientSocket() *client.Client { return &client.Client{Socket: 
 func (s *sockets) adminSocket() *client.Admin   { return &client.Admin{Socket: s.admin} }
 
 // memoryTime is how long the agent has for what it answers from memory. It takes less
-// than a millisecond, and longer only on a machine that hangs, or where something else
-// listens at the socket.
+// than a millisecond, and longer only if the machine hangs or another program listens on
+// the socket.
 const memoryTime = 30 * time.Second
 
-// errHangs is returned where the socket was connected and no answer came.
+// errHangs is returned if the socket was connected and no answer came.
 var errHangs = fmt.Errorf("no answer within %v", memoryTime)
 
 // soon asks what the agent answers from memory.
@@ -41,7 +41,7 @@ func soon[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, 
 	return answer, err
 }
 
-// failed turns an error of the agent, or of the way to it, into an exit.
+// failed returns the exit for an error of the agent, or of the connection to it.
 func failed(err error) *exitError {
 	var p *api.Problem
 	if errors.As(err, &p) {
@@ -50,11 +50,11 @@ func failed(err error) *exitError {
 	}
 	switch {
 	case errors.Is(err, errHangs):
-		return (&exitError{code: exitUnavailable, err: err}).withHint("it runs and hangs: `journalctl -u agentd` may say why, `systemctl restart agentd` ends it")
+		return (&exitError{code: exitUnavailable, err: err}).withHint("the agent runs but hangs: `journalctl -u agentd` may say why, `systemctl restart agentd` restarts it")
 	case errors.Is(err, fs.ErrPermission):
 		return (&exitError{code: exitNotPermitted, err: err}).withHint("the client socket is for the group agentd-clients, the admin socket for root")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return (&exitError{code: exitUnavailable, err: err}).withHint("`systemctl status agentd` tells whether it runs")
+		return (&exitError{code: exitUnavailable, err: err}).withHint("`systemctl status agentd` says whether it runs")
 	}
 	return &exitError{code: exitUnavailable, err: err}
 }

@@ -14,21 +14,21 @@ import (
 const measureUsage = `Usage: agentctl measure --app NAME
        agentctl measure --wait-all
 
-Measure a declared application now, and return when the log holds the result. It is
-meant for the unit of the application, before its program is started:
+Measure a declared application now, and return when the log has the result. Use it in
+the unit of the application, before its program starts:
 
   [Service]
   ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing
 
 An application that cannot be measured is an error, so that the unit does not start.
-The admin socket is needed, which is for root.
+The command needs the admin socket, which is for root.
 
   --app NAME    the application to measure
-  --wait-all    wait for all of them
-  --json        what was measured, as JSON
+  --wait-all    wait for all applications
+  --json        the result as JSON
 
 With --wait-all, wait until the agent is ready and every declared application is
-measured. An application that the agent tried and could not measure ends the waiting
+measured. If the agent tried an application and could not measure it, the waiting ends
 with an error that names it. agentd-measured.service does this at boot.
 
 Examples:
@@ -45,7 +45,7 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if all && name != "" {
-				return misuse(errors.New("--app and --wait-all exclude each other"))
+				return misuse(errors.New("--app and --wait-all cannot be combined: give one of the two"))
 			}
 			if all {
 				return t.waitMeasured(c.Context(), s)
@@ -72,11 +72,11 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 const appUsage = `Usage: agentctl app COMMAND
 
   list            the declared applications, with the digests that policies name
-  show NAME       one of them, with its declaration and drop-in
-  reload          read the declarations again; those that are wrong are reported
+  show NAME       one application, with its declaration and drop-in
+  reload          read the declarations again, and report those that are wrong
   add UNIT        write a declaration for what a unit starts
-  enable UNIT     have the application measured before each start of its unit
-  disable UNIT    undo that
+  enable UNIT     measure the application before each start of its unit
+  disable UNIT    undo enable
 
 list, show and reload need the admin socket, which is for root; add, enable and
 disable write files below /etc.

@@ -22,17 +22,17 @@ import (
 
 const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--yes] [--root DIR]
 
-Have an application measured before each start of its unit, and let the unit ask for
-evidence. A drop-in for systemd is shown, and written when you agree:
+Measure an application before each start of its unit, and let the unit ask for
+evidence. The command shows a drop-in for systemd, and writes it if you agree:
 
-  - the unit starts after agentd-measured.target, where that can be reached
+  - the unit starts after agentd-measured.target, if that can be reached
   - its processes get the group agentd-clients, which may use the client socket
-  - it is measured as the last step before its program starts; where that fails, it
+  - it is measured as the last step before its program starts; if that fails, it
     does not start
 
 The application must be declared: ` + "`agentctl app add UNIT`" + ` does that.
 
-  --app NAME    application that the unit is (default: the one that declares it)
+  --app NAME    application of the unit (default: the one that declares it)
   --yes         write without asking
   --root DIR    work on the folder of a machine that is being built
 
@@ -54,8 +54,8 @@ Examples:
 const addUsage = `Usage: agentctl app add UNIT [--app NAME] [--yes] [--root DIR]
 
 Write a declaration for the application that a unit starts, derived from its ExecStart=
-and User=. It is shown first, with what it does not cover: shared libraries, modules
-and configuration have to be added by somebody who knows the program.
+and User=. The command shows it first, with what it does not cover. Add the shared
+libraries, modules and configuration that the program uses.
 
   --app NAME    name of the application (default: the unit's, without .service)
   --yes         write without asking
@@ -74,7 +74,7 @@ Examples:
   agentctl app show billing
 `
 
-// unitFlags are those of the commands that write files.
+// unitFlags are the flags of the commands that write files.
 type unitFlags struct {
 	app, root string
 	yes       bool
@@ -87,7 +87,7 @@ func (u *unitFlags) define(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// unitCommands are the commands under "app" that work on files.
+// unitCommands returns the commands under "app" that work on files.
 func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 	var enable, disable, add unitFlags
 	remove := &cobra.Command{
@@ -130,7 +130,7 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 		user = "root"
 	}
 	if d.User != user {
-		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both are the same uid, the agent will not know the unit's processes as %s\n",
+		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
 			d.File, clean(d.User), clean(user), d.Name)
 	}
 	if err := t.review(unitfile.DropInPath(unit), unitfile.DropIn(d.Name), u.yes); err != nil {
@@ -172,7 +172,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 		name = strings.ReplaceAll(strings.TrimSuffix(unit, ".service"), "@", "-")
 	}
 	path := filepath.Join(appsFolder, name+".toml")
-	// The agent's own reading, apart from the user, who may not exist yet in an image.
+	// The agent reads it the same way, apart from the user: an image may not have it yet.
 	if _, err := declaration.Parse(name, path, draft.Text, anyUser); err != nil {
 		return misuse(err)
 	}
@@ -196,7 +196,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err := t.writeOutput(full, draft.Text); err != nil {
 		return writeFailed(err)
 	}
-	fmt.Fprintf(t.out, "declared %s; `agentctl app reload` has the agent read it\n", name)
+	fmt.Fprintf(t.out, "declared %s; `agentctl app reload` makes the agent read it\n", name)
 	return nil
 }
 
@@ -218,24 +218,24 @@ func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
 			case err == nil:
 				fmt.Fprintf(t.out, "\n%s:\n%s", unitfile.DropInPath(a.Unit), cleanText(b))
 			case errors.Is(err, fs.ErrNotExist):
-				fmt.Fprintf(t.out, "\nnot measured at each start: `agentctl app enable %s` sees to that\n", cleanLine(a.Unit))
+				fmt.Fprintf(t.out, "\nnot measured at each start: `agentctl app enable %s` changes that\n", cleanLine(a.Unit))
 			default:
 				fmt.Fprintf(t.out, "\ndrop-in: %s\n", cleanLine(err.Error()))
 			}
 			return nil
 		}
 	}
-	return misuse(fmt.Errorf("no application %q is declared", name)).withHint("`agentctl app list` shows those that are")
+	return misuse(fmt.Errorf("no application %q is declared", name)).withHint("`agentctl app list` shows the declared ones")
 }
 
-// appsFolder is where administrators declare applications.
+// appsFolder is the folder in which administrators declare applications.
 const appsFolder = "/etc/agentd/apps.d"
 
-// anyUser stands for the users of a machine that is not this one.
+// anyUser accepts the users of a machine that is not this one.
 func anyUser(string) (uint32, error) { return 0, nil }
 
-// declarations are those that the files below root hold; what is wrong with a file is
-// the agent's to say.
+// declarations returns the declarations in the files below root, without those that are
+// wrong: the agent reports them.
 func declarations(root string) (map[string]*declaration.Declaration, error) {
 	c, _, err := config.Load(filepath.Join(root, config.File), config.Default())
 	if err != nil {
@@ -269,7 +269,7 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 	return out, nil
 }
 
-// declaredFor is the application called name, or the only one that declares unit.
+// declaredFor returns the application called name, or the only one that declares unit.
 func declaredFor(declared map[string]*declaration.Declaration, unit, name string) (*declaration.Declaration, error) {
 	if name != "" {
 		d := declared[name]
@@ -297,7 +297,7 @@ func declaredFor(declared map[string]*declaration.Declaration, unit, name string
 	return nil, fmt.Errorf("%s is declared by %s: choose one with --app", unit, strings.Join(names, " and "))
 }
 
-// review shows what is about to be written, and asks unless that was agreed to.
+// review shows what is about to be written, and asks unless --yes was given.
 func (t *terminal) review(path string, content []byte, yes bool) error {
 	fmt.Fprintf(t.out, "%s:\n\n%s\n", path, cleanText(content))
 	if yes {
@@ -305,7 +305,7 @@ func (t *terminal) review(path string, content []byte, yes bool) error {
 	}
 	f, ok := t.in.(*os.File)
 	if !ok || !isTerminal(f) {
-		return misuse(errors.New("nothing was written: nobody is there to agree")).withHint("--yes writes without asking")
+		return misuse(errors.New("nothing was written: standard input is not a terminal, so there is no answer")).withHint("--yes writes without asking")
 	}
 	fmt.Fprint(t.out, "Write this file? [y/N] ")
 	answer, _ := bufio.NewReader(t.in).ReadString('\n')
@@ -315,7 +315,7 @@ func (t *terminal) review(path string, content []byte, yes bool) error {
 	return nil
 }
 
-// cleanText is text for a terminal, line by line.
+// cleanText returns text that a terminal can show, line by line.
 func cleanText(b []byte) string {
 	var out strings.Builder
 	for line := range strings.Lines(string(b)) {
@@ -335,7 +335,7 @@ func writeFailed(err error) *exitError {
 	return misuse(err)
 }
 
-// reloadUnits has systemd read its units again, where a running one is meant.
+// reloadUnits makes systemd read its units again, if root is the running system.
 func (t *terminal) reloadUnits(root string) error {
 	if filepath.Clean(root) != "/" {
 		return nil

@@ -15,15 +15,15 @@ const attestUsage = `Usage: agentctl attest --nonce VALUE [flags]
 
 Ask the agent for evidence. The document goes to standard output, or to --out.
 
-  --nonce VALUE       16 to 64 bytes chosen by who wants to be convinced:
+  --nonce VALUE       16 to 64 bytes that the relying party chose:
                       hexadecimal, base64 or @FILE; required
-  --audience NAME     for whom the evidence is; others refuse it
+  --audience NAME     name of the relying party; another one refuses the evidence
   --public-key FILE   a key to vouch for, PEM or DER; "-" reads standard input
   --user-data VALUE   at most 4 KiB, like --nonce
-  --anchored          an earlier report may do; faster where reports are scarce
+  --anchored          accept an earlier report; faster if reports are throttled
   --log MODE          whole (default), none, or the number of a record to start at
-  --firmware-log      also the firmware's event log, where the machine has one
-  --out FILE          where to write
+  --firmware-log      add the firmware's event log, if the machine has one
+  --out FILE          file to write
 
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
@@ -40,7 +40,7 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
 			if nonce == "" {
-				return misuse(errors.New("--nonce is missing: it comes from who wants to be convinced")).
+				return misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
 					withHint("to try it out: --nonce $(openssl rand -hex 32)")
 			}
 			if r.Nonce, err = t.parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {

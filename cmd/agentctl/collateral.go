@@ -20,16 +20,16 @@ import (
 
 const collateralUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
 
-Fetch from AMD's key distribution service what a verifier lacks: the certificate
-of the chip's key, those above it, and the revocation list of the root. They are
-kept in DIR, for "agentctl verify --collateral DIR". Verification itself never
-touches the network.
+Fetch from AMD's key distribution service what a verifier needs: the certificate
+of the chip's key, its issuers, and the revocation list of the root. DIR keeps
+them for "agentctl verify --collateral DIR". Verification itself never uses the
+network.
 
-Each thing is asked for once. Where the service answers 429 (it allows about one
-certificate in ten seconds), the command ends and says how long to wait; what was
-fetched before is kept.
+The command asks for each file once. If the service answers 429 (it allows about
+one certificate in ten seconds), the command ends and says how long to wait. It
+keeps what it has fetched.
 
-  --dir DIR              the cache folder; made where it is missing; required
+  --dir DIR              the cache folder, created if it is missing; required
   --snp-report FILE      fetch for a bare report; may be repeated
   --azure-hcl FILE       fetch for a paravisor's report; may be repeated
   --product NAME         milan, genoa or turin, for reports before version 3, which
@@ -38,8 +38,8 @@ fetched before is kept.
   --kds URL              ask another service (default https://kdsintf.amd.com)
   --json                 list the files as JSON
 
-Exit codes: 0 all of it is at hand, 1 misuse, 2 no report that can be read,
-3 something could not be fetched.
+Exit codes: 0 everything is available, 1 misuse, 2 the report cannot be read,
+3 a file could not be fetched.
 
 Examples:
   agentctl collateral fetch --dir collateral evidence.json
@@ -104,8 +104,8 @@ func parseProduct(name string) (snp.Product, error) {
 	return 0, misuse(fmt.Errorf("--product %q: want milan, genoa or turin", name))
 }
 
-// reportsOf are the reports in evidence, in files of their own and in those of a
-// paravisor, unverified.
+// reportsOf returns the unverified reports of evidence, of report files and of a
+// paravisor's files.
 func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, error) {
 	var out []*snp.Report
 	add := func(name string, b []byte) error {
@@ -146,7 +146,7 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 	return out, nil
 }
 
-// maxReport is a report with the host's certificate table behind it.
+// maxReport is the size of a report followed by the host's certificate table.
 const maxReport = snp.ReportSize + maxCertificates
 
 func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
@@ -179,7 +179,7 @@ func (t *terminal) printFetched(x kds.Fetched) {
 	}
 	word := "fetched"
 	if x.Kept {
-		word = "at hand"
+		word = "present"
 	}
 	fmt.Fprintf(t.out, "%s  %s\n", word, clean(x.File))
 }
@@ -192,17 +192,17 @@ func fetchError(err error, r *snp.Report) error {
 	var throttled *kds.ThrottledError
 	switch {
 	case errors.As(err, &throttled) && throttled.RetryAfter > 0:
-		return x.withHint(fmt.Sprintf("wait %v, then run the command again: it goes on where it ended", throttled.RetryAfter))
+		return x.withHint(fmt.Sprintf("wait %v, then run the command again: it continues where it stopped", throttled.RetryAfter))
 	case errors.As(err, &throttled):
-		return x.withHint("wait ten seconds or more, then run the command again: it goes on where it ended")
+		return x.withHint("wait ten seconds or more, then run the command again: it continues where it stopped")
 	case r.KeyInfo.Signer() == snp.SignerVLEK:
-		return x.withHint("the certificate of a VLEK comes from its cloud, in the evidence")
+		return x.withHint("the cloud gives the certificate of a VLEK, in the evidence")
 	}
 	return x
 }
 
-// readCollateral adds what a cache folder holds for a report. A report that cannot be
-// read finds nothing: the appraisal will say what is wrong with it.
+// readCollateral adds what a cache folder has for a report. For a report that cannot be
+// read it adds nothing: the appraisal says what is wrong with it.
 func readCollateral(dir string, report []byte, c *verify.Config) error {
 	r, err := snp.ParseReport(report[:min(len(report), snp.ReportSize)])
 	if err != nil {
@@ -217,7 +217,7 @@ func readCollateral(dir string, report []byte, c *verify.Config) error {
 	return nil
 }
 
-// reportInEvidence is the report of a document, unverified, or nothing.
+// reportInEvidence returns the unverified report of a document, or nothing.
 func reportInEvidence(document []byte) []byte {
 	e, err := evidence.Parse(document)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 
 const completionUsage = `Usage: agentctl completion bash|zsh|fish
 
-Print a script that has a shell complete the commands of agentctl. The packages have
-installed them already.
+Print a script with which a shell completes the commands of agentctl. The packages
+install these scripts.
 
 Examples:
   agentctl completion bash >~/.local/share/bash-completion/completions/agentctl

@@ -22,29 +22,29 @@ import (
 
 const doctorUsage = `Usage: agentctl doctor [--config FILE] [--json]
 
-Look for what keeps this machine from giving good evidence, and say what to do. As
-root it sees more. It changes nothing; it asks for one piece of evidence, and as root
-it tries out the keys that the firmware derives.
+Look for what prevents good evidence from this machine, and say what to do. The
+command changes nothing. It asks for evidence once. As root it sees more, and tries
+out the keys that the firmware derives.
 
   --config FILE    configuration of the agent (default /etc/agentd/config.toml)
 
-Exit codes: 0 nothing is wrong, 1 something is, 6 the agent does not answer.
+Exit codes: 0 nothing is wrong, 1 something is wrong, 6 the agent does not answer.
 
 Examples:
   agentctl doctor
 `
 
-// deviceTime is how long the doctor waits for an answer that devices have a part in: more
-// than the slowest of them take, a report queue that is throttled for a minute included.
+// deviceTime is how long the doctor waits for an answer that needs a device. It is more
+// than the slowest take, even if reports are throttled for a minute.
 const deviceTime = 5 * time.Minute
 
-// symptom is one thing that was looked at.
+// symptom is the result of one check.
 type symptom struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
-	Note bool   `json:"note,omitempty"` // worth knowing, and not wrong
-	Says string `json:"says"`           // what was found
-	Todo string `json:"todo,omitempty"` // what to do about it
+	Note bool   `json:"note,omitempty"` // worth knowing, but not wrong
+	Says string `json:"says"`           // finding
+	Todo string `json:"todo,omitempty"` // what to do
 }
 
 // doctor collects symptoms.
@@ -118,7 +118,7 @@ func (t *terminal) finishDoctor(d *doctor) error {
 	return nil
 }
 
-// lookAtMachine looks at what can be seen without the agent.
+// lookAtMachine checks what can be seen without the agent.
 func (d *doctor) lookAtMachine(file string) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err == nil {
@@ -133,7 +133,7 @@ func (d *doctor) lookAtMachine(file string) {
 		d.bad("configuration", "correct the file: the agent does not start with it", "%v", err)
 		c = config.Default()
 	case text == nil:
-		d.good("configuration", "%s does not exist: the defaults hold", file)
+		d.good("configuration", "%s does not exist: the defaults apply", file)
 	default:
 		d.good("configuration", "%s is valid", file)
 	}
@@ -142,11 +142,11 @@ func (d *doctor) lookAtMachine(file string) {
 		{"report device", c.Report.Device, "run on an SEV-SNP host and load the driver: modprobe sev-guest"},
 	} {
 		if device.path == "" || device.path[0] != '/' {
-			d.note(device.what, "", "%s is no device file", device.path)
+			d.note(device.what, "", "%s is not a device file", device.path)
 		} else if _, err := os.Stat(device.path); err != nil {
-			d.note(device.what, device.todo, "%v; the agent itself may be elsewhere", err)
+			d.note(device.what, device.todo, "%v; the agent may run elsewhere", err)
 		} else {
-			d.good(device.what, "%s is there", device.path)
+			d.good(device.what, "%s exists", device.path)
 		}
 	}
 }
@@ -166,20 +166,20 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 		d.note("version", "", "this agentctl is %s", version.Version)
 	}
 	if self, err := soon(ctx, agent.Self); err == nil && self.Method == evidence.MethodStartTime {
-		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: callers are told apart by their start times, and evidence says so")
+		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: the agent recognises callers by their start times, and evidence says so")
 	}
 	d.lookAtStatus(st)
 	if st.TPM.State != api.StateOK {
-		d.note("evidence", "", "not asked for, and keys not looked at: all of it rests on the TPM")
+		d.note("evidence", "", "not asked for, and keys not checked: both need the TPM")
 		return
 	}
 	d.lookAtEvidence(ctx)
 	d.lookAtKeys(ctx, &st.Keys)
 }
 
-// lookAtKeys looks at the store of sealed blobs, and has the key derivation tried out
-// where the admin socket is to be had: that it works, is stable, and depends on each
-// thing that a guest may choose. Where a guest cannot vary a value, the finding says so.
+// lookAtKeys checks the store of sealed blobs. If the admin socket is available, it also
+// tries out the key derivation: that it works, is stable, and depends on each value that
+// a guest may choose. If a guest cannot vary a value, the finding says so.
 func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	switch {
 	case k.State == api.StateOK:
@@ -216,7 +216,7 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	if st.TPM.State == api.StateOK {
 		d.good("agent's TPM", "works")
 	} else {
-		todo := "is the device there, and does it answer? `journalctl -u agentd -p warning`; the agent goes on trying by itself"
+		todo := "check that the device exists and answers (`journalctl -u agentd -p warning`); the agent keeps trying"
 		if hint := st.TPM.Code.Info().Hint; hint != "" {
 			todo = hint
 		}
@@ -230,7 +230,7 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	}
 	switch {
 	case st.TPM.State != api.StateOK:
-		d.note("log", "", "not held against its PCR: %s", st.Ledger.Reason)
+		d.note("log", "", "not compared with its PCR: %s", st.Ledger.Reason)
 	case st.Ledger.Reason == api.ReasonStarting:
 		d.note("log", "ask again: `agentctl status --wait 1m`", "the agent is starting")
 	case !st.Ledger.Synchronised:
@@ -240,19 +240,19 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	case st.Ledger.Reason != "":
 		d.bad("log", "see the reason", "%s", st.Ledger.Reason)
 	default:
-		d.good("log", "%d records, in step with PCR %d", st.Ledger.Records, st.Ledger.PCR)
+		d.good("log", "%d records, PCR %d matches", st.Ledger.Records, st.Ledger.PCR)
 	}
 	switch {
 	case st.Apps.Unmeasured > 0:
-		d.bad("applications", "`agentctl app list` gives the reasons", "%d of %d are not measured", st.Apps.Unmeasured, st.Apps.Declared)
+		d.bad("applications", "`agentctl app list` has the reasons", "%d of %d are not measured", st.Apps.Unmeasured, st.Apps.Declared)
 	case st.Apps.Declared == 0:
-		d.note("applications", "declare some in /etc/agentd/apps.d (docs/apps.md)", "none are declared")
+		d.note("applications", "declare some in /etc/agentd/apps.d (docs/apps.md)", "no application is declared")
 	default:
 		d.good("applications", "%d declared, all measured", st.Apps.Declared)
 	}
 }
 
-// lookAtEvidence asks for one piece of evidence and looks at what a verifier would miss.
+// lookAtEvidence asks for evidence once and checks for what a verifier would miss.
 func (d *doctor) lookAtEvidence(ctx context.Context) {
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
@@ -266,14 +266,14 @@ func (d *doctor) lookAtEvidence(ctx context.Context) {
 	}
 	e, err := evidence.Parse(document)
 	if err != nil {
-		d.bad("evidence", "this agentctl and the agent do not fit together", "%v", err)
+		d.bad("evidence", "install the same version of agentctl and agentd", "%v", err)
 		return
 	}
 	d.good("evidence", "%d bytes without the log", len(document))
 	if len(e.Certificates) == 0 {
 		d.bad("certificates", "put the VCEK or VLEK certificate and its issuers into /etc/agentd/certs",
-			"evidence carries none: the host's table is empty and nothing is stapled; verifiers have to find them elsewhere")
+			"evidence has none: the host's table is empty and nothing is stapled; verifiers have to fetch them")
 		return
 	}
-	d.good("certificates", "evidence carries %d", len(e.Certificates))
+	d.good("certificates", "evidence has %d", len(e.Certificates))
 }

@@ -20,12 +20,13 @@ import (
 
 const enrollUsage = `Usage: agentctl enroll request|challenge|activate|finish [flags]
 
-Prove to somebody that an attestation key (AK) lives in the TPM of a certain
-endorsement key (EK). Each step runs where it says; files go from one to the next.
+Prove to a verifier that an attestation key (AK) is in the TPM of a certain
+endorsement key (EK). Each step runs at the place that it names, and passes a file
+to the next.
 
   request    on the machine: show AK and EK
   challenge  at the verifier: encrypt a secret for that EK and AK
-  activate   on the machine, as root: have the TPM open it
+  activate   on the machine, as root: let the TPM decrypt it
   finish     at the verifier: compare, and write the enrolment record
 
   request    [--out FILE]
@@ -34,14 +35,14 @@ endorsement key (EK). Each step runs where it says; files go from one to the nex
              --keep stores what only the verifier may know; --ek-roots are
              authorities, one of which must have certified the EK;
              --ek-certificate are issuers in between, or the EK's certificate
-             where its TPM holds none (may be repeated)
+             if its TPM has none (may be repeated)
   activate   [--out FILE] CHALLENGE
   finish     --kept FILE [--ek-issuer NAME] [--out FILE] ANSWER
              --ek-issuer replaces the name of the root that challenge found
 
-The record holds the EK's certificate and its issuers. "agentctl policy enrolment"
-turns it into a rule of a policy, "agentctl policy ek-roots" has the policy's verifier
-go from that certificate to a root by itself.
+The record contains the EK's certificate and its issuers. "agentctl policy enrolment"
+makes a policy rule from it. With "agentctl policy ek-roots" the verifier checks that
+the certificate leads to a root.
 
 Examples:
   agentctl enroll request --out request.json                          # machine
@@ -140,8 +141,8 @@ func enrollChallenge(t *terminal) *cobra.Command {
 	return c
 }
 
-// ekCertificates are those that the request came with and those of files, the EK's
-// first, as a record holds them.
+// ekCertificates returns the certificates of the request and those of files, the EK's
+// first, as a record has them.
 func (t *terminal) ekCertificates(request *api.AK, files []string) (keys.Bundle, error) {
 	var out keys.Bundle
 	for _, der := range request.Certificates {
@@ -167,7 +168,7 @@ func (t *terminal) ekCertificates(request *api.AK, files []string) (keys.Bundle,
 	}
 	if err := errors.Join(c.CheckKey(ek.Name()), c.CheckUsage()); err != nil {
 		x := &exitError{code: exitBinding, err: fmt.Errorf("the first certificate is not that of the endorsement key: %w", err)}
-		return nil, x.withHint("the EK's certificate comes first, issuers behind it")
+		return nil, x.withHint("give the EK's certificate first, then its issuers")
 	}
 	return out, nil
 }
@@ -185,8 +186,8 @@ func (t *terminal) certified(request *api.AK, certificates keys.Bundle, roots st
 		}
 	}
 	if len(certificates) == 0 {
-		x := &exitError{code: int(verify.ClassCollateral), err: errors.New("the request holds no certificate of the EK")}
-		return "", x.withHint("give --ek-certificate with the one that the TPM's maker publishes")
+		x := &exitError{code: int(verify.ClassCollateral), err: errors.New("the request contains no certificate of the EK")}
+		return "", x.withHint("give the certificate that the TPM's maker publishes with --ek-certificate")
 	}
 	ek, err := keys.ParsePublic(request.EK)
 	if err != nil {
@@ -199,12 +200,12 @@ func (t *terminal) certified(request *api.AK, certificates keys.Bundle, roots st
 	return issuer, nil
 }
 
-// sized puts the two bytes of size in front of b, as a TPM2B has them.
+// sized returns b after its two bytes of size, as in a TPM2B.
 func sized(b []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)
 }
 
-// writeSecret writes a file that only its owner may read, and overwrites none.
+// writeSecret writes a file that only its owner may read. It does not overwrite a file.
 func writeSecret(name string, b []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

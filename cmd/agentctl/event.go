@@ -14,7 +14,7 @@ import (
 // maxShownFiles is how many files of an application are listed for people.
 const maxShownFiles = 20
 
-// describeEvent is an event in words: one line, and lines below it.
+// describeEvent returns an event in words: one line, and lines below it.
 func describeEvent(e *pcr.Event) (string, []string) {
 	switch e.Type {
 	case pcr.EventStart:
@@ -57,14 +57,14 @@ func describeEvent(e *pcr.Event) (string, []string) {
 	case pcr.EventUnmeasured:
 		return fmt.Sprintf("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason), nil
 	case pcr.EventGap:
-		return fmt.Sprintf("GAP: changes may have gone unseen: %s", e.Gap.Reason), nil
+		return fmt.Sprintf("GAP: the agent may have missed changes: %s", e.Gap.Reason), nil
 	case pcr.EventFull:
-		return "the log is FULL: nothing is recorded from here on", nil
+		return "the log is FULL: nothing is recorded after this", nil
 	}
 	return fmt.Sprintf("event %q", e.Type), nil
 }
 
-// fileMode is st_mode as ls prints it. A manifest holds regular files and links alone.
+// fileMode returns st_mode as ls prints it. A manifest has only regular files and links.
 func fileMode(mode uint32) string {
 	const rwx = "rwxrwxrwx"
 	out := []byte("-")
@@ -81,7 +81,7 @@ func fileMode(mode uint32) string {
 	for _, special := range []struct {
 		bit   uint32
 		place int
-		with  byte // where the file may also be executed
+		with  byte // if the file may also be executed
 	}{{0o4000, 3, 's'}, {0o2000, 6, 's'}, {0o1000, 9, 't'}} {
 		if mode&special.bit == 0 {
 			continue
@@ -95,7 +95,7 @@ func fileMode(mode uint32) string {
 	return string(out)
 }
 
-// logLines is a log as one JSON object a record: number and event.
+// logLines returns a log as one JSON object for each record: number and event.
 func logLines(l *evidence.Log) ([]json.RawMessage, error) {
 	records, err := pcr.DecodeLog(l.Records, l.Start)
 	if err != nil {

@@ -10,9 +10,9 @@ import (
 // Exit codes. 2 to 5 are those of the classes of package verify.
 const (
 	exitOK           = 0
-	exitMisuse       = 1 // wrong usage, or a failure without a code of its own
+	exitMisuse       = 1 // wrong usage, or another failure
 	exitUnavailable  = 6 // agent or device not available
-	exitNotPermitted = 7 // the agent does not allow it to this caller
+	exitNotPermitted = 7 // this caller may not do it
 	exitSealed       = 8 // a sealed blob cannot be opened
 
 	// exitFault is EX_SOFTWARE of sysexits.h: agentctl itself is at fault. The runtime
@@ -20,22 +20,22 @@ const (
 	exitFault = 70
 )
 
-// recoverFault turns a panic into an exit code, for a deferred call. Whoever reports
-// the fault needs the stack.
+// recoverFault turns a panic into an exit code, for a deferred call. A report of the fault
+// needs the stack.
 func (t *terminal) recoverFault(code *int) {
 	fault := recover()
 	if fault == nil {
 		return
 	}
 	*code = exitFault
-	fmt.Fprintf(t.err, "agentctl: a fault of agentctl itself, which says nothing about its input: %s\n%s", clean(fmt.Sprint(fault)), debug.Stack())
+	fmt.Fprintf(t.err, "agentctl: agentctl itself has a fault, which says nothing about its input: %s\n%s", clean(fmt.Sprint(fault)), debug.Stack())
 	fmt.Fprintln(t.err, "hint: please report this, with the lines above")
 }
 
 // exitError is an error that knows the exit code and what to do next.
 type exitError struct {
 	code int
-	err  error  // nil where everything was said already
+	err  error  // nil if everything was printed already
 	hint string // what to do next; may be empty
 }
 
@@ -55,7 +55,7 @@ func (e *exitError) withHint(hint string) *exitError {
 
 func misuse(err error) *exitError { return &exitError{code: exitMisuse, err: err} }
 
-// misuseIf is misuse of an error, and nil of none.
+// misuseIf returns misuse of an error, and nil if there is none.
 func misuseIf(err error) error {
 	if err == nil {
 		return nil

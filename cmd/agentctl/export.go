@@ -17,8 +17,8 @@ import (
 
 const exportUsage = `Usage: agentctl export [--format files|gotpm] --out PATH EVIDENCE
 
-Write the parts of evidence in the formats of other people's tools. Nothing is
-verified on the way.
+Write the parts of evidence in the formats of other tools. This command verifies
+nothing.
 
   --format files    a folder of files, one for each part (default)
   --format gotpm    the attestation message of go-tpm-tools, in protobuf
@@ -64,13 +64,13 @@ func exportCommand(t *terminal) *cobra.Command {
 
 func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
 	if folder == "-" {
-		return misuse(errors.New("--out -: a folder of files does not fit into standard output")).withHint("name a folder, or take --format gotpm")
+		return misuse(errors.New("--out -: a folder of files cannot go to standard output")).withHint("name a folder, or use --format gotpm")
 	}
 	files, err := export.Files(e)
 	if err != nil {
 		return misuse(err)
 	}
-	// Looked at before the first is written, so that a refusal leaves no half.
+	// Checked before the first file is written, so that a refusal leaves no partial folder.
 	for _, f := range files {
 		path := filepath.Join(folder, f.Name)
 		if _, err := os.Lstat(path); err == nil {

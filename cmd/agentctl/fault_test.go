@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// broken panics where a command writes its output.
+// broken panics when a command writes its output.
 type broken struct{}
 
 func (broken) Write([]byte) (int, error) { panic("the writer\x1b[2J broke") }
@@ -21,7 +21,7 @@ func TestFaultIsNoVerdict(t *testing.T) {
 	if code != exitFault {
 		t.Errorf("exit code %d, want %d", code, exitFault)
 	}
-	for _, want := range []string{"agentctl: a fault of agentctl itself", "broke", "fault_test.go", "hint: "} {
+	for _, want := range []string{"agentctl: agentctl itself has a fault", "broke", "fault_test.go", "hint: "} {
 		if !strings.Contains(errs.String(), want) {
 			t.Errorf("no %q in\n%s", want, errs.String())
 		}

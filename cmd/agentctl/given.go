@@ -11,14 +11,12 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// texts are the flags whose values are sent to the agent as text; files may be called
-// anything.
+// texts are the flags whose values go to the agent as text. File names may be any bytes.
 var texts = []string{"app", "audience", "label", "name"}
 
-// refuseEmpty refuses a flag that was given without a value, and an argument that is
-// empty. In a script that is a variable that was never set, and taking it for a flag that
-// was not given would drop the very thing that it asks for: a check of verify, the key
-// that attest is to vouch for.
+// refuseEmpty refuses a flag that was given without a value, and an empty argument. In a
+// script that is a variable that was never set. To ignore the flag would drop what it asks
+// for: a check of verify, or the key that attest must vouch for.
 func refuseEmpty(c *cobra.Command, args []string) error {
 	const hint = "an empty value is most often a shell variable that is not set; "
 	var name string
@@ -32,11 +30,11 @@ func refuseEmpty(c *cobra.Command, args []string) error {
 		}
 	})
 	if name != "" {
-		return misuse(fmt.Errorf("--%s is given and empty: leave it out, or say what it is to be", name)).withHint(hint + helpHint(c))
+		return misuse(fmt.Errorf("--%s is empty: give a value, or leave the flag out", name)).withHint(hint + helpHint(c))
 	}
 	for _, name := range texts {
 		if f := c.Flags().Lookup(name); f != nil && !utf8.ValidString(f.Value.String()) {
-			return misuse(fmt.Errorf("--%s %q is no text in UTF-8", name, f.Value)).withHint(helpHint(c))
+			return misuse(fmt.Errorf("--%s %q is not UTF-8 text", name, f.Value)).withHint(helpHint(c))
 		}
 	}
 	if i := slices.Index(args, ""); i >= 0 {

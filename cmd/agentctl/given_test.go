@@ -38,7 +38,7 @@ func TestEmptyFlags(t *testing.T) {
 			flag := "--" + f[1] + f[2]
 			for _, empty := range [][]string{{flag, ""}, {flag + "="}} {
 				code, stdout, stderr := agentctl(t, append(c.args[:len(c.args):len(c.args)], empty...)...)
-				if code != exitMisuse || stdout != "" || !strings.Contains(stderr, flag+" is given and empty") {
+				if code != exitMisuse || stdout != "" || !strings.Contains(stderr, flag+" is empty") {
 					t.Errorf("%s %q: exit code %d\n%s%s", c.args[0], empty, code, stdout, stderr)
 				}
 			}
@@ -49,7 +49,7 @@ func TestEmptyFlags(t *testing.T) {
 // TestEmptyAmongSeveral: of a flag that may be repeated, no value may be empty.
 func TestEmptyAmongSeveral(t *testing.T) {
 	code, _, stderr := agentctl(t, "verify", "--certificate", "a.pem", "--certificate", "", "e.json")
-	if code != exitMisuse || !strings.Contains(stderr, "--certificate is given and empty") {
+	if code != exitMisuse || !strings.Contains(stderr, "--certificate is empty") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }

@@ -28,14 +28,14 @@ func helpCommand(t *terminal, root *cobra.Command) *cobra.Command {
 	}
 }
 
-// group is a command that only holds others.
+// group returns a command that only has subcommands.
 func group(t *terminal, use, long string, children ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Long: long, Args: cobra.ArbitraryArgs, RunE: choose(t, long)}
 	c.AddCommand(children...)
 	return c
 }
 
-// choose is what a command does that only holds others.
+// choose is what a command with subcommands does.
 func choose(t *terminal, long string) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -46,14 +46,14 @@ func choose(t *terminal, long string) func(*cobra.Command, []string) error {
 	}
 }
 
-// unknown refuses the name of a command, and names one that was possibly meant.
+// unknown refuses the name of a command, and suggests a similar one.
 func unknown(c *cobra.Command, name string) error {
 	if c.SuggestionsMinimumDistance <= 0 {
 		c.SuggestionsMinimumDistance = 2
 	}
 	hint := helpHint(c)
 	if near := c.SuggestionsFor(name); len(near) > 0 {
-		hint = fmt.Sprintf("was `%s %s` meant? %s lists all", c.CommandPath(), near[0], hint)
+		hint = fmt.Sprintf("did you mean `%s %s`? %s lists all", c.CommandPath(), near[0], hint)
 	}
 	return misuse(fmt.Errorf("unknown command %q for %q", name, c.CommandPath())).withHint(hint)
 }

@@ -16,12 +16,13 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// readInput reads a file of at most limit bytes; "-" is standard input, once.
+// readInput reads a file of at most limit bytes; "-" is standard input, which can be read
+// once.
 func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 	r := t.in
 	switch {
 	case name == "":
-		return nil, misuse(errors.New("the name of a file is empty")).withHint("most often that is a shell variable that is not set")
+		return nil, misuse(errors.New("a file name is empty")).withHint("most often a shell variable is not set")
 	case name != "-":
 		f, err := os.Open(name)
 		if err != nil {
@@ -30,7 +31,7 @@ func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 		defer f.Close()
 		r = f
 	case t.consumed:
-		return nil, misuse(errors.New("standard input was asked for twice, and holds one file"))
+		return nil, misuse(errors.New("- is given twice, but standard input can be read only once"))
 	default:
 		t.consumed = true
 	}
@@ -44,7 +45,7 @@ func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 	return b, nil
 }
 
-// errTooLarge is returned for a file that cannot be what it is read as.
+// errTooLarge is returned for a file that is too large for its kind.
 var errTooLarge = errors.New("too large")
 
 // readEvidence reads and decodes a document. Nothing in it is verified.
@@ -60,13 +61,12 @@ func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {
 	return e, nil
 }
 
-// exitBinding is what a document that is none ends with, as in package verify.
+// exitBinding is the exit code for a file that is not evidence, as in package verify.
 const exitBinding = 2
 
-// parseBytes reads a value of a flag: "@FILE" is the content of a file as it is,
-// "@-" that of standard input,
-// "hex:..." and "base64:..." say what they are, and anything else is hexadecimal
-// where it can be, otherwise base64 in its standard form.
+// parseBytes parses the value of a flag. "@FILE" is the content of a file as it is, and
+// "@-" that of standard input. "hex:..." and "base64:..." name their form. Another value
+// is hexadecimal if it can be, otherwise base64 in its standard form.
 func (t *terminal) parseBytes(flag, s string, low, high int) ([]byte, error) {
 	var b []byte
 	var err error
@@ -96,8 +96,8 @@ func (t *terminal) parseBytes(flag, s string, low, high int) ([]byte, error) {
 	return b, nil
 }
 
-// readPublicKey reads a public key for a statement: a PEM "PUBLIC KEY" is turned
-// into its DER bytes, everything else is taken as it is.
+// readPublicKey reads a public key for a statement: the DER bytes of a PEM "PUBLIC KEY",
+// and the bytes of every other file as they are.
 func (t *terminal) readPublicKey(name string) ([]byte, error) {
 	b, err := t.readInput(name, 4*evidence.MaxPublicKey)
 	if err != nil {

@@ -23,22 +23,22 @@ For applications, over the client socket:
                    --label TEXT --length BYTES [--version NUMBER] [--out FILE]
 
 For root, over the admin socket; none of these shows a secret:
-  list             every sealed blob, and how the store stands
+  list             every sealed blob, and the state of the store
   show APP [NAME]  what an application's root opens on, or its secret of that name,
                    and what would lock it out
   rewrap           seal everything to the machine as it is now
   rotate APP       a new version of the application's root; older ones stay
-  retire APP N     forget version N of it
-  recover          seal to this machine what only a recovery identity opens any more
-                   --identity FILE, as age-keygen writes it; without, salvage a store
-                   whose manifest alone is lost
+  retire APP N     forget version N of the root
+  recover          seal to this machine what only a recovery identity can still open
+                   --identity FILE, as age-keygen writes it; without it, salvage a
+                   store of which only the manifest is lost
   recipients       other recovery recipients for everything, now and later
                    RECIPIENT..., or none and --lose-on-hardware-change
   accept-rollback  make an older state of the store, which was put back, the current one
-  replace-ak       make a new attestation key where this TPM does not load the stored one:
-                   it was cleared, is another one, or the file is damaged. The old key
-                   is kept in a file; verifiers have to enrol the new one
-  require-digest   hand an application's keys out only while it has a digest
+  replace-ak       make a new attestation key if this TPM does not load the stored one:
+                   the TPM was cleared or replaced, or the file is damaged. A file
+                   keeps the old key; verifiers have to enrol the new one
+  require-digest   give an application its keys only while it has a digest
                    --app NAME [--digest DIGEST], by default the one measured now
   authorize        one more digest, before an upgrade: --app NAME --digest DIGEST
   withdraw         one less: --app NAME --digest DIGEST
@@ -104,7 +104,7 @@ func keyList(t *terminal, s *sockets) *cobra.Command {
 	}
 }
 
-// printStore prints the store. One that cannot be opened is exit code 8 besides.
+// printStore prints the store. If it cannot be opened, the exit code is 8.
 func (t *terminal) printStore(store *api.Store, err error) error {
 	if err != nil {
 		return failed(err)
@@ -140,20 +140,20 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 	return err
 }
 
-// keyLine is the state of the store in a line.
+// keyLine returns the state of the store in one line.
 func keyLine(k *api.KeyStatus) string {
 	if k.State != api.StateOK {
 		return fmt.Sprintf("sealed blobs: %s", k.State)
 	}
-	line := fmt.Sprintf("sealed blobs: %d, resting on %s, generation %d", k.Blobs, k.Slot, k.Generation)
+	line := fmt.Sprintf("%s, slot %s, generation %d", count(k.Blobs, "sealed blob"), k.Slot, k.Generation)
 	if !k.Counted {
-		line += ", nothing notices an older state of the files"
+		line += ", no rollback protection"
 	}
 	if k.Rewrap {
-		line += ", to be re-wrapped"
+		line += ", some need a rewrap"
 	}
 	if k.Orphans > 0 {
-		line += fmt.Sprintf(", %d files that nobody lists", k.Orphans)
+		line += fmt.Sprintf(", %d files that the manifest does not list", k.Orphans)
 	}
 	return line
 }
@@ -178,7 +178,7 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 	}
 }
 
-// printRewritten prints what came of an operation over the whole store.
+// printRewritten prints the result of an operation on the whole store.
 func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
 	if err != nil {
 		return failed(err)
@@ -208,7 +208,7 @@ func keyRotate(t *terminal, s *sockets) *cobra.Command {
 			if t.json {
 				return t.writeJSON(api.RootVersion{App: args[0], Version: v})
 			}
-			fmt.Fprintf(t.out, "%s derives from version %d now\n", cleanLine(args[0]), v)
+			fmt.Fprintf(t.out, "%s now derives from version %d\n", cleanLine(args[0]), v)
 			return nil
 		},
 	}
@@ -220,7 +220,7 @@ func keyRetire(t *terminal, s *sockets) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			v, err := strconv.ParseUint(args[1], 10, 32)
 			if err != nil {
-				return misuse(fmt.Errorf("version %q is no number", args[1]))
+				return misuse(fmt.Errorf("version %q is not a number", args[1]))
 			}
 			if err := s.adminSocket().Retire(c.Context(), args[0], uint32(v)); err != nil {
 				return failed(err)
@@ -288,18 +288,18 @@ func keyReplaceAK(t *terminal, s *sockets) *cobra.Command {
 			}
 			n := &node{text: cleanLine(fmt.Sprintf("new attestation key %x", []byte(r.New)))}
 			if len(r.Old) > 0 {
-				n.add("in the place of %x", []byte(r.Old))
+				n.add("replaces %x", []byte(r.Old))
 			}
 			n.add("because %s", r.Reason)
-			n.add("what was stored lies beside it as %s", r.Backup)
-			n.add("to do: have verifiers enrol the new key (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
+			n.add("the old key is kept as %s", r.Backup)
+			n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
 			n.draw(t.out)
 			return nil
 		},
 	}
 }
 
-// keyDigest is one of the commands that change which digests an application must have.
+// keyDigest returns a command that changes which digests an application must have.
 func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *cobra.Command {
 	var app, digest string
 	c := &cobra.Command{
@@ -311,7 +311,7 @@ func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *co
 			r := api.DigestRequest{App: app, Action: action}
 			switch {
 			case digest != "" && action == api.DigestLift:
-				return misuse(errors.New("--digest: all are lifted")).withHint(helpHint(c))
+				return misuse(errors.New("--digest is given, but lift-digest removes all: leave --digest out")).withHint(helpHint(c))
 			case digest != "":
 				b, err := t.parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
 				if err != nil {

@@ -17,13 +17,14 @@ import (
 
 const logUsage = `Usage: agentctl log [--start N] [--format text|cel-json|cel-tlv] [--json]
 
-Show the measurement log as the agent has it. It is not verified: evidence is.
+Show the measurement log as the agent has it. This command does not verify the log;
+verifying evidence does.
 
   --start N             number of the first record (default 0)
   --format text         for people (default)
   --format cel-json     TCG Canonical Event Log, JSON encoding
-  --format cel-tlv      the same in TLV, the bytes that the log head runs over
-  --json                one object a record
+  --format cel-tlv      the same in TLV, the bytes that the log head covers
+  --json                one object for each record
 
 Examples:
   agentctl log
@@ -42,7 +43,7 @@ func logCommand(t *terminal, s *sockets) *cobra.Command {
 				return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
 			}
 			if t.json && format == string(api.LogTLV) {
-				return misuse(errors.New("--format cel-tlv is no JSON: leave --json out, or take cel-json")).withHint(helpHint(c))
+				return misuse(errors.New("--format cel-tlv is not JSON: leave --json out, or use cel-json")).withHint(helpHint(c))
 			}
 			agent := s.clientSocket()
 			if format == string(api.LogCELJSON) {
@@ -97,7 +98,7 @@ func (t *terminal) printLog(l *evidence.Log) error {
 	return nil
 }
 
-// parseLog reads --log of attest.
+// parseLog parses --log of attest.
 func parseLog(s string) (api.LogMode, uint64, error) {
 	switch s {
 	case "whole":

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// farewell is how long a command that was interrupted has to end by itself: to close what
-// it holds and remove a half-written file. One that reads a terminal or a pipe never does.
+// farewell is how long an interrupted command has to end by itself: to close files and
+// remove a partial one. A command that reads a terminal or a pipe never ends by itself.
 const farewell = 500 * time.Millisecond
 
 func main() {
 	signals := make(chan os.Signal, 2)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		if !signal.Ignored(s) { // as a shell without job control has it for what runs in the background
+		if !signal.Ignored(s) { // a shell without job control ignores it for what runs in the background
 			signal.Notify(signals, s)
 		}
 	}
@@ -42,8 +42,8 @@ func main() {
 	}
 }
 
-// die ends the process as the signal would have, so that shells and units see that it was
-// interrupted and do not take it for a verdict.
+// die ends the process as the signal would have. Shells and units then see that it was
+// interrupted, and do not mistake the exit code for a verdict.
 func die(s syscall.Signal) {
 	signal.Reset(s)
 	syscall.Kill(syscall.Getpid(), s)

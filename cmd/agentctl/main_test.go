@@ -34,8 +34,8 @@ func TestInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	// Each way to see that a command has come to where it waits.
-	reads := func(in io.Writer) error { // more than a pipe holds: only a reader lets it end
+	// Each way to see that a command waits.
+	reads := func(in io.Writer) error { // more than a pipe buffers: only a reader lets it end
 		_, err := in.Write(bytes.Repeat([]byte(" "), 100<<10))
 		return err
 	}

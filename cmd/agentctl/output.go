@@ -14,13 +14,12 @@ import (
 )
 
 // writeOutput writes a whole file, or standard output for "-" and "". A file appears
-// complete or not at all; what is no file, such as /dev/null or a pipe, is written to
-// and stays what it is.
+// complete or not at all. A device or a pipe is written to and stays what it is.
 func (t *terminal) writeOutput(name string, b []byte) error {
 	if name == "" || name == "-" {
 		return t.writeStandardOutput(b)
 	}
-	mode := fs.FileMode(0o666) // less what the user's umask takes
+	mode := fs.FileMode(0o666) // less the user's umask
 	switch at, err := os.Stat(name); {
 	case err == nil && at.IsDir():
 		return misuse(fmt.Errorf("write %s: it is a directory", name))
@@ -38,20 +37,19 @@ func (t *terminal) writeOutput(name string, b []byte) error {
 }
 
 // writeSecretOutput writes b as it is to standard output, or to a file that only its
-// owner may read, which appears complete or not at all. A secret goes through no link and
-// into no device or pipe: somebody else may have put it there.
+// owner may read, which appears complete or not at all. It refuses links, devices and
+// pipes: an attacker may have put them there.
 func (t *terminal) writeSecretOutput(name string, b []byte) error {
 	if name == "" || name == "-" {
 		return t.writeStandardOutput(b)
 	}
 	if at, err := os.Lstat(name); err == nil && !at.Mode().IsRegular() {
-		return misuse(fmt.Errorf("write %s: something is there that is no file", name)).withHint("--out - writes to standard output")
+		return misuse(fmt.Errorf("write %s: it is not a regular file", name)).withHint("use another name, or --out - for standard output")
 	}
 	return misuseIf(durable.WriteFile(name, b, 0o600))
 }
 
-// writeStandardOutput writes bytes that somebody asked for as they are. On a terminal
-// that is only done where they are text.
+// writeStandardOutput writes bytes as they are. It refuses binary data on a terminal.
 func (t *terminal) writeStandardOutput(b []byte) error {
 	if t.screen && !printable(b) {
 		return misuse(errBinary)
@@ -60,7 +58,7 @@ func (t *terminal) writeStandardOutput(b []byte) error {
 	return err
 }
 
-// unwrapPath is err without the name of a file that nobody asked for.
+// unwrapPath returns err without the name of a temporary file.
 func unwrapPath(err error) error {
 	if x, ok := errors.AsType[*fs.PathError](err); ok {
 		return x.Err
@@ -71,8 +69,8 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// writeJSON prints v, indented, for machines and for those who read them: all that does
-// not print is escaped.
+// writeJSON prints v, indented, for programs and people. It escapes all that does not
+// print.
 func (t *terminal) writeJSON(v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

@@ -50,7 +50,7 @@ func TestOutputKeepsWhatIsNoFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile("file"); err != nil || string(b) != "new" {
-		t.Errorf("%v: behind the link is %q", err, b)
+		t.Errorf("%v: the target of the link is %q", err, b)
 	}
 	if at, err := os.Lstat("link"); err != nil || at.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("the link was replaced: %v", err)
@@ -66,7 +66,7 @@ func TestOutputKeepsWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestSecretsTakeNoDetour: somebody else may have put a link or a pipe there.
+// TestSecretsTakeNoDetour: an attacker may have put a link or a pipe there.
 func TestSecretsTakeNoDetour(t *testing.T) {
 	t.Chdir(t.TempDir())
 	term := &terminal{out: new(bytes.Buffer)}

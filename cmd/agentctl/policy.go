@@ -17,7 +17,7 @@ const policyUsage = `Usage: agentctl policy COMMAND [flags]
 Policies say which evidence is acceptable (docs/policy.md).
 
   init --from EVIDENCE        write a commented policy from a golden machine
-  explain FILE                say in words what a policy demands, and what it leaves open
+  explain FILE                say in words what a policy requires, and what it leaves open
   check --policy FILE EVIDENCE...
                               which checks evidence would fail, without a nonce
   reference DECLARATION...    digests of applications, from their files
@@ -38,22 +38,22 @@ func policyCommand(t *terminal) *cobra.Command {
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
 
 Write a commented policy that accepts machines like the one that evidence comes
-from: a golden machine, whose state somebody has looked at. What is dangerous in
-its state is marked DANGER and commented out, so that the policy refuses that
-very machine until somebody has decided.
+from: a golden machine, whose state you have checked. What is dangerous in its
+state is marked DANGER and commented out, so that the policy refuses that very
+machine until you have decided.
 
 Evidence with a broken signature, binding or log is refused.
 
-  --from EVIDENCE        of the golden machine; required
-  --out FILE             where to write (default: standard output)
+  --from EVIDENCE        evidence of the golden machine; required
+  --out FILE             file to write (default: standard output)
   --audience NAME        audience that the evidence was asked for, if any
   --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal (default: now)
   --from-unverified-evidence
-                         write a policy even so; whoever made the file chose what
-                         it accepts
+                         write a policy all the same; the author of the file
+                         then chose what it accepts
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
 
@@ -98,7 +98,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 				return t.refuseDraft(a)
 			}
 			if unverified && a.Verdict != verify.Pass {
-				fmt.Fprintf(t.err, "agentctl: the evidence did not verify: whoever made %s chose what the policy accepts\n", from)
+				fmt.Fprintf(t.err, "agentctl: the evidence did not verify: the author of %s chose what the policy accepts\n", from)
 			}
 			return t.writeOutput(out, text)
 		},
@@ -111,7 +111,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 	return c
 }
 
-// refuseDraft says why evidence is none that a policy may be drafted from.
+// refuseDraft says why no policy is drafted from the evidence.
 func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 	for _, c := range a.Failed() {
 		if c.Verdict == verify.Fail {
@@ -124,7 +124,7 @@ func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 
 const policyExplainUsage = `Usage: agentctl policy explain FILE
 
-Say in words what a policy demands, which of its rules weaken it, and what it
+Say in words what a policy requires, which of its rules weaken it, and what it
 leaves unchecked. A policy with a mistake is an error that names its line.
 
 Example:
@@ -205,7 +205,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 	return c
 }
 
-// gravity orders exit codes: forged is worse than revoked, and that worse than a
+// gravity orders exit codes: forged is worse than revoked, and revoked is worse than a
 // missing file.
 var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
 

@@ -14,9 +14,9 @@ import (
 
 const policyEnrolmentUsage = `Usage: agentctl policy enrolment RECORD...
 
-Print an [[enrolment]] rule for each record that "agentctl enroll finish" wrote, to
-go behind the other rules of a policy. A policy with one refuses every attestation
-key that it does not know.
+Print an [[enrolment]] rule for each record that "agentctl enroll finish" wrote.
+Append it to a policy. A policy with such a rule refuses every attestation key that
+it does not know.
 
 Example:
   agentctl policy enrolment record.json >> policy.toml
@@ -25,9 +25,9 @@ Example:
 const policyEKRootsUsage = `Usage: agentctl policy ek-roots FILE...
 
 Print the key ek_roots of the certificates in files, PEM or DER: the authorities
-that a policy trusts to certify TPMs. It goes to the head of a policy, where root
-keys stand. With ak_origin = "certified" beside it, only attestation keys in TPMs
-with such a certificate are accepted; the verifier checks that without a network.
+that a policy trusts to certify TPMs. Put it at the head of a policy, with the other
+root keys. Add ak_origin = "certified" to accept only attestation keys in TPMs with
+such a certificate. The verifier checks that without a network.
 
 Example:
   agentctl policy ek-roots maker-root.pem > policy.toml
@@ -68,8 +68,8 @@ func (t *terminal) printEnrolment(e *keys.Enrolment) error {
 	return nil
 }
 
-// tomlString is s as a basic string of TOML (TOML 1.0, section "String"), which knows
-// fewer escapes than Go does.
+// tomlString returns s as a basic string of TOML (TOML 1.0, section "String"), which has
+// fewer escapes than Go.
 func tomlString(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -100,7 +100,7 @@ func policyEKRootsCommand(t *terminal) *cobra.Command {
 				all = append(all, ders...)
 			}
 			if len(all) > keys.MaxEKCertificates {
-				return misuse(fmt.Errorf("%d certificates, and a policy names at most %d", len(all), keys.MaxEKCertificates))
+				return misuse(fmt.Errorf("%d certificates, but a policy may have at most %d", len(all), keys.MaxEKCertificates))
 			}
 			text, err := all.MarshalText()
 			if err != nil {
@@ -112,7 +112,7 @@ func policyEKRootsCommand(t *terminal) *cobra.Command {
 	}
 }
 
-// atLeastOne is for commands that take any number of one thing.
+// atLeastOne accepts one or more arguments of one kind.
 func atLeastOne(name string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {

@@ -15,14 +15,14 @@ import (
 const policyReferenceUsage = `Usage: agentctl policy reference [--root DIR] DECLARATION...
 
 Compute the manifest and digest of applications from their files, as the agent
-would log them, and print a [[app]] rule for each: so that a build can publish what
-its users' policies list. Nothing is recorded, and no agent is needed.
+would log them, and print an [[app]] rule for each. A build can publish these rules
+for its users' policies. The command records nothing and needs no agent.
 
-Paths of a declaration are looked up below DIR: an unpacked package, or the root of
-an image. Links end inside it. Modes count, owners do not; files must be there as
-they will be on the machine.
+The paths of a declaration are below DIR: an unpacked package, or the root of an
+image. Links do not leave it. Modes count, owners do not. Files must be the same as
+on the machine.
 
-  --root DIR             where "/" is (default: this machine)
+  --root DIR             folder to use as "/" (default: this machine)
   --json                 the events that the agent would log, with every file
 
 Examples:

@@ -4,11 +4,10 @@ package main
 
 import "crypto/ecdh"
 
-// prepareP384 has the multiples of the base point of P-384 computed, which package
-// crypto does once in a process, when the curve is first used. That takes as long as
-// three signatures, and every report is signed on this curve: it is done beside the
-// reading of files and the checks that come first. Only the check of the report's
-// signature waits for it, and nothing depends on what it gives.
+// prepareP384 computes the multiples of the base point of P-384, which package crypto
+// does once in a process, when the curve is first used. That takes as long as three
+// signatures, and every report is signed on this curve. It runs while files are read and
+// the first checks are done. Nothing depends on its result.
 func prepareP384() error {
 	one := make([]byte, 48)
 	one[47] = 1

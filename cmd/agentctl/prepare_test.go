@@ -4,7 +4,7 @@ package main
 
 import "testing"
 
-// A refused key would leave the work to the check of the signature, and nobody would see.
+// A refused key would leave the work to the check of the signature, and no test would fail.
 func TestPrepareP384(t *testing.T) {
 	if err := prepareP384(); err != nil {
 		t.Error(err)

@@ -11,11 +11,11 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// drawReport shows the fields of a report that people ask for.
+// drawReport shows the fields of a report that matter to people.
 func drawReport(top *node, e *evidence.Evidence) {
 	n := top.add("report of kind %q, %d bytes", e.Report.Kind, len(e.Report.Bytes))
 	if e.Report.Kind != evidence.ReportSNP {
-		n.add("not a kind that this version can read")
+		n.add("this version cannot read that kind")
 		return
 	}
 	r, err := snp.ParseReport(e.Report.Bytes)
@@ -23,13 +23,13 @@ func drawReport(top *node, e *evidence.Evidence) {
 		n.add("cannot be read: %v", err)
 		return
 	}
-	processor := "processor not named, as before version 3"
+	processor := "processor not named (versions before 3 do not name it)"
 	if r.CPU != nil {
 		processor = fmt.Sprintf("processor %v (%v)", r.CPU, r.Product())
 	}
 	n.add("version %d, %s, signed with %v", r.Version, processor, r.KeyInfo.Signer())
 	n.add("launch measurement %s", hex.EncodeToString(r.Measurement[:]))
-	n.add("asked for at VMPL %d", r.VMPL)
+	n.add("requested at VMPL %d", r.VMPL)
 	guest := n.add("guest policy %v, as the host set it at launch", r.Policy)
 	for _, line := range guestPolicyLines(r.Policy) {
 		guest.add("%s", line)
@@ -50,7 +50,7 @@ func drawReport(top *node, e *evidence.Evidence) {
 	n.add("report data %s %s", short(r.ReportData[:]), says)
 }
 
-// guestPolicyLines say what a guest policy allows and demands, what is dangerous first.
+// guestPolicyLines says what a guest policy allows and requires, the dangerous first.
 func guestPolicyLines(p snp.Policy) []string {
 	var out []string
 	for _, b := range []struct {
@@ -58,14 +58,14 @@ func guestPolicyLines(p snp.Policy) []string {
 		set, clear string
 	}{
 		{snp.PolicyDebug, "DEBUG: the host may read and write the guest's memory", "no debugging by the host"},
-		{snp.PolicyMigrationAgent, "MIGRATION AGENT: the guest's state can be handed on", "no migration agent"},
+		{snp.PolicyMigrationAgent, "MIGRATION AGENT: the guest's state can move to another machine", "no migration agent"},
 		{snp.PolicySMT, "simultaneous multithreading allowed", "simultaneous multithreading forbidden"},
-		{snp.PolicySingleSocket, "on one socket only", ""},
+		{snp.PolicySingleSocket, "one socket only", ""},
 		{snp.PolicyCXL, "CXL devices and memory allowed", ""},
-		{snp.PolicyAES256XTS, "AES-256-XTS demanded", ""},
-		{snp.PolicyRAPLDisabled, "no power measurement (RAPL) demanded", ""},
-		{snp.PolicyCiphertextHiding, "ciphertext hiding demanded", ""},
-		{snp.PolicyPageSwapDisabled, "no page swap demanded", ""},
+		{snp.PolicyAES256XTS, "AES-256-XTS required", ""},
+		{snp.PolicyRAPLDisabled, "power measurement (RAPL) must be off", ""},
+		{snp.PolicyCiphertextHiding, "ciphertext hiding required", ""},
+		{snp.PolicyPageSwapDisabled, "page swap must be off", ""},
 	} {
 		text := b.clear
 		if p.Has(b.mask) {
@@ -75,14 +75,14 @@ func guestPolicyLines(p snp.Policy) []string {
 			out = append(out, text)
 		}
 	}
-	out = append(out, fmt.Sprintf("firmware ABI %d.%d at least", p.ABIMajor(), p.ABIMinor()))
+	out = append(out, fmt.Sprintf("firmware ABI %d.%d or later", p.ABIMajor(), p.ABIMinor()))
 	if err := p.Wellformed(); err != nil {
 		out = append(out, err.Error())
 	}
 	return out
 }
 
-// platformLines say how the platform runs.
+// platformLines says how the platform runs.
 func platformLines(i snp.PlatformInfo) []string {
 	var out []string
 	for _, b := range []struct {
@@ -102,20 +102,20 @@ func platformLines(i snp.PlatformInfo) []string {
 		}
 	}
 	if r := i.Reserved(); r != 0 {
-		out = append(out, fmt.Sprintf("bits of no known meaning: %v", r))
+		out = append(out, fmt.Sprintf("bits of unknown meaning: %v", r))
 	}
 	return out
 }
 
-// drawTCBs shows each TCB by its components, in the order that the processor has them in.
+// drawTCBs shows each TCB by its components, in the order of the processor.
 func drawTCBs(n *node, r *snp.Report) {
 	for _, t := range []struct {
 		what string
 		tcb  snp.TCB
-	}{{"reported, which the signing key stands for", r.ReportedTCB}, {"committed, below which nothing is loaded", r.CommittedTCB}, {"current", r.CurrentTCB}, {"at launch", r.LaunchTCB}} {
+	}{{"reported, which the signing key belongs to", r.ReportedTCB}, {"committed, the lowest that can be loaded", r.CommittedTCB}, {"current", r.CurrentTCB}, {"at launch", r.LaunchTCB}} {
 		levels, reserved, err := t.tcb.Components(r.Product())
 		if err != nil {
-			n.add("%s: %v; which part each byte is of depends on the processor", t.what, t.tcb)
+			n.add("%s: %v; the meaning of each byte depends on the processor", t.what, t.tcb)
 			continue
 		}
 		var words []string
@@ -123,7 +123,7 @@ func drawTCBs(n *node, r *snp.Report) {
 			words = append(words, fmt.Sprintf("%s %d", l.Component, l.Value))
 		}
 		if reserved != 0 {
-			words = append(words, fmt.Sprintf("bytes of no known meaning %v", reserved))
+			words = append(words, fmt.Sprintf("bytes of unknown meaning %v", reserved))
 		}
 		n.add("%s: %s (%v)", t.what, strings.Join(words, ", "), t.tcb)
 	}

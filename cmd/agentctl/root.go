@@ -23,12 +23,12 @@ Attestation of this machine and the programs on it.
   attest       ask the agent for evidence
   verify       check evidence against a policy
   show         draw evidence as a tree, without checking it
-  export       write the parts of evidence for other people's tools
+  export       write the parts of evidence for other tools
   policy       write, explain and try out policies
   collateral   fetch certificates and revocation lists from AMD
 
-  measure      measure an application now, before it is started
-  app          applications: list, show, declare, tie to their units
+  measure      measure an application now, before it starts
+  app          applications: list, show, declare, measure at each start
   log          the measurement log
 
   seal         store a secret of the calling application
@@ -36,9 +36,9 @@ Attestation of this machine and the programs on it.
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
 
   self         who this process is to the agent
-  status       what the agent can do at the moment
-  doctor       look for what is wrong with this machine's set-up
-  enroll       prove to somebody that an attestation key lives in a certain TPM
+  status       what the agent can do now
+  doctor       look for problems in the set-up of this machine
+  enroll       prove to a verifier that an attestation key is in a certain TPM
   version      versions of agentctl and of the agent
   help         explain a command: agentctl help verify
 
@@ -49,13 +49,13 @@ Flags of every command:
   --admin PATH      admin socket (default: $AGENTD_ADMIN_SOCKET or /run/agentd/admin.sock)
   -h, --help        explain a command
 
-A file name "-" is standard input or output, and so is "@-" where a value may be
-"@FILE".
+A file name "-" is standard input or output. "@-" is the same for values of the
+form "@FILE".
 
 Exit codes: 0 done or accepted, 1 misuse or failure, 2 signature or binding broken,
 3 collateral missing, 4 revoked, 5 refused by policy, 6 agent or device not
-available, 7 not permitted, 8 a sealed blob cannot be opened, 70 a fault of
-agentctl itself.
+available, 7 not permitted, 8 a sealed blob cannot be opened, 70 a fault in
+agentctl.
 
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
@@ -63,7 +63,7 @@ Examples:
   agentctl verify --policy policy.toml --nonce 5f2b... evidence.json
 `
 
-// run is the whole command, and returns its exit code.
+// run runs the whole command, and returns its exit code.
 func run(ctx context.Context, args []string, t *terminal) (code int) {
 	out := t.attend()
 	defer t.recoverFault(&code)
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	root.SetErr(t.err)
 	err := root.ExecuteContext(ctx)
 	if out.err != nil && (err == nil || errors.Is(err, out.err)) {
-		// Whoever reads the output has not seen all of it, whatever it said.
+		// The reader of the output has not seen all of it.
 		err = misuse(fmt.Errorf("write standard output: %w", unwrapPath(out.err)))
 	}
 	if err == nil {
@@ -87,19 +87,19 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	if ctx.Err() != nil {
 		x = &exitError{code: x.code, err: errors.New("interrupted")}
 	}
-	// A mistake in the flags ends their parsing, possibly before --json.
+	// An error in the flags ends their parsing, possibly before --json.
 	t.complain(x, t.json || slices.Contains(args, "--json"))
 	return x.code
 }
 
-// complain says what went wrong, where that was not said already, and what to do.
+// complain says what went wrong, unless that was printed already, and what to do.
 func (t *terminal) complain(x *exitError, asJSON bool) {
 	if asJSON && x.err != nil {
 		t.complainJSON(x)
 		return
 	}
 	if x.err != nil {
-		// What an error quotes must not look like a line of ours.
+		// What an error quotes must not look like a line of agentctl.
 		fmt.Fprintf(t.err, "agentctl: %s\n", strings.ReplaceAll(x.err.Error(), "\n", "\n  "))
 	}
 	if x.hint != "" {
@@ -166,7 +166,7 @@ func newRoot(t *terminal) *cobra.Command {
 	return root
 }
 
-// arguments demands exactly the arguments that are named.
+// arguments requires exactly the named arguments.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		switch {

@@ -16,13 +16,13 @@ import (
 const sealUsage = `Usage: agentctl seal --name NAME [flags] FILE
        agentctl seal --what-if [--name NAME]
 
-Store a secret of the calling application so that it opens here and nowhere else: on
-this chip, for this launch, and for this system unit and user. The secret is read from
-FILE ("-" is standard input) and never from an argument.
+Store a secret of the calling application. It opens only on this chip, for this
+launch, and for this system unit and user. The secret is read from FILE ("-" is
+standard input), never from an argument.
 
-  --name NAME              name of the application's choice, to unseal it by
-  --associated-data FILE   to be given again to unseal
-  --require-digest         from now on hand this application's keys out only while it
+  --name NAME              name that the application chooses, to unseal it by
+  --associated-data FILE   data that unseal requires again
+  --require-digest         from now on give this application its keys only while it
                            is measured as it is now, or as authorised later
   --what-if                seal nothing; say what would lock it out
 
@@ -33,7 +33,7 @@ Examples:
   agentctl seal --name db-password /run/credentials/db-password
 `
 
-// maxSecretFile is more than a secret may have, so that the agent says how much that is.
+// maxSecretFile is more than the limit for a secret, so that the agent names the limit.
 const maxSecretFile = sealing.MaxSecret + 1
 
 func sealCommand(t *terminal, s *sockets) *cobra.Command {
@@ -89,16 +89,16 @@ func sealCommand(t *terminal, s *sockets) *cobra.Command {
 const unsealUsage = `Usage: agentctl unseal --name NAME [flags]
        agentctl unseal --name NAME --discard
 
-Open a secret that the calling application has sealed. It is written as it is to
-standard output, or to a file of mode 0600.
+Open a secret that the calling application has sealed. It goes as it is to standard
+output, or to a file of mode 0600.
 
   --name NAME              the name it was sealed by
-  --associated-data FILE   as it was given to seal
+  --associated-data FILE   the data that was given to seal
   --out FILE               instead of standard output
   --discard                do not open it, delete it for good
 
-Exit codes: 1 no such secret, 7 not this application's unit, user or digest, 8 it
-cannot be opened: the error says why, and nothing is deleted.
+Exit codes: 1 no such secret, 7 not this application's unit, user or digest, 8 the
+secret cannot be opened: the error says why, and nothing is deleted.
 
 Examples:
   agentctl unseal --name db-password --out /run/billing/db-password
@@ -151,7 +151,7 @@ func (t *terminal) readAssociated(name string) ([]byte, error) {
 	return t.readInput(name, sealing.MaxAssociatedData)
 }
 
-// printContract prints a contract, or why there is none.
+// printContract prints a contract, or why the blob does not open.
 func (t *terminal) printContract(c *api.Contract, err error) error {
 	if err != nil {
 		return failed(err)

@@ -19,8 +19,8 @@ import (
 
 const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
 
-Draw evidence as a tree. Nothing is verified: everything shown is what the
-document says of itself, and whoever wrote it may have made it up.
+Draw evidence as a tree. This command verifies nothing: everything shown is what
+the document says of itself, and an attacker may have invented it.
 
   --pcrs    show the values of all quoted PCRs, not only those that are not zero
   --json    the parts decoded, with "verified": false; "logError" says why a log
@@ -54,10 +54,10 @@ func showCommand(t *terminal) *cobra.Command {
 	return c
 }
 
-// showJSON prints the document with the parts decoded that can be.
+// showJSON prints the document, with its parts decoded if possible.
 func (t *terminal) showJSON(e *evidence.Evidence) error {
 	out := struct {
-		Verified  bool               `json:"verified"` // always false: nothing was looked into
+		Verified  bool               `json:"verified"` // always false
 		Evidence  *evidence.Evidence `json:"evidence"`
 		Statement json.RawMessage    `json:"statement,omitempty"`
 		Log       []json.RawMessage  `json:"log,omitempty"`
@@ -76,13 +76,13 @@ func (t *terminal) showJSON(e *evidence.Evidence) error {
 	return t.writeJSON(out)
 }
 
-// drawing is evidence as a tree.
+// drawing returns evidence as a tree.
 func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
 	top := &node{text: cleanLine(fmt.Sprintf("%s in %s: NOT VERIFIED, this is what it says of itself", e.Type, name))}
 	drawStatement(top, e.Statement)
 	kind := "batch, fresh: the report below was made for it"
 	if e.Anchor != nil {
-		kind = "batch, anchored: it stands on the report of an earlier batch"
+		kind = "batch, anchored: it refers to the report of an earlier batch"
 	}
 	b := top.add("%s", kind)
 	b.add("the statement is leaf %d of %d", e.Inclusion.Index, e.Batch.Tree.Size)
@@ -116,7 +116,7 @@ func drawStatement(top *node, b []byte) {
 	if len(s.PublicKey) > 0 {
 		n.add("public key, %s", describeKey(s.PublicKey))
 	}
-	n.add("asked for a report that is %s", s.Freshness)
+	n.add("requested a report that is %s", s.Freshness)
 	c := s.Caller
 	who := fmt.Sprintf("caller: uid %d, gid %d", c.UID, c.GID)
 	if c.Unit != "" {
@@ -143,12 +143,12 @@ func drawStatement(top *node, b []byte) {
 func describeKey(der []byte) string {
 	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return fmt.Sprintf("%d bytes of no known form: %s", len(der), short(der))
+		return fmt.Sprintf("%d bytes of unknown form: %s", len(der), short(der))
 	}
 	return fmt.Sprintf("%d bytes (%T): %s", len(der), key, short(der))
 }
 
-// short is the beginning of b in hexadecimal.
+// short returns the beginning of b in hexadecimal.
 func short(b []byte) string {
 	if len(b) > 40 {
 		return hex.EncodeToString(b[:40]) + "..."
@@ -163,7 +163,7 @@ func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	if a, err := tpmwire.ParseQuote(s.Quote.Attest); err != nil {
 		quote.add("cannot be read: %v", err)
 	} else {
-		quote.add("TPM clock %d ms, reset count %d, restart count %d, firmware 0x%x; a key of the owner sees the last three shifted", a.Clock, a.ResetCount, a.RestartCount, a.Firmware)
+		quote.add("TPM clock %d ms, reset count %d, restart count %d, firmware 0x%x; for a key of the owner hierarchy, the TPM obfuscates the last three", a.Clock, a.ResetCount, a.RestartCount, a.Firmware)
 		quote.add("qualifying data %s", hex.EncodeToString(a.ExtraData))
 		quote.add("composite of the PCRs %s", hex.EncodeToString(a.PCRDigest))
 	}
@@ -226,25 +226,25 @@ func drawLog(top *node, l *evidence.Log) {
 		}
 	}
 	if err != nil {
-		n.add("cannot be read any further: %v", err)
+		n.add("the rest cannot be read: %v", err)
 	}
 }
 
-// drawFirmwareLog says how much there is; what the events mean is for tools of their own.
+// drawFirmwareLog shows how long the log is. Other tools explain its events.
 func drawFirmwareLog(top *node, b []byte) {
 	if len(b) == 0 {
 		return
 	}
 	l, err := tcglog.Parse(b)
 	if err != nil {
-		top.add("event log of the firmware, %d bytes, which cannot be read: %v", len(b), err)
+		top.add("event log of the firmware, %d bytes, cannot be read: %v", len(b), err)
 		return
 	}
 	n := top.add("event log of the firmware, %d bytes, %s", len(b), count(len(l.Events), "event"))
 	n.add("`agentctl export` writes it to a file, which tpm2_eventlog draws")
 }
 
-// count is n things, in words.
+// count returns n things, in words.
 func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -261,7 +261,7 @@ func drawCertificates(top *node, list []evidence.Bytes) {
 	for _, der := range list {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			n.add("%d bytes that are no certificate: %v", len(der), err)
+			n.add("%d bytes that are not a certificate: %v", len(der), err)
 			continue
 		}
 		n.add("%q, issued by %q, valid %s to %s", c.Subject.CommonName, c.Issuer.CommonName, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))

@@ -16,10 +16,10 @@ import (
 
 const statusUsage = `Usage: agentctl status [--wait TIME] [--json]
 
-Show what the agent can do at the moment, and what is missing. Ends with exit code 6
-where it could not make evidence now.
+Show what the agent can do now, and what is missing. The exit code is 6 if the agent
+cannot make evidence now.
 
-  --wait TIME    wait as long as this until it can, as 30s or 2m
+  --wait TIME    wait at most this long until it can, such as 30s or 2m
 
 Examples:
   agentctl status
@@ -53,7 +53,7 @@ func statusCommand(t *terminal, s *sockets) *cobra.Command {
 	return c
 }
 
-// status asks until the agent is able to make evidence, as long as wait.
+// status asks until the agent can make evidence, for at most wait.
 func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, error) {
 	agent := s.clientSocket()
 	defer agent.Close()
@@ -70,7 +70,7 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 	}
 }
 
-// able reports whether nothing that is known keeps the agent from making evidence.
+// able reports whether nothing known prevents evidence.
 func able(st *api.Status) bool {
 	return st.TPM.State == api.StateOK && st.Platform.State != api.StateAbsent &&
 		st.Ledger.Synchronised && st.Ledger.Reason != api.ReasonStarting
@@ -93,12 +93,12 @@ func (t *terminal) printStatus(st *api.Status) {
 	if st.Platform.LastError != "" && st.Platform.LastError != st.Platform.Reason {
 		platform.add("last report that failed: %s", st.Platform.LastError)
 	}
-	state := "in step with the PCR"
+	state := "the PCR matches"
 	switch {
 	case st.TPM.State != api.StateOK, st.Ledger.Reason == api.ReasonStarting:
-		state = "not held against the PCR so far: no evidence"
+		state = "not compared with the PCR yet: no evidence"
 	case !st.Ledger.Synchronised:
-		state = "NOT in step with the PCR: evidence is refused"
+		state = "the PCR does NOT match: evidence is refused"
 	}
 	if st.Ledger.Full {
 		state += "; FULL"
@@ -116,8 +116,8 @@ func (t *terminal) printStatus(st *api.Status) {
 
 const selfUsage = `Usage: agentctl self [--json]
 
-Show who this process is to the agent: user, unit and application, and why. This is
-what would stand in the statement of its evidence.
+Show who this process is to the agent: user, unit and application, and why. The
+statement of its evidence would say the same.
 
 Examples:
   agentctl self

@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
-// terminal is where a command reads and writes, and how.
+// terminal is what a command reads from and writes to, and how.
 type terminal struct {
 	in   io.Reader
 	out  io.Writer
@@ -26,8 +26,8 @@ type terminal struct {
 	consumed bool // standard input was read
 }
 
-// attend puts guards before both outputs: what cannot be written to standard output is
-// remembered, and what is written to standard error cannot steer a terminal.
+// attend guards both outputs: a failure to write standard output is remembered, and text
+// on standard error cannot control the terminal.
 func (t *terminal) attend() *written {
 	if f, ok := t.out.(*os.File); ok {
 		t.screen = isTerminal(f)
@@ -37,7 +37,7 @@ func (t *terminal) attend() *written {
 	return w
 }
 
-// written passes on what is written, until that fails.
+// written passes on what is written, until a write fails.
 type written struct {
 	to  io.Writer
 	err error
@@ -52,7 +52,7 @@ func (w *written) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// harmless passes on text without what clean takes out.
+// harmless passes on text without what clean removes.
 type harmless struct{ to io.Writer }
 
 func (h harmless) Write(b []byte) (int, error) {
@@ -62,13 +62,13 @@ func (h harmless) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// colour reports whether output goes to a terminal whose user has not asked for none.
+// colour reports whether output goes to a terminal, unless its user turned colour off.
 func (t *terminal) colour() bool {
 	return t.screen && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // clean replaces what could steer a terminal or turn text around: evidence comes
-// from strangers, and its text must not be able to draw a verdict of its own.
+// from strangers, and its text must not be able to print a verdict.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || text.MayShow(r) {
@@ -83,14 +83,14 @@ func cleanLine(s string) string {
 	return strings.NewReplacer("\n", "�", "\t", "�").Replace(clean(s))
 }
 
-// errBinary is returned instead of bytes that a terminal would obey.
-var errBinary = errors.New("the output is no text, and would steer this terminal: write it to a file or a pipe")
+// errBinary is returned instead of bytes that could control the terminal.
+var errBinary = errors.New("refusing to write binary data to a terminal: use --out FILE or a pipe")
 
-// printable reports whether b is text that clean leaves as it is.
+// printable reports whether clean leaves b as it is.
 func printable(b []byte) bool { return utf8.Valid(b) && clean(string(b)) == string(b) }
 
-// onlyPrintable escapes in b, which is JSON, all that does not print. Such runes stand in
-// strings alone, where the escape means the same.
+// onlyPrintable escapes in b, which is JSON, all that does not print. Such runes are only
+// in strings, and the escape there means the same.
 func onlyPrintable(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for _, r := range string(b) {

@@ -119,7 +119,7 @@ func TestOnlyPrintable(t *testing.T) {
 	escaped := onlyPrintable(b)
 	var got string
 	if err := json.Unmarshal(escaped, &got); err != nil || got != hostile || steers(string(escaped)) {
-		t.Errorf("%v: %q stands for %q", err, escaped, got)
+		t.Errorf("%v: %q means %q", err, escaped, got)
 	}
 	var out bytes.Buffer
 	if err := (&terminal{out: &out}).writeJSON([]string{hostile}); err != nil || steers(out.String()) {
@@ -151,7 +151,7 @@ var errFull = errors.New("disk full")
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
-// TestUnwrittenOutput: whoever did not get the output gets no success, and a refusal
+// TestUnwrittenOutput: a user without the output does not get a success, and a refusal
 // stays the refusal that it is.
 func TestUnwrittenOutput(t *testing.T) {
 	t.Chdir(folder(t, map[string][]byte{"e.json": evidencetest.New().Encode(t), "policy.toml": []byte(openPolicy), "root.pem": rootPEM(t)}))

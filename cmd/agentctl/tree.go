@@ -13,7 +13,7 @@ type node struct {
 	children []*node
 }
 
-// add puts a line below n and returns it.
+// add adds a line below n and returns it.
 func (n *node) add(format string, args ...any) *node {
 	c := &node{text: cleanLine(fmt.Sprintf(format, args...))}
 	n.children = append(n.children, c)

@@ -12,7 +12,7 @@ import (
 
 const versionUsage = `Usage: agentctl version [--json]
 
-Print the versions of agentctl and, where it answers, of the agent.
+Print the version of agentctl and, if the agent answers, that of the agent.
 
 Examples:
   agentctl version

@@ -12,11 +12,11 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// pollPause is how often the agent is asked while one waits for it.
+// pollPause is the time between two questions to the agent.
 const pollPause = 200 * time.Millisecond
 
 // waitMeasured waits until every declared application is measured, or until the agent
-// says of one that it cannot be.
+// reports one that cannot be.
 func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
 	tick := time.NewTicker(pollPause)
 	defer tick.Stop()
@@ -33,7 +33,7 @@ func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
 	}
 }
 
-// allMeasured looks once.
+// allMeasured checks once.
 func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 	st, err := soon(ctx, s.clientSocket().Status)
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
 		return false, nil
 	case len(refused) > 0:
 		return false, misuse(fmt.Errorf("%d of %d applications are not measured: %s", len(refused), len(all), strings.Join(refused, "; "))).
-			withHint("`agentctl app list` gives the reasons; each is measured again before its unit starts")
+			withHint("`agentctl app list` has the reasons; each is measured again before its unit starts")
 	}
 	if t.json {
 		return true, t.writeJSON(all)

@@ -75,7 +75,7 @@ func TestVerifyDocumentation(t *testing.T) {
 	}
 }
 
-// TestVerifyHelp: the help names what a beginner needs, and where to read on.
+// TestVerifyHelp: the help names what a beginner needs, and the page to read next.
 func TestVerifyHelp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")

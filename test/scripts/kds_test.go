@@ -19,7 +19,7 @@ import (
 )
 
 // serveKDS is "kds DIR EVIDENCE": a key distribution service on loopback for the machine
-// in DIR, with the certificates that its evidence holds. $KDS is its address. Requests
+// in DIR, with the certificates in its evidence. $KDS is its address. Requests
 // below $KDS/throttled are answered with 429, those below $KDS/gone with 404.
 func serveKDS(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
@@ -33,7 +33,7 @@ func serveKDS(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	leaves, issuers, _ := snp.SortCertificates(ders)
 	if len(leaves) == 0 || len(issuers) < 2 {
-		ts.Fatalf("the evidence holds %d endorsement keys and %d issuers", len(leaves), len(issuers))
+		ts.Fatalf("the evidence has %d endorsement keys and %d issuers", len(leaves), len(issuers))
 	}
 	var chain []byte
 	for _, c := range issuers[:2] {

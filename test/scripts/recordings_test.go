@@ -16,7 +16,8 @@ import (
 )
 
 // TestRecordingsByCommand: what real machines recorded, through the flags that take it.
-// The library's tests hold every recording; here it is the way from files to a verdict.
+// The library's tests check every recording. This test checks the way from files to a
+// verdict.
 func TestRecordingsByCommand(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
