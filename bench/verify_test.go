@@ -83,7 +83,7 @@ func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() 
 		ok = ok && ecdsa.Verify(ak, quoted[:], qr, qs)
 		ok = ok && ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature)
 		if !ok {
-			b.Fatal("a signature does not hold")
+			b.Fatal("a signature is wrong")
 		}
 	}
 }
@@ -152,7 +152,7 @@ func BenchmarkVerifyColdReport(b *testing.B) {
 		ok = ok && ask.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil
 		ok = ok && ark.CheckSignature(ask.SignatureAlgorithm, ask.RawTBSCertificate, ask.Signature) == nil
 		if !ok {
-			b.Fatal("a signature does not hold")
+			b.Fatal("a signature is wrong")
 		}
 	})
 	b.ReportMetric(float64(whole)/float64(parts), "x-primitives")

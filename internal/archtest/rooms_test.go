@@ -178,9 +178,8 @@ func TestClientLinksNoServer(t *testing.T) {
 	}
 }
 
-// TestVendorLibrariesHaveOnePlace checks where the libraries of others for reports and
-// for exports are used: go-sev-guest on the device's side and in commands, go-tpm-tools
-// in the export.
+// TestVendorLibrariesHaveOnePlace checks which packages use go-sev-guest and go-tpm-tools:
+// the first is for devices and commands, the second for the export.
 func TestVendorLibrariesHaveOnePlace(t *testing.T) {
 	places := map[string][]string{
 		"github.com/google/go-sev-guest": {"internal/platform/snp", "internal/platform/soft", "internal/kds", "internal/export", "internal/evidencetest", "cmd/agentctl", "cmd/agentd-sim"},
