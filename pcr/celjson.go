@@ -20,7 +20,7 @@ type celRecord struct {
 	PCR         uint32         `json:"pcr"`
 	Digests     []celDigest    `json:"digests"`
 	ContentType string         `json:"content_type"`
-	Content     jsontext.Value `json:"content"` // the event in its canonical spelling: what was hashed, behind type and length
+	Content     jsontext.Value `json:"content"` // event in its canonical spelling: the bytes that were hashed, without type and length
 }
 
 type celDigest struct {
@@ -28,9 +28,9 @@ type celDigest struct {
 	Digest    string `json:"digest"`
 }
 
-// EncodeCELJSON is the log as one CEL-JSON array with one record on each line. The same
-// records always give the same bytes, and the member "content" is spelled exactly as it
-// was hashed.
+// EncodeCELJSON returns the log as one CEL-JSON array with one record on each line. The
+// same records always give the same bytes, and the member "content" is spelled exactly as
+// it was hashed. A record whose content is not an event is an error.
 func EncodeCELJSON(records []Record) ([]byte, error) {
 	out := []byte("[")
 	for i, r := range records {

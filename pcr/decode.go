@@ -10,13 +10,14 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// DecodeLog decodes CEL-TLV records, one behind the other, the first of which must
-// have number start. Only the one canonical encoding is accepted, so that
-// [Record.Encode] gives the same bytes again. What it allocates is bounded by the
-// length of b: the records share its memory. Errors are *[LogError].
+// DecodeLog decodes concatenated CEL-TLV records, at most evidence.MaxLog bytes. The first
+// record must have number start. Only the one canonical encoding is accepted, so that
+// [Record.Encode] gives the same bytes again. The records share the memory of b, so the
+// length of b bounds what it allocates. It returns the records before an error. Every
+// error is a [*LogError]. It does not check digests: see [Replay].
 func DecodeLog(b []byte, start uint64) ([]Record, error) {
 	if len(b) > evidence.MaxLog {
-		return nil, &LogError{Code: LogTooLarge, Index: start, Offset: 0, Err: fmt.Errorf("log of %d bytes, at most %d are read", len(b), evidence.MaxLog)}
+		return nil, &LogError{Code: LogTooLarge, Index: start, Offset: 0, Err: fmt.Errorf("log of %d bytes, want at most %d", len(b), evidence.MaxLog)}
 	}
 	var out []Record
 	for offset := 0; offset < len(b); {
@@ -40,7 +41,7 @@ func DecodeLog(b []byte, start uint64) ([]Record, error) {
 
 var errTruncated = errors.New("it ends early")
 
-// decodeRecord decodes the record that b begins with, and tells its length.
+// decodeRecord decodes the record at the front of b, and returns its length.
 func decodeRecord(b []byte) (Record, int, error) {
 	var r Record
 	rest := b
@@ -90,8 +91,8 @@ func decodeDigests(b []byte) ([]Digest, error) {
 		}
 		value, rest, err := takeTLV(b, a.String()+" digest", b[0], a.Size(), a.Size())
 		if err != nil {
-			if errors.Is(err, errTruncated) { // the list is whole, so this is not a log cut off
-				err = fmt.Errorf("%s digest reaches beyond the list", a)
+			if errors.Is(err, errTruncated) { // the list is whole, so the log was not cut off here
+				err = fmt.Errorf("%s digest reaches after the end of the list", a)
 			}
 			return nil, err
 		}
@@ -104,8 +105,8 @@ func decodeDigests(b []byte) ([]Digest, error) {
 	return out, nil
 }
 
-// takeTLV takes the field of the given type off the front of b. Its length is
-// checked against the caps before anything else is believed of it.
+// takeTLV takes the field of the given type from the front of b. It checks the length
+// against the caps before it uses the value.
 func takeTLV(b []byte, field string, typ byte, low, high int) (value, rest []byte, err error) {
 	if len(b) < 1 {
 		return nil, nil, fmt.Errorf("%w: no %s", errTruncated, field)

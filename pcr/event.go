@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -19,16 +18,16 @@ type EventType string
 
 // The events. docs/measurements.md shows one record of each.
 const (
-	EventStart      EventType = "log-start"      // first of a log, and only there: where the PCR stood
+	EventStart      EventType = "log-start"      // first of a log, and only there: the value of the PCR
 	EventAgent      EventType = "agent-start"    // the daemon started
 	EventReload     EventType = "agent-reload"   // the daemon read its configuration again
-	EventApp        EventType = "app"            // an application as it was found
-	EventUnmeasured EventType = "app-unmeasured" // a declared application that could not be measured
-	EventGap        EventType = "gap"            // something may have changed unseen
-	EventFull       EventType = "full"           // last of a log: nothing is recorded from here on
+	EventApp        EventType = "app"            // an application as the agent found it
+	EventUnmeasured EventType = "app-unmeasured" // a declared application that the agent could not measure
+	EventGap        EventType = "gap"            // changes may have been missed
+	EventFull       EventType = "full"           // last of a log: nothing is recorded after it
 )
 
-// Caps on events, all in one place. They bind the agent as well as the verifier.
+// Caps on events. They bind the agent as well as the verifier.
 const (
 	MaxContent      = 1 << 20 // bytes of the JSON of one event
 	MaxManifest     = 20000   // files of one application
@@ -37,9 +36,8 @@ const (
 )
 
 // An Event is the content of one record: a type, and the member that belongs to it.
-// Its JSON is deterministic and read strictly: there is one spelling of an event,
-// so that one digest stands for it. Later versions may add types; a reader refuses
-// one that it does not know.
+// Its JSON is deterministic and read strictly. An event has one spelling, so that it has
+// one digest. Later versions may add types; a reader refuses a type that it does not know.
 type Event struct {
 	Type       EventType        `json:"type"`
 	Start      *StartEvent      `json:"start,omitzero"`      // of EventStart
@@ -49,12 +47,12 @@ type Event struct {
 	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
 }
 
-// StartEvent is where the PCR stood before the log touched it. Nothing vouches for
-// a value other than zero here: a verifier wants it explained.
+// StartEvent is the value of the PCR before the first record of the log. Nothing proves a
+// value other than zero: a verifier needs an explanation of it.
 type StartEvent struct {
-	PCR      uint32            `json:"pcr"`               // 0 to 23, of every record of this log
+	PCR      uint32            `json:"pcr"`               // PCR of every record of this log, 0 to 15
 	Values   StartValues       `json:"values"`            // one for every active bank, ascending by TPM_ALG_ID
-	Previous *evidence.LogHead `json:"previous,omitzero"` // head of the log of an earlier boot, where one is known
+	Previous *evidence.LogHead `json:"previous,omitzero"` // head of the log of an earlier boot, if one is known
 }
 
 // StartValue is the value of one bank before the first record.
@@ -65,12 +63,12 @@ type StartValue struct {
 
 // AgentEvent is what the daemon is and what it was told to do.
 type AgentEvent struct {
-	Version       string           `json:"version"`                // of the daemon, for people
+	Version       string           `json:"version"`                // version of the daemon, for people
 	Digest        evidence.Digest  `json:"digest"`                 // SHA-256 of the daemon's executable
-	Configuration evidence.Digest  `json:"configuration"`          // SHA-256 of its configuration file; of nothing where there is none
+	Configuration evidence.Digest  `json:"configuration"`          // SHA-256 of its configuration file; of zero bytes if it has none
 	Declarations  Declarations     `json:"declarations,omitempty"` // ascending by app, each once
 	AgentKey      evidence.Bytes   `json:"agentKey"`               // Ed25519 public key, 32 bytes
-	Previous      evidence.LogHead `json:"previous"`               // head of this log before this record; set by who appends
+	Previous      evidence.LogHead `json:"previous"`               // head of this log before this record; the appender sets it
 }
 
 // Declaration is one application file as it was read.
@@ -79,47 +77,30 @@ type Declaration struct {
 	Digest evidence.Digest `json:"digest"` // SHA-256 of the file
 }
 
-// AppEvent is one application: everything its declaration names, as it was found.
+// AppEvent is one application: everything that its declaration names, as the agent found it.
 type AppEvent struct {
 	App         string          `json:"app"`
 	Unit        string          `json:"unit,omitzero"` // systemd system unit
 	User        string          `json:"user,omitzero"` // user of the unit
-	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that was followed
+	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that named the files
 	Manifest    Manifest        `json:"manifest"`      // ascending by the bytes of the path, each path once
 	Digest      evidence.Digest `json:"digest"`        // ManifestDigest of Manifest
 }
 
-// UnmeasuredEvent says that a declared application could not be measured, so that
-// what runs under its name from here on is not known.
+// UnmeasuredEvent says that the agent could not measure a declared application. What runs
+// under its name after this record is not known.
 type UnmeasuredEvent struct {
 	App    string `json:"app"`
-	Reason string `json:"reason"` // for people, see Reason
+	Reason string `json:"reason"` // for people, 1 to MaxReason bytes
 }
 
-// GapEvent says that changes may have gone unseen before this record.
+// GapEvent says that changes may have been missed before this record.
 type GapEvent struct {
-	Reason string `json:"reason"` // for people, see Reason
+	Reason string `json:"reason"` // for people, 1 to MaxReason bytes
 }
 
-// Reason makes text fit for the reason of an event: file names and error messages
-// may hold anything, and a reason that is refused would lose the record.
-func Reason(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !text.MayShow(r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > MaxReason {
-		s = strings.ToValidUTF8(s[:MaxReason], "")
-	}
-	if s == "" {
-		return "not given"
-	}
-	return s
-}
-
-// Encode checks e and returns its JSON, the value of the record's content.
+// Encode checks e and returns its JSON, the value of the record's content: at most
+// [MaxContent] bytes.
 func (e *Event) Encode() ([]byte, error) {
 	if err := e.Check(); err != nil {
 		return nil, fmt.Errorf("encode event: %w", err)
@@ -197,9 +178,9 @@ func (e *Event) Check() error {
 }
 
 func (s *StartEvent) check() error {
-	// A log in a PCR that software resets is whatever that software wants it to be.
+	// Software that can reset a PCR can replay any log into it.
 	if s.PCR > LastStatic {
-		return fmt.Errorf("start.pcr %d, want 0 to %d, which only a start of the TPM sets back", s.PCR, LastStatic)
+		return fmt.Errorf("start.pcr %d, want 0 to %d, which only a start of the TPM resets", s.PCR, LastStatic)
 	}
 	if s.Previous != nil && (s.Previous.Count == 0 || s.Previous.Digest.IsZero()) {
 		return errors.New("start.previous names an empty log: leave it out")
@@ -208,7 +189,7 @@ func (s *StartEvent) check() error {
 	return err
 }
 
-// Digests is the start values in the types of this package.
+// Digests returns the start values as digests of their banks.
 func (s *StartEvent) Digests() ([]Digest, error) {
 	if len(s.Values) == 0 {
 		return nil, errors.New("start.values is empty")
@@ -241,7 +222,7 @@ func (a *AgentEvent) check() error {
 		return errors.New("agent.previous.digest must be zero exactly when its count is 0")
 	}
 	if len(a.Declarations) > MaxDeclarations {
-		return fmt.Errorf("agent.declarations holds %d, at most %d", len(a.Declarations), MaxDeclarations)
+		return fmt.Errorf("agent.declarations has %d entries, want at most %d", len(a.Declarations), MaxDeclarations)
 	}
 	for i, d := range a.Declarations {
 		if err := name("app", d.App); err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // Lists of an event. Each stops reading at its cap, see [strictjson.DecodeList]: a log is
-// read before anything is known of who wrote it.
+// read before its author is known.
 type (
 	StartValues  []StartValue    // at most one for each bank that this program knows
 	Declarations []Declaration   // at most MaxDeclarations

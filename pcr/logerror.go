@@ -20,12 +20,12 @@ const (
 	LogPrevious  LogCode = "log-previous"  // an agent event names another log before it
 )
 
-// LogError tells which record of a log is wrong, and how.
+// LogError says which record of a log is wrong, and why.
 type LogError struct {
 	Code   LogCode
-	Index  uint64 // number that the record has, or should have
-	Offset int    // where it begins, in bytes from the start of what was decoded; -1 where not known
-	Err    error  // what was found
+	Index  uint64 // number that the record should have
+	Offset int    // offset of the record in bytes from the start of the input; -1 if not known
+	Err    error  // finding
 }
 
 func (e *LogError) Error() string {

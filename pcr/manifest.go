@@ -19,8 +19,8 @@ type ManifestEntry struct {
 	Digest evidence.Digest `json:"digest"` // SHA-256 of a file's content, of a symbolic link's target
 }
 
-// File types of st_mode (inode(7)) that a manifest may hold. Anything else, a FIFO or
-// a device, has no content that could be vouched for.
+// File types of st_mode (inode(7)) that a manifest may contain. Other files, a FIFO or
+// a device, have no content that a digest could cover.
 const (
 	modeType = 0o170000
 	modeFile = 0o100000
@@ -31,7 +31,7 @@ const (
 // each entry.
 const labelManifest = "agentd/manifest/1"
 
-// ManifestDigest is SHA-256 H("agentd/manifest/1", path, mode, size, digest, ...) over all
+// ManifestDigest returns SHA-256 H("agentd/manifest/1", path, mode, size, digest, ...) over all
 // entries in their order; mode is four bytes and size eight, big-endian.
 func ManifestDigest(entries []ManifestEntry) evidence.Digest {
 	parts := make([][]byte, 0, 4*len(entries))
@@ -65,8 +65,8 @@ func checkManifest(entries []ManifestEntry) error {
 		if i > 0 && e.Path <= entries[i-1].Path {
 			return fmt.Errorf("[%d]: path %q is not in ascending order", i, e.Path)
 		}
-		if e.Size > 1<<53-1 { // no reader takes it, see docs/evidence.md, section 2
-			return fmt.Errorf("[%d]: %q has %d bytes, at most 2^53 - 1 can be said", i, e.Path, e.Size)
+		if e.Size > 1<<53-1 { // no reader accepts more, see docs/evidence.md, section 2
+			return fmt.Errorf("[%d]: %q has %d bytes, want at most 2^53 - 1", i, e.Path, e.Size)
 		}
 		if t := e.Mode & modeType; t != modeFile && t != modeLink {
 			return fmt.Errorf("[%d]: %s has mode %#o, want a regular file or a symbolic link", i, e.Path, e.Mode)

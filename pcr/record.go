@@ -27,13 +27,13 @@ const ContentType = 0xAD
 // A Record is one entry of the measurement log.
 type Record struct {
 	Number  uint64   // position in the log, from 0
-	PCR     uint32   // the PCR that was extended, 0 to 23
+	PCR     uint32   // PCR that was extended, 0 to 15
 	Digests []Digest // one for every active bank, ascending by TPM_ALG_ID
 	Content []byte   // content TLV, whole: type 1 byte, length 4 bytes big-endian, value
 }
 
-// NewRecord is the record of event e, with the digest of its content in each of banks.
-// Banks must be ascending by TPM_ALG_ID and such that Go can hash them.
+// NewRecord returns the record of event e, with the digest of its content in each bank.
+// Banks must be ascending by TPM_ALG_ID, and Go must be able to hash them.
 func NewRecord(number uint64, index uint32, banks []Algorithm, e *Event) (Record, error) {
 	value, err := e.Encode()
 	if err != nil {
@@ -48,8 +48,8 @@ func NewRecord(number uint64, index uint32, banks []Algorithm, e *Event) (Record
 	return Record{Number: number, PCR: index, Digests: Digests(banks, content), Content: content}, nil
 }
 
-// Encode is the record as CEL-TLV, the bytes that enter the log head. It is the inverse
-// of decoding for every record that decoding accepts.
+// Encode returns the record as CEL-TLV, the bytes that enter the log head. It is the
+// inverse of [DecodeLog] for every record that DecodeLog accepts.
 func (r Record) Encode() []byte {
 	var digests []byte
 	for _, d := range r.Digests {
@@ -62,7 +62,7 @@ func (r Record) Encode() []byte {
 	return append(b, r.Content...)
 }
 
-// Event decodes the content. It says nothing about the digests: see [Replay].
+// Event decodes the content. It does not check the digests: see [Replay].
 func (r Record) Event() (*Event, error) {
 	if len(r.Content) < tlvHeader || r.Content[0] != ContentType {
 		return nil, fmt.Errorf("content is not an event of this log: want type 0x%02x", ContentType)
@@ -74,7 +74,7 @@ func (r Record) Event() (*Event, error) {
 	return ParseEvent(value)
 }
 
-// Equal reports whether two lists hold the same digests of the same banks in the same order.
+// Equal reports whether two lists have the same digests of the same banks in the same order.
 func Equal(a, b []Digest) bool {
 	if len(a) != len(b) {
 		return false
@@ -87,7 +87,7 @@ func Equal(a, b []Digest) bool {
 	return true
 }
 
-// Head is the log head after records, the first of which follows head h.
+// Head returns the log head after records, the first of which follows head h.
 func Head(h evidence.LogHead, records []Record) evidence.LogHead {
 	for _, r := range records {
 		h = evidence.NextLogHead(h, r.Encode())

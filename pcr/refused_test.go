@@ -187,7 +187,7 @@ func TestEventMembers(t *testing.T) {
 		e    *pcr.Event
 		want string
 	}{
-		"too many declarations":     {agent(func(a *pcr.AgentEvent) { a.Declarations = many }), "agent.declarations holds 4097"},
+		"too many declarations":     {agent(func(a *pcr.AgentEvent) { a.Declarations = many }), "agent.declarations has 4097"},
 		"declaration without app":   {agent(func(a *pcr.AgentEvent) { a.Declarations = pcr.Declarations{{}} }), "agent.declarations[0]"},
 		"unmeasured without app":    {unmeasured("", "x"), "unmeasured.app"},
 		"unmeasured without reason": {unmeasured("a", ""), "unmeasured.reason"},

@@ -10,7 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// Zero is the value of a PCR after a reset to zeros, in each of banks.
+// Zero returns the value of a PCR after a reset to zeros, in each bank.
 func Zero(banks []Algorithm) []Digest {
 	out := make([]Digest, len(banks))
 	for i, a := range banks {
@@ -19,9 +19,9 @@ func Zero(banks []Algorithm) []Digest {
 	return out
 }
 
-// Extend is the value that the PCR has in each bank after a record was extended into
-// values: H(old, digest) (TPM 2.0 Part 1, section 17.2). It fails where the record does
-// not have exactly the banks of values, in their order.
+// Extend returns the value that the PCR has in each bank after a record was extended into
+// values: H(old, digest) (TPM 2.0 Part 1, section 17.2). It fails if the record does not
+// have exactly the banks of values, in their order.
 func (r Record) Extend(values []Digest) ([]Digest, error) {
 	if len(r.Digests) != len(values) {
 		return nil, fmt.Errorf("digests of %d banks, want %d", len(r.Digests), len(values))
@@ -39,7 +39,8 @@ func (r Record) Extend(values []Digest) ([]Digest, error) {
 	return out, nil
 }
 
-// StartOf is the start event of a whole log, whose first record is number 0.
+// StartOf returns the start event of a whole log, whose first record is number 0. Every
+// error is a [*LogError].
 func StartOf(records []Record) (*StartEvent, error) {
 	if len(records) == 0 || records[0].Number != 0 {
 		return nil, &LogError{Code: LogOrder, Offset: -1, Err: errors.New("the log does not begin with record 0")}
@@ -54,7 +55,7 @@ func StartOf(records []Record) (*StartEvent, error) {
 	return e.Start, nil
 }
 
-// A Replayer follows a log record by record and knows what the PCR must hold.
+// A Replayer follows a log record by record and computes the value that the PCR must have.
 type Replayer struct {
 	start  []Digest
 	values []Digest
@@ -63,14 +64,11 @@ type Replayer struct {
 	count  uint64 // records that were followed
 	full   bool
 	head   evidence.LogHead
-	event  *Event
-	begun  *Event // of record 0, where it was read before the replay began; nil otherwise
-	read   []byte // the content that begun was read from
+	event  *Event // of the last record
 }
 
-// NewWholeReplayer begins a log that is there from its first record on, at the values
-// that this record says. It reads that record's event, which [Replayer.Next] then does
-// not read again.
+// NewWholeReplayer returns a Replayer for a whole log, from its first record on, and the
+// event of that record. It begins at the values that this event claims.
 func NewWholeReplayer(records []Record) (*Replayer, *StartEvent, error) {
 	start, err := StartOf(records)
 	if err != nil {
@@ -80,12 +78,11 @@ func NewWholeReplayer(records []Record) (*Replayer, *StartEvent, error) {
 	if err != nil {
 		return nil, nil, &LogError{Code: LogContent, Offset: -1, Err: err}
 	}
-	p := &Replayer{start: values, values: values, begun: &Event{Type: EventStart, Start: start}, read: records[0].Content}
-	return p, start, nil
+	return &Replayer{start: values, values: values}, start, nil
 }
 
-// NewReplayer begins where the PCR has the values start in each of banks; nil start
-// stands for zeros.
+// NewReplayer returns a Replayer for a PCR that has the values start in each bank. A nil
+// start means zeros.
 func NewReplayer(banks []Algorithm, start []Digest) (*Replayer, error) {
 	if start == nil {
 		start = Zero(banks)
@@ -104,21 +101,21 @@ func NewReplayer(banks []Algorithm, start []Digest) (*Replayer, error) {
 	return &Replayer{start: start, values: start}, nil
 }
 
-// Values is what the PCR must hold now, in every bank.
+// Values returns the value that the PCR must have now, in each bank.
 func (p *Replayer) Values() []Digest { return p.values }
 
-// Head is the log head now. It means something only where the first record was number 0.
+// Head returns the log head now. It is right only if the first record was number 0.
 func (p *Replayer) Head() evidence.LogHead { return p.head }
 
 // Full reports whether the last record says that the log is full.
 func (p *Replayer) Full() bool { return p.full }
 
-// Event is the event of the last record that was followed, nil before the first. It must
-// not be changed.
+// Event returns the event of the last record, nil before the first. The caller must not
+// change it.
 func (p *Replayer) Event() *Event { return p.event }
 
-// Next follows one more record. After an error, which is a *[LogError], the Replayer
-// stands where it stood before.
+// Next follows one more record. Every error is a [*LogError], and leaves the Replayer
+// unchanged.
 func (p *Replayer) Next(r Record) error {
 	fail := func(code LogCode, format string, a ...any) error {
 		return &LogError{Code: code, Index: p.first + p.count, Offset: -1, Err: fmt.Errorf(format, a...)}
@@ -130,7 +127,7 @@ func (p *Replayer) Next(r Record) error {
 		return fail(LogNumber, "it is numbered %d, want %d", r.Number, want)
 	}
 	if r.PCR != p.index || r.PCR > LastStatic {
-		return fail(LogPCR, "it is of PCR %d, the log of PCR %d", r.PCR, p.index)
+		return fail(LogPCR, "it is for PCR %d, the log is for PCR %d", r.PCR, p.index)
 	}
 	next, err := r.Extend(p.values)
 	if err != nil {
@@ -141,11 +138,9 @@ func (p *Replayer) Next(r Record) error {
 			return fail(LogDigest, "its %s digest is not that of its content", d.Algorithm)
 		}
 	}
-	e := p.begun
-	if e == nil || !bytes.Equal(r.Content, p.read) {
-		if e, err = r.Event(); err != nil {
-			return fail(LogContent, "%w", err)
-		}
+	e, err := r.Event()
+	if err != nil {
+		return fail(LogContent, "%w", err)
 	}
 	if p.full {
 		return fail(LogOrder, "it follows a record that says the log is full")
@@ -168,7 +163,7 @@ func (p *Replayer) Next(r Record) error {
 	return nil
 }
 
-// checkStart holds the first record to the values that the replay was given.
+// checkStart checks that the first record claims the values that the replay began with.
 func (p *Replayer) checkStart(s *StartEvent) error {
 	said, err := s.Digests()
 	if err != nil {
@@ -178,17 +173,17 @@ func (p *Replayer) checkStart(s *StartEvent) error {
 		return &LogError{Code: LogPCR, Offset: -1, Err: fmt.Errorf("it starts a log of PCR %d and extends PCR %d", s.PCR, p.index)}
 	}
 	if !Equal(said, p.start) {
-		return &LogError{Code: LogBanks, Offset: -1, Err: errors.New("it says other start values than were given")}
+		return &LogError{Code: LogBanks, Offset: -1, Err: errors.New("its start values do not match those given")}
 	}
 	return nil
 }
 
-// Replay gives the value that the PCR must have in each of banks after records, when
-// it had the values start before the first; nil start stands for zeros. The records
-// must be numbered one by one, be of one PCR, hold exactly one digest for each bank,
-// each the hash of the record's content, and their contents must be events in a
-// possible order. A log from its first record on must also say of itself what start
-// says. Errors about a record are *[LogError].
+// Replay returns the value that the PCR must have in each bank after records, if it had
+// the values start before the first. A nil start means zeros. The records must be numbered
+// one by one and be for one PCR. Each must have exactly one digest for each bank, which is
+// the hash of its content. The contents must be events in a possible order. A log from its
+// first record on must also claim the same start values. An error about a record is a
+// [*LogError].
 func Replay(records []Record, banks []Algorithm, start []Digest) ([]Digest, error) {
 	p, err := NewReplayer(banks, start)
 	if err != nil {

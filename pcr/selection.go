@@ -18,7 +18,7 @@ import (
 // of the first byte (TPM 2.0 Part 2, section 10.6.1, TPMS_PCR_SELECT).
 const selectBytes = Count / 8
 
-// maxBanks is one bank of each algorithm that this package can hash.
+// maxBanks is the number of algorithms that this package can hash.
 const maxBanks = 4
 
 // BankSelection names PCRs of one bank.
@@ -31,9 +31,9 @@ type BankSelection struct {
 // banks is part of it: a quote's PCR digest runs over the values in this order.
 type Selection []BankSelection
 
-// ParseSelection reads the notation of tpm2-tools, with ranges: banks separated by
+// ParseSelection parses the notation of tpm2-tools, with ranges: banks separated by
 // "+", each an algorithm, a colon and a list, as in "sha256:0-7,14+sha384:14". PCRs
-// may stand in any order; naming one twice is an error.
+// may be in any order. Naming one twice is an error.
 func ParseSelection(s string) (Selection, error) {
 	var out Selection
 	for _, part := range strings.Split(s, "+") {
@@ -93,12 +93,12 @@ func parseIndex(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// SelectionFromTPM reads the selection that a TPM reports, strictly: an unknown or
-// repeated bank, a bank that selects nothing, and a PCR past the last are errors.
-// A lenient reader would let two different selections pass for the same set.
+// SelectionFromTPM reads the selection that a TPM reports. An unknown or repeated bank, a
+// bank that selects nothing, and a PCR after the last are errors. With a lenient reader an
+// attacker could pass off one selection as another.
 func SelectionFromTPM(l tpm2.TPMLPCRSelection) (Selection, error) {
 	if n := len(l.PCRSelections); n > maxBanks {
-		return nil, fmt.Errorf("PCR selection of %d banks, at most %d are known", n, maxBanks)
+		return nil, fmt.Errorf("PCR selection of %d banks, want at most %d", n, maxBanks)
 	}
 	var out Selection
 	for _, b := range l.PCRSelections {
@@ -114,7 +114,7 @@ func SelectionFromTPM(l tpm2.TPMLPCRSelection) (Selection, error) {
 	return out, nil
 }
 
-// Check reports the first thing that makes s no selection.
+// Check reports the first thing that the rules of a selection do not allow.
 func (s Selection) Check() error {
 	if len(s) == 0 {
 		return errors.New("no bank is selected")
@@ -134,14 +134,14 @@ func (s Selection) Check() error {
 				return fmt.Errorf("bank %s: PCR %d, the last is %d", b.Algorithm, p, Count-1)
 			}
 			if j > 0 && p <= b.PCRs[j-1] {
-				return fmt.Errorf("bank %s: PCR %d behind PCR %d, want them ascending and once each", b.Algorithm, p, b.PCRs[j-1])
+				return fmt.Errorf("bank %s: PCR %d after PCR %d, want each PCR once, ascending", b.Algorithm, p, b.PCRs[j-1])
 			}
 		}
 	}
 	return nil
 }
 
-// TPM is s as a TPML_PCR_SELECTION, with bitmaps of three bytes.
+// TPM returns s as a TPML_PCR_SELECTION, with bitmaps of three bytes.
 func (s Selection) TPM() tpm2.TPMLPCRSelection {
 	var l tpm2.TPMLPCRSelection
 	for _, b := range s {
@@ -154,7 +154,7 @@ func (s Selection) TPM() tpm2.TPMLPCRSelection {
 	return l
 }
 
-// String is s in the notation of [ParseSelection], without ranges, as tpm2-tools
+// String returns s in the notation of [ParseSelection], without ranges, as tpm2-tools
 // read it.
 func (s Selection) String() string {
 	var b strings.Builder

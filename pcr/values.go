@@ -9,7 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// Values holds PCR values by bank and index.
+// Values are PCR values by bank and index.
 type Values map[Algorithm]map[uint32][]byte
 
 // Set stores the value of one PCR.
@@ -20,8 +20,8 @@ func (v Values) Set(a Algorithm, index uint32, value []byte) {
 	v[a][index] = value
 }
 
-// Get is the value of one PCR, or an error that names what is missing or has the
-// wrong size.
+// Get returns the value of one PCR. It fails if the value is missing or has not the size of
+// the bank's digest.
 func (v Values) Get(a Algorithm, index uint32) ([]byte, error) {
 	b, ok := v[a][index]
 	if !ok {
@@ -33,9 +33,9 @@ func (v Values) Get(a Algorithm, index uint32) ([]byte, error) {
 	return b, nil
 }
 
-// ValuesFromBanks takes the values out of a snapshot, strictly: known banks, each
-// once, PCRs ascending, values as long as the bank's digest. The selection lists
-// banks and PCRs in the order of the document.
+// ValuesFromBanks returns the values of a snapshot. It checks that the banks are known and
+// there once each, PCRs ascend, and values are as long as the bank's digest. The selection
+// has banks and PCRs in the order of the document.
 func ValuesFromBanks(banks []evidence.Bank) (Values, Selection, error) {
 	v := make(Values)
 	var s Selection
@@ -60,7 +60,7 @@ func ValuesFromBanks(banks []evidence.Bank) (Values, Selection, error) {
 	return v, s, nil
 }
 
-// Banks is the form that evidence carries, in the order of s.
+// Banks returns the values in the form of evidence, in the order of s.
 func (v Values) Banks(s Selection) ([]evidence.Bank, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("list PCR values: %w", err)
@@ -80,10 +80,9 @@ func (v Values) Banks(s Selection) ([]evidence.Bank, error) {
 	return banks, nil
 }
 
-// Composite is what TPMS_QUOTE_INFO calls pcrDigest (TPM 2.0 Part 2, section 10.12.1): the
-// hash over the selected values, one behind the other, banks in the order of s and PCRs
-// ascending within each. The hash is that of the quoting key's signing scheme, whatever
-// the banks are.
+// Composite returns pcrDigest of TPMS_QUOTE_INFO (TPM 2.0 Part 2, section 10.12.1): the
+// hash of the concatenated values, banks in the order of s and PCRs ascending within each.
+// The hash is that of the quoting key's signing scheme, not that of a bank.
 func (s Selection) Composite(v Values, hash crypto.Hash) ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("hash PCR composite: %w", err)

@@ -78,7 +78,7 @@ func (c Contract) Text() string {
 	return b.String()
 }
 
-// Limit says who else could open the blob. These are limits of the design, and no setting
+// Limit says what else could open the blob. These are limits of the design, and no setting
 // removes them.
 func (c Contract) Limit() string {
 	const agent = " Root in this guest can read the agent's memory. The agent enforces app, unit, user and digest; the key itself does not depend on them."

@@ -13,7 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
-// ID names one sealed blob: 16 random bytes, drawn anew whenever a blob is written.
+// ID names one sealed blob: 16 random bytes, new for each blob that is written.
 type ID [idSize]byte
 
 // String returns the id in hexadecimal.

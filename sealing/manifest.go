@@ -65,7 +65,7 @@ func (m *Manifest) Find(k Key) *Entry {
 // length of the counter record (4) and record, the same of a retired counter, number of
 // entries (4), then for each, ascending by app, kind and name: kind (1), app and name (2 bytes of length each), id
 // (16), generation (8), size (4), weakest slot (1), TCB (8); number of replaced blobs
-// (4) and their ids (16 each). Integers are big-endian. The counter record holds an
+// (4) and their ids (16 each). Integers are big-endian. The counter record contains an
 // authorization value, so the result is a secret that the caller clears.
 func (m *Manifest) Encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, m.Number)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HideProcess makes this process undumpable (PR_SET_DUMPABLE, prctl(2)), besides what
+// HideProcess makes this process undumpable (PR_SET_DUMPABLE, prctl(2)), and does what
 // [LeaveNoCore] does. From then on processes of the same user can neither attach to it
 // nor read its memory, and its files under /proc belong to root. The daemon calls it
 // before it asks for the first key; what needs its own /proc/self as an ordinary user
@@ -27,20 +27,20 @@ func HideProcess() error {
 	return nil
 }
 
-// coreFilter says which kinds of memory a core of this process holds (core(5)).
+// coreFilter says which kinds of memory a core of this process contains (core(5)).
 const coreFilter = "/proc/self/coredump_filter"
 
 // LeaveNoCore sets the limit of this process's core dumps to zero, and the kinds of
-// memory that a core holds to none: where somebody lifts the limit, or a crash handler
-// takes cores without regard to it, the kernel still hands out neither heap nor stacks
-// nor secrets, but the registers of each thread. Children inherit both.
+// memory in a core to none. If root lifts the limit, or a crash handler takes cores without
+// regard to it, the kernel still writes neither heap nor stacks nor secrets, but only the
+// registers of each thread. Children inherit both.
 func LeaveNoCore() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("switch core dumps off: %w", err)
 	}
 	err := os.WriteFile(coreFilter, []byte("0"), 0)
-	// A kernel without core dumps has no such file, and /proc may be closed to us: the
-	// limit is what counts, this is for whoever lifts it.
+	// A kernel without core dumps has no such file, and /proc may be closed to us. The limit
+	// above is the protection, and this one is for when the limit is lifted.
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("leave memory out of core dumps: %w", err)
 	}

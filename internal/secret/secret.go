@@ -31,7 +31,7 @@ const placeholder = "[secret]"
 type Secret struct {
 	_ [0]func() // no ==, which would not compare in constant time
 
-	// mu is held for reading while the bytes are in use, so that nobody unmaps them.
+	// mu is held for reading while the bytes are in use, so that they are not unmapped.
 	mu  sync.RWMutex
 	mem *memory // nil after Wipe
 }
@@ -137,7 +137,7 @@ func (s *Secret) IsZero() bool {
 	return or == 0
 }
 
-// Locked reports whether the bytes cannot be swapped out. They can where the limit
+// Locked reports whether the bytes cannot be swapped out. They can if the limit
 // of locked memory (RLIMIT_MEMLOCK) is too low.
 func (s *Secret) Locked() bool {
 	s.mu.RLock()

@@ -34,8 +34,8 @@ var ErrMissing = errors.New("swtpm is not installed: apt-get install swtpm")
 // Options says how to start swtpm.
 type Options struct {
 	Dir     string    // state directory, made with mode 0700 if it is missing
-	Program string    // executable; Program in PATH where empty
-	Log     io.Writer // what swtpm prints; dropped where nil
+	Program string    // executable; Program in PATH if empty
+	Log     io.Writer // destination of what swtpm prints; none if nil
 }
 
 // TPM is a running swtpm that was started with TPM2_Startup(CLEAR), and the one
@@ -48,7 +48,7 @@ type TPM struct {
 }
 
 // Start starts swtpm on the state in o.Dir. Each start is a TPM reset: the reset
-// count goes up and PCRs start anew. Two at once on one directory would overwrite
+// count goes up and PCRs are reset. Two at once on one directory would overwrite
 // each other's state, so a lock on the directory is held until the TPM has ended.
 func Start(o Options) (*TPM, error) {
 	program := o.Program
@@ -81,7 +81,7 @@ func Start(o Options) (*TPM, error) {
 	// process die, the directory stays locked until the child has ended too.
 	cmd := exec.Command(path, "socket", "--tpm2", "--fd", "3",
 		"--tpmstate", "dir=.", "--flags", "not-need-init,startup-clear")
-	cmd.Dir = dir // not in the option, where a comma would end it
+	cmd.Dir = dir // not in the option: a comma in it would end the value
 	cmd.ExtraFiles = []*os.File{theirs, lock}
 	cmd.Stdout, cmd.Stderr = o.Log, o.Log
 	t := &TPM{Conn: ours, cmd: cmd, done: make(chan struct{})}

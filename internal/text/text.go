@@ -9,6 +9,7 @@
 package text
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -84,6 +85,22 @@ func Check(part, s string, low, high int) error {
 		}
 	}
 	return nil
+}
+
+// Fit returns s as text that [Check] accepts, of 1 to most bytes: "?" is in the place of what
+// may not be shown, and an empty text becomes "not given". Error texts and file names may
+// contain anything, and a record that refused its reason would be lost.
+func Fit(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if !MayShow(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "")
+	}
+	return cmp.Or(s, "not given")
 }
 
 // maxExcerpt is how much of a text [Excerpt] quotes, in bytes.

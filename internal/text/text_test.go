@@ -95,3 +95,14 @@ func TestExcerpt(t *testing.T) {
 		}
 	}
 }
+
+// TestFit: whatever is fitted passes the check, and fitting it again changes nothing.
+func TestFit(t *testing.T) {
+	const most = 1024
+	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "a\u202eb\u2028\u009b", "\xff\xfe", strings.Repeat("é", most), strings.Repeat("\xff", 5000)} {
+		fit := Fit(s, most)
+		if err := Check("text", fit, 1, most); err != nil || Fit(fit, most) != fit {
+			t.Errorf("%q: %q, %v", s, fit, err)
+		}
+	}
+}

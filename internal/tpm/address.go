@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// source is where connections come from.
+// source opens connections to the TPM.
 type source struct {
 	address   string
-	open      func(context.Context) (io.ReadWriteCloser, error) // nil for New
-	once      bool                                              // cannot be opened a second time
-	managed   bool                                              // a device of the kernel, which frees what a descriptor held when it is closed
+	open      func(context.Context) (io.ReadWriteCloser, error) // opens a connection; nil for New
+	once      bool                                              // whether it cannot be opened a second time
+	managed   bool                                              // whether it is a device of the kernel, which frees what a descriptor used when it is closed
 	warnings  []string
-	exclusive bool // this program is the only client, with no resource manager between
+	exclusive bool // whether this program is the only client, without a resource manager in between
 }
 
 // parseAddress reads an address of [Open].
@@ -51,7 +51,7 @@ func parseAddress(address string) (source, error) {
 		s.managed = true
 		s.open = func(context.Context) (io.ReadWriteCloser, error) { return openDevice(address) }
 		if base := path.Base(address); strings.HasPrefix(base, "tpm") && !strings.HasPrefix(base, "tpmrm") {
-			s.warnings = append(s.warnings, fmt.Sprintf("%s has no resource manager: other programs that use it break this one, and the other way round: use /dev/tpmrm0", address))
+			s.warnings = append(s.warnings, fmt.Sprintf("%s has no resource manager: it and other programs that use it break each other: use /dev/tpmrm0", address))
 		}
 	default:
 		return s, fmt.Errorf("TPM address %q: want /dev/tpmrm0, unix:/path or fd:N", address)

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tpm is the one owner of the TPM: it opens the device, lets one sequence
-// of commands run at a time, holds each command to a deadline, and brings the
+// of commands run at a time, gives each command a deadline, and brings the
 // device back after it hung.
 //
 // A TPM is slow, single-threaded, and sometimes says "not now" or nothing at all.
-// None of that may stop the daemon: a caller gets its answer or a typed error within
-// the deadline, the state says what is wrong, and the next caller finds a clean
-// device or is told at once that there is none.
+// None of that may stop the daemon. A caller gets its answer or a typed error within the
+// deadline, and the state says what is wrong. The next caller finds a clean device, or
+// learns at once that the device is down.
 //
 // # Contexts and sequences
 //
-// [Device.Do] waits for its turn as long as its context allows. When the context
-// ends during a command, the caller is let go at once; the TPM still finishes the
-// command, because nothing can take it back, and the device is cleaned of what the
-// interrupted sequence left before anybody else has a turn.
+// [Device.Do] waits for its turn as long as its context allows. When the context ends
+// during a command, the caller returns at once. The TPM still finishes the command, because
+// no command can be taken back. The device is then cleaned of what the interrupted sequence
+// left, before the next sequence has its turn.
 package tpm
 
 import (
@@ -35,29 +35,29 @@ import (
 // Errors of a device, told apart with errors.Is. Each comes wrapped with what was
 // attempted.
 var (
-	// ErrTimedOut: a command got no usable answer within its deadline.
+	// ErrTimedOut means that a command got no usable answer within its deadline.
 	ErrTimedOut = errors.New("TPM did not answer in time")
-	// ErrDegraded: the device hung or broke before and is not back yet.
+	// ErrDegraded means that the device hung or broke before and is not back yet.
 	ErrDegraded = errors.New("TPM is unavailable")
-	// ErrLockout: the TPM refuses authorizations after too many failures
+	// ErrLockout means that the TPM refuses authorizations after too many failures
 	// (TPM_RC_LOCKOUT); it recovers by itself after its lockout interval.
 	ErrLockout = errors.New("TPM is in dictionary attack lockout: wait for its recovery time or run tpm2_dictionarylockout --clear-lockout")
-	// ErrFraming: what came back is not one response of the TPM.
+	// ErrFraming means that the answer is not one response of the TPM.
 	ErrFraming = errors.New("answer is not a TPM response")
-	// ErrClosed: the device was closed by this program.
+	// ErrClosed means that this program closed the device.
 	ErrClosed = errors.New("TPM device is closed")
 )
 
 // Options of a device; the zero value is usable.
 type Options struct {
 	// CommandTimeout is how long the TPM may take to answer, and how long it may go on
-	// answering "not now"; 30 s where zero. The slowest common command, making an RSA
+	// answering "not now"; 30 s if zero. The slowest common command, making an RSA
 	// key, takes up to 20 s on discrete TPMs.
 	CommandTimeout time.Duration
 	// ReopenMin and ReopenMax bound the pause between attempts to bring the device
-	// back, which doubles each time; 500 ms and 60 s where zero.
+	// back, which doubles each time; 500 ms and 60 s if zero.
 	ReopenMin, ReopenMax time.Duration
-	// Log gets a line when the device degrades and when it is back; dropped where nil.
+	// Log gets a line when the device degrades and when it is back; none if nil.
 	Log *slog.Logger
 }
 
@@ -77,14 +77,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// State is what the device is like at the moment, for status and health checks.
+// State is the present condition of the device, for status and health checks.
 type State struct {
 	Address  string    // as given to Open, "" for New
-	Ready    bool      // commands are accepted
-	Reason   string    // why not, empty when ready
-	Since    time.Time // of the last change of Ready
-	Warnings []string  // what is wrong with how the device is used, though it works
-	Hangs    uint64    // commands that ended in ErrTimedOut since Open
+	Ready    bool      // whether commands are accepted
+	Reason   string    // reason why not; "" when ready
+	Since    time.Time // time of the last change of Ready
+	Warnings []string  // what is wrong with the use of the device, though it works
+	Hangs    uint64    // number of commands that ended in ErrTimedOut since Open
 }
 
 // Device is the owner of one TPM. Its methods may be called from any goroutine.
@@ -107,13 +107,13 @@ type Device struct {
 // Open opens the TPM at address:
 //
 //	/dev/tpmrm0   the kernel's resource manager: the one to use
-//	/dev/tpm0     the bare device; works, with a warning, while nobody else uses it
+//	/dev/tpm0     the bare device; works, with a warning, while no other program uses it
 //	unix:/path    a stream socket that speaks raw TPM commands, such as swtpm's
 //	fd:N          descriptor N, inherited; such a connection cannot be opened again
 //
 // Transient objects left by earlier users of the connection are flushed, sessions
 // are not: the resource manager does not virtualise their handles, and flushing
-// would end those of other programs. Open fails where the TPM does not answer.
+// would end those of other programs. Open fails if the TPM does not answer.
 func Open(ctx context.Context, address string, o Options) (*Device, error) {
 	src, err := parseAddress(address)
 	if err != nil {
@@ -134,9 +134,9 @@ func Open(ctx context.Context, address string, o Options) (*Device, error) {
 	return d, nil
 }
 
-// New owns a TPM behind an open connection, whose one client it is. Transient objects are flushed before the
-// first sequence runs. The connection cannot be opened again; where a command hangs
-// and is answered in the end, it is taken into use again.
+// New owns a TPM at an open connection, as its only client. Transient objects are flushed
+// before the first sequence runs. The connection cannot be opened again. If a command hangs
+// and is answered later, the connection is used again.
 func New(rw io.ReadWriteCloser, o Options) *Device {
 	d := newDevice(source{once: true, exclusive: true}, o)
 	d.link = newLink(rw)
@@ -163,7 +163,7 @@ func (d *Device) Do(ctx context.Context, f func(t transport.TPM) error) error {
 		return err
 	}
 	seq := &sequence{d: d, ctx: ctx}
-	defer seq.finish() // also where f panics: the turn must not be lost
+	defer seq.finish() // also if f panics: the turn must not be lost
 	if d.dirty {
 		if err := d.clean(seq); err != nil {
 			return err
@@ -182,7 +182,7 @@ func (d *Device) take(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("wait for the TPM: %w", err)
 	}
-	// A caller that comes while the device is down must not queue behind the repair.
+	// A caller that comes while the device is down must not wait for the repair.
 	if err := d.down(); err != nil {
 		return err
 	}

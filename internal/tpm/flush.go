@@ -19,19 +19,19 @@ const (
 // maxHandles caps the handles that a TPM may list; the largest have some dozens.
 const maxHandles = 254
 
-var errHandles = errors.New("TPM lists handles of another kind than was asked for")
+var errHandles = errors.New("TPM lists handles of another kind than requested")
 
-// flushTransient flushes all transient objects that the connection sees. Behind the
-// kernel's resource manager these are its own; elsewhere they are those of clients
-// that died, and with three slots the next load fails unless they go.
+// flushTransient flushes all transient objects that the connection sees. With the kernel's
+// resource manager these are its own. Otherwise they are those of clients that died, and
+// with three slots the next load fails unless they are flushed.
 func flushTransient(t transport.TPM) error {
 	return flushAll(t, firstTransient, nil)
 }
 
 // sweepSessions flushes the loaded sessions that this sequence did not start. It runs
-// only where this program is the TPM's one client and no resource manager stands
-// between, and only when there is no room left: a client that was killed leaves its
-// sessions behind, and nobody else would ever free them.
+// only if this program is the TPM's one client without a resource manager, and only when
+// there is no room left. A client that was killed leaves its sessions in the TPM, and no
+// other program would ever free them.
 func (s *sequence) sweepSessions() error {
 	return flushAll(s, firstLoaded, s.d.strays)
 }
@@ -46,7 +46,7 @@ func flushAll(t transport.TPM, first uint32, keep map[uint32]struct{}) error {
 			continue
 		}
 		_, err := tpm2.FlushContext{FlushHandle: h}.Execute(t)
-		if err != nil && !errors.Is(err, tpm2.TPMRCHandle) { // gone by itself is as good
+		if err != nil && !errors.Is(err, tpm2.TPMRCHandle) { // it is gone already
 			return fmt.Errorf("flush handle 0x%08x: %w", uint32(h), err)
 		}
 	}

@@ -16,15 +16,15 @@ const (
 	maxSize    = 4096 // bytes of a command or response: TPM_BUFSIZE of the Linux driver
 )
 
-// response is what came of one command.
+// response is the result of one command.
 type response struct {
 	bytes []byte
 	err   error
 }
 
 // link is one open connection with at most one command on its way. The exchange runs
-// in a goroutine: a read from a TPM device cannot be interrupted, and a caller must
-// not wait for ever.
+// in a goroutine: a read from a TPM device cannot be interrupted, and a caller must not
+// wait for ever.
 type link struct {
 	conn io.ReadWriteCloser
 	busy atomic.Bool // whether a command is running
@@ -35,8 +35,8 @@ func newLink(conn io.ReadWriteCloser) *link {
 	return &link{conn: conn}
 }
 
-// start sends command. The response arrives on the channel, which has room for it,
-// so that nobody needs to stay to receive it.
+// start sends command. The response arrives on the channel, which has room for it, so that
+// a caller that leaves blocks no goroutine.
 func (l *link) start(command []byte) chan response {
 	out := make(chan response, 1)
 	if !l.busy.CompareAndSwap(false, true) {
@@ -89,7 +89,7 @@ func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
 		}
 	}
 	if got > size {
-		return nil, fmt.Errorf("%w: %d bytes behind the %d that its header says", ErrFraming, got-size, size)
+		return nil, fmt.Errorf("%w: %d bytes after the %d of its header", ErrFraming, got-size, size)
 	}
 	return buf[:size:size], nil
 }

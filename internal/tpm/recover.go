@@ -14,8 +14,8 @@ import (
 // errLost ends the attempts to bring a connection back.
 var errLost = errors.New("the connection is broken and cannot be opened again")
 
-// fail marks the device as down and starts to bring it back. The caller has the
-// turn. Running is the channel of a command that has not come back, nil where none.
+// fail marks the device as down and starts to bring it back. The caller holds the turn.
+// Running is the channel of a command that has not returned, nil if there is none.
 func (d *Device) fail(reason error, running chan response) {
 	d.dirty = true
 	d.setDown(reason)
@@ -23,10 +23,9 @@ func (d *Device) fail(reason error, running chan response) {
 	go d.bringBack(d.link, reason, running)
 }
 
-// bringBack waits until the old connection is quiet, opens a new one or takes the
-// old one into use again, and cleans it. There is never more than one of it, and
-// never more than one abandoned command: a device that is still busy with the last
-// command would only hang on the next.
+// bringBack waits until the old connection is quiet, then opens a new one or uses the old
+// one again, and cleans it. There is never more than one bringBack, and never more than one
+// abandoned command: a device that is busy with a command would hang on the next.
 func (d *Device) bringBack(old *link, reason error, running chan response) {
 	inStep := false // the next response on old will be the one to the next command
 	for pause := d.options.ReopenMin; ; pause = min(2*pause, d.options.ReopenMax) {
@@ -72,15 +71,15 @@ func (d *Device) bringBack(old *link, reason error, running chan response) {
 	}
 }
 
-// note says more about why the device is down.
+// note replaces the reason why the device is down.
 func (d *Device) note(reason string) {
 	d.mu.Lock()
 	d.state.Reason = reason
 	d.mu.Unlock()
 }
 
-// attempt tries once to get a clean connection. Where the attempt itself hangs, it
-// returns the command that is still running.
+// attempt tries once to get a clean connection. If the attempt itself hangs, it returns
+// the command that is still running.
 func (d *Device) attempt(inStep bool) (running chan response, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.options.CommandTimeout)
 	defer cancel()
@@ -98,12 +97,12 @@ func (d *Device) attempt(inStep bool) (running chan response, err error) {
 	p := &prober{link: d.link, ctx: ctx}
 	err = flushTransient(p)
 	if rc := tpm2.TPMRC(0); err != nil && d.source.once && p.running == nil && !errors.As(err, &rc) {
-		err = fmt.Errorf("%w: %w", errLost, err) // nothing is on its way, and what came was no answer
+		err = fmt.Errorf("%w: %w", errLost, err) // no command is running, and what came was not an answer
 	}
 	return p.running, err
 }
 
-// prober is a transport over a link outside of any sequence: a failure here must not
+// prober is a transport over a link outside of any sequence. A failure in it must not
 // start a second bringBack.
 type prober struct {
 	link    *link
@@ -136,7 +135,7 @@ func (p *prober) Send(command []byte) ([]byte, error) {
 }
 
 // clean frees what an interrupted sequence or an earlier user left in the TPM. A
-// device of the kernel is opened anew, because only the kernel knows which sessions
+// device of the kernel is opened again, because only the kernel knows which sessions
 // were ours.
 func (d *Device) clean(s *sequence) error {
 	if d.source.managed && d.link.used {

@@ -47,8 +47,8 @@ func (s *sequence) Send(command []byte) ([]byte, error) {
 	return rsp, nil
 }
 
-// run sends command until the TPM takes it or has put it off for too long. Each
-// attempt has the whole deadline to itself: a TPM that answers at all does not hang.
+// run sends command until the TPM accepts it or has put it off for too long. Each attempt
+// has the whole deadline for itself: a TPM that answers at all does not hang.
 func (s *sequence) run(command []byte) ([]byte, error) {
 	name, err := checkCommand(command)
 	if err != nil {
@@ -113,8 +113,8 @@ func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
 	}
 }
 
-// finish ends the turn. Where a command is still running it does so later, from a
-// goroutine of its own, so that the caller is not held.
+// finish ends the turn. If a command is still running, it does so later in a goroutine of
+// its own, so that the caller need not wait.
 func (s *sequence) finish() {
 	if s.err == nil {
 		s.err = errors.New("the turn at the TPM is over")
@@ -140,8 +140,8 @@ func (s *sequence) finish() {
 	}()
 }
 
-// track remembers the sessions that this sequence started and did not flush, so
-// that a sweep does not end them under its feet.
+// track remembers the sessions that this sequence started and did not flush, so that a
+// sweep does not end them.
 func (s *sequence) track(command, rsp []byte) {
 	if responseCode(rsp) != tpm2.TPMRCSuccess || s.d.strays == nil {
 		return
@@ -158,7 +158,7 @@ func (s *sequence) track(command, rsp []byte) {
 	}
 }
 
-// putOff reports whether the TPM did nothing and wants to be asked again.
+// putOff reports whether the TPM did nothing and asks for another try.
 func putOff(rc tpm2.TPMRC) bool {
 	switch rc {
 	case tpm2.TPMRCRetry, tpm2.TPMRCYielded, tpm2.TPMRCTesting, tpm2.TPMRCNVRate:

@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -228,7 +229,7 @@ func (a *Apps) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 }
 
 func (a *Apps) appendGap(ctx context.Context, reason string) error {
-	_, err := a.append(ctx, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: pcr.Reason(reason)}})
+	_, err := a.append(ctx, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: text.Fit(reason, pcr.MaxReason)}})
 	if err != nil {
 		a.log.Warn("gap is not recorded", "reason", reason, "error", err)
 	}
@@ -244,7 +245,7 @@ func (f *finding) event(name string) (pcr.Event, outcome) {
 			return pcr.Event{Type: pcr.EventApp, App: e}, outcome{declaration: e.Declaration, digest: e.Digest}
 		}
 	}
-	reason := pcr.Reason(f.err.Error())
+	reason := text.Fit(f.err.Error(), pcr.MaxReason)
 	e := pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: name, Reason: reason}}
 	return e, outcome{reason: reason}
 }

@@ -60,6 +60,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -180,7 +181,7 @@ func (l *Ledger) commit(record []byte) {
 // desynchronise makes the ledger refuse from here on, and has the next start in this
 // boot do the same.
 func (l *Ledger) desynchronise(format string, a ...any) error {
-	reason := pcr.Reason(fmt.Sprintf(format, a...))
+	reason := text.Fit(fmt.Sprintf(format, a...), pcr.MaxReason)
 	l.mu.Lock()
 	l.pub.state.Synchronised, l.pub.state.Reason = false, reason
 	l.mu.Unlock()

@@ -26,7 +26,7 @@ type saved struct {
 	Kernel         string            `json:"kernel,omitzero"`
 	Head           evidence.LogHead  `json:"head"`                    // of the log of this boot, as last completed
 	Previous       *evidence.LogHead `json:"previous,omitzero"`       // of the log of the boot before
-	Desynchronised string            `json:"desynchronised,omitzero"` // why, where the ledger found this boot so; see pcr.Reason
+	Desynchronised string            `json:"desynchronised,omitzero"` // why, where the ledger found this boot so; made by text.Fit
 }
 
 // errCorrupt marks a state file that could be read and makes no sense.

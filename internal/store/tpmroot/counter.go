@@ -88,8 +88,8 @@ func lost(detail string, err error) error {
 	return &sealing.Error{Code: api.CodeCounterLost, Detail: detail, Err: err}
 }
 
-// DefineCounter defines the index where there is none, and increments it once where
-// that was never done: a counter has no value before.
+// DefineCounter defines the index if it is absent, and increments it once if that was
+// never done: a counter has no value before.
 func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, err error) {
 	r, err := parseCounter(record)
 	if err != nil {
@@ -144,11 +144,11 @@ type nvPublic struct {
 	name tpm2.TPM2BName
 }
 
-// find reads the public area and checks that it is of our making.
+// find reads the public area and checks that this program made it.
 func (r *counterRecord) find(t transport.TPM) (*nvPublic, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(t)
 	if tpmkeys.Absent(err) {
-		return nil, lost(fmt.Sprintf("the TPM has no counter at NV index 0x%08x any more: it was removed, or the TPM cleared", r.Index), err)
+		return nil, lost(fmt.Sprintf("the TPM no longer has the counter at NV index 0x%08x: it was removed, or the TPM was cleared", r.Index), err)
 	}
 	if err != nil {
 		return nil, err
@@ -164,13 +164,13 @@ func (r *counterRecord) find(t transport.TPM) (*nvPublic, error) {
 	want := attributes
 	want.Written = area.Attributes.Written
 	if area.NVIndex != tpm2.TPMHandle(r.Index) || area.Attributes != want || area.DataSize != 8 || !bytes.Equal(name.Buffer, rsp.NVName.Buffer) {
-		return nil, lost(fmt.Sprintf("at NV index 0x%08x is something else than the counter: somebody removed it and made another", r.Index), nil)
+		return nil, lost(fmt.Sprintf("NV index 0x%08x is not the counter: another program removed the counter and made an index of its own", r.Index), nil)
 	}
 	return &nvPublic{area: area, name: *name}, nil
 }
 
 // auth is the index authorizing itself. The session's HMAC covers its name and the
-// answer, so that nobody between here and the TPM can invent a value.
+// answer, so that an attacker between here and the TPM cannot invent a value.
 func (r *counterRecord) auth(p *nvPublic) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name,
 		Auth: tpm2.HMAC(tpm2.TPMAlgSHA256, tpmkeys.SessionNonce, tpm2.Auth(r.Auth))}
@@ -184,9 +184,9 @@ func (r *counterRecord) read(t transport.TPM, p *nvPublic) (uint64, error) {
 	}.Execute(t)
 	switch {
 	case tpmkeys.Refused(err):
-		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not take our authorization: somebody removed ours and made another", r.Index), err)
+		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not accept our authorization: another program removed our counter and made its own", r.Index), err)
 	case errors.Is(err, tpm2.TPMRCNVUninitialized):
-		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x was never counted: somebody removed ours and made another", r.Index), err)
+		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x was never counted: another program removed our counter and made its own", r.Index), err)
 	case err != nil:
 		return 0, fmt.Errorf("read the counter at NV index 0x%08x: %w", r.Index, err)
 	case len(rsp.Data.Buffer) != 8:
@@ -201,7 +201,7 @@ func (r *counterRecord) increment(t transport.TPM, p *nvPublic) (uint64, error) 
 		NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name},
 	}.Execute(t)
 	if tpmkeys.Refused(err) {
-		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not take our authorization: somebody removed ours and made another", r.Index), err)
+		return 0, lost(fmt.Sprintf("the counter at NV index 0x%08x does not accept our authorization: another program removed our counter and made its own", r.Index), err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("increment the counter at NV index 0x%08x: %w", r.Index, err)

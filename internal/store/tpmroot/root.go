@@ -29,7 +29,7 @@ type Device interface {
 // TPM implements store.TPM over a device.
 type TPM struct {
 	Device Device
-	Auths  tpmkeys.Auths // of the hierarchies; empty on a TPM that nobody took ownership of
+	Auths  tpmkeys.Auths // of the hierarchies; empty on a TPM without an owner
 }
 
 var _ store.TPM = (*TPM)(nil)
@@ -53,7 +53,7 @@ type secretRecord struct {
 }
 
 // template of a sealed data object (TPM 2.0 Part 1, section 27.2.5). noDA, because its
-// authorization value is 32 random bytes that nobody guesses, while without it any
+// authorization value is 32 random bytes that no attacker guesses, while without it any
 // program could lock it by failing on purpose.
 var template = tpm2.TPMTPublic{
 	Type:    tpm2.TPMAlgKeyedHash,
@@ -123,12 +123,12 @@ func (r *secretRecord) name() (keys.Name, error) {
 	}
 	a := p.Area()
 	if want := template.ObjectAttributes; a.Type != tpm2.TPMAlgKeyedHash || a.ObjectAttributes != want {
-		return nil, errors.New("the object is not one that this program seals")
+		return nil, errors.New("this program does not seal such objects")
 	}
 	return p.Name(), nil
 }
 
-// ekName is the name of the P-256 endorsement key, empty where it cannot be had. The
+// ekName returns the name of the P-256 endorsement key, empty if it cannot be read. The
 // endorsement seed outlives TPM2_Clear.
 func (t *TPM) ekName(tpm transport.TPM) keys.Name {
 	ek, err := tpmkeys.ReadEK(tpm, keys.EKECC256, t.Auths)
@@ -183,14 +183,14 @@ func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error)
 	return out, nil
 }
 
-// explain says why the storage root key is another one.
+// explain says why the storage root key differs.
 func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
 	now := t.ekName(tpm)
 	switch {
 	case len(now) == 0 || len(r.EK) == 0:
-		return &sealing.Error{Code: api.CodeOtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell cannot be read"}
+		return &sealing.Error{Code: api.CodeOtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell which cannot be read"}
 	case now.Equal(r.EK):
-		return &sealing.Error{Code: api.CodeTPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and with its owner seed the secret is gone; use the recovery identity"}
+		return &sealing.Error{Code: api.CodeTPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and the secret is gone with its owner seed; use the recovery identity"}
 	}
 	return &sealing.Error{Code: api.CodeOtherTPM, Detail: fmt.Sprintf(
 		"the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back, or use the recovery identity", r.EK, now)}
@@ -203,7 +203,7 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](r.Public),
 	}.Execute(t)
 	if errors.Is(err, tpm2.TPMRCIntegrity) {
-		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM does not take its own sealed object: the record was changed", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM does not accept its own sealed object: the record was changed", Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load the TPM's sealed object: %w", err)
@@ -222,7 +222,7 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 	}}.Execute(once)
 	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
 	if tpmkeys.Refused(err) {
-		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM's sealed object does not take the authorization in its record", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM's sealed object does not accept the authorization in its record", Err: err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w", errors.Join(err, flushed))

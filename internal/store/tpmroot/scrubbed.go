@@ -5,8 +5,8 @@ package tpmroot
 import "github.com/google/go-tpm/tpm2/transport"
 
 // scrubbed remembers the answers of a TPM so that they can be overwritten. go-tpm
-// decrypts an encrypted parameter where it lies, in the answer, copies it out from
-// there, and keeps no hold of the answer.
+// decrypts an encrypted parameter in place, in the answer, copies it from there, and keeps
+// no reference to the answer.
 type scrubbed struct {
 	transport.TPM
 	answers [][]byte
@@ -19,7 +19,7 @@ func (s *scrubbed) Send(command []byte) ([]byte, error) {
 	return b, err
 }
 
-// clear overwrites every answer. Nothing may hold on to a part of one.
+// clear overwrites every answer. No part of one may be in use after that.
 func (s *scrubbed) clear() {
 	for _, b := range s.answers {
 		clear(b)
