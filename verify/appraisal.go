@@ -55,12 +55,12 @@ func weaker(a, b Binding) Binding {
 // TPM's clock.
 type Milliseconds time.Duration
 
-// MarshalJSON is the whole milliseconds as a JSON number.
+// MarshalJSON encodes the whole milliseconds as a JSON number.
 func (m Milliseconds) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, time.Duration(m).Milliseconds(), 10), nil
 }
 
-// String is the duration as people write it.
+// String returns the duration as people write it.
 func (m Milliseconds) String() string { return time.Duration(m).String() }
 
 // AppraisalType is the member "type" of the JSON form of this version. Members
@@ -77,9 +77,9 @@ type Appraisal struct {
 	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted
 	Class     Class        `json:"class"`                          // ClassAccepted, or the gravest class that failed
 	Binding   Binding      `json:"binding"`                        // BindingNone wherever a signature or commitment failed
-	AKOrigin  AKOrigin     `json:"akOrigin"`                       // as far as the evidence was accepted
-	Freshness Freshness    `json:"freshness,omitzero"`             // absent where the document could not be read
-	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 where fresh
+	AKOrigin  AKOrigin     `json:"akOrigin"`                       // AKNone unless everything below the policy passed
+	Freshness Freshness    `json:"freshness,omitzero"`             // absent unless everything below the policy passed
+	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 if fresh
 	Sentences []string     `json:"sentences"`                      // for people: what may be concluded, and what not
 	Checks    []Check      `json:"checks"`                         // every check of Definitions, in that order
 	Accepted  accepted     `json:"claims,omitzero"`                // absent unless Verdict is Pass; read it with Claims
@@ -97,7 +97,7 @@ func (a *Appraisal) Check(id CheckID) Check {
 }
 
 // Failed lists the checks that the evidence was refused for: those that failed
-// and, behind them, those that were required and could not be asserted.
+// and, after them, those that were required and could not be asserted.
 func (a *Appraisal) Failed() []Check {
 	var failed, open []Check
 	for _, c := range a.Checks {
@@ -111,7 +111,7 @@ func (a *Appraisal) Failed() []Check {
 	return append(failed, open...)
 }
 
-// ExitCode is what "agentctl verify" ends with: 0 accepted, else the class.
+// ExitCode returns the exit code of "agentctl verify": 0 if accepted, otherwise the class.
 func (a *Appraisal) ExitCode() int { return int(a.Class) }
 
 // accepted keeps the claims of accepted evidence out of reach of a caller who did not

@@ -11,14 +11,14 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
-// Claims is what accepted evidence says. How much of it is proven, and by whom,
-// stands in the appraisal's binding and sentences.
+// Claims is what accepted evidence says. The appraisal's binding and sentences say how
+// much of it is proven, and by whom.
 type Claims struct {
-	Statement evidence.Statement `json:"statement,omitzero"` // zero where the material was raw
+	Statement evidence.Statement `json:"statement,omitzero"` // zero if the material was raw
 	Machine   Machine            `json:"machine"`
-	AKName    string             `json:"akName"`       // hexadecimal: TPM 2.0 Part 1, section 16; empty where the material does not show it
+	AKName    string             `json:"akName"`       // hexadecimal: TPM 2.0 Part 1, section 16; empty if the material does not show it
 	PCRs      []PCRClaim         `json:"pcrs"`         // none of a bare report
-	Log       *LogState          `json:"log,omitzero"` // nil where the evidence held no log
+	Log       *LogState          `json:"log,omitzero"` // nil if the evidence contained no log
 }
 
 // Machine is what the report says.
@@ -71,13 +71,13 @@ func (m *Machine) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Explanation says what stands behind the value of one PCR.
+// Explanation says what explains the value of one PCR.
 type Explanation string
 
 const (
 	ByLog       Explanation = "log"          // replaying the agent's log gives this value
 	ByPolicy    Explanation = "policy"       // the policy pins this value
-	ByFirmware  Explanation = "firmware-log" // replaying the firmware's log gives this value; what its digests are of is the log's word
+	ByFirmware  Explanation = "firmware-log" // replaying the firmware's log gives this value; only the log says what its digests are of
 	Unexplained Explanation = "not-asserted" // quoted, and nothing more is known
 )
 

@@ -11,7 +11,7 @@ import (
 )
 
 // Expect is what one request expects of its answer. Either Nonce or
-// UnsafeAcceptReplay is required. An expectation that the material at hand cannot
+// UnsafeAcceptReplay is required. An expectation that the material cannot
 // meet is an error, and so is one that is empty and not nil: the caller who stated
 // it expects to be protected by it.
 type Expect struct {

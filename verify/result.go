@@ -21,8 +21,8 @@ import (
 // revoked key is worse news than a missing file.
 var gravest = []Class{ClassBinding, ClassRevoked, ClassCollateral, ClassPolicy}
 
-// result closes the appraisal: open checks get their reason, then verdict, class,
-// binding and what may be said to people follow.
+// result closes the appraisal: open checks get their reason, then it finds verdict,
+// class, binding and what may be said to people.
 func (a *appraiser) result() *Appraisal {
 	r := &Appraisal{Type: AppraisalType, Material: a.material, Time: a.now, Policy: a.p.Sum.String(), Binding: BindingNone, AKOrigin: AKNone, Checks: a.Checks()}
 	failed := r.Failed()
@@ -30,7 +30,7 @@ func (a *appraiser) result() *Appraisal {
 	if len(failed) > 0 {
 		r.Verdict, r.Class = Fail, classOf(failed)
 	}
-	// Binding, origin and freshness are worth their names only where nothing below them failed.
+	// Binding, origin and freshness mean something only if nothing below them failed.
 	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
 		r.Binding = a.binding
 		r.AKOrigin = rule.Origin(a.Findings)
@@ -44,7 +44,7 @@ func (a *appraiser) result() *Appraisal {
 	return r
 }
 
-// freshness tells what the report was made for, as far as anything shows it.
+// freshness returns what the report was made for, if anything shows it.
 func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
@@ -58,7 +58,7 @@ func (a *appraiser) freshness() Freshness {
 }
 
 func classOf(failed []Check) Class {
-	for _, verdict := range []Verdict{Fail, NotAsserted} { // an open check tells only where nothing failed
+	for _, verdict := range []Verdict{Fail, NotAsserted} { // an open check counts only if nothing failed
 		for _, class := range gravest {
 			if slices.ContainsFunc(failed, func(c Check) bool { return c.Verdict == verdict && c.Class == class }) {
 				return class
@@ -68,7 +68,7 @@ func classOf(failed []Check) Class {
 	return ClassBinding
 }
 
-// claims is what accepted evidence says. A bare report says nothing of PCRs.
+// claims returns what accepted evidence says. A bare report says nothing about PCRs.
 func (a *appraiser) claims() *Claims {
 	c := &Claims{Log: a.log.State, Machine: a.machine()}
 	if a.statement != nil {
@@ -104,8 +104,7 @@ func (a *appraiser) byFirmware(bank pcr.Algorithm, index uint32) bool {
 	return ok && bank != pcr.SHA1 && bytes.Equal(replayed, a.batch.Values[bank][index])
 }
 
-// explained tells what stands behind a quoted value. The log explains it only from a
-// start that is explained too, see [LogStartValue], which passes over SHA-1.
+// explained returns what explains a quoted value.
 func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	switch {
 	case a.byLog(bank, index):
@@ -138,7 +137,7 @@ func (a *appraiser) machine() Machine {
 	return m
 }
 
-// sentences is the appraisal in words, the conclusion first and the limits behind it.
+// sentences returns the appraisal in words, the conclusion first and then the limits.
 func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	var out []string
 	if r.Verdict == Fail {
@@ -157,44 +156,44 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	}
 	rests := r.Binding.RestsOn()
 	if a.material == MaterialReport {
-		rests = "A bare report: what was launched is known, and nothing of what ran since; it vouches for no vTPM."
+		rests = "A bare report: it says what was launched, nothing about what ran since, and vouches for no vTPM."
 	}
 	out = append(out, "Accepted: every check that the policy asks for passed.", rests)
 	if _, test := a.report.Root(); test {
 		out = append(out, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
 	}
 	if r.Freshness == AnchoredReport {
-		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which whoever runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
+		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
 	}
 	if age := a.ageOfRaw(r.Freshness); age != "" {
 		out = append(out, age)
 	}
 	if a.expect.UnsafeAcceptReplay {
-		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for somebody else.")
+		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for another verifier.")
 	}
 	if a.launch == nil {
 		out = append(out, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
 	} else if a.launch.Covers == CoversFirmware {
-		out = append(out, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only where one of these holds it to a hash.")
+		out = append(out, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only if one of these contains its hash.")
 	} else {
-		out = append(out, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only where one of these holds it to a hash.")
+		out = append(out, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only if one of these contains its hash.")
 	}
 	if silent := a.explainedBy(Unexplained); silent != "" {
 		out = append(out, "Quoted, and explained by neither a log nor the policy: "+silent+".")
 	}
 	if told := a.explainedBy(ByFirmware); told != "" {
-		out = append(out, "Explained by the firmware's log alone, which nothing vouches for: whoever ran on the machine may have written it to fit. What booted is known only where the policy pins values: "+told+".")
+		out = append(out, "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: "+told+".")
 	}
 	if a.log.Other != "" {
 		out = append(out, a.log.Other)
 	}
 	if a.log.State == nil && a.material != MaterialReport {
-		out = append(out, "The evidence holds no log: which applications ran is not known.")
+		out = append(out, "The evidence contains no log: which applications ran is not known.")
 	}
 	return out
 }
 
-// explainedBy lists the quoted PCRs that have this and no better explanation, by bank.
+// explainedBy lists the quoted PCRs with this explanation, by bank.
 func (a *appraiser) explainedBy(e Explanation) string {
 	if a.batch == nil {
 		return ""

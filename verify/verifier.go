@@ -55,7 +55,7 @@ var builtIn = sync.OnceValues(snp.AMDRoots)
 // relying party.
 func New(p *Policy, c Config) (*Verifier, error) {
 	if p == nil {
-		return nil, misuse("no policy: there is no default, since what is acceptable depends on who asks")
+		return nil, misuse("no policy: there is no default, since what is acceptable depends on the relying party")
 	}
 	if c.CacheEntries < 0 {
 		return nil, misuse("a cache of %d entries", c.CacheEntries)

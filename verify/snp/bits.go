@@ -8,7 +8,7 @@ import (
 )
 
 // Policy is the guest policy that the hypervisor set at launch and the firmware
-// enforces (ABI, table "Guest Policy Structure"). It stands outside MEASUREMENT:
+// enforces (ABI, table "Guest Policy Structure"). It is outside MEASUREMENT:
 // a list of allowed measurements alone says nothing about debugging.
 type Policy uint64
 
@@ -29,20 +29,20 @@ const (
 // policyReserved are the bits of no known meaning: 26 and up.
 const policyReserved = ^Policy(1<<26 - 1)
 
-// ABIMinor and ABIMajor are the least firmware ABI version that may run the guest.
+// ABIMinor returns the minor part of the least firmware ABI version that may run the guest.
 func (p Policy) ABIMinor() uint8 { return uint8(p) }
 
-// ABIMajor is the major part of the least ABI version.
+// ABIMajor returns the major part of that version.
 func (p Policy) ABIMajor() uint8 { return uint8(p >> 8) }
 
 // Has reports whether all bits of mask are set.
 func (p Policy) Has(mask Policy) bool { return p&mask == mask }
 
-// Reserved are the set bits that have no meaning in the specification this
-// package knows, 26 to 63. A verifier refuses each unless it was told of it.
+// Reserved returns the set bits that have no meaning in the specification that this
+// package knows, 26 to 63. A verifier refuses each unless its policy allows it.
 func (p Policy) Reserved() Policy { return p & policyReserved }
 
-// Wellformed reports a set reserved bit, or bit 17 clear, which must be one.
+// Wellformed checks that no reserved bit is set, and that bit 17, which must be one, is.
 func (p Policy) Wellformed() error {
 	if !p.Has(PolicyReservedOne) {
 		return fmt.Errorf("guest policy %v: bit 17 is 0, must be 1", p)
@@ -76,7 +76,7 @@ const (
 // Has reports whether all bits of mask are set.
 func (i PlatformInfo) Has(mask PlatformInfo) bool { return i&mask == mask }
 
-// Reserved are the set bits of no known meaning: 6, and 8 to 63. Turin sets some.
+// Reserved returns the set bits of no known meaning: 6, and 8 to 63. Turin sets some.
 func (i PlatformInfo) Reserved() PlatformInfo { return i &^ platformKnown }
 
 func (i PlatformInfo) String() string { return fmt.Sprintf("0x%x", uint64(i)) }
@@ -106,14 +106,14 @@ func (s Signer) String() string {
 // KeyInfo is the 32-bit word at 0x48 of a report.
 type KeyInfo uint32
 
-// AuthorKey reports that the author of the ID block is named by AUTHOR_KEY_DIGEST.
+// AuthorKey reports whether AUTHOR_KEY_DIGEST names the author of the ID block.
 func (k KeyInfo) AuthorKey() bool { return k&1 != 0 }
 
-// MaskChipKey reports that the host took the chip's own keys out of use.
+// MaskChipKey reports whether the host took the chip's own keys out of use.
 func (k KeyInfo) MaskChipKey() bool { return k&2 != 0 }
 
-// Signer is the kind of key that signed.
+// Signer returns the kind of key that signed.
 func (k KeyInfo) Signer() Signer { return Signer(k >> 2 & 7) }
 
-// Reserved are the set bits of no known meaning, 5 to 31.
+// Reserved returns the set bits of no known meaning, 5 to 31.
 func (k KeyInfo) Reserved() KeyInfo { return k &^ 0x1F }

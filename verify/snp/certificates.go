@@ -11,7 +11,7 @@ import (
 // maxBundle caps the certificates of one PEM text: a full chain is three.
 const maxBundle = 16
 
-// DecodeCertificates is [ParseCertificates] for those who want the certificates in DER.
+// DecodeCertificates returns what [ParseCertificates] parses, in DER.
 func DecodeCertificates(b []byte) ([][]byte, error) {
 	parsed, err := ParseCertificates(b)
 	if err != nil {
@@ -24,8 +24,8 @@ func DecodeCertificates(b []byte) ([][]byte, error) {
 	return out, nil
 }
 
-// ParseCertificates reads one certificate in DER, or one or more in PEM. Each must
-// parse as X.509; anything before, between or behind them but blank space is refused.
+// ParseCertificates parses one certificate in DER, or one or more in PEM. Each must
+// parse as X.509. Anything before, between or after them except blank space is refused.
 func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if len(b) > maxBundle*2*MaxCertificate {
 		return nil, refuse(CodeCertificate, "certificate file").found("%d bytes", len(b)).want("at most %d", maxBundle*2*MaxCertificate)
@@ -72,8 +72,8 @@ func parseDER(der []byte) (*x509.Certificate, error) {
 }
 
 // SortCertificates parts certificates in DER, in any order, into endorsement keys
-// and issuers. What is neither is returned in errs, one for each, and does no
-// harm: a host that adds garbage only fails to help.
+// and issuers. Errs has one error for each that is neither. Those do no harm: a host
+// that adds garbage only fails to help.
 func SortCertificates(ders [][]byte) (leaves []*EndorsementKey, issuers []*x509.Certificate, errs []error) {
 	for _, der := range ders {
 		c, err := parseDER(der)
@@ -95,8 +95,8 @@ func SortCertificates(ders [][]byte) (leaves []*EndorsementKey, issuers []*x509.
 	return leaves, issuers, errs
 }
 
-// SelectLeaf picks the endorsement key that made the report's signature. Where
-// none did, the error is that of the first of the right kind, which tells most.
+// SelectLeaf returns the endorsement key that made the report's signature. If none did,
+// the error is that of the first of the right kind, which tells most.
 func SelectLeaf(r *Report, leaves []*EndorsementKey) (*EndorsementKey, error) {
 	var failed error
 	for _, leaf := range leaves {

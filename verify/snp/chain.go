@@ -28,8 +28,8 @@ type Roots struct {
 	digest        [sha256.Size]byte // of all that was added, in order
 }
 
-// Digest tells roots apart: it is the same for those that were made by adding the same
-// certificates in the same way and order.
+// Digest returns a digest that tells roots apart: it is the same if the same
+// certificates were added in the same way and order.
 func (r *Roots) Digest() [sha256.Size]byte { return r.digest }
 
 type root struct {
@@ -38,7 +38,7 @@ type root struct {
 	test        bool
 }
 
-// AddTestRootThatVouchesForNoHardware trusts a root that anybody may have made: a
+// AddTestRootThatVouchesForNoHardware trusts a root that anyone may have made: a
 // software platform's. Evidence accepted through it proves nothing about any
 // machine, and [Chain.Test] says so of every chain that ends there.
 func (r *Roots) AddTestRootThatVouchesForNoHardware(ark *x509.Certificate) error {
@@ -71,7 +71,7 @@ func (r *Roots) add(ark *x509.Certificate, intermediates []*x509.Certificate, te
 	return nil
 }
 
-// Certificates are the roots, then the intermediates known beforehand.
+// Certificates returns the roots, then the intermediates known beforehand.
 func (r *Roots) Certificates() []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, root := range r.roots {
@@ -80,13 +80,13 @@ func (r *Roots) Certificates() []*x509.Certificate {
 	return append(out, r.intermediates...)
 }
 
-// Holds reports whether der is one of Certificates, so that nobody needs to parse it again.
+// Holds reports whether der is one of Certificates, which need not be parsed again.
 func (r *Roots) Holds(der []byte) bool {
 	same := func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }
 	return slices.ContainsFunc(r.intermediates, same) || slices.ContainsFunc(r.roots, func(r *root) bool { return same(r.certificate) })
 }
 
-// rootProduct reads the word ARK-Milan, ARK-Genoa or ARK-Turin in the subject.
+// rootProduct parses the word ARK-Milan, ARK-Genoa or ARK-Turin in the subject.
 func rootProduct(ark *x509.Certificate) (Product, error) {
 	for _, word := range strings.Fields(ark.Subject.CommonName) {
 		if line, ok := strings.CutPrefix(word, "ARK-"); ok {
@@ -106,8 +106,8 @@ type Chain struct {
 	Test         bool              // ends in a test root: vouches for no hardware
 }
 
-// VerifyChain finds the issuers of leaf among others, which nobody needs to trust,
-// and the intermediates of roots, and checks the way to one of the roots.
+// VerifyChain finds the issuers of leaf among others, which need not be trusted, and the
+// intermediates of roots, and checks the way to one of the roots.
 // RSA-PSS with SHA-384 throughout (KDS, chapter "Certificate format").
 func VerifyChain(leaf *EndorsementKey, others []*x509.Certificate, roots *Roots) (*Chain, error) {
 	if roots == nil || len(roots.roots) == 0 {
@@ -149,7 +149,7 @@ func chainThrough(leaf *EndorsementKey, intermediate *x509.Certificate, roots *R
 	if err != nil {
 		return nil, err
 	}
-	// An ASVK must not make VCEKs: whoever has a cloud's key could then invent chips.
+	// An ASVK must not make VCEKs: an attacker with a cloud's key could then invent chips.
 	if signer != leaf.Signer {
 		return nil, refuse(CodeChainAuthority, "issuer of the %s", what).found("one of %vs", signer).want("one of %vs", leaf.Signer)
 	}

@@ -42,10 +42,10 @@ func CheckProduct(r *Report, chain *Chain) error {
 	}
 }
 
-// CheckChipID compares the chip in the report with the certificate's. Three
-// answers beside nil: another chip ([CodeChipID]), a report that does not name
-// its chip ([CodeChipIDMasked]), and a VLEK, which belongs to no chip, so that
-// there is nothing to compare ([CodeChipIDUnbound]: not asserted, no failure by itself).
+// CheckChipID compares the chip in the report with the certificate's. There are three
+// answers besides nil: another chip ([CodeChipID]), a report that does not name its chip
+// ([CodeChipIDMasked]), and a VLEK, which belongs to no chip, so that there is nothing to
+// compare ([CodeChipIDUnbound]: not asserted, not a failure by itself).
 func CheckChipID(r *Report, leaf *EndorsementKey) error {
 	if leaf.Signer == SignerVLEK {
 		return refuse(CodeChipIDUnbound, "chip of the endorsement key").found("a VLEK, which names none")

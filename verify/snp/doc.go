@@ -2,7 +2,7 @@
 
 // Package snp reads what an AMD SEV-SNP platform signs and what vouches for it:
 // attestation reports of versions 2 to 5, VCEK and VLEK certificates, their chain
-// to a root, and the certificate table that a host hands to its guest.
+// to a root, and the certificate table that a host passes to its guest.
 //
 // Nothing here asks a device or a network, and time is always the caller's. Each
 // question is a function of its own, so that an appraisal can name the one that

@@ -9,8 +9,8 @@ import (
 	"fmt"
 )
 
-// MaxCertificate is the most bytes of one certificate in DER that is looked at.
-// Genuine ones take 1300 to 1700.
+// MaxCertificate is the largest certificate in DER that is parsed, in bytes. Genuine ones
+// take 1300 to 1700.
 const MaxCertificate = 16 << 10
 
 // EndorsementKey is a VCEK or VLEK certificate: the key that signs reports, and
@@ -19,7 +19,7 @@ type EndorsementKey struct {
 	Certificate *x509.Certificate
 	Signer      Signer  // SignerVCEK or SignerVLEK
 	Product     Product // from the productName extension
-	ProductName string  // as it stands there, "Milan-B0" or "Genoa"
+	ProductName string  // text of that extension, "Milan-B0" or "Genoa"
 	TCB         TCB     // in the layout of Product
 	HWID        []byte  // VCEK: 64 bytes, 8 on Turin; nil in a VLEK
 	CSPID       string  // VLEK: the cloud it was loaded by; empty in a VCEK
@@ -27,7 +27,7 @@ type EndorsementKey struct {
 	key *ecdsa.PublicKey
 }
 
-// ParseEndorsementKey reads a VCEK or VLEK certificate in DER: an ECDSA P-384 key
+// ParseEndorsementKey parses a VCEK or VLEK certificate in DER: an ECDSA P-384 key
 // with every extension that AMD defines for its processor, each once, and no other
 // of AMD's (KDS, table "VCEK certificate extensions").
 func ParseEndorsementKey(der []byte) (*EndorsementKey, error) {

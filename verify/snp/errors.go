@@ -29,7 +29,7 @@ const (
 	CodeCertificateExtension Code = "snp-certificate-extension" // an AMD extension missing, twice, or malformed
 
 	// VerifyChain, Chain.CheckValidity
-	CodeChainIncomplete Code = "snp-chain-incomplete" // no certificate of the issuer at hand
+	CodeChainIncomplete Code = "snp-chain-incomplete" // the certificate of the issuer is missing
 	CodeChainSignature  Code = "snp-chain-signature"  // a certificate is not signed by its issuer
 	CodeChainAuthority  Code = "snp-chain-authority"  // the issuer may not issue this
 	CodeChainRoot       Code = "snp-chain-root"       // leads to no root that the caller trusts
@@ -48,22 +48,22 @@ const (
 	CodeTCB            Code = "snp-tcb-certificate"  // reported and certified TCB differ
 	CodeTCBLayout      Code = "snp-tcb-layout"       // layout of the TCB not known for this processor
 	CodeTCBFloor       Code = "snp-tcb-floor"        // a component below what is demanded
-	CodeNoLeaf         Code = "snp-certificate-none" // no certificate at hand fits the report
+	CodeNoLeaf         Code = "snp-certificate-none" // no given certificate fits the report
 
 	// RevocationList.Check
 	CodeCRL          Code = "snp-crl"           // not a list, or of another issuer
 	CodeCRLSignature Code = "snp-crl-signature" // not signed by the root
 	CodeCRLStale     Code = "snp-crl-stale"     // used outside its time
-	CodeRevoked      Code = "snp-revoked"       // the list holds this certificate
+	CodeRevoked      Code = "snp-revoked"       // the list contains this certificate
 
 	// ParseTable, DecodeCertificates
-	CodeTable Code = "snp-certificate-table" // garbage where the host's table should be
+	CodeTable Code = "snp-certificate-table" // garbage instead of the host's table
 )
 
 // Error is a refusal: which question, what was wanted and what was found.
 type Error struct {
 	Code  Code
-	What  string // what was looked at, for people
+	What  string // thing that was checked, for people
 	Found string // may be empty
 	Want  string // may be empty
 	Err   error  // cause, may be nil
@@ -85,7 +85,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf is the code of the refusal in err, or "" where err holds none.
+// CodeOf returns the code of the refusal in err, or "" if err contains none.
 func CodeOf(err error) Code {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code

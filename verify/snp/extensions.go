@@ -61,8 +61,8 @@ func (e *EndorsementKey) readExtensions() error {
 	return nil
 }
 
-// extensions are the values of AMD's extensions by the rest of their identifier
-// behind arc. Reading one takes it out.
+// extensions are the values of AMD's extensions by the rest of their identifier after
+// arc. Reading one takes it out.
 type extensions map[string][]byte
 
 func extensionsOf(list []pkix.Extension) (extensions, error) {
@@ -107,7 +107,7 @@ func (x extensions) text(oid, name string) (string, error) {
 		return "", err
 	}
 	var s string
-	// Go's decoder takes any string type for this one: the tag is looked at here.
+	// Go's decoder takes any string type for this one: the tag is checked here.
 	bad := len(v) == 0 || v[0] != asn1.TagIA5String
 	if !bad {
 		rest, err := asn1.UnmarshalWithParams(v, &s, "ia5")

@@ -22,7 +22,7 @@ const (
 // Products lists the lines, oldest first.
 func Products() []Product { return []Product{Milan, Genoa, Turin} }
 
-// String is the name that AMD's key distribution service uses: "Milan", "Genoa", "Turin".
+// String returns the name that AMD's key distribution service uses: "Milan", "Genoa", "Turin".
 func (p Product) String() string {
 	switch p {
 	case Milan:
@@ -35,7 +35,7 @@ func (p Product) String() string {
 	return "unknown"
 }
 
-// ParseProduct is the line of that name, in the capitalisation of String.
+// ParseProduct returns the line of that name, in the capitalisation of String.
 func ParseProduct(name string) (Product, error) {
 	for _, p := range Products() {
 		if p.String() == name {
@@ -45,13 +45,13 @@ func ParseProduct(name string) (Product, error) {
 	return ProductUnknown, refuse(CodeProductUnknown, "product name").found("%q", name).want("Milan, Genoa or Turin")
 }
 
-// parseProductName reads the productName extension (KDS, table "VCEK certificate
+// parseProductName parses the productName extension (KDS, table "VCEK certificate
 // extensions"): the line, and in some VCEKs a stepping as in "Milan-B0". The
-// stepping is not believed: certificates were issued with a wrong one.
+// stepping is not used: certificates were issued with a wrong one.
 func parseProductName(name string) (Product, error) {
 	line, stepping, cut := strings.Cut(name, "-")
 	if cut && !isStepping(stepping) {
-		return ProductUnknown, refuse(CodeProductUnknown, "product name").found("%q", name).want("a stepping such as B1 behind the dash")
+		return ProductUnknown, refuse(CodeProductUnknown, "product name").found("%q", name).want("a stepping such as B1 after the dash")
 	}
 	return ParseProduct(line)
 }
@@ -72,7 +72,7 @@ func (c CPU) String() string {
 	return fmt.Sprintf("family 0x%02x model 0x%02x stepping %d", c.Family, c.Model, c.Stepping)
 }
 
-// Product is the line of c, [ProductUnknown] where it is none that is known.
+// Product returns the line of c, [ProductUnknown] if it is not known.
 func (c CPU) Product() Product {
 	switch {
 	case c.Family == 0x19 && c.Model <= 0x0F:

@@ -17,7 +17,7 @@ const (
 	MaxReportVersion = 5
 )
 
-// Offsets within a report that others than the parser need.
+// Offsets within a report that are used outside the parser.
 const (
 	offsetReportData = 0x50
 	offsetVMPL       = 0x30
@@ -37,12 +37,12 @@ type Report struct {
 	Policy             Policy
 	FamilyID           [16]byte // chosen by the guest's owner in the ID block
 	ImageID            [16]byte
-	VMPL               uint32 // of who asked; 0xFFFFFFFF where the host asked
+	VMPL               uint32 // of the requester; 0xFFFFFFFF if the host requested the report
 	SignatureAlgorithm uint32 // 1: ECDSA P-384 with SHA-384
 	CurrentTCB         TCB
 	PlatformInfo       PlatformInfo
 	KeyInfo            KeyInfo
-	ReportData         [64]byte // chosen by who asked
+	ReportData         [64]byte // chosen by the requester
 	Measurement        [48]byte // SHA-384 of what was launched
 	HostData           [32]byte // chosen by the host at launch
 	IDKeyDigest        [48]byte // SHA-384 of the key that signed the ID block; zero without one
@@ -50,7 +50,7 @@ type Report struct {
 	ReportID           [32]byte // of this guest, until it ends
 	ReportIDMA         [32]byte // of its migration agent; all 0xFF without one
 	ReportedTCB        TCB      // the one that the signing key is derived for
-	ChipID             [64]byte // zero where masked or where a VLEK signed; on Turin only the first 8 bytes
+	ChipID             [64]byte // zero if masked or if a VLEK signed; on Turin only the first 8 bytes
 	CommittedTCB       TCB      // the firmware can not be rolled back below it
 	Current            Firmware
 	Committed          Firmware
@@ -66,10 +66,10 @@ type Report struct {
 	raw [ReportSize]byte
 }
 
-// Bytes is a copy of the report as the firmware produced it.
+// Bytes returns a copy of the report as the firmware produced it.
 func (r *Report) Bytes() []byte { return bytes.Clone(r.raw[:]) }
 
-// Product is the line of processors that the report names, [ProductUnknown]
+// Product returns the line of processors that the report names, [ProductUnknown]
 // before version 3 and for a processor that is not known.
 func (r *Report) Product() Product {
 	if r.CPU == nil {
@@ -78,13 +78,13 @@ func (r *Report) Product() Product {
 	return r.CPU.Product()
 }
 
-// Provisional reports firmware that the host can still roll back: what runs is
+// Provisional reports whether the host can still roll the firmware back: what runs is
 // newer than what is committed.
 func (r *Report) Provisional() bool {
 	return r.CurrentTCB != r.CommittedTCB || r.Current != r.Committed
 }
 
-// ParseReport reads a report of exactly [ReportSize] bytes. Reserved bytes must be
+// ParseReport parses a report of exactly [ReportSize] bytes. Reserved bytes must be
 // zero, since the version fixes them; bits of no known meaning within Policy,
 // PlatformInfo and KeyInfo are kept, for a policy to decide.
 func ParseReport(b []byte) (*Report, error) {

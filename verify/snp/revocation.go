@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// MaxRevocationList is the most bytes of a revocation list that is looked at.
+// MaxRevocationList is the largest revocation list that is parsed, in bytes.
 const MaxRevocationList = 1 << 20
 
 // RevocationList is a list by a root key. VCEKs and VLEKs have serial number 0,
@@ -17,7 +17,7 @@ type RevocationList struct {
 	list *x509.RevocationList
 }
 
-// ParseRevocationList reads a list in DER, as AMD's key distribution service hands it out.
+// ParseRevocationList parses a list in DER, as AMD's key distribution service gives it.
 func ParseRevocationList(der []byte) (*RevocationList, error) {
 	if len(der) > MaxRevocationList {
 		return nil, refuse(CodeCRL, "revocation list").found("%d bytes", len(der)).want("at most %d", MaxRevocationList)
@@ -27,7 +27,7 @@ func ParseRevocationList(der []byte) (*RevocationList, error) {
 		return nil, refuse(CodeCRL, "revocation list").because(err)
 	}
 	// A critical extension changes what the list means: which certificates it is about,
-	// or that it holds only what changed since another (RFC 5280, section 5.2).
+	// or that it contains only what changed since another (RFC 5280, section 5.2).
 	for _, x := range l.Extensions {
 		if x.Critical {
 			return nil, refuse(CodeCRL, "revocation list").found("critical extension %v", x.Id).want("none, as AMD's lists have")
@@ -43,7 +43,7 @@ func ParseRevocationList(der []byte) (*RevocationList, error) {
 	return &RevocationList{l}, nil
 }
 
-// Bytes is a copy of the list in DER, as it was parsed.
+// Bytes returns a copy of the list in DER, as it was parsed.
 func (l *RevocationList) Bytes() []byte { return bytes.Clone(l.list.Raw) }
 
 // For reports whether the list is by the root of chain, going by its name.
@@ -51,10 +51,10 @@ func (l *RevocationList) For(c *Chain) bool {
 	return string(l.list.RawIssuer) == string(c.Root.RawSubject)
 }
 
-// ThisUpdate and NextUpdate bound the time in which the list may be used.
+// ThisUpdate returns the start of the time in which the list may be used.
 func (l *RevocationList) ThisUpdate() time.Time { return l.list.ThisUpdate }
 
-// NextUpdate is the end of that time; zero where the list does not say.
+// NextUpdate returns the end of that time; zero if the list does not say.
 func (l *RevocationList) NextUpdate() time.Time { return l.list.NextUpdate }
 
 // Check is [RevocationList.CheckIssuer], then [RevocationList.CheckAt].
@@ -81,9 +81,9 @@ func (l *RevocationList) CheckIssuer(c *Chain) error {
 }
 
 // CheckAt checks that a list by the root of chain, see [RevocationList.CheckIssuer], may
-// be used at that time and holds neither intermediate nor root. A list without an end,
-// or past it, is refused: whoever withholds a newer one would otherwise keep a revoked
-// key alive. What such a list revokes stays revoked.
+// be used at that time and contains neither intermediate nor root. A list without an end,
+// or after it, is refused: an attacker who withholds a newer one would otherwise keep a
+// revoked key alive. What such a list revokes stays revoked.
 func (l *RevocationList) CheckAt(c *Chain, at time.Time) error {
 	stale := refuse(CodeCRLStale, "revocation list").found("%s", day(at)).want("%s to %s", day(l.list.ThisUpdate), day(l.list.NextUpdate))
 	if at.Before(l.list.ThisUpdate) {

@@ -28,7 +28,7 @@ func (r *Report) VerifySignature(leaf *EndorsementKey) error {
 		return refuse(CodeSignatureAbsent, "report signature").found("all zero").want("a signature; the host may have masked the chip's keys")
 	}
 	if !zero(field[2*scalarSize:]) {
-		return refuse(CodeSignatureEncoding, "report signature").found("bytes set behind r and s").want("zero")
+		return refuse(CodeSignatureEncoding, "report signature").found("bytes set after r and s").want("zero")
 	}
 	rr, err := scalar("r", field[:scalarSize])
 	if err != nil {
@@ -45,8 +45,8 @@ func (r *Report) VerifySignature(leaf *EndorsementKey) error {
 	return nil
 }
 
-// scalar reads a number in 1 to n-1, n being the order of the curve. Anything
-// else must not reach the arithmetic: a zero r or s verifies under any key in
+// scalar parses a number in 1 to n-1, n being the order of the curve. Any other must
+// not reach the arithmetic: a zero r or s verifies under any key in
 // implementations that forget to look.
 func scalar(name string, b []byte) (*big.Int, error) {
 	be := slices.Clone(b)

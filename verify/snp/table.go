@@ -29,7 +29,7 @@ func (g GUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", g[0:4], g[4:6], g[6:8], g[8:10], g[10:16])
 }
 
-// mixed is g with its first three groups little-endian, the other order in use.
+// mixed returns g with its first three groups little-endian, the other order in use.
 func (g GUID) mixed() GUID {
 	return GUID{g[3], g[2], g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]}
 }
@@ -40,7 +40,7 @@ type TableEntry struct {
 	Data []byte
 }
 
-// ParseTable reads the certificate table that a host hands to its guest: entries
+// ParseTable parses the certificate table that a host passes to its guest: entries
 //
 //	GUID    16 bytes, in text order; some hosts write the first three groups little-endian
 //	offset   4 bytes, little-endian, from the start of the table
@@ -48,7 +48,7 @@ type TableEntry struct {
 //
 // up to one that is all zero, then the blobs. The host is not trusted with
 // anything: offsets into the header or out of the table, overlaps, and too many
-// entries are refused as a whole. An empty table, or none, holds no entries.
+// entries are refused as a whole. An empty table, or none, has no entries.
 // Data of the entries is part of b.
 func ParseTable(b []byte) ([]TableEntry, error) {
 	if len(b) > MaxTable {
@@ -61,7 +61,7 @@ func ParseTable(b []byte) ([]TableEntry, error) {
 	var entries []TableEntry
 	for at := 0; ; at += tableEntrySize {
 		if at+tableEntrySize > len(b) {
-			return nil, refuse(CodeTable, "certificate table").found("no end within %d bytes", len(b)).want("an entry of zeros behind the last")
+			return nil, refuse(CodeTable, "certificate table").found("no end within %d bytes", len(b)).want("an entry of zeros after the last")
 		}
 		header := b[at : at+tableEntrySize]
 		if zero(header) {
@@ -80,7 +80,7 @@ func ParseTable(b []byte) ([]TableEntry, error) {
 	header := uint64(len(entries)+1) * tableEntrySize
 	for i, s := range spans {
 		if s[0] < header {
-			return nil, refuse(CodeTable, "certificate table, entry %d", i).found("offset %d", s[0]).want("behind the header of %d bytes", header)
+			return nil, refuse(CodeTable, "certificate table, entry %d", i).found("offset %d", s[0]).want("after the header of %d bytes", header)
 		}
 		for j, t := range spans[:i] {
 			if s[0] < t[1] && t[0] < s[1] {
@@ -91,9 +91,9 @@ func ParseTable(b []byte) ([]TableEntry, error) {
 	return entries, nil
 }
 
-// TableCertificates are the certificates of a table in DER: those of the four
-// known kinds, each in DER or PEM. Entries of other kinds are passed over; one of
-// a known kind that is no certificate makes the whole table garbage.
+// TableCertificates returns the certificates of a table in DER: those of the four
+// known kinds, each in DER or PEM. Entries of other kinds are ignored; one of a known
+// kind that is not a certificate makes the whole table garbage.
 func TableCertificates(b []byte) ([][]byte, error) {
 	entries, err := ParseTable(b)
 	if err != nil {

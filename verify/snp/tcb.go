@@ -5,14 +5,14 @@ package snp
 import "fmt"
 
 // TCB is a TCB_VERSION: eight security patch levels, one byte each, byte 0 the
-// least significant (ABI, section "TCB_VERSION"). What stands in which byte
+// least significant (ABI, section "TCB_VERSION"). The meaning of each byte
 // depends on the processor: see [TCB.Components]. Two TCBs must never be compared
 // as integers: a newer microcode would hide an older firmware.
 type TCB uint64
 
 func (t TCB) String() string { return fmt.Sprintf("0x%016x", uint64(t)) }
 
-// Bytes are the eight levels, byte 0 first.
+// Bytes returns the eight levels, byte 0 first.
 func (t TCB) Bytes() [8]byte {
 	var b [8]byte
 	for i := range b {
@@ -33,7 +33,7 @@ const (
 	Microcode  Component = "microcode"
 )
 
-// place says which byte of a TCB holds a component and under which number the
+// place says which byte of a TCB is a component and under which number the
 // certificate carries it: 1.3.6.1.4.1.3704.1.3.N (KDS, table "VCEK certificate extensions").
 type place struct {
 	component Component // "" for a reserved byte
@@ -62,8 +62,8 @@ type Level struct {
 	Value     uint8
 }
 
-// Components are the levels that p defines, and the bytes that p reserves where
-// any of those is not zero (0 otherwise): an unknown level that policy decides upon.
+// Components returns the levels that p defines, and the bytes that p reserves if any of
+// those is not zero (0 otherwise): an unknown level that policy decides upon.
 func (t TCB) Components(p Product) (levels []Level, reserved TCB, err error) {
 	layout, ok := layouts[p]
 	if !ok {
@@ -106,7 +106,7 @@ func ComposeTCB(p Product, levels []Level) (TCB, error) {
 	return t, nil
 }
 
-// AtLeast reports the first component of t below floor, each compared for itself.
+// AtLeast checks that no component of t is below floor, each compared by itself.
 func (t TCB) AtLeast(p Product, floor []Level) error {
 	have, _, err := t.Components(p)
 	if err != nil {

@@ -141,7 +141,7 @@ func (f *Findings) Asked(id ID) bool { return f.checks[f.at(id)].Required }
 // that nothing was recorded for was not reached; the first that failed is the reason,
 // since the steps run in that order.
 func (f *Findings) Checks() []Check {
-	open := "there is nothing to look at in material of this kind"
+	open := "there is nothing to check in material of this kind"
 	if i := slices.IndexFunc(f.checks, func(c Check) bool { return c.Verdict == Fail }); i >= 0 {
 		open = fmt.Sprintf("not reached: %s failed", f.checks[i].ID)
 	}

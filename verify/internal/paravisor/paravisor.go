@@ -68,7 +68,7 @@ func (h *Blob) CheckKey(f *check.Findings) *tpmwire.Key {
 
 // NoKeyChecks tells why a key of the runtime data undergoes no check of its own.
 func NoKeyChecks() string {
-	return fmt.Sprintf("the runtime data names modulus and exponent alone, see %s: what else the key signs is the paravisor's word", key.ID)
+	return fmt.Sprintf("the runtime data names only modulus and exponent, see %s: only the paravisor says what else the key signs", key.ID)
 }
 
 // CheckUserData compares what the guest passed to the paravisor with what the verifier

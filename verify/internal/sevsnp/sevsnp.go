@@ -134,7 +134,7 @@ func (j *judge) judge(body []byte, given [][]byte) {
 	var certificates [][]byte
 	for _, list := range [][][]byte{given, j.Certificates} {
 		for _, c := range list {
-			if !j.Roots.Holds(c) { // VerifyChain looks among those anyway
+			if !j.Roots.Holds(c) { // VerifyChain has those already
 				certificates = append(certificates, c)
 			}
 		}
