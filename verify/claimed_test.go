@@ -217,7 +217,7 @@ func TestDisksAreNotCovered(t *testing.T) {
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, strings.Replace(makePolicy("", ""), `"firmware+kernel+cmdline"`, `"`+covers+`"`, 1))
 		a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
-		if err != nil || a.Verdict != Pass || !says(a, "what is on the disks only where") || says(a, "firmware only") != (covers == "firmware") {
+		if err != nil || a.Verdict != Pass || !says(a, "what is on the disks only if") || says(a, "firmware only") != (covers == "firmware") {
 			t.Errorf("%v, %q", err, a.Sentences)
 		}
 		if got := a.Accepted.claims.Machine; string(got.Covers) != covers || got.Label != "test firmware" {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
-	"github.com/cvm-agentd/agentd/verify/internal/measured"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
@@ -100,9 +99,9 @@ type (
 
 // What a log recorded since boot.
 type (
-	AgentClaim      = measured.Agent      // agent that wrote to the log
-	AppClaim        = measured.App        // application with everything that it was since boot
-	AppVersion      = measured.AppVersion // application as it was measured
-	UnmeasuredClaim = measured.Unmeasured // declared application that could not be measured
-	RecordedReason  = measured.Gap        // reason that the agent gave, with its record
+	AgentClaim      = replay.Agent      // agent that wrote to the log
+	AppClaim        = replay.App        // application with everything that it was since boot
+	AppVersion      = replay.AppVersion // application as it was measured
+	UnmeasuredClaim = replay.Unmeasured // declared application that could not be measured
+	RecordedReason  = replay.Gap        // reason that the agent gave, with its record
 )

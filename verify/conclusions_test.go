@@ -84,7 +84,7 @@ func TestWithoutLogIsSaid(t *testing.T) {
 		o := baseOptions(t)
 		o.Policy = mustPolicy(t, makePolicy(`log = "optional"`, ""))
 		a, err := appraiseEvidence(r.Encode(t), o)
-		if err != nil || a.Verdict != Pass || says(a, "holds no log") != none || (a.Accepted.claims.Log == nil) != none {
+		if err != nil || a.Verdict != Pass || says(a, "contains no log") != none || (a.Accepted.claims.Log == nil) != none {
 			t.Errorf("%v, %q", err, a.Sentences)
 		}
 	}

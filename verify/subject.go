@@ -105,10 +105,10 @@ func (s subject) FirmwareLog() rule.LogState {
 	return rule.LogAbsent
 }
 
-func (s subject) Log() (*rule.Log, rule.LogState) {
+func (s subject) Log() (*replay.State, rule.LogState) {
 	switch l := s.a.log.State; {
 	case l != nil:
-		return &rule.Log{Agents: l.Agents, Apps: l.Apps, Gaps: l.Gaps, Unmeasured: l.Unmeasured, Full: l.Full}, rule.LogRead
+		return l, rule.LogRead
 	case s.a.logged:
 		return nil, rule.LogUnreadable
 	}

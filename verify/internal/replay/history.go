@@ -8,25 +8,24 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/internal/measured"
 )
 
 // State is what a log said up to a head: the values of the PCR, and everything that a
 // policy can ask of it. A verifier keeps it if it wants only the rest of the log the next
 // time. It is as trustworthy as the place where it is kept.
 type State struct {
-	Head       evidence.LogHead      `json:"head"`                 // last record
-	AKName     string                `json:"akName,omitzero"`      // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
-	ResetCount uint32                `json:"resetCount,omitzero"`  // resets of the vTPM in that quote: comparable under one AK only
-	PCR        uint32                `json:"pcr"`                  // PCR of the log
-	Start      []BankValue           `json:"start"`                // values before the first record
-	Values     []BankValue           `json:"values"`               // values at Head, in every bank of the log
-	AgentKey   evidence.Bytes        `json:"agentKey,omitzero"`    // agent key of the last start of the agent
-	Agents     []measured.Agent      `json:"agents,omitempty"`     // each once, in the order of their first event
-	Apps       []measured.App        `json:"apps,omitempty"`       // in the order of their first event
-	Gaps       []measured.Gap        `json:"gaps,omitempty"`       // gaps that the agent recorded
-	Unmeasured []measured.Unmeasured `json:"unmeasured,omitempty"` // failures to measure
-	Full       bool                  `json:"full,omitzero"`        // the log took no further record: what came later is not in it
+	Head       evidence.LogHead `json:"head"`                 // last record
+	AKName     string           `json:"akName,omitzero"`      // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
+	ResetCount uint32           `json:"resetCount,omitzero"`  // resets of the vTPM in that quote: comparable under one AK only
+	PCR        uint32           `json:"pcr"`                  // PCR of the log
+	Start      []BankValue      `json:"start"`                // values before the first record
+	Values     []BankValue      `json:"values"`               // values at Head, in every bank of the log
+	AgentKey   evidence.Bytes   `json:"agentKey,omitzero"`    // agent key of the last start of the agent
+	Agents     []Agent          `json:"agents,omitempty"`     // each once, in the order of their first event
+	Apps       []App            `json:"apps,omitempty"`       // in the order of their first event
+	Gaps       []Gap            `json:"gaps,omitempty"`       // gaps that the agent recorded
+	Unmeasured []Unmeasured     `json:"unmeasured,omitempty"` // failures to measure
+	Full       bool             `json:"full,omitzero"`        // the log took no further record: what came later is not in it
 }
 
 // BankValue is the value of a PCR in one bank.
@@ -69,7 +68,7 @@ func (s *State) Clone() *State {
 	c.Agents = slices.Clone(s.Agents)
 	c.Gaps = slices.Clone(s.Gaps)
 	c.Unmeasured = slices.Clone(s.Unmeasured)
-	c.Apps = make([]measured.App, len(s.Apps))
+	c.Apps = make([]App, len(s.Apps))
 	for i, a := range s.Apps {
 		a.Versions = slices.Clone(a.Versions)
 		c.Apps[i] = a
@@ -81,18 +80,18 @@ func (s *State) Clone() *State {
 // proportion to its length, whatever an attacker writes into it.
 type history struct {
 	*State
-	agents   map[measured.Agent]bool
+	agents   map[Agent]bool
 	apps     map[string]int // index in Apps
 	versions map[appVersionKey]int
 }
 
 type appVersionKey struct {
 	app     string
-	version measured.AppVersion // Record 0
+	version AppVersion // Record 0
 }
 
 func newHistory(s *State) *history {
-	h := &history{State: s, agents: make(map[measured.Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int)}
+	h := &history{State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int)}
 	for _, c := range s.Agents {
 		c.Record = 0
 		h.agents[c] = true
@@ -113,7 +112,7 @@ func (h *history) add(number uint64, e *pcr.Event) {
 	switch {
 	case e.Agent != nil:
 		h.AgentKey = e.Agent.AgentKey
-		c := measured.Agent{Version: e.Agent.Version, Digest: e.Agent.Digest, Configuration: e.Agent.Configuration}
+		c := Agent{Version: e.Agent.Version, Digest: e.Agent.Digest, Configuration: e.Agent.Configuration}
 		if !h.agents[c] {
 			h.agents[c] = true
 			c.Record = number
@@ -122,9 +121,9 @@ func (h *history) add(number uint64, e *pcr.Event) {
 	case e.App != nil:
 		h.addApp(number, e.App)
 	case e.Unmeasured != nil:
-		h.Unmeasured = append(h.Unmeasured, measured.Unmeasured{Record: number, App: e.Unmeasured.App, Reason: e.Unmeasured.Reason})
+		h.Unmeasured = append(h.Unmeasured, Unmeasured{Record: number, App: e.Unmeasured.App, Reason: e.Unmeasured.Reason})
 	case e.Gap != nil:
-		h.Gaps = append(h.Gaps, measured.Gap{Record: number, Reason: e.Gap.Reason})
+		h.Gaps = append(h.Gaps, Gap{Record: number, Reason: e.Gap.Reason})
 	case e.Type == pcr.EventFull:
 		h.Full = true
 	}
@@ -135,10 +134,10 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 	if !ok {
 		i = len(h.Apps)
 		h.apps[e.App] = i
-		h.Apps = append(h.Apps, measured.App{Name: e.App})
+		h.Apps = append(h.Apps, App{Name: e.App})
 	}
 	app := &h.Apps[i]
-	v := measured.AppVersion{Unit: e.Unit, User: e.User, Digest: e.Digest, Declaration: e.Declaration}
+	v := AppVersion{Unit: e.Unit, User: e.User, Digest: e.Digest, Declaration: e.Declaration}
 	key := appVersionKey{e.App, v}
 	j, ok := h.versions[key]
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/internal/measured"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -24,7 +24,7 @@ type Subject interface {
 	Quote() *Quote                                                                                            // quoted PCR values; nil if they could not be read
 	Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool)                                      // what a replay leads to, of a quoted PCR
 	FirmwareLog() LogState                                                                                    // state of the firmware's event log
-	Log() (*Log, LogState)                                                                                    // what the measurement log recorded; nil unless it was read
+	Log() (*replay.State, LogState)                                                                           // what the measurement log recorded; nil unless it was read
 	Caller() *evidence.Caller                                                                                 // caller in the statement; nil if no statement was read
 	Time() time.Time                                                                                          // time of the appraisal
 	EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) // way from the certificate in an enrolment to a root
@@ -76,12 +76,3 @@ const (
 	LogUnreadable
 	LogRead
 )
-
-// Log is what a measurement log recorded since boot.
-type Log struct {
-	Agents     []measured.Agent
-	Apps       []measured.App
-	Gaps       []measured.Gap
-	Unmeasured []measured.Unmeasured
-	Full       bool // the log took no further record
-}

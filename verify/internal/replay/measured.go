@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package measured has the types of what a measurement log recorded since boot. The room
-// that replays the log fills them, the rules of a policy judge them, and package verify
-// shows them in its claims.
-package measured
+package replay
 
 import "github.com/cvm-agentd/agentd/evidence"
 
