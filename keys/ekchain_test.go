@@ -244,8 +244,8 @@ func TestEnrolmentVersions(t *testing.T) {
 	}
 }
 
-// A signature with a key of a hundred thousand bits takes seconds, and anybody can put
-// such an issuer beside a certificate.
+// A signature with a key of a hundred thousand bits takes seconds, and an attacker can put
+// such an issuer next to a certificate.
 func TestEKCertificateWithLongKeys(t *testing.T) {
 	a := newAuthority(t)
 	n := new(big.Int).Lsh(big.NewInt(1), 8191)

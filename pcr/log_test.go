@@ -154,7 +154,7 @@ func TestTamperedLog(t *testing.T) {
 			r[3].Digests = pcr.Digests(banks, r[3].Content)
 			return r
 		}, pcr.LogOrder, 3},
-		{"first is no start", func(r []pcr.Record) []pcr.Record {
+		{"first is not a start", func(r []pcr.Record) []pcr.Record {
 			r[0].Content = r[4].Content
 			r[0].Digests = pcr.Digests(banks, r[0].Content)
 			return r
@@ -170,7 +170,7 @@ func TestTamperedLog(t *testing.T) {
 		{"PCR 16", func(r []pcr.Record) []pcr.Record { r[3].PCR = 16; return r }, pcr.LogMalformed, 3},
 		{"PCR 24", func(r []pcr.Record) []pcr.Record { r[3].PCR = 24; return r }, pcr.LogMalformed, 3},
 		{"another content type", func(r []pcr.Record) []pcr.Record { r[3].Content[0] = 5; return r }, pcr.LogMalformed, 3},
-		{"an event nobody knows", func(r []pcr.Record) []pcr.Record {
+		{"an unknown event", func(r []pcr.Record) []pcr.Record {
 			r[3].Content = content(`{"type":"gap2","gap":{"reason":"x"}}`)
 			r[3].Digests = pcr.Digests(banks, r[3].Content)
 			return r

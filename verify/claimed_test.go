@@ -25,14 +25,14 @@ func TestNothingIsClaimedOfRefusedEvidence(t *testing.T) {
 		{"report of another batch", "", func(r *evidencetest.Recipe) {
 			r.ReportOf = func(s evidence.Snapshot) evidence.Snapshot { s.Tree.Size++; return s }
 		}, PolicyFreshness},
-		{"report that nobody signed", "", func(r *evidencetest.Recipe) {
+		{"unsigned report", "", func(r *evidencetest.Recipe) {
 			r.Document = func(e *evidence.Evidence) { e.Report.Bytes[0x2A0] ^= 1 }
 		}, PolicyFreshness},
-		{"anchor that nobody signed", anchoredPolicy, func(r *evidencetest.Recipe) {
+		{"unsigned anchor", anchoredPolicy, func(r *evidencetest.Recipe) {
 			anchored(r)
 			r.AnchorAK = evidencetest.ECCKey('o')
 		}, PolicyAnchorAge},
-		{"batch that nobody signed", anchoredPolicy, func(r *evidencetest.Recipe) {
+		{"unsigned batch", anchoredPolicy, func(r *evidencetest.Recipe) {
 			anchored(r)
 			r.Batch.Signature = func(b []byte) []byte { b[len(b)-1] ^= 1; return b }
 		}, PolicyAnchorAge},
@@ -74,7 +74,7 @@ func TestFreshnessOfWhatThePolicyRefuses(t *testing.T) {
 	}
 }
 
-// TestInventedFirmwareLog: PCRs that a log explains which anybody may have written are
+// TestInventedFirmwareLog: PCRs that an unprotected log explains are
 // named, and pinning them takes the words away.
 func TestInventedFirmwareLog(t *testing.T) {
 	const words = "firmware's log alone"

@@ -76,7 +76,7 @@ func TestMachineClaims(t *testing.T) {
 	}
 }
 
-// TestMaskedChipIsNotClaimed: zeros are no chip id, whoever signed.
+// TestMaskedChipIsNotClaimed: zeros are not a chip id, for any signer.
 func TestMaskedChipIsNotClaimed(t *testing.T) {
 	masked := evidencetest.New()
 	body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })(t, masked)

@@ -14,7 +14,7 @@ import (
 
 // A combination puts parts of machine B into the evidence of machine A. Each part is
 // genuine, both machines are acceptable, and both were asked with the verifier's nonce:
-// whoever holds both can do this.
+// an attacker who has both can do this.
 type combination struct {
 	id       CheckID // has to fail; others may
 	name     string

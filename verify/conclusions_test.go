@@ -47,8 +47,8 @@ func TestGravestClass(t *testing.T) {
 	}
 }
 
-// TestAgeDoesNotWrapAround: an age beyond what a duration holds is not a short one. Whoever
-// runs the vTPM chooses its clock.
+// TestAgeDoesNotWrapAround: an age beyond what a duration holds is not a short one. The
+// party that runs the vTPM chooses its clock.
 func TestAgeDoesNotWrapAround(t *testing.T) {
 	r := evidencetest.New()
 	anchored(r)
@@ -136,7 +136,7 @@ func TestFreshnessRestsOnUserData(t *testing.T) {
 	}
 }
 
-// TestFreshnessRestsOnChainAndRuntimeData: a report under a root that nobody trusts, or
+// TestFreshnessRestsOnChainAndRuntimeData: a report under an untrusted root, or
 // made for other runtime data, is not called fresh by any check.
 func TestFreshnessRestsOnChainAndRuntimeData(t *testing.T) {
 	o := baseOptions(t)

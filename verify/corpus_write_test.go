@@ -54,7 +54,7 @@ func TestWriteCorpus(t *testing.T) {
 	w.file("root.pem", encodePEM(roots))
 	all := mutations()
 	slices.SortStableFunc(all, func(a, b mutation) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.name, b.name)) })
-	w.seeded("key of the paravisor", func() { evidencetest.NewParavisor().Build(w.t) }) // made once, whoever comes first
+	w.seeded("key of the paravisor", func() { evidencetest.NewParavisor().Build(w.t) }) // made once
 	for _, m := range all {
 		w.seeded(string(m.id)+m.name, func() { w.mutation(&m) })
 	}

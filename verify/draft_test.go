@@ -77,7 +77,7 @@ func TestDraftAcceptsItsMachine(t *testing.T) {
 }
 
 // TestDraftMarksDanger: what is dangerous in a machine is named and not accepted, until
-// somebody takes the mark away.
+// a person removes the mark.
 func TestDraftMarksDanger(t *testing.T) {
 	for _, c := range []struct {
 		id     CheckID
@@ -121,7 +121,7 @@ func TestDraftMarksDanger(t *testing.T) {
 }
 
 // TestDraftRefusesForgeries: a draft from a document that does not verify would be
-// written by whoever forged it.
+// written by the forger.
 func TestDraftRefusesForgeries(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Signed = func(b []byte) { b[evidencetest.AtSignature] ^= 1 }
@@ -137,11 +137,11 @@ func TestDraftRefusesForgeries(t *testing.T) {
 	mustPolicy(t, string(text))
 	var refused *RefusedError
 	if _, _, err = draftOf(t, DraftPolicyFromUnverifiedEvidence, []byte("{}")); !errors.As(err, &refused) {
-		t.Errorf("got %v for what is no evidence", err)
+		t.Errorf("got %v for a file that is not evidence", err)
 	}
 }
 
-// TestDraftOfMilan: a line that has to be named by somebody.
+// TestDraftOfMilan: a person has to name a processor line.
 func TestDraftOfMilan(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Product, r.Report.Leaf.ProductName = snp.Milan, "Milan"

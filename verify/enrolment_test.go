@@ -59,7 +59,7 @@ func TestAKOrigin(t *testing.T) {
 	}
 }
 
-// TestCertificateOfRefusedAK: a key that nobody enrolled has no certificate to look at,
+// TestCertificateOfRefusedAK: a key that was not enrolled has no certificate to check,
 // and one whose certificate does not hold is no more than its record says.
 func TestCertificateOfRefusedAK(t *testing.T) {
 	o := baseOptions(t)

@@ -37,7 +37,7 @@ func FuzzRawReport(f *testing.F) {
 }
 
 // TestParavisorMangled flips every byte of a set: each is refused, or lies in what the
-// paravisor's headers say beside the report, which nothing signs and nobody relies on.
+// paravisor's headers say beside the report, which nothing signs and no check uses.
 func TestParavisorMangled(t *testing.T) {
 	r := evidencetest.NewParavisor()
 	set := AzureSet(r.Build(t))

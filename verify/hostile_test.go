@@ -12,7 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
-// TestHostileDocumentIsCheap: whoever sends a document chooses neither what reading it
+// TestHostileDocumentIsCheap: the sender of a document chooses neither what reading it
 // costs beyond its length, nor the length of the appraisal.
 func TestHostileDocumentIsCheap(t *testing.T) {
 	const n = 1 << 20

@@ -36,7 +36,7 @@ func letterKey(letter byte) *ecdsa.PrivateKey {
 	return k
 }
 
-// issue certifies key; by is the maker itself where it is nil.
+// issue certifies key; nil for by means the maker itself.
 func issue(template *x509.Certificate, by *maker, key *ecdsa.PrivateKey) *x509.Certificate {
 	if by == nil {
 		by = &maker{key: key, cert: template}

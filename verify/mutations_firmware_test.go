@@ -90,7 +90,7 @@ func TestFirmwareLog(t *testing.T) {
 	}
 }
 
-// TestFirmwareLogExplainsNoStart: a log that anybody may have written does not excuse a
+// TestFirmwareLogExplainsNoStart: an unprotected log does not excuse a
 // start value of ours, or a deleted log could be explained away (case 88).
 func TestFirmwareLogExplainsNoStart(t *testing.T) {
 	r := evidencetest.New()

@@ -55,13 +55,13 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"no digest of a caller", "", "[caller]\nunit = \"u\"\nexecutables = [\"" + repeated(0, 32) + "\"]", 11, "caller.executables[0]", "zero"},
 		{"no family", "", signedImage + "family_id = \"" + repeated(0, 16) + "\"", 11, "image.family_id", "zero"},
 		{"no image", "", signedImage + "image_id = \"" + repeated(0, 16) + "\"", 11, "image.image_id", "zero"},
-		{"family by anybody", "", "[image]\nfamily_id = \"" + repeated(1, 16) + "\"", 10, "image.family_id", "a key of its own"},
-		{"image by anybody", "", "[image]\nimage_id = \"" + repeated(1, 16) + "\"", 10, "image.image_id", "a key of its own"},
-		{"security version by anybody", "", "[image]\nmin_guest_svn = 1", 10, "image.min_guest_svn", "a key of its own"},
+		{"family signed by any key", "", "[image]\nfamily_id = \"" + repeated(1, 16) + "\"", 10, "image.family_id", "a key of its own"},
+		{"image signed by any key", "", "[image]\nimage_id = \"" + repeated(1, 16) + "\"", 10, "image.image_id", "a key of its own"},
+		{"security version signed by any key", "", "[image]\nmin_guest_svn = 1", 10, "image.min_guest_svn", "a key of its own"},
 		{"key of no algorithm", `ak_names = ["0004` + repeated(1, 32) + `"]`, "", 2, "ak_names[0]", "no key is named so"},
 		{"key of another algorithm", `ak_names = ["000c` + repeated(1, 32) + `"]`, "", 2, "ak_names[0]", "no key is named so"},
-		{"chip of Turin denied where there is none", "products = [\"genoa\"]\ndenied_chips = [\"" + repeated(1, 8) + "\"]", "", 3, "denied_chips[0]", "turin"},
-		{"chip of Turin where there is none", "products = [\"genoa\"]\nchips = [\"" + repeated(1, 8) + repeated(0, 56) + "\"]", "", 3, "chips[0]", "turin"},
+		{"chip of Turin denied without Turin", "products = [\"genoa\"]\ndenied_chips = [\"" + repeated(1, 8) + "\"]", "", 3, "denied_chips[0]", "turin"},
+		{"chip of Turin without Turin", "products = [\"genoa\"]\nchips = [\"" + repeated(1, 8) + repeated(0, 56) + "\"]", "", 3, "chips[0]", "turin"},
 		{"chip of another line denied on Turin", "products = [\"turin\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 3, "denied_chips[0]", "8 bytes"},
 		{"chip twice", `chips = ["` + repeated(1, 8) + `", "` + repeated(1, 8) + repeated(0, 56) + `"]`, "", 2, "chips[1]", "twice"},
 		{"chip listed and denied", "chips = [\"" + repeated(1, 64) + "\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 2, "chips[0]", "denied_chips"},
@@ -112,7 +112,7 @@ func manyKeys() string {
 }
 
 // TestZeroHostDataIsARule: unlike an identity, host data of zeros is a state that
-// somebody may want: the host gave none.
+// a policy may want: the host gave none.
 func TestZeroHostDataIsARule(t *testing.T) {
 	mustPolicy(t, makePolicy("", "[image]\nhost_data = [\""+repeated(0, 32)+"\"]"))
 }

@@ -67,12 +67,12 @@ func TestPolicyErrors(t *testing.T) {
 		{"ABI", "version = 1\n" + launch + "[guest_policy]\nmin_abi = \"1\"\n", 7, 1, "guest_policy.min_abi", "version"},
 		{"start value", "version = 1\n" + launch + "[[start_value]]\nbank = \"sha256\"\nvalue = \"00\"\n", 8, 1, "start_value[0].value", "want 32"},
 		{"control character", "version = 1\n" + launch + "[caller]\nunit = \"a\\nb\"\n", 7, 1, "caller.unit", "control"},
-		{"origin of nobody", "version = 1\nak_origin = \"enrolled\"\n" + launch, 2, 1, "ak_origin", "ak_names"},
-		{"certified by nobody", "version = 1\nak_origin = \"certified\"\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ak_origin", "ek_roots"},
+		{"origin without a key", "version = 1\nak_origin = \"enrolled\"\n" + launch, 2, 1, "ak_origin", "ak_names"},
+		{"certified without a root", "version = 1\nak_origin = \"certified\"\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ak_origin", "ek_roots"},
 		{"certified, and no certificate", "version = 1\nek_roots = " + pemText(tpmRoot.cert) + "\nak_origin = \"certified\"\n" + launch + enrolment(repeated(1, 32), "CN=y"), 0, 1, "ak_origin", "ek_certificates"},
 		{"roots of nothing", "version = 1\nek_roots = " + pemText(tpmRoot.cert) + "\n" + launch + enrolment(repeated(1, 32), "none"), 2, 1, "ek_roots", "ever be looked at"},
-		{"root that is no authority", "version = 1\nek_roots = " + pemText(tpmRoot.certify('e', nil)) + "\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ek_roots", "not that of an authority"},
-		{"root that is no PEM", "version = 1\nek_roots = \"CN=TPM root\"\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ek_roots", "PEM"},
+		{"root that is not an authority", "version = 1\nek_roots = " + pemText(tpmRoot.certify('e', nil)) + "\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ek_roots", "not that of an authority"},
+		{"root that is not PEM", "version = 1\nek_roots = \"CN=TPM root\"\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ek_roots", "PEM"},
 		{"certificates in a record of the first version", "version = 1\n" + launch + strings.Replace(certified(tpmRoot.certify('e', nil)), "enrolment/2", "enrolment/1", 1), 6, 3, "enrolment[0]", "enrolment/2"},
 		{"record of a version to come", "version = 1\n" + launch + strings.Replace(certified(tpmRoot.certify('e', nil)), "enrolment/2", "enrolment/3", 1), 6, 3, "enrolment[0]", "enrolment/1"},
 		{"certificates that are none", "version = 1\n" + launch + enrolment(repeated(1, 32), "none") + "ek_certificates = \"no\"\n", 12, 1, "enrolment[0].ek_certificates", "PEM"},
@@ -99,7 +99,7 @@ func TestPolicyErrors(t *testing.T) {
 	}
 }
 
-// TestPolicyErrorsAreAllTold: whoever mends a policy sees every fault at once, in order.
+// TestPolicyErrorsAreAllTold: the author of a policy sees every fault at once, in order.
 func TestPolicyErrorsAreAllTold(t *testing.T) {
 	_, err := ParsePolicy([]byte("version = 1\nvmpl = [9]\nlog = \"x\"\nbinding = \"y\"\n"))
 	if err == nil {

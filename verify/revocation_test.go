@@ -53,7 +53,7 @@ func TestEveryRevocationListCounts(t *testing.T) {
 	}
 }
 
-// Nobody keeps a verifier from its own valid certificate of a key by putting one that
+// An attacker cannot keep a verifier from its own valid certificate of a key by putting one that
 // is past its time, or before it, into the evidence.
 func TestValidCertificateOfTheSameKey(t *testing.T) {
 	at := evidencetest.Time

@@ -205,7 +205,7 @@ func TestTCBRaisedTwice(t *testing.T) {
 	w.machine.now.TCB[6]++
 	s := w.ready(t)
 	if st := state(t, s); !st.Rewrap {
-		t.Error("nobody says that blobs should be sealed anew")
+		t.Error("the state does not say that blobs should be sealed again")
 	}
 	if r, err := s.Rewrap(t.Context()); err != nil || r.Written != 3 {
 		t.Fatalf("%v, %v", r, err)

@@ -247,7 +247,7 @@ func TestCrashMatrix(t *testing.T) {
 	}
 }
 
-// checkGoesOn does the operation once more where it was not done, and starts anew.
+// checkGoesOn repeats the operation if it was not done, and starts again.
 func checkGoesOn(t *testing.T, name string, op operation, w *world, s *store.Store) {
 	t.Helper()
 	if op.new(s) != nil {

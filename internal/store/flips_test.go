@@ -20,8 +20,8 @@ var fieldNames = []string{"id", "kind", "app", "unit", "user", "name", "generati
 	"measurement", "guest-policy", "tcb", "vmpl", "tpm-secret", "loss-acknowledged", "slots", "wrapped-key", "wrapped-key", "payload"}
 
 // TestFlips: case 72. Every single bit of a blob is flipped: the damage is named.
-// Then one bit of each field with every checksum made right again, as somebody would
-// do on purpose: nothing opens. The table is the one that the agent's test writes for a
+// Then one bit of each field with every checksum made right again, as an attacker would
+// do: nothing opens. The table is the one that the agent's test writes for a
 // bit of each field.
 func TestFlips(t *testing.T) {
 	w := newWorld()
@@ -139,7 +139,7 @@ func TestRecoverySlotOfAnotherBlob(t *testing.T) {
 	}
 }
 
-// TestUnknownVersion: a later format is no damage.
+// TestUnknownVersion checks that a later format is not called damage.
 func TestUnknownVersion(t *testing.T) {
 	b := rebuild([]uint16{1}, [][]byte{{1}})
 	later := change(t, b, func(func(uint16) *[]byte) {})
@@ -180,7 +180,7 @@ func TestMalformed(t *testing.T) {
 		{"app root with a name", 2, func([]byte) []byte { return []byte{1} }, "name"},
 		{"no app", 3, func([]byte) []byte { return nil }, "app"},
 		{"unit that does not print", 4, func([]byte) []byte { return []byte("a\nb") }, "unit"},
-		{"user that is no UTF-8", 5, func([]byte) []byte { return []byte{0xff} }, "user"},
+		{"user that is not UTF-8", 5, func([]byte) []byte { return []byte{0xff} }, "user"},
 		{"name too long", 6, func([]byte) []byte { return make([]byte, 257) }, "name"},
 		{"secret with digests", 9, func([]byte) []byte { return one[:] }, "digests"},
 		{"digests not ascending", 9, func([]byte) []byte { return append(two[:], one[:]...) }, "digests"},

@@ -31,14 +31,14 @@ type outcome struct {
 	what   string
 	change sealing.Change                   // of the contract that must foretell it, or ""
 	do     func(*bed) store.Caller          // what happens; returns who asks afterwards
-	want   api.Code                         // "" where it opens
+	want   api.Code                         // "" if it opens
 	field  string                           // that the error names
 	after  string                           // in words: what is tried then
 	then   func(*bed) (*store.Store, error) // tries it; "token" must open afterwards
 	alone  bool                             // the agent says something else, earlier
 }
 
-// asked is who asks where nothing about the app has changed.
+// asked returns the caller that asks if nothing about the app has changed.
 func asked(f func(*bed)) func(*bed) store.Caller {
 	return func(b *bed) store.Caller { f(b); return billing }
 }

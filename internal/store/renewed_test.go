@@ -70,7 +70,7 @@ func TestRecoverRenewsTPMSecret(t *testing.T) {
 }
 
 // TestRecoverRetiresCounter: case 71. The machine comes to another chip with its TPM and
-// is recovered there. Then somebody puts the old chip and the old files back: the
+// is recovered there. Then an attacker puts the old chip and the old files back: the
 // counter that would have vouched for them is gone.
 func TestRecoverRetiresCounter(t *testing.T) {
 	recipient, ids := identity(t)

@@ -149,7 +149,8 @@ func TestBusyDeviceComesBack(t *testing.T) {
 	}
 }
 
-// TestNoRecoveryNeedsAcknowledgement: nobody loses secrets without having said so.
+// TestNoRecoveryNeedsAcknowledgement checks that secrets can be lost only if the operator
+// has accepted it.
 func TestNoRecoveryNeedsAcknowledgement(t *testing.T) {
 	w := newWorld()
 	w.config.LoseOnHardwareChange = false
@@ -330,7 +331,7 @@ func TestDigests(t *testing.T) {
 	ctx := context.Background()
 	sealText(t, s, billing, "token", "hunter2")
 	if err := s.AuthorizeDigest(ctx, "billing", evidence.Digest{1}); !errors.Is(err, api.CodeInvalidValue) {
-		t.Errorf("authorise where none is required: %v", err)
+		t.Errorf("authorise although none is required: %v", err)
 	}
 	if err := s.RequireDigest(ctx, billing.App, billing.Digest); err != nil {
 		t.Fatal(err)

@@ -63,8 +63,8 @@ func TestLockout(t *testing.T) {
 	}
 }
 
-// Answers that are not one response are errors, and the connection is not used on:
-// nobody could tell which command the next answer belongs to.
+// Answers that are not one response are errors, and the connection is not used
+// again: the next answer could belong to any command.
 func TestFraming(t *testing.T) {
 	size := func(n uint32) func([]byte) []byte {
 		return func(b []byte) []byte {

@@ -50,7 +50,7 @@ func open(t *testing.T, p *swtpm.Proxy, o tpm.Options) *tpm.Device {
 	return d
 }
 
-// case 37: a TPM that hangs holds nobody for longer than its deadline, is said to be
+// case 37: a TPM that hangs delays no caller for longer than its deadline, is said to be
 // down, and is taken into use again when it is back.
 func TestHang(t *testing.T) {
 	p := swtpm.Start(t).Listen()

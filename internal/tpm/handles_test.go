@@ -13,7 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
-// leftBehind is a TPM in which somebody left a transient object, behind a proxy.
+// leftBehind returns the proxy of a TPM in which another program left a transient object.
 func leftBehind(t *testing.T) *swtpm.Proxy {
 	t.Helper()
 	s := swtpm.Start(t)

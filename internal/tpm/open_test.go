@@ -17,7 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
-// case 36: whoever is killed leaves transient objects and sessions in a TPM without a
+// case 36: a program that is killed leaves transient objects and sessions in a TPM without a
 // resource manager. The next one works, ten times over.
 func TestKilledTenTimes(t *testing.T) {
 	s := swtpm.Start(t)
@@ -132,7 +132,7 @@ func TestOpen(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("device that is no TPM", func(t *testing.T) {
+	t.Run("device that is not a TPM", func(t *testing.T) {
 		if _, err := tpm.Open(t.Context(), "/dev/null", quick); !errors.Is(err, tpm.ErrFraming) {
 			t.Errorf("got %v, want ErrFraming", err)
 		}

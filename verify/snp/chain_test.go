@@ -187,7 +187,7 @@ func TestWrongCombinations(t *testing.T) {
 }
 
 // Turin: 8 bytes of chip id, and the rest of the field must be zero.
-// A root under AMD's name that somebody else made signs itself as well as AMD's does:
+// A root under AMD's name that an attacker made signs itself as well as AMD's does:
 // only the pin tells them apart.
 func TestRootOfAMDIsHeldToItsPin(t *testing.T) {
 	recipe := evidencetest.NewReport(snp.Milan)
@@ -268,7 +268,7 @@ func TestChainRefusals(t *testing.T) {
 		{"root of another product", leaf, []*x509.Certificate{issuer}, trust(genoa), snp.CodeChainRoot},
 		{"nil roots", leaf, []*x509.Certificate{issuer}, nil, snp.CodeChainRoot},
 		{"too many", leaf, append(crowd, issuer, root), trust(root), snp.CodeChainAuthority},
-		{"a leaf as root is no root", leaf, []*x509.Certificate{leaf.Certificate}, trust(root), snp.CodeChainIncomplete},
+		{"a leaf as root is not a root", leaf, []*x509.Certificate{leaf.Certificate}, trust(root), snp.CodeChainIncomplete},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			chain, err := snp.VerifyChain(c.leaf, c.others, c.roots)
@@ -317,7 +317,7 @@ func TestChainRefusals(t *testing.T) {
 			t.Errorf("%v, want code %s", err, snp.CodeChainAuthority)
 		}
 	})
-	// A signature with a key of a hundred thousand bits takes seconds, and anybody can put
+	// A signature with a key of a hundred thousand bits takes seconds, and an attacker can put
 	// such an issuer into a document: it is refused for its size before it is used.
 	t.Run("issuer with a long key", func(t *testing.T) {
 		n := new(big.Int).Lsh(big.NewInt(1), 2*4096)

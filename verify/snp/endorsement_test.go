@@ -78,7 +78,7 @@ func TestEndorsementKeyRefusals(t *testing.T) {
 			if err == nil {
 				_, err = snp.ParseEndorsementKey(der)
 			}
-			if c.want == "parser" { // refused by crypto/x509 already, whoever comes first
+			if c.want == "parser" { // crypto/x509 refuses it already
 				if err == nil {
 					t.Error("accepted")
 				}

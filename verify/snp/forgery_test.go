@@ -102,7 +102,7 @@ func TestForgedChains(t *testing.T) {
 		{"right", leaf, ask("SEV-Milan", nil), ""},
 		{"intermediate by a stranger under the root's name", leaf, f.certificate("SEV-Milan", forgedRoot, nil, key.Public(), stranger), snp.CodeChainRoot},
 		{"intermediate with another key", leaf, f.certificate("SEV-Milan", forgedRoot, nil, stranger.Public(), key), snp.CodeChainSignature},
-		{"intermediate that is no authority", leaf, ask("SEV-Milan", func(c *x509.Certificate) { c.IsCA = false }), snp.CodeChainAuthority},
+		{"intermediate that is not an authority", leaf, ask("SEV-Milan", func(c *x509.Certificate) { c.IsCA = false }), snp.CodeChainAuthority},
 		{"intermediate that may not sign certificates", leaf, ask("SEV-Milan", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), snp.CodeChainAuthority},
 		{"intermediate without basic constraints", leaf, ask("SEV-Milan", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = false, false }), snp.CodeChainAuthority},
 		{"intermediate for another product than its root", f.leaf("SEV-Genoa", nil), ask("SEV-Genoa", nil), snp.CodeChainAuthority},
@@ -145,7 +145,7 @@ func TestForgedChains(t *testing.T) {
 		now := time.Now()
 		template := &x509.RevocationList{SignatureAlgorithm: x509.SHA256WithRSAPSS, Number: big.NewInt(1), ThisUpdate: now.Add(-time.Hour), NextUpdate: now.Add(time.Hour)}
 		issuer := *chain.Root
-		issuer.SubjectKeyId = []byte{1} // the list names it; nobody looks
+		issuer.SubjectKeyId = []byte{1} // the list names it, and no check uses that
 		der, err := x509.CreateRevocationList(rand.Reader, template, &issuer, key)
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ func FuzzParseReport(f *testing.F) {
 			t.Fatal("bytes changed")
 		}
 		if got.VerifySignature(leaf) == nil {
-			t.Fatal("a signature that nobody made verifies")
+			t.Fatal("a signature that no key made verifies")
 		}
 		_ = snp.CheckSigner(got, leaf)
 		_ = snp.CheckTCB(got, leaf)

@@ -321,7 +321,7 @@ func TestNothingTravelsInTheClear(t *testing.T) {
 	}
 }
 
-// TestOwnerAuthorization: a TPM somebody took ownership of works with the owner's
+// TestOwnerAuthorization checks that a TPM that has an owner works with the owner's
 // authorization value and says so without it.
 func TestOwnerAuthorization(t *testing.T) {
 	dev, _ := start(t)

@@ -54,7 +54,7 @@ func TestTPMFails(t *testing.T) {
 	}
 }
 
-// TestAnotherCapability: an answer to another question is no answer, and a list that says
+// TestAnotherCapability: an answer to another question is not an answer, and a list that says
 // that more is to come, and never does, ends.
 func TestAnotherCapability(t *testing.T) {
 	answers := func(more byte, c tpm2.TPMCap, data any) transport.TPM {

@@ -195,8 +195,8 @@ func TestExtendRefused(t *testing.T) {
 	}
 }
 
-// case 34: values that are read with several commands are of one moment, also while
-// somebody extends between the commands.
+// case 34: values that are read with several commands are of one moment, also if
+// another program extends between the commands.
 func TestReadConsistent(t *testing.T) {
 	s := swtpm.Start(t)
 	sel := selection(t, "sha1:0-15+sha256:0-15+sha384:0-15+sha512:0-15")

@@ -119,7 +119,7 @@ func TestActivateRefused(t *testing.T) {
 		}
 	}
 	if _, err := ak.Activate(s, "rsa3072", &keys.Challenge{}, none); err == nil {
-		t.Error("an unknown kind is no error")
+		t.Error("an unknown kind is not an error")
 	}
 }
 

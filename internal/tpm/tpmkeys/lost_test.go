@@ -42,7 +42,7 @@ func listTransients(t *testing.T, s transport.TPM) []tpm2.TPMHandle {
 	return h.Handle
 }
 
-// With the key's handle flushed by somebody, or taken by another object, the key is
+// With the key's handle flushed by another program, or taken by another object, the key is
 // loaded again, and nothing else ever signs.
 func TestHandleLost(t *testing.T) {
 	s := swtpm.Start(t)

@@ -123,6 +123,6 @@ func TestReadEKCertificateRefused(t *testing.T) {
 		}
 	}
 	if _, err := tpmkeys.ReadEKCertificate(swtpm.Start(t), "rsa3072"); err == nil {
-		t.Error("an unknown kind is no error")
+		t.Error("an unknown kind is not an error")
 	}
 }

@@ -15,8 +15,8 @@ type outcome struct {
 	what       string
 	change     string     // of the contract that must have foretold it, or ""
 	do         func(*bed) // what happens
-	who        caller     // asks afterwards; billing where empty
-	associated string     // file with the data that are given; those of sealing where empty
+	who        caller     // asks afterwards; billing if empty
+	associated string     // file with the data that are given; those of sealing if empty
 	code       string     // of the answer; "" if it opens
 	exit       int        // of agentctl
 	field      string     // that the answer names
