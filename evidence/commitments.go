@@ -4,8 +4,6 @@ package evidence
 
 import (
 	"encoding/binary"
-
-	"github.com/cvm-agentd/agentd/internal/labelled"
 )
 
 // Labels of the composite hashes, with the list of parts after each.
@@ -38,13 +36,13 @@ func (h LogHead) Bytes() []byte { return append(be64(h.Count), h.Digest[:]...) }
 // NextLogHead returns the head after record was appended to a log with head h. Record is
 // the exact bytes of one CEL-TLV record (docs/evidence.md, section 9).
 func NextLogHead(h LogHead, record []byte) LogHead {
-	return LogHead{Count: h.Count + 1, Digest: labelled.Sum256(labelLog, h.Digest[:], record)}
+	return LogHead{Count: h.Count + 1, Digest: Sum256(labelLog, h.Digest[:], record)}
 }
 
 // QuoteData returns the qualifying data that the AK quotes for a batch: 32 bytes, SHA-256.
 // Anchor is the anchor digest, or nil for fresh evidence (docs/evidence.md, section 6).
 func QuoteData(t TreeHead, anchor *Digest) Digest {
-	return labelled.Sum256(labelQuote, t.Root[:], be64(t.Size), optional(anchor))
+	return Sum256(labelQuote, t.Root[:], be64(t.Size), optional(anchor))
 }
 
 // BatchMessage returns the message that the agent key signs for a batch, with Ed25519 (RFC
@@ -52,7 +50,7 @@ func QuoteData(t TreeHead, anchor *Digest) Digest {
 // or can open the TPM device, could mint quotes with invented callers. Anchor is nil for
 // fresh evidence; attest is the TPMS_ATTEST of the quote.
 func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byte {
-	return labelled.Preimage(labelBatch, t.Root[:], be64(t.Size), optional(anchor), attest, head.Bytes())
+	return Preimage(labelBatch, t.Root[:], be64(t.Size), optional(anchor), attest, head.Bytes())
 }
 
 // ReportData returns the 64 bytes, SHA-512, that a report contains for a snapshot. They
@@ -60,13 +58,13 @@ func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byt
 // log that the report was made for. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
 // as the TPM produced them.
 func ReportData(t TreeHead, agentKey, ak, attest []byte, head LogHead) [64]byte {
-	return labelled.Sum512(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())
+	return sum512(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())
 }
 
 // AnchorDigest returns the digest by which later quotes name an anchor: SHA-256 over all
 // that its report commits to, and over the report itself.
 func AnchorDigest(t TreeHead, agentKey, ak, attest []byte, head LogHead, report []byte) Digest {
-	return labelled.Sum256(labelAnchor, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes(), report)
+	return Sum256(labelAnchor, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes(), report)
 }
 
 func optional(d *Digest) []byte {

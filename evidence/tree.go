@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
@@ -25,7 +24,7 @@ type Inclusion struct {
 // its labelled preimage. Neither an inner node nor any other labelled hash can pass for a
 // statement.
 func Leaf(statement []byte) Digest {
-	return Digest(tlog.RecordHash(labelled.Preimage(labelStatement, statement)))
+	return Digest(tlog.RecordHash(Preimage(labelStatement, statement)))
 }
 
 // A Tree is the Merkle tree of one batch (RFC 6962, section 2.1, with SHA-256). It does not

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
@@ -44,7 +43,7 @@ func ManifestDigest(entries []ManifestEntry) evidence.Digest {
 			e.Digest[:],
 		)
 	}
-	return labelled.Sum256(labelManifest, parts...)
+	return evidence.Sum256(labelManifest, parts...)
 }
 
 // checkManifest reports the first entry that is not allowed: at least one and at most

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 )
 
 // AssociatedDigest commits to the associated data of a secret, 48 bytes in a blob. It
@@ -24,13 +23,13 @@ func NewAssociatedDigest(data []byte) (AssociatedDigest, error) {
 	if _, err := rand.Read(d.Salt[:]); err != nil {
 		return d, err
 	}
-	d.Digest = labelled.Sum256(LabelAssociatedData, d.Salt[:], data)
+	d.Digest = evidence.Sum256(LabelAssociatedData, d.Salt[:], data)
 	return d, nil
 }
 
 // Fits reports in constant time whether data is what d commits to.
 func (d AssociatedDigest) Fits(data []byte) bool {
-	want := labelled.Sum256(LabelAssociatedData, d.Salt[:], data)
+	want := evidence.Sum256(LabelAssociatedData, d.Salt[:], data)
 	return subtle.ConstantTimeCompare(want[:], d.Digest[:]) == 1
 }
 

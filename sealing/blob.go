@@ -8,7 +8,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 )
 
 // Blob is a sealed blob that was parsed and not opened. Nothing in it is authenticated.
@@ -75,7 +74,7 @@ func (b *Blob) Encode() []byte {
 
 // HeaderDigest returns the associated data of each wrapped key, SHA-256 over label and
 // header. Because of it, a slot that an attacker moves to another blob does not open there.
-func (b *Blob) HeaderDigest() evidence.Digest { return labelled.Sum256(LabelHeader, b.fields) }
+func (b *Blob) HeaderDigest() evidence.Digest { return evidence.Sum256(LabelHeader, b.fields) }
 
 // PayloadData returns the associated data of the payload, SHA-256 over label, header digest
 // and wrapped keys. Because of it, an attacker cannot remove or exchange a slot unnoticed.
@@ -83,6 +82,6 @@ func (b *Blob) PayloadData() []byte {
 	h := b.HeaderDigest()
 	parts := [][]byte{h[:]}
 	parts = append(parts, b.Wrapped...)
-	d := labelled.Sum256(LabelPayload, parts...)
+	d := evidence.Sum256(LabelPayload, parts...)
 	return d[:]
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -244,8 +243,8 @@ func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
 	for _, c := range roots {
 		raw = append(raw, c.Raw)
 	}
-	id := labelled.Sum256("agentd/cache/ek-roots/1", raw...)
-	return labelled.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
+	id := evidence.Sum256("agentd/cache/ek-roots/1", raw...)
+	return evidence.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
 }
 
 func bytesOf(list []evidence.Bytes) [][]byte {

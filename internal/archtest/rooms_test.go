@@ -22,7 +22,6 @@ var rooms = []string{
 	"internal/stricttoml",
 	"internal/unitname",
 	"internal/tpmwire",
-	"internal/labelled",
 
 	// Public face, first half: what a verifier needs. Pure.
 	"evidence",

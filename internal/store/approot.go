@@ -9,7 +9,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -95,7 +95,7 @@ func versions(payload *secret.Secret) (list []uint32, err error) {
 // length). Every part is prefixed with its length and the root is the app's own, so
 // that no two of version, app, label and length give related secrets.
 func deriveFrom(payload *secret.Secret, app sealing.App, version uint32, label []byte, length int) (*secret.Secret, error) {
-	info := labelled.Preimage(sealing.LabelDerive,
+	info := evidence.Preimage(sealing.LabelDerive,
 		binary.BigEndian.AppendUint32(nil, version),
 		[]byte(app.Name), []byte(app.Unit), []byte(app.User),
 		label,

@@ -22,7 +22,6 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -111,19 +110,19 @@ func TestWorkedExample(t *testing.T) {
 	}
 	say("SNP derived key", exampleSNPKey)
 	say("TPM secret", exampleTPMSecret)
-	root, err := hkdf.Extract(sha256.New, labelled.Preimage("agentd/seal/roots/1", []byte("snp+tpm"), exampleSNPKey, exampleTPMSecret), nil)
+	root, err := hkdf.Extract(sha256.New, evidence.Preimage("agentd/seal/roots/1", []byte("snp+tpm"), exampleSNPKey, exampleTPMSecret), nil)
 	must(t, err)
 	say("root snp+tpm", root)
 	slots := value(17)
 	salt, check := slots[2:34], slots[34:50]
-	okm, err := hkdf.Expand(sha256.New, root, string(labelled.Preimage("agentd/seal/slot/1", []byte("snp+tpm"), salt)), 48)
+	okm, err := hkdf.Expand(sha256.New, root, string(evidence.Preimage("agentd/seal/slot/1", []byte("snp+tpm"), salt)), 48)
 	must(t, err)
 	say("slot key", okm[:32])
 	say("key check", okm[32:])
 	if !bytes.Equal(okm[32:], check) {
 		t.Error("the key check in the slot is another one")
 	}
-	header := labelled.Sum256("agentd/seal/header/1", raw[24:fieldsEnd])
+	header := evidence.Sum256("agentd/seal/header/1", raw[24:fieldsEnd])
 	say("header digest", header[:])
 	say("wrapped key snp+tpm", wrapped)
 	dataKey := gcm(t, okm[:32], wrapped, header[:])
@@ -137,7 +136,7 @@ func TestWorkedExample(t *testing.T) {
 		t.Error("the recovery slot holds another key")
 	}
 	fmt.Fprintf(&text, "recovery identity\n    %s\n", exampleIdentity)
-	data := labelled.Sum256("agentd/seal/payload/1", header[:], wrapped, recovery)
+	data := evidence.Sum256("agentd/seal/payload/1", header[:], wrapped, recovery)
 	say("associated data of the payload", data[:])
 	say("payload field", payload)
 	opened := gcm(t, dataKey, payload, data[:])
@@ -145,7 +144,7 @@ func TestWorkedExample(t *testing.T) {
 	if !bytes.Equal(opened, exampleAppRoot) {
 		t.Error("the payload is not the app root of the example")
 	}
-	info := labelled.Preimage("agentd/seal/derive/1", binary.BigEndian.AppendUint32(nil, 1),
+	info := evidence.Preimage("agentd/seal/derive/1", binary.BigEndian.AppendUint32(nil, 1),
 		[]byte("billing"), []byte("billing.service"), []byte("billing"), []byte("disk"), binary.BigEndian.AppendUint32(nil, 32))
 	derived, err := hkdf.Expand(sha256.New, opened[6:], string(info), 32)
 	must(t, err)

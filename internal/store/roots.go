@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -129,7 +129,7 @@ func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) 
 		defer k.Wipe()
 		_ = k.Use(func(b []byte) error { parts[0] = append(parts[0], b...); return nil })
 	}
-	material := labelled.Preimage(sealing.LabelRoots, []byte(id.kind.String()), parts[0], parts[1])
+	material := evidence.Preimage(sealing.LabelRoots, []byte(id.kind.String()), parts[0], parts[1])
 	defer clear(material)
 	prk, err := hkdf.Extract(sha256.New, material, nil)
 	if err != nil {

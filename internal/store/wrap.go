@@ -17,7 +17,6 @@ import (
 	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -84,7 +83,7 @@ func decrypt(key *secret.Secret, sealed, data []byte) (*secret.Secret, error) {
 // slotKey derives key and check of a slot from its root:
 // HKDF-Expand-SHA-256(root, Preimage(label, kind, salt), 48), key first.
 func slotKey(root *secret.Secret, s sealing.Slot) (key *secret.Secret, check [sealing.CheckSize]byte, err error) {
-	info := labelled.Preimage(sealing.LabelSlot, []byte(s.Kind.String()), s.Salt[:])
+	info := evidence.Preimage(sealing.LabelSlot, []byte(s.Kind.String()), s.Salt[:])
 	err = root.Use(func(b []byte) error {
 		out, err := hkdf.Expand(sha256.New, b, string(info), sealing.KeySize+sealing.CheckSize)
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
@@ -55,18 +55,18 @@ func (a *agent) rootKeys(t *testing.T) map[string][]byte {
 		tpmSecret:  unsealed(t, filepath.Join(dir, "tpm"), a.tpmRecord(t)),
 	}
 	var err error
-	known[root], err = hkdf.Extract(sha256.New, labelled.Preimage("agentd/seal/roots/1", []byte("snp+tpm"), known[derivedKey], known[tpmSecret]), nil)
+	known[root], err = hkdf.Extract(sha256.New, evidence.Preimage("agentd/seal/roots/1", []byte("snp+tpm"), known[derivedKey], known[tpmSecret]), nil)
 	must(t, err)
-	okm, err := hkdf.Expand(sha256.New, known[root], string(labelled.Preimage("agentd/seal/slot/1", []byte("snp+tpm"), slot.Salt[:])), 48)
+	okm, err := hkdf.Expand(sha256.New, known[root], string(evidence.Preimage("agentd/seal/slot/1", []byte("snp+tpm"), slot.Salt[:])), 48)
 	must(t, err)
 	if !bytes.Equal(okm[32:], slot.Check[:]) {
 		t.Fatal("the keys that were computed are not those of the machine")
 	}
 	known[slotKey] = okm[:32]
 	f := fieldsOf(t, raw)
-	header := labelled.Sum256("agentd/seal/header/1", raw[24:f.header])
+	header := evidence.Sum256("agentd/seal/header/1", raw[24:f.header])
 	known[dataKey] = open(t, known[slotKey], f.wrapped[0], header[:])
-	data := labelled.Sum256("agentd/seal/payload/1", append([][]byte{header[:]}, f.wrapped...)...)
+	data := evidence.Sum256("agentd/seal/payload/1", append([][]byte{header[:]}, f.wrapped...)...)
 	known[appRoot] = open(t, known[dataKey], f.payload, data[:])[6:]
 	for name, k := range known {
 		if len(k) != 32 {

@@ -7,7 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
@@ -43,7 +43,7 @@ func (d *Device) fingerprint(ctx context.Context, p keyProbe) (f [32]byte, err e
 	}
 	defer k.Wipe()
 	err = k.Use(func(b []byte) error {
-		material := labelled.Preimage(labelProbe, p.Salt[:], b)
+		material := evidence.Preimage(labelProbe, p.Salt[:], b)
 		defer clear(material)
 		f = sha256.Sum256(material)
 		return nil

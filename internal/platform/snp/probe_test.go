@@ -7,7 +7,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
@@ -28,7 +28,7 @@ func TestFingerprint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f != sha256.Sum256(labelled.Preimage("agentd/probe/1", same.Salt[:], bytesOf(t, k))) || f == [32]byte(bytesOf(t, k)) {
+	if f != sha256.Sum256(evidence.Preimage("agentd/probe/1", same.Salt[:], bytesOf(t, k))) || f == [32]byte(bytesOf(t, k)) {
 		t.Error("the fingerprint is not the labelled hash of the key that sealing gets")
 	}
 	salted := same

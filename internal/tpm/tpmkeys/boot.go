@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
 )
@@ -44,7 +44,7 @@ func (a *AK) Boot(t transport.TPM) (Boot, error) {
 	if _, err := rand.Read(nonce); err != nil {
 		return Boot{}, fmt.Errorf("read the TPM's boot counters: %w", err)
 	}
-	data := labelled.Sum256(labelBoot, nonce)
+	data := evidence.Sum256(labelBoot, nonce)
 	attest, _, err := a.quote(t, data[:], tpm2.TPMLPCRSelection{})
 	if err != nil {
 		return Boot{}, fmt.Errorf("read the TPM's boot counters: %w", err)

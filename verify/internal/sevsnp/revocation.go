@@ -5,7 +5,7 @@ package sevsnp
 import (
 	"errors"
 
-	"github.com/cvm-agentd/agentd/internal/labelled"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -56,7 +56,7 @@ func (j *judge) checkList(l *snp.RevocationList, chain *snp.Chain) error {
 	if j.Cache == nil {
 		return l.Check(chain, j.now)
 	}
-	key := labelled.Sum256("agentd/cache/revocation/1", l.Bytes(), chain.Root.Raw)
+	key := evidence.Sum256("agentd/cache/revocation/1", l.Bytes(), chain.Root.Raw)
 	if _, ok := j.Cache.Get(key); !ok {
 		if err := l.CheckIssuer(chain); err != nil {
 			return err

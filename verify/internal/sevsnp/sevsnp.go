@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/labelled"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -109,7 +108,7 @@ type verified struct {
 // reportKey returns the key of a report with these certificates, under these roots.
 func reportKey(body []byte, certificates [][]byte, roots *snp.Roots) evidence.Digest {
 	id := roots.Digest()
-	return labelled.Sum256("agentd/cache/report/1", append([][]byte{id[:], body}, certificates...)...)
+	return evidence.Sum256("agentd/cache/report/1", append([][]byte{id[:], body}, certificates...)...)
 }
 
 // judge is the check of one report.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package labelled
+package evidence
 
 import (
 	"bytes"
@@ -39,8 +39,8 @@ func TestPreimageBoundaries(t *testing.T) {
 	}
 }
 
-// TestExample: the bytes are those of the package comment.
-func TestExample(t *testing.T) {
+// TestPreimageExample: the bytes are those of the comment of Preimage.
+func TestPreimageExample(t *testing.T) {
 	const want = "000000000000000c" + "6167656e74642f6c6f672f31" + "0000000000000002" + "6162" + "0000000000000000"
 	if got := hex.EncodeToString(Preimage("agentd/log/1", []byte("ab"), nil)); got != want {
 		t.Errorf("got %s, want %s", got, want)
