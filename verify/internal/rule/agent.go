@@ -17,18 +17,13 @@ type AgentRules struct {
 
 // Agent is [agent].
 type Agent struct {
-	Versions []string `toml:"versions,omitempty" default:"any" doc:"versions of the agent that may have written to the log: an old agent is refused"`
-	Digests  []string `toml:"digests,omitempty" default:"any" doc:"SHA-256 of their executables"`
+	Versions []string `toml:"versions,omitempty" value:"name" default:"any" doc:"versions of the agent that may have written to the log: an old agent is refused"`
+	Digests  []string `toml:"digests,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of their executables"`
 
 	versions, digests map[string]bool // in a compiled policy
 }
 
 var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
-
-func (r *AgentRules) values(f *faults) {
-	list(f, "agent.versions", r.Agent.Versions, func(at, text string) { f.name(at, text) })
-	f.identities("agent.digests", r.Agent.Digests, 32)
-}
 
 func (r *AgentRules) asks() bool { return len(r.Agent.Versions)+len(r.Agent.Digests) > 0 }
 

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,8 +21,8 @@ import (
 // AKRules are rules about the attestation key.
 type AKRules struct {
 	quiet
-	AKNames    []string    `toml:"ak_names,omitempty" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. The appraisal then says that the AK is |enrolled|"`
-	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
+	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. The appraisal then says that the AK is |enrolled|"`
+	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
 	EKRoots    string      `toml:"ek_roots,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
 
@@ -68,30 +69,24 @@ var akChecks = []check.Definition{
 }
 
 func (r *AKRules) values(f *faults) {
-	list(f, "ak_names", r.AKNames, func(at, text string) {
+	for i, n := range r.AKNames {
 		// A name of a TPM object (TPM 2.0 Part 1, section 16) is the name algorithm, 2
 		// bytes, and a digest of it.
-		b, ok := f.hex(at, text, 34, 50, 66)
-		if !ok {
-			return
+		b, err := hex.DecodeString(n)
+		if err != nil || len(b) < 2 {
+			continue
 		}
 		if h, known := tpmwire.SignatureHash(binary.BigEndian.Uint16(b)); !known || h.Size() != len(b)-2 {
-			f.fail(at, "it begins with %x and has %d bytes, and no key is named so: want 000b and 32 bytes, 000c and 48, or 000d and 64", b[:2], len(b))
+			f.fail(fmt.Sprintf("ak_names[%d]", i), "it begins with %x and has %d bytes, and no key is named so: want 000b and 32 bytes, 000c and 48, or 000d and 64", b[:2], len(b))
 		}
-	})
-	oneOf(f, "ak_origin", r.AKOrigin, akOrigins...)
+	}
 	if f.given("ek_roots", r.EKRoots != "") {
 		r.checkRoots(f)
 	}
-	seen := make(map[string]bool)
 	for i := range r.Enrolments {
-		e := &r.Enrolments[i]
-		e.check(f, fmt.Sprintf("enrolment[%d]", i))
-		if e.AK != "" && seen[e.AK] {
-			f.fail(fmt.Sprintf("enrolment[%d].ak", i), "it is enrolled twice: a key lives in one TPM")
-		}
-		seen[e.AK] = true
+		r.Enrolments[i].check(f, fmt.Sprintf("enrolment[%d]", i))
 	}
+	f.twice("enrolment[%d].ak", len(r.Enrolments), func(i int) string { return r.Enrolments[i].AK })
 }
 
 func (r *AKRules) checkRoots(f *faults) {
@@ -138,7 +133,6 @@ func (r *AKRules) compile() (err error) {
 // check checks a record, and tells a member that is wrong from a record that is.
 func (e *Enrolment) check(f *faults, key string) {
 	if !f.given(key+".ek", e.EK != "") || !f.given(key+".ak", e.AK != "") || !f.given(key+".enrolled", e.Enrolled != "") {
-		f.fail(key, "type, ek, ak, ek_issuer and enrolled must be given, as the record has them")
 		return
 	}
 	ok := true

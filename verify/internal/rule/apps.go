@@ -13,16 +13,16 @@ import (
 // AppRules are rules about the applications in the log.
 type AppRules struct {
 	quiet
-	UnlistedApps Choice `toml:"unlisted_apps,omitempty" default:"\"allow\"" doc:"|refuse| refuses logs with applications that no |[[app]]| lists. Programs that were not declared are in no log at all: |refuse| is not an allow-list of everything that runs"`
+	UnlistedApps Choice `toml:"unlisted_apps,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses logs with applications that no |[[app]]| lists. Programs that were not declared are in no log at all: |refuse| is not an allow-list of everything that runs"`
 	Apps         []App  `toml:"app,omitempty"`
 }
 
 // App is one [[app]]: an application whose content is compared with a list.
 type App struct {
-	Name     string   `toml:"name" default:"required" doc:"as in the agent's declaration"`
-	Unit     string   `toml:"unit,omitempty" default:"any" doc:"systemd unit that it must be declared for"`
-	User     string   `toml:"user,omitempty" default:"any" doc:"user that it must be declared for"`
-	Digests  []string `toml:"digests" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
+	Name     string   `toml:"name" value:"name" default:"required" doc:"as in the agent's declaration"`
+	Unit     string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd unit that it must be declared for"`
+	User     string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
+	Digests  []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
 	Required *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs without it"`
 
 	digests map[string]bool // in a compiled policy
@@ -36,23 +36,7 @@ var appChecks = []check.Definition{
 }
 
 func (r *AppRules) values(f *faults) {
-	oneOf(f, "unlisted_apps", r.UnlistedApps, Allow, Refuse)
-	seen := make(map[string]bool)
-	for i := range r.Apps {
-		key, a := fmt.Sprintf("app[%d]", i), &r.Apps[i]
-		if !f.given(key+".name", a.Name != "") || !f.given(key+".digests", a.Digests != nil) {
-			f.fail(key, "name and digests must be given")
-			continue
-		}
-		f.name(key+".name", a.Name)
-		f.name(key+".unit", a.Unit)
-		f.name(key+".user", a.User)
-		f.identities(key+".digests", a.Digests, 32)
-		if seen[a.Name] {
-			f.fail(key+".name", "application %q is listed twice: give all digests in one rule", a.Name)
-		}
-		seen[a.Name] = true
-	}
+	f.twice("app[%d].name", len(r.Apps), func(i int) string { return r.Apps[i].Name })
 }
 
 func (r *AppRules) conflicts(p *Policy, f *faults) {

@@ -12,7 +12,7 @@ import (
 // BindingRules are rules about what ties the vTPM to the report.
 type BindingRules struct {
 	quiet
-	Binding Binding `toml:"binding,omitempty" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives |paravisor|. It needs |log = \"optional\"|, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"`
+	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives |paravisor|. It needs |log = \"optional\"|, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"`
 }
 
 // Binding says what the PCR values rest on.
@@ -46,8 +46,6 @@ func (b Binding) RestsOn() string {
 }
 
 var bindingChecks = []check.Definition{{ID: "policy.binding", Class: check.Policy, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"}}
-
-func (r *BindingRules) values(f *faults) { oneOf(f, "binding", r.Binding, bindings...) }
 
 func (r *BindingRules) binding() Binding { return cmp.Or(r.Binding, BindingGuestAsserted) }
 

@@ -20,10 +20,10 @@ type CallerRules struct {
 // Caller is [caller]. Unit and uid are a boundary; the executable is what the process was
 // seen to run when it connected, and no more than that.
 type Caller struct {
-	Unit        string   `toml:"unit,omitempty" default:"any" doc:"systemd system unit: another service on the machine cannot ask for evidence over its own key"`
-	UID         *int64   `toml:"uid,omitempty" default:"any" doc:"user id"`
-	App         string   `toml:"app,omitempty" default:"any" doc:"declared application; |caller.unit| must be given too"`
-	Executables []string `toml:"executables,omitempty" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
+	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit: another service on the machine cannot ask for evidence over its own key"`
+	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id"`
+	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too"`
+	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
 	Covered     bool     `toml:"covered,omitempty" default:"false" doc:"the executable must be in the manifest of the application; |caller.app| must be given too"`
 }
 
@@ -32,16 +32,6 @@ var callerChecks = []check.Definition{
 	{ID: "policy.caller-user", Class: check.Policy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
 	{ID: "policy.caller-app", Class: check.Policy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
 	{ID: "policy.caller-executable", Class: check.Policy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
-}
-
-func (r *CallerRules) values(f *faults) {
-	c := &r.Caller
-	f.name("caller.unit", c.Unit)
-	f.name("caller.app", c.App)
-	f.identities("caller.executables", c.Executables, 32)
-	if c.UID != nil {
-		f.number("caller.uid", *c.UID, 0, 1<<32-2)
-	}
 }
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
-	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // An Error is a fault of a policy, with its place in the text. Line and column are 0 for
@@ -101,60 +101,103 @@ func fields(p reflect.Value, each func(key string, v reflect.Value)) {
 	}
 }
 
-// number checks a number that is given.
-func (f *faults) number(key string, v, low, high int64) {
-	if f.given(key, v != 0) && (v < low || v > high) {
-		f.fail(key, "%d is out of range: want %d to %d", v, low, high)
+// values checks the values of a struct, by the tags "value" of its fields:
+//
+//	one A B         one of these words
+//	range LOW HIGH  a number
+//	hex N M         lower-case hexadecimal of one of these sizes in bytes. A report without
+//	                such an identity shows zeros, so zeros would accept everything without one
+//	hex0 N M        the same, and zeros are a value
+//	name            a name
+//	later           checked by the subject
+//
+// A field whose default is "required" must be given. A list that is given must contain
+// something, and each thing once.
+func (f *faults) values(prefix string, of reflect.Value) {
+	for field, v := range of.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("toml"), ",")
+		key, want := prefix+name, strings.Fields(field.Tag.Get("value"))
+		switch {
+		case field.Anonymous:
+			f.values(prefix, v)
+		case name == "":
+		case prefix != "" && field.Tag.Get("default") == "required" && !f.given(key, !v.IsZero() || v.CanInt()):
+			f.fail(strings.TrimSuffix(prefix, "."), "%s is missing", name)
+		case slices.Contains(want, "later"):
+		case v.Kind() == reflect.Struct:
+			f.values(key+".", v)
+		case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+			for i := range v.Len() {
+				f.values(fmt.Sprintf("%s[%d].", key, i), v.Index(i))
+			}
+		case v.Kind() == reflect.Slice:
+			f.list(key, v.Interface(), want)
+		case v.Kind() == reflect.Pointer && !v.IsNil():
+			f.value(key, v.Elem(), want)
+		case f.given(key, !v.IsZero()):
+			f.value(key, v, want)
+		}
 	}
 }
 
-// floor checks a number from 1: a rule that says 0 reads like a demand and makes none.
-func (f *faults) floor(key string, v, high int64) {
-	if v == 0 && f.given(key, false) {
-		f.fail(key, "0 demands nothing: leave it out if any value is acceptable")
-		return
-	}
-	f.number(key, v, 1, high)
-}
-
-func oneOf[T ~string](f *faults, key string, v T, allowed ...T) {
-	if f.given(key, v != "") && !slices.Contains(allowed, v) {
-		f.fail(key, "%q is not one of %s", v, joined(allowed, ", "))
-	}
-}
-
-// name checks a name: not empty, no control characters.
-func (f *faults) name(key, v string) {
-	if f.given(key, v != "") && (v == "" || len(v) > evidence.MaxName || !utf8.ValidString(v) ||
-		strings.ContainsFunc(v, func(c rune) bool { return c < 0x20 || c == 0x7f })) {
-		f.fail(key, "%q is not a name of 1 to %d bytes without control characters", v, evidence.MaxName)
-	}
-}
-
-// list checks a list that, if given, must contain something, and each thing once.
-func list[T comparable](f *faults, key string, v []T, each func(at string, v T)) {
-	if v != nil && len(v) == 0 {
+func (f *faults) list(key string, list any, want []string) {
+	v := reflect.ValueOf(list)
+	if !v.IsNil() && v.Len() == 0 {
 		f.fail(key, "the list is empty: leave the key out if anything is acceptable")
 	}
-	seen := make(map[T]bool)
-	for i, x := range v {
-		at := fmt.Sprintf("%s[%d]", key, i)
-		if seen[x] {
-			f.fail(at, "%q is listed twice", fmt.Sprint(x))
-			continue
-		}
-		seen[x] = true
-		each(at, x)
+	f.twice(key+"[%d]", v.Len(), func(i int) string { return fmt.Sprint(v.Index(i)) })
+	for i := range v.Len() {
+		f.value(fmt.Sprintf("%s[%d]", key, i), v.Index(i), want)
 	}
 }
 
-// names checks a list of names that are all known.
-func (f *faults) names(key string, v, allowed []string) {
-	list(f, key, v, func(at, text string) {
-		if !slices.Contains(allowed, text) {
-			f.fail(at, "%q is not one of %s", text, strings.Join(allowed, ", "))
+// twice refuses what a list contains twice. What is absent was refused before.
+func (f *faults) twice(key string, n int, of func(i int) string) {
+	seen := make(map[string]bool)
+	for i := range n {
+		if v := of(i); v != "" && seen[v] {
+			f.fail(fmt.Sprintf(key, i), "%q is listed twice", v)
+		} else {
+			seen[v] = true
 		}
-	})
+	}
+}
+
+func (f *faults) value(key string, v reflect.Value, want []string) {
+	if len(want) == 0 {
+		return
+	}
+	kind, words := want[0], want[1:]
+	numbers := make([]int, len(words))
+	for i, w := range words {
+		numbers[i], _ = strconv.Atoi(w) // of a tag
+	}
+	switch text := v.String(); kind {
+	case "one":
+		if !slices.Contains(words, text) {
+			f.fail(key, "%q is not one of %s", text, strings.Join(words, ", "))
+		}
+	case "range":
+		f.number(key, v.Int(), int64(numbers[0]), int64(numbers[1]))
+	case "hex", "hex0":
+		if b, ok := f.hex(key, text, numbers...); ok && kind == "hex" && isZero(b) {
+			f.fail(key, "it is zero, which means none: leave it out")
+		}
+	case "name":
+		if text == "" || len(text) > evidence.MaxName || !utf8.ValidString(text) ||
+			strings.ContainsFunc(text, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
+			f.fail(key, "%q is not a name of 1 to %d bytes without control characters", text, evidence.MaxName)
+		}
+	}
+}
+
+func (f *faults) number(key string, v, low, high int64) {
+	switch {
+	case v == 0 && low == 1: // it reads like a demand and makes none
+		f.fail(key, "0 demands nothing: leave it out if any value is acceptable")
+	case v < low || v > high:
+		f.fail(key, "%d is out of range: want %d to %d", v, low, high)
+	}
 }
 
 // hex checks lower-case hexadecimal of one of the given sizes in bytes. One spelling for
@@ -170,36 +213,6 @@ func (f *faults) hex(key, text string, sizes ...int) ([]byte, bool) {
 		return nil, false
 	}
 	return b, true
-}
-
-// identity checks a value for a list of what is acceptable. A report without one shows
-// zeros, so a list that contained zeros would accept everything without an identity.
-func (f *faults) identity(key, text string, sizes ...int) ([]byte, bool) {
-	b, ok := f.hex(key, text, sizes...)
-	if ok && isZero(b) {
-		f.fail(key, "it is zero, which means none: leave it out")
-		return nil, false
-	}
-	return b, ok
-}
-
-func (f *faults) identities(key string, v []string, sizes ...int) {
-	list(f, key, v, func(at, text string) { f.identity(at, text, sizes...) })
-}
-
-// bank checks a PCR bank. Collisions of SHA-1 can be made, so a SHA-1 value says little
-// about what was extended.
-func (f *faults) bank(key, v string) (pcr.Algorithm, bool) {
-	if !f.given(key, v != "") {
-		f.fail(key, `missing: want "sha256", "sha384" or "sha512"`)
-		return 0, false
-	}
-	a, err := pcr.ParseAlgorithm(v)
-	if err != nil || a == pcr.SHA1 {
-		f.fail(key, `%q is not one of sha256, sha384, sha512`, v)
-		return 0, false
-	}
-	return a, true
 }
 
 func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }

@@ -17,8 +17,8 @@ type FirmwareRules struct {
 
 // Mitigations is [mitigations]: bits that must be set.
 type Mitigations struct {
-	Launch  int64 `toml:"launch,omitempty" default:"any" doc:"mitigations in place when the guest was launched, 1 to 2^62"`
-	Current int64 `toml:"current,omitempty" default:"any" doc:"mitigations in place when the report was made, 1 to 2^62"`
+	Launch  int64 `toml:"launch,omitempty" value:"range 1 4611686018427387904" default:"any" doc:"mitigations in place when the guest was launched, 1 to 2^62"`
+	Current int64 `toml:"current,omitempty" value:"range 1 4611686018427387904" default:"any" doc:"mitigations in place when the report was made, 1 to 2^62"`
 }
 
 const maxMitigations = 1 << 62
@@ -26,11 +26,6 @@ const maxMitigations = 1 << 62
 var firmwareChecks = []check.Definition{
 	{ID: "policy.provisional", Class: check.Policy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
 	{ID: "policy.mitigations", Class: check.Policy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
-}
-
-func (r *FirmwareRules) values(f *faults) {
-	f.floor("mitigations.launch", r.Mitigations.Launch, maxMitigations)
-	f.floor("mitigations.current", r.Mitigations.Current, maxMitigations)
 }
 
 func (r *FirmwareRules) conflicts(p *Policy, f *faults) {

@@ -12,7 +12,7 @@ import (
 // FreshnessRules are rules about the age of the report.
 type FreshnessRules struct {
 	quiet
-	Freshness    Freshness `toml:"freshness,omitempty" default:"\"fresh\"" doc:"|fresh|: the report must be made for this very batch. |anchored|: an earlier one is accepted; the nonce is fresh all the same. |any|: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"`
+	Freshness    Freshness `toml:"freshness,omitempty" value:"one fresh anchored any" default:"\"fresh\"" doc:"|fresh|: the report must be made for this very batch. |anchored|: an earlier one is accepted; the nonce is fresh all the same. |any|: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"`
 	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty" default:"none" doc:"with |anchored|, required: how old the anchor may be, as |\"90s\"|, |\"10m\"|, |\"24h\"|, by the clock of the vTPM. The host that runs the vTPM can set that clock"`
 }
 
@@ -57,7 +57,6 @@ var freshnessChecks = []check.Definition{
 // values requires an age exactly if anchored evidence is acceptable.
 func (r *FreshnessRules) values(f *faults) {
 	const key = "max_anchor_age"
-	oneOf(f, "freshness", r.Freshness, FreshReport, AnchoredReport, AnyReport)
 	given := f.given(key, r.MaxAnchorAge != 0)
 	switch {
 	case r.freshness() == AnchoredReport && !given:

@@ -20,12 +20,12 @@ type ImageRules struct {
 
 // Image is [image].
 type Image struct {
-	MinGuestSVN      int64    `toml:"min_guest_svn,omitempty" default:"any" doc:"least security version of the guest image, from 1; with a list of keys"`
-	FamilyID         string   `toml:"family_id,omitempty" default:"any" doc:"16 bytes; with a list of keys"`
-	ImageID          string   `toml:"image_id,omitempty" default:"any" doc:"16 bytes; with a list of keys"`
-	HostData         []string `toml:"host_data,omitempty" default:"any" doc:"32 bytes each: data that the host gave at launch, for example a digest of a configuration. Zeros are a rule here: the host gave none"`
-	IDKeyDigests     []string `toml:"id_key_digests,omitempty" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID block. Without one, a report shows zeros, which no list contains"`
-	AuthorKeyDigests []string `toml:"author_key_digests,omitempty" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID key"`
+	MinGuestSVN      int64    `toml:"min_guest_svn,omitempty" value:"range 1 4294967295" default:"any" doc:"least security version of the guest image, from 1; with a list of keys"`
+	FamilyID         string   `toml:"family_id,omitempty" value:"hex 16" default:"any" doc:"16 bytes; with a list of keys"`
+	ImageID          string   `toml:"image_id,omitempty" value:"hex 16" default:"any" doc:"16 bytes; with a list of keys"`
+	HostData         []string `toml:"host_data,omitempty" value:"hex0 32" default:"any" doc:"32 bytes each: data that the host gave at launch, for example a digest of a configuration. Zeros are a rule here: the host gave none"`
+	IDKeyDigests     []string `toml:"id_key_digests,omitempty" value:"hex 48" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID block. Without one, a report shows zeros, which no list contains"`
+	AuthorKeyDigests []string `toml:"author_key_digests,omitempty" value:"hex 48" default:"any" doc:"48 bytes each: SHA-384 of keys that may have signed the ID key"`
 }
 
 // imageRule is a rule about one field of a report.
@@ -34,10 +34,8 @@ type imageRule struct {
 	key    string   // below [image]
 	name   string   // of the field, in words
 	values []string // that are acceptable
-	size   int      // bytes
 	list   bool     // the key is a list
 	signed bool     // the field is in the ID block
-	zeros  bool     // zeros are a value like others
 	open   string   // if the policy does not ask; empty: not said
 	have   func(*snp.Report) []byte
 }
@@ -50,11 +48,11 @@ func (i *Image) rules() []imageRule {
 		return []string{v}
 	}
 	return []imageRule{
-		{"policy.family-id", "family_id", "family id", one(i.FamilyID), 16, false, true, false, "", func(r *snp.Report) []byte { return r.FamilyID[:] }},
-		{"policy.image-id", "image_id", "image id", one(i.ImageID), 16, false, true, false, "", func(r *snp.Report) []byte { return r.ImageID[:] }},
-		{"policy.host-data", "host_data", "host data", i.HostData, 32, true, false, true, "What the host gave the guest at launch (host data).", func(r *snp.Report) []byte { return r.HostData[:] }},
-		{"policy.id-key", "id_key_digests", "ID key", i.IDKeyDigests, 48, true, false, false, "Who signed the launch (ID and author keys).", func(r *snp.Report) []byte { return r.IDKeyDigest[:] }},
-		{"policy.author-key", "author_key_digests", "author key", i.AuthorKeyDigests, 48, true, false, false, "", func(r *snp.Report) []byte { return r.AuthorKeyDigest[:] }},
+		{"policy.family-id", "family_id", "family id", one(i.FamilyID), false, true, "", func(r *snp.Report) []byte { return r.FamilyID[:] }},
+		{"policy.image-id", "image_id", "image id", one(i.ImageID), false, true, "", func(r *snp.Report) []byte { return r.ImageID[:] }},
+		{"policy.host-data", "host_data", "host data", i.HostData, true, false, "What the host gave the guest at launch (host data).", func(r *snp.Report) []byte { return r.HostData[:] }},
+		{"policy.id-key", "id_key_digests", "ID key", i.IDKeyDigests, true, false, "Who signed the launch (ID and author keys).", func(r *snp.Report) []byte { return r.IDKeyDigest[:] }},
+		{"policy.author-key", "author_key_digests", "author key", i.AuthorKeyDigests, true, false, "", func(r *snp.Report) []byte { return r.AuthorKeyDigest[:] }},
 	}
 }
 
@@ -65,23 +63,6 @@ var imageChecks = []check.Definition{
 	{ID: "policy.host-data", Class: check.Policy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
 	{ID: "policy.id-key", Class: check.Policy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
 	{ID: "policy.author-key", Class: check.Policy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
-}
-
-func (r *ImageRules) values(f *faults) {
-	f.floor("image.min_guest_svn", r.Image.MinGuestSVN, 1<<32-1)
-	for _, x := range r.Image.rules() {
-		key := "image." + x.key
-		verify := f.identity
-		if x.zeros {
-			verify = f.hex
-		}
-		switch {
-		case x.list:
-			list(f, key, x.values, func(at, text string) { verify(at, text, x.size) })
-		case f.given(key, x.values != nil):
-			verify(key, strings.Join(x.values, ""), x.size)
-		}
-	}
 }
 
 // conflicts refuses rules about an ID block of any signer: the host may hand one to the

@@ -13,17 +13,17 @@ import (
 // LaunchRules are rules about what was launched.
 type LaunchRules struct {
 	quiet
-	UnlistedLaunch     Choice   `toml:"unlisted_launch,omitempty" default:"\"refuse\"" doc:"|allow| accepts launch measurements that no |[[launch]]| lists: nothing is known of the firmware then, and binding is at most |guest-asserted|"`
-	DeniedMeasurements []string `toml:"denied_measurements,omitempty" default:"none" doc:"launch measurements that are refused, 48 bytes each; for policies with |unlisted_launch = \"allow\"|: with |refuse|, what is not listed is refused anyway"`
+	UnlistedLaunch     Choice   `toml:"unlisted_launch,omitempty" value:"one refuse allow" default:"\"refuse\"" doc:"|allow| accepts launch measurements that no |[[launch]]| lists: nothing is known of the firmware then, and binding is at most |guest-asserted|"`
+	DeniedMeasurements []string `toml:"denied_measurements,omitempty" value:"hex 48" default:"none" doc:"launch measurements that are refused, 48 bytes each; for policies with |unlisted_launch = \"allow\"|: with |refuse|, what is not listed is refused anyway"`
 	Launches           []Launch `toml:"launch,omitempty"`
 }
 
 // Launch is one [[launch]]: a launch measurement that is acceptable.
 type Launch struct {
-	Measurement string `toml:"measurement" default:"required" doc:"MEASUREMENT of the report, 48 bytes"`
-	Kind        Kind   `toml:"kind" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach"`
-	Covers      Cover  `toml:"covers" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line"`
-	Label       string `toml:"label,omitempty" default:"none" doc:"for people; shown in the appraisal"`
+	Measurement string `toml:"measurement" value:"hex 48" default:"required" doc:"MEASUREMENT of the report, 48 bytes"`
+	Kind        Kind   `toml:"kind" value:"one plain paravisor svsm" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach"`
+	Covers      Cover  `toml:"covers" value:"one firmware firmware+kernel+cmdline" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line"`
+	Label       string `toml:"label,omitempty" value:"name" default:"none" doc:"for people; shown in the appraisal"`
 }
 
 // Cover says what a launch measurement was computed over.
@@ -62,26 +62,7 @@ var launchChecks = []check.Definition{
 }
 
 func (r *LaunchRules) values(f *faults) {
-	oneOf(f, "unlisted_launch", r.UnlistedLaunch, Refuse, Allow)
-	f.identities("denied_measurements", r.DeniedMeasurements, 48)
-	seen := make(map[string]bool)
-	for i, l := range r.Launches {
-		key := fmt.Sprintf("launch[%d]", i)
-		oneOf(f, key+".covers", l.Covers, CoversFirmware, CoversKernel)
-		f.name(key+".label", l.Label)
-		if !f.given(key+".measurement", l.Measurement != "") {
-			f.fail(key, "measurement is missing")
-			continue
-		}
-		if !f.given(key+".kind", l.Kind != "") || !f.given(key+".covers", l.Covers != "") {
-			f.fail(key, `kind ("plain", "paravisor" or "svsm") and covers (%q or %q) must be given: a report does not show them`, CoversFirmware, CoversKernel)
-		}
-		oneOf(f, key+".kind", l.Kind, KindPlain, KindParavisor, KindSVSM)
-		if _, ok := f.identity(key+".measurement", l.Measurement, 48); ok && seen[l.Measurement] {
-			f.fail(key+".measurement", "it is listed twice")
-		}
-		seen[l.Measurement] = true
-	}
+	f.twice("launch[%d].measurement", len(r.Launches), func(i int) string { return r.Launches[i].Measurement })
 }
 
 func (r *LaunchRules) conflicts(_ *Policy, f *faults) {

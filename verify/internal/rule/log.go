@@ -14,8 +14,8 @@ import (
 // LogRules are rules about the measurement log and the firmware's event log.
 type LogRules struct {
 	quiet
-	Log                Choice `toml:"log,omitempty" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
-	FirmwareLog        Choice `toml:"firmware_log,omitempty" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
+	Log                Choice `toml:"log,omitempty" value:"one required optional" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
+	FirmwareLog        Choice `toml:"firmware_log,omitempty" value:"one required optional" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
 	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept a log that records gaps (a lost file event, a log that is full)"`
 	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept a log that records declared applications which could not be measured"`
 }
@@ -25,11 +25,6 @@ var logChecks = []check.Definition{
 	{ID: "policy.firmware-log", Class: check.Policy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
 	{ID: "policy.log-gaps", Class: check.Policy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
 	{ID: "policy.log-unmeasured", Class: check.Policy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
-}
-
-func (r *LogRules) values(f *faults) {
-	oneOf(f, "log", r.Log, Required, Optional)
-	oneOf(f, "firmware_log", r.FirmwareLog, Required, Optional)
 }
 
 func (r *LogRules) conflicts(p *Policy, f *faults) {

@@ -16,13 +16,13 @@ import (
 // MachineRules are rules about the processor and the key that signed the report.
 type MachineRules struct {
 	quiet
-	Products         []string `toml:"products,omitempty" default:"[\"genoa\", \"turin\"]" doc:"processor lines: |milan|, |genoa| (with Bergamo and Siena), |turin|. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"`
-	Signers          []string `toml:"signers,omitempty" default:"[\"vcek\"]" doc:"keys that may sign reports: |vcek| belongs to one chip, |vlek| to a cloud, which could load it into any of its machines. AWS signs with a VLEK"`
-	MinReportVersion int      `toml:"min_report_version,omitempty" default:"2" doc:"2 to 5. What an older report does not state is unknown, never a pass"`
-	Chips            []string `toml:"chips,omitempty" default:"any" doc:"chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"`
-	DeniedChips      []string `toml:"denied_chips,omitempty" default:"none" doc:"chip ids that are refused. Not together with |vlek| in |signers|, or with |allow_masked_chip|: such reports show no chip id, so the list could deny nothing"`
+	Products         []string `toml:"products,omitempty" value:"later" default:"[\"genoa\", \"turin\"]" doc:"processor lines: |milan|, |genoa| (with Bergamo and Siena), |turin|. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"`
+	Signers          []string `toml:"signers,omitempty" value:"one vcek vlek" default:"[\"vcek\"]" doc:"keys that may sign reports: |vcek| belongs to one chip, |vlek| to a cloud, which could load it into any of its machines. AWS signs with a VLEK"`
+	MinReportVersion int      `toml:"min_report_version,omitempty" value:"range 2 5" default:"2" doc:"2 to 5. What an older report does not state is unknown, never a pass"`
+	Chips            []string `toml:"chips,omitempty" value:"hex 8 64" default:"any" doc:"chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"`
+	DeniedChips      []string `toml:"denied_chips,omitempty" value:"hex 8 64" default:"none" doc:"chip ids that are refused. Not together with |vlek| in |signers|, or with |allow_masked_chip|: such reports show no chip id, so the list could deny nothing"`
 	AllowMaskedChip  bool     `toml:"allow_masked_chip,omitempty" default:"false" doc:"accept reports whose chip id the host masks: report and certificate cannot be compared then"`
-	Revocation       Choice   `toml:"revocation,omitempty" default:"\"optional\"" doc:"|required|: a current revocation list of the root must be given to the verifier. |optional|: a list is used if given. |off|"`
+	Revocation       Choice   `toml:"revocation,omitempty" value:"one required optional off" default:"\"optional\"" doc:"|required|: a current revocation list of the root must be given to the verifier. |optional|: a list is used if given. |off|"`
 }
 
 var machineChecks = []check.Definition{
@@ -33,12 +33,7 @@ var machineChecks = []check.Definition{
 }
 
 func (r *MachineRules) values(f *faults) {
-	f.names("products", r.Products, knownProducts())
-	f.names("signers", r.Signers, []string{"vcek", "vlek"})
-	f.number("min_report_version", int64(r.MinReportVersion), 2, 5)
-	f.identities("chips", r.Chips, turinChip, 64)
-	f.identities("denied_chips", r.DeniedChips, turinChip, 64)
-	oneOf(f, "revocation", r.Revocation, Required, Optional, Off)
+	f.list("products", r.Products, append([]string{"one"}, knownProducts()...))
 }
 
 func (r *MachineRules) products() []string {

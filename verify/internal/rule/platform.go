@@ -19,9 +19,9 @@ type PlatformRules struct {
 
 // Platform is [platform]: bits of PLATFORM_INFO, by the names in docs/policy.md.
 type Platform struct {
-	Require     []string `toml:"require,omitempty" default:"none" doc:"properties that the machine must have. |alias_check_complete| shows that memory is not aliased (BadRAM)"`
-	Refuse      []string `toml:"refuse,omitempty" default:"none" doc:"properties that it must not state. Firmware that is too old to state one passes: this is for properties such as |smt|, which every report states"`
-	UnknownBits Choice   `toml:"unknown_bits,omitempty" default:"\"allow\"" doc:"|refuse| refuses bits without a name. Turin sets some"`
+	Require     []string `toml:"require,omitempty" value:"later" default:"none" doc:"properties that the machine must have. |alias_check_complete| shows that memory is not aliased (BadRAM)"`
+	Refuse      []string `toml:"refuse,omitempty" value:"later" default:"none" doc:"properties that it must not state. Firmware that is too old to state one passes: this is for properties such as |smt|, which every report states"`
+	UnknownBits Choice   `toml:"unknown_bits,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses bits without a name. Turin sets some"`
 }
 
 // platformBits are the named bits of PLATFORM_INFO.
@@ -47,13 +47,12 @@ var platformChecks = []check.Definition{
 
 func (r *PlatformRules) values(f *faults) {
 	p := &r.Platform
-	var known []string
+	known := []string{"one"}
 	for _, b := range platformBits {
 		known = append(known, b.name)
 	}
-	f.names("platform.require", p.Require, known)
-	f.names("platform.refuse", p.Refuse, known)
-	oneOf(f, "platform.unknown_bits", p.UnknownBits, Allow, Refuse)
+	f.list("platform.require", p.Require, known)
+	f.list("platform.refuse", p.Refuse, known)
 	if platformMask(p.Require)&platformMask(p.Refuse) != 0 {
 		f.fail("platform.refuse", "a property is both required and refused")
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/pelletier/go-toml/v2"
@@ -51,7 +52,7 @@ type Policy struct {
 
 // subject is the rules about one subject.
 type subject interface {
-	values(f *faults)                              // checks the values, each for itself
+	values(f *faults)                              // checks of values that tags do not describe
 	conflicts(p *Policy, f *faults)                // refuses rules that no evidence could meet, and rules that would be ignored
 	explain(p *Policy, w *Words)                   // says in words what is demanded and what is not
 	survey()                                       // sets rules that accept everything genuine
@@ -64,6 +65,7 @@ type subject interface {
 // quiet is embedded by rules that lack one of these methods.
 type quiet struct{}
 
+func (quiet) values(*faults)                          {}
 func (quiet) conflicts(*Policy, *faults)              {}
 func (quiet) survey()                                 {}
 func (quiet) draft(*Golden, *Draft)                   {}
@@ -131,6 +133,7 @@ func (p *Policy) check(places *stricttoml.Places) error {
 		f.fail("version", "%d is not known: want %d", p.Version, Version)
 	}
 	f.emptyTables(p)
+	f.values("", reflect.ValueOf(p).Elem())
 	for _, s := range p.subjects() {
 		s.values(f)
 	}

@@ -12,18 +12,10 @@ import (
 // VMPLRules are rules about the VM privilege level that asked for the report.
 type VMPLRules struct {
 	quiet
-	VMPL []int `toml:"vmpl,omitempty" default:"[0]" doc:"VM privilege levels that may ask for the report, 0 to 3. At a level other than 0, less privileged software of the guest can speak for it"`
+	VMPL []int `toml:"vmpl,omitempty" value:"range 0 3" default:"[0]" doc:"VM privilege levels that may ask for the report, 0 to 3. At a level other than 0, less privileged software of the guest can speak for it"`
 }
 
 var vmplChecks = []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
-
-func (r *VMPLRules) values(f *faults) {
-	list(f, "vmpl", r.VMPL, func(at string, v int) {
-		if v < 0 || v > 3 {
-			f.fail(at, "%d is out of range: want 0 to 3", v)
-		}
-	})
-}
 
 func (r *VMPLRules) vmpl() []int {
 	if r.VMPL == nil {
