@@ -21,7 +21,7 @@ func TestEnrolment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := answerOf(t, expected)
+	answer := activate(nil, expected)
 	now := time.Date(2026, 3, 4, 5, 6, 7, 8, time.FixedZone("east", 3600))
 	if _, err := keys.NewEnrolment(expected, append([]byte{answer[0] ^ 1}, answer[1:]...), keys.NoIssuer, now); !errors.Is(err, keys.ErrCredential) {
 		t.Errorf("a wrong answer enrols: %v", err)

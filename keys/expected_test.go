@@ -63,7 +63,7 @@ func TestExpectedDoesNotShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret := answerOf(t, e)
+	secret := activate(nil, e)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		fmt.Fprintf(&out, verb+"\n", e)

@@ -8,7 +8,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/json"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -62,19 +61,4 @@ func madeAK(t testing.TB) *keys.Public {
 	curve(tpm2.TPMECCNistP256, tpm2.TPMAlgECDSA)(&area)
 	p, _ := ecc(t, area)
 	return p
-}
-
-// answerOf returns the answer that a challenge expects.
-func answerOf(t testing.TB, e *keys.Expected) []byte {
-	b, err := e.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var doc struct {
-		Secret []byte `json:"secret"`
-	}
-	if err := json.Unmarshal(b, &doc); err != nil {
-		t.Fatal(err)
-	}
-	return doc.Secret
 }
