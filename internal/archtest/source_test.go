@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // maxLines is the longest that a source file may be.
@@ -248,6 +249,28 @@ func TestLinksLead(t *testing.T) {
 			}
 			if _, err := os.Stat(filepath.Join(root(t), filepath.Dir(filepath.FromSlash(path)), filepath.FromSlash(to))); err != nil {
 				t.Errorf("%s: link to %s: %v", path, to, err)
+			}
+		}
+	})
+}
+
+// TestDocumentsAreWrapped checks that lines of documents end before column 100, apart from
+// tables, code and single links.
+func TestDocumentsAreWrapped(t *testing.T) {
+	files(t, func(path string, content []byte) {
+		if !strings.HasSuffix(path, ".md") {
+			return
+		}
+		code := false
+		for i, line := range strings.Split(string(content), "\n") {
+			if strings.HasPrefix(line, "```") {
+				code = !code
+			}
+			if code || strings.HasPrefix(strings.TrimSpace(line), "|") || strings.HasPrefix(line, "    ") || len(strings.Fields(line)) < 4 {
+				continue
+			}
+			if n := utf8.RuneCountInString(line); n > 100 {
+				t.Errorf("%s:%d: %d columns, at most 100", path, i+1, n)
 			}
 		}
 	})
