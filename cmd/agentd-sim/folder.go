@@ -16,8 +16,8 @@ import (
 	"github.com/cvm-agentd/agentd/agent"
 )
 
-// made are the names by which the folder of a machine is known: what every start makes,
-// and what somebody may have put there before the first one.
+// made are the names that identify the folder of a machine: what every start makes, and what
+// a person may have put there before the first one.
 var made = []string{"agentd.sock", "apps.d", "config.toml", "platform"}
 
 // prepare makes the folder of a machine, or refuses one that is something else: machines
@@ -33,13 +33,13 @@ func prepare(dir string) (string, error) {
 	}
 	var at unix.Stat_t
 	if err := unix.Stat(dir, &at); err != nil {
-		return "", fmt.Errorf("look at %s: %w", dir, err)
+		return "", fmt.Errorf("stat %s: %w", dir, err)
 	}
 	switch {
 	case int(at.Uid) != os.Geteuid():
 		return "", fmt.Errorf("folder %s belongs to uid %d, and this is uid %d: name one of your own", dir, at.Uid, os.Geteuid())
 	case at.Mode&0o022 != 0:
-		return "", fmt.Errorf("folder %s has mode %04o: others could plant files there: run chmod go-w on it, or name another", dir, at.Mode&0o7777)
+		return "", fmt.Errorf("folder %s has mode %04o: other users could plant files there: run chmod go-w on it, or name another", dir, at.Mode&0o7777)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -47,7 +47,7 @@ func prepare(dir string) (string, error) {
 	}
 	known := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return slices.Contains(made, e.Name()) })
 	if len(entries) > 0 && !known {
-		return "", fmt.Errorf("folder %s holds %q and nothing of a simulated machine: name a new folder, or an empty one", dir, entries[0].Name())
+		return "", fmt.Errorf("folder %s contains %q and nothing of a simulated machine: name a new folder, or an empty one", dir, entries[0].Name())
 	}
 	for _, sub := range []string{"apps.d", "certs", "log", "state"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
@@ -67,7 +67,7 @@ func forget(folder string) error {
 	return nil
 }
 
-// maxSocketPath is what struct sockaddr_un holds, less the zero byte behind it: unix(7).
+// maxSocketPath is the room in struct sockaddr_un, less the zero byte at its end: unix(7).
 const maxSocketPath = 107
 
 // checkSockets refuses paths that no socket can have.
@@ -80,7 +80,7 @@ func checkSockets(paths ...string) error {
 	return nil
 }
 
-// checkTPM refuses what is no address of a TPM.
+// checkTPM refuses what is not an address of a TPM.
 func checkTPM(address string) error {
 	path, isUnix := strings.CutPrefix(address, "unix:")
 	number, isFD := strings.CutPrefix(address, "fd:")

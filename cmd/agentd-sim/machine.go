@@ -30,12 +30,12 @@ import (
 type machine struct {
 	dir        string
 	tpm        string     // address of a TPM that is not ours
-	child      *swtpm.TPM // our own, nil where tpm is set
+	child      *swtpm.TPM // our own, nil if tpm is set
 	platform   *soft.Platform
 	config     config.Config
 	configText []byte
 	callers    func(caller.Identifier) caller.Identifier // nil unless callers are believed
-	bootID     string                                    // of the simulated kernel; empty where the TPM is not ours
+	bootID     string                                    // of the simulated kernel; empty if the TPM is not ours
 }
 
 // boot makes the folder of the machine and switches its parts on.
@@ -118,7 +118,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 	}
 }
 
-// announce tells people where everything is.
+// announce prints where everything is.
 func (m *machine) announce() {
 	fmt.Printf(`agentd-sim: a simulated machine: nothing here vouches for any hardware
 client socket  %s
@@ -136,7 +136,7 @@ func (m *machine) close() error {
 		errs = append(errs, m.platform.Close())
 	}
 	if m.child != nil {
-		// The daemon has closed the connection already; the child must be gone too.
+		// The daemon has closed the connection already; the child must end too.
 		if err := m.child.Close(); err != nil && !errors.Is(err, os.ErrClosed) && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}

@@ -3,7 +3,7 @@
 // Agentd-sim is the attestation agent on a machine in software: swtpm for a TPM, and
 // a software SEV-SNP platform with a test root of its own. It is for people who
 // develop applications without the hardware, and for tests. It runs without root in a
-// folder, protects nothing, and its evidence convinces only those who name its root.
+// folder, protects nothing, and its evidence convinces only verifiers that name its root.
 package main
 
 import (
@@ -27,8 +27,8 @@ const usage = `Usage: agentd-sim --dir DIR [flags]
 The attestation agent on a simulated machine. It needs swtpm and no root. Nothing
 that it says vouches for any hardware.
 
-  --dir DIR              folder of the machine, made where it is missing: yours alone, and
-                         empty or of a machine before. Sockets lie in it, so its path has
+  --dir DIR              folder of the machine, made if it is missing: yours alone, and
+                         empty or of a machine before. Its sockets are in it, so its path has
                          95 bytes at most
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --product NAME         milan (default), genoa or turin

@@ -44,8 +44,8 @@ allow_smt = true
 # digests = ["..."]
 `
 
-// publish writes what verifiers need. A policy that is there already is left alone:
-// somebody may have changed it.
+// publish writes what verifiers need. A policy that is there already is left alone: a
+// person may have changed it.
 func (m *machine) publish() error {
 	root, err := m.platform.RootPEM()
 	if err != nil {

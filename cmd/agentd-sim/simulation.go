@@ -120,7 +120,7 @@ func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) 
 	return p, nil
 }
 
-// raised is the usual TCB of p with firmware and microcode that are by levels newer.
+// raised returns the usual TCB of p with firmware and microcode that are by levels newer.
 func raised(p snp.Product, by levels) (snp.TCB, error) {
 	all, _, err := soft.UsualTCB(p).Components(p)
 	if err != nil {

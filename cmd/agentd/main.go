@@ -31,12 +31,12 @@ const usage = `Usage: agentd [--config FILE] [--check] [--log-level LEVEL]
 The attestation agent. It is meant to be started by systemd.
 
   --config FILE      configuration (default /etc/agentd/config.toml, which may be missing:
-                     then the defaults hold; docs/configuration.md)
+                     then the defaults apply; docs/configuration.md)
   --check            check the configuration and end
   --log-level LEVEL  debug, info, warn or error (default info)
   --version          print the version and end
 
-SIGHUP has declarations and certificates read again; SIGTERM ends the agent after it
+SIGHUP reads declarations and certificates again; SIGTERM ends the agent after it
 has answered what reached it.
 
 Exit codes: 0 ended as asked, 1 failed, 78 a configuration that cannot be used.
@@ -55,13 +55,13 @@ const (
 // options are what the command line says.
 type options struct {
 	config         string
-	named          bool // the configuration, by somebody who wants that one
+	named          bool // the configuration, which then has to exist
 	level          slog.Level
 	check, version bool
 }
 
-// errNoConfig is returned where the configuration that somebody named is missing. Its
-// defaults would measure into another PCR, or have other sockets.
+// errNoConfig is returned if the configuration of --config is missing. The defaults would
+// measure into another PCR, or have other sockets.
 var errNoConfig = errors.New("there is no such file")
 
 func main() {
@@ -138,7 +138,7 @@ func run(o options) error {
 	}, reload)
 }
 
-// machine is the devices of this machine.
+// machine returns the devices of this machine.
 func machine(c config.Config, log *slog.Logger) agent.Machine {
 	return agent.Machine{
 		BootID: bootID(),
@@ -155,7 +155,7 @@ func machine(c config.Config, log *slog.Logger) agent.Machine {
 	}
 }
 
-// bootID names the boot of the kernel, empty where it does not show it.
+// bootID returns the name of the kernel's boot, empty if the kernel does not show it.
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -11,17 +11,16 @@ import (
 // PATH_MAX for each of a handful of hierarchies.
 const MaxCgroup = 64 << 10
 
-// Hierarchy says which line of /proc/PID/cgroup systemd keeps its units in. It is
-// found once, from what is mounted, and not from the lines: on a unified system a
+// Hierarchy says which line of /proc/PID/cgroup contains systemd's units. It is found once, from what is mounted, and not from the lines: on a unified system a
 // container tool may mount a "name=systemd" hierarchy of its own.
 type Hierarchy string
 
 const (
-	Unified Hierarchy = "0::"            // cgroup v2, alone or beside v1 controllers
+	Unified Hierarchy = "0::"            // cgroup v2, alone or with v1 controllers
 	Legacy  Hierarchy = ":name=systemd:" // cgroup v1
 )
 
-// Path is the cgroup path of h in the content of /proc/PID/cgroup (cgroups(7): lines of
+// Path returns the cgroup path of h in the content of /proc/PID/cgroup (cgroups(7): lines of
 // hierarchy number, controllers and path, parted by colons). The kernel lets no cgroup
 // have a line break in its name, so a line is a line.
 func (h Hierarchy) Path(content []byte) (string, error) {

@@ -78,16 +78,16 @@ type State struct {
 	Folder string `toml:"folder"`
 }
 
-// Keys says what becomes of the secrets of applications.
+// Keys says how the secrets of applications are kept.
 type Keys struct {
 	RecoveryRecipients   []string `toml:"recovery_recipients"`     // age X25519, "age1…"; used when the store is made
 	LoseOnHardwareChange bool     `toml:"lose_on_hardware_change"` // accept, without recipients, that another chip loses every secret
-	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, where the firmware derives none, that the TPM alone protects them
+	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, if the firmware derives none, that the TPM alone protects them
 	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
 }
 
-// Limits bounds what callers can make the daemon hold.
+// Limits bounds what callers can make the daemon keep.
 type Limits struct {
 	Connections        int `toml:"connections"`          // open at once on both sockets
 	ConnectionsPerUser int `toml:"connections_per_user"` // of these, by one uid
@@ -113,7 +113,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // MarshalText writes what UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// Default is what holds for keys that are not set.
+// Default returns the values of keys that are not set.
 func Default() Config {
 	return Config{
 		Sockets: Sockets{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
@@ -131,7 +131,7 @@ func Default() Config {
 		Report: Report{
 			Device:            "/dev/sev-guest",
 			Spacing:           Duration(2 * time.Second),
-			Timeout:           Duration(65 * time.Second), // hosts have been seen to hold a report for 62 s
+			Timeout:           Duration(65 * time.Second), // hosts have been seen to delay a report for 62 s
 			CertificateFolder: "/etc/agentd/certs",
 		},
 		State: State{Folder: "/var/lib/agentd"},
@@ -277,7 +277,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	return errors.Join(errs...)
 }
 
-// quotesPCR reports whether a bank of s holds index.
+// quotesPCR reports whether a bank of s contains index.
 func quotesPCR(s pcr.Selection, index uint32) bool {
 	for _, b := range s {
 		for _, i := range b.PCRs {

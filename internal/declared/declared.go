@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package declared lets callers of a simulated machine say themselves which system unit
-// they are, so that what is for units can be shown and tried where there is no systemd.
+// they are, so that what is for units can be shown and tried without systemd.
 //
-// It checks nothing: whoever can start a process can be any unit. That is the opposite
-// of what the agent is for, so a test holds that nothing but agentd-sim imports it.
+// It checks nothing: any program can be any unit. That is the opposite of what the agent is
+// for, so a test checks that only agentd-sim imports it.
 package declared
 
 import (
@@ -51,7 +51,7 @@ func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	return p, nil
 }
 
-// environment is the unit that the process was started with, "" where it was not.
+// environment returns the unit that the process was started with, "" if with none.
 func environment(pid int) (string, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {

@@ -16,5 +16,5 @@
 // a hard link from elsewhere. None raises an inotify event. [Apps.Measure] hashes
 // everything anew and so finds them; the rescan that [Apps.Run] makes now and then
 // finds the latter two. The format of the declarations and the limits of all this are
-// told in docs/apps.md.
+// in docs/apps.md.
 package apps

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ErrUnknownApp is returned for a name that no declaration bears.
+// ErrUnknownApp is returned for a name without a declaration.
 var ErrUnknownApp = errors.New("no such app is declared")
 
 // A RateError says that an app changes too often for the log to follow. The agent

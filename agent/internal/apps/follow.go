@@ -13,17 +13,17 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
 
-// directoryID names a directory: inotify watches the directory itself, whatever path it was
-// reached by, and reports all events by the path that was first.
+// directoryID names a directory: inotify watches the directory itself, by any of its paths, and
+// reports all events by the path that was first.
 type directoryID struct{ dev, ino uint64 }
 
-// footprint is what a measurement looked at: for each directory the names in it.
+// footprint is what a measurement looked at: the names in each directory.
 type footprint map[directoryID]map[string]struct{}
 
 // follower keeps the watches that all apps together need, and knows which apps
 // depend on a name that changed.
 type follower struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards all below
 	watcher Watcher
 	stopped error                  // why watcher is nil
 	failed  map[string]error       // directories that could not be watched
@@ -101,7 +101,7 @@ func (s *sighting) see(dir, name string) {
 	s.print[id][name] = struct{}{}
 }
 
-// watch adds dir, again where it is watched: its path may lead elsewhere by now.
+// watch adds dir, again if it is watched: its path may lead elsewhere by now.
 func (f *follower) watch(dir string) (directoryID, bool) {
 	var st unix.Stat_t
 	err := f.watcher.Add(dir)
@@ -163,13 +163,13 @@ func (f *follower) prune() {
 	for dir, id := range f.watched {
 		if !wanted[id] {
 			delete(f.watched, dir)
-			// An error means that the watch is gone, which is what we want.
+			// An error means that there is no such watch any more, as wanted.
 			_ = f.watcher.Remove(dir)
 		}
 	}
 }
 
-// dependents are the apps for which a change of p matters.
+// dependents returns the apps for which a change of p matters.
 func (f *follower) dependents(p string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -17,5 +17,5 @@ const (
 	defaultRateBurst   = 30                     // records of an app at once
 	recordTimeout      = time.Minute            // for the log and the TPM to take one event
 	retryAfterFailure  = time.Minute            // after they did not
-	retryAfterChanging = 5 * time.Second        // after a file would not hold still
+	retryAfterChanging = 5 * time.Second        // after a file kept changing
 )

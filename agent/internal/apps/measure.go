@@ -19,10 +19,10 @@ import (
 
 // Measure hashes every file of app name anew, without any cached digest, and
 // returns when the log says what was found. The error says why the app is not
-// measured: [ErrUnknownApp], a [*declaration.Error], [*FileError] or [*manifest.ChangedError]
-// for what was found, a [*RateError] or [*RecordError] where it is not in the log.
-// An unchanged app adds nothing to the log. Where ctx ends first, nothing is
-// claimed or taken back.
+// measured: [ErrUnknownApp], a [*declaration.Error], [*manifest.FileError] or [*manifest.ChangedError]
+// for what was found, a [*RateError] or [*RecordError] if it is not in the log.
+// An unchanged app adds nothing to the log. If ctx ends first, nothing is claimed or taken
+// back.
 func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
 	return a.measure(ctx, name, false)
 }
@@ -67,8 +67,8 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 	}
 }
 
-// short reports whether the agent lacked what it takes to look: that says nothing about
-// the app.
+// short reports whether the agent lacked descriptors or memory: that says nothing about the
+// app.
 func short(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
@@ -76,7 +76,7 @@ func short(err error) bool {
 // notLooked claims nothing of an app that could not be looked at, records nothing, and
 // has it looked at again.
 func (a *Apps) notLooked(x *app, err error) error {
-	err = fmt.Errorf("measure %s: the agent is short of what it takes to look, and tries again: %w", x.name, err)
+	err = fmt.Errorf("measure %s: the agent is short of descriptors or memory, and tries again: %w", x.name, err)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if x.whyNot != err.Error() {
@@ -115,7 +115,7 @@ func (a *Apps) scan(ctx context.Context, d *declaration.Declaration, cached bool
 	return entries, bytes, err
 }
 
-// conclude brings the log and the state of the app to what was found. It reports
+// conclude makes the log and the state of the app say what was found. It reports
 // false when the app was declared anew meanwhile.
 func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 	if err := a.record.Acquire(ctx, 1); err != nil {
@@ -197,8 +197,8 @@ func (a *Apps) apply(x *app, f finding, says outcome) {
 	}
 }
 
-// holdBack takes back what is claimed of an app that changes too often, records
-// once that changes are not followed, and has it measured when the log may take it.
+// holdBack takes back what is claimed of an app that changes too often, records once that
+// changes are not followed, and measures it when the log may take it.
 func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Duration) error {
 	err := &RateError{App: x.name, Retry: wait}
 	a.mu.Lock()
@@ -236,8 +236,8 @@ func (a *Apps) appendGap(ctx context.Context, reason string) error {
 	return err
 }
 
-// event is the event that records f, and what the log says of the app from then
-// on. A manifest that no record can hold becomes a finding without one.
+// event returns the event that records f, and what the log says of the app from then on. A
+// manifest that no record can contain becomes a finding without one.
 func (f *finding) event(name string) (pcr.Event, outcome) {
 	if f.err == nil {
 		var e *pcr.AppEvent

@@ -19,13 +19,12 @@ type Change struct {
 	Declarations []pcr.Declaration // in force from now on
 	Added        []string
 	Changed      []string // other bytes than before, or accepted now
-	Removed      []string // gone or masked
+	Removed      []string // absent or masked
 	Refused      []string // kept as unmeasured apps that no unit belongs to
 	Errors       []error  // why, one for each of Refused
 }
 
-// Reload reads the declarations, at the start and whenever they may have changed,
-// and measures every app by them. Announce is called in between with the
+// Reload reads the declarations, at the start and when they may have changed, and measures every app by them. Announce is called in between with the
 // declarations that come into force, to record them: no app is recorded by a
 // declaration that the log does not list. When it fails, or a directory cannot be
 // trusted, the old declarations stay in force and the error is returned.

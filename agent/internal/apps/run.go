@@ -17,12 +17,12 @@ const (
 	gapWatching = "changes of files cannot be watched: every app is looked at every 30 s instead"
 )
 
-// gapsOwed is the name in the schedule that stands for no app but for owed gaps.
+// gapsOwed is the name of the owed gaps in the schedule, which no app has.
 const gapsOwed = ""
 
-// Run follows the files of all apps until ctx ends, which is no error: it watches,
+// Run follows the files of all apps until ctx ends, which is not an error: it watches,
 // measures what changed, and looks at everything now and then. When watching
-// fails, that is recorded as a gap and told by [Apps.Watching]; Run looks at
+// fails, that is recorded as a gap and reported by [Apps.Watching]; Run looks at
 // everything more often instead and tries to watch again.
 func (a *Apps) Run(ctx context.Context) error {
 	var measuring sync.WaitGroup
@@ -42,7 +42,7 @@ func (a *Apps) Run(ctx context.Context) error {
 	return nil
 }
 
-// watch passes on what w tells until ctx ends or w does.
+// watch passes on what w reports until ctx ends or w does.
 func (a *Apps) watch(ctx context.Context, w Watcher) error {
 	rescan := time.NewTicker(a.config.Rescan)
 	defer rescan.Stop()
@@ -121,7 +121,7 @@ func (a *Apps) checkWatching(ctx context.Context, before bool) bool {
 	return true
 }
 
-// owe has a gap recorded, once for each reason however often it is owed meanwhile.
+// owe records a gap soon, once for each reason even if it is owed several times meanwhile.
 func (a *Apps) owe(reason string) {
 	a.mu.Lock()
 	a.owed[reason] = true
@@ -129,8 +129,8 @@ func (a *Apps) owe(reason string) {
 	a.pending.touch(gapsOwed, time.Now(), 0)
 }
 
-// payGaps records the gaps that are owed, later where there were too many: whoever
-// can make the queue overflow must not fill the log with it.
+// payGaps records the gaps that are owed, later if there were too many: an attacker who can
+// make the queue overflow must not fill the log with gaps.
 func (a *Apps) payGaps(ctx context.Context) {
 	a.mu.Lock()
 	reasons := slices.Sorted(maps.Keys(a.owed))

@@ -8,9 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// throttle bounds how many records one source may cause: the log has an end, and
-// whoever can write to one file of an app could otherwise bring it about. It is
-// guarded by its owner.
+// throttle bounds how many records one source may cause. The log has a limit, and an attacker
+// who can write to one file of an app could otherwise reach it. Its owner guards it.
 type throttle struct {
 	limit *rate.Limiter
 	told  bool // that records are being held back, since the last that was not
@@ -20,7 +19,7 @@ func newThrottle(every time.Duration, burst int) *throttle {
 	return &throttle{limit: rate.NewLimiter(rate.Every(every), burst)}
 }
 
-// wait is how long until the next record is allowed; 0 means now.
+// wait returns how long until the next record is allowed; 0 means now.
 func (t *throttle) wait(now time.Time) time.Duration {
 	missing := 1 - t.limit.TokensAt(now)
 	if missing <= 0 {

@@ -8,10 +8,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// A Watcher tells of changes to the names in directories.
+// A Watcher reports changes to the names in directories.
 type Watcher interface {
 	Add(dir string) error    // again for a directory that was replaced
-	Remove(dir string) error // of one that may be gone already
+	Remove(dir string) error // of one that may not exist any more
 	Events() <-chan string   // path of what changed: a name in an added directory, or the directory; closed at the end
 	Errors() <-chan error    // among them ErrOverflow
 	Close() error

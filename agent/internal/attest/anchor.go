@@ -11,11 +11,11 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// errReset: the TPM was reset or resumed since the anchor was made. No quote can
-// stand on that anchor any more, since the clocks cannot be compared.
+// errReset is returned if the TPM was reset or resumed since the anchor was made. No quote
+// can use that anchor any more, since the clocks cannot be compared.
 var errReset = errors.New("TPM was reset or restarted since the anchor was made")
 
-// An anchor is a fresh batch whose report later quotes stand on.
+// An anchor is a fresh batch whose report serves later quotes.
 type anchor struct {
 	snapshot     evidence.Snapshot
 	clock        vtpm.Clock
@@ -25,7 +25,7 @@ type anchor struct {
 	made         time.Time
 }
 
-// digestOrNil is what the commitments take: the digest, or nil where there is no anchor.
+// digestOrNil returns what the commitments take: the digest, or nil without an anchor.
 func (a *anchor) digestOrNil() *evidence.Digest {
 	if a == nil {
 		return nil
@@ -54,8 +54,8 @@ func (a *Attester) currentAnchor() *anchor {
 	return a.anchor
 }
 
-// serves reports whether who asks for anchored evidence is served from on: it need not
-// be renewed, or the report that would do so is late. The caller holds mu.
+// serves reports whether callers that ask for anchored evidence are served from on: it need
+// not be renewed, or the report that would renew it is late. The caller holds mu.
 func (a *Attester) serves(on *anchor) bool {
 	return on != nil && (a.late || a.c.Now().Sub(on.made) <= a.c.AnchorMaxAge)
 }
@@ -78,8 +78,8 @@ func (a *Attester) moveToFresh(waiters []*waiter) {
 	}
 }
 
-// passOn moves those of waiters who asked for anchored evidence to the anchored lane. It
-// returns the others in their places, with nil for who has left.
+// passOn moves the waiters that asked for anchored evidence to the anchored lane. It returns
+// the rest in their places, with nil for each that moved.
 func (a *Attester) passOn(waiters []*waiter) []*waiter {
 	rest := slices.Clone(waiters)
 	for i, w := range waiters {
@@ -94,8 +94,8 @@ func (a *Attester) passOn(waiters []*waiter) []*waiter {
 	return rest
 }
 
-// passAnchored moves on those who came to the fresh lane only because there was no anchor
-// to stand on, where there is one by now: no report need be spent on them.
+// passAnchored moves on the waiters that came to the fresh lane only because there was no
+// anchor, if there is one by now: they need no report.
 func (a *Attester) passAnchored(waiters []*waiter) []*waiter {
 	a.mu.Lock()
 	ready := a.serves(a.anchor)
@@ -106,9 +106,9 @@ func (a *Attester) passAnchored(waiters []*waiter) []*waiter {
 	return slices.DeleteFunc(a.passOn(waiters), func(w *waiter) bool { return w == nil })
 }
 
-// passLate moves on everybody in the fresh lane who can do without the report under way,
-// which is late: of those that wait and of waiters, the batch in flight. It returns who
-// of waiters is left, in their places.
+// passLate moves on all in the fresh lane that can do without the report under way, which is
+// late: those that wait, and those of waiters, the batch in flight. It returns the rest of
+// waiters, in their places.
 func (a *Attester) passLate(waiters []*waiter) []*waiter {
 	a.mu.Lock()
 	if a.anchor == nil {
@@ -122,9 +122,9 @@ func (a *Attester) passLate(waiters []*waiter) []*waiter {
 	return a.passOn(waiters)
 }
 
-// failFresh answers the callers of a fresh batch that failed. Those who asked for
-// anchored evidence and came only to renew an old anchor are served from that one:
-// its age is in the evidence, and whether it will do is the verifier's to say.
+// failFresh answers the callers of a fresh batch that failed. Those that asked for anchored
+// evidence and came only to renew an old anchor are served from that one: its age is in the
+// evidence, and the verifier decides whether it is recent enough.
 func (a *Attester) failFresh(waiters []*waiter, err error) {
 	if a.currentAnchor() != nil {
 		waiters = a.passOn(waiters)

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package attest turns requests into evidence. It collects the statements of
-// waiting callers into batches, has the TPM quote each batch while the measurement
-// log holds still, signs it with the agent key, and asks the platform for a report
-// where one is needed.
+// waiting callers into batches, has the TPM quote each batch while nothing is appended to
+// the measurement log, signs it with the agent key, and asks the platform for a report if
+// one is needed.
 //
 // # Lanes
 //
 // There are two lanes, each with one batch in flight and the next one gathering
 // meanwhile. The fresh lane makes a quote and a report over it; a report may take
 // seconds, since hosts throttle them. What it produced is kept as the anchor. The
-// anchored lane makes only a quote, which stands on the anchor. A caller that asks
+// anchored lane makes only a quote, which uses the report of the anchor. A caller that asks
 // for anchored evidence while there is no anchor, or an old one, joins the fresh
 // lane. Both lanes share one TPM, whose owner serialises them.
 //
-// A report that is held back holds up nobody who can do without: after AnchorPatience
-// those in the fresh lane who asked for anchored evidence, and those who ask until the
-// report is there, get evidence on the old anchor. It says how old that is.
+// A late report delays no caller that can do without it: after AnchorPatience, the callers in
+// the fresh lane that asked for anchored evidence, and those that ask until the report is
+// there, get evidence on the old anchor. It says how old that is.
 //
-// # What belongs to whom
+// # Who owns what
 //
 // A lane owns a batch from the moment its statements leave the pool until every
 // waiter has an answer; a statement that arrives after that goes into the next
@@ -52,8 +52,8 @@ const (
 	DefaultMaxWaiting    = 8192
 )
 
-// TPM quotes the configured PCRs, and hands on only quotes that it has held against the
-// request and the AK: others are [tpmkeys.ErrQuote]. See [vtpm.TPM.Quote].
+// TPM quotes the configured PCRs, and returns only quotes that it has checked against the
+// request and the AK. The error for any other quote is [tpmkeys.ErrQuote]. See [vtpm.TPM.Quote].
 type TPM interface {
 	Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error)
 	AKPublic() []byte // TPMT_PUBLIC
@@ -69,24 +69,24 @@ type Config struct {
 	TPM      TPM
 	Ledger   Ledger
 	Platform platform.Reporter
-	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger holds its public half
+	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger records its public half
 
 	// FirmwareLog returns the firmware's event log, at most evidence.MaxFirmwareLog
-	// bytes, or nothing where the machine has none. May be nil.
+	// bytes, or nothing if the machine has none. May be nil.
 	FirmwareLog func() ([]byte, error)
 
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
 
-	// AnchorPatience is how long who asked for anchored evidence waits for the report
-	// that is to renew an old anchor.
+	// AnchorPatience is how long a caller that asked for anchored evidence waits for the
+	// report that is to renew an old anchor.
 	AnchorPatience time.Duration
 
 	MaxWaiting int // callers waiting in one lane; more are turned away
 
 	Log *slog.Logger
-	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now where nil
+	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now if nil
 }
 
 // An Attester makes evidence. Make one with New and give it life with Run.
@@ -105,11 +105,11 @@ type Attester struct {
 type Stats struct {
 	Statements    uint64       // statements answered with evidence
 	FreshBatches  uint64       // batches with a report of their own
-	AnchorBatches uint64       // batches that stood on an anchor
+	AnchorBatches uint64       // batches that used an anchor
 	Failed        uint64       // batches that failed
 	Largest       uint64       // statements of the largest batch
 	LastError     string       // of the last failed batch, empty after a good one
-	QuoteError    string       // why the TPM's last quote was none to stand on, empty after a good one
+	QuoteError    string       // why the TPM's last quote could not be used, empty after a good one
 	Anchor        *AnchorStats // nil without an anchor
 }
 
@@ -142,8 +142,7 @@ func New(c Config) (*Attester, error) {
 	return a, nil
 }
 
-// Run works until ctx ends, then answers everyone who still waits with the
-// reason and returns.
+// Run works until ctx ends, then answers all that still wait with the reason and returns.
 func (a *Attester) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { a.fresh.run(ctx) })
@@ -164,7 +163,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 	}
 	select {
 	case <-ctx.Done():
-		w.gone.Store(true) // first: who is on the way from one lane to the other stays out
+		w.gone.Store(true) // first: a waiter on the way from one lane to the other stays out
 		a.fresh.drop(w)
 		a.anchored.drop(w)
 		return nil, fmt.Errorf("wait for evidence: %w", context.Cause(ctx))
@@ -193,9 +192,9 @@ func (a *Attester) enter(w *waiter) error {
 	return a.fresh.add(w)
 }
 
-// firmwareLog is the firmware's log where r asks for it and it is to be had. It is not
-// part of any commitment, since the quoted PCRs commit to it: what cannot be read is
-// left out, and it is for the verifier's policy to miss it.
+// firmwareLog returns the firmware's log if r asks for it and it can be read. It is not part
+// of any commitment, since the quoted PCRs commit to it. A log that cannot be read is left
+// out, and the verifier's policy decides whether to require it.
 func (a *Attester) firmwareLog(r api.EvidenceRequest) []byte {
 	if !r.FirmwareLog || a.c.FirmwareLog == nil {
 		return nil
@@ -234,7 +233,7 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
 		return nil, err
 	}
 	salt := make([]byte, 32)
-	rand.Read(salt) // never fails: crypto/rand ends the process where it would
+	rand.Read(salt) // never fails: crypto/rand ends the process instead
 	s := evidence.Statement{
 		Type:      evidence.StatementType,
 		Nonce:     r.Nonce,

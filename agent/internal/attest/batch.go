@@ -19,15 +19,14 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
-// A batch is one quoted and signed tree, and the report that it stands on. It is
-// not changed once its waiters have it: they assemble their documents from it at
-// the same time.
+// A batch is one quoted and signed tree, and its report. It does not change after its
+// waiters have it: they assemble their documents from it at the same time.
 type batch struct {
 	tree      *evidence.Tree
 	snapshot  evidence.Snapshot
 	clock     vtpm.Clock // of the quote
 	signature []byte     // by the agent key
-	anchor    *anchor    // what the report was made for, where that is not this batch
+	anchor    *anchor    // what the report was made for, if that is not this batch
 
 	agentKey     []byte
 	ak           []byte
@@ -59,7 +58,7 @@ func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 	a.answer(waiters, b)
 }
 
-// awaitReport asks for the report of b. Where it is late, those who can do without it
+// awaitReport asks for the report of b. If it is late, the waiters that can do without it
 // leave; their places in the tree stay empty.
 func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter) ([]*waiter, error) {
 	done := make(chan error, 1)
@@ -98,7 +97,7 @@ func (a *Attester) runAnchored(ctx context.Context, waiters []*waiter) {
 	}
 }
 
-// stopping marks an error that comes only from the end of the lane's own context.
+// stopping marks an error that is only due to the end of the lane's own context.
 func stopping(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", ErrStopping, err)
@@ -106,8 +105,8 @@ func stopping(ctx context.Context, err error) error {
 	return err
 }
 
-// quoteBatch fixes the tree over waiters and quotes and signs it, on an anchor or
-// on none, while the log holds still.
+// quoteBatch fixes the tree over waiters and quotes and signs it, on an anchor or on none,
+// while nothing is appended to the log.
 func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor) (*batch, error) {
 	leaves := make([]evidence.Digest, len(waiters))
 	for i, w := range waiters {
@@ -139,7 +138,7 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	return b, nil
 }
 
-// noteQuote remembers for the status what came of asking the TPM for a quote.
+// noteQuote remembers for the status whether the TPM quoted.
 func (a *Attester) noteQuote(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,7 +150,7 @@ func (a *Attester) noteQuote(err error) {
 	}
 }
 
-// quoteHeld runs while the log holds still, so that log and quote are one snapshot.
+// quoteHeld runs while nothing is appended to the log, so that log and quote are one snapshot.
 func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
 	switch {
@@ -160,8 +159,8 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrTPM, err)
 	}
-	// The vTPM belongs to the host as far as the guest can tell. A quote that
-	// contradicts what this agent itself extended must not get a report.
+	// The vTPM may belong to the host. A quote that contradicts what this agent itself
+	// extended must not get a report.
 	for _, d := range v.Values {
 		got, quoted := q.PCRs[d.Algorithm][v.PCR]
 		if quoted && !bytes.Equal(got, d.Value) {
@@ -203,14 +202,14 @@ func (a *Attester) addReport(ctx context.Context, b *batch) error {
 		return err // it says what was asked for
 	}
 	if r.TableError != nil {
-		a.c.Log.Warn("certificate table of the host is passed over", "error", r.TableError)
+		a.c.Log.Warn("ignore the certificate table of the host", "error", r.TableError)
 	}
 	b.report = evidence.Report{Kind: a.c.Platform.Kind(), Bytes: r.Bytes}
 	b.certificates = a.certificates(r)
 	return nil
 }
 
-// certificates are those that fit into evidence.
+// certificates returns those that fit into evidence.
 func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 	var out []evidence.Bytes
 	for _, c := range r.Certificates {
@@ -223,7 +222,7 @@ func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 	return out
 }
 
-// answer gives every waiter its place in b. Nil is one who left.
+// answer gives every waiter its place in b. Nil is a waiter that left.
 func (a *Attester) answer(waiters []*waiter, b *batch) {
 	a.mu.Lock()
 	a.stats.LastError = ""
@@ -255,7 +254,7 @@ func (a *Attester) fail(waiters []*waiter, err error) {
 	}
 }
 
-// document is the evidence of the waiter at index, encoded.
+// document returns the evidence of the waiter at index, encoded.
 func (b *batch) document(w *waiter, index uint64, firmwareLog []byte) ([]byte, error) {
 	inclusion, err := b.tree.Prove(index)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// maxWaitingBytes caps the statements that one lane holds for callers.
+// maxWaitingBytes limits the statements that one lane keeps for callers.
 const maxWaitingBytes = 32 << 20
 
 // A waiter is one caller with its statement, waiting for a batch.
@@ -20,8 +20,8 @@ type waiter struct {
 	request   api.EvidenceRequest
 	statement []byte
 	leaf      evidence.Digest
-	answer    chan outcome // holds one; written exactly once by the lane that took the waiter
-	gone      atomic.Bool  // nobody waits for the answer any more
+	answer    chan outcome // of one; written exactly once by the lane that took the waiter
+	gone      atomic.Bool  // set by Attest when its caller left: no goroutine waits for the answer
 }
 
 // outcome is what a waiter gets: a place in a batch, or the reason why not.
@@ -33,25 +33,26 @@ type outcome struct {
 
 func (w *waiter) fail(err error) { w.answer <- outcome{err: err} }
 
-// A lane gathers waiters while its one batch is in flight.
+// A lane gathers waiters while its one batch is in flight. It is not a semaphore: what waits
+// is taken as a batch.
 type lane struct {
 	name string
 	max  int
 	work func(context.Context, []*waiter)
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the three below; add, drop, take and stop write them
 	waiting []*waiter
 	bytes   int
 	stopped bool
-	wake    chan struct{} // holds one
+	wake    chan struct{} // of one
 }
 
 func newLane(name string, limit int, work func(context.Context, []*waiter)) *lane {
 	return &lane{name: name, max: limit, work: work, wake: make(chan struct{}, 1)}
 }
 
-// add puts w behind those who wait already. It goes into the next batch, never
-// into one whose root is fixed. One that nobody waits for is left out.
+// add puts w after those that wait already. It goes into the next batch, never into one
+// whose root is fixed. A waiter whose caller left is left out.
 func (l *lane) add(w *waiter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,7 +73,7 @@ func (l *lane) add(w *waiter) error {
 	return nil
 }
 
-// drop takes w out again where it still waits: its caller has gone.
+// drop takes w out if it still waits: its caller has left.
 func (l *lane) drop(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,7 +96,7 @@ func (l *lane) take() []*waiter {
 	return taken
 }
 
-// takeAnchored removes those who asked for anchored evidence, oldest first.
+// takeAnchored removes those that asked for anchored evidence, oldest first.
 func (l *lane) takeAnchored() (taken []*waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,7 +127,7 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// stop turns away who waits and who still comes.
+// stop turns away the waiters, and those that still come.
 func (l *lane) stop() {
 	l.mu.Lock()
 	l.stopped = true

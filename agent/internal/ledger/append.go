@@ -13,10 +13,10 @@ import (
 // Append records e: in the log, in the PCR, in the log head, and returns when all that is
 // durable. It sets the member "previous" of an agent event.
 //
-// After an error nothing may be claimed from e. The event may have been recorded all the
-// same, where the steps behind the extend failed; the log then truthfully says so.
+// After an error nothing may be claimed from e. The event may be recorded nevertheless, if a
+// step after the extend failed; the log then says so.
 //
-// Once a record has been begun, the end of ctx no longer stops it.
+// After a record was begun, the end of ctx does not stop it.
 func (l *Ledger) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if e.Type == pcr.EventStart || e.Type == pcr.EventFull {
 		return pcr.Record{}, fmt.Errorf("append event %q: the ledger itself records these", e.Type)
@@ -59,9 +59,9 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if err != nil {
 		return pcr.Record{}, err
 	}
-	// Numbers have a fixed size, so that the record "full" has the same size wherever it
-	// stands: room for it is always kept. What does not fit closes the log, however small
-	// the next event may be: a log with a hole in it must say so.
+	// Numbers have a fixed size, so that the record "full" has the same size at any number:
+	// room for it is always kept. What does not fit closes the log, even if the next event
+	// would fit: a log with a hole in it must say so.
 	if len(l.pub.log)+len(r.Encode())+len(full.Encode()) > l.c.Limit {
 		return pcr.Record{}, errors.Join(ErrFull, l.record(ctx, full))
 	}
@@ -71,7 +71,7 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	return r, nil
 }
 
-// usable tells that the ledger is desynchronised.
+// usable returns an error if the ledger is desynchronised.
 func (l *Ledger) usable() error {
 	if s := l.State(); !s.Synchronised {
 		return fmt.Errorf("%w: %s", ErrDesynchronised, s.Reason)
@@ -79,7 +79,7 @@ func (l *Ledger) usable() error {
 	return nil
 }
 
-// record takes one record through intent, extend and completion.
+// record does the three steps of one record: intent, extend and completion.
 func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
 	next, err := r.Extend(l.replay.Values())
 	if err != nil {
@@ -98,8 +98,8 @@ func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
 	return l.save("")
 }
 
-// resolve finds out from the PCR whether the pending record was extended: it then
-// belongs to the log, and otherwise does not. Extend is what the TPM said.
+// resolve reads from the PCR whether the pending record was extended: only then it belongs
+// to the log. Extend is the answer of the TPM.
 func (l *Ledger) resolve(ctx context.Context, extend error) error {
 	p := l.pending
 	now, err := l.readEither(ctx, p.after)
@@ -126,8 +126,8 @@ func (l *Ledger) resolve(ctx context.Context, extend error) error {
 	}
 }
 
-// settle resolves what an earlier call had to leave open. That the record was not
-// extended is an answer too: its caller was told an error.
+// settle resolves what an earlier call had to leave open. That the record was not extended
+// is an answer too: its caller got an error.
 func (l *Ledger) settle(ctx context.Context) error {
 	if l.pending == nil {
 		return nil
@@ -139,12 +139,12 @@ func (l *Ledger) settle(ctx context.Context) error {
 	return nil
 }
 
-// errUnmoved: an extend that the TPM answered with success and did not do.
-var errUnmoved = errors.New("the TPM said that it did, and the PCR did not move")
+// errUnmoved is the error of an extend that the TPM answered with success and did not do.
+var errUnmoved = errors.New("the TPM answered with success, and the PCR did not change")
 
 var errUnanswered = errors.New("an earlier extend was not answered")
 
-// tidy brings the files to what is committed, where an earlier failure left a doubt.
+// tidy makes the files contain what is committed, if an earlier failure left a doubt.
 func (l *Ledger) tidy() error {
 	if err := l.clean(); err != nil {
 		return err
@@ -155,14 +155,14 @@ func (l *Ledger) tidy() error {
 	return nil
 }
 
-// clean makes the log file hold the committed records and nothing else.
+// clean makes the log file contain the committed records and nothing else.
 func (l *Ledger) clean() error {
 	if !l.dirty {
 		return nil
 	}
 	err := l.c.Log.Truncate(LogFile, int64(len(l.pub.log)))
 	if err != nil {
-		// Shorter than we wrote it, or gone: what is in memory was seen in the PCR, so put it back.
+		// Shorter than we wrote it, or absent: what is in memory was in the PCR, so put it back.
 		if again := l.c.Log.Replace(LogFile, l.pub.log); again != nil {
 			return fmt.Errorf("bring the log file back to %d records: %w", l.head().Count, errors.Join(err, again))
 		}
@@ -180,8 +180,8 @@ func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
 	return sorted(now), nil
 }
 
-// readEither reads the PCR, which should hold the committed log or, with one record
-// more, after. What is neither is read once more.
+// readEither reads the PCR, which should contain the committed log or, with one record more,
+// after. If it contains neither, it is read once more.
 func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Digest, error) {
 	now, err := l.read(ctx)
 	if err != nil || pcr.Equal(now, after) || pcr.Equal(now, l.replay.Values()) {
@@ -190,12 +190,12 @@ func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Dige
 	return l.read(ctx)
 }
 
-// mismatch is called where the PCR holds what no record explains.
+// mismatch is called if the PCR contains what no record explains.
 func (l *Ledger) mismatch(ctx context.Context) error {
 	b, err := l.c.TPM.Boot(ctx)
 	if err == nil && (b.ResetCount != l.boot.ResetCount || b.RestartCount != l.boot.RestartCount) {
-		l.boot = b // so that the next start knows this boot for one that is not repaired
+		l.boot = b // so that the next start knows that this boot is not repaired
 		return l.desynchronise("the TPM was reset or restarted while the agent was running")
 	}
-	return l.desynchronise("PCR %d does not hold what %d records make it: something else extended or reset it", l.c.PCR, l.head().Count)
+	return l.desynchronise("PCR %d does not contain what %d records make it: something else extended or reset it", l.c.PCR, l.head().Count)
 }

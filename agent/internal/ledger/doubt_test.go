@@ -121,7 +121,7 @@ func TestUnfinishedRecordStays(t *testing.T) {
 		if l != nil || !errors.Is(err, ledger.ErrTPM) || errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, syscall.EIO) != refuse {
 			t.Errorf("%s: Open says %v", name, err)
 		}
-		if !refuse && !strings.Contains(err.Error(), "did not move") {
+		if !refuse && !strings.Contains(err.Error(), "did not change") {
 			t.Errorf("%s: Open says %v", name, err)
 		}
 		m.tpm.deaf = false
@@ -274,7 +274,7 @@ func TestWhatItCosts(t *testing.T) {
 	}
 	cost("a look", 1, 0)
 	m.tpm.deaf = true
-	if _, err := l.Append(background, appEvent("c")); !errors.Is(err, ledger.ErrTPM) || !strings.Contains(err.Error(), "did not move") {
+	if _, err := l.Append(background, appEvent("c")); !errors.Is(err, ledger.ErrTPM) || !strings.Contains(err.Error(), "did not change") {
 		t.Errorf("Append says %v", err)
 	}
 	cost("an event that a deaf TPM did not take", 1, 1)

@@ -22,9 +22,8 @@ type View struct {
 	log published
 }
 
-// Hold calls f with the log while nothing is appended, after it has seen that the PCR holds
-// what the log says. It fails with [ErrDesynchronised], and does not call f, where the PCR
-// does not.
+// Hold calls f with the log while nothing is appended, after it has checked that the PCR
+// matches the log. If it does not, Hold fails with [ErrDesynchronised] and does not call f.
 func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 	if err := l.take(ctx); err != nil {
 		return err
@@ -36,7 +35,7 @@ func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 	return f(l.View())
 }
 
-// compare holds the PCR against the log.
+// compare checks that the PCR matches the log.
 func (l *Ledger) compare(ctx context.Context) error {
 	if err := l.usable(); err != nil {
 		return err
@@ -60,8 +59,8 @@ func (l *Ledger) compare(ctx context.Context) error {
 	return nil
 }
 
-// View is the log as it was last committed, without a look at the PCR: to show it to
-// people, not to attest to it. It waits for nobody.
+// View returns the log as it was last committed, without waiting and without reading the
+// PCR: to show it to people, not to attest to it.
 func (l *Ledger) View() View {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -69,7 +68,7 @@ func (l *Ledger) View() View {
 	return View{State: p.state, Head: p.head(uint64(len(p.heads))), PCR: l.c.PCR, Values: p.values, log: p}
 }
 
-// Log returns the records from number start on; start may be one behind the last, which
+// Log returns the records from number start on; start may be one after the last, which
 // gives none. The bytes are shared and must not be changed.
 func (v View) Log(start uint64) (evidence.Log, error) {
 	if start > v.Head.Count {
@@ -86,7 +85,7 @@ func (v View) Log(start uint64) (evidence.Log, error) {
 	}, nil
 }
 
-// sorted is d ascending by bank.
+// sorted returns d ascending by bank.
 func sorted(d []pcr.Digest) []pcr.Digest {
 	d = slices.Clone(d)
 	slices.SortFunc(d, func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) })

@@ -12,25 +12,25 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// found is what the files hold and how that stands to the PCR.
+// found is the content of the files, compared with the PCR.
 type found struct {
 	boot    Boot
 	kernel  string
-	saved   *saved             // nil where there is no state file, or a damaged one
+	saved   *saved             // nil if the state file is absent or damaged
 	present bool               // there is a log file with something in it
 	start   []pcr.Digest       // PCR before the log, as its first record says
 	before  []pcr.Digest       // PCR before the last good record
 	after   []pcr.Digest       // PCR after it
 	records []pcr.Record       // good records, from the first on
 	heads   []evidence.LogHead // log head after each of them
-	damage  error              // what follows them in the file, nil where nothing does
+	damage  error              // what follows them in the file, nil if nothing does
 	foreign error              // why the records cannot be of this PCR as it is
-	whole   bool               // the PCR holds all records
-	lacking bool               // the PCR holds all records but the last
+	whole   bool               // the PCR contains all records
+	lacking bool               // the PCR contains all records but the last
 }
 
-// find reads both files. The log is good as far as it replays from the values that its
-// first record says the PCR had.
+// find reads both files. The log is good up to the record that does not replay from the
+// values that its first record says the PCR had.
 func (l *Ledger) find(now []pcr.Digest) (*found, error) {
 	f := &found{boot: l.boot, kernel: l.c.Kernel}
 	var err error
@@ -53,7 +53,7 @@ func (l *Ledger) find(now []pcr.Digest) (*found, error) {
 	return f, nil
 }
 
-// scan follows the records of the log file as far as they are good.
+// scan follows the records of the log file up to the first that is not good.
 func (f *found) scan(b []byte) {
 	records, damage := pcr.DecodeLog(b, 0)
 	f.damage = damage
@@ -88,7 +88,7 @@ func (f *found) hold(now []pcr.Digest, index uint32) {
 	f.lacking, f.whole = pcr.Equal(now, f.before), pcr.Equal(now, f.after)
 }
 
-// previous is the log head of the boot before, for the first record of a new log.
+// previous returns the log head of the boot before, for the first record of a new log.
 func (f *found) previous() *evidence.LogHead {
 	switch {
 	case f.saved == nil:
@@ -110,13 +110,13 @@ const (
 	finish              // the last record is an intent that was not extended
 )
 
-// judge decides, from what is there, what is to be done. The reason is one for people,
-// where the judgement is to refuse.
+// judge decides, from what is there, what is to be done. If that is to refuse, the reason is
+// for people.
 func (f *found) judge() (what, string) {
 	n := uint64(len(f.records))
 	s := f.saved
 	if s == nil {
-		// Nothing is known of before, so nothing contradicts the log.
+		// No earlier state is known, so nothing contradicts the log.
 		if n == 0 {
 			return begin, ""
 		}
@@ -129,7 +129,7 @@ func (f *found) judge() (what, string) {
 		case n < s.Head.Count:
 			return refuse, fmt.Sprintf("%d records were completed in this boot and the log has %s", s.Head.Count, f.length())
 		case s.Head.Count > 0 && f.heads[s.Head.Count-1] != s.Head:
-			return refuse, fmt.Sprintf("the first %d records are others than were completed in this boot", s.Head.Count)
+			return refuse, fmt.Sprintf("the first %d records differ from those completed in this boot", s.Head.Count)
 		case n == 0:
 			return begin, ""
 		}
@@ -138,7 +138,7 @@ func (f *found) judge() (what, string) {
 	sameKernel := f.kernel != "" && f.kernel == s.Kernel
 	if s.sameAK(f.boot) {
 		if sameKernel {
-			// Whoever runs the vTPM can reset it; programs that were measured before still run.
+			// The host can reset its vTPM; programs that were measured before still run.
 			return refuse, "the TPM was reset under the running kernel"
 		}
 		return begin, ""
@@ -148,7 +148,7 @@ func (f *found) judge() (what, string) {
 		return f.explain(0)
 	}
 	if sameKernel && s.Head.Count > 0 {
-		return refuse, "the attestation key is another than in the same boot of the kernel before, and the log does not explain the PCR"
+		return refuse, "the attestation key differs from that in the same boot of the kernel before, and the log does not explain the PCR"
 	}
 	return begin, ""
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ledger owns the measurement log and its PCR: one event at a time goes into
-// both, and they are never told apart from each other.
+// both, and neither is reported without the other.
 //
 // # On disk
 //
-// The log file measurements.cel in the log directory holds the records as CEL-TLV, one
-// behind the other. The state file ledger.json in the state directory holds what must
+// The log file measurements.cel in the log directory contains the records as CEL-TLV, one
+// after the other. The state file ledger.json in the state directory contains what must
 // outlive the log: which boot the log is of, and the log head.
 //
 // An event is recorded in three durable steps:
@@ -16,39 +16,39 @@
 //  2. extend: one TPM2_PCR_Extend, then the PCR is read back.
 //  3. completion: the state file is replaced by one with the new log head.
 //
-// The PCR decides which steps were taken, so that no crash leaves a doubt:
+// The PCR shows which steps were taken, so that no crash leaves a doubt:
 //
 //	log file                             PCR              after a start
-//	a torn record behind whole ones      as before it     the torn record is cut off; it was never extended
+//	a torn record after whole ones       as before it     the torn record is cut off; it was never extended
 //	one record beyond the completion     as before it     it is synced and extended now: its program may have run
 //	one record beyond the completion     as after it      completed
 //	all records completed                as after them    clean
-//	missing, and none was completed      anything         a new log, which states where the PCR stood
+//	missing, and none was completed      anything         a new log, which states the value of the PCR
 //	anything else                                         desynchronised
 //
 // # Boots
 //
 // A PCR is only reset by a reset of the TPM, which counts them. The state names the
 // boot by AK name and reset count as the AK shows it (the count is obfuscated with the
-// key, so it compares only under one key). The same boot without its log, or with a
-// shorter or another one, is desynchronised: that is how a deleted log, and a kexec, are
-// told from a new boot. So is a TPM that was reset under the same running kernel,
-// where the kernel's boot id is known. Desynchronised is remembered in the state and
-// lasts until the next boot, because only that repairs a PCR.
+// key, so it compares only under one key). The same boot without its log, or with a shorter
+// or different one, is desynchronised: that distinguishes a deleted log, and a kexec, from
+// a new boot. So is a TPM that was reset under the same running kernel, if the kernel's
+// boot id is known. The state remembers that it is desynchronised, until the next boot,
+// because only that repairs a PCR.
 //
 // # Failing closed
 //
-// A step that fails makes Append fail. The ledger then knows, or finds out before it
-// does anything else, which of the steps took effect all the same: it reads the PCR
-// after a failed extend, cuts the log file back after a failed intent, and writes the
-// state again after a failed completion. Nothing is appended before that is settled,
-// and what is held or shown is always exactly what the PCR was seen to hold.
+// A step that fails makes Append fail. The ledger then knows, or finds out before it does
+// anything else, which of the steps took effect: it reads the PCR after a failed extend,
+// cuts the log file back after a failed intent, and writes the state again after a failed
+// completion. Nothing is appended before that is settled, and the log in memory is always
+// exactly what the PCR was read to contain.
 //
 // # Reading twice
 //
-// What the PCR holds against the log stays there until the next boot. So a value that
-// does not fit is read once more before the ledger is found desynchronised, which
-// outlives restarts: one wrong answer on the way from the TPM must not cost a reboot.
+// A PCR that contradicts the log does so until the next boot. So a value that does not match
+// is read once more before the ledger is found desynchronised, which outlives restarts: one
+// wrong answer on the way from the TPM must not cost a reboot.
 package ledger
 
 import (
@@ -70,31 +70,32 @@ const (
 	StateFile = "ledger.json"      // in the state directory
 )
 
-// Errors, told apart with errors.Is.
+// Errors, for errors.Is.
 var (
-	// ErrDesynchronised: log and PCR do not explain each other; only a boot repairs that.
+	// ErrDesynchronised is returned if log and PCR do not explain each other; only a boot
+	// repairs that.
 	ErrDesynchronised = errors.New("measurement log and PCR are desynchronised until the next boot")
-	// ErrFull: the log takes nothing more in this boot.
+	// ErrFull is returned if the log takes nothing more in this boot.
 	ErrFull = errors.New("measurement log is full until the next boot")
-	// ErrTPM: the TPM did not do what it was asked for, so that log and PCR cannot be
-	// held against each other now. Nothing is concluded from that.
+	// ErrTPM is returned if the TPM did not do what it was asked for, so that log and PCR
+	// cannot be compared now. Nothing is concluded from that.
 	ErrTPM = errors.New("the TPM failed")
-	// ErrLocked: another daemon has the log directory.
+	// ErrLocked is returned if another daemon has the log directory.
 	ErrLocked = errors.New("measurement log belongs to another process")
 )
 
-// Config is what a ledger is made of.
+// Config is what a ledger works with.
 type Config struct {
 	Log    LogStore   // the log directory; locked by Open until its owner closes it
 	State  StateStore // the state directory
 	TPM    TPM
 	PCR    uint32 // register to extend, 0 to 23; checked by the caller to be one that software cannot reset
-	Limit  int    // bytes the log may have; 0 stands for evidence.MaxLog, which is also the most
-	Kernel string // boot id of the running kernel, empty where it cannot be read
+	Limit  int    // bytes the log may have; 0 is evidence.MaxLog, which is also the most
+	Kernel string // boot id of the running kernel, empty if it cannot be read
 }
 
-// A Ledger is the one owner of log and PCR in this process. Its methods may be called
-// concurrently; events are recorded in the order in which Append got its turn.
+// A Ledger is the one owner of log and PCR in this process. Its methods may be called by
+// many goroutines; events are recorded in the order in which Append got its turn.
 type Ledger struct {
 	c     Config
 	banks []pcr.Algorithm     // active banks, ascending
@@ -105,8 +106,8 @@ type Ledger struct {
 	replay  *pcr.Replayer // over the committed records
 	saved   *saved        // last known content of the state file
 	pending *pending      // an intent whose extend is not known to have taken effect or not
-	dirty   bool          // the log file may hold more than the committed records
-	stale   bool          // the state file may not hold the committed head
+	dirty   bool          // the log file may contain more than the committed records
+	stale   bool          // the state file may not contain the committed head
 
 	mu  sync.RWMutex // guards pub, which its writer, the holder of turn, replaces and never changes
 	pub published
@@ -137,7 +138,7 @@ type State struct {
 	Bytes        int64
 }
 
-// State is never more than one operation old, and waits for nobody.
+// State returns the state of the ledger, at most one operation old, without waiting.
 func (l *Ledger) State() State {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -154,10 +155,10 @@ func (l *Ledger) take(ctx context.Context) error {
 
 func (l *Ledger) give() { l.turn.Release(1) }
 
-// head is the committed log head.
+// head returns the committed log head.
 func (l *Ledger) head() evidence.LogHead { return l.pub.head(uint64(len(l.pub.heads))) }
 
-// head is the log head after the first n records.
+// head returns the log head after the first n records.
 func (p *published) head(n uint64) evidence.LogHead {
 	if n == 0 {
 		return evidence.LogHead{}
@@ -165,7 +166,7 @@ func (p *published) head(n uint64) evidence.LogHead {
 	return evidence.LogHead{Count: n, Digest: p.heads[n-1]}
 }
 
-// commit adds a record to the log that others see. The replay has followed it already.
+// commit adds a record to the published log. The replay has followed it already.
 func (l *Ledger) commit(record []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,16 +179,15 @@ func (l *Ledger) commit(record []byte) {
 	p.state.Full = l.replay.Full()
 }
 
-// desynchronise makes the ledger refuse from here on, and has the next start in this
-// boot do the same.
+// desynchronise makes the ledger refuse from now on, and the next start in this boot too.
 func (l *Ledger) desynchronise(format string, a ...any) error {
 	reason := text.Fit(fmt.Sprintf(format, a...), pcr.MaxReason)
 	l.mu.Lock()
 	l.pub.state.Synchronised, l.pub.state.Reason = false, reason
 	l.mu.Unlock()
 	err := fmt.Errorf("%w: %s", ErrDesynchronised, reason)
-	// What is on disk is found wrong again by the next start, which is why a failure
-	// here changes nothing but the reason that people will read.
+	// The next start finds again that what is on disk is wrong, so that a failure here
+	// changes only the reason that people will read.
 	return errors.Join(err, l.save(reason))
 }
 

@@ -16,11 +16,11 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// Open locks the log, finds out how log and PCR stand to each other, mends what a crash
-// left half done, and begins a new log in a new boot. A ledger that is desynchronised is
-// returned like any other and says so in its state. An error means that it is not known
-// how they stand, because a file or the TPM cannot be read, or that a step which must
-// come first failed; Open may be tried again.
+// Open locks the log, compares log and PCR, repairs what a crash left half done, and begins
+// a new log in a new boot. A ledger that is desynchronised is returned like any other and
+// says so in its state. An error means that log and PCR could not be compared, because a
+// file or the TPM cannot be read, or that a step which must come first failed; Open may be
+// tried again.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	l := &Ledger{c: c, turn: semaphore.NewWeighted(1)}
 	if err := l.open(ctx); err != nil {
@@ -75,14 +75,14 @@ func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
 		return nil, err
 	}
 	// A bank that is missing here would never be extended, and one too many not be noticed.
-	// Without nil, which would stand for zeros, it is also held to what a replay takes.
+	// Without nil, which would mean zeros, it is also checked against what a replay takes.
 	if _, err := pcr.NewReplayer(l.banks, append([]pcr.Digest{}, now...)); err != nil {
 		return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v: %w", l.c.PCR, ErrTPM, l.banks, err)
 	}
 	return now, nil
 }
 
-// act does what the judgement asks for.
+// act does what judge decided.
 func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 	l.pub.state.Synchronised = true
 	what, reason := f.judge()
@@ -99,8 +99,8 @@ func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 			return err
 		}
 		l.dirty, l.stale = f.damage != nil, true
-		// A full disk must not keep a good log from being attested to: nothing is appended
-		// until this has worked.
+		// A full disk must not prevent evidence over a good log: nothing is appended until
+		// this has worked.
 		_ = l.failed(l.tidy())
 		return nil
 	default:
@@ -112,8 +112,8 @@ func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 	}
 }
 
-// adopt takes the records of an earlier process for its own. Start is nil where there
-// are none that say where the PCR stood.
+// adopt makes the records of an earlier process its own. Start is nil if no record says
+// what the PCR was.
 func (l *Ledger) adopt(records []pcr.Record, start []pcr.Digest) error {
 	banks := l.banks
 	if start != nil {
@@ -170,11 +170,11 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 }
 
 // begin starts the log of a new boot. The state names the boot before anything is
-// extended: otherwise a crash would have the next start take the rest for a new boot too.
+// extended: otherwise the next start after a crash would take the rest for a new boot too.
 func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
 	previous := f.previous()
-	// Also where it seems to be gone: a process that put it away may have died before that
-	// was durable. Once the state names this boot, an old log would be one that is wrong.
+	// Also if it seems to be absent: a process that put it away may have died before that
+	// was durable. After the state names this boot, an old log would be a wrong one.
 	if err := l.c.Log.Replace(LogFile, nil); err != nil {
 		return fmt.Errorf("put the log of an earlier boot away: %w", err)
 	}

@@ -147,7 +147,7 @@ func TestLogOfOtherBanks(t *testing.T) {
 	m := newMachine()
 	m.restart(t)
 	m.log.Set(ledger.LogFile, other.log.Get(ledger.LogFile))
-	wantDesynchronised(t, m, m.restart(t), "are others than were completed")
+	wantDesynchronised(t, m, m.restart(t), "differ from those completed")
 }
 
 // TestLimitIsThatOfEvidence: no configuration makes a log longer than a verifier reads.

@@ -26,13 +26,13 @@ type saved struct {
 	Kernel         string            `json:"kernel,omitzero"`
 	Head           evidence.LogHead  `json:"head"`                    // of the log of this boot, as last completed
 	Previous       *evidence.LogHead `json:"previous,omitzero"`       // of the log of the boot before
-	Desynchronised string            `json:"desynchronised,omitzero"` // why, where the ledger found this boot so; made by text.Fit
+	Desynchronised string            `json:"desynchronised,omitzero"` // why, if the ledger found this boot so; made by text.Fit
 }
 
 // errCorrupt marks a state file that could be read and makes no sense.
 var errCorrupt = errors.New("state file is damaged")
 
-// loadSaved reads the state file; nil without an error means that there is none.
+// loadSaved reads the state file, and returns nil without an error if there is none.
 func loadSaved(s StateStore) (*saved, error) {
 	b, err := s.Read(StateFile, maxSaved)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -61,8 +61,8 @@ func (s *saved) of(b Boot) bool {
 
 func (s *saved) sameAK(b Boot) bool { return bytes.Equal(s.AKName, b.AKName) }
 
-// save replaces the state file with the committed head, or, where the ledger is
-// desynchronised, with the head that was known before and the reason.
+// save replaces the state file with the committed head, or, if the ledger is desynchronised,
+// with the head that was known before and the reason.
 func (l *Ledger) save(reason string) error {
 	next := &saved{
 		Type:           savedType,

@@ -131,7 +131,7 @@ func TestLogTamperedWith(t *testing.T) {
 				must(l.Append(background, appEvent(a)))
 			}
 			m.log.Set(ledger.LogFile, other.log.Get(ledger.LogFile))
-		}, "are others than were completed"},
+		}, "differ from those completed"},
 		{"damaged in the first record", func(m *machine) {
 			b := m.log.Get(ledger.LogFile)
 			b[20] ^= 1
@@ -214,7 +214,7 @@ func TestAnotherAK(t *testing.T) {
 	}
 	m.tpm.boot.AKName = []byte("ak-3")
 	m.log.Clear()
-	wantDesynchronised(t, m, m.restart(t), "another")
+	wantDesynchronised(t, m, m.restart(t), "differs")
 
 	t.Run("and a record that was not extended", func(t *testing.T) {
 		m := newMachine()

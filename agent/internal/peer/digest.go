@@ -16,9 +16,9 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// fileID names one content of one inode. A write sets the change time, which nobody
-// can set back short of setting the clock. Stores through a shared mapping need not set
-// it: the executable of a caller is what was observed, not what cannot be arranged.
+// fileID names one content of one inode. A write sets the change time, which only setting
+// the clock could set back. Stores through a shared mapping need not set it: the executable
+// of a caller is an observation, and an attacker can arrange it.
 type fileID struct {
 	dev, inode uint64
 	size       int64
@@ -30,15 +30,15 @@ const (
 	settled    = 2 * time.Second // a file changed later than this may change again within one tick of its time stamp
 )
 
-// reading is one hashing of a file, which others may wait for.
+// reading is one hashing of a file, which several goroutines may wait for.
 type reading struct {
 	done   chan struct{} // closed once the other members are set
 	digest evidence.Digest
 	err    error
 }
 
-// digest is the SHA-256 of f and its number of hard links. Those who ask for the same
-// content at once share one reading of it.
+// digest returns the SHA-256 of f and its number of hard links. Requests for the same content
+// at the same time share one reading of it.
 func (m *images) digest(ctx context.Context, uid uint32, f *os.File) (evidence.Digest, uint64, error) {
 	for {
 		id, links, err := m.stat(f)
@@ -50,8 +50,8 @@ func (m *images) digest(ctx context.Context, uid uint32, f *os.File) (evidence.D
 			return d, links, nil
 		}
 		if other == nil {
-			// The slot comes first: who waits for a reading must not wait for a slot that
-			// its reader's user keeps busy.
+			// The slot comes first: a goroutine that waits for a reading must not wait for a
+			// slot that its reader's user keeps busy.
 			release, err := m.slots.take(ctx, uid)
 			if err != nil {
 				return d, 0, err

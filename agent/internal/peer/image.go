@@ -15,8 +15,8 @@ import (
 )
 
 // images observes executables. Opening or reading one may wait for a file system that
-// a caller runs itself (FUSE), so it is done beside the accept loop, by a bounded
-// number of goroutines of which one user can hold only one.
+// a caller runs itself (FUSE). So it is done outside of the accept loop, by a bounded number
+// of goroutines, of which one user gets only one.
 type images struct {
 	max     int64
 	timeout time.Duration
@@ -25,7 +25,7 @@ type images struct {
 
 	mu       sync.Mutex
 	digests  map[fileID]evidence.Digest
-	readings map[fileID]*reading // going on now
+	readings map[fileID]*reading // under way
 }
 
 func newImages(o Options) *images {
@@ -42,13 +42,13 @@ func newImages(o Options) *images {
 	return m
 }
 
-// An observation is one look at the executable of one process. The file is opened when
-// the connection is accepted, which fixes what was seen, and hashed when somebody asks:
-// connections that never ask for anything are to cost next to nothing.
+// An observation is one look at the executable of one process. The file is opened when the
+// connection is accepted, which fixes what was seen, and hashed when a request needs that:
+// connections without a request must cost next to nothing.
 type observation struct {
 	images *images
 	uid    uint32
-	ctx    context.Context // ends when the process is let go of
+	ctx    context.Context // ends when the process is closed
 	cancel context.CancelFunc
 	opened chan struct{} // closed once link and file are set
 	link   string
@@ -58,7 +58,7 @@ type observation struct {
 	result *evidence.Executable
 }
 
-// observe opens the executable of p beside the caller, who does not wait.
+// observe begins to open the executable of p, and does not wait for that.
 func (m *images) observe(p *process) *observation {
 	o := &observation{images: m, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
@@ -76,7 +76,7 @@ func (o *observation) open(ctx context.Context, p *process) {
 		return
 	}
 	if p.pidfd != nil {
-		defer p.dir.Close() // the pidfd holds the process from now on
+		defer p.dir.Close() // the pidfd identifies the process from now on
 	}
 	var err error
 	if o.link, err = p.readlink("exe"); err != nil {
@@ -95,7 +95,7 @@ func (o *observation) open(ctx context.Context, p *process) {
 	context.AfterFunc(o.ctx, func() { f.Close() })
 }
 
-// wait is the result, or unreadable where it is not there in time.
+// wait returns the result, or unreadable if it is not there in time.
 func (o *observation) wait(ctx context.Context) *evidence.Executable {
 	o.once.Do(func() {
 		go func() {

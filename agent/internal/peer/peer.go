@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package peer establishes which process is at the other end of a unix socket: its
-// credentials, its systemd unit, and the executable it is seen to run. The rules are
+// credentials, its systemd unit, and the executable that it was seen to run. The rules are
 // those of package caller; this package asks the kernel.
 //
-// A process is held by a pidfd that the kernel hands out for the socket itself
-// (SO_PEERPIDFD, Linux 6.5). On older kernels it is found by its number, and its start
-// time is read before and after everything else: that leaves the moment between
-// connect and accept, in which the number may have passed to another process. Which of
-// the two was done stands in every statement.
+// A process is identified by a pidfd that the kernel gives for the socket itself
+// (SO_PEERPIDFD, Linux 6.5). On older kernels it is found by its number, and its start time
+// is read before and after everything else: that leaves the moment between connect and
+// accept, in which the number may have passed to another process. Every statement says
+// which of the two was done.
 package peer
 
 import (
@@ -27,13 +27,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options says where the kernel is to be asked and what observing an executable may
+// Options say where the interfaces of the kernel are, and what observing an executable may
 // cost. Zero values are the defaults.
 type Options struct {
 	Proc          string        // default "/proc"
 	Cgroup        string        // default "/sys/fs/cgroup"
 	MaxExecutable int64         // bytes of an executable that is hashed, default 256 MiB
-	Timeout       time.Duration // until an executable that is asked for passes for unreadable, default 2 s
+	Timeout       time.Duration // after which an executable counts as unreadable, default 2 s
 	Now           func() time.Time
 }
 
@@ -41,7 +41,7 @@ type Options struct {
 type Identifier struct {
 	proc      string
 	hierarchy caller.Hierarchy
-	overflow  uint32 // uid that stands for uids the agent's user namespace cannot name
+	overflow  uint32 // uid in the place of those that the agent's user namespace cannot name
 	foreign   bool   // there may be such uids
 	images    *images
 	pidfd     func(fd int) (int, error) // SO_PEERPIDFD
@@ -49,7 +49,7 @@ type Identifier struct {
 
 var _ caller.Identifier = (*Identifier)(nil)
 
-// New looks once at how the machine is set up.
+// New returns an Identifier for the machine as it is set up now.
 func New(o Options) (*Identifier, error) {
 	if o.Proc == "" {
 		o.Proc = "/proc"
@@ -65,7 +65,7 @@ func New(o Options) (*Identifier, error) {
 }
 
 // hierarchy follows systemd's own test: version 2 at the root or in "unified" means
-// that units live there, else they live in the named hierarchy of version 1.
+// that units are there, else they are in the named hierarchy of version 1.
 // Every cgroup directory of version 2 has a file cgroup.controllers (cgroups(7)).
 func hierarchy(root string) caller.Hierarchy {
 	for _, dir := range []string{".", "unified"} {
@@ -79,9 +79,9 @@ func hierarchy(root string) caller.Hierarchy {
 	return caller.Unified
 }
 
-// readUIDMap finds out whether the agent sees all users. Inside a user namespace, every
-// uid outside its map looks like one and the same, usually 65534: two strangers would
-// pass for each other (user_namespaces(7)).
+// readUIDMap reads whether the agent sees all users. Inside a user namespace, all uids
+// outside its map look like one, usually 65534: two users would be mistaken for each other
+// (user_namespaces(7)).
 func (i *Identifier) readUIDMap() error {
 	b, err := readFile(filepath.Join(i.proc, "self/uid_map"), 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -151,8 +151,7 @@ func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	return peer, nil
 }
 
-// credentials asks the socket: SO_PEERCRED (unix(7)) and, where the kernel has it,
-// SO_PEERPIDFD.
+// credentials asks the socket: SO_PEERCRED (unix(7)) and, if the kernel has it, SO_PEERPIDFD.
 func (i *Identifier) credentials(c *net.UnixConn) (*unix.Ucred, *os.File, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -201,7 +200,7 @@ func peerPidfd(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 }
 
-// unit is the system unit of p, or the reason why there is none.
+// unit returns the system unit of p, or the reason why there is none.
 func (i *Identifier) unit(p *process) (unit, reason string) {
 	b, err := p.read("cgroup", caller.MaxCgroup)
 	if err != nil {

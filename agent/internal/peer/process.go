@@ -17,15 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process implements caller.Process. Both descriptors stay with one process: a pidfd
-// by its nature, and a directory of /proc too, whose files answer ESRCH once the
-// process is gone, whoever has its number then.
+// process implements caller.Process. Both descriptors stay with one process: a pidfd by its
+// nature, and a directory of /proc too, whose files answer ESRCH after the process ended,
+// even if another process has its number then.
 type process struct {
 	pid   int
 	uid   uint32
 	pidfd *os.File // nil before Linux 6.5
-	dir   *os.File // /proc/PID; nil where the agent cannot see it
-	start uint64   // start time in clock ticks since boot, where there is no pidfd
+	dir   *os.File // /proc/PID; nil if the agent cannot see it
+	start uint64   // start time in clock ticks since boot, without a pidfd
 	image *observation
 }
 
@@ -35,7 +35,7 @@ func (p *process) Close() error {
 		if f == nil {
 			continue
 		}
-		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // the directory may be done with already
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) { // the directory may be closed already
 			errs = append(errs, err)
 		}
 	}
@@ -45,7 +45,7 @@ func (p *process) Close() error {
 	return errors.Join(errs...)
 }
 
-// Running is nil while the process that connected has not ended.
+// Running returns nil while the process that connected has not ended.
 func (p *process) Running() error {
 	if p.pidfd == nil {
 		if p.dir == nil {
@@ -57,7 +57,7 @@ func (p *process) Running() error {
 		}
 		return err
 	}
-	// A pidfd is readable once the process ended, be it reaped or not (pidfd_open(2)).
+	// A pidfd is readable after the process ended, reaped or not (pidfd_open(2)).
 	ended := false
 	err := control(p.pidfd, func(fd int) error {
 		for {
@@ -83,7 +83,7 @@ func (p *process) Executable(ctx context.Context) *evidence.Executable {
 	return p.image.wait(ctx)
 }
 
-// startTime is field 22 of /proc/PID/stat (proc_pid_stat(5)), refused for a process
+// startTime returns field 22 of /proc/PID/stat (proc_pid_stat(5)), refused for a process
 // that has ended.
 func (p *process) startTime() (uint64, error) {
 	b, err := p.read("stat", 4<<10)
@@ -94,24 +94,24 @@ func (p *process) startTime() (uint64, error) {
 }
 
 // parseStart reads state and start time. The second field is the name of the process
-// in brackets, which the process chooses and may hold brackets and spaces: what counts
-// comes behind the last bracket.
+// in brackets, which the process chooses and may contain brackets and spaces: what counts
+// comes after the last bracket.
 func parseStart(stat []byte) (uint64, error) {
 	end := bytes.LastIndexByte(stat, ')')
 	if end < 0 {
-		return 0, fmt.Errorf("%w: /proc/PID/stat holds no process name", caller.ErrUnknown)
+		return 0, fmt.Errorf("%w: /proc/PID/stat contains no process name", caller.ErrUnknown)
 	}
 	fields := bytes.Fields(stat[end+1:])
 	const state, start = 0, 22 - 3 // proc_pid_stat(5) numbers fields from 1, and two are cut off here
 	if len(fields) <= start {
-		return 0, fmt.Errorf("%w: /proc/PID/stat has %d fields behind the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
+		return 0, fmt.Errorf("%w: /proc/PID/stat has %d fields after the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
 	}
 	if s := string(fields[state]); s == "Z" || s == "X" || s == "x" {
 		return 0, fmt.Errorf("%w: it is in state %s", caller.ErrGone, s)
 	}
 	n, err := strconv.ParseUint(string(fields[start]), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is no number", caller.ErrUnknown)
+		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is not a number", caller.ErrUnknown)
 	}
 	return n, nil
 }
@@ -129,7 +129,7 @@ func (i *Identifier) sameNumber(p *process) error {
 	return err
 }
 
-// read is the content of a file below /proc/PID, at most limit bytes.
+// read returns the content of a file below /proc/PID, at most limit bytes.
 func (p *process) read(name string, limit int64) ([]byte, error) {
 	f, err := p.open(name, unix.O_RDONLY)
 	if err != nil {

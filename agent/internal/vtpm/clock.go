@@ -11,7 +11,7 @@ import (
 // Clock is the TPMS_CLOCK_INFO of a quote (TPM 2.0 Part 2, section 10.11.1) with
 // the qualified signer. For a key outside the endorsement and platform hierarchies
 // the TPM shifts the counts by a constant of that key, so they mean something only
-// beside another quote of the same key.
+// next to another quote of the same key.
 type Clock struct {
 	Signer       []byte // qualified name of the AK
 	Milliseconds uint64

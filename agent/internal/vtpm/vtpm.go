@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vtpm is what the agent asks of the TPM: to read and extend the one PCR
-// that belongs to it, to tell one boot from another, and to quote. It speaks over
-// a [Device] that serialises commands, and trusts no answer: behind the device may
-// be a TPM that the host runs.
+// Package vtpm asks the TPM to read and extend the one PCR of the agent, to quote, and to show
+// which boot this is. It uses a [Device] that serialises commands, and trusts no answer: the
+// host may run the TPM.
 package vtpm
 
 import (
@@ -52,12 +51,12 @@ type Quoted struct {
 	Clock     Clock
 }
 
-// AKPublic is the TPMT_PUBLIC of the attestation key.
+// AKPublic returns the TPMT_PUBLIC of the attestation key.
 func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 
 // Quote quotes the selected PCRs with data as qualifying data, and reads their
-// values so that they agree with the quote. What it returns is what was asked for, signed
-// by the AK; an answer that is not is [tpmkeys.ErrQuote].
+// values so that they agree with the quote. What it returns is what was asked for, signed by
+// the AK. The error for any other answer is [tpmkeys.ErrQuote].
 func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
 	var q *Quoted
 	err := t.Device.Do(ctx, func(tpm transport.TPM) error {
@@ -123,7 +122,7 @@ func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values) error {
 	return nil
 }
 
-// Banks are the active banks, each of which every event must be extended into.
+// Banks returns the active banks. Every event must be extended into each of them.
 func (t *TPM) Banks(ctx context.Context) (banks []pcr.Algorithm, err error) {
 	err = t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
 		banks, err = registers.ActiveBanks(tpm)
@@ -161,7 +160,7 @@ func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) er
 	return t.Device.Do(ctx, func(tpm transport.TPM) error { return registers.Extend(tpm, index, digests) })
 }
 
-// Boot tells which boot of the TPM this is, as the AK shows it.
+// Boot returns which boot of the TPM this is, as the AK shows it.
 func (t *TPM) Boot(ctx context.Context) (ledger.Boot, error) {
 	var b tpmkeys.Boot
 	err := t.Device.Do(ctx, func(tpm transport.TPM) (err error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 )
 
-// A Declaration says what one app is: whom it runs as and what it is made of.
+// A Declaration says what one app is: the user that it runs as, and what it is made of.
 type Declaration struct {
 	Name        string          // file name without ".toml"
 	File        string          // path it was read from
@@ -37,8 +37,8 @@ type document struct {
 type LookupUser func(name string) (uint32, error)
 
 // Parse reads the declaration of app name from b, the exact content of
-// file. Unknown, repeated or differently-cased keys, wrong types and values that
-// mean nothing are a [*Error] with line and column.
+// file. Unknown, repeated or differently-cased keys, wrong types and values without a
+// meaning are a [*Error] with line and column.
 func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error) {
 	if err := checkAppName(name); err != nil {
 		return nil, &Error{File: file, Problem: err.Error()}

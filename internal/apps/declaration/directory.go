@@ -126,7 +126,7 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error)
 		if n, err := unix.Readlinkat(dirfd, file, target); err == nil && string(target[:n]) == mask {
 			return nil, nil
 		}
-		// The link's target may lie in a directory that others write to.
+		// The link's target may be in a directory that other users can write to.
 		return nil, &Error{File: full, Problem: "symbolic link: only one to /dev/null is followed, as a mask"}
 	}
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error)
 }
 
 // trusted refuses what another user than the owners could have written: a declaration
-// decides which content passes for the app.
+// decides which content counts as the app.
 func (c *Source) trusted(f *os.File, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {

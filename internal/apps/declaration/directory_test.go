@@ -109,7 +109,7 @@ func TestUntrustedDeclarations(t *testing.T) {
 		{"too large", func(t *testing.T, dir string) {
 			put(t, dir, "a.toml", declarationText("a.service")+"#"+strings.Repeat("x", MaxDeclaration))
 		}, "65537 bytes, at most 65536 are read"},
-		{"name", func(t *testing.T, dir string) { put(t, dir, "a b.toml", declarationText("b.service")) }, `app name "a b" holds " "`},
+		{"name", func(t *testing.T, dir string) { put(t, dir, "a b.toml", declarationText("b.service")) }, `app name "a b" contains " "`},
 		{"too many names", func(t *testing.T, dir string) {
 			for i := range MaxDirectoryNames {
 				put(t, dir, fmt.Sprint(i), "")

@@ -4,10 +4,10 @@ package declaration
 
 import "fmt"
 
-// A Error says where a declaration is wrong.
+// An Error says where a declaration is wrong.
 type Error struct {
 	File    string // path of the file or directory
-	Line    int    // from 1; 0 where the file as a whole is meant
+	Line    int    // from 1; 0 for the file as a whole
 	Column  int    // in bytes, from 1
 	Problem string
 }

@@ -26,7 +26,7 @@ func checkAppName(s string) error {
 	}
 	for i := range len(s) {
 		if !isAlphanumeric(s[i]) && !strings.ContainsRune("-_.", rune(s[i])) {
-			return fmt.Errorf("app name %q holds %q: want letters, digits, '-', '_', '.'", s, s[i:i+1])
+			return fmt.Errorf("app name %q contains %q: want letters, digits, '-', '_', '.'", s, s[i:i+1])
 		}
 	}
 	return nil
@@ -45,14 +45,14 @@ func isAlphanumeric(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// nobody is the uids that stand for no particular user: the kernel's overflow uid,
-// under which all users that a namespace does not map appear, and -1 in 16 and 32 bits.
-var nobody = []uint32{65534, 1<<16 - 1, 1<<32 - 1}
+// unspecific are the uids of no particular user: the kernel's overflow uid, under which all
+// users that a namespace does not map appear, and -1 in 16 and 32 bits.
+var unspecific = []uint32{65534, 1<<16 - 1, 1<<32 - 1}
 
-// resolveUser is the uid of a user name or a decimal uid.
+// resolveUser returns the uid of a user name or a decimal uid.
 func resolveUser(s string, lookup LookupUser) (uint32, error) {
 	if s == "" {
-		return 0, errors.New(`missing: name the user that the unit runs as, "root" where it has none`)
+		return 0, errors.New(`missing: name the user that the unit runs as, "root" if it names none`)
 	}
 	if err := CheckText(s, 256); err != nil {
 		return 0, err
@@ -64,8 +64,8 @@ func resolveUser(s string, lookup LookupUser) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("user %q is not known: create the user, then reload (%w)", s, err)
 	}
-	if slices.Contains(nobody, uid) {
-		return 0, fmt.Errorf("uid %d stands for no particular user", uid)
+	if slices.Contains(unspecific, uid) {
+		return 0, fmt.Errorf("uid %d is not that of one particular user", uid)
 	}
 	return uid, nil
 }
@@ -83,7 +83,7 @@ func checkFile(s string) error {
 		return err
 	}
 	if s == "/" {
-		return errors.New("the root directory is no file")
+		return errors.New("the root directory is not a file")
 	}
 	return nil
 }
@@ -112,7 +112,7 @@ func checkPath(s string) error {
 	}
 	for _, dir := range []string{"/proc", "/sys", "/dev"} {
 		if s == dir || strings.HasPrefix(s, dir+"/") {
-			return fmt.Errorf("path %q lies in %s, which holds no files that keep their content", s, dir)
+			return fmt.Errorf("path %q is in %s, whose files do not keep their content", s, dir)
 		}
 	}
 	return nil

@@ -9,9 +9,9 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// cache remembers digests of files that have not changed since. It holds between
-// one and two times cacheEntries: when the younger half is full, it becomes the
-// older one, and what was not asked for since is forgotten.
+// cache remembers digests of files that have not changed since. It contains at most two times
+// cacheEntries: when the younger half is full, it becomes the older one, and what was not
+// asked for since is forgotten.
 type cache struct {
 	mu         sync.Mutex
 	young, old map[identity]evidence.Digest
@@ -19,7 +19,7 @@ type cache struct {
 
 func newCache() *cache { return &cache{young: make(map[identity]evidence.Digest)} }
 
-// get finds the digest of a file. A nil cache knows nothing.
+// get returns the digest of a file. A nil cache knows none.
 func (c *cache) get(id identity) (evidence.Digest, bool) {
 	if c == nil {
 		return evidence.Digest{}, false
@@ -38,7 +38,7 @@ func (c *cache) get(id identity) (evidence.Digest, bool) {
 
 // put remembers d of a file whose hashing began at time began. A file that changed
 // shortly before could be written again without its change time moving, and so could one
-// that others than root may map.
+// that another user than root may map.
 func (c *cache) put(id identity, d evidence.Digest, began time.Time) {
 	if id.age(began) < cacheAge || !id.steady() {
 		return

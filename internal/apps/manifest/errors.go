@@ -4,7 +4,7 @@ package manifest
 
 import "fmt"
 
-// A FileError says which file of an app could not be measured. Its text holds
+// A FileError says which file of an app could not be measured. Its text contains
 // nothing that varies between two attempts, since it goes into the log once for
 // each distinct text.
 type FileError struct {
@@ -22,7 +22,7 @@ func (e *FileError) Error() string {
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// A ChangedError says that a file did not hold still while it was hashed.
+// A ChangedError says that a file changed while it was hashed.
 type ChangedError struct{ Path string }
 
 func (e *ChangedError) Error() string {

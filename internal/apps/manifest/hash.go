@@ -32,19 +32,19 @@ func identify(st *unix.Stat_t) identity {
 }
 
 // steady reports whether only root, or this process' own user, can have a file open for
-// writing that is shared with memory. An access list that lets others write shows in the
-// bits of the group (acl(5)).
+// writing that is shared with memory. An access list that lets another user write shows in
+// the bits of the group (acl(5)).
 func (id identity) steady() bool {
 	return (id.uid == 0 || int(id.uid) == os.Geteuid()) && id.mode&0o022 == 0
 }
 
-// age is how long ago the file last changed at time now; negative where its clock
-// was ahead of ours.
+// age returns how long before now the file last changed, negative if its clock was ahead of
+// ours.
 func (id identity) age(now time.Time) time.Duration {
 	return now.Sub(time.Unix(id.ctime.Unix()))
 }
 
-// hashFile is SHA-256 of the content of f, which was found as id. It reads at most
+// hashFile returns SHA-256 of the content of f, which was found as id. It reads at most
 // id.size bytes and one more, and fails with a [*ChangedError] when the file is
 // not the same before and after.
 func hashFile(ctx context.Context, f *os.File, path string, id identity, settle time.Duration, buffer []byte) (evidence.Digest, error) {
@@ -81,7 +81,7 @@ func hashFile(ctx context.Context, f *os.File, path string, id identity, settle 
 	return evidence.Digest(h.Sum(nil)), nil
 }
 
-// settled waits until a further write would show in the change time. Where that has no
+// settled waits until a further write would show in the change time. If that has no
 // parts of a second, the file system keeps none, as ext4 with inodes of 128 bytes.
 func settled(ctx context.Context, id identity, settle time.Duration) error {
 	if settle > 0 && id.ctime.Nsec == 0 {

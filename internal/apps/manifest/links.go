@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkLinks refuses a declared path p that leads to h through somebody else's link,
-// as the kernel does in directories like /tmp (proc_sys_fs(5), protected_symlinks). The
-// agent reads files that their readers may not, and puts sizes and digests into a log
-// that every client may read: an application's user could have it look into any file,
-// by a link in the place of a declared one.
+// checkLinks refuses a declared path p that leads to h through the link of another user, as
+// the kernel does in directories like /tmp (proc_sys_fs(5), protected_symlinks). The agent
+// reads files that other users may not read, and puts sizes and digests into a log that
+// every client may read: an application's user could make it look into any file, by a link
+// in the place of a declared one.
 //
-// Links of root, of the file's own owner and of the agent's own user are followed. So is
-// any to a regular file, called name, that everybody may read: nothing is learned from that.
+// Links of root, of the file's own owner and of the agent's own user are followed. So is any
+// link to a regular file, called name, that all users may read: it shows nothing new.
 //
-// It walks the way again after h was found. Who changes a link meanwhile has to end at h
-// all the same, over links that may be followed.
+// It walks the way again after h was found. If an attacker changes a link meanwhile, the way
+// has to end at h nevertheless, over links that may be followed.
 func checkLinks(p string, h *handle, name string) error {
 	var foreign *foreignLink
 	end, err := walk(p, func(string, string) {}, func(at string, owner uint32) {
@@ -34,7 +34,7 @@ func checkLinks(p string, h *handle, name string) error {
 	if foreign == nil || h.kind() == unix.S_IFREG && h.st.Mode&0o004 != 0 && public(path.Dir(name)) {
 		return nil
 	}
-	return &FileError{Path: p, Problem: fmt.Sprintf("leads through the link %q of uid %d to a file of uid %d that not everybody may read: declare %q, or have root make the link",
+	return &FileError{Path: p, Problem: fmt.Sprintf("leads through the link %q of uid %d to a file of uid %d that is not readable for all users: declare %q, or make the link as root",
 		foreign.path, foreign.uid, h.st.Uid, name)}
 }
 
@@ -43,7 +43,7 @@ type foreignLink struct {
 	uid  uint32
 }
 
-// public reports whether everybody may go to dir.
+// public reports whether all users may go to dir.
 func public(dir string) bool {
 	for {
 		var st unix.Stat_t

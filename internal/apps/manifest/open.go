@@ -25,7 +25,7 @@ type handle struct {
 
 // find resolves name below dirfd, or an absolute name. With follow, a symbolic link
 // at the end is followed. Links below /proc that lead to a process' files (magic
-// links) never are: what they name depends on who looks.
+// links) never are: what they name depends on the process that looks.
 func find(dirfd int, name string, follow bool) (*handle, error) {
 	return resolve(dirfd, name, follow, 0)
 }
@@ -65,8 +65,8 @@ func (h *handle) open(flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), self), nil
 }
 
-// path is where the kernel says that h is. It may be wrong by the time it is read:
-// see at.
+// path returns where the kernel says that h is. It may be wrong by the time it is read: see
+// at.
 func (h *handle) path() (string, error) {
 	return os.Readlink(ownDescriptors + strconv.Itoa(h.fd))
 }
@@ -78,7 +78,7 @@ func (h *handle) at(name string) bool {
 	return err == nil && st.Dev == h.st.Dev && st.Ino == h.st.Ino
 }
 
-// target is the text of a symbolic link.
+// target returns the text of a symbolic link.
 func (h *handle) target() (string, error) { return readlinkat(h.fd, "") }
 
 func readlinkat(dirfd int, name string) (string, error) {
@@ -93,8 +93,8 @@ func readlinkat(dirfd int, name string) (string, error) {
 	return string(b[:n]), nil
 }
 
-// remoteSystems are file systems (statfs(2)) whose files some other program
-// serves, often on the host. It can answer each reader with other bytes, so that a
+// remoteSystems are file systems (statfs(2)) whose files another program serves, often on
+// the host. It can answer each reader with other bytes, so that a
 // digest says nothing about what runs. FUSE includes virtiofs.
 var remoteSystems = map[int64]string{
 	unix.FUSE_SUPER_MAGIC: "FUSE",
@@ -108,7 +108,7 @@ var remoteSystems = map[int64]string{
 	unix.CODA_SUPER_MAGIC: "Coda",
 }
 
-// remote names the remote file system that h lies on, or is empty.
+// remote returns the name of the remote file system of h, empty if it is local.
 func (h *handle) remote() (string, error) {
 	var st unix.Statfs_t
 	if _, err := retryEINTR(func() (int, error) { return 0, unix.Fstatfs(h.fd, &st) }); err != nil {
@@ -117,7 +117,7 @@ func (h *handle) remote() (string, error) {
 	return remoteSystems[int64(uint32(st.Type))], nil
 }
 
-// kindName is what a file is called that is neither regular nor a directory.
+// kindName returns the name of a file that is neither regular nor a directory.
 func kindName(mode uint32) string {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFIFO:

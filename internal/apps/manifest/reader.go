@@ -40,9 +40,9 @@ func NewReader(workers int, settle time.Duration) *Reader {
 }
 
 // Read returns the files that d declares, ascending by path, and the bytes that they stand
-// for. With cached, the known digest of a file that has not changed serves. Each name is
-// told to see before it is looked up, by its directory; a directory that is listed is told
-// with [EveryName]. The error is a [*FileError], a [*ChangedError] or that of ctx.
+// for. With cached, the known digest of a file that has not changed serves. See is called
+// with each name before that is looked up, and with [EveryName] for a directory that is
+// listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
 func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) ([]pcr.ManifestEntry, uint64, error) {
 	c := r.cache
 	if !cached {

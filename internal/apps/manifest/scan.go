@@ -33,7 +33,7 @@ type scan struct {
 	cache       *cache                 // nil: hash everything
 	slots       chan []byte            // a buffer for each file that is hashed at a time, shared by all apps
 	settle      time.Duration          // see SettleTime
-	see         func(dir, name string) // told every name before it is looked at
+	see         func(dir, name string) // called with every name before it is looked at
 
 	hashing sync.WaitGroup
 	names   int               // seen in directories
@@ -111,8 +111,8 @@ func (s *scan) declaredDirectory(p string) error {
 }
 
 // resolve finds what a declared path leads to, and the name to record it by: the
-// path itself, or, where a link stands there, the place the link leads to. The link
-// is then an entry of its own.
+// path itself, or, if it is a link, the place that the link leads to. The link is
+// then an entry of its own.
 func (s *scan) resolve(p string) (*handle, string, error) {
 	if s.root == nil {
 		trace(p, s.see)
@@ -143,8 +143,8 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 	return h, name, nil
 }
 
-// checkLinks is [checkLinks] on this machine, where others make links; it closes h where
-// it fails. In a tree that somebody publishes, what links say is what is published.
+// checkLinks is [checkLinks] on this machine, on which other users make links; it closes h if
+// it fails. The links of a tree that is published are published with it.
 func (s *scan) checkLinks(p string, h *handle) error {
 	if s.root != nil {
 		return nil
@@ -201,7 +201,7 @@ func (s *scan) child(dirfd int, p string, depth int) error {
 		return nil
 	}
 	h, err := find(dirfd, path.Base(p), false)
-	if errors.Is(err, unix.ENOENT) { // gone since it was listed
+	if errors.Is(err, unix.ENOENT) { // removed since it was listed
 		return nil
 	}
 	if err != nil {
@@ -217,8 +217,7 @@ func (s *scan) child(dirfd int, p string, depth int) error {
 	return s.file(h, p)
 }
 
-// link records a symbolic link: its target's text stands for it, as the content
-// does for a file.
+// link records a symbolic link, by the text of its target, as a file by its content.
 func (s *scan) link(h *handle, p string) error {
 	target, err := h.target()
 	if err != nil {
@@ -290,7 +289,7 @@ func (s *scan) hash(f *os.File, e pcr.ManifestEntry, id identity, buffer []byte)
 	return s.add(e)
 }
 
-// promise counts an entry before any work is done for it, and holds the caps.
+// promise counts an entry before any work is done for it, and checks the limits.
 func (s *scan) promise(p string, size uint64) error {
 	if err := declaration.CheckText(p, evidence.MaxPath); err != nil {
 		return &FileError{Path: strings.ToValidUTF8(p, "?"), Problem: "name cannot be recorded: " + err.Error()}
@@ -316,7 +315,7 @@ func (s *scan) add(e pcr.ManifestEntry) error {
 	return nil
 }
 
-// local refuses files that some other program serves.
+// local refuses files that another program serves.
 func (s *scan) local(h *handle, p string) error {
 	dev := uint64(h.st.Dev)
 	system, known := s.remote[dev]
@@ -328,7 +327,7 @@ func (s *scan) local(h *handle, p string) error {
 		s.remote[dev] = system
 	}
 	if system != "" {
-		return &FileError{Path: p, Problem: "lies on " + system + ", whose server can show other bytes to whoever runs the file: copy it to a local disk"}
+		return &FileError{Path: p, Problem: "is on " + system + ", whose server can show other bytes to the program that runs the file: copy it to a local disk"}
 	}
 	return nil
 }

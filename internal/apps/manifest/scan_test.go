@@ -190,7 +190,7 @@ func TestRemoteFileSystems(t *testing.T) {
 		t.Errorf("/proc: %q, %v", system, err)
 	}
 	s := scan{remote: map[uint64]string{uint64(h.st.Dev): "FUSE"}}
-	if err := s.local(h, "/x"); err == nil || !strings.Contains(err.Error(), "lies on FUSE") {
+	if err := s.local(h, "/x"); err == nil || !strings.Contains(err.Error(), "is on FUSE") {
 		t.Errorf("got %v", err)
 	}
 }

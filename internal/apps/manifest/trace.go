@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// trace walks to p and tells see each directory on the way, by its path without links,
-// and the name that is looked up there. What changes where p leads changes one of these
+// trace walks to p and calls see with each directory on the way, by its path without links,
+// and with the name that is looked up there. What changes where p leads changes one of these
 // names: a package manager that renames a file over another, a deployment that turns the
 // link "current", a file that was missing and appears.
 //
@@ -20,8 +20,9 @@ func trace(p string, see func(dir, name string)) {
 }
 
 // walk goes to p as the kernel does (path_resolution(7)), looking up one name after the
-// other, as far as that is possible: see hears of each before it is looked up, link of each
-// symbolic link and its owner. It returns the path of what p leads to, without links.
+// other, until one does not exist. It calls see with each name before that is looked up, and
+// link with each symbolic link and its owner. It returns the path of what p leads to, without
+// links.
 func walk(p string, see func(dir, name string), link func(at string, owner uint32)) (string, error) {
 	dir, rest, links := "/", strings.Split(p, "/"), 0
 	for len(rest) > 0 {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is a directory that stands for "/": an unpacked package, or the image of a
+// tree is a directory in the place of "/": an unpacked package, or the image of a
 // machine. Absolute paths and absolute links begin there, and ".." does not lead out
 // of it. A nil tree is the file system of this machine.
 type tree struct {
@@ -45,7 +45,7 @@ func (t *tree) find(name string, follow bool) (*handle, error) {
 	return resolve(int(t.dir.Fd()), name, follow, unix.RESOLVE_IN_ROOT)
 }
 
-// path is where h is, as it would be called with t as the root.
+// path returns the path of h with t as the root.
 func (t *tree) path(h *handle) (string, error) {
 	p, err := h.path()
 	if err != nil || t == nil {

@@ -21,9 +21,9 @@ type Options struct {
 	VMPL uint32
 	// Spacing is the least time from one answer to the next request. Hosts allow
 	// about one request in two seconds; what comes earlier waits in the kernel,
-	// where nobody can call it back.
+	// and cannot be called back.
 	Spacing time.Duration
-	// Timeout bounds the wait for an answer, beside the caller's context; 0 is
+	// Timeout bounds the wait for an answer, as the caller's context does; 0 is
 	// [DefaultTimeout].
 	Timeout time.Duration
 	// Stapled are certificates in DER to add to those of the host's table.
@@ -108,7 +108,7 @@ func (d *Device) finish() error {
 
 func (d *Device) isClosed() bool { return d.open.Err() != nil }
 
-// answer is what came of an exchange.
+// answer is the result of an exchange.
 type answer struct {
 	message *Message
 	err     error

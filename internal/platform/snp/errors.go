@@ -16,17 +16,16 @@ const (
 	vmmBusy          = 2 // throttled
 )
 
-// noFirmwareCall is what the kernel leaves in the firmware's part where it never
-// came to a call; older kernels write the shorter one.
+// noFirmwareCall is what the kernel leaves in the firmware's part if there was no call; older kernels write the shorter one.
 const (
 	noFirmwareCall    = 0xFFFFFFFF
 	noFirmwareCallOld = 0xFF
 )
 
-// errTableTooSmall: the host wants more room for its certificates.
+// errTableTooSmall is returned if the host wants more room for its certificates.
 var errTableTooSmall = errors.New("certificate table does not fit")
 
-// classify names what went wrong with an exchange, nil where nothing did.
+// classify returns what went wrong with an exchange, nil if nothing did.
 func classify(exitInfo uint64, err error) error {
 	hypervisor, firmware := uint32(exitInfo>>32), uint32(exitInfo)
 	if firmware == noFirmwareCall || firmware == noFirmwareCallOld {
@@ -36,7 +35,7 @@ func classify(exitInfo uint64, err error) error {
 	case err == nil && hypervisor == 0 && firmware == 0:
 		return nil
 	case errors.Is(err, syscall.ENOTTY):
-		return fmt.Errorf("%w: the kernel gave the key up after a failed exchange; only a reboot brings it back (or the device is not of SEV-SNP)", errors.Join(platform.ErrKeyWiped, err))
+		return fmt.Errorf("%w: the kernel gave the key up after a failed exchange; only a reboot brings it back (or this is not the device of SEV-SNP)", errors.Join(platform.ErrKeyWiped, err))
 	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
 		return errors.Join(platform.ErrAbsent, err)
 	case errors.Is(err, syscall.ETIMEDOUT):

@@ -22,7 +22,7 @@ const messageVersion = 1
 
 // guestRequest is struct snp_guest_request_ioctl: 32 bytes.
 type guestRequest struct {
-	version  uint8          // at 0, 7 bytes of padding behind it
+	version  uint8          // at 0, 7 bytes of padding after it
 	request  unsafe.Pointer // at 8
 	response unsafe.Pointer // at 16
 	exitInfo uint64         // at 24
@@ -49,7 +49,7 @@ func openKernel(path string) (*kernel, error) {
 	var s unix.Stat_t
 	if err := unix.Fstat(fd, &s); err != nil || s.Mode&unix.S_IFMT != unix.S_IFCHR {
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("%s is no character device, want the guest device of SEV-SNP: %w", path, platform.ErrAbsent)
+		return nil, fmt.Errorf("%s is not a character device, want the guest device of SEV-SNP: %w", path, platform.ErrAbsent)
 	}
 	return &kernel{fd: fd, ioctl: ioctl}, nil
 }
@@ -57,7 +57,7 @@ func openKernel(path string) (*kernel, error) {
 func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("open %s: %w: this machine is no SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
+		return fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
 	}
@@ -71,8 +71,8 @@ func ioctl(fd int, command Command, arg *guestRequest) error {
 	return nil
 }
 
-// Exchange follows [Transport]. The kernel reads and writes behind the pointers in
-// arg, of which Go does not know while the call lasts: all are pinned.
+// Exchange follows [Transport]. The kernel reads and writes through the pointers in
+// arg, which Go does not know of during the call: all are pinned.
 func (k *kernel) Exchange(m *Message) (uint64, error) {
 	var pin runtime.Pinner
 	defer pin.Unpin()

@@ -11,7 +11,7 @@ import (
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Command is what is asked of the processor, by its number in ioctl: _IOWR('S', N, 32 bytes).
+// Command is a request to the processor, by its number in ioctl: _IOWR('S', N, 32 bytes).
 type Command uint32
 
 // The commands of /dev/sev-guest.
@@ -34,7 +34,7 @@ const (
 // does not accept (ABI, tables "MSG_REPORT_RSP" and "MSG_KEY_RSP").
 const StatusInvalidParameters = 0x16
 
-// reportRequest is MSG_REPORT_REQ as Linux takes it: report data at 0, VMPL at 64,
+// reportRequest returns MSG_REPORT_REQ as Linux takes it: report data at 0, VMPL at 64,
 // the rest zero. Key selection, in the reserved bytes there, stays 0: the host decides.
 func reportRequest(data [64]byte, vmpl uint32) []byte {
 	b := make([]byte, reportRequestSize)
@@ -45,8 +45,8 @@ func reportRequest(data [64]byte, vmpl uint32) []byte {
 
 // reportAnswer checks MSG_REPORT_RSP (status at 0, size at 4, report at 32) and
 // returns the report. Its signature is for verifiers; here it is only compared
-// with what was asked: an answer to somebody else's question must not travel on.
-// Fields stand where every version so far has them, so that a report of a version
+// with what was asked: an answer to another request must not be returned.
+// Fields are at the offsets of every version so far, so that a report of a version
 // that this agent does not know still reaches a verifier that does.
 func reportAnswer(b []byte, data [64]byte, vmpl uint32) ([]byte, error) {
 	if err := status(b); err != nil {
@@ -60,7 +60,7 @@ func reportAnswer(b []byte, data [64]byte, vmpl uint32) ([]byte, error) {
 		return nil, fmt.Errorf("report of version %d, want at least %d: %w", v, report.MinReportVersion, platform.ErrMalformed)
 	}
 	if [64]byte(r[0x50:]) != data {
-		return nil, fmt.Errorf("report carries other report data than was asked for: %w", platform.ErrMalformed)
+		return nil, fmt.Errorf("report data is not what was asked for: %w", platform.ErrMalformed)
 	}
 	if v := binary.LittleEndian.Uint32(r[0x30:]); v != vmpl {
 		return nil, fmt.Errorf("report names VMPL %d, asked for %d: %w", v, vmpl, platform.ErrVMPL)
@@ -69,7 +69,7 @@ func reportAnswer(b []byte, data [64]byte, vmpl uint32) ([]byte, error) {
 }
 
 // The derived key that is asked for, and no other (ABI, table "MSG_KEY_REQ
-// Message Structure"; case 74). Key select 0 would mean the VLEK where one is
+// Message Structure"; case 74). Key select 0 would mean the VLEK if one is
 // installed, which is a cloud's key and not a chip's.
 const (
 	keyRoot           = 1 << 1 // bits 2:1 KEY_SEL = 1, the VCEK; bit 0 = 0, not the VMRK
@@ -81,7 +81,7 @@ const (
 // keyFields are the fields that sealing mixes in.
 const keyFields = keyMixPolicy | keyMixMeasurement | keyMixTCB
 
-// keyRequest is MSG_KEY_REQ: root at 0, fields to mix at 8, VMPL at 16 (always
+// keyRequest returns MSG_KEY_REQ: root at 0, fields to mix at 8, VMPL at 16 (always
 // mixed), guest SVN at 20 (not mixed), TCB at 24.
 func keyRequest(vmpl uint32, tcb uint64) []byte {
 	b := make([]byte, keyRequestSize)

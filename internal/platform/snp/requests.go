@@ -41,8 +41,8 @@ func (d *Device) Report(ctx context.Context, data [64]byte) (platform.Report, er
 	return platform.Report{Bytes: b, Certificates: d.withStapled(certificates), TableError: tableErr}, nil
 }
 
-// askForReport sends an extended request, once more where the host wants more room
-// for its table, and a plain one where it wants more than is reasonable.
+// askForReport sends an extended request, once more if the host wants more room for
+// its table, and a plain one if it wants more than is reasonable.
 func (d *Device) askForReport(ctx context.Context, request []byte) (m *Message, tableErr, err error) {
 	for range 2 {
 		m = &Message{Command: GetExtendedReport, Request: request, Response: make([]byte, reportResponseSize), Table: make([]byte, d.tableRoom())}
@@ -114,7 +114,7 @@ func (d *Device) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret
 // Staple replaces the certificates that are added to the host's.
 func (d *Device) Staple(ders [][]byte) error {
 	if len(ders) > evidence.MaxCertificates {
-		return fmt.Errorf("staple %d certificates: at most %d are carried", len(ders), evidence.MaxCertificates)
+		return fmt.Errorf("staple %d certificates: at most %d fit", len(ders), evidence.MaxCertificates)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,8 +122,8 @@ func (d *Device) Staple(ders [][]byte) error {
 	return nil
 }
 
-// withStapled is the host's certificates and the stapled ones, each once. Stapled
-// ones come first: where there are too many, the host's are those that are left out.
+// withStapled returns the host's certificates and the stapled ones, each once. Stapled ones
+// come first: if there are too many, those of the host are left out.
 func (d *Device) withStapled(table [][]byte) [][]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()

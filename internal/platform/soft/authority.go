@@ -16,11 +16,12 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Authority stands in AMD's place: a root key (ARK), and under it the keys that
+// Authority takes AMD's place: a root key (ARK), and under it the keys that
 // issue VCEKs (ASK) and VLEKs (ASVK), RSA-4096 as the genuine ones. One authority
-// serves all products, with certificates for each. Safe for concurrent use.
+// serves all products, with certificates for each. Its methods may be called by many
+// goroutines.
 type Authority struct {
-	dir string // where keys and certificates are kept; "" for nowhere
+	dir string // folder of keys and certificates; "" keeps none
 
 	mu    sync.Mutex
 	keys  map[role]*rsa.PrivateKey
@@ -38,26 +39,26 @@ const (
 
 const keyBits = 4096
 
-// NewAuthority is an authority that lives as long as the process.
+// NewAuthority returns an authority that lives as long as the process.
 func NewAuthority() *Authority {
 	return &Authority{keys: map[role]*rsa.PrivateKey{}, certs: map[string]*x509.Certificate{}}
 }
 
-// OpenAuthority is the authority kept in dir, made there where there is none.
+// OpenAuthority returns the authority kept in dir, made there if there is none.
 func OpenAuthority(dir string) (*Authority, error) {
 	a := NewAuthority()
 	a.dir = dir
 	return a, makeFolder(dir)
 }
 
-// SharedAuthority is one authority for the whole process: tests that make many
+// SharedAuthority returns one authority for the whole process: tests that make many
 // platforms make its keys, which takes seconds, only once.
 var SharedAuthority = sync.OnceValue(NewAuthority)
 
-// Root is the root certificate for p, which a verifier must be handed by name.
+// Root returns the root certificate for p, which a verifier must be handed by name.
 func (a *Authority) Root(p snp.Product) (*x509.Certificate, error) { return a.certificate(ark, p) }
 
-// Intermediate is the certificate of the key that issues for signer on p.
+// Intermediate returns the certificate of the key that issues for signer on p.
 func (a *Authority) Intermediate(p snp.Product, s snp.Signer) (*x509.Certificate, error) {
 	if s == snp.SignerVLEK {
 		return a.certificate(asvk, p)
@@ -65,7 +66,7 @@ func (a *Authority) Intermediate(p snp.Product, s snp.Signer) (*x509.Certificate
 	return a.certificate(ask, p)
 }
 
-// ChainPEM is intermediate and root, in the order in which AMD's key distribution
+// ChainPEM returns intermediate and root, in the order in which AMD's key distribution
 // service serves them.
 func (a *Authority) ChainPEM(p snp.Product, s snp.Signer) ([]byte, error) {
 	i, err := a.Intermediate(p, s)
@@ -127,7 +128,7 @@ func (a *Authority) certificateLocked(r role, p snp.Product) (*x509.Certificate,
 
 // authorityTemplate follows AMD's certificates but for the root's subject, which
 // says what it is, and the serial number in the intermediates' subjects: the rest
-// of their names has to be AMD's for other people's verifiers to read on.
+// of their names has to be AMD's, or other verifiers would not read on.
 func authorityTemplate(r role, p snp.Product) *x509.Certificate {
 	t := &x509.Certificate{
 		SignatureAlgorithm:    x509.SHA384WithRSAPSS,
@@ -158,7 +159,7 @@ func authorityTemplate(r role, p snp.Product) *x509.Certificate {
 	return t
 }
 
-// testMark stands in every subject below the root.
+// testMark is in every subject below the root.
 const testMark = "TEST, NOT AMD"
 
 func amdName(commonName string) pkix.Name {
@@ -173,7 +174,7 @@ func amdName(commonName string) pkix.Name {
 	}
 }
 
-// RevocationList is a list by the root for p that names the serial numbers, DER.
+// RevocationList returns a list by the root for p that names the serial numbers, DER.
 func (a *Authority) RevocationList(p snp.Product, thisUpdate, nextUpdate time.Time, serials ...*big.Int) ([]byte, error) {
 	root, err := a.Root(p)
 	if err != nil {

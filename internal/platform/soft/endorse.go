@@ -26,7 +26,7 @@ type Endorsement struct {
 	NotBefore   time.Time
 	NotAfter    time.Time
 
-	// Alter, where set, changes the certificate before it is signed: for tests of
+	// Alter, if set, changes the certificate before it is signed: for tests of
 	// what a verifier must refuse.
 	Alter func(*x509.Certificate)
 }
@@ -102,7 +102,7 @@ func extension(value []byte, oid ...int) pkix.Extension {
 	return pkix.Extension{Id: append(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}, oid...), Value: value}
 }
 
-// integer is a DER INTEGER of 0 to 255.
+// integer returns a DER INTEGER of 0 to 255.
 func integer(n int) []byte {
 	if n > 127 {
 		return []byte{asn1.TagInteger, 2, 0, byte(n)}
@@ -110,5 +110,5 @@ func integer(n int) []byte {
 	return []byte{asn1.TagInteger, 1, byte(n)}
 }
 
-// text is a DER IA5String of at most 127 bytes.
+// text returns a DER IA5String of at most 127 bytes.
 func text(s string) []byte { return append([]byte{asn1.TagIA5String, byte(len(s))}, s...) }

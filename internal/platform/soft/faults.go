@@ -14,7 +14,7 @@ type Faults struct {
 	Throttle        time.Duration // least time between answers; the kernel waits, and gives up after a minute
 	Busy            bool          // the host refuses each request as one too many
 	Stall           bool          // no answer until this is switched off
-	KeyWiped        bool          // the guest's message key is gone
+	KeyWiped        bool          // the guest's message key is lost
 	WrongVMPL       bool          // the report names the next VMPL
 	WrongReportData bool          // the report carries other report data
 	GarbageTable    bool          // the certificate table points out of itself
@@ -35,7 +35,7 @@ type Faults struct {
 // (SNP_REQ_MAX_RETRY_DURATION).
 const kernelPatience = 60 * time.Second
 
-// misread is MSG_KEY_REQ as a firmware takes it that passes over parts of it.
+// misread returns MSG_KEY_REQ as a firmware reads it that ignores parts of it.
 func (f Faults) misread(request []byte, own uint32) []byte {
 	b, le := slices.Clone(request), binary.LittleEndian
 	if f.ConstantKey {
@@ -52,7 +52,7 @@ func (f Faults) misread(request []byte, own uint32) []byte {
 	return b
 }
 
-// Fields are the names of what a derived key can depend on, as [Faults] counts them.
+// Fields returns the names of what a derived key can depend on, as [Faults] counts them.
 func Fields() map[string]uint64 {
 	return map[string]uint64{"policy": mixPolicy, "image-id": mixImageID, "family-id": mixFamilyID,
 		"measurement": mixMeasurement, "guest-svn": mixGuestSVN, "tcb": mixTCB}

@@ -27,7 +27,7 @@ func makeFolder(dir string) error {
 	return nil
 }
 
-// key is the key of r: from memory, from the folder, or new. Callers hold a.mu.
+// key returns the key of r: from memory, from the folder, or new. The caller holds a.mu.
 func (a *Authority) key(r role) (*rsa.PrivateKey, error) {
 	if k := a.keys[r]; k != nil {
 		return k, nil
@@ -58,7 +58,7 @@ func (a *Authority) key(r role) (*rsa.PrivateKey, error) {
 	return k, a.store(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-// load is the certificate kept under id, nil where there is none.
+// load returns the certificate kept under id, nil if there is none.
 func (a *Authority) load(id string) (*x509.Certificate, error) {
 	block, err := a.read(id+".pem", "CERTIFICATE")
 	if block == nil || err != nil {
@@ -96,7 +96,7 @@ func (a *Authority) store(name string, b []byte) error {
 	return durable.WriteFile(filepath.Join(a.dir, name), b, 0o600)
 }
 
-// loadSecret is the chip's secret of 32 bytes kept in dir, made where there is none.
+// loadSecret returns the chip's secret of 32 bytes kept in dir, made if there is none.
 func loadSecret(dir string) ([]byte, error) {
 	path := filepath.Join(dir, "chip")
 	b, err := os.ReadFile(path)
@@ -113,7 +113,7 @@ func loadSecret(dir string) ([]byte, error) {
 	return b, nil
 }
 
-// UsualTCB is one as current machines of p report it.
+// UsualTCB returns one as current machines of p report it.
 func UsualTCB(p snp.Product) snp.TCB {
 	switch p {
 	case snp.Turin:

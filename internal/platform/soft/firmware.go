@@ -33,7 +33,7 @@ type firmware struct {
 	table  []byte            // certificate table
 }
 
-// expand is n bytes that depend on all of its arguments: HKDF-SHA-256 (RFC 5869).
+// expand returns n bytes that depend on all of its arguments: HKDF-SHA-256 (RFC 5869).
 func expand(secret []byte, info string, n int) []byte {
 	b, err := hkdf.Key(sha256.New, secret, nil, info, n)
 	if err != nil {
@@ -42,7 +42,7 @@ func expand(secret []byte, info string, n int) []byte {
 	return b
 }
 
-// signingKey is the VCEK of the chip at a TCB, the same at every start, or the
+// signingKey returns the VCEK of the chip at a TCB, the same at every start, or the
 // VLEK of a cloud. 56 bytes make the bias of the reduction negligible (FIPS 186-5,
 // appendix A.2.1).
 func signingKey(secret []byte, s snp.Signer, t snp.TCB) (*ecdsa.PrivateKey, error) {
@@ -155,7 +155,7 @@ func (f *firmware) derive(request []byte) (status uint32, key []byte) {
 	return 0, expand(secret, info, 32)
 }
 
-// root is the secret that ROOT_KEY_SELECT (bit 0) and KEY_SEL (bits 2:1) choose.
+// root returns the secret that ROOT_KEY_SELECT (bit 0) and KEY_SEL (bits 2:1) choose.
 func (f *firmware) root(selected uint32) (secret []byte, ok bool) {
 	if selected&1 != 0 {
 		return expand(f.launch, "VMRK", 32), true
@@ -163,7 +163,7 @@ func (f *firmware) root(selected uint32) (secret []byte, ok bool) {
 	vcek, vlek := expand(f.secret, "root VCEK", 32), expand([]byte(f.o.CSPID), "root VLEK", 32)
 	installed := f.o.Signer == snp.SignerVLEK
 	switch selected >> 1 {
-	case 0: // the VLEK where there is one: the trap that callers must avoid
+	case 0: // the VLEK if there is one: the trap that callers must avoid
 		if installed {
 			return vlek, true
 		}

@@ -11,12 +11,12 @@ import (
 	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 )
 
-// kernel is what stands between a [device.Device] and the firmware: it answers as
+// kernel is between a [device.Device] and the firmware: it answers as
 // Linux's driver does, faults included.
 type kernel struct {
 	firmware *firmware
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the four below
 	faults  Faults
 	changed chan struct{} // closed when faults change
 	last    time.Time
@@ -79,7 +79,7 @@ func (k *kernel) Exchange(m *device.Message) (exitInfo uint64, err error) {
 	return 0, syscall.ENOTTY
 }
 
-// wait lasts as long as the host keeps the guest waiting, and returns the faults then.
+// wait waits while the host keeps the guest waiting, and returns the faults then.
 func (k *kernel) wait() (Faults, error) {
 	patience := time.Now().Add(kernelPatience)
 	for {

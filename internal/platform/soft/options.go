@@ -46,7 +46,7 @@ type Options struct {
 	IDKeyDigest     [48]byte
 	AuthorKeyDigest [48]byte
 
-	// Alter, where set, changes the signed part of a report, 0x2A0 bytes, before
+	// Alter, if set, changes the signed part of a report, 0x2A0 bytes, before
 	// it is signed: for tests of what a verifier must refuse.
 	Alter func(report []byte)
 
@@ -57,7 +57,7 @@ type Options struct {
 	Device device.Options
 }
 
-// Measurement is the launch measurement of a guest that does not say another.
+// Measurement returns the launch measurement of a guest that names none.
 func Measurement() [48]byte { return sha512.Sum384([]byte("agentd software platform")) }
 
 func (o *Options) fill() error {

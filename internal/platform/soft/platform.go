@@ -71,7 +71,7 @@ func (p *Platform) hostTable() ([]byte, error) {
 	return encodeTable([]snp.TableEntry{{GUID: snp.GUIDARK, Data: r.Raw}, {GUID: snp.GUIDASK, Data: i.Raw}, {GUID: snp.GUIDVCEK, Data: p.leaf}}), nil
 }
 
-// Close ends the device, and every fault, so that no request stays behind.
+// Close ends the device, and every fault, so that no request is left waiting.
 func (p *Platform) Close() error {
 	err := p.Device.Close()
 	p.SetFaults(Faults{})
@@ -81,25 +81,25 @@ func (p *Platform) Close() error {
 // SetFaults switches faults; a request that stalls looks at the new ones.
 func (p *Platform) SetFaults(f Faults) { p.kernel.setFaults(f) }
 
-// Exchanges is how many requests have reached the host so far.
+// Exchanges returns how many requests have reached the host so far.
 func (p *Platform) Exchanges() int { return p.kernel.exchanges() }
 
-// Transport is the software machine without the device: what a test puts another
-// device, or a file that imitates the kernel's, in front of.
+// Transport returns the software machine without the device, for tests that put another
+// device before it, or a file that imitates the kernel's.
 func (p *Platform) Transport() device.Transport { return p.kernel }
 
-// Root is the test root, to be handed to a verifier by name.
+// Root returns the test root, to be given to a verifier by name.
 func (p *Platform) Root() (*x509.Certificate, error) { return p.o.Authority.Root(p.o.Product) }
 
-// Intermediate issued the endorsement key.
+// Intermediate returns the certificate that issued the endorsement key.
 func (p *Platform) Intermediate() (*x509.Certificate, error) {
 	return p.o.Authority.Intermediate(p.o.Product, p.o.Signer)
 }
 
-// Endorsement is the certificate of the key that signs the reports, DER.
+// Endorsement returns the certificate of the key that signs the reports, DER.
 func (p *Platform) Endorsement() []byte { return p.leaf }
 
-// RootPEM is the test root as the file that a verifier is handed.
+// RootPEM returns the test root as the file that a verifier is given.
 func (p *Platform) RootPEM() ([]byte, error) {
 	r, err := p.Root()
 	if err != nil {
@@ -108,5 +108,5 @@ func (p *Platform) RootPEM() ([]byte, error) {
 	return encodePEM(r.Raw), nil
 }
 
-// Options are those of New with the defaults filled in.
+// Options returns those of New with the defaults filled in.
 func (p *Platform) Options() Options { return p.o }

@@ -8,8 +8,8 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// encodeTable is the certificate table of a host (see [snp.ParseTable]): headers,
-// one of zeros, then the certificates one behind the other.
+// encodeTable returns the certificate table of a host (see [snp.ParseTable]): headers,
+// one of zeros, then the certificates one after the other.
 func encodeTable(entries []snp.TableEntry) []byte {
 	const entrySize = 24
 	b := make([]byte, entrySize*(len(entries)+1))
@@ -23,7 +23,7 @@ func encodeTable(entries []snp.TableEntry) []byte {
 	return b
 }
 
-// garbageTable begins like a table and points out of itself.
+// garbageTable returns what begins like a table and points out of itself.
 func garbageTable() []byte {
 	b := encodeTable([]snp.TableEntry{{GUID: snp.GUIDVCEK, Data: []byte{0x30, 0x82, 0xFF, 0xFF}}})
 	binary.LittleEndian.PutUint32(b[20:], 0xFFFFFFF0)
