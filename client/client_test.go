@@ -47,7 +47,7 @@ func answer(status int, media, body string) http.HandlerFunc {
 	}
 }
 
-// TestRequests holds what each method sends.
+// TestRequests checks what each method sends.
 func TestRequests(t *testing.T) {
 	var got string
 	path := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +119,7 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// The zero values ask where the variables say.
+// The zero values ask at the paths in the variables.
 func TestZeroValue(t *testing.T) {
 	t.Setenv(api.SocketEnv, serve(t, answer(200, "application/json", `{"version":"v","laterMember":{"a":1}}`)))
 	t.Setenv(api.AdminEnv, serve(t, answer(200, "application/json", `{"apps":[{"name":"billing"}]}`)))

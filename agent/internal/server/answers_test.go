@@ -97,7 +97,7 @@ func TestOpenAPIAnswers(t *testing.T) {
 	}
 }
 
-// fits holds an answer to a schema: every required member is there, none is unknown, and
+// fits compares an answer with a schema: every required member is there, none is unknown, and
 // each has its type and one of its words.
 func fits(t *testing.T, d *document, where string, b []byte, s schema) {
 	t.Helper()
@@ -144,7 +144,7 @@ func fitsValue(t *testing.T, d *document, where string, v any, s *schema) {
 		}
 	case string:
 		if got = "string"; s.Enum != nil && x != "" && !slices.Contains(s.Enum, x) {
-			t.Errorf("%s: %q is none of %v", where, x, s.Enum)
+			t.Errorf("%s: %q is not one of %v", where, x, s.Enum)
 		}
 	case bool:
 		got = "boolean"

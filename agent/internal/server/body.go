@@ -15,15 +15,13 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// smallBody is the size up to which bodies are read without a place for their bytes:
-// that of any request for evidence with room to spare. As many as there may be
-// connections take a few MiB.
+// smallBody is the size up to which bodies are read without a place for their bytes. Usual
+// requests for evidence are smaller. One for each allowed connection takes a few MiB.
 const smallBody = 4 << 10
 
-// readBody reads the body of a route that takes one, in its time and size, and passes
-// over a small one that no route asked for. A large one waits, within the same time,
-// until its bytes fit beside those of others; done gives them back and overwrites
-// them, since they may hold a secret.
+// readBody reads the body of a route that takes one, within its time and size. For another
+// route it ignores a small body. A large body waits, within the same time, until its bytes
+// fit. done releases them and overwrites the body, which may contain a secret.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route *route) (body []byte, done func(), err error) {
 	if r.ContentLength == 0 {
 		return nil, func() {}, nil
@@ -42,11 +40,11 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route
 		defer cancel()
 		if leave, err = s.bodies.enter(ctx, c.peer.UID, size); err != nil {
 			w.Header().Set("Connection", "close")
-			return nil, nil, problem.After(problem.New(api.CodeBusy, "bodies of other requests take the room for this one"), time.Second)
+			return nil, nil, problem.After(problem.New(api.CodeBusy, "too many bytes of other requests are being read"), time.Second)
 		}
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
 	}
-	// In one piece that is overwritten as a whole, with room to see the end.
+	// One buffer, which is overwritten as a whole, with room to detect the end.
 	body = make([]byte, 0, size+1)
 	from := http.MaxBytesReader(w, r.Body, limit)
 	for err == nil && len(body) < cap(body) {
@@ -66,7 +64,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route
 		err = tooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		w.Header().Set("Connection", "close")
-		err = problem.New(api.CodeBodyTimeout, fmt.Sprintf("it was not there after %v", s.Limits.BodyTimeout))
+		err = problem.New(api.CodeBodyTimeout, fmt.Sprintf("it did not arrive within %v", s.Limits.BodyTimeout))
 	default:
 		w.Header().Set("Connection", "close")
 		err = problem.New(api.CodeMalformed, "the body ended early")

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn is an admitted connection with who is at its other end.
+// conn is an admitted connection and its peer.
 type conn struct {
 	*net.UnixConn
 	peer    *caller.Peer
@@ -22,8 +22,8 @@ type conn struct {
 	table   *connections
 	since   time.Time    // accepted, or last answered
 	busy    bool         // a complete request is being answered
-	retired atomic.Bool  // told that no further request will be read; no longer counted
-	evicted atomic.Bool  // and so because others need its place
+	retired atomic.Bool  // no further request will be read; no longer counted
+	evicted atomic.Bool  // retired because another connection needs its place
 	partial atomic.Bool  // something of the next request was read
 	state   atomic.Int32 // http.ConnState
 	once    sync.Once
@@ -36,7 +36,8 @@ func connOf(ctx context.Context) *conn {
 	return c
 }
 
-// Read also notes that a request has begun: net/http says so only when it has all headers.
+// Read also records that a request has begun: net/http says so only when it has all
+// headers.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.UnixConn.Read(b)
 	if n > 0 {
@@ -45,8 +46,8 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline gives a connection that gave way to another less time: whoever does
-// not take answers would else stay beside all limits for as long as one may take.
+// SetWriteDeadline gives an evicted connection less time. Otherwise a peer that does not
+// read its answer could keep the connection, outside all limits, for the write timeout.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	if c.evicted.Load() {
 		if end := time.Now().Add(c.table.patience); t.IsZero() || t.After(end) {
@@ -56,7 +57,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return c.UnixConn.SetWriteDeadline(t)
 }
 
-// Close also lets go of the process.
+// Close also releases the process.
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.table.remove(c)
@@ -70,7 +71,7 @@ type connections struct {
 	mu        sync.Mutex
 	all, each int
 	open      map[*conn]struct{}
-	counted   int // open and not retired; the others linger
+	counted   int // open and not retired; the others are ending
 	users     map[uint32]int
 	away      chan struct{} // connections being turned away
 	patience  time.Duration
@@ -85,9 +86,9 @@ func newConnections(l Limits) *connections {
 	}
 }
 
-// add counts c. Where the uid has its share already, or all is taken, the connection
-// that has waited longest for its own request gives way: of the same uid, or of the
-// one with the most connections where that is not the same.
+// add counts c. If the uid has its share already, or all connections are taken, it evicts
+// the connection that has waited longest for its own request: one of the same uid, or one
+// of the uid with the most connections.
 func (t *connections) add(c *conn) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -134,8 +135,7 @@ func (t *connections) discount(c *conn) {
 	}
 }
 
-// evict ends the connection of uid that is not answering a request and has not for the
-// longest time.
+// evict ends the connection of uid that has been without a request for the longest time.
 func (t *connections) evict(uid uint32) bool {
 	var oldest *conn
 	for c := range t.open {
@@ -148,7 +148,7 @@ func (t *connections) evict(uid uint32) bool {
 	}
 	oldest.evicted.Store(true)
 	if lingering := len(t.open) - t.counted; lingering >= max(16, t.all/4) {
-		// That many gave way and still do not end: nobody takes their answers.
+		// Too many evicted connections have not ended: their peers do not read the answers.
 		oldest.retired.Store(true)
 		t.discount(oldest)
 		oldest.UnixConn.Close()
@@ -159,17 +159,17 @@ func (t *connections) evict(uid uint32) bool {
 	return true
 }
 
-// retire ends reading from c. What the kernel holds already is still read, so that a
-// request that arrived is answered; a later write of the peer fails with EPIPE before
-// any of it was taken, which tells it to try again on a new connection. Closing c
-// instead would lose a request that arrived a moment ago.
+// retire ends reading from c. What the kernel has received is still read, so that a request
+// that arrived is answered. A later write of the peer fails with EPIPE before any of it was
+// read, which tells the peer to try again on a new connection. Closing c instead would lose
+// a request that has just arrived.
 func (t *connections) retire(c *conn) {
 	c.retired.Store(true)
 	t.discount(c)
 	c.CloseRead()
 }
 
-// begin says that a complete request of c is being answered, end that it was.
+// begin records that a complete request of c is being answered, end that it was.
 func (t *connections) begin(c *conn) {
 	t.mu.Lock()
 	c.busy = true
@@ -184,12 +184,12 @@ func (t *connections) end(c *conn) {
 }
 
 // defaultGrace is how long a connection may take for its first request when the agent stops.
-// Who connected a moment ago is about to write; a client that finds a new connection
-// broken does not try again by itself, as it does with one that it kept.
+// A peer that has just connected is about to write. A client whose new connection breaks
+// does not try again by itself, as it does with a kept one.
 const defaultGrace = 500 * time.Millisecond
 
-// drain retires every connection that waits for a request of which nothing has
-// arrived, and reports how many connections are left in all.
+// drain retires every connection that waits for a request of which nothing has arrived. It
+// returns how many connections are left in all.
 func (t *connections) drain() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -213,7 +213,7 @@ func (t *connections) drain() int {
 	return len(t.open)
 }
 
-// pending is how many bytes the peer has written that were not read yet.
+// pending returns how many bytes the peer has written that were not read yet.
 func pending(c *net.UnixConn) int {
 	n := 0
 	raw, err := c.SyscallConn()

@@ -17,7 +17,7 @@ import (
 )
 
 // decode reads a body strictly. The problem says what is wrong and where, in words of
-// JSON and without repeating what the body holds.
+// JSON and without repeating the contents of the body.
 func decode(body []byte, v any) error {
 	if err := strictjson.Decode(body, len(body), v); err != nil {
 		return decodeProblem(err)
@@ -28,9 +28,9 @@ func decode(body []byte, v any) error {
 func decodeProblem(err error) *api.Problem {
 	var semantic *json.SemanticError
 	var syntax *jsontext.SyntacticError
-	p := problem.New(api.CodeMalformed, "want one JSON object in UTF-8 and nothing behind it")
+	p := problem.New(api.CodeMalformed, "want one JSON object in UTF-8 and nothing after it")
 	at := func(pointer jsontext.Pointer, offset int64) {
-		// Behind the pointer may stand any text that the caller sent as a name.
+		// The pointer may contain any text that the caller sent as a name.
 		if len(pointer) <= 256 {
 			p.Where = string(pointer)
 		}
@@ -39,13 +39,13 @@ func decodeProblem(err error) *api.Problem {
 	switch {
 	case errors.As(err, &syntax):
 		if errors.Is(err, jsontext.ErrDuplicateName) {
-			p = problem.New(api.CodeDuplicateMember, "each member may stand once")
+			p = problem.New(api.CodeDuplicateMember, "each member may occur once")
 		}
 		at(syntax.JSONPointer, syntax.ByteOffset)
 	case errors.As(err, &semantic):
 		switch {
 		case errors.Is(err, json.ErrUnknownName):
-			p = problem.New(api.CodeUnknownMember, "names are matched exactly; see docs/api.md for those that are known")
+			p = problem.New(api.CodeUnknownMember, "names are matched exactly; docs/api.md lists the known ones")
 		case errors.Is(err, strictjson.ErrBase64):
 			p = problem.New(api.CodeInvalidValue, strictjson.ErrBase64.Error())
 		case errors.Is(err, strictjson.ErrNull), errors.Is(err, strictjson.ErrInteger):
@@ -58,7 +58,7 @@ func decodeProblem(err error) *api.Problem {
 	return p
 }
 
-// inWords says which JSON value a Go type is.
+// inWords returns the JSON value of a Go type in words.
 func inWords(t reflect.Type) string {
 	if t == nil {
 		return "another value"

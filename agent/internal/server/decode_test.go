@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// case 9: what is no good request is told apart, and named by place.
+// case 9: a wrong request gets the code of its fault, with the place.
 func TestBadJSON(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	c := as(r.client, 1000)
@@ -123,7 +123,7 @@ func FuzzEvidenceRequest(f *testing.F) {
 		if checkEvidence(&r) != nil {
 			return
 		}
-		// What passes can stand in a statement.
+		// What passes can go into a statement.
 		s := evidence.Statement{
 			Type: evidence.StatementType, Nonce: r.Nonce, Audience: r.Audience, UserData: r.UserData, PublicKey: r.PublicKey,
 			Freshness: r.Freshness, Salt: make([]byte, 16), Caller: evidence.Caller{Method: evidence.MethodPidfd},

@@ -118,7 +118,7 @@ func (f *fake) Plan(_ context.Context, o Owner, name string) (api.Contract, erro
 	return api.Contract{App: o.App, Name: name}, f.keyErr
 }
 
-// fakeStore is the store as who administrates sees it.
+// fakeStore is the store as an administrator sees it.
 type fakeStore struct{}
 
 func (fakeStore) Store(context.Context) (api.Store, error) { return api.Store{}, nil }

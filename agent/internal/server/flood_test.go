@@ -20,7 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
-// case 8: a thousand connections that never finish a request hold up neither others nor
+// case 8: a thousand connections that never finish a request delay neither other users nor
 // their own user.
 func TestHalfOpen(t *testing.T) {
 	// Nothing times out while the test runs: an answer that comes waited for no timeout.
@@ -60,7 +60,7 @@ func TestHalfOpen(t *testing.T) {
 	}
 }
 
-// Connections that are answering give way to nobody.
+// Connections that are answering are not evicted.
 func TestTooManyConnections(t *testing.T) {
 	go_ := make(chan struct{})
 	r := run(t, &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
@@ -97,8 +97,8 @@ func TestFlood(t *testing.T) {
 	const work = 2 * time.Millisecond
 	// Counted in requests of the flood that begin between the quiet one's arrival and
 	// its own turn, which no load of the machine changes for long: as its requests take
-	// a place of their own, there are hardly any. In one queue for all it would stand
-	// behind the 50 that wait.
+	// a place of their own, there are hardly any. In one queue for all it would
+	// come after the 50 that wait.
 	var begun, arrival atomic.Int64
 	var behind []int64
 	f := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
@@ -149,14 +149,14 @@ func TestFlood(t *testing.T) {
 	wg.Wait()
 	slices.Sort(behind)
 	median := behind[rounds/2]
-	t.Logf("flood: %d answered, %d told to come back; the quiet one stood behind %d of them, %d at worst", answered.Load(), busy.Load(), median, behind[rounds-1])
+	t.Logf("flood: %d answered, %d told to come back; the quiet one came after %d of them, %d at worst", answered.Load(), busy.Load(), median, behind[rounds-1])
 	if median > 20 {
-		t.Errorf("the quiet one stood behind %d", median)
+		t.Errorf("the quiet one came after %d", median)
 	}
 }
 
-// Two users whose requests all wait for reports that a host holds back do not keep a third
-// from being answered, nor who administrates: an app that is measured before its start.
+// Two users whose requests all wait for reports that a host delays do not keep a third
+// from being answered, nor an administrator: an app that is measured before its start.
 func TestFloodOfFresh(t *testing.T) {
 	held := make(chan struct{})
 	f := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
@@ -232,8 +232,7 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// One who does not take his answer holds his own share for the write timeout, and
-// nobody else's.
+// A user who does not read an answer uses only their own share for the write timeout.
 func TestSlowReader(t *testing.T) {
 	big := make([]byte, 8<<20)
 	for i := range big {

@@ -9,26 +9,25 @@ import (
 )
 
 // errBusy is returned when a uid already has as many requests waiting as it may.
-var errBusy = errors.New("as many requests of this user are waiting as may wait")
+var errBusy = errors.New("too many requests of this user are waiting")
 
-// gate lets a bounded number of requests work at once, by number and by the bytes
-// their answers are expected to take. One uid gets at most its share; of those who
-// wait, the uid with the fewest requests at work is next, so that a flood waits behind
-// itself and not before others.
+// gate bounds the requests at work, by number and by the expected bytes of their answers.
+// One uid gets at most its share. Among the waiting uids, the one with the fewest requests
+// at work is next, so that a flood delays itself and not other users.
 //
-// Two users who both take their whole share take everything, and while the host holds
-// reports back their requests end only after a minute. So there are spare places, which
-// only a uid gets that has little at work: whoever asks for status, measures an app, or
-// wants evidence that needs no report, is answered meanwhile.
+// Two users who both take their whole share take everything. While the host delays reports,
+// their requests end only after a minute. So there are spare places, which only a uid with
+// little at work gets. A user who asks for status, measures an app, or wants evidence that
+// needs no report is then answered in the meantime.
 type gate struct {
 	mu            sync.Mutex
-	all, each     load // what may be used
-	spare, little load // besides, and by whom: a uid that has no more than little
-	waiting       int  // how many of one uid may wait
-	used          load // of all
-	spareUsed     load // of spare
+	all, each     load // limits, in all and for one uid
+	spare, little load // further places, for a uid that has no more than little at work
+	waiting       int  // limit of waiting requests for one uid
+	used          load // used part of all
+	spareUsed     load // used part of spare
 	users         map[uint32]*user
-	turn          uint64 // numbers waiters in the order they came
+	turn          uint64 // number of the last waiter
 }
 
 type load struct {
@@ -40,7 +39,7 @@ func (l load) plus(bytes int64) load { return load{l.requests + 1, l.bytes + byt
 func (l load) less(bytes int64) load { return load{l.requests - 1, l.bytes - bytes} }
 func (l load) within(cap load) bool  { return l.requests <= cap.requests && l.bytes <= cap.bytes }
 
-// user is one uid that has requests; without any it is forgotten.
+// user is one uid that has requests. It is removed when it has none.
 type user struct {
 	used  load
 	queue []*waiter
@@ -49,7 +48,7 @@ type user struct {
 type waiter struct {
 	bytes int64
 	turn  uint64
-	pool  *load         // where it is counted: used or spareUsed
+	pool  *load         // the load that counts it: used or spareUsed
 	ready chan struct{} // closed once admitted
 }
 
@@ -64,7 +63,7 @@ func newGate(l Limits) *gate {
 	}
 }
 
-// newBodies is a gate for bodies that are being read or worked on.
+// newBodies returns a gate for bodies that are being read or worked on.
 func newBodies(l Limits) *gate {
 	return &gate{
 		all:     load{l.Connections, l.BodyBytes},
@@ -112,7 +111,7 @@ func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func()
 		return nil, ctx.Err()
 	}
 	g.drop(uid, u, w)
-	g.dispatch() // another may fit where w did not
+	g.dispatch() // another may fit in its place
 	g.mu.Unlock()
 	return nil, ctx.Err()
 }
@@ -120,8 +119,8 @@ func (g *gate) enter(ctx context.Context, uid uint32, bytes int64) (leave func()
 // dispatch admits waiters while there is room.
 func (g *gate) dispatch() {
 	for {
-		// The one whose turn it is keeps its turn when it does not fit yet: small
-		// answers would else starve a large one.
+		// A waiter that does not fit yet keeps its turn. Otherwise small answers would
+		// starve a large one.
 		if u := g.next(g.each); u != nil && g.used.plus(u.queue[0].bytes).within(g.all) {
 			u.admit(&g.used)
 			continue
@@ -134,7 +133,7 @@ func (g *gate) dispatch() {
 	}
 }
 
-// next is the user whose turn it is among those who stay within a share.
+// next returns the user whose turn it is, among those within their share.
 func (g *gate) next(share load) (next *user) {
 	for _, u := range g.users {
 		if len(u.queue) == 0 || !u.used.plus(u.queue[0].bytes).within(share) {
@@ -148,7 +147,7 @@ func (g *gate) next(share load) (next *user) {
 	return next
 }
 
-// admit lets the first in the queue of u work, counted in pool.
+// admit admits the first request in the queue of u, and counts it in pool.
 func (u *user) admit(pool *load) {
 	w := u.queue[0]
 	u.queue[0] = nil

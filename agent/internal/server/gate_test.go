@@ -62,11 +62,11 @@ func TestGateShares(t *testing.T) {
 		f()
 	}
 	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
-		t.Errorf("left behind: %d users, %+v", len(g.users), g.used)
+		t.Errorf("left over: %d users, %+v", len(g.users), g.used)
 	}
 }
 
-// Whoever has the fewest at work is next, however long a flood has been waiting.
+// The user with the fewest at work is next, however long a flood has been waiting.
 func TestGateOrder(t *testing.T) {
 	g := newGate(Limits{Requests: 2, RequestsEach: 2, WaitingEach: 100, Bytes: 100, BytesEach: 100})
 	a, _ := g.enter(t.Context(), 1, 1)
@@ -101,8 +101,7 @@ func TestGateOrder(t *testing.T) {
 	wg.Wait()
 }
 
-// Two users who take all there is leave places to others who want little, and to those
-// alone.
+// Two users who take everything leave places to users who want little, and only to those.
 func TestGateSpare(t *testing.T) {
 	g := newGate(Limits{Requests: 256, RequestsEach: 128, WaitingEach: 10, Bytes: 256 << 20, BytesEach: 128 << 20})
 	var leave []func()
@@ -132,7 +131,7 @@ func TestGateSpare(t *testing.T) {
 	refused(2, small)
 	enter(3, small)
 	enter(3, small)
-	refused(3, small)   // that is no little any more
+	refused(3, small)   // that is not little any more
 	refused(4, 2<<20+1) // nor is an answer of that size
 	for uid := range uint32(15) {
 		enter(10+uid, small)
@@ -143,11 +142,11 @@ func TestGateSpare(t *testing.T) {
 		f()
 	}
 	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
-		t.Errorf("left behind: %d users, %+v, %+v", len(g.users), g.used, g.spareUsed)
+		t.Errorf("left over: %d users, %+v, %+v", len(g.users), g.used, g.spareUsed)
 	}
 }
 
-// Under any mix nothing is left behind and no cap is passed.
+// Under any mix nothing is left over and no cap is passed.
 func TestGateRandom(t *testing.T) {
 	g := newGate(Limits{Requests: 8, RequestsEach: 3, WaitingEach: 4, Bytes: 64, BytesEach: 32})
 	g.spare, g.little = load{2, 16}, load{1, 8}
@@ -177,7 +176,7 @@ func TestGateRandom(t *testing.T) {
 	}
 	wg.Wait()
 	if len(g.users) != 0 || g.used != (load{}) || g.spareUsed != (load{}) {
-		t.Errorf("left behind: %d users, %+v", len(g.users), g.used)
+		t.Errorf("left over: %d users, %+v", len(g.users), g.used)
 	}
 }
 

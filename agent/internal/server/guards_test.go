@@ -20,7 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// Who administrates where nobody says otherwise: root alone.
+// The default administrator is only root.
 func TestDefaultAdmin(t *testing.T) {
 	if s := New(Config{}); !slices.Equal(s.AdminUIDs, []uint32{0}) {
 		t.Errorf("got %v", s.AdminUIDs)
@@ -66,7 +66,7 @@ func TestSecretsAreOverwritten(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.Shutdown(ctx); err != nil { // whoever sent them is through
+	if err := r.Shutdown(ctx); err != nil { // their senders have ended
 		t.Fatal(err)
 	}
 	for name, b := range map[string][]byte{"derived": k.derived, "unsealed": k.unsealed, "sealed": k.sealed} {
@@ -110,8 +110,8 @@ func TestLongParameter(t *testing.T) {
 	}
 }
 
-// A connection that has to make way for others while its request is being read is still
-// answered: that the agent reads no more from it does not mean that nobody waits.
+// A connection that is evicted while its request is being read is still answered: the agent
+// reads no more from it, but its peer waits.
 func TestRetiredIsAnswered(t *testing.T) {
 	var first atomic.Bool
 	reading, goOn := make(chan struct{}), make(chan struct{})

@@ -23,14 +23,14 @@ type Attester interface {
 
 // Log is the measurement log.
 type Log interface {
-	// Log is the log from record start on; start may be the number of records there
-	// are. One beyond it is attest.ErrLogStart.
+	// Log returns the log from record start on. start may be the number of records; a
+	// larger one is attest.ErrLogStart.
 	Log(ctx context.Context, start uint64) (evidence.Log, error)
-	// Bytes is how long the whole log is, for the budget of answers.
+	// Bytes returns the size of the whole log, for the budget of answers.
 	Bytes() int64
 }
 
-// Apps is the declared applications, in the words of the API.
+// Apps are the declared applications, in the types of the API.
 type Apps interface {
 	caller.Apps
 	List() []api.App
@@ -38,22 +38,22 @@ type Apps interface {
 	Reload(ctx context.Context) (api.Reloaded, error)
 }
 
-// A StatusSource tells how the agent does. It must not wait for a device.
+// A StatusSource returns the state of the agent. It must not wait for a device.
 type StatusSource interface {
 	Status() api.Status
 }
 
-// An Enroller shows the AK and proves that it lives beside the EK.
+// An Enroller returns the AK, and proves that it is in the same TPM as the EK.
 type Enroller interface {
 	AK(ctx context.Context) (api.AK, error)
 	// Activate opens a credential: the contents of TPM2B_ID_OBJECT and of
 	// TPM2B_ENCRYPTED_SECRET.
 	Activate(ctx context.Context, credential, secret []byte) ([]byte, error)
-	// ReplaceAK makes a new AK in the place of a stored one that this TPM does not load.
+	// ReplaceAK makes a new AK in place of a stored one that this TPM does not load.
 	ReplaceAK(ctx context.Context) (api.Replaced, error)
 }
 
-// agentRoutes is what the agent answers about itself, and administration.
+// agentRoutes are the routes about the agent itself, and those of administration.
 var agentRoutes = []route{
 	handle(api.CallSelf, (*Server).self),
 	handle(api.CallStatus, (*Server).status),
@@ -67,8 +67,8 @@ var agentRoutes = []route{
 	handle(api.CallActivate, (*Server).activate),
 }
 
-// small is the budget of an answer that holds no log and little of the caller's own:
-// evidence stays below 15 KB then, and what makes it takes about as much again.
+// small is the budget of an answer without the log and with little from the caller.
+// Evidence is below 15 KB then, and making it takes about as much again.
 const small = 32 << 10
 
 // withLog is the budget of an answer with the log: its bytes, their base64 in the
@@ -92,11 +92,11 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 	}}, nil
 }
 
-// measured says whether the log vouches for the caller's app, and why not.
+// measured reports whether the log vouches for the caller's app, with the reason.
 func (s *Server) measured(id evidence.Caller) api.Finding {
 	switch {
 	case id.Unit == "":
-		return api.Finding{Reason: "the caller runs in no system unit"}
+		return api.Finding{Reason: "the caller does not run in a system unit"}
 	case id.App == "":
 		return api.Finding{Reason: fmt.Sprintf("no app is declared for unit %s and uid %d", id.Unit, id.UID)}
 	}
@@ -105,7 +105,7 @@ func (s *Server) measured(id evidence.Caller) api.Finding {
 			continue
 		}
 		if a.State == api.AppMeasured {
-			return api.Finding{Yes: true, Reason: "the log holds what the files of the app are"}
+			return api.Finding{Yes: true, Reason: "the log has the files of the app as they are now"}
 		}
 		if a.Reason != "" {
 			return api.Finding{Reason: a.Reason}
@@ -146,8 +146,8 @@ func (s *Server) log(c *call, _ api.None) (job, error) {
 	}}, nil
 }
 
-// checkEvidence fills in the words that r leaves out, and returns the first member that
-// no statement can be made of.
+// checkEvidence fills in the defaults of r, and returns the problem of a member that
+// cannot go into a statement.
 func checkEvidence(r *api.EvidenceRequest) error {
 	r.Freshness, r.Log = cmp.Or(r.Freshness, evidence.Fresh), cmp.Or(r.Log, api.LogWhole)
 	size := func(part string, got, min, max int) error {

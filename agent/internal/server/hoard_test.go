@@ -14,7 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// A body that is announced and does not come holds nobody up, also where no route would
+// A body that is announced and does not come delays no user, not even if no route would
 // read it: neither others nor the same user, on neither socket.
 func TestBodiesThatNeverCome(t *testing.T) {
 	// Nothing times out: an answer that comes waited for no timeout.
@@ -55,7 +55,7 @@ func TestBodiesThatNeverCome(t *testing.T) {
 	}
 }
 
-// Nor does it hold up a stop for longer than a body may take.
+// Nor does it delay a stop for longer than a body may take.
 func TestStopWaitsForNoBody(t *testing.T) {
 	var there atomic.Int64
 	r := run(t, &fake{}, Limits{BodyTimeout: 50 * time.Millisecond, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}, func(c *Config) {
@@ -77,16 +77,16 @@ func TestStopWaitsForNoBody(t *testing.T) {
 	}
 }
 
-// Who takes no answers does not stay beside the limits once a newer connection took
-// the place.
-func TestAnswersThatNobodyTakes(t *testing.T) {
+// A peer that reads no answers does not stay outside the limits when a newer connection
+// took its place.
+func TestUnreadAnswers(t *testing.T) {
 	limits := Limits{Connections: 40, ConnectionsEach: 20, WriteTimeout: time.Hour, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
 	r := run(t, &fake{}, limits, nil)
 	r.conns.mu.Lock()
 	r.conns.patience = 100 * time.Millisecond
 	r.conns.mu.Unlock()
 	// Refusals are written before a request counts as one that is being answered, and
-	// those of some thousand requests fill what the kernel holds for a reader.
+	// those of some thousand requests fill what the kernel buffers for a reader.
 	requests := strings.Repeat("GET /v1/self?"+strings.Repeat("%ff", 60)+"=1 HTTP/1.1\r\nHost: a\r\n\r\n", 2000)
 	for range 200 {
 		c, err := dial(r.client, 1000)

@@ -11,30 +11,30 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
-// An Owner is whose keys are asked for: an app, as unit and uid of the caller say.
+// An Owner is the app whose keys are asked for, by unit and uid of the caller.
 type Owner struct {
 	App  string
 	Unit string
 	UID  uint32
 }
 
-// Keys keeps the secrets of apps. Errors are those of package sealing. Who calls
-// overwrites the secrets that it is handed.
+// Keys keeps the secrets of apps. Errors are those of package sealing. The caller of a
+// method overwrites the secrets that it returns.
 type Keys interface {
-	// Await waits until it is known which unit is whose app: before, nobody is anybody.
+	// Await waits until the declarations are read. Before that no unit belongs to an app.
 	Await(ctx context.Context) error
-	// Usable says from memory whether keys are to be had at the moment.
+	// Usable reports whether keys are available, without asking a device.
 	Usable() api.Finding
 
 	Derive(ctx context.Context, o Owner, r api.DeriveRequest) (api.Derived, error)
 	Seal(ctx context.Context, o Owner, r api.SealRequest) error
 	Unseal(ctx context.Context, o Owner, r api.UnsealRequest) ([]byte, error)
 	Discard(ctx context.Context, o Owner, name string) error
-	// Plan is the contract of what o would seal under that name now.
+	// Plan returns the contract of what o would seal under that name now.
 	Plan(ctx context.Context, o Owner, name string) (api.Contract, error)
 }
 
-// keyRoutes is what an app may do with its own secrets.
+// keyRoutes are the routes for an app's own secrets.
 var keyRoutes = []route{
 	handle(api.CallDerive, (*Server).derive),
 	handle(api.CallSeal, (*Server).seal),
@@ -43,12 +43,12 @@ var keyRoutes = []route{
 	handle(api.CallContract, (*Server).contract),
 }
 
-// withSecret is the budget of a request that carries a secret of the largest size, in
-// base64, decoded, and once more on the way.
+// withSecret is the budget of a request with a secret of the largest size: in base64,
+// decoded, and one copy on the way.
 const withSecret = 512 << 10
 
-// owner is the app whose keys p may have: the one whose system unit and user p is.
-// Nothing else counts, neither the executable nor being root.
+// owner returns the app whose keys p may have: the app with the system unit and user of p.
+// Nothing else counts, neither the executable nor uid 0.
 func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	if p.Unit == "" {
 		return Owner{}, problem.New(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
@@ -60,7 +60,7 @@ func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	return Owner{App: app, Unit: p.Unit, UID: p.UID}, nil
 }
 
-// forOwner is a job for whichever app the caller is when it begins.
+// forOwner returns a job for the app that the caller belongs to when the job begins.
 func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o Owner) (any, error)) job {
 	return job{bytes, func(ctx context.Context) (any, error) {
 		if err := s.Keys.Await(ctx); err != nil {

@@ -24,7 +24,7 @@ func (u unitless) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	return p, err
 }
 
-// TestKeysAreForTheApp: unit and uid make the owner, and nobody else is handed anything
+// TestKeysAreForTheApp: unit and uid make the owner, and no other caller gets anything
 // (cases 85 to 87).
 func TestKeysAreForTheApp(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
@@ -44,7 +44,7 @@ func TestKeysAreForTheApp(t *testing.T) {
 			{"another user in the same unit", r.client, 1001, api.CodeNoApp},
 			{"root in the same unit", r.client, 0, api.CodeNoApp},
 			{"no system unit", without.client, 1000, api.CodeNoSystemUnit},
-			{"who administrates", r.admin, 1000, api.CodeNotPermitted},
+			{"an administrator", r.admin, 1000, api.CodeNotPermitted},
 		} {
 			_, b, p := ask(t, as(c.socket, c.uid), "POST", route.path, route.body)
 			if c.want == "" && p != nil || c.want != "" && (p == nil || p.Code != c.want || p.Status != 403) {

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits caps what callers can make the agent hold. "Each" is for one uid. A member
-// that is zero has the default written behind it.
+// Limits caps what callers can make the agent use. "Each" is for one uid. A member that is
+// zero gets the default in its comment.
 type Limits struct {
 	Connections     int           // 2048, and no more than a third of the descriptors the process may open
 	ConnectionsEach int           // half of Connections
-	Requests        int           // 1024 at work at once, and no more than half of Connections; an eighth more for who has little at work
+	Requests        int           // 1024 at work at once, and no more than half of Connections; an eighth more for users with little at work
 	RequestsEach    int           // half of Requests
 	WaitingEach     int           // 256 more that wait for their turn, and no more than an eighth of Connections
 	Bytes           int64         // 256 MiB of answers being made or written, by their expected size
@@ -22,15 +22,15 @@ type Limits struct {
 	RateEach        float64       // 5000 requests a second
 	BurstEach       int           // 10000 requests
 	HeaderBytes     int           // 8 KiB of request line and headers
-	HeaderTimeout   time.Duration // 5 s until the headers of a request are there
-	BodyTimeout     time.Duration // 5 s until its body is there
+	HeaderTimeout   time.Duration // 5 s for the headers of a request to arrive
+	BodyTimeout     time.Duration // 5 s for its body to arrive
 	IdleTimeout     time.Duration // 60 s between two requests of a connection
-	WriteTimeout    time.Duration // 30 s until an answer was taken
-	Patience        float64       // 1; scales the routes' own timeouts
+	WriteTimeout    time.Duration // 30 s for the caller to read an answer
+	Patience        float64       // 1; factor of the routes' own timeouts
 }
 
-// descriptors is how many one connection takes: the socket, the pidfd and, for a
-// moment, the directory of the process or its executable.
+// descriptors is how many descriptors one connection takes: the socket, the pidfd and,
+// briefly, the directory of the process or its executable.
 const descriptors = 3
 
 func (l Limits) withDefaults() Limits {
@@ -58,7 +58,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Requests, min(1024, working))
 	or(&l.WaitingEach, min(256, waiting))
 	or(&l.RequestsEach, max(1, l.Requests/2))
-	if scarce { // who named these did not know that
+	if scarce { // the configuration may not know that
 		l.Requests, l.WaitingEach = min(l.Requests, working), min(l.WaitingEach, waiting)
 		l.RequestsEach = min(l.RequestsEach, max(1, l.Requests/2))
 	}
@@ -80,8 +80,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// openable is how many descriptors connections may take: the process's limit with a
-// reserve for devices, logs and the accept loop itself, which must not run dry.
+// openable returns how many descriptors connections may take: the process's limit less a
+// reserve for devices, logs and the accept loop itself.
 func openable() int {
 	const reserve = 128
 	var r unix.Rlimit

@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Listener is a unix socket that the agent made, or was handed by its parent.
+// A Listener is a unix socket that the agent made, or inherited from its parent.
 type Listener struct {
 	*net.UnixListener
 	path      string
 	inherited bool
-	lock      *os.File // held while the socket is ours
-	made      inode    // what was bound
+	lock      *os.File // locked while the socket is in use
+	made      inode    // inode that was bound
 	once      sync.Once
 }
 
 type inode struct{ dev, ino uint64 }
 
-// Listen makes the socket at path with mode and, where group is not -1, that group.
+// Listen makes the socket at path with mode and, if group is not -1, with that group.
 //
-// Who can put something else at path could answer in the agent's name, or have it
-// change what a link points to. So the directory must belong to root or to the agent
-// and nobody else may write to it; what lies at path must be absent or a socket of the
-// agent's own user that nobody answers on, and is removed only under a lock that a
-// running agent holds. The socket never has more permissions than mode, whatever the
-// umask, and takes no connection before it has its group.
+// An attacker who can put something else at path could answer instead of the agent, or make
+// it change the target of a link. So the directory must belong to root or to the agent, and
+// no other user may write to it. At path there must be nothing, or a socket of the agent's
+// own user on which no program answers. It is removed only under a lock, which a running
+// agent holds. The socket never has more permissions than mode, whatever the umask, and
+// accepts no connection before it has its group.
 func Listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 	l, err := listen(path, mode, group)
 	if err != nil {
@@ -67,21 +67,21 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 func checkDirectory(dir string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(dir, &st); err != nil {
-		return fmt.Errorf("look at directory %s: %w", dir, err)
+		return fmt.Errorf("check directory %s: %w", dir, err)
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return fmt.Errorf("%s is no directory, or a symbolic link to one: name the directory itself", dir)
+		return fmt.Errorf("%s is not a directory: name the directory itself, not a symbolic link", dir)
 	case st.Uid != 0 && st.Uid != uint32(os.Geteuid()):
 		return fmt.Errorf("directory %s belongs to uid %d, want root or uid %d", dir, st.Uid, os.Geteuid())
 	case st.Mode&0o022 != 0:
-		return fmt.Errorf("directory %s has mode %#o: others could plant a socket there; run chmod go-w on it", dir, st.Mode&0o7777)
+		return fmt.Errorf("directory %s has mode %#o: other users could plant a socket there; run chmod go-w on it", dir, st.Mode&0o7777)
 	}
 	return nil
 }
 
-// takeLock locks a file beside the socket. The file stays when the agent ends: removing
-// a lock file lets two holders lock two files of one name.
+// takeLock locks a file next to the socket. The file stays when the agent ends: if it were
+// removed, two agents could lock two files of one name.
 func takeLock(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -91,14 +91,14 @@ func takeLock(path string) (*os.File, error) {
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another agent holds %s: stop it first", path)
+			return nil, fmt.Errorf("another agent has locked %s: stop it first", path)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return f, nil
 }
 
-// removeStale makes way at path, or says what is in it.
+// removeStale removes an unused socket at path, or says what is there.
 func removeStale(path string) error {
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
@@ -106,23 +106,23 @@ func removeStale(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look at what is there: %w", err)
+		return fmt.Errorf("check what is there: %w", err)
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		return errors.New("a symbolic link is there, which the agent did not make: find out who did, then remove it")
+		return errors.New("a symbolic link is there, which the agent did not make: find out where it comes from, then remove it")
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		return fmt.Errorf("a file of type %#o is there, want nothing or a socket", st.Mode&unix.S_IFMT)
 	case st.Uid != uint32(os.Geteuid()):
-		return fmt.Errorf("a socket of uid %d is there, want nothing or one of uid %d: find out who made it", st.Uid, os.Geteuid())
+		return fmt.Errorf("a socket of uid %d is there, want nothing or one of uid %d: find out which program made it", st.Uid, os.Geteuid())
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
 		c.Close()
-		return errors.New("somebody answers on the socket that is there already")
+		return errors.New("another program answers on the socket that is there: stop it first")
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("see whether anybody answers on the socket that is there: %w", err)
+		return fmt.Errorf("check whether a program answers on the socket that is there: %w", err)
 	}
 	if err := unix.Unlink(path); err != nil {
 		return fmt.Errorf("remove the socket that an earlier run left: %w", err)
@@ -137,8 +137,8 @@ func (l *Listener) bind(mode fs.FileMode, group int) error {
 	}
 	f := os.NewFile(uintptr(fd), l.path)
 	defer f.Close()
-	// Linux gives the file of a socket the mode of the socket, less the umask, so that
-	// there is no moment in which it is open to all.
+	// Linux gives the file of a socket the mode of the socket, less the umask. So it is
+	// never open to all.
 	if err := unix.Fchmod(fd, 0o600); err != nil {
 		return fmt.Errorf("narrow mode: %w", err)
 	}
@@ -147,7 +147,7 @@ func (l *Listener) bind(mode fs.FileMode, group int) error {
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(l.path, &st); err != nil {
-		return fmt.Errorf("look at the socket: %w", err)
+		return fmt.Errorf("check the socket: %w", err)
 	}
 	l.made = inode{uint64(st.Dev), st.Ino}
 	if group >= 0 {
@@ -158,7 +158,7 @@ func (l *Listener) bind(mode fs.FileMode, group int) error {
 	if err := unix.Chmod(l.path, uint32(mode.Perm())); err != nil {
 		return fmt.Errorf("set mode %#o: %w", mode.Perm(), err)
 	}
-	// The kernel cuts this at net.core.somaxconn.
+	// The kernel limits this to net.core.somaxconn.
 	if err := unix.Listen(fd, 4096); err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (l *Listener) adopt(f *os.File) error {
 
 // Inherit takes over a listening socket that the parent made (sd_listen_fds(3)). It
 // must be a unix stream socket with a path: an abstract one can be reached from
-// containers. One whose file grants more than mode is refused. f is closed.
+// containers. It refuses a socket whose file grants more than mode. It closes f.
 func Inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
 	defer f.Close()
 	l, err := inherit(f, mode)
@@ -204,7 +204,7 @@ func inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
 	} {
 		got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, want.option)
 		if err != nil {
-			return nil, fmt.Errorf("look at it: %w", err)
+			return nil, fmt.Errorf("check it: %w", err)
 		}
 		if got != want.value {
 			return nil, fmt.Errorf("it is not %s", want.what)
@@ -220,7 +220,7 @@ func inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(u.Name, &st); err != nil {
-		return nil, fmt.Errorf("look at %s: %w", u.Name, err)
+		return nil, fmt.Errorf("check %s: %w", u.Name, err)
 	}
 	if extra := st.Mode & 0o777 &^ uint32(mode.Perm()); extra != 0 {
 		return nil, fmt.Errorf("%s has mode %#o, want at most %#o: set SocketMode= in the socket unit", u.Name, st.Mode&0o777, mode.Perm())
@@ -229,10 +229,10 @@ func inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
 	return l, l.adopt(f)
 }
 
-// Path is where clients find the socket.
+// Path returns the path of the socket.
 func (l *Listener) Path() string { return l.path }
 
-// Close closes the socket; one that the agent made also loses its name.
+// Close closes the socket, and removes its name if the agent made it.
 func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
 	l.once.Do(func() {
@@ -243,7 +243,7 @@ func (l *Listener) Close() error {
 	return err
 }
 
-// unlink takes the name away, unless something else has it by now.
+// unlink removes the name, unless something else has it by now.
 func (l *Listener) unlink() error {
 	var st unix.Stat_t
 	if l.made == (inode{}) || unix.Lstat(l.path, &st) != nil || l.made != (inode{uint64(st.Dev), st.Ino}) {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// case 6: nothing is served beside, or in place of, what somebody else put there.
+// case 6: nothing is served next to, or instead of, what another user put there.
 func TestListenRefuses(t *testing.T) {
 	socketAt := func(path string, uid int) {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
@@ -50,7 +50,7 @@ func TestListenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
-		}, "somebody answers"},
+		}, "another program answers"},
 		"locked": {func(dir, path string) {
 			l, err := Listen(path, 0o600, -1)
 			if err != nil {
@@ -215,8 +215,8 @@ func TestInherit(t *testing.T) {
 	}
 }
 
-// case 87: to a container only the client socket is handed in. Here a process with uid 0
-// in a mount namespace of its own, in which the directory holds that one alone.
+// case 87: a container gets only the client socket. Here that is a process with uid 0 in a
+// mount namespace of its own, in which the directory contains only that socket.
 func TestContainerRoot(t *testing.T) {
 	for _, tool := range []string{"unshare", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {

@@ -27,11 +27,11 @@ import (
 type ErrorCode struct {
 	Err   error // matched with errors.Is
 	Code  api.Code
-	Retry time.Duration // after which the same request may succeed; 0: waiting does not help, or nobody knows
+	Retry time.Duration // after which the same request may succeed; 0: waiting does not help, or that is unknown
 }
 
-// errorCodes is the table from error to code. The first row that matches counts, so
-// the narrower reason stands first.
+// errorCodes is the table from error to code. The first row that matches counts, so the
+// narrower reason is first.
 var errorCodes = []ErrorCode{
 	{caller.ErrGone, api.CodePeerGone, 0},
 	{caller.ErrUnknown, api.CodePeerUnknown, 0},
@@ -61,10 +61,10 @@ var errorCodes = []ErrorCode{
 	{context.DeadlineExceeded, api.CodeTimeout, 0},
 	{context.Canceled, api.CodeShuttingDown, time.Second}, // the peer that went away reads no answer
 
-	{ledger.ErrTPM, api.CodeTPM, 5 * time.Second}, // behind the rows above: a caller's own end is not the TPM's fault
+	{ledger.ErrTPM, api.CodeTPM, 5 * time.Second}, // after the rows above: the end of a caller's context is not the TPM's fault
 }
 
-// problem is what the caller is told of err.
+// problem returns what the caller is told of err.
 func (s *Server) problem(err error) *api.Problem {
 	var p *api.Problem
 	if errors.As(err, &p) {
@@ -90,8 +90,8 @@ func (s *Server) problem(err error) *api.Problem {
 	if refusedByTPM(err) {
 		return problem.After(problem.New(api.CodeTPM, err.Error()), 5*time.Second)
 	}
-	s.Logger.Error("request failed in a way that has no code", "error", err)
-	return problem.New(api.CodeInternal, "the agent's own log has more")
+	s.Logger.Error("request failed with an error that has no code", "error", err)
+	return problem.New(api.CodeInternal, "the log of the agent has the reason")
 }
 
 // sealingProblem returns what the caller is told of a refusal of package sealing, nil for
@@ -115,14 +115,15 @@ func sealingProblem(err error) *api.Problem {
 	return p
 }
 
-// refusedByTPM tells that a TPM answered a command with a response code (TPM 2.0 Part 2,
-// section 6.6) that nobody on the way here had another word for.
+// refusedByTPM reports whether a TPM answered a command with a response code (TPM 2.0
+// Part 2, section 6.6) that no row of a table matches.
 func refusedByTPM(err error) bool {
 	var code tpm2.TPMRC
 	return errors.As(err, &code)
 }
 
-// appProblem tells the typed errors of an app's files and declaration apart.
+// appProblem returns the problem of a typed error of an app's files and declaration, nil
+// for other errors.
 func appProblem(err error) *api.Problem {
 	var (
 		rate        *apps.RateError

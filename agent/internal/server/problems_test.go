@@ -62,7 +62,7 @@ func TestProblems(t *testing.T) {
 	if logged.Len() != 0 {
 		t.Errorf("logged: %s", &logged)
 	}
-	// What nobody foresaw is not told to the caller, but to the log.
+	// An unexpected error is not told to the caller, but to the log.
 	if p := s.problem(fmt.Errorf("secret")); p.Code != api.CodeInternal || strings.Contains(p.Detail, "secret") || !strings.Contains(logged.String(), "secret") {
 		t.Errorf("%+v, logged %s", p, &logged)
 	}
@@ -132,7 +132,7 @@ func TestDocs(t *testing.T) {
 	for _, want := range []string{
 		api.Socket, api.AdminSocket, api.SocketEnv, api.AdminEnv,
 		fmt.Sprintf("younger than %g minutes", attest.DefaultAnchorMaxAge.Minutes()), fmt.Sprintf("not there after %g seconds", attest.DefaultPatience.Seconds()),
-		"| connections | 2048 | 1024 |",     // fewer where this process may open few descriptors
+		"| connections | 2048 | 1024 |",     // fewer if this process may open few descriptors
 		"| requests at work | 1024 | 512 |", // these as well
 		"| requests waiting | | 256 |",
 		fmt.Sprintf("| bytes of answers | %d MiB | %d MiB |", l.Bytes>>20, l.BytesEach>>20),

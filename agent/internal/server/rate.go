@@ -17,15 +17,15 @@ type rates struct {
 	buckets map[uint32]*rate.Limiter
 }
 
-// maxBuckets is how many uids are remembered before full buckets are thrown away:
-// a full bucket is as good as a new one.
+// maxBuckets is how many uids are remembered before full buckets are removed: a full
+// bucket is the same as a new one.
 const maxBuckets = 1024
 
 func newRates(l Limits) *rates {
 	return &rates{limit: rate.Limit(l.RateEach), burst: l.BurstEach, buckets: map[uint32]*rate.Limiter{}}
 }
 
-// take takes a token of uid at the time now, or says after how long there is one.
+// take takes a token of uid at the time now, or returns the time until there is one.
 func (r *rates) take(uid uint32, now time.Time) (wait time.Duration, ok bool) {
 	r.mu.Lock()
 	b := r.buckets[uid]

@@ -8,7 +8,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// ReplaceAK answers as where the key was replaced.
+// ReplaceAK answers as if the key was replaced.
 func (f *fake) ReplaceAK(context.Context) (api.Replaced, error) {
 	return api.Replaced{New: []byte{1}, Backup: "ak-replaced-1.json", Reason: "another TPM"}, nil
 }

@@ -23,22 +23,22 @@ import (
 // A call is one request that passed the table.
 type call struct {
 	peer    *caller.Peer
-	segment string // what stands for the braces of the path
+	segment string // value of the braces of the path
 	query   url.Values
 	body    []byte
 }
 
-// A job is what a call comes to: its expected size decides when it may begin.
+// A job is the work for a call. Its expected size decides when it may begin.
 type job struct {
-	bytes int64 // expected bytes held until the answer is written
+	bytes int64 // expected bytes in memory until the answer is written
 	run   func(ctx context.Context) (any, error)
 }
 
 // raw is an answer that is encoded already.
 type raw []byte
 
-// sensitive is an answer that holds a secret, which is overwritten once it was sent.
-// Copies of it in buffers of net/http and of the encoder are not.
+// sensitive is an answer with a secret, which is overwritten after it was sent. Copies in
+// buffers of net/http and of the encoder are not overwritten.
 type sensitive struct {
 	answer any
 	secret []byte
@@ -50,12 +50,12 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if x := recover(); x != nil {
 			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
-			s.refuse(w, problem.New(api.CodeInternal, "the agent's own log has more"))
+			s.refuse(w, problem.New(api.CodeInternal, "the log of the agent has the reason"))
 		}
 	}()
 	if r.ContentLength != 0 {
-		// Also for a body that nobody reads: net/http waits for its end. It takes the
-		// deadline back once the body was read.
+		// Also for a body that is ignored: net/http waits for its end. It removes the
+		// deadline when the body was read.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
 	}
 	if err := s.answer(w, r, c); err != nil {
@@ -75,12 +75,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	route, segment, allow := match(r.Method, r.URL.Path)
 	switch {
 	case route == nil && allow == nil:
-		return problem.New(api.CodeNoSuchPath, "see docs/api.md for what is served")
+		return problem.New(api.CodeNoSuchPath, "docs/api.md lists what is served")
 	case route == nil:
 		w.Header().Set("Allow", strings.Join(allow, ", "))
 		return problem.New(api.CodeMethod, "want "+strings.Join(allow, " or "))
 	case !route.serves(c.socket):
-		return problem.New(api.CodeNotPermitted, fmt.Sprintf("%s %s is served on the %s socket alone", route.Method, route.Path, route.On))
+		return problem.New(api.CodeNotPermitted, fmt.Sprintf("only the %[3]s socket serves %[1]s %[2]s", route.Method, route.Path, route.On))
 	}
 	query, err := parseQuery(r.URL.RawQuery, route.Query)
 	if err != nil {
@@ -110,8 +110,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	return s.write(w, http.StatusOK, "application/json", v)
 }
 
-// context ends with the route's time, or when the peer goes away. That the agent
-// itself stopped reading from the connection is no such thing.
+// context returns a context that ends with the route's time, or when the peer goes away. It
+// does not end when the agent itself stops reading from the connection.
 func (s *Server) context(r *http.Request, c *conn, route *route) (context.Context, context.CancelFunc) {
 	timeout := time.Duration(float64(route.Timeout) * s.Limits.Patience)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
@@ -152,8 +152,7 @@ func parseQuery(query string, known []api.Parameter) (url.Values, error) {
 	return values, nil
 }
 
-// maxQuoted is how many bytes of what a caller sent are repeated in a refusal, before
-// they are quoted.
+// maxQuoted is how many bytes of a caller's text a refusal repeats, before quoting.
 const maxQuoted = 64
 
 func orNone(known []api.Parameter) string {
@@ -192,7 +191,7 @@ func (s *Server) write(w http.ResponseWriter, status int, media string, v any) e
 	control.SetWriteDeadline(time.Now().Add(s.Limits.WriteTimeout))
 	w.WriteHeader(status)
 	w.Write(body) // a peer that went away needs no answer
-	// Flushed while the place is held, so that what is being sent counts.
+	// Flushed before the place is given back, so that what is being sent counts.
 	control.Flush()
 	return nil
 }

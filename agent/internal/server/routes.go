@@ -11,10 +11,10 @@ import (
 )
 
 // A route is one row of the permission table: an endpoint of package api, and what
-// answers it. Nothing is served that has no row, and no handler checks again.
+// answers it. Only what has a row is served, and no handler checks again.
 type route struct {
 	api.Route
-	request, answer reflect.Type // for the tests that compare them with openapi.json
+	request, answer reflect.Type // types in openapi.json
 	prepare         func(*Server, *call) (job, error)
 }
 

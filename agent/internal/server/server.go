@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package server answers the agent's HTTP API over two unix sockets. It translates:
-// who may ask what stands in one table (routes.go), which failure becomes which code
-// in another (problems.go), and the work is done by the interfaces of interfaces.go.
+// Package server answers the agent's HTTP API over two unix sockets. One table says which
+// socket serves what (api/endpoints.go), another which failure has which code (problems.go).
+// The interfaces in handlers.go, keys.go and store.go do the work.
 //
 // # Limits
 //
-// Everything a caller can make the agent hold is capped, in all and for one uid:
-// connections, requests at work and waiting, bytes of answers, requests a second. A
-// uid that asks for more than its share waits, or is told to, and leaves the others
-// theirs. A connection without a complete request gives way to a newer one of the same
-// uid, so that half-open connections lock nobody out, not even their own user.
+// Everything a caller can make the agent use is capped, in all and for one uid:
+// connections, requests at work and waiting, bytes of answers, requests a second. A uid
+// that asks for more than its share waits, or is told to wait, and does not affect other
+// users. A connection without a complete request gives way to a newer one of the same uid,
+// so that half-open connections lock out no user, not even their own.
 package server
 
 import (
@@ -28,12 +28,12 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
-// Socket says on which of the two sockets a connection came in.
+// Socket is one of the two sockets.
 type Socket string
 
 const (
 	Client Socket = "client" // programs on the VM
-	Admin  Socket = "admin"  // who has it, administrates
+	Admin  Socket = "admin"  // administration
 )
 
 // Config is what a server needs. All interfaces are required.
@@ -47,8 +47,8 @@ type Config struct {
 	Keys       Keys
 	Store      Store
 
-	// AdminUIDs may use the admin socket, which its mode and its absence from
-	// containers protect besides. Default: 0 alone.
+	// AdminUIDs may use the admin socket. Its mode and its absence from containers
+	// protect it as well. Default: only 0.
 	AdminUIDs []uint32
 	// Errors comes before the built-in table from error to code, for errors of
 	// packages that this one does not know.
@@ -71,7 +71,7 @@ type Server struct {
 	draining  atomic.Bool
 }
 
-// New makes a server that listens nowhere yet.
+// New returns a server that does not listen yet.
 func New(c Config) *Server {
 	c.Limits = c.Limits.withDefaults()
 	if c.AdminUIDs == nil {
@@ -86,7 +86,7 @@ func New(c Config) *Server {
 		ReadHeaderTimeout: c.Limits.HeaderTimeout,
 		IdleTimeout:       c.Limits.IdleTimeout,
 		MaxHeaderBytes:    c.Limits.HeaderBytes,
-		// "OPTIONS *" goes the way of every request, with its limits.
+		// "OPTIONS *" is handled like every request, with the same limits.
 		DisableGeneralOptionsHandler: true,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
@@ -97,7 +97,7 @@ func New(c Config) *Server {
 	return s
 }
 
-// Serve accepts connections of l until Shutdown; then it returns nil. It takes l over.
+// Serve accepts connections of l until Shutdown, then returns nil. It owns l from then on.
 func (s *Server) Serve(l *Listener, socket Socket) error {
 	wrapped := &listener{Listener: l, server: s, socket: socket}
 	s.mu.Lock()
@@ -114,12 +114,12 @@ func (s *Server) Serve(l *Listener, socket Socket) error {
 	return err
 }
 
-// listener hands net/http only connections whose peer is established and permitted.
+// listener gives net/http only connections whose peer is identified and permitted.
 type listener struct {
 	*Listener
 	server  *Server
 	socket  Socket
-	drained atomic.Bool // no connection will come out of it any more
+	drained atomic.Bool // it will return no further connection
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -142,8 +142,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// drainStep is how long one step of emptying the queue of an own socket may take. A
-// deadline in the past would fail before looking at the queue.
+// drainStep is how long one step of emptying the queue of a socket may take. A deadline in
+// the past would fail before the queue is checked.
 const drainStep = 50 * time.Millisecond
 
 // drain stops accepting, see Shutdown.
@@ -154,8 +154,8 @@ func (l *listener) drain() error {
 	return errors.Join(l.unlink(), l.SetDeadline(time.Now().Add(drainStep)))
 }
 
-// admit establishes who connected, once, and counts the connection. It answers nil
-// where the connection was turned away.
+// admit identifies the peer, once, and counts the connection. It returns nil if it turned
+// the connection away.
 func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 	peer, err := s.Identifier.Identify(c)
 	if err != nil {

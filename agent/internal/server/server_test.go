@@ -25,7 +25,7 @@ var errLogStart = fmt.Errorf("record 9 of 3: %w", attest.ErrLogStart)
 
 const goodNonce = "AAAAAAAAAAAAAAAAAAAAAA=="
 
-// TestPermissions holds the table: every row is answered where it should be, and those
+// TestPermissions checks the table: every row is answered where it should be, and those
 // of the admin socket nowhere else (case 87).
 func TestPermissions(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
@@ -42,7 +42,7 @@ func TestPermissions(t *testing.T) {
 			}
 		}
 	}
-	// Having the socket is not enough where the uid is another's.
+	// Having the socket is not enough for another uid.
 	for _, uid := range []uint32{0, 1001} {
 		_, b, p := ask(t, as(r.admin, uid), "GET", api.CallStatus.Path, "")
 		if p == nil || p.Code != api.CodeNotPermitted {
@@ -192,7 +192,7 @@ func TestPeerGone(t *testing.T) {
 	}
 }
 
-// Whoever cannot be established is told so, and nothing else.
+// A caller that cannot be identified is told so, and nothing else.
 func TestPeerUnknown(t *testing.T) {
 	for err, code := range map[error]api.Code{caller.ErrGone: api.CodePeerGone, caller.ErrUnknown: api.CodePeerUnknown} {
 		r := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = fakeIdentifier{err: err} })
@@ -232,7 +232,7 @@ func TestTimeouts(t *testing.T) {
 		t.Errorf("body that never comes: %v %v", answer, err)
 	}
 
-	// The body's time ends the reading of the body and not the work behind it.
+	// The body's time ends the reading of the body and not the work after it.
 	slow := func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
 		select {
 		case <-ctx.Done():

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Shutdown stops so that no request that reached the agent goes unanswered:
+// Shutdown stops the server. Every request that reached the agent is answered:
 //
-//  1. Own sockets lose their name; what is in their queue is accepted. Inherited ones
-//     are only no longer accepted from: their queue is for the agent that comes next.
-//  2. Connections without a request are told that none will be read. One that is in
-//     the middle of a request is answered first, and that answer ends it.
-//  3. Once ctx ends, what is left is cut off, and its number is in the error.
+//  1. Sockets that the agent made lose their name, and their queue is accepted. Inherited
+//     sockets are not accepted from any more: their queue is for the next agent.
+//  2. Connections without a request are told that none will be read. One in the middle of
+//     a request is answered first, and ends with that answer.
+//  3. When ctx ends, the remaining connections are cut off. The error has their number.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining.Store(true)
@@ -29,7 +29,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		// In this order: the last connection of a queue is counted before its listener
-		// calls itself drained.
+		// is drained.
 		queues := allDrained(listeners)
 		left := s.conns.drain()
 		if left == 0 && queues {

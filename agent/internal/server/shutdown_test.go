@@ -148,7 +148,7 @@ func (s slowIdentifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 }
 
 // case 84: the agent is replaced again and again under load, on a socket that outlives
-// it. Nobody notices: no request fails, and none is answered twice or for another.
+// it. No client notices: no request fails, and none is answered twice or for another.
 func TestRestartUnderLoad(t *testing.T) {
 	path := filepath.Join(tempDir(t), "s")
 	parent, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
@@ -171,7 +171,7 @@ func TestRestartUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newPatient(Config{Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f})
-		s.conns.grace = patience // whoever connects here writes, however late it gets to
+		s.conns.grace = patience // every peer here writes, however late it gets to
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l, Client) }()
 		return s, served

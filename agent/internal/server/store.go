@@ -11,10 +11,10 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 )
 
-// A Store is the sealed blobs of the machine, for who administrates. It gives out no secret.
+// A Store is the sealed blobs of the machine, for administrators. It returns no secret.
 type Store interface {
 	Store(ctx context.Context) (api.Store, error)
-	// Contract is that of the root of app, or of its secret of that name.
+	// Contract returns the contract of the root of app, or of its secret of that name.
 	Contract(ctx context.Context, app, name string) (api.Contract, error)
 	Rewrap(ctx context.Context) (api.Rewritten, error)
 	Rotate(ctx context.Context, app string) (version uint32, err error)
@@ -27,7 +27,7 @@ type Store interface {
 	Probe(ctx context.Context) (api.Probed, error)
 }
 
-// storeRoutes is what root may do with the store of sealed blobs.
+// storeRoutes are the routes for the store of sealed blobs.
 var storeRoutes = []route{
 	handle(api.CallStore, (*Server).store),
 	handle(api.CallStoreContract, (*Server).storeContract),
@@ -41,7 +41,7 @@ var storeRoutes = []route{
 	handle(api.CallProbe, (*Server).probe),
 }
 
-// wholeStore is the budget of an answer that lists every blob there may be.
+// wholeStore is the budget of an answer that lists the largest number of blobs.
 const wholeStore = 8 << 20
 
 func (s *Server) store(*call, api.None) (job, error) {
@@ -77,8 +77,8 @@ func (s *Server) recover(c *call, r api.RecoverRequest) (job, error) {
 
 func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
 	for i, x := range r.Recipients {
-		// Errors further on repeat the text, and whoever takes an identity for its
-		// recipient must not find it in the journal.
+		// Later errors repeat the text. If a user gives an identity instead of its
+		// recipient, it must not get into the journal.
 		if !strings.HasPrefix(x, "age1") {
 			return job{}, problem.Invalid(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
-// turnAway answers whatever comes first on c with p and closes it, at no cost to
-// speak of: the peer gets two seconds, and a few kilobytes of it are read. Where too
-// many are being turned away, the answer is written unasked.
+// turnAway answers the first request on c with p and closes c. That costs little: the peer
+// gets two seconds, and a few kilobytes are read. If too many connections are being turned
+// away, it writes the answer without reading.
 func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 	answer := rawProblem(p)
 	select {
@@ -31,8 +31,8 @@ func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 		defer func() { <-t.away }()
 		defer c.Close()
 		c.SetDeadline(time.Now().Add(t.patience))
-		// An answer before the request would find some clients still writing, who
-		// then report a broken pipe and not the reason.
+		// If the answer came before the request, some clients would still be writing, and
+		// report a broken pipe instead of the reason.
 		readHeader(c)
 		c.Write(answer)
 		c.CloseWrite()
