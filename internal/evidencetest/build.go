@@ -100,8 +100,8 @@ func (c *cook) others() [][]byte {
 	return out
 }
 
-// Callers is evidence for n callers under one quote, with one nonce. All but the first differ
-// in their salt.
+// Callers returns evidence for n callers under one quote, with one nonce. All but the first
+// differ in their salt.
 func (r *Recipe) Callers(tb testing.TB, n int) []*evidence.Evidence {
 	tb.Helper()
 	c := &cook{Recipe: r, tb: tb}
@@ -220,7 +220,7 @@ func (c *cook) snapshot(tree evidence.TreeHead, anchor *evidence.Digest, n int, 
 	return s
 }
 
-// fillReport has the report made for s, and brings the certificates along.
+// fillReport makes the report for s, and adds its certificates.
 func (c *cook) fillReport(e *evidence.Evidence, s evidence.Snapshot) {
 	if c.ReportOf != nil {
 		s = c.ReportOf(s)

@@ -15,7 +15,7 @@ type FirmwareEvent struct {
 	Digest []byte // 32 bytes
 }
 
-// FirmwareLog is a log of these events, in the crypto-agile format of the TCG.
+// FirmwareLog returns a log of these events, in the crypto-agile format of the TCG.
 func FirmwareLog(events ...FirmwareEvent) []byte {
 	le := binary.LittleEndian
 	spec := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x0b, 0, 32, 0, 0)
@@ -36,10 +36,10 @@ func FirmwareLog(events ...FirmwareEvent) []byte {
 	return b
 }
 
-// Firmware are the events that [Recipe.Booted] quotes the outcome of.
+// Firmware returns the events whose values [Recipe.Booted] quotes.
 var Firmware = []FirmwareEvent{{0, bytes.Repeat([]byte{0x20}, 32)}, {4, bytes.Repeat([]byte{0x24}, 32)}}
 
-// Booted gives r the firmware's log, and PCRs that it leads to.
+// Booted sets the firmware's log of r, and the PCRs that it leads to.
 func (r *Recipe) Booted() {
 	r.FirmwareLog = FirmwareLog(Firmware...)
 	for _, e := range Firmware {

@@ -21,7 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// A ParavisorRecipe says how the set of an Azure paravisor is made.
+// A ParavisorRecipe describes the set of an Azure paravisor.
 type ParavisorRecipe struct {
 	Report   Report
 	Nonce    []byte                   // in the quote
@@ -31,7 +31,8 @@ type ParavisorRecipe struct {
 	Booted   bool                     // with the firmware's log, and PCRs that it leads to
 }
 
-// ParavisorSet is what a guest there would read. The fields are those of verify.AzureSet.
+// ParavisorSet is what a guest of such a paravisor reads. The fields are those of
+// verify.AzureSet.
 type ParavisorSet struct {
 	HCL          []byte
 	Quote        []byte
@@ -41,12 +42,12 @@ type ParavisorSet struct {
 	Certificates [][]byte
 }
 
-// NewParavisor is a recipe for a good set, on a Genoa machine.
+// NewParavisor returns a recipe for a good set, on a Genoa machine.
 func NewParavisor() *ParavisorRecipe {
 	return &ParavisorRecipe{Report: newReport(snp.Genoa), Nonce: Nonce, UserData: append(bytes.Clone(Nonce), bytes.Repeat([]byte{0x75}, 64-len(Nonce))...)}
 }
 
-// paravisorKey is made once: an RSA key takes longer than everything else here.
+// paravisorKey makes one key: an RSA key takes longer than the rest of the package.
 var paravisorKey = sync.OnceValue(func() *AK {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -122,11 +123,11 @@ func hclBlob(report []byte, runtime string) []byte {
 	return b
 }
 
-// Make is a bare report over data, and its certificates, leaf first.
+// Make returns a bare report over data, and its certificates, leaf first.
 func (r *Report) Make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
 	tb.Helper()
 	return r.make(tb, data)
 }
 
-// NewReport is a good report of this product.
+// NewReport returns a recipe for a good report of this product.
 func NewReport(p snp.Product) Report { return newReport(p) }

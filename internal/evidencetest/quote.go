@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Attestation is a TPMS_ATTEST over a quote, or over whatever Body holds.
+// An Attestation is a TPMS_ATTEST over a quote, or over Body if that is set.
 type Attestation struct {
 	Magic           uint32
 	Type            uint16
@@ -33,13 +33,13 @@ type Attestation struct {
 	Trailing        []byte
 }
 
-// Bank is a TPMS_PCR_SELECTION.
+// A Bank is a TPMS_PCR_SELECTION.
 type Bank struct {
 	Hash   uint16
 	Select []byte
 }
 
-// Encode is the attestation in the TPM's encoding, big-endian.
+// Encode returns the attestation in the TPM's encoding, big-endian.
 func (a *Attestation) Encode() []byte {
 	var b []byte
 	be := binary.BigEndian
@@ -68,18 +68,18 @@ func sized(b, value []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(value))), value...)
 }
 
-// AK is an attestation key in software.
+// An AK is an attestation key in software.
 type AK struct {
 	Template tpm2.TPMTPublic // its public area; a test may change it
-	Raw      []byte          // in place of Template, where set
-	Hash     crypto.Hash     // that it signs over
+	Raw      []byte          // in place of Template, if set
+	Hash     crypto.Hash     // hash of its signatures
 	HashAlg  uint16          // TPM_ALG_ID of Hash
 	Scheme   uint16          // TPM_ALG_ID
 	ECC      *ecdsa.PrivateKey
 	RSA      *rsa.PrivateKey
 }
 
-// Public is the TPMT_PUBLIC.
+// Public returns the TPMT_PUBLIC.
 func (k *AK) Public() []byte {
 	if k.Raw != nil {
 		return k.Raw
@@ -89,12 +89,12 @@ func (k *AK) Public() []byte {
 
 var akAttributes = tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true}
 
-// ECCKey is a P-256 key made of one letter, signing over SHA-256.
+// ECCKey returns a P-256 key made of one letter, signing over SHA-256.
 func ECCKey(letter byte) *AK {
 	return ECCKeyOn(elliptic.P256(), tpm2.TPMECCNistP256, tpm2.TPMAlgSHA256, letter)
 }
 
-// ECCKeyOn is a key on another curve, signing over another hash.
+// ECCKeyOn returns a key on another curve, signing over another hash.
 func ECCKeyOn(curve elliptic.Curve, id tpm2.TPMECCCurve, hash tpm2.TPMAlgID, letter byte) *AK {
 	size := (curve.Params().BitSize + 7) / 8
 	key, err := ecdsa.ParseRawPrivateKey(curve, bytes.Repeat([]byte{letter}, size))
@@ -124,7 +124,7 @@ func ECCKeyOn(curve elliptic.Curve, id tpm2.TPMECCCurve, hash tpm2.TPMAlgID, let
 	}
 }
 
-// RSAKey is a new RSA key of this size, signing over SHA-256 with the scheme RSASSA or RSAPSS.
+// RSAKey returns a new RSA key of this size, signing over SHA-256 with the scheme RSASSA or RSAPSS.
 func RSAKey(tb testing.TB, bits int, scheme tpm2.TPMAlgID) *AK {
 	tb.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, bits)
@@ -147,7 +147,7 @@ func RSAKey(tb testing.TB, bits int, scheme tpm2.TPMAlgID) *AK {
 	}
 }
 
-// Sign is the TPMT_SIGNATURE over message.
+// Sign returns the TPMT_SIGNATURE over message.
 func (k *AK) Sign(tb testing.TB, message []byte) []byte {
 	tb.Helper()
 	h := k.Hash.New()
@@ -175,7 +175,7 @@ func (k *AK) Sign(tb testing.TB, message []byte) []byte {
 	return k.EncodeSignature(r, s)
 }
 
-// EncodeSignature is the TPMT_SIGNATURE of these numbers, as long as the curve's.
+// EncodeSignature returns the TPMT_SIGNATURE of these numbers, as long as those of the curve.
 func (k *AK) EncodeSignature(r, s *big.Int) []byte {
 	size := (k.ECC.Params().BitSize + 7) / 8
 	b := binary.BigEndian.AppendUint16(nil, k.Scheme)

@@ -15,15 +15,15 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Time is when everything here happens.
+// Time is the time of all that this package makes.
 var Time = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 // Nonce is in every statement that a recipe does not change.
 var Nonce = bytes.Repeat([]byte{0x4e}, 32)
 
-// A Recipe says how evidence is made. [New] gives one that verifies under the policy
-// that verify's tests use; a test changes what it wants to see refused. Functions are
-// called with what was made so far, right before it is committed to.
+// A Recipe describes evidence. [New] returns one that verifies under the policy of verify's
+// tests; a test changes what it wants to be refused. Functions are called with what was made so
+// far, right before it is committed to.
 type Recipe struct {
 	Statement  evidence.Statement
 	Encoded    func([]byte) []byte // of the statement
@@ -34,7 +34,7 @@ type Recipe struct {
 
 	LogPCR   uint32
 	Banks    []pcr.Algorithm          // active ones
-	Start    map[pcr.Algorithm][]byte // of the log's PCR; zero where absent
+	Start    map[pcr.Algorithm][]byte // first value of the log's PCR; zero if absent
 	Events   []pcr.Event              // after log-start; Previous of agents is filled in
 	Records  func([]pcr.Record)       // sees the log before it is hashed
 	NoLog    bool
@@ -51,7 +51,7 @@ type Recipe struct {
 	Batch    Moment
 
 	Report         Report
-	ReportOf       func(evidence.Snapshot) evidence.Snapshot // what the report says it was made for
+	ReportOf       func(evidence.Snapshot) evidence.Snapshot // what the report names as its subject
 	Document       func(*evidence.Evidence)                  // last
 	BatchSignature func(message []byte) []byte               // what the agent key signs
 	AnchorNamed    func(*evidence.Digest) *evidence.Digest   // what the batch commits to
@@ -59,7 +59,7 @@ type Recipe struct {
 	AnchorAK       *AK                                       // signs the anchor in place of AK
 }
 
-// Moment is what is told of one quote.
+// A Moment describes one quote.
 type Moment struct {
 	Clock           uint64
 	Reset, Restart  uint32
@@ -69,25 +69,25 @@ type Moment struct {
 	Snapshot        func(*evidence.Snapshot) // when it is complete, before the report and the agent commit to it
 }
 
-// App is the event of an application whose files hold this text.
+// App returns the event of an application whose files contain this text.
 func App(name, unit, user, content string) pcr.Event {
 	m := []pcr.ManifestEntry{{Path: "/usr/bin/" + name, Mode: 0o100755, Size: uint64(len(content)), Digest: sha256.Sum256([]byte(content))}}
 	return pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: name, Unit: unit, User: user,
 		Declaration: sha256.Sum256([]byte("declaration of " + name)), Manifest: m, Digest: pcr.ManifestDigest(m)}}
 }
 
-// Agent is the event of a start, or a reload, of the daemon.
+// Agent returns the event of a start, or a reload, of the daemon.
 func Agent(t pcr.EventType, version string, key ed25519.PrivateKey) pcr.Event {
 	return pcr.Event{Type: t, Agent: &pcr.AgentEvent{Version: version, Digest: sha256.Sum256([]byte("agentd " + version)),
 		Configuration: sha256.Sum256(nil), AgentKey: evidence.Bytes(key.Public().(ed25519.PublicKey))}}
 }
 
-// Key is an agent key made of one letter.
+// Key returns an agent key made of one letter.
 func Key(letter byte) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{letter}, 32))
 }
 
-// New is a recipe for good, fresh evidence of a Genoa machine with one application.
+// New returns a recipe for good, fresh evidence of a Genoa machine with one application.
 func New() *Recipe {
 	key := Key('a')
 	digest := evidence.Digest(sha256.Sum256([]byte("billing 1")))
@@ -116,7 +116,7 @@ func New() *Recipe {
 	return r
 }
 
-// signer is a qualified name: algorithm, then a digest.
+// signer returns a qualified name: algorithm, then a digest.
 var signer = append([]byte{0x00, 0x0b}, bytes.Repeat([]byte{0x51}, 32)...)
 
 // Encode builds the evidence and encodes it.

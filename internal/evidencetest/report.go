@@ -26,7 +26,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Report says how the report and its certificates are made.
+// A Report describes a report and its certificates.
 type Report struct {
 	Product        snp.Product    // of the chain
 	Signer         snp.Signer     // VCEK or VLEK
@@ -39,14 +39,14 @@ type Report struct {
 	NoCertificates bool
 }
 
-// Leaf is what the endorsement key's certificate says.
+// A Leaf describes the certificate of the endorsement key.
 type Leaf struct {
 	ProductName string
 	HWID        []byte
 	Levels      [8]byte // bytes of the TCB
 }
 
-// What a report holds unless a recipe changes it.
+// What a report contains unless a recipe changes it.
 var (
 	Measurement = bytes.Repeat([]byte{0x4d}, 48)
 	HostData    = bytes.Repeat([]byte{0x68}, 32)
@@ -93,7 +93,7 @@ const (
 	AtSignature          = 0x2A0
 )
 
-// make is the signed report, and the certificates, leaf first.
+// make returns the signed report, and the certificates, leaf first.
 func (r *Report) make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
 	tb.Helper()
 	b := make([]byte, snp.ReportSize)
@@ -157,7 +157,7 @@ var arkPEM []byte
 //go:embed testdata/ask.pem
 var askPEM []byte
 
-// keys are the same in every run: two RSA-4096 keys take seconds to make.
+// keys returns the same keys in every run: two RSA-4096 keys take seconds to make.
 var keys = sync.OnceValue(func() *keyring {
 	read := func(text []byte) *rsa.PrivateKey {
 		block, _ := pem.Decode(text)
@@ -174,7 +174,7 @@ var keys = sync.OnceValue(func() *keyring {
 	return &keyring{ark: read(arkPEM), ask: read(askPEM), leaf: leaf}
 })
 
-// Root is the root that every report here leads to, for one product.
+// Root returns the root of all reports of this package, for one product.
 func Root(tb testing.TB, p snp.Product) *x509.Certificate {
 	tb.Helper()
 	c, err := x509.ParseCertificate(authority(tb, "ARK-"+p.String(), "ARK-"+p.String(), &keys().ark.PublicKey, keys().ark))
@@ -184,7 +184,7 @@ func Root(tb testing.TB, p snp.Product) *x509.Certificate {
 	return c
 }
 
-// Roots trusts nothing but the test roots of this package.
+// Roots returns roots that trust the test roots of this package only.
 func Roots(tb testing.TB) *snp.Roots {
 	tb.Helper()
 	r := new(snp.Roots)
@@ -196,7 +196,7 @@ func Roots(tb testing.TB) *snp.Roots {
 	return r
 }
 
-// RevocationList is one by the root of p, naming these serial numbers.
+// RevocationList returns one by the root of p that lists these serial numbers.
 func RevocationList(tb testing.TB, p snp.Product, from, to time.Time, serials ...int64) *snp.RevocationList {
 	tb.Helper()
 	l, err := snp.ParseRevocationList(RevocationListDER(tb, p, from, to, serials...))
@@ -206,7 +206,7 @@ func RevocationList(tb testing.TB, p snp.Product, from, to time.Time, serials ..
 	return l
 }
 
-// RevocationListDER is the same as the file that a verifier is handed.
+// RevocationListDER returns the same as the file that a verifier gets.
 func RevocationListDER(tb testing.TB, p snp.Product, from, to time.Time, serials ...int64) []byte {
 	tb.Helper()
 	t := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: from, NextUpdate: to, SignatureAlgorithm: x509.SHA384WithRSAPSS}
@@ -220,11 +220,11 @@ func RevocationListDER(tb testing.TB, p snp.Product, from, to time.Time, serials
 	return der
 }
 
-// Serial is the serial number of every intermediate here.
+// Serial returns the serial number of every intermediate of this package.
 const Serial = 2
 
-// made holds authorities and leaves by what is in them: an RSA-4096 signature takes
-// longer than a whole appraisal.
+// made keeps authorities and leaves by their content: an RSA-4096 signature takes longer than
+// a whole appraisal.
 var made sync.Map
 
 func once(id string, make func() []byte) []byte {
@@ -274,8 +274,8 @@ func (r *Report) certificates(tb testing.TB) [][]byte {
 	return r.CertificatesNamed(tb, name, intermediate)
 }
 
-// CertificatesNamed are leaf, intermediate and root with these common names, whatever
-// the report says.
+// CertificatesNamed returns leaf, intermediate and root with these common names, independent of
+// the report.
 func (r *Report) CertificatesNamed(tb testing.TB, leaf, intermediate string) [][]byte {
 	tb.Helper()
 	root := "ARK-" + r.Product.String()
@@ -303,7 +303,7 @@ func (r *Report) CertificatesNamed(tb testing.TB, leaf, intermediate string) [][
 	return [][]byte{der, issuer, authority(tb, root, root, &keys().ark.PublicKey, keys().ark)}
 }
 
-// levelOIDs says which extension holds which byte of the TCB.
+// levelOIDs are the extensions for the bytes of the TCB.
 func levelOIDs(p snp.Product) [8]int {
 	if p == snp.Turin {
 		return [8]int{9, 1, 2, 3, 5, 6, 7, 8}
@@ -338,5 +338,5 @@ func (r *Report) extensions(tb testing.TB, vlek bool) []pkix.Extension {
 	return out
 }
 
-// raw is an extension's value that is not DER.
+// raw is the value of an extension that is not DER.
 type raw []byte
