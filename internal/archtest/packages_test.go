@@ -53,8 +53,20 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// list runs `go list -json` with CGO_ENABLED set to cgo.
+// lists has what each run of list returned.
+var lists = map[string][]listed{}
+
+// list runs `go list -json` with CGO_ENABLED set to cgo, once for the same arguments.
 func list(t *testing.T, cgo string, args ...string) []listed {
+	t.Helper()
+	key := cgo + " " + strings.Join(args, " ")
+	if lists[key] == nil {
+		lists[key] = runList(t, cgo, args...)
+	}
+	return lists[key]
+}
+
+func runList(t *testing.T, cgo string, args ...string) []listed {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json"}, args...)...)
 	cmd.Dir = root(t)

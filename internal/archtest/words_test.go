@@ -52,20 +52,27 @@ func texts(t *testing.T, f func(path, text string)) {
 
 // TestWords checks that no change adds one of the words.
 func TestWords(t *testing.T) {
-	for _, w := range words {
-		found := map[string]int{}
-		n := 0
-		texts(t, func(path, text string) {
-			if k := len(w.pattern.FindAllString(text, -1)); k > 0 {
-				found[path] += k
-				n += k
+	found := make([]map[string]int, len(words)) // by file
+	for i := range found {
+		found[i] = map[string]int{}
+	}
+	texts(t, func(path, text string) {
+		for i, w := range words {
+			if n := len(w.pattern.FindAllString(text, -1)); n > 0 {
+				found[i][path] += n
 			}
-		})
+		}
+	})
+	for i, w := range words {
+		n := 0
+		for _, k := range found[i] {
+			n += k
+		}
 		t.Logf("%v: %d", w.pattern, n)
 		if n > w.most {
 			t.Errorf("%v: found %d times, at most %d: %s. Files:", w.pattern, n, w.most, w.instead)
-			for _, path := range slices.Sorted(maps.Keys(found)) {
-				t.Logf("%4d %s", found[path], path)
+			for _, path := range slices.Sorted(maps.Keys(found[i])) {
+				t.Logf("%4d %s", found[i][path], path)
 			}
 		}
 	}
