@@ -11,10 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
+	shown "github.com/cvm-agentd/agentd/internal/text"
 )
 
 // An Error is a fault of a policy, with its place in the text. Line and column are 0 for
@@ -184,9 +184,8 @@ func (f *faults) value(key string, v reflect.Value, want []string) {
 			f.fail(key, "it is zero, which means none: leave it out")
 		}
 	case "name":
-		if text == "" || len(text) > evidence.MaxName || !utf8.ValidString(text) ||
-			strings.ContainsFunc(text, func(c rune) bool { return c < 0x20 || c == 0x7f }) {
-			f.fail(key, "%q is not a name of 1 to %d bytes without control characters", text, evidence.MaxName)
+		if err := shown.Check("the name", text, 1, evidence.MaxName); err != nil {
+			f.fail(key, "%v", err)
 		}
 	}
 }
