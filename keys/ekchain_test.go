@@ -178,7 +178,7 @@ func TestBundle(t *testing.T) {
 		"text":            "certificate",
 		"text in front":   "x\n" + string(text),
 		"text between":    strings.Replace(string(text), "-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----\nx\n", 1),
-		"text behind":     string(text) + "x",
+		"text after":      string(text) + "x",
 		"another block":   strings.ReplaceAll(string(text), "CERTIFICATE", "PUBLIC KEY"),
 		"headers":         strings.Replace(string(text), "-----BEGIN CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\na: b\n\n", 1),
 		"other lines":     strings.ReplaceAll(string(text), "\n", "\r\n"),
@@ -211,7 +211,7 @@ func TestEnrolmentVersions(t *testing.T) {
 		"first version":                   {func(e *keys.Enrolment) { e.Type, e.EKCertificates = keys.FirstEnrolmentType, nil }, true},
 		"first version with certificates": {func(e *keys.Enrolment) { e.Type = keys.FirstEnrolmentType }, false},
 		"a version to come":               {func(e *keys.Enrolment) { e.Type = "agentd/enrolment/3" }, false},
-		"certificate that is none":        {func(e *keys.Enrolment) { e.EKCertificates = keys.Bundle{{1, 2, 3}} }, false},
+		"not a certificate":               {func(e *keys.Enrolment) { e.EKCertificates = keys.Bundle{{1, 2, 3}} }, false},
 	} {
 		e := good
 		c.change(&e)

@@ -36,7 +36,7 @@ func TestParseExpected(t *testing.T) {
 		"a version to come":               {document("3", "", 32), "want"},
 		"short secret":                    {document("2", "", 31), "31 bytes"},
 		"another member":                  {document("2", `,"x":1`, 32), "x"},
-		"certificates that are none":      {document("2", `,"certificates":"no"`, 32), "PEM"},
+		"not certificates":                {document("2", `,"certificates":"no"`, 32), "PEM"},
 	} {
 		e, err := keys.ParseExpected([]byte(c.text))
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-var update = flag.Bool("update", false, "write testdata and the examples in docs/measurements.md anew")
+var update = flag.Bool("update", false, "write testdata and the examples in docs/measurements.md again")
 
 // exampleLog is a log with one record of every event.
 func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
@@ -117,7 +117,7 @@ func example(t *testing.T, text, name, body string) string {
 	return before + begin + body + end + after
 }
 
-// hold asserts that a file has the given content, or gives it that.
+// hold asserts that a file has the given content, or with -update writes it.
 func hold(t *testing.T, path, want string) {
 	t.Helper()
 	if *update {

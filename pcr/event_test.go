@@ -48,7 +48,7 @@ func TestEventSpelling(t *testing.T) {
 		`{"type":"gap","gap":{"reason":""}}`,
 		`{"type":"gap","gap":{}}`,
 		`{"type":"gap","gap":{"reason":"a\nb"}}`,
-		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u202eb\"}}", // turns around what comes behind it
+		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u202eb\"}}", // reverses the text after it
 		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u2028b\"}}",
 		`{"type":"gap","gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
 		"{\"type\":\"gap\",\"gap\":{\"reason\":\"\xff\"}}",

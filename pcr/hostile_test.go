@@ -41,7 +41,7 @@ func TestHostileEventIsCheap(t *testing.T) {
 	}
 }
 
-// TestEventValues: null stands nowhere in an event, and an integer is one that every
+// TestEventValues: null is nowhere in an event, and an integer is one that every
 // reader sees alike. The canonical spelling alone would let the latter pass.
 func TestEventValues(t *testing.T) {
 	records, _ := exampleLog()

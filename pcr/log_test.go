@@ -131,7 +131,7 @@ func TestTamperedLog(t *testing.T) {
 			r[3] = rerecord(r[3], banks, func(e *pcr.Event) { e.Unmeasured.Reason = "" + "harmless" })
 			return r[:4]
 		}, "", 0},
-		{"case 30: cut behind a record", func(r []pcr.Record) []pcr.Record { return r[:4] }, "", 0},
+		{"case 30: cut after a record", func(r []pcr.Record) []pcr.Record { return r[:4] }, "", 0},
 		{"case 30: cut to nothing", func(r []pcr.Record) []pcr.Record { return nil }, pcr.LogOrder, 0},
 		{"case 22: bank missing in one record", func(r []pcr.Record) []pcr.Record { r[3].Digests = r[3].Digests[:1]; return r }, pcr.LogBanks, 3},
 		{"case 22: bank not active", func(r []pcr.Record) []pcr.Record {
@@ -159,7 +159,7 @@ func TestTamperedLog(t *testing.T) {
 			r[0].Digests = pcr.Digests(banks, r[0].Content)
 			return r
 		}, pcr.LogOrder, 0},
-		{"something behind full", func(r []pcr.Record) []pcr.Record {
+		{"something after full", func(r []pcr.Record) []pcr.Record {
 			r[4], r[6] = r[6], r[4]
 			r[4].Number, r[6].Number = 4, 6
 			return r
@@ -276,7 +276,7 @@ func TestDecodingIsBounded(t *testing.T) {
 	}
 }
 
-// Fields whose length says more than their value can hold have another spelling elsewhere.
+// Fields whose length is more than their value can have would have a second spelling.
 func TestFieldLengths(t *testing.T) {
 	tlv := func(typ byte, value []byte) []byte {
 		n := len(value)

@@ -19,10 +19,10 @@ func TestRecordsRefused(t *testing.T) {
 	gap := &pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}
 	banks := []pcr.Algorithm{pcr.SHA1, pcr.SHA256}
 	if _, err := pcr.NewRecord(1, 14, banks, &pcr.Event{Type: pcr.EventGap}); err == nil {
-		t.Error("a record of an event that is none")
+		t.Error("a record of something that is not an event")
 	}
 	if _, err := pcr.NewRecord(1, 14, []pcr.Algorithm{0x12}, gap); err == nil || !strings.Contains(err.Error(), "cannot be hashed") {
-		t.Errorf("a record for a bank that nobody can hash: %v", err)
+		t.Errorf("a record for a bank that cannot be hashed: %v", err)
 	}
 	func() {
 		defer func() {
@@ -66,7 +66,7 @@ func TestRecordsRefused(t *testing.T) {
 	}
 	odd := []pcr.Digest{{Algorithm: 0x12, Value: nil}}
 	if v, err := (pcr.Record{Digests: odd}).Extend(odd); err == nil {
-		t.Errorf("a bank that nobody knows is extended to %v", v)
+		t.Errorf("an unknown bank is extended to %v", v)
 	}
 }
 
@@ -97,7 +97,7 @@ func TestReplayRefused(t *testing.T) {
 	}{
 		"no banks":             {nil, nil},
 		"another bank":         {banks, []pcr.Digest{zero[0], {Algorithm: pcr.SHA512, Value: make([]byte, 64)}}},
-		"bank nobody knows":    {[]pcr.Algorithm{0x12}, []pcr.Digest{{Algorithm: 0x12}}},
+		"unknown bank":         {[]pcr.Algorithm{0x12}, []pcr.Digest{{Algorithm: 0x12}}},
 		"short value":          {banks, []pcr.Digest{zero[0], {Algorithm: zero[1].Algorithm, Value: zero[1].Value[1:]}}},
 		"banks not in order":   {[]pcr.Algorithm{banks[1], banks[0]}, []pcr.Digest{zero[1], zero[0]}},
 		"a bank that is twice": {[]pcr.Algorithm{banks[0], banks[0]}, []pcr.Digest{zero[0], zero[0]}},
@@ -112,7 +112,7 @@ func TestReplayRefused(t *testing.T) {
 		if _, err := pcr.Replay(records, banks, nil); !errors.As(err, &le) || le.Code != code || le.Index != index {
 			t.Errorf("%s: got %v, want %s at %d", name, err, code, index)
 		} else if strings.Contains(le.Error(), "at byte") {
-			t.Errorf("%s: names a byte that nobody knows: %v", name, le)
+			t.Errorf("%s: names a byte, which is not known here: %v", name, le)
 		}
 	}
 	twice, _ := exampleLog()
@@ -135,7 +135,7 @@ func TestReplayRefused(t *testing.T) {
 }
 
 // TestDigestListRefused: a list of digests is not a log that was cut off, whatever its
-// entries say, and holds no bank that nobody knows.
+// entries say, and contains no unknown bank.
 func TestDigestListRefused(t *testing.T) {
 	tlv := func(typ byte, value ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32([]byte{typ}, uint32(len(value))), value...)

@@ -73,7 +73,7 @@ func TestSelectionFromTPM(t *testing.T) {
 		"no bank":        {nil, "!no bank"},
 		"empty bank":     {[]tpm2.TPMSPCRSelection{bank(0x0b, 0, 0, 0)}, "!selects no PCR"},
 		"no bitmap":      {[]tpm2.TPMSPCRSelection{bank(0x0b)}, "!selects no PCR"},
-		"empty beside":   {[]tpm2.TPMSPCRSelection{bank(0x0b, 1), bank(0x0c, 0)}, "!bank sha384 selects no PCR"},
+		"one is empty":   {[]tpm2.TPMSPCRSelection{bank(0x0b, 1), bank(0x0c, 0)}, "!bank sha384 selects no PCR"},
 		"twice":          {[]tpm2.TPMSPCRSelection{bank(0x0b, 1, 0, 0), bank(0x0b, 2, 0, 0)}, "!named twice"},
 		"unknown":        {[]tpm2.TPMSPCRSelection{bank(0x12, 1, 0, 0)}, "!not known"},
 		"null":           {[]tpm2.TPMSPCRSelection{bank(0x10, 1, 0, 0)}, "!not known"},

@@ -46,7 +46,7 @@ func TestWholeReplayer(t *testing.T) {
 	}
 }
 
-// What was read of the first record must not stand for another one.
+// The start values that a replay began with are not those of another first record.
 func TestWholeReplayerReadsWhatItFollows(t *testing.T) {
 	records, banks := exampleLog()
 	p, _, err := pcr.NewWholeReplayer(records)

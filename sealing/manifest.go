@@ -3,6 +3,7 @@
 package sealing
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -26,7 +27,7 @@ type Manifest struct {
 
 // Entry lists one blob.
 type Entry struct {
-	Key        Key
+	Key
 	ID         ID
 	Generation uint64   // number of the manifest that first listed it
 	Size       uint32   // bytes of the payload, for quotas
@@ -36,20 +37,17 @@ type Entry struct {
 
 // Key finds a blob in a manifest.
 type Key struct {
-	App  string
+	App  string // name of the app
 	Kind Kind
-	Name string // of the secret; empty for app roots
+	Name string // name of the secret; empty for app roots
 }
+
+// Key returns the key of the blob.
+func (h *Header) Key() Key { return Key{App: h.App.Name, Kind: h.Kind, Name: h.Name} }
 
 // Compare orders keys by app, kind and name.
 func (k Key) Compare(o Key) int {
-	if c := strings.Compare(k.App, o.App); c != 0 {
-		return c
-	}
-	if k.Kind != o.Kind {
-		return int(k.Kind) - int(o.Kind)
-	}
-	return strings.Compare(k.Name, o.Name)
+	return cmp.Or(strings.Compare(k.App, o.App), cmp.Compare(k.Kind, o.Kind), strings.Compare(k.Name, o.Name))
 }
 
 // Find returns the entry of k, or nil if absent.
@@ -76,8 +74,8 @@ func (m *Manifest) Encode() []byte {
 	b = append(b, m.Retired...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Entries)))
 	for _, e := range m.Entries {
-		b = append(b, byte(e.Key.Kind))
-		for _, s := range []string{e.Key.App, e.Key.Name} {
+		b = append(b, byte(e.Kind))
+		for _, s := range []string{e.App, e.Name} {
 			b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
 			b = append(b, s...)
 		}
@@ -106,9 +104,9 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	}
 	for range n {
 		var e Entry
-		e.Key.Kind = Kind(r.number(1))
-		e.Key.App = string(r.take(int(r.number(2))))
-		e.Key.Name = string(r.take(int(r.number(2))))
+		e.Kind = Kind(r.number(1))
+		e.App = string(r.take(int(r.number(2))))
+		e.Name = string(r.take(int(r.number(2))))
 		copy(e.ID[:], r.take(idSize))
 		e.Generation = r.number(8)
 		e.Size = uint32(r.number(4))

@@ -147,7 +147,7 @@ func TestMemory(t *testing.T) {
 	}
 	_, rest, ok := strings.Cut("\n"+string(smaps), "\n"+strings.Repeat("0", max(0, 8-len(address)+1))+address)
 	if !ok {
-		t.Skip("the mapping stands together with others in /proc/self/smaps")
+		t.Skip("the mapping shares an entry with others in /proc/self/smaps")
 	}
 	_, rest, ok = strings.Cut(rest, "VmFlags:")
 	if !ok {

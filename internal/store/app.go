@@ -91,16 +91,16 @@ func (s *Store) readBlob(id sealing.ID) (*sealing.Blob, error) {
 
 // checkEntry refuses an authentic blob in the place of another one.
 func checkEntry(e *sealing.Entry, h *sealing.Header) error {
-	key := sealing.Key{App: h.App.Name, Kind: h.Kind, Name: h.Name}
+	key := h.Key()
 	switch {
 	case h.ID == e.ID && key == e.Key && h.Generation == e.Generation:
 		return nil
-	case h.App.Name != e.Key.App:
-		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("the file contains a blob of app %q, want one of app %q", h.App.Name, e.Key.App)}
+	case h.App.Name != e.App:
+		return &sealing.Error{Code: api.CodeOtherApp, Field: "app", Detail: fmt.Sprintf("the file contains a blob of app %q, want one of app %q", h.App.Name, e.App)}
 	case key == e.Key && h.Generation < e.Generation:
 		return &sealing.Error{Code: api.CodeOldGeneration, Field: "generation", Detail: fmt.Sprintf("the file contains generation %d, the manifest lists %d: an old blob was put back", h.Generation, e.Generation)}
 	default:
-		return &sealing.Error{Code: api.CodeRenamed, Field: "id", Detail: fmt.Sprintf("the file contains %s %q, want %s %q", h.Kind, h.Name, e.Key.Kind, e.Key.Name)}
+		return &sealing.Error{Code: api.CodeRenamed, Field: "id", Detail: fmt.Sprintf("the file contains %s %q, want %s %q", h.Kind, h.Name, e.Kind, e.Name)}
 	}
 }
 

@@ -191,7 +191,7 @@ func (b *bed) file(app, name string) (string, []byte) {
 	return "", nil
 }
 
-// field is where a field of a blob lies, found by the specification alone.
+// field is the place of a field in a blob, found by the specification alone.
 type field struct {
 	tag        uint16
 	start, end int // with tag, length and checksum

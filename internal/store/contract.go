@@ -62,7 +62,7 @@ func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 			continue
 		}
 		b, err := sealing.ParseBlob(raw)
-		if err != nil || entryOf(&b.Claimed, 0).Key != key {
+		if err != nil || b.Claimed.Key() != key {
 			continue
 		}
 		if best == nil || b.Claimed.Generation > best.Claimed.Generation {

@@ -64,7 +64,7 @@ func happen(t *testing.T, w *world, c sealing.Change) store.Caller {
 }
 
 // TestContractForetells: for each kind of machine, each change and with or without
-// recovery and required digest, the contract says before what comes of it.
+// recovery and required digest, the contract foretells the outcome.
 func TestContractForetells(t *testing.T) {
 	n := 0
 	for kind, make := range worlds {
@@ -115,7 +115,7 @@ func TestContractForetells(t *testing.T) {
 	t.Logf("%d combinations", n)
 }
 
-// TestContractText: the honest limit and every change stand in the text.
+// TestContractText: the text contains the limit and every change.
 func TestContractText(t *testing.T) {
 	for kind, make := range worlds {
 		s := make().ready(t)
@@ -196,7 +196,7 @@ func TestRecoverKeepsWhatDoesNotOpen(t *testing.T) {
 }
 
 // TestTCBRaisedTwice: each re-wrapping goes through the old key, also when one was
-// left out; what was sealed between is not left behind.
+// left out; what was sealed in between is not lost.
 func TestTCBRaisedTwice(t *testing.T) {
 	w := newWorld()
 	sealText(t, w.ready(t), billing, "one", "1")

@@ -16,7 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// operation is one change of a store, and what must hold before and after it.
+// operation is one change of a store, and what must be true before and after it.
 type operation struct {
 	name    string
 	prepare func(*testing.T, *world) // makes the world that it is done in
@@ -26,7 +26,7 @@ type operation struct {
 	locked  bool                     // before the change the store is locked
 }
 
-// holds is a check that a secret has one of its contents.
+// holds returns a check that a secret has this content.
 func holds(c store.Caller, name, want string) func(*store.Store) error {
 	return func(s *store.Store) error {
 		got, err := unsealText(s, c, name)
@@ -57,7 +57,7 @@ func all(checks ...func(*store.Store) error) func(*store.Store) error {
 	}
 }
 
-// fresh reports whether no blob waits to be sealed anew.
+// fresh returns a check whether no blob waits to be sealed again.
 func fresh(want bool) func(*store.Store) error {
 	return func(s *store.Store) error {
 		st, err := s.State(context.Background())
@@ -154,7 +154,7 @@ func operations(t *testing.T) []operation {
 			prepare: func(t *testing.T, w *world) { full(t, w); w.machine.now.TCB[7]++ },
 			do:      func(ctx context.Context, s *store.Store) error { _, err := s.Rewrap(ctx); return err },
 			old:     all(one, fresh(false)), new: all(one, fresh(true))},
-		{name: "rewrap where a TPM was added",
+		{name: "rewrap after a TPM was added",
 			prepare: func(t *testing.T, w *world) {
 				tpm := w.tpm
 				w.tpm = nil

@@ -79,7 +79,7 @@ func (m *machine) derive(tcb uint64) ([]byte, error) {
 var errFault = errors.New("injected fault")
 
 // fault fails the operation with number at, before or after it took effect, and
-// every one behind it, since the machine is down; or that one alone.
+// every one after it, because the machine is down, or only that one.
 type fault struct {
 	at    int // from 0; negative: never
 	after bool

@@ -8,10 +8,10 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// entryOf is the entry of a blob with that header and payload.
+// entryOf returns the entry of a blob with that header and payload.
 func entryOf(h *sealing.Header, size int) sealing.Entry {
 	e := sealing.Entry{
-		Key:        sealing.Key{App: h.App.Name, Kind: h.Kind, Name: h.Name},
+		Key:        h.Key(),
 		ID:         h.ID,
 		Generation: h.Generation,
 		Size:       uint32(size),

@@ -85,7 +85,7 @@ func sealExample(t *testing.T, id *age.X25519Identity) []byte {
 }
 
 // TestWorkedExample reads testdata/worked-example.sealed with nothing but what
-// docs/sealing.md says, and holds the example there to what it finds.
+// docs/sealing.md says, and compares the example there with what it finds.
 func TestWorkedExample(t *testing.T) {
 	id, err := age.ParseX25519Identity(exampleIdentity)
 	must(t, err)
@@ -133,7 +133,7 @@ func TestWorkedExample(t *testing.T) {
 	plain, err := io.ReadAll(r)
 	must(t, err)
 	if !bytes.Equal(plain, append(header[:], dataKey...)) {
-		t.Error("the recovery slot holds another key")
+		t.Error("the recovery slot contains another key")
 	}
 	fmt.Fprintf(&text, "recovery identity\n    %s\n", exampleIdentity)
 	data := evidence.Sum256("agentd/seal/payload/1", header[:], wrapped, recovery)

@@ -39,5 +39,5 @@ var DeriveFrom = deriveFrom
 // Versions lists those of the payload of an app root.
 var Versions = versions
 
-// SecretFile is where the record of a TPM secret lies.
+// SecretFile names the file of the record of a TPM secret.
 var SecretFile = secretFile

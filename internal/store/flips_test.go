@@ -196,8 +196,8 @@ func TestMalformed(t *testing.T) {
 		{"more slots than there are", 17, func(b []byte) []byte { b[0]++; return b }, "slots"},
 		{"slot twice", 17, func(b []byte) []byte { return append([]byte{3}, append(b[1:50:50], b[1:]...)...) }, "slots"},
 		{"unknown slot", 17, func(b []byte) []byte { b[1] = 77; return b }, "slots"},
-		{"recipient that is none", 17, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }, "slots"},
-		{"bytes behind the slots", 17, func(b []byte) []byte { return append(b, 0) }, "slots"},
+		{"not a recipient", 17, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }, "slots"},
+		{"bytes after the slots", 17, func(b []byte) []byte { return append(b, 0) }, "slots"},
 		{"wrapped key too short", 18, func(b []byte) []byte { return b[1:] }, "wrapped-key"},
 		{"payload shorter than its tag", 19, func(b []byte) []byte { return b[:27] }, "payload"},
 	}

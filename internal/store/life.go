@@ -20,10 +20,8 @@ type Report struct {
 
 // Kept is a blob that was left as it is.
 type Kept struct {
-	App  string
-	Kind sealing.Kind
-	Name string
-	Err  error // why it does not open
+	sealing.Key
+	Err error // reason why it does not open
 }
 
 // as returns the target for writing the blob of h again: its own recovery recipients, as
@@ -123,7 +121,7 @@ func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, ot
 }
 
 func (r *Report) keep(e sealing.Entry, err error) {
-	r.Kept = append(r.Kept, Kept{App: e.Key.App, Kind: e.Key.Kind, Name: e.Key.Name, Err: err})
+	r.Kept = append(r.Kept, Kept{Key: e.Key, Err: err})
 }
 
 // ensureTPM gives the target a TPM secret that opens: a new one if the one in use does not,
@@ -175,7 +173,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 			return err
 		}
 		for _, e := range slices.Clone(t.next.Entries) {
-			if e.Key.App != app || e.Key.Kind != sealing.KindSecret {
+			if e.App != app || e.Kind != sealing.KindSecret {
 				continue
 			}
 			h, payload, err := s.openEntry(ctx, e)

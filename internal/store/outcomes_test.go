@@ -21,7 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-var update = flag.Bool("update", false, "write the generated parts of docs/sealing.md anew")
+var update = flag.Bool("update", false, "write the generated parts of docs/sealing.md again")
 
 // outcome is one row: what a program gets that uses this package by itself. Package
 // test/keys/outcomes does the same to a running agent and writes the table in
@@ -396,7 +396,7 @@ func documentedPart(t *testing.T, part string) string {
 	return text
 }
 
-// checkDoc holds a generated part of docs/sealing.md to what this code does.
+// checkDoc compares a generated part of docs/sealing.md with what this code does.
 func checkDoc(t *testing.T, part, want string) {
 	t.Helper()
 	if t.Failed() {

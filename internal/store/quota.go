@@ -30,7 +30,7 @@ func (s *Store) quota(app, name string, size int) error {
 	q := s.config.Quota
 	count, bytes := 1, int64(size)
 	for _, e := range s.manifest.Entries {
-		if e.Key.App == app && e.Key.Kind == sealing.KindSecret && e.Key.Name != name {
+		if e.App == app && e.Kind == sealing.KindSecret && e.Name != name {
 			count++
 			bytes += int64(e.Size)
 		}

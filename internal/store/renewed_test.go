@@ -13,7 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// What a recovery leaves behind of the TPM's part.
+// What a recovery leaves of the TPM's part.
 
 // tpmSecrets is what every blob rests on, by the names of the TPM's sealed objects,
 // and the files of such objects.

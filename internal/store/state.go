@@ -59,14 +59,8 @@ func (s *Store) stale(e sealing.Entry) bool {
 
 // Item is one blob as the manifest lists it.
 type Item struct {
-	App        string
-	Kind       sealing.Kind
-	Name       string // of a secret
-	Generation uint64
-	Size       int              // bytes of a secret; of an app root, of all its versions
-	Slot       sealing.SlotKind // weakest of the machine
-	TCB        sealing.TCB      // at sealing, where the slot rests on SNP
-	Rewrap     bool             // sealed to an older TCB or another kind of slot than this machine has now
+	sealing.Entry
+	Rewrap bool // whether it is sealed to an older TCB or another kind of slot than this machine has now
 }
 
 // List lists every blob, by app, kind and name, without opening one.
@@ -77,8 +71,7 @@ func (s *Store) List(ctx context.Context) ([]Item, error) {
 	defer s.end()
 	var out []Item
 	for _, e := range s.manifest.Entries {
-		out = append(out, Item{App: e.Key.App, Kind: e.Key.Kind, Name: e.Key.Name, Generation: e.Generation,
-			Size: int(e.Size), Slot: e.Slot, TCB: e.TCB, Rewrap: s.stale(e)})
+		out = append(out, Item{Entry: e, Rewrap: s.stale(e)})
 	}
 	return out, nil
 }

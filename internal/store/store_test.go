@@ -163,7 +163,7 @@ func TestNoRecoveryNeedsAcknowledgement(t *testing.T) {
 	}
 	w.config.Recipients = []string{"age1nonsense"}
 	if _, err := store.Open(t.Context(), store.Config{Files: w.files, Platform: w.machine, Recipients: w.config.Recipients}); err == nil {
-		t.Error("a recipient that is none was taken")
+		t.Error("a text that is not a recipient was accepted")
 	}
 	recipient, _ := identity(t)
 	w.config.Recipients = []string{recipient, recipient}
@@ -174,7 +174,7 @@ func TestNoRecoveryNeedsAcknowledgement(t *testing.T) {
 }
 
 // TestConfigurationDoesNotRedirectRecovery: recipients come from the authenticated
-// manifest and header, also when everything is sealed anew.
+// manifest and header, also when everything is sealed again.
 func TestConfigurationDoesNotRedirectRecovery(t *testing.T) {
 	ours, _ := identity(t)
 	theirs, _ := identity(t)

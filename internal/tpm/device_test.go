@@ -81,7 +81,7 @@ func TestHang(t *testing.T) {
 	}
 }
 
-// case 37: everybody who waits behind a hung command gets an answer.
+// case 37: every caller that waits for a hung command gets an answer.
 func TestHangReleasesAllCallers(t *testing.T) {
 	p := swtpm.Start(t).Listen()
 	d := open(t, p, quick)
@@ -108,7 +108,7 @@ func TestHangReleasesAllCallers(t *testing.T) {
 	}
 }
 
-// A caller whose context ends is let go at once; the command it left behind delays
+// A caller whose context ends returns at once; the command that it left delays
 // the next one and does not disturb it.
 func TestContextEndsDuringCommand(t *testing.T) {
 	s := swtpm.Start(t)
@@ -229,7 +229,7 @@ func TestDoEnds(t *testing.T) {
 			t.Errorf("the turn is lost: %v", err)
 		}
 	})
-	t.Run("commands that are none", func(t *testing.T) {
+	t.Run("not a command", func(t *testing.T) {
 		for _, c := range [][]byte{nil, make([]byte, 9), make([]byte, 10), make([]byte, 5000)} {
 			err := d.Do(t.Context(), func(tr transport.TPM) error { _, err := tr.Send(c); return err })
 			if err == nil {

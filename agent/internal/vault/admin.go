@@ -35,7 +35,7 @@ func (a Admin) Store(ctx context.Context) (api.Store, error) {
 		return api.Store{}, err
 	}
 	for _, i := range items {
-		b := api.SealedBlob{App: i.App, Kind: i.Kind.String(), Name: i.Name, Generation: i.Generation, Bytes: i.Size, Slot: i.Slot.String(), Rewrap: i.Rewrap}
+		b := api.SealedBlob{App: i.App, Kind: i.Kind.String(), Name: i.Name, Generation: i.Generation, Bytes: int(i.Size), Slot: i.Slot.String(), Rewrap: i.Rewrap}
 		if i.TCB != (sealing.TCB{}) {
 			b.TCB = i.TCB.String()
 		}

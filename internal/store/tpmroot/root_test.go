@@ -200,7 +200,7 @@ func TestCounter(t *testing.T) {
 	if _, err := r.Increment(ctx, plan); !errors.Is(err, api.CodeCounterLost) {
 		t.Fatalf("after it was removed: %v, want %s", err, api.CodeCounterLost)
 	}
-	// Defined anew, it goes on above everything that was counted.
+	// Defined again, it continues above everything that was counted.
 	if got, err := r.DefineCounter(ctx, plan); err != nil || got <= first+3 {
 		t.Fatalf("defined after removal: %d, %v, want more than %d", got, err, first+3)
 	}

@@ -45,7 +45,7 @@ func answer(parts ...[]byte) []byte {
 	return b
 }
 
-// hook stands between a caller and a TPM.
+// hook is between a caller and a TPM.
 type hook func(send func() ([]byte, error)) ([]byte, error)
 
 func (h hook) over(t transport.TPM) transport.TPM { return hooked{h, t} }

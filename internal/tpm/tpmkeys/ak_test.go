@@ -78,7 +78,7 @@ func checkQuote(t *testing.T, ak *tpmkeys.AK, attest, signature, data []byte) {
 		t.Error("the signature of the quote is wrong")
 	}
 	if !bytes.Contains(attest, data) {
-		t.Errorf("the quote %x does not hold the data %x", attest, data)
+		t.Errorf("the quote %x does not contain the data %x", attest, data)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// An authorization value holds no zero byte, and every other byte in every place.
+// An authorization value contains no zero byte, and every other byte in every place.
 func TestNewAuthIsZeroFree(t *testing.T) {
 	var seen [authSize][256]int
 	const rounds = 20000

@@ -98,7 +98,7 @@ func persist(t *testing.T, s transport.TPM, template tpm2.TPMTPublic, auth []byt
 	}
 }
 
-// Whatever stands at 0x81000001 already, there is a key afterwards, it survives a
+// Whatever is at 0x81000001 already, there is a key afterwards, it survives a
 // reboot, and what stood there still does.
 func TestStorageRootKeyOfOthers(t *testing.T) {
 	sha384 := tpm2.ECCSRKTemplate
@@ -170,7 +170,7 @@ func TestOwnerAuth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The storage root key is kept now: nothing needs the owner any more.
+		// The storage root key is kept now: nothing needs the owner from now on.
 		provision(t, s, stored(t, ak))
 	}
 }

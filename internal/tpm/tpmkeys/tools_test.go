@@ -100,7 +100,7 @@ func TestCredentialWithTools(t *testing.T) {
 
 			// Ours to theirs, for an AK that they make.
 			run(t, "tpm2_createak", "-C", kind.handle, "-c", "ak.ctx", "-u", "ak.pub", "-n", "ak.name", "-G", "ecc", "-g", "sha256", "-s", "ecdsa")
-			akPublic, ekPublic := file(t, "ak.pub")[2:], file(t, "ek.pub")[2:] // TPM2B: a size stands before
+			akPublic, ekPublic := file(t, "ak.pub")[2:], file(t, "ek.pub")[2:] // TPM2B: without the size
 			c, expected, err := keys.NewChallenge(ekPublic, akPublic)
 			if err != nil {
 				t.Fatal(err)
