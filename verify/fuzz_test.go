@@ -89,7 +89,7 @@ func FuzzLog(f *testing.F) {
 	})
 }
 
-// FuzzPolicy: what is refused says where, what is accepted is used without harm.
+// FuzzPolicy: what is accepted can be encoded, and is read again as the same.
 func FuzzPolicy(f *testing.F) {
 	f.Add(makePolicy(anchoredPolicy, app("billing", "", "billing 1")+floors("reported", "snp")))
 	f.Add("version = 1\n[[launch]]\nmeasurement = 1\n")
@@ -99,6 +99,20 @@ func FuzzPolicy(f *testing.F) {
 		p, err := ParsePolicy([]byte(text))
 		if (p == nil) == (err == nil) {
 			t.Fatal("neither policy nor error, or both")
+		}
+		if err != nil {
+			return
+		}
+		encoded, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParsePolicy(encoded)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, encoded)
+		}
+		if twice, err := again.Encode(); err != nil || string(twice) != string(encoded) {
+			t.Fatalf("%v: %s became %s", err, encoded, twice)
 		}
 	})
 }

@@ -24,7 +24,7 @@ func listedAs(kind string, binding string) string {
 		binding, hex.EncodeToString(evidencetest.Measurement), kind)
 }
 
-// imitation is data that a plain guest puts where an SVSM or a paravisor would.
+// imitation is data that a plain guest puts into the place of an SVSM's or a paravisor's.
 func imitation(data string) func(*testing.T, *evidencetest.Recipe) {
 	return func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.UserData = []byte(data) }
 }

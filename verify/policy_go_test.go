@@ -23,6 +23,9 @@ import (
 func policyTexts(t *testing.T) []string {
 	t.Helper()
 	texts := []string{makePolicy("", floors("committed", "")+app("optional", "required = false", "1"))}
+	for _, issuer := range []string{`'CN=x'`, `"'\"\\\u0001\u007f\n'''"`, `"\u2028\U0010FFFF # = ["`} {
+		texts = append(texts, makePolicy("", strings.Replace(enrolment(repeated(1, 32), "CN=y"), `"CN=y"`, issuer, 1)))
+	}
 	for _, c := range explained {
 		texts = append(texts, makePolicy(c.root, c.tables))
 	}

@@ -16,11 +16,10 @@ import (
 )
 
 // TestPolicyIsReadInLinearTime: what a policy costs is in proportion to its length,
-// however many values a list of it holds: eight times as many take eight times as long,
-// and would take 64 times as long where each was held against all others. Processor time
-// is measured, which others on the machine hardly add to, and both within one run. Rules
-// that are tables of their own cost so much each that a policy of the greatest length
-// does not hold enough of them to tell.
+// however many values a list has. Eight times as many take eight times as long, and would
+// take 64 times as long if each were compared with all others. Processor time is measured,
+// in one run: the load of the machine hardly adds to it. Rules that are tables of their own
+// cost so much each that a policy of the greatest length has too few of them to tell.
 func TestPolicyIsReadInLinearTime(t *testing.T) {
 	const few, times, most = 4000, 8, 24
 	list := func(n int, format string) string {
@@ -60,7 +59,7 @@ func TestPolicyIsReadInLinearTime(t *testing.T) {
 }
 
 // TestRulesAreNotHeldAgainstEachEvent: what a log costs does not grow with the number of
-// rules: who writes the log would else make a long policy of the verifier's take minutes.
+// rules. Otherwise the author of the log could make a long policy take minutes.
 func TestRulesAreNotHeldAgainstEachEvent(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("takes seconds")

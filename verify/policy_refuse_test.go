@@ -12,8 +12,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
-// TestPolicyWithNothingInIt: a list or a table that holds nothing would be passed over,
-// and so would zeros that anything without an identity shows. Each is an error at its line.
+// TestPolicyWithNothingInIt: a list or a table that contains nothing would be ignored, and
+// zeros would accept everything without an identity. Each is an error at its line.
 func TestPolicyWithNothingInIt(t *testing.T) {
 	for _, c := range []struct {
 		name, root, tables string
@@ -83,7 +83,7 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 	}
 }
 
-// TestPolicyThatNothingMeets: rules that stand in each other's way are errors at the rule.
+// TestPolicyThatNothingMeets: rules that contradict each other are errors at the rule.
 func TestPolicyThatNothingMeets(t *testing.T) {
 	for _, c := range []struct{ name, root, key, tables string }{
 		{"a log", "", "log", ""},

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestPolicyErrors: case 62. Each says where, and what is wrong.
+// TestPolicyErrors: case 62. Each names the place, and what is wrong.
 func TestPolicyErrors(t *testing.T) {
 	launch := "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"plain\"\ncovers = \"firmware\"\n"
 	for _, c := range []struct {

@@ -17,17 +17,19 @@ import (
 // the rules judge. What was not established is nil or zero.
 type Subject interface {
 	Material() Material
-	SNP() *SNP                                                                                                // facts of an SEV-SNP report; nil if none was read
-	AK() (name keys.Name, ok bool)                                                                            // name of the attestation key, which may be unknown, and whether the key was established
-	Tie() Tie                                                                                                 // what ties the vTPM to the report
-	Age() Age                                                                                                 // what the report was made for, and when
-	Quote() *Quote                                                                                            // quoted PCR values; nil if they could not be read
-	Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool)                                      // what a replay leads to, of a quoted PCR
-	FirmwareLog() LogState                                                                                    // state of the firmware's event log
-	Log() (*replay.State, LogState)                                                                           // what the measurement log recorded; nil unless it was read
-	Caller() *evidence.Caller                                                                                 // caller in the statement; nil if no statement was read
-	Time() time.Time                                                                                          // time of the appraisal
-	EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) // way from the certificate in an enrolment to a root
+	SNP() *SNP                                                           // facts of an SEV-SNP report; nil if none was read
+	AK() (name keys.Name, ok bool)                                       // name of the attestation key, which may be unknown, and whether the key was established
+	Tie() Tie                                                            // what ties the vTPM to the report
+	Age() Age                                                            // what the report was made for, and when
+	Quote() *Quote                                                       // quoted PCR values; nil if they could not be read
+	Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) // what a replay leads to, of a quoted PCR
+	FirmwareLog() LogState                                               // state of the firmware's event log
+	Log() (*replay.State, LogState)                                      // what the measurement log recorded; nil unless it was read
+	Caller() *evidence.Caller                                            // caller in the statement; nil if no statement was read
+	Time() time.Time                                                     // time of the appraisal
+
+	// EKChain returns the way from the certificate in an enrolment to a root.
+	EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error)
 }
 
 // Material says which parts material of its kind has, whether or not they could be read.
