@@ -13,9 +13,7 @@ import (
 	"math/big"
 	"slices"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -108,7 +106,7 @@ func (h *Blob) parseRuntime() error {
 		Keys     []jwk  `json:"keys"`
 		UserData string `json:"user-data"`
 	}
-	if err := json.Unmarshal(h.runtime, &v, json.MatchCaseInsensitiveNames(false), jsontext.AllowDuplicateNames(false)); err != nil {
+	if err := strictjson.DecodeForeign(h.runtime, maxHCL, &v); err != nil {
 		return fmt.Errorf("runtime data: %w", err)
 	}
 	h.keys = v.Keys
