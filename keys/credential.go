@@ -79,7 +79,7 @@ func NewChallenge(ek, ak []byte) (*Challenge, *Expected, error) {
 	return c, &Expected{EK: endorsement.Name(), AK: attestation.Name(), secret: secret}, nil
 }
 
-// makeCredential is TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential
+// makeCredential does TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential
 // Protection"). It encrypts a seed to the EK. The seed gives the key that encrypts the
 // secret and, bound to the name, the HMAC key that protects it.
 func makeCredential(ek *Public, name Name, secret []byte) (*Challenge, error) {

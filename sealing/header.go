@@ -125,7 +125,7 @@ func flag(b bool) byte {
 	return 0
 }
 
-// readHeader is the inverse of encode, and refuses what encode never makes.
+// readHeader reads what encode returns, and refuses everything else.
 func readHeader(r *fieldReader) Header {
 	var h Header
 	copy(h.ID[:], r.next(tagID, idSize, idSize))
@@ -153,10 +153,6 @@ func readHeader(r *fieldReader) Header {
 	}
 	return h
 }
-
-// TPMNameSize is the size of a TPM name in bytes: TPM_ALG_SHA256 in two bytes, then SHA-256
-// of the public area.
-const TPMNameSize = 34
 
 // number returns a big-endian integer of up to eight bytes.
 func number(b []byte) (n uint64) {

@@ -92,7 +92,7 @@ func (m *Manifest) Encode() []byte {
 	return b
 }
 
-// ParseManifest is the inverse of [Manifest.Encode]. Every error is an [*Error].
+// ParseManifest parses what [Manifest.Encode] returns, strictly. Every error is an [*Error].
 func ParseManifest(b []byte) (*Manifest, error) {
 	r := &byteReader{rest: b}
 	m := &Manifest{Number: r.number(8), Base: r.number(8)}

@@ -48,7 +48,7 @@ type Slot struct {
 	Recipient string          // age X25519 recipient ("age1…"); recovery only
 }
 
-// encodeSlots: number of slots (1 byte), then for each its kind (1 byte) and, for
+// encodeSlots returns the number of slots (1 byte), then for each its kind (1 byte) and, for
 // recovery, length (2 bytes) and text of the recipient, otherwise salt and check.
 func encodeSlots(slots []Slot) []byte {
 	b := []byte{byte(len(slots))}

@@ -17,9 +17,9 @@ const MaxSize = 1 << 20
 
 // Errors of secrets.
 var (
-	// ErrWiped: the secret was wiped before.
+	// ErrWiped means that the secret was wiped before.
 	ErrWiped = errors.New("secret was wiped")
-	// ErrNoEncoding: something tried to encode a secret.
+	// ErrNoEncoding means that a secret was to be encoded.
 	ErrNoEncoding = errors.New("a secret has no encoding")
 )
 
@@ -36,7 +36,7 @@ type Secret struct {
 	mem *memory // nil after Wipe
 }
 
-// New is a secret of n zero bytes, to be written by [Secret.Use].
+// New returns a secret of n zero bytes (0 to MaxSize), to be written by [Secret.Use].
 func New(n int) (*Secret, error) {
 	if n < 0 || n > MaxSize {
 		return nil, fmt.Errorf("secret of %d bytes, at most %d", n, MaxSize)
@@ -61,7 +61,7 @@ func Take(b []byte) (*Secret, error) {
 	return s, nil
 }
 
-// Random is a secret of n random bytes.
+// Random returns a secret of n random bytes.
 func Random(n int) (*Secret, error) {
 	s, err := New(n)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Secret) Use(f func(b []byte) error) error {
 	return f(s.mem.bytes())
 }
 
-// Len is the size in bytes, 0 after Wipe.
+// Len returns the size in bytes, 0 after Wipe.
 func (s *Secret) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -94,7 +94,7 @@ func (s *Secret) Len() int {
 	return s.mem.size
 }
 
-// Clone is a second secret with the same bytes.
+// Clone returns a second secret with the same bytes.
 func (s *Secret) Clone() (*Secret, error) {
 	var c *Secret
 	err := s.Use(func(b []byte) (err error) {
@@ -161,7 +161,7 @@ func (s *Secret) Wipe() {
 // Format prints a placeholder under every verb.
 func (s *Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, placeholder) }
 
-// LogValue is a placeholder.
+// LogValue returns a placeholder.
 func (s *Secret) LogValue() slog.Value { return slog.StringValue(placeholder) }
 
 // MarshalText refuses with [ErrNoEncoding].

@@ -50,7 +50,7 @@ func (i *Identities) list() []age.Identity { return *i.ids }
 // Format prints a placeholder under every verb.
 func (i Identities) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[identities]") }
 
-// LogValue is a placeholder.
+// LogValue returns a placeholder.
 func (i Identities) LogValue() slog.Value { return slog.StringValue("[identities]") }
 
 // MarshalText refuses.

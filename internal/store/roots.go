@@ -108,7 +108,7 @@ func (r *roots) get(ctx context.Context, kind sealing.SlotKind, was *sealing.Rea
 	return s, nil
 }
 
-// combine is HKDF-Extract-SHA-256 with an empty salt over
+// combine returns HKDF-Extract-SHA-256 with an empty salt over
 // Preimage(label, kind, SNP derived key or nothing, TPM secret or nothing).
 func (r *roots) combine(ctx context.Context, id rootID) (*secret.Secret, error) {
 	var parts [2][]byte

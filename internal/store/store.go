@@ -98,7 +98,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 // follows pointers, and one leads to the authorization value of the counter.
 func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[store of sealed blobs]") }
 
-// errClosed: the store was closed.
+// errClosed means that the store was closed.
 var errClosed = errors.New("the store of sealed blobs is closed")
 
 // begin waits for the turn. If a write failed before, it loads what that left, with the

@@ -149,7 +149,7 @@ func wrapRecovery(recipient string, key *secret.Secret, header evidence.Digest) 
 	return out.Bytes(), nil
 }
 
-// unwrapRecovery is the inverse. The error is errOtherKey if no identity matches.
+// unwrapRecovery decrypts what wrapRecovery returned. The error is errOtherKey if no identity matches.
 func unwrapRecovery(id *Identities, wrapped []byte, header evidence.Digest) (*secret.Secret, error) {
 	r, err := age.Decrypt(bytes.NewReader(wrapped), id.list()...)
 	var none *age.NoIdentityMatchError

@@ -116,7 +116,7 @@ func commandCode(command []byte) tpm2.TPMCC {
 	return tpm2.TPMCC(binary.BigEndian.Uint32(command[6:]))
 }
 
-// responseCode is the code in the header of a response that exchange has checked.
+// responseCode returns the code in the header of a response that exchange has checked.
 func responseCode(rsp []byte) tpm2.TPMRC {
 	return tpm2.TPMRC(binary.BigEndian.Uint32(rsp[6:]))
 }

@@ -169,7 +169,7 @@ func (r *counterRecord) find(t transport.TPM) (*nvPublic, error) {
 	return &nvPublic{area: area, name: *name}, nil
 }
 
-// auth is the index authorizing itself. The session's HMAC covers its name and the
+// auth returns the index with its own authorization. The session's HMAC covers its name and the
 // answer, so that an attacker between here and the TPM cannot invent a value.
 func (r *counterRecord) auth(p *nvPublic) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name,

@@ -115,7 +115,7 @@ func (r *secretRecord) create(t transport.TPM, p *tpmkeys.Primary, s *secret.Sec
 	})
 }
 
-// name is the name of the sealed object, computed from its public area.
+// name returns the name of the sealed object, computed from its public area.
 func (r *secretRecord) name() (keys.Name, error) {
 	p, err := keys.ParsePublic(r.Public)
 	if err != nil {
