@@ -21,7 +21,7 @@ const (
 type Route struct {
 	Name    string // operationId in openapi.json
 	Method  string
-	Path    string        // a segment in braces stands for any one segment
+	Path    string        // a segment in braces matches any one segment
 	On      Sockets       // sockets that serve it
 	Timeout time.Duration // time for the answer, once the body has arrived
 	Body    int64         // bytes of the body that are read; 0: there is no body, and a small one is ignored
@@ -62,7 +62,7 @@ var (
 	}
 )
 
-// Times for the answer. A host was seen to hold a report back for 62 seconds, and a root
+// Times for the answer. A host was seen to delay a report for 62 seconds, and a root
 // key may have to wait for the SNP firmware just as long.
 const (
 	fromMemory = 10 * time.Second

@@ -24,5 +24,5 @@ type EvidenceRequest struct {
 	Log       LogMode            `json:"log,omitzero"`       // default "whole"
 	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted
 
-	FirmwareLog bool `json:"firmwareLog,omitzero"` // also the firmware's event log, where the machine has one
+	FirmwareLog bool `json:"firmwareLog,omitzero"` // whether to add the firmware's event log, if the machine has one
 }

@@ -78,7 +78,7 @@ type socket struct {
 }
 
 // send asks at e and returns at most limit bytes of answer. The parameters are pairs of
-// name and value. They stand for a segment of the path in braces, or go into the query.
+// name and value. They replace a segment of the path in braces, or go into the query.
 func send[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Request, Answer], r Request, limit int64, parameters ...string) ([]byte, error) {
 	target, query := e.Path, url.Values{}
 	for i := 0; i < len(parameters); i += 2 {

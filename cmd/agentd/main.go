@@ -117,7 +117,7 @@ func run(o options) error {
 	case text == nil && o.named:
 		return fmt.Errorf("read configuration %s: %w", o.config, errNoConfig)
 	case text == nil && o.check:
-		fmt.Printf("%s does not exist: the defaults hold\n", o.config)
+		fmt.Printf("%s does not exist: the defaults apply\n", o.config)
 		return nil
 	case o.check:
 		fmt.Printf("%s: ok\n", o.config)

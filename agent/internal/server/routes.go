@@ -39,7 +39,7 @@ func (r *route) serves(socket Socket) bool {
 	return r.On == api.OnBoth || string(r.On) == string(socket)
 }
 
-// match returns the row for method and path, with the segment that the braces stand for.
+// match returns the row for method and path, with the segment that matches the braces.
 // If only the method is wrong, allow lists those that are right.
 func match(method, path string) (r *route, segment string, allow []string) {
 	for i := range routes {
