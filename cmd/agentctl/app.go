@@ -39,31 +39,21 @@ Examples:
 func measureCommand(t *terminal, s *sockets) *cobra.Command {
 	var name string
 	var all bool
-	c := &cobra.Command{
-		Use:  "measure",
-		Long: measureUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if all && name != "" {
-				return misuse(errors.New("--app and --wait-all cannot be combined: give one of the two"))
-			}
-			if all {
-				return t.waitMeasured(c.Context(), s)
-			}
-			if name == "" {
-				return misuse(errors.New("--app is missing")).withHint("`agentctl app list` shows the names")
-			}
-			a, err := s.adminSocket().Measure(c.Context(), name)
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(a)
-			}
+	c := command("measure", measureUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if all && name != "" {
+			return misuse(errors.New("--app and --wait-all cannot be combined: give one of the two"))
+		}
+		if all {
+			return t.waitMeasured(c.Context(), s)
+		}
+		if name == "" {
+			return misuse(errors.New("--app is missing")).withHint("`agentctl app list` shows the names")
+		}
+		a, err := s.adminSocket().Measure(c.Context(), name)
+		return present(t, a, err, func() {
 			fmt.Fprintf(t.out, "%s measured: %s, %d bytes, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), a.Bytes, digestOf(a))
-			return nil
-		},
-	}
+		})
+	})
 	c.Flags().StringVar(&name, "app", "", "")
 	c.Flags().BoolVar(&all, "wait-all", false, "")
 	return c
@@ -88,52 +78,31 @@ Examples:
 `
 
 func appCommand(t *terminal, s *sockets) *cobra.Command {
-	list := &cobra.Command{
-		Use:  "list",
-		Long: appUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			all, err := soon(c.Context(), s.adminSocket().Apps)
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(all)
-			}
+	list := command("list", appUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		all, err := soon(c.Context(), s.adminSocket().Apps)
+		return present(t, all, err, func() {
 			for i := range all {
 				t.printApp(&all[i])
 			}
 			if len(all) == 0 {
 				fmt.Fprintln(t.out, "no applications are declared")
 			}
-			return nil
-		},
-	}
-	reload := &cobra.Command{
-		Use:  "reload",
-		Long: appUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := s.adminSocket().Reload(c.Context())
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				if err := t.writeJSON(r); err != nil {
-					return err
-				}
-			} else {
-				fmt.Fprintf(t.out, "%d declared, %d measured\n", r.Apps.Declared, r.Apps.Measured)
-			}
-			for _, e := range r.Errors {
-				fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(e.Reason))
-			}
-			if len(r.Errors) > 0 {
-				return misuse(fmt.Errorf("%d declarations were refused; the others are in force", len(r.Errors)))
-			}
-			return nil
-		},
-	}
+		})
+	})
+	reload := command("reload", appUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		r, err := s.adminSocket().Reload(c.Context())
+		err = present(t, r, err, func() { fmt.Fprintf(t.out, "%d declared, %d measured\n", r.Apps.Declared, r.Apps.Measured) })
+		if err != nil {
+			return err
+		}
+		for _, e := range r.Errors {
+			fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(e.Reason))
+		}
+		if len(r.Errors) > 0 {
+			return misuse(fmt.Errorf("%d declarations were refused; the others are in force", len(r.Errors)))
+		}
+		return nil
+	})
 	return group(t, "app", appUsage, append(unitCommands(t, s), list, reload)...)
 }
 

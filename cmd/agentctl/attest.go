@@ -33,42 +33,37 @@ Examples:
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	var nonce, audience, key, userData, log, out string
 	var anchored, firmwareLog bool
-	c := &cobra.Command{
-		Use:  "attest",
-		Long: attestUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) (err error) {
-			r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
-			if nonce == "" {
-				return misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
-					withHint("to try it out: --nonce $(openssl rand -hex 32)")
-			}
-			if r.Nonce, err = t.parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) (err error) {
+		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
+		if nonce == "" {
+			return misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
+				withHint("to try it out: --nonce $(openssl rand -hex 32)")
+		}
+		if r.Nonce, err = t.parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+			return err
+		}
+		if userData != "" {
+			if r.UserData, err = t.parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
 				return err
 			}
-			if userData != "" {
-				if r.UserData, err = t.parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
-					return err
-				}
-			}
-			if key != "" {
-				if r.PublicKey, err = t.readPublicKey(key); err != nil {
-					return err
-				}
-			}
-			if anchored {
-				r.Freshness = evidence.Anchored
-			}
-			if r.Log, r.LogStart, err = parseLog(log); err != nil {
+		}
+		if key != "" {
+			if r.PublicKey, err = t.readPublicKey(key); err != nil {
 				return err
 			}
-			document, err := s.clientSocket().Evidence(c.Context(), r)
-			if err != nil {
-				return failed(err)
-			}
-			return t.writeOutput(out, document)
-		},
-	}
+		}
+		if anchored {
+			r.Freshness = evidence.Anchored
+		}
+		if r.Log, r.LogStart, err = parseLog(log); err != nil {
+			return err
+		}
+		document, err := s.clientSocket().Evidence(c.Context(), r)
+		if err != nil {
+			return failed(err)
+		}
+		return t.writeOutput(out, document)
+	})
 	f := c.Flags()
 	f.StringVar(&nonce, "nonce", "", "")
 	f.StringVar(&audience, "audience", "", "")

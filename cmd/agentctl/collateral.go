@@ -58,30 +58,25 @@ type fetchFlags struct {
 
 func collateralFetchCommand(t *terminal) *cobra.Command {
 	var f fetchFlags
-	c := &cobra.Command{
-		Use:  "fetch",
-		Long: collateralUsage,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case f.dir == "":
-				return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
-			case len(args)+len(f.reports)+len(f.hcls) == 0:
-				return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
-			case f.timeout <= 0:
-				return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
-			}
-			product, err := parseProduct(f.product)
-			if err != nil {
-				return err
-			}
-			reports, err := t.reportsOf(args, f.reports, f.hcls)
-			if err != nil {
-				return err
-			}
-			return t.fetch(c, &f, reports, product)
-		},
-	}
+	c := command("fetch", collateralUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
+		switch {
+		case f.dir == "":
+			return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
+		case len(args)+len(f.reports)+len(f.hcls) == 0:
+			return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
+		case f.timeout <= 0:
+			return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
+		}
+		product, err := parseProduct(f.product)
+		if err != nil {
+			return err
+		}
+		reports, err := t.reportsOf(args, f.reports, f.hcls)
+		if err != nil {
+			return err
+		}
+		return t.fetch(c, &f, reports, product)
+	})
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "")
 	flags.StringVar(&f.product, "product", "", "")

@@ -68,17 +68,12 @@ func (d *doctor) bad(what, todo, format string, args ...any) {
 
 func doctorCommand(t *terminal, s *sockets) *cobra.Command {
 	var file string
-	c := &cobra.Command{
-		Use:  "doctor",
-		Long: doctorUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			d := &doctor{sockets: s}
-			d.lookAtMachine(file)
-			d.lookAtAgent(c.Context())
-			return t.finishDoctor(d)
-		},
-	}
+	c := command("doctor", doctorUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		d := &doctor{sockets: s}
+		d.lookAtMachine(file)
+		d.lookAtAgent(c.Context())
+		return t.finishDoctor(d)
+	})
 	c.Flags().StringVar(&file, "config", config.File, "")
 	return c
 }

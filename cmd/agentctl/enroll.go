@@ -81,16 +81,13 @@ func (t *terminal) readDocument(name string, v any) error {
 
 func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 	var out string
-	c := &cobra.Command{
-		Use: "request", Long: enrollUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			ak, err := s.clientSocket().AK(c.Context())
-			if err != nil {
-				return failed(err)
-			}
-			return t.writeDocument(out, ak)
-		},
-	}
+	c := command("request", enrollUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		ak, err := s.clientSocket().AK(c.Context())
+		if err != nil {
+			return failed(err)
+		}
+		return t.writeDocument(out, ak)
+	})
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
 }
@@ -98,42 +95,39 @@ func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 func enrollChallenge(t *terminal) *cobra.Command {
 	var keep, roots, out string
 	var between []string
-	c := &cobra.Command{
-		Use: "challenge", Long: enrollUsage, Args: arguments("REQUEST"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if keep == "" {
-				return misuse(errors.New("--keep is missing")).withHint(helpHint(c))
-			}
-			if keep == "-" {
-				return misuse(errors.New("--keep - would mix what only the verifier may know with the challenge: name a file")).withHint(helpHint(c))
-			}
-			var request api.AK
-			if err := t.readDocument(args[0], &request); err != nil {
+	c := command("challenge", enrollUsage, arguments("REQUEST"), func(c *cobra.Command, args []string) error {
+		if keep == "" {
+			return misuse(errors.New("--keep is missing")).withHint(helpHint(c))
+		}
+		if keep == "-" {
+			return misuse(errors.New("--keep - would mix what only the verifier may know with the challenge: name a file")).withHint(helpHint(c))
+		}
+		var request api.AK
+		if err := t.readDocument(args[0], &request); err != nil {
+			return err
+		}
+		challenge, expected, err := keys.NewChallenge(request.EK, request.Public)
+		if err != nil {
+			return misuse(err)
+		}
+		if expected.Certificates, err = t.ekCertificates(&request, between); err != nil {
+			return err
+		}
+		if roots != "" {
+			if expected.Issuer, err = t.certified(&request, expected.Certificates, roots); err != nil {
 				return err
 			}
-			challenge, expected, err := keys.NewChallenge(request.EK, request.Public)
-			if err != nil {
-				return misuse(err)
-			}
-			if expected.Certificates, err = t.ekCertificates(&request, between); err != nil {
-				return err
-			}
-			if roots != "" {
-				if expected.Issuer, err = t.certified(&request, expected.Certificates, roots); err != nil {
-					return err
-				}
-				fmt.Fprintf(t.err, "the EK was certified under %q\n", cleanLine(expected.Issuer))
-			}
-			b, err := expected.Encode()
-			if err != nil {
-				return misuse(err)
-			}
-			if err := writeSecret(keep, b); err != nil {
-				return err
-			}
-			return t.writeDocument(out, api.ActivateRequest{Credential: sized(challenge.Credential), Secret: sized(challenge.Secret)})
-		},
-	}
+			fmt.Fprintf(t.err, "the EK was certified under %q\n", cleanLine(expected.Issuer))
+		}
+		b, err := expected.Encode()
+		if err != nil {
+			return misuse(err)
+		}
+		if err := writeSecret(keep, b); err != nil {
+			return err
+		}
+		return t.writeDocument(out, api.ActivateRequest{Credential: sized(challenge.Credential), Secret: sized(challenge.Secret)})
+	})
 	c.Flags().StringVar(&keep, "keep", "", "")
 	c.Flags().StringVar(&roots, "ek-roots", "", "")
 	c.Flags().StringArrayVar(&between, "ek-certificate", nil, "")
@@ -220,58 +214,52 @@ func writeSecret(name string, b []byte) error {
 
 func enrollActivate(t *terminal, s *sockets) *cobra.Command {
 	var out string
-	c := &cobra.Command{
-		Use: "activate", Long: enrollUsage, Args: arguments("CHALLENGE"),
-		RunE: func(c *cobra.Command, args []string) error {
-			var challenge api.ActivateRequest
-			if err := t.readDocument(args[0], &challenge); err != nil {
-				return err
-			}
-			secret, err := s.adminSocket().Activate(c.Context(), challenge)
-			if err != nil {
-				return failed(err)
-			}
-			return t.writeDocument(out, api.Activated{Secret: secret})
-		},
-	}
+	c := command("activate", enrollUsage, arguments("CHALLENGE"), func(c *cobra.Command, args []string) error {
+		var challenge api.ActivateRequest
+		if err := t.readDocument(args[0], &challenge); err != nil {
+			return err
+		}
+		secret, err := s.adminSocket().Activate(c.Context(), challenge)
+		if err != nil {
+			return failed(err)
+		}
+		return t.writeDocument(out, api.Activated{Secret: secret})
+	})
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
 }
 
 func enrollFinish(t *terminal) *cobra.Command {
 	var kept, issuer, out string
-	c := &cobra.Command{
-		Use: "finish", Long: enrollUsage, Args: arguments("ANSWER"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if kept == "" {
-				return misuse(errors.New("--kept is missing")).withHint(helpHint(c))
-			}
-			b, err := t.readInput(kept, maxEnroll)
-			if err != nil {
-				return err
-			}
-			expected, err := keys.ParseExpected(b)
-			if err != nil {
-				return misuse(fmt.Errorf("%s: %w", kept, err))
-			}
-			var answer api.Activated
-			if err := t.readDocument(args[0], &answer); err != nil {
-				return err
-			}
-			switch {
-			case issuer != "":
-			case expected.Issuer != "":
-				issuer = expected.Issuer
-			default:
-				issuer = keys.NoIssuer
-			}
-			record, err := keys.NewEnrolment(expected, answer.Secret, issuer, time.Now())
-			if err != nil {
-				return &exitError{code: exitBinding, err: err}
-			}
-			return t.writeDocument(out, record)
-		},
-	}
+	c := command("finish", enrollUsage, arguments("ANSWER"), func(c *cobra.Command, args []string) error {
+		if kept == "" {
+			return misuse(errors.New("--kept is missing")).withHint(helpHint(c))
+		}
+		b, err := t.readInput(kept, maxEnroll)
+		if err != nil {
+			return err
+		}
+		expected, err := keys.ParseExpected(b)
+		if err != nil {
+			return misuse(fmt.Errorf("%s: %w", kept, err))
+		}
+		var answer api.Activated
+		if err := t.readDocument(args[0], &answer); err != nil {
+			return err
+		}
+		switch {
+		case issuer != "":
+		case expected.Issuer != "":
+			issuer = expected.Issuer
+		default:
+			issuer = keys.NoIssuer
+		}
+		record, err := keys.NewEnrolment(expected, answer.Secret, issuer, time.Now())
+		if err != nil {
+			return &exitError{code: exitBinding, err: err}
+		}
+		return t.writeDocument(out, record)
+	})
 	c.Flags().StringVar(&kept, "kept", "", "")
 	c.Flags().StringVar(&issuer, "ek-issuer", "", "")
 	c.Flags().StringVar(&out, "out", "", "")

@@ -36,27 +36,22 @@ Examples:
 
 func exportCommand(t *terminal) *cobra.Command {
 	var format, out string
-	c := &cobra.Command{
-		Use:  "export",
-		Long: exportUsage,
-		Args: arguments("EVIDENCE"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if out == "" {
-				return misuse(fmt.Errorf("--out is missing")).withHint(helpHint(c))
-			}
-			if format != "files" && format != "gotpm" {
-				return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
-			}
-			e, err := t.readEvidence(args[0])
-			if err != nil {
-				return err
-			}
-			if format == "gotpm" {
-				return t.exportGoTPM(e, out)
-			}
-			return t.exportFiles(e, out)
-		},
-	}
+	c := command("export", exportUsage, arguments("EVIDENCE"), func(c *cobra.Command, args []string) error {
+		if out == "" {
+			return misuse(fmt.Errorf("--out is missing")).withHint(helpHint(c))
+		}
+		if format != "files" && format != "gotpm" {
+			return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
+		}
+		e, err := t.readEvidence(args[0])
+		if err != nil {
+			return err
+		}
+		if format == "gotpm" {
+			return t.exportGoTPM(e, out)
+		}
+		return t.exportFiles(e, out)
+	})
 	c.Flags().StringVar(&format, "format", "files", "")
 	c.Flags().StringVar(&out, "out", "", "")
 	return c

@@ -57,3 +57,8 @@ func unknown(c *cobra.Command, name string) error {
 	}
 	return misuse(fmt.Errorf("unknown command %q for %q", name, c.CommandPath())).withHint(hint)
 }
+
+// command returns a command that does run.
+func command(use, long string, args cobra.PositionalArgs, run func(c *cobra.Command, args []string) error) *cobra.Command {
+	return &cobra.Command{Use: use, Long: long, Args: args, RunE: run}
+}

@@ -71,23 +71,20 @@ func keyCommand(t *terminal, s *sockets) *cobra.Command {
 func keyDerive(t *terminal, s *sockets) *cobra.Command {
 	var r api.DeriveRequest
 	var out string
-	c := &cobra.Command{
-		Use: "derive", Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if r.Length == 0 {
-				return misuse(errors.New("--length is missing")).withHint(helpHint(c))
-			}
-			if err := secret.LeaveNoCore(); err != nil {
-				return misuse(err)
-			}
-			d, err := s.clientSocket().Derive(c.Context(), r)
-			if err != nil {
-				return failed(err)
-			}
-			defer clear(d.Secret)
-			return t.writeSecretOutput(out, d.Secret)
-		},
-	}
+	c := command("derive", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if r.Length == 0 {
+			return misuse(errors.New("--length is missing")).withHint(helpHint(c))
+		}
+		if err := secret.LeaveNoCore(); err != nil {
+			return misuse(err)
+		}
+		d, err := s.clientSocket().Derive(c.Context(), r)
+		if err != nil {
+			return failed(err)
+		}
+		defer clear(d.Secret)
+		return t.writeSecretOutput(out, d.Secret)
+	})
 	c.Flags().StringVar(&r.Label, "label", "", "")
 	c.Flags().Uint32Var(&r.Length, "length", 0, "")
 	c.Flags().Uint32Var(&r.Version, "version", 0, "")
@@ -96,22 +93,14 @@ func keyDerive(t *terminal, s *sockets) *cobra.Command {
 }
 
 func keyList(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return t.printStore(s.adminSocket().Store(c.Context()))
-		},
-	}
+	return command("list", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		return t.printStore(s.adminSocket().Store(c.Context()))
+	})
 }
 
 // printStore prints the store. If it cannot be opened, the exit code is 8.
 func (t *terminal) printStore(store *api.Store, err error) error {
-	if err != nil {
-		return failed(err)
-	}
-	if t.json {
-		err = t.writeJSON(store)
-	} else {
+	err = present(t, store, err, func() {
 		n := &node{text: cleanLine(keyLine(&store.Status))}
 		if store.Status.Reason != "" {
 			n.add("%s", store.Status.Reason)
@@ -133,7 +122,7 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 			}
 		}
 		n.draw(t.out)
-	}
+	})
 	if err == nil && store.Status.State != api.StateOK {
 		return &exitError{code: exitSealed, hint: store.Status.Code.Info().Hint}
 	}
@@ -198,94 +187,67 @@ func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
 }
 
 func keyRotate(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "rotate", Long: keyUsage, Args: arguments("APP"),
-		RunE: func(c *cobra.Command, args []string) error {
-			v, err := s.adminSocket().Rotate(c.Context(), args[0])
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(api.RootVersion{App: args[0], Version: v})
-			}
+	return command("rotate", keyUsage, arguments("APP"), func(c *cobra.Command, args []string) error {
+		v, err := s.adminSocket().Rotate(c.Context(), args[0])
+		return present(t, api.RootVersion{App: args[0], Version: v}, err, func() {
 			fmt.Fprintf(t.out, "%s now derives from version %d\n", cleanLine(args[0]), v)
-			return nil
-		},
-	}
+		})
+	})
 }
 
 func keyRetire(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "retire", Long: keyUsage, Args: arguments("APP", "VERSION"),
-		RunE: func(c *cobra.Command, args []string) error {
-			v, err := strconv.ParseUint(args[1], 10, 32)
-			if err != nil {
-				return misuse(fmt.Errorf("version %q is not a number", args[1]))
-			}
-			if err := s.adminSocket().Retire(c.Context(), args[0], uint32(v)); err != nil {
-				return failed(err)
-			}
-			return nil
-		},
-	}
+	return command("retire", keyUsage, arguments("APP", "VERSION"), func(c *cobra.Command, args []string) error {
+		v, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return misuse(fmt.Errorf("version %q is not a number", args[1]))
+		}
+		if err := s.adminSocket().Retire(c.Context(), args[0], uint32(v)); err != nil {
+			return failed(err)
+		}
+		return nil
+	})
 }
 
 func keyRecover(t *terminal, s *sockets) *cobra.Command {
 	var identity string
-	c := &cobra.Command{
-		Use: "recover", Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			var b []byte
-			if identity != "" {
-				err := secret.LeaveNoCore()
-				if err != nil {
-					return misuse(err)
-				}
-				if b, err = t.readInput(identity, sealing.MaxIdentityFile); err != nil {
-					return err
-				}
-				defer clear(b)
+	c := command("recover", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		var b []byte
+		if identity != "" {
+			err := secret.LeaveNoCore()
+			if err != nil {
+				return misuse(err)
 			}
-			return t.printRewritten(s.adminSocket().Recover(c.Context(), b))
-		},
-	}
+			if b, err = t.readInput(identity, sealing.MaxIdentityFile); err != nil {
+				return err
+			}
+			defer clear(b)
+		}
+		return t.printRewritten(s.adminSocket().Recover(c.Context(), b))
+	})
 	c.Flags().StringVar(&identity, "identity", "", "")
 	return c
 }
 
 func keyRecipients(t *terminal, s *sockets) *cobra.Command {
 	r := api.RecipientsRequest{Recipients: []string{}}
-	c := &cobra.Command{
-		Use: "recipients", Long: keyUsage, Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			r.Recipients = append(r.Recipients, args...)
-			return t.printRewritten(s.adminSocket().ChangeRecipients(c.Context(), r))
-		},
-	}
+	c := command("recipients", keyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
+		r.Recipients = append(r.Recipients, args...)
+		return t.printRewritten(s.adminSocket().ChangeRecipients(c.Context(), r))
+	})
 	c.Flags().BoolVar(&r.LoseOnHardwareChange, "lose-on-hardware-change", false, "")
 	return c
 }
 
 func keyAccept(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "accept-rollback", Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			return t.printStore(s.adminSocket().AcceptRollback(c.Context()))
-		},
-	}
+	return command("accept-rollback", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		return t.printStore(s.adminSocket().AcceptRollback(c.Context()))
+	})
 }
 
 func keyReplaceAK(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "replace-ak", Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := s.adminSocket().ReplaceAK(c.Context())
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(r)
-			}
+	return command("replace-ak", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		r, err := s.adminSocket().ReplaceAK(c.Context())
+		return present(t, r, err, func() {
 			n := &node{text: cleanLine(fmt.Sprintf("new attestation key %x", []byte(r.New)))}
 			if len(r.Old) > 0 {
 				n.add("replaces %x", []byte(r.Old))
@@ -294,41 +256,33 @@ func keyReplaceAK(t *terminal, s *sockets) *cobra.Command {
 			n.add("the old key is kept as %s", r.Backup)
 			n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
 			n.draw(t.out)
-			return nil
-		},
-	}
+		})
+	})
 }
 
 // keyDigest returns a command that changes which digests an application must have.
 func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *cobra.Command {
 	var app, digest string
-	c := &cobra.Command{
-		Use: use, Long: keyUsage, Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if app == "" {
-				return misuse(errors.New("--app is missing")).withHint(helpHint(c))
-			}
-			r := api.DigestRequest{App: app, Action: action}
-			switch {
-			case digest != "" && action == api.DigestLift:
-				return misuse(errors.New("--digest is given, but lift-digest removes all: leave --digest out")).withHint(helpHint(c))
-			case digest != "":
-				b, err := t.parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
-				if err != nil {
-					return err
-				}
-				d := evidence.Digest(b)
-				r.Digest = &d
-			case action != api.DigestLift && action != api.DigestRequire:
-				return misuse(errors.New("--digest is missing")).withHint("`agentctl app list` shows digests")
-			}
-			contract, err := s.adminSocket().ChangeDigests(c.Context(), r)
+	c := command(use, keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if app == "" {
+			return misuse(errors.New("--app is missing")).withHint(helpHint(c))
+		}
+		r := api.DigestRequest{App: app, Action: action}
+		switch {
+		case digest != "" && action == api.DigestLift:
+			return misuse(errors.New("--digest is given, but lift-digest removes all: leave --digest out")).withHint(helpHint(c))
+		case digest != "":
+			b, err := t.parseBytes("--digest", digest, len(evidence.Digest{}), len(evidence.Digest{}))
 			if err != nil {
-				return failed(err)
+				return err
 			}
-			if t.json {
-				return t.writeJSON(contract)
-			}
+			d := evidence.Digest(b)
+			r.Digest = &d
+		case action != api.DigestLift && action != api.DigestRequire:
+			return misuse(errors.New("--digest is missing")).withHint("`agentctl app list` shows digests")
+		}
+		contract, err := s.adminSocket().ChangeDigests(c.Context(), r)
+		return present(t, contract, err, func() {
 			n := &node{text: cleanLine(fmt.Sprintf("%s: %d digests", contract.App, len(contract.Digests)))}
 			for _, d := range contract.Digests {
 				n.add("%s", d)
@@ -337,9 +291,8 @@ func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *co
 				n.text = cleanLine(contract.App + ": no digest is required")
 			}
 			n.draw(t.out)
-			return nil
-		},
-	}
+		})
+	})
 	c.Flags().StringVar(&app, "app", "", "")
 	c.Flags().StringVar(&digest, "digest", "", "")
 	return c

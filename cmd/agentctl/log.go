@@ -34,45 +34,40 @@ Examples:
 func logCommand(t *terminal, s *sockets) *cobra.Command {
 	var start uint64
 	var format string
-	c := &cobra.Command{
-		Use:  "log",
-		Long: logUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if !slices.Contains([]string{"text", string(api.LogCELJSON), string(api.LogTLV)}, format) {
-				return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
-			}
-			if t.json && format == string(api.LogTLV) {
-				return misuse(errors.New("--format cel-tlv is not JSON: leave --json out, or use cel-json")).withHint(helpHint(c))
-			}
-			agent := s.clientSocket()
-			if format == string(api.LogCELJSON) {
-				b, err := agent.LogCELJSON(c.Context(), start)
-				if err != nil {
-					return failed(err)
-				}
-				if t.screen {
-					b = onlyPrintable(b)
-				}
-				return t.writeOutput("-", append(b, '\n'))
-			}
-			l, err := agent.Log(c.Context(), start)
+	c := command("log", logUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if !slices.Contains([]string{"text", string(api.LogCELJSON), string(api.LogTLV)}, format) {
+			return misuse(fmt.Errorf("--format %q is not known: want text, cel-json or cel-tlv", format)).withHint(helpHint(c))
+		}
+		if t.json && format == string(api.LogTLV) {
+			return misuse(errors.New("--format cel-tlv is not JSON: leave --json out, or use cel-json")).withHint(helpHint(c))
+		}
+		agent := s.clientSocket()
+		if format == string(api.LogCELJSON) {
+			b, err := agent.LogCELJSON(c.Context(), start)
 			if err != nil {
 				return failed(err)
 			}
-			switch {
-			case format == string(api.LogTLV):
-				return t.writeOutput("-", l.Records)
-			case t.json:
-				lines, err := logLines(l)
-				if err != nil {
-					return misuse(err)
-				}
-				return t.writeJSON(lines)
+			if t.screen {
+				b = onlyPrintable(b)
 			}
-			return t.printLog(l)
-		},
-	}
+			return t.writeOutput("-", append(b, '\n'))
+		}
+		l, err := agent.Log(c.Context(), start)
+		if err != nil {
+			return failed(err)
+		}
+		switch {
+		case format == string(api.LogTLV):
+			return t.writeOutput("-", l.Records)
+		case t.json:
+			lines, err := logLines(l)
+			if err != nil {
+				return misuse(err)
+			}
+			return t.writeJSON(lines)
+		}
+		return t.printLog(l)
+	})
 	c.Flags().Uint64Var(&start, "start", 0, "")
 	c.Flags().StringVar(&format, "format", "text", "")
 	return c

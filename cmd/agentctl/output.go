@@ -79,3 +79,15 @@ func (t *terminal) writeJSON(v any) error {
 	_, err = t.out.Write(append(onlyPrintable(b), '\n'))
 	return err
 }
+
+// present prints an answer of the agent: as JSON, or as text for people.
+func present[T any](t *terminal, answer T, err error, text func()) error {
+	switch {
+	case err != nil:
+		return failed(err)
+	case t.json:
+		return t.writeJSON(answer)
+	}
+	text()
+	return nil
+}

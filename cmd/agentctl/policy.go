@@ -66,43 +66,38 @@ func policyInitCommand(t *terminal) *cobra.Command {
 	var f trustFlags
 	var from, out, audience string
 	var unverified bool
-	c := &cobra.Command{
-		Use:  "init",
-		Long: policyInitUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if from == "" {
-				return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
-			}
-			o, err := t.trustInputs(&f)
-			if err != nil {
-				return err
-			}
-			o.Audience = audience
-			document, err := t.readInput(from, evidence.MaxEvidence)
-			if err != nil {
-				return err
-			}
-			if o, err = o.withCollateral(reportInEvidence(document)); err != nil {
-				return err
-			}
-			draft := verify.DraftPolicy
-			if unverified {
-				draft = verify.DraftPolicyFromUnverifiedEvidence
-			}
-			text, a, err := draft(document, o.Config, o.Expect, o.at)
-			if err != nil && a == nil {
-				return misuse(err)
-			}
-			if text == nil {
-				return t.refuseDraft(a)
-			}
-			if unverified && a.Verdict != verify.Pass {
-				fmt.Fprintf(t.err, "agentctl: the evidence did not verify: the author of %s chose what the policy accepts\n", from)
-			}
-			return t.writeOutput(out, text)
-		},
-	}
+	c := command("init", policyInitUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if from == "" {
+			return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
+		}
+		o, err := t.trustInputs(&f)
+		if err != nil {
+			return err
+		}
+		o.Audience = audience
+		document, err := t.readInput(from, evidence.MaxEvidence)
+		if err != nil {
+			return err
+		}
+		if o, err = o.withCollateral(reportInEvidence(document)); err != nil {
+			return err
+		}
+		draft := verify.DraftPolicy
+		if unverified {
+			draft = verify.DraftPolicyFromUnverifiedEvidence
+		}
+		text, a, err := draft(document, o.Config, o.Expect, o.at)
+		if err != nil && a == nil {
+			return misuse(err)
+		}
+		if text == nil {
+			return t.refuseDraft(a)
+		}
+		if unverified && a.Verdict != verify.Pass {
+			fmt.Fprintf(t.err, "agentctl: the evidence did not verify: the author of %s chose what the policy accepts\n", from)
+		}
+		return t.writeOutput(out, text)
+	})
 	f.add(c)
 	c.Flags().StringVar(&from, "from", "", "")
 	c.Flags().StringVar(&out, "out", "", "")
@@ -132,36 +127,31 @@ Example:
 `
 
 func policyExplainCommand(t *terminal) *cobra.Command {
-	return &cobra.Command{
-		Use:  "explain",
-		Long: policyExplainUsage,
-		Args: arguments("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := t.readPolicy(args[0])
-			if err != nil {
-				return err
+	return command("explain", policyExplainUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
+		p, err := t.readPolicy(args[0])
+		if err != nil {
+			return err
+		}
+		w := p.Explain()
+		if t.json {
+			return t.writeJSON(w)
+		}
+		for _, part := range []struct {
+			title string
+			list  []string
+		}{{"Danger", w.Dangers}, {"Demanded", w.Demands}, {"Not checked", w.Unchecked}} {
+			if len(part.list) == 0 {
+				continue
 			}
-			w := p.Explain()
-			if t.json {
-				return t.writeJSON(w)
+			fmt.Fprintf(t.out, "%s:\n", part.title)
+			for _, s := range part.list {
+				fmt.Fprintf(t.out, "  %s\n", cleanLine(s))
 			}
-			for _, part := range []struct {
-				title string
-				list  []string
-			}{{"Danger", w.Dangers}, {"Demanded", w.Demands}, {"Not checked", w.Unchecked}} {
-				if len(part.list) == 0 {
-					continue
-				}
-				fmt.Fprintf(t.out, "%s:\n", part.title)
-				for _, s := range part.list {
-					fmt.Fprintf(t.out, "  %s\n", cleanLine(s))
-				}
-				fmt.Fprintln(t.out)
-			}
-			fmt.Fprintln(t.out, "Signatures, certificates, formats and the binding of all parts are checked under every policy.")
-			return nil
-		},
-	}
+			fmt.Fprintln(t.out)
+		}
+		fmt.Fprintln(t.out, "Signatures, certificates, formats and the binding of all parts are checked under every policy.")
+		return nil
+	})
 }
 
 const policyCheckUsage = `Usage: agentctl policy check --policy FILE [flags] EVIDENCE...
@@ -189,18 +179,13 @@ Example:
 
 func policyCheckCommand(t *terminal) *cobra.Command {
 	var f appraisalFlags
-	c := &cobra.Command{
-		Use:  "check",
-		Long: policyCheckUsage,
-		Args: atLeastOne("EVIDENCE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			o, err := t.appraisalInputs(&f)
-			if err != nil {
-				return err
-			}
-			return t.checkEach(o, args, f.verbose)
-		},
-	}
+	c := command("check", policyCheckUsage, atLeastOne("EVIDENCE"), func(_ *cobra.Command, args []string) error {
+		o, err := t.appraisalInputs(&f)
+		if err != nil {
+			return err
+		}
+		return t.checkEach(o, args, f.verbose)
+	})
 	f.add(c)
 	return c
 }

@@ -34,24 +34,21 @@ Example:
 `
 
 func policyEnrolmentCommand(t *terminal) *cobra.Command {
-	return &cobra.Command{
-		Use: "enrolment", Long: policyEnrolmentUsage, Args: atLeastOne("RECORD"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			for _, name := range args {
-				var e keys.Enrolment
-				if err := t.readDocument(name, &e); err != nil {
-					return err
-				}
-				if err := e.Check(); err != nil {
-					return misuse(fmt.Errorf("%s: %w", name, err))
-				}
-				if err := t.printEnrolment(&e); err != nil {
-					return err
-				}
+	return command("enrolment", policyEnrolmentUsage, atLeastOne("RECORD"), func(_ *cobra.Command, args []string) error {
+		for _, name := range args {
+			var e keys.Enrolment
+			if err := t.readDocument(name, &e); err != nil {
+				return err
 			}
-			return nil
-		},
-	}
+			if err := e.Check(); err != nil {
+				return misuse(fmt.Errorf("%s: %w", name, err))
+			}
+			if err := t.printEnrolment(&e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (t *terminal) printEnrolment(e *keys.Enrolment) error {
@@ -88,28 +85,25 @@ func tomlString(s string) string {
 }
 
 func policyEKRootsCommand(t *terminal) *cobra.Command {
-	return &cobra.Command{
-		Use: "ek-roots", Long: policyEKRootsUsage, Args: atLeastOne("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			var all keys.Bundle
-			for _, name := range args {
-				ders, err := t.readCertificates(name)
-				if err != nil {
-					return err
-				}
-				all = append(all, ders...)
-			}
-			if len(all) > keys.MaxEKCertificates {
-				return misuse(fmt.Errorf("%d certificates, but a policy may have at most %d", len(all), keys.MaxEKCertificates))
-			}
-			text, err := all.MarshalText()
+	return command("ek-roots", policyEKRootsUsage, atLeastOne("FILE"), func(_ *cobra.Command, args []string) error {
+		var all keys.Bundle
+		for _, name := range args {
+			ders, err := t.readCertificates(name)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(t.out, "ek_roots = \"\"\"\n%s\"\"\"\n", text)
-			return nil
-		},
-	}
+			all = append(all, ders...)
+		}
+		if len(all) > keys.MaxEKCertificates {
+			return misuse(fmt.Errorf("%d certificates, but a policy may have at most %d", len(all), keys.MaxEKCertificates))
+		}
+		text, err := all.MarshalText()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "ek_roots = \"\"\"\n%s\"\"\"\n", text)
+		return nil
+	})
 }
 
 // atLeastOne accepts one or more arguments of one kind.

@@ -32,29 +32,24 @@ Examples:
 
 func policyReferenceCommand(t *terminal) *cobra.Command {
 	var root string
-	c := &cobra.Command{
-		Use:  "reference",
-		Long: policyReferenceUsage,
-		Args: atLeastOne("DECLARATION"),
-		RunE: func(c *cobra.Command, args []string) error {
-			events := make([]*pcr.AppEvent, len(args))
-			for i, file := range args {
-				e, err := manifest.Reference(c.Context(), file, root)
-				if err != nil {
-					return misuse(err)
-				}
-				events[i] = e
+	c := command("reference", policyReferenceUsage, atLeastOne("DECLARATION"), func(c *cobra.Command, args []string) error {
+		events := make([]*pcr.AppEvent, len(args))
+		for i, file := range args {
+			e, err := manifest.Reference(c.Context(), file, root)
+			if err != nil {
+				return misuse(err)
 			}
-			if t.json {
-				return t.writeJSON(events)
-			}
-			for _, e := range events {
-				fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
-				fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\n\n", e.Unit, e.User, hex.EncodeToString(e.Digest[:]))
-			}
-			return nil
-		},
-	}
+			events[i] = e
+		}
+		if t.json {
+			return t.writeJSON(events)
+		}
+		for _, e := range events {
+			fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
+			fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\n\n", e.Unit, e.User, hex.EncodeToString(e.Digest[:]))
+		}
+		return nil
+	})
 	c.Flags().StringVar(&root, "root", "", "")
 	return c
 }

@@ -69,14 +69,9 @@ func sealCommand(t *terminal, s *sockets) *cobra.Command {
 			}
 			defer clear(r.Data)
 			sealed, err := s.clientSocket().Seal(c.Context(), r)
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(sealed)
-			}
-			fmt.Fprintf(t.out, "sealed %q, %d bytes\n", sealed.Name, sealed.Bytes)
-			return nil
+			return present(t, sealed, err, func() {
+				fmt.Fprintf(t.out, "sealed %q, %d bytes\n", sealed.Name, sealed.Bytes)
+			})
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "")
@@ -107,36 +102,31 @@ Examples:
 func unsealCommand(t *terminal, s *sockets) *cobra.Command {
 	var name, associated, out string
 	var discard bool
-	c := &cobra.Command{
-		Use:  "unseal",
-		Long: unsealUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			if name == "" {
-				return misuse(errors.New("--name is missing")).withHint(helpHint(c))
-			}
-			if discard {
-				if err := s.clientSocket().Discard(c.Context(), name); err != nil {
-					return failed(err)
-				}
-				return nil
-			}
-			if err := secret.LeaveNoCore(); err != nil {
-				return misuse(err)
-			}
-			r := api.UnsealRequest{Name: name}
-			var err error
-			if r.AssociatedData, err = t.readAssociated(associated); err != nil {
-				return err
-			}
-			b, err := s.clientSocket().Unseal(c.Context(), r)
-			if err != nil {
+	c := command("unseal", unsealUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if name == "" {
+			return misuse(errors.New("--name is missing")).withHint(helpHint(c))
+		}
+		if discard {
+			if err := s.clientSocket().Discard(c.Context(), name); err != nil {
 				return failed(err)
 			}
-			defer clear(b)
-			return t.writeSecretOutput(out, b)
-		},
-	}
+			return nil
+		}
+		if err := secret.LeaveNoCore(); err != nil {
+			return misuse(err)
+		}
+		r := api.UnsealRequest{Name: name}
+		var err error
+		if r.AssociatedData, err = t.readAssociated(associated); err != nil {
+			return err
+		}
+		b, err := s.clientSocket().Unseal(c.Context(), r)
+		if err != nil {
+			return failed(err)
+		}
+		defer clear(b)
+		return t.writeSecretOutput(out, b)
+	})
 	c.Flags().StringVar(&name, "name", "", "")
 	c.Flags().StringVar(&associated, "associated-data", "", "")
 	c.Flags().StringVar(&out, "out", "", "")

@@ -33,23 +33,18 @@ Examples:
 
 func showCommand(t *terminal) *cobra.Command {
 	var all bool
-	c := &cobra.Command{
-		Use:  "show",
-		Long: showUsage,
-		Args: arguments("EVIDENCE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			e, err := t.readEvidence(args[0])
-			if err != nil {
-				return err
-			}
-			if t.json {
-				return t.showJSON(e)
-			}
-			drawing(e, args[0], all).draw(t.out)
-			fmt.Fprintln(t.out, "Nothing above was verified: `agentctl verify` does that.")
-			return nil
-		},
-	}
+	c := command("show", showUsage, arguments("EVIDENCE"), func(_ *cobra.Command, args []string) error {
+		e, err := t.readEvidence(args[0])
+		if err != nil {
+			return err
+		}
+		if t.json {
+			return t.showJSON(e)
+		}
+		drawing(e, args[0], all).draw(t.out)
+		fmt.Fprintln(t.out, "Nothing above was verified: `agentctl verify` does that.")
+		return nil
+	})
 	c.Flags().BoolVar(&all, "pcrs", false, "")
 	return c
 }

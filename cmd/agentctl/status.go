@@ -29,26 +29,14 @@ Examples:
 
 func statusCommand(t *terminal, s *sockets) *cobra.Command {
 	var wait time.Duration
-	c := &cobra.Command{
-		Use:  "status",
-		Long: statusUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			st, err := s.status(c.Context(), wait)
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				err = t.writeJSON(st)
-			} else {
-				t.printStatus(st)
-			}
-			if err == nil && !able(st) {
-				return &exitError{code: exitUnavailable}
-			}
-			return err
-		},
-	}
+	c := command("status", statusUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		st, err := s.status(c.Context(), wait)
+		err = present(t, st, err, func() { t.printStatus(st) })
+		if err == nil && !able(st) {
+			return &exitError{code: exitUnavailable}
+		}
+		return err
+	})
 	c.Flags().DurationVar(&wait, "wait", 0, "")
 	return c
 }
@@ -125,18 +113,9 @@ Examples:
 `
 
 func selfCommand(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use:  "self",
-		Long: selfUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			self, err := soon(c.Context(), s.clientSocket().Self)
-			if err != nil {
-				return failed(err)
-			}
-			if t.json {
-				return t.writeJSON(self)
-			}
+	return command("self", selfUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		self, err := soon(c.Context(), s.clientSocket().Self)
+		return present(t, self, err, func() {
 			n := &node{text: fmt.Sprintf("uid %d, gid %d", self.UID, self.GID)}
 			if self.Unit != "" {
 				n.add("unit %s", self.Unit)
@@ -155,9 +134,8 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 				}
 			}
 			n.draw(t.out)
-			return nil
-		},
-	}
+		})
+	})
 }
 
 func finding(what string, f api.Finding) string {

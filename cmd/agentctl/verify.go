@@ -85,33 +85,28 @@ type verifyFlags struct {
 
 func verifyCommand(t *terminal) *cobra.Command {
 	var f verifyFlags
-	c := &cobra.Command{
-		Use:  "verify",
-		Long: verifyUsage,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, args []string) error {
-			go prepareP384()
-			if f.saveLog == "-" {
-				return misuse(errors.New("--save-log - would mix with the appraisal: name a file")).withHint(helpHint(c))
-			}
-			kind, err := f.material.kind(&f, args)
-			if err != nil {
-				return misuse(err).withHint(helpHint(c))
-			}
-			o, err := t.verifyInputs(kind, &f)
-			if err != nil {
-				return err
-			}
-			a, err := t.appraise(kind, &f, args, o)
-			if errors.Is(err, verify.ErrMisuse) {
-				return misuse(err).withHint(helpHint(c))
-			}
-			if err != nil {
-				return err
-			}
-			return t.finishVerify(a, &f)
-		},
-	}
+	c := command("verify", verifyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
+		go prepareP384()
+		if f.saveLog == "-" {
+			return misuse(errors.New("--save-log - would mix with the appraisal: name a file")).withHint(helpHint(c))
+		}
+		kind, err := f.material.kind(&f, args)
+		if err != nil {
+			return misuse(err).withHint(helpHint(c))
+		}
+		o, err := t.verifyInputs(kind, &f)
+		if err != nil {
+			return err
+		}
+		a, err := t.appraise(kind, &f, args, o)
+		if errors.Is(err, verify.ErrMisuse) {
+			return misuse(err).withHint(helpHint(c))
+		}
+		if err != nil {
+			return err
+		}
+		return t.finishVerify(a, &f)
+	})
 	f.appraisalFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.nonce, "nonce", "", "")

@@ -20,28 +20,23 @@ Examples:
 `
 
 func versionCommand(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use:  "version",
-		Long: versionUsage,
-		Args: arguments(),
-		RunE: func(c *cobra.Command, _ []string) error {
-			out := struct {
-				Agentctl string `json:"agentctl"`
-				Agentd   string `json:"agentd,omitempty"`
-			}{Agentctl: version.Version}
-			if st, err := soon(c.Context(), s.clientSocket().Status); err == nil {
-				out.Agentd = st.Version
-			}
-			if t.json {
-				return t.writeJSON(out)
-			}
-			fmt.Fprintf(t.out, "agentctl %s\n", out.Agentctl)
-			if out.Agentd != "" {
-				fmt.Fprintf(t.out, "agentd %s\n", cleanLine(out.Agentd))
-			} else {
-				fmt.Fprintln(t.out, "agentd does not answer")
-			}
-			return nil
-		},
-	}
+	return command("version", versionUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		out := struct {
+			Agentctl string `json:"agentctl"`
+			Agentd   string `json:"agentd,omitempty"`
+		}{Agentctl: version.Version}
+		if st, err := soon(c.Context(), s.clientSocket().Status); err == nil {
+			out.Agentd = st.Version
+		}
+		if t.json {
+			return t.writeJSON(out)
+		}
+		fmt.Fprintf(t.out, "agentctl %s\n", out.Agentctl)
+		if out.Agentd != "" {
+			fmt.Fprintf(t.out, "agentd %s\n", cleanLine(out.Agentd))
+		} else {
+			fmt.Fprintln(t.out, "agentd does not answer")
+		}
+		return nil
+	})
 }
