@@ -56,7 +56,7 @@ func TestUnitOf(t *testing.T) {
 			t.Errorf("UnitOf(%q) = %q, %v; want %q", c.path, got, err, c.want)
 		}
 		if err != nil && !errors.Is(err, ErrNoUnit) {
-			t.Errorf("UnitOf(%q): %v is no ErrNoUnit", c.path, err)
+			t.Errorf("UnitOf(%q): %v is not ErrNoUnit", c.path, err)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func TestHierarchy(t *testing.T) {
 		{Legacy, hybrid, "/system.slice/a.service"},
 		{Legacy, "12:name=systemd:/system.slice/with:colon.service\n", "/system.slice/with:colon.service"},
 		{Unified, "0::/a:name=systemd:/b\n", "/a:name=systemd:/b"},
-		{Legacy, "0::/a:name=systemd:/b\n", ""}, // a cgroup's name is no line of its own
+		{Legacy, "0::/a:name=systemd:/b\n", ""}, // a cgroup's name is not a line of its own
 		{Legacy, "3:cpu:/a:name=systemd:/b\n", ""},
 		{Unified, "1:name=systemd:/a\n", ""},
 		{Unified, "0::/a\n0::/b\n", ""},
@@ -98,7 +98,7 @@ func FuzzUnit(f *testing.F) {
 			unit, err := UnitOf(path)
 			if err != nil {
 				if unit != "" {
-					t.Fatalf("%q beside %v", unit, err)
+					t.Fatalf("%q with %v", unit, err)
 				}
 				continue
 			}
@@ -200,7 +200,7 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// obliging finds an app for whoever is looked up, and content of anybody's in it.
+// obliging finds an app for every caller, and every content in it.
 type obliging struct{}
 
 func (obliging) ByUnit(string, uint32) (string, bool) { return "billing", true }

@@ -156,8 +156,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestIdentityIsNotRepeated: who puts an identity in the place of its recipient does not
-// find it in the journal.
+// TestIdentityIsNotRepeated: an identity in the place of its recipient does not get into the
+// journal.
 func TestIdentityIsNotRepeated(t *testing.T) {
 	const identity = "AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZ9K4CN"
 	_, err := Parse("c.toml", []byte("[keys]\nrecovery_recipients = [\""+identity+"\"]"), Default())

@@ -13,7 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
 
-// TestCancelled: who hangs up while the app is hashed changes nothing.
+// TestCancelled: a caller that hangs up while the app is hashed changes nothing.
 func TestCancelled(t *testing.T) {
 	w := newWorld(t)
 	w.write("bin", "one", 0o755)

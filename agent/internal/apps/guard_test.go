@@ -63,7 +63,7 @@ func TestDependents(t *testing.T) {
 			t.Errorf("%s concerns %q, want %d", p, got, want)
 		}
 	}
-	// What nobody looks at any more concerns nobody, though events of it are on their way.
+	// What no app looks at any more concerns no app, though events of it are on their way.
 	s = f.begin("app")
 	s.see(read, manifest.EveryName)
 	s.commit(true)
@@ -72,7 +72,7 @@ func TestDependents(t *testing.T) {
 	}
 }
 
-// TestMissingDirectoriesAreFollowed: what is not there yet is no failure of the watching.
+// TestMissingDirectoriesAreFollowed: what is not there yet is not a failure of the watching.
 func TestMissingDirectoriesAreFollowed(t *testing.T) {
 	f := following(t)
 	dir := t.TempDir()
@@ -93,8 +93,8 @@ func TestMissingDirectoriesAreFollowed(t *testing.T) {
 	}
 }
 
-// TestChangingAppIsTriedAgain: an app that would not hold still is looked at again soon,
-// with nobody asking.
+// TestChangingAppIsTriedAgain: an app that kept changing is looked at again soon, without
+// a request.
 func TestChangingAppIsTriedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.declare("app", list("files", w.write("a", "a", 0o755)))
@@ -109,7 +109,7 @@ func TestChangingAppIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestHeldBackIsToldOnce: that changes go unrecorded is recorded once, and again where it
+// TestHeldBackIsToldOnce: that changes go unrecorded is recorded once, and again if it
 // could not be.
 func TestHeldBackIsToldOnce(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.RateBurst, c.RateEvery = 1, time.Hour })

@@ -14,15 +14,15 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
 
-// An application's user cannot have the agent look into files of others by a link in
-// the place of what is declared; links that root or the owner made work as ever.
+// An application's user cannot make the agent look into files of other users by a link in the
+// place of what is declared; links that root or the owner made work as ever.
 func TestForeignLinks(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to make files of other users")
 	}
 	const user, other = 1234, 1235
 	w := newWorld(t)
-	// Everybody may go to the files, as to those of a real machine.
+	// All users may go to the files, as to those of a real machine.
 	for dir := w.files; dir != "/"; dir = filepath.Dir(dir) {
 		if st, err := os.Stat(dir); err != nil || st.Mode()&0o001 == 0 {
 			if err := os.Chmod(dir, st.Mode().Perm()|0o011); err != nil {
@@ -58,7 +58,7 @@ func TestForeignLinks(t *testing.T) {
 	}{
 		"to a secret":                 {"files", link("a", "secret", user), false},
 		"of root to a secret":         {"files", link("b", "secret", 0), true},
-		"to what everybody may read":  {"files", link("c", "public", user), true},
+		"to what all users may read":  {"files", link("c", "public", user), true},
 		"to one's own":                {"files", link("d", "mine", user), true},
 		"to another user's":           {"files", link("e", "mine", other), false},
 		"to a folder that is closed":  {"files", link("f", "closed/inside", user), false},
@@ -93,7 +93,7 @@ func TestForeignLinks(t *testing.T) {
 	}
 }
 
-// That the agent cannot look is no finding about the app.
+// That the agent cannot look is not a finding about the app.
 func TestShortOfDescriptors(t *testing.T) {
 	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
 		if !short(&manifest.FileError{Path: "/x", Problem: "open", Err: err}) || !short(errors.Join(os.NewSyscallError("openat2", err))) {

@@ -148,7 +148,7 @@ func TestRateLimit(t *testing.T) {
 	if apps, gaps := w.log.count(pcr.EventApp), w.log.count(pcr.EventGap); apps != 4 || gaps != 1 {
 		t.Errorf("%d app events and %d gaps, want 3 and 1 of calm, and 1", apps, gaps)
 	}
-	// Going back to what the log says is no record, so it needs no permission.
+	// Going back to what the log says is not a record, so it needs no permission.
 	w.replace("bin", "content 1")
 	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured {
 		t.Errorf("%+v, %v", s, err)
@@ -279,8 +279,8 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestConcurrentMeasurements: whoever asks, the newest record of an app is what was
-// found last.
+// TestConcurrentMeasurements: with any number of callers, the newest record of an app is what
+// was found last.
 func TestConcurrentMeasurements(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.RateBurst = 1 << 30 })
 	w.write("bin", "0", 0o755)

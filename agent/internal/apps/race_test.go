@@ -85,7 +85,7 @@ func TestRenameSwap(t *testing.T) {
 	})
 	defer stop()
 	measured, refused := 0, 0
-	// Where one of the two is kept off the processor, the other waits for it.
+	// If one of the two is kept off the processor, the other waits for it.
 	raced := func() bool { return measured > 0 && swaps.Load() >= rounds/100 }
 	for end := time.Now().Add(patience); measured+refused < rounds || !raced() && time.Now().Before(end); {
 		_, err := w.Measure(t.Context(), "app")

@@ -17,8 +17,8 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// TestFollowsChanges: every way in which the content behind a declared path changes
-// is noticed, with nobody asking.
+// TestFollowsChanges: every way in which the content of a declared path changes is
+// noticed, without a request.
 func TestFollowsChanges(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -90,7 +90,7 @@ func TestFollowsNewSubdirectories(t *testing.T) {
 		w.write(name, name, 0o755)
 		w.eventually(name+" is covered", func() bool { return w.Covers("app", digestOf(name)) })
 	}
-	// A file that is not part of the app is nobody's business.
+	// A file that is not part of the app does not matter.
 	events := len(w.log.all())
 	w.write("elsewhere", "", 0o644)
 	w.write("dir/z", "dir/z again", 0o755)
@@ -192,7 +192,7 @@ func TestOverflow(t *testing.T) {
 	}
 }
 
-// TestInotifyReportsOverflow lets the kernel's own queue overflow, where it is short enough.
+// TestInotifyReportsOverflow lets the kernel's own queue overflow, if it is short enough.
 func TestInotifyReportsOverflow(t *testing.T) {
 	queue, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	var n int
@@ -208,7 +208,7 @@ func TestInotifyReportsOverflow(t *testing.T) {
 	if err := i.Add(dir); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody reads: the library's own buffer fills, then the kernel's.
+	// Nothing is read: the library's own buffer fills, then the kernel's.
 	for k := range 2 * (n + 8192) {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(k%7)), nil, 0o644); err != nil {
 			t.Fatal(err)

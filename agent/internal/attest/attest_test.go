@@ -49,7 +49,7 @@ func TestAnchoredWithoutAnchor(t *testing.T) {
 	}
 }
 
-// TestBatching holds cases 41 and 42: who comes while a batch is in flight goes
+// TestBatching tests cases 41 and 42: callers that come while a batch is in flight go
 // into the next one, all together, and every answer is for its own nonce.
 func TestBatching(t *testing.T) {
 	r := newRig(t, nil)
@@ -269,7 +269,7 @@ func TestLogParts(t *testing.T) {
 	}
 }
 
-// TestFirmwareLog: it is in evidence exactly where it was asked for and is to be had.
+// TestFirmwareLog: it is in evidence exactly if it was asked for and can be read.
 func TestFirmwareLog(t *testing.T) {
 	log := []byte("event log")
 	for _, c := range []struct {
@@ -327,9 +327,9 @@ func TestOverload(t *testing.T) {
 		t.Errorf("error %v, want ErrOverloaded", err)
 	}
 	cancel()
-	until(t, "those who gave up are gone", func() bool { return r.fresh.length() == 0 })
+	until(t, "those that gave up have left", func() bool { return r.fresh.length() == 0 })
 	if r.fresh.held() != 0 {
-		t.Errorf("%d bytes are held for nobody", r.fresh.held())
+		t.Errorf("%d bytes are kept for no caller", r.fresh.held())
 	}
 }
 

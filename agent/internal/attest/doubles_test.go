@@ -92,7 +92,7 @@ func decode(t *testing.T, b []byte, nonce evidence.Bytes) *evidence.Evidence {
 	}
 	m := evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)
 	if !ed25519.Verify(ed25519.PublicKey(e.AgentKey), m, e.AgentSignature) {
-		t.Fatal("agent signature does not hold")
+		t.Fatal("agent signature is not valid")
 	}
 	if got, want := [64]byte(e.Report.Bytes[:64]), e.ReportData(); got != want {
 		t.Fatal("the report was made for something else")
@@ -277,7 +277,7 @@ type fakePlatform struct {
 	mu      sync.Mutex
 	reports int
 	err     error
-	change  func(*platform.Report) // of every answer, where it is not nil
+	change  func(*platform.Report) // of every answer, if it is not nil
 	gate    chan struct{}
 	asked   chan struct{} // one for each report that was asked for
 }

@@ -33,8 +33,8 @@ func TestQuoteTimeout(t *testing.T) {
 	})
 }
 
-// Certificates come through the host: those that do not fit are left out, and cost
-// nobody the evidence. Case 43.
+// Certificates come through the host: those that do not fit are left out, and prevent
+// no evidence. Case 43.
 func TestCertificatesThatDoNotFit(t *testing.T) {
 	r := newRig(t, nil)
 	large := make([]byte, evidence.MaxCertificate+1)

@@ -12,7 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
-// outcomeOf is what an Attest that runs beside the test came to.
+// outcomeOf is the result of an Attest that runs during the test.
 type outcomeOf struct {
 	document []byte
 	err      error
@@ -53,9 +53,9 @@ func aged(t *testing.T, patience time.Duration) *rig {
 	return r
 }
 
-// A report that is held back stops nobody who asked for anchored evidence, be the anchor
-// as old as it may: neither who came to renew it, nor who waits behind, nor who comes
-// later. Those who asked for a fresh one wait for it. Case 38.
+// A late report stops no caller that asked for anchored evidence, whatever the age of the
+// anchor: neither those that came to renew it, nor those that wait after them, nor those that
+// come later. Those that asked for a fresh one wait for it. Case 38.
 func TestLateRenewalStopsNobody(t *testing.T) {
 	r := aged(t, 10*time.Millisecond)
 	fresh := r.start(t.Context(), 1, evidence.Fresh)
@@ -94,8 +94,8 @@ func TestLateRenewalStopsNobody(t *testing.T) {
 	}
 }
 
-// Who came to renew the anchor, alone, is not held by the report either; it renews the
-// anchor all the same, and who waits for it in the same batch gets it.
+// A caller that came alone to renew the anchor does not wait for the report either. The report
+// renews the anchor nevertheless, and those that wait for it in the same batch get it.
 func TestLateRenewalIsKept(t *testing.T) {
 	r := aged(t, 10*time.Millisecond)
 	renewing := r.start(t.Context(), 1, evidence.Anchored)
@@ -106,7 +106,7 @@ func TestLateRenewalIsKept(t *testing.T) {
 	r.platform.open()
 	until(t, "the anchor is renewed", func() bool { return r.Stats().Anchor.Age == 0 })
 	if e := r.ask(t, request(2, evidence.Anchored)); e.Anchor == nil {
-		t.Error("a report was spent on somebody who can do without")
+		t.Error("a report was spent on a caller that can do without")
 	}
 	if n := r.platform.count(); n != 2 {
 		t.Errorf("%d reports were asked for, want 2", n)
@@ -117,8 +117,8 @@ func TestLateRenewalIsKept(t *testing.T) {
 	}
 }
 
-// Who waits behind a report for want of a young anchor stands on the anchor that it
-// makes: the next report is spent only on those who asked for it.
+// Callers that wait for a report because there is no young anchor use the anchor that it makes:
+// the next report is spent only on those that asked for it.
 func TestRenewedAnchorServesWhoWaited(t *testing.T) {
 	r := aged(t, time.Hour)
 	first := r.start(t.Context(), 1, evidence.Fresh)
@@ -148,7 +148,7 @@ func TestRenewedAnchorServesWhoWaited(t *testing.T) {
 	}
 }
 
-// The same where some leave the batch in flight itself.
+// The same if some leave the batch in flight itself.
 func TestLateBatchInFlight(t *testing.T) {
 	// Every anchor is too old, so that all wait for a report while there is hope.
 	r := newRig(t, func(c *Config) {
@@ -181,7 +181,7 @@ func TestLateBatchInFlight(t *testing.T) {
 	}
 }
 
-// Where there is no anchor, nobody can do without the report.
+// Without an anchor, no caller can do without the report.
 func TestLateWithoutAnchor(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.AnchorPatience, c.ReportTimeout = time.Millisecond, 50*time.Millisecond })
 	r.platform.shut()
@@ -207,7 +207,7 @@ func TestGoneAfterMove(t *testing.T) {
 		t.Errorf("error %v", o.err)
 	}
 	if r.fresh.length() != 0 || r.fresh.held() != 0 {
-		t.Error("a statement that nobody waits for stays in the batch, and a report may be spent on it")
+		t.Error("a statement that no caller waits for stays in the batch, and a report may be spent on it")
 	}
 }
 
@@ -234,6 +234,6 @@ func TestGoneOnTheWay(t *testing.T) {
 		t.Errorf("%d wait in the fresh lane, error %v", r.fresh.length(), err)
 	}
 	if r.anchored.length() != 0 || r.anchored.held() != 0 {
-		t.Error("a statement that nobody waits for stays in the anchored lane")
+		t.Error("a statement that no caller waits for stays in the anchored lane")
 	}
 }

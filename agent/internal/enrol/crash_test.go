@@ -110,7 +110,7 @@ func (w *wire) Read(b []byte) (int, error) { return w.answer.Read(b) }
 func (w *wire) Close() error               { return nil }
 
 // replace runs the command in a process that may end in it, and ends that. It reports
-// the name of the new key, nil where it failed.
+// the name of the new key, nil if it failed.
 func (r *replacing) replace(d agent) (name keys.Name, err error) {
 	defer d.device.Close()
 	return r.try(d)
@@ -150,7 +150,7 @@ func (r *replacing) after(said keys.Name) (state string) {
 	err := d.Provision(t.Context())
 	stored := r.disk.Get(akFile)
 	switch {
-	case err == nil: // the new key, and the old one on disk beside it
+	case err == nil: // the new key, and the old one on disk too
 		state = "new"
 		blob, parse := tpmkeys.ParseBlob(stored)
 		if parse != nil || !blob.Name().Equal(d.used()) || blob.Name().Equal(r.name) {
@@ -221,7 +221,7 @@ func storedKey(t *testing.T) (s *swtpm.TPM, stored []byte, name keys.Name) {
 // TestReplaceAKCrashMatrix breaks every system call on the state folder and every
 // command to the TPM of a replacement, each before and after it took effect, and looks
 // at what the next start finds: the old key with what to do about it, or the new one
-// with the old one beside it, and never neither. Cases 24, 26 and 36.
+// with the old one too, and never neither. Cases 24, 26 and 36.
 func TestReplaceAKCrashMatrix(t *testing.T) {
 	s, old, name := storedKey(t)
 	r := newReplacing(t, s, old, name)

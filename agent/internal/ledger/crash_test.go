@@ -66,7 +66,7 @@ func TestCrashMatrix(t *testing.T) {
 		}
 	}
 	t.Logf("crash matrix: N=%d (%d steps of the scenario, stride %d), %d clean, %d desynchronised", cases, count, stride, clean, desynchronised)
-	// Nobody but us touched log or PCR, so that nothing entitles the ledger to give up.
+	// Nothing else touched log or PCR, so that the ledger has no reason to give up.
 	if desynchronised > 0 {
 		t.Errorf("%d of %d crashes left log and PCR desynchronised", desynchronised, cases)
 	}

@@ -44,7 +44,7 @@ func (t *fakeTPM) reset() {
 	t.start = t.now()
 }
 
-// extend is somebody else's extend.
+// extend is the extend of another program.
 func (t *fakeTPM) extend(content string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -87,7 +87,7 @@ func leaveIntent(t *testing.T, m *machine) {
 }
 
 // TestUnfinishedRecordIsReadTwice: after the extend of a record that an earlier process
-// left behind, one wrong answer changes nothing and two in a row are believed.
+// left unfinished, one wrong answer changes nothing and two in a row are believed.
 func TestUnfinishedRecordIsReadTwice(t *testing.T) {
 	for wrong, synchronised := range map[int]bool{0: true, 1: true, 2: false} {
 		m := newMachine()
@@ -131,12 +131,12 @@ func TestUnfinishedRecordStays(t *testing.T) {
 	}
 }
 
-// TestUnfinishedRecordOfAnotherPCRValue: nothing is extended onto a PCR that somebody else
-// moved.
+// TestUnfinishedRecordOfAnotherPCRValue: nothing is extended onto a PCR that another
+// program moved.
 func TestUnfinishedRecordOfAnotherPCRValue(t *testing.T) {
 	m := newMachine()
 	leaveIntent(t, m)
-	m.tpm.extend("somebody else")
+	m.tpm.extend("another program")
 	tpm := &doubtful{fakeTPM: m.tpm}
 	l, err := m.openOn(tpm)
 	if err != nil || tpm.extends != 0 {
@@ -184,7 +184,7 @@ func TestSettledFirst(t *testing.T) {
 	}
 }
 
-// TestSecondReadFails: a wrong answer, and then none, is no finding.
+// TestSecondReadFails: a wrong answer, and then none, is not a finding.
 func TestSecondReadFails(t *testing.T) {
 	lost := errors.New("no answer")
 	m := newMachine()
@@ -225,14 +225,14 @@ func TestSecondReadFails(t *testing.T) {
 	}
 }
 
-// TestWhatAReasonIs: why the PCR does not fit is said only where the TPM said it, and a
+// TestWhatAReasonIs: why the PCR does not fit is said only if the TPM said it, and a
 // boot that could not be asked for is not put into the state.
 func TestWhatAReasonIs(t *testing.T) {
 	t.Run("boot not known", func(t *testing.T) {
 		m := newMachine()
 		tpm := &doubtful{fakeTPM: m.tpm}
 		l := must(m.openOn(tpm))
-		m.tpm.extend("somebody else")
+		m.tpm.extend("another program")
 		tpm.booted = func() error { return errors.New("no answer") }
 		if err := hold(l); !errors.Is(err, ledger.ErrDesynchronised) {
 			t.Errorf("Hold says %v", err)

@@ -53,7 +53,7 @@ func TestExtendFails(t *testing.T) {
 			t.Errorf("log is %v", got)
 		}
 	})
-	t.Run("and nobody knows", func(t *testing.T) {
+	t.Run("and it is not known", func(t *testing.T) {
 		for i, effect := range []durabletest.Mode{durabletest.FailBefore, durabletest.FailAfter, durabletest.FailBefore, durabletest.FailAfter} {
 			heldFirst := i < 2
 			m := newMachine()
@@ -115,7 +115,7 @@ func TestIntentIsNeverDropped(t *testing.T) {
 		_, _ = l.Append(background, appEvent("a"))
 	}()
 	m.faults.Break(0, durabletest.None, nil)
-	// Nothing but an attacker can write behind an intent; it is cut off all the same.
+	// Only an attacker can write after an intent; what follows is cut off nevertheless.
 	m.log.Set(ledger.LogFile, append(m.log.Get(ledger.LogFile), "junk"...))
 
 	t.Run("while the TPM does not answer", func(t *testing.T) {
@@ -134,7 +134,7 @@ func TestIntentIsNeverDropped(t *testing.T) {
 		t.Error(err)
 	}
 	if bytes.HasSuffix(m.log.Get(ledger.LogFile), []byte("junk")) {
-		t.Error("what stood behind the intent is still there")
+		t.Error("what followed the intent is still there")
 	}
 }
 

@@ -192,7 +192,7 @@ func TestWaiting(t *testing.T) {
 		if err := l.Hold(ctx, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("Hold during Hold: %v", err)
 		}
-		_ = l.State() // waits for nobody
+		_ = l.State() // does not wait
 		return errors.New("mine")
 	})
 	if err == nil || err.Error() != "mine" {

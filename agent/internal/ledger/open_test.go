@@ -16,8 +16,8 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// TestOpenTellsFailures: what could not be read is no finding, and never passes for a log
-// that is not there. What fails in one start is found by the next.
+// TestOpenTellsFailures: what could not be read is not a finding, and never counts as an absent
+// log. What fails in one start is found by the next.
 func TestOpenTellsFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		prepare      func(m *machine)
@@ -28,7 +28,7 @@ func TestOpenTellsFailures(t *testing.T) {
 		"new boot":             {func(m *machine) { m.reboot() }, true},
 		"new boot, log kept":   {func(m *machine) { m.tpm.reset(); m.kernel = "kernel-2" }, true},
 		"log deleted":          {func(m *machine) { m.log.Set(ledger.LogFile, nil) }, false},
-		"PCR moved by another": {func(m *machine) { m.tpm.extend("somebody else") }, false},
+		"PCR moved by another": {func(m *machine) { m.tpm.extend("another program") }, false},
 	} {
 		n := 0
 		for k := 1; ; k++ {
@@ -81,7 +81,7 @@ func (o otherBanks) Read(ctx context.Context, i uint32) ([]pcr.Digest, error) {
 	return o.read(d), err
 }
 
-// TestBanksDisagree: a bank that is not read would never be extended, and whoever quotes
+// TestBanksDisagree: a bank that is not read would never be extended, and a quote of
 // it could claim that nothing ran (case 22).
 func TestBanksDisagree(t *testing.T) {
 	all := func(b []pcr.Algorithm) []pcr.Algorithm { return b }

@@ -73,7 +73,7 @@ func TestKilledProcess(t *testing.T) {
 }
 
 // killAt runs a daemon that dies at step k, or in the middle of the first write from there
-// on, then a healthy one. It returns the step, 0 where the daemon got to its end.
+// on, then a healthy one. It returns the step, 0 if the daemon got to its end.
 func killAt(t *testing.T, address string, k int, half bool) (died int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -106,7 +106,7 @@ func killAt(t *testing.T, address string, k int, half bool) (died int) {
 		}
 	}
 	if killed != (died > 0) {
-		t.Fatalf("step %d: killed by somebody else", k)
+		t.Fatalf("step %d: killed by another process", k)
 	}
 
 	c, closeAll, err := realConfig(dir, address, &killer{})
@@ -196,7 +196,7 @@ func realConfig(dir, address string, k *killer) (ledger.Config, func(), error) {
 // killer counts steps and ends the process, as nothing in it can prevent, at one of them.
 type killer struct {
 	n, at int
-	half  bool // only where a write can be torn, and then in its middle
+	half  bool // only if a write can be torn, and then in its middle
 }
 
 // step is called before each step; torn, which may be nil, does half of it.

@@ -45,7 +45,7 @@ func TestForeignExtend(t *testing.T) {
 		m := newMachine()
 		l := m.restart(t)
 		appendAll(t, l, appEvent("a"))
-		m.tpm.extend("somebody else")
+		m.tpm.extend("another program")
 		if err := l.Hold(background, func(ledger.View) error { t.Error("called"); return nil }); !errors.Is(err, ledger.ErrDesynchronised) {
 			t.Errorf("Hold says %v", err)
 		}
@@ -54,7 +54,7 @@ func TestForeignExtend(t *testing.T) {
 	t.Run("seen by Append", func(t *testing.T) {
 		m := newMachine()
 		l := m.restart(t)
-		m.tpm.extend("somebody else")
+		m.tpm.extend("another program")
 		if _, err := l.Append(background, appEvent("a")); !errors.Is(err, ledger.ErrDesynchronised) {
 			t.Errorf("Append says %v", err)
 		}
@@ -63,7 +63,7 @@ func TestForeignExtend(t *testing.T) {
 	t.Run("seen by a start", func(t *testing.T) {
 		m := newMachine()
 		appendAll(t, m.restart(t), appEvent("a"))
-		m.tpm.extend("somebody else")
+		m.tpm.extend("another program")
 		wantDesynchronised(t, m, m.restart(t), "something else")
 	})
 }

@@ -32,7 +32,7 @@ func (l *liar) Read(ctx context.Context, i uint32) ([]pcr.Digest, error) {
 }
 
 // TestWrongAnswer: one wrong answer changes nothing, two in a row are believed, and
-// outlive a restart. That holds at each place where the PCR is held against the log.
+// outlive a restart. That is so at each place that compares PCR and log.
 func TestWrongAnswer(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -48,7 +48,7 @@ func TestNumberPassesOnMeanwhile(t *testing.T) {
 	}
 }
 
-// What is no regular file, or larger than is hashed, is refused before a byte of it is
+// What is not a regular file, or larger than is hashed, is refused before a byte of it is
 // read (case 18).
 func TestStatRefuses(t *testing.T) {
 	m := newImages(Options{MaxExecutable: 1 << 20})
@@ -77,7 +77,7 @@ func TestDigestCacheKeeps(t *testing.T) {
 		id := fileID{dev: 1, inode: inode, ctime: unix.Timespec{Sec: now.Unix() - 100}}
 		r := &reading{done: make(chan struct{}), digest: evidence.Digest{1}, err: err}
 		if m.begin(id, r) != nil {
-			t.Fatal("somebody reads it")
+			t.Fatal("it is read")
 		}
 		m.end(id, r)
 	}

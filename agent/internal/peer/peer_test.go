@@ -22,7 +22,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
-// methods runs f with SO_PEERPIDFD where this kernel has it, and as on an older kernel
+// methods runs f with SO_PEERPIDFD if this kernel has it, and as on an older kernel
 // (case 7).
 func methods(t *testing.T, f func(t *testing.T, i *Identifier, method evidence.Method)) {
 	for _, method := range []evidence.Method{evidence.MethodPidfd, evidence.MethodStartTime} {
@@ -150,8 +150,8 @@ func TestExecAfterConnect(t *testing.T) {
 	})
 }
 
-// cases 3 and 85: who gets the connection passed is not looked at; what is said is said
-// of who connected, and a trusted program that it has become by now is an observation.
+// cases 3 and 85: the process that a connection is passed to is not looked at; what is said is
+// said of the process that connected, and a trusted program that it has become by now is an observation.
 func TestPassedOn(t *testing.T) {
 	program := copyOfSelf(t)
 	methods(t, func(t *testing.T, i *Identifier, _ evidence.Method) {

@@ -225,8 +225,8 @@ func TestDigestCache(t *testing.T) {
 	}
 }
 
-// Many who run the same file share one reading; a user whose slot is taken holds up
-// nobody who runs the same.
+// Many users of the same file share one reading; a user whose slot is taken delays no other
+// user of it.
 func TestSharedReading(t *testing.T) {
 	m := newImages(Options{})
 	path := filepath.Join(t.TempDir(), "program")

@@ -158,7 +158,7 @@ func TestForkForReal(t *testing.T) {
 	}
 }
 
-// Any uid but root's is turned away from the admin socket, even where it gets at it.
+// Any uid but root's is turned away from the admin socket, even if it reaches it.
 func TestAdminForReal(t *testing.T) {
 	needRoot(t)
 	client, admin := serveReal(t)
@@ -197,8 +197,8 @@ func TestAdminForReal(t *testing.T) {
 	}
 }
 
-// case 8, with real processes behind it: a thousand half-open connections, one answer,
-// and no descriptor left behind.
+// case 8, with real processes: a thousand half-open connections, one answer, and no descriptor
+// left open.
 func TestHalfOpenForReal(t *testing.T) {
 	socket, _ := serveReal(t)
 	before := openFiles(t)
@@ -215,7 +215,7 @@ func TestHalfOpenForReal(t *testing.T) {
 	if status, body := get(t, socket, api.CallSelf.Path); status != 200 {
 		t.Error(status, body)
 	}
-	t.Logf("answered beside a thousand half-open connections in %v", time.Since(began))
+	t.Logf("answered with a thousand half-open connections in %v", time.Since(began))
 	for _, c := range conns {
 		c.Close()
 	}

@@ -60,7 +60,8 @@ func TestWatchedRemembers(t *testing.T) {
 	}
 }
 
-// TestWatchedWithoutDevice: no device is no crash, and not asked for at each request.
+// TestWatchedWithoutDevice: without a device the agent runs, and does not try to open one at
+// each request.
 func TestWatchedWithoutDevice(t *testing.T) {
 	opened := 0
 	w := New(Options{Open: func() (platform.Platform, error) {

@@ -24,8 +24,8 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// liar answers quotes with what it likes, in sessions that hold: it knows the
-// authorization value of the key, as a TPM does, and whoever got at the agent's state.
+// liar answers quotes with what it likes, in valid sessions: it knows the authorization value
+// of the key, as a TPM does, and as an attacker does who read the agent's state.
 type liar struct {
 	auth []byte
 	lie  func(attest, signature []byte) ([]byte, []byte) // nil: the truth

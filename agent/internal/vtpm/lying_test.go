@@ -49,7 +49,7 @@ func TestLyingTPM(t *testing.T) {
 	replace := func(from, to string) func(a, s []byte) ([]byte, []byte) {
 		return func(a, s []byte) ([]byte, []byte) {
 			if !bytes.Contains(a, []byte(from)) {
-				t.Fatalf("the quote does not hold %x", from)
+				t.Fatalf("the quote does not contain %x", from)
 			}
 			return bytes.Replace(a, []byte(from), []byte(to), 1), s
 		}
@@ -68,7 +68,7 @@ func TestLyingTPM(t *testing.T) {
 		}, nil, ""},
 		"wrong magic":     {replace("\xffTCG\x80\x18", "\xfeTCG\x80\x18"), attest.ErrBadQuote, "TPM_GENERATED_VALUE"},
 		"an NV attestion": {replace("\xffTCG\x80\x18", "\xffTCG\x80\x14"), attest.ErrBadQuote, ""},
-		"bytes behind":    {func(a, s []byte) ([]byte, []byte) { return append(a, 0), s }, attest.ErrBadQuote, "follow the TPMS_ATTEST"},
+		"bytes after":     {func(a, s []byte) ([]byte, []byte) { return append(a, 0), s }, attest.ErrBadQuote, "follow the TPMS_ATTEST"},
 		"no quote":        {func(a, s []byte) ([]byte, []byte) { return []byte("nonsense"), s }, attest.ErrBadQuote, ""},
 		"nothing":         {func(a, s []byte) ([]byte, []byte) { return nil, s }, attest.ErrBadQuote, ""},
 		"another selection": {

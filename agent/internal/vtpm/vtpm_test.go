@@ -51,7 +51,7 @@ func TestQuoteAgreesWithValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(q.Attest, composite) || !bytes.Contains(q.Attest, bytes.Repeat([]byte{0}, 31)) {
-		t.Error("the quote does not hold the composite of the values beside it")
+		t.Error("the quote does not contain the composite of the values returned with it")
 	}
 	again, err := v.Quote(t.Context(), evidence.Digest{8})
 	if err != nil {
@@ -113,7 +113,7 @@ func TestPCRMovesBetweenReadAndQuote(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return registers.Extend(tp, 10, pcr.Digests(banks, []byte("somebody else")))
+			return registers.Extend(tp, 10, pcr.Digests(banks, []byte("another program")))
 		}}
 		q, err := v.Quote(t.Context(), evidence.Digest{1})
 		if moves == 1000 {

@@ -51,7 +51,7 @@ func TestDeclarationErrors(t *testing.T) {
 	const head = "unit = \"a.service\"\nuser = \"1000\"\n"
 	const good = head + "files = [\"/bin/a\"]\n"
 	for _, c := range []struct {
-		name, text, want string // want: line:column: part of the problem, or only that where no line is known
+		name, text, want string // want: line:column: part of the problem, or only that if no line is known
 	}{
 		{"syntax", "unit = \n", "1:8: unexpected character"},
 		{"unterminated", head + "files = [\"/a\"\n", "array is incomplete"},
@@ -103,7 +103,7 @@ func TestDeclarationErrors(t *testing.T) {
 		{"too many", head + "files = [" + strings.Repeat("\"/a\",", MaxListed+1) + "]\n", "3:1: files: 4097 elements"},
 		{"exclude without directories", good + "exclude = [\"*.log\"]\n", "4:12: exclude[0]:"},
 		{"exclude everything", head + "directories = [\"/opt/a\"]\nexclude = [\"a\"]\n", "4:12: exclude[0]: pattern \"a\" leaves out the whole"},
-		{"pattern is no pattern", head + "directories = [\"/opt/a\"]\nexclude = [\"[a\"]\n", "4:12: exclude[0]:"},
+		{"pattern is not a pattern", head + "directories = [\"/opt/a\"]\nexclude = [\"[a\"]\n", "4:12: exclude[0]:"},
 		{"relative pattern", head + "directories = [\"/opt/a\"]\nexclude = [\"b/*\"]\n", "4:12: exclude[0]:"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

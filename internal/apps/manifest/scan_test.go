@@ -79,7 +79,7 @@ func TestLinkChangedMeanwhile(t *testing.T) {
 		t.Error("the same inode number on another device is another file")
 	}
 	if public(w.path("gone")) || public(a) || !public("/") {
-		t.Error("everybody may go to directories that are there and open, and to nothing else")
+		t.Error("all users may go to directories that are there and open, and to nothing else")
 	}
 }
 

@@ -52,7 +52,7 @@ func (l *lastRequest) Exchange(m *snp.Message) (uint64, error) {
 	return l.Transport.Exchange(m)
 }
 
-// case 67: an all-zero key and a status other than 0 are no keys.
+// case 67: an all-zero key and a status other than 0 are not keys.
 func TestDerivedKeyRefusals(t *testing.T) {
 	p := machine(t, soft.Options{})
 	for _, c := range []struct {

@@ -115,7 +115,7 @@ func TestWipedKeyIsForGood(t *testing.T) {
 	}
 }
 
-// case 38: a host that does not answer holds up nobody past the time they have.
+// case 38: a host that does not answer delays no caller past its time.
 func TestStall(t *testing.T) {
 	soft.SharedAuthority() // keys are made outside of the bubble's time
 	synctest.Test(t, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestStall(t *testing.T) {
 		if _, err := p.Report(ctx, [64]byte{}); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != 5*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
-		// The first request is still with the host: nobody else is let through.
+		// The first request is still with the host: no other is sent.
 		start = time.Now()
 		if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != snp.DefaultTimeout {
 			t.Errorf("after %v: %v", time.Since(start), err)

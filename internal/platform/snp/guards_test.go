@@ -29,7 +29,8 @@ func TestVMPLOfDevice(t *testing.T) {
 	}
 }
 
-// case 40: who waits in the queue while the key is wiped is told, and sends nothing.
+// case 40: a caller that waits in the queue while the key is wiped gets the error, and sends
+// nothing.
 func TestWipedKeyEmptiesQueue(t *testing.T) {
 	soft.SharedAuthority()
 	synctest.Test(t, func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestWipedKeyEmptiesQueue(t *testing.T) {
 	})
 }
 
-// Who goes away while requests are spaced takes nobody's turn along.
+// A caller that leaves while requests are spaced takes no turn with it.
 func TestGoneWhileSpaced(t *testing.T) {
 	soft.SharedAuthority()
 	synctest.Test(t, func(t *testing.T) {
@@ -72,7 +73,7 @@ func TestGoneWhileSpaced(t *testing.T) {
 	})
 }
 
-// Who waits for a turn on a device that is closed is told at once.
+// A caller that waits for a turn on a device that is closed gets the error at once.
 func TestCloseEndsQueue(t *testing.T) {
 	soft.SharedAuthority()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,8 +129,8 @@ func TestReportVersions(t *testing.T) {
 	}
 }
 
-// A host that says its table does not fit where it does loses its table, and takes no
-// room from later ones.
+// A host that says that its table does not fit, although it does, loses its table, and takes
+// no room from later ones.
 func TestTableThatFits(t *testing.T) {
 	lies := true
 	var rooms []int
@@ -181,7 +182,7 @@ func TestAnswerIsCleared(t *testing.T) {
 	}
 }
 
-// Stapled certificates and the host's together are no more than evidence holds.
+// Stapled certificates and the host's together are not more than evidence contains.
 func TestCertificatesAreCapped(t *testing.T) {
 	p := machine(t, soft.Options{})
 	stapled := make([][]byte, evidence.MaxCertificates)

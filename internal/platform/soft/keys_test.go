@@ -45,7 +45,7 @@ func ask(t *testing.T, p *soft.Platform, k keyMessage) (status uint32, key []byt
 }
 
 // A derived key depends on exactly the fields that are selected: for every
-// selection, changing a field changes the key where it is selected and only there.
+// selection, changing a field changes the key if and only if it is selected.
 func TestDerivedKeyDependsOnSelectedFields(t *testing.T) {
 	secret := bytes.Repeat([]byte{1}, 32)
 	base := soft.Options{ChipSecret: secret, GuestSVN: 5}
@@ -112,7 +112,7 @@ func TestDerivedKeyInvalidParameters(t *testing.T) {
 		{"TCB above the committed, one component", keyMessage{root: 2, vmpl: 1, tcb: committed + 1<<8}, 0x16},
 		{"reserved field", keyMessage{root: 2, vmpl: 1, fields: 64}, 0x16},
 		{"reserved key select", keyMessage{root: 6, vmpl: 1}, 0x16},
-		{"VLEK where none is loaded", keyMessage{root: 4, vmpl: 1}, 0x16},
+		{"VLEK if none is loaded", keyMessage{root: 4, vmpl: 1}, 0x16},
 	} {
 		if got, _ := ask(t, p, c.k); got != c.want {
 			t.Errorf("%s: status 0x%x, want 0x%x", c.name, got, c.want)
@@ -120,7 +120,7 @@ func TestDerivedKeyInvalidParameters(t *testing.T) {
 	}
 }
 
-// Key select 0 is the VLEK's where one is loaded, and a VLEK is a cloud's: two
+// Key select 0 is the VLEK's if one is loaded, and a VLEK is a cloud's: two
 // chips derive the same key from it. What the agent asks for is the chip's own.
 func TestKeySelectTrap(t *testing.T) {
 	a, b := launch(t, soft.Options{Signer: snp.SignerVLEK}), launch(t, soft.Options{Signer: snp.SignerVLEK})
