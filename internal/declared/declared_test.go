@@ -4,10 +4,12 @@ package declared
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
@@ -20,6 +22,18 @@ func (f fixed) Identify(*net.UnixConn) (*caller.Peer, error) {
 	}
 	p := *f.peer
 	return &p, nil
+}
+
+// executing waits until the kernel shows the environment of a process. It does so only at
+// the end of execve, when Start may have returned already.
+func executing(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err == nil && len(b) > 0 {
+			return
+		}
+	}
+	t.Fatal("the process has no environment")
 }
 
 func TestDeclared(t *testing.T) {
@@ -36,6 +50,7 @@ func TestDeclared(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		executing(t, cmd.Process.Pid)
 		p, err := IdentitiesWithoutChecking(fixed{&caller.Peer{PID: cmd.Process.Pid, UID: 7, Unit: "real.service"}}).Identify(nil)
 		cmd.Process.Kill()
 		cmd.Wait()
