@@ -92,9 +92,7 @@ func (r *AKRules) values(f *faults) {
 func (r *AKRules) checkRoots(f *faults) {
 	const key = "ek_roots"
 	roots, err := parseRoots(r.EKRoots)
-	if err != nil {
-		f.fail(key, "%v", err)
-	}
+	f.failIf(err != nil, key, "%v", err)
 	seen := make(map[string]bool)
 	for i, c := range roots {
 		switch {

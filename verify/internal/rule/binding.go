@@ -61,9 +61,7 @@ func (r *BindingRules) conflicts(p *Policy, f *faults) {
 // paravisor refuses a rule about something that a paravisor's set lacks, if the policy
 // asks for such a set.
 func (r *BindingRules) paravisor(f *faults, key string, asked bool, lacks string) {
-	if asked && r.binding() == BindingParavisor {
-		f.fail(key, `binding is "paravisor", which only a paravisor's set gives, and that %s, so every evidence would be refused`, lacks)
-	}
+	f.failIf(asked && r.binding() == BindingParavisor, key, `binding is "paravisor", which only a paravisor's set gives, and that %s, so every evidence would be refused`, lacks)
 }
 
 func (r *BindingRules) explain(_ *Policy, w *Words) {

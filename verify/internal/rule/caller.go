@@ -37,15 +37,9 @@ var callerChecks = []check.Definition{
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
 	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered), "names no caller")
-	if c.Unit == "" && len(c.Executables) > 0 {
-		f.fail("caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
-	}
-	if c.Covered && c.App == "" {
-		f.fail("caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
-	}
-	if c.App != "" && c.Unit == "" {
-		f.fail("caller.app", "an application is known by its unit: caller.unit must be given too")
-	}
+	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
+	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
+	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
 }
 
 func (r *CallerRules) explain(_ *Policy, w *Words) {

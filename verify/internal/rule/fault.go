@@ -44,6 +44,12 @@ func (f *faults) fail(key, format string, a ...any) {
 	f.all = append(f.all, e)
 }
 
+func (f *faults) failIf(wrong bool, key, format string, a ...any) {
+	if wrong {
+		f.fail(key, format, a...)
+	}
+}
+
 // err joins what was found, in the order of the text.
 func (f *faults) err() error {
 	slices.SortStableFunc(f.all, func(a, b *Error) int {
@@ -64,42 +70,7 @@ func (f *faults) given(key string, set bool) bool {
 	return f.places.Given(key)
 }
 
-// emptyTables refuses tables, and lists of tables, that contain no key: their author
-// expects to be protected by them.
-func (f *faults) emptyTables(p *Policy) {
-	filled := make(map[string]bool)
-	for _, k := range Keys() {
-		table, _, _ := strings.Cut(k.Name, ".")
-		filled[table] = filled[table] || f.given(k.Name, false) || f.given(table+"[0]", false)
-	}
-	fields(reflect.ValueOf(p).Elem(), func(key string, v reflect.Value) {
-		empty := false
-		switch v.Kind() {
-		case reflect.Struct:
-			empty = f.given(key, false) && !filled[key]
-		case reflect.Map:
-			empty = f.given(key, !v.IsNil()) && v.Len() == 0
-		case reflect.Slice:
-			empty = v.Type().Elem().Kind() == reflect.Struct && !v.IsNil() && v.Len() == 0
-		}
-		if empty {
-			f.fail(key, "it is empty: leave it out if anything is acceptable")
-		}
-	})
-}
-
-// fields calls each for every root key and table of a policy.
-func fields(p reflect.Value, each func(key string, v reflect.Value)) {
-	for f, v := range p.Fields() {
-		key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
-		switch {
-		case f.Anonymous:
-			fields(v, each)
-		case key != "":
-			each(key, v)
-		}
-	}
-}
+const empty = "it is empty: leave it out if anything is acceptable"
 
 // values checks the values of a struct, by the tags "value" of its fields:
 //
@@ -111,8 +82,8 @@ func fields(p reflect.Value, each func(key string, v reflect.Value)) {
 //	name            a name
 //	later           checked by the subject
 //
-// A field whose default is "required" must be given. A list that is given must contain
-// something, and each thing once.
+// A field whose default is "required" must be given. A table or list that is given must
+// contain something, and a list each thing once: its author expects to be protected by it.
 func (f *faults) values(prefix string, of reflect.Value) {
 	for field, v := range of.Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("toml"), ",")
@@ -125,8 +96,12 @@ func (f *faults) values(prefix string, of reflect.Value) {
 			f.fail(strings.TrimSuffix(prefix, "."), "%s is missing", name)
 		case slices.Contains(want, "later"):
 		case v.Kind() == reflect.Struct:
+			f.failIf(f.given(key, false) && !f.givenIn(key+".", v.Type()), key, empty)
 			f.values(key+".", v)
+		case v.Kind() == reflect.Map:
+			f.failIf(f.given(key, !v.IsNil()) && v.Len() == 0, key, empty)
 		case v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct:
+			f.failIf(!v.IsNil() && v.Len() == 0, key, empty)
 			for i := range v.Len() {
 				f.values(fmt.Sprintf("%s[%d].", key, i), v.Index(i))
 			}
@@ -140,11 +115,19 @@ func (f *faults) values(prefix string, of reflect.Value) {
 	}
 }
 
+// givenIn reports whether the text gives a key of a table.
+func (f *faults) givenIn(prefix string, table reflect.Type) bool {
+	for field := range table.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("toml"), ","); name != "" && f.given(prefix+name, false) {
+			return true
+		}
+	}
+	return false
+}
+
 func (f *faults) list(key string, list any, want []string) {
 	v := reflect.ValueOf(list)
-	if !v.IsNil() && v.Len() == 0 {
-		f.fail(key, "the list is empty: leave the key out if anything is acceptable")
-	}
+	f.failIf(!v.IsNil() && v.Len() == 0, key, "the list is empty: leave the key out if anything is acceptable")
 	f.twice(key+"[%d]", v.Len(), func(i int) string { return fmt.Sprint(v.Index(i)) })
 	for i := range v.Len() {
 		f.value(fmt.Sprintf("%s[%d]", key, i), v.Index(i), want)

@@ -38,9 +38,7 @@ func (r *FirmwareRules) explain(_ *Policy, w *Words) {
 	w.tolerates(r.AllowProvisionalFirmware, "allow_provisional_firmware: the host can go back to older firmware at will.", "The firmware is committed: the host cannot go back to an older one.")
 	w.demandIf(r.Mitigations.Launch != 0, "The mitigations 0x%x were in place at launch.", r.Mitigations.Launch)
 	w.demandIf(r.Mitigations.Current != 0, "The mitigations 0x%x are in place.", r.Mitigations.Current)
-	if r.Mitigations == (Mitigations{}) {
-		w.open("Which mitigations of published holes the firmware has in place.")
-	}
+	w.openIf(r.Mitigations == Mitigations{}, "Which mitigations of published holes the firmware has in place.")
 }
 
 func (r *FirmwareRules) survey() { r.AllowProvisionalFirmware = true }
@@ -64,7 +62,7 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 	d.tables.line("")
 }
 
-// judge judges the firmware. A nil vector means that the firmware does not state its
+// judgeSNP judges the firmware. A nil vector means that the firmware does not state its
 // mitigations, which is never a pass.
 func (r *FirmwareRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	if m.Provisional() && r.AllowProvisionalFirmware {

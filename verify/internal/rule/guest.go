@@ -48,12 +48,15 @@ type guestBit struct {
 // permissions returns the bits that allow the host something.
 func (g *GuestPolicy) permissions() []guestBit {
 	return []guestBit{
-		{snp.PolicyDebug, g.AllowDebug, "policy.debug", "allow_debug", "the host to debug the guest, which means to read and write its memory", "The host may not debug the guest.", "",
-			"guest_policy.allow_debug: the host may read and write all memory of the guest. Nothing in it is confidential.", "the host may read and write all memory of this guest. Nothing in it is confidential."},
-		{snp.PolicyMigrationAgent, g.AllowMigrationAgent, "policy.migration-agent", "allow_migration_agent", "a migration agent, which can hand the guest's memory to another machine", "The guest has no migration agent.", "",
-			"guest_policy.allow_migration_agent: a migration agent may hand the guest's memory to another machine.", "a migration agent may hand this guest's memory to another machine."},
-		{snp.PolicyCXL, g.AllowCXL, "policy.cxl", "allow_cxl", "CXL memory", "The guest has no CXL memory.", "",
-			"guest_policy.allow_cxl: memory of the guest may lie on devices outside the processor.", "memory of this guest may lie on CXL devices, outside the processor."},
+		{bit: snp.PolicyDebug, set: g.AllowDebug, id: "policy.debug", key: "allow_debug", allows: "the host to debug the guest, which means to read and write its memory",
+			demand: "The host may not debug the guest.", danger: "guest_policy.allow_debug: the host may read and write all memory of the guest. Nothing in it is confidential.",
+			golden: "the host may read and write all memory of this guest. Nothing in it is confidential."},
+		{bit: snp.PolicyMigrationAgent, set: g.AllowMigrationAgent, id: "policy.migration-agent", key: "allow_migration_agent", allows: "a migration agent, which can hand the guest's memory to another machine",
+			demand: "The guest has no migration agent.", danger: "guest_policy.allow_migration_agent: a migration agent may hand the guest's memory to another machine.",
+			golden: "a migration agent may hand this guest's memory to another machine."},
+		{bit: snp.PolicyCXL, set: g.AllowCXL, id: "policy.cxl", key: "allow_cxl", allows: "CXL memory",
+			demand: "The guest has no CXL memory.", danger: "guest_policy.allow_cxl: memory of the guest may lie on devices outside the processor.",
+			golden: "memory of this guest may lie on CXL devices, outside the processor."},
 	}
 }
 
@@ -109,11 +112,7 @@ func (r *GuestRules) explain(_ *Policy, w *Words) {
 	g := &r.GuestPolicy
 	for _, x := range append(g.permissions(), guestBit{set: g.AllowReservedBits, demand: "The guest policy has no bit that this version cannot name.",
 		danger: "guest_policy.allow_reserved_bits: permissions of unknown meaning are accepted."}) {
-		if x.set {
-			w.danger("%s", x.danger)
-		} else {
-			w.demand("%s", x.demand)
-		}
+		w.tolerates(x.set, x.danger, x.demand)
 	}
 	for _, x := range append(g.protections(),
 		guestBit{set: !g.allowsSMT(), demand: "The guest shares no core with another thread.", open: "Whether another thread runs on the guest's cores (SMT)."},
@@ -154,7 +153,7 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 	t.line("")
 }
 
-// judge judges the guest policy, which the measurement does not cover.
+// judgeSNP judges the guest policy, which the measurement does not cover.
 func (r *GuestRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
 	g, p := &r.GuestPolicy, m.Policy
 	bits := g.permissions()

@@ -77,9 +77,7 @@ func (r *ImageRules) conflicts(_ *Policy, f *faults) {
 		asked[x.key] = x.signed && x.values != nil
 	}
 	for key, asked := range asked {
-		if asked {
-			f.fail("image."+key, "it is in the ID block, which the host can sign with a key of its own: image.id_key_digests or image.author_key_digests must be given too")
-		}
+		f.failIf(asked, "image."+key, "it is in the ID block, which the host can sign with a key of its own: image.id_key_digests or image.author_key_digests must be given too")
 	}
 }
 

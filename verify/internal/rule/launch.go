@@ -66,14 +66,10 @@ func (r *LaunchRules) values(f *faults) {
 }
 
 func (r *LaunchRules) conflicts(_ *Policy, f *faults) {
-	if len(r.Launches) == 0 && r.UnlistedLaunch != Allow {
-		f.fail("unlisted_launch", `no [[launch]] is listed, so every evidence would be refused: list one, or set unlisted_launch = "allow" and know that any firmware is accepted`)
-	}
+	f.failIf(len(r.Launches) == 0 && r.UnlistedLaunch != Allow, "unlisted_launch", `no [[launch]] is listed, so every evidence would be refused: list one, or set unlisted_launch = "allow" and know that any firmware is accepted`)
 	denied := set(r.DeniedMeasurements)
 	for i, l := range r.Launches {
-		if denied[l.Measurement] {
-			f.fail(fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")
-		}
+		f.failIf(denied[l.Measurement], fmt.Sprintf("launch[%d].measurement", i), "it is listed here and in denied_measurements")
 	}
 }
 

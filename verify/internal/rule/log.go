@@ -33,9 +33,7 @@ func (r *LogRules) conflicts(p *Policy, f *faults) {
 
 // needs refuses a rule that depends on the log if the log is optional.
 func (r *LogRules) needs(f *faults, key string, asked bool) {
-	if asked && !r.required() {
-		f.fail("log", `%s depends on the log: log must be "required"`, key)
-	}
+	f.failIf(asked && !r.required(), "log", `%s depends on the log: log must be "required"`, key)
 }
 
 func (r *LogRules) required() bool { return cmp.Or(r.Log, Required) == Required }

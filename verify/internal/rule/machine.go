@@ -60,19 +60,11 @@ func (r *MachineRules) conflicts(_ *Policy, f *faults) {
 		denied[chipID(c)] = true
 	}
 	for i, c := range r.Chips {
-		if denied[chipID(c)] {
-			f.fail(fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
-		}
+		f.failIf(denied[chipID(c)], fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
 	}
-	if len(r.Chips)+len(r.DeniedChips) > 0 && r.AllowMaskedChip {
-		f.fail("allow_masked_chip", "a masked chip id can be compared with neither chips nor denied_chips")
-	}
-	if len(r.Chips) > 0 && !slices.Contains(r.signers(), "vcek") {
-		f.fail("chips", `reports signed by a VLEK show no chip id: signers must contain "vcek"`)
-	}
-	if len(r.DeniedChips) > 0 && slices.Contains(r.signers(), "vlek") {
-		f.fail("denied_chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
-	}
+	f.failIf(len(r.Chips)+len(r.DeniedChips) > 0 && r.AllowMaskedChip, "allow_masked_chip", "a masked chip id can be compared with neither chips nor denied_chips")
+	f.failIf(len(r.Chips) > 0 && !slices.Contains(r.signers(), "vcek"), "chips", `reports signed by a VLEK show no chip id: signers must contain "vcek"`)
+	f.failIf(len(r.DeniedChips) > 0 && slices.Contains(r.signers(), "vlek"), "denied_chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
 	for key, list := range map[string][]string{"chips": r.Chips, "denied_chips": r.DeniedChips} {
 		seen := make(map[string]bool, len(list))
 		for i, c := range list {

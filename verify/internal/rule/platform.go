@@ -53,9 +53,7 @@ func (r *PlatformRules) values(f *faults) {
 	}
 	f.list("platform.require", p.Require, known)
 	f.list("platform.refuse", p.Refuse, known)
-	if platformMask(p.Require)&platformMask(p.Refuse) != 0 {
-		f.fail("platform.refuse", "a property is both required and refused")
-	}
+	f.failIf(platformMask(p.Require)&platformMask(p.Refuse) != 0, "platform.refuse", "a property is both required and refused")
 }
 
 func platformMask(names []string) (mask snp.PlatformInfo) {

@@ -81,18 +81,14 @@ func (r *TCBRules) values(f *faults) {
 				checkFloors(f, key+"."+v.name, product, v.floor, all)
 			}
 		}
-		if none {
-			f.fail(key, "no floor is given: want reported, committed or launch")
-		}
+		f.failIf(none, key, "no floor is given: want reported, committed or launch")
 	}
 }
 
 func checkFloors(f *faults, key, product string, floors map[string]int, all []string) {
 	demands := false
 	for name, n := range floors {
-		if !slices.Contains(all, name) {
-			f.fail(key+"."+name, "%s has no such component: want %s", product, strings.Join(all, ", "))
-		}
+		f.failIf(!slices.Contains(all, name), key+"."+name, "%s has no such component: want %s", product, strings.Join(all, ", "))
 		f.number(key+"."+name, int64(n), 0, 255)
 		demands = demands || n != 0
 	}
@@ -102,16 +98,12 @@ func checkFloors(f *faults, key, product string, floors map[string]int, all []st
 			demands = true
 		}
 	}
-	if !demands {
-		f.fail(key, "every floor is 0, which demands nothing: leave it out if any version is acceptable")
-	}
+	f.failIf(!demands, key, "every floor is 0, which demands nothing: leave it out if any version is acceptable")
 }
 
 func (r *TCBRules) conflicts(p *Policy, f *faults) {
 	for product := range r.TCB {
-		if !slices.Contains(p.products(), product) {
-			f.fail("tcb."+product, "products does not list %q, so this floor would never be looked at", product)
-		}
+		f.failIf(!slices.Contains(p.products(), product), "tcb."+product, "products does not list %q, so this floor would never be looked at", product)
 	}
 }
 
@@ -164,9 +156,8 @@ func (*TCBRules) draft(g *Golden, d *Draft) {
 	d.tables.offer("Firmware below these versions is refused. They are those of the machine: AMD's security bulletins say what they ought to be.", "%s[tcb.%s]\n%s\n", head, g.product(), strings.Join(floors, "\n"))
 }
 
-func (r *TCBRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	m := s.SNP()
-	if m == nil || m.Product == "" {
+func (r *TCBRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+	if m.Product == "" {
 		return
 	}
 	for _, v := range r.TCB[m.Product].floors() {

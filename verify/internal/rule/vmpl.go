@@ -45,9 +45,7 @@ func (*VMPLRules) draft(g *Golden, d *Draft) {
 	}
 }
 
-func (r *VMPLRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	if m := s.SNP(); m != nil {
-		listed := slices.ContainsFunc(r.vmpl(), func(v int) bool { return int64(v) == int64(m.VMPL) })
-		f.Decide("policy.vmpl", listed, fmt.Sprint(r.vmpl()), fmt.Sprint(m.VMPL), "the report was asked for at VMPL %d", m.VMPL)
-	}
+func (r *VMPLRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+	listed := slices.ContainsFunc(r.vmpl(), func(v int) bool { return int64(v) == int64(m.VMPL) })
+	f.Decide("policy.vmpl", listed, fmt.Sprint(r.vmpl()), fmt.Sprint(m.VMPL), "the report was asked for at VMPL %d", m.VMPL)
 }
