@@ -3,8 +3,15 @@
 package sealing_test
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+
+	"filippo.io/age"
 
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -37,4 +44,59 @@ func ExampleParseBlob() {
 	// restart: opens
 	// other-chip: refused (other-chip); the recovery identity opens it; opens again on the old chip
 	// app-upgrade: refused (digest-not-authorised); opens once root authorises the digest, before the upgrade or after
+}
+
+// A recovery tool needs the blob and the recovery identity, and no agent: the identity opens
+// the wrapped key of its slot, and that key opens the payload.
+func ExampleBlob_PayloadData() {
+	identity, err := age.ParseX25519Identity("AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZ9K4CN")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	file, err := os.ReadFile("testdata/worked-example.sealed")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	blob, err := sealing.ParseBlob(file)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for i, slot := range blob.Claimed.Slots {
+		if slot.Kind != sealing.SlotRecovery {
+			continue
+		}
+		payload, err := recoverPayload(blob, i, identity)
+		fmt.Printf("%s of app %s: %d bytes, %v\n", blob.Claimed.Kind, blob.Claimed.App.Name, len(payload), err)
+	}
+	// Output:
+	// app root of app billing: 38 bytes, <nil>
+}
+
+// recoverPayload opens blob by its recovery slot i.
+func recoverPayload(blob *sealing.Blob, i int, identity age.Identity) ([]byte, error) {
+	r, err := age.Decrypt(bytes.NewReader(blob.Wrapped[i]), identity)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := io.ReadAll(r) // header digest and data key
+	if err != nil {
+		return nil, err
+	}
+	header := blob.HeaderDigest()
+	key, ok := bytes.CutPrefix(plain, header[:])
+	if !ok || len(key) != sealing.KeySize {
+		return nil, errors.New("the wrapped key belongs to another blob")
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Open(nil, nil, blob.Payload, blob.PayloadData())
 }

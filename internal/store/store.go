@@ -21,7 +21,7 @@ import (
 // Config says what a store uses.
 type Config struct {
 	Files    Files
-	Platform Platform // nil where the machine derives no keys
+	Platform Platform // nil if the machine derives no keys
 	TPM      TPM      // nil if absent: then nothing detects a rollback
 	Quota    Quota    // quota of each app
 
