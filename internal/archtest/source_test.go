@@ -254,6 +254,15 @@ func TestLinksLead(t *testing.T) {
 	})
 }
 
+// TestNoBinaries checks that the tree contains no built program.
+func TestNoBinaries(t *testing.T) {
+	files(t, func(path string, content []byte) {
+		if bytes.HasPrefix(content, []byte("\x7fELF")) {
+			t.Errorf("%s is a built program: remove it", path)
+		}
+	})
+}
+
 // TestDocumentsAreWrapped checks that lines of documents end before column 100, apart from
 // tables, code and single links.
 func TestDocumentsAreWrapped(t *testing.T) {
