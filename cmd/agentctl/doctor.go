@@ -191,7 +191,7 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	defer cancel()
 	probed, err := d.sockets.adminSocket().Probe(ctx)
 	switch {
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, &api.Problem{Code: api.CodeNotPermitted}):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, api.CodeNotPermitted):
 		d.note("derived keys", "run the doctor as root", "not tried out: the admin socket is for root")
 		return
 	case err != nil:

@@ -56,15 +56,22 @@ type Enroller interface {
 // agentRoutes are the routes about the agent itself, and those of administration.
 var agentRoutes = []route{
 	handle(api.CallSelf, (*Server).self),
-	handle(api.CallStatus, (*Server).status),
+	answer(api.CallStatus, small, func(_ context.Context, s *Server, _ api.None) (api.Status, error) { return s.Status.Status(), nil }),
 	handle(api.CallLog, (*Server).log),
 	handle(api.CallEvidence, (*Server).evidence),
-	handle(api.CallAK, (*Server).ak),
-	handle(api.CallApps, (*Server).apps),
+	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }),
+	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
+		return api.Apps{Apps: s.Apps.List()}, nil
+	}),
 	handle(api.CallMeasure, (*Server).measure),
-	handle(api.CallReload, (*Server).reload),
-	handle(api.CallReplace, (*Server).replaceAK),
-	handle(api.CallActivate, (*Server).activate),
+	answer(api.CallReload, small, func(ctx context.Context, s *Server, _ api.None) (api.Reloaded, error) { return s.Apps.Reload(ctx) }),
+	answer(api.CallReplace, small, func(ctx context.Context, s *Server, _ api.None) (api.Replaced, error) {
+		return s.Enroller.ReplaceAK(ctx)
+	}),
+	answer(api.CallActivate, small, func(ctx context.Context, s *Server, r api.ActivateRequest) (api.Activated, error) {
+		secret, err := s.Enroller.Activate(ctx, r.Credential, r.Secret)
+		return api.Activated{Secret: secret}, err
+	}),
 }
 
 // small is the budget of an answer without the log and with little from the caller.
@@ -113,10 +120,6 @@ func (s *Server) measured(id evidence.Caller) api.Finding {
 		return api.Finding{Reason: "the app is waiting to be measured"}
 	}
 	return api.Finding{Reason: "the declaration of the app was withdrawn"}
-}
-
-func (s *Server) status(*call, api.None) (job, error) {
-	return job{small, func(context.Context) (any, error) { return s.Status.Status(), nil }}, nil
 }
 
 func (s *Server) log(c *call, _ api.None) (job, error) {
@@ -190,29 +193,6 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	}}, nil
 }
 
-func (s *Server) ak(*call, api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) { return s.Enroller.AK(ctx) }}, nil
-}
-
-func (s *Server) apps(*call, api.None) (job, error) {
-	return job{small, func(context.Context) (any, error) { return api.Apps{Apps: s.Apps.List()}, nil }}, nil
-}
-
 func (s *Server) measure(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
-}
-
-func (s *Server) reload(*call, api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) { return s.Apps.Reload(ctx) }}, nil
-}
-
-func (s *Server) activate(c *call, r api.ActivateRequest) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) {
-		secret, err := s.Enroller.Activate(ctx, r.Credential, r.Secret)
-		return api.Activated{Secret: secret}, err
-	}}, nil
-}
-
-func (s *Server) replaceAK(*call, api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) { return s.Enroller.ReplaceAK(ctx) }}, nil
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,6 +30,14 @@ func handle[Request, Answer any](e api.Endpoint[Request, Answer], prepare func(*
 		}
 		return prepare(s, c, r)
 	}}
+}
+
+// answer returns the row of e if the answer needs only the request. bytes is the budget of
+// the answer.
+func answer[Request, Answer any](e api.Endpoint[Request, Answer], bytes int64, run func(context.Context, *Server, Request) (Answer, error)) route {
+	return handle(e, func(s *Server, _ *call, r Request) (job, error) {
+		return job{bytes, func(ctx context.Context) (any, error) { return run(ctx, s, r) }}, nil
+	})
 }
 
 // routes is the permission table.

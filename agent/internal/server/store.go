@@ -27,52 +27,36 @@ type Store interface {
 	Probe(ctx context.Context) (api.Probed, error)
 }
 
-// storeRoutes are the routes for the store of sealed blobs.
-var storeRoutes = []route{
-	handle(api.CallStore, (*Server).store),
-	handle(api.CallStoreContract, (*Server).storeContract),
-	handle(api.CallRewrap, (*Server).rewrap),
-	handle(api.CallRotate, (*Server).rotate),
-	handle(api.CallRetire, (*Server).retire),
-	handle(api.CallRecover, (*Server).recover),
-	handle(api.CallRecipients, (*Server).recipients),
-	handle(api.CallAccept, (*Server).acceptRollback),
-	handle(api.CallDigests, (*Server).digests),
-	handle(api.CallProbe, (*Server).probe),
-}
-
 // wholeStore is the budget of an answer that lists the largest number of blobs.
 const wholeStore = 8 << 20
 
-func (s *Server) store(*call, api.None) (job, error) {
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Store(ctx) }}, nil
+// storeRoutes are the routes for the store of sealed blobs.
+var storeRoutes = []route{
+	answer(api.CallStore, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Store, error) { return s.Store.Store(ctx) }),
+	handle(api.CallStoreContract, (*Server).storeContract),
+	answer(api.CallRewrap, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Rewritten, error) { return s.Store.Rewrap(ctx) }),
+	answer(api.CallRotate, small, func(ctx context.Context, s *Server, r api.RotateRequest) (api.RootVersion, error) {
+		v, err := s.Store.Rotate(ctx, r.App)
+		return api.RootVersion{App: r.App, Version: v}, err
+	}),
+	answer(api.CallRetire, small, func(ctx context.Context, s *Server, r api.RetireRequest) (api.RootVersion, error) {
+		return api.RootVersion(r), s.Store.Retire(ctx, r.App, r.Version)
+	}),
+	answer(api.CallRecover, wholeStore, func(ctx context.Context, s *Server, r api.RecoverRequest) (api.Rewritten, error) {
+		return s.Store.Recover(ctx, r.Identities)
+	}),
+	handle(api.CallRecipients, (*Server).recipients),
+	answer(api.CallAccept, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Store, error) {
+		return s.Store.AcceptRollback(ctx)
+	}),
+	handle(api.CallDigests, (*Server).digests),
+	answer(api.CallProbe, small, func(ctx context.Context, s *Server, _ api.None) (api.Probed, error) { return s.Store.Probe(ctx) }),
 }
 
 func (s *Server) storeContract(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		return s.Store.Contract(ctx, c.query.Get(api.QueryApp), c.query.Get(api.QueryName))
 	}}, nil
-}
-
-func (s *Server) rewrap(*call, api.None) (job, error) {
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Rewrap(ctx) }}, nil
-}
-
-func (s *Server) rotate(c *call, r api.RotateRequest) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) {
-		v, err := s.Store.Rotate(ctx, r.App)
-		return api.RootVersion{App: r.App, Version: v}, err
-	}}, nil
-}
-
-func (s *Server) retire(c *call, r api.RetireRequest) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) {
-		return api.RootVersion(r), s.Store.Retire(ctx, r.App, r.Version)
-	}}, nil
-}
-
-func (s *Server) recover(c *call, r api.RecoverRequest) (job, error) {
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Recover(ctx, r.Identities) }}, nil
 }
 
 func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
@@ -86,10 +70,6 @@ func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
 }
 
-func (s *Server) acceptRollback(*call, api.None) (job, error) {
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.AcceptRollback(ctx) }}, nil
-}
-
 func (s *Server) digests(c *call, r api.DigestRequest) (job, error) {
 	switch r.Action {
 	case api.DigestRequire, api.DigestLift:
@@ -101,8 +81,4 @@ func (s *Server) digests(c *call, r api.DigestRequest) (job, error) {
 		return job{}, problem.Invalid("/action", fmt.Sprintf("want %q, %q, %q or %q", api.DigestRequire, api.DigestAuthorize, api.DigestWithdraw, api.DigestLift))
 	}
 	return job{small, func(ctx context.Context) (any, error) { return s.Store.ChangeDigests(ctx, r) }}, nil
-}
-
-func (s *Server) probe(*call, api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) { return s.Store.Probe(ctx) }}, nil
 }
