@@ -115,8 +115,9 @@ func (e *Event) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// ParseEvent decodes the JSON of an event. Besides what [strictjson.Decode] refuses,
-// any spelling other than that of [Event.Encode] is an error.
+// ParseEvent decodes the JSON of an event, at most [MaxContent] bytes. Duplicate, unknown
+// and differently-cased members, and any spelling other than that of [Event.Encode], are
+// errors.
 func ParseEvent(b []byte) (*Event, error) {
 	var e Event
 	if err := strictjson.Decode(b, MaxContent, &e); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
-// Lists of an event. Each stops reading at its cap, see [strictjson.DecodeList]: a log is
-// read before its author is known.
+// Lists of an event. Each stops reading at its cap, because a log is read before its
+// author is known.
 type (
 	StartValues  []StartValue    // at most one for each bank that this program knows
 	Declarations []Declaration   // at most MaxDeclarations

@@ -2,8 +2,8 @@
 
 package sealing
 
-// Labels of the composite hashes and key derivations. The input is the label and the parts
-// after it, each with its length before it as eight bytes, big-endian. Each label has one purpose, and the number at its end changes whenever the list of
+// Labels of the composite hashes and key derivations. The input is [evidence.Preimage]
+// of the label and the parts after it. Each label has one purpose, and the number at its end changes whenever the list of
 // parts after it does.
 const (
 	LabelRoots          = "agentd/seal/roots/1"           // input keying material of a slot: slot kind, SNP derived key, TPM secret
