@@ -3,13 +3,11 @@
 package verify
 
 import (
-	"crypto/x509"
 	"slices"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
-	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
@@ -17,7 +15,6 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
-	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/internal/statement"
 )
 
@@ -39,11 +36,10 @@ type appraiser struct {
 	kind      evidence.ReportKind
 	platform  report.Platform // of the report; nil if its kind is not known
 	report    report.Report
-	snp       *sevsnp.Report // report, if it is one of SEV-SNP
-	launch    *rule.Launch   // of the policy, for the launch measurement
-	structure Binding        // as the structure of the evidence shows
-	binding   Binding        // the weaker of structure and the kind that the policy lists
-	logged    bool           // the evidence contains a measurement log
+	launch    *rule.Launch // of the policy, for the launch measurement
+	structure Binding      // as the structure of the evidence shows
+	binding   Binding      // the weaker of structure and the kind that the policy lists
+	logged    bool         // the evidence contains a measurement log
 	log       replay.Result
 	firmware  pcr.Values // that the firmware's log leads to; nil if there is none that could be read
 }
@@ -106,7 +102,6 @@ func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates []
 		return
 	}
 	a.report = a.platform.Judge(a.Findings, report.Material{Body: body, Certificates: certificates, Now: a.now, Revocation: report.Revocation(a.p.NeedsRevocation())})
-	a.snp, _ = a.report.(*sevsnp.Report)
 }
 
 // bind finds what the structure of the evidence amounts to. Our own commitment in
@@ -216,35 +211,6 @@ func (a *appraiser) skipRaw(why string, lists ...[]check.Definition) {
 	for _, list := range append(lists, report.BindingDefinitions, replay.Definitions, anchorDefinitions) {
 		a.SkipAll(list, why)
 	}
-}
-
-// ekChain returns the chain from the certificate in an enrolment to a root of the policy.
-// Of several ways it takes one that is valid, so that a known one will do if it is valid.
-func (a *appraiser) ekChain(raw keys.Bundle, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
-	if a.cache == nil {
-		return c.Chain(roots, a.now)
-	}
-	key := ekKey(raw, roots)
-	if known, ok := a.cache.Get(key); ok {
-		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
-			return chain, nil
-		}
-	}
-	chain, err := c.Chain(roots, a.now)
-	if err == nil {
-		a.cache.Put(key, chain)
-	}
-	return chain, err
-}
-
-// ekKey returns the cache's key of the certificates in an enrolment, under these roots.
-func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
-	var raw [][]byte
-	for _, c := range roots {
-		raw = append(raw, c.Raw)
-	}
-	id := evidence.Sum256("agentd/cache/ek-roots/1", raw...)
-	return evidence.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
 }
 
 func bytesOf(list []evidence.Bytes) [][]byte {

@@ -31,23 +31,6 @@ type Machine struct {
 	SNP         *SNP                `json:"-"`                 // nil on other platforms; in JSON its members are Machine's
 }
 
-// SNP is what an SEV-SNP report says.
-type SNP struct {
-	Product       string           `json:"product"`         // "milan", "genoa" or "turin"
-	ReportVersion uint32           `json:"reportVersion"`   // 2 to 5
-	GuestPolicy   uint64           `json:"guestPolicy"`     // POLICY
-	PlatformInfo  uint64           `json:"platformInfo"`    // PLATFORM_INFO
-	VMPL          uint32           `json:"vmpl"`            // VM privilege level
-	Signer        string           `json:"signer"`          // "vcek" or "vlek"
-	ChipID        string           `json:"chipID,omitzero"` // hexadecimal; absent if masked
-	ReportedTCB   map[string]uint8 `json:"reportedTCB"`     // by component
-	CommittedTCB  map[string]uint8 `json:"committedTCB"`    // by component
-	CurrentTCB    map[string]uint8 `json:"currentTCB"`      // by component
-	LaunchTCB     map[string]uint8 `json:"launchTCB"`       // by component
-	HostData      string           `json:"hostData"`        // hexadecimal
-	GuestSVN      uint32           `json:"guestSVN"`        // security version of the guest
-}
-
 type machineOnly Machine
 
 // MarshalJSON encodes a Machine with the members of its platform.

@@ -124,16 +124,7 @@ func (a *appraiser) machine() Machine {
 	if a.launch != nil {
 		m.Label, m.Covers = a.launch.Label, a.launch.Covers
 	}
-	if r := a.snp; r != nil {
-		m.SNP = &SNP{
-			Product: r.Product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: r.Signer,
-			ReportedTCB: r.Levels(r.ReportedTCB), CommittedTCB: r.Levels(r.CommittedTCB), CurrentTCB: r.Levels(r.CurrentTCB), LaunchTCB: r.Levels(r.LaunchTCB),
-			HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
-		}
-		if r.ChipID != [64]byte{} {
-			m.SNP.ChipID = hex.EncodeToString(r.ChipID[:])
-		}
-	}
+	m.SNP = a.snpClaims()
 	return m
 }
 

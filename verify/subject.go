@@ -27,13 +27,6 @@ func (s subject) Material() rule.Material {
 	return rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport}
 }
 
-func (s subject) SNP() *rule.SNP {
-	if s.a.snp == nil {
-		return nil
-	}
-	return &rule.SNP{Report: s.a.snp.Report, Product: s.a.snp.Product, Signer: s.a.snp.Signer}
-}
-
 func (s subject) AK() (keys.Name, bool) {
 	if s.a.ak == nil {
 		return nil, false
@@ -126,4 +119,33 @@ func (s subject) Time() time.Time { return s.a.now }
 
 func (s subject) EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
 	return s.a.ekChain(r.EKCertificates, c, roots)
+}
+
+// ekChain returns the chain from the certificate in an enrolment to a root of the policy.
+// Of several ways it takes one that is valid, so that a known one will do if it is valid.
+func (a *appraiser) ekChain(raw keys.Bundle, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	if a.cache == nil {
+		return c.Chain(roots, a.now)
+	}
+	key := ekKey(raw, roots)
+	if known, ok := a.cache.Get(key); ok {
+		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
+			return chain, nil
+		}
+	}
+	chain, err := c.Chain(roots, a.now)
+	if err == nil {
+		a.cache.Put(key, chain)
+	}
+	return chain, err
+}
+
+// ekKey returns the cache's key of the certificates in an enrolment, under these roots.
+func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
+	var raw [][]byte
+	for _, c := range roots {
+		raw = append(raw, c.Raw)
+	}
+	id := evidence.Sum256("agentd/cache/ek-roots/1", raw...)
+	return evidence.Sum256("agentd/cache/ek/1", append([][]byte{id[:]}, certificates...)...)
 }
