@@ -94,7 +94,7 @@ func TestVerifyEKCertificate(t *testing.T) {
 		der   []byte
 		roots []*x509.Certificate
 		now   time.Time
-		want  string // "" is no error
+		want  string // "" if no error
 	}{
 		"good":          {good, a.pool(), now, ""},
 		"without usage": {a.issue(t, key, func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil }), a.pool(), now, ""},

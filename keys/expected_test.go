@@ -27,7 +27,7 @@ func TestParseExpected(t *testing.T) {
 	}
 	certificates := fmt.Sprintf(`,"issuer":"CN=x","certificates":%q`, text)
 	for what, c := range map[string]struct {
-		text, want string // "" is no error
+		text, want string // "" if no error
 	}{
 		"first version":                   {document("1", "", 32), ""},
 		"second version":                  {document("2", "", 32), ""},

@@ -60,7 +60,7 @@ func TestAKOrigin(t *testing.T) {
 }
 
 // TestCertificateOfRefusedAK: a key that was not enrolled has no certificate to check,
-// and one whose certificate does not hold is no more than its record says.
+// and a key with a wrong certificate is only what its record says.
 func TestCertificateOfRefusedAK(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy(trusting(tpmRoot), elsewhere(tpmRoot.certify('e', nil))))

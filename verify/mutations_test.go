@@ -127,6 +127,6 @@ func TestEveryCheckIsMutated(t *testing.T) {
 		delete(have, d.ID)
 	}
 	for id := range have {
-		t.Errorf("%s is no check", id)
+		t.Errorf("%s is not a check", id)
 	}
 }

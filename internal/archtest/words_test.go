@@ -17,12 +17,13 @@ import (
 var words = []struct {
 	instead string
 	pattern *regexp.Regexp
+	but     *regexp.Regexp // matches that are good English; may be nil
 	most    int
 }{
-	{"name the actor", regexp.MustCompile(`(?i)\bwhoever\b`), 62},
-	{"name the actor", regexp.MustCompile(`(?i)\b(nobody|somebody|anybody)\b`), 194},
-	{"write: is not a", regexp.MustCompile(`(?i)\b(it|that|this|which|[a-z]+[^e\s]) is no [a-km-z]`), 40},
-	{"write: if, or when", regexp.MustCompile(`(?i)\bwhere (there (is|are|was|were)|it|they|none|nothing|no|not|nil|empty|needed|given|possible|set|absent)\b`), 138},
+	{"name the actor", regexp.MustCompile(`(?i)\bwhoever\b`), nil, 0},
+	{"name the actor", regexp.MustCompile(`(?i)\b(nobody|somebody|anybody)\b`), nil, 12},
+	{"write: is not a", regexp.MustCompile(`(?i)\bis no [a-z]`), regexp.MustCompile(`(?i)\bthere is no [a-z]|\bis no longer`), 1},
+	{"write: if, or when", regexp.MustCompile(`(?i)\bwhere (there (is|are|was|were)|it|they|none|nothing|no|not|nil|empty|needed|given|possible|set|absent)\b`), nil, 15},
 }
 
 // texts calls f with every text that a person reads: the lines of documents, and the
@@ -58,7 +59,11 @@ func TestWords(t *testing.T) {
 	}
 	texts(t, func(path, text string) {
 		for i, w := range words {
-			if n := len(w.pattern.FindAllString(text, -1)); n > 0 {
+			n := len(w.pattern.FindAllString(text, -1))
+			if w.but != nil {
+				n -= len(w.but.FindAllString(text, -1))
+			}
+			if n > 0 {
 				found[i][path] += n
 			}
 		}

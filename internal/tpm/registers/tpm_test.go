@@ -56,7 +56,7 @@ func TestCheckIndexSilentTPM(t *testing.T) {
 	for name, c := range map[string]struct {
 		props []tpm2.TPMSTaggedPCRSelect
 		banks []tpm2.TPMSPCRSelection
-		want  string // "" is no error
+		want  string // "" if no error
 	}{
 		"good":               {props: []tpm2.TPMSTaggedPCRSelect{prop(1, all), prop(2, none)}},
 		"nothing said":       {want: "does not say which PCRs locality 0 can extend"},
@@ -273,7 +273,7 @@ func TestReadLyingTPM(t *testing.T) {
 	for name, c := range map[string]struct {
 		selection tpm2.TPMLPCRSelection
 		values    tpm2.TPMLDigest
-		want      string // "" is no error
+		want      string // "" if no error
 	}{
 		"good":           {one(tpm2.TPMAlgSHA256, 8, 0, 0), digests(32), ""},
 		"another PCR":    {one(tpm2.TPMAlgSHA256, 4, 0, 0), digests(32), "was not asked for"},
