@@ -2,7 +2,10 @@
 
 package verify
 
-import "github.com/cvm-agentd/agentd/verify/internal/rule"
+import (
+	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
+)
 
 // PolicyVersion is [Policy].Version of every policy that this version reads.
 const PolicyVersion = rule.Version
@@ -71,6 +74,9 @@ const (
 	UnknownReport  = rule.UnknownReport  // raw material: nothing in the report contains the verifier's nonce
 	AnyReport      = rule.AnyReport      // in a policy only: a report of any age is accepted
 )
+
+// EnrolmentOf returns the [[enrolment]] of a record, for [Policy].
+func EnrolmentOf(record *keys.Enrolment) Enrolment { return rule.EnrolmentOf(record) }
 
 // ParsePolicy parses a policy in TOML and checks it. Unknown keys, wrong types, values out
 // of range and rules that contradict each other are errors of type *[PolicyError], joined

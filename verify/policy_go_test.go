@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 )
@@ -202,5 +203,19 @@ func TestVerifierKeepsItsPolicy(t *testing.T) {
 func TestSurveyIsAPolicy(t *testing.T) {
 	if err := rule.Survey().Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEnrolmentOf: the rule of a record is read as the record.
+func TestEnrolmentOf(t *testing.T) {
+	text := mustPolicy(t, makePolicy("", certified(tpmRoot.certify('e', nil))))
+	want := text.Enrolments[0]
+	record := &keys.Enrolment{Type: want.Type, EKIssuer: want.EKIssuer}
+	if err := errors.Join(record.EK.UnmarshalText([]byte(want.EK)), record.AK.UnmarshalText([]byte(want.AK)),
+		record.EKCertificates.UnmarshalText([]byte(want.EKCertificates)), record.Enrolled.UnmarshalText([]byte(want.Enrolled))); err != nil {
+		t.Fatal(err)
+	}
+	if got := EnrolmentOf(record); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -4,12 +4,12 @@ package main
 
 import (
 	"fmt"
-	"strings"
-	"time"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/keys"
+	"github.com/cvm-agentd/agentd/verify"
 )
 
 const policyEnrolmentUsage = `Usage: agentctl policy enrolment RECORD...
@@ -43,45 +43,14 @@ func policyEnrolmentCommand(t *terminal) *cobra.Command {
 			if err := e.Check(); err != nil {
 				return misuse(fmt.Errorf("%s: %w", name, err))
 			}
-			if err := t.printEnrolment(&e); err != nil {
+			rule, err := toml.Marshal(map[string][]verify.Enrolment{"enrolment": {verify.EnrolmentOf(&e)}})
+			if err != nil {
 				return err
 			}
+			fmt.Fprintf(t.out, "%s\n", rule)
 		}
 		return nil
 	})
-}
-
-func (t *terminal) printEnrolment(e *keys.Enrolment) error {
-	fmt.Fprintf(t.out, "[[enrolment]]\ntype = %q\nek = %q\nak = %q\nek_issuer = %s\nenrolled = %q\n",
-		e.Type, e.EK, e.AK, tomlString(e.EKIssuer), e.Enrolled.UTC().Format(time.RFC3339))
-	if len(e.EKCertificates) > 0 {
-		text, err := e.EKCertificates.MarshalText()
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(t.out, "ek_certificates = \"\"\"\n%s\"\"\"\n", text)
-	}
-	fmt.Fprintln(t.out)
-	return nil
-}
-
-// tomlString returns s as a basic string of TOML (TOML 1.0, section "String"), which has
-// fewer escapes than Go.
-func tomlString(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteRune('\\')
-			b.WriteRune(r)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, "\\u%04x", r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String() + `"`
 }
 
 func policyEKRootsCommand(t *terminal) *cobra.Command {

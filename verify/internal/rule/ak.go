@@ -23,7 +23,7 @@ type AKRules struct {
 	quiet
 	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. The appraisal then says that the AK is |enrolled|"`
 	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
-	EKRoots    string      `toml:"ek_roots,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
+	EKRoots    string      `toml:"ek_roots,multiline,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
 
 	roots []*x509.Certificate // of EKRoots, in a compiled policy
@@ -38,7 +38,7 @@ type Enrolment struct {
 	EK             string `toml:"ek" default:"required" doc:"name of the endorsement key, 34 bytes"`
 	AK             string `toml:"ak" default:"required" doc:"name of the attestation key, 34 bytes"`
 	EKIssuer       string `toml:"ek_issuer" default:"required" doc:"for people: subject of the root that certified the endorsement key when it was enrolled, or |none|"`
-	EKCertificates string `toml:"ek_certificates,omitempty" default:"none" doc:"certificate of the endorsement key, then issuers between it and the root, as PEM: 1 to 8. Absent if no authority certified the TPM"`
+	EKCertificates string `toml:"ek_certificates,multiline,omitempty" default:"none" doc:"certificate of the endorsement key, then issuers between it and the root, as PEM: 1 to 8. Absent if no authority certified the TPM"`
 	Enrolled       string `toml:"enrolled" default:"required" doc:"when, as |\"2026-01-31T12:00:00Z\"|"`
 }
 
@@ -126,6 +126,12 @@ func (r *AKRules) compile() (err error) {
 		r.roots, err = parseRoots(r.EKRoots)
 	}
 	return err
+}
+
+// EnrolmentOf returns the rule of a record.
+func EnrolmentOf(r *keys.Enrolment) Enrolment {
+	certificates, _ := r.EKCertificates.MarshalText() // never fails
+	return Enrolment{Type: r.Type, EK: r.EK.String(), AK: r.AK.String(), EKIssuer: r.EKIssuer, EKCertificates: string(certificates), Enrolled: r.Enrolled.UTC().Format(time.RFC3339)}
 }
 
 // check checks a record, and tells a member that is wrong from a record that is.

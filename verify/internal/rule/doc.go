@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package rule has the rules of a policy, a file for each subject: launch, machine, guest
-// policy, and so on. A rule is written in one file, which contains
+// policy, and so on. A rule is written in one file:
 //
-//   - its key and its value: a field of a struct with a toml tag. The struct is both the
-//     text form and the Go form. The zero value of a field means that the key is absent;
-//   - the text for docs/policy.md: a [Key];
-//   - the checks of its value, and its conflicts with other rules;
-//   - its words for people, and what a draft from a golden machine says about it;
-//   - its checks of evidence: their definitions, and the judgement of a [Subject].
+//   - Its key is a field of a struct, which is both the text form and the Go form. The tags
+//     of the field give the key, the values that it may have, its default, and its words for
+//     docs/policy.md. The zero value of a field means that the key is absent.
+//   - The methods of the struct check other values, refuse conflicts with other rules, say
+//     in words what the rule demands, write it for a golden machine, and judge a [Subject].
+//   - A list next to the struct defines the checks of evidence, with their ids.
 //
 // Byte strings are lower-case hexadecimal in both forms, as in the claims of package verify.
 package rule
