@@ -10,8 +10,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An integer whose zero means something is set to one of these before a document is read,
-// and keeps it if the document lacks the member. Otherwise a caller without a uid would be
+// An integer whose zero means something has one of these values before a document is read. It
+// keeps the value if the document lacks the member. Otherwise a caller without a uid would be
 // root, and a document would have two spellings. The format allows neither value.
 const (
 	absent   = math.MaxUint64 // beyond strictjson.MaxInteger

@@ -54,8 +54,8 @@ func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byt
 }
 
 // ReportData returns the 64 bytes, SHA-512, that a report contains for a snapshot. They
-// commit to the agent key (32 bytes, Ed25519), to the AK, and to the quote, the tree and the
-// log that the report was made for. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
+// commit to the agent key (32 bytes, Ed25519) and the AK, and to the quote, the tree and the
+// log of the snapshot. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
 // as the TPM produced them.
 func ReportData(t TreeHead, agentKey, ak, attest []byte, head LogHead) [64]byte {
 	return sum512(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())

@@ -11,8 +11,8 @@
 // # Shape
 //
 // A caller's request becomes a [Statement]. The statements of one batch are the leaves of a
-// Merkle tree (RFC 6962). A [Snapshot] is one such tree together with the TPM quote over it,
-// the PCR values that the quote selects and the head of the measurement log at that moment.
+// Merkle tree (RFC 6962). A [Snapshot] is one such tree with the TPM quote over it, the
+// values of the quoted PCRs, and the head of the measurement log at that moment.
 // The agent key signs the snapshot of the batch ([BatchMessage]). An attestation report
 // vouches for the agent key ([ReportData]).
 //

@@ -87,8 +87,8 @@ func (t *Tree) Prove(index uint64) (Inclusion, error) {
 }
 
 // CheckInclusion checks that in leads from leaf to the root of t (RFC 9162, section
-// 2.1.3.2). A wrong index, a proof that is too short or too long, and an inner node that is
-// passed as a leaf all fail with [ErrInclusion].
+// 2.1.3.2). A wrong index, a proof of another length, and an inner node that is passed as a
+// leaf all fail with [ErrInclusion].
 func CheckInclusion(t TreeHead, leaf Digest, in Inclusion) error {
 	if t.Size == 0 || t.Size > MaxBatch || in.Index >= t.Size {
 		return fmt.Errorf("%w: index %d in a tree of %d", ErrInclusion, in.Index, t.Size)

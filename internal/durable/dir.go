@@ -6,7 +6,7 @@
 //
 // The directory and every file in it must belong to the process's own user, and no other user
 // may have access. Names are relative to a descriptor of the directory, and symbolic links are
-// never followed, so an attacker cannot plant a file elsewhere under one of our names.
+// never followed. So an attacker cannot plant a file elsewhere under one of our names.
 //
 // [WriteFile] writes a file as a whole into any other folder.
 package durable

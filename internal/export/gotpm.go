@@ -93,9 +93,9 @@ func vlek(report []byte) bool {
 	return len(report) > keyInfo && report[keyInfo]>>2&7 == 1
 }
 
-// reportWithTable returns the report followed by the certificates as the table of an
-// extended guest request (GHCB specification, section 4.1.8.1), one file that the
-// tools of go-sev-guest read as "bin".
+// reportWithTable returns the report, and after it the certificates as the table of an
+// extended guest request (GHCB specification, section 4.1.8.1). The tools of go-sev-guest read
+// such a file as "bin".
 func reportWithTable(e *evidence.Evidence) []byte {
 	return append(bytes.Clone(e.Report.Bytes), abi.CertsFromProto(chain(e)).Marshal()...)
 }

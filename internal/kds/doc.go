@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kds fetches certificates of chip keys, the certificates above them, and revocation
-// lists from AMD's key distribution service, and keeps them in a folder (VCEK Certificate and
-// KDS Interface Specification, publication 57230; VLEK, 58369).
+// Package kds fetches from AMD's key distribution service, and keeps the answers in a folder.
+// They are certificates of chip keys, the certificates above them, and revocation lists (VCEK
+// Certificate and KDS Interface Specification, publication 57230; VLEK, 58369).
 //
 // Every request is made once. The service allows one request for a chip's certificate in about
 // ten seconds and then answers 429. A client that tries again at once is served later, not

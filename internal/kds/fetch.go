@@ -21,8 +21,8 @@ type Fetched struct {
 	Kept bool   `json:"kept"` // whether the cache had the file already
 }
 
-// Fetch fetches what the cache lacks for r, one request after the other, and a new revocation
-// list if the one in the cache does not cover now. It ends at the first failure. The files
+// Fetch fetches what the cache lacks for r, one request after the other. That includes a new
+// revocation list if the one in the cache does not cover now. It ends at the first failure. The files
 // before it are kept, so the next call continues there. Product is for reports that do not
 // name theirs, [snp.ProductUnknown] otherwise.
 func (c *Cache) Fetch(ctx context.Context, from *Client, r *snp.Report, product snp.Product, now time.Time) ([]Fetched, error) {

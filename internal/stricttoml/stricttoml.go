@@ -104,8 +104,8 @@ func Decode(text []byte, limit int, v any) (*Places, error) {
 	if err := w.walk(schemaOf(reflect.TypeOf(v))); err != nil {
 		return nil, err
 	}
-	// The walk knows each key by now. The decoder is told to refuse unknown keys all the
-	// same, so that a fault of the walk is an error and not a rule that is passed over.
+	// The walk has refused unknown keys by now. The decoder refuses them too: a fault of the
+	// walk must not become a rule that is ignored.
 	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(v); err != nil {
 		return nil, decodeError(err)
 	}

@@ -115,8 +115,8 @@ func Excerpt[S ~string](s S) string {
 	return fmt.Sprintf("%s... (%d bytes)", quote(strings.ToValidUTF8(string(s[:maxExcerpt]), "")), len(s))
 }
 
-// quote returns s in quotation marks. The library escapes what does not print by the
-// Unicode tables of the day, which is more than the list in all but a few characters.
+// quote returns s in quotation marks. The library escapes what does not print by the Unicode
+// tables of the day. Those print a few characters of the list.
 func quote(s string) string {
 	if q := strconv.Quote(s); Shown(q) {
 		return q

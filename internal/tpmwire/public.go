@@ -35,8 +35,8 @@ func ParsePublic(b []byte) (*tpm2.TPMTPublic, error) {
 	return public, nil
 }
 
-// objectAttributes returns the bits of a TPMA_OBJECT (TPM 2.0 Part 2, section 8.3.2), and
-// whether the library has a name for each bit that is set.
+// objectAttributes returns the bits of a TPMA_OBJECT (TPM 2.0 Part 2, section 8.3.2). It
+// returns false if the library has no name for a bit that is set.
 func objectAttributes(bits uint32) (tpm2.TPMAObject, bool) {
 	var a tpm2.TPMAObject
 	for _, x := range []struct {
