@@ -35,7 +35,8 @@ type finding struct {
 	err         error // why there is no manifest
 }
 
-// measure is Measure; with cached, known digests serve for files that have not changed.
+// measure does what Measure does; with cached, known digests serve for files that have not
+// changed.
 func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, error) {
 	a.mu.Lock()
 	x := a.apps[name]
@@ -220,8 +221,8 @@ func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Du
 	return err
 }
 
-// append does not end with ctx, whose caller may leave: an event that is half in
-// the log is worse than a late answer.
+// append records an event. It does not end with ctx, whose caller may leave: an event that is
+// half in the log is worse than a late answer.
 func (a *Apps) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()

@@ -75,7 +75,7 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 	}
 }
 
-// touchAll has every app measured when quiet has passed.
+// touchAll measures every app when quiet has passed.
 func (a *Apps) touchAll(quiet time.Duration) {
 	a.mu.Lock()
 	names := slices.Collect(maps.Keys(a.apps))

@@ -11,7 +11,7 @@ import (
 
 // schedule knows which apps are to be measured again, and when.
 type schedule struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards due
 	due  map[string]due
 	wake chan struct{} // something became due earlier
 }

@@ -95,10 +95,10 @@ type Attester struct {
 	fresh    *lane
 	anchored *lane
 
-	mu     sync.Mutex
-	anchor *anchor // nil until the first report, and after a TPM reset
-	late   bool    // the report under way took longer than AnchorPatience
-	stats  Stats
+	mu     sync.Mutex // guards the three below
+	anchor *anchor    // nil until the first report, and after a TPM reset; the lanes write it
+	late   bool       // the report under way took longer than AnchorPatience; the fresh lane writes it
+	stats  Stats      // the lanes and Attest write it
 }
 
 // Stats counts what an Attester did.

@@ -41,7 +41,7 @@ type logResult struct {
 	err error
 }
 
-// runFresh is the work of the fresh lane: quote, report, answer, keep as anchor.
+// runFresh does the work of the fresh lane: quote, report, answer, keep as anchor.
 func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 	if waiters = a.passAnchored(waiters); len(waiters) == 0 {
 		return
@@ -78,7 +78,7 @@ func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter)
 	return waiters, err
 }
 
-// runAnchored is the work of the anchored lane: quote on the anchor, answer.
+// runAnchored does the work of the anchored lane: quote on the anchor, answer.
 func (a *Attester) runAnchored(ctx context.Context, waiters []*waiter) {
 	on := a.currentAnchor()
 	if on == nil { // it was dropped while these callers waited

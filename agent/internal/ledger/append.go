@@ -190,7 +190,7 @@ func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Dige
 	return l.read(ctx)
 }
 
-// mismatch is called if the PCR contains what no record explains.
+// mismatch makes the ledger desynchronised: the PCR contains what no record explains.
 func (l *Ledger) mismatch(ctx context.Context) error {
 	b, err := l.c.TPM.Boot(ctx)
 	if err == nil && (b.ResetCount != l.boot.ResetCount || b.RestartCount != l.boot.RestartCount) {

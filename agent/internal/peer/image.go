@@ -23,7 +23,7 @@ type images struct {
 	now     func() time.Time
 	slots   *slots
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the two below; begin and end write them
 	digests  map[fileID]evidence.Digest
 	readings map[fileID]*reading // under way
 }

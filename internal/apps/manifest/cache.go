@@ -13,7 +13,7 @@ import (
 // cacheEntries: when the younger half is full, it becomes the older one, and what was not
 // asked for since is forgotten.
 type cache struct {
-	mu         sync.Mutex
+	mu         sync.Mutex // guards the two below
 	young, old map[identity]evidence.Digest
 }
 

@@ -30,7 +30,7 @@ func find(dirfd int, name string, follow bool) (*handle, error) {
 	return resolve(dirfd, name, follow, 0)
 }
 
-// resolve is find with further flags of openat2(2) for the way to the file.
+// resolve does what find does, with further flags of openat2(2) for the way to the file.
 func resolve(dirfd int, name string, follow bool, flags uint64) (*handle, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS | flags}
 	if !follow {

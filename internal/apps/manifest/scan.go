@@ -41,7 +41,7 @@ type scan struct {
 	bytes   uint64            // of these
 	remote  map[uint64]string // by device: remote file system, or empty
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the two below; the hashing goroutines write them
 	entries map[string]pcr.ManifestEntry
 	err     error // the first
 }
@@ -143,8 +143,8 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 	return h, name, nil
 }
 
-// checkLinks is [checkLinks] on this machine, on which other users make links; it closes h if
-// it fails. The links of a tree that is published are published with it.
+// checkLinks does what [checkLinks] does on this machine, on which other users make links. It
+// closes h if it fails. The links of a tree that is published are published with it.
 func (s *scan) checkLinks(p string, h *handle) error {
 	if s.root != nil {
 		return nil

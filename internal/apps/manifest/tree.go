@@ -37,7 +37,7 @@ func openTree(name string) (*tree, error) {
 
 func (t *tree) close() { t.dir.Close() }
 
-// find is find from the root of t.
+// find resolves name from the root of t.
 func (t *tree) find(name string, follow bool) (*handle, error) {
 	if t == nil {
 		return find(unix.AT_FDCWD, name, follow)

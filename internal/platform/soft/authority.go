@@ -23,7 +23,7 @@ import (
 type Authority struct {
 	dir string // folder of keys and certificates; "" keeps none
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the two below
 	keys  map[role]*rsa.PrivateKey
 	certs map[string]*x509.Certificate // by role and product
 }

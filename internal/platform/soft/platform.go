@@ -54,7 +54,7 @@ func New(o Options) (*Platform, error) {
 	return p, err
 }
 
-// hostTable is the table of the software host: as real ones, the whole chain of a
+// hostTable returns the table of the software host: as real ones, the whole chain of a
 // VCEK, and of a VLEK itself and the intermediate.
 func (p *Platform) hostTable() ([]byte, error) {
 	i, err := p.Intermediate()
