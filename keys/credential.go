@@ -50,9 +50,9 @@ func (e *Expected) Check(answer []byte) error {
 
 // NewChallenge makes a challenge for the TPM that has the endorsement key ek, and for
 // the attestation key ak in it. Both are TPMT_PUBLICs from an untrusted source, of at most
-// 1,024 bytes. NewChallenge runs at the verifier and needs no TPM. It
-// computes the name of the AK and first checks the attributes. Otherwise an attacker could
-// enrol a key that is not restricted, or that another program made, as an attestation key.
+// 1,024 bytes. NewChallenge runs at the verifier and needs no TPM. It computes the name of
+// the AK and first checks the attributes. Otherwise an attacker could enrol a key that is
+// not restricted, or that another program made, as an attestation key.
 func NewChallenge(ek, ak []byte) (*Challenge, *Expected, error) {
 	endorsement, err := ParsePublic(ek)
 	if err != nil {

@@ -2,9 +2,9 @@
 
 package sealing
 
-// Labels of the composite hashes and key derivations. The input is [evidence.Preimage]
-// of the label and the parts after it. Each label has one purpose, and the number at its end changes whenever the list of
-// parts after it does.
+// Labels of the composite hashes and key derivations. The input is [evidence.Preimage] of the
+// label and the parts after it. Each label has one purpose, and the number at its end
+// changes whenever the list of parts does.
 const (
 	LabelRoots          = "agentd/seal/roots/1"           // input keying material of a slot: slot kind, SNP derived key, TPM secret
 	LabelSlot           = "agentd/seal/slot/1"            // key and key check of a slot: slot kind, salt
