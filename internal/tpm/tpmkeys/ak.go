@@ -59,20 +59,12 @@ func Provision(t transport.TPM, blob *Blob, auths Auths) (*AK, error) {
 }
 
 // create makes a key under the storage root key.
-func create(t transport.TPM, auths Auths) (*Blob, error) {
-	parent, err := findSRK(t, auths)
-	if err != nil {
-		return nil, err
-	}
-	blob, err := createUnder(t, parent)
-	if Refused(err) && !parent.transient {
-		// Another program gave the key at 0x81000001 an authorization value.
-		if parent, err = primarySRK(t, auths); err != nil {
-			return nil, err
-		}
+func create(t transport.TPM, auths Auths) (blob *Blob, err error) {
+	err = withParent(t, nil, auths, func(parent *Primary) (err error) {
 		blob, err = createUnder(t, parent)
-	}
-	return blob, errors.Join(err, parent.flush(t))
+		return err
+	})
+	return blob, err
 }
 
 func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
@@ -98,38 +90,26 @@ func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
 
 // load loads the key. The caller holds mu or has the only reference.
 func (a *AK) load(t transport.TPM) error {
-	parent, err := srkNamed(t, a.blob.parent, a.auths)
-	if err != nil {
-		return fmt.Errorf("load the attestation key: %w", err)
-	}
-	rsp, err := a.loadUnder(t, parent)
-	if Refused(err) && !parent.transient {
-		// The key at 0x81000001 has an authorization value of another program. Derived
-		// again it is the same key without one.
-		if parent, err = primarySRK(t, a.auths); err != nil {
-			return fmt.Errorf("load the attestation key: %w", err)
+	var rsp *tpm2.LoadResponse
+	err := withParent(t, a.blob.parent, a.auths, func(parent *Primary) (err error) {
+		rsp, err = tpm2.Load{
+			ParentHandle: parent.Auth(tpm2.PasswordAuth(nil)),
+			InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
+			InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.Bytes()),
+		}.Execute(t)
+		if err == nil && !a.blob.Name().Equal(rsp.Name.Buffer) {
+			err = errors.Join(errors.New("the TPM loaded another key"), flush(t, rsp.ObjectHandle))
 		}
-		rsp, err = a.loadUnder(t, parent)
-	}
+		return err
+	})
 	if errors.Is(err, tpm2.TPMRCIntegrity) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if err == nil && !a.blob.Name().Equal(rsp.Name.Buffer) {
-		err = errors.Join(errors.New("the TPM loaded another key"), flush(t, rsp.ObjectHandle))
-	}
-	if err = errors.Join(err, parent.flush(t)); err != nil {
+	if err != nil {
 		return fmt.Errorf("load the attestation key: %w", err)
 	}
 	a.handle, a.loaded = rsp.ObjectHandle, true
 	return nil
-}
-
-func (a *AK) loadUnder(t transport.TPM, parent *Primary) (*tpm2.LoadResponse, error) {
-	return tpm2.Load{
-		ParentHandle: parent.Auth(tpm2.PasswordAuth(nil)),
-		InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.Bytes()),
-	}.Execute(t)
 }
 
 // use runs f with the loaded key. If the handle is stale, because the device was opened

@@ -26,6 +26,23 @@ func WithSRK(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) erro
 	return errors.Join(f(s), s.flush(t))
 }
 
+// withParent runs f as [WithSRK] does. If another program gave the key at 0x81000001 an
+// authorization value, it runs f again with the key derived: that is the same key without
+// the value.
+func withParent(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) error) error {
+	return WithSRK(t, name, auths, func(p *Primary) error {
+		err := f(p)
+		if !Refused(err) || p.transient {
+			return err
+		}
+		derived, err := primarySRK(t, auths)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(derived), derived.flush(t))
+	})
+}
+
 // findSRK finds the storage root key or makes it. It uses the key at 0x81000001 if that
 // is a storage key that never leaves this TPM. If no key is there, it makes the ECC P-256
 // key of the TCG's template and keeps it there. If something else is there, or the TPM has
