@@ -16,7 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// trustFlags name what every appraisal needs besides evidence and policy.
+// trustFlags name what every appraisal needs in addition to evidence and policy.
 type trustFlags struct {
 	at, testRoot, collateral string
 	certificates, crls       []string
@@ -31,7 +31,7 @@ func (f *trustFlags) add(c *cobra.Command) {
 	flags.StringArrayVar(&f.crls, "crl", nil, "")
 }
 
-// appraisalFlags name besides that the policy, and what the evidence must contain.
+// appraisalFlags also name the policy, and what the evidence must contain.
 type appraisalFlags struct {
 	trustFlags
 	policy, audience, publicKey, userData string
@@ -93,7 +93,7 @@ func (t *terminal) trustInputs(f *trustFlags) (_ *appraisalInputs, err error) {
 	return o, err
 }
 
-// appraisalInputs reads besides that the policy and the expectations.
+// appraisalInputs also reads the policy and the expectations.
 func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) {
 	if f.policy == "" {
 		return nil, misuse(errors.New("--policy is missing: name the file that says what is acceptable")).withHint("docs/policy.md describes the file; `agentctl policy init` writes one")

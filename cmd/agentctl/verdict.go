@@ -94,7 +94,7 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
 	for _, r := range order {
 		name := ids[r][0]
 		if len(ids[r]) > 1 {
-			name = fmt.Sprintf("%d checks", len(ids[r]))
+			name = checks(ids[r])
 		}
 		needed := ""
 		if r.required {
@@ -106,7 +106,7 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
 		}
 	}
 	if unused > 0 {
-		t.printOpen(fmt.Sprintf("%d checks", unused), "rules that the policy does not have, or that do not apply: --verbose lists them")
+		t.printOpen(fmt.Sprintf("policy, %d checks", unused), "rules that the policy does not have, or that do not apply: --verbose lists them")
 	}
 	if len(order) == 0 && unused == 0 {
 		fmt.Fprintln(t.out, "      nothing")
@@ -115,6 +115,15 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
 
 func (t *terminal) printOpen(name, sentence string) {
 	fmt.Fprintf(t.out, "%s  %-26s %s\n", t.mark(verify.NotAsserted), name, cleanLine(sentence))
+}
+
+// checks returns how many checks these are, and of which part if it is only one.
+func checks(ids []string) string {
+	part, _, _ := strings.Cut(ids[0], ".")
+	if slices.ContainsFunc(ids, func(id string) bool { return !strings.HasPrefix(id, part+".") }) {
+		return fmt.Sprintf("%d checks", len(ids))
+	}
+	return fmt.Sprintf("%s, %d checks", part, len(ids))
 }
 
 // idColumns is how wide a line of ids may become.
