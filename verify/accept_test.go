@@ -21,7 +21,7 @@ func TestAccepted(t *testing.T) {
 		{"fresh", "", func(*testing.T, *evidencetest.Recipe) {}},
 		{"alone in its batch", "", func(_ *testing.T, r *evidencetest.Recipe) { r.Neighbours = 0 }},
 		{"anchored", anchoredPolicy, func(_ *testing.T, r *evidencetest.Recipe) { anchored(r) }},
-		{"fresh where anchored would do", anchoredPolicy, func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Freshness = "anchored" }},
+		{"fresh, and anchored would be accepted", anchoredPolicy, func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Freshness = "anchored" }},
 		{"no log", `log = "optional"`, func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
 		{"P-384", "", func(_ *testing.T, r *evidencetest.Recipe) {
 			r.AK = evidencetest.ECCKeyOn(elliptic.P384(), tpm2.TPMECCNistP384, tpm2.TPMAlgSHA384, 'k')

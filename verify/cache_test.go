@@ -15,7 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// TestCacheChangesNothing: every mutation of a report, seen behind its good original by
+// TestCacheChangesNothing: every mutation of a report, seen after its good original by
 // one and the same cache, gets the appraisal that it gets without a cache, twice.
 func TestCacheChangesNothing(t *testing.T) {
 	good := evidencetest.New()

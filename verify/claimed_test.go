@@ -14,7 +14,7 @@ import (
 )
 
 // TestNothingIsClaimedOfRefusedEvidence: what rests on a signature or commitment that
-// does not hold is not said, neither in the result nor by a check.
+// does not verify is not said, neither in the result nor by a check.
 func TestNothingIsClaimedOfRefusedEvidence(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -93,7 +93,7 @@ func TestInventedFirmwareLog(t *testing.T) {
 	}
 }
 
-// TestSHA1FromAnywhere: the start of a SHA-1 bank is held against nothing, so a value
+// TestSHA1FromAnywhere: the start of a SHA-1 bank is compared with nothing, so a value
 // that the log reaches from another start than zero is not explained.
 func TestSHA1FromAnywhere(t *testing.T) {
 	for _, c := range []struct {
@@ -121,7 +121,7 @@ func TestSHA1FromAnywhere(t *testing.T) {
 	}
 }
 
-// TestKnownLogAndAWholeOne: a whole log is held against the state that is known from
+// TestKnownLogAndAWholeOne: a whole log is compared with the state that is known from
 // before, unless it is of another boot or machine, which is said.
 func TestKnownLogAndAWholeOne(t *testing.T) {
 	for _, c := range []struct {
@@ -198,7 +198,7 @@ func TestExplainBehindLaunch(t *testing.T) {
 	}
 }
 
-// TestExplainUnlistedLaunch: where any launch measurement is accepted, those that are
+// TestExplainUnlistedLaunch: if any launch measurement is accepted, those that are
 // listed are not demanded.
 func TestExplainUnlistedLaunch(t *testing.T) {
 	for root, demanded := range map[string]bool{"": true, `unlisted_launch = "allow"`: false} {

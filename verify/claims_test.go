@@ -16,7 +16,7 @@ import (
 )
 
 // TestMachineClaims: each claim about the machine is that of the field which it names.
-// Every field has a value of its own, so that none can stand for another.
+// Every field has a value of its own, so that none can pass for another.
 func TestMachineClaims(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Body = func(b []byte) {

@@ -91,13 +91,13 @@ func combinations() []combination {
 		{id: BatchAgentSignature, name: "case 91 batch of B over the anchor and the agent key of A", anchored: true, mix: func(_ *testing.T, a, b *evidence.Evidence) {
 			a.Statement, a.Inclusion, a.Batch, a.AgentSignature = b.Statement, b.Inclusion, b.Batch, b.AgentSignature
 		}},
-		{id: AnchorLogPrefix, name: "case 92 log of B behind the anchor of A", anchored: true, mix: func(_ *testing.T, a, b *evidence.Evidence) { a.Log = b.Log }},
+		{id: AnchorLogPrefix, name: "case 92 log of B after the anchor of A", anchored: true, mix: func(_ *testing.T, a, b *evidence.Evidence) { a.Log = b.Log }},
 		{id: BindingReportData, name: "case 51 report of B under the anchor of A", anchored: true, mix: func(_ *testing.T, a, b *evidence.Evidence) {
 			a.Report, a.Certificates = b.Report, b.Certificates
 		}},
-		{id: PolicyChip, name: "machine B where chip A is listed", policy: makePolicy(`chips = ["`+chipHex(0x63)+`"]`, ""), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
-		{id: PolicyBinding, name: "case 93 machine B where a paravisor is expected", policy: listedAs("paravisor", "paravisor"), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
-		{id: PolicyAgent, name: "machine B where the agent of A is listed", policy: makePolicy("", "[agent]\nversions = [\"1.0.0\"]"), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
+		{id: PolicyChip, name: "machine B, and chip A is listed", policy: makePolicy(`chips = ["`+chipHex(0x63)+`"]`, ""), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
+		{id: PolicyBinding, name: "case 93 machine B instead of a paravisor", policy: listedAs("paravisor", "paravisor"), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
+		{id: PolicyAgent, name: "machine B, and the agent of A is listed", policy: makePolicy("", "[agent]\nversions = [\"1.0.0\"]"), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
 		{id: PolicyAppUnlisted, name: "machine B with a further application", policy: makePolicy(`unlisted_apps = "refuse"`, app("billing", "", "billing 1")), mix: func(_ *testing.T, a, b *evidence.Evidence) { *a = *b }},
 	}
 }

@@ -47,7 +47,7 @@ func TestGravestClass(t *testing.T) {
 	}
 }
 
-// TestAgeDoesNotWrapAround: an age beyond what a duration holds is not a short one. The
+// TestAgeDoesNotWrapAround: an age beyond the range of a duration is not a short one. The
 // party that runs the vTPM chooses its clock.
 func TestAgeDoesNotWrapAround(t *testing.T) {
 	r := evidencetest.New()
@@ -91,7 +91,7 @@ func TestWithoutLogIsSaid(t *testing.T) {
 }
 
 // TestUnknownAgeIsSaid: each kind of raw material says what it knows of its age, and a
-// quote that was held against nothing is not called new.
+// quote that was compared with nothing is not called new.
 func TestUnknownAgeIsSaid(t *testing.T) {
 	replayed := func(o *options) { o.Nonce, o.AcceptReplay = nil, true }
 	const age, quote = "report is of unknown age", "quote contains the nonce and is new"
@@ -159,7 +159,7 @@ func TestFreshnessRestsOnChainAndRuntimeData(t *testing.T) {
 	}
 }
 
-// TestNothingIsReadFromABrokenLog: what a log says before its fault is held against no rule.
+// TestNothingIsReadFromABrokenLog: what a log says before its fault is not judged by a rule.
 func TestNothingIsReadFromABrokenLog(t *testing.T) {
 	r := evidencetest.New()
 	rewritten(2, []byte(`{"type":"later"}`))(t, r)
@@ -195,8 +195,8 @@ func TestCurrentVersion(t *testing.T) {
 	}
 }
 
-// TestWhatIsAllowedIsNotPassed: where the policy accepts what a cautious one refuses, the
-// check does not say of the machine what does not hold. Where the machine is as it should
+// TestWhatIsAllowedIsNotPassed: if the policy accepts what a cautious one refuses, the
+// check does not say of the machine what is not true. If the machine is as it should
 // be, the check passes all the same.
 func TestWhatIsAllowedIsNotPassed(t *testing.T) {
 	for _, c := range []struct {

@@ -213,8 +213,8 @@ func (w *corpusWriter) appraise(c *corpus.Case, o options) (*Appraisal, error) {
 	return appraiseEvidence(c.Evidence, o)
 }
 
-// strip takes the certificates that all good evidence holds out of a document, where
-// it holds just those.
+// strip takes the certificates of all good evidence out of a document, if it has just
+// those.
 func (w *corpusWriter) strip(document []byte) ([]byte, bool) {
 	e, err := evidence.Parse(document)
 	if err != nil || len(e.Certificates) != len(w.shared) {

@@ -17,7 +17,7 @@ import (
 )
 
 // basePolicy accepts what evidencetest.New makes. Cases put root keys before its
-// tables and further tables behind them.
+// tables and further tables after them.
 const basePolicy = `version = 1
 %s
 
@@ -150,7 +150,7 @@ func explain(a *Appraisal) string {
 	return b.String()
 }
 
-// says reports whether one of the sentences for people holds this text.
+// says reports whether one of the sentences for people contains this text.
 func says(a *Appraisal, text string) bool {
 	for _, s := range a.Sentences {
 		if strings.Contains(s, text) {

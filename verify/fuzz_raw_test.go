@@ -12,8 +12,8 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// FuzzRawReport: whatever stands behind a good report, with its certificates in the table or
-// beside it, is appraised without a panic, and accepted only where a table stands there.
+// FuzzRawReport: whatever follows a good report, with its certificates in the table or
+// given apart, is appraised without a panic, and accepted only if it is a table.
 func FuzzRawReport(f *testing.F) {
 	r := evidencetest.NewReport(snp.Genoa)
 	var data [64]byte
@@ -37,7 +37,7 @@ func FuzzRawReport(f *testing.F) {
 }
 
 // TestParavisorMangled flips every byte of a set: each is refused, or lies in what the
-// paravisor's headers say beside the report, which nothing signs and no check uses.
+// paravisor's headers say apart from the report, which nothing signs and no check uses.
 func TestParavisorMangled(t *testing.T) {
 	r := evidencetest.NewParavisor()
 	set := AzureSet(r.Build(t))

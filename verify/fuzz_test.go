@@ -35,7 +35,7 @@ func FuzzEvidence(f *testing.F) {
 	})
 }
 
-// checkAppraisal holds an appraisal to what its documentation says, whatever it is of.
+// checkAppraisal checks that an appraisal is what its documentation says.
 func checkAppraisal(t *testing.T, a *Appraisal) {
 	t.Helper()
 	if len(a.Checks) != len(definitions) {

@@ -51,7 +51,7 @@ func TestHostileDocumentIsCheap(t *testing.T) {
 }
 
 // TestLogStateValues: the state that is kept is read from a file, and a value of the
-// wrong size in it is an error, not a value that stands for zero.
+// wrong size in it is an error, not a value that counts as zero.
 func TestLogStateValues(t *testing.T) {
 	for name, change := range map[string]struct {
 		id     CheckID

@@ -42,7 +42,7 @@ func TestLargeLog(t *testing.T) {
 	}
 }
 
-// TestJSONForm holds the members of the JSON form to docs/checks.md, since programs
+// TestJSONForm compares the members of the JSON form with docs/checks.md, since programs
 // rely on them.
 func TestJSONForm(t *testing.T) {
 	r := evidencetest.New()
@@ -84,6 +84,6 @@ func TestJSONForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err = json.Marshal(a); err != nil || strings.Contains(string(b), `"claims"`) {
-		t.Errorf("the JSON of refused evidence holds claims: %v", err)
+		t.Errorf("the JSON of refused evidence contains claims: %v", err)
 	}
 }

@@ -28,7 +28,7 @@ func outside(e *evidence.Evidence, document []byte) map[int]string {
 		}
 	}
 	// The chain is found among the certificates; the last one, the root, is the
-	// verifier's own, and what the document holds of it is not looked at.
+	// verifier's own, and what the document contains of it is not used.
 	note(e.Certificates[len(e.Certificates)-1], "the root is the verifier's own")
 	return out
 }

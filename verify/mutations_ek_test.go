@@ -152,9 +152,9 @@ func ekMutations() []mutation {
 		{id: PolicyEKChain, name: "another root, which comes along", root: root, tables: certified(otherRoot.certify('e', nil), otherRoot.cert)},
 		{id: PolicyEKChain, name: "signed by itself", root: root, tables: certified(self.certify('e', nil))},
 		{id: PolicyEKChain, name: "issuer missing", root: root, tables: certified(between.certify('e', nil))},
-		{id: PolicyEKChain, name: "issuer is no authority", root: root, tables: certified(noAuthority.certify('e', nil), noAuthority.cert)},
+		{id: PolicyEKChain, name: "issuer is not an authority", root: root, tables: certified(noAuthority.certify('e', nil), noAuthority.cert)},
 		{id: PolicyEKChain, name: "issued by another TPM's key", root: root, tables: certified((&maker{key: letterKey('f'), cert: tpmRoot.certify('f', nil)}).certify('e', nil), tpmRoot.certify('f', nil))},
-		{id: PolicyEKChain, name: "an extension that nobody knows, and must", root: root, tables: certified(tpmRoot.certify('e', func(c *x509.Certificate) {
+		{id: PolicyEKChain, name: "critical extension that is not known", root: root, tables: certified(tpmRoot.certify('e', func(c *x509.Certificate) {
 			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
 		}))},
 		{id: PolicyEKChain, name: "not asked for, and there", root: "ek_roots = " + pemText(tpmRoot.cert), tables: certified(otherRoot.certify('e', nil))},

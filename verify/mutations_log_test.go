@@ -82,7 +82,7 @@ var logMutations = []mutation{
 	{id: LogContinuation, name: "another beginning", recipe: fromTwo, opts: continued(func(s *LogState) { s.Head.Digest[0] ^= 1 })},
 
 	{id: LogContinuation, name: "another history of the same boot", recipe: otherAgent, opts: continued(func(*LogState) {})},
-	{id: LogContinuation, name: "another history, known of a boot that nobody wrote down", recipe: otherAgent, opts: continued(func(s *LogState) { s.AKName, s.ResetCount = "", 0 })},
+	{id: LogContinuation, name: "another history, known without its boot", recipe: otherAgent, opts: continued(func(s *LogState) { s.AKName, s.ResetCount = "", 0 })},
 	{id: LogContinuation, name: "shorter than what is known", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events = r.Events[:1] }, opts: continued(func(s *LogState) { s.Head.Count, s.Head.Digest[0] = 3, s.Head.Digest[0]^1 })},
 
 	{id: LogDecode, name: "case 28 dropped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return append(r[:1:1], r[2:]...) })},
@@ -105,7 +105,7 @@ var logMutations = []mutation{
 	})},
 	{id: LogDigests, name: "case 29 one bank is of other content", blind: true, recipe: records(func(r []pcr.Record) { r[2].Digests[1].Value[0] ^= 1 })},
 	{id: LogDigests, name: "another PCR", blind: true, recipe: records(func(r []pcr.Record) { r[2].PCR = 13 })},
-	{id: LogReplay, name: "case 20 somebody else extended the PCR", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+	{id: LogReplay, name: "case 20 another program extended the PCR", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.PCRs.Set(pcr.SHA256, 14, bytes.Repeat([]byte{0xee}, 32))
 	}},
 	{id: LogReplay, name: "case 22 one bank was not extended", recipe: func(_ *testing.T, r *evidencetest.Recipe) {

@@ -52,8 +52,8 @@ var signedImage = "[image]\nid_key_digests = [\"" + hex.EncodeToString(evidencet
 var machinePolicyMutations = append([]mutation{
 	{id: PolicyProduct, name: "another generation", root: `products = ["milan", "turin"]`},
 	{id: PolicyReportVersion, name: "too old", root: `min_report_version = 5`, recipe: body(version3)},
-	{id: PolicySigner, name: "case 58 VLEK where VCEK is wanted", recipe: vlek},
-	{id: PolicySigner, name: "VCEK where VLEK is wanted", root: `signers = ["vlek"]`},
+	{id: PolicySigner, name: "case 58 VLEK instead of VCEK", recipe: vlek},
+	{id: PolicySigner, name: "VCEK instead of VLEK", root: `signers = ["vlek"]`},
 	{id: PolicyChip, name: "case 58 masked chip id", recipe: body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })},
 	{id: PolicyChip, name: "not of the fleet", root: `chips = ["` + repeated(0x64, 64) + `"]`},
 	{id: PolicyChip, name: "eight bytes are not a chip of 64", root: `chips = ["` + repeated(0x63, 8) + `"]`},

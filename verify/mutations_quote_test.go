@@ -36,9 +36,9 @@ func snapshot(f func(*evidence.Snapshot)) func(*testing.T, *evidencetest.Recipe,
 
 // nvCertify turns a quote into a TPM2_NV_Certify by the same key, over the same
 // qualifying data. Its body is a TPMS_NV_CERTIFY_INFO (TPM 2.0 Part 2, section 10.12.8).
-// A program that writes the NV index can put a PCR digest of its choice where a program
-// that reads the C union without asking for the type looks for it: 132 bytes into the
-// union, 58 into the contents, size first and little-endian. tpm2_checkquote of
+// A program that writes the NV index can put a PCR digest of its choice at the place at
+// which a program looks for it that reads the C union without asking for the type: 132
+// bytes into the union, 58 into the contents, size first and little-endian. tpm2_checkquote of
 // tpm2-tools 5.4 is such a program.
 func nvCertify(a *evidencetest.Attestation) {
 	contents := append(make([]byte, 58), byte(len(a.Digest)), 0)

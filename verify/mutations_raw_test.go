@@ -39,7 +39,7 @@ func (m rawMaterial) appraise(o options, ignored map[CheckID]bool) (*Appraisal, 
 
 type makeMaterial = func(*testing.T, *options) rawMaterial
 
-// bare is a bare report that holds the nonce.
+// bare returns a bare report that contains the nonce.
 func bare(change func(*evidencetest.Report), after func(*RawReport, *options)) makeMaterial {
 	return func(t *testing.T, o *options) rawMaterial {
 		r := evidencetest.NewReport(snp.Genoa)
@@ -99,12 +99,12 @@ var otherPCRs = func() (rules string) {
 }()
 
 var rawMutations = []mutation{
-	{id: ReportTable, name: "garbage behind the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) { m.Report = append(m.Report, 1) })},
+	{id: ReportTable, name: "garbage after the report", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) { m.Report = append(m.Report, 1) })},
 	{id: ReportTable, name: "a table that points outside itself", root: bareRoot, raw: bare(nil, func(m *RawReport, _ *options) {
 		m.Report = append(m.Report, bytes.Repeat([]byte{0xff}, 48)...)
 	})},
 	{id: ReportExpectedData, name: "another nonce", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
-	{id: ReportExpectedData, name: "the nonce, and more behind it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = evidencetest.Nonce[:16] })},
+	{id: ReportExpectedData, name: "the nonce, and more after it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = evidencetest.Nonce[:16] })},
 	{id: ReportExpectedData, name: "other report data", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) {
 		o.Nonce, o.ReportData = nil, bytes.Repeat([]byte{1}, 64)
 	})},
@@ -115,15 +115,15 @@ var rawMutations = []mutation{
 	{id: PolicyLog, name: "a bare report has no log", root: `binding = "none"`, raw: bare(nil, nil)},
 	{id: PolicyPCR, name: "a bare report has no PCRs", root: bareRoot, tables: "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(0, 32) + "\"]", raw: bare(nil, nil)},
 	{id: PolicyAK, name: "a bare report has no AK", root: bareRoot + "\nak_names = [\"000b" + repeated(1, 32) + "\"]", raw: bare(nil, nil)},
-	{id: PolicyCallerUnit, name: "nobody asked for a bare report", root: bareRoot, tables: "[caller]\nunit = \"billing.service\"", raw: bare(nil, nil)},
-	{id: PolicyCallerUser, name: "nobody is not root", root: bareRoot, tables: "[caller]\nuid = 0", raw: bare(nil, nil)},
+	{id: PolicyCallerUnit, name: "no caller asked for a bare report", root: bareRoot, tables: "[caller]\nunit = \"billing.service\"", raw: bare(nil, nil)},
+	{id: PolicyCallerUser, name: "no caller is not root", root: bareRoot, tables: "[caller]\nuid = 0", raw: bare(nil, nil)},
 	{id: PolicyDebug, name: "bare", root: bareRoot, raw: bare(func(r *evidencetest.Report) { r.Body = setPolicy(1 << 19) }, nil)},
 
 	{id: ParavisorDecode, name: "no paravisor's", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[0] ^= 1 }), nil)},
 	{id: ParavisorDecode, name: "size of the whole", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[8]++ }), nil)},
 	{id: ParavisorDecode, name: "size of the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[1235] = 0xff }), nil)},
 	{id: ParavisorDecode, name: "unknown hash", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[1228] = 9 }), nil)},
-	{id: ParavisorDecode, name: "something behind the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
+	{id: ParavisorDecode, name: "something after the runtime data", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(blob(func(b []byte) { b[len(b)-1] = 1 }), nil)},
 	{id: ParavisorDecode, name: "a member twice", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText(`{"keys":`, `{"keys":[],"keys":`), nil)},
 	{id: ParavisorDecode, name: "too short", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.HCL = s.HCL[:1235] })},
 	{id: ParavisorKey, name: "absent", policy: paravisorPolicy("paravisor", ""), blind: true, raw: paravisorSet(runtimeText("HCLAkPub", "HCLAkPriv"), nil)},
@@ -152,7 +152,7 @@ var rawMutations = []mutation{
 	{id: PolicyBinding, name: "case 55 paravisor's set asked for at VMPL 2", policy: paravisorPolicy("paravisor", "binding = \"paravisor\"\nvmpl = [0, 2]"), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.Report.Body = le32(evidencetest.AtVMPL, 2)
 	}, nil)},
-	{id: PolicyFreshness, name: "paravisor's report of any age, where an anchored one will do", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
+	{id: PolicyFreshness, name: "paravisor's report of any age, and the policy accepts an anchored one", policy: paravisorPolicy("paravisor", anchoredPolicy), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
 	{id: PolicyFreshness, name: "paravisor's report of any age", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil })},
 	{id: PolicyFreshness, name: "paravisor's user data of zeros", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) })},
 	{id: PolicyFreshness, name: "paravisor's user data of one zero", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = []byte{0} })},

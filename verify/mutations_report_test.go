@@ -33,7 +33,7 @@ func setPolicy(bits uint64) func([]byte) {
 	}
 }
 
-// version3 takes out what reports before version 5 do not hold.
+// version3 takes out what reports before version 5 do not have.
 func version3(b []byte) {
 	b[evidencetest.AtVersion] = 3
 	clear(b[evidencetest.AtLaunchMitigations : evidencetest.AtLaunchMitigations+16])
@@ -49,8 +49,8 @@ var reportMutations = []mutation{
 
 	{id: ReportSigner, name: "case 58 VLEK named, VCEK signed", recipe: body(le32(evidencetest.AtKeyInfo, 1<<2))},
 	{id: ReportSigner, name: "case 58 masked chip key", recipe: body(le32(evidencetest.AtKeyInfo, 1<<1))},
-	{id: ReportSigner, name: "nobody signed", recipe: body(le32(evidencetest.AtKeyInfo, 7<<2))},
-	{id: ReportSigner, name: "nobody signed, and no certificate", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+	{id: ReportSigner, name: "unsigned", recipe: body(le32(evidencetest.AtKeyInfo, 7<<2))},
+	{id: ReportSigner, name: "unsigned, and no certificate", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Report.Body = le32(evidencetest.AtKeyInfo, 7<<2)
 		r.Report.NoCertificates = true
 	}},
@@ -71,7 +71,7 @@ var reportMutations = []mutation{
 		e.Certificates = []evidence.Bytes{bytes.Repeat([]byte{0x30}, 100), {0}}
 	})},
 	{id: ReportCertificate, name: "issuer missing", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Report.OnlyLeaf = true }},
-	{id: ReportChain, name: "root of nobody that is trusted", blind: true, opts: func(_ *testing.T, o *options) { o.Roots = nil }},
+	{id: ReportChain, name: "root that the verifier does not trust", blind: true, opts: func(_ *testing.T, o *options) { o.Roots = nil }},
 	{id: ReportChain, name: "issuer under another name", blind: true, recipe: func(t *testing.T, r *evidencetest.Recipe) {
 		r.Document = func(e *evidence.Evidence) {
 			e.Certificates = nil

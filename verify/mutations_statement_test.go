@@ -70,7 +70,7 @@ var statementMutations = []mutation{
 	{id: StatementAudience, name: "a statement without a name", opts: func(_ *testing.T, o *options) { o.Audience = "https://a.example" }},
 	{id: StatementPublicKey, name: "another key", opts: func(_ *testing.T, o *options) { o.PublicKey = []byte("another key") }},
 	{id: StatementUserData, name: "other data", opts: func(_ *testing.T, o *options) { o.UserData = []byte("invoice 8") }},
-	{id: StatementFreshness, name: "case 52 anchored where fresh was asked for", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Anchored = true }},
+	{id: StatementFreshness, name: "case 52 anchored instead of fresh", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Anchored = true }},
 
 	{id: BatchInclusion, name: "case 64 wrong index", recipe: document(func(e *evidence.Evidence) { e.Inclusion.Index = 1 })},
 	{id: BatchInclusion, name: "case 64 index out of the tree", recipe: document(func(e *evidence.Evidence) { e.Inclusion.Index = 3 })},
@@ -104,7 +104,7 @@ var statementMutations = []mutation{
 		r.BatchSignature = func(m []byte) []byte { return ed25519.Sign(evidencetest.Key('b'), m) }
 	}},
 
-	{id: AKDecode, name: "bytes behind it", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = append(r.AK.Public(), 0) }},
+	{id: AKDecode, name: "bytes after it", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = append(r.AK.Public(), 0) }},
 	{id: AKDecode, name: "garbage", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = []byte{0, 0x23, 0, 0x0b} }},
 	{id: AKDecode, name: "cut short", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = []byte{0} }},
 	{id: AKAttributes, name: "case 50 not restricted", recipe: attribute(func(a *tpm2.TPMAObject) { a.Restricted = false })},

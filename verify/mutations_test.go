@@ -13,7 +13,7 @@ import (
 // switched off the evidence must be accepted, so that no other one hides its loss.
 type mutation struct {
 	id     CheckID
-	name   string // with the case of the list of cases that it holds
+	name   string // with its case in the list of cases
 	root   string // further root keys of the policy
 	tables string // further tables of the policy
 	policy string // whole policy, in place of these
@@ -108,14 +108,14 @@ func TestChecksAreNeeded(t *testing.T) {
 	}
 }
 
-// TestEveryCheckIsMutated holds the table to the list of checks.
+// TestEveryCheckIsMutated checks that the table has every check of the list.
 func TestEveryCheckIsMutated(t *testing.T) {
 	have := make(map[CheckID]int)
 	names := make(map[string]bool)
 	for _, m := range mutations() {
 		have[m.id]++
 		if key := string(m.id) + "/" + m.name; names[key] {
-			t.Errorf("%s stands in the table twice", key)
+			t.Errorf("%s is in the table twice", key)
 		} else {
 			names[key] = true
 		}

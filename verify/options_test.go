@@ -38,7 +38,7 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// TestEmptyReportData: it must not stand in for the nonce of a bare report.
+// TestEmptyReportData: it must not replace the nonce of a bare report.
 func TestEmptyReportData(t *testing.T) {
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy("binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"", ""))

@@ -202,7 +202,7 @@ func TestRecordedReportData(t *testing.T) {
 	}
 }
 
-// unpacked is a recorded quote in one file: signature and attestation behind a length
+// unpacked is a recorded quote in one file: signature and attestation after a length
 // each, then a count and the PCRs, little-endian in 8 bytes.
 func unpacked(t *testing.T, file string) (quote, signature, pcrs []byte) {
 	t.Helper()
@@ -257,7 +257,7 @@ func TestRecordedParavisors(t *testing.T) {
 	quote, signature, pcrs := unpacked(t, trustee+"quote.bin")
 	all = append(all, recording{"Milan, version 2", AzureSet{HCL: vectors.Read(t, trustee+"hcl-report.bin"), Quote: quote, Signature: signature, PCRs: pcrs},
 		trustee + "vcek.pem", "challenge", nil})
-	// The key of this quote stands beside it, see TestRecordedQuotes; the blob is of another boot.
+	// The key of this quote is in another file, see TestRecordedQuotes; the blob is of another boot.
 	quote, signature, pcrs = unpacked(t, kinvolk+"quote.bin")
 	all = append(all, recording{"another chip's certificate, another TPM's quote", AzureSet{HCL: vectors.Read(t, kinvolk+"hcl-report-snp.bin"), Quote: quote, Signature: signature, PCRs: pcrs},
 		kinvolk + "certs.pem", "challenge", []CheckID{QuoteSignature, ReportSignature, ReportChip}})
@@ -316,7 +316,7 @@ func TestRecordedParavisors(t *testing.T) {
 	})
 }
 
-// TestRecordedQuotes: quotes that were recorded beside the key alone.
+// TestRecordedQuotes: quotes that were recorded with the key alone.
 func TestRecordedQuotes(t *testing.T) {
 	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct{ name, quote, key string }{

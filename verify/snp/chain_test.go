@@ -69,7 +69,7 @@ func chained(t testing.TB, p *soft.Platform, leaf *snp.EndorsementKey) (*snp.Cha
 	return snp.VerifyChain(leaf, []*x509.Certificate{issuer}, roots)
 }
 
-// cases 58 and 60: what a signature field may hold.
+// cases 58 and 60: what a signature field may contain.
 func TestSignatureEncoding(t *testing.T) {
 	p := launch(t, soft.Options{})
 	r, leaf := reported(t, p)
@@ -179,7 +179,7 @@ func TestWrongCombinations(t *testing.T) {
 		}
 	}
 	if _, err := snp.SelectLeaf(alter(func([]byte) {}), []*snp.EndorsementKey{vlekLeaf}); snp.CodeOf(err) != snp.CodeNoLeaf {
-		t.Errorf("only a VLEK at hand: %v", err)
+		t.Errorf("only a VLEK: %v", err)
 	}
 	if got, err := snp.SelectLeaf(alter(func([]byte) {}), []*snp.EndorsementKey{vlekLeaf, otherChip, leaf}); err != nil || got != leaf {
 		t.Errorf("the right one last: %v", err)
@@ -293,7 +293,7 @@ func TestChainRefusals(t *testing.T) {
 			t.Errorf("%v, want code %s", err, snp.CodeChainSignature)
 		}
 	})
-	// A cloud that holds a VLEK's issuer must not be able to invent chips.
+	// A cloud that has a VLEK's issuer must not be able to invent chips.
 	t.Run("VCEK by the issuer of VLEKs", func(t *testing.T) {
 		der, err := a.Endorse(soft.Endorsement{
 			Signer: snp.SignerVLEK, Product: snp.Milan, TCB: leaf.TCB, CSPID: "cloud",
@@ -388,7 +388,7 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-// Lists that are about some certificates only, or hold only what changed, are no answer.
+// Lists that are about some certificates only, or contain only what changed, are not an answer.
 func TestRevocationListsOfOtherKinds(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestEndorsementKeyRefusals(t *testing.T) {
 		{"level 256", soft.Endorsement{}, put([]byte{2, 2, 1, 0}, 3, 1), snp.CodeCertificateExtension},
 		{"negative level", soft.Endorsement{}, put([]byte{2, 1, 0xFF}, 3, 1), snp.CodeCertificateExtension},
 		{"level with a tail", soft.Endorsement{}, put([]byte{2, 1, 1, 0}, 3, 1), snp.CodeCertificateExtension},
-		{"level in two bytes where one does", soft.Endorsement{}, put([]byte{2, 2, 0, 1}, 3, 1), snp.CodeCertificateExtension},
+		{"level in two bytes instead of one", soft.Endorsement{}, put([]byte{2, 2, 0, 1}, 3, 1), snp.CodeCertificateExtension},
 		{"product as UTF8String", soft.Endorsement{}, put([]byte{12, 5, 'M', 'i', 'l', 'a', 'n'}, 2), snp.CodeCertificateExtension},
 		{"unknown product", soft.Endorsement{ProductName: "Rome"}, func(*x509.Certificate) {}, snp.CodeProductUnknown},
 		{"odd stepping", soft.Endorsement{ProductName: "Milan-B0x"}, func(*x509.Certificate) {}, snp.CodeProductUnknown},

@@ -123,7 +123,7 @@ func FuzzParseTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		entries, err := snp.ParseTable(b)
 		if err != nil && entries != nil {
-			t.Fatal("entries beside an error")
+			t.Fatal("entries with an error")
 		}
 		total := 0
 		for _, e := range entries {
@@ -133,7 +133,7 @@ func FuzzParseTable(f *testing.F) {
 			t.Fatalf("%d bytes out of %d", total, len(b))
 		}
 		if ders, err := snp.TableCertificates(b); err != nil && ders != nil {
-			t.Fatal("certificates beside an error")
+			t.Fatal("certificates with an error")
 		}
 	})
 }

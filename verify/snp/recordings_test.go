@@ -21,7 +21,7 @@ type verdict struct {
 	id, note  string
 	report    []byte // from its offset to the end of the file
 	leaf      *snp.EndorsementKey
-	issuers   [][]byte // as found beside the leaf
+	issuers   [][]byte // as found with the leaf
 	column    map[string]string
 	notBefore time.Time
 }

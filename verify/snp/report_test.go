@@ -188,7 +188,7 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-// case 56: each component stands in its byte, and one below its floor is named.
+// case 56: each component is in its byte, and one below its floor is named.
 func TestTCBComponents(t *testing.T) {
 	for _, c := range []struct {
 		product snp.Product

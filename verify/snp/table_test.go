@@ -30,7 +30,7 @@ func table(size int, entries ...entry) []byte {
 	return b
 }
 
-// case 43: what a host may put where its table should be.
+// case 43: what a host may put instead of its table.
 func TestParseTable(t *testing.T) {
 	many := make([]entry, 17)
 	for i := range many {
@@ -90,7 +90,7 @@ func TestTableCertificates(t *testing.T) {
 		{"no certificate", put(snp.GUIDVCEK, []byte("anything")), 0, snp.CodeTable},
 		{"PEM of something else", put(snp.GUIDVCEK, bytes.ReplaceAll(text, []byte("CERTIFICATE"), []byte("PRIVATE KEY"))), 0, snp.CodeTable},
 		{"text before PEM", put(snp.GUIDVCEK, append([]byte("hello\n"), text...)), 0, snp.CodeTable},
-		{"text behind PEM", put(snp.GUIDVCEK, append(slices.Clone(text), "hello"...)), 0, snp.CodeTable},
+		{"text after PEM", put(snp.GUIDVCEK, append(slices.Clone(text), "hello"...)), 0, snp.CodeTable},
 		{"seventeen in PEM", put(snp.GUIDVCEK, bytes.Repeat(text, 17)), 0, snp.CodeTable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
