@@ -12,87 +12,129 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
+
+	"github.com/cpuguy83/go-md2man/v2/md2man"
 )
 
-// page contains the head and foot of a manual page.
-type page struct {
-	name, section, title, date, version, see string
-}
+// heading of the page, as go-md2man reads it: name, section, date, source, and manual.
+const heading = "%% %s %s %q %q %q\n\n## NAME\n\n%s - %s\n\n"
 
 func main() {
-	var p page
 	program := flag.String("program", "", "program whose help becomes the page")
 	markdown := flag.String("markdown", "", "Markdown file that becomes the page")
-	flag.StringVar(&p.name, "name", "", "name of the page")
-	flag.StringVar(&p.section, "section", "", "section of the manual")
-	flag.StringVar(&p.title, "title", "", "title in one line")
-	flag.StringVar(&p.date, "date", "", "date of the page")
-	flag.StringVar(&p.version, "version", "", "version of the program")
-	flag.StringVar(&p.see, "see", "", "other pages to refer to")
+	name := flag.String("name", "", "name of the page")
+	section := flag.String("section", "", "section of the manual")
+	title := flag.String("title", "", "title in one line")
+	date := flag.String("date", "", "date of the page")
+	version := flag.String("version", "", "version of the program")
+	see := flag.String("see", "", "other pages to refer to")
 	flag.Parse()
-	body, err := "", error(nil)
-	if *program != "" {
-		body, err = fromHelp(*program)
-	}
-	if err == nil && *markdown != "" {
-		var b []byte
-		if b, err = os.ReadFile(*markdown); err == nil {
-			if body == "" {
-				body = ".SH DESCRIPTION\n"
-			}
-			body += translate(string(b))
-		}
-	}
+	body, err := text(*program, *markdown)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "manpage:", err)
 		os.Exit(1)
 	}
-	fmt.Print(p.head(), body, p.foot())
+	page := fmt.Sprintf(heading, strings.ToUpper(*name), *section, *date, "agentd "+*version, "agentd", *name, *title) + body
+	if *see != "" {
+		page += "\n## SEE ALSO\n\n**" + strings.Join(strings.Fields(strings.ReplaceAll(*see, "(", "**(")), ", **") + "\n"
+	}
+	os.Stdout.Write(md2man.Render([]byte(page)))
 }
 
-func (p page) head() string {
-	return fmt.Sprintf(".TH %s %s %s %s %s\n.SH NAME\n%s \\- %s\n",
-		quote(strings.ToUpper(p.name)), p.section, quote(p.date), quote("agentd "+p.version), quote("agentd"), escape(p.name), escape(p.title))
+// text returns the page below its name, in Markdown.
+func text(program, markdown string) (body string, err error) {
+	if program != "" {
+		if body, err = fromHelp(program); err != nil {
+			return "", err
+		}
+	}
+	if markdown == "" {
+		return body, nil
+	}
+	b, err := os.ReadFile(markdown)
+	if body == "" {
+		body = "## DESCRIPTION\n\n"
+	}
+	return body + adapt(string(b)), err
 }
 
-func (p page) foot() string {
-	if p.see == "" {
-		return ""
+// link is a link of Markdown. A manual page keeps its text only: the other end is a file.
+var link = regexp.MustCompile(`\[([^\]]+)\]\([^)]+\)`)
+
+// adapt makes a manual page of a document. It leaves out the first heading, since the page has
+// its own name, and turns tables into lists.
+func adapt(text string) string {
+	var b strings.Builder
+	var head []string // of the table that the line is in
+	for line := range strings.Lines(link.ReplaceAllString(text, "$1")) {
+		switch {
+		case strings.HasPrefix(line, "# ") && b.Len() == 0:
+		case strings.HasPrefix(line, "## ") && !strings.HasPrefix(line, "## `["): // the name of a TOML table stays as it is
+			b.WriteString(strings.ToUpper(line))
+		case strings.HasPrefix(line, "|---"):
+		case strings.HasPrefix(line, "|") && head == nil:
+			head = cells(line)
+		case strings.HasPrefix(line, "|"):
+			b.WriteString(item(head, cells(line)))
+		default:
+			head = nil
+			b.WriteString(line)
+		}
 	}
-	var refs []string
-	for _, s := range strings.Fields(p.see) {
-		name, section, _ := strings.Cut(strings.TrimSuffix(s, ")"), "(")
-		refs = append(refs, fmt.Sprintf(".BR %s (%s)", escape(name), section))
+	return b.String()
+}
+
+func cells(row string) []string {
+	parts := strings.Split(strings.Trim(strings.TrimSpace(row), "|"), "|")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
 	}
-	return ".SH SEE ALSO\n" + strings.Join(refs, " ,\n") + "\n"
+	return parts
+}
+
+// item returns a row of a table as an item of a list. Its term is the first column. The other
+// columns follow, with their names except for the last.
+func item(head, row []string) string {
+	var rest []string
+	for i, cell := range row[1:] {
+		if cell != "" && i < len(row)-2 {
+			cell = head[i+1] + ": " + cell + "."
+		}
+		rest = append(rest, cell)
+	}
+	return row[0] + "\n: " + strings.TrimSpace(strings.Join(rest, " ")) + "\n\n"
 }
 
 // fromHelp returns the help of a program and of its commands, as the program prints it.
 func fromHelp(program string) (string, error) {
-	var b strings.Builder
-	text, err := help(program)
+	main, err := help(program)
 	if err != nil {
 		return "", err
 	}
-	usage, rest, _ := strings.Cut(text, "\n\n")
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n%s.SH DESCRIPTION\n%s", literal(strings.TrimPrefix(usage, "Usage: ")), literal(rest))
+	usage, rest, _ := strings.Cut(main, "\n\n")
+	var b strings.Builder
+	fmt.Fprintf(&b, "## SYNOPSIS\n%s## DESCRIPTION\n%s", literal(strings.TrimPrefix(usage, "Usage: ")), literal(rest))
 	commands, err := subcommands(program, nil)
 	if err != nil {
 		return "", err
 	}
 	if len(commands) > 0 {
-		b.WriteString(".SH COMMANDS\n")
+		b.WriteString("## COMMANDS\n\n")
 	}
 	for _, c := range commands {
 		text, err := help(program, c...)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(&b, ".SS %s\n%s", quote(strings.Join(c, " ")), literal(text))
+		fmt.Fprintf(&b, "### %s\n%s", strings.Join(c, " "), literal(text))
 	}
 	return b.String(), nil
 }
+
+// literal returns the text with its lines unchanged.
+func literal(text string) string { return "\n```\n" + strings.TrimRight(text, "\n") + "\n```\n\n" }
 
 func help(program string, command ...string) (string, error) {
 	out, err := exec.Command(program, append(command, "--help")...).CombinedOutput()
@@ -137,32 +179,3 @@ func subcommands(program string, above []string) ([][]string, error) {
 	}
 	return all, nil
 }
-
-// literal returns the text with its lines unchanged.
-func literal(text string) string {
-	return ".nf\n" + lines(strings.TrimRight(text, "\n")) + ".fi\n"
-}
-
-func lines(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text + "\n") {
-		b.WriteString(guard(escape(strings.TrimRight(line, "\n"))) + "\n")
-	}
-	return b.String()
-}
-
-// guard returns a line that roff does not read as a request.
-func guard(s string) string {
-	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {
-		return `\&` + s
-	}
-	return s
-}
-
-// escape replaces the characters that have a meaning in roff.
-func escape(s string) string {
-	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "~", `\(ti`, "^", `\(ha`, "`", `\(ga`, "'", `\(aq`, "…", "...").Replace(s)
-}
-
-// quote returns an argument of a request.
-func quote(s string) string { return `"` + strings.ReplaceAll(escape(s), `"`, `\(dq`) + `"` }
