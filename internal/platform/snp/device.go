@@ -26,8 +26,6 @@ type Options struct {
 	// Timeout bounds the wait for an answer, as the caller's context does; 0 is
 	// [DefaultTimeout].
 	Timeout time.Duration
-	// Stapled are certificates in DER to add to those of the host's table.
-	Stapled [][]byte
 }
 
 // DefaultTimeout is a little more than Linux tries against a host that throttles: 60 s.
@@ -79,7 +77,7 @@ func New(t Transport, o Options) (*Device, error) {
 	}
 	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1), room: firstTable}
 	d.open, d.close = context.WithCancel(context.Background())
-	return d, d.Staple(o.Stapled)
+	return d, nil
 }
 
 // Kind returns [evidence.ReportSNP].

@@ -52,8 +52,7 @@ type Options struct {
 
 	// Now is the start of the endorsement key's certificate, less a day; nil is time.Now.
 	Now func() time.Time
-	// Device are the options of the device over this platform. VMPL and Stapled
-	// there are what the agent expects; VMPL is set from here.
+	// Device are the options of the device over this platform. VMPL is set from here.
 	Device device.Options
 }
 
