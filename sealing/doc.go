@@ -18,6 +18,6 @@
 // A blob is a prelude of 24 bytes, then fields. Integers are big-endian. The prelude is
 // "agentd/sealed/1\n", the length of the whole blob (4 bytes) and CRC-32C of both (4). A
 // field is its tag (2 bytes), the length of its value (4), the value, and CRC-32C of all
-// three (4). Each field of the header stands once, in ascending order of its tag; then one
+// three (4). Each field of the header is there once, in ascending order of its tag; then one
 // wrapped key for each slot; then the payload.
 package sealing
