@@ -221,7 +221,7 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) e
 			continue
 		}
 		if verbose {
-			t.printAppraisal(a, true)
+			t.printChecks(a, true)
 		}
 		t.printDryRun(name, a)
 	}

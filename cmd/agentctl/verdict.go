@@ -25,8 +25,22 @@ func (t *terminal) mark(v verify.Verdict) string {
 }
 
 // printAppraisal prints what failed first, for a reader who stops there, and the verdict
-// last, next to the prompt. If verbose, it prints every check with its reason.
+// last, next to the prompt.
 func (t *terminal) printAppraisal(a *verify.Appraisal, verbose bool) {
+	t.printChecks(a, verbose)
+	for _, s := range a.Sentences {
+		fmt.Fprintln(t.out, cleanLine(s))
+	}
+	if a.Verdict == verify.Pass {
+		fmt.Fprintf(t.out, "%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
+		return
+	}
+	fmt.Fprintf(t.out, "%s: refused (%s), exit code %d.\n", t.mark(verify.Fail), a.Class, a.ExitCode())
+}
+
+// printChecks prints the checks that failed and those that were not asserted, and if
+// verbose those that passed.
+func (t *terminal) printChecks(a *verify.Appraisal, verbose bool) {
 	parts := []verify.Verdict{verify.Fail}
 	if verbose {
 		parts = append(parts, verify.Pass)
@@ -46,14 +60,6 @@ func (t *terminal) printAppraisal(a *verify.Appraisal, verbose bool) {
 	fmt.Fprintln(t.out, "Not asserted:")
 	t.printNotAsserted(a, verbose)
 	fmt.Fprintln(t.out)
-	for _, s := range a.Sentences {
-		fmt.Fprintln(t.out, cleanLine(s))
-	}
-	if a.Verdict == verify.Pass {
-		fmt.Fprintf(t.out, "%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
-		return
-	}
-	fmt.Fprintf(t.out, "%s: refused (%s), exit code %d.\n", t.mark(verify.Fail), a.Class, a.ExitCode())
 }
 
 // A reason is why checks are not asserted. Those that were required refuse the evidence.
