@@ -45,20 +45,22 @@ type appraiser struct {
 }
 
 // begin checks what is expected and readies an appraiser.
-func (v *Verifier) begin(m Material, expect Expect, now time.Time, ignored map[CheckID]bool) (*appraiser, error) {
+func (v *Verifier) begin(m Material, expect Expect, now time.Time) (*appraiser, error) {
 	if err := expect.check(m, now); err != nil {
 		return nil, err
 	}
 	return &appraiser{
 		Verifier: v, p: v.policy, material: m, expect: expect, now: now,
-		Findings: check.NewFindings(order, ignored), binding: BindingNone, structure: BindingNone,
+		Findings: check.NewFindings(order, v.ignored), binding: BindingNone, structure: BindingNone,
 	}, nil
 }
 
-// appraise runs the checks. Those in ignored count as passed whatever they found:
-// tests show with it that each check is the only one that stops its attack.
-func (v *Verifier) appraise(document []byte, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := v.begin(MaterialEvidence, expect, now, ignored)
+// Appraise checks a document and returns every check with its verdict. It is for tools
+// that show them: a nil error says nothing about the evidence, see [Appraisal.Claims].
+// The error is [ErrMisuse]; everything about the evidence, however broken, is in the
+// appraisal.
+func (v *Verifier) Appraise(document []byte, expect Expect, now time.Time) (*Appraisal, error) {
+	a, err := v.begin(MaterialEvidence, expect, now)
 	if err != nil {
 		return nil, err
 	}
@@ -134,9 +136,12 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 	a.logged, a.log = e.Log != nil, replay.Check(a.Findings, in)
 }
 
-// appraiseReport appraises a bare report.
-func (v *Verifier) appraiseReport(r RawReport, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := v.begin(MaterialReport, expect, now, ignored)
+// AppraiseReport appraises a bare report. [Expect.ReportData], or [Expect.Nonce], is
+// compared with its REPORT_DATA, followed by zeros if shorter. Whether report data
+// contains a nonce, or anything new, is the claim of the caller who states it. There is
+// no vTPM in it: only a policy with binding = "none" and log = "optional" accepts it.
+func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*Appraisal, error) {
+	a, err := v.begin(MaterialReport, expect, now)
 	if err != nil {
 		return nil, err
 	}
@@ -159,9 +164,13 @@ func (v *Verifier) appraiseReport(r RawReport, expect Expect, now time.Time, ign
 	return a.result(), nil
 }
 
-// appraiseParavisor appraises a paravisor's set.
-func (v *Verifier) appraiseParavisor(s AzureSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := v.begin(MaterialParavisor, expect, now, ignored)
+// AppraiseParavisor appraises what an Azure paravisor vouches for. [Expect.Nonce] is
+// compared with the quote, [Expect.UserData] with the user data in the runtime data.
+// Only if the latter contains the nonce, of 16 bytes or more, is the report as new as
+// the quote. Otherwise nothing says when it was made, and the policy must say
+// freshness = "any".
+func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (*Appraisal, error) {
+	a, err := v.begin(MaterialParavisor, expect, now)
 	if err != nil {
 		return nil, err
 	}
@@ -188,9 +197,10 @@ func (v *Verifier) appraiseParavisor(s AzureSet, expect Expect, now time.Time, i
 	return a.result(), nil
 }
 
-// appraiseQuote appraises a quote alone.
-func (v *Verifier) appraiseQuote(s QuoteSet, expect Expect, now time.Time, ignored map[CheckID]bool) (*Appraisal, error) {
-	a, err := v.begin(MaterialQuote, expect, now, ignored)
+// AppraiseQuote appraises a quote alone. It is never accepted, since nothing is known
+// of the machine; its checks tell whether the quote itself is sound.
+func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*Appraisal, error) {
+	a, err := v.begin(MaterialQuote, expect, now)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Gold
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := v.begin(MaterialEvidence, expect, now, nil)
+	a, err := v.begin(MaterialEvidence, expect, now)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -79,15 +79,16 @@ func (o options) with(ignored map[CheckID]bool, material any) (*Appraisal, error
 	if err != nil {
 		return nil, err
 	}
+	v.ignored = ignored
 	switch m := material.(type) {
 	case []byte:
-		return v.appraise(m, o.expect(), o.Time, ignored)
+		return v.Appraise(m, o.expect(), o.Time)
 	case RawReport:
-		return v.appraiseReport(m, o.expect(), o.Time, ignored)
+		return v.AppraiseReport(m, o.expect(), o.Time)
 	case AzureSet:
-		return v.appraiseParavisor(m, o.expect(), o.Time, ignored)
+		return v.AppraiseParavisor(m, o.expect(), o.Time)
 	case QuoteSet:
-		return v.appraiseQuote(m, o.expect(), o.Time, ignored)
+		return v.AppraiseQuote(m, o.expect(), o.Time)
 	}
 	return nil, fmt.Errorf("material of type %T", material)
 }
@@ -99,7 +100,7 @@ func beginWith(t *testing.T, o options) *appraiser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := v.begin(MaterialEvidence, o.expect(), o.Time, nil)
+	a, err := v.begin(MaterialEvidence, o.expect(), o.Time)
 	if err != nil {
 		t.Fatal(err)
 	}

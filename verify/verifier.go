@@ -45,6 +45,10 @@ type Verifier struct {
 	policy    *rule.Compiled
 	platforms report.Platforms
 	cache     *cache.Cache // nil if nothing is remembered
+
+	// ignored are checks that count as passed whatever they found. Tests show with it that
+	// each check is the only one that stops its attack.
+	ignored map[CheckID]bool
 }
 
 // builtIn returns AMD's roots, which are read when they are first needed.
@@ -103,35 +107,4 @@ func claimsOf(a *Appraisal, err error) (*Claims, error) {
 		return nil, err
 	}
 	return a.Claims()
-}
-
-// Appraise checks a document and returns every check with its verdict. It is for tools
-// that show them: a nil error says nothing about the evidence, see [Appraisal.Claims].
-// The error is [ErrMisuse]; everything about the evidence, however broken, is in the
-// appraisal.
-func (v *Verifier) Appraise(document []byte, expect Expect, now time.Time) (*Appraisal, error) {
-	return v.appraise(document, expect, now, nil)
-}
-
-// AppraiseReport appraises a bare report. [Expect.ReportData], or [Expect.Nonce], is
-// compared with its REPORT_DATA, followed by zeros if shorter. Whether report data
-// contains a nonce, or anything new, is the claim of the caller who states it. There is
-// no vTPM in it: only a policy with binding = "none" and log = "optional" accepts it.
-func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*Appraisal, error) {
-	return v.appraiseReport(r, expect, now, nil)
-}
-
-// AppraiseParavisor appraises what an Azure paravisor vouches for. [Expect.Nonce] is
-// compared with the quote, [Expect.UserData] with the user data in the runtime data.
-// Only if the latter contains the nonce, of 16 bytes or more, is the report as new as
-// the quote. Otherwise nothing says when it was made, and the policy must say
-// freshness = "any".
-func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (*Appraisal, error) {
-	return v.appraiseParavisor(s, expect, now, nil)
-}
-
-// AppraiseQuote appraises a quote alone. It is never accepted, since nothing is known
-// of the machine; its checks tell whether the quote itself is sound.
-func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*Appraisal, error) {
-	return v.appraiseQuote(s, expect, now, nil)
 }
