@@ -27,6 +27,7 @@
 package attest
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -127,12 +128,12 @@ func New(c Config) (*Attester, error) {
 	case len(c.AgentKey) != ed25519.PrivateKeySize:
 		return nil, fmt.Errorf("attest: agent key of %d bytes, want %d", len(c.AgentKey), ed25519.PrivateKeySize)
 	}
-	c.QuoteTimeout = or(c.QuoteTimeout, DefaultQuoteTimeout)
-	c.ReportTimeout = or(c.ReportTimeout, DefaultReportTimeout)
-	c.AnchorMaxAge = or(c.AnchorMaxAge, DefaultAnchorMaxAge)
-	c.AnchorPatience = or(c.AnchorPatience, DefaultPatience)
-	c.MaxWaiting = or(c.MaxWaiting, DefaultMaxWaiting)
-	c.Log = or(c.Log, slog.New(slog.DiscardHandler))
+	c.QuoteTimeout = cmp.Or(c.QuoteTimeout, DefaultQuoteTimeout)
+	c.ReportTimeout = cmp.Or(c.ReportTimeout, DefaultReportTimeout)
+	c.AnchorMaxAge = cmp.Or(c.AnchorMaxAge, DefaultAnchorMaxAge)
+	c.AnchorPatience = cmp.Or(c.AnchorPatience, DefaultPatience)
+	c.MaxWaiting = cmp.Or(c.MaxWaiting, DefaultMaxWaiting)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -259,12 +260,4 @@ func checkLog(r api.EvidenceRequest) error {
 		return fmt.Errorf("%w: logStart %d goes with log %q only, not with %q", ErrRequest, r.LogStart, api.LogFrom, r.Log)
 	}
 	return nil
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }

@@ -6,9 +6,9 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -148,43 +148,26 @@ func (a Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Cont
 		case api.DigestWithdraw:
 			return s.WithdrawDigest(ctx, r.App, *r.Digest)
 		}
-		app, measured, err := a.declared(r.App)
-		if err != nil {
-			return err
+		c, ok := a.declared(func(x apps.Status) bool { return x.Name == r.App })
+		if !ok {
+			return problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", r.App))
 		}
 		if r.Action == api.DigestLift {
-			return s.RequireDigest(ctx, app)
+			return s.RequireDigest(ctx, c.App)
 		}
 		if r.Digest != nil {
-			measured = *r.Digest
+			c.Digest = *r.Digest
 		}
-		if measured.IsZero() {
+		if c.Digest.IsZero() {
 			return &sealing.Error{Code: api.CodeDigestNotAuthorised, Field: "digests",
 				Detail: fmt.Sprintf("app %s is not measured, so that there is no digest to require: measure it, or name one", r.App)}
 		}
-		return s.RequireDigest(ctx, app, measured)
+		return s.RequireDigest(ctx, c.App, c.Digest)
 	})
 	if err != nil {
 		return api.Contract{}, err
 	}
 	return a.Contract(ctx, r.App, "")
-}
-
-// declared returns the app of that name, and its digest if it is measured.
-func (a Admin) declared(name string) (sealing.App, evidence.Digest, error) {
-	if list, up := a.c.Apps.Now(); up {
-		for _, s := range list.List() {
-			if s.Name != name || s.Unit == "" {
-				continue
-			}
-			app := sealing.App{Name: s.Name, Unit: s.Unit, User: s.User}
-			if !s.Measured {
-				return app, evidence.Digest{}, nil
-			}
-			return app, s.Digest, nil
-		}
-	}
-	return sealing.App{}, evidence.Digest{}, problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", name))
 }
 
 // Probe tries what the keys of the platform depend on.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/api"
@@ -37,19 +38,11 @@ func (v Secrets) Usable() api.Finding {
 
 // app returns the app of o as its declaration says now, with the digest it was measured as.
 func (v Secrets) app(o server.Owner) (store.Caller, error) {
-	if a, up := v.c.Apps.Now(); up {
-		for _, x := range a.List() {
-			if x.Name != o.App || x.Unit != o.Unit || x.UID != o.UID {
-				continue
-			}
-			c := store.Caller{App: sealing.App{Name: x.Name, Unit: x.Unit, User: x.User}}
-			if x.Measured {
-				c.Digest = x.Digest
-			}
-			return c, nil
-		}
+	c, ok := v.declared(func(x apps.Status) bool { return x.Name == o.App && x.Unit == o.Unit && x.UID == o.UID })
+	if !ok {
+		return c, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
 	}
-	return store.Caller{}, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
+	return c, nil
 }
 
 // forApp opens the store for the app of o.

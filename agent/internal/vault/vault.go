@@ -225,6 +225,19 @@ func (v *Vault) opened(ctx context.Context) (*store.Store, error) {
 	return v.store, nil
 }
 
+// declared returns the declared app that match accepts. The digest is zero unless the app is
+// measured.
+func (v *Vault) declared(match func(apps.Status) bool) (store.Caller, bool) {
+	if a, up := v.c.Apps.Now(); up {
+		for _, x := range a.List() {
+			if x.Unit != "" && match(x) {
+				return store.Caller{App: sealing.App{Name: x.Name, Unit: x.Unit, User: x.User}, Digest: x.Digest}, true
+			}
+		}
+	}
+	return store.Caller{}, false
+}
+
 // Status returns the last known state of the store, without asking a device.
 func (v *Vault) Status() api.KeyStatus {
 	v.mu.Lock()
