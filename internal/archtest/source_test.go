@@ -134,6 +134,27 @@ func TestGoFilesAreFormatted(t *testing.T) {
 	})
 }
 
+// TestFunctionsAreShort checks that functions outside tests have at most 60 lines, or 80 in
+// the two that list many cases in a row.
+func TestFunctionsAreShort(t *testing.T) {
+	lists := []string{"check in internal/config/config.go", "appUpgrade in test/vm/host/checks_apps.go"}
+	sources(t, func(path string, set *token.FileSet, file *ast.File) {
+		for _, d := range file.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			most := 60
+			if slices.Contains(lists, fn.Name.Name+" in "+path) {
+				most = 80
+			}
+			if n := set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1; n > most {
+				t.Errorf("%s: %s has %d lines, at most %d", set.Position(fn.Pos()), fn.Name.Name, n, most)
+			}
+		}
+	})
+}
+
 // TestNames checks that the name of a package says what the package is for.
 func TestNames(t *testing.T) {
 	empty := regexp.MustCompile(`(?i)^(utils?|common|helpers?|misc|manager|shared|base|lib)$`)
