@@ -97,7 +97,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	a.p.Judge(subject{a}, a.Findings)
 }
 
-// judge has the room of its platform check the report.
+// judge passes the report to the room of its platform, which checks it.
 func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates [][]byte) {
 	a.kind, a.platform = kind, a.platforms.Of(a.Findings, kind)
 	if a.platform == nil {

@@ -29,8 +29,8 @@ func DraftPolicy(document []byte, c Config, expect Expect, now time.Time) (text 
 	return rule.NewDraft(s), a, nil
 }
 
-// DraftPolicyFromUnverifiedEvidence is [DraftPolicy] for a document that does not
-// verify: its maker chose what the policy accepts. The error is for documents
+// DraftPolicyFromUnverifiedEvidence does what [DraftPolicy] does for a document that does
+// not verify: its maker chose what the policy accepts. The error is for documents
 // without a report that can be read.
 func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
 	s, a, err := survey(document, c, expect, now)

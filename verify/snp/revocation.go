@@ -57,7 +57,7 @@ func (l *RevocationList) ThisUpdate() time.Time { return l.list.ThisUpdate }
 // NextUpdate returns the end of that time; zero if the list does not say.
 func (l *RevocationList) NextUpdate() time.Time { return l.list.NextUpdate }
 
-// Check is [RevocationList.CheckIssuer], then [RevocationList.CheckAt].
+// Check makes the checks of [RevocationList.CheckIssuer], then of [RevocationList.CheckAt].
 func (l *RevocationList) Check(c *Chain, at time.Time) error {
 	if err := l.CheckIssuer(c); err != nil {
 		return err

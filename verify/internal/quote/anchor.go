@@ -36,7 +36,7 @@ var (
 // anchored evidence.
 var AnchorDefinitions = append(anchorSet.definitions(), signer, resetCount, restartCount, clock)
 
-// CheckAnchor is [Check] for the quote of an anchor.
+// CheckAnchor does what [Check] does for the quote of an anchor.
 func CheckAnchor(f *check.Findings, ak *tpmwire.Key, s *evidence.Snapshot, want []byte) *Quote {
 	return anchorSet.check(f, ak, s, want)
 }

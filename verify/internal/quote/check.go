@@ -113,7 +113,7 @@ func Check(f *check.Findings, ak *tpmwire.Key, s *evidence.Snapshot, want []byte
 	return batchSet.check(f, ak, s, want)
 }
 
-// CheckRaw is [Check] for a quote that contains the verifier's nonce itself. A signature
+// CheckRaw does what [Check] does for a quote that contains the verifier's nonce itself. A signature
 // as long as the modulus is one without the TPMT_SIGNATURE around it.
 func CheckRaw(f *check.Findings, ak *tpmwire.Key, q evidence.Quote, values []evidence.Bank, nonce []byte) *Quote {
 	if ak != nil && ak.RSA != nil && len(q.Signature) == ak.RSA.Size() {

@@ -50,8 +50,8 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 	}
 }
 
-// checkList is [snp.RevocationList.Check], without the signature of a list that the
-// cache knows.
+// checkList does what [snp.RevocationList.Check] does, without verifying the signature of
+// a list that the cache knows.
 func (j *judge) checkList(l *snp.RevocationList, chain *snp.Chain) error {
 	if j.Cache == nil {
 		return l.Check(chain, j.now)

@@ -43,10 +43,10 @@ type Platform struct {
 	Cache        *cache.Cache          // of verified reports and lists; may be nil
 }
 
-// Definitions are the checks of a report.
+// Definitions returns the checks of a report.
 func (*Platform) Definitions() []check.Definition { return definitions }
 
-// Genuine are the checks that tell that a processor of AMD made the report.
+// Genuine returns the checks that tell that a processor of AMD made the report.
 func (*Platform) Genuine() []check.ID { return []check.ID{chained.ID, signature.ID} }
 
 // Report is what a report of SEV-SNP says.
