@@ -5,8 +5,8 @@
 //	go test -json ./... | report        a line for each package, then the output of what failed
 //	report FILE...                      what passing tests say, what was skipped and why, the counts
 //
-// The first form ends with 1 if a test failed or a package did not build. Lines of the
-// input that are not JSON, such as those of the compiler, are printed unchanged.
+// The first form ends with 1 if a test failed or a package did not build. It prints lines
+// that are not JSON, such as those of the compiler, unchanged.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 
 // run reads the files, or in if there are none, and writes the report to out.
 func run(in io.Reader, out io.Writer, files []string) error {
-	all := &results{tests: map[name]*result{}}
+	all := &results{by: map[[2]string]*result{}}
 	if len(files) == 0 {
 		if err := all.read(in, out); err != nil {
 			return err
@@ -38,13 +38,11 @@ func run(in io.Reader, out io.Writer, files []string) error {
 		return all.failures(out)
 	}
 	for _, file := range files {
-		f, err := os.Open(file)
+		b, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		err = all.read(f, io.Discard)
-		f.Close()
-		if err != nil {
+		if err := all.read(strings.NewReader(string(b)), io.Discard); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
@@ -54,42 +52,42 @@ func run(in io.Reader, out io.Writer, files []string) error {
 
 // event is a line of `go test -json` (go doc test2json).
 type event struct {
-	Action  string
-	Package string
-	Test    string // empty in the events of a package
-	Output  string
-	Elapsed float64 // seconds
+	Action, Package, Output string
+	Test                    string  // empty in the events of a package
+	Elapsed                 float64 // seconds
 }
 
-// name is a test and its package, or a package alone.
-type name struct{ pkg, test string }
+// result is how a test, or a package if test is empty, ended in all runs that were read.
+type result struct {
+	pkg, test string
+	ended     []string // actions: pass, fail, skip
+	output    []string // lines
+	why       []string // lines of a run that skipped it
+}
 
 // String returns the name without the module's path.
-func (n name) String() string {
-	return strings.TrimSpace(strings.TrimPrefix(n.pkg, "github.com/cvm-agentd/agentd/") + " " + n.test)
+func (r *result) String() string {
+	return strings.TrimSpace(strings.TrimPrefix(r.pkg, "github.com/cvm-agentd/agentd/") + " " + r.test)
 }
 
-// result is how a test ended in all runs that were read.
-type result struct {
-	ended  []string // actions: pass, fail, skip
-	output []string // lines
-	why    []string // lines of a run that skipped it
+// failed reports whether it failed, or did not end because the process ended first.
+func (r *result) failed() bool {
+	return slices.Contains(r.ended, "fail") || r.test != "" && len(r.ended) == 0
 }
 
-func (r *result) did(action string) bool { return slices.Contains(r.ended, action) }
-
-// results are those of every test, in the order of their first line.
+// results are those of every test.
 type results struct {
-	tests map[name]*result
-	order []name
+	all []*result // in the order of their first lines
+	by  map[[2]string]*result
 }
 
-func (r *results) at(n name) *result {
-	if r.tests[n] == nil {
-		r.tests[n] = &result{}
-		r.order = append(r.order, n)
+func (r *results) at(e event) *result {
+	key := [2]string{e.Package, e.Test}
+	if r.by[key] == nil {
+		r.by[key] = &result{pkg: e.Package, test: e.Test}
+		r.all = append(r.all, r.by[key])
 	}
-	return r.tests[n]
+	return r.by[key]
 }
 
 // read reads one run, and writes a line to out when a package ends.
@@ -114,129 +112,83 @@ func (r *results) line(line string, out io.Writer) {
 		fmt.Fprintln(out, strings.TrimSuffix(line, "\n"))
 		return
 	}
-	n := name{e.Package, e.Test}
 	switch e.Action {
 	case "build-output":
 		fmt.Fprint(out, e.Output)
 	case "output":
-		t := r.at(n)
+		t := r.at(e)
 		t.output = append(t.output, e.Output)
 	case "pass", "fail", "skip":
-		t := r.at(n)
+		t := r.at(e)
 		t.ended = append(t.ended, e.Action)
 		if e.Action == "skip" {
 			t.why, t.output = t.output, nil
-		}
-		if mark := map[string]string{"pass": "ok  ", "fail": "FAIL"}[e.Action]; e.Test == "" && mark != "" {
-			fmt.Fprintf(out, "%s\t%s\t%.3fs\n", mark, e.Package, e.Elapsed)
+		} else if e.Test == "" {
+			fmt.Fprintf(out, "%s\t%s\t%.3fs\n", map[string]string{"pass": "ok  ", "fail": "FAIL"}[e.Action], e.Package, e.Elapsed)
 		}
 	}
 }
 
 // failures writes the output of what failed, and returns an error if anything did.
 func (r *results) failures(out io.Writer) error {
-	n := 0
-	for _, test := range r.order {
-		t := r.tests[test]
-		if !t.did("fail") && (test.test == "" || len(t.ended) > 0) {
-			continue
-		}
-		n++
-		fmt.Fprintf(out, "--- output of %s\n", test)
-		if !t.did("fail") {
-			fmt.Fprintln(out, "(it did not end: the process ended first)")
-		}
-		for _, line := range t.output {
-			fmt.Fprint(out, line)
+	var err error
+	for _, t := range r.all {
+		if t.failed() {
+			err = errors.New("some tests failed: their output is above")
+			fmt.Fprintf(out, "--- output of %s\n%s", t, strings.Join(t.output, ""))
 		}
 	}
-	if n > 0 {
-		return errors.New("some tests failed: their output is above")
-	}
-	return nil
+	return err
 }
 
 var (
-	logged = regexp.MustCompile(`^ *[^ ]+_test\.go:[0-9]+: `)
-	frame  = regexp.MustCompile(`^ *(===|---)`)
+	place = regexp.MustCompile(`^ *[^ ]+_test\.go:[0-9]+: `)
+	frame = regexp.MustCompile(`^ *(===|---)`)
 )
 
 // summary writes what passing tests say of themselves, what was skipped and why, and how
 // many tests passed, failed and were skipped. A test that one run skipped and another ran
-// was not skipped.
+// was not skipped. A package that failed without a test, as one that does not build, counts.
 func (r *results) summary(out io.Writer) {
-	sorted := slices.Clone(r.order)
-	slices.SortFunc(sorted, func(a, b name) int {
-		return strings.Compare(a.pkg+" "+a.test, b.pkg+" "+b.test)
-	})
-	said, skipped := []string{}, []string{}
-	passed, failed, passedOver := 0, 0, 0
-	for _, n := range sorted {
-		t := r.tests[n]
+	slices.SortStableFunc(r.all, func(a, b *result) int { return strings.Compare(a.String(), b.String()) })
+	var said, skipped []string
+	passed, failed := 0, map[string]bool{}
+	for _, t := range r.all {
 		switch {
-		case t.did("fail"), n.test != "" && len(t.ended) == 0:
-			if n.test != "" || !r.anyFailed(n.pkg) {
-				failed++
+		case t.failed():
+			failed[t.String()] = true
+			if t.test != "" {
+				delete(failed, (&result{pkg: t.pkg}).String()) // sorted before its tests
 			}
-		case n.test == "": // a package that passed
-		case t.did("pass"):
+		case t.test == "": // a package that passed
+		case slices.Contains(t.ended, "pass"):
 			passed++
-			if !strings.Contains(n.test, "/") {
-				said = append(said, remarks(n, t)...)
+			for _, line := range t.output {
+				if place.MatchString(line) && !strings.Contains(t.test, "/") {
+					said = append(said, fmt.Sprintf("  %s: %s", t, strings.TrimSuffix(place.ReplaceAllString(line, ""), "\n")))
+				}
 			}
 		default:
-			passedOver++
-			skipped = append(skipped, fmt.Sprintf("  %s: %s", n, reason(t)))
+			skipped = append(skipped, fmt.Sprintf("  %s: %s", t, reason(t.why)))
 		}
 	}
-	fmt.Fprintf(out, "\nwhat passing tests say of themselves:\n%s", lines(said))
-	fmt.Fprintf(out, "\nskipped:\n%s", lines(skipped))
-	fmt.Fprintf(out, "\ntests: %d passed, %d failed, %d skipped\n", passed, failed, passedOver)
+	fmt.Fprintf(out, "\nwhat passing tests say of themselves:\n%s", list(slices.Compact(said)))
+	fmt.Fprintf(out, "\nskipped:\n%s", list(skipped))
+	fmt.Fprintf(out, "\ntests: %d passed, %d failed, %d skipped\n", passed, len(failed), len(skipped))
 }
 
-// anyFailed reports whether a test of the package failed: then the package's own failure
-// is not counted.
-func (r *results) anyFailed(pkg string) bool {
-	for n, t := range r.tests {
-		if n.pkg == pkg && n.test != "" && (t.did("fail") || len(t.ended) == 0) {
-			return true
-		}
-	}
-	return false
-}
-
-// remarks returns the lines that a test logged, each once.
-func remarks(n name, t *result) (all []string) {
-	for _, line := range t.output {
-		if logged.MatchString(line) {
-			said := fmt.Sprintf("  %s: %s", n, strings.TrimSuffix(logged.ReplaceAllString(line, ""), "\n"))
-			if !slices.Contains(all, said) {
-				all = append(all, said)
-			}
-		}
-	}
-	return all
-}
-
-// reason returns why a test was skipped, in one line.
-func reason(t *result) string {
+// reason returns the lines of a skipped test as one.
+func reason(lines []string) string {
 	var words []string
-	for _, line := range t.why {
-		if frame.MatchString(line) {
-			continue
-		}
-		line = strings.Join(strings.Fields(logged.ReplaceAllString(line, "")), " ")
-		if line != "" && !slices.Contains(words, line) {
-			words = append(words, line)
+	for _, line := range lines {
+		if !frame.MatchString(line) {
+			words = append(words, strings.Fields(place.ReplaceAllString(line, ""))...)
 		}
 	}
 	return strings.Join(words, " ")
 }
 
-// lines joins lines, or says that there are none.
-func lines(all []string) string {
-	if len(all) == 0 {
-		return "  nothing\n"
-	}
-	return strings.Join(all, "\n") + "\n"
+// list returns lines, or says that there are none.
+func list(lines []string) string {
+	return strings.Join(append(lines, ""), "\n") + map[bool]string{true: "  nothing\n"}[len(lines) == 0]
 }
