@@ -86,7 +86,6 @@ type verifyFlags struct {
 func verifyCommand(t *terminal) *cobra.Command {
 	var f verifyFlags
 	c := command("verify", verifyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
-		go prepareP384()
 		if f.saveLog == "-" {
 			return misuse(errors.New("--save-log - would mix with the appraisal: name a file")).withHint(helpHint(c))
 		}
