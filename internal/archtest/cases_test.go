@@ -106,7 +106,7 @@ func casesByTest(t *testing.T) map[int]map[string]bool {
 		}
 	}
 	sources(t, func(path string, _ *token.FileSet, file *ast.File) {
-		if !strings.HasSuffix(path, "_test.go") && !strings.HasPrefix(path, "test/vm/") || strings.HasSuffix(path, "/cases_test.go") {
+		if !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "/cases_test.go") {
 			return
 		}
 		for _, c := range file.Comments {

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds two versions of the package, boots a virtual machine, and checks the agent in it:
-# `make test-vm`. The summary is kept in dist/vm-summary.txt. If a check fails, the console
-# of the machine is kept in dist/vm-console.log.
+# `make test-vm`. What the checks say is kept in dist/vm-summary.txt; its last lines are the
+# results. If a check fails, the console of the machine is kept in dist/vm-console.log.
 #
 # RUN, a regular expression, selects checks; the checks that they need run too.
 # VM_CACHE (default ~/.cache/agentd-vm) keeps images; KEEP=1 keeps disk, TPM and console.
@@ -36,9 +36,18 @@ for p in "old:$version~vm1" "new:$version~vm2"; do
 	VERSION=${p#*:} within packaging/build.sh "$work/${p%%:*}" >/dev/null
 	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}.deb"
 done
-for p in ./cmd/agentctl:agentctl ./test/vm/guest:guest ./test/vm/host:host; do
-	CGO_ENABLED=0 within "$GO" build -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$work/bin/${p##*:}" "${p%%:*}"
+export CGO_ENABLED=0
+for p in ./cmd/agentctl:agentctl ./test/vm/guest:guest; do
+	within "$GO" build -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$work/bin/${p##*:}" "${p%%:*}"
 done
+within "$GO" test -c -o "$work/bin/host" ./test/vm/host
 echo "test-vm: built packages and programs in $(($(date +%s) - building)) s"
-"$work/bin/host" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
-	-work "$work/run" -summary dist/vm-summary.txt -console dist/vm-console.log -run "$RUN" -begin "$begin" -limit "${LIMIT}s"
+{
+	code=0
+	"$work/bin/host" -test.v -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
+		-work "$work/run" -console dist/vm-console.log -only "$RUN" -begin "$begin" -limit "${LIMIT}s" || code=$?
+	echo "$code" >"$work/code"
+} 2>&1 | tee dist/vm-summary.txt
+code=$(cat "$work/code")
+[ "$code" != 0 ] || echo "test-vm: ok"
+exit "$code"

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package host
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,14 +45,14 @@ type report struct {
 	Output string `json:"output"`
 }
 
-func newMachine(o *options, image string) (*machine, error) {
-	m := &machine{work: o.work, image: image, packages: filepath.Join(o.work, "packages.img")}
+func newMachine(work, image string) (*machine, error) {
+	m := &machine{work: work, image: image, packages: filepath.Join(work, "packages.img")}
 	if err := os.MkdirAll(filepath.Join(m.work, "tpm"), 0o700); err != nil {
 		return nil, err
 	}
 	for _, c := range [][]string{
 		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
-		{"mke2fs", "-q", "-t", "ext4", "-d", o.packages, m.packages, "128M"},
+		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "128M"},
 	} {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%v: %w: %s", c, err, out)
@@ -140,8 +139,8 @@ func waitFor(ctx context.Context, patience time.Duration, f func() bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 	return nil
@@ -163,7 +162,7 @@ func (m *machine) booted(ctx context.Context) error {
 		case <-limit:
 			return fmt.Errorf("the machine has not booted within %v: see console.log", bootPatience)
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -200,7 +199,7 @@ func (m *machine) code(ctx context.Context, script string) (report, error) {
 		case <-limit:
 			return report{}, fmt.Errorf("no answer within %v to: %s", scriptPatience, script)
 		case <-ctx.Done():
-			return report{}, ctx.Err()
+			return report{}, context.Cause(ctx)
 		}
 	}
 }
@@ -245,15 +244,3 @@ func (m *machine) shutDown(ctx context.Context) error {
 	m.cut()
 	return nil
 }
-
-// panics returns how often the kernel panicked. It then boots again by itself. A check
-// notices that, unless the machine was booting anyway.
-func (m *machine) panics() int {
-	b, err := os.ReadFile(m.console())
-	if err != nil {
-		return 0
-	}
-	return bytes.Count(b, []byte("Kernel panic - not syncing"))
-}
-
-func (m *machine) off() { m.cut() }

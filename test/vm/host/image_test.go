@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package host
 
 import (
 	"context"
@@ -18,14 +18,14 @@ import (
 
 // buildImage returns the folder with disk, kernel and initial file system. Its name is the
 // hash of its inputs. buildImage makes it if it does not exist.
-func buildImage(ctx context.Context, o *options) (string, error) {
+func buildImage(ctx context.Context) (string, error) {
 	h := sha256.New()
-	files, err := filepath.Glob(filepath.Join(o.image, "*"))
+	files, err := filepath.Glob(filepath.Join(*imageFolder, "*"))
 	if err != nil || len(files) < 5 {
-		return "", fmt.Errorf("files of the image in %s: %d found, %v", o.image, len(files), err)
+		return "", fmt.Errorf("files of the image in %s: %d found, %v", *imageFolder, len(files), err)
 	}
-	fmt.Fprintln(h, filepath.Base(o.base))
-	for _, name := range append(files, o.guest) {
+	fmt.Fprintln(h, filepath.Base(*imageBase))
+	for _, name := range append(files, *guestFile) {
 		f, err := os.Open(name)
 		if err != nil {
 			return "", err
@@ -37,24 +37,24 @@ func buildImage(ctx context.Context, o *options) (string, error) {
 			return "", err
 		}
 	}
-	dir := filepath.Join(o.cache, fmt.Sprintf("image-%x", h.Sum(nil)[:8]))
+	dir := filepath.Join(*imageCache, fmt.Sprintf("image-%x", h.Sum(nil)[:8]))
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
 		return dir, nil
 	}
 	// Images of earlier inputs are useless now, unless another run boots from one.
-	old, _ := filepath.Glob(filepath.Join(o.cache, "*image-*"))
+	old, _ := filepath.Glob(filepath.Join(*imageCache, "*image-*"))
 	for _, d := range old {
 		if st, err := os.Stat(d); err == nil && time.Since(st.ModTime()) > time.Hour {
 			os.RemoveAll(d)
 		}
 	}
 	begin := time.Now()
-	folder, err := os.MkdirTemp(o.cache, "new-image-*")
+	folder, err := os.MkdirTemp(*imageCache, "new-image-*")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(folder) // unless it has become the image
-	cmd := exec.CommandContext(ctx, filepath.Join(o.image, "build.sh"), folder, o.guest, o.base)
+	cmd := exec.CommandContext(ctx, filepath.Join(*imageFolder, "build.sh"), folder, *guestFile, *imageBase)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+// pythonService is the service with a virtual environment of docs/operating.md.
+func (s *session) pythonService() {
+	s.example("report", `unit = "report.service"
+user = "report"
+files = ["/opt/report/venv/bin/python3"]
+directories = ["/opt/report/venv", "/opt/report/src", "/usr/lib/python3.13"]
+`)
+}
+
+// container is the container under a system unit of docs/operating.md. Its program is named
+// by its path outside the container.
+func (s *session) container() {
+	s.example("web", `unit = "web.service"
+user = "web"
+directories = ["/var/lib/web/root"]
+`)
+}
+
+// example declares, enables and starts an application, verifies evidence that it asked for,
+// and removes it again. No other declaration may cover the files that its processes execute.
+func (s *session) example(name, declaration string) {
+	unit := name + ".service"
+	s.run("cat >/etc/agentd/apps.d/" + name + ".toml <<'EOF'\n" + declaration + "EOF\n" +
+		"agentctl app reload && agentctl app enable " + unit + " --yes && systemctl start " + unit)
+	socket := "/run/" + name + "/socket"
+	s.eventually("test -S " + socket)
+	digest := s.appDigest(name)
+	n := nonce()
+	document := s.askAt(socket, n, "fresh")
+	s.verifies(0, name, document, n, digest)
+	s.run("systemctl stop " + unit + " && agentctl app disable " + unit + " && rm /etc/agentd/apps.d/" + name + ".toml && agentctl app reload")
+}

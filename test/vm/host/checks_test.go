@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+)
+
+// checks lists all checks in their order. The machine goes through an operator's year: it is
+// installed, used, upgraded, mistreated and purged.
+var checks = []check{
+	{"boots-with-tpm", true, (*session).boots},
+	{"package-installs-by-apt", true, (*session).installs},
+	{"confined-as-its-own-user", false, (*session).confined},
+	{"no-snp-device-no-crash-loop", true, (*session).noReports},
+	{"journal-clean", false, (*session).journalClean},
+	{"app-measured-before-start", true, (*session).appEnabled},
+	{"evidence-verifies-outside", true, (*session).evidence},
+	{"outsider-refused-by-socket", false, (*session).outsider},
+	{"namespace-root-no-administration", false, (*session).namespaceRoot},
+	{"user-unit-is-not-the-app", false, (*session).userUnit},
+	{"app-seals-and-derives", true, (*session).sealsKeys},
+	{"other-callers-get-no-keys", false, (*session).otherCallers},
+	{"python-service-verifies", false, (*session).pythonService},
+	{"container-verifies", false, (*session).container},
+	{"app-upgrade-under-load", false, (*session).appUpgrade},
+	{"ten-kills-in-a-row", false, (*session).kills},
+	{"package-upgrade-under-load", false, (*session).packageUpgrade},
+	{"sealed-survives-upgrade", false, (*session).sealedAfterUpgrade},
+	{"unmeasurable-app-does-not-start", false, (*session).unmeasurable},
+	{"bad-configuration-not-restarted", false, (*session).badConfiguration},
+	{"reboot-same-key", true, (*session).reboots},
+	{"sealed-survives-reboot", false, (*session).opens},
+	{"old-evidence-refused", false, (*session).oldEvidence},
+	{"power-cut-while-measuring", true, (*session).powerCut},
+	{"log-deleted-desynchronised", false, (*session).logDeleted},
+	{"no-tpm-no-crash-loop", true, (*session).noTPM},
+	{"purge-leaves-what-it-names", false, (*session).purge},
+}
+
+func (s *session) boots() {
+	s.must(s.machine.start(s.ctx, true))
+	s.want("uname -r; test -c /dev/tpmrm0 && test -c /dev/sev-guest && echo devices", "devices")
+}
+
+// installs installs the older package from the file system that contains it.
+func (s *session) installs() {
+	// The report device is still missing: the next checks are about that.
+	s.run("systemctl stop sevguest && mkdir -p /packages && mount -o ro /dev/vdb /packages && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old.deb")
+	s.eventually("systemctl is-active agentd.service agentd.socket agentd-admin.socket")
+	s.want("stat -c '%U:%G %a' /run/agentd/agentd.sock /run/agentd/admin.sock /var/lib/agentd /run/log/agentd /dev/tpmrm0; systemctl is-enabled agentd.service",
+		"root:agentd-clients 660", "root:root 600", "agentd:agentd 700\nagentd:agentd 700", ":tss 660", "enabled")
+}
+
+func (s *session) confined() {
+	s.want(`p=$(systemctl show -p MainPID --value agentd); grep -E '^(Uid|NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/$p/status | tr '\t' ' '; id -u agentd`,
+		"NoNewPrivs: 1", "Seccomp: 2", "CapEff: 0000000000080004", "CapBnd: 0000000000080004")
+	s.run(`p=$(systemctl show -p MainPID --value agentd); test "$(stat -c %U /proc/$p)" = agentd`)
+	out := s.run("systemd-analyze security agentd.service | grep -o 'exposure level for agentd.service: [0-9.]*' | grep -o '[0-9.]*$'")
+	if score, err := strconv.ParseFloat(strings.TrimSpace(out), 64); err != nil || score > 1.5 {
+		s.t.Fatalf("exposure %q, want at most 1.5", out)
+	}
+}
+
+// noReports checks the service without the report device (case 78).
+func (s *session) noReports() {
+	st := s.status()
+	if st.Platform.State != "absent" || st.TPM.State != "ok" || !st.Ledger.Synchronised {
+		s.t.Fatalf("status without a report device: %+v", st)
+	}
+	s.fails("agentctl doctor", "BAD   agent's reports", "/dev/sev-guest")
+	s.eventually("systemctl show -p StatusText agentd | grep 'there is no report device'")
+	s.want("systemctl show -p NRestarts agentd", "NRestarts=0")
+	// systemd allows the device by its name when the service starts.
+	s.run("systemctl start sevguest && systemctl restart agentd && agentctl attest --nonce " + nonce() + " >/dev/null")
+}
+
+func (s *session) journalClean() {
+	s.quiet()
+	s.want("journalctl -u agentd -o json --no-pager", "AGENTD_")
+}
+
+// quiet checks that the running agent has written to the journal, without a warning.
+func (s *session) quiet() {
+	out := s.run(`journalctl -u agentd -o json _SYSTEMD_INVOCATION_ID=$(systemctl show -p InvocationID --value agentd) --no-pager`)
+	lines := 0
+	for line := range strings.Lines(out) {
+		var r map[string]any
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			s.t.Fatalf("journal: %v: %s", err, line)
+		}
+		if p, _ := r["PRIORITY"].(string); p == "" || p < "5" {
+			s.t.Fatalf("record of priority %q: %v", p, r["MESSAGE"])
+		}
+		if r["MESSAGE"] != nil {
+			lines++
+		}
+	}
+	if lines == 0 {
+		s.t.Fatal("the journal does not contain a record of agentd")
+	}
+}

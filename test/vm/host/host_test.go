@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package host builds a virtual machine, boots it with a software TPM, installs the package in
+// it, and checks the agent from outside: `make test-vm`. Every check is a subtest.
+package host
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Paths, and what to run. test/vm/run.sh sets them.
+var (
+	imageFolder   = flag.String("image", "test/vm/image", "folder of the files of the image")
+	imageCache    = flag.String("cache", "", "folder of images")
+	imageBase     = flag.String("base", "", "base of the image")
+	packageFolder = flag.String("packages", "", "folder of old.deb and new.deb")
+	agentctlFile  = flag.String("agentctl", "", "the verifier, on this machine")
+	guestFile     = flag.String("guest", "", "the program test/vm/guest")
+	workFolder    = flag.String("work", "", "folder for disk and TPM of this run")
+	consoleFile   = flag.String("console", "", "file for the machine's console if a check fails")
+	begin         = flag.Int64("begin", time.Now().Unix(), "start of the run, in seconds since 1970")
+	limit         = flag.Duration("limit", 50*time.Minute, "longest time from begin")
+	only          = flag.String("only", "", "regular expression of the checks to run")
+)
+
+// check is one check. If a check fails that later ones need, the others are not run.
+type check struct {
+	name  string
+	vital bool
+	run   func(*session)
+}
+
+// chosen returns the checks to run: those that were asked for, and those before the last of
+// them that other checks need.
+func chosen(asked *regexp.Regexp) map[string]bool {
+	out := map[string]bool{}
+	for i := len(checks) - 1; i >= 0; i-- {
+		c := checks[i]
+		if asked.MatchString(c.name) || len(out) > 0 && c.vital {
+			out[c.name] = true
+		}
+	}
+	return out
+}
+
+func TestMachine(t *testing.T) {
+	if *workFolder == "" {
+		t.Skip("needs a virtual machine: run `make test-vm`")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The limit includes the time before this program started.
+	ctx, cancel := context.WithDeadlineCause(ctx, time.Unix(*begin, 0).Add(*limit), fmt.Errorf("the limit of %v is over", *limit))
+	defer cancel()
+	run := chosen(regexp.MustCompile(*only))
+	if len(run) == 0 {
+		t.Fatalf("no check matches %q", *only)
+	}
+	s := &session{t: t, ctx: ctx}
+	image, err := buildImage(ctx)
+	s.must(err)
+	s.machine, err = newMachine(*workFolder, image)
+	s.must(err)
+	defer s.machine.cut()
+	failed := ""
+	for _, c := range checks {
+		ok := t.Run(c.name, func(t *testing.T) {
+			if !run[c.name] {
+				t.Skip("not asked for")
+			}
+			if failed != "" {
+				t.Skipf("not run: %s failed", failed)
+			}
+			s.t = t
+			c.run(s)
+		})
+		if !ok && (c.vital || ctx.Err() != nil) {
+			failed = c.name
+		}
+	}
+	s.t = t
+	s.console()
+}
+
+// lastLines is the number of lines of the console that are printed.
+const lastLines = 40
+
+// console copies the console of the machine if a check failed, and prints its last lines.
+func (s *session) console() {
+	b, err := os.ReadFile(s.machine.console())
+	s.must(err)
+	// The kernel boots again by itself after a panic. A check notices that, unless the machine
+	// was booting anyway.
+	if n := bytes.Count(b, []byte("Kernel panic - not syncing")); n > 0 {
+		s.t.Logf("the machine's kernel panicked %d times and booted again", n)
+	}
+	if !s.t.Failed() {
+		return
+	}
+	s.must(os.WriteFile(*consoleFile, b, 0o644))
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	for _, l := range lines[max(0, len(lines)-lastLines):] {
+		s.t.Logf("console: %q", l)
+	}
+}
