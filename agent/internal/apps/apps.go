@@ -190,7 +190,3 @@ func (a *Apps) Covers(app string, d evidence.Digest) bool {
 	x := a.apps[app]
 	return x != nil && x.measured && x.executables[d]
 }
-
-// Watching returns nil while changes are noticed as they happen. The error says why they are
-// found by looking at everything every 30 seconds instead.
-func (a *Apps) Watching() error { return a.follow.state() }

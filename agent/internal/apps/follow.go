@@ -44,6 +44,8 @@ func (f *follower) start(w Watcher, err error) {
 	f.prints = make(map[string][]footprint)
 }
 
+// state returns nil while changes are noticed as they happen. The error says why they are
+// found by looking at everything every 30 seconds instead.
 func (f *follower) state() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -22,7 +22,7 @@ const gapsOwed = ""
 
 // Run follows the files of all apps until ctx ends, which is not an error: it watches,
 // measures what changed, and looks at everything now and then. When watching
-// fails, that is recorded as a gap and reported by [Apps.Watching]; Run looks at
+// fails, that is recorded as a gap and logged; Run looks at
 // everything more often instead and tries to watch again.
 func (a *Apps) Run(ctx context.Context) error {
 	var measuring sync.WaitGroup

@@ -72,7 +72,7 @@ func TestFollowsChanges(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.eventually("the change after it is noticed, too", func() bool { return w.Covers("app", digestOf("newer")) })
-				if err := w.Watching(); err != nil || w.log.count(pcr.EventGap) != 0 {
+				if err := w.follow.state(); err != nil || w.log.count(pcr.EventGap) != 0 {
 					t.Errorf("watching: %v, %d gaps", err, w.log.count(pcr.EventGap))
 				}
 			})
@@ -240,12 +240,12 @@ func TestWatchLimit(t *testing.T) {
 	})
 	w.declare("app", list("files", w.write("bin", "one", 0o755)))
 	w.reload()
-	if err := w.Watching(); err == nil {
+	if err := w.follow.state(); err == nil {
 		t.Error("nothing watches yet")
 	}
 	w.run()
 	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
-	if err := w.Watching(); err == nil || !strings.Contains(err.Error(), "fs.inotify.max_user_watches") {
+	if err := w.follow.state(); err == nil || !strings.Contains(err.Error(), "fs.inotify.max_user_watches") {
 		t.Errorf("watching: %v", err)
 	}
 	w.replace("bin", "two")
@@ -253,7 +253,7 @@ func TestWatchLimit(t *testing.T) {
 	fake.mu.Lock()
 	fake.fail = nil
 	fake.mu.Unlock()
-	w.eventually("watching is tried again", func() bool { return w.Watching() == nil })
+	w.eventually("watching is tried again", func() bool { return w.follow.state() == nil })
 	if n := w.log.count(pcr.EventGap); n != 1 {
 		t.Errorf("%d gaps, want 1", n)
 	}
@@ -267,7 +267,7 @@ func TestNoWatcher(t *testing.T) {
 	w.reload()
 	w.run()
 	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
-	if err := w.Watching(); !errors.Is(err, errNoWatch) {
+	if err := w.follow.state(); !errors.Is(err, errNoWatch) {
 		t.Errorf("watching: %v", err)
 	}
 	if s := w.app("app"); !s.Measured {

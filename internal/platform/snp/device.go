@@ -53,8 +53,8 @@ var _ platform.Platform = (*Device)(nil)
 
 var errClosed = errors.New("report device is closed")
 
-// Open opens the device of Linux, see [DefaultPath]. The error is [platform.ErrAbsent] if
-// there is none.
+// Open opens the device of Linux, /dev/sev-guest. The error is [platform.ErrAbsent] if there
+// is none.
 func Open(path string, o Options) (*Device, error) {
 	k, err := openKernel(path)
 	if err != nil {

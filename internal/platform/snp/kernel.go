@@ -14,9 +14,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
-// DefaultPath is where Linux puts the device.
-const DefaultPath = "/dev/sev-guest"
-
 // messageVersion is the only one there is (include/uapi/linux/sev-guest.h).
 const messageVersion = 1
 
