@@ -48,6 +48,7 @@ for page in "$work"/deb/usr/share/man/man*/*.gz; do
 		bad "manual page $(basename "$page")"
 	fi
 done
+if ! gzip -dc "$work/deb/usr/share/man/man1/agentctl.1.gz" | grep -q '^\.SS .*verify'; then bad "agentctl(1) lacks the commands"; fi
 ok "manual pages: $pages looked at"
 
 # Install the rpm into an empty root. That root does not run systemd, so programs there

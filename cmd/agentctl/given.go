@@ -37,7 +37,8 @@ func refuseEmpty(c *cobra.Command, args []string) error {
 			return misuse(fmt.Errorf("--%s %q is not UTF-8 text", name, f.Value)).withHint(helpHint(c))
 		}
 	}
-	if i := slices.Index(args, ""); i >= 0 {
+	// A shell that completes passes the word to complete, which is empty at first.
+	if i := slices.Index(args, ""); i >= 0 && c.Name() != cobra.ShellCompRequestCmd {
 		return misuse(fmt.Errorf("argument %d is empty", i+1)).withHint(hint + helpHint(c))
 	}
 	return nil
