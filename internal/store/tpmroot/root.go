@@ -1,5 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package tpmroot is the TPM's part of sealing: a secret that only this TPM gives
+// back, and a counter that only goes up.
+//
+// The secret is a sealed data object (TPM2_Create, TPM 2.0 Part 3, section 12.1)
+// under the storage root key, with an authorization value of its own, so that other
+// programs that may use the TPM cannot unseal it. It travels encrypted to the storage
+// root key by its recorded name. An attacker between this program and the TPM sees nothing,
+// and that name shows whether the owner seed was replaced (TPM2_Clear).
+//
+// The counter is an NV index of type counter in the owner's range, with an
+// authorization value of its own. A TPM never lets a counter start below the highest
+// value that any counter in it ever had, so that defining it again turns nothing back.
+// The party that runs the TPM can turn everything back.
 package tpmroot
 
 import (
@@ -233,4 +246,27 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 		return nil, err
 	}
 	return s, nil
+}
+
+// scrubbed remembers the answers of a TPM so that they can be overwritten. go-tpm
+// decrypts an encrypted parameter in place, in the answer, copies it from there, and keeps
+// no reference to the answer.
+type scrubbed struct {
+	transport.TPM
+	answers [][]byte
+}
+
+// Send sends a command and remembers its answer.
+func (s *scrubbed) Send(command []byte) ([]byte, error) {
+	b, err := s.TPM.Send(command)
+	s.answers = append(s.answers, b)
+	return b, err
+}
+
+// clear overwrites every answer. No part of one may be in use after that.
+func (s *scrubbed) clear() {
+	for _, b := range s.answers {
+		clear(b)
+	}
+	s.answers = nil
 }
