@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -251,3 +253,26 @@ func (a *AppEvent) check() error {
 }
 
 func name(part, s string) error { return text.Check(part, s, 1, evidence.MaxName) }
+
+// Lists of an event. Each stops reading at its cap, because a log is read before its
+// author is known.
+type (
+	StartValues  []StartValue    // at most one for each bank that this program knows
+	Declarations []Declaration   // at most MaxDeclarations
+	Manifest     []ManifestEntry // at most MaxManifest
+)
+
+// UnmarshalJSONFrom reads at most as many values as there are known banks.
+func (l *StartValues) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return strictjson.DecodeList(d, l, len(algorithms), StartValue{})
+}
+
+// UnmarshalJSONFrom reads at most MaxDeclarations declarations.
+func (l *Declarations) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return strictjson.DecodeList(d, l, MaxDeclarations, Declaration{})
+}
+
+// UnmarshalJSONFrom reads at most MaxManifest entries.
+func (l *Manifest) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return strictjson.DecodeList(d, l, MaxManifest, ManifestEntry{})
+}
