@@ -1,5 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package secret keeps key bytes so that they do not leak by accident.
+//
+// A [Secret] has no String, no encoding and no ==; whatever verb it is printed with,
+// a placeholder comes out. Its bytes live in a memory mapping of their own, outside
+// the Go heap: locked against swapping (mlock), left out of core dumps
+// (MADV_DONTDUMP), absent from forked children (MADV_WIPEONFORK), and overwritten by
+// [Secret.Wipe].
+//
+// What Go does not allow: key schedules of crypto/aes, states of crypto/hkdf, values
+// that are encoded for a socket and stacks that grew pass through the ordinary heap,
+// which the garbage collector copies nowhere but also never overwrites. An attacker who
+// reads the memory of the process finds such copies. [HideProcess] keeps other processes of
+// the same user from doing so, and all of this memory out of core dumps, heap and
+// stacks included; root in the guest can read it.
 package secret
 
 import (
@@ -10,6 +24,9 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxSize is the largest secret in bytes.
@@ -172,3 +189,35 @@ func (s *Secret) MarshalJSON() ([]byte, error) { return nil, ErrNoEncoding }
 
 // MarshalBinary refuses with [ErrNoEncoding]; encoding/gob asks for it.
 func (s *Secret) MarshalBinary() ([]byte, error) { return nil, ErrNoEncoding }
+
+// memory is one anonymous private mapping. Printing a Secret with reflection shows
+// its address at most, never what is there.
+type memory struct {
+	pages  []byte
+	size   int
+	locked bool
+	freed  atomic.Bool
+}
+
+func newMemory(n int) (*memory, error) {
+	pages, err := unix.Mmap(-1, 0, max(n, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, err
+	}
+	m := &memory{pages: pages, size: n}
+	// None of the three is vital: a kernel that refuses leaves a secret that works.
+	m.locked = unix.Mlock(pages) == nil
+	_ = unix.Madvise(pages, unix.MADV_DONTDUMP)
+	_ = unix.Madvise(pages, unix.MADV_WIPEONFORK)
+	return m, nil
+}
+
+func (m *memory) bytes() []byte { return m.pages[:m.size:m.size] }
+
+func (m *memory) free() {
+	if m.freed.Swap(true) {
+		return
+	}
+	clear(m.pages)
+	_ = unix.Munmap(m.pages) // unlocks too
+}
