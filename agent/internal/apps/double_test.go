@@ -191,7 +191,7 @@ func (w *world) app(name string) Status {
 	panic("unreachable")
 }
 
-// run runs the watching until the test ends, and waits until the watches stand.
+// run runs the watching until the test ends, and waits until the watches are set.
 func (w *world) run() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())

@@ -187,7 +187,7 @@ func TestReload(t *testing.T) {
 	if err != nil || fmt.Sprint(c.Added) != "[a b c]" || len(c.Declarations) != 3 || announced != 1 {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	for i, e := range w.log.all() { // every declaration stands before every measurement
+	for i, e := range w.log.all() { // every declaration comes before every measurement
 		if (e.Gap != nil) != (i < 3) {
 			t.Fatalf("event %d: %+v", i, e)
 		}

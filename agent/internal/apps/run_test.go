@@ -66,7 +66,7 @@ func TestFollowsChanges(t *testing.T) {
 				}
 				c.change(w)
 				w.eventually("the new content is covered", func() bool { return w.Covers("app", digestOf("new")) && !w.Covers("app", digestOf("old")) })
-				// And the watches still stand.
+				// And the watches are still set.
 				old := w.path("releases/current")
 				if real, err := filepath.EvalSymlinks(old); err != nil || os.WriteFile(filepath.Join(real, "bin"), []byte("newer"), 0o755) != nil {
 					t.Fatal(err)
@@ -294,7 +294,7 @@ func TestDirectoryWithTwoNames(t *testing.T) {
 	f := following(t)
 	dir := t.TempDir()
 	alias := filepath.Join(t.TempDir(), "alias")
-	symlink(t, dir, alias) // stands for a bind mount: another path, the same inode
+	symlink(t, dir, alias) // imitates a bind mount: another path, the same inode
 	for app, d := range map[string]string{"a": dir, "b": alias} {
 		s := f.begin(app)
 		s.see(d, "file")

@@ -206,7 +206,7 @@ func TestBindMount(t *testing.T) {
 			unix.Mount(w.path("evil"), w.path("bin"), "", unix.MS_BIND, ""),
 			unix.Mount(w.path("evildir"), w.path("dir"), "", unix.MS_BIND, ""))
 	}, func() {
-		// The cached digests of the trusted files do not stand for what is mounted over them.
+		// The cached digests of the trusted files are not used for what is mounted over them.
 		if _, err := w.measure(t.Context(), "app", true); err != nil {
 			t.Error(err)
 		}

@@ -22,11 +22,11 @@ func TestFreshAndAnchored(t *testing.T) {
 	r := newRig(t, nil)
 	fresh := r.ask(t, request(1, evidence.Fresh))
 	if fresh.Anchor != nil {
-		t.Error("fresh evidence stands on an anchor")
+		t.Error("fresh evidence has an anchor")
 	}
 	anchored := r.ask(t, request(2, evidence.Anchored))
 	if anchored.Anchor == nil || anchored.Anchor.Tree != fresh.Batch.Tree {
-		t.Error("anchored evidence does not stand on the fresh batch before it")
+		t.Error("the anchor of the evidence is not the fresh batch before it")
 	}
 	if r.platform.count() != 1 {
 		t.Errorf("%d reports asked for, want 1", r.platform.count())
@@ -45,7 +45,7 @@ func TestFreshAndAnchored(t *testing.T) {
 func TestAnchoredWithoutAnchor(t *testing.T) {
 	r := newRig(t, nil)
 	if e := r.ask(t, request(1, evidence.Anchored)); e.Anchor != nil {
-		t.Error("there was no anchor to stand on")
+		t.Error("there was no anchor")
 	}
 }
 
@@ -136,7 +136,7 @@ func TestAnchorIsRenewed(t *testing.T) {
 	r.clock.add(2 * time.Minute)
 	r.platform.fail(platform.ErrBusy)
 	if e := r.ask(t, request(3, evidence.Anchored)); e.Anchor == nil {
-		t.Error("no report is to be had, and the old anchor was not used")
+		t.Error("no report is available, and the old anchor was not used")
 	}
 	if _, err := r.Attest(t.Context(), request(4, evidence.Fresh), caller); !errors.Is(err, platform.ErrBusy) {
 		t.Errorf("fresh evidence without a report: error %v, want ErrBusy", err)
@@ -149,7 +149,7 @@ func TestTPMReset(t *testing.T) {
 	r.ask(t, request(1, evidence.Fresh))
 	r.tpm.set(func(f *fakeTPM) { f.resets++ })
 	if e := r.ask(t, request(2, evidence.Anchored)); e.Anchor != nil {
-		t.Error("evidence stands on an anchor from before the reset")
+		t.Error("the anchor of the evidence is from before the reset")
 	}
 }
 

@@ -100,7 +100,7 @@ func decode(t *testing.T, b []byte, nonce evidence.Bytes) *evidence.Evidence {
 	return e
 }
 
-// quoteBody is what stands in for a TPMS_ATTEST here.
+// quoteBody replaces a TPMS_ATTEST in these tests.
 type quoteBody struct {
 	Data  evidence.Digest
 	Serie int

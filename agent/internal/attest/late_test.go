@@ -73,7 +73,7 @@ func TestLateRenewalStopsNobody(t *testing.T) {
 	until(t, "the other fresh one waits", func() bool { return r.fresh.length() == 1 })
 	for n := range byte(20) {
 		if e := get(t, r.start(t.Context(), 20+n, evidence.Anchored), 20+n); e.Anchor == nil {
-			t.Error("a later caller does not stand on the old anchor")
+			t.Error("a later caller does not get the old anchor")
 		}
 	}
 	for _, w := range []<-chan outcomeOf{fresh, behind} {
@@ -198,7 +198,7 @@ func TestGoneAfterMove(t *testing.T) {
 	r.platform.shut()
 	r.start(t.Context(), 1, evidence.Fresh)
 	<-r.platform.asked
-	r.tpm.set(func(f *fakeTPM) { f.resets++ }) // no quote can stand on the anchor any more
+	r.tpm.set(func(f *fakeTPM) { f.resets++ }) // no quote can use the anchor any more
 	ctx, cancel := context.WithCancel(t.Context())
 	moved := r.start(ctx, 2, evidence.Anchored)
 	until(t, "it was moved to the fresh lane", func() bool { return r.fresh.length() == 1 })

@@ -345,7 +345,7 @@ func (s *scenario) hold(t *testing.T, l *ledger.Ledger) {
 	}
 }
 
-// subsequence reports whether all of a stand in b in the same order.
+// subsequence reports whether b contains all of a in the same order.
 func subsequence(a, b []string) bool {
 	for _, s := range a {
 		i := slices.Index(b, s)

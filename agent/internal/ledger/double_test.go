@@ -102,7 +102,7 @@ func (t *fakeTPM) Boot(context.Context) (b ledger.Boot, err error) {
 	return b, err
 }
 
-// machine is everything that a ledger stands on.
+// machine is everything that a ledger needs.
 type machine struct {
 	faults     durabletest.Faults
 	tpm        *fakeTPM
