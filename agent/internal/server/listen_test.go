@@ -17,7 +17,7 @@ import (
 
 // case 6: nothing is served next to, or instead of, what another user put there.
 func TestListenRefuses(t *testing.T) {
-	socketAt := func(path string, uid int) {
+	socketAt := func(t *testing.T, path string, uid int) {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
 		if err != nil {
 			t.Fatal(err)
@@ -29,39 +29,39 @@ func TestListenRefuses(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		plant func(dir, path string)
+		plant func(t *testing.T, dir, path string)
 		want  string
 	}{
-		"symbolic link": {func(dir, path string) {
+		"symbolic link": {func(t *testing.T, dir, path string) {
 			os.WriteFile(dir+"/target", nil, 0o600)
 			os.Symlink(dir+"/target", path)
 		}, "symbolic link"},
-		"dangling link": {func(dir, path string) { os.Symlink(dir+"/nowhere", path) }, "symbolic link"},
-		"link to a socket of ours": {func(dir, path string) {
-			socketAt(dir+"/other", os.Getuid())
+		"dangling link": {func(t *testing.T, dir, path string) { os.Symlink(dir+"/nowhere", path) }, "symbolic link"},
+		"link to a socket of ours": {func(t *testing.T, dir, path string) {
+			socketAt(t, dir+"/other", os.Getuid())
 			os.Symlink(dir+"/other", path)
 		}, "symbolic link"},
-		"foreign owner": {func(dir, path string) { socketAt(path, 4242) }, "socket of uid 4242"},
-		"file":          {func(dir, path string) { os.WriteFile(path, nil, 0o600) }, "file of type"},
-		"directory":     {func(dir, path string) { os.Mkdir(path, 0o700) }, "file of type"},
-		"alive": {func(dir, path string) {
+		"foreign owner": {func(t *testing.T, dir, path string) { socketAt(t, path, 4242) }, "socket of uid 4242"},
+		"file":          {func(t *testing.T, dir, path string) { os.WriteFile(path, nil, 0o600) }, "file of type"},
+		"directory":     {func(t *testing.T, dir, path string) { os.Mkdir(path, 0o700) }, "file of type"},
+		"alive": {func(t *testing.T, dir, path string) {
 			l, err := net.Listen("unix", path)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
 		}, "another program answers"},
-		"locked": {func(dir, path string) {
+		"locked": {func(t *testing.T, dir, path string) {
 			l, err := Listen(path, 0o600, -1)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
 		}, "another agent"},
-		"link for a lock":    {func(dir, path string) { os.Symlink(dir+"/x", path+".lock") }, "open lock"},
-		"writable directory": {func(dir, path string) { os.Chmod(dir, 0o777) }, "chmod go-w"},
-		"sticky directory":   {func(dir, path string) { os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
-		"foreign directory": {func(dir, path string) {
+		"link for a lock":    {func(t *testing.T, dir, path string) { os.Symlink(dir+"/x", path+".lock") }, "open lock"},
+		"writable directory": {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777) }, "chmod go-w"},
+		"sticky directory":   {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
+		"foreign directory": {func(t *testing.T, dir, path string) {
 			if err := os.Chown(dir, 4242, -1); err != nil {
 				t.Skipf("needs root: %v", err)
 			}
@@ -70,7 +70,7 @@ func TestListenRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := tempDir(t)
 			path := filepath.Join(dir, "s")
-			c.plant(dir, path)
+			c.plant(t, dir, path)
 			before, _ := os.Lstat(path)
 			l, err := Listen(path, 0o660, -1)
 			if err == nil {
