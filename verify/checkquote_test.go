@@ -16,8 +16,8 @@ import (
 
 // TestForgeries: cases 44 and 45. Two attestations that tpm2_checkquote of tpm2-tools
 // 5.4 takes for quotes, both truly signed by the AK: one with another magic, and an NV
-// certification whose contents the attacker wrote. Where the tool is installed, the
-// test shows what it makes of them, which shows that they are not invented.
+// certification whose contents the attacker wrote. If the tool is installed, the
+// test runs it on them, which shows that they are not invented.
 func TestForgeries(t *testing.T) {
 	for _, c := range []struct {
 		name   string

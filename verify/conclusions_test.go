@@ -244,8 +244,8 @@ func TestExpiredListIsNotCurrent(t *testing.T) {
 	}
 }
 
-// TestMaskedChipKeys: case 58. Where the host took the chip's keys out of use, no certificate
-// that could be fetched helps, and none is said to be missing.
+// TestMaskedChipKeys: case 58. If the host took the chip's keys out of use, no certificate
+// helps, and the verifier does not say that one is missing.
 func TestMaskedChipKeys(t *testing.T) {
 	for masked, want := range map[uint32]CheckID{0: ReportCertificate, 2: ReportSigner} {
 		r := evidencetest.New()

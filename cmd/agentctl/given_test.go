@@ -11,8 +11,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
-// TestEmptyFlags: every flag of these commands that takes a value is refused where it is
-// given and empty, as by a variable of a script that is not set, and accepted evidence
+// TestEmptyFlags: every flag of these commands that takes a value is refused if its
+// value is empty, as from an unset variable of a script. Evidence that would be accepted
 // is not accepted then. The flags are those of the usage text.
 func TestEmptyFlags(t *testing.T) {
 	t.Chdir(folder(t, map[string][]byte{"e.json": evidencetest.New().Encode(t), "policy.toml": []byte(openPolicy), "root.pem": rootPEM(t)}))

@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write the generated parts of docs/seali
 
 // outcome is one row: what a program gets that uses this package by itself. Package
 // test/keys/outcomes does the same to a running agent and writes the table in
-// docs/sealing.md, which must say the same but where alone is set. Before it, app
+// docs/sealing.md, which must say the same unless alone is set. Before it, app
 // billing sealed "token" on a machine with SNP and TPM, with a recovery recipient.
 type outcome struct {
 	what   string

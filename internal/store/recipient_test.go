@@ -11,8 +11,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/store"
 )
 
-// TestRecipientIsNotRepeated: case 75. Who pastes the identity where its recipient
-// belongs does not find it in an error, which ends in a log; nor any part of it.
+// TestRecipientIsNotRepeated: case 75. A user who pastes the identity in place of its
+// recipient does not find it, or a part of it, in an error: errors end in logs.
 func TestRecipientIsNotRepeated(t *testing.T) {
 	id, err := age.GenerateX25519Identity()
 	must(t, err)

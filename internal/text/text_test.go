@@ -63,7 +63,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	if err := Check("reason", "", 1, 9); err == nil {
-		t.Error("an empty text passes where one is wanted")
+		t.Error("an empty text passes although one is wanted")
 	}
 }
 

@@ -127,7 +127,7 @@ func command(t *testing.T, policy string, stdin []byte, args ...string) *verify.
 
 // failed are the checks that failed, in their order, without those that were not
 // reached. Which of two vTPMs has the later clock is chance: whether the clock seems to
-// run backwards tells something only where both quotes are of one.
+// run backwards tells something only if both quotes are of one.
 func failed(a *verify.Appraisal) []verify.CheckID {
 	var ids []verify.CheckID
 	oneTPM := a.Check("anchor.signer").Verdict != verify.Fail

@@ -91,8 +91,8 @@ func (o *output) String() string {
 }
 
 // Start starts agentd-sim of the folder commands in dir, and returns when it is
-// ready. Where platform names a folder that an earlier machine kept its software
-// platform in, this one begins with a copy: making the keys of a test root takes seconds.
+// ready. If platform names the folder of an earlier machine's software
+// platform, this one begins with a copy: making the keys of a test root takes seconds.
 func Start(commands, dir, platform string, args ...string) (*Machine, error) {
 	if _, err := exec.LookPath("swtpm"); err != nil {
 		return nil, ErrNoTPM

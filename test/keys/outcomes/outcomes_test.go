@@ -56,7 +56,7 @@ func TestOutcomes(t *testing.T) {
 			rows = append(rows, o.row())
 		})
 	}
-	if len(rows) == len(all)+2 { // not where only some were asked for, or could be run
+	if len(rows) == len(all)+2 { // not if only some were asked for, or could be run
 		checkDoc(t, "outcomes", strings.Join(rows, "\n")+"\n")
 	}
 }
