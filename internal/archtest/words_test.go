@@ -21,9 +21,9 @@ var words = []struct {
 	most    int
 }{
 	{"name the actor", regexp.MustCompile(`(?i)\bwhoever\b`), nil, 0},
-	{"name the actor", regexp.MustCompile(`(?i)\b(nobody|somebody|anybody)\b`), nil, 12},
-	{"write: is not a", regexp.MustCompile(`(?i)\bis no [a-z]`), regexp.MustCompile(`(?i)\bthere is no [a-z]|\bis no longer`), 1},
-	{"write: if, or when", regexp.MustCompile(`(?i)\bwhere (there (is|are|was|were)|it|they|none|nothing|no|not|nil|empty|needed|given|possible|set|absent)\b`), nil, 15},
+	{"name the actor", regexp.MustCompile(`(?i)\b(nobody|somebody|anybody)\b`), nil, 4},
+	{"write: is not a", regexp.MustCompile(`(?i)\bis no [a-z]`), regexp.MustCompile(`(?i)\bthere is no [a-z]|\bis no longer`), 0},
+	{"write: if, or when", regexp.MustCompile(`(?i)\bwhere (there (is|are|was|were)|it|they|none|nothing|no|not|nil|empty|needed|given|possible|set|absent)\b`), nil, 14},
 }
 
 // texts calls f with every text that a person reads: the lines of documents, and the

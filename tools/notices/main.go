@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,6 +61,7 @@ func linked(packages []string) ([]module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go list: %w", err)
 	}
+	var all []module
 	seen := map[string]module{}
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p struct{ Module *module }
@@ -70,29 +72,18 @@ func linked(packages []string) ([]module, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.Module != nil {
-			seen[p.Module.Path] = *p.Module
+		if m := p.Module; m != nil && m.Main && len(all) == 0 {
+			all = append(all, *m)
+		} else if m != nil && !m.Main {
+			seen[m.Path] = *m
 		}
 	}
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return nil, fmt.Errorf("go env: %w", err)
 	}
-	var all []module
-	for path, m := range seen {
-		if m.Main {
-			all = append(all, m)
-			delete(seen, path)
-		}
-	}
 	all = append(all, module{Path: "The Go programming language and its standard library", Version: runtime.Version(), Dir: strings.TrimSpace(string(root))})
-	for _, path := range slices.Sorted(func(yield func(string) bool) {
-		for p := range seen {
-			if !yield(p) {
-				return
-			}
-		}
-	}) {
+	for _, path := range slices.Sorted(maps.Keys(seen)) {
 		all = append(all, seen[path])
 	}
 	return all, nil
