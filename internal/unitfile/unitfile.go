@@ -10,10 +10,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
 
 	"github.com/cvm-agentd/agentd/internal/unitname"
 )
@@ -116,14 +119,9 @@ func dropIns(root string, names []string) []string {
 			}
 		}
 	}
-	var keys []string
-	for k := range found {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	out := make([]string, 0, len(keys))
-	for _, k := range keys {
-		out = append(out, found[k])
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		out = append(out, found[name])
 	}
 	return out
 }
@@ -148,42 +146,12 @@ func readFile(root, path string) ([]byte, error) {
 // Within follows the links of path as they lead when root is "/", and returns the file that they
 // lead to now. So a link in an image never leads to a file of this machine.
 func Within(root, path string) (string, error) {
-	for range 40 {
-		next, changed, err := step(root, path)
-		if err != nil {
-			return "", err
-		}
-		if !changed {
-			return filepath.Join(root, next), nil
-		}
-		path = next
+	full, err := securejoin.SecureJoin(root, path)
+	if err != nil {
+		return "", err
 	}
-	return "", fmt.Errorf("%s: too many links", path)
-}
-
-// step replaces the first link in path.
-func step(root, path string) (string, bool, error) {
-	parts := strings.Split(strings.TrimPrefix(filepath.Clean(path), "/"), "/")
-	at := "/"
-	for i, p := range parts {
-		at = filepath.Join(at, p)
-		info, err := os.Lstat(filepath.Join(root, at))
-		if err != nil {
-			return "", false, err
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			continue
-		}
-		target, err := os.Readlink(filepath.Join(root, at))
-		if err != nil {
-			return "", false, err
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(at), target)
-		}
-		return filepath.Join(append([]string{target}, parts[i+1:]...)...), true, nil
-	}
-	return filepath.Clean(path), false, nil
+	_, err = os.Lstat(full)
+	return full, err
 }
 
 // read reads the settings of one file.
