@@ -8,21 +8,19 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
-	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -123,15 +121,8 @@ func (r *Report) make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
 	if r.Body != nil {
 		r.Body(b)
 	}
-	digest := sha512.Sum384(b[:AtSignature])
-	x, y, err := ecdsa.Sign(rand.Reader, keys().leaf, digest[:])
-	if err != nil {
+	if err := soft.Sign(b, keys().leaf); err != nil {
 		tb.Fatal(err)
-	}
-	for i, n := range []*big.Int{x, y} {
-		number := n.FillBytes(make([]byte, 72))
-		slices.Reverse(number) // little-endian
-		copy(b[AtSignature+72*i:], number)
 	}
 	if r.Signed != nil {
 		r.Signed(b)
@@ -284,10 +275,17 @@ func (r *Report) CertificatesNamed(tb testing.TB, leaf, intermediate string) [][
 	if err != nil {
 		tb.Fatal(err)
 	}
+	endorsed := soft.Endorsement{
+		Product: r.Product, ProductName: r.Leaf.ProductName, HWID: r.Leaf.HWID, CSPID: "test cloud 1",
+		TCB: snp.TCB(binary.LittleEndian.Uint64(r.Leaf.Levels[:])),
+	}
+	if leaf == "SEV-VLEK" {
+		endorsed.Signer = snp.SignerVLEK
+	}
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: leaf, Organization: []string{"a test root, no hardware"}},
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter, SignatureAlgorithm: x509.SHA384WithRSAPSS,
-		ExtraExtensions: r.extensions(tb, leaf == "SEV-VLEK"),
+		ExtraExtensions: endorsed.Extensions(),
 	}
 	id := fmt.Sprint(leaf, intermediate, r.Product, r.NotBefore, r.NotAfter, r.Leaf)
 	der := once(id, func() []byte {
@@ -302,41 +300,3 @@ func (r *Report) CertificatesNamed(tb testing.TB, leaf, intermediate string) [][
 	}
 	return [][]byte{der, issuer, authority(tb, root, root, &keys().ark.PublicKey, keys().ark)}
 }
-
-// levelOIDs are the extensions for the bytes of the TCB.
-func levelOIDs(p snp.Product) [8]int {
-	if p == snp.Turin {
-		return [8]int{9, 1, 2, 3, 5, 6, 7, 8}
-	}
-	return [8]int{1, 2, 4, 5, 6, 7, 3, 8}
-}
-
-func (r *Report) extensions(tb testing.TB, vlek bool) []pkix.Extension {
-	tb.Helper()
-	arc := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}
-	var out []pkix.Extension
-	add := func(value any, params string, ids ...int) {
-		der, err := asn1.MarshalWithParams(value, params)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if raw, ok := value.(raw); ok {
-			der = raw
-		}
-		out = append(out, pkix.Extension{Id: append(slices.Clone(arc), ids...), Value: der})
-	}
-	add(1, "", 1)
-	add(r.Leaf.ProductName, "ia5", 2)
-	for i, oid := range levelOIDs(r.Product) {
-		add(int(r.Leaf.Levels[i]), "", 3, oid)
-	}
-	if vlek {
-		add("test cloud "+strconv.Itoa(1), "ia5", 5)
-	} else {
-		add(raw(r.Leaf.HWID), "", 4)
-	}
-	return out
-}
-
-// raw is the value of an extension that is not DER.
-type raw []byte

@@ -61,7 +61,7 @@ func (a *Authority) Endorse(e Endorsement, key crypto.PublicKey) ([]byte, error)
 		Subject:            amdName("SEV-" + e.Signer.String()),
 		NotBefore:          e.NotBefore,
 		NotAfter:           e.NotAfter,
-		ExtraExtensions:    e.extensions(),
+		ExtraExtensions:    e.Extensions(),
 	}
 	if e.Alter != nil {
 		e.Alter(template)
@@ -75,7 +75,8 @@ func (a *Authority) Endorse(e Endorsement, key crypto.PublicKey) ([]byte, error)
 	return der, nil
 }
 
-func (e Endorsement) extensions() []pkix.Extension {
+// Extensions returns what the certificate says, as AMD writes it.
+func (e Endorsement) Extensions() []pkix.Extension {
 	name := e.ProductName
 	if name == "" {
 		name = e.Product.String()
@@ -87,28 +88,25 @@ func (e Endorsement) extensions() []pkix.Extension {
 	if e.Product == snp.Turin {
 		structVersion = 1
 	}
-	x := []pkix.Extension{extension(integer(structVersion), 1), extension(text(name), 2)}
+	x := []pkix.Extension{extension(encode(structVersion, ""), 1), extension(encode(name, "ia5"), 2)}
 	levels := e.TCB.Bytes()
 	for i, oid := range levelOIDs[e.Product] {
-		x = append(x, extension(integer(int(levels[i])), 3, oid))
+		x = append(x, extension(encode(int(levels[i]), ""), 3, oid))
 	}
 	if e.Signer == snp.SignerVLEK {
-		return append(x, extension(text(e.CSPID), 5))
+		return append(x, extension(encode(e.CSPID, "ia5"), 5))
 	}
-	return append(x, extension(e.HWID, 4)) // bare bytes, as AMD writes them
+	return append(x, extension(e.HWID, 4)) // bare bytes
 }
 
 func extension(value []byte, oid ...int) pkix.Extension {
 	return pkix.Extension{Id: append(asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}, oid...), Value: value}
 }
 
-// integer returns a DER INTEGER of 0 to 255.
-func integer(n int) []byte {
-	if n > 127 {
-		return []byte{asn1.TagInteger, 2, 0, byte(n)}
+func encode(value any, parameters string) []byte {
+	der, err := asn1.MarshalWithParams(value, parameters)
+	if err != nil {
+		panic(fmt.Sprintf("soft: encode %q: %v", value, err)) // numbers and ASCII are encoded
 	}
-	return []byte{asn1.TagInteger, 1, byte(n)}
+	return der
 }
-
-// text returns a DER IA5String of at most 127 bytes.
-func text(s string) []byte { return append([]byte{asn1.TagIA5String, byte(len(s))}, s...) }

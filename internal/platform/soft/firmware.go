@@ -101,19 +101,27 @@ func (f *firmware) report(data [64]byte, vmpl uint32) (status uint32, report []b
 	return f.sign(b), b
 }
 
-// sign writes r and s, 72 bytes each, little-endian, at 0x2A0.
+// sign writes the signature of the endorsement key.
 func (f *firmware) sign(b []byte) (status uint32) {
-	digest := sha512.Sum384(b[:0x2A0])
-	r, s, err := ecdsa.Sign(rand.Reader, f.key, digest[:])
-	if err != nil {
+	if Sign(b, f.key) != nil {
 		return statusInvalid
+	}
+	return 0
+}
+
+// Sign signs a report of 1184 bytes: it writes r and s, 72 bytes each, little-endian, at 0x2A0.
+func Sign(b []byte, key *ecdsa.PrivateKey) error {
+	digest := sha512.Sum384(b[:0x2A0])
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	if err != nil {
+		return err
 	}
 	for i, n := range []*big.Int{r, s} {
 		le := n.FillBytes(make([]byte, 72))
 		slices.Reverse(le)
 		copy(b[0x2A0+72*i:], le)
 	}
-	return 0
+	return nil
 }
 
 // Fields of MSG_KEY_REQ that a derived key can depend on (GUEST_FIELD_SELECT).

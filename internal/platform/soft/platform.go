@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package soft is an AMD SEV-SNP platform in software, for development and tests:
+// a security processor that makes reports in the real format and derives keys as
+// the real one does, under the same device code that the agent uses on hardware.
+//
+// It protects nothing and vouches for nothing. Its reports are signed under a root
+// of its own, whose subject says that it is a test root, and no verifier accepts
+// them unless it was given that root by name.
 package soft
 
 import (
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/google/go-sev-guest/abi"
+	"github.com/google/go-sev-guest/proto/sevsnp"
 
 	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -62,13 +73,23 @@ func (p *Platform) hostTable() ([]byte, error) {
 		return nil, err
 	}
 	if p.o.Signer == snp.SignerVLEK {
-		return encodeTable([]snp.TableEntry{{GUID: snp.GUIDVLEK, Data: p.leaf}, {GUID: snp.GUIDASK, Data: i.Raw}}), nil
+		return encodeTable(&sevsnp.CertificateChain{VlekCert: p.leaf, AskCert: i.Raw}), nil
 	}
 	r, err := p.Root()
 	if err != nil {
 		return nil, err
 	}
-	return encodeTable([]snp.TableEntry{{GUID: snp.GUIDARK, Data: r.Raw}, {GUID: snp.GUIDASK, Data: i.Raw}, {GUID: snp.GUIDVCEK, Data: p.leaf}}), nil
+	return encodeTable(&sevsnp.CertificateChain{ArkCert: r.Raw, AskCert: i.Raw, VcekCert: p.leaf}), nil
+}
+
+// encodeTable returns the certificate table of a host (see [snp.ParseTable]).
+func encodeTable(c *sevsnp.CertificateChain) []byte { return abi.CertsFromProto(c).Marshal() }
+
+// garbageTable returns what begins like a table and points out of itself.
+func garbageTable() []byte {
+	b := encodeTable(&sevsnp.CertificateChain{VcekCert: []byte{0x30, 0x82, 0xFF, 0xFF}})
+	binary.LittleEndian.PutUint32(b[20:], 0xFFFFFFF0)
+	return b
 }
 
 // Close ends the device, and every fault, so that no request is left waiting.
