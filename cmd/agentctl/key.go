@@ -167,23 +167,20 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 	}
 }
 
-// printRewritten prints the result of an operation on the whole store.
+// printRewritten prints the result of an operation on the whole store. If blobs stay
+// closed, the exit code is 8.
 func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
-	if err != nil {
-		return failed(err)
-	}
-	if t.json {
-		return t.writeJSON(r)
-	}
-	n := &node{text: fmt.Sprintf("%d sealed anew, %d left as they are", r.Written, len(r.Kept))}
-	for _, k := range r.Kept {
-		n.add("%s: %s %q: %s", k.App, k.Kind, k.Name, k.Reason)
-	}
-	n.draw(t.out)
-	if len(r.Kept) > 0 {
+	err = present(t, r, err, func() {
+		n := &node{text: fmt.Sprintf("%d sealed anew, %d left as they are", r.Written, len(r.Kept))}
+		for _, k := range r.Kept {
+			n.add("%s: %s %q: %s", k.App, k.Kind, k.Name, k.Reason)
+		}
+		n.draw(t.out)
+	})
+	if err == nil && len(r.Kept) > 0 {
 		return &exitError{code: exitSealed}
 	}
-	return nil
+	return err
 }
 
 func keyRotate(t *terminal, s *sockets) *cobra.Command {
