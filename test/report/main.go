@@ -92,24 +92,18 @@ func (r *results) at(e event) *result {
 
 // read reads one run, and writes a line to out when a package ends.
 func (r *results) read(in io.Reader, out io.Writer) error {
-	for lines := bufio.NewReader(in); ; {
-		line, err := lines.ReadString('\n')
-		if line != "" {
-			r.line(line, out)
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		r.line(lines.Text(), out)
 	}
+	return lines.Err()
 }
 
 func (r *results) line(line string, out io.Writer) {
 	var e event
 	if json.Unmarshal([]byte(line), &e) != nil || e.Action == "" {
-		fmt.Fprintln(out, strings.TrimSuffix(line, "\n"))
+		fmt.Fprintln(out, line)
 		return
 	}
 	switch e.Action {

@@ -28,10 +28,6 @@ type module struct {
 }
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: notices PACKAGE...")
-		os.Exit(1)
-	}
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "notices:", err)
 		os.Exit(1)
@@ -39,6 +35,9 @@ func main() {
 }
 
 func run(packages []string) error {
+	if len(packages) == 0 {
+		return errors.New("usage: notices PACKAGE...")
+	}
 	modules, err := linked(packages)
 	if err != nil {
 		return err
