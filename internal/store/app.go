@@ -46,7 +46,7 @@ func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
 	if e == nil {
 		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %q has no keys yet", name)}
 	}
-	h, payload, err := s.openEntry(ctx, *e)
+	h, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("open the root of app %s: %w", name, err)
 	}
@@ -61,12 +61,8 @@ func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
 }
 
 // openEntry opens the blob of e and checks that it is the one the manifest means.
-func (s *Store) openEntry(ctx context.Context, e sealing.Entry) (*sealing.Header, *secret.Secret, error) {
-	return s.openEntryWith(e, func(b *sealing.Blob) (*secret.Secret, error) { return s.roots.open(ctx, b) })
-}
-
-func (s *Store) openEntryWith(e sealing.Entry, open func(*sealing.Blob) (*secret.Secret, error)) (*sealing.Header, *secret.Secret, error) {
-	b, err := s.readBlob(e.ID)
+func (s *Store) openEntry(e sealing.Entry, open opener) (*sealing.Header, *secret.Secret, error) {
+	b, err := s.readBlob(blobFile(e.ID))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,8 +77,7 @@ func (s *Store) openEntryWith(e sealing.Entry, open func(*sealing.Blob) (*secret
 	return &b.Claimed, payload, nil
 }
 
-func (s *Store) readBlob(id sealing.ID) (*sealing.Blob, error) {
-	file := blobFile(id)
+func (s *Store) readBlob(file string) (*sealing.Blob, error) {
 	raw, err := s.config.Files.Read(file, sealing.MaxBlob)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &sealing.Error{Code: api.CodeMissing, Detail: fmt.Sprintf("the manifest lists %s, which is missing; put it back", file)}
@@ -126,11 +121,7 @@ func (s *Store) permitted(ctx context.Context, c Caller) (*appRoot, error) {
 // checkIdentity refuses an identity that is not complete: without a system unit, no keys.
 func checkIdentity(a sealing.App) error {
 	for _, f := range []struct{ what, text string }{{"app", a.Name}, {"unit", a.Unit}, {"user", a.User}} {
-		err := text.Check(f.what, f.text, 0, sealing.MaxName)
-		if f.text == "" {
-			err = errors.New("it is empty")
-		}
-		if err != nil {
+		if err := text.Check(f.what, f.text, 1, sealing.MaxName); err != nil {
 			return &sealing.Error{Code: api.CodeInvalidValue, Field: f.what, Detail: "identity of the caller", Err: err}
 		}
 	}
@@ -159,10 +150,7 @@ func permits(h *sealing.Header, c Caller) error {
 // its number (4 bytes) and root (32 random bytes). Integers are big-endian.
 const versionSize = 4 + sealing.KeySize
 
-// newAppRoot returns a payload with version 1 only.
-func newAppRoot() (*secret.Secret, error) { return addVersion(nil, 1) }
-
-// addVersion returns old with a new random version after it.
+// addVersion returns old, or an empty payload if nil, with a new random version after it.
 func addVersion(old *secret.Secret, version uint32) (*secret.Secret, error) {
 	root, err := secret.Random(sealing.KeySize)
 	if err != nil {

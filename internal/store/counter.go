@@ -25,7 +25,7 @@ func (s *Store) checkCounter(ctx context.Context, m *sealing.Manifest, raw []byt
 	}
 	c, err := s.roots.tpm.ReadCounter(ctx, m.Counter)
 	if err != nil {
-		return counterError(err)
+		return coded(askCounter, err)
 	}
 	switch ahead := int64(m.Number - (c + m.Base)); {
 	case ahead == 0:
@@ -50,7 +50,7 @@ func (s *Store) checkCounter(ctx context.Context, m *sealing.Manifest, raw []byt
 func (s *Store) increment(ctx context.Context, m *sealing.Manifest) error {
 	c, err := s.roots.tpm.Increment(ctx, m.Counter)
 	if err != nil {
-		return counterError(err)
+		return coded(askCounter, err)
 	}
 	if c+m.Base != m.Number {
 		return &sealing.Error{Code: api.CodeCounterLost, Detail: fmt.Sprintf("after counting, the TPM's counter is %d, want %d: another program counts with it", c, m.Number-m.Base)}
@@ -58,11 +58,14 @@ func (s *Store) increment(ctx context.Context, m *sealing.Manifest) error {
 	return nil
 }
 
-func counterError(err error) error {
-	if sealing.CodeOf(err) != "" {
+const askCounter = "ask the TPM for its counter"
+
+// coded returns err, as a fault of the moment if it has no code.
+func coded(detail string, err error) error {
+	if err == nil || sealing.CodeOf(err) != "" {
 		return err
 	}
-	return &sealing.Error{Code: api.CodeRootUnavailable, Detail: "ask the TPM for its counter", Err: err}
+	return &sealing.Error{Code: api.CodeRootUnavailable, Detail: detail, Err: err}
 }
 
 // newCounter gives the manifest that is being made a counter of its own, and a number
@@ -92,7 +95,7 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 		c, err = s.roots.tpm.DefineCounter(ctx, record)
 	}
 	if err != nil {
-		return counterError(err)
+		return coded(askCounter, err)
 	}
 	t.next.Counter, t.next.Retired = record, old
 	t.next.Base = t.next.Number - (c + 1)
@@ -102,7 +105,7 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 func (s *Store) planCounter(ctx context.Context) ([]byte, error) {
 	record, err := s.roots.tpm.PlanCounter(ctx)
 	if err != nil {
-		return nil, counterError(err)
+		return nil, coded(askCounter, err)
 	}
 	if err := s.config.Files.WriteDurable(plannedFile, record); err != nil {
 		return nil, fmt.Errorf("write the plan of the counter: %w", err)

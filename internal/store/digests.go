@@ -31,14 +31,7 @@ func (s *Store) RequireDigest(ctx context.Context, app sealing.App, digests ...e
 	defer s.end()
 	a, err := s.app(ctx, app.Name)
 	if errors.Is(err, api.CodeNotFound) {
-		return s.change(ctx, func(t *writing) error {
-			payload, err := newAppRoot()
-			if err != nil {
-				return err
-			}
-			defer payload.Wipe()
-			return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: app, Digests: sorted(digests)}, t.to, payload)
-		})
+		return s.change(ctx, func(t *writing) error { return t.putNewApp(ctx, app, sorted(digests)) })
 	}
 	if err != nil {
 		return err

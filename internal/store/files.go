@@ -5,6 +5,8 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/internal/secret"
@@ -43,6 +45,15 @@ func isBlobFile(name string) bool {
 	h, ok := strings.CutPrefix(name, blobPrefix)
 	h, ok2 := strings.CutSuffix(h, blobSuffix)
 	return ok && ok2 && len(h) == 2*len(sealing.ID{})
+}
+
+// blobFiles lists the files that are named as blobs.
+func (s *Store) blobFiles() ([]string, error) {
+	names, err := s.config.Files.List()
+	if err != nil {
+		return nil, fmt.Errorf("list the files of the store: %w", err)
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return !isBlobFile(name) }), nil
 }
 
 // secretFile returns the file of the record of the TPM's secret of that name. The name

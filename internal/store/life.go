@@ -3,7 +3,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -48,15 +47,17 @@ func (s *Store) Rewrap(ctx context.Context) (Report, error) {
 	if err := s.roots.read(ctx); err != nil {
 		return Report{}, err
 	}
-	return s.rewriteAll(ctx, func(t *writing) error {
+	return s.rewrite(ctx, func(t *writing) (Report, error) {
 		if err := t.ensureTPM(ctx); err != nil {
-			return err
+			return Report{}, err
 		}
-		if s.roots.tpm == nil || len(t.next.Counter) > 0 {
-			return nil
+		if s.roots.tpm != nil && len(t.next.Counter) == 0 { // a TPM that was not there before
+			if err := t.newCounter(ctx, t.next.Number-1); err != nil {
+				return Report{}, err
+			}
 		}
-		return t.newCounter(ctx, t.next.Number-1) // a TPM that was not there before
-	}, nil)
+		return t.again(ctx, s.roots.opener(ctx), t.as)
+	})
 }
 
 // ChangeRecipients seals every blob again to other recovery recipients, for now and
@@ -78,41 +79,17 @@ func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseO
 		return Report{}, err
 	}
 	defer s.end()
-	to := &target{recipients: slices.Clone(recipients), loss: len(recipients) == 0}
-	return s.rewriteAll(ctx, func(t *writing) error {
-		t.to.recipients, t.to.loss = to.recipients, to.loss
-		return nil
-	}, to)
+	return s.rewrite(ctx, func(t *writing) (Report, error) {
+		t.to.recipients, t.to.loss = slices.Clone(recipients), len(recipients) == 0
+		return t.again(ctx, s.roots.opener(ctx), func(*sealing.Header) target { return t.to })
+	})
 }
 
-// rewriteAll writes every blob that opens again, to its own recipients if others is nil.
-func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, others *target) (Report, error) {
-	var report Report
-	err := s.change(ctx, func(t *writing) error {
-		if err := prepare(t); err != nil {
-			return err
-		}
-		for _, e := range slices.Clone(t.next.Entries) {
-			h, payload, err := s.openEntry(ctx, e)
-			if sealing.CodeOf(err) == api.CodeRootUnavailable {
-				return err // a fault of the moment: later it opens
-			}
-			if err != nil {
-				report.keep(e, err)
-				continue
-			}
-			to := t.as(h)
-			if others != nil {
-				to.recipients, to.loss = others.recipients, others.loss
-			}
-			err = t.put(ctx, *h, to, payload)
-			payload.Wipe()
-			if err != nil {
-				return err
-			}
-			report.Written++
-		}
-		return nil
+// rewrite makes the change that f makes, and returns its report if it was made.
+func (s *Store) rewrite(ctx context.Context, f func(*writing) (Report, error)) (report Report, err error) {
+	err = s.change(ctx, func(t *writing) (err error) {
+		report, err = f(t)
+		return err
 	})
 	if err != nil {
 		return Report{}, err
@@ -120,8 +97,26 @@ func (s *Store) rewriteAll(ctx context.Context, prepare func(*writing) error, ot
 	return report, nil
 }
 
-func (r *Report) keep(e sealing.Entry, err error) {
-	r.Kept = append(r.Kept, Kept{Key: e.Key, Err: err})
+// again writes every entry that open opens again, to the target that to names for it.
+func (t *writing) again(ctx context.Context, open opener, to func(*sealing.Header) target) (Report, error) {
+	var report Report
+	for _, e := range slices.Clone(t.next.Entries) {
+		h, payload, err := t.store.openEntry(e, open)
+		if sealing.CodeOf(err) == api.CodeRootUnavailable {
+			return Report{}, err // a fault of the moment: later it opens
+		}
+		if err != nil {
+			report.Kept = append(report.Kept, Kept{Key: e.Key, Err: err})
+			continue
+		}
+		err = t.put(ctx, *h, to(h), payload)
+		payload.Wipe()
+		if err != nil {
+			return Report{}, err
+		}
+		report.Written++
+	}
+	return report, nil
 }
 
 // ensureTPM gives the target a TPM secret that opens: a new one if the one in use does not,
@@ -176,7 +171,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 			if e.App != app || e.Kind != sealing.KindSecret {
 				continue
 			}
-			h, payload, err := s.openEntry(ctx, e)
+			h, payload, err := s.openEntry(e, s.roots.opener(ctx))
 			if locksOut(err) || sealing.CodeOf(err) == api.CodeMissing {
 				continue // it stays as it is; rotation is about the root
 			}
@@ -260,9 +255,4 @@ func (s *Store) highest(ctx context.Context, m *sealing.Manifest) uint64 {
 		return m.Number
 	}
 	return c + m.Base
-}
-
-// byKey orders entries.
-func byKey(a, b sealing.Entry) int {
-	return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(b.Generation, a.Generation))
 }

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,10 @@ func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 			return Report{}, err
 		}
 	}
-	report, err := t.rescue(ctx, open)
+	report, err := t.again(ctx, open, t.as)
+	if err == nil && report.Written == 0 && len(report.Kept) > 0 {
+		err = report.Kept[0].Err
+	}
 	if err != nil {
 		t.abort()
 		return Report{}, err
@@ -70,7 +74,7 @@ func (s *Store) Recover(ctx context.Context, ids *Identities) (Report, error) {
 
 // salvage finds what to recover in a locked store: in the manifest if that opens, otherwise
 // by opening every blob.
-func (t *writing) salvage(open func(*sealing.Blob) (*secret.Secret, error)) error {
+func (t *writing) salvage(open opener) error {
 	s := t.store
 	raw, err := s.config.Files.Read(manifestFile, sealing.MaxBlob)
 	if err == nil {
@@ -91,20 +95,17 @@ func (t *writing) salvage(open func(*sealing.Blob) (*secret.Secret, error)) erro
 }
 
 // gather lists the newest blob of each key among those that open.
-func (t *writing) gather(open func(*sealing.Blob) (*secret.Secret, error)) error {
+func (t *writing) gather(open opener) error {
 	s := t.store
-	names, err := s.config.Files.List()
+	files, err := s.blobFiles()
 	if err != nil {
-		return fmt.Errorf("list the files of the store: %w", err)
+		return err
 	}
 	var found []sealing.Entry
 	var last error
 	t.next = &sealing.Manifest{}
-	for _, name := range names {
-		if !isBlobFile(name) {
-			continue
-		}
-		e, h, err := s.identify(name, open)
+	for _, file := range files {
+		e, h, err := s.identify(file, open)
 		if err != nil {
 			last = err
 			continue
@@ -121,19 +122,17 @@ func (t *writing) gather(open func(*sealing.Blob) (*secret.Secret, error)) error
 		}
 		return last
 	}
-	slices.SortFunc(found, byKey)
+	slices.SortFunc(found, func(a, b sealing.Entry) int {
+		return cmp.Or(a.Key.Compare(b.Key), cmp.Compare(b.Generation, a.Generation))
+	})
 	t.next.Entries = slices.CompactFunc(found, func(a, b sealing.Entry) bool { return a.Key == b.Key })
 	t.next.Number++
 	return nil
 }
 
 // identify opens the blob in a file that no manifest describes.
-func (s *Store) identify(file string, open func(*sealing.Blob) (*secret.Secret, error)) (sealing.Entry, *sealing.Header, error) {
-	raw, err := s.config.Files.Read(file, sealing.MaxBlob)
-	if err != nil {
-		return sealing.Entry{}, nil, err
-	}
-	b, err := sealing.ParseBlob(raw)
+func (s *Store) identify(file string, open opener) (sealing.Entry, *sealing.Header, error) {
+	b, err := s.readBlob(file)
 	if err != nil {
 		return sealing.Entry{}, nil, err
 	}
@@ -147,31 +146,6 @@ func (s *Store) identify(file string, open func(*sealing.Blob) (*secret.Secret, 
 	}
 	defer payload.Wipe()
 	return entryOf(h, payload.Len()), h, nil
-}
-
-// rescue writes every entry that opens again.
-func (t *writing) rescue(ctx context.Context, open func(*sealing.Blob) (*secret.Secret, error)) (Report, error) {
-	var report Report
-	for _, e := range slices.Clone(t.next.Entries) {
-		h, payload, err := t.store.openEntryWith(e, open)
-		if sealing.CodeOf(err) == api.CodeRootUnavailable {
-			return Report{}, err // of the moment: later it opens
-		}
-		if err != nil {
-			report.keep(e, err)
-			continue
-		}
-		err = t.put(ctx, *h, t.as(h), payload)
-		payload.Wipe()
-		if err != nil {
-			return Report{}, err
-		}
-		report.Written++
-	}
-	if report.Written == 0 && len(report.Kept) > 0 {
-		return Report{}, report.Kept[0].Err
-	}
-	return report, nil
 }
 
 // String lists the report in a line.

@@ -148,14 +148,10 @@ type Platform interface {
 // all-zero key as valid, and every attacker knows that key.
 func derive(ctx context.Context, p Platform, tcb sealing.TCB) (*secret.Secret, error) {
 	k, err := p.DeriveKey(ctx, tcb)
-	switch {
-	case err == nil:
-	case errors.Is(err, platform.ErrZeroKey):
-		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
-	case sealing.CodeOf(err) != "":
-		return nil, err
-	default:
-		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: fmt.Sprintf("derive a key under TCB %s", tcb), Err: err}
+	if attempt := fmt.Sprintf("derive a key under TCB %s", tcb); errors.Is(err, platform.ErrZeroKey) {
+		return nil, &sealing.Error{Code: api.CodeBadDerivedKey, Detail: attempt, Err: err}
+	} else if err != nil {
+		return nil, coded(attempt, err)
 	}
 	detail := ""
 	switch {
@@ -181,11 +177,8 @@ func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, err
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read the TPM's sealed secret", Err: err}
 	}
 	s, err := r.tpm.Unseal(ctx, record)
-	if err != nil && sealing.CodeOf(err) == "" {
-		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "unseal the TPM's secret", Err: err}
-	}
 	if err != nil {
-		return nil, err
+		return nil, coded("unseal the TPM's secret", err)
 	}
 	if s.Len() != sealing.KeySize || s.IsZero() {
 		s.Wipe()

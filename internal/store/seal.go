@@ -101,6 +101,14 @@ func wipeAll(keys []*secret.Secret) {
 	}
 }
 
+// An opener opens a blob, which authenticates its header.
+type opener func(*sealing.Blob) (*secret.Secret, error)
+
+// opener returns open under ctx.
+func (r *roots) opener(ctx context.Context) opener {
+	return func(b *sealing.Blob) (*secret.Secret, error) { return r.open(ctx, b) }
+}
+
 // open opens b with the roots of this machine. That authenticates b.Claimed: it is the
 // header of sealing.
 func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -31,7 +32,7 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 	defer s.end()
 	a, err := s.permitted(ctx, c)
 	if errors.Is(err, api.CodeNotFound) {
-		if err = s.change(ctx, func(t *writing) error { return t.putNewApp(ctx, c.App) }); err == nil {
+		if err = s.change(ctx, func(t *writing) error { return t.putNewApp(ctx, c.App, nil) }); err == nil {
 			a, err = s.permitted(ctx, c)
 		}
 	}
@@ -45,14 +46,14 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 	return out, version, err
 }
 
-// putNewApp makes the root of an app that has none.
-func (t *writing) putNewApp(ctx context.Context, a sealing.App) error {
-	payload, err := newAppRoot()
+// putNewApp makes the root of an app that has none, with version 1.
+func (t *writing) putNewApp(ctx context.Context, a sealing.App, digests []evidence.Digest) error {
+	payload, err := addVersion(nil, 1)
 	if err != nil {
 		return err
 	}
 	defer payload.Wipe()
-	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a}, t.to, payload)
+	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a, Digests: digests}, t.to, payload)
 }
 
 // Seal stores data (up to [sealing.MaxSecret] bytes) under a name that the app chooses, and
@@ -83,7 +84,7 @@ func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Se
 	}
 	return s.change(ctx, func(t *writing) error {
 		if fresh {
-			if err := t.putNewApp(ctx, c.App); err != nil {
+			if err := t.putNewApp(ctx, c.App, nil); err != nil {
 				return err
 			}
 		}
@@ -107,16 +108,16 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	if e == nil {
 		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
 	}
-	h, payload, err := s.openEntry(ctx, *e)
+	h, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
 		return nil, err
 	}
 	// Identity is the secret's own, the digests are those of the app.
-	if err := permits(h, c); err == nil && !h.AssociatedData.Fits(associated) {
+	err = permits(h, c)
+	if err == nil && !h.AssociatedData.Fits(associated) {
 		err = &sealing.Error{Code: api.CodeOtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("associated data of %q of app %s does not match that at sealing", name, c.App.Name)}
-		payload.Wipe()
-		return nil, err
-	} else if err != nil {
+	}
+	if err != nil {
 		payload.Wipe()
 		return nil, err
 	}
@@ -140,18 +141,11 @@ func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
 	if s.manifest.Find(key) == nil {
 		return &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
 	}
-	return s.change(ctx, func(t *writing) error {
-		t.replace(key)
-		return nil
-	})
+	return s.change(ctx, func(t *writing) error { t.replace(key); return nil })
 }
 
 func checkRequest(name string, associated []byte) error {
-	err := text.Check("name", name, 0, sealing.MaxName)
-	if name == "" {
-		err = errors.New("it is empty")
-	}
-	if err != nil {
+	if err := text.Check("name", name, 1, sealing.MaxName); err != nil {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: "name of a secret", Err: err}
 	}
 	if len(associated) > sealing.MaxAssociatedData {
@@ -164,16 +158,6 @@ func checkRequest(name string, associated []byte) error {
 type Quota struct {
 	Secrets int   // number of stored secrets; 64 if zero
 	Bytes   int64 // size of all stored secrets together; 1 MiB if zero
-}
-
-func (q Quota) withDefaults() Quota {
-	if q.Secrets <= 0 {
-		q.Secrets = 64
-	}
-	if q.Bytes <= 0 {
-		q.Bytes = 1 << 20
-	}
-	return q
 }
 
 // quota refuses a secret of size bytes if the app would store more than it may.

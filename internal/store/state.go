@@ -99,13 +99,13 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 	if e == nil {
 		return sealing.Contract{}, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("there is no %s %q of app %q", key.Kind, name, app)}
 	}
-	b, err := s.readBlob(e.ID)
+	b, err := s.readBlob(blobFile(e.ID))
 	if err != nil {
 		return sealing.Contract{}, err
 	}
 	c := b.Claimed.Contract()
 	c.Counted = len(s.manifest.Counter) > 0
-	_, payload, err := s.openEntry(ctx, *e)
+	_, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
 		return c, err
 	}
@@ -116,24 +116,14 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 
 // claim returns what a file claims, in a store whose manifest does not open.
 func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
-	names, err := s.config.Files.List()
+	files, err := s.blobFiles()
 	if err != nil {
 		return sealing.Contract{}, err
 	}
 	var best *sealing.Blob
-	for _, n := range names {
-		if !isBlobFile(n) {
-			continue
-		}
-		raw, err := s.config.Files.Read(n, sealing.MaxBlob)
-		if err != nil {
-			continue
-		}
-		b, err := sealing.ParseBlob(raw)
-		if err != nil || b.Claimed.Key() != key {
-			continue
-		}
-		if best == nil || b.Claimed.Generation > best.Claimed.Generation {
+	for _, file := range files {
+		b, err := s.readBlob(file)
+		if err == nil && b.Claimed.Key() == key && (best == nil || b.Claimed.Generation > best.Claimed.Generation) {
 			best = b
 		}
 	}
@@ -155,7 +145,7 @@ func (s *Store) Plan(ctx context.Context, app sealing.App, name string) (sealing
 	if name == "" {
 		c.Kind = sealing.KindAppRoot
 	}
-	if kind := s.roots.kind(); kind.SNP() {
+	if s.roots.kind().SNP() {
 		now := *s.roots.reading
 		c.Machine = &now
 	}

@@ -14,18 +14,17 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -52,9 +51,6 @@ type Config struct {
 	// starting a VM on a cloud is enough for another chip.
 	LoseOnHardwareChange bool
 }
-
-// defaultRetryPause is longer than hosts make a request wait as a rule.
-const defaultRetryPause = 5 * time.Second
 
 // Caller is the app that asks for its keys, as the agent established it.
 type Caller struct {
@@ -95,10 +91,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			return nil, fmt.Errorf("open the store of sealed blobs: recovery recipient %d: %w", i+1, err)
 		}
 	}
-	c.Quota = c.Quota.withDefaults()
-	if c.RetryPause <= 0 {
-		c.RetryPause = defaultRetryPause
-	}
+	c.Quota.Secrets = cmp.Or(max(c.Quota.Secrets, 0), 64)
+	c.Quota.Bytes = cmp.Or(max(c.Quota.Bytes, 0), 1<<20)
+	c.RetryPause = cmp.Or(max(c.RetryPause, 0), 5*time.Second) // longer than hosts make a request wait as a rule
 	s := &Store{config: c, turn: semaphore.NewWeighted(1)}
 	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
 	s.load(ctx)
@@ -165,10 +160,7 @@ func (s *Store) load(ctx context.Context) {
 	s.forget()
 	s.unsure = false
 	defer func() { s.tried = time.Now() }()
-	s.locked = s.tryLoad(ctx)
-	if s.locked != nil && sealing.CodeOf(s.locked) == "" {
-		s.locked = &sealing.Error{Code: api.CodeRootUnavailable, Detail: "open the store", Err: s.locked}
-	}
+	s.locked = coded("open the store", s.tryLoad(ctx))
 }
 
 func (s *Store) tryLoad(ctx context.Context) error {
@@ -182,7 +174,7 @@ func (s *Store) tryLoad(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the manifest: %w", err)
 	}
-	b, m, err := s.openManifest(raw, func(b *sealing.Blob) (*secret.Secret, error) { return s.roots.open(ctx, b) })
+	b, m, err := s.openManifest(raw, s.roots.opener(ctx))
 	if err != nil {
 		return err
 	}
@@ -199,7 +191,7 @@ func (s *Store) tryLoad(ctx context.Context) error {
 }
 
 // openManifest parses raw and opens it with open.
-func (s *Store) openManifest(raw []byte, open func(*sealing.Blob) (*secret.Secret, error)) (*sealing.Blob, *sealing.Manifest, error) {
+func (s *Store) openManifest(raw []byte, open opener) (*sealing.Blob, *sealing.Manifest, error) {
 	b, err := sealing.ParseBlob(raw)
 	if err != nil {
 		return nil, nil, inManifest(err)
@@ -239,11 +231,11 @@ func inManifest(err error) error {
 
 // first makes a new store in an empty directory.
 func (s *Store) first(ctx context.Context) error {
-	names, err := s.config.Files.List()
+	blobs, err := s.blobFiles()
 	if err != nil {
-		return fmt.Errorf("list the files of the store: %w", err)
+		return err
 	}
-	if slices.ContainsFunc(names, isBlobFile) {
+	if len(blobs) > 0 {
 		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, which says which of them are current; put it back, or use the recovery identity", manifestFile)}
 	}
 	if s.roots.kind() == 0 {
@@ -268,17 +260,17 @@ func (s *Store) first(ctx context.Context) error {
 // countOrphans counts blobs that the manifest does not list: a crash left them before they
 // were listed, or they were newer than a manifest that root accepted. They stay.
 func (s *Store) countOrphans(m *sealing.Manifest) error {
-	names, err := s.config.Files.List()
+	files, err := s.blobFiles()
 	if err != nil {
-		return fmt.Errorf("list the files of the store: %w", err)
+		return err
 	}
 	listed := make(map[string]bool, len(m.Entries))
 	for _, e := range m.Entries {
 		listed[blobFile(e.ID)] = true
 	}
 	s.orphans = 0
-	for _, n := range names {
-		if isBlobFile(n) && !listed[n] {
+	for _, file := range files {
+		if !listed[file] {
 			s.orphans++
 		}
 	}

@@ -60,7 +60,8 @@ func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload 
 	if len(t.next.Entries) >= sealing.MaxEntries {
 		return &sealing.Error{Code: api.CodeQuotaExceeded, Detail: fmt.Sprintf("the store lists %d blobs, which is the most it can", sealing.MaxEntries)}
 	}
-	insert(t.next, e)
+	i, _ := slices.BinarySearchFunc(t.next.Entries, e.Key, func(e sealing.Entry, k sealing.Key) int { return e.Key.Compare(k) })
+	t.next.Entries = slices.Insert(t.next.Entries, i, e)
 	return nil
 }
 
@@ -68,7 +69,7 @@ func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload 
 func (t *writing) replace(key sealing.Key) {
 	if old := t.next.Find(key); old != nil {
 		t.next.Replaced = append(t.next.Replaced, old.ID)
-		remove(t.next, key)
+		t.next.Entries = slices.DeleteFunc(t.next.Entries, func(e sealing.Entry) bool { return e.Key == key })
 	}
 }
 
@@ -142,21 +143,6 @@ func entryOf(h *sealing.Header, size int) sealing.Entry {
 		e.TCB = h.Machine.TCB
 	}
 	return e
-}
-
-// insert adds e to m, in the place of the entry of the same key.
-func insert(m *sealing.Manifest, e sealing.Entry) {
-	i, ok := slices.BinarySearchFunc(m.Entries, e.Key, func(e sealing.Entry, k sealing.Key) int { return e.Key.Compare(k) })
-	if ok {
-		m.Entries[i] = e
-		return
-	}
-	m.Entries = slices.Insert(m.Entries, i, e)
-}
-
-// remove removes the entry of k from m.
-func remove(m *sealing.Manifest, k sealing.Key) {
-	m.Entries = slices.DeleteFunc(m.Entries, func(e sealing.Entry) bool { return e.Key == k })
 }
 
 // following returns the manifest after m, with nothing changed yet.
