@@ -4,7 +4,6 @@ package sealing
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
 )
@@ -19,18 +18,17 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(string(e.Code))
+	s := string(e.Code)
 	if e.Field != "" {
-		b.WriteString(" (" + e.Field + ")")
+		s += " (" + e.Field + ")"
 	}
 	if e.Detail != "" {
-		b.WriteString(": " + e.Detail)
+		s += ": " + e.Detail
 	}
 	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+		s += ": " + e.Err.Error()
 	}
-	return b.String()
+	return s
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -101,6 +102,10 @@ func (h *Header) encode() []byte {
 	for _, d := range h.Digests {
 		digests = append(digests, d[:]...)
 	}
+	acknowledged := []byte{0}
+	if h.LossAcknowledged {
+		acknowledged[0] = 1
+	}
 	b := appendField(nil, tagID, h.ID[:])
 	b = appendField(b, tagKind, []byte{byte(h.Kind)})
 	b = appendField(b, tagApp, []byte(h.App.Name))
@@ -116,15 +121,8 @@ func (h *Header) encode() []byte {
 	b = appendField(b, tagTCB, tcb)
 	b = appendField(b, tagVMPL, vmpl)
 	b = appendField(b, tagTPMSecret, h.TPMSecret)
-	b = appendField(b, tagLossAcknowledged, []byte{flag(h.LossAcknowledged)})
+	b = appendField(b, tagLossAcknowledged, acknowledged)
 	return appendField(b, tagSlots, encodeSlots(h.Slots))
-}
-
-func flag(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // readHeader reads what encode returns, and refuses everything else.
@@ -165,14 +163,15 @@ func number(b []byte) (n uint64) {
 }
 
 func readDigests(r *fieldReader) []evidence.Digest {
-	b := r.next(tagDigests, 0, MaxDigests*len(evidence.Digest{}))
-	if len(b)%len(evidence.Digest{}) != 0 {
+	const size = len(evidence.Digest{})
+	b := r.next(tagDigests, 0, MaxDigests*size)
+	if len(b)%size != 0 {
 		r.fail(api.CodeMalformedBlob, tagDigests, fmt.Sprintf("%d bytes, want a multiple of 32", len(b)))
 		return nil
 	}
 	var out []evidence.Digest
-	for ; len(b) > 0; b = b[len(evidence.Digest{}):] {
-		d := evidence.Digest(b[:len(evidence.Digest{})])
+	for chunk := range slices.Chunk(b, size) {
+		d := evidence.Digest(chunk)
 		if len(out) > 0 && bytes.Compare(out[len(out)-1][:], d[:]) >= 0 {
 			r.fail(api.CodeMalformedBlob, tagDigests, "digests are not in ascending order")
 			return nil
@@ -182,31 +181,27 @@ func readDigests(r *fieldReader) []evidence.Digest {
 	return out
 }
 
-// readMachine reads the five fields of a report, which are all present or all empty.
+// readMachine reads the five fields of a report, from tagChipID on. They are all present or
+// all empty.
 func readMachine(r *fieldReader) *Reading {
 	var m Reading
-	chip := r.optional(tagChipID, len(m.ChipID))
-	measurement := r.optional(tagMeasurement, len(m.Measurement))
-	policy := r.optional(tagGuestPolicy, 8)
-	tcb := r.optional(tagTCB, len(m.TCB))
-	vmpl := r.optional(tagVMPL, 4)
-	if r.err != nil || len(chip) == 0 && len(measurement)+len(policy)+len(tcb)+len(vmpl) == 0 {
+	var values [5][]byte
+	given := 0
+	for i, size := range []int{len(m.ChipID), len(m.Measurement), 8, len(m.TCB), 4} {
+		values[i] = r.optional(tagChipID+tag(i), size)
+		given += len(values[i])
+	}
+	if r.err != nil || given == 0 {
 		return nil
 	}
-	for _, f := range []struct {
-		tag   tag
-		value []byte
-	}{{tagChipID, chip}, {tagMeasurement, measurement}, {tagGuestPolicy, policy}, {tagTCB, tcb}, {tagVMPL, vmpl}} {
-		if len(f.value) == 0 {
-			r.fail(api.CodeMalformedBlob, f.tag, "empty, although other fields of the report are not")
+	for i, v := range values {
+		if len(v) == 0 {
+			r.fail(api.CodeMalformedBlob, tagChipID+tag(i), "empty, although other fields of the report are not")
 			return nil
 		}
 	}
-	copy(m.ChipID[:], chip)
-	copy(m.Measurement[:], measurement)
-	m.GuestPolicy = number(policy)
-	copy(m.TCB[:], tcb)
-	m.VMPL = uint32(number(vmpl))
+	m.ChipID, m.Measurement, m.TCB = [64]byte(values[0]), [48]byte(values[1]), TCB(values[3])
+	m.GuestPolicy, m.VMPL = number(values[2]), uint32(number(values[4]))
 	return &m
 }
 

@@ -3,7 +3,7 @@
 package sealing
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,84 +64,70 @@ func encodeSlots(slots []Slot) []byte {
 	return b
 }
 
-func readSlots(r *fieldReader) []Slot {
-	b := r.next(tagSlots, 1, 1+MaxSlots*(1+2+MaxRecipient))
+func readSlots(r *fieldReader) (slots []Slot) {
+	b := &byteReader{rest: r.next(tagSlots, 1, 1+MaxSlots*(1+2+MaxRecipient))}
 	if r.err != nil {
 		return nil
 	}
-	n := int(b[0])
-	if n > MaxSlots {
-		r.fail(api.CodeMalformedBlob, tagSlots, fmt.Sprintf("%d slots, at most %d", n, MaxSlots))
+	bad := func(format string, args ...any) []Slot {
+		r.fail(api.CodeMalformedBlob, tagSlots, fmt.Sprintf(format, args...))
 		return nil
 	}
-	slots, err := parseSlots(b[1:], n)
-	if err != nil {
-		r.fail(api.CodeMalformedBlob, tagSlots, err.Error())
+	n := b.number(1)
+	if n > MaxSlots {
+		return bad("%d slots, at most %d", n, MaxSlots)
+	}
+	for i := range n {
+		s, err := readSlot(b)
+		if err != nil {
+			return bad("slot %d: %v", i, err)
+		}
+		if i > 0 && slots[i-1].compare(s) >= 0 {
+			return bad("slot %d: slots are not in ascending order", i)
+		}
+		slots = append(slots, s)
+	}
+	if len(b.rest) > 0 {
+		return bad("%d bytes after the last slot", len(b.rest))
 	}
 	return slots
 }
 
-func parseSlots(b []byte, n int) ([]Slot, error) {
-	var slots []Slot
-	for i := range n {
-		s, rest, err := parseSlot(b)
-		if err != nil {
-			return nil, fmt.Errorf("slot %d: %w", i, err)
-		}
-		if i > 0 && !slots[i-1].before(s) {
-			return nil, fmt.Errorf("slot %d: slots are not in ascending order", i)
-		}
-		slots, b = append(slots, s), rest
-	}
-	if len(b) > 0 {
-		return nil, fmt.Errorf("%d bytes after the last slot", len(b))
-	}
-	return slots, nil
-}
-
-func parseSlot(b []byte) (s Slot, rest []byte, err error) {
-	if len(b) < 1 {
-		return s, nil, fmt.Errorf("missing")
-	}
-	s.Kind, b = SlotKind(b[0]), b[1:]
+func readSlot(b *byteReader) (s Slot, err error) {
+	s.Kind = SlotKind(b.number(1))
 	switch s.Kind {
 	case SlotSNPTPM, SlotSNP, SlotTPM:
-		if len(b) < saltSize+CheckSize {
-			return s, nil, fmt.Errorf("cut short")
-		}
-		copy(s.Salt[:], b)
-		copy(s.Check[:], b[saltSize:])
-		return s, b[saltSize+CheckSize:], nil
+		copy(s.Salt[:], b.take(saltSize))
+		copy(s.Check[:], b.take(CheckSize))
 	case SlotRecovery:
-		if len(b) < 2 {
-			return s, nil, fmt.Errorf("cut short")
+		size := int(b.number(2))
+		if size > MaxRecipient {
+			return s, fmt.Errorf("recipient of %d bytes, at most %d", size, MaxRecipient)
 		}
-		size := int(binary.BigEndian.Uint16(b))
-		if b = b[2:]; size > MaxRecipient || size > len(b) {
-			return s, nil, fmt.Errorf("recipient of %d bytes, want at most %d and the rest of the field", size, MaxRecipient)
+		if s.Recipient = string(b.take(size)); !b.short {
+			_, err = ParseRecipient(s.Recipient)
 		}
-		s.Recipient = string(b[:size])
-		if _, err := ParseRecipient(s.Recipient); err != nil {
-			return s, nil, err
+	default:
+		if !b.short {
+			err = fmt.Errorf("unknown kind %d", s.Kind)
 		}
-		return s, b[size:], nil
 	}
-	return s, nil, fmt.Errorf("unknown kind %d", s.Kind)
+	if b.short {
+		err = errors.New("cut short")
+	}
+	return s, err
 }
 
-// before reports whether s comes before t. Of two equal slots neither does.
-func (s Slot) before(t Slot) bool {
-	if s.Kind != t.Kind {
-		return s.Kind < t.Kind
-	}
-	return s.Recipient < t.Recipient
+// compare orders slots by kind, then recipient.
+func (s Slot) compare(t Slot) int {
+	return cmp.Or(cmp.Compare(s.Kind, t.Kind), strings.Compare(s.Recipient, t.Recipient))
 }
 
 // ParseRecipient parses an age X25519 recipient in its one spelling. The error does not
 // repeat the text: it may be the identity, pasted by mistake, and errors end in logs.
 func ParseRecipient(text string) (*age.X25519Recipient, error) {
 	r, err := age.ParseX25519Recipient(text)
-	if err == nil && bytes.Equal([]byte(r.String()), []byte(text)) {
+	if err == nil && r.String() == text {
 		return r, nil
 	}
 	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(text)), "AGE-SECRET-KEY-") {
