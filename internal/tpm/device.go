@@ -18,6 +18,7 @@
 package tpm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,18 +63,12 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.CommandTimeout <= 0 {
-		o.CommandTimeout = 30 * time.Second
-	}
-	if o.ReopenMin <= 0 {
-		o.ReopenMin = 500 * time.Millisecond
-	}
+	o.CommandTimeout = cmp.Or(max(o.CommandTimeout, 0), 30*time.Second)
+	o.ReopenMin = cmp.Or(max(o.ReopenMin, 0), 500*time.Millisecond)
 	if o.ReopenMax < o.ReopenMin {
 		o.ReopenMax = max(o.ReopenMin, time.Minute)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
 }
 
@@ -119,14 +114,11 @@ func Open(ctx context.Context, address string, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := newDevice(src, o)
 	conn, err := src.open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open TPM %s: %w", address, err)
 	}
-	d.link = newLink(conn)
-	d.setReady()
-	d.dirty = true
+	d := newDevice(conn, src, o)
 	if err := d.Do(ctx, func(transport.TPM) error { return nil }); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("open TPM %s: %w", address, err)
@@ -138,18 +130,15 @@ func Open(ctx context.Context, address string, o Options) (*Device, error) {
 // before the first sequence runs. The connection cannot be opened again. If a command hangs
 // and is answered later, the connection is used again.
 func New(rw io.ReadWriteCloser, o Options) *Device {
-	d := newDevice(source{once: true, exclusive: true}, o)
-	d.link = newLink(rw)
-	d.setReady()
-	d.dirty = true
-	return d
+	return newDevice(rw, source{once: true, exclusive: true}, o)
 }
 
-func newDevice(s source, o Options) *Device {
+func newDevice(conn io.ReadWriteCloser, s source, o Options) *Device {
 	d := &Device{
 		options: o.withDefaults(), source: s,
+		link: &link{conn: conn}, dirty: true,
 		turn:  semaphore.NewWeighted(1),
-		state: State{Address: s.address, Warnings: s.warnings},
+		state: State{Address: s.address, Warnings: s.warnings, Ready: true, Since: time.Now()},
 	}
 	d.life, d.end = context.WithCancel(context.Background())
 	return d
@@ -220,19 +209,11 @@ func (d *Device) State() State {
 	return d.state
 }
 
-func (d *Device) setReady() {
+// update changes the state.
+func (d *Device) update(f func(*State)) {
 	d.mu.Lock()
-	d.state.Ready, d.state.Reason, d.state.Since = true, "", time.Now()
-	d.mu.Unlock()
-}
-
-func (d *Device) setDown(reason error) {
-	d.mu.Lock()
-	if errors.Is(reason, ErrTimedOut) {
-		d.state.Hangs++
-	}
-	d.state.Ready, d.state.Reason, d.state.Since = false, reason.Error(), time.Now()
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	f(&d.state)
 }
 
 // Close closes the connection. A sequence that is running fails.

@@ -31,10 +31,6 @@ type link struct {
 	used bool        // whether a command was sent; written by the holder of the turn
 }
 
-func newLink(conn io.ReadWriteCloser) *link {
-	return &link{conn: conn}
-}
-
 // start sends command. The response arrives on the channel, which has room for it, so that
 // a caller that leaves blocks no goroutine.
 func (l *link) start(command []byte) chan response {
@@ -66,13 +62,9 @@ func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
 		return nil, fmt.Errorf("send %d bytes: %w", len(command), io.ErrShortWrite)
 	}
 	buf := make([]byte, maxSize)
-	got := 0
-	for got < headerSize {
-		n, err := conn.Read(buf[got:])
-		got += n
-		if err != nil && got < headerSize {
-			return nil, cut(got, headerSize, err)
-		}
+	got, err := fill(conn, buf, 0, headerSize)
+	if err != nil {
+		return nil, err
 	}
 	size := int(binary.BigEndian.Uint32(buf[2:]))
 	if size < headerSize || size > maxSize {
@@ -81,12 +73,8 @@ func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
 	if tag := binary.BigEndian.Uint16(buf); tag != uint16(tpm2.TPMSTSessions) && tag != uint16(tpm2.TPMSTNoSessions) {
 		return nil, fmt.Errorf("%w: tag 0x%04x", ErrFraming, tag)
 	}
-	for got < size {
-		n, err := conn.Read(buf[got:])
-		got += n
-		if err != nil && got < size {
-			return nil, cut(got, size, err)
-		}
+	if got, err = fill(conn, buf, got, size); err != nil {
+		return nil, err
 	}
 	if got > size {
 		return nil, fmt.Errorf("%w: %d bytes after the %d of its header", ErrFraming, got-size, size)
@@ -94,11 +82,19 @@ func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
 	return buf[:size:size], nil
 }
 
-func cut(got, want int, err error) error {
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+// fill reads until buf, which has got bytes, has at least want, and returns how many it has.
+func fill(conn io.Reader, buf []byte, got, want int) (int, error) {
+	for got < want {
+		n, err := conn.Read(buf[got:])
+		got += n
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && got < want {
+			return got, fmt.Errorf("%w: cut off after %d of %d bytes: %w", ErrFraming, got, want, err)
+		}
 	}
-	return fmt.Errorf("%w: cut off after %d of %d bytes: %w", ErrFraming, got, want, err)
+	return got, nil
 }
 
 // checkCommand refuses what is not one command, and names it for errors.

@@ -19,7 +19,12 @@ var errLost = errors.New("the connection is broken and cannot be opened again")
 // Running is the channel of a command that has not returned, nil if there is none.
 func (d *Device) fail(reason error, running chan response) {
 	d.dirty = true
-	d.setDown(reason)
+	d.update(func(s *State) {
+		if errors.Is(reason, ErrTimedOut) {
+			s.Hangs++
+		}
+		s.Ready, s.Reason, s.Since = false, reason.Error(), time.Now()
+	})
 	d.options.Log.Warn("TPM is down", "address", d.source.address, "reason", reason)
 	go d.bringBack(d.link, reason, running)
 }
@@ -58,25 +63,18 @@ func (d *Device) bringBack(old *link, reason error, running chan response) {
 		old = d.link
 		if err == nil {
 			d.dirty = false
-			d.setReady()
+			d.update(func(s *State) { s.Ready, s.Reason, s.Since = true, "", time.Now() })
 			d.release()
 			d.options.Log.Info("TPM is back", "address", d.source.address)
 			return
 		}
-		d.note(fmt.Sprintf("%v; last attempt to bring it back: %v", reason, err))
+		d.update(func(s *State) { s.Reason = fmt.Sprintf("%v; last attempt to bring it back: %v", reason, err) })
 		d.release()
 		if errors.Is(err, errLost) {
 			d.options.Log.Error("TPM is lost", "address", d.source.address, "reason", reason)
 			return
 		}
 	}
-}
-
-// note replaces the reason why the device is down.
-func (d *Device) note(reason string) {
-	d.mu.Lock()
-	d.state.Reason = reason
-	d.mu.Unlock()
 }
 
 // attempt tries once to get a clean connection. If the attempt itself hangs, it returns
@@ -93,7 +91,7 @@ func (d *Device) attempt(inStep bool) (running chan response, err error) {
 		if err != nil {
 			return nil, err
 		}
-		d.link = newLink(conn)
+		d.link = &link{conn: conn}
 	}
 	p := &prober{link: d.link, ctx: ctx}
 	err = flushTransient(p)
@@ -148,7 +146,7 @@ func (d *Device) clean(s *sequence) error {
 			s.err = err
 			return err
 		}
-		d.link = newLink(conn)
+		d.link = &link{conn: conn}
 	}
 	if err := flushTransient(s); err != nil {
 		return fmt.Errorf("clean the TPM: %w", err)
