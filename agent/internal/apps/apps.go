@@ -1,11 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package apps measures the applications that this machine vouches for, and answers for them
+// in the words of the API ([Service]).
+//
+// An app is a systemd system unit and its user, and the files that make it up. The package
+// reads the declarations, has the files of each app hashed (package manifest), and hands one
+// event for each app to a [Recorder], which appends it to the measurement log. It watches
+// the files and measures again when they change.
+//
+// Identity is content. Whether the bytes that were hashed are what runs is a different
+// question, which only a comparison of content answers ([Apps.Covers]).
+//
+// What is not seen: writes through a memory mapping that was made writable before
+// the file was hashed, bind mounts that are put over a measured path, and writes by
+// a hard link from elsewhere. None raises an inotify event. [Apps.Measure] hashes
+// everything anew and so finds them; the rescan that [Apps.Run] makes now and then
+// finds the latter two. The format of the declarations and the limits of all this are
+// in docs/apps.md.
 package apps
 
 import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -190,3 +208,81 @@ func (a *Apps) Covers(app string, d evidence.Digest) bool {
 	x := a.apps[app]
 	return x != nil && x.measured && x.executables[d]
 }
+
+// app is one declared app and what is known of it. Apps.mu guards its fields. The lock busy
+// is held through a whole measurement, so that an older reading is never recorded after a
+// newer one.
+type app struct {
+	name     string
+	busy     *semaphore.Weighted // of one
+	throttle *throttle
+
+	declaration *declaration.Declaration // nil if it was refused
+	refused     error                    // why, if it was
+	removed     bool                     // by a reload, while a measurement still uses this
+
+	last        *outcome // what the log says of this app; nil if nothing
+	measured    bool     // the content found last is what the log says
+	whyNot      string   // why not, if not
+	digest      evidence.Digest
+	executables map[evidence.Digest]bool
+	files       int
+	bytes       uint64
+}
+
+// outcome is what one record says of an app: a manifest, or why there is none.
+type outcome struct {
+	declaration evidence.Digest // zero with a reason
+	digest      evidence.Digest // zero with a reason
+	reason      string
+	number      uint64 // of the record
+}
+
+// same reports whether recording o would add nothing to p.
+func (o outcome) same(p *outcome) bool {
+	return p != nil && o.declaration == p.declaration && o.digest == p.digest && o.reason == p.reason
+}
+
+func (x *app) status() Status {
+	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot}
+	if d := x.declaration; d != nil {
+		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
+	}
+	if x.last != nil {
+		s.Record, s.HasRecord = x.last.number, true
+	}
+	if x.measured {
+		s.Digest, s.Files, s.Bytes = x.digest, x.files, x.bytes
+	}
+	return s
+}
+
+// unmeasured forgets what was covered: from here on nothing is claimed of the app.
+func (x *app) unmeasured(why string) {
+	x.measured, x.whyNot = false, why
+	x.digest, x.executables, x.files, x.bytes = evidence.Digest{}, nil, 0, 0
+}
+
+// ErrUnknownApp is returned for a name without a declaration.
+var ErrUnknownApp = errors.New("no such app is declared")
+
+// A RateError says that an app changes too often for the log to follow. The agent
+// measures it again by itself when Retry has passed.
+type RateError struct {
+	App   string
+	Retry time.Duration
+}
+
+func (e *RateError) Error() string {
+	return fmt.Sprintf("app %s changed too often, its next measurement is recorded in %s", e.App, e.Retry.Round(time.Second))
+}
+
+// A RecordError says that a measurement could not be recorded. Nothing is claimed
+// of an app whose measurement is not in the log.
+type RecordError struct {
+	App string
+	Err error // from the Recorder
+}
+
+func (e *RecordError) Error() string { return fmt.Sprintf("record app %s: %v", e.App, e.Err) }
+func (e *RecordError) Unwrap() error { return e.Err }

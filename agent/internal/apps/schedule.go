@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // schedule knows which apps are to be measured again, and when.
@@ -96,3 +98,45 @@ func (s *schedule) sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// throttle bounds how many records one source may cause. The log has a limit, and an attacker
+// who can write to one file of an app could otherwise reach it. Its owner guards it.
+type throttle struct {
+	limit *rate.Limiter
+	told  bool // that records are being held back, since the last that was not
+}
+
+func newThrottle(every time.Duration, burst int) *throttle {
+	return &throttle{limit: rate.NewLimiter(rate.Every(every), burst)}
+}
+
+// wait returns how long until the next record is allowed; 0 means now.
+func (t *throttle) wait(now time.Time) time.Duration {
+	missing := 1 - t.limit.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return max(time.Duration(missing/float64(t.limit.Limit())*float64(time.Second)), time.Millisecond)
+}
+
+// spend counts a record that was made.
+func (t *throttle) spend(now time.Time) {
+	t.limit.AllowN(now, 1)
+	t.told = false
+}
+
+// maxAttempts is how often an app is read if its files change meanwhile.
+const maxAttempts = 4
+
+// Times. Those that [Config] names are its defaults.
+const (
+	defaultDebounce    = 200 * time.Millisecond // quiet after the last change of a file
+	maxDebounce        = 2 * time.Second        // after the first change, quiet or not
+	defaultRescan      = 10 * time.Minute       // while inotify works
+	fallbackRescan     = 30 * time.Second       // while it does not
+	defaultRateEvery   = 10 * time.Minute       // for one more record of an app after its burst
+	defaultRateBurst   = 30                     // records of an app at once
+	recordTimeout      = time.Minute            // for the log and the TPM to take one event
+	retryAfterFailure  = time.Minute            // after they did not
+	retryAfterChanging = 5 * time.Second        // after a file kept changing
+)

@@ -52,9 +52,11 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -199,4 +201,129 @@ func (l *Ledger) failed(err error) error {
 		l.pub.state.Failure = err.Error()
 	}
 	return err
+}
+
+// TPM is the part of the TPM that the ledger uses. No other user of the device may come
+// between the commands of one call.
+type TPM interface {
+	// Banks lists the active banks. One that cannot be hashed is an error.
+	Banks(ctx context.Context) ([]pcr.Algorithm, error)
+	// Read returns the value of one PCR in every active bank.
+	Read(ctx context.Context, index uint32) ([]pcr.Digest, error)
+	// Extend extends one PCR in every active bank with one command. After an error it may
+	// have taken effect.
+	Extend(ctx context.Context, index uint32, digests []pcr.Digest) error
+	// Boot returns which boot this is.
+	Boot(ctx context.Context) (Boot, error)
+}
+
+// Boot names a boot of the TPM as a quote by the AK shows it.
+type Boot struct {
+	AKName       []byte
+	ResetCount   uint32 // TPMS_CLOCK_INFO.resetCount, obfuscated: compares only under one AK
+	RestartCount uint32 // TPMS_CLOCK_INFO.restartCount, likewise
+}
+
+// StateStore keeps small files durably.
+type StateStore interface {
+	// Read returns a file of at most limit bytes. The error is fs.ErrNotExist if there is
+	// none, and syscall.EFBIG if it is larger.
+	Read(name string, limit int64) ([]byte, error)
+	// Replace gives a file new content and returns when that is durable. A reader finds the
+	// old or the new content, also after a crash; after an error it may be either.
+	Replace(name string, data []byte) error
+}
+
+// LogStore keeps the log durably.
+type LogStore interface {
+	StateStore
+	// Append writes data at the end of a file of exactly at bytes, made if at is 0, and
+	// returns when it is durable. After an error or a crash, any part of data may be there.
+	Append(name string, at int64, data []byte) error
+	// Truncate cuts a file to size bytes and returns when that is durable. It fails if
+	// the file is shorter.
+	Truncate(name string, size int64) error
+	// Lock keeps other processes off the directory until the store is closed. The error is
+	// syscall.EWOULDBLOCK if one has it.
+	Lock() error
+}
+
+// A View is the committed log at one moment. It stays as it is while the log grows.
+type View struct {
+	State  State
+	Head   evidence.LogHead
+	PCR    uint32
+	Values []pcr.Digest // what the log makes of the PCR, in every active bank, ascending
+
+	log published
+}
+
+// Hold calls f with the log while nothing is appended, after it has checked that the PCR
+// matches the log. If it does not, Hold fails with [ErrDesynchronised] and does not call f.
+func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
+	if err := l.compare(ctx); err != nil {
+		return fmt.Errorf("hold the measurement log: %w", err)
+	}
+	return f(l.View())
+}
+
+// compare checks that the PCR matches the log.
+func (l *Ledger) compare(ctx context.Context) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	now, err := l.read(ctx)
+	if err != nil {
+		return err
+	}
+	if pcr.Equal(now, l.replay.Values()) {
+		return nil
+	}
+	if now, err = l.read(ctx); err != nil { // once more, see "Reading twice"
+		return err
+	}
+	if !pcr.Equal(now, l.replay.Values()) {
+		return l.mismatch(ctx)
+	}
+	return nil
+}
+
+// View returns the log as it was last committed, without waiting and without reading the
+// PCR: to show it to people, not to attest to it.
+func (l *Ledger) View() View {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.pub
+	return View{State: p.state, Head: p.head(uint64(len(p.heads))), PCR: l.c.PCR, Values: p.values, log: p}
+}
+
+// Log returns the records from number start on; start may be one after the last, which
+// gives none. The bytes are shared and must not be changed.
+func (v View) Log(start uint64) (evidence.Log, error) {
+	if start > v.Head.Count {
+		return evidence.Log{}, fmt.Errorf("log from record %d: it has %d", start, v.Head.Count)
+	}
+	from := len(v.log.log)
+	if start < v.Head.Count {
+		from = v.log.offsets[start]
+	}
+	return evidence.Log{
+		Start:    start,
+		Previous: v.log.head(start).Digest,
+		Records:  slices.Clip(v.log.log[from:]),
+	}, nil
+}
+
+// sorted returns d ascending by bank.
+func sorted(d []pcr.Digest) []pcr.Digest {
+	d = slices.Clone(d)
+	slices.SortFunc(d, func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) })
+	return d
 }

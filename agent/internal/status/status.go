@@ -5,6 +5,7 @@ package status
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
@@ -129,6 +130,29 @@ func (s *Source) keys(trial error) api.KeyStatus {
 	}
 	if _, up := s.Attester.Now(); !up && trial != nil {
 		out.Reason = trial.Error() // no app gets keys before the declarations are read
+	}
+	return out
+}
+
+// Line returns in a few words what the agent can do. Reasons are left to agentctl status:
+// they can contain anything, and this must be one line.
+func Line(s api.Status) string {
+	switch {
+	case s.TPM.Reason == api.ReasonStarting, s.Ledger.Reason == api.ReasonStarting:
+		return "No evidence yet: the agent is starting"
+	case s.TPM.State != api.StateOK:
+		return fmt.Sprintf("No evidence: the TPM is %s", s.TPM.State)
+	case s.Ledger.Reason != "" && !s.Ledger.Synchronised:
+		return "No evidence: measurement log and PCR are not in step"
+	case s.Platform.State == api.StateAbsent:
+		return "No evidence: there is no report device"
+	}
+	out := fmt.Sprintf("%d of %d applications measured, %d records", s.Apps.Measured, s.Apps.Declared, s.Ledger.Records)
+	if s.Ledger.Full {
+		out += ", log full"
+	}
+	if s.Platform.State == api.StateDegraded {
+		out += ", reports fail"
 	}
 	return out
 }

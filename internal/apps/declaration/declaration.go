@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Package declaration reads what an administrator or a package says of an app: the systemd
+// unit and user that it runs as, and the files that it is made of. An app is one TOML file
+// in a directory apps.d; docs/apps.md specifies the format.
 package declaration
 
 import (
@@ -111,3 +114,29 @@ func (d *Declaration) check(places *stricttoml.Places, lookup LookupUser) error 
 	}
 	return nil
 }
+
+// An Error says where a declaration is wrong.
+type Error struct {
+	File    string // path of the file or directory
+	Line    int    // from 1; 0 for the file as a whole
+	Column  int    // in bytes, from 1
+	Problem string
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.File + ": " + e.Problem
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Problem)
+}
+
+// Limits on what a declaration may ask the agent to do. Only root declares apps, but any
+// user may be able to write the files that a declaration names.
+const (
+	MaxApps           = 256      // declared apps
+	MaxDeclaration    = 64 << 10 // bytes of one declaration file
+	MaxDirectoryNames = 4096     // names in one apps.d, declarations or not
+	MaxListed         = 4096     // elements of files, directories or exclude
+
+	maxAppName = 128 // bytes
+)

@@ -12,6 +12,7 @@ package manifest
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
@@ -71,3 +72,88 @@ func Event(d *declaration.Declaration, entries []pcr.ManifestEntry) (*pcr.AppEve
 	}
 	return e, nil
 }
+
+// Reference measures the app that a declaration in file describes, in the tree of
+// files below root, and returns the event that the agent would record on a machine
+// whose files are these. Nothing is recorded, and no agent is needed: a build
+// publishes with it what its users' policies list. An empty root is this machine.
+//
+// The caller must be able to read every file, and the files must have the modes that
+// they will have on the machine: those are part of the manifest. Owners are not.
+// Declarations may have any owner, and users need not exist here.
+func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
+	d, err := declaration.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	var tree *tree
+	if root != "" {
+		if tree, err = openTree(root); err != nil {
+			return nil, err
+		}
+		defer tree.close()
+	}
+	entries, _, err := NewReader(runtime.NumCPU(), SettleTime).read(ctx, d, tree, nil, func(string, string) {})
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err == nil {
+		var e *pcr.AppEvent
+		if e, err = Event(d, entries); err == nil {
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("measure %s: %w", d.Name, err)
+}
+
+// A FileError says which file of an app could not be measured. Its text contains
+// nothing that varies between two attempts, since it goes into the log once for
+// each distinct text.
+type FileError struct {
+	Path    string
+	Problem string // what was found and what to do
+	Err     error  // from the system, or nil
+}
+
+func (e *FileError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s %q: %v", e.Problem, e.Path, e.Err)
+	}
+	return fmt.Sprintf("%q: %s", e.Path, e.Problem)
+}
+
+func (e *FileError) Unwrap() error { return e.Err }
+
+// A ChangedError says that a file changed while it was hashed.
+type ChangedError struct{ Path string }
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("%q changed while it was hashed: replace files by renaming new ones over them", e.Path)
+}
+
+// Limits on what the files of one app may cost.
+const (
+	MaxFiles    = 20000    // manifest entries of one app, as in pcr.MaxManifest
+	MaxFileSize = 4 << 30  // bytes of one file; holes count
+	MaxAppSize  = 16 << 30 // bytes of all files of one app; holes count
+	MaxDepth    = 64       // directories from a declared one down, itself included
+
+	maxNames     = 4 * MaxFiles // names seen in the directories of one app, excluded ones too
+	maxLinks     = 40           // symbolic links on one path, as in the kernel (path_resolution(7))
+	readBuffer   = 128 << 10    // bytes read at a time by each hashing goroutine
+	cacheEntries = 2 * MaxFiles // digests kept, at least; at most twice as many
+)
+
+// Times.
+const (
+	// SettleTime is longer than one tick of the kernel's coarse clock (10 ms at 100 Hz).
+	// Two writes within a tick leave the same change time, so that a file read right after
+	// the first could be torn without a trace in its times.
+	SettleTime = 20 * time.Millisecond
+
+	// coarseSettleTime is SettleTime for times that are kept in seconds, or in two (FAT).
+	coarseSettleTime = 2 * time.Second
+
+	// cacheAge is the least age of a file whose digest is cached, from its last change.
+	cacheAge = 2 * time.Second
+)
