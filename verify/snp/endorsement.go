@@ -6,7 +6,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"fmt"
+	"slices"
+	"strconv"
 )
 
 // MaxCertificate is the largest certificate in DER that is parsed, in bytes. Genuine ones
@@ -76,3 +80,134 @@ func keyKind(c *x509.Certificate) string {
 	}
 	return fmt.Sprint(c.PublicKeyAlgorithm)
 }
+
+// Arc is AMD's object identifier 1.3.6.1.4.1.3704.1; below it (KDS, table "VCEK
+// certificate extensions"):
+//
+//	.1    structVersion  INTEGER
+//	.2    productName    IA5String
+//	.3.N  patch level N  INTEGER 0 to 255, see layouts
+//	.4    hwID           64 or 8 bytes, with or without an OCTET STRING around them; VCEK
+//	.5    cspID          IA5String; VLEK
+var arc = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}
+
+const (
+	hwidSize      = 64 // Milan, Genoa
+	hwidSizeTurin = 8  // Turin
+	maxText       = 256
+)
+
+func (e *EndorsementKey) readExtensions() error {
+	x, err := extensionsOf(e.Certificate.Extensions)
+	if err != nil {
+		return err
+	}
+	if _, err := x.integer("1", "structVersion"); err != nil {
+		return err
+	}
+	if e.ProductName, err = x.text("2", "productName"); err != nil {
+		return err
+	}
+	if e.Product, err = parseProductName(e.ProductName); err != nil {
+		return err
+	}
+	for _, l := range layouts[e.Product] {
+		v, err := x.integer("3."+strconv.Itoa(l.oid), "patch level")
+		if err != nil {
+			return err
+		}
+		e.TCB |= TCB(v) << (8 * l.byte)
+	}
+	if e.Signer == SignerVCEK {
+		if e.HWID, err = x.hwid(e.Product); err != nil {
+			return err
+		}
+	} else if e.CSPID, err = x.text("5", "cspID"); err != nil {
+		return err
+	}
+	// What is left has a meaning that this package does not know: perhaps another
+	// patch level, which would then go unchecked.
+	for oid := range x {
+		return refuse(CodeCertificateExtension, "extension %v.%s of a %v certificate for %v", arc, oid, e.Signer, e.Product).found("present").want("no extension that is not known")
+	}
+	return nil
+}
+
+// extensions are the values of AMD's extensions by the rest of their identifier after
+// arc. Reading one takes it out.
+type extensions map[string][]byte
+
+func extensionsOf(list []pkix.Extension) (extensions, error) {
+	x := extensions{}
+	for _, e := range list {
+		if len(e.Id) <= len(arc) || !slices.Equal(e.Id[:len(arc)], arc) {
+			continue
+		}
+		rest := e.Id[len(arc):].String()
+		if _, twice := x[rest]; twice {
+			return nil, refuse(CodeCertificateExtension, "extension %v", e.Id).found("twice").want("once")
+		}
+		x[rest] = e.Value
+	}
+	return x, nil
+}
+
+func (x extensions) take(oid, name string) ([]byte, error) {
+	v, ok := x[oid]
+	if !ok {
+		return nil, refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("none").want("one")
+	}
+	delete(x, oid)
+	return v, nil
+}
+
+func (x extensions) integer(oid, name string) (uint8, error) {
+	v, err := x.take(oid, name)
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	if rest, err := asn1.Unmarshal(v, &n); err != nil || len(rest) != 0 || n < 0 || n > 255 {
+		return 0, refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an INTEGER of 0 to 255")
+	}
+	return uint8(n), nil
+}
+
+func (x extensions) text(oid, name string) (string, error) {
+	v, err := x.take(oid, name)
+	if err != nil {
+		return "", err
+	}
+	var s string
+	// Go's decoder takes any string type for this one: the tag is checked here.
+	bad := len(v) == 0 || v[0] != asn1.TagIA5String
+	if !bad {
+		rest, err := asn1.UnmarshalWithParams(v, &s, "ia5")
+		bad = err != nil || len(rest) != 0 || s == "" || len(s) > maxText
+	}
+	if bad {
+		return "", refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an IA5String of 1 to %d bytes", maxText)
+	}
+	return s, nil
+}
+
+func (x extensions) hwid(p Product) ([]byte, error) {
+	v, err := x.take("4", "hwID")
+	if err != nil {
+		return nil, err
+	}
+	size := hwidSize
+	if p == Turin {
+		size = hwidSizeTurin
+	}
+	// The lengths tell both encodings apart, so no content can pass for the other.
+	if len(v) == size+2 && v[0] == asn1.TagOctetString && v[1] == byte(size) {
+		v = v[2:]
+	}
+	if len(v) != size {
+		return nil, refuse(CodeCertificateExtension, "extension %v.4 (hwID) of a certificate for %v", arc, p).found("%d bytes", len(v)).want("%d", size)
+	}
+	return slices.Clone(v), nil
+}
+
+func short(b []byte) []byte { return b[:min(len(b), 32)] }

@@ -84,3 +84,132 @@ func (c CPU) Product() Product {
 	}
 	return ProductUnknown
 }
+
+// TCB is a TCB_VERSION: eight security patch levels, one byte each, byte 0 the
+// least significant (ABI, section "TCB_VERSION"). The meaning of each byte
+// depends on the processor: see [TCB.Components]. Two TCBs must never be compared
+// as integers: a newer microcode would hide an older firmware.
+type TCB uint64
+
+func (t TCB) String() string { return fmt.Sprintf("0x%016x", uint64(t)) }
+
+// Bytes returns the eight levels, byte 0 first.
+func (t TCB) Bytes() [8]byte {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(t >> (8 * i))
+	}
+	return b
+}
+
+// Component is one security patch level of a TCB.
+type Component string
+
+// The components, in the words of the specification.
+const (
+	FMC        Component = "fmc" // Turin only
+	BootLoader Component = "bootloader"
+	TEE        Component = "tee"
+	SNP        Component = "snp"
+	Microcode  Component = "microcode"
+)
+
+// place says which byte of a TCB is a component and under which number the
+// certificate carries it: 1.3.6.1.4.1.3704.1.3.N (KDS, table "VCEK certificate extensions").
+type place struct {
+	component Component // "" for a reserved byte
+	byte      int
+	oid       int
+}
+
+// layouts has one row for each of the eight bytes.
+var layouts = map[Product][8]place{
+	Milan: milanLayout,
+	Genoa: milanLayout,
+	Turin: {
+		{FMC, 0, 9}, {BootLoader, 1, 1}, {TEE, 2, 2}, {SNP, 3, 3},
+		{"", 4, 5}, {"", 5, 6}, {"", 6, 7}, {Microcode, 7, 8},
+	},
+}
+
+var milanLayout = [8]place{
+	{BootLoader, 0, 1}, {TEE, 1, 2}, {"", 2, 4}, {"", 3, 5},
+	{"", 4, 6}, {"", 5, 7}, {SNP, 6, 3}, {Microcode, 7, 8},
+}
+
+// Level is one component and its value.
+type Level struct {
+	Component Component
+	Value     uint8
+}
+
+// Components returns the levels that p defines, and the bytes that p reserves if any of
+// those is not zero (0 otherwise): an unknown level that policy decides upon.
+func (t TCB) Components(p Product) (levels []Level, reserved TCB, err error) {
+	layout, ok := layouts[p]
+	if !ok {
+		return nil, 0, refuse(CodeTCBLayout, "TCB layout").found("product %v", p).want("Milan, Genoa or Turin")
+	}
+	b := t.Bytes()
+	for _, l := range layout {
+		if l.component == "" {
+			reserved |= TCB(b[l.byte]) << (8 * l.byte)
+			continue
+		}
+		levels = append(levels, Level{l.component, b[l.byte]})
+	}
+	return levels, reserved, nil
+}
+
+// ComposeTCB puts levels into the layout of p. Components that p does not have,
+// and ones given twice, are errors; those left out are 0.
+func ComposeTCB(p Product, levels []Level) (TCB, error) {
+	layout, ok := layouts[p]
+	if !ok {
+		return 0, refuse(CodeTCBLayout, "TCB layout").found("product %v", p).want("Milan, Genoa or Turin")
+	}
+	var t TCB
+	seen := map[Component]bool{}
+	for _, level := range levels {
+		i := 0
+		for i < len(layout) && (layout[i].component == "" || layout[i].component != level.Component) {
+			i++
+		}
+		if i == len(layout) {
+			return 0, refuse(CodeTCBLayout, "TCB component").found("%q", level.Component).want("one that %v has", p)
+		}
+		if seen[level.Component] {
+			return 0, refuse(CodeTCBLayout, "TCB component %q given twice", level.Component)
+		}
+		seen[level.Component] = true
+		t |= TCB(level.Value) << (8 * layout[i].byte)
+	}
+	return t, nil
+}
+
+// AtLeast checks that no component of t is below floor, each compared by itself.
+func (t TCB) AtLeast(p Product, floor []Level) error {
+	have, _, err := t.Components(p)
+	if err != nil {
+		return err
+	}
+	for _, f := range floor {
+		v, ok := level(have, f.Component)
+		if !ok {
+			return refuse(CodeTCBLayout, "TCB floor %q", f.Component).want("a component that %v has", p)
+		}
+		if v < f.Value {
+			return refuse(CodeTCBFloor, "TCB component %s", f.Component).found("%d", v).want("at least %d", f.Value)
+		}
+	}
+	return nil
+}
+
+func level(levels []Level, c Component) (uint8, bool) {
+	for _, l := range levels {
+		if l.Component == c {
+			return l.Value, true
+		}
+	}
+	return 0, false
+}

@@ -2,7 +2,15 @@
 
 package rule
 
-import "fmt"
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
 
 // Words is a policy in sentences for people. What a policy leaves open is as much a part
 // of its meaning as what it demands: no check that an appraisal lists as not asserted
@@ -58,3 +66,88 @@ func (w *Words) open(format string, a ...any) {
 func (w *Words) danger(format string, a ...any) {
 	w.Dangers = append(w.Dangers, fmt.Sprintf(format, a...))
 }
+
+// Golden is what an appraisal found on a golden machine.
+type Golden struct {
+	Subject
+	Start      []StartValue  // of the PCR of the log, if not zero
+	Unverified bool          // the maker of the evidence chose everything else
+	Failed     []check.Check // checks that it failed
+}
+
+// product returns the processor line: that of the chain, else that of the report alone.
+func (g *Golden) product() string {
+	return cmp.Or(g.SNP().Product, strings.ToLower(g.SNP().Report.Product().String()))
+}
+
+// Draft is the text of a policy in its making. In TOML, root keys come before tables.
+type Draft struct {
+	root, tables text
+}
+
+// NewDraft writes a policy, with comments, that accepts a golden machine. What is
+// dangerous in its state is marked DANGER and commented out, so that the policy refuses
+// the very machine until its author has decided.
+func NewDraft(g *Golden) []byte {
+	d := &Draft{}
+	d.root.say("A policy drafted from one machine. Read every line: it accepts what was found there, and a golden machine is only as good as the inspection of it. docs/policy.md describes every key; \"agentctl policy explain\" says in words what this demands and leaves unchecked.")
+	if g.Unverified {
+		d.root.line("#")
+		d.root.say("DANGER: the evidence did NOT verify. The maker of the file chose what this says.")
+		for _, c := range g.Failed {
+			d.root.say("%s: %s", c.ID, strings.Map(printable, c.Sentence))
+		}
+	}
+	d.root.line("\nversion = %d\n", Version)
+	for _, s := range new(Policy).subjects() {
+		s.draft(g, d)
+	}
+	d.root.line("")
+	return []byte(d.root.String() + d.tables.String())
+}
+
+// printable keeps text of the evidence on its line: a newline would end the comment.
+func printable(r rune) rune {
+	if r < 0x20 || r == 0x7f || r > 0x7e {
+		return '?'
+	}
+	return r
+}
+
+// text is a part of a draft.
+type text struct {
+	strings.Builder
+}
+
+// say writes a comment, broken into lines.
+func (t *text) say(format string, a ...any) {
+	line := "#"
+	for _, word := range strings.Fields(fmt.Sprintf(format, a...)) {
+		if len(line)+1+len(word) > 88 {
+			t.WriteString(line + "\n")
+			line = "#"
+		}
+		line += " " + word
+	}
+	t.WriteString(line + "\n")
+}
+
+// offer writes a comment, and lines after it.
+func (t *text) offer(comment, format string, a ...any) {
+	t.say("%s", comment)
+	t.line(format, a...)
+}
+
+func (t *text) line(format string, a ...any) { fmt.Fprintf(t, format+"\n", a...) }
+
+// danger writes a rule that would weaken the policy: as a comment.
+func (t *text) danger(rule, format string, a ...any) {
+	t.say("DANGER: "+format, a...)
+	t.line("# %s", rule)
+}
+
+// quote spells a name from the log, which has no control characters: the rest of Go's
+// escapes means the same in TOML.
+func quote(s string) string { return strconv.Quote(s) }
+
+func hexOf(b []byte) string { return quote(hex.EncodeToString(b)) }
