@@ -26,3 +26,11 @@ type EvidenceRequest struct {
 
 	FirmwareLog bool `json:"firmwareLog,omitzero"` // whether to add the firmware's event log, if the machine has one
 }
+
+// LogFormat is how GET /v1/log spells the records.
+type LogFormat string
+
+const (
+	LogTLV     LogFormat = "cel-tlv"  // evidence.Log: the exact bytes, in base64; the default
+	LogCELJSON LogFormat = "cel-json" // TCG Canonical Event Log, JSON encoding
+)

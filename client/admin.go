@@ -55,3 +55,61 @@ func (a *Admin) ReplaceAK(ctx context.Context) (*api.Replaced, error) {
 
 // Close closes connections that are kept for later requests.
 func (a *Admin) Close() { a.transport.close() }
+
+// Store lists the sealed blobs of the machine, with the state of the store.
+func (a *Admin) Store(ctx context.Context) (*api.Store, error) {
+	return call(ctx, a.socket(), api.CallStore, api.None{})
+}
+
+// Contract says what the root of an app opens on, or its secret of that name.
+func (a *Admin) Contract(ctx context.Context, app, name string) (*api.Contract, error) {
+	return call(ctx, a.socket(), api.CallStoreContract, api.None{}, api.QueryApp, app, api.QueryName, name)
+}
+
+// Rewrap seals every blob to the machine as it is now.
+func (a *Admin) Rewrap(ctx context.Context) (*api.Rewritten, error) {
+	return call(ctx, a.socket(), api.CallRewrap, api.None{})
+}
+
+// Rotate gives an app a new version of its root, and returns its number.
+func (a *Admin) Rotate(ctx context.Context, app string) (uint32, error) {
+	out, err := call(ctx, a.socket(), api.CallRotate, api.RotateRequest{App: app})
+	if err != nil {
+		return 0, err
+	}
+	return out.Version, nil
+}
+
+// Retire forgets an older version of an app's root: what was derived from it is lost.
+func (a *Admin) Retire(ctx context.Context, app string, version uint32) error {
+	_, err := call(ctx, a.socket(), api.CallRetire, api.RetireRequest{App: app, Version: version})
+	return err
+}
+
+// Recover opens with recovery identities (a file of age-keygen) what this machine cannot
+// open, and seals it to this machine. Without identities, it salvages a store whose
+// manifest is lost.
+func (a *Admin) Recover(ctx context.Context, identities []byte) (*api.Rewritten, error) {
+	return call(ctx, a.socket(), api.CallRecover, api.RecoverRequest{Identities: identities})
+}
+
+// ChangeRecipients seals every blob to other recovery recipients.
+func (a *Admin) ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (*api.Rewritten, error) {
+	return call(ctx, a.socket(), api.CallRecipients, r)
+}
+
+// AcceptRollback makes an older state that was put back the current one.
+func (a *Admin) AcceptRollback(ctx context.Context) (*api.Store, error) {
+	return call(ctx, a.socket(), api.CallAccept, api.None{})
+}
+
+// ChangeDigests changes which digests an app must have for its keys.
+func (a *Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (*api.Contract, error) {
+	return call(ctx, a.socket(), api.CallDigests, r)
+}
+
+// Probe tries out the key derivation of the platform, with up to five requests
+// to its firmware.
+func (a *Admin) Probe(ctx context.Context) (*api.Probed, error) {
+	return call(ctx, a.socket(), api.CallProbe, api.None{})
+}

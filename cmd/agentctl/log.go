@@ -3,6 +3,8 @@
 package main
 
 import (
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -106,4 +108,122 @@ func parseLog(s string) (api.LogMode, uint64, error) {
 		return "", 0, misuse(fmt.Errorf("--log %q: want whole, none or the number of a record", s))
 	}
 	return api.LogFrom, start, nil
+}
+
+// maxShownFiles is how many files of an application are listed for people.
+const maxShownFiles = 20
+
+// describeEvent returns an event in words: one line, and lines below it.
+func describeEvent(e *pcr.Event) (string, []string) {
+	switch e.Type {
+	case pcr.EventStart:
+		var details []string
+		for _, v := range e.Start.Values {
+			state := hex.EncodeToString(v.Value)
+			if allZero(v.Value) {
+				state = "zero"
+			}
+			details = append(details, fmt.Sprintf("bank %s was %s", v.Algorithm, state))
+		}
+		if p := e.Start.Previous; p != nil {
+			details = append(details, fmt.Sprintf("the log of an earlier boot had %d records, head %s", p.Count, p.Digest))
+		}
+		return fmt.Sprintf("the log begins, for PCR %d", e.Start.PCR), details
+	case pcr.EventAgent, pcr.EventReload:
+		text := "the agent started"
+		if e.Type == pcr.EventReload {
+			text = "the agent read its configuration again"
+		}
+		details := []string{
+			"executable " + e.Agent.Digest.String(),
+			"configuration " + e.Agent.Configuration.String(),
+			"agent key " + hex.EncodeToString(e.Agent.AgentKey),
+		}
+		for _, d := range e.Agent.Declarations {
+			details = append(details, fmt.Sprintf("declares %q, %s", d.App, d.Digest))
+		}
+		return fmt.Sprintf("%s, version %q", text, e.Agent.Version), details
+	case pcr.EventApp:
+		details := []string{"digest " + e.App.Digest.String()}
+		for i, f := range e.App.Manifest {
+			if i == maxShownFiles {
+				details = append(details, fmt.Sprintf("%d more files", len(e.App.Manifest)-i))
+				break
+			}
+			details = append(details, fmt.Sprintf("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path))
+		}
+		return fmt.Sprintf("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User), details
+	case pcr.EventUnmeasured:
+		return fmt.Sprintf("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason), nil
+	case pcr.EventGap:
+		return fmt.Sprintf("GAP: the agent may have missed changes: %s", e.Gap.Reason), nil
+	case pcr.EventFull:
+		return "the log is FULL: nothing is recorded after this", nil
+	}
+	return fmt.Sprintf("event %q", e.Type), nil
+}
+
+// fileMode returns st_mode as ls prints it. A manifest has only regular files and links.
+func fileMode(mode uint32) string {
+	const rwx = "rwxrwxrwx"
+	out := []byte("-")
+	if mode&0o170000 == 0o120000 {
+		out[0] = 'l'
+	}
+	for i := range len(rwx) {
+		c := rwx[i]
+		if mode&(0o400>>i) == 0 {
+			c = '-'
+		}
+		out = append(out, c)
+	}
+	for _, special := range []struct {
+		bit   uint32
+		place int
+		with  byte // if the file may also be executed
+	}{{0o4000, 3, 's'}, {0o2000, 6, 's'}, {0o1000, 9, 't'}} {
+		if mode&special.bit == 0 {
+			continue
+		}
+		if out[special.place] == 'x' {
+			out[special.place] = special.with
+		} else {
+			out[special.place] = special.with - 'a' + 'A'
+		}
+	}
+	return string(out)
+}
+
+// logLines returns a log as one JSON object for each record: number and event.
+func logLines(l *evidence.Log) ([]json.RawMessage, error) {
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	if err != nil {
+		return nil, err
+	}
+	lines := make([]json.RawMessage, 0, len(records))
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		event, err := e.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		digests := map[string]string{}
+		for _, d := range r.Digests {
+			digests[d.Algorithm.String()] = hex.EncodeToString(d.Value)
+		}
+		line, err := json.Marshal(struct {
+			Number  uint64            `json:"number"`
+			PCR     uint32            `json:"pcr"`
+			Digests map[string]string `json:"digests"`
+			Event   json.RawMessage   `json:"event"`
+		}{r.Number, r.PCR, digests, event})
+		if err != nil {
+			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
 }

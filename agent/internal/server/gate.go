@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -158,12 +159,7 @@ func (u *user) admit(pool *load) {
 }
 
 func (g *gate) drop(uid uint32, u *user, w *waiter) {
-	for i, x := range u.queue {
-		if x == w {
-			u.queue = append(u.queue[:i:i], u.queue[i+1:]...)
-			break
-		}
-	}
+	u.queue = slices.DeleteFunc(u.queue, func(x *waiter) bool { return x == w })
 	g.forget(uid, u)
 }
 

@@ -3,9 +3,11 @@
 package server
 
 import (
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 // Limits caps what callers can make the agent use. "Each" is for one uid. A member that is
@@ -34,21 +36,6 @@ type Limits struct {
 const descriptors = 3
 
 func (l Limits) withDefaults() Limits {
-	or := func(p *int, n int) {
-		if *p <= 0 {
-			*p = n
-		}
-	}
-	or64 := func(p *int64, n int64) {
-		if *p <= 0 {
-			*p = n
-		}
-	}
-	after := func(p *time.Duration, d time.Duration) {
-		if *p <= 0 {
-			*p = d
-		}
-	}
 	or(&l.Connections, 2048)
 	scarce := openable()/descriptors < l.Connections
 	l.Connections = min(l.Connections, openable()/descriptors)
@@ -62,22 +49,25 @@ func (l Limits) withDefaults() Limits {
 		l.Requests, l.WaitingEach = min(l.Requests, working), min(l.WaitingEach, waiting)
 		l.RequestsEach = min(l.RequestsEach, max(1, l.Requests/2))
 	}
-	or64(&l.Bytes, 256<<20)
-	or64(&l.BytesEach, l.Bytes/2)
-	or64(&l.BodyBytes, 32<<20)
-	if l.RateEach <= 0 {
-		l.RateEach = 5000
-	}
+	or(&l.Bytes, 256<<20)
+	or(&l.BytesEach, l.Bytes/2)
+	or(&l.BodyBytes, 32<<20)
+	or(&l.RateEach, 5000)
 	or(&l.BurstEach, 10000)
 	or(&l.HeaderBytes, 8<<10)
-	after(&l.HeaderTimeout, 5*time.Second)
-	after(&l.BodyTimeout, 5*time.Second)
-	after(&l.IdleTimeout, time.Minute)
-	after(&l.WriteTimeout, 30*time.Second)
-	if l.Patience <= 0 {
-		l.Patience = 1
-	}
+	or(&l.HeaderTimeout, 5*time.Second)
+	or(&l.BodyTimeout, 5*time.Second)
+	or(&l.IdleTimeout, time.Minute)
+	or(&l.WriteTimeout, 30*time.Second)
+	or(&l.Patience, 1)
 	return l
+}
+
+// or sets a limit that is not set.
+func or[T int | int64 | float64 | time.Duration](p *T, n T) {
+	if *p <= 0 {
+		*p = n
+	}
 }
 
 // openable returns how many descriptors connections may take: the process's limit less a
@@ -89,4 +79,44 @@ func openable() int {
 		return 1 << 20
 	}
 	return max(int(r.Cur)-reserve, 16*descriptors)
+}
+
+// rates is a token bucket for each uid.
+type rates struct {
+	mu      sync.Mutex
+	limit   rate.Limit
+	burst   int
+	buckets map[uint32]*rate.Limiter
+}
+
+// maxBuckets is how many uids are remembered before full buckets are removed: a full
+// bucket is the same as a new one.
+const maxBuckets = 1024
+
+func newRates(l Limits) *rates {
+	return &rates{limit: rate.Limit(l.RateEach), burst: l.BurstEach, buckets: map[uint32]*rate.Limiter{}}
+}
+
+// take takes a token of uid at the time now, or returns the time until there is one.
+func (r *rates) take(uid uint32, now time.Time) (wait time.Duration, ok bool) {
+	r.mu.Lock()
+	b := r.buckets[uid]
+	if b == nil {
+		if len(r.buckets) >= maxBuckets {
+			for k, x := range r.buckets {
+				if x.TokensAt(now) >= float64(r.burst) {
+					delete(r.buckets, k)
+				}
+			}
+		}
+		b = rate.NewLimiter(r.limit, r.burst)
+		r.buckets[uid] = b
+	}
+	r.mu.Unlock()
+	x := b.ReserveN(now, 1)
+	if wait = x.DelayFrom(now); wait > 0 {
+		x.CancelAt(now)
+		return wait, false
+	}
+	return 0, true
 }

@@ -5,7 +5,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -66,17 +65,16 @@ var errorCodes = []ErrorCode{
 
 // problem returns what the caller is told of err.
 func (s *Server) problem(err error) *api.Problem {
-	var p *api.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
 		return p
 	}
-	if p = sealingProblem(err); p != nil {
+	if p := sealingProblem(err); p != nil {
 		return p
 	}
 	for _, table := range [][]ErrorCode{s.Errors, errorCodes} {
 		for _, row := range table {
 			if errors.Is(err, row.Err) {
-				p = problem.New(row.Code, err.Error())
+				p := problem.New(row.Code, err.Error())
 				if row.Retry > 0 {
 					problem.After(p, row.Retry)
 				}
@@ -84,10 +82,11 @@ func (s *Server) problem(err error) *api.Problem {
 			}
 		}
 	}
-	if p = appProblem(err); p != nil {
+	if p := appProblem(err); p != nil {
 		return p
 	}
-	if refusedByTPM(err) {
+	// A response code of a TPM (TPM 2.0 Part 2, section 6.6) that no row of a table matches.
+	if _, ok := errors.AsType[tpm2.TPMRC](err); ok {
 		return problem.After(problem.New(api.CodeTPM, err.Error()), 5*time.Second)
 	}
 	s.Logger.Error("request failed with an error that has no code", "error", err)
@@ -97,8 +96,8 @@ func (s *Server) problem(err error) *api.Problem {
 // sealingProblem returns what the caller is told of a refusal of package sealing, nil for
 // other errors. Texts of that package never contain secret bytes.
 func sealingProblem(err error) *api.Problem {
-	var e *sealing.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*sealing.Error](err)
+	if !ok {
 		return nil
 	}
 	detail := e.Detail
@@ -113,13 +112,6 @@ func sealingProblem(err error) *api.Problem {
 		problem.After(p, 5*time.Second)
 	}
 	return p
-}
-
-// refusedByTPM reports whether a TPM answered a command with a response code (TPM 2.0
-// Part 2, section 6.6) that no row of a table matches.
-func refusedByTPM(err error) bool {
-	var code tpm2.TPMRC
-	return errors.As(err, &code)
 }
 
 // appProblem returns the problem of a typed error of an app's files and declaration, nil
@@ -142,12 +134,4 @@ func appProblem(err error) *api.Problem {
 		return problem.New(api.CodeBadDeclaration, err.Error())
 	}
 	return nil
-}
-
-func notAdmin(uid uint32) *api.Problem {
-	return problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", uid))
-}
-
-func tooManyConnections() *api.Problem {
-	return problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second)
 }

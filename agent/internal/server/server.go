@@ -16,6 +16,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +26,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
@@ -166,15 +169,51 @@ func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 	if socket == Admin && !slices.Contains(s.AdminUIDs, peer.UID) {
 		s.Logger.Debug("admin connection refused", "uid", peer.UID, "pid", peer.PID)
 		peer.Process.Close()
-		s.conns.turnAway(c, notAdmin(peer.UID))
+		s.conns.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
 		return nil
 	}
 	accepted := &conn{UnixConn: c, peer: peer, socket: socket, table: s.conns}
 	if !s.conns.add(accepted) {
 		s.Logger.Debug("connection refused: too many", "uid", peer.UID)
 		peer.Process.Close()
-		s.conns.turnAway(c, tooManyConnections())
+		s.conns.turnAway(c, problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second))
 		return nil
 	}
 	return accepted
+}
+
+// Shutdown stops the server. Every request that reached the agent is answered:
+//
+//  1. Sockets that the agent made lose their name, and their queue is accepted. Inherited
+//     sockets are not accepted from any more: their queue is for the next agent.
+//  2. Connections without a request are told that none will be read. One in the middle of
+//     a request is answered first, and ends with that answer.
+//  3. When ctx ends, the remaining connections are cut off. The error has their number.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining.Store(true)
+	listeners := s.listeners
+	s.mu.Unlock()
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, l.drain())
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// In this order: the last connection of a queue is counted before its listener
+		// is drained.
+		queues := !slices.ContainsFunc(listeners, func(l *listener) bool { return !l.drained.Load() })
+		left := s.conns.drain()
+		if left == 0 && queues {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			errs = append(errs, fmt.Errorf("stop serving: %d connections were cut off: %w", left, ctx.Err()))
+			return errors.Join(append(errs, s.http.Close())...)
+		case <-tick.C:
+		}
+	}
+	return errors.Join(append(errs, s.http.Close())...)
 }
