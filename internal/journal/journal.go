@@ -13,10 +13,14 @@ package journal
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
@@ -39,108 +43,80 @@ func Leads() bool {
 // send sends one record to the journal.
 type send func(message string, priority journal.Priority, fields map[string]string) error
 
-// handler keeps attributes as fields, and as text, which a handler of the standard library
-// writes into line.
+// handler has attributes written as text by a handler of the standard library, which also
+// notes each of them as a field.
 type handler struct {
+	text   slog.Handler
+	fields map[string]string // of the attributes that text has
+	out    *output
+}
+
+// output is shared by a handler and those derived from it.
+type output struct {
 	send     send
 	fallback io.Writer // gets a record that the journal did not accept
-	level    slog.Leveler
-	fields   map[string]string
-	prefix   string // prefix of field names: the groups
-	wrap     func(slog.Handler) slog.Handler
+
+	mu     sync.Mutex // guards what text writes
+	line   bytes.Buffer
+	fields map[string]string
 }
 
 func newHandler(s send, fallback io.Writer, level slog.Leveler) *handler {
-	return &handler{send: s, fallback: fallback, level: level, prefix: "AGENTD_", wrap: func(h slog.Handler) slog.Handler { return h }}
+	o := &output{send: s, fallback: fallback}
+	return &handler{text: slog.NewTextHandler(&o.line, &slog.HandlerOptions{Level: level, ReplaceAttr: o.note}), out: o}
+}
+
+// note notes an attribute as a field. It leaves out the time, level and message of a record.
+func (o *output) note(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
+		return slog.Attr{}
+	}
+	if a.Key != "" {
+		name := "AGENTD_" + fieldName(strings.Join(append(slices.Clone(groups), a.Key), "_"))
+		o.fields[name[:min(len(name), maxName)]] = a.Value.String()
+	}
+	return a
 }
 
 // Enabled reports whether records of this level are kept.
-func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+func (h *handler) Enabled(ctx context.Context, l slog.Level) bool { return h.text.Enabled(ctx, l) }
 
 // Handle sends one record.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	fields := make(map[string]string, len(h.fields)+r.NumAttrs())
-	for k, v := range h.fields {
-		fields[k] = v
-	}
-	r.Attrs(func(a slog.Attr) bool {
-		set(fields, h.prefix, a)
-		return true
-	})
-	var line bytes.Buffer
-	if err := h.wrap(text(&line)).Handle(ctx, r); err != nil {
+	o := h.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.line.Reset()
+	o.fields = map[string]string{}
+	maps.Copy(o.fields, h.fields)
+	if err := h.text.Handle(ctx, r); err != nil {
 		return err
 	}
 	message := r.Message
-	if attributes := strings.TrimSpace(line.String()); attributes != "" {
+	if attributes := strings.TrimSpace(o.line.String()); attributes != "" {
 		message += ": " + attributes
 	}
-	if err := h.send(message, priority(r.Level), fields); err != nil {
+	if err := o.send(message, priority(r.Level), o.fields); err != nil {
 		// The prefix gives the line a priority (sd-daemon(3)).
-		_, err = io.WriteString(h.fallback, "<"+string('0'+rune(priority(r.Level)))+">"+strings.ReplaceAll(message, "\n", " ")+"\n")
+		_, err = fmt.Fprintf(o.fallback, "<%d>%s\n", priority(r.Level), strings.ReplaceAll(message, "\n", " "))
 		return err
 	}
 	return nil
 }
 
-// text returns the attributes alone: time, level and message have fields of their own.
-func text(w io.Writer) slog.Handler {
-	return slog.NewTextHandler(w, &slog.HandlerOptions{
-		Level: slog.Level(-128),
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-				return slog.Attr{}
-			}
-			return a
-		},
-	})
-}
-
 // WithAttrs returns a handler that adds attributes to every record.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	c := *h
-	c.fields = make(map[string]string, len(h.fields)+len(attrs))
-	for k, v := range h.fields {
-		c.fields[k] = v
-	}
-	for _, a := range attrs {
-		set(c.fields, h.prefix, a)
-	}
-	c.wrap = func(inner slog.Handler) slog.Handler { return h.wrap(inner).WithAttrs(attrs) }
-	return &c
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	fields := map[string]string{}
+	maps.Copy(fields, h.fields)
+	h.out.fields = fields
+	return &handler{h.text.WithAttrs(attrs), fields, h.out}
 }
 
 // WithGroup returns a handler that puts further attributes under a name.
 func (h *handler) WithGroup(name string) slog.Handler {
-	if name == "" {
-		return h
-	}
-	c := *h
-	c.prefix = h.prefix + fieldName(name) + "_"
-	c.wrap = func(inner slog.Handler) slog.Handler { return h.wrap(inner).WithGroup(name) }
-	return &c
-}
-
-// set adds an attribute, and those of a group under its name.
-func set(fields map[string]string, prefix string, a slog.Attr) {
-	v := a.Value.Resolve()
-	if v.Kind() == slog.KindGroup {
-		if a.Key != "" {
-			prefix += fieldName(a.Key) + "_"
-		}
-		for _, inner := range v.Group() {
-			set(fields, prefix, inner)
-		}
-		return
-	}
-	if a.Key == "" {
-		return
-	}
-	name := prefix + fieldName(a.Key)
-	if len(name) > maxName {
-		name = name[:maxName]
-	}
-	fields[name] = v.String()
+	return &handler{h.text.WithGroup(name), h.fields, h.out}
 }
 
 // maxName is the longest field name that the journal keeps.
