@@ -3,6 +3,7 @@
 package soft
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha512"
 	"fmt"
@@ -60,12 +61,7 @@ type Options struct {
 func Measurement() [48]byte { return sha512.Sum384([]byte("agentd software platform")) }
 
 func (o *Options) fill() error {
-	if o.Version == 0 {
-		o.Version = 3
-	}
-	if o.Product == snp.ProductUnknown {
-		o.Product = snp.Milan
-	}
+	o.Version, o.Product = cmp.Or(o.Version, 3), cmp.Or(o.Product, snp.Milan)
 	if o.Version < snp.MinReportVersion || o.Version > snp.MaxReportVersion {
 		return fmt.Errorf("software platform: report version %d, want %d to %d", o.Version, snp.MinReportVersion, snp.MaxReportVersion)
 	}
@@ -79,29 +75,15 @@ func (o *Options) fill() error {
 			snp.Turin: {Family: 0x1A, Model: 0x02, Stepping: 1},
 		}[o.Product]
 	}
-	if o.TCB == 0 {
-		o.TCB = UsualTCB(o.Product)
-	}
-	for _, t := range []*snp.TCB{&o.CurrentTCB, &o.CommittedTCB, &o.LaunchTCB} {
-		if *t == 0 {
-			*t = o.TCB
-		}
-	}
-	if o.Firmware == (snp.Firmware{}) {
-		o.Firmware = snp.Firmware{Major: 1, Minor: 55, Build: 29}
-	}
-	if o.PlatformInfo == 0 {
-		o.PlatformInfo = snp.PlatformSMT | snp.PlatformECC | snp.PlatformAliasCheck
-	}
-	if o.Policy == 0 {
-		o.Policy = snp.PolicyReservedOne | snp.PolicySMT
-	}
-	if o.Measurement == [48]byte{} {
-		o.Measurement = Measurement()
-	}
-	if o.CSPID == "" {
-		o.CSPID = "CN=test.invalid"
-	}
+	o.TCB = cmp.Or(o.TCB, UsualTCB(o.Product))
+	o.CurrentTCB = cmp.Or(o.CurrentTCB, o.TCB)
+	o.CommittedTCB = cmp.Or(o.CommittedTCB, o.TCB)
+	o.LaunchTCB = cmp.Or(o.LaunchTCB, o.TCB)
+	o.Firmware = cmp.Or(o.Firmware, snp.Firmware{Major: 1, Minor: 55, Build: 29})
+	o.PlatformInfo = cmp.Or(o.PlatformInfo, snp.PlatformSMT|snp.PlatformECC|snp.PlatformAliasCheck)
+	o.Policy = cmp.Or(o.Policy, snp.PolicyReservedOne|snp.PolicySMT)
+	o.Measurement = cmp.Or(o.Measurement, Measurement())
+	o.CSPID = cmp.Or(o.CSPID, "CN=test.invalid")
 	if o.Now == nil {
 		o.Now = time.Now
 	}
