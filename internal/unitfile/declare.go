@@ -5,6 +5,7 @@ package unitfile
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -67,27 +67,22 @@ func Declare(root string, s *Service) (*Draft, error) {
 			d.Notes = append(d.Notes, fmt.Sprintf("%s loads shared libraries, which are not covered: %s", path, strings.Join(libraries, " ")))
 		}
 	}
-	user := s.User
-	if user == "" {
-		user = "root"
-	}
+	user := cmp.Or(s.User, "root")
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Derived from %s. Add what else the program runs, loads or is configured by.\n", s.Name)
 	for _, n := range d.Notes {
 		fmt.Fprintf(&b, "# %s.\n", n)
 	}
-	fmt.Fprintf(&b, "unit = %s\nuser = %s\nfiles = [\n", quoted(s.Name), quoted(user))
+	// Strings of Go are strings of TOML: unit files are read by lines, so no control character
+	// is in them.
+	fmt.Fprintf(&b, "unit = %q\nuser = %q\nfiles = [\n", s.Name, user)
 	for _, f := range files {
-		fmt.Fprintf(&b, "  %s,\n", quoted(f))
+		fmt.Fprintf(&b, "  %q,\n", f)
 	}
 	b.WriteString("]\n")
 	d.Text = b.Bytes()
 	return d, nil
 }
-
-// quoted returns a string of TOML. Its input has no control characters, since unit files are
-// read by lines.
-func quoted(s string) string { return strconv.Quote(s) }
 
 func locate(root, program string) (string, error) {
 	if filepath.IsAbs(program) {

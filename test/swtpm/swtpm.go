@@ -8,10 +8,8 @@ package swtpm
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -153,20 +151,7 @@ func (t *TPM) PowerCut() {
 func (t *TPM) Clone() *TPM {
 	t.tb.Helper()
 	dir := filepath.Join(t.tb.TempDir(), "clone")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.tb.Fatal(err)
-	}
-	err := filepath.WalkDir(t.dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, e.Name()), b, 0o600)
-	})
-	if err != nil {
+	if err := os.CopyFS(dir, os.DirFS(t.dir)); err != nil {
 		t.tb.Fatal(err)
 	}
 	return Start(t.tb, WithDir(dir))
