@@ -18,7 +18,6 @@ var otherWords = map[string][]string{
 	"cmd/agentctl/collateral.go":   {"timeout"},
 	"cmd/agentctl/root.go":         {"interrupted"},
 	"cmd/agentd-sim/simulation.go": {"busy"},
-	"sealing/slot.go":              {"missing"},
 	"sealing/whatif.go":            {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
 }
 
