@@ -42,10 +42,10 @@ func UnitOf(path string) (string, error) {
 	}
 	for part := range strings.SplitSeq(rest, "/") {
 		name := strings.TrimPrefix(part, "_")
-		switch {
-		case isSlice(name):
+		if isSlice(name) {
 			continue
-		case isRunning(name):
+		}
+		if _, err := unitname.Running(name); err == nil {
 			return name, nil
 		}
 		return "", fmt.Errorf("%w: the first cgroup below the slices has no name of a unit", ErrNoUnit)
@@ -57,11 +57,6 @@ func UnitOf(path string) (string, error) {
 func isSlice(name string) bool {
 	n, err := unitname.Parse(name)
 	return err == nil && n.Type == "slice" && !n.Template && n.Instance == ""
-}
-
-func isRunning(name string) bool {
-	_, err := unitname.Running(name)
-	return err == nil
 }
 
 // MaxCgroup is how many bytes of /proc/PID/cgroup are read: one line of at most

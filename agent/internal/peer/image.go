@@ -3,6 +3,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -31,17 +32,13 @@ type images struct {
 }
 
 func newImages(o Options) *images {
-	m := &images{max: o.MaxExecutable, timeout: o.Timeout, now: o.Now, slots: newSlots(16, 1), digests: map[fileID]evidence.Digest{}, readings: map[fileID]*reading{}}
-	if m.max == 0 {
-		m.max = 256 << 20
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if m.timeout == 0 {
-		m.timeout = 2 * time.Second
+	return &images{
+		max: cmp.Or(o.MaxExecutable, 256<<20), timeout: cmp.Or(o.Timeout, 2*time.Second), now: o.Now, slots: newSlots(16, 1),
+		digests: map[fileID]evidence.Digest{}, readings: map[fileID]*reading{},
 	}
-	if m.now == nil {
-		m.now = time.Now
-	}
-	return m
 }
 
 // An observation is one look at the executable of one process. The file is opened when the
@@ -108,13 +105,12 @@ func (o *observation) wait(ctx context.Context) *evidence.Executable {
 		}()
 	})
 	// A little more than look takes, which knows the path as well.
-	late := time.NewTimer(o.images.timeout + 50*time.Millisecond)
-	defer late.Stop()
+	late := o.images.timeout + 50*time.Millisecond
 	select {
 	case <-o.done:
 		return o.result
 	case <-ctx.Done():
-	case <-late.C:
+	case <-time.After(late):
 	}
 	return &evidence.Executable{State: evidence.ExecutableUnreadable}
 }

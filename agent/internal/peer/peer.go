@@ -12,6 +12,7 @@
 package peer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,13 +52,9 @@ var _ caller.Identifier = (*Identifier)(nil)
 
 // New returns an Identifier for the machine as it is set up now.
 func New(o Options) (*Identifier, error) {
-	if o.Proc == "" {
-		o.Proc = "/proc"
+	i := &Identifier{
+		proc: cmp.Or(o.Proc, "/proc"), hierarchy: hierarchy(cmp.Or(o.Cgroup, "/sys/fs/cgroup")), images: newImages(o), pidfd: peerPidfd,
 	}
-	if o.Cgroup == "" {
-		o.Cgroup = "/sys/fs/cgroup"
-	}
-	i := &Identifier{proc: o.Proc, hierarchy: hierarchy(o.Cgroup), images: newImages(o), pidfd: peerPidfd}
 	if err := i.readUIDMap(); err != nil {
 		return nil, err
 	}

@@ -41,8 +41,7 @@ const linePause = 5 * time.Second
 
 // Show keeps the line that `systemctl status` shows, until ctx ends.
 func (n Notifier) Show(ctx context.Context, line func() string) {
-	tick := time.NewTicker(linePause)
-	defer tick.Stop()
+	tick := time.Tick(linePause)
 	last := ""
 	for {
 		if now := line(); now != last {
@@ -52,7 +51,7 @@ func (n Notifier) Show(ctx context.Context, line func() string) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 	}
 }
@@ -64,13 +63,12 @@ func (n Notifier) Watch(ctx context.Context, look func()) {
 	if err != nil || every == 0 {
 		return
 	}
-	tick := time.NewTicker(every / 2)
-	defer tick.Stop()
+	tick := time.Tick(every / 2)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			look()
 			n.tell(daemon.SdNotifyWatchdog)
 		}

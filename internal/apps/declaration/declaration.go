@@ -90,8 +90,8 @@ func (d *Declaration) check(places *stricttoml.Places, lookup LookupUser) error 
 		values []string
 		check  func(string) error
 	}{
-		{"files", d.Files, checkFile},
-		{"directories", d.Directories, checkDirectory},
+		{"files", d.Files, checkPath("the root directory is not a file")},
+		{"directories", d.Directories, checkPath("the root directory cannot be an app: name the directories that make it up")},
 		{"exclude", d.Exclude, d.checkPattern},
 	} {
 		if len(list.values) > MaxListed {

@@ -3,7 +3,6 @@
 package declaration
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -175,7 +174,7 @@ func (s *Set) refuseTwins() {
 		uid  uint32
 	}
 	first := make(map[identity]*Declaration)
-	for _, name := range slices.SortedFunc(maps.Keys(s.Declarations), cmp.Compare) {
+	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
 		d := s.Declarations[name]
 		id := identity{d.Unit, d.UID}
 		if other := first[id]; other != nil {

@@ -78,44 +78,30 @@ func decimalUID(s string) (uint32, error) {
 	return uint32(n), err
 }
 
-func checkFile(s string) error {
-	if err := checkPath(s); err != nil {
-		return err
-	}
-	if s == "/" {
-		return errors.New("the root directory is not a file")
-	}
-	return nil
-}
-
-func checkDirectory(s string) error {
-	if err := checkPath(s); err != nil {
-		return err
-	}
-	if s == "/" {
-		return errors.New("the root directory cannot be an app: name the directories that make it up")
-	}
-	return nil
-}
-
-// checkPath allows absolute paths without "." and "..", doubled or trailing slashes,
-// outside the file systems whose files are not content.
-func checkPath(s string) error {
-	if err := CheckText(s, evidence.MaxPath); err != nil {
-		return err
-	}
-	if !strings.HasPrefix(s, "/") {
-		return fmt.Errorf("path %q is not absolute", s)
-	}
-	if c := path.Clean(s); c != s {
-		return fmt.Errorf("path %q is not clean, want %q", s, c)
-	}
-	for _, dir := range []string{"/proc", "/sys", "/dev"} {
-		if s == dir || strings.HasPrefix(s, dir+"/") {
-			return fmt.Errorf("path %q is in %s, whose files do not keep their content", s, dir)
+// checkPath returns a check that allows absolute paths without "." and "..", doubled or
+// trailing slashes, outside the file systems whose files are not content. NotRoot says why
+// "/" is refused.
+func checkPath(notRoot string) func(string) error {
+	return func(s string) error {
+		if err := CheckText(s, evidence.MaxPath); err != nil {
+			return err
 		}
+		if !strings.HasPrefix(s, "/") {
+			return fmt.Errorf("path %q is not absolute", s)
+		}
+		if c := path.Clean(s); c != s {
+			return fmt.Errorf("path %q is not clean, want %q", s, c)
+		}
+		for _, dir := range []string{"/proc", "/sys", "/dev"} {
+			if s == dir || strings.HasPrefix(s, dir+"/") {
+				return fmt.Errorf("path %q is in %s, whose files do not keep their content", s, dir)
+			}
+		}
+		if s == "/" {
+			return errors.New(notRoot)
+		}
+		return nil
 	}
-	return nil
 }
 
 // checkPattern allows patterns of path.Match: with a leading slash for a whole
@@ -143,12 +129,7 @@ func (d *Declaration) checkPattern(s string) error {
 
 // Excludes reports whether a pattern of d leaves p out.
 func (d *Declaration) Excludes(p string) bool {
-	for _, pattern := range d.Exclude {
-		if matches(pattern, p) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Exclude, func(pattern string) bool { return matches(pattern, p) })
 }
 
 func matches(pattern, p string) bool {

@@ -92,10 +92,8 @@ func settled(ctx context.Context, id identity, settle time.Duration) error {
 	if age >= settle || age <= -settle {
 		return nil
 	}
-	t := time.NewTimer(settle - age)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(settle - age):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

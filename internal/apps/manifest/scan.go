@@ -51,8 +51,7 @@ type scan struct {
 func (s *scan) manifest() ([]pcr.ManifestEntry, uint64, error) {
 	s.remote = make(map[uint64]string)
 	s.entries = make(map[string]pcr.ManifestEntry)
-	err := s.walk()
-	if err != nil {
+	if err := s.walk(); err != nil {
 		s.fail(err)
 	}
 	s.hashing.Wait()
@@ -67,12 +66,12 @@ func (s *scan) manifest() ([]pcr.ManifestEntry, uint64, error) {
 
 func (s *scan) walk() error {
 	for _, p := range s.declaration.Files {
-		if err := s.declaredFile(p); err != nil {
+		if err := s.declared(p, false); err != nil {
 			return err
 		}
 	}
 	for _, p := range s.declaration.Directories {
-		if err := s.declaredDirectory(p); err != nil {
+		if err := s.declared(p, true); err != nil {
 			return err
 		}
 	}
@@ -89,21 +88,16 @@ func (s *scan) fail(err error) {
 	}
 }
 
-func (s *scan) declaredFile(p string) error {
+// declared reads a declared file, or a declared directory.
+func (s *scan) declared(p string, directory bool) error {
 	h, name, err := s.resolve(p)
 	if err != nil {
 		return err
 	}
 	defer h.close()
-	return s.file(h, name)
-}
-
-func (s *scan) declaredDirectory(p string) error {
-	h, name, err := s.resolve(p)
-	if err != nil {
-		return err
+	if !directory {
+		return s.file(h, name)
 	}
-	defer h.close()
 	if h.kind() != unix.S_IFDIR {
 		return &FileError{Path: p, Problem: "not a directory: declare it under files"}
 	}

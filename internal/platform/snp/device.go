@@ -12,6 +12,7 @@
 package snp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,9 +82,7 @@ func New(t Transport, o Options) (*Device, error) {
 	if o.VMPL > 3 {
 		return nil, fmt.Errorf("report device: VMPL %d, want 0 to 3: %w", o.VMPL, platform.ErrVMPL)
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = DefaultTimeout
-	}
+	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
 	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1), room: firstTable}
 	d.open, d.close = context.WithCancel(context.Background())
 	return d, nil
@@ -115,12 +114,6 @@ func (d *Device) finish() error {
 
 func (d *Device) isClosed() bool { return d.open.Err() != nil }
 
-// answer is the result of an exchange.
-type answer struct {
-	message *Message
-	err     error
-}
-
 // exchange waits its turn, sends m, and waits for the answer, as long as ctx and the timeout
 // allow. Afterwards the caller may use m unless err is a timeout: then the kernel may still
 // write to it.
@@ -141,7 +134,7 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 		d.pass()
 		return err
 	}
-	answers, abandoned := make(chan answer), make(chan struct{})
+	answers, abandoned := make(chan error), make(chan struct{})
 	go func() {
 		exitInfo, err := d.transport.Exchange(m)
 		if err = classify(exitInfo, err); errors.Is(err, platform.ErrKeyWiped) {
@@ -150,14 +143,14 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 		d.last = time.Now()
 		d.pass()
 		select {
-		case answers <- answer{m, err}:
+		case answers <- err:
 		case <-abandoned:
 			clear(m.Response) // may contain a key that no caller waits for
 		}
 	}()
 	select {
-	case a := <-answers:
-		return a.err
+	case err := <-answers:
+		return err
 	case <-ctx.Done():
 		close(abandoned)
 		return waited(ctx, "for the host's answer")
@@ -198,10 +191,8 @@ func (d *Device) space(ctx context.Context) error {
 	if d.last.IsZero() || wait <= 0 {
 		return nil
 	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(wait):
 		return nil
 	case <-d.open.Done():
 		return errClosed
@@ -224,9 +215,7 @@ func waited(ctx context.Context, what string) error {
 func (d *Device) wipe(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.wiped == nil {
-		d.wiped = err
-	}
+	d.wiped = cmp.Or(d.wiped, err)
 }
 
 // failure returns why no request is sent any more, nil while requests are sent.

@@ -3,13 +3,13 @@
 package snp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
-	"github.com/cvm-agentd/agentd/internal/secret"
 	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -29,7 +29,7 @@ const (
 	reportResponseSize = 4000 // struct snp_report_resp
 	keyRequestSize     = 32   // struct snp_derived_key_req
 	keyResponseSize    = 64   // struct snp_derived_key_resp
-	answerHeader       = 32   // status and, for reports, size; the rest reserved
+	answerHeader       = 32   // status and, for reports, size; the rest reserved; then report or key
 )
 
 // StatusInvalidParameters is the answer's status for a request that the firmware
@@ -67,7 +67,7 @@ func reportAnswer(b []byte, data [64]byte, vmpl uint32) ([]byte, error) {
 	if v := binary.LittleEndian.Uint32(r[0x30:]); v != vmpl {
 		return nil, fmt.Errorf("report names VMPL %d, asked for %d: %w", v, vmpl, platform.ErrVMPL)
 	}
-	return append([]byte(nil), r...), nil
+	return bytes.Clone(r), nil
 }
 
 // The derived key that is asked for, and no other (ABI, table "MSG_KEY_REQ
@@ -84,18 +84,8 @@ const (
 const keyFields = keyMixPolicy | keyMixMeasurement | keyMixTCB
 
 // keyRequest returns MSG_KEY_REQ: root at 0, fields to mix at 8, VMPL at 16 (always
-// mixed), guest SVN at 20 (not mixed), TCB at 24.
-func keyRequest(vmpl uint32, tcb uint64) []byte {
-	b := make([]byte, keyRequestSize)
-	binary.LittleEndian.PutUint32(b[0:], keyRoot)
-	binary.LittleEndian.PutUint64(b[8:], keyFields)
-	binary.LittleEndian.PutUint32(b[16:], vmpl)
-	binary.LittleEndian.PutUint64(b[24:], tcb)
-	return b
-}
-
-// probeRequest returns another MSG_KEY_REQ, whose answer becomes a fingerprint and not a key.
-func probeRequest(vmpl uint32, p keyProbe) []byte {
+// mixed), guest SVN at 20, TCB at 24.
+func keyRequest(vmpl uint32, p keyProbe) []byte {
 	b := make([]byte, keyRequestSize)
 	binary.LittleEndian.PutUint32(b[0:], p.Root)
 	binary.LittleEndian.PutUint64(b[8:], p.Fields)
@@ -103,14 +93,6 @@ func probeRequest(vmpl uint32, p keyProbe) []byte {
 	binary.LittleEndian.PutUint32(b[20:], p.GuestSVN)
 	binary.LittleEndian.PutUint64(b[24:], p.TCB)
 	return b
-}
-
-// keyAnswer checks MSG_KEY_RSP: status at 0, key at 32.
-func keyAnswer(b []byte) (*secret.Secret, error) {
-	if err := status(b); err != nil {
-		return nil, err
-	}
-	return platform.TakeKey(b[answerHeader:])
 }
 
 func status(answer []byte) error {

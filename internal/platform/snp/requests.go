@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
@@ -99,16 +100,24 @@ func (d *Device) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret
 	if tcb == (sealing.TCB{}) {
 		return nil, platform.ErrTCBZero
 	}
-	m := &Message{Command: GetDerivedKey, Request: keyRequest(d.options.VMPL, tcb.Uint64()), Response: make([]byte, keyResponseSize)}
-	if err := d.exchange(ctx, m); err != nil {
-		return nil, fmt.Errorf("ask for a derived key: %w", err)
-	}
-	defer clear(m.Response)
-	k, err := keyAnswer(m.Response)
+	k, err := d.askForKey(ctx, d.options.VMPL, keyProbe{Root: keyRoot, Fields: keyFields, TCB: tcb.Uint64()})
 	if err != nil {
 		return nil, fmt.Errorf("ask for a derived key: %w", err)
 	}
 	return k, nil
+}
+
+// askForKey asks for the key of p, of this guest at vmpl.
+func (d *Device) askForKey(ctx context.Context, vmpl uint32, p keyProbe) (*secret.Secret, error) {
+	m := &Message{Command: GetDerivedKey, Request: keyRequest(vmpl, p), Response: make([]byte, keyResponseSize)}
+	if err := d.exchange(ctx, m); err != nil {
+		return nil, err
+	}
+	defer clear(m.Response)
+	if err := status(m.Response); err != nil {
+		return nil, err
+	}
+	return platform.TakeKey(m.Response[answerHeader:])
 }
 
 // Staple replaces the certificates that are added to the host's.
@@ -128,11 +137,8 @@ func (d *Device) withStapled(table [][]byte) [][]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out [][]byte
-	for _, der := range append(append([][]byte(nil), d.stapled...), table...) {
-		known := false
-		for _, have := range out {
-			known = known || bytes.Equal(have, der)
-		}
+	for _, der := range slices.Concat(d.stapled, table) {
+		known := slices.ContainsFunc(out, func(have []byte) bool { return bytes.Equal(have, der) })
 		if !known && len(out) < evidence.MaxCertificates {
 			out = append(out, bytes.Clone(der)) // a table shares one large buffer
 		}

@@ -120,8 +120,8 @@ func hostsRoot(ctx context.Context, d *Device, first [32]byte, base keyProbe) pl
 // labelProbe separates fingerprints of keys from every other hash.
 const labelProbe = "agentd/probe/1"
 
-// keyProbe is a MSG_KEY_REQ (SNP firmware ABI) in all that a guest may choose. No key that
-// sealing uses was asked for by one.
+// keyProbe is a MSG_KEY_REQ (SNP firmware ABI) in all that a guest may choose. Sealing uses the
+// key of one alone, see [Device.DeriveKey].
 type keyProbe struct {
 	Root     uint32   // bit 0 ROOT_KEY_SELECT: 1 the VMRK; bits 2:1 KEY_SEL
 	Fields   uint64   // GUEST_FIELD_SELECT
@@ -138,12 +138,7 @@ func (d *Device) fingerprint(ctx context.Context, p keyProbe) (f [32]byte, err e
 	if vmpl > 3 {
 		return f, fmt.Errorf("probe a derived key at VMPL %d, want at most 3: %w", vmpl, platform.ErrVMPL)
 	}
-	m := &Message{Command: GetDerivedKey, Request: probeRequest(vmpl, p), Response: make([]byte, keyResponseSize)}
-	if err := d.exchange(ctx, m); err != nil {
-		return f, fmt.Errorf("probe a derived key: %w", err)
-	}
-	defer clear(m.Response)
-	k, err := keyAnswer(m.Response)
+	k, err := d.askForKey(ctx, vmpl, p)
 	if err != nil {
 		return f, fmt.Errorf("probe a derived key: %w", err)
 	}
