@@ -5,7 +5,7 @@
 //
 // An app is a systemd system unit and its user, and the files that make it up. The package
 // reads the declarations, has the files of each app hashed (package manifest), and hands one
-// event for each app to a [Recorder], which appends it to the measurement log. It watches
+// event for each app to an [identity.Recorder], which appends it to the measurement log. It watches
 // the files and measures again when they change.
 //
 // Identity is content. Whether the bytes that were hashed are what runs is a different
@@ -21,7 +21,6 @@ package apps
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,22 +35,17 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// A Recorder appends events to the measurement log. When Append returns without an
-// error, the event is in the log and in the PCR.
-type Recorder interface {
-	Append(ctx context.Context, e pcr.Event) (pcr.Record, error)
-}
-
 // Config says where declarations are and how eagerly to follow changes. The zero
 // value of every field but Recorder has a default.
 type Config struct {
-	Recorder Recorder
+	Recorder identity.Recorder
 
 	// Directories of declarations: one in a later directory overrides one of the
 	// same name in an earlier. Default: /usr/lib/agentd/apps.d, /etc/agentd/apps.d.

@@ -145,8 +145,7 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 		a.mu.Unlock()
 		return true, f.err
 	}
-	wait := x.throttle.wait(now)
-	if wait > 0 {
+	if wait := x.throttle.wait(now); wait > 0 {
 		a.mu.Unlock()
 		return true, a.holdBack(ctx, x, now, wait)
 	}

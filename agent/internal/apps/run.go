@@ -37,17 +37,17 @@ func (a *Apps) Run(ctx context.Context) error {
 			a.follow.start(nil, err)
 			_ = w.Close() // nothing to be done about it
 		}
-		sleep(ctx, fallbackRescan)
+		select {
+		case <-time.After(fallbackRescan):
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }
 
 // watch passes on what w reports until ctx ends or w does.
 func (a *Apps) watch(ctx context.Context, w Watcher) error {
-	rescan := time.NewTicker(a.config.Rescan)
-	defer rescan.Stop()
-	fallback := time.NewTicker(fallbackRescan)
-	defer fallback.Stop()
+	rescan, fallback := time.Tick(a.config.Rescan), time.Tick(fallbackRescan)
 	events, errs := w.Events(), w.Errors()
 	for {
 		select {
@@ -65,11 +65,11 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 			a.log.Warn("watching files of apps failed", "error", err)
 			a.owe(gapOverflow)
 			a.touchAll(a.config.Debounce)
-		case <-fallback.C:
+		case <-fallback:
 			if a.follow.state() != nil {
 				a.touchAll(0)
 			}
-		case <-rescan.C:
+		case <-rescan:
 			a.touchAll(0)
 		}
 	}
@@ -100,8 +100,7 @@ func (a *Apps) measurePending(ctx context.Context) {
 		}
 		if len(names) > 0 {
 			degraded = a.checkWatching(ctx, degraded)
-		}
-		if len(names) == 0 {
+		} else {
 			a.pending.sleep(ctx, wait)
 		}
 	}
@@ -152,14 +151,5 @@ func (a *Apps) payGaps(ctx context.Context) {
 			return
 		}
 		a.gaps.spend(now)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

@@ -90,10 +90,8 @@ func (s *schedule) take(now time.Time) (names []string, wait time.Duration) {
 
 // sleep waits until d has passed or something became due earlier.
 func (s *schedule) sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-s.wake:
 	case <-ctx.Done():
 	}

@@ -227,14 +227,12 @@ func (a *Attester) Stats() Stats {
 
 // newWaiter makes the statement of a request, with a salt of its own.
 func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
-	if r.Freshness == "" {
-		r.Freshness = evidence.Fresh
-	}
-	if r.Log == "" {
-		r.Log = api.LogWhole
-	}
-	if err := checkLog(r); err != nil {
-		return nil, err
+	r.Freshness, r.Log = cmp.Or(r.Freshness, evidence.Fresh), cmp.Or(r.Log, api.LogWhole)
+	switch {
+	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
+		return nil, fmt.Errorf("%w: log %q, want %q, %q or %q", ErrRequest, r.Log, api.LogWhole, api.LogFrom, api.LogNone)
+	case r.Log != api.LogFrom && r.LogStart != 0:
+		return nil, fmt.Errorf("%w: logStart %d goes with log %q only, not with %q", ErrRequest, r.LogStart, api.LogFrom, r.Log)
 	}
 	salt := make([]byte, 32)
 	rand.Read(salt) // never fails: crypto/rand ends the process instead
@@ -253,16 +251,6 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	return &waiter{request: r, statement: b, leaf: evidence.Leaf(b), answer: make(chan outcome, 1)}, nil
-}
-
-func checkLog(r api.EvidenceRequest) error {
-	switch {
-	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
-		return fmt.Errorf("%w: log %q, want %q, %q or %q", ErrRequest, r.Log, api.LogWhole, api.LogFrom, api.LogNone)
-	case r.Log != api.LogFrom && r.LogStart != 0:
-		return fmt.Errorf("%w: logStart %d goes with log %q only, not with %q", ErrRequest, r.LogStart, api.LogFrom, r.Log)
-	}
-	return nil
 }
 
 // Errors of Attest, for errors.Is, besides those of package platform

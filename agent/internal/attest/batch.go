@@ -63,12 +63,10 @@ func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter) ([]*waiter, error) {
 	done := make(chan error, 1)
 	go func() { done <- a.addReport(ctx, b) }()
-	patience := time.NewTimer(a.c.AnchorPatience)
-	defer patience.Stop()
 	select {
 	case err := <-done:
 		return waiters, err
-	case <-patience.C:
+	case <-time.After(a.c.AnchorPatience):
 	}
 	waiters = a.passLate(waiters)
 	err := <-done

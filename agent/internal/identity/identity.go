@@ -54,7 +54,8 @@ func hash(r io.Reader) (d evidence.Digest, err error) {
 // Public returns the public half of the agent key.
 func (a *Agent) Public() evidence.Bytes { return evidence.Bytes(a.Key.Public().(ed25519.PublicKey)) }
 
-// A Recorder appends events to the measurement log.
+// A Recorder appends events to the measurement log. When Append returns without an error, the
+// event is in the log and in the PCR.
 type Recorder interface {
 	Append(ctx context.Context, e pcr.Event) (pcr.Record, error)
 }

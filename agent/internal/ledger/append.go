@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,9 +35,6 @@ func (l *Ledger) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 }
 
 func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
-	if err := l.usable(); err != nil {
-		return pcr.Record{}, err
-	}
 	if err := l.settle(ctx); err != nil {
 		return pcr.Record{}, err
 	}
@@ -117,20 +115,17 @@ func (l *Ledger) resolve(ctx context.Context, extend error) error {
 		return nil
 	case pcr.Equal(now, l.replay.Values()):
 		l.pending, l.dirty = nil, true
-		if extend == nil {
-			extend = errUnmoved
-		}
-		return errors.Join(fmt.Errorf("extend PCR %d: %w: %w", l.c.PCR, ErrTPM, extend), l.clean())
+		return errors.Join(fmt.Errorf("extend PCR %d: %w: %w", l.c.PCR, ErrTPM, cmp.Or(extend, errUnmoved)), l.clean())
 	default:
 		return l.mismatch(ctx)
 	}
 }
 
-// settle resolves what an earlier call had to leave open. That the record was not extended
-// is an answer too: its caller got an error.
+// settle resolves what an earlier call had to leave open, and returns an error if the ledger
+// is desynchronised. That the record was not extended is an answer too: its caller got an error.
 func (l *Ledger) settle(ctx context.Context) error {
-	if l.pending == nil {
-		return nil
+	if err := l.usable(); err != nil || l.pending == nil {
+		return err
 	}
 	err := l.resolve(ctx, errUnanswered)
 	if l.pending != nil || l.usable() != nil {
@@ -181,7 +176,7 @@ func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
 }
 
 // readEither reads the PCR, which should contain the committed log or, with one record more,
-// after. If it contains neither, it is read once more.
+// after. If it contains neither, it is read once more: see "Reading twice".
 func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Digest, error) {
 	now, err := l.read(ctx)
 	if err != nil || pcr.Equal(now, after) || pcr.Equal(now, l.replay.Values()) {

@@ -273,26 +273,14 @@ func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 
 // compare checks that the PCR matches the log.
 func (l *Ledger) compare(ctx context.Context) error {
-	if err := l.usable(); err != nil {
-		return err
-	}
 	if err := l.settle(ctx); err != nil {
 		return err
 	}
-	now, err := l.read(ctx)
-	if err != nil {
-		return err
-	}
-	if pcr.Equal(now, l.replay.Values()) {
-		return nil
-	}
-	if now, err = l.read(ctx); err != nil { // once more, see "Reading twice"
-		return err
-	}
-	if !pcr.Equal(now, l.replay.Values()) {
+	now, err := l.readEither(ctx, l.replay.Values())
+	if err == nil && !pcr.Equal(now, l.replay.Values()) {
 		return l.mismatch(ctx)
 	}
-	return nil
+	return err
 }
 
 // View returns the log as it was last committed, without waiting and without reading the

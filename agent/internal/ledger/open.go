@@ -86,30 +86,28 @@ func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
 func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 	l.pub.state.Synchronised = true
 	what, reason := f.judge()
-	switch what {
-	case begin:
+	if what == begin {
 		return l.begin(ctx, f, now)
+	}
+	records := f.records
+	if what == finish {
+		records = records[:len(records)-1]
+	}
+	if err := l.adopt(records, f.start); err != nil {
+		return err
+	}
+	switch what {
 	case finish:
-		if err := l.adopt(f.records[:len(f.records)-1], f.start); err != nil {
-			return err
-		}
-		return l.finish(ctx, f.records[len(f.records)-1])
+		return l.finish(ctx, f.records[len(records)])
 	case proceed:
-		if err := l.adopt(f.records, f.start); err != nil {
-			return err
-		}
 		l.dirty, l.stale = f.damage != nil, true
 		// A full disk must not prevent evidence over a good log: nothing is appended until
 		// this has worked.
 		_ = l.failed(l.tidy())
-		return nil
 	default:
-		if err := l.adopt(f.records, f.start); err != nil {
-			return err
-		}
 		_ = l.desynchronise("%s", reason)
-		return nil
 	}
+	return nil
 }
 
 // adopt makes the records of an earlier process its own. Start is nil if no record says
