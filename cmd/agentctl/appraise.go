@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -77,13 +76,9 @@ func (t *terminal) trustInputs(f *trustFlags) (_ *appraisalInputs, err error) {
 		o.Certificates = append(o.Certificates, ders...)
 	}
 	for _, name := range f.crls {
-		b, err := t.readInput(name, maxCertificates)
+		list, err := readAs(t, name, maxCertificates, snp.ParseRevocationList)
 		if err != nil {
 			return nil, err
-		}
-		list, err := snp.ParseRevocationList(b)
-		if err != nil {
-			return nil, misuse(fmt.Errorf("%s: %w", name, err))
 		}
 		o.Revocation.SNP = append(o.Revocation.SNP, list)
 	}
@@ -98,7 +93,7 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 	if f.policy == "" {
 		return nil, misuse(errors.New("--policy is missing: name the file that says what is acceptable")).withHint("docs/policy.md describes the file; `agentctl policy init` writes one")
 	}
-	policy, err := t.readPolicy(f.policy)
+	policy, err := readAs(t, f.policy, verify.MaxPolicy, verify.ParsePolicy)
 	if err != nil {
 		return nil, err
 	}
@@ -137,30 +132,6 @@ func (o appraisalInputs) verifier(report []byte) (*verify.Verifier, error) {
 	return verify.New(with.policy, with.Config)
 }
 
-func (t *terminal) readPolicy(name string) (*verify.Policy, error) {
-	text, err := t.readInput(name, verify.MaxPolicy)
-	if err != nil {
-		return nil, err
-	}
-	p, err := verify.ParsePolicy(text)
-	if err != nil {
-		return nil, misuse(fmt.Errorf("%s: %w", name, err))
-	}
-	return p, nil
-}
-
-func (t *terminal) readLogState(name string) (*verify.LogState, error) {
-	b, err := t.readInput(name, evidence.MaxEvidence)
-	if err != nil {
-		return nil, err
-	}
-	s := new(verify.LogState)
-	if err := strictjson.Decode(b, evidence.MaxEvidence, s); err != nil {
-		return nil, misuse(fmt.Errorf("%s: %w", name, err))
-	}
-	return s, nil
-}
-
 func parseTime(s string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, s); err == nil {
@@ -170,27 +141,11 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, misuse(fmt.Errorf("--at %q is not a time: write it like 2026-01-31 or 2026-01-31T12:00:00Z", s))
 }
 
-func (t *terminal) readCertificates(name string) ([][]byte, error) {
-	b, err := t.readInput(name, maxCertificates)
-	if err != nil {
-		return nil, err
-	}
-	ders, err := snp.DecodeCertificates(b)
-	if err != nil {
-		return nil, misuse(fmt.Errorf("%s: %w", name, err))
-	}
-	return ders, nil
-}
-
 // testRoots returns the self-signed certificates of a file as the only roots.
 func (t *terminal) testRoots(name string) (*snp.Roots, error) {
-	b, err := t.readInput(name, maxCertificates)
+	parsed, err := readAs(t, name, maxCertificates, snp.ParseCertificates)
 	if err != nil {
 		return nil, err
-	}
-	parsed, err := snp.ParseCertificates(b)
-	if err != nil {
-		return nil, misuse(fmt.Errorf("%s: %w", name, err))
 	}
 	roots := new(snp.Roots)
 	for _, c := range parsed {

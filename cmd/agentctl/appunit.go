@@ -80,36 +80,23 @@ type unitFlags struct {
 	yes       bool
 }
 
-func (u *unitFlags) define(c *cobra.Command) *cobra.Command {
-	c.Flags().StringVar(&u.app, "app", "", "")
-	c.Flags().StringVar(&u.root, "root", "/", "")
-	c.Flags().BoolVar(&u.yes, "yes", false, "")
-	return c
-}
-
 // unitCommands returns the commands under "app" that work on files.
 func unitCommands(t *terminal, s *sockets) []*cobra.Command {
-	var enable, disable, add unitFlags
-	remove := &cobra.Command{
-		Use: "disable", Long: disableUsage, Args: arguments("UNIT"),
-		RunE: func(_ *cobra.Command, args []string) error { return t.disableUnit(args[0], disable.root) },
+	var u unitFlags
+	onUnit := func(use, long string, run func(unit string, u *unitFlags) error) *cobra.Command {
+		c := command(use, long, arguments("UNIT"), func(_ *cobra.Command, args []string) error { return run(args[0], &u) })
+		c.Flags().StringVar(&u.root, "root", "/", "")
+		return c
 	}
-	remove.Flags().StringVar(&disable.root, "root", "/", "")
-	return []*cobra.Command{
-		enable.define(&cobra.Command{
-			Use: "enable", Long: enableUsage, Args: arguments("UNIT"),
-			RunE: func(_ *cobra.Command, args []string) error { return t.enableUnit(args[0], &enable) },
-		}),
-		remove,
-		add.define(&cobra.Command{
-			Use: "add", Long: addUsage, Args: arguments("UNIT"),
-			RunE: func(_ *cobra.Command, args []string) error { return t.addApp(args[0], &add) },
-		}),
-		{
-			Use: "show", Long: appShowUsage, Args: arguments("NAME"),
-			RunE: func(c *cobra.Command, args []string) error { return t.showApp(c, s, args[0]) },
-		},
+	enable, add := onUnit("enable", enableUsage, t.enableUnit), onUnit("add", addUsage, t.addApp)
+	for _, c := range []*cobra.Command{enable, add} {
+		c.Flags().StringVar(&u.app, "app", "", "")
+		c.Flags().BoolVar(&u.yes, "yes", false, "")
 	}
+	show := command("show", appShowUsage, arguments("NAME"), func(c *cobra.Command, args []string) error {
+		return t.showApp(c, s, args[0])
+	})
+	return []*cobra.Command{enable, onUnit("disable", disableUsage, t.disableUnit), add, show}
 }
 
 func (t *terminal) enableUnit(unit string, u *unitFlags) error {
@@ -143,11 +130,11 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	return t.reloadUnits(u.root)
 }
 
-func (t *terminal) disableUnit(unit, root string) error {
+func (t *terminal) disableUnit(unit string, u *unitFlags) error {
 	if err := unitfile.CheckName(unit); err != nil {
 		return misuse(err)
 	}
-	err := unitfile.Remove(root, unit)
+	err := unitfile.Remove(u.root, unit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return misuse(fmt.Errorf("%s is not enabled: %w", unit, err))
 	}
@@ -155,7 +142,7 @@ func (t *terminal) disableUnit(unit, root string) error {
 		return writeFailed(err)
 	}
 	fmt.Fprintf(t.out, "removed %s\n", unitfile.DropInPath(unit))
-	return t.reloadUnits(root)
+	return t.reloadUnits(u.root)
 }
 
 func (t *terminal) addApp(unit string, u *unitFlags) error {

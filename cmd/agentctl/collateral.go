@@ -120,22 +120,18 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 			return nil, err
 		}
 	}
-	for _, name := range files {
-		b, err := t.readInput(name, maxReport)
-		if err != nil {
-			return nil, err
-		}
-		if err := add(name, b); err != nil {
-			return nil, err
-		}
-	}
-	for _, name := range hcls {
-		b, err := t.readInput(name, maxHCL)
-		if err != nil {
-			return nil, err
-		}
-		if err := add(name, b[min(len(b), hclReport):]); err != nil {
-			return nil, err
+	for _, kind := range []struct {
+		names         []string
+		limit, offset int
+	}{{files, maxReport, 0}, {hcls, maxHCL, hclReport}} {
+		for _, name := range kind.names {
+			b, err := t.readInput(name, kind.limit)
+			if err != nil {
+				return nil, err
+			}
+			if err := add(name, b[min(len(b), kind.offset):]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil

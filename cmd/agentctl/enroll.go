@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
@@ -68,17 +69,6 @@ func (t *terminal) writeDocument(name string, v any) error {
 	return t.writeOutput(name, append(b, '\n'))
 }
 
-func (t *terminal) readDocument(name string, v any) error {
-	b, err := t.readInput(name, maxEnroll)
-	if err != nil {
-		return err
-	}
-	if err := strictjson.Decode(b, maxEnroll, v); err != nil {
-		return misuse(fmt.Errorf("%s: %w", name, err))
-	}
-	return nil
-}
-
 func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 	var out string
 	c := command("request", enrollUsage, arguments(), func(c *cobra.Command, _ []string) error {
@@ -102,19 +92,19 @@ func enrollChallenge(t *terminal) *cobra.Command {
 		if keep == "-" {
 			return misuse(errors.New("--keep - would mix what only the verifier may know with the challenge: name a file")).withHint(helpHint(c))
 		}
-		var request api.AK
-		if err := t.readDocument(args[0], &request); err != nil {
+		request, err := readDocument[api.AK](t, args[0], maxEnroll)
+		if err != nil {
 			return err
 		}
 		challenge, expected, err := keys.NewChallenge(request.EK, request.Public)
 		if err != nil {
 			return misuse(err)
 		}
-		if expected.Certificates, err = t.ekCertificates(&request, between); err != nil {
+		if expected.Certificates, err = t.ekCertificates(request, between); err != nil {
 			return err
 		}
 		if roots != "" {
-			if expected.Issuer, err = t.certified(&request, expected.Certificates, roots); err != nil {
+			if expected.Issuer, err = t.certified(request, expected.Certificates, roots); err != nil {
 				return err
 			}
 			fmt.Fprintf(t.err, "the EK was certified under %q\n", cleanLine(expected.Issuer))
@@ -215,11 +205,11 @@ func writeSecret(name string, b []byte) error {
 func enrollActivate(t *terminal, s *sockets) *cobra.Command {
 	var out string
 	c := command("activate", enrollUsage, arguments("CHALLENGE"), func(c *cobra.Command, args []string) error {
-		var challenge api.ActivateRequest
-		if err := t.readDocument(args[0], &challenge); err != nil {
+		challenge, err := readDocument[api.ActivateRequest](t, args[0], maxEnroll)
+		if err != nil {
 			return err
 		}
-		secret, err := s.adminSocket().Activate(c.Context(), challenge)
+		secret, err := s.adminSocket().Activate(c.Context(), *challenge)
 		if err != nil {
 			return failed(err)
 		}
@@ -235,26 +225,15 @@ func enrollFinish(t *terminal) *cobra.Command {
 		if kept == "" {
 			return misuse(errors.New("--kept is missing")).withHint(helpHint(c))
 		}
-		b, err := t.readInput(kept, maxEnroll)
+		expected, err := readAs(t, kept, maxEnroll, keys.ParseExpected)
 		if err != nil {
 			return err
 		}
-		expected, err := keys.ParseExpected(b)
+		answer, err := readDocument[api.Activated](t, args[0], maxEnroll)
 		if err != nil {
-			return misuse(fmt.Errorf("%s: %w", kept, err))
-		}
-		var answer api.Activated
-		if err := t.readDocument(args[0], &answer); err != nil {
 			return err
 		}
-		switch {
-		case issuer != "":
-		case expected.Issuer != "":
-			issuer = expected.Issuer
-		default:
-			issuer = keys.NoIssuer
-		}
-		record, err := keys.NewEnrolment(expected, answer.Secret, issuer, time.Now())
+		record, err := keys.NewEnrolment(expected, answer.Secret, cmp.Or(issuer, expected.Issuer, keys.NoIssuer), time.Now())
 		if err != nil {
 			return &exitError{code: exitBinding, err: err}
 		}

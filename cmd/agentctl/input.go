@@ -19,6 +19,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // readInput reads a file of at most limit bytes; "-" is standard input, which can be read
@@ -52,6 +54,30 @@ func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 
 // errTooLarge is returned for a file that is too large for its kind.
 var errTooLarge = errors.New("too large")
+
+// readAs reads a file of at most limit bytes and parses it. The error names the file.
+func readAs[T any](t *terminal, name string, limit int, parse func([]byte) (T, error)) (v T, err error) {
+	b, err := t.readInput(name, limit)
+	if err != nil {
+		return v, err
+	}
+	if v, err = parse(b); err != nil {
+		return v, misuse(fmt.Errorf("%s: %w", name, err))
+	}
+	return v, nil
+}
+
+// readDocument reads a file of strict JSON.
+func readDocument[T any](t *terminal, name string, limit int) (*T, error) {
+	return readAs(t, name, limit, func(b []byte) (*T, error) {
+		v := new(T)
+		return v, strictjson.Decode(b, limit, v)
+	})
+}
+
+func (t *terminal) readCertificates(name string) ([][]byte, error) {
+	return readAs(t, name, maxCertificates, snp.DecodeCertificates)
+}
 
 // readEvidence reads and decodes a document. Nothing in it is verified.
 func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {

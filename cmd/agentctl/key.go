@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -54,18 +55,22 @@ Examples:
 `
 
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
-	whole := func(use string, do func(context.Context) (*api.Rewritten, error)) *cobra.Command {
-		return &cobra.Command{Use: use, Long: keyUsage, Args: arguments(), RunE: func(c *cobra.Command, _ []string) error {
-			return t.printRewritten(do(c.Context()))
-		}}
-	}
 	return group(t, "key", keyUsage,
-		keyDerive(t, s), keyList(t, s), keyShow(t, s),
-		whole("rewrap", func(ctx context.Context) (*api.Rewritten, error) { return s.adminSocket().Rewrap(ctx) }),
-		keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s), keyAccept(t, s), keyReplaceAK(t, s),
+		keyDerive(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
+		plain(s, "list", (*client.Admin).Store, t.printStore),
+		plain(s, "rewrap", (*client.Admin).Rewrap, t.printRewritten),
+		plain(s, "accept-rollback", (*client.Admin).AcceptRollback, t.printStore),
+		plain(s, "replace-ak", (*client.Admin).ReplaceAK, t.printReplaced),
 		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
 		keyDigest(t, s, "withdraw", api.DigestWithdraw), keyDigest(t, s, "lift-digest", api.DigestLift),
 	)
+}
+
+// plain returns a command without flags that prints what the agent answers to root.
+func plain[T any](s *sockets, use string, ask func(*client.Admin, context.Context) (*T, error), print func(*T, error) error) *cobra.Command {
+	return command(use, keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		return print(ask(s.adminSocket(), c.Context()))
+	})
 }
 
 func keyDerive(t *terminal, s *sockets) *cobra.Command {
@@ -90,12 +95,6 @@ func keyDerive(t *terminal, s *sockets) *cobra.Command {
 	c.Flags().Uint32Var(&r.Version, "version", 0, "")
 	c.Flags().StringVar(&out, "out", "", "")
 	return c
-}
-
-func keyList(t *terminal, s *sockets) *cobra.Command {
-	return command("list", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		return t.printStore(s.adminSocket().Store(c.Context()))
-	})
 }
 
 // printStore prints the store. If it cannot be opened, the exit code is 8.
@@ -148,23 +147,19 @@ func keyLine(k *api.KeyStatus) string {
 }
 
 func keyShow(t *terminal, s *sockets) *cobra.Command {
-	return &cobra.Command{
-		Use: "show", Long: keyUsage,
-		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 2 {
-				return nil
-			}
-			return arguments("APP")(c, args)
-		},
-		RunE: func(c *cobra.Command, args []string) error {
-			name := ""
-			if len(args) == 2 {
-				name = args[1]
-			}
-			contract, err := s.adminSocket().Contract(c.Context(), args[0], name)
-			return t.printContract(contract, err)
-		},
+	some := func(c *cobra.Command, args []string) error {
+		if len(args) == 2 {
+			return nil
+		}
+		return arguments("APP")(c, args)
 	}
+	return command("show", keyUsage, some, func(c *cobra.Command, args []string) error {
+		name := ""
+		if len(args) == 2 {
+			name = args[1]
+		}
+		return t.printContract(s.adminSocket().Contract(c.Context(), args[0], name))
+	})
 }
 
 // printRewritten prints the result of an operation on the whole store. If blobs stay
@@ -235,25 +230,16 @@ func keyRecipients(t *terminal, s *sockets) *cobra.Command {
 	return c
 }
 
-func keyAccept(t *terminal, s *sockets) *cobra.Command {
-	return command("accept-rollback", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		return t.printStore(s.adminSocket().AcceptRollback(c.Context()))
-	})
-}
-
-func keyReplaceAK(t *terminal, s *sockets) *cobra.Command {
-	return command("replace-ak", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		r, err := s.adminSocket().ReplaceAK(c.Context())
-		return present(t, r, err, func() {
-			n := &node{text: cleanLine(fmt.Sprintf("new attestation key %x", []byte(r.New)))}
-			if len(r.Old) > 0 {
-				n.add("replaces %x", []byte(r.Old))
-			}
-			n.add("because %s", r.Reason)
-			n.add("the old key is kept as %s", r.Backup)
-			n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
-			n.draw(t.out)
-		})
+func (t *terminal) printReplaced(r *api.Replaced, err error) error {
+	return present(t, r, err, func() {
+		n := &node{text: cleanLine(fmt.Sprintf("new attestation key %x", []byte(r.New)))}
+		if len(r.Old) > 0 {
+			n.add("replaces %x", []byte(r.Old))
+		}
+		n.add("because %s", r.Reason)
+		n.add("the old key is kept as %s", r.Backup)
+		n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
+		n.draw(t.out)
 	})
 }
 

@@ -128,7 +128,7 @@ Example:
 
 func policyExplainCommand(t *terminal) *cobra.Command {
 	return command("explain", policyExplainUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
-		p, err := t.readPolicy(args[0])
+		p, err := readAs(t, args[0], verify.MaxPolicy, verify.ParsePolicy)
 		if err != nil {
 			return err
 		}

@@ -39,14 +39,14 @@ Example:
 func policyEnrolmentCommand(t *terminal) *cobra.Command {
 	return command("enrolment", policyEnrolmentUsage, atLeastOne("RECORD"), func(_ *cobra.Command, args []string) error {
 		for _, name := range args {
-			var e keys.Enrolment
-			if err := t.readDocument(name, &e); err != nil {
+			e, err := readDocument[keys.Enrolment](t, name, maxEnroll)
+			if err != nil {
 				return err
 			}
 			if err := e.Check(); err != nil {
 				return misuse(fmt.Errorf("%s: %w", name, err))
 			}
-			rule, err := toml.Marshal(map[string][]verify.Enrolment{"enrolment": {verify.EnrolmentOf(&e)}})
+			rule, err := toml.Marshal(map[string][]verify.Enrolment{"enrolment": {verify.EnrolmentOf(e)}})
 			if err != nil {
 				return err
 			}

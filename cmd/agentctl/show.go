@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -178,14 +179,8 @@ func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	}
 }
 
-func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
-}
+// allZero reports whether every byte of b is zero.
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
 
 func drawAK(top *node, area []byte) {
 	n := top.add("attestation key of the TPM, TPMT_PUBLIC of %d bytes", len(area))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -138,7 +139,7 @@ func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisa
 		}
 	}
 	if f.knownLog != "" {
-		o.LogState, err = t.readLogState(f.knownLog)
+		o.LogState, err = readDocument[verify.LogState](t, f.knownLog, evidence.MaxEvidence)
 	}
 	return o, err
 }
