@@ -70,9 +70,7 @@ func NewChallenge(ek, ak []byte) (*Challenge, *Expected, error) {
 		return nil, nil, fmt.Errorf("make a challenge: %w", err)
 	}
 	secret := make([]byte, secretSize)
-	if _, err := rand.Read(secret); err != nil {
-		return nil, nil, fmt.Errorf("make a challenge: %w", err)
-	}
+	rand.Read(secret) // never fails
 	c, err := makeCredential(endorsement, attestation.name, secret)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a challenge: %w", err)
@@ -112,11 +110,8 @@ type expectedDocument struct {
 	Certificates Bundle         `json:"certificates,omitzero"` // of the EK and its issuers
 }
 
-// String hides the secret.
-func (e *Expected) String() string { return "keys.Expected(hidden)" }
-
-// GoString hides the secret.
-func (e *Expected) GoString() string { return "keys.Expected(hidden)" }
+// Format hides the secret under every verb.
+func (e *Expected) Format(f fmt.State, _ rune) { fmt.Fprint(f, "keys.Expected(hidden)") }
 
 // Encode returns e in a form to keep until the answer arrives: one JSON object of at most
 // 512 KiB. It contains the answer: store it with mode 0600 and do not show it.

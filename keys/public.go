@@ -98,34 +98,25 @@ func (p *Public) Key() (crypto.PublicKey, error) {
 	return k, nil
 }
 
-// resident checks the attributes of a key that was made in its TPM and never leaves it.
-func resident(a tpm2.TPMAObject) error {
-	switch {
-	case !a.FixedTPM:
-		return errors.New("not fixedTPM: its private key can be moved elsewhere")
-	case !a.FixedParent:
-		return errors.New("not fixedParent: its private key can be moved elsewhere")
-	case !a.SensitiveDataOrigin:
-		return errors.New("not sensitiveDataOrigin: its private key was made outside the TPM")
-	case a.EncryptedDuplication:
-		return errors.New("encryptedDuplication is set on a key that must not be duplicated")
-	}
-	return nil
-}
-
 // CheckAttestation reports why p cannot be an attestation key. A key that is not
 // restricted signs anything, including a forged quote. A key that also decrypts, or can
 // leave the TPM, proves nothing about the TPM.
 func (p *Public) CheckAttestation() error {
 	a := p.area.ObjectAttributes
-	if err := resident(a); err != nil {
-		return fmt.Errorf("attestation key %s: %w", p.name, err)
-	}
-	switch {
-	case !a.Restricted:
-		return fmt.Errorf("attestation key %s: not restricted: it would sign forged quotes", p.name)
-	case !a.SignEncrypt || a.Decrypt:
-		return fmt.Errorf("attestation key %s: want a key that signs and does not decrypt", p.name)
+	for _, fault := range []struct {
+		found bool
+		what  string
+	}{
+		{!a.FixedTPM, "not fixedTPM: its private key can be moved elsewhere"},
+		{!a.FixedParent, "not fixedParent: its private key can be moved elsewhere"},
+		{!a.SensitiveDataOrigin, "not sensitiveDataOrigin: its private key was made outside the TPM"},
+		{a.EncryptedDuplication, "encryptedDuplication is set on a key that must not be duplicated"},
+		{!a.Restricted, "not restricted: it would sign forged quotes"},
+		{!a.SignEncrypt || a.Decrypt, "want a key that signs and does not decrypt"},
+	} {
+		if fault.found {
+			return fmt.Errorf("attestation key %s: %s", p.name, fault.what)
+		}
 	}
 	if _, err := tpmwire.SigningKey(&p.area, p.bytes); err != nil {
 		return fmt.Errorf("attestation key %s: %w", p.name, err)
