@@ -131,15 +131,12 @@ func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2
 			Name:   tpm2.TPM2BName{Buffer: a.blob.Name()},
 			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.blob.auth))...),
 		})
-		if fresh || !stale(err) {
+		if stale := Absent(err) || Refused(err); fresh || !stale {
 			return err
 		}
 		a.loaded = false
 	}
 }
-
-// stale reports whether err may come from a handle that is no longer the key's.
-func stale(err error) bool { return Absent(err) || Refused(err) }
 
 // Quote signs data and the values of the selected PCRs (TPM2_Quote, TPM 2.0 Part 3,
 // section 18.4). Data is at most 64 bytes. It returns TPMS_ATTEST as it was signed

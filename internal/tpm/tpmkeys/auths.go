@@ -18,11 +18,8 @@ type Auths struct {
 	Endorsement []byte `json:"-" toml:"-"` // endorsement hierarchy, TPM_RH_ENDORSEMENT
 }
 
-// String hides the values.
-func (Auths) String() string { return "tpmkeys.Auths(hidden)" }
-
-// GoString hides the values.
-func (Auths) GoString() string { return "tpmkeys.Auths(hidden)" }
+// Format hides the values under every verb.
+func (Auths) Format(f fmt.State, _ rune) { fmt.Fprint(f, "tpmkeys.Auths(hidden)") }
 
 // LogValue hides the values.
 func (Auths) LogValue() slog.Value { return slog.StringValue("hidden") }

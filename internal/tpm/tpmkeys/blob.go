@@ -39,11 +39,8 @@ type blobDocument struct {
 	Auth    evidence.Bytes `json:"auth"`    // 32 bytes, none of them zero
 }
 
-// String hides the blob.
-func (*Blob) String() string { return "tpmkeys.Blob(hidden)" }
-
-// GoString hides the blob.
-func (*Blob) GoString() string { return "tpmkeys.Blob(hidden)" }
+// Format hides the blob under every verb.
+func (*Blob) Format(f fmt.State, _ rune) { fmt.Fprint(f, "tpmkeys.Blob(hidden)") }
 
 // LogValue hides the blob.
 func (*Blob) LogValue() slog.Value { return slog.StringValue("hidden") }

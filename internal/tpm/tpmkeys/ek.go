@@ -24,18 +24,12 @@ type ekKind struct {
 	index    tpm2.TPMHandle // NV index of its certificate
 }
 
-func ekKinds() []ekKind {
-	return []ekKind{
-		{keys.EKRSA2048, tpm2.RSAEKTemplate, rsaEKHandle, rsaCertIndex},
-		{keys.EKECC256, tpm2.ECCEKTemplate, eccEKHandle, eccCertIndex},
-	}
-}
-
 func lookup(k keys.EKKind) (ekKind, error) {
-	for _, e := range ekKinds() {
-		if e.kind == k {
-			return e, nil
-		}
+	switch k {
+	case keys.EKRSA2048:
+		return ekKind{k, tpm2.RSAEKTemplate, rsaEKHandle, rsaCertIndex}, nil
+	case keys.EKECC256:
+		return ekKind{k, tpm2.ECCEKTemplate, eccEKHandle, eccCertIndex}, nil
 	}
 	return ekKind{}, fmt.Errorf("endorsement key kind %q is not known: want %s or %s", string(k), keys.EKRSA2048, keys.EKECC256)
 }
