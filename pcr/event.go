@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -137,44 +138,33 @@ func ParseEvent(b []byte) (*Event, error) {
 
 // Check reports the first member that the format does not allow.
 func (e *Event) Check() error {
-	bodies := 0
-	for _, set := range []bool{e.Start != nil, e.Agent != nil, e.App != nil, e.Unmeasured != nil, e.Gap != nil} {
-		if set {
-			bodies++
-		}
-	}
-	body, want := false, 1
+	known, exact := e.Type == EventFull, true
 	var err error
-	switch e.Type {
-	case EventStart:
-		if body = e.Start != nil; body {
-			err = e.Start.check()
+	for _, m := range []struct {
+		types   []EventType
+		present bool
+		check   func() error
+	}{
+		{[]EventType{EventStart}, e.Start != nil, e.Start.check},
+		{[]EventType{EventAgent, EventReload}, e.Agent != nil, e.Agent.check},
+		{[]EventType{EventApp}, e.App != nil, e.App.check},
+		{[]EventType{EventUnmeasured}, e.Unmeasured != nil, func() error {
+			return cmp.Or(name("unmeasured.app", e.Unmeasured.App), text.Check("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
+		}},
+		{[]EventType{EventGap}, e.Gap != nil, func() error { return text.Check("gap.reason", e.Gap.Reason, 1, MaxReason) }},
+	} {
+		wanted := slices.Contains(m.types, e.Type)
+		known, exact = known || wanted, exact && wanted == m.present
+		if wanted && m.present {
+			err = m.check()
 		}
-	case EventAgent, EventReload:
-		if body = e.Agent != nil; body {
-			err = e.Agent.check()
-		}
-	case EventApp:
-		if body = e.App != nil; body {
-			err = e.App.check()
-		}
-	case EventUnmeasured:
-		if body = e.Unmeasured != nil; body {
-			err = cmp.Or(name("unmeasured.app", e.Unmeasured.App), text.Check("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
-		}
-	case EventGap:
-		if body = e.Gap != nil; body {
-			err = text.Check("gap.reason", e.Gap.Reason, 1, MaxReason)
-		}
-	case EventFull:
-		body, want = true, 0
-	default:
+	}
+	switch {
+	case !known:
 		return fmt.Errorf("event type %s is not known", text.Excerpt(e.Type))
-	}
-	if !body || bodies != want {
+	case !exact:
 		return fmt.Errorf("event %q must have exactly the member that belongs to it", e.Type)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("event %q: %w", e.Type, err)
 	}
 	return nil

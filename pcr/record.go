@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
 )
@@ -76,15 +77,7 @@ func (r Record) Event() (*Event, error) {
 
 // Equal reports whether two lists have the same digests of the same banks in the same order.
 func Equal(a, b []Digest) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].Algorithm != b[i].Algorithm || !bytes.Equal(a[i].Value, b[i].Value) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(x, y Digest) bool { return x.Algorithm == y.Algorithm && bytes.Equal(x.Value, y.Value) })
 }
 
 // Head returns the log head after records, the first of which follows head h.
