@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -40,18 +41,15 @@ func (r *reader) first() ([]bank, error) {
 	}
 	var banks []bank
 	for range count {
-		k := bank{id: d.u16("algorithmId"), size: uint64(d.u16("digestSize"))}
+		k := bank{algorithm: pcr.Algorithm(d.u16("algorithmId")), size: uint64(d.u16("digestSize"))}
 		if d.err != nil {
 			break
 		}
-		k.algorithm, k.known = algorithm(k.id)
-		for _, o := range banks {
-			if o.id == k.id {
-				return nil, fmt.Errorf("it names algorithm 0x%04x twice", k.id)
-			}
+		if slices.ContainsFunc(banks, func(o bank) bool { return o.algorithm == k.algorithm }) {
+			return nil, fmt.Errorf("it names algorithm 0x%04x twice", uint16(k.algorithm))
 		}
-		if k.size == 0 || k.size > maxDigest || k.known && int(k.size) != k.algorithm.Size() {
-			return nil, fmt.Errorf("it gives digests of algorithm 0x%04x %d bytes", k.id, k.size)
+		if k.size == 0 || k.size > maxDigest || k.known() && int(k.size) != k.algorithm.Size() {
+			return nil, fmt.Errorf("it gives digests of algorithm 0x%04x %d bytes", uint16(k.algorithm), k.size)
 		}
 		banks = append(banks, k)
 	}
@@ -60,16 +58,6 @@ func (r *reader) first() ([]bank, error) {
 		d.err = fmt.Errorf("%d bytes follow it", len(d.b))
 	}
 	return banks, d.err
-}
-
-// algorithm returns the bank of a TPM_ALG_ID.
-func algorithm(id uint16) (pcr.Algorithm, bool) {
-	for _, a := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512} {
-		if uint16(a) == id {
-			return a, true
-		}
-	}
-	return 0, false
 }
 
 // event reads one TCG_PCR_EVENT2 (section 10.2.2). It must have a digest for each
@@ -85,16 +73,13 @@ func (r *reader) event(banks []bank) (Event, error) {
 	}
 	values := make([][]byte, len(banks))
 	for range len(banks) {
-		id := r.u16("digests.algorithm")
+		a := pcr.Algorithm(r.u16("digests.algorithm"))
 		if r.err != nil {
 			return e, r.err
 		}
-		i := 0
-		for i < len(banks) && (banks[i].id != id || values[i] != nil) {
-			i++
-		}
-		if i == len(banks) {
-			return e, fmt.Errorf("a digest of algorithm 0x%04x, which the log does not have, or a second one", id)
+		i := slices.IndexFunc(banks, func(k bank) bool { return k.algorithm == a })
+		if i < 0 || values[i] != nil {
+			return e, fmt.Errorf("a digest of algorithm 0x%04x, which the log does not have, or a second one", uint16(a))
 		}
 		values[i] = r.take(banks[i].size, "digests.digest")
 	}
@@ -103,7 +88,7 @@ func (r *reader) event(banks []bank) (Event, error) {
 		return e, r.err
 	}
 	for i, k := range banks {
-		if k.known {
+		if k.known() {
 			e.Digests = append(e.Digests, pcr.Digest{Algorithm: k.algorithm, Value: values[i]})
 		}
 	}

@@ -103,11 +103,12 @@ func (r *reader) u32(what string) uint32 { return binary.LittleEndian.Uint32(r.t
 
 // A bank is one algorithm of the log.
 type bank struct {
-	id        uint16 // TPM_ALG_ID
-	size      uint64 // size of its digests, in bytes
 	algorithm pcr.Algorithm
-	known     bool // whether algorithm is set; the digests of an unknown bank are skipped
+	size      uint64 // size of its digests, in bytes
 }
+
+// known reports whether the digests of the bank can be replayed; others are skipped.
+func (k bank) known() bool { return k.algorithm.Size() > 0 }
 
 // Parse reads a log of at most [MaxLog] bytes. It allocates nothing in proportion to a number
 // in the log. The error is an [*Error], except for a log that is too long.
@@ -122,7 +123,7 @@ func Parse(b []byte) (*Log, error) {
 	}
 	l := &Log{}
 	for _, k := range banks {
-		if k.known {
+		if k.known() {
 			l.Banks = append(l.Banks, k.algorithm)
 		}
 	}
