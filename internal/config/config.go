@@ -171,8 +171,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var at *stricttoml.Error
-	if errors.As(e.Err, &at) {
+	if at, ok := errors.AsType[*stricttoml.Error](e.Err); ok {
 		return at.In(e.File)
 	}
 	return e.File + ": " + e.Err.Error()
@@ -229,7 +228,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	between("tpm.timeout", c.TPM.Timeout, 100*time.Millisecond, 10*time.Minute)
 	if s, err := pcr.ParseSelection(c.TPM.PCRs); err != nil {
 		bad("tpm.pcrs", "%v", err)
-	} else if !quotesPCR(s, c.Measurement.PCR) {
+	} else if !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, c.Measurement.PCR) }) {
 		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, c.Measurement.PCR)
 	}
 	if c.TPM.OwnerAuthFile != "" {
@@ -275,16 +274,4 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("limits.waiting_per_user", c.Limits.WaitingPerUser, 1, 1<<16)
 	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, evidence.MaxLog)
 	return errors.Join(errs...)
-}
-
-// quotesPCR reports whether a bank of s contains index.
-func quotesPCR(s pcr.Selection, index uint32) bool {
-	for _, b := range s {
-		for _, i := range b.PCRs {
-			if i == index {
-				return true
-			}
-		}
-	}
-	return false
 }
