@@ -38,8 +38,7 @@ func (e *Error) Is(target error) bool { return target == e.Code }
 
 // CodeOf returns the code of err, "" if err is not an [*Error].
 func CodeOf(err error) api.Code {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
 	}
 	return ""

@@ -81,14 +81,10 @@ func Take(b []byte) (*Secret, error) {
 // Random returns a secret of n random bytes.
 func Random(n int) (*Secret, error) {
 	s, err := New(n)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		rand.Read(s.mem.bytes()) // never fails
 	}
-	if _, err := rand.Read(s.mem.bytes()); err != nil {
-		s.Wipe()
-		return nil, fmt.Errorf("draw a secret: %w", err)
-	}
-	return s, nil
+	return s, err
 }
 
 // Use hands the bytes to f. They must not be kept, and f must not wipe the secret.

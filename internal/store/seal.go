@@ -29,9 +29,7 @@ func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *
 	if len(to.recipients) == 0 && !to.loss {
 		return nil, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: any change of the hardware would lose the data; name an age recipient, or acknowledge the loss"}
 	}
-	if _, err := rand.Read(h.ID[:]); err != nil {
-		return nil, err
-	}
+	rand.Read(h.ID[:]) // never fails
 	keys, err := r.fillSlots(ctx, &h, to)
 	defer wipeAll(keys)
 	if err != nil {

@@ -220,8 +220,8 @@ func (s *Store) openManifest(raw []byte, open opener) (*sealing.Blob, *sealing.M
 
 // inManifest says that err is about the manifest.
 func inManifest(err error) error {
-	var e *sealing.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*sealing.Error](err)
+	if !ok {
 		return fmt.Errorf("open the manifest: %w", err)
 	}
 	c := *e

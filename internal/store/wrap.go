@@ -101,9 +101,7 @@ func slotKey(root *secret.Secret, s sealing.Slot) (key *secret.Secret, check [se
 // newSlot draws a slot for root, and returns it with its key.
 func newSlot(kind sealing.SlotKind, root *secret.Secret) (sealing.Slot, *secret.Secret, error) {
 	s := sealing.Slot{Kind: kind}
-	if _, err := rand.Read(s.Salt[:]); err != nil {
-		return s, nil, err
-	}
+	rand.Read(s.Salt[:]) // never fails
 	key, check, err := slotKey(root, s)
 	s.Check = check
 	return s, key, err
@@ -154,11 +152,9 @@ func wrapRecovery(recipient string, key *secret.Secret, header evidence.Digest) 
 // unwrapRecovery decrypts what wrapRecovery returned. The error is errOtherKey if no identity matches.
 func unwrapRecovery(id *Identities, wrapped []byte, header evidence.Digest) (*secret.Secret, error) {
 	r, err := age.Decrypt(bytes.NewReader(wrapped), id.list()...)
-	var none *age.NoIdentityMatchError
-	switch {
-	case errors.As(err, &none):
+	if _, none := errors.AsType[*age.NoIdentityMatchError](err); none {
 		return nil, errOtherKey
-	case err != nil:
+	} else if err != nil {
 		return nil, errAuthentication
 	}
 	plain := make([]byte, len(header)+sealing.KeySize+1)

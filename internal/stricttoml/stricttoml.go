@@ -154,8 +154,8 @@ func Decode(text []byte, limit int, v any) (*Places, error) {
 
 // decodeError returns an error of the decoder as one of ours.
 func decodeError(err error) error {
-	var d *toml.DecodeError
-	if !errors.As(err, &d) {
+	d, ok := errors.AsType[*toml.DecodeError](err)
+	if !ok {
 		return &Error{Message: err.Error()}
 	}
 	line, column := d.Position()

@@ -67,8 +67,7 @@ func (w *walker) walk(root *schema) error {
 
 // syntax returns an error of the parser as one of ours.
 func (w *walker) syntax(err error) error {
-	var p *unstable.ParserError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*unstable.ParserError](err); ok {
 		at := w.place(int(w.parser.Range(p.Highlight).Offset))
 		return &Error{Line: at.Line, Column: at.Column, Message: p.Message}
 	}

@@ -15,12 +15,11 @@ type reader struct {
 }
 
 func (r *reader) take(n int, what string) []byte {
+	if r.err == nil && n > len(r.b) {
+		r.err = fmt.Errorf("%s: %d bytes wanted, %d left", what, n, len(r.b))
+	}
 	if r.err != nil {
 		return make([]byte, min(n, 8)) // a zero for the integers, which the error keeps from use
-	}
-	if n > len(r.b) {
-		r.err = fmt.Errorf("%s: %d bytes wanted, %d left", what, n, len(r.b))
-		return make([]byte, min(n, 8))
 	}
 	out := r.b[:n:n]
 	r.b = r.b[n:]

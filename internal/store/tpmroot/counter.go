@@ -49,9 +49,7 @@ func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
 		for range indexTries {
 			var b [4]byte
-			if _, err := rand.Read(b[:]); err != nil {
-				return err
-			}
+			rand.Read(b[:]) // never fails
 			r.Index = firstIndex + binary.BigEndian.Uint32(b[:])%indices
 			_, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(tpm)
 			if tpmkeys.Absent(err) {
@@ -71,7 +69,7 @@ func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 
 func parseCounter(b []byte) (*counterRecord, error) {
 	r := &counterRecord{}
-	err := strictjson.Decode(b, maxRecord, r)
+	err := strictjson.Decode(b, sealing.MaxRecord, r)
 	if err == nil && (r.Type != counterType || r.Index < firstIndex || r.Index >= firstIndex+indices) {
 		err = fmt.Errorf("type %q and index 0x%08x, want %q and the owner's range", r.Type, r.Index, counterType)
 	}
@@ -105,13 +103,11 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 		if err != nil {
 			return err
 		}
-		if !public.area.Attributes.Written {
-			if value, err = r.increment(tpm, public); err != nil {
-				return err
-			}
-			return nil
+		if public.area.Attributes.Written {
+			value, err = r.read(tpm, public)
+		} else {
+			value, err = r.increment(tpm, public)
 		}
-		value, err = r.read(tpm, public)
 		return err
 	})
 	if err != nil {

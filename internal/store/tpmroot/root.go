@@ -50,8 +50,6 @@ var _ store.TPM = (*TPM)(nil)
 const (
 	secretType  = "agentd/tpm-secret/1"
 	counterType = "agentd/tpm-counter/1"
-	maxRecord   = 16 << 10 // bytes
-	secretSize  = 32       // bytes
 )
 
 // secretRecord is the sealed object as it is kept in a file. Together with the TPM it
@@ -84,7 +82,7 @@ var template = tpm2.TPMTPublic{
 
 // Seal makes a new random secret of 32 bytes and seals it. Id is the object's name.
 func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, err error) {
-	s, err = secret.Random(secretSize)
+	s, err = secret.Random(sealing.KeySize)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -153,7 +151,7 @@ func (t *TPM) ekName(tpm transport.TPM) keys.Name {
 
 func parseSecret(b []byte) (*secretRecord, error) {
 	r := &secretRecord{}
-	err := strictjson.Decode(b, maxRecord, r)
+	err := strictjson.Decode(b, sealing.MaxRecord, r)
 	if err == nil && r.Type != secretType {
 		err = fmt.Errorf("type %q, want %q", r.Type, secretType)
 	}
