@@ -6,12 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -93,17 +93,9 @@ func (c *Cache) For(r *snp.Report) (*Collateral, error) {
 
 // read returns a file's content, nil if it does not exist.
 func read(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
+	b, err := durable.ReadFile(name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", name, limit)
 	}
 	return b, err
 }

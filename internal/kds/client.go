@@ -15,11 +15,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -151,15 +151,12 @@ func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, err
 	default:
 		return nil, &StatusError{URL: address, Status: resp.StatusCode}
 	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	b, err := durable.ReadAll(resp.Body, limit)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("the answer did not end within %v", timeout)
 		}
 		return nil, fmt.Errorf("fetch %s: %w", address, err)
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("fetch %s: the answer has more than %d bytes", address, limit)
 	}
 	return b, nil
 }

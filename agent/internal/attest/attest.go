@@ -33,10 +33,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -44,6 +42,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
@@ -283,20 +282,12 @@ func ReadFirmwareLog(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	b, err := durable.ReadFile(path, evidence.MaxFirmwareLog)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the firmware's log: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, evidence.MaxFirmwareLog+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the firmware's log: %w", err)
-	}
-	if len(b) > evidence.MaxFirmwareLog {
-		return nil, fmt.Errorf("read the firmware's log: %s is longer than the %d bytes that evidence takes", path, evidence.MaxFirmwareLog)
+		return nil, fmt.Errorf("firmware's log: %w", err)
 	}
 	return b, nil
 }

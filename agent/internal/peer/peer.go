@@ -25,6 +25,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,7 +81,7 @@ func hierarchy(root string) caller.Hierarchy {
 // outside its map look like one, usually 65534: two users would be mistaken for each other
 // (user_namespaces(7)).
 func (i *Identifier) readUIDMap() error {
-	b, err := readFile(filepath.Join(i.proc, "self/uid_map"), 64<<10)
+	b, err := durable.ReadFile(filepath.Join(i.proc, "self/uid_map"), 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a kernel without user namespaces
 	}
@@ -91,7 +92,7 @@ func (i *Identifier) readUIDMap() error {
 		return nil
 	}
 	i.foreign, i.overflow = true, 65534
-	if b, err := readFile(filepath.Join(i.proc, "sys/kernel/overflowuid"), 32); err == nil {
+	if b, err := durable.ReadFile(filepath.Join(i.proc, "sys/kernel/overflowuid"), 32); err == nil {
 		if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32); err == nil {
 			i.overflow = uint32(n)
 		}

@@ -7,13 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,7 +118,7 @@ func parseStart(stat []byte) (uint64, error) {
 
 // sameNumber reads the start time a second time, by number and not by descriptor.
 func (i *Identifier) sameNumber(p *process) error {
-	b, err := readFile(filepath.Join(i.proc, strconv.Itoa(p.pid), "stat"), 4<<10)
+	b, err := durable.ReadFile(filepath.Join(i.proc, strconv.Itoa(p.pid), "stat"), 4<<10)
 	if err != nil {
 		return fmt.Errorf("%w: read start time again: %w", caller.ErrGone, err)
 	}
@@ -136,7 +136,7 @@ func (p *process) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return readAll(f, limit)
+	return durable.ReadAll(f, limit)
 }
 
 func (p *process) open(name string, flags int) (*os.File, error) {
@@ -170,21 +170,4 @@ func openDir(path string) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), path), nil
-}
-
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return readAll(f, limit)
-}
-
-func readAll(r io.Reader, limit int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("more than %d bytes", limit)
-	}
-	return b, err
 }

@@ -2,9 +2,7 @@
 
 package host
 
-import (
-	"strings"
-)
+import "strings"
 
 // kills checks that the service restarts by itself after each kill, and gives evidence.
 func (s *session) kills() {
