@@ -87,6 +87,9 @@ func TestMachine(t *testing.T) {
 			failed = c.name
 		}
 	}
+	if ctx.Err() != nil {
+		t.Error(context.Cause(ctx))
+	}
 	s.t = t
 	s.console()
 }
