@@ -149,9 +149,16 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 	for _, r := range reports {
 		files, err := cache.Fetch(c.Context(), client, r, product, time.Now())
 		for _, x := range files {
-			if !slices.ContainsFunc(done, func(y kds.Fetched) bool { return y.File == x.File }) {
-				done = append(done, x)
-				t.printFetched(x)
+			if slices.ContainsFunc(done, func(y kds.Fetched) bool { return y.File == x.File }) {
+				continue
+			}
+			done = append(done, x)
+			word := "fetched"
+			if x.Kept {
+				word = "present"
+			}
+			if !t.json {
+				fmt.Fprintf(t.out, "%s  %s\n", word, clean(x.File))
 			}
 		}
 		if err != nil {
@@ -164,27 +171,16 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 	return nil
 }
 
-func (t *terminal) printFetched(x kds.Fetched) {
-	if t.json {
-		return
-	}
-	word := "fetched"
-	if x.Kept {
-		word = "present"
-	}
-	fmt.Fprintf(t.out, "%s  %s\n", word, clean(x.File))
-}
-
 func fetchError(err error, r *snp.Report) error {
 	if errors.Is(err, kds.ErrProduct) {
 		return misuse(err).withHint("name it: --product milan, genoa or turin")
 	}
 	x := &exitError{code: int(verify.ClassCollateral), err: err}
-	var throttled *kds.ThrottledError
+	throttled, ok := errors.AsType[*kds.ThrottledError](err)
 	switch {
-	case errors.As(err, &throttled) && throttled.RetryAfter > 0:
+	case ok && throttled.RetryAfter > 0:
 		return x.withHint(fmt.Sprintf("wait %v, then run the command again: it continues where it stopped", throttled.RetryAfter))
-	case errors.As(err, &throttled):
+	case ok:
 		return x.withHint("wait ten seconds or more, then run the command again: it continues where it stopped")
 	case r.KeyInfo.Signer() == snp.SignerVLEK:
 		return x.withHint("the cloud gives the certificate of a VLEK, in the evidence")

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,12 +80,6 @@ func doctorCommand(t *terminal, s *sockets) *cobra.Command {
 }
 
 func (t *terminal) finishDoctor(d *doctor) error {
-	wrong := 0
-	for _, s := range d.symptoms {
-		if !s.OK {
-			wrong++
-		}
-	}
 	if t.json {
 		if err := t.writeJSON(d.symptoms); err != nil {
 			return err
@@ -107,7 +102,7 @@ func (t *terminal) finishDoctor(d *doctor) error {
 	switch {
 	case d.silent:
 		return &exitError{code: exitUnavailable}
-	case wrong > 0:
+	case slices.ContainsFunc(d.symptoms, func(s symptom) bool { return !s.OK }):
 		return &exitError{code: exitMisuse}
 	}
 	return nil

@@ -82,17 +82,9 @@ func (t *terminal) printLog(l *evidence.Log) error {
 		if err != nil {
 			return misuse(fmt.Errorf("record %d: %w", r.Number, err))
 		}
-		text, details := describeEvent(e)
-		n := &node{text: cleanLine(fmt.Sprintf("%d: %s", r.Number, text))}
-		for _, d := range details {
-			n.add("%s", d)
-		}
-		n.draw(t.out)
+		drawEvent(new(node), r.Number, e).draw(t.out)
 	}
-	if err != nil {
-		return misuse(err)
-	}
-	return nil
+	return misuseIf(err)
 }
 
 // parseLog parses --log of attest.
@@ -113,54 +105,57 @@ func parseLog(s string) (api.LogMode, uint64, error) {
 // maxShownFiles is how many files of an application are listed for people.
 const maxShownFiles = 20
 
-// describeEvent returns an event in words: one line, and lines below it.
-func describeEvent(e *pcr.Event) (string, []string) {
+// drawEvent adds an event in words to a tree: a line, and details below it.
+func drawEvent(top *node, number uint64, e *pcr.Event) *node {
+	line := func(format string, args ...any) *node {
+		return top.add("%d: %s", number, fmt.Sprintf(format, args...))
+	}
 	switch e.Type {
 	case pcr.EventStart:
-		var details []string
+		n := line("the log begins, for PCR %d", e.Start.PCR)
 		for _, v := range e.Start.Values {
 			state := hex.EncodeToString(v.Value)
 			if allZero(v.Value) {
 				state = "zero"
 			}
-			details = append(details, fmt.Sprintf("bank %s was %s", v.Algorithm, state))
+			n.add("bank %s was %s", v.Algorithm, state)
 		}
 		if p := e.Start.Previous; p != nil {
-			details = append(details, fmt.Sprintf("the log of an earlier boot had %d records, head %s", p.Count, p.Digest))
+			n.add("the log of an earlier boot had %d records, head %s", p.Count, p.Digest)
 		}
-		return fmt.Sprintf("the log begins, for PCR %d", e.Start.PCR), details
+		return n
 	case pcr.EventAgent, pcr.EventReload:
 		text := "the agent started"
 		if e.Type == pcr.EventReload {
 			text = "the agent read its configuration again"
 		}
-		details := []string{
-			"executable " + e.Agent.Digest.String(),
-			"configuration " + e.Agent.Configuration.String(),
-			"agent key " + hex.EncodeToString(e.Agent.AgentKey),
-		}
+		n := line("%s, version %q", text, e.Agent.Version)
+		n.add("executable %s", e.Agent.Digest)
+		n.add("configuration %s", e.Agent.Configuration)
+		n.add("agent key %s", hex.EncodeToString(e.Agent.AgentKey))
 		for _, d := range e.Agent.Declarations {
-			details = append(details, fmt.Sprintf("declares %q, %s", d.App, d.Digest))
+			n.add("declares %q, %s", d.App, d.Digest)
 		}
-		return fmt.Sprintf("%s, version %q", text, e.Agent.Version), details
+		return n
 	case pcr.EventApp:
-		details := []string{"digest " + e.App.Digest.String()}
+		n := line("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User)
+		n.add("digest %s", e.App.Digest)
 		for i, f := range e.App.Manifest {
 			if i == maxShownFiles {
-				details = append(details, fmt.Sprintf("%d more files", len(e.App.Manifest)-i))
+				n.add("%d more files", len(e.App.Manifest)-i)
 				break
 			}
-			details = append(details, fmt.Sprintf("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path))
+			n.add("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path)
 		}
-		return fmt.Sprintf("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User), details
+		return n
 	case pcr.EventUnmeasured:
-		return fmt.Sprintf("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason), nil
+		return line("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason)
 	case pcr.EventGap:
-		return fmt.Sprintf("GAP: the agent may have missed changes: %s", e.Gap.Reason), nil
+		return line("GAP: the agent may have missed changes: %s", e.Gap.Reason)
 	case pcr.EventFull:
-		return "the log is FULL: nothing is recorded after this", nil
+		return line("the log is FULL: nothing is recorded after this")
 	}
-	return fmt.Sprintf("event %q", e.Type), nil
+	return line("event %q", e.Type)
 }
 
 // fileMode returns st_mode as ls prints it. A manifest has only regular files and links.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify"
-	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // materialFiles name what other systems recorded, instead of evidence.
@@ -152,17 +151,3 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 
 // hclReport is the offset of the report in a paravisor's attestation report.
 const hclReport = 32
-
-// nonceOf parses the nonce. Other systems choose its length.
-func (t *terminal) nonceOf(kind verify.Material, text string) ([]byte, error) {
-	low := 1
-	if kind == verify.MaterialEvidence {
-		low = evidence.MinNonce
-	}
-	return t.parseBytes("--nonce", text, low, evidence.MaxNonce)
-}
-
-// reportDataOf parses the expected REPORT_DATA; zeros follow shorter values.
-func (t *terminal) reportDataOf(text string) ([]byte, error) {
-	return t.parseBytes("--report-data", text, 1, len(snp.Report{}.ReportData))
-}

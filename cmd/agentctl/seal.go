@@ -39,41 +39,36 @@ const maxSecretFile = sealing.MaxSecret + 1
 func sealCommand(t *terminal, s *sockets) *cobra.Command {
 	var name, associated string
 	var digest, whatIf bool
-	c := &cobra.Command{
-		Use:  "seal",
-		Long: sealUsage,
-		Args: func(c *cobra.Command, args []string) error {
-			if whatIf {
-				return arguments()(c, args)
-			}
-			return arguments("FILE")(c, args)
-		},
-		RunE: func(c *cobra.Command, args []string) error {
-			if whatIf {
-				contract, err := s.clientSocket().Contract(c.Context(), name)
-				return t.printContract(contract, err)
-			}
-			if name == "" {
-				return misuse(errors.New("--name is missing")).withHint(helpHint(c))
-			}
-			if err := secret.LeaveNoCore(); err != nil {
-				return misuse(err)
-			}
-			r := api.SealRequest{Name: name, RequireDigest: digest}
-			var err error
-			if r.AssociatedData, err = t.readAssociated(associated); err != nil {
-				return err
-			}
-			if r.Data, err = t.readInput(args[0], maxSecretFile); err != nil {
-				return err
-			}
-			defer clear(r.Data)
-			sealed, err := s.clientSocket().Seal(c.Context(), r)
-			return present(t, sealed, err, func() {
-				fmt.Fprintf(t.out, "sealed %q, %d bytes\n", sealed.Name, sealed.Bytes)
-			})
-		},
+	file := func(c *cobra.Command, args []string) error {
+		if whatIf {
+			return arguments()(c, args)
+		}
+		return arguments("FILE")(c, args)
 	}
+	c := command("seal", sealUsage, file, func(c *cobra.Command, args []string) error {
+		if whatIf {
+			return t.printContract(s.clientSocket().Contract(c.Context(), name))
+		}
+		if name == "" {
+			return misuse(errors.New("--name is missing")).withHint(helpHint(c))
+		}
+		if err := secret.LeaveNoCore(); err != nil {
+			return misuse(err)
+		}
+		r := api.SealRequest{Name: name, RequireDigest: digest}
+		var err error
+		if r.AssociatedData, err = t.readAssociated(associated); err != nil {
+			return err
+		}
+		if r.Data, err = t.readInput(args[0], maxSecretFile); err != nil {
+			return err
+		}
+		defer clear(r.Data)
+		sealed, err := s.clientSocket().Seal(c.Context(), r)
+		return present(t, sealed, err, func() {
+			fmt.Fprintf(t.out, "sealed %q, %d bytes\n", sealed.Name, sealed.Bytes)
+		})
+	})
 	c.Flags().StringVar(&name, "name", "", "")
 	c.Flags().StringVar(&associated, "associated-data", "", "")
 	c.Flags().BoolVar(&digest, "require-digest", false, "")

@@ -209,11 +209,7 @@ func drawLog(top *node, l *evidence.Log) {
 			n.add("%d: cannot be read: %v", r.Number, err)
 			continue
 		}
-		text, details := describeEvent(e)
-		c := n.add("%d: %s", r.Number, text)
-		for _, d := range details {
-			c.add("%s", d)
-		}
+		drawEvent(n, r.Number, e)
 	}
 	if err != nil {
 		n.add("the rest cannot be read: %v", err)

@@ -96,12 +96,8 @@ func TestEventsOnTheirLines(t *testing.T) {
 		{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: hostile, Reason: hostile}},
 		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: hostile}},
 	} {
-		text, details := describeEvent(&e)
 		n := &node{}
-		n.add("%s", text)
-		for _, d := range details {
-			n.add("%s", d)
-		}
+		details := drawEvent(n, 1, &e).children
 		var out bytes.Buffer
 		n.draw(&out)
 		if lines := strings.Count(out.String(), "\n"); lines != 2+len(details) || steers(out.String()) {

@@ -10,6 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 const verifyUsage = `Usage: agentctl verify --policy FILE --nonce VALUE [flags] EVIDENCE
@@ -129,12 +130,16 @@ func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisa
 		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
 			withHint("give --nonce, or --accept-replay if old evidence is acceptable")
 	case f.nonce != "":
-		if o.Nonce, err = t.nonceOf(kind, f.nonce); err != nil {
+		low := 1 // other systems choose the length
+		if kind == verify.MaterialEvidence {
+			low = evidence.MinNonce
+		}
+		if o.Nonce, err = t.parseBytes("--nonce", f.nonce, low, evidence.MaxNonce); err != nil {
 			return nil, err
 		}
 	}
 	if f.material.reportData != "" {
-		if o.ReportData, err = t.reportDataOf(f.material.reportData); err != nil {
+		if o.ReportData, err = t.parseBytes("--report-data", f.material.reportData, 1, len(snp.Report{}.ReportData)); err != nil {
 			return nil, err
 		}
 	}

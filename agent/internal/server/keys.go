@@ -34,15 +34,6 @@ type Keys interface {
 	Plan(ctx context.Context, o Owner, name string) (api.Contract, error)
 }
 
-// keyRoutes are the routes for an app's own secrets.
-var keyRoutes = []route{
-	handle(api.CallDerive, (*Server).derive),
-	handle(api.CallSeal, (*Server).seal),
-	handle(api.CallUnseal, (*Server).unseal),
-	handle(api.CallDiscard, (*Server).discard),
-	handle(api.CallContract, (*Server).contract),
-}
-
 // withSecret is the budget of a request with a secret of the largest size: in base64,
 // decoded, and one copy on the way.
 const withSecret = 512 << 10
@@ -74,38 +65,33 @@ func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o O
 	}}
 }
 
-func (s *Server) derive(c *call, r api.DeriveRequest) (job, error) {
-	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+// owned returns the row of e if the answer needs only the request and the caller's app.
+func owned[Request, Answer any](e api.Endpoint[Request, Answer], bytes int64, run func(context.Context, *Server, Owner, Request) (any, error)) route {
+	return handle(e, func(s *Server, c *call, r Request) (job, error) {
+		return s.forOwner(c, bytes, func(ctx context.Context, o Owner) (any, error) { return run(ctx, s, o, r) }), nil
+	})
+}
+
+// keyRoutes are the routes for an app's own secrets.
+var keyRoutes = []route{
+	owned(api.CallDerive, small, func(ctx context.Context, s *Server, o Owner, r api.DeriveRequest) (any, error) {
 		d, err := s.Keys.Derive(ctx, o, r)
 		return sensitive{d, d.Secret}, err
-	}), nil
-}
-
-func (s *Server) seal(c *call, r api.SealRequest) (job, error) {
-	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
+	}),
+	owned(api.CallSeal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SealRequest) (any, error) {
 		defer clear(r.Data)
-		if err := s.Keys.Seal(ctx, o, r); err != nil {
-			return nil, err
-		}
-		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, nil
-	}), nil
-}
-
-func (s *Server) unseal(c *call, r api.UnsealRequest) (job, error) {
-	return s.forOwner(c, withSecret, func(ctx context.Context, o Owner) (any, error) {
+		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, s.Keys.Seal(ctx, o, r)
+	}),
+	owned(api.CallUnseal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.UnsealRequest) (any, error) {
 		b, err := s.Keys.Unseal(ctx, o, r)
 		return sensitive{api.Unsealed{Data: b}, b}, err
-	}), nil
-}
-
-func (s *Server) discard(c *call, r api.DiscardRequest) (job, error) {
-	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+	}),
+	owned(api.CallDiscard, small, func(ctx context.Context, s *Server, o Owner, r api.DiscardRequest) (any, error) {
 		return api.Discarded(r), s.Keys.Discard(ctx, o, r.Name)
-	}), nil
-}
-
-func (s *Server) contract(c *call, _ api.None) (job, error) {
-	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
-		return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
-	}), nil
+	}),
+	handle(api.CallContract, func(s *Server, c *call, _ api.None) (job, error) {
+		return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+			return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
+		}), nil
+	}),
 }
