@@ -67,10 +67,10 @@ func newDaemon(o Options) (*daemon, error) {
 		return nil, err
 	}
 	c := o.Config
-	d.platform = reports.New(reports.Options{
+	d.platform = &reports.Watched{
 		Open: o.Machine.OpenPlatform, Spacing: time.Duration(c.Report.Spacing), Timeout: time.Duration(c.Report.Timeout),
 		Folder: c.Report.CertificateFolder, Log: d.log,
-	})
+	}
 	s := startup.New(d.log)
 	d.supervisor = s
 	d.state, d.logs = startup.NewPart[*durable.Dir](s), startup.NewPart[*durable.Dir](s)
@@ -79,9 +79,9 @@ func newDaemon(o Options) (*daemon, error) {
 	d.apps = startup.NewPart[*apps.Apps](s)
 	d.attester = startup.NewPart[*attest.Attester](s)
 	d.enroller = enrol.New(enrol.Config{Supervisor: s, State: d.state, Device: d.device, TPM: c.TPM, Folder: c.State.Folder, Log: d.log})
-	d.service = apps.NewService(apps.ServiceConfig{
+	d.service = &apps.Service{
 		Apps: d.apps, Ledger: d.ledger, Agent: d.identity, Staple: d.platform.Staple, Reread: o.Reread, Log: d.log,
-	})
+	}
 	d.vault = vault.New(vault.Config{
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
@@ -162,7 +162,9 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 
 	err = d.wait(ctx, reload, failed)
 	d.systemd.Stopping()
-	err = errors.Join(err, shutdown(s))
+	patience, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	err = errors.Join(err, s.Shutdown(patience))
 	stop()
 	all.Wait()
 	return errors.Join(err, d.close())
@@ -218,12 +220,6 @@ func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed <-cha
 // stopPatience is how long requests that are being answered may take after the agent was
 // told to stop: a report that the host delays, and a little more. systemd waits for 90 s.
 const stopPatience = 75 * time.Second
-
-func shutdown(s *server.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
-	defer cancel()
-	return s.Shutdown(ctx)
-}
 
 // close closes the devices and folders.
 func (d *daemon) close() error {

@@ -25,35 +25,31 @@ import (
 // steps returns what brings the parts up, each on the one before.
 func (d *daemon) steps() []startup.Step {
 	return []startup.Step{
-		{What: "state folder", Do: d.openState},
+		{What: "state folder", Do: d.state.Once(d.openState)},
 		{What: "TPM", Do: d.openTPM},
 		{What: "attestation key", Do: d.enroller.Provision},
-		{What: "measurement log", Do: d.openLedger},
-		{What: "applications", Do: d.startApps},
-		{What: "attester", Do: d.startAttester},
+		{What: "measurement log", Do: d.ledger.Once(d.openLedger)},
+		{What: "applications", Do: d.apps.Once(d.startApps)},
+		{What: "attester", Do: d.attester.Once(d.startAttester)},
 	}
 }
 
-func (d *daemon) openState(context.Context) error {
-	if _, up := d.state.Now(); up {
-		return nil
-	}
+func (d *daemon) openState(context.Context) (*durable.Dir, error) {
 	folder := d.o.Config.State.Folder
 	dir, err := durable.Make(folder)
 	if err != nil {
-		return fmt.Errorf("open state folder %s: %w", folder, err)
+		return nil, fmt.Errorf("open state folder %s: %w", folder, err)
 	}
 	if err := dir.Lock(); err != nil {
 		dir.Close()
 		err = fmt.Errorf("lock state folder %s: %w", folder, err)
 		var locked *durable.LockedError
 		if errors.As(err, &locked) {
-			return &startup.Refusal{Err: err}
+			return nil, &startup.Refusal{Err: err}
 		}
-		return err
+		return nil, err
 	}
-	d.state.Set(dir)
-	return nil
+	return dir, nil
 }
 
 // openTPM opens the TPM, and looks at it at each attempt, since it may have stopped working.
@@ -95,52 +91,45 @@ func (d *daemon) quotes() (*vtpm.TPM, error) {
 	return &vtpm.TPM{Device: device, AK: ak, Selection: selection}, nil
 }
 
-func (d *daemon) openLedger(ctx context.Context) error {
-	if _, up := d.ledger.Now(); up {
-		return nil
-	}
+func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	m := d.o.Config.Measurement
 	logs, up := d.logs.Now()
 	if !up {
 		var err error
 		if logs, err = durable.Make(m.LogFolder); err != nil {
-			return fmt.Errorf("open log folder %s: %w", m.LogFolder, err)
+			return nil, fmt.Errorf("open log folder %s: %w", m.LogFolder, err)
 		}
 		d.logs.Set(logs)
 	}
 	t, err := d.quotes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	state, _ := d.state.Now()
 	l, err := ledger.Open(ctx, ledger.Config{
 		Log: logs, State: state, TPM: t, PCR: m.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
-		return &startup.Refusal{Err: err}
+		return nil, &startup.Refusal{Err: err}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s := l.State(); !s.Synchronised {
 		d.log.Error("measurement log and PCR are desynchronised: evidence is refused until the next boot", "reason", s.Reason)
 	}
-	d.ledger.Set(l)
-	return nil
+	return l, nil
 }
 
 // startApps reads the declarations, records this start of the agent, and measures.
-func (d *daemon) startApps(ctx context.Context) error {
-	if _, up := d.apps.Now(); up {
-		return nil
-	}
+func (d *daemon) startApps(ctx context.Context) (*apps.Apps, error) {
 	l, _ := d.ledger.Now()
 	a, err := apps.New(apps.Config{Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log})
-	if err != nil {
-		return err
+	if err == nil {
+		err = restore(a, l)
 	}
-	if err := restore(a, l); err != nil {
-		return err
+	if err != nil {
+		return nil, err
 	}
 	_, err = a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
 	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {
@@ -148,10 +137,9 @@ func (d *daemon) startApps(ctx context.Context) error {
 		_, err = a.Reload(ctx, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", startup.ErrNotUp, err)
+		return nil, fmt.Errorf("%w: %w", startup.ErrNotUp, err)
 	}
-	d.apps.Set(a)
-	return nil
+	return a, nil
 }
 
 // restore tells a what this boot's log says of applications already.
@@ -174,13 +162,10 @@ func restore(a *apps.Apps, l *ledger.Ledger) error {
 	return nil
 }
 
-func (d *daemon) startAttester(context.Context) error {
-	if _, up := d.attester.Now(); up {
-		return nil
-	}
+func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 	t, err := d.quotes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l, _ := d.ledger.Now()
 	a, err := attest.New(attest.Config{
@@ -191,8 +176,7 @@ func (d *daemon) startAttester(context.Context) error {
 		Log:           d.log,
 	})
 	if err != nil {
-		return &startup.Refusal{Err: err}
+		return nil, &startup.Refusal{Err: err}
 	}
-	d.attester.Set(a)
-	return nil
+	return a, nil
 }

@@ -19,7 +19,7 @@ import (
 type directoryID struct{ dev, ino uint64 }
 
 // footprint is what a measurement looked at: the names in each directory.
-type footprint map[directoryID]map[string]struct{}
+type footprint map[directoryID]map[string]bool
 
 // follower keeps the watches that all apps together need, and knows which apps
 // depend on a name that changed.
@@ -99,9 +99,9 @@ func (s *sighting) see(dir, name string) {
 		s.dirs[dir] = id
 	}
 	if s.print[id] == nil {
-		s.print[id] = make(map[string]struct{})
+		s.print[id] = make(map[string]bool)
 	}
-	s.print[id][name] = struct{}{}
+	s.print[id][name] = true
 }
 
 // watch adds dir, again if it is watched: its path may lead elsewhere by now.
@@ -191,10 +191,7 @@ func (f *follower) dependents(p string) []string {
 }
 
 func (p footprint) has(id directoryID, name string) bool {
-	names := p[id]
-	_, all := names[manifest.EveryName]
-	_, named := names[name]
-	return all || named
+	return p[id][manifest.EveryName] || p[id][name]
 }
 
 // A Watcher reports changes to the names in directories.

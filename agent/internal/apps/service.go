@@ -23,28 +23,22 @@ import (
 // ErrConfig is returned by a reload if the configuration file has a mistake.
 var ErrConfig = errors.New("the configuration cannot be read")
 
-// ServiceConfig is what a Service works with. All fields but Reread are required.
-type ServiceConfig struct {
+// A Service answers for the applications. Its methods may be called by many goroutines. All
+// fields but Reread are required.
+type Service struct {
 	Apps   *startup.Part[*Apps]
 	Ledger *startup.Part[*ledger.Ledger]
 	Agent  *identity.Agent
 	Staple func()                                // reads the stapled certificates again
 	Reread func() (config.Config, []byte, error) // reads the configuration again
 	Log    *slog.Logger
-}
 
-// A Service answers for the applications. Its methods may be called by many goroutines.
-type Service struct {
-	c      ServiceConfig
 	reload sync.Mutex // held by Reload, so that one runs at a time
 }
 
-// NewService returns a Service.
-func NewService(c ServiceConfig) *Service { return &Service{c: c} }
-
 // ByUnit returns the application whose unit and user these are.
 func (s *Service) ByUnit(unit string, uid uint32) (string, bool) {
-	if a, up := s.c.Apps.Now(); up {
+	if a, up := s.Apps.Now(); up {
 		return a.ByUnit(unit, uid)
 	}
 	return "", false
@@ -52,14 +46,14 @@ func (s *Service) ByUnit(unit string, uid uint32) (string, bool) {
 
 // Covers reports whether the manifest of app lists exactly this content.
 func (s *Service) Covers(app string, digest evidence.Digest) bool {
-	a, up := s.c.Apps.Now()
+	a, up := s.Apps.Now()
 	return up && a.Covers(app, digest)
 }
 
 // List returns every declared application.
 func (s *Service) List() []api.App {
 	out := []api.App{}
-	if a, up := s.c.Apps.Now(); up {
+	if a, up := s.Apps.Now(); up {
 		for _, x := range a.List() {
 			out = append(out, describe(x))
 		}
@@ -83,7 +77,7 @@ func (s *Service) Counts() api.AppCounts {
 
 // Measure measures an application now.
 func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
-	a, err := s.c.Apps.Wait(ctx)
+	a, err := s.Apps.Wait(ctx)
 	if err != nil {
 		return api.App{}, err
 	}
@@ -99,25 +93,25 @@ func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
 func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 	s.reload.Lock()
 	defer s.reload.Unlock()
-	a, err := s.c.Apps.Wait(ctx)
+	a, err := s.Apps.Wait(ctx)
 	if err != nil {
 		return api.Reloaded{}, err
 	}
-	l, err := s.c.Ledger.Wait(ctx)
+	l, err := s.Ledger.Wait(ctx)
 	if err != nil {
 		return api.Reloaded{}, err
 	}
-	if s.c.Reread != nil {
-		_, text, err := s.c.Reread()
+	if s.Reread != nil {
+		_, text, err := s.Reread()
 		if err != nil {
 			return api.Reloaded{}, fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		if sha256.Sum256(text) != s.c.Agent.Configuration {
-			s.c.Log.Warn("the configuration has changed: it takes effect when the daemon is started again")
+		if sha256.Sum256(text) != s.Agent.Configuration {
+			s.Log.Warn("the configuration has changed: it takes effect when the daemon is started again")
 		}
 	}
-	s.c.Staple()
-	change, err := a.Reload(ctx, s.c.Agent.Announce(l, pcr.EventReload))
+	s.Staple()
+	change, err := a.Reload(ctx, s.Agent.Announce(l, pcr.EventReload))
 	if err != nil {
 		return api.Reloaded{}, err
 	}
@@ -130,7 +124,7 @@ func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 		}
 		out.Errors = append(out.Errors, api.ReloadProblem{Source: source, Reason: err.Error()})
 	}
-	s.c.Log.Info("declarations were read again", "declared", out.Apps.Declared, "measured", out.Apps.Measured, "refused", len(out.Errors))
+	s.Log.Info("declarations were read again", "declared", out.Apps.Declared, "measured", out.Apps.Measured, "refused", len(out.Errors))
 	return out, nil
 }
 

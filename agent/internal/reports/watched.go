@@ -22,20 +22,15 @@ import (
 // reopenPause is the least time between two attempts to open a report device.
 const reopenPause = 10 * time.Second
 
-// Options say how the platform is opened.
-type Options struct {
+// A Watched is the platform with a memory of how it did. It opens the device when it is
+// first used, and tries again later if that failed: a driver may be loaded after the agent
+// has started.
+type Watched struct {
 	Open    func() (platform.Platform, error)
 	Spacing time.Duration // least time between two requests, for the status
 	Timeout time.Duration // of one request for a key, with its time in the queue
 	Folder  string        // of the certificates to staple
 	Log     *slog.Logger
-}
-
-// A Watched is the platform with a memory of how it did. It opens the device when it is
-// first used, and tries again later if that failed: a driver may be loaded after the agent
-// has started.
-type Watched struct {
-	o Options
 
 	mu       sync.Mutex        // guards all below
 	inner    platform.Platform // nil until it opens, and after Close
@@ -45,9 +40,6 @@ type Watched struct {
 	lastErr  error  // of the last report, nil after a good one
 	everErr  string // of the last report that failed
 }
-
-// New returns the platform, not opened yet.
-func New(o Options) *Watched { return &Watched{o: o} }
 
 // device returns the platform, and opens it if that is due.
 func (w *Watched) device() (platform.Platform, error) {
@@ -60,7 +52,7 @@ func (w *Watched) device() (platform.Platform, error) {
 		return nil, w.openErr
 	}
 	w.openedAt = time.Now()
-	inner, err := w.o.Open()
+	inner, err := w.Open()
 	if err == nil {
 		err = inner.Staple(w.stapled)
 	}
@@ -126,7 +118,7 @@ type watchedKeys struct {
 
 // Reading asks for a report, and remembers the result.
 func (k watchedKeys) Reading(ctx context.Context) (sealing.Reading, error) {
-	ctx, cancel := context.WithTimeout(ctx, k.w.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, k.w.Timeout)
 	defer cancel()
 	r, err := k.Keys.Reading(ctx)
 	k.w.note(err)
@@ -135,7 +127,7 @@ func (k watchedKeys) Reading(ctx context.Context) (sealing.Reading, error) {
 
 // DeriveKey asks for a key.
 func (k watchedKeys) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret, error) {
-	ctx, cancel := context.WithTimeout(ctx, k.w.o.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, k.w.Timeout)
 	defer cancel()
 	return k.Keys.DeriveKey(ctx, tcb)
 }
@@ -143,14 +135,14 @@ func (k watchedKeys) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Se
 // Staple reads the certificates of the folder again and hands them to the platform. It
 // opens the device, so that the status shows from the start whether there is one.
 func (w *Watched) Staple() {
-	ders, errs := loadCertificates(w.o.Folder)
+	ders, errs := loadCertificates(w.Folder)
 	for _, err := range append(errs, w.staple(ders)) {
 		if err != nil {
-			w.o.Log.Warn("certificates", "error", err)
+			w.Log.Warn("certificates", "error", err)
 		}
 	}
 	if _, err := w.device(); err != nil {
-		w.o.Log.Warn("no reports", "error", err)
+		w.Log.Warn("no reports", "error", err)
 	}
 }
 
@@ -169,7 +161,7 @@ func (w *Watched) staple(ders [][]byte) error {
 func (w *Watched) Status() api.PlatformStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := api.PlatformStatus{State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.o.Spacing.Milliseconds())}
+	s := api.PlatformStatus{State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.Spacing.Milliseconds())}
 	switch {
 	case w.openErr != nil:
 		s.State, s.Reason = api.StateAbsent, w.openErr.Error()

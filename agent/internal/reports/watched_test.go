@@ -31,7 +31,7 @@ func (f *fake) Close() error               { f.closed = true; return nil }
 // TestWatchedRemembers: status tells what the device did last, and what it ever did.
 func TestWatchedRemembers(t *testing.T) {
 	f := &fake{}
-	w := New(Options{Open: func() (platform.Platform, error) { return f, nil }})
+	w := &Watched{Open: func() (platform.Platform, error) { return f, nil }}
 	if err := w.staple([][]byte{{1}, {2}}); err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +64,10 @@ func TestWatchedRemembers(t *testing.T) {
 // each request.
 func TestWatchedWithoutDevice(t *testing.T) {
 	opened := 0
-	w := New(Options{Open: func() (platform.Platform, error) {
+	w := &Watched{Open: func() (platform.Platform, error) {
 		opened++
 		return nil, fmt.Errorf("open /dev/sev-guest: %w", platform.ErrAbsent)
-	}})
+	}}
 	for range 10 {
 		if _, err := w.Report(t.Context(), [64]byte{}); !errors.Is(err, platform.ErrAbsent) {
 			t.Fatal(err)

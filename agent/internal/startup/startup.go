@@ -188,6 +188,20 @@ type Part[T any] struct {
 // NewPart returns a part of s that is not up.
 func NewPart[T any](s *Supervisor) *Part[T] { return &Part[T]{supervisor: s} }
 
+// Once returns what brings the part up with the value of bring, and does nothing if it is up.
+func (p *Part[T]) Once(bring func(context.Context) (T, error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, up := p.Now(); up {
+			return nil
+		}
+		v, err := bring(ctx)
+		if err == nil {
+			p.Set(v)
+		}
+		return err
+	}
+}
+
 // Set makes v the value of the part, which is up from then on.
 func (p *Part[T]) Set(v T) { p.value.Store(&v) }
 

@@ -31,13 +31,13 @@ func failing(t *testing.T, err error) *Source {
 	}
 	s := startup.New(log)
 	device, list, l := startup.NewPart[*tpm.Device](s), startup.NewPart[*apps.Apps](s), startup.NewPart[*ledger.Ledger](s)
-	platform := reports.New(reports.Options{})
+	platform := &reports.Watched{}
 	ctx, cancel := context.WithCancel(t.Context())
 	s.Run(ctx, []startup.Step{{What: "all", Do: func(context.Context) error { cancel(); return err }}})
 	return &Source{
 		Agent: agent, Supervisor: s, Device: device, Ledger: l, Attester: startup.NewPart[*attest.Attester](s), Platform: platform,
 		Enroller: enrol.New(enrol.Config{Supervisor: s, State: startup.NewPart[*durable.Dir](s), Device: device, Log: log}),
-		Apps:     apps.NewService(apps.ServiceConfig{Apps: list, Ledger: l, Agent: agent, Staple: platform.Staple, Log: log}),
+		Apps:     &apps.Service{Apps: list, Ledger: l, Agent: agent, Staple: platform.Staple, Log: log},
 		Vault:    vault.New(vault.Config{Supervisor: s, Device: device, Apps: list, Platform: platform, Log: log}),
 	}
 }

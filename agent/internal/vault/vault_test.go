@@ -36,7 +36,7 @@ func with(open func() (platform.Platform, error)) *Vault {
 	s := startup.New(slog.New(slog.DiscardHandler))
 	return New(Config{
 		Supervisor: s, Device: startup.NewPart[*tpm.Device](s), Apps: startup.NewPart[*apps.Apps](s),
-		Platform: reports.New(reports.Options{Open: open}), Log: slog.New(slog.DiscardHandler),
+		Platform: &reports.Watched{Open: open}, Log: slog.New(slog.DiscardHandler),
 	})
 }
 

@@ -23,25 +23,21 @@ import (
 // It walks the way again after h was found. If an attacker changes a link meanwhile, the way
 // has to end at h nevertheless, over links that may be followed.
 func checkLinks(p string, h *handle, name string) error {
-	var foreign *foreignLink
+	var foreign string // the first link of another user
+	var uid uint32     // its owner
 	end, err := walk(p, func(string, string) {}, func(at string, owner uint32) {
-		if foreign == nil && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
-			foreign = &foreignLink{path: at, uid: owner}
+		if foreign == "" && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
+			foreign, uid = at, owner
 		}
 	})
 	if err != nil || !h.at(end) {
 		return &ChangedError{Path: p}
 	}
-	if foreign == nil || h.kind() == unix.S_IFREG && h.st.Mode&0o004 != 0 && public(path.Dir(name)) {
+	if foreign == "" || h.kind() == unix.S_IFREG && h.st.Mode&0o004 != 0 && public(path.Dir(name)) {
 		return nil
 	}
 	return &FileError{Path: p, Problem: fmt.Sprintf("leads through the link %q of uid %d to a file of uid %d that is not readable for all users: declare %q, or make the link as root",
-		foreign.path, foreign.uid, h.st.Uid, name)}
-}
-
-type foreignLink struct {
-	path string
-	uid  uint32
+		foreign, uid, h.st.Uid, name)}
 }
 
 // public reports whether all users may go to dir.
@@ -58,20 +54,10 @@ func public(dir string) bool {
 	}
 }
 
-// trace walks to p and calls see with each directory on the way, by its path without links,
-// and with the name that is looked up there. What changes where p leads changes one of these
-// names: a package manager that renames a file over another, a deployment that turns the
-// link "current", a file that was missing and appears.
-//
-// It serves the watching alone. What is hashed is found by find, in one call.
-func trace(p string, see func(dir, name string)) {
-	walk(p, see, func(string, uint32) {})
-}
-
 // walk goes to p as the kernel does (path_resolution(7)), looking up one name after the
-// other, until one does not exist. It calls see with each name before that is looked up, and
-// link with each symbolic link and its owner. It returns the path of what p leads to, without
-// links.
+// other, until one does not exist. It calls see with each directory on the way, by its path
+// without links, and with the name that is about to be looked up there, and link with each
+// symbolic link and its owner. It returns the path of what p leads to, without links.
 func walk(p string, see func(dir, name string), link func(at string, owner uint32)) (string, error) {
 	dir, rest, links := "/", strings.Split(p, "/"), 0
 	for len(rest) > 0 {

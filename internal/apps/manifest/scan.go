@@ -109,7 +109,10 @@ func (s *scan) declared(p string, directory bool) error {
 // then an entry of its own.
 func (s *scan) resolve(p string) (*handle, string, error) {
 	if s.root == nil {
-		trace(p, s.see)
+		// For the watching alone: what is hashed is found below, in one call. What changes where
+		// p leads changes one of the names seen: a package manager that renames a file over
+		// another, a deployment that turns the link "current", a missing file that appears.
+		_, _ = walk(p, s.see, func(string, uint32) {})
 	}
 	link, err := s.root.find(p, false)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -53,9 +54,10 @@ type Device struct {
 	open  context.Context // ended by Close
 	close context.CancelFunc
 
-	mu      sync.Mutex // guards the three below, and the ends of open and transport
+	room atomic.Uint32 // bytes for the host's table, whole pages; grows as the host asks
+
+	mu      sync.Mutex // guards the two below, and the ends of open and transport
 	wiped   error      // ErrKeyWiped, for good
-	room    int        // bytes for the host's table
 	stapled [][]byte
 }
 
@@ -83,7 +85,8 @@ func New(t Transport, o Options) (*Device, error) {
 		return nil, fmt.Errorf("report device: VMPL %d, want 0 to 3: %w", o.VMPL, platform.ErrVMPL)
 	}
 	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
-	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1), room: firstTable}
+	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1)}
+	d.room.Store(firstTable)
 	d.open, d.close = context.WithCancel(context.Background())
 	return d, nil
 }

@@ -40,8 +40,13 @@ type kernel struct {
 
 func openKernel(path string) (*kernel, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, openError(path, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return nil, fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	var s unix.Stat_t
 	if err := unix.Fstat(fd, &s); err != nil || s.Mode&unix.S_IFMT != unix.S_IFCHR {
@@ -49,16 +54,6 @@ func openKernel(path string) (*kernel, error) {
 		return nil, fmt.Errorf("%s is not a character device, want the guest device of SEV-SNP: %w", path, platform.ErrAbsent)
 	}
 	return &kernel{fd: fd, ioctl: ioctl}, nil
-}
-
-func openError(path string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
-	}
-	return fmt.Errorf("open %s: %w", path, err)
 }
 
 func ioctl(fd int, command Command, arg *guestRequest) error {

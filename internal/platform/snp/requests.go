@@ -46,31 +46,18 @@ func (d *Device) Report(ctx context.Context, data [64]byte) (platform.Report, er
 // its table, and a plain one if it wants more than is reasonable.
 func (d *Device) askForReport(ctx context.Context, request []byte) (m *Message, tableErr, err error) {
 	for range 2 {
-		m = &Message{Command: GetExtendedReport, Request: request, Response: make([]byte, reportResponseSize), Table: make([]byte, d.tableRoom())}
+		m = &Message{Command: GetExtendedReport, Request: request, Response: make([]byte, reportResponseSize), Table: make([]byte, d.room.Load())}
 		if err := d.exchange(ctx, m); !errors.Is(err, errTableTooSmall) {
 			return m, nil, err
 		}
 		if m.TableSize <= uint32(len(m.Table)) || m.TableSize > maxTable {
 			break
 		}
-		d.growTable(m.TableSize)
+		d.room.Store((m.TableSize + pageSize - 1) / pageSize * pageSize)
 	}
 	tableErr = fmt.Errorf("certificate table: the host wants %d bytes and was given %d, at most %d are given", m.TableSize, len(m.Table), maxTable)
 	m = &Message{Command: GetReport, Request: request, Response: make([]byte, reportResponseSize)}
 	return m, tableErr, d.exchange(ctx, m)
-}
-
-func (d *Device) tableRoom() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.room
-}
-
-// growTable makes room for size bytes in whole pages. It is kept for later requests.
-func (d *Device) growTable(size uint32) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.room = (int(size) + pageSize - 1) / pageSize * pageSize
 }
 
 // Keys returns the device, which derives keys too.
