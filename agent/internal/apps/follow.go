@@ -181,17 +181,13 @@ func (f *follower) dependents(p string) []string {
 	var apps []string
 	for app, prints := range f.prints {
 		for _, print := range prints {
-			if ok && print.has(id, path.Base(p)) || watched && print[own] != nil {
+			if ok && (print[id][manifest.EveryName] || print[id][path.Base(p)]) || watched && print[own] != nil {
 				apps = append(apps, app)
 				break
 			}
 		}
 	}
 	return apps
-}
-
-func (p footprint) has(id directoryID, name string) bool {
-	return p[id][manifest.EveryName] || p[id][name]
 }
 
 // A Watcher reports changes to the names in directories.

@@ -101,19 +101,14 @@ func (a *Apps) find(ctx context.Context, x *app, cached bool) finding {
 	}
 	f := finding{declaration: d}
 	for attempt := 1; ; attempt++ {
-		f.manifest, f.bytes, f.err = a.scan(ctx, d, cached)
+		sighting := a.follow.begin(d.Name)
+		f.manifest, f.bytes, f.err = a.reader.Read(ctx, d, cached, sighting.see)
+		sighting.commit(ctx.Err() == nil)
 		var changed *manifest.ChangedError
 		if !errors.As(f.err, &changed) || attempt == maxAttempts {
 			return f
 		}
 	}
-}
-
-func (a *Apps) scan(ctx context.Context, d *declaration.Declaration, cached bool) ([]pcr.ManifestEntry, uint64, error) {
-	sighting := a.follow.begin(d.Name)
-	entries, bytes, err := a.reader.Read(ctx, d, cached, sighting.see)
-	sighting.commit(ctx.Err() == nil)
-	return entries, bytes, err
 }
 
 // conclude makes the log and the state of the app say what was found. It reports

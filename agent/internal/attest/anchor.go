@@ -121,13 +121,3 @@ func (a *Attester) passLate(waiters []*waiter) []*waiter {
 	a.passOn(queued)
 	return a.passOn(waiters)
 }
-
-// failFresh answers the callers of a fresh batch that failed. Those that asked for anchored
-// evidence and came only to renew an old anchor are served from that one: its age is in the
-// evidence, and the verifier decides whether it is recent enough.
-func (a *Attester) failFresh(waiters []*waiter, err error) {
-	if a.currentAnchor() != nil {
-		waiters = a.passOn(waiters)
-	}
-	a.fail(waiters, err)
-}

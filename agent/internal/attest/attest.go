@@ -106,20 +106,10 @@ type Attester struct {
 
 // Stats counts what an Attester did.
 type Stats struct {
-	Statements    uint64       // statements answered with evidence
-	FreshBatches  uint64       // batches with a report of their own
-	AnchorBatches uint64       // batches that used an anchor
-	Failed        uint64       // batches that failed
-	Largest       uint64       // statements of the largest batch
-	LastError     string       // of the last failed batch, empty after a good one
-	QuoteError    string       // why the TPM's last quote could not be used, empty after a good one
-	Anchor        *AnchorStats // nil without an anchor
-}
-
-// AnchorStats describes the anchor.
-type AnchorStats struct {
-	Age     time.Duration // by the clock of the guest
-	LogHead evidence.LogHead
+	Batches    api.BatchCounts
+	LastError  string            // of the last failed batch, empty after a good one
+	QuoteError string            // why the TPM's last quote could not be used, empty after a good one
+	Anchor     *api.AnchorStatus // nil without an anchor; its age is by the clock of the guest
 }
 
 // New checks c and returns an Attester that is not running yet.
@@ -179,7 +169,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 			return nil, err
 		}
 		a.mu.Lock()
-		a.stats.Statements++
+		a.stats.Batches.Statements++
 		a.mu.Unlock()
 		return b, nil
 	}
@@ -219,7 +209,7 @@ func (a *Attester) Stats() Stats {
 	defer a.mu.Unlock()
 	s := a.stats
 	if a.anchor != nil {
-		s.Anchor = &AnchorStats{Age: a.c.Now().Sub(a.anchor.made), LogHead: a.anchor.snapshot.LogHead}
+		s.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(a.c.Now().Sub(a.anchor.made).Milliseconds()), LogHead: a.anchor.snapshot.LogHead}
 	}
 	return s
 }

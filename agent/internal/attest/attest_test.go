@@ -36,7 +36,7 @@ func TestFreshAndAnchored(t *testing.T) {
 	if again.Anchor.Tree == anchored.Anchor.Tree {
 		t.Error("the newer report did not become the anchor")
 	}
-	if s := r.Stats(); s.Statements != 4 || s.FreshBatches != 2 || s.AnchorBatches != 2 || s.Failed != 0 || s.Largest != 1 || s.Anchor == nil {
+	if s := r.Stats(); s.Batches != (api.BatchCounts{Statements: 4, Fresh: 2, Anchored: 2, Largest: 1}) || s.Anchor == nil {
 		t.Errorf("counters %+v", s)
 	}
 }
@@ -167,7 +167,7 @@ func TestPCRMismatch(t *testing.T) {
 	if r.platform.count() != 1 {
 		t.Error("a report was asked for over a quote that lies")
 	}
-	if s := r.Stats(); s.Failed != 2 || s.LastError == "" || !strings.Contains(s.QuoteError, "PCR 14") {
+	if s := r.Stats(); s.Batches.Failed != 2 || s.LastError == "" || !strings.Contains(s.QuoteError, "PCR 14") {
 		t.Errorf("counters %+v", s)
 	}
 	r.tpm.set(func(f *fakeTPM) { f.lie = false })

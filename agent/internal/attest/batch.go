@@ -51,7 +51,13 @@ func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 		waiters, err = a.awaitReport(ctx, b, waiters)
 	}
 	if err != nil {
-		a.failFresh(waiters, stopping(ctx, err))
+		// Those that asked for anchored evidence and came only to renew an old anchor are served
+		// from that one: its age is in the evidence, and the verifier decides whether it is
+		// recent enough.
+		if a.currentAnchor() != nil {
+			waiters = a.passOn(waiters)
+		}
+		a.fail(waiters, stopping(ctx, err))
 		return
 	}
 	a.keepAnchor(b)
@@ -224,11 +230,11 @@ func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 func (a *Attester) answer(waiters []*waiter, b *batch) {
 	a.mu.Lock()
 	a.stats.LastError = ""
-	a.stats.Largest = max(a.stats.Largest, uint64(len(waiters)))
+	a.stats.Batches.Largest = max(a.stats.Batches.Largest, uint64(len(waiters)))
 	if b.anchor == nil {
-		a.stats.FreshBatches++
+		a.stats.Batches.Fresh++
 	} else {
-		a.stats.AnchorBatches++
+		a.stats.Batches.Anchored++
 	}
 	a.mu.Unlock()
 	for i, w := range waiters {
@@ -242,7 +248,7 @@ func (a *Attester) answer(waiters []*waiter, b *batch) {
 func (a *Attester) fail(waiters []*waiter, err error) {
 	a.c.Log.Error("batch failed", "statements", len(waiters), "error", err)
 	a.mu.Lock()
-	a.stats.Failed++
+	a.stats.Batches.Failed++
 	a.stats.LastError = err.Error()
 	a.mu.Unlock()
 	for _, w := range waiters {

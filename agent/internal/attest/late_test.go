@@ -104,7 +104,7 @@ func TestLateRenewalIsKept(t *testing.T) {
 		t.Error("it was answered with a report that was not let through")
 	}
 	r.platform.open()
-	until(t, "the anchor is renewed", func() bool { return r.Stats().Anchor.Age == 0 })
+	until(t, "the anchor is renewed", func() bool { return r.Stats().Anchor.AgeMilliseconds == 0 })
 	if e := r.ask(t, request(2, evidence.Anchored)); e.Anchor == nil {
 		t.Error("a report was spent on a caller that can do without")
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -172,7 +173,7 @@ func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read PCR %d: %w: %w", l.c.PCR, ErrTPM, err)
 	}
-	return sorted(now), nil
+	return slices.SortedFunc(slices.Values(now), func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) }), nil
 }
 
 // readEither reads the PCR, which should contain the committed log or, with one record more,

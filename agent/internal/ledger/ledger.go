@@ -52,7 +52,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -307,11 +306,4 @@ func (v View) Log(start uint64) (evidence.Log, error) {
 		Previous: v.log.head(start).Digest,
 		Records:  slices.Clip(v.log.log[from:]),
 	}, nil
-}
-
-// sorted returns d ascending by bank.
-func sorted(d []pcr.Digest) []pcr.Digest {
-	d = slices.Clone(d)
-	slices.SortFunc(d, func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) })
-	return d
 }

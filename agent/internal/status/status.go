@@ -51,10 +51,7 @@ func (s *Source) Status() api.Status {
 	}
 	if a, up := s.Attester.Now(); up {
 		st := a.Stats()
-		out.Batches = api.BatchCounts{Fresh: st.FreshBatches, Anchored: st.AnchorBatches, Failed: st.Failed, Statements: st.Statements, Largest: st.Largest}
-		if x := st.Anchor; x != nil {
-			out.Anchor = &api.AnchorStatus{AgeMilliseconds: uint64(x.Age.Milliseconds()), LogHead: x.LogHead}
-		}
+		out.Batches, out.Anchor = st.Batches, st.Anchor
 	}
 	return out
 }

@@ -154,7 +154,7 @@ func TestLyingTPM(t *testing.T) {
 			if reports.n != 0 {
 				t.Errorf("%d reports were spent on it", reports.n)
 			}
-			if s := a.Stats(); s.Failed != 1 || s.QuoteError == "" || s.Anchor != nil {
+			if s := a.Stats(); s.Batches.Failed != 1 || s.QuoteError == "" || s.Anchor != nil {
 				t.Errorf("counters %+v do not tell", s)
 			}
 		})

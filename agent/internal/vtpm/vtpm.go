@@ -99,7 +99,7 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 		Signature: signature,
 		Selection: t.Selection,
 		PCRs:      values,
-		Clock:     clockOf(a),
+		Clock:     Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount},
 	}, nil
 }
 
@@ -189,10 +189,6 @@ type Clock struct {
 // or resume between, so that their milliseconds can be compared.
 func (c Clock) SameBoot(d Clock) bool {
 	return bytes.Equal(c.Signer, d.Signer) && c.ResetCount == d.ResetCount && c.RestartCount == d.RestartCount
-}
-
-func clockOf(a *tpmwire.Attest) Clock {
-	return Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount}
 }
 
 // checkSignature checks that the attestation key signed a quote. Public is the TPMT_PUBLIC

@@ -80,11 +80,9 @@ func (h *handle) at(name string) bool {
 }
 
 // target returns the text of a symbolic link.
-func (h *handle) target() (string, error) { return readlinkat(h.fd, "") }
-
-func readlinkat(dirfd int, name string) (string, error) {
+func (h *handle) target() (string, error) {
 	b := make([]byte, evidence.MaxPath+1)
-	n, err := unix.Readlinkat(dirfd, name, b)
+	n, err := unix.Readlinkat(h.fd, "", b)
 	if err != nil {
 		return "", err
 	}
@@ -151,14 +149,12 @@ type tree struct {
 }
 
 func openTree(name string) (*tree, error) {
-	fd, err := retryEINTR(func() (int, error) {
-		return unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+	dir, err := os.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
-	t := &tree{dir: os.NewFile(uintptr(fd), name)}
-	real, err := os.Readlink(fmt.Sprintf("%s%d", ownDescriptors, fd))
+	t := &tree{dir: dir}
+	real, err := os.Readlink(fmt.Sprintf("%s%d", ownDescriptors, dir.Fd()))
 	if err != nil {
 		t.close()
 		return nil, err
