@@ -4,10 +4,12 @@ package tcglog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -23,26 +25,26 @@ var signature = []byte("Spec ID Event03\x00")
 //	digestSizes                  for each: algorithmId 2 bytes, digestSize 2 bytes
 //	vendorInfoSize      1 byte
 //	vendorInfo
-func (r *reader) first() ([]bank, error) {
-	index, typ := r.u32("pcrIndex"), EventType(r.u32("eventType"))
-	digest := r.take(20, "digest")
-	data := r.take(uint64(r.u32("eventSize")), "event")
-	if r.err != nil {
-		return nil, r.err
+func first(r *tpmwire.Reader) ([]bank, error) {
+	index, typ := r.U32("pcrIndex"), EventType(r.U32("eventType"))
+	digest := r.Take(20, "digest")
+	data := r.Take(uint64(r.U32("eventSize")), "event")
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	if index != 0 || typ != NoAction || !bytes.Equal(digest, make([]byte, 20)) || !bytes.HasPrefix(data, signature) {
 		return nil, errors.New("the first event does not name the hash algorithms: want a log of TPM 2.0, not of TPM 1.2")
 	}
-	d := &reader{b: data[len(signature):]}
-	d.take(8, "platformClass to uintnSize")
-	count := d.u32("numberOfAlgorithms")
-	if d.err == nil && (count == 0 || count > maxAlgorithms) {
+	d := &tpmwire.Reader{Order: binary.LittleEndian, Rest: data[len(signature):]}
+	d.Take(8, "platformClass to uintnSize")
+	count := d.U32("numberOfAlgorithms")
+	if d.Err == nil && (count == 0 || count > maxAlgorithms) {
 		return nil, fmt.Errorf("it names %d hash algorithms, want 1 to %d", count, maxAlgorithms)
 	}
 	var banks []bank
 	for range count {
-		k := bank{algorithm: pcr.Algorithm(d.u16("algorithmId")), size: uint64(d.u16("digestSize"))}
-		if d.err != nil {
+		k := bank{algorithm: pcr.Algorithm(d.U16("algorithmId")), size: uint64(d.U16("digestSize"))}
+		if d.Err != nil {
 			break
 		}
 		if slices.ContainsFunc(banks, func(o bank) bool { return o.algorithm == k.algorithm }) {
@@ -53,39 +55,39 @@ func (r *reader) first() ([]bank, error) {
 		}
 		banks = append(banks, k)
 	}
-	d.take(uint64(d.u8("vendorInfoSize")), "vendorInfo")
-	if d.err == nil && len(d.b) > 0 {
-		d.err = fmt.Errorf("%d bytes follow it", len(d.b))
+	d.Take(uint64(d.U8("vendorInfoSize")), "vendorInfo")
+	if d.Err == nil && len(d.Rest) > 0 {
+		d.Err = fmt.Errorf("%d bytes follow it", len(d.Rest))
 	}
-	return banks, d.err
+	return banks, d.Err
 }
 
 // event reads one TCG_PCR_EVENT2 (section 10.2.2). It must have a digest for each
 // algorithm that the first event named, once each. The digests are put into that order.
-func (r *reader) event(banks []bank) (Event, error) {
-	e := Event{PCR: r.u32("pcrIndex"), Type: EventType(r.u32("eventType"))}
-	count := r.u32("digests.count")
-	if r.err == nil && e.PCR >= pcr.Count {
+func event(r *tpmwire.Reader, banks []bank) (Event, error) {
+	e := Event{PCR: r.U32("pcrIndex"), Type: EventType(r.U32("eventType"))}
+	count := r.U32("digests.count")
+	if r.Err == nil && e.PCR >= pcr.Count {
 		return e, fmt.Errorf("PCR %d, want 0 to %d", e.PCR, pcr.Count-1)
 	}
-	if r.err == nil && int64(count) != int64(len(banks)) {
+	if r.Err == nil && int64(count) != int64(len(banks)) {
 		return e, fmt.Errorf("digests of %d algorithms, the log has %d", count, len(banks))
 	}
 	values := make([][]byte, len(banks))
 	for range len(banks) {
-		a := pcr.Algorithm(r.u16("digests.algorithm"))
-		if r.err != nil {
-			return e, r.err
+		a := pcr.Algorithm(r.U16("digests.algorithm"))
+		if r.Err != nil {
+			return e, r.Err
 		}
 		i := slices.IndexFunc(banks, func(k bank) bool { return k.algorithm == a })
 		if i < 0 || values[i] != nil {
 			return e, fmt.Errorf("a digest of algorithm 0x%04x, which the log does not have, or a second one", uint16(a))
 		}
-		values[i] = r.take(banks[i].size, "digests.digest")
+		values[i] = r.Take(banks[i].size, "digests.digest")
 	}
-	e.Data = r.take(uint64(r.u32("eventSize")), "event")
-	if r.err != nil {
-		return e, r.err
+	e.Data = r.Take(uint64(r.U32("eventSize")), "event")
+	if r.Err != nil {
+		return e, r.Err
 	}
 	for i, k := range banks {
 		if k.known() {

@@ -28,6 +28,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -79,28 +80,6 @@ func (e *Error) Error() string {
 // Unwrap returns what is wrong with the event.
 func (e *Error) Unwrap() error { return e.Err }
 
-// reader takes fields off the front of b. The first field that is too short sets err.
-type reader struct {
-	b   []byte
-	err error
-}
-
-func (r *reader) take(n uint64, what string) []byte {
-	if r.err == nil && n > uint64(len(r.b)) {
-		r.err = fmt.Errorf("%s: %d bytes wanted, %d left", what, n, len(r.b))
-	}
-	if r.err != nil {
-		return make([]byte, min(n, 4)) // a zero for the integers, which the error keeps from use
-	}
-	out := r.b[:n:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) u8(what string) byte    { return r.take(1, what)[0] }
-func (r *reader) u16(what string) uint16 { return binary.LittleEndian.Uint16(r.take(2, what)) }
-func (r *reader) u32(what string) uint32 { return binary.LittleEndian.Uint32(r.take(4, what)) }
-
 // A bank is one algorithm of the log.
 type bank struct {
 	algorithm pcr.Algorithm
@@ -116,8 +95,8 @@ func Parse(b []byte) (*Log, error) {
 	if len(b) > MaxLog {
 		return nil, fmt.Errorf("firmware log of %d bytes, at most %d are read", len(b), MaxLog)
 	}
-	r := &reader{b: b}
-	banks, err := r.first()
+	r := &tpmwire.Reader{Order: binary.LittleEndian, Rest: b}
+	banks, err := first(r)
 	if err != nil {
 		return nil, &Error{Err: err}
 	}
@@ -128,9 +107,9 @@ func Parse(b []byte) (*Log, error) {
 		}
 	}
 	extended := false // whether PCR 0 was extended, so that its first value is known
-	for n := 1; len(r.b) > 0; n++ {
-		at := len(b) - len(r.b)
-		e, err := r.event(banks)
+	for n := 1; len(r.Rest) > 0; n++ {
+		at := len(b) - len(r.Rest)
+		e, err := event(r, banks)
 		switch {
 		case err != nil:
 		case n > maxEvents:

@@ -40,41 +40,41 @@ type Attest struct {
 // AttestHeader returns magic and type. A caller checks both before it reads the rest as a
 // quote.
 func AttestHeader(b []byte) (magic uint32, typ uint16, err error) {
-	r := &reader{b: b}
-	magic, typ = r.u32("magic"), r.u16("type")
-	return magic, typ, r.err
+	r := newReader(b)
+	magic, typ = r.U32("magic"), r.U16("type")
+	return magic, typ, r.Err
 }
 
 // ParseAttest reads b as an attestation over a quote, for any magic and type, and counts
 // the bytes after it. It shares memory with b.
 func ParseAttest(b []byte) (*Attest, error) {
-	r := &reader{b: b}
-	a := &Attest{Magic: r.u32("magic"), Type: r.u16("type"), Canonical: true}
+	r := newReader(b)
+	a := &Attest{Magic: r.U32("magic"), Type: r.U16("type"), Canonical: true}
 	a.QualifiedSigner = r.sized("qualifiedSigner")
 	a.ExtraData = r.sized("extraData")
-	a.Clock = r.u64("clockInfo.clock")
-	a.ResetCount = r.u32("clockInfo.resetCount")
-	a.RestartCount = r.u32("clockInfo.restartCount")
-	safe := r.u8("clockInfo.safe") // TPMI_YES_NO
-	a.Firmware = r.u64("firmwareVersion")
-	banks := r.u32("pcrSelect.count")
-	if r.err == nil && banks > maxSelections {
+	a.Clock = r.U64("clockInfo.clock")
+	a.ResetCount = r.U32("clockInfo.resetCount")
+	a.RestartCount = r.U32("clockInfo.restartCount")
+	safe := r.U8("clockInfo.safe") // TPMI_YES_NO
+	a.Firmware = r.U64("firmwareVersion")
+	banks := r.U32("pcrSelect.count")
+	if r.Err == nil && banks > maxSelections {
 		return nil, fmt.Errorf("pcrSelect of %d banks", banks)
 	}
-	for i := uint32(0); i < banks && r.err == nil; i++ {
-		hash := r.u16("pcrSelect.hash")
-		bitmap := r.take(int(r.u8("pcrSelect.sizeofSelect")), "pcrSelect.pcrSelect")
+	for i := uint32(0); i < banks && r.Err == nil; i++ {
+		hash := r.U16("pcrSelect.hash")
+		bitmap := r.Take(uint64(r.U8("pcrSelect.sizeofSelect")), "pcrSelect.pcrSelect")
 		a.Canonical = a.Canonical && len(bitmap) == PCRCount/8
 		a.Selection.PCRSelections = append(a.Selection.PCRSelections, tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(hash), PCRSelect: bitmap})
 	}
 	a.PCRDigest = r.sized("pcrDigest")
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	if safe > 1 {
 		return nil, fmt.Errorf("clockInfo.safe is %d, want 0 or 1", safe)
 	}
-	a.Safe, a.Trailing = safe == 1, len(r.b)
+	a.Safe, a.Trailing = safe == 1, len(r.Rest)
 	return a, nil
 }
 

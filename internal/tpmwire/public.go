@@ -66,20 +66,20 @@ func objectAttributes(bits uint32) (tpm2.TPMAObject, bool) {
 //	RSA: keyBits 2 bytes, exponent 4 bytes; modulus TPM2B
 //	ECC: curve 2 bytes, kdf 2 bytes TPM_ALG_NULL; x TPM2B, y TPM2B
 func signingPublic(b []byte) (*tpm2.TPMTPublic, bool) {
-	r := &reader{b: b}
-	p := &tpm2.TPMTPublic{Type: tpm2.TPMAlgID(r.u16("type")), NameAlg: tpm2.TPMIAlgHash(r.u16("nameAlg"))}
-	attributes, plain := objectAttributes(r.u32("objectAttributes"))
+	r := newReader(b)
+	p := &tpm2.TPMTPublic{Type: tpm2.TPMAlgID(r.U16("type")), NameAlg: tpm2.TPMIAlgHash(r.U16("nameAlg"))}
+	attributes, plain := objectAttributes(r.U32("objectAttributes"))
 	p.ObjectAttributes = attributes
 	p.AuthPolicy = tpm2.TPM2BDigest{Buffer: r.sized("authPolicy")}
-	symmetric := tpm2.TPMAlgID(r.u16("symmetric"))
-	scheme, hash := tpm2.TPMAlgID(r.u16("scheme")), tpm2.TPMIAlgHash(r.u16("hash"))
-	if r.err != nil || !plain || symmetric != tpm2.TPMAlgNull {
+	symmetric := tpm2.TPMAlgID(r.U16("symmetric"))
+	scheme, hash := tpm2.TPMAlgID(r.U16("scheme")), tpm2.TPMIAlgHash(r.U16("hash"))
+	if r.Err != nil || !plain || symmetric != tpm2.TPMAlgNull {
 		return nil, false
 	}
 	none := tpm2.TPMTSymDefObject{Algorithm: tpm2.TPMAlgNull}
 	switch {
 	case p.Type == tpm2.TPMAlgECC && scheme == tpm2.TPMAlgECDSA:
-		curve, kdf := tpm2.TPMECCCurve(r.u16("curve")), tpm2.TPMAlgID(r.u16("kdf"))
+		curve, kdf := tpm2.TPMECCCurve(r.U16("curve")), tpm2.TPMAlgID(r.U16("kdf"))
 		if kdf != tpm2.TPMAlgNull {
 			return nil, false
 		}
@@ -92,14 +92,14 @@ func signingPublic(b []byte) (*tpm2.TPMTPublic, bool) {
 		if scheme == tpm2.TPMAlgRSAPSS {
 			details = tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeRSAPSS{HashAlg: hash})
 		}
-		bits, exponent := r.u16("keyBits"), r.u32("exponent")
+		bits, exponent := r.U16("keyBits"), r.U32("exponent")
 		p.Parameters = tpm2.NewTPMUPublicParms(p.Type, &tpm2.TPMSRSAParms{Symmetric: none, KeyBits: tpm2.TPMKeyBits(bits), Exponent: exponent,
 			Scheme: tpm2.TPMTRSAScheme{Scheme: scheme, Details: details}})
 		p.Unique = tpm2.NewTPMUPublicID(p.Type, &tpm2.TPM2BPublicKeyRSA{Buffer: r.sized("modulus")})
 	default:
 		return nil, false
 	}
-	return p, r.err == nil && len(r.b) == 0
+	return p, r.Err == nil && len(r.Rest) == 0
 }
 
 // MadeFrom reports whether the TPMT_PUBLIC p was made from template: all members but the

@@ -28,10 +28,10 @@ type Signature struct {
 //	ECDSA:  signatureR TPM2B, signatureS TPM2B
 //	RSA:    sig TPM2B
 func (k *Key) ParseSignature(b []byte) (*Signature, error) {
-	r := &reader{b: b}
-	scheme, hash := r.u16("sigAlg"), r.u16("hash")
-	if r.err != nil {
-		return nil, r.err
+	r := newReader(b)
+	scheme, hash := r.U16("sigAlg"), r.U16("hash")
+	if r.Err != nil {
+		return nil, r.Err
 	}
 	if scheme != uint16(k.Scheme) || hash != uint16(k.Alg) {
 		return nil, fmt.Errorf("scheme 0x%04x with hash 0x%04x, the key signs with 0x%04x and 0x%04x", scheme, hash, uint16(k.Scheme), uint16(k.Alg))
@@ -39,12 +39,12 @@ func (k *Key) ParseSignature(b []byte) (*Signature, error) {
 	out := &Signature{}
 	if k.RSA != nil {
 		out.rsa = r.sized("sig")
-		if r.err == nil && len(out.rsa) != k.RSA.Size() {
+		if r.Err == nil && len(out.rsa) != k.RSA.Size() {
 			return nil, fmt.Errorf("signature of %d bytes under a key of %d", len(out.rsa), k.RSA.Size())
 		}
 	} else {
 		rb, sb := r.sized("signatureR"), r.sized("signatureS")
-		if r.err == nil {
+		if r.Err == nil {
 			var err error
 			if out.r, err = k.scalar("r", rb); err != nil {
 				return nil, err
@@ -54,11 +54,11 @@ func (k *Key) ParseSignature(b []byte) (*Signature, error) {
 			}
 		}
 	}
-	if r.err != nil {
-		return nil, r.err
+	if r.Err != nil {
+		return nil, r.Err
 	}
-	if len(r.b) != 0 {
-		return nil, fmt.Errorf("%d bytes follow the signature", len(r.b))
+	if len(r.Rest) != 0 {
+		return nil, fmt.Errorf("%d bytes follow the signature", len(r.Rest))
 	}
 	return out, nil
 }
