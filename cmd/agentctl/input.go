@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -44,7 +45,7 @@ func (t *terminal) readInput(name string, limit int) ([]byte, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
 	if err != nil {
-		return nil, misuse(fmt.Errorf("read %s: %w", name, unwrapPath(err)))
+		return nil, misuse(fmt.Errorf("read %s: %w", name, durable.Cause(err)))
 	}
 	if len(b) > limit {
 		return nil, misuse(fmt.Errorf("read %s: %w: more than %d bytes", name, errTooLarge, limit))

@@ -32,7 +32,7 @@ func (t *terminal) writeOutput(name string, b []byte) error {
 			return misuse(err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
-		return misuse(fmt.Errorf("write %s: %w", name, unwrapPath(err)))
+		return misuse(fmt.Errorf("write %s: %w", name, durable.Cause(err)))
 	}
 	return misuseIf(durable.WriteFile(name, b, mode))
 }
@@ -56,17 +56,6 @@ func (t *terminal) writeStandardOutput(b []byte) error {
 		return misuse(errBinary)
 	}
 	_, err := t.out.Write(b)
-	return err
-}
-
-// unwrapPath returns err without the name of a temporary file.
-func unwrapPath(err error) error {
-	if x, ok := errors.AsType[*fs.PathError](err); ok {
-		return x.Err
-	}
-	if x, ok := errors.AsType[*os.LinkError](err); ok {
-		return x.Err
-	}
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -75,7 +76,7 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	err := root.ExecuteContext(ctx)
 	if out.err != nil && (err == nil || errors.Is(err, out.err)) {
 		// The reader of the output has not seen all of it.
-		err = misuse(fmt.Errorf("write standard output: %w", unwrapPath(out.err)))
+		err = misuse(fmt.Errorf("write standard output: %w", durable.Cause(out.err)))
 	}
 	if err == nil {
 		return exitOK

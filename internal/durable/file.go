@@ -25,7 +25,7 @@ func WriteFile(path string, b []byte, perm fs.FileMode) error {
 	next := filepath.Join(dir, "."+filepath.Base(path)+"-"+rand.Text()[:10])
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, cause(err))
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	_, err = f.Write(b)
 	if err == nil {
@@ -36,7 +36,7 @@ func WriteFile(path string, b []byte, perm fs.FileMode) error {
 	}
 	if err != nil {
 		os.Remove(next)
-		return fmt.Errorf("write %s: %w", path, cause(err))
+		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
 	if err := syncFolder(dir); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -84,8 +84,9 @@ func syncFolder(dir string) error {
 	return errors.Join(err, f.Close())
 }
 
-// cause returns err without the name of the temporary file, which means nothing to a user.
-func cause(err error) error {
+// Cause returns the cause of an error of package os, without the operation and the name of
+// the file. That of a temporary file means nothing to a user.
+func Cause(err error) error {
 	if x, ok := errors.AsType[*fs.PathError](err); ok {
 		return x.Err
 	}
