@@ -29,12 +29,17 @@ type appRoot struct {
 
 func (a *appRoot) current() uint32 { return a.versions[len(a.versions)-1] }
 
-// dropApp forgets the opened root of an app.
-func (s *Store) dropApp(name string) {
-	if a := s.apps[name]; a != nil {
-		a.payload.Wipe()
-		delete(s.apps, name)
+// beginApp begins an operation on an app that has keys, and opens its root. The caller ends
+// its turn with end, unless there is an error.
+func (s *Store) beginApp(ctx context.Context, name string) (*appRoot, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
 	}
+	a, err := s.app(ctx, name)
+	if err != nil {
+		s.end()
+	}
+	return a, err
 }
 
 // app opens the root of an app. The code is [api.CodeNotFound] if the app has none yet.

@@ -89,8 +89,11 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 		c, err = s.roots.tpm.DefineCounter(ctx, record)
 	}
 	if !planned || errors.Is(err, api.CodeCounterLost) { // no plan, or another program took its place
-		if record, err = s.planCounter(ctx); err != nil {
-			return err
+		if record, err = s.roots.tpm.PlanCounter(ctx); err != nil {
+			return coded(askCounter, err)
+		}
+		if err = s.config.Files.WriteDurable(plannedFile, record); err != nil {
+			return fmt.Errorf("write the plan of the counter: %w", err)
 		}
 		c, err = s.roots.tpm.DefineCounter(ctx, record)
 	}
@@ -100,15 +103,4 @@ func (t *writing) newCounter(ctx context.Context, floor uint64) error {
 	t.next.Counter, t.next.Retired = record, old
 	t.next.Base = t.next.Number - (c + 1)
 	return nil
-}
-
-func (s *Store) planCounter(ctx context.Context) ([]byte, error) {
-	record, err := s.roots.tpm.PlanCounter(ctx)
-	if err != nil {
-		return nil, coded(askCounter, err)
-	}
-	if err := s.config.Files.WriteDurable(plannedFile, record); err != nil {
-		return nil, fmt.Errorf("write the plan of the counter: %w", err)
-	}
-	return record, nil
 }

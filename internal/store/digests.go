@@ -44,14 +44,11 @@ func (s *Store) AuthorizeDigest(ctx context.Context, app string, d evidence.Dige
 	if err := checkDigests([]evidence.Digest{d}); err != nil {
 		return err
 	}
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	a, err := s.app(ctx, app)
+	a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}
+	defer s.end()
 	if len(a.header.Digests) == 0 {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "digests", Detail: fmt.Sprintf("app %s requires no digest, so there is nothing to authorise; require one first", app)}
 	}
@@ -60,14 +57,11 @@ func (s *Store) AuthorizeDigest(ctx context.Context, app string, d evidence.Dige
 
 // WithdrawDigest takes an authorised digest back, after an upgrade. The last one stays.
 func (s *Store) WithdrawDigest(ctx context.Context, app string, d evidence.Digest) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	a, err := s.app(ctx, app)
+	a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}
+	defer s.end()
 	left := slices.DeleteFunc(slices.Clone(a.header.Digests), func(x evidence.Digest) bool { return x == d })
 	switch {
 	case len(left) == len(a.header.Digests):

@@ -40,20 +40,17 @@ const (
 
 func blobFile(id sealing.ID) string { return blobPrefix + hex.EncodeToString(id[:]) + blobSuffix }
 
-// isBlobFile reports whether name is one that blobFile makes.
-func isBlobFile(name string) bool {
-	h, ok := strings.CutPrefix(name, blobPrefix)
-	h, ok2 := strings.CutSuffix(h, blobSuffix)
-	return ok && ok2 && len(h) == 2*len(sealing.ID{})
-}
-
-// blobFiles lists the files that are named as blobs.
+// blobFiles lists the files with names that blobFile makes.
 func (s *Store) blobFiles() ([]string, error) {
 	names, err := s.config.Files.List()
 	if err != nil {
 		return nil, fmt.Errorf("list the files of the store: %w", err)
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return !isBlobFile(name) }), nil
+	return slices.DeleteFunc(names, func(name string) bool {
+		h, ok := strings.CutPrefix(name, blobPrefix)
+		h, ok2 := strings.CutSuffix(h, blobSuffix)
+		return !ok || !ok2 || len(h) != 2*len(sealing.ID{})
+	}), nil
 }
 
 // secretFile returns the file of the record of the TPM's secret of that name. The name

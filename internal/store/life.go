@@ -146,14 +146,11 @@ func (t *writing) ensureTPM(ctx context.Context) error {
 // seals everything of the app again under new keys. Older versions stay until
 // [Store.Retire], so that the app can move what it protected with them.
 func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err error) {
-	if err := s.ready(ctx); err != nil {
-		return 0, err
-	}
-	defer s.end()
-	a, err := s.app(ctx, app)
+	a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return 0, err
 	}
+	defer s.end()
 	if len(a.versions) >= sealing.MaxVersions {
 		return 0, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("app %s has %d versions of its root; retire old ones first", app, len(a.versions))}
 	}
@@ -195,14 +192,11 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 // Retire forgets one version of an app's root other than the current one. What was
 // derived from it cannot be derived again.
 func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
-	if err := s.ready(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	a, err := s.app(ctx, app)
+	a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}
+	defer s.end()
 	switch {
 	case !slices.Contains(a.versions, version):
 		return &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s has no version %d of its root", app, version)}

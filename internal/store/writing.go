@@ -108,7 +108,10 @@ func (t *writing) commit(ctx context.Context) error {
 	s.unsure = false
 	s.manifest, s.header, s.locked, s.refused = t.next, b.Claimed, nil, nil
 	for _, name := range t.roots {
-		s.dropApp(name)
+		if a := s.apps[name]; a != nil {
+			a.payload.Wipe()
+			delete(s.apps, name)
+		}
 	}
 	s.tidy(ctx, t.next)
 	return nil
