@@ -71,26 +71,18 @@ func NewChallenge(ek, ak []byte) (*Challenge, *Expected, error) {
 	}
 	secret := make([]byte, secretSize)
 	rand.Read(secret) // never fails
-	c, err := makeCredential(endorsement, attestation.name, secret)
+	key, err := tpm2.ImportEncapsulationKey(&endorsement.area)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a challenge: %w", err)
+		return nil, nil, fmt.Errorf("make a challenge: endorsement key %s: %w", endorsement.name, err)
 	}
-	return c, &Expected{EK: endorsement.Name(), AK: attestation.Name(), secret: secret}, nil
-}
-
-// makeCredential does TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential
-// Protection"). It encrypts a seed to the EK. The seed gives the key that encrypts the
-// secret and, bound to the name, the HMAC key that protects it.
-func makeCredential(ek *Public, name Name, secret []byte) (*Challenge, error) {
-	key, err := tpm2.ImportEncapsulationKey(&ek.area)
+	// TPM2_MakeCredential in software (TPM 2.0 Part 1, "Credential Protection"): it encrypts a
+	// seed to the EK. The seed gives the key that encrypts the secret and, bound to the name,
+	// the HMAC key that protects it.
+	credential, encrypted, err := tpm2.CreateCredential(rand.Reader, key, attestation.name, secret)
 	if err != nil {
-		return nil, fmt.Errorf("endorsement key %s: %w", ek.name, err)
+		return nil, nil, fmt.Errorf("make a challenge: encrypt to endorsement key %s: %w", endorsement.name, err)
 	}
-	credential, encrypted, err := tpm2.CreateCredential(rand.Reader, key, name, secret)
-	if err != nil {
-		return nil, fmt.Errorf("encrypt to endorsement key %s: %w", ek.name, err)
-	}
-	return &Challenge{Credential: credential, Secret: encrypted}, nil
+	return &Challenge{Credential: credential, Secret: encrypted}, &Expected{EK: endorsement.Name(), AK: attestation.Name(), secret: secret}, nil
 }
 
 // Types of a stored Expected. The first version had neither certificates nor issuer.
