@@ -14,13 +14,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
 
-// selectBytes is the size of a PCR bitmap: Count bits, PCR 0 being the lowest bit
-// of the first byte (TPM 2.0 Part 2, section 10.6.1, TPMS_PCR_SELECT).
-const selectBytes = Count / 8
-
-// maxBanks is the number of algorithms that this package can hash.
-const maxBanks = 4
-
 // BankSelection names PCRs of one bank.
 type BankSelection struct {
 	Algorithm Algorithm
@@ -97,8 +90,8 @@ func parseIndex(s string) (uint32, error) {
 // bank that selects nothing, and a PCR after the last are errors. With a lenient reader an
 // attacker could pass off one selection as another.
 func SelectionFromTPM(l tpm2.TPMLPCRSelection) (Selection, error) {
-	if n := len(l.PCRSelections); n > maxBanks {
-		return nil, fmt.Errorf("PCR selection of %d banks, want at most %d", n, maxBanks)
+	if n := len(l.PCRSelections); n > len(algorithms) {
+		return nil, fmt.Errorf("PCR selection of %d banks, want at most %d", n, len(algorithms))
 	}
 	var out Selection
 	for _, b := range l.PCRSelections {
@@ -141,11 +134,12 @@ func (s Selection) Check() error {
 	return nil
 }
 
-// TPM returns s as a TPML_PCR_SELECTION, with bitmaps of three bytes.
+// TPM returns s as a TPML_PCR_SELECTION, with bitmaps of three bytes. PCR 0 is the lowest bit
+// of the first byte (TPM 2.0 Part 2, section 10.6.1, TPMS_PCR_SELECT).
 func (s Selection) TPM() tpm2.TPMLPCRSelection {
 	var l tpm2.TPMLPCRSelection
 	for _, b := range s {
-		bits := make([]byte, selectBytes)
+		bits := make([]byte, Count/8)
 		for _, p := range b.PCRs {
 			bits[p/8] |= 1 << (p % 8)
 		}

@@ -4,7 +4,9 @@ package sealing
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -84,4 +86,145 @@ func (b *Blob) PayloadData() []byte {
 	parts = append(parts, b.Wrapped...)
 	d := evidence.Sum256(LabelPayload, parts...)
 	return d[:]
+}
+
+// magic opens every blob: name and version of the format, 16 bytes.
+const magic = "agentd/sealed/1\n"
+
+// preludeSize: magic, length of the whole blob (4 bytes), CRC-32C of both (4 bytes).
+const preludeSize = len(magic) + 4 + 4
+
+// fieldOverhead of a field: tag (2 bytes), length of the value (4), then the value,
+// then CRC-32C of all three (4). Integers are big-endian.
+const fieldOverhead = 2 + 4 + 4
+
+// checksum returns CRC-32C. It protects against no attacker. It tells a damaged disk from
+// a changed machine, and names the field. Its table is made at the first use, not in every
+// program that links this package.
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// A tag is the number of a field. Every blob has all fields of the header once, in
+// this order, then one wrapped key for each slot, then the payload.
+type tag uint16
+
+const (
+	tagID tag = iota + 1
+	tagKind
+	tagApp
+	tagUnit
+	tagUser
+	tagName
+	tagGeneration
+	tagAssociatedData
+	tagDigests
+	tagChipID
+	tagMeasurement
+	tagGuestPolicy
+	tagTCB
+	tagVMPL
+	tagTPMSecret
+	tagLossAcknowledged
+	tagSlots
+	tagWrappedKey
+	tagPayload
+)
+
+var tagNames = [...]string{
+	tagID: "id", tagKind: "kind", tagApp: "app", tagUnit: "unit", tagUser: "user", tagName: "name",
+	tagGeneration: "generation", tagAssociatedData: "associated-data", tagDigests: "digests", tagChipID: "chip-id",
+	tagMeasurement: "measurement", tagGuestPolicy: "guest-policy", tagTCB: "tcb", tagVMPL: "vmpl",
+	tagTPMSecret: "tpm-secret", tagLossAcknowledged: "loss-acknowledged", tagSlots: "slots",
+	tagWrappedKey: "wrapped-key", tagPayload: "payload",
+}
+
+// String returns the name of the field in errors and in the specification.
+func (t tag) String() string { return tagNames[t] }
+
+func appendField(b []byte, t tag, value []byte) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint16(b, uint16(t))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
+	b = append(b, value...)
+	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
+}
+
+func appendPrelude(b []byte, total int) []byte {
+	start := len(b)
+	b = append(b, magic...)
+	b = binary.BigEndian.AppendUint32(b, uint32(total))
+	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
+}
+
+// readPrelude checks that b is a whole blob of this version, and returns what follows the
+// prelude.
+func readPrelude(b []byte) ([]byte, error) {
+	if len(b) > MaxBlob {
+		return nil, &Error{Code: api.CodeMalformedBlob, Field: "prelude", Detail: fmt.Sprintf("%d bytes, want at most %d", len(b), MaxBlob)}
+	}
+	if len(b) < preludeSize {
+		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
+	}
+	n := len(magic)
+	if checksum(b[:n+4]) != binary.BigEndian.Uint32(b[n+4:]) {
+		return nil, &Error{Code: api.CodeDamaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
+	}
+	if string(b[:n]) != magic {
+		return nil, &Error{Code: api.CodeUnknownVersion, Field: "prelude", Detail: fmt.Sprintf("begins with %q, this program reads %q", b[:n], magic)}
+	}
+	switch total := uint64(binary.BigEndian.Uint32(b[n:])); {
+	case uint64(len(b)) < total:
+		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d of %d bytes are left", len(b), total)}
+	case uint64(len(b)) > total:
+		return nil, &Error{Code: api.CodeDamaged, Field: "end", Detail: fmt.Sprintf("%d bytes after the end", uint64(len(b))-total)}
+	}
+	return b[preludeSize:], nil
+}
+
+// fieldReader reads fields in their order. After the first error it returns nothing.
+type fieldReader struct {
+	rest []byte
+	err  error
+}
+
+// next reads the value of field t, of low to high bytes.
+func (r *fieldReader) next(t tag, low, high int) []byte {
+	if r.err != nil {
+		return nil
+	}
+	if len(r.rest) < fieldOverhead {
+		return r.fail(api.CodeDamaged, t, "the blob ends before this field")
+	}
+	size := uint64(binary.BigEndian.Uint32(r.rest[2:]))
+	if size > uint64(len(r.rest)-fieldOverhead) {
+		return r.fail(api.CodeDamaged, t, "its length reaches after the end of the blob")
+	}
+	end := 6 + int(size)
+	if checksum(r.rest[:end]) != binary.BigEndian.Uint32(r.rest[end:]) {
+		return r.fail(api.CodeDamaged, t, "checksum is wrong")
+	}
+	if got := tag(binary.BigEndian.Uint16(r.rest)); got != t {
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("found field %d, want field %d", got, t))
+	}
+	if int(size) < low || int(size) > high {
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("%d bytes, want %d to %d", size, low, high))
+	}
+	value := r.rest[6:end]
+	r.rest = r.rest[end+4:]
+	return value
+}
+
+// optional reads a field of 0 or exactly size bytes.
+func (r *fieldReader) optional(t tag, size int) []byte {
+	v := r.next(t, 0, size)
+	if len(v) != 0 && len(v) != size {
+		return r.fail(api.CodeMalformedBlob, t, fmt.Sprintf("%d bytes, want 0 or %d", len(v), size))
+	}
+	return v
+}
+
+func (r *fieldReader) fail(c api.Code, t tag, detail string) []byte {
+	if r.err == nil {
+		r.err = &Error{Code: c, Field: t.String(), Detail: detail}
+	}
+	return nil
 }

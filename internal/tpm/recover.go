@@ -173,14 +173,6 @@ func flushTransient(t transport.TPM) error {
 	return flushAll(t, firstTransient, nil)
 }
 
-// sweepSessions flushes the loaded sessions that this sequence did not start. It runs
-// only if this program is the TPM's one client without a resource manager, and only when
-// there is no room left. A client that was killed leaves its sessions in the TPM, and no
-// other program would ever free them.
-func (s *sequence) sweepSessions() error {
-	return flushAll(s, firstLoaded, s.d.strays)
-}
-
 func flushAll(t transport.TPM, first uint32, keep map[uint32]struct{}) error {
 	handles, err := list(t, first)
 	if err != nil {

@@ -65,9 +65,11 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 		rc := responseCode(rsp)
 		switch {
 		case putOff(rc):
-		case noSessions(rc) && s.d.source.exclusive && !swept:
+		case (rc == tpm2.TPMRCSessionMemory || rc == tpm2.TPMRCSessionHandles) && s.d.source.exclusive && !swept:
+			// There is no room for another session. A client that was killed leaves its
+			// sessions in the TPM, and no other program would ever free them.
 			swept = true
-			if err := s.sweepSessions(); err != nil {
+			if err := flushAll(s, firstLoaded, s.d.strays); err != nil {
 				return nil, err
 			}
 			continue
@@ -165,9 +167,4 @@ func putOff(rc tpm2.TPMRC) bool {
 		return true
 	}
 	return false
-}
-
-// noSessions reports whether there is no room for another session.
-func noSessions(rc tpm2.TPMRC) bool {
-	return rc == tpm2.TPMRCSessionMemory || rc == tpm2.TPMRCSessionHandles
 }
