@@ -32,7 +32,7 @@ func (r *Reader) Take(n uint64, what string) []byte {
 }
 
 // U8 takes an integer of 8 bits.
-func (r *Reader) U8(what string) uint8   { return r.Take(1, what)[0] }
+func (r *Reader) U8(what string) uint8 { return r.Take(1, what)[0] }
 
 // U16 takes an integer of 16 bits.
 func (r *Reader) U16(what string) uint16 { return r.Order.Uint16(r.Take(2, what)) }
