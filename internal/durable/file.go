@@ -53,7 +53,7 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	defer f.Close()
 	b, err := ReadAll(f, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, cause(err))
+		return nil, fmt.Errorf("read %s: %w", path, Cause(err))
 	}
 	return b, nil
 }
