@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/cvm-agentd/agentd/verify/internal/rule"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/checks.md and docs/policy.md anew")
@@ -66,7 +64,7 @@ func TestChecksAreDocumented(t *testing.T) {
 func TestPolicyTables(t *testing.T) {
 	const begin, end = "<!-- keys of %s: begin, written by go test ./verify -run TestPolicyTables -update -->\n", "<!-- keys of %s: end -->"
 	tables := make(map[string]string)
-	for _, k := range rule.Keys() {
+	for _, k := range keysOf() {
 		table, _, ok := strings.Cut(k.Name, ".")
 		if !ok {
 			table = "root"

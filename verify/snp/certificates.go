@@ -97,28 +97,6 @@ func SortCertificates(ders [][]byte) (leaves []*EndorsementKey, issuers []*x509.
 	return leaves, issuers, errs
 }
 
-// SelectLeaf returns the endorsement key that made the report's signature. If none did,
-// the error is that of the first of the right kind, which tells most.
-func SelectLeaf(r *Report, leaves []*EndorsementKey) (*EndorsementKey, error) {
-	var failed error
-	for _, leaf := range leaves {
-		if CodeOf(CheckSigner(r, leaf)) == CodeSigner {
-			continue
-		}
-		err := r.VerifySignature(leaf)
-		if err == nil {
-			return leaf, nil
-		}
-		if failed == nil {
-			failed = err
-		}
-	}
-	if failed == nil {
-		failed = refuse(CodeNoLeaf, "certificates for a report signed by %v", r.KeyInfo.Signer()).found("%d, none of this kind", len(leaves)).want("the one of the key that signed")
-	}
-	return nil, failed
-}
-
 // Sizes and caps of a certificate table.
 const (
 	tableEntrySize  = 24        // GUID 16, offset 4, length 4

@@ -37,18 +37,17 @@ const (
 	CodeExpired         Code = "snp-expired"          // after NotAfter of a certificate
 
 	// CheckSigner, CheckProduct, CheckChipID, CheckTCB
-	CodeSigner         Code = "snp-signer"           // another kind of key than the report names
-	CodeUnsigned       Code = "snp-unsigned"         // the report names no key
-	CodeChipKeyMasked  Code = "snp-chip-key-masked"  // the host took the chip's keys out of use
-	CodeProduct        Code = "snp-product"          // processor, key and chain disagree
-	CodeProductUnknown Code = "snp-product-unknown"  // a processor that this package does not know
-	CodeChipID         Code = "snp-chip-id"          // the key is another chip's
-	CodeChipIDMasked   Code = "snp-chip-id-masked"   // the report does not say which chip
-	CodeChipIDUnbound  Code = "snp-chip-id-unbound"  // a VLEK names no chip: nothing to compare
-	CodeTCB            Code = "snp-tcb-certificate"  // reported and certified TCB differ
-	CodeTCBLayout      Code = "snp-tcb-layout"       // layout of the TCB not known for this processor
-	CodeTCBFloor       Code = "snp-tcb-floor"        // a component below what is demanded
-	CodeNoLeaf         Code = "snp-certificate-none" // no given certificate fits the report
+	CodeSigner         Code = "snp-signer"          // another kind of key than the report names
+	CodeUnsigned       Code = "snp-unsigned"        // the report names no key
+	CodeChipKeyMasked  Code = "snp-chip-key-masked" // the host took the chip's keys out of use
+	CodeProduct        Code = "snp-product"         // processor, key and chain disagree
+	CodeProductUnknown Code = "snp-product-unknown" // a processor that this package does not know
+	CodeChipID         Code = "snp-chip-id"         // the key is another chip's
+	CodeChipIDMasked   Code = "snp-chip-id-masked"  // the report does not say which chip
+	CodeChipIDUnbound  Code = "snp-chip-id-unbound" // a VLEK names no chip: nothing to compare
+	CodeTCB            Code = "snp-tcb-certificate" // reported and certified TCB differ
+	CodeTCBLayout      Code = "snp-tcb-layout"      // layout of the TCB not known for this processor
+	CodeTCBFloor       Code = "snp-tcb-floor"       // a component below what is demanded
 
 	// RevocationList.Check
 	CodeCRL          Code = "snp-crl"           // not a list, or of another issuer

@@ -52,8 +52,11 @@ func appraise(reportBytes []byte, certificates [][]byte, roots *snp.Roots, at ti
 	if len(errs) != 0 {
 		return nil, nil, errs[0]
 	}
-	leaf, err := snp.SelectLeaf(r, leaves)
-	if err != nil {
+	if len(leaves) != 1 {
+		return nil, nil, fmt.Errorf("%d certificates of endorsement keys", len(leaves))
+	}
+	leaf := leaves[0]
+	if err := r.VerifySignature(leaf); err != nil {
 		return nil, nil, err
 	}
 	chain, err := snp.VerifyChain(leaf, issuers, roots)
