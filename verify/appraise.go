@@ -95,7 +95,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	a.bind()
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog)
-	a.p.Judge(subject{a}, a.Findings)
+	a.p.Judge(a.subject(), a.Findings)
 }
 
 // judge passes the report to the room of its platform, which checks it.
@@ -161,7 +161,7 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 	}
 	report.CheckExpected(a.Findings, a.report, want)
 	a.bind()
-	a.p.Judge(subject{a}, a.Findings)
+	a.p.Judge(a.subject(), a.Findings)
 	return a.result(), nil
 }
 
@@ -194,7 +194,7 @@ func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (
 		}
 	}
 	a.bind()
-	a.p.Judge(subject{a}, a.Findings)
+	a.p.Judge(a.subject(), a.Findings)
 	return a.result(), nil
 }
 
@@ -212,7 +212,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 	}
 	a.ak = quote.CheckBareKey(f, s.Key)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
-	a.p.Judge(subject{a}, a.Findings)
+	a.p.Judge(a.subject(), a.Findings)
 	return a.result(), nil
 }
 

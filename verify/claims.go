@@ -10,7 +10,6 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
-	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
@@ -110,25 +109,10 @@ type SNP struct {
 	GuestSVN      uint32           `json:"guestSVN"`        // security version of the guest
 }
 
-// snpReport returns the report, or nil if it is not one of SEV-SNP.
-func (a *appraiser) snpReport() *sevsnp.Report {
-	r, _ := a.report.(*sevsnp.Report)
-	return r
-}
-
-// SNP returns what the rules of a policy judge of a report of SEV-SNP.
-func (s subject) SNP() *rule.SNP {
-	r := s.a.snpReport()
-	if r == nil {
-		return nil
-	}
-	return &rule.SNP{Report: r.Report, Product: r.Product, Signer: r.Signer}
-}
-
 // snpClaims returns what an accepted report of SEV-SNP says.
 func (a *appraiser) snpClaims() *SNP {
-	r := a.snpReport()
-	if r == nil {
+	r, ok := a.report.(*sevsnp.Report)
+	if !ok {
 		return nil
 	}
 	c := &SNP{

@@ -82,7 +82,7 @@ func FuzzLog(f *testing.F) {
 		a.batch = quote.Check(a.Findings, nil, &e.Batch, nil)
 		a.anchor = a.batch
 		a.replay(&mine)
-		a.p.Judge(subject{a}, a.Findings)
+		a.p.Judge(a.subject(), a.Findings)
 		if a.log.State != nil && a.Passed(LogReplay) && start == 0 && !bytes.Equal(records, e.Log.Records) {
 			t.Error("other records replay to the same value")
 		}

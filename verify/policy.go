@@ -115,7 +115,7 @@ func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect,
 	if err != nil {
 		return nil, a, err
 	}
-	if s.SNP() == nil {
+	if s.SNP == nil {
 		return nil, a, &RefusedError{Appraisal: a}
 	}
 	return rule.NewDraft(s), a, nil
@@ -137,7 +137,7 @@ func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Gold
 		a.evidence(e)
 	}
 	r := a.result()
-	g := &rule.Golden{Subject: subject{a}, Start: p.StartValues, Unverified: r.Verdict != Pass}
+	g := &rule.Golden{Subject: a.subject(), Start: p.StartValues, Unverified: r.Verdict != Pass}
 	for _, c := range r.Failed() {
 		if c.Verdict == Fail {
 			g.Failed = append(g.Failed, c)

@@ -5,7 +5,6 @@ package verify
 import (
 	"crypto/x509"
 	"fmt"
-	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
@@ -15,31 +14,48 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
-// subject shows the rules of a policy what an appraiser has established.
-type subject struct{ a *appraiser }
-
-var _ rule.Subject = subject{}
-
-func (s subject) Material() rule.Material {
-	m := s.a.material
-	return rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport}
-}
-
-func (s subject) AK() (keys.Name, bool) {
-	if s.a.ak == nil {
-		return nil, false
+// subject returns what an appraiser has established, for the rules of a policy.
+func (a *appraiser) subject() *rule.Subject {
+	m := a.material
+	s := &rule.Subject{
+		Material: rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport},
+		AK:       a.ak,
+		Tie:      rule.Tie{Structure: a.structure, Binding: a.binding, See: fmt.Sprintf("%s and %s", report.Commitment, paravisor.RuntimeData)},
+		Age:      a.age(),
+		Explained: func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
+			return a.byLog(bank, index), a.byFirmware(bank, index)
+		},
+		FirmwareLog: logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
+		Log:         a.log.State,
+		LogState:    logState(a.log.State != nil, a.logged),
+		Time:        a.now,
+		EKChain:     a.ekChain,
 	}
-	return s.a.ak.Name, true
+	s.SNP, _ = a.report.(*sevsnp.Report)
+	if a.batch != nil && a.batch.Values != nil {
+		s.Quote = a.batch
+	}
+	if a.statement != nil {
+		s.Caller = &a.statement.Caller
+	}
+	return s
 }
 
-func (s subject) Tie() rule.Tie {
-	return rule.Tie{Structure: s.a.structure, Binding: s.a.binding, See: fmt.Sprintf("%s and %s", report.Commitment, paravisor.RuntimeData)}
+func logState(read, present bool) rule.LogState {
+	switch {
+	case read:
+		return rule.LogRead
+	case present:
+		return rule.LogUnreadable
+	}
+	return rule.LogAbsent
 }
 
-func (s subject) Age() rule.Age {
-	a := s.a
+// age returns what the report was made for, and when.
+func (a *appraiser) age() rule.Age {
 	age := rule.Age{
 		Freshness: a.freshness(), Replay: a.material == MaterialReport && a.expect.UnsafeAcceptReplay,
 		Anchored: a.anchored, Known: quote.Comparable(a.Findings, a.anchor, a.batch), Since: quote.Age(a.anchor, a.batch),
@@ -77,57 +93,13 @@ func (a *appraiser) undated() CheckID {
 	return ""
 }
 
-func (s subject) Quote() *rule.Quote {
-	if s.a.batch == nil || s.a.batch.Values == nil {
-		return nil
-	}
-	return &rule.Quote{Selection: s.a.batch.Selection, Values: s.a.batch.Values}
-}
-
-func (s subject) Explained(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
-	return s.a.byLog(bank, index), s.a.byFirmware(bank, index)
-}
-
-func (s subject) FirmwareLog() rule.LogState {
-	switch {
-	case s.a.firmware != nil:
-		return rule.LogRead
-	case replay.FirmwareAsked(s.a.Findings):
-		return rule.LogUnreadable
-	}
-	return rule.LogAbsent
-}
-
-func (s subject) Log() (*replay.State, rule.LogState) {
-	switch l := s.a.log.State; {
-	case l != nil:
-		return l, rule.LogRead
-	case s.a.logged:
-		return nil, rule.LogUnreadable
-	}
-	return nil, rule.LogAbsent
-}
-
-func (s subject) Caller() *evidence.Caller {
-	if s.a.statement == nil {
-		return nil
-	}
-	return &s.a.statement.Caller
-}
-
-func (s subject) Time() time.Time { return s.a.now }
-
-func (s subject) EKChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
-	return s.a.ekChain(r.EKCertificates, c, roots)
-}
-
 // ekChain returns the chain from the certificate in an enrolment to a root of the policy.
 // Of several ways it takes one that is valid, so that a known one will do if it is valid.
-func (a *appraiser) ekChain(raw keys.Bundle, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+func (a *appraiser) ekChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
 	if a.cache == nil {
 		return c.Chain(roots, a.now)
 	}
-	key := ekKey(raw, roots)
+	key := ekKey(r.EKCertificates, roots)
 	if known, ok := a.cache.Get(key); ok {
 		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
 			return chain, nil

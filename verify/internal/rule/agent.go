@@ -41,14 +41,14 @@ func (r *AgentRules) explain(_ *Policy, w *Words) {
 }
 
 func (*AgentRules) draft(g *Golden, d *Draft) {
-	log, state := g.Log()
+	log, state := g.Log, g.LogState
 	if state != LogRead || len(log.Agents) == 0 {
 		return
 	}
 	seen := make(map[string]bool)
 	var digests []string
 	for _, a := range log.Agents {
-		if s := quote(a.Digest.String()); !seen[s] {
+		if s := quoted(a.Digest.String()); !seen[s] {
 			seen[s] = true
 			digests = append(digests, s)
 		}
@@ -56,8 +56,8 @@ func (*AgentRules) draft(g *Golden, d *Draft) {
 	d.tables.offer("Agents that wrote to the log since boot.", "[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
 }
 
-func (r *AgentRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	log, state := s.Log()
+func (r *AgentRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	log, state := s.Log, s.LogState
 	if noLog(f, state, "policy.agent") {
 		return
 	}

@@ -220,31 +220,30 @@ func subjects(list []*x509.Certificate) string {
 }
 
 func (*AKRules) draft(g *Golden, d *Draft) {
-	if name, ok := g.AK(); ok {
-		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(name))
+	if g.AK != nil {
+		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(g.AK.Name))
 	}
 }
 
 // judge judges the attestation key. A key that no list contains is refused if there is
 // a list, whatever origin is asked for.
-func (r *AKRules) judge(_ *Policy, s Subject, f *check.Findings) {
+func (r *AKRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	switch {
 	case r.known() == 0:
 		f.Skip("policy.ak", "the policy names no AK")
 		f.Skip("policy.ak-origin", "the policy does not ask where the AK comes from")
 		skip(f, "the policy contains no enrolment", ekChecks...)
 		return
-	case !s.Material().Quote:
+	case !s.Material.Quote:
 		f.Decide("policy.ak", false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
 		f.Skip("policy.ak-origin", "there is no AK")
 		skip(f, "there is no AK", ekChecks...)
 		return
 	}
-	ak, ok := s.AK()
-	if !ok {
+	if s.AK == nil {
 		return
 	}
-	name := ak.String()
+	name := hex.EncodeToString(s.AK.Name)
 	var record *Enrolment
 	if i := slices.IndexFunc(r.Enrolments, func(e Enrolment) bool { return e.AK == name }); i >= 0 {
 		record = &r.Enrolments[i]
@@ -275,7 +274,7 @@ func skip(f *check.Findings, why string, ids ...check.ID) {
 // judgeEK judges the certificate of the TPM that the attestation key was enrolled with.
 // Without it, the author of a record with a certificate could have any TPM pass for a
 // certified one.
-func (r *AKRules) judgeEK(record *Enrolment, named bool, s Subject, f *check.Findings) {
+func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Findings) {
 	switch {
 	case r.EKRoots == "":
 		skip(f, "the policy names no root of certificates for TPMs (ek_roots)", ekChecks...)
@@ -309,7 +308,7 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s Subject, f *check.Fin
 	decide(1, "that of an endorsement key", c.CheckUsage())
 	chain, err := s.EKChain(e, c, r.roots)
 	decide(2, "a way to "+subjects(r.roots), err)
-	decide(3, "valid at the time of appraisal", c.CheckValidity(chain, s.Time()))
+	decide(3, "valid at the time of appraisal", c.CheckValidity(chain, s.Time))
 }
 
 // Origin returns how the attestation key is known, by the checks that passed.

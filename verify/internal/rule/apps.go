@@ -80,7 +80,7 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 }
 
 func (*AppRules) draft(g *Golden, d *Draft) {
-	log, state := g.Log()
+	log, state := g.Log, g.LogState
 	if state != LogRead {
 		return
 	}
@@ -90,12 +90,12 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 			continue
 		}
 		now := a.Versions[min(max(a.Current, 0), len(a.Versions)-1)]
-		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quote(a.Name))
+		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quoted(a.Name))
 		if now.Unit != "" {
-			d.tables.line("unit = %s", quote(now.Unit))
+			d.tables.line("unit = %s", quoted(now.Unit))
 		}
 		if now.User != "" {
-			d.tables.line("user = %s", quote(now.User))
+			d.tables.line("user = %s", quoted(now.User))
 		}
 		d.tables.line("digests = [%q]", now.Digest)
 		for i, v := range a.Versions {
@@ -109,8 +109,8 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 
 // judge judges everything that an application was since boot, not what it is now: one
 // that was tampered with may be back to normal by the time of the request.
-func (r *AppRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	log, state := s.Log()
+func (r *AppRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	log, state := s.Log, s.LogState
 	if noLog(f, state, "policy.app-present", "policy.app-digest", "policy.app-unit", "policy.app-unlisted") {
 		return
 	}

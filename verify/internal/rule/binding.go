@@ -73,8 +73,8 @@ func (r *BindingRules) explain(_ *Policy, w *Words) {
 	w.demandIf(r.binding() == BindingSVSM, "Nothing that this version verifies has the binding %q: everything is refused.", BindingSVSM)
 }
 
-func (r *BindingRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	t, m := s.Tie(), s.Material()
+func (r *BindingRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	t, m := s.Tie, s.Material
 	if t.Structure == BindingNone && m.Report && m.Quote {
 		f.Block("policy.binding", "nothing ties the vTPM to the report: see %s", t.See)
 		return

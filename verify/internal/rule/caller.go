@@ -58,9 +58,9 @@ func (*CallerRules) draft(_ *Golden, d *Draft) {
 	d.tables.say("The draft does not say which caller may ask for evidence: [caller] does.")
 }
 
-func (r *CallerRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	stated, want := s.Caller(), &r.Caller
-	if stated == nil && s.Material().Statement {
+func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	stated, want := s.Caller, &r.Caller
+	if stated == nil && s.Material.Statement {
 		return
 	}
 	var c evidence.Caller

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
 // FirmwareRules are rules about the state of the SNP firmware.
@@ -44,7 +45,7 @@ func (r *FirmwareRules) explain(_ *Policy, w *Words) {
 func (r *FirmwareRules) survey() { r.AllowProvisionalFirmware = true }
 
 func (*FirmwareRules) draft(g *Golden, d *Draft) {
-	r := g.SNP()
+	r := g.SNP
 	if r.Provisional() {
 		d.root.danger("allow_provisional_firmware = true", "the firmware is not committed: the host can go back to the older one at will.")
 	}
@@ -64,7 +65,7 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 
 // judgeSNP judges the firmware. A nil vector means that the firmware does not state its
 // mitigations, which is never a pass.
-func (r *FirmwareRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *FirmwareRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	if m.Provisional() && r.AllowProvisionalFirmware {
 		f.Skip("policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
 	} else {

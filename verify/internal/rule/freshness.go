@@ -91,12 +91,12 @@ func (*FreshnessRules) draft(_ *Golden, d *Draft) {
 	d.root.offer("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.", "freshness = \"fresh\"\n# freshness = \"anchored\"\n# max_anchor_age = \"10m\"")
 }
 
-func (r *FreshnessRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	a, want := s.Age(), r.freshness()
+func (r *FreshnessRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	a, want := s.Age, r.freshness()
 	switch {
 	case want == AnyReport:
 		f.Skip("policy.freshness", "the policy accepts a report of any age")
-	case !s.Material().Report:
+	case !s.Material.Report:
 		f.Skip("policy.freshness", "there is no report")
 	case a.Replay:
 		f.Skip("policy.freshness", "nothing was expected of the report: it may be old")

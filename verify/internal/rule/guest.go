@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -131,7 +132,7 @@ func (r *GuestRules) survey() {
 }
 
 func (*GuestRules) draft(g *Golden, d *Draft) {
-	p, t := g.SNP().Policy, &d.tables
+	p, t := g.SNP.Policy, &d.tables
 	t.offer("What the guest's owner allowed the host. The launch measurement does not cover these bits.", "[guest_policy]\nallow_smt = %t", p.Has(snp.PolicySMT))
 	rules := new(GuestPolicy)
 	for _, x := range rules.permissions() {
@@ -154,7 +155,7 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 }
 
 // judgeSNP judges the guest policy, which the measurement does not cover.
-func (r *GuestRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *GuestRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	g, p := &r.GuestPolicy, m.Policy
 	bits := g.permissions()
 	if g.allowsSMT() {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -96,7 +97,7 @@ func (r *ImageRules) explain(_ *Policy, w *Words) {
 }
 
 func (*ImageRules) draft(g *Golden, d *Draft) {
-	r := g.SNP().Report
+	r := g.SNP.Report
 	var lines []string
 	signed := !isZero(r.IDKeyDigest[:]) || !isZero(r.AuthorKeyDigest[:]) // else the ID block proves nothing, see conflicts
 	if r.GuestSVN > 0 && signed {
@@ -118,7 +119,7 @@ func (*ImageRules) draft(g *Golden, d *Draft) {
 	d.tables.offer("What the guest's owner signed, and what the host added, at launch. Zeros mean nothing.", "[image]\n%s\n", strings.Join(lines, "\n"))
 }
 
-func (r *ImageRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *ImageRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	if least := r.Image.MinGuestSVN; least == 0 {
 		f.Skip("policy.guest-svn", "the policy names no security version")
 	} else {

@@ -3,35 +3,15 @@
 package rule
 
 import (
-	"crypto/x509"
-	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/keys"
-	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
-	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
-// nothing is a subject of which nothing was established.
-type nothing struct{ material Material }
-
-func (n nothing) Material() Material                         { return n.material }
-func (nothing) SNP() *SNP                                    { return nil }
-func (nothing) AK() (keys.Name, bool)                        { return nil, false }
-func (nothing) Tie() Tie                                     { return Tie{Structure: BindingNone, Binding: BindingNone} }
-func (nothing) Age() Age                                     { return Age{} }
-func (nothing) Quote() *Quote                                { return nil }
-func (nothing) Explained(pcr.Algorithm, uint32) (bool, bool) { return false, false }
-func (nothing) FirmwareLog() LogState                        { return LogUnreadable }
-func (nothing) Log() (*replay.State, LogState)               { return nil, LogUnreadable }
-func (nothing) Caller() *evidence.Caller                     { return nil }
-func (nothing) Time() time.Time                              { return time.Time{} }
-func (nothing) EKChain(*keys.Enrolment, *keys.EKCertificate, []*x509.Certificate) ([]*x509.Certificate, error) {
-	return nil, fmt.Errorf("no chain")
+// nothing returns a subject of which nothing was established.
+func nothing(m Material) *Subject {
+	return &Subject{Material: m, Tie: Tie{Structure: BindingNone, Binding: BindingNone}, FirmwareLog: LogUnreadable, LogState: LogUnreadable}
 }
 
 // TestNothingPassesOfNothing: a rule that is asked for never passes, and is never skipped,
@@ -59,7 +39,7 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	order := check.NewOrder(Definitions())
 	for _, m := range []Material{{Statement: true, Report: true, Quote: true}, {Report: true}, {Quote: true}, {}} {
 		f := check.NewFindings(order, nil)
-		c.Judge(nothing{m}, f)
+		c.Judge(nothing(m), f)
 		for _, d := range Definitions() {
 			if d.ID == "policy.log" {
 				continue // it asks whether the evidence contains one; its content has other checks

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
 // LaunchRules are rules about what was launched.
@@ -137,11 +138,11 @@ func (r *LaunchRules) survey() { r.UnlistedLaunch = Allow }
 func (*LaunchRules) draft(g *Golden, d *Draft) {
 	d.tables.say("What was launched. A report does not show what kind of firmware it is and what its measurement covers: the builder of the image knows. \"plain\" and \"firmware\" claim the least.")
 	d.tables.line("[[launch]]\nmeasurement = %s\nkind = %q\ncovers = %q\nlabel = \"golden machine, %s\"\n",
-		hexOf(g.SNP().Measurement[:]), KindPlain, CoversFirmware, g.Time().UTC().Format("2006-01-02"))
+		hexOf(g.SNP.Measurement()), KindPlain, CoversFirmware, g.Time.UTC().Format("2006-01-02"))
 }
 
-func (r *LaunchRules) judgeSNP(p *Policy, m *SNP, f *check.Findings) {
-	measurement, listed := hex.EncodeToString(m.Measurement[:]), r.Launch(m.Measurement[:]) != nil
+func (r *LaunchRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) {
+	measurement, listed := hex.EncodeToString(m.Measurement()), r.Launch(m.Measurement()) != nil
 	if !listed && r.UnlistedLaunch == Allow {
 		f.Skip("policy.launch", "the policy accepts launch measurements that it does not list, and this is one")
 	} else {

@@ -59,7 +59,7 @@ func (r *LogRules) survey() {
 }
 
 func (*LogRules) draft(g *Golden, d *Draft) {
-	log, state := g.Log()
+	log, state := g.Log, g.LogState
 	if state != LogRead {
 		d.root.danger("log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
 		return
@@ -70,13 +70,13 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 	if len(log.Unmeasured) > 0 {
 		d.root.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
 	}
-	if g.FirmwareLog() == LogRead {
+	if g.FirmwareLog == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
 	}
 }
 
-func (r *LogRules) judge(p *Policy, s Subject, f *check.Findings) {
-	log, state := s.Log()
+func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
+	log, state := s.Log, s.LogState
 	if r.required() {
 		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
 	} else {
@@ -135,13 +135,13 @@ func firstOf(found []string) string {
 const firmwarePCRs = 8
 
 // judgeFirmware wants every quoted PCR of the firmware explained.
-func (r *LogRules) judgeFirmware(p *Policy, s Subject, f *check.Findings) {
-	q, state := s.Quote(), s.FirmwareLog()
+func (r *LogRules) judgeFirmware(p *Policy, s *Subject, f *check.Findings) {
+	q, state := s.Quote, s.FirmwareLog
 	switch {
 	case r.FirmwareLog != Required:
 		f.Skip("policy.firmware-log", "the policy does not ask for the firmware's log")
 		return
-	case !s.Material().Quote:
+	case !s.Material.Quote:
 		f.Decide("policy.firmware-log", false, "a quote and the firmware's log", "none", "the policy needs the firmware's log, and a bare report comes with no quote")
 		return
 	case q == nil || state == LogUnreadable:

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -135,7 +136,7 @@ func (r *MachineRules) survey() {
 }
 
 func (*MachineRules) draft(g *Golden, d *Draft) {
-	r, signer := g.SNP(), cmp.Or(g.SNP().Signer, strings.ToLower(g.SNP().KeyInfo.Signer().String()))
+	r, signer := g.SNP, cmp.Or(g.SNP.Signer, strings.ToLower(g.SNP.KeyInfo.Signer().String()))
 	switch {
 	case !slices.Contains(knownProducts(), g.product()):
 		d.root.offer("The processor is of an unknown line: name one.", "# products = [\"genoa\"]")
@@ -158,7 +159,7 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 	d.root.offer("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").", "revocation = \"optional\"")
 }
 
-func (r *MachineRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *MachineRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	least := max(r.MinReportVersion, 2)
 	f.Decide("policy.report-version", int64(m.Version) >= int64(least), fmt.Sprintf("at least %d", least), fmt.Sprint(m.Version),
 		"the report is of version %d, and the policy wants %d or later", m.Version, least)

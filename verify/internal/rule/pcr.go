@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/quote"
 )
 
 // PCRRules are rules about PCR values.
@@ -88,7 +89,7 @@ func (r *PCRRules) explain(_ *Policy, w *Words) {
 func (*PCRRules) draft(g *Golden, d *Draft) {
 	t := &d.tables
 	t.say("Quoted PCRs that no log of the agent explains. Remove the # if the value is the same on every good machine and at every boot; what is not pinned is not asserted.")
-	q := cmp.Or(g.Quote(), new(Quote)) // of evidence that does not verify, it may be absent
+	q := cmp.Or(g.Quote, new(quote.Quote)) // of evidence that does not verify, it may be absent
 	for _, b := range q.Selection {
 		for _, index := range b.PCRs {
 			if byLog, _ := g.Explained(b.Algorithm, index); b.Algorithm != pcr.SHA1 && !byLog {
@@ -102,13 +103,13 @@ func (*PCRRules) draft(g *Golden, d *Draft) {
 	}
 }
 
-func (r *PCRRules) judge(_ *Policy, s Subject, f *check.Findings) {
-	q := s.Quote()
+func (r *PCRRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	q := s.Quote
 	switch {
 	case len(r.PCRs) == 0:
 		f.Skip("policy.pcr", "the policy pins no PCR")
 		return
-	case !s.Material().Quote:
+	case !s.Material.Quote:
 		f.Decide("policy.pcr", false, "a quote", "none", "the policy pins a PCR, and a bare report comes with no quote")
 		return
 	case q == nil:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -89,21 +90,21 @@ func (r *PlatformRules) explain(_ *Policy, w *Words) {
 func (*PlatformRules) draft(g *Golden, d *Draft) {
 	var have []string
 	for _, b := range platformBits {
-		if g.SNP().PlatformInfo.Has(b.mask) && b.mask != snp.PlatformSMT {
-			have = append(have, quote(b.name))
+		if g.SNP.PlatformInfo.Has(b.mask) && b.mask != snp.PlatformSMT {
+			have = append(have, quoted(b.name))
 		}
 	}
 	d.tables.offer("Properties of the machine that were found. alias_check_complete shows that memory is not aliased (BadRAM).", "[platform]")
 	if len(have) > 0 {
 		d.tables.line("require = [%s]", strings.Join(have, ", "))
 	}
-	if !g.SNP().PlatformInfo.Has(snp.PlatformAliasCheck) {
+	if !g.SNP.PlatformInfo.Has(snp.PlatformAliasCheck) {
 		d.tables.say("DANGER: the machine does not state alias_check_complete.")
 	}
 	d.tables.line("unknown_bits = \"allow\"\n")
 }
 
-func (r *PlatformRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *PlatformRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	require, refuse := platformMask(r.Platform.Require), platformMask(r.Platform.Refuse)
 	missing, present := platformNames(require&^m.PlatformInfo), platformNames(refuse&m.PlatformInfo)
 	if require|refuse == 0 {

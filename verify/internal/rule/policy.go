@@ -25,6 +25,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
 // Version is the version of a policy that this package reads.
@@ -63,26 +64,26 @@ type Policy struct {
 
 // subject is the rules about one subject.
 type subject interface {
-	values(f *faults)                              // checks of values that tags do not describe
-	conflicts(p *Policy, f *faults)                // refuses rules that no evidence could meet, and rules that would be ignored
-	explain(p *Policy, w *Words)                   // says in words what is demanded and what is not
-	survey()                                       // sets rules that accept everything genuine
-	draft(g *Golden, d *Draft)                     // writes rules that accept a golden machine
-	judge(p *Policy, s Subject, f *check.Findings) // judges evidence
-	judgeSNP(p *Policy, m *SNP, f *check.Findings) // judges a report, if one was read
-	compile() error                                // readies a copy that does not change
+	values(f *faults)                                        // checks of values that tags do not describe
+	conflicts(p *Policy, f *faults)                          // refuses rules that no evidence could meet, and rules that would be ignored
+	explain(p *Policy, w *Words)                             // says in words what is demanded and what is not
+	survey()                                                 // sets rules that accept everything genuine
+	draft(g *Golden, d *Draft)                               // writes rules that accept a golden machine
+	judge(p *Policy, s *Subject, f *check.Findings)          // judges evidence
+	judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) // judges a report, if one was read
+	compile() error                                          // readies a copy that does not change
 }
 
 // quiet is embedded by rules that lack one of these methods.
 type quiet struct{}
 
-func (quiet) values(*faults)                          {}
-func (quiet) conflicts(*Policy, *faults)              {}
-func (quiet) survey()                                 {}
-func (quiet) draft(*Golden, *Draft)                   {}
-func (quiet) judge(*Policy, Subject, *check.Findings) {}
-func (quiet) judgeSNP(*Policy, *SNP, *check.Findings) {}
-func (quiet) compile() error                          { return nil }
+func (quiet) values(*faults)                                    {}
+func (quiet) conflicts(*Policy, *faults)                        {}
+func (quiet) survey()                                           {}
+func (quiet) draft(*Golden, *Draft)                             {}
+func (quiet) judge(*Policy, *Subject, *check.Findings)          {}
+func (quiet) judgeSNP(*Policy, *sevsnp.Report, *check.Findings) {}
+func (quiet) compile() error                                    { return nil }
 
 // subjects returns the rules in the order in which their checks run and are listed.
 func (p *Policy) subjects() []subject {
@@ -100,9 +101,9 @@ func Definitions() []check.Definition {
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
 // read stays open.
-func (p *Policy) Judge(s Subject, f *check.Findings) {
+func (p *Policy) Judge(s *Subject, f *check.Findings) {
 	for _, r := range p.subjects() {
-		if m := s.SNP(); m != nil {
+		if m := s.SNP; m != nil {
 			r.judgeSNP(p, m, f)
 		}
 		r.judge(p, s, f)

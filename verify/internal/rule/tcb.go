@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -139,7 +140,7 @@ func (*TCBRules) draft(g *Golden, d *Draft) {
 	}
 	var floors []string
 	for _, v := range (TCB{}).floors() {
-		levels, _, err := v.have(g.SNP().Report).Components(line(g.product()))
+		levels, _, err := v.have(g.SNP.Report).Components(line(g.product()))
 		if err != nil || !slices.ContainsFunc(levels, func(l snp.Level) bool { return l.Value != 0 }) {
 			continue
 		}
@@ -156,7 +157,7 @@ func (*TCBRules) draft(g *Golden, d *Draft) {
 	d.tables.offer("Firmware below these versions is refused. They are those of the machine: AMD's security bulletins say what they ought to be.", "%s[tcb.%s]\n%s\n", head, g.product(), strings.Join(floors, "\n"))
 }
 
-func (r *TCBRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *TCBRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	if m.Product == "" {
 		return
 	}

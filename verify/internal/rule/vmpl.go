@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
 
 // VMPLRules are rules about the VM privilege level that asked for the report.
@@ -40,12 +41,12 @@ func (r *VMPLRules) explain(_ *Policy, w *Words) {
 func (r *VMPLRules) survey() { r.VMPL = []int{0, 1, 2, 3} }
 
 func (*VMPLRules) draft(g *Golden, d *Draft) {
-	if v := g.SNP().VMPL; v != 0 {
+	if v := g.SNP.VMPL; v != 0 {
 		d.root.danger(fmt.Sprintf("vmpl = [%d]", v), "the report was asked for at VMPL %d, not 0.", v)
 	}
 }
 
-func (r *VMPLRules) judgeSNP(_ *Policy, m *SNP, f *check.Findings) {
+func (r *VMPLRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	listed := slices.ContainsFunc(r.vmpl(), func(v int) bool { return int64(v) == int64(m.VMPL) })
 	f.Decide("policy.vmpl", listed, fmt.Sprint(r.vmpl()), fmt.Sprint(m.VMPL), "the report was asked for at VMPL %d", m.VMPL)
 }

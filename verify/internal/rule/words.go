@@ -69,7 +69,7 @@ func (w *Words) danger(format string, a ...any) {
 
 // Golden is what an appraisal found on a golden machine.
 type Golden struct {
-	Subject
+	*Subject
 	Start      []StartValue  // of the PCR of the log, if not zero
 	Unverified bool          // the maker of the evidence chose everything else
 	Failed     []check.Check // checks that it failed
@@ -77,7 +77,7 @@ type Golden struct {
 
 // product returns the processor line: that of the chain, else that of the report alone.
 func (g *Golden) product() string {
-	return cmp.Or(g.SNP().Product, strings.ToLower(g.SNP().Report.Product().String()))
+	return cmp.Or(g.SNP.Product, strings.ToLower(g.SNP.Report.Product().String()))
 }
 
 // Draft is the text of a policy in its making. In TOML, root keys come before tables.
@@ -146,8 +146,8 @@ func (t *text) danger(rule, format string, a ...any) {
 	t.line("# %s", rule)
 }
 
-// quote spells a name from the log, which has no control characters: the rest of Go's
+// quoted spells a name from the log, which has no control characters: the rest of Go's
 // escapes means the same in TOML.
-func quote(s string) string { return strconv.Quote(s) }
+func quoted(s string) string { return strconv.Quote(s) }
 
-func hexOf(b []byte) string { return quote(hex.EncodeToString(b)) }
+func hexOf(b []byte) string { return quoted(hex.EncodeToString(b)) }
