@@ -6,6 +6,7 @@
 package check
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,19 +41,8 @@ const (
 
 // String returns the name of the class for people.
 func (c Class) String() string {
-	switch c {
-	case Accepted:
-		return "accepted"
-	case Binding:
-		return "signature or binding"
-	case Collateral:
-		return "collateral"
-	case Revoked:
-		return "revoked"
-	case Policy:
-		return "policy"
-	}
-	return fmt.Sprintf("class %d", int(c))
+	names := map[Class]string{Accepted: "accepted", Binding: "signature or binding", Collateral: "collateral", Revoked: "revoked", Policy: "policy"}
+	return cmp.Or(names[c], fmt.Sprintf("class %d", int(c)))
 }
 
 // Definition describes one check.
@@ -81,10 +71,9 @@ const maxText = 2 << 10
 // Findings collects the checks of one appraisal. Each begins as required and not
 // asserted, so that a step that was not reached cannot look like one that passed.
 type Findings struct {
-	definitions []Definition
-	checks      []Check
-	index       map[ID]int
-	ignored     map[ID]bool
+	*Order
+	checks  []Check
+	ignored map[ID]bool
 }
 
 // Order is the definitions of an appraisal, indexed once for all appraisals.
@@ -105,7 +94,7 @@ func NewOrder(definitions []Definition) *Order {
 // NewFindings starts an appraisal. A check in ignored passes whatever it found: tests
 // show with it that each check is the only one that stops its attack.
 func NewFindings(o *Order, ignored map[ID]bool) *Findings {
-	f := &Findings{definitions: o.definitions, index: o.index, ignored: ignored, checks: make([]Check, len(o.definitions))}
+	f := &Findings{Order: o, ignored: ignored, checks: make([]Check, len(o.definitions))}
 	for i, d := range o.definitions {
 		f.checks[i] = Check{ID: d.ID, Class: d.Class, Verdict: NotAsserted, Required: true}
 	}
@@ -184,6 +173,14 @@ func (f *Findings) Skip(id ID, why string, args ...any) {
 	f.checks[f.at(id)].Required = false
 }
 
+// SkipIf skips a check if unasked, and reports whether it did.
+func (f *Findings) SkipIf(unasked bool, id ID, why string, args ...any) bool {
+	if unasked {
+		f.Skip(id, why, args...)
+	}
+	return unasked
+}
+
 // Block records a required check that could not run, with the reason.
 func (f *Findings) Block(id ID, why string, args ...any) {
 	if len(args) > 0 {
@@ -216,6 +213,9 @@ func (f *Findings) Checks() []Check {
 	}
 	return f.checks
 }
+
+// Zero reports whether all bytes of b are zero.
+func Zero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
 // Short returns b in hexadecimal, cut after 32 bytes: enough to tell it apart on a screen.
 func Short(b []byte) string {

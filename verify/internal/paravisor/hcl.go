@@ -11,10 +11,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
-	"slices"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -80,9 +80,9 @@ func parse(b []byte) (*Blob, error) {
 		return nil, fmt.Errorf("paravisor's blob of version %d with runtime data of version %d, want 1 to %d with 1", u32(4), u32(1220), hclVersion)
 	case u32(8) != hclRuntime+size || u32(1216) != 20+size:
 		return nil, fmt.Errorf("sizes %d and %d in the headers do not go with runtime data of %d bytes", u32(8), u32(1216), size)
-	case !zero(b[16:hclReport]):
+	case !check.Zero(b[16:hclReport]):
 		return nil, fmt.Errorf("status and reserved bytes of the header are %x, want zeros", b[16:hclReport])
-	case !zero(b[hclRuntime+size:]):
+	case !check.Zero(b[hclRuntime+size:]):
 		return nil, fmt.Errorf("something follows the runtime data, want zeros")
 	}
 	h := &Blob{Report: b[hclReport:hclSizes], reportType: u32(1224), runtime: b[hclRuntime : hclRuntime+size]}
@@ -161,8 +161,4 @@ func base64url(s string) ([]byte, error) {
 		err = fmt.Errorf("not the canonical spelling")
 	}
 	return b, err
-}
-
-func zero(b []byte) bool {
-	return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 })
 }

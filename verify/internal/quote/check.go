@@ -143,9 +143,7 @@ func (s *set) check(f *check.Findings, ak *tpmwire.Key, snapshot *evidence.Snaps
 		return nil
 	}
 	f.Decide(s.trailing.ID, at.Trailing == 0, "no bytes", fmt.Sprintf("%d bytes", at.Trailing), "bytes follow the %s", s.what)
-	if want == nil {
-		f.Skip(s.qualifyingData.ID, "no nonce was expected: the %s may be old, or made for another verifier", s.what)
-	} else {
+	if !f.SkipIf(want == nil, s.qualifyingData.ID, "no nonce was expected: the %s may be old, or made for another verifier", s.what) {
 		f.Decide(s.qualifyingData.ID, bytes.Equal(at.ExtraData, want), hex.EncodeToString(want), check.Short(at.ExtraData),
 			"the qualifying data of the %s is not the expected", s.what)
 	}
@@ -217,10 +215,7 @@ func Selected(attest []byte) pcr.Selection {
 	if err != nil {
 		return nil
 	}
-	selection, err := selected(at)
-	if err != nil {
-		return nil
-	}
+	selection, _ := selected(at)
 	return selection
 }
 
@@ -242,11 +237,8 @@ func attributeFaults(a tpm2.TPMAObject) string {
 		{"x509sign", a.X509Sign, false},
 		{"encryptedDuplication", a.EncryptedDuplication, false},
 	} {
-		switch {
-		case x.want && !x.got:
-			faults = append(faults, x.name+" is clear")
-		case !x.want && x.got:
-			faults = append(faults, x.name+" is set")
+		if x.got != x.want {
+			faults = append(faults, x.name+map[bool]string{false: " is clear", true: " is set"}[x.got])
 		}
 	}
 	return strings.Join(faults, ", ")
@@ -261,10 +253,8 @@ func selected(a *tpmwire.Attest) (pcr.Selection, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range s {
-		if b.Algorithm != pcr.SHA1 {
-			return s, nil
-		}
+	if !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return b.Algorithm != pcr.SHA1 }) {
+		return nil, errors.New("only SHA-1 is selected, whose collisions can be made")
 	}
-	return nil, errors.New("only SHA-1 is selected, whose collisions can be made")
+	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
 // State is what a log said up to a head: the values of the PCR, and everything that a
@@ -59,7 +60,7 @@ func digestsOf(in []BankValue) ([]pcr.Digest, error) {
 
 // FromZero reports whether the log began with zero in this bank.
 func (s *State) FromZero(bank pcr.Algorithm) bool {
-	return slices.ContainsFunc(s.Start, func(v BankValue) bool { return v.Bank == bank.String() && zero(v.Value) })
+	return slices.ContainsFunc(s.Start, func(v BankValue) bool { return v.Bank == bank.String() && check.Zero(v.Value) })
 }
 
 // Clone returns a copy that can be added to without touching s, which is the caller's.
@@ -147,10 +148,6 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 		app.Versions = append(app.Versions, v)
 	}
 	app.Current = j
-}
-
-func zero(b []byte) bool {
-	return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 })
 }
 
 // Agent is one agent that wrote to the log.

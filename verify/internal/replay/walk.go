@@ -46,8 +46,10 @@ func (w *walk) run() {
 	w.pass()
 	digests, events := w.checkRecords()
 	for i, r := range w.records {
-		if events {
-			w.read(i)
+		if events { // checkRecords has refused a record without an event
+			if e, err := w.event(i); err == nil {
+				w.state.add(r.Number, e)
+			}
 		}
 		if i < len(w.events) {
 			continue
@@ -98,15 +100,6 @@ func (w *walk) begin() (uint32, error) {
 	return start.PCR, nil
 }
 
-// continued returns the replay of a log that begins at an index.
-func (w *walk) continued() (*pcr.Replayer, error) {
-	var banks []pcr.Algorithm
-	for _, d := range w.start {
-		banks = append(banks, d.Algorithm)
-	}
-	return pcr.NewReplayer(banks, w.start)
-}
-
 // checkRecords checks every record and reports whether digests and events can be
 // relied on. The first fault is reported, with the number of its record.
 func (w *walk) checkRecords() (digests, events bool) {
@@ -137,8 +130,12 @@ func (w *walk) checkRecords() (digests, events bool) {
 // follow replays the records, takes values and head along, and keeps the events.
 func (w *walk) follow() (err error) {
 	p := w.replay
-	if p == nil {
-		if p, err = w.continued(); err != nil {
+	if p == nil { // a log that begins at an index
+		var banks []pcr.Algorithm
+		for _, d := range w.start {
+			banks = append(banks, d.Algorithm)
+		}
+		if p, err = pcr.NewReplayer(banks, w.start); err != nil {
 			return err
 		}
 	}
@@ -187,15 +184,6 @@ func (w *walk) checkPrevious() error {
 		head = evidence.NextLogHead(head, r.Encode())
 	}
 	return nil
-}
-
-// read adds the event of record i to the history.
-func (w *walk) read(i int) {
-	e, err := w.event(i)
-	if err != nil { // checkRecords has refused it
-		return
-	}
-	w.state.add(w.records[i].Number, e)
 }
 
 // pass records that the walk is at a head that it must come through, with the PCR values
@@ -288,7 +276,7 @@ func (w *walk) checkStart() {
 	}
 	banks, _ := w.in.Batch.Banks(w.state.PCR)
 	for _, d := range start {
-		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || zero(d.Value) {
+		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || check.Zero(d.Value) {
 			continue
 		}
 		if !w.Decide(startValue.ID, w.in.Listed(d), "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),

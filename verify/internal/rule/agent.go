@@ -61,8 +61,7 @@ func (r *AgentRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	if noLog(f, state, "policy.agent") {
 		return
 	}
-	if !r.asks() {
-		f.Skip("policy.agent", "the policy names no agent")
+	if f.SkipIf(!r.asks(), "policy.agent", "the policy names no agent") {
 		return
 	}
 	var other []string

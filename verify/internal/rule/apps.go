@@ -147,9 +147,7 @@ func (r *AppRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		f.Decide("policy.app-digest", len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
 		f.Decide("policy.app-unit", len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
 	}
-	if r.UnlistedApps != Refuse {
-		f.Skip("policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none"))
-	} else {
+	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none")) {
 		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
 	}
 }

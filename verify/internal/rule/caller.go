@@ -68,22 +68,17 @@ func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		c = *stated
 	}
 	name := func(id check.ID, want, got, what string) {
-		if want == "" {
-			f.Skip(id, "the policy names no %s", what)
-			return
+		if !f.SkipIf(want == "", id, "the policy names no %s", what) {
+			f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
 		}
-		f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
 	}
 	name("policy.caller-unit", want.Unit, c.Unit, "unit")
 	name("policy.caller-app", want.App, c.App, "application")
-	if want.UID == nil {
-		f.Skip("policy.caller-user", "the policy names no uid")
-	} else {
+	if !f.SkipIf(want.UID == nil, "policy.caller-user", "the policy names no uid") {
 		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
 			"the statement was asked for by another user, or there is no statement")
 	}
-	if len(want.Executables) == 0 && !want.Covered {
-		f.Skip("policy.caller-executable", "the policy does not ask what the caller was seen to run")
+	if f.SkipIf(len(want.Executables) == 0 && !want.Covered, "policy.caller-executable", "the policy does not ask what the caller was seen to run") {
 		return
 	}
 	found, ok := "not observed", false

@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	shown "github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
 // An Error is a fault of a policy, with its place in the text. Line and column are 0 for
@@ -163,7 +164,7 @@ func (f *faults) value(key string, v reflect.Value, want []string) {
 	case "range":
 		f.number(key, v.Int(), int64(numbers[0]), int64(numbers[1]))
 	case "hex", "hex0":
-		if b, ok := f.hex(key, text, numbers...); ok && kind == "hex" && isZero(b) {
+		if b, ok := f.hex(key, text, numbers...); ok && kind == "hex" && check.Zero(b) {
 			f.fail(key, "it is zero, which means none: leave it out")
 		}
 	case "name":
@@ -196,8 +197,6 @@ func (f *faults) hex(key, text string, sizes ...int) ([]byte, bool) {
 	}
 	return b, true
 }
-
-func isZero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
 func joined[T any](list []T, with string) string {
 	parts := make([]string, len(list))

@@ -46,9 +46,7 @@ func (r *FirmwareRules) survey() { r.AllowProvisionalFirmware = true }
 
 func (*FirmwareRules) draft(g *Golden, d *Draft) {
 	r := g.SNP
-	if r.Provisional() {
-		d.root.danger("allow_provisional_firmware = true", "the firmware is not committed: the host can go back to the older one at will.")
-	}
+	d.root.dangerIf(r.Provisional(), "allow_provisional_firmware = true", "the firmware is not committed: the host can go back to the older one at will.")
 	if r.LaunchMitigations == nil || r.CurrentMitigations == nil || r.Version < 5 || *r.LaunchMitigations > maxMitigations ||
 		*r.CurrentMitigations > maxMitigations || *r.LaunchMitigations|*r.CurrentMitigations == 0 {
 		return
@@ -66,15 +64,12 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 // judgeSNP judges the firmware. A nil vector means that the firmware does not state its
 // mitigations, which is never a pass.
 func (r *FirmwareRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
-	if m.Provisional() && r.AllowProvisionalFirmware {
-		f.Skip("policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one")
-	} else {
+	if !f.SkipIf(m.Provisional() && r.AllowProvisionalFirmware, "policy.provisional", "the policy accepts firmware that is not committed, and this is such: the host can go back to the older one") {
 		f.Decide("policy.provisional", !m.Provisional(), "the committed firmware", fmt.Sprintf("current TCB %v, committed %v", m.CurrentTCB, m.CommittedTCB),
 			"the firmware in use is not committed: it is on trial, and the host can go back to the older one")
 	}
 	want := r.Mitigations
-	if want == (Mitigations{}) {
-		f.Skip("policy.mitigations", "the policy asks for no mitigation")
+	if f.SkipIf(want == Mitigations{}, "policy.mitigations", "the policy asks for no mitigation") {
 		return
 	}
 	has := func(v *uint64, want int64) bool { return want == 0 || v != nil && *v&uint64(want) == uint64(want) }

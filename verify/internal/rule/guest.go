@@ -136,13 +136,9 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 	t.offer("What the guest's owner allowed the host. The launch measurement does not cover these bits.", "[guest_policy]\nallow_smt = %t", p.Has(snp.PolicySMT))
 	rules := new(GuestPolicy)
 	for _, x := range rules.permissions() {
-		if p.Has(x.bit) {
-			t.danger(x.key+" = true", "%s", x.golden)
-		}
+		t.dangerIf(p.Has(x.bit), x.key+" = true", "%s", x.golden)
 	}
-	if p.Wellformed() != nil {
-		t.danger("allow_reserved_bits = true", "the guest policy contains bits that this version cannot name.")
-	}
+	t.dangerIf(p.Wellformed() != nil, "allow_reserved_bits = true", "the guest policy contains bits that this version cannot name.")
 	for _, x := range rules.protections() {
 		if p.Has(x.bit) {
 			t.line("%s = true", x.key)
@@ -158,30 +154,23 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 func (r *GuestRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	g, p := &r.GuestPolicy, m.Policy
 	bits := g.permissions()
-	if g.allowsSMT() {
-		f.Skip("policy.smt", "the policy allows SMT")
-	} else {
+	if !f.SkipIf(g.allowsSMT(), "policy.smt", "the policy allows SMT") {
 		bits = append(bits, guestBit{bit: snp.PolicySMT, id: "policy.smt", allows: "SMT"})
 	}
 	for _, x := range bits {
-		if x.set && p.Has(x.bit) { // a pass would say that the guest does not allow it
-			f.Skip(x.id, "the policy accepts it: the guest policy allows %s", x.allows)
-		} else {
+		// A pass would say that the guest does not allow it.
+		if !f.SkipIf(x.set && p.Has(x.bit), x.id, "the policy accepts it: the guest policy allows %s", x.allows) {
 			f.Decide(x.id, !p.Has(x.bit), "not allowed by the guest policy", p.String(), "the guest policy allows %s", x.allows)
 		}
 	}
-	if g.MinABI == "" {
-		f.Skip("policy.guest-abi", "the policy names no ABI version")
-	} else {
+	if !f.SkipIf(g.MinABI == "", "policy.guest-abi", "the policy names no ABI version") {
 		major, minor := g.abi()
 		ok := p.ABIMajor() > major || p.ABIMajor() == major && p.ABIMinor() >= minor
 		f.Decide("policy.guest-abi", ok, "at least "+g.MinABI, fmt.Sprintf("%d.%d", p.ABIMajor(), p.ABIMinor()), "the guest policy asks for an older firmware ABI")
 	}
 	g.judgeProtections(p, f)
 	fault := p.Wellformed()
-	if fault != nil && g.AllowReservedBits {
-		f.Skip("policy.guest-reserved", "the policy allows it: %v", fault)
-	} else {
+	if !f.SkipIf(fault != nil && g.AllowReservedBits, "policy.guest-reserved", "the policy allows it: %v", fault) {
 		f.DecideError("policy.guest-reserved", fault)
 	}
 }
@@ -201,9 +190,7 @@ func (g *GuestPolicy) judgeProtections(p snp.Policy, f *check.Findings) {
 			}
 		}
 	}
-	if len(asked) == 0 {
-		f.Skip("policy.guest-features", "the policy asks for no further protection")
-	} else {
+	if !f.SkipIf(len(asked) == 0, "policy.guest-features", "the policy asks for no further protection") {
 		f.Decide("policy.guest-features", len(missing) == 0, strings.Join(asked, ", "), "without "+strings.Join(missing, ", "),
 			"the guest policy does not ask for %s", strings.Join(missing, ", "))
 	}

@@ -99,13 +99,13 @@ func (r *ImageRules) explain(_ *Policy, w *Words) {
 func (*ImageRules) draft(g *Golden, d *Draft) {
 	r := g.SNP.Report
 	var lines []string
-	signed := !isZero(r.IDKeyDigest[:]) || !isZero(r.AuthorKeyDigest[:]) // else the ID block proves nothing, see conflicts
+	signed := !check.Zero(r.IDKeyDigest[:]) || !check.Zero(r.AuthorKeyDigest[:]) // else the ID block proves nothing, see conflicts
 	if r.GuestSVN > 0 && signed {
 		lines = append(lines, fmt.Sprintf("min_guest_svn = %d", r.GuestSVN))
 	}
 	for _, x := range new(Image).rules() {
 		switch b := x.have(r); {
-		case isZero(b), x.signed && !signed:
+		case check.Zero(b), x.signed && !signed:
 		case x.list:
 			lines = append(lines, fmt.Sprintf("%s = [%s]", x.key, hexOf(b)))
 		default:
@@ -120,9 +120,7 @@ func (*ImageRules) draft(g *Golden, d *Draft) {
 }
 
 func (r *ImageRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
-	if least := r.Image.MinGuestSVN; least == 0 {
-		f.Skip("policy.guest-svn", "the policy names no security version")
-	} else {
+	if least := r.Image.MinGuestSVN; !f.SkipIf(least == 0, "policy.guest-svn", "the policy names no security version") {
 		f.Decide("policy.guest-svn", int64(m.GuestSVN) >= least, fmt.Sprintf("at least %d", least), fmt.Sprint(m.GuestSVN), "the guest image is too old")
 	}
 	for _, x := range r.Image.rules() {

@@ -143,9 +143,7 @@ func (*LaunchRules) draft(g *Golden, d *Draft) {
 
 func (r *LaunchRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) {
 	measurement, listed := hex.EncodeToString(m.Measurement()), r.Launch(m.Measurement()) != nil
-	if !listed && r.UnlistedLaunch == Allow {
-		f.Skip("policy.launch", "the policy accepts launch measurements that it does not list, and this is one")
-	} else {
+	if !f.SkipIf(!listed && r.UnlistedLaunch == Allow, "policy.launch", "the policy accepts launch measurements that it does not list, and this is one") {
 		f.Decide("policy.launch", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
 			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
 	}
@@ -156,10 +154,7 @@ func (r *LaunchRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) {
 	case listsChip(p.DeniedChips, m.ChipID):
 		denied = "chip " + hex.EncodeToString(m.ChipID[:])
 	}
-	if len(r.DeniedMeasurements) == 0 && len(p.DeniedChips) == 0 {
-		f.Skip("policy.denied", "the policy denies nothing by name")
-	} else {
-		f.Decide("policy.denied", denied == "", "nothing that the policy denies", denied,
-			"the policy denies this by name")
+	if !f.SkipIf(len(r.DeniedMeasurements)+len(p.DeniedChips) == 0, "policy.denied", "the policy denies nothing by name") {
+		f.Decide("policy.denied", denied == "", "nothing that the policy denies", denied, "the policy denies this by name")
 	}
 }

@@ -60,16 +60,12 @@ func (r *LogRules) survey() {
 
 func (*LogRules) draft(g *Golden, d *Draft) {
 	log, state := g.Log, g.LogState
+	d.root.dangerIf(state != LogRead, "log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
 	if state != LogRead {
-		d.root.danger("log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
 		return
 	}
-	if len(log.Gaps) > 0 || log.Full {
-		d.root.danger("tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
-	}
-	if len(log.Unmeasured) > 0 {
-		d.root.danger("tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
-	}
+	d.root.dangerIf(len(log.Gaps) > 0 || log.Full, "tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
+	d.root.dangerIf(len(log.Unmeasured) > 0, "tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
 	if g.FirmwareLog == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
 	}
@@ -77,10 +73,8 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 
 func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	log, state := s.Log, s.LogState
-	if r.required() {
+	if !f.SkipIf(!r.required(), "policy.log", "the policy does not need a log") {
 		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
-	} else {
-		f.Skip("policy.log", "the policy does not need a log")
 	}
 	r.judgeFirmware(p, s, f)
 	if noLog(f, state, "policy.log-gaps", "policy.log-unmeasured") {

@@ -141,20 +141,20 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 	case !slices.Contains(knownProducts(), g.product()):
 		d.root.offer("The processor is of an unknown line: name one.", "# products = [\"genoa\"]")
 	case g.product() == "milan":
-		d.root.danger(`products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
+		d.root.dangerIf(true, `products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
 	default:
 		d.root.offer("The processor line.", "products = [%q]", g.product())
 	}
 	if signer == "vlek" {
-		d.root.danger(`signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
+		d.root.dangerIf(true, `signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
 	} else {
 		d.root.offer("A VCEK belongs to one chip.", "signers = [\"vcek\"]")
 	}
 	d.root.offer("What a report before this version does not state is unknown.", "min_report_version = %d", r.Version)
-	if !isZero(r.ChipID[:]) {
+	if !check.Zero(r.ChipID[:]) {
 		d.root.offer("To accept only this chip. A machine on a cloud may start on another chip tomorrow.", "# chips = [%s]", hexOf(r.ChipID[:]))
-	} else if signer == "vcek" {
-		d.root.danger("allow_masked_chip = true", "the host masks the chip id, so report and certificate cannot be compared.")
+	} else {
+		d.root.dangerIf(signer == "vcek", "allow_masked_chip = true", "the host masks the chip id, so report and certificate cannot be compared.")
 	}
 	d.root.offer("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").", "revocation = \"optional\"")
 }
@@ -172,7 +172,7 @@ func (r *MachineRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) 
 	}
 	f.Decide("policy.signer", slices.Contains(r.signers(), m.Signer), strings.Join(r.signers(), ", "), m.Signer,
 		"the report was signed by a %s, which the policy does not list", strings.ToUpper(m.Signer))
-	id, masked := hex.EncodeToString(m.ChipID[:]), isZero(m.ChipID[:])
+	id, masked := hex.EncodeToString(m.ChipID[:]), check.Zero(m.ChipID[:])
 	switch {
 	case len(r.Chips) > 0:
 		f.Decide("policy.chip", listsChip(r.Chips, m.ChipID), fmt.Sprintf("one of %d listed chips", len(r.Chips)), id, "the chip is not one that the policy lists")

@@ -50,7 +50,7 @@ func (r *PCRRules) values(f *faults) {
 	for i, x := range r.StartValues {
 		key := fmt.Sprintf("start_value[%d].value", i)
 		if bank, err := pcr.ParseAlgorithm(x.Bank); err == nil && f.given(key, x.Value != "") {
-			if v, ok := f.hex(key, x.Value, bank.Size()); ok && isZero(v) {
+			if v, ok := f.hex(key, x.Value, bank.Size()); ok && check.Zero(v) {
 				f.fail(key, "it is zero, which is accepted anyway: leave it out")
 			}
 		}

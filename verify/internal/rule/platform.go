@@ -107,16 +107,12 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 func (r *PlatformRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 	require, refuse := platformMask(r.Platform.Require), platformMask(r.Platform.Refuse)
 	missing, present := platformNames(require&^m.PlatformInfo), platformNames(refuse&m.PlatformInfo)
-	if require|refuse == 0 {
-		f.Skip("policy.platform", "the policy asks for no property of the platform")
-	} else {
+	if !f.SkipIf(require|refuse == 0, "policy.platform", "the policy asks for no property of the platform") {
 		f.Decide("policy.platform", missing == "" && present == "", "with "+platformNames(require)+", without "+platformNames(refuse), m.PlatformInfo.String(),
 			"the platform lacks, or its firmware is too old to state: %q; it has, and must not: %q", missing, present)
 	}
 	info, key := m.PlatformInfo.Reserved(), m.KeyInfo.Reserved()
-	if r.Platform.UnknownBits != Refuse {
-		f.Skip("policy.platform-reserved", "the policy does not ask about bits without a name; set are %v and %v", info, key)
-	} else {
+	if !f.SkipIf(r.Platform.UnknownBits != Refuse, "policy.platform-reserved", "the policy does not ask about bits without a name; set are %v and %v", info, key) {
 		f.Decide("policy.platform-reserved", info == 0 && key == 0, "none", fmt.Sprintf("%v, 0x%x", info, key),
 			"platform or key info has bits set that this version cannot name")
 	}

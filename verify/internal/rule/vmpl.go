@@ -41,9 +41,8 @@ func (r *VMPLRules) explain(_ *Policy, w *Words) {
 func (r *VMPLRules) survey() { r.VMPL = []int{0, 1, 2, 3} }
 
 func (*VMPLRules) draft(g *Golden, d *Draft) {
-	if v := g.SNP.VMPL; v != 0 {
-		d.root.danger(fmt.Sprintf("vmpl = [%d]", v), "the report was asked for at VMPL %d, not 0.", v)
-	}
+	v := g.SNP.VMPL
+	d.root.dangerIf(v != 0, fmt.Sprintf("vmpl = [%d]", v), "the report was asked for at VMPL %d, not 0.", v)
 }
 
 func (r *VMPLRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {

@@ -31,40 +31,23 @@ func (p *Policy) Explain() *Words {
 	return w
 }
 
-func (w *Words) demandIf(asked bool, format string, a ...any) {
-	if asked {
-		w.demand(format, a...)
+func addIf(is bool, list *[]string, format string, a ...any) {
+	if is {
+		*list = append(*list, fmt.Sprintf(format, a...))
 	}
 }
 
-func (w *Words) openIf(is bool, format string, a ...any) {
-	if is {
-		w.open(format, a...)
-	}
-}
-
-func (w *Words) dangerIf(is bool, format string, a ...any) {
-	if is {
-		w.danger(format, a...)
-	}
-}
+func (w *Words) demandIf(is bool, format string, a ...any) { addIf(is, &w.Demands, format, a...) }
+func (w *Words) openIf(is bool, format string, a ...any)   { addIf(is, &w.Unchecked, format, a...) }
+func (w *Words) dangerIf(is bool, format string, a ...any) { addIf(is, &w.Dangers, format, a...) }
+func (w *Words) demand(format string, a ...any)            { w.demandIf(true, format, a...) }
+func (w *Words) open(format string, a ...any)              { w.openIf(true, format, a...) }
+func (w *Words) danger(format string, a ...any)            { w.dangerIf(true, format, a...) }
 
 // tolerates says the danger of a rule that tolerates something, or the demand of its absence.
 func (w *Words) tolerates(is bool, danger, demand string) {
 	w.dangerIf(is, "%s", danger)
 	w.demandIf(!is, "%s", demand)
-}
-
-func (w *Words) demand(format string, a ...any) {
-	w.Demands = append(w.Demands, fmt.Sprintf(format, a...))
-}
-
-func (w *Words) open(format string, a ...any) {
-	w.Unchecked = append(w.Unchecked, fmt.Sprintf(format, a...))
-}
-
-func (w *Words) danger(format string, a ...any) {
-	w.Dangers = append(w.Dangers, fmt.Sprintf(format, a...))
 }
 
 // Golden is what an appraisal found on a golden machine.
@@ -140,10 +123,13 @@ func (t *text) offer(comment, format string, a ...any) {
 
 func (t *text) line(format string, a ...any) { fmt.Fprintf(t, format+"\n", a...) }
 
-// danger writes a rule that would weaken the policy: as a comment.
-func (t *text) danger(rule, format string, a ...any) {
-	t.say("DANGER: "+format, a...)
-	t.line("# %s", rule)
+// dangerIf writes a rule that would weaken the policy, if the machine needs it: as a
+// comment.
+func (t *text) dangerIf(needed bool, rule, format string, a ...any) {
+	if needed {
+		t.say("DANGER: "+format, a...)
+		t.line("# %s", rule)
+	}
 }
 
 // quoted spells a name from the log, which has no control characters: the rest of Go's

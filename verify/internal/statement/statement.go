@@ -54,15 +54,11 @@ func Check(f *check.Findings, e *evidence.Evidence, want Expected) *evidence.Sta
 	if !f.DecideError(decode.ID, err) || s == nil {
 		return nil
 	}
-	if want.Replay {
-		f.Skip(nonce.ID, "no nonce was expected: this evidence may be old, or made for another verifier")
-	} else {
+	if !f.SkipIf(want.Replay, nonce.ID, "no nonce was expected: this evidence may be old, or made for another verifier") {
 		f.Decide(nonce.ID, bytes.Equal(s.Nonce, want.Nonce), hex.EncodeToString(want.Nonce), hex.EncodeToString(s.Nonce),
 			"the nonce in the statement is not the one that was sent: the evidence is old, or made for another verifier")
 	}
-	if want.Audience == "" && s.Audience == "" {
-		f.Skip(audience.ID, "neither statement nor verifier names an audience")
-	} else {
+	if !f.SkipIf(want.Audience == "" && s.Audience == "", audience.ID, "neither statement nor verifier names an audience") {
 		f.Decide(audience.ID, s.Audience == want.Audience, strconv.Quote(want.Audience), strconv.Quote(s.Audience),
 			"the statement was made for another audience than this verifier")
 	}
@@ -78,11 +74,9 @@ func Check(f *check.Findings, e *evidence.Evidence, want Expected) *evidence.Sta
 }
 
 func compare(f *check.Findings, id check.ID, want, got []byte, what string) {
-	if want == nil {
-		f.Skip(id, "no %s was expected: the one in the statement was not compared", what)
-		return
+	if !f.SkipIf(want == nil, id, "no %s was expected: the one in the statement was not compared", what) {
+		f.Decide(id, bytes.Equal(want, got), check.Short(want), check.Short(got), "the %s in the statement does not match the expected one", what)
 	}
-	f.Decide(id, bytes.Equal(want, got), check.Short(want), check.Short(got), "the %s in the statement does not match the expected one", what)
 }
 
 // CheckBatch checks that the statement is in the tree, and that the agent key signed it.
