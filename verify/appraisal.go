@@ -43,14 +43,6 @@ const (
 	ClassPolicy     = check.Policy     // genuine, but not what the policy asks for
 )
 
-// weaker returns the weaker of two bindings.
-func weaker(a, b Binding) Binding {
-	if a.Rank() < b.Rank() {
-		return a
-	}
-	return b
-}
-
 // Milliseconds is a duration that is a number of milliseconds in JSON, the unit of a
 // TPM's clock.
 type Milliseconds time.Duration

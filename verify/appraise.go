@@ -119,7 +119,10 @@ func (a *appraiser) bind() {
 	if a.launch = a.p.Launch(a.report.Measurement()); a.launch != nil {
 		listed = a.launch.Kind.Binding()
 	}
-	a.binding = weaker(a.structure, listed)
+	a.binding = a.structure
+	if listed.Rank() < a.structure.Rank() {
+		a.binding = listed
+	}
 }
 
 // replay replays the measurement log.

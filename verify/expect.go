@@ -37,8 +37,17 @@ func misuse(format string, a ...any) error {
 
 // check refuses expectations that make no sense for the material.
 func (e *Expect) check(m Material, now time.Time) error {
-	if name := e.empty(); name != "" {
-		return misuse("%s is empty, which anything or nothing would match: leave it nil if none is expected", name)
+	for _, x := range []struct {
+		name  string
+		value []byte
+	}{{"nonce", e.Nonce}, {"public key", e.PublicKey}, {"user data", e.UserData}, {"report data", e.ReportData}} {
+		if x.value != nil && len(x.value) == 0 { // read from a file or a flag, to expect something
+			return misuse("%s is empty, which anything or nothing would match: leave it nil if none is expected", x.name)
+		}
+	}
+	least := 1 // other systems use what they like
+	if m == MaterialEvidence {
+		least = evidence.MinNonce
 	}
 	switch {
 	case now.IsZero():
@@ -47,34 +56,12 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("no nonce: without the nonce that was sent, old evidence passes for new; set UnsafeAcceptReplay if that is acceptable")
 	case (len(e.Nonce) != 0 || len(e.ReportData) != 0) && e.UnsafeAcceptReplay:
 		return misuse("a nonce, or report data, and UnsafeAcceptReplay contradict each other")
-	case len(e.Nonce) != 0 && (len(e.Nonce) < minNonce(m) || len(e.Nonce) > evidence.MaxNonce):
-		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), minNonce(m), evidence.MaxNonce)
+	case len(e.Nonce) != 0 && (len(e.Nonce) < least || len(e.Nonce) > evidence.MaxNonce):
+		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), least, evidence.MaxNonce)
 	case e.LogState != nil && e.LogState.Head.Count == 0:
 		return misuse("the log state is that of an empty log")
 	}
 	return e.checkMaterial(m)
-}
-
-// empty returns the name of an expectation that is present and empty. A caller who
-// read it from a file or a flag meant to expect something.
-func (e *Expect) empty() string {
-	for _, x := range []struct {
-		name  string
-		value []byte
-	}{{"nonce", e.Nonce}, {"public key", e.PublicKey}, {"user data", e.UserData}, {"report data", e.ReportData}} {
-		if x.value != nil && len(x.value) == 0 {
-			return x.name
-		}
-	}
-	return ""
-}
-
-// minNonce returns the shortest nonce. Other systems use what they like.
-func minNonce(m Material) int {
-	if m == MaterialEvidence {
-		return evidence.MinNonce
-	}
-	return 1
 }
 
 // checkMaterial refuses expectations that the material cannot meet.

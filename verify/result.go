@@ -70,7 +70,11 @@ func classOf(failed []Check) Class {
 
 // claims returns what accepted evidence says. A bare report says nothing about PCRs.
 func (a *appraiser) claims() *Claims {
-	c := &Claims{Log: a.log.State, Machine: a.machine()}
+	c := &Claims{Log: a.log.State, Machine: Machine{Platform: a.kind, Measurement: hex.EncodeToString(a.report.Measurement()), SNP: a.snpClaims()}}
+	c.Machine.Root, c.Machine.TestRoot = a.report.Root()
+	if a.launch != nil {
+		c.Machine.Label, c.Machine.Covers = a.launch.Label, a.launch.Covers
+	}
 	if a.statement != nil {
 		c.Statement = *a.statement
 	}
@@ -117,32 +121,20 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	return Unexplained
 }
 
-// machine returns what the report says. The evidence was accepted.
-func (a *appraiser) machine() Machine {
-	m := Machine{Platform: a.kind, Measurement: hex.EncodeToString(a.report.Measurement())}
-	m.Root, m.TestRoot = a.report.Root()
-	if a.launch != nil {
-		m.Label, m.Covers = a.launch.Label, a.launch.Covers
-	}
-	m.SNP = a.snpClaims()
-	return m
-}
-
 // sentences returns the appraisal in words, the conclusion first and then the limits.
 func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	var out []string
+	say := func(is bool, format string, args ...any) {
+		if is {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
 	if r.Verdict == Fail {
-		open := 0
 		for _, c := range failed {
-			if c.Verdict == Fail {
-				out = append(out, fmt.Sprintf("Refused, %s: %s.", c.ID, c.Sentence))
-			} else {
-				open++
-			}
+			say(c.Verdict == Fail, "Refused, %s: %s.", c.ID, c.Sentence)
 		}
-		if open > 0 {
-			out = append(out, fmt.Sprintf("%d required checks could not be made.", open))
-		}
+		open := len(failed) - len(out)
+		say(open > 0, "%d required checks could not be made.", open)
 		return out
 	}
 	rests := r.Binding.RestsOn()
@@ -150,37 +142,25 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		rests = "A bare report: it says what was launched, nothing about what ran since, and vouches for no vTPM."
 	}
 	out = append(out, "Accepted: every check that the policy asks for passed.", rests)
-	if _, test := a.report.Root(); test {
-		out = append(out, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
+	_, test := a.report.Root()
+	say(test, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
+	say(r.Freshness == AnchoredReport, "The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge)
+	age := a.ageOfRaw(r.Freshness)
+	say(age != "", "%s", age)
+	say(a.expect.UnsafeAcceptReplay, "No nonce was expected: this evidence may be old, or may have been made for another verifier.")
+	switch {
+	case a.launch == nil:
+		say(true, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
+	case a.launch.Covers == CoversFirmware:
+		say(true, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only if one of these contains its hash.")
+	default:
+		say(true, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only if one of these contains its hash.")
 	}
-	if r.Freshness == AnchoredReport {
-		out = append(out, fmt.Sprintf("The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge))
-	}
-	if age := a.ageOfRaw(r.Freshness); age != "" {
-		out = append(out, age)
-	}
-	if a.expect.UnsafeAcceptReplay {
-		out = append(out, "No nonce was expected: this evidence may be old, or may have been made for another verifier.")
-	}
-	if a.launch == nil {
-		out = append(out, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
-	} else if a.launch.Covers == CoversFirmware {
-		out = append(out, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only if one of these contains its hash.")
-	} else {
-		out = append(out, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only if one of these contains its hash.")
-	}
-	if silent := a.explainedBy(Unexplained); silent != "" {
-		out = append(out, "Quoted, and explained by neither a log nor the policy: "+silent+".")
-	}
-	if told := a.explainedBy(ByFirmware); told != "" {
-		out = append(out, "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: "+told+".")
-	}
-	if a.log.Other != "" {
-		out = append(out, a.log.Other)
-	}
-	if a.log.State == nil && a.material != MaterialReport {
-		out = append(out, "The evidence contains no log: which applications ran is not known.")
-	}
+	silent, told := a.explainedBy(Unexplained), a.explainedBy(ByFirmware)
+	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
+	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
+	say(a.log.Other != "", "%s", a.log.Other)
+	say(a.log.State == nil && a.material != MaterialReport, "The evidence contains no log: which applications ran is not known.")
 	return out
 }
 

@@ -3,6 +3,7 @@
 package snp
 
 import (
+	"cmp"
 	"fmt"
 	mathbits "math/bits"
 )
@@ -26,9 +27,6 @@ const (
 	PolicyPageSwapDisabled Policy = 1 << 25 // no guest page move, swap out and swap in
 )
 
-// policyReserved are the bits of no known meaning: 26 and up.
-const policyReserved = ^Policy(1<<26 - 1)
-
 // ABIMinor returns the minor part of the least firmware ABI version that may run the guest.
 func (p Policy) ABIMinor() uint8 { return uint8(p) }
 
@@ -40,7 +38,7 @@ func (p Policy) Has(mask Policy) bool { return p&mask == mask }
 
 // Reserved returns the set bits that have no meaning in the specification that this
 // package knows, 26 to 63. A verifier refuses each unless its policy allows it.
-func (p Policy) Reserved() Policy { return p & policyReserved }
+func (p Policy) Reserved() Policy { return p &^ (1<<26 - 1) }
 
 // Wellformed checks that no reserved bit is set, and that bit 17, which must be one, is.
 func (p Policy) Wellformed() error {
@@ -92,15 +90,8 @@ const (
 )
 
 func (s Signer) String() string {
-	switch s {
-	case SignerVCEK:
-		return "VCEK"
-	case SignerVLEK:
-		return "VLEK"
-	case SignerNone:
-		return "none"
-	}
-	return fmt.Sprintf("reserved signer %d", uint8(s))
+	names := map[Signer]string{SignerVCEK: "VCEK", SignerVLEK: "VLEK", SignerNone: "none"}
+	return cmp.Or(names[s], fmt.Sprintf("reserved signer %d", uint8(s)))
 }
 
 // KeyInfo is the 32-bit word at 0x48 of a report.

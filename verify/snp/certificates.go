@@ -33,7 +33,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		return nil, refuse(CodeCertificate, "certificate file").found("%d bytes", len(b)).want("at most %d", maxBundle*2*MaxCertificate)
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN ")) {
-		c, err := parseDER(b)
+		c, err := parseDER("certificate", b)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +52,7 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		if len(out) == maxBundle {
 			return nil, refuse(CodeCertificate, "PEM text").found("more than %d certificates", maxBundle).want("at most that")
 		}
-		c, err := parseDER(block.Bytes)
+		c, err := parseDER("certificate", block.Bytes)
 		if err != nil {
 			return nil, err
 		}
@@ -62,13 +62,13 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	return out, nil
 }
 
-func parseDER(der []byte) (*x509.Certificate, error) {
+func parseDER(what string, der []byte) (*x509.Certificate, error) {
 	if len(der) > MaxCertificate {
-		return nil, refuse(CodeCertificate, "certificate").found("%d bytes", len(der)).want("at most %d", MaxCertificate)
+		return nil, refuse(CodeCertificate, "%s", what).found("%d bytes", len(der)).want("at most %d", MaxCertificate)
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, refuse(CodeCertificate, "certificate").because(err)
+		return nil, refuse(CodeCertificate, "%s", what).because(err)
 	}
 	return c, nil
 }
@@ -78,7 +78,7 @@ func parseDER(der []byte) (*x509.Certificate, error) {
 // that adds garbage only fails to help.
 func SortCertificates(ders [][]byte) (leaves []*EndorsementKey, issuers []*x509.Certificate, errs []error) {
 	for _, der := range ders {
-		c, err := parseDER(der)
+		c, err := parseDER("certificate", der)
 		if err != nil {
 			errs = append(errs, err)
 			continue

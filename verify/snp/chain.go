@@ -116,10 +116,10 @@ func VerifyChain(leaf *EndorsementKey, others []*x509.Certificate, roots *Roots)
 	if len(others) > maxAuthorities {
 		return nil, refuse(CodeChainAuthority, "certificates of issuers").found("%d", len(others)).want("at most %d", maxAuthorities)
 	}
-	candidates := append(append([]*x509.Certificate(nil), roots.intermediates...), others...)
+	candidates := slices.Concat(roots.intermediates, others)
 	var failed error
 	for i, c := range candidates {
-		if !bytes.Equal(c.RawSubject, leaf.Certificate.RawIssuer) || contains(candidates[:i], c) {
+		if !bytes.Equal(c.RawSubject, leaf.Certificate.RawIssuer) || slices.ContainsFunc(candidates[:i], c.Equal) {
 			continue
 		}
 		chain, err := chainThrough(leaf, c, roots)
@@ -222,12 +222,3 @@ func (c *Chain) CheckValidity(at time.Time) error {
 }
 
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-func contains(list []*x509.Certificate, c *x509.Certificate) bool {
-	for _, l := range list {
-		if l.Equal(c) {
-			return true
-		}
-	}
-	return false
-}

@@ -35,12 +35,9 @@ type EndorsementKey struct {
 // with every extension that AMD defines for its processor, each once, and no other
 // of AMD's (KDS, table "VCEK certificate extensions").
 func ParseEndorsementKey(der []byte) (*EndorsementKey, error) {
-	if len(der) > MaxCertificate {
-		return nil, refuse(CodeCertificate, "endorsement key certificate").found("%d bytes", len(der)).want("at most %d", MaxCertificate)
-	}
-	c, err := x509.ParseCertificate(der)
+	c, err := parseDER("endorsement key certificate", der)
 	if err != nil {
-		return nil, refuse(CodeCertificate, "endorsement key certificate").because(err)
+		return nil, err
 	}
 	return endorsementKey(c)
 }

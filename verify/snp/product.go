@@ -3,7 +3,9 @@
 package snp
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,15 +26,7 @@ func Products() []Product { return []Product{Milan, Genoa, Turin} }
 
 // String returns the name that AMD's key distribution service uses: "Milan", "Genoa", "Turin".
 func (p Product) String() string {
-	switch p {
-	case Milan:
-		return "Milan"
-	case Genoa:
-		return "Genoa"
-	case Turin:
-		return "Turin"
-	}
-	return "unknown"
+	return cmp.Or(map[Product]string{Milan: "Milan", Genoa: "Genoa", Turin: "Turin"}[p], "unknown")
 }
 
 // ParseProduct returns the line of that name, in the capitalisation of String.
@@ -171,11 +165,8 @@ func ComposeTCB(p Product, levels []Level) (TCB, error) {
 	var t TCB
 	seen := map[Component]bool{}
 	for _, level := range levels {
-		i := 0
-		for i < len(layout) && (layout[i].component == "" || layout[i].component != level.Component) {
-			i++
-		}
-		if i == len(layout) {
+		i := slices.IndexFunc(layout[:], func(l place) bool { return l.component == level.Component })
+		if i < 0 || level.Component == "" {
 			return 0, refuse(CodeTCBLayout, "TCB component").found("%q", level.Component).want("one that %v has", p)
 		}
 		if seen[level.Component] {
@@ -194,22 +185,13 @@ func (t TCB) AtLeast(p Product, floor []Level) error {
 		return err
 	}
 	for _, f := range floor {
-		v, ok := level(have, f.Component)
-		if !ok {
+		i := slices.IndexFunc(have, func(l Level) bool { return l.Component == f.Component })
+		if i < 0 {
 			return refuse(CodeTCBLayout, "TCB floor %q", f.Component).want("a component that %v has", p)
 		}
-		if v < f.Value {
+		if v := have[i].Value; v < f.Value {
 			return refuse(CodeTCBFloor, "TCB component %s", f.Component).found("%d", v).want("at least %d", f.Value)
 		}
 	}
 	return nil
-}
-
-func level(levels []Level, c Component) (uint8, bool) {
-	for _, l := range levels {
-		if l.Component == c {
-			return l.Value, true
-		}
-	}
-	return 0, false
 }
