@@ -89,7 +89,11 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	} else {
 		f.SkipAll(anchorDefinitions, "the report was made for this batch")
 	}
-	if a.judge(e.Report.Kind, e.Report.Bytes, bytesOf(e.Certificates)); a.report != nil && report.CheckCommitment(f, a.report, e.ReportData()) {
+	certificates := make([][]byte, len(e.Certificates))
+	for i, c := range e.Certificates {
+		certificates[i] = c
+	}
+	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil && report.CheckCommitment(f, a.report, e.ReportData()) {
 		a.structure = BindingGuestAsserted
 	}
 	a.bind()
@@ -225,14 +229,6 @@ func (a *appraiser) skipRaw(why string, lists ...[]check.Definition) {
 	for _, list := range append(lists, report.BindingDefinitions, replay.Definitions, anchorDefinitions) {
 		a.SkipAll(list, why)
 	}
-}
-
-func bytesOf(list []evidence.Bytes) [][]byte {
-	out := make([][]byte, len(list))
-	for i, b := range list {
-		out[i] = b
-	}
-	return out
 }
 
 // Definitions lists every check in the order of an appraisal. docs/checks.md has the same

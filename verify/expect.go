@@ -60,13 +60,7 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), least, evidence.MaxNonce)
 	case e.LogState != nil && e.LogState.Head.Count == 0:
 		return misuse("the log state is that of an empty log")
-	}
-	return e.checkMaterial(m)
-}
-
-// checkMaterial refuses expectations that the material cannot meet.
-func (e *Expect) checkMaterial(m Material) error {
-	switch {
+	// What the material cannot meet.
 	case m != MaterialReport && e.ReportData != nil:
 		return misuse("report data is expected of a bare report only")
 	case len(e.ReportData) > 64:

@@ -3,13 +3,13 @@
 package verify
 
 import (
-	"bytes"
 	"encoding/hex"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/internal/statement"
 )
@@ -156,16 +156,12 @@ func statedStart(document []byte) (out []StartValue) {
 	if err != nil {
 		return nil
 	}
-	start, err := pcr.StartOf(records)
+	replay, _, err := pcr.NewWholeReplayer(records)
 	if err != nil {
 		return nil
 	}
-	digests, err := start.Digests()
-	if err != nil {
-		return nil
-	}
-	for _, d := range digests {
-		if d.Algorithm != pcr.SHA1 && !bytes.Equal(d.Value, make([]byte, len(d.Value))) {
+	for _, d := range replay.Values() {
+		if d.Algorithm != pcr.SHA1 && !check.Zero(d.Value) {
 			out = append(out, StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)})
 		}
 	}

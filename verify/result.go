@@ -49,7 +49,7 @@ func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
 		return ""
-	case a.material == MaterialReport && !a.Passed(report.ExpectedData), a.material == MaterialParavisor && !paravisor.Fresh(a.Findings, a.expect.UserData, a.expect.Nonce):
+	case a.material == MaterialReport && !a.Passed(report.ExpectedData.ID), a.material == MaterialParavisor && !paravisor.Fresh(a.Findings, a.expect.UserData, a.expect.Nonce):
 		return UnknownReport
 	case a.anchored:
 		return AnchoredReport

@@ -23,7 +23,7 @@ func (a *appraiser) subject() *rule.Subject {
 	s := &rule.Subject{
 		Material: rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport},
 		AK:       a.ak,
-		Tie:      rule.Tie{Structure: a.structure, Binding: a.binding, See: fmt.Sprintf("%s and %s", report.Commitment, paravisor.RuntimeData)},
+		Tie:      rule.Tie{Structure: a.structure, Binding: a.binding, See: fmt.Sprintf("%s and %s", report.Commitment.ID, paravisor.RuntimeData.ID)},
 		Age:      a.age(),
 		Explained: func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
 			return a.byLog(bank, index), a.byFirmware(bank, index)
@@ -62,9 +62,9 @@ func (a *appraiser) age() rule.Age {
 	}
 	switch age.Freshness {
 	case UnknownReport:
-		for _, id := range []CheckID{report.ExpectedData, paravisor.ExpectedData} {
+		for _, id := range []CheckID{report.ExpectedData.ID, paravisor.ExpectedData.ID} {
 			if a.Asked(id) && !a.Passed(id) {
-				age.Open = fmt.Sprintf("%s and %s", report.ExpectedData, paravisor.ExpectedData)
+				age.Open = fmt.Sprintf("%s and %s", report.ExpectedData.ID, paravisor.ExpectedData.ID)
 			}
 		}
 	case FreshReport:
@@ -75,15 +75,15 @@ func (a *appraiser) age() rule.Age {
 
 // undated returns the first check that a report's age depends on and that did not pass.
 func (a *appraiser) undated() CheckID {
-	ids := []CheckID{report.KindKnown}
+	ids := []CheckID{report.KindKnown.ID}
 	if a.platform != nil {
 		ids = append(ids, a.platform.Genuine()...)
 	}
 	switch a.material {
 	case MaterialEvidence:
-		ids = append(ids, report.Commitment)
+		ids = append(ids, report.Commitment.ID)
 	case MaterialParavisor:
-		ids = append(ids, paravisor.RuntimeData)
+		ids = append(ids, paravisor.RuntimeData.ID)
 	}
 	for _, id := range ids {
 		if !a.Passed(id) {

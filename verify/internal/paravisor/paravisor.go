@@ -19,22 +19,20 @@ import (
 )
 
 var (
-	decode      = check.Definition{ID: "paravisor.decode", Class: check.Binding, Checks: "the paravisor's blob has consistent sizes, a known hash, and runtime data without duplicate members", Stops: "a report, or a key, read from the wrong place"}
-	key         = check.Definition{ID: "paravisor.key", Class: check.Binding, Checks: "the runtime data contains exactly one HCLAkPub, an RSA key of 2048 to 4096 bits", Stops: "a second key that another reader would take"}
-	userData    = check.Definition{ID: "paravisor.user-data", Class: check.Binding, Checks: "the runtime data contains the user data that the verifier expects", Stops: "an older report with a quote of now"}
-	runtimeData = check.Definition{ID: "binding.runtime-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", Stops: "the attestation key of one machine with the report of another"}
-)
-
-// The checks of this package, in two lists since those of other rooms come between.
-var (
-	Definitions        = []check.Definition{decode, key, userData}
-	BindingDefinitions = []check.Definition{runtimeData}
+	decode = check.Definition{ID: "paravisor.decode", Class: check.Binding, Checks: "the paravisor's blob has consistent sizes, a known hash, and runtime data without duplicate members", Stops: "a report, or a key, read from the wrong place"}
+	key    = check.Definition{ID: "paravisor.key", Class: check.Binding, Checks: "the runtime data contains exactly one HCLAkPub, an RSA key of 2048 to 4096 bits", Stops: "a second key that another reader would take"}
 )
 
 // Checks that say what the age or the binding of a report depends on.
 var (
-	ExpectedData = userData.ID
-	RuntimeData  = runtimeData.ID
+	ExpectedData = check.Definition{ID: "paravisor.user-data", Class: check.Binding, Checks: "the runtime data contains the user data that the verifier expects", Stops: "an older report with a quote of now"}
+	RuntimeData  = check.Definition{ID: "binding.runtime-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", Stops: "the attestation key of one machine with the report of another"}
+)
+
+// The checks of this package, in two lists since those of other rooms come between.
+var (
+	Definitions        = []check.Definition{decode, key, ExpectedData}
+	BindingDefinitions = []check.Definition{RuntimeData}
 )
 
 // Parse parses the paravisor's blob. It returns nil if that is not possible.
@@ -76,12 +74,12 @@ func NoKeyChecks() string {
 // last boot only if it contains the nonce.
 func (h *Blob) CheckUserData(f *check.Findings, expected []byte) {
 	if expected == nil {
-		f.Skip(userData.ID, "no user data was expected: the report may be older than the quote")
+		f.Skip(ExpectedData.ID, "no user data was expected: the report may be older than the quote")
 		return
 	}
 	var want [UserData]byte
 	n := copy(want[:], expected)
-	f.Decide(userData.ID, n == len(expected) && bytes.Equal(want[:], h.userData), check.Short(want[:]), check.Short(h.userData),
+	f.Decide(ExpectedData.ID, n == len(expected) && bytes.Equal(want[:], h.userData), check.Short(want[:]), check.Short(h.userData),
 		"the user data in the runtime data is not the expected: an old report, or one made for another purpose")
 }
 
@@ -89,7 +87,7 @@ func (h *Blob) CheckUserData(f *check.Findings, expected []byte) {
 // constant, such as the zeros of a paravisor that was passed nothing, is in every report
 // since boot; a nonce shorter than 16 bytes may be in one by chance.
 func Fresh(f *check.Findings, expected, nonce []byte) bool {
-	return f.Passed(userData.ID) && len(nonce) >= evidence.MinNonce && bytes.Contains(expected, nonce)
+	return f.Passed(ExpectedData.ID) && len(nonce) >= evidence.MinNonce && bytes.Contains(expected, nonce)
 }
 
 // CheckRuntimeData checks that the report was made for the runtime data, and with it for
@@ -102,7 +100,7 @@ func (h *Blob) CheckRuntimeData(f *check.Findings, r report.Report) bool {
 	hash.Write(h.runtime)
 	hash.Sum(want[:0])
 	got := r.Data()
-	return f.Decide(runtimeData.ID, bytes.Equal(want[:], got[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
+	return f.Decide(RuntimeData.ID, bytes.Equal(want[:], got[:]), hex.EncodeToString(want[:]), hex.EncodeToString(got[:]),
 		"the report was made for other runtime data: another attestation key")
 }
 

@@ -16,24 +16,18 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
+// Checks that say what the age or the binding of a report depends on.
 var (
-	kindKnown    = check.Definition{ID: "report.kind", Class: check.Binding, Checks: "the report is of a kind that this verifier knows", Stops: "a report that is skipped because no room can read it"}
-	expectedData = check.Definition{ID: "report.expected-data", Class: check.Binding, Checks: "a bare report's REPORT_DATA is what the verifier expects", Stops: "an old report, or one that was made for another purpose"}
-	committed    = check.Definition{ID: "binding.report-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with a genuine report of another machine"}
+	KindKnown    = check.Definition{ID: "report.kind", Class: check.Binding, Checks: "the report is of a kind that this verifier knows", Stops: "a report that is skipped because no room can read it"}
+	ExpectedData = check.Definition{ID: "report.expected-data", Class: check.Binding, Checks: "a bare report's REPORT_DATA is what the verifier expects", Stops: "an old report, or one that was made for another purpose"}
+	Commitment   = check.Definition{ID: "binding.report-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with a genuine report of another machine"}
 )
 
 // The checks of this package, in three lists since those of other rooms come between.
 var (
-	KindDefinitions    = []check.Definition{kindKnown}
-	BareDefinitions    = []check.Definition{expectedData}
-	BindingDefinitions = []check.Definition{committed}
-)
-
-// Checks that say what the age or the binding of a report depends on.
-var (
-	KindKnown    = kindKnown.ID
-	ExpectedData = expectedData.ID
-	Commitment   = committed.ID
+	KindDefinitions    = []check.Definition{KindKnown}
+	BareDefinitions    = []check.Definition{ExpectedData}
+	BindingDefinitions = []check.Definition{Commitment}
 )
 
 // DataSize is the number of bytes that a guest may put into its report.
@@ -92,13 +86,13 @@ func (p Platforms) Of(f *check.Findings, kind evidence.ReportKind) Platform {
 		known = append(known, string(k))
 	}
 	slices.Sort(known)
-	f.Decide(kindKnown.ID, p[kind] != nil, strings.Join(known, " or "), text.Excerpt(kind), "the report is of a kind that this verifier does not know")
+	f.Decide(KindKnown.ID, p[kind] != nil, strings.Join(known, " or "), text.Excerpt(kind), "the report is of a kind that this verifier does not know")
 	return p[kind]
 }
 
 // CheckCommitment checks that the report was made for this evidence.
 func CheckCommitment(f *check.Findings, r Report, want [DataSize]byte) bool {
-	return compare(f, committed.ID, r, want[:], "the report was made for another agent key, AK, quote, tree or log")
+	return compare(f, Commitment.ID, r, want[:], "the report was made for another agent key, AK, quote, tree or log")
 }
 
 // CheckExpected compares a bare report's data with what the verifier expects. A shorter
@@ -106,11 +100,11 @@ func CheckCommitment(f *check.Findings, r Report, want [DataSize]byte) bool {
 func CheckExpected(f *check.Findings, r Report, want []byte) {
 	switch {
 	case len(want) == 0:
-		f.Skip(expectedData.ID, "no report data and no nonce was expected: this report may be old, or made for another verifier")
+		f.Skip(ExpectedData.ID, "no report data and no nonce was expected: this report may be old, or made for another verifier")
 	case r != nil:
 		var padded [DataSize]byte
 		copy(padded[:], want)
-		compare(f, expectedData.ID, r, padded[:], "REPORT_DATA is not the expected: an old report, or one made for another purpose")
+		compare(f, ExpectedData.ID, r, padded[:], "REPORT_DATA is not the expected: an old report, or one made for another purpose")
 	}
 }
 

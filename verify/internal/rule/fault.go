@@ -216,6 +216,14 @@ func set(list []string) map[string]bool {
 	return out
 }
 
+// listOr returns list, or its default if the key is absent.
+func listOr[T any](list []T, absent ...T) []T {
+	if list == nil {
+		return absent
+	}
+	return list
+}
+
 // Choice is the value of a key that says what happens in one case.
 type Choice string
 

@@ -38,18 +38,10 @@ func (r *MachineRules) values(f *faults) {
 }
 
 func (r *MachineRules) products() []string {
-	if r.Products == nil {
-		return []string{"genoa", "turin"}
-	}
-	return r.Products
+	return listOr(r.Products, "genoa", "turin")
 }
 
-func (r *MachineRules) signers() []string {
-	if r.Signers == nil {
-		return []string{"vcek"}
-	}
-	return r.Signers
-}
+func (r *MachineRules) signers() []string { return listOr(r.Signers, "vcek") }
 
 // NeedsRevocation returns what the policy asks about revocation.
 func (r *MachineRules) NeedsRevocation() Choice { return cmp.Or(r.Revocation, Optional) }

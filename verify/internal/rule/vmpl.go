@@ -18,12 +18,7 @@ type VMPLRules struct {
 
 var vmplChecks = []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
 
-func (r *VMPLRules) vmpl() []int {
-	if r.VMPL == nil {
-		return []int{0}
-	}
-	return r.VMPL
-}
+func (r *VMPLRules) vmpl() []int { return listOr(r.VMPL, 0) }
 
 func (r *VMPLRules) conflicts(p *Policy, f *faults) {
 	if b := p.binding(); b.Rank() > BindingGuestAsserted.Rank() && !slices.Contains(r.vmpl(), 0) {
