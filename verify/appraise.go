@@ -239,7 +239,7 @@ func Definitions() []Definition { return slices.Clone(definitions) }
 var order = check.NewOrder(definitions)
 
 // reportDefinitions are the checks of a report by itself.
-var reportDefinitions = slices.Concat(report.KindDefinitions, (*sevsnp.Platform)(nil).Definitions())
+var reportDefinitions = slices.Concat(report.KindDefinitions, sevsnp.Definitions)
 
 // bareDefinitions are the checks of a bare report.
 var bareDefinitions = slices.Concat(sevsnp.TableDefinitions, report.BareDefinitions)

@@ -5,10 +5,7 @@ package verify
 import (
 	"encoding/hex"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 )
@@ -31,29 +28,8 @@ type Machine struct {
 	Covers      Cover               `json:"covers,omitzero"`   // absent if the policy does not list the measurement
 	Root        string              `json:"root"`              // common name of the root that the chain ends in
 	TestRoot    bool                `json:"testRoot,omitzero"` // the root vouches for no hardware
-	SNP         *SNP                `json:"-"`                 // nil on other platforms; in JSON its members are Machine's
-}
 
-type machineOnly Machine
-
-// MarshalJSON encodes a Machine with the members of its platform.
-func (m Machine) MarshalJSON() ([]byte, error) {
-	return strictjson.Encode(struct {
-		machineOnly
-		*SNP
-	}{machineOnly(m), m.SNP})
-}
-
-// UnmarshalJSON decodes what MarshalJSON encodes.
-func (m *Machine) UnmarshalJSON(b []byte) error {
-	var x struct {
-		machineOnly
-		*SNP
-	}
-	err := json.Unmarshal(b, &x)
-	*m = Machine(x.machineOnly)
-	m.SNP = x.SNP
-	return err
+	*SNP // nil on other platforms; in JSON its members are Machine's
 }
 
 // Explanation says what explains the value of one PCR.

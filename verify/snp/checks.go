@@ -4,6 +4,7 @@ package snp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha512"
@@ -78,13 +79,9 @@ func CheckTCB(r *Report, leaf *EndorsementKey) error {
 		return nil
 	}
 	got, want := r.ReportedTCB.Bytes(), leaf.TCB.Bytes()
-	for _, l := range layouts[leaf.Product] {
-		if got[l.byte] != want[l.byte] {
-			name := string(l.component)
-			if name == "" {
-				name = "reserved"
-			}
-			return refuse(CodeTCB, "reported TCB, %s (byte %d)", name, l.byte).found("%d", got[l.byte]).want("%d, as the certificate says", want[l.byte])
+	for i, l := range layouts[leaf.Product] {
+		if got[i] != want[i] {
+			return refuse(CodeTCB, "reported TCB, %s (byte %d)", cmp.Or(l.component, "reserved"), i).found("%d", got[i]).want("%d, as the certificate says", want[i])
 		}
 	}
 	return refuse(CodeTCBLayout, "reported TCB").found("product %v", leaf.Product).want("Milan, Genoa or Turin")

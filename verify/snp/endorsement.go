@@ -108,12 +108,12 @@ func (e *EndorsementKey) readExtensions() error {
 	if e.Product, err = parseProductName(e.ProductName); err != nil {
 		return err
 	}
-	for _, l := range layouts[e.Product] {
+	for i, l := range layouts[e.Product] {
 		v, err := x.integer("3."+strconv.Itoa(l.oid), "patch level")
 		if err != nil {
 			return err
 		}
-		e.TCB |= TCB(v) << (8 * l.byte)
+		e.TCB |= TCB(v) << (8 * i)
 	}
 	if e.Signer == SignerVCEK {
 		if e.HWID, err = x.hwid(e.Product); err != nil {

@@ -4,6 +4,7 @@ package snp
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,11 +90,7 @@ func (t TCB) String() string { return fmt.Sprintf("0x%016x", uint64(t)) }
 
 // Bytes returns the eight levels, byte 0 first.
 func (t TCB) Bytes() [8]byte {
-	var b [8]byte
-	for i := range b {
-		b[i] = byte(t >> (8 * i))
-	}
-	return b
+	return [8]byte(binary.LittleEndian.AppendUint64(nil, uint64(t)))
 }
 
 // Component is one security patch level of a TCB.
@@ -108,27 +105,24 @@ const (
 	Microcode  Component = "microcode"
 )
 
-// place says which byte of a TCB is a component and under which number the
-// certificate carries it: 1.3.6.1.4.1.3704.1.3.N (KDS, table "VCEK certificate extensions").
+// place says which component a byte of a TCB is, and under which number the certificate
+// carries it: 1.3.6.1.4.1.3704.1.3.N (KDS, table "VCEK certificate extensions").
 type place struct {
 	component Component // "" for a reserved byte
-	byte      int
 	oid       int
 }
 
-// layouts has one row for each of the eight bytes.
+// layouts has one row for each of the eight bytes, byte 0 first.
 var layouts = map[Product][8]place{
 	Milan: milanLayout,
 	Genoa: milanLayout,
 	Turin: {
-		{FMC, 0, 9}, {BootLoader, 1, 1}, {TEE, 2, 2}, {SNP, 3, 3},
-		{"", 4, 5}, {"", 5, 6}, {"", 6, 7}, {Microcode, 7, 8},
+		{FMC, 9}, {BootLoader, 1}, {TEE, 2}, {SNP, 3}, {"", 5}, {"", 6}, {"", 7}, {Microcode, 8},
 	},
 }
 
 var milanLayout = [8]place{
-	{BootLoader, 0, 1}, {TEE, 1, 2}, {"", 2, 4}, {"", 3, 5},
-	{"", 4, 6}, {"", 5, 7}, {SNP, 6, 3}, {Microcode, 7, 8},
+	{BootLoader, 1}, {TEE, 2}, {"", 4}, {"", 5}, {"", 6}, {"", 7}, {SNP, 3}, {Microcode, 8},
 }
 
 // Level is one component and its value.
@@ -145,12 +139,12 @@ func (t TCB) Components(p Product) (levels []Level, reserved TCB, err error) {
 		return nil, 0, refuse(CodeTCBLayout, "TCB layout").found("product %v", p).want("Milan, Genoa or Turin")
 	}
 	b := t.Bytes()
-	for _, l := range layout {
+	for i, l := range layout {
 		if l.component == "" {
-			reserved |= TCB(b[l.byte]) << (8 * l.byte)
+			reserved |= TCB(b[i]) << (8 * i)
 			continue
 		}
-		levels = append(levels, Level{l.component, b[l.byte]})
+		levels = append(levels, Level{l.component, b[i]})
 	}
 	return levels, reserved, nil
 }
@@ -173,7 +167,7 @@ func ComposeTCB(p Product, levels []Level) (TCB, error) {
 			return 0, refuse(CodeTCBLayout, "TCB component %q given twice", level.Component)
 		}
 		seen[level.Component] = true
-		t |= TCB(level.Value) << (8 * layout[i].byte)
+		t |= TCB(level.Value) << (8 * i)
 	}
 	return t, nil
 }

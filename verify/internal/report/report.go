@@ -60,10 +60,7 @@ type Platform interface {
 	// Split parts a bare report from what its host adds to it: certificates, unverified.
 	Split(f *check.Findings, raw []byte) (body []byte, certificates [][]byte)
 
-	// Definitions returns the checks of a report.
-	Definitions() []check.Definition
-
-	// Genuine returns those that tell that the platform made the report.
+	// Genuine returns the checks that tell that the platform made the report.
 	Genuine() []check.ID
 }
 

@@ -31,10 +31,11 @@ var (
 	table          = check.Definition{ID: "report.table", Class: check.Binding, Checks: "what follows a bare report is the certificate table of its host", Stops: "bytes after a report that are not looked at"}
 )
 
-var definitions = []check.Definition{decode, signer, product, certificate, chained, validity, revocationList, revocation, signature, chip, tcb}
-
-// TableDefinitions are the checks of what a host adds to a bare report.
-var TableDefinitions = []check.Definition{table}
+// The checks of a report, and of what a host adds to a bare one.
+var (
+	Definitions      = []check.Definition{decode, signer, product, certificate, chained, validity, revocationList, revocation, signature, chip, tcb}
+	TableDefinitions = []check.Definition{table}
+)
 
 // Platform checks reports of SEV-SNP. Several goroutines may use it.
 type Platform struct {
@@ -43,9 +44,6 @@ type Platform struct {
 	Certificates [][]byte              // X.509 DER, in addition to those that come with a report; unverified
 	Cache        *cache.Cache          // of verified reports and lists; may be nil
 }
-
-// Definitions returns the checks of a report.
-func (*Platform) Definitions() []check.Definition { return definitions }
 
 // Genuine returns the checks that tell that a processor of AMD made the report.
 func (*Platform) Genuine() []check.ID { return []check.ID{chained.ID, signature.ID} }
@@ -240,12 +238,7 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 		j.Decide(revocation.ID, true, "", "", "")
 		return
 	}
-	if j.mode == report.RevocationOptional {
-		j.Skip(revocationList.ID, "%v", err)
-		j.Skip(revocation.ID, "not checked: %v", err)
-		return
-	}
-	if j.DecideError(revocationList.ID, err) {
+	if j.SkipIf(j.mode == report.RevocationOptional, revocationList.ID, "%v", err) || j.DecideError(revocationList.ID, err) {
 		j.Skip(revocation.ID, "not checked: %v", err)
 	}
 }
