@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -112,10 +113,7 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err).withHint(fmt.Sprintf("`agentctl app add %s` writes a declaration", unit))
 	}
-	user := service.User
-	if user == "" {
-		user = "root"
-	}
+	user := cmp.Or(service.User, "root")
 	if d.User != user {
 		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
 			d.File, clean(d.User), clean(user), d.Name)
@@ -154,10 +152,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err)
 	}
-	name := u.app
-	if name == "" {
-		name = strings.ReplaceAll(strings.TrimSuffix(unit, ".service"), "@", "-")
-	}
+	name := cmp.Or(u.app, strings.ReplaceAll(strings.TrimSuffix(unit, ".service"), "@", "-"))
 	path := filepath.Join(appsFolder, name+".toml")
 	// The agent reads it the same way, apart from the user: an image may not have it yet.
 	if _, err := declaration.Parse(name, path, draft.Text, anyUser); err != nil {
@@ -315,8 +310,7 @@ func writeFailed(err error) *exitError {
 	if errors.Is(err, fs.ErrPermission) {
 		return (&exitError{code: exitNotPermitted, err: err}).withHint("run it as root")
 	}
-	var x *exitError
-	if errors.As(err, &x) {
+	if x, ok := errors.AsType[*exitError](err); ok {
 		return x
 	}
 	return misuse(err)

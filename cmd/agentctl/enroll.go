@@ -151,8 +151,8 @@ func (t *terminal) ekCertificates(request *api.AK, files []string) (keys.Bundle,
 		return nil, misuse(err)
 	}
 	if err := errors.Join(c.CheckKey(ek.Name()), c.CheckUsage()); err != nil {
-		x := &exitError{code: exitBinding, err: fmt.Errorf("the first certificate is not that of the endorsement key: %w", err)}
-		return nil, x.withHint("give the EK's certificate first, then its issuers")
+		err = fmt.Errorf("the first certificate is not that of the endorsement key: %w", err)
+		return nil, &exitError{code: exitBinding, err: err, hint: "give the EK's certificate first, then its issuers"}
 	}
 	return out, nil
 }

@@ -100,8 +100,7 @@ func soon[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, 
 
 // failed returns the exit for an error of the agent, or of the connection to it.
 func failed(err error) *exitError {
-	var p *api.Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
 		info := p.Code.Info()
 		return &exitError{code: info.Exit, err: err, hint: info.Hint}
 	}

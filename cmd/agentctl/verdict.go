@@ -72,7 +72,7 @@ type reason struct {
 // refuse the evidence first. Unless verbose, rules that the policy does not have share one
 // line, and the names of checks are left out.
 func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
-	var order []reason
+	var required, others []reason
 	ids := map[reason][]string{}
 	unused := 0
 	for _, c := range a.Checks {
@@ -82,22 +82,17 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
 			unused++
 		default:
 			r := reason{c.Required, c.Sentence}
-			if ids[r] == nil {
-				order = append(order, r)
+			switch {
+			case ids[r] != nil:
+			case r.required:
+				required = append(required, r)
+			default:
+				others = append(others, r)
 			}
 			ids[r] = append(ids[r], string(c.ID))
 		}
 	}
-	slices.SortStableFunc(order, func(a, b reason) int {
-		switch {
-		case a.required == b.required:
-			return 0
-		case a.required:
-			return -1
-		}
-		return 1
-	})
-	for _, r := range order {
+	for _, r := range slices.Concat(required, others) {
 		name := ids[r][0]
 		if len(ids[r]) > 1 {
 			name = checks(ids[r])
@@ -114,7 +109,7 @@ func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
 	if unused > 0 {
 		t.printOpen(fmt.Sprintf("policy, %d checks", unused), "rules that the policy does not have, or that do not apply: --verbose lists them")
 	}
-	if len(order) == 0 && unused == 0 {
+	if len(ids) == 0 && unused == 0 {
 		fmt.Fprintln(t.out, "      nothing")
 	}
 }

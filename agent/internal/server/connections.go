@@ -4,7 +4,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -36,11 +35,6 @@ type conn struct {
 }
 
 type connKey struct{}
-
-func connOf(ctx context.Context) *conn {
-	c, _ := ctx.Value(connKey{}).(*conn)
-	return c
-}
 
 // Read also records that a request has begun: net/http says so only when it has all
 // headers.

@@ -63,7 +63,9 @@ var agentRoutes = []route{
 	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
 		return api.Apps{Apps: s.Apps.List()}, nil
 	}),
-	handle(api.CallMeasure, (*Server).measure),
+	handle(api.CallMeasure, func(s *Server, c *call, _ api.None) (job, error) {
+		return job{small, func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
+	}),
 	answer(api.CallReload, small, func(ctx context.Context, s *Server, _ api.None) (api.Reloaded, error) { return s.Apps.Reload(ctx) }),
 	answer(api.CallReplace, small, func(ctx context.Context, s *Server, _ api.None) (api.Replaced, error) {
 		return s.Enroller.ReplaceAK(ctx)
@@ -191,8 +193,4 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 		b, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
 		return raw(b), err
 	}}, nil
-}
-
-func (s *Server) measure(c *call, _ api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
 }

@@ -45,7 +45,7 @@ type sensitive struct {
 }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	c := connOf(r.Context())
+	c, _ := r.Context().Value(connKey{}).(*conn)
 	defer s.conns.end(c)
 	defer func() {
 		if x := recover(); x != nil {

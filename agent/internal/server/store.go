@@ -33,7 +33,11 @@ const wholeStore = 8 << 20
 // storeRoutes are the routes for the store of sealed blobs.
 var storeRoutes = []route{
 	answer(api.CallStore, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Store, error) { return s.Store.Store(ctx) }),
-	handle(api.CallStoreContract, (*Server).storeContract),
+	handle(api.CallStoreContract, func(s *Server, c *call, _ api.None) (job, error) {
+		return job{small, func(ctx context.Context) (any, error) {
+			return s.Store.Contract(ctx, c.query.Get(api.QueryApp), c.query.Get(api.QueryName))
+		}}, nil
+	}),
 	answer(api.CallRewrap, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Rewritten, error) { return s.Store.Rewrap(ctx) }),
 	answer(api.CallRotate, small, func(ctx context.Context, s *Server, r api.RotateRequest) (api.RootVersion, error) {
 		v, err := s.Store.Rotate(ctx, r.App)
@@ -51,12 +55,6 @@ var storeRoutes = []route{
 	}),
 	handle(api.CallDigests, (*Server).digests),
 	answer(api.CallProbe, small, func(ctx context.Context, s *Server, _ api.None) (api.Probed, error) { return s.Store.Probe(ctx) }),
-}
-
-func (s *Server) storeContract(c *call, _ api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) {
-		return s.Store.Contract(ctx, c.query.Get(api.QueryApp), c.query.Get(api.QueryName))
-	}}, nil
 }
 
 func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
