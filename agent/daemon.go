@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,10 +58,7 @@ type daemon struct {
 }
 
 func newDaemon(o Options) (*daemon, error) {
-	d := &daemon{o: o, log: o.Log}
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
+	d := &daemon{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
 	d.systemd = systemd.Notifier{Log: d.log}
 	var err error
 	if d.identity, err = identity.New(o.Version, o.ConfigText); err != nil {

@@ -116,9 +116,7 @@ func New(c Config) (*Apps, error) {
 	if c.NewWatcher == nil {
 		c.NewWatcher = newInotify
 	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	c.Workers = cmp.Or(max(c.Workers, 0), runtime.NumCPU())
 	c.Debounce = cmp.Or(max(c.Debounce, 0), defaultDebounce)
 	c.Rescan = cmp.Or(max(c.Rescan, 0), defaultRescan)

@@ -41,23 +41,19 @@ func (l *Ledger) open(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	now, err := l.ask(ctx)
-	if err != nil {
-		return err
-	}
-	f, err := l.find(now)
-	if err != nil {
-		return err
-	}
-	if what, _ := f.judge(); what == refuse { // once more, see "Reading twice"
-		if now, err = l.ask(ctx); err != nil {
+	for tries := 1; ; tries++ {
+		now, err := l.ask(ctx)
+		if err != nil {
 			return err
 		}
-		if f, err = l.find(now); err != nil {
+		f, err := l.find(now)
+		if err != nil {
 			return err
 		}
+		if what, _ := f.judge(); what != refuse || tries == 2 { // see "Reading twice"
+			return l.act(ctx, f, now)
+		}
 	}
-	return l.act(ctx, f, now)
 }
 
 // ask asks the TPM for banks, boot and PCR.

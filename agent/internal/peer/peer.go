@@ -101,19 +101,18 @@ func (i *Identifier) readUIDMap() error {
 }
 
 // Identify establishes who connected. Errors wrap caller.ErrGone or caller.ErrUnknown.
-func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
+func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	cred, pidfd, err := i.credentials(c)
 	if err != nil {
 		return nil, err
 	}
 	p := &process{pid: int(cred.Pid), uid: cred.Uid, pidfd: pidfd}
-	keep := false
 	defer func() {
-		if !keep {
+		if err != nil {
 			p.Close()
 		}
 	}()
-	peer := &caller.Peer{PID: p.pid, UID: cred.Uid, GID: cred.Gid, Method: evidence.MethodPidfd, Process: p}
+	peer = &caller.Peer{PID: p.pid, UID: cred.Uid, GID: cred.Gid, Method: evidence.MethodPidfd, Process: p}
 	if pidfd == nil {
 		peer.Method = evidence.MethodStartTime
 	}
@@ -144,7 +143,6 @@ func (i *Identifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 			return nil, err
 		}
 	}
-	keep = true
 	p.image = i.images.observe(p)
 	return peer, nil
 }

@@ -59,20 +59,23 @@ func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 // values so that they agree with the quote. What it returns is what was asked for, signed by
 // the AK. The error for any other answer is [tpmkeys.ErrQuote].
 func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
-	var q *Quoted
-	err := t.Device.Do(ctx, func(tpm transport.TPM) error {
+	return ask(ctx, t.Device, func(tpm transport.TPM) (*Quoted, error) {
 		for range quoteTries {
-			var err error
-			if q, err = t.quoteOnce(tpm, data); !errors.Is(err, ErrUnstable) {
-				return err
+			if q, err := t.quoteOnce(tpm, data); !errors.Is(err, ErrUnstable) {
+				return q, err
 			}
 		}
-		return fmt.Errorf("%w: tried %d times to read and quote %v", ErrUnstable, quoteTries, t.Selection)
+		return nil, fmt.Errorf("%w: tried %d times to read and quote %v", ErrUnstable, quoteTries, t.Selection)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return q, nil
+}
+
+// ask returns what f finds with the TPM to itself.
+func ask[T any](ctx context.Context, d Device, f func(transport.TPM) (T, error)) (found T, err error) {
+	err = d.Do(ctx, func(tpm transport.TPM) (err error) {
+		found, err = f(tpm)
+		return err
+	})
+	return found, err
 }
 
 func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error) {
@@ -124,20 +127,16 @@ func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values) error {
 }
 
 // Banks returns the active banks. Every event must be extended into each of them.
-func (t *TPM) Banks(ctx context.Context) (banks []pcr.Algorithm, err error) {
-	err = t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
-		banks, err = registers.ActiveBanks(tpm)
-		return err
-	})
-	return banks, err
+func (t *TPM) Banks(ctx context.Context) ([]pcr.Algorithm, error) {
+	return ask(ctx, t.Device, registers.ActiveBanks)
 }
 
 // Read reads PCR index in every active bank.
-func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err error) {
-	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
+func (t *TPM) Read(ctx context.Context, index uint32) ([]pcr.Digest, error) {
+	return ask(ctx, t.Device, func(tpm transport.TPM) (digests []pcr.Digest, err error) {
 		banks, err := registers.ActiveBanks(tpm)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		var s pcr.Selection
 		for _, b := range banks {
@@ -145,15 +144,13 @@ func (t *TPM) Read(ctx context.Context, index uint32) (digests []pcr.Digest, err
 		}
 		values, err := registers.Read(tpm, s)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		digests = nil
 		for _, b := range banks {
 			digests = append(digests, pcr.Digest{Algorithm: b, Value: values[b][index]})
 		}
-		return nil
+		return digests, nil
 	})
-	return digests, err
 }
 
 // Extend extends PCR index by one digest a bank, in one command.
@@ -163,11 +160,7 @@ func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) er
 
 // Boot returns which boot of the TPM this is, as the AK shows it.
 func (t *TPM) Boot(ctx context.Context) (ledger.Boot, error) {
-	var b tpmkeys.Boot
-	err := t.Device.Do(ctx, func(tpm transport.TPM) (err error) {
-		b, err = t.AK.Boot(tpm)
-		return err
-	})
+	b, err := ask(ctx, t.Device, t.AK.Boot)
 	if err != nil {
 		return ledger.Boot{}, err
 	}

@@ -55,7 +55,7 @@ func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bo
 func (r *Reader) read(ctx context.Context, d *declaration.Declaration, root *tree, c *cache, see func(dir, name string)) ([]pcr.ManifestEntry, uint64, error) {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
-	s := scan{ctx: inner, stop: stop, declaration: d, root: root, cache: c, slots: r.slots, settle: r.settle, see: see}
+	s := scan{reader: r, ctx: inner, stop: stop, declaration: d, root: root, cache: c, see: see}
 	return s.manifest()
 }
 

@@ -26,13 +26,12 @@ import (
 
 // scan is one reading of all files of an app.
 type scan struct {
+	reader      *Reader
 	ctx         context.Context
 	stop        context.CancelFunc // when the first file failed
 	declaration *declaration.Declaration
 	root        *tree                  // at which absolute paths begin; nil is the machine's own
 	cache       *cache                 // nil: hash everything
-	slots       chan []byte            // a buffer for each file that is hashed at a time, shared by all apps
-	settle      time.Duration          // see SettleTime
 	see         func(dir, name string) // called with every name before it is looked at
 
 	hashing sync.WaitGroup
@@ -252,20 +251,20 @@ func (s *scan) file(h *handle, p string) error {
 	}
 	var buffer []byte
 	select {
-	case buffer = <-s.slots:
+	case buffer = <-s.reader.slots:
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
 	f, err := h.open(0)
 	if err != nil {
-		s.slots <- buffer
+		s.reader.slots <- buffer
 		return &FileError{Path: p, Problem: "open", Err: err}
 	}
 	if buffer == nil {
 		buffer = make([]byte, readBuffer)
 	}
 	s.hashing.Go(func() {
-		defer func() { f.Close(); s.slots <- buffer }()
+		defer func() { f.Close(); s.reader.slots <- buffer }()
 		if err := s.hash(f, e, id, buffer); err != nil {
 			s.fail(err)
 		}
@@ -275,7 +274,7 @@ func (s *scan) file(h *handle, p string) error {
 
 func (s *scan) hash(f *os.File, e pcr.ManifestEntry, id identity, buffer []byte) error {
 	began := time.Now()
-	d, err := hashFile(s.ctx, f, e.Path, id, s.settle, buffer)
+	d, err := hashFile(s.ctx, f, e.Path, id, s.reader.settle, buffer)
 	if err != nil {
 		return err
 	}
