@@ -138,26 +138,30 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 // and returns when it is on disk. It makes the file if at is 0. After an error the file may
 // contain all of data, some or none: [Dir.Truncate] makes it certain.
 func (d *Dir) Append(name string, at int64, data []byte) error {
+	return d.do(fmt.Sprintf("append %d bytes to %s", len(data), name), func() error {
+		flags := unix.O_WRONLY | unix.O_APPEND
+		if at == 0 {
+			flags |= unix.O_CREAT
+		}
+		err := d.with(name, flags, func(f File, s Stat) error {
+			if s.Size != at {
+				return &SizeError{Got: s.Size, Want: at}
+			}
+			return writeAll(f, data)
+		})
+		if err == nil && at == 0 {
+			err = d.sys.Sync() // the name must last too
+		}
+		return err
+	})
+}
+
+// do runs f while no other method runs. Attempt says in an error what f does.
+func (d *Dir) do(attempt string, f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	flags := unix.O_WRONLY | unix.O_APPEND
-	if at == 0 {
-		flags |= unix.O_CREAT
-	}
-	err := d.with(name, flags, func(f File, s Stat) error {
-		if s.Size != at {
-			return &SizeError{Got: s.Size, Want: at}
-		}
-		if err := writeAll(f, data); err != nil {
-			return err
-		}
-		return f.Sync()
-	})
-	if err == nil && at == 0 {
-		err = d.sys.Sync() // the name must last too
-	}
-	if err != nil {
-		return fmt.Errorf("append %d bytes to %s: %w", len(data), name, err)
+	if err := f(); err != nil {
+		return fmt.Errorf("%s: %w", attempt, err)
 	}
 	return nil
 }
@@ -165,52 +169,40 @@ func (d *Dir) Append(name string, at int64, data []byte) error {
 // Truncate cuts a file to size bytes and returns when that is on disk. A file that is shorter
 // is never lengthened: the error is a [*SizeError].
 func (d *Dir) Truncate(name string, size int64) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	err := d.with(name, unix.O_WRONLY, func(f File, s Stat) error {
-		if s.Size < size {
-			return &SizeError{Got: s.Size, Want: size}
-		}
-		if s.Size > size {
-			if err := f.Truncate(size); err != nil {
-				return err
+	return d.do(fmt.Sprintf("truncate %s to %d bytes", name, size), func() error {
+		return d.with(name, unix.O_WRONLY, func(f File, s Stat) error {
+			if s.Size < size {
+				return &SizeError{Got: s.Size, Want: size}
 			}
-		}
-		return f.Sync()
+			if s.Size > size {
+				if err := f.Truncate(size); err != nil {
+					return err
+				}
+			}
+			return f.Sync()
+		})
 	})
-	if err != nil {
-		return fmt.Errorf("truncate %s to %d bytes: %w", name, size, err)
-	}
-	return nil
 }
 
 // Replace gives a file new content, and makes the file if it does not exist. A reader finds the
 // old content or the new, also after a crash. After an error it may be either.
 func (d *Dir) Replace(name string, data []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.replace(name, data); err != nil {
-		return fmt.Errorf("replace %s: %w", name, err)
-	}
-	return nil
+	return d.do("replace "+name, func() error { return d.replace(name, data) })
 }
 
 // Remove deletes a file and returns when that is on disk. The error is fs.ErrNotExist if it does
 // not exist.
 func (d *Dir) Remove(name string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	err := checkName(name)
-	if err == nil {
-		err = d.sys.Remove(name)
-	}
-	if err == nil {
-		err = d.sys.Sync()
-	}
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	return nil
+	return d.do("remove "+name, func() error {
+		err := checkName(name)
+		if err == nil {
+			err = d.sys.Remove(name)
+		}
+		if err == nil {
+			err = d.sys.Sync()
+		}
+		return err
+	})
 }
 
 // Names lists the files in alphabetical order, without the lock file and what a killed
@@ -238,12 +230,7 @@ func (d *Dir) replace(name string, data []byte) error {
 	if err := d.sys.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := d.with(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(f File, _ Stat) error {
-		if err := writeAll(f, data); err != nil {
-			return err
-		}
-		return f.Sync()
-	})
+	err := d.with(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, func(f File, _ Stat) error { return writeAll(f, data) })
 	if err == nil {
 		err = d.sys.Rename(temporary, name)
 	}
@@ -297,6 +284,7 @@ func checkName(name string) error {
 	return nil
 }
 
+// writeAll writes data and returns when it is on disk.
 func writeAll(f File, data []byte) error {
 	for len(data) > 0 {
 		n, err := f.Write(data)
@@ -305,5 +293,5 @@ func writeAll(f File, data []byte) error {
 		}
 		data = data[n:]
 	}
-	return nil
+	return f.Sync()
 }
