@@ -59,16 +59,15 @@ func (a Auths) endorsement() tpm2.AuthHandle {
 }
 
 // OwnerError returns err, as an [*AuthError] if the TPM refused the owner authorization.
-func (a Auths) OwnerError(err error) error {
-	if Refused(err) {
-		return &AuthError{Hierarchy: "owner", Given: len(a.Owner) > 0, Err: err}
-	}
-	return err
-}
+func (a Auths) OwnerError(err error) error { return refusal("owner", a.Owner, err) }
 
 func (a Auths) endorsementError(err error) error {
+	return refusal("endorsement", a.Endorsement, err)
+}
+
+func refusal(hierarchy string, given []byte, err error) error {
 	if Refused(err) {
-		return &AuthError{Hierarchy: "endorsement", Given: len(a.Endorsement) > 0, Err: err}
+		return &AuthError{Hierarchy: hierarchy, Given: len(given) > 0, Err: err}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ package tpmkeys
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -61,26 +62,24 @@ func (b *Blob) Encode() ([]byte, error) {
 // ParseBlob reads what [Blob.Encode] wrote.
 func ParseBlob(data []byte) (*Blob, error) {
 	var doc blobDocument
-	if err := strictjson.Decode(data, maxBlob, &doc); err != nil {
-		return nil, fmt.Errorf("read stored attestation key: %w", err)
+	err := strictjson.Decode(data, maxBlob, &doc)
+	if err == nil && doc.Type != blobType {
+		err = fmt.Errorf("type %q, want %q", doc.Type, blobType)
 	}
-	if doc.Type != blobType {
-		return nil, fmt.Errorf("read stored attestation key: type %q, want %q", doc.Type, blobType)
-	}
-	public, err := keys.ParsePublic(doc.Public)
-	if err != nil {
-		return nil, fmt.Errorf("read stored attestation key: %w", err)
-	}
-	if err := public.CheckAttestation(); err != nil {
-		return nil, fmt.Errorf("read stored attestation key: %w", err)
+	var public *keys.Public
+	if err == nil {
+		public, err = keys.ParsePublic(doc.Public)
 	}
 	switch {
+	case err != nil:
 	case len(doc.Parent) == 0:
-		return nil, errors.New("read stored attestation key: parent is missing")
+		err = errors.New("parent is missing")
 	case len(doc.Private) == 0 || len(doc.Private) > evidence.MaxQuote:
-		return nil, fmt.Errorf("read stored attestation key: private part of %d bytes, want 1 to %d", len(doc.Private), evidence.MaxQuote)
+		err = fmt.Errorf("private part of %d bytes, want 1 to %d", len(doc.Private), evidence.MaxQuote)
+	default:
+		err = cmp.Or(public.CheckAttestation(), CheckAuth(doc.Auth))
 	}
-	if err := CheckAuth(doc.Auth); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read stored attestation key: %w", err)
 	}
 	return &Blob{parent: doc.Parent, public: public, private: doc.Private, auth: doc.Auth}, nil

@@ -88,10 +88,7 @@ func loadEK(t transport.TPM, k ekKind, auths Auths) (*Primary, error) {
 func ekSession(auths Auths) tpm2.Session {
 	return tpm2.Policy(tpm2.TPMAlgSHA256, SessionNonce, func(t transport.TPM, h tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
 		_, err := tpm2.PolicySecret{AuthHandle: auths.endorsement(), PolicySession: h, NonceTPM: nonce}.Execute(t)
-		if Refused(err) {
-			return auths.endorsementError(err)
-		}
-		return err
+		return auths.endorsementError(err)
 	})
 }
 
