@@ -66,7 +66,9 @@ func (b *Blob) Encode() []byte {
 	for _, w := range b.Wrapped {
 		total += fieldOverhead + len(w)
 	}
-	out := appendPrelude(make([]byte, 0, total), total)
+	out := append(make([]byte, 0, total), magic...)
+	out = binary.BigEndian.AppendUint32(out, uint32(total))
+	out = binary.BigEndian.AppendUint32(out, checksum(out))
 	out = append(out, b.fields...)
 	for _, w := range b.Wrapped {
 		out = appendField(out, tagWrappedKey, w)
@@ -145,13 +147,6 @@ func appendField(b []byte, t tag, value []byte) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(t))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
 	b = append(b, value...)
-	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
-}
-
-func appendPrelude(b []byte, total int) []byte {
-	start := len(b)
-	b = append(b, magic...)
-	b = binary.BigEndian.AppendUint32(b, uint32(total))
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 

@@ -18,7 +18,7 @@ var otherWords = map[string][]string{
 	"cmd/agentctl/collateral.go":   {"timeout"},
 	"cmd/agentctl/root.go":         {"interrupted"},
 	"cmd/agentd-sim/simulation.go": {"busy"},
-	"sealing/whatif.go":            {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
+	"sealing/contract.go":          {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
 }
 
 // TestCodeIsWrittenOnce: outside tests, the text of a code of the API is in api/codes.go
