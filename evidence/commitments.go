@@ -60,7 +60,7 @@ func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byt
 // log of the snapshot. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
 // as the TPM produced them.
 func ReportData(t TreeHead, agentKey, ak, attest []byte, head LogHead) [64]byte {
-	return sum512(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes())
+	return sha512.Sum512(Preimage(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes()))
 }
 
 // AnchorDigest returns the digest by which later quotes name an anchor: SHA-256 over all
@@ -104,6 +104,3 @@ func Preimage(label string, parts ...[]byte) []byte {
 
 // Sum256 returns SHA-256 (FIPS 180-4) over [Preimage] of label and parts.
 func Sum256(label string, parts ...[]byte) Digest { return sha256.Sum256(Preimage(label, parts...)) }
-
-// sum512 returns SHA-512 (FIPS 180-4) over [Preimage] of label and parts.
-func sum512(label string, parts ...[]byte) [64]byte { return sha512.Sum512(Preimage(label, parts...)) }

@@ -31,7 +31,11 @@ func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *
 	}
 	rand.Read(h.ID[:]) // never fails
 	keys, err := r.fillSlots(ctx, &h, to)
-	defer wipeAll(keys)
+	defer func() {
+		for _, k := range keys {
+			k.Wipe()
+		}
+	}()
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +95,6 @@ func (r *roots) fillSlots(ctx context.Context, h *sealing.Header, to target) (ke
 	}
 	h.LossAcknowledged = len(to.recipients) == 0
 	return keys, nil
-}
-
-func wipeAll(keys []*secret.Secret) {
-	for _, k := range keys {
-		k.Wipe()
-	}
 }
 
 // An opener opens a blob, which authenticates its header.
