@@ -43,8 +43,7 @@ func (d *daemon) openState(context.Context) (*durable.Dir, error) {
 	if err := dir.Lock(); err != nil {
 		dir.Close()
 		err = fmt.Errorf("lock state folder %s: %w", folder, err)
-		var locked *durable.LockedError
-		if errors.As(err, &locked) {
+		if _, locked := errors.AsType[*durable.LockedError](err); locked {
 			return nil, &startup.Refusal{Err: err}
 		}
 		return nil, err
@@ -69,9 +68,9 @@ func (d *daemon) openTPM(ctx context.Context) error {
 		_, err := registers.ActiveBanks(t)
 		return err
 	})
-	var index *registers.IndexError
-	var banks *registers.UnknownBankError
-	if errors.As(err, &index) || errors.As(err, &banks) {
+	_, index := errors.AsType[*registers.IndexError](err)
+	_, bank := errors.AsType[*registers.UnknownBankError](err)
+	if index || bank {
 		return &startup.Refusal{Err: err}
 	}
 	if err != nil {

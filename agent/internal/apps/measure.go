@@ -104,8 +104,7 @@ func (a *Apps) find(ctx context.Context, x *app, cached bool) finding {
 		sighting := a.follow.begin(d.Name)
 		f.manifest, f.bytes, f.err = a.reader.Read(ctx, d, cached, sighting.see)
 		sighting.commit(ctx.Err() == nil)
-		var changed *manifest.ChangedError
-		if !errors.As(f.err, &changed) || attempt == maxAttempts {
+		if _, changed := errors.AsType[*manifest.ChangedError](f.err); !changed || attempt == maxAttempts {
 			return f
 		}
 	}
@@ -176,8 +175,7 @@ func (a *Apps) apply(x *app, f finding, says outcome) {
 	x.last = &says
 	if f.err != nil {
 		x.unmeasured(f.err.Error())
-		var changed *manifest.ChangedError
-		if errors.As(f.err, &changed) {
+		if _, changed := errors.AsType[*manifest.ChangedError](f.err); changed {
 			a.pending.retry(x.name, time.Now().Add(retryAfterChanging))
 		}
 		return

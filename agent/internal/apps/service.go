@@ -118,8 +118,7 @@ func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 	out := api.Reloaded{Apps: s.Counts()}
 	for i, err := range change.Errors {
 		source := change.Refused[i]
-		var refused *declaration.Error
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*declaration.Error](err); ok {
 			source = refused.File
 		}
 		out.Errors = append(out.Errors, api.ReloadProblem{Source: source, Reason: err.Error()})

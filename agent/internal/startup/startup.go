@@ -68,8 +68,7 @@ func (s *Supervisor) Run(ctx context.Context, steps []Step) (up bool, err error)
 	first := sync.OnceFunc(func() { close(s.tried) })
 	for pause := FirstPause; ; pause = min(2*pause, LongestPause) {
 		err := s.attempt(ctx, steps)
-		var refusal *Refusal
-		if errors.As(err, &refusal) {
+		if _, refusal := errors.AsType[*Refusal](err); refusal {
 			return false, err
 		}
 		first()

@@ -177,8 +177,7 @@ func contractOf(c sealing.Contract, err error) api.Contract {
 		}
 		out.Changes = append(out.Changes, x)
 	}
-	var refused *sealing.Error
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*sealing.Error](err); refused {
 		out.Code, out.Reason = sealing.CodeOf(err), err.Error()
 	}
 	return out

@@ -70,8 +70,8 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 
 // inFile returns an error about the text of a file as a [*Error].
 func inFile(file string, err error) error {
-	var at *stricttoml.Error
-	if !errors.As(err, &at) {
+	at, ok := errors.AsType[*stricttoml.Error](err)
+	if !ok {
 		return &Error{File: file, Problem: err.Error()}
 	}
 	problem := at.Message

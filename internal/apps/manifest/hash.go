@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // identity is what must not change while a file is hashed, and what the cache
@@ -70,7 +71,7 @@ func hashFile(ctx context.Context, f *os.File, path string, id identity, settle 
 			break
 		}
 		if err != nil {
-			return evidence.Digest{}, &FileError{Path: path, Problem: "read", Err: cause(err)}
+			return evidence.Digest{}, &FileError{Path: path, Problem: "read", Err: durable.Cause(err)} // without the name of a descriptor
 		}
 		if left == 0 {
 			return evidence.Digest{}, &ChangedError{Path: path}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -181,7 +182,7 @@ func (s *scan) directory(h *handle, p string, depth int) error {
 			return nil
 		}
 		if err != nil {
-			return &FileError{Path: p, Problem: "list directory", Err: cause(err)}
+			return &FileError{Path: p, Problem: "list directory", Err: durable.Cause(err)} // without the name of a descriptor
 		}
 	}
 }
@@ -326,13 +327,4 @@ func (s *scan) local(h *handle, p string) error {
 		return &FileError{Path: p, Problem: "is on " + system + ", whose server can show other bytes to the program that runs the file: copy it to a local disk"}
 	}
 	return nil
-}
-
-// cause strips the name from an os error: it is a descriptor's and says nothing.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
