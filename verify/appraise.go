@@ -108,7 +108,8 @@ func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates []
 	if a.platform == nil {
 		return
 	}
-	a.report = a.platform.Judge(a.Findings, report.Material{Body: body, Certificates: certificates, Now: a.now, Revocation: report.Revocation(a.p.NeedsRevocation())})
+	need := a.p.NeedsRevocation()
+	a.report = a.platform.Judge(a.Findings, report.Material{Body: body, Certificates: certificates, Now: a.now, RevocationOff: need == rule.Off, RevocationOptional: need == rule.Optional})
 }
 
 // bind finds what the structure of the evidence amounts to. Our own commitment in

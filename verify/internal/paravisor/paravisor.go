@@ -6,6 +6,7 @@ package paravisor
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"encoding/base64"
@@ -53,13 +54,8 @@ func Parse(f *check.Findings, b []byte) *Blob {
 
 // Kind returns the kind of the report.
 func (h *Blob) Kind() evidence.ReportKind {
-	switch h.reportType {
-	case hclTypeSNP:
-		return evidence.ReportSNP
-	case hclTypeTDX:
-		return "tdx"
-	}
-	return evidence.ReportKind(fmt.Sprintf("type %d", h.reportType))
+	kinds := map[uint32]evidence.ReportKind{hclTypeSNP: evidence.ReportSNP, hclTypeTDX: "tdx"}
+	return cmp.Or(kinds[h.reportType], evidence.ReportKind(fmt.Sprintf("type %d", h.reportType)))
 }
 
 // CheckKey returns the attestation key in the runtime data, or nil.
@@ -196,17 +192,11 @@ func parse(b []byte) (*Blob, error) {
 	case !check.Zero(b[hclRuntime+size:]):
 		return nil, fmt.Errorf("something follows the runtime data, want zeros")
 	}
-	h := &Blob{Report: b[hclReport:hclSizes], reportType: u32(1224), runtime: b[hclRuntime : hclRuntime+size]}
-	switch t := u32(1228); t {
-	case 1:
-		h.hash = crypto.SHA256
-	case 2:
-		h.hash = crypto.SHA384
-	case 3:
-		h.hash = crypto.SHA512
-	default:
-		return nil, fmt.Errorf("runtime data hashed with algorithm %d, want 1, 2 or 3", t)
+	hash, ok := map[uint32]crypto.Hash{1: crypto.SHA256, 2: crypto.SHA384, 3: crypto.SHA512}[u32(1228)]
+	if !ok {
+		return nil, fmt.Errorf("runtime data hashed with algorithm %d, want 1, 2 or 3", u32(1228))
 	}
+	h := &Blob{Report: b[hclReport:hclSizes], reportType: u32(1224), hash: hash, runtime: b[hclRuntime : hclRuntime+size]}
 	return h, h.parseRuntime()
 }
 
@@ -234,18 +224,14 @@ func (h *Blob) parseRuntime() error {
 
 // attestationKey returns the key named HCLAkPub.
 func (h *Blob) attestationKey() (*tpmwire.Key, error) {
-	var found *jwk
-	for i := range h.keys {
-		if h.keys[i].ID != "HCLAkPub" {
-			continue
-		}
-		if found != nil {
-			return nil, fmt.Errorf("the runtime data contains two keys named HCLAkPub")
-		}
-		found = &h.keys[i]
-	}
-	if found == nil {
+	named := func(k jwk) bool { return k.ID == "HCLAkPub" }
+	i := slices.IndexFunc(h.keys, named)
+	if i < 0 {
 		return nil, fmt.Errorf("the runtime data contains no key named HCLAkPub, among %d", len(h.keys))
+	}
+	found := h.keys[i]
+	if slices.ContainsFunc(h.keys[i+1:], named) {
+		return nil, fmt.Errorf("the runtime data contains two keys named HCLAkPub")
 	}
 	if found.Type != "RSA" {
 		return nil, fmt.Errorf("HCLAkPub is of type %q, want RSA", found.Type)

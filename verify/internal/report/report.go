@@ -35,21 +35,12 @@ const DataSize = 64
 
 // Material is what a platform checks a report with.
 type Material struct {
-	Body         []byte     // of the report, exactly as the platform made it
-	Certificates [][]byte   // X.509 DER, any order, unverified
-	Now          time.Time  // time of the appraisal
-	Revocation   Revocation // what the policy says of revocation lists
+	Body               []byte    // of the report, exactly as the platform made it
+	Certificates       [][]byte  // X.509 DER, any order, unverified
+	Now                time.Time // time of the appraisal
+	RevocationOff      bool      // the policy does not ask about revocation
+	RevocationOptional bool      // the policy accepts a root without a current revocation list
 }
-
-// Revocation is what a policy says of revocation lists.
-type Revocation string
-
-// Values of [Revocation].
-const (
-	RevocationRequired Revocation = "required"
-	RevocationOptional Revocation = "optional"
-	RevocationOff      Revocation = "off"
-)
 
 // A Platform checks reports of one kind.
 type Platform interface {

@@ -202,11 +202,9 @@ func (r *AKRules) explain(_ *Policy, w *Words) {
 	if err != nil { // absent
 		return
 	}
-	if r.AKOrigin == AKCertified {
-		w.demand("A certificate of its TPM leads to %s.", subjects(roots))
-	} else {
-		w.demand("If its enrolment contains a certificate of its TPM, that leads to %s.", subjects(roots))
-	}
+	certified := r.AKOrigin == AKCertified
+	w.demandIf(certified, "A certificate of its TPM leads to %s.", subjects(roots))
+	w.demandIf(!certified, "If its enrolment contains a certificate of its TPM, that leads to %s.", subjects(roots))
 	w.open("Whether the maker of the TPM withdrew its certificate: no revocation list of TPM makers is looked at.")
 }
 

@@ -62,11 +62,8 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 		if a.User != "" {
 			as += fmt.Sprintf(", as user %q", a.User)
 		}
-		if a.required() {
-			w.demand("The application %q was measured%s; since boot it had only digests of %d that are listed.", a.Name, as, len(a.Digests))
-		} else {
-			w.demand("If the application %q was measured, then%s since boot only with digests of %d that are listed.", a.Name, as, len(a.Digests))
-		}
+		w.demandIf(a.required(), "The application %q was measured%s; since boot it had only digests of %d that are listed.", a.Name, as, len(a.Digests))
+		w.demandIf(!a.required(), "If the application %q was measured, then%s since boot only with digests of %d that are listed.", a.Name, as, len(a.Digests))
 	}
 	switch {
 	case r.UnlistedApps == Refuse:
@@ -91,12 +88,8 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		}
 		now := a.Versions[min(max(a.Current, 0), len(a.Versions)-1)]
 		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quoted(a.Name))
-		if now.Unit != "" {
-			d.tables.line("unit = %s", quoted(now.Unit))
-		}
-		if now.User != "" {
-			d.tables.line("user = %s", quoted(now.User))
-		}
+		d.tables.lineIf(now.Unit != "", "unit = %s", quoted(now.Unit))
+		d.tables.lineIf(now.User != "", "user = %s", quoted(now.User))
 		d.tables.line("digests = [%q]", now.Digest)
 		for i, v := range a.Versions {
 			if i != a.Current {

@@ -52,12 +52,8 @@ func (*FirmwareRules) draft(g *Golden, d *Draft) {
 		return
 	}
 	d.tables.offer("Mitigations of published holes that were in place.", "[mitigations]")
-	if *r.LaunchMitigations != 0 {
-		d.tables.line("launch = %d", *r.LaunchMitigations)
-	}
-	if *r.CurrentMitigations != 0 {
-		d.tables.line("current = %d", *r.CurrentMitigations)
-	}
+	d.tables.lineIf(*r.LaunchMitigations != 0, "launch = %d", *r.LaunchMitigations)
+	d.tables.lineIf(*r.CurrentMitigations != 0, "current = %d", *r.CurrentMitigations)
 	d.tables.line("")
 }
 

@@ -118,12 +118,8 @@ func (r *GuestRules) explain(_ *Policy, w *Words) {
 	for _, x := range append(g.protections(),
 		guestBit{set: !g.allowsSMT(), demand: "The guest shares no core with another thread.", open: "Whether another thread runs on the guest's cores (SMT)."},
 		guestBit{set: g.MinABI != "", demand: fmt.Sprintf("The guest asks for firmware ABI %s or later.", g.MinABI)}) {
-		switch {
-		case x.set:
-			w.demand("%s", x.demand)
-		case x.open != "":
-			w.open("%s", x.open)
-		}
+		w.demandIf(x.set, "%s", x.demand)
+		w.openIf(!x.set && x.open != "", "%s", x.open)
 	}
 }
 
@@ -140,13 +136,9 @@ func (*GuestRules) draft(g *Golden, d *Draft) {
 	}
 	t.dangerIf(p.Wellformed() != nil, "allow_reserved_bits = true", "the guest policy contains bits that this version cannot name.")
 	for _, x := range rules.protections() {
-		if p.Has(x.bit) {
-			t.line("%s = true", x.key)
-		}
+		t.lineIf(p.Has(x.bit), "%s = true", x.key)
 	}
-	if p.ABIMajor() != 0 || p.ABIMinor() != 0 {
-		t.line("min_abi = \"%d.%d\"", p.ABIMajor(), p.ABIMinor())
-	}
+	t.lineIf(p.ABIMajor() != 0 || p.ABIMinor() != 0, "min_abi = \"%d.%d\"", p.ABIMajor(), p.ABIMinor())
 	t.line("")
 }
 

@@ -3,6 +3,7 @@
 package rule
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -48,13 +49,7 @@ const (
 
 // Binding returns the strongest binding that firmware of this kind can give.
 func (k Kind) Binding() Binding {
-	switch k {
-	case KindParavisor:
-		return BindingParavisor
-	case KindSVSM:
-		return BindingSVSM
-	}
-	return BindingGuestAsserted
+	return cmp.Or(map[Kind]Binding{KindParavisor: BindingParavisor, KindSVSM: BindingSVSM}[k], BindingGuestAsserted)
 }
 
 var launchChecks = []check.Definition{
@@ -77,10 +72,8 @@ func (r *LaunchRules) conflicts(_ *Policy, f *faults) {
 // Launch returns the rule that lists a launch measurement, nil if there is none.
 func (r *LaunchRules) Launch(measurement []byte) *Launch {
 	text := hex.EncodeToString(measurement)
-	for i := range r.Launches {
-		if r.Launches[i].Measurement == text {
-			return &r.Launches[i]
-		}
+	if i := slices.IndexFunc(r.Launches, func(l Launch) bool { return l.Measurement == text }); i >= 0 {
+		return &r.Launches[i]
 	}
 	return nil
 }

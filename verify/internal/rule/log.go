@@ -39,17 +39,12 @@ func (r *LogRules) needs(f *faults, key string, asked bool) {
 func (r *LogRules) required() bool { return cmp.Or(r.Log, Required) == Required }
 
 func (r *LogRules) explain(_ *Policy, w *Words) {
-	if r.FirmwareLog == Required {
-		w.demand("The firmware's log leads to the quoted PCRs 0 to 7, except those that are pinned.")
-	} else {
-		w.open("Whether the firmware's log leads to the quoted PCRs (firmware_log = \"required\" asks).")
-	}
-	if r.required() {
-		w.demand("The evidence contains the measurement log, and replaying it gives the quoted PCR.")
-	} else {
-		w.danger("log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
-		w.demand("If the evidence contains a measurement log, replaying it gives the quoted PCR.")
-	}
+	asked := r.FirmwareLog == Required
+	w.demandIf(asked, "The firmware's log leads to the quoted PCRs 0 to 7, except those that are pinned.")
+	w.openIf(!asked, "Whether the firmware's log leads to the quoted PCRs (firmware_log = \"required\" asks).")
+	w.demandIf(r.required(), "The evidence contains the measurement log, and replaying it gives the quoted PCR.")
+	w.dangerIf(!r.required(), "log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
+	w.demandIf(!r.required(), "If the evidence contains a measurement log, replaying it gives the quoted PCR.")
 	w.tolerates(r.TolerateGaps, "tolerate_gaps: the log may say that it missed changes.", "The log records no gap.")
 	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications may have run unmeasured.", "The log records no declared application that could not be measured.")
 }

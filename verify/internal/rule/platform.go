@@ -95,9 +95,7 @@ func (*PlatformRules) draft(g *Golden, d *Draft) {
 		}
 	}
 	d.tables.offer("Properties of the machine that were found. alias_check_complete shows that memory is not aliased (BadRAM).", "[platform]")
-	if len(have) > 0 {
-		d.tables.line("require = [%s]", strings.Join(have, ", "))
-	}
+	d.tables.lineIf(len(have) > 0, "require = [%s]", strings.Join(have, ", "))
 	if !g.SNP.PlatformInfo.Has(snp.PlatformAliasCheck) {
 		d.tables.say("DANGER: the machine does not state alias_check_complete.")
 	}

@@ -123,6 +123,12 @@ func (t *text) offer(comment, format string, a ...any) {
 
 func (t *text) line(format string, a ...any) { fmt.Fprintf(t, format+"\n", a...) }
 
+func (t *text) lineIf(is bool, format string, a ...any) {
+	if is {
+		t.line(format, a...)
+	}
+}
+
 // dangerIf writes a rule that would weaken the policy, if the machine needs it: as a
 // comment.
 func (t *text) dangerIf(needed bool, rule, format string, a ...any) {

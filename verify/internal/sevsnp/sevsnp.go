@@ -6,8 +6,8 @@ package sevsnp
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
@@ -114,29 +114,23 @@ func reportKey(body []byte, certificates [][]byte, roots *snp.Roots) evidence.Di
 type judge struct {
 	*Platform
 	*check.Findings
-	now  time.Time
-	mode report.Revocation
-	r    *Report
+	m report.Material
+	r *Report
 }
 
 // Judge checks a report, see [report.Platform].
 func (p *Platform) Judge(f *check.Findings, m report.Material) report.Report {
-	j := &judge{Platform: p, Findings: f, now: m.Now, mode: m.Revocation}
-	if j.judge(m.Body, m.Certificates); j.r == nil {
+	j := &judge{Platform: p, Findings: f, m: m}
+	if j.judge(); j.r == nil {
 		return nil
 	}
 	return j.r
 }
 
-func (j *judge) judge(body []byte, given [][]byte) {
-	var certificates [][]byte
-	for _, list := range [][][]byte{given, j.Certificates} {
-		for _, c := range list {
-			if !j.Roots.Holds(c) { // VerifyChain has those already
-				certificates = append(certificates, c)
-			}
-		}
-	}
+func (j *judge) judge() {
+	body := j.m.Body
+	// VerifyChain has those of the roots already.
+	certificates := slices.DeleteFunc(slices.Concat(j.m.Certificates, j.Certificates), j.Roots.Holds)
 	var key evidence.Digest
 	if j.Cache != nil {
 		key = reportKey(body, certificates, j.Roots)
@@ -203,7 +197,7 @@ func (j *judge) checkLeaf(leaf *snp.EndorsementKey) {
 // checkChain makes the checks of a chain whose signatures verified.
 func (j *judge) checkChain(chain *snp.Chain) {
 	j.r.Chain, j.r.Product = chain, strings.ToLower(chain.Product.String())
-	j.DecideError(validity.ID, chain.CheckValidity(j.now))
+	j.DecideError(validity.ID, chain.CheckValidity(j.m.Now))
 	j.DecideError(product.ID, snp.CheckProduct(j.r.Report, chain))
 	j.checkRevocation(chain)
 }
@@ -211,7 +205,7 @@ func (j *judge) checkChain(chain *snp.Chain) {
 // checkRevocation looks for intermediate and root on the root's lists. VCEK and VLEK have
 // serial number 0, so a list cannot name them.
 func (j *judge) checkRevocation(chain *snp.Chain) {
-	if j.mode == report.RevocationOff {
+	if j.m.RevocationOff {
 		j.Skip(revocationList.ID, "the policy does not ask about revocation")
 		j.Skip(revocation.ID, "the policy does not ask about revocation")
 		return
@@ -238,7 +232,7 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 		j.Decide(revocation.ID, true, "", "", "")
 		return
 	}
-	if j.SkipIf(j.mode == report.RevocationOptional, revocationList.ID, "%v", err) || j.DecideError(revocationList.ID, err) {
+	if j.SkipIf(j.m.RevocationOptional, revocationList.ID, "%v", err) || j.DecideError(revocationList.ID, err) {
 		j.Skip(revocation.ID, "not checked: %v", err)
 	}
 }
@@ -247,7 +241,7 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 // a list that the cache knows.
 func (j *judge) checkList(l *snp.RevocationList, chain *snp.Chain) error {
 	if j.Cache == nil {
-		return l.Check(chain, j.now)
+		return l.Check(chain, j.m.Now)
 	}
 	key := evidence.Sum256("agentd/cache/revocation/1", l.Bytes(), chain.Root.Raw)
 	if _, ok := j.Cache.Get(key); !ok {
@@ -256,5 +250,5 @@ func (j *judge) checkList(l *snp.RevocationList, chain *snp.Chain) error {
 		}
 		j.Cache.Put(key, nil)
 	}
-	return l.CheckAt(chain, j.now)
+	return l.CheckAt(chain, j.m.Now)
 }

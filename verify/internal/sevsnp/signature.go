@@ -59,7 +59,7 @@ func (j *judge) validOf(leaf *snp.EndorsementKey, leaves []*snp.EndorsementKey) 
 	for _, other := range append([]*snp.EndorsementKey{leaf}, leaves...) {
 		c := other.Certificate
 		if other.Signer == leaf.Signer && bytes.Equal(c.RawSubjectPublicKeyInfo, leaf.Certificate.RawSubjectPublicKeyInfo) &&
-			!j.now.Before(c.NotBefore) && !j.now.After(c.NotAfter) {
+			!j.m.Now.Before(c.NotBefore) && !j.m.Now.After(c.NotAfter) {
 			return other
 		}
 	}
