@@ -81,10 +81,10 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	a.ak = quote.CheckKey(f, e.AK)
 	f.SkipAll(rawDefinitions, "evidence is bound by commitments of its own")
 	want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
-	a.batch = quote.Check(f, a.ak, &e.Batch, want[:])
+	a.batch = quote.Batch.Check(f, a.ak, &e.Batch, want[:])
 	if a.anchored = e.Anchor != nil; a.anchored {
 		want := evidence.QuoteData(e.Anchor.Tree, nil)
-		a.anchor = quote.CheckAnchor(f, a.ak, e.Anchor, want[:])
+		a.anchor = quote.Anchor.Check(f, a.ak, e.Anchor, want[:])
 		quote.CheckBetween(f, a.anchor, a.batch)
 	} else {
 		f.SkipAll(anchorDefinitions, "the report was made for this batch")

@@ -79,7 +79,7 @@ func FuzzLog(f *testing.F) {
 			o.LogState = &LogState{Head: evidence.LogHead{Count: start}, PCR: 14, Values: []BankValue{{Bank: "sha256", Value: make([]byte, 32)}}}
 		}
 		a := beginWith(t, o)
-		a.batch = quote.Check(a.Findings, nil, &e.Batch, nil)
+		a.batch = quote.Batch.Check(a.Findings, nil, &e.Batch, nil)
 		a.anchor = a.batch
 		a.replay(&mine)
 		a.p.Judge(a.subject(), a.Findings)

@@ -85,8 +85,7 @@ func (r *Roots) Certificates() []*x509.Certificate {
 
 // Holds reports whether der is one of Certificates, which need not be parsed again.
 func (r *Roots) Holds(der []byte) bool {
-	same := func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) }
-	return slices.ContainsFunc(r.intermediates, same) || slices.ContainsFunc(r.roots, func(r *root) bool { return same(r.certificate) })
+	return slices.ContainsFunc(r.Certificates(), func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) })
 }
 
 // rootProduct parses the word ARK-Milan, ARK-Genoa or ARK-Turin in the subject.

@@ -95,86 +95,76 @@ const (
 )
 
 func (e *EndorsementKey) readExtensions() error {
-	x, err := extensionsOf(e.Certificate.Extensions)
-	if err != nil {
-		return err
-	}
-	if _, err := x.integer("1", "structVersion"); err != nil {
-		return err
-	}
-	if e.ProductName, err = x.text("2", "productName"); err != nil {
-		return err
-	}
-	if e.Product, err = parseProductName(e.ProductName); err != nil {
-		return err
+	x := extensionsOf(e.Certificate.Extensions)
+	x.integer("1", "structVersion")
+	e.ProductName = x.text("2", "productName")
+	if x.err == nil {
+		e.Product, x.err = parseProductName(e.ProductName)
 	}
 	for i, l := range layouts[e.Product] {
-		v, err := x.integer("3."+strconv.Itoa(l.oid), "patch level")
-		if err != nil {
-			return err
-		}
-		e.TCB |= TCB(v) << (8 * i)
+		e.TCB |= TCB(x.integer("3."+strconv.Itoa(l.oid), "patch level")) << (8 * i)
 	}
 	if e.Signer == SignerVCEK {
-		if e.HWID, err = x.hwid(e.Product); err != nil {
-			return err
-		}
-	} else if e.CSPID, err = x.text("5", "cspID"); err != nil {
-		return err
+		e.HWID = x.hwid(e.Product)
+	} else {
+		e.CSPID = x.text("5", "cspID")
 	}
 	// What is left has a meaning that this package does not know: perhaps another
 	// patch level, which would then go unchecked.
-	for oid := range x {
-		return refuse(CodeCertificateExtension, "extension %v.%s of a %v certificate for %v", arc, oid, e.Signer, e.Product).found("present").want("no extension that is not known")
+	for oid := range x.values {
+		x.fail(refuse(CodeCertificateExtension, "extension %v.%s of a %v certificate for %v", arc, oid, e.Signer, e.Product).found("present").want("no extension that is not known"))
 	}
-	return nil
+	return x.err
 }
 
-// extensions are the values of AMD's extensions by the rest of their identifier after
-// arc. Reading one takes it out.
-type extensions map[string][]byte
+// extensions are AMD's extensions of a certificate. What is read means something only if
+// err stays nil.
+type extensions struct {
+	values map[string][]byte // by the rest of their identifier after arc; reading one takes it out
+	err    error             // the first refusal
+}
 
-func extensionsOf(list []pkix.Extension) (extensions, error) {
-	x := extensions{}
+func (x *extensions) fail(err *Error) {
+	if x.err == nil {
+		x.err = err
+	}
+}
+
+func extensionsOf(list []pkix.Extension) *extensions {
+	x := &extensions{values: make(map[string][]byte)}
 	for _, e := range list {
 		if len(e.Id) <= len(arc) || !slices.Equal(e.Id[:len(arc)], arc) {
 			continue
 		}
 		rest := e.Id[len(arc):].String()
-		if _, twice := x[rest]; twice {
-			return nil, refuse(CodeCertificateExtension, "extension %v", e.Id).found("twice").want("once")
+		if _, twice := x.values[rest]; twice {
+			x.fail(refuse(CodeCertificateExtension, "extension %v", e.Id).found("twice").want("once"))
 		}
-		x[rest] = e.Value
+		x.values[rest] = e.Value
 	}
-	return x, nil
+	return x
 }
 
-func (x extensions) take(oid, name string) ([]byte, error) {
-	v, ok := x[oid]
+func (x *extensions) take(oid, name string) []byte {
+	v, ok := x.values[oid]
 	if !ok {
-		return nil, refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("none").want("one")
+		x.fail(refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("none").want("one"))
 	}
-	delete(x, oid)
-	return v, nil
+	delete(x.values, oid)
+	return v
 }
 
-func (x extensions) integer(oid, name string) (uint8, error) {
-	v, err := x.take(oid, name)
-	if err != nil {
-		return 0, err
-	}
+func (x *extensions) integer(oid, name string) uint8 {
+	v := x.take(oid, name)
 	var n int
 	if rest, err := asn1.Unmarshal(v, &n); err != nil || len(rest) != 0 || n < 0 || n > 255 {
-		return 0, refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an INTEGER of 0 to 255")
+		x.fail(refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an INTEGER of 0 to 255"))
 	}
-	return uint8(n), nil
+	return uint8(n)
 }
 
-func (x extensions) text(oid, name string) (string, error) {
-	v, err := x.take(oid, name)
-	if err != nil {
-		return "", err
-	}
+func (x *extensions) text(oid, name string) string {
+	v := x.take(oid, name)
 	var s string
 	// Go's decoder takes any string type for this one: the tag is checked here.
 	bad := len(v) == 0 || v[0] != asn1.TagIA5String
@@ -183,16 +173,13 @@ func (x extensions) text(oid, name string) (string, error) {
 		bad = err != nil || len(rest) != 0 || s == "" || len(s) > maxText
 	}
 	if bad {
-		return "", refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an IA5String of 1 to %d bytes", maxText)
+		x.fail(refuse(CodeCertificateExtension, "extension %v.%s (%s)", arc, oid, name).found("%x", short(v)).want("an IA5String of 1 to %d bytes", maxText))
 	}
-	return s, nil
+	return s
 }
 
-func (x extensions) hwid(p Product) ([]byte, error) {
-	v, err := x.take("4", "hwID")
-	if err != nil {
-		return nil, err
-	}
+func (x *extensions) hwid(p Product) []byte {
+	v := x.take("4", "hwID")
 	size := hwidSize
 	if p == Turin {
 		size = hwidSizeTurin
@@ -202,9 +189,9 @@ func (x extensions) hwid(p Product) ([]byte, error) {
 		v = v[2:]
 	}
 	if len(v) != size {
-		return nil, refuse(CodeCertificateExtension, "extension %v.4 (hwID) of a certificate for %v", arc, p).found("%d bytes", len(v)).want("%d", size)
+		x.fail(refuse(CodeCertificateExtension, "extension %v.4 (hwID) of a certificate for %v", arc, p).found("%d bytes", len(v)).want("%d", size))
 	}
-	return slices.Clone(v), nil
+	return slices.Clone(v)
 }
 
 func short(b []byte) []byte { return b[:min(len(b), 32)] }

@@ -46,12 +46,11 @@ func (c *Cache) Get(key evidence.Digest) (value any, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.uses++
-	e, ok := c.entries[key]
-	if !ok {
-		return nil, false
+	if e := c.entries[key]; e != nil {
+		e.used = c.uses
+		return e.value, true
 	}
-	e.used = c.uses
-	return e.value, true
+	return nil, false
 }
 
 // Put remembers a value, which must not change any more.

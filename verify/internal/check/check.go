@@ -143,11 +143,11 @@ func (f *Findings) DecideError(id ID, err error) bool {
 	if err == nil {
 		return f.Decide(id, true, "", "", "")
 	}
-	if c := Compared(nil); errors.As(err, &c) {
-		expected, found := c.Compared()
-		return f.Decide(id, false, expected, found, "%v", err)
+	expected, found := "", err.Error()
+	if c, ok := errors.AsType[Compared](err); ok {
+		expected, found = c.Compared()
 	}
-	return f.Decide(id, false, "", err.Error(), "%v", err)
+	return f.Decide(id, false, expected, found, "%v", err)
 }
 
 // DecideSignature records the check of a signature that key should have made.

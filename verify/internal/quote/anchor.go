@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-var anchorSet = set{
+// Anchor is the checks of the quote of an anchor.
+var Anchor = Set{
 	what:           "anchor's quote",
 	magic:          check.Definition{ID: "anchor.magic", Class: check.Binding, Checks: "the anchor's quote starts with TPM_GENERATED_VALUE", Stops: "as quote.magic, for the quote that the report covers"},
 	typ:            check.Definition{ID: "anchor.type", Class: check.Binding, Checks: "the anchor's attestation is of type TPM_ST_ATTEST_QUOTE", Stops: "as quote.type"},
@@ -34,12 +33,7 @@ var (
 
 // AnchorDefinitions are the checks of the quote of an anchor, and of the two quotes of
 // anchored evidence.
-var AnchorDefinitions = append(anchorSet.definitions(), signer, resetCount, restartCount, clock)
-
-// CheckAnchor does what [Check] does for the quote of an anchor.
-func CheckAnchor(f *check.Findings, ak *tpmwire.Key, s *evidence.Snapshot, want []byte) *Quote {
-	return anchorSet.check(f, ak, s, want)
-}
+var AnchorDefinitions = append(Anchor.definitions(), signer, resetCount, restartCount, clock)
 
 // CheckBetween compares the two quotes of anchored evidence; nil is one that could not be
 // read. Counters and clock are shifted by a constant of the key, so they are compared only
@@ -62,7 +56,7 @@ func CheckBetween(f *check.Findings, anchor, batch *Quote) {
 
 // Comparable reports whether the clocks of the two quotes may be compared.
 func Comparable(f *check.Findings, anchor, batch *Quote) bool {
-	for _, d := range []check.Definition{batchSet.signature, anchorSet.signature, signer, resetCount, restartCount, clock} {
+	for _, d := range []check.Definition{Batch.signature, Anchor.signature, signer, resetCount, restartCount, clock} {
 		if !f.Passed(d.ID) {
 			return false
 		}

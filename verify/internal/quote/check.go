@@ -30,19 +30,20 @@ var (
 // KeyDefinitions are the checks of an attestation key.
 var KeyDefinitions = []check.Definition{keyDecode, keyAttributes, keyAlgorithm}
 
-// set is the checks of one quote.
-type set struct {
+// Set is the checks of one quote.
+type Set struct {
 	what                                 string
 	magic, typ, decode, trailing         check.Definition
 	encoding, signature                  check.Definition
 	selection, pcrDigest, qualifyingData check.Definition
 }
 
-func (s *set) definitions() []check.Definition {
+func (s *Set) definitions() []check.Definition {
 	return []check.Definition{s.magic, s.typ, s.decode, s.trailing, s.encoding, s.signature, s.selection, s.pcrDigest, s.qualifyingData}
 }
 
-var batchSet = set{
+// Batch is the checks of the quote of a batch.
+var Batch = Set{
 	what:           "quote",
 	magic:          check.Definition{ID: "quote.magic", Class: check.Binding, Checks: "the quote starts with TPM_GENERATED_VALUE", Stops: "data that a TPM signed for another purpose"},
 	typ:            check.Definition{ID: "quote.type", Class: check.Binding, Checks: "the attestation is of type TPM_ST_ATTEST_QUOTE", Stops: "an NV certification or another attestation whose body reads like a quote"},
@@ -56,7 +57,7 @@ var batchSet = set{
 }
 
 // Definitions are the checks of the quote of a batch.
-var Definitions = batchSet.definitions()
+var Definitions = Batch.definitions()
 
 // Quote is a snapshot's quote. Its values are those that the evidence gives; they mean
 // something only if every check of the quote passed.
@@ -110,23 +111,19 @@ func CheckBareKey(f *check.Findings, encoded []byte) *tpmwire.Key {
 	return k
 }
 
-// Check checks the quote of a batch and returns it, or nil if it cannot be read. Ak is
-// nil if there is none that a signature can be verified with. Want is the qualifying
-// data that the quote must contain; nil if none is expected.
-func Check(f *check.Findings, ak *tpmwire.Key, s *evidence.Snapshot, want []byte) *Quote {
-	return batchSet.check(f, ak, s, want)
-}
-
-// CheckRaw does what [Check] does for a quote that contains the verifier's nonce itself. A signature
+// CheckRaw does what [Set.Check] does for a quote that contains the verifier's nonce itself. A signature
 // as long as the modulus is one without the TPMT_SIGNATURE around it.
 func CheckRaw(f *check.Findings, ak *tpmwire.Key, q evidence.Quote, values []evidence.Bank, nonce []byte) *Quote {
 	if ak != nil && ak.RSA != nil && len(q.Signature) == ak.RSA.Size() {
 		q.Signature = ak.Wrap(q.Signature)
 	}
-	return batchSet.check(f, ak, &evidence.Snapshot{Quote: q, PCRs: values}, nonce)
+	return Batch.Check(f, ak, &evidence.Snapshot{Quote: q, PCRs: values}, nonce)
 }
 
-func (s *set) check(f *check.Findings, ak *tpmwire.Key, snapshot *evidence.Snapshot, want []byte) *Quote {
+// Check checks a quote and returns it, or nil if it cannot be read. Ak is nil if there is
+// none that a signature can be verified with. Want is the qualifying data that the quote
+// must contain; nil if none is expected.
+func (s *Set) Check(f *check.Findings, ak *tpmwire.Key, snapshot *evidence.Snapshot, want []byte) *Quote {
 	s.checkSignature(f, ak, &snapshot.Quote)
 	magic, typ, err := tpmwire.AttestHeader(snapshot.Quote.Attest)
 	if err != nil {
@@ -154,7 +151,7 @@ func (s *set) check(f *check.Findings, ak *tpmwire.Key, snapshot *evidence.Snaps
 
 func hex32(v uint32) string { return fmt.Sprintf("0x%04x", v) }
 
-func (s *set) checkSignature(f *check.Findings, ak *tpmwire.Key, q *evidence.Quote) {
+func (s *Set) checkSignature(f *check.Findings, ak *tpmwire.Key, q *evidence.Quote) {
 	if ak == nil {
 		return
 	}
@@ -168,7 +165,7 @@ func (s *set) checkSignature(f *check.Findings, ak *tpmwire.Key, q *evidence.Quo
 
 // checkPCRs compares selection and values of the evidence with the quote. The order of
 // banks counts, since the PCR digest runs over it.
-func (s *set) checkPCRs(f *check.Findings, ak *tpmwire.Key, banks []evidence.Bank, q *Quote) {
+func (s *Set) checkPCRs(f *check.Findings, ak *tpmwire.Key, banks []evidence.Bank, q *Quote) {
 	selection, err := selected(q.attest)
 	if err == nil {
 		var given pcr.Selection

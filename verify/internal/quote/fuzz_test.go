@@ -27,8 +27,8 @@ func FuzzCheck(f *testing.F) {
 		if q.Selection != nil && q.Selection.Check() != nil {
 			t.Errorf("selection %v is not one", q.Selection)
 		}
-		if findings.Passed(batchSet.selection.ID) != (q.Values != nil) {
-			t.Errorf("values %v, selection %s", q.Values, findings.Verdict(batchSet.selection.ID))
+		if findings.Passed(Batch.selection.ID) != (q.Values != nil) {
+			t.Errorf("values %v, selection %s", q.Values, findings.Verdict(Batch.selection.ID))
 		}
 	})
 }

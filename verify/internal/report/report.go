@@ -7,6 +7,7 @@ package report
 import (
 	"bytes"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -70,10 +71,9 @@ type Platforms map[evidence.ReportKind]Platform
 // Of returns the platform of a kind, or nil if it is not known.
 func (p Platforms) Of(f *check.Findings, kind evidence.ReportKind) Platform {
 	var known []string
-	for k := range p {
+	for _, k := range slices.Sorted(maps.Keys(p)) {
 		known = append(known, string(k))
 	}
-	slices.Sort(known)
 	f.Decide(KindKnown.ID, p[kind] != nil, strings.Join(known, " or "), text.Excerpt(kind), "the report is of a kind that this verifier does not know")
 	return p[kind]
 }
