@@ -96,10 +96,9 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil && report.CheckCommitment(f, a.report, e.ReportData()) {
 		a.structure = BindingGuestAsserted
 	}
-	a.bind()
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog)
-	a.p.Judge(a.subject(), a.Findings)
+	a.judgePolicy()
 }
 
 // judge passes the report to the room of its platform, which checks it.
@@ -112,22 +111,22 @@ func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates []
 	a.report = a.platform.Judge(a.Findings, report.Material{Body: body, Certificates: certificates, Now: a.now, RevocationOff: need == rule.Off, RevocationOptional: need == rule.Optional})
 }
 
-// bind finds what the structure of the evidence amounts to. Our own commitment in
-// REPORT_DATA never gives more than guest-asserted, since any guest can put any 64 bytes
-// there. That goes for a paravisor's runtime data too: it counts as such only for a launch
-// measurement that the policy lists as a paravisor's.
-func (a *appraiser) bind() {
-	if a.report == nil {
-		return
+// judgePolicy finds what the structure of the evidence amounts to, and asks the policy. Our
+// own commitment in REPORT_DATA never gives more than guest-asserted, since any guest can
+// put any 64 bytes there. That goes for a paravisor's runtime data too: it counts as such
+// only for a launch measurement that the policy lists as a paravisor's.
+func (a *appraiser) judgePolicy() {
+	if a.report != nil {
+		listed := BindingGuestAsserted
+		if a.launch = a.p.Launch(a.report.Measurement()); a.launch != nil {
+			listed = a.launch.Kind.Binding()
+		}
+		a.binding = a.structure
+		if listed.Rank() < a.structure.Rank() {
+			a.binding = listed
+		}
 	}
-	listed := BindingGuestAsserted
-	if a.launch = a.p.Launch(a.report.Measurement()); a.launch != nil {
-		listed = a.launch.Kind.Binding()
-	}
-	a.binding = a.structure
-	if listed.Rank() < a.structure.Rank() {
-		a.binding = listed
-	}
+	a.p.Judge(a.subject(), a.Findings)
 }
 
 // replay replays the measurement log.
@@ -168,8 +167,7 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 		want = expect.Nonce
 	}
 	report.CheckExpected(a.Findings, a.report, want)
-	a.bind()
-	a.p.Judge(a.subject(), a.Findings)
+	a.judgePolicy()
 	return a.result(), nil
 }
 
@@ -201,8 +199,7 @@ func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (
 			a.structure = BindingParavisor
 		}
 	}
-	a.bind()
-	a.p.Judge(a.subject(), a.Findings)
+	a.judgePolicy()
 	return a.result(), nil
 }
 
@@ -220,7 +217,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 	}
 	a.ak = quote.CheckBareKey(f, s.Key)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
-	a.p.Judge(a.subject(), a.Findings)
+	a.judgePolicy()
 	return a.result(), nil
 }
 

@@ -156,7 +156,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	default:
 		say(true, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only if one of these contains its hash.")
 	}
-	silent, told := a.explainedBy(Unexplained), a.explainedBy(ByFirmware)
+	pcrs := r.Accepted.claims.PCRs
+	silent, told := explainedBy(pcrs, Unexplained), explainedBy(pcrs, ByFirmware)
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
 	say(a.log.Other != "", "%s", a.log.Other)
@@ -165,16 +166,11 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 }
 
 // explainedBy lists the quoted PCRs with this explanation, by bank.
-func (a *appraiser) explainedBy(e Explanation) string {
-	if a.batch == nil {
-		return ""
-	}
+func explainedBy(pcrs []PCRClaim, e Explanation) string {
 	banks := make(map[string][]string)
-	for _, b := range a.batch.Selection {
-		for _, index := range b.PCRs {
-			if a.explained(b.Algorithm, index) == e {
-				banks[b.Algorithm.String()] = append(banks[b.Algorithm.String()], fmt.Sprint(index))
-			}
+	for _, p := range pcrs {
+		if p.Explained == e {
+			banks[p.Bank] = append(banks[p.Bank], fmt.Sprint(p.Index))
 		}
 	}
 	var out []string

@@ -96,9 +96,6 @@ func (a *appraiser) undated() CheckID {
 // ekChain returns the chain from the certificate in an enrolment to a root of the policy.
 // Of several ways it takes one that is valid, so that a known one will do if it is valid.
 func (a *appraiser) ekChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
-	if a.cache == nil {
-		return c.Chain(roots, a.now)
-	}
 	key := ekKey(r.EKCertificates, roots)
 	if known, ok := a.cache.Get(key); ok {
 		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {

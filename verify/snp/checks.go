@@ -108,11 +108,8 @@ func (r *Report) VerifySignature(leaf *EndorsementKey) error {
 		return refuse(CodeSignatureEncoding, "report signature").found("bytes set after r and s").want("zero")
 	}
 	rr, err := scalar("r", field[:scalarSize])
-	if err != nil {
-		return err
-	}
-	s, err := scalar("s", field[scalarSize:2*scalarSize])
-	if err != nil {
+	s, err2 := scalar("s", field[scalarSize:2*scalarSize])
+	if err := cmp.Or(err, err2); err != nil {
 		return err
 	}
 	digest := sha512.Sum384(r.raw[:offsetSignature])
