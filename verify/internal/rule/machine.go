@@ -133,13 +133,12 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 	case !slices.Contains(knownProducts(), g.product()):
 		d.root.offer("The processor is of an unknown line: name one.", "# products = [\"genoa\"]")
 	case g.product() == "milan":
-		d.root.dangerIf(true, `products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
+		d.root.danger(`products = ["milan"]`, "the machine is a Milan. There is hardware that attacks its memory, and no newer firmware undoes that.")
 	default:
 		d.root.offer("The processor line.", "products = [%q]", g.product())
 	}
-	if signer == "vlek" {
-		d.root.dangerIf(true, `signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
-	} else {
+	d.root.dangerIf(signer == "vlek", `signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
+	if signer != "vlek" {
 		d.root.offer("A VCEK belongs to one chip.", "signers = [\"vcek\"]")
 	}
 	d.root.offer("What a report before this version does not state is unknown.", "min_report_version = %d", r.Version)

@@ -123,6 +123,8 @@ func (t *text) offer(comment, format string, a ...any) {
 
 func (t *text) line(format string, a ...any) { fmt.Fprintf(t, format+"\n", a...) }
 
+func (t *text) danger(rule, format string, a ...any) { t.dangerIf(true, rule, format, a...) }
+
 func (t *text) lineIf(is bool, format string, a ...any) {
 	if is {
 		t.line(format, a...)
