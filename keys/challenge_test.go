@@ -37,6 +37,7 @@ func TestNewChallengeRefused(t *testing.T) {
 		"AK duplicable":          {ek, change(ak, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.EncryptedDuplication = true }), "encryptedDuplication"},
 		"AK decrypts":            {ek, change(ak, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Decrypt = true }), "does not decrypt"},
 		"AK does not sign":       {ek, change(ak, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.SignEncrypt = false }), "want a key that signs"},
+		"AK signs X.509":         {ek, change(ak, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.X509Sign = true }), "x509sign"},
 		"AK named under SHA-1":   {ek, change(ak, func(p *tpm2.TPMTPublic) { p.NameAlg = tpm2.TPMAlgSHA1 }), "name algorithm"},
 		"AK signs over SHA-1":    {ek, change(ak, scheme(tpm2.TPMAlgSHA1)), "signs with hash 0x0004"},
 		"AK without a scheme":    {ek, change(ak, curve(tpm2.TPMECCNistP256, tpm2.TPMAlgNull)), "want ECDSA"},

@@ -113,6 +113,7 @@ func (p *Public) CheckAttestation() error {
 		{a.EncryptedDuplication, "encryptedDuplication is set on a key that must not be duplicated"},
 		{!a.Restricted, "not restricted: it would sign forged quotes"},
 		{!a.SignEncrypt || a.Decrypt, "want a key that signs and does not decrypt"},
+		{a.X509Sign, "x509sign is set: it signs certificates, which are not quotes"},
 	} {
 		if fault.found {
 			return fmt.Errorf("attestation key %s: %s", p.name, fault.what)

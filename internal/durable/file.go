@@ -21,13 +21,25 @@ import (
 //
 // A process that is killed in WriteFile can leave ".NAME-RANDOM" in the folder.
 func WriteFile(path string, b []byte, perm fs.FileMode) error {
+	return writeFile(path, b, perm, func(*os.File) error { return nil })
+}
+
+// WriteReadable is [WriteFile] for a file that every user may read and its owner write,
+// whatever the umask.
+func WriteReadable(path string, b []byte) error {
+	return writeFile(path, b, 0o644, func(f *os.File) error { return f.Chmod(0o644) })
+}
+
+func writeFile(path string, b []byte, perm fs.FileMode, prepare func(*os.File) error) error {
 	dir := filepath.Dir(path)
 	next := filepath.Join(dir, "."+filepath.Base(path)+"-"+rand.Text()[:10])
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, Cause(err))
 	}
-	_, err = f.Write(b)
+	if err = prepare(f); err == nil {
+		_, err = f.Write(b)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

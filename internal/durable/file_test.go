@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -47,6 +48,21 @@ func TestWriteFile(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 3 {
 		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
+
+// TestModes: WriteFile obeys the umask, and WriteReadable does not.
+func TestModes(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	dir := t.TempDir()
+	own, shared := filepath.Join(dir, "own"), filepath.Join(dir, "shared")
+	if err := errors.Join(durable.WriteFile(own, nil, 0o666), durable.WriteReadable(shared, nil)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]fs.FileMode{own: 0o600, shared: 0o644} {
+		if s, err := os.Stat(path); err != nil || s.Mode() != want {
+			t.Errorf("%s: mode %v, %v, want %v", path, s.Mode(), err, want)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func (c *Cache) Fetch(ctx context.Context, from *Client, r *snp.Report, product 
 			if err != nil {
 				return err
 			}
-			if err := durable.WriteFile(name, b, 0o644); err != nil {
+			if err := durable.WriteReadable(name, b); err != nil {
 				return err
 			}
 		}

@@ -55,7 +55,7 @@ func Write(root, unit string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write drop-in: %w", err)
 	}
-	return durable.WriteFile(path, content, 0o644)
+	return durable.WriteReadable(path, content)
 }
 
 // Remove removes the drop-in, and its folder if that is empty then.

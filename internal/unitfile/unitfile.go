@@ -137,6 +137,10 @@ func readFile(root, path string) ([]byte, error) {
 // Within follows the links of path as they lead when root is "/", and returns the file that they
 // lead to now. So a link in an image never leads to a file of this machine.
 func Within(root, path string) (string, error) {
+	root, err := filepath.Abs(root) // SecureJoin refuses a root with ".." in it
+	if err != nil {
+		return "", err
+	}
 	full, err := securejoin.SecureJoin(root, path)
 	if err != nil {
 		return "", err

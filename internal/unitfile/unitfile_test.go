@@ -124,6 +124,10 @@ func TestLinksStayInside(t *testing.T) {
 			t.Errorf("%s leads to %s, %v", path, got, err)
 		}
 	}
+	t.Chdir(filepath.Join(root, "opt"))
+	if got, err := Within("..", "/a"); err != nil || got != filepath.Join(root, "opt/real") {
+		t.Errorf("below a relative root, /a leads to %s, %v", got, err)
+	}
 	if _, err := Within(root, "/c"); err == nil {
 		t.Error("a link to itself leads somewhere")
 	}

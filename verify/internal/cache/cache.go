@@ -23,19 +23,31 @@ import (
 type Cache struct {
 	mu      sync.Mutex
 	limit   int
-	uses    uint64                     // calls of Get and Put so far; guarded by mu
 	entries map[evidence.Digest]*entry // guarded by mu
+	ring    entry                      // next is the entry used last, previous the one not used for longest; guarded by mu
 }
 
 type entry struct {
-	value any
-	used  uint64 // Cache.uses at the last use
+	key            evidence.Digest
+	value          any
+	next, previous *entry
 }
 
 // New returns a Cache of at most limit entries. The one that was not used for longest
 // makes room.
 func New(limit int) *Cache {
-	return &Cache{limit: max(limit, 1), entries: make(map[evidence.Digest]*entry)}
+	c := &Cache{limit: max(limit, 1), entries: make(map[evidence.Digest]*entry)}
+	c.ring.next, c.ring.previous = &c.ring, &c.ring
+	return c
+}
+
+// unlink takes an entry out of the ring.
+func (e *entry) unlink() { e.previous.next, e.next.previous = e.next, e.previous }
+
+// front makes an entry that is not in the ring the one used last.
+func (c *Cache) front(e *entry) {
+	e.previous, e.next = &c.ring, c.ring.next
+	e.previous.next, e.next.previous = e, e
 }
 
 // Get returns what was put under a key, and reports whether anything was.
@@ -45,33 +57,34 @@ func (c *Cache) Get(key evidence.Digest) (value any, ok bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.uses++
-	if e := c.entries[key]; e != nil {
-		e.used = c.uses
-		return e.value, true
+	e, ok := c.entries[key]
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	e.unlink()
+	c.front(e)
+	return e.value, true
 }
 
-// Put remembers a value, which must not change any more.
+// Put remembers a value, which must not change any more. It takes the same time for a
+// cache of any size: an attacker can make every document a new key.
 func (c *Cache) Put(key evidence.Digest, value any) {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.uses++
-	c.entries[key] = &entry{value, c.uses}
-	if len(c.entries) <= c.limit {
-		return
+	if e, ok := c.entries[key]; ok {
+		e.unlink()
 	}
-	oldest, used := key, c.uses // a scan is cheap next to what was verified to get here
-	for k, e := range c.entries {
-		if e.used < used {
-			oldest, used = k, e.used
-		}
+	e := &entry{key: key, value: value}
+	c.entries[key] = e
+	c.front(e)
+	if len(c.entries) > c.limit {
+		last := c.ring.previous
+		last.unlink()
+		delete(c.entries, last.key)
 	}
-	delete(c.entries, oldest)
 }
 
 // Len returns the number of entries.

@@ -8,35 +8,24 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 )
 
-// TestBounded: a cache keeps as much as it was told to, what was used last first.
-func TestBounded(t *testing.T) {
-	c := New(2)
-	for i := range byte(3) {
-		c.Put(evidence.Digest{i}, int(i))
-		c.Get(evidence.Digest{0})
+// TestOldestMakesRoom: the entry that was not used for longest is forgotten, and no other.
+func TestOldestMakesRoom(t *testing.T) {
+	c := New(3)
+	key := func(n byte) evidence.Digest { return evidence.Digest{n} }
+	for n := range byte(3) {
+		c.Put(key(n), int(n))
 	}
-	for i, want := range []bool{true, false, true} {
-		if v, ok := c.Get(evidence.Digest{byte(i)}); ok != want || ok && v != i {
-			t.Errorf("entry %d: %v, %t", i, v, ok)
+	c.Get(key(0))     // used again: 1 is the oldest now
+	c.Put(key(2), 22) // put again: no new entry
+	c.Put(key(3), 3)  // 1 makes room
+	c.Put(key(4), 4)  // 0 makes room
+	want := map[byte]any{2: 22, 3: 3, 4: 4}
+	for n := range byte(5) {
+		if got, ok := c.Get(key(n)); ok != (want[n] != nil) || got != want[n] {
+			t.Errorf("entry %d: %v, %v, want %v", n, got, ok, want[n])
 		}
 	}
-	if c.Len() != 2 {
-		t.Errorf("%d entries, %v", c.Len(), c.entries)
-	}
-	c.Put(evidence.Digest{2}, 7)
-	if v, _ := c.Get(evidence.Digest{2}); v != 7 || c.Len() != 2 {
-		t.Errorf("a second value for a key: %v, %d entries", v, c.Len())
-	}
-	if New(0).limit != 1 {
-		t.Error("a cache of nothing")
-	}
-}
-
-// TestNone: without a cache nothing is remembered.
-func TestNone(t *testing.T) {
-	var c *Cache
-	c.Put(evidence.Digest{}, 1)
-	if _, ok := c.Get(evidence.Digest{}); ok {
-		t.Error("a nil cache remembers")
+	if c.Len() != 3 {
+		t.Errorf("%d entries, want 3", c.Len())
 	}
 }
