@@ -23,9 +23,9 @@ var update = flag.Bool("update", false, "rewrite the last column of docs/cases.m
 // casesFile lists by number what is refused or survived, and the tests of each.
 const casesFile = "docs/cases.md"
 
-// TestCasesAreHeld checks that a test names each case, that the list contains each case
+// TestCasesHaveTests checks that a test names each case, that the list contains each case
 // that a test names, and that the list names the tests.
-func TestCasesAreHeld(t *testing.T) {
+func TestCasesHaveTests(t *testing.T) {
 	path := filepath.Join(root(t), filepath.FromSlash(casesFile))
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestProductionHoldsNoSimulator checks that the commands of a package link no simulator
+// TestProductionLinksNoSimulator checks that the commands of a package link no simulator
 // (case 82): what is not linked cannot be switched on.
-func TestProductionHoldsNoSimulator(t *testing.T) {
+func TestProductionLinksNoSimulator(t *testing.T) {
 	for _, command := range []string{"./cmd/agentd", "./cmd/agentctl"} {
 		deps := list(t, "0", "-deps", command)
 		if len(deps) < 50 {
