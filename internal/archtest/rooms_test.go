@@ -188,10 +188,10 @@ func TestClientLinksNoServer(t *testing.T) {
 }
 
 // TestVendorLibrariesHaveOnePlace checks which packages use go-sev-guest and go-tpm-tools:
-// the first is for devices and commands, the second for the export.
+// the first is for the simulator and the export, the second for the export.
 func TestVendorLibrariesHaveOnePlace(t *testing.T) {
 	places := map[string][]string{
-		"github.com/google/go-sev-guest": {"internal/platform/snp", "internal/platform/soft", "internal/kds", "internal/export", "internal/evidencetest", "cmd/agentctl", "cmd/agentd-sim"},
+		"github.com/google/go-sev-guest": {"internal/platform/soft", "internal/export"},
 		"github.com/google/go-tpm-tools": {"internal/export"},
 	}
 	for _, p := range packages(t) {
