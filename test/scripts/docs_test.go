@@ -44,9 +44,13 @@ func TestVerifyDocumentation(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "docs", "example"), os.DirFS("../../docs/example")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-eu", "-c", script.String())
+	session := strings.Replace(script.String(), "make build\n", "", 1)
+	if session = strings.Replace(session, "$PWD/bin", shared.commands, 1); !strings.Contains(session, shared.commands) {
+		t.Fatal("docs/verify.md does not say where agentctl comes from")
+	}
+	cmd := exec.Command("sh", "-eu", "-c", session)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+shared.commands+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
 	b, err := cmd.CombinedOutput()
 	out := string(b)
 	if err != nil {
