@@ -15,8 +15,8 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)
 # LD_PRELOAD. systemd runs agentctl as root in the environment of the unit that it
 # measures, and the unit's user may be able to write that environment. So agentctl is
 # linked without a loader. systemd runs no other program of ours this way.
-FIXED = $(filter agentctl,$(COMMANDS))
-MOVED = $(filter-out agentctl,$(COMMANDS))
+STATIC = $(filter agentctl,$(COMMANDS))
+PIE    = $(filter-out agentctl,$(COMMANDS))
 
 PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
@@ -29,8 +29,8 @@ help: ## list the targets
 
 build: ## build agentd, agentctl and agentd-sim into bin/
 	@mkdir -p $(OUT)
-	$(if $(MOVED),$(BUILD) -buildmode=pie -o $(OUT)/ $(MOVED:%=./cmd/%))
-	$(if $(FIXED),$(BUILD) -buildmode=exe -o $(OUT)/ $(FIXED:%=./cmd/%))
+	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
+	$(if $(STATIC),$(BUILD) -buildmode=exe -o $(OUT)/ $(STATIC:%=./cmd/%))
 
 demo: ## show everything on a simulated machine, in under half a minute
 	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh
@@ -38,7 +38,7 @@ demo: ## show everything on a simulated machine, in under half a minute
 test: ## run every test; the last lines say what was skipped, why, and how many passed
 	@GO="$(GO)" scripts/test.sh
 
-check: ## check formatting, vet, staticcheck, the rules of the tree and quick tests, in a minute
+check: ## check formatting, vet, staticcheck, the rules of the tree and quick tests
 	@GO="$(GO)" scripts/check.sh
 
 fuzz: ## fuzz every target with FUZZTIME inputs (default 200000x) each
