@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package agentd is an attestation agent for confidential VMs (AMD SEV-SNP with a vTPM),
-// and the verifier of its evidence. This package has no code: it is the entrance.
+// and the verifier of its evidence. This package contains no code, only this overview.
 //
 // The agent runs in the VM. It measures applications before they start, gives evidence
 // that binds a nonce and a key to what runs there, and keeps the applications' secrets. A
@@ -23,8 +23,9 @@
 //   - api: requests, answers and codes of the agent's sockets.
 //   - sealing: the format of sealed blobs.
 //
-// Package agent is the door from the commands to the service. All other packages are
-// internal, and docs/architecture.md has the map of them.
+// Package agent runs the service. Only commands of this module use it: its options have
+// types from internal packages. All other packages are internal, and docs/architecture.md
+// has the map of them.
 //
 // # Commands
 //
