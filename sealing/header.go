@@ -272,8 +272,8 @@ func NewAssociatedDigest(data []byte) (AssociatedDigest, error) {
 	return d, nil
 }
 
-// Fits reports in constant time whether data is what d commits to.
-func (d AssociatedDigest) Fits(data []byte) bool {
+// Matches reports in constant time whether d commits to data.
+func (d AssociatedDigest) Matches(data []byte) bool {
 	want := evidence.Sum256(LabelAssociatedData, d.Salt[:], data)
 	return subtle.ConstantTimeCompare(want[:], d.Digest[:]) == 1
 }

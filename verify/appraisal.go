@@ -19,14 +19,16 @@ type (
 	// CheckID names a check, as "part.what-it-checks". Ids are stable: one is never
 	// reused for something else, and a check that is dropped leaves its id unused.
 	CheckID = check.ID
-	// Verdict is the outcome of one check, or of the whole.
+	// Verdict is the outcome of one check, or of the whole: a string.
 	Verdict = check.Verdict
 	// Class groups checks by what their failure means. The number is the exit code of
 	// "agentctl verify".
 	Class = check.Class
-	// Check is one check of an appraisal.
+	// Check is one check of an appraisal. Fields: ID, Class, Verdict, Required (false only
+	// if nothing asked for it), Expected and Found (both for people), Sentence.
 	Check = check.Check
-	// Definition describes one check.
+	// Definition describes one check. Fields: ID, Class, Checks (what must be true), Stops
+	// (the attack that it stops).
 	Definition = check.Definition
 )
 

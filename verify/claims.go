@@ -50,22 +50,33 @@ type PCRClaim struct {
 	Explained Explanation `json:"explained"`
 }
 
-// What a log said up to a head.
+// What a log said up to a head, and what it recorded since boot.
 type (
 	// LogState is what a log said up to a head: the values of the PCR, and everything
 	// that a policy can ask of it. A verifier keeps it if it wants only the rest of the
 	// log the next time. It is as trustworthy as the place where it is kept.
-	LogState  = replay.State
-	BankValue = replay.BankValue // value of a PCR in one bank
-)
-
-// What a log recorded since boot.
-type (
-	AgentClaim      = replay.Agent      // agent that wrote to the log
-	AppClaim        = replay.App        // application with everything that it was since boot
-	AppVersion      = replay.AppVersion // application as it was measured
-	UnmeasuredClaim = replay.Unmeasured // declared application that could not be measured
-	RecordedReason  = replay.Gap        // reason that the agent gave, with its record
+	//
+	// Fields: Head (evidence.LogHead), AKName, ResetCount, PCR, Start and Values (each a
+	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
+	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Full. FromZero(pcr.Algorithm) bool
+	// reports whether the log began with zero in a bank.
+	LogState = replay.State
+	// BankValue is the value of a PCR in one bank. Fields: Bank, Value.
+	BankValue = replay.BankValue
+	// AgentClaim is an agent that wrote to the log. Fields: Record (number of its first
+	// event), Version, Digest (of the executable), Configuration (a digest).
+	AgentClaim = replay.Agent
+	// AppClaim is one application with everything that it was since boot. Fields: Name,
+	// Current (index in Versions of the last measurement), Versions ([]AppVersion).
+	AppClaim = replay.App
+	// AppVersion is an application as it was measured. Fields: Record (number of its first
+	// event), Unit, User, Digest (of the manifest), Declaration (a digest).
+	AppVersion = replay.AppVersion
+	// UnmeasuredClaim is a declared application that could not be measured. Fields: Record,
+	// App, Reason.
+	UnmeasuredClaim = replay.Unmeasured
+	// RecordedReason is a reason for a gap that the agent recorded. Fields: Record, Reason.
+	RecordedReason = replay.Gap
 )
 
 // SNP is what an SEV-SNP report says.

@@ -126,8 +126,9 @@ func TestDraftRefusesForgeries(t *testing.T) {
 	r := evidencetest.New()
 	r.Report.Signed = func(b []byte) { b[evidencetest.AtSignature] ^= 1 }
 	document := r.Encode(t)
+	var refused *RefusedError
 	text, a, err := draftOf(t, DraftPolicy, document)
-	if err != nil || text != nil || a.Class != ClassBinding {
+	if !errors.As(err, &refused) || text != nil || a.Class != ClassBinding || refused.Appraisal != a {
 		t.Errorf("got %d bytes, %v, %v", len(text), a, err)
 	}
 	text, _, err = draftOf(t, DraftPolicyFromUnverifiedEvidence, document)
@@ -135,7 +136,6 @@ func TestDraftRefusesForgeries(t *testing.T) {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	mustPolicy(t, string(text))
-	var refused *RefusedError
 	if _, _, err = draftOf(t, DraftPolicyFromUnverifiedEvidence, []byte("{}")); !errors.As(err, &refused) {
 		t.Errorf("got %v for a file that is not evidence", err)
 	}

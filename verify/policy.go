@@ -20,36 +20,74 @@ const PolicyVersion = rule.Version
 // MaxPolicy is the largest policy text that is read, in bytes.
 const MaxPolicy = rule.MaxText
 
-// A policy and its parts. The fields are the keys of docs/policy.md: p.Products is
-// "products", p.GuestPolicy.AllowDebug is "guest_policy.allow_debug". The zero value of a
-// field means that the key is absent. Byte strings are lower-case hexadecimal.
+// A policy.
 type (
 	// Policy says which evidence is acceptable. It comes from [ParsePolicy], or is built
-	// in Go, and can be changed: Policy.Check checks it, Policy.Encode gives its text.
-	Policy      = rule.Policy
-	PolicyError = rule.Error // fault of a policy, with line, column and key
-	PolicyWords = rule.Words // policy in sentences, from Policy.Explain
+	// in Go, and can be changed.
+	//
+	// Go shows neither fields nor methods of a type from an internal package. The fields of
+	// Policy and of its parts are the keys of docs/policy.md: p.Products is "products",
+	// p.GuestPolicy.AllowDebug is "guest_policy.allow_debug". The zero value of a field
+	// means that the key is absent. Byte strings are lower-case hexadecimal. Methods:
+	//
+	//	Check() error            // checks all values; the error contains a *PolicyError for each fault
+	//	Encode() ([]byte, error) // checks and returns the text, which ParsePolicy reads
+	//	Explain() *PolicyWords   // says in words what is required and what is not checked
+	//	Digest() evidence.Digest // SHA-256 of the text
+	Policy = rule.Policy
+	// PolicyError is a fault of a policy. Fields: Line and Column (both 0 if the policy
+	// was built in Go, or the fault is that of the whole), Key, Message.
+	PolicyError = rule.Error
+	// PolicyWords is a policy in sentences, from Policy.Explain. Fields, each a []string:
+	// Demands, Unchecked, Dangers.
+	PolicyWords = rule.Words
+)
 
-	Launch      = rule.Launch      // one [[launch]]
-	GuestPolicy = rule.GuestPolicy // [guest_policy]
-	Platform    = rule.Platform    // [platform]
-	TCB         = rule.TCB         // [tcb.PRODUCT]
-	Mitigations = rule.Mitigations // [mitigations]
-	Image       = rule.Image       // [image]
-	Enrolment   = rule.Enrolment   // one [[enrolment]]
-	PCR         = rule.PCR         // one [[pcr]]
-	StartValue  = rule.StartValue  // one [[start_value]]
-	Agent       = rule.Agent       // [agent]
-	App         = rule.App         // one [[app]]
-	Caller      = rule.Caller      // [caller]
+// Parts of a policy. Their fields are the keys of docs/policy.md, as in [Policy].
+type (
+	// Launch is one [[launch]].
+	Launch = rule.Launch
+	// GuestPolicy is [guest_policy].
+	GuestPolicy = rule.GuestPolicy
+	// Platform is [platform].
+	Platform = rule.Platform
+	// TCB is one [tcb.PRODUCT].
+	TCB = rule.TCB
+	// Mitigations is [mitigations].
+	Mitigations = rule.Mitigations
+	// Image is [image].
+	Image = rule.Image
+	// Enrolment is one [[enrolment]].
+	Enrolment = rule.Enrolment
+	// PCR is one [[pcr]].
+	PCR = rule.PCR
+	// StartValue is one [[start_value]].
+	StartValue = rule.StartValue
+	// Agent is [agent].
+	Agent = rule.Agent
+	// App is one [[app]].
+	App = rule.App
+	// Caller is [caller].
+	Caller = rule.Caller
+)
 
-	Choice    = rule.Choice    // what happens in one case, such as Required
-	Kind      = rule.Kind      // what the firmware of a launch measurement does for the vTPM
-	Cover     = rule.Cover     // what a launch measurement was computed over
-	Binding   = rule.Binding   // what the PCR values rest on
-	AKOrigin  = rule.AKOrigin  // how the verifier knows the attestation key apart from the report
-	Freshness = rule.Freshness // what the report was made for
-	Duration  = rule.Duration  // time.Duration that is text in a policy
+// Words in a policy or an appraisal.
+type (
+	// Choice is a string that says what happens in one case, such as Required.
+	Choice = rule.Choice
+	// Kind is a string that says what the firmware of a launch measurement does for the vTPM.
+	Kind = rule.Kind
+	// Cover is a string that says what a launch measurement was computed over.
+	Cover = rule.Cover
+	// Binding is a string that says what the PCR values rest on.
+	Binding = rule.Binding
+	// AKOrigin is a string that says how the verifier knows the attestation key apart from
+	// the report.
+	AKOrigin = rule.AKOrigin
+	// Freshness is a string that says what the report was made for.
+	Freshness = rule.Freshness
+	// Duration is a time.Duration that is text in a policy, such as "10m".
+	Duration = rule.Duration
 )
 
 // Values of the keys of a policy.
@@ -91,29 +129,31 @@ func EnrolmentOf(record *keys.Enrolment) Enrolment { return rule.EnrolmentOf(rec
 // text, its defaults and what each key protects against.
 func ParsePolicy(text []byte) (*Policy, error) { return rule.Parse(text) }
 
-// DraftPolicy writes a policy, with comments, that accepts the machine that document
-// comes from: a golden machine, whose state was inspected. What is dangerous in that
-// state is marked DANGER and commented out, so that the policy refuses the very machine
-// until its author has decided.
+// DraftPolicy writes a commented policy from the evidence of a golden machine, whose state
+// was inspected. What is dangerous in that state is marked DANGER and commented out: until
+// its author decides, the policy may refuse that machine.
 //
-// The text is empty if document does not verify: no signature, binding or log of it
-// may be broken. The appraisal is under a policy that accepts everything genuine,
+// The error is a [*RefusedError] if document does not verify: no signature, binding or log
+// of it may be broken. The appraisal is under a policy that accepts everything genuine,
 // and says nothing about what is acceptable.
 func DraftPolicy(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
 	s, a, err := survey(document, c, expect, now)
-	if err != nil || a.Verdict != Pass {
-		return nil, a, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.Verdict != Pass {
+		return nil, a, &RefusedError{Appraisal: a}
 	}
 	return rule.NewDraft(s), a, nil
 }
 
 // DraftPolicyFromUnverifiedEvidence does what [DraftPolicy] does for a document that does
-// not verify: its maker chose what the policy accepts. The error is for documents
-// without a report that can be read.
+// not verify: its maker chose what the policy accepts. Only a document without a report that
+// can be read is refused.
 func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
 	s, a, err := survey(document, c, expect, now)
 	if err != nil {
-		return nil, a, err
+		return nil, nil, err
 	}
 	if s.SNP == nil {
 		return nil, a, &RefusedError{Appraisal: a}

@@ -37,10 +37,9 @@ func policyCommand(t *terminal) *cobra.Command {
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
 
-Write a commented policy that accepts machines like the one that evidence comes
-from: a golden machine, whose state you have checked. What is dangerous in its
-state is marked DANGER and commented out, so that the policy refuses that very
-machine until you have decided.
+Write a commented policy from the evidence of a golden machine, whose state you
+inspected. What is dangerous in that state is marked DANGER and commented out:
+until you decide, the policy may refuse that machine.
 
 Evidence with a broken signature, binding or log is refused.
 
@@ -87,11 +86,11 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			draft = verify.DraftPolicyFromUnverifiedEvidence
 		}
 		text, a, err := draft(document, o.Config, o.Expect, o.at)
-		if err != nil && a == nil {
-			return misuse(err)
-		}
-		if text == nil {
+		if errors.As(err, new(*verify.RefusedError)) {
 			return t.refuseDraft(a)
+		}
+		if err != nil {
+			return misuse(err)
 		}
 		if unverified && a.Verdict != verify.Pass {
 			fmt.Fprintf(t.err, "agentctl: the evidence did not verify: the author of %s chose what the policy accepts\n", from)

@@ -114,7 +114,7 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	}
 	// Identity is the secret's own, the digests are those of the app.
 	err = permits(h, c)
-	if err == nil && !h.AssociatedData.Fits(associated) {
+	if err == nil && !h.AssociatedData.Matches(associated) {
 		err = &sealing.Error{Code: api.CodeOtherAssociatedData, Field: "associated-data", Detail: fmt.Sprintf("associated data of %q of app %s does not match that at sealing", name, c.App.Name)}
 	}
 	if err != nil {

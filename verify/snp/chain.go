@@ -83,8 +83,8 @@ func (r *Roots) Certificates() []*x509.Certificate {
 	return append(out, r.intermediates...)
 }
 
-// Holds reports whether der is one of Certificates, which need not be parsed again.
-func (r *Roots) Holds(der []byte) bool {
+// Contains reports whether der is one of Certificates, which need not be parsed again.
+func (r *Roots) Contains(der []byte) bool {
 	return slices.ContainsFunc(r.Certificates(), func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, der) })
 }
 

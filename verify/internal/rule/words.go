@@ -63,14 +63,14 @@ func (g *Golden) product() string {
 	return cmp.Or(g.SNP.Product, strings.ToLower(g.SNP.Report.Product().String()))
 }
 
-// Draft is the text of a policy in its making. In TOML, root keys come before tables.
+// Draft collects the text of a new policy. In TOML, root keys come before tables.
 type Draft struct {
 	root, tables text
 }
 
-// NewDraft writes a policy, with comments, that accepts a golden machine. What is
-// dangerous in its state is marked DANGER and commented out, so that the policy refuses
-// the very machine until its author has decided.
+// NewDraft writes a commented policy for a golden machine. What is dangerous in its state
+// is marked DANGER and commented out: until its author decides, the policy may refuse that
+// machine.
 func NewDraft(g *Golden) []byte {
 	d := &Draft{}
 	d.root.say("A policy drafted from one machine. Read every line: it accepts what was found there, and a golden machine is only as good as the inspection of it. docs/policy.md describes every key; \"agentctl policy explain\" says in words what this demands and leaves unchecked.")

@@ -127,7 +127,7 @@ func (p *Platform) Judge(f *check.Findings, m report.Material) report.Report {
 func (j *judge) judge() {
 	body := j.m.Body
 	// VerifyChain has those of the roots already.
-	certificates := slices.DeleteFunc(slices.Concat(j.m.Certificates, j.Certificates), j.Roots.Holds)
+	certificates := slices.DeleteFunc(slices.Concat(j.m.Certificates, j.Certificates), j.Roots.Contains)
 	var key evidence.Digest
 	if j.Cache != nil {
 		key = reportKey(body, certificates, j.Roots)
