@@ -76,7 +76,7 @@ disable write files below /etc.
 
 Examples:
   agentctl app list
-  agentctl app add billing.service && agentctl app enable billing.service
+  agentctl app add billing.service && agentctl app reload && agentctl app enable billing.service
   agentctl app list --json | jq -r '.[] | select(.state != "measured") | .reason'
 `
 

@@ -166,7 +166,7 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 // closed, the exit code is 8.
 func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
 	err = present(t, r, err, func() {
-		n := &node{text: fmt.Sprintf("%d sealed anew, %d left as they are", r.Written, len(r.Kept))}
+		n := &node{text: fmt.Sprintf("%d sealed again, %d left as they are", r.Written, len(r.Kept))}
 		for _, k := range r.Kept {
 			n.add("%s: %s %q: %s", k.App, k.Kind, k.Name, k.Reason)
 		}

@@ -46,7 +46,9 @@ func policyEnrolmentCommand(t *terminal) *cobra.Command {
 			if err := e.Check(); err != nil {
 				return misuse(fmt.Errorf("%s: %w", name, err))
 			}
-			rule, err := toml.Marshal(map[string][]verify.Enrolment{"enrolment": {verify.EnrolmentOf(e)}})
+			var p verify.Policy
+			p.Enrolments = []verify.Enrolment{verify.EnrolmentOf(e)}
+			rule, err := toml.Marshal(p.AKRules)
 			if err != nil {
 				return err
 			}
@@ -73,7 +75,13 @@ func policyEKRootsCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "ek_roots = \"\"\"\n%s\"\"\"\n", text)
+		var p verify.Policy
+		p.EKRoots = string(text)
+		rule, err := toml.Marshal(p.AKRules)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "%s", rule)
 		return nil
 	})
 }

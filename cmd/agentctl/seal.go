@@ -136,17 +136,11 @@ func (t *terminal) readAssociated(name string) ([]byte, error) {
 	return t.readInput(name, sealing.MaxAssociatedData)
 }
 
-// printContract prints a contract, or why the blob does not open.
+// printContract prints a contract. If the blob does not open, the exit code is 8.
 func (t *terminal) printContract(c *api.Contract, err error) error {
-	if err != nil {
-		return failed(err)
-	}
-	if t.json {
-		return t.writeJSON(c)
-	}
-	fmt.Fprint(t.out, clean(c.Text))
-	if c.Code != "" {
+	err = present(t, c, err, func() { fmt.Fprint(t.out, clean(c.Text)) })
+	if err == nil && c.Code != "" {
 		return &exitError{code: exitSealed, err: fmt.Errorf("it does not open: %s", c.Reason), hint: c.Code.Info().Hint}
 	}
-	return nil
+	return err
 }

@@ -105,8 +105,8 @@ func (t *terminal) printStatus(st *api.Status) {
 
 const selfUsage = `Usage: agentctl self [--json]
 
-Show who this process is to the agent: user, unit and application, and why. The
-statement of its evidence would say the same.
+Show how the agent identifies this process: user, unit and application, and why.
+The statement of its evidence would say the same.
 
 Examples:
   agentctl self
