@@ -104,7 +104,7 @@ var (
 var (
 	CallStore         = Endpoint[None, Store]{Route{"store", "GET", "/v1/store", OnAdmin, fromSNP, 0, nil, "", "State of the store, and every sealed blob."}}
 	CallStoreContract = Endpoint[None, Contract]{Route{"contract", "GET", "/v1/store/contract", OnAdmin, fromSNP, 0, []Parameter{byApp, byName}, "", "What a blob opens on and what would lock it out."}}
-	CallRewrap        = Endpoint[None, Rewritten]{Route{"rewrap", "POST", "/v1/store/rewrap", OnAdmin, ofMany, 0, nil, "", "Seal every blob anew to the machine as it is now."}}
+	CallRewrap        = Endpoint[None, Rewritten]{Route{"rewrap", "POST", "/v1/store/rewrap", OnAdmin, ofMany, 0, nil, "", "Seal every blob again to the machine as it is now."}}
 	CallRotate        = Endpoint[RotateRequest, RootVersion]{Route{"rotate", "POST", "/v1/store/rotate", OnAdmin, ofMany, 4 << 10, nil, `{"app":"billing"}`, "Give an app a new version of its root."}}
 	CallRetire        = Endpoint[RetireRequest, RootVersion]{Route{"retire", "POST", "/v1/store/retire", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","version":1}`, "Forget an older version of an app's root."}}
 	CallRecover       = Endpoint[RecoverRequest, Rewritten]{Route{"recover", "POST", "/v1/store/recover", OnAdmin, ofMany, 128 << 10, nil, `{}`, "Open with a recovery identity what this machine cannot open, and seal it to this machine."}}

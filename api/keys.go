@@ -115,9 +115,9 @@ type ContractChange struct {
 	Note     string `json:"note,omitzero"` // what else to know
 }
 
-// Rewritten is the answer of what seals the whole store anew.
+// Rewritten is the answer of calls that seal the whole store again.
 type Rewritten struct {
-	Written int        `json:"written"` // number of blobs sealed anew
+	Written int        `json:"written"` // number of blobs sealed again
 	Kept    []KeptBlob `json:"kept"`    // blobs that did not open and were left as they are
 }
 
