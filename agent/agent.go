@@ -40,7 +40,7 @@
 //
 // Requests that reached the agent are answered before it ends. A crash needs no repair: the
 // measurement log is complete on disk after every event, the key file and the store replace
-// files atomically, and all else is in memory and made anew by the next start.
+// files atomically, and all else is in memory and made again by the next start.
 package agent
 
 import (

@@ -61,10 +61,11 @@ func (m *Manifest) Find(k Key) *Entry {
 
 // Encode returns the payload of the manifest's blob: number and base (8 bytes each),
 // length of the counter record (4) and record, the same of a retired counter, number of
-// entries (4), then for each, ascending by app, kind and name: kind (1), app and name (2 bytes of length each), id
-// (16), generation (8), size (4), weakest slot (1), TCB (8); number of replaced blobs
-// (4) and their ids (16 each). Integers are big-endian. The counter record contains an
-// authorization value, so the result is a secret that the caller clears.
+// entries (4), then for each, ascending by app, kind and name: kind (1), app and name (2
+// bytes of length each), id (16), generation (8), size (4), weakest slot (1), TCB (8);
+// number of replaced blobs (4) and their ids (16 each). Integers are big-endian. The
+// counter record contains an authorization value, so the result is a secret that the
+// caller clears.
 func (m *Manifest) Encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, m.Number)
 	b = binary.BigEndian.AppendUint64(b, m.Base)

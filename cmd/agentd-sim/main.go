@@ -27,9 +27,9 @@ const usage = `Usage: agentd-sim --dir DIR [flags]
 The attestation agent on a simulated machine. It needs swtpm and no root. Nothing
 that it says vouches for any hardware.
 
-  --dir DIR              folder of the machine, made if it is missing: yours alone, and
-                         empty or of a machine before. Its sockets are in it, so its path has
-                         95 bytes at most
+  --dir DIR              folder of the machine, created if missing. Only you may have
+                         access. It is empty or from an earlier run. Its sockets are in
+                         it, so its path has at most 95 bytes
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
@@ -56,7 +56,7 @@ that it says vouches for any hardware.
 In DIR it keeps agentd.sock and admin.sock, apps.d for application declarations,
 certs for stapled certificates, config.toml if you want to change the configuration,
 test-root.pem for verifiers, and policy.toml as an example of a policy. Each start is
-a boot of the machine: PCRs and log begin anew, unless --tpm names a TPM that runs on.
+a boot of the machine: PCRs and log begin again, unless --tpm names a TPM that runs on.
 
 Examples:
   agentd-sim --dir /tmp/machine

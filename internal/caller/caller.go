@@ -18,7 +18,7 @@
 //   - The unit is the first part of the cgroup path that is not a slice, see [UnitOf].
 //   - The executable is an observation. A process can connect, hand the descriptor to
 //     another and exec something trusted: no interface of the kernel stops it. Nothing
-//     is ever permitted on the ground of an executable.
+//     is ever permitted because of an executable.
 package caller
 
 import (
@@ -185,8 +185,9 @@ func isSlice(name string) bool {
 // PATH_MAX for each of a handful of hierarchies.
 const MaxCgroup = 64 << 10
 
-// Hierarchy says which line of /proc/PID/cgroup contains systemd's units. It is found once, from what is mounted, and not from the lines: on a unified system a
-// container tool may mount a "name=systemd" hierarchy of its own.
+// Hierarchy says which line of /proc/PID/cgroup contains systemd's units. It is found once,
+// from what is mounted, and not from the lines: on a unified system a container tool may
+// mount a "name=systemd" hierarchy of its own.
 type Hierarchy string
 
 const (

@@ -16,8 +16,9 @@ import (
 //
 //	TPML_PCR_SELECTION {
 //		UINT32 count;
-//		TPMS_PCR_SELECTION { UINT16 hash; UINT8 sizeofSelect; BYTE pcrSelect[4]; } [16]; // 8 bytes each, the last one padding
-//	}                                                                                        // 132 bytes
+//		TPMS_PCR_SELECTION { UINT16 hash; UINT8 sizeofSelect; BYTE pcrSelect[4]; } [16];
+//		// 8 bytes each, the last one padding
+//	} // 132 bytes
 //	UINT32 lists;
 //	TPML_DIGEST {
 //		UINT32 count;

@@ -60,7 +60,7 @@ func (s *Store) increment(ctx context.Context, m *sealing.Manifest) error {
 
 const askCounter = "ask the TPM for its counter"
 
-// coded returns err, as a fault of the moment if it has no code.
+// coded returns err, as a temporary error if it has no code.
 func coded(detail string, err error) error {
 	if err == nil || sealing.CodeOf(err) != "" {
 		return err

@@ -103,7 +103,7 @@ func (t *writing) again(ctx context.Context, open opener, to func(*sealing.Heade
 	for _, e := range slices.Clone(t.next.Entries) {
 		h, payload, err := t.store.openEntry(e, open)
 		if sealing.CodeOf(err) == api.CodeRootUnavailable {
-			return Report{}, err // a fault of the moment: later it opens
+			return Report{}, err // a temporary error: later it opens
 		}
 		if err != nil {
 			report.Kept = append(report.Kept, Kept{Key: e.Key, Err: err})

@@ -84,7 +84,7 @@ func (t *writing) salvage(open opener) error {
 			t.next.Retired = nil // it was another TPM's, or is refused already
 			return nil
 		}
-		// A wrong identity is a mistake of the moment, a damaged manifest is not.
+		// The caller can correct a wrong identity, but not a damaged manifest.
 		if c := sealing.CodeOf(err); c == api.CodeWrongIdentity || c == api.CodeRootUnavailable || c == "" {
 			return err
 		}

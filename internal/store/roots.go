@@ -204,8 +204,8 @@ func (r *roots) newTPMSecret(ctx context.Context) (name []byte, err error) {
 	return name, nil
 }
 
-// locksOut reports whether err says that this machine does not have the key, as
-// against a fault of the file or of the moment.
+// locksOut reports whether err says that this machine does not have the key, and
+// not that the file is damaged or the error is temporary.
 func locksOut(err error) bool {
 	return slices.Contains([]api.Code{api.CodeOtherChip, api.CodeOtherMeasurement, api.CodeGuestPolicyChanged, api.CodeOtherVMPL, api.CodeTCBBelow, api.CodeWrongKey,
 		api.CodeTPMCleared, api.CodeOtherTPM, api.CodeTPMSecretMissing, api.CodeTPMSecretDamaged, api.CodeNoUsableSlot}, sealing.CodeOf(err))

@@ -117,7 +117,7 @@ func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, erro
 		if err == nil {
 			return payload, nil
 		}
-		// After a fault of the moment, or if content was changed, another slot would say
+		// After a temporary error, or if content was changed, another slot would say
 		// nothing new.
 		if !locksOut(err) {
 			return nil, err

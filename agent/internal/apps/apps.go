@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package apps measures the applications that this machine vouches for, and answers for them
-// in the words of the API ([Service]).
+// Package apps measures the declared applications, and implements the API calls about
+// them ([Service]).
 //
 // An app is a systemd system unit and its user, and the files that make it up. The package
 // reads the declarations, has the files of each app hashed (package manifest), and hands one
@@ -14,7 +14,7 @@
 // What is not seen: writes through a memory mapping that was made writable before
 // the file was hashed, bind mounts that are put over a measured path, and writes by
 // a hard link from elsewhere. None raises an inotify event. [Apps.Measure] hashes
-// everything anew and so finds them; the rescan that [Apps.Run] makes now and then
+// everything again and so finds them; the rescan that [Apps.Run] makes now and then
 // finds the latter two. The format of the declarations and the limits of all this are
 // in docs/apps.md.
 package apps

@@ -96,11 +96,11 @@ func TestForeignLinks(t *testing.T) {
 // That the agent cannot look is not a finding about the app.
 func TestShortOfDescriptors(t *testing.T) {
 	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if !short(&manifest.FileError{Path: "/x", Problem: "open", Err: err}) || !short(errors.Join(os.NewSyscallError("openat2", err))) {
+		if !outOfResources(&manifest.FileError{Path: "/x", Problem: "open", Err: err}) || !outOfResources(errors.Join(os.NewSyscallError("openat2", err))) {
 			t.Errorf("%v is taken for a finding", err)
 		}
 	}
-	if short(nil) || short(&manifest.FileError{Path: "/x", Problem: "open", Err: unix.EACCES}) {
+	if outOfResources(nil) || outOfResources(&manifest.FileError{Path: "/x", Problem: "open", Err: unix.EACCES}) {
 		t.Error("a finding is taken for a shortage")
 	}
 	w := newWorld(t)

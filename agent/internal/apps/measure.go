@@ -55,7 +55,7 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 			a.pending.touch(name, time.Now(), a.config.Debounce)
 			return Status{}, fmt.Errorf("measure %s: %w", name, err)
 		}
-		if short(f.err) {
+		if outOfResources(f.err) {
 			return Status{}, a.notLooked(x, f.err)
 		}
 		done, err := a.conclude(ctx, x, f)
@@ -68,14 +68,14 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 	}
 }
 
-// short reports whether the agent lacked descriptors or memory: that says nothing about the
+// outOfResources reports whether the agent lacked descriptors or memory: that says nothing about the
 // app.
-func short(err error) bool {
+func outOfResources(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
-// notLooked claims nothing of an app that could not be looked at, records nothing, and
-// has it looked at again.
+// notLooked records that an app could not be read, without a claim about it, and schedules
+// a retry.
 func (a *Apps) notLooked(x *app, err error) error {
 	err = fmt.Errorf("measure %s: the agent is short of descriptors or memory, and tries again: %w", x.name, err)
 	a.mu.Lock()

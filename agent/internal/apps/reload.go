@@ -24,10 +24,11 @@ type Change struct {
 	Errors       []error  // why, one for each of Refused
 }
 
-// Reload reads the declarations, at the start and when they may have changed, and measures every app by them. Announce is called in between with the
-// declarations that come into force, to record them: no app is recorded by a
-// declaration that the log does not list. When it fails, or a directory cannot be
-// trusted, the old declarations stay in force and the error is returned.
+// Reload reads the declarations, at the start and when they may have changed, and measures
+// every app by them. Announce is called in between with the declarations that come into
+// force, to record them: no app is recorded by a declaration that the log does not list.
+// When it fails, or a directory cannot be trusted, the old declarations stay in force and
+// the error is returned.
 //
 // A declaration that is wrong takes only its own app out of force. That an app
 // could not be measured is not an error here: see [Apps.List].

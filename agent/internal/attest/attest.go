@@ -92,7 +92,7 @@ type Config struct {
 	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now if nil
 }
 
-// An Attester makes evidence. Make one with New and give it life with Run.
+// An Attester makes evidence. Create one with New, then call Run.
 type Attester struct {
 	c        Config
 	fresh    *lane

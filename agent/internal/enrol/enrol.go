@@ -164,10 +164,10 @@ func (e *Enroller) make(ctx context.Context) (*tpmkeys.AK, error) {
 	return ak, nil
 }
 
-// Note records for the status whether the key in use still loads, and says what to do if it
-// does not. Everything that is up depends on that key, so that only a start begins with
-// another. What is sealed opens until then, from memory, and not after: rewrap gives it to
-// the TPM as it is now, after a counter that the clear destroyed was given up.
+// Note records in the status whether the key in use still loads, and says what to do if it
+// does not. All parts depend on that key, so only a restart can use another. Sealed secrets
+// open from memory until then, and not after. Rewrap seals them to the TPM as it is now; if
+// the clear destroyed the counter, accept-rollback comes first.
 func (e *Enroller) Note(err error) error {
 	gone := unusable(err)
 	if gone {

@@ -92,7 +92,7 @@ func TestTooManyConnections(t *testing.T) {
 }
 
 // case 11: one uid asks with all it has; another is answered as if it were alone, give
-// or take the one request that is at work.
+// or take the one request that is in progress.
 func TestFlood(t *testing.T) {
 	const work = 2 * time.Millisecond
 	// Counted in requests of the flood that begin between the quiet one's arrival and

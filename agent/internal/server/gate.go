@@ -12,18 +12,18 @@ import (
 // errBusy is returned when a uid already has as many requests waiting as it may.
 var errBusy = errors.New("too many requests of this user are waiting")
 
-// gate bounds the requests at work, by number and by the expected bytes of their answers.
+// gate bounds the requests in progress, by number and by the expected bytes of their answers.
 // One uid gets at most its share. Among the waiting uids, the one with the fewest requests
-// at work is next, so that a flood delays itself and not other users.
+// in progress is next, so that a flood delays itself and not other users.
 //
 // Two users who both take their whole share take everything. While the host delays reports,
 // their requests end only after a minute. So there are spare places, which only a uid with
-// little at work gets. A user who asks for status, measures an app, or wants evidence that
+// little in use gets. A user who asks for status, measures an app, or wants evidence that
 // needs no report is then answered in the meantime.
 type gate struct {
 	mu            sync.Mutex
 	all, each     load // limits, in all and for one uid
-	spare, little load // further places, for a uid that has no more than little at work
+	spare, little load // further places, for a uid that has at most little in use
 	waiting       int  // limit of waiting requests for one uid
 	used          load // used part of all
 	spareUsed     load // used part of spare

@@ -66,7 +66,7 @@ func TestGateShares(t *testing.T) {
 	}
 }
 
-// The user with the fewest at work is next, however long a flood has been waiting.
+// The user with the fewest in progress is next, however long a flood has been waiting.
 func TestGateOrder(t *testing.T) {
 	g := newGate(Limits{Requests: 2, RequestsEach: 2, WaitingEach: 100, Bytes: 100, BytesEach: 100})
 	a, _ := g.enter(t.Context(), 1, 1)

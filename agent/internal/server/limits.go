@@ -15,7 +15,7 @@ import (
 type Limits struct {
 	Connections     int           // 2048, and no more than a third of the descriptors the process may open
 	ConnectionsEach int           // half of Connections
-	Requests        int           // 1024 at work at once, and no more than half of Connections; an eighth more for users with little at work
+	Requests        int           // 1024 in progress at once, and no more than half of Connections; an eighth more for users with little in use
 	RequestsEach    int           // half of Requests
 	WaitingEach     int           // 256 more that wait for their turn, and no more than an eighth of Connections
 	Bytes           int64         // 256 MiB of answers being made or written, by their expected size

@@ -132,8 +132,8 @@ func TestDocs(t *testing.T) {
 	for _, want := range []string{
 		api.Socket, api.AdminSocket, api.SocketEnv, api.AdminEnv,
 		fmt.Sprintf("younger than %g minutes", attest.DefaultAnchorMaxAge.Minutes()), fmt.Sprintf("not there after %g seconds", attest.DefaultPatience.Seconds()),
-		"| connections | 2048 | 1024 |",     // fewer if this process may open few descriptors
-		"| requests at work | 1024 | 512 |", // these as well
+		"| connections | 2048 | 1024 |",         // fewer if this process may open few descriptors
+		"| requests in progress | 1024 | 512 |", // these as well
 		"| requests waiting | | 256 |",
 		fmt.Sprintf("| bytes of answers | %d MiB | %d MiB |", l.Bytes>>20, l.BytesEach>>20),
 		fmt.Sprintf("| requests a second | | %g, %d at once |", l.RateEach, l.BurstEach),

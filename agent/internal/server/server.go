@@ -7,7 +7,7 @@
 // # Limits
 //
 // Everything a caller can make the agent use is capped, in all and for one uid:
-// connections, requests at work and waiting, bytes of answers, requests a second. A uid
+// connections, requests in progress and waiting, bytes of answers, requests a second. A uid
 // that asks for more than its share waits, or is told to wait, and does not affect other
 // users. A connection without a complete request gives way to a newer one of the same uid,
 // so that half-open connections lock out no user, not even their own.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package startup brings the parts of the agent up, each on the one before.
+// Package startup starts the parts of the agent in order.
 //
 // A [Supervisor] runs steps in their order, again with growing pauses until all succeed.
 // A step that succeeded before returns at once, so that a later attempt continues where
 // the last one ended. What only a person can change is a [Refusal], which ends the agent.
-// A [Part] is a value that a step brings up; requests wait for it.
+// A [Part] is a value that a step provides; requests wait for it.
 //
 // Nothing is kept on disk: after a crash the next process runs all steps.
 package startup

@@ -116,7 +116,7 @@ func (v *Vault) rewrapRaised(ctx context.Context, s *store.Store) {
 	case len(r.Kept) > 0:
 		v.c.Log.Warn("some sealed blobs do not open and stay as they are", "written", r.Written, "kept", len(r.Kept))
 	default:
-		v.c.Log.Info("sealed blobs were sealed anew to this machine", "written", r.Written)
+		v.c.Log.Info("sealed blobs were sealed again to this machine", "written", r.Written)
 	}
 }
 

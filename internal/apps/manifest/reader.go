@@ -30,8 +30,8 @@ type Reader struct {
 	settle time.Duration // how old the last change of a file has to be, see SettleTime
 }
 
-// NewReader returns a Reader that hashes that many files at once. Settle is [SettleTime],
-// but in tests that change no file while it is read.
+// NewReader returns a Reader that hashes that many files at once. Settle is [SettleTime];
+// tests that change no file while it is read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
 	r := &Reader{cache: newCache(), slots: make(chan []byte, workers), settle: settle}
 	for range workers {
@@ -41,8 +41,8 @@ func NewReader(workers int, settle time.Duration) *Reader {
 }
 
 // Read returns the files that d declares, ascending by path, and the bytes that they stand
-// for. With cached, the known digest of a file that has not changed serves. See is called
-// with each name before that is looked up, and with [EveryName] for a directory that is
+// for. If cached is true, Read reuses the digest of an unchanged file. It calls see with each
+// name before that is looked up, and with [EveryName] for a directory that is
 // listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
 func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) ([]pcr.ManifestEntry, uint64, error) {
 	c := r.cache

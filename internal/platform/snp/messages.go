@@ -112,7 +112,8 @@ const (
 	vmmBusy          = 2 // throttled
 )
 
-// noFirmwareCall is what the kernel leaves in the firmware's part if there was no call; older kernels write the shorter one.
+// noFirmwareCall is what the kernel leaves in the firmware's part if there was no call;
+// older kernels write the shorter one.
 const (
 	noFirmwareCall    = 0xFFFFFFFF
 	noFirmwareCallOld = 0xFF
