@@ -7,7 +7,7 @@ set -eu
 
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
-test) wanted="swtpm:swtpm tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
+test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
