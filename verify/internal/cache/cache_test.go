@@ -18,9 +18,8 @@ func TestOldestMakesRoom(t *testing.T) {
 	c.Get(key(0))     // used again: 1 is the oldest now
 	c.Put(key(2), 22) // put again: no new entry
 	c.Put(key(3), 3)  // 1 makes room
-	c.Put(key(4), 4)  // 0 makes room
-	want := map[byte]any{2: 22, 3: 3, 4: 4}
-	for n := range byte(5) {
+	want := map[byte]any{0: 0, 2: 22, 3: 3}
+	for n := range byte(4) {
 		if got, ok := c.Get(key(n)); ok != (want[n] != nil) || got != want[n] {
 			t.Errorf("entry %d: %v, %v, want %v", n, got, ok, want[n])
 		}
