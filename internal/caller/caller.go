@@ -120,11 +120,11 @@ func Image(link string, links uint64) evidence.Executable {
 	return x
 }
 
-// Printable returns path as a statement may contain it. A name that is not [text.Plain] is
+// Printable returns path as a statement may contain it. A name that is not [text.Shown] is
 // quoted as in Go, one that is too long is left out. A caller chooses the names of its files:
 // it must neither mislead a reader of a screen nor fail the batch that it shares with other callers.
 func Printable(path string) string {
-	if !text.Plain(path) {
+	if !text.Shown(path) {
 		path = strconv.QuoteToASCII(path)
 	}
 	if len(path) > evidence.MaxPath {

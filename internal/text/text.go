@@ -5,7 +5,8 @@
 //
 // Text of a document may contain any character but those of a closed list. A reader of a
 // screen would be misled by the characters of the list. Terminals obey the controls. The
-// marks of direction reverse the text after them. The rest is invisible.
+// marks of direction reverse the text after them. The rest is invisible or an empty space:
+// two texts that differ only in those look alike.
 package text
 
 import (
@@ -17,32 +18,45 @@ import (
 	"unicode/utf8"
 )
 
-// hidden are the characters that text may not contain: the categories Cc, Cf, Zl and Zp of
-// Unicode 15.0, and the rest of the three blocks that are reserved for more of them. The
-// list is part of the formats: it does not grow when Unicode, or the Go library, does.
+// hidden are the characters that text may not contain: what Unicode 15.0 calls a control, a
+// format character, a default-ignorable code point, or white space other than U+0020, the rest
+// of the three blocks that are reserved for more of them, and five characters whose picture is
+// empty. The list is part of the formats: it does not grow when Unicode, or the Go library, does.
 var hidden = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{Lo: 0x0000, Hi: 0x001f, Stride: 1}, // C0
-		{Lo: 0x007f, Hi: 0x009f, Stride: 1}, // DEL and C1
+		{Lo: 0x007f, Hi: 0x00a0, Stride: 1}, // DEL and C1; no-break space
 		{Lo: 0x00ad, Hi: 0x00ad, Stride: 1},
+		{Lo: 0x034f, Hi: 0x034f, Stride: 1}, // combining grapheme joiner
 		{Lo: 0x0600, Hi: 0x0605, Stride: 1},
 		{Lo: 0x061c, Hi: 0x061c, Stride: 1}, // Arabic letter mark
 		{Lo: 0x06dd, Hi: 0x06dd, Stride: 1},
 		{Lo: 0x070f, Hi: 0x070f, Stride: 1},
 		{Lo: 0x0890, Hi: 0x0891, Stride: 1},
 		{Lo: 0x08e2, Hi: 0x08e2, Stride: 1},
-		{Lo: 0x180e, Hi: 0x180e, Stride: 1},
-		{Lo: 0x200b, Hi: 0x200f, Stride: 1}, // zero width; marks of direction
-		{Lo: 0x2028, Hi: 0x202e, Stride: 1}, // separators of lines and paragraphs; embeddings and overrides
-		{Lo: 0x2060, Hi: 0x206f, Stride: 1}, // invisible operators, isolates; one is not assigned
+		{Lo: 0x115f, Hi: 0x1160, Stride: 1}, // Hangul fillers
+		{Lo: 0x1680, Hi: 0x1680, Stride: 1}, // Ogham space
+		{Lo: 0x17b4, Hi: 0x17b5, Stride: 1}, // Khmer vowels that are not written
+		{Lo: 0x180b, Hi: 0x180f, Stride: 1}, // Mongolian variation selectors and vowel separator
+		{Lo: 0x2000, Hi: 0x200f, Stride: 1}, // spaces; zero width; marks of direction
+		{Lo: 0x2028, Hi: 0x202f, Stride: 1}, // separators of lines and paragraphs; embeddings and overrides; a space
+		{Lo: 0x205f, Hi: 0x206f, Stride: 1}, // a space; invisible operators, isolates; one is not assigned
+		{Lo: 0x2800, Hi: 0x2800, Stride: 1}, // Braille pattern without dots
+		{Lo: 0x3000, Hi: 0x3000, Stride: 1}, // ideographic space
+		{Lo: 0x3164, Hi: 0x3164, Stride: 1}, // Hangul filler
+		{Lo: 0xfe00, Hi: 0xfe0f, Stride: 1}, // variation selectors
 		{Lo: 0xfeff, Hi: 0xfeff, Stride: 1}, // byte order mark
+		{Lo: 0xffa0, Hi: 0xffa0, Stride: 1}, // halfwidth Hangul filler
 		{Lo: 0xfff0, Hi: 0xfffb, Stride: 1}, // specials; nine are not assigned
 	},
 	R32: []unicode.Range32{
 		{Lo: 0x110bd, Hi: 0x110bd, Stride: 1},
 		{Lo: 0x110cd, Hi: 0x110cd, Stride: 1},
 		{Lo: 0x13430, Hi: 0x1343f, Stride: 1},
+		{Lo: 0x13441, Hi: 0x13442, Stride: 1}, // Egyptian blanks
+		{Lo: 0x16fe4, Hi: 0x16fe4, Stride: 1}, // Khitan filler
 		{Lo: 0x1bca0, Hi: 0x1bca3, Stride: 1},
+		{Lo: 0x1d159, Hi: 0x1d159, Stride: 1}, // musical null notehead
 		{Lo: 0x1d173, Hi: 0x1d17a, Stride: 1},
 		{Lo: 0xe0000, Hi: 0xe0fff, Stride: 1}, // tags and further variation selectors
 	},
@@ -59,14 +73,6 @@ func Shown(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !MayShow(r) })
 }
 
-// spaces are the spaces other than U+0020: the category Zs of Unicode 15.0. Documents may
-// contain them, but a file name with one looks like another file name.
-const spaces = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-
-// Plain reports whether s is [Shown] and has no space but U+0020. The names that the agent
-// itself writes into documents are plain.
-func Plain(s string) bool { return Shown(s) && !strings.ContainsAny(s, spaces) }
-
 // Check checks the size of a text in bytes, that it is UTF-8, and that it may be shown. The
 // error names part and the byte, never the text itself. An error about the size is a
 // [*SizeError].
@@ -81,7 +87,7 @@ func Check(part, s string, low, high int) error {
 			}
 		}
 		if !MayShow(r) {
-			return fmt.Errorf("%s contains the control or format character %U at byte %d: leave it out", part, r, i)
+			return fmt.Errorf("%s contains %U at byte %d, which a screen does not show as it is: leave it out", part, r, i)
 		}
 	}
 	return nil
@@ -116,7 +122,7 @@ func Excerpt[S ~string](s S) string {
 }
 
 // quote returns s in quotation marks. The library escapes what does not print by the Unicode
-// tables of the day. Those print a few characters of the list.
+// tables of the day. Those print many characters of the list.
 func quote(s string) string {
 	if q := strconv.Quote(s); Shown(q) {
 		return q

@@ -3,22 +3,41 @@
 package text
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
-	"unicode/utf8"
 )
 
-// TestMayShow: the list contains everything that the library calls a control or format
-// character, or a separator of lines, and nothing that a reader sees.
+// blank are the characters that no table of Unicode calls invisible, and whose picture is
+// empty: the Braille pattern without dots, two Egyptian blanks, the Khitan filler, and the
+// musical null notehead.
+var blank = []rune{0x2800, 0x13441, 0x13442, 0x16fe4, 0x1d159}
+
+// reserved are the ranges that Unicode keeps free for more characters that are not seen.
+var reserved = &unicode.RangeTable{
+	R16: []unicode.Range16{{Lo: 0x2065, Hi: 0x2065, Stride: 1}, {Lo: 0xfff0, Hi: 0xfff8, Stride: 1}},
+	R32: []unicode.Range32{{Lo: 0xe0000, Hi: 0xe0fff, Stride: 1}},
+}
+
+// TestMayShow: the list contains every character that the library's tables call a control, a
+// format character, a default-ignorable code point or white space, but U+0020. It contains
+// the blanks, and nothing that a reader sees.
 func TestMayShow(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
-		unseen := unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+		unseen := unicode.In(r, unicode.Cc, unicode.Cf, // format characters: most are default-ignorable
+			unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector,
+			unicode.White_Space, unicode.Zs, unicode.Zl, unicode.Zp) && r != ' '
 		switch shown := MayShow(r); {
 		case unseen && shown:
 			t.Errorf("%U may be shown: it belongs to a later Unicode than %s, and to a later version of the format", r, unicode.Version)
-		case !shown && unicode.IsPrint(r) && !unicode.Is(unicode.Mn, r) && r != '\ufffb'+1:
-			t.Errorf("%U prints, and may not be shown", r)
+		case !unseen && !shown && !slices.Contains(blank, r) && !unicode.Is(reserved, r):
+			t.Errorf("%U may not be shown, and is not one that Unicode or this test calls unseen", r)
+		}
+	}
+	for _, r := range blank {
+		if MayShow(r) {
+			t.Errorf("%U may be shown", r)
 		}
 	}
 }
@@ -28,7 +47,7 @@ func TestCheck(t *testing.T) {
 	for s, want := range map[string]string{
 		"":                     "",
 		"billing.example":      "",
-		"bücher 漢字 \u00a0 é":   "", // letters of any script, and spaces that are seen
+		"bücher 漢字 é":          "", // letters of any script
 		"a\ufffdb":             "", // the replacement character itself is valid
 		"👍":                    "",
 		"a\x1b[2J":             "U+001B at byte 1",
@@ -42,6 +61,11 @@ func TestCheck(t *testing.T) {
 		"\ufeffa":              "U+FEFF at byte 0",
 		"a\u00adb":             "U+00AD at byte 1",
 		"a\U000e0041":          "U+E0041 at byte 1",
+		"billing\u00a0":        "U+00A0 at byte 7",
+		"billing\u3000":        "U+3000 at byte 7",
+		"billing\ufe0f":        "U+FE0F at byte 7",
+		"billing\u3164":        "U+3164 at byte 7",
+		"billing\u2800":        "U+2800 at byte 7",
 		"a\xff":                "invalid UTF-8 at byte 1",
 		"a\xed\xa0\x80":        "invalid UTF-8 at byte 1", // a surrogate
 		strings.Repeat("a", 9): "",
@@ -67,15 +91,12 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestPlain: the list of spaces is that of the library.
-func TestPlain(t *testing.T) {
-	for r := rune(0); r <= unicode.MaxRune; r++ {
-		if want := utf8.ValidRune(r) && MayShow(r) && (r == ' ' || !unicode.Is(unicode.Zs, r)); Plain("a"+string(r)) != want && utf8.ValidRune(r) {
-			t.Errorf("%U is plain: %v", r, !want)
+// TestShown: a text is shown if each of its characters is, and it is UTF-8.
+func TestShown(t *testing.T) {
+	for s, want := range map[string]bool{"": true, "/srv/é 漢字": true, "a\xff": false, "a\u00a0": false, "\u2800": false} {
+		if Shown(s) != want {
+			t.Errorf("%q is shown: %v", s, !want)
 		}
-	}
-	if !Plain("") || !Plain("/srv/é 漢字") || Plain("a\xff") {
-		t.Error("want plain text to be valid UTF-8")
 	}
 }
 
@@ -84,7 +105,8 @@ func TestExcerpt(t *testing.T) {
 		"":                             `""`,
 		"a\nb":                         `"a\nb"`,
 		"a\u202eb":                     `"a\u202eb"`,
-		"a\U000e0100b":                 `"a\U000e0100b"`, // prints by the tables of the library
+		"a\U000e0100b":                 `"a\U000e0100b"`,   // prints by the tables of the library
+		"a\u2800b\u3164":               `"a\u2800b\u3164"`, // so do these
 		"bücher":                       `"bücher"`,
 		strings.Repeat("x", 64):        `"` + strings.Repeat("x", 64) + `"`,
 		strings.Repeat("x", 65):        `"` + strings.Repeat("x", 64) + `"... (65 bytes)`,
@@ -99,7 +121,7 @@ func TestExcerpt(t *testing.T) {
 // TestFit: whatever is fitted passes the check, and fitting it again changes nothing.
 func TestFit(t *testing.T) {
 	const most = 1024
-	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "a\u202eb\u2028\u009b", "\xff\xfe", strings.Repeat("é", most), strings.Repeat("\xff", 5000)} {
+	for _, s := range []string{"", "plain", "a\nb\x00\x7f", "a\u202eb\u2028\u009b", "a\u2800\u00a0", "\xff\xfe", strings.Repeat("é", most), strings.Repeat("\xff", 5000)} {
 		fit := Fit(s, most)
 		if err := Check("text", fit, 1, most); err != nil || Fit(fit, most) != fit {
 			t.Errorf("%q: %q, %v", s, fit, err)

@@ -277,7 +277,7 @@ func CheckText(s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%d bytes, at most %d", len(s), limit)
 	}
-	if !text.Plain(s) {
+	if !text.Shown(s) {
 		return fmt.Errorf("%+q contains control characters, invisible characters, spaces other than U+0020, or invalid UTF-8", s)
 	}
 	return nil

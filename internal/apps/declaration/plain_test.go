@@ -23,6 +23,9 @@ func TestPlain(t *testing.T) {
 		"isolate":                "/a\u2066b",
 		"line separator":         "/a\u2028b",
 		"no-break space":         "/a\u00a0b",
+		"Hangul filler":          "/a\u3164b",
+		"Braille blank":          "/a\u2800b",
+		"variation selector":     "/a\ufe0fb",
 		"invalid UTF-8":          "/a\xff",
 	} {
 		err := CheckText(s, 256)
