@@ -24,12 +24,19 @@ type (
 	// Class groups checks by what their failure means. The number is the exit code of
 	// "agentctl verify".
 	Class = check.Class
-	// Check is one check of an appraisal. Fields: ID, Class, Verdict, Required (false only
-	// if nothing asked for it), Expected and Found (both for people), Sentence.
+	// Check is one check of an appraisal. Fields: ID, Class, Verdict, Basis (of a check that
+	// passed, if nothing below the policy failed), Required (false only if nothing asked for
+	// it), Expected and Found (both for people), Sentence.
 	Check = check.Check
-	// Definition describes one check. Fields: ID, Class, Checks (what must be true), Stops
-	// (the attack that it stops).
+	// Definition describes one check. Fields: ID, Class, Ground, Checks (what must be true),
+	// Stops (the attack that it stops).
 	Definition = check.Definition
+	// Basis is the party on whose word a check passed, or a claim rests: a string. It is
+	// derived from the evidence and never configured.
+	Basis = check.Basis
+	// Ground is the kind of fact that a check is about: a string. With what vouches for an
+	// evidence, it gives the basis. docs/checks.md has the table.
+	Ground = check.Ground
 )
 
 // Verdicts and classes of checks.
@@ -43,6 +50,15 @@ const (
 	ClassCollateral = check.Collateral // a certificate or CRL is missing or out of date: fetch it, try again
 	ClassRevoked    = check.Revoked    // a key was revoked
 	ClassPolicy     = check.Policy     // genuine, but not what the policy asks for
+)
+
+// Bases.
+const (
+	ByProcessor = check.ByProcessor // AMD's signature over the report
+	ByLaunch    = check.ByLaunch    // software that the launch measurement covers
+	ByTPM       = check.ByTPM       // a TPM whose attestation key the verifier knows apart from the guest's word
+	ByGuest     = check.ByGuest     // the guest's own software, and so root of the guest
+	ByVerifier  = check.ByVerifier  // what the verifier supplies or computes itself: formats, nonce, time, policy
 )
 
 // Milliseconds is a duration that is a number of milliseconds in JSON, the unit of a

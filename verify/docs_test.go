@@ -6,8 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/checks.md and docs/policy.md anew")
@@ -46,10 +49,10 @@ func checkTables() string {
 	for _, d := range definitions {
 		group, _, _ := strings.Cut(string(d.ID), ".")
 		if group != last {
-			fmt.Fprintf(&b, "\n### %s\n\n| id | exit code | what must be true | what it stops |\n|---|---|---|---|\n", group)
+			fmt.Fprintf(&b, "\n### %s\n\n| id | exit code | about | what must be true | what it stops |\n|---|---|---|---|---|\n", group)
 			last = group
 		}
-		fmt.Fprintf(&b, "| `%s` | %d | %s | %s |\n", d.ID, d.Class, d.Checks, d.Stops)
+		fmt.Fprintf(&b, "| `%s` | %d | %s | %s | %s |\n", d.ID, d.Class, d.Ground, d.Checks, d.Stops)
 	}
 	return b.String()
 }
@@ -98,6 +101,9 @@ func TestDefinitions(t *testing.T) {
 		}
 		if group, name, ok := strings.Cut(string(d.ID), "."); !ok || strings.ToLower(group+name) != group+name || strings.ContainsAny(name, "._ ") {
 			t.Errorf("%q is not of the form part.what-it-checks", d.ID)
+		}
+		if !slices.Contains(check.Grounds(), d.Ground) {
+			t.Errorf("%s has the ground %q: on whose word it can pass must be said", d.ID, d.Ground)
 		}
 		switch d.Class {
 		case ClassBinding, ClassCollateral, ClassRevoked, ClassPolicy:

@@ -104,6 +104,7 @@ const (
 
 	CoversFirmware = rule.CoversFirmware // the firmware alone; what it boots shows in PCRs only
 	CoversKernel   = rule.CoversKernel   // direct kernel boot: also kernel, initrd and command line
+	CoversSystem   = rule.CoversSystem   // likewise, and by hashes everything that can become root
 
 	BindingNone          = rule.BindingNone          // nothing ties the vTPM to the report
 	BindingGuestAsserted = rule.BindingGuestAsserted // the guest's own software put AK and agent key into its report

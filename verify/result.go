@@ -30,8 +30,10 @@ func (a *appraiser) result() *Appraisal {
 	if len(failed) > 0 {
 		r.Verdict, r.Class = Fail, classOf(failed)
 	}
-	// Binding, origin and freshness mean something only if nothing below them failed.
-	if !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy }) {
+	// Binding, origin, freshness and bases mean something only if nothing below them failed.
+	sound := !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy })
+	a.Rest(a.vouched(sound))
+	if sound {
 		r.Binding = a.binding
 		r.AKOrigin = rule.Origin(a.Findings)
 		r.Freshness = a.freshness()
@@ -153,6 +155,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 		say(true, "The launch measurement is not listed by the policy: nothing is known of the firmware.")
 	case a.launch.Covers == CoversFirmware:
 		say(true, "The launch measurement covers the firmware only: kernel, initrd and command line show in PCRs, if anywhere, and what is on the disks only if one of these contains its hash.")
+	case a.launch.Covers == CoversSystem:
+		say(true, "The launch measurement covers firmware, kernel, initrd and command line, and by their hashes everything that can become root: so the policy says, no report shows it.")
 	default:
 		say(true, "The launch measurement covers firmware, kernel, initrd and command line; what is on the disks only if one of these contains its hash.")
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
 	"github.com/cvm-agentd/agentd/verify/internal/quote"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
@@ -42,6 +43,14 @@ func (a *appraiser) subject() *rule.Subject {
 		s.Caller = &a.statement.Caller
 	}
 	return s
+}
+
+// vouched returns what vouches for the evidence; nothing if a check below the policy
+// failed or is open.
+func (a *appraiser) vouched(sound bool) check.Vouched {
+	v := a.p.Vouched(a.subject(), a.Findings)
+	v.Sound = sound
+	return v
 }
 
 func logState(read, present bool) rule.LogState {

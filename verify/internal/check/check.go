@@ -49,6 +49,7 @@ func (c Class) String() string {
 type Definition struct {
 	ID     ID
 	Class  Class  // meaning of its failure
+	Ground Ground // kind of fact that it is about: on whose word it can pass
 	Checks string // condition that must be true, for a table
 	Stops  string // attack that it stops, or what would go unnoticed without it
 }
@@ -58,6 +59,7 @@ type Check struct {
 	ID       ID      `json:"id"`
 	Class    Class   `json:"class"`
 	Verdict  Verdict `json:"verdict"`
+	Basis    Basis   `json:"basis,omitzero"`    // on whose word it passed; absent otherwise
 	Required bool    `json:"required"`          // false only if nothing asked for it; required and not asserted counts as refused
 	Expected string  `json:"expected,omitzero"` // for people; digests in hexadecimal
 	Found    string  `json:"found,omitzero"`    // for people; may contain text from the evidence, quoted

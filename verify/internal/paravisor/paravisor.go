@@ -27,14 +27,14 @@ import (
 )
 
 var (
-	decode = check.Definition{ID: "paravisor.decode", Class: check.Binding, Checks: "the paravisor's blob has consistent sizes, a known hash, and runtime data without duplicate members", Stops: "a report, or a key, read from the wrong place"}
-	key    = check.Definition{ID: "paravisor.key", Class: check.Binding, Checks: "the runtime data contains exactly one HCLAkPub, an RSA key of 2048 to 4096 bits", Stops: "a second key that another reader would take"}
+	decode = check.Definition{ID: "paravisor.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the paravisor's blob has consistent sizes, a known hash, and runtime data without duplicate members", Stops: "a report, or a key, read from the wrong place"}
+	key    = check.Definition{ID: "paravisor.key", Class: check.Binding, Ground: check.OnVerifier, Checks: "the runtime data contains exactly one HCLAkPub, an RSA key of 2048 to 4096 bits", Stops: "a second key that another reader would take"}
 )
 
 // Checks that say what the age or the binding of a report depends on.
 var (
-	ExpectedData = check.Definition{ID: "paravisor.user-data", Class: check.Binding, Checks: "the runtime data contains the user data that the verifier expects", Stops: "an older report with a quote of now"}
-	RuntimeData  = check.Definition{ID: "binding.runtime-data", Class: check.Binding, Checks: "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", Stops: "the attestation key of one machine with the report of another"}
+	ExpectedData = check.Definition{ID: "paravisor.user-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the runtime data contains the user data that the verifier expects", Stops: "an older report with a quote of now"}
+	RuntimeData  = check.Definition{ID: "binding.runtime-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", Stops: "the attestation key of one machine with the report of another"}
 )
 
 // The checks of this package, in two lists since those of other rooms come between.

@@ -13,22 +13,22 @@ import (
 // Anchor is the checks of the quote of an anchor.
 var Anchor = Set{
 	what:           "anchor's quote",
-	magic:          check.Definition{ID: "anchor.magic", Class: check.Binding, Checks: "the anchor's quote starts with TPM_GENERATED_VALUE", Stops: "as quote.magic, for the quote that the report covers"},
-	typ:            check.Definition{ID: "anchor.type", Class: check.Binding, Checks: "the anchor's attestation is of type TPM_ST_ATTEST_QUOTE", Stops: "as quote.type"},
-	decode:         check.Definition{ID: "anchor.decode", Class: check.Binding, Checks: "the anchor's quote is a TPMS_ATTEST over a TPMS_QUOTE_INFO", Stops: "as quote.decode"},
-	trailing:       check.Definition{ID: "anchor.trailing", Class: check.Binding, Checks: "nothing follows the anchor's quote", Stops: "as quote.trailing"},
-	encoding:       check.Definition{ID: "anchor.signature-encoding", Class: check.Binding, Checks: "the anchor's signature is exactly one TPMT_SIGNATURE of the AK's own scheme and hash", Stops: "as quote.signature-encoding"},
-	signature:      check.Definition{ID: "anchor.signature", Class: check.Binding, Checks: "the signature over the anchor's quote verifies under the same AK", Stops: "an anchor that belongs to another TPM"},
-	selection:      check.Definition{ID: "anchor.selection", Class: check.Binding, Checks: "the anchor's quote selects known banks in canonical form, and the evidence gives values for exactly those PCRs", Stops: "as quote.selection"},
-	pcrDigest:      check.Definition{ID: "anchor.pcr-digest", Class: check.Binding, Checks: "the anchor's PCR values hash to its quoted digest", Stops: "invented PCR values for the moment of the report"},
-	qualifyingData: check.Definition{ID: "anchor.qualifying-data", Class: check.Binding, Checks: "the anchor's extraData commits to its own tree and to no further anchor", Stops: "a chain of anchors that hides how old the report is"},
+	magic:          check.Definition{ID: "anchor.magic", Class: check.Binding, Ground: check.OnQuote, Checks: "the anchor's quote starts with TPM_GENERATED_VALUE", Stops: "as quote.magic, for the quote that the report covers"},
+	typ:            check.Definition{ID: "anchor.type", Class: check.Binding, Ground: check.OnQuote, Checks: "the anchor's attestation is of type TPM_ST_ATTEST_QUOTE", Stops: "as quote.type"},
+	decode:         check.Definition{ID: "anchor.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the anchor's quote is a TPMS_ATTEST over a TPMS_QUOTE_INFO", Stops: "as quote.decode"},
+	trailing:       check.Definition{ID: "anchor.trailing", Class: check.Binding, Ground: check.OnVerifier, Checks: "nothing follows the anchor's quote", Stops: "as quote.trailing"},
+	encoding:       check.Definition{ID: "anchor.signature-encoding", Class: check.Binding, Ground: check.OnVerifier, Checks: "the anchor's signature is exactly one TPMT_SIGNATURE of the AK's own scheme and hash", Stops: "as quote.signature-encoding"},
+	signature:      check.Definition{ID: "anchor.signature", Class: check.Binding, Ground: check.OnQuote, Checks: "the signature over the anchor's quote verifies under the same AK", Stops: "an anchor that belongs to another TPM"},
+	selection:      check.Definition{ID: "anchor.selection", Class: check.Binding, Ground: check.OnQuote, Checks: "the anchor's quote selects known banks in canonical form, and the evidence gives values for exactly those PCRs", Stops: "as quote.selection"},
+	pcrDigest:      check.Definition{ID: "anchor.pcr-digest", Class: check.Binding, Ground: check.OnQuote, Checks: "the anchor's PCR values hash to its quoted digest", Stops: "invented PCR values for the moment of the report"},
+	qualifyingData: check.Definition{ID: "anchor.qualifying-data", Class: check.Binding, Ground: check.OnQuote, Checks: "the anchor's extraData commits to its own tree and to no further anchor", Stops: "a chain of anchors that hides how old the report is"},
 }
 
 var (
-	signer       = check.Definition{ID: "anchor.signer", Class: check.Binding, Checks: "both quotes name the same qualified signer", Stops: "clock and counters of two different hierarchies compared with each other"}
-	resetCount   = check.Definition{ID: "anchor.reset-count", Class: check.Binding, Checks: "the vTPM was not reset between anchor and batch", Stops: "a report of an earlier boot passed off for this one"}
-	restartCount = check.Definition{ID: "anchor.restart-count", Class: check.Binding, Checks: "the vTPM was not suspended and resumed between anchor and batch", Stops: "a report from before a resume passed off for the time after it"}
-	clock        = check.Definition{ID: "anchor.clock", Class: check.Binding, Checks: "the vTPM's clock did not run backwards from anchor to batch", Stops: "a batch that is older than its anchor, with a negative age"}
+	signer       = check.Definition{ID: "anchor.signer", Class: check.Binding, Ground: check.OnQuote, Checks: "both quotes name the same qualified signer", Stops: "clock and counters of two different hierarchies compared with each other"}
+	resetCount   = check.Definition{ID: "anchor.reset-count", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM was not reset between anchor and batch", Stops: "a report of an earlier boot passed off for this one"}
+	restartCount = check.Definition{ID: "anchor.restart-count", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM was not suspended and resumed between anchor and batch", Stops: "a report from before a resume passed off for the time after it"}
+	clock        = check.Definition{ID: "anchor.clock", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM's clock did not run backwards from anchor to batch", Stops: "a batch that is older than its anchor, with a negative age"}
 )
 
 // AnchorDefinitions are the checks of the quote of an anchor, and of the two quotes of

@@ -15,17 +15,17 @@ import (
 )
 
 var (
-	continuation   = check.Definition{ID: "log.continuation", Class: check.Binding, Checks: "a log that starts at an index, or that is of the same boot, continues the log that the verifier knows from before", Stops: "a log whose inconvenient beginning was left out, or another history in its place"}
-	decode         = check.Definition{ID: "log.decode", Class: check.Binding, Checks: "the log is a sequence of CEL-TLV records, numbered without a gap", Stops: "records dropped, swapped, duplicated or inserted"}
-	contentDigests = check.Definition{ID: "log.digests", Class: check.Binding, Checks: "every record is of one PCR, has one digest for each active bank, and each digest is that of the record's content", Stops: "content edited while its digest is kept"}
-	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
-	headCommitted  = check.Definition{ID: "log.head", Class: check.Binding, Checks: "the log's head is the one that report and agent committed to", Stops: "a log other than the one that was there when the quote was made"}
-	eventsKnown    = check.Definition{ID: "log.events", Class: check.Binding, Checks: "the log begins with its start event, every content is an event of the format, and each start of the agent names the log head it found", Stops: "content that verifier and agent read differently"}
-	startValue     = check.Definition{ID: "log.start-value", Class: check.Binding, Checks: "the PCR was zero when the log began, or had a value that the policy lists", Stops: "a log deleted and begun again during the same boot"}
-	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Checks: "the evidence's agent key is the one that the last start of the agent logged", Stops: "an agent key that never was in the measured log"}
-	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
-	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
-	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Binding, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
+	continuation   = check.Definition{ID: "log.continuation", Class: check.Binding, Ground: check.OnHistory, Checks: "a log that starts at an index, or that is of the same boot, continues the log that the verifier knows from before", Stops: "a log whose inconvenient beginning was left out, or another history in its place"}
+	decode         = check.Definition{ID: "log.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the log is a sequence of CEL-TLV records, numbered without a gap", Stops: "records dropped, swapped, duplicated or inserted"}
+	contentDigests = check.Definition{ID: "log.digests", Class: check.Binding, Ground: check.OnVerifier, Checks: "every record is of one PCR, has one digest for each active bank, and each digest is that of the record's content", Stops: "content edited while its digest is kept"}
+	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
+	headCommitted  = check.Definition{ID: "log.head", Class: check.Binding, Ground: check.OnHistory, Checks: "the log's head is the one that report and agent committed to", Stops: "a log other than the one that was there when the quote was made"}
+	eventsKnown    = check.Definition{ID: "log.events", Class: check.Binding, Ground: check.OnHistory, Checks: "the log begins with its start event, every content is an event of the format, and each start of the agent names the log head it found", Stops: "content that verifier and agent read differently"}
+	startValue     = check.Definition{ID: "log.start-value", Class: check.Binding, Ground: check.OnHistory, Checks: "the PCR was zero when the log began, or had a value that the policy lists", Stops: "a log deleted and begun again during the same boot"}
+	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Ground: check.OnHistory, Checks: "the evidence's agent key is the one that the last start of the agent logged", Stops: "an agent key that never was in the measured log"}
+	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Ground: check.OnHistory, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
+	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
+	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
 )
 
 // The checks of this package: of the measurement log, of the anchor's place in it, and of

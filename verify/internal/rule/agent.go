@@ -23,7 +23,7 @@ type Agent struct {
 	versions, digests map[string]bool // in a compiled policy
 }
 
-var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
+var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Ground: check.OnHistory, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
 
 func (r *AgentRules) asks() bool { return len(r.Agent.Versions)+len(r.Agent.Digests) > 0 }
 

@@ -60,12 +60,12 @@ func (o AKOrigin) rank() int { return slices.Index(akOrigins, o) }
 var ekChecks = []check.ID{"policy.ek-key", "policy.ek-usage", "policy.ek-chain", "policy.ek-validity"}
 
 var akChecks = []check.Definition{
-	{ID: "policy.ak", Class: check.Policy, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
-	{ID: "policy.ak-origin", Class: check.Policy, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust in place of a certified TPM"},
-	{ID: ekChecks[0], Class: check.Policy, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, if the policy names roots of such certificates", Stops: "the certificate of a genuine TPM with the endorsement key of one in software"},
-	{ID: ekChecks[1], Class: check.Policy, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
-	{ID: ekChecks[2], Class: check.Policy, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
-	{ID: ekChecks[3], Class: check.Policy, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
+	{ID: "policy.ak", Class: check.Policy, Ground: check.OnVerifier, Checks: "the AK is one that the policy names", Stops: "a vTPM that was not enrolled"},
+	{ID: "policy.ak-origin", Class: check.Policy, Ground: check.OnVerifier, Checks: "the policy knows the AK by a record of the origin that it asks for", Stops: "a vTPM that was enrolled on trust in place of a certified TPM"},
+	{ID: ekChecks[0], Class: check.Policy, Ground: check.OnVerifier, Checks: "the certificate in the AK's enrolment is of the endorsement key that the enrolment names, if the policy names roots of such certificates", Stops: "the certificate of a genuine TPM with the endorsement key of one in software"},
+	{ID: ekChecks[1], Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate is one for an endorsement key", Stops: "a certificate that a maker's authority issued for something else"},
+	{ID: ekChecks[2], Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate leads to a root that the policy names", Stops: "a TPM that its owner certified himself"},
+	{ID: ekChecks[3], Class: check.Policy, Ground: check.OnVerifier, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of a maker's keys beyond their time"},
 }
 
 func (r *AKRules) values(f *faults) {

@@ -29,10 +29,10 @@ type App struct {
 }
 
 var appChecks = []check.Definition{
-	{ID: "policy.app-present", Class: check.Policy, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
-	{ID: "policy.app-digest", Class: check.Policy, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
-	{ID: "policy.app-unit", Class: check.Policy, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
-	{ID: "policy.app-unlisted", Class: check.Policy, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
+	{ID: "policy.app-present", Class: check.Policy, Ground: check.OnHistory, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
+	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
+	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
+	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
 }
 
 func (r *AppRules) values(f *faults) {

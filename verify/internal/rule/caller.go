@@ -28,10 +28,10 @@ type Caller struct {
 }
 
 var callerChecks = []check.Definition{
-	{ID: "policy.caller-unit", Class: check.Policy, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
-	{ID: "policy.caller-user", Class: check.Policy, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
-	{ID: "policy.caller-app", Class: check.Policy, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
-	{ID: "policy.caller-executable", Class: check.Policy, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
+	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
+	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
+	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
+	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
 }
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {

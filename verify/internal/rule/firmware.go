@@ -25,8 +25,8 @@ type Mitigations struct {
 const maxMitigations = 1 << 62
 
 var firmwareChecks = []check.Definition{
-	{ID: "policy.provisional", Class: check.Policy, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
-	{ID: "policy.mitigations", Class: check.Policy, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
+	{ID: "policy.provisional", Class: check.Policy, Ground: check.OnProcessor, Checks: "the current firmware is the committed one", Stops: "firmware that is on trial and can be rolled back"},
+	{ID: "policy.mitigations", Class: check.Policy, Ground: check.OnProcessor, Checks: "the mitigations that the policy names were in place at launch and now", Stops: "a machine without the mitigation of a published hole"},
 }
 
 func (r *FirmwareRules) conflicts(p *Policy, f *faults) {

@@ -50,8 +50,8 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 func (d Duration) String() string { return time.Duration(d).String() }
 
 var freshnessChecks = []check.Definition{
-	{ID: "policy.freshness", Class: check.Policy, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
-	{ID: "policy.anchor-age", Class: check.Policy, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
+	{ID: "policy.freshness", Class: check.Policy, Ground: check.OnProcessor, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
+	{ID: "policy.anchor-age", Class: check.Policy, Ground: check.OnQuote, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
 }
 
 // values requires an age exactly if anchored evidence is acceptable.

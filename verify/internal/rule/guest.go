@@ -73,14 +73,20 @@ func (g *GuestPolicy) protections() []guestBit {
 }
 
 var guestChecks = []check.Definition{
-	{ID: "policy.debug", Class: check.Policy, Checks: "the host may not debug the guest", Stops: "the host reading and writing all guest memory, under an unchanged measurement"},
-	{ID: "policy.migration-agent", Class: check.Policy, Checks: "the guest has no migration agent", Stops: "the guest's state handed to another machine"},
-	{ID: "policy.smt", Class: check.Policy, Checks: "the guest allows SMT only if the policy says so", Stops: "side channels from a sibling thread"},
-	{ID: "policy.single-socket", Class: check.Policy, Checks: "the guest is limited to one socket if the policy asks for it", Stops: "traffic between sockets"},
-	{ID: "policy.cxl", Class: check.Policy, Checks: "the guest allows CXL memory only if the policy says so", Stops: "guest memory on devices outside the processor"},
-	{ID: "policy.guest-abi", Class: check.Policy, Checks: "the guest asked for at least the ABI version that the policy names", Stops: "older firmware interfaces"},
-	{ID: "policy.guest-features", Class: check.Policy, Checks: "the guest asked for the memory protections that the policy names", Stops: "weaker memory encryption, power side channels, ciphertext visible to the host"},
-	{ID: "policy.guest-reserved", Class: check.Policy, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission without a known meaning"},
+	{ID: "policy.debug", Class: check.Policy, Ground: check.OnProcessor, Checks: "the host may not debug the guest", Stops: "the host reading and writing all guest memory, under an unchanged measurement"},
+	{ID: "policy.migration-agent", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest has no migration agent", Stops: "the guest's state handed to another machine"},
+	{ID: "policy.smt", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest allows SMT only if the policy says so", Stops: "side channels from a sibling thread"},
+	{ID: "policy.single-socket", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest is limited to one socket if the policy asks for it", Stops: "traffic between sockets"},
+	{ID: "policy.cxl", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest allows CXL memory only if the policy says so", Stops: "guest memory on devices outside the processor"},
+	{ID: "policy.guest-abi", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest asked for at least the ABI version that the policy names", Stops: "older firmware interfaces"},
+	{ID: "policy.guest-features", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest asked for the memory protections that the policy names", Stops: "weaker memory encryption, power side channels, ciphertext visible to the host"},
+	{ID: "policy.guest-reserved", Class: check.Policy, Ground: check.OnProcessor, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission without a known meaning"},
+}
+
+// memoryClosed reports whether the host can neither read and write the guest's memory nor
+// have it moved elsewhere. If it can, it can be anything that was measured.
+func memoryClosed(f *check.Findings) bool {
+	return f.Passed("policy.debug") && f.Passed("policy.migration-agent")
 }
 
 func (r *GuestRules) values(f *faults) {

@@ -58,12 +58,12 @@ func (i *Image) rules() []imageRule {
 }
 
 var imageChecks = []check.Definition{
-	{ID: "policy.guest-svn", Class: check.Policy, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
-	{ID: "policy.family-id", Class: check.Policy, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
-	{ID: "policy.image-id", Class: check.Policy, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
-	{ID: "policy.host-data", Class: check.Policy, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
-	{ID: "policy.id-key", Class: check.Policy, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
-	{ID: "policy.author-key", Class: check.Policy, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
+	{ID: "policy.guest-svn", Class: check.Policy, Ground: check.OnProcessor, Checks: "the guest's security version is at or above its floor", Stops: "an old, signed guest image"},
+	{ID: "policy.family-id", Class: check.Policy, Ground: check.OnProcessor, Checks: "the family id of the ID block is the one that the policy names", Stops: "another family of images by the same signer"},
+	{ID: "policy.image-id", Class: check.Policy, Ground: check.OnProcessor, Checks: "the image id of the ID block is the one that the policy names", Stops: "another image by the same signer"},
+	{ID: "policy.host-data", Class: check.Policy, Ground: check.OnProcessor, Checks: "the host data is one that the policy lists", Stops: "a guest launched with another configuration"},
+	{ID: "policy.id-key", Class: check.Policy, Ground: check.OnProcessor, Checks: "the launch was signed by an ID key that the policy lists", Stops: "a launch without a signature of the owner"},
+	{ID: "policy.author-key", Class: check.Policy, Ground: check.OnProcessor, Checks: "the ID key was signed by an author key that the policy lists", Stops: "an ID key that no author vouches for"},
 }
 
 // conflicts refuses rules about an ID block of any signer: the host may hand one to the

@@ -24,7 +24,7 @@ type LaunchRules struct {
 type Launch struct {
 	Measurement string `toml:"measurement" value:"hex 48" default:"required" doc:"MEASUREMENT of the report, 48 bytes"`
 	Kind        Kind   `toml:"kind" value:"one plain paravisor svsm" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach"`
-	Covers      Cover  `toml:"covers" value:"one firmware firmware+kernel+cmdline" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line"`
+	Covers      Cover  `toml:"covers" value:"one firmware firmware+kernel+cmdline firmware+kernel+cmdline+system" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line. |firmware+kernel+cmdline+system|: also everything that can become root: the root disk is under dm-verity with its root hash on the command line, or the initrd is the whole system, and neither runs code from elsewhere as root. Only the builder of the image knows: if it is not so, what rests on |launch| rests on the guest alone"`
 	Label       string `toml:"label,omitempty" value:"name" default:"none" doc:"for people; shown in the appraisal"`
 }
 
@@ -33,8 +33,9 @@ type Cover string
 
 // Covers.
 const (
-	CoversFirmware Cover = "firmware"                // the firmware alone; what it boots shows in PCRs only
-	CoversKernel   Cover = "firmware+kernel+cmdline" // direct kernel boot: also kernel, initrd and command line
+	CoversFirmware Cover = "firmware"                       // the firmware alone; what it boots shows in PCRs only
+	CoversKernel   Cover = "firmware+kernel+cmdline"        // direct kernel boot: also kernel, initrd and command line
+	CoversSystem   Cover = "firmware+kernel+cmdline+system" // likewise, and by hashes everything that can become root
 )
 
 // Kind says what the firmware of a launch measurement does for the vTPM.
@@ -53,8 +54,8 @@ func (k Kind) Binding() Binding {
 }
 
 var launchChecks = []check.Definition{
-	{ID: "policy.launch", Class: check.Policy, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
-	{ID: "policy.denied", Class: check.Policy, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
+	{ID: "policy.launch", Class: check.Policy, Ground: check.OnProcessor, Checks: "the launch measurement is one that the policy lists", Stops: "other firmware or another kernel"},
+	{ID: "policy.denied", Class: check.Policy, Ground: check.OnProcessor, Checks: "neither launch measurement nor chip is on the policy's deny list", Stops: "a version that is known to be bad"},
 }
 
 func (r *LaunchRules) values(f *faults) {
@@ -78,11 +79,24 @@ func (r *LaunchRules) Launch(measurement []byte) *Launch {
 	return nil
 }
 
+// listsSystem reports whether the launch measurement is listed as one that covers
+// everything that can become root.
+func (r *LaunchRules) listsSystem(s *Subject, f *check.Findings) bool {
+	if s.SNP == nil || !f.Passed("policy.launch") {
+		return false
+	}
+	l := r.Launch(s.SNP.Measurement())
+	return l != nil && l.Covers == CoversSystem
+}
+
 func (r *LaunchRules) explain(p *Policy, w *Words) {
 	for i, l := range r.Launches {
 		covers := "the firmware alone"
-		if l.Covers == CoversKernel {
+		switch l.Covers {
+		case CoversKernel:
 			covers = "firmware, kernel, initrd and command line"
+		case CoversSystem:
+			covers = "firmware, kernel, initrd and command line, and by their hashes everything that can become root"
 		}
 		label := ""
 		if l.Label != "" {
@@ -122,6 +136,9 @@ func (r *LaunchRules) explainBoot(p *Policy, w *Words) {
 		if left := slices.DeleteFunc(slices.Clone(loaderPCRs), p.pinned); len(left) > 0 {
 			w.open("What the program in PCR 4 loads in turn, and with which command line. It may show in PCR %s, which is not pinned: GRUB records its commands and the command line in PCR 8, kernel and initrd in PCR 9; a kernel that the firmware starts records initrd and command line in PCR 9; a unified kernel image is in PCR 4 as a whole, and records what it is given besides in PCRs 12 (command line, credentials) and 13 (system extensions).", joined(left, ", "))
 		}
+	}
+	if !slices.ContainsFunc(r.Launches, func(l Launch) bool { return l.Covers != CoversSystem }) {
+		return
 	}
 	w.open("What is on the disks, the root disk too: no launch measurement and no PCR of the boot covers it, unless they cover a hash of it, such as the root hash of dm-verity on the command line or in a unified kernel image.")
 }

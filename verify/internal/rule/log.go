@@ -21,10 +21,10 @@ type LogRules struct {
 }
 
 var logChecks = []check.Definition{
-	{ID: "policy.log", Class: check.Policy, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
-	{ID: "policy.firmware-log", Class: check.Policy, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
-	{ID: "policy.log-gaps", Class: check.Policy, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
-	{ID: "policy.log-unmeasured", Class: check.Policy, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
+	{ID: "policy.log", Class: check.Policy, Ground: check.OnVerifier, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
+	{ID: "policy.firmware-log", Class: check.Policy, Ground: check.OnQuote, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
+	{ID: "policy.log-gaps", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
+	{ID: "policy.log-unmeasured", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
 }
 
 func (r *LogRules) conflicts(p *Policy, f *faults) {

@@ -27,10 +27,10 @@ type MachineRules struct {
 }
 
 var machineChecks = []check.Definition{
-	{ID: "policy.product", Class: check.Policy, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
-	{ID: "policy.report-version", Class: check.Policy, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
-	{ID: "policy.signer", Class: check.Policy, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
-	{ID: "policy.chip", Class: check.Policy, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
+	{ID: "policy.product", Class: check.Policy, Ground: check.OnProcessor, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
+	{ID: "policy.report-version", Class: check.Policy, Ground: check.OnProcessor, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
+	{ID: "policy.signer", Class: check.Policy, Ground: check.OnProcessor, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
+	{ID: "policy.chip", Class: check.Policy, Ground: check.OnProcessor, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
 }
 
 func (r *MachineRules) values(f *faults) {

@@ -35,7 +35,7 @@ type StartValue struct {
 	Value string `toml:"value" default:"required" doc:"the value"`
 }
 
-var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
+var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
 
 // values checks what depends on the bank. Collisions of SHA-1 can be made, so a SHA-1 value
 // says little about what was extended: there is no such bank.

@@ -42,8 +42,8 @@ var platformBits = []struct {
 const aliasCheck = "alias_check_complete" // memory is not aliased (BadRAM)
 
 var platformChecks = []check.Definition{
-	{ID: "policy.platform", Class: check.Policy, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
-	{ID: "policy.platform-reserved", Class: check.Policy, Checks: "no platform bit is set that this version cannot name, if the policy refuses those", Stops: "a platform property without a known meaning"},
+	{ID: "policy.platform", Class: check.Policy, Ground: check.OnProcessor, Checks: "the platform has the properties that the policy names, and none that it refuses", Stops: "aliased memory (BadRAM), SMT, power measurement, visible ciphertext"},
+	{ID: "policy.platform-reserved", Class: check.Policy, Ground: check.OnProcessor, Checks: "no platform bit is set that this version cannot name, if the policy refuses those", Stops: "a platform property without a known meaning"},
 }
 
 func (r *PlatformRules) values(f *faults) {

@@ -43,9 +43,9 @@ func (t TCB) floors() []tcbFloors {
 }
 
 var tcbChecks = []check.Definition{
-	{ID: "policy.tcb-reported", Class: check.Policy, Checks: "every component of the reported TCB is at or above its floor", Stops: "firmware with published holes"},
-	{ID: "policy.tcb-committed", Class: check.Policy, Checks: "every component of the committed TCB is at or above its floor", Stops: "firmware that the host can still roll back"},
-	{ID: "policy.tcb-launch", Class: check.Policy, Checks: "every component of the TCB at launch is at or above its floor", Stops: "a guest that was launched under firmware with published holes"},
+	{ID: "policy.tcb-reported", Class: check.Policy, Ground: check.OnProcessor, Checks: "every component of the reported TCB is at or above its floor", Stops: "firmware with published holes"},
+	{ID: "policy.tcb-committed", Class: check.Policy, Ground: check.OnProcessor, Checks: "every component of the committed TCB is at or above its floor", Stops: "firmware that the host can still roll back"},
+	{ID: "policy.tcb-launch", Class: check.Policy, Ground: check.OnProcessor, Checks: "every component of the TCB at launch is at or above its floor", Stops: "a guest that was launched under firmware with published holes"},
 }
 
 // line returns the product with a name in lower case, ProductUnknown if there is none.

@@ -16,7 +16,7 @@ type VMPLRules struct {
 	VMPL []int `toml:"vmpl,omitempty" value:"range 0 3" default:"[0]" doc:"VM privilege levels that may ask for the report, 0 to 3. At a level other than 0, less privileged software of the guest can speak for it"`
 }
 
-var vmplChecks = []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
+var vmplChecks = []check.Definition{{ID: "policy.vmpl", Class: check.Policy, Ground: check.OnProcessor, Checks: "the report was asked for at a VM privilege level that the policy lists", Stops: "less privileged software speaking for the guest"}}
 
 func (r *VMPLRules) vmpl() []int { return listOr(r.VMPL, 0) }
 

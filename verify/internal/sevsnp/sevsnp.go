@@ -17,18 +17,18 @@ import (
 )
 
 var (
-	decode         = check.Definition{ID: "report.decode", Class: check.Binding, Checks: "the report is an SNP attestation report of a known version and exactly 1184 bytes", Stops: "fields read from the wrong place"}
-	signer         = check.Definition{ID: "report.signer", Class: check.Binding, Checks: "the report says that VCEK or VLEK signed it, and the certificate is of that kind", Stops: "a report without a signature, or under a key of another kind"}
-	product        = check.Definition{ID: "report.product", Class: check.Binding, Checks: "processor, certificate and root belong to the same product", Stops: "a report of one generation under a chain of another"}
-	certificate    = check.Definition{ID: "report.certificate", Class: check.Collateral, Checks: "the evidence contains a certificate for the key that signed the report, and its issuer is known", Stops: "a report that cannot be checked"}
-	chained        = check.Definition{ID: "report.chain", Class: check.Binding, Checks: "the certificate leads to a root that the verifier trusts", Stops: "a report signed by a key that the attacker made"}
-	validity       = check.Definition{ID: "report.validity", Class: check.Collateral, Checks: "every certificate of the chain is valid at the time of appraisal", Stops: "use of keys beyond their time"}
-	revocationList = check.Definition{ID: "report.revocation-list", Class: check.Collateral, Checks: "if the policy asks for one, there is a revocation list of the root, signed by it and current", Stops: "a newer list withheld, so that a revoked key stays in use"}
-	revocation     = check.Definition{ID: "report.revocation", Class: check.Revoked, Checks: "no revocation list of the root, current or expired, lists a certificate of the chain", Stops: "use of an intermediate key that AMD withdrew"}
-	signature      = check.Definition{ID: "report.signature", Class: check.Binding, Checks: "the signature over the report verifies under the certificate", Stops: "an invented or altered report"}
-	chip           = check.Definition{ID: "report.chip", Class: check.Binding, Checks: "the report's chip id is the one in the certificate", Stops: "a report of one chip under the certificate of another"}
-	tcb            = check.Definition{ID: "report.tcb", Class: check.Binding, Checks: "the report's TCB version is, component by component, the one in the certificate", Stops: "old firmware that reports a new TCB version"}
-	table          = check.Definition{ID: "report.table", Class: check.Binding, Checks: "what follows a bare report is the certificate table of its host", Stops: "bytes after a report that are not looked at"}
+	decode         = check.Definition{ID: "report.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the report is an SNP attestation report of a known version and exactly 1184 bytes", Stops: "fields read from the wrong place"}
+	signer         = check.Definition{ID: "report.signer", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report says that VCEK or VLEK signed it, and the certificate is of that kind", Stops: "a report without a signature, or under a key of another kind"}
+	product        = check.Definition{ID: "report.product", Class: check.Binding, Ground: check.OnProcessor, Checks: "processor, certificate and root belong to the same product", Stops: "a report of one generation under a chain of another"}
+	certificate    = check.Definition{ID: "report.certificate", Class: check.Collateral, Ground: check.OnVerifier, Checks: "the evidence contains a certificate for the key that signed the report, and its issuer is known", Stops: "a report that cannot be checked"}
+	chained        = check.Definition{ID: "report.chain", Class: check.Binding, Ground: check.OnProcessor, Checks: "the certificate leads to a root that the verifier trusts", Stops: "a report signed by a key that the attacker made"}
+	validity       = check.Definition{ID: "report.validity", Class: check.Collateral, Ground: check.OnVerifier, Checks: "every certificate of the chain is valid at the time of appraisal", Stops: "use of keys beyond their time"}
+	revocationList = check.Definition{ID: "report.revocation-list", Class: check.Collateral, Ground: check.OnVerifier, Checks: "if the policy asks for one, there is a revocation list of the root, signed by it and current", Stops: "a newer list withheld, so that a revoked key stays in use"}
+	revocation     = check.Definition{ID: "report.revocation", Class: check.Revoked, Ground: check.OnProcessor, Checks: "no revocation list of the root, current or expired, lists a certificate of the chain", Stops: "use of an intermediate key that AMD withdrew"}
+	signature      = check.Definition{ID: "report.signature", Class: check.Binding, Ground: check.OnProcessor, Checks: "the signature over the report verifies under the certificate", Stops: "an invented or altered report"}
+	chip           = check.Definition{ID: "report.chip", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's chip id is the one in the certificate", Stops: "a report of one chip under the certificate of another"}
+	tcb            = check.Definition{ID: "report.tcb", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's TCB version is, component by component, the one in the certificate", Stops: "old firmware that reports a new TCB version"}
+	table          = check.Definition{ID: "report.table", Class: check.Binding, Ground: check.OnVerifier, Checks: "what follows a bare report is the certificate table of its host", Stops: "bytes after a report that are not looked at"}
 )
 
 // The checks of a report, and of what a host adds to a bare one.

@@ -15,15 +15,15 @@ import (
 )
 
 var (
-	decodeDocument = check.Definition{ID: "evidence.decode", Class: check.Binding, Checks: "the document has the type, members and sizes of the format, with no duplicate, unknown or differently-cased member, loose base64 or trailing data", Stops: "two readers that see two different documents in the same bytes"}
-	decode         = check.Definition{ID: "statement.decode", Class: check.Binding, Checks: "the statement's exact bytes are a statement of the format", Stops: "a statement that this verifier reads differently from its user"}
-	nonce          = check.Definition{ID: "statement.nonce", Class: check.Binding, Checks: "the statement contains the nonce that the verifier sent", Stops: "replay of old evidence"}
-	audience       = check.Definition{ID: "statement.audience", Class: check.Binding, Checks: "the statement names this verifier, or neither side names an audience", Stops: "evidence that was made for another verifier, relayed"}
-	publicKey      = check.Definition{ID: "statement.public-key", Class: check.Binding, Checks: "the statement contains the public key that the verifier sees in use", Stops: "a man in the middle who shows genuine evidence with a key of his own"}
-	userData       = check.Definition{ID: "statement.user-data", Class: check.Binding, Checks: "the statement contains the user data that the verifier expects", Stops: "genuine evidence passed off for another purpose"}
-	freshness      = check.Definition{ID: "statement.freshness", Class: check.Binding, Checks: "a caller who asked for a fresh report was not given an anchored one", Stops: "an older report served when a new one was asked for"}
-	inclusion      = check.Definition{ID: "batch.inclusion", Class: check.Binding, Checks: "the statement is a leaf of the tree that was quoted, at the place the proof states", Stops: "another caller's proof, an inner node passed as a leaf, a statement that no caller asked for"}
-	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Checks: "the agent key that the report vouches for signed this batch: root, size, anchor, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device minting quotes with invented callers"}
+	decodeDocument = check.Definition{ID: "evidence.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the document has the type, members and sizes of the format, with no duplicate, unknown or differently-cased member, loose base64 or trailing data", Stops: "two readers that see two different documents in the same bytes"}
+	decode         = check.Definition{ID: "statement.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement's exact bytes are a statement of the format", Stops: "a statement that this verifier reads differently from its user"}
+	nonce          = check.Definition{ID: "statement.nonce", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement contains the nonce that the verifier sent", Stops: "replay of old evidence"}
+	audience       = check.Definition{ID: "statement.audience", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement names this verifier, or neither side names an audience", Stops: "evidence that was made for another verifier, relayed"}
+	publicKey      = check.Definition{ID: "statement.public-key", Class: check.Binding, Ground: check.OnAgent, Checks: "the statement contains the public key that the verifier sees in use", Stops: "a man in the middle who shows genuine evidence with a key of his own"}
+	userData       = check.Definition{ID: "statement.user-data", Class: check.Binding, Ground: check.OnAgent, Checks: "the statement contains the user data that the verifier expects", Stops: "genuine evidence passed off for another purpose"}
+	freshness      = check.Definition{ID: "statement.freshness", Class: check.Binding, Ground: check.OnAgent, Checks: "a caller who asked for a fresh report was not given an anchored one", Stops: "an older report served when a new one was asked for"}
+	inclusion      = check.Definition{ID: "batch.inclusion", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement is a leaf of the tree that was quoted, at the place the proof states", Stops: "another caller's proof, an inner node passed as a leaf, a statement that no caller asked for"}
+	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Ground: check.OnAgent, Checks: "the agent key that the report vouches for signed this batch: root, size, anchor, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device minting quotes with invented callers"}
 )
 
 // Definitions are the checks of this package.
