@@ -24,8 +24,9 @@ func (another) Keys() platform.Keys       { return nil }
 func (another) Staple([][]byte) error     { return nil }
 func (another) Close() error              { return nil }
 
-func (another) Report(_ context.Context, data [64]byte) (platform.Report, error) {
-	return platform.Report{Bytes: append([]byte("another report "), data[:]...)}, nil
+func (another) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	over, err := data(ctx)
+	return platform.Report{Bytes: append([]byte("another report "), over[:]...)}, err
 }
 
 // TestAnotherPlatform: the agent knows a platform by its interface only. Evidence contains the

@@ -21,9 +21,20 @@ type Reporter interface {
 	// a structure that contains them) makes the whole structure the bytes of its report.
 	Kind() evidence.ReportKind
 
-	// Report asks for a report that contains data as its report data. It waits its turn in
-	// one queue, spaced as the platform demands, until ctx ends.
-	Report(ctx context.Context, data [64]byte) (Report, error)
+	// Report asks for a report over data. It waits its turn in one queue, spaced as the
+	// platform demands, until ctx ends, and calls data when the turn has come.
+	Report(ctx context.Context, data Data) (Report, error)
+}
+
+// Data returns the report data, as late as possible: a host may let a request through only
+// every few seconds, and what a report is over should not be older than it need be. Nothing
+// is asked for if it returns an error, which the caller of Report gets. Other requests wait
+// meanwhile. A Data must not ask the same platform for anything.
+type Data func(ctx context.Context) ([64]byte, error)
+
+// Fixed returns report data that is known already.
+func Fixed(data [64]byte) Data {
+	return func(context.Context) ([64]byte, error) { return data, nil }
 }
 
 // A Platform is an open report device. Its methods may be called by many goroutines.

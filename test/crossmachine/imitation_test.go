@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -28,7 +29,7 @@ func (g *guest) report(t *testing.T, data [64]byte) ([]byte, [][]byte) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	r, err := p.Report(t.Context(), data)
+	r, err := p.Report(t.Context(), platform.Fixed(data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,10 @@
 // # Lanes
 //
 // There are two lanes, each with one batch in flight and the next one gathering
-// meanwhile. The fresh lane makes a quote and a report over it; a report may take
-// seconds, since hosts throttle them. What it produced is kept as the anchor. The
+// meanwhile. The fresh lane makes a quote and a report over it. Hosts let a report through
+// every few seconds only, so the lane first waits for its turn at the platform, and takes
+// its batch when that has come: a caller waits for one turn, however many ask, and quote and
+// report are moments apart. What the lane produced is kept as the anchor. The
 // anchored lane makes only a quote, which uses the report of the anchor. A caller that asks
 // for anchored evidence while there is no anchor, or an old one, joins the fresh
 // lane. Both lanes share one TPM, whose owner serialises them.
@@ -98,7 +100,7 @@ type Attester struct {
 	fresh    *lane
 	anchored *lane
 
-	mu     sync.Mutex // guards the three below
+	mu     sync.Mutex // guards the three below, and the waiters of flights
 	anchor *anchor    // nil until the first report, and after a TPM reset; the lanes write it
 	late   bool       // the report under way took longer than AnchorPatience; the fresh lane writes it
 	stats  Stats      // the lanes and Attest write it
@@ -131,7 +133,7 @@ func New(c Config) (*Attester, error) {
 	}
 	a := &Attester{c: c}
 	a.fresh = newLane("fresh", c.MaxWaiting, a.runFresh)
-	a.anchored = newLane("anchored", c.MaxWaiting, a.runAnchored)
+	a.anchored = newLane("anchored", c.MaxWaiting, func(ctx context.Context) { a.runAnchored(ctx, a.anchored.take()) })
 	return a, nil
 }
 

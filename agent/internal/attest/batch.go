@@ -8,6 +8,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
@@ -41,14 +42,38 @@ type logResult struct {
 	err error
 }
 
-// runFresh does the work of the fresh lane: quote, report, answer, keep as anchor.
-func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
-	if waiters = a.passAnchored(waiters); len(waiters) == 0 {
+// A flight is the work of the fresh lane on one batch: the wait for a turn at the platform,
+// then quote and report.
+type flight struct {
+	waiters  []*waiter // of the batch, nil for each that was moved on; guarded by Attester.mu
+	renewing *waiter   // moved on before the batch was taken; guarded by Attester.mu
+	taken    bool      // the turn has come, and the batch was taken; written by fix
+	batch    *batch    // once it is quoted; written by fix
+	err      error     // why it is not; written by fix
+}
+
+// errLeft is returned at a turn for which no caller waits any more.
+var errLeft = errors.New("every caller has left")
+
+// runFresh does the work of the fresh lane: turn, quote, report, answer, keep as anchor.
+func (a *Attester) runFresh(ctx context.Context) {
+	a.passAnchored()
+	if !a.fresh.any() {
 		return
 	}
-	b, err := a.quoteBatch(ctx, waiters, nil)
-	if err == nil {
-		waiters, err = a.awaitReport(ctx, b, waiters)
+	f := &flight{}
+	err := a.awaitReport(ctx, f)
+	a.mu.Lock()
+	waiters := f.waiters
+	a.mu.Unlock()
+	if !f.taken { // the error is that of the platform, for all that waited for a turn
+		waiters = a.fresh.take()
+	}
+	if f.err != nil {
+		err = f.err // as it is, without what the platform says about it
+	}
+	if errors.Is(err, errLeft) {
+		return
 	}
 	if err != nil {
 		// Those that asked for anchored evidence and came only to renew an old anchor are served
@@ -60,26 +85,51 @@ func (a *Attester) runFresh(ctx context.Context, waiters []*waiter) {
 		a.fail(waiters, stopping(ctx, err))
 		return
 	}
-	a.keepAnchor(b)
-	a.answer(waiters, b)
+	a.keepAnchor(f.batch)
+	a.answer(waiters, f.batch)
 }
 
-// awaitReport asks for the report of b. If it is late, the waiters that can do without it
-// leave; their places in the tree stay empty.
-func (a *Attester) awaitReport(ctx context.Context, b *batch, waiters []*waiter) ([]*waiter, error) {
+// awaitReport asks for the report of f. If it is late, the waiters that can do without it
+// leave.
+func (a *Attester) awaitReport(ctx context.Context, f *flight) error {
 	done := make(chan error, 1)
-	go func() { done <- a.addReport(ctx, b) }()
+	go func() { done <- a.addReport(ctx, f) }()
 	select {
 	case err := <-done:
-		return waiters, err
+		return err
 	case <-time.After(a.c.AnchorPatience):
 	}
-	waiters = a.passLate(waiters)
+	a.passLate(f)
 	err := <-done
 	a.mu.Lock()
 	a.late = false
 	a.mu.Unlock()
-	return waiters, err
+	return err
+}
+
+// fix takes the batch of f and quotes it: its turn has come. It returns what the report is to
+// be over. If only callers waited that were moved on meanwhile, the report renews the anchor
+// nevertheless, over the statement of one of them.
+func (a *Attester) fix(ctx context.Context, f *flight) (data [64]byte, err error) {
+	a.mu.Lock() // so that passLate finds each waiter in one place
+	f.taken, f.waiters = true, a.fresh.take()
+	if len(f.waiters) == 0 && f.renewing != nil {
+		f.waiters = []*waiter{nil}
+	}
+	batch := slices.Clone(f.waiters)
+	if len(batch) == 1 && batch[0] == nil {
+		batch[0] = f.renewing
+	}
+	a.mu.Unlock()
+	if len(batch) == 0 {
+		f.err = errLeft
+		return data, f.err
+	}
+	if f.batch, f.err = a.quoteBatch(ctx, batch, nil); f.err != nil {
+		return data, f.err
+	}
+	s := f.batch.snapshot
+	return evidence.ReportData(s.Tree, f.batch.agentKey, f.batch.ak, s.Quote.Attest, s.LogHead), nil
 }
 
 // runAnchored does the work of the anchored lane: quote on the anchor, answer.
@@ -195,21 +245,19 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 	return nil
 }
 
-// addReport asks the platform for a report over a fresh batch.
-func (a *Attester) addReport(ctx context.Context, b *batch) error {
+// addReport asks the platform for a report over the batch that waits when its turn has come.
+func (a *Attester) addReport(ctx context.Context, f *flight) error {
 	ctx, cancel := context.WithTimeout(ctx, a.c.ReportTimeout)
 	defer cancel()
-	s := b.snapshot
-	data := evidence.ReportData(s.Tree, b.agentKey, b.ak, s.Quote.Attest, s.LogHead)
-	r, err := a.c.Platform.Report(ctx, data)
+	r, err := a.c.Platform.Report(ctx, func(ctx context.Context) ([64]byte, error) { return a.fix(ctx, f) })
 	if err != nil {
 		return err // it says what was asked for
 	}
 	if r.TableError != nil {
 		a.c.Log.Warn("ignore the certificate table of the host", "error", r.TableError)
 	}
-	b.report = evidence.Report{Kind: a.c.Platform.Kind(), Bytes: r.Bytes}
-	b.certificates = a.certificates(r)
+	f.batch.report = evidence.Report{Kind: a.c.Platform.Kind(), Bytes: r.Bytes}
+	f.batch.certificates = a.certificates(r)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,7 @@ type fakeTPM struct {
 	mu     sync.Mutex
 	ledger *fakeLedger
 	quotes int
+	last   time.Time // of the last quote
 	resets uint32
 	err    error
 	lie    bool
@@ -141,6 +143,7 @@ func (f *fakeTPM) Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted
 		return nil, f.err
 	}
 	f.quotes++
+	f.last = time.Now()
 	b, _ := json.Marshal(quoteBody{data, f.quotes})
 	value := f.ledger.pcr.value
 	if f.lie {
@@ -272,9 +275,11 @@ func (s *memoryStore) Truncate(name string, size int64) error {
 
 func (s *memoryStore) Lock() error { return nil }
 
-// fakePlatform makes reports only while its gate is open.
+// fakePlatform makes reports only while its gate is open, and gives turns only while turn is.
 type fakePlatform struct {
 	mu      sync.Mutex
+	turn    chan struct{} // nil gives every turn at once
+	queued  atomic.Int64  // that wait for turn
 	reports int
 	err     error
 	change  func(*platform.Report) // of every answer, if it is not nil
@@ -290,7 +295,23 @@ func newFakePlatform() *fakePlatform {
 
 func (p *fakePlatform) Kind() evidence.ReportKind { return evidence.ReportSNP }
 
-func (p *fakePlatform) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
+func (p *fakePlatform) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	p.mu.Lock()
+	turn := p.turn
+	p.mu.Unlock()
+	if turn != nil {
+		p.queued.Add(1)
+		defer p.queued.Add(-1)
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return platform.Report{}, platform.ErrTimedOut
+		}
+	}
+	over, err := data(ctx)
+	if err != nil {
+		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
+	}
 	p.mu.Lock()
 	gate := p.gate
 	p.reports++
@@ -303,7 +324,7 @@ func (p *fakePlatform) Report(ctx context.Context, data [64]byte) (platform.Repo
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := platform.Report{Bytes: data[:]}
+	out := platform.Report{Bytes: over[:]}
 	if p.change != nil {
 		p.change(&out)
 	}

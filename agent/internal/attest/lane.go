@@ -41,7 +41,7 @@ func (w *waiter) fail(err error) { w.answer <- outcome{err: err} }
 type lane struct {
 	name string
 	max  int
-	work func(context.Context, []*waiter)
+	work func(context.Context) // takes a batch and serves it; called while there are waiters
 
 	mu      sync.Mutex // guards the three below; add, drop, take and stop write them
 	waiting []*waiter
@@ -50,7 +50,7 @@ type lane struct {
 	wake    chan struct{} // of one
 }
 
-func newLane(name string, limit int, work func(context.Context, []*waiter)) *lane {
+func newLane(name string, limit int, work func(context.Context)) *lane {
 	return &lane{name: name, max: limit, work: work, wake: make(chan struct{}, 1)}
 }
 
@@ -114,12 +114,19 @@ func (l *lane) takeAnchored() (taken []*waiter) {
 	return taken
 }
 
+// any reports whether a caller waits.
+func (l *lane) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) > 0
+}
+
 // run makes one batch after another until ctx ends.
 func (l *lane) run(ctx context.Context) {
 	defer l.stop()
 	for ctx.Err() == nil {
-		if batch := l.take(); len(batch) > 0 {
-			l.work(ctx, batch)
+		if l.any() {
+			l.work(ctx)
 			continue
 		}
 		select {
@@ -227,28 +234,36 @@ func (a *Attester) passOn(waiters []*waiter) []*waiter {
 
 // passAnchored moves on the waiters that came to the fresh lane only because there was no
 // anchor, if there is one by now: they need no report.
-func (a *Attester) passAnchored(waiters []*waiter) []*waiter {
+func (a *Attester) passAnchored() {
 	a.mu.Lock()
-	ready := a.serves(a.anchor)
-	a.mu.Unlock()
-	if !ready {
-		return waiters
+	var able []*waiter
+	if a.serves(a.anchor) {
+		able = a.fresh.takeAnchored()
 	}
-	return slices.DeleteFunc(a.passOn(waiters), func(w *waiter) bool { return w == nil })
+	a.mu.Unlock()
+	a.passOn(able)
 }
 
-// passLate moves on all in the fresh lane that can do without the report under way, which is
-// late: those that wait, and those of waiters, the batch in flight. It returns the rest of
-// waiters, in their places.
-func (a *Attester) passLate(waiters []*waiter) []*waiter {
+// passLate moves on all that can do without the report of f, which is late: those of its
+// batch, whose places stay empty, and those that wait in the fresh lane.
+func (a *Attester) passLate(f *flight) {
 	a.mu.Lock()
 	if a.anchor == nil {
 		a.mu.Unlock()
-		return waiters
+		return
 	}
 	a.late = true
 	queued := a.fresh.takeAnchored()
+	if len(queued) > 0 {
+		f.renewing = queued[0]
+	}
+	taken := f.waiters
+	f.waiters = slices.Clone(taken)
+	for i, w := range taken {
+		if w != nil && w.request.Freshness == evidence.Anchored {
+			queued, f.waiters[i] = append(queued, w), nil
+		}
+	}
 	a.mu.Unlock()
 	a.passOn(queued)
-	return a.passOn(waiters)
 }

@@ -81,14 +81,21 @@ func (w *Watched) Kind() evidence.ReportKind {
 	return p.Kind()
 }
 
-// Report asks the device, and remembers the result.
-func (w *Watched) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
+// Report asks the device, and remembers the result. That there is no data says nothing about
+// the device.
+func (w *Watched) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
 	p, err := w.device()
 	if err != nil {
 		return platform.Report{}, err
 	}
-	r, err := p.Report(ctx, data)
-	w.note(err)
+	var without error
+	r, err := p.Report(ctx, func(ctx context.Context) (over [64]byte, err error) {
+		over, without = data(ctx)
+		return over, without
+	})
+	if without == nil {
+		w.note(err)
+	}
 	return r, err
 }
 

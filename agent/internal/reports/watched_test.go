@@ -3,6 +3,7 @@
 package reports
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,9 @@ type fake struct {
 }
 
 func (f *fake) Kind() evidence.ReportKind { return evidence.ReportSNP }
-func (f *fake) Report(context.Context, [64]byte) (platform.Report, error) {
-	return platform.Report{}, f.err
+func (f *fake) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	_, err := data(ctx)
+	return platform.Report{}, cmp.Or(err, f.err)
 }
 func (f *fake) Keys() platform.Keys        { return nil }
 func (f *fake) Staple(ders [][]byte) error { f.stapled = len(ders); return nil }
@@ -37,7 +39,7 @@ func TestWatchedRemembers(t *testing.T) {
 	}
 	report := func(err error) api.PlatformStatus {
 		f.err = err
-		w.Report(t.Context(), [64]byte{})
+		w.Report(t.Context(), platform.Fixed([64]byte{}))
 		return w.Status()
 	}
 	if s := report(nil); s.State != api.StateOK || s.Kind != evidence.ReportSNP || f.stapled != 2 {
@@ -52,10 +54,15 @@ func TestWatchedRemembers(t *testing.T) {
 	if s := report(nil); s.State != api.StateOK || s.LastError == "" {
 		t.Errorf("%+v", s)
 	}
+	noQuote := errors.New("no quote")
+	_, err := w.Report(t.Context(), func(context.Context) ([64]byte, error) { return [64]byte{}, noQuote })
+	if s := w.Status(); !errors.Is(err, noQuote) || s.State != api.StateOK {
+		t.Errorf("%v: nothing to report on changed the state: %+v", err, s)
+	}
 	if err := w.Close(); err != nil || !f.closed {
 		t.Errorf("%v, closed %v", err, f.closed)
 	}
-	if _, err := w.Report(t.Context(), [64]byte{}); !errors.Is(err, platform.ErrAbsent) {
+	if _, err := w.Report(t.Context(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrAbsent) {
 		t.Errorf("closed: %v", err)
 	}
 }
@@ -69,7 +76,7 @@ func TestWatchedWithoutDevice(t *testing.T) {
 		return nil, fmt.Errorf("open /dev/sev-guest: %w", platform.ErrAbsent)
 	}}
 	for range 10 {
-		if _, err := w.Report(t.Context(), [64]byte{}); !errors.Is(err, platform.ErrAbsent) {
+		if _, err := w.Report(t.Context(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrAbsent) {
 			t.Fatal(err)
 		}
 	}

@@ -124,7 +124,11 @@ type counting struct{ n int }
 
 func (*counting) Kind() evidence.ReportKind { return evidence.ReportSNP }
 
-func (c *counting) Report(_ context.Context, data [64]byte) (platform.Report, error) {
+func (c *counting) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	over, err := data(ctx)
+	if err != nil {
+		return platform.Report{}, err
+	}
 	c.n++
-	return platform.Report{Bytes: data[:]}, nil
+	return platform.Report{Bytes: over[:]}, nil
 }

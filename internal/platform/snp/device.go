@@ -117,10 +117,10 @@ func (d *Device) finish() error {
 
 func (d *Device) isClosed() bool { return d.open.Err() != nil }
 
-// exchange waits its turn, sends m, and waits for the answer, as long as ctx and the timeout
-// allow. Afterwards the caller may use m unless err is a timeout: then the kernel may still
-// write to it.
-func (d *Device) exchange(ctx context.Context, m *Message) error {
+// exchange waits its turn, has fill complete m unless it is nil, sends m, and waits for the
+// answer, as long as ctx and the timeout allow. Afterwards the caller may use m unless err is a
+// timeout: then the kernel may still write to it.
+func (d *Device) exchange(ctx context.Context, m *Message, fill func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d.options.Timeout)
 	defer cancel()
 	if err := d.failure(); err != nil {
@@ -129,12 +129,8 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 	if err := d.take(ctx); err != nil {
 		return err
 	}
-	if err := d.failure(); err != nil { // of the request before
-		d.pass()
-		return err
-	}
-	if err := d.space(ctx); err != nil {
-		d.pass()
+	if err := d.prepare(ctx, fill); err != nil {
+		d.pass() // nothing was sent, so the next request need not wait longer
 		return err
 	}
 	answers, abandoned := make(chan error), make(chan struct{})
@@ -158,6 +154,23 @@ func (d *Device) exchange(ctx context.Context, m *Message) error {
 		close(abandoned)
 		return waited(ctx, "for the host's answer")
 	}
+}
+
+// prepare does what comes between getting the turn and using it.
+func (d *Device) prepare(ctx context.Context, fill func(context.Context) error) error {
+	if err := d.failure(); err != nil { // of the request before
+		return err
+	}
+	if err := d.space(ctx); err != nil || fill == nil {
+		return err
+	}
+	if err := fill(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return waited(ctx, "for the data of the report")
+	}
+	return d.failure() // the device may have been closed meanwhile
 }
 
 // take waits for the turn, until ctx ends or the device is closed.

@@ -31,7 +31,7 @@ func machine(t *testing.T, o soft.Options) *soft.Platform {
 
 func TestReport(t *testing.T) {
 	p := machine(t, soft.Options{VMPL: 1})
-	got, err := p.Report(context.Background(), [64]byte{7})
+	got, err := p.Report(context.Background(), platform.Fixed([64]byte{7}))
 	if err != nil || got.TableError != nil || len(got.Certificates) != 3 {
 		t.Fatalf("%d certificates, %v, %v", len(got.Certificates), got.TableError, err)
 	}
@@ -75,7 +75,7 @@ func TestFaults(t *testing.T) {
 			p := machine(t, soft.Options{})
 			p.SetFaults(c.faults)
 			for range 2 {
-				got, err := p.Report(context.Background(), [64]byte{1})
+				got, err := p.Report(context.Background(), platform.Fixed([64]byte{1}))
 				if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 					t.Fatalf("%v, want %v", err, c.want)
 				}
@@ -97,13 +97,13 @@ func TestFaults(t *testing.T) {
 func TestWipedKeyIsForGood(t *testing.T) {
 	p := machine(t, soft.Options{})
 	p.SetFaults(soft.Faults{KeyWiped: true})
-	_, err := p.Report(context.Background(), [64]byte{})
+	_, err := p.Report(context.Background(), platform.Fixed([64]byte{}))
 	if !errors.Is(err, platform.ErrKeyWiped) {
 		t.Fatal(err)
 	}
 	p.SetFaults(soft.Faults{})
 	for range 10 {
-		if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrKeyWiped) {
+		if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrKeyWiped) {
 			t.Fatal(err)
 		}
 		if _, err := p.DeriveKey(context.Background(), sealing.TCBOf(1)); !errors.Is(err, platform.ErrKeyWiped) {
@@ -124,24 +124,24 @@ func TestStall(t *testing.T) {
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if _, err := p.Report(ctx, [64]byte{}); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != 5*time.Second {
+		if _, err := p.Report(ctx, platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != 5*time.Second {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		// The first request is still with the host: no other is sent.
 		start = time.Now()
-		if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != snp.DefaultTimeout {
+		if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrTimedOut) || time.Since(start) != snp.DefaultTimeout {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		gone, leave := context.WithCancel(context.Background())
 		leave()
-		if _, err := p.Report(gone, [64]byte{}); !errors.Is(err, context.Canceled) || errors.Is(err, platform.ErrTimedOut) {
+		if _, err := p.Report(gone, platform.Fixed([64]byte{})); !errors.Is(err, context.Canceled) || errors.Is(err, platform.ErrTimedOut) {
 			t.Errorf("caller went away: %v", err)
 		}
 		if p.Exchanges() != 1 {
 			t.Errorf("%d exchanges while the host stalls, want 1", p.Exchanges())
 		}
 		p.SetFaults(soft.Faults{})
-		if _, err := p.Report(context.Background(), [64]byte{}); err != nil {
+		if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); err != nil {
 			t.Errorf("after the stall: %v", err)
 		}
 	})
@@ -157,11 +157,11 @@ func TestThrottle(t *testing.T) {
 			want     error
 		}{{10 * time.Second, nil}, {59 * time.Second, nil}, {62 * time.Second, platform.ErrTimedOut}} {
 			p.SetFaults(soft.Faults{})
-			if _, err := p.Report(context.Background(), [64]byte{}); err != nil {
+			if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); err != nil {
 				t.Fatal(err)
 			}
 			p.SetFaults(soft.Faults{Throttle: c.throttle})
-			if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 				t.Errorf("throttle %v: %v, want %v", c.throttle, err, c.want)
 			}
 		}
@@ -181,7 +181,7 @@ func TestQueue(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 20 {
 			all.Go(func() {
-				if _, err := d.Report(context.Background(), [64]byte{byte(i)}); err != nil {
+				if _, err := d.Report(context.Background(), platform.Fixed([64]byte{byte(i)})); err != nil {
 					t.Error(err)
 				}
 			})
@@ -250,7 +250,7 @@ func TestClose(t *testing.T) {
 					defer cancel()
 					for range 3 {
 						all.Go(func() {
-							if _, err := d.Report(ctx, [64]byte{}); err == nil {
+							if _, err := d.Report(ctx, platform.Fixed([64]byte{})); err == nil {
 								t.Error("answered")
 							}
 						})
@@ -274,10 +274,46 @@ func TestClose(t *testing.T) {
 				if got := time.Since(start); got > time.Second {
 					t.Errorf("took %v", got)
 				}
-				if _, err := d.Report(context.Background(), [64]byte{}); err == nil {
+				if _, err := d.Report(context.Background(), platform.Fixed([64]byte{})); err == nil {
 					t.Error("a closed device answers")
 				}
 			})
 		})
 	}
+}
+
+// TestData: what a report is over is asked for when its turn has come, while nothing else is
+// asked of the device. If there is none, nothing is sent, and the next request waits no longer than it would have.
+func TestData(t *testing.T) {
+	soft.SharedAuthority()
+	synctest.Test(t, func(t *testing.T) {
+		p := machine(t, soft.Options{})
+		recorder := &record{Transport: p.Transport()}
+		d, err := snp.New(recorder, snp.Options{Spacing: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := func(data platform.Data) error { _, err := d.Report(context.Background(), data); return err }
+		if err := report(platform.Fixed([64]byte{1})); err != nil {
+			t.Fatal(err)
+		}
+		begin, none := time.Now(), errors.New("none")
+		if err := report(func(context.Context) ([64]byte, error) { return [64]byte{}, none }); !errors.Is(err, none) || time.Since(begin) != 2*time.Second {
+			t.Errorf("%v after %v, want the error of the data at the turn", err, time.Since(begin))
+		}
+		var asked int
+		if err := report(func(context.Context) ([64]byte, error) { asked++; return [64]byte{2}, nil }); err != nil || time.Since(begin) != 2*time.Second {
+			t.Errorf("%v after %v, want a report at once: nothing was sent before", err, time.Since(begin))
+		}
+		if asked != 1 || len(recorder.order) != 2 {
+			t.Errorf("asked %d times, sent %v", asked, recorder.order)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		if _, err := d.Report(ctx, func(context.Context) ([64]byte, error) { cancel(); return [64]byte{3}, nil }); !errors.Is(err, context.Canceled) || len(recorder.order) != 2 {
+			t.Errorf("%v, sent %v: the caller had left", err, recorder.order)
+		}
+		if err := report(func(context.Context) ([64]byte, error) { d.Close(); return [64]byte{4}, nil }); err == nil || len(recorder.order) != 2 {
+			t.Errorf("%v, sent %v: the device was closed", err, recorder.order)
+		}
+	})
 }

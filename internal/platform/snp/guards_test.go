@@ -39,7 +39,7 @@ func TestWipedKeyEmptiesQueue(t *testing.T) {
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
-				if _, err := p.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrKeyWiped) {
+				if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrKeyWiped) {
 					t.Error(err)
 				}
 			})
@@ -59,15 +59,15 @@ func TestGoneWhileSpaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := machine(t, soft.Options{Device: snp.Options{Spacing: 10 * time.Second}})
 		start := time.Now()
-		if _, err := p.Report(context.Background(), [64]byte{}); err != nil {
+		if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if _, err := p.Report(ctx, [64]byte{}); !errors.Is(err, platform.ErrTimedOut) {
+		if _, err := p.Report(ctx, platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrTimedOut) {
 			t.Errorf("before the host may be asked again: %v", err)
 		}
-		if _, err := p.Report(context.Background(), [64]byte{}); err != nil || time.Since(start) != 10*time.Second {
+		if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); err != nil || time.Since(start) != 10*time.Second {
 			t.Errorf("the next one: %v after %v", err, time.Since(start))
 		}
 	})
@@ -80,10 +80,10 @@ func TestCloseEndsQueue(t *testing.T) {
 		p := machine(t, soft.Options{})
 		p.SetFaults(soft.Faults{Stall: true})
 		var first, second sync.WaitGroup
-		first.Go(func() { p.Report(context.Background(), [64]byte{}) })
+		first.Go(func() { p.Report(context.Background(), platform.Fixed([64]byte{})) })
 		synctest.Wait()
 		second.Go(func() {
-			if _, err := p.Report(context.Background(), [64]byte{}); err == nil || errors.Is(err, platform.ErrTimedOut) {
+			if _, err := p.Report(context.Background(), platform.Fixed([64]byte{})); err == nil || errors.Is(err, platform.ErrTimedOut) {
 				t.Errorf("in the queue: %v", err)
 			}
 		})
@@ -123,7 +123,7 @@ func TestReportVersions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Report(t.Context(), [64]byte{3}); !errors.Is(err, want) || (err == nil) != (want == nil) {
+		if _, err := d.Report(t.Context(), platform.Fixed([64]byte{3})); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("version %d: %v, want %v", version, err, want)
 		}
 	}
@@ -147,11 +147,13 @@ func TestTableThatFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := d.Report(t.Context(), [64]byte{}); err != nil || r.TableError == nil {
-		t.Errorf("%v, table: %v", err, r.TableError)
+	asked := 0
+	once := func(context.Context) ([64]byte, error) { asked++; return [64]byte{1}, nil }
+	if r, err := d.Report(t.Context(), once); err != nil || r.TableError == nil || asked != 1 {
+		t.Errorf("%v, table: %v, data asked for %d times: what is sent again is the same request", err, r.TableError, asked)
 	}
 	lies = false
-	if r, err := d.Report(t.Context(), [64]byte{}); err != nil || r.TableError != nil {
+	if r, err := d.Report(t.Context(), platform.Fixed([64]byte{})); err != nil || r.TableError != nil {
 		t.Errorf("%v, table: %v", err, r.TableError)
 	}
 	if !slices.Equal(rooms, []int{16384, 16384}) {
@@ -192,7 +194,7 @@ func TestCertificatesAreCapped(t *testing.T) {
 	if err := p.Staple(stapled); err != nil {
 		t.Fatal(err)
 	}
-	r, err := p.Report(t.Context(), [64]byte{})
+	r, err := p.Report(t.Context(), platform.Fixed([64]byte{}))
 	if err != nil || len(r.Certificates) != evidence.MaxCertificates || !slices.Equal(r.Certificates[0], stapled[0]) {
 		t.Errorf("%d certificates, %v", len(r.Certificates), err)
 	}

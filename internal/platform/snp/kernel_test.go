@@ -64,7 +64,7 @@ func TestKernelStructures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := d.Report(context.Background(), [64]byte{1, 2, 3})
+		got, err := d.Report(context.Background(), platform.Fixed([64]byte{1, 2, 3}))
 		if err != nil {
 			t.Fatalf("%+v: %v", faults, err)
 		}
@@ -103,7 +103,7 @@ func TestOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Report(context.Background(), [64]byte{}); !errors.Is(err, platform.ErrKeyWiped) || !errors.Is(err, syscall.ENOTTY) {
+	if _, err := d.Report(context.Background(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrKeyWiped) || !errors.Is(err, syscall.ENOTTY) {
 		t.Errorf("%v, want %v", err, platform.ErrKeyWiped)
 	}
 	if err := d.Close(); err != nil {

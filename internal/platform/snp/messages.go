@@ -36,9 +36,9 @@ const (
 // does not accept (ABI, tables "MSG_REPORT_RSP" and "MSG_KEY_RSP").
 const StatusInvalidParameters = 0x16
 
-// reportRequest returns MSG_REPORT_REQ as Linux takes it: report data at 0, VMPL at 64,
+// reportMessage returns MSG_REPORT_REQ as Linux takes it: report data at 0, VMPL at 64,
 // the rest zero. Key selection, in the reserved bytes there, stays 0: the host decides.
-func reportRequest(data [64]byte, vmpl uint32) []byte {
+func reportMessage(data [64]byte, vmpl uint32) []byte {
 	b := make([]byte, reportRequestSize)
 	copy(b, data[:])
 	binary.LittleEndian.PutUint32(b[64:], vmpl)

@@ -26,12 +26,13 @@ const (
 
 // Report asks for a report over data, with the host's certificates. A host that
 // sends garbage for a table, or wants too much room, loses only its table.
-func (d *Device) Report(ctx context.Context, data [64]byte) (platform.Report, error) {
-	m, tableErr, err := d.askForReport(ctx, reportRequest(data, d.options.VMPL))
+func (d *Device) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	r := &reportRequest{data: data, vmpl: d.options.VMPL}
+	m, tableErr, err := d.askForReport(ctx, r)
 	if err != nil {
 		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
 	}
-	b, err := reportAnswer(m.Response, data, d.options.VMPL)
+	b, err := reportAnswer(m.Response, r.over, d.options.VMPL)
 	if err != nil {
 		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
 	}
@@ -44,10 +45,10 @@ func (d *Device) Report(ctx context.Context, data [64]byte) (platform.Report, er
 
 // askForReport sends an extended request, once more if the host wants more room for
 // its table, and a plain one if it wants more than is reasonable.
-func (d *Device) askForReport(ctx context.Context, request []byte) (m *Message, tableErr, err error) {
+func (d *Device) askForReport(ctx context.Context, r *reportRequest) (m *Message, tableErr, err error) {
 	for range 2 {
-		m = &Message{Command: GetExtendedReport, Request: request, Response: make([]byte, reportResponseSize), Table: make([]byte, d.room.Load())}
-		if err := d.exchange(ctx, m); !errors.Is(err, errTableTooSmall) {
+		m = &Message{Command: GetExtendedReport, Response: make([]byte, reportResponseSize), Table: make([]byte, d.room.Load())}
+		if err := d.exchange(ctx, m, r.fill(m)); !errors.Is(err, errTableTooSmall) {
 			return m, nil, err
 		}
 		if m.TableSize <= uint32(len(m.Table)) || m.TableSize > maxTable {
@@ -56,8 +57,32 @@ func (d *Device) askForReport(ctx context.Context, request []byte) (m *Message, 
 		d.room.Store((m.TableSize + pageSize - 1) / pageSize * pageSize)
 	}
 	tableErr = fmt.Errorf("certificate table: the host wants %d bytes and was given %d, at most %d are given", m.TableSize, len(m.Table), maxTable)
-	m = &Message{Command: GetReport, Request: request, Response: make([]byte, reportResponseSize)}
-	return m, tableErr, d.exchange(ctx, m)
+	m = &Message{Command: GetReport, Response: make([]byte, reportResponseSize)}
+	return m, tableErr, d.exchange(ctx, m, r.fill(m))
+}
+
+// A reportRequest is one request for a report, which may be sent more than once.
+type reportRequest struct {
+	data platform.Data
+	vmpl uint32
+
+	known bool
+	over  [64]byte // what data returned, if known
+}
+
+// fill returns what completes m when its turn has come. The data is asked for once: what is
+// sent again is the same request.
+func (r *reportRequest) fill(m *Message) func(context.Context) error {
+	return func(ctx context.Context) (err error) {
+		if !r.known {
+			if r.over, err = r.data(ctx); err != nil {
+				return err
+			}
+			r.known = true
+		}
+		m.Request = reportMessage(r.over, r.vmpl)
+		return nil
+	}
 }
 
 // Keys returns the device, which derives keys too.
@@ -68,7 +93,7 @@ func (d *Device) Keys() platform.Keys { return d }
 // is not checked: a forged report can explain wrongly why a key is missing, or keep this
 // machine from asking for one. It cannot change which key the firmware gives to which guest.
 func (d *Device) Reading(ctx context.Context) (sealing.Reading, error) {
-	got, err := d.Report(ctx, [64]byte{})
+	got, err := d.Report(ctx, platform.Fixed([64]byte{}))
 	if err != nil {
 		return sealing.Reading{}, err
 	}
@@ -97,7 +122,7 @@ func (d *Device) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret
 // askForKey asks for the key of p, of this guest at vmpl.
 func (d *Device) askForKey(ctx context.Context, vmpl uint32, p keyProbe) (*secret.Secret, error) {
 	m := &Message{Command: GetDerivedKey, Request: keyRequest(vmpl, p), Response: make([]byte, keyResponseSize)}
-	if err := d.exchange(ctx, m); err != nil {
+	if err := d.exchange(ctx, m, nil); err != nil {
 		return nil, err
 	}
 	defer clear(m.Response)

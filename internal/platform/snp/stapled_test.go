@@ -7,6 +7,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 )
 
@@ -26,7 +27,7 @@ func TestStapledCertificates(t *testing.T) {
 		n      int
 	}{{soft.Faults{}, 3}, {soft.Faults{GarbageTable: true}, 2}, {soft.Faults{NoTable: true}, 2}} {
 		p.SetFaults(c.faults)
-		got, err := p.Report(context.Background(), [64]byte{})
+		got, err := p.Report(context.Background(), platform.Fixed([64]byte{}))
 		if err != nil || len(got.Certificates) != c.n || !bytes.Equal(got.Certificates[0], p.Endorsement()) {
 			t.Errorf("%+v: %d certificates, %v; want %d", c.faults, len(got.Certificates), err, c.n)
 		}

@@ -152,7 +152,7 @@ func TestRestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := p.Report(context.Background(), data("x"))
+		got, err := p.Report(context.Background(), platform.Fixed(data("x")))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -86,7 +87,7 @@ func TestReportsVerifyOnlyUnderTheTestRoot(t *testing.T) {
 			for _, signer := range []snp.Signer{snp.SignerVCEK, snp.SignerVLEK} {
 				t.Run(fmt.Sprintf("%v/v%d/%v", product, version, signer), func(t *testing.T) {
 					p := launch(t, soft.Options{Product: product, Version: version, Signer: signer, VMPL: 1, Mitigations: 7})
-					got, err := p.Report(context.Background(), data("nonce"))
+					got, err := p.Report(context.Background(), platform.Fixed(data("nonce")))
 					if err != nil || got.TableError != nil {
 						t.Fatal(err, got.TableError)
 					}
