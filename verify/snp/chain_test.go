@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -37,7 +38,7 @@ func launch(t testing.TB, o soft.Options) *soft.Platform {
 // reported is a fresh report and the certificate that came with it.
 func reported(t testing.TB, p *soft.Platform) (*snp.Report, *snp.EndorsementKey) {
 	t.Helper()
-	got, err := p.Report(context.Background(), [64]byte{1})
+	got, err := p.Report(context.Background(), platform.Fixed([64]byte{1}))
 	if err != nil {
 		t.Fatal(err)
 	}
