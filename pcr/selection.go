@@ -25,14 +25,14 @@ type BankSelection struct {
 type Selection []BankSelection
 
 // ParseSelection parses the notation of tpm2-tools, with ranges: banks separated by
-// "+", each an algorithm, a colon and a list, as in "sha256:0-7,14+sha384:14". PCRs
+// "+", each an algorithm, a colon and a list, as in "sha256:0-7,13+sha384:13". PCRs
 // may be in any order. Naming one twice is an error.
 func ParseSelection(s string) (Selection, error) {
 	var out Selection
 	for _, part := range strings.Split(s, "+") {
 		name, list, ok := strings.Cut(part, ":")
 		if !ok {
-			return nil, fmt.Errorf("parse PCR selection %q: bank %q has no list of PCRs: want a form like sha256:0-7,14", s, part)
+			return nil, fmt.Errorf("parse PCR selection %q: bank %q has no list of PCRs: want a form like sha256:0-7,13", s, part)
 		}
 		alg, err := ParseAlgorithm(name)
 		if err != nil {

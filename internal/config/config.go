@@ -123,7 +123,7 @@ func Default() Config {
 			PCRs:    "sha256:0-15",
 		},
 		Measurement: Measurement{
-			PCR:                14,
+			PCR:                13,
 			ApplicationFolders: []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"},
 			LogFolder:          "/run/log/agentd",
 			FirmwareLog:        "/sys/kernel/security/tpm0/binary_bios_measurements",

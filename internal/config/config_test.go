@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 	c, err := Parse("config.toml", []byte(`
 [tpm]
 device = "unix:/run/swtpm.sock"
-pcrs = "sha256:0-7,14+sha384:14"
+pcrs = "sha256:0-7,13+sha384:13"
 timeout = "30s"
 
 [measurement]
@@ -26,7 +26,7 @@ application_folders = ["/a", "/b"]
 		t.Fatal(err)
 	}
 	want := Default()
-	want.TPM.Device, want.TPM.PCRs, want.TPM.Timeout = "unix:/run/swtpm.sock", "sha256:0-7,14+sha384:14", Duration(30*time.Second)
+	want.TPM.Device, want.TPM.PCRs, want.TPM.Timeout = "unix:/run/swtpm.sock", "sha256:0-7,13+sha384:13", Duration(30*time.Second)
 	want.Measurement.ApplicationFolders = []string{"/a", "/b"}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v\nwant %+v", c, want)
@@ -56,7 +56,7 @@ func TestConfigErrors(t *testing.T) {
 		{"table twice", "[tpm]\n[tpm]\n", "c.toml:2:2: "},
 		{"not a PCR", "[measurement]\npcr = 24", "c.toml:2:1: measurement.pcr: 24 is not a PCR"},
 		{"PCR not quoted", "[measurement]\npcr = 16", "c.toml: tpm.pcrs: "},
-		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3:1: tpm.pcrs: \"sha256:0-7\" leaves out PCR 14"},
+		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3:1: tpm.pcrs: \"sha256:0-7\" leaves out PCR 13"},
 		{"selection", "tpm.pcrs = \"md5:1\"", "c.toml:1:5: tpm.pcrs: "},
 		{"span", "[report]\nspacing = \"2\"", "c.toml:2:11: report.spacing: \"2\" is not a time span"},
 		{"span too long", "[report]\ntimeout = \"3h\"", "c.toml:2:1: report.timeout: 3h0m0s is not within"},

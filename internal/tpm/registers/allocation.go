@@ -149,7 +149,7 @@ type IndexError struct {
 }
 
 func (e *IndexError) Error() string {
-	return fmt.Sprintf("PCR %d cannot have the measurement log: %s: choose another (the default is 14)", e.Index, e.Reason)
+	return fmt.Sprintf("PCR %d cannot have the measurement log: %s: choose another (the default is 13)", e.Index, e.Reason)
 }
 
 // CheckIndex reports with an [*IndexError] why a PCR cannot have a measurement log.
