@@ -4,7 +4,6 @@ package tcglog_test
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -32,17 +31,7 @@ func TestRecordings(t *testing.T) {
 		{recordings + "rhel8-uefi.bin", 82}, {recordings + "ubuntu-2404-amd-sevsnp.bin", 116}, {"keylime_keylime/mb_log.b64", 0},
 	} {
 		t.Run(c.file, func(t *testing.T) {
-			b := vectors.Read(t, c.file)
-			if strings.HasSuffix(c.file, ".b64") {
-				var err error
-				if b, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(b)), "")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			l, err := tcglog.Parse(b)
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := recorded(t, c.file)
 			if c.events != 0 && len(l.Events) != c.events {
 				t.Errorf("%d events, want %d", len(l.Events), c.events)
 			}
