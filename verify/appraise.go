@@ -138,6 +138,9 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 	if a.ak != nil {
 		in.AK = a.ak.Name
 	}
+	if a.report != nil {
+		in.ReportID = a.report.ReportID()
+	}
 	if e.Anchor != nil {
 		in.AnchorHead = &e.Anchor.LogHead
 	}

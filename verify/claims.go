@@ -56,7 +56,7 @@ type (
 	// that a policy can ask of it. A verifier keeps it if it wants only the rest of the
 	// log the next time. It is as trustworthy as the place where it is kept.
 	//
-	// Fields: Head (evidence.LogHead), AKName, ResetCount, PCR, Start and Values (each a
+	// Fields: Head (evidence.LogHead), ReportID, AKName, ResetCount, PCR, Start and Values (each a
 	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
 	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Full. FromZero(pcr.Algorithm) bool
 	// reports whether the log began with zero in a bank.
@@ -81,19 +81,20 @@ type (
 
 // SNP is what an SEV-SNP report says.
 type SNP struct {
-	Product       string           `json:"product"`         // "milan", "genoa" or "turin"
-	ReportVersion uint32           `json:"reportVersion"`   // 2 to 5
-	GuestPolicy   uint64           `json:"guestPolicy"`     // POLICY
-	PlatformInfo  uint64           `json:"platformInfo"`    // PLATFORM_INFO
-	VMPL          uint32           `json:"vmpl"`            // VM privilege level
-	Signer        string           `json:"signer"`          // "vcek" or "vlek"
-	ChipID        string           `json:"chipID,omitzero"` // hexadecimal; absent if masked
-	ReportedTCB   map[string]uint8 `json:"reportedTCB"`     // by component
-	CommittedTCB  map[string]uint8 `json:"committedTCB"`    // by component
-	CurrentTCB    map[string]uint8 `json:"currentTCB"`      // by component
-	LaunchTCB     map[string]uint8 `json:"launchTCB"`       // by component
-	HostData      string           `json:"hostData"`        // hexadecimal
-	GuestSVN      uint32           `json:"guestSVN"`        // security version of the guest
+	Product       string           `json:"product"`           // "milan", "genoa" or "turin"
+	ReportVersion uint32           `json:"reportVersion"`     // 2 to 5
+	GuestPolicy   uint64           `json:"guestPolicy"`       // POLICY
+	PlatformInfo  uint64           `json:"platformInfo"`      // PLATFORM_INFO
+	VMPL          uint32           `json:"vmpl"`              // VM privilege level
+	Signer        string           `json:"signer"`            // "vcek" or "vlek"
+	ChipID        string           `json:"chipID,omitzero"`   // hexadecimal; absent if masked
+	ReportID      string           `json:"reportID,omitzero"` // REPORT_ID, hexadecimal: names this boot of the guest, by the processor's word; absent if it is zero
+	ReportedTCB   map[string]uint8 `json:"reportedTCB"`       // by component
+	CommittedTCB  map[string]uint8 `json:"committedTCB"`      // by component
+	CurrentTCB    map[string]uint8 `json:"currentTCB"`        // by component
+	LaunchTCB     map[string]uint8 `json:"launchTCB"`         // by component
+	HostData      string           `json:"hostData"`          // hexadecimal
+	GuestSVN      uint32           `json:"guestSVN"`          // security version of the guest
 }
 
 // snpClaims returns what an accepted report of SEV-SNP says.
@@ -103,7 +104,7 @@ func (a *appraiser) snpClaims() *SNP {
 		return nil
 	}
 	c := &SNP{
-		Product: r.Product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: r.Signer,
+		Product: r.Product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: r.Signer, ReportID: r.ReportID(),
 		ReportedTCB: r.Levels(r.ReportedTCB), CommittedTCB: r.Levels(r.CommittedTCB), CurrentTCB: r.Levels(r.CurrentTCB), LaunchTCB: r.Levels(r.LaunchTCB),
 		HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
 	}

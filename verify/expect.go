@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -22,6 +23,11 @@ type Expect struct {
 	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter
 	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
 
+	// NewHistory says that the caller lets a new history begin with this evidence, if the
+	// policy asks for one that is known: of a machine that is not known yet, or of another
+	// boot. It never lets another log of the same boot pass.
+	NewHistory bool
+
 	// UnsafeAcceptReplay accepts evidence without a nonce: it may be old, or made for
 	// another verifier.
 	UnsafeAcceptReplay bool
@@ -33,6 +39,13 @@ var ErrMisuse = errors.New("verify: misuse")
 
 func misuse(format string, a ...any) error {
 	return fmt.Errorf("%w: %w", ErrMisuse, fmt.Errorf(format, a...))
+}
+
+// namesBoot reports whether s is the name of a boot in a log state: lower-case hexadecimal
+// of 32 bytes, or nothing if the report showed none.
+func namesBoot(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && (len(b) == 32 || s == "") && hex.EncodeToString(b) == s
 }
 
 // check refuses expectations that make no sense for the material.
@@ -60,6 +73,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), least, evidence.MaxNonce)
 	case e.LogState != nil && e.LogState.Head.Count == 0:
 		return misuse("the log state is that of an empty log")
+	case e.LogState != nil && !namesBoot(e.LogState.ReportID):
+		return misuse("the log state has the REPORT_ID %q: want nothing, or 64 digits of lower-case hexadecimal", e.LogState.ReportID)
 	// What the material cannot meet.
 	case m != MaterialReport && e.ReportData != nil:
 		return misuse("report data is expected of a bare report only")
@@ -69,8 +84,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("a bare report contains report data or a nonce, not both")
 	case m == MaterialEvidence:
 		return nil
-	case e.Audience != "" || e.PublicKey != nil || e.LogState != nil:
-		return misuse("audience, public key and log state are expected of evidence only: raw material contains nothing of the kind")
+	case e.Audience != "" || e.PublicKey != nil || e.LogState != nil || e.NewHistory:
+		return misuse("audience, public key, log state and a new history are expected of evidence only: raw material contains nothing of the kind")
 	case m != MaterialParavisor && e.UserData != nil:
 		return misuse("user data is expected of evidence, or of a paravisor's set")
 	}

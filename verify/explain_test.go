@@ -25,6 +25,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "demands", "enrolled"},
 	{anchoredPolicy, "", "demands", "2m0s old"},
 	{`log = "optional"`, "", "dangers", "without a log"},
+	{`continuation = "required"`, "", "demands", "continues a state that the verifier knows"},
 	{`tolerate_gaps = true`, "", "dangers", "tolerate_gaps"},
 	{`tolerate_unmeasured = true`, "", "dangers", "tolerate_unmeasured"},
 	{`unlisted_apps = "refuse"`, "", "demands", "does not list"},

@@ -53,6 +53,7 @@ type options struct {
 	UserData     []byte
 	ReportData   []byte
 	LogState     *LogState
+	NewHistory   bool
 	Time         time.Time
 	Certificates [][]byte
 	Roots        *snp.Roots
@@ -70,7 +71,7 @@ func (o options) verifier() (*Verifier, error) {
 
 func (o options) expect() Expect {
 	return Expect{Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
-		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState}
+		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory}
 }
 
 // with appraises one material, with some checks ignored.

@@ -66,6 +66,21 @@ func continued(change func(*LogState)) func(*testing.T, *options) {
 	}
 }
 
+// bootAt names the boot of a known state.
+func bootAt(id byte) func(*LogState) {
+	return func(s *LogState) { s.ReportID = repeated(id, 32) }
+}
+
+// bootedAs names the boot in the report.
+func bootedAs(id byte, change func(*testing.T, *evidencetest.Recipe)) func(*testing.T, *evidencetest.Recipe) {
+	return func(t *testing.T, r *evidencetest.Recipe) {
+		r.Report.Body = func(b []byte) { copy(b[evidencetest.AtReportID:], bytes.Repeat([]byte{id}, 32)) }
+		if change != nil {
+			change(t, r)
+		}
+	}
+}
+
 func fromTwo(_ *testing.T, r *evidencetest.Recipe) { r.LogStart = 2 }
 
 // otherAgent makes a log that is another from its second record on.
@@ -84,6 +99,14 @@ var logMutations = []mutation{
 	{id: LogContinuation, name: "another history of the same boot", recipe: otherAgent, opts: continued(func(*LogState) {})},
 	{id: LogContinuation, name: "another history, known without its boot", recipe: otherAgent, opts: continued(func(s *LogState) { s.AKName, s.ResetCount = "", 0 })},
 	{id: LogContinuation, name: "shorter than what is known", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events = r.Events[:1] }, opts: continued(func(s *LogState) { s.Head.Count, s.Head.Digest[0] = 3, s.Head.Digest[0]^1 })},
+
+	{id: LogContinuation, name: "case 100 another history of the same REPORT_ID, under another AK and after a reset of the vTPM", opts: continued(bootAt(1)), recipe: bootedAs(1, func(t *testing.T, r *evidencetest.Recipe) {
+		otherAgent(t, r)
+		r.AK = evidencetest.ECCKey('o')
+		r.Batch.Reset++
+	})},
+	{id: LogContinuation, name: "case 100 the known history, with another REPORT_ID", opts: continued(bootAt(1)), recipe: bootedAs(2, nil)},
+	{id: LogContinuation, name: "case 100 the rest of the known history, with another REPORT_ID", opts: continued(bootAt(1)), recipe: bootedAs(2, fromTwo)},
 
 	{id: LogDecode, name: "case 28 dropped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return append(r[:1:1], r[2:]...) })},
 	{id: LogDecode, name: "case 28 swapped", blind: true, recipe: logBytes(func(r [][]byte) [][]byte { return [][]byte{r[0], r[2], r[1]} })},

@@ -233,6 +233,7 @@ func TestRawExpectations(t *testing.T) {
 		{"too long", func(o *options) { o.Nonce, o.ReportData = nil, make([]byte, 65) }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"report data, replay accepted", func(o *options) { o.Nonce, o.ReportData, o.AcceptReplay = nil, make([]byte, 64), true }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"audience", func(o *options) { o.Audience = "me" }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"new history", func(o *options) { o.NewHistory = true }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"public key", func(o *options) { o.PublicKey = []byte{1} }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 		{"user data of a bare report", func(o *options) { o.UserData = []byte{1} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"empty user data", func(o *options) { o.UserData = []byte{} }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},

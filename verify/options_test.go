@@ -27,6 +27,9 @@ func TestMisuse(t *testing.T) {
 		"empty user data":       func(o *options) { o.UserData = []byte{} },
 		"empty report data":     func(o *options) { o.ReportData = []byte{} },
 		"state of an empty log": func(o *options) { o.LogState = &LogState{} },
+		"state of another form": func(o *options) {
+			o.LogState = &LogState{Head: evidence.LogHead{Count: 1}, ReportID: "AB"}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := baseOptions(t)

@@ -26,6 +26,7 @@ func (*otherPlatform) Genuine() []check.ID                                    { 
 func (p *otherPlatform) Data() (data [report.DataSize]byte) { copy(data[:], p.body); return data }
 func (p *otherPlatform) Measurement() []byte                { return p.body[report.DataSize:] }
 func (p *otherPlatform) Privileged() bool                   { return true }
+func (p *otherPlatform) ReportID() string                   { return "" }
 func (p *otherPlatform) Root() (string, bool)               { return "other root", false }
 
 // TestOtherPlatform checks that the verifier takes a report to the room of its kind, and

@@ -43,6 +43,7 @@ const (
 	PolicyAnchorAge        CheckID = "policy.anchor-age"
 	PolicyPCR              CheckID = "policy.pcr"
 	PolicyLog              CheckID = "policy.log"
+	PolicyContinuation     CheckID = "policy.continuation"
 	PolicyFirmwareLog      CheckID = "policy.firmware-log"
 	PolicyLogGaps          CheckID = "policy.log-gaps"
 	PolicyLogUnmeasured    CheckID = "policy.log-unmeasured"

@@ -31,6 +31,8 @@ func (a *appraiser) subject() *rule.Subject {
 		},
 		FirmwareLog: logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
 		Log:         a.log.State,
+		Continued:   a.log.Continued,
+		NewHistory:  a.expect.NewHistory,
 		LogState:    logState(a.log.State != nil, a.logged),
 		Time:        a.now,
 		EKChain:     a.ekChain,

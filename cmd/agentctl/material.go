@@ -57,8 +57,8 @@ func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, er
 		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report has no quote for it, and evidence contains its own")
 	case m.reportData != "" && m.report == "":
 		return "", errors.New("--report-data belongs to --snp-report: in evidence and in a paravisor's set, REPORT_DATA is the commitment to everything else")
-	case (m.report != "" || len(have) > 0) && (f.saveLog != "" || f.knownLog != ""):
-		return "", errors.New("--known-log and --save-log are for evidence: other material contains no log")
+	case (m.report != "" || len(have) > 0) && f.log.given():
+		return "", errors.New("--known-log, --save-log and --replace-known-log are for evidence: other material contains no log")
 	case m.report != "":
 		return verify.MaterialReport, nil
 	case len(have) > 0:

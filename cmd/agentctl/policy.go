@@ -156,8 +156,8 @@ func policyExplainCommand(t *terminal) *cobra.Command {
 const policyCheckUsage = `Usage: agentctl policy check --policy FILE [flags] EVIDENCE...
 
 Say which checks evidence would fail under a policy. This is a dry run: no nonce
-is compared, so nothing may be concluded from it. The exit code is that of the
-gravest refusal, or 0 if all would be accepted.
+and no known log is compared, so nothing may be concluded from it. The exit code is
+that of the gravest refusal, or 0 if all would be accepted.
 
   --policy FILE          the policy; required
   --audience NAME        audience that the evidence was asked for, if any
@@ -183,6 +183,7 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		o.NewHistory = true // no file is compared with a known log
 		return t.checkEach(o, args, f.verbose)
 	})
 	f.add(c)

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -41,7 +40,11 @@ correct; this command says whether the claims are true. docs/verify.md has the s
                          2026-01-31T12:00:00Z (default: now)
   --known-log FILE       state that --save-log wrote: a log that starts at an index
                          must continue it, a whole log of the same boot contain it
-  --save-log FILE        if accepted, write the state of the log for the next time
+  --save-log FILE        if accepted, write the state of the log for the next time. A
+                         known history is replaced only by one that continues it
+  --replace-known-log    begin a new history: --save-log replaces that of another boot
+                         or machine, and the policy's continuation = "required" is
+                         not asked for this time
   --verbose              the complete table of checks, each with its reason
   --json                 the appraisal as JSON, with every check
 
@@ -80,16 +83,17 @@ Examples:
 // verifyFlags are the flags of verify.
 type verifyFlags struct {
 	appraisalFlags
-	nonce, knownLog, saveLog string
-	acceptReplay             bool
-	material                 materialFiles
+	nonce        string
+	acceptReplay bool
+	log          logFlags
+	material     materialFiles
 }
 
 func verifyCommand(t *terminal) *cobra.Command {
 	var f verifyFlags
 	c := command("verify", verifyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
-		if f.saveLog == "-" {
-			return misuse(errors.New("--save-log - would mix with the appraisal: name a file")).withHint(helpHint(c))
+		if err := f.log.check(); err != nil {
+			return misuse(err).withHint(helpHint(c))
 		}
 		kind, err := f.material.kind(&f, args)
 		if err != nil {
@@ -106,14 +110,15 @@ func verifyCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return t.finishVerify(a, &f)
+		return t.finishVerify(a, o.LogState, &f)
 	})
 	f.appraisalFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.nonce, "nonce", "", "")
 	flags.BoolVar(&f.acceptReplay, "accept-replay", false, "")
-	flags.StringVar(&f.knownLog, "known-log", "", "")
-	flags.StringVar(&f.saveLog, "save-log", "", "")
+	flags.StringVar(&f.log.known, "known-log", "", "")
+	flags.StringVar(&f.log.save, "save-log", "", "")
+	flags.BoolVar(&f.log.replace, "replace-known-log", false, "")
 	f.material.add(c)
 	return c
 }
@@ -124,7 +129,7 @@ func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisa
 	if err != nil {
 		return nil, err
 	}
-	o.UnsafeAcceptReplay = f.acceptReplay
+	o.UnsafeAcceptReplay, o.NewHistory = f.acceptReplay, f.log.replace
 	switch {
 	case f.nonce == "" && f.material.reportData == "" && !f.acceptReplay:
 		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
@@ -143,14 +148,14 @@ func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisa
 			return nil, err
 		}
 	}
-	if f.knownLog != "" {
-		o.LogState, err = readDocument[verify.LogState](t, f.knownLog, evidence.MaxEvidence)
+	if f.log.known != "" {
+		o.LogState, err = readDocument[verify.LogState](t, f.log.known, evidence.MaxEvidence)
 	}
 	return o, err
 }
 
 // finishVerify prints the appraisal and returns its exit code.
-func (t *terminal) finishVerify(a *verify.Appraisal, f *verifyFlags) error {
+func (t *terminal) finishVerify(a *verify.Appraisal, known *verify.LogState, f *verifyFlags) error {
 	if t.json {
 		if err := t.writeJSON(a); err != nil {
 			return err
@@ -162,15 +167,8 @@ func (t *terminal) finishVerify(a *verify.Appraisal, f *verifyFlags) error {
 	if err != nil {
 		return &exitError{code: a.ExitCode()} // the reasons were printed
 	}
-	if f.saveLog == "" {
+	if f.log.save == "" {
 		return nil
 	}
-	if claims.Log == nil {
-		return misuse(errors.New("--save-log: the evidence contains no log"))
-	}
-	b, err := strictjson.Encode(claims.Log)
-	if err != nil {
-		return misuse(err)
-	}
-	return t.writeOutput(f.saveLog, b)
+	return t.saveLog(a, claims.Log, known, &f.log)
 }

@@ -81,6 +81,7 @@ const (
 	AtHostData           = 0xC0
 	AtIDKey              = 0xE0
 	AtAuthorKey          = 0x110
+	AtReportID           = 0x140
 	AtReportedTCB        = 0x180
 	AtCPU                = 0x188
 	AtChipID             = 0x1A0

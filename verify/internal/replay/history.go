@@ -16,6 +16,7 @@ import (
 // time. It is as trustworthy as the place where it is kept.
 type State struct {
 	Head       evidence.LogHead `json:"head"`                 // last record
+	ReportID   string           `json:"reportID,omitzero"`    // name of the boot that the processor signs (REPORT_ID), 32 bytes in hexadecimal; absent if the report shows none
 	AKName     string           `json:"akName,omitzero"`      // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
 	ResetCount uint32           `json:"resetCount,omitzero"`  // resets of the vTPM in that quote: comparable under one AK only
 	PCR        uint32           `json:"pcr"`                  // PCR of the log

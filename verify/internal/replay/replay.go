@@ -5,8 +5,6 @@
 package replay
 
 import (
-	"fmt"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -15,7 +13,6 @@ import (
 )
 
 var (
-	continuation   = check.Definition{ID: "log.continuation", Class: check.Binding, Ground: check.OnHistory, Checks: "a log that starts at an index, or that is of the same boot, continues the log that the verifier knows from before", Stops: "a log whose inconvenient beginning was left out, or another history in its place"}
 	decode         = check.Definition{ID: "log.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the log is a sequence of CEL-TLV records, numbered without a gap", Stops: "records dropped, swapped, duplicated or inserted"}
 	contentDigests = check.Definition{ID: "log.digests", Class: check.Binding, Ground: check.OnVerifier, Checks: "every record is of one PCR, has one digest for each active bank, and each digest is that of the record's content", Stops: "content edited while its digest is kept"}
 	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
@@ -42,6 +39,7 @@ type Input struct {
 	Head       evidence.LogHead  // that report and agent committed to
 	AgentKey   []byte            // of the evidence
 	AK         []byte            // name of the attestation key; nil if it was not established
+	ReportID   string            // name of the boot that the platform signed, hexadecimal; empty if it is not known
 	Batch      *quote.Quote      // of the evidence; nil if it could not be read
 	Anchor     *quote.Quote      // of its anchor; nil if there is none, or it could not be read
 	AnchorHead *evidence.LogHead // head that the anchor committed to; nil if there is no anchor
@@ -56,6 +54,8 @@ type Input struct {
 type Result struct {
 	State *State // nil unless digests and events of the log passed
 	Other string // sentence about a log that is not a later state of the known one
+
+	Continued Continued // relation to the known log
 }
 
 // Check replays the measurement log to the quoted PCR, and finds what it says.
@@ -66,7 +66,7 @@ func Check(f *check.Findings, in Input) Result {
 		f.SkipAll(AnchorDefinitions, "the evidence contains no log")
 		return out
 	}
-	state, head, ok := begin(f, in)
+	state, head, ok := begin(f, in, &out)
 	if !ok {
 		return out
 	}
@@ -77,31 +77,6 @@ func Check(f *check.Findings, in Input) Result {
 	w := &walk{Findings: f, in: in, out: &out, state: newHistory(state), records: records, first: head, head: head}
 	w.run()
 	return out
-}
-
-// begin returns what is known of the log before its first record here: nothing for a
-// whole log, an earlier appraisal's state for one that starts at an index. Whether a
-// whole log passes through a known state, its walk tells.
-func begin(f *check.Findings, in Input) (*State, evidence.LogHead, bool) {
-	if in.Log.Start == 0 {
-		if in.Known == nil {
-			f.Skip(continuation.ID, "the log is whole, and no earlier state of it is known")
-		}
-		return &State{}, evidence.LogHead{}, true
-	}
-	head := evidence.LogHead{Count: in.Log.Start, Digest: in.Log.Previous}
-	switch {
-	case in.Known == nil:
-		f.Decide(continuation.ID, false, "a log from record 0", fmt.Sprintf("one from record %d", in.Log.Start),
-			"the log starts at an index, and this verifier knows nothing of what came before: ask for the whole log")
-		return nil, head, false
-	case in.Known.Head != head:
-		if !f.Decide(continuation.ID, false, headText(in.Known.Head), headText(head), "the log does not continue the one that is known from before") {
-			return nil, head, false
-		}
-	}
-	f.Decide(continuation.ID, true, "", "", "")
-	return in.Known.Clone(), head, true
 }
 
 // Firmware parses the firmware's log and returns the PCR values that it leads to, nil if

@@ -65,7 +65,7 @@ func (w *walk) run() {
 	}
 	w.checkKnown()
 	w.Decide(headCommitted.ID, w.head == w.in.Head, headText(w.in.Head), headText(w.head), "the log is not the one that agent and report committed to")
-	w.state.Head, w.state.PCR = w.head, index
+	w.state.Head, w.state.PCR, w.state.ReportID = w.head, index, w.in.ReportID
 	if w.in.Batch != nil && w.in.AK != nil {
 		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
 	}
@@ -195,24 +195,6 @@ func (w *walk) pass() {
 	if k := w.in.Known; k != nil && w.head == k.Head {
 		w.known = true
 	}
-}
-
-// checkKnown compares a whole log with the state that is known from before. Within one
-// boot a log only grows: one that never was in that state is another history. After a
-// boot, or of another machine, it may be another log, and what the known one said does
-// not count; a sentence tells people so.
-func (w *walk) checkKnown() {
-	k := w.in.Known
-	if k == nil || w.first.Count != 0 || w.in.Batch == nil || w.in.AK == nil {
-		return
-	}
-	ak, boot := hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
-	if w.known || k.AKName == "" || k.AKName == ak && k.ResetCount == boot {
-		w.Decide(continuation.ID, w.known, headText(k.Head), "no such state", "the log was never in the state that is known from before, and nothing shows that it is of another boot")
-		return
-	}
-	w.Skip(continuation.ID, "the log is whole, and of another boot or machine than the one that is known from before")
-	w.out.Other = "The log is not a later state of the one that is known from before: the vTPM was reset since, or it is another. What the known log recorded is not in it."
 }
 
 func (w *walk) checkAnchorLog(digests bool) {

@@ -62,6 +62,7 @@ type Report interface {
 	Data() [DataSize]byte           // from the guest: REPORT_DATA
 	Measurement() []byte            // launch measurement
 	Privileged() bool               // made for the most privileged software in the guest
+	ReportID() string               // name of this boot of the guest, which the platform chose, in hexadecimal; empty if it shows none
 	Root() (name string, test bool) // root of the chain, of a genuine report only
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // LogRules are rules about the measurement log and the firmware's event log.
@@ -16,18 +17,21 @@ type LogRules struct {
 	quiet
 	Log                Choice `toml:"log,omitempty" value:"one required optional" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
 	FirmwareLog        Choice `toml:"firmware_log,omitempty" value:"one required optional" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
+	Continuation       Choice `toml:"continuation,omitempty" value:"one optional required" default:"\"optional\"" doc:"|required|: the verifier must know an earlier state of the log, and the log must continue it. The log of another boot or machine is refused until the caller says that a new history begins (|--replace-known-log|, |Expect.NewHistory|). |optional|: a log of the same boot must continue a known state all the same"`
 	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept a log that records gaps (a lost file event, a log that is full)"`
 	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept a log that records declared applications which could not be measured"`
 }
 
 var logChecks = []check.Definition{
 	{ID: "policy.log", Class: check.Policy, Ground: check.OnVerifier, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
+	{ID: "policy.continuation", Class: check.Policy, Ground: check.OnHistory, Checks: "the log continues a state that the verifier knows from before, if the policy asks for it", Stops: "another boot or machine, whose log says nothing of what the known one recorded"},
 	{ID: "policy.firmware-log", Class: check.Policy, Ground: check.OnQuote, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
 	{ID: "policy.log-gaps", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
 	{ID: "policy.log-unmeasured", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
 }
 
 func (r *LogRules) conflicts(p *Policy, f *faults) {
+	p.needs(f, "continuation", r.Continuation == Required)
 	p.paravisor(f, "log", r.required(), `contains no measurement log: log must be "optional"`)
 }
 
@@ -45,6 +49,9 @@ func (r *LogRules) explain(_ *Policy, w *Words) {
 	w.demandIf(r.required(), "The evidence contains the measurement log, and replaying it gives the quoted PCR.")
 	w.dangerIf(!r.required(), "log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 	w.demandIf(!r.required(), "If the evidence contains a measurement log, replaying it gives the quoted PCR.")
+	continues := r.Continuation == Required
+	w.demandIf(continues, "The log continues a state that the verifier knows from before, or the caller says that a new history begins.")
+	w.openIf(!continues, "What happened in earlier boots, or before the log of another machine: a new boot begins a new log (continuation = \"required\" asks).")
 	w.tolerates(r.TolerateGaps, "tolerate_gaps: the log may say that it missed changes.", "The log records no gap.")
 	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications may have run unmeasured.", "The log records no declared application that could not be measured.")
 }
@@ -61,6 +68,7 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 	}
 	d.root.dangerIf(len(log.Gaps) > 0 || log.Full, "tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
 	d.root.dangerIf(len(log.Unmeasured) > 0, "tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
+	d.root.offer("To accept only logs that continue one which the verifier knows; a new boot is then refused until the caller decides.", "# continuation = \"required\"")
 	if g.FirmwareLog == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
 	}
@@ -71,6 +79,7 @@ func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	if !f.SkipIf(!r.required(), "policy.log", "the policy does not need a log") {
 		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
 	}
+	r.judgeContinuation(s, f)
 	r.judgeFirmware(p, s, f)
 	if noLog(f, state, "policy.log-gaps", "policy.log-unmeasured") {
 		return
@@ -87,6 +96,21 @@ func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	}
 	tolerate(f, "policy.log-gaps", gaps, r.TolerateGaps, "changes may have happened unseen")
 	tolerate(f, "policy.log-unmeasured", unmeasured, r.TolerateUnmeasured, "a declared application could not be measured")
+}
+
+// judgeContinuation wants a log that continues a known one, or the caller's decision that a
+// new history begins. A log that contradicts the known one has failed another check.
+func (r *LogRules) judgeContinuation(s *Subject, f *check.Findings) {
+	const id = "policy.continuation"
+	if noLog(f, s.LogState, id) || f.SkipIf(r.Continuation != Required, id, "the policy does not ask for a history that the verifier knows") {
+		return
+	}
+	found := map[replay.Continued]string{replay.NothingKnown: "nothing known", replay.OtherBoot: "a log of another boot or machine", replay.Contradicts: "another log"}[s.Continued]
+	if f.SkipIf(s.NewHistory && s.Continued != replay.Continues, id, "the caller said that a new history begins with this evidence; found was: %s", found) {
+		return
+	}
+	f.Decide(id, s.Continued == replay.Continues, "a log that continues the known one", found,
+		"the policy wants a log that continues one which the verifier knows: give the known state, or say that a new history begins")
 }
 
 // noLog reports whether there is no log to judge, and skips the checks of one that is absent.

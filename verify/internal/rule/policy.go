@@ -236,6 +236,8 @@ type Subject struct {
 	FirmwareLog LogState                                                        // of the firmware's event log
 	Log         *replay.State                                                   // what the measurement log recorded; nil unless it was read
 	LogState    LogState                                                        // of the measurement log
+	Continued   replay.Continued                                                // relation of the measurement log to the known one
+	NewHistory  bool                                                            // the caller begins a new history
 	Caller      *evidence.Caller                                                // caller in the statement; nil if no statement was read
 	Time        time.Time                                                       // time of the appraisal
 

@@ -5,6 +5,7 @@ package sevsnp
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
@@ -64,6 +65,16 @@ func (r *Report) Measurement() []byte { return r.Report.Measurement[:] }
 
 // Privileged reports whether the report was requested at VMPL 0.
 func (r *Report) Privileged() bool { return r.VMPL == 0 }
+
+// ReportID returns REPORT_ID in hexadecimal, which the firmware chooses when it launches a
+// guest and keeps until the guest ends (SEV-SNP Firmware ABI Specification, table
+// "ATTESTATION_REPORT Structure"). Zeros name no guest: it returns nothing then.
+func (r *Report) ReportID() string {
+	if check.Zero(r.Report.ReportID[:]) {
+		return ""
+	}
+	return hex.EncodeToString(r.Report.ReportID[:])
+}
 
 // Root returns the common name of the root, and reports whether it is a test root. The
 // chain must have been verified.
