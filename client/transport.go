@@ -18,7 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -122,7 +121,7 @@ func call[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Re
 
 func decode[T any](b []byte) (*T, error) {
 	v := new(T)
-	if err := json.Unmarshal(b, v); err != nil {
+	if err := strictjson.DecodeForeign(b, len(b), v); err != nil {
 		return nil, fmt.Errorf("decode the answer of agentd: %w", err)
 	}
 	return v, nil
@@ -176,7 +175,7 @@ func (t *transport) try(ctx context.Context, method, target string, body []byte,
 // problem returns the error that an answer other than 200 means.
 func problem(answer *http.Response, b []byte) error {
 	var p api.Problem
-	if answer.Header.Get("Content-Type") == api.ProblemType && json.Unmarshal(b, &p) == nil && p.Code != "" {
+	if answer.Header.Get("Content-Type") == api.ProblemType && strictjson.DecodeForeign(b, len(b), &p) == nil && p.Code != "" {
 		return &p
 	}
 	return fmt.Errorf("unexpected HTTP status %d: is another program listening on this socket?", answer.StatusCode)

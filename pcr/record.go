@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // Fields of a record in CEL-TLV (TCG Canonical Event Log Format, section 5.1): a type
@@ -163,7 +163,7 @@ func EncodeCELJSON(records []Record) ([]byte, error) {
 		for _, d := range r.Digests {
 			c.Digests = append(c.Digests, celDigest{Algorithm: d.Algorithm.String(), Digest: hex.EncodeToString(d.Value)})
 		}
-		line, err := json.Marshal(c, json.Deterministic(true))
+		line, err := strictjson.Encode(c)
 		if err != nil {
 			return nil, fmt.Errorf("export record %d: %w", r.Number, err)
 		}

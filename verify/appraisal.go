@@ -3,7 +3,9 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -68,6 +70,16 @@ type Milliseconds time.Duration
 // MarshalJSON encodes the whole milliseconds as a JSON number.
 func (m Milliseconds) MarshalJSON() ([]byte, error) {
 	return strconv.AppendInt(nil, time.Duration(m).Milliseconds(), 10), nil
+}
+
+// UnmarshalJSON reads what [Milliseconds.MarshalJSON] writes.
+func (m *Milliseconds) UnmarshalJSON(b []byte) error {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || n < math.MinInt64/1_000_000 || n > math.MaxInt64/1_000_000 {
+		return errors.New("not a number of milliseconds that fits a duration")
+	}
+	*m = Milliseconds(time.Duration(n) * time.Millisecond)
+	return nil
 }
 
 // String returns the duration as people write it.

@@ -8,6 +8,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // Claims is what accepted evidence says. The appraisal's binding and sentences say how
@@ -83,8 +84,8 @@ type (
 type SNP struct {
 	Product       string           `json:"product"`           // "milan", "genoa" or "turin"
 	ReportVersion uint32           `json:"reportVersion"`     // 2 to 5
-	GuestPolicy   uint64           `json:"guestPolicy"`       // POLICY
-	PlatformInfo  uint64           `json:"platformInfo"`      // PLATFORM_INFO
+	GuestPolicy   snp.Policy       `json:"guestPolicy"`       // POLICY; in JSON hexadecimal, as "0x30000"
+	PlatformInfo  snp.PlatformInfo `json:"platformInfo"`      // PLATFORM_INFO; in JSON hexadecimal, as "0x25"
 	VMPL          uint32           `json:"vmpl"`              // VM privilege level
 	Signer        string           `json:"signer"`            // "vcek" or "vlek"
 	ChipID        string           `json:"chipID,omitzero"`   // hexadecimal; absent if masked
@@ -104,7 +105,7 @@ func (a *appraiser) snpClaims() *SNP {
 		return nil
 	}
 	c := &SNP{
-		Product: r.Product, ReportVersion: r.Version, GuestPolicy: uint64(r.Policy), PlatformInfo: uint64(r.PlatformInfo), VMPL: r.VMPL, Signer: r.Signer, ReportID: r.ReportID(),
+		Product: r.Product, ReportVersion: r.Version, GuestPolicy: r.Policy, PlatformInfo: r.PlatformInfo, VMPL: r.VMPL, Signer: r.Signer, ReportID: r.ReportID(),
 		ReportedTCB: r.Levels(r.ReportedTCB), CommittedTCB: r.Levels(r.CommittedTCB), CurrentTCB: r.Levels(r.CurrentTCB), LaunchTCB: r.Levels(r.LaunchTCB),
 		HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
 	}

@@ -66,7 +66,7 @@ func TestPolicyErrors(t *testing.T) {
 		{"mitigations of old reports", "version = 1\nmin_report_version = 3\n" + launch + "[mitigations]\nlaunch = 1\n", 7, 2, "mitigations", "min_report_version"},
 		{"ABI", "version = 1\n" + launch + "[guest_policy]\nmin_abi = \"1\"\n", 7, 1, "guest_policy.min_abi", "version"},
 		{"start value", "version = 1\n" + launch + "[[start_value]]\nbank = \"sha256\"\nvalue = \"00\"\n", 8, 1, "start_value[0].value", "want 32"},
-		{"control character", "version = 1\n" + launch + "[caller]\nunit = \"a\\nb\"\n", 7, 1, "caller.unit", "control"},
+		{"control character", "version = 1\n" + launch + "[caller]\nunit = \"a\\nb\"\n", 7, 1, "caller.unit", "U+000A"},
 		{"origin without a key", "version = 1\nak_origin = \"enrolled\"\n" + launch, 2, 1, "ak_origin", "ak_names"},
 		{"certified without a root", "version = 1\nak_origin = \"certified\"\n" + launch + certified(tpmRoot.certify('e', nil)), 2, 1, "ak_origin", "ek_roots"},
 		{"certified, and no certificate", "version = 1\nek_roots = " + pemText(tpmRoot.cert) + "\nak_origin = \"certified\"\n" + launch + enrolment(repeated(1, 32), "CN=y"), 0, 1, "ak_origin", "ek_certificates"},

@@ -43,7 +43,7 @@ const deviceTime = 5 * time.Minute
 type symptom struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
-	Note bool   `json:"note,omitempty"` // worth knowing, but not wrong
+	Note bool   `json:"note,omitzero"`  // worth knowing, but not wrong
 	Says string `json:"says"`           // finding
 	Todo string `json:"todo,omitempty"` // what to do
 }

@@ -4,16 +4,17 @@ package main
 
 import (
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -190,12 +191,12 @@ func fileMode(mode uint32) string {
 }
 
 // logLines returns a log as one JSON object for each record: number and event.
-func logLines(l *evidence.Log) ([]json.RawMessage, error) {
+func logLines(l *evidence.Log) ([]jsontext.Value, error) {
 	records, err := pcr.DecodeLog(l.Records, l.Start)
 	if err != nil {
 		return nil, err
 	}
-	lines := make([]json.RawMessage, 0, len(records))
+	lines := make([]jsontext.Value, 0, len(records))
 	for _, r := range records {
 		e, err := r.Event()
 		if err != nil {
@@ -209,11 +210,11 @@ func logLines(l *evidence.Log) ([]json.RawMessage, error) {
 		for _, d := range r.Digests {
 			digests[d.Algorithm.String()] = hex.EncodeToString(d.Value)
 		}
-		line, err := json.Marshal(struct {
+		line, err := strictjson.Encode(struct {
 			Number  uint64            `json:"number"`
 			PCR     uint32            `json:"pcr"`
 			Digests map[string]string `json:"digests"`
-			Event   json.RawMessage   `json:"event"`
+			Event   jsontext.Value    `json:"event"`
 		}{r.Number, r.PCR, digests, event})
 		if err != nil {
 			return nil, fmt.Errorf("log record %d: %w", r.Number, err)

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // writeOutput writes a whole file, or standard output for "-" and "". A file appears
@@ -62,8 +62,11 @@ func (t *terminal) writeStandardOutput(b []byte) error {
 // writeJSON prints v, indented, for programs and people. It escapes all that does not
 // print.
 func (t *terminal) writeJSON(v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+	b, err := strictjson.Encode(v)
 	if err != nil {
+		return misuse(err)
+	}
+	if b, err = strictjson.Indent(b); err != nil {
 		return misuse(err)
 	}
 	_, err = t.out.Write(append(onlyPrintable(b), '\n'))

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -119,7 +119,7 @@ func (t *terminal) complainJSON(x *exitError) {
 	if p, ok := errors.AsType[*api.Problem](x.err); ok {
 		out.Code = p.Code
 	}
-	if b, err := json.Marshal(out); err == nil {
+	if b, err := strictjson.Encode(out); err == nil {
 		fmt.Fprintf(t.err, "%s\n", onlyPrintable(b))
 	}
 }

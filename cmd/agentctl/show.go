@@ -6,9 +6,9 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/spf13/cobra"
 
@@ -24,8 +24,8 @@ Draw evidence as a tree. This command verifies nothing: everything shown is what
 the document says of itself, and an attacker may have invented it.
 
   --pcrs    show the values of all quoted PCRs, not only those that are not zero
-  --json    the parts decoded, with "verified": false; "logError" says why a log
-            cannot be read
+  --json    the parts decoded, with "verified": false; "statementError" and
+            "logError" say why a part cannot be read
 
 Examples:
   agentctl show evidence.json
@@ -55,12 +55,15 @@ func (t *terminal) showJSON(e *evidence.Evidence) error {
 	out := struct {
 		Verified  bool               `json:"verified"` // always false
 		Evidence  *evidence.Evidence `json:"evidence"`
-		Statement json.RawMessage    `json:"statement,omitempty"`
-		Log       []json.RawMessage  `json:"log,omitempty"`
-		LogError  string             `json:"logError,omitempty"` // why the log cannot be read
+		Statement jsontext.Value     `json:"statement,omitzero"`
+		Error     string             `json:"statementError,omitzero"` // why the statement cannot be read
+		Log       []jsontext.Value   `json:"log,omitempty"`
+		LogError  string             `json:"logError,omitzero"` // why the log cannot be read
 	}{Evidence: e}
-	if json.Valid(e.Statement) {
-		out.Statement = json.RawMessage(e.Statement)
+	if _, err := evidence.ParseStatement(e.Statement); err != nil {
+		out.Error = err.Error()
+	} else {
+		out.Statement = jsontext.Value(e.Statement)
 	}
 	if e.Log != nil {
 		lines, err := logLines(e.Log)

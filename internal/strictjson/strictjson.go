@@ -48,9 +48,27 @@ func decode(b []byte, limit int, v any, options ...json.Options) error {
 }
 
 // Encode encodes v on one line, with its members in the order of the type. If the exact
-// bytes matter, as those of a statement do, encode once and keep them.
+// bytes matter, as those of a statement do, encode once and keep them. It refuses null and
+// integers beyond [MaxInteger], which [Decode] would refuse: an error is better than a number
+// that a reader in another language takes for another one.
 func Encode(v any) ([]byte, error) {
-	return json.Marshal(v, json.Deterministic(true))
+	b, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		return nil, err
+	}
+	if err := checkValues(b); err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	return b, nil
+}
+
+// Indent returns b, one JSON value, with each member on a line of its own, for people.
+func Indent(b []byte) ([]byte, error) {
+	v := jsontext.Value(b).Clone()
+	if err := v.Indent(jsontext.WithIndent("  ")); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // DecodeList reads an array of at most limit elements into l. It is for a method

@@ -72,6 +72,29 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestEncode: what [Decode] would refuse is not written.
+func TestEncode(t *testing.T) {
+	for _, v := range []any{
+		map[string]uint64{"a": 1 << 53}, []int64{-1 << 53}, struct{ A *int }{}, map[string]any{"a": map[string]any{"b": nil}},
+		jsontext.Value(`{"a":1,"a":1}`), jsontext.Value(`{"a":9007199254740992}`), "\xff", func() {},
+	} {
+		if b, err := Encode(v); err == nil {
+			t.Errorf("%#v is written as %s", v, b)
+		}
+	}
+	b, err := Encode(map[string]any{"b": uint64(MaxInteger), "a": []string(nil), "c": `9007199254740992 "null`})
+	if want := `{"a":[],"b":9007199254740991,"c":"9007199254740992 \"null"}`; err != nil || string(b) != want {
+		t.Errorf("got %s, %v, want %s", b, err, want)
+	}
+	indented, err := Indent(b)
+	if want := "{\n  \"a\": [],\n  \"b\": 9007199254740991,\n  \"c\": \"9007199254740992 \\\"null\"\n}"; err != nil || string(indented) != want {
+		t.Errorf("got %s, %v, want %s", indented, err, want)
+	}
+	if _, err := Indent([]byte("{")); err == nil {
+		t.Error("half a value is indented")
+	}
+}
+
 // TestPlaceOfValue: an error names the place of the value.
 func TestPlaceOfValue(t *testing.T) {
 	for document, want := range map[string]string{

@@ -32,6 +32,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	mathbits "math/bits"
+	"strconv"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // ReportSize is the size of an attestation report in bytes (ABI, table
@@ -225,7 +229,15 @@ func (p Policy) Wellformed() error {
 	return nil
 }
 
-func (p Policy) String() string { return fmt.Sprintf("0x%x", uint64(p)) }
+// String returns the bits in hexadecimal, as "0x30000".
+func (p Policy) String() string { return hexBits(uint64(p)) }
+
+// MarshalText returns the text of [Policy.String]. A number of 64 bits would be another
+// number for a reader that keeps JSON numbers as doubles.
+func (p Policy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads the text of [Policy.String], which is its only spelling.
+func (p *Policy) UnmarshalText(b []byte) error { return parseBits((*uint64)(p), b) }
 
 // PlatformInfo tells how the platform runs (ABI, table "PLATFORM_INFO Field"). A
 // clear bit of a meaning that the firmware is too old to know looks the same as
@@ -251,7 +263,28 @@ func (i PlatformInfo) Has(mask PlatformInfo) bool { return i&mask == mask }
 // Reserved returns the set bits of no known meaning: 6, and 8 to 63. Turin sets some.
 func (i PlatformInfo) Reserved() PlatformInfo { return i &^ platformKnown }
 
-func (i PlatformInfo) String() string { return fmt.Sprintf("0x%x", uint64(i)) }
+// String returns the bits in hexadecimal, as "0x25".
+func (i PlatformInfo) String() string { return hexBits(uint64(i)) }
+
+// MarshalText returns the text of [PlatformInfo.String], for the reason of
+// [Policy.MarshalText].
+func (i PlatformInfo) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+// UnmarshalText reads the text of [PlatformInfo.String], which is its only spelling.
+func (i *PlatformInfo) UnmarshalText(b []byte) error { return parseBits((*uint64)(i), b) }
+
+func hexBits(n uint64) string { return fmt.Sprintf("0x%x", n) }
+
+// parseBits reads what hexBits returns, and nothing else.
+func parseBits(to *uint64, b []byte) error {
+	digits, _ := strings.CutPrefix(string(b), "0x")
+	n, err := strconv.ParseUint(digits, 16, 64)
+	if err != nil || hexBits(n) != string(b) {
+		return fmt.Errorf("%s is not a bit field in hexadecimal, such as 0x30000", text.Excerpt(string(b)))
+	}
+	*to = n
+	return nil
+}
 
 // Signer is the kind of key that signed a report (ABI, field SIGNING_KEY).
 type Signer uint8

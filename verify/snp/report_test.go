@@ -233,3 +233,29 @@ func TestTCBComponents(t *testing.T) {
 		}
 	}
 }
+
+// TestBitFieldsAsText: a bit field is text in documents, with one spelling, whatever bits
+// the platform sets.
+func TestBitFieldsAsText(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0x0", 0x30000: "0x30000", 1 << 53: "0x20000000000000", 1<<64 - 1: "0xffffffffffffffff"} {
+		p, err := snp.Policy(n).MarshalText()
+		i, err2 := snp.PlatformInfo(n).MarshalText()
+		if err != nil || err2 != nil || string(p) != want || string(i) != want {
+			t.Errorf("%#x becomes %s, %v and %s, %v, want %s", n, p, err, i, err2, want)
+		}
+		var policy snp.Policy
+		var info snp.PlatformInfo
+		if err := policy.UnmarshalText(p); err != nil || policy != snp.Policy(n) {
+			t.Errorf("%s is read as %v, %v", p, policy, err)
+		}
+		if err := info.UnmarshalText(i); err != nil || info != snp.PlatformInfo(n) {
+			t.Errorf("%s is read as %v, %v", i, info, err)
+		}
+	}
+	for _, s := range []string{"", "0", "0x", "30000", "0X1", "0x01", "0xA", "-0x1", "0x+1", "0x1_0", "0x10000000000000000", " 0x1", "0x1\n"} {
+		var p snp.Policy
+		if err := p.UnmarshalText([]byte(s)); err == nil {
+			t.Errorf("%q is read as %v", s, p)
+		}
+	}
+}

@@ -128,7 +128,7 @@ func (s *Server) log(c *call, _ api.None) (job, error) {
 	var start uint64
 	if given := c.query.Get(api.QueryStart); given != "" {
 		var err error
-		if start, err = strconv.ParseUint(given, 10, 64); err != nil {
+		if start, err = strconv.ParseUint(given, 10, 53); err != nil { // as in JSON, below 2^53
 			return job{}, problem.Invalid(api.QueryStart, "want a decimal number of a record")
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 var update = flag.Bool("update", false, "write api/openapi.json and the table of docs/api.md anew")
@@ -212,7 +213,7 @@ func (d *describer) value(typ reflect.Type) object {
 	case typ.Kind() == reflect.Uint32:
 		return object{{"type", "integer"}, {"minimum", 0}, {"maximum", 1<<32 - 1}}
 	case reflect.Zero(typ).CanUint(), reflect.Zero(typ).CanInt():
-		return object{{"type", "integer"}, {"minimum", 0}}
+		return object{{"type", "integer"}, {"minimum", 0}, {"maximum", strictjson.MaxInteger}}
 	}
 	d.t.Errorf("type %s has no schema", typ)
 	return object{{"type", "null"}}
@@ -229,7 +230,7 @@ func (d *describer) operation(r route) object {
 		s := object{{"type", "string"}}
 		switch {
 		case p.Number:
-			s = object{{"type", "integer"}, {"minimum", 0}, {"default", 0}}
+			s = object{{"type", "integer"}, {"minimum", 0}, {"maximum", strictjson.MaxInteger}, {"default", 0}}
 		case p.Words != nil:
 			s = append(s, member{"enum", p.Words}, member{"default", p.Words[0]})
 		}
