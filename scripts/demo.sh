@@ -134,7 +134,7 @@ verify() {
 		die "verify ended with exit code $code, expected $2"
 	}
 	if [ "$code" = 0 ]; then
-		jq -r '"   exit code 0: accepted, binding \(.binding)"' "$work/appraisal.json"
+		jq -r '"   exit code 0: accepted by the word of: \(.basis), binding \(.binding)"' "$work/appraisal.json"
 	else
 		jq -r --arg code "$code" '"   refused, exit code \($code):", (.checks[] | select(.verdict == "fail") | "     \(.id): \(.sentence)")' "$work/appraisal.json"
 	fi

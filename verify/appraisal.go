@@ -97,6 +97,7 @@ type Appraisal struct {
 	Time      time.Time    `json:"time"`                           // of the appraisal
 	Policy    string       `json:"policy,omitzero"`                // SHA-256 of the policy text, hexadecimal
 	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted
+	Basis     Basis        `json:"basis,omitzero"`                 // weakest word that a Pass rests on; absent unless Verdict is Pass
 	Class     Class        `json:"class"`                          // ClassAccepted, or the gravest class that failed
 	Binding   Binding      `json:"binding"`                        // BindingNone wherever a signature or commitment failed
 	AKOrigin  AKOrigin     `json:"akOrigin"`                       // AKNone unless everything below the policy passed

@@ -4,6 +4,7 @@ package verify
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,6 +73,45 @@ func rests(t *testing.T, a *Appraisal, err error, want map[check.Ground]Basis, m
 	}
 }
 
+// saysBases compares verdict and claims with their bases, and the sentences with both.
+func saysBases(t *testing.T, a *Appraisal, verdict Basis, want ClaimBases) {
+	t.Helper()
+	c := a.Accepted.claims
+	if a.Basis != verdict || c.Basis != want {
+		t.Errorf("the verdict rests on %q, the claims on %+v; want %q, %+v", a.Basis, c.Basis, verdict, want)
+	}
+	if says(a, "Accepted, by the guest's word") != (verdict == ByGuest) {
+		t.Errorf("verdict by %q: %q", verdict, a.Sentences)
+	}
+	for _, p := range c.PCRs {
+		basis := want.PCRs
+		if p.Explained == ByLog {
+			basis = want.Log
+		}
+		if p.Basis != basis {
+			t.Errorf("PCR %d of %s rests on %q, want %q", p.Index, p.Bank, p.Basis, basis)
+		}
+	}
+	begins := map[Basis][]string{ByGuest: {"By the guest's word alone: ", "By the word of a vTPM that the verifier does not know: "},
+		ByTPM: {"By the word of a TPM that the verifier knows: "}, ByLaunch: {"By the word of the measured system: "}}
+	for part, basis := range map[string]Basis{"the quoted PCR values": want.PCRs, "the log with": want.Log, "the agent's digest": want.Agent, "the caller": want.Caller, "named the key": want.PublicKey} {
+		found := 0
+		for _, s := range a.Sentences {
+			for by, list := range begins {
+				if slices.ContainsFunc(list, func(b string) bool { return strings.HasPrefix(s, b) }) && strings.Contains(s, part) {
+					found++
+					if by != basis {
+						t.Errorf("%q is said to be by %s, and rests on %s", part, by, basis)
+					}
+				}
+			}
+		}
+		if want := map[bool]int{false: 1}[basis == ""]; found != want {
+			t.Errorf("%d sentences about %q, want %d: %q", found, part, want, a.Sentences)
+		}
+	}
+}
+
 // TestBasisOfEvidence: case 97. On whose word each check passed, over every way to know
 // the attestation key, to list the launch, and to make the evidence.
 func TestBasisOfEvidence(t *testing.T) {
@@ -105,12 +145,21 @@ func TestBasisOfEvidence(t *testing.T) {
 					if o.PublicKey != nil {
 						must[StatementPublicKey] = word
 					}
+					verdict := ByGuest
+					if launch.system && ak.vouched {
+						verdict = ByTPM
+					}
+					claims := ClaimBases{Machine: ByProcessor, PCRs: quoted, Log: history, Agent: history, Caller: word, PublicKey: word}
+					if r.NoLog {
+						claims.Log, claims.Agent = "", ""
+					}
 					if !r.NoLog {
 						must[LogReplay], must[LogStartValue], must[PolicyAgent], must[PolicyLogGaps] = history, history, history, history
 					}
 					a, err := appraiseEvidence(document, o)
 					rests(t, a, err, map[check.Ground]Basis{check.OnVerifier: ByVerifier, check.OnProcessor: ByProcessor, check.OnBinding: word,
 						check.OnQuote: quoted, check.OnHistory: history, check.OnAgent: word}, must)
+					saysBases(t, a, verdict, claims)
 				})
 			}
 		}
@@ -123,10 +172,11 @@ func TestBasisOfRawMaterial(t *testing.T) {
 		name, policy string
 		raw          makeMaterial
 		want         map[check.Ground]Basis
+		verdict      Basis
 	}{
-		{"bare report", makePolicy(bareRoot, ""), bare(nil, nil), map[check.Ground]Basis{check.OnBinding: ByVerifier}},
-		{"paravisor", paravisorPolicy("paravisor", ""), paravisorSet(nil, nil), map[check.Ground]Basis{check.OnBinding: ByLaunch, check.OnQuote: ByTPM}},
-		{"paravisor's set under plain firmware", paravisorPolicy("plain", ""), paravisorSet(nil, nil), map[check.Ground]Basis{check.OnBinding: ByGuest, check.OnQuote: ByGuest}},
+		{"bare report", makePolicy(bareRoot, ""), bare(nil, nil), map[check.Ground]Basis{check.OnBinding: ByVerifier}, ByProcessor},
+		{"paravisor", paravisorPolicy("paravisor", ""), paravisorSet(nil, nil), map[check.Ground]Basis{check.OnBinding: ByLaunch, check.OnQuote: ByTPM}, ByLaunch},
+		{"paravisor's set under plain firmware", paravisorPolicy("plain", ""), paravisorSet(nil, nil), map[check.Ground]Basis{check.OnBinding: ByGuest, check.OnQuote: ByGuest}, ByGuest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.want[check.OnVerifier], c.want[check.OnProcessor] = ByVerifier, ByProcessor
@@ -134,6 +184,7 @@ func TestBasisOfRawMaterial(t *testing.T) {
 			o.Policy = mustPolicy(t, c.policy)
 			a, err := c.raw(t, &o).appraise(o, nil)
 			rests(t, a, err, c.want, map[CheckID]Basis{PolicyBinding: c.want[check.OnBinding]})
+			saysBases(t, a, c.verdict, ClaimBases{Machine: ByProcessor, PCRs: c.want[check.OnQuote]})
 		})
 	}
 }

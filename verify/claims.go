@@ -11,14 +11,14 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// Claims is what accepted evidence says. The appraisal's binding and sentences say how
-// much of it is proven, and by whom.
+// Claims is what accepted evidence says, and on whose word.
 type Claims struct {
 	Statement evidence.Statement `json:"statement,omitzero"` // zero if the material was raw
 	Machine   Machine            `json:"machine"`
 	AKName    string             `json:"akName"`       // hexadecimal: TPM 2.0 Part 1, section 16; empty if the material does not show it
 	PCRs      []PCRClaim         `json:"pcrs"`         // none of a bare report
 	Log       *LogState          `json:"log,omitzero"` // nil if the evidence contained no log
+	Basis     ClaimBases         `json:"basis"`        // on whose word each part rests
 }
 
 // Machine is what the report says.
@@ -49,6 +49,7 @@ type PCRClaim struct {
 	Index     uint32      `json:"index"`
 	Value     string      `json:"value"` // hexadecimal
 	Explained Explanation `json:"explained"`
+	Basis     Basis       `json:"basis"` // on whose word: ByTPM, or ByGuest if a party that no verifier knows could have made it up
 }
 
 // What a log said up to a head, and what it recorded since boot.

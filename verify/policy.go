@@ -79,7 +79,7 @@ type (
 	Kind = rule.Kind
 	// Cover is a string that says what a launch measurement was computed over.
 	Cover = rule.Cover
-	// Binding is a string that says what the PCR values rest on.
+	// Binding is a string that says what ties the vTPM to the report.
 	Binding = rule.Binding
 	// AKOrigin is a string that says how the verifier knows the attestation key apart from
 	// the report.

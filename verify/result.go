@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
 	"github.com/cvm-agentd/agentd/verify/internal/quote"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -32,7 +33,8 @@ func (a *appraiser) result() *Appraisal {
 	}
 	// Binding, origin, freshness and bases mean something only if nothing below them failed.
 	sound := !slices.ContainsFunc(failed, func(c Check) bool { return c.Class != ClassPolicy })
-	a.Rest(a.vouched(sound))
+	v := a.vouched(sound)
+	a.Rest(v)
 	if sound {
 		r.Binding = a.binding
 		r.AKOrigin = rule.Origin(a.Findings)
@@ -40,9 +42,10 @@ func (a *appraiser) result() *Appraisal {
 		r.AnchorAge = Milliseconds(quote.Age(a.anchor, a.batch))
 	}
 	if r.Verdict == Pass {
-		r.Accepted.claims = a.claims()
+		r.Accepted.claims = a.claims(v)
+		r.Basis = r.weakest()
 	}
-	r.Sentences = a.sentences(r, failed)
+	r.Sentences = a.sentences(r, failed, v)
 	return r
 }
 
@@ -71,7 +74,7 @@ func classOf(failed []Check) Class {
 }
 
 // claims returns what accepted evidence says. A bare report says nothing about PCRs.
-func (a *appraiser) claims() *Claims {
+func (a *appraiser) claims(v check.Vouched) *Claims {
 	c := &Claims{Log: a.log.State, Machine: Machine{Platform: a.kind, Measurement: hex.EncodeToString(a.report.Measurement()), SNP: a.snpClaims()}}
 	c.Machine.Root, c.Machine.TestRoot = a.report.Root()
 	if a.launch != nil {
@@ -83,18 +86,27 @@ func (a *appraiser) claims() *Claims {
 	if a.ak != nil {
 		c.AKName = hex.EncodeToString(a.ak.Name)
 	}
-	if a.batch == nil {
-		return c
+	if a.batch != nil {
+		c.PCRs = a.pcrClaims(v)
 	}
+	c.Basis = claimBases(c, v)
+	return c
+}
+
+// pcrClaims returns the quoted PCRs. The log explains its own PCR, so that one rests on
+// what the log rests on.
+func (a *appraiser) pcrClaims(v check.Vouched) (out []PCRClaim) {
 	for _, b := range a.batch.Selection {
 		for _, index := range b.PCRs {
-			c.PCRs = append(c.PCRs, PCRClaim{
-				Bank: b.Algorithm.String(), Index: index, Value: hex.EncodeToString(a.batch.Values[b.Algorithm][index]),
-				Explained: a.explained(b.Algorithm, index),
-			})
+			p := PCRClaim{Bank: b.Algorithm.String(), Index: index, Value: hex.EncodeToString(a.batch.Values[b.Algorithm][index]),
+				Explained: a.explained(b.Algorithm, index), Basis: v.Basis(check.OnQuote)}
+			if p.Explained == ByLog {
+				p.Basis = v.Basis(check.OnHistory)
+			}
+			out = append(out, p)
 		}
 	}
-	return c
+	return out
 }
 
 // byLog reports whether replaying the agent's log gives the quoted value. The log explains
@@ -124,7 +136,7 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 }
 
 // sentences returns the appraisal in words, the conclusion first and then the limits.
-func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
+func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []string {
 	var out []string
 	say := func(is bool, format string, args ...any) {
 		if is {
@@ -143,7 +155,11 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check) []string {
 	if a.material == MaterialReport {
 		rests = "A bare report: it says what was launched, nothing about what ran since, and vouches for no vTPM."
 	}
-	out = append(out, "Accepted: every check that the policy asks for passed.", rests)
+	accepted := "Accepted: every check that the policy asks for passed."
+	if r.Basis == ByGuest {
+		accepted = "Accepted, by the guest's word: every check that the policy asks for passed, and some of them rest on nothing else."
+	}
+	out = append(append(out, accepted, rests), r.Accepted.claims.Basis.restSentences(v)...)
 	_, test := a.report.Root()
 	say(test, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
 	say(r.Freshness == AnchoredReport, "The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge)

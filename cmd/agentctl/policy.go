@@ -233,7 +233,7 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) e
 
 func (t *terminal) printDryRun(name string, a *verify.Appraisal) {
 	if a.Verdict == verify.Pass {
-		fmt.Fprintf(t.out, "%s  %s: would be accepted, with its nonce\n", t.mark(a.Verdict), clean(name))
+		fmt.Fprintf(t.out, "%s  %s: would be accepted%s, with its nonce\n", t.mark(a.Verdict), clean(name), onGuestWord(a))
 		return
 	}
 	fmt.Fprintf(t.out, "%s  %s: would be refused (%s)\n", t.mark(a.Verdict), clean(name), a.Class)

@@ -90,7 +90,7 @@ func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
 		drawSnapshot(top.add("anchor: the batch that the report below was made for"), e.Anchor, allPCRs)
 	}
 	drawReport(top, e)
-	top.add("agent key %s (Ed25519), which signs each batch", hex.EncodeToString(e.AgentKey))
+	top.add("agent key %s (Ed25519), which signs each batch; the report names it, at the request of the guest", hex.EncodeToString(e.AgentKey))
 	drawAK(top, e.AK)
 	drawLog(top, e.Log)
 	drawFirmwareLog(top, e.FirmwareLog)
@@ -99,7 +99,7 @@ func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
 }
 
 func drawStatement(top *node, b []byte) {
-	n := top.add("statement: what one caller asked to have attested")
+	n := top.add("statement: what one caller asked to have attested, by the word of the agent key below")
 	s, err := evidence.ParseStatement(b)
 	if err != nil {
 		n.add("cannot be read: %v", err)
@@ -196,7 +196,8 @@ func drawAK(top *node, area []byte) {
 		n.add("name %s", hex.EncodeToString(name.Buffer))
 	}
 	a := public.ObjectAttributes
-	n.add("restricted %v, signs %v, fixed to its TPM %v", a.Restricted, a.SignEncrypt, a.FixedTPM)
+	n.add("it says of itself: restricted %v, signs %v, fixed to its TPM %v", a.Restricted, a.SignEncrypt, a.FixedTPM)
+	n.add("a program can make such a key without a TPM: a policy knows it by enrolment, or by the guest's word alone")
 }
 
 func drawLog(top *node, l *evidence.Log) {

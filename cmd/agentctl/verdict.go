@@ -32,10 +32,28 @@ func (t *terminal) printAppraisal(a *verify.Appraisal, verbose bool) {
 		fmt.Fprintln(t.out, cleanLine(s))
 	}
 	if a.Verdict == verify.Pass {
-		fmt.Fprintf(t.out, "%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
+		fmt.Fprintf(t.out, "%s%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), onGuestWord(a), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
 		return
 	}
 	fmt.Fprintf(t.out, "%s: refused (%s), exit code %d.\n", t.mark(verify.Fail), a.Class, a.ExitCode())
+}
+
+// onGuestWord says of an accepted evidence that the verdict rests on the guest's word, if
+// it does.
+func onGuestWord(a *verify.Appraisal) string {
+	if a.Basis == verify.ByGuest {
+		return ", by the guest's word"
+	}
+	return ""
+}
+
+// words are how bases are said of a check that passed. What the verifier did itself needs
+// no word.
+var words = map[verify.Basis]string{
+	verify.ByProcessor: "by the processor's signature: ",
+	verify.ByLaunch:    "by the measured system's word: ",
+	verify.ByTPM:       "by the TPM's word: ",
+	verify.ByGuest:     "by the guest's word: ",
 }
 
 // printChecks prints the checks that failed and those that were not asserted, and if
@@ -161,7 +179,7 @@ func akOrigin(o verify.AKOrigin) string {
 }
 
 func (t *terminal) printCheck(c verify.Check) {
-	fmt.Fprintf(t.out, "%s  %-26s %s\n", t.mark(c.Verdict), c.ID, cleanLine(c.Sentence))
+	fmt.Fprintf(t.out, "%s  %-26s %s%s\n", t.mark(c.Verdict), c.ID, words[c.Basis], cleanLine(c.Sentence))
 	if c.Verdict == verify.Fail {
 		if c.Expected != "" {
 			fmt.Fprintf(t.out, "%-33sexpected %s\n", "", cleanLine(c.Expected))

@@ -56,7 +56,7 @@ func TestVerifyDocumentation(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, want := range []string{"NOT VERIFIED", "Not checked:", "pass: accepted. Binding guest-asserted", "THE ROOT IS A TEST ROOT"} {
+	for _, want := range []string{"NOT VERIFIED", "Not checked:", "pass, by the guest's word: accepted. Binding guest-asserted", "THE ROOT IS A TEST ROOT"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the commands do not print %q", want)
 		}

@@ -253,7 +253,7 @@ func TestReadme(t *testing.T) {
 	cmd := exec.Command("sh", "-eu", "-c", session+"wait\n")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "pass: accepted.") {
+	if err != nil || !strings.Contains(string(out), "pass, by the guest's word: accepted.") {
 		t.Errorf("the session ends with %v:\n%s", err, out)
 	}
 	if got := sameEverywhere(strings.ReplaceAll(string(out), dir+"/", "/tmp/")); got != sameEverywhere(prints) {

@@ -15,7 +15,7 @@ type BindingRules struct {
 	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives |paravisor|. It needs |log = \"optional\"|, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"`
 }
 
-// Binding says what the PCR values rest on.
+// Binding says what ties the vTPM to the report.
 type Binding string
 
 // Bindings.
@@ -32,15 +32,15 @@ var bindings = []Binding{BindingNone, BindingGuestAsserted, BindingParavisor, Bi
 // Rank returns the strength of b, -1 if it is unknown.
 func (b Binding) Rank() int { return slices.Index(bindings, b) }
 
-// RestsOn says for people what a binding rests on.
+// RestsOn says for people on whose word a binding rests.
 func (b Binding) RestsOn() string {
 	switch b {
 	case BindingGuestAsserted:
-		return "The PCR values rest on the guest software that the launch measurement covers and on every program that could ask for a report since boot; those of PCRs without a log also on the host that runs the vTPM."
+		return "That this vTPM, this log and this agent belong to the machine is the word of every program in the guest that could ask for a report since boot, root's included."
 	case BindingParavisor:
-		return "The PCR values rest on the SNP firmware and on the measured paravisor, as the policy lists it."
+		return "That this vTPM belongs to the machine is the word of the measured paravisor, as the policy lists it."
 	case BindingSVSM:
-		return "The PCR values rest on the SNP firmware and on the measured SVSM, as the policy lists it."
+		return "That this vTPM belongs to the machine is the word of the measured SVSM, as the policy lists it."
 	}
 	return "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine."
 }
