@@ -53,6 +53,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -66,6 +67,10 @@ type Machine struct {
 	OpenTPM      func(ctx context.Context) (*tpm.Device, error)
 	OpenPlatform func() (platform.Platform, error)
 	BootID       string // of the kernel's boot; empty if not known
+
+	// LogEndsWithBoot reports whether a boot empties the log folder, so that a log in it is of
+	// this boot. See [ledger.Config.Volatile].
+	LogEndsWithBoot func(*durable.Dir) (bool, error)
 }
 
 // Options say what to run.

@@ -22,6 +22,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -69,8 +70,9 @@ func newWhole(t *testing.T, s *swtpm.TPM) *whole {
 	hardware := filepath.Join(dir, "platform")
 	address := s.Listen().Address()
 	w := &whole{t: t, program: file, owner: server.Owner{App: "billing", Unit: "billing.service"}, options: Options{Config: c, Version: "test", Machine: Machine{
-		BootID:  "one boot",
-		OpenTPM: func(ctx context.Context) (*tpm.Device, error) { return tpm.Open(ctx, address, tpm.Options{}) },
+		BootID:          "one boot",
+		LogEndsWithBoot: func(*durable.Dir) (bool, error) { return true, nil },
+		OpenTPM:         func(ctx context.Context) (*tpm.Device, error) { return tpm.Open(ctx, address, tpm.Options{}) },
 		OpenPlatform: func() (platform.Platform, error) {
 			return soft.New(soft.Options{Directory: hardware})
 		},

@@ -100,6 +100,13 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 		}
 		d.logs.Set(logs)
 	}
+	ends, err := d.o.Machine.LogEndsWithBoot(logs)
+	if err != nil {
+		return nil, fmt.Errorf("open log folder %s: %w", m.LogFolder, err)
+	}
+	if !ends {
+		d.log.Warn("a boot does not empty the log folder: an attacker who writes the disk and resets the TPM can have the log of this boot replaced; use a folder below /run", "folder", m.LogFolder)
+	}
 	t, err := d.quotes()
 	if err != nil {
 		return nil, err
@@ -107,6 +114,7 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	state, _ := d.state.Now()
 	l, err := ledger.Open(ctx, ledger.Config{
 		Log: logs, State: state, TPM: t, PCR: m.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
+		Volatile: ends,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
 		return nil, &startup.Refusal{Err: err}

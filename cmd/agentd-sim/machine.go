@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/declared"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
@@ -107,8 +108,11 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 				}
 				return tpm.New(m.child, o), nil
 			},
-			BootID:       m.bootID,
-			OpenPlatform: func() (platform.Platform, error) { return m.platform, nil },
+			BootID: m.bootID,
+			// This program empties the folder at each boot of its own TPM, wherever it is. It
+			// does not see a boot of another TPM.
+			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil, nil },
+			OpenPlatform:    func() (platform.Platform, error) { return m.platform, nil },
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
@@ -141,7 +142,8 @@ func run(o options) error {
 // machine returns the devices of this machine.
 func machine(c config.Config, log *slog.Logger) agent.Machine {
 	return agent.Machine{
-		BootID: bootID(),
+		BootID:          bootID(),
+		LogEndsWithBoot: (*durable.Dir).InMemory,
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},

@@ -85,6 +85,15 @@ func (d *Dir) Lock() error {
 	return errors.Join(err, f.Close())
 }
 
+// InMemory reports whether the directory is in memory, so that nothing in it outlives the boot.
+func (d *Dir) InMemory() (bool, error) {
+	kind, err := d.sys.FileSystem()
+	if err != nil {
+		return false, fmt.Errorf("ask for the file system of the directory: %w", err)
+	}
+	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC, nil
+}
+
 // holder returns the process that has the lock, by the lock file, or 0.
 func (d *Dir) holder() int {
 	b, _ := d.read(lockFile, 32) // nothing if it cannot be read

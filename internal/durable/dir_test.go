@@ -422,3 +422,23 @@ func TestRemoveAndNames(t *testing.T) {
 		t.Errorf("%q, %v", names, err)
 	}
 }
+
+// TestInMemory: what a boot empties is told from what it does not, as stat(1) tells it.
+func TestInMemory(t *testing.T) {
+	for _, parent := range []string{".", "/dev/shm"} {
+		path, err := os.MkdirTemp(parent, "durable-")
+		if err != nil {
+			t.Skip(err)
+		}
+		defer os.Remove(path)
+		kind, err := exec.Command("stat", "--file-system", "--format=%T", path).Output()
+		if err != nil {
+			t.Skip(err)
+		}
+		d := open(t, path)
+		got, err := d.InMemory()
+		if want := string(kind) == "tmpfs\n" || string(kind) == "ramfs\n"; err != nil || got != want {
+			t.Errorf("%s: %t, %v, and it is on %s", path, got, err, kind)
+		}
+	}
+}

@@ -19,6 +19,7 @@ type System interface {
 	Names() ([]string, error)                               // getdents64(2), without "." and ".."
 	Sync() error                                            // fsync(2) of the directory
 	Lock() error                                            // flock(2) of the directory, exclusive, not waiting
+	FileSystem() (int64, error)                             // f_type of fstatfs(2) of the directory
 	Close() error
 }
 
@@ -104,6 +105,12 @@ func (d directory) Names() ([]string, error) {
 func (d directory) Sync() error { return descriptor(d).Sync() }
 
 func (d directory) Lock() error { return unix.Flock(int(d), unix.LOCK_EX|unix.LOCK_NB) }
+
+func (d directory) FileSystem() (int64, error) {
+	var s unix.Statfs_t
+	err := unix.Fstatfs(int(d), &s)
+	return int64(s.Type), err
+}
 
 func (d directory) Close() error { return unix.Close(int(d)) }
 

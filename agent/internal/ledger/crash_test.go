@@ -26,9 +26,15 @@ import (
 // a scenario, each in every way, and looks at what a healthy start finds afterwards.
 // Cases 23, 24, 25, 26, 36 and 83.
 func TestCrashMatrix(t *testing.T) {
+	for _, disk := range []bool{false, true} {
+		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashes(t, disk) })
+	}
+}
+
+func testCrashes(t *testing.T, disk bool) {
 	count := func() int {
 		m := newMachine()
-		s := newScenario(m)
+		s := newScenario(m, disk)
 		m.faults.Break(0, durabletest.None, nil)
 		s.run(t)
 		n, _ := m.faults.Steps()
@@ -46,14 +52,17 @@ func TestCrashMatrix(t *testing.T) {
 		}
 		afters := []string{"restart"}
 		if mode.Kills() {
-			afters = append(afters, "cache lost", "power cut", "power cut, log kept")
+			afters = append(afters, "power cut")
+			if disk {
+				afters = append(afters, "cache lost", "power cut, log kept")
+			}
 		}
 		for _, e := range errs {
 			for _, after := range afters {
 				for k := 1; k <= count; k += stride {
 					cases++
 					name := fmt.Sprintf("%v at step %d with %v, then %s", mode, k, e, after)
-					if crash(t, name, k, mode, e, after) {
+					if crash(t, disk, name, k, mode, e, after) {
 						clean++
 					} else {
 						desynchronised++
@@ -77,9 +86,9 @@ func TestCrashMatrix(t *testing.T) {
 
 // crash runs the scenario with one fault, then a healthy start, and reports whether
 // that is synchronised.
-func crash(t *testing.T, name string, k int, mode durabletest.Mode, e error, after string) bool {
+func crash(t *testing.T, disk bool, name string, k int, mode durabletest.Mode, e error, after string) bool {
 	m := newMachine()
-	s := newScenario(m)
+	s := newScenario(m, disk)
 	m.faults.Break(k, mode, e)
 	s.name = name
 	killed := s.run(t)
@@ -155,13 +164,19 @@ func TestCrashInRecovery(t *testing.T) {
 	if testing.Short() {
 		t.Skip("repeats the scenario some thousand times")
 	}
+	for _, disk := range []bool{false, true} {
+		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashesInRecovery(t, disk) })
+	}
+}
+
+func testCrashesInRecovery(t *testing.T, disk bool) {
 	type fault struct {
 		k    int
 		mode durabletest.Mode
 	}
 	crashed := func(f fault) *scenario {
 		m := newMachine()
-		s := newScenario(m)
+		s := newScenario(m, disk)
 		m.faults.Break(f.k, f.mode, syscall.EIO)
 		if !s.run(t) {
 			return nil
@@ -200,7 +215,10 @@ func TestCrashInRecovery(t *testing.T) {
 					break
 				}
 				n++
-				after := []string{"restart", "cache lost"}[n%2]
+				after := "restart"
+				if disk && n%2 != 0 {
+					after = "cache lost"
+				}
 				s.name = fmt.Sprintf("%v at step %d, then %v at step %d of the start (%s), then %s", first.mode, first.k, mode, j, broken, after)
 				if !recovers(t, s, after) {
 					t.Errorf("%s: desynchronised", s.name)
@@ -269,12 +287,16 @@ type scenario struct {
 	acknowledged []string // of these, those that were said to be recorded
 }
 
-// newScenario begins in the second boot of the machine, so that there is an earlier log
-// to be mistaken for this one.
-func newScenario(m *machine) *scenario {
+// newScenario begins in the second boot of the machine, so that there is an earlier log, or the
+// state of one, to be mistaken for this one.
+func newScenario(m *machine, disk bool) *scenario {
+	m.disk = disk
 	l := must(m.open())
 	must(l.Append(context.Background(), appEvent("earlier boot")))
 	m.log.Kill()
+	if !disk {
+		m.log.Clear()
+	}
 	m.tpm.reset()
 	m.kernel = "kernel-2"
 	return &scenario{m: m, attempted: []string{"log-start"}}

@@ -109,6 +109,7 @@ type machine struct {
 	log, state *durabletest.Disk
 	kernel     string
 	limit      int
+	disk       bool // the log directory outlives a boot
 }
 
 func newMachine() *machine {
@@ -124,7 +125,7 @@ func (m *machine) open() (*ledger.Ledger, error) {
 }
 
 func (m *machine) config() ledger.Config {
-	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit}
+	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk}
 }
 
 // restart ends the process and starts another.

@@ -143,7 +143,7 @@ func stepsToOpen(t *testing.T, m *machine, name string) int {
 	t.Helper()
 	for k := 1; k < 100; k++ {
 		c := newMachine()
-		c.tpm.values, c.tpm.boot = m.tpm.values, m.tpm.boot
+		c.tpm.values, c.tpm.boot, c.kernel, c.disk = m.tpm.values, m.tpm.boot, m.kernel, m.disk
 		c.log.Set(ledger.LogFile, m.log.Get(ledger.LogFile))
 		c.state.Set(ledger.StateFile, m.state.Get(ledger.StateFile))
 		c.faults.Break(k, durabletest.FailBefore, syscall.EIO)

@@ -18,6 +18,7 @@ import (
 type found struct {
 	boot    Boot
 	kernel  string
+	memory  bool               // the log directory ends with the boot
 	saved   *saved             // nil if the state file is absent or damaged
 	present bool               // there is a log file with something in it
 	start   []pcr.Digest       // PCR before the log, as its first record says
@@ -34,7 +35,7 @@ type found struct {
 // find reads both files. The log is good up to the record that does not replay from the
 // values that its first record says the PCR had.
 func (l *Ledger) find(now []pcr.Digest) (*found, error) {
-	f := &found{boot: l.boot, kernel: l.c.Kernel}
+	f := &found{boot: l.boot, kernel: l.c.Kernel, memory: l.c.Volatile}
 	var err error
 	if f.saved, err = loadSaved(l.c.State); err != nil && !errors.Is(err, errCorrupt) {
 		return nil, err
@@ -119,7 +120,7 @@ func (f *found) judge() (what, string) {
 	s := f.saved
 	if s == nil {
 		// No earlier state is known, so nothing contradicts the log.
-		if n == 0 {
+		if n == 0 && !(f.memory && f.present) {
 			return begin, ""
 		}
 		return f.explain(0)
@@ -143,7 +144,7 @@ func (f *found) judge() (what, string) {
 			// The host can reset its vTPM; programs that were measured before still run.
 			return refuse, "the TPM was reset under the running kernel"
 		}
-		return begin, ""
+		return f.ofAnotherBoot()
 	}
 	// Another AK says nothing about the boot. It is replaced when the TPM is cleared.
 	if f.whole || f.lacking {
@@ -152,13 +153,29 @@ func (f *found) judge() (what, string) {
 	if sameKernel && s.Head.Count > 0 {
 		return refuse, "the attestation key differs from that in the same boot of the kernel before, and the log does not explain the PCR"
 	}
-	return begin, ""
+	return f.ofAnotherBoot()
+}
+
+// ofAnotherBoot judges what was found with the state of another boot. A log that ends with the
+// boot cannot be of that one: an attacker who writes the disk put an earlier state back, to
+// have this log taken for an old one, and maybe had the TPM reset.
+func (f *found) ofAnotherBoot() (what, string) {
+	if !f.memory || !f.present {
+		return begin, ""
+	}
+	do, reason := f.explain(0)
+	if do == refuse {
+		reason = "the log is of this boot and the state file is not; " + reason
+	}
+	return do, reason
 }
 
 // explain judges a log of this boot of which the first completed records were completed.
 func (f *found) explain(completed uint64) (what, string) {
 	n := uint64(len(f.records))
 	switch {
+	case n == 0:
+		return refuse, fmt.Sprintf("the log of this boot has no good record: %v", f.damage)
 	case f.whole:
 		return proceed, ""
 	case f.lacking && completed < n:

@@ -36,6 +36,11 @@
 // boot id is known. The state remembers that it is desynchronised, until the next boot,
 // because only that repairs a PCR.
 //
+// The state is on a disk, and an attacker who writes the disk can put an earlier one back. So
+// a log in a directory that no boot outlives (Config.Volatile) is of this boot by itself,
+// whatever the state says: if the PCR does not match it, the ledger is desynchronised. Only
+// an empty directory begins a new log.
+//
 // # Failing closed
 //
 // A step that fails makes Append fail. The ledger then knows, or finds out before it does
@@ -93,6 +98,10 @@ type Config struct {
 	PCR    uint32 // register to extend, 0 to 23; checked by the caller to be one that software cannot reset
 	Limit  int    // bytes the log may have; 0 is evidence.MaxLog, which is also the most
 	Kernel string // boot id of the running kernel, empty if it cannot be read
+
+	// Volatile says that the log directory ends with the boot, as one in memory does: what it
+	// contains is of this boot.
+	Volatile bool
 }
 
 // A Ledger is the one owner of log and PCR in this process. Its methods may be called by

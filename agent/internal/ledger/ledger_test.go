@@ -68,6 +68,7 @@ func startOf(t *testing.T, l *ledger.Ledger) *pcr.StartEvent {
 // A log in a directory that outlives the boot must not be taken for one of this boot.
 func TestBootWithKeptLog(t *testing.T) {
 	m := newMachine()
+	m.disk = true
 	appendAll(t, m.restart(t), appEvent("a"))
 	m.tpm.reset()
 	m.kernel = "kernel-2"

@@ -26,7 +26,7 @@ func TestOpenTellsFailures(t *testing.T) {
 		"good log":             {func(*machine) {}, true},
 		"log with a torn end":  {func(m *machine) { m.log.Set(ledger.LogFile, append(m.log.Get(ledger.LogFile), 0)) }, true},
 		"new boot":             {func(m *machine) { m.reboot() }, true},
-		"new boot, log kept":   {func(m *machine) { m.tpm.reset(); m.kernel = "kernel-2" }, true},
+		"new boot, log kept":   {func(m *machine) { m.disk = true; m.tpm.reset(); m.kernel = "kernel-2" }, true},
 		"log deleted":          {func(m *machine) { m.log.Set(ledger.LogFile, nil) }, false},
 		"PCR moved by another": {func(m *machine) { m.tpm.extend("another program") }, false},
 	} {

@@ -222,6 +222,8 @@ type killingSystem struct {
 func (s killingSystem) Names() ([]string, error) { return s.s.Names() }
 func (s killingSystem) Close() error             { return s.s.Close() }
 
+func (s killingSystem) FileSystem() (int64, error) { return s.s.FileSystem() }
+
 func (s killingSystem) Open(name string, flags int, perm uint32) (durable.File, error) {
 	s.k.step("open "+name, nil)
 	f, err := s.s.Open(name, flags, perm)

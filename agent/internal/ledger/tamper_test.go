@@ -85,9 +85,16 @@ func TestTPMReset(t *testing.T) {
 		m.tpm.reset()
 		wantDesynchronised(t, m, m.restart(t), "reset under the running kernel")
 	})
-	t.Run("kernel not known", func(t *testing.T) {
+	t.Run("kernel not known, between two processes", func(t *testing.T) {
 		m := newMachine()
 		m.kernel = ""
+		appendAll(t, m.restart(t), appEvent("a"))
+		m.tpm.reset()
+		wantDesynchronised(t, m, m.restart(t), "the log is of this boot")
+	})
+	t.Run("kernel not known, log on a disk", func(t *testing.T) {
+		m := newMachine()
+		m.kernel, m.disk = "", true
 		appendAll(t, m.restart(t), appEvent("a"))
 		m.tpm.reset() // looks like any boot
 		l := m.restart(t)
@@ -228,6 +235,7 @@ func TestAnotherAK(t *testing.T) {
 	for name, keep := range map[string]bool{"and a new boot": false, "and a new boot, log kept": true} {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine()
+			m.disk = keep
 			l := m.restart(t)
 			appendAll(t, l, appEvent("a"))
 			head := l.View().Head

@@ -162,6 +162,11 @@ func (p *process) Lock() error {
 	})
 }
 
+func (p *process) FileSystem() (kind int64, err error) {
+	err = p.step("file system", func() error { kind = unix.TMPFS_MAGIC; return nil })
+	return kind, err
+}
+
 // Close is not a step: nothing depends on it.
 func (p *process) Close() error {
 	p.d.mu.Lock()
