@@ -148,9 +148,9 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 }
 
 // AppraiseReport appraises a bare report. [Expect.ReportData], or [Expect.Nonce], is
-// compared with its REPORT_DATA, followed by zeros if shorter. Whether report data
-// contains a nonce, or anything new, is the claim of the caller who states it. There is
-// no vTPM in it: only a policy with binding = "none" and log = "optional" accepts it.
+// compared with its REPORT_DATA, followed by zeros if shorter. Only a nonce dates the
+// report: report data may be a constant, and the policy must say freshness = "any" then.
+// There is no vTPM in it: only a policy with binding = "none" and log = "optional" accepts it.
 func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*Appraisal, error) {
 	a, err := v.begin(MaterialReport, expect, now)
 	if err != nil {
@@ -184,16 +184,22 @@ func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (
 	if err != nil {
 		return nil, err
 	}
+	a.paravisor(s)
+	return a.result(), nil
+}
+
+// paravisor runs every step on a paravisor's set.
+func (a *appraiser) paravisor(s AzureSet) {
 	f := a.Findings
 	a.skipRaw("a paravisor's set contains nothing of the kind", statement.Definitions, bareDefinitions)
 	f.SkipAll(quote.KeyDefinitions, paravisor.NoKeyChecks())
 	blob := paravisor.Parse(f, s.HCL)
 	if blob == nil {
-		return a.result(), nil
+		return
 	}
 	a.ak = blob.CheckKey(f)
-	blob.CheckUserData(f, expect.UserData)
-	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), expect.Nonce)
+	blob.CheckUserData(f, a.expect.UserData)
+	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
 	a.firmware = replay.Firmware(f, s.FirmwareLog)
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
@@ -203,7 +209,6 @@ func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (
 		}
 	}
 	a.judgePolicy()
-	return a.result(), nil
 }
 
 // AppraiseQuote appraises a quote alone. It is never accepted, since nothing is known

@@ -89,6 +89,7 @@ type SNP struct {
 	PlatformInfo  snp.PlatformInfo `json:"platformInfo"`      // PLATFORM_INFO; in JSON hexadecimal, as "0x25"
 	VMPL          uint32           `json:"vmpl"`              // VM privilege level
 	Signer        string           `json:"signer"`            // "vcek" or "vlek"
+	CSPID         string           `json:"cspID,omitzero"`    // cloud that the VLEK belongs to, by its certificate; absent for a VCEK
 	ChipID        string           `json:"chipID,omitzero"`   // hexadecimal; absent if masked
 	ReportID      string           `json:"reportID,omitzero"` // REPORT_ID, hexadecimal: names this boot of the guest, by the processor's word; absent if it is zero
 	ReportedTCB   map[string]uint8 `json:"reportedTCB"`       // by component
@@ -106,7 +107,7 @@ func (a *appraiser) snpClaims() *SNP {
 		return nil
 	}
 	c := &SNP{
-		Product: r.Product, ReportVersion: r.Version, GuestPolicy: r.Policy, PlatformInfo: r.PlatformInfo, VMPL: r.VMPL, Signer: r.Signer, ReportID: r.ReportID(),
+		Product: r.Product, ReportVersion: r.Version, GuestPolicy: r.Policy, PlatformInfo: r.PlatformInfo, VMPL: r.VMPL, Signer: r.Signer, CSPID: r.CSPID, ReportID: r.ReportID(),
 		ReportedTCB: r.Levels(r.ReportedTCB), CommittedTCB: r.Levels(r.CommittedTCB), CurrentTCB: r.Levels(r.CurrentTCB), LaunchTCB: r.Levels(r.LaunchTCB),
 		HostData: hex.EncodeToString(r.HostData[:]), GuestSVN: r.GuestSVN,
 	}

@@ -84,7 +84,7 @@ func TestMaskedChipIsNotClaimed(t *testing.T) {
 	byCloud.Report.Signer = snp.SignerVLEK
 	for signer, r := range map[string]*evidencetest.Recipe{"vcek": masked, "vlek": byCloud} {
 		o := baseOptions(t)
-		o.Policy = mustPolicy(t, makePolicy("signers = [\"vcek\", \"vlek\"]\nallow_masked_chip = true", ""))
+		o.Policy = mustPolicy(t, makePolicy("signers = [\"vcek\", \"vlek\"]\nvlek_csps = [\"test cloud 1\"]\nallow_masked_chip = true", ""))
 		a, err := appraiseEvidence(r.Encode(t), o)
 		if err != nil || a.Verdict != Pass {
 			t.Fatal(err, explain(a))

@@ -102,6 +102,7 @@ func TestUnknownAgeIsSaid(t *testing.T) {
 		age, quote bool
 	}{
 		{"bare", makePolicy(bareRoot, ""), bare(nil, nil), false, false},
+		{"bare, report data", makePolicy(bareRoot+"\nfreshness = \"any\"", ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }), false, false},
 		{"bare, replayed", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { replayed(o) }), true, false},
 		{"paravisor", paravisorPolicy("paravisor", ""), paravisorSet(nil, nil), false, false},
 		{"paravisor, no user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil }), true, true},

@@ -124,7 +124,7 @@ func ExampleVerifier_Appraise() {
 }
 
 // A bare report comes from another system. There is no vTPM in it, which the policy must
-// accept, and its REPORT_DATA is what that system put there.
+// accept, and its REPORT_DATA is what that system put there, which does not date it.
 func ExampleVerifier_VerifyReport() {
 	e, err := evidence.Parse(example("evidence.json"))
 	if err != nil {
@@ -135,7 +135,7 @@ func ExampleVerifier_VerifyReport() {
 		raw.Certificates = append(raw.Certificates, c)
 	}
 	data := e.ReportData()
-	text := strings.Replace(policyText, "version = 1\n", "version = 1\nbinding = \"none\"\nlog = \"optional\"\n", 1)
+	text := strings.Replace(policyText, "version = 1\n", "version = 1\nbinding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"\n", 1)
 	claims, err := verifier(text).VerifyReport(raw, verify.Expect{ReportData: data[:]}, now)
 	if err != nil {
 		log.Fatal(err)

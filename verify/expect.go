@@ -16,11 +16,11 @@ import (
 // meet is an error, and so is one that is empty and not nil: the caller who stated
 // it expects to be protected by it.
 type Expect struct {
-	Nonce      []byte    // nonce sent with the request, 16 to 64 bytes; of raw material 1 to 64
+	Nonce      []byte    // nonce sent with the request, 16 to 64 bytes
 	Audience   string    // name of this verifier; evidence for another audience, or for none, is refused
 	PublicKey  []byte    // key seen in use, exactly as in the statement; nil: not compared
 	UserData   []byte    // user data, exactly as in the statement; nil: not compared; of a paravisor's set never empty
-	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter
+	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter. Nothing tells a new value from a constant, so the age of the report stays unknown
 	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
 
 	// NewHistory says that the caller lets a new history begin with this evidence, if the
@@ -58,10 +58,6 @@ func (e *Expect) check(m Material, now time.Time) error {
 			return misuse("%s is empty, which anything or nothing would match: leave it nil if none is expected", x.name)
 		}
 	}
-	least := 1 // other systems use what they like
-	if m == MaterialEvidence {
-		least = evidence.MinNonce
-	}
 	switch {
 	case now.IsZero():
 		return misuse("no time: certificates are valid for a limited time")
@@ -69,8 +65,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("no nonce: without the nonce that was sent, old evidence passes for new; set UnsafeAcceptReplay if that is acceptable")
 	case (len(e.Nonce) != 0 || len(e.ReportData) != 0) && e.UnsafeAcceptReplay:
 		return misuse("a nonce, or report data, and UnsafeAcceptReplay contradict each other")
-	case len(e.Nonce) != 0 && (len(e.Nonce) < least || len(e.Nonce) > evidence.MaxNonce):
-		return misuse("nonce of %d bytes, want %d to %d", len(e.Nonce), least, evidence.MaxNonce)
+	case len(e.Nonce) != 0 && (len(e.Nonce) < evidence.MinNonce || len(e.Nonce) > evidence.MaxNonce):
+		return misuse("nonce of %d bytes, want %d to %d: a shorter one can be guessed", len(e.Nonce), evidence.MinNonce, evidence.MaxNonce)
 	case e.LogState != nil && e.LogState.Head.Count == 0:
 		return misuse("the log state is that of an empty log")
 	case e.LogState != nil && !namesBoot(e.LogState.ReportID):

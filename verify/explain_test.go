@@ -8,10 +8,14 @@ import (
 	"testing"
 )
 
+// anyVLEK accepts reports that a chip or the cloud of the tests signed.
+const anyVLEK = "signers = [\"vcek\", \"vlek\"]\nvlek_csps = [\"test cloud 1\"]"
+
 // explained has, for every rule, what it is called in words, and in which list.
 var explained = []struct{ root, tables, part, words string }{
 	{`products = ["milan"]`, "", "dangers", "milan"},
-	{`signers = ["vcek", "vlek"]`, "", "dangers", "vlek"},
+	{anyVLEK, "", "dangers", "vlek"},
+	{anyVLEK, "", "demands", `listed CSP ids: "test cloud 1"`},
 	{`min_report_version = 5`, "", "demands", "version 5"},
 	{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "one of 1 that are listed"},
 	{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "none of 1"},

@@ -105,7 +105,7 @@ var rawMutations = []mutation{
 	})},
 	{id: ReportExpectedData, name: "another nonce", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = bytes.Repeat([]byte{1}, 32) })},
 	{id: ReportExpectedData, name: "the nonce, and more after it", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) { o.Nonce = evidencetest.Nonce[:16] })},
-	{id: ReportExpectedData, name: "other report data", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) {
+	{id: ReportExpectedData, name: "other report data", root: bareRoot + "\nfreshness = \"any\"", raw: bare(nil, func(_ *RawReport, o *options) {
 		o.Nonce, o.ReportData = nil, bytes.Repeat([]byte{1}, 64)
 	})},
 	{id: ReportDecode, name: "bare, a byte short", root: bareRoot, blind: true, raw: bare(nil, func(m *RawReport, _ *options) { m.Report = m.Report[:snp.ReportSize-1] })},
@@ -159,9 +159,9 @@ var rawMutations = []mutation{
 	{id: PolicyFreshness, name: "paravisor's user data of another nonce", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
 		r.UserData = bytes.Repeat([]byte{0x75}, 64)
 	}, func(_ *AzureSet, o *options) { o.UserData = bytes.Repeat([]byte{0x75}, 64) })},
-	{id: PolicyFreshness, name: "paravisor's user data with a nonce too short to tell", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(func(r *evidencetest.ParavisorRecipe) {
-		r.Nonce = r.Nonce[:15]
-	}, func(_ *AzureSet, o *options) { o.Nonce = o.Nonce[:15] })},
+	{id: PolicyFreshness, name: "report data that may be a constant", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) {
+		o.Nonce, o.ReportData = nil, evidencetest.Nonce
+	})},
 	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
 	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
 	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = nil })},
@@ -193,8 +193,8 @@ func TestRawAccepted(t *testing.T) {
 			MaterialParavisor, BindingParavisor, UnknownReport, "the report is of unknown age and may be old"},
 		{"paravisor, constant user data", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(zeros, func(_ *AzureSet, o *options) { o.UserData = make([]byte, 64) }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "The quote contains the nonce and is new; the report is of unknown age"},
-		{"bare, report data stated", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
-			MaterialReport, BindingNone, FreshReport, "is the claim of the caller who stated them"},
+		{"bare, report data stated", makePolicy(bareRoot+"\nfreshness = \"any\"", ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.ReportData = nil, evidencetest.Nonce }),
+			MaterialReport, BindingNone, UnknownReport, "a constant dates nothing"},
 		{"paravisor, with the firmware's log", paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, paravisorSet(started, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -238,6 +238,9 @@ func TestRawExpectations(t *testing.T) {
 		{"user data of a bare report", func(o *options) { o.UserData = []byte{1} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"empty user data", func(o *options) { o.UserData = []byte{} }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 		{"empty report data", func(o *options) { o.ReportData = []byte{} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"short nonce of a report", func(o *options) { o.Nonce = o.Nonce[:15] }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
+		{"short nonce of a paravisor's set", func(o *options) { o.Nonce = o.Nonce[:15] }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
+		{"short nonce of a quote", func(o *options) { o.Nonce = o.Nonce[:1] }, func(o options) error { _, err := appraiseQuote(QuoteSet{}, o); return err }},
 		{"no nonce", func(o *options) { o.Nonce = nil }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 	} {
 		o := base

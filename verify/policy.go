@@ -115,7 +115,7 @@ const (
 	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record
 	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names
 
-	FreshReport    = rule.FreshReport    // for the batch that contains the statement; raw material: for the nonce, or for the report data that the verifier states
+	FreshReport    = rule.FreshReport    // for the batch that contains the statement; raw material: for the nonce
 	AnchoredReport = rule.AnchoredReport // for an earlier batch, which the quote commits to
 	UnknownReport  = rule.UnknownReport  // raw material: nothing in the report contains the verifier's nonce
 	AnyReport      = rule.AnyReport      // in a policy only: a report of any age is accepted

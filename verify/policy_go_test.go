@@ -153,11 +153,15 @@ func TestPolicyInGoIsChecked(t *testing.T) {
 		"enrolment":               func(p *Policy) { p.Enrolments = []Enrolment{} },
 		"unlisted_apps":           func(p *Policy) { p.UnlistedApps = "maybe" },
 		"caller.uid":              func(p *Policy) { p.Caller.UID = new(int64); *p.Caller.UID = -1 },
-		"chips":                   func(p *Policy) { p.Signers, p.Chips = []string{"vlek"}, []string{repeated(1, 64)} },
-		"ek_roots":                func(p *Policy) { p.EKRoots = "none" },
-		"ak_names[0]":             func(p *Policy) { p.AKNames = []string{"0004" + repeated(1, 32)} },
-		"revocation":              func(p *Policy) { p.Revocation = Allow },
-		"caller.executables[0]":   func(p *Policy) { p.Caller.Executables = []string{repeated(0, 32)} },
+		"chips": func(p *Policy) {
+			p.Signers, p.VLEKCSPs, p.Chips = []string{"vlek"}, []string{"a"}, []string{repeated(1, 64)}
+		},
+		"signers":               func(p *Policy) { p.Signers = []string{"vlek"} },
+		"vlek_csps":             func(p *Policy) { p.VLEKCSPs = []string{"a"} },
+		"ek_roots":              func(p *Policy) { p.EKRoots = "none" },
+		"ak_names[0]":           func(p *Policy) { p.AKNames = []string{"0004" + repeated(1, 32)} },
+		"revocation":            func(p *Policy) { p.Revocation = Allow },
+		"caller.executables[0]": func(p *Policy) { p.Caller.Executables = []string{repeated(0, 32)} },
 	} {
 		t.Run(key, func(t *testing.T) {
 			p := mustPolicy(t, makePolicy("", ""))

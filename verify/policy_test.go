@@ -61,7 +61,7 @@ func TestPolicyErrors(t *testing.T) {
 		{"binding that nothing gives", "version = 1\nbinding = \"svsm\"\n" + launch, 2, 1, "binding", "every evidence would be refused"},
 		{"listed and denied", "version = 1\ndenied_measurements = [\"" + repeated(1, 48) + "\"]\n" + launch, 4, 1, "launch[0].measurement", "denied"},
 		{"chips and masked chips", "version = 1\nchips = [\"" + repeated(1, 64) + "\"]\nallow_masked_chip = true\n" + launch, 3, 1, "allow_masked_chip", "masked"},
-		{"chips without VCEK", "version = 1\nsigners = [\"vlek\"]\nchips = [\"" + repeated(1, 64) + "\"]\n" + launch, 3, 1, "chips", "vcek"},
+		{"chips without VCEK", "version = 1\nsigners = [\"vlek\"]\nvlek_csps = [\"a\"]\nchips = [\"" + repeated(1, 64) + "\"]\n" + launch, 4, 1, "chips", "vlek"},
 		{"required and refused", "version = 1\n" + launch + "[platform]\nrequire = [\"ecc\"]\nrefuse = [\"ecc\"]\n", 8, 1, "platform.refuse", "both"},
 		{"mitigations of old reports", "version = 1\nmin_report_version = 3\n" + launch + "[mitigations]\nlaunch = 1\n", 7, 2, "mitigations", "min_report_version"},
 		{"ABI", "version = 1\n" + launch + "[guest_policy]\nmin_abi = \"1\"\n", 7, 1, "guest_policy.min_abi", "version"},

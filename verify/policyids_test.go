@@ -7,6 +7,7 @@ const (
 	PolicyProduct          CheckID = "policy.product"
 	PolicyReportVersion    CheckID = "policy.report-version"
 	PolicySigner           CheckID = "policy.signer"
+	PolicyVLEKCSP          CheckID = "policy.vlek-csp"
 	PolicyChip             CheckID = "policy.chip"
 	PolicyLaunch           CheckID = "policy.launch"
 	PolicyDenied           CheckID = "policy.denied"

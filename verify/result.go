@@ -54,7 +54,7 @@ func (a *appraiser) freshness() Freshness {
 	switch {
 	case a.material == MaterialQuote:
 		return ""
-	case a.material == MaterialReport && !a.Passed(report.ExpectedData.ID), a.material == MaterialParavisor && !paravisor.Fresh(a.Findings, a.expect.UserData, a.expect.Nonce):
+	case a.material == MaterialReport && (!a.Passed(report.ExpectedData.ID) || a.expect.ReportData != nil), a.material == MaterialParavisor && !paravisor.Fresh(a.Findings, a.expect.UserData, a.expect.Nonce):
 		return UnknownReport
 	case a.anchored:
 		return AnchoredReport
@@ -162,6 +162,9 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	out = append(append(out, accepted, rests), r.Accepted.claims.Basis.restSentences(v)...)
 	_, test := a.report.Root()
 	say(test, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
+	if m := r.Accepted.claims.Machine.SNP; m != nil {
+		say(m.CSPID != "", "The report is signed by a VLEK of the cloud %q, which could load that key into any of its machines: no chip is named.", m.CSPID)
+	}
 	say(r.Freshness == AnchoredReport, "The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge)
 	age := a.ageOfRaw(r.Freshness)
 	say(age != "", "%s", age)
@@ -206,10 +209,10 @@ func (a *appraiser) ageOfRaw(f Freshness) string {
 	switch {
 	case f == UnknownReport && a.material == MaterialParavisor && !a.expect.UnsafeAcceptReplay:
 		return "The quote contains the nonce and is new; the report is of unknown age and may be old: no user data in it contains the nonce. A change of firmware after it is not seen."
+	case f == UnknownReport && a.material == MaterialReport && a.expect.ReportData != nil:
+		return "The report contains the report data that was stated, and is of unknown age: whether they contain anything new was not checked, and a constant dates nothing. A change of firmware after it is not seen."
 	case f == UnknownReport:
 		return "The report is of unknown age and may be old: nothing in it says when it was made. A change of firmware after it is not seen."
-	case a.material == MaterialReport && len(a.expect.ReportData) != 0:
-		return "The report contains the report data that was stated. It is as new as they are: whether they contain a nonce is the claim of the caller who stated them, and was not checked."
 	}
 	return ""
 }

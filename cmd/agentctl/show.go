@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
@@ -254,6 +255,9 @@ func drawCertificates(top *node, list []evidence.Bytes) {
 			n.add("%d bytes that are not a certificate: %v", len(der), err)
 			continue
 		}
-		n.add("%q, issued by %q, valid %s to %s", c.Subject.CommonName, c.Issuer.CommonName, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
+		at := n.add("%q, issued by %q, valid %s to %s", c.Subject.CommonName, c.Issuer.CommonName, c.NotBefore.Format("2006-01-02"), c.NotAfter.Format("2006-01-02"))
+		if key, err := snp.ParseEndorsementKey(der); err == nil && key.CSPID != "" {
+			at.add("VLEK of the cloud with the CSP id %q", key.CSPID)
+		}
 	}
 }

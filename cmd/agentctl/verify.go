@@ -54,7 +54,8 @@ and the verdict says what:
   --snp-report FILE      a bare report; the host's certificate table may follow it.
                          There is no vTPM: the policy must say binding = "none"
                          and log = "optional"
-  --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow
+  --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow. It does
+                         not date the report: the policy must say freshness = "any"
   --azure-hcl FILE       a paravisor's set: the HCL report (NV index 0x01400001),
   --quote FILE           TPMS_ATTEST,
   --signature FILE       its signature (TPMT_SIGNATURE, or RSASSA with SHA-256),
@@ -99,7 +100,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return misuse(err).withHint(helpHint(c))
 		}
-		o, err := t.verifyInputs(kind, &f)
+		o, err := t.verifyInputs(&f)
 		if err != nil {
 			return err
 		}
@@ -124,7 +125,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 }
 
 // verifyInputs reads everything that the flags name.
-func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisalInputs, error) {
+func (t *terminal) verifyInputs(f *verifyFlags) (*appraisalInputs, error) {
 	o, err := t.appraisalInputs(&f.appraisalFlags)
 	if err != nil {
 		return nil, err
@@ -135,11 +136,7 @@ func (t *terminal) verifyInputs(kind verify.Material, f *verifyFlags) (*appraisa
 		return nil, misuse(errors.New("--nonce is missing: without the nonce that was sent, old evidence passes for new")).
 			withHint("give --nonce, or --accept-replay if old evidence is acceptable")
 	case f.nonce != "":
-		low := 1 // other systems choose the length
-		if kind == verify.MaterialEvidence {
-			low = evidence.MinNonce
-		}
-		if o.Nonce, err = t.parseBytes("--nonce", f.nonce, low, evidence.MaxNonce); err != nil {
+		if o.Nonce, err = t.parseBytes("--nonce", f.nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
 			return nil, err
 		}
 	}

@@ -99,12 +99,12 @@ func TestImitatedManifest(t *testing.T) {
 		return a
 	}
 	t.Run("bare", func(t *testing.T) {
-		if a := bare(t, policyFor("svsm", "binding = \"none\"\nlog = \"optional\"", "")); a.Binding != verify.BindingNone {
+		if a := bare(t, policyFor("svsm", "binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"", "")); a.Binding != verify.BindingNone {
 			t.Errorf("binding %s", a.Binding)
 		}
 	})
 	t.Run("bare, an SVSM asked for", func(t *testing.T) {
-		bare(t, policyFor("svsm", "binding = \"svsm\"\nlog = \"optional\"", ""), "policy.binding")
+		bare(t, policyFor("svsm", "binding = \"svsm\"\nlog = \"optional\"\nfreshness = \"any\"", ""), "policy.binding")
 	})
 }
 

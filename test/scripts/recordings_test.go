@@ -49,8 +49,8 @@ func TestRecordingsByCommand(t *testing.T) {
 			[]string{"--snp-report", at("test-report.bin"), "--certificate", at("extracted_evidence-v0.vcek.pem"), "--at", "2025-06-01", "--accept-replay"}, 2,
 			[]verify.CheckID{"report.signature", "report.chip"}},
 		{"report, no certificate", "binding = \"none\"\nfreshness = \"any\"\n", []string{"--snp-report", at("test-report.bin"), "--accept-replay"}, 3, []verify.CheckID{"report.certificate"}},
-		{"paravisor", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e6765"), 0, nil},
-		{"paravisor, another nonce", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e6766"), 2, []verify.CheckID{"quote.qualifying-data"}},
+		{"paravisor", "freshness = \"any\"\n", append(set, "--accept-replay"), 0, nil},
+		{"paravisor, another nonce", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e67656368616c6c656e6765"), 2, []verify.CheckID{"quote.qualifying-data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), append([]string{"verify", "--json", "--policy", policy(t, c.policy)}, c.args...)...)

@@ -21,7 +21,7 @@ type Freshness string
 
 // Freshnesses.
 const (
-	FreshReport    Freshness = "fresh"    // for the batch that contains the statement; raw material: for the nonce, or for the report data that the verifier states
+	FreshReport    Freshness = "fresh"    // for the batch that contains the statement; raw material: for the nonce
 	AnchoredReport Freshness = "anchored" // for an earlier batch, which the quote commits to
 	UnknownReport  Freshness = "unknown"  // raw material: nothing in the report contains the verifier's nonce
 	AnyReport      Freshness = "any"      // in a policy only: a report of any age is accepted
@@ -103,7 +103,7 @@ func (r *FreshnessRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	case a.Freshness == UnknownReport && a.Open != "":
 		f.Block("policy.freshness", "see %s", a.Open)
 	case a.Freshness == UnknownReport:
-		f.Decide("policy.freshness", false, string(want), string(a.Freshness), "nothing in the report contains the nonce, so its age is unknown")
+		f.Decide("policy.freshness", false, string(want), string(a.Freshness), "nothing in the report contains a nonce that was compared, so its age is unknown")
 	case want == AnchoredReport:
 		f.Skip("policy.freshness", "the policy accepts an anchored report")
 	case a.Freshness == FreshReport && a.Open != "":

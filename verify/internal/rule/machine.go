@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
@@ -18,9 +19,10 @@ import (
 type MachineRules struct {
 	quiet
 	Products         []string `toml:"products,omitempty" value:"later" default:"[\"genoa\", \"turin\"]" doc:"processor lines: |milan|, |genoa| (with Bergamo and Siena), |turin|. Milan must be named: there is hardware that attacks its memory, and no newer firmware undoes that"`
-	Signers          []string `toml:"signers,omitempty" value:"one vcek vlek" default:"[\"vcek\"]" doc:"keys that may sign reports: |vcek| belongs to one chip, |vlek| to a cloud, which could load it into any of its machines. AWS signs with a VLEK"`
+	Signers          []string `toml:"signers,omitempty" value:"one vcek vlek" default:"[\"vcek\"]" doc:"keys that may sign reports: |vcek| belongs to one chip, |vlek| to a cloud, which could load it into any of its machines: |vlek_csps| must be given too. AWS signs with a VLEK"`
+	VLEKCSPs         []string `toml:"vlek_csps,omitempty" value:"name" default:"none" doc:"with |vlek|, required: clouds whose VLEK may sign, by the CSP id in its certificate, as |agentctl show| prints it. AWS has one for each region, such as |CN=cc-us-east-2.amazonaws.com|"`
 	MinReportVersion int      `toml:"min_report_version,omitempty" value:"range 2 5" default:"2" doc:"2 to 5. What an older report does not state is unknown, never a pass"`
-	Chips            []string `toml:"chips,omitempty" value:"hex 8 64" default:"any" doc:"chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros"`
+	Chips            []string `toml:"chips,omitempty" value:"hex 8 64" default:"any" doc:"chip ids that are accepted: 64 bytes, on Turin the 8 that count, or these and 56 zeros. Not together with |vlek| in |signers|: such reports show no chip id"`
 	DeniedChips      []string `toml:"denied_chips,omitempty" value:"hex 8 64" default:"none" doc:"chip ids that are refused. Not together with |vlek| in |signers|, or with |allow_masked_chip|: such reports show no chip id, so the list could deny nothing"`
 	AllowMaskedChip  bool     `toml:"allow_masked_chip,omitempty" default:"false" doc:"accept reports whose chip id the host masks: report and certificate cannot be compared then"`
 	Revocation       Choice   `toml:"revocation,omitempty" value:"one required optional off" default:"\"optional\"" doc:"|required|: a current revocation list of the root must be given to the verifier. |optional|: a list is used if given. |off|"`
@@ -30,6 +32,7 @@ var machineChecks = []check.Definition{
 	{ID: "policy.product", Class: check.Policy, Ground: check.OnProcessor, Checks: "the processor generation is one that the policy lists", Stops: "an older generation with known physical attacks, offered instead of the expected one"},
 	{ID: "policy.report-version", Class: check.Policy, Ground: check.OnProcessor, Checks: "the report has at least the version that the policy asks for", Stops: "older firmware whose reports leave fields out"},
 	{ID: "policy.signer", Class: check.Policy, Ground: check.OnProcessor, Checks: "the signing key is of a kind that the policy lists", Stops: "a VLEK, which belongs to a cloud, in place of a chip's own VCEK"},
+	{ID: "policy.vlek-csp", Class: check.Policy, Ground: check.OnProcessor, Checks: "if a VLEK signed the report, it belongs to a cloud that the policy lists", Stops: "a machine of any other cloud that AMD gave a VLEK to"},
 	{ID: "policy.chip", Class: check.Policy, Ground: check.OnProcessor, Checks: "the chip id is shown, and is in the policy's list of chips if there is one", Stops: "a machine that does not belong to the fleet, or hides which one it is"},
 }
 
@@ -47,7 +50,10 @@ func (r *MachineRules) signers() []string { return listOr(r.Signers, "vcek") }
 func (r *MachineRules) NeedsRevocation() Choice { return cmp.Or(r.Revocation, Optional) }
 
 // conflicts refuses lists of chips that reports could not be compared with.
-func (r *MachineRules) conflicts(_ *Policy, f *faults) {
+func (r *MachineRules) conflicts(p *Policy, f *faults) {
+	vlek := slices.Contains(r.signers(), "vlek")
+	f.failIf(vlek && len(r.VLEKCSPs) == 0 && !p.surveys, "signers", `a VLEK belongs to a cloud, and vlek_csps does not say to which: list the CSP ids that are acceptable ("agentctl show" prints that of a certificate)`)
+	f.failIf(!vlek && len(r.VLEKCSPs) > 0, "vlek_csps", `signers does not contain "vlek", so no report of these clouds would be accepted: add it, or leave the list out`)
 	denied := make(map[string]bool, len(r.DeniedChips))
 	for _, c := range r.DeniedChips {
 		denied[chipID(c)] = true
@@ -56,8 +62,8 @@ func (r *MachineRules) conflicts(_ *Policy, f *faults) {
 		f.failIf(denied[chipID(c)], fmt.Sprintf("chips[%d]", i), "it is listed here and in denied_chips")
 	}
 	f.failIf(len(r.Chips)+len(r.DeniedChips) > 0 && r.AllowMaskedChip, "allow_masked_chip", "a masked chip id can be compared with neither chips nor denied_chips")
-	f.failIf(len(r.Chips) > 0 && !slices.Contains(r.signers(), "vcek"), "chips", `reports signed by a VLEK show no chip id: signers must contain "vcek"`)
-	f.failIf(len(r.DeniedChips) > 0 && slices.Contains(r.signers(), "vlek"), "denied_chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
+	f.failIf(len(r.Chips) > 0 && vlek, "chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
+	f.failIf(len(r.DeniedChips) > 0 && vlek, "denied_chips", `reports signed by a VLEK show no chip id to compare with this list: signers must not contain "vlek"`)
 	for key, list := range map[string][]string{"chips": r.Chips, "denied_chips": r.DeniedChips} {
 		seen := make(map[string]bool, len(list))
 		for i, c := range list {
@@ -107,6 +113,7 @@ func (r *MachineRules) explain(_ *Policy, w *Words) {
 	w.dangerIf(slices.Contains(r.products(), "milan"), "products contains milan: there is hardware that attacks its memory, and no newer firmware undoes that.")
 	w.demand("The report is signed by a %s.", strings.ToUpper(strings.Join(r.signers(), " or a ")))
 	w.dangerIf(slices.Contains(r.signers(), "vlek"), "signers contains vlek: such a key belongs to a cloud, which could load it into any of its machines.")
+	w.demandIf(len(r.VLEKCSPs) > 0, "If a VLEK signed, it belongs to a cloud with one of %d listed CSP ids: %s.", len(r.VLEKCSPs), listed(r.VLEKCSPs))
 	w.demandIf(r.MinReportVersion > 2, "The report has version %d or later.", r.MinReportVersion)
 	w.demandIf(len(r.Chips) > 0, "The chip is one of %d that are listed.", len(r.Chips))
 	w.demandIf(len(r.DeniedChips) > 0, "The chip is none of %d that are denied.", len(r.DeniedChips))
@@ -138,6 +145,7 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 		d.root.offer("The processor line.", "products = [%q]", g.product())
 	}
 	d.root.dangerIf(signer == "vlek", `signers = ["vlek"]`, "the report is signed by a VLEK, which belongs to a cloud and not to a chip: the cloud could load it into any of its machines.")
+	d.root.dangerIf(signer == "vlek" && g.SNP.CSPID != "", "vlek_csps = ["+quoted(g.SNP.CSPID)+"]", "the policy must name the cloud that the VLEK belongs to.")
 	if signer != "vlek" {
 		d.root.offer("A VCEK belongs to one chip.", "signers = [\"vcek\"]")
 	}
@@ -150,7 +158,7 @@ func (*MachineRules) draft(g *Golden, d *Draft) {
 	d.root.offer("With \"required\", a current revocation list must be given to the verifier (\"agentctl collateral fetch\").", "revocation = \"optional\"")
 }
 
-func (r *MachineRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
+func (r *MachineRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) {
 	least := max(r.MinReportVersion, 2)
 	f.Decide("policy.report-version", int64(m.Version) >= int64(least), fmt.Sprintf("at least %d", least), fmt.Sprint(m.Version),
 		"the report is of version %d, and the policy wants %d or later", m.Version, least)
@@ -163,6 +171,7 @@ func (r *MachineRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) 
 	}
 	f.Decide("policy.signer", slices.Contains(r.signers(), m.Signer), strings.Join(r.signers(), ", "), m.Signer,
 		"the report was signed by a %s, which the policy does not list", strings.ToUpper(m.Signer))
+	r.judgeCSP(p, m, f)
 	id, masked := hex.EncodeToString(m.ChipID[:]), check.Zero(m.ChipID[:])
 	switch {
 	case len(r.Chips) > 0:
@@ -174,4 +183,26 @@ func (r *MachineRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) 
 	default:
 		f.Decide("policy.chip", !masked, "a chip id", "zero", "the host masks the chip id: report and certificate cannot be compared")
 	}
+}
+
+// judgeCSP wants a VLEK of a cloud that the policy lists. AMD gives such a key to each
+// cloud that asks for one.
+func (r *MachineRules) judgeCSP(p *Policy, m *sevsnp.Report, f *check.Findings) {
+	const id = "policy.vlek-csp"
+	if f.SkipIf(m.Signer != "vlek", id, "a VCEK signed the report, which belongs to a chip and to no cloud") ||
+		f.SkipIf(p.surveys, id, "the policy accepts every cloud") ||
+		f.SkipIf(len(r.VLEKCSPs) == 0, id, "the policy accepts no VLEK, see policy.signer") {
+		return
+	}
+	f.Decide(id, slices.Contains(r.VLEKCSPs, m.CSPID), "one of "+listed(r.VLEKCSPs), strconv.Quote(m.CSPID),
+		"the VLEK belongs to the cloud %q, which the policy does not list", m.CSPID)
+}
+
+// listed quotes the first names of a list.
+func listed(names []string) string {
+	all := make([]string, len(names))
+	for i, n := range names {
+		all[i] = strconv.Quote(n)
+	}
+	return firstOf(all)
 }

@@ -66,6 +66,7 @@ type Policy struct {
 	AppRules
 	CallerRules
 
+	surveys       bool            // it accepts everything genuine, see [Survey]
 	text, encoded evidence.Digest // of the text that was parsed, and of its encoding; zero if built in Go
 }
 
@@ -205,6 +206,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 	if err := toml.Unmarshal(text, &c.Policy); err != nil {
 		return nil, fmt.Errorf("policy: copy: %w", err)
 	}
+	c.surveys = p.surveys
 	for _, s := range c.subjects() {
 		if err := s.compile(); err != nil {
 			return nil, err
@@ -216,7 +218,7 @@ func (p *Policy) Compile() (*Compiled, error) {
 // Survey returns a policy that accepts everything genuine. With it, an appraisal finds out
 // what a machine is, not whether it is acceptable: it is for drafts alone.
 func Survey() *Policy {
-	p := &Policy{Version: Version}
+	p := &Policy{Version: Version, surveys: true}
 	for _, s := range p.subjects() {
 		s.survey()
 	}

@@ -55,6 +55,7 @@ type Report struct {
 	Chain   *snp.Chain // nil if it was not verified
 	Product string     // line of the chain, lower case; empty if it was not verified
 	Signer  string     // "vcek" or "vlek"; empty if no certificate was found
+	CSPID   string     // cloud that a VLEK belongs to; empty for a VCEK
 }
 
 // Data returns REPORT_DATA.
@@ -191,7 +192,7 @@ func (j *judge) known(v *verified) {
 
 // checkLeaf compares the report with the certificate of the key that signed it.
 func (j *judge) checkLeaf(leaf *snp.EndorsementKey) {
-	j.r.Signer = strings.ToLower(leaf.Signer.String())
+	j.r.Signer, j.r.CSPID = strings.ToLower(leaf.Signer.String()), leaf.CSPID
 	j.DecideError(signer.ID, snp.CheckSigner(j.r.Report, leaf))
 	switch err := snp.CheckChipID(j.r.Report, leaf); snp.CodeOf(err) {
 	case snp.CodeChipIDMasked, snp.CodeChipIDUnbound:
