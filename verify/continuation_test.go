@@ -28,7 +28,8 @@ func TestBootByReportID(t *testing.T) {
 		{"same boot, another log, the vTPM was reset", same, same, 1, false, true, Fail, false},
 		{"same boot, another log, another AK", same, same, 0, true, true, Fail, false},
 		{"another boot", same, other, 1, false, true, NotAsserted, true},
-		{"another boot, same resets and AK", same, other, 0, false, true, NotAsserted, true},
+		{"another boot, another AK", same, other, 0, true, true, NotAsserted, true},
+		{"another boot, the vTPM was not reset", same, other, 0, false, true, Fail, false},
 		{"another boot, the log of the known one", same, other, 0, false, false, Fail, false},
 		{"not known then, the vTPM was reset", unknown, same, 1, false, true, NotAsserted, false},
 		{"not known then, the vTPM was not reset", unknown, same, 0, false, true, Fail, false},
@@ -70,6 +71,25 @@ func TestBootByReportID(t *testing.T) {
 	}
 }
 
+// TestContinuationWithoutLog: a policy that asks for a known history is not met by leaving
+// the log out, whatever the caller begins.
+func TestContinuationWithoutLog(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(`continuation = "required"`, ""))
+		o.NewHistory = true
+		if known {
+			continued(bootAt(1))(t, &o)
+		}
+		r := evidencetest.New()
+		r.NoLog = true
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil || a.Check(PolicyContinuation).Verdict != Fail || a.Check(PolicyLog).Verdict != Fail {
+			t.Errorf("known %t: %v\n%s", known, err, explain(a))
+		}
+	}
+}
+
 // TestNewHistory: the caller may begin a history that the policy wants to be known, and
 // never one that contradicts what is known of the same boot.
 func TestNewHistory(t *testing.T) {
@@ -81,7 +101,7 @@ func TestNewHistory(t *testing.T) {
 		accept  bool
 	}{
 		{"nothing known", false, bootedAs(1, nil), NotAsserted, true},
-		{"another boot", true, bootedAs(2, otherAgent), NotAsserted, true},
+		{"another boot", true, bootedAs(2, rebooted), NotAsserted, true},
 		{"later state", true, bootedAs(1, nil), Pass, true},
 		{"another history of the same boot", true, bootedAs(1, otherAgent), NotAsserted, false},
 	} {

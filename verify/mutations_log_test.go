@@ -88,6 +88,12 @@ func otherAgent(_ *testing.T, r *evidencetest.Recipe) {
 	r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.1", r.AgentKey)
 }
 
+// rebooted makes the log of another boot, by the word of the vTPM.
+func rebooted(t *testing.T, r *evidencetest.Recipe) {
+	otherAgent(t, r)
+	r.Batch.Reset++
+}
+
 func event(e pcr.Event) func(*testing.T, *evidencetest.Recipe) {
 	return func(_ *testing.T, r *evidencetest.Recipe) { r.Events = append(r.Events, e) }
 }
@@ -105,6 +111,7 @@ var logMutations = []mutation{
 		r.AK = evidencetest.ECCKey('o')
 		r.Batch.Reset++
 	})},
+	{id: LogContinuation, name: "case 65 another REPORT_ID, and a vTPM that was not reset", opts: continued(bootAt(1)), recipe: bootedAs(2, otherAgent)},
 	{id: LogContinuation, name: "case 100 the known history, with another REPORT_ID", opts: continued(bootAt(1)), recipe: bootedAs(2, nil)},
 	{id: LogContinuation, name: "case 100 the rest of the known history, with another REPORT_ID", opts: continued(bootAt(1)), recipe: bootedAs(2, fromTwo)},
 

@@ -156,11 +156,8 @@ func app(name, extra string, contents ...string) string {
 var logPolicyMutations = []mutation{
 	{id: PolicyLog, name: "no log", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
 	{id: PolicyContinuation, name: "nothing known", root: `continuation = "required"`},
-	{id: PolicyContinuation, name: "case 100 another boot, by its REPORT_ID", root: `continuation = "required"`, opts: continued(bootAt(1)), recipe: bootedAs(2, otherAgent)},
-	{id: PolicyContinuation, name: "another boot, by the vTPM", root: `continuation = "required"`, opts: continued(func(*LogState) {}), recipe: func(t *testing.T, r *evidencetest.Recipe) {
-		otherAgent(t, r)
-		r.Batch.Reset++
-	}},
+	{id: PolicyContinuation, name: "case 100 another boot, by its REPORT_ID", root: `continuation = "required"`, opts: continued(bootAt(1)), recipe: bootedAs(2, rebooted)},
+	{id: PolicyContinuation, name: "another boot, by the vTPM", root: `continuation = "required"`, opts: continued(func(*LogState) {}), recipe: rebooted},
 	{id: PolicyLogGaps, name: "gap", recipe: event(pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})},
 	{id: PolicyLogGaps, name: "full", recipe: event(pcr.Event{Type: pcr.EventFull})},
 	{id: PolicyLogUnmeasured, name: "unmeasured", recipe: event(pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "other", Reason: "gone"}})},

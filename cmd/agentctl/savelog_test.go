@@ -18,6 +18,7 @@ func booted(t *testing.T, boot byte, apps int) []byte {
 	t.Helper()
 	r := evidencetest.New()
 	r.Report.Body = func(b []byte) { copy(b[evidencetest.AtReportID:], bytes.Repeat([]byte{boot}, 32)) }
+	r.Batch.Reset += uint32(boot)
 	r.Events[0] = evidencetest.Agent(pcr.EventAgent, string('0'+boot), r.AgentKey)
 	for i := range apps {
 		name := string(rune('a' + i))

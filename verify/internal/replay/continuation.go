@@ -36,10 +36,15 @@ const (
 // report, so it counts whatever the vTPM says. If one of the two is not known, the AK and
 // the vTPM's count of resets have to do, which rest on the word of the vTPM.
 func (in *Input) bootOf(k *State) boot {
-	switch {
-	case in.namesBoot():
+	if in.namesBoot() {
 		return bootIf(k.ReportID == in.ReportID)
-	case k.AKName == "" || in.Batch == nil || in.AK == nil:
+	}
+	return in.bootByTPM(k)
+}
+
+// bootByTPM compares the AK and the vTPM's count of resets.
+func (in *Input) bootByTPM(k *State) boot {
+	if k.AKName == "" || in.Batch == nil || in.AK == nil {
 		return bootUnknown
 	}
 	return bootIf(k.AKName == hex.EncodeToString(in.AK) && k.ResetCount == in.Batch.ResetCount())
@@ -115,6 +120,10 @@ func (w *walk) checkKnown() {
 	case w.known:
 		w.out.Continued = Continues
 		w.Decide(continuation.ID, true, "", "", "")
+	case b == bootOther && byReport && w.in.bootByTPM(k) == bootSame:
+		w.out.Continued = Contradicts
+		w.Decide(continuation.ID, false, "REPORT_ID "+k.ReportID, "REPORT_ID "+w.in.ReportID,
+			"the vTPM says that it was not reset since the log that is known from before, and the REPORT_ID that the processor signs is of another boot: the vTPM is a copy, or serves another machine")
 	case b != bootOther:
 		w.out.Continued = Contradicts
 		sentence := "the log was never in the state that is known from before, and nothing shows that it is of another boot"

@@ -29,7 +29,7 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	p.Image = Image{MinGuestSVN: 1, FamilyID: digest[:32], ImageID: digest[:32], HostData: []string{digest}, IDKeyDigests: []string{digest + digest[:32]}, AuthorKeyDigests: []string{digest + digest[:32]}}
 	p.AKNames, p.AKOrigin = []string{"000b" + digest}, AKEnrolled
 	p.PCRs = []PCR{{Bank: "sha256", Index: 4, Values: []string{digest}}}
-	p.FirmwareLog, p.UnlistedApps = Required, Refuse
+	p.FirmwareLog, p.UnlistedApps, p.Continuation = Required, Refuse, Required
 	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "a", Digests: []string{digest}}}
 	p.Caller = Caller{Unit: "u", UID: &uid, App: "a", Covered: true}
 	c, err := p.Compile()

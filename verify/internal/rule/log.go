@@ -102,10 +102,14 @@ func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 // new history begins. A log that contradicts the known one has failed another check.
 func (r *LogRules) judgeContinuation(s *Subject, f *check.Findings) {
 	const id = "policy.continuation"
-	if noLog(f, s.LogState, id) || f.SkipIf(r.Continuation != Required, id, "the policy does not ask for a history that the verifier knows") {
+	if f.SkipIf(r.Continuation != Required, id, "the policy does not ask for a history that the verifier knows") || s.LogState == LogUnreadable {
 		return
 	}
 	found := map[replay.Continued]string{replay.NothingKnown: "nothing known", replay.OtherBoot: "a log of another boot or machine", replay.Contradicts: "another log"}[s.Continued]
+	if s.LogState == LogAbsent {
+		f.Decide(id, false, "a log that continues the known one", "no log", "the policy wants a log that continues a known one, and the evidence contains none")
+		return
+	}
 	if f.SkipIf(s.NewHistory && s.Continued != replay.Continues, id, "the caller said that a new history begins with this evidence; found was: %s", found) {
 		return
 	}
