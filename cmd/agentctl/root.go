@@ -10,9 +10,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/flags"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
@@ -164,7 +166,23 @@ func newRoot(t *terminal) *cobra.Command {
 		versionCommand(t, s),
 		completionCommand(t),
 	)
+	givenOnce(root)
 	return root
+}
+
+// givenOnce makes the flags of c and of all commands below it flags that can be given once,
+// except lists.
+func givenOnce(c *cobra.Command) {
+	for _, set := range []*pflag.FlagSet{c.Flags(), c.PersistentFlags()} {
+		set.VisitAll(func(f *pflag.Flag) {
+			if _, list := f.Value.(pflag.SliceValue); !list {
+				f.Value = flags.Once(f.Value)
+			}
+		})
+	}
+	for _, below := range c.Commands() {
+		givenOnce(below)
+	}
 }
 
 // arguments requires exactly the named arguments.

@@ -19,6 +19,7 @@ import (
 	"syscall"
 
 	"github.com/cvm-agentd/agentd/agent"
+	"github.com/cvm-agentd/agentd/internal/flags"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -93,8 +94,8 @@ type options struct {
 	platform simulation
 }
 
-func parse(args []string) (options, error) {
-	var o options
+// flagSet returns the flags, which set o.
+func flagSet(o *options) *flag.FlagSet {
 	f := flag.NewFlagSet("agentd-sim", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.dir, "dir", "", "")
@@ -103,6 +104,13 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.version, "version", false, "")
 	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
 	o.platform.flags(f)
+	flags.AllOnce(f, "fault")
+	return f
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flagSet(&o)
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

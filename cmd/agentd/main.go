@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/flags"
 	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
@@ -91,13 +92,20 @@ func main() {
 	}
 }
 
-func parse(args []string) (o options, err error) {
+// flagSet returns the flags, which set o.
+func flagSet(o *options) *flag.FlagSet {
 	f := flag.NewFlagSet("agentd", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.config, "config", config.File, "")
 	f.BoolVar(&o.check, "check", false, "")
 	f.BoolVar(&o.version, "version", false, "")
 	f.TextVar(&o.level, "log-level", slog.LevelInfo, "")
+	flags.AllOnce(f)
+	return f
+}
+
+func parse(args []string) (o options, err error) {
+	f := flagSet(&o)
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -47,6 +47,7 @@ var rooms = []string{
 
 	// Devices and files.
 	"internal/version",
+	"internal/flags",
 	"internal/journal",
 	"internal/durable",
 	"internal/tpm",
