@@ -133,7 +133,6 @@ func (a *appraiser) judgePolicy() {
 func (a *appraiser) replay(e *evidence.Evidence) {
 	in := replay.Input{
 		Log: e.Log, Head: e.Batch.LogHead, AgentKey: e.AgentKey, Batch: a.batch, Anchor: a.anchor, Known: a.expect.LogState,
-		Listed: a.p.StartsAt,
 	}
 	if a.ak != nil {
 		in.AK = a.ak.Name

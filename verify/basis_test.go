@@ -154,7 +154,7 @@ func TestBasisOfEvidence(t *testing.T) {
 						claims.Log, claims.Agent = "", ""
 					}
 					if !r.NoLog {
-						must[LogReplay], must[LogStartValue], must[PolicyAgent], must[PolicyLogGaps] = history, history, history, history
+						must[LogReplay], must[PolicyStartValue], must[PolicyAgent], must[PolicyLogGaps] = history, history, history, history
 					}
 					a, err := appraiseEvidence(document, o)
 					rests(t, a, err, map[check.Ground]Basis{check.OnVerifier: ByVerifier, check.OnProcessor: ByProcessor, check.OnBinding: word,

@@ -95,7 +95,7 @@ func TestDraftMarksDanger(t *testing.T) {
 		{PolicyLogGaps, "tolerate_gaps = true", event(pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})},
 		{PolicyLogUnmeasured, "tolerate_unmeasured = true", event(pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "a", Reason: "b"}})},
 		{PolicyLog, `log = "optional"`, func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
-		{LogStartValue, "[[start_value]]", startAt(1)},
+		{PolicyStartValue, "[[start_value]]", startAt(1)},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			r := evidencetest.New()

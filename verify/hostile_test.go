@@ -59,10 +59,10 @@ func TestLogStateValues(t *testing.T) {
 	}{
 		"short value":          {LogEvents, func(s *LogState) { s.Values[0].Value = s.Values[0].Value[1:] }},
 		"value of no bank":     {LogEvents, func(s *LogState) { s.Values[0].Bank = "md5" }},
-		"no start value":       {LogStartValue, func(s *LogState) { s.Start[0].Value = nil }},
-		"short start value":    {LogStartValue, func(s *LogState) { s.Start[0].Value = s.Start[0].Value[1:] }},
-		"long start value":     {LogStartValue, func(s *LogState) { s.Start[0].Value = append(bytes.Clone(s.Start[0].Value), 0) }},
-		"start value, no bank": {LogStartValue, func(s *LogState) { s.Start[0].Bank = "md5" }},
+		"no start value":       {PolicyStartValue, func(s *LogState) { s.Start[0].Value = nil }},
+		"short start value":    {PolicyStartValue, func(s *LogState) { s.Start[0].Value = s.Start[0].Value[1:] }},
+		"long start value":     {PolicyStartValue, func(s *LogState) { s.Start[0].Value = append(bytes.Clone(s.Start[0].Value), 0) }},
+		"start value, no bank": {PolicyStartValue, func(s *LogState) { s.Start[0].Bank = "md5" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := baseOptions(t)

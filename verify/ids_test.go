@@ -71,7 +71,6 @@ const (
 	LogReplay       CheckID = "log.replay"
 	LogHead         CheckID = "log.head"
 	LogEvents       CheckID = "log.events"
-	LogStartValue   CheckID = "log.start-value"
 	LogAgentKey     CheckID = "log.agent-key"
 	AnchorLogPrefix CheckID = "anchor.log-prefix"
 	AnchorLogReplay CheckID = "anchor.log-replay"

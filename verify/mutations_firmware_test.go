@@ -90,23 +90,6 @@ func TestFirmwareLog(t *testing.T) {
 	}
 }
 
-// TestFirmwareLogExplainsNoStart: an unprotected log does not excuse a
-// start value of ours, or a deleted log could be explained away (case 88).
-func TestFirmwareLogExplainsNoStart(t *testing.T) {
-	r := evidencetest.New()
-	r.Booted()
-	e := evidencetest.FirmwareEvent{PCR: 14, Digest: evidencetest.Firmware[0].Digest}
-	r.FirmwareLog = evidencetest.FirmwareLog(append(evidencetest.Firmware[:2:2], e)...)
-	r.Start = map[pcr.Algorithm][]byte{pcr.SHA256: pcr.SHA256.Sum(make([]byte, 32), e.Digest)}
-	a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ids := failedIDs(a); len(ids) != 1 || ids[0] != LogStartValue {
-		t.Errorf("failed are %v", ids)
-	}
-}
-
 // TestFirmwareLogUnderSHA1: collisions can be made, so that a value which the firmware's log
 // leads to in that bank is not explained by it.
 func TestFirmwareLogUnderSHA1(t *testing.T) {

@@ -170,25 +170,10 @@ var logMutations = []mutation{
 		r.Events = append(r.Events, agent)
 		r.LogStart = 2
 	}},
-	{id: LogStartValue, name: "case 88 unexplained start value", recipe: startAt(1)},
-	{id: LogStartValue, name: "case 88 another start value than the listed", tables: startValueTable, recipe: startAt(2)},
-	{id: LogStartValue, name: "case 88 from an index", recipe: fromTwo, opts: continued(func(s *LogState) { s.Start[0].Value = bytes.Repeat([]byte{1}, 32) })},
 	{id: LogAgentKey, name: "a key that was never logged", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b'))
 	}},
 	{id: LogAgentKey, name: "the key of an earlier start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events = append(r.Events, evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b')))
 	}},
-}
-
-const startValueTable = `
-[[start_value]]
-bank = "sha256"
-value = "0101010101010101010101010101010101010101010101010101010101010101"
-`
-
-func startAt(value byte) func(*testing.T, *evidencetest.Recipe) {
-	return func(_ *testing.T, r *evidencetest.Recipe) {
-		r.Start = map[pcr.Algorithm][]byte{pcr.SHA256: bytes.Repeat([]byte{value}, 32)}
-	}
 }

@@ -61,7 +61,7 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 
 func mutations() []mutation {
 	var all []mutation
-	for _, part := range [][]mutation{statementMutations, quoteMutations, anchorMutations, reportMutations, logMutations,
+	for _, part := range [][]mutation{statementMutations, quoteMutations, anchorMutations, reportMutations, logMutations, startMutations,
 		machinePolicyMutations, logPolicyMutations, rawMutations, firmwareMutations, ekMutations()} {
 		all = append(all, part...)
 	}

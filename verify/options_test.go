@@ -101,17 +101,6 @@ func TestEnrolledAK(t *testing.T) {
 	}
 }
 
-// TestStartValueListed: the policy may explain what stood in the PCR before.
-func TestStartValueListed(t *testing.T) {
-	r := evidencetest.New()
-	startAt(1)(t, r)
-	o := baseOptions(t)
-	o.Policy = mustPolicy(t, makePolicy("", startValueTable))
-	if a, err := appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Pass {
-		t.Fatal(err, explain(a))
-	}
-}
-
 // TestLogFromAnIndex: with the state of an earlier appraisal the rest of the log is
 // enough, what was seen before still counts, and the result is as that of the whole.
 func TestLogFromAnIndex(t *testing.T) {

@@ -178,7 +178,7 @@ func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Gold
 		a.evidence(e)
 	}
 	r := a.result()
-	g := &rule.Golden{Subject: a.subject(), Start: p.StartValues, Unverified: r.Verdict != Pass}
+	g := &rule.Golden{Subject: a.subject(), Unverified: r.Verdict != Pass}
 	for _, c := range r.Failed() {
 		if c.Verdict == Fail {
 			g.Failed = append(g.Failed, c)

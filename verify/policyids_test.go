@@ -43,6 +43,7 @@ const (
 	PolicyFreshness        CheckID = "policy.freshness"
 	PolicyAnchorAge        CheckID = "policy.anchor-age"
 	PolicyPCR              CheckID = "policy.pcr"
+	PolicyStartValue       CheckID = "policy.start-value"
 	PolicyLog              CheckID = "policy.log"
 	PolicyContinuation     CheckID = "policy.continuation"
 	PolicyFirmwareLog      CheckID = "policy.firmware-log"

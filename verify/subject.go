@@ -30,6 +30,7 @@ func (a *appraiser) subject() *rule.Subject {
 			return a.byLog(bank, index), a.byFirmware(bank, index)
 		},
 		FirmwareLog: logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
+		Firmware:    a.firmware,
 		Log:         a.log.State,
 		Continued:   a.log.Continued,
 		NewHistory:  a.expect.NewHistory,

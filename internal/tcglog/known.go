@@ -48,39 +48,45 @@ var shims = []shim{
 	{"shim of Container-Optimized OS 101", emptyList, emptyList, false},
 }
 
-// Known returns the name of a value that boot software leaves in a PCR, empty for any other
-// value. Each is a value of which the whole history since the TPM's reset is known: digests
-// of boot software, and none of an event of the agent. So no measurement log of the agent
-// was in the PCR before, or two contents would have one digest.
-func Known(bank pcr.Algorithm, index uint32, value []byte) string {
+// A KnownValue is a value that boot software leaves in a PCR.
+type KnownValue struct {
+	Name  string
+	PCRs  []uint32 // PCRs that can have it; nil: all
+	Value []byte
+}
+
+// KnownValues returns the values that boot software leaves, in one bank. For each, all that
+// was extended since the TPM's reset is known: digests of boot software, and none of an
+// event of the agent. So no measurement log of the agent was in the PCR before, or two
+// contents would have one digest.
+func KnownValues(bank pcr.Algorithm) []KnownValue {
 	zero := make([]byte, bank.Size())
-	switch {
-	case bank.Size() == 0 || len(value) != len(zero):
-		return ""
-	case bytes.Equal(value, zero):
-		return Zero
-	case bytes.Equal(value, separate(bank, index, zero)):
-		return "after " + separated
-	case index != shimPCR:
-		return ""
+	if len(zero) == 0 {
+		return nil
 	}
+	out := []KnownValue{{Zero, nil, zero}, {"after " + separated, separatorPCRs, separate(bank, zero)}}
 	for _, s := range shims {
-		switch left := s.extend(bank, zero); {
-		case left == nil:
-		case bytes.Equal(value, left):
-			return "after " + s.name + " without MOKs"
-		case bytes.Equal(value, separate(bank, index, left)):
-			return "after " + s.name + " without MOKs, and " + separated
+		if left := s.extend(bank, zero); left != nil {
+			name, only := "after "+s.name+" without MOKs", []uint32{shimPCR}
+			out = append(out, KnownValue{name, only, left}, KnownValue{name + ", and " + separated, only, separate(bank, left)})
+		}
+	}
+	return out
+}
+
+// Known returns the name of a value that boot software leaves in a PCR, empty for any other
+// value.
+func Known(bank pcr.Algorithm, index uint32, value []byte) string {
+	for _, k := range KnownValues(bank) {
+		if bytes.Equal(k.Value, value) && (k.PCRs == nil || slices.Contains(k.PCRs, index)) {
+			return k.Name
 		}
 	}
 	return ""
 }
 
-// separate returns a value after systemd's separator, nil for a PCR that gets none.
-func separate(bank pcr.Algorithm, index uint32, value []byte) []byte {
-	if !slices.Contains(separatorPCRs, index) {
-		return nil
-	}
+// separate returns a value after systemd's separator.
+func separate(bank pcr.Algorithm, value []byte) []byte {
 	return bank.Sum(value, bank.Sum([]byte(osSeparator)))
 }
 
@@ -109,7 +115,7 @@ func Leads(replayed pcr.Values, bank pcr.Algorithm, index uint32, value []byte) 
 		return ""
 	case bytes.Equal(value, to):
 		return "the firmware's log leads to it"
-	case bytes.Equal(value, separate(bank, index, to)):
+	case slices.Contains(separatorPCRs, index) && bytes.Equal(value, separate(bank, to)):
 		return "the firmware's log leads to it, with " + separated
 	}
 	return ""

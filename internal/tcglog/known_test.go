@@ -7,6 +7,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -215,5 +218,45 @@ func TestLeads(t *testing.T) {
 		if got := tcglog.Leads(replayed, bank, c.index, c.value); got != c.want {
 			t.Errorf("PCR %d, %x: %q, want %q", c.index, c.value, got, c.want)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the values of docs/start-values.md anew")
+
+// TestKnownIsDocumented compares docs/start-values.md with the values that have names.
+func TestKnownIsDocumented(t *testing.T) {
+	const file, begin, end = "../../docs/start-values.md", "<!-- values: begin, written by go test ./internal/tcglog -run TestKnownIsDocumented -update -->\n", "<!-- values: end -->"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(text), begin)
+	got, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s does not contain the marks", file)
+	}
+	var b strings.Builder
+	for _, bank := range []pcr.Algorithm{pcr.SHA256, pcr.SHA384, pcr.SHA512} {
+		fmt.Fprintf(&b, "\n| name | PCRs | value in bank %s |\n|---|---|---|\n", bank)
+		for _, k := range tcglog.KnownValues(bank) {
+			pcrs := strings.Trim(strings.ReplaceAll(fmt.Sprint(k.PCRs), " ", ", "), "[]")
+			if len(k.PCRs) == 0 {
+				pcrs = "all"
+			}
+			fmt.Fprintf(&b, "| %s | %s | `%x` |\n", k.Name, pcrs, k.Value)
+			for _, index := range k.PCRs {
+				if name := tcglog.Known(bank, index, k.Value); name != k.Name {
+					t.Errorf("PCR %d of bank %s: the value of %q has the name %q", index, bank, k.Name, name)
+				}
+			}
+		}
+	}
+	b.WriteString("\n")
+	if *update {
+		if err := os.WriteFile(file, []byte(head+begin+b.String()+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if got != b.String() {
+		t.Errorf("%s does not have the values of this package: run go test ./internal/tcglog -run %s -update", file, t.Name())
 	}
 }

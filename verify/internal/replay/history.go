@@ -59,6 +59,10 @@ func digestsOf(in []BankValue) ([]pcr.Digest, error) {
 	return out, nil
 }
 
+// Began returns the values before the first record, which a state that is kept elsewhere may
+// spell in a way that cannot be read.
+func (s *State) Began() ([]pcr.Digest, error) { return digestsOf(s.Start) }
+
 // FromZero reports whether the log began with zero in this bank.
 func (s *State) FromZero(bank pcr.Algorithm) bool {
 	return slices.ContainsFunc(s.Start, func(v BankValue) bool { return v.Bank == bank.String() && check.Zero(v.Value) })

@@ -18,7 +18,6 @@ var (
 	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
 	headCommitted  = check.Definition{ID: "log.head", Class: check.Binding, Ground: check.OnHistory, Checks: "the log's head is the one that report and agent committed to", Stops: "a log other than the one that was there when the quote was made"}
 	eventsKnown    = check.Definition{ID: "log.events", Class: check.Binding, Ground: check.OnHistory, Checks: "the log begins with its start event, every content is an event of the format, and each start of the agent names the log head it found", Stops: "content that verifier and agent read differently"}
-	startValue     = check.Definition{ID: "log.start-value", Class: check.Binding, Ground: check.OnHistory, Checks: "the PCR was zero when the log began, or had a value that the policy lists", Stops: "a log deleted and begun again during the same boot"}
 	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Ground: check.OnHistory, Checks: "the evidence's agent key is the one that the last start of the agent logged", Stops: "an agent key that never was in the measured log"}
 	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Ground: check.OnHistory, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
 	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
@@ -28,7 +27,7 @@ var (
 // The checks of this package: of the measurement log, of the anchor's place in it, and of
 // the firmware's log.
 var (
-	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, startValue, lastAgentKey}
+	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, lastAgentKey}
 	AnchorDefinitions   = []check.Definition{anchorPrefix, anchorReplay}
 	FirmwareDefinitions = []check.Definition{firmwareDecode}
 )
@@ -44,10 +43,6 @@ type Input struct {
 	Anchor     *quote.Quote      // of its anchor; nil if there is none, or it could not be read
 	AnchorHead *evidence.LogHead // head that the anchor committed to; nil if there is no anchor
 	Known      *State            // of an earlier appraisal; nil if none is known
-
-	// Listed reports whether the policy lists a value that the PCR may have had before the
-	// log began.
-	Listed func(pcr.Digest) bool
 }
 
 // Result is what a log says.

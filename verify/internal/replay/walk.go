@@ -72,7 +72,6 @@ func (w *walk) run() {
 	if digests {
 		w.state.Values = bankValues(w.values)
 		w.compare(pcrValue.ID, w.in.Batch, w.values)
-		w.checkStart()
 	}
 	if events {
 		w.Decide(lastAgentKey.ID, bytes.Equal(w.state.AgentKey, w.in.AgentKey), check.Short(w.state.AgentKey), check.Short(w.in.AgentKey),
@@ -242,29 +241,4 @@ func (w *walk) compare(id check.ID, q *quote.Quote, values []pcr.Digest) {
 			return
 		}
 	}
-}
-
-// checkStart accepts a start value that is zero or that the policy lists, in every
-// quoted bank that can be relied on. Another one means that the PCR was extended
-// before this log began, or that this is not the first log of the boot.
-func (w *walk) checkStart() {
-	if w.in.Batch == nil {
-		return
-	}
-	start, err := digestsOf(w.state.Start)
-	if err != nil {
-		w.DecideError(startValue.ID, err)
-		return
-	}
-	banks, _ := w.in.Batch.Banks(w.state.PCR)
-	for _, d := range start {
-		if d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm) || check.Zero(d.Value) {
-			continue
-		}
-		if !w.Decide(startValue.ID, w.in.Listed(d), "zero, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
-			"PCR %d was not zero when the log began, and nothing explains its value: a log may have been deleted during this boot", w.state.PCR) {
-			return
-		}
-	}
-	w.Decide(startValue.ID, true, "", "", "")
 }

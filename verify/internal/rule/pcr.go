@@ -17,8 +17,7 @@ import (
 // PCRRules are rules about PCR values.
 type PCRRules struct {
 	quiet
-	PCRs        []PCR        `toml:"pcr,omitempty"`
-	StartValues []StartValue `toml:"start_value,omitempty"`
+	PCRs []PCR `toml:"pcr,omitempty"`
 }
 
 // PCR is one [[pcr]]: the values that one PCR may have.
@@ -26,13 +25,6 @@ type PCR struct {
 	Bank   string   `toml:"bank" value:"one sha256 sha384 sha512" default:"required" doc:"|sha256|, |sha384| or |sha512|. SHA-1 is not accepted: collisions can be made"`
 	Index  int      `toml:"index" value:"range 0 23" default:"required" doc:"0 to 23"`
 	Values []string `toml:"values" value:"later" default:"required" doc:"acceptable values: another boot loader, kernel or command line is refused"`
-}
-
-// StartValue is one [[start_value]]: a value that the PCR of the agent's log may have had
-// when the log began.
-type StartValue struct {
-	Bank  string `toml:"bank" value:"one sha256 sha384 sha512" default:"required" doc:"|sha256|, |sha384| or |sha512|"`
-	Value string `toml:"value" default:"required" doc:"the value"`
 }
 
 var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
@@ -44,15 +36,6 @@ func (r *PCRRules) values(f *faults) {
 	for i, x := range r.PCRs {
 		if bank, err := pcr.ParseAlgorithm(x.Bank); err == nil && x.Values != nil {
 			f.list(fmt.Sprintf("pcr[%d].values", i), x.Values, []string{"hex0", strconv.Itoa(bank.Size())})
-		}
-	}
-	f.twice("start_value[%d].value", len(r.StartValues), func(i int) string { return r.StartValues[i].Value })
-	for i, x := range r.StartValues {
-		key := fmt.Sprintf("start_value[%d].value", i)
-		if bank, err := pcr.ParseAlgorithm(x.Bank); err == nil && f.given(key, x.Value != "") {
-			if v, ok := f.hex(key, x.Value, bank.Size()); ok && check.Zero(v) {
-				f.fail(key, "it is zero, which is accepted anyway: leave it out")
-			}
 		}
 	}
 }
@@ -67,21 +50,11 @@ func (r *PCRRules) Pins(bank pcr.Algorithm, index uint32) bool {
 	return slices.ContainsFunc(r.PCRs, func(x PCR) bool { return x.Bank == bank.String() && int64(x.Index) == int64(index) })
 }
 
-// StartsAt reports whether a rule lists a value that the PCR of the log may begin with.
-func (r *PCRRules) StartsAt(d pcr.Digest) bool {
-	return slices.Contains(r.StartValues, StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)})
-}
-
 func (r *PCRRules) explain(_ *Policy, w *Words) {
 	for _, x := range r.PCRs {
 		w.demand("PCR %d of bank %s has one of %d listed values.", x.Index, x.Bank, len(x.Values))
 	}
 	w.openIf(len(r.PCRs) == 0, "The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
-	for _, bank := range []string{"sha256", "sha384", "sha512"} {
-		if slices.ContainsFunc(r.StartValues, func(x StartValue) bool { return x.Bank == bank }) {
-			w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)
-		}
-	}
 }
 
 // draft pins nothing: a value may differ from boot to boot. The log explains those of its
@@ -98,9 +71,6 @@ func (*PCRRules) draft(g *Golden, d *Draft) {
 		}
 	}
 	t.line("")
-	for _, x := range g.Start {
-		t.offer("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.", "# [[start_value]]\n# bank = %q\n# value = %q\n", x.Bank, x.Value)
-	}
 }
 
 func (r *PCRRules) judge(_ *Policy, s *Subject, f *check.Findings) {

@@ -61,6 +61,7 @@ type Policy struct {
 	AKRules
 	FreshnessRules
 	PCRRules
+	StartRules
 	LogRules
 	AgentRules
 	AppRules
@@ -97,14 +98,14 @@ func (quiet) compile() error                                    { return nil }
 func (p *Policy) subjects() []subject {
 	return []subject{
 		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
-		&p.BindingRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
+		&p.BindingRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
 	}
 }
 
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, akChecks, freshnessChecks, pcrChecks, logChecks, agentChecks, appChecks, callerChecks)
+		bindingChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
@@ -236,6 +237,7 @@ type Subject struct {
 	Quote       *quote.Quote                                                    // quoted PCR values; nil if they could not be read
 	Explained   func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) // what a replay leads to, of a quoted PCR
 	FirmwareLog LogState                                                        // of the firmware's event log
+	Firmware    pcr.Values                                                      // that it leads to; nil unless it was read
 	Log         *replay.State                                                   // what the measurement log recorded; nil unless it was read
 	LogState    LogState                                                        // of the measurement log
 	Continued   replay.Continued                                                // relation of the measurement log to the known one

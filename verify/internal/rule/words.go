@@ -53,7 +53,6 @@ func (w *Words) tolerates(is bool, danger, demand string) {
 // Golden is what an appraisal found on a golden machine.
 type Golden struct {
 	*Subject
-	Start      []StartValue  // of the PCR of the log, if not zero
 	Unverified bool          // the maker of the evidence chose everything else
 	Failed     []check.Check // checks that it failed
 }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rule
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+// StartRules are rules about the value of the log's PCR before the log began.
+type StartRules struct {
+	quiet
+	StartValues []StartValue `toml:"start_value,omitempty"`
+}
+
+// StartValue is one [[start_value]]: a value that the PCR of the agent's log may have had
+// when the log began.
+type StartValue struct {
+	Bank  string `toml:"bank" value:"one sha256 sha384 sha512" default:"required" doc:"|sha256|, |sha384| or |sha512|"`
+	Value string `toml:"value" default:"required" doc:"the value"`
+}
+
+var startChecks = []check.Definition{{ID: "policy.start-value", Class: check.Policy, Ground: check.OnHistory, Checks: "when the log began, its PCR was zero, or had a value that only boot software leaves, or one that the policy lists", Stops: "a log deleted and begun again during the same boot"}}
+
+func (r *StartRules) values(f *faults) {
+	f.twice("start_value[%d].value", len(r.StartValues), func(i int) string { return r.StartValues[i].Value })
+	for i, x := range r.StartValues {
+		key := fmt.Sprintf("start_value[%d].value", i)
+		if bank, err := pcr.ParseAlgorithm(x.Bank); err == nil && f.given(key, x.Value != "") {
+			if v, ok := f.hex(key, x.Value, bank.Size()); ok && check.Zero(v) {
+				f.fail(key, "it is zero, which is accepted anyway: leave it out")
+			}
+		}
+	}
+}
+
+// startsAt reports whether a rule lists a value that the PCR of the log may begin with.
+func (r *StartRules) startsAt(d pcr.Digest) bool { return slices.Contains(r.StartValues, startOf(d)) }
+
+func startOf(d pcr.Digest) StartValue {
+	return StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)}
+}
+
+func (r *StartRules) explain(_ *Policy, w *Words) {
+	for _, bank := range []string{"sha256", "sha384", "sha512"} {
+		if slices.ContainsFunc(r.StartValues, func(x StartValue) bool { return x.Bank == bank }) {
+			w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)
+		}
+	}
+}
+
+// draft lists the value of a golden machine if its firmware's log leads there. An attacker
+// can write such a log: that the machine is good is the word of its author.
+func (*StartRules) draft(g *Golden, d *Draft) {
+	if g.Log == nil || g.Quote == nil {
+		return
+	}
+	start, err := g.Log.Began()
+	if err != nil {
+		return
+	}
+	for _, x := range judged(g.Subject, start) {
+		name, led := tcglog.Known(x.Algorithm, g.Log.PCR, x.Value), tcglog.Leads(g.Firmware, x.Algorithm, g.Log.PCR, x.Value)
+		rule := fmt.Sprintf("[[start_value]]\nbank = %q\nvalue = %q\n", x.Algorithm, hex.EncodeToString(x.Value))
+		switch {
+		case name == tcglog.Zero:
+		case name != "":
+			d.tables.say("When the log began, PCR %d (%s) had the value %s. That is known, and accepted.", g.Log.PCR, x.Algorithm, name)
+			d.tables.line("")
+		case led != "":
+			d.tables.offer(fmt.Sprintf("When the log began, PCR %d was not zero: %s. Keep this if the machine always begins so.", g.Log.PCR, led), "%s", rule)
+		default:
+			d.tables.offer("DANGER: the PCR of the log was not zero when the log began. Find out what measured into it before the agent started; if it was an earlier log of the agent, that log is gone.",
+				"# %s", strings.ReplaceAll(strings.TrimSuffix(rule, "\n"), "\n", "\n# ")+"\n")
+		}
+	}
+}
+
+// judged returns the start values that an appraisal looks at: those of quoted banks that
+// can be relied on.
+func judged(s *Subject, start []pcr.Digest) []pcr.Digest {
+	banks, _ := s.Quote.Banks(s.Log.PCR)
+	return slices.DeleteFunc(start, func(d pcr.Digest) bool {
+		return d.Algorithm == pcr.SHA1 || !slices.Contains(banks, d.Algorithm)
+	})
+}
+
+// judge accepts a start value that no earlier log of the agent can have left, and one that
+// the policy lists. Another value means that the PCR was extended before the log began, by
+// other software or by an earlier log of this boot. The firmware's log may say by what, and
+// proves nothing: an attacker who deletes a log of the agent can write a firmware log that
+// leads to the value.
+func (r *StartRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	const id = "policy.start-value"
+	if noLog(f, s.LogState, id) || s.Quote == nil {
+		return
+	}
+	start, err := s.Log.Began()
+	if err != nil {
+		f.DecideError(id, err)
+		return
+	}
+	values := judged(s, start)
+	if f.SkipIf(len(values) == 0, id, "the quote does not cover PCR %d: see log.replay", s.Log.PCR) {
+		return
+	}
+	var had []string
+	for _, d := range values {
+		name := tcglog.Known(d.Algorithm, s.Log.PCR, d.Value)
+		if name == "" && r.startsAt(d) {
+			name = "that the policy lists"
+		}
+		if name != "" {
+			had = append(had, name)
+			continue
+		}
+		led := "nothing in the evidence tells what extended it"
+		if by := tcglog.Leads(s.Firmware, d.Algorithm, s.Log.PCR, d.Value); by != "" {
+			led = by + ", which proves nothing, as any software can write such a log"
+		}
+		if !f.Decide(id, false, "zero, a value that only boot software leaves, or a [[start_value]] of the policy", fmt.Sprintf("%s %x", d.Algorithm, d.Value),
+			"PCR %d had another value when the log began: %s. If every such machine begins so, list what was found as a [[start_value]]; else an earlier log of this boot may have been deleted", s.Log.PCR, led) {
+			return
+		}
+	}
+	slices.Sort(had)
+	f.PassWith(id, "when the log began, PCR %d had the value %s", s.Log.PCR, strings.Join(slices.Compact(had), " or "))
+}
