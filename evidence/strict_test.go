@@ -23,7 +23,7 @@ func exampleDocument(t testing.TB) []byte {
 	return b
 }
 
-// TestParseIsStrict covers case 94: every other spelling of a document is refused.
+// TestParseIsStrict covers case 94: what two readers could understand differently is refused.
 func TestParseIsStrict(t *testing.T) {
 	good := string(exampleDocument(t))
 	if _, err := Parse([]byte(good)); err != nil {

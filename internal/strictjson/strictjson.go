@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package strictjson reads and writes the JSON documents of this project. Each document has
-// one spelling: what two readers could understand differently is an error.
+// Package strictjson reads and writes the JSON documents of this project. What two readers
+// could understand differently is an error. White space, the order of members and escapes
+// are free: a document that is hashed needs the exact bytes (docs/evidence.md, section 2).
 package strictjson
 
 import (
@@ -127,9 +128,8 @@ var ErrBase64 = errors.New("not canonical standard base64 (RFC 4648, section 4, 
 func EncodeBase64(b []byte) []byte { return base64.StdEncoding.AppendEncode(nil, b) }
 
 // DecodeBase64 decodes the canonical base64 text of [EncodeBase64], or fails with
-// [ErrBase64]. It refuses line breaks, missing padding, and set bits after the last byte.
-// Otherwise one document would have many spellings, and an attacker could respell it to
-// evade a list of the documents that were accepted.
+// [ErrBase64]. It refuses line breaks, missing padding, and set bits after the last byte:
+// readers differ in what they make of those. So equal bytes are equal text.
 func DecodeBase64(text []byte) ([]byte, error) {
 	// Strict refuses set bits after the last byte, but it skips line breaks.
 	if bytes.IndexByte(text, '\n') >= 0 || bytes.IndexByte(text, '\r') >= 0 {
