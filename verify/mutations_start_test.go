@@ -119,6 +119,9 @@ func TestStartValues(t *testing.T) {
 		if got := a.Check(PolicyStartValue).Sentence; got != "when the log began, "+c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
+		if said := says(a, "When the log began, "+c.want+"."); said == strings.HasSuffix(c.want, "value zero") {
+			t.Errorf("%s: said to people is %v", c.want, said)
+		}
 	}
 }
 

@@ -110,14 +110,8 @@ func (r *StartRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	if f.SkipIf(len(values) == 0, id, "the quote does not cover PCR %d: see log.replay", s.Log.PCR) {
 		return
 	}
-	var had []string
 	for _, d := range values {
-		name := tcglog.Known(d.Algorithm, s.Log.PCR, d.Value)
-		if name == "" && r.startsAt(d) {
-			name = "that the policy lists"
-		}
-		if name != "" {
-			had = append(had, name)
+		if r.named(s, d) != "" {
 			continue
 		}
 		led := "nothing in the evidence tells what extended it"
@@ -129,6 +123,40 @@ func (r *StartRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 			return
 		}
 	}
-	slices.Sort(had)
-	f.PassWith(id, "when the log began, PCR %d had the value %s", s.Log.PCR, strings.Join(slices.Compact(had), " or "))
+	f.PassWith(id, "when the log began, PCR %d had the value %s", s.Log.PCR, r.names(s, values))
+}
+
+// named returns why a start value is accepted, as the rest of "had the value"; empty if it
+// is not.
+func (r *StartRules) named(s *Subject, d pcr.Digest) string {
+	name := tcglog.Known(d.Algorithm, s.Log.PCR, d.Value)
+	if name == "" && r.startsAt(d) {
+		return "that the policy lists"
+	}
+	return name
+}
+
+// names returns the names of start values, each once.
+func (r *StartRules) names(s *Subject, values []pcr.Digest) string {
+	var names []string
+	for _, d := range values {
+		names = append(names, r.named(s, d))
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), " or ")
+}
+
+// Began says for people which value an accepted log began at; empty if it was zero.
+func (r *StartRules) Began(s *Subject) string {
+	if s.Log == nil || s.Quote == nil {
+		return ""
+	}
+	start, err := s.Log.Began()
+	if err != nil {
+		return ""
+	}
+	if names := r.names(s, judged(s, start)); names != "" && names != tcglog.Zero {
+		return fmt.Sprintf("When the log began, PCR %d had the value %s.", s.Log.PCR, names)
+	}
+	return ""
 }

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scripts
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
+	"github.com/cvm-agentd/agentd/internal/vectors"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// recordedLogs are the recorded firmware logs of real machines.
+var recordedLogs = []string{
+	"google_go-tpm-tools/cos-93-amd-sev.bin", "google_go-tpm-tools/cos-101-amd-sev.bin", "google_go-tpm-tools/eventlogwithsp800155.bin",
+	"google_go-tpm-tools/rhel8-uefi.bin", "google_go-tpm-tools/ubuntu-2404-amd-sevsnp.bin", "keylime_keylime/mb_log.b64",
+}
+
+// TestStartOnRecordedBoots: a machine boots as a recorded one did, then the agent starts.
+// `policy init` from its evidence gives a policy that accepts this very machine, with the
+// log in each PCR that it may be in by default or by choice (case 102).
+func TestStartOnRecordedBoots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts simulated machines: not with -short")
+	}
+	for _, file := range recordedLogs {
+		b := vectors.Read(t, file)
+		if strings.HasSuffix(file, ".b64") {
+			var err error
+			if b, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(b)), "")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, index := range []uint32{13, 14} {
+			t.Run(fmt.Sprintf("%s/%d", filepath.Base(file), index), func(t *testing.T) {
+				m := bootAs(t, b, index)
+				m.accepted(t, 0)
+				m.accepted(t, 0, "--firmware-log")
+			})
+		}
+	}
+}
+
+// TestStartOnOtherBoots: a machine whose PCR has another value is genuine, and refused as a
+// matter of policy. The draft of one whose firmware's log leads to the value accepts it
+// (case 102).
+func TestStartOnOtherBoots(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts simulated machines: not with -short")
+	}
+	ubuntu := vectors.Read(t, "google_go-tpm-tools/ubuntu-2404-amd-sevsnp.bin")
+	for name, c := range map[string]struct {
+		after   [][]byte // contents that extend the PCR after the recorded log
+		index   uint32
+		without int // exit code of verify if the evidence has no firmware log
+		with    int
+	}{
+		"a separator":                      {[][]byte{[]byte("os-separator")}, 13, 0, 0},
+		"shim and a separator":             {[][]byte{[]byte("os-separator")}, 14, 0, 0},
+		"boot software that nothing knows": {[][]byte{[]byte("an extension")}, 13, 5, 5},
+		"PCR 9, by its log":                {nil, 9, 5, 0},
+		"PCR 9, by its log, a separator":   {[][]byte{[]byte("os-separator")}, 9, 5, 0},
+		"PCR 9, and what its log lacks":    {[][]byte{[]byte("an extension")}, 9, 5, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := bootAs(t, ubuntu, c.index, c.after...)
+			m.accepted(t, c.without)
+			m.accepted(t, c.with, "--firmware-log")
+		})
+	}
+}
+
+// booted is a simulated machine, and the environment of commands on it.
+type booted struct {
+	dir string
+	env []string
+}
+
+// bootAs replays a firmware log into a new TPM, extends one PCR by contents, and starts the
+// agent with its log in that PCR.
+func bootAs(t *testing.T, log []byte, index uint32, contents ...[]byte) *booted {
+	t.Helper()
+	if shared.platform == "" {
+		t.Skip(simulated.ErrNoTPM)
+	}
+	l, err := tcglog.Parse(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := swtpm.Start(t, swtpm.WithBanks(l.Banks...))
+	for _, e := range l.Events {
+		if e.Type != tcglog.NoAction {
+			if err := registers.Extend(s, e.PCR, e.Digests); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range contents {
+		if err := registers.Extend(s, index, pcr.Digests(l.Banks, c)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "agentd-boot-") // the path of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	m := &booted{dir: filepath.Join(dir, "m")}
+	if err := os.Mkdir(m.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	quoted := []string{"sha256:0-15"}
+	for _, bank := range l.Banks {
+		if bank == pcr.SHA384 {
+			quoted = append(quoted, "sha384:0-15")
+		}
+	}
+	config := fmt.Sprintf("[tpm]\npcrs = %q\n\n[measurement]\npcr = %d\nfirmware_log = %q\n", strings.Join(quoted, "+"), index, filepath.Join(dir, "firmware"))
+	for name, b := range map[string][]byte{filepath.Join(dir, "firmware"): log, filepath.Join(m.dir, "config.toml"): []byte(config)} {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	machine, err := simulated.Start(shared.commands, m.dir, shared.platform, "--product", "genoa", "--tpm", s.Listen().Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := machine.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	m.env = append(os.Environ(), "AGENTD_SOCKET="+filepath.Join(m.dir, "agentd.sock"), "AGENTD_ADMIN_SOCKET="+filepath.Join(m.dir, "admin.sock"))
+	return m
+}
+
+// accepted takes evidence, drafts a policy from it, and checks the exit code of verify for
+// new evidence of the same machine.
+func (m *booted) accepted(t *testing.T, want int, args ...string) {
+	t.Helper()
+	nonce := strings.Repeat("5a", 32)
+	root := []string{"--trust-test-root-that-vouches-for-no-hardware", filepath.Join(m.dir, "test-root.pem")}
+	for _, file := range []string{"golden.json", "evidence.json"} {
+		m.run(t, 0, append([]string{"attest", "--nonce", nonce, "--out", filepath.Join(m.dir, file)}, args...)...)
+	}
+	m.run(t, 0, append([]string{"policy", "init", "--from", filepath.Join(m.dir, "golden.json"), "--out", filepath.Join(m.dir, "golden.toml")}, root...)...)
+	out := m.run(t, want, append([]string{"verify", "--verbose", "--policy", filepath.Join(m.dir, "golden.toml"), "--nonce", nonce, filepath.Join(m.dir, "evidence.json")}, root...)...)
+	if !strings.Contains(out, "policy.start-value") {
+		t.Errorf("verify %v says nothing of the start value:\n%s", args, out)
+	}
+}
+
+// run runs agentctl, checks its exit code, and returns what it printed.
+func (m *booted) run(t *testing.T, want int, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), args...)
+	cmd.Env = m.env
+	out, err := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		t.Fatalf("agentctl %s: exit code %d, want %d: %v\n%s", strings.Join(args, " "), code, want, err, out)
+	}
+	return string(out)
+}
