@@ -108,7 +108,7 @@ func (w *whole) start() (d *daemon, stop func()) {
 }
 
 func (w *whole) evidence(d *daemon) error {
-	_, err := evidencer{d.attester, d.enroller}.Attest(w.t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{Method: evidence.MethodPidfd})
+	_, err := evidencer{d.attester, d.enroller}.Attest(w.t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -114,7 +115,7 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	state, _ := d.state.Now()
 	l, err := ledger.Open(ctx, ledger.Config{
 		Log: logs, State: state, TPM: t, PCR: m.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
-		Volatile: ends,
+		Volatile: ends, Now: boottime.Now,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
 		return nil, &startup.Refusal{Err: err}

@@ -75,7 +75,7 @@ func primitives(b *testing.B, e *evidence.Evidence, ak *ecdsa.PublicKey) func() 
 	quoted := sha256.Sum256(e.Batch.Quote.Attest)
 	sig := e.Batch.Quote.Signature
 	qr, qs := new(big.Int).SetBytes(sig[6:38]), new(big.Int).SetBytes(sig[40:72])
-	message := evidence.BatchMessage(e.Batch.Tree, nil, e.Batch.Quote.Attest, e.Batch.LogHead)
+	message := evidence.BatchMessage(&e.Batch, nil)
 	return func() {
 		ok := ecdsa.Verify(chain[0].PublicKey.(*ecdsa.PublicKey), digest[:], r, s)
 		ok = ok && chain[1].CheckSignature(chain[0].SignatureAlgorithm, chain[0].RawTBSCertificate, chain[0].Signature) == nil

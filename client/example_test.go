@@ -63,7 +63,7 @@ func answer[R any](v func(R) any) http.HandlerFunc {
 func ExampleClient_Evidence() {
 	defer stub(map[string]http.HandlerFunc{
 		"POST /v1/evidence": answer(func(r api.EvidenceRequest) any {
-			return map[string]any{"type": "agentd/evidence/1", "forKeyOf": len(r.PublicKey)}
+			return map[string]any{"type": "agentd/evidence/2", "forKeyOf": len(r.PublicKey)}
 		}),
 	})()
 
@@ -89,7 +89,7 @@ func ExampleClient_Evidence() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%s", document) // send it as it is
-	// Output: {"forKeyOf":44,"type":"agentd/evidence/1"}
+	// Output: {"forKeyOf":44,"type":"agentd/evidence/2"}
 }
 
 // An app derives the key of its disk. The secret is the same after each restart, and

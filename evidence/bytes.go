@@ -100,10 +100,23 @@ func present(part string, got uint64) error {
 	return nil
 }
 
-// UnmarshalJSONFrom decodes a snapshot. A count of the log head that is absent is not zero.
+// milliseconds returns an error if the member of this name was not read, or is not a time that
+// JSON can carry exactly: 0 to 2^53 - 1.
+func milliseconds(part string, got uint64) error {
+	if err := present(part, got); err != nil {
+		return err
+	}
+	if got > strictjson.MaxInteger {
+		return fmt.Errorf("%s %d, want at most %d", part, got, uint64(strictjson.MaxInteger))
+	}
+	return nil
+}
+
+// UnmarshalJSONFrom decodes a snapshot. A time, or a count of the log head, that is absent is
+// not zero.
 func (s *Snapshot) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	type members Snapshot
-	s.LogHead.Count = absent
+	s.Time, s.LogHead.Count = absent, absent
 	return json.UnmarshalDecode(d, (*members)(s))
 }
 

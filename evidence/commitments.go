@@ -10,11 +10,11 @@ import (
 
 // Labels of the composite hashes, with the list of parts after each.
 const (
-	labelStatement = "agentd/statement/1" // leaf of the Merkle tree: statement
+	labelStatement = "agentd/statement/2" // leaf of the Merkle tree: statement
 	labelQuote     = "agentd/quote/1"     // qualifying data: root, size, anchor digest
-	labelBatch     = "agentd/batch/1"     // agent signature: root, size, anchor digest, TPMS_ATTEST, log head
-	labelReport    = "agentd/report/1"    // report data: root, size, agent key, AK, TPMS_ATTEST, log head
-	labelAnchor    = "agentd/anchor/1"    // anchor digest: root, size, agent key, AK, TPMS_ATTEST, log head, report
+	labelBatch     = "agentd/batch/2"     // agent signature: root, size, anchor digest, time, TPMS_ATTEST, log head
+	labelReport    = "agentd/report/2"    // report data: root, size, time, agent key, AK, TPMS_ATTEST, log head
+	labelAnchor    = "agentd/anchor/2"    // anchor digest: root, size, time, agent key, AK, TPMS_ATTEST, log head, report
 	labelLog       = "agentd/log/1"       // log head: previous digest, record
 )
 
@@ -49,24 +49,26 @@ func QuoteData(t TreeHead, anchor *Digest) Digest {
 
 // BatchMessage returns the message that the agent key signs for a batch, with Ed25519 (RFC
 // 8032) over these bytes as they are. Without this signature, an attacker who runs the vTPM,
-// or can open the TPM device, could mint quotes with invented callers. Anchor is nil for
-// fresh evidence; attest is the TPMS_ATTEST of the quote.
-func BatchMessage(t TreeHead, anchor *Digest, attest []byte, head LogHead) []byte {
-	return Preimage(labelBatch, t.Root[:], be64(t.Size), optional(anchor), attest, head.Bytes())
+// or can open the TPM device, could mint quotes with invented callers. Anchor is the anchor
+// digest, or nil for fresh evidence.
+func BatchMessage(s *Snapshot, anchor *Digest) []byte {
+	t := s.Tree
+	return Preimage(labelBatch, t.Root[:], be64(t.Size), optional(anchor), be64(s.Time), s.Quote.Attest, s.LogHead.Bytes())
 }
 
 // ReportData returns the 64 bytes, SHA-512, that a report contains for a snapshot. They
-// commit to the agent key (32 bytes, Ed25519) and the AK, and to the quote, the tree and the
-// log of the snapshot. Attest is a TPMS_ATTEST and ak a TPMT_PUBLIC, both exactly
-// as the TPM produced them.
-func ReportData(t TreeHead, agentKey, ak, attest []byte, head LogHead) [64]byte {
-	return sha512.Sum512(Preimage(labelReport, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes()))
+// commit to the agent key (32 bytes, Ed25519) and the AK, and to the quote, the tree, the time
+// and the log of the snapshot. Ak is a TPMT_PUBLIC, exactly as the TPM produced it.
+func ReportData(s *Snapshot, agentKey, ak []byte) [64]byte {
+	t := s.Tree
+	return sha512.Sum512(Preimage(labelReport, t.Root[:], be64(t.Size), be64(s.Time), agentKey, ak, s.Quote.Attest, s.LogHead.Bytes()))
 }
 
 // AnchorDigest returns the digest by which later quotes name an anchor: SHA-256 over all
 // that its report commits to, and over the report itself.
-func AnchorDigest(t TreeHead, agentKey, ak, attest []byte, head LogHead, report []byte) Digest {
-	return Sum256(labelAnchor, t.Root[:], be64(t.Size), agentKey, ak, attest, head.Bytes(), report)
+func AnchorDigest(s *Snapshot, agentKey, ak, report []byte) Digest {
+	t := s.Tree
+	return Sum256(labelAnchor, t.Root[:], be64(t.Size), be64(s.Time), agentKey, ak, s.Quote.Attest, s.LogHead.Bytes(), report)
 }
 
 func optional(d *Digest) []byte {

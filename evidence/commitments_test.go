@@ -10,19 +10,21 @@ import (
 // TestCommitmentsTakeEverything changes each input of each commitment alone.
 func TestCommitmentsTakeEverything(t *testing.T) {
 	type in struct {
-		tree                       TreeHead
-		agentKey, ak, attest, repo []byte
-		head                       LogHead
-		anchor                     *Digest
+		Snapshot
+		agentKey, ak, repo []byte
+		anchor             *Digest
 	}
-	base := in{TreeHead{Digest{1}, 2}, []byte("key"), []byte("ak"), []byte("attest"), []byte("report"), LogHead{3, Digest{4}}, &Digest{5}}
+	base := in{
+		Snapshot{Tree: TreeHead{Digest{1}, 2}, Time: 6, LogHead: LogHead{3, Digest{4}}, Quote: Quote{Attest: Bytes("attest")}},
+		[]byte("key"), []byte("ak"), []byte("report"), &Digest{5},
+	}
 	outputs := func(i in) map[string]string {
-		q := QuoteData(i.tree, i.anchor)
-		r := ReportData(i.tree, i.agentKey, i.ak, i.attest, i.head)
-		a := AnchorDigest(i.tree, i.agentKey, i.ak, i.attest, i.head, i.repo)
+		q := QuoteData(i.Tree, i.anchor)
+		r := ReportData(&i.Snapshot, i.agentKey, i.ak)
+		a := AnchorDigest(&i.Snapshot, i.agentKey, i.ak, i.repo)
 		return map[string]string{
 			"quote": string(q[:]), "report": string(r[:]), "anchor": string(a[:]),
-			"batch": string(BatchMessage(i.tree, i.anchor, i.attest, i.head)),
+			"batch": string(BatchMessage(&i.Snapshot, i.anchor)),
 		}
 	}
 	changes := []struct {
@@ -30,13 +32,14 @@ func TestCommitmentsTakeEverything(t *testing.T) {
 		change func(*in)
 		moves  string // commitments that must change; the others must not
 	}{
-		{"root", func(i *in) { i.tree.Root[31]++ }, "quote batch report anchor"},
-		{"size", func(i *in) { i.tree.Size++ }, "quote batch report anchor"},
+		{"root", func(i *in) { i.Tree.Root[31]++ }, "quote batch report anchor"},
+		{"size", func(i *in) { i.Tree.Size++ }, "quote batch report anchor"},
 		{"agent key", func(i *in) { i.agentKey = []byte("kez") }, "report anchor"},
 		{"AK", func(i *in) { i.ak = []byte("al") }, "report anchor"},
-		{"attest", func(i *in) { i.attest = []byte("attesu") }, "batch report anchor"},
-		{"log count", func(i *in) { i.head.Count++ }, "batch report anchor"},
-		{"log digest", func(i *in) { i.head.Digest[0]++ }, "batch report anchor"},
+		{"time", func(i *in) { i.Time++ }, "batch report anchor"},
+		{"attest", func(i *in) { i.Quote.Attest = []byte("attesu") }, "batch report anchor"},
+		{"log count", func(i *in) { i.LogHead.Count++ }, "batch report anchor"},
+		{"log digest", func(i *in) { i.LogHead.Digest[0]++ }, "batch report anchor"},
 		{"report", func(i *in) { i.repo = []byte("reporu") }, "anchor"},
 		{"anchor", func(i *in) { i.anchor = &Digest{6} }, "quote batch"},
 		{"no anchor", func(i *in) { i.anchor = nil }, "quote batch"},

@@ -66,6 +66,7 @@ func TestDocumentedSizes(t *testing.T) {
 		{"`audience`", -1, MaxAudience},
 		{"`userData`", -1, MaxUserData},
 		{"`publicKey`", -1, MaxPublicKey},
+		{"`keyProof`", -1, MaxKeyProof},
 		{"`salt`", MinSalt, MaxSalt},
 		{"`caller.unit`", -1, MaxName},
 		{"`caller.app`", -1, MaxName},

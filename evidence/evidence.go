@@ -12,7 +12,7 @@ import (
 )
 
 // Type is the member "type" of every evidence document of this version.
-const Type = "agentd/evidence/1"
+const Type = "agentd/evidence/2"
 
 // ReportKind names the platform that signed a report.
 type ReportKind string
@@ -42,6 +42,7 @@ type Evidence struct {
 // log head. All are of one moment: the agent takes them while nothing is measured.
 type Snapshot struct {
 	Tree    TreeHead `json:"tree"`
+	Time    uint64   `json:"time"` // when the quote was asked for: CLOCK_BOOTTIME of the guest in milliseconds
 	LogHead LogHead  `json:"logHead"`
 	Quote   Quote    `json:"quote"`
 	PCRs    Banks    `json:"pcrs"` // banks in the order of the quote's selection
@@ -154,7 +155,7 @@ func (s *Snapshot) check(part string) error {
 	if err != nil {
 		return err
 	}
-	if err := present(part+".logHead.count", s.LogHead.Count); err != nil {
+	if err := cmp.Or(milliseconds(part+".time", s.Time), present(part+".logHead.count", s.LogHead.Count)); err != nil {
 		return err
 	}
 	if s.Tree.Size == 0 || s.Tree.Size > MaxBatch {
@@ -182,8 +183,7 @@ func (e *Evidence) AnchorDigest() *Digest {
 	if e.Anchor == nil {
 		return nil
 	}
-	a := e.Anchor
-	d := AnchorDigest(a.Tree, e.AgentKey, e.AK, a.Quote.Attest, a.LogHead, e.Report.Bytes)
+	d := AnchorDigest(e.Anchor, e.AgentKey, e.AK, e.Report.Bytes)
 	return &d
 }
 
@@ -193,5 +193,5 @@ func (e *Evidence) ReportData() [64]byte {
 	if e.Anchor != nil {
 		s = e.Anchor
 	}
-	return ReportData(s.Tree, e.AgentKey, e.AK, s.Quote.Attest, s.LogHead)
+	return ReportData(s, e.AgentKey, e.AK)
 }

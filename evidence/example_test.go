@@ -66,5 +66,5 @@ func ExampleQuoteData() {
 	}
 	fmt.Println(evidence.QuoteData(e.Batch.Tree, e.AnchorDigest()))
 	// Output:
-	// 0de8e72f0dc5ef944520751af09d0f7004b9be7a046d7a525374faaa0e90b442
+	// 55e40f26adf12b829dd37f9c865bf17cc58d0ada9b3b69c327cd81bb7b759dd0
 }

@@ -47,7 +47,8 @@ func newExampleStatement() ([]byte, Statement) {
 		PublicKey: count(32, 0x40),
 		Freshness: Fresh,
 		Salt:      count(32, 0x80),
-		Caller:    Caller{UID: 990, GID: 990, Unit: "billing.service", App: "billing", Method: MethodPidfd},
+		Caller: Caller{UID: 990, GID: 990, PID: 4321, Started: 12340, UnitStarted: new(uint64(12330)), Unit: "billing.service", Invocation: count(16, 0x60),
+			App: "billing", Method: MethodPidfd},
 	}
 	b, err := s.Encode()
 	if err != nil {
@@ -73,17 +74,19 @@ func newExample() *example {
 	qualifying := QuoteData(tree.Head(), nil)
 	ex.attest = exampleAttest(qualifying[:])
 	key := ed25519.NewKeyFromSeed(count(32, 0xa0))
+	batch := Snapshot{
+		Tree:    tree.Head(),
+		Time:    98765,
+		LogHead: ex.head,
+		Quote:   Quote{Attest: ex.attest, Signature: Bytes("TPMT_SIGNATURE by the AK")},
+		PCRs:    []Bank{{Algorithm: "sha256", PCRs: []PCR{{Index: 14, Value: count(32, 0xc0)}}}},
+	}
 	ex.evidence = &Evidence{
-		Type:      Type,
-		Statement: ex.encoded,
-		Inclusion: inclusion,
-		Batch: Snapshot{
-			Tree:    tree.Head(),
-			LogHead: ex.head,
-			Quote:   Quote{Attest: ex.attest, Signature: Bytes("TPMT_SIGNATURE by the AK")},
-			PCRs:    []Bank{{Algorithm: "sha256", PCRs: []PCR{{Index: 14, Value: count(32, 0xc0)}}}},
-		},
-		AgentSignature: ed25519.Sign(key, BatchMessage(tree.Head(), nil, ex.attest, ex.head)),
+		Type:           Type,
+		Statement:      ex.encoded,
+		Inclusion:      inclusion,
+		Batch:          batch,
+		AgentSignature: ed25519.Sign(key, BatchMessage(&batch, nil)),
 		AgentKey:       Bytes(key.Public().(ed25519.PublicKey)),
 		AK:             Bytes("TPMT_PUBLIC of the AK"),
 		Report:         Report{Kind: ReportSNP, Bytes: Bytes("attestation report")},
@@ -112,7 +115,7 @@ func (ex *example) values() [][2]string {
 	e, head := ex.evidence, ex.tree.Head()
 	quote := QuoteData(head, nil)
 	report := e.ReportData()
-	anchor := AnchorDigest(head, e.AgentKey, e.AK, ex.attest, ex.head, e.Report.Bytes)
+	anchor := AnchorDigest(&e.Batch, e.AgentKey, e.AK, e.Report.Bytes)
 	anchored := QuoteData(head, &anchor)
 	return [][2]string{
 		{"statement", string(ex.encoded)},
@@ -124,7 +127,7 @@ func (ex *example) values() [][2]string {
 		{"log head", hex.EncodeToString(ex.head.Bytes())},
 		{"qualifying data", quote.String()},
 		{"TPMS_ATTEST", hex.EncodeToString(ex.attest)},
-		{"batch message", hex.EncodeToString(BatchMessage(head, nil, ex.attest, ex.head))},
+		{"batch message", hex.EncodeToString(BatchMessage(&e.Batch, nil))},
 		{"agent key", hex.EncodeToString(e.AgentKey)},
 		{"agent signature", hex.EncodeToString(e.AgentSignature)},
 		{"report data", hex.EncodeToString(report[:])},

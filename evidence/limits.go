@@ -13,6 +13,8 @@ const (
 	MaxAudience     = 256      // bytes of UTF-8
 	MaxUserData     = 4 << 10  // bytes
 	MaxPublicKey    = 8 << 10  // bytes
+	MaxKeyProof     = 1 << 10  // bytes
+	InvocationSize  = 16       // bytes, exactly
 	MinSalt         = 16       // bytes
 	MaxSalt         = 64       // bytes
 	MaxBatch        = 4096     // statements under one quote

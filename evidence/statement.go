@@ -6,13 +6,14 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // StatementType is the member "type" of every statement of this version.
-const StatementType = "agentd/statement/1"
+const StatementType = "agentd/statement/2"
 
 // Freshness names which report a caller accepts.
 type Freshness string
@@ -30,6 +31,7 @@ type Statement struct {
 	Audience  string    `json:"audience,omitzero"`  // name of the verifier, at most 256 bytes; another verifier refuses it
 	UserData  Bytes     `json:"userData,omitzero"`  // up to 4 KiB, opaque to the agent
 	PublicKey Bytes     `json:"publicKey,omitzero"` // up to 8 KiB, opaque to the agent; DER SubjectPublicKeyInfo by custom
+	KeyProof  Bytes     `json:"keyProof,omitzero"`  // signature by the private half of PublicKey, up to 1 KiB; nil if the caller only names the key
 	Freshness Freshness `json:"freshness"`          // what the caller asked for
 	Salt      Bytes     `json:"salt"`               // 16 to 64 random bytes: hashes do not show what others of the batch asked for
 	Caller    Caller    `json:"caller"`             // the process that asked, as the agent established it
@@ -47,12 +49,16 @@ const (
 // connection. The boundary is unit and uid. The executable is an observation only: a process
 // can pass its connection to another process, or replace its own image.
 type Caller struct {
-	UID        uint32      `json:"uid"`                 // effective uid at connect (SO_PEERCRED), seen from the initial user namespace
-	GID        uint32      `json:"gid"`                 // effective gid at connect
-	Unit       string      `json:"unit,omitzero"`       // systemd system unit; empty if the process is in none
-	App        string      `json:"app,omitzero"`        // declared application with this unit and user; empty if none
-	Method     Method      `json:"method"`              // how connection and process were tied
-	Executable *Executable `json:"executable,omitzero"` // observed image of the process; nil if it was not observed
+	UID         uint32      `json:"uid"`                  // effective uid at connect (SO_PEERCRED), seen from the initial user namespace
+	GID         uint32      `json:"gid"`                  // effective gid at connect
+	PID         uint32      `json:"pid"`                  // number of the process as the agent sees it, 1 to 2^31 - 1
+	Started     uint64      `json:"started"`              // when the process started: CLOCK_BOOTTIME in milliseconds, rounded down to 10
+	UnitStarted *uint64     `json:"unitStarted,omitzero"` // when the earliest process of this run of Unit started that the agent saw; nil exactly if Unit is empty
+	Unit        string      `json:"unit,omitzero"`        // systemd system unit; empty if the process is in none
+	Invocation  Bytes       `json:"invocation,omitzero"`  // systemd's id of this run of Unit, 16 bytes; nil if it is not known
+	App         string      `json:"app,omitzero"`         // declared application with this unit and user; empty if none
+	Method      Method      `json:"method"`               // how connection and process were tied
+	Executable  *Executable `json:"executable,omitzero"`  // observed image of the process; nil if it was not observed
 }
 
 // An Executable is the image that the process ran when it connected.
@@ -76,7 +82,7 @@ const (
 // ParseStatement decodes the exact bytes of a statement, at most [MaxStatement], and checks
 // them as [Statement.Check] does. The JSON is strict, as for [Parse].
 func ParseStatement(b []byte) (*Statement, error) {
-	s := Statement{Caller: Caller{UID: absent32, GID: absent32}}
+	s := Statement{Caller: Caller{UID: absent32, GID: absent32, Started: absent}}
 	if err := strictjson.Decode(b, MaxStatement, &s); err != nil {
 		return nil, fmt.Errorf("decode statement: %w", err)
 	}
@@ -110,10 +116,18 @@ func (s *Statement) Check() error {
 		text.Size("nonce", len(s.Nonce), MinNonce, MaxNonce),
 		text.Size("userData", len(s.UserData), 0, MaxUserData),
 		text.Size("publicKey", len(s.PublicKey), 0, MaxPublicKey),
+		s.checkProof(),
 		text.Size("salt", len(s.Salt), MinSalt, MaxSalt),
 		text.Check("audience", s.Audience, 0, MaxAudience),
 		s.Caller.check(),
 	)
+}
+
+func (s *Statement) checkProof() error {
+	if len(s.KeyProof) > 0 && len(s.PublicKey) == 0 {
+		return errors.New("keyProof without publicKey: it proves that the caller has that key")
+	}
+	return text.Size("keyProof", len(s.KeyProof), 0, MaxKeyProof)
 }
 
 func (c *Caller) check() error {
@@ -128,8 +142,23 @@ func (c *Caller) check() error {
 			return fmt.Errorf("%s is missing, or %d", id.part, absent32)
 		}
 	}
-	if c.App != "" && c.Unit == "" {
+	if c.PID < 1 || c.PID > math.MaxInt32 {
+		return fmt.Errorf("caller.pid %d, want 1 to %d", c.PID, math.MaxInt32)
+	}
+	if err := milliseconds("caller.started", c.Started); err != nil {
+		return err
+	}
+	switch {
+	case c.App != "" && c.Unit == "":
 		return errors.New("caller.app without caller.unit: an app is known by its unit")
+	case (c.UnitStarted == nil) != (c.Unit == ""):
+		return errors.New("caller.unitStarted must be present exactly if caller.unit is")
+	case c.UnitStarted != nil && *c.UnitStarted > c.Started:
+		return fmt.Errorf("caller.unitStarted %d is after caller.started, %d", *c.UnitStarted, c.Started)
+	case len(c.Invocation) != 0 && c.Unit == "":
+		return errors.New("caller.invocation without caller.unit: it is the id of a run of that unit")
+	case len(c.Invocation) != 0 && len(c.Invocation) != InvocationSize:
+		return &text.SizeError{Part: "caller.invocation", Got: len(c.Invocation), Min: InvocationSize, Max: InvocationSize}
 	}
 	if x := c.Executable; x != nil {
 		switch x.State {

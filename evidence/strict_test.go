@@ -34,16 +34,16 @@ func TestParseIsStrict(t *testing.T) {
 		{"trailing value", good + "{}", "after top-level value"},
 		{"trailing letter", good + "x", "after top-level value"},
 		{"unknown member", `{"extra":1,` + good[1:], "unknown"},
-		{"duplicate member", `{"type":"agentd/evidence/1",` + good[1:], "duplicate"},
+		{"duplicate member", `{"type":"agentd/evidence/2",` + good[1:], "duplicate"},
 		{"other case", strings.Replace(good, `"agentKey"`, `"AgentKey"`, 1), "unknown"},
-		{"duplicate by case", `{"Type":"agentd/evidence/1",` + good[1:], "unknown"},
+		{"duplicate by case", `{"Type":"agentd/evidence/2",` + good[1:], "unknown"},
 		{"duplicate in depth", strings.Replace(good, `"tree":{`, `"tree":{"size":1,`, 1), "duplicate"},
 		{"line break in base64", strings.Replace(good, key, key[:8]+`\n`+key[8:], 1), "canonical"},
 		{"no padding", strings.Replace(good, key, strings.TrimRight(key, "="), 1), "canonical"},
 		{"padding bits", strings.Replace(good, key, loosePadding(key), 1), "canonical"},
 		{"url alphabet", strings.Replace(good, key, strings.Repeat("-", 43)+"=", 1), "canonical"},
-		{"invalid UTF-8", strings.Replace(good, "agentd/evidence/1", "agentd/evidence/\xff", 1), "UTF-8"},
-		{"other version", strings.Replace(good, "agentd/evidence/1", "agentd/evidence/2", 1), "type"},
+		{"invalid UTF-8", strings.Replace(good, "agentd/evidence/2", "agentd/evidence/\xff", 1), "UTF-8"},
+		{"other version", strings.Replace(good, "agentd/evidence/2", "agentd/evidence/1", 1), "type"},
 		{"number as text", strings.Replace(good, `"index":1`, `"index":"1"`, 1), "index"},
 		{"negative index", strings.Replace(good, `"index":1`, `"index":-1`, 1), "index"},
 		{"empty", "", "EOF"},
@@ -90,7 +90,7 @@ func TestMissingMember(t *testing.T) {
 		mayBeAbsent[left] = true // to package verify: nothing is of that kind, root, bank or length
 	}
 	missing(t, document, mayBeAbsent, func(b []byte) error { _, err := Parse(b); return err })
-	missing(t, ex.encoded, map[string]bool{"audience": true, "userData": true, "publicKey": true, "caller.app": true}, func(b []byte) error { _, err := ParseStatement(b); return err })
+	missing(t, ex.encoded, map[string]bool{"audience": true, "userData": true, "publicKey": true, "caller.app": true, "caller.invocation": true}, func(b []byte) error { _, err := ParseStatement(b); return err })
 }
 
 // missing removes one member of document after the other and asks parse about the rest.
@@ -156,6 +156,8 @@ func TestSizes(t *testing.T) {
 		{"batch.tree.size", func(e *Evidence) { e.Batch.Tree.Size = 0 }},
 		{"batch.tree.size", func(e *Evidence) { e.Batch.Tree.Size = MaxBatch + 1 }},
 		{"batch.logHead.digest", func(e *Evidence) { e.Batch.LogHead.Count = 0 }},
+		{"batch.time", func(e *Evidence) { e.Batch.Time = strictjson.MaxInteger + 1 }},
+		{"anchor.time", func(e *Evidence) { a := e.Batch; a.Time = strictjson.MaxInteger + 1; e.Anchor = &a }},
 		{"anchor.quote.attest", func(e *Evidence) { a := e.Batch; a.Quote.Attest = nil; e.Anchor = &a }},
 		{"log.previous", func(e *Evidence) { e.Log = &Log{Start: 3} }},
 		{"log.previous", func(e *Evidence) { e.Log = &Log{Previous: Digest{1}} }},
@@ -174,7 +176,7 @@ func TestStatementCheck(t *testing.T) {
 		part   string
 		change func(*Statement)
 	}{
-		{"type", func(s *Statement) { s.Type = "agentd/statement/2" }},
+		{"type", func(s *Statement) { s.Type = "agentd/statement/1" }},
 		{"freshness", func(s *Statement) { s.Freshness = "" }},
 		{"nonce", func(s *Statement) { s.Nonce = s.Nonce[:15] }},
 		{"nonce", func(s *Statement) { s.Nonce = make(Bytes, 65) }},
@@ -189,6 +191,17 @@ func TestStatementCheck(t *testing.T) {
 		}},
 		{"userData", func(s *Statement) { s.UserData = make(Bytes, MaxUserData+1) }},
 		{"publicKey", func(s *Statement) { s.PublicKey = make(Bytes, MaxPublicKey+1) }},
+		{"keyProof", func(s *Statement) { s.KeyProof = make(Bytes, MaxKeyProof+1) }},
+		{"keyProof without publicKey", func(s *Statement) { s.KeyProof, s.PublicKey = Bytes("proof"), nil }},
+		{"caller.pid", func(s *Statement) { s.Caller.PID = 0 }},
+		{"caller.pid", func(s *Statement) { s.Caller.PID = 1 << 31 }},
+		{"caller.started", func(s *Statement) { s.Caller.Started = strictjson.MaxInteger + 1 }},
+		{"caller.unitStarted", func(s *Statement) { s.Caller.UnitStarted = nil }},
+		{"caller.unitStarted", func(s *Statement) { s.Caller.UnitStarted = new(s.Caller.Started + 1) }},
+		{"caller.unitStarted", func(s *Statement) { s.Caller.Unit, s.Caller.App, s.Caller.Invocation = "", "", nil }},
+		{"caller.invocation", func(s *Statement) { s.Caller.Invocation = s.Caller.Invocation[:15] }},
+		{"caller.invocation", func(s *Statement) { s.Caller.Invocation = append(s.Caller.Invocation, 0) }},
+		{"caller.invocation without caller.unit", func(s *Statement) { s.Caller.Unit, s.Caller.App, s.Caller.UnitStarted = "", "", nil }},
 		{"caller.method", func(s *Statement) { s.Caller.Method = "trust-me" }},
 		{"caller.app", func(s *Statement) { s.Caller.App, s.Caller.Unit = "billing", "" }},
 		{"caller.unit", func(s *Statement) { s.Caller.Unit = strings.Repeat("u", 257) }},
@@ -205,7 +218,7 @@ func TestStatementCheck(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add(exampleDocument(f))
-	f.Add([]byte(`{"type":"agentd/evidence/1"}`))
+	f.Add([]byte(`{"type":"agentd/evidence/2"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := Parse(b)
 		if err != nil {

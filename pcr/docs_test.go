@@ -37,16 +37,21 @@ func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 		{Path: "/usr/lib/billing/current", Mode: 0o120777, Size: 3, Digest: content("1.2")},
 	}
 	events := []pcr.Event{
-		{Type: pcr.EventStart, Start: start},
-		{Type: pcr.EventAgent, Agent: &agent},
-		{Type: pcr.EventApp, App: &pcr.AppEvent{
-			App: "billing", Unit: "billing.service", User: "billing", Declaration: content("billing.toml"),
+		{Type: pcr.EventStart, Time: 5231, Start: start},
+		{Type: pcr.EventAgent, Time: 5238, Agent: &agent},
+		{Type: pcr.EventApp, Time: 5307, App: &pcr.AppEvent{
+			App: "billing", Unit: "billing.service", User: "billing", UID: new(uint32(990)), Declaration: content("billing.toml"),
 			Manifest: manifest, Digest: pcr.ManifestDigest(manifest),
 		}},
-		{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "billing", Reason: "/usr/bin/billing changed while it was hashed"}},
-		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "the kernel dropped file change notices"}},
-		{Type: pcr.EventReload, Agent: &agent},
-		{Type: pcr.EventFull},
+		{Type: pcr.EventUnmeasured, Time: 61804, Unmeasured: &pcr.UnmeasuredEvent{App: "billing", Reason: "/usr/bin/billing changed while it was hashed"}},
+		{Type: pcr.EventGap, Time: 61804, Gap: &pcr.GapEvent{Reason: "the kernel dropped file change notices"}},
+		{Type: pcr.EventReload, Time: 61804, Agent: &agent},
+		{Type: pcr.EventSame, Time: 61893, Same: &pcr.SameEvent{
+			App: "billing", Declaration: content("billing.toml"), Digest: pcr.ManifestDigest(manifest),
+			Reason: "it could not be measured before",
+		}},
+		{Type: pcr.EventStop, Time: 90210, Stop: &pcr.StopEvent{AgentKey: agent.AgentKey}},
+		{Type: pcr.EventFull, Time: 90655},
 	}
 	var records []pcr.Record
 	for i, e := range events {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,7 +25,9 @@ const (
 	EventStart      EventType = "log-start"      // first of a log, and only there: the value of the PCR
 	EventAgent      EventType = "agent-start"    // the daemon started
 	EventReload     EventType = "agent-reload"   // the daemon read its configuration again
+	EventStop       EventType = "agent-stop"     // the daemon stopped in order: only agent-start may follow
 	EventApp        EventType = "app"            // an application as the agent found it
+	EventSame       EventType = "app-same"       // an application that is what its last record says
 	EventUnmeasured EventType = "app-unmeasured" // a declared application that the agent could not measure
 	EventGap        EventType = "gap"            // changes may have been missed
 	EventFull       EventType = "full"           // last of a log: nothing is recorded after it
@@ -32,10 +35,11 @@ const (
 
 // Caps on events. They bind the agent as well as the verifier.
 const (
-	MaxContent      = 1 << 20 // bytes of the JSON of one event
-	MaxManifest     = 20000   // files of one application
-	MaxDeclarations = 4096    // declared applications
-	MaxReason       = 1024    // bytes of a reason
+	MaxContent      = 1 << 20   // bytes of the JSON of one event
+	MaxManifest     = 20000     // files of one application
+	MaxDeclarations = 4096      // declared applications
+	MaxReason       = 1024      // bytes of a reason
+	MaxTime         = 1<<53 - 1 // milliseconds: JSON carries larger numbers to no two readers alike
 )
 
 // An Event is the content of one record: a type, and the member that belongs to it.
@@ -43,9 +47,12 @@ const (
 // one digest. Later versions may add types; a reader refuses a type that it does not know.
 type Event struct {
 	Type       EventType        `json:"type"`
+	Time       uint64           `json:"time"`                // CLOCK_BOOTTIME of the guest in milliseconds; it never falls from record to record
 	Start      *StartEvent      `json:"start,omitzero"`      // of EventStart
 	Agent      *AgentEvent      `json:"agent,omitzero"`      // of EventAgent and EventReload
+	Stop       *StopEvent       `json:"stop,omitzero"`       // of EventStop
 	App        *AppEvent        `json:"app,omitzero"`        // of EventApp
+	Same       *SameEvent       `json:"same,omitzero"`       // of EventSame
 	Unmeasured *UnmeasuredEvent `json:"unmeasured,omitzero"` // of EventUnmeasured
 	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
 }
@@ -80,14 +87,31 @@ type Declaration struct {
 	Digest evidence.Digest `json:"digest"` // SHA-256 of the file
 }
 
+// StopEvent is the end of a daemon that had the time to say so. A start without one before it
+// tells that the daemon before was killed, or crashed.
+type StopEvent struct {
+	AgentKey evidence.Bytes `json:"agentKey"` // Ed25519 public key of the daemon that ends, 32 bytes
+}
+
 // AppEvent is one application: everything that its declaration names, as the agent found it.
 type AppEvent struct {
 	App         string          `json:"app"`
 	Unit        string          `json:"unit,omitzero"` // systemd system unit
 	User        string          `json:"user,omitzero"` // user of the unit
+	UID         *uint32         `json:"uid,omitzero"`  // uid of User when the declaration was read; nil exactly if User is empty
 	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that named the files
 	Manifest    Manifest        `json:"manifest"`      // ascending by the bytes of the path, each path once
 	Digest      evidence.Digest `json:"digest"`        // ManifestDigest of Manifest
+}
+
+// SameEvent says that an application was measured again, and is what its last [AppEvent] says.
+// It begins an interval of coverage, or carries one on (docs/measurements.md, section 4).
+type SameEvent struct {
+	App         string          `json:"app"`
+	Declaration evidence.Digest `json:"declaration"`      // SHA-256 of the declaration that named the files, as in that AppEvent
+	Digest      evidence.Digest `json:"digest"`           // ManifestDigest of what was found, as in that AppEvent
+	Carried     bool            `json:"carried,omitzero"` // nothing can have changed since the interval before was ended
+	Reason      string          `json:"reason"`           // for people: what Carried rests on, or why it is false; 1 to MaxReason bytes
 }
 
 // UnmeasuredEvent says that the agent could not measure a declared application. What runs
@@ -147,7 +171,11 @@ func (e *Event) Check() error {
 	}{
 		{[]EventType{EventStart}, e.Start != nil, e.Start.check},
 		{[]EventType{EventAgent, EventReload}, e.Agent != nil, e.Agent.check},
+		{[]EventType{EventStop}, e.Stop != nil, func() error { return agentKey("stop.agentKey", e.Stop.AgentKey) }},
 		{[]EventType{EventApp}, e.App != nil, e.App.check},
+		{[]EventType{EventSame}, e.Same != nil, func() error {
+			return cmp.Or(name("same.app", e.Same.App), text.Check("same.reason", e.Same.Reason, 1, MaxReason))
+		}},
 		{[]EventType{EventUnmeasured}, e.Unmeasured != nil, func() error {
 			return cmp.Or(name("unmeasured.app", e.Unmeasured.App), text.Check("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
 		}},
@@ -164,6 +192,8 @@ func (e *Event) Check() error {
 		return fmt.Errorf("event type %s is not known", text.Excerpt(e.Type))
 	case !exact:
 		return fmt.Errorf("event %q must have exactly the member that belongs to it", e.Type)
+	case e.Time > MaxTime:
+		return fmt.Errorf("event %q: time %d, want at most %d", e.Type, e.Time, uint64(MaxTime))
 	case err != nil:
 		return fmt.Errorf("event %q: %w", e.Type, err)
 	}
@@ -208,8 +238,8 @@ func (a *AgentEvent) check() error {
 	if err := text.Check("agent.version", a.Version, 1, evidence.MaxName); err != nil {
 		return err
 	}
-	if len(a.AgentKey) != 32 {
-		return fmt.Errorf("agent.agentKey of %d bytes, want 32", len(a.AgentKey))
+	if err := agentKey("agent.agentKey", a.AgentKey); err != nil {
+		return err
 	}
 	if (a.Previous.Count == 0) != a.Previous.Digest.IsZero() {
 		return errors.New("agent.previous.digest must be zero exactly when its count is 0")
@@ -233,6 +263,12 @@ func (a *AppEvent) check() error {
 	if err != nil {
 		return err
 	}
+	if (a.UID == nil) != (a.User == "") {
+		return errors.New("app.uid must be present exactly if app.user is")
+	}
+	if a.UID != nil && *a.UID == math.MaxUint32 { // no user has it: setreuid(2) reads it as "no change"
+		return fmt.Errorf("app.uid %d is not that of a user", *a.UID)
+	}
 	if err := checkManifest(a.Manifest); err != nil {
 		return fmt.Errorf("app.manifest%w", err)
 	}
@@ -241,6 +277,8 @@ func (a *AppEvent) check() error {
 	}
 	return nil
 }
+
+func agentKey(part string, key []byte) error { return text.Size(part, len(key), 32, 32) }
 
 func name(part, s string) error { return text.Check(part, s, 1, evidence.MaxName) }
 

@@ -30,33 +30,41 @@ func TestEventsComeBack(t *testing.T) {
 
 // Case 94: a content has one spelling.
 func TestEventSpelling(t *testing.T) {
-	const good = `{"type":"gap","gap":{"reason":"x"}}`
+	zeros := strings.Repeat("A", 43) + "="
+	const good = `{"type":"gap","time":1,"gap":{"reason":"x"}}`
 	if _, err := pcr.ParseEvent([]byte(good)); err != nil {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{
 		"", "{}", "null", "[]", `"gap"`,
 		good + " ", " " + good, good + good,
-		`{"gap":{"reason":"x"},"type":"gap"}`,
-		`{"type":"gap","gap":{"reason":"\u0078"}}`,
-		`{"type":"gap","gap":{"reason":"x","more":1}}`,
-		`{"type":"gap","gap":{"reason":"x"},"more":1}`,
-		`{"type":"gap","Gap":{"reason":"x"}}`,
-		`{"type":"gap","type":"gap","gap":{"reason":"x"}}`,
-		`{"type":"gap","gap":{"reason":"x"},"app":null}`,
-		`{"type":"gap"}`,
-		`{"type":"gap","gap":{"reason":""}}`,
-		`{"type":"gap","gap":{}}`,
-		`{"type":"gap","gap":{"reason":"a\nb"}}`,
-		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u202eb\"}}", // reverses the text after it
-		"{\"type\":\"gap\",\"gap\":{\"reason\":\"a\u2028b\"}}",
-		`{"type":"gap","gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
-		"{\"type\":\"gap\",\"gap\":{\"reason\":\"\xff\"}}",
-		`{"type":"full","gap":{"reason":"x"}}`,
-		`{"type":"gap","unmeasured":{"app":"a","reason":"x"},"gap":{"reason":"x"}}`,
-		`{"type":"full","full":{}}`,
-		`{"type":"FULL"}`,
-		`{"type":"app","gap":{"reason":"x"}}`,
+		`{"gap":{"reason":"x"},"type":"gap","time":1}`,
+		`{"type":"gap","gap":{"reason":"x"},"time":1}`,
+		`{"type":"gap","gap":{"reason":"x"}}`, // without a time
+		`{"type":"gap","time":"1","gap":{"reason":"x"}}`,
+		`{"type":"gap","time":01,"gap":{"reason":"x"}}`,
+		`{"type":"gap","time":9007199254740992,"gap":{"reason":"x"}}`,
+		`{"type":"full"}`,
+		`{"type":"app-same","time":1,"same":{"app":"a","declaration":"` + zeros + `","digest":"` + zeros + `","carried":false,"reason":"x"}}`,
+		`{"type":"gap","time":1,"gap":{"reason":"\u0078"}}`,
+		`{"type":"gap","time":1,"gap":{"reason":"x","more":1}}`,
+		`{"type":"gap","time":1,"gap":{"reason":"x"},"more":1}`,
+		`{"type":"gap","time":1,"Gap":{"reason":"x"}}`,
+		`{"type":"gap","time":1,"type":"gap","gap":{"reason":"x"}}`,
+		`{"type":"gap","time":1,"gap":{"reason":"x"},"app":null}`,
+		`{"type":"gap","time":1}`,
+		`{"type":"gap","time":1,"gap":{"reason":""}}`,
+		`{"type":"gap","time":1,"gap":{}}`,
+		`{"type":"gap","time":1,"gap":{"reason":"a\nb"}}`,
+		"{\"type\":\"gap\",\"time\":1,\"gap\":{\"reason\":\"a\u202eb\"}}", // reverses the text after it
+		"{\"type\":\"gap\",\"time\":1,\"gap\":{\"reason\":\"a\u2028b\"}}",
+		`{"type":"gap","time":1,"gap":{"reason":"` + strings.Repeat("x", pcr.MaxReason+1) + `"}}`,
+		"{\"type\":\"gap\",\"time\":1,\"gap\":{\"reason\":\"\xff\"}}",
+		`{"type":"full","time":1,"gap":{"reason":"x"}}`,
+		`{"type":"gap","time":1,"unmeasured":{"app":"a","reason":"x"},"gap":{"reason":"x"}}`,
+		`{"type":"full","time":1,"full":{}}`,
+		`{"type":"FULL","time":1}`,
+		`{"type":"app","time":1,"gap":{"reason":"x"}}`,
 		strings.Repeat(`{"type":`, 100000),
 		strings.Repeat("[", 100000),
 	} {
@@ -81,9 +89,24 @@ func TestEventRefused(t *testing.T) {
 		change(s)
 		return &pcr.Event{Type: pcr.EventStart, Start: s}
 	}
+	same := func(app, reason string) *pcr.Event {
+		return &pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: app, Reason: reason, Carried: true}}
+	}
+	stop := func(key int) *pcr.Event {
+		return &pcr.Event{Type: pcr.EventStop, Stop: &pcr.StopEvent{AgentKey: make([]byte, key)}}
+	}
 	const file = 0o100644
+	user := func(name string, uid *uint32) *pcr.Event {
+		e := app(entry("/a", file))
+		e.App.User, e.App.UID = name, uid
+		return e
+	}
 	good := []*pcr.Event{
 		app(entry("/a", file), entry("/a b", 0o120777)),
+		user("root", new(uint32(0))),
+		same("a", "x"),
+		stop(32),
+		{Type: pcr.EventFull, Time: pcr.MaxTime},
 		agent(func(*pcr.AgentEvent) {}),
 		start(func(*pcr.StartEvent) {}),
 	}
@@ -114,6 +137,15 @@ func TestEventRefused(t *testing.T) {
 		"no type":                    app(entry("/a", 0o644)),
 		"digest not of the manifest": wrongDigest,
 		"app without a name":         noName,
+		"user without a uid":         user("root", nil),
+		"uid without a user":         user("", new(uint32(0))),
+		"uid -1":                     user("root", new(uint32(1<<32-1))),
+		"same without an app":        same("", "x"),
+		"same without a reason":      same("a", ""),
+		"same with a long reason":    same("a", strings.Repeat("x", pcr.MaxReason+1)),
+		"stop without a key":         stop(0),
+		"stop with a short key":      stop(31),
+		"time of 2^53":               {Type: pcr.EventFull, Time: pcr.MaxTime + 1},
 		"agent key short":            agent(func(a *pcr.AgentEvent) { a.AgentKey = a.AgentKey[1:] }),
 		"no version":                 agent(func(a *pcr.AgentEvent) { a.Version = "" }),
 		"declarations not sorted":    agent(func(a *pcr.AgentEvent) { a.Declarations = []pcr.Declaration{{App: "b"}, {App: "a"}} }),

@@ -17,12 +17,12 @@ func TestHostileEventIsCheap(t *testing.T) {
 		return []byte(open + strings.Repeat(element, n) + end)
 	}
 	for name, event := range map[string][]byte{
-		"values":       fill(`{"type":"log-start","start":{"values":[`, `{},`, `{}]}}`),
-		"declarations": fill(`{"type":"agent-start","agent":{"declarations":[`, `{},`, `{}]}}`),
-		"manifest":     fill(`{"type":"app","app":{"manifest":[`, `{},`, `{}]}}`),
+		"values":       fill(`{"type":"log-start","time":1,"start":{"values":[`, `{},`, `{}]}}`),
+		"declarations": fill(`{"type":"agent-start","time":1,"agent":{"declarations":[`, `{},`, `{}]}}`),
+		"manifest":     fill(`{"type":"app","time":1,"app":{"manifest":[`, `{},`, `{}]}}`),
 		"type":         fill(`{"type":"`, `\n`, `"}`),
-		"bank":         fill(`{"type":"log-start","start":{"values":[{"algorithm":"`, `\n`, `"}]}}`),
-		"reason":       fill(`{"type":"gap","gap":{"reason":"`, `\n`, `"}}`),
+		"bank":         fill(`{"type":"log-start","time":1,"start":{"values":[{"algorithm":"`, `\n`, `"}]}}`),
+		"reason":       fill(`{"type":"gap","time":1,"gap":{"reason":"`, `\n`, `"}}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := ""
@@ -74,7 +74,7 @@ func TestEventValues(t *testing.T) {
 	}
 	agent := func(count string) []byte {
 		d := strings.Repeat("A", 42) + "E="
-		return []byte(`{"type":"agent-start","agent":{"version":"1","digest":"` + d + `","configuration":"` + d + `","agentKey":"` + d + `","previous":{"count":` + count + `,"digest":"` + d + `"}}}`)
+		return []byte(`{"type":"agent-start","time":1,"agent":{"version":"1","digest":"` + d + `","configuration":"` + d + `","agentKey":"` + d + `","previous":{"count":` + count + `,"digest":"` + d + `"}}}`)
 	}
 	if _, err := pcr.ParseEvent(agent("9007199254740991")); err != nil {
 		t.Error(err)

@@ -18,19 +18,19 @@ import (
 // A record put together by hand from the tables of docs/measurements.md, with digests
 // from sha256sum and sha384sum over the content field.
 func TestRecordByHand(t *testing.T) {
-	const content = "ad" + "00000023" + "7b2274797065223a22676170222c22676170223a7b22726561736f6e223a2278227d7d"
+	const content = "ad" + "0000002c" + "7b2274797065223a22676170222c2274696d65223a372c22676170223a7b22726561736f6e223a2278227d7d"
 	want, err := hex.DecodeString("" +
 		"00" + "00000008" + "0102030405060708" + // recnum
 		"01" + "00000001" + "0e" + // pcr
 		"03" + "0000005a" + // digests
-		"0b" + "00000020" + "972fcf9953197840c45a77b274fd11f6dad14f19f72ad3cd7b032095ba6fb8c9" +
-		"0c" + "00000030" + "5fd0647ba93b56ca6cfd07ef66f03fba2ec32bb5f8a69f4d49d7f10f3dd6d1c6763be95f81de3be86ccb4917bb689e65" +
+		"0b" + "00000020" + "09ca784ab7b5edcf307d9a0109cc997a5ff1df45f4a3d3aad57f628e4ff343b8" +
+		"0c" + "00000030" + "6823b1d740a303a5904f92feb78a0b28d01fcd3aa32942fe5092d290fcbec90a73614c75d93906d74a11ace77d926351" +
 		content)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r, err := pcr.NewRecord(0x0102030405060708, 14, []pcr.Algorithm{pcr.SHA256, pcr.SHA384},
-		&pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}})
+		&pcr.Event{Type: pcr.EventGap, Time: 7, Gap: &pcr.GapEvent{Reason: "x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,10 +160,44 @@ func TestTamperedLog(t *testing.T) {
 			return r
 		}, pcr.LogOrder, 0},
 		{"something after full", func(r []pcr.Record) []pcr.Record {
-			r[4], r[6] = r[6], r[4]
-			r[4].Number, r[6].Number = 4, 6
+			r[4], r[8] = r[8], r[4]
+			r[4].Number, r[8].Number = 4, 8
+			r[5] = rerecord(r[5], banks, func(e *pcr.Event) { e.Time = pcr.MaxTime })
 			return r
 		}, pcr.LogOrder, 5},
+		{"a record older than the one before it", func(r []pcr.Record) []pcr.Record {
+			r[3] = rerecord(r[3], banks, func(e *pcr.Event) { e.Time = 5306 })
+			return r
+		}, pcr.LogTime, 3},
+		{"the last record older than the one before it", func(r []pcr.Record) []pcr.Record {
+			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Time = 90209 })
+			return r
+		}, pcr.LogTime, 8},
+		{"an app after the stop", func(r []pcr.Record) []pcr.Record {
+			r[8] = rerecord(r[8], banks, func(e *pcr.Event) {
+				e.Type, e.Gap = pcr.EventGap, &pcr.GapEvent{Reason: "x"}
+			})
+			return r
+		}, pcr.LogOrder, 8},
+		{"a reload after the stop", func(r []pcr.Record) []pcr.Record {
+			reload, _ := r[5].Event()
+			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Type, e.Agent = pcr.EventReload, reload.Agent })
+			return r
+		}, pcr.LogOrder, 8},
+		{"a stop after the stop", func(r []pcr.Record) []pcr.Record {
+			stop, _ := r[7].Event()
+			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Type, e.Stop = pcr.EventStop, stop.Stop })
+			return r
+		}, pcr.LogOrder, 8},
+		{"a stop of another agent", func(r []pcr.Record) []pcr.Record {
+			r[7] = rerecord(r[7], banks, func(e *pcr.Event) { e.Stop = &pcr.StopEvent{AgentKey: make([]byte, 32)} })
+			return r
+		}, pcr.LogOrder, 7},
+		{"a stop without a start", func(r []pcr.Record) []pcr.Record {
+			stop, _ := r[7].Event()
+			r[1] = rerecord(r[1], banks, func(e *pcr.Event) { e.Type, e.Agent, e.Stop = pcr.EventStop, nil, stop.Stop })
+			return r
+		}, pcr.LogOrder, 1},
 		{"no digests", func(r []pcr.Record) []pcr.Record { r[3].Digests = nil; return r }, pcr.LogMalformed, 3},
 		{"banks in another order", func(r []pcr.Record) []pcr.Record { slices.Reverse(r[3].Digests); return r }, pcr.LogMalformed, 3},
 		{"bank twice", func(r []pcr.Record) []pcr.Record { r[3].Digests[1] = r[3].Digests[0]; return r }, pcr.LogMalformed, 3},
@@ -171,12 +205,12 @@ func TestTamperedLog(t *testing.T) {
 		{"PCR 24", func(r []pcr.Record) []pcr.Record { r[3].PCR = 24; return r }, pcr.LogMalformed, 3},
 		{"another content type", func(r []pcr.Record) []pcr.Record { r[3].Content[0] = 5; return r }, pcr.LogMalformed, 3},
 		{"an unknown event", func(r []pcr.Record) []pcr.Record {
-			r[3].Content = content(`{"type":"gap2","gap":{"reason":"x"}}`)
+			r[3].Content = content(`{"type":"gap2","time":1,"gap":{"reason":"x"}}`)
 			r[3].Digests = pcr.Digests(banks, r[3].Content)
 			return r
 		}, pcr.LogContent, 3},
 		{"an event in another spelling", func(r []pcr.Record) []pcr.Record {
-			r[3].Content = content(`{"type":"gap", "gap":{"reason":"x"}}`)
+			r[3].Content = content(`{"type":"gap","time":1, "gap":{"reason":"x"}}`)
 			r[3].Digests = pcr.Digests(banks, r[3].Content)
 			return r
 		}, pcr.LogContent, 3},

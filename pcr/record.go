@@ -111,7 +111,8 @@ const (
 	LogBanks     LogCode = "log-banks"     // not exactly one digest for each active bank
 	LogDigest    LogCode = "log-digest"    // the digest is not that of the content
 	LogContent   LogCode = "log-content"   // the content is not an event of this log
-	LogOrder     LogCode = "log-order"     // log-start is not first, or something follows full
+	LogOrder     LogCode = "log-order"     // log-start is not first, something follows full, or something other than a start follows a stop
+	LogTime      LogCode = "log-time"      // a record is older than the one before it
 	LogPrevious  LogCode = "log-previous"  // an agent event names another log before it
 )
 

@@ -202,7 +202,7 @@ func TestEventMembers(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
-	for text, want := range map[string]string{`{"type":"gap"}`: "exactly the member", `{"type":"gap2"}`: "not known"} {
+	for text, want := range map[string]string{`{"type":"gap","time":1}`: "exactly the member", `{"type":"gap2","time":1}`: "not known"} {
 		if _, err := pcr.ParseEvent([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}

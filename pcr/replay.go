@@ -63,6 +63,9 @@ type Replayer struct {
 	first  uint64 // number of the first record
 	count  uint64 // records that were followed
 	full   bool
+	stop   bool           // the last record says that the daemon stopped
+	time   uint64         // of the last record
+	agent  evidence.Bytes // agent key of the last start or reload that was followed; nil before
 	head   evidence.LogHead
 	event  *Event // of the last record
 }
@@ -110,6 +113,9 @@ func (p *Replayer) Head() evidence.LogHead { return p.head }
 // Full reports whether the last record says that the log is full.
 func (p *Replayer) Full() bool { return p.full }
 
+// Time returns the time of the last record, 0 before the first.
+func (p *Replayer) Time() uint64 { return p.time }
+
 // Event returns the event of the last record, nil before the first. The caller must not
 // change it.
 func (p *Replayer) Event() *Event { return p.event }
@@ -148,6 +154,15 @@ func (p *Replayer) Next(r Record) error {
 	if (e.Type == EventStart) != (r.Number == 0) {
 		return fail(LogOrder, "its event is %q; the first record of a log, and no other, is %q", e.Type, EventStart)
 	}
+	if e.Time < p.time {
+		return fail(LogTime, "its time is %d ms, before the %d ms of the record before it", e.Time, p.time)
+	}
+	if p.stop && e.Type != EventAgent && e.Type != EventFull {
+		return fail(LogOrder, "its event is %q, after one that says that the agent stopped; want %q", e.Type, EventAgent)
+	}
+	if e.Stop != nil && (p.agent != nil || p.first == 0) && !bytes.Equal(e.Stop.AgentKey, p.agent) {
+		return fail(LogOrder, "it says that an agent stopped which is not the one that started last")
+	}
 	if e.Start != nil {
 		if err := p.checkStart(e.Start); err != nil {
 			return err
@@ -159,6 +174,10 @@ func (p *Replayer) Next(r Record) error {
 	}
 	p.head = evidence.NextLogHead(p.head, r.Encode())
 	p.values, p.full, p.event = next, e.Type == EventFull, e
+	p.stop, p.time = e.Type == EventStop, e.Time
+	if e.Agent != nil {
+		p.agent = e.Agent.AgentKey
+	}
 	p.count++
 	return nil
 }

@@ -155,10 +155,16 @@ var logMutations = []mutation{
 	{id: LogHead, name: "another head was committed to", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Batch.Snapshot = func(s *evidence.Snapshot) { s.LogHead.Digest[0] ^= 1 }
 	}},
-	{id: LogEvents, name: "no start event", blind: true, recipe: rewritten(0, []byte(`{"type":"full"}`))},
+	{id: LogEvents, name: "no start event", blind: true, recipe: rewritten(0, []byte(`{"type":"full","time":1}`))},
 	{id: LogEvents, name: "empty log", blind: true, recipe: document(func(e *evidence.Evidence) { e.Log.Records = nil })},
-	{id: LogEvents, name: "unknown event", recipe: rewritten(2, []byte(`{"type":"later"}`))},
-	{id: LogEvents, name: "content in another spelling", recipe: rewritten(2, []byte(`{ "type":"full"}`))},
+	{id: LogEvents, name: "unknown event", recipe: rewritten(2, []byte(`{"type":"later","time":9000}`))},
+	{id: LogEvents, name: "content in another spelling", recipe: rewritten(2, []byte(`{ "type":"full","time":9000}`))},
+	{id: LogEvents, name: "a record without a time", recipe: rewritten(2, []byte(`{"type":"full"}`))},
+	{id: LogEvents, name: "a record older than the one before it", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events[1].Time = 999 }},
+	{id: LogEvents, name: "an application measured after the agent stopped", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Events = append(r.Events, evidencetest.Stop(r.AgentKey), r.Events[1])
+	}},
+	{id: LogEvents, name: "an agent stopped that did not start", recipe: event(evidencetest.Stop(evidencetest.Key('b')))},
 	{id: LogEvents, name: "another log before the agent's start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		agent := evidencetest.Agent(pcr.EventAgent, "1.0.0", r.AgentKey)
 		agent.Agent.Previous = evidence.LogHead{Count: 5, Digest: evidence.Digest{5}}

@@ -179,7 +179,8 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAppUnlisted, name: "a further one", root: `unlisted_apps = "refuse"`},
 	{id: PolicyCallerUnit, name: "another", tables: "[caller]\nunit = \"payment.service\""},
 	{id: PolicyCallerUnit, name: "none", tables: "[caller]\nunit = \"billing.service\"", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
-		r.Statement.Caller.Unit, r.Statement.Caller.App = "", ""
+		c := &r.Statement.Caller
+		c.Unit, c.App, c.Invocation, c.UnitStarted = "", "", nil, nil
 	}},
 	{id: PolicyCallerUser, name: "another", tables: "[caller]\nuid = 0"},
 	{id: PolicyCallerApp, name: "another", tables: "[caller]\nunit = \"billing.service\"\napp = \"payment\""},

@@ -35,7 +35,7 @@ func attribute(f func(*tpm2.TPMAObject)) func(*testing.T, *evidencetest.Recipe) 
 }
 
 var statementMutations = []mutation{
-	{id: EvidenceDecode, name: "case 94 duplicate member", bytes: replace(`{"type":`, `{"type":"agentd/evidence/1","type":`), blind: true},
+	{id: EvidenceDecode, name: "case 94 duplicate member", bytes: replace(`{"type":`, `{"type":"agentd/evidence/2","type":`), blind: true},
 	{id: EvidenceDecode, name: "case 94 unknown member", bytes: replace(`{"type":`, `{"extra":1,"type":`), blind: true},
 	{id: EvidenceDecode, name: "case 94 other case", bytes: replace(`"agentKey":`, `"AgentKey":`), blind: true},
 	{id: EvidenceDecode, name: "case 94 loose base64", bytes: func(t *testing.T, b []byte) []byte { return replace(`="`, `"`)(t, b) }, blind: true},
@@ -45,7 +45,10 @@ var statementMutations = []mutation{
 	}, blind: true},
 	{id: EvidenceDecode, name: "null member", bytes: replace(`{"type":`, `{"anchor":null,"type":`), blind: true},
 	{id: EvidenceDecode, name: "integer beyond 2^53 - 1", bytes: replace(`"count":`, `"count":9007199254740992`), blind: true},
-	{id: EvidenceDecode, name: "another type", bytes: replace("agentd/evidence/1", "agentd/evidence/2"), blind: true},
+	{id: EvidenceDecode, name: "another type", bytes: replace("agentd/evidence/2", "agentd/evidence/1"), blind: true},
+	{id: EvidenceDecode, name: "no time of the quote", bytes: func(_ *testing.T, b []byte) []byte {
+		return regexp.MustCompile(`"time":[0-9]+,`).ReplaceAll(b, nil)
+	}, blind: true},
 	{id: EvidenceDecode, name: "empty", bytes: func(*testing.T, []byte) []byte { return nil }, blind: true},
 
 	{id: StatementDecode, name: "case 94 unknown member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
@@ -54,6 +57,30 @@ var statementMutations = []mutation{
 	{id: StatementDecode, name: "no uid", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Encoded = func(b []byte) []byte {
 			return regexp.MustCompile(`"uid":[0-9]+,`).ReplaceAll(b, nil)
+		}
+	}},
+	{id: StatementDecode, name: "no pid", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte { return bytes.Replace(b, []byte(`"pid":4321,`), nil, 1) }
+	}},
+	{id: StatementDecode, name: "pid 0", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte { return bytes.Replace(b, []byte(`"pid":4321,`), []byte(`"pid":0,`), 1) }
+	}},
+	{id: StatementDecode, name: "no start time", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte { return bytes.Replace(b, []byte(`"started":5000,`), nil, 1) }
+	}},
+	{id: StatementDecode, name: "a unit that started after its process", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"unitStarted":5000`), []byte(`"unitStarted":5001`), 1)
+		}
+	}},
+	{id: StatementDecode, name: "an invocation of 15 bytes", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte {
+			return regexp.MustCompile(`"invocation":"[^"]*"`).ReplaceAll(b, []byte(`"invocation":"SUlJSUlJSUlJSUlJSUlJ"`))
+		}
+	}},
+	{id: StatementDecode, name: "a proof without a key", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Encoded = func(b []byte) []byte {
+			return regexp.MustCompile(`"publicKey":"[^"]*"`).ReplaceAll(b, []byte(`"keyProof":"cHJvb2Y="`))
 		}
 	}},
 	{id: StatementDecode, name: "null member", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
@@ -103,6 +130,11 @@ var statementMutations = []mutation{
 		anchored(r)
 		r.BatchSignature = func(m []byte) []byte { return ed25519.Sign(evidencetest.Key('b'), m) }
 	}},
+
+	{id: BatchAgentSignature, name: "another time of the quote", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		anchored(r)
+		r.Document = func(e *evidence.Evidence) { e.Batch.Time++ }
+	}, root: anchoredPolicy},
 
 	{id: AKDecode, name: "bytes after it", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = append(r.AK.Public(), 0) }},
 	{id: AKDecode, name: "garbage", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.AK.Raw = []byte{0, 0x23, 0, 0x0b} }},

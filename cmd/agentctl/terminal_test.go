@@ -61,7 +61,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 	}
 	t.Chdir(folder(t, map[string][]byte{
 		"e.json": b, "policy.toml": []byte(openPolicy), "root.pem": rootPEM(t),
-		"statement.json": []byte(`{"type":"agentd/evidence/1","` + strings.ReplaceAll(hostile, "\x00", "") + `":1}`),
+		"statement.json": []byte(`{"type":"agentd/evidence/2","` + strings.ReplaceAll(hostile, "\x00", "") + `":1}`),
 		"hostile.toml":   []byte("version = 1\n" + `"` + strings.NewReplacer("\x00", "", "\x1b", "", "\r\n", "", "\x7f", "").Replace(hostile) + `" = 1` + "\n"),
 	}))
 	verified := []string{"verify", "--policy", "policy.toml", "--nonce", hex.EncodeToString(evidencetest.Nonce),

@@ -161,7 +161,7 @@ func TestTextCannotSteerTheTerminal(t *testing.T) {
 // FuzzShow draws whatever passes for evidence.
 func FuzzShow(f *testing.F) {
 	f.Add(evidencetest.New().Encode(f))
-	f.Add([]byte(`{"type":"agentd/evidence/1"}`))
+	f.Add([]byte(`{"type":"agentd/evidence/2"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out, errs bytes.Buffer
 		run(t.Context(), []string{"show", "-"}, &terminal{in: bytes.NewReader(b), out: &out, err: &errs})

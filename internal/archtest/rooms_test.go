@@ -50,6 +50,7 @@ var rooms = []string{
 	"internal/flags",
 	"internal/journal",
 	"internal/durable",
+	"internal/boottime",
 	"internal/tpm",
 	"internal/tpm/registers",
 	"internal/tpm/tpmkeys",

@@ -52,10 +52,12 @@ type Identifier interface {
 
 // A Peer is the program that connected, fixed at accept.
 type Peer struct {
-	PID        int // as the agent sees it; for log lines only, another process may have it by now
+	PID        int // as the agent sees it; another process may have it by now
 	UID        uint32
 	GID        uint32
+	Started    uint64 // when the process started: CLOCK_BOOTTIME in milliseconds
 	Unit       string // systemd system unit, or ""
+	Invocation []byte // systemd's id of this run of Unit, 16 bytes, or nil
 	UnitReason string // why Unit is ""
 	Method     evidence.Method
 	Process    Process
@@ -84,8 +86,9 @@ type Apps interface {
 // Caller returns what a statement says of p. The application is looked up now, since
 // declarations may have been read again since accept; unit and uid are those of accept.
 func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
-	c := evidence.Caller{UID: p.UID, GID: p.GID, Unit: p.Unit, Method: p.Method}
+	c := evidence.Caller{UID: p.UID, GID: p.GID, PID: uint32(p.PID), Started: p.Started, Unit: p.Unit, Method: p.Method}
 	if p.Unit != "" {
+		c.Invocation, c.UnitStarted = p.Invocation, new(p.Started)
 		if name, ok := apps.ByUnit(p.Unit, p.UID); ok {
 			c.App = name
 		}

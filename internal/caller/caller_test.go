@@ -105,7 +105,7 @@ func FuzzUnit(f *testing.F) {
 			// Whatever came in, what comes out can stand in a statement.
 			s := evidence.Statement{
 				Type: evidence.StatementType, Nonce: make([]byte, 16), Salt: make([]byte, 16), Freshness: evidence.Fresh,
-				Caller: evidence.Caller{Unit: unit, Method: evidence.MethodPidfd},
+				Caller: evidence.Caller{PID: 1, Unit: unit, UnitStarted: new(uint64), Method: evidence.MethodPidfd},
 			}
 			if err := s.Check(); err != nil {
 				t.Fatal(err)
@@ -143,7 +143,7 @@ func TestImage(t *testing.T) {
 		}
 		s := evidence.Statement{
 			Type: evidence.StatementType, Nonce: make([]byte, 16), Salt: make([]byte, 16), Freshness: evidence.Fresh,
-			Caller: evidence.Caller{Method: evidence.MethodPidfd, Executable: &x},
+			Caller: evidence.Caller{PID: 1, Method: evidence.MethodPidfd, Executable: &x},
 		}
 		if err := s.Check(); err != nil {
 			t.Errorf("%q would fail a statement: %v", c.link, err)

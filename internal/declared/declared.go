@@ -42,6 +42,7 @@ func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	if err != nil || unit == "" {
 		return p, nil
 	}
+	p.Invocation = nil // it is of the unit that the process is really in
 	// The same rules as for a path of the kernel's: no name that systemd would not give.
 	if p.Unit, err = caller.UnitOf("/system.slice/" + unit); err != nil {
 		p.Unit, p.UnitReason = "", fmt.Sprintf("declared in %s: %v", Variable, err)

@@ -55,7 +55,7 @@ func (c *cook) build() *evidence.Evidence {
 	if !c.Anchored {
 		c.fillReport(e, batch)
 	}
-	message := evidence.BatchMessage(batch.Tree, named, batch.Quote.Attest, batch.LogHead)
+	message := evidence.BatchMessage(&batch, named)
 	if c.BatchSignature != nil {
 		e.AgentSignature = c.BatchSignature(message)
 	} else {
@@ -129,7 +129,8 @@ func (r *Recipe) Callers(tb testing.TB, n int) []*evidence.Evidence {
 	return out
 }
 
-// writeLog makes the records, chaining the agent events to the log before them.
+// writeLog makes the records, chaining the agent events to the log before them. Events without a
+// time get one that rises, and is before that of every quote.
 func (c *cook) writeLog() {
 	start := pcr.Event{Type: pcr.EventStart, Start: &pcr.StartEvent{PCR: c.LogPCR}}
 	for _, d := range c.startValues() {
@@ -141,6 +142,9 @@ func (c *cook) writeLog() {
 			agent := *e.Agent
 			agent.Previous = head
 			e.Agent = &agent
+		}
+		if e.Time == 0 {
+			e.Time = uint64(min(1000+10*i, 9000))
 		}
 		r, err := pcr.NewRecord(uint64(i), c.LogPCR, c.Banks, &e)
 		c.must(err)
@@ -208,7 +212,7 @@ func (c *cook) snapshot(tree evidence.TreeHead, anchor *evidence.Digest, n int, 
 	}
 	banks, err := all.Banks(c.Select)
 	c.must(err)
-	s := evidence.Snapshot{Tree: tree, LogHead: pcr.Head(evidence.LogHead{}, c.records[:n]), PCRs: banks}
+	s := evidence.Snapshot{Tree: tree, Time: m.Time, LogHead: pcr.Head(evidence.LogHead{}, c.records[:n]), PCRs: banks}
 	s.Quote.Attest = a.Encode()
 	s.Quote.Signature = ak.Sign(c.tb, s.Quote.Attest)
 	if m.Signature != nil {
@@ -225,7 +229,7 @@ func (c *cook) fillReport(e *evidence.Evidence, s evidence.Snapshot) {
 	if c.ReportOf != nil {
 		s = c.ReportOf(s)
 	}
-	data := evidence.ReportData(s.Tree, e.AgentKey, e.AK, s.Quote.Attest, s.LogHead)
+	data := evidence.ReportData(&s, e.AgentKey, e.AK)
 	report, certificates := c.Report.make(c.tb, data)
 	e.Report.Bytes = report
 	for _, d := range certificates {

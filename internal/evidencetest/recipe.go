@@ -41,7 +41,7 @@ type Recipe struct {
 	LogPCR   uint32
 	Banks    []pcr.Algorithm          // active ones
 	Start    map[pcr.Algorithm][]byte // first value of the log's PCR; zero if absent
-	Events   []pcr.Event              // after log-start; Previous of agents is filled in
+	Events   []pcr.Event              // after log-start; Previous of agents, and a Time of 0, are filled in
 	Records  func([]pcr.Record)       // sees the log before it is hashed
 	NoLog    bool
 	LogStart uint64 // first record that the evidence carries
@@ -67,7 +67,8 @@ type Recipe struct {
 
 // A Moment describes one quote.
 type Moment struct {
-	Clock           uint64
+	Time            uint64 // by the guest's clock, in milliseconds
+	Clock           uint64 // by the TPM's, in milliseconds
 	Reset, Restart  uint32
 	QualifiedSigner []byte
 	Attest          func(*Attestation)       // before it is signed
@@ -78,14 +79,22 @@ type Moment struct {
 // App returns the event of an application whose files contain this text.
 func App(name, unit, user, content string) pcr.Event {
 	m := []pcr.ManifestEntry{{Path: "/usr/bin/" + name, Mode: 0o100755, Size: uint64(len(content)), Digest: sha256.Sum256([]byte(content))}}
-	return pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: name, Unit: unit, User: user,
-		Declaration: sha256.Sum256([]byte("declaration of " + name)), Manifest: m, Digest: pcr.ManifestDigest(m)}}
+	e := &pcr.AppEvent{App: name, Unit: unit, User: user, Declaration: sha256.Sum256([]byte("declaration of " + name)), Manifest: m, Digest: pcr.ManifestDigest(m)}
+	if user != "" {
+		e.UID = new(uint32(990))
+	}
+	return pcr.Event{Type: pcr.EventApp, App: e}
 }
 
 // Agent returns the event of a start, or a reload, of the daemon.
 func Agent(t pcr.EventType, version string, key ed25519.PrivateKey) pcr.Event {
 	return pcr.Event{Type: t, Agent: &pcr.AgentEvent{Version: version, Digest: sha256.Sum256([]byte("agentd " + version)),
 		Configuration: sha256.Sum256(nil), AgentKey: evidence.Bytes(key.Public().(ed25519.PublicKey))}}
+}
+
+// Stop returns the event of a stop of the daemon that has this key.
+func Stop(key ed25519.PrivateKey) pcr.Event {
+	return pcr.Event{Type: pcr.EventStop, Stop: &pcr.StopEvent{AgentKey: evidence.Bytes(key.Public().(ed25519.PublicKey))}}
 }
 
 // Key returns an agent key made of one letter.
@@ -101,7 +110,7 @@ func New() *Recipe {
 		Statement: evidence.Statement{
 			Type: evidence.StatementType, Nonce: Nonce, PublicKey: []byte("a public key"), UserData: []byte("invoice 7"),
 			Freshness: evidence.Fresh, Salt: bytes.Repeat([]byte{0x53}, 32),
-			Caller: evidence.Caller{UID: 990, GID: 990, Unit: "billing.service", App: "billing", Method: evidence.MethodPidfd,
+			Caller: evidence.Caller{UID: 990, GID: 990, PID: 4321, Started: 5000, UnitStarted: new(uint64(5000)), Unit: "billing.service", Invocation: bytes.Repeat([]byte{0x49}, 16), App: "billing", Method: evidence.MethodPidfd,
 				Executable: &evidence.Executable{State: evidence.ExecutableFile, Path: "/usr/bin/billing", Digest: &digest, Covered: true}},
 		},
 		Neighbours: 2,
@@ -114,8 +123,8 @@ func New() *Recipe {
 		PCRs:       pcr.Values{},
 		Report:     newReport(snp.Genoa),
 		LogAt:      2,
-		Anchor:     Moment{Clock: 1_000_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
-		Batch:      Moment{Clock: 1_060_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
+		Anchor:     Moment{Time: 10_000, Clock: 1_000_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
+		Batch:      Moment{Time: 70_500, Clock: 1_060_000, Reset: 7, Restart: 1, QualifiedSigner: signer},
 	}
 	r.PCRs.Set(pcr.SHA256, 0, bytes.Repeat([]byte{0x10}, 32))
 	r.PCRs.Set(pcr.SHA256, 4, bytes.Repeat([]byte{0x14}, 32))

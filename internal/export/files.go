@@ -61,7 +61,7 @@ func Files(e *evidence.Evidence) ([]File, error) {
 		File{"report-data", "the 64 bytes that the report must contain, in hexadecimal", hexLine(reportData[:])},
 		File{"statement.json", "what the caller asked to have attested", e.Statement},
 		File{"agent.pem", "agent key, SubjectPublicKeyInfo", agentKey},
-		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)},
+		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(&e.Batch, e.AnchorDigest())},
 		File{"agent.sig", "signature of the agent key, Ed25519", e.AgentSignature},
 	)
 	if e.Report.Kind == evidence.ReportSNP && len(e.Certificates) > 0 {

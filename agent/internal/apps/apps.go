@@ -154,7 +154,11 @@ func (a *Apps) Restore(number uint64, e *pcr.Event) {
 	defer a.mu.Unlock()
 	switch {
 	case e.App != nil:
-		a.prior[e.App.App] = outcome{declaration: e.App.Declaration, digest: e.App.Digest, number: number}
+		says := outcome{declaration: e.App.Declaration, digest: e.App.Digest, number: number}
+		if e.App.UID != nil {
+			says.uid = *e.App.UID
+		}
+		a.prior[e.App.App] = says
 	case e.Unmeasured != nil:
 		a.prior[e.Unmeasured.App] = outcome{reason: e.Unmeasured.Reason, number: number}
 	case e.Agent != nil:
@@ -226,13 +230,14 @@ type app struct {
 type outcome struct {
 	declaration evidence.Digest // zero with a reason
 	digest      evidence.Digest // zero with a reason
+	uid         uint32          // of the declared user; 0 with a reason
 	reason      string
 	number      uint64 // of the record
 }
 
 // same reports whether recording o would add nothing to p.
 func (o outcome) same(p *outcome) bool {
-	return p != nil && o.declaration == p.declaration && o.digest == p.digest && o.reason == p.reason
+	return p != nil && o.declaration == p.declaration && o.digest == p.digest && o.uid == p.uid && o.reason == p.reason
 }
 
 func (x *app) status() Status {

@@ -235,7 +235,7 @@ func (f *finding) event(name string) (pcr.Event, outcome) {
 	if f.err == nil {
 		var e *pcr.AppEvent
 		if e, f.err = manifest.Event(f.declaration, f.manifest); f.err == nil {
-			return pcr.Event{Type: pcr.EventApp, App: e}, outcome{declaration: e.Declaration, digest: e.Digest}
+			return pcr.Event{Type: pcr.EventApp, App: e}, outcome{declaration: e.Declaration, digest: e.Digest, uid: *e.UID}
 		}
 	}
 	reason := text.Fit(f.err.Error(), pcr.MaxReason)

@@ -44,6 +44,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 )
@@ -92,6 +93,8 @@ type Config struct {
 
 	Log *slog.Logger
 	Now func() time.Time // monotonic clock, for the age of the anchor; time.Now if nil
+
+	BootTime func() uint64 // time of quotes, in milliseconds: boottime.Now if nil
 }
 
 // An Attester makes evidence. Create one with New, then call Run.
@@ -130,6 +133,9 @@ func New(c Config) (*Attester, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.BootTime == nil {
+		c.BootTime = boottime.Now
 	}
 	a := &Attester{c: c}
 	a.fresh = newLane("fresh", c.MaxWaiting, a.runFresh)

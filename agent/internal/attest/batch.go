@@ -128,8 +128,7 @@ func (a *Attester) fix(ctx context.Context, f *flight) (data [64]byte, err error
 	if f.batch, f.err = a.quoteBatch(ctx, batch, nil); f.err != nil {
 		return data, f.err
 	}
-	s := f.batch.snapshot
-	return evidence.ReportData(s.Tree, f.batch.agentKey, f.batch.ak, s.Quote.Attest, s.LogHead), nil
+	return evidence.ReportData(&f.batch.snapshot, f.batch.agentKey, f.batch.ak), nil
 }
 
 // runAnchored does the work of the anchored lane: quote on the anchor, answer.
@@ -184,8 +183,7 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	if err != nil {
 		return nil, err
 	}
-	message := evidence.BatchMessage(tree.Head(), on.digestOrNil(), b.snapshot.Quote.Attest, b.snapshot.LogHead)
-	b.signature = ed25519.Sign(a.c.AgentKey, message)
+	b.signature = ed25519.Sign(a.c.AgentKey, evidence.BatchMessage(&b.snapshot, on.digestOrNil()))
 	if on != nil {
 		b.report, b.certificates = on.report, on.certificates
 	}
@@ -206,6 +204,7 @@ func (a *Attester) noteQuote(err error) {
 
 // quoteHeld runs while nothing is appended to the log, so that log and quote are one snapshot.
 func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
+	asked := max(a.c.BootTime(), v.Time) // no record of the log is of a later time
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
 	switch {
 	case errors.Is(err, tpmkeys.ErrQuote):
@@ -232,6 +231,7 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 	b.clock = q.Clock
 	b.snapshot = evidence.Snapshot{
 		Tree:    b.tree.Head(),
+		Time:    asked,
 		LogHead: v.Head,
 		Quote:   evidence.Quote{Attest: q.Attest, Signature: q.Signature},
 		PCRs:    banks,

@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -60,7 +61,7 @@ func request(nonce byte, f evidence.Freshness) api.EvidenceRequest {
 	return api.EvidenceRequest{Nonce: append(make(evidence.Bytes, 31), nonce), Freshness: f}
 }
 
-var caller = evidence.Caller{UID: 7, GID: 7, Method: evidence.MethodPidfd}
+var caller = evidence.Caller{UID: 7, GID: 7, PID: 7, Method: evidence.MethodPidfd}
 
 // ask attests and decodes, and checks what can be checked without signatures.
 func (r *rig) ask(t *testing.T, q api.EvidenceRequest) *evidence.Evidence {
@@ -91,7 +92,7 @@ func decode(t *testing.T, b []byte, nonce evidence.Bytes) *evidence.Evidence {
 	if want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest()); qualifying(t, e.Batch) != want {
 		t.Fatalf("qualifying data %v, want %v", qualifying(t, e.Batch), want)
 	}
-	m := evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)
+	m := evidence.BatchMessage(&e.Batch, e.AnchorDigest())
 	if !ed25519.Verify(ed25519.PublicKey(e.AgentKey), m, e.AgentSignature) {
 		t.Fatal("agent signature is not valid")
 	}
@@ -176,7 +177,7 @@ func newFakeLedger(t *testing.T) *fakeLedger {
 	t.Helper()
 	f := &fakeLedger{pcr: &memoryPCR{value: make([]byte, 32)}}
 	store := &memoryStore{files: map[string][]byte{}}
-	l, err := ledger.Open(t.Context(), ledger.Config{Log: store, State: store, TPM: f.pcr, PCR: 14})
+	l, err := ledger.Open(t.Context(), ledger.Config{Log: store, State: store, TPM: f.pcr, PCR: 14, Now: boottime.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

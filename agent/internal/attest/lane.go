@@ -172,11 +172,10 @@ func (a *anchor) digestOrNil() *evidence.Digest {
 }
 
 func (a *Attester) keepAnchor(b *batch) {
-	s := b.snapshot
 	on := &anchor{
-		snapshot:     s,
+		snapshot:     b.snapshot,
 		clock:        b.clock,
-		digest:       evidence.AnchorDigest(s.Tree, b.agentKey, b.ak, s.Quote.Attest, s.LogHead, b.report.Bytes),
+		digest:       evidence.AnchorDigest(&b.snapshot, b.agentKey, b.ak, b.report.Bytes),
 		report:       b.report,
 		certificates: b.certificates,
 		made:         a.c.Now(),

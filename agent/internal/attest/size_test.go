@@ -20,7 +20,8 @@ const (
 	realSignature = 72
 	realPublic    = 96
 	realReport    = 1184
-	realCert      = 1750
+	realLeaf      = 1400 // recorded ones have up to 1,362
+	realAuthority = 1700 // AMD's have up to 1,683
 )
 
 // TestEvidenceSize: without logs, evidence of a real machine stays below 15 KB in the
@@ -33,6 +34,7 @@ func TestEvidenceSize(t *testing.T) {
 		}
 		return evidence.Snapshot{
 			Tree:    tree,
+			Time:    315_000_000_000, // ten years
 			LogHead: evidence.LogHead{Count: 100000, Digest: evidence.Digest{1}},
 			Quote:   evidence.Quote{Attest: make([]byte, realAttest), Signature: make([]byte, realSignature)},
 			PCRs:    evidence.Banks{{Algorithm: "sha256", PCRs: pcrs}},
@@ -43,10 +45,11 @@ func TestEvidenceSize(t *testing.T) {
 		binary.BigEndian.PutUint64(leaves[i][:], uint64(i))
 	}
 	who := evidence.Caller{
-		UID: 1<<32 - 2, GID: 1<<32 - 2, Unit: strings.Repeat("u", 64), App: strings.Repeat("a", 64), Method: evidence.MethodStartTime,
+		UID: 1<<32 - 2, GID: 1<<32 - 2, PID: 1 << 22, Started: 315_000_000_000, UnitStarted: new(uint64(315_000_000_000)), Invocation: make([]byte, 16), Unit: strings.Repeat("u", 64), App: strings.Repeat("a", 64), Method: evidence.MethodStartTime,
 		Executable: &evidence.Executable{State: evidence.ExecutableUnreadable, Path: "/" + strings.Repeat("p", 127), Digest: &evidence.Digest{1}, Covered: true},
 	}
 	largest := who
+	largest.PID, largest.Started = 1<<31-1, 1<<53-1
 	largest.Unit, largest.App = strings.Repeat("u", evidence.MaxName), strings.Repeat("a", evidence.MaxName)
 	largest.Executable = &evidence.Executable{State: evidence.ExecutableUnreadable, Path: strings.Repeat(`\`, evidence.MaxPath), Digest: &evidence.Digest{1}}
 	for _, c := range []struct {
@@ -75,8 +78,8 @@ func TestEvidenceSize(t *testing.T) {
 				agentKey: make([]byte, 32), ak: make([]byte, realPublic),
 				report: evidence.Report{Kind: evidence.ReportSNP, Bytes: make([]byte, realReport)},
 			}
-			for range 3 {
-				b.certificates = append(b.certificates, make([]byte, realCert))
+			for _, n := range []int{realLeaf, realAuthority, realAuthority} {
+				b.certificates = append(b.certificates, make([]byte, n))
 			}
 			if freshness == evidence.Anchored {
 				b.anchor = &anchor{snapshot: snapshot(tree.Head())}

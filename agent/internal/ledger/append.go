@@ -13,7 +13,7 @@ import (
 )
 
 // Append records e: in the log, in the PCR, in the log head, and returns when all that is
-// durable. It sets the member "previous" of an agent event.
+// durable. It sets the time of e, and the member "previous" of an agent event.
 //
 // After an error nothing may be claimed from e. The event may be recorded nevertheless, if a
 // step after the extend failed; the log then says so.
@@ -45,6 +45,7 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if l.replay.Full() {
 		return pcr.Record{}, ErrFull
 	}
+	e.Time = l.now()
 	if e.Agent != nil {
 		agent := *e.Agent
 		agent.Previous = l.head()
@@ -54,14 +55,18 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if err != nil {
 		return pcr.Record{}, err
 	}
-	full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull})
+	// Room for the longest record "full" is always kept, whatever its number and time are. What
+	// does not fit closes the log, even if the next event would fit: a log with a hole in it must
+	// say so.
+	longest, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: pcr.MaxTime})
 	if err != nil {
 		return pcr.Record{}, err
 	}
-	// Numbers have a fixed size, so that the record "full" has the same size at any number:
-	// room for it is always kept. What does not fit closes the log, even if the next event
-	// would fit: a log with a hole in it must say so.
-	if len(l.pub.log)+len(r.Encode())+len(full.Encode()) > l.c.Limit {
+	if len(l.pub.log)+len(r.Encode())+len(longest.Encode()) > l.c.Limit {
+		full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: e.Time})
+		if err != nil {
+			return pcr.Record{}, err
+		}
 		return pcr.Record{}, errors.Join(ErrFull, l.record(ctx, full))
 	}
 	if err := l.record(ctx, r); err != nil {
@@ -69,6 +74,9 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	}
 	return r, nil
 }
+
+// now returns the time of the next record, in milliseconds. It is never before that of the last.
+func (l *Ledger) now() uint64 { return max(l.c.Now(), l.replay.Time()) }
 
 // usable returns an error if the ledger is desynchronised.
 func (l *Ledger) usable() error {

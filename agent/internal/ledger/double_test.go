@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -125,7 +126,7 @@ func (m *machine) open() (*ledger.Ledger, error) {
 }
 
 func (m *machine) config() ledger.Config {
-	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk}
+	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk, Now: boottime.Now}
 }
 
 // restart ends the process and starts another.
@@ -164,7 +165,7 @@ func appEvent(app string) pcr.Event {
 		{Path: "/usr/share/" + app, Mode: 0o120777, Size: 12, Digest: evidence.Digest{5}},
 	}
 	return pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{
-		App: app, Unit: app + ".service", User: "svc", Declaration: evidence.Digest{3},
+		App: app, Unit: app + ".service", User: "svc", UID: new(uint32(17)), Declaration: evidence.Digest{3},
 		Manifest: manifest, Digest: pcr.ManifestDigest(manifest),
 	}}
 }

@@ -102,6 +102,8 @@ type Config struct {
 	// Volatile says that the log directory ends with the boot, as one in memory does: what it
 	// contains is of this boot.
 	Volatile bool
+
+	Now func() uint64 // time of records: milliseconds since the kernel started
 }
 
 // A Ledger is the one owner of log and PCR in this process. Its methods may be called by
@@ -135,6 +137,7 @@ type published struct {
 	offsets []int             // where each record begins in log
 	heads   []evidence.Digest // log head digest after each record
 	values  []pcr.Digest      // replayed
+	time    uint64            // of the last record
 	state   State
 }
 
@@ -184,7 +187,7 @@ func (l *Ledger) commit(record []byte) {
 	p.offsets = append(p.offsets, len(p.log))
 	p.log = append(p.log, record...)
 	p.heads = append(p.heads, l.replay.Head().Digest)
-	p.values = l.replay.Values()
+	p.values, p.time = l.replay.Values(), l.replay.Time()
 	p.state.Records, p.state.Bytes = uint64(len(p.heads)), int64(len(p.log))
 	p.state.Full = l.replay.Full()
 }
@@ -260,6 +263,7 @@ type LogStore interface {
 type View struct {
 	State  State
 	Head   evidence.LogHead
+	Time   uint64 // of the last record, in milliseconds
 	PCR    uint32
 	Values []pcr.Digest // what the log makes of the PCR, in every active bank, ascending
 
@@ -297,7 +301,7 @@ func (l *Ledger) View() View {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.pub
-	return View{State: p.state, Head: p.head(uint64(len(p.heads))), PCR: l.c.PCR, Values: p.values, log: p}
+	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, log: p}
 }
 
 // Log returns the records from number start on; start may be one after the last, which

@@ -185,7 +185,7 @@ func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
 	for _, d := range now {
 		start.Values = append(start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
 	}
-	r, err := pcr.NewRecord(0, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventStart, Start: start})
+	r, err := pcr.NewRecord(0, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventStart, Time: l.now(), Start: start})
 	if err != nil {
 		return err
 	}

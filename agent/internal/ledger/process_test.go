@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
@@ -186,7 +187,7 @@ func realConfig(dir, address string, k *killer) (ledger.Config, func(), error) {
 		return ledger.Config{}, nil, err
 	}
 	logDir, stateDir := durable.New(killingSystem{log, k}), durable.New(killingSystem{state, k})
-	return ledger.Config{Log: logDir, State: stateDir, TPM: realTPM{d, k}, PCR: index}, func() {
+	return ledger.Config{Log: logDir, State: stateDir, TPM: realTPM{d, k}, PCR: index, Now: boottime.Now}, func() {
 		logDir.Close()
 		stateDir.Close()
 		d.Close()

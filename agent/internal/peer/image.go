@@ -71,9 +71,6 @@ func (m *images) observe(p *process) *observation {
 }
 
 func (o *observation) open(ctx context.Context, p *process) {
-	if p.dir == nil {
-		return
-	}
 	if p.pidfd != nil {
 		defer p.dir.Close() // the pidfd identifies the process from now on
 	}

@@ -13,6 +13,7 @@ package peer
 
 import (
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +25,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"golang.org/x/sys/unix"
@@ -34,6 +36,7 @@ import (
 type Options struct {
 	Proc          string        // default "/proc"
 	Cgroup        string        // default "/sys/fs/cgroup"
+	Units         string        // where systemd keeps the ids of runs of units, default "/run/systemd/units"
 	MaxExecutable int64         // bytes of an executable that is hashed, default 256 MiB
 	Timeout       time.Duration // after which an executable counts as unreadable, default 2 s
 	Now           func() time.Time
@@ -42,6 +45,7 @@ type Options struct {
 // Identifier implements caller.Identifier.
 type Identifier struct {
 	proc      string
+	units     string
 	hierarchy caller.Hierarchy
 	overflow  uint32 // uid in the place of those that the agent's user namespace cannot name
 	foreign   bool   // there may be such uids
@@ -54,7 +58,7 @@ var _ caller.Identifier = (*Identifier)(nil)
 // New returns an Identifier for the machine as it is set up now.
 func New(o Options) (*Identifier, error) {
 	i := &Identifier{
-		proc: cmp.Or(o.Proc, "/proc"), hierarchy: hierarchy(cmp.Or(o.Cgroup, "/sys/fs/cgroup")), images: newImages(o), pidfd: peerPidfd,
+		proc: cmp.Or(o.Proc, "/proc"), units: cmp.Or(o.Units, "/run/systemd/units"), hierarchy: hierarchy(cmp.Or(o.Cgroup, "/sys/fs/cgroup")), images: newImages(o), pidfd: peerPidfd,
 	}
 	if err := i.readUIDMap(); err != nil {
 		return nil, err
@@ -123,15 +127,15 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 		if pidfd == nil {
 			return nil, fmt.Errorf("%w: open process directory: %w", caller.ErrGone, err)
 		}
-		peer.UnitReason = "the agent cannot see the process in /proc"
+		// Without its start time, no verifier could tell what ran when the process began.
+		return nil, fmt.Errorf("%w: the agent cannot see its process in /proc: %w", caller.ErrUnknown, err)
 	}
-	if pidfd == nil {
-		if p.start, err = p.startTime(); err != nil {
-			return nil, err
-		}
+	if p.start, err = p.startTime(); err != nil {
+		return nil, err
 	}
-	if p.dir != nil {
-		peer.Unit, peer.UnitReason = i.unit(p)
+	peer.Started = p.start * boottime.Tick
+	if peer.Unit, peer.UnitReason = i.unit(p); peer.Unit != "" {
+		peer.Invocation = i.invocation(peer.Unit)
 	}
 	// Only now is it known that all of this was read from the process that connected
 	// and not from one that was given its number.
@@ -145,6 +149,21 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	}
 	p.image = i.images.observe(p)
 	return peer, nil
+}
+
+// invocation returns the id that systemd gave to the current run of unit, nil if it cannot be
+// read. Systemd keeps it as the target of a link whose name is the unit's (systemd.exec(5), at
+// INVOCATION_ID).
+func (i *Identifier) invocation(unit string) []byte {
+	target, err := os.Readlink(filepath.Join(i.units, "invocation:"+unit))
+	if err != nil {
+		return nil
+	}
+	id, err := hex.DecodeString(target)
+	if err != nil || len(id) != evidence.InvocationSize {
+		return nil
+	}
+	return id
 }
 
 // credentials asks the socket: SO_PEERCRED (unix(7)) and, if the kernel has it, SO_PEERPIDFD.

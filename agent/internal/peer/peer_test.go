@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
@@ -75,6 +76,9 @@ func TestPeer(t *testing.T) {
 		}
 		if p.Unit == "" && p.UnitReason == "" {
 			t.Error("neither unit nor reason")
+		}
+		if now := boottime.Now(); p.Started > now || now-p.Started > uint64(patience.Milliseconds()) || p.Started%boottime.Tick != 0 {
+			t.Errorf("started at %d ms, it is %d ms now", p.Started, now)
 		}
 		if err := p.Process.Running(); err != nil {
 			t.Error(err)

@@ -4,6 +4,7 @@ package peer
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -143,7 +144,7 @@ func TestStartTime(t *testing.T) {
 	})
 }
 
-// A /proc that hides other users' processes costs the unit, not the identity.
+// A /proc that hides other users' processes hides when they started: such a caller is refused.
 func TestHiddenProcess(t *testing.T) {
 	if !hasPidfd(t) {
 		t.Skip("this kernel has no SO_PEERPIDFD")
@@ -152,9 +153,45 @@ func TestHiddenProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := identify(t, i, toSelf(t))
-	if p.Unit != "" || p.UnitReason == "" || p.UID != uint32(os.Getuid()) {
-		t.Errorf("got %+v", p)
+	if p, err := i.Identify(toSelf(t)); !errors.Is(err, caller.ErrUnknown) {
+		t.Errorf("got %+v, %v; want ErrUnknown", p, err)
+	}
+}
+
+// Start time and the id of the unit's run are read for every caller, and an id that is not one
+// is left out.
+func TestStartedAndInvocation(t *testing.T) {
+	v2 := t.TempDir()
+	write(t, filepath.Join(v2, "cgroup.controllers"), "")
+	const id = "00112233445566778899aabbccddeeff"
+	for name, c := range map[string]struct{ unit, target, want string }{
+		"known":        {"one.service", id, id},
+		"no link":      {"one.service", "", ""},
+		"short":        {"one.service", id[2:], ""},
+		"long":         {"one.service", id + "00", ""},
+		"not a number": {"one.service", strings.Repeat("x", 32), ""},
+		"no unit":      {"", id, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			units := t.TempDir()
+			if c.target != "" {
+				if err := os.Symlink(c.target, filepath.Join(units, "invocation:one.service")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cgroup := "0::/\n"
+			if c.unit != "" {
+				cgroup = "0::/system.slice/" + c.unit + "\n"
+			}
+			i, err := New(Options{Proc: fakeProc(t, map[string]string{"cgroup": cgroup, "stat": statLine("S", 1234)}), Cgroup: v2, Units: units})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := identify(t, i, toSelf(t))
+			if p.Started != 12340 || hex.EncodeToString(p.Invocation) != c.want || p.Unit != c.unit {
+				t.Errorf("started %d, invocation %x of %q; want 12340, %s of %q", p.Started, p.Invocation, p.Unit, c.want, c.unit)
+			}
+		})
 	}
 }
 

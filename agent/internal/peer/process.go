@@ -12,8 +12,10 @@ import (
 	"strconv"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,8 +26,8 @@ type process struct {
 	pid   int
 	uid   uint32
 	pidfd *os.File // nil before Linux 6.5
-	dir   *os.File // /proc/PID; nil if the agent cannot see it
-	start uint64   // start time in clock ticks since boot, without a pidfd
+	dir   *os.File // /proc/PID
+	start uint64   // start time in clock ticks since boot
 	image *observation
 }
 
@@ -48,9 +50,6 @@ func (p *process) Close() error {
 // Running returns nil while the process that connected has not ended.
 func (p *process) Running() error {
 	if p.pidfd == nil {
-		if p.dir == nil {
-			return fmt.Errorf("%w: it cannot be seen in /proc", caller.ErrGone)
-		}
 		now, err := p.startTime()
 		if err == nil && now != p.start {
 			err = fmt.Errorf("%w: its number belongs to a process that started later", caller.ErrGone)
@@ -110,8 +109,8 @@ func parseStart(stat []byte) (uint64, error) {
 		return 0, fmt.Errorf("%w: it is in state %s", caller.ErrGone, s)
 	}
 	n, err := strconv.ParseUint(string(fields[start]), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is not a number", caller.ErrUnknown)
+	if err != nil || n > strictjson.MaxInteger/boottime.Tick {
+		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is not a number of clock ticks", caller.ErrUnknown)
 	}
 	return n, nil
 }

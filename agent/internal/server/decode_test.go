@@ -126,7 +126,7 @@ func FuzzEvidenceRequest(f *testing.F) {
 		// What passes can go into a statement.
 		s := evidence.Statement{
 			Type: evidence.StatementType, Nonce: r.Nonce, Audience: r.Audience, UserData: r.UserData, PublicKey: r.PublicKey,
-			Freshness: r.Freshness, Salt: make([]byte, 16), Caller: evidence.Caller{Method: evidence.MethodPidfd},
+			Freshness: r.Freshness, Salt: make([]byte, 16), Caller: evidence.Caller{PID: 1, Method: evidence.MethodPidfd},
 		}
 		if _, err := s.Encode(); err != nil {
 			t.Fatal(err)

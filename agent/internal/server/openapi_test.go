@@ -56,7 +56,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 // exactly is what the schema of a member says beyond its Go type.
 var exactly = map[string]object{
 	"Bank.algorithm":              {{"enum", []string{"sha1", "sha256", "sha384", "sha512"}}},
-	"Evidence.type":               {{"const", "agentd/evidence/1"}},
+	"Evidence.type":               {{"const", "agentd/evidence/2"}},
 	"EvidenceRequest.freshness":   {{"default", "fresh"}},
 	"EvidenceRequest.log":         {{"default", "whole"}},
 	"EvidenceRequest.firmwareLog": {{"default", false}},

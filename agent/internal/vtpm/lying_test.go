@@ -141,7 +141,7 @@ func TestLyingTPM(t *testing.T) {
 			l.lie = tt.lie
 			reports := &counting{}
 			a := newAttester(t, v, reports)
-			_, err := a.Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 16), Log: api.LogNone}, evidence.Caller{Method: evidence.MethodPidfd})
+			_, err := a.Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 16), Log: api.LogNone}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
 			if tt.want == nil {
 				if err != nil || reports.n != 1 || a.Stats().QuoteError != "" {
 					t.Fatalf("%d reports, %+v, error %v", reports.n, a.Stats(), err)

@@ -108,7 +108,12 @@ func Read(file string) (*Declaration, error) {
 	if !ok {
 		return nil, &Error{File: file, Problem: fmt.Sprintf("want the name APP%s, with the name of the app", suffix)}
 	}
-	exists := func(string) (uint32, error) { return 1, nil } // the uid is in no event
+	exists := func(name string) (uint32, error) { // of the users of another machine only root's uid is known
+		if name == "root" {
+			return 0, nil
+		}
+		return 1, nil
+	}
 	d, err := Parse(name, file, b, exists)
 	if err == nil && len(b) == 0 {
 		err = errors.New("empty: on a machine it would mask a declaration of the same name")

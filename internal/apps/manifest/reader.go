@@ -13,6 +13,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
@@ -63,7 +64,7 @@ func (r *Reader) read(ctx context.Context, d *declaration.Declaration, root *tre
 // [*FileError] if no record can contain them.
 func Event(d *declaration.Declaration, entries []pcr.ManifestEntry) (*pcr.AppEvent, error) {
 	e := &pcr.AppEvent{
-		App: d.Name, Unit: d.Unit, User: d.User, Declaration: d.Digest,
+		App: d.Name, Unit: d.Unit, User: d.User, UID: new(d.UID), Declaration: d.Digest,
 		Manifest: entries, Digest: pcr.ManifestDigest(entries),
 	}
 	event := pcr.Event{Type: pcr.EventApp, App: e}
@@ -80,7 +81,8 @@ func Event(d *declaration.Declaration, entries []pcr.ManifestEntry) (*pcr.AppEve
 //
 // The caller must be able to read every file, and the files must have the modes that
 // they will have on the machine: those are part of the manifest. Owners are not.
-// Declarations may have any owner, and users need not exist here.
+// Declarations may have any owner, and users need not exist here: the event has a uid only if
+// the declaration gives a number, or names root.
 func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 	d, err := declaration.Read(file)
 	if err != nil {
@@ -100,6 +102,9 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 	if err == nil {
 		var e *pcr.AppEvent
 		if e, err = Event(d, entries); err == nil {
+			if _, err := strconv.ParseUint(d.User, 10, 32); err != nil && d.User != "root" {
+				e.UID = nil
+			}
 			return e, nil
 		}
 	}

@@ -23,7 +23,7 @@ var (
 	userData       = check.Definition{ID: "statement.user-data", Class: check.Binding, Ground: check.OnAgent, Checks: "the statement contains the user data that the verifier expects", Stops: "genuine evidence passed off for another purpose"}
 	freshness      = check.Definition{ID: "statement.freshness", Class: check.Binding, Ground: check.OnAgent, Checks: "a caller who asked for a fresh report was not given an anchored one", Stops: "an older report served when a new one was asked for"}
 	inclusion      = check.Definition{ID: "batch.inclusion", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement is a leaf of the tree that was quoted, at the place the proof states", Stops: "another caller's proof, an inner node passed as a leaf, a statement that no caller asked for"}
-	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Ground: check.OnAgent, Checks: "the agent key that the report vouches for signed this batch: root, size, anchor, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device minting quotes with invented callers"}
+	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Ground: check.OnAgent, Checks: "the agent key that the report vouches for signed this batch: root, size, anchor, time, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device minting quotes with invented callers"}
 )
 
 // Definitions are the checks of this package.
@@ -82,7 +82,7 @@ func compare(f *check.Findings, id check.ID, want, got []byte, what string) {
 // CheckBatch checks that the statement is in the tree, and that the agent key signed it.
 func CheckBatch(f *check.Findings, e *evidence.Evidence) {
 	f.DecideError(inclusion.ID, evidence.CheckInclusion(e.Batch.Tree, evidence.Leaf(e.Statement), e.Inclusion))
-	message := evidence.BatchMessage(e.Batch.Tree, e.AnchorDigest(), e.Batch.Quote.Attest, e.Batch.LogHead)
+	message := evidence.BatchMessage(&e.Batch, e.AnchorDigest())
 	f.DecideSignature(agentSignature.ID, ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature), "agent key "+check.Short(e.AgentKey),
-		"the agent key did not sign this batch: root, size, anchor, quote or log head is not what the agent saw")
+		"the agent key did not sign this batch: root, size, anchor, time, quote or log head is not what the agent saw")
 }
