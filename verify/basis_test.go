@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -186,6 +187,95 @@ func TestBasisOfRawMaterial(t *testing.T) {
 			rests(t, a, err, c.want, map[CheckID]Basis{PolicyBinding: c.want[check.OnBinding]})
 			saysBases(t, a, c.verdict, ClaimBases{Machine: ByProcessor, PCRs: c.want[check.OnQuote]})
 		})
+	}
+}
+
+// TestBasisDemands: case 97. Each demand is met exactly if the party that it names vouches,
+// whatever other party does.
+func TestBasisDemands(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	for _, ak := range akKnown {
+		for _, launch := range launchKnown {
+			for _, c := range []struct {
+				id     CheckID
+				demand string
+				pinned bool
+				met    bool
+			}{
+				{PolicyBasisHistory, `history = "tpm"`, true, ak.vouched},
+				{PolicyBasisHistory, `history = "launch"`, false, launch.system},
+				{PolicyBasisHistory, `history = "launch"`, true, launch.system && ak.vouched},
+				{PolicyBasisCaller, `caller = "launch"`, true, launch.system},
+				{PolicyBasisAll, `all = "launch"`, false, launch.system},
+				{PolicyBasisAll, `all = "launch"`, true, launch.system && ak.vouched},
+			} {
+				t.Run(fmt.Sprintf("%s/%s/%s, pinned %t", ak.name, launch.name, c.demand, c.pinned), func(t *testing.T) {
+					pins := map[bool]string{true: pinFour}[c.pinned]
+					others := strings.Replace(anyParavisor, repeated(9, 48), repeated(7, 48), 1) + strings.Replace(anySystem, repeated(9, 48), repeated(8, 48), 1)
+					o := baseOptions(t)
+					o.Policy = mustPolicy(t, launch.list(makePolicy(ak.root, asking+pins+ak.tables+"[basis]\n"+c.demand))+others)
+					a, err := appraiseEvidence(document, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					var want []CheckID
+					if !c.met {
+						want = []CheckID{c.id}
+					}
+					if got := failedIDs(a); !slices.Equal(got, want) || (a.Verdict == Pass) != c.met {
+						t.Errorf("%s, failed %v, want %v\n%s", a.Verdict, got, want, explain(a))
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestBasisSeesWhatFailed: if the AK or the launch is refused, that check says so, and the
+// basis that depends on it is open.
+func TestBasisSeesWhatFailed(t *testing.T) {
+	for _, c := range []struct {
+		policy    string
+		fails, is CheckID
+	}{
+		{makePolicy("ak_names = [\"000b"+repeated(1, 32)+"\"]", "[basis]\nhistory = \"tpm\""), PolicyAK, PolicyBasisHistory},
+		{strings.Replace(whole("", "[basis]\ncaller = \"launch\""), hexMeasurement, repeated(9, 48), 1), PolicyLaunch, PolicyBasisCaller},
+		{strings.Replace(whole("", "[basis]\nall = \"launch\""), hexMeasurement, repeated(9, 48), 1), PolicyLaunch, PolicyBasisAll},
+	} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, c.policy)
+		a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
+		if err != nil || !slices.Equal(failedIDs(a), []CheckID{c.fails}) {
+			t.Fatalf("%v, failed %v", err, failedIDs(a))
+		}
+		if got := a.Check(c.is); got.Verdict != NotAsserted || !got.Required || got.Sentence != "see "+string(c.fails) {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+// TestBasisThatNothingMeets: a demand that no evidence could meet is an error at its key.
+func TestBasisThatNothingMeets(t *testing.T) {
+	ak := "ak_names = [\"000b" + recipeAK() + "\"]"
+	for _, c := range []struct{ root, tables, key string }{
+		{"", "[basis]\nhistory = \"tpm\"", "basis.history"},
+		{"", "[basis]\nhistory = \"launch\"", "basis.history"},
+		{"", "[basis]\ncaller = \"launch\"", "basis.caller"},
+		{"", "[basis]\nall = \"launch\"", "basis.all"},
+		{"", anySystem + pinFour + "[basis]\nhistory = \"launch\"", "basis.history"},
+		{"", anySystem + pinFour + "[basis]\nall = \"launch\"", "basis.all"},
+		{`firmware_log = "required"`, anySystem + "[basis]\nhistory = \"launch\"", "basis.history"},
+		{"binding = \"paravisor\"\nlog = \"optional\"", anyParavisor + strings.Replace(anySystem, repeated(9, 48), repeated(8, 48), 1) + "[basis]\ncaller = \"launch\"", "basis.caller"},
+		{ak, "[basis]\nhistory = \"tpm\"", ""},
+		{ak, anySystem + pinFour + "[basis]\nall = \"launch\"", ""},
+		{"", anyParavisor + "[basis]\nhistory = \"tpm\"", ""},
+		{"", "[basis]\nhistory = \"guest\"\ncaller = \"guest\"\nall = \"guest\"", ""},
+	} {
+		_, err := ParsePolicy([]byte(makePolicy(c.root, c.tables)))
+		var e *PolicyError
+		if got := errors.As(err, &e); got != (c.key != "") || got && e.Key != c.key {
+			t.Errorf("%s%s: got %v, want an error of %q", c.root, c.tables, err, c.key)
+		}
 	}
 }
 

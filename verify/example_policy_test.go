@@ -58,9 +58,7 @@ unlisted_launch = "allow"
 	p.Log = verify.Required
 	_, err = verify.New(p, verify.Config{})
 	fmt.Println(err)
-	for _, danger := range p.Explain().Dangers {
-		fmt.Println(danger)
-	}
+	fmt.Println(p.Explain().Dangers[0])
 	// Output:
 	// verify: misuse: policy: log: unlisted_apps depends on the log: log must be "required"
 	// <nil>

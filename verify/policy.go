@@ -69,6 +69,8 @@ type (
 	App = rule.App
 	// Caller is [caller].
 	Caller = rule.Caller
+	// BasisDemands is [basis].
+	BasisDemands = rule.BasisDemands
 )
 
 // Words in a policy or an appraisal.

@@ -58,6 +58,9 @@ const (
 	PolicyCallerUser       CheckID = "policy.caller-user"
 	PolicyCallerApp        CheckID = "policy.caller-app"
 	PolicyCallerExecutable CheckID = "policy.caller-executable"
+	PolicyBasisHistory     CheckID = "policy.basis-history"
+	PolicyBasisCaller      CheckID = "policy.basis-caller"
+	PolicyBasisAll         CheckID = "policy.basis-all"
 )
 
 // ekChecks are the checks of the certificate in an enrolment.

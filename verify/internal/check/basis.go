@@ -71,6 +71,16 @@ func (v Vouched) Basis(g Ground) Basis {
 	return ByGuest
 }
 
+// PassedBy lists the checks of a class that passed with this basis.
+func (f *Findings) PassedBy(v Vouched, class Class, basis Basis) (ids []ID) {
+	for i, c := range f.checks {
+		if c.Class == class && c.Verdict == Pass && v.Basis(f.definitions[i].Ground) == basis {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
+
 // Rest gives every check that passed its basis. Call it once, after the last check.
 func (f *Findings) Rest(v Vouched) {
 	for i := range f.checks {

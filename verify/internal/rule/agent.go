@@ -35,6 +35,7 @@ func (r *AgentRules) compile() error {
 }
 
 func (r *AgentRules) explain(_ *Policy, w *Words) {
+	w.on(check.OnHistory, "the agent ([agent])")
 	w.demandIf(len(r.Agent.Versions) > 0, "Every agent that wrote to the log has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
 	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that wrote to the log has one of %d listed digests.", len(r.Agent.Digests))
 	w.openIf(!r.asks(), "Which agent wrote the log ([agent]).")

@@ -21,7 +21,7 @@ import (
 // AKRules are rules about the attestation key.
 type AKRules struct {
 	quiet
-	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. The appraisal then says that the AK is |enrolled|"`
+	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. A name tells a key apart. That the key lives in a TPM, and in which, is the knowledge of the policy's author: enrolment shows it. The appraisal then says that the AK is |enrolled|"`
 	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
 	EKRoots    string      `toml:"ek_roots,multiline,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
@@ -219,7 +219,7 @@ func subjects(list []*x509.Certificate) string {
 
 func (*AKRules) draft(g *Golden, d *Draft) {
 	if g.AK != nil {
-		d.root.offer("To accept only this vTPM.", "# ak_names = [%s]", hexOf(g.AK.Name))
+		d.root.offer("DANGER: as long as no attestation key is listed, PCR values, log, applications and agents are accepted by the guest's word alone: a program can invent them without a TPM. \"agentctl enroll\" shows that a key lives in a TPM. To accept only this machine's, if you know that it does:", "# ak_names = [%s]", hexOf(g.AK.Name))
 	}
 }
 
@@ -261,6 +261,14 @@ func (r *AKRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		f.Decide("policy.ak-origin", origin.rank() >= r.AKOrigin.rank(), string(r.AKOrigin), string(origin),
 			"the attestation key is known as %q, and the policy asks for %q", origin, r.AKOrigin)
 	}
+}
+
+// refusedAK returns the check of the attestation key if that failed.
+func refusedAK(f *check.Findings) check.ID {
+	if f.Verdict("policy.ak") == check.Fail {
+		return "policy.ak"
+	}
+	return ""
 }
 
 func skip(f *check.Findings, why string, ids ...check.ID) {

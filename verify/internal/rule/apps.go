@@ -53,7 +53,12 @@ func (r *AppRules) compile() error {
 
 func (a *App) required() bool { return a.Required == nil || *a.Required }
 
+func (*AppRules) about() (check.Ground, string) {
+	return check.OnHistory, "applications ([[app]], unlisted_apps)"
+}
+
 func (r *AppRules) explain(_ *Policy, w *Words) {
+	w.on(check.OnHistory, "applications ([[app]], unlisted_apps)")
 	for i := range r.Apps {
 		a, as := &r.Apps[i], ""
 		if a.Unit != "" {

@@ -42,7 +42,12 @@ func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
 }
 
+func (*CallerRules) about() (check.Ground, string) {
+	return check.OnAgent, "the caller and its key ([caller])"
+}
+
 func (r *CallerRules) explain(_ *Policy, w *Words) {
+	w.on(check.OnAgent, "the caller and its key ([caller])")
 	c := &r.Caller
 	w.demandIf(c.Unit != "", "The evidence was asked for by the unit %q.", c.Unit)
 	if c.UID != nil {
@@ -55,7 +60,7 @@ func (r *CallerRules) explain(_ *Policy, w *Words) {
 }
 
 func (*CallerRules) draft(_ *Golden, d *Draft) {
-	d.tables.say("The draft does not say which caller may ask for evidence: [caller] does.")
+	d.tables.say("DANGER: the draft does not say which caller may ask for evidence: [caller] does. Even then the caller, and the key that it names, are the guest's word, unless the launch covers the whole system.")
 }
 
 func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {

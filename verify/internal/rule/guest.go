@@ -89,6 +89,17 @@ func memoryClosed(f *check.Findings) bool {
 	return f.Passed("policy.debug") && f.Passed("policy.migration-agent")
 }
 
+// refusedMemory returns the check that failed because the host has power over the guest's
+// memory, if one did.
+func refusedMemory(f *check.Findings) check.ID {
+	for _, id := range []check.ID{"policy.debug", "policy.migration-agent"} {
+		if f.Verdict(id) == check.Fail {
+			return id
+		}
+	}
+	return ""
+}
+
 func (r *GuestRules) values(f *faults) {
 	const key = "guest_policy.min_abi"
 	v := r.GuestPolicy.MinABI

@@ -19,7 +19,7 @@ func nothing(m Material) *Subject {
 func TestNothingPassesOfNothing(t *testing.T) {
 	digest, uid, no := strings.Repeat("01", 32), int64(7), false
 	p := &Policy{Version: Version}
-	p.Launches = []Launch{{Measurement: strings.Repeat("01", 48), Kind: KindPlain, Covers: CoversKernel}}
+	p.Launches = []Launch{{Measurement: strings.Repeat("01", 48), Kind: KindPlain, Covers: CoversSystem}}
 	p.DeniedMeasurements, p.GuestPolicy.AllowSMT = []string{strings.Repeat("02", 48)}, &no
 	p.GuestPolicy.RequireSingleSocket, p.GuestPolicy.RequireAES256XTS, p.GuestPolicy.MinABI = true, true, "1.55"
 	p.Platform = Platform{Require: []string{"ecc"}, UnknownBits: Refuse}
@@ -32,6 +32,7 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	p.FirmwareLog, p.UnlistedApps, p.Continuation = Required, Refuse, Required
 	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "a", Digests: []string{digest}}}
 	p.Caller = Caller{Unit: "u", UID: &uid, App: "a", Covered: true}
+	p.Basis = BasisDemands{History: check.ByTPM, Caller: check.ByLaunch, All: check.ByLaunch}
 	c, err := p.Compile()
 	if err != nil {
 		t.Fatal(err)

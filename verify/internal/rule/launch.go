@@ -89,6 +89,15 @@ func (r *LaunchRules) listsSystem(s *Subject, f *check.Findings) bool {
 	return l != nil && l.Covers == CoversSystem
 }
 
+// refusedLaunch returns the check of the launch that failed, if one did: of the
+// measurement, or of the host's power over the guest's memory.
+func refusedLaunch(f *check.Findings) check.ID {
+	if f.Verdict("policy.launch") == check.Fail {
+		return "policy.launch"
+	}
+	return refusedMemory(f)
+}
+
 func (r *LaunchRules) explain(p *Policy, w *Words) {
 	for i, l := range r.Launches {
 		covers := "the firmware alone"

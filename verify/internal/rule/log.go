@@ -44,8 +44,10 @@ func (r *LogRules) required() bool { return cmp.Or(r.Log, Required) == Required 
 
 func (r *LogRules) explain(_ *Policy, w *Words) {
 	asked := r.FirmwareLog == Required
+	w.on(check.OnQuote, "the firmware's log (firmware_log)")
 	w.demandIf(asked, "The firmware's log leads to the quoted PCRs 0 to 7, except those that are pinned.")
 	w.openIf(!asked, "Whether the firmware's log leads to the quoted PCRs (firmware_log = \"required\" asks).")
+	w.on(check.OnHistory, "the log")
 	w.demandIf(r.required(), "The evidence contains the measurement log, and replaying it gives the quoted PCR.")
 	w.dangerIf(!r.required(), "log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 	w.demandIf(!r.required(), "If the evidence contains a measurement log, replaying it gives the quoted PCR.")

@@ -51,6 +51,7 @@ func (r *PCRRules) Pins(bank pcr.Algorithm, index uint32) bool {
 }
 
 func (r *PCRRules) explain(_ *Policy, w *Words) {
+	w.on(check.OnQuote, "PCR values ([[pcr]])")
 	for _, x := range r.PCRs {
 		w.demand("PCR %d of bank %s has one of %d listed values.", x.Index, x.Bank, len(x.Values))
 	}

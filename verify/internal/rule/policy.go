@@ -66,6 +66,7 @@ type Policy struct {
 	AgentRules
 	AppRules
 	CallerRules
+	BasisRules
 
 	surveys       bool            // it accepts everything genuine, see [Survey]
 	text, encoded evidence.Digest // of the text that was parsed, and of its encoding; zero if built in Go
@@ -99,13 +100,14 @@ func (p *Policy) subjects() []subject {
 	return []subject{
 		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
 		&p.BindingRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
+		&p.BasisRules,
 	}
 }
 
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks)
+		bindingChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks, basisChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be

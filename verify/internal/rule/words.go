@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,19 +16,29 @@ import (
 // Words is a policy in sentences for people. What a policy leaves open is as much a part
 // of its meaning as what it demands: no check that an appraisal lists as not asserted
 // should come as a surprise.
+//
+// A demand about what the guest states ends with the party on whose word it rests.
 type Words struct {
 	Demands   []string `json:"demands"`   // evidence that does not meet one of these is refused
 	Unchecked []string `json:"unchecked"` // nothing is asked about these
 	Dangers   []string `json:"dangers"`   // the policy accepts what a cautious one refuses
+
+	rests func(check.Ground) check.Basis // at the least, of evidence that the policy accepts
+	fact  check.Ground                   // that the next demands are about
+	name  string                         // of the next demands together
+	about map[check.Ground][]string      // names of all demands
 }
 
 // Explain returns what p demands, what it leaves unchecked, and which of its rules
 // weaken it. Signatures, formats and bindings are always checked and not listed.
 func (p *Policy) Explain() *Words {
-	w := &Words{}
+	v := p.promised()
+	w := &Words{rests: v.Basis, about: make(map[check.Ground][]string)}
 	for _, s := range p.subjects() {
+		w.on(check.OnVerifier, "")
 		s.explain(p, w)
 	}
+	p.explainBasis(w)
 	return w
 }
 
@@ -37,7 +48,16 @@ func addIf(is bool, list *[]string, format string, a ...any) {
 	}
 }
 
-func (w *Words) demandIf(is bool, format string, a ...any) { addIf(is, &w.Demands, format, a...) }
+func (w *Words) demandIf(is bool, format string, a ...any) {
+	addIf(is, &w.Demands, "%s%s", fmt.Sprintf(format, a...), byWord(w.rests(w.fact)))
+	if is && !slices.Contains(w.about[w.fact], w.name) {
+		w.about[w.fact] = append(w.about[w.fact], w.name)
+	}
+}
+
+// on says what the next demands are about, and what they are called together: if they rest
+// on the guest alone, each says so, and a danger names them.
+func (w *Words) on(fact check.Ground, name string)         { w.fact, w.name = fact, name }
 func (w *Words) openIf(is bool, format string, a ...any)   { addIf(is, &w.Unchecked, format, a...) }
 func (w *Words) dangerIf(is bool, format string, a ...any) { addIf(is, &w.Dangers, format, a...) }
 func (w *Words) demand(format string, a ...any)            { w.demandIf(true, format, a...) }
