@@ -31,6 +31,7 @@ import (
 type machine struct {
 	dir        string
 	tpm        string     // address of a TPM that is not ours
+	inMemory   bool       // the log: a boot of that TPM ends it
 	child      *swtpm.TPM // our own, nil if tpm is set
 	platform   *soft.Platform
 	config     config.Config
@@ -41,7 +42,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
 	}
@@ -77,7 +78,7 @@ func boot(o options) (m *machine, err error) {
 			return m, err
 		}
 	}
-	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config); err != nil {
+	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config, m.child == nil); err != nil {
 		return m, err
 	}
 	return m, m.publish()
@@ -111,7 +112,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 			BootID: m.bootID,
 			// This program empties the folder at each boot of its own TPM, wherever it is. It
 			// does not see a boot of another TPM.
-			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil, nil },
+			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil || m.inMemory, nil },
 			OpenPlatform:    func() (platform.Platform, error) { return m.platform, nil },
 		},
 		Version:   version.Version + "-simulated",

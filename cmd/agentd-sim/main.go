@@ -32,6 +32,8 @@ that it says vouches for any hardware.
                          access. It is empty or from an earlier run. Its sockets are in
                          it, so its path has at most 95 bytes
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
+  --log-in-memory        with --tpm: who resets that TPM also empties DIR/log, as a boot
+                         does with a folder in memory
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
   --spacing TIME         least time between two reports (default 0s)
@@ -58,6 +60,7 @@ In DIR it keeps agentd.sock and admin.sock, apps.d for application declarations,
 certs for stapled certificates, config.toml if you want to change the configuration,
 test-root.pem for verifiers, and policy.toml as an example of a policy. Each start is
 a boot of the machine: PCRs and log begin again, unless --tpm names a TPM that runs on.
+The guest is then the one of before, with its REPORT_ID; DIR/platform/launch names it.
 
 Examples:
   agentd-sim --dir /tmp/machine
@@ -90,6 +93,7 @@ type options struct {
 	dir, tpm string
 	version  bool // print it, and end
 	believe  bool // what callers declare
+	inMemory bool // the log
 	level    slog.Level
 	platform simulation
 }
@@ -100,6 +104,7 @@ func flagSet(o *options) *flag.FlagSet {
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.dir, "dir", "", "")
 	f.StringVar(&o.tpm, "tpm", "", "")
+	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.BoolVar(&o.version, "version", false, "")
 	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
@@ -121,6 +126,8 @@ func parse(args []string) (options, error) {
 		return o, nil
 	case o.dir == "":
 		return o, errors.New("--dir is missing")
+	case o.inMemory && o.tpm == "":
+		return o, errors.New("--log-in-memory is for --tpm: the log of a machine with its own TPM always ends with the boot")
 	case o.platform.spacing < 0:
 		return o, fmt.Errorf("--spacing %v: want a time, as 2s", o.platform.spacing)
 	}

@@ -92,14 +92,15 @@ func (s *simulation) fault(text string) (err error) {
 	return err
 }
 
-// start launches the guest on the software platform that dir keeps.
-func (s *simulation) start(dir string, c config.Config) (*soft.Platform, error) {
+// start launches the guest on the software platform that dir keeps. If same is set, the guest
+// runs already: only its agent starts.
+func (s *simulation) start(dir string, c config.Config, same bool) (*soft.Platform, error) {
 	spacing := s.spacing
 	if spacing == 0 {
 		spacing = time.Duration(c.Report.Spacing)
 	}
 	o := soft.Options{
-		Directory: dir, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL, MaskChipID: s.mask,
+		Directory: dir, SameLaunch: same, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL, MaskChipID: s.mask,
 		Device: device.Options{Spacing: spacing, Timeout: time.Duration(c.Report.Timeout)},
 	}
 	if s.launch != "" {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,6 +104,10 @@ func Start(commands, dir, platform string, args ...string) (*Machine, error) {
 	if _, err := os.Stat(filepath.Join(dir, "platform")); err != nil && platform != "" {
 		if err := os.CopyFS(filepath.Join(dir, "platform"), os.DirFS(platform)); err != nil {
 			return nil, fmt.Errorf("copy the software platform: %w", err)
+		}
+		// The chip may be the same, the guest on it is another.
+		if err := os.Remove(filepath.Join(dir, "platform", "launch")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 	}
 	m := &Machine{Dir: dir, done: make(chan struct{}), output: &output{}}

@@ -96,9 +96,10 @@ func (a *Authority) store(name string, b []byte) error {
 	return durable.WriteFile(filepath.Join(a.dir, name), b, 0o600)
 }
 
-// loadSecret returns the chip's secret of 32 bytes kept in dir, made if there is none.
-func loadSecret(dir string) ([]byte, error) {
-	path := filepath.Join(dir, "chip")
+// loadSecret returns the secret of 32 bytes that dir keeps under name ("chip" or "launch"),
+// made if there is none.
+func loadSecret(dir, name string) ([]byte, error) {
+	path := filepath.Join(dir, name)
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -106,11 +107,26 @@ func loadSecret(dir string) ([]byte, error) {
 		rand.Read(b)
 		return b, durable.WriteFile(path, b, 0o600)
 	case err != nil:
-		return nil, fmt.Errorf("read chip of the software platform: %w", err)
+		return nil, fmt.Errorf("read %s of the software platform: %w", name, err)
 	case len(b) != secretSize:
-		return nil, fmt.Errorf("chip of the software platform %s: %d bytes, want %d: remove it for a new chip", path, len(b), secretSize)
+		return nil, fmt.Errorf("%s of the software platform %s: %d bytes, want %d: remove it for a new %s", name, path, len(b), secretSize, name)
 	}
 	return b, nil
+}
+
+// launchSecret returns the secret of this launch, which the folder keeps.
+func (o *Options) launchSecret() ([]byte, error) {
+	if o.Directory == "" {
+		b := make([]byte, secretSize)
+		rand.Read(b)
+		return b, nil
+	}
+	if !o.SameLaunch {
+		if err := os.Remove(filepath.Join(o.Directory, "launch")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("end the launch before: %w", err)
+		}
+	}
+	return loadSecret(o.Directory, "launch")
 }
 
 // UsualTCB returns one as current machines of p report it.

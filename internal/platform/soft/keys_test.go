@@ -146,8 +146,8 @@ func TestKeySelectTrap(t *testing.T) {
 // and only what belongs to the launch is new.
 func TestRestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "platform")
-	start := func() (root, chip, reportID []byte, key *secret.Secret) {
-		p := launch(t, soft.Options{Directory: dir})
+	start := func(same bool) (root, chip, reportID []byte, key *secret.Secret) {
+		p := launch(t, soft.Options{Directory: dir, SameLaunch: same})
 		root, err := p.RootPEM()
 		if err != nil {
 			t.Fatal(err)
@@ -165,13 +165,17 @@ func TestRestart(t *testing.T) {
 		}
 		return root, r.ChipID[:], r.ReportID[:], key
 	}
-	root1, chip1, id1, key1 := start()
-	root2, chip2, id2, key2 := start()
+	root1, chip1, id1, key1 := start(false)
+	root2, chip2, id2, key2 := start(false)
+	_, _, same, _ := start(true)
 	if !bytes.Equal(root1, root2) || !bytes.Equal(chip1, chip2) || !key1.Equal(key2) {
 		t.Error("root, chip or derived key changed over a restart")
 	}
 	if bytes.Equal(id1, id2) {
 		t.Error("two launches share a report id")
+	}
+	if !bytes.Equal(id2, same) {
+		t.Error("a restart of the agent is another launch")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -16,8 +16,11 @@ import (
 // Options say what is launched on what. The zero value is a Milan machine with a
 // report of version 3, of which nothing outlives the process.
 type Options struct {
-	// Directory keeps test root and chip over restarts; "" keeps them nowhere.
+	// Directory keeps test root, chip and launch over restarts; "" keeps them nowhere.
 	Directory string
+	// SameLaunch goes on with the launch that Directory keeps, if there is one: the guest of
+	// an earlier process, with its REPORT_ID. Otherwise a new guest is launched.
+	SameLaunch bool
 	// Authority is the test root; nil is the one in Directory, or else [SharedAuthority].
 	Authority *Authority
 	// ChipSecret makes the chip: 32 bytes. Nil is the one in Directory, or else random.
@@ -110,7 +113,7 @@ func (o *Options) fillKept() (err error) {
 		return fmt.Errorf("software platform: chip secret of %d bytes, want %d", len(o.ChipSecret), secretSize)
 	case o.ChipSecret != nil:
 	case o.Directory != "":
-		o.ChipSecret, err = loadSecret(o.Directory)
+		o.ChipSecret, err = loadSecret(o.Directory, "chip")
 	default:
 		o.ChipSecret = make([]byte, secretSize)
 		rand.Read(o.ChipSecret)

@@ -10,7 +10,6 @@
 package soft
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
@@ -32,19 +31,21 @@ type Platform struct {
 	leaf   []byte
 }
 
-// New launches a guest.
+// New launches a guest, or goes on with one ([Options.SameLaunch]).
 func New(o Options) (*Platform, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	f := &firmware{o: o, secret: o.ChipSecret, launch: make([]byte, secretSize)}
-	rand.Read(f.launch)
+	f := &firmware{o: o, secret: o.ChipSecret}
+	var err error
+	if f.launch, err = o.launchSecret(); err != nil {
+		return nil, err
+	}
 	hwid := expand(f.secret, "chip id", 64)
 	if o.Product == snp.Turin {
 		hwid = hwid[:8]
 	}
 	copy(f.chipID[:], hwid)
-	var err error
 	if f.key, err = signingKey(f.secret, o.Signer, o.TCB); err != nil {
 		return nil, fmt.Errorf("software platform: %w", err)
 	}
