@@ -51,6 +51,7 @@ var rooms = []string{
 	"internal/journal",
 	"internal/durable",
 	"internal/boottime",
+	"internal/turn",
 	"internal/tpm",
 	"internal/tpm/registers",
 	"internal/tpm/tpmkeys",

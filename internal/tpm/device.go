@@ -11,7 +11,8 @@
 //
 // # Contexts and sequences
 //
-// [Device.Do] waits for its turn as long as its context allows. When the context ends
+// [Device.Do] waits for its turn as long as its context allows, in the order of package turn:
+// units that start come before clients, and clients take turns. When the context ends
 // during a command, the caller returns at once. The TPM still finishes the command, because
 // no command can be taken back. The device is then cleaned of what the interrupted sequence
 // left, before the next sequence has its turn.
@@ -30,7 +31,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"golang.org/x/sync/semaphore"
+
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // Errors of a device, told apart with errors.Is. Each comes wrapped with what was
@@ -86,11 +88,12 @@ type State struct {
 type Device struct {
 	options Options
 	source  source
-	turn    *semaphore.Weighted // of one; its holder owns link, dirty and strays
-	life    context.Context     // ended by end, which only Close calls
+	turn    *turn.Queue     // of one; its holder owns link, dirty, strays and leave
+	life    context.Context // ended by end, which only Close calls
 	end     context.CancelFunc
 	once    sync.Once
 
+	leave  func() // passes the turn on
 	link   *link
 	dirty  bool                // whether a sequence was interrupted: clean before the next
 	strays map[uint32]struct{} // sessions that the current sequence started
@@ -137,7 +140,7 @@ func newDevice(conn io.ReadWriteCloser, s source, o Options) *Device {
 	d := &Device{
 		options: o.withDefaults(), source: s,
 		link: &link{conn: conn}, dirty: true,
-		turn:  semaphore.NewWeighted(1),
+		turn:  turn.New(turn.Options{}),
 		state: State{Address: s.address, Warnings: s.warnings, Ready: true, Since: time.Now()},
 	}
 	d.life, d.end = context.WithCancel(context.Background())
@@ -178,13 +181,15 @@ func (d *Device) take(ctx context.Context) error {
 	wait, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.life, cancel)()
-	if d.turn.Acquire(wait, 1) != nil {
+	leave, err := d.turn.Enter(wait, 1)
+	if err != nil {
 		if d.life.Err() != nil {
 			d.shut()
 			return ErrClosed
 		}
 		return fmt.Errorf("wait for the TPM: %w", ctx.Err())
 	}
+	d.leave = leave
 	if err := d.down(); err != nil { // it may have broken, or been closed, meanwhile
 		d.release()
 		return err
@@ -228,17 +233,23 @@ func (d *Device) Close() error {
 
 // release passes the turn on.
 func (d *Device) release() {
-	d.turn.Release(1)
+	leave := d.leave
+	d.leave = nil
+	leave()
 	d.shut()
 }
 
 // shut closes the link of a device that was closed. If another goroutine holds the turn or
 // waits for it, that one calls shut when it is done.
 func (d *Device) shut() (err error) {
-	if d.life.Err() == nil || !d.turn.TryAcquire(1) {
+	if d.life.Err() == nil {
 		return nil
 	}
-	defer d.turn.Release(1)
+	leave := d.turn.Try(d.life, 1)
+	if leave == nil {
+		return nil
+	}
+	defer leave()
 	if d.link != nil {
 		err = d.link.close()
 	}

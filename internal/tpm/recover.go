@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // errLost ends the attempts to bring a connection back.
@@ -54,11 +56,12 @@ func (d *Device) bringBack(old *link, reason error, running chan response) {
 		}
 		// The link belongs to the holder of the turn: the sequence that failed still
 		// holds it for a moment.
-		if d.turn.Acquire(d.life, 1) != nil {
+		leave, err := d.turn.Enter(repairing(d.life), 1)
+		if err != nil {
 			d.shut()
 			return
 		}
-		var err error
+		d.leave = leave
 		running, err = d.attempt(inStep)
 		old = d.link
 		if err == nil {
@@ -75,6 +78,11 @@ func (d *Device) bringBack(old *link, reason error, running chan response) {
 			return
 		}
 	}
+}
+
+// repairing returns the context of a repair, which all others wait for.
+func repairing(ctx context.Context) context.Context {
+	return turn.With(ctx, turn.Who{Class: turn.Start, Party: "repair"})
 }
 
 // attempt tries once to get a clean connection. If the attempt itself hangs, it returns

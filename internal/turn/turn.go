@@ -144,12 +144,7 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 	who := From(ctx)
 	q.mu.Lock()
 	l := &q.lanes[min(who.Class, classes-1)]
-	p := l.join(who.Party)
-	q.arrivals++
-	w := &work{cost: min(max(cost, 1), q.o.Each), turn: q.arrivals, ready: make(chan struct{})}
-	p.queue = append(p.queue, w)
-	l.waiting++
-	q.dispatch()
+	p, w := q.arrive(l, who.Party, cost)
 	if !w.granted() && q.o.Waiting > 0 && len(p.queue) > q.o.Waiting {
 		l.drop(who.Party, w)
 		q.mu.Unlock()
@@ -174,6 +169,33 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 	return nil, ctx.Err()
 }
 
+// arrive puts new work into the queue of its party, and grants what fits. The caller holds
+// mu.
+func (q *Queue) arrive(l *lane, name string, cost int64) (*party, *work) {
+	p := l.join(name)
+	q.arrivals++
+	w := &work{cost: min(max(cost, 1), q.o.Each), turn: q.arrivals, ready: make(chan struct{})}
+	p.queue = append(p.queue, w)
+	l.waiting++
+	q.dispatch()
+	return p, w
+}
+
+// Try takes cost of the capacity for the work of ctx if it is free and nothing waits for
+// it. If it is not, Try returns nil.
+func (q *Queue) Try(ctx context.Context, cost int64) (leave func()) {
+	who := From(ctx)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := &q.lanes[min(who.Class, classes-1)]
+	p, w := q.arrive(l, who.Party, cost)
+	if !w.granted() {
+		l.drop(who.Party, w)
+		return nil
+	}
+	return func() { q.leave(l, who.Party, p, w) }
+}
+
 // leave gives back what w used.
 func (q *Queue) leave(l *lane, name string, p *party, w *work) {
 	q.mu.Lock()
@@ -183,6 +205,13 @@ func (q *Queue) leave(l *lane, name string, p *party, w *work) {
 	p.served += q.charge(q.o.Now().Sub(w.since), w.cost)
 	l.part(name)
 	q.dispatch()
+}
+
+// Used returns how much of the capacity is in use, the spare part included.
+func (q *Queue) Used() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.used + q.spareUsed
 }
 
 // charge returns the service of work that used cost for a time: at least 1, so that work

@@ -5,7 +5,6 @@ package enrol
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2/transport"
@@ -13,41 +12,19 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
-// AK returns the attestation key, and the endorsement key to make a challenge for: the one
-// that has a certificate, RSA first since clouds and makers certify that, P-256 if neither
-// has one.
+// AK returns the attestation key, and the endorsement key to make a challenge for, see
+// endorsement. Both are answered from memory.
 func (e *Enroller) AK(ctx context.Context) (api.AK, error) {
 	ak, err := e.key.Wait(ctx)
 	if err != nil {
 		return api.AK{}, err
 	}
-	auths, err := ReadAuths(e.c.TPM)
+	ek, err := e.endorsement(ctx)
 	if err != nil {
 		return api.AK{}, err
-	}
-	var ek *tpmkeys.EK
-	err = e.do(ctx, func(t transport.TPM) error {
-		kind := keys.EKECC256
-		for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
-			_, err := tpmkeys.ReadEKCertificate(t, k)
-			if err == nil {
-				kind = k
-				break
-			}
-			if !errors.Is(err, tpmkeys.ErrNoCertificate) {
-				return err
-			}
-		}
-		var err error
-		ek, err = tpmkeys.ReadEK(t, kind, auths)
-		return err
-	})
-	if err != nil {
-		return api.AK{}, fmt.Errorf("%w: read the endorsement key: %w", ErrNoTPM, err)
 	}
 	out := api.AK{Public: ak.Public(), Name: evidence.Bytes(ak.Name()), EK: ek.Public.Bytes()}
 	if ek.Certificate != nil {

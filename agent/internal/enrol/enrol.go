@@ -55,6 +55,8 @@ type Enroller struct {
 	c   Config
 	key *startup.Part[*tpmkeys.AK] // set by Provision and by ReplaceAK, which exclude each other
 
+	endorsements endorsements
+
 	mu   sync.Mutex // guards lost, which Note writes
 	lost error      // why the key in use does not load any more
 }

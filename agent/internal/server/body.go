@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // smallBody is the size up to which bodies are read without a place for their bytes. Usual
@@ -44,7 +45,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *conn, route
 	if size > smallBody {
 		ctx, cancel := context.WithTimeout(r.Context(), s.Limits.BodyTimeout)
 		defer cancel()
-		if leave, err = s.bodies.enter(ctx, c.peer.UID, size); err != nil {
+		if leave, err = c.shares.bodies.Enter(turn.With(ctx, route.who(c)), size); err != nil {
 			w.Header().Set("Connection", "close")
 			return nil, nil, problem.After(problem.New(api.CodeBusy, "too many bytes of other requests are being read"), time.Second)
 		}

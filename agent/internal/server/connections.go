@@ -24,7 +24,7 @@ type conn struct {
 	*net.UnixConn
 	peer    *caller.Peer
 	socket  Socket
-	table   *connections
+	shares  *shares
 	since   time.Time    // accepted, or last answered
 	busy    bool         // a complete request is being answered
 	retired atomic.Bool  // no further request will be read; no longer counted
@@ -50,7 +50,7 @@ func (c *conn) Read(b []byte) (int, error) {
 // read its answer could keep the connection, outside all limits, for the write timeout.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	if c.evicted.Load() {
-		if end := time.Now().Add(c.table.patience); t.IsZero() || t.After(end) {
+		if end := time.Now().Add(c.shares.conns.patience); t.IsZero() || t.After(end) {
 			t = end
 		}
 	}
@@ -60,7 +60,7 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 // Close also releases the process.
 func (c *conn) Close() error {
 	c.once.Do(func() {
-		c.table.remove(c)
+		c.shares.conns.remove(c)
 		c.peer.Process.Close()
 	})
 	return c.UnixConn.Close()

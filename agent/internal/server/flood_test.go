@@ -51,10 +51,10 @@ func TestHalfOpen(t *testing.T) {
 					t.Errorf("uid %d: %d %s", uid, status, b)
 				}
 			}
-			r.conns.mu.Lock()
-			defer r.conns.mu.Unlock()
-			if r.conns.counted > limits.ConnectionsEach+1 {
-				t.Errorf("%d connections are held", r.conns.counted)
+			r.shares[Client].conns.mu.Lock()
+			defer r.shares[Client].conns.mu.Unlock()
+			if r.shares[Client].conns.counted > limits.ConnectionsEach+1 {
+				t.Errorf("%d connections are held", r.shares[Client].conns.counted)
 			}
 		})
 	}

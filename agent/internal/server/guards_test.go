@@ -147,9 +147,9 @@ func TestRetiredIsAnswered(t *testing.T) {
 		defer other.Close()
 	}
 	eventually(t, "it gave way", func() bool {
-		r.conns.mu.Lock()
-		defer r.conns.mu.Unlock()
-		for x := range r.conns.open {
+		r.shares[Client].conns.mu.Lock()
+		defer r.shares[Client].conns.mu.Unlock()
+		for x := range r.shares[Client].conns.open {
 			if x.retired.Load() {
 				return true
 			}

@@ -82,9 +82,9 @@ func TestStopWaitsForNoBody(t *testing.T) {
 func TestUnreadAnswers(t *testing.T) {
 	limits := Limits{Connections: 40, ConnectionsEach: 20, WriteTimeout: time.Hour, IdleTimeout: time.Hour, HeaderTimeout: time.Hour}
 	r := run(t, &fake{}, limits, nil)
-	r.conns.mu.Lock()
-	r.conns.patience = 100 * time.Millisecond
-	r.conns.mu.Unlock()
+	r.shares[Client].conns.mu.Lock()
+	r.shares[Client].conns.patience = 100 * time.Millisecond
+	r.shares[Client].conns.mu.Unlock()
 	// Refusals are written before a request counts as one that is being answered, and
 	// those of some thousand requests fill what the kernel buffers for a reader.
 	requests := strings.Repeat("GET /v1/self?"+strings.Repeat("%ff", 60)+"=1 HTTP/1.1\r\nHost: a\r\n\r\n", 2000)
@@ -99,9 +99,9 @@ func TestUnreadAnswers(t *testing.T) {
 	}
 	// Not even those that linger: what is written to them has little time.
 	eventually(t, "all but the last are closed", func() bool {
-		r.conns.mu.Lock()
-		defer r.conns.mu.Unlock()
-		return len(r.conns.open) <= limits.ConnectionsEach
+		r.shares[Client].conns.mu.Lock()
+		defer r.shares[Client].conns.mu.Unlock()
+		return len(r.shares[Client].conns.open) <= limits.ConnectionsEach
 	})
 	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Errorf("another: %d %s", status, b)
@@ -122,20 +122,16 @@ func TestSlowBodies(t *testing.T) {
 		defer c.Close()
 		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n{", api.CallSeal.Path, api.CallSeal.Body)
 	}
-	held := func() load {
-		r.bodies.mu.Lock()
-		defer r.bodies.mu.Unlock()
-		return r.bodies.used
-	}
-	eventually(t, "the share is taken", func() bool { return held() == load{2, budget / 2} })
+	held := r.shares[Client].bodies.Used
+	eventually(t, "the share is taken", func() bool { return held() == budget/2 })
 	large := `{"name":"` + strings.Repeat("x", 2*smallBody) + `"}`
 	c := as(r.client, 1001)
 	c.Timeout = patience
 	if _, b, p, err := try(c, "POST", api.CallSeal.Path, large); err != nil || p == nil || p.Code == api.CodeBusy {
 		t.Errorf("a large body of another: %s %v", b, err)
 	}
-	if got := held(); got != (load{2, budget / 2}) {
-		t.Errorf("held afterwards: %+v", got)
+	if got := held(); got != budget/2 {
+		t.Errorf("held afterwards: %d bytes", got)
 	}
 	// A small one of the same user needs no place.
 	c = as(r.client, 1000)

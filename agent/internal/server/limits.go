@@ -63,6 +63,19 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// admin returns the limits of the admin socket. Few programs use it, and what they ask for
+// must never wait for clients.
+func (l Limits) admin() Limits {
+	l.Connections, l.ConnectionsEach = adminConnections, adminConnections
+	l.Requests, l.RequestsEach, l.WaitingEach = adminConnections, adminConnections, adminConnections
+	l.Bytes, l.BytesEach = l.Bytes/4, l.Bytes/4
+	l.BodyBytes /= 4
+	return l
+}
+
+// adminConnections is how many connections the admin socket has at once.
+const adminConnections = 64
+
 // or sets a limit that is not set.
 func or[T int | int64 | float64 | time.Duration](p *T, n T) {
 	if *p <= 0 {
@@ -71,9 +84,9 @@ func or[T int | int64 | float64 | time.Duration](p *T, n T) {
 }
 
 // openable returns how many descriptors connections may take: the process's limit less a
-// reserve for devices, logs and the accept loop itself.
+// reserve for devices, logs, the admin socket and the accept loops themselves.
 func openable() int {
-	const reserve = 128
+	const reserve = 128 + adminConnections*descriptors
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || r.Cur > 1<<20 {
 		return 1 << 20

@@ -24,6 +24,6 @@ func newPatient(c Config) *Server {
 		c.Limits.Patience = 10
 	}
 	s := New(c)
-	s.conns.patience = patience
+	s.shares[Client].conns.patience = patience
 	return s
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -34,7 +35,7 @@ type ErrorCode struct {
 var errorCodes = []ErrorCode{
 	{caller.ErrGone, api.CodePeerGone, 0},
 	{caller.ErrUnknown, api.CodePeerUnknown, 0},
-	{errBusy, api.CodeBusy, time.Second},
+	{turn.ErrBusy, api.CodeBusy, time.Second},
 
 	{ledger.ErrDesynchronised, api.CodeDesynchronised, 0},
 	{ledger.ErrFull, api.CodeLogFull, 0},

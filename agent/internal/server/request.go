@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // A call is one request that passed the table.
@@ -46,7 +47,7 @@ type sensitive struct {
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(connKey{}).(*conn)
-	defer s.conns.end(c)
+	defer c.shares.conns.end(c)
 	defer func() {
 		if x := recover(); x != nil {
 			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
@@ -69,7 +70,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		w.Header().Set("Connection", "close")
 		return err
 	}
-	if wait, ok := s.rates.take(c.peer.UID, time.Now()); !ok {
+	if wait, ok := c.shares.rates.take(c.peer.UID, time.Now()); !ok {
 		return problem.After(problem.New(api.CodeThrottled, fmt.Sprintf("uid %d may ask %g times a second", c.peer.UID, s.Limits.RateEach)), wait)
 	}
 	route, segment, allow := match(r.Method, r.URL.Path)
@@ -95,10 +96,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if err != nil {
 		return err
 	}
-	s.conns.begin(c)
+	c.shares.conns.begin(c)
 	ctx, cancel := s.context(r, c, route)
 	defer cancel()
-	leave, err := s.gate.enter(ctx, c.peer.UID, j.bytes)
+	ctx = turn.With(ctx, route.who(c))
+	leave, err := c.shares.gate.Enter(ctx, max(j.bytes, c.shares.least))
 	if err != nil {
 		return err
 	}

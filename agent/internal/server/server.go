@@ -6,10 +6,10 @@
 //
 // # Limits
 //
-// Everything a caller can make the agent use is capped, in all and for one uid:
-// connections, requests in progress and waiting, bytes of answers, requests a second. A uid
-// that asks for more than its share waits, or is told to wait, and does not affect other
-// users. A connection without a complete request gives way to a newer one of the same uid,
+// Everything a caller can make the agent use is capped, for each socket in all and for one
+// uid: connections, requests in progress and waiting, bytes of answers, requests a second. A
+// uid that asks for more than its share waits, or is told to wait. Package turn decides
+// which of the waiting requests is next. A connection without a complete request gives way to a newer one of the same uid,
 // so that half-open connections lock out no user, not even their own.
 package server
 
@@ -64,10 +64,7 @@ type Config struct {
 type Server struct {
 	Config
 	http   *http.Server
-	conns  *connections
-	gate   *gate
-	bodies *gate
-	rates  *rates
+	shares map[Socket]*shares
 
 	mu        sync.Mutex
 	listeners []*listener
@@ -83,7 +80,7 @@ func New(c Config) *Server {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	s := &Server{Config: c, conns: newConnections(c.Limits), gate: newGate(c.Limits), bodies: newBodies(c.Limits), rates: newRates(c.Limits)}
+	s := &Server{Config: c, shares: map[Socket]*shares{Client: newShares(c.Limits), Admin: newShares(c.Limits.admin())}}
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: c.Limits.HeaderTimeout,
@@ -160,23 +157,24 @@ func (l *listener) drain() error {
 // admit identifies the peer, once, and counts the connection. It returns nil if it turned
 // the connection away.
 func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
+	shares := s.shares[socket]
 	peer, err := s.Identifier.Identify(c)
 	if err != nil {
 		s.Logger.Debug("connection refused", "socket", socket, "error", err)
-		s.conns.turnAway(c, s.problem(err))
+		shares.conns.turnAway(c, s.problem(err))
 		return nil
 	}
 	if socket == Admin && !slices.Contains(s.AdminUIDs, peer.UID) {
 		s.Logger.Debug("admin connection refused", "uid", peer.UID, "pid", peer.PID)
 		peer.Process.Close()
-		s.conns.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
+		shares.conns.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
 		return nil
 	}
-	accepted := &conn{UnixConn: c, peer: peer, socket: socket, table: s.conns}
-	if !s.conns.add(accepted) {
+	accepted := &conn{UnixConn: c, peer: peer, socket: socket, shares: shares}
+	if !shares.conns.add(accepted) {
 		s.Logger.Debug("connection refused: too many", "uid", peer.UID)
 		peer.Process.Close()
-		s.conns.turnAway(c, problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second))
+		shares.conns.turnAway(c, problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second))
 		return nil
 	}
 	return accepted
@@ -204,7 +202,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		// In this order: the last connection of a queue is counted before its listener
 		// is drained.
 		queues := !slices.ContainsFunc(listeners, func(l *listener) bool { return !l.drained.Load() })
-		left := s.conns.drain()
+		left := s.shares[Client].conns.drain() + s.shares[Admin].conns.drain()
 		if left == 0 && queues {
 			break
 		}

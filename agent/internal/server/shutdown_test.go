@@ -75,9 +75,9 @@ func TestShutdownAnswers(t *testing.T) {
 // to the end of it, and answered.
 func TestShutdownReadsOn(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	r.conns.mu.Lock()
-	r.conns.grace = 0 // only what has arrived counts
-	r.conns.mu.Unlock()
+	r.shares[Client].conns.mu.Lock()
+	r.shares[Client].conns.grace = 0 // only what has arrived counts
+	r.shares[Client].conns.mu.Unlock()
 	c, err := dial(r.client, 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -87,14 +87,14 @@ func TestShutdownReadsOn(t *testing.T) {
 	request := "GET /v1/self HTTP/1.1\r\nHost: a\r\n\r\n"
 	io.WriteString(c, request[:10])
 	eventually(t, "half of it is read", func() bool {
-		r.conns.mu.Lock()
-		defer r.conns.mu.Unlock()
-		for x := range r.conns.open {
+		r.shares[Client].conns.mu.Lock()
+		defer r.shares[Client].conns.mu.Unlock()
+		for x := range r.shares[Client].conns.open {
 			return x.partial.Load()
 		}
 		return false
 	})
-	if left := r.conns.drain(); left != 1 {
+	if left := r.shares[Client].conns.drain(); left != 1 {
 		t.Fatalf("%d connections are left", left)
 	}
 	io.WriteString(c, request[10:])
@@ -171,7 +171,7 @@ func TestRestartUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newPatient(Config{Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f})
-		s.conns.grace = patience // every peer here writes, however late it gets to
+		s.shares[Client].conns.grace = patience // every peer here writes, however late it gets to
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l, Client) }()
 		return s, served

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+)
+
+func TestRates(t *testing.T) {
+	r := newRates(Limits{RateEach: 10, BurstEach: 3})
+	now := time.Unix(1e9, 0)
+	for range 3 {
+		if _, ok := r.take(1, now); !ok {
+			t.Fatal("within the burst")
+		}
+	}
+	wait, ok := r.take(1, now)
+	if ok || wait <= 0 || wait > 100*time.Millisecond {
+		t.Errorf("beyond the burst: %v %v", wait, ok)
+	}
+	if _, ok := r.take(2, now); !ok {
+		t.Error("another uid pays")
+	}
+	if _, ok := r.take(1, now.Add(100*time.Millisecond)); !ok {
+		t.Error("refused requests used up tokens")
+	}
+	for uid := range uint32(10 * maxBuckets) {
+		r.take(uid, now.Add(time.Duration(uid)*time.Second))
+	}
+	if len(r.buckets) > maxBuckets+1 {
+		t.Errorf("%d buckets", len(r.buckets))
+	}
+}
+
+// held is an attester that answers only when it is let.
+func held(let <-chan struct{}) func(context.Context, api.EvidenceRequest, evidence.Caller) ([]byte, error) {
+	return func(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		select {
+		case <-let:
+			return answerFor(r, c), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Clients of any uid, 0 included, who take all that the client socket has, keep nothing
+// from the admin socket.
+func TestAdminSocketHasItsOwn(t *testing.T) {
+	let := make(chan struct{})
+	limits := Limits{Connections: 64, Requests: 16, WaitingEach: 8, RateEach: 1e6, BurstEach: 1e6}
+	r := run(t, &fake{attest: held(let)}, limits, nil)
+	var all sync.WaitGroup
+	for _, uid := range []uint32{0, 1000, 1001, 1002} { // 1000 is the administrator here
+		for range 40 {
+			all.Go(func() { try(as(r.client, uid), "POST", api.CallEvidence.Path, nonceBody(1)) })
+		}
+		for range 40 { // half-open ones
+			if c, err := dial(r.client, uid); err == nil {
+				defer c.Close()
+				io.WriteString(c, "GET /v1/self HT")
+			}
+		}
+	}
+	gate := r.shares[Client].gate
+	eventually(t, "the client socket is full", func() bool { return gate.Used() >= r.Limits.Bytes })
+	for range 20 {
+		c := as(r.admin, 1000)
+		c.Timeout = patience
+		if status, b, _ := ask(t, c, "POST", "/v1/apps/billing/measure", ""); status != 200 {
+			t.Fatalf("measure: %d %s", status, b)
+		}
+	}
+	close(let)
+	all.Wait()
+}
+
+// Eight uids of equal demand, more than there is room for: least and most served differ by
+// at most a factor of two, whoever came first.
+func TestUsersAreServedEqually(t *testing.T) {
+	limits := Limits{Connections: 1024, ConnectionsEach: 512, Requests: 4, RequestsEach: 4, WaitingEach: 100, RateEach: 1e6, BurstEach: 1e6}
+	attester := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		timer := time.NewTimer(2 * time.Millisecond) // the device
+		defer timer.Stop()
+		<-timer.C
+		return answerFor(q, c), nil
+	}}
+	r := run(t, attester, limits, nil)
+	var served [8]atomic.Int64
+	total := atomic.Int64{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var all sync.WaitGroup
+	for uid := range served {
+		for range 2 + 6*uid { // from 2 to 44 clients each
+			all.Go(func() {
+				c := as(r.client, 1000+uint32(uid))
+				for ctx.Err() == nil {
+					if status, _, _, err := try(c, "POST", api.CallEvidence.Path, nonceBody(1)); err == nil && status == 200 {
+						served[uid].Add(1)
+						if total.Add(1) == 2000 {
+							cancel()
+						}
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	least, most := served[0].Load(), served[0].Load()
+	text := ""
+	for uid := range served {
+		n := served[uid].Load()
+		least, most = min(least, n), max(most, n)
+		text += fmt.Sprintf(" %d", n)
+	}
+	t.Logf("served:%s", text)
+	if least == 0 || most > 2*least {
+		t.Errorf("served:%s: want at most a factor of two between least and most", text)
+	}
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"strconv"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/turn"
+)
+
+// shares is what the callers of one socket share. Each socket has its own, so that clients
+// do not keep an administrator out, whatever their uid: uid 0 on the client socket, such as
+// a container's root, is a client.
+type shares struct {
+	conns  *connections
+	gate   *turn.Queue // of bytes of answers being made or written
+	bodies *turn.Queue // of bytes of bodies being read or worked on
+	rates  *rates
+	least  int64 // bytes that a request counts at least, so that their number is bounded too
+}
+
+// Two users who both take their whole share take everything. While the host delays reports,
+// their requests end only after a minute. So a part is spare, which only a uid with little
+// in use gets. A user who asks for status, or wants evidence that needs no report, is then
+// answered in the meantime.
+const (
+	spare  = 8   // a spare eighth of the capacity
+	little = 128 // for a uid with less than this part of it in use
+)
+
+func newShares(l Limits) *shares {
+	least := max(1, l.Bytes/int64(l.Requests))
+	return &shares{
+		conns: newConnections(l),
+		rates: newRates(l),
+		least: least,
+		gate: turn.New(turn.Options{
+			Capacity: l.Bytes, Each: min(l.BytesEach, least*int64(l.RequestsEach)),
+			Spare: l.Bytes / spare, Little: l.Bytes / little, Waiting: l.WaitingEach,
+		}),
+		bodies: turn.New(turn.Options{Capacity: l.BodyBytes, Each: l.BodyBytes / 2, Waiting: l.WaitingEach}),
+	}
+}
+
+// who returns whose work a request on c is: its class, and the uid of the caller.
+func (r *route) who(c *conn) turn.Who {
+	w := turn.Who{Class: r.class(), Party: strconv.FormatUint(uint64(c.peer.UID), 10)}
+	if c.socket == Admin {
+		w = turn.Who{Class: max(r.class(), turn.Admin), Party: string(Admin)}
+	}
+	return w
+}
+
+// class returns how urgent requests for r are.
+func (r *route) class() turn.Class {
+	switch {
+	case r.Path == api.CallMeasure.Path: // a unit waits for it
+		return turn.Start
+	case r.Path == api.CallEvidence.Path:
+		return turn.Evidence
+	case r.On == api.OnClient:
+		return turn.Keys
+	}
+	return turn.Inquiry
+}
