@@ -53,8 +53,7 @@ func (t *transport) client() *http.Client {
 			Transport: &http.Transport{
 				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 					path, _ := ctx.Value(dialKey{}).(string)
-					var d net.Dialer
-					return d.DialContext(ctx, "unix", path)
+					return dial(ctx, path)
 				},
 				MaxIdleConnsPerHost: 64,
 				IdleConnTimeout:     30 * time.Second, // less than the agent's, so that the client closes first
@@ -132,6 +131,8 @@ func (e endpoint) hint(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
 		return " (is agentd running? " + e.variable + " names another socket)"
+	case errors.Is(err, unix.EAGAIN):
+		return " (so many programs connect at once that the queue of the socket stays full: try again later)"
 	case errors.Is(err, fs.ErrPermission):
 		return " (is this user in the group of the socket?)"
 	}

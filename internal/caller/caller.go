@@ -47,6 +47,8 @@ var (
 // An Identifier establishes who connected. Identify runs in the accept loop and must
 // not wait for anything that a caller controls.
 type Identifier interface {
+	// UID returns the user who connected, at next to no cost.
+	UID(c *net.UnixConn) (uint32, error)
 	Identify(c *net.UnixConn) (*Peer, error)
 }
 

@@ -32,6 +32,9 @@ func IdentitiesWithoutChecking(inner caller.Identifier) caller.Identifier {
 
 type believing struct{ inner caller.Identifier }
 
+// UID asks inner.
+func (b believing) UID(c *net.UnixConn) (uint32, error) { return b.inner.UID(c) }
+
 // Identify asks inner, and then the caller.
 func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	p, err := b.inner.Identify(c)

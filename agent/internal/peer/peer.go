@@ -104,6 +104,29 @@ func (i *Identifier) readUIDMap() error {
 	return nil
 }
 
+// UID returns the user whom the kernel froze at connect (SO_PEERCRED, unix(7)).
+func (i *Identifier) UID(c *net.UnixConn) (uint32, error) {
+	cred, err := frozen(c)
+	if err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
+
+// frozen asks the socket for the credentials of its peer.
+func frozen(c *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", caller.ErrUnknown, err)
+	}
+	var inner error
+	err = raw.Control(func(s uintptr) { cred, inner = unix.GetsockoptUcred(int(s), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, inner); err != nil {
+		return nil, fmt.Errorf("%w: read peer credentials: %w", caller.ErrUnknown, err)
+	}
+	return cred, nil
+}
+
 // Identify establishes who connected. Errors wrap caller.ErrGone or caller.ErrUnknown.
 func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	cred, pidfd, err := i.credentials(c)
@@ -168,19 +191,18 @@ func (i *Identifier) invocation(unit string) []byte {
 
 // credentials asks the socket: SO_PEERCRED (unix(7)) and, if the kernel has it, SO_PEERPIDFD.
 func (i *Identifier) credentials(c *net.UnixConn) (*unix.Ucred, *os.File, error) {
+	cred, err := frozen(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", caller.ErrUnknown, err)
 	}
-	var cred *unix.Ucred
-	var credErr, fdErr error
+	var fdErr error
 	fd := -1
-	err = raw.Control(func(s uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(s), unix.SOL_SOCKET, unix.SO_PEERCRED)
-		fd, fdErr = i.pidfd(int(s))
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return nil, nil, fmt.Errorf("%w: read peer credentials: %w", caller.ErrUnknown, err)
+	if err := raw.Control(func(s uintptr) { fd, fdErr = i.pidfd(int(s)) }); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", caller.ErrUnknown, err)
 	}
 	var pidfd *os.File
 	switch {

@@ -232,9 +232,7 @@ func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 	select {
 	case t.away <- struct{}{}:
 	default:
-		c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-		c.Write(answer)
-		c.Close()
+		unread(c, answer)
 		return
 	}
 	go func() {
@@ -248,6 +246,13 @@ func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 		c.CloseWrite()
 		io.Copy(io.Discard, io.LimitReader(c, api.CallEvidence.Body))
 	}()
+}
+
+// unread writes an answer, for which a new connection has room, and closes c.
+func unread(c *net.UnixConn, answer []byte) {
+	c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	c.Write(answer)
+	c.Close()
 }
 
 // readHeader reads up to the empty line that ends the headers, at most 8 KiB.

@@ -30,6 +30,12 @@ import (
 // one test can be many users.
 type fakeIdentifier struct{ err error }
 
+func (f fakeIdentifier) UID(c *net.UnixConn) (uint32, error) {
+	uid := uint32(1000)
+	fmt.Sscanf(strings.TrimLeft(c.RemoteAddr().String(), "@\x00"), "uid-%d-", &uid)
+	return uid, f.err
+}
+
 func (f fakeIdentifier) Identify(c *net.UnixConn) (*caller.Peer, error) {
 	if f.err != nil {
 		return nil, f.err

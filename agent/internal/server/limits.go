@@ -23,6 +23,8 @@ type Limits struct {
 	BodyBytes       int64         // 32 MiB of bodies above 4 KiB; half of it each
 	RateEach        float64       // 5000 requests a second
 	BurstEach       int           // 10000 requests
+	OpenEach        float64       // 1000 new connections a second
+	OpenBurst       int           // 2000 new connections, and no fewer than twice ConnectionsEach
 	HeaderBytes     int           // 8 KiB of request line and headers
 	HeaderTimeout   time.Duration // 5 s for the headers of a request to arrive
 	BodyTimeout     time.Duration // 5 s for its body to arrive
@@ -54,6 +56,8 @@ func (l Limits) withDefaults() Limits {
 	or(&l.BodyBytes, 32<<20)
 	or(&l.RateEach, 5000)
 	or(&l.BurstEach, 10000)
+	or(&l.OpenEach, 1000)
+	or(&l.OpenBurst, max(2000, 2*l.ConnectionsEach))
 	or(&l.HeaderBytes, 8<<10)
 	or(&l.HeaderTimeout, 5*time.Second)
 	or(&l.BodyTimeout, 5*time.Second)
@@ -106,8 +110,8 @@ type rates struct {
 // bucket is the same as a new one.
 const maxBuckets = 1024
 
-func newRates(l Limits) *rates {
-	return &rates{limit: rate.Limit(l.RateEach), burst: l.BurstEach, buckets: map[uint32]*rate.Limiter{}}
+func newRates(each float64, burst int) *rates {
+	return &rates{limit: rate.Limit(each), burst: burst, buckets: map[uint32]*rate.Limiter{}}
 }
 
 // take takes a token of uid at the time now, or returns the time until there is one.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,10 +15,11 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
 )
 
 func TestRates(t *testing.T) {
-	r := newRates(Limits{RateEach: 10, BurstEach: 3})
+	r := newRates(10, 3)
 	now := time.Unix(1e9, 0)
 	for range 3 {
 		if _, ok := r.take(1, now); !ok {
@@ -126,5 +129,46 @@ func TestUsersAreServedEqually(t *testing.T) {
 	t.Logf("served:%s", text)
 	if least == 0 || most > 2*least {
 		t.Errorf("served:%s: want at most a factor of two between least and most", text)
+	}
+}
+
+// slowly identifies callers as slowly as a busy kernel does, and counts.
+type slowly struct {
+	fakeIdentifier
+	identified *atomic.Int64
+}
+
+func (s slowly) Identify(c *net.UnixConn) (*caller.Peer, error) {
+	s.identified.Add(1)
+	return s.fakeIdentifier.Identify(c)
+}
+
+// A user who opens connections without end is turned away before the agent looks at the
+// process, and others are not.
+func TestConnectFlood(t *testing.T) {
+	var identified atomic.Int64
+	limits := Limits{Connections: 64, ConnectionsEach: 16, OpenEach: 1, OpenBurst: 32}
+	r := run(t, &fake{}, limits, func(c *Config) { c.Identifier = slowly{identified: &identified} })
+	refused := 0
+	for range 200 {
+		c, err := dial(r.client, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, "GET /v1/self HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		c.SetDeadline(time.Now().Add(patience))
+		b, err := io.ReadAll(c)
+		c.Close()
+		if strings.Contains(string(b), string(api.CodeConnections)) {
+			refused++
+		} else if !strings.Contains(string(b), " 200 OK") {
+			t.Fatalf("answer %q, error %v", b, err)
+		}
+	}
+	if n := identified.Load(); n > 40 || refused < 160 {
+		t.Errorf("%d of 200 were identified and %d refused, want about 32 and the rest", n, refused)
+	}
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
+		t.Errorf("another user: %d %s", status, b)
 	}
 }

@@ -158,6 +158,9 @@ func (l *listener) drain() error {
 // the connection away.
 func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 	shares := s.shares[socket]
+	if s.shed(c, shares) {
+		return nil
+	}
 	peer, err := s.Identifier.Identify(c)
 	if err != nil {
 		s.Logger.Debug("connection refused", "socket", socket, "error", err)
@@ -178,6 +181,22 @@ func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 		return nil
 	}
 	return accepted
+}
+
+// shed ends the connection of a user who opens them faster than allowed, and reports
+// whether it did. It costs next to nothing, so that a flood does not fill the queue of the
+// socket: to identify a process takes a hundred times as long.
+func (s *Server) shed(c *net.UnixConn, shares *shares) bool {
+	uid, err := s.Identifier.UID(c)
+	if err != nil {
+		return false // Identify says why
+	}
+	wait, ok := shares.opens.take(uid, time.Now())
+	if ok {
+		return false
+	}
+	unread(c, rawProblem(problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)))
+	return true
 }
 
 // Shutdown stops the server. Every request that reached the agent is answered:

@@ -16,8 +16,9 @@ type shares struct {
 	conns  *connections
 	gate   *turn.Queue // of bytes of answers being made or written
 	bodies *turn.Queue // of bytes of bodies being read or worked on
-	rates  *rates
-	least  int64 // bytes that a request counts at least, so that their number is bounded too
+	rates  *rates      // of requests
+	opens  *rates      // of connections
+	least  int64       // bytes that a request counts at least, so that their number is bounded too
 }
 
 // Two users who both take their whole share take everything. While the host delays reports,
@@ -33,7 +34,8 @@ func newShares(l Limits) *shares {
 	least := max(1, l.Bytes/int64(l.Requests))
 	return &shares{
 		conns: newConnections(l),
-		rates: newRates(l),
+		rates: newRates(l.RateEach, l.BurstEach),
+		opens: newRates(l.OpenEach, l.OpenBurst),
 		least: least,
 		gate: turn.New(turn.Options{
 			Capacity: l.Bytes, Each: min(l.BytesEach, least*int64(l.RequestsEach)),
