@@ -20,6 +20,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/flags"
+	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -145,7 +146,7 @@ func run(o options) (err error) {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	log := slog.New(journal.WithoutRepeats(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level})))
 
 	m, err := boot(o)
 	if err != nil {

@@ -138,7 +138,7 @@ func run(o options) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 
-	log := slog.New(journal.NewHandler(o.level))
+	log := slog.New(journal.WithoutRepeats(journal.NewHandler(o.level)))
 	return agent.Run(ctx, agent.Options{
 		Config: c, ConfigText: text, Reread: load,
 		Machine: machine(c, log),
