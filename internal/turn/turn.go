@@ -61,7 +61,7 @@ type whoKey struct{}
 // With returns a context for work of w.
 func With(ctx context.Context, w Who) context.Context { return context.WithValue(ctx, whoKey{}, w) }
 
-// From returns who the work of ctx is for. Work that nobody named is of the lowest class.
+// From returns who the work of ctx is for. Work without one is of the lowest class.
 func From(ctx context.Context) Who {
 	w, _ := ctx.Value(whoKey{}).(Who)
 	return w

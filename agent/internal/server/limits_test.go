@@ -88,7 +88,7 @@ func TestAdminSocketHasItsOwn(t *testing.T) {
 }
 
 // Eight uids of equal demand, more than there is room for: least and most served differ by
-// at most a factor of two, whoever came first.
+// at most a factor of two, in any order of arrival.
 func TestUsersAreServedEqually(t *testing.T) {
 	limits := Limits{Connections: 1024, ConnectionsEach: 512, Requests: 4, RequestsEach: 4, WaitingEach: 100, RateEach: 1e6, BurstEach: 1e6}
 	attester := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
