@@ -26,16 +26,22 @@ const (
 func dial(ctx context.Context, path string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, longestQueue)
 	defer cancel()
+	var full error
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "unix", path)
-		if !errors.Is(err, unix.EAGAIN) {
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			full = err
+		case full != nil && (ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)): // the time ended in the middle of an attempt
+			return nil, full
+		default:
 			return c, err
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():
-			return nil, err
+			return nil, full
 		}
 	}
 }
