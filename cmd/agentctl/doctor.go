@@ -71,8 +71,7 @@ func doctorCommand(t *terminal, s *sockets) *cobra.Command {
 	var file string
 	c := command("doctor", doctorUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		d := &doctor{sockets: s}
-		d.lookAtMachine(file)
-		d.lookAtAgent(c.Context())
+		d.lookAtAgent(c.Context(), d.lookAtMachine(file))
 		return t.finishDoctor(d)
 	})
 	c.Flags().StringVar(&file, "config", config.File, "")
@@ -108,8 +107,8 @@ func (t *terminal) finishDoctor(d *doctor) error {
 	return nil
 }
 
-// lookAtMachine checks what can be seen without the agent.
-func (d *doctor) lookAtMachine(file string) {
+// lookAtMachine checks what can be seen without the agent, and returns the configuration.
+func (d *doctor) lookAtMachine(file string) config.Config {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err == nil {
 		d.good("kernel", "Linux %s", unix.ByteSliceToString(name.Release[:]))
@@ -139,10 +138,11 @@ func (d *doctor) lookAtMachine(file string) {
 			d.good(device.what, "%s exists", device.path)
 		}
 	}
+	return c
 }
 
 // lookAtAgent asks the agent.
-func (d *doctor) lookAtAgent(ctx context.Context) {
+func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 	agent := d.sockets.clientSocket()
 	st, err := soon(ctx, agent.Status)
 	if err != nil {
@@ -163,6 +163,7 @@ func (d *doctor) lookAtAgent(ctx context.Context) {
 		d.note("evidence", "", "not asked for, and keys not checked: both need the TPM")
 		return
 	}
+	d.lookAtStart(ctx, c.Measurement.FirmwareLog)
 	d.lookAtEvidence(ctx)
 	d.lookAtKeys(ctx, &st.Keys)
 }

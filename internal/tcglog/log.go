@@ -25,6 +25,7 @@ package tcglog
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -71,13 +72,14 @@ type Log struct {
 
 // An Error is a fault of a log.
 type Error struct {
-	Event  int // number of the event, from 0
-	Offset int // byte at which it begins
+	Log    string // which log, if not the firmware's
+	Event  int    // number of the event, from 0
+	Offset int    // byte at which it begins
 	Err    error
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("firmware log, event %d at byte %d: %v", e.Event, e.Offset, e.Err)
+	return fmt.Sprintf("%s, event %d at byte %d: %v", cmp.Or(e.Log, "firmware log"), e.Event, e.Offset, e.Err)
 }
 
 // Unwrap returns what is wrong with the event.
