@@ -60,9 +60,12 @@ type Peer struct {
 	Started    uint64 // when the process started: CLOCK_BOOTTIME in milliseconds
 	Unit       string // systemd system unit, or ""
 	Invocation []byte // systemd's id of this run of Unit, 16 bytes, or nil
-	UnitReason string // why Unit is ""
-	Method     evidence.Method
-	Process    Process
+	// UnitStarted returns when the earliest process of this run of Unit started that the
+	// agent saw, never later than Started. If it is nil, that is Started.
+	UnitStarted func() uint64
+	UnitReason  string // why Unit is ""
+	Method      evidence.Method
+	Process     Process
 }
 
 // A Process is the process that connected. No process that gets the same number later can be
@@ -91,6 +94,9 @@ func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
 	c := evidence.Caller{UID: p.UID, GID: p.GID, PID: uint32(p.PID), Started: p.Started, Unit: p.Unit, Method: p.Method}
 	if p.Unit != "" {
 		c.Invocation, c.UnitStarted = p.Invocation, new(p.Started)
+		if p.UnitStarted != nil {
+			*c.UnitStarted = p.UnitStarted()
+		}
 		if name, ok := apps.ByUnit(p.Unit, p.UID); ok {
 			c.App = name
 		}

@@ -51,7 +51,7 @@ func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
 		p.Unit, p.UnitReason = "", fmt.Sprintf("declared in %s: %v", Variable, err)
 		return p, nil
 	}
-	p.UnitReason = ""
+	p.UnitReason, p.UnitStarted = "", nil
 	return p, nil
 }
 

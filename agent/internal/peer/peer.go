@@ -47,6 +47,8 @@ type Identifier struct {
 	proc      string
 	units     string
 	hierarchy caller.Hierarchy
+	cgroup    string // directory of the root control group
+	runs      runs
 	overflow  uint32 // uid in the place of those that the agent's user namespace cannot name
 	foreign   bool   // there may be such uids
 	images    *images
@@ -58,27 +60,14 @@ var _ caller.Identifier = (*Identifier)(nil)
 // New returns an Identifier for the machine as it is set up now.
 func New(o Options) (*Identifier, error) {
 	i := &Identifier{
-		proc: cmp.Or(o.Proc, "/proc"), units: cmp.Or(o.Units, "/run/systemd/units"), hierarchy: hierarchy(cmp.Or(o.Cgroup, "/sys/fs/cgroup")), images: newImages(o), pidfd: peerPidfd,
+		proc: cmp.Or(o.Proc, "/proc"), units: cmp.Or(o.Units, "/run/systemd/units"), images: newImages(o), pidfd: peerPidfd,
+		runs: runs{earliest: make(map[string]uint64)},
 	}
+	i.hierarchy, i.cgroup = hierarchy(cmp.Or(o.Cgroup, "/sys/fs/cgroup"))
 	if err := i.readUIDMap(); err != nil {
 		return nil, err
 	}
 	return i, nil
-}
-
-// hierarchy follows systemd's own test: version 2 at the root or in "unified" means
-// that units are there, else they are in the named hierarchy of version 1.
-// Every cgroup directory of version 2 has a file cgroup.controllers (cgroups(7)).
-func hierarchy(root string) caller.Hierarchy {
-	for _, dir := range []string{".", "unified"} {
-		if _, err := os.Stat(filepath.Join(root, dir, "cgroup.controllers")); err == nil {
-			return caller.Unified
-		}
-	}
-	if _, err := os.Stat(filepath.Join(root, "systemd")); err == nil {
-		return caller.Legacy
-	}
-	return caller.Unified
 }
 
 // readUIDMap reads whether the agent sees all users. Inside a user namespace, all uids
@@ -157,8 +146,12 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 		return nil, err
 	}
 	peer.Started = p.start * boottime.Tick
-	if peer.Unit, peer.UnitReason = i.unit(p); peer.Unit != "" {
+	var group string
+	if peer.Unit, group, peer.UnitReason = i.unit(p); peer.Unit != "" {
 		peer.Invocation = i.invocation(peer.Unit)
+		peer.UnitStarted = func() uint64 {
+			return min(peer.Started, i.runs.of(peer.Unit, peer.Invocation, func() uint64 { return i.unitStarted(group, peer.Started) }))
+		}
 	}
 	// Only now is it known that all of this was read from the process that connected
 	// and not from one that was given its number.
@@ -237,18 +230,18 @@ func peerPidfd(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 }
 
-// unit returns the system unit of p, or the reason why there is none.
-func (i *Identifier) unit(p *process) (unit, reason string) {
+// unit returns the system unit of p and its control group, or the reason why there is none.
+func (i *Identifier) unit(p *process) (unit, group, reason string) {
 	b, err := p.read("cgroup", caller.MaxCgroup)
 	if err != nil {
-		return "", "the agent cannot read the cgroup of the process: " + err.Error()
+		return "", "", "the agent cannot read the cgroup of the process: " + err.Error()
 	}
 	path, err := i.hierarchy.Path(b)
 	if err == nil {
 		unit, err = caller.UnitOf(path)
 	}
 	if err != nil {
-		return "", err.Error()
+		return "", "", err.Error()
 	}
-	return unit, ""
+	return unit, groupOf(path, unit), ""
 }
