@@ -65,7 +65,7 @@ type (
 	LogState = replay.State
 	// BankValue is the value of a PCR in one bank. Fields: Bank, Value.
 	BankValue = replay.BankValue
-	// AgentClaim is an agent that wrote to the log. Fields: Record (number of its first
+	// AgentClaim is an agent that the log names. Fields: Record (number of its first
 	// event), Version, Digest (of the executable), Configuration (a digest).
 	AgentClaim = replay.Agent
 	// AppClaim is one application with everything that it was since boot. Fields: Name,

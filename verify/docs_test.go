@@ -89,6 +89,24 @@ func TestPolicyTables(t *testing.T) {
 	}
 }
 
+// TestChecksSayWhoSpeaks: a check about the word of another party says what that party
+// says, and not what is so.
+func TestChecksSayWhoSpeaks(t *testing.T) {
+	speakers := map[check.Ground][]string{
+		check.OnBinding: {"the binding"}, check.OnQuote: {"quote", "anchor", "the attestation key says of itself"},
+		check.OnHistory: {"the log", "this log"}, check.OnAgent: {"the statement", "the agent key"},
+	}
+	for _, d := range definitions {
+		words, ok := speakers[d.Ground]
+		if ok && !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(d.Checks, w) }) {
+			t.Errorf("%s passes by the word of others, and %q does not say whose: want one of %q in it", d.ID, d.Checks, words)
+		}
+		if named := strings.Contains(string(d.Ground), "verifier") || d.Ground == check.OnProcessor; named == ok {
+			t.Errorf("%s is about %q: say in this test who speaks of that", d.ID, d.Ground)
+		}
+	}
+}
+
 func TestDefinitions(t *testing.T) {
 	seen := make(map[CheckID]bool)
 	for _, d := range Definitions() {

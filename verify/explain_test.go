@@ -56,7 +56,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", signedImage + "image_id = \"" + repeated(1, 16) + "\"", "demands", "image id"},
 	{"", "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(1, 32) + "\"]", "demands", "PCR 4"},
 	{"", startValueTable, "dangers", "start_value"},
-	{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing" was measured, as unit "b.service", as user "b"`},
+	{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing", as unit "b.service", as user "b"`},
 	{"", "[agent]\nversions = [\"1.0\"]", "demands", "versions 1.0"},
 	{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "listed digests"},
 	{"", "[caller]\nunit = \"b.service\"", "demands", "unit"},

@@ -80,7 +80,7 @@ func (b ClaimBases) restSentences(v check.Vouched) (out []string) {
 	for _, x := range []struct {
 		parts, format string
 	}{
-		{guest.parts(ByGuest), "By the guest's word alone: %s. Root of the guest, and so every program that can become root, can invent this. It needs no TPM for it."},
+		{guest.parts(ByGuest), "By the guest's word alone: %s. Root of any guest with this launch measurement can invent this, also of one that the host launched from a disk of its own. It needs no TPM for it."},
 		{b.parts(ByTPM), "By the word of a TPM that the verifier knows: %s. Root of the guest cannot take back what was recorded, unless it has the vTPM too. That it was true when it was recorded is the word of the software that recorded it."},
 		{b.parts(ByLaunch), "By the word of the measured system: %s. Root of the guest is part of it."},
 	} {

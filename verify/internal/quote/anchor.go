@@ -26,9 +26,9 @@ var Anchor = Set{
 
 var (
 	signer       = check.Definition{ID: "anchor.signer", Class: check.Binding, Ground: check.OnQuote, Checks: "both quotes name the same qualified signer", Stops: "clock and counters of two different hierarchies compared with each other"}
-	resetCount   = check.Definition{ID: "anchor.reset-count", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM was not reset between anchor and batch", Stops: "a report of an earlier boot passed off for this one"}
-	restartCount = check.Definition{ID: "anchor.restart-count", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM was not suspended and resumed between anchor and batch", Stops: "a report from before a resume passed off for the time after it"}
-	clock        = check.Definition{ID: "anchor.clock", Class: check.Binding, Ground: check.OnQuote, Checks: "the vTPM's clock did not run backwards from anchor to batch", Stops: "a batch that is older than its anchor, with a negative age"}
+	resetCount   = check.Definition{ID: "anchor.reset-count", Class: check.Binding, Ground: check.OnQuote, Checks: "both quotes have the same reset count", Stops: "a report of an earlier boot passed off for this one"}
+	restartCount = check.Definition{ID: "anchor.restart-count", Class: check.Binding, Ground: check.OnQuote, Checks: "both quotes have the same restart count", Stops: "a report from before the vTPM was suspended and resumed, passed off for the time after it"}
+	clock        = check.Definition{ID: "anchor.clock", Class: check.Binding, Ground: check.OnQuote, Checks: "the clock in the batch's quote is not before the one in the anchor's quote", Stops: "a batch that is older than its anchor, with a negative age"}
 )
 
 // AnchorDefinitions are the checks of the quote of an anchor, and of the two quotes of

@@ -23,7 +23,7 @@ import (
 
 var (
 	keyDecode     = check.Definition{ID: "ak.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the attestation key is exactly one TPMT_PUBLIC", Stops: "a key that two parsers read differently"}
-	keyAttributes = check.Definition{ID: "ak.attributes", Class: check.Binding, Ground: check.OnQuote, Checks: "the attestation key is a restricted signing key that was made in its TPM and cannot leave it, and does nothing else", Stops: "a software key, or an unrestricted key that signs whatever looks like a quote"}
+	keyAttributes = check.Definition{ID: "ak.attributes", Class: check.Binding, Ground: check.OnQuote, Checks: "the attestation key says of itself that it is a restricted signing key, was made in its TPM, cannot leave it, and does nothing else", Stops: "an unrestricted key of a TPM, which signs whatever looks like a quote; not a key in software, which can say the same of itself"}
 	keyAlgorithm  = check.Definition{ID: "ak.algorithm", Class: check.Binding, Ground: check.OnVerifier, Checks: "the attestation key is ECDSA on P-256 or P-384, or RSA of 2048 bits or more, with SHA-256 or stronger", Stops: "forged signatures under SHA-1, RSA-1024 or a scheme that the signer chooses"}
 )
 
@@ -46,11 +46,11 @@ func (s *Set) definitions() []check.Definition {
 var Batch = Set{
 	what:           "quote",
 	magic:          check.Definition{ID: "quote.magic", Class: check.Binding, Ground: check.OnQuote, Checks: "the quote starts with TPM_GENERATED_VALUE", Stops: "data that a TPM signed for another purpose"},
-	typ:            check.Definition{ID: "quote.type", Class: check.Binding, Ground: check.OnQuote, Checks: "the attestation is of type TPM_ST_ATTEST_QUOTE", Stops: "an NV certification or another attestation whose body reads like a quote"},
+	typ:            check.Definition{ID: "quote.type", Class: check.Binding, Ground: check.OnQuote, Checks: "the quote is an attestation of type TPM_ST_ATTEST_QUOTE", Stops: "an NV certification or another attestation whose body reads like a quote"},
 	decode:         check.Definition{ID: "quote.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the quote is a TPMS_ATTEST over a TPMS_QUOTE_INFO", Stops: "a quote that two parsers read differently"},
 	trailing:       check.Definition{ID: "quote.trailing", Class: check.Binding, Ground: check.OnVerifier, Checks: "nothing follows the quote", Stops: "bytes that are signed but not looked at"},
 	encoding:       check.Definition{ID: "quote.signature-encoding", Class: check.Binding, Ground: check.OnVerifier, Checks: "the signature is exactly one TPMT_SIGNATURE of the AK's own scheme and hash, its numbers in range and without padding", Stops: "half signatures, zero signatures, a hash that the attacker chooses, a padded spelling of a signature"},
-	signature:      check.Definition{ID: "quote.signature", Class: check.Binding, Ground: check.OnQuote, Checks: "the signature over the quote verifies under the AK", Stops: "an invented or altered quote"},
+	signature:      check.Definition{ID: "quote.signature", Class: check.Binding, Ground: check.OnQuote, Checks: "the signature over the quote verifies under the AK", Stops: "an invented or altered quote under the AK of a TPM"},
 	selection:      check.Definition{ID: "quote.selection", Class: check.Binding, Ground: check.OnQuote, Checks: "the quote selects known banks once, in canonical form, with at least one of SHA-256 or stronger, and the evidence gives values for exactly the selected PCRs in that order", Stops: "use of a PCR value that was not quoted"},
 	pcrDigest:      check.Definition{ID: "quote.pcr-digest", Class: check.Binding, Ground: check.OnQuote, Checks: "the PCR values hash to the quoted digest", Stops: "invented PCR values with a genuine quote"},
 	qualifyingData: check.Definition{ID: "quote.qualifying-data", Class: check.Binding, Ground: check.OnQuote, Checks: "the quote's extraData is the commitment to tree and anchor", Stops: "an old quote, or one made for another batch"},

@@ -155,7 +155,7 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 	app.Current = j
 }
 
-// Agent is one agent that wrote to the log.
+// Agent is one agent that the log names.
 type Agent struct {
 	Record        uint64          `json:"record"`        // number of its first event
 	Version       string          `json:"version"`       // version that it states

@@ -21,7 +21,7 @@ import (
 var (
 	KindKnown    = check.Definition{ID: "report.kind", Class: check.Binding, Ground: check.OnVerifier, Checks: "the report is of a kind that this verifier knows", Stops: "a report that is skipped because no room can read it"}
 	ExpectedData = check.Definition{ID: "report.expected-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "a bare report's REPORT_DATA is what the verifier expects", Stops: "an old report, or one that was made for another purpose"}
-	Commitment   = check.Definition{ID: "binding.report-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with a genuine report of another machine"}
+	Commitment   = check.Definition{ID: "binding.report-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with the report of another machine, unless root of that machine asked for this very report"}
 )
 
 // The checks of this package, in three lists since those of other rooms come between.

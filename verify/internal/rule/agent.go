@@ -9,7 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-// AgentRules are rules about the agents that wrote to the log.
+// AgentRules are rules about the agents that the log names.
 type AgentRules struct {
 	quiet
 	Agent Agent `toml:"agent,omitempty"`
@@ -17,13 +17,13 @@ type AgentRules struct {
 
 // Agent is [agent].
 type Agent struct {
-	Versions []string `toml:"versions,omitempty" value:"name" default:"any" doc:"versions of the agent that may have written to the log: an old agent is refused"`
-	Digests  []string `toml:"digests,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of their executables"`
+	Versions []string `toml:"versions,omitempty" value:"name" default:"any" doc:"versions that the log may name, as each agent states its own: an old agent is refused"`
+	Digests  []string `toml:"digests,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of their executables, as each agent states its own"`
 
 	versions, digests map[string]bool // in a compiled policy
 }
 
-var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Ground: check.OnHistory, Checks: "every agent that wrote to this log has a version and digest that the policy lists", Stops: "an old or foreign agent"}}
+var agentChecks = []check.Definition{{ID: "policy.agent", Class: check.Policy, Ground: check.OnHistory, Checks: "every agent that the log names has a version and digest that the policy lists", Stops: "an old agent, and another one that says who it is: an agent states its own digest"}}
 
 func (r *AgentRules) asks() bool { return len(r.Agent.Versions)+len(r.Agent.Digests) > 0 }
 
@@ -36,8 +36,8 @@ func (r *AgentRules) compile() error {
 
 func (r *AgentRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnHistory, "the agent ([agent])")
-	w.demandIf(len(r.Agent.Versions) > 0, "Every agent that wrote to the log has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
-	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that wrote to the log has one of %d listed digests.", len(r.Agent.Digests))
+	w.demandIf(len(r.Agent.Versions) > 0, "Every agent that the log names has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
+	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that the log names has one of %d listed digests, as it states itself.", len(r.Agent.Digests))
 	w.openIf(!r.asks(), "Which agent wrote the log ([agent]).")
 }
 
@@ -54,7 +54,7 @@ func (*AgentRules) draft(g *Golden, d *Draft) {
 			digests = append(digests, s)
 		}
 	}
-	d.tables.offer("Agents that wrote to the log since boot.", "[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
+	d.tables.offer("Agents that the log names. Each states its own digest.", "[agent]\ndigests = [%s]\n", strings.Join(digests, ", "))
 }
 
 func (r *AgentRules) judge(_ *Policy, s *Subject, f *check.Findings) {
@@ -74,5 +74,5 @@ func (r *AgentRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	if len(log.Agents) == 0 {
 		other = append(other, "no agent start is recorded")
 	}
-	f.Decide("policy.agent", len(other) == 0, "only agents that the policy lists", firstOf(other), "an agent wrote to the log that the policy does not list")
+	f.Decide("policy.agent", len(other) == 0, "only agents that the policy lists", firstOf(other), "the log names an agent that the policy does not list")
 }

@@ -29,10 +29,10 @@ type App struct {
 }
 
 var appChecks = []check.Definition{
-	{ID: "policy.app-present", Class: check.Policy, Ground: check.OnHistory, Checks: "every application that the policy requires was measured", Stops: "a required application that is not there"},
-	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that an application had since boot is one that the policy lists", Stops: "a tampered application that was put back before the evidence was asked for"},
-	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application names the unit and user that the policy names", Stops: "a genuine program run by another unit"},
-	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "no application was measured that the policy does not list, if the policy refuses those", Stops: "a further application in addition to the expected ones"},
+	{ID: "policy.app-present", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names every application that the policy requires", Stops: "a required application that was not measured"},
+	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
+	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names", Stops: "a genuine program that is declared for another unit"},
+	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
 
 func (r *AppRules) values(f *faults) {
@@ -67,12 +67,12 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 		if a.User != "" {
 			as += fmt.Sprintf(", as user %q", a.User)
 		}
-		w.demandIf(a.required(), "The application %q was measured%s; since boot it had only digests of %d that are listed.", a.Name, as, len(a.Digests))
-		w.demandIf(!a.required(), "If the application %q was measured, then%s since boot only with digests of %d that are listed.", a.Name, as, len(a.Digests))
+		w.demandIf(a.required(), "The log names the application %q%s, and records for it only digests of %d that are listed.", a.Name, as, len(a.Digests))
+		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only digests of %d that are listed.", a.Name, as, len(a.Digests))
 	}
 	switch {
 	case r.UnlistedApps == Refuse:
-		w.demand("No application was measured that the policy does not list.")
+		w.demand("The log names no application that the policy does not list.")
 	case len(r.Apps) == 0:
 		w.open("Which applications run: no [[app]] is listed.")
 	default:
@@ -141,11 +141,11 @@ func (r *AppRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	if len(r.Apps) == 0 {
 		skip(f, "the policy lists no application", "policy.app-present", "policy.app-digest", "policy.app-unit")
 	} else {
-		f.Decide("policy.app-present", len(absent) == 0, "every required application", "without "+firstOf(absent), "a required application was not measured: %s", firstOf(absent))
-		f.Decide("policy.app-digest", len(digests) == 0, "only digests that the policy lists", firstOf(digests), "since boot, an application had a digest that the policy does not list")
+		f.Decide("policy.app-present", len(absent) == 0, "every required application", "without "+firstOf(absent), "the log does not name a required application: %s", firstOf(absent))
+		f.Decide("policy.app-digest", len(digests) == 0, "only digests that the policy lists", firstOf(digests), "the log records a digest of an application that the policy does not list")
 		f.Decide("policy.app-unit", len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
 	}
 	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none")) {
-		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "an application was measured that the policy does not list")
+		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "the log names an application that the policy does not list")
 	}
 }

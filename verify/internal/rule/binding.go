@@ -45,7 +45,7 @@ func (b Binding) RestsOn() string {
 	return "Nothing ties the vTPM to the report: its PCR values prove nothing about this machine."
 }
 
-var bindingChecks = []check.Definition{{ID: "policy.binding", Class: check.Policy, Ground: check.OnBinding, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "PCR values that rest on less than the verifier thinks"}}
+var bindingChecks = []check.Definition{{ID: "policy.binding", Class: check.Policy, Ground: check.OnBinding, Checks: "the binding of vTPM and report is at least as strong as the policy asks", Stops: "a vTPM that is tied to the report by less than the verifier thinks"}}
 
 func (r *BindingRules) binding() Binding { return cmp.Or(r.Binding, BindingGuestAsserted) }
 

@@ -20,7 +20,7 @@ type CallerRules struct {
 // Caller is [caller]. Unit and uid are a boundary; the executable is what the process was
 // seen to run when it connected, and no more than that.
 type Caller struct {
-	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit: another service on the machine cannot ask for evidence over its own key"`
+	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit that the agent must name: another service on the machine cannot ask it for evidence over its own key. Root can: root can be the agent"`
 	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id"`
 	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too"`
 	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
@@ -28,10 +28,10 @@ type Caller struct {
 }
 
 var callerChecks = []check.Definition{
-	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the unit that the policy names", Stops: "another service on the machine asking for evidence over its own key"},
-	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the uid that the policy names", Stops: "another user's process inside the unit"},
-	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement was asked for by the application that the policy names", Stops: "a caller that is not the declared application"},
-	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the caller's executable was observed with a digest that the policy lists, and covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
+	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
+	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the uid that the policy names as that of the caller", Stops: "another user's process inside the unit"},
+	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the application that the policy names as that of the caller", Stops: "a caller that is not the declared application"},
+	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names an executable of the caller with a digest that the policy lists, and calls it covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
 }
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
@@ -49,14 +49,14 @@ func (*CallerRules) about() (check.Ground, string) {
 func (r *CallerRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnAgent, "the caller and its key ([caller])")
 	c := &r.Caller
-	w.demandIf(c.Unit != "", "The evidence was asked for by the unit %q.", c.Unit)
+	w.demandIf(c.Unit != "", "The agent names the unit %q as that of the caller.", c.Unit)
 	if c.UID != nil {
-		w.demand("The evidence was asked for by uid %d.", *c.UID)
+		w.demand("The agent names uid %d as that of the caller.", *c.UID)
 	}
-	w.demandIf(c.App != "", "The evidence was asked for by the application %q.", c.App)
-	w.demandIf(len(c.Executables) > 0, "The caller was seen to run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
-	w.demandIf(c.Covered, "The caller was seen to run a file of its application's manifest. That is an observation, not a proof.")
-	w.openIf(c.Unit == "" && c.UID == nil, "Which program on the machine asked for the evidence, and so has the key in it ([caller]).")
+	w.demandIf(c.App != "", "The agent names the application %q as the caller.", c.App)
+	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
+	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
+	w.openIf(c.Unit == "" && c.UID == nil, "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
 }
 
 func (*CallerRules) draft(_ *Golden, d *Draft) {
@@ -74,14 +74,14 @@ func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	}
 	name := func(id check.ID, want, got, what string) {
 		if !f.SkipIf(want == "", id, "the policy names no %s", what) {
-			f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement was asked for by another %s", what)
+			f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement names another %s as that of the caller", what)
 		}
 	}
 	name("policy.caller-unit", want.Unit, c.Unit, "unit")
 	name("policy.caller-app", want.App, c.App, "application")
 	if !f.SkipIf(want.UID == nil, "policy.caller-user", "the policy names no uid") {
 		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
-			"the statement was asked for by another user, or there is no statement")
+			"the statement names another user as the caller, or there is no statement")
 	}
 	if f.SkipIf(len(want.Executables) == 0 && !want.Covered, "policy.caller-executable", "the policy does not ask what the caller was seen to run") {
 		return
@@ -97,5 +97,5 @@ func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 			ok = ok && x.Digest != nil && slices.Contains(want.Executables, x.Digest.String())
 		}
 	}
-	f.Decide("policy.caller-executable", ok, "an executable that the policy lists, covered by its application if asked", found, "the caller was seen to run something else, or could not be seen")
+	f.Decide("policy.caller-executable", ok, "an executable that the policy lists, covered by its application if asked", found, "the agent saw the caller run something else, or could not see it")
 }

@@ -24,10 +24,10 @@ type PCRRules struct {
 type PCR struct {
 	Bank   string   `toml:"bank" value:"one sha256 sha384 sha512" default:"required" doc:"|sha256|, |sha384| or |sha512|. SHA-1 is not accepted: collisions can be made"`
 	Index  int      `toml:"index" value:"range 0 23" default:"required" doc:"0 to 23"`
-	Values []string `toml:"values" value:"later" default:"required" doc:"acceptable values: another boot loader, kernel or command line is refused"`
+	Values []string `toml:"values" value:"later" default:"required" doc:"acceptable values: another boot loader, kernel or command line is refused, if the policy knows the attestation key. If it does not, root of a guest can invent any value"`
 }
 
-var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted and has one of the listed values", Stops: "another boot loader, kernel or command line"}}
+var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted with one of the listed values", Stops: "another boot loader, kernel or command line, if the AK is known from elsewhere; under another AK, root of a guest can invent any value"}}
 
 // values checks what depends on the bank. Collisions of SHA-1 can be made, so a SHA-1 value
 // says little about what was extended: there is no such bank.
@@ -53,7 +53,7 @@ func (r *PCRRules) Pins(bank pcr.Algorithm, index uint32) bool {
 func (r *PCRRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnQuote, "PCR values ([[pcr]])")
 	for _, x := range r.PCRs {
-		w.demand("PCR %d of bank %s has one of %d listed values.", x.Index, x.Bank, len(x.Values))
+		w.demand("PCR %d of bank %s was quoted with one of %d listed values.", x.Index, x.Bank, len(x.Values))
 	}
 	w.openIf(len(r.PCRs) == 0, "The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
 }

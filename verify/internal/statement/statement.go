@@ -21,9 +21,9 @@ var (
 	audience       = check.Definition{ID: "statement.audience", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement names this verifier, or neither side names an audience", Stops: "evidence that was made for another verifier, relayed"}
 	publicKey      = check.Definition{ID: "statement.public-key", Class: check.Binding, Ground: check.OnAgent, Checks: "the statement contains the public key that the verifier sees in use", Stops: "a man in the middle who shows genuine evidence with a key of his own"}
 	userData       = check.Definition{ID: "statement.user-data", Class: check.Binding, Ground: check.OnAgent, Checks: "the statement contains the user data that the verifier expects", Stops: "genuine evidence passed off for another purpose"}
-	freshness      = check.Definition{ID: "statement.freshness", Class: check.Binding, Ground: check.OnAgent, Checks: "a caller who asked for a fresh report was not given an anchored one", Stops: "an older report served when a new one was asked for"}
-	inclusion      = check.Definition{ID: "batch.inclusion", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement is a leaf of the tree that was quoted, at the place the proof states", Stops: "another caller's proof, an inner node passed as a leaf, a statement that no caller asked for"}
-	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Ground: check.OnAgent, Checks: "the agent key that the report vouches for signed this batch: root, size, anchor, time, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device minting quotes with invented callers"}
+	freshness      = check.Definition{ID: "statement.freshness", Class: check.Binding, Ground: check.OnAgent, Checks: "the report was made for this batch, if the statement asks for a fresh one", Stops: "an older report served when a new one was asked for"}
+	inclusion      = check.Definition{ID: "batch.inclusion", Class: check.Binding, Ground: check.OnVerifier, Checks: "the statement is a leaf of the tree that was quoted, at the place the proof states", Stops: "another caller's proof, an inner node passed as a leaf"}
+	agentSignature = check.Definition{ID: "batch.agent-signature", Class: check.Binding, Ground: check.OnAgent, Checks: "the agent key that the report names signed this batch: root, size, anchor, time, quote and log head", Stops: "an attacker who runs the vTPM or can open the TPM device, and cannot ask for a report, minting quotes with invented callers"}
 )
 
 // Definitions are the checks of this package.
