@@ -79,7 +79,7 @@ func newExample() *example {
 		Time:    98765,
 		LogHead: ex.head,
 		Quote:   Quote{Attest: ex.attest, Signature: Bytes("TPMT_SIGNATURE by the AK")},
-		PCRs:    []Bank{{Algorithm: "sha256", PCRs: []PCR{{Index: 14, Value: count(32, 0xc0)}}}},
+		PCRs:    []Bank{{Algorithm: "sha256", PCRs: []PCR{{Index: 13, Value: count(32, 0xc0)}}}},
 	}
 	ex.evidence = &Evidence{
 		Type:           Type,
@@ -94,7 +94,7 @@ func newExample() *example {
 	return ex
 }
 
-// exampleAttest is a TPMS_ATTEST of a quote over PCR 14 of the SHA-256 bank.
+// exampleAttest is a TPMS_ATTEST of a quote over PCR 13 of the SHA-256 bank.
 func exampleAttest(qualifying []byte) []byte {
 	var b []byte
 	b = append(b, 0xff, 'T', 'C', 'G') // TPM_GENERATED_VALUE
@@ -104,7 +104,7 @@ func exampleAttest(qualifying []byte) []byte {
 	b = append(b, qualifying...)
 	b = append(b, count(17, 0)...)                          // TPMS_CLOCK_INFO
 	b = append(b, count(8, 0)...)                           // firmwareVersion
-	b = append(b, 0, 0, 0, 1, 0x00, 0x0b, 3, 0, 0x40, 0x00) // TPML_PCR_SELECTION
+	b = append(b, 0, 0, 0, 1, 0x00, 0x0b, 3, 0, 0x20, 0x00) // TPML_PCR_SELECTION
 	b = append(b, 0, 32)                                    // TPM2B_DIGEST
 	return append(b, count(32, 0xe0)...)
 }

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write testdata and the examples in docs
 func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 	banks := []pcr.Algorithm{pcr.SHA256, pcr.SHA384}
 	content := func(s string) evidence.Digest { return evidence.Digest(pcr.SHA256.Sum([]byte(s))) }
-	start := &pcr.StartEvent{PCR: 14, Previous: &evidence.LogHead{Count: 7, Digest: content("log of the boot before")}}
+	start := &pcr.StartEvent{PCR: 13, Previous: &evidence.LogHead{Count: 7, Digest: content("log of the boot before")}}
 	for _, d := range pcr.Zero(banks) {
 		start.Values = append(start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
 	}
@@ -60,7 +60,7 @@ func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 			a.Previous = pcr.Head(evidence.LogHead{}, records)
 			e.Agent = &a
 		}
-		r, err := pcr.NewRecord(uint64(i), 14, banks, &e)
+		r, err := pcr.NewRecord(uint64(i), 13, banks, &e)
 		if err != nil {
 			panic(err)
 		}

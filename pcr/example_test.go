@@ -39,9 +39,9 @@ func ExampleReplay() {
 	_, err = pcr.Replay(append(records[:1:1], records[2]), banks, nil)
 	fmt.Println(err)
 	// Output:
-	// 0 PCR 14 log-start
-	// 1 PCR 14 app-unmeasured
-	// 2 PCR 14 gap
+	// 0 PCR 13 log-start
+	// 1 PCR 13 app-unmeasured
+	// 2 PCR 13 gap
 	// explains the PCR: true
 	// log record 1: it is numbered 2, want 1
 }
@@ -50,13 +50,13 @@ func ExampleReplay() {
 // extended with each of them.
 func exampleMachine(banks []pcr.Algorithm) (log []byte, values []pcr.Digest) {
 	events := []pcr.Event{
-		{Type: pcr.EventStart, Start: &pcr.StartEvent{PCR: 14, Values: pcr.StartValues{{Algorithm: "sha256", Value: make(evidence.Bytes, 32)}}}},
+		{Type: pcr.EventStart, Start: &pcr.StartEvent{PCR: 13, Values: pcr.StartValues{{Algorithm: "sha256", Value: make(evidence.Bytes, 32)}}}},
 		{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "billing", Reason: "/usr/bin/billing: no such file"}},
 		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "the kernel dropped notifications"}},
 	}
 	values = pcr.Zero(banks)
 	for i := range events {
-		r, err := pcr.NewRecord(uint64(i), 14, banks, &events[i])
+		r, err := pcr.NewRecord(uint64(i), 13, banks, &events[i])
 		if err != nil {
 			panic(err)
 		}

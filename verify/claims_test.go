@@ -100,7 +100,7 @@ func TestPinnedInAnotherBank(t *testing.T) {
 	r := evidencetest.New()
 	o := baseOptions(t)
 	o.Policy = mustPolicy(t, makePolicy("", "[[pcr]]\nbank = \"sha384\"\nindex = 4\nvalues = [\""+repeated(0x24, 48)+"\"]"))
-	r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{4, 14}}}
+	r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 13}}, {Algorithm: pcr.SHA384, PCRs: []uint32{4, 13}}}
 	r.PCRs.Set(pcr.SHA384, 4, bytes.Repeat([]byte{0x24}, 48))
 	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass {

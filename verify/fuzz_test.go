@@ -76,7 +76,7 @@ func FuzzLog(f *testing.F) {
 		mine.Log = &evidence.Log{Start: start, Records: records}
 		o := o
 		if start > 0 {
-			o.LogState = &LogState{Head: evidence.LogHead{Count: start}, PCR: 14, Values: []BankValue{{Bank: "sha256", Value: make([]byte, 32)}}}
+			o.LogState = &LogState{Head: evidence.LogHead{Count: start}, PCR: 13, Values: []BankValue{{Bank: "sha256", Value: make([]byte, 32)}}}
 		}
 		a := beginWith(t, o)
 		a.batch = quote.Batch.Check(a.Findings, nil, &e.Batch, nil)

@@ -55,18 +55,18 @@ func TestFirmwareLog(t *testing.T) {
 		recipe             func(*testing.T, *evidencetest.Recipe)
 		want               map[uint32]Explanation // of bank SHA-256
 	}{
-		{"whole", firmwareRoot, "", booted(nil), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 14: ByLog}},
-		{"no log", "", "", func(*testing.T, *evidencetest.Recipe) {}, map[uint32]Explanation{0: Unexplained, 4: Unexplained, 14: ByLog}},
+		{"whole", firmwareRoot, "", booted(nil), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 13: ByLog}},
+		{"no log", "", "", func(*testing.T, *evidencetest.Recipe) {}, map[uint32]Explanation{0: Unexplained, 4: Unexplained, 13: ByLog}},
 		{"a log of one PCR", "", "", booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) }),
-			map[uint32]Explanation{0: ByFirmware, 4: Unexplained, 14: ByLog}},
+			map[uint32]Explanation{0: ByFirmware, 4: Unexplained, 13: ByLog}},
 		{"pinned in place of explained", firmwareRoot, pin("4", 0x14), func(t *testing.T, r *evidencetest.Recipe) {
 			value := r.PCRs[pcr.SHA256][4]
 			booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) })(t, r)
 			r.PCRs.Set(pcr.SHA256, 4, value)
-		}, map[uint32]Explanation{0: ByFirmware, 4: ByPolicy, 14: ByLog}},
+		}, map[uint32]Explanation{0: ByFirmware, 4: ByPolicy, 13: ByLog}},
 		{"our own log before the firmware's", "", "", booted(func(e []evidencetest.FirmwareEvent) []byte {
-			return evidencetest.FirmwareLog(e[0], e[1], evidencetest.FirmwareEvent{PCR: 14, Digest: e[0].Digest})
-		}), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 14: ByLog}},
+			return evidencetest.FirmwareLog(e[0], e[1], evidencetest.FirmwareEvent{PCR: 13, Digest: e[0].Digest})
+		}), map[uint32]Explanation{0: ByFirmware, 4: ByFirmware, 13: ByLog}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := evidencetest.New()

@@ -134,23 +134,23 @@ var logMutations = []mutation{
 		r[2].Content = bytes.Replace(r[2].Content, []byte(`"unit":"billing.service"`), []byte(`"unit":"payment.service"`), 1)
 	})},
 	{id: LogDigests, name: "case 29 one bank is of other content", blind: true, recipe: records(func(r []pcr.Record) { r[2].Digests[1].Value[0] ^= 1 })},
-	{id: LogDigests, name: "another PCR", blind: true, recipe: records(func(r []pcr.Record) { r[2].PCR = 13 })},
+	{id: LogDigests, name: "another PCR", blind: true, recipe: records(func(r []pcr.Record) { r[2].PCR = 12 })},
 	{id: LogReplay, name: "case 20 another program extended the PCR", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
-		r.PCRs.Set(pcr.SHA256, 14, bytes.Repeat([]byte{0xee}, 32))
+		r.PCRs.Set(pcr.SHA256, 13, bytes.Repeat([]byte{0xee}, 32))
 	}},
 	{id: LogReplay, name: "case 22 one bank was not extended", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
-		r.PCRs.Set(pcr.SHA384, 14, make([]byte, 48))
+		r.PCRs.Set(pcr.SHA384, 13, make([]byte, 48))
 	}},
 	{id: LogReplay, name: "a bank that the log does not have", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Banks = r.Banks[:1]
-		r.PCRs.Set(pcr.SHA384, 14, make([]byte, 48))
+		r.PCRs.Set(pcr.SHA384, 13, make([]byte, 48))
 	}},
 	{id: LogReplay, name: "the PCR was not quoted", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4}}}
 	}},
 	{id: LogReplay, name: "case 49 quoted under SHA-1 alone", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Banks = []pcr.Algorithm{pcr.SHA1, pcr.SHA256}
-		r.Select = pcr.Selection{{Algorithm: pcr.SHA1, PCRs: []uint32{14}}, {Algorithm: pcr.SHA256, PCRs: []uint32{0, 4}}}
+		r.Select = pcr.Selection{{Algorithm: pcr.SHA1, PCRs: []uint32{13}}, {Algorithm: pcr.SHA256, PCRs: []uint32{0, 4}}}
 	}},
 	{id: LogHead, name: "another head was committed to", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Batch.Snapshot = func(s *evidence.Snapshot) { s.LogHead.Digest[0] ^= 1 }

@@ -106,7 +106,7 @@ var bothQuotes = []quoteMutation{
 			a.Banks = []evidencetest.Bank{{Hash: 4, Select: []byte{0, 0x40, 0}}}
 		}
 		m.Snapshot = func(s *evidence.Snapshot) {
-			s.PCRs = []evidence.Bank{{Algorithm: "sha1", PCRs: []evidence.PCR{{Index: 14, Value: make([]byte, 20)}}}}
+			s.PCRs = []evidence.Bank{{Algorithm: "sha1", PCRs: []evidence.PCR{{Index: 13, Value: make([]byte, 20)}}}}
 		}
 	}},
 	{QuotePCRDigest, AnchorPCRDigest, "other values", false, snapshot(func(s *evidence.Snapshot) { s.PCRs[0].PCRs[0].Value = bytes.Repeat([]byte{0xee}, 32) })},
@@ -193,13 +193,13 @@ var anchorMutations = append(quoteCases(func(q quoteMutation) CheckID { return q
 	}},
 	mutation{id: AnchorLogReplay, name: "the PCR was elsewhere", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		anchored(r)
-		full := pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{14}}}
+		full := pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 13}}, {Algorithm: pcr.SHA384, PCRs: []uint32{13}}}
 		values := pcr.Values{}
 		r.Anchor.Attest = func(a *evidencetest.Attestation) {
 			values.Set(pcr.SHA256, 0, r.PCRs[pcr.SHA256][0])
 			values.Set(pcr.SHA256, 4, r.PCRs[pcr.SHA256][4])
-			values.Set(pcr.SHA256, 14, bytes.Repeat([]byte{7}, 32))
-			values.Set(pcr.SHA384, 14, bytes.Repeat([]byte{7}, 48))
+			values.Set(pcr.SHA256, 13, bytes.Repeat([]byte{7}, 32))
+			values.Set(pcr.SHA384, 13, bytes.Repeat([]byte{7}, 48))
 			var err error
 			if a.Digest, err = full.Composite(values, r.AK.Hash); err != nil {
 				panic(err)

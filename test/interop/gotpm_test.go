@@ -41,10 +41,10 @@ func TestGoTPMTools(t *testing.T) {
 			for what, change := range map[string]func(*message.Attestation){
 				"quote":     func(a *message.Attestation) { a.Quotes[0].Quote[50] ^= 1 },
 				"signature": func(a *message.Attestation) { a.Quotes[0].RawSig[20] ^= 1 },
-				"PCR value": func(a *message.Attestation) { a.Quotes[0].Pcrs.Pcrs[14][3] ^= 1 },
+				"PCR value": func(a *message.Attestation) { a.Quotes[0].Pcrs.Pcrs[13][3] ^= 1 },
 				"AK":        func(a *message.Attestation) { a.AkPub[40] ^= 1 },
 				"missing PCR": func(a *message.Attestation) {
-					delete(a.Quotes[0].Pcrs.Pcrs, 14)
+					delete(a.Quotes[0].Pcrs.Pcrs, 13)
 				},
 			} {
 				t.Run(what+" changed", func(t *testing.T) {
