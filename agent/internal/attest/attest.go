@@ -172,7 +172,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 		if o.err != nil {
 			return nil, o.err
 		}
-		b, err := o.batch.document(w, o.index, a.firmwareLog(r))
+		b, err := o.batch.document(w, o.index, a.firmwareLog)
 		if err != nil {
 			return nil, err
 		}
@@ -193,11 +193,11 @@ func (a *Attester) enter(w *waiter) error {
 	return a.fresh.add(w)
 }
 
-// firmwareLog returns the firmware's log if r asks for it and it can be read. It is not part
-// of any commitment, since the quoted PCRs commit to it. A log that cannot be read is left
-// out, and the verifier's policy decides whether to require it.
-func (a *Attester) firmwareLog(r api.EvidenceRequest) []byte {
-	if !r.FirmwareLog || a.c.FirmwareLog == nil {
+// firmwareLog returns the firmware's log if it can be read. It is not part of any
+// commitment, since the quoted PCRs commit to it. A log that cannot be read is left out, and
+// the verifier's policy decides whether to require it.
+func (a *Attester) firmwareLog() []byte {
+	if a.c.FirmwareLog == nil {
 		return nil
 	}
 	b, err := a.c.FirmwareLog()

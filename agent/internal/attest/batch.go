@@ -16,12 +16,11 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
-// A batch is one quoted and signed tree, and its report. It does not change after its
-// waiters have it: they assemble their documents from it at the same time.
+// A batch is one quoted and signed tree, and its report. Apart from documents, it does not
+// change after its waiters have it: they assemble their documents from it at the same time.
 type batch struct {
 	tree      *evidence.Tree
 	snapshot  evidence.Snapshot
@@ -35,6 +34,8 @@ type batch struct {
 	certificates []evidence.Bytes
 
 	logs map[uint64]logResult // parts of the log that waiters of this batch want, by first record
+
+	documents documents
 }
 
 type logResult struct {
@@ -304,38 +305,4 @@ func (a *Attester) fail(waiters []*waiter, err error) {
 			w.fail(err)
 		}
 	}
-}
-
-// document returns the evidence of the waiter at index, encoded.
-func (b *batch) document(w *waiter, index uint64, firmwareLog []byte) ([]byte, error) {
-	inclusion, err := b.tree.Prove(index)
-	if err != nil {
-		return nil, err
-	}
-	e := &evidence.Evidence{
-		Type:           evidence.Type,
-		Statement:      w.statement,
-		Inclusion:      inclusion,
-		Batch:          b.snapshot,
-		AgentSignature: b.signature,
-		Report:         b.report,
-		AgentKey:       b.agentKey,
-		AK:             b.ak,
-		FirmwareLog:    firmwareLog,
-		Certificates:   b.certificates,
-	}
-	if b.anchor != nil {
-		e.Anchor = &b.anchor.snapshot
-	}
-	if w.request.Log != api.LogNone {
-		l := b.logs[w.request.LogStart]
-		if l.err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrLogStart, l.err)
-		}
-		e.Log = &l.log
-	}
-	if err := e.Check(); err != nil {
-		return nil, fmt.Errorf("assemble evidence: %w", err)
-	}
-	return strictjson.Encode(e)
 }

@@ -84,7 +84,7 @@ func TestEvidenceSize(t *testing.T) {
 			if freshness == evidence.Anchored {
 				b.anchor = &anchor{snapshot: snapshot(tree.Head())}
 			}
-			document, err := b.document(w, 7, nil)
+			document, err := b.document(w, 7, func() []byte { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
