@@ -78,6 +78,8 @@ const (
 	CodeBadDerivedKey       Code = "bad-derived-key"
 	CodeInterrupted         Code = "interrupted"
 	CodeNothingToDo         Code = "nothing-to-do"
+	CodeStoreKeyNeeded      Code = "store-key-needed"
+	CodeRecipientsNeeded    Code = "recipients-needed"
 )
 
 // Codes of a sealed blob that does not open: the machine does not have the key, the
@@ -109,6 +111,10 @@ const (
 	CodeCounterBehind      Code = "counter-behind"
 	CodeCounterLost        Code = "counter-lost"
 	CodeManifestLost       Code = "manifest-lost"
+	CodeWeakerSlot         Code = "weaker-slot"
+	CodeNoSender           Code = "no-sender"
+	CodeOtherStoreKey      Code = "other-store-key"
+	CodeBadSignature       Code = "bad-signature"
 )
 
 // CodeInfo is what is known about a code.
@@ -133,10 +139,16 @@ const (
 const (
 	hintWait    = "try again in a few seconds; `retryAfter` says how many"
 	hintReboot  = "reboot the machine"
-	hintRecover = "root can use the recovery identity: `agentctl key recover --identity FILE`; nothing was deleted"
-	hintRestore = "put the file back from a backup; if only the manifest is at fault: `agentctl key recover`; nothing was deleted"
+	hintRestore = "put the file back from a backup; nothing was deleted. If only the manifest is at fault, root can salvage what this machine opens itself: `agentctl key recover --recipient AGE`"
 	hintAccept  = "; root can accept it: `agentctl key accept-rollback`"
+	hintForged  = "another party may have written the file: find out who wrote this disk, and put the files back from a backup; nothing was deleted"
 )
+
+// hintClaim returns the hint of a code that only the files explain. An attacker who writes
+// the disk chooses that explanation, so what to check comes first.
+func hintClaim(check string) string {
+	return check + ". Only if so, root can recover what the store key signed: `agentctl key recover --identity FILE --store-key KEY --recipient AGE`, with the key that you kept; nothing was deleted"
+}
 
 // codes is the one table of codes: status, exit code, title, meaning and hint. Server,
 // client, agentctl, openapi.json and docs/api.md have them from here.
@@ -165,7 +177,7 @@ var codes = []CodeInfo{
 	{CodePCRMismatch, 503, exitUnavailable, "Log does not explain the quoted PCR values", "The TPM quoted values that the log does not explain: something else extended the PCR, or the TPM lies.", "find out what else extends the PCR, then reboot the machine"},
 	{CodeLogFull, 507, exitUnavailable, "Measurement log is full", "The log takes no more records until the next boot.", hintReboot + "; declare an app that changes all the time with fewer files"},
 	{CodeTPM, 503, exitUnavailable, "TPM is not available", "There is no TPM, or it fails, or its quote is not for what was asked.", "`agentctl doctor` looks for the TPM; if waiting may help, `retryAfter` is present"},
-	{CodeAKUnusable, 503, exitUnavailable, "Attestation key does not load in this TPM", "The stored attestation key does not load: the TPM was cleared or replaced, or the key's file is damaged.", "bring the TPM or the file back, or have root accept a new key: `agentctl key replace-ak` keeps the old one; then `agentctl key recover` opens what was sealed"},
+	{CodeAKUnusable, 503, exitUnavailable, "Attestation key does not load in this TPM", "The stored attestation key does not load: the TPM was cleared or replaced, or the key's file is damaged.", "bring the TPM or the file back, or have root accept a new key: `agentctl key replace-ak` keeps the old one; then `agentctl key recover --identity FILE --store-key KEY --recipient AGE` opens what was sealed and signed"},
 	{CodeTPMTimeout, 504, exitUnavailable, "TPM did not answer", "The TPM did not answer in time.", "try again; the agent opens the TPM again"},
 	{CodePlatformAbsent, 503, exitUnavailable, "No report device", "This machine is not a confidential VM, or the agent may not open its report device.", "check that this is an SEV-SNP guest with the sev-guest driver: `agentctl doctor` looks for it"},
 	{CodePlatformBusy, 503, exitUnavailable, "Reports are throttled", "Host or firmware throttles reports.", "try again in a few seconds, or ask for anchored evidence (agentctl: `--anchored`)"},
@@ -194,18 +206,20 @@ var codes = []CodeInfo{
 	{CodeBadDerivedKey, 502, exitUnavailable, "Firmware derived an invalid key", "The firmware answered with an all-zero key or one of a wrong size.", "the firmware is at fault: update it"},
 	{CodeInterrupted, 503, exitUnavailable, "Change was interrupted", "A write failed; the agent looks at what it left before the next operation.", hintWait + "; check whether the disk is full"},
 	{CodeNothingToDo, 409, exitMisuse, "Nothing to accept or to replace", "There is no rollback to accept, or the attestation key loads and is not replaced.", "nothing to do: nothing was changed"},
+	{CodeStoreKeyNeeded, 400, exitMisuse, "Store key is needed", "Any party can seal to a recovery recipient, so recovery needs the store key to tell who wrote the disk.", "give the key that was kept with the recovery identity: `--store-key KEY`; `agentctl key store-key` printed it when the store was open"},
+	{CodeRecipientsNeeded, 400, exitMisuse, "Recovery recipients are needed", "The recipients of a store that is recovered are named anew, and not taken from its files.", "name those that stay, once for each: `--recipient AGE`, or `--lose-on-hardware-change` for none"},
 
-	{CodeOtherChip, 422, exitSealed, "Sealed on another chip", "The report names another chip than at sealing.", hintRecover},
-	{CodeOtherMeasurement, 422, exitSealed, "Sealed under another launch measurement", "The guest was launched from something else.", hintRecover},
-	{CodeGuestPolicyChanged, 422, exitSealed, "Sealed under another guest policy", "The guest was launched under another guest policy.", hintRecover},
-	{CodeOtherVMPL, 422, exitSealed, "Sealed at another VMPL", "The guest runs at another VM privilege level.", hintRecover},
-	{CodeTCBBelow, 422, exitSealed, "Firmware is older than at sealing", "The firmware is older than at sealing.", hintRecover},
-	{CodeWrongKey, 422, exitSealed, "Wrong key", "Every reading is as at sealing, but the key differs.", hintRecover},
-	{CodeTPMCleared, 422, exitSealed, "TPM was cleared", "It is the same TPM, but its owner seed was replaced.", hintRecover},
-	{CodeOtherTPM, 422, exitSealed, "Sealed in another TPM", "The secret was sealed in another TPM.", hintRecover},
-	{CodeTPMSecretMissing, 422, exitSealed, "Secret of the TPM is missing", "The file with the TPM's sealed secret is missing.", hintRecover},
-	{CodeTPMSecretDamaged, 422, exitSealed, "Secret of the TPM is damaged", "The TPM does not load the file with its sealed secret, although the file is its own.", hintRecover},
-	{CodeNoUsableSlot, 422, exitSealed, "No slot for this machine", "No slot of the blob fits what this machine has.", "give the machine its SNP firmware keys or its TPM back, or: " + hintRecover},
+	{CodeOtherChip, 422, exitSealed, "Sealed on another chip", "The report names another chip than at sealing.", hintClaim("the file says so, which proves nothing: check whether this VM moved to another chip: the host's operator or your own records tell")},
+	{CodeOtherMeasurement, 422, exitSealed, "Sealed under another launch measurement", "The guest was launched from something else.", hintClaim("the file says so, which proves nothing: check whether the launch measurement changed, as an update of firmware or image does; launched as before, it opens")},
+	{CodeGuestPolicyChanged, 422, exitSealed, "Sealed under another guest policy", "The guest was launched under another guest policy.", hintClaim("the file says so, which proves nothing: check whether the guest policy was changed; under the old one it opens")},
+	{CodeOtherVMPL, 422, exitSealed, "Sealed at another VMPL", "The guest runs at another VM privilege level.", hintClaim("the file says so, which proves nothing: check whether the agent ran at another VMPL; there it opens")},
+	{CodeTCBBelow, 422, exitSealed, "Firmware is older than at sealing", "The firmware is older than at sealing.", hintClaim("the file says so, which proves nothing: check whether the host's firmware was taken back; updated again, it opens")},
+	{CodeWrongKey, 422, exitSealed, "Wrong key", "The file names the report of this machine, but the key differs.", hintForged + ". If chip ids are masked here, ask the host's operator whether the VM moved"},
+	{CodeTPMCleared, 422, exitSealed, "TPM was cleared", "It is the same TPM, but its owner seed was replaced.", hintClaim("the file says so, which proves nothing: check whether the TPM was cleared")},
+	{CodeOtherTPM, 422, exitSealed, "Sealed in another TPM", "The secret was sealed in another TPM.", hintClaim("the file says so, which proves nothing: check whether the vTPM's state was lost or belongs to another VM; with the old TPM it opens")},
+	{CodeTPMSecretMissing, 422, exitSealed, "Secret of the TPM is missing", "The file with the TPM's sealed secret is missing.", hintClaim("put the file back from a backup; if there is none, check whether it was lost")},
+	{CodeTPMSecretDamaged, 422, exitSealed, "Secret of the TPM is damaged", "The TPM does not load the file with its sealed secret, although the file is its own.", hintClaim("put the file back from a backup; if there is none, check whether the disk was damaged")},
+	{CodeNoUsableSlot, 422, exitSealed, "No slot for this machine", "No slot of the blob fits what this machine has.", hintClaim("check whether this machine lost its SNP firmware keys or its TPM; with them it opens")},
 	{CodeWrongIdentity, 422, exitSealed, "Wrong recovery identity", "The recovery identity does not belong to any of the recipients.", "use the identity of a recipient that the error names; nothing was deleted"},
 	{CodeTruncated, 422, exitSealed, "Sealed blob is truncated", "A sealed blob ends too early.", hintRestore},
 	{CodeDamaged, 422, exitSealed, "Sealed blob is damaged", "A checksum in a sealed blob is wrong.", hintRestore},
@@ -218,7 +232,11 @@ var codes = []CodeInfo{
 	{CodeRolledBack, 409, exitSealed, "Store was rolled back", "The TPM counted further than the manifest: an older state of the files was put back.", "find out who put the older state back" + hintAccept},
 	{CodeCounterBehind, 409, exitSealed, "TPM was rolled back", "The manifest is further than the TPM's counter: an older state of the TPM was put back.", "find out who put the TPM's older state back" + hintAccept},
 	{CodeCounterLost, 409, exitSealed, "Counter of the store is lost", "The counter is gone from the TPM, or does not take its authorization.", "find out who removed the counter" + hintAccept},
-	{CodeManifestLost, 409, exitSealed, "Manifest of the store is lost", "There are sealed blobs without the manifest that lists them.", "put the manifest back, or have root salvage the rest: `agentctl key recover`"},
+	{CodeManifestLost, 409, exitSealed, "Manifest of the store is lost", "There are sealed blobs without the manifest that lists them.", "put the manifest back, or have root salvage what this machine opens itself: `agentctl key recover --recipient AGE`"},
+	{CodeWeakerSlot, 422, exitSealed, "Sealed to less than this machine has", "The blob opens by a slot that is weaker than what this machine seals to, so another party may have made it.", "check whether the machine got its TPM or its SNP firmware keys after the store was made. Only if so, root can recover what the store key signed: `agentctl key recover --store-key KEY --recipient AGE`, with the key that you kept; nothing was deleted"},
+	{CodeNoSender, 422, exitSealed, "Nothing tells who wrote the blob", "The blob is of version 1, which was not signed.", hintForged + "; docs/sealing.md says what is left if there is none"},
+	{CodeOtherStoreKey, 422, exitSealed, "Signed by another store key", "The blob is not signed by the store key that was given.", "check that it is the newest store key that you kept. If it is, " + hintForged},
+	{CodeBadSignature, 422, exitSealed, "Signature of the store key is wrong", "The blob names the store key, but was not signed by it as it is.", hintForged},
 }
 
 // Codes returns every code in alphabetical order.

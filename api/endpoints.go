@@ -107,7 +107,8 @@ var (
 	CallRewrap        = Endpoint[None, Rewritten]{Route{"rewrap", "POST", "/v1/store/rewrap", OnAdmin, ofMany, 0, nil, "", "Seal every blob again to the machine as it is now."}}
 	CallRotate        = Endpoint[RotateRequest, RootVersion]{Route{"rotate", "POST", "/v1/store/rotate", OnAdmin, ofMany, 4 << 10, nil, `{"app":"billing"}`, "Give an app a new version of its root."}}
 	CallRetire        = Endpoint[RetireRequest, RootVersion]{Route{"retire", "POST", "/v1/store/retire", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","version":1}`, "Forget an older version of an app's root."}}
-	CallRecover       = Endpoint[RecoverRequest, Rewritten]{Route{"recover", "POST", "/v1/store/recover", OnAdmin, ofMany, 128 << 10, nil, `{}`, "Open with a recovery identity what this machine cannot open, and seal it to this machine."}}
+	CallRecover       = Endpoint[RecoverRequest, Rewritten]{Route{"recover", "POST", "/v1/store/recover", OnAdmin, ofMany, 128 << 10, nil, `{}`, "Open what this machine cannot open and the store key signed, and seal it to this machine."}}
+	CallRotateKey     = Endpoint[None, Rewritten]{Route{"rotateStoreKey", "POST", "/v1/store/rotate-store-key", OnAdmin, ofMany, 0, nil, "", "Give the store a new key, and sign every blob with it."}}
 	CallRecipients    = Endpoint[RecipientsRequest, Rewritten]{Route{"recipients", "POST", "/v1/store/recipients", OnAdmin, ofMany, 4 << 10, nil, `{"recipients":[]}`, "Seal every blob to other recovery recipients."}}
 	CallAccept        = Endpoint[None, Store]{Route{"acceptRollback", "POST", "/v1/store/accept-rollback", OnAdmin, fromSNP, 0, nil, "", "Make an older state that was put back the current one."}}
 	CallDigests       = Endpoint[DigestRequest, Contract]{Route{"digests", "POST", "/v1/store/digests", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","action":"require"}`, "Change which digests an app must have for its keys."}}

@@ -54,15 +54,17 @@ type Discarded struct {
 
 // KeyStatus is the state of the store of sealed blobs.
 type KeyStatus struct {
-	State      State  `json:"state"`           // whether blobs can be opened
-	Code       Code   `json:"code,omitzero"`   // why nothing opens, if that has a code
-	Reason     string `json:"reason,omitzero"` // the same in words, and what to do
-	Slot       string `json:"slot,omitzero"`   // weakest slot of what is sealed now: "snp+tpm", "snp" or "tpm"
-	Blobs      int    `json:"blobs"`           // sealed blobs that the manifest lists
-	Generation uint64 `json:"generation"`      // number of the manifest
-	Counted    bool   `json:"counted"`         // a counter in the TPM detects an older state of the files
-	Rewrap     bool   `json:"rewrap"`          // some blobs are sealed to an older TCB or another kind of slot
-	Orphans    int    `json:"orphans"`         // files that the manifest does not list
+	State      State  `json:"state"`             // whether blobs can be opened
+	Code       Code   `json:"code,omitzero"`     // why nothing opens, if that has a code
+	Reason     string `json:"reason,omitzero"`   // the same in words, and what to do
+	Slot       string `json:"slot,omitzero"`     // weakest slot of what is sealed now: "snp+tpm", "snp" or "tpm"
+	Blobs      int    `json:"blobs"`             // sealed blobs that the manifest lists
+	Generation uint64 `json:"generation"`        // number of the manifest
+	Counted    bool   `json:"counted"`           // a counter in the TPM detects an older state of the files
+	Rewrap     bool   `json:"rewrap"`            // some blobs are sealed to an older TCB or another kind of slot
+	Orphans    int    `json:"orphans"`           // files that the manifest does not list
+	StoreKey   string `json:"storeKey,omitzero"` // public half of the key that signs every blob: keep it with the recovery identity
+	Unproven   int    `json:"unproven"`          // blobs that were recovered although nothing told who wrote them
 }
 
 // Store is the answer of GET /v1/store.
@@ -83,27 +85,29 @@ type SealedBlob struct {
 	Slot       string `json:"slot"`          // weakest slot of the machine
 	TCB        string `json:"tcb,omitzero"`  // TCB at sealing, hexadecimal, in the order of the report
 	Rewrap     bool   `json:"rewrap"`        // sealed to an older TCB or another kind of slot than this machine has now
+	Unproven   bool   `json:"unproven"`      // recovered although nothing told who wrote it: an attacker may have chosen what it contains
 }
 
 // Contract says what a blob opens on and what would lock it out. It contains no secret.
 type Contract struct {
-	Text          string            `json:"text"`            // all of it, for people
-	Authenticated bool              `json:"authenticated"`   // the blob was opened; otherwise this is what its file claims
-	Planned       bool              `json:"planned"`         // there is no blob: what one would be sealed to now
-	App           string            `json:"app"`             // name of the app
-	Unit          string            `json:"unit"`            // system unit of the app
-	User          string            `json:"user"`            // user of the unit
-	Name          string            `json:"name,omitzero"`   // name of a secret
-	Generation    uint64            `json:"generation"`      // number of the manifest that first listed the blob
-	Slots         []string          `json:"slots"`           // kinds of slots, the strongest first
-	Weakest       string            `json:"weakest"`         // weakest slot of the machine
-	Recipients    []string          `json:"recipients"`      // recovery recipients (age X25519)
-	Digests       []evidence.Digest `json:"digests"`         // digests of which the app must have one; empty: not required
-	Counted       bool              `json:"counted"`         // a counter in the TPM detects an older state of the files
-	Limit         string            `json:"limit"`           // other parties that could open it
-	Changes       []ContractChange  `json:"changes"`         // effect of each change
-	Code          Code              `json:"code,omitzero"`   // why it does not open
-	Reason        string            `json:"reason,omitzero"` // the same in words
+	Text          string            `json:"text"`              // all of it, for people
+	Authenticated bool              `json:"authenticated"`     // the blob was opened; otherwise this is what its file claims
+	Planned       bool              `json:"planned"`           // there is no blob: what one would be sealed to now
+	App           string            `json:"app"`               // name of the app
+	Unit          string            `json:"unit"`              // system unit of the app
+	User          string            `json:"user"`              // user of the unit
+	Name          string            `json:"name,omitzero"`     // name of a secret
+	Generation    uint64            `json:"generation"`        // number of the manifest that first listed the blob
+	Slots         []string          `json:"slots"`             // kinds of slots, the strongest first
+	Weakest       string            `json:"weakest"`           // weakest slot of the machine
+	Recipients    []string          `json:"recipients"`        // recovery recipients (age X25519)
+	Digests       []evidence.Digest `json:"digests"`           // digests of which the app must have one; empty: not required
+	Counted       bool              `json:"counted"`           // a counter in the TPM detects an older state of the files
+	StoreKey      string            `json:"storeKey,omitzero"` // public half of the key that signs the blob: recovery needs it
+	Limit         string            `json:"limit"`             // other parties that could open it
+	Changes       []ContractChange  `json:"changes"`           // effect of each change
+	Code          Code              `json:"code,omitzero"`     // why it does not open
+	Reason        string            `json:"reason,omitzero"`   // the same in words
 }
 
 // ContractChange is the effect of one change to machine or app.
@@ -111,14 +115,35 @@ type ContractChange struct {
 	Change   string `json:"change"`        // what happens to machine or app
 	Opens    bool   `json:"opens"`         // whether the blob opens then
 	Code     Code   `json:"code,omitzero"` // error if it does not open
-	Recovery bool   `json:"recovery"`      // the recovery identity opens it then
+	Recovery bool   `json:"recovery"`      // the recovery identity opens it then, with the store key
 	Note     string `json:"note,omitzero"` // what else to know
 }
 
 // Rewritten is the answer of calls that seal the whole store again.
 type Rewritten struct {
-	Written int        `json:"written"` // number of blobs sealed again
-	Kept    []KeptBlob `json:"kept"`    // blobs that did not open and were left as they are
+	Written     int        `json:"written"`            // number of blobs sealed again
+	Kept        []KeptBlob `json:"kept"`               // blobs that did not open and were left as they are
+	StoreKey    string     `json:"storeKey"`           // public half of the key that signs every blob from now on
+	NewStoreKey bool       `json:"newStoreKey"`        // the store key is another than before: keep it with the recovery identity
+	Recovered   *Recovered `json:"recovered,omitzero"` // after a recovery: what it rests on
+}
+
+// Recovered says what a recovery rests on.
+type Recovered struct {
+	Locked           bool          `json:"locked"`           // the whole store was recovered, not single blobs of one that was open
+	Generation       uint64        `json:"generation"`       // number of the recovered manifest; 0 if it was lost
+	Newest           bool          `json:"newest"`           // the TPM's counter says that nothing newer was written; otherwise the age is unknown
+	RecipientsBefore []string      `json:"recipientsBefore"` // recovery recipients that the files named
+	Recipients       []string      `json:"recipients"`       // recovery recipients from now on
+	Unproven         bool          `json:"unproven"`         // nothing told who wrote some of it: an attacker may have chosen what it contains
+	Rotated          []RootVersion `json:"rotated"`          // app roots that got a new version because of that
+	Secrets          []StoredName  `json:"secrets"`          // stored secrets of which nothing told who wrote them
+}
+
+// StoredName names a stored secret.
+type StoredName struct {
+	App  string `json:"app"`  // name of the app
+	Name string `json:"name"` // name of the secret
 }
 
 // KeptBlob is a blob that was left as it is.
@@ -148,10 +173,15 @@ type RootVersion struct {
 	Version uint32 `json:"version"` // version of the root
 }
 
-// RecoverRequest is the body of POST /v1/store/recover. Without identities, a store of
-// which only the manifest is lost is salvaged.
+// RecoverRequest is the body of POST /v1/store/recover. Without identities and store key, a
+// store of which only the manifest is lost is salvaged.
 type RecoverRequest struct {
-	Identities evidence.Bytes `json:"identities,omitzero"` // a file as age-keygen writes it
+	Identities                   evidence.Bytes `json:"identities,omitzero"`                   // a file as age-keygen writes it
+	StoreKey                     string         `json:"storeKey,omitzero"`                     // public half of the store key, which must have signed what is recovered; required with identities
+	TrustUnknownWriterOfThisDisk bool           `json:"trustUnknownWriterOfThisDisk,omitzero"` // in place of storeKey: take over what an attacker may have written; every app root gets a new version
+	Recipients                   []string       `json:"recipients,omitzero"`                   // recovery recipients (age X25519) from now on; the files are not asked
+	LoseOnHardwareChange         bool           `json:"loseOnHardwareChange,omitzero"`         // acknowledgement that is required without recipients
+	AcceptRollback               bool           `json:"acceptRollback,omitzero"`               // recover a state that does not match the TPM's counter
 }
 
 // RecipientsRequest is the body of POST /v1/store/recipients.

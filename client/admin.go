@@ -87,10 +87,16 @@ func (a *Admin) Retire(ctx context.Context, app string, version uint32) error {
 }
 
 // Recover opens with recovery identities (a file of age-keygen) what this machine cannot
-// open, and seals it to this machine. Without identities, it salvages a store whose
-// manifest is lost.
-func (a *Admin) Recover(ctx context.Context, identities []byte) (*api.Rewritten, error) {
-	return call(ctx, a.socket(), api.CallRecover, api.RecoverRequest{Identities: identities})
+// open and the store key signed, and seals it to this machine. Without both, it salvages a
+// store whose manifest is lost.
+func (a *Admin) Recover(ctx context.Context, r api.RecoverRequest) (*api.Rewritten, error) {
+	return call(ctx, a.socket(), api.CallRecover, r)
+}
+
+// RotateStoreKey gives the store a new key, and signs every blob with it. Root has to keep
+// its public half in the place of the old one.
+func (a *Admin) RotateStoreKey(ctx context.Context) (*api.Rewritten, error) {
+	return call(ctx, a.socket(), api.CallRotateKey, api.None{})
 }
 
 // ChangeRecipients seals every blob to other recovery recipients.

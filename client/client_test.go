@@ -94,8 +94,12 @@ func TestRequests(t *testing.T) {
 		"POST /v1/store/rewrap ":                        func() error { _, err := a.Rewrap(t.Context()); return err },
 		`POST /v1/store/rotate {"app":"billing"}`:       func() error { _, err := a.Rotate(t.Context(), "billing"); return err },
 		`POST /v1/store/retire {"app":"b","version":1}`: func() error { return a.Retire(t.Context(), "b", 1) },
-		`POST /v1/store/recover {"identities":"AQ=="}`:  func() error { _, err := a.Recover(t.Context(), []byte{1}); return err },
-		`POST /v1/store/recover {}`:                     func() error { _, err := a.Recover(t.Context(), nil); return err },
+		`POST /v1/store/recover {"identities":"AQ==","storeKey":"k"}`: func() error {
+			_, err := a.Recover(t.Context(), api.RecoverRequest{Identities: []byte{1}, StoreKey: "k"})
+			return err
+		},
+		`POST /v1/store/recover {}`:        func() error { _, err := a.Recover(t.Context(), api.RecoverRequest{}); return err },
+		"POST /v1/store/rotate-store-key ": func() error { _, err := a.RotateStoreKey(t.Context()); return err },
 		`POST /v1/store/recipients {"recipients":["age"]}`: func() error {
 			_, err := a.ChangeRecipients(t.Context(), api.RecipientsRequest{Recipients: []string{"age"}})
 			return err

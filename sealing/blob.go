@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -14,34 +15,36 @@ import (
 
 // Blob is a sealed blob that was parsed and not opened. Nothing in it is authenticated.
 type Blob struct {
+	Version int      // version of the format: 2, or 1 if it was written before blobs were signed
 	Claimed Header   // header as the file claims it; an attacker can write anything here
 	Wrapped [][]byte // wrapped data key for each slot: AES-256-GCM, 60 bytes, or an age file
 	Payload []byte   // AES-256-GCM under the data key: nonce (12 bytes), ciphertext, tag (16)
+	Sender  Sender   // writer of the blob, as the file claims; zero in version 1
 
 	fields []byte // header as it is in the file
 }
 
-// New returns the blob of header h, without wrapped keys and payload: the caller encrypts
-// those. If [ParseBlob] would refuse the header, the code of the error is
+// New returns the blob of header h, without wrapped keys, payload and sender: the caller
+// encrypts and signs. If [ParseBlob] would refuse the header, the code of the error is
 // [api.CodeMalformedBlob].
 func New(h Header) (*Blob, error) {
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	return &Blob{Claimed: h, fields: h.encode()}, nil
+	return &Blob{Version: Version, Claimed: h, fields: h.encode()}, nil
 }
 
 // ParseBlob reads a sealed blob strictly: at most [MaxBlob] bytes, each field once in its
-// place, each checksum right, nothing after the payload. Every error is an [*Error] with
+// place, each checksum right, nothing after the last. Every error is an [*Error] with
 // the code [api.CodeTruncated], [api.CodeDamaged], [api.CodeMalformedBlob] or
 // [api.CodeUnknownVersion].
 func ParseBlob(b []byte) (*Blob, error) {
-	rest, err := readPrelude(b)
+	version, rest, err := readPrelude(b)
 	if err != nil {
 		return nil, err
 	}
 	r := &fieldReader{rest: rest}
-	out := &Blob{Claimed: readHeader(r)}
+	out := &Blob{Version: version, Claimed: readHeader(r)}
 	out.fields = bytes.Clone(rest[:len(rest)-len(r.rest)])
 	for _, s := range out.Claimed.Slots {
 		low, high := KeySize+Overhead, KeySize+Overhead
@@ -51,8 +54,11 @@ func ParseBlob(b []byte) (*Blob, error) {
 		out.Wrapped = append(out.Wrapped, bytes.Clone(r.next(tagWrappedKey, low, high)))
 	}
 	out.Payload = bytes.Clone(r.next(tagPayload, Overhead, MaxPayload+Overhead))
+	if version > 1 {
+		out.Sender = readSender(r)
+	}
 	if r.err == nil && len(r.rest) > 0 {
-		r.err = &Error{Code: api.CodeMalformedBlob, Field: "end", Detail: fmt.Sprintf("%d bytes after the payload", len(r.rest))}
+		r.err = &Error{Code: api.CodeMalformedBlob, Field: "end", Detail: fmt.Sprintf("%d bytes after the last field", len(r.rest))}
 	}
 	if r.err != nil {
 		return nil, r.err
@@ -62,11 +68,24 @@ func ParseBlob(b []byte) (*Blob, error) {
 
 // Encode returns the blob as a file. It is the inverse of [ParseBlob].
 func (b *Blob) Encode() []byte {
+	out := b.unsigned()
+	if b.Version > 1 {
+		out = appendField(out, tagSignature, b.Sender.bytes())
+	}
+	return out
+}
+
+// unsigned returns the file up to the payload. The length in its prelude is that of the
+// whole.
+func (b *Blob) unsigned() []byte {
 	total := preludeSize + len(b.fields) + fieldOverhead + len(b.Payload)
 	for _, w := range b.Wrapped {
 		total += fieldOverhead + len(w)
 	}
-	out := append(make([]byte, 0, total), magic...)
+	if b.Version > 1 {
+		total += fieldOverhead + senderSize
+	}
+	out := append(make([]byte, 0, total), magics[b.Version]...)
 	out = binary.BigEndian.AppendUint32(out, uint32(total))
 	out = binary.BigEndian.AppendUint32(out, checksum(out))
 	out = append(out, b.fields...)
@@ -78,7 +97,13 @@ func (b *Blob) Encode() []byte {
 
 // HeaderDigest returns the associated data of each wrapped key, SHA-256 over label and
 // header. Because of it, a slot that an attacker moves to another blob does not open there.
-func (b *Blob) HeaderDigest() evidence.Digest { return evidence.Sum256(LabelHeader, b.fields) }
+// The label depends on the version, so that a blob that loses its signature does not open.
+func (b *Blob) HeaderDigest() evidence.Digest {
+	if b.Version == 1 {
+		return evidence.Sum256(LabelHeader1, b.fields)
+	}
+	return evidence.Sum256(LabelHeader, b.fields)
+}
 
 // PayloadData returns the associated data of the payload, SHA-256 over label, header digest
 // and wrapped keys. Because of it, an attacker cannot remove or exchange a slot unnoticed.
@@ -90,11 +115,18 @@ func (b *Blob) PayloadData() []byte {
 	return d[:]
 }
 
-// magic opens every blob: name and version of the format, 16 bytes.
-const magic = "agentd/sealed/1\n"
+// Version is that of the blobs that this package writes. It reads those of version 1 too.
+const Version = 2
 
-// preludeSize: magic, length of the whole blob (4 bytes), CRC-32C of both (4 bytes).
-const preludeSize = len(magic) + 4 + 4
+// magics open every blob: name and version of the format, 16 bytes.
+var magics = [...]string{1: "agentd/sealed/1\n", 2: "agentd/sealed/2\n"}
+
+// magicSize in bytes; preludeSize: magic, length of the whole blob (4 bytes), CRC-32C of
+// both (4 bytes).
+const (
+	magicSize   = 16
+	preludeSize = magicSize + 4 + 4
+)
 
 // fieldOverhead of a field: tag (2 bytes), length of the value (4), then the value,
 // then CRC-32C of all three (4). Integers are big-endian.
@@ -106,7 +138,7 @@ const fieldOverhead = 2 + 4 + 4
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // A tag is the number of a field. Every blob has all fields of the header once, in
-// this order, then one wrapped key for each slot, then the payload.
+// this order, then one wrapped key for each slot, then the payload, then the signature.
 type tag uint16
 
 const (
@@ -129,6 +161,7 @@ const (
 	tagSlots
 	tagWrappedKey
 	tagPayload
+	tagSignature
 )
 
 var tagNames = [...]string{
@@ -136,7 +169,7 @@ var tagNames = [...]string{
 	tagGeneration: "generation", tagAssociatedData: "associated-data", tagDigests: "digests", tagChipID: "chip-id",
 	tagMeasurement: "measurement", tagGuestPolicy: "guest-policy", tagTCB: "tcb", tagVMPL: "vmpl",
 	tagTPMSecret: "tpm-secret", tagLossAcknowledged: "loss-acknowledged", tagSlots: "slots",
-	tagWrappedKey: "wrapped-key", tagPayload: "payload",
+	tagWrappedKey: "wrapped-key", tagPayload: "payload", tagSignature: "signature",
 }
 
 // String returns the name of the field in errors and in the specification.
@@ -150,29 +183,30 @@ func appendField(b []byte, t tag, value []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:]))
 }
 
-// readPrelude checks that b is a whole blob of this version, and returns what follows the
+// readPrelude checks that b is a whole blob, and returns its version and what follows the
 // prelude.
-func readPrelude(b []byte) ([]byte, error) {
+func readPrelude(b []byte) (version int, rest []byte, err error) {
 	if len(b) > MaxBlob {
-		return nil, &Error{Code: api.CodeMalformedBlob, Field: "prelude", Detail: fmt.Sprintf("%d bytes, want at most %d", len(b), MaxBlob)}
+		return 0, nil, &Error{Code: api.CodeMalformedBlob, Field: "prelude", Detail: fmt.Sprintf("%d bytes, want at most %d", len(b), MaxBlob)}
 	}
 	if len(b) < preludeSize {
-		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
+		return 0, nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d bytes are left, the prelude alone has %d", len(b), preludeSize)}
 	}
-	n := len(magic)
+	n := magicSize
 	if checksum(b[:n+4]) != binary.BigEndian.Uint32(b[n+4:]) {
-		return nil, &Error{Code: api.CodeDamaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
+		return 0, nil, &Error{Code: api.CodeDamaged, Field: "prelude", Detail: "checksum of the first 20 bytes is wrong"}
 	}
-	if string(b[:n]) != magic {
-		return nil, &Error{Code: api.CodeUnknownVersion, Field: "prelude", Detail: fmt.Sprintf("begins with %q, this program reads %q", b[:n], magic)}
+	version = slices.Index(magics[:], string(b[:n]))
+	if version < 1 {
+		return 0, nil, &Error{Code: api.CodeUnknownVersion, Field: "prelude", Detail: fmt.Sprintf("begins with %q, this program reads %q and %q", b[:n], magics[1], magics[2])}
 	}
 	switch total := uint64(binary.BigEndian.Uint32(b[n:])); {
 	case uint64(len(b)) < total:
-		return nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d of %d bytes are left", len(b), total)}
+		return 0, nil, &Error{Code: api.CodeTruncated, Detail: fmt.Sprintf("%d of %d bytes are left", len(b), total)}
 	case uint64(len(b)) > total:
-		return nil, &Error{Code: api.CodeDamaged, Field: "end", Detail: fmt.Sprintf("%d bytes after the end", uint64(len(b))-total)}
+		return 0, nil, &Error{Code: api.CodeDamaged, Field: "end", Detail: fmt.Sprintf("%d bytes after the end", uint64(len(b))-total)}
 	}
-	return b[preludeSize:], nil
+	return version, b[preludeSize:], nil
 }
 
 // fieldReader reads fields in their order. After the first error it returns nothing.

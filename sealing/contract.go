@@ -27,6 +27,7 @@ type Contract struct {
 	Machine          *Reading          // machine at sealing; nil if no slot rests on SNP
 	TPMSecret        []byte            // name of the TPM's sealed object, 34 bytes; nil if no slot rests on a TPM
 	Counted          bool              // whether the TPM counts the writings of the store
+	StoreKey         StoreKey          // key that signs the blob; zero if it is not known, or not signed
 }
 
 // Contract returns what h claims. Counted is false, because no header says that.
@@ -65,6 +66,9 @@ func (c Contract) Text() string {
 	}
 	for _, r := range c.Recipients {
 		fmt.Fprintf(&b, "recovery: the identity of %s opens it on any machine\n", r)
+	}
+	if !c.StoreKey.IsZero() {
+		fmt.Fprintf(&b, "signed by %s: recovery needs this key too, kept with the identity\n", c.StoreKey)
 	}
 	if c.LossAcknowledged {
 		b.WriteString("no recovery: root accepted that a change of the hardware loses this\n")
@@ -126,7 +130,7 @@ func Changes() []Change {
 type Outcome struct {
 	Opens    bool     // whether the blob still opens
 	Code     api.Code // code of the refusal; "" if the blob opens
-	Recovery bool     // whether the recovery identity opens what does not open otherwise
+	Recovery bool     // whether the recovery identity, with the store key, opens what does not open otherwise
 	Note     string   // remark for people
 }
 
@@ -135,7 +139,7 @@ func (o Outcome) String() string {
 	s := "opens"
 	switch {
 	case !o.Opens && o.Recovery:
-		s = fmt.Sprintf("refused (%s); the recovery identity opens it", o.Code)
+		s = fmt.Sprintf("refused (%s); the recovery identity opens it, with the store key", o.Code)
 	case !o.Opens:
 		s = fmt.Sprintf("refused (%s)", o.Code)
 	}

@@ -9,6 +9,10 @@
 // chip together with a secret in the TPM, one of the two alone, or a recovery recipient
 // (age) whose identity is on no machine of the app.
 //
+// A recovery recipient is public, so any party can make a blob that opens with the identity.
+// [Blob.CheckSender] tells what the machine wrote from such a blob: the store key signs
+// each blob, and root keeps its public half with the identity.
+//
 // [ParseBlob] reads a blob without opening it, so its header is a claim. [Header.Contract]
 // says what the blob rests on and what each change of the machine or the app would do to it.
 // The agent derives the keys and opens the blobs; other programs need neither for that.
@@ -16,8 +20,8 @@
 // # Layout
 //
 // A blob is a prelude of 24 bytes, then fields. Integers are big-endian. The prelude is
-// "agentd/sealed/1\n", the length of the whole blob (4 bytes) and CRC-32C of both (4). A
+// "agentd/sealed/2\n", the length of the whole blob (4 bytes) and CRC-32C of both (4). A
 // field is its tag (2 bytes), the length of its value (4), the value, and CRC-32C of all
 // three (4). Each field of the header is there once, in ascending order of its tag; then one
-// wrapped key for each slot; then the payload.
+// wrapped key for each slot; then the payload; then the signature. Version 1 had none.
 package sealing

@@ -42,12 +42,14 @@ func ExampleParseBlob() {
 	// slot snp+tpm
 	// slot recovery
 	// restart: opens
-	// other-chip: refused (other-chip); the recovery identity opens it; opens again on the old chip
+	// other-chip: refused (other-chip); the recovery identity opens it, with the store key; opens again on the old chip
 	// app-upgrade: refused (digest-not-authorised); opens once root authorises the digest, before the upgrade or after
 }
 
-// A recovery tool needs the blob and the recovery identity, and no agent: the identity opens
-// the wrapped key of its slot, and that key opens the payload.
+// A recovery tool needs the blob, the recovery identity and the store key, and no agent.
+// The store key tells first whether the machine wrote the blob: any party can seal to a
+// recovery recipient. Then the identity opens the wrapped key of its slot, and that key
+// opens the payload.
 func ExampleBlob_PayloadData() {
 	identity, err := age.ParseX25519Identity("AGE-SECRET-KEY-1QYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZQGPQYQSZ9K4CN")
 	if err != nil {
@@ -61,6 +63,15 @@ func ExampleBlob_PayloadData() {
 	}
 	blob, err := sealing.ParseBlob(file)
 	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	key, err := sealing.ParseStoreKey("agentd-store-key:dde3bccec7f3a66a1115f45d720f4dc135c3ae7c4e22dca38fdb1efd6a495ff8c78c4543")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := blob.CheckSender(key); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -230,6 +230,9 @@ func (h *Header) check() error {
 			return bad(f.tag, err.Error())
 		}
 	}
+	if h.Generation > MaxGeneration {
+		return bad(tagGeneration, fmt.Sprintf("%d, at most %d", h.Generation, uint64(MaxGeneration)))
+	}
 	if h.Kind != KindAppRoot && len(h.Digests) > 0 {
 		return bad(tagDigests, "only app roots list digests")
 	}

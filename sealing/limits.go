@@ -17,6 +17,7 @@ const (
 	MaxRecipient      = 256      // bytes of a recipient in text
 	MaxVersions       = 32       // versions of an app's root that are kept
 	MaxEntries        = 10000    // blobs that one store lists
+	MaxGeneration     = 1 << 62  // number of a manifest
 	MaxRecord         = 16 << 10 // bytes of a record of the TPM
 	MaxIdentityFile   = 64 << 10 // bytes of a file of recovery identities
 	maxWrapped        = 2 << 10  // bytes of one wrapped key
@@ -28,6 +29,7 @@ const (
 	CheckSize   = 16                  // key check
 	Overhead    = nonceSize + tagSize // of what AES-GCM encrypted over its plaintext
 	TPMNameSize = 2 + 32              // TPM name: TPM_ALG_SHA256, then SHA-256 of the public area
+	SeedSize    = 32                  // private half of a store key (RFC 8032, section 5.1.5)
 
 	saltSize       = 32
 	idSize         = 16      // blob id
@@ -42,8 +44,12 @@ const (
 const (
 	LabelRoots          = "agentd/seal/roots/1"           // input keying material of a slot: slot kind, SNP derived key, TPM secret
 	LabelSlot           = "agentd/seal/slot/1"            // key and key check of a slot: slot kind, salt
-	LabelHeader         = "agentd/seal/header/1"          // associated data of every wrapped key: header bytes
+	LabelHeader1        = "agentd/seal/header/1"          // the same as LabelHeader in a blob of version 1
+	LabelHeader         = "agentd/seal/header/2"          // associated data of every wrapped key: header bytes
 	LabelPayload        = "agentd/seal/payload/1"         // associated data of the payload: header digest, each wrapped key
 	LabelAssociatedData = "agentd/seal/associated-data/1" // salt, associated data of the caller
+	LabelSignature      = "agentd/seal/signature/1"       // what the store key signs: public half, SHA-256 of the file up to the payload
+	LabelSender         = "agentd/seal/sender/1"          // check of the sender, from the data key: public half, signature
+	LabelStoreKey       = "agentd/seal/store-key/1"       // checksum of a store key in text: public half
 	LabelDerive         = "agentd/seal/derive/1"          // key version, app, unit, user, label, length
 )

@@ -33,6 +33,7 @@ type Entry struct {
 	Size       uint32   // bytes of the payload, for quotas
 	Slot       SlotKind // weakest slot of the machine
 	TCB        TCB      // TCB at sealing; zero if the slot does not rest on SNP
+	Unproven   bool     // whether its content came from a recovery that could not tell who wrote it
 }
 
 // Key finds a blob in a manifest.
@@ -59,15 +60,18 @@ func (m *Manifest) Find(k Key) *Entry {
 	return &m.Entries[i]
 }
 
-// Encode returns the payload of the manifest's blob: number and base (8 bytes each),
-// length of the counter record (4) and record, the same of a retired counter, number of
-// entries (4), then for each, ascending by app, kind and name: kind (1), app and name (2
-// bytes of length each), id (16), generation (8), size (4), weakest slot (1), TCB (8);
-// number of replaced blobs (4) and their ids (16 each). Integers are big-endian. The
-// counter record contains an authorization value, so the result is a secret that the
-// caller clears.
-func (m *Manifest) Encode() []byte {
-	b := binary.BigEndian.AppendUint64(nil, m.Number)
+// Encode returns the payload of the manifest's blob: private half of the store key (32
+// bytes), number and base (8 bytes each), length of the counter record (4) and record, the
+// same of a retired counter, number of entries (4), then for each, ascending by app, kind
+// and name: kind (1), app and name (2 bytes of length each), id (16), generation (8), size
+// (4), weakest slot (1), TCB (8), 1 if it is unproven, otherwise 0 (1); number of replaced
+// blobs (4) and their ids (16 each). Integers are big-endian. The result is a secret that
+// the caller clears: it contains seed, and the counter record contains an authorization
+// value.
+func (m *Manifest) Encode(seed [SeedSize]byte) []byte {
+	defer clear(seed[:])
+	b := append(make([]byte, 0, m.size()), seed[:]...) // exactly: no copy stays behind as it grows
+	b = binary.BigEndian.AppendUint64(b, m.Number)
 	b = binary.BigEndian.AppendUint64(b, m.Base)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Counter)))
 	b = append(b, m.Counter...)
@@ -85,6 +89,11 @@ func (m *Manifest) Encode() []byte {
 		b = binary.BigEndian.AppendUint32(b, e.Size)
 		b = append(b, byte(e.Slot))
 		b = append(b, e.TCB[:]...)
+		unproven := byte(0)
+		if e.Unproven {
+			unproven = 1
+		}
+		b = append(b, unproven)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Replaced)))
 	for _, id := range m.Replaced {
@@ -93,37 +102,46 @@ func (m *Manifest) Encode() []byte {
 	return b
 }
 
-// ParseManifest parses what [Manifest.Encode] returns, strictly. Every error is an [*Error].
-func ParseManifest(b []byte) (*Manifest, error) {
+// size returns the length of what Encode returns.
+func (m *Manifest) size() int {
+	n := SeedSize + 8 + 8 + 4 + len(m.Counter) + 4 + len(m.Retired) + 4 + 4 + idSize*len(m.Replaced)
+	for _, e := range m.Entries {
+		n += 1 + 2 + len(e.App) + 2 + len(e.Name) + idSize + 8 + 4 + 1 + len(e.TCB) + 1
+	}
+	return n
+}
+
+// ParseManifest parses what [Manifest.Encode] returns, strictly, from a blob of that version
+// of the format. Version 1 had no seed, and no mark on entries. The seed is a part of b.
+// Every error is an [*Error].
+func ParseManifest(version int, b []byte) (m *Manifest, seed []byte, err error) {
 	r := &byteReader{rest: b}
-	m := &Manifest{Number: r.number(8), Base: r.number(8)}
+	if version > 1 {
+		seed = r.take(SeedSize)
+	}
+	m = &Manifest{Number: r.number(8), Base: r.number(8)}
 	m.Counter = r.record()
 	m.Retired = r.record()
+	bad := func(format string, args ...any) (*Manifest, []byte, error) {
+		return nil, nil, &Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: fmt.Sprintf(format, args...)}
+	}
 	n := r.number(4)
 	if n > MaxEntries {
-		return nil, &Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: fmt.Sprintf("manifest of %d entries, at most %d", n, MaxEntries)}
+		return bad("manifest of %d entries, at most %d", n, MaxEntries)
 	}
 	for range n {
-		var e Entry
-		e.Kind = Kind(r.number(1))
-		e.App = string(r.take(int(r.number(2))))
-		e.Name = string(r.take(int(r.number(2))))
-		copy(e.ID[:], r.take(idSize))
-		e.Generation = r.number(8)
-		e.Size = uint32(r.number(4))
-		e.Slot = SlotKind(r.number(1))
-		copy(e.TCB[:], r.take(len(e.TCB)))
+		e := readEntry(r, version)
 		if r.short {
 			break
 		}
 		if k := len(m.Entries); k > 0 && m.Entries[k-1].Key.Compare(e.Key) >= 0 {
-			return nil, &Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: fmt.Sprintf("manifest entry %d is not in ascending order", k)}
+			return bad("manifest entry %d is not in ascending order", k)
 		}
 		m.Entries = append(m.Entries, e)
 	}
 	n = r.number(4)
 	if n > MaxEntries {
-		return nil, &Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: fmt.Sprintf("manifest with %d replaced blobs, at most %d", n, MaxEntries)}
+		return bad("manifest with %d replaced blobs, at most %d", n, MaxEntries)
 	}
 	for range n {
 		var id ID
@@ -134,9 +152,26 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		m.Replaced = append(m.Replaced, id)
 	}
 	if r.short || len(r.rest) > 0 {
-		return nil, &Error{Code: api.CodeMalformedBlob, Field: "payload", Detail: "the length of the manifest is not the sum of its parts"}
+		return bad("the length of the manifest is not the sum of its parts")
 	}
-	return m, nil
+	return m, seed, nil
+}
+
+func readEntry(r *byteReader, version int) (e Entry) {
+	e.Kind = Kind(r.number(1))
+	e.App = string(r.take(int(r.number(2))))
+	e.Name = string(r.take(int(r.number(2))))
+	copy(e.ID[:], r.take(idSize))
+	e.Generation = r.number(8)
+	e.Size = uint32(r.number(4))
+	e.Slot = SlotKind(r.number(1))
+	copy(e.TCB[:], r.take(len(e.TCB)))
+	if version > 1 {
+		mark := r.number(1)
+		e.Unproven = mark == 1
+		r.short = r.short || mark > 1
+	}
+	return e
 }
 
 // byteReader takes bytes from the front, and sets short if there are too few.

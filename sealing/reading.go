@@ -46,28 +46,29 @@ func (t TCB) AtMost(u TCB) bool {
 // String returns t in hexadecimal, in the order of the report.
 func (t TCB) String() string { return hex.EncodeToString(t[:]) }
 
-// Explain says how the machine of now differs from that at sealing: with the code of the
-// first difference and what to do. It returns nil if a key derived now is the same.
+// Explain says how the machine of now differs from what the file claims of that at sealing,
+// with the code of the first difference. It returns nil if a key derived now is the same.
+// The blob did not open, so was is what its writer wrote there: it explains, and proves
+// nothing.
 func (was Reading) Explain(is Reading) *Error {
 	switch {
 	case was.ChipID != is.ChipID:
 		return &Error{Code: api.CodeOtherChip, Field: "chip-id", Detail: fmt.Sprintf(
-			"hardware changed: sealed on chip %s, this is chip %s; the data is intact and opens there, or here with the recovery identity",
-			short(was.ChipID[:]), short(is.ChipID[:]))}
+			"the file says that it was sealed on chip %s, this is chip %s; what was sealed there is intact and opens there", short(was.ChipID[:]), short(is.ChipID[:]))}
 	case was.Measurement != is.Measurement:
 		return &Error{Code: api.CodeOtherMeasurement, Field: "measurement", Detail: fmt.Sprintf(
-			"sealed under launch measurement %s, this guest was launched as %s; boot with the first measurement, or use the recovery identity",
+			"the file says that it was sealed under launch measurement %s, this guest was launched as %s; boot with the first measurement",
 			short(was.Measurement[:]), short(is.Measurement[:]))}
 	case was.GuestPolicy != is.GuestPolicy:
 		return &Error{Code: api.CodeGuestPolicyChanged, Field: "guest-policy", Detail: fmt.Sprintf(
-			"sealed under guest policy 0x%x, this guest was launched under 0x%x; launch it under the first policy, or use the recovery identity",
+			"the file says that it was sealed under guest policy 0x%x, this guest was launched under 0x%x; launch it under the first policy",
 			was.GuestPolicy, is.GuestPolicy)}
 	case was.VMPL != is.VMPL:
 		return &Error{Code: api.CodeOtherVMPL, Field: "vmpl", Detail: fmt.Sprintf(
-			"sealed at VMPL %d, the agent now runs at VMPL %d", was.VMPL, is.VMPL)}
+			"the file says that it was sealed at VMPL %d, the agent now runs at VMPL %d", was.VMPL, is.VMPL)}
 	case !was.TCB.AtMost(is.TCB):
 		return &Error{Code: api.CodeTCBBelow, Field: "tcb", Detail: fmt.Sprintf(
-			"sealed under TCB %s, the firmware here is committed to %s, which is lower in a component; update the firmware, or use the recovery identity",
+			"the file says that it was sealed under TCB %s, the firmware here is committed to %s, which is lower in a component; update the firmware",
 			was.TCB, is.TCB)}
 	}
 	return nil

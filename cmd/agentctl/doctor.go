@@ -175,6 +175,7 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	switch {
 	case k.State == api.StateOK:
 		d.good("sealed blobs", "%s", keyLine(k))
+		d.good("store key", "%s: recovery on other hardware needs it, kept with the recovery identity", k.StoreKey)
 	case k.Code == api.CodeNoRecovery, k.State == api.StateAbsent:
 		d.note("sealed blobs", k.Code.Info().Hint, "applications get no keys: %s", k.Reason)
 	default:
@@ -182,6 +183,9 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	}
 	if k.Rewrap {
 		d.note("sealed blobs", "agentctl key rewrap", "some are sealed to an older TCB or another kind of slot")
+	}
+	if k.Unproven > 0 {
+		d.note("sealed blobs", "replace what these blobs contain: `agentctl key list` names them", "%s recovered although nothing told who wrote them", count(k.Unproven, "blob"))
 	}
 	ctx, cancel := context.WithTimeout(ctx, deviceTime)
 	defer cancel()

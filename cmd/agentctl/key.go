@@ -14,7 +14,6 @@ import (
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
-	"github.com/cvm-agentd/agentd/sealing"
 )
 
 const keyUsage = `Usage: agentctl key COMMAND
@@ -30,11 +29,23 @@ For root, over the admin socket; none of these shows a secret:
   rewrap           seal everything to the machine as it is now
   rotate APP       a new version of the application's root; older ones stay
   retire APP N     forget version N of the root
+  store-key        public half of the key that signs every blob: keep it with the
+                   recovery identity, because recovery takes only what it signed
+  rotate-store-key a new store key; what the old one signed is recovered no more
   recover          seal to this machine what only a recovery identity can still open
-                   --identity FILE, as age-keygen writes it; without it, salvage a
-                   store of which only the manifest is lost
+                   --identity FILE, as age-keygen writes it
+                   --store-key KEY, as store-key printed it: only what it signed
+                   --recipient AGE, for each recipient from now on, or
+                   --lose-on-hardware-change; the files are not asked
+                   [--accept-rollback] a state that does not match the TPM's counter
+                   without identity and store key: salvage a store of which only
+                   the manifest is lost
+                   --trust-unknown-writer-of-this-disk, in place of --store-key: take over
+                   what an attacker may have written. Applications derive from new
+                   roots then, and stored secrets may be of an attacker's choice
   recipients       other recovery recipients for everything, now and later
-                   RECIPIENT..., or none and --lose-on-hardware-change
+                   RECIPIENT..., or none and --lose-on-hardware-change; if one goes,
+                   the store gets a new store key
   accept-rollback  make an older state of the store, which was put back, the current one
   replace-ak       make a new attestation key if this TPM does not load the stored one:
                    the TPM was cleared or replaced, or the file is damaged. A file
@@ -51,7 +62,9 @@ Examples:
   agentctl key derive --label disk --length 32 --out /run/billing/disk.key
   agentctl key show billing
   agentctl key authorize --app billing --digest 5f2b...
-  agentctl key recover --identity /media/usb/identity.txt
+  agentctl key store-key
+  agentctl key recover --identity /media/usb/identity.txt \
+      --store-key agentd-store-key:1f0a... --recipient age1...
 `
 
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
@@ -59,6 +72,8 @@ func keyCommand(t *terminal, s *sockets) *cobra.Command {
 		keyDerive(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
 		plain(s, "list", (*client.Admin).Store, t.printStore),
 		plain(s, "rewrap", (*client.Admin).Rewrap, t.printRewritten),
+		plain(s, "rotate-store-key", (*client.Admin).RotateStoreKey, t.printRewritten),
+		plain(s, "store-key", (*client.Admin).Store, t.printStoreKey),
 		plain(s, "accept-rollback", (*client.Admin).AcceptRollback, t.printStore),
 		plain(s, "replace-ak", (*client.Admin).ReplaceAK, t.printReplaced),
 		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
@@ -107,6 +122,9 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 		for _, r := range store.Recipients {
 			n.add("recovery recipient %s", r)
 		}
+		if store.Status.StoreKey != "" {
+			n.add("store key %s: keep it with the recovery identity", store.Status.StoreKey)
+		}
 		if store.Differ {
 			n.add("the configuration names other recipients, which are not used: `agentctl key recipients` changes them")
 		}
@@ -118,6 +136,9 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 			x := n.add("%s, %d bytes, %s, generation %d", what, b.Bytes, b.Slot, b.Generation)
 			if b.Rewrap {
 				x.add("sealed to an older TCB or another kind of slot: `agentctl key rewrap`")
+			}
+			if b.Unproven {
+				x.add("recovered although nothing told who wrote it: an attacker may have chosen what it contains")
 			}
 		}
 		n.draw(t.out)
@@ -140,6 +161,9 @@ func keyLine(k *api.KeyStatus) string {
 	if k.Rewrap {
 		line += ", some need a rewrap"
 	}
+	if k.Unproven > 0 {
+		line += fmt.Sprintf(", %d of which nothing tells who wrote them", k.Unproven)
+	}
 	if k.Orphans > 0 {
 		line += fmt.Sprintf(", %d files that the manifest does not list", k.Orphans)
 	}
@@ -160,22 +184,6 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 		}
 		return t.printContract(s.adminSocket().Contract(c.Context(), args[0], name))
 	})
-}
-
-// printRewritten prints the result of an operation on the whole store. If blobs stay
-// closed, the exit code is 8.
-func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
-	err = present(t, r, err, func() {
-		n := &node{text: fmt.Sprintf("%d sealed again, %d left as they are", r.Written, len(r.Kept))}
-		for _, k := range r.Kept {
-			n.add("%s: %s %q: %s", k.App, k.Kind, k.Name, k.Reason)
-		}
-		n.draw(t.out)
-	})
-	if err == nil && len(r.Kept) > 0 {
-		return &exitError{code: exitSealed}
-	}
-	return err
 }
 
 func keyRotate(t *terminal, s *sockets) *cobra.Command {
@@ -200,26 +208,6 @@ func keyRetire(t *terminal, s *sockets) *cobra.Command {
 	})
 }
 
-func keyRecover(t *terminal, s *sockets) *cobra.Command {
-	var identity string
-	c := command("recover", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		var b []byte
-		if identity != "" {
-			err := secret.LeaveNoCore()
-			if err != nil {
-				return misuse(err)
-			}
-			if b, err = t.readInput(identity, sealing.MaxIdentityFile); err != nil {
-				return err
-			}
-			defer clear(b)
-		}
-		return t.printRewritten(s.adminSocket().Recover(c.Context(), b))
-	})
-	c.Flags().StringVar(&identity, "identity", "", "")
-	return c
-}
-
 func keyRecipients(t *terminal, s *sockets) *cobra.Command {
 	r := api.RecipientsRequest{Recipients: []string{}}
 	c := command("recipients", keyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
@@ -238,7 +226,7 @@ func (t *terminal) printReplaced(r *api.Replaced, err error) error {
 		}
 		n.add("because %s", r.Reason)
 		n.add("the old key is kept as %s", r.Backup)
-		n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE")
+		n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE --store-key KEY --recipient AGE")
 		n.draw(t.out)
 	})
 }

@@ -95,7 +95,11 @@ func (t *terminal) printStatus(st *api.Status) {
 	ledger := n.add("measurement log of PCR %d: %d records, %d bytes, %s", st.Ledger.PCR, st.Ledger.Records, st.Ledger.Bytes, state)
 	with(ledger, st.Ledger.Reason)
 	n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
-	with(n.add("%s", keyLine(&st.Keys)), st.Keys.Reason)
+	keys := n.add("%s", keyLine(&st.Keys))
+	with(keys, st.Keys.Reason)
+	if st.Keys.StoreKey != "" {
+		keys.add("%s", st.Keys.StoreKey)
+	}
 	if st.Anchor != nil {
 		n.add("anchor: a report %v old", time.Duration(st.Anchor.AgeMilliseconds)*time.Millisecond)
 	}

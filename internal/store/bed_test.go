@@ -233,7 +233,7 @@ func rebuild(tags []uint16, values [][]byte) []byte {
 		f = binary.BigEndian.AppendUint32(f, uint32(len(v)))
 		rest = append(rest, sum(append(f, v...))...)
 	}
-	return withPrelude("agentd/sealed/1\n", rest)
+	return withPrelude("agentd/sealed/2\n", rest)
 }
 
 // change rebuilds blob b after f was given its tags and values.

@@ -98,7 +98,7 @@ func TestContractForetells(t *testing.T) {
 					if err == nil || w.machine == nil && w.tpm == nil {
 						continue // nothing to recover, or nothing to seal to
 					}
-					_, err = s.Recover(t.Context(), ids)
+					_, err = s.Recover(t.Context(), w.recovery(t, ids))
 					if err == nil {
 						_, err = unsealText(s, billing, "token")
 					}
@@ -175,7 +175,7 @@ func TestRecoverKeepsWhatDoesNotOpen(t *testing.T) {
 	w.machine.setChip("another")
 	w.tpm.clear()
 	s = w.open(t)
-	r, err := s.Recover(t.Context(), ids)
+	r, err := s.Recover(t.Context(), w.recovery(t, ids))
 	must(t, err)
 	if r.Written != 2 || len(r.Kept) != 1 || r.Kept[0].Name != "broken" || !errors.Is(r.Kept[0].Err, api.CodeDamaged) || !strings.Contains(r.String(), "damaged") {
 		t.Errorf("report %v", r)

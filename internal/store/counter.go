@@ -27,14 +27,20 @@ func (s *Store) checkCounter(ctx context.Context, m *sealing.Manifest, raw []byt
 	if err != nil {
 		return coded(askCounter, err)
 	}
-	switch ahead := int64(m.Number - (c + m.Base)); {
-	case ahead == 0:
-		return nil
-	case ahead == 1:
+	if m.Number-(c+m.Base) == 1 {
 		if err := s.config.Files.WriteDurable(manifestFile, raw); err != nil {
 			return fmt.Errorf("write the manifest once more: %w", err)
 		}
 		return s.increment(ctx, m)
+	}
+	return compareCounter(m, c)
+}
+
+// compareCounter compares m with the counter's value. The manifest may be one ahead.
+func compareCounter(m *sealing.Manifest, c uint64) error {
+	switch ahead := int64(m.Number - (c + m.Base)); {
+	case ahead == 0, ahead == 1:
+		return nil
 	case ahead < 0:
 		return &sealing.Error{Code: api.CodeRolledBack, Detail: fmt.Sprintf(
 			"the TPM counted %d writings that are not in the manifest (number %d): a snapshot or an attacker put an older state of the files back; bring the newer files back, or let root accept the older state",

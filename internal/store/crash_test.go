@@ -92,6 +92,17 @@ func permits(d byte, want bool) func(*store.Store) error {
 	}
 }
 
+// signedBy reports whether the store has that store key.
+func signedBy(key **sealing.StoreKey, want bool) func(*store.Store) error {
+	return func(s *store.Store) error {
+		st, err := s.State(context.Background())
+		if err == nil && (st.StoreKey == **key) != want {
+			err = fmt.Errorf("the store has %s", st.StoreKey)
+		}
+		return err
+	}
+}
+
 func ready(want bool) func(*store.Store) error {
 	return func(s *store.Store) error {
 		st, err := s.State(context.Background())
@@ -104,6 +115,15 @@ func ready(want bool) func(*store.Store) error {
 
 func operations(t *testing.T) []operation {
 	recipient, ids := identity(t)
+	another, _ := identity(t)
+	var key *sealing.StoreKey // that root kept
+	recover := func(ctx context.Context, s *store.Store, how store.Recovery) error {
+		r, err := s.Recover(ctx, how)
+		if err == nil && len(r.Kept) > 0 {
+			err = fmt.Errorf("kept: %v", r)
+		}
+		return err
+	}
 	full := func(t *testing.T, w *world) {
 		w.config.Recipients, w.config.LoseOnHardwareChange = []string{recipient}, false
 		s := w.ready(t)
@@ -154,29 +174,52 @@ func operations(t *testing.T) []operation {
 			prepare: func(t *testing.T, w *world) { full(t, w); w.machine.now.TCB[7]++ },
 			do:      func(ctx context.Context, s *store.Store) error { _, err := s.Rewrap(ctx); return err },
 			old:     all(one, fresh(false)), new: all(one, fresh(true))},
-		{name: "rewrap after a TPM was added",
+		{name: "recover after a TPM was added", locked: true,
 			prepare: func(t *testing.T, w *world) {
 				tpm := w.tpm
 				w.tpm = nil
 				full(t, w)
-				w.tpm = tpm
+				w.tpm, key = tpm, signer(t, w.files.files)
 			},
-			do:  func(ctx context.Context, s *store.Store) error { _, err := s.Rewrap(ctx); return err },
-			old: all(one, fresh(false)), new: all(one, fresh(true))},
-		{name: "recover on another chip with another TPM", locked: true,
-			prepare: func(t *testing.T, w *world) { full(t, w); w.machine.setChip("chip two"); w.tpm.ek++; w.tpm.clear() },
 			do: func(ctx context.Context, s *store.Store) error {
-				r, err := s.Recover(ctx, ids)
-				if err == nil && len(r.Kept) > 0 {
-					err = fmt.Errorf("kept: %v", r)
-				}
-				return err
+				return recover(ctx, s, store.Recovery{StoreKey: key, Recipients: []string{recipient}})
+			},
+			old: ready(false), new: all(one, fresh(true))},
+		{name: "recover on another chip with another TPM", locked: true,
+			prepare: func(t *testing.T, w *world) {
+				full(t, w)
+				key = signer(t, w.files.files)
+				w.machine.setChip("chip two")
+				w.tpm.ek++
+				w.tpm.clear()
+			},
+			do: func(ctx context.Context, s *store.Store) error {
+				return recover(ctx, s, store.Recovery{Identities: ids, StoreKey: key, Recipients: []string{recipient}})
 			},
 			old: ready(false), new: one},
+		{name: "recover without knowing who wrote the disk", locked: true,
+			prepare: func(t *testing.T, w *world) { full(t, w); w.machine.setChip("chip two") },
+			do: func(ctx context.Context, s *store.Store) error {
+				return recover(ctx, s, store.Recovery{Identities: ids, TrustWriter: true, Recipients: []string{recipient}})
+			},
+			old: ready(false), new: all(one, has(2, true))},
 		{name: "recover without a manifest", locked: true,
 			prepare: func(t *testing.T, w *world) { full(t, w); delete(w.files.files, "manifest.sealed") },
-			do:      func(ctx context.Context, s *store.Store) error { _, err := s.Recover(ctx, nil); return err },
-			old:     ready(false), new: one},
+			do: func(ctx context.Context, s *store.Store) error {
+				return recover(ctx, s, store.Recovery{Recipients: []string{recipient}})
+			},
+			old: ready(false), new: one},
+		{name: "rotate the store key",
+			prepare: func(t *testing.T, w *world) { full(t, w); key = signer(t, w.files.files) },
+			do:      func(ctx context.Context, s *store.Store) error { _, err := s.RotateStoreKey(ctx); return err },
+			old:     all(one, signedBy(&key, true)), new: all(one, signedBy(&key, false))},
+		{name: "change recipients",
+			prepare: func(t *testing.T, w *world) { full(t, w); key = signer(t, w.files.files) },
+			do: func(ctx context.Context, s *store.Store) error {
+				_, err := s.ChangeRecipients(ctx, []string{another}, false)
+				return err
+			},
+			old: all(one, signedBy(&key, true)), new: all(one, signedBy(&key, false))},
 		{name: "accept a rollback", locked: true,
 			prepare: func(t *testing.T, w *world) {
 				full(t, w)

@@ -81,7 +81,7 @@ func (s *Store) putDigests(ctx context.Context, a *appRoot, digests []evidence.D
 	if slices.Equal(h.Digests, a.header.Digests) {
 		return nil
 	}
-	return s.change(ctx, func(t *writing) error { return t.put(ctx, h, t.as(&h), a.payload) })
+	return s.change(ctx, func(t *writing) error { return t.put(ctx, h, a.payload) })
 }
 
 func checkDigests(digests []evidence.Digest) error {

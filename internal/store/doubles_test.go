@@ -340,6 +340,26 @@ func text(s *secret.Secret, err error) (string, error) {
 	return out, err
 }
 
+// signer returns the store key that the files of a store name: a test put no others there.
+func signer(t testing.TB, files map[string][]byte) *sealing.StoreKey {
+	t.Helper()
+	for _, content := range files {
+		if b, err := sealing.ParseBlob(content); err == nil && b.Version > 1 {
+			return &b.Sender.Key
+		}
+	}
+	t.Fatal("no signed blob")
+	return nil
+}
+
+// recovery returns what root says to a recovery: an identity, the store key that it kept,
+// and the recipients of the configuration.
+func (w *world) recovery(t testing.TB, ids *store.Identities) store.Recovery {
+	t.Helper()
+	return store.Recovery{Identities: ids, StoreKey: signer(t, w.files.files), Recipients: w.config.Recipients,
+		LoseOnHardwareChange: len(w.config.Recipients) == 0}
+}
+
 // identity makes a recovery recipient and its identity.
 func identity(t testing.TB) (recipient string, ids *store.Identities) {
 	t.Helper()

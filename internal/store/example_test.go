@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
@@ -32,6 +33,7 @@ var (
 	exampleSNPKey    = count(32, 0x10)
 	exampleTPMSecret = count(32, 0x40)
 	exampleTPMName   = append([]byte{0, 11}, count(32, 0x70)...)
+	exampleSeed      = count(32, 0xc0)
 	exampleAppRoot   = append([]byte{0, 1, 0, 0, 0, 1}, count(32, 0xa0)...)
 )
 
@@ -79,7 +81,7 @@ func sealExample(t *testing.T, id *age.X25519Identity) []byte {
 	must(t, err)
 	h := sealing.Header{Kind: sealing.KindAppRoot, App: billing.App, Generation: 7, Digests: []evidence.Digest{sha256.Sum256([]byte("billing 1.0"))}}
 	m := newExampleMachine()
-	b, err := store.SealFor(t.Context(), m, m, m, h, exampleTPMName, []string{id.Recipient().String()}, payload)
+	b, err := store.SealFor(t.Context(), m, m, m, h, exampleTPMName, []string{id.Recipient().String()}, exampleSeed, payload)
 	must(t, err)
 	return b
 }
@@ -102,7 +104,7 @@ func TestWorkedExample(t *testing.T) {
 	list := fields(t, raw)
 	fieldsEnd := list[16].end
 	value := func(tag uint16) []byte { return list[tag-1].value(raw) }
-	wrapped, recovery, payload := list[17].value(raw), list[18].value(raw), list[19].value(raw)
+	wrapped, recovery, payload, sender := list[17].value(raw), list[18].value(raw), list[19].value(raw), list[20].value(raw)
 
 	say("prelude", raw[:24])
 	for i := range 17 {
@@ -122,7 +124,7 @@ func TestWorkedExample(t *testing.T) {
 	if !bytes.Equal(okm[32:], check) {
 		t.Error("the key check in the slot is another one")
 	}
-	header := evidence.Sum256("agentd/seal/header/1", raw[24:fieldsEnd])
+	header := evidence.Sum256("agentd/seal/header/2", raw[24:fieldsEnd])
 	say("header digest", header[:])
 	say("wrapped key snp+tpm", wrapped)
 	dataKey := gcm(t, okm[:32], wrapped, header[:])
@@ -144,6 +146,25 @@ func TestWorkedExample(t *testing.T) {
 	if !bytes.Equal(opened, exampleAppRoot) {
 		t.Error("the payload is not the app root of the example")
 	}
+	say("store key, private half", exampleSeed)
+	private := ed25519.NewKeyFromSeed(exampleSeed)
+	say("signature field", sender)
+	if !bytes.Equal(sender[:32], private[32:]) {
+		t.Error("the blob names another store key")
+	}
+	upToPayload := sha256.Sum256(raw[:list[19].end])
+	message := evidence.Preimage("agentd/seal/signature/1", sender[:32], upToPayload[:])
+	say("SHA-256 of the file up to the payload", upToPayload[:])
+	if !ed25519.Verify(sender[:32], message, sender[32:96]) {
+		t.Error("the signature is not that of the store key")
+	}
+	check, err = hkdf.Expand(sha256.New, dataKey, string(evidence.Preimage("agentd/seal/sender/1", sender[:32], sender[32:96])), 16)
+	must(t, err)
+	if !bytes.Equal(check, sender[96:]) {
+		t.Error("the check of the sender is another one")
+	}
+	sum := evidence.Sum256("agentd/seal/store-key/1", sender[:32])
+	fmt.Fprintf(&text, "store key in text\n    agentd-store-key:%x%x\n", sender[:32], sum[:4])
 	info := evidence.Preimage("agentd/seal/derive/1", binary.BigEndian.AppendUint32(nil, 1),
 		[]byte("billing"), []byte("billing.service"), []byte("billing"), []byte("disk"), binary.BigEndian.AppendUint32(nil, 32))
 	derived, err := hkdf.Expand(sha256.New, opened[6:], string(info), 32)
@@ -155,6 +176,10 @@ func TestWorkedExample(t *testing.T) {
 	// The program reads the same.
 	b, err := sealing.ParseBlob(raw)
 	must(t, err)
+	must(t, b.CheckSender(sealing.StoreKey(private[32:])))
+	if want := fmt.Sprintf("agentd-store-key:%x%x", sender[:32], sum[:4]); b.Sender.Key.String() != want {
+		t.Errorf("store key in text: %s, want %s", b.Sender.Key, want)
+	}
 	if !bytes.Equal(b.Encode(), raw) {
 		t.Error("written again, the blob differs")
 	}

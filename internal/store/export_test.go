@@ -9,14 +9,20 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// SealFor seals payload for h outside of any store, to a given TPM secret and recipients.
-func SealFor(ctx context.Context, p Platform, t TPM, f Files, h sealing.Header, tpmSecret []byte, recipients []string, payload *secret.Secret) ([]byte, error) {
+// SealFor seals payload for h outside of any store, to a given TPM secret and recipients,
+// and signs it with the store key of that seed.
+func SealFor(ctx context.Context, p Platform, t TPM, f Files, h sealing.Header, tpmSecret []byte, recipients []string, seed []byte, payload *secret.Secret) ([]byte, error) {
+	key, err := storeKeyOf(seed)
+	if err != nil {
+		return nil, err
+	}
+	defer key.wipe()
 	r := &roots{platform: p, tpm: t, files: f}
 	defer r.wipe()
 	if err := r.read(ctx); err != nil {
 		return nil, err
 	}
-	b, err := r.seal(ctx, h, target{tpmSecret: tpmSecret, recipients: recipients}, payload)
+	b, err := r.seal(ctx, h, target{tpmSecret: tpmSecret, recipients: recipients, key: key}, payload)
 	if err != nil {
 		return nil, err
 	}

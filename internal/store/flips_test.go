@@ -17,7 +17,7 @@ import (
 
 // fieldNames are the fields of a blob in their order, as docs/sealing.md names them.
 var fieldNames = []string{"id", "kind", "app", "unit", "user", "name", "generation", "associated-data", "digests", "chip-id",
-	"measurement", "guest-policy", "tcb", "vmpl", "tpm-secret", "loss-acknowledged", "slots", "wrapped-key", "wrapped-key", "payload"}
+	"measurement", "guest-policy", "tcb", "vmpl", "tpm-secret", "loss-acknowledged", "slots", "wrapped-key", "wrapped-key", "payload", "signature"}
 
 // TestFlips: case 72. Every single bit of a blob is flipped: the damage is named.
 // Then one bit of each field with every checksum made right again, as an attacker would
@@ -132,10 +132,20 @@ func TestRecoverySlotOfAnotherBlob(t *testing.T) {
 	}
 	w.files.files[files["one"]] = rebuild(tags, values)
 	w.machine.setChip("another")
-	r, err := w.open(t).Recover(t.Context(), ids)
-	must(t, err)
-	if len(r.Kept) != 1 || r.Kept[0].Name != "one" || !errors.Is(r.Kept[0].Err, api.CodeAltered) || !strings.Contains(r.Kept[0].Err.Error(), "the identity is right") {
-		t.Errorf("report %v: %v", r, r.Kept)
+	how := w.recovery(t, ids)
+	for _, c := range []struct {
+		trust bool
+		code  api.Code
+		says  string
+	}{{false, api.CodeBadSignature, "is not signed by it"}, {true, api.CodeAltered, "the identity is right"}} {
+		if how.TrustWriter = c.trust; c.trust {
+			how.StoreKey = nil
+		}
+		r, err := w.clone().open(t).Recover(t.Context(), how)
+		must(t, err)
+		if len(r.Kept) != 1 || r.Kept[0].Name != "one" || !errors.Is(r.Kept[0].Err, c.code) || !strings.Contains(r.Kept[0].Err.Error(), c.says) {
+			t.Errorf("report %v: %v", r, r.Kept)
+		}
 	}
 }
 
@@ -143,11 +153,11 @@ func TestRecoverySlotOfAnotherBlob(t *testing.T) {
 func TestUnknownVersion(t *testing.T) {
 	b := rebuild([]uint16{1}, [][]byte{{1}})
 	later := change(t, b, func(func(uint16) *[]byte) {})
-	later = bytes.Replace(later, []byte("sealed/1"), []byte("sealed/2"), 1)
+	later = bytes.Replace(later, []byte("sealed/2"), []byte("sealed/3"), 1)
 	if _, err := sealing.ParseBlob(later); !errors.Is(err, api.CodeDamaged) {
 		t.Errorf("checksum of the old version: %v", err)
 	}
-	later = withPrelude("agentd/sealed/2\n", later[24:])
+	later = withPrelude("agentd/sealed/3\n", later[24:])
 	var e *sealing.Error
 	if _, err := sealing.ParseBlob(later); !errors.As(err, &e) || e.Code != api.CodeUnknownVersion || e.Field != "prelude" {
 		t.Errorf("got %v, want %s of the prelude", err, api.CodeUnknownVersion)
@@ -199,6 +209,8 @@ func TestMalformed(t *testing.T) {
 		{"not a recipient", 17, func(b []byte) []byte { b[len(b)-1] ^= 1; return b }, "slots"},
 		{"bytes after the slots", 17, func(b []byte) []byte { return append(b, 0) }, "slots"},
 		{"wrapped key too short", 18, func(b []byte) []byte { return b[1:] }, "wrapped-key"},
+		{"generation that no store reaches", 7, func(b []byte) []byte { b[0] = 0x80; return b }, "generation"},
+		{"signature too short", 20, func(b []byte) []byte { return b[1:] }, "signature"},
 		{"payload shorter than its tag", 19, func(b []byte) []byte { return b[:27] }, "payload"},
 	}
 	for _, tt := range tests {

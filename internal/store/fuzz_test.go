@@ -22,7 +22,10 @@ func FuzzParseBlob(f *testing.F) {
 	}
 	f.Add(raw)
 	f.Add([]byte(nil))
-	f.Add([]byte("agentd/sealed/1\n"))
+	f.Add([]byte("agentd/sealed/2\n"))
+	for _, content := range loadV1(f).Files {
+		f.Add(content)
+	}
 	m := newExampleMachine()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		try := func(b []byte) {

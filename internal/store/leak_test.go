@@ -137,7 +137,7 @@ func TestPlantedKeysStayInside(t *testing.T) {
 		harm(c)
 		s := c.open(t)
 		errs = append(errs, state(t, s).Err, trySeal(s, billing, "token", stored))
-		_, err := s.Recover(t.Context(), otherIDs)
+		_, err := s.Recover(t.Context(), c.recovery(t, otherIDs))
 		errs = append(errs, err)
 	}
 	n := 0

@@ -5,30 +5,26 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // Report says what an operation over the whole store did.
 type Report struct {
-	Written int    // blobs that were sealed again
-	Kept    []Kept // blobs that did not open and were left as they are
+	Written  int              // blobs that were sealed again
+	Kept     []Kept           // blobs that did not open and were left as they are
+	StoreKey sealing.StoreKey // that signs from now on
+	NewKey   bool             // whether it replaced another: root has to keep the new one
 }
 
 // Kept is a blob that was left as it is.
 type Kept struct {
 	sealing.Key
 	Err error // reason why it does not open
-}
-
-// as returns the target for writing the blob of h again: its own recovery recipients, as
-// its authenticated header names them, and the TPM secret in use.
-func (t *writing) as(h *sealing.Header) target {
-	to := targetOf(h)
-	to.tpmSecret = t.to.tpmSecret
-	return to
 }
 
 // Rewrap seals every blob again to the machine as it is now. After the firmware's TCB
@@ -51,42 +47,75 @@ func (s *Store) Rewrap(ctx context.Context) (Report, error) {
 		if err := t.ensureTPM(ctx); err != nil {
 			return Report{}, err
 		}
-		if s.roots.tpm != nil && len(t.next.Counter) == 0 { // a TPM that was not there before
-			if err := t.newCounter(ctx, t.next.Number-1); err != nil {
-				return Report{}, err
-			}
-		}
-		return t.again(ctx, s.roots.opener(ctx), t.as)
+		return t.again(ctx, s.roots.opener(ctx))
 	})
 }
 
 // ChangeRecipients seals every blob again to other recovery recipients, for now and
 // for blobs to come. Without recipients the loss must be accepted as in [Config].
-// Identities of the old recipients open copies of the old files as before.
+// Identities of the old recipients open copies of the old files as before. Such a copy
+// contains the store key, so if a recipient goes, the store gets a new one.
 func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseOnHardwareChange bool) (Report, error) {
-	if len(recipients) > sealing.MaxRecipients {
-		return Report{}, &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("%d recipients, at most %d", len(recipients), sealing.MaxRecipients)}
-	}
 	if len(recipients) == 0 && !loseOnHardwareChange {
 		return Report{}, &sealing.Error{Code: api.CodeNoRecovery, Detail: "no recovery recipient: name one, or acknowledge that another chip loses every secret"}
 	}
-	for i, r := range recipients {
-		if _, err := sealing.ParseRecipient(r); err != nil {
-			return Report{}, &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("recovery recipient %d", i+1), Err: err}
-		}
+	if err := checkRecipients(recipients); err != nil {
+		return Report{}, err
 	}
 	if err := s.ready(ctx); err != nil {
 		return Report{}, err
 	}
 	defer s.end()
 	return s.rewrite(ctx, func(t *writing) (Report, error) {
-		t.to.recipients, t.to.loss = slices.Clone(recipients), len(recipients) == 0
-		return t.again(ctx, s.roots.opener(ctx), func(*sealing.Header) target { return t.to })
+		if err := t.setRecipients(s.header.Recipients(), recipients); err != nil {
+			return Report{}, err
+		}
+		return t.again(ctx, s.roots.opener(ctx))
+	})
+}
+
+func checkRecipients(recipients []string) error {
+	if len(recipients) > sealing.MaxRecipients {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("%d recipients, at most %d", len(recipients), sealing.MaxRecipients)}
+	}
+	for i, r := range recipients {
+		if _, err := sealing.ParseRecipient(r); err != nil {
+			return &sealing.Error{Code: api.CodeInvalidValue, Field: "slots", Detail: fmt.Sprintf("recovery recipient %d", i+1), Err: err}
+		}
+	}
+	return nil
+}
+
+// setRecipients gives the target other recipients than it had, and a new store key if one
+// of the old ones goes.
+func (t *writing) setRecipients(old, recipients []string) (err error) {
+	t.to.recipients, t.to.loss = slices.Clone(recipients), len(recipients) == 0
+	if slices.ContainsFunc(old, func(r string) bool { return !slices.Contains(recipients, r) }) {
+		t.dropKey()
+		t.to.key, err = newStoreKey()
+	}
+	return err
+}
+
+// RotateStoreKey gives the store a new key and signs everything with it. From then on
+// nothing that the old key signed is recovered. Blobs that do not open keep the old
+// signature and are reported: what the store cannot open it does not sign.
+func (s *Store) RotateStoreKey(ctx context.Context) (Report, error) {
+	if err := s.ready(ctx); err != nil {
+		return Report{}, err
+	}
+	defer s.end()
+	return s.rewrite(ctx, func(t *writing) (r Report, err error) {
+		if t.to.key, err = newStoreKey(); err != nil {
+			return Report{}, err
+		}
+		return t.again(ctx, s.roots.opener(ctx))
 	})
 }
 
 // rewrite makes the change that f makes, and returns its report if it was made.
 func (s *Store) rewrite(ctx context.Context, f func(*writing) (Report, error)) (report Report, err error) {
+	before := s.key
 	err = s.change(ctx, func(t *writing) (err error) {
 		report, err = f(t)
 		return err
@@ -94,22 +123,32 @@ func (s *Store) rewrite(ctx context.Context, f func(*writing) (Report, error)) (
 	if err != nil {
 		return Report{}, err
 	}
+	report.StoreKey, report.NewKey = s.key.public, s.key != before
 	return report, nil
 }
 
-// again writes every entry that open opens again, to the target that to names for it.
-func (t *writing) again(ctx context.Context, open opener, to func(*sealing.Header) target) (Report, error) {
+// again writes every entry that open opens again.
+func (t *writing) again(ctx context.Context, open opener) (Report, error) {
+	return t.anew(ctx, open, func(_ *sealing.Header, payload *secret.Secret) (*secret.Secret, error) { return payload, nil })
+}
+
+// anew writes every entry that open opens again, with the payload that change makes of it.
+// Change wipes the payload that it is given if it returns another one, or an error.
+func (t *writing) anew(ctx context.Context, open opener, change func(*sealing.Header, *secret.Secret) (*secret.Secret, error)) (Report, error) {
 	var report Report
 	for _, e := range slices.Clone(t.next.Entries) {
 		h, payload, err := t.store.openEntry(e, open)
 		if sealing.CodeOf(err) == api.CodeRootUnavailable {
 			return Report{}, err // a temporary error: later it opens
 		}
+		if err == nil {
+			payload, err = change(h, payload)
+		}
 		if err != nil {
 			report.Kept = append(report.Kept, Kept{Key: e.Key, Err: err})
 			continue
 		}
-		err = t.put(ctx, *h, to(h), payload)
+		err = t.put(ctx, *h, payload)
 		payload.Wipe()
 		if err != nil {
 			return Report{}, err
@@ -151,7 +190,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 		return 0, err
 	}
 	defer s.end()
-	if len(a.versions) >= sealing.MaxVersions {
+	if len(a.versions) >= sealing.MaxVersions || a.current() == math.MaxUint32 {
 		return 0, &sealing.Error{Code: api.CodeInvalidValue, Detail: fmt.Sprintf("app %s has %d versions of its root; retire old ones first", app, len(a.versions))}
 	}
 	version = a.current() + 1
@@ -161,7 +200,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 			return err
 		}
 		defer payload.Wipe()
-		if err := t.put(ctx, a.header, t.as(&a.header), payload); err != nil {
+		if err := t.put(ctx, a.header, payload); err != nil {
 			return err
 		}
 		for _, e := range slices.Clone(t.next.Entries) {
@@ -175,7 +214,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 			if err != nil {
 				return err
 			}
-			err = t.put(ctx, *h, t.as(h), payload)
+			err = t.put(ctx, *h, payload)
 			payload.Wipe()
 			if err != nil {
 				return err
@@ -209,7 +248,13 @@ func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
 			return err
 		}
 		defer payload.Wipe()
-		return t.put(ctx, a.header, t.as(&a.header), payload)
+		if err := t.put(ctx, a.header, payload); err != nil {
+			return err
+		}
+		if len(a.versions) == 2 { // only the current one is left
+			t.mark(a.header.Key(), false)
+		}
+		return nil
 	})
 }
 
@@ -235,6 +280,16 @@ func (s *Store) AcceptRollback(ctx context.Context) error {
 	t := &writing{store: s, next: following(s.refused), to: s.target()}
 	if err := t.newCounter(ctx, s.highest(ctx, s.refused)); err != nil {
 		return err
+	}
+	if t.to.key == nil { // of version 1
+		var err error
+		if t.to.key, err = newStoreKey(); err == nil {
+			_, err = t.again(ctx, s.roots.opener(ctx))
+		}
+		if err != nil {
+			t.abort()
+			return err
+		}
 	}
 	return t.commit(ctx)
 }

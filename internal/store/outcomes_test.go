@@ -67,10 +67,12 @@ func rewrap(b *bed) (*store.Store, error) {
 func recovered(b *bed) (*store.Store, error) {
 	s := b.open()
 	_, wrong := identity(b.t)
-	if _, err := s.Recover(b.t.Context(), wrong); !errors.Is(err, api.CodeWrongIdentity) {
+	how := store.Recovery{Identities: wrong, StoreKey: signer(b.t, b.read()), Recipients: b.config.Recipients}
+	if _, err := s.Recover(b.t.Context(), how); !errors.Is(err, api.CodeWrongIdentity) {
 		return nil, fmt.Errorf("wrong identity: %w", err)
 	}
-	if r, err := s.Recover(b.t.Context(), b.ids); err != nil || len(r.Kept) > 0 {
+	how.Identities = b.ids
+	if r, err := s.Recover(b.t.Context(), how); err != nil || len(r.Kept) > 0 {
 		return nil, fmt.Errorf("%v, %w", r, err)
 	}
 	return b.open(), nil
@@ -78,7 +80,7 @@ func recovered(b *bed) (*store.Store, error) {
 
 func salvaged(b *bed) (*store.Store, error) {
 	s := b.open()
-	_, err := s.Recover(b.t.Context(), nil)
+	_, err := s.Recover(b.t.Context(), store.Recovery{Recipients: b.config.Recipients})
 	return s, err
 }
 

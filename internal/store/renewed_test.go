@@ -47,8 +47,11 @@ func TestRecoverRenewsTPMSecret(t *testing.T) {
 			w.config = store.Config{Recipients: []string{recipient}}
 			sealText(t, w.ready(t), billing, "token", "hunter2")
 			before, _ := tpmSecrets(t, w)
-			identities := happens(w)
-			_, err := w.open(t).Recover(t.Context(), identities)
+			how := w.recovery(t, nil)
+			if how.Identities = happens(w); how.Identities == nil {
+				how.StoreKey = nil
+			}
+			_, err := w.open(t).Recover(t.Context(), how)
 			must(t, err)
 			after, files := tpmSecrets(t, w)
 			if len(before) != 1 || len(after) != 1 {
@@ -81,7 +84,7 @@ func TestRecoverRetiresCounter(t *testing.T) {
 	secretsBefore, _ := tpmSecrets(t, w)
 	w.machine.setChip("chip two")
 	s := w.open(t)
-	_, err := s.Recover(t.Context(), ids)
+	_, err := s.Recover(t.Context(), w.recovery(t, ids))
 	must(t, err)
 	sealText(t, s, billing, "token", "newer")
 	if len(w.tpm.counters) != 1 {

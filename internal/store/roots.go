@@ -171,7 +171,7 @@ func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, err
 	file := secretFile(name)
 	record, err := r.files.Read(file, sealing.MaxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &sealing.Error{Code: api.CodeTPMSecretMissing, Detail: fmt.Sprintf("the file %s with the TPM's sealed secret is missing; put it back, or use the recovery identity", file)}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretMissing, Detail: fmt.Sprintf("the file %s with the TPM's sealed secret is missing; put it back from a backup", file)}
 	}
 	if err != nil {
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read the TPM's sealed secret", Err: err}
@@ -208,5 +208,5 @@ func (r *roots) newTPMSecret(ctx context.Context) (name []byte, err error) {
 // not that the file is damaged or the error is temporary.
 func locksOut(err error) bool {
 	return slices.Contains([]api.Code{api.CodeOtherChip, api.CodeOtherMeasurement, api.CodeGuestPolicyChanged, api.CodeOtherVMPL, api.CodeTCBBelow, api.CodeWrongKey,
-		api.CodeTPMCleared, api.CodeOtherTPM, api.CodeTPMSecretMissing, api.CodeTPMSecretDamaged, api.CodeNoUsableSlot}, sealing.CodeOf(err))
+		api.CodeTPMCleared, api.CodeOtherTPM, api.CodeTPMSecretMissing, api.CodeTPMSecretDamaged, api.CodeNoUsableSlot, api.CodeWeakerSlot}, sealing.CodeOf(err))
 }

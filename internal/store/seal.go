@@ -16,9 +16,10 @@ import (
 
 // target says what new blobs are sealed to.
 type target struct {
-	tpmSecret  []byte   // name of the TPM's sealed object in use; nil if there is no TPM
-	recipients []string // recovery recipients
-	loss       bool     // whether the loss is accepted that comes without recipients
+	tpmSecret  []byte    // name of the TPM's sealed object in use; nil if there is no TPM
+	recipients []string  // recovery recipients
+	loss       bool      // whether the loss is accepted that comes without recipients
+	key        *storeKey // that signs
 }
 
 // seal makes a blob with payload for h, whose id, machine and slots it fills in.
@@ -64,6 +65,9 @@ func (r *roots) seal(ctx context.Context, h sealing.Header, to target, payload *
 	if b.Payload, err = encrypt(dataKey, payload, b.PayloadData()); err != nil {
 		return nil, fmt.Errorf("encrypt the payload: %w", err)
 	}
+	if err := to.key.sign(b, dataKey); err != nil {
+		return nil, fmt.Errorf("sign the blob: %w", err)
+	}
 	return b, nil
 }
 
@@ -105,17 +109,36 @@ func (r *roots) opener(ctx context.Context) opener {
 	return func(b *sealing.Blob) (*secret.Secret, error) { return r.open(ctx, b) }
 }
 
-// open opens b with the roots of this machine. That authenticates b.Claimed: it is the
-// header of sealing.
+// open opens b by the strongest slot that this machine can have. That authenticates
+// b.Claimed: this machine sealed it. A weaker slot proves less. On many machines the host
+// runs the TPM, so the host can make a blob that opens by the TPM alone.
 func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {
+	return r.openBy(ctx, b, func(k sealing.SlotKind) error {
+		if r.kind() != sealing.SlotSNPTPM || k == sealing.SlotSNPTPM {
+			return nil
+		}
+		return &sealing.Error{Code: api.CodeWeakerSlot, Detail: fmt.Sprintf("the blob opens by slot %s, this machine seals to %s: a party that has less than this machine may have made it", k, r.kind())}
+	})
+}
+
+// openWeaker opens b by any slot of the machine, once its sender is known.
+func (r *roots) openWeaker(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {
+	return r.openBy(ctx, b, func(sealing.SlotKind) error { return nil })
+}
+
+// openBy opens b by the slots of the machine that may gives no error for.
+func (r *roots) openBy(ctx context.Context, b *sealing.Blob, may func(sealing.SlotKind) error) (*secret.Secret, error) {
 	var first error
 	for i, s := range b.Claimed.Slots {
 		if s.Kind == sealing.SlotRecovery {
 			continue
 		}
-		payload, err := r.openSlot(ctx, b, i)
+		err := may(s.Kind)
 		if err == nil {
-			return payload, nil
+			var payload *secret.Secret
+			if payload, err = r.openSlot(ctx, b, i); err == nil {
+				return payload, nil
+			}
 		}
 		// After a temporary error, or if content was changed, another slot would say
 		// nothing new.
@@ -127,7 +150,7 @@ func (r *roots) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, erro
 		}
 	}
 	if first == nil {
-		first = &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "the blob has only recovery slots; use the recovery identity"}
+		first = &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "the blob has only recovery slots"}
 	}
 	return nil, first
 }
@@ -142,7 +165,7 @@ func (r *roots) openSlot(ctx context.Context, b *sealing.Blob, i int) (*secret.S
 	key, err := unwrap(root, s, b.Wrapped[i], b.HeaderDigest())
 	if errors.Is(err, errOtherKey) {
 		return nil, r.because(h, s, &sealing.Error{Code: api.CodeWrongKey, Detail: fmt.Sprintf(
-			"the key of this machine does not match slot %s, although the report is the same as at sealing: the blob was made elsewhere, or its slot was changed", s.Kind)})
+			"the key of this machine does not match slot %s, although the file names this machine's report: another party made the blob or changed its slot, or chip ids are masked and this is another chip", s.Kind)})
 	}
 	if err != nil {
 		return nil, altered(err, "the key of slot "+s.Kind.String()+" is right, and the header was changed after sealing or the wrapped key belongs to another blob")
@@ -190,15 +213,19 @@ func openRecovery(b *sealing.Blob, id *Identities) (*secret.Secret, error) {
 }
 
 func openPayload(b *sealing.Blob, key *secret.Secret) (*secret.Secret, error) {
-	payload, err := decrypt(key, b.Payload, b.PayloadData())
+	err := checkBound(b, key)
+	var payload *secret.Secret
+	if err == nil {
+		payload, err = decrypt(key, b.Payload, b.PayloadData())
+	}
 	if err != nil {
-		return nil, altered(err, "the data key is right, and payload or a wrapped key was changed after sealing")
+		return nil, altered(err, "the data key is right, and payload, a wrapped key or the signature was changed after sealing")
 	}
 	return payload, nil
 }
 
 func altered(err error, detail string) error {
-	if errors.Is(err, errAuthentication) {
+	if errors.Is(err, errAuthentication) || errors.Is(err, errSender) {
 		return &sealing.Error{Code: api.CodeAltered, Detail: detail}
 	}
 	return err

@@ -53,7 +53,7 @@ func (t *writing) putNewApp(ctx context.Context, a sealing.App, digests []eviden
 		return err
 	}
 	defer payload.Wipe()
-	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a, Digests: digests}, t.to, payload)
+	return t.put(ctx, sealing.Header{Kind: sealing.KindAppRoot, App: a, Digests: digests}, payload)
 }
 
 // Seal stores data (up to [sealing.MaxSecret] bytes) under a name that the app chooses, and
@@ -88,7 +88,12 @@ func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Se
 				return err
 			}
 		}
-		return t.put(ctx, sealing.Header{Kind: sealing.KindSecret, App: c.App, Name: name, AssociatedData: digest}, t.to, data)
+		h := sealing.Header{Kind: sealing.KindSecret, App: c.App, Name: name, AssociatedData: digest}
+		if err := t.put(ctx, h, data); err != nil {
+			return err
+		}
+		t.mark(h.Key(), false)
+		return nil
 	})
 }
 

@@ -24,6 +24,9 @@ type State struct {
 	Orphans    int              // blob files that the manifest does not list, left by a crash or newer than an accepted rollback
 	Recipients []string         // recovery recipients, from the authenticated manifest
 	Differ     bool             // whether the configuration names other recipients, which are not used
+	StoreKey   sealing.StoreKey // that signs every blob: root keeps it with the recovery identity
+	NewKey     bool             // whether this process made the store key, so that root may not have it yet
+	Unproven   int              // blobs whose content came from a recovery that could not tell who wrote it
 }
 
 // Rollback says in a sentence what detects an older state.
@@ -50,6 +53,12 @@ func (s *Store) State(ctx context.Context) (State, error) {
 	if len(s.config.Recipients) > 0 {
 		want := slices.Compact(slices.Sorted(slices.Values(s.config.Recipients)))
 		out.Differ = !slices.Equal(want, out.Recipients)
+	}
+	out.StoreKey, out.NewKey = s.key.public, s.newKey
+	for _, e := range m.Entries {
+		if e.Unproven {
+			out.Unproven++
+		}
 	}
 	out.Rewrap = slices.ContainsFunc(m.Entries, s.stale)
 	return out, nil
@@ -104,7 +113,7 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 		return sealing.Contract{}, err
 	}
 	c := b.Claimed.Contract()
-	c.Counted = len(s.manifest.Counter) > 0
+	c.Counted, c.StoreKey = len(s.manifest.Counter) > 0, b.Sender.Key
 	_, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
 		return c, err
@@ -130,7 +139,9 @@ func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 	if best == nil {
 		return sealing.Contract{}, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("no file claims to be the %s %q of app %q", key.Kind, key.Name, key.App)}
 	}
-	return best.Claimed.Contract(), nil
+	c := best.Claimed.Contract()
+	c.StoreKey = best.Sender.Key
+	return c, nil
 }
 
 // Plan returns the contract of what the app would seal under that name now.
@@ -141,7 +152,7 @@ func (s *Store) Plan(ctx context.Context, app sealing.App, name string) (sealing
 	defer s.end()
 	c := s.header.Contract()
 	c.Planned, c.Kind, c.App, c.Name, c.Generation = true, sealing.KindSecret, app, name, s.manifest.Number+1
-	c.Counted = len(s.manifest.Counter) > 0
+	c.Counted, c.StoreKey = len(s.manifest.Counter) > 0, s.key.public
 	if name == "" {
 		c.Kind = sealing.KindAppRoot
 	}

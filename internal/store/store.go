@@ -67,6 +67,8 @@ type Store struct {
 
 	manifest *sealing.Manifest   // nil while locked
 	header   sealing.Header      // of the manifest's blob, authenticated
+	key      *storeKey           // from the manifest; nil while locked, or if the manifest is of version 1
+	newKey   bool                // whether this process made key, so that root may not know it yet
 	apps     map[string]*appRoot // opened app roots
 	locked   error               // reason why nothing can be opened; nil while ready
 	refused  *sealing.Manifest   // manifest that opened and does not match the counter
@@ -152,7 +154,8 @@ func (s *Store) forget() {
 	for _, a := range s.apps {
 		a.payload.Wipe()
 	}
-	s.apps, s.manifest, s.refused, s.header = map[string]*appRoot{}, nil, nil, sealing.Header{}
+	s.key.wipe()
+	s.apps, s.manifest, s.refused, s.header, s.key = map[string]*appRoot{}, nil, nil, sealing.Header{}, nil
 }
 
 // load reads the manifest and compares it with the counter. It sets locked.
@@ -174,48 +177,73 @@ func (s *Store) tryLoad(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the manifest: %w", err)
 	}
-	b, m, err := s.openManifest(raw, s.roots.opener(ctx))
+	o, err := s.openManifest(raw, s.roots.opener(ctx))
 	if err != nil {
 		return err
 	}
-	if err := s.checkCounter(ctx, m, raw); err != nil {
-		s.refused, s.header = m, b.Claimed
+	s.key = o.key
+	if err := s.checkCounter(ctx, o.manifest, raw); err != nil {
+		s.refused, s.header = o.manifest, o.header
 		return err
 	}
-	s.tidy(ctx, m)
-	if err := s.countOrphans(m); err != nil {
+	s.tidy(ctx, o.manifest)
+	if err := s.countOrphans(o.manifest); err != nil {
 		return err
 	}
-	s.manifest, s.header = m, b.Claimed
+	s.manifest, s.header = o.manifest, o.header
+	if o.key == nil {
+		return s.upgrade(ctx)
+	}
 	return nil
 }
 
+// openedManifest is a manifest with what its blob says.
+type openedManifest struct {
+	manifest *sealing.Manifest
+	header   sealing.Header
+	key      *storeKey // nil in version 1
+}
+
 // openManifest parses raw and opens it with open.
-func (s *Store) openManifest(raw []byte, open opener) (*sealing.Blob, *sealing.Manifest, error) {
+func (s *Store) openManifest(raw []byte, open opener) (*openedManifest, error) {
 	b, err := sealing.ParseBlob(raw)
 	if err != nil {
-		return nil, nil, inManifest(err)
+		return nil, inManifest(err)
 	}
 	payload, err := open(b)
 	if err != nil {
-		return nil, nil, inManifest(err)
+		return nil, inManifest(err)
 	}
 	defer payload.Wipe()
 	if b.Claimed.Kind != sealing.KindManifest {
-		return nil, nil, &sealing.Error{Code: api.CodeRenamed, Field: "kind", Detail: fmt.Sprintf("%s contains a blob of kind %s", manifestFile, b.Claimed.Kind)}
+		return nil, &sealing.Error{Code: api.CodeRenamed, Field: "kind", Detail: fmt.Sprintf("%s contains a blob of kind %s", manifestFile, b.Claimed.Kind)}
 	}
-	var m *sealing.Manifest
-	err = payload.Use(func(p []byte) (err error) {
-		m, err = sealing.ParseManifest(p)
-		return err
-	})
-	if err == nil && m.Number != b.Claimed.Generation {
-		err = &sealing.Error{Code: api.CodeMalformedBlob, Field: "generation", Detail: "header and payload of the manifest name different numbers"}
-	}
+	o := &openedManifest{header: b.Claimed}
+	err = payload.Use(func(p []byte) error { return o.parse(b, p) })
 	if err != nil {
-		return nil, nil, inManifest(err)
+		o.key.wipe()
+		return nil, inManifest(err)
 	}
-	return b, m, nil
+	return o, nil
+}
+
+// parse reads the payload p of b.
+func (o *openedManifest) parse(b *sealing.Blob, p []byte) error {
+	m, seed, err := sealing.ParseManifest(b.Version, p)
+	if err != nil {
+		return err
+	}
+	o.manifest = m
+	if m.Number != b.Claimed.Generation {
+		return &sealing.Error{Code: api.CodeMalformedBlob, Field: "generation", Detail: "header and payload of the manifest name different numbers"}
+	}
+	if b.Version == 1 {
+		return nil
+	}
+	if o.key, err = storeKeyOf(seed); err == nil && o.key.public != b.Sender.Key {
+		err = &sealing.Error{Code: api.CodeMalformedBlob, Field: "signature", Detail: "the manifest contains another store key than the one that it names"}
+	}
+	return err
 }
 
 // inManifest says that err is about the manifest.
@@ -236,7 +264,7 @@ func (s *Store) first(ctx context.Context) error {
 		return err
 	}
 	if len(blobs) > 0 {
-		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, which says which of them are current; put it back, or use the recovery identity", manifestFile)}
+		return &sealing.Error{Code: api.CodeManifestLost, Detail: fmt.Sprintf("there are sealed blobs and no %s, which says which of them are current; put it back", manifestFile)}
 	}
 	if s.roots.kind() == 0 {
 		return &sealing.Error{Code: api.CodeNoUsableSlot, Detail: "this machine has neither keys that SNP firmware derives nor a TPM, so nothing could be opened again"}
@@ -250,11 +278,35 @@ func (s *Store) first(ctx context.Context) error {
 			return err
 		}
 	}
+	if to.key, err = newStoreKey(); err != nil {
+		return err
+	}
 	t := &writing{store: s, next: &sealing.Manifest{}, to: to}
 	if err := t.newCounter(ctx, 0); err != nil {
+		t.abort()
 		return err
 	}
 	return t.commit(ctx)
+}
+
+// upgrade gives a store of version 1 a store key, and seals everything again. The machine
+// opened the manifest itself, so an attacker who puts files of version 1 in the place of a
+// later store gains no more than with any other older state. Blobs that do not open stay
+// as they are: they have no sender.
+func (s *Store) upgrade(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx) // it is the work of the agent, not of the caller that came first
+	err := s.change(ctx, func(t *writing) (err error) {
+		if t.to.key, err = newStoreKey(); err != nil {
+			return err
+		}
+		_, err = t.again(ctx, s.roots.opener(ctx))
+		return err
+	})
+	if err != nil {
+		s.manifest = nil
+		return &sealing.Error{Code: api.CodeRootUnavailable, Detail: "seal a store of version 1 again in version 2", Err: err}
+	}
+	return nil
 }
 
 // countOrphans counts blobs that the manifest does not list: a crash left them before they

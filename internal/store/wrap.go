@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
 	"filippo.io/age"
 
@@ -201,6 +202,14 @@ func ParseIdentities(b []byte) (*Identities, error) {
 }
 
 func (i *Identities) list() []age.Identity { return *i.ids }
+
+// has reports whether one of the identities is that of recipient.
+func (i *Identities) has(recipient string) bool {
+	return i != nil && slices.ContainsFunc(i.list(), func(id age.Identity) bool {
+		x, ok := id.(*age.X25519Identity)
+		return ok && x.Recipient().String() == recipient
+	})
+}
 
 // Format prints a placeholder under every verb.
 func (i Identities) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[identities]") }

@@ -18,7 +18,7 @@ import (
 type writing struct {
 	store *Store
 	next  *sealing.Manifest
-	to    target   // of the manifest
+	to    target   // of the manifest and of every new blob
 	made  []string // files of new blobs
 	roots []string // apps whose root is written
 }
@@ -33,17 +33,17 @@ func (s *Store) change(ctx context.Context, f func(*writing) error) error {
 	return t.commit(ctx)
 }
 
-// target returns the target of new blobs: that of the manifest.
-func (s *Store) target() target { return targetOf(&s.header) }
-
-func targetOf(h *sealing.Header) target {
-	return target{tpmSecret: h.TPMSecret, recipients: h.Recipients(), loss: h.LossAcknowledged}
+// target returns the target of everything that is written: that of the authenticated
+// manifest.
+func (s *Store) target() target {
+	h := &s.header
+	return target{tpmSecret: h.TPMSecret, recipients: h.Recipients(), loss: h.LossAcknowledged, key: s.key}
 }
 
 // put seals payload for h and writes it to a file of its own.
-func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload *secret.Secret) error {
+func (t *writing) put(ctx context.Context, h sealing.Header, payload *secret.Secret) error {
 	h.Generation = t.next.Number
-	b, err := t.store.roots.seal(ctx, h, to, payload)
+	b, err := t.store.roots.seal(ctx, h, t.to, payload)
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,9 @@ func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload 
 	if h.Kind == sealing.KindAppRoot {
 		t.roots = append(t.roots, h.App.Name)
 	}
+	if old := t.next.Find(e.Key); old != nil {
+		e.Unproven = old.Unproven
+	}
 	t.replace(e.Key)
 	if len(t.next.Entries) >= sealing.MaxEntries {
 		return &sealing.Error{Code: api.CodeQuotaExceeded, Detail: fmt.Sprintf("the store lists %d blobs, which is the most it can", sealing.MaxEntries)}
@@ -64,6 +67,10 @@ func (t *writing) put(ctx context.Context, h sealing.Header, to target, payload 
 	t.next.Entries = slices.Insert(t.next.Entries, i, e)
 	return nil
 }
+
+// mark says whether the content of key came from a recovery that could not tell who wrote
+// it. Until then put leaves the mark as it is.
+func (t *writing) mark(key sealing.Key, unproven bool) { t.next.Find(key).Unproven = unproven }
 
 // replace takes the entry of key out and remembers its file for removal.
 func (t *writing) replace(key sealing.Key) {
@@ -76,8 +83,16 @@ func (t *writing) replace(key sealing.Key) {
 // abort removes what was written for a change that was given up. No manifest lists these
 // files.
 func (t *writing) abort() {
+	t.dropKey()
 	for _, f := range t.made {
 		_ = t.store.config.Files.Remove(f) // a file that stays is counted as an orphan
+	}
+}
+
+// dropKey wipes a new store key that did not come into use.
+func (t *writing) dropKey() {
+	if t.to.key != t.store.key {
+		t.to.key.wipe()
 	}
 }
 
@@ -85,7 +100,12 @@ func (t *writing) abort() {
 // operation: on disk the change was made or it was not.
 func (t *writing) commit(ctx context.Context) error {
 	s := t.store
-	payload, err := secret.Take(t.next.Encode())
+	seed, err := t.to.key.seed()
+	var payload *secret.Secret
+	if err == nil {
+		payload, err = secret.Take(t.next.Encode(seed))
+		clear(seed[:])
+	}
 	if err != nil {
 		t.abort()
 		return err
@@ -98,14 +118,20 @@ func (t *writing) commit(ctx context.Context) error {
 	}
 	s.unsure = true
 	if err := s.config.Files.WriteDurable(manifestFile, b.Encode()); err != nil {
+		t.dropKey()
 		return &sealing.Error{Code: api.CodeInterrupted, Detail: "write the manifest", Err: err}
 	}
 	if len(t.next.Counter) > 0 {
 		if err := s.increment(ctx, t.next); err != nil {
+			t.dropKey()
 			return &sealing.Error{Code: api.CodeInterrupted, Detail: "make the TPM's counter follow the manifest", Err: err}
 		}
 	}
 	s.unsure = false
+	if s.key != t.to.key {
+		s.key.wipe()
+		s.key, s.newKey = t.to.key, true
+	}
 	s.manifest, s.header, s.locked, s.refused = t.next, b.Claimed, nil, nil
 	for _, name := range t.roots {
 		if a := s.apps[name]; a != nil {

@@ -131,10 +131,13 @@ func (fakeStore) Store(context.Context) (api.Store, error) { return api.Store{},
 func (fakeStore) Contract(_ context.Context, app, name string) (api.Contract, error) {
 	return api.Contract{App: app, Name: name}, nil
 }
-func (fakeStore) Rewrap(context.Context) (api.Rewritten, error)          { return api.Rewritten{}, nil }
-func (fakeStore) Rotate(context.Context, string) (uint32, error)         { return 2, nil }
-func (fakeStore) Retire(context.Context, string, uint32) error           { return nil }
-func (fakeStore) Recover(context.Context, []byte) (api.Rewritten, error) { return api.Rewritten{}, nil }
+func (fakeStore) Rewrap(context.Context) (api.Rewritten, error)  { return api.Rewritten{}, nil }
+func (fakeStore) Rotate(context.Context, string) (uint32, error) { return 2, nil }
+func (fakeStore) Retire(context.Context, string, uint32) error   { return nil }
+func (fakeStore) Recover(context.Context, api.RecoverRequest) (api.Rewritten, error) {
+	return api.Rewritten{}, nil
+}
+func (fakeStore) RotateStoreKey(context.Context) (api.Rewritten, error) { return api.Rewritten{}, nil }
 func (fakeStore) ChangeRecipients(context.Context, api.RecipientsRequest) (api.Rewritten, error) {
 	return api.Rewritten{}, nil
 }

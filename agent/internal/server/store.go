@@ -9,6 +9,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // A Store is the sealed blobs of the machine, for administrators. It returns no secret.
@@ -20,7 +21,8 @@ type Store interface {
 	Rotate(ctx context.Context, app string) (version uint32, err error)
 	Retire(ctx context.Context, app string, version uint32) error
 	// Recover overwrites the identities.
-	Recover(ctx context.Context, identities []byte) (api.Rewritten, error)
+	Recover(ctx context.Context, r api.RecoverRequest) (api.Rewritten, error)
+	RotateStoreKey(ctx context.Context) (api.Rewritten, error)
 	ChangeRecipients(ctx context.Context, r api.RecipientsRequest) (api.Rewritten, error)
 	AcceptRollback(ctx context.Context) (api.Store, error)
 	ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error)
@@ -46,8 +48,9 @@ var storeRoutes = []route{
 	answer(api.CallRetire, small, func(ctx context.Context, s *Server, r api.RetireRequest) (api.RootVersion, error) {
 		return api.RootVersion(r), s.Store.Retire(ctx, r.App, r.Version)
 	}),
-	answer(api.CallRecover, wholeStore, func(ctx context.Context, s *Server, r api.RecoverRequest) (api.Rewritten, error) {
-		return s.Store.Recover(ctx, r.Identities)
+	handle(api.CallRecover, (*Server).recover),
+	answer(api.CallRotateKey, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Rewritten, error) {
+		return s.Store.RotateStoreKey(ctx)
 	}),
 	handle(api.CallRecipients, (*Server).recipients),
 	answer(api.CallAccept, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Store, error) {
@@ -57,13 +60,32 @@ var storeRoutes = []route{
 	answer(api.CallProbe, small, func(ctx context.Context, s *Server, _ api.None) (api.Probed, error) { return s.Store.Probe(ctx) }),
 }
 
-func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
-	for i, x := range r.Recipients {
-		// Later errors repeat the text. If a user gives an identity instead of its
-		// recipient, it must not get into the journal.
+// notIdentities refuses texts that are not recipients. Later errors repeat the text. If a
+// user gives an identity instead of its recipient, it must not get into the journal.
+func notIdentities(recipients []string) error {
+	for i, x := range recipients {
 		if !strings.HasPrefix(x, "age1") {
-			return job{}, problem.Invalid(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
+			return problem.Invalid(fmt.Sprintf("/recipients/%d", i), "want an age X25519 recipient (age1…): age-keygen -y prints that of an identity")
 		}
+	}
+	return nil
+}
+
+func (s *Server) recover(c *call, r api.RecoverRequest) (job, error) {
+	if err := notIdentities(r.Recipients); err != nil {
+		return job{}, err
+	}
+	if r.StoreKey != "" {
+		if _, err := sealing.ParseStoreKey(r.StoreKey); err != nil {
+			return job{}, problem.Invalid("/storeKey", err.Error())
+		}
+	}
+	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Recover(ctx, r) }}, nil
+}
+
+func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
+	if err := notIdentities(r.Recipients); err != nil {
+		return job{}, err
 	}
 	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
 }

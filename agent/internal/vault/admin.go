@@ -35,7 +35,7 @@ func (a Admin) Store(ctx context.Context) (api.Store, error) {
 		return api.Store{}, err
 	}
 	for _, i := range items {
-		b := api.SealedBlob{App: i.App, Kind: i.Kind.String(), Name: i.Name, Generation: i.Generation, Bytes: int(i.Size), Slot: i.Slot.String(), Rewrap: i.Rewrap}
+		b := api.SealedBlob{App: i.App, Kind: i.Kind.String(), Name: i.Name, Generation: i.Generation, Bytes: int(i.Size), Slot: i.Slot.String(), Rewrap: i.Rewrap, Unproven: i.Unproven}
 		if i.TCB != (sealing.TCB{}) {
 			b.TCB = i.TCB.String()
 		}
@@ -70,7 +70,10 @@ func (a Admin) whole(ctx context.Context, what string, do func(*store.Store) (st
 		return api.Rewritten{}, err
 	}
 	a.c.Log.Info("administration of sealed blobs", "operation", what, "written", r.Written, "kept", len(r.Kept))
-	out := api.Rewritten{Written: r.Written, Kept: []api.KeptBlob{}}
+	out := api.Rewritten{Written: r.Written, Kept: []api.KeptBlob{}, StoreKey: r.StoreKey.String(), NewStoreKey: r.NewKey}
+	if r.NewKey {
+		a.c.Log.Warn("the store of sealed blobs has a new store key: keep it with the recovery identity", "store_key", out.StoreKey)
+	}
 	for _, k := range r.Kept {
 		out.Kept = append(out.Kept, api.KeptBlob{App: k.App, Kind: k.Kind.String(), Name: k.Name, Code: sealing.CodeOf(k.Err), Reason: k.Err.Error()})
 	}
@@ -82,17 +85,9 @@ func (a Admin) Rewrap(ctx context.Context) (api.Rewritten, error) {
 	return a.whole(ctx, "rewrap", func(s *store.Store) (store.Report, error) { return s.Rewrap(ctx) })
 }
 
-// Recover opens, with recovery identities, the blobs that this machine cannot open itself.
-func (a Admin) Recover(ctx context.Context, identities []byte) (api.Rewritten, error) {
-	defer clear(identities)
-	var ids *store.Identities
-	if len(identities) > 0 {
-		var err error
-		if ids, err = store.ParseIdentities(identities); err != nil {
-			return api.Rewritten{}, err
-		}
-	}
-	return a.whole(ctx, "recover", func(s *store.Store) (store.Report, error) { return s.Recover(ctx, ids) })
+// RotateStoreKey gives the store a new key.
+func (a Admin) RotateStoreKey(ctx context.Context) (api.Rewritten, error) {
+	return a.whole(ctx, "rotate store key", func(s *store.Store) (store.Report, error) { return s.RotateStoreKey(ctx) })
 }
 
 // ChangeRecipients seals every blob to other recovery recipients.

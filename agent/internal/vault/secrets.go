@@ -166,6 +166,9 @@ func contractOf(c sealing.Contract, err error) api.Contract {
 		Slots: []string{}, Weakest: c.Weakest.String(), Recipients: slices.Concat([]string{}, c.Recipients),
 		Digests: slices.Concat([]evidence.Digest{}, c.Digests), Counted: c.Counted, Limit: c.Limit(),
 	}
+	if !c.StoreKey.IsZero() {
+		out.StoreKey = c.StoreKey.String()
+	}
 	for _, s := range c.Slots {
 		out.Slots = append(out.Slots, s.String())
 	}

@@ -96,7 +96,13 @@ func (v *Vault) Run(ctx context.Context) {
 		}
 	}
 	s, state := v.now()
-	v.c.Log.Info("store of sealed blobs is open", "slot", state.Slot.String(), "blobs", state.Blobs, "counted", state.Counted)
+	v.c.Log.Info("store of sealed blobs is open", "slot", state.Slot.String(), "blobs", state.Blobs, "counted", state.Counted, "store_key", state.StoreKey.String())
+	if state.NewKey {
+		v.c.Log.Warn("the store of sealed blobs has a new store key: keep it with the recovery identity", "store_key", state.StoreKey.String())
+	}
+	if state.Unproven > 0 {
+		v.c.Log.Warn("sealed blobs were recovered although nothing told who wrote them: an attacker may have chosen what they contain", "blobs", state.Unproven)
+	}
 	if state.Differ {
 		v.c.Log.Warn("the configuration names other recovery recipients than the store was made with; they are not used")
 	}
@@ -244,7 +250,10 @@ func (v *Vault) Status() api.KeyStatus {
 	defer v.mu.Unlock()
 	s := v.state
 	out := api.KeyStatus{
-		State: api.StateOK, Blobs: s.Blobs, Generation: s.Generation, Counted: s.Counted, Rewrap: s.Rewrap, Orphans: s.Orphans,
+		State: api.StateOK, Blobs: s.Blobs, Generation: s.Generation, Counted: s.Counted, Rewrap: s.Rewrap, Orphans: s.Orphans, Unproven: s.Unproven,
+	}
+	if !s.StoreKey.IsZero() {
+		out.StoreKey = s.StoreKey.String()
 	}
 	if s.Slot != 0 {
 		out.Slot = s.Slot.String()

@@ -201,10 +201,10 @@ func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
 	case len(now) == 0 || len(r.EK) == 0:
 		return &sealing.Error{Code: api.CodeOtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell which cannot be read"}
 	case now.Equal(r.EK):
-		return &sealing.Error{Code: api.CodeTPMCleared, Detail: "this TPM was cleared (TPM2_Clear) since the secret was sealed, and the secret is gone with its owner seed; use the recovery identity"}
+		return &sealing.Error{Code: api.CodeTPMCleared, Detail: "the file says that the secret was sealed in this TPM before the TPM was cleared (TPM2_Clear); if so, the secret is gone with the owner seed"}
 	}
 	return &sealing.Error{Code: api.CodeOtherTPM, Detail: fmt.Sprintf(
-		"the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back, or use the recovery identity", r.EK, now)}
+		"the file says that the secret was sealed in the TPM with endorsement key %s, this is the one with %s; bring the former back", r.EK, now)}
 }
 
 func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secret, error) {

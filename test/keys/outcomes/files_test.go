@@ -101,7 +101,7 @@ func (b *bed) put(f func(old []byte) []byte) {
 
 // fieldNames are the fields of a blob in their order (docs/sealing.md, section 3).
 var fieldNames = []string{"id", "kind", "app", "unit", "user", "name", "generation", "associated-data", "digests", "chip-id",
-	"measurement", "guest-policy", "tcb", "vmpl", "tpm-secret", "loss-acknowledged", "slots", "wrapped-key", "wrapped-key", "payload"}
+	"measurement", "guest-policy", "tcb", "vmpl", "tpm-secret", "loss-acknowledged", "slots", "wrapped-key", "wrapped-key", "payload", "signature"}
 
 // field is one field of a blob: tag (2), length (4), value, checksum (4).
 type field struct {
@@ -145,8 +145,8 @@ func rebuilt(magic string, list []field) []byte {
 
 // Magic of a blob, and of one that a later version writes.
 const (
-	magic      = "agentd/sealed/1\n"
-	laterMagic = "agentd/sealed/2\n"
+	magic      = "agentd/sealed/2\n"
+	laterMagic = "agentd/sealed/3\n"
 )
 
 // swap takes fields of another blob of the app, with every checksum right.

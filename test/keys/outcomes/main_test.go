@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
@@ -23,6 +24,8 @@ var shared struct {
 	machine  string // the machine, switched off
 	foretold map[string]api.ContractChange
 	derived  []byte // by billing, label "disk", 32 bytes
+
+	recipient, storeKey string // of the machine; root keeps them with the right identity
 }
 
 // Files in shared.dir.
@@ -61,18 +64,17 @@ func makeShared() error {
 	if err := os.MkdirAll(filepath.Join(shared.machine, "apps.d"), 0o700); err != nil {
 		return err
 	}
-	var recipient string
 	for _, name := range []string{wrongIdentity, rightIdentity} {
 		id, err := age.GenerateX25519Identity()
 		if err != nil {
 			return err
 		}
-		recipient = id.Recipient().String()
+		shared.recipient = id.Recipient().String()
 		if err := os.WriteFile(inShared(name), []byte(id.String()+"\n"), 0o600); err != nil {
 			return err
 		}
 	}
-	config := fmt.Sprintf(configText, recipient)
+	config := fmt.Sprintf(configText, shared.recipient)
 	for name, text := range map[string]string{
 		filepath.Join(shared.machine, "config.toml"): config,
 		inShared(associatedFile):                     "ad",
@@ -103,6 +105,7 @@ func (b *bed) first() error {
 		{"seal", "--name", "token", "--associated-data", inShared(associatedFile), "-"},
 		{"key", "derive", "--label", "disk", "--length", "32"},
 		{"key", "show", "billing", "token", "--json"},
+		{"key", "store-key"},
 	} {
 		r := b.try(billing, "hunter2", args...)
 		if r.exit != 0 {
@@ -111,6 +114,8 @@ func (b *bed) first() error {
 		switch args[1] {
 		case "derive":
 			shared.derived = r.out
+		case "store-key":
+			shared.storeKey = strings.TrimSpace(string(r.out))
 		case "show":
 			c, err := contractOf(r.out)
 			if err != nil {

@@ -141,16 +141,17 @@ func (o outcome) row() string {
 func recovered(b *bed) {
 	b.t.Helper()
 	b.on()
-	if r := b.try(root, "", "key", "recover", "--identity", inShared(wrongIdentity)); r.exit != closed || r.code != "wrong-identity" {
+	right := []string{"--store-key", shared.storeKey, "--recipient", shared.recipient}
+	if r := b.try(root, "", append([]string{"key", "recover", "--identity", inShared(wrongIdentity)}, right...)...); r.exit != closed || r.code != "wrong-identity" {
 		b.t.Errorf("wrong identity: %v", r)
 	}
-	b.do(root, "", "key", "recover", "--identity", inShared(rightIdentity))
+	b.do(root, "", append([]string{"key", "recover", "--identity", inShared(rightIdentity)}, right...)...)
 }
 
 // salvaged recovers without an identity.
 func salvaged(b *bed) {
 	b.t.Helper()
-	b.do(root, "", "key", "recover")
+	b.do(root, "", "key", "recover", "--recipient", shared.recipient)
 }
 
 // accepted accepts what was put back.
