@@ -185,7 +185,7 @@ func TestClearedUnderAgent(t *testing.T) {
 		t.Errorf("replaced: TPM %+v, ledger %+v of %d records before", st.TPM, st.Ledger, records)
 	}
 	for what, err := range map[string]error{"seal": w.seal(d, "new"), "unseal": w.unseal(d, "token")} {
-		if says(what, err, "this TPM was cleared", "recovery identity"); sealing.CodeOf(err) != api.CodeTPMCleared {
+		if says(what, err, "before the TPM was cleared", "the secret is gone"); sealing.CodeOf(err) != api.CodeTPMCleared {
 			t.Errorf("replaced, %s: %v", what, err)
 		}
 	}

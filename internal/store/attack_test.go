@@ -167,7 +167,7 @@ func TestTrustedForgery(t *testing.T) {
 		// The attacker takes the disk to a machine of its own.
 		theirs := w.clone()
 		theirs.machine.setChip("chip three")
-		stolen := store.Recovery{Identities: f.ids, TrustWriter: true, Recipients: []string{f.recipient}}
+		stolen := store.Recovery{Identities: f.ids, TrustWriter: true, LoseOnHardwareChange: true}
 		if _, err := theirs.open(t).Recover(t.Context(), stolen); !errors.Is(err, api.CodeWrongIdentity) {
 			t.Errorf("version %d: the attacker's identity: %v", format, err)
 		}
