@@ -120,6 +120,44 @@ func TestDraftMarksDanger(t *testing.T) {
 	}
 }
 
+// TestDraftSaysWhoseWord: the draft marks DANGER that everything but the launch is accepted
+// by the guest's word, and the lines that it offers demand more of that very machine.
+func TestDraftSaysWhoseWord(t *testing.T) {
+	document := evidencetest.New().Encode(t)
+	text, _, err := draftOf(t, DraftPolicy, document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.Join(strings.Fields(strings.ReplaceAll(string(text), "\n#", "")), " ")
+	for _, words := range []string{"DANGER: as long as no attestation key is listed", "accepted by the guest's word alone", "DANGER: the draft does not say which caller"} {
+		if !strings.Contains(plain, words) {
+			t.Errorf("%q is not in\n%s", words, text)
+		}
+	}
+	o := baseOptions(t)
+	for _, c := range []struct {
+		name  string
+		lines []string
+		want  Basis
+	}{
+		{"as drafted", nil, ByGuest},
+		{"with the key and its basis", []string{"# ak_names = ", "# [basis]", "# history = "}, ByTPM},
+	} {
+		policy := string(text)
+		for _, l := range c.lines {
+			if strings.Count(policy, l) != 1 {
+				t.Fatalf("%q is not offered once in\n%s", l, text)
+			}
+			policy = strings.Replace(policy, l, strings.TrimPrefix(l, "# "), 1)
+		}
+		o.Policy = mustPolicy(t, policy)
+		a, err := appraiseEvidence(document, o)
+		if err != nil || a.Verdict != Pass || a.Check(PolicyAppDigest).Basis != c.want || a.Basis != ByGuest {
+			t.Errorf("%s: %v, the applications rest on %q, want %q\n%s", c.name, err, a.Check(PolicyAppDigest).Basis, c.want, explain(a))
+		}
+	}
+}
+
 // TestDraftRefusesForgeries: a draft from a document that does not verify would be
 // written by the forger.
 func TestDraftRefusesForgeries(t *testing.T) {

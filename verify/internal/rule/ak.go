@@ -197,7 +197,8 @@ func (r *AKRules) explain(_ *Policy, w *Words) {
 		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
 		return
 	}
-	w.demand("The attestation key is one of %d that were enrolled.", r.known())
+	w.demand("The attestation key is one of %d that the policy knows.", r.known())
+	w.openIf(len(r.AKNames) > 0, "Whether a TPM has a key of ak_names: that is the knowledge of the policy's author. An [[enrolment]] records that a TPM had it.")
 	roots, err := parseRoots(r.EKRoots)
 	if err != nil { // absent
 		return

@@ -159,7 +159,10 @@ func (p *Policy) explainBasis(w *Words) {
 		}
 		return strings.Join(out, ", ")
 	}
-	const invent = "Root of any guest with this launch measurement can invent this, also of one that the host launched from a disk of its own"
+	invent := "Root of any guest with this launch measurement can invent this, also of one that the host launched from a disk of its own"
+	if p.UnlistedLaunch == Allow {
+		invent = "Root of any guest can invent this"
+	}
 	history, caller := list(check.OnQuote, check.OnHistory), list(check.OnAgent)
 	unknown := "no attestation key is known (ak_names, [[enrolment]])"
 	w.dangerIf(history != "" && !v.System, "By the guest's word alone: %s. %s, and needs no TPM for it: %s.", history, invent, unknown)

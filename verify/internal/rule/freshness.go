@@ -77,6 +77,7 @@ func (r *FreshnessRules) explain(_ *Policy, w *Words) {
 	case FreshReport:
 		w.demand("The report was made for this very request.")
 	case AnchoredReport:
+		w.on(check.OnQuote, "the age of the report (max_anchor_age)")
 		w.demand("The report is at most %v old, by the clock of the vTPM, which the host that runs the vTPM can set.", r.MaxAnchorAge)
 	default:
 		w.danger("freshness is \"any\": a report of any age is accepted, and a change of firmware after it is not seen.")
