@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attacks
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// pcr4 is the value that the policy wants of a PCR that no log of the agent explains.
+var pcr4 = strings.Repeat("a0", 32)
+
+// strict pins everything but the AK.
+func strict(app, agent string) string {
+	return policy("unlisted_apps = \"refuse\"\n", fmt.Sprintf(`
+[[pcr]]
+bank = "sha256"
+index = 4
+values = [%q]
+
+[[app]]
+name = "billing"
+unit = "billing.service"
+user = "root"
+digests = [%q]
+
+[agent]
+digests = [%q]
+
+[caller]
+unit = "billing.service"
+uid = 990
+`, pcr4, app, agent))
+}
+
+// TestEvidenceWithoutATPMCountsAsMeasured: cases 97 and 100. Root of the guest takes the evidence of a
+// machine whose application was replaced, writes the log as it should have been, signs the
+// quote and the batch with keys that it made, and has the processor vouch for all of it. A
+// policy that pins everything but the AK cannot refuse that: it must not call it measured.
+func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
+	x := switchOn(t, filepath.Join(t.TempDir(), "m"))
+	program := x.declare("billing", "the reviewed program")
+	reviewed := x.digest("billing")
+	agent := fileDigest(t, filepath.Join(shared.commands, "agentd-sim"))
+	known := filepath.Join(t.TempDir(), "known.json")
+	nonce, file := x.attest()
+	x.verify(policy("", ""), nonce, file, "--save-log", known).accepted(t, "the machine before the attack")
+	before := fileDigest(t, known)
+	name := x.verify(policy("", ""), nonce, file).akName(t)
+
+	must(t, os.WriteFile(program, []byte("the attacker's program"), 0o700))
+	x.do("measure", "--app", "billing")
+	pinned := strict(reviewed, agent)
+	nonce, file = x.attest()
+	x.verify(pinned, nonce, file).refused(t, "what the attacker runs", 5, "policy.app-digest")
+
+	// Without a TPM, and with a nonce of the verifier's choice.
+	nonce, file = x.withoutTPM(file)
+	guest := x.verify(pinned, nonce, file)
+	guest.accepted(t, "evidence without a TPM, under a policy that does not ask for one")
+	guest.restsOn(t, "guest", "quote.signature", "policy.pcr", "policy.app-digest", "policy.agent", "policy.caller-unit", "policy.caller-user", "log.replay", "ak.attributes")
+	if last := lastLine(guest.text); !strings.Contains(last, "guest's word") {
+		t.Errorf("the verdict does not say on whose word it rests: %q", last)
+	}
+	dangers := x.dangers(pinned)
+	if len(dangers) < 2 { // the launch that covers the firmware alone is one
+		t.Errorf("explain sees no danger in demands that rest on the guest alone: %q", dangers)
+	}
+
+	// The history that the verifier knows is not forgotten.
+	x.verify(pinned, nonce, file, "--known-log", known, "--save-log", known).refused(t, "evidence without the known history", 2, "log.continuation")
+	if after := fileDigest(t, known); after != before {
+		t.Error("the known history was replaced")
+	}
+
+	// A policy that asks for a TPM has this machine's, and no other.
+	measured := policy("ak_names = [\""+name+"\"]\n", "\n[basis]\nhistory = \"tpm\"\n")
+	x.verify(measured, nonce, file).refused(t, "evidence without a TPM, where one is asked for", 5, "policy.basis-history")
+	nonce, file = x.attest()
+	honest := x.verify(measured, nonce, file)
+	honest.accepted(t, "evidence of the machine, where its TPM is asked for")
+	honest.restsOn(t, "tpm", "log.replay", "quote.signature")
+}
+
+// restsOn checks that these checks passed, on this party's word.
+func (r ruling) restsOn(t *testing.T, basis verify.Basis, ids ...verify.CheckID) {
+	t.Helper()
+	for _, id := range ids {
+		if c := r.Check(id); c.Verdict != verify.Pass || c.Basis != basis {
+			t.Errorf("%s: %s, on the word of %q, want %q", id, c.Verdict, c.Basis, basis)
+		}
+	}
+}
+
+// akName returns the name of the AK that accepted evidence claims.
+func (r ruling) akName(t *testing.T) string {
+	t.Helper()
+	claims, err := r.Claims()
+	must(t, err)
+	return claims.AKName
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// dangers returns what policy explain calls a danger.
+func (x *target) dangers(policy string) []string {
+	x.t.Helper()
+	var out struct{ Dangers []string }
+	must(x.t, json.Unmarshal([]byte(x.do("policy", "explain", "--json", write(x.t, policy))), &out))
+	return out.Dangers
+}
+
+// withoutTPM makes evidence from the honest one in file, as a program of the guest can that
+// has reports of the processor and nothing else, and returns it with its nonce. All keys are
+// made here. The log ends before the first record that does not suit, and PCR 4 has the value
+// that the policy wants.
+func (x *target) withoutTPM(file string) (nonce, forged string) {
+	x.t.Helper()
+	b, err := os.ReadFile(file)
+	must(x.t, err)
+	honest, err := evidence.Parse(b)
+	must(x.t, err)
+	records, err := pcr.DecodeLog(honest.Log.Records, 0)
+	must(x.t, err)
+
+	nonce = newNonce()
+	r := evidencetest.New()
+	r.Neighbours, r.AgentKey, r.AK = 0, evidencetest.Key('e'), evidencetest.ECCKey('e')
+	r.Statement.PublicKey, r.Statement.UserData = []byte("a key of the attacker"), nil
+	r.Statement.Nonce, err = hex.DecodeString(nonce)
+	must(x.t, err)
+	r.LogPCR, r.Banks, r.Events = records[0].PCR, nil, nil
+	for _, d := range records[0].Digests {
+		r.Banks = append(r.Banks, d.Algorithm)
+	}
+	measured := false
+	for _, record := range records[1:] {
+		e, err := record.Event()
+		must(x.t, err)
+		if e.App != nil && measured {
+			break // the attacker's program
+		}
+		measured = measured || e.App != nil
+		if e.Agent != nil {
+			e.Agent.Previous, e.Agent.AgentKey = evidence.LogHead{}, evidence.Bytes(r.AgentKey.Public().(ed25519.PublicKey))
+		}
+		r.Events = append(r.Events, *e)
+	}
+	r.PCRs, r.Select, err = pcr.ValuesFromBanks(honest.Batch.PCRs)
+	must(x.t, err)
+	for _, bank := range r.Banks {
+		delete(r.PCRs[bank], r.LogPCR)
+	}
+	wanted, err := hex.DecodeString(pcr4)
+	must(x.t, err)
+	r.PCRs.Set(pcr.SHA256, 4, wanted)
+	r.Batch.Time = honest.Batch.Time + 1
+	r.Document = func(e *evidence.Evidence) {
+		p, err := soft.New(soft.Options{Directory: filepath.Join(x.Dir, "platform"), SameLaunch: true, Version: 5, Product: snp.Genoa})
+		must(x.t, err)
+		defer p.Close()
+		report, err := p.Report(x.t.Context(), platform.Fixed(e.ReportData()))
+		must(x.t, err)
+		e.Report.Bytes, e.Certificates = report.Bytes, nil
+		for _, c := range report.Certificates {
+			e.Certificates = append(e.Certificates, c)
+		}
+	}
+	return nonce, write(x.t, string(r.Encode(x.t)))
+}
