@@ -90,3 +90,21 @@ func TestSystemdLogIsLocked(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+// TestStartText: the log is printed with the names of start values.
+func TestStartText(t *testing.T) {
+	separated := pcr.SHA256.Sum(make([]byte, 32), pcr.SHA256.Sum([]byte("os-separator")))
+	for _, c := range []struct {
+		value pcr.StartValue
+		want  string
+	}{
+		{pcr.StartValue{Algorithm: "sha256", Value: make([]byte, 32)}, "zero"},
+		{pcr.StartValue{Algorithm: "sha256", Value: separated}, hex.EncodeToString(separated) + ", the value after one os-separator of systemd"},
+		{pcr.StartValue{Algorithm: "sha256", Value: bytes.Repeat([]byte{1}, 32)}, strings.Repeat("01", 32)},
+		{pcr.StartValue{Algorithm: "md5", Value: []byte{1, 2}}, "0102"},
+	} {
+		if got := startText(13, c.value); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.value, got, c.want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -103,6 +104,23 @@ func parseLog(s string) (api.LogMode, uint64, error) {
 	return api.LogFrom, start, nil
 }
 
+// startText spells the value of a PCR before a log, with its name if it has one.
+func startText(index uint32, v pcr.StartValue) string {
+	value := hex.EncodeToString(v.Value)
+	bank, err := pcr.ParseAlgorithm(v.Algorithm)
+	if err != nil {
+		return value
+	}
+	switch name := tcglog.Known(bank, index, v.Value); name {
+	case "":
+		return value
+	case tcglog.Zero:
+		return name
+	default:
+		return fmt.Sprintf("%s, the value %s", value, name)
+	}
+}
+
 // maxShownFiles is how many files of an application are listed for people.
 const maxShownFiles = 20
 
@@ -115,11 +133,7 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 	case pcr.EventStart:
 		n := line("the log begins, for PCR %d", e.Start.PCR)
 		for _, v := range e.Start.Values {
-			state := hex.EncodeToString(v.Value)
-			if allZero(v.Value) {
-				state = "zero"
-			}
-			n.add("bank %s was %s", v.Algorithm, state)
+			n.add("bank %s was %s", v.Algorithm, startText(e.Start.PCR, v))
 		}
 		if p := e.Start.Previous; p != nil {
 			n.add("the log of an earlier boot had %d records, head %s", p.Count, p.Digest)

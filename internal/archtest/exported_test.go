@@ -23,7 +23,6 @@ var onlyOurs = map[string]string{
 	"evidence.ErrInclusion":       "an error of CheckInclusion",
 	"evidence.NewTree":            "a commitment of the format, for other verifiers",
 	"evidence.ReportData":         "a commitment of the format, for other verifiers",
-	"pcr.ParseAlgorithm":          "reads what Algorithm.String writes",
 	"sealing.NewAssociatedDigest": "writes the format that ParseBlob reads",
 	"sealing.Overhead":            "a size of the format",
 	"sealing.ParseRecipient":      "reads a member of the header",
