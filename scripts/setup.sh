@@ -24,6 +24,10 @@ done
 if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
 	packages="$packages libc6-dev"
 fi
+# QEMU has no UEFI firmware of its own.
+if [ "$1" = vm ] && [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ]; then
+	packages="$packages ovmf"
+fi
 # The Go command fetches modules over TLS.
 if [ ! -e /etc/ssl/certs/ca-certificates.crt ] && [ -e /etc/debian_version ]; then
 	packages="$packages ca-certificates"

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/../.."
 : "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}"
 suite=trixie
 packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod,python3
+# Boot loaders are not installed: the image gets only their files.
+loaders="shim-signed grub-efi-amd64-signed"
 
 cannot() {
 	echo "test-vm: $*" >&2
@@ -26,14 +28,17 @@ for dir in "$VM_CACHE" /var/tmp; do
 done
 out=$(scripts/setup.sh vm 2>&1) || cannot "programs are missing: $(echo "$out" | tail -n 1 | sed 's/^ *//')"
 
-base=$VM_CACHE/base-$suite-$(echo "$packages" | sha256sum | cut -c 1-16).tar
+base=$VM_CACHE/base-$suite-$(echo "$packages $loaders" | sha256sum | cut -c 1-16).tar
 if [ ! -e "$base" ]; then
 	begin=$(date +%s)
 	new=$(mktemp "$base.XXXXXX")
 	log=$(mktemp)
 	trap 'rm -f "$new" "$log"' EXIT
 	trap 'exit 1' INT TERM
-	fetch() { timeout 400 mmdebstrap --quiet --variant=minbase --include="$packages" --format=tar "$suite" - >"$new" 2>"$log"; }
+	# shellcheck disable=SC2016 # mmdebstrap's shell expands them
+	unpack='cd "$1/boot" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download '$loaders' >&2 &&
+		for d in *.deb; do dpkg-deb -x "$d" loaders && rm "$d"; done'
+	fetch() { timeout 400 mmdebstrap --quiet --variant=minbase --include="$packages" --customize-hook="$unpack" --format=tar "$suite" - >"$new" 2>"$log"; }
 	# Mirrors fail sometimes.
 	fetch || { sleep 10 && fetch; } || cannot "no Debian $suite from a mirror: $(grep -m 1 '^E: ' "$log" || tail -n 1 "$log")"
 	mv "$new" "$base"

@@ -95,7 +95,7 @@ agentctl app reload; sync
 until [ $(grep -c measured: /tmp/churn.log) -ge 3 ]; do sleep 0.1; done`)
 	stored := s.sealedUntil()
 	s.machine.cut()
-	s.must(s.machine.start(s.ctx, true))
+	s.must(s.machine.start(s.ctx, direct))
 	s.eventually("systemctl is-active agentd billing")
 	st := s.status()
 	if !st.Ledger.Synchronised || st.AKName != s.akName {
@@ -127,7 +127,7 @@ func (s *session) logDeleted() {
 // noTPM checks the service on a machine without a TPM (case 78).
 func (s *session) noTPM() {
 	s.must(s.machine.shutDown(s.ctx))
-	s.must(s.machine.start(s.ctx, false))
+	s.must(s.machine.start(s.ctx, withoutTPM))
 	s.eventually("systemctl is-active agentd")
 	st := s.status()
 	if st.TPM.State != "absent" {

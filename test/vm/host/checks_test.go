@@ -36,12 +36,13 @@ var checks = []check{
 	{"old-evidence-refused", false, (*session).oldEvidence},
 	{"power-cut-while-measuring", true, (*session).powerCut},
 	{"log-deleted-desynchronised", false, (*session).logDeleted},
+	{"boots-by-shim-and-grub", false, (*session).firmwareBoot},
 	{"no-tpm-no-crash-loop", true, (*session).noTPM},
 	{"purge-leaves-what-it-names", false, (*session).purge},
 }
 
 func (s *session) boots() {
-	s.must(s.machine.start(s.ctx, true))
+	s.must(s.machine.start(s.ctx, direct))
 	s.want("uname -r; test -c /dev/tpmrm0 && test -c /dev/sev-guest && echo devices", "devices")
 }
 

@@ -53,6 +53,7 @@ func newMachine(work, image string) (*machine, error) {
 	for _, c := range [][]string{
 		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
 		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "128M"},
+		{"cp", firmwareVariables, m.variables()},
 	} {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%v: %w: %s", c, err, out)
@@ -64,8 +65,41 @@ func newMachine(work, image string) (*machine, error) {
 func (m *machine) disk() string    { return filepath.Join(m.work, "disk") }
 func (m *machine) console() string { return filepath.Join(m.work, "console.log") }
 
-// start switches the machine on, with or without its TPM.
-func (m *machine) start(ctx context.Context, withTPM bool) error {
+// variables is the firmware's memory.
+func (m *machine) variables() string { return filepath.Join(m.work, "variables.fd") }
+
+// The UEFI firmware of Debian's package ovmf.
+const (
+	firmwareCode      = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	firmwareVariables = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
+// boot is a way to boot the machine.
+type boot int
+
+const (
+	direct     boot = iota // QEMU loads the kernel: nothing is measured before it
+	withoutTPM             // likewise, and there is no TPM
+	byFirmware             // UEFI firmware loads shim, shim loads GRUB, GRUB loads the kernel
+)
+
+// loader returns the arguments of QEMU for a way to boot.
+func (m *machine) loader(how boot) []string {
+	if how == byFirmware {
+		return []string{
+			"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + firmwareCode,
+			"-drive", "if=pflash,format=raw,unit=1,file=" + m.variables(),
+			"-drive", "file=fat:" + filepath.Join(m.image, "esp") + ",if=virtio,format=raw,readonly=on",
+		}
+	}
+	return []string{
+		"-kernel", filepath.Join(m.image, "vmlinuz"), "-initrd", filepath.Join(m.image, "initrd"),
+		"-append", "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0",
+	}
+}
+
+// start switches the machine on.
+func (m *machine) start(ctx context.Context, how boot) error {
 	serial, err := os.OpenFile(m.console(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -79,15 +113,14 @@ func (m *machine) start(ctx context.Context, withTPM bool) error {
 		// executed neither the old nor the new code, and the kernel panicked.
 		"-accel", "tcg", "-M", "q35", "-cpu", "max", "-smp", "1", "-m", "2048",
 		"-nodefaults", "-nographic", "-serial", "stdio",
-		"-kernel", filepath.Join(m.image, "vmlinuz"), "-initrd", filepath.Join(m.image, "initrd"),
-		"-append", "root=/dev/vda rw console=ttyS0 quiet panic=1 systemd.show_status=0",
 		"-drive", "file=" + m.disk() + ",if=virtio,format=raw,cache=writeback",
 		"-drive", "file=" + m.packages + ",if=virtio,format=raw,readonly=on",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 		"-chardev", "socket,id=control,path=" + control + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=control,name=agentd.test",
 	}
-	if withTPM {
+	args = append(args, m.loader(how)...)
+	if how != withoutTPM {
 		m.tpm = child("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(m.work, "tpm"), "--ctrl", "type=unixio,path="+tpm)
 		m.tpm.Stderr = serial
 		if err := m.tpm.Start(); err != nil {

@@ -15,6 +15,14 @@ mkdir -p "$root"
 tar -x -p --numeric-owner --exclude='./dev/*' -C "$root" -f "$base"
 mv "$root"/boot/vmlinuz-* "$cache/vmlinuz"
 mv "$root"/boot/initrd.img-* "$cache/initrd"
+# What UEFI firmware boots from: shim, GRUB, and what GRUB loads.
+esp=$cache/esp
+mkdir -p "$esp/EFI/BOOT" "$esp/EFI/debian"
+mv "$root/boot/loaders/usr/lib/shim/shimx64.efi.signed" "$esp/EFI/BOOT/BOOTX64.EFI"
+mv "$root/boot/loaders/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed" "$esp/EFI/BOOT/grubx64.efi"
+ln "$cache/vmlinuz" "$cache/initrd" "$esp/"
+install -m 0644 "$here/grub.cfg" "$esp/EFI/debian/grub.cfg"
+rm -rf "$root/boot/loaders"
 
 install -m 0755 "$guest" "$root/usr/local/sbin/vmguest"
 install -D -m 0755 "$guest" "$root/opt/billing/billing"
