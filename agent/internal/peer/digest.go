@@ -52,7 +52,7 @@ func (m *images) digest(ctx context.Context, uid uint32, f *os.File) (evidence.D
 		if other == nil {
 			// The slot comes first: a goroutine that waits for a reading must not wait for a
 			// slot that its reader's user keeps busy.
-			release, err := m.slots.take(ctx, uid)
+			release, err := m.slots.Enter(of(ctx, uid), 1)
 			if err != nil {
 				return d, 0, err
 			}

@@ -7,14 +7,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // images observes executables. Opening or reading one may wait for a file system that
@@ -24,7 +25,7 @@ type images struct {
 	max     int64
 	timeout time.Duration
 	now     func() time.Time
-	slots   *slots
+	slots   *turn.Queue // a user whose files never answer takes one, and delays no other user
 
 	mu       sync.Mutex // guards the two below; begin and end write them
 	digests  map[fileID]evidence.Digest
@@ -36,7 +37,7 @@ func newImages(o Options) *images {
 		o.Now = time.Now
 	}
 	return &images{
-		max: cmp.Or(o.MaxExecutable, 256<<20), timeout: cmp.Or(o.Timeout, 2*time.Second), now: o.Now, slots: newSlots(16, 1),
+		max: cmp.Or(o.MaxExecutable, 256<<20), timeout: cmp.Or(o.Timeout, 2*time.Second), now: o.Now, slots: turn.New(turn.Options{Capacity: 16, Each: 1}),
 		digests: map[fileID]evidence.Digest{}, readings: map[fileID]*reading{},
 	}
 }
@@ -78,7 +79,7 @@ func (o *observation) open(ctx context.Context, p *process) {
 	if o.link, err = p.readlink("exe"); err != nil {
 		return // a kernel thread, or no permission
 	}
-	release, err := o.images.slots.take(ctx, p.uid)
+	release, err := o.images.slots.Enter(of(ctx, p.uid), 1)
 	if err != nil {
 		return
 	}
@@ -145,51 +146,7 @@ func (p *process) readlink(name string) (string, error) {
 	return string(buf[:max(n, 0)]), nil
 }
 
-// slots bounds how many goroutines work at once, in all and for one user, so that a user
-// whose files never answer delays no other user.
-type slots struct {
-	all  *semaphore.Weighted
-	each int64
-
-	mu     sync.Mutex // guards owners, and the refs of each
-	owners map[uint32]*owner
-}
-
-// owner is one user's share of the slots.
-type owner struct {
-	own  *semaphore.Weighted
-	refs int // goroutines that work or wait; at none the entry is dropped
-}
-
-func newSlots(all, each int64) *slots {
-	return &slots{all: semaphore.NewWeighted(all), each: each, owners: map[uint32]*owner{}}
-}
-
-// take waits for a slot of uid, then for one of all.
-func (s *slots) take(ctx context.Context, uid uint32) (release func(), err error) {
-	s.mu.Lock()
-	o := s.owners[uid]
-	if o == nil {
-		o = &owner{own: semaphore.NewWeighted(s.each)}
-		s.owners[uid] = o
-	}
-	o.refs++
-	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if o.refs--; o.refs == 0 {
-			delete(s.owners, uid)
-		}
-	}
-	if err := o.own.Acquire(ctx, 1); err != nil {
-		leave()
-		return nil, err
-	}
-	if err := s.all.Acquire(ctx, 1); err != nil {
-		o.own.Release(1)
-		leave()
-		return nil, err
-	}
-	return func() { s.all.Release(1); o.own.Release(1); leave() }, nil
+// of returns a context for work on the files of a user.
+func of(ctx context.Context, uid uint32) context.Context {
+	return turn.With(ctx, turn.Who{Party: strconv.FormatUint(uint64(uid), 10)})
 }

@@ -203,29 +203,24 @@ func FuzzStat(f *testing.F) {
 
 // One user whose files never answer leaves slots for others.
 func TestSlots(t *testing.T) {
-	s := newSlots(4, 2)
-	var release []func()
-	for range 2 {
-		r, err := s.take(t.Context(), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		release = append(release, r)
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.take(ended, 1); err == nil {
-		t.Error("third slot of one uid")
-	}
-	r, err := s.take(t.Context(), 2)
+	slots := newImages(Options{}).slots
+	first, err := slots.Enter(of(t.Context(), 1), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range append(release, r) {
-		r()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := slots.Enter(of(ended, 1), 1); err == nil {
+		t.Error("a second slot of one uid")
 	}
-	if len(s.owners) != 0 || !s.all.TryAcquire(4) {
-		t.Errorf("left behind: %d owners, or slots", len(s.owners))
+	second, err := slots.Enter(of(t.Context(), 2), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first()
+	second()
+	if n := slots.Used(); n != 0 {
+		t.Errorf("%d slots are left in use", n)
 	}
 }
 
@@ -268,7 +263,7 @@ func TestSharedReading(t *testing.T) {
 	m := newImages(Options{})
 	path := filepath.Join(t.TempDir(), "program")
 	write(t, path, strings.Repeat("x", 4<<20))
-	stuck, err := m.slots.take(t.Context(), 1)
+	stuck, err := m.slots.Enter(of(t.Context(), 1), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
