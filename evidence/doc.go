@@ -14,7 +14,7 @@
 // Merkle tree (RFC 6962). A [Snapshot] is one such tree with the TPM quote over it, the
 // values of the quoted PCRs, and the head of the measurement log at that moment.
 // The agent key signs the snapshot of the batch ([BatchMessage]). An attestation report
-// vouches for the agent key ([ReportData]).
+// names the agent key ([ReportData]), at the request of a program in the guest.
 //
 // Evidence is fresh if the report commits to the batch itself. It is anchored if the report
 // commits to an earlier snapshot, the anchor. The quote of the batch then commits to the

@@ -187,7 +187,7 @@ func (e *Evidence) AnchorDigest() *Digest {
 	return &d
 }
 
-// ReportData returns the 64 bytes that the report must contain to vouch for this evidence.
+// ReportData returns the 64 bytes that the report must contain to belong to this evidence.
 func (e *Evidence) ReportData() [64]byte {
 	s := &e.Batch
 	if e.Anchor != nil {

@@ -279,6 +279,47 @@ func TestBasisThatNothingMeets(t *testing.T) {
 	}
 }
 
+// TestKnownGuestIsSaid: the word of the guest is that of any guest with its launch
+// measurement, unless the processor names the guest of a log that is known from before.
+func TestKnownGuestIsSaid(t *testing.T) {
+	same := func(id byte, change func(*testing.T, *evidencetest.Recipe)) *evidencetest.Recipe {
+		r := evidencetest.New()
+		bootedAs(id, change)(t, r)
+		return r
+	}
+	plain := evidencetest.New()
+	for _, c := range []struct {
+		name  string
+		known byte // REPORT_ID in the known state; 0: no state is known
+		r     *evidencetest.Recipe
+		said  bool
+	}{
+		{"nothing known", 0, same(1, nil), false},
+		{"same guest", 1, same(1, nil), true},
+		{"same guest, log from an index", 1, same(1, fromTwo), true},
+		{"another guest", 1, same(2, func(t *testing.T, r *evidencetest.Recipe) { otherAgent(t, r); r.Batch.Reset++ }), false},
+		{"no REPORT_ID", 0xff, plain, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := baseOptions(t)
+			switch c.known {
+			case 0:
+			case 0xff:
+				continued(func(s *LogState) { s.ReportID = "" })(t, &o)
+			default:
+				continued(bootAt(c.known))(t, &o)
+			}
+			a, err := appraiseEvidence(c.r.Encode(t), o)
+			if err != nil || a.Verdict != Pass {
+				t.Fatal(err, explain(a))
+			}
+			if says(a, "It is the guest of the known log") != c.said || says(a, "Root of any guest") == c.said {
+				t.Errorf("%q", a.Sentences)
+			}
+		})
+	}
+}
+
 // TestOpenMemoryVouchesForNothing: a host that may read and write the guest's memory, or
 // move the guest, can say what measured software would not.
 func TestOpenMemoryVouchesForNothing(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // ClaimBases has the basis of each claim; empty if the material contains nothing of the
@@ -70,17 +71,30 @@ func (a *Appraisal) weakest() Basis {
 	return order[slices.IndexFunc(order, func(b Basis) bool { return found[b] })]
 }
 
-// restSentences says for people on whose word the claims of accepted evidence rest.
-func (b ClaimBases) restSentences(v check.Vouched) (out []string) {
+// knownGuest reports whether the log continues one that the verifier knows from before, and
+// the processor signs that it is the same guest.
+func (a *appraiser) knownGuest() bool {
+	k, now := a.expect.LogState, a.log.State
+	return k != nil && now != nil && k.ReportID != "" && k.ReportID == now.ReportID && a.log.Continued == replay.Continues
+}
+
+// restSentences says for people on whose word the claims of accepted evidence rest. Known
+// says that the verifier knows this very guest from before: a report names a launch, and by
+// its REPORT_ID one guest.
+func (b ClaimBases) restSentences(v check.Vouched, known bool) (out []string) {
 	guest := b
 	if v.System && b.PCRs == ByGuest { // measured software passes on what any vTPM says
 		out = append(out, "By the word of a vTPM that the verifier does not know: the quoted PCR values. The host can invent them, if it runs that vTPM.")
 		guest.PCRs = ""
 	}
+	alone := "By the guest's word alone: %s. Root of any guest with this launch measurement can invent this, also of one that the host launched from a disk of its own. It needs no TPM for it."
+	if known {
+		alone = "By the guest's word alone: %s. It is the guest of the known log: the processor signs the same REPORT_ID. Root of that guest can invent this, except what the known log said, and needs no TPM for it."
+	}
 	for _, x := range []struct {
 		parts, format string
 	}{
-		{guest.parts(ByGuest), "By the guest's word alone: %s. Root of any guest with this launch measurement can invent this, also of one that the host launched from a disk of its own. It needs no TPM for it."},
+		{guest.parts(ByGuest), alone},
 		{b.parts(ByTPM), "By the word of a TPM that the verifier knows: %s. Root of the guest cannot take back what was recorded, unless it has the vTPM too. That it was true when it was recorded is the word of the software that recorded it."},
 		{b.parts(ByLaunch), "By the word of the measured system: %s. Root of the guest is part of it."},
 	} {

@@ -159,7 +159,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	if r.Basis == ByGuest {
 		accepted = "Accepted, by the guest's word: every check that the policy asks for passed, and some of them rest on nothing else."
 	}
-	out = append(append(out, accepted, rests), r.Accepted.claims.Basis.restSentences(v)...)
+	out = append(append(out, accepted, rests), r.Accepted.claims.Basis.restSentences(v, a.knownGuest())...)
 	_, test := a.report.Root()
 	say(test, "THE ROOT IS A TEST ROOT: this evidence vouches for no hardware at all.")
 	if m := r.Accepted.claims.Machine.SNP; m != nil {

@@ -36,6 +36,13 @@
 //
 // # What is concluded
 //
+// [Basis] tells on whose word a check passed, a claim rests, and the verdict as a whole. The
+// processor vouches for the launch alone. What evidence says of PCR values, log, agent,
+// caller and key is the word of the guest, and so of root of any guest with that launch
+// measurement, which needs no TPM to say it. It is more than that only if the policy knows
+// the attestation key, or lists a launch that covers everything that can become root. A
+// policy can demand that ([BasisDemands]).
+//
 // [Binding] tells what ties the vTPM to the report: the weaker of the structure that was
 // found and the kind that the policy lists for the launch measurement. A report alone
 // cannot show where a vTPM runs, since a plain guest can imitate any structure inside

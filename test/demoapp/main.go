@@ -60,7 +60,7 @@ func serve(keyFile string) error {
 	}
 }
 
-// selfSigned makes a key with a self-signed certificate: the evidence vouches for it.
+// selfSigned makes a key with a self-signed certificate: the evidence names it.
 func selfSigned() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
