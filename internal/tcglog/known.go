@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"slices"
+	"sync"
 
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -74,10 +75,22 @@ func KnownValues(bank pcr.Algorithm) []KnownValue {
 	return out
 }
 
+// knownValues has the values of each bank, which are computed once.
+var knownValues = sync.OnceValue(func() map[pcr.Algorithm][]KnownValue {
+	out := make(map[pcr.Algorithm][]KnownValue)
+	for _, bank := range []pcr.Algorithm{pcr.SHA1, pcr.SHA256, pcr.SHA384, pcr.SHA512} {
+		out[bank] = KnownValues(bank)
+	}
+	return out
+})
+
 // Known returns the name of a value that boot software leaves in a PCR, empty for any other
 // value.
 func Known(bank pcr.Algorithm, index uint32, value []byte) string {
-	for _, k := range KnownValues(bank) {
+	if n := len(value); n > 0 && n == bank.Size() && !slices.ContainsFunc(value, func(b byte) bool { return b != 0 }) {
+		return Zero // of most logs
+	}
+	for _, k := range knownValues()[bank] {
 		if bytes.Equal(k.Value, value) && (k.PCRs == nil || slices.Contains(k.PCRs, index)) {
 			return k.Name
 		}
