@@ -189,7 +189,7 @@ func TestToolLeavesNoCore(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the commands: not with -short")
 	}
-	for _, args := range [][]string{{"seal", "--name", "x", "-"}, {"key", "recover", "--identity", "-"}, {"unseal", "--name", "x", "--associated-data", "-"}} {
+	for _, args := range [][]string{{"seal", "--name", "x", "-"}, {"key", "recover", "--trust-unknown-writer-of-this-disk", "--identity", "-"}, {"unseal", "--name", "x", "--associated-data", "-"}} {
 		cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), args...)
 		secret, err := cmd.StdinPipe() // which it waits for
 		must(t, err)

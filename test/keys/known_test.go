@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
@@ -29,6 +30,7 @@ const (
 	slotKey    = "the key of the slot of the application's root"
 	dataKey    = "the data key of the application's root"
 	appRoot    = "the application's root"
+	storeKey   = "the private half of the store key"
 
 	storedSecret  = "the secret that is stored"
 	derivedSecret = "the secret that is derived"
@@ -64,16 +66,37 @@ func (a *agent) rootKeys(t *testing.T) map[string][]byte {
 	}
 	known[slotKey] = okm[:32]
 	f := fieldsOf(t, raw)
-	header := evidence.Sum256("agentd/seal/header/1", raw[24:f.header])
+	header := evidence.Sum256("agentd/seal/header/2", raw[24:f.header])
 	known[dataKey] = open(t, known[slotKey], f.wrapped[0], header[:])
 	data := evidence.Sum256("agentd/seal/payload/1", append([][]byte{header[:]}, f.wrapped...)...)
 	known[appRoot] = open(t, known[dataKey], f.payload, data[:])[6:]
+	known[storeKey] = a.storeKey(t, known[root])
 	for name, k := range known {
 		if len(k) != 32 {
 			t.Fatalf("%s has %d bytes", name, len(k))
 		}
 	}
 	return known
+}
+
+// storeKey opens the manifest, which begins with the private half of the store key.
+func (a *agent) storeKey(t *testing.T, root []byte) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(a.Dir, "state", "sealed", "manifest.sealed"))
+	must(t, err)
+	blob, err := sealing.ParseBlob(raw)
+	must(t, err)
+	salt := blob.Claimed.Slots[0].Salt
+	okm, err := hkdf.Expand(sha256.New, root, string(evidence.Preimage("agentd/seal/slot/1", []byte("snp+tpm"), salt[:])), 48)
+	must(t, err)
+	f := fieldsOf(t, raw)
+	header := evidence.Sum256("agentd/seal/header/2", raw[24:f.header])
+	data := evidence.Sum256("agentd/seal/payload/1", append([][]byte{header[:]}, f.wrapped...)...)
+	seed := open(t, open(t, okm[:32], f.wrapped[0], header[:]), f.payload, data[:])[:32]
+	if !bytes.Equal(ed25519.NewKeyFromSeed(seed)[32:], blob.Sender.Key[:]) {
+		t.Fatal("the manifest contains another store key than it names")
+	}
+	return seed
 }
 
 func must(t *testing.T, err error) {

@@ -138,7 +138,13 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	do(true, unit, "key", "rewrap")
 	do(true, unit, "status", "--json")
 	do(true, unit, "log", "--json")
-	do(false, unit, "key", "recover", "--identity", file) // a secret where identities are meant
+	do(true, unit, "key", "rotate-store-key")
+	key, err := a.run(unit, "key", "store-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(false, unit, "key", "recover", "--identity", file, "--store-key", strings.TrimSpace(string(key))) // a secret where identities are meant
+	do(false, unit, "key", "recover", "--identity", file)
 	derived, err := os.ReadFile(derivedFile)
 	if err != nil || len(derived) != 48 {
 		t.Fatalf("%d bytes, %v", len(derived), err)

@@ -169,7 +169,7 @@ func TestMemoryOfTheAgent(t *testing.T) {
 		t.Helper()
 		hidden, open := copies(t, a.PID(), needles)
 		t.Logf("%s: outside the memory for secrets %v", when, open)
-		for _, name := range []string{root, appRoot} {
+		for _, name := range []string{root, appRoot, storeKey} {
 			if n := hidden[name+", as it is"]; n < 1 {
 				t.Errorf("%s: %s lies %d times in memory that is left out of cores", when, name, n)
 			}
