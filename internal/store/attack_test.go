@@ -161,6 +161,9 @@ func TestTrustedForgery(t *testing.T) {
 			t.Errorf("version %d: the attacker predicted what is derived, or %v", format, err)
 		}
 		sealText(t, s, billing, "password", "new")
+		_, err = s.Rewrap(t.Context())
+		must(t, err)
+		s = w.ready(t)
 		if st := state(t, s); st.Unproven != 2 {
 			t.Errorf("version %d: %d blobs are marked, want 2", format, st.Unproven)
 		}
@@ -350,7 +353,7 @@ func TestReplayedStoreOnItsTPM(t *testing.T) {
 	if err := state(t, s).Err; !errors.Is(err, api.CodeTPMSecretMissing) {
 		t.Fatal(err)
 	}
-	if _, err := s.Recover(t.Context(), how); !errors.Is(err, api.CodeRolledBack) {
+	if _, err := s.Recover(t.Context(), how); !errors.Is(err, api.CodeRolledBack) || !strings.Contains(err.Error(), "--accept-rollback") {
 		t.Errorf("%v, want %s", err, api.CodeRolledBack)
 	}
 	how.AcceptRollback = true
@@ -359,6 +362,31 @@ func TestReplayedStoreOnItsTPM(t *testing.T) {
 	if r.Newest || r.NewKey {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestExchangedTPMSecret: an attacker who may use the TPM puts a secret of its own into the
+// file of the machine's. Nothing rests on that secret, also after a recovery.
+func TestExchangedTPMSecret(t *testing.T) {
+	w, how := victim(t)
+	record, name, secret, err := w.tpm.Seal(t.Context())
+	must(t, err)
+	secret.Wipe()
+	for file := range w.files.files {
+		if strings.HasPrefix(file, "tpmsecret-") {
+			w.files.files[file] = record
+		}
+	}
+	s := w.open(t)
+	if err := state(t, s).Err; !errors.Is(err, api.CodeTPMSecretDamaged) {
+		t.Errorf("%v, want %s", err, api.CodeTPMSecretDamaged)
+	}
+	_, err = s.Recover(t.Context(), how)
+	must(t, err)
+	named, _ := tpmSecrets(t, w)
+	if len(named) != 1 || named[store.SecretFile(name)] {
+		t.Errorf("blobs rest on %v", named)
+	}
+	w.ready(t)
 }
 
 // TestRecipientsAreNamed: a recovery of a locked store takes no recipient from its files
@@ -371,6 +399,10 @@ func TestRecipientsAreNamed(t *testing.T) {
 		"manifest lost, only": func(w *world, how *store.Recovery) {
 			delete(w.files.files, "manifest.sealed")
 			*how = store.Recovery{Recipients: how.Recipients}
+		},
+		"other chip, manifest lost": func(w *world, _ *store.Recovery) {
+			w.machine.setChip("chip two")
+			delete(w.files.files, "manifest.sealed")
 		},
 		"without a sender": func(w *world, how *store.Recovery) {
 			w.machine.setChip("chip two")

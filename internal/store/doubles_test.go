@@ -174,6 +174,14 @@ func (m *memoryTPM) Seal(context.Context) (record, id []byte, s *secret.Secret, 
 	return record, append([]byte{0, 11}, sum[:]...), s, err
 }
 
+func (m *memoryTPM) Name(record []byte) ([]byte, error) {
+	if len(record) != 34 {
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged}
+	}
+	sum := sha256.Sum256(record[2:])
+	return append([]byte{0, 11}, sum[:]...), nil
+}
+
 func (m *memoryTPM) Unseal(_ context.Context, record []byte) (*secret.Secret, error) {
 	switch {
 	case len(record) != 34:

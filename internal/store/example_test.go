@@ -68,6 +68,8 @@ func (exampleMachine) Unseal(context.Context, []byte) (*secret.Secret, error) {
 	return secret.Take(bytes.Clone(exampleTPMSecret))
 }
 
+func (exampleMachine) Name([]byte) ([]byte, error) { return exampleTPMName, nil }
+
 func newExampleMachine() exampleMachine {
 	m := exampleMachine{newTPM(), newFiles()}
 	m.files[store.SecretFile(exampleTPMName)] = []byte("record")

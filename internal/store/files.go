@@ -70,6 +70,10 @@ type TPM interface {
 	// the name of the sealed object (34 bytes), which is not a secret.
 	Seal(ctx context.Context) (record []byte, id []byte, s *secret.Secret, err error)
 
+	// Name returns the name of the sealed object of a record, without asking the TPM. The
+	// code is [api.CodeTPMSecretDamaged] if it has none.
+	Name(record []byte) (id []byte, err error)
+
 	// Unseal opens a record. The code is [api.CodeTPMCleared], [api.CodeOtherTPM] or
 	// [api.CodeTPMSecretDamaged]; any other error says nothing about the record.
 	Unseal(ctx context.Context, record []byte) (*secret.Secret, error)

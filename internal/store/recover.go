@@ -341,10 +341,11 @@ func (r *recovering) checkAge(ctx context.Context, m *sealing.Manifest) error {
 	}
 	err = compareCounter(m, c)
 	r.done.Newest = err == nil
-	if r.AcceptRollback {
-		return nil
+	if e, ok := errors.AsType[*sealing.Error](err); ok && !r.AcceptRollback {
+		e.Detail += "; --accept-rollback recovers this one"
+		return e
 	}
-	return err
+	return nil
 }
 
 // gather lists the newest blob of each key among those that open.

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -175,6 +176,13 @@ func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, err
 	}
 	if err != nil {
 		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "read the TPM's sealed secret", Err: err}
+	}
+	// Otherwise an attacker who may use the TPM could give a blob's secret to another object,
+	// and everything that is sealed later would rest on that.
+	if id, err := r.tpm.Name(record); err != nil {
+		return nil, coded("read the record of the TPM's secret", err)
+	} else if !bytes.Equal(id, name) {
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: fmt.Sprintf("the file %s contains another object of the TPM than the blob names: one of the two was changed; put it back from a backup", file)}
 	}
 	s, err := r.tpm.Unseal(ctx, record)
 	if err != nil {

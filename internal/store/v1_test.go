@@ -157,6 +157,29 @@ func TestCrashAtUpgrade(t *testing.T) {
 	}
 }
 
+// TestUpgradeAfterRollback: a store of version 1 whose older state root accepts is signed
+// too.
+func TestUpgradeAfterRollback(t *testing.T) {
+	v := loadV1(t)
+	w := v.world(t)
+	for record := range w.tpm.counters {
+		w.tpm.counters[record] += 3
+	}
+	s := w.open(t)
+	if err := state(t, s).Err; !errors.Is(err, api.CodeRolledBack) {
+		t.Fatal(err)
+	}
+	must(t, s.AcceptRollback(t.Context()))
+	must(t, v.check(s))
+	key := state(t, s).StoreKey
+	must(t, v.check(w.ready(t)))
+	for name, content := range w.files.files {
+		if b, err := sealing.ParseBlob(content); err == nil && b.CheckSender(key) != nil {
+			t.Errorf("%s: %v", name, b.CheckSender(key))
+		}
+	}
+}
+
 // TestUpgradeOnlyByTheMachine checks that a store of version 1 which only a recovery
 // opens has no sender: an attacker makes one with nothing but the public recipient.
 func TestUpgradeOnlyByTheMachine(t *testing.T) {
@@ -188,8 +211,11 @@ func TestUpgradeOnlyByTheMachine(t *testing.T) {
 	}
 	r, err := s.Recover(t.Context(), store.Recovery{Identities: ids, TrustWriter: true, Recipients: []string{v.Recipient}})
 	must(t, err)
-	if !r.Unproven || len(r.Rotated) != 2 || len(r.Secrets) != 2 {
+	if !r.Unproven || len(r.Rotated) != 2 || len(r.Secrets) != 2 || state(t, s).Unproven != 4 {
 		t.Errorf("%+v", r)
+	}
+	if sealText(t, s, billing, "token", "stored again"); state(t, s).Unproven != 3 {
+		t.Errorf("%d blobs are marked after one was stored again", state(t, s).Unproven)
 	}
 	for version, want := range map[uint32]string{1: v.DerivedVersion1, 2: v.Derived} {
 		if got, err := deriveText(s, billing, "disk", version); err != nil || hex.EncodeToString([]byte(got)) != want {

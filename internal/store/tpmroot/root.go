@@ -170,6 +170,15 @@ func parseSecret(b []byte) (*secretRecord, error) {
 	return r, nil
 }
 
+// Name returns the name of the sealed object of a record, computed from its public area.
+func (t *TPM) Name(record []byte) ([]byte, error) {
+	r, err := parseSecret(record)
+	if err != nil {
+		return nil, err
+	}
+	return r.name()
+}
+
 // Unseal gives the secret of a record back.
 func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error) {
 	r, err := parseSecret(record)
