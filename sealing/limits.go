@@ -4,23 +4,23 @@ package sealing
 
 // Caps on everything that a file or a caller may ask for.
 const (
-	MaxBlob           = 4 << 20  // bytes of a sealed blob
-	MaxPayload        = 3 << 20  // bytes of the largest payload, the manifest
-	MaxSecret         = 64 << 10 // bytes of one secret of an app
-	MaxAssociatedData = 64 << 10 // bytes; only their digest is stored
-	MaxName           = 256      // bytes of an app, unit, user or secret name
-	MaxLabel          = 1 << 10  // bytes of a derivation label
-	MaxDerived        = 1 << 10  // bytes of one derived secret
-	MaxDigests        = 64       // digests that one app authorises
-	MaxSlots          = 12       // slots of a blob
-	MaxRecipients     = 8        // recovery recipients of a blob
-	MaxRecipient      = 256      // bytes of a recipient in text
-	MaxVersions       = 32       // versions of an app's root that are kept
-	MaxEntries        = 10000    // blobs that one store lists
-	MaxGeneration     = 1 << 62  // number of a manifest
-	MaxRecord         = 16 << 10 // bytes of a record of the TPM
-	MaxIdentityFile   = 64 << 10 // bytes of a file of recovery identities
-	maxWrapped        = 2 << 10  // bytes of one wrapped key
+	MaxBlob           = 4 << 20   // bytes of a sealed blob
+	MaxPayload        = 3 << 20   // bytes of the largest payload, the manifest
+	MaxSecret         = 64 << 10  // bytes of one secret of an app
+	MaxAssociatedData = 64 << 10  // bytes; only their digest is stored
+	MaxName           = 256       // bytes of an app, unit, user or secret name
+	MaxLabel          = 1 << 10   // bytes of a derivation label
+	MaxDerived        = 1 << 10   // bytes of one derived secret
+	MaxDigests        = 64        // digests that one app authorises
+	MaxSlots          = 12        // slots of a blob
+	MaxRecipients     = 8         // recovery recipients of a blob
+	MaxRecipient      = 256       // bytes of a recipient in text
+	MaxVersions       = 32        // versions of an app's root that are kept
+	MaxEntries        = 10000     // blobs that one store lists
+	MaxGeneration     = 1<<53 - 1 // number of a manifest: an answer in JSON shows it
+	MaxRecord         = 16 << 10  // bytes of a record of the TPM
+	MaxIdentityFile   = 64 << 10  // bytes of a file of recovery identities
+	maxWrapped        = 2 << 10   // bytes of one wrapped key
 )
 
 // Sizes of the format in bytes.
