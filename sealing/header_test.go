@@ -3,7 +3,6 @@
 package sealing_test
 
 import (
-	"errors"
 	"os"
 	"testing"
 
@@ -12,8 +11,8 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// TestGeneration: any party can write a blob, and answers of the agent show its generation:
-// a number that JSON cannot carry is refused with the blob.
+// TestGeneration: any party can write a blob, and answers of the agent show its generation.
+// A number that JSON cannot carry is refused, by the check that reading and writing share.
 func TestGeneration(t *testing.T) {
 	file, err := os.ReadFile("testdata/worked-example.sealed")
 	if err != nil {
@@ -25,11 +24,8 @@ func TestGeneration(t *testing.T) {
 	}
 	for generation, code := range map[uint64]api.Code{strictjson.MaxInteger: "", strictjson.MaxInteger + 1: api.CodeMalformedBlob} {
 		blob.Claimed.Generation = generation
-		if _, err := sealing.ParseBlob(blob.Encode()); sealing.CodeOf(err) != code || (err == nil) != (code == "") {
+		if _, err := sealing.New(blob.Claimed); sealing.CodeOf(err) != code || (err == nil) != (code == "") {
 			t.Errorf("generation %d: %v, want %q", generation, err, code)
-		}
-		if _, err := sealing.New(blob.Claimed); code != "" && !errors.Is(err, code) {
-			t.Errorf("generation %d is written: %v", generation, err)
 		}
 	}
 }
