@@ -104,6 +104,7 @@ type Contract struct {
 	Digests       []evidence.Digest `json:"digests"`           // digests of which the app must have one; empty: not required
 	Counted       bool              `json:"counted"`           // a counter in the TPM detects an older state of the files
 	StoreKey      string            `json:"storeKey,omitzero"` // public half of the key that signs the blob: recovery needs it
+	Unproven      bool              `json:"unproven"`          // recovered although nothing told who wrote it: an attacker may have chosen what it contains
 	Limit         string            `json:"limit"`             // other parties that could open it
 	Changes       []ContractChange  `json:"changes"`           // effect of each change
 	Code          Code              `json:"code,omitzero"`     // why it does not open

@@ -27,6 +27,7 @@ type Contract struct {
 	Machine          *Reading          // machine at sealing; nil if no slot rests on SNP
 	TPMSecret        []byte            // name of the TPM's sealed object, 34 bytes; nil if no slot rests on a TPM
 	Counted          bool              // whether the TPM counts the writings of the store
+	Unproven         bool              // whether its content was recovered although nothing told who wrote it
 	StoreKey         StoreKey          // key that signs the blob; zero if it is not known, or not signed
 }
 
@@ -55,6 +56,9 @@ func (c Contract) Text() string {
 		b.WriteString("not sealed yet: this is what it would be sealed to now\n")
 	case !c.Authenticated:
 		b.WriteString("not opened: this is what the file claims, and an attacker can write anything\n")
+	}
+	if c.Unproven {
+		b.WriteString("recovered although nothing told who wrote it: an attacker may have chosen what it contains\n")
 	}
 	fmt.Fprintf(&b, "weakest slot: %s\n", c.Weakest)
 	if m := c.Machine; m != nil {

@@ -164,6 +164,12 @@ func TestTrustedForgery(t *testing.T) {
 		_, err = s.Rewrap(t.Context())
 		must(t, err)
 		s = w.ready(t)
+		if c, err := s.Contract(t.Context(), "billing", ""); err != nil || !c.Unproven || !strings.Contains(c.Text(), "an attacker may have chosen") {
+			t.Errorf("version %d: %+v, %v", format, c, err)
+		}
+		if c, err := s.Contract(t.Context(), "billing", "password"); err != nil || c.Unproven || c.StoreKey != r.StoreKey {
+			t.Errorf("version %d: what was stored since: %+v, %v", format, c, err)
+		}
 		if st := state(t, s); st.Unproven != 2 {
 			t.Errorf("version %d: %d blobs are marked, want 2", format, st.Unproven)
 		}

@@ -113,7 +113,7 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 		return sealing.Contract{}, err
 	}
 	c := b.Claimed.Contract()
-	c.Counted, c.StoreKey = len(s.manifest.Counter) > 0, b.Sender.Key
+	c.Counted, c.StoreKey, c.Unproven = len(s.manifest.Counter) > 0, b.Sender.Key, e.Unproven
 	_, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
 		return c, err

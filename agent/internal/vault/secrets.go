@@ -164,7 +164,7 @@ func contractOf(c sealing.Contract, err error) api.Contract {
 		Text: c.Text(), Authenticated: c.Authenticated, Planned: c.Planned,
 		App: c.App.Name, Unit: c.App.Unit, User: c.App.User, Name: c.Name, Generation: c.Generation,
 		Slots: []string{}, Weakest: c.Weakest.String(), Recipients: slices.Concat([]string{}, c.Recipients),
-		Digests: slices.Concat([]evidence.Digest{}, c.Digests), Counted: c.Counted, Limit: c.Limit(),
+		Digests: slices.Concat([]evidence.Digest{}, c.Digests), Counted: c.Counted, Unproven: c.Unproven, Limit: c.Limit(),
 	}
 	if !c.StoreKey.IsZero() {
 		out.StoreKey = c.StoreKey.String()
