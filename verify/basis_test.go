@@ -321,17 +321,41 @@ func TestKnownGuestIsSaid(t *testing.T) {
 }
 
 // TestOpenMemoryVouchesForNothing: a host that may read and write the guest's memory, or
-// move the guest, can say what measured software would not.
+// move the guest, can say what measured software would not. So can less privileged software
+// that asked for the report. That a policy would accept it changes nothing by itself.
 func TestOpenMemoryVouchesForNothing(t *testing.T) {
-	for key, bit := range map[string]int{"allow_debug": 19, "allow_migration_agent": 18} {
-		r := evidencetest.New()
-		body(setPolicy(1<<bit))(t, r)
-		o := baseOptions(t)
-		o.Policy = mustPolicy(t, covering("firmware+kernel+cmdline+system")(makePolicy("", "[guest_policy]\n"+key+" = true\n"+asking)))
-		a, err := appraiseEvidence(r.Encode(t), o)
-		rests(t, a, err, map[check.Ground]Basis{check.OnVerifier: ByVerifier, check.OnProcessor: ByProcessor, check.OnBinding: ByGuest,
-			check.OnQuote: ByGuest, check.OnHistory: ByGuest, check.OnAgent: ByGuest}, map[CheckID]Basis{PolicyCallerUnit: ByGuest})
+	for _, c := range []struct {
+		name, root, tables string
+		open               func(b []byte)
+	}{
+		{"debug", "", "[guest_policy]\nallow_debug = true\n", setPolicy(1 << 19)},
+		{"migration agent", "", "[guest_policy]\nallow_migration_agent = true\n", setPolicy(1 << 18)},
+		{"unknown permission", "", "[guest_policy]\nallow_reserved_bits = true\n", setPolicy(1 << 40)},
+		{"VMPL 1", "vmpl = [0, 1]", "", le32(evidencetest.AtVMPL, 1)},
+	} {
+		for _, open := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, %t", c.name, open), func(t *testing.T) {
+				r, word := evidencetest.New(), ByLaunch
+				if open {
+					word = ByGuest
+					body(c.open)(t, r)
+				}
+				o := baseOptions(t)
+				o.Policy = mustPolicy(t, whole(c.root, c.tables+asking))
+				a, err := appraiseEvidence(r.Encode(t), o)
+				rests(t, a, err, map[check.Ground]Basis{check.OnVerifier: ByVerifier, check.OnProcessor: ByProcessor, check.OnBinding: word,
+					check.OnQuote: ByGuest, check.OnHistory: word, check.OnAgent: word}, map[CheckID]Basis{PolicyCallerUnit: word})
+				if !strings.Contains(strings.Join(o.Policy.Explain().Dangers, "\n"), "By the guest's word alone: the caller") {
+					t.Errorf("explain calls it no danger that the caller may rest on the guest alone: %q", o.Policy.Explain().Dangers)
+				}
+			})
+		}
 	}
+	// Measured firmware below the guest is memory of the guest too.
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, paravisorPolicy("paravisor", "")+"[guest_policy]\nallow_debug = true\n")
+	a, err := paravisorSet(func(r *evidencetest.ParavisorRecipe) { r.Report.Body = setPolicy(1 << 19) }, nil)(t, &o).appraise(o, nil)
+	rests(t, a, err, map[check.Ground]Basis{check.OnVerifier: ByVerifier, check.OnProcessor: ByProcessor, check.OnBinding: ByGuest, check.OnQuote: ByGuest}, nil)
 }
 
 // TestForgedEvidenceRestsOnNothing: once a signature, format or binding failed, only what

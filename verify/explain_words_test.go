@@ -51,7 +51,8 @@ func explainPolicies(t *testing.T) map[string]*Policy {
 // its fields alone.
 func promised(p *Policy, g check.Ground) Basis {
 	system := p.Basis.Caller == ByLaunch || p.Basis.History == ByLaunch || p.Basis.All == ByLaunch
-	if !system && p.UnlistedLaunch != Allow && !p.GuestPolicy.AllowDebug && !p.GuestPolicy.AllowMigrationAgent {
+	if !system && p.UnlistedLaunch != Allow && !p.GuestPolicy.AllowDebug && !p.GuestPolicy.AllowMigrationAgent &&
+		!p.GuestPolicy.AllowReservedBits && len(p.VMPL) == 0 {
 		system = true
 		for _, l := range p.Launches {
 			system = system && l.Covers == CoversSystem

@@ -171,7 +171,7 @@ func (t *terminal) printIDs(ids []string) {
 func akOrigin(o verify.AKOrigin) string {
 	switch o {
 	case verify.AKEnrolled:
-		return "enrolment"
+		return "the policy"
 	case verify.AKCertified:
 		return "certificate"
 	}

@@ -23,7 +23,9 @@ conclusion. --verbose adds every check with its reason.
 
 New to this? Evidence is a file from a confidential VM. "agentctl show" prints what
 it claims; "agentctl policy init --from EVIDENCE" writes a policy that you read and
-correct; this command says whether the claims are true. docs/verify.md has the steps.
+correct; this command says which claims are accepted, and on whose word. A verdict
+"by the guest's word" rests on what root of the VM can invent, without a TPM too.
+docs/verify.md has the steps.
 
   --policy FILE          what is acceptable (docs/policy.md); required
   --nonce VALUE          the nonce that was sent: hexadecimal, base64 or @FILE

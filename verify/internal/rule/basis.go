@@ -138,7 +138,7 @@ func (p *Policy) Vouched(s *Subject, f *check.Findings) check.Vouched {
 
 // promised returns what vouches at least for every evidence that p accepts.
 func (p *Policy) promised() check.Vouched {
-	closed := !p.GuestPolicy.AllowDebug && !p.GuestPolicy.AllowMigrationAgent
+	closed := !p.GuestPolicy.opensMemory() && !slices.ContainsFunc(p.vmpl(), func(v int) bool { return v != 0 })
 	v := check.Vouched{Sound: true, Tied: p.binding() != BindingNone}
 	v.System = p.system() || closed && p.UnlistedLaunch != Allow && !slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Covers != CoversSystem })
 	v.Below = closed && p.binding().Rank() > BindingGuestAsserted.Rank()

@@ -4,6 +4,7 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -83,16 +84,25 @@ var guestChecks = []check.Definition{
 	{ID: "policy.guest-reserved", Class: check.Policy, Ground: check.OnProcessor, Checks: "no guest policy bit is set that this version cannot name, and the bit that must be one is", Stops: "a permission without a known meaning"},
 }
 
-// memoryClosed reports whether the host can neither read and write the guest's memory nor
-// have it moved elsewhere. If it can, it can be anything that was measured.
+// memoryChecks are the checks of what lets the host be anything that was measured: reading
+// and writing the guest's memory, having it moved elsewhere, or a permission of unknown
+// meaning.
+var memoryChecks = []check.ID{"policy.debug", "policy.migration-agent", "policy.guest-reserved"}
+
+// memoryClosed reports whether the host has none of that.
 func memoryClosed(f *check.Findings) bool {
-	return f.Passed("policy.debug") && f.Passed("policy.migration-agent")
+	return !slices.ContainsFunc(memoryChecks, func(id check.ID) bool { return !f.Passed(id) })
+}
+
+// opensMemory reports whether a rule accepts that the host has some of that.
+func (g *GuestPolicy) opensMemory() bool {
+	return g.AllowDebug || g.AllowMigrationAgent || g.AllowReservedBits
 }
 
 // refusedMemory returns the check that failed because the host has power over the guest's
 // memory, if one did.
 func refusedMemory(f *check.Findings) check.ID {
-	for _, id := range []check.ID{"policy.debug", "policy.migration-agent"} {
+	for _, id := range memoryChecks {
 		if f.Verdict(id) == check.Fail {
 			return id
 		}

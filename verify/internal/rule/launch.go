@@ -80,9 +80,9 @@ func (r *LaunchRules) Launch(measurement []byte) *Launch {
 }
 
 // listsSystem reports whether the launch measurement is listed as one that covers
-// everything that can become root.
+// everything that can become root, and the most privileged software asked for the report.
 func (r *LaunchRules) listsSystem(s *Subject, f *check.Findings) bool {
-	if s.SNP == nil || !f.Passed("policy.launch") {
+	if s.SNP == nil || !s.SNP.Privileged() || !f.Passed("policy.launch") {
 		return false
 	}
 	l := r.Launch(s.SNP.Measurement())
