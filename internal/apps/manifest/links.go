@@ -25,8 +25,9 @@ import (
 func checkLinks(p string, h *handle, name string) error {
 	var foreign string // the first link of another user
 	var uid uint32     // its owner
-	end, err := walk(p, func(string, string) {}, func(at string, owner uint32) {
-		if foreign == "" && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
+	end, err := walk(p, func(string, string) {}, func(at string, found *handle) {
+		owner := found.st.Uid
+		if found.kind() == unix.S_IFLNK && foreign == "" && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
 			foreign, uid = at, owner
 		}
 	})
@@ -56,10 +57,17 @@ func public(dir string) bool {
 
 // walk goes to p as the kernel does (path_resolution(7)), looking up one name after the
 // other, until one does not exist. It calls see with each directory on the way, by its path
-// without links, and with the name that is about to be looked up there, and link with each
-// symbolic link and its owner. It returns the path of what p leads to, without links.
-func walk(p string, see func(dir, name string), link func(at string, owner uint32)) (string, error) {
+// without links, and with the name that is about to be looked up there, and step with
+// everything that it finds, links included. It returns the path of what p leads to, without
+// links.
+func walk(p string, see func(dir, name string), step func(at string, found *handle)) (string, error) {
 	dir, rest, links := "/", strings.Split(p, "/"), 0
+	root, err := find(unix.AT_FDCWD, dir, false)
+	if err != nil {
+		return "", err
+	}
+	step(dir, root)
+	root.close()
 	for len(rest) > 0 {
 		name := rest[0]
 		rest = rest[1:]
@@ -76,6 +84,7 @@ func walk(p string, see func(dir, name string), link func(at string, owner uint3
 		if err != nil {
 			return "", err
 		}
+		step(next, h)
 		if h.kind() != unix.S_IFLNK {
 			h.close()
 			dir = next
@@ -89,7 +98,6 @@ func walk(p string, see func(dir, name string), link func(at string, owner uint3
 		if links++; links > maxLinks {
 			return "", unix.ELOOP
 		}
-		link(next, h.st.Uid)
 		if strings.HasPrefix(target, "/") {
 			dir = "/"
 		}

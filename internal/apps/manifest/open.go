@@ -107,13 +107,13 @@ var remoteSystems = map[int64]string{
 	unix.CODA_SUPER_MAGIC: "Coda",
 }
 
-// remote returns the name of the remote file system of h, empty if it is local.
-func (h *handle) remote() (string, error) {
+// system returns the kind of the file system of h.
+func (h *handle) system() (int64, error) {
 	var st unix.Statfs_t
 	if _, err := retryEINTR(func() (int, error) { return 0, unix.Fstatfs(h.fd, &st) }); err != nil {
-		return "", err
+		return 0, err
 	}
-	return remoteSystems[int64(uint32(st.Type))], nil
+	return int64(uint32(st.Type)), nil
 }
 
 // kindName returns the name of a file that is neither regular nor a directory.

@@ -41,23 +41,21 @@ func NewReader(workers int, settle time.Duration) *Reader {
 	return r
 }
 
-// Read returns the files that d declares, ascending by path, and the bytes that they stand
-// for. If cached is true, Read reuses the digest of an unchanged file. It calls see with each
-// name before that is looked up, and with [EveryName] for a directory that is
-// listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
-func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) ([]pcr.ManifestEntry, uint64, error) {
-	c := r.cache
-	if !cached {
-		c = nil
-	}
-	return r.read(ctx, d, nil, c, see)
+// A Reading is what was found of an app.
+type Reading struct {
+	Manifest []pcr.ManifestEntry // ascending by path
+	Bytes    uint64              // that the entries stand for
+	Trace    *Trace
 }
 
-func (r *Reader) read(ctx context.Context, d *declaration.Declaration, root *tree, c *cache, see func(dir, name string)) ([]pcr.ManifestEntry, uint64, error) {
-	inner, stop := context.WithCancel(ctx)
-	defer stop()
-	s := scan{reader: r, ctx: inner, stop: stop, declaration: d, root: root, cache: c, see: see}
-	return s.manifest()
+// Read returns the files that d declares. If cached is true, Read reuses the digest of an
+// unchanged file. It calls see with each name before that is looked up, and with [EveryName]
+// for a directory that is listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
+func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) (Reading, error) {
+	trace := newTrace()
+	s := scan{reader: r, declaration: d, cache: r.cache, fresh: !cached, trace: trace, see: see}
+	entries, bytes, err := s.manifest(ctx)
+	return Reading{entries, bytes, trace}, err
 }
 
 // Event returns the event that records the entries of the app d. It fails with a
@@ -95,7 +93,8 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 		}
 		defer tree.close()
 	}
-	entries, _, err := NewReader(runtime.NumCPU(), SettleTime).read(ctx, d, tree, nil, func(string, string) {})
+	s := scan{reader: NewReader(runtime.NumCPU(), SettleTime), declaration: d, root: tree, see: func(string, string) {}}
+	entries, _, err := s.manifest(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

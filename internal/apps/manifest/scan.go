@@ -32,14 +32,16 @@ type scan struct {
 	stop        context.CancelFunc // when the first file failed
 	declaration *declaration.Declaration
 	root        *tree                  // at which absolute paths begin; nil is the machine's own
-	cache       *cache                 // nil: hash everything
+	cache       *cache                 // of digests; nil in a tree
+	fresh       bool                   // hash everything
 	see         func(dir, name string) // called with every name before it is looked at
 
 	hashing sync.WaitGroup
-	names   int               // seen in directories
-	files   int               // promised to the manifest
-	bytes   uint64            // of these
-	remote  map[uint64]string // by device: remote file system, or empty
+	names   int              // seen in directories
+	files   int              // promised to the manifest
+	bytes   uint64           // of these
+	systems map[uint64]int64 // by device: kind of file system (statfs(2))
+	trace   *Trace           // nil in a tree
 
 	mu      sync.Mutex // guards the two below; the hashing goroutines write them
 	entries map[string]pcr.ManifestEntry
@@ -48,8 +50,10 @@ type scan struct {
 
 // manifest reads every file and returns the entries ascending by path, and the
 // bytes that they stand for.
-func (s *scan) manifest() ([]pcr.ManifestEntry, uint64, error) {
-	s.remote = make(map[uint64]string)
+func (s *scan) manifest(ctx context.Context) ([]pcr.ManifestEntry, uint64, error) {
+	s.ctx, s.stop = context.WithCancel(ctx)
+	defer s.stop()
+	s.systems = make(map[uint64]int64)
 	s.entries = make(map[string]pcr.ManifestEntry)
 	if err := s.walk(); err != nil {
 		s.fail(err)
@@ -112,7 +116,7 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		// For the watching alone: what is hashed is found below, in one call. What changes where
 		// p leads changes one of the names seen: a package manager that renames a file over
 		// another, a deployment that turns the link "current", a missing file that appears.
-		_, _ = walk(p, s.see, func(string, uint32) {})
+		_, _ = walk(p, s.see, s.passed)
 	}
 	link, err := s.root.find(p, false)
 	if err != nil {
@@ -138,6 +142,19 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		return nil, "", &ChangedError{Path: p}
 	}
 	return h, name, nil
+}
+
+// passed notes what a declared path leads through.
+func (s *scan) passed(at string, h *handle) {
+	switch h.kind() {
+	case unix.S_IFDIR:
+		s.trace.way(at, &h.st)
+	case unix.S_IFLNK:
+		s.trace.file(at, &h.st)
+	default:
+		return // at the end: what is hashed is noted, not what was found on the way there
+	}
+	_, _ = s.system(h, at) // if it cannot be told, the trace says so
 }
 
 // checkLinks does what [checkLinks] does on this machine, on which other users make links. It
@@ -166,6 +183,7 @@ func (s *scan) directory(h *handle, p string, depth int) error {
 		return err
 	}
 	s.see(p, EveryName)
+	s.trace.list(p, &h.st)
 	d, err := h.open(unix.O_DIRECTORY)
 	if err != nil {
 		return &FileError{Path: p, Problem: "open directory", Err: err}
@@ -223,6 +241,7 @@ func (s *scan) link(h *handle, p string) error {
 	if err := s.promise(p, uint64(len(target))); err != nil {
 		return err
 	}
+	s.trace.file(p, &h.st)
 	return s.add(pcr.ManifestEntry{Path: p, Mode: h.st.Mode, Size: uint64(len(target)), Digest: sha256.Sum256([]byte(target))})
 }
 
@@ -245,8 +264,9 @@ func (s *scan) file(h *handle, p string) error {
 	if err := s.promise(p, uint64(id.size)); err != nil {
 		return err
 	}
+	s.trace.file(p, &h.st)
 	e := pcr.ManifestEntry{Path: p, Mode: id.mode, Size: uint64(id.size)}
-	if d, ok := s.cache.get(id); ok {
+	if d, ok := s.cache.get(id); ok && !s.fresh {
 		e.Digest = d
 		return s.add(e)
 	}
@@ -314,17 +334,26 @@ func (s *scan) add(e pcr.ManifestEntry) error {
 
 // local refuses files that another program serves.
 func (s *scan) local(h *handle, p string) error {
-	dev := uint64(h.st.Dev)
-	system, known := s.remote[dev]
-	if !known {
-		var err error
-		if system, err = h.remote(); err != nil {
-			return &FileError{Path: p, Problem: "ask for the file system of", Err: err}
-		}
-		s.remote[dev] = system
+	kind, err := s.system(h, p)
+	if err != nil {
+		return &FileError{Path: p, Problem: "ask for the file system of", Err: err}
 	}
-	if system != "" {
-		return &FileError{Path: p, Problem: "is on " + system + ", whose server can show other bytes to the program that runs the file: copy it to a local disk"}
+	if remote := remoteSystems[kind]; remote != "" {
+		return &FileError{Path: p, Problem: "is on " + remote + ", whose server can show other bytes to the program that runs the file: copy it to a local disk"}
 	}
 	return nil
+}
+
+// system returns the kind of the file system of h, which was found at p, and notes it. It is 0
+// with an error.
+func (s *scan) system(h *handle, p string) (kind int64, err error) {
+	dev := uint64(h.st.Dev)
+	kind, known := s.systems[dev]
+	if !known {
+		if kind, err = h.system(); err == nil {
+			s.systems[dev] = kind
+		}
+	}
+	s.trace.on(p, kind)
+	return kind, err
 }

@@ -186,10 +186,10 @@ func TestRemoteFileSystems(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.close()
-	if system, err := h.remote(); err != nil || system != "" {
-		t.Errorf("/proc: %q, %v", system, err)
+	if kind, err := h.system(); err != nil || kind != unix.PROC_SUPER_MAGIC {
+		t.Errorf("/proc: %#x, %v", kind, err)
 	}
-	s := scan{remote: map[uint64]string{uint64(h.st.Dev): "FUSE"}}
+	s := scan{systems: map[uint64]int64{uint64(h.st.Dev): unix.FUSE_SUPER_MAGIC}}
 	if err := s.local(h, "/x"); err == nil || !strings.Contains(err.Error(), "is on FUSE") {
 		t.Errorf("got %v", err)
 	}
