@@ -96,16 +96,13 @@ type listeners struct {
 }
 
 // listen takes the sockets that systemd passed, and makes those that it did not.
-func listen(c config.Sockets) (l listeners, err error) {
+func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	client, admin, err := systemd.Sockets()
-	if err != nil {
-		return l, err
-	}
+	client, admin := passed.Client, passed.Admin
 	group := -1
 	if client == nil {
 		if group, err = lookupGroup(c.ClientGroup); err != nil {

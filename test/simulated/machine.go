@@ -95,26 +95,34 @@ func (o *output) String() string {
 // ready. If platform names the folder of an earlier machine's software
 // platform, this one begins with a copy: making the keys of a test root takes seconds.
 func Start(commands, dir, platform string, args ...string) (*Machine, error) {
+	return StartUnder(nil, commands, dir, platform, args...)
+}
+
+// StartUnder does what Start does, with agentd-sim as the service of a manager, if that is not
+// nil.
+func StartUnder(manager *Manager, commands, dir, platform string, args ...string) (*Machine, error) {
 	if _, err := exec.LookPath("swtpm"); err != nil {
 		return nil, ErrNoTPM
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, "platform")); err != nil && platform != "" {
-		if err := os.CopyFS(filepath.Join(dir, "platform"), os.DirFS(platform)); err != nil {
-			return nil, fmt.Errorf("copy the software platform: %w", err)
-		}
-		// The chip may be the same, the guest on it is another.
-		if err := os.Remove(filepath.Join(dir, "platform", "launch")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := copyPlatform(dir, platform); err != nil {
+		return nil, err
 	}
 	m := &Machine{Dir: dir, done: make(chan struct{}), output: &output{}}
 	m.cmd = exec.Command(filepath.Join(commands, "agentd-sim"), append([]string{"--dir", dir}, args...)...)
 	// A test process that is killed takes its machines with it.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	m.cmd.Stderr = m.output
+	passed := func() {}
+	if manager != nil {
+		var err error
+		if passed, err = manager.pass(m.cmd); err != nil {
+			return nil, err
+		}
+	}
+	defer passed()
 	stdout, err := m.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -148,6 +156,20 @@ func Start(commands, dir, platform string, args ...string) (*Machine, error) {
 		m.Kill()
 		return nil, fmt.Errorf("agentd-sim was not ready after %v\n%s", patience, m.output)
 	}
+}
+
+// copyPlatform copies a software platform into the folder of a machine that has none.
+func copyPlatform(dir, platform string) error {
+	if _, err := os.Stat(filepath.Join(dir, "platform")); err != nil && platform != "" {
+		if err := os.CopyFS(filepath.Join(dir, "platform"), os.DirFS(platform)); err != nil {
+			return fmt.Errorf("copy the software platform: %w", err)
+		}
+		// The chip may be the same, the guest on it is another.
+		if err := os.Remove(filepath.Join(dir, "platform", "launch")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func waitReady(r io.Reader) bool {

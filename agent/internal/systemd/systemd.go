@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package systemd tells systemd how the agent does (sd_notify(3)), and takes the sockets
-// that systemd opened. Without systemd it does nothing.
+// Package systemd tells systemd how the agent does (sd_notify(3)), takes the sockets that
+// systemd opened, and keeps a document in systemd's descriptor store. Without systemd it does
+// nothing.
 package systemd
 
 import (
@@ -75,19 +76,28 @@ func (n Notifier) Watch(ctx context.Context, look func()) {
 	}
 }
 
-// Sockets returns the sockets that systemd passed, nil if absent. They are named "client"
-// and "admin" (FileDescriptorName= in systemd.socket(5)). A socket with another name is an
-// error, since nothing would serve it.
-func Sockets() (client, admin *os.File, err error) {
+// Passed is what systemd passed to this process.
+type Passed struct {
+	Client, Admin *os.File // sockets that systemd opened, nil if absent
+
+	kept []*os.File // from the descriptor store
+}
+
+// Take returns what systemd passed, once. Sockets are named "client" and "admin"
+// (FileDescriptorName= in systemd.socket(5)). A descriptor with another name is an error, since
+// nothing would serve it.
+func Take() (p Passed, err error) {
 	for _, f := range activation.Files(true) {
-		switch {
-		case f.Name() == "client" && client == nil:
-			client = f
-		case f.Name() == "admin" && admin == nil:
-			admin = f
+		switch name := f.Name(); {
+		case name == "client" && p.Client == nil:
+			p.Client = f
+		case name == "admin" && p.Admin == nil:
+			p.Admin = f
+		case isKept(name):
+			p.kept = append(p.kept, f)
 		default:
-			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\" and one \"admin\" (FileDescriptorName=)", f.Name()), f.Close())
+			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\" and one \"admin\" (FileDescriptorName=)", name), f.Close())
 		}
 	}
-	return client, admin, err
+	return p, err
 }
