@@ -39,6 +39,9 @@ type daemon struct {
 	o          Options
 	log        *slog.Logger
 	systemd    systemd.Notifier
+	passed     systemd.Passed
+	store      *systemd.Store // for the hand-over to the next agent
+	kept       [][]byte       // hand-overs of the agent before
 	identity   *identity.Agent
 	platform   *reports.Watched
 	supervisor *startup.Supervisor
@@ -61,6 +64,12 @@ func newDaemon(o Options) (*daemon, error) {
 	d := &daemon{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
 	d.systemd = systemd.Notifier{Log: d.log}
 	var err error
+	if d.passed, err = systemd.Take(); err != nil {
+		return nil, err
+	}
+	if d.store, d.kept, err = d.passed.Kept(); err != nil {
+		d.log.Warn("what the agent before handed over cannot be used", "error", err)
+	}
 	if d.identity, err = identity.New(o.Version, o.ConfigText); err != nil {
 		return nil, err
 	}
@@ -125,7 +134,7 @@ func (d *daemon) server() (*server.Server, error) {
 }
 
 func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
-	l, err := listen(d.o.Config.Sockets)
+	l, err := listen(d.o.Config.Sockets, d.passed)
 	if err != nil {
 		return err
 	}
@@ -165,7 +174,33 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	err = errors.Join(err, s.Shutdown(patience))
 	stop()
 	all.Wait()
+	d.leave()
 	return errors.Join(err, d.close())
+}
+
+// leavePatience is how long the record of the stop may take. A TPM that hangs must not keep the
+// agent from ending: without the record its end counts as a crash.
+const leavePatience = 5 * time.Second
+
+// leave records that the agent stops, if its start is recorded. Nothing asks it for evidence any
+// more, and no other record follows.
+func (d *daemon) leave() {
+	l, up := d.ledger.Now()
+	if _, started := d.apps.Now(); !up || !started {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.identity.Leave(ctx, l) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			d.log.Warn("the stop of the agent is not recorded", "error", err)
+		}
+	case <-ctx.Done():
+		d.log.Warn("the stop of the agent is not recorded: the TPM does not answer")
+	}
 }
 
 // work brings the parts up and lets them work until ctx ends.

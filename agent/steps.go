@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
@@ -132,12 +133,22 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 // startApps reads the declarations, records this start of the agent, and measures.
 func (d *daemon) startApps(ctx context.Context) (*apps.Apps, error) {
 	l, _ := d.ledger.Now()
-	a, err := apps.New(apps.Config{Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log})
+	c := apps.Config{
+		Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log,
+		Head: func() evidence.LogHead { return l.View().Head },
+	}
+	if d.store.Exists() {
+		c.Keep = d.store.Keep
+	}
+	a, err := apps.New(c)
 	if err == nil {
 		err = restore(a, l)
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := a.Inherit(d.kept, l.View().HeadAfter); err != nil {
+		d.log.Warn("what the agent before handed over cannot be used", "error", err)
 	}
 	_, err = a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
 	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {

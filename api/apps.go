@@ -15,17 +15,25 @@ const (
 
 // App is one declared app.
 type App struct {
-	Name        string           `json:"name"`            // name of the declaration
-	Unit        string           `json:"unit"`            // systemd system unit; empty if the declaration was refused
-	User        string           `json:"user,omitzero"`   // user that the unit runs as
-	Source      string           `json:"source,omitzero"` // file of the declaration
-	State       AppState         `json:"state"`           // whether the log has its files
-	Reason      string           `json:"reason,omitzero"` // why it is not measured
-	Declaration evidence.Digest  `json:"declaration"`     // SHA-256 of the declaration
-	Digest      *evidence.Digest `json:"digest,omitzero"` // manifest digest, once measured
-	Record      *uint64          `json:"record,omitzero"` // number of its latest record in the log
-	Files       uint64           `json:"files"`           // entries of the manifest
-	Bytes       uint64           `json:"bytes"`           // sum of their sizes
+	Name        string           `json:"name"`             // name of the declaration
+	Unit        string           `json:"unit"`             // systemd system unit; empty if the declaration was refused
+	User        string           `json:"user,omitzero"`    // user that the unit runs as
+	Source      string           `json:"source,omitzero"`  // file of the declaration
+	State       AppState         `json:"state"`            // whether the log has its files
+	Reason      string           `json:"reason,omitzero"`  // why it is not measured
+	Declaration evidence.Digest  `json:"declaration"`      // SHA-256 of the declaration
+	Digest      *evidence.Digest `json:"digest,omitzero"`  // manifest digest, once measured
+	Record      *uint64          `json:"record,omitzero"`  // number of its latest record in the log
+	Covered     *Covered         `json:"covered,omitzero"` // its interval of coverage; absent if none is open
+	Files       uint64           `json:"files"`            // entries of the manifest
+	Bytes       uint64           `json:"bytes"`            // sum of their sizes
+}
+
+// Covered is an interval in which the agent saw every change of an app's files.
+type Covered struct {
+	Since   uint64 `json:"since"`   // when it began: milliseconds of the guest's clock since the kernel started
+	Record  uint64 `json:"record"`  // number of the record that began it
+	Carried uint64 `json:"carried"` // how often a restart or a gap interrupted it, and it was carried on
 }
 
 // Apps is the answer of GET /v1/apps.

@@ -24,7 +24,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"os/user"
 	"runtime"
@@ -46,6 +45,11 @@ import (
 // value of every field but Recorder has a default.
 type Config struct {
 	Recorder identity.Recorder
+
+	// Keep gives the service manager what the next agent needs to carry coverage on. Head is
+	// the log head, for it. Without Keep, nothing is handed over.
+	Keep func([]byte) error
+	Head func() evidence.LogHead
 
 	// Directories of declarations: one in a later directory overrides one of the
 	// same name in an earlier. Default: /usr/lib/agentd/apps.d, /etc/agentd/apps.d.
@@ -76,10 +80,13 @@ type Apps struct {
 	follow  follower
 	pending *schedule
 
-	mu    sync.Mutex // guards the three below and what they contain
-	apps  map[string]*app
-	prior map[string]outcome // last recorded before this process, from Restore
-	owed  map[string]bool    // gaps to be recorded, by reason
+	changed chan struct{} // of one: the hand-over is not what it should be
+
+	mu        sync.Mutex // guards all below and what they contain
+	apps      map[string]*app
+	prior     history         // before this process, from Restore
+	inherited *handover       // from the agent before; nil if it left none
+	owed      map[string]bool // gaps to be recorded, by reason
 }
 
 // Status is what is known of one app.
@@ -95,6 +102,10 @@ type Status struct {
 	Digest      evidence.Digest // of the manifest; zero if not Measured
 	Record      uint64          // number of the latest record about this app, if HasRecord
 	HasRecord   bool
+	Since       uint64 // when its coverage began, by the clock of records; 0 if not Measured
+	From        uint64 // number of the record that began it, if Measured
+	Carried     uint64 // how often it was carried over an interruption
+	at          uint64 // time of that record
 	Files       int    // manifest entries
 	Bytes       uint64 // hashed, links included
 }
@@ -129,8 +140,9 @@ func New(c Config) (*Apps, error) {
 		gaps:    newThrottle(c.RateEvery, c.RateBurst),
 		log:     c.Logger,
 		pending: newSchedule(),
+		changed: make(chan struct{}, 1),
 		apps:    make(map[string]*app),
-		prior:   make(map[string]outcome),
+		prior:   history{apps: make(map[string]*coverage)},
 		owed:    make(map[string]bool),
 	}, nil
 }
@@ -146,29 +158,12 @@ func lookupPasswd(name string) (uint32, error) {
 	return uint32(uid), err
 }
 
-// Restore takes an event that was recorded in this boot before this process
-// started, in the order of the log, so that an unchanged app adds nothing to it.
-// It must be called before the first Reload.
+// Restore takes an event that was recorded in this boot before this process started, in the
+// order of the log. It must be called before the first Reload.
 func (a *Apps) Restore(number uint64, e *pcr.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch {
-	case e.App != nil:
-		says := outcome{declaration: e.App.Declaration, digest: e.App.Digest, number: number}
-		if e.App.UID != nil {
-			says.uid = *e.App.UID
-		}
-		a.prior[e.App.App] = says
-	case e.Unmeasured != nil:
-		a.prior[e.Unmeasured.App] = outcome{reason: e.Unmeasured.Reason, number: number}
-	case e.Agent != nil:
-		// What was not declared for a while is recorded again.
-		declared := make(map[string]bool)
-		for _, d := range e.Agent.Declarations {
-			declared[d.App] = true
-		}
-		maps.DeleteFunc(a.prior, func(app string, _ outcome) bool { return !declared[app] })
-	}
+	a.prior.follow(number, e)
 }
 
 // List returns the status of every app, ascending by name.
@@ -217,27 +212,19 @@ type app struct {
 	refused     error                    // why, if it was
 	removed     bool                     // by a reload, while a measurement still uses this
 
-	last        *outcome // what the log says of this app; nil if nothing
-	measured    bool     // the content found last is what the log says
-	whyNot      string   // why not, if not
+	cover       coverage        // what the log says of this app
+	trace       *manifest.Trace // of the last reading; nil if that gave none
+	generation  uint64          // of the watching that saw the changes since trace; 0 is none
+	doubted     time.Time       // when a reading first differed from trace, without a word from the watching; zero if none did
+	renewed     time.Time       // when the trace was last replaced by one that differs, on the word of the watching
+	events      uint64          // changes that the watching reported
+	handled     uint64          // of these, those before the last reading
+	measured    bool            // the content found last is what the log says
+	whyNot      string          // why not, if not
 	digest      evidence.Digest
 	executables map[evidence.Digest]bool
 	files       int
 	bytes       uint64
-}
-
-// outcome is what one record says of an app: a manifest, or why there is none.
-type outcome struct {
-	declaration evidence.Digest // zero with a reason
-	digest      evidence.Digest // zero with a reason
-	uid         uint32          // of the declared user; 0 with a reason
-	reason      string
-	number      uint64 // of the record
-}
-
-// same reports whether recording o would add nothing to p.
-func (o outcome) same(p *outcome) bool {
-	return p != nil && o.declaration == p.declaration && o.digest == p.digest && o.uid == p.uid && o.reason == p.reason
 }
 
 func (x *app) status() Status {
@@ -245,11 +232,10 @@ func (x *app) status() Status {
 	if d := x.declaration; d != nil {
 		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
 	}
-	if x.last != nil {
-		s.Record, s.HasRecord = x.last.number, true
-	}
+	s.Record, s.HasRecord, s.at = x.cover.record, x.cover.known, x.cover.at
 	if x.measured {
 		s.Digest, s.Files, s.Bytes = x.digest, x.files, x.bytes
+		s.Since, s.From, s.Carried = x.cover.since, x.cover.from, x.cover.carried
 	}
 	return s
 }

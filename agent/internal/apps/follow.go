@@ -26,6 +26,7 @@ type footprint map[directoryID]map[string]bool
 type follower struct {
 	mu      sync.Mutex // guards all below
 	watcher Watcher
+	starts  uint64                 // how often it began
 	stopped error                  // why watcher is nil
 	failed  map[string]error       // directories that could not be watched
 	watched map[string]directoryID // by path
@@ -40,6 +41,7 @@ func (f *follower) start(w Watcher, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watcher, f.stopped = w, err
+	f.starts++
 	f.failed = make(map[string]error)
 	f.watched = make(map[string]directoryID)
 	f.prints = make(map[string][]footprint)
@@ -63,6 +65,17 @@ func (f *follower) state() error {
 		return fmt.Errorf("watch %s and %d others: %w", dir, len(f.failed)-1, err)
 	}
 	return nil
+}
+
+// works returns a number that stays the same while changes are noticed as they happen, and 0
+// while they are not.
+func (f *follower) works() uint64 {
+	if f.state() != nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.starts
 }
 
 // sighting collects the footprint of one measurement. Its names count from the

@@ -39,7 +39,7 @@ func TestDeclaredAnewMeanwhile(t *testing.T) {
 	if done, err := w.conclude(t.Context(), x, found); !done || !errors.Is(err, ErrUnknownApp) || len(w.log.all()) != events {
 		t.Errorf("concluded %t, %v, %d events more for an app that is gone", done, err, len(w.log.all())-events)
 	}
-	if f := w.find(t.Context(), x, false); !errors.Is(f.err, ErrUnknownApp) || f.manifest != nil {
+	if f := w.find(t.Context(), x, false); !errors.Is(f.err, ErrUnknownApp) || f.Manifest != nil {
 		t.Errorf("an app that is gone is looked at: %v", f.err)
 	}
 }
@@ -125,8 +125,8 @@ func TestHeldBackIsToldOnce(t *testing.T) {
 		if _, err := w.Measure(t.Context(), "app"); !errors.As(err, &held) {
 			t.Fatalf("got %v", err)
 		}
-		if n, want := w.log.count(pcr.EventGap), i/2; n != min(want, 1) {
-			t.Errorf("after change %d: %d gaps", i, n)
+		if n, want := w.log.count(pcr.EventUnmeasured), i/2; n != min(want, 1) {
+			t.Errorf("after change %d: told %d times", i, n)
 		}
 	}
 }
@@ -146,7 +146,7 @@ func TestRestoreKeepsWhatIsDeclared(t *testing.T) {
 	}
 	w.reload()
 	more := w.log.all()[len(events):]
-	if len(more) != 1 || more[0].App == nil || more[0].App.App != "dropped" {
+	if len(more) != 2 || more[0].App == nil || more[0].App.App != "dropped" || more[1].Same == nil || more[1].Same.App != "kept" {
 		t.Errorf("recorded again: %+v", more)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -23,20 +24,36 @@ import (
 // for what was found, a [*RateError] or [*RecordError] if it is not in the log.
 // An unchanged app adds nothing to the log. If ctx ends first, nothing is claimed or taken
 // back.
+//
+// Measure returns when the clock of start times has passed the tick in which the log last said
+// something of the app. So a process that starts afterwards is seen to have started later.
 func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
-	return a.measure(ctx, name, false)
+	s, err := a.measure(ctx, name, false)
+	if err != nil {
+		return s, err
+	}
+	for boottime.Now()/boottime.Tick <= s.at/boottime.Tick {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return Status{}, fmt.Errorf("measure %s: %w", name, ctx.Err())
+		}
+	}
+	return s, nil
 }
 
 // finding is the result of one reading of an app.
 type finding struct {
 	declaration *declaration.Declaration // that was followed; nil if it was refused
-	manifest    []pcr.ManifestEntry
-	bytes       uint64
-	err         error // why there is no manifest
+	manifest.Reading
+	err        error  // why there is no manifest
+	cached     bool   // known digests served
+	generation uint64 // of the watching that was in place before
+	events     uint64 // changes that the watching had reported before
 }
 
 // measure does what Measure does; with cached, known digests serve for files that have not
-// changed.
+// changed, if the log has an open interval of coverage for the app.
 func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, error) {
 	a.mu.Lock()
 	x := a.apps[name]
@@ -59,7 +76,7 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 			return Status{}, a.notLooked(x, f.err)
 		}
 		done, err := a.conclude(ctx, x, f)
-		if !done { // a reload came between
+		if !done { // a reload or a gap came between, or there is more to record
 			continue
 		}
 		a.mu.Lock()
@@ -92,6 +109,7 @@ func (a *Apps) notLooked(x *app, err error) error {
 func (a *Apps) find(ctx context.Context, x *app, cached bool) finding {
 	a.mu.Lock()
 	d, refused, removed := x.declaration, x.refused, x.removed
+	f := finding{declaration: d, cached: cached && x.cover.open, events: x.events, generation: a.follow.works()}
 	a.mu.Unlock()
 	switch {
 	case removed:
@@ -99,11 +117,13 @@ func (a *Apps) find(ctx context.Context, x *app, cached bool) finding {
 	case d == nil:
 		return finding{err: refused}
 	}
-	f := finding{declaration: d}
 	for attempt := 1; ; attempt++ {
 		sighting := a.follow.begin(d.Name)
-		f.manifest, f.bytes, f.err = a.reader.Read(ctx, d, cached, sighting.see)
+		f.Reading, f.err = a.reader.Read(ctx, d, f.cached, sighting.see)
 		sighting.commit(ctx.Err() == nil)
+		if a.follow.works() != f.generation {
+			f.generation = 0
+		}
 		if _, changed := errors.AsType[*manifest.ChangedError](f.err); !changed || attempt == maxAttempts {
 			return f
 		}
@@ -117,7 +137,7 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 		return true, err
 	}
 	defer a.record.Release(1)
-	event, says := f.event(x.name)
+	app := f.event()
 	now := time.Now()
 
 	a.mu.Lock()
@@ -129,50 +149,127 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 		}
 		return true, fmt.Errorf("measure %q: %w", x.name, ErrUnknownApp)
 	}
-	if x.declaration != f.declaration {
+	if x.declaration != f.declaration || f.err == nil && f.cached && !x.cover.open {
 		a.mu.Unlock()
 		return false, nil
 	}
-	if says.same(x.last) {
-		says.number = x.last.number
-		a.apply(x, f, says)
+	event := a.news(x, f, app)
+	if event == nil {
+		a.apply(x, f, true)
 		a.mu.Unlock()
 		return true, f.err
 	}
-	if wait := x.throttle.wait(now); wait > 0 {
+	if wait := x.throttle.wait(now); wait > 0 && !x.free(event) {
 		a.mu.Unlock()
 		return true, a.holdBack(ctx, x, now, wait)
 	}
+	charged := !x.free(event)
 	a.mu.Unlock()
 
-	rec, err := a.append(ctx, event)
+	number, err := a.write(ctx, x, *event)
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
-		// Whether the log took it is not known, so the next finding is recorded in any case.
-		err = &RecordError{App: x.name, Err: err}
-		if x.last = nil; x.whyNot != err.Error() {
-			a.log.Warn("app is not recorded", "app", x.name, "error", err)
-		}
-		x.unmeasured(err.Error())
 		a.pending.retry(x.name, now.Add(retryAfterFailure))
 		return true, err
 	}
-	x.throttle.spend(now)
-	says.number = rec.Number
-	a.apply(x, f, says)
-	if f.err != nil {
-		a.log.Warn("app is not measured", "app", x.name, "reason", f.err, "record", rec.Number)
-	} else {
-		a.log.Info("app is measured", "app", x.name, "digest", says.digest, "files", len(f.manifest), "record", rec.Number)
+	if charged {
+		x.throttle.spend(now)
+	}
+	if f.err == nil && event.Unmeasured != nil {
+		a.log.Warn("coverage of app is interrupted", "app", x.name, "reason", event.Unmeasured.Reason, "record", number)
+		return false, nil // and now the coverage that begins
+	}
+	a.apply(x, f, false)
+	switch {
+	case f.err != nil:
+		a.log.Warn("app is not measured", "app", x.name, "reason", f.err, "record", number)
+	case event.Same != nil:
+		a.log.Info("app is as before", "app", x.name, "carried", event.Same.Carried, "reason", event.Same.Reason, "record", number)
+	default:
+		a.log.Info("app is measured", "app", x.name, "digest", app.Digest, "files", len(f.Manifest), "record", number)
 	}
 	return true, f.err
 }
 
-// apply makes what was found, and is in the log, the state of the app.
-func (a *Apps) apply(x *app, f finding, says outcome) {
-	x.last = &says
+// news returns what the log does not say yet, nil if it says all. App is what was found. The
+// caller holds mu.
+func (a *Apps) news(x *app, f finding, app *pcr.AppEvent) *pcr.Event {
+	c := &x.cover
+	switch {
+	case f.err != nil:
+		reason := text.Fit(f.err.Error(), pcr.MaxReason)
+		if c.known && c.reason == reason {
+			return nil
+		}
+		return unmeasuredEvent(x.name, reason)
+	case c.last == nil || *c.last != outcome{app.Declaration, app.Digest, *app.UID}:
+		return &pcr.Event{Type: pcr.EventApp, App: app}
+	case !c.open:
+		carried, why := a.carry(x, f)
+		return &pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: x.name, Declaration: app.Declaration, Digest: app.Digest, Carried: carried, Reason: why}}
+	}
+	if err := x.interrupted(f); err != nil {
+		return unmeasuredEvent(x.name, text.Fit("what ran for a moment is not known: "+err.Error(), pcr.MaxReason))
+	}
+	return nil
+}
+
+func unmeasuredEvent(app, reason string) *pcr.Event {
+	return &pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: app, Reason: reason}}
+}
+
+// interrupted returns why other content than that of f may have been there for a moment since
+// the last reading, which found the same, and nil if it was not. The watching tells of a name
+// that changes, but not what it led to. What it did not tell of did not happen.
+func (x *app) interrupted(f finding) error {
+	if x.trace == nil {
+		return nil
+	}
+	if f.generation == 0 || f.generation != x.generation {
+		return f.Trace.Since(x.trace)
+	}
+	if x.events != x.handled {
+		return f.Trace.FilesSince(x.trace)
+	}
+	return f.Trace.SameFiles(x.trace)
+}
+
+// free reports whether the limit of records does not count event: what follows a gap or a start
+// is limited with these.
+func (x *app) free(event *pcr.Event) bool { return event.Same != nil && x.cover.carriable }
+
+// write records an event about x, and makes the state of the app follow.
+func (a *Apps) write(ctx context.Context, x *app, event pcr.Event) (number uint64, err error) {
+	rec, err := a.append(ctx, event)
+	var told *pcr.Event
+	if err == nil {
+		told, err = rec.Event() // with its time
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	defer a.change()
+	if err != nil {
+		err = &RecordError{App: x.name, Err: err}
+		x.cover.doubt() // whether the log took it is not known, so the next finding is recorded in any case
+		if x.whyNot != err.Error() {
+			a.log.Warn("app is not recorded", "app", x.name, "error", err)
+		}
+		x.unmeasured(err.Error())
+		return 0, err
+	}
+	x.cover.follow(rec.Number, told)
+	if !x.cover.open {
+		x.unmeasured(x.cover.reason)
+	}
+	return rec.Number, nil
+}
+
+// apply makes what was found, and is in the log, the state of the app. Known says that the last
+// reading found the same, and coverage was not interrupted since. The caller holds mu.
+func (a *Apps) apply(x *app, f finding, known bool) {
+	defer a.change()
 	if f.err != nil {
 		x.unmeasured(f.err.Error())
 		if _, changed := errors.AsType[*manifest.ChangedError](f.err); changed {
@@ -180,17 +277,41 @@ func (a *Apps) apply(x *app, f finding, says outcome) {
 		}
 		return
 	}
+	if wait := x.keep(f, known, time.Now()); wait > 0 {
+		a.pending.retry(x.name, time.Now().Add(wait))
+	}
 	x.measured, x.whyNot = true, ""
-	x.digest, x.files, x.bytes = says.digest, len(f.manifest), f.bytes
+	x.digest, x.files, x.bytes = x.cover.last.digest, len(f.Manifest), f.Bytes
 	x.executables = make(map[evidence.Digest]bool)
-	for _, e := range f.manifest {
+	for _, e := range f.Manifest {
 		if e.Mode&modeType == modeRegular && e.Mode&modeExecute != 0 {
 			x.executables[e.Digest] = true
 		}
 	}
 }
 
-// holdBack takes back what is claimed of an app that changes too often, records once that
+// keep takes the trace of f for that of the app. It returns after which time another reading can
+// tell more, and 0 if none can.
+func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
+	told := f.generation == 0 || f.generation != x.generation || f.events != x.handled
+	x.handled = f.events
+	if known && x.trace != nil && !told && f.Trace.Since(x.trace) != nil {
+		// Only directories differ. The watching says that no name in them that matters was
+		// changed, unless its event is on the way.
+		if x.doubted.IsZero() {
+			x.doubted = now
+		}
+		if left := eventPatience - now.Sub(x.doubted); left > 0 {
+			return left
+		}
+		x.renewed = now
+	}
+	x.trace, x.generation, x.doubted = f.Trace, f.generation, time.Time{}
+	wait, _ = f.Trace.Settled() // for the hand-over
+	return wait
+}
+
+// holdBack takes back what is claimed of an app that changes too often, records once that its
 // changes are not followed, and measures it when the log may take it.
 func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Duration) error {
 	err := &RateError{App: x.name, Retry: wait}
@@ -204,8 +325,8 @@ func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Du
 		return err
 	}
 	a.log.Warn("app changes too often", "app", x.name, "retry", wait)
-	reason := "app " + x.name + " changes more often than the log takes: changes go unrecorded until its next record"
-	if gapErr := a.appendGap(ctx, reason); gapErr != nil {
+	reason := "it changes more often than the log takes: changes go unrecorded until its next record"
+	if _, failed := a.write(ctx, x, *unmeasuredEvent(x.name, reason)); failed != nil {
 		a.mu.Lock()
 		x.throttle.told = false
 		a.mu.Unlock()
@@ -218,29 +339,42 @@ func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Du
 func (a *Apps) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	return a.config.Recorder.Append(ctx, e)
+	r, err := a.config.Recorder.Append(ctx, e)
+	a.tookNothing(err)
+	return r, err
 }
 
+// appendGap records a gap, which ends the coverage of every app, and has all measured again.
 func (a *Apps) appendGap(ctx context.Context, reason string) error {
+	if err := a.record.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer a.record.Release(1)
 	_, err := a.append(ctx, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: text.Fit(reason, pcr.MaxReason)}})
 	if err != nil {
 		a.log.Warn("gap is not recorded", "reason", reason, "error", err)
 	}
+	a.mu.Lock()
+	if err == nil {
+		a.interruptAll(endedGap, true)
+	} else {
+		a.doubtAll()
+	}
+	a.mu.Unlock()
+	a.change()
+	a.touchAll(0)
 	return err
 }
 
-// event returns the event that records f, and what the log says of the app from then on. A
-// manifest that no record can contain becomes a finding without one.
-func (f *finding) event(name string) (pcr.Event, outcome) {
-	if f.err == nil {
-		var e *pcr.AppEvent
-		if e, f.err = manifest.Event(f.declaration, f.manifest); f.err == nil {
-			return pcr.Event{Type: pcr.EventApp, App: e}, outcome{declaration: e.Declaration, digest: e.Digest, uid: *e.UID}
-		}
+// event returns what was found as the log records it, nil if nothing was. A manifest that no
+// record can contain becomes a finding without one.
+func (f *finding) event() *pcr.AppEvent {
+	if f.err != nil {
+		return nil
 	}
-	reason := text.Fit(f.err.Error(), pcr.MaxReason)
-	e := pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: name, Reason: reason}}
-	return e, outcome{reason: reason}
+	var e *pcr.AppEvent
+	e, f.err = manifest.Event(f.declaration, f.Manifest)
+	return e
 }
 
 // Bits of st_mode (inode(7)).

@@ -29,16 +29,11 @@ func TestUnchangedAddsNothing(t *testing.T) {
 			t.Fatalf("%+v, %v; want %+v", s, err, first)
 		}
 	}
-	// The same bytes in another inode are the same app.
-	w.replace("bin", "one")
-	if s, err := w.Measure(t.Context(), "app"); err != nil || s != first {
-		t.Fatalf("%+v, %v; want %+v", s, err, first)
-	}
 	if n := len(w.log.all()); n != 1 {
 		t.Errorf("%d events, want 1", n)
 	}
 	w.replace("bin", "two")
-	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest == first.Digest || s.Record != 1 {
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest == first.Digest || s.Record != 1 || s.From != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	w.replace("bin", "one")
@@ -56,6 +51,17 @@ func TestUnchangedAddsNothing(t *testing.T) {
 	w.reload()
 	if s := w.app("app"); s.Record != 4 || !s.Measured {
 		t.Errorf("%+v", s)
+	}
+	// The same bytes in another inode are the same app. What was there in between is not known.
+	chmod(t, w.path("bin"), 0o755)
+	w.reload()
+	before := w.app("app")
+	w.replace("bin", "one")
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest != before.Digest || s.Record != 7 || s.From != 7 || s.Carried != 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if e := w.log.all(); e[6].Unmeasured == nil || !strings.Contains(e[6].Unmeasured.Reason, "put back") || e[7].Same == nil || e[7].Same.Carried || e[7].Same.Reason != e[6].Unmeasured.Reason {
+		t.Errorf("%+v", e[6:])
 	}
 }
 
@@ -83,9 +89,11 @@ func TestUnmeasuredOnceForEachState(t *testing.T) {
 			got = append(got, "no "+e.Unmeasured.Reason[strings.LastIndex(e.Unmeasured.Reason, "/"):][1:2])
 		case e.App != nil:
 			got = append(got, "app")
+		case e.Same != nil && !e.Same.Carried:
+			got = append(got, "same")
 		}
 	}
-	if want := []string{"no a", "no b", "app", "no b", "app"}; !slices.Equal(got, want) {
+	if want := []string{"no a", "no b", "app", "no b", "same"}; !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
 }
@@ -145,12 +153,12 @@ func TestRateLimit(t *testing.T) {
 			t.Fatalf("change %d: %+v, %v", i, s, err)
 		}
 	}
-	if apps, gaps := w.log.count(pcr.EventApp), w.log.count(pcr.EventGap); apps != 4 || gaps != 1 {
-		t.Errorf("%d app events and %d gaps, want 3 and 1 of calm, and 1", apps, gaps)
+	if apps, told := w.log.count(pcr.EventApp), w.log.count(pcr.EventUnmeasured); apps != 4 || told != 1 {
+		t.Errorf("%d app events and %d of an app that is not measured, want 3 and 1 of calm, and 1", apps, told)
 	}
-	// Going back to what the log says is not a record, so it needs no permission.
+	// Going back to what the log said is a record too: until it is there, nothing is claimed.
 	w.replace("bin", "content 1")
-	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured {
+	if s, err := w.Measure(t.Context(), "app"); !errors.As(err, &held) || s.Measured || w.Covers("app", digestOf("content 1")) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if !w.app("calm").Measured {
@@ -220,24 +228,33 @@ func TestReload(t *testing.T) {
 		t.Errorf("list %+v", w.List())
 	}
 
-	// A reload that cannot be recorded, or trusted, changes nothing.
+	// A reload that cannot be trusted changes nothing.
 	before, events := fmt.Sprint(w.List()), len(w.log.all())
 	w.declare("e", list("files", w.path("a")))
-	full := errors.New("log is full")
-	if _, err := w.Reload(t.Context(), func(context.Context, []pcr.Declaration) error { return full }); !errors.Is(err, full) {
-		t.Errorf("got %v", err)
-	}
 	chmod(t, w.apps, 0o777)
 	if _, err := w.Reload(t.Context(), nil); err == nil {
 		t.Error("a writable directory was trusted")
 	}
 	if after := fmt.Sprint(w.List()); after != before || len(w.log.all()) != events {
-		t.Errorf("after failed reloads\n%s, before\n%s", after, before)
+		t.Errorf("after a failed reload\n%s, before\n%s", after, before)
+	}
+	// One that may have been recorded, or not, leaves the declarations in force. What the log says
+	// of the apps is not known, and is said again.
+	chmod(t, w.apps, 0o755)
+	broken := errors.New("no space left on device")
+	if _, err := w.Reload(t.Context(), func(context.Context, []pcr.Declaration) error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	if s := w.app("a"); len(w.List()) != 3 || s.Measured || s.Declaration.IsZero() || len(w.log.all()) != events {
+		t.Errorf("after a reload that may have been recorded: %+v", w.List())
+	}
+	if s, err := w.Measure(t.Context(), "a"); err != nil || !s.Measured || s.Record != uint64(events) || w.log.last(t).App != "a" {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 
-// TestRestore: a daemon that starts again in the same boot adds nothing for what its
-// log already says.
+// TestRestore: a daemon that starts again in the same boot does not repeat what its log already
+// says of the files. That it begins to cover them again is a short record.
 func TestRestore(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"same", "other", "gone"} {
@@ -256,8 +273,12 @@ func TestRestore(t *testing.T) {
 	restore()
 	events := len(w.log.all())
 	w.reload()
-	if n := len(w.log.all()) - events; n != 2 {
-		t.Errorf("%d events after the restart, want 2: %+v", n, w.log.all()[events:])
+	var got []string
+	for _, e := range w.log.all()[events:] {
+		got = append(got, string(e.Type))
+	}
+	if want := []string{"app-unmeasured", "app", "app-same"}; !slices.Equal(got, want) { // gone, other, same
+		t.Errorf("%q after the restart, want %q", got, want)
 	}
 	for _, name := range []string{"gone", "missing", "other", "same"} {
 		s := w.app(name)

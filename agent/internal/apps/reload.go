@@ -65,11 +65,13 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	}
 	if announce != nil {
 		if err := announce(ctx, c.Declarations); err != nil {
+			a.unannounced(err)
 			return Change{}, fmt.Errorf("announce app declarations: %w", err)
 		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer a.change()
 	for _, d := range c.Declarations {
 		x, known := a.declare(d.App)
 		switch {
@@ -77,12 +79,14 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 			c.Added = append(c.Added, d.App)
 		case x.declaration == nil || x.declaration.Digest != d.Digest:
 			c.Changed = append(c.Changed, d.App)
+			x.cover.interrupt(endedReload, false) // as the log says
 		}
 		a.replace(x, s.Declarations[d.App])
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Refused)) {
 		x, _ := a.declare(name)
 		x.declaration, x.refused = nil, fmt.Errorf("declaration refused: %w", s.Refused[name])
+		x.cover.interrupt(endedReload, false)
 		x.unmeasured(x.refused.Error())
 		c.Refused, c.Errors = append(c.Refused, name), append(c.Errors, s.Refused[name])
 	}
@@ -93,7 +97,18 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 			c.Removed = append(c.Removed, name)
 		}
 	}
+	a.prior.apps = nil // what is declared later was not for a while
 	return c, nil
+}
+
+// unannounced makes the apps follow a record of declarations that the log may have taken or not.
+// Those in force stay so, and every app is measured again.
+func (a *Apps) unannounced(err error) {
+	a.tookNothing(err)
+	a.mu.Lock()
+	a.doubtAll()
+	a.mu.Unlock()
+	a.touchAll(0)
 }
 
 // declare returns the app of that name, made if there is none.
@@ -102,9 +117,10 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 		return x, true
 	}
 	x = &app{name: name, busy: semaphore.NewWeighted(1), throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: "not measured yet"}
-	if last, recorded := a.prior[name]; recorded {
-		x.last = &last
-		delete(a.prior, name)
+	if before := a.prior.apps[name]; before != nil {
+		x.cover = *before
+		x.cover.interrupt(a.prior.end(), true)
+		delete(a.prior.apps, name)
 	}
 	a.apps[name] = x
 	return x, false

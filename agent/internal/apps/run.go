@@ -27,6 +27,7 @@ const gapsOwed = ""
 func (a *Apps) Run(ctx context.Context) error {
 	var measuring sync.WaitGroup
 	measuring.Go(func() { a.measurePending(ctx) })
+	measuring.Go(func() { a.keepHandover(ctx) })
 	defer measuring.Wait()
 	for ctx.Err() == nil {
 		w, err := a.config.NewWatcher()
@@ -57,9 +58,7 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 			if !ok {
 				return errors.New("inotify ended by itself")
 			}
-			for _, name := range a.follow.dependents(p) {
-				a.pending.touch(name, time.Now(), a.config.Debounce)
-			}
+			a.touched(a.follow.dependents(p))
 		case err := <-errs:
 			// Whatever it was, events may be missing.
 			a.log.Warn("watching files of apps failed", "error", err)
@@ -72,6 +71,19 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 		case <-rescan:
 			a.touchAll(0)
 		}
+	}
+}
+
+// touched measures apps for whose files the watching reported a change, when they have been quiet
+// for a while.
+func (a *Apps) touched(names []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range names {
+		if x := a.apps[name]; x != nil {
+			x.events++
+		}
+		a.pending.touch(name, time.Now(), a.config.Debounce)
 	}
 }
 
@@ -143,7 +155,7 @@ func (a *Apps) payGaps(ctx context.Context) {
 		a.mu.Lock()
 		delete(a.owed, reason)
 		a.mu.Unlock()
-		if err := a.appendGap(ctx, reason); err != nil {
+		if err := a.appendGap(ctx, reason); err != nil && ctx.Err() == nil {
 			a.mu.Lock()
 			a.owed[reason] = true
 			a.mu.Unlock()

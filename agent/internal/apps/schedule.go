@@ -137,4 +137,6 @@ const (
 	recordTimeout      = time.Minute            // for the log and the TPM to take one event
 	retryAfterFailure  = time.Minute            // after they did not
 	retryAfterChanging = 5 * time.Second        // after a file kept changing
+	eventPatience      = 2 * time.Second        // until an event of a change has arrived for sure
+	renewedPatience    = time.Minute            // until events that were lost are known to be
 )

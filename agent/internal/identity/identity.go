@@ -60,6 +60,12 @@ type Recorder interface {
 	Append(ctx context.Context, e pcr.Event) (pcr.Record, error)
 }
 
+// Leave records that the agent stops in order. Its key is over with that.
+func (a *Agent) Leave(ctx context.Context, to Recorder) error {
+	_, err := to.Append(ctx, pcr.Event{Type: pcr.EventStop, Stop: &pcr.StopEvent{AgentKey: a.Public()}})
+	return err
+}
+
 // Announce returns a function that records, as an event of type t, that the agent started
 // or read its declarations again.
 func (a *Agent) Announce(to Recorder, t pcr.EventType) func(context.Context, []pcr.Declaration) error {

@@ -304,6 +304,14 @@ func (l *Ledger) View() View {
 	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, log: p}
 }
 
+// HeadAfter returns the log head after the first n records, and false if there are fewer.
+func (v View) HeadAfter(n uint64) (evidence.LogHead, bool) {
+	if n > v.Head.Count {
+		return evidence.LogHead{}, false
+	}
+	return v.log.head(n), true
+}
+
 // Log returns the records from number start on; start may be one after the last, which
 // gives none. The bytes are shared and must not be changed.
 func (v View) Log(start uint64) (evidence.Log, error) {
