@@ -73,3 +73,7 @@ func checkManifest(entries []ManifestEntry) error {
 	}
 	return nil
 }
+
+// Executable reports whether the entry is a regular file that some user may execute. The
+// executable of a caller is covered only by such an entry.
+func (e *ManifestEntry) Executable() bool { return e.Mode&modeType == modeFile && e.Mode&0o111 != 0 }

@@ -103,9 +103,12 @@ type Appraisal struct {
 	AKOrigin  AKOrigin     `json:"akOrigin"`                       // AKNone unless everything below the policy passed
 	Freshness Freshness    `json:"freshness,omitzero"`             // absent unless everything below the policy passed
 	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 if fresh
-	Sentences []string     `json:"sentences"`                      // for people: what may be concluded, and what not
-	Checks    []Check      `json:"checks"`                         // every check of Definitions, in that order
-	Accepted  accepted     `json:"claims,omitzero"`                // absent unless Verdict is Pass; read it with Claims
+
+	GuestAnchorAge Milliseconds `json:"anchorAgeByGuestMilliseconds,omitzero"` // by the guest's clock, as the agent states it; 0 if fresh
+
+	Sentences []string `json:"sentences"`       // for people: what may be concluded, and what not
+	Checks    []Check  `json:"checks"`          // every check of Definitions, in that order
+	Accepted  accepted `json:"claims,omitzero"` // absent unless Verdict is Pass; read it with Claims
 }
 
 // Check returns the check with this id. It panics for an id that is not in

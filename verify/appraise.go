@@ -33,7 +33,8 @@ type appraiser struct {
 	ak        *tpmwire.Key
 	batch     *quote.Quote
 	anchor    *quote.Quote
-	anchored  bool // the evidence contains an anchor
+	anchored  bool          // the evidence contains an anchor
+	guestAge  time.Duration // of the anchor, by the guest's clock
 	kind      evidence.ReportKind
 	platform  report.Platform // of the report; nil if its kind is not known
 	report    report.Report
@@ -86,6 +87,8 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 		want := evidence.QuoteData(e.Anchor.Tree, nil)
 		a.anchor = quote.Anchor.Check(f, a.ak, e.Anchor, want[:])
 		quote.CheckBetween(f, a.anchor, a.batch)
+		quote.CheckTimes(f, e.Anchor.Time, e.Batch.Time)
+		a.guestAge = quote.Milliseconds(e.Batch.Time - min(e.Anchor.Time, e.Batch.Time))
 	} else {
 		f.SkipAll(anchorDefinitions, "the report was made for this batch")
 	}
@@ -132,10 +135,13 @@ func (a *appraiser) judgePolicy() {
 // replay replays the measurement log.
 func (a *appraiser) replay(e *evidence.Evidence) {
 	in := replay.Input{
-		Log: e.Log, Head: e.Batch.LogHead, AgentKey: e.AgentKey, Batch: a.batch, Anchor: a.anchor, Known: a.expect.LogState,
+		Log: e.Log, Head: e.Batch.LogHead, Time: e.Batch.Time, AgentKey: e.AgentKey, Batch: a.batch, Anchor: a.anchor, Known: a.expect.LogState,
 	}
 	if a.ak != nil {
 		in.AK = a.ak.Name
+	}
+	if a.statement != nil {
+		in.Caller = &a.statement.Caller
 	}
 	if a.report != nil {
 		in.ReportID = a.report.ReportID()

@@ -60,7 +60,7 @@ type (
 	//
 	// Fields: Head (evidence.LogHead), ReportID, AKName, ResetCount, PCR, Start and Values (each a
 	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
-	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Full. FromZero(pcr.Algorithm) bool
+	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Full, Time, Stopped, Declarations. FromZero(pcr.Algorithm) bool
 	// reports whether the log began with zero in a bank.
 	LogState = replay.State
 	// BankValue is the value of a PCR in one bank. Fields: Bank, Value.
@@ -69,11 +69,15 @@ type (
 	// event), Version, Digest (of the executable), Configuration (a digest).
 	AgentClaim = replay.Agent
 	// AppClaim is one application with everything that it was since boot. Fields: Name,
-	// Current (index in Versions of the last measurement), Versions ([]AppVersion).
+	// Current (index in Versions of the last measurement), Versions ([]AppVersion),
+	// Intervals ([]Interval), Executables. Covered() *Interval returns the open interval.
 	AppClaim = replay.App
 	// AppVersion is an application as it was measured. Fields: Record (number of its first
-	// event), Unit, User, Digest (of the manifest), Declaration (a digest).
+	// event), Unit, User, UID, Digest (of the manifest), Declaration (a digest).
 	AppVersion = replay.AppVersion
+	// Interval is a time in which the agent watched an application. Fields: Begin, Joints
+	// (interruptions that were carried over), End (nil if it is open).
+	Interval = replay.Interval
 	// UnmeasuredClaim is a declared application that could not be measured. Fields: Record,
 	// App, Reason.
 	UnmeasuredClaim = replay.Unmeasured

@@ -51,9 +51,17 @@ func TestDraftAcceptsItsMachine(t *testing.T) {
 		{PolicyReportVersion, body(func(b []byte) { b[evidencetest.AtVersion] = 4 })},
 		{PolicyAppDigest, func(_ *testing.T, r *evidencetest.Recipe) {
 			r.Events[1] = evidencetest.App("billing", "billing.service", "billing", "billing 2")
+			r.Statement.Caller.Executable = nil
 		}},
 		{PolicyAppUnit, func(_ *testing.T, r *evidencetest.Recipe) {
 			r.Events[1] = evidencetest.App("billing", "other.service", "billing", "billing 1")
+			r.Statement.Caller.Unit = "other.service"
+		}},
+		{PolicyAppDeclaration, func(_ *testing.T, r *evidencetest.Recipe) { r.Events[1].App.Declaration[0] ^= 1 }},
+		{PolicyAppCovered, interrupted("crash")},
+		{PolicyLogPCR, func(_ *testing.T, r *evidencetest.Recipe) {
+			r.LogPCR = 14
+			r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{14}}}
 		}},
 		{PolicyAppUnlisted, func(_ *testing.T, r *evidencetest.Recipe) {
 			r.Events = append(r.Events, evidencetest.App("more", "more.service", "more", "more"))
@@ -92,7 +100,7 @@ func TestDraftMarksDanger(t *testing.T) {
 		{PolicyProvisional, "allow_provisional_firmware = true", body(func(b []byte) { b[evidencetest.AtCurrentTCB+7]++ })},
 		{PolicyChip, "allow_masked_chip = true", body(func(b []byte) { clear(b[evidencetest.AtChipID : evidencetest.AtChipID+64]) })},
 		{PolicySigner, `signers = ["vlek"]`, vlek},
-		{PolicyLogGaps, "tolerate_gaps = true", event(pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})},
+		{PolicyAppCovered, `covered = "now"`, interrupted("crash")},
 		{PolicyLogUnmeasured, "tolerate_unmeasured = true", event(pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "a", Reason: "b"}})},
 		{PolicyLog, `log = "optional"`, func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
 		{PolicyStartValue, "[[start_value]]", startAt(1)},

@@ -69,6 +69,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("nonce of %d bytes, want %d to %d: a shorter one can be guessed", len(e.Nonce), evidence.MinNonce, evidence.MaxNonce)
 	case e.LogState != nil && e.LogState.Head.Count == 0:
 		return misuse("the log state is that of an empty log")
+	case e.LogState != nil && e.LogState.Check() != nil:
+		return misuse("the log state contradicts itself: %w", e.LogState.Check())
 	case e.LogState != nil && !namesBoot(e.LogState.ReportID):
 		return misuse("the log state has the REPORT_ID %q: want nothing, or 64 digits of lower-case hexadecimal", e.LogState.ReportID)
 	// What the material cannot meet.

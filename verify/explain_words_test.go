@@ -25,7 +25,7 @@ var checksOf = map[string][]CheckID{
 	"binding": {PolicyBinding}, "freshness": {PolicyFreshness}, "basis": {PolicyBasisHistory}, "log": {PolicyLog},
 
 	"max_anchor_age": {PolicyAnchorAge}, "pcr": {PolicyPCR}, "firmware_log": {PolicyFirmwareLog},
-	"start_value": {PolicyStartValue}, "continuation": {PolicyContinuation}, "tolerate_gaps": {PolicyLogGaps}, "tolerate_unmeasured": {PolicyLogUnmeasured},
+	"start_value": {PolicyStartValue}, "continuation": {PolicyContinuation}, "log_pcr": {PolicyLogPCR}, "quoted": {PolicyQuoted}, "carried": {PolicyAppCovered}, "tolerate_gaps": {PolicyLogGaps}, "tolerate_unmeasured": {PolicyLogUnmeasured},
 	"unlisted_apps": {PolicyAppUnlisted}, "app": {PolicyAppDigest}, "agent": {PolicyAgent}, "caller": {PolicyCallerUnit},
 }
 

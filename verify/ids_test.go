@@ -41,6 +41,7 @@ const (
 	AnchorResetCount        CheckID = "anchor.reset-count"
 	AnchorRestartCount      CheckID = "anchor.restart-count"
 	AnchorClock             CheckID = "anchor.clock"
+	AnchorGuestClock        CheckID = "anchor.guest-clock"
 
 	ReportKind           CheckID = "report.kind"
 	ReportDecode         CheckID = "report.decode"
@@ -72,6 +73,7 @@ const (
 	LogHead         CheckID = "log.head"
 	LogEvents       CheckID = "log.events"
 	LogAgentKey     CheckID = "log.agent-key"
+	LogCaller       CheckID = "log.caller"
 	AnchorLogPrefix CheckID = "anchor.log-prefix"
 	AnchorLogReplay CheckID = "anchor.log-replay"
 	FirmwareDecode  CheckID = "firmware.decode"

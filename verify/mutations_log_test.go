@@ -51,7 +51,7 @@ func rewritten(i int, content []byte) func(*testing.T, *evidencetest.Recipe) {
 func continued(change func(*LogState)) func(*testing.T, *options) {
 	return func(t *testing.T, o *options) {
 		earlier := evidencetest.New()
-		earlier.Events = earlier.Events[:1]
+		unmeasured(earlier)
 		first := baseOptions(t)
 		a, err := appraiseEvidence(earlier.Encode(t), first)
 		if err != nil {
@@ -81,6 +81,20 @@ func bootedAs(id byte, change func(*testing.T, *evidencetest.Recipe)) func(*test
 	}
 }
 
+// unmeasured ends a log before the application of the caller is measured.
+func unmeasured(r *evidencetest.Recipe) {
+	r.Events = r.Events[:1]
+	r.Statement.Caller.Executable = nil
+}
+
+// appended adds a record with any content to the log.
+func appended(content string) func(*testing.T, *evidencetest.Recipe) {
+	return func(t *testing.T, r *evidencetest.Recipe) {
+		r.Events = append(r.Events, pcr.Event{Type: pcr.EventFull})
+		rewritten(len(r.Events), []byte(content))(t, r)
+	}
+}
+
 func fromTwo(_ *testing.T, r *evidencetest.Recipe) { r.LogStart = 2 }
 
 // otherAgent makes a log that is another from its second record on.
@@ -104,7 +118,7 @@ var logMutations = []mutation{
 
 	{id: LogContinuation, name: "another history of the same boot", recipe: otherAgent, opts: continued(func(*LogState) {})},
 	{id: LogContinuation, name: "another history, known without its boot", recipe: otherAgent, opts: continued(func(s *LogState) { s.AKName, s.ResetCount = "", 0 })},
-	{id: LogContinuation, name: "shorter than what is known", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events = r.Events[:1] }, opts: continued(func(s *LogState) { s.Head.Count, s.Head.Digest[0] = 3, s.Head.Digest[0]^1 })},
+	{id: LogContinuation, name: "shorter than what is known", recipe: func(_ *testing.T, r *evidencetest.Recipe) { unmeasured(r) }, opts: continued(func(s *LogState) { s.Head.Count, s.Head.Digest[0] = 3, s.Head.Digest[0]^1 })},
 
 	{id: LogContinuation, name: "case 100 another history of the same REPORT_ID, under another AK and after a reset of the vTPM", opts: continued(bootAt(1)), recipe: bootedAs(1, func(t *testing.T, r *evidencetest.Recipe) {
 		otherAgent(t, r)
@@ -157,20 +171,22 @@ var logMutations = []mutation{
 	}},
 	{id: LogEvents, name: "no start event", blind: true, recipe: rewritten(0, []byte(`{"type":"full","time":1}`))},
 	{id: LogEvents, name: "empty log", blind: true, recipe: document(func(e *evidence.Evidence) { e.Log.Records = nil })},
-	{id: LogEvents, name: "unknown event", recipe: rewritten(2, []byte(`{"type":"later","time":9000}`))},
-	{id: LogEvents, name: "content in another spelling", recipe: rewritten(2, []byte(`{ "type":"full","time":9000}`))},
-	{id: LogEvents, name: "a record without a time", recipe: rewritten(2, []byte(`{"type":"full"}`))},
+	{id: LogEvents, name: "unknown event", recipe: appended(`{"type":"later","time":9000}`)},
+	{id: LogEvents, name: "content in another spelling", recipe: appended(`{ "type":"full","time":9000}`)},
+	{id: LogEvents, name: "a record without a time", recipe: appended(`{"type":"full"}`)},
 	{id: LogEvents, name: "a record older than the one before it", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events[1].Time = 999 }},
-	{id: LogEvents, name: "an application measured after the agent stopped", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+	{id: LogEvents, name: "an application measured after the agent stopped", blind: true, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events = append(r.Events, evidencetest.Stop(r.AgentKey), r.Events[1])
 	}},
-	{id: LogEvents, name: "an agent stopped that did not start", recipe: event(evidencetest.Stop(evidencetest.Key('b')))},
+	{id: LogEvents, name: "an agent stopped that did not start", blind: true, recipe: event(evidencetest.Stop(evidencetest.Key('b')))},
 	{id: LogEvents, name: "another log before the agent's start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		unmeasured(r)
 		agent := evidencetest.Agent(pcr.EventAgent, "1.0.0", r.AgentKey)
 		agent.Agent.Previous = evidence.LogHead{Count: 5, Digest: evidence.Digest{5}}
 		r.Events = append(r.Events, agent)
 	}},
 	{id: LogEvents, name: "another log before the agent's start, from an index", opts: continued(func(*LogState) {}), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		unmeasured(r)
 		agent := evidencetest.Agent(pcr.EventAgent, "1.0.0", r.AgentKey)
 		agent.Agent.Previous = evidence.LogHead{Count: 5, Digest: evidence.Digest{5}}
 		r.Events = append(r.Events, agent)
@@ -179,7 +195,12 @@ var logMutations = []mutation{
 	{id: LogAgentKey, name: "a key that was never logged", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b'))
 	}},
+	{id: LogAgentKey, name: "the key of an agent that stopped", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		unmeasured(r)
+		r.Events = append(r.Events, evidencetest.Stop(r.AgentKey))
+	}},
 	{id: LogAgentKey, name: "the key of an earlier start", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		unmeasured(r)
 		r.Events = append(r.Events, evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b')))
 	}},
 }

@@ -157,12 +157,16 @@ var logPolicyMutations = []mutation{
 	{id: PolicyLog, name: "no log", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
 	{id: PolicyContinuation, name: "nothing known", root: `continuation = "required"`},
 	{id: PolicyContinuation, name: "case 100 another boot, by its REPORT_ID", root: `continuation = "required"`, opts: continued(bootAt(1)), recipe: bootedAs(2, rebooted)},
-	{id: PolicyContinuation, name: "another boot, by the vTPM", root: `continuation = "required"`, opts: continued(func(*LogState) {}), recipe: rebooted},
+	{id: PolicyContinuation, name: "another boot, by the vTPM", root: `continuation = "required"`, opts: continued(func(s *LogState) { s.ReportID = "" }), recipe: rebooted},
 	{id: PolicyLogGaps, name: "gap", recipe: event(pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})},
 	{id: PolicyLogGaps, name: "full", recipe: event(pcr.Event{Type: pcr.EventFull})},
 	{id: PolicyLogUnmeasured, name: "unmeasured", recipe: event(pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "other", Reason: "gone"}})},
 	{id: PolicyAgent, name: "version", tables: "[agent]\nversions = [\"1.0.1\"]"},
 	{id: PolicyAgent, name: "digest", tables: "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]"},
+	{id: PolicyAgent, name: "configuration", tables: "[agent]\nconfigurations = [\"" + repeated(1, 32) + "\"]"},
+	{id: PolicyLogPCR, name: "another", root: "log_pcr = 14"},
+	{id: PolicyQuoted, name: "a PCR left out", tables: "[[quoted]]\nbank = \"sha256\"\npcrs = [0, 4, 7]"},
+	{id: PolicyQuoted, name: "quoted in another bank", tables: "[[quoted]]\nbank = \"sha384\"\npcrs = [4]"},
 	{id: PolicyAgent, name: "an earlier one", tables: "[agent]\nversions = [\"1.0.0\"]", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events = append([]pcr.Event{evidencetest.Agent(pcr.EventAgent, "0.9.0", evidencetest.Key('b'))}, r.Events...)
 	}},
@@ -174,16 +178,20 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAppDigest, name: "tampered before the log that is shown", tables: app("billing", "", "billing 1"), recipe: fromTwo, opts: continued(func(s *LogState) {
 		s.Apps = append(s.Apps, AppClaim{Name: "billing", Versions: []AppVersion{{Unit: "billing.service", User: "billing", Digest: evidence.Digest{1}}}})
 	})},
+	{id: PolicyAppDeclaration, name: "another", tables: app("billing", "declarations = [\""+repeated(1, 32)+"\"]", "billing 1")},
 	{id: PolicyAppUnit, name: "unit", tables: app("billing", "unit = \"payment.service\"", "billing 1")},
 	{id: PolicyAppUnit, name: "user", tables: app("billing", "user = \"root\"", "billing 1")},
 	{id: PolicyAppUnlisted, name: "a further one", root: `unlisted_apps = "refuse"`},
 	{id: PolicyCallerUnit, name: "another", tables: "[caller]\nunit = \"payment.service\""},
 	{id: PolicyCallerUnit, name: "none", tables: "[caller]\nunit = \"billing.service\"", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		c := &r.Statement.Caller
-		c.Unit, c.App, c.Invocation, c.UnitStarted = "", "", nil, nil
+		c.Unit, c.App, c.Invocation, c.UnitStarted, c.Executable = "", "", nil, nil, nil
 	}},
 	{id: PolicyCallerUser, name: "another", tables: "[caller]\nuid = 0"},
 	{id: PolicyCallerApp, name: "another", tables: "[caller]\nunit = \"billing.service\"\napp = \"payment\""},
+	{id: PolicyCallerMethod, name: "start time", tables: "[caller]\nmethod = \"pidfd\"", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		r.Statement.Caller.Method = evidence.MethodStartTime
+	}},
 	{id: PolicyCallerExecutable, name: "another", tables: "[caller]\nunit = \"billing.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]"},
 	{id: PolicyCallerExecutable, name: "not seen", tables: "[caller]\nunit = \"billing.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]",
 		recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Statement.Caller.Executable = nil }},

@@ -116,7 +116,9 @@ var statementMutations = []mutation{
 	{id: BatchInclusion, name: "case 42 answer for another client", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		var other []byte
 		r.Encoded = func(b []byte) []byte { other = b; return b }
-		r.Document = func(e *evidence.Evidence) { e.Statement = bytes.Replace(other, []byte("990"), []byte("991"), 1) }
+		r.Document = func(e *evidence.Evidence) {
+			e.Statement = bytes.Replace(other, []byte(`"gid":990`), []byte(`"gid":991`), 1)
+		}
 	}},
 
 	{id: BatchAgentSignature, name: "another agent key", recipe: func(_ *testing.T, r *evidencetest.Recipe) {

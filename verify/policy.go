@@ -59,6 +59,8 @@ type (
 	Image = rule.Image
 	// Enrolment is one [[enrolment]].
 	Enrolment = rule.Enrolment
+	// Quoted is one [[quoted]].
+	Quoted = rule.Quoted
 	// PCR is one [[pcr]].
 	PCR = rule.PCR
 	// StartValue is one [[start_value]].
@@ -88,6 +90,8 @@ type (
 	AKOrigin = rule.AKOrigin
 	// Freshness is a string that says what the report was made for.
 	Freshness = rule.Freshness
+	// Coverage is a string that says since when the agent must have watched an application.
+	Coverage = rule.Coverage
 	// Duration is a time.Duration that is text in a policy, such as "10m".
 	Duration = rule.Duration
 )
@@ -99,6 +103,10 @@ const (
 	Off      = rule.Off
 	Refuse   = rule.Refuse
 	Allow    = rule.Allow
+
+	Unbroken   = rule.Unbroken   // from its first measurement until now
+	SinceStart = rule.SinceStart // from before the caller's process started until now
+	CoveredNow = rule.CoveredNow // now; what ran before the last interruption is not known
 
 	KindPlain     = rule.KindPlain     // firmware that runs no vTPM for the guest
 	KindParavisor = rule.KindParavisor // a paravisor that keeps a vTPM out of the guest's reach

@@ -39,7 +39,7 @@ func (a *appraiser) result() *Appraisal {
 		r.Binding = a.binding
 		r.AKOrigin = rule.Origin(a.Findings)
 		r.Freshness = a.freshness()
-		r.AnchorAge = Milliseconds(quote.Age(a.anchor, a.batch))
+		r.AnchorAge, r.GuestAnchorAge = Milliseconds(quote.Age(a.anchor, a.batch)), Milliseconds(a.guestAge)
 	}
 	if r.Verdict == Pass {
 		r.Accepted.claims = a.claims(v)
@@ -165,7 +165,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	if m := r.Accepted.claims.Machine.SNP; m != nil {
 		say(m.CSPID != "", "The report is signed by a VLEK of the cloud %q, which could load that key into any of its machines: no chip is named.", m.CSPID)
 	}
-	say(r.Freshness == AnchoredReport, "The report is older than the nonce, by %v by the clock of the vTPM, which an attacker who runs the vTPM can set; a change of firmware after it is not seen.", r.AnchorAge)
+	say(r.Freshness == AnchoredReport, "The report is older than the nonce: by %v by the clock of the vTPM, which an attacker who runs the vTPM can set, and by %v by the clock of the guest, which the host can slow or pause, unless the launch has Secure TSC. A change of firmware after it is not seen.", r.AnchorAge, r.GuestAnchorAge)
 	age := a.ageOfRaw(r.Freshness)
 	say(age != "", "%s", age)
 	say(a.expect.UnsafeAcceptReplay, "No nonce was expected: this evidence may be old, or may have been made for another verifier.")

@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
+	"github.com/cvm-agentd/agentd/verify/internal/statement"
 )
 
 // subject returns what an appraiser has established, for the rules of a policy.
@@ -71,6 +72,7 @@ func (a *appraiser) age() rule.Age {
 	age := rule.Age{
 		Freshness: a.freshness(), Replay: a.material == MaterialReport && a.expect.UnsafeAcceptReplay,
 		Anchored: a.anchored, Known: quote.Comparable(a.Findings, a.anchor, a.batch), Since: quote.Age(a.anchor, a.batch),
+		GuestKnown: quote.TimesComparable(a.Findings) && statement.Signed(a.Findings) && a.Passed(report.Commitment.ID), ByGuest: a.guestAge,
 	}
 	switch age.Freshness {
 	case UnknownReport:

@@ -20,6 +20,7 @@ func booted(t *testing.T, boot byte, apps int) []byte {
 	r.Report.Body = func(b []byte) { copy(b[evidencetest.AtReportID:], bytes.Repeat([]byte{boot}, 32)) }
 	r.Batch.Reset += uint32(boot)
 	r.Events[0] = evidencetest.Agent(pcr.EventAgent, string('0'+boot), r.AgentKey)
+	r.Events[0].Agent.Declarations = pcr.Declarations{} // those of later applications do not show in an earlier log
 	for i := range apps {
 		name := string(rune('a' + i))
 		r.Events = append(r.Events, evidencetest.App(name, name+".service", name, name))

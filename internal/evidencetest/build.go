@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -129,6 +131,22 @@ func (r *Recipe) Callers(tb testing.TB, n int) []*evidence.Evidence {
 	return out
 }
 
+// declarations returns those of every application of the log, and that of the caller, so that
+// a log which stops before its measurement begins like a whole one.
+func (c *cook) declarations() (list pcr.Declarations) {
+	caller := App("billing", "", "", "").App
+	all := map[string]evidence.Digest{caller.App: caller.Declaration}
+	for _, e := range c.Events {
+		if e.App != nil {
+			all[e.App.App] = e.App.Declaration
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, pcr.Declaration{App: name, Digest: all[name]})
+	}
+	return list
+}
+
 // writeLog makes the records, chaining the agent events to the log before them. Events without a
 // time get one that rises, and is before that of every quote.
 func (c *cook) writeLog() {
@@ -138,9 +156,14 @@ func (c *cook) writeLog() {
 	}
 	var head evidence.LogHead
 	for i, e := range append([]pcr.Event{start}, c.Events...) {
-		if e.Agent != nil && e.Agent.Previous == (evidence.LogHead{}) {
+		if e.Agent != nil {
 			agent := *e.Agent
-			agent.Previous = head
+			if agent.Previous == (evidence.LogHead{}) {
+				agent.Previous = head
+			}
+			if agent.Declarations == nil {
+				agent.Declarations = c.declarations()
+			}
 			e.Agent = &agent
 		}
 		if e.Time == 0 {

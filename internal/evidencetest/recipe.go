@@ -41,7 +41,7 @@ type Recipe struct {
 	LogPCR   uint32
 	Banks    []pcr.Algorithm          // active ones
 	Start    map[pcr.Algorithm][]byte // first value of the log's PCR; zero if absent
-	Events   []pcr.Event              // after log-start; Previous of agents, and a Time of 0, are filled in
+	Events   []pcr.Event              // after log-start; Previous and Declarations of agents, and a Time of 0, are filled in
 	Records  func([]pcr.Record)       // sees the log before it is hashed
 	NoLog    bool
 	LogStart uint64 // first record that the evidence carries
@@ -84,6 +84,16 @@ func App(name, unit, user, content string) pcr.Event {
 		e.UID = new(uint32(990))
 	}
 	return pcr.Event{Type: pcr.EventApp, App: e}
+}
+
+// Same returns the event that says that an application is what its last event says.
+func Same(last pcr.Event, carried bool) pcr.Event {
+	a := last.App
+	reason := "the agent was down"
+	if carried {
+		reason = "same inode, change time and content; writable by root alone"
+	}
+	return pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: a.App, Declaration: a.Declaration, Digest: a.Digest, Carried: carried, Reason: reason}}
 }
 
 // Agent returns the event of a start, or a reload, of the daemon.

@@ -49,6 +49,7 @@ var (
 	Measurement = bytes.Repeat([]byte{0x4d}, 48)
 	HostData    = bytes.Repeat([]byte{0x68}, 32)
 	IDKey       = bytes.Repeat([]byte{0x69}, 48)
+	ReportID    = bytes.Repeat([]byte{0x72}, 32)
 	AuthorKey   = bytes.Repeat([]byte{0x6b}, 48)
 	FamilyID    = bytes.Repeat([]byte{0x66}, 16)
 	ImageID     = bytes.Repeat([]byte{0x67}, 16)
@@ -110,6 +111,7 @@ func (r *Report) make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {
 	copy(b[AtHostData:], HostData)
 	copy(b[AtIDKey:], IDKey)
 	copy(b[AtAuthorKey:], AuthorKey)
+	copy(b[AtReportID:], ReportID)
 	for _, at := range []int{AtCurrentTCB, AtReportedTCB, AtCommittedTCB, AtLaunchTCB} {
 		copy(b[at:], TCB[:])
 	}

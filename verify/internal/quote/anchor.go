@@ -31,9 +31,11 @@ var (
 	clock        = check.Definition{ID: "anchor.clock", Class: check.Binding, Ground: check.OnQuote, Checks: "the clock in the batch's quote is not before the one in the anchor's quote", Stops: "a batch that is older than its anchor, with a negative age"}
 )
 
+var guestClock = check.Definition{ID: "anchor.guest-clock", Class: check.Binding, Ground: check.OnAgent, Checks: "by the times that the agent key signed, the guest's clock did not run backwards from anchor to batch", Stops: "a batch that is older than its anchor, with a negative age"}
+
 // AnchorDefinitions are the checks of the quote of an anchor, and of the two quotes of
 // anchored evidence.
-var AnchorDefinitions = append(Anchor.definitions(), signer, resetCount, restartCount, clock)
+var AnchorDefinitions = append(Anchor.definitions(), signer, resetCount, restartCount, clock, guestClock)
 
 // CheckBetween compares the two quotes of anchored evidence; nil is one that could not be
 // read. Counters and clock are shifted by a constant of the key, so they are compared only
@@ -54,6 +56,22 @@ func CheckBetween(f *check.Findings, anchor, batch *Quote) {
 		"the clock of the vTPM went back since the anchor")
 }
 
+// CheckTimes compares the times of anchor and batch by the guest's own clock, in
+// milliseconds. The agent signed both: that of the anchor is in the report, that of the
+// batch under its key.
+func CheckTimes(f *check.Findings, anchor, batch uint64) {
+	f.Decide(guestClock.ID, batch >= anchor, fmt.Sprintf("at least %d ms", anchor), fmt.Sprintf("%d ms", batch), "the clock of the guest went back since the anchor")
+}
+
+// TimesComparable reports whether the agent's times may be compared.
+func TimesComparable(f *check.Findings) bool { return f.Passed(guestClock.ID) }
+
+// Milliseconds returns a time in milliseconds as a duration, of 292 years at most.
+func Milliseconds(ms uint64) time.Duration {
+	const most = uint64(1<<63-1) / uint64(time.Millisecond)
+	return time.Duration(min(ms, most)) * time.Millisecond
+}
+
 // Comparable reports whether the clocks of the two quotes may be compared.
 func Comparable(f *check.Findings, anchor, batch *Quote) bool {
 	for _, d := range []check.Definition{Batch.signature, Anchor.signature, signer, resetCount, restartCount, clock} {
@@ -70,7 +88,5 @@ func Age(anchor, batch *Quote) time.Duration {
 	if anchor == nil || batch == nil || batch.attest.Clock < anchor.attest.Clock {
 		return 0
 	}
-	ms := batch.attest.Clock - anchor.attest.Clock
-	const most = uint64(1<<63-1) / uint64(time.Millisecond)
-	return time.Duration(min(ms, most)) * time.Millisecond
+	return Milliseconds(batch.attest.Clock - anchor.attest.Clock)
 }

@@ -3,10 +3,12 @@
 package replay
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
@@ -139,4 +141,37 @@ func (w *walk) checkKnown() {
 			w.out.Other = "The log is not a later state of the one that is known from before: by the REPORT_ID that the processor signs, this is another boot, or another machine. What the known log recorded is not in it."
 		}
 	}
+}
+
+// checkPrevious compares a log that begins at an index with the state before it: heads,
+// time, the agent and its stop. For a whole log the replay has done it.
+func (w *walk) checkPrevious() error {
+	head, agent := w.first, w.state.AgentKey
+	if head.Count == 0 {
+		return nil
+	}
+	for i, r := range w.records {
+		e, err := w.event(i)
+		fail := func(code pcr.LogCode, format string, a ...any) error {
+			return &pcr.LogError{Code: code, Index: r.Number, Offset: -1, Err: fmt.Errorf(format, a...)}
+		}
+		switch {
+		case err != nil:
+			return fail(pcr.LogContent, "%w", err)
+		case e.Agent != nil && e.Agent.Previous != head:
+			return fail(pcr.LogPrevious, "it names another log before it")
+		case w.state.Full:
+			return fail(pcr.LogOrder, "it follows a record that says the log is full")
+		case i == 0 && e.Time < w.state.Time:
+			return fail(pcr.LogTime, "its time is %d ms, before the %d ms of the record before it", e.Time, w.state.Time)
+		case i == 0 && w.state.Stopped && e.Type != pcr.EventAgent && e.Type != pcr.EventFull:
+			return fail(pcr.LogOrder, "its event is %q, after one that says that the agent stopped", e.Type)
+		case e.Stop != nil && !bytes.Equal(e.Stop.AgentKey, agent):
+			return fail(pcr.LogOrder, "it says that an agent stopped which is not the one that started last")
+		case e.Agent != nil:
+			agent = e.Agent.AgentKey
+		}
+		head = evidence.NextLogHead(head, r.Encode())
+	}
+	return nil
 }

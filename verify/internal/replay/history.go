@@ -15,19 +15,24 @@ import (
 // policy can ask of it. A verifier keeps it if it wants only the rest of the log the next
 // time. It is as trustworthy as the place where it is kept.
 type State struct {
-	Head       evidence.LogHead `json:"head"`                 // last record
-	ReportID   string           `json:"reportID,omitzero"`    // name of the boot that the processor signs (REPORT_ID), 32 bytes in hexadecimal; absent if the report shows none
-	AKName     string           `json:"akName,omitzero"`      // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
-	ResetCount uint32           `json:"resetCount,omitzero"`  // resets of the vTPM in that quote: comparable under one AK only
-	PCR        uint32           `json:"pcr"`                  // PCR of the log
-	Start      []BankValue      `json:"start"`                // values before the first record
-	Values     []BankValue      `json:"values"`               // values at Head, in every bank of the log
-	AgentKey   evidence.Bytes   `json:"agentKey,omitzero"`    // agent key of the last start of the agent
-	Agents     []Agent          `json:"agents,omitempty"`     // each once, in the order of their first event
-	Apps       []App            `json:"apps,omitempty"`       // in the order of their first event
-	Gaps       []Gap            `json:"gaps,omitempty"`       // gaps that the agent recorded
-	Unmeasured []Unmeasured     `json:"unmeasured,omitempty"` // failures to measure
-	Full       bool             `json:"full,omitzero"`        // the log took no further record: what came later is not in it
+	Head       evidence.LogHead `json:"head"`                // last record
+	Time       uint64           `json:"time"`                // of that record: CLOCK_BOOTTIME of the guest in milliseconds
+	ReportID   string           `json:"reportID,omitzero"`   // name of the boot that the processor signs (REPORT_ID), 32 bytes in hexadecimal; absent if the report shows none
+	AKName     string           `json:"akName,omitzero"`     // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
+	ResetCount uint32           `json:"resetCount,omitzero"` // resets of the vTPM in that quote: comparable under one AK only
+	PCR        uint32           `json:"pcr"`                 // PCR of the log
+	Start      []BankValue      `json:"start"`               // values before the first record
+	Values     []BankValue      `json:"values"`              // values at Head, in every bank of the log
+	AgentKey   evidence.Bytes   `json:"agentKey,omitzero"`   // agent key of the last start of the agent
+	Stopped    bool             `json:"stopped,omitzero"`    // the last record says that this agent stopped: its key is over
+
+	Declarations pcr.Declarations `json:"declarations,omitempty"` // in force
+
+	Agents     []Agent      `json:"agents,omitempty"`     // each once, in the order of their first event
+	Apps       []App        `json:"apps,omitempty"`       // in the order of their first event
+	Gaps       []Gap        `json:"gaps,omitempty"`       // gaps that the agent recorded
+	Unmeasured []Unmeasured `json:"unmeasured,omitempty"` // failures to measure
+	Full       bool         `json:"full,omitzero"`        // the log took no further record: what came later is not in it
 }
 
 // BankValue is the value of a PCR in one bank.
@@ -77,46 +82,108 @@ func (s *State) Clone() *State {
 	c.Apps = make([]App, len(s.Apps))
 	for i, a := range s.Apps {
 		a.Versions = slices.Clone(a.Versions)
+		a.Intervals = slices.Clone(a.Intervals)
+		for j, v := range a.Intervals {
+			a.Intervals[j].Joints = slices.Clone(v.Joints)
+		}
 		c.Apps[i] = a
 	}
 	return &c
+}
+
+// Check reports what a state that was read from elsewhere contradicts itself in.
+func (s *State) Check() error {
+	for _, a := range s.Apps {
+		if a.Current < 0 || a.Current >= len(a.Versions) {
+			return fmt.Errorf("app %q: version %d of %d", a.Name, a.Current, len(a.Versions))
+		}
+		for i, v := range a.Intervals {
+			if v.End == nil && i != len(a.Intervals)-1 {
+				return fmt.Errorf("app %q: interval %d has no end, and is not the last", a.Name, i)
+			}
+		}
+		if a.Carriable && (len(a.Intervals) == 0 || a.Covered() != nil) {
+			return fmt.Errorf("app %q: no interval has ended that could be carried on", a.Name)
+		}
+	}
+	return nil
 }
 
 // history adds events to a state. The indexes keep the time that a log takes in
 // proportion to its length, whatever an attacker writes into it.
 type history struct {
 	*State
-	agents   map[Agent]bool
-	apps     map[string]int // index in Apps
-	versions map[appVersionKey]int
+	agents    map[Agent]bool
+	apps      map[string]int // index in Apps
+	versions  map[appVersionKey]int
+	declared  map[string]evidence.Digest // declarations in force
+	open      map[int]bool               // apps with an open interval
+	carriable map[int]bool               // apps whose last interval may be carried on
+	inForce   map[int][]evidence.Digest  // executables of the last manifest
+	replaced  map[int][]Executable       // executables of manifests before
 }
 
 type appVersionKey struct {
-	app     string
-	version AppVersion // Record 0
+	app, unit, user     string
+	uid                 int64 // -1 if there is none
+	digest, declaration evidence.Digest
+}
+
+func keyOf(app string, v *AppVersion) appVersionKey {
+	k := appVersionKey{app: app, unit: v.Unit, user: v.User, uid: -1, digest: v.Digest, declaration: v.Declaration}
+	if v.UID != nil {
+		k.uid = int64(*v.UID)
+	}
+	return k
 }
 
 func newHistory(s *State) *history {
-	h := &history{State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int)}
+	h := &history{
+		State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int), declared: make(map[string]evidence.Digest),
+		open: make(map[int]bool), carriable: make(map[int]bool), inForce: make(map[int][]evidence.Digest), replaced: make(map[int][]Executable),
+	}
 	for _, c := range s.Agents {
 		c.Record = 0
 		h.agents[c] = true
 	}
-	for i, c := range s.Apps {
-		h.apps[c.Name] = i
-		for j, v := range c.Versions {
-			v.Record = 0
-			h.versions[appVersionKey{c.Name, v}] = j
+	for _, d := range s.Declarations {
+		h.declared[d.App] = d.Digest
+	}
+	for i := range s.Apps {
+		a := &s.Apps[i]
+		h.apps[a.Name] = i
+		for j := range a.Versions {
+			h.versions[keyOf(a.Name, &a.Versions[j])] = j
+		}
+		if a.Covered() != nil {
+			h.open[i] = true
+		}
+		if a.Carriable {
+			h.carriable[i] = true
+		}
+		for _, x := range a.Executables {
+			if x.Until == 0 {
+				h.inForce[i] = append(h.inForce[i], x.Digest)
+			} else {
+				h.replaced[i] = append(h.replaced[i], x)
+			}
 		}
 	}
 	return h
 }
 
 // add adds one event to the history. What a policy can ask of a later event can
-// be asked of every earlier one too, so nothing that differs is dropped.
-func (h *history) add(number uint64, e *pcr.Event) {
+// be asked of every earlier one too, so nothing that differs is dropped. The error says
+// what the event contradicts; it is added all the same, as far as that is possible.
+func (h *history) add(number uint64, e *pcr.Event) (err error) {
+	before := h.Time
+	h.Time = e.Time
 	switch {
 	case e.Agent != nil:
+		if e.Type == pcr.EventAgent {
+			h.endAll(End{Mark{number, before}, Crashed})
+		}
+		h.Stopped = false
 		h.AgentKey = e.Agent.AgentKey
 		c := Agent{Version: e.Agent.Version, Digest: e.Agent.Digest, Configuration: e.Agent.Configuration}
 		if !h.agents[c] {
@@ -124,15 +191,30 @@ func (h *history) add(number uint64, e *pcr.Event) {
 			c.Record = number
 			h.Agents = append(h.Agents, c)
 		}
+		h.declare(number, e.Agent.Declarations)
+	case e.Stop != nil:
+		h.Stopped = true
+		h.endAll(End{Mark{number, h.Time}, Stopped})
 	case e.App != nil:
 		h.addApp(number, e.App)
+	case e.Same != nil:
+		err = h.same(number, e.Same)
 	case e.Unmeasured != nil:
 		h.Unmeasured = append(h.Unmeasured, Unmeasured{Record: number, App: e.Unmeasured.App, Reason: e.Unmeasured.Reason})
+		if i, ok := h.apps[e.Unmeasured.App]; ok {
+			if h.open[i] {
+				h.end(i, End{Mark{number, h.Time}, Failed})
+			}
+			h.forget(i)
+		}
 	case e.Gap != nil:
 		h.Gaps = append(h.Gaps, Gap{Record: number, Reason: e.Gap.Reason})
+		h.endAll(End{Mark{number, h.Time}, Missed})
 	case e.Type == pcr.EventFull:
 		h.Full = true
+		h.endAll(End{Mark{number, h.Time}, Filled})
 	}
+	return err
 }
 
 func (h *history) addApp(number uint64, e *pcr.AppEvent) {
@@ -143,16 +225,20 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 		h.Apps = append(h.Apps, App{Name: e.App})
 	}
 	app := &h.Apps[i]
-	v := AppVersion{Unit: e.Unit, User: e.User, Digest: e.Digest, Declaration: e.Declaration}
-	key := appVersionKey{e.App, v}
-	j, ok := h.versions[key]
-	if !ok {
+	var declaration evidence.Digest
+	if ok {
+		declaration = app.declaration()
+	}
+	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Digest: e.Digest, Declaration: e.Declaration}
+	key := keyOf(e.App, &v)
+	j, known := h.versions[key]
+	if !known {
 		j = len(app.Versions)
 		h.versions[key] = j
-		v.Record = number
 		app.Versions = append(app.Versions, v)
 	}
 	app.Current = j
+	h.measured(i, number, declaration, e)
 }
 
 // Agent is one agent that the log names.
@@ -165,18 +251,22 @@ type Agent struct {
 
 // App is one application with everything that it was since boot.
 type App struct {
-	Name     string       `json:"name"`
-	Current  int          `json:"current"`  // index in Versions of the last measurement
-	Versions []AppVersion `json:"versions"` // each once, in the order of their first event
+	Name        string       `json:"name"`
+	Current     int          `json:"current"`               // index in Versions of the last measurement
+	Versions    []AppVersion `json:"versions"`              // each once, in the order of their first event
+	Intervals   []Interval   `json:"intervals,omitempty"`   // times in which it was covered, in their order
+	Carriable   bool         `json:"carriable,omitzero"`    // nothing but the end of the last interval says that it cannot be carried on
+	Executables []Executable `json:"executables,omitempty"` // of the last manifest, and of those replaced in the ten minutes before the end of the log
 }
 
 // AppVersion is an application as it was measured.
 type AppVersion struct {
-	Record      uint64          `json:"record"`      // number of its first event
-	Unit        string          `json:"unit"`        // systemd unit
-	User        string          `json:"user"`        // user that the unit runs as
-	Digest      evidence.Digest `json:"digest"`      // digest of the manifest
-	Declaration evidence.Digest `json:"declaration"` // digest of the file that declares it
+	Record      uint64          `json:"record"`       // number of its first event
+	Unit        string          `json:"unit"`         // systemd unit
+	User        string          `json:"user"`         // user that the unit runs as
+	UID         *uint32         `json:"uid,omitzero"` // uid of that user; absent if there is none
+	Digest      evidence.Digest `json:"digest"`       // digest of the manifest
+	Declaration evidence.Digest `json:"declaration"`  // digest of the file that declares it
 }
 
 // Unmeasured is a declared application that could not be measured.

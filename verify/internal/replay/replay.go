@@ -18,7 +18,7 @@ var (
 	pcrValue       = check.Definition{ID: "log.replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log gives the quoted PCR value in every quoted bank", Stops: "a log edited after the fact, or cut off at its end"}
 	headCommitted  = check.Definition{ID: "log.head", Class: check.Binding, Ground: check.OnHistory, Checks: "the log's head is the one that report and agent committed to", Stops: "a log other than the one that was there when the quote was made"}
 	eventsKnown    = check.Definition{ID: "log.events", Class: check.Binding, Ground: check.OnHistory, Checks: "the log begins with its start event, every content is an event of the format, and each start of the agent names the log head it found", Stops: "content that verifier and agent read differently"}
-	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Ground: check.OnHistory, Checks: "the evidence's agent key is the one that the log names at the last start of the agent", Stops: "an agent key that never was in the measured log"}
+	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Ground: check.OnHistory, Checks: "the evidence's agent key is the one that the log names at the last start of the agent, and that agent has not stopped since", Stops: "an agent key that never was in the measured log, or that outlived its agent"}
 	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Ground: check.OnHistory, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
 	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
 	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
@@ -27,7 +27,7 @@ var (
 // The checks of this package: of the measurement log, of the anchor's place in it, and of
 // the firmware's log.
 var (
-	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, lastAgentKey}
+	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, lastAgentKey, statedCaller}
 	AnchorDefinitions   = []check.Definition{anchorPrefix, anchorReplay}
 	FirmwareDefinitions = []check.Definition{firmwareDecode}
 )
@@ -36,7 +36,9 @@ var (
 type Input struct {
 	Log        *evidence.Log     // nil if the evidence contains none
 	Head       evidence.LogHead  // that report and agent committed to
+	Time       uint64            // of the batch, by the guest's clock
 	AgentKey   []byte            // of the evidence
+	Caller     *evidence.Caller  // in the statement; nil if it could not be read
 	AK         []byte            // name of the attestation key; nil if it was not established
 	ReportID   string            // name of the boot that the platform signed, hexadecimal; empty if it is not known
 	Batch      *quote.Quote      // of the evidence; nil if it could not be read

@@ -46,11 +46,6 @@ func (w *walk) run() {
 	w.pass()
 	digests, events := w.checkRecords()
 	for i, r := range w.records {
-		if events { // checkRecords has refused a record without an event
-			if e, err := w.event(i); err == nil {
-				w.state.add(r.Number, e)
-			}
-		}
 		if i < len(w.events) {
 			continue
 		}
@@ -65,6 +60,7 @@ func (w *walk) run() {
 	}
 	w.checkKnown()
 	w.Decide(headCommitted.ID, w.head == w.in.Head, headText(w.in.Head), headText(w.head), "the log is not the one that agent and report committed to")
+	w.state.close()
 	w.state.Head, w.state.PCR, w.state.ReportID = w.head, index, w.in.ReportID
 	if w.in.Batch != nil && w.in.AK != nil {
 		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
@@ -74,8 +70,8 @@ func (w *walk) run() {
 		w.compare(pcrValue.ID, w.in.Batch, w.values)
 	}
 	if events {
-		w.Decide(lastAgentKey.ID, bytes.Equal(w.state.AgentKey, w.in.AgentKey), check.Short(w.state.AgentKey), check.Short(w.in.AgentKey),
-			"the evidence's agent key is not the one that the last start of the agent logged")
+		w.checkAgentKey()
+		w.checkCaller()
 	}
 	w.checkAnchorLog(digests)
 	if digests && events {
@@ -108,6 +104,9 @@ func (w *walk) checkRecords() (digests, events bool) {
 	}
 	if err == nil {
 		err = w.checkPrevious()
+	}
+	if told := w.remember(); err == nil {
+		err = told
 	}
 	var l *pcr.LogError
 	if !errors.As(err, &l) {
@@ -154,35 +153,38 @@ func (w *walk) follow() (err error) {
 	return nil
 }
 
+// remember adds every event to the history, and returns the first contradiction.
+func (w *walk) remember() (first error) {
+	for i, r := range w.records {
+		e, err := w.event(i)
+		if err != nil {
+			continue // checkRecords refuses a record without an event
+		}
+		if err := w.state.add(r.Number, e); err != nil && first == nil {
+			first = &pcr.LogError{Code: pcr.LogOrder, Index: r.Number, Offset: -1, Err: err}
+		}
+	}
+	return first
+}
+
+// checkAgentKey wants the key of the agent that runs. The key of one that stopped is over:
+// a program that kept it must not sign for the time after.
+func (w *walk) checkAgentKey() {
+	key := w.state.AgentKey
+	if w.state.Stopped && bytes.Equal(key, w.in.AgentKey) {
+		w.Decide(lastAgentKey.ID, false, "an agent that runs", check.Short(key)+", which stopped", "the log says that the agent with this key has stopped")
+		return
+	}
+	w.Decide(lastAgentKey.ID, bytes.Equal(key, w.in.AgentKey), check.Short(key), check.Short(w.in.AgentKey),
+		"the evidence's agent key is not the one that the last start of the agent logged")
+}
+
 // event returns the event of record i.
 func (w *walk) event(i int) (*pcr.Event, error) {
 	if i < len(w.events) {
 		return w.events[i], nil
 	}
 	return w.records[i].Event()
-}
-
-// checkPrevious compares the agent's starts in a log that begins at an index with the
-// heads before them; for a whole log the replay has done it.
-func (w *walk) checkPrevious() error {
-	head := w.first
-	if head.Count == 0 {
-		return nil
-	}
-	for i, r := range w.records {
-		e, err := w.event(i)
-		if err != nil {
-			return &pcr.LogError{Code: pcr.LogContent, Index: r.Number, Offset: -1, Err: err}
-		}
-		if e.Agent != nil && e.Agent.Previous != head {
-			return &pcr.LogError{Code: pcr.LogPrevious, Index: r.Number, Offset: -1, Err: errors.New("it names another log before it")}
-		}
-		if w.state.Full {
-			return &pcr.LogError{Code: pcr.LogOrder, Index: r.Number, Offset: -1, Err: errors.New("it follows a record that says the log is full")}
-		}
-		head = evidence.NextLogHead(head, r.Encode())
-	}
-	return nil
 }
 
 // pass records that the walk is at a head that it must come through, with the PCR values

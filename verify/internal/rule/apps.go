@@ -6,31 +6,38 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // AppRules are rules about the applications in the log.
 type AppRules struct {
 	quiet
 	UnlistedApps Choice `toml:"unlisted_apps,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses logs with applications that no |[[app]]| lists. Programs that were not declared are in no log at all: |refuse| is not an allow-list of everything that runs"`
+	Carried      Choice `toml:"carried,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse|: a restart of the agent, or a gap, interrupts the coverage of an application even if the agent states that nothing can have changed meanwhile. |allow| takes its word for that: same files by inode, change time and content, and only root can write them"`
 	Apps         []App  `toml:"app,omitempty"`
 }
 
 // App is one [[app]]: an application whose content is compared with a list.
 type App struct {
-	Name     string   `toml:"name" value:"name" default:"required" doc:"as in the agent's declaration"`
-	Unit     string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd unit that it must be declared for"`
-	User     string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
-	Digests  []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
-	Required *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs without it"`
+	Name         string   `toml:"name" value:"name" default:"required" doc:"as in the agent's declaration"`
+	Unit         string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd unit that it must be declared for"`
+	User         string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
+	Digests      []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
+	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
+	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
+	Required     *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which it was never measured"`
 
-	digests map[string]bool // in a compiled policy
+	digests, declarations map[string]bool // in a compiled policy
 }
 
 var appChecks = []check.Definition{
 	{ID: "policy.app-present", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names every application that the policy requires", Stops: "a required application that was not measured"},
+	{ID: "policy.app-covered", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the agent watched every application that the policy lists, from its first measurement or from before the caller started until now, as the policy asks", Stops: "a program that ran while the agent was down, or after its declaration was withdrawn, and was put back"},
 	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
+	{ID: "policy.app-declaration", Class: check.Policy, Ground: check.OnHistory, Checks: "every declaration that the log records for an application is one that the policy lists, if the policy lists any", Stops: "a declaration that leaves out the files which were changed"},
 	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names", Stops: "a genuine program that is declared for another unit"},
 	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
@@ -42,11 +49,12 @@ func (r *AppRules) values(f *faults) {
 func (r *AppRules) conflicts(p *Policy, f *faults) {
 	p.needs(f, "app", len(r.Apps) > 0)
 	p.needs(f, "unlisted_apps", r.UnlistedApps == Refuse)
+	p.needs(f, "carried", r.Carried == Refuse)
 }
 
 func (r *AppRules) compile() error {
 	for i := range r.Apps {
-		r.Apps[i].digests = set(r.Apps[i].Digests)
+		r.Apps[i].digests, r.Apps[i].declarations = set(r.Apps[i].Digests), set(r.Apps[i].Declarations)
 	}
 	return nil
 }
@@ -57,7 +65,7 @@ func (*AppRules) about() (check.Ground, string) {
 	return check.OnHistory, "applications ([[app]], unlisted_apps)"
 }
 
-func (r *AppRules) explain(_ *Policy, w *Words) {
+func (r *AppRules) explain(p *Policy, w *Words) {
 	w.on(check.OnHistory, "applications ([[app]], unlisted_apps)")
 	for i := range r.Apps {
 		a, as := &r.Apps[i], ""
@@ -69,7 +77,12 @@ func (r *AppRules) explain(_ *Policy, w *Words) {
 		}
 		w.demandIf(a.required(), "The log names the application %q%s, and records for it only digests of %d that are listed.", a.Name, as, len(a.Digests))
 		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only digests of %d that are listed.", a.Name, as, len(a.Digests))
+		w.demandIf(len(a.Declarations) > 0, "The log records for the application %q only declarations of %d that are listed.", a.Name, len(a.Declarations))
+		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
+		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))
 	}
+	w.demandIf(r.Carried == Refuse, "A restart of the agent, or a gap, counts as an interruption, whatever the agent states of it.")
+	w.openIf(r.Carried != Refuse && len(r.Apps) > 0, "Whether the agent is right to state that nothing can have changed while it was restarted (carried = \"refuse\" does not rely on it).")
 	switch {
 	case r.UnlistedApps == Refuse:
 		w.demand("The log names no application that the policy does not list.")
@@ -95,7 +108,10 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quoted(a.Name))
 		d.tables.lineIf(now.Unit != "", "unit = %s", quoted(now.Unit))
 		d.tables.lineIf(now.User != "", "user = %s", quoted(now.User))
-		d.tables.line("digests = [%q]", now.Digest)
+		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
+		if why := new(AppRules).uncovered(&a, Unbroken, nil); why != "" {
+			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
+		}
 		for i, v := range a.Versions {
 			if i != a.Current {
 				d.tables.say("DANGER: since boot it also was something else, which this policy refuses: digest %s, record %d.", v.Digest, v.Record)
@@ -105,47 +121,72 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 	}
 }
 
-// judge judges everything that an application was since boot, not what it is now: one
-// that was tampered with may be back to normal by the time of the request.
-func (r *AppRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+// judge judges everything that was measured of an application since boot, not only what it
+// is now: one that was tampered with may be back to normal by the time of the request. And
+// it judges what was not measured: since when the agent watched it without a break.
+func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	log, state := s.Log, s.LogState
-	if noLog(f, state, "policy.app-present", "policy.app-digest", "policy.app-unit", "policy.app-unlisted") {
+	if noLog(f, state, "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-unlisted") {
 		return
 	}
-	var absent, digests, units, unlisted []string
-	rules, measured := make(map[string]*App, len(r.Apps)), make(map[string]bool, len(log.Apps))
-	for i := range r.Apps {
-		rules[r.Apps[i].Name] = &r.Apps[i]
-	}
-	for _, m := range log.Apps {
+	rules, measured := r.rules(), make(map[string]bool, len(log.Apps))
+	var unlisted []string
+	found := new(appFindings)
+	for i := range log.Apps {
+		m := &log.Apps[i]
 		measured[m.Name] = true
 		a := rules[m.Name]
 		if a == nil {
 			unlisted = append(unlisted, strconv.Quote(m.Name))
 			continue
 		}
-		for _, v := range m.Versions {
-			if !a.digests[v.Digest.String()] {
-				digests = append(digests, fmt.Sprintf("record %d: %q has digest %s", v.Record, a.Name, v.Digest))
-			}
-			if a.Unit != "" && v.Unit != a.Unit || a.User != "" && v.User != a.User {
-				units = append(units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, a.Name, v.Unit, v.User))
-			}
+		found.versions(a, m)
+		if why := r.uncovered(m, p.coverage(a.Name, a), s.Caller); why != "" {
+			found.uncovered = append(found.uncovered, why)
+		}
+	}
+	for _, u := range log.Unmeasured {
+		if rules[u.App] != nil && !measured[u.App] {
+			found.uncovered = append(found.uncovered, fmt.Sprintf("record %d: %q was never measured: %s", u.Record, u.App, u.Reason))
 		}
 	}
 	for i := range r.Apps {
 		if a := &r.Apps[i]; a.required() && !measured[a.Name] {
-			absent = append(absent, strconv.Quote(a.Name))
+			found.absent = append(found.absent, strconv.Quote(a.Name))
 		}
 	}
 	if len(r.Apps) == 0 {
-		skip(f, "the policy lists no application", "policy.app-present", "policy.app-digest", "policy.app-unit")
+		skip(f, "the policy lists no application", "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit")
 	} else {
-		f.Decide("policy.app-present", len(absent) == 0, "every required application", "without "+firstOf(absent), "the log does not name a required application: %s", firstOf(absent))
-		f.Decide("policy.app-digest", len(digests) == 0, "only digests that the policy lists", firstOf(digests), "the log records a digest of an application that the policy does not list")
-		f.Decide("policy.app-unit", len(units) == 0, "the unit and user that the policy names", firstOf(units), "an application was declared for another unit or user")
+		found.decide(f)
 	}
 	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none")) {
 		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "the log names an application that the policy does not list")
 	}
+}
+
+// appFindings are what is wrong with applications that the policy lists.
+type appFindings struct{ absent, uncovered, digests, declarations, units []string }
+
+// versions compares every version of an application with its rule.
+func (x *appFindings) versions(a *App, m *replay.App) {
+	for _, v := range m.Versions {
+		if !a.digests[v.Digest.String()] {
+			x.digests = append(x.digests, fmt.Sprintf("record %d: %q has digest %s", v.Record, a.Name, v.Digest))
+		}
+		if len(a.Declarations) > 0 && !a.declarations[v.Declaration.String()] {
+			x.declarations = append(x.declarations, fmt.Sprintf("record %d: %q has the declaration %s", v.Record, a.Name, v.Declaration))
+		}
+		if a.Unit != "" && v.Unit != a.Unit || a.User != "" && v.User != a.User {
+			x.units = append(x.units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, a.Name, v.Unit, v.User))
+		}
+	}
+}
+
+func (x *appFindings) decide(f *check.Findings) {
+	f.Decide("policy.app-present", len(x.absent) == 0, "every required application", "without "+firstOf(x.absent), "the log does not name a required application: %s", firstOf(x.absent))
+	f.Decide("policy.app-covered", len(x.uncovered) == 0, "covered as the policy asks", firstOf(x.uncovered), "what ran as an application is not known for some time: %s", firstOf(x.uncovered))
+	f.Decide("policy.app-digest", len(x.digests) == 0, "only digests that the policy lists", firstOf(x.digests), "the log records a digest of an application that the policy does not list")
+	f.Decide("policy.app-declaration", len(x.declarations) == 0, "only declarations that the policy lists", firstOf(x.declarations), "the log records a declaration of an application that the policy does not list")
+	f.Decide("policy.app-unit", len(x.units) == 0, "the unit and user that the policy names", firstOf(x.units), "an application was declared for another unit or user")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // CallerRules are rules about the caller that asked for the statement.
@@ -22,7 +23,8 @@ type CallerRules struct {
 type Caller struct {
 	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit that the agent must name: another service on the machine cannot ask it for evidence over its own key. Root can: root can be the agent"`
 	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id"`
-	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too"`
+	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too, and |log| must be required. The agent must have watched it from before the caller's process started until now, unless its |[[app]]| says otherwise"`
+	Method      string   `toml:"method,omitempty" value:"one pidfd" default:"any" doc:"|pidfd|: the kernel told the agent which process connected. Before Linux 6.5 the agent compares start times instead, which a caller could outwit by ending at the right moment"`
 	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
 	Covered     bool     `toml:"covered,omitempty" default:"false" doc:"the executable must be in the manifest of the application; |caller.app| must be given too"`
 }
@@ -31,14 +33,17 @@ var callerChecks = []check.Definition{
 	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
 	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the uid that the policy names as that of the caller", Stops: "another user's process inside the unit"},
 	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the application that the policy names as that of the caller", Stops: "a caller that is not the declared application"},
+	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
+	{ID: "policy.caller-method", Class: check.Policy, Ground: check.OnAgent, Checks: "by the statement, the agent established the caller by the method that the policy names", Stops: "a process that takes the number of the one that connected"},
 	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names an executable of the caller with a digest that the policy lists, and calls it covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
 }
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
-	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered), "names no caller")
+	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered || c.Method != ""), "names no caller")
 	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
+	p.needs(f, "caller.app", c.App != "")
 	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
 }
 
@@ -46,7 +51,7 @@ func (*CallerRules) about() (check.Ground, string) {
 	return check.OnAgent, "the caller and its key ([caller])"
 }
 
-func (r *CallerRules) explain(_ *Policy, w *Words) {
+func (r *CallerRules) explain(p *Policy, w *Words) {
 	w.on(check.OnAgent, "the caller and its key ([caller])")
 	c := &r.Caller
 	w.demandIf(c.Unit != "", "The agent names the unit %q as that of the caller.", c.Unit)
@@ -54,8 +59,14 @@ func (r *CallerRules) explain(_ *Policy, w *Words) {
 		w.demand("The agent names uid %d as that of the caller.", *c.UID)
 	}
 	w.demandIf(c.App != "", "The agent names the application %q as the caller.", c.App)
+	w.demandIf(c.Method != "", "The kernel told the agent which process connected.")
 	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
 	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
+	if c.App != "" && p.rules()[c.App] == nil {
+		w.on(check.OnHistory, "since when the caller's application was watched ([caller])")
+		p.explainCoverage(w, c.App, SinceStart)
+		w.open("What the application %q consists of: no [[app]] lists its digests.", c.App)
+	}
 	w.openIf(c.Unit == "" && c.UID == nil, "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
 }
 
@@ -63,7 +74,7 @@ func (*CallerRules) draft(_ *Golden, d *Draft) {
 	d.tables.say("DANGER: the draft does not say which caller may ask for evidence: [caller] does. Even then the caller, and the key that it names, are the guest's word, unless the launch covers the whole system.")
 }
 
-func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+func (r *CallerRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	stated, want := s.Caller, &r.Caller
 	if stated == nil && s.Material.Statement {
 		return
@@ -83,6 +94,10 @@ func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
 			"the statement names another user as the caller, or there is no statement")
 	}
+	if !f.SkipIf(want.Method == "", "policy.caller-method", "the policy does not ask how the caller was established") {
+		f.Decide("policy.caller-method", want.Method == string(c.Method), want.Method, string(c.Method), "the agent established the caller by another method, or there is no statement")
+	}
+	r.judgeCoverage(p, s, &c, f)
 	if f.SkipIf(len(want.Executables) == 0 && !want.Covered, "policy.caller-executable", "the policy does not ask what the caller was seen to run") {
 		return
 	}
@@ -98,4 +113,20 @@ func (r *CallerRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		}
 	}
 	f.Decide("policy.caller-executable", ok, "an executable that the policy lists, covered by its application if asked", found, "the agent saw the caller run something else, or could not see it")
+}
+
+// judgeCoverage wants the application of the caller watched since before the caller
+// started. What the agent did not watch then may run still, whatever the files are now.
+func (r *CallerRules) judgeCoverage(p *Policy, s *Subject, c *evidence.Caller, f *check.Findings) {
+	const id = "policy.caller-covered"
+	switch {
+	case f.SkipIf(r.Caller.App == "", id, "the policy names no application"), noLog(f, s.LogState, id):
+	case f.SkipIf(p.rules()[c.App] != nil, id, "an [[app]] says since when the application must be covered: see policy.app-covered"):
+	default:
+		why := fmt.Sprintf("%q is not in the log", c.App)
+		if i := slices.IndexFunc(s.Log.Apps, func(a replay.App) bool { return a.Name == c.App }); i >= 0 {
+			why = p.uncovered(&s.Log.Apps[i], SinceStart, c)
+		}
+		f.Decide(id, why == "", "covered from before the caller started until now", why, "what the caller runs is not known: %s", why)
+	}
 }

@@ -4,6 +4,7 @@ package rule
 
 import (
 	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
@@ -13,7 +14,7 @@ import (
 type FreshnessRules struct {
 	quiet
 	Freshness    Freshness `toml:"freshness,omitempty" value:"one fresh anchored any" default:"\"fresh\"" doc:"|fresh|: the report must be made for this very batch. |anchored|: an earlier one is accepted; the nonce is fresh all the same. |any|: a report of any age, also one that does not show it, such as a paravisor's: a change of firmware, or a boot, after it is not seen"`
-	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty" default:"none" doc:"with |anchored|, required: how old the anchor may be, as |\"90s\"|, |\"10m\"|, |\"24h\"|, by the clock of the vTPM. The host that runs the vTPM can set that clock"`
+	MaxAnchorAge Duration  `toml:"max_anchor_age,omitempty" default:"none" doc:"with |anchored|, required: how old the anchor may be, as |\"90s\"|, |\"10m\"|, |\"24h\"|, by the clock of the vTPM and by that of the guest: by both it must be so young. The party that runs the vTPM can set the one, and the host can slow or pause the other, unless the launch has Secure TSC. So this stops a program in the guest that sets the vTPM's clock, a vTPM alone, and a leaked agent key alone"`
 }
 
 // Freshness says what the report was made for.
@@ -51,7 +52,7 @@ func (d Duration) String() string { return time.Duration(d).String() }
 
 var freshnessChecks = []check.Definition{
 	{ID: "policy.freshness", Class: check.Policy, Ground: check.OnProcessor, Checks: "the report is fresh if the policy asks for it", Stops: "an earlier report in place of a new one"},
-	{ID: "policy.anchor-age", Class: check.Policy, Ground: check.OnQuote, Checks: "the anchor is not older, by the clock of the vTPM, than the policy allows", Stops: "a report of long ago"},
+	{ID: "policy.anchor-age", Class: check.Policy, Ground: check.OnQuote, Checks: "the anchor is not older than the policy allows, by the clock of the vTPM and by that of the guest", Stops: "a report of long ago"},
 }
 
 // values requires an age exactly if anchored evidence is acceptable.
@@ -78,7 +79,7 @@ func (r *FreshnessRules) explain(_ *Policy, w *Words) {
 		w.demand("The report was made for this very request.")
 	case AnchoredReport:
 		w.on(check.OnQuote, "the age of the report (max_anchor_age)")
-		w.demand("The report is at most %v old, by the clock of the vTPM, which the host that runs the vTPM can set.", r.MaxAnchorAge)
+		w.demand("The report is at most %v old, by the clock of the vTPM and by that of the guest. The party that runs the vTPM can set the one; the host can slow or pause the other, unless the launch has Secure TSC.", r.MaxAnchorAge)
 	default:
 		w.danger("freshness is \"any\": a report of any age is accepted, and a change of firmware after it is not seen.")
 	}
@@ -119,7 +120,8 @@ func (r *FreshnessRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		f.Skip("policy.anchor-age", "the policy accepts a report of any age")
 	case want != AnchoredReport:
 		f.Skip("policy.anchor-age", "the policy accepts no anchor at all")
-	case a.Known:
-		f.Decide("policy.anchor-age", a.Since <= time.Duration(r.MaxAnchorAge), "at most "+r.MaxAnchorAge.String(), a.Since.String(), "the anchor is %v old by the clock of the vTPM", a.Since)
+	case a.Known && a.GuestKnown:
+		f.Decide("policy.anchor-age", max(a.Since, a.ByGuest) <= time.Duration(r.MaxAnchorAge), "at most "+r.MaxAnchorAge.String(), fmt.Sprintf("%v by the vTPM, %v by the guest", a.Since, a.ByGuest),
+			"the anchor is %v old by the clock of the vTPM, and %v by that of the guest", a.Since, a.ByGuest)
 	}
 }

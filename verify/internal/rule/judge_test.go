@@ -30,8 +30,9 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	p.AKNames, p.AKOrigin = []string{"000b" + digest}, AKEnrolled
 	p.PCRs = []PCR{{Bank: "sha256", Index: 4, Values: []string{digest}}}
 	p.FirmwareLog, p.UnlistedApps, p.Continuation = Required, Refuse, Required
-	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "a", Digests: []string{digest}}}
-	p.Caller = Caller{Unit: "u", UID: &uid, App: "a", Covered: true}
+	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "b", Digests: []string{digest}, Declarations: []string{digest}}}
+	p.Quoted, p.LogPCR = []Quoted{{Bank: "sha256", PCRs: []int{0}}}, new(13)
+	p.Caller = Caller{Method: "pidfd", Unit: "u", UID: &uid, App: "a", Covered: true}
 	p.Basis = BasisDemands{History: check.ByTPM, Caller: check.ByLaunch, All: check.ByLaunch}
 	c, err := p.Compile()
 	if err != nil {

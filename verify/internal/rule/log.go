@@ -18,19 +18,22 @@ type LogRules struct {
 	Log                Choice `toml:"log,omitempty" value:"one required optional" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
 	FirmwareLog        Choice `toml:"firmware_log,omitempty" value:"one required optional" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
 	Continuation       Choice `toml:"continuation,omitempty" value:"one optional required" default:"\"optional\"" doc:"|required|: the verifier must know an earlier state of the log, and the log must continue it. The log of another boot or machine is refused until the caller says that a new history begins (|--replace-known-log|, |Expect.NewHistory|). |optional|: a log of the same boot must continue a known state all the same"`
-	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept a log that records gaps (a lost file event, a log that is full)"`
-	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept a log that records declared applications which could not be measured"`
+	LogPCR             *int   `toml:"log_pcr,omitempty" value:"range 0 15" default:"any" doc:"PCR that the log must be in: root of the guest can choose another, which the log begins anew"`
+	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept gaps: a lost file event, a stop or crash of the agent, a log that is full. It speaks only of applications that no |[[app]]| lists and that |caller.app| does not name; for the others see |app.covered|"`
+	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept declared applications which could not be measured, if no |[[app]]| lists them and |caller.app| does not name them"`
 }
 
 var logChecks = []check.Definition{
 	{ID: "policy.log", Class: check.Policy, Ground: check.OnVerifier, Checks: "the evidence contains a log if the policy needs one", Stops: "applications hidden by leaving the log out"},
+	{ID: "policy.log-pcr", Class: check.Policy, Ground: check.OnHistory, Checks: "the log is in the PCR that the policy names", Stops: "a log begun again in another PCR during the same boot"},
 	{ID: "policy.continuation", Class: check.Policy, Ground: check.OnHistory, Checks: "the log continues a state that the verifier knows from before, if the policy asks for it", Stops: "another boot or machine, whose log says nothing of what the known one recorded"},
 	{ID: "policy.firmware-log", Class: check.Policy, Ground: check.OnQuote, Checks: "the firmware's log is there and leads to the quoted values of PCRs 0 to 7, except those that the policy pins, if the policy asks for it", Stops: "a boot that no log explains"},
-	{ID: "policy.log-gaps", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no gap, or the policy tolerates gaps", Stops: "a change that the agent could not see"},
-	{ID: "policy.log-unmeasured", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no declared application that could not be measured, or the policy tolerates it", Stops: "an application that runs unmeasured"},
+	{ID: "policy.log-gaps", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, nothing interrupted the coverage of an application that no rule is about, no gap and no stop of the agent, unless it was carried over or the policy tolerates gaps", Stops: "a change that the agent could not see"},
+	{ID: "policy.log-unmeasured", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records no application that could not be measured and that no rule is about, or the policy tolerates it", Stops: "an application that runs unmeasured"},
 }
 
 func (r *LogRules) conflicts(p *Policy, f *faults) {
+	p.needs(f, "log_pcr", r.LogPCR != nil)
 	p.needs(f, "continuation", r.Continuation == Required)
 	p.paravisor(f, "log", r.required(), `contains no measurement log: log must be "optional"`)
 }
@@ -51,11 +54,15 @@ func (r *LogRules) explain(_ *Policy, w *Words) {
 	w.demandIf(r.required(), "The evidence contains the measurement log, and replaying it gives the quoted PCR.")
 	w.dangerIf(!r.required(), "log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 	w.demandIf(!r.required(), "If the evidence contains a measurement log, replaying it gives the quoted PCR.")
+	if r.LogPCR != nil {
+		w.demand("The log is in PCR %d.", *r.LogPCR)
+	}
+	w.openIf(r.LogPCR == nil, "Which PCR the log is in: root of the guest can begin another log in another PCR (log_pcr asks).")
 	continues := r.Continuation == Required
 	w.demandIf(continues, "The log continues a state that the verifier knows from before, or the caller says that a new history begins.")
 	w.openIf(!continues, "What happened in earlier boots, or before the log of another machine: a new boot begins a new log (continuation = \"required\" asks).")
-	w.tolerates(r.TolerateGaps, "tolerate_gaps: the log may say that it missed changes.", "The log records no gap.")
-	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications may have run unmeasured.", "The log records no declared application that could not be measured.")
+	w.tolerates(r.TolerateGaps, "tolerate_gaps: of applications that no rule is about, the agent may have missed changes.", "The agent missed no change of an application that no rule is about: no gap, and no stop of the agent that it could not carry coverage over.")
+	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications that no rule is about may have run unmeasured.", "No declared application that no rule is about was left unmeasured.")
 }
 
 func (r *LogRules) survey() {
@@ -68,8 +75,14 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 	if state != LogRead {
 		return
 	}
-	d.root.dangerIf(len(log.Gaps) > 0 || log.Full, "tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
-	d.root.dangerIf(len(log.Unmeasured) > 0, "tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
+	listed := make(map[string]bool, len(log.Apps)) // those that the draft lists
+	for _, a := range log.Apps {
+		listed[a.Name] = true
+	}
+	lists := func(name string) bool { return listed[name] }
+	d.root.dangerIf(len(gaps(log, lists, true)) > 0, "tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
+	d.root.dangerIf(len(unmeasured(log, lists)) > 0, "tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
+	d.root.offer("The PCR of the log.", "log_pcr = %d", log.PCR)
 	d.root.offer("To accept only logs that continue one which the verifier knows; a new boot is then refused until the caller decides.", "# continuation = \"required\"")
 	if g.FirmwareLog == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
@@ -81,23 +94,18 @@ func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	if !f.SkipIf(!r.required(), "policy.log", "the policy does not need a log") {
 		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
 	}
+	if !noLog(f, state, "policy.log-pcr") && !f.SkipIf(r.LogPCR == nil, "policy.log-pcr", "the policy does not say which PCR the log must be in") {
+		f.Decide("policy.log-pcr", int64(*r.LogPCR) == int64(log.PCR), fmt.Sprintf("PCR %d", *r.LogPCR), fmt.Sprintf("PCR %d", log.PCR), "the log is in PCR %d, and the policy wants it in PCR %d", log.PCR, *r.LogPCR)
+	}
 	r.judgeContinuation(s, f)
 	r.judgeFirmware(p, s, f)
 	if noLog(f, state, "policy.log-gaps", "policy.log-unmeasured") {
 		return
 	}
-	var gaps, unmeasured []string
-	for _, g := range log.Gaps {
-		gaps = append(gaps, fmt.Sprintf("record %d: %s", g.Record, g.Reason))
-	}
-	if log.Full {
-		gaps = append(gaps, "the log is full and took nothing more")
-	}
-	for _, u := range log.Unmeasured {
-		unmeasured = append(unmeasured, fmt.Sprintf("record %d: %s: %s", u.Record, u.App, u.Reason))
-	}
-	tolerate(f, "policy.log-gaps", gaps, r.TolerateGaps, "changes may have happened unseen")
-	tolerate(f, "policy.log-unmeasured", unmeasured, r.TolerateUnmeasured, "a declared application could not be measured")
+	rules := p.rules()
+	lists := func(name string) bool { return p.lists(rules, name) }
+	tolerate(f, "policy.log-gaps", gaps(log, lists, p.carries()), r.TolerateGaps, "changes may have happened unseen")
+	tolerate(f, "policy.log-unmeasured", unmeasured(log, lists), r.TolerateUnmeasured, "a declared application could not be measured")
 }
 
 // judgeContinuation wants a log that continues a known one, or the caller's decision that a

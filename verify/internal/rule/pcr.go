@@ -17,7 +17,8 @@ import (
 // PCRRules are rules about PCR values.
 type PCRRules struct {
 	quiet
-	PCRs []PCR `toml:"pcr,omitempty"`
+	Quoted []Quoted `toml:"quoted,omitempty"`
+	PCRs   []PCR    `toml:"pcr,omitempty"`
 }
 
 // PCR is one [[pcr]]: the values that one PCR may have.
@@ -27,11 +28,21 @@ type PCR struct {
 	Values []string `toml:"values" value:"later" default:"required" doc:"acceptable values: another boot loader, kernel or command line is refused, if the policy knows the attestation key. If it does not, root of a guest can invent any value"`
 }
 
-var pcrChecks = []check.Definition{{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted with one of the listed values", Stops: "another boot loader, kernel or command line, if the AK is known from elsewhere; under another AK, root of a guest can invent any value"}}
+// Quoted is one [[quoted]]: PCRs that every quote must contain, whatever their values.
+type Quoted struct {
+	Bank string `toml:"bank" value:"one sha256 sha384 sha512" default:"required" doc:"|sha256|, |sha384| or |sha512|"`
+	PCRs []int  `toml:"pcrs" value:"range 0 23" default:"required" doc:"0 to 23: evidence whose quote leaves one of them out is refused. What a value means is another matter, see |[[pcr]]|"`
+}
+
+var pcrChecks = []check.Definition{
+	{ID: "policy.quoted", Class: check.Policy, Ground: check.OnQuote, Checks: "the quote contains every PCR that the policy wants quoted", Stops: "an inconvenient PCR left out of the quote"},
+	{ID: "policy.pcr", Class: check.Policy, Ground: check.OnQuote, Checks: "every PCR that the policy pins was quoted with one of the listed values", Stops: "another boot loader, kernel or command line, if the AK is known from elsewhere; under another AK, root of a guest can invent any value"},
+}
 
 // values checks what depends on the bank. Collisions of SHA-1 can be made, so a SHA-1 value
 // says little about what was extended: there is no such bank.
 func (r *PCRRules) values(f *faults) {
+	f.twice("quoted[%d].bank", len(r.Quoted), func(i int) string { return r.Quoted[i].Bank })
 	f.twice("pcr[%d]", len(r.PCRs), func(i int) string { return fmt.Sprintf("PCR %d of bank %s", r.PCRs[i].Index, r.PCRs[i].Bank) })
 	for i, x := range r.PCRs {
 		if bank, err := pcr.ParseAlgorithm(x.Bank); err == nil && x.Values != nil {
@@ -55,6 +66,9 @@ func (r *PCRRules) explain(_ *Policy, w *Words) {
 	for _, x := range r.PCRs {
 		w.demand("PCR %d of bank %s was quoted with one of %d listed values.", x.Index, x.Bank, len(x.Values))
 	}
+	for _, x := range r.Quoted {
+		w.demand("The quote contains PCR %s of bank %s, whatever their values.", joined(x.PCRs, ", "), x.Bank)
+	}
 	w.openIf(len(r.PCRs) == 0, "The PCRs of firmware, boot loader and kernel: no [[pcr]] pins one.")
 }
 
@@ -74,7 +88,31 @@ func (*PCRRules) draft(g *Golden, d *Draft) {
 	t.line("")
 }
 
+// judgeQuoted wants PCRs in the quote. The evidence gives values for exactly those that the
+// quote selects.
+func (r *PCRRules) judgeQuoted(s *Subject, f *check.Findings) {
+	const id = "policy.quoted"
+	if f.SkipIf(len(r.Quoted) == 0, id, "the policy does not say which PCRs must be quoted") || s.Material.Quote && s.Quote == nil {
+		return
+	}
+	var missing []string
+	for _, x := range r.Quoted {
+		bank, _ := pcr.ParseAlgorithm(x.Bank) // the policy was checked
+		for _, index := range x.PCRs {
+			quoted := false
+			if s.Quote != nil {
+				_, quoted = s.Quote.Values[bank][uint32(index)]
+			}
+			if !quoted {
+				missing = append(missing, fmt.Sprintf("PCR %d of bank %s", index, x.Bank))
+			}
+		}
+	}
+	f.Decide(id, len(missing) == 0, "every PCR that the policy wants quoted", "without "+firstOf(missing), "the quote leaves out %s, or there is none", firstOf(missing))
+}
+
 func (r *PCRRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+	r.judgeQuoted(s, f)
 	q := s.Quote
 	switch {
 	case len(r.PCRs) == 0:

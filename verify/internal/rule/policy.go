@@ -273,6 +273,9 @@ type Age struct {
 	Anchored  bool          // the evidence contains an anchor
 	Known     bool          // Since was established
 	Since     time.Duration // age of the anchor, by the clock of the vTPM
+
+	GuestKnown bool          // ByGuest was established
+	ByGuest    time.Duration // age of the anchor, by the guest's clock
 }
 
 // LogState says how far reading a log came.

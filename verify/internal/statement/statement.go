@@ -86,3 +86,6 @@ func CheckBatch(f *check.Findings, e *evidence.Evidence) {
 	f.DecideSignature(agentSignature.ID, ed25519.Verify(ed25519.PublicKey(e.AgentKey), message, e.AgentSignature), "agent key "+check.Short(e.AgentKey),
 		"the agent key did not sign this batch: root, size, anchor, time, quote or log head is not what the agent saw")
 }
+
+// Signed reports whether the agent signed the batch.
+func Signed(f *check.Findings) bool { return f.Passed(agentSignature.ID) }

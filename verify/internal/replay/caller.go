@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/verify/internal/check"
+)
+
+var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnHistory, Checks: "the application that the statement names as caller is in the log with the caller's unit and user, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
+
+// checkCaller compares what the statement says of the caller with the log. The agent wrote
+// both, so a contradiction shows that another program signed the statement.
+func (w *walk) checkCaller() {
+	c := w.in.Caller
+	if c == nil {
+		return
+	}
+	x := c.Executable
+	covered := x != nil && x.Covered
+	if c.App == "" && !covered {
+		w.Skip(statedCaller.ID, "the statement says that the caller is not a declared application")
+		return
+	}
+	i, measured := w.state.apps[c.App]
+	if !measured {
+		w.Decide(statedCaller.ID, !covered && w.state.knows(c.App), fmt.Sprintf("application %q in the log", c.App), "nothing of it",
+			"the statement names %q as the caller's application, and the log says nothing of it", c.App)
+		return
+	}
+	app := &w.state.Apps[i]
+	if !slices.ContainsFunc(app.Versions, func(v AppVersion) bool { return v.Unit == c.Unit && (v.UID == nil || *v.UID == c.UID) }) {
+		v := app.Versions[app.Current]
+		w.Decide(statedCaller.ID, false, fmt.Sprintf("%q as unit %q, uid %s", c.App, v.Unit, uidText(v.UID)), fmt.Sprintf("unit %q, uid %d", c.Unit, c.UID),
+			"the statement names %q as the caller's application, and the log has it with another unit or user", c.App)
+		return
+	}
+	if !covered {
+		w.Decide(statedCaller.ID, true, "", "", "")
+		return
+	}
+	var listed bool
+	found := "no digest"
+	if x.Digest != nil {
+		listed, found = app.Lists(*x.Digest, w.in.since()), x.Digest.String()
+	}
+	w.Decide(statedCaller.ID, listed, fmt.Sprintf("an executable in the manifest of %q", c.App), found,
+		"the statement says that the manifest of %q lists the caller's executable, and the log's does not", c.App)
+}
+
+// knows reports whether the log names an application that was never measured.
+func (h *history) knows(app string) bool {
+	_, declared := h.declared[app]
+	return declared || slices.ContainsFunc(h.Unmeasured, func(u Unmeasured) bool { return u.App == app })
+}
+
+// since returns the earliest time at which the statement can have been made, by the
+// guest's clock: not before its caller started, and not long before its batch. The
+// application may have been upgraded while the statement waited for the quote.
+func (in *Input) since() uint64 {
+	return max(in.Caller.Started, in.Time-min(in.Time, kept))
+}
+
+func uidText(uid *uint32) string {
+	if uid == nil {
+		return "any"
+	}
+	return fmt.Sprint(*uid)
+}
