@@ -36,7 +36,7 @@ const (
 
 func outcomes() []outcome {
 	var all []outcome
-	for _, rows := range [][]outcome{machineRows(), appRows(), tpmRows(), rollbackRows(), fileRows()} {
+	for _, rows := range [][]outcome{machineRows(), appRows(), tpmRows(), rollbackRows(), fileRows(), foreignRows()} {
 		all = append(all, rows...)
 	}
 	return all
