@@ -26,6 +26,7 @@ type State struct {
 	Differ     bool             // whether the configuration names other recipients, which are not used
 	StoreKey   sealing.StoreKey // that signs every blob: root keeps it with the recovery identity
 	NewKey     bool             // whether this process made the store key, so that root may not have it yet
+	Upgraded   *Report          // of the upgrade from version 1, if this process made it; what was kept has no sender
 	Unproven   int              // blobs whose content came from a recovery that could not tell who wrote it
 }
 
@@ -54,7 +55,7 @@ func (s *Store) State(ctx context.Context) (State, error) {
 		want := slices.Compact(slices.Sorted(slices.Values(s.config.Recipients)))
 		out.Differ = !slices.Equal(want, out.Recipients)
 	}
-	out.StoreKey, out.NewKey = s.key.public, s.newKey
+	out.StoreKey, out.NewKey, out.Upgraded = s.key.public, s.newKey, s.upgraded
 	for _, e := range m.Entries {
 		if e.Unproven {
 			out.Unproven++

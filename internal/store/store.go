@@ -68,6 +68,7 @@ type Store struct {
 	manifest *sealing.Manifest   // nil while locked
 	header   sealing.Header      // of the manifest's blob, authenticated
 	key      *storeKey           // from the manifest; nil while locked, or if the manifest is of version 1
+	upgraded *Report             // of the upgrade from version 1, if this process made it
 	newKey   bool                // whether this process made key, so that root may not know it yet
 	apps     map[string]*appRoot // opened app roots
 	locked   error               // reason why nothing can be opened; nil while ready
@@ -295,17 +296,17 @@ func (s *Store) first(ctx context.Context) error {
 // as they are: they have no sender.
 func (s *Store) upgrade(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // it is the work of the agent, not of the caller that came first
-	err := s.change(ctx, func(t *writing) (err error) {
+	report, err := s.rewrite(ctx, func(t *writing) (r Report, err error) {
 		if t.to.key, err = newStoreKey(); err != nil {
-			return err
+			return Report{}, err
 		}
-		_, err = t.again(ctx, s.roots.opener(ctx))
-		return err
+		return t.again(ctx, s.roots.opener(ctx))
 	})
 	if err != nil {
 		s.manifest = nil
 		return &sealing.Error{Code: api.CodeRootUnavailable, Detail: "seal a store of version 1 again in version 2", Err: err}
 	}
+	s.upgraded = &report
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,9 +103,12 @@ func TestUpgrade(t *testing.T) {
 	if n != 5 {
 		t.Errorf("%d blobs, want 5", n)
 	}
+	if u := state(t, s).Upgraded; u == nil || u.Written != 4 || len(u.Kept) != 0 {
+		t.Errorf("upgraded: %v", u)
+	}
 	s = w.ready(t)
 	must(t, v.check(s))
-	if st := state(t, s); st.StoreKey != key || st.NewKey {
+	if st := state(t, s); st.Upgraded != nil || st.StoreKey != key || st.NewKey {
 		t.Errorf("after a restart: %+v", st)
 	}
 	stranger := ledger
@@ -117,6 +121,34 @@ func TestUpgrade(t *testing.T) {
 	must(t, err)
 	_, err = w.open(t).Recover(t.Context(), store.Recovery{Identities: ids, StoreKey: &key, Recipients: []string{v.Recipient}})
 	must(t, err)
+	must(t, v.check(w.ready(t)))
+}
+
+// TestUpgradeKeepsWhatDoesNotOpen: a blob of version 1 that is damaged is reported, and not
+// signed. Put back, it opens; signed by the next change of the store.
+func TestUpgradeKeepsWhatDoesNotOpen(t *testing.T) {
+	v := loadV1(t)
+	w := v.world(t)
+	var file string
+	for name, content := range w.files.files {
+		if b, err := sealing.ParseBlob(content); err == nil && b.Claimed.Name == "token" {
+			file = name
+		}
+	}
+	good := w.files.files[file]
+	w.files.files[file] = append(slices.Clone(good[:len(good)-1]), good[len(good)-1]^1)
+	s := w.ready(t)
+	u := state(t, s).Upgraded
+	if u == nil || u.Written != 3 || len(u.Kept) != 1 || u.Kept[0].Name != "token" || !errors.Is(u.Kept[0].Err, api.CodeDamaged) {
+		t.Fatalf("upgraded: %v", u)
+	}
+	w.files.files[file] = good
+	must(t, v.check(s))
+	_, err := s.Rewrap(t.Context())
+	must(t, err)
+	if _, ok := w.files.files[file]; ok {
+		t.Error("the blob of version 1 is still there")
+	}
 	must(t, v.check(w.ready(t)))
 }
 

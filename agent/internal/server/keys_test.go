@@ -86,8 +86,14 @@ func TestSealingCodes(t *testing.T) {
 // without a word of it.
 func TestIdentityIsNotRepeated(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
-	_, b, p := ask(t, as(r.admin, 1000), "POST", api.CallRecipients.Path, `{"recipients":["age1x","AGE-SECRET-KEY-1QYQSZ"]}`)
-	if p == nil || p.Code != api.CodeInvalidValue || p.Where != "/recipients/1" || strings.Contains(string(b), "SECRET") {
-		t.Errorf("got %s", b)
+	for _, c := range []struct{ path, body, where string }{
+		{api.CallRecipients.Path, `{"recipients":["age1x","AGE-SECRET-KEY-1QYQSZ"]}`, "/recipients/1"},
+		{api.CallRecover.Path, `{"recipients":["AGE-SECRET-KEY-1QYQSZ"]}`, "/recipients/0"},
+		{api.CallRecover.Path, `{"storeKey":"AGE-SECRET-KEY-1QYQSZ"}`, "/storeKey"},
+	} {
+		_, b, p := ask(t, as(r.admin, 1000), "POST", c.path, c.body)
+		if p == nil || p.Code != api.CodeInvalidValue || p.Where != c.where || strings.Contains(string(b), "SECRET") {
+			t.Errorf("%s: got %s", c.body, b)
+		}
 	}
 }

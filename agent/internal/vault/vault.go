@@ -97,6 +97,9 @@ func (v *Vault) Run(ctx context.Context) {
 	}
 	s, state := v.now()
 	v.c.Log.Info("store of sealed blobs is open", "slot", state.Slot.String(), "blobs", state.Blobs, "counted", state.Counted, "store_key", state.StoreKey.String())
+	if u := state.Upgraded; u != nil {
+		v.c.Log.Info("the store of sealed blobs was upgraded: every blob that opened is signed now", "result", u.String())
+	}
 	if state.NewKey {
 		v.c.Log.Warn("the store of sealed blobs has a new store key: keep it with the recovery identity", "store_key", state.StoreKey.String())
 	}
