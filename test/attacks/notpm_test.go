@@ -4,6 +4,7 @@ package attacks
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -43,7 +44,7 @@ digests = [%q]
 
 [caller]
 unit = "billing.service"
-uid = 990
+uid = 0
 `, pcr4, app, agent))
 }
 
@@ -69,7 +70,7 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 	x.verify(pinned, nonce, file).refused(t, "what the attacker runs", 5, "policy.app-digest")
 
 	// Without a TPM, and with a nonce of the verifier's choice.
-	nonce, file = x.withoutTPM(file)
+	nonce, file = x.withoutTPM(file, program, "the reviewed program")
 	guest := x.verify(pinned, nonce, file)
 	guest.accepted(t, "evidence without a TPM, under a policy that does not ask for one")
 	guest.restsOn(t, "guest", "quote.signature", "policy.pcr", "policy.app-digest", "policy.agent", "policy.caller-unit", "policy.caller-user", "log.replay", "ak.attributes")
@@ -129,9 +130,9 @@ func (x *target) dangers(policy string) []string {
 
 // withoutTPM makes evidence from the honest one in file, as a program of the guest can that
 // has reports of the processor and nothing else, and returns it with its nonce. All keys are
-// made here. The log ends before the first record that does not suit, and PCR 4 has the value
-// that the policy wants.
-func (x *target) withoutTPM(file string) (nonce, forged string) {
+// made here. The log ends before the first record that does not suit, PCR 4 has the value that
+// the policy wants, and the caller is the program of this content.
+func (x *target) withoutTPM(file, program, content string) (nonce, forged string) {
 	x.t.Helper()
 	b, err := os.ReadFile(file)
 	must(x.t, err)
@@ -143,6 +144,9 @@ func (x *target) withoutTPM(file string) (nonce, forged string) {
 	nonce = newNonce()
 	r := evidencetest.New()
 	r.Neighbours, r.AgentKey, r.AK = 0, evidencetest.Key('e'), evidencetest.ECCKey('e')
+	r.Statement.Caller.UID, r.Statement.Caller.GID = 0, 0 // the user of the application
+	digest := evidence.Digest(sha256.Sum256([]byte(content)))
+	r.Statement.Caller.Executable = &evidence.Executable{State: evidence.ExecutableFile, Path: program, Digest: &digest, Covered: true}
 	r.Statement.PublicKey, r.Statement.UserData = []byte("a key of the attacker"), nil
 	r.Statement.Nonce, err = hex.DecodeString(nonce)
 	must(x.t, err)
