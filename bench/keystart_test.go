@@ -76,7 +76,7 @@ func storeStart(b *testing.B, commands, dir, platform string) (*simulated.Machin
 	program := filepath.Join(dir, "program")
 	files := map[string]string{
 		program:                                 "program",
-		filepath.Join(dir, "config.toml"):       fmt.Sprintf("[keys]\nsecrets_per_app = %d\n", sealedBlobs),
+		filepath.Join(dir, "config.toml"):       fmt.Sprintf("[keys]\nsecrets_per_app = %d\nwrites_per_minute = 65536\n", sealedBlobs),
 		filepath.Join(dir, "apps.d/bench.toml"): fmt.Sprintf("unit = %q\nuser = \"root\"\nfiles = [%q]\n", unit, program),
 	}
 	for name, text := range files {

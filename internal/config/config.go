@@ -84,6 +84,7 @@ type Keys struct {
 	LoseOnHardwareChange bool     `toml:"lose_on_hardware_change"` // accept, without recipients, that another chip loses every secret
 	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, if the firmware derives none, that the TPM alone protects them
 	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
+	WritesPerMinute      int      `toml:"writes_per_minute"`       // of stored secrets, by one application, after a burst of twice as many
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
 }
 
@@ -135,7 +136,7 @@ func Default() Config {
 			CertificateFolder: "/etc/agentd/certs",
 		},
 		State: State{Folder: "/var/lib/agentd"},
-		Keys:  Keys{SecretsPerApp: 64, BytesPerApp: 1 << 20},
+		Keys:  Keys{SecretsPerApp: 64, WritesPerMinute: 60, BytesPerApp: 1 << 20},
 		Limits: Limits{
 			Connections: 2048, ConnectionsPerUser: 1024,
 			Requests: 1024, RequestsPerUser: 512, WaitingPerUser: 256,
@@ -266,6 +267,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 		}
 	}
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
+	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)
 	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
 	number("limits.connections", c.Limits.Connections, 1, 1<<16)
 	number("limits.connections_per_user", c.Limits.ConnectionsPerUser, 1, c.Limits.Connections)

@@ -31,20 +31,21 @@ func (a *appRoot) current() uint32 { return a.versions[len(a.versions)-1] }
 
 // beginApp begins an operation on an app that has keys, and opens its root. The caller ends
 // its turn with end, unless there is an error.
-func (s *Store) beginApp(ctx context.Context, name string) (*appRoot, error) {
-	if err := s.ready(ctx); err != nil {
-		return nil, err
+func (s *Store) beginApp(ctx context.Context, name string) (context.Context, *appRoot, error) {
+	ctx, err := s.ready(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	a, err := s.app(ctx, name)
 	if err != nil {
 		s.end()
 	}
-	return a, err
+	return ctx, a, err
 }
 
 // app opens the root of an app. The code is [api.CodeNotFound] if the app has none yet.
 func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
-	if a := s.apps[name]; a != nil {
+	if a := s.opened.get(name); a != nil {
 		return a, nil
 	}
 	e := s.manifest.Find(sealing.Key{App: name, Kind: sealing.KindAppRoot})
@@ -61,7 +62,7 @@ func (s *Store) app(ctx context.Context, name string) (*appRoot, error) {
 		return nil, err
 	}
 	a := &appRoot{header: *h, payload: payload, versions: list}
-	s.apps[name] = a
+	s.opened.put(name, a)
 	return a, nil
 }
 

@@ -25,7 +25,8 @@ func (s *Store) RequireDigest(ctx context.Context, app sealing.App, digests ...e
 	if err := checkDigests(digests); err != nil {
 		return err
 	}
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return err
 	}
 	defer s.end()
@@ -44,7 +45,7 @@ func (s *Store) AuthorizeDigest(ctx context.Context, app string, d evidence.Dige
 	if err := checkDigests([]evidence.Digest{d}); err != nil {
 		return err
 	}
-	a, err := s.beginApp(ctx, app)
+	ctx, a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func (s *Store) AuthorizeDigest(ctx context.Context, app string, d evidence.Dige
 
 // WithdrawDigest takes an authorised digest back, after an upgrade. The last one stays.
 func (s *Store) WithdrawDigest(ctx context.Context, app string, d evidence.Digest) error {
-	a, err := s.beginApp(ctx, app)
+	ctx, a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,8 @@ type Kept struct {
 // An attacker who copied the old files can still open the copies with the old firmware.
 // [Store.Rotate] gives an app a root that is in no copy.
 func (s *Store) Rewrap(ctx context.Context) (Report, error) {
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return Report{}, err
 	}
 	defer s.end()
@@ -62,7 +63,8 @@ func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseO
 	if err := checkRecipients(recipients); err != nil {
 		return Report{}, err
 	}
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return Report{}, err
 	}
 	defer s.end()
@@ -101,7 +103,8 @@ func (t *writing) setRecipients(old, recipients []string) (err error) {
 // nothing that the old key signed is recovered. Blobs that do not open keep the old
 // signature and are reported: what the store cannot open it does not sign.
 func (s *Store) RotateStoreKey(ctx context.Context) (Report, error) {
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return Report{}, err
 	}
 	defer s.end()
@@ -185,7 +188,7 @@ func (t *writing) ensureTPM(ctx context.Context) error {
 // seals everything of the app again under new keys. Older versions stay until
 // [Store.Retire], so that the app can move what it protected with them.
 func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err error) {
-	a, err := s.beginApp(ctx, app)
+	ctx, a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return 0, err
 	}
@@ -231,7 +234,7 @@ func (s *Store) Rotate(ctx context.Context, app string) (version uint32, err err
 // Retire forgets one version of an app's root other than the current one. What was
 // derived from it cannot be derived again.
 func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
-	a, err := s.beginApp(ctx, app)
+	ctx, a, err := s.beginApp(ctx, app)
 	if err != nil {
 		return err
 	}
@@ -262,7 +265,8 @@ func (s *Store) Retire(ctx context.Context, app string, version uint32) error {
 // as root decides. From then on a new counter counts. The store refuses every manifest that
 // the old one counted, including the newer ones.
 func (s *Store) AcceptRollback(ctx context.Context) error {
-	if err := s.begin(ctx); err != nil {
+	ctx, err := s.begin(ctx)
+	if err != nil {
 		return err
 	}
 	defer s.end()

@@ -69,7 +69,8 @@ func (s *Store) Recover(ctx context.Context, how Recovery) (Recovered, error) {
 	if err := how.check(); err != nil {
 		return Recovered{}, err
 	}
-	if err := s.begin(ctx); err != nil {
+	ctx, err := s.begin(ctx)
+	if err != nil {
 		return Recovered{}, err
 	}
 	defer s.end()

@@ -26,7 +26,14 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 	if len(label) > sealing.MaxLabel {
 		return nil, 0, &sealing.Error{Code: api.CodeInvalidValue, Field: "label", Detail: fmt.Sprintf("label of %d bytes, at most %d", len(label), sealing.MaxLabel)}
 	}
-	if err := s.ready(ctx); err != nil {
+	if err := checkIdentity(c.App); err != nil {
+		return nil, 0, err
+	}
+	if out, version, err, ok := s.opened.derive(c, label, length, version); ok {
+		return out, version, err
+	}
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return nil, 0, err
 	}
 	defer s.end()
@@ -37,6 +44,14 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 		}
 	}
 	if err != nil {
+		return nil, 0, err
+	}
+	return a.derive(c, label, length, version)
+}
+
+// derive derives a secret for c from a version of the root, 0 for the current one.
+func (a *appRoot) derive(c Caller, label []byte, length int, version uint32) (*secret.Secret, uint32, error) {
+	if err := permits(&a.header, c); err != nil {
 		return nil, 0, err
 	}
 	if version == 0 {
@@ -70,7 +85,8 @@ func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Se
 	if err != nil {
 		return err
 	}
-	if err := s.ready(ctx); err != nil {
+	ctx, err = s.ready(ctx)
+	if err != nil {
 		return err
 	}
 	defer s.end()
@@ -102,7 +118,8 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	if err := checkRequest(name, associated); err != nil {
 		return nil, err
 	}
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return nil, err
 	}
 	defer s.end()
@@ -135,7 +152,8 @@ func (s *Store) Delete(ctx context.Context, c Caller, name string) error {
 	if err := checkRequest(name, nil); err != nil {
 		return err
 	}
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return err
 	}
 	defer s.end()

@@ -40,7 +40,8 @@ func (s State) Rollback() string {
 
 // State waits for its turn as every operation does.
 func (s *Store) State(ctx context.Context) (State, error) {
-	if err := s.begin(ctx); err != nil {
+	ctx, err := s.begin(ctx)
+	if err != nil {
 		return State{}, err
 	}
 	defer s.end()
@@ -78,7 +79,8 @@ type Item struct {
 
 // List lists every blob, by app, kind and name, without opening one.
 func (s *Store) List(ctx context.Context) ([]Item, error) {
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return nil, err
 	}
 	defer s.end()
@@ -93,7 +95,8 @@ func (s *Store) List(ctx context.Context) ([]Item, error) {
 // opens the blob to authenticate it, and returns nothing of the payload. If the blob does
 // not open, it returns the file's claim together with the error.
 func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contract, error) {
-	if err := s.begin(ctx); err != nil {
+	ctx, err := s.begin(ctx)
+	if err != nil {
 		return sealing.Contract{}, err
 	}
 	defer s.end()
@@ -147,7 +150,8 @@ func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 
 // Plan returns the contract of what the app would seal under that name now.
 func (s *Store) Plan(ctx context.Context, app sealing.App, name string) (sealing.Contract, error) {
-	if err := s.ready(ctx); err != nil {
+	ctx, err := s.ready(ctx)
+	if err != nil {
 		return sealing.Contract{}, err
 	}
 	defer s.end()

@@ -21,10 +21,9 @@ import (
 	"io/fs"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -62,20 +61,21 @@ type Caller struct {
 // goroutine; they run one at a time.
 type Store struct {
 	config Config
-	turn   *semaphore.Weighted // of one; its holder owns everything below
+	turn   *turn.Queue // of one; its holder owns everything below
+	leave  func()      // passes the turn on
 	roots  roots
 
-	manifest *sealing.Manifest   // nil while locked
-	header   sealing.Header      // of the manifest's blob, authenticated
-	key      *storeKey           // from the manifest; nil while locked, or if the manifest is of version 1
-	upgraded *Report             // of the upgrade from version 1, if this process made it
-	newKey   bool                // whether this process made key, so that root may not know it yet
-	apps     map[string]*appRoot // opened app roots
-	locked   error               // reason why nothing can be opened; nil while ready
-	refused  *sealing.Manifest   // manifest that opened and does not match the counter
-	unsure   bool                // whether a write failed: then the next operation first reads the disk again
-	orphans  int                 // blob files that the manifest does not list
-	tried    time.Time           // when load ended
+	manifest *sealing.Manifest // nil while locked
+	header   sealing.Header    // of the manifest's blob, authenticated
+	key      *storeKey         // from the manifest; nil while locked, or if the manifest is of version 1
+	upgraded *Report           // of the upgrade from version 1, if this process made it
+	newKey   bool              // whether this process made key, so that root may not know it yet
+	opened   opened            // app roots, which are read without the turn
+	locked   error             // reason why nothing can be opened; nil while ready
+	refused  *sealing.Manifest // manifest that opened and does not match the counter
+	unsure   bool              // whether a write failed: then the next operation first reads the disk again
+	orphans  int               // blob files that the manifest does not list
+	tried    time.Time         // when load ended
 	closed   bool
 }
 
@@ -97,7 +97,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	c.Quota.Secrets = cmp.Or(max(c.Quota.Secrets, 0), 64)
 	c.Quota.Bytes = cmp.Or(max(c.Quota.Bytes, 0), 1<<20)
 	c.RetryPause = cmp.Or(max(c.RetryPause, 0), 5*time.Second) // longer than hosts make a request wait as a rule
-	s := &Store{config: c, turn: semaphore.NewWeighted(1)}
+	s := &Store{config: c, turn: turn.New(turn.Options{Waiting: maxWaiting})}
 	s.roots = roots{platform: c.Platform, tpm: c.TPM, files: c.Files}
 	s.load(ctx)
 	return s, nil
@@ -110,41 +110,62 @@ func (s *Store) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[store of sealed bl
 // errClosed means that the store was closed.
 var errClosed = errors.New("the store of sealed blobs is closed")
 
-// begin waits for the turn. If a write failed before, it loads what that left, with the
-// same function as at the start. The caller ends its turn with end.
-func (s *Store) begin(ctx context.Context) error {
-	if err := s.turn.Acquire(ctx, 1); err != nil {
-		return err
+// maxWaiting is how many operations of one party wait for their turn.
+const maxWaiting = 128
+
+// longestOperation is how long an operation may take once it has its turn. A host may delay
+// each request for a key of the firmware by a minute.
+const longestOperation = 10 * time.Minute
+
+// begin waits for the turn, as long as ctx allows. It returns the context of the operation,
+// which does not end with ctx: a caller who leaves in the middle must not undo what other
+// callers need too, such as reading the store again. If a write failed before, begin loads
+// what that left, with the same function as at the start. The caller ends its turn with end.
+func (s *Store) begin(ctx context.Context) (context.Context, error) {
+	leave, err := s.turn.Enter(ctx, 1)
+	if err != nil {
+		return nil, err
 	}
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), longestOperation)
+	s.leave = func() { cancel(); leave() }
 	if s.closed {
 		s.end()
-		return errClosed
+		return nil, errClosed
 	}
 	// A device that was busy or absent may be back.
 	if s.unsure || sealing.CodeOf(s.locked) == api.CodeRootUnavailable && time.Since(s.tried) >= s.config.RetryPause {
-		s.load(ctx)
+		s.load(own)
 	}
-	return nil
+	return own, nil
 }
 
-func (s *Store) end() { s.turn.Release(1) }
+func (s *Store) end() {
+	leave := s.leave
+	s.leave = nil
+	leave()
+}
 
 // ready begins an operation that needs an open store.
-func (s *Store) ready(ctx context.Context) error {
-	if err := s.begin(ctx); err != nil {
-		return err
+func (s *Store) ready(ctx context.Context) (context.Context, error) {
+	ctx, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if s.locked != nil {
 		defer s.end()
-		return s.locked
+		return nil, s.locked
 	}
-	return nil
+	return ctx, nil
 }
 
 // Close wipes every key in memory. Operations fail from then on.
 func (s *Store) Close() {
-	_ = s.turn.Acquire(context.Background(), 1) // it cannot fail: this context never ends
-	defer s.end()
+	closing := turn.With(context.Background(), turn.Who{Class: turn.Start, Party: "close"})
+	leave, err := s.turn.Enter(closing, 1)
+	if err != nil { // it does not happen: this context never ends, and nothing else of its party waits
+		return
+	}
+	defer leave()
 	s.forget()
 	s.roots.wipe()
 	s.closed = true
@@ -152,11 +173,9 @@ func (s *Store) Close() {
 
 // forget wipes what load finds again.
 func (s *Store) forget() {
-	for _, a := range s.apps {
-		a.payload.Wipe()
-	}
+	s.opened.forget()
 	s.key.wipe()
-	s.apps, s.manifest, s.refused, s.header, s.key = map[string]*appRoot{}, nil, nil, sealing.Header{}, nil
+	s.manifest, s.refused, s.header, s.key = nil, nil, sealing.Header{}, nil
 }
 
 // load reads the manifest and compares it with the counter. It sets locked.
@@ -165,6 +184,7 @@ func (s *Store) load(ctx context.Context) {
 	s.unsure = false
 	defer func() { s.tried = time.Now() }()
 	s.locked = coded("open the store", s.tryLoad(ctx))
+	s.opened.use(s.locked == nil)
 }
 
 func (s *Store) tryLoad(ctx context.Context) error {

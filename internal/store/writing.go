@@ -118,11 +118,13 @@ func (t *writing) commit(ctx context.Context) error {
 	}
 	s.unsure = true
 	if err := s.config.Files.WriteDurable(manifestFile, b.Encode()); err != nil {
+		s.opened.use(false)
 		t.dropKey()
 		return &sealing.Error{Code: api.CodeInterrupted, Detail: "write the manifest", Err: err}
 	}
 	if len(t.next.Counter) > 0 {
 		if err := s.increment(ctx, t.next); err != nil {
+			s.opened.use(false)
 			t.dropKey()
 			return &sealing.Error{Code: api.CodeInterrupted, Detail: "make the TPM's counter follow the manifest", Err: err}
 		}
@@ -133,12 +135,8 @@ func (t *writing) commit(ctx context.Context) error {
 		s.key, s.newKey = t.to.key, true
 	}
 	s.manifest, s.header, s.locked, s.refused = t.next, b.Claimed, nil, nil
-	for _, name := range t.roots {
-		if a := s.apps[name]; a != nil {
-			a.payload.Wipe()
-			delete(s.apps, name)
-		}
-	}
+	s.opened.drop(t.roots)
+	s.opened.use(true)
 	s.tidy(ctx, t.next)
 	return nil
 }

@@ -141,6 +141,9 @@ type work struct {
 // must be called once. Cost is at least 1 and counts as at most the share of one party. The
 // error is [ErrBusy], or that of ctx.
 func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	who := From(ctx)
 	q.mu.Lock()
 	l := &q.lanes[min(who.Class, classes-1)]

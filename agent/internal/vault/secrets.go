@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
@@ -15,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -45,19 +49,40 @@ func (v Secrets) app(o server.Owner) (store.Caller, error) {
 	return c, nil
 }
 
-// forApp opens the store for the app of o.
-func (v Secrets) forApp(ctx context.Context, o server.Owner) (*store.Store, store.Caller, error) {
+// forApp opens the store for the app of o, and returns the context of the app's work: apps
+// take turns, also those of one user.
+func (v Secrets) forApp(ctx context.Context, o server.Owner) (context.Context, *store.Store, store.Caller, error) {
+	ctx = turn.With(ctx, turn.Who{Class: turn.Keys, Party: o.App})
 	s, err := v.opened(ctx)
 	if err != nil {
-		return nil, store.Caller{}, err
+		return nil, nil, store.Caller{}, err
 	}
 	c, err := v.app(o)
-	return s, c, err
+	return ctx, s, c, err
+}
+
+// mayWrite refuses a write if the app asks for too many: each increments a counter in the
+// TPM, whose memory wears out, and keeps other apps waiting.
+func (v Secrets) mayWrite(app string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	pen := v.pens[app]
+	if pen == nil {
+		perMinute := v.c.Keys.WritesPerMinute
+		pen = rate.NewLimiter(rate.Every(time.Minute/time.Duration(perMinute)), 2*perMinute)
+		v.pens[app] = pen
+	}
+	r := pen.Reserve()
+	if wait := r.Delay(); wait > 0 {
+		r.Cancel()
+		return problem.After(problem.New(api.CodeThrottled, fmt.Sprintf("app %s may change what it stored %d times a minute (keys.writes_per_minute)", app, v.c.Keys.WritesPerMinute)), wait)
+	}
+	return nil
 }
 
 // Derive derives a secret for the app of o.
 func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest) (api.Derived, error) {
-	s, c, err := v.forApp(ctx, o)
+	ctx, s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return api.Derived{}, err
 	}
@@ -65,6 +90,7 @@ func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest
 		return api.Derived{}, problem.Invalid("/length", fmt.Sprintf("%d bytes, want 1 to %d", r.Length, sealing.MaxDerived))
 	}
 	k, version, err := s.Derive(ctx, c, []byte(r.Label), int(r.Length), r.Version)
+	v.learn(ctx, err)
 	if err != nil {
 		return api.Derived{}, err
 	}
@@ -74,12 +100,15 @@ func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest
 
 // Seal stores a secret of the app of o.
 func (v Secrets) Seal(ctx context.Context, o server.Owner, r api.SealRequest) error {
-	s, c, err := v.forApp(ctx, o)
+	ctx, s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return err
 	}
 	if len(r.Data) == 0 || len(r.Data) > sealing.MaxSecret {
 		return problem.Invalid("/data", fmt.Sprintf("%d bytes, want 1 to %d", len(r.Data), sealing.MaxSecret))
+	}
+	if err := v.mayWrite(o.App); err != nil {
+		return err
 	}
 	data, err := secret.Take(r.Data)
 	if err != nil {
@@ -115,11 +144,12 @@ func requireMeasured(ctx context.Context, s *store.Store, c store.Caller) error 
 
 // Unseal opens a secret of the app of o.
 func (v Secrets) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest) ([]byte, error) {
-	s, c, err := v.forApp(ctx, o)
+	ctx, s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	k, err := s.Unseal(ctx, c, r.Name, r.AssociatedData)
+	v.learn(ctx, err)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +158,11 @@ func (v Secrets) Unseal(ctx context.Context, o server.Owner, r api.UnsealRequest
 
 // Discard deletes a secret of the app of o.
 func (v Secrets) Discard(ctx context.Context, o server.Owner, name string) error {
-	s, c, err := v.forApp(ctx, o)
+	ctx, s, c, err := v.forApp(ctx, o)
 	if err != nil {
+		return err
+	}
+	if err := v.mayWrite(o.App); err != nil {
 		return err
 	}
 	defer v.refresh(ctx)
@@ -138,7 +171,7 @@ func (v Secrets) Discard(ctx context.Context, o server.Owner, name string) error
 
 // Plan returns what a secret of the app of o would be sealed to now.
 func (v Secrets) Plan(ctx context.Context, o server.Owner, name string) (api.Contract, error) {
-	s, c, err := v.forApp(ctx, o)
+	ctx, s, c, err := v.forApp(ctx, o)
 	if err != nil {
 		return api.Contract{}, err
 	}

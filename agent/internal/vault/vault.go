@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
@@ -60,12 +62,15 @@ type Vault struct {
 	mu    sync.Mutex   // guards all below
 	store *store.Store // nil until it opens; written by Run, with folder and err
 	dir   *durable.Dir
-	err   error       // why there is no store
-	state store.State // as it was last seen; written by refresh
+	err   error                    // why there is no store
+	state store.State              // as it was last seen; written by refresh
+	pens  map[string]*rate.Limiter // of the writes that apps ask for, by app; written by mayWrite
 }
 
 // New returns a Vault whose store is not open.
-func New(c Config) *Vault { return &Vault{c: c, tried: make(chan struct{})} }
+func New(c Config) *Vault {
+	return &Vault{c: c, tried: make(chan struct{}), pens: make(map[string]*rate.Limiter)}
+}
 
 // Run opens the store, in as many attempts as that takes, and brings it up to date.
 func (v *Vault) Run(ctx context.Context) {
@@ -195,19 +200,34 @@ func (v *Vault) keys() (platform.Keys, error) {
 	return nil, ErrNoDerivation
 }
 
-// refresh remembers the state of the store.
+// refreshTime is how long the state of the store may take: other operations come first.
+const refreshTime = 10 * time.Second
+
+// refresh remembers the state of the store. A caller who left does not prevent that.
 func (v *Vault) refresh(ctx context.Context) {
 	s, _ := v.now()
 	if s == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTime)
+	defer cancel()
 	state, err := s.State(ctx)
 	if err != nil {
-		return // the caller left, or the agent is stopping
+		return // too many operations are waiting, or the agent is stopping
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.state = state
+}
+
+// learn refreshes the state if the outcome of an operation contradicts what is remembered:
+// the store opened, or was locked, in between.
+func (v *Vault) learn(ctx context.Context, err error) {
+	_, state := v.now()
+	locked := err != nil && state.Ready && sealing.CodeOf(err) == api.CodeRootUnavailable
+	if err == nil && !state.Ready || locked {
+		v.refresh(ctx)
+	}
 }
 
 // files is the folder of sealed blobs as package sealing uses it.

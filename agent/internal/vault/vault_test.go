@@ -115,3 +115,27 @@ func TestWithdrawnApp(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Writes wear the TPM's memory out: one app may ask for so many and no more, and others are
+// not affected.
+func TestWritesPerMinute(t *testing.T) {
+	d := Secrets{with(nil)}
+	d.c.Keys.WritesPerMinute = 10
+	allowed := 0
+	for range 100 {
+		err := d.mayWrite("billing")
+		if err == nil {
+			allowed++
+			continue
+		}
+		if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != api.CodeThrottled || p.RetryAfter < 1 {
+			t.Fatalf("error %v, want %s with a time", err, api.CodeThrottled)
+		}
+	}
+	if allowed != 20 {
+		t.Errorf("%d writes at once, want a burst of 20", allowed)
+	}
+	if err := d.mayWrite("ledger"); err != nil {
+		t.Errorf("another app: %v", err)
+	}
+}
