@@ -279,6 +279,38 @@ func TestBasisThatNothingMeets(t *testing.T) {
 	}
 }
 
+// TestSinceStartIsTheAgentsWord: who called, and since when it runs, the agent states. A TPM
+// vouches for the log that this is compared with, and for nothing of the caller.
+func TestSinceStartIsTheAgentsWord(t *testing.T) {
+	for _, c := range []struct {
+		covered string
+		want    Basis
+	}{{"", ByGuest}, {"covered = \"since-start\"", ByGuest}, {"covered = \"unbroken\"", ByTPM}} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy("", "[caller]\nunit = \"billing.service\"\napp = \"billing\"\n"+app("billing", c.covered, "billing 1")+enrolment(recipeAK(), "none")))
+		a, err := appraiseEvidence(evidencetest.New().Encode(t), o)
+		if err != nil || a.Verdict != Pass {
+			t.Fatal(err, explain(a))
+		}
+		if got := a.Check(PolicyAppCovered); got.Verdict != Pass || got.Basis != c.want {
+			t.Errorf("%s: %s by the word of %q, want %q", c.covered, got.Verdict, got.Basis, c.want)
+		}
+		if got := a.Check(PolicyAppDigest).Basis; got != ByTPM {
+			t.Errorf("%s: the digests rest on %q", c.covered, got)
+		}
+		w := o.Policy.Explain()
+		for _, s := range w.Demands {
+			if strings.Contains(s, "agent watched the application") && strings.HasSuffix(s, "By the guest's word alone.") != (c.want == ByGuest) ||
+				strings.Contains(s, "agent watched it from before") && !strings.HasSuffix(s, "By the guest's word alone.") {
+				t.Errorf("%s: %q", c.covered, s)
+			}
+		}
+		if said := strings.Contains(strings.Join(w.Dangers, "\n"), "since when the caller's application was watched"); said != (c.want == ByGuest) {
+			t.Errorf("%s: dangers %q", c.covered, w.Dangers)
+		}
+	}
+}
+
 // TestKnownGuestIsSaid: the word of the guest is that of any guest with its launch
 // measurement, unless the processor names the guest of a log that is known from before.
 func TestKnownGuestIsSaid(t *testing.T) {

@@ -2,6 +2,8 @@
 
 package check
 
+import "cmp"
+
 // Basis is the party on whose word a check passed, or a claim rests. It is derived from
 // the evidence and never configured.
 type Basis string
@@ -71,10 +73,24 @@ func (v Vouched) Basis(g Ground) Basis {
 	return ByGuest
 }
 
+// Lean records that a check rests on another fact than its definition says, since of this
+// evidence it compared one of those: on the caller that the agent states, for example.
+func (f *Findings) Lean(id ID, fact Ground) {
+	if f.leans == nil {
+		f.leans = make(map[ID]Ground)
+	}
+	f.leans[id] = fact
+}
+
+// fact returns the kind of fact that check i is about.
+func (f *Findings) fact(i int) Ground {
+	return cmp.Or(f.leans[f.checks[i].ID], f.definitions[i].Ground)
+}
+
 // PassedBy lists the checks of a class that passed with this basis.
 func (f *Findings) PassedBy(v Vouched, class Class, basis Basis) (ids []ID) {
 	for i, c := range f.checks {
-		if c.Class == class && c.Verdict == Pass && v.Basis(f.definitions[i].Ground) == basis {
+		if c.Class == class && c.Verdict == Pass && v.Basis(f.fact(i)) == basis {
 			ids = append(ids, c.ID)
 		}
 	}
@@ -85,7 +101,7 @@ func (f *Findings) PassedBy(v Vouched, class Class, basis Basis) (ids []ID) {
 func (f *Findings) Rest(v Vouched) {
 	for i := range f.checks {
 		if c := &f.checks[i]; c.Verdict == Pass {
-			c.Basis = v.Basis(f.definitions[i].Ground)
+			c.Basis = v.Basis(f.fact(i))
 		}
 	}
 }

@@ -2,7 +2,10 @@
 
 package check
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // TestBasis has the basis of every kind of fact, for everything that may vouch for it.
 func TestBasis(t *testing.T) {
@@ -36,13 +39,19 @@ func TestBasis(t *testing.T) {
 
 // TestRest: only a check that passed has a basis, that of its own definition.
 func TestRest(t *testing.T) {
-	f := NewFindings(NewOrder([]Definition{{ID: "a.pass", Ground: OnAgent}, {ID: "a.fail", Ground: OnAgent}, {ID: "a.skip", Ground: OnAgent}, {ID: "a.quote", Ground: OnQuote}}), nil)
+	f := NewFindings(NewOrder([]Definition{{ID: "a.pass", Class: Policy, Ground: OnAgent}, {ID: "a.fail", Ground: OnAgent}, {ID: "a.skip", Ground: OnAgent}, {ID: "a.quote", Ground: OnQuote}, {ID: "a.leans", Class: Policy, Ground: OnHistory}}), nil)
 	f.Decide("a.pass", true, "", "", "")
 	f.Decide("a.fail", false, "", "", "no")
 	f.Skip("a.skip", "no")
 	f.Decide("a.quote", true, "", "", "")
-	f.Rest(Vouched{Sound: true, TPM: true})
-	want := map[ID]Basis{"a.pass": ByGuest, "a.quote": ByTPM}
+	f.Decide("a.leans", true, "", "", "")
+	f.Lean("a.leans", OnAgent)
+	v := Vouched{Sound: true, TPM: true}
+	f.Rest(v)
+	if got := f.PassedBy(v, Policy, ByGuest); !slices.Equal(got, []ID{"a.pass", "a.leans"}) {
+		t.Errorf("by the guest's word passed %v", got)
+	}
+	want := map[ID]Basis{"a.pass": ByGuest, "a.quote": ByTPM, "a.leans": ByGuest}
 	for _, c := range f.Checks() {
 		if c.Basis != want[c.ID] {
 			t.Errorf("%s has the basis %q, want %q", c.ID, c.Basis, want[c.ID])

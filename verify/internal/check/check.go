@@ -76,6 +76,7 @@ type Findings struct {
 	*Order
 	checks  []Check
 	ignored map[ID]bool
+	leans   map[ID]Ground // of checks that rest on another fact than their definition says
 }
 
 // Order is the definitions of an appraisal, indexed once for all appraisals.

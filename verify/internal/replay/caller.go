@@ -9,7 +9,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnHistory, Checks: "the application that the statement names as caller is in the log with the caller's unit and user, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
+var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the application that the statement names as caller is in the log with the caller's unit and user, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
 
 // checkCaller compares what the statement says of the caller with the log. The agent wrote
 // both, so a contradiction shows that another program signed the statement.

@@ -61,10 +61,6 @@ func (r *AppRules) compile() error {
 
 func (a *App) required() bool { return a.Required == nil || *a.Required }
 
-func (*AppRules) about() (check.Ground, string) {
-	return check.OnHistory, "applications ([[app]], unlisted_apps)"
-}
-
 func (r *AppRules) explain(p *Policy, w *Words) {
 	w.on(check.OnHistory, "applications ([[app]], unlisted_apps)")
 	for i := range r.Apps {
@@ -141,7 +137,11 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			continue
 		}
 		found.versions(a, m)
-		if why := r.uncovered(m, p.coverage(a.Name, a), s.Caller); why != "" {
+		asked := p.coverage(a.Name, a)
+		if asked == SinceStart && s.Caller != nil && s.Caller.App == a.Name { // who called, and since when it runs, the agent states
+			f.Lean("policy.app-covered", check.OnAgent)
+		}
+		if why := r.uncovered(m, asked, s.Caller); why != "" {
 			found.uncovered = append(found.uncovered, why)
 		}
 	}

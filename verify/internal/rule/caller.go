@@ -33,7 +33,7 @@ var callerChecks = []check.Definition{
 	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
 	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the uid that the policy names as that of the caller", Stops: "another user's process inside the unit"},
 	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the application that the policy names as that of the caller", Stops: "a caller that is not the declared application"},
-	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
+	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnAgent, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started, by the statement, until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
 	{ID: "policy.caller-method", Class: check.Policy, Ground: check.OnAgent, Checks: "by the statement, the agent established the caller by the method that the policy names", Stops: "a process that takes the number of the one that connected"},
 	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names an executable of the caller with a digest that the policy lists, and calls it covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
 }
@@ -63,7 +63,6 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
 	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
 	if c.App != "" && p.rules()[c.App] == nil {
-		w.on(check.OnHistory, "since when the caller's application was watched ([caller])")
 		p.explainCoverage(w, c.App, SinceStart)
 		w.open("What the application %q consists of: no [[app]] lists its digests.", c.App)
 	}

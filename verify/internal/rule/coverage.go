@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
@@ -176,7 +177,10 @@ func (p *Policy) explainCoverage(w *Words, name string, want Coverage) {
 	case Unbroken:
 		w.demand("The agent watched the application %q from its first measurement until now.", name)
 	case SinceStart:
+		fact, about := w.fact, w.name
+		w.on(check.OnAgent, "since when the caller's application was watched")
 		w.demand("If the caller is the application %q, the agent watched it from before the caller's process started until now; otherwise from its first measurement until now.", name)
+		w.on(fact, about)
 	case CoveredNow:
 		w.demand("The agent watches the application %q now.", name)
 		w.danger("The application %q must only be covered now: what ran as it while the agent was down, or while it was not declared, is not known, and may run still.", name)
