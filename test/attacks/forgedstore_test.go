@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,12 +24,10 @@ func recipient(t *testing.T) (identity, recipient string) {
 // keepKeys switches a machine on that seals to these recipients too.
 func keepKeys(t *testing.T, dir string, recipients ...string) *target {
 	t.Helper()
-	me, err := user.Current()
-	must(t, err)
 	must(t, os.MkdirAll(filepath.Join(dir, "apps.d"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "config.toml"), fmt.Appendf(nil, "[keys]\nrecovery_recipients = [%s]\n", `"`+strings.Join(recipients, `", "`)+`"`), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "billing.bin"), []byte("a program"), 0o700))
-	must(t, os.WriteFile(filepath.Join(dir, "apps.d", "billing.toml"), fmt.Appendf(nil, "unit = %q\nuser = %q\nfiles = [%q]\n", billing, me.Username, filepath.Join(dir, "billing.bin")), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "apps.d", "billing.toml"), fmt.Appendf(nil, "unit = %q\nuser = %q\nfiles = [%q]\n", billing, username(t), filepath.Join(dir, "billing.bin")), 0o600))
 	return on(t, dir)
 }
 

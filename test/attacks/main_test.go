@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -111,10 +112,19 @@ func (x *target) declare(app, content string) (program string) {
 	x.t.Helper()
 	program = filepath.Join(x.Dir, app+".bin")
 	must(x.t, os.WriteFile(program, []byte(content), 0o700))
-	must(x.t, x.Declare(app, program))
+	text := fmt.Sprintf("unit = \"%s.service\"\nuser = %q\nfiles = [%q]\n", app, username(x.t), program)
+	must(x.t, os.WriteFile(filepath.Join(x.Dir, "apps.d", app+".toml"), []byte(text), 0o600))
 	x.do("app", "reload")
 	x.do("measure", "--app", app)
 	return program
+}
+
+// username returns the user of these tests, who is that of every application.
+func username(t *testing.T) string {
+	t.Helper()
+	me, err := user.Current()
+	must(t, err)
+	return me.Username
 }
 
 // digest returns the digest of an application as it was measured last.

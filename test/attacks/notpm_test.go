@@ -26,7 +26,7 @@ import (
 var pcr4 = strings.Repeat("a0", 32)
 
 // strict pins everything but the AK.
-func strict(app, agent string) string {
+func strict(t *testing.T, app, agent string) string {
 	return policy("unlisted_apps = \"refuse\"\n", fmt.Sprintf(`
 [[pcr]]
 bank = "sha256"
@@ -36,7 +36,7 @@ values = [%q]
 [[app]]
 name = "billing"
 unit = "billing.service"
-user = "root"
+user = %q
 digests = [%q]
 
 [agent]
@@ -44,8 +44,8 @@ digests = [%q]
 
 [caller]
 unit = "billing.service"
-uid = 0
-`, pcr4, app, agent))
+uid = %d
+`, pcr4, username(t), app, agent, os.Getuid()))
 }
 
 // TestEvidenceWithoutATPMCountsAsMeasured: cases 97 and 100. Root of the guest takes the evidence of a
@@ -65,7 +65,7 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 
 	must(t, os.WriteFile(program, []byte("the attacker's program"), 0o700))
 	x.do("measure", "--app", "billing")
-	pinned := strict(reviewed, agent)
+	pinned := strict(t, reviewed, agent)
 	nonce, file = x.attest()
 	x.verify(pinned, nonce, file).refused(t, "what the attacker runs", 5, "policy.app-digest")
 
@@ -144,7 +144,7 @@ func (x *target) withoutTPM(file, program, content string) (nonce, forged string
 	nonce = newNonce()
 	r := evidencetest.New()
 	r.Neighbours, r.AgentKey, r.AK = 0, evidencetest.Key('e'), evidencetest.ECCKey('e')
-	r.Statement.Caller.UID, r.Statement.Caller.GID = 0, 0 // the user of the application
+	r.Statement.Caller.UID, r.Statement.Caller.GID = uint32(os.Getuid()), uint32(os.Getgid()) // the user of the application
 	digest := evidence.Digest(sha256.Sum256([]byte(content)))
 	r.Statement.Caller.Executable = &evidence.Executable{State: evidence.ExecutableFile, Path: program, Digest: &digest, Covered: true}
 	r.Statement.PublicKey, r.Statement.UserData = []byte("a key of the attacker"), nil

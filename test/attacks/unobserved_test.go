@@ -5,6 +5,7 @@ package attacks
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,10 +27,10 @@ func watched(t *testing.T, dir string, tpm *swtpm.TPM) (x *target, program, poli
 		t.Skip("starts simulated machines: not with -short")
 	}
 	address := tpm.Listen().Address()
-	again = func() *target { return switchOn(t, dir, "--tpm", address) }
+	again = func() *target { return switchOn(t, dir, "--tpm", address, "--declare-identity-without-checking") }
 	x = again()
 	program = x.declare("svc", reviewed)
-	policyText = policy("unlisted_apps = \"refuse\"\n", fmt.Sprintf("\n[[app]]\nname = \"svc\"\nunit = \"svc.service\"\nuser = \"root\"\ndigests = [%q]\n", x.digest("svc")))
+	policyText = policy("unlisted_apps = \"refuse\"\n", fmt.Sprintf("\n[[app]]\nname = \"svc\"\nunit = \"svc.service\"\nuser = %q\ndigests = [%q]\n", username(t), x.digest("svc")))
 	nonce, file := x.attest()
 	x.verify(policyText, nonce, file).accepted(t, "the machine before the attack")
 	return x, program, policyText, again
@@ -74,6 +75,58 @@ func TestSwapBehindTheAgentsBackCountsAsObserved(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProcessOfTheGapCountsAsObserved: case 98. The attacker's program does not end when the
+// reviewed one is put back: it goes on, and asks the new agent for evidence as the unit of the
+// application. Its executable is not what the policy looks at: the unit, the application and
+// its digest all suit.
+func TestProcessOfTheGapCountsAsObserved(t *testing.T) {
+	x, program, pinned, again := watched(t, filepath.Join(t.TempDir(), "m"), swtpm.Start(t))
+	pinned += "\n[caller]\nunit = \"svc.service\"\napp = \"svc\"\n"
+	attest := func(x *target, process *waiting) ruling {
+		nonce, file := newNonce(), filepath.Join(t.TempDir(), "evidence.json")
+		process.attest(nonce, file)
+		return x.verify(pinned, nonce, file)
+	}
+	attest(x, x.process()).accepted(t, "a process that began after the application was measured")
+
+	x.Kill()
+	runInstead(t, program)
+	old := x.process() // the attacker's, in the unit
+	must(t, os.WriteFile(program, []byte(reviewed), 0o700))
+	x = again()
+	x.do("measure", "--app", "svc")
+	young := x.process()
+	attest(x, old).refused(t, "a process of the time that nothing watched", 5, "policy.app-covered")
+	attest(x, young).accepted(t, "a process that began since")
+}
+
+// A waiting process of the unit svc.service becomes agentctl when it is told to.
+type waiting struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	say io.WriteCloser
+}
+
+// process starts one. The kernel has its start before this returns.
+func (x *target) process() *waiting {
+	x.t.Helper()
+	cmd := exec.CommandContext(x.t.Context(), "sh", "-c", `read -r nonce file && exec "$0" attest --nonce "$nonce" --out "$file"`, filepath.Join(shared.commands, "agentctl"))
+	cmd.Env = append(os.Environ(), "AGENTD_SOCKET="+x.Socket(), "AGENTD_SIM_DECLARED_UNIT=svc.service")
+	cmd.Stderr = os.Stderr
+	say, err := cmd.StdinPipe()
+	must(x.t, err)
+	must(x.t, cmd.Start())
+	return &waiting{x.t, cmd, say}
+}
+
+// attest has the process ask for evidence, and waits for its end.
+func (w *waiting) attest(nonce, file string) {
+	w.t.Helper()
+	_, err := fmt.Fprintln(w.say, nonce, file)
+	must(w.t, err)
+	must(w.t, w.cmd.Wait())
 }
 
 // ends returns why each interval of coverage of an application ended, "" if it is open.
