@@ -121,7 +121,7 @@ func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 
 func listenOne(passed *os.File, path string, mode os.FileMode, group int) (*server.Listener, error) {
 	if passed != nil {
-		return server.Inherit(passed, mode)
+		return server.Inherit(passed, path, mode)
 	}
 	return server.Listen(path, mode, group)
 }

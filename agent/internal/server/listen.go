@@ -182,17 +182,19 @@ func (l *Listener) adopt(f *os.File) error {
 
 // Inherit takes over a listening socket that the parent made (sd_listen_fds(3)). It
 // must be a unix stream socket with a path: an abstract one can be reached from
-// containers. It refuses a socket whose file grants more than mode. It closes f.
-func Inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
+// containers. The path must be the configured one, in a folder that only root or the agent
+// writes to. It refuses a socket whose file grants more than mode, or belongs to another user
+// than root or the agent's own. It closes f.
+func Inherit(f *os.File, path string, mode fs.FileMode) (*Listener, error) {
 	defer f.Close()
-	l, err := inherit(f, mode)
+	l, err := inherit(f, path, mode)
 	if err != nil {
 		return nil, fmt.Errorf("take over inherited socket %s: %w", f.Name(), err)
 	}
 	return l, nil
 }
 
-func inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
+func inherit(f *os.File, path string, mode fs.FileMode) (*Listener, error) {
 	fd := int(f.Fd())
 	for _, want := range []struct {
 		option, value int
@@ -218,9 +220,18 @@ func inherit(f *os.File, mode fs.FileMode) (*Listener, error) {
 	if !ok || !filepath.IsAbs(u.Name) {
 		return nil, errors.New("it has no absolute path: abstract sockets can be reached from other namespaces")
 	}
+	if u.Name != path {
+		return nil, fmt.Errorf("its path is %s, and the configuration says %s: make ListenStream= of the socket unit and the configuration the same", u.Name, path)
+	}
+	if err := checkDirectory(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	var st unix.Stat_t
 	if err := unix.Lstat(u.Name, &st); err != nil {
 		return nil, fmt.Errorf("check %s: %w", u.Name, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || st.Uid != 0 && st.Uid != uint32(os.Geteuid()) {
+		return nil, fmt.Errorf("%s has type %#o and belongs to uid %d, want a socket of root or uid %d", u.Name, st.Mode&unix.S_IFMT, st.Uid, os.Geteuid())
 	}
 	if extra := st.Mode & 0o777 &^ uint32(mode.Perm()); extra != 0 {
 		return nil, fmt.Errorf("%s has mode %#o, want at most %#o: set SocketMode= in the socket unit", u.Name, st.Mode&0o777, mode.Perm())

@@ -172,7 +172,7 @@ func TestInherit(t *testing.T) {
 		}
 		return f
 	}
-	l, err := Inherit(listening(dir+"/good", 0o600), 0o600)
+	l, err := Inherit(listening(dir+"/good", 0o600), dir+"/good", 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,10 +183,27 @@ func TestInherit(t *testing.T) {
 	if _, err := os.Lstat(dir + "/good"); err != nil {
 		t.Error("the parent's socket was removed")
 	}
-	if _, err := Inherit(listening(dir+"/open", 0o666), 0o660); err == nil || !strings.Contains(err.Error(), "SocketMode=") {
+	if _, err := Inherit(listening(dir+"/elsewhere", 0o600), dir+"/good", 0o600); err == nil || !strings.Contains(err.Error(), "ListenStream=") {
+		t.Errorf("another path: %v", err)
+	}
+	shared := filepath.Join(dir, "shared")
+	if err := errors.Join(os.Mkdir(shared, 0o755), os.Chmod(shared, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inherit(listening(shared+"/s", 0o600), shared+"/s", 0o600); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("in a folder that others write to: %v", err)
+	}
+	moved := listening(dir+"/moved", 0o600)
+	if err := errors.Join(os.Remove(dir+"/moved"), os.WriteFile(dir+"/moved", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inherit(moved, dir+"/moved", 0o600); err == nil || !strings.Contains(err.Error(), "want a socket") {
+		t.Errorf("something else in its place: %v", err)
+	}
+	if _, err := Inherit(listening(dir+"/open", 0o666), dir+"/open", 0o660); err == nil || !strings.Contains(err.Error(), "SocketMode=") {
 		t.Errorf("too open: %v", err)
 	}
-	if _, err := Inherit(listening("@agentd-test-"+filepath.Base(dir), 0), 0o660); err == nil || !strings.Contains(err.Error(), "abstract") {
+	if _, err := Inherit(listening("@agentd-test-"+filepath.Base(dir), 0), dir+"/good", 0o660); err == nil || !strings.Contains(err.Error(), "abstract") {
 		t.Errorf("abstract: %v", err)
 	}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -195,14 +212,14 @@ func TestInherit(t *testing.T) {
 	}
 	defer tcp.Close()
 	f, _ := tcp.(*net.TCPListener).File()
-	if _, err := Inherit(f, 0o660); err == nil {
+	if _, err := Inherit(f, dir+"/good", 0o660); err == nil {
 		t.Error("tcp")
 	}
 	file, err := os.Create(dir + "/file")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Inherit(file, 0o660); err == nil {
+	if _, err := Inherit(file, dir+"/file", 0o660); err == nil {
 		t.Error("a file")
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -210,7 +227,7 @@ func TestInherit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(pair[1])
-	if _, err := Inherit(os.NewFile(uintptr(pair[0]), "pair"), 0o660); err == nil || !strings.Contains(err.Error(), "listening") {
+	if _, err := Inherit(os.NewFile(uintptr(pair[0]), "pair"), dir+"/good", 0o660); err == nil || !strings.Contains(err.Error(), "listening") {
 		t.Errorf("not listening: %v", err)
 	}
 }

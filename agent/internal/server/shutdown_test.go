@@ -166,7 +166,7 @@ func TestRestartUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, err := Inherit(file, 0o660)
+		l, err := Inherit(file, path, 0o660)
 		if err != nil {
 			t.Fatal(err)
 		}
