@@ -139,7 +139,7 @@ const (
 const (
 	hintWait    = "try again in a few seconds; `retryAfter` says how many"
 	hintReboot  = "reboot the machine"
-	hintRestore = "put the file back from a backup; nothing was deleted. If only the manifest is at fault, root can salvage what this machine opens itself: `agentctl key recover --recipient AGE`"
+	hintRestore = "put the file back from a backup; nothing was deleted. If only the manifest is at fault, root can salvage what this machine opens itself: `agentctl key recover --recipient AGE`, better with `--store-key KEY`"
 	hintAccept  = "; root can accept it: `agentctl key accept-rollback`"
 	hintForged  = "another party may have written the file: find out who wrote this disk, and put the files back from a backup; nothing was deleted"
 )
@@ -232,7 +232,7 @@ var codes = []CodeInfo{
 	{CodeRolledBack, 409, exitSealed, "Store was rolled back", "The TPM counted further than the manifest: an older state of the files was put back.", "find out who put the older state back" + hintAccept},
 	{CodeCounterBehind, 409, exitSealed, "TPM was rolled back", "The manifest is further than the TPM's counter: an older state of the TPM was put back.", "find out who put the TPM's older state back" + hintAccept},
 	{CodeCounterLost, 409, exitSealed, "Counter of the store is lost", "The counter is gone from the TPM, or does not take its authorization.", "find out who removed the counter" + hintAccept},
-	{CodeManifestLost, 409, exitSealed, "Manifest of the store is lost", "There are sealed blobs without the manifest that lists them.", "put the manifest back, or have root salvage what this machine opens itself: `agentctl key recover --recipient AGE`"},
+	{CodeManifestLost, 409, exitSealed, "Manifest of the store is lost", "There are sealed blobs without the manifest that lists them.", "put the manifest back, or have root salvage what this machine opens itself: `agentctl key recover --recipient AGE`, better with `--store-key KEY`"},
 	{CodeWeakerSlot, 422, exitSealed, "Sealed to less than this machine has", "The blob opens by a slot that is weaker than what this machine seals to, so another party may have made it.", "check whether the machine got its TPM or its SNP firmware keys after the store was made. Only if so, root can recover what the store key signed: `agentctl key recover --store-key KEY --recipient AGE`, with the key that you kept; nothing was deleted"},
 	{CodeNoSender, 422, exitSealed, "Nothing tells who wrote the blob", "The blob is of version 1, which was not signed.", hintForged + "; docs/sealing.md says what is left if there is none"},
 	{CodeOtherStoreKey, 422, exitSealed, "Signed by another store key", "The blob is not signed by the store key that was given.", "check that it is the newest store key that you kept. If it is, " + hintForged},

@@ -38,8 +38,8 @@ For root, over the admin socket; none of these shows a secret:
                    --recipient AGE, for each recipient from now on, or
                    --lose-on-hardware-change; the files are not asked
                    [--accept-rollback] a state that does not match the TPM's counter
-                   without identity and store key: salvage a store of which only
-                   the manifest is lost
+                   without identity: salvage a store of which only the manifest is
+                   lost, with --store-key only what it signed
                    --trust-unknown-writer-of-this-disk, in place of --store-key: take over
                    what an attacker may have written. Applications derive from new
                    roots then, and stored secrets may be of an attacker's choice

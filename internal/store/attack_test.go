@@ -370,6 +370,40 @@ func TestReplayedStoreOnItsTPM(t *testing.T) {
 	}
 }
 
+// TestSalvageOfOldBlobs: an attacker takes the manifest away and puts a blob back that the
+// app deleted. This machine sealed it. With the store key of now, a salvage takes only what
+// that key signed.
+func TestSalvageOfOldBlobs(t *testing.T) {
+	w, how := victim(t)
+	s := w.ready(t)
+	sealText(t, s, billing, "deleted", "old")
+	old := w.files.clone()
+	must(t, s.Delete(t.Context(), billing, "deleted"))
+	r, err := s.RotateStoreKey(t.Context())
+	must(t, err)
+	for name, content := range old.files {
+		if b, err := sealing.ParseBlob(content); err == nil && b.Claimed.Name == "deleted" {
+			w.files.files[name] = content
+		}
+	}
+	delete(w.files.files, "manifest.sealed")
+	for _, c := range []struct {
+		key  *sealing.StoreKey
+		kept int
+		want api.Code
+	}{{nil, 0, ""}, {&r.StoreKey, 1, api.CodeNotFound}} {
+		s := w.clone().open(t)
+		r, err := s.Recover(t.Context(), store.Recovery{StoreKey: c.key, Recipients: how.Recipients})
+		must(t, err)
+		if len(r.Kept) != c.kept || c.kept > 0 && !errors.Is(r.Kept[0].Err, api.CodeOtherStoreKey) {
+			t.Errorf("store key %v: %v", c.key, r)
+		}
+		if _, err := unsealText(s, billing, "deleted"); sealing.CodeOf(err) != c.want {
+			t.Errorf("store key %v: %v, want %q", c.key, err, c.want)
+		}
+	}
+}
+
 // TestExchangedTPMSecret: an attacker who may use the TPM puts a secret of its own into the
 // file of the machine's. Nothing rests on that secret, also after a recovery.
 func TestExchangedTPMSecret(t *testing.T) {

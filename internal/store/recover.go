@@ -18,7 +18,7 @@ import (
 // Recovery is what root decides about a recovery.
 type Recovery struct {
 	Identities *Identities       // nil: open only what this machine opens itself
-	StoreKey   *sealing.StoreKey // that must have signed what this machine does not open itself; required with Identities
+	StoreKey   *sealing.StoreKey // that must have signed what this machine does not open itself, and everything if the manifest is lost; required with Identities
 
 	// TrustWriter opens, in place of StoreKey, what any party with access to the disk may
 	// have written: contents that an attacker chose. Every app root gets a new version.
@@ -111,13 +111,14 @@ func (how Recovery) check() error {
 // recovering is a recovery while it runs.
 type recovering struct {
 	Recovery
-	store    *Store
-	writing  *writing
-	sender   *sealing.StoreKey    // that must have signed; nil if root goes without
-	unproven map[sealing.ID]bool  // blobs that opened although nothing tells who wrote them
-	entries  map[sealing.Key]bool // of these, as far as they are taken over
-	doubtful bool                 // whether nothing tells who wrote the manifest
-	done     Recovered
+	store     *Store
+	writing   *writing
+	sender    *sealing.StoreKey    // that must have signed; nil if root goes without
+	unproven  map[sealing.ID]bool  // blobs that opened although nothing tells who wrote them
+	entries   map[sealing.Key]bool // of these, as far as they are taken over
+	gathering bool                 // whether the manifest is lost, so that every blob is tried
+	doubtful  bool                 // whether nothing tells who wrote the manifest
+	done      Recovered
 }
 
 func (r *recovering) run(ctx context.Context) error {
@@ -220,6 +221,13 @@ func (r *recovering) propose() string {
 func (r *recovering) open(ctx context.Context, b *sealing.Blob) (*secret.Secret, error) {
 	roots := &r.store.roots
 	payload, machine := roots.open(ctx, b)
+	if machine == nil && r.gathering && r.StoreKey != nil {
+		// Without a manifest, files that this machine replaced long ago open too.
+		if err := b.CheckSender(*r.StoreKey); err != nil {
+			payload.Wipe()
+			return nil, err
+		}
+	}
 	if machine == nil || !locksOut(machine) && sealing.CodeOf(machine) != api.CodeBadDerivedKey {
 		return payload, machine
 	}
@@ -356,6 +364,7 @@ func (r *recovering) gather(open opener) error {
 	if err != nil {
 		return err
 	}
+	r.gathering = true
 	var found []sealing.Entry
 	var last error
 	t.next = &sealing.Manifest{}
