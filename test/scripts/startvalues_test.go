@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,10 +88,43 @@ func TestStartOnOtherBoots(t *testing.T) {
 	}
 }
 
-// booted is a simulated machine, and the environment of commands on it.
+// TestLogInAnotherPCR: root deletes log and state, and has the agent begin a log in a PCR
+// that nothing extended. No start value shows that. The drafted policy names the PCR of the
+// log, and refuses the other (case 88).
+func TestLogInAnotherPCR(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts simulated machines: not with -short")
+	}
+	m := bootAs(t, vectors.Read(t, "google_go-tpm-tools/ubuntu-2404-amd-sevsnp.bin"), 13)
+	m.accepted(t, 0)
+	m.stop(t)
+	for _, folder := range []string{"log", "state"} {
+		if err := os.RemoveAll(filepath.Join(m.dir, folder)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.start(t, 12)
+	m.run(t, 0, "attest", "--nonce", goldenNonce, "--out", filepath.Join(m.dir, "evidence.json"))
+	policy, err := os.ReadFile(filepath.Join(m.dir, "golden.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := m.verify(t, 5); !strings.Contains(out, "policy.log-pcr") {
+		t.Errorf("the policy does not refuse the PCR:\n%s", out)
+	}
+	loose := strings.Replace(string(policy), "\nlog_pcr = 13\n", "\n", 1)
+	if err := os.WriteFile(filepath.Join(m.dir, "golden.toml"), []byte(loose), 0o600); err != nil || loose == string(policy) {
+		t.Fatalf("the draft does not name the PCR: %v\n%s", err, policy)
+	}
+	m.verify(t, 0)
+}
+
+// booted is a simulated machine, whose TPM keeps its PCRs while the agent is stopped.
 type booted struct {
-	dir string
-	env []string
+	dir, firmware, tpm string
+	banks              []pcr.Algorithm
+	env                []string
+	machine            *simulated.Machine
 }
 
 // bootAs replays a firmware log into a new TPM, extends one PCR by contents, and starts the
@@ -122,49 +156,69 @@ func bootAs(t *testing.T, log []byte, index uint32, contents ...[]byte) *booted 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	m := &booted{dir: filepath.Join(dir, "m")}
+	m := &booted{dir: filepath.Join(dir, "m"), firmware: filepath.Join(dir, "firmware"), tpm: s.Listen().Address(), banks: l.Banks}
+	if err := os.WriteFile(m.firmware, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(m.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	quoted := []string{"sha256:0-15"}
-	for _, bank := range l.Banks {
-		if bank == pcr.SHA384 {
-			quoted = append(quoted, "sha384:0-15")
-		}
-	}
-	config := fmt.Sprintf("[tpm]\npcrs = %q\n\n[measurement]\npcr = %d\nfirmware_log = %q\n", strings.Join(quoted, "+"), index, filepath.Join(dir, "firmware"))
-	for name, b := range map[string][]byte{filepath.Join(dir, "firmware"): log, filepath.Join(m.dir, "config.toml"): []byte(config)} {
-		if err := os.WriteFile(name, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	machine, err := simulated.Start(shared.commands, m.dir, shared.platform, "--product", "genoa", "--tpm", s.Listen().Address())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := machine.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
 	m.env = append(os.Environ(), "AGENTD_SOCKET="+filepath.Join(m.dir, "agentd.sock"), "AGENTD_ADMIN_SOCKET="+filepath.Join(m.dir, "admin.sock"))
+	m.start(t, index)
+	t.Cleanup(func() { m.stop(t) })
 	return m
 }
+
+// start starts the agent with its log in this PCR.
+func (m *booted) start(t *testing.T, index uint32) {
+	t.Helper()
+	quoted := []string{"sha256:0-15"}
+	if slices.Contains(m.banks, pcr.SHA384) {
+		quoted = append(quoted, "sha384:0-15")
+	}
+	config := fmt.Sprintf("[tpm]\npcrs = %q\n\n[measurement]\npcr = %d\nfirmware_log = %q\n", strings.Join(quoted, "+"), index, m.firmware)
+	if err := os.WriteFile(filepath.Join(m.dir, "config.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if m.machine, err = simulated.Start(shared.commands, m.dir, shared.platform, "--product", "genoa", "--tpm", m.tpm); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *booted) stop(t *testing.T) {
+	t.Helper()
+	if m.machine == nil {
+		return
+	}
+	if err := m.machine.Stop(); err != nil {
+		t.Error(err)
+	}
+	m.machine = nil
+}
+
+// goldenNonce is the nonce of all evidence here.
+var goldenNonce = strings.Repeat("5a", 32)
 
 // accepted takes evidence, drafts a policy from it, and checks the exit code of verify for
 // new evidence of the same machine.
 func (m *booted) accepted(t *testing.T, want int, args ...string) {
 	t.Helper()
-	nonce := strings.Repeat("5a", 32)
-	root := []string{"--trust-test-root-that-vouches-for-no-hardware", filepath.Join(m.dir, "test-root.pem")}
 	for _, file := range []string{"golden.json", "evidence.json"} {
-		m.run(t, 0, append([]string{"attest", "--nonce", nonce, "--out", filepath.Join(m.dir, file)}, args...)...)
+		m.run(t, 0, append([]string{"attest", "--nonce", goldenNonce, "--out", filepath.Join(m.dir, file)}, args...)...)
 	}
-	m.run(t, 0, append([]string{"policy", "init", "--from", filepath.Join(m.dir, "golden.json"), "--out", filepath.Join(m.dir, "golden.toml")}, root...)...)
-	out := m.run(t, want, append([]string{"verify", "--verbose", "--policy", filepath.Join(m.dir, "golden.toml"), "--nonce", nonce, filepath.Join(m.dir, "evidence.json")}, root...)...)
-	if !strings.Contains(out, "policy.start-value") {
+	m.run(t, 0, "policy", "init", "--from", filepath.Join(m.dir, "golden.json"), "--out", filepath.Join(m.dir, "golden.toml"), testRoot, filepath.Join(m.dir, "test-root.pem"))
+	if out := m.verify(t, want); !strings.Contains(out, "policy.start-value") {
 		t.Errorf("verify %v says nothing of the start value:\n%s", args, out)
 	}
+}
+
+const testRoot = "--trust-test-root-that-vouches-for-no-hardware"
+
+// verify verifies the last evidence under the drafted policy.
+func (m *booted) verify(t *testing.T, want int) string {
+	t.Helper()
+	return m.run(t, want, "verify", "--verbose", "--policy", filepath.Join(m.dir, "golden.toml"), "--nonce", goldenNonce, filepath.Join(m.dir, "evidence.json"), testRoot, filepath.Join(m.dir, "test-root.pem"))
 }
 
 // run runs agentctl, checks its exit code, and returns what it printed.
