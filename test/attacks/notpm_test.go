@@ -148,7 +148,6 @@ func (x *target) withoutTPM(file, program, content string) (nonce, forged string
 	digest := evidence.Digest(sha256.Sum256([]byte(content)))
 	r.Statement.Caller.Executable = &evidence.Executable{State: evidence.ExecutableFile, Path: program, Digest: &digest, Covered: true}
 	r.Statement.PublicKey, r.Statement.UserData = []byte("a key of the attacker"), nil
-	r.Statement.Caller.Executable = nil
 	r.Statement.Nonce, err = hex.DecodeString(nonce)
 	must(x.t, err)
 	r.LogPCR, r.Banks, r.Events = records[0].PCR, nil, nil
@@ -162,9 +161,7 @@ func (x *target) withoutTPM(file, program, content string) (nonce, forged string
 		if e.App != nil && measured {
 			break // the attacker's program
 		}
-		if measured = measured || e.App != nil; e.App != nil {
-			e.App.UID = &r.Statement.Caller.UID // so that log and statement agree
-		}
+		measured = measured || e.App != nil
 		if e.Agent != nil {
 			e.Agent.Previous, e.Agent.AgentKey = evidence.LogHead{}, evidence.Bytes(r.AgentKey.Public().(ed25519.PublicKey))
 		}
