@@ -54,7 +54,7 @@ func (was Reading) Explain(is Reading) *Error {
 	switch {
 	case was.ChipID != is.ChipID:
 		return &Error{Code: api.CodeOtherChip, Field: "chip-id", Detail: fmt.Sprintf(
-			"the file says that it was sealed on chip %s, this is chip %s; what was sealed there is intact and opens there", short(was.ChipID[:]), short(is.ChipID[:]))}
+			"the file says that it was sealed on chip %s, this is chip %s; if so, it opens there", short(was.ChipID[:]), short(is.ChipID[:]))}
 	case was.Measurement != is.Measurement:
 		return &Error{Code: api.CodeOtherMeasurement, Field: "measurement", Detail: fmt.Sprintf(
 			"the file says that it was sealed under launch measurement %s, this guest was launched as %s; boot with the first measurement",
