@@ -28,8 +28,9 @@ type bed struct {
 	tpm      string
 	manager  *simulated.Manager
 	machine  *simulated.Machine
-	dir      string // of the machine
-	files    string // of applications
+	dir      string   // of the machine
+	files    string   // of applications
+	args     []string // of the agent, besides
 }
 
 func newBed(t *testing.T) *bed {
@@ -61,7 +62,7 @@ func must(t *testing.T, err error) {
 // start starts the agent.
 func (b *bed) start() {
 	b.t.Helper()
-	m, err := simulated.StartUnder(b.manager, b.commands, b.dir, "", "--product", "genoa", "--tpm", b.tpm)
+	m, err := simulated.StartUnder(b.manager, b.commands, b.dir, "", append([]string{"--product", "genoa", "--tpm", b.tpm}, b.args...)...)
 	if errors.Is(err, simulated.ErrNoTPM) {
 		b.t.Skip(err)
 	}
