@@ -13,7 +13,7 @@ import (
 
 // drawReport shows the fields of a report that matter to people.
 func drawReport(top *node, e *evidence.Evidence) {
-	n := top.add("report of kind %q, %d bytes", e.Report.Kind, len(e.Report.Bytes))
+	n := top.add("report of kind %q, %d bytes: the part that the processor signs", e.Report.Kind, len(e.Report.Bytes))
 	if e.Report.Kind != evidence.ReportSNP {
 		n.add("this version cannot read that kind")
 		return

@@ -159,7 +159,7 @@ func short(b []byte) string {
 func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	n.add("tree of %d, root %s", s.Tree.Size, s.Tree.Root)
 	n.add("log of %d records, head %s", s.LogHead.Count, s.LogHead.Digest)
-	quote := n.add("quote of %d bytes, signature of %d bytes", len(s.Quote.Attest), len(s.Quote.Signature))
+	quote := n.add("quote of %d bytes, signature of %d bytes, by the word of the attestation key below", len(s.Quote.Attest), len(s.Quote.Signature))
 	if a, err := tpmwire.ParseQuote(s.Quote.Attest); err != nil {
 		quote.add("cannot be read: %v", err)
 	} else {
@@ -206,7 +206,7 @@ func drawLog(top *node, l *evidence.Log) {
 		top.add("no measurement log")
 		return
 	}
-	n := top.add("measurement log from record %d, %d bytes", l.Start, len(l.Records))
+	n := top.add("measurement log from record %d, %d bytes, by the word of the agents that wrote it", l.Start, len(l.Records))
 	records, err := pcr.DecodeLog(l.Records, l.Start)
 	for _, r := range records {
 		e, err := r.Event()
