@@ -5,6 +5,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -120,6 +121,7 @@ func (d *daemon) server() (*server.Server, error) {
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
+		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
 		AdminUIDs:  slices.Concat([]uint32{0}, d.o.AdminUIDs),
 		Errors:     errorCodes,
 		Limits: server.Limits{

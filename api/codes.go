@@ -27,6 +27,7 @@ const (
 	CodeMethod           Code = "method-not-allowed"
 	CodeStartBeyondLog   Code = "start-beyond-log"
 	CodeNoSuchApp        Code = "no-such-app"
+	CodeBadKeyProof      Code = "bad-key-proof"
 )
 
 // Codes of the caller, and of how much it asks for.
@@ -164,6 +165,7 @@ var codes = []CodeInfo{
 	{CodeMethod, 405, exitMisuse, "Method is not allowed here", "The path is served, but not with this method.", "the header `Allow` lists the methods"},
 	{CodeStartBeyondLog, 400, exitMisuse, "Log has no such record", "The log does not have that record yet.", "`GET /v1/status` says how many records there are; a log that became shorter belongs to another boot"},
 	{CodeNoSuchApp, 404, exitMisuse, "No such app", "No app of that name is declared.", "`agentctl app list` lists the declared apps; after a change run `agentctl app reload`"},
+	{CodeBadKeyProof, 400, exitMisuse, "Key does not prove its possession", "`keyProof` is not a signature by `publicKey` over this request of this process to this agent, or no such proof can be made with a key of this kind.", "ask `GET /v1/self` again, sign what it says now with the private half of the key, and send that from the same process; the agent's key changes when it is started again"},
 
 	{CodePeerGone, 403, exitNotPermitted, "Process that connected has ended", "The process that connected has ended.", "connect from the process that asks"},
 	{CodePeerUnknown, 403, exitNotPermitted, "Caller could not be identified", "The agent could not establish who connected.", "run it as an ordinary process on this machine; the detail says what the kernel did not report"},

@@ -20,6 +20,7 @@ type EvidenceRequest struct {
 	Audience  string             `json:"audience,omitzero"`  // at most 256 bytes
 	UserData  evidence.Bytes     `json:"userData,omitzero"`  // at most 4 KiB
 	PublicKey evidence.Bytes     `json:"publicKey,omitzero"` // at most 8 KiB
+	KeyProof  evidence.Bytes     `json:"keyProof,omitzero"`  // at most 1 KiB; signature by the private half of PublicKey over evidence.KeyProofMessage, with what GET /v1/self says
 	Freshness evidence.Freshness `json:"freshness,omitzero"` // default "fresh"
 	Log       LogMode            `json:"log,omitzero"`       // default "whole"
 	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted

@@ -85,6 +85,9 @@ type BatchCounts struct {
 type Self struct {
 	UID        uint32               `json:"uid"`                 // effective uid at connect, seen from the agent's user namespace
 	GID        uint32               `json:"gid"`                 // effective gid at connect
+	PID        uint32               `json:"pid"`                 // number of the process, seen from the agent's namespace
+	Started    uint64               `json:"started"`             // when the process started: CLOCK_BOOTTIME in milliseconds
+	AgentKey   evidence.Bytes       `json:"agentKey"`            // Ed25519 public key of the running agent, 32 bytes; a proof of possession is for this agent
 	Unit       string               `json:"unit,omitzero"`       // systemd system unit, if there is one
 	UnitReason string               `json:"unitReason,omitzero"` // why there is no unit
 	App        string               `json:"app,omitzero"`        // declared app with this unit and user

@@ -16,6 +16,7 @@ const (
 	labelReport    = "agentd/report/2"    // report data: root, size, time, agent key, AK, TPMS_ATTEST, log head
 	labelAnchor    = "agentd/anchor/2"    // anchor digest: root, size, time, agent key, AK, TPMS_ATTEST, log head, report
 	labelLog       = "agentd/log/1"       // log head: previous digest, record
+	labelKeyProof  = "agentd/key-proof/1" // signature by the caller's key: nonce, audience, agent key, uid, pid, start time
 )
 
 // A TreeHead names one Merkle tree by its root and its number of leaves. Every commitment
@@ -69,6 +70,16 @@ func ReportData(s *Snapshot, agentKey, ak []byte) [64]byte {
 func AnchorDigest(s *Snapshot, agentKey, ak, report []byte) Digest {
 	t := s.Tree
 	return Sum256(labelAnchor, t.Root[:], be64(t.Size), be64(s.Time), agentKey, ak, s.Quote.Attest, s.LogHead.Bytes(), report)
+}
+
+// KeyProofMessage returns the message that a caller signs with the private half of its
+// PublicKey, to prove that it has that key. Of s it takes nonce, audience, and the caller's
+// uid, number and start time: a proof of another request, of another process, or of a process
+// that had its number before, is of another message. AgentKey, 32 bytes, names the running agent:
+// a machine of the same image has another one.
+func KeyProofMessage(s *Statement, agentKey []byte) []byte {
+	c := &s.Caller
+	return Preimage(labelKeyProof, s.Nonce, []byte(s.Audience), agentKey, be64(uint64(c.UID)), be64(uint64(c.PID)), be64(c.Started))
 }
 
 func optional(d *Digest) []byte {

@@ -4,6 +4,7 @@ package evidence
 
 import (
 	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
@@ -38,18 +39,29 @@ func count(n int, first byte) []byte {
 	return b
 }
 
+// exampleAgent and exampleCaller are the keys of the agent and of its caller.
+var (
+	exampleAgent  = ed25519.NewKeyFromSeed(count(32, 0xa0))
+	exampleCaller = ed25519.NewKeyFromSeed(count(32, 0x40))
+)
+
 func newExampleStatement() ([]byte, Statement) {
+	spki, err := x509.MarshalPKIXPublicKey(exampleCaller.Public())
+	if err != nil {
+		panic(err)
+	}
 	s := Statement{
 		Type:      StatementType,
 		Nonce:     count(32, 0x00),
 		Audience:  "https://keys.example",
 		UserData:  Bytes("invoice 7"),
-		PublicKey: count(32, 0x40),
+		PublicKey: spki,
 		Freshness: Fresh,
 		Salt:      count(32, 0x80),
 		Caller: Caller{UID: 990, GID: 990, PID: 4321, Started: 12340, UnitStarted: new(uint64(12330)), Unit: "billing.service", Invocation: count(16, 0x60),
 			App: "billing", Method: MethodPidfd},
 	}
+	s.KeyProof = ed25519.Sign(exampleCaller, KeyProofMessage(&s, exampleAgent.Public().(ed25519.PublicKey)))
 	b, err := s.Encode()
 	if err != nil {
 		panic(err)
@@ -73,7 +85,7 @@ func newExample() *example {
 	ex.head = NextLogHead(LogHead{}, []byte("first record"))
 	qualifying := QuoteData(tree.Head(), nil)
 	ex.attest = exampleAttest(qualifying[:])
-	key := ed25519.NewKeyFromSeed(count(32, 0xa0))
+	key := exampleAgent
 	batch := Snapshot{
 		Tree:    tree.Head(),
 		Time:    98765,
@@ -118,6 +130,8 @@ func (ex *example) values() [][2]string {
 	anchor := AnchorDigest(&e.Batch, e.AgentKey, e.AK, e.Report.Bytes)
 	anchored := QuoteData(head, &anchor)
 	return [][2]string{
+		{"key proof message", hex.EncodeToString(KeyProofMessage(&ex.statement, e.AgentKey))},
+		{"key proof", hex.EncodeToString(ex.statement.KeyProof)},
 		{"statement", string(ex.encoded)},
 		{"leaf", ex.leaves[1].String()},
 		{"left neighbour", ex.leaves[0].String()},

@@ -90,7 +90,7 @@ func TestMissingMember(t *testing.T) {
 		mayBeAbsent[left] = true // to package verify: nothing is of that kind, root, bank or length
 	}
 	missing(t, document, mayBeAbsent, func(b []byte) error { _, err := Parse(b); return err })
-	missing(t, ex.encoded, map[string]bool{"audience": true, "userData": true, "publicKey": true, "caller.app": true, "caller.invocation": true}, func(b []byte) error { _, err := ParseStatement(b); return err })
+	missing(t, ex.encoded, map[string]bool{"audience": true, "userData": true, "keyProof": true, "caller.app": true, "caller.invocation": true}, func(b []byte) error { _, err := ParseStatement(b); return err })
 }
 
 // missing removes one member of document after the other and asks parse about the rest.

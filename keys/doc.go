@@ -18,6 +18,12 @@
 // checks that such a key can attest at all. The result is an [Enrolment], which a policy
 // can name.
 //
+// # Other keys
+//
+// The package also checks keys of other kinds that come from outside: encoding and order of an
+// Ed25519 key ([CheckEd25519]), and whether a caller has the key that it names
+// ([CheckPossession]).
+//
 // A TPM whose state was copied answers for all its copies. No protocol between a
 // verifier and a TPM can tell them apart.
 package keys

@@ -147,7 +147,7 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 		in.ReportID = a.report.ReportID()
 	}
 	if e.Anchor != nil {
-		in.AnchorHead = &e.Anchor.LogHead
+		in.AnchorHead, in.AnchorTime = &e.Anchor.LogHead, e.Anchor.Time
 	}
 	a.logged, a.log = e.Log != nil, replay.Check(a.Findings, in)
 }

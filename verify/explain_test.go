@@ -75,6 +75,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", "[caller]\nunit = \"b.service\"", "demands", "unit"},
 	{"", "[caller]\nuid = 7", "demands", "uid 7"},
 	{"", "[caller]\nunit = \"b.service\"\napp = \"b\"\ncovered = true", "demands", "manifest"},
+	{"", "[caller]\nkey_proof = true", "demands", "signed the request"},
 	{"", "[caller]\nunit = \"b.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]", "demands", "listed executables"},
 	{"", anyParavisor + "[basis]\nhistory = \"tpm\"", "demands", "rest on a TPM that the policy knows"},
 	{"", anySystem + "[basis]\nhistory = \"launch\"", "demands", "The log rests on a launch"},

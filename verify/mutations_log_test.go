@@ -192,6 +192,17 @@ var logMutations = []mutation{
 		r.Events = append(r.Events, agent)
 		r.LogStart = 2
 	}},
+	{id: LogTime, name: "a record after the quote", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.Events[1].Time = r.Batch.Time + 1 }},
+	{id: LogTime, name: "a record after the quote, from an index", opts: continued(func(*LogState) {}), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		fromTwo(nil, r)
+		r.Events[1].Time = r.Batch.Time + 1
+	}},
+	{id: LogTime, name: "a record after the quote of the anchor that covers it", root: anchoredPolicy, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		anchored(r)
+		for i := range r.Events {
+			r.Events[i].Time = r.Anchor.Time + 1
+		}
+	}},
 	{id: LogAgentKey, name: "a key that was never logged", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b'))
 	}},

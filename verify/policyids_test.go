@@ -64,6 +64,7 @@ const (
 	PolicyCallerCovered    CheckID = "policy.caller-covered"
 	PolicyCallerMethod     CheckID = "policy.caller-method"
 	PolicyCallerExecutable CheckID = "policy.caller-executable"
+	PolicyCallerKeyProof   CheckID = "policy.caller-key-proof"
 	PolicyBasisHistory     CheckID = "policy.basis-history"
 	PolicyBasisCaller      CheckID = "policy.basis-caller"
 	PolicyBasisAll         CheckID = "policy.basis-all"

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,8 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
                       hexadecimal, base64 or @FILE; required
   --audience NAME     name of the relying party; another one refuses the evidence
   --public-key FILE   a key to vouch for, PEM or DER; "-" reads standard input
+  --prove-key FILE    a private key, PEM: vouch for its public key, with a proof that
+                      this process has it
   --user-data VALUE   at most 4 KiB, like --nonce
   --anchored          accept an earlier report; faster if reports are throttled
   --log MODE          whole (default), none, or the number of a record to start at
@@ -28,10 +31,11 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
   openssl pkey -in tls.key -pubout | agentctl attest --nonce @nonce.bin --public-key -
+  agentctl attest --nonce @nonce.bin --prove-key tls.key
 `
 
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
-	var nonce, audience, key, userData, log, out string
+	var nonce, audience, key, prove, userData, log, out string
 	var anchored, firmwareLog bool
 	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) (err error) {
 		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
@@ -58,7 +62,20 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 		if r.Log, r.LogStart, err = parseLog(log); err != nil {
 			return err
 		}
-		document, err := s.clientSocket().Evidence(c.Context(), r)
+		ask := s.clientSocket().Evidence
+		if prove != "" {
+			if key != "" {
+				return misuse(errors.New("--prove-key with --public-key: the public key is that of the private one"))
+			}
+			signer, err := t.readPrivateKey(prove)
+			if err != nil {
+				return err
+			}
+			ask = func(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
+				return s.clientSocket().EvidenceWithKey(ctx, r, signer)
+			}
+		}
+		document, err := ask(c.Context(), r)
 		if err != nil {
 			return failed(err)
 		}
@@ -68,6 +85,7 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	f.StringVar(&nonce, "nonce", "", "")
 	f.StringVar(&audience, "audience", "", "")
 	f.StringVar(&key, "public-key", "", "")
+	f.StringVar(&prove, "prove-key", "", "")
 	f.StringVar(&userData, "user-data", "", "")
 	f.BoolVar(&anchored, "anchored", false, "")
 	f.StringVar(&log, "log", "whole", "")

@@ -163,6 +163,18 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 			n.add("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path)
 		}
 		return n
+	case pcr.EventStop:
+		n := line("the agent stopped")
+		n.add("agent key %s", hex.EncodeToString(e.Stop.AgentKey))
+		return n
+	case pcr.EventSame:
+		text := "application %q was found as it was"
+		if e.Same.Carried {
+			text += ", and cannot have changed meanwhile"
+		}
+		n := line(text+": %s", e.Same.App, e.Same.Reason)
+		n.add("digest %s", e.Same.Digest)
+		return n
 	case pcr.EventUnmeasured:
 		return line("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason)
 	case pcr.EventGap:

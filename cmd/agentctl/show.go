@@ -114,7 +114,12 @@ func drawStatement(top *node, b []byte) {
 		n.add("user data, %d bytes: %s", len(s.UserData), short(s.UserData))
 	}
 	if len(s.PublicKey) > 0 {
-		n.add("public key, %s", describeKey(s.PublicKey))
+		k := n.add("public key, %s", describeKey(s.PublicKey))
+		if len(s.KeyProof) > 0 {
+			k.add("a proof that the caller has it, %d bytes: verify checks it", len(s.KeyProof))
+		} else {
+			k.add("named by the caller, without a proof")
+		}
 	}
 	n.add("requested a report that is %s", s.Freshness)
 	c := s.Caller
@@ -128,6 +133,10 @@ func drawStatement(top *node, b []byte) {
 		who += fmt.Sprintf(", application %q", c.App)
 	}
 	caller := n.add("%s (by %s)", who, c.Method)
+	caller.add("process %d, started %s", c.PID, sinceBoot(c.Started))
+	if len(c.Invocation) > 0 {
+		caller.add("invocation %x of its unit", []byte(c.Invocation))
+	}
 	if x := c.Executable; x != nil {
 		line := fmt.Sprintf("its executable was seen as %s %q", x.State, x.Path)
 		if x.Digest != nil {
@@ -138,6 +147,11 @@ func drawStatement(top *node, b []byte) {
 		}
 		caller.add("%s", line)
 	}
+}
+
+// sinceBoot says when something happened by the guest's clock.
+func sinceBoot(milliseconds uint64) string {
+	return fmt.Sprintf("%d.%03d s after the guest's kernel", milliseconds/1000, milliseconds%1000)
 }
 
 func describeKey(der []byte) string {
@@ -158,6 +172,7 @@ func short(b []byte) string {
 
 func drawSnapshot(n *node, s *evidence.Snapshot, allPCRs bool) {
 	n.add("tree of %d, root %s", s.Tree.Size, s.Tree.Root)
+	n.add("quoted %s", sinceBoot(s.Time))
 	n.add("log of %d records, head %s", s.LogHead.Count, s.LogHead.Digest)
 	quote := n.add("quote of %d bytes, signature of %d bytes, by the word of the attestation key below", len(s.Quote.Attest), len(s.Quote.Signature))
 	if a, err := tpmwire.ParseQuote(s.Quote.Attest); err != nil {

@@ -122,6 +122,7 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 		self, err := soon(c.Context(), s.clientSocket().Self)
 		return present(t, self, err, func() {
 			n := &node{text: fmt.Sprintf("uid %d, gid %d", self.UID, self.GID)}
+			n.add("process %d, started %s", self.PID, sinceBoot(self.Started))
 			if self.Unit != "" {
 				n.add("unit %s", self.Unit)
 			} else {

@@ -47,6 +47,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // Defaults of Config.
@@ -155,7 +156,7 @@ func (a *Attester) Run(ctx context.Context) {
 // for the batch that the statement goes into, or until ctx ends. The nonce of r
 // is in evidence of no other call.
 func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evidence.Caller) ([]byte, error) {
-	w, err := newWaiter(r, caller)
+	w, err := newWaiter(r, caller, a.c.AgentKey.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err
 	}
@@ -222,8 +223,9 @@ func (a *Attester) Stats() Stats {
 	return s
 }
 
-// newWaiter makes the statement of a request, with a salt of its own.
-func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
+// newWaiter makes the statement of a request, with a salt of its own. It checks the proof that the
+// caller has its key, so that a caller learns here, and not from a verifier, that it is wrong.
+func newWaiter(r api.EvidenceRequest, caller evidence.Caller, agentKey []byte) (*waiter, error) {
 	r.Freshness, r.Log = cmp.Or(r.Freshness, evidence.Fresh), cmp.Or(r.Log, api.LogWhole)
 	switch {
 	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
@@ -239,6 +241,7 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
 		Audience:  r.Audience,
 		UserData:  r.UserData,
 		PublicKey: r.PublicKey,
+		KeyProof:  r.KeyProof,
 		Freshness: r.Freshness,
 		Salt:      salt,
 		Caller:    caller,
@@ -246,6 +249,11 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
 	b, err := s.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	if len(s.KeyProof) > 0 {
+		if err := keys.CheckPossession(s.PublicKey, evidence.KeyProofMessage(&s, agentKey), s.KeyProof); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrKeyProof, err)
+		}
 	}
 	return &waiter{request: r, statement: b, leaf: evidence.Leaf(b), answer: make(chan outcome, 1)}, nil
 }
@@ -256,6 +264,8 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller) (*waiter, error) {
 var (
 	// ErrRequest is returned if the request itself cannot be attested; it names the member.
 	ErrRequest = errors.New("request cannot be attested")
+	// ErrKeyProof is returned if the proof does not show that the caller has the key that it names.
+	ErrKeyProof = errors.New("the caller did not prove that it has its key")
 	// ErrOverloaded is returned if too many callers are waiting already.
 	ErrOverloaded = errors.New("too many requests are waiting for evidence")
 	// ErrTPM is returned if the TPM did not quote.

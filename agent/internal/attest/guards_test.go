@@ -104,7 +104,7 @@ func TestDropKeepsTheNewer(t *testing.T) {
 func TestSaltsDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for range 10 {
-		w, err := newWaiter(request(1, evidence.Fresh), caller)
+		w, err := newWaiter(request(1, evidence.Fresh), caller, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func TestEvidenceSize(t *testing.T) {
 	} {
 		for _, freshness := range []evidence.Freshness{evidence.Fresh, evidence.Anchored} {
 			c.ask.Log, c.ask.Freshness = api.LogNone, freshness
-			w, err := newWaiter(c.ask, c.who)
+			w, err := newWaiter(c.ask, c.who, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -88,7 +88,7 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 	return job{small, func(ctx context.Context) (any, error) {
 		id := c.peer.Caller(ctx, s.Apps)
 		out := api.Self{
-			UID: id.UID, GID: id.GID, Unit: id.Unit, UnitReason: c.peer.UnitReason,
+			UID: id.UID, GID: id.GID, PID: id.PID, Started: id.Started, AgentKey: s.AgentKey, Unit: id.Unit, UnitReason: c.peer.UnitReason,
 			App: id.App, Method: id.Method, Executable: id.Executable,
 		}
 		out.Measured = s.measured(id)
@@ -163,13 +163,16 @@ func checkEvidence(r *api.EvidenceRequest) error {
 	}
 	if err := cmp.Or(size("nonce", len(r.Nonce), evidence.MinNonce, evidence.MaxNonce),
 		size("userData", len(r.UserData), 0, evidence.MaxUserData),
-		size("publicKey", len(r.PublicKey), 0, evidence.MaxPublicKey)); err != nil {
+		size("publicKey", len(r.PublicKey), 0, evidence.MaxPublicKey),
+		size("keyProof", len(r.KeyProof), 0, evidence.MaxKeyProof)); err != nil {
 		return err
 	}
 	if err := text.Check("audience", r.Audience, 0, evidence.MaxAudience); err != nil {
 		return problem.Invalid("/audience", err.Error())
 	}
 	switch {
+	case len(r.KeyProof) > 0 && len(r.PublicKey) == 0:
+		return problem.Invalid("/keyProof", "only with publicKey: it proves that the caller has that key")
 	case r.Freshness != evidence.Fresh && r.Freshness != evidence.Anchored:
 		return problem.Invalid("/freshness", fmt.Sprintf("want %q or %q", evidence.Fresh, evidence.Anchored))
 	case r.Log != api.LogWhole && r.Log != api.LogFrom && r.Log != api.LogNone:
@@ -188,7 +191,7 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	if r.Log != api.LogNone {
 		bytes = s.withLog()
 	}
-	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)) // in base64 in the statement, which is in base64
+	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
 	return job{bytes, func(ctx context.Context) (any, error) {
 		b, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
 		return raw(b), err

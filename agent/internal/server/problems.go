@@ -40,6 +40,7 @@ var errorCodes = []ErrorCode{
 	{ledger.ErrDesynchronised, api.CodeDesynchronised, 0},
 	{ledger.ErrFull, api.CodeLogFull, 0},
 	{attest.ErrRequest, api.CodeInvalidValue, 0},
+	{attest.ErrKeyProof, api.CodeBadKeyProof, 0},
 	{attest.ErrLogStart, api.CodeStartBeyondLog, 0},
 	{attest.ErrOverloaded, api.CodeBusy, time.Second},
 	{attest.ErrStopping, api.CodeShuttingDown, time.Second},

@@ -49,6 +49,7 @@ type Config struct {
 	Enroller   Enroller
 	Keys       Keys
 	Store      Store
+	AgentKey   []byte // Ed25519 public key of this process, 32 bytes; Self shows it
 
 	// AdminUIDs may use the admin socket. Its mode and its absence from containers
 	// protect it as well. Default: only 0.

@@ -27,7 +27,7 @@ var (
 // The checks of this package: of the measurement log, of the anchor's place in it, and of
 // the firmware's log.
 var (
-	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, lastAgentKey, statedCaller}
+	Definitions         = []check.Definition{continuation, decode, contentDigests, pcrValue, headCommitted, eventsKnown, logTime, lastAgentKey, statedCaller}
 	AnchorDefinitions   = []check.Definition{anchorPrefix, anchorReplay}
 	FirmwareDefinitions = []check.Definition{firmwareDecode}
 )
@@ -36,7 +36,7 @@ var (
 type Input struct {
 	Log        *evidence.Log     // nil if the evidence contains none
 	Head       evidence.LogHead  // that report and agent committed to
-	Time       uint64            // of the batch, by the guest's clock
+	Time       uint64            // of the quote, by the guest's clock in milliseconds
 	AgentKey   []byte            // of the evidence
 	Caller     *evidence.Caller  // in the statement; nil if it could not be read
 	AK         []byte            // name of the attestation key; nil if it was not established
@@ -44,6 +44,7 @@ type Input struct {
 	Batch      *quote.Quote      // of the evidence; nil if it could not be read
 	Anchor     *quote.Quote      // of its anchor; nil if there is none, or it could not be read
 	AnchorHead *evidence.LogHead // head that the anchor committed to; nil if there is no anchor
+	AnchorTime uint64            // of the anchor's quote, likewise
 	Known      *State            // of an earlier appraisal; nil if none is known
 }
 

@@ -70,6 +70,7 @@ func (w *walk) run() {
 		w.compare(pcrValue.ID, w.in.Batch, w.values)
 	}
 	if events {
+		w.checkTimes()
 		w.checkAgentKey()
 		w.checkCaller()
 	}

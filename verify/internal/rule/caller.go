@@ -26,6 +26,7 @@ type Caller struct {
 	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too, and |log| must be required. The agent must have watched it from before the caller's process started until now, unless its |[[app]]| says otherwise"`
 	Method      string   `toml:"method,omitempty" value:"one pidfd" default:"any" doc:"|pidfd|: the kernel told the agent which process connected. Before Linux 6.5 the agent compares start times instead, which a caller could outwit by ending at the right moment"`
 	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
+	KeyProof    bool     `toml:"key_proof,omitempty" default:"false" doc:"the caller must have proved, by a signature over this request, that it has the key that it names"`
 	Covered     bool     `toml:"covered,omitempty" default:"false" doc:"the executable must be in the manifest of the application; |caller.app| must be given too"`
 }
 
@@ -36,11 +37,12 @@ var callerChecks = []check.Definition{
 	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnAgent, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started, by the statement, until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
 	{ID: "policy.caller-method", Class: check.Policy, Ground: check.OnAgent, Checks: "by the statement, the agent established the caller by the method that the policy names", Stops: "a process that takes the number of the one that connected"},
 	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names an executable of the caller with a digest that the policy lists, and calls it covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
+	callerKeyProof,
 }
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
-	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered || c.Method != ""), "names no caller")
+	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered || c.KeyProof || c.Method != ""), "names no caller")
 	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
 	p.needs(f, "caller.app", c.App != "")
@@ -62,6 +64,7 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 	w.demandIf(c.Method != "", "The kernel told the agent which process connected.")
 	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
 	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
+	c.explainKeyProof(w)
 	if c.App != "" && p.rules()[c.App] == nil {
 		p.explainCoverage(w, c.App, SinceStart)
 		w.open("What the application %q consists of: no [[app]] lists its digests.", c.App)
@@ -87,6 +90,7 @@ func (r *CallerRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement names another %s as that of the caller", what)
 		}
 	}
+	want.judgeKeyProof(f)
 	name("policy.caller-unit", want.Unit, c.Unit, "unit")
 	name("policy.caller-app", want.App, c.App, "application")
 	if !f.SkipIf(want.UID == nil, "policy.caller-user", "the policy names no uid") {
