@@ -69,8 +69,10 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 	nonce, file = x.attest()
 	x.verify(pinned, nonce, file).refused(t, "what the attacker runs", 5, "policy.app-digest")
 
+	honestFile := file
+
 	// Without a TPM, and with a nonce of the verifier's choice.
-	nonce, file = x.withoutTPM(file, program, "the reviewed program")
+	nonce, file = x.withoutTPM(file, program, "the reviewed program", true)
 	guest := x.verify(pinned, nonce, file)
 	guest.accepted(t, "evidence without a TPM, under a policy that does not ask for one")
 	guest.restsOn(t, "guest", "quote.signature", "policy.pcr", "policy.app-digest", "policy.agent", "policy.caller-unit", "policy.caller-user", "log.replay", "ak.attributes")
@@ -87,6 +89,18 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 	if after := fileDigest(t, known); after != before {
 		t.Error("the known history was replaced")
 	}
+
+	// Nor by a guest that the host launched from its own disk: the processor names another boot.
+	policyFile := write(t, pinned)
+	other, elsewhere := x.withoutTPM(honestFile, program, "the reviewed program", false)
+	args := []string{"verify", "--policy", policyFile, "--nonce", other, "--trust-test-root-that-vouches-for-no-hardware", x.Root(), "--known-log", known, "--save-log", known, elsewhere}
+	if code, stdout, stderr := x.run(args...); code != 1 {
+		t.Errorf("another guest: exit code %d, want 1\n%s%s", code, stdout, stderr)
+	}
+	if after := fileDigest(t, known); after != before {
+		t.Error("another guest replaced the known history")
+	}
+	x.verify("continuation = \"required\"\n"+pinned, other, elsewhere, "--known-log", known).refused(t, "another guest, where the known one is asked for", 5, "policy.continuation")
 
 	// A policy that asks for a TPM has this machine's, and no other.
 	measured := policy("ak_names = [\""+name+"\"]\n", "\n[basis]\nhistory = \"tpm\"\n")
@@ -131,8 +145,9 @@ func (x *target) dangers(policy string) []string {
 // withoutTPM makes evidence from the honest one in file, as a program of the guest can that
 // has reports of the processor and nothing else, and returns it with its nonce. All keys are
 // made here. The log ends before the first record that does not suit, PCR 4 has the value that
-// the policy wants, and the caller is the program of this content.
-func (x *target) withoutTPM(file, program, content string) (nonce, forged string) {
+// the policy wants, and the caller is the program of this content. Unless same is set, the host
+// launched the same firmware once more for it, from a disk of its own.
+func (x *target) withoutTPM(file, program, content string, same bool) (nonce, forged string) {
 	x.t.Helper()
 	b, err := os.ReadFile(file)
 	must(x.t, err)
@@ -177,7 +192,7 @@ func (x *target) withoutTPM(file, program, content string) (nonce, forged string
 	r.PCRs.Set(pcr.SHA256, 4, wanted)
 	r.Batch.Time = honest.Batch.Time + 1
 	r.Document = func(e *evidence.Evidence) {
-		p, err := soft.New(soft.Options{Directory: filepath.Join(x.Dir, "platform"), SameLaunch: true, Version: 5, Product: snp.Genoa})
+		p, err := soft.New(soft.Options{Directory: filepath.Join(x.Dir, "platform"), SameLaunch: same, Version: 5, Product: snp.Genoa})
 		must(x.t, err)
 		defer p.Close()
 		report, err := p.Report(x.t.Context(), platform.Fixed(e.ReportData()))
