@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"fmt"
 
 	"github.com/pelletier/go-toml/v2"
@@ -130,7 +129,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 		}
 		for _, e := range events {
 			fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
-			fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\n\n", e.Unit, e.User, hex.EncodeToString(e.Digest[:]))
+			fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\ndeclarations = [%q]\n\n", e.Unit, e.User, e.Digest, e.Declaration)
 		}
 		return nil
 	})
