@@ -147,10 +147,10 @@ func (s slowly) Identify(c *net.UnixConn) (*caller.Peer, error) {
 // process, and others are not.
 func TestConnectFlood(t *testing.T) {
 	var identified atomic.Int64
-	limits := Limits{Connections: 64, ConnectionsEach: 16, OpenEach: 1, OpenBurst: 32}
+	limits := Limits{Connections: 64, ConnectionsEach: 16, OpenEach: 0.001, OpenBurst: 32}
 	r := run(t, &fake{}, limits, func(c *Config) { c.Identifier = slowly{identified: &identified} })
 	refused := 0
-	for range 200 {
+	for range 60 {
 		c, err := dial(r.client, 1000)
 		if err != nil {
 			t.Fatal(err)
@@ -165,8 +165,8 @@ func TestConnectFlood(t *testing.T) {
 			t.Fatalf("answer %q, error %v", b, err)
 		}
 	}
-	if n := identified.Load(); n > 40 || refused < 160 {
-		t.Errorf("%d of 200 were identified and %d refused, want about 32 and the rest", n, refused)
+	if n := identified.Load(); n != 32 || refused != 28 {
+		t.Errorf("%d of 60 were identified and %d refused, want 32 and the rest", n, refused)
 	}
 	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Errorf("another user: %d %s", status, b)

@@ -196,7 +196,15 @@ func (s *Server) shed(c *net.UnixConn, shares *shares) bool {
 	if ok {
 		return false
 	}
-	unread(c, rawProblem(problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)))
+	p := problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)
+	if len(shares.slowed) == cap(shares.slowed) {
+		unread(c, rawProblem(p))
+		return true
+	}
+	go func() {
+		shares.slow(context.Background())
+		unread(c, rawProblem(p))
+	}()
 	return true
 }
 

@@ -3,7 +3,9 @@
 package server
 
 import (
+	"context"
 	"strconv"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -14,11 +16,12 @@ import (
 // a container's root, is a client.
 type shares struct {
 	conns  *connections
-	gate   *turn.Queue // of bytes of answers being made or written
-	bodies *turn.Queue // of bytes of bodies being read or worked on
-	rates  *rates      // of requests
-	opens  *rates      // of connections
-	least  int64       // bytes that a request counts at least, so that their number is bounded too
+	gate   *turn.Queue   // of bytes of answers being made or written
+	bodies *turn.Queue   // of bytes of bodies being read or worked on
+	rates  *rates        // of requests
+	opens  *rates        // of connections
+	slowed chan struct{} // callers who asked too often, and wait for their refusal
+	least  int64         // bytes that a request counts at least, so that their number is bounded too
 }
 
 // Two users who both take their whole share take everything. While the host delays reports,
@@ -36,12 +39,36 @@ func newShares(l Limits) *shares {
 		conns: newConnections(l),
 		rates: newRates(l.RateEach, l.BurstEach),
 		opens: newRates(l.OpenEach, l.OpenBurst),
-		least: least,
+		least: least, slowed: make(chan struct{}, maxSlowed),
 		gate: turn.New(turn.Options{
 			Capacity: l.Bytes, Each: min(l.BytesEach, least*int64(l.RequestsEach)),
 			Spare: l.Bytes / spare, Little: l.Bytes / little, Waiting: l.WaitingEach,
 		}),
 		bodies: turn.New(turn.Options{Capacity: l.BodyBytes, Each: l.BodyBytes / 2, Waiting: l.WaitingEach}),
+	}
+}
+
+// A caller who asks more often than allowed is refused after a while, and not at once: most
+// programs ask again when they have their answer. So many wait at once; the others of a
+// flood are refused at once.
+const (
+	refusalDelay = 100 * time.Millisecond
+	maxSlowed    = 512
+)
+
+// slow waits before a refusal, unless as many as may wait already.
+func (s *shares) slow(ctx context.Context) {
+	select {
+	case s.slowed <- struct{}{}:
+	default:
+		return
+	}
+	defer func() { <-s.slowed }()
+	timer := time.NewTimer(refusalDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
