@@ -124,12 +124,12 @@ var machinesMixed = []mixed{
 		e := a.fresh
 		e.Log = b.fresh.Log
 		return e
-	}, []verify.CheckID{"log.replay", "log.head", "log.agent-key"}},
+	}, []verify.CheckID{"log.replay", "log.head", "log.time", "log.agent-key"}},
 	{"log and log head of B", func(a, b, _ *parts) *evidence.Evidence {
 		e := a.fresh
 		e.Log, e.Batch.LogHead = b.fresh.Log, b.fresh.Batch.LogHead
 		return e
-	}, []verify.CheckID{"batch.agent-signature", "binding.report-data", "log.replay", "log.agent-key"}},
+	}, []verify.CheckID{"batch.agent-signature", "binding.report-data", "log.replay", "log.time", "log.agent-key"}},
 	{"case 52 statement of B", func(a, b, _ *parts) *evidence.Evidence {
 		e := a.fresh
 		e.Statement = b.fresh.Statement
@@ -144,12 +144,12 @@ var machinesMixed = []mixed{
 		e := a.anchored
 		e.Anchor = b.anchored.Anchor
 		return e
-	}, []verify.CheckID{"batch.agent-signature", "quote.qualifying-data", "anchor.signature", "anchor.signer", "anchor.reset-count", "anchor.restart-count", "binding.report-data", "anchor.log-prefix"}},
+	}, []verify.CheckID{"batch.agent-signature", "quote.qualifying-data", "anchor.signature", "anchor.signer", "anchor.reset-count", "anchor.restart-count", "anchor.guest-clock", "binding.report-data", "anchor.log-prefix"}},
 	{"case 51 anchor and report of B", func(a, b, _ *parts) *evidence.Evidence {
 		e := a.anchored
 		e.Anchor, e.Report, e.Certificates = b.anchored.Anchor, b.anchored.Report, b.anchored.Certificates
 		return e
-	}, []verify.CheckID{"batch.agent-signature", "quote.qualifying-data", "anchor.signature", "anchor.signer", "anchor.reset-count", "anchor.restart-count", "binding.report-data", "anchor.log-prefix"}},
+	}, []verify.CheckID{"batch.agent-signature", "quote.qualifying-data", "anchor.signature", "anchor.signer", "anchor.reset-count", "anchor.restart-count", "anchor.guest-clock", "binding.report-data", "anchor.log-prefix"}},
 	{"case 51 report of B under the anchor of A", func(a, b, _ *parts) *evidence.Evidence {
 		e := a.anchored
 		e.Report, e.Certificates = b.anchored.Report, b.anchored.Certificates
@@ -169,7 +169,7 @@ var machinesMixed = []mixed{
 		e := a.anchored
 		e.Log = b.anchored.Log
 		return e
-	}, []verify.CheckID{"log.replay", "log.head", "log.agent-key", "anchor.log-prefix"}},
+	}, []verify.CheckID{"log.replay", "log.head", "log.time", "log.agent-key", "anchor.log-prefix"}},
 }
 
 // timesMixed puts what one machine gave at one time into what it gave at another.

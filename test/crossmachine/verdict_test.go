@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +42,10 @@ func policy(root, tables string) string { return policyFor("plain", root, tables
 // policyFor lists what all machines launch as of this kind.
 func policyFor(kind, root, tables string) string {
 	m := soft.Measurement()
-	return fmt.Sprintf("version = 1\nproducts = [\"genoa\", \"milan\"]\nfreshness = \"anchored\"\nmax_anchor_age = \"24h\"\n%s\n[[launch]]\nmeasurement = %q\nkind = %q\ncovers = \"firmware\"\n%s",
+	if !strings.Contains(root, "freshness = ") {
+		root = "freshness = \"anchored\"\nmax_anchor_age = \"24h\"\n" + root
+	}
+	return fmt.Sprintf("version = 1\nproducts = [\"genoa\", \"milan\"]\n%s\n[[launch]]\nmeasurement = %q\nkind = %q\ncovers = \"firmware\"\n%s",
 		root, hex.EncodeToString(m[:]), kind, tables)
 }
 
