@@ -50,7 +50,7 @@ func TestStrangersKeyCountsAsTheCallers(t *testing.T) {
 	fresh, err := hex.DecodeString(newNonce())
 	must(t, err)
 	for what, request := range map[string]api.EvidenceRequest{
-		"for another nonce":              {Nonce: fresh, PublicKey: s.PublicKey, KeyProof: s.KeyProof},
+		"for another nonce":                {Nonce: fresh, PublicKey: s.PublicKey, KeyProof: s.KeyProof},
 		"for the same, by another process": {Nonce: s.Nonce, PublicKey: s.PublicKey, KeyProof: s.KeyProof},
 	} {
 		if _, err := x.Client().Evidence(t.Context(), request); !errors.Is(err, api.CodeBadKeyProof) {
