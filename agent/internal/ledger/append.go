@@ -92,6 +92,11 @@ func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
 	if err != nil {
 		return err
 	}
+	// What no reader accepts at this place must not reach the PCR.
+	trial := *l.replay
+	if err := trial.Next(r); err != nil {
+		return err
+	}
 	if err := l.c.Log.Append(LogFile, int64(len(l.pub.log)), r.Encode()); err != nil {
 		// It may be there in whole or in part. It is not in the PCR, so cut it off, now or later.
 		l.dirty = true

@@ -132,22 +132,24 @@ func recovers(t *testing.T, s *scenario, after string) bool {
 		t.Logf("%s: %s", s.name, st.Reason)
 		return false
 	}
-	if _, err := l.Append(context.Background(), appEvent("late")); err != nil {
-		t.Errorf("%s: append after a healthy start: %v", s.name, err)
+	for _, e := range []pcr.Event{agentEvent(pcr.EventAgent), appEvent("late")} { // as every agent does
+		if _, err := l.Append(context.Background(), e); err != nil {
+			t.Errorf("%s: append after a healthy start: %v", s.name, err)
+		}
 	}
 	s.hold(t, l)
 	got := apps(t, l.View(), m.tpm.now())
 	if boot {
-		if want := []string{"log-start", "late"}; !slices.Equal(got, want) {
+		if want := []string{"log-start", "agent-start", "late"}; !slices.Equal(got, want) {
 			t.Errorf("%s: log of a new boot is %v, want %v", s.name, got, want)
 		}
 		return true
 	}
-	s.acknowledged = append(s.acknowledged, "late")
+	s.acknowledged = append(s.acknowledged, "agent-start", "late")
 	if !subsequence(s.acknowledged, got) {
 		t.Errorf("%s: acknowledged %v, the log has %v", s.name, s.acknowledged, got)
 	}
-	if !subsequence(got, append(s.attempted, "late")) {
+	if !subsequence(got, append(s.attempted, "agent-start", "late")) {
 		t.Errorf("%s: attempted %v, the log has %v", s.name, s.attempted, got)
 	}
 	whole, _ := l.View().Log(0)
@@ -314,8 +316,8 @@ func (s *scenario) run(t *testing.T) (killed bool) {
 		}
 	}()
 	for process, events := range [][]pcr.Event{
-		{agentEvent(pcr.EventAgent), appEvent("a"), appEvent("b")},
-		{agentEvent(pcr.EventReload), appEvent("c"), {Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}}},
+		{agentEvent(pcr.EventAgent), appEvent("a"), appEvent("b"), stopEvent()},
+		{agentEvent(pcr.EventAgent), sameEvent("a"), agentEvent(pcr.EventReload), appEvent("c"), {Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}}},
 	} {
 		s.m.log.Kill()
 		l, err := s.m.open()
@@ -338,8 +340,11 @@ func (s *scenario) run(t *testing.T) (killed bool) {
 
 func (s *scenario) append(l *ledger.Ledger, e pcr.Event) {
 	what := string(e.Type)
-	if e.App != nil {
+	switch {
+	case e.App != nil:
 		what = e.App.App
+	case e.Same != nil:
+		what = "same " + e.Same.App
 	}
 	s.attempted = append(s.attempted, what)
 	if _, err := l.Append(context.Background(), e); err == nil {

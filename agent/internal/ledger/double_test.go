@@ -11,7 +11,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -111,6 +110,9 @@ type machine struct {
 	kernel     string
 	limit      int
 	disk       bool // the log directory outlives a boot
+
+	mu    sync.Mutex // guards clock
+	clock uint64
 }
 
 func newMachine() *machine {
@@ -120,13 +122,22 @@ func newMachine() *machine {
 	return m
 }
 
+// now is the clock of records. It is the same in each run of a scenario, so that equal states are
+// found to be.
+func (m *machine) now() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock++
+	return m.clock
+}
+
 // open starts a process.
 func (m *machine) open() (*ledger.Ledger, error) {
 	return ledger.Open(context.Background(), m.config())
 }
 
 func (m *machine) config() ledger.Config {
-	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk, Now: boottime.Now}
+	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk, Now: m.now}
 }
 
 // restart ends the process and starts another.
@@ -170,6 +181,15 @@ func appEvent(app string) pcr.Event {
 	}}
 }
 
+func stopEvent() pcr.Event {
+	return pcr.Event{Type: pcr.EventStop, Stop: &pcr.StopEvent{AgentKey: make([]byte, 32)}}
+}
+
+func sameEvent(app string) pcr.Event {
+	last := appEvent(app).App
+	return pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: app, Declaration: last.Declaration, Digest: last.Digest, Reason: "the agent was stopped"}}
+}
+
 // apps are the apps of the events in a log, which must explain the PCR.
 func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
 	t.Helper()
@@ -202,9 +222,12 @@ func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
 	}
 	var out []string
 	for _, r := range records {
-		if e := must(r.Event()); e.App != nil {
+		switch e := must(r.Event()); {
+		case e.App != nil:
 			out = append(out, e.App.App)
-		} else {
+		case e.Same != nil:
+			out = append(out, "same "+e.Same.App)
+		default:
 			out = append(out, string(e.Type))
 		}
 	}

@@ -171,9 +171,13 @@ func TestRefusedEvents(t *testing.T) {
 	for _, e := range []pcr.Event{
 		{Type: pcr.EventStart}, {Type: pcr.EventStart, Start: startOf(t, l)}, {Type: pcr.EventFull}, {Type: "x"}, {Type: pcr.EventGap},
 		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: strings.Repeat("x", pcr.MaxReason+1)}},
+		{Type: pcr.EventStop, Stop: &pcr.StopEvent{AgentKey: make([]byte, 32)}}, // nothing started
 	} {
 		if _, err := l.Append(background, e); err == nil {
 			t.Errorf("%+v was recorded", e)
+		}
+		if s := l.State(); !s.Synchronised {
+			t.Fatalf("%+v: %s", e, s.Reason)
 		}
 	}
 	if got := apps(t, l.View(), m.tpm.now()); len(got) != 1 {
