@@ -22,6 +22,7 @@ type recorder struct {
 	mu     sync.Mutex
 	events []pcr.Event
 	fail   error
+	clock  func() uint64 // time of records; 0 if nil
 }
 
 func (r *recorder) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
@@ -29,6 +30,9 @@ func (r *recorder) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) 
 	defer r.mu.Unlock()
 	if r.fail != nil {
 		return pcr.Record{}, r.fail
+	}
+	if r.clock != nil {
+		e.Time = r.clock()
 	}
 	rec, err := pcr.NewRecord(uint64(len(r.events)), 14, []pcr.Algorithm{pcr.SHA256}, &e)
 	if err != nil {
