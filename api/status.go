@@ -94,6 +94,7 @@ type Self struct {
 	Method     evidence.Method      `json:"method"`              // how connection and process were tied
 	Executable *evidence.Executable `json:"executable,omitzero"` // an observation, never proof
 	Measured   Finding              `json:"measured"`            // whether the log vouches for the app
+	Covered    *Covered             `json:"covered,omitzero"`    // its interval of coverage; absent if none is open
 	Keys       Finding              `json:"keys"`                // whether the app may have keys
 }
 

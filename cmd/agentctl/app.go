@@ -115,6 +115,11 @@ func (t *terminal) printApp(a *api.App) {
 		n.add("digest %s", a.Digest)
 		n.add("%s, %d bytes", count(int(a.Files), "file"), a.Bytes)
 	}
+	if c := a.Covered; c != nil && c.Carried > 0 {
+		n.add("covered since record %d, over %s in which nothing can have changed", c.Record, count(int(c.Carried), "interruption"))
+	} else if c != nil {
+		n.add("covered since record %d", c.Record)
+	}
 	if a.Reason != "" {
 		n.add("%s", a.Reason)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -279,6 +280,10 @@ func TestRestart(t *testing.T) {
 	}
 	if a := b.app("touched"); a.Covered == nil || a.Covered.Since <= began.Covered.Since || a.Covered.Carried != 0 {
 		t.Errorf("touched: covered %+v, began as %+v", a.Covered, began.Covered)
+	}
+	list := exec.Command(filepath.Join(b.commands, "agentctl"), "app", "list", "--admin", b.machine.AdminSocket())
+	if out, err := list.Output(); err != nil || !strings.Contains(string(out), fmt.Sprintf("covered since record %d, over 2 interruptions in which nothing can have changed", began.Covered.Record)) {
+		t.Errorf("agentctl app list prints %s, %v", out, err)
 	}
 	if a := b.app("gone"); a.Covered != nil || a.State != api.AppUnmeasured {
 		t.Errorf("gone: %+v", a)

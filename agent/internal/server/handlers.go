@@ -91,7 +91,7 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 			UID: id.UID, GID: id.GID, PID: id.PID, Started: id.Started, AgentKey: s.AgentKey, Unit: id.Unit, UnitReason: c.peer.UnitReason,
 			App: id.App, Method: id.Method, Executable: id.Executable,
 		}
-		out.Measured = s.measured(id)
+		out.Measured, out.Covered = s.measured(id)
 		if _, err := s.owner(c.peer); err != nil {
 			out.Keys.Reason = err.Detail
 		} else {
@@ -101,27 +101,28 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 	}}, nil
 }
 
-// measured reports whether the log vouches for the caller's app, with the reason.
-func (s *Server) measured(id evidence.Caller) api.Finding {
+// measured reports whether the log vouches for the caller's app, with the reason, and since when
+// it covers it.
+func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
 	switch {
 	case id.Unit == "":
-		return api.Finding{Reason: "the caller does not run in a system unit"}
+		return api.Finding{Reason: "the caller does not run in a system unit"}, nil
 	case id.App == "":
-		return api.Finding{Reason: fmt.Sprintf("no app is declared for unit %s and uid %d", id.Unit, id.UID)}
+		return api.Finding{Reason: fmt.Sprintf("no app is declared for unit %s and uid %d", id.Unit, id.UID)}, nil
 	}
 	for _, a := range s.Apps.List() {
 		if a.Name != id.App {
 			continue
 		}
 		if a.State == api.AppMeasured {
-			return api.Finding{Yes: true, Reason: "the log has the files of the app as they are now"}
+			return api.Finding{Yes: true, Reason: "the log has the files of the app as they are now"}, a.Covered
 		}
 		if a.Reason != "" {
-			return api.Finding{Reason: a.Reason}
+			return api.Finding{Reason: a.Reason}, nil
 		}
-		return api.Finding{Reason: "the app is waiting to be measured"}
+		return api.Finding{Reason: "the app is waiting to be measured"}, nil
 	}
-	return api.Finding{Reason: "the declaration of the app was withdrawn"}
+	return api.Finding{Reason: "the declaration of the app was withdrawn"}, nil
 }
 
 func (s *Server) log(c *call, _ api.None) (job, error) {
