@@ -24,8 +24,9 @@ func TestLargeLog(t *testing.T) {
 	r := evidencetest.New()
 	r.Banks = []pcr.Algorithm{pcr.SHA256}
 	r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 13}}}
+	// As many applications as can be declared, with the caller's: each changes again and again.
 	for size := 0; size < evidence.MaxLog-2000; size += 540 { // a record of these takes 530 bytes
-		r.Events = append(r.Events, evidencetest.App(fmt.Sprintf("app%05d", size/540), "app.service", "app", fmt.Sprint(size)))
+		r.Events = append(r.Events, evidencetest.App(fmt.Sprintf("app%05d", size/540%(pcr.MaxDeclarations-1)), "app.service", "app", fmt.Sprint(size)))
 	}
 	document := r.Encode(t)
 	var before, after runtime.MemStats
