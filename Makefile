@@ -22,7 +22,7 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz bench install package test-package test-vm setup clean
+.PHONY: help build test demo check fuzz model bench install package test-package test-vm setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ check: ## check formatting, vet, staticcheck, the rules of the tree and quick te
 
 fuzz: ## fuzz every target with FUZZTIME inputs (default 200000x) each
 	@GO="$(GO)" FUZZTIME="$${FUZZTIME:-200000x}" scripts/fuzz.sh
+
+model: ## search the formal model of evidence (docs/model): who breaks which property, and what each commitment is for
+	@$(GO) run ./docs/model
 
 bench: ## measure start-up, memory and throughput
 	@GO="$(GO)" scripts/bench.sh
