@@ -19,8 +19,8 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
   --nonce VALUE       16 to 64 bytes that the relying party chose:
                       hexadecimal, base64 or @FILE; required
   --audience NAME     name of the relying party; another one refuses the evidence
-  --public-key FILE   a key to vouch for, PEM or DER; "-" reads standard input
-  --prove-key FILE    a private key, PEM: vouch for its public key, with a proof that
+  --public-key FILE   a key to name, PEM or DER; "-" reads standard input
+  --prove-key FILE    a private key, PEM: name its public key, with a proof that
                       this process has it
   --user-data VALUE   at most 4 KiB, like --nonce
   --anchored          accept an earlier report; faster if reports are throttled

@@ -153,7 +153,7 @@ var texts = []string{"app", "audience", "label", "name"}
 
 // refuseEmpty refuses a flag that was given without a value, and an empty argument. In a
 // script that is a variable that was never set. To ignore the flag would drop what it asks
-// for: a check of verify, or the key that attest must vouch for.
+// for: a check of verify, or the key that attest names.
 func refuseEmpty(c *cobra.Command, args []string) error {
 	const hint = "an empty value is most often a shell variable that is not set; "
 	var name string
