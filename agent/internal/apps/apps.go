@@ -72,13 +72,14 @@ type Config struct {
 // Apps is the declared applications of this machine. Its methods may be called by many
 // goroutines.
 type Apps struct {
-	config  Config
-	reader  *manifest.Reader
-	record  *semaphore.Weighted // of one; held while the log and the state of an app change together
-	gaps    *throttle           // of events that concern all apps; of Run
-	log     *slog.Logger
-	follow  follower
-	pending *schedule
+	config    Config
+	reader    *manifest.Reader
+	record    *semaphore.Weighted // of one; held while the log and the state of an app change together
+	announced *[]pcr.Declaration  // declarations that the log lists, nil if that is not known; guarded by record
+	gaps      *throttle           // of events that concern all apps; of Run
+	log       *slog.Logger
+	follow    follower
+	pending   *schedule
 
 	changed chan struct{} // of one: the hand-over is not what it should be
 

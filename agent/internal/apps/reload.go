@@ -26,7 +26,8 @@ type Change struct {
 
 // Reload reads the declarations, at the start and when they may have changed, and measures
 // every app by them. Announce is called in between with the declarations that come into
-// force, to record them: no app is recorded by a declaration that the log does not list.
+// force, to record them: no app is recorded by a declaration that the log does not list. It
+// is not called if the log lists these already: reloads without news would fill it.
 // When it fails, or a directory cannot be trusted, the old declarations stay in force and
 // the error is returned.
 //
@@ -63,11 +64,15 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
 		c.Declarations = append(c.Declarations, pcr.Declaration{App: name, Digest: s.Declarations[name].Digest})
 	}
-	if announce != nil {
+	if announce == nil {
+		a.announced = nil // the log does not list them
+	} else if a.announced == nil || !slices.Equal(*a.announced, c.Declarations) {
+		a.announced = nil
 		if err := announce(ctx, c.Declarations); err != nil {
 			a.unannounced(err)
 			return Change{}, fmt.Errorf("announce app declarations: %w", err)
 		}
+		a.announced = &c.Declarations
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
