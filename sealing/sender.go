@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // StoreKey is the public half of the key that signs every blob of a store: Ed25519 (RFC
@@ -32,12 +33,16 @@ func (k StoreKey) String() string {
 // IsZero reports whether k is all zero, which stands for no key.
 func (k StoreKey) IsZero() bool { return k == StoreKey{} }
 
-// ParseStoreKey parses what [StoreKey.String] returns, in that one spelling.
+// ParseStoreKey parses what [StoreKey.String] returns, in that one spelling. It refuses a key
+// under which any party can sign.
 func ParseStoreKey(text string) (k StoreKey, err error) {
 	digits, ok := strings.CutPrefix(text, storeKeyPrefix)
 	if b, e := hex.DecodeString(digits); ok && e == nil && len(b) == len(k)+4 {
 		copy(k[:], b)
 		if k.String() == text {
+			if err := keys.CheckEd25519(k[:]); err != nil {
+				return StoreKey{}, fmt.Errorf("the store key is not one that a store has: %w", err)
+			}
 			return k, nil
 		}
 		return StoreKey{}, errors.New("the checksum of the store key is wrong: a digit was changed when it was copied")

@@ -10,13 +10,15 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // TestStoreKeyText checks that a store key has one spelling, and that no mistyped digit
 // gives another key.
 func TestStoreKeyText(t *testing.T) {
-	k := sealing.StoreKey{1, 2, 3, 31: 0xfe}
+	k := sealing.StoreKey(ed25519.NewKeyFromSeed(make([]byte, 32))[32:])
 	text := k.String()
 	if got, err := sealing.ParseStoreKey(text); err != nil || got != k || got.IsZero() || !(sealing.StoreKey{}).IsZero() {
 		t.Errorf("%s: %v, %v", text, got, err)
@@ -35,6 +37,16 @@ func TestStoreKeyText(t *testing.T) {
 		_, err := sealing.ParseStoreKey(bad)
 		if err == nil || strings.Contains(err.Error(), "QYQSZ") {
 			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// TestStoreKeyOfSmallOrder checks that a key under which any party can sign is not taken as that
+// of a store, in any of its encodings.
+func TestStoreKeyOfSmallOrder(t *testing.T) {
+	for name, f := range evidencetest.Forgers() {
+		if _, err := sealing.ParseStoreKey(sealing.StoreKey(f.Public).String()); !errors.Is(err, keys.ErrSmallOrder) && !errors.Is(err, keys.ErrEncoding) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
