@@ -10,7 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// Case 108: a reload without news is no record, and one with news is, also after one that
+// Case 108: a reload without news makes no record, and one with news does, also after one that
 // the log may not have taken.
 func TestReloadWithoutNews(t *testing.T) {
 	w := newWorld(t)
