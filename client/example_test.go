@@ -92,6 +92,33 @@ func ExampleClient_Evidence() {
 	// Output: {"forKeyOf":44,"type":"agentd/evidence/2"}
 }
 
+// An app shows that it has the key that it names: it signs the request with that key. Without
+// that, any caller could name any key. A policy asks for it with key_proof = true.
+func ExampleClient_EvidenceWithKey() {
+	defer stub(map[string]http.HandlerFunc{
+		"GET /v1/self": func(w http.ResponseWriter, _ *http.Request) {
+			json.NewEncoder(w).Encode(api.Self{UID: 990, PID: 4321, Started: 12340, AgentKey: make([]byte, 32)})
+		},
+		"POST /v1/evidence": answer(func(r api.EvidenceRequest) any {
+			return map[string]any{"type": "agentd/evidence/2", "forKeyOf": len(r.PublicKey), "proof": len(r.KeyProof)}
+		}),
+	})()
+
+	_, key, err := ed25519.GenerateKey(rand.Reader) // any crypto.Signer: it can be in an HSM
+	if err != nil {
+		log.Fatal(err)
+	}
+	var agent client.Client
+	document, err := agent.EvidenceWithKey(context.Background(), api.EvidenceRequest{
+		Nonce: []byte("0123456789abcdef0123456789abcdef"), Audience: "billing.example",
+	}, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s", document)
+	// Output: {"forKeyOf":44,"proof":64,"type":"agentd/evidence/2"}
+}
+
 // An app derives the key of its disk. The secret is the same after each restart, and
 // only the system unit of this app on this machine gets it.
 func ExampleClient_Derive() {

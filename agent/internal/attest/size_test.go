@@ -3,13 +3,20 @@
 package attest
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/binary"
 	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
 // Sizes in bytes of what real machines put into evidence: a quote of 16 PCRs of one bank
@@ -23,6 +30,17 @@ const (
 	realLeaf      = 1400 // recorded ones have up to 1,362
 	realAuthority = 1700 // AMD's have up to 1,683
 )
+
+// proved returns a request of who with a proof that it has key, to an agent without a key.
+func proved(t *testing.T, key crypto.Signer, who evidence.Caller, nonce int) api.EvidenceRequest {
+	t.Helper()
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := evidence.Statement{Nonce: make([]byte, nonce), Caller: who}
+	return api.EvidenceRequest{Nonce: s.Nonce, PublicKey: public, KeyProof: evidencetest.SignPossession(t, key, evidence.KeyProofMessage(&s, nil))}
+}
 
 // TestEvidenceSize: without logs, evidence of a real machine stays below 15 KB in the
 // deepest tree there is, and its size follows from what the caller put in.
@@ -52,14 +70,24 @@ func TestEvidenceSize(t *testing.T) {
 	largest.PID, largest.Started = 1<<31-1, 1<<53-1
 	largest.Unit, largest.App = strings.Repeat("u", evidence.MaxName), strings.Repeat("a", evidence.MaxName)
 	largest.Executable = &evidence.Executable{State: evidence.ExecutableUnreadable, Path: strings.Repeat(`\`, evidence.MaxPath), Digest: &evidence.Digest{1}}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsa4096, err := rsa.GenerateKey(rand.Reader, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name  string
 		ask   api.EvidenceRequest
 		who   evidence.Caller
 		limit int
 	}{
-		{"usual", api.EvidenceRequest{Nonce: make([]byte, 32), PublicKey: make([]byte, 91)}, who, 15000},                                                                                                 // P-256
-		{"RSA", api.EvidenceRequest{Nonce: make([]byte, 64), PublicKey: make([]byte, 550), Audience: strings.Repeat("a", 64)}, who, 15000},                                                               // RSA-4096
+		{"usual", api.EvidenceRequest{Nonce: make([]byte, 32), PublicKey: make([]byte, 91)}, who, 15000},                                   // P-256
+		{"RSA", api.EvidenceRequest{Nonce: make([]byte, 64), PublicKey: make([]byte, 550), Audience: strings.Repeat("a", 64)}, who, 15000}, // RSA-4096
+		{"usual, with a proof", proved(t, p256, who, 32), who, 15000},
+		{"RSA, with a proof", proved(t, rsa4096, who, 64), who, 16000},
 		{"all that a caller may put in", api.EvidenceRequest{Nonce: make([]byte, 64), PublicKey: make([]byte, 8192), UserData: make([]byte, 4096), Audience: strings.Repeat("\"", 256)}, largest, 50000}, // base64 twice
 	} {
 		for _, freshness := range []evidence.Freshness{evidence.Fresh, evidence.Anchored} {
