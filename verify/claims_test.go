@@ -7,10 +7,12 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -113,5 +115,41 @@ func TestPinnedInAnotherBank(t *testing.T) {
 	}
 	if !says(a, "PCR 0, 4 (sha256)") {
 		t.Errorf("%q", a.Sentences)
+	}
+}
+
+// TestBitFieldsInJSON: the host chooses bits of PLATFORM_INFO and of the guest policy up to
+// the 64th. The JSON of the claims has each, and gives them back.
+func TestBitFieldsInJSON(t *testing.T) {
+	r := evidencetest.New()
+	r.Report.Body = func(b []byte) {
+		binary.LittleEndian.PutUint64(b[evidencetest.AtPlatformInfo:], 1<<63|1<<53|1<<5|1)
+		binary.LittleEndian.PutUint64(b[evidencetest.AtPolicy:], 1<<62|1<<53|1<<17|1<<16)
+	}
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, makePolicy("", "\n[guest_policy]\nallow_reserved_bits = true\n"))
+	a, err := appraiseEvidence(r.Encode(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := a.Claims()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := strictjson.Encode(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"platformInfo":"0x8020000000000021"`, `"guestPolicy":"0x4020000000030000"`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%s is not in %s", want, b)
+		}
+	}
+	again := new(Appraisal)
+	if err := strictjson.Decode(b, len(b), again); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Accepted.claims.Machine.SNP; got.PlatformInfo != claims.Machine.SNP.PlatformInfo || got.GuestPolicy != claims.Machine.SNP.GuestPolicy {
+		t.Errorf("read again: %v, %v", got.PlatformInfo, got.GuestPolicy)
 	}
 }
