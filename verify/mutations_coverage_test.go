@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -82,6 +83,14 @@ func coverageMutations() []mutation {
 		mutation{id: PolicyAppCovered, name: "never measured, and not required", tables: app("billing", "required = false", "billing 1"), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 			unmeasured(r)
 			r.Events = append(r.Events, failed)
+		}},
+		mutation{id: PolicyAppCovered, name: "it could not be measured at first", tables: billing, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+			interrupt(r, nil)
+			r.Events = slices.Insert(r.Events, 1, at(1015, failed))
+		}},
+		mutation{id: PolicyAppCovered, name: "the caller's, declared and never measured, and not required", tables: app("billing", "required = false", "billing 1") + asked, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+			interrupt(r, nil)
+			r.Events, r.Statement.Caller.Executable = r.Events[:1], nil
 		}},
 		mutation{id: PolicyAppCovered, name: "case 98 the caller started before", tables: billing + asked, recipe: early("crash")},
 		mutation{id: PolicyCallerCovered, name: "case 98 started before", tables: asked, recipe: early("crash")},

@@ -27,7 +27,7 @@ type App struct {
 	User         string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
 	Digests      []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
 	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
-	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
+	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now, and no attempt to measure it failed before that. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
 	Required     *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which it was never measured"`
 
 	digests, declarations map[string]bool // in a compiled policy
@@ -96,6 +96,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		return
 	}
 	d.root.offer("Applications in addition to those that are listed below are refused.", "unlisted_apps = \"refuse\"")
+	failed := failures(log)
 	for _, a := range log.Apps {
 		if len(a.Versions) == 0 {
 			continue
@@ -105,7 +106,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.lineIf(now.Unit != "", "unit = %s", quoted(now.Unit))
 		d.tables.lineIf(now.User != "", "user = %s", quoted(now.User))
 		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
-		if why := new(AppRules).uncovered(&a, Unbroken, nil); why != "" {
+		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
 		}
 		for i, v := range a.Versions {
@@ -127,7 +128,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	}
 	rules, measured := r.rules(), make(map[string]bool, len(log.Apps))
 	var unlisted []string
-	found := new(appFindings)
+	found, failed := new(appFindings), failures(log)
 	for i := range log.Apps {
 		m := &log.Apps[i]
 		measured[m.Name] = true
@@ -141,17 +142,23 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		if asked == SinceStart && s.Caller != nil && s.Caller.App == a.Name { // who called, and since when it runs, the agent states
 			f.Lean("policy.app-covered", check.OnAgent)
 		}
-		if why := r.uncovered(m, asked, s.Caller); why != "" {
+		if why := r.uncovered(m, asked, s.Caller, failed[m.Name]); why != "" {
 			found.uncovered = append(found.uncovered, why)
 		}
 	}
-	for _, u := range log.Unmeasured {
-		if rules[u.App] != nil && !measured[u.App] {
-			found.uncovered = append(found.uncovered, fmt.Sprintf("record %d: %q was never measured: %s", u.Record, u.App, u.Reason))
-		}
-	}
 	for i := range r.Apps {
-		if a := &r.Apps[i]; a.required() && !measured[a.Name] {
+		a := &r.Apps[i]
+		if measured[a.Name] {
+			continue
+		}
+		u := failed[a.Name]
+		switch {
+		case u != nil:
+			found.uncovered = append(found.uncovered, fmt.Sprintf("record %d: %q was never measured: %s", u.Record, u.App, u.Reason))
+		case a.Name == p.Caller.App && !a.required(): // it is there: it called
+			found.uncovered = append(found.uncovered, fmt.Sprintf("%q, which the policy names as the caller's, was never measured", a.Name))
+		}
+		if a.required() {
 			found.absent = append(found.absent, strconv.Quote(a.Name))
 		}
 	}

@@ -128,7 +128,7 @@ func (r *CallerRules) judgeCoverage(p *Policy, s *Subject, c *evidence.Caller, f
 	default:
 		why := fmt.Sprintf("%q is not in the log", c.App)
 		if i := slices.IndexFunc(s.Log.Apps, func(a replay.App) bool { return a.Name == c.App }); i >= 0 {
-			why = p.uncovered(&s.Log.Apps[i], SinceStart, c)
+			why = p.uncovered(&s.Log.Apps[i], SinceStart, c, nil)
 		}
 		f.Decide(id, why == "", "covered from before the caller started until now", why, "what the caller runs is not known: %s", why)
 	}

@@ -67,9 +67,21 @@ func startedAt(c *evidence.Caller) uint64 {
 	return c.Started
 }
 
+// failures returns the first failure to measure each application.
+func failures(log *replay.State) map[string]*replay.Unmeasured {
+	out := make(map[string]*replay.Unmeasured)
+	for i, u := range log.Unmeasured {
+		if out[u.App] == nil {
+			out[u.App] = &log.Unmeasured[i]
+		}
+	}
+	return out
+}
+
 // uncovered says what is wrong with the coverage of an application; nothing if it is what
-// the policy asks for.
-func (r *AppRules) uncovered(a *replay.App, want Coverage, caller *evidence.Caller) string {
+// the policy asks for. Failed is the first failure to measure it, nil if there is none: what
+// comes before the first measurement shows in no interval.
+func (r *AppRules) uncovered(a *replay.App, want Coverage, caller *evidence.Caller, failed *replay.Unmeasured) string {
 	open := a.Covered()
 	if open == nil {
 		if n := len(a.Intervals); n > 0 {
@@ -91,6 +103,8 @@ func (r *AppRules) uncovered(a *replay.App, want Coverage, caller *evidence.Call
 			return fmt.Sprintf("%q is covered since record %d, %s after boot, and the caller started %s after boot", a.Name, begin.Record, seconds(begin.Time), seconds(start))
 		}
 		return ""
+	case failed != nil && failed.Record < a.Intervals[0].Begin.Record:
+		return fmt.Sprintf("record %d: %q could not be measured at first: %s", failed.Record, a.Name, failed.Reason)
 	case len(a.Intervals) > 1:
 		return fmt.Sprintf("%q: %s", a.Name, interrupted(*a.Intervals[0].End, &a.Intervals[1].Begin))
 	case joint != nil:
