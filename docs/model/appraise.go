@@ -31,6 +31,9 @@ func (s *search) candidates(d *document, logs []log) []log {
 				logs = append(logs, log{start: q.pcr >> n, records: q.pcr & (1<<n - 1)})
 			}
 		}
+		if !s.keeps(checkPCR) && q.batch == none {
+			logs = append(logs, log{records: sequence(agentStart | record(d.key.value))}) // in another PCR, which the attacker extended
+		}
 		if s.keeps(checkReplay) {
 			return logs
 		}

@@ -102,6 +102,7 @@ var removals = []removal{
 	{item: checkHead, breaks: complete, mode: anchoredKnown, by: vtpm, with: only(batchAttest), why: "the PCR leads to the same log"},
 	{item: checkReplay, breaks: complete, mode: freshKnown, by: root},
 	{item: checkStart, breaks: complete, mode: freshKnown, by: root},
+	{item: checkPCR, breaks: complete, mode: freshKnown, by: root},
 	{item: checkAgentKey, breaks: byCaller, mode: anchoredKnown, by: old | device},
 	{item: checkAgentStop, breaks: byCaller, mode: anchoredKnown, by: old | device},
 	{item: checkPrefix, breaks: prefixed, mode: anchoredKnown, by: leaked | vtpm, with: only(checkAnchorReplay), why: "the PCR of the anchor's quote must lead to a head of the log"},

@@ -65,6 +65,7 @@ const (
 	checkHead
 	checkReplay
 	checkStart
+	checkPCR
 	checkAgentKey
 	checkAgentStop
 	checkPrefix
@@ -95,14 +96,16 @@ var itemNames = [itemCount]string{
 	checkAnchorQuote: "anchor.signature", checkAnchorData: "anchor.qualifying-data", checkReset: "anchor.reset-count",
 	checkAnchorClock: "policy.anchor-age (clock of the vTPM)", checkAnchorTime: "policy.anchor-age (clock of the guest)",
 	checkReport: "report.signature", checkBinding: "binding.report-data", checkLaunch: "policy.launch", checkAK: "policy.ak",
-	checkHead: "log.head", checkReplay: "log.replay", checkStart: "policy.start-value", checkAgentKey: "log.agent-key", checkAgentStop: "log.agent-key (after agent-stop)",
+	checkHead: "log.head", checkReplay: "log.replay", checkStart: "policy.start-value", checkPCR: "policy.log-pcr", checkAgentKey: "log.agent-key", checkAgentStop: "log.agent-key (after agent-stop)",
 	checkPrefix: "anchor.log-prefix", checkAnchorReplay: "anchor.log-replay",
 	checkContinuation: "log.continuation", checkSameBoot: "log.continuation (same AK and resetCount)",
 	agentProof: "agent: compares a key proof", agentReplay: "agent: compares quote and log",
 }
 
-// items is a set of removed items.
+// items is a set of removed items. The array does not compile if there are too many.
 type items uint64
+
+var _ [64 - itemCount]struct{}
 
 func only(list ...item) items {
 	var s items
