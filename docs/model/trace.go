@@ -78,24 +78,28 @@ func (s *search) statementOf(d *document) string {
 	st, text := &d.statement, "by the attacker, caller: the application"
 	if st.batch != none {
 		b := &s.batches.at[st.batch]
-		text = fmt.Sprintf("of event %d, caller: %s of %s", b.at, processName(st.process), guestName(b.guest))
+		text = fmt.Sprintf("of event %d, caller: %s", b.at, processName(st.process, b.guest))
 	}
 	if st.key != none {
-		text += ", key: that of the application of " + guestName(st.key)
+		text += ", key: that of the application on " + guestName(st.key)
 	}
 	return text
 }
 
-// processName says which process a caller is.
-func processName(p process) string {
+// processName says which process on a guest a caller is.
+func processName(p process, g int8) string {
 	if p == application {
-		return "the application"
+		return "the application on " + guestName(g)
 	}
-	name := "a process of the attacker"
-	for i, same := range []string{"uid", "pid", "start"} {
+	var same []string
+	for i, name := range []string{"uid", "pid", "start time"} {
 		if p>>i&1 == 1 {
-			name += ", same " + same
+			same = append(same, name)
 		}
+	}
+	name := "a process of the attacker on " + guestName(g)
+	if len(same) > 0 {
+		name += " with the application's " + strings.Join(same, ", ")
 	}
 	return name
 }
