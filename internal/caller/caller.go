@@ -84,6 +84,8 @@ type Process interface {
 type Apps interface {
 	// ByUnit returns the application whose unit and user these are.
 	ByUnit(unit string, uid uint32) (name string, ok bool)
+	// Settle makes the log say what the agent was told of the files of app.
+	Settle(ctx context.Context, app string)
 	// Covers reports whether the manifest of app lists exactly this content.
 	Covers(app string, d evidence.Digest) bool
 }
@@ -101,7 +103,11 @@ func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
 			c.App = name
 		}
 	}
-	if x := p.Process.Executable(ctx); x != nil {
+	x := p.Process.Executable(ctx)
+	if c.App != "" { // at last, so that what was told before the caller asked has arrived
+		apps.Settle(ctx, c.App)
+	}
+	if x != nil {
 		seen := *x
 		seen.Covered = c.App != "" && seen.Digest != nil && apps.Covers(c.App, *seen.Digest)
 		c.Executable = &seen

@@ -162,15 +162,23 @@ type fakeApps struct {
 	unit string
 	uid  uint32
 	has  evidence.Digest
+	read *int // how often the files of the app were looked at
 }
 
 func (f fakeApps) ByUnit(unit string, uid uint32) (string, bool) {
 	return "billing", unit == f.unit && uid == f.uid
 }
-func (f fakeApps) Covers(app string, d evidence.Digest) bool { return app == "billing" && d == f.has }
+func (f fakeApps) Covers(app string, d evidence.Digest) bool {
+	return app == "billing" && d == f.has && *f.read == 1
+}
+func (f fakeApps) Settle(_ context.Context, app string) {
+	if app == "billing" {
+		*f.read++
+	}
+}
 
 // TestCaller holds that only unit and uid make an app, and that content is covered by
-// that app's manifest alone.
+// that app's manifest alone, after what the agent was told of its files is in the log.
 func TestCaller(t *testing.T) {
 	trusted, other := evidence.Digest{1}, evidence.Digest{2}
 	apps := fakeApps{unit: "billing.service", uid: 7, has: trusted}
@@ -190,6 +198,7 @@ func TestCaller(t *testing.T) {
 		"case 85, trusted exec": {Peer{UID: 7, Process: fakeProcess{image: image(&trusted)}}, "", false},
 	} {
 		seen := c.peer.Process.(fakeProcess).image
+		apps.read = new(int)
 		got := c.peer.Caller(t.Context(), apps)
 		if got.App != c.app || got.Executable.Covered != c.covered {
 			t.Errorf("%s: app %q covered %v, want %q %v", name, got.App, got.Executable.Covered, c.app, c.covered)
@@ -204,6 +213,7 @@ func TestCaller(t *testing.T) {
 type obliging struct{}
 
 func (obliging) ByUnit(string, uint32) (string, bool) { return "billing", true }
+func (obliging) Settle(context.Context, string)       {}
 func (obliging) Covers(string, evidence.Digest) bool  { return true }
 
 // No system unit, no app, and without an app nothing is covered: whatever the list of

@@ -26,7 +26,7 @@ type footprint map[directoryID]map[string]bool
 type follower struct {
 	mu      sync.Mutex // guards all below
 	watcher Watcher
-	starts  uint64                 // how often it began
+	starts  uint64                 // how often it began, or lost events
 	stopped error                  // why watcher is nil
 	failed  map[string]error       // directories that could not be watched
 	watched map[string]directoryID // by path
@@ -45,6 +45,13 @@ func (f *follower) start(w Watcher, err error) {
 	f.failed = make(map[string]error)
 	f.watched = make(map[string]directoryID)
 	f.prints = make(map[string][]footprint)
+}
+
+// lost notes that events were lost: what the watching did not tell of may have happened.
+func (f *follower) lost() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.starts++
 }
 
 // state returns nil while changes are noticed as they happen. The error says why they are
@@ -67,7 +74,7 @@ func (f *follower) state() error {
 	return nil
 }
 
-// works returns a number that stays the same while changes are noticed as they happen, and 0
+// works returns a number that stays the same while all changes are noticed as they happen, and 0
 // while they are not.
 func (f *follower) works() uint64 {
 	if f.state() != nil {

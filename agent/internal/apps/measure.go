@@ -85,6 +85,21 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 	}
 }
 
+// Settle measures app if the watching told of a change that no reading has followed up yet, or
+// cannot tell of all. Otherwise a program that is swapped, started and put back could state that
+// it is covered before the log says what happened. If ctx ends first, its caller must claim
+// nothing.
+func (a *Apps) Settle(ctx context.Context, app string) {
+	works := a.follow.works()
+	a.mu.Lock()
+	x := a.apps[app]
+	owes := x != nil && x.measured && (works == 0 || works != x.generation || x.events != x.handled)
+	a.mu.Unlock()
+	if owes {
+		_, _ = a.measure(ctx, app, true) // logged and kept as the app's status
+	}
+}
+
 // outOfResources reports whether the agent lacked descriptors or memory: that says nothing about the
 // app.
 func outOfResources(err error) bool {

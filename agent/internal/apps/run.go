@@ -61,6 +61,7 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 			a.touched(a.follow.dependents(p))
 		case err := <-errs:
 			// Whatever it was, events may be missing.
+			a.follow.lost()
 			a.log.Warn("watching files of apps failed", "error", err)
 			a.owe(gapOverflow)
 			a.touchAll(a.config.Debounce)

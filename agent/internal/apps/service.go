@@ -44,6 +44,13 @@ func (s *Service) ByUnit(unit string, uid uint32) (string, bool) {
 	return "", false
 }
 
+// Settle makes the log say what the agent was told of the files of app.
+func (s *Service) Settle(ctx context.Context, app string) {
+	if a, up := s.Apps.Now(); up {
+		a.Settle(ctx, app)
+	}
+}
+
 // Covers reports whether the manifest of app lists exactly this content.
 func (s *Service) Covers(app string, digest evidence.Digest) bool {
 	a, up := s.Apps.Now()

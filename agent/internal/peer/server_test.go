@@ -28,6 +28,7 @@ import (
 type noApps struct{ server.Apps }
 
 func (noApps) ByUnit(string, uint32) (string, bool)               { return "", false }
+func (noApps) Settle(context.Context, string)                     {}
 func (noApps) Covers(string, evidence.Digest) bool                { return false }
 func (noApps) List() []api.App                                    { return nil }
 func (noApps) Reload(context.Context) (r api.Reloaded, err error) { return }

@@ -93,6 +93,7 @@ func (f *fake) Bytes() int64 { return int64(len(f.records)) }
 func (f *fake) ByUnit(unit string, uid uint32) (string, bool) {
 	return "billing", unit == "billing.service" && uid == 1000
 }
+func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }
 func (f *fake) List() []api.App {
 	return []api.App{{Name: "billing", Unit: "billing.service", State: api.AppMeasured}}
