@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -61,6 +62,7 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 	if x == nil {
 		return Status{}, fmt.Errorf("measure %q: %w", name, ErrUnknownApp)
 	}
+	ctx = turn.With(ctx, turn.Who{Class: turn.From(ctx).Class, Party: name})
 	if err := x.busy.Acquire(ctx, 1); err != nil {
 		return Status{}, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // identity is what must not change while a file is hashed, and what the cache
@@ -49,21 +50,36 @@ func (id identity) age(now time.Time) time.Duration {
 // hashFile returns SHA-256 of the content of f, which was found as id. It reads at most
 // id.size bytes and one more, and fails with a [*ChangedError] when the file is
 // not the same before and after.
-func hashFile(ctx context.Context, f *os.File, path string, id identity, settle time.Duration, buffer []byte) (evidence.Digest, error) {
+func hashFile(ctx context.Context, turns *turn.Queue, f *os.File, path string, id identity, settle time.Duration, buffer []byte) (evidence.Digest, error) {
 	if err := settled(ctx, id, settle); err != nil {
 		return evidence.Digest{}, err
 	}
 	if err := unchanged(f, path, id); err != nil {
 		return evidence.Digest{}, err
 	}
+	leave, err := turns.Enter(ctx, 1)
+	if err != nil {
+		return evidence.Digest{}, err
+	}
+	defer func() { leave() }()
 	h := sha256.New()
+	done := 0 // of the piece
 	for left := id.size + 1; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return evidence.Digest{}, err
 		}
+		if done >= piece {
+			leave()
+			if leave, err = turns.Enter(ctx, 1); err != nil {
+				leave = func() {}
+				return evidence.Digest{}, err
+			}
+			done = 0
+		}
 		n, err := f.Read(buffer[:min(int64(len(buffer)), left)])
 		h.Write(buffer[:n])
 		left -= int64(n)
+		done += n
 		if err == io.EOF {
 			if left != 1 {
 				return evidence.Digest{}, &ChangedError{Path: path}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // TestTornWithinOneTick: on a coarse clock a file can be written twice with one change
@@ -146,6 +148,9 @@ type meddler struct {
 
 func (m *meddler) Err() error {
 	m.asked++
+	if m.asked == 0 { // the queue of hashing asks first
+		return nil
+	}
 	return m.do(m.asked)
 }
 
@@ -171,8 +176,8 @@ func TestChangeAtEveryRead(t *testing.T) {
 					if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 						t.Fatal(err)
 					}
-					ctx := &meddler{Context: t.Context(), do: do}
-					_, err := hashFile(ctx, f, "bin", identify(&st), SettleTime, make([]byte, readBuffer))
+					ctx := &meddler{Context: t.Context(), asked: -1, do: do}
+					_, err := hashFile(ctx, turn.New(turn.Options{}), f, "bin", identify(&st), SettleTime, make([]byte, readBuffer))
 					return ctx.asked, err
 				}
 				if n, err := hash(func(int) error { return nil }); err != nil || n != reads {
@@ -199,5 +204,51 @@ func TestChangeAtEveryRead(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A large file of one app delays another app's small one by a piece, not by the file.
+func TestLargeFileDelaysLittle(t *testing.T) {
+	w := newFiles(t)
+	large, small := w.write("large", "", 0o644), w.write("small", "x", 0o644)
+	const pieces = 24
+	if err := os.Truncate(large, pieces*piece); err != nil {
+		t.Fatal(err)
+	}
+	turns := turn.New(turn.Options{})
+	hash := func(app, path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return err
+		}
+		ctx := turn.With(t.Context(), turn.Who{Party: app})
+		_, err = hashFile(ctx, turns, f, path, identify(&st), 0, make([]byte, readBuffer))
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- hash("large", large) }()
+	for turns.Used() == 0 {
+		if len(done) > 0 {
+			t.Skip("the large file was hashed before anything else ran")
+		}
+		time.Sleep(time.Microsecond)
+	}
+	served := 0
+	for len(done) == 0 {
+		if err := hash("small", small); err != nil {
+			t.Fatal(err)
+		}
+		served++
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if served < pieces/2 {
+		t.Errorf("while a file of %d pieces was hashed, another app had %d turns", pieces, served)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -27,18 +28,26 @@ const EveryName = ""
 // that have not changed since.
 type Reader struct {
 	cache  *cache
-	slots  chan []byte   // a buffer for each file that is hashed at a time
+	turns  *turn.Queue   // of hashing: as many pieces of files at a time as there are workers
+	files  int           // of one app that are open at a time
 	settle time.Duration // how old the last change of a file has to be, see SettleTime
 }
 
-// NewReader returns a Reader that hashes that many files at once. Settle is [SettleTime];
+// NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
+// order of package turn, after each piece of a file: a large file of one app delays another
+// app by no more than a piece. Settle is [SettleTime];
 // tests that change no file while it is read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
-	r := &Reader{cache: newCache(), slots: make(chan []byte, workers), settle: settle}
-	for range workers {
-		r.slots <- nil // made when it is first needed
+	return &Reader{cache: newCache(), turns: turn.New(turn.Options{Capacity: int64(workers)}), files: workers, settle: settle}
+}
+
+// buffers returns a place for each file of one app that may be open at a time.
+func (r *Reader) buffers() chan []byte {
+	buffers := make(chan []byte, r.files)
+	for range r.files {
+		buffers <- nil // made when it is first needed
 	}
-	return r
+	return buffers
 }
 
 // A Reading is what was found of an app.
@@ -53,7 +62,7 @@ type Reading struct {
 // for a directory that is listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
 func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) (Reading, error) {
 	trace := newTrace()
-	s := scan{reader: r, declaration: d, cache: r.cache, fresh: !cached, trace: trace, see: see}
+	s := scan{reader: r, buffers: r.buffers(), declaration: d, cache: r.cache, fresh: !cached, trace: trace, see: see}
 	entries, bytes, err := s.manifest(ctx)
 	return Reading{entries, bytes, trace}, err
 }
@@ -93,7 +102,8 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 		}
 		defer tree.close()
 	}
-	s := scan{reader: NewReader(runtime.NumCPU(), SettleTime), declaration: d, root: tree, see: func(string, string) {}}
+	r := NewReader(runtime.NumCPU(), SettleTime)
+	s := scan{reader: r, buffers: r.buffers(), declaration: d, root: tree, see: func(string, string) {}}
 	entries, _, err := s.manifest(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -145,6 +155,7 @@ const (
 	maxNames     = 4 * MaxFiles // names seen in the directories of one app, excluded ones too
 	maxLinks     = 40           // symbolic links on one path, as in the kernel (path_resolution(7))
 	readBuffer   = 128 << 10    // bytes read at a time by each hashing goroutine
+	piece        = 16 << 20     // bytes after which another file has its turn
 	cacheEntries = 2 * MaxFiles // digests kept, at least; at most twice as many
 )
 

@@ -28,6 +28,7 @@ import (
 // scan is one reading of all files of an app.
 type scan struct {
 	reader      *Reader
+	buffers     chan []byte // one for each file that may be open
 	ctx         context.Context
 	stop        context.CancelFunc // when the first file failed
 	declaration *declaration.Declaration
@@ -272,20 +273,20 @@ func (s *scan) file(h *handle, p string) error {
 	}
 	var buffer []byte
 	select {
-	case buffer = <-s.reader.slots:
+	case buffer = <-s.buffers:
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
 	f, err := h.open(0)
 	if err != nil {
-		s.reader.slots <- buffer
+		s.buffers <- buffer
 		return &FileError{Path: p, Problem: "open", Err: err}
 	}
 	if buffer == nil {
 		buffer = make([]byte, readBuffer)
 	}
 	s.hashing.Go(func() {
-		defer func() { f.Close(); s.reader.slots <- buffer }()
+		defer func() { f.Close(); s.buffers <- buffer }()
 		if err := s.hash(f, e, id, buffer); err != nil {
 			s.fail(err)
 		}
@@ -295,7 +296,7 @@ func (s *scan) file(h *handle, p string) error {
 
 func (s *scan) hash(f *os.File, e pcr.ManifestEntry, id identity, buffer []byte) error {
 	began := time.Now()
-	d, err := hashFile(s.ctx, f, e.Path, id, s.reader.settle, buffer)
+	d, err := hashFile(s.ctx, s.reader.turns, f, e.Path, id, s.reader.settle, buffer)
 	if err != nil {
 		return err
 	}

@@ -96,8 +96,8 @@ func TestTraceSince(t *testing.T) {
 		"its directory renamed away and back": {swap("opt/app/bin"), `bin" may have been replaced`},
 		"a directory above renamed":           {swap("opt"), `opt" may have been replaced`},
 		"directory in between renamed":        {swap("opt/app"), `app" may have been replaced`},
-		"declared link turned and back":       {func(f traced) error { return turn(f.path("opt/app/run"), "v1/tool", "bin/main") }, `run" was changed`},
-		"link on the way turned and back":     {func(f traced) error { return turn(f.path("opt/app/current"), "bin", "v1") }, `current" was changed`},
+		"declared link turned and back":       {func(f traced) error { return exchange(f.path("opt/app/run"), "v1/tool", "bin/main") }, `run" was changed`},
+		"link on the way turned and back":     {func(f traced) error { return exchange(f.path("opt/app/current"), "bin", "v1") }, `current" was changed`},
 		"link on the way renamed":             {swap("opt/app/current"), `current" was changed`},
 		"target of the way renamed":           {swap("opt/app/v1"), `v1" may have been replaced`},
 		"file added to a listed directory, and removed": {func(f traced) error {
@@ -142,8 +142,8 @@ func relink(p, away string) error {
 	return errors.Join(os.Link(p, away), os.Remove(p), os.WriteFile(p, []byte("evil"), 0o755), os.Rename(away, p))
 }
 
-// turn makes a link lead to another place, and back.
-func turn(p, other, first string) error {
+// exchange makes a link lead to another place, and back.
+func exchange(p, other, first string) error {
 	next := p + ".next"
 	return errors.Join(os.Symlink(other, next), os.Rename(next, p), os.Symlink(first, next), os.Rename(next, p))
 }
