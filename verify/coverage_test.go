@@ -153,6 +153,9 @@ func TestCoverage(t *testing.T) {
 							if id := PolicyAppCovered; (a.Verdict == Pass) != want {
 								t.Errorf("%s, want accepted %t\n%s%s", a.Verdict, want, a.Check(id).Sentence, explain(a))
 							}
+							if want && says(a, "is its word: \"billing\", record") != (c.joint && carry != "refuse") {
+								t.Errorf("%q", a.Sentences)
+							}
 						})
 					}
 				}

@@ -185,6 +185,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
 	began := a.p.Began(a.subject())
 	say(began != "", "%s", began)
+	carried := a.p.CarriedOver(a.log.State)
+	say(carried != "", "%s", carried)
 	say(a.log.Other != "", "%s", a.log.Other)
 	say(a.log.State == nil && a.material != MaterialReport, "The evidence contains no log: which applications ran is not known.")
 	return out

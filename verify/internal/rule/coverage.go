@@ -200,3 +200,23 @@ func (p *Policy) explainCoverage(w *Words, name string, want Coverage) {
 		w.danger("The application %q must only be covered now: what ran as it while the agent was down, or while it was not declared, is not known, and may run still.", name)
 	}
 }
+
+// CarriedOver says for people which accepted coverage the agent carried over an
+// interruption, by its word; nothing if there is none.
+func (p *Policy) CarriedOver(log *replay.State) string {
+	if log == nil || !p.carries() {
+		return ""
+	}
+	var found []string
+	for i := range log.Apps {
+		a := &log.Apps[i]
+		if open := a.Covered(); open != nil && len(open.Joints) > 0 {
+			last := open.Joints[len(open.Joints)-1]
+			found = append(found, fmt.Sprintf("%q, %s: %s", a.Name, interrupted(last.Ended, &last.Mark), last.Reason))
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return "The agent carried coverage over an interruption. That nothing can have changed meanwhile is its word: " + firstOf(found) + "."
+}
