@@ -282,3 +282,66 @@ func TestCoverageFromAnIndex(t *testing.T) {
 		})
 	}
 }
+
+// TestIntervalsAreClaimed: what interrupted coverage, when, and on what carrying over rests.
+func TestIntervalsAreClaimed(t *testing.T) {
+	const kept = `"reason":"same inode, change time and content; writable by root alone"`
+	for name, want := range map[string]string{
+		"none":                     `[{"begin":{"record":2,"time":1020}}]`,
+		"stop":                     `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"stopped"}},{"begin":{"record":5,"time":1400}}]`,
+		"crash":                    `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1020,"why":"crashed"}},{"begin":{"record":4,"time":1400}}]`,
+		"gap, carried":             `[{"begin":{"record":2,"time":1020},"joints":[{"record":4,"time":1400,"ended":{"record":3,"time":1100,"why":"gap"},` + kept + `}]}]`,
+		"stop, carried":            `[{"begin":{"record":2,"time":1020},"joints":[{"record":5,"time":1400,"ended":{"record":3,"time":1100,"why":"stopped"},` + kept + `}]}]`,
+		"withdrawn":                `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"withdrawn"}}]`,
+		"another declaration":      `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"redeclared"}},{"begin":{"record":4,"time":1400}}]`,
+		"unmeasured, never again":  `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"unmeasured"}}]`,
+		"full":                     `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"full"}}]`,
+		"changed and measured":     `[{"begin":{"record":2,"time":1020}}]`,
+		"stop, then undeclared":    `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"stopped"}}]`,
+		"stop, then measured anew": `[{"begin":{"record":2,"time":1020},"end":{"record":3,"time":1100,"why":"stopped"}},{"begin":{"record":5,"time":1400}}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := evidencetest.New()
+			interrupted(name)(t, r)
+			o := baseOptions(t)
+			o.Policy = mustPolicy(t, makePolicy("tolerate_gaps = true\ntolerate_unmeasured = true", ""))
+			a, err := appraiseEvidence(r.Encode(t), o)
+			if err != nil || a.Verdict != Pass {
+				t.Fatal(err, explain(a))
+			}
+			if got := encoded(t, a.Accepted.claims.Log.Apps[0].Intervals); got != want {
+				t.Errorf("got  %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+// TestSinceStartOfAnother: the start of a caller says nothing of an application that it is
+// not, which must be covered without an interruption.
+func TestSinceStartOfAnother(t *testing.T) {
+	for name, want := range map[string]bool{"none": true, "stop, carried": true, "crash": false} {
+		r := evidencetest.New()
+		interrupted(name)(t, r)
+		r.Events = append(r.Events, at(1500, evidencetest.App("ledger", "ledger.service", "ledger", "1")))
+		for i, e := range r.Events {
+			if e.Agent != nil {
+				r.Events[i] = declaring(e, billingFile, pcr.Declaration{App: "ledger", Digest: evidencetest.App("ledger", "", "", "").App.Declaration})
+			}
+		}
+		r.Statement.Caller.Unit, r.Statement.Caller.App, r.Statement.Caller.Executable = "ledger.service", "ledger", nil
+		if a := appraiseCoverage(t, r.Encode(t), "", "since-start", false); (a.Verdict == Pass) != want {
+			t.Errorf("%s: %s, want accepted %t\n%s", name, a.Verdict, want, explain(a))
+		}
+	}
+}
+
+// TestCallerOfReplacedManifest: an application may be upgraded while a statement of its
+// process waits for the quote. That does not make the statement a forgery.
+func TestCallerOfReplacedManifest(t *testing.T) {
+	r := evidencetest.New()
+	r.Events = append(r.Events, at(60_000, evidencetest.App("billing", "billing.service", "billing", "billing 2")))
+	a, err := appraiseEvidence(r.Encode(t), baseOptions(t))
+	if err != nil || a.Verdict != Pass || a.Check(LogCaller).Verdict != Pass {
+		t.Errorf("%v\n%s", err, explain(a))
+	}
+}

@@ -27,6 +27,7 @@ var callerMutations = []mutation{
 	{id: LogCaller, name: "covered by a manifest that was replaced long ago", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events = append(r.Events, at(2000, evidencetest.App("billing", "billing.service", "billing", "billing 2")))
 		r.Batch.Time = 2000 + 10*60*1000 + 1
+		startedAt(r, 1500)
 	}},
 	{id: LogCaller, name: "covered by a manifest that was replaced before it started", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events = append(r.Events, at(4999, evidencetest.App("billing", "billing.service", "billing", "billing 2")))

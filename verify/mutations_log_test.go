@@ -203,6 +203,13 @@ var logMutations = []mutation{
 			r.Events[i].Time = r.Anchor.Time + 1
 		}
 	}},
+	{id: LogEvents, name: "older than what is known, from an index", opts: continued(func(s *LogState) { s.Time = 1_000_000 }), recipe: fromTwo},
+	{id: LogEvents, name: "measured after the agent is known to have stopped, from an index", blind: true, opts: continued(func(s *LogState) { s.Stopped = true }), recipe: fromTwo},
+	{id: LogEvents, name: "an agent stopped that did not start, from an index", blind: true, opts: continued(func(*LogState) {}), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		unmeasured(r)
+		r.Events = append(r.Events, evidencetest.Stop(evidencetest.Key('b')))
+		r.LogStart = 2
+	}},
 	{id: LogAgentKey, name: "a key that was never logged", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.Events[0] = evidencetest.Agent(pcr.EventAgent, "1.0.0", evidencetest.Key('b'))
 	}},
