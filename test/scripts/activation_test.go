@@ -25,9 +25,9 @@ func TestSocketActivation(t *testing.T) {
 	config := filepath.Join(dir, "config.toml")
 	text := strings.ReplaceAll(`
 [sockets]
-client = "DIR/not-made.sock"
+client = "DIR/client.sock"
 client_group = "a group that does not exist"
-admin = "DIR/not-made-either.sock"
+admin = "DIR/admin.sock"
 [tpm]
 device = "DIR/no-tpm"
 [report]
@@ -50,6 +50,7 @@ folder = "DIR/state"
 	// LISTEN_PID must be the daemon's own: the shell becomes the daemon.
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" --config "$1"`, filepath.Join(shared.commands, "agentd"), config)
 	cmd.Env = append(os.Environ(), "LISTEN_FDS=2", "LISTEN_FDNAMES=admin:client", "NOTIFY_SOCKET="+notify.LocalAddr().String())
+	made := make(map[string]os.FileInfo)
 	for _, name := range []string{"admin", "client"} {
 		path := filepath.Join(dir, name+".sock")
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -62,6 +63,9 @@ folder = "DIR/state"
 		}
 		f, err := l.File()
 		if err != nil {
+			t.Fatal(err)
+		}
+		if made[name], err = os.Lstat(path); err != nil {
 			t.Fatal(err)
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
@@ -108,8 +112,8 @@ folder = "DIR/state"
 		t.Errorf("%v\n%s", err, &stderr)
 	}
 	for _, name := range []string{"admin", "client"} {
-		if _, err := os.Lstat(filepath.Join(dir, name+".sock")); err != nil {
-			t.Errorf("the inherited socket is gone: %v", err)
+		if now, err := os.Lstat(filepath.Join(dir, name+".sock")); err != nil || !os.SameFile(now, made[name]) {
+			t.Errorf("the inherited socket is gone, or another is in its place: %v", err)
 		}
 	}
 }
