@@ -3,6 +3,8 @@
 package coverage
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -171,6 +174,27 @@ func (b *bed) app(name string) api.App {
 	return apps[i]
 }
 
+// judge has the verifier look at evidence of now, by a policy that lists one app, and returns its
+// exit code and what it prints.
+func (b *bed) judge(app string) (int, string) {
+	b.t.Helper()
+	nonce := bytes.Repeat([]byte{7}, 32)
+	document, err := b.machine.Client().Evidence(b.t.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
+	must(b.t, err)
+	policy, err := os.ReadFile(b.machine.Policy())
+	must(b.t, err)
+	rule := fmt.Sprintf("\ntolerate_unmeasured = true\ntolerate_gaps = true\n[[app]]\nname = %q\nunit = \"%s.service\"\nuser = \"root\"\ndigests = [%q]\n", app, app, b.app(app).Digest)
+	before, after, _ := strings.Cut(string(policy), "\n[[launch]]")
+	rule, list, _ := strings.Cut(rule, "[[app]]")
+	dir := b.t.TempDir()
+	must(b.t, errors.Join(os.WriteFile(filepath.Join(dir, "policy.toml"), []byte(before+rule+"\n[[launch]]"+after+"\n[[app]]"+list), 0o600),
+		os.WriteFile(filepath.Join(dir, "evidence.json"), document, 0o600)))
+	cmd := exec.Command(filepath.Join(b.commands, "agentctl"), "verify", "--policy", filepath.Join(dir, "policy.toml"), "--nonce", hex.EncodeToString(nonce),
+		"--trust-test-root-that-vouches-for-no-hardware", b.machine.Root(), filepath.Join(dir, "evidence.json"))
+	out, _ := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
 // change is what is done to the files of an app while no agent runs.
 type change struct {
 	do      func(b *bed, app string) error
@@ -284,6 +308,12 @@ func TestRestart(t *testing.T) {
 	list := exec.Command(filepath.Join(b.commands, "agentctl"), "app", "list", "--admin", b.machine.AdminSocket())
 	if out, err := list.Output(); err != nil || !strings.Contains(string(out), fmt.Sprintf("covered since record %d, over 2 interruptions in which nothing can have changed", began.Covered.Record)) {
 		t.Errorf("agentctl app list prints %s, %v", out, err)
+	}
+	if code, out := b.judge("untouched"); code != 0 {
+		t.Errorf("the verifier says of coverage that was carried: exit %d, %s", code, out)
+	}
+	if code, out := b.judge("touched"); code != 5 || !strings.Contains(out, "policy.app-covered") {
+		t.Errorf("the verifier says of coverage that began anew: exit %d, %s", code, out)
 	}
 	if a := b.app("gone"); a.Covered != nil || a.State != api.AppUnmeasured {
 		t.Errorf("gone: %+v", a)
