@@ -34,6 +34,8 @@ type Covered struct {
 	Since   uint64 `json:"since"`   // when it began: milliseconds of the guest's clock since the kernel started
 	Record  uint64 `json:"record"`  // number of the record that began it
 	Carried uint64 `json:"carried"` // how often a restart or a gap interrupted it, and it was carried on
+
+	EndsWithAgent string `json:"endsWithAgent,omitzero"` // why a restart of the agent would end it; absent if it would go on
 }
 
 // Apps is the answer of GET /v1/apps.

@@ -120,6 +120,9 @@ func (t *terminal) printApp(a *api.App) {
 	} else if c != nil {
 		n.add("covered since record %d", c.Record)
 	}
+	if c := a.Covered; c != nil && c.EndsWithAgent != "" {
+		n.add("a restart of the agent would end that: %s", c.EndsWithAgent)
+	}
 	if a.Reason != "" {
 		n.add("%s", a.Reason)
 	}

@@ -85,9 +85,10 @@ type Apps struct {
 
 	mu        sync.Mutex // guards all below and what they contain
 	apps      map[string]*app
-	prior     history         // before this process, from Restore
-	inherited *handover       // from the agent before; nil if it left none
-	owed      map[string]bool // gaps to be recorded, by reason
+	prior     history           // before this process, from Restore
+	inherited *handover         // from the agent before; nil if it left none
+	handed    map[string]uint64 // what was handed over last: of each app the record that it names
+	owed      map[string]bool   // gaps to be recorded, by reason
 }
 
 // Status is what is known of one app.
@@ -106,6 +107,7 @@ type Status struct {
 	Since       uint64 // when its coverage began, by the clock of records; 0 if not Measured
 	From        uint64 // number of the record that began it, if Measured
 	Carried     uint64 // how often it was carried over an interruption
+	Ends        string // why the next agent could not carry it on, for people; empty if it could
 	at          uint64 // time of that record
 	Files       int    // manifest entries
 	Bytes       uint64 // hashed, links included
@@ -173,7 +175,7 @@ func (a *Apps) List() []Status {
 	defer a.mu.Unlock()
 	out := make([]Status, 0, len(a.apps))
 	for _, x := range a.apps {
-		out = append(out, x.status())
+		out = append(out, a.status(x))
 	}
 	slices.SortFunc(out, func(x, y Status) int { return cmp.Compare(x.Name, y.Name) })
 	return out
@@ -228,7 +230,8 @@ type app struct {
 	bytes       uint64
 }
 
-func (x *app) status() Status {
+// status returns what is known of x. The caller holds mu.
+func (a *Apps) status(x *app) Status {
 	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot}
 	if d := x.declaration; d != nil {
 		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
@@ -237,6 +240,9 @@ func (x *app) status() Status {
 	if x.measured {
 		s.Digest, s.Files, s.Bytes = x.digest, x.files, x.bytes
 		s.Since, s.From, s.Carried = x.cover.since, x.cover.from, x.cover.carried
+		if err := a.endsNow(x); err != nil {
+			s.Ends = err.Error()
+		}
 	}
 	return s
 }

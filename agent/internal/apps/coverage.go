@@ -18,6 +18,7 @@ type coverage struct {
 	reason string   // of the last record about the app, if that says that it is not measured
 
 	record uint64 // number of the last record about the app
+	base   uint64 // number of the last one that did not only carry coverage on
 	known  bool   // there is one
 	at     uint64 // its time
 
@@ -41,6 +42,9 @@ type outcome struct {
 // follow makes c say what a record about its app says.
 func (c *coverage) follow(number uint64, e *pcr.Event) {
 	c.record, c.known, c.at, c.reason = number, true, e.Time, ""
+	if e.Same == nil || !e.Same.Carried {
+		c.base = number
+	}
 	switch {
 	case e.App != nil:
 		if c.last != nil && c.last.declaration != e.App.Declaration {

@@ -208,12 +208,13 @@ func (w *world) run() {
 		}
 	})
 	w.eventually("all apps are followed", func() bool {
+		all := w.List()
 		w.follow.mu.Lock()
 		defer w.follow.mu.Unlock()
 		if w.follow.watcher == nil {
 			return errors.Is(w.follow.stopped, errNoWatch)
 		}
-		for _, s := range w.List() {
+		for _, s := range all {
 			if s.Unit != "" && len(w.follow.prints[s.Name]) != 1 {
 				return false
 			}

@@ -115,22 +115,45 @@ func (x *handed) check() error {
 	return nil
 }
 
-// hand returns what the next agent needs to carry the coverage of x, and false if that cannot
-// be carried. The caller holds mu.
-func (x *app) hand() (handed, bool) {
-	if !x.measured || x.trace == nil || len(x.trace.Ways) > maxWays {
-		return handed{}, false
+// ends returns why no next agent could carry the coverage of x on, and nil if one could. The
+// caller holds mu.
+func (a *Apps) ends(x *app) error {
+	switch {
+	case a.config.Keep == nil:
+		return errors.New("no service manager keeps anything for the next agent")
+	case !x.measured || x.trace == nil:
+		return errors.New("it is not measured")
+	case len(x.trace.Ways) > maxWays:
+		return fmt.Errorf("the ways to its files lead through more than %d directories", maxWays)
 	}
-	if _, err := x.trace.Settled(); err != nil {
-		return handed{}, false
+	if err := a.follow.state(); err != nil {
+		return err // what changes unseen would be handed over as unchanged
 	}
+	_, err := x.trace.Settled()
+	return err
+}
+
+// endsNow does what ends does, and also tells if the hand-over of now is not kept yet. The caller
+// holds mu.
+func (a *Apps) endsNow(x *app) error {
+	if err := a.ends(x); err != nil {
+		return err
+	}
+	if record, kept := a.handed[x.name]; !kept || record < x.cover.base {
+		return errors.New("it is not handed over to the service manager yet")
+	}
+	return nil
+}
+
+// hand returns what the next agent needs to carry the coverage of x on. The caller holds mu.
+func (x *app) hand() handed {
 	out := handed{App: x.name, Declaration: x.cover.last.declaration, Digest: x.cover.last.digest, Record: x.cover.record}
 	out.Files, out.Listed = joinMarks(x.trace.Files), joinMarks(x.trace.Listed)
 	for _, p := range slices.Sorted(maps.Keys(x.trace.Ways)) {
 		w := x.trace.Ways[p]
 		out.Ways = append(out.Ways, handedWay{Path: p, Place: w.Place[:], Change: w.Change[:]})
 	}
-	return out, true
+	return out
 }
 
 func joinMarks(marks map[string]manifest.Mark) (out []byte) {
@@ -169,35 +192,36 @@ func splitMarks(b []byte, of map[string]manifest.Mark) (map[string]manifest.Mark
 	return out, nil
 }
 
-// leave writes the hand-over of this moment. An app that makes it too large is left out.
-func (a *Apps) leave(ctx context.Context) ([]byte, error) {
+// leave writes the hand-over of this moment, and returns the records that it names for each app.
+// An app that makes it too large is left out.
+func (a *Apps) leave(ctx context.Context) (document []byte, records map[string]uint64, err error) {
 	if err := a.record.Acquire(ctx, 1); err != nil { // so that log and state belong together
-		return nil, err
+		return nil, nil, err
 	}
 	defer a.record.Release(1)
 	h := handover{Type: handoverType, Head: a.config.Head(), Apps: handedApps{}}
+	records = make(map[string]uint64)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.follow.state() != nil {
-		return strictjson.Encode(h) // what changes unseen would be handed over as unchanged
-	}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(a.apps)) {
-		x, ok := a.apps[name].hand()
-		if !ok {
+		if a.ends(a.apps[name]) != nil {
 			continue
 		}
+		x := a.apps[name].hand()
 		b, err := strictjson.Encode(x)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if size += len(b); size > MaxHandover-4096 {
 			a.log.Warn("the hand-over to the next agent is full", "app", name)
 			break
 		}
 		h.Apps = append(h.Apps, x)
+		records[name] = x.Record
 	}
-	return strictjson.Encode(h)
+	document, err = strictjson.Encode(h)
+	return document, records, err
 }
 
 // keepPause is how long changes are collected for one hand-over.
@@ -220,10 +244,13 @@ func (a *Apps) keepHandover(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		b, err := a.leave(ctx)
+		b, records, err := a.leave(ctx)
 		if err == nil && !bytes.Equal(b, last) {
 			if err = a.config.Keep(b); err == nil {
 				last, failed = b, false
+				a.mu.Lock()
+				a.handed = records
+				a.mu.Unlock()
 			}
 		}
 		if err != nil && ctx.Err() == nil && !failed {
@@ -314,7 +341,7 @@ func (a *Apps) handedTrace(x *app, f finding) (*manifest.Trace, error) {
 		return nil, errors.New("it handed nothing over")
 	case h == nil:
 		return nil, errors.New("it did not hand the app over: another user than root may write its files, they were changed a moment before, or their file system does not tell enough")
-	case h.Record != x.cover.record || h.Declaration != x.cover.last.declaration || h.Digest != x.cover.last.digest:
+	case h.Record < x.cover.base || h.Record > x.cover.record || h.Declaration != x.cover.last.declaration || h.Digest != x.cover.last.digest:
 		return nil, errors.New("it recorded the app again after it had handed it over")
 	}
 	return h.trace(f.Trace)

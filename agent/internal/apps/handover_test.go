@@ -41,7 +41,7 @@ func newPredecessor(t *testing.T) *predecessor {
 	w.run()
 	w.settled("app")
 	w.eventually("the app can be handed over", func() bool {
-		b, err := w.leave(t.Context())
+		b, _, err := w.leave(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,6 +159,8 @@ func TestCarriedByTheLog(t *testing.T) {
 	gap := pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}
 	unmeasured := pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: "app", Reason: "it was away"}}
 	again := pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: "app", Declaration: app.Declaration, Digest: app.Digest, Reason: "x"}}
+	carriedAgain := again
+	carriedAgain.Same = &pcr.SameEvent{App: "app", Declaration: app.Declaration, Digest: app.Digest, Carried: true, Reason: "x"}
 	for name, c := range map[string]struct {
 		after []pcr.Event // the hand-over
 		want  string      // in the reason; empty for an app event
@@ -170,6 +172,7 @@ func TestCarriedByTheLog(t *testing.T) {
 		"a gap, then stopped":            {[]pcr.Event{gap, stop}, endedGap, true},
 		"reloaded as before":             {[]pcr.Event{agent(pcr.EventReload, same)}, endedCrashed, true},
 		"a start that measured nothing":  {[]pcr.Event{stop, agent(pcr.EventAgent, same)}, endedStopped, true},
+		"carried again":                  {[]pcr.Event{stop, agent(pcr.EventAgent, same), carriedAgain}, endedCrashed, true},
 		"measured again":                 {[]pcr.Event{gap, again}, "recorded the app again", false},
 		"not measured":                   {[]pcr.Event{unmeasured}, "it was away", false},
 		"a gap, then not measured":       {[]pcr.Event{gap, unmeasured}, endedGap, false},
@@ -200,7 +203,7 @@ func TestNotHandedOver(t *testing.T) {
 	p := newPredecessor(t)
 	x := p.Apps.apps["app"]
 	handed := func() bool {
-		b, err := p.leave(t.Context())
+		b, _, err := p.leave(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,7 @@ func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, e
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return x.status(), err
+		return a.status(x), err
 	}
 }
 

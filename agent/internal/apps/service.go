@@ -143,7 +143,7 @@ func describe(s Status) api.App {
 	switch {
 	case s.Measured:
 		a.State, a.Digest = api.AppMeasured, &s.Digest
-		a.Covered = &api.Covered{Since: s.Since, Record: s.From, Carried: s.Carried}
+		a.Covered = &api.Covered{Since: s.Since, Record: s.From, Carried: s.Carried, EndsWithAgent: s.Ends}
 	case s.HasRecord:
 		a.State = api.AppUnmeasured
 	default:

@@ -2,7 +2,57 @@
 
 package host
 
-import "strings"
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// covered returns since when billing is covered, and how often that was carried on.
+func (s *session) covered() api.Covered {
+	s.t.Helper()
+	var apps []api.App
+	s.must(json.Unmarshal([]byte(s.run("agentctl app list --json")), &apps))
+	i := slices.IndexFunc(apps, func(a api.App) bool { return a.Name == "billing" })
+	if i < 0 || apps[i].Covered == nil {
+		s.t.Fatalf("billing is not covered: %+v", apps)
+	}
+	return *apps[i].Covered
+}
+
+// keepsCoverage checks that the coverage of an application goes on over a restart of the agent and
+// over a crash, by what systemd keeps, and that a file that was touched meanwhile ends it (case 98).
+func (s *session) keepsCoverage() {
+	handedOver := func() {
+		s.t.Helper()
+		s.must(waitFor(s.ctx, patience, func() bool { return s.covered().EndsWithAgent == "" }))
+	}
+	handedOver()
+	before := s.covered()
+	for i, restart := range []string{
+		"systemctl restart agentd",
+		"p=$(systemctl show -p MainPID --value agentd); kill -KILL $p; until q=$(systemctl show -p MainPID --value agentd); [ \"$q\" != 0 ] && [ \"$q\" != \"$p\" ]; do :; done",
+	} {
+		s.run(restart + "; agentctl status --wait 120s >/dev/null")
+		if now := s.covered(); now.Since != before.Since || now.Record != before.Record || now.Carried != before.Carried+uint64(i)+1 {
+			s.t.Fatalf("after %s: covered %+v, before %+v", restart, now, before)
+		}
+		handedOver()
+		s.accepts() // the application was not restarted
+	}
+	s.run("systemctl stop agentd && touch /opt/billing/billing && systemctl start agentd && agentctl status --wait 120s >/dev/null")
+	if now := s.covered(); now.Since <= before.Since || now.Carried != 0 {
+		s.t.Fatalf("its file was touched while no agent ran: covered %+v, before %+v", now, before)
+	}
+	n := nonce()
+	if out := s.verifies(5, "billing", s.ask(n, "fresh"), n, s.digests...); !strings.Contains(out, "covered") {
+		s.t.Fatalf("a process that started before its coverage: %s", out)
+	}
+	s.run("systemctl restart billing")
+	s.accepts()
+}
 
 // kills checks that the service restarts by itself after each kill, and gives evidence.
 func (s *session) kills() {

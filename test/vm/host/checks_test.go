@@ -26,6 +26,7 @@ var checks = []check{
 	{"python-service-verifies", false, (*session).pythonService},
 	{"container-verifies", false, (*session).container},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
+	{"restart-keeps-coverage", false, (*session).keepsCoverage},
 	{"ten-kills-in-a-row", false, (*session).kills},
 	{"package-upgrade-under-load", false, (*session).packageUpgrade},
 	{"sealed-survives-upgrade", false, (*session).sealedAfterUpgrade},
