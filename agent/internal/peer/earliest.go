@@ -131,17 +131,24 @@ func groupsBelow(dir string) (groups []string, err error) {
 	return groups, nil
 }
 
-// startOf returns when a process started; not ok if it ended meanwhile.
+// startOf returns when a process started; not ok if it ended meanwhile. One whose first thread
+// has ended looks like a zombie, and its other threads run on: it counts. What cannot be read
+// for another reason than its end counts as started with the boot.
 func (i *Identifier) startOf(pid string) (milliseconds uint64, ok bool) {
 	if _, err := strconv.ParseUint(pid, 10, 31); err != nil {
 		return 0, false
 	}
 	stat, err := durable.ReadFile(filepath.Join(i.proc, pid, "stat"), 4<<10)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return 0, false
 	}
-	ticks, err := parseStart(stat)
-	return ticks * boottime.Tick, err == nil
+	if err == nil {
+		milliseconds, _, err = parseStat(stat)
+	}
+	if err != nil {
+		return 0, true
+	}
+	return milliseconds * boottime.Tick, true
 }
 
 // groupOf returns the control group of the unit that path belongs to: path up to the part

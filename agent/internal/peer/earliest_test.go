@@ -61,12 +61,20 @@ func TestUnitStarted(t *testing.T) {
 		prepare func(w world)
 		want    uint64
 	}{
-		"alone":                         {func(w world) { w.group(unit, 30) }, 3000},
-		"parent":                        {func(w world) { w.group(unit, 10, 30) }, 1000},
-		"parent in a group below":       {func(w world) { w.group(unit, 30); w.group(unit + "/a"); w.group(unit+"/a/b", 10) }, 1000},
-		"another unit is older":         {func(w world) { w.group(unit, 30); w.group("/system.slice/other.service", 10) }, 3000},
-		"child":                         {func(w world) { w.group(unit, 30, 40) }, 3000},
-		"one ended meanwhile":           {func(w world) { w.group(unit, 30, 99) }, 3000},
+		"alone":                   {func(w world) { w.group(unit, 30) }, 3000},
+		"parent":                  {func(w world) { w.group(unit, 10, 30) }, 1000},
+		"parent in a group below": {func(w world) { w.group(unit, 30); w.group(unit + "/a"); w.group(unit+"/a/b", 10) }, 1000},
+		"another unit is older":   {func(w world) { w.group(unit, 30); w.group("/system.slice/other.service", 10) }, 3000},
+		"child":                   {func(w world) { w.group(unit, 30, 40) }, 3000},
+		"one ended meanwhile":     {func(w world) { w.group(unit, 30, 99) }, 3000},
+		"first thread of one has ended": {func(w world) {
+			w.group(unit, 10, 30)
+			w.write(filepath.Join(w.proc, "10", "stat"), "10 (a) Z"+strings.Repeat(" 0", 18)+" 100 0 0")
+		}, 1000},
+		"one that cannot be read": {func(w world) {
+			w.group(unit, 30, 50)
+			w.write(filepath.Join(w.proc, "50", "stat"), "50 (a) S 0")
+		}, 0},
 		"no group":                      {func(world) {}, 0},
 		"no process":                    {func(w world) { w.group(unit) }, 0},
 		"what is not a number":          {func(w world) { w.write(filepath.Join(w.cgroup, unit, "cgroup.procs"), "../10 30 -10") }, 3000},

@@ -92,27 +92,33 @@ func (p *process) startTime() (uint64, error) {
 	return parseStart(b)
 }
 
-// parseStart reads state and start time. The second field is the name of the process
+// parseStart reads the start time of a process, which is refused if that has ended.
+func parseStart(stat []byte) (uint64, error) {
+	start, state, err := parseStat(stat)
+	if err == nil && (state == "Z" || state == "X" || state == "x") {
+		return 0, fmt.Errorf("%w: it is in state %s", caller.ErrGone, state)
+	}
+	return start, err
+}
+
+// parseStat reads start time and state. The second field is the name of the process
 // in brackets, which the process chooses and may contain brackets and spaces: what counts
 // comes after the last bracket.
-func parseStart(stat []byte) (uint64, error) {
+func parseStat(stat []byte) (ticks uint64, is string, err error) {
 	end := bytes.LastIndexByte(stat, ')')
 	if end < 0 {
-		return 0, fmt.Errorf("%w: /proc/PID/stat contains no process name", caller.ErrUnknown)
+		return 0, "", fmt.Errorf("%w: /proc/PID/stat contains no process name", caller.ErrUnknown)
 	}
 	fields := bytes.Fields(stat[end+1:])
 	const state, start = 0, 22 - 3 // proc_pid_stat(5) numbers fields from 1, and two are cut off here
 	if len(fields) <= start {
-		return 0, fmt.Errorf("%w: /proc/PID/stat has %d fields after the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
-	}
-	if s := string(fields[state]); s == "Z" || s == "X" || s == "x" {
-		return 0, fmt.Errorf("%w: it is in state %s", caller.ErrGone, s)
+		return 0, "", fmt.Errorf("%w: /proc/PID/stat has %d fields after the name, want at least %d", caller.ErrUnknown, len(fields), start+1)
 	}
 	n, err := strconv.ParseUint(string(fields[start]), 10, 64)
 	if err != nil || n > strictjson.MaxInteger/boottime.Tick {
-		return 0, fmt.Errorf("%w: start time in /proc/PID/stat is not a number of clock ticks", caller.ErrUnknown)
+		return 0, "", fmt.Errorf("%w: start time in /proc/PID/stat is not a number of clock ticks", caller.ErrUnknown)
 	}
-	return n, nil
+	return n, string(fields[state]), nil
 }
 
 // sameNumber reads the start time a second time, by number and not by descriptor.
