@@ -59,10 +59,7 @@ func TestDraftAcceptsItsMachine(t *testing.T) {
 		}},
 		{PolicyAppDeclaration, func(_ *testing.T, r *evidencetest.Recipe) { r.Events[1].App.Declaration[0] ^= 1 }},
 		{PolicyAppCovered, interrupted("crash")},
-		{PolicyLogPCR, func(_ *testing.T, r *evidencetest.Recipe) {
-			r.LogPCR = 14
-			r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, 14}}, {Algorithm: pcr.SHA384, PCRs: []uint32{14}}}
-		}},
+		{PolicyLogPCR, logIn(14)},
 		{PolicyAppUnlisted, func(_ *testing.T, r *evidencetest.Recipe) {
 			r.Events = append(r.Events, evidencetest.App("more", "more.service", "more", "more"))
 		}},

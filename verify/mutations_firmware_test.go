@@ -37,7 +37,7 @@ var firmwareMutations = []mutation{
 	})},
 	{id: PolicyFirmwareLog, name: "case 28 dropped", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0]) })},
 	{id: PolicyFirmwareLog, name: "case 28 inserted", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte { return evidencetest.FirmwareLog(e[0], e[0], e[1]) })},
-	{id: PolicyFirmwareLog, name: "empty, and the only PCR is that of our own log", root: firmwareRoot, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+	{id: PolicyFirmwareLog, name: "empty, and the only PCR is that of our own log", root: firmwareRoot + "\nlog_pcr = 5", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		r.LogPCR = 5
 		r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{5}}}
 		r.FirmwareLog = evidencetest.FirmwareLog()

@@ -153,6 +153,14 @@ func app(name, extra string, contents ...string) string {
 	return fmt.Sprintf("[[app]]\nname = %q\ndigests = [%s]\n%s\n", name, strings.Join(digests, ", "), extra)
 }
 
+// logIn puts the log into another PCR.
+func logIn(index uint32) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		r.LogPCR = index
+		r.Select = pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0, 4, index}}, {Algorithm: pcr.SHA384, PCRs: []uint32{index}}}
+	}
+}
+
 var logPolicyMutations = []mutation{
 	{id: PolicyLog, name: "no log", recipe: func(_ *testing.T, r *evidencetest.Recipe) { r.NoLog = true }},
 	{id: PolicyContinuation, name: "nothing known", root: `continuation = "required"`},
@@ -165,6 +173,7 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAgent, name: "digest", tables: "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]"},
 	{id: PolicyAgent, name: "configuration", tables: "[agent]\nconfigurations = [\"" + repeated(1, 32) + "\"]"},
 	{id: PolicyLogPCR, name: "another", root: "log_pcr = 14"},
+	{id: PolicyLogPCR, name: "another than that of the agent's default", recipe: logIn(14)},
 	{id: PolicyQuoted, name: "a PCR left out", tables: "[[quoted]]\nbank = \"sha256\"\npcrs = [0, 4, 7]"},
 	{id: PolicyQuoted, name: "quoted in another bank", tables: "[[quoted]]\nbank = \"sha384\"\npcrs = [4]"},
 	{id: PolicyAgent, name: "an earlier one", tables: "[agent]\nversions = [\"1.0.0\"]", recipe: func(_ *testing.T, r *evidencetest.Recipe) {

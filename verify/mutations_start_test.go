@@ -5,6 +5,7 @@ package verify
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -85,11 +86,11 @@ var startMutations = []mutation{
 	{id: PolicyStartValue, name: "case 88 from an index", recipe: fromTwo, opts: continued(func(s *LogState) { s.Start[0].Value = bytes.Repeat([]byte{1}, 32) })},
 	{id: PolicyStartValue, name: "case 88 the firmware's log leads to it", recipe: told(13)},
 	{id: PolicyStartValue, name: "case 102 after two separators", recipe: began(13, zeroStart(2))},
-	{id: PolicyStartValue, name: "case 102 after a separator in a PCR that gets none", recipe: began(15, zeroStart(1))},
+	{id: PolicyStartValue, name: "case 102 after a separator in a PCR that gets none", root: "log_pcr = 15", recipe: began(15, zeroStart(1))},
 	{id: PolicyStartValue, name: "case 102 after a separator in one bank, another value in the other", recipe: began(13, oneBank(zeroStart(1), pcr.SHA384))},
 	{id: PolicyStartValue, name: "case 102 after shim in another PCR", recipe: began(13, shimStart(0))},
-	{id: PolicyStartValue, name: "case 102 after shim and two separators", recipe: began(14, shimStart(2))},
-	{id: PolicyStartValue, name: "case 102 after shim in one bank, another value in the other", recipe: began(14, oneBank(shimStart(0), pcr.SHA384))},
+	{id: PolicyStartValue, name: "case 102 after shim and two separators", root: "log_pcr = 14", recipe: began(14, shimStart(2))},
+	{id: PolicyStartValue, name: "case 102 after shim in one bank, another value in the other", root: "log_pcr = 14", recipe: began(14, oneBank(shimStart(0), pcr.SHA384))},
 }
 
 // TestStartValues: a value that only boot software leaves is accepted and named, and one
@@ -111,7 +112,7 @@ func TestStartValues(t *testing.T) {
 		r := evidencetest.New()
 		c.recipe(t, r)
 		o := baseOptions(t)
-		o.Policy = mustPolicy(t, makePolicy("", c.tables))
+		o.Policy = mustPolicy(t, makePolicy(fmt.Sprintf("log_pcr = %d", r.LogPCR), c.tables))
 		a, err := appraiseEvidence(r.Encode(t), o)
 		if err != nil || a.Verdict != Pass {
 			t.Fatalf("%s: %v\n%s", c.want, err, explain(a))

@@ -18,7 +18,7 @@ type LogRules struct {
 	Log                Choice `toml:"log,omitempty" value:"one required optional" default:"\"required\"" doc:"|optional| accepts evidence without a measurement log: which applications ran is then not known"`
 	FirmwareLog        Choice `toml:"firmware_log,omitempty" value:"one required optional" default:"\"optional\"" doc:"|required|: the evidence must carry the firmware's event log. Those of PCRs 0 to 7 that were quoted must have the values that it leads to, or be pinned by a |[[pcr]]|. The log says which digests were extended, not what they are of: to demand a certain firmware or boot loader, pin the PCR. A system that extends these PCRs after boot without adding to the log is refused"`
 	Continuation       Choice `toml:"continuation,omitempty" value:"one optional required" default:"\"optional\"" doc:"|required|: the verifier must know an earlier state of the log, and the log must continue it. The log of another boot or machine is refused until the caller says that a new history begins (|--replace-known-log|, |Expect.NewHistory|). |optional|: a log of the same boot must continue a known state all the same"`
-	LogPCR             *int   `toml:"log_pcr,omitempty" value:"range 0 15" default:"any" doc:"PCR that the log must be in: root of the guest can choose another, which the log begins anew"`
+	LogPCR             *int   `toml:"log_pcr,omitempty" value:"range 0 15" default:"13" doc:"PCR that the log must be in. Root of the guest can delete a log, and begin a clean one in another PCR that is still zero: so the policy names one, and that of the agent's default configuration if it says nothing"`
 	TolerateGaps       bool   `toml:"tolerate_gaps,omitempty" default:"false" doc:"accept gaps: a lost file event, a stop or crash of the agent, a log that is full. It speaks only of applications that no |[[app]]| lists and that |caller.app| does not name; for the others see |app.covered|"`
 	TolerateUnmeasured bool   `toml:"tolerate_unmeasured,omitempty" default:"false" doc:"accept declared applications which could not be measured, if no |[[app]]| lists them and |caller.app| does not name them"`
 }
@@ -43,6 +43,16 @@ func (r *LogRules) needs(f *faults, key string, asked bool) {
 	f.failIf(asked && !r.required(), "log", `%s depends on the log: log must be "required"`, key)
 }
 
+// defaultLogPCR is the PCR of the agent's default configuration.
+const defaultLogPCR = 13
+
+func (r *LogRules) logPCR() uint32 {
+	if r.LogPCR == nil {
+		return defaultLogPCR
+	}
+	return uint32(*r.LogPCR)
+}
+
 func (r *LogRules) required() bool { return cmp.Or(r.Log, Required) == Required }
 
 func (r *LogRules) explain(_ *Policy, w *Words) {
@@ -54,10 +64,8 @@ func (r *LogRules) explain(_ *Policy, w *Words) {
 	w.demandIf(r.required(), "The evidence contains the measurement log, and replaying it gives the quoted PCR.")
 	w.dangerIf(!r.required(), "log is \"optional\": evidence without a log is accepted, and which applications ran is then not known.")
 	w.demandIf(!r.required(), "If the evidence contains a measurement log, replaying it gives the quoted PCR.")
-	if r.LogPCR != nil {
-		w.demand("The log is in PCR %d.", *r.LogPCR)
-	}
-	w.openIf(r.LogPCR == nil, "Which PCR the log is in: root of the guest can begin another log in another PCR (log_pcr asks).")
+	w.demandIf(r.required(), "The log is in PCR %d.", r.logPCR())
+	w.demandIf(!r.required(), "If the evidence contains a measurement log, that is in PCR %d.", r.logPCR())
 	continues := r.Continuation == Required
 	w.demandIf(continues, "The log continues a state that the verifier knows from before, or the caller says that a new history begins.")
 	w.openIf(!continues, "What happened in earlier boots, or before the log of another machine: a new boot begins a new log (continuation = \"required\" asks).")
@@ -82,7 +90,9 @@ func (*LogRules) draft(g *Golden, d *Draft) {
 	lists := func(name string) bool { return listed[name] }
 	d.root.dangerIf(len(gaps(log, lists, true)) > 0, "tolerate_gaps = true", "the log records gaps: changes may have happened unseen.")
 	d.root.dangerIf(len(unmeasured(log, lists)) > 0, "tolerate_unmeasured = true", "the log records declared applications that could not be measured.")
-	d.root.offer("The PCR of the log.", "log_pcr = %d", log.PCR)
+	if log.PCR != defaultLogPCR {
+		d.root.offer("The PCR of the log. Find out why it is not the default.", "log_pcr = %d", log.PCR)
+	}
 	d.root.offer("To accept only logs that continue one which the verifier knows; a new boot is then refused until the caller decides.", "# continuation = \"required\"")
 	if g.FirmwareLog == LogRead {
 		d.root.offer("The evidence contains the firmware's event log. With this, it must lead to the quoted PCRs 0 to 7.", "# firmware_log = \"required\"")
@@ -94,8 +104,9 @@ func (r *LogRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	if !f.SkipIf(!r.required(), "policy.log", "the policy does not need a log") {
 		f.Decide("policy.log", state != LogAbsent, "a measurement log", "none", "the policy needs the measurement log, and the evidence contains none")
 	}
-	if !noLog(f, state, "policy.log-pcr") && !f.SkipIf(r.LogPCR == nil, "policy.log-pcr", "the policy does not say which PCR the log must be in") {
-		f.Decide("policy.log-pcr", int64(*r.LogPCR) == int64(log.PCR), fmt.Sprintf("PCR %d", *r.LogPCR), fmt.Sprintf("PCR %d", log.PCR), "the log is in PCR %d, and the policy wants it in PCR %d", log.PCR, *r.LogPCR)
+	if !noLog(f, state, "policy.log-pcr") && !f.SkipIf(p.surveys, "policy.log-pcr", "the policy accepts a log in any PCR") {
+		want := r.logPCR()
+		f.Decide("policy.log-pcr", log.PCR == want, fmt.Sprintf("PCR %d", want), fmt.Sprintf("PCR %d", log.PCR), "the log is in PCR %d, and the policy wants it in PCR %d (log_pcr): in another PCR a log can be begun anew", log.PCR, want)
 	}
 	r.judgeContinuation(s, f)
 	r.judgeFirmware(p, s, f)
