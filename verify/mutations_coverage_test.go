@@ -85,6 +85,15 @@ func coverageMutations() []mutation {
 			unmeasured(r)
 			r.Events = append(r.Events, failed)
 		}},
+		mutation{id: PolicyAppUnlisted, name: "one that is declared only", root: "unlisted_apps = \"refuse\"\ntolerate_unmeasured = true", tables: app("other", "required = false", "1"), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+			interrupt(r, nil)
+			unmeasured(r)
+			r.Events = r.Events[:1]
+		}},
+		mutation{id: PolicyAppUnlisted, name: "one that could not be measured", root: "unlisted_apps = \"refuse\"\ntolerate_unmeasured = true", tables: app("other", "required = false", "1"), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+			unmeasured(r)
+			r.Events = append(r.Events, failed)
+		}},
 		mutation{id: PolicyAppCovered, name: "it could not be measured at first", tables: billing, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 			interrupt(r, nil)
 			r.Events = slices.Insert(r.Events, 1, at(1015, failed))

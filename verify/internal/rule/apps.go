@@ -5,6 +5,7 @@ package rule
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,7 @@ var appChecks = []check.Definition{
 	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
 	{ID: "policy.app-declaration", Class: check.Policy, Ground: check.OnHistory, Checks: "every declaration that the log records for an application is one that the policy lists, if the policy lists any", Stops: "a declaration that leaves out the files which were changed"},
 	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names", Stops: "a genuine program that is declared for another unit"},
-	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
+	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, be it measured, declared or not measurable, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
 
 func (r *AppRules) values(f *faults) {
@@ -95,8 +96,12 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 	if state != LogRead {
 		return
 	}
-	d.root.offer("Applications in addition to those that are listed below are refused.", "unlisted_apps = \"refuse\"")
-	failed := failures(log)
+	failed, refuse := failures(log), "unlisted_apps = \"refuse\""
+	if never := slices.DeleteFunc(unnamed(log), func(name string) bool { return failed[name] == nil }); len(never) > 0 {
+		d.root.danger(refuse, "the log names applications that could never be measured, so that this policy cannot list them: %s. With this rule it refuses them.", strings.Map(printable, firstOf(never)))
+	} else {
+		d.root.offer("Applications in addition to those that are listed below are refused.", "%s", refuse)
+	}
 	for _, a := range log.Apps {
 		if len(a.Versions) == 0 {
 			continue
@@ -162,12 +167,17 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			found.absent = append(found.absent, strconv.Quote(a.Name))
 		}
 	}
+	for _, name := range unnamed(log) {
+		if rules[name] == nil {
+			unlisted = append(unlisted, strconv.Quote(name))
+		}
+	}
 	if len(r.Apps) == 0 {
 		skip(f, "the policy lists no application", "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit")
 	} else {
 		found.decide(f)
 	}
-	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; measured were: %s", cmp.Or(firstOf(unlisted), "none")) {
+	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; the log names: %s", cmp.Or(firstOf(unlisted), "none")) {
 		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "the log names an application that the policy does not list")
 	}
 }

@@ -175,6 +175,28 @@ func gaps(log *replay.State, lists func(name string) bool, carries bool) (found 
 	return found
 }
 
+// unnamed lists the applications that are declared, or could not be measured, and that were
+// never measured.
+func unnamed(log *replay.State) (names []string) {
+	known := make(map[string]bool, len(log.Apps))
+	for _, a := range log.Apps {
+		known[a.Name] = true
+	}
+	add := func(name string) {
+		if !known[name] {
+			known[name] = true
+			names = append(names, name)
+		}
+	}
+	for _, u := range log.Unmeasured {
+		add(u.App)
+	}
+	for _, d := range log.Declarations {
+		add(d.App)
+	}
+	return names
+}
+
 // unmeasured lists the applications that could not be measured and that no rule is about.
 func unmeasured(log *replay.State, lists func(name string) bool) (found []string) {
 	for _, u := range log.Unmeasured {

@@ -70,7 +70,7 @@ func (r *LogRules) explain(_ *Policy, w *Words) {
 	w.demandIf(continues, "The log continues a state that the verifier knows from before, or the caller says that a new history begins.")
 	w.openIf(!continues, "What happened in earlier boots, or before the log of another machine: a new boot begins a new log (continuation = \"required\" asks).")
 	w.tolerates(r.TolerateGaps, "tolerate_gaps: of applications that no rule is about, the agent may have missed changes.", "The agent missed no change of an application that no rule is about: no gap, and no stop of the agent that it could not carry coverage over.")
-	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications that no rule is about may have run unmeasured.", "No declared application that no rule is about was left unmeasured.")
+	w.tolerates(r.TolerateUnmeasured, "tolerate_unmeasured: declared applications that no rule is about may have run unmeasured.", "The log records no failure to measure a declared application that no rule is about.")
 }
 
 func (r *LogRules) survey() {
