@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -71,7 +72,7 @@ func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) 
 
 // ask returns what f finds with the TPM to itself.
 func ask[T any](ctx context.Context, d Device, f func(transport.TPM) (T, error)) (found T, err error) {
-	err = d.Do(ctx, func(tpm transport.TPM) (err error) {
+	err = d.Do(urgent(ctx), func(tpm transport.TPM) (err error) {
 		found, err = f(tpm)
 		return err
 	})
@@ -155,7 +156,17 @@ func (t *TPM) Read(ctx context.Context, index uint32) ([]pcr.Digest, error) {
 
 // Extend extends PCR index by one digest a bank, in one command.
 func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) error {
-	return t.Device.Do(ctx, func(tpm transport.TPM) error { return registers.Extend(tpm, index, digests) })
+	return t.Device.Do(urgent(ctx), func(tpm transport.TPM) error { return registers.Extend(tpm, index, digests) })
+}
+
+// urgent returns a context for commands that keep the log waiting, at least in the class of
+// records. Records of other work wait meanwhile, also those of units that start.
+func urgent(ctx context.Context) context.Context {
+	w := turn.From(ctx)
+	if w.Class < turn.Ledger {
+		w = turn.Who{Class: turn.Ledger, Party: "log"}
+	}
+	return turn.With(ctx, w)
 }
 
 // Boot returns which boot of the TPM this is, as the AK shows it.
