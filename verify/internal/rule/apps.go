@@ -77,6 +77,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		w.demandIf(len(a.Declarations) > 0, "The log records for the application %q only declarations of %d that are listed.", a.Name, len(a.Declarations))
 		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
 		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))
+		w.openIf(len(a.Digests) > 1, "What was there for a moment when the application %q was changed from one listed digest to another: the agent measures up to 2 s later.", a.Name)
 	}
 	w.demandIf(r.Carried == Refuse, "A restart of the agent, or a gap, counts as an interruption, whatever the agent states of it.")
 	w.openIf(r.Carried != Refuse && len(r.Apps) > 0, "Whether the agent is right to state that nothing can have changed while it was restarted (carried = \"refuse\" does not rely on it).")
