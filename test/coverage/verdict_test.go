@@ -66,6 +66,18 @@ func (b *bed) verdict(p *process, v map[string]*verify.Verifier) map[string][]ve
 	return out
 }
 
+// covered waits until an app is covered, and the tick of its record is over.
+func (b *bed) covered(app string) {
+	b.t.Helper()
+	for end := time.Now().Add(patience); b.app(app).Covered == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("%s is not covered: %+v", app, b.app(app))
+		}
+	}
+	_, err := b.machine.Admin().Measure(b.t.Context(), app)
+	must(b.t, err)
+}
+
 // verifiers have policies about an app, by what they ask.
 func (b *bed) verifiers(app string) map[string]*verify.Verifier {
 	b.t.Helper()
@@ -130,6 +142,7 @@ func TestVerdictAfterRestart(t *testing.T) {
 	before := b.run("svc")
 	must(t, b.machine.Stop())
 	b.start()
+	b.covered("svc")
 	check("after a restart that is carried over", before, map[string]verify.CheckID{
 		"listed, not carried": "policy.app-covered", "unlisted, not carried": "policy.log-gaps"})
 
@@ -138,6 +151,7 @@ func TestVerdictAfterRestart(t *testing.T) {
 	b.machine.Kill()
 	must(t, changes["swapped-back"].do(b, "svc"))
 	b.start()
+	b.covered("svc")
 	broken := map[string]verify.CheckID{
 		"listed": "policy.app-covered", "listed, tolerant": "policy.app-covered", "listed, not carried": "policy.app-covered",
 		"listed, no others": "policy.app-covered", "unlisted": "policy.log-gaps", "unlisted, not carried": "policy.log-gaps",
