@@ -323,9 +323,15 @@ func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
 		}
 		x.renewed = now
 	}
-	x.trace, x.generation, x.doubted = f.Trace, f.generation, time.Time{}
-	wait, _ = f.Trace.Settled() // for the hand-over
-	return wait
+	x.generation, x.doubted = f.generation, time.Time{}
+	wait, unsettled := f.Trace.Settled()
+	if known && unsettled != nil && x.trace != nil && f.Trace.Since(x.trace) == nil {
+		if _, err := x.trace.Settled(); err == nil {
+			return 0 // the one before tells more, and as much
+		}
+	}
+	x.trace = f.Trace
+	return wait // for the hand-over
 }
 
 // holdBack takes back what is claimed of an app that changes too often, records once that its

@@ -31,7 +31,8 @@ type Trace struct {
 
 	loose   string    // first file that another user than root may write, empty if none
 	unclear string    // first path on a file system that is not in stampedSystems, empty if none
-	last    time.Time // latest change time of all
+	last    time.Time // latest change time of files, links and listed directories
+	lastWay time.Time // time from which on a change of every way shows
 	looked  time.Time // when the reading began
 }
 
@@ -79,7 +80,14 @@ func (t *Trace) way(p string, st *unix.Stat_t) {
 		return
 	}
 	t.Ways[p] = Way{Place: markOf(st, false), Change: markOf(st, true)}
-	t.date(st)
+	// Directories such as /tmp change all the time: one tick of the clock is enough to tell.
+	at, tick := time.Unix(st.Ctim.Unix()), SettleTime
+	if st.Ctim.Nsec == 0 {
+		tick = coarseSettleTime
+	}
+	if shows := at.Add(tick); shows.After(t.lastWay) {
+		t.lastWay = shows
+	}
 }
 
 func (t *Trace) date(st *unix.Stat_t) {
@@ -122,6 +130,8 @@ func (t *Trace) Settled() (wait time.Duration, err error) {
 		return 0, fmt.Errorf("a file was changed at a time that is yet to come")
 	case age < cacheAge:
 		return cacheAge - age, fmt.Errorf("a file was changed right before it was measured")
+	case t.looked.Before(t.lastWay):
+		return t.lastWay.Sub(t.looked), fmt.Errorf("a directory on the way to a file was changed right before it was looked at")
 	}
 	return 0, nil
 }

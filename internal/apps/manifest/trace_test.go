@@ -153,7 +153,7 @@ func TestTraceSettled(t *testing.T) {
 	f := newTraced(t)
 	old := func() *Trace { // as it is when the files have been there for a while
 		trace := f.read()
-		trace.last = trace.last.Add(-time.Hour)
+		trace.last, trace.lastWay = trace.last.Add(-time.Hour), trace.lastWay.Add(-time.Hour)
 		return trace
 	}
 	if wait, err := old().Settled(); err != nil || wait != 0 {
@@ -161,6 +161,11 @@ func TestTraceSettled(t *testing.T) {
 	}
 	if wait, err := f.read().Settled(); err == nil || wait <= 0 || wait > cacheAge {
 		t.Errorf("right after a change: %v, wait %v", err, wait)
+	}
+	busy := old()
+	busy.lastWay = busy.looked.Add(SettleTime / 2)
+	if wait, err := busy.Settled(); err == nil || wait != SettleTime/2 {
+		t.Errorf("right after a change of a directory on the way: %v, wait %v", err, wait)
 	}
 	future := old()
 	future.last = time.Now().Add(time.Hour)
