@@ -22,8 +22,8 @@ const (
 // WithoutRepeats returns a handler that passes on the first records of a kind in each
 // minute, and then one record with their number instead of the rest. A kind is level,
 // message and the attributes in words; numbers and times may differ. Records for debugging
-// all pass. Without it, a client
-// could fill the journal with a failure that it causes again and again.
+// all pass. Without it, a client could fill the journal with a failure that it causes again
+// and again.
 func WithoutRepeats(to slog.Handler) slog.Handler {
 	return &repeats{Handler: to, seen: &kinds{last: make(map[string]*kind), window: repeatWindow}}
 }

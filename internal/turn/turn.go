@@ -36,8 +36,8 @@ const (
 	Evidence              // evidence for clients
 	Keys                  // secrets of applications
 	Admin                 // administration, on the admin socket
-	Ledger                // records that other work waits for
-	Start                 // units that start, and the start of the agent
+	Ledger                // the log and quotes, which other work waits for
+	Start                 // units that start, and repairs of a device
 	classes               // number of classes
 )
 

@@ -35,8 +35,8 @@ type Reader struct {
 
 // NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
 // order of package turn, after each piece of a file: a large file of one app delays another
-// app by no more than a piece. Settle is [SettleTime];
-// tests that change no file while it is read may pass less.
+// app by no more than a piece. Settle is [SettleTime]; tests that change no file while it is
+// read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
 	return &Reader{cache: newCache(), turns: turn.New(turn.Options{Capacity: int64(workers)}), files: workers, settle: settle}
 }
