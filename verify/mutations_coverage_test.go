@@ -103,6 +103,10 @@ func coverageMutations() []mutation {
 			r.Events, r.Statement.Caller.Executable = r.Events[:1], nil
 		}},
 		mutation{id: PolicyAppCovered, name: "case 98 the caller started before", tables: billing + asked, recipe: early("crash")},
+		mutation{id: PolicyCallerCovered, name: "unbroken, and the caller started before", tables: app("billing", "covered = \"unbroken\"", "billing 1") + asked, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+			interrupt(r, nil)
+			startedAt(r, 1010)
+		}},
 		mutation{id: PolicyCallerCovered, name: "case 98 started before", tables: asked, recipe: early("crash")},
 		mutation{id: PolicyCallerCovered, name: "case 98 started before it was carried, and the policy does not rely on it", root: `carried = "refuse"`, tables: asked, recipe: early("stop, carried")},
 		mutation{id: PolicyCallerCovered, name: "case 99 withdrawn", tables: asked, recipe: interrupted("withdrawn")},

@@ -68,6 +68,8 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 	if c.App != "" && p.rules()[c.App] == nil {
 		p.explainCoverage(w, c.App, SinceStart)
 		w.open("What the application %q consists of: no [[app]] lists its digests.", c.App)
+	} else if c.App != "" && p.callerCovered(p.rules()[c.App]) {
+		w.demand("The caller's process, and the earliest of its unit that the agent saw, started after the agent began to watch the application %q.", c.App)
 	}
 	w.openIf(c.Unit == "" && c.UID == nil, "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
 }
@@ -118,13 +120,20 @@ func (r *CallerRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	f.Decide("policy.caller-executable", ok, "an executable that the policy lists, covered by its application if asked", found, "the agent saw the caller run something else, or could not see it")
 }
 
+// callerCovered reports whether the start of the caller's process counts apart from what the
+// rule of its application says, nil if there is none: "unbroken" says nothing of a process that
+// started before the application was first measured.
+func (p *Policy) callerCovered(rule *App) bool {
+	return rule == nil || p.coverage(rule.Name, rule) == Unbroken
+}
+
 // judgeCoverage wants the application of the caller watched since before the caller
 // started. What the agent did not watch then may run still, whatever the files are now.
 func (r *CallerRules) judgeCoverage(p *Policy, s *Subject, c *evidence.Caller, f *check.Findings) {
 	const id = "policy.caller-covered"
 	switch {
 	case f.SkipIf(r.Caller.App == "", id, "the policy names no application"), noLog(f, s.LogState, id):
-	case f.SkipIf(p.rules()[c.App] != nil, id, "an [[app]] says since when the application must be covered: see policy.app-covered"):
+	case f.SkipIf(!p.callerCovered(p.rules()[r.Caller.App]), id, "an [[app]] says since when the application must be covered: see policy.app-covered"):
 	default:
 		why := fmt.Sprintf("%q is not in the log", c.App)
 		if i := slices.IndexFunc(s.Log.Apps, func(a replay.App) bool { return a.Name == c.App }); i >= 0 {
