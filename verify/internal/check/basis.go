@@ -17,9 +17,6 @@ const (
 	ByVerifier  Basis = "verifier"  // what the verifier supplies or computes itself: formats, nonce, time, policy
 )
 
-// Bases lists them all.
-func Bases() []Basis { return []Basis{ByProcessor, ByLaunch, ByTPM, ByGuest, ByVerifier} }
-
 // Ground is the kind of fact that a check is about. With what vouches for an evidence, it
 // gives the basis.
 type Ground string
