@@ -7,7 +7,7 @@ set -eu
 
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
-test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc" ;;
+test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
@@ -23,6 +23,10 @@ done
 # The race detector links against the C library. gcc does not install its headers.
 if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
 	packages="$packages libc6-dev"
+fi
+# The verifier in Python needs a module.
+if [ "$1" = test ] && ! { python3 -c 'import cryptography' || /usr/bin/python3 -c 'import cryptography'; } 2>/dev/null; then
+	packages="$packages python3-cryptography"
 fi
 # QEMU has no UEFI firmware of its own.
 if [ "$1" = vm ] && [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ]; then

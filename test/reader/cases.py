@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of the corpus, and what a verifier knew before: docs/evidence.md, section 13."""
+import base64
+import datetime
+import json
+import re
+
+from cryptography import x509
+
+import log
+
+LIMIT = 64 << 20
+
+
+def read(path):
+    """read gives at most LIMIT bytes of a file."""
+    with open(path, "rb") as f:
+        return f.read(LIMIT)
+
+
+def pem(path):
+    """pem gives the certificates of a PEM file, in DER."""
+    blocks = re.findall(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", read(path), re.S)
+    return [base64.b64decode(b"".join(b.splitlines()[1:-1])) for b in blocks]
+
+
+def instant(text):
+    """instant reads a time of RFC 3339 in UTC."""
+    return datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+
+
+def fresh(time, nonce, roots):
+    """fresh is a verifier that knows a nonce and roots only."""
+    return {
+        "time": instant(time), "nonce": nonce, "audience": None, "public-key": None, "user-data": None,
+        "roots": [x509.load_der_x509_certificate(r) for r in roots],
+        "certificates": [], "revocation": [], "known": None,
+    }
+
+
+def known_state(text):
+    """known_state is what a verifier kept of a log."""
+    kept = json.loads(base64.b64decode(text))
+    state = log.State()
+    state.head = {"count": kept["head"]["count"], "digest": base64.b64decode(kept["head"]["digest"])}
+    state.time, state.pcr = kept["time"], kept["pcr"]
+    state.start, state.values = ({v["bank"]: base64.b64decode(v["value"]) for v in kept[name]}
+                                 for name in ("start", "values"))
+    state.agent_key = base64.b64decode(kept.get("agentKey", ""))
+    state.stopped, state.full = kept.get("stopped", False), kept.get("full", False)
+    state.report_id = bytes.fromhex(kept.get("reportID", "")) or bytes(32)
+    state.ak_name, state.reset_count = bytes.fromhex(kept.get("akName", "")), kept.get("resetCount", 0)
+    state.coverage.declarations = {d["app"]: base64.b64decode(d["digest"]) for d in kept.get("declarations") or []}
+    state.snapshots = {}
+    state.keep()
+    return state
+
+
+def load(path, folder):
+    """load reads a case: its head, and the verifier and the document that it describes."""
+    text, _, evidence = read(path).partition(b"\n--- evidence\n")
+    text = text.split(b"\n--- policy", 1)[0].decode()
+    head = {}
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        value = value.strip()
+        head.setdefault(key, []).append(value)
+    roots = pem(folder + "/root.pem") if head["root"] == ["test"] else []
+    nonce = bytes.fromhex(head.get("nonce", [""])[0].removeprefix("0x"))
+    case = fresh(head["time"][0], nonce, roots)
+    case["audience"] = head.get("audience", [None])[0]
+    for name in ("public-key", "user-data"):
+        if name in head:
+            case[name] = bytes.fromhex(head[name][0].removeprefix("0x"))
+    if "certificates" in head:
+        case["certificates"] = pem(folder + "/certificates.pem")
+    case["revocation"] = [base64.b64decode(r) for r in head.get("revocation", [])]
+    if "log-state" in head:
+        case["known"] = known_state(head["log-state"][0])
+    return head, case, evidence
+

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The events of the log: docs/measurements.md, section 3."""
+from commitments import be64, labelled, sha256
+from document import DIGEST, HEAD, SIZES
+from strict import Bool, Bytes, Int, List, Obj, Text, Word, may, must, need, parse
+
+NAME, REASON, UNIT = Text(1, 256), Text(1, 1024), Text(0, 256)
+ENTRY = Obj(path=must(Text(1, 4096)), mode=must(Int(0, 2**32 - 1)), size=must(Int()), digest=must(DIGEST))
+VALUE = Obj(algorithm=must(Word(*SIZES)), value=must(Bytes(20, 64)))
+START = Obj(pcr=must(Int(0, 15)), values=must(List(VALUE, 1, 4)), previous=may(HEAD))
+AGENT = Obj(
+    version=must(NAME), digest=must(DIGEST), configuration=must(DIGEST),
+    declarations=may(List(Obj(app=must(NAME), digest=must(DIGEST)), 0, 4096)),
+    agentKey=must(Bytes(32)), previous=must(HEAD),
+)
+APP = Obj(
+    app=must(NAME), unit=may(UNIT), user=may(UNIT), uid=may(Int(0, 2**32 - 2)), declaration=must(DIGEST),
+    manifest=must(List(ENTRY, 1, 20000)), digest=must(DIGEST),
+)
+SAME = Obj(app=must(NAME), declaration=must(DIGEST), digest=must(DIGEST), carried=may(Bool()), reason=must(REASON))
+TYPES = {
+    "log-start": ("start", START),
+    "agent-start": ("agent", AGENT),
+    "agent-reload": ("agent", AGENT),
+    "agent-stop": ("stop", Obj(agentKey=must(Bytes(32)))),
+    "app": ("app", APP),
+    "app-same": ("same", SAME),
+    "app-unmeasured": ("unmeasured", Obj(app=must(NAME), reason=must(REASON))),
+    "gap": ("gap", Obj(reason=must(REASON))),
+    "full": None,
+}
+
+
+def _ascending(keys):
+    keys = list(keys)
+    need(all(a < b for a, b in zip(keys, keys[1:])), "not ascending, or not each once")
+
+
+def _log_start(start):
+    _ascending(list(SIZES).index(v["algorithm"]) for v in start["values"])
+    for v in start["values"]:
+        need(len(v["value"]) == SIZES[v["algorithm"]], "a value of another size")
+    if start["previous"] is not None:
+        need(start["previous"]["count"] and any(start["previous"]["digest"]), "an empty log of before")
+
+
+def _app(app):
+    need((app["user"] is None) == (app["uid"] is None), "uid without user, or the other way round")
+    parts = []
+    _ascending(f["path"].encode() for f in app["manifest"])
+    for f in app["manifest"]:
+        need(f["path"].startswith("/"), "not an absolute path")
+        need(f["mode"] & 0o170000 in (0o100000, 0o120000), "not a regular file or symbolic link")
+        parts += [f["path"].encode(), f["mode"].to_bytes(4, "big"), be64(f["size"]), f["digest"]]
+    need(app["digest"] == sha256(labelled("agentd/manifest/1", *parts)), "not the digest of the manifest")
+
+
+def event(content):
+    """event decodes a content that is spelled in the one way."""
+    value = parse(content, 1 << 20)
+    need(isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"] in TYPES, "unknown event")
+    member = TYPES[value["type"]]
+    members = {"type": must(Word(value["type"])), "time": must(Int())}
+    if member:
+        members[member[0]] = must(member[1])
+    schema = Obj(**members)
+    e = schema.decode(value)
+    need(schema.spell(e).encode() == content, "another spelling")
+    if value["type"] == "log-start":
+        _log_start(e["start"])
+    elif value["type"] == "app":
+        _app(e["app"])
+    elif "agent" in e:
+        _ascending(d["app"].encode() for d in e["agent"]["declarations"] or [])
+        head = e["agent"]["previous"]
+        need((head["count"] == 0) == (head["digest"] == bytes(32)), "the head is zero, or its count")
+    return e
