@@ -19,8 +19,8 @@ type Shared struct {
 	head, tail []byte // before the text of the statement, and after the inclusion
 }
 
-// Share checks e, except for its statement and inclusion, and encodes it for the documents
-// of its batch.
+// Share checks e as [Evidence.Check] does, except for its statement and inclusion, and encodes
+// it for the documents of its batch.
 func (e Evidence) Share() (*Shared, error) {
 	e.Statement, e.Inclusion = Bytes{0}, Inclusion{}
 	if err := e.Check(); err != nil {
@@ -39,7 +39,8 @@ func (e Evidence) Share() (*Shared, error) {
 }
 
 // Document returns the document of one caller: the bytes that [strictjson.Encode] would
-// give. Statement is the exact bytes of the statement.
+// give. Statement is the exact bytes of the statement, at most [MaxStatement]. The path of i has
+// at most [MaxProof] digests. Document checks no more of both.
 func (s *Shared) Document(statement []byte, i Inclusion) ([]byte, error) {
 	if err := cmp.Or(text.Size("statement", len(statement), 1, MaxStatement), text.Size("inclusion.path", len(i.Path), 0, MaxProof)); err != nil {
 		return nil, err

@@ -49,10 +49,6 @@ func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
 }
 
-func (*CallerRules) about() (check.Ground, string) {
-	return check.OnAgent, "the caller and its key ([caller])"
-}
-
 func (r *CallerRules) explain(p *Policy, w *Words) {
 	w.on(check.OnAgent, "the caller and its key ([caller])")
 	c := &r.Caller
