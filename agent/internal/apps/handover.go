@@ -129,6 +129,9 @@ func (a *Apps) ends(x *app) error {
 	if err := a.follow.state(); err != nil {
 		return err // what changes unseen would be handed over as unchanged
 	}
+	if time.Since(x.renewed) < renewedPatience {
+		return errRenewed
+	}
 	_, err := x.trace.Settled()
 	return err
 }
@@ -318,7 +321,7 @@ func (a *Apps) carry(x *app, f finding) (bool, string) {
 	before, err := x.trace, error(nil)
 	if before != nil {
 		if _, err = before.Settled(); err == nil && time.Since(x.renewed) < renewedPatience {
-			err = errors.New("directories changed right before")
+			err = errRenewed
 		}
 	} else {
 		before, err = a.handedTrace(x, f)
@@ -331,6 +334,10 @@ func (a *Apps) carry(x *app, f finding) (bool, string) {
 	}
 	return true, x.cover.ended + "; " + carriedOn
 }
+
+// errRenewed means that the trace is that of directories which changed, on the word of the
+// watching, whose events may have been lost.
+var errRenewed = errors.New("directories changed right before")
 
 // handedTrace returns how the files of x looked to the agent before, if the log does not say
 // more of x than that agent knew.

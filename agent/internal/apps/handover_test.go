@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
@@ -221,6 +222,11 @@ func TestNotHandedOver(t *testing.T) {
 		t.Error("handed over although nothing watches")
 	}
 	p.follow.start(newFakeWatcher(), nil)
+	x.renewed = time.Now()
+	if handed() {
+		t.Error("handed over although its directories changed right before")
+	}
+	x.renewed = time.Time{}
 	trace := x.trace
 	x.trace = nil
 	if handed() {

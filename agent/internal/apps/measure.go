@@ -331,7 +331,7 @@ func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
 		}
 	}
 	x.trace = f.Trace
-	return wait // for the hand-over
+	return max(wait, renewedPatience-now.Sub(x.renewed), 0) // for the hand-over
 }
 
 // holdBack takes back what is claimed of an app that changes too often, records once that its
