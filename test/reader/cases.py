@@ -2,12 +2,15 @@
 """Files of the corpus, and what a verifier knew before: docs/evidence.md, section 13."""
 import base64
 import datetime
+import functools
+import hashlib
 import json
 import re
 
 from cryptography import x509
 
 import log
+from strict import need
 
 LIMIT = 64 << 20
 
@@ -22,6 +25,16 @@ def pem(path):
     """pem gives the certificates of a PEM file, in DER."""
     blocks = re.findall(b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", read(path), re.S)
     return [base64.b64decode(b"".join(b.splitlines()[1:-1])) for b in blocks]
+
+
+@functools.cache
+def amd_roots(top):
+    """amd_roots gives AMD's roots. Each must be in the table of section 8."""
+    page = read(top + "/docs/evidence.md").decode()
+    roots = [r for product in ("milan", "genoa", "turin") for r in pem(f"{top}/verify/snp/roots/{product}.pem")[:1]]
+    for root in roots:
+        need(f"| `{hashlib.sha256(root).hexdigest()}` |" in page, "a root that the page does not list")
+    return roots
 
 
 def instant(text):
@@ -65,7 +78,7 @@ def load(path, folder):
         key, _, value = line.partition(":")
         value = value.strip()
         head.setdefault(key, []).append(value)
-    roots = pem(folder + "/root.pem") if head["root"] == ["test"] else []
+    roots = pem(folder + "/root.pem") if head["root"] == ["test"] else amd_roots(folder + "/../../..")
     nonce = bytes.fromhex(head.get("nonce", [""])[0].removeprefix("0x"))
     case = fresh(head["time"][0], nonce, roots)
     case["audience"] = head.get("audience", [None])[0]
