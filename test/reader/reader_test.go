@@ -4,6 +4,7 @@ package reader
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,26 @@ func python(t *testing.T) string {
 	return ""
 }
 
+// look asks for the state of every file that the reader opens. Otherwise go test would not see
+// that one of them changed, and would repeat an old result.
+func look(t *testing.T, root string) {
+	t.Helper()
+	for _, pattern := range []string{
+		"test/reader/*.py", "docs/evidence.md", "docs/measurements.md", "docs/example/*",
+		"evidence/testdata/*.json", "pcr/testdata/*.cel", "verify/testdata/corpus/*", "verify/snp/roots/*.pem",
+	} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("find %s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			if _, err := os.Stat(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // TestReaderAgrees runs the reader over all cases of the corpus, the worked example, the example of
 // a log, and the document that is accepted.
 func TestReaderAgrees(t *testing.T) {
@@ -34,6 +55,7 @@ func TestReaderAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	look(t, root)
 	// -B: the source tree gets no compiled files.
 	out, err := exec.Command(python(t), "-B", "main.py", root).CombinedOutput()
 	text := strings.TrimSpace(string(out))
