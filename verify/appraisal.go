@@ -99,7 +99,7 @@ type Appraisal struct {
 	Verdict   Verdict      `json:"verdict"`                        // Pass or Fail, never NotAsserted
 	Basis     Basis        `json:"basis,omitzero"`                 // weakest word that a Pass rests on; absent unless Verdict is Pass
 	Class     Class        `json:"class"`                          // ClassAccepted, or the gravest class that failed
-	Binding   Binding      `json:"binding"`                        // BindingNone wherever a signature or commitment failed
+	Binding   Binding      `json:"binding"`                        // BindingNone if a signature or commitment failed
 	AKOrigin  AKOrigin     `json:"akOrigin"`                       // AKNone unless everything below the policy passed
 	Freshness Freshness    `json:"freshness,omitzero"`             // absent unless everything below the policy passed
 	AnchorAge Milliseconds `json:"anchorAgeMilliseconds,omitzero"` // by the clock of the vTPM; 0 if fresh
