@@ -3,6 +3,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -27,6 +28,7 @@ type session struct {
 	ctx     context.Context
 	machine *machine
 	digests []string // of the application in this boot, hexadecimal
+	covered string   // since when the policy wants applications to have been watched
 	akName  string
 	old     []byte // evidence from before the reboot
 
@@ -120,7 +122,8 @@ func (s *session) askAt(socket, nonce, freshness string) []byte {
 }
 
 // policy returns a policy for this machine. It accepts as caller the application of this
-// name, with one of these digests.
+// name, with one of these digests, watched since the time that s.covered says: by default
+// since the process started.
 func (s *session) policy(app string, digests ...string) string {
 	measurement, err := os.ReadFile(filepath.Join(s.machine.image, "measurement"))
 	s.must(err)
@@ -146,13 +149,14 @@ name = "%[2]s"
 unit = "%[2]s.service"
 user = "%[2]s"
 digests = [%[3]s]
+covered = "%[4]s"
 required = true
 
 [caller]
 unit = "%[2]s.service"
 app = "%[2]s"
 covered = true
-`, measurement, app, strings.Join(list, ", "))
+`, measurement, app, strings.Join(list, ", "), cmp.Or(s.covered, "since-start"))
 	file := filepath.Join(s.machine.work, "policy.toml")
 	s.must(os.WriteFile(file, []byte(text), 0o644))
 	return file
