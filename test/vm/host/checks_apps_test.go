@@ -74,8 +74,8 @@ func (s *session) unmeasurable() {
 	s.want("journalctl -u billing -o cat --no-pager | tail -n 20", string(api.CodeMeasureFailed))
 	s.run("rm /opt/billing/other; mv /opt/billing/away /opt/billing/billing && systemctl reset-failed billing && systemctl restart billing")
 	s.accepts()
-	s.covered = "unbroken"
-	defer func() { s.covered = "" }()
+	s.watched = "unbroken"
+	defer func() { s.watched = "" }()
 	n := nonce()
 	if out := s.verifies(5, "billing", s.ask(n, "fresh"), n, s.digests...); !strings.Contains(out, "policy.app-covered") {
 		s.t.Fatalf("evidence of a boot in which the application could not be measured: want a refusal for policy.app-covered:\n%s", out)

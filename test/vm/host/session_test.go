@@ -28,7 +28,7 @@ type session struct {
 	ctx     context.Context
 	machine *machine
 	digests []string // of the application in this boot, hexadecimal
-	covered string   // since when the policy wants applications to have been watched
+	watched string   // since when the policy wants applications to have been watched
 	akName  string
 	old     []byte // evidence from before the reboot
 
@@ -122,7 +122,7 @@ func (s *session) askAt(socket, nonce, freshness string) []byte {
 }
 
 // policy returns a policy for this machine. It accepts as caller the application of this
-// name, with one of these digests, watched since the time that s.covered says: by default
+// name, with one of these digests, watched since the time that s.watched says: by default
 // since the process started.
 func (s *session) policy(app string, digests ...string) string {
 	measurement, err := os.ReadFile(filepath.Join(s.machine.image, "measurement"))
@@ -156,7 +156,7 @@ required = true
 unit = "%[2]s.service"
 app = "%[2]s"
 covered = true
-`, measurement, app, strings.Join(list, ", "), cmp.Or(s.covered, "since-start"))
+`, measurement, app, strings.Join(list, ", "), cmp.Or(s.watched, "since-start"))
 	file := filepath.Join(s.machine.work, "policy.toml")
 	s.must(os.WriteFile(file, []byte(text), 0o644))
 	return file
