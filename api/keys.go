@@ -63,7 +63,7 @@ type KeyStatus struct {
 	Counted    bool   `json:"counted"`           // a counter in the TPM detects an older state of the files
 	Rewrap     bool   `json:"rewrap"`            // some blobs are sealed to an older TCB or another kind of slot
 	Orphans    int    `json:"orphans"`           // files that the manifest does not list
-	StoreKey   string `json:"storeKey,omitzero"` // public half of the key that signs every blob, as sealing.StoreKey prints it: keep it with the recovery identity
+	StoreKey   string `json:"storeKey,omitzero"` // public half of the key that signs every blob, as "agentctl key store-key" prints it: keep it with the recovery identity
 	Unproven   int    `json:"unproven"`          // blobs that were recovered although nothing told who wrote them
 }
 
@@ -178,7 +178,7 @@ type RootVersion struct {
 // store of which only the manifest is lost is salvaged.
 type RecoverRequest struct {
 	Identities                   evidence.Bytes `json:"identities,omitzero"`                   // a file as age-keygen writes it
-	StoreKey                     string         `json:"storeKey,omitzero"`                     // public half of the store key, as sealing.ParseStoreKey reads it, which must have signed what is recovered; required with identities
+	StoreKey                     string         `json:"storeKey,omitzero"`                     // public half of the store key, as "agentctl key store-key" prints it, which must have signed what is recovered; required with identities
 	TrustUnknownWriterOfThisDisk bool           `json:"trustUnknownWriterOfThisDisk,omitzero"` // in place of storeKey: take over what an attacker may have written; every app root gets a new version
 	Recipients                   []string       `json:"recipients,omitzero"`                   // recovery recipients (age X25519) from now on; the files are not asked
 	LoseOnHardwareChange         bool           `json:"loseOnHardwareChange,omitzero"`         // acknowledgement that is required without recipients
