@@ -40,7 +40,7 @@ func (s State) Rollback() string {
 
 // State waits for its turn as every operation does.
 func (s *Store) State(ctx context.Context) (State, error) {
-	ctx, err := s.begin(ctx)
+	_, err := s.begin(ctx)
 	if err != nil {
 		return State{}, err
 	}
@@ -79,7 +79,7 @@ type Item struct {
 
 // List lists every blob, by app, kind and name, without opening one.
 func (s *Store) List(ctx context.Context) ([]Item, error) {
-	ctx, err := s.ready(ctx)
+	_, err := s.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (s *Store) claim(key sealing.Key) (sealing.Contract, error) {
 
 // Plan returns the contract of what the app would seal under that name now.
 func (s *Store) Plan(ctx context.Context, app sealing.App, name string) (sealing.Contract, error) {
-	ctx, err := s.ready(ctx)
+	_, err := s.ready(ctx)
 	if err != nil {
 		return sealing.Contract{}, err
 	}
