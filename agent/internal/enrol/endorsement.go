@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
-	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
 // endorsements keeps the endorsement key and its certificate. To derive an RSA key takes a
 // TPM up to a minute: a client that asked for it again and again would keep all others from
 // the TPM. The key changes only with the TPM itself, so that it is read again after the
-// device was down.
+// device was down. A certificate that is written into the TPM later is seen after a restart.
 type endorsements struct {
 	reading singleflight.Group
 
@@ -44,20 +43,25 @@ func (e *Enroller) endorsement(ctx context.Context) (*tpmkeys.EK, error) {
 		return ek, nil
 	}
 	// One reading serves all who ask meanwhile. It does not end with the first of them.
-	return turn.Apart(ctx, readEK, func(ctx context.Context) (*tpmkeys.EK, error) {
-		v, err, _ := k.reading.Do("", func() (any, error) {
-			if ek := k.at(since); ek != nil {
-				return ek, nil
-			}
-			ek, err := e.readEK(ctx)
-			if err == nil {
-				k.keep(ek, since)
-			}
-			return ek, err
-		})
-		ek, _ := v.(*tpmkeys.EK)
+	reading := k.reading.DoChan("", func() (any, error) {
+		if ek := k.at(since); ek != nil {
+			return ek, nil
+		}
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), readEK)
+		defer cancel()
+		ek, err := e.readEK(own)
+		if err == nil {
+			k.keep(ek, since)
+		}
 		return ek, err
 	})
+	select {
+	case r := <-reading:
+		ek, _ := r.Val.(*tpmkeys.EK)
+		return ek, r.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("read the endorsement key: %w", ctx.Err())
+	}
 }
 
 // at returns the key that was read while the device was in its present state, nil if none

@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 func TestRates(t *testing.T) {
@@ -170,5 +171,51 @@ func TestConnectFlood(t *testing.T) {
 	}
 	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallSelf.Path, ""); status != 200 {
 		t.Errorf("another user: %d %s", status, b)
+	}
+}
+
+// Every route has the class that docs/architecture.md gives it, on each socket, and the
+// admin socket is one party whatever the uid.
+func TestWhoseWork(t *testing.T) {
+	classes := map[string]turn.Class{api.CallMeasure.Path: turn.Start, api.CallEvidence.Path: turn.Evidence}
+	for _, r := range keyRoutes {
+		classes[r.Path] = turn.Keys
+	}
+	for i := range routes {
+		r := &routes[i]
+		want := turn.Who{Class: classes[r.Path], Party: "1000"} // the zero value is an inquiry
+		if got := r.who(&conn{socket: Client, peer: &caller.Peer{UID: 1000}}); got != want {
+			t.Errorf("%s on the client socket: %v, want %v", r.Path, got, want)
+		}
+		want = turn.Who{Class: max(want.Class, turn.Admin), Party: "admin"}
+		if got := r.who(&conn{socket: Admin, peer: &caller.Peer{UID: 0}}); got != want {
+			t.Errorf("%s on the admin socket: %v, want %v", r.Path, got, want)
+		}
+	}
+}
+
+// A caller who asks too often waits for the refusal, and those who wait are bounded.
+func TestRefusalIsLate(t *testing.T) {
+	r := run(t, &fake{}, Limits{RateEach: 0.001, BurstEach: 1}, nil)
+	if status, b, _ := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path, ""); status != 200 {
+		t.Fatalf("within the rate: %d %s", status, b)
+	}
+	done := make(chan int, 1)
+	go func() {
+		status, _, _, _ := try(as(r.client, 1000), "GET", api.CallSelf.Path, "")
+		done <- status
+	}()
+	slowed := r.shares[Client].slowed
+	eventually(t, "the refusal waits", func() bool { return len(slowed) == 1 })
+	if status := <-done; status != 429 {
+		t.Errorf("status %d, want 429", status)
+	}
+	if len(slowed) != 0 {
+		t.Error("its place is not given back")
+	}
+	for take(slowed) { // as many as may wait do: the next is refused all the same
+	}
+	if status, b, _ := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path, ""); status != 429 {
+		t.Errorf("status %d, want 429: %s", status, b)
 	}
 }

@@ -71,7 +71,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	if wait, ok := c.shares.rates.take(c.peer.UID, time.Now()); !ok {
-		c.shares.slow(r.Context())
+		if take(c.shares.slowed) {
+			slow(r.Context(), c.shares.slowed)
+		}
 		return problem.After(problem.New(api.CodeThrottled, fmt.Sprintf("uid %d may ask %g times a second", c.peer.UID, s.Limits.RateEach)), wait)
 	}
 	route, segment, allow := match(r.Method, r.URL.Path)

@@ -9,8 +9,9 @@
 // Everything a caller can make the agent use is capped, for each socket in all and for one
 // uid: connections, requests in progress and waiting, bytes of answers, requests a second. A
 // uid that asks for more than its share waits, or is told to wait. Package turn decides
-// which of the waiting requests is next. A connection without a complete request gives way to a newer one of the same uid,
-// so that half-open connections lock out no user, not even their own.
+// which of the waiting requests is next. A connection without a complete request gives way to
+// a newer one of the same uid, so that half-open connections lock out no user, not even their
+// own.
 package server
 
 import (
@@ -197,12 +198,12 @@ func (s *Server) shed(c *net.UnixConn, shares *shares) bool {
 		return false
 	}
 	p := problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)
-	if len(shares.slowed) == cap(shares.slowed) {
+	if !take(shares.shed) {
 		unread(c, rawProblem(p))
 		return true
 	}
 	go func() {
-		shares.slow(context.Background())
+		slow(context.Background(), shares.shed)
 		unread(c, rawProblem(p))
 	}()
 	return true

@@ -21,6 +21,7 @@ type shares struct {
 	rates  *rates        // of requests
 	opens  *rates        // of connections
 	slowed chan struct{} // callers who asked too often, and wait for their refusal
+	shed   chan struct{} // connections of callers who open them too often, likewise
 	least  int64         // bytes that a request counts at least, so that their number is bounded too
 }
 
@@ -39,7 +40,7 @@ func newShares(l Limits) *shares {
 		conns: newConnections(l),
 		rates: newRates(l.RateEach, l.BurstEach),
 		opens: newRates(l.OpenEach, l.OpenBurst),
-		least: least, slowed: make(chan struct{}, maxSlowed),
+		least: least, slowed: make(chan struct{}, maxSlowed), shed: make(chan struct{}, maxShed),
 		gate: turn.New(turn.Options{
 			Capacity: l.Bytes, Each: min(l.BytesEach, least*int64(l.RequestsEach)),
 			Spare: l.Bytes / spare, Little: l.Bytes / little, Waiting: l.WaitingEach,
@@ -50,20 +51,27 @@ func newShares(l Limits) *shares {
 
 // A caller who asks more often than allowed is refused after a while, and not at once: most
 // programs ask again when they have their answer. So many wait at once; the others of a
-// flood are refused at once.
+// flood are refused at once. A connection that waits takes a descriptor that nothing else
+// counts.
 const (
 	refusalDelay = 100 * time.Millisecond
 	maxSlowed    = 512
+	maxShed      = 64
 )
 
-// slow waits before a refusal, unless as many as may wait already.
-func (s *shares) slow(ctx context.Context) {
+// take takes one of the places of a channel, and reports whether one was left.
+func take(places chan struct{}) bool {
 	select {
-	case s.slowed <- struct{}{}:
+	case places <- struct{}{}:
+		return true
 	default:
-		return
+		return false
 	}
-	defer func() { <-s.slowed }()
+}
+
+// slow waits before a refusal, in a place that was taken, and leaves it.
+func slow(ctx context.Context, places chan struct{}) {
+	defer func() { <-places }()
 	timer := time.NewTimer(refusalDelay)
 	defer timer.Stop()
 	select {
