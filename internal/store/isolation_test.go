@@ -164,3 +164,31 @@ func TestLoadOutlivesItsCaller(t *testing.T) {
 		t.Errorf("unsealed %q, %v", got, err)
 	}
 }
+
+// After a write that failed, and may have taken effect, nothing is derived from what was in
+// memory: what the disk says counts.
+func TestDeriveAfterFailedWrite(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := 0; ; at++ {
+			w := newWorld()
+			s := w.ready(t)
+			if _, err := deriveText(s, billing, "disk", 0); err != nil {
+				t.Fatal(err)
+			}
+			f := &fault{at: at, after: after, once: true}
+			w.setFault(f)
+			_, rotated := s.Rotate(t.Context(), "billing")
+			got, err := deriveText(s, billing, "disk", 0)
+			if err != nil {
+				t.Fatalf("fault %d, after %t: %v", at, after, err)
+			}
+			w.setFault(&fault{at: -1})
+			if want, err := deriveText(w.ready(t), billing, "disk", 0); err != nil || got != want {
+				t.Errorf("fault %d (%s), after %t: derived from a root that the disk does not have, %v", at, f.names[min(at, len(f.names)-1)], after, err)
+			}
+			if rotated == nil && f.n <= at {
+				break // no call is left that can fail
+			}
+		}
+	}
+}

@@ -33,6 +33,25 @@ func TestSealFlood(t *testing.T) {
 	})
 }
 
+// An app that writes too often is refused, by each call that writes, and others are not.
+func TestWritesAreBounded(t *testing.T) {
+	m := switchOnWriting(t, 1) // and two at once
+	seal := m.asVictim(party{Method: "POST", Path: "/v1/seal", Body: `{"name":"token","data":"AAAA"}`, Requests: 3})
+	if a := start(t, seal).end(false); len(a.Times) != 2 || a.Refused["429 throttled"] != 1 {
+		t.Errorf("of three writes %d succeeded, others %v; want two, and one throttled", len(a.Times), a.Refused)
+	}
+	discard := seal
+	discard.Path, discard.Body, discard.Requests = "/v1/discard", `{"name":"token"}`, 1
+	if a := start(t, discard).end(false); a.Refused["429 throttled"] != 1 {
+		t.Errorf("a deletion: others %v, want it throttled", a.Refused)
+	}
+	other := seal
+	other.UID, other.Unit, other.Requests = number(t, m.other.Uid), "other.service", 1
+	if a := start(t, other).end(false); len(a.Times) != 1 {
+		t.Errorf("another app: others %v, want its write to succeed", a.Refused)
+	}
+}
+
 // Asking for the attestation key does not occupy the TPM.
 func TestAttestationKeyFlood(t *testing.T) {
 	m := switchOn(t)

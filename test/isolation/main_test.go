@@ -48,8 +48,15 @@ type machine struct {
 	victim, other *user.User // of the units victim.service and other.service
 }
 
-// switchOn starts a machine. It skips the test if this process cannot become other users.
+// switchOn starts a machine on which apps may write as often as they want. It skips the test
+// if this process cannot become other users.
 func switchOn(t *testing.T, flags ...string) *machine {
+	t.Helper()
+	return switchOnWriting(t, 65536, flags...)
+}
+
+// switchOnWriting starts a machine on which an app may write so often a minute.
+func switchOnWriting(t *testing.T, perMinute int, flags ...string) *machine {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("floods a simulated machine: not with -short")
@@ -75,7 +82,7 @@ func switchOn(t *testing.T, flags ...string) *machine {
 		t.Skip(err)
 	}
 	m.group = number(t, group.Gid)
-	config := "[sockets]\nclient_group = \"users\"\n[keys]\nlose_on_hardware_change = true\nwrites_per_minute = 65536\n"
+	config := fmt.Sprintf("[sockets]\nclient_group = \"users\"\n[keys]\nlose_on_hardware_change = true\nwrites_per_minute = %d\n", perMinute)
 	must(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600))
 	m.Machine, err = simulated.Start(shared.commands, dir, shared.platform, slices.Concat([]string{"--declare-identity-without-checking"}, flags)...)
 	if errors.Is(err, simulated.ErrNoTPM) {
