@@ -88,9 +88,9 @@ func or[T int | int64 | float64 | time.Duration](p *T, n T) {
 }
 
 // openable returns how many descriptors connections may take: the process's limit less a
-// reserve for devices, logs, the admin socket, the accept loops, and connections that are being shed.
+// reserve for devices, logs, the admin socket, the accept loops, and clients that are being shed.
 func openable() int {
-	const reserve = 128 + adminConnections*descriptors + 2*maxShed
+	const reserve = 128 + adminConnections*descriptors + maxShed
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil || r.Cur > 1<<20 {
 		return 1 << 20
