@@ -67,6 +67,16 @@ func From(ctx context.Context) Who {
 	return w
 }
 
+// AtLeast returns a context for work of the same party as that of ctx, in class c at least.
+// A part that higher classes wait for uses it, so that they do not wait for lower ones.
+func AtLeast(ctx context.Context, c Class) context.Context {
+	w := From(ctx)
+	if w.Class >= c {
+		return ctx
+	}
+	return With(ctx, Who{Class: c, Party: w.Party})
+}
+
 // ErrBusy is returned when a party already has as much work waiting as it may.
 var ErrBusy = errors.New("too much work of this party is waiting")
 

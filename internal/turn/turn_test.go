@@ -245,3 +245,14 @@ func TestNothingIsLost(t *testing.T) {
 		})
 	}
 }
+
+// Work is raised to a class, never lowered, and stays that of its party.
+func TestAtLeast(t *testing.T) {
+	for c := turn.Inquiry; c <= turn.Start; c++ {
+		for least := turn.Inquiry; least <= turn.Start; least++ {
+			if got, want := turn.From(turn.AtLeast(who(c, "a"), least)), (turn.Who{Class: max(c, least), Party: "a"}); got != want {
+				t.Errorf("%v, at least %v: got %+v, want %+v", c, least, got, want)
+			}
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // maxWaitingBytes limits the statements that one lane keeps for callers.
@@ -121,9 +122,11 @@ func (l *lane) any() bool {
 	return len(l.waiting) > 0
 }
 
-// run makes one batch after another until ctx ends.
+// run makes one batch after another until ctx ends. Where batches wait for other work, the
+// lanes are two parties.
 func (l *lane) run(ctx context.Context) {
 	defer l.stop()
+	ctx = turn.With(ctx, turn.Who{Class: turn.Evidence, Party: l.name})
 	for ctx.Err() == nil {
 		if l.any() {
 			l.work(ctx)

@@ -23,10 +23,11 @@ func (l *Ledger) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if e.Type == pcr.EventStart || e.Type == pcr.EventFull {
 		return pcr.Record{}, fmt.Errorf("append event %q: the ledger itself records these", e.Type)
 	}
-	if err := l.take(ctx); err != nil {
+	leave, err := l.take(ctx)
+	if err != nil {
 		return pcr.Record{}, err
 	}
-	defer l.give()
+	defer leave()
 	ctx = context.WithoutCancel(ctx)
 	r, err := l.append(ctx, e)
 	if err != nil {

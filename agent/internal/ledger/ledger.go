@@ -63,10 +63,9 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -108,10 +107,13 @@ type Config struct {
 
 // A Ledger is the one owner of log and PCR in this process. Its methods may be called by
 // many goroutines; events are recorded in the order in which Append got its turn.
+//
+// Records and quotes take turns by package turn, all in class [turn.Ledger] or above: other
+// work waits for a record of any class, so that no record waits for the clients of a lower one.
 type Ledger struct {
 	c     Config
-	banks []pcr.Algorithm     // active banks, ascending
-	turn  *semaphore.Weighted // of one; held by Append, Hold and Open
+	banks []pcr.Algorithm // active banks, ascending
+	turn  *turn.Queue     // of one; used by Append and Hold
 
 	// Guarded by turn.
 	boot    Boot
@@ -158,15 +160,13 @@ func (l *Ledger) State() State {
 	return l.pub.state
 }
 
-// take waits for the turn.
-func (l *Ledger) take(ctx context.Context) error {
-	if err := l.turn.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for the measurement log: %w", context.Cause(ctx))
+// take waits for the turn. Its caller passes the turn on by leave.
+func (l *Ledger) take(ctx context.Context) (leave func(), err error) {
+	if leave, err = l.turn.Enter(turn.AtLeast(ctx, turn.Ledger), 1); err != nil {
+		return nil, fmt.Errorf("wait for the measurement log: %w", context.Cause(ctx))
 	}
-	return nil
+	return leave, nil
 }
-
-func (l *Ledger) give() { l.turn.Release(1) }
 
 // head returns the committed log head.
 func (l *Ledger) head() evidence.LogHead { return l.pub.head(uint64(len(l.pub.heads))) }
@@ -273,10 +273,11 @@ type View struct {
 // Hold calls f with the log while nothing is appended, after it has checked that the PCR
 // matches the log. If it does not, Hold fails with [ErrDesynchronised] and does not call f.
 func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
-	if err := l.take(ctx); err != nil {
+	leave, err := l.take(ctx)
+	if err != nil {
 		return err
 	}
-	defer l.give()
+	defer leave()
 	if err := l.compare(ctx); err != nil {
 		return fmt.Errorf("hold the measurement log: %w", err)
 	}

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"syscall"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
+
+// floor is how many records of units that start may pass over a quote or another record.
+const floor = 4
 
 // Open locks the log, compares log and PCR, repairs what a crash left half done, and begins
 // a new log in a new boot. A ledger that is desynchronised is returned like any other and
@@ -22,7 +24,7 @@ import (
 // file or the TPM cannot be read, or that a step which must come first failed; Open may be
 // tried again.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
-	l := &Ledger{c: c, turn: semaphore.NewWeighted(1)}
+	l := &Ledger{c: c, turn: turn.New(turn.Options{Floor: floor})}
 	if err := l.open(ctx); err != nil {
 		return nil, fmt.Errorf("open measurement log: %w", err)
 	}

@@ -162,11 +162,7 @@ func (t *TPM) Extend(ctx context.Context, index uint32, digests []pcr.Digest) er
 // urgent returns a context for commands that keep the log waiting, at least in the class of
 // records. Records of other work wait meanwhile, also those of units that start.
 func urgent(ctx context.Context) context.Context {
-	w := turn.From(ctx)
-	if w.Class < turn.Ledger {
-		w = turn.Who{Class: turn.Ledger, Party: "log"}
-	}
-	return turn.With(ctx, w)
+	return turn.AtLeast(ctx, turn.Ledger)
 }
 
 // Boot returns which boot of the TPM this is, as the AK shows it.

@@ -20,10 +20,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // Options of a [Device].
@@ -42,14 +41,14 @@ type Options struct {
 // DefaultTimeout is a little more than Linux tries against a host that throttles: 60 s.
 const DefaultTimeout = 75 * time.Second
 
-// Device is the one user of a [Transport]. All its requests wait in one queue, in the order
-// they came. It is a [platform.Platform] with keys.
+// Device is the one user of a [Transport]. All its requests wait in one queue, in the order of
+// package turn. It is a [platform.Platform] with keys.
 type Device struct {
 	transport Transport
 	options   Options
 
-	turn *semaphore.Weighted // of one, in the order of arrival; guards transport and last
-	last time.Time           // of the last answer
+	turn *turn.Queue // of one; guards transport and last
+	last time.Time   // of the last answer
 
 	open  context.Context // ended by Close
 	close context.CancelFunc
@@ -64,6 +63,11 @@ type Device struct {
 var _ platform.Platform = (*Device)(nil)
 
 var errClosed = errors.New("report device is closed")
+
+// floor is how many requests of higher classes may pass over a lower one. Each takes seconds
+// if the host delays requests: with the usual 16, reports would wait for keys beyond their
+// deadline.
+const floor = 1
 
 // Open opens the device of Linux, /dev/sev-guest. The error is [platform.ErrAbsent] if there
 // is none.
@@ -85,7 +89,7 @@ func New(t Transport, o Options) (*Device, error) {
 		return nil, fmt.Errorf("report device: VMPL %d, want 0 to 3: %w", o.VMPL, platform.ErrVMPL)
 	}
 	o.Timeout = cmp.Or(max(o.Timeout, 0), DefaultTimeout)
-	d := &Device{transport: t, options: o, turn: semaphore.NewWeighted(1)}
+	d := &Device{transport: t, options: o, turn: turn.New(turn.Options{Floor: floor})}
 	d.room.Store(firstTable)
 	d.open, d.close = context.WithCancel(context.Background())
 	return d, nil
@@ -109,7 +113,7 @@ func (d *Device) Close() error {
 // finish closes the transport of a closed device if no request has the turn, which it takes
 // for good. Else the request does so when it passes the turn. The caller holds mu.
 func (d *Device) finish() error {
-	if d.isClosed() && d.turn.TryAcquire(1) {
+	if d.isClosed() && d.turn.Try(context.Background(), 1) != nil {
 		return d.transport.Close()
 	}
 	return nil
@@ -126,11 +130,12 @@ func (d *Device) exchange(ctx context.Context, m *Message, fill func(context.Con
 	if err := d.failure(); err != nil {
 		return err
 	}
-	if err := d.take(ctx); err != nil {
+	leave, err := d.take(ctx)
+	if err != nil {
 		return err
 	}
 	if err := d.prepare(ctx, fill); err != nil {
-		d.pass() // nothing was sent, so the next request need not wait longer
+		d.pass(leave) // nothing was sent, so the next request need not wait longer
 		return err
 	}
 	answers, abandoned := make(chan error), make(chan struct{})
@@ -140,7 +145,7 @@ func (d *Device) exchange(ctx context.Context, m *Message, fill func(context.Con
 			d.wipe(err)
 		}
 		d.last = time.Now()
-		d.pass()
+		d.pass(leave)
 		select {
 		case answers <- err:
 		case <-abandoned:
@@ -173,32 +178,33 @@ func (d *Device) prepare(ctx context.Context, fill func(context.Context) error) 
 	return d.failure() // the device may have been closed meanwhile
 }
 
-// take waits for the turn, until ctx ends or the device is closed.
-func (d *Device) take(ctx context.Context) error {
+// take waits for the turn, until ctx ends or the device is closed. Its caller hands leave to
+// pass.
+func (d *Device) take(ctx context.Context) (leave func(), err error) {
 	either, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.open, cancel)()
-	if d.turn.Acquire(either, 1) == nil {
-		return nil
+	if leave, err = d.turn.Enter(either, 1); err == nil {
+		return leave, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isClosed() {
 		_ = d.finish() // the turn may have come too late, and be free again
-		return errClosed
+		return nil, errClosed
 	}
-	return waited(ctx, "for its turn: an earlier request has no answer yet")
+	return nil, waited(ctx, "for its turn: an earlier request has no answer yet")
 }
 
 // pass gives the turn to the next request, or ends a device that was closed meanwhile.
-func (d *Device) pass() {
+func (d *Device) pass(leave func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isClosed() {
 		_ = d.transport.Close()
 		return // no request gets the turn any more
 	}
-	d.turn.Release(1)
+	leave()
 }
 
 // space waits until the host may be asked again.
