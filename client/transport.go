@@ -3,32 +3,21 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
-	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
-
-// transport is HTTP over one unix socket. Its zero value is ready for use.
-type transport struct {
-	once sync.Once
-	http *http.Client
-}
 
 // endpoint is one of the two sockets.
 type endpoint struct {
@@ -43,30 +32,6 @@ var (
 
 // path returns the path of the socket: set, or the value of the variable, or the usual path.
 func (e endpoint) path(set string) string { return cmp.Or(set, os.Getenv(e.variable), e.usual) }
-
-// dialKey carries the path of the socket to the dialer: HTTP knows only hosts.
-type dialKey struct{}
-
-func (t *transport) client() *http.Client {
-	t.once.Do(func() {
-		t.http = &http.Client{
-			Transport: &http.Transport{
-				DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-					path, _ := ctx.Value(dialKey{}).(string)
-					return dial(ctx, path)
-				},
-				MaxIdleConnsPerHost: 64,
-				IdleConnTimeout:     30 * time.Second, // less than the agent's, so that the client closes first
-				DisableCompression:  true,
-			},
-			// The agent never redirects. A redirect of another program is not followed.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-	})
-	return t.http
-}
-
-func (t *transport) close() { t.client().CloseIdleConnections() }
 
 // socket is one of the two sockets, as one client reaches it.
 type socket struct {
@@ -95,16 +60,20 @@ func send[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Re
 		if body, err = strictjson.Encode(r); err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)
 		}
+		defer clear(body) // it may contain a secret
 	}
 	path := to.path(to.set)
-	out, err := to.try(context.WithValue(ctx, dialKey{}, path), e.Method, target, body, limit)
+	answer, out, err := to.try(ctx, path, e.Method, target, body, limit)
 	if err != nil {
-		if p, ok := errors.AsType[*api.Problem](err); ok {
-			return nil, p
-		}
 		return nil, fmt.Errorf("ask agentd on %s: %w%s", path, err, to.hint(err))
 	}
-	return out, nil
+	if answer.StatusCode == http.StatusOK {
+		return out, nil
+	}
+	if err = problem(answer, out); !errors.As(err, new(*api.Problem)) {
+		err = fmt.Errorf("ask agentd on %s: %w", path, err)
+	}
+	return nil, err
 }
 
 // call asks at e and decodes the answer. Members that this version does not know are
@@ -139,40 +108,6 @@ func (e endpoint) hint(err error) string {
 	return ""
 }
 
-func (t *transport) try(ctx context.Context, method, target string, body []byte, limit int64) ([]byte, error) {
-	var reader io.Reader
-	if body != nil {
-		reader = bytes.NewReader(body)
-	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://agentd"+target, reader)
-	if err != nil {
-		return nil, err
-	}
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	// Every request may be sent twice without harm; at worst a root has one version more.
-	// An empty list tells net/http so, which then tries again when an agent that restarts
-	// closed an idle connection. It sends no header.
-	r.Header["Idempotency-Key"] = nil
-	answer, err := t.client().Do(r)
-	if err != nil {
-		return nil, unwrapURL(err)
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
-	}
-	if answer.StatusCode == http.StatusOK {
-		return b, nil
-	}
-	return nil, problem(answer, b)
-}
-
 // problem returns the error that an answer other than 200 means.
 func problem(answer *http.Response, b []byte) error {
 	var p api.Problem
@@ -180,12 +115,4 @@ func problem(answer *http.Response, b []byte) error {
 		return &p
 	}
 	return fmt.Errorf("unexpected HTTP status %d: is another program listening on this socket?", answer.StatusCode)
-}
-
-// unwrapURL removes the invented URL, which would only confuse.
-func unwrapURL(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }
