@@ -64,6 +64,8 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 
 const appUsage = `Usage: agentctl app COMMAND
 
+Declare applications, and have them measured at each start.
+
   list            the declared applications, with the digests that policies name
   show NAME       one application, with its declaration and drop-in
   reload          read the declarations again, and report those that are wrong
@@ -76,12 +78,32 @@ disable write files below /etc.
 
 Examples:
   agentctl app list
-  agentctl app add billing.service && agentctl app reload && agentctl app enable billing.service
+  agentctl app add billing.service && agentctl app enable billing.service
   agentctl app list --json | jq -r '.[] | select(.state != "measured") | .reason'
 `
 
+const appListUsage = `Usage: agentctl app list [--json]
+
+List the declared applications: state, the digest that policies name, files, and since
+when they are covered. If an application is not measured, the reason is shown.
+
+Examples:
+  agentctl app list
+`
+
+const appReloadUsage = `Usage: agentctl app reload [--json]
+
+Make the agent read the declarations again, and measure what changed. Declarations
+that are wrong are reported, and the others come into force.
+
+Exit codes: 1 a declaration was refused.
+
+Examples:
+  agentctl app reload
+`
+
 func appCommand(t *terminal, s *sockets) *cobra.Command {
-	list := command("list", appUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	list := command("list", appListUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		all, err := soon(c.Context(), s.adminSocket().Apps)
 		return present(t, all, err, func() {
 			for i := range all {
@@ -92,7 +114,7 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 			}
 		})
 	})
-	reload := command("reload", appUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	reload := command("reload", appReloadUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		r, err := s.adminSocket().Reload(c.Context())
 		err = present(t, r, err, func() { fmt.Fprintf(t.out, "%d declared, %d measured\n", r.Apps.Declared, r.Apps.Measured) })
 		if err != nil {

@@ -31,11 +31,14 @@ evidence. The command shows a drop-in for systemd, and writes it if you agree:
   - it is measured as the last step before its program starts; if that fails, it
     does not start
 
-The application must be declared: ` + "`agentctl app add UNIT`" + ` does that.
+The application must be declared: ` + "`agentctl app add UNIT`" + ` does that. Before it
+writes, the command makes the agent read the declarations and measure the application
+once. If that fails, nothing is written, since the unit would not start either.
 
   --app NAME    application of the unit (default: the one that declares it)
   --yes         write without asking
-  --root DIR    work on the folder of a machine that is being built
+  --root DIR    work on the folder of a machine that is being built; nothing is
+                measured then
 
 Examples:
   agentctl app enable billing.service
@@ -79,13 +82,17 @@ Examples:
 type unitFlags struct {
 	app, root string
 	yes       bool
+	measure   func(*declaration.Declaration) error // by the running agent
 }
 
 // unitCommands returns the commands under "app" that work on files.
 func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 	var u unitFlags
 	onUnit := func(use, long string, run func(unit string, u *unitFlags) error) *cobra.Command {
-		c := command(use, long, arguments("UNIT"), func(_ *cobra.Command, args []string) error { return run(args[0], &u) })
+		c := command(use, long, arguments("UNIT"), func(c *cobra.Command, args []string) error {
+			u.measure = func(d *declaration.Declaration) error { return t.measureOnce(c.Context(), s.adminSocket(), d) }
+			return run(args[0], &u)
+		})
 		c.Flags().StringVar(&u.root, "root", "/", "")
 		return c
 	}
@@ -120,6 +127,11 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	}
 	if err := t.review(unitfile.DropInPath(unit), unitfile.DropIn(d.Name), u.yes); err != nil {
 		return err
+	}
+	if filepath.Clean(u.root) == "/" {
+		if err := u.measure(d); err != nil {
+			return err
+		}
 	}
 	if err := unitfile.Write(u.root, unit, unitfile.DropIn(d.Name)); err != nil {
 		return writeFailed(err)
@@ -178,7 +190,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err := t.writeOutput(full, draft.Text); err != nil {
 		return writeFailed(err)
 	}
-	fmt.Fprintf(t.out, "declared %s; `agentctl app reload` makes the agent read it\n", name)
+	fmt.Fprintf(t.out, "declared %s; `agentctl app enable %s` has it measured before each start\n", name, unit)
 	return nil
 }
 

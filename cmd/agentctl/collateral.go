@@ -18,7 +18,18 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-const collateralUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
+const collateralUsage = `Usage: agentctl collateral COMMAND [flags]
+
+Certificates and revocation lists of AMD's processors. A verifier needs them, and
+never fetches them by itself.
+
+  fetch    fetch them from AMD's key distribution service into a folder
+
+Examples:
+  agentctl collateral fetch --dir collateral evidence.json
+`
+
+const collateralFetchUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
 
 Fetch from AMD's key distribution service what a verifier needs: the certificate
 of the chip's key, its issuers, and the revocation list of the root. DIR keeps
@@ -58,7 +69,7 @@ type fetchFlags struct {
 
 func collateralFetchCommand(t *terminal) *cobra.Command {
 	var f fetchFlags
-	c := command("fetch", collateralUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
+	c := command("fetch", collateralFetchUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
 		switch {
 		case f.dir == "":
 			return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))

@@ -19,40 +19,6 @@ import (
 	"github.com/cvm-agentd/agentd/verify"
 )
 
-const enrollUsage = `Usage: agentctl enroll request|challenge|activate|finish [flags]
-
-Prove to a verifier that an attestation key (AK) is in the TPM of a certain
-endorsement key (EK). Each step runs at the place that it names, and passes a file
-to the next.
-
-  request    on the machine: show AK and EK
-  challenge  at the verifier: encrypt a secret for that EK and AK
-  activate   on the machine, as root: let the TPM decrypt it
-  finish     at the verifier: compare, and write the enrolment record
-
-  request    [--out FILE]
-  challenge  --keep FILE [--ek-roots FILE] [--ek-certificate FILE] [--out FILE]
-             REQUEST
-             --keep stores what only the verifier may know; --ek-roots are
-             authorities, one of which must have certified the EK;
-             --ek-certificate are issuers in between, or the EK's certificate
-             if its TPM has none (may be repeated)
-  activate   [--out FILE] CHALLENGE
-  finish     --kept FILE [--ek-issuer NAME] [--out FILE] ANSWER
-             --ek-issuer replaces the name of the root that challenge found
-
-The record contains the EK's certificate and its issuers. "agentctl policy enrolment"
-makes a policy rule from it. With "agentctl policy ek-roots" the verifier checks that
-the certificate leads to a root.
-
-Examples:
-  agentctl enroll request --out request.json                          # machine
-  agentctl enroll challenge --keep kept.json --out challenge.json request.json
-  agentctl enroll activate --out answer.json challenge.json           # machine
-  agentctl enroll finish --kept kept.json --out record.json answer.json
-  agentctl policy enrolment record.json >> policy.toml
-`
-
 // maxEnroll is the largest file of an enrolment that is read, in bytes.
 const maxEnroll = 1 << 20
 
@@ -71,7 +37,7 @@ func (t *terminal) writeDocument(name string, v any) error {
 
 func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 	var out string
-	c := command("request", enrollUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	c := command("request", enrollRequestUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		ak, err := s.clientSocket().AK(c.Context())
 		if err != nil {
 			return failed(err)
@@ -85,7 +51,7 @@ func enrollRequest(t *terminal, s *sockets) *cobra.Command {
 func enrollChallenge(t *terminal) *cobra.Command {
 	var keep, roots, out string
 	var between []string
-	c := command("challenge", enrollUsage, arguments("REQUEST"), func(c *cobra.Command, args []string) error {
+	c := command("challenge", enrollChallengeUsage, arguments("REQUEST"), func(c *cobra.Command, args []string) error {
 		if keep == "" {
 			return misuse(errors.New("--keep is missing")).withHint(helpHint(c))
 		}
@@ -204,7 +170,7 @@ func writeSecret(name string, b []byte) error {
 
 func enrollActivate(t *terminal, s *sockets) *cobra.Command {
 	var out string
-	c := command("activate", enrollUsage, arguments("CHALLENGE"), func(c *cobra.Command, args []string) error {
+	c := command("activate", enrollActivateUsage, arguments("CHALLENGE"), func(c *cobra.Command, args []string) error {
 		challenge, err := readDocument[api.ActivateRequest](t, args[0], maxEnroll)
 		if err != nil {
 			return err
@@ -221,7 +187,7 @@ func enrollActivate(t *terminal, s *sockets) *cobra.Command {
 
 func enrollFinish(t *terminal) *cobra.Command {
 	var kept, issuer, out string
-	c := command("finish", enrollUsage, arguments("ANSWER"), func(c *cobra.Command, args []string) error {
+	c := command("finish", enrollFinishUsage, arguments("ANSWER"), func(c *cobra.Command, args []string) error {
 		if kept == "" {
 			return misuse(errors.New("--kept is missing")).withHint(helpHint(c))
 		}

@@ -58,12 +58,3 @@ func TestEmptyAmongSeveral(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
-
-// TestCompletion checks that a shell can complete the first word, which is empty then. The
-// manual page takes the list of commands from there.
-func TestCompletion(t *testing.T) {
-	code, stdout, stderr := agentctl(t, "__complete", "")
-	if code != 0 || !strings.Contains(stdout, "verify\n") {
-		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
-	}
-}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -12,25 +13,57 @@ func helpHint(c *cobra.Command) string { return fmt.Sprintf("run `%s --help`", c
 
 // helpCommand explains the command that its arguments name.
 func helpCommand(t *terminal, root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use:    "help",
-		Long:   usage,
-		Hidden: true,
-		Args:   cobra.ArbitraryArgs,
+	c := &cobra.Command{
+		Use:   "help",
+		Short: "explain a command",
+		Long:  helpUsage,
+		Args:  cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, rest, err := root.Find(args)
 			if err != nil || len(rest) > 0 && c.HasSubCommands() {
 				return unknown(c, rest[0])
 			}
+			if len(args) == 0 {
+				c = root
+			}
 			fmt.Fprint(t.out, c.Long)
 			return nil
 		},
 	}
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		above, rest, err := root.Find(args)
+		var names []string
+		if err == nil && len(rest) == 0 {
+			for _, below := range above.Commands() {
+				names = append(names, below.Name())
+			}
+		}
+		return plainWords(names, typed), cobra.ShellCompDirectiveNoFileComp
+	}
+	return c
+}
+
+const helpUsage = `Usage: agentctl help [COMMAND...]
+
+Explain a command, as --help does.
+
+Examples:
+  agentctl help
+  agentctl help key rotate
+`
+
+// summary returns the first sentence of a help text, in one line.
+func summary(long string) string {
+	_, rest, _ := strings.Cut(long, "\n\n")
+	paragraph, _, _ := strings.Cut(rest, "\n\n")
+	words := strings.Join(strings.Fields(paragraph), " ")
+	sentence, _, _ := strings.Cut(strings.ReplaceAll(words, ": ", ". "), ". ")
+	return strings.TrimRight(sentence, ".:")
 }
 
 // group returns a command that only has subcommands.
 func group(t *terminal, use, long string, children ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Long: long, Args: cobra.ArbitraryArgs, RunE: choose(t, long)}
+	c := &cobra.Command{Use: use, Short: summary(long), Long: long, Args: cobra.ArbitraryArgs, RunE: choose(t, long)}
 	c.AddCommand(children...)
 	return c
 }
@@ -60,34 +93,5 @@ func unknown(c *cobra.Command, name string) error {
 
 // command returns a command that does run.
 func command(use, long string, args cobra.PositionalArgs, run func(c *cobra.Command, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Long: long, Args: args, RunE: run}
-}
-
-const completionUsage = `Usage: agentctl completion bash|zsh|fish
-
-Print a script with which a shell completes the commands of agentctl. The packages
-install these scripts.
-
-Examples:
-  agentctl completion bash >~/.local/share/bash-completion/completions/agentctl
-`
-
-func completionCommand(t *terminal) *cobra.Command {
-	return &cobra.Command{
-		Use:    "completion",
-		Long:   completionUsage,
-		Hidden: true,
-		Args:   arguments("SHELL"),
-		RunE: func(c *cobra.Command, args []string) error {
-			switch root := c.Root(); args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(t.out, false)
-			case "zsh":
-				return root.GenZshCompletionNoDesc(t.out)
-			case "fish":
-				return root.GenFishCompletion(t.out, false)
-			}
-			return misuse(fmt.Errorf("shell %q is not known: want bash, zsh or fish", args[0]))
-		},
-	}
+	return &cobra.Command{Use: use, Short: summary(long), Long: long, Args: args, RunE: run}
 }

@@ -16,74 +16,23 @@ import (
 	"github.com/cvm-agentd/agentd/internal/secret"
 )
 
-const keyUsage = `Usage: agentctl key COMMAND
-
-For applications, over the client socket:
-  derive           a secret of the calling application, the same after each restart
-                   --label TEXT --length BYTES [--version NUMBER] [--out FILE]
-
-For root, over the admin socket; none of these shows a secret:
-  list             every sealed blob, and the state of the store
-  show APP [NAME]  what an application's root opens on, or its secret of that name,
-                   and what would lock it out
-  rewrap           seal everything to the machine as it is now
-  rotate APP       a new version of the application's root; older ones stay
-  retire APP N     forget version N of the root
-  store-key        public half of the key that signs every blob: keep it with the
-                   recovery identity, because recovery takes only what it signed
-  rotate-store-key a new store key; what the old one signed is recovered no more
-  recover          seal to this machine what only a recovery identity can still open
-                   --identity FILE, as age-keygen writes it
-                   --store-key KEY, as store-key printed it: only what it signed
-                   --recipient AGE, for each recipient from now on, or
-                   --lose-on-hardware-change; the files are not asked
-                   [--accept-rollback] a state that does not match the TPM's counter
-                   without identity: salvage a store of which only the manifest is
-                   lost, with --store-key only what it signed
-                   --trust-unknown-writer-of-this-disk, in place of --store-key: take over
-                   what an attacker may have written. Applications derive from new
-                   roots then, and stored secrets may be of an attacker's choice
-  recipients       other recovery recipients for everything, now and later
-                   RECIPIENT..., or none and --lose-on-hardware-change; if one goes,
-                   the store gets a new store key
-  accept-rollback  make an older state of the store, which was put back, the current one
-  replace-ak       make a new attestation key if this TPM does not load the stored one:
-                   the TPM was cleared or replaced, or the file is damaged. A file
-                   keeps the old key; verifiers have to enrol the new one
-  require-digest   give an application its keys only while it has a digest
-                   --app NAME [--digest DIGEST], by default the one measured now
-  authorize        one more digest, before an upgrade: --app NAME --digest DIGEST
-  withdraw         one less: --app NAME --digest DIGEST
-  lift-digest      no digest is required any more: --app NAME
-
-Exit codes: 7 not permitted to this caller, 8 a sealed blob cannot be opened.
-
-Examples:
-  agentctl key derive --label disk --length 32 --out /run/billing/disk.key
-  agentctl key show billing
-  agentctl key authorize --app billing --digest 5f2b...
-  agentctl key store-key
-  agentctl key recover --identity /media/usb/identity.txt \
-      --store-key agentd-store-key:1f0a... --recipient age1...
-`
-
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
 	return group(t, "key", keyUsage,
 		keyDerive(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
-		plain(s, "list", (*client.Admin).Store, t.printStore),
-		plain(s, "rewrap", (*client.Admin).Rewrap, t.printRewritten),
-		plain(s, "rotate-store-key", (*client.Admin).RotateStoreKey, t.printRewritten),
-		plain(s, "store-key", (*client.Admin).Store, t.printStoreKey),
-		plain(s, "accept-rollback", (*client.Admin).AcceptRollback, t.printStore),
-		plain(s, "replace-ak", (*client.Admin).ReplaceAK, t.printReplaced),
+		plain(s, "list", keyListUsage, (*client.Admin).Store, t.printStore),
+		plain(s, "rewrap", keyRewrapUsage, (*client.Admin).Rewrap, t.printRewritten),
+		plain(s, "rotate-store-key", keyRotateStoreKeyUsage, (*client.Admin).RotateStoreKey, t.printRewritten),
+		plain(s, "store-key", keyStoreKeyUsage, (*client.Admin).Store, t.printStoreKey),
+		plain(s, "accept-rollback", keyAcceptRollbackUsage, (*client.Admin).AcceptRollback, t.printStore),
+		plain(s, "replace-ak", keyReplaceAKUsage, (*client.Admin).ReplaceAK, t.printReplaced),
 		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
 		keyDigest(t, s, "withdraw", api.DigestWithdraw), keyDigest(t, s, "lift-digest", api.DigestLift),
 	)
 }
 
 // plain returns a command without flags that prints what the agent answers to root.
-func plain[T any](s *sockets, use string, ask func(*client.Admin, context.Context) (*T, error), print func(*T, error) error) *cobra.Command {
-	return command(use, keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+func plain[T any](s *sockets, use, long string, ask func(*client.Admin, context.Context) (*T, error), print func(*T, error) error) *cobra.Command {
+	return command(use, long, arguments(), func(c *cobra.Command, _ []string) error {
 		return print(ask(s.adminSocket(), c.Context()))
 	})
 }
@@ -91,7 +40,7 @@ func plain[T any](s *sockets, use string, ask func(*client.Admin, context.Contex
 func keyDerive(t *terminal, s *sockets) *cobra.Command {
 	var r api.DeriveRequest
 	var out string
-	c := command("derive", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	c := command("derive", keyDeriveUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		if r.Length == 0 {
 			return misuse(errors.New("--length is missing")).withHint(helpHint(c))
 		}
@@ -177,7 +126,7 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 		}
 		return arguments("APP")(c, args)
 	}
-	return command("show", keyUsage, some, func(c *cobra.Command, args []string) error {
+	return command("show", keyShowUsage, some, func(c *cobra.Command, args []string) error {
 		name := ""
 		if len(args) == 2 {
 			name = args[1]
@@ -187,7 +136,7 @@ func keyShow(t *terminal, s *sockets) *cobra.Command {
 }
 
 func keyRotate(t *terminal, s *sockets) *cobra.Command {
-	return command("rotate", keyUsage, arguments("APP"), func(c *cobra.Command, args []string) error {
+	return command("rotate", keyRotateUsage, arguments("APP"), func(c *cobra.Command, args []string) error {
 		v, err := s.adminSocket().Rotate(c.Context(), args[0])
 		return present(t, api.RootVersion{App: args[0], Version: v}, err, func() {
 			fmt.Fprintf(t.out, "%s now derives from version %d\n", cleanLine(args[0]), v)
@@ -196,7 +145,7 @@ func keyRotate(t *terminal, s *sockets) *cobra.Command {
 }
 
 func keyRetire(t *terminal, s *sockets) *cobra.Command {
-	return command("retire", keyUsage, arguments("APP", "VERSION"), func(c *cobra.Command, args []string) error {
+	return command("retire", keyRetireUsage, arguments("APP", "VERSION"), func(c *cobra.Command, args []string) error {
 		v, err := strconv.ParseUint(args[1], 10, 32)
 		if err != nil {
 			return misuse(fmt.Errorf("version %q is not a number", args[1]))
@@ -210,7 +159,7 @@ func keyRetire(t *terminal, s *sockets) *cobra.Command {
 
 func keyRecipients(t *terminal, s *sockets) *cobra.Command {
 	r := api.RecipientsRequest{Recipients: []string{}}
-	c := command("recipients", keyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
+	c := command("recipients", keyRecipientsUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
 		r.Recipients = append(r.Recipients, args...)
 		return t.printRewritten(s.adminSocket().ChangeRecipients(c.Context(), r))
 	})
@@ -234,7 +183,7 @@ func (t *terminal) printReplaced(r *api.Replaced, err error) error {
 // keyDigest returns a command that changes which digests an application must have.
 func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *cobra.Command {
 	var app, digest string
-	c := command(use, keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	c := command(use, digestUsage(action), arguments(), func(c *cobra.Command, _ []string) error {
 		if app == "" {
 			return misuse(errors.New("--app is missing")).withHint(helpHint(c))
 		}

@@ -97,9 +97,9 @@ func atLeastOne(name string) cobra.PositionalArgs {
 
 const policyReferenceUsage = `Usage: agentctl policy reference [--root DIR] DECLARATION...
 
-Compute the manifest and digest of applications from their files, as the agent
-would log them, and print an [[app]] rule for each. A build can publish these rules
-for its users' policies. The command records nothing and needs no agent.
+Compute the digest of applications from their files, without an agent. The command
+prints an [[app]] rule for each, over the manifest that the agent would log. A build
+can publish these rules for its users' policies. Nothing is recorded.
 
 The paths of a declaration are below DIR: an unpacked package, or the root of an
 image. Links do not leave it. Modes count, owners do not. Files must be the same as

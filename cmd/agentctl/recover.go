@@ -16,7 +16,7 @@ import (
 func keyRecover(t *terminal, s *sockets) *cobra.Command {
 	var identity string
 	var r api.RecoverRequest
-	c := command("recover", keyUsage, arguments(), func(c *cobra.Command, _ []string) error {
+	c := command("recover", keyRecoverUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		switch {
 		case r.StoreKey != "" && r.TrustUnknownWriterOfThisDisk:
 			return misuse(errors.New("--store-key and --trust-unknown-writer-of-this-disk exclude each other: give the store key if you have it")).withHint(helpHint(c))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,7 @@ Attestation of this machine and the programs on it.
   doctor       look for problems in the set-up of this machine
   enroll       prove to a verifier that an attestation key is in a certain TPM
   version      versions of agentctl and of the agent
+  completion   words for the TAB key of a shell
   help         explain a command: agentctl help verify
 
 Flags of every command:
@@ -71,6 +73,9 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	out := t.attend()
 	defer t.recoverFault(&code)
 	root := newRoot(t)
+	if len(args) == 0 || args[0] != cobra.ShellCompRequestCmd && args[0] != cobra.ShellCompNoDescRequestCmd {
+		givenOnce(root) // completion parses flags twice
+	}
 	root.SetArgs(args)
 	root.SetIn(t.in)
 	root.SetOut(t.out)
@@ -145,7 +150,7 @@ func newRoot(t *terminal) *cobra.Command {
 	root.SetHelpCommand(helpCommand(t, root))
 	root.SetVersionTemplate("agentctl " + version.Version + "\n")
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { fmt.Fprint(t.out, c.Long) })
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(err).withHint(helpHint(c)) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(flagInWords(err)).withHint(helpHint(c)) })
 	root.AddCommand(
 		attestCommand(t, s),
 		verifyCommand(t),
@@ -166,8 +171,33 @@ func newRoot(t *terminal) *cobra.Command {
 		versionCommand(t, s),
 		completionCommand(t),
 	)
-	givenOnce(root)
+	root.InitDefaultHelpCmd()
+	offerWords(root, s)
 	return root
+}
+
+// flagInWords says what a flag wants, in place of what the library says of numbers.
+func flagInWords(err error) error {
+	x, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	want := ""
+	switch f := x.GetFlag(); f.Value.Type() {
+	case "uint", "uint32", "uint64":
+		want = "a whole number that is not negative"
+	case "int", "int64":
+		want = "a whole number"
+	case "duration":
+		want = "a duration such as 30s or 2m"
+	case "bool":
+		want = "true or false, or no value"
+	}
+	number := errors.Is(err, strconv.ErrSyntax) || errors.Is(err, strconv.ErrRange) || strings.HasPrefix(errors.Unwrap(x).Error(), "time: ")
+	if want == "" || !number {
+		return err
+	}
+	return fmt.Errorf("--%s %q: want %s", x.GetFlag().Name, x.GetValue(), want)
 }
 
 // givenOnce makes the flags of c and of all commands below it flags that can be given once,

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -140,6 +141,8 @@ func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, err
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("no answer within %v", timeout)
+		} else if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the address, which follows "fetch" already
 		}
 		return nil, fmt.Errorf("fetch %s: %w", address, err)
 	}

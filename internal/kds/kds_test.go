@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -227,6 +229,24 @@ func TestAnotherCertificate(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestAddressOnce: an error of the connection names the address once, and not the method.
+func TestAddressOnce(t *testing.T) {
+	loop := httptest.NewServer(http.RedirectHandler("/", http.StatusFound))
+	defer loop.Close()
+	encrypted := httptest.NewTLSServer(http.NotFoundHandler()) // under no root that this machine trusts
+	defer encrypted.Close()
+	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	for _, base := range []string{loop.URL, encrypted.URL, closed.URL} {
+		c := Client{Base: base}
+		_, err := c.Chain(t.Context(), snp.Milan, snp.SignerVCEK)
+		if err == nil || strings.Contains(err.Error(), `Get "`) || strings.Count(err.Error(), base) != 1 {
+			t.Errorf("%s: %v", base, err)
+		}
 	}
 }
 

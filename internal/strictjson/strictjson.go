@@ -22,12 +22,12 @@ import (
 // Decode decodes one JSON value of at most limit bytes into v, strictly. It refuses
 // unknown and duplicate members, members in another case, null, integers beyond
 // [MaxInteger], invalid UTF-8 and anything after the value. An error about a place in the
-// text is a [*json.SemanticError] or a [*jsontext.SyntacticError].
+// text is an [*Error].
 func Decode(b []byte, limit int, v any) error {
 	if err := decode(b, limit, v, json.RejectUnknownMembers(true)); err != nil {
 		return err
 	}
-	return checkValues(b)
+	return inWords(checkValues(b))
 }
 
 // DecodeForeign decodes one JSON value that another program wrote, of at most limit bytes.
@@ -45,7 +45,7 @@ func decode(b []byte, limit int, v any, options ...json.Options) error {
 	options = append(options, json.MatchCaseInsensitiveNames(false), jsontext.AllowDuplicateNames(false))
 	err := json.Unmarshal(b, v, options...)
 	cutPointers(err)
-	return err
+	return inWords(err)
 }
 
 // Encode encodes v on one line, with its members in the order of the type. If the exact

@@ -111,6 +111,48 @@ func TestPlaceOfValue(t *testing.T) {
 	}
 }
 
+// TestErrorsInWords: an error says place and reason in words of JSON: no name of a library,
+// no type of Go.
+func TestErrorsInWords(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"name":"a","x":1}`:         `unknown member "x"`,
+		`{"name":"a","name":"a"}`:    `duplicate member "name"`,
+		`{"name":1}`:                 `at "/name", byte 8: want a string, found a number`,
+		`{"name":[]}`:                `at "/name", byte 8: want a string, found an array`,
+		`{"count":1.5}`:              `want a whole number of at most 64 bits, not negative, found the number 1.5`,
+		`{"count":-1}`:               `found the number -1`,
+		`{"count":"1"}`:              `found a string`,
+		`{"count":{}}`:               `found an object`,
+		`{"few":true}`:               `found true or false`,
+		`{"few":[1,"x"]}`:            `at "/few/1"`,
+		`{"few":[1,2,3]}`:            `want 0 to 2`,
+		`{"name":null}`:              `null: a member that is absent is left out`,
+		`{"name":"a"`:                `the document ends early`,
+		`{"name":"a"} x`:             `not JSON: invalid character 'x'`,
+		`{"name" "a"}`:               `not JSON: invalid character`,
+		`[]`:                         `at byte 0: want an object, found an array`,
+		``:                           `ends early`,
+		"\x00":                       `not JSON: invalid character`,
+		`{"a/b":{}}`:                 `unknown member "a/b"`,
+		`{"count":9007199254740993}`: `integer beyond`,
+	} {
+		err := Decode([]byte(text), 1<<10, new(document))
+		if err == nil {
+			t.Errorf("%s: accepted", text)
+			continue
+		}
+		said := err.Error()
+		if !strings.Contains(said, want) {
+			t.Errorf("%s: %s\nwant %s", text, said, want)
+		}
+		for _, word := range []string{"json: ", "jsontext", "Go ", "strictjson", "uint", "unmarshal", "strconv", "struct"} {
+			if strings.Contains(said, word) {
+				t.Errorf("%s: %q contains %q", text, said, word)
+			}
+		}
+	}
+}
+
 // TestBase64: bytes have one spelling.
 func TestBase64(t *testing.T) {
 	for s, want := range map[string][]byte{"": {}, "AA==": {0}, "AQI=": {1, 2}, "AQID": {1, 2, 3}, "+/+/": {0xfb, 0xff, 0xbf}} {

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/client"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+)
+
+// TestEnableMeasuresFirst: a drop-in is written only if the agent, asked at once, measures
+// the application under the name of the drop-in. Each way in which the unit would not start
+// is refused.
+func TestEnableMeasuresFirst(t *testing.T) {
+	d := &declaration.Declaration{}
+	d.Name, d.Unit, d.File = "billing", "billing.service", "/etc/agentd/apps.d/billing.toml"
+	measured := `{"name":"billing","state":"measured","files":2,"bytes":9,"unit":"billing.service"}`
+	problem := func(c api.Code) answer {
+		return answer{c.Info().Status, `{"type":"about:blank","title":"x","status":` + "400" + `,"code":"` + string(c) + `","detail":"told why"}`}
+	}
+	reloaded := answer{200, `{"apps":{"declared":1,"measured":1}}`}
+	for name, c := range map[string]struct {
+		reload, measure answer
+		code            int // exit code
+		says            string
+	}{
+		"measured":             {reloaded, answer{200, measured}, exitOK, ""},
+		"another one is wrong": {answer{200, `{"apps":{"declared":1,"measured":1},"errors":[{"source":"/etc/agentd/apps.d/x.toml","reason":"line 1"}]}`}, answer{200, measured}, exitOK, ""},
+		"refused declaration":  {answer{200, `{"apps":{"declared":0,"measured":0},"errors":[{"source":"/etc/agentd/apps.d/billing.toml","reason":"line 3: no such user"}]}`}, answer{200, measured}, exitMisuse, "line 3: no such user"},
+		"another folder":       {reloaded, problem(api.CodeNoSuchApp), api.CodeNoSuchApp.Info().Exit, "told why"},
+		"a file is missing":    {reloaded, problem(api.CodeMeasureFailed), api.CodeMeasureFailed.Info().Exit, "told why"},
+		"no TPM":               {reloaded, problem(api.CodeTPM), api.CodeTPM.Info().Exit, "told why"},
+		"no reload":            {problem(api.CodeLogFull), answer{200, measured}, api.CodeLogFull.Info().Exit, "told why"},
+		"another unit":         {reloaded, answer{200, strings.ReplaceAll(measured, "billing.service", "other.service")}, exitMisuse, "other.service"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			agent := &client.Admin{Socket: fakeAgent(t, map[string]answer{"/v1/reload": c.reload, "/v1/apps/billing/measure": c.measure})}
+			defer agent.Close()
+			checkRefused(t, new(terminal).measuring(t, agent, d), c.code, c.says)
+		})
+	}
+	t.Run("no agent", func(t *testing.T) {
+		agent := &client.Admin{Socket: filepath.Join(t.TempDir(), "none")}
+		checkRefused(t, new(terminal).measuring(t, agent, d), exitUnavailable, "none")
+	})
+}
+
+func (t *terminal) measuring(tt *testing.T, agent *client.Admin, d *declaration.Declaration) error {
+	t.out, t.err = new(bytes.Buffer), new(bytes.Buffer)
+	return t.measureOnce(tt.Context(), agent, d)
+}
+
+func checkRefused(t *testing.T, err error, code int, says string) {
+	t.Helper()
+	if code == exitOK {
+		if err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		return
+	}
+	x, ok := err.(*exitError)
+	if !ok || x.code != code {
+		t.Fatalf("got %v, want exit code %d", err, code)
+	}
+	for _, want := range []string{"nothing was written", says} {
+		if !strings.Contains(x.Error(), want) {
+			t.Errorf("%q does not say %q", x.Error(), want)
+		}
+	}
+}
+
+// answer is a status of HTTP and a body.
+type answer struct {
+	status int
+	body   string
+}
+
+// fakeAgent serves answers by path, and returns its socket.
+func fakeAgent(t *testing.T, answers map[string]answer) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, ok := answers[r.URL.Path]
+		if !ok {
+			a = answer{404, "{}"}
+		}
+		if a.status >= 400 {
+			w.Header().Set("Content-Type", api.ProblemType)
+		}
+		w.WriteHeader(a.status)
+		w.Write([]byte(a.body))
+	})}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	return socket
+}

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/internal/unitfile"
+)
+
+const completionUsage = `Usage: agentctl completion bash|zsh|fish
+
+Print a script with which a shell completes commands, flags, units, applications and
+secrets. The packages install these scripts.
+
+Examples:
+  agentctl completion bash >~/.local/share/bash-completion/completions/agentctl
+`
+
+func completionCommand(t *terminal) *cobra.Command {
+	return command("completion", completionUsage, arguments("SHELL"), func(c *cobra.Command, args []string) error {
+		switch root := c.Root(); args[0] {
+		case "bash":
+			return root.GenBashCompletionV2(t.out, false)
+		case "zsh":
+			return root.GenZshCompletion(t.out)
+		case "fish":
+			return root.GenFishCompletion(t.out, true)
+		}
+		return misuse(fmt.Errorf("shell %q is not known: want bash, zsh or fish", args[0]))
+	})
+}
+
+// offerTime is how long a person waits for words after TAB.
+const offerTime = time.Second
+
+// offer returns the words that fit after the arguments before.
+type offer func(c *cobra.Command, before []string) []string
+
+// offers are the words of arguments, by the path of the command below agentctl. The words
+// of a command with another argument are names of files.
+func offers(s *sockets) map[string][]offer {
+	apps, secrets := appWords(s), secretWords(s)
+	return map[string][]offer{
+		"app show":    {apps},
+		"app add":     {unitWords},
+		"app enable":  {declaredUnitWords},
+		"app disable": {enabledUnitWords},
+		"key show":    {apps, secrets},
+		"key rotate":  {apps},
+		"key retire":  {apps},
+		"completion":  {fixed("bash", "zsh", "fish")},
+	}
+}
+
+// flagOffers are the words of flags, by name. Flags of a command come before those of all.
+func flagOffers(s *sockets) map[string]offer {
+	return map[string]offer{
+		"app":           appWords(s),
+		"name":          secretWords(s),
+		"export format": fixed("files", "gotpm"),
+		"log format":    fixed("text", "cel-json", "cel-tlv"),
+		"product":       fixed("milan", "genoa", "turin"),
+	}
+}
+
+// offerWords tells shells which words fit where. A command that takes no argument offers
+// no names of files.
+func offerWords(c *cobra.Command, s *sockets) {
+	path := strings.TrimPrefix(c.CommandPath(), "agentctl ")
+	words := offers(s)[path]
+	switch {
+	case words != nil:
+		c.ValidArgsFunction = func(c *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if len(before) >= len(words) {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return plainWords(words[len(before)](c, before), typed), cobra.ShellCompDirectiveNoFileComp
+		}
+	case c.Args != nil && c.Args(c, []string{"x"}) != nil:
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	flags := flagOffers(s)
+	for name, words := range flags {
+		command, flag, both := strings.Cut(name, " ")
+		if !both {
+			flag = name
+		}
+		if both && command != path || c.LocalFlags().Lookup(flag) == nil {
+			continue
+		}
+		// It fails only for a flag that is missing or has words already.
+		_ = c.RegisterFlagCompletionFunc(flag, func(c *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
+			return plainWords(words(c, before), typed), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+	for _, below := range c.Commands() {
+		offerWords(below, s)
+	}
+}
+
+// offerable is what a shell may be offered: no word that a shell would expand.
+var offerable = regexp.MustCompile(`^[A-Za-z0-9._:@%+=,/-]+$`)
+
+// plainWords returns the words that begin with what was typed, sorted. Names of secrets
+// and files can have any bytes, and shells expand some: those are not offered.
+func plainWords(words []string, typed string) []string {
+	var out []string
+	for _, w := range words {
+		if offerable.MatchString(w) && strings.HasPrefix(w, typed) {
+			out = append(out, w)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func fixed(words ...string) offer {
+	return func(*cobra.Command, []string) []string { return words }
+}
+
+// appWords offers the declared applications: those that the agent knows, and for callers
+// that may not ask it, those in the folders.
+func appWords(s *sockets) offer {
+	return func(c *cobra.Command, _ []string) []string {
+		ctx, cancel := context.WithTimeout(background(c), offerTime)
+		defer cancel()
+		var out []string
+		if all, err := s.adminSocket().Apps(ctx); err == nil {
+			for _, a := range all {
+				out = append(out, a.Name)
+			}
+			return out
+		}
+		declared, _ := declarations(rootFolder(c))
+		for name := range declared {
+			out = append(out, name)
+		}
+		return out
+	}
+}
+
+// secretWords offers the names of secrets: of the application that was named, or of all.
+// Only root may list them.
+func secretWords(s *sockets) offer {
+	return func(c *cobra.Command, before []string) []string {
+		ctx, cancel := context.WithTimeout(background(c), offerTime)
+		defer cancel()
+		store, err := s.adminSocket().Store(ctx)
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for _, b := range store.Blobs {
+			if b.Name != "" && (len(before) == 0 || before[0] == b.App) {
+				out = append(out, b.Name)
+			}
+		}
+		return out
+	}
+}
+
+// unitWords offers the services that systemd knows files of.
+func unitWords(c *cobra.Command, _ []string) []string { return unitfile.Services(rootFolder(c)) }
+
+// declaredUnitWords offers the services that declarations name.
+func declaredUnitWords(c *cobra.Command, _ []string) []string {
+	declared, _ := declarations(rootFolder(c))
+	var out []string
+	for _, d := range declared {
+		out = append(out, d.Unit)
+	}
+	return out
+}
+
+// enabledUnitWords offers the services with a drop-in of "agentctl app enable".
+func enabledUnitWords(c *cobra.Command, _ []string) []string {
+	files, _ := filepath.Glob(filepath.Join(rootFolder(c), unitfile.DropInPath("*")))
+	var out []string
+	for _, f := range files {
+		out = append(out, strings.TrimSuffix(filepath.Base(filepath.Dir(f)), ".d"))
+	}
+	return out
+}
+
+// rootFolder returns the folder of the machine that a command works on.
+func rootFolder(c *cobra.Command) string {
+	if f := c.Flags().Lookup("root"); f != nil && f.Value.String() != "" {
+		return f.Value.String()
+	}
+	return string(os.PathSeparator)
+}
+
+// background returns the context of the command, which completion may not have.
+func background(c *cobra.Command) context.Context {
+	if ctx := c.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
