@@ -231,7 +231,7 @@ func anyUser(string) (uint32, error) { return 0, nil }
 // declarations returns the declarations in the files below root, without those that are
 // wrong: the agent reports them.
 func declarations(root string) (map[string]*declaration.Declaration, error) {
-	c, _, err := config.Load(filepath.Join(root, config.File), config.Default())
+	c, _, err := config.LoadFromImage(filepath.Join(root, config.File), config.Default())
 	if err != nil {
 		return nil, err
 	}

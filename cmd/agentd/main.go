@@ -122,9 +122,15 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case text == nil && o.named:
+	if text == nil && o.named {
 		return fmt.Errorf("read configuration %s: %w", o.config, errNoConfig)
+	}
+	if o.check {
+		if err := agent.Check(c); err != nil {
+			return err
+		}
+	}
+	switch {
 	case text == nil && o.check:
 		fmt.Printf("%s does not exist: the defaults apply\n", o.config)
 		return nil

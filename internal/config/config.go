@@ -7,9 +7,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +15,8 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
+	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -145,26 +144,6 @@ func Default() Config {
 	}
 }
 
-// Load reads the file at path over defaults and returns the exact bytes with
-// it, whose digest goes into the measurement log. A file that does not exist is an
-// empty one.
-func Load(path string, defaults Config) (Config, []byte, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return defaults, nil, nil
-	}
-	if err != nil {
-		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
-	}
-	c, err := Parse(path, b, defaults)
-	return c, b, err
-}
-
 // An Error is a fault of a configuration file.
 type Error struct {
 	File string
@@ -202,11 +181,6 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	bad := func(key, format string, args ...any) {
 		errs = append(errs, &Error{File: name, Err: places.Errorf(key, format, args...)})
 	}
-	path := func(key, p string) {
-		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
-			bad(key, "%q is not a clean absolute path", p)
-		}
-	}
 	between := func(key string, d Duration, low, high time.Duration) {
 		if time.Duration(d) < low || time.Duration(d) > high {
 			bad(key, "%v is not within %v to %v", time.Duration(d), low, high)
@@ -218,45 +192,21 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 		}
 	}
 
-	path("sockets.client", c.Sockets.Client)
-	path("sockets.admin", c.Sockets.Admin)
-	if c.Sockets.Client == c.Sockets.Admin {
-		bad("sockets.admin", "is the client socket too: administration needs a socket of its own")
+	c.checkPaths(bad)
+	if !text.Shown(c.Sockets.ClientGroup) {
+		bad("sockets.client_group", "%+q is not the name of a group", c.Sockets.ClientGroup)
 	}
-	if c.TPM.Device == "" {
-		bad("tpm.device", "is empty: name a path, \"unix:PATH\" or \"fd:N\"")
+	if err := tpm.CheckAddress(c.TPM.Device); err != nil {
+		bad("tpm.device", "%v", err)
 	}
 	between("tpm.timeout", c.TPM.Timeout, 100*time.Millisecond, 10*time.Minute)
-	if s, err := pcr.ParseSelection(c.TPM.PCRs); err != nil {
-		bad("tpm.pcrs", "%v", err)
-	} else if !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, c.Measurement.PCR) }) {
-		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, c.Measurement.PCR)
-	}
-	if c.TPM.OwnerAuthFile != "" {
-		path("tpm.owner_auth_file", c.TPM.OwnerAuthFile)
-	}
-	if c.TPM.EndorsementAuthFile != "" {
-		path("tpm.endorsement_auth_file", c.TPM.EndorsementAuthFile)
-	}
-	if c.Measurement.PCR >= pcr.Count {
-		bad("measurement.pcr", "%d is not a PCR: 0 to %d", c.Measurement.PCR, pcr.Count-1)
-	}
+	c.checkPCRs(bad)
 	if len(c.Measurement.ApplicationFolders) == 0 {
 		bad("measurement.application_folders", "is empty: name at least one folder")
 	}
-	for _, p := range c.Measurement.ApplicationFolders {
-		path("measurement.application_folders", p)
-	}
-	path("measurement.log_folder", c.Measurement.LogFolder)
-	if c.Measurement.FirmwareLog != "" {
-		path("measurement.firmware_log", c.Measurement.FirmwareLog)
-	}
-	path("report.device", c.Report.Device)
 	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)
-	path("report.certificate_folder", c.Report.CertificateFolder)
-	path("state.folder", c.State.Folder)
 	if len(c.Keys.RecoveryRecipients) > sealing.MaxRecipients {
 		bad("keys.recovery_recipients", "%d recipients, at most %d", len(c.Keys.RecoveryRecipients), sealing.MaxRecipients)
 	}
@@ -276,4 +226,24 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("limits.waiting_per_user", c.Limits.WaitingPerUser, 1, 1<<16)
 	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, evidence.MaxLog)
 	return errors.Join(errs...)
+}
+
+// checkPCRs checks the PCR of the log, and that it is quoted.
+func (c *Config) checkPCRs(bad func(key, format string, args ...any)) {
+	n := c.Measurement.PCR
+	switch {
+	case n >= pcr.Count:
+		bad("measurement.pcr", "%d is not a PCR: want 0 to 15", n)
+	case n == 16 || n == 23: // as [registers.CheckIndex] finds when it asks the TPM
+		bad("measurement.pcr", "PCR %d cannot have the measurement log, since any program can reset it: want 0 to 15", n)
+	case n > 16:
+		bad("measurement.pcr", "PCR %d cannot have the measurement log, since the agent cannot extend it: want 0 to 15", n)
+	}
+	s, err := pcr.ParseSelection(c.TPM.PCRs)
+	switch {
+	case err != nil:
+		bad("tpm.pcrs", "%v", err)
+	case n < 16 && !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, n) }):
+		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, n)
+	}
 }

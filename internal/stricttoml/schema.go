@@ -5,6 +5,7 @@ package stricttoml
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 
@@ -17,6 +18,8 @@ type schema struct {
 	keys map[string]*schema // keys of a table; nil if the text chooses them
 	all  []string           // the same keys, in the order of the struct
 	elem *schema            // an element of an array, or a value of a table whose keys the text chooses
+
+	low, high int64 // an integer
 }
 
 // schemaOf returns the schema of a Go type.
@@ -34,7 +37,9 @@ func schemaOf(t reflect.Type) *schema {
 		return &schema{kind: unstable.Bool}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return &schema{kind: unstable.Integer}
+		s := &schema{kind: unstable.Integer}
+		s.low, s.high = integers(t)
+		return s
 	case reflect.Slice:
 		return &schema{kind: unstable.Array, elem: schemaOf(t.Elem())}
 	case reflect.Map:
@@ -45,6 +50,16 @@ func schemaOf(t reflect.Type) *schema {
 		return s
 	}
 	panic(fmt.Sprintf("stricttoml: no TOML value is read into a %v", t))
+}
+
+// integers returns the least and the greatest integer that a Go type and TOML can both express.
+func integers(t reflect.Type) (low, high int64) {
+	switch t.Kind() {
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return 0, int64(uint64(math.MaxUint64) >> (64 - min(t.Bits(), 63)))
+	}
+	high = math.MaxInt64 >> (64 - t.Bits())
+	return -high - 1, high
 }
 
 // add adds the keys of a struct, and those of the structs that it embeds.
@@ -97,6 +112,8 @@ func (s *schema) want() string {
 		return "want a string in quotes"
 	case s.kind == unstable.Bool:
 		return "want true or false"
+	case s.kind == unstable.Integer && s.high < math.MaxInt64:
+		return fmt.Sprintf("want a whole number from %d to %d", s.low, s.high)
 	case s.kind == unstable.Integer:
 		return "want a whole number"
 	case s.kind == unstable.InlineTable:

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -126,6 +128,15 @@ func (w *walker) value(n node, at Place, v *unstable.Node) error {
 		return w.wrong(n, at, n.want())
 	}
 	switch v.Kind {
+	case unstable.Integer:
+		// The decoder says the same in words of Go. A number that TOML does not allow is its.
+		i, err := strconv.ParseInt(strings.ReplaceAll(string(v.Data), "_", ""), 0, 64)
+		if errors.Is(err, strconv.ErrRange) || err == nil && (i < n.low || i > n.high) {
+			if v.Raw.Length > 0 {
+				at = w.place(int(v.Raw.Offset))
+			}
+			return w.wrong(n, at, fmt.Sprintf("%.40s is too small or too large: %s", v.Data, n.want()))
+		}
 	case unstable.InlineTable:
 		for it := v.Children(); it.Next(); {
 			if err := w.keyValue(n, it.Node()); err != nil {

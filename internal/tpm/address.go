@@ -26,6 +26,15 @@ type source struct {
 	exclusive bool // whether this program is the only client, without a resource manager in between
 }
 
+// maxSocketPath is the room in struct sockaddr_un, less the zero byte at its end: unix(7).
+const maxSocketPath = 107
+
+// CheckAddress refuses what [Open] cannot read as an address, without opening anything.
+func CheckAddress(address string) error {
+	_, err := parseAddress(address)
+	return err
+}
+
 // parseAddress reads an address of [Open].
 func parseAddress(address string) (source, error) {
 	s := source{address: address}
@@ -34,6 +43,9 @@ func parseAddress(address string) (source, error) {
 		p := strings.TrimPrefix(address, "unix:")
 		if !path.IsAbs(p) {
 			return s, fmt.Errorf("TPM address %q: the path of a socket must be absolute", address)
+		}
+		if len(p) > maxSocketPath {
+			return s, fmt.Errorf("TPM address %q: the path has %d bytes, and that of a socket at most %d", address, len(p), maxSocketPath)
 		}
 		s.exclusive = true
 		s.open = func(ctx context.Context) (io.ReadWriteCloser, error) {

@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/config"
 )
 
 // A Listener is a unix socket that the agent made, or inherited from its parent.
@@ -46,10 +48,13 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 	if !filepath.IsAbs(path) {
 		return nil, errors.New("the path must be absolute")
 	}
-	if err := checkDirectory(filepath.Dir(path)); err != nil {
+	if err := CheckPlace(path); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(path + ".lock")
+	if err := makeDirectory(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(config.LockOf(path))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +67,54 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 		return nil, errors.Join(err, l.unlink(), lock.Close())
 	}
 	return l, nil
+}
+
+// CheckPlace refuses a path at which [Listen] cannot make a socket, whichever user asks: other
+// users can write to its folder, or something else than a socket is there. If the folder is
+// missing, Listen makes it in the folder above.
+func CheckPlace(path string) error {
+	dir := filepath.Dir(path)
+	err := checkDirectory(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return checkDirectory(filepath.Dir(dir))
+	}
+	if err != nil {
+		return err
+	}
+	for _, at := range []struct {
+		path string
+		want uint32
+		what string
+	}{{path, unix.S_IFSOCK, "a socket"}, {config.LockOf(path), unix.S_IFREG, "an empty file"}} {
+		var st unix.Stat_t
+		if err := unix.Lstat(at.path, &st); err == nil && st.Mode&unix.S_IFMT != at.want {
+			return fmt.Errorf("a %s is there, at %s, want nothing or %s: find out where it comes from, then remove it", kindOf(st.Mode), at.path, at.what)
+		}
+	}
+	return nil
+}
+
+// kindOf names the type of a file.
+func kindOf(mode uint32) string {
+	for kind, name := range map[uint32]string{unix.S_IFLNK: "symbolic link", unix.S_IFDIR: "directory", unix.S_IFREG: "regular file", unix.S_IFIFO: "FIFO", unix.S_IFSOCK: "socket"} {
+		if mode&unix.S_IFMT == kind {
+			return name
+		}
+	}
+	return "device"
+}
+
+// makeDirectory makes the folder of a socket, if it is missing. Callers of all users must get
+// through, whatever the umask; DirectoryMode= of the packaged sockets is the same.
+func makeDirectory(dir string) error {
+	err := os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the folder of the socket: %w", err)
+	}
+	return checkDirectory(dir)
 }
 
 func checkDirectory(dir string) error {

@@ -42,8 +42,8 @@ func TestListenRefuses(t *testing.T) {
 			os.Symlink(dir+"/other", path)
 		}, "symbolic link"},
 		"foreign owner": {func(t *testing.T, dir, path string) { socketAt(t, path, 4242) }, "socket of uid 4242"},
-		"file":          {func(t *testing.T, dir, path string) { os.WriteFile(path, nil, 0o600) }, "file of type"},
-		"directory":     {func(t *testing.T, dir, path string) { os.Mkdir(path, 0o700) }, "file of type"},
+		"file":          {func(t *testing.T, dir, path string) { os.WriteFile(path, nil, 0o600) }, "a regular file is there"},
+		"directory":     {func(t *testing.T, dir, path string) { os.Mkdir(path, 0o700) }, "a directory is there"},
 		"alive": {func(t *testing.T, dir, path string) {
 			l, err := net.Listen("unix", path)
 			if err != nil {
@@ -58,7 +58,7 @@ func TestListenRefuses(t *testing.T) {
 			}
 			t.Cleanup(func() { l.Close() })
 		}, "another agent"},
-		"link for a lock":    {func(t *testing.T, dir, path string) { os.Symlink(dir+"/x", path+".lock") }, "open lock"},
+		"link for a lock":    {func(t *testing.T, dir, path string) { os.Symlink(dir+"/x", path+".lock") }, "a symbolic link is there"},
 		"writable directory": {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777) }, "chmod go-w"},
 		"sticky directory":   {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
 		"foreign directory": {func(t *testing.T, dir, path string) {
