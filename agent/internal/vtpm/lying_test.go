@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -171,8 +172,7 @@ func TestSelectionSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := evidence.Digest{1}
-	honest := *v
-	honest.Selection = s
+	honest := &vtpm.TPM{Device: v.Device, AK: v.AK, Selection: s}
 	q, err := honest.Quote(t.Context(), data)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -42,9 +44,13 @@ type TPM struct {
 	Device    Device
 	AK        *tpmkeys.AK
 	Selection pcr.Selection
+
+	values atomic.Pointer[pcr.Values] // that the last quote was over
+	active atomic.Pointer[active]     // banks, as of the last quote
 }
 
-// Quoted is a quote with the values that it was checked against.
+// Quoted is a quote with the values that it was checked against. Quotes share values, which must
+// not be changed.
 type Quoted struct {
 	Attest    []byte // TPMS_ATTEST as signed
 	Signature []byte // TPMT_SIGNATURE
@@ -56,13 +62,26 @@ type Quoted struct {
 // AKPublic returns the TPMT_PUBLIC of the attestation key.
 func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 
-// Quote quotes the selected PCRs with data as qualifying data, and reads their
-// values so that they agree with the quote. What it returns is what was asked for, signed by
-// the AK. The error for any other answer is [tpmkeys.ErrQuote].
+// Quote quotes the selected PCRs with data as qualifying data, with the values that agree with
+// the quote. What it returns is what was asked for, signed by the AK. The error for any other
+// answer is [tpmkeys.ErrQuote].
+//
+// The quote contains a digest of the values. So they need not be read again if the digest shows
+// that they are those of the last quote, as they mostly are.
 func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) {
 	return ask(ctx, t.Device, func(tpm transport.TPM) (*Quoted, error) {
+		if last := t.values.Load(); last != nil {
+			if q, err := t.quoteOnce(tpm, data, *last); !errors.Is(err, ErrUnstable) {
+				return q, err
+			}
+		}
 		for range quoteTries {
-			if q, err := t.quoteOnce(tpm, data); !errors.Is(err, ErrUnstable) {
+			values, err := registers.Read(tpm, t.Selection)
+			if err != nil {
+				return nil, fmt.Errorf("read the quoted PCRs: %w", err)
+			}
+			if q, err := t.quoteOnce(tpm, data, values); !errors.Is(err, ErrUnstable) {
+				t.values.Store(&values)
 				return q, err
 			}
 		}
@@ -79,11 +98,8 @@ func ask[T any](ctx context.Context, d Device, f func(transport.TPM) (T, error))
 	return found, err
 }
 
-func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error) {
-	values, err := registers.Read(tpm, t.Selection)
-	if err != nil {
-		return nil, fmt.Errorf("read the quoted PCRs: %w", err)
-	}
+// quoteOnce quotes, and checks the answer and that it is over values.
+func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest, values pcr.Values) (*Quoted, error) {
 	attest, signature, err := t.AK.Quote(tpm, data[:], t.Selection)
 	if err != nil {
 		return nil, fmt.Errorf("quote: %w", err)
@@ -98,13 +114,39 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest) (*Quoted, error
 	if err := agree(a, t.Selection, values); err != nil {
 		return nil, err
 	}
-	return &Quoted{
-		Attest:    attest,
-		Signature: signature,
-		Selection: t.Selection,
-		PCRs:      values,
-		Clock:     Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount},
-	}, nil
+	clock := Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount}
+	if err := t.follow(tpm, clock); err != nil {
+		return nil, err
+	}
+	return &Quoted{Attest: attest, Signature: signature, Selection: t.Selection, PCRs: values, Clock: clock}, nil
+}
+
+// active are the banks of a TPM that were active after the quote of a clock.
+type active struct {
+	banks []pcr.Algorithm
+	clock Clock
+}
+
+// follow remembers which banks are active, so that not every Read needs to ask. They can change
+// only if the TPM is reset (TPM2_PCR_Allocate, TPM 2.0 Part 3, section 22.5), which the clock of
+// a quote shows. The log was compared with the banks of before. If there are others, the quote
+// is refused, so that the next comparison finds out what they contain: an attacker who resets
+// the TPM could extend one bank as the log says, and leave another one empty.
+func (t *TPM) follow(tpm transport.TPM, clock Clock) error {
+	before := t.active.Load()
+	if before != nil && before.clock.SameBoot(clock) {
+		return nil
+	}
+	banks, err := registers.ActiveBanks(tpm)
+	if err != nil {
+		return err
+	}
+	if before != nil && !slices.Equal(before.banks, banks) {
+		t.active.Store(nil)
+		return fmt.Errorf("the TPM was reset, and has other active PCR banks: %v instead of %v", banks, before.banks)
+	}
+	t.active.Store(&active{banks, clock})
+	return nil
 }
 
 // agree checks that a quote matches the selection that was asked for and the values that
@@ -134,24 +176,35 @@ func (t *TPM) Banks(ctx context.Context) ([]pcr.Algorithm, error) {
 
 // Read reads PCR index in every active bank.
 func (t *TPM) Read(ctx context.Context, index uint32) ([]pcr.Digest, error) {
-	return ask(ctx, t.Device, func(tpm transport.TPM) (digests []pcr.Digest, err error) {
+	return ask(ctx, t.Device, func(tpm transport.TPM) ([]pcr.Digest, error) {
+		if known := t.active.Load(); known != nil {
+			if digests, err := read(tpm, known.banks, index); err == nil {
+				return digests, nil
+			}
+			t.active.Store(nil)
+		}
 		banks, err := registers.ActiveBanks(tpm)
 		if err != nil {
 			return nil, err
 		}
-		var s pcr.Selection
-		for _, b := range banks {
-			s = append(s, pcr.BankSelection{Algorithm: b, PCRs: []uint32{index}})
-		}
-		values, err := registers.Read(tpm, s)
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range banks {
-			digests = append(digests, pcr.Digest{Algorithm: b, Value: values[b][index]})
-		}
-		return digests, nil
+		return read(tpm, banks, index)
 	})
+}
+
+// read reads PCR index in these banks.
+func read(tpm transport.TPM, banks []pcr.Algorithm, index uint32) (digests []pcr.Digest, err error) {
+	var s pcr.Selection
+	for _, b := range banks {
+		s = append(s, pcr.BankSelection{Algorithm: b, PCRs: []uint32{index}})
+	}
+	values, err := registers.Read(tpm, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range banks {
+		digests = append(digests, pcr.Digest{Algorithm: b, Value: values[b][index]})
+	}
+	return digests, nil
 }
 
 // Extend extends PCR index by one digest a bank, in one command.
