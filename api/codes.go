@@ -47,6 +47,7 @@ const (
 	CodePCRMismatch       Code = "pcr-mismatch"
 	CodeLogFull           Code = "log-full"
 	CodeTPM               Code = "tpm-unavailable"
+	CodeTPMRefuses        Code = "tpm-refuses"
 	CodeAKUnusable        Code = "ak-unusable"
 	CodeTPMTimeout        Code = "tpm-timeout"
 	CodePlatformAbsent    Code = "platform-absent"
@@ -179,6 +180,7 @@ var codes = []CodeInfo{
 	{CodePCRMismatch, 503, exitUnavailable, "Log does not explain the quoted PCR values", "The TPM quoted values that the log does not explain: something else extended the PCR, or the TPM lies.", "find out what else extends the PCR, then reboot the machine"},
 	{CodeLogFull, 507, exitUnavailable, "Measurement log is full", "The log takes no more records until the next boot.", hintReboot + "; declare an app that changes all the time with fewer files"},
 	{CodeTPM, 503, exitUnavailable, "TPM is not available", "There is no TPM, or it fails, or its quote is not for what was asked.", "`agentctl doctor` looks for the TPM; if waiting may help, `retryAfter` is present"},
+	{CodeTPMRefuses, 503, exitUnavailable, "TPM refuses in the state that it is in", "The TPM works and refuses: an authorization is set, an algorithm is missing, or its NV memory is full.", "the error names the cause and the command that helps; after that run `systemctl restart agentd`"},
 	{CodeAKUnusable, 503, exitUnavailable, "Attestation key does not load in this TPM", "The stored attestation key does not load: the TPM was cleared or replaced, or the key's file is damaged.", "bring the TPM or the file back, or have root accept a new key: `agentctl key replace-ak` keeps the old one; then `agentctl key recover --identity FILE --store-key KEY --recipient AGE` opens what was sealed and signed"},
 	{CodeTPMTimeout, 504, exitUnavailable, "TPM did not answer", "The TPM did not answer in time.", "try again; the agent opens the TPM again"},
 	{CodePlatformAbsent, 503, exitUnavailable, "No report device", "This machine is not a confidential VM, or the agent may not open its report device.", "check that this is an SEV-SNP guest with the sev-guest driver: `agentctl doctor` looks for it"},

@@ -11,6 +11,7 @@ const (
 	StateOK       State = "ok"
 	StateDegraded State = "degraded" // answers were late, wrong or refused lately; the agent keeps trying
 	StateAbsent   State = "absent"   // this machine does not have the device, or the agent may not open it
+	StateUnknown  State = "unknown"  // not looked at yet: an earlier part of the agent is not up
 )
 
 // Status is the answer of GET /v1/status.

@@ -53,6 +53,7 @@ type TPM struct {
 	PCRs                string   `toml:"pcrs"`                  // quoted selection
 	OwnerAuthFile       string   `toml:"owner_auth_file"`       // authorization of the owner hierarchy; empty: none is set
 	EndorsementAuthFile string   `toml:"endorsement_auth_file"` // authorization of the endorsement hierarchy; empty: none is set
+	Ephemeral           bool     `toml:"ephemeral"`             // the TPM is made anew at each boot: a new attestation key each time
 }
 
 // Measurement says what is measured, and where it is recorded.
@@ -82,6 +83,7 @@ type Keys struct {
 	RecoveryRecipients   []string `toml:"recovery_recipients"`     // age X25519, "age1…"; used when the store is made
 	LoseOnHardwareChange bool     `toml:"lose_on_hardware_change"` // accept, without recipients, that another chip loses every secret
 	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, if the firmware derives none, that the TPM alone protects them
+	WithoutTPM           bool     `toml:"without_tpm"`             // accept, if the TPM is ephemeral, that derived keys alone protect them
 	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
 	WritesPerMinute      int      `toml:"writes_per_minute"`       // of stored secrets, by one application, after a burst of twice as many
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
@@ -216,6 +218,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 			bad("keys.recovery_recipients", "number %d is not an age X25519 recipient (age1…): age-keygen -y prints that of an identity", i+1)
 		}
 	}
+	c.checkEphemeral(bad)
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
 	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)
 	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
@@ -245,5 +248,15 @@ func (c *Config) checkPCRs(bad func(key, format string, args ...any)) {
 		bad("tpm.pcrs", "%v", err)
 	case n < 16 && !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, n) }):
 		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, n)
+	}
+}
+
+// checkEphemeral checks what a TPM that is made anew at each boot allows.
+func (c *Config) checkEphemeral(bad func(key, format string, args ...any)) {
+	switch {
+	case c.TPM.Ephemeral && c.Keys.WithoutDerivedKeys:
+		bad("keys.without_derived_keys", "leaves only the TPM to protect sealed blobs, and tpm.ephemeral says that it is lost at each boot: remove one of the two")
+	case c.Keys.WithoutTPM && !c.TPM.Ephemeral:
+		bad("keys.without_tpm", "is for a TPM that is made anew at each boot: set tpm.ephemeral too, or remove it")
 	}
 }

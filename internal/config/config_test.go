@@ -69,6 +69,8 @@ func TestConfigErrors(t *testing.T) {
 		{"state below a socket", "[state]\nfolder = \"/run/agentd/agentd.sock/x\"", "c.toml:2:1: state.folder: \"/run/agentd/agentd.sock/x\" is below the client socket"},
 		{"the socket for a TPM", "[tpm]\ndevice = \"unix:/run/agentd/agentd.sock\"", "tpm.device: \"/run/agentd/agentd.sock\" is the client socket too"},
 		{"selection leaves it out", "# quoted\n[tpm]\npcrs = \"sha256:0-7\"", "c.toml:3:1: tpm.pcrs: \"sha256:0-7\" leaves out PCR 13"},
+		{"nothing protects", "tpm.ephemeral = true\n[keys]\nwithout_derived_keys = true", "c.toml:3:1: keys.without_derived_keys: "},
+		{"without a TPM that is there", "[keys]\nwithout_tpm = true", "c.toml:2:1: keys.without_tpm: "},
 		{"selection", "tpm.pcrs = \"md5:1\"", "c.toml:1:5: tpm.pcrs: "},
 		{"span", "[report]\nspacing = \"2\"", "c.toml:2:11: report.spacing: \"2\" is not a time span"},
 		{"span too long", "[report]\ntimeout = \"3h\"", "c.toml:2:1: report.timeout: 3h0m0s is not within"},

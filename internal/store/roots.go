@@ -91,7 +91,7 @@ func (r *roots) get(ctx context.Context, kind sealing.SlotKind, was *sealing.Rea
 	}
 	if kind.TPM() {
 		if r.tpm == nil {
-			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a TPM, and this machine has none", kind)}
+			return nil, &sealing.Error{Code: api.CodeNoUsableSlot, Detail: fmt.Sprintf("slot %s needs a TPM, and this machine has none, or one that is made anew at each boot (tpm.ephemeral)", kind)}
 		}
 		id.tpmSecret = string(tpmSecret)
 	}
@@ -200,7 +200,7 @@ func (r *roots) unsealTPM(ctx context.Context, name []byte) (*secret.Secret, err
 func (r *roots) newTPMSecret(ctx context.Context) (name []byte, err error) {
 	record, name, s, err := r.tpm.Seal(ctx)
 	if err != nil {
-		return nil, &sealing.Error{Code: api.CodeRootUnavailable, Detail: "seal a new secret in the TPM", Err: err}
+		return nil, coded("seal a new secret in the TPM", err)
 	}
 	s.Wipe()
 	if len(name) != sealing.TPMNameSize || len(record) > sealing.MaxRecord {

@@ -63,6 +63,7 @@ func parseAddress(address string) (source, error) {
 		s.managed = true
 		s.open = func(context.Context) (io.ReadWriteCloser, error) { return openDevice(address) }
 		if base := path.Base(address); strings.HasPrefix(base, "tpm") && !strings.HasPrefix(base, "tpmrm") {
+			s.exclusive = true // the kernel lets one program open it at a time, and frees nothing when that ends
 			s.warnings = append(s.warnings, fmt.Sprintf("%s has no resource manager: it and other programs that use it break each other: use /dev/tpmrm0", address))
 		}
 	default:

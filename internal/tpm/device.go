@@ -29,7 +29,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -44,7 +43,7 @@ var (
 	ErrDegraded = errors.New("TPM is unavailable")
 	// ErrLockout means that the TPM refuses authorizations after too many failures
 	// (TPM_RC_LOCKOUT); it recovers by itself after its lockout interval.
-	ErrLockout = errors.New("TPM is in dictionary attack lockout: wait for its recovery time or run tpm2_dictionarylockout --clear-lockout")
+	ErrLockout = errors.New("TPM is in dictionary attack lockout: wait for its recovery time, or run `tpm2_dictionarylockout --clear-lockout`")
 	// ErrFraming means that the answer is not one response of the TPM.
 	ErrFraming = errors.New("answer is not a TPM response")
 	// ErrClosed means that this program closed the device.
@@ -109,9 +108,8 @@ type Device struct {
 //	unix:/path    a stream socket that speaks raw TPM commands, such as swtpm's
 //	fd:N          descriptor N, inherited; such a connection cannot be opened again
 //
-// Transient objects left by earlier users of the connection are flushed, sessions
-// are not: the resource manager does not virtualise their handles, and flushing
-// would end those of other programs. Open fails if the TPM does not answer.
+// Transient objects left by earlier users of the connection are flushed. If there is no
+// resource manager, loaded sessions are too: see flush. Open fails if the TPM does not answer.
 func Open(ctx context.Context, address string, o Options) (*Device, error) {
 	src, err := parseAddress(address)
 	if err != nil {
@@ -129,8 +127,8 @@ func Open(ctx context.Context, address string, o Options) (*Device, error) {
 	return d, nil
 }
 
-// New owns a TPM at an open connection, as its only client. Transient objects are flushed
-// before the first sequence runs. The connection cannot be opened again. If a command hangs
+// New owns a TPM at an open connection, as its only client. Transient objects and sessions
+// are flushed before the first sequence runs. The connection cannot be opened again. If a command hangs
 // and is answered later, the connection is used again.
 func New(rw io.ReadWriteCloser, o Options) *Device {
 	return newDevice(rw, source{once: true, exclusive: true}, o)
@@ -148,8 +146,9 @@ func newDevice(conn io.ReadWriteCloser, s source, o Options) *Device {
 }
 
 // Do runs f with the TPM to itself. The transport is valid until f returns. Errors
-// of the TPM pass through, so that errors.Is finds a tpm2.TPMRC; a lockout carries
-// [ErrLockout] too. Do must not be called from within f.
+// of the TPM pass through, so that errors.Is finds a tpm2.TPMRC. A lockout carries
+// [ErrLockout] too, and what the state of the TPM prevents is a [StateError]. Do must not be
+// called from within f.
 func (d *Device) Do(ctx context.Context, f func(t transport.TPM) error) error {
 	if err := d.take(ctx); err != nil {
 		return err
@@ -162,11 +161,7 @@ func (d *Device) Do(ctx context.Context, f func(t transport.TPM) error) error {
 		}
 	}
 	d.strays = make(map[uint32]struct{})
-	err := f(seq)
-	if errors.Is(err, tpm2.TPMRCLockout) {
-		return fmt.Errorf("%w: %w", ErrLockout, err)
-	}
-	return err
+	return explain(seq, f(seq))
 }
 
 // take waits for the turn, and fails at once while the device is down.

@@ -3,6 +3,7 @@
 package tpm_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -50,22 +51,10 @@ func TestKilledTenTimes(t *testing.T) {
 
 // A sweep for room leaves the sessions of the running sequence alone.
 func TestSweepKeepsOwnSessions(t *testing.T) {
-	p := swtpm.Start(t).Listen()
-	killed := open(t, p, tpm.Options{})
-	err := killed.Do(t.Context(), func(c transport.TPM) error {
-		for range 2 {
-			if _, _, err := tpm2.HMACSession(c, tpm2.TPMAlgSHA256, 16); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Disconnect()
-	d := open(t, p, tpm.Options{})
-	err = d.Do(t.Context(), func(c transport.TPM) error {
+	s := swtpm.Start(t)
+	d := open(t, s.Listen(), tpm.Options{})
+	leaveSessions(t, s, 2) // after the start, which flushes what it finds
+	err := d.Do(t.Context(), func(c transport.TPM) error {
 		var sessions []tpm2.Session
 		for range 3 { // the second one finds the slots full
 			s, _, err := tpm2.HMACSession(c, tpm2.TPMAlgSHA256, 16)
@@ -87,6 +76,58 @@ func TestSweepKeepsOwnSessions(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// leaveSessions starts n sessions, as a program that is killed before it ends them.
+func leaveSessions(t *testing.T, s *swtpm.TPM, n int) (handles []tpm2.TPMHandle) {
+	t.Helper()
+	for range n {
+		session, _, err := tpm2.HMACSession(s, tpm2.TPMAlgSHA256, 16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handles = append(handles, session.Handle())
+	}
+	return handles
+}
+
+// case 36: without a resource manager the start frees the sessions of a killed agent, before
+// anything needs their room. Sessions that another program saved stay: it goes on with them.
+func TestStartFreesSessions(t *testing.T) {
+	s := swtpm.Start(t)
+	saved, err := tpm2.ContextSave{SaveHandle: leaveSessions(t, s, 1)[0]}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := leaveSessions(t, s, 2)
+	p := s.Listen()
+	open(t, p, tpm.Options{})
+	for _, h := range left {
+		if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(s); !errors.Is(err, tpm2.TPMRCHandle) {
+			t.Errorf("session 0x%08x is still there: %v", uint32(h), err)
+		}
+	}
+	if _, err := (tpm2.ContextLoad{Context: saved.Context}).Execute(s); err != nil {
+		t.Errorf("the saved session of another program is gone: %v", err)
+	}
+
+	// What an interrupted sequence leaves goes before the next one.
+	d := open(t, p, tpm.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	err = d.Do(ctx, func(c transport.TPM) error {
+		left = leaveSessions(t, s, 1)
+		cancel()
+		return random(c)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := d.Do(t.Context(), random); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (tpm2.FlushContext{FlushHandle: left[0]}).Execute(s); err == nil {
+		t.Error("the session of an interrupted sequence stayed")
 	}
 }
 

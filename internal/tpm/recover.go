@@ -102,7 +102,7 @@ func (d *Device) attempt(inStep bool) (running chan response, err error) {
 		d.link = &link{conn: conn}
 	}
 	p := &prober{link: d.link, ctx: ctx}
-	err = flushTransient(p)
+	err = d.flush(p)
 	if rc := tpm2.TPMRC(0); err != nil && d.source.once && p.running == nil && !errors.As(err, &rc) {
 		err = fmt.Errorf("%w: %w", errLost, err) // no command is running, and what came was not an answer
 	}
@@ -156,7 +156,7 @@ func (d *Device) clean(s *sequence) error {
 		}
 		d.link = &link{conn: conn}
 	}
-	if err := flushTransient(s); err != nil {
+	if err := d.flush(s); err != nil {
 		return fmt.Errorf("clean the TPM: %w", err)
 	}
 	d.dirty = false
@@ -165,8 +165,10 @@ func (d *Device) clean(s *sequence) error {
 
 // First handles of a kind (TPM 2.0 Part 2, section 7.2).
 const (
-	firstTransient = uint32(tpm2.TPMHTTransient) << 24   // 0x80000000
-	firstLoaded    = uint32(tpm2.TPMHTHMACSession) << 24 // 0x02000000, loaded sessions
+	firstIndex     = uint32(tpm2.TPMHTNVIndex) << 24       // 0x01000000
+	firstLoaded    = uint32(tpm2.TPMHTHMACSession) << 24   // 0x02000000, loaded sessions
+	firstSaved     = uint32(tpm2.TPMHTPolicySession) << 24 // 0x03000000, saved sessions
+	firstTransient = uint32(tpm2.TPMHTTransient) << 24     // 0x80000000
 )
 
 // maxHandles caps the handles that a TPM may list; the largest have some dozens.
@@ -174,11 +176,20 @@ const maxHandles = 254
 
 var errHandles = errors.New("TPM lists handles of another kind than requested")
 
-// flushTransient flushes all transient objects that the connection sees. With the kernel's
-// resource manager these are its own. Otherwise they are those of clients that died, and
-// with three slots the next load fails unless they are flushed.
-func flushTransient(t transport.TPM) error {
-	return flushAll(t, firstTransient, nil)
+// flush flushes all transient objects that the connection sees. With the kernel's resource
+// manager these are its own. Otherwise they are those of clients that died, and with three
+// slots the next load fails unless they are flushed.
+//
+// Without a resource manager it flushes loaded sessions too: those that this program left
+// when it was killed. A program that goes on with a session later has it saved, which frees
+// its slot, and saved sessions stay. The resource manager does not virtualise the handles of
+// sessions: there, flushing would end those of other programs.
+func (d *Device) flush(t transport.TPM) error {
+	err := flushAll(t, firstTransient, nil)
+	if err == nil && d.source.exclusive {
+		err = flushAll(t, firstLoaded, nil)
+	}
+	return err
 }
 
 func flushAll(t transport.TPM, first uint32, keep map[uint32]struct{}) error {
@@ -208,8 +219,11 @@ func list(t transport.TPM, first uint32) ([]tpm2.TPMHandle, error) {
 		return nil, fmt.Errorf("list handles from 0x%08x: %w", first, err)
 	}
 	for _, h := range l.Handle {
-		// Sessions of both kinds are listed from the first HMAC session on.
-		if kind := uint32(h) >> 24; kind != first>>24 && !(first == firstLoaded && kind == uint32(tpm2.TPMHTPolicySession)) {
+		// Sessions of both kinds are listed together: the loaded ones as if all were HMAC
+		// sessions, the saved ones as if all were policy sessions.
+		kind := uint32(h) >> 24
+		session := kind == uint32(tpm2.TPMHTHMACSession) || kind == uint32(tpm2.TPMHTPolicySession)
+		if kind != first>>24 && !(session && (first == firstLoaded || first == firstSaved)) {
 			return nil, fmt.Errorf("list handles from 0x%08x: %w: 0x%08x", first, errHandles, uint32(h))
 		}
 	}

@@ -56,6 +56,7 @@ type Enroller struct {
 	key *startup.Part[*tpmkeys.AK] // set by Provision and by ReplaceAK, which exclude each other
 
 	endorsements endorsements
+	parent       error // that of tpmkeys.ErrParent; written and read by Provision and ReplaceAK
 
 	mu   sync.Mutex // guards lost, which Note writes
 	lost error      // why the key in use does not load any more
@@ -70,14 +71,28 @@ func New(c Config) *Enroller {
 func (e *Enroller) Key() (*tpmkeys.AK, bool) { return e.key.Now() }
 
 // Provision finds the attestation key of this machine, and makes one only if none was ever
-// stored. It is a step of the start.
+// stored, or if the TPM is made anew at each boot and the stored one is of another boot. It is
+// a step of the start.
 func (e *Enroller) Provision(ctx context.Context) error {
 	if _, up := e.key.Now(); up {
 		return nil
 	}
+	if e.parent != nil {
+		return e.parent // each try could count as an attack on the TPM
+	}
 	stored, ak, err := e.stored(ctx)
-	if errors.Is(err, ErrUnusable) {
-		return fmt.Errorf("%w; bring back what fits, or accept a new key, which verifiers have to enrol: `agentctl key replace-ak` keeps the old one in a file", err)
+	if e.c.TPM.Ephemeral && errors.Is(err, tpmkeys.ErrOtherTPM) {
+		e.c.Log.Info("the attestation key is of an earlier boot: tpm.ephemeral says that the TPM is made anew at each", "reason", err)
+		stored, err = nil, nil
+	}
+	switch {
+	case errors.Is(err, tpmkeys.ErrOtherTPM):
+		err = fmt.Errorf("%w. If this machine's vTPM is made anew at each boot, set tpm.ephemeral = true in the configuration", withReplace(err))
+	case errors.Is(err, ErrUnusable):
+		err = withReplace(err)
+	}
+	if errors.Is(err, tpmkeys.ErrParent) {
+		e.parent = err
 	}
 	if err != nil {
 		return err
@@ -90,6 +105,11 @@ func (e *Enroller) Provision(ctx context.Context) error {
 	}
 	e.key.Set(ak)
 	return nil
+}
+
+// withReplace says what to do about a stored key that cannot be used.
+func withReplace(err error) error {
+	return fmt.Errorf("%w; bring back what fits, or accept a new key, which verifiers have to enrol: `agentctl key replace-ak` keeps the old one in a file", err)
 }
 
 // stored loads the attestation key that the state folder contains, nil without an error if
@@ -120,7 +140,7 @@ func (e *Enroller) stored(ctx context.Context) (stored []byte, ak *tpmkeys.AK, e
 
 // unusable reports whether err says that the TPM works and does not load the key.
 func unusable(err error) bool {
-	return errors.Is(err, tpmkeys.ErrOtherTPM) || errors.Is(err, tpmkeys.ErrDamaged)
+	return errors.Is(err, tpmkeys.ErrOtherTPM) || errors.Is(err, tpmkeys.ErrDamaged) || errors.Is(err, tpmkeys.ErrParent)
 }
 
 // load makes the TPM load the key in blob, or make one if blob is nil.

@@ -74,6 +74,11 @@ func (s *Source) tpm(trial error) api.TPMStatus {
 		if out.Reason = trial.Error(); open {
 			out.State = api.StateDegraded
 		}
+		if errors.Is(trial, tpm.ErrRefuses) {
+			out.Code = api.CodeTPMRefuses
+		}
+	case trial != nil && !open: // an earlier step failed, which says nothing of the TPM
+		out = api.TPMStatus{State: api.StateUnknown, Reason: "not looked at yet: " + trial.Error()}
 	}
 	if a, up := s.Attester.Now(); up {
 		quote := a.Stats().QuoteError

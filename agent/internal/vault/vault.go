@@ -39,6 +39,9 @@ var (
 	// ErrNoDerivation is returned if the platform derives no keys.
 	ErrNoDerivation = errors.New("the firmware of this machine derives no keys, so that nothing would bind sealed blobs to chip and launch measurement: " +
 		"set keys.without_derived_keys to accept that the TPM alone protects them")
+	// ErrEphemeral is returned if the TPM is made anew at each boot.
+	ErrEphemeral = errors.New("the TPM of this machine is made anew at each boot (tpm.ephemeral), so that what is sealed to it is lost with the boot: " +
+		"set keys.without_tpm to accept that the keys that the firmware derives protect sealed blobs alone, and that nothing notices an older state of the files")
 )
 
 // Config is what a Vault works with. All fields are required.
@@ -93,6 +96,9 @@ func (v *Vault) Run(ctx context.Context) {
 		}
 		if code := sealing.CodeOf(err); code != "" && code != api.CodeRootUnavailable && code != api.CodeInterrupted {
 			return // waiting does not help: an administrator has to act
+		}
+		if errors.Is(err, ErrEphemeral) {
+			return
 		}
 		select {
 		case <-ctx.Done():
@@ -158,6 +164,9 @@ func (v *Vault) now() (*store.Store, store.State) {
 }
 
 func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
+	if v.c.TPM.Ephemeral && !v.c.Keys.WithoutTPM {
+		return nil, nil, ErrEphemeral
+	}
 	keys, err := v.keys()
 	if err != nil {
 		return nil, nil, err
@@ -175,8 +184,12 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 		return nil, nil, fmt.Errorf("open folder of sealed blobs %s: %w", v.c.Folder, err)
 	}
 	k := v.c.Keys
+	var root store.TPM // none if it would not last
+	if !v.c.TPM.Ephemeral {
+		root = &tpmroot.TPM{Device: device, Auths: auths}
+	}
 	s, err := store.Open(ctx, store.Config{
-		Files: files{dir}, Platform: keys, TPM: &tpmroot.TPM{Device: device, Auths: auths},
+		Files: files{dir}, Platform: keys, TPM: root,
 		Quota:      store.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
 		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange,
 	})

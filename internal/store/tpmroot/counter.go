@@ -46,12 +46,12 @@ func (t *TPM) PlanCounter(ctx context.Context) ([]byte, error) {
 	if r.Auth, err = tpmkeys.NewAuth(rand.Reader); err != nil {
 		return nil, err
 	}
-	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
+	err = t.do(ctx, func(c transport.TPM) error {
 		for range indexTries {
 			var b [4]byte
 			rand.Read(b[:]) // never fails
 			r.Index = firstIndex + binary.BigEndian.Uint32(b[:])%indices
-			_, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(tpm)
+			_, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(r.Index)}.Execute(c)
 			if tpmkeys.Absent(err) {
 				return nil
 			}
@@ -93,20 +93,20 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 	if err != nil {
 		return 0, err
 	}
-	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
-		public, err := r.find(tpm)
+	err = t.do(ctx, func(c transport.TPM) error {
+		public, err := r.find(c)
 		if errors.Is(err, api.CodeCounterLost) && tpmkeys.Absent(err) {
-			if err = t.define(tpm, r); err == nil {
-				public, err = r.find(tpm)
+			if err = t.define(c, r); err == nil {
+				public, err = r.find(c)
 			}
 		}
 		if err != nil {
 			return err
 		}
 		if public.area.Attributes.Written {
-			value, err = r.read(tpm, public)
+			value, err = r.read(c, public)
 		} else {
-			value, err = r.increment(tpm, public)
+			value, err = r.increment(c, public)
 		}
 		return err
 	})
@@ -118,8 +118,8 @@ func (t *TPM) DefineCounter(ctx context.Context, record []byte) (value uint64, e
 
 // define runs TPM2_NV_DefineSpace. The authorization value travels encrypted to the
 // storage root key.
-func (t *TPM) define(tpm transport.TPM, r *counterRecord) error {
-	return tpmkeys.WithSRK(tpm, nil, t.Auths, func(p *tpmkeys.Primary) error {
+func (t *TPM) define(c transport.TPM, r *counterRecord) error {
+	return tpmkeys.WithSRK(c, nil, t.Auths, func(p *tpmkeys.Primary) error {
 		_, err := tpm2.NVDefineSpace{
 			AuthHandle: t.Auths.Owned(),
 			Auth:       tpm2.TPM2BAuth{Buffer: r.Auth},
@@ -129,7 +129,7 @@ func (t *TPM) define(tpm transport.TPM, r *counterRecord) error {
 				Attributes: attributes,
 				DataSize:   8,
 			}),
-		}.Execute(tpm, p.Session(tpm2.AESEncryption(128, tpm2.EncryptIn)))
+		}.Execute(c, p.Session(tpm2.AESEncryption(128, tpm2.EncryptIn)))
 		return t.Auths.OwnerError(err)
 	})
 }
@@ -214,19 +214,19 @@ func (t *TPM) use(ctx context.Context, record []byte, f func(transport.TPM, *cou
 	if err != nil {
 		return err
 	}
-	return t.Device.Do(ctx, func(tpm transport.TPM) error {
-		p, err := r.find(tpm)
+	return t.do(ctx, func(c transport.TPM) error {
+		p, err := r.find(c)
 		if err != nil {
 			return err
 		}
-		return f(tpm, r, p)
+		return f(c, r, p)
 	})
 }
 
 // ReadCounter returns the counter's value.
 func (t *TPM) ReadCounter(ctx context.Context, record []byte) (value uint64, err error) {
-	err = t.use(ctx, record, func(tpm transport.TPM, r *counterRecord, p *nvPublic) (err error) {
-		value, err = r.read(tpm, p)
+	err = t.use(ctx, record, func(c transport.TPM, r *counterRecord, p *nvPublic) (err error) {
+		value, err = r.read(c, p)
 		return err
 	})
 	return value, err
@@ -234,8 +234,8 @@ func (t *TPM) ReadCounter(ctx context.Context, record []byte) (value uint64, err
 
 // Increment adds one and returns the new value (TPM2_NV_Increment, Part 3, section 31.8).
 func (t *TPM) Increment(ctx context.Context, record []byte) (value uint64, err error) {
-	err = t.use(ctx, record, func(tpm transport.TPM, r *counterRecord, p *nvPublic) (err error) {
-		value, err = r.increment(tpm, p)
+	err = t.use(ctx, record, func(c transport.TPM, r *counterRecord, p *nvPublic) (err error) {
+		value, err = r.increment(c, p)
 		return err
 	})
 	return value, err
@@ -244,18 +244,18 @@ func (t *TPM) Increment(ctx context.Context, record []byte) (value uint64, err e
 // RemoveCounter removes the index, after it has taken our authorization: what is not
 // ours stays.
 func (t *TPM) RemoveCounter(ctx context.Context, record []byte) error {
-	return t.use(ctx, record, func(tpm transport.TPM, r *counterRecord, p *nvPublic) error {
+	return t.use(ctx, record, func(c transport.TPM, r *counterRecord, p *nvPublic) error {
 		if p.area.Attributes.Written {
-			if _, err := r.read(tpm, p); err != nil {
+			if _, err := r.read(c, p); err != nil {
 				return err
 			}
 		}
 		_, err := tpm2.NVUndefineSpace{
 			AuthHandle: t.Auths.Owned(),
 			NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(r.Index), Name: p.name},
-		}.Execute(tpm)
+		}.Execute(c)
 		if err != nil {
-			return fmt.Errorf("remove the counter at NV index 0x%08x: %w", r.Index, err)
+			return fmt.Errorf("remove the counter at NV index 0x%08x: %w", r.Index, t.Auths.OwnerError(err))
 		}
 		return nil
 	})

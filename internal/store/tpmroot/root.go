@@ -29,6 +29,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -80,6 +81,16 @@ var template = tpm2.TPMTPublic{
 	}),
 }
 
+// do runs f on the device. What only a person changes about the TPM comes back as a refusal,
+// so that nothing tries again for ever: see [tpm.ErrRefuses].
+func (t *TPM) do(ctx context.Context, f func(transport.TPM) error) error {
+	err := t.Device.Do(ctx, f)
+	if sealing.CodeOf(err) == "" && (errors.Is(err, tpm.ErrRefuses) || errors.Is(err, tpmkeys.ErrParent)) {
+		return &sealing.Error{Code: api.CodeTPMRefuses, Detail: "use the TPM for sealing", Err: err}
+	}
+	return err
+}
+
 // Seal makes a new random secret of 32 bytes and seals it. Id is the object's name.
 func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, err error) {
 	s, err = secret.Random(sealing.KeySize)
@@ -88,9 +99,9 @@ func (t *TPM) Seal(ctx context.Context) (record, id []byte, s *secret.Secret, er
 	}
 	r := secretRecord{Type: secretType}
 	if r.Auth, err = tpmkeys.NewAuth(rand.Reader); err == nil {
-		err = t.Device.Do(ctx, func(tpm transport.TPM) error {
-			r.EK = t.ekName(tpm)
-			return tpmkeys.WithSRK(tpm, nil, t.Auths, func(p *tpmkeys.Primary) error { return r.create(tpm, p, s) })
+		err = t.do(ctx, func(c transport.TPM) error {
+			r.EK = t.ekName(c)
+			return tpmkeys.WithSRK(c, nil, t.Auths, func(p *tpmkeys.Primary) error { return r.create(c, p, s) })
 		})
 	}
 	if err == nil {
@@ -141,8 +152,8 @@ func (r *secretRecord) name() (keys.Name, error) {
 
 // ekName returns the name of the P-256 endorsement key, empty if it cannot be read. The
 // endorsement seed outlives TPM2_Clear.
-func (t *TPM) ekName(tpm transport.TPM) keys.Name {
-	ek, err := tpmkeys.ReadEK(tpm, keys.EKECC256, t.Auths)
+func (t *TPM) ekName(c transport.TPM) keys.Name {
+	ek, err := tpmkeys.ReadEK(c, keys.EKECC256, t.Auths)
 	if err != nil {
 		return nil // only an explanation depends on it
 	}
@@ -186,13 +197,13 @@ func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error)
 		return nil, err
 	}
 	var out *secret.Secret
-	err = t.Device.Do(ctx, func(tpm transport.TPM) error {
-		err := tpmkeys.WithSRK(tpm, r.Parent, t.Auths, func(p *tpmkeys.Primary) (err error) {
-			out, err = r.unseal(tpm, p)
+	err = t.do(ctx, func(c transport.TPM) error {
+		err := tpmkeys.WithSRK(c, r.Parent, t.Auths, func(p *tpmkeys.Primary) (err error) {
+			out, err = r.unseal(c, p)
 			return err
 		})
 		if errors.Is(err, tpmkeys.ErrOtherTPM) {
-			return t.explain(tpm, r)
+			return t.explain(c, r)
 		}
 		return err
 	})
@@ -204,8 +215,8 @@ func (t *TPM) Unseal(ctx context.Context, record []byte) (*secret.Secret, error)
 }
 
 // explain says why the storage root key differs.
-func (t *TPM) explain(tpm transport.TPM, r *secretRecord) error {
-	now := t.ekName(tpm)
+func (t *TPM) explain(c transport.TPM, r *secretRecord) error {
+	now := t.ekName(c)
 	switch {
 	case len(now) == 0 || len(r.EK) == 0:
 		return &sealing.Error{Code: api.CodeOtherTPM, Detail: "the secret was sealed in another TPM, or this one was cleared; the endorsement key that would tell which cannot be read"}
@@ -242,7 +253,7 @@ func (r *secretRecord) unseal(t transport.TPM, p *tpmkeys.Primary) (*secret.Secr
 	}}.Execute(once)
 	_, flushed := tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(t)
 	if tpmkeys.Refused(err) {
-		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: "the TPM's sealed object does not accept the authorization in its record", Err: err}
+		return nil, &sealing.Error{Code: api.CodeTPMSecretDamaged, Detail: fmt.Sprintf("the TPM's sealed object does not accept the authorization in its record: %v", err)}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unseal: %w", errors.Join(err, flushed))

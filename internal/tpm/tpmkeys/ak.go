@@ -60,7 +60,7 @@ func Provision(t transport.TPM, blob *Blob, auths Auths) (*AK, error) {
 
 // create makes a key under the storage root key.
 func create(t transport.TPM, auths Auths) (blob *Blob, err error) {
-	err = withParent(t, nil, auths, func(parent *Primary) (err error) {
+	err = WithSRK(t, nil, auths, func(parent *Primary) (err error) {
 		blob, err = createUnder(t, parent)
 		return err
 	})
@@ -91,7 +91,7 @@ func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
 // load loads the key. The caller holds mu or has the only reference.
 func (a *AK) load(t transport.TPM) error {
 	var rsp *tpm2.LoadResponse
-	err := withParent(t, a.blob.parent, a.auths, func(parent *Primary) (err error) {
+	err := WithSRK(t, a.blob.parent, a.auths, func(parent *Primary) (err error) {
 		rsp, err = tpm2.Load{
 			ParentHandle: parent.Auth(tpm2.PasswordAuth(nil)),
 			InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},

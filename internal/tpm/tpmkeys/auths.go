@@ -3,11 +3,14 @@
 package tpmkeys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/internal/tpm"
 )
 
 // Auths are the authorization values of the hierarchies that keys are made in. Both
@@ -29,15 +32,23 @@ func (Auths) LogValue() slog.Value { return slog.StringValue("hidden") }
 type AuthError struct {
 	Hierarchy string // "owner" or "endorsement"
 	Given     bool   // whether a value was configured, which is wrong then
+	Break     bool   // whether that value ends with a line break, which counts
 	Err       error  // answer of the TPM
 }
 
 func (e *AuthError) Error() string {
-	if e.Given {
-		return fmt.Sprintf("the TPM refuses the %s authorization: the value in the file named by tpm.%s_auth_file is wrong: %v", e.Hierarchy, e.Hierarchy, e.Err)
+	key := "tpm." + e.Hierarchy + "_auth_file"
+	switch {
+	case !e.Given:
+		return fmt.Sprintf("the TPM's %s authorization is set (%v): put its value into a file of mode 0600, without a line break (`printf %%s VALUE`), and name that file in %s", e.Hierarchy, e.Err, key)
+	case e.Break:
+		return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names ends with a line break, which counts: `truncate -s -1 FILE` removes it", e.Hierarchy, e.Err, key)
 	}
-	return fmt.Sprintf("the TPM's %s authorization is set: put it into a file of mode 0600 and name that file in tpm.%s_auth_file: %v", e.Hierarchy, e.Hierarchy, e.Err)
+	return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names is not the TPM's: `tpm2_getcap properties-variable` says whether one is set", e.Hierarchy, e.Err, key)
 }
+
+// Is reports whether target is [tpm.ErrRefuses]: only a person changes what is wrong.
+func (e *AuthError) Is(target error) bool { return target == tpm.ErrRefuses }
 
 func (e *AuthError) Unwrap() error { return e.Err }
 
@@ -66,8 +77,8 @@ func (a Auths) endorsementError(err error) error {
 }
 
 func refusal(hierarchy string, given []byte, err error) error {
-	if Refused(err) {
-		return &AuthError{Hierarchy: hierarchy, Given: len(given) > 0, Err: err}
+	if _, known := errors.AsType[*AuthError](err); !known && Refused(err) {
+		return &AuthError{Hierarchy: hierarchy, Given: len(given) > 0, Break: bytes.HasSuffix(given, []byte("\n")), Err: err}
 	}
 	return err
 }

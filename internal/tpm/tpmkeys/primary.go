@@ -5,10 +5,12 @@ package tpmkeys
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/keys"
 )
@@ -55,13 +57,48 @@ func flush(t transport.TPM, h tpm2.TPMHandle) error {
 func createPrimary(t transport.TPM, hierarchy tpm2.AuthHandle, template tpm2.TPMTPublic) (*Primary, error) {
 	rsp, err := tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: tpm2.New2B(template)}.Execute(t)
 	if err != nil {
-		return nil, err
+		return nil, withoutECC(t, template, err)
 	}
 	public, err := madeFrom(rsp.OutPublic.Bytes(), template)
 	if err != nil {
 		return nil, errors.Join(err, flush(t, rsp.ObjectHandle))
 	}
 	return &Primary{Handle: rsp.ObjectHandle, Public: public, transient: true}, nil
+}
+
+// CheckECC asks whether the TPM has the curve NIST P-256 (TPM_CAP_ECC_CURVES, TPM 2.0 Part 3,
+// section 30.2), on which the storage root key and the attestation key are.
+func CheckECC(t transport.TPM) error {
+	rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapECCCurves, PropertyCount: maxCurves}.Execute(t)
+	if err != nil {
+		return fmt.Errorf("list the TPM's curves: %w", err)
+	}
+	curves, err := rsp.CapabilityData.Data.ECCCurves()
+	if err != nil {
+		return fmt.Errorf("list the TPM's curves: %w", err)
+	}
+	if slices.Contains(curves.ECCCurves, tpm2.TPMECCNistP256) {
+		return nil
+	}
+	return &tpm.StateError{
+		Kind: tpm.ErrRefuses, Cause: "the TPM has no elliptic curve NIST P-256, which the agent's keys are on",
+		Todo: "give the machine a TPM with ECC (`tpm2_getcap ecc-curves` lists the curves of this one)",
+	}
+}
+
+// maxCurves caps the curves that a TPM may list; the registry of the TCG has about ten.
+const maxCurves = 64
+
+// withoutECC returns err, or that the TPM has no ECC if the key was to be of ECC.
+func withoutECC(t transport.TPM, template tpm2.TPMTPublic, err error) error {
+	if template.Type != tpm2.TPMAlgECC || Refused(err) {
+		return err
+	}
+	if missing, ok := errors.AsType[*tpm.StateError](CheckECC(t)); ok {
+		missing.Err = err
+		return missing
+	}
+	return err
 }
 
 // madeFrom parses the public area of a new key, and checks that it is of template.
@@ -95,64 +132,78 @@ func Absent(err error) bool {
 	return errors.Is(err, tpm2.TPMRCHandle) || errors.Is(err, tpm2.TPMRCReferenceH0)
 }
 
-// WithSRK runs f with the storage root key of that name, or fails with [ErrOtherTPM]. If
-// name is empty, it is the key at 0x81000001, which is made if it is absent.
+// ErrParent means that the storage root key of a stored key is at its place and refuses the
+// empty authorization value, and that deriving gives another key. Trying again helps nothing,
+// and can lock the TPM: see srk.
+var ErrParent = errors.New("the storage root key has got an authorization value")
+
+// WithSRK runs f with the storage root key of that name, or fails with [ErrOtherTPM]. If name
+// is empty, it is the key at 0x81000001, which is made if it is absent.
+//
+// Another program may have given the key at 0x81000001 an authorization value. Then WithSRK
+// runs f again with the key derived: from the template of the TCG that is the same key
+// without the value. A refusal of the owner hierarchy is not one of the key.
 func WithSRK(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) error) error {
-	find := func() (*Primary, error) { return findSRK(t, auths) }
-	if len(name) > 0 {
-		find = func() (*Primary, error) { return srkNamed(t, name, auths) }
-	}
-	s, err := find()
+	p, err := srk(t, name, auths)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(s), s.flush(t))
+	err = f(p)
+	if _, owner := errors.AsType[*AuthError](err); p.transient || owner || !Refused(err) {
+		return errors.Join(err, p.flush(t))
+	}
+	derived, made := primarySRK(t, auths)
+	if made != nil {
+		return made
+	}
+	if len(name) > 0 && !derived.Public.Name().Equal(name) {
+		err := fmt.Errorf("%w: the one at 0x%08x is %s: remove the value, or have root accept new keys: %w", ErrParent, uint32(srkHandle), name, err)
+		return errors.Join(err, derived.flush(t))
+	}
+	return errors.Join(f(derived), derived.flush(t))
 }
 
-// withParent runs f as [WithSRK] does. If another program gave the key at 0x81000001 an
-// authorization value, it runs f again with the key derived: that is the same key without
-// the value.
-func withParent(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) error) error {
-	return WithSRK(t, name, auths, func(p *Primary) error {
-		err := f(p)
-		if !Refused(err) || p.transient {
-			return err
-		}
-		derived, err := primarySRK(t, auths)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f(derived), derived.flush(t))
-	})
-}
-
-// findSRK finds the storage root key or makes it. It uses the key at 0x81000001 if that
-// is a storage key that never leaves this TPM. If no key is there, it makes the ECC P-256
-// key of the TCG's template and keeps it there. If something else is there, or the TPM has
-// no room, it derives the same key each time and does not keep it: the key comes from the
-// owner seed and is the same until TPM2_Clear.
-func findSRK(t transport.TPM, auths Auths) (*Primary, error) {
+// srk finds the storage root key of a name, or the one to make keys under if name is empty.
+//
+// The latter is the key at 0x81000001, if that is a storage key that never leaves this TPM and
+// to try it costs nothing. A key with dictionary attack protection that has got an
+// authorization value counts each try as an attack, up to a lockout of the whole TPM. In its
+// place srk derives the ECC P-256 key of the TCG's template: it comes from the owner seed and
+// is the same until TPM2_Clear.
+func srk(t transport.TPM, name keys.Name, auths Auths) (*Primary, error) {
 	public, err := readPublic(t, srkHandle)
+	found := err == nil
 	switch {
-	case err == nil && storage(public):
+	case found && len(name) > 0 && public.Name().Equal(name), found && len(name) == 0 && storage(public):
 		return &Primary{Handle: srkHandle, Public: public}, nil
-	case err == nil, errors.Is(err, errPublic):
-		return primarySRK(t, auths)
-	case !Absent(err):
+	case !found && !errors.Is(err, errPublic) && !Absent(err):
 		return nil, fmt.Errorf("find the storage root key: %w", err)
 	}
+	empty := Absent(err)
 	s, err := primarySRK(t, auths)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case len(name) == 0 && empty:
+		return keepSRK(t, s, auths)
+	case len(name) > 0 && !s.Public.Name().Equal(name):
+		err := fmt.Errorf("%w: the storage root key here is %s, the stored key was made under %s", ErrOtherTPM, s.Public.Name(), name)
+		return nil, errors.Join(err, s.flush(t))
 	}
-	_, err = tpm2.EvictControl{
+	return s, nil
+}
+
+// keepSRK keeps s at 0x81000001, which is free. If the TPM has no room, s is derived each
+// time.
+func keepSRK(t transport.TPM, s *Primary, auths Auths) (*Primary, error) {
+	_, err := tpm2.EvictControl{
 		Auth:             auths.Owned(),
 		ObjectHandle:     tpm2.NamedHandle{Handle: s.Handle, Name: tpm2.TPM2BName{Buffer: s.Public.Name()}},
 		PersistentHandle: srkHandle,
 	}.Execute(t)
 	switch {
 	case errors.Is(err, tpm2.TPMRCNVSpace), errors.Is(err, tpm2.TPMRCNVDefined):
-		return s, nil // no room, or another program was faster: derived each time
+		return s, nil // no room, or another program was faster
 	case err != nil:
 		err = fmt.Errorf("keep the storage root key at 0x%08x: %w", uint32(srkHandle), auths.OwnerError(err))
 		return nil, errors.Join(err, s.flush(t))
@@ -161,27 +212,6 @@ func findSRK(t transport.TPM, auths Auths) (*Primary, error) {
 		return nil, err
 	}
 	return &Primary{Handle: srkHandle, Public: s.Public}, nil
-}
-
-// srkNamed finds the storage root key of that name, or fails with [ErrOtherTPM].
-func srkNamed(t transport.TPM, name keys.Name, auths Auths) (*Primary, error) {
-	public, err := readPublic(t, srkHandle)
-	switch {
-	case err == nil && public.Name().Equal(name):
-		return &Primary{Handle: srkHandle, Public: public}, nil
-	case err == nil, errors.Is(err, errPublic), Absent(err):
-	default:
-		return nil, fmt.Errorf("find the storage root key: %w", err)
-	}
-	s, err := primarySRK(t, auths)
-	if err != nil {
-		return nil, err
-	}
-	if !s.Public.Name().Equal(name) {
-		err := fmt.Errorf("%w: the storage root key here is %s, the attestation key was made under %s", ErrOtherTPM, s.Public.Name(), name)
-		return nil, errors.Join(err, s.flush(t))
-	}
-	return s, nil
 }
 
 // primarySRK derives the key of the TCG's ECC P-256 template.
@@ -193,11 +223,12 @@ func primarySRK(t transport.TPM, auths Auths) (*Primary, error) {
 	return s, nil
 }
 
-// storage reports whether p can be the parent of keys that never leave this TPM.
+// storage reports whether p can be the parent of keys that never leave this TPM, and whether
+// it can be tried without being counted as an attack.
 func storage(p *keys.Public) bool {
 	a := p.Area().ObjectAttributes
 	return a.FixedTPM && a.FixedParent && a.SensitiveDataOrigin && !a.EncryptedDuplication &&
-		a.Restricted && a.Decrypt && !a.SignEncrypt && a.UserWithAuth
+		a.Restricted && a.Decrypt && !a.SignEncrypt && a.UserWithAuth && a.NoDA
 }
 
 // Places of keys and certificates by convention (TCG TPM v2.0 Provisioning
