@@ -27,6 +27,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/status"
 	"github.com/cvm-agentd/agentd/agent/internal/systemd"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -97,9 +98,13 @@ func newDaemon(o Options) (*daemon, error) {
 	d.status = &status.Source{
 		Agent: d.identity, Supervisor: s, Device: d.device, Ledger: d.ledger, Attester: d.attester,
 		Platform: d.platform, Enroller: d.enroller, Apps: d.service, Vault: d.vault, PCR: c.Measurement.PCR,
+		Evidence: d.evidence(), Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
 	}
 	return d, nil
 }
+
+// evidence returns what makes evidence.
+func (d *daemon) evidence() evidencer { return evidencer{d.supervisor, d.attester, d.enroller} }
 
 // server returns the server of both sockets, which asks the parts.
 func (d *daemon) server() (*server.Server, error) {
@@ -114,7 +119,7 @@ func (d *daemon) server() (*server.Server, error) {
 	limits := d.o.Config.Limits
 	return server.New(server.Config{
 		Identifier: identifier,
-		Attester:   evidencer{d.attester, d.enroller},
+		Attester:   d.evidence(),
 		Log:        logReader{d.ledger},
 		Apps:       d.service,
 		Status:     d.status,
@@ -215,6 +220,7 @@ func (d *daemon) work(ctx context.Context) error {
 	followed, _ := d.apps.Now()
 	var working sync.WaitGroup
 	working.Go(func() { attester.Run(ctx) })
+	working.Go(func() { attester.Watch(ctx) })
 	working.Go(func() { d.vault.Run(ctx) })
 	working.Go(func() {
 		if err := followed.Run(ctx); err != nil && ctx.Err() == nil {

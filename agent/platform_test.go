@@ -35,7 +35,7 @@ func TestAnotherPlatform(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.options.Machine.OpenPlatform = func() (platform.Platform, error) { return another{}, nil }
 	d, stop := w.start()
-	b, err := evidencer{d.attester, d.enroller}.Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
+	b, err := d.evidence().Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
 	if err != nil || !strings.Contains(string(b), `"kind":"another"`) {
 		t.Errorf("evidence %.200s, %v", b, err)
 	}

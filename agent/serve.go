@@ -29,8 +29,9 @@ import (
 // evidencer makes evidence as soon as the attester is up, and tells the owner of the
 // attestation key how that key does.
 type evidencer struct {
-	attester *startup.Part[*attest.Attester]
-	enroller *enrol.Enroller
+	supervisor *startup.Supervisor
+	attester   *startup.Part[*attest.Attester]
+	enroller   *enrol.Enroller
 }
 
 // Attest makes evidence.
@@ -41,6 +42,23 @@ func (e evidencer) Attest(ctx context.Context, r api.EvidenceRequest, c evidence
 	}
 	b, err := a.Attest(ctx, r, c)
 	return b, e.enroller.Note(err)
+}
+
+// Ready returns why Attest would fail now, nil if it would not, by what was found last. All that
+// says whether the agent can make evidence asks this: status, its line for systemd, doctor.
+func (e evidencer) Ready() error {
+	a, up := e.attester.Now()
+	if !up {
+		return e.supervisor.Missing()
+	}
+	return e.enroller.Note(a.Ready())
+}
+
+// Look has the devices asked, so that Ready tells how they do now.
+func (e evidencer) Look(ctx context.Context) {
+	if a, up := e.attester.Now(); up {
+		a.Look(ctx)
+	}
 }
 
 // logReader reads the measurement log as soon as the ledger is up.

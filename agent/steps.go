@@ -152,7 +152,8 @@ func (d *daemon) startApps(ctx context.Context) (*apps.Apps, error) {
 	}
 	_, err = a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
 	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {
-		// Nothing can be recorded any more; status still lists what is declared.
+		// Nothing can be recorded until the next boot. The attester gives no evidence without the
+		// record of this start; status still lists what is declared.
 		_, err = a.Reload(ctx, nil)
 	}
 	if err != nil {

@@ -51,11 +51,17 @@ const (
 	QueryFormat = "format" // a LogFormat
 	QueryName   = "name"
 	QueryApp    = "app"
+	QueryCheck  = "check"
 )
+
+// CheckNow is a value of QueryCheck: the agent tries first whether it can make evidence.
+// Otherwise the answer is from memory.
+const CheckNow = "now"
 
 var (
 	byName = Parameter{Name: QueryName, Summary: "Name of a secret; absent: the root of the app, from which secrets are derived."}
 	byApp  = Parameter{Name: QueryApp, Required: true, Summary: "Name of the app."}
+	checks = Parameter{Name: QueryCheck, Words: []string{"none", CheckNow}, Summary: "Whether the agent tries first, for up to 5 seconds, if it can make evidence now."}
 	inLog  = []Parameter{
 		{Name: QueryStart, Number: true, Summary: "Number of the first record wanted."},
 		{Name: QueryFormat, Words: []string{string(LogTLV), string(LogCELJSON)}, Summary: "Spelling of the records."},
@@ -74,7 +80,7 @@ const (
 // Endpoints on both sockets.
 var (
 	CallSelf     = Endpoint[None, Self]{Route{"self", "GET", "/v1/self", OnBoth, fromMemory, 0, nil, "", "Who the caller is to the agent, and why."}}
-	CallStatus   = Endpoint[None, Status]{Route{"status", "GET", "/v1/status", OnBoth, fromMemory, 0, nil, "", "The state of the agent."}}
+	CallStatus   = Endpoint[None, Status]{Route{"status", "GET", "/v1/status", OnBoth, fromMemory, 0, []Parameter{checks}, "", "The state of the agent."}}
 	CallLog      = Endpoint[None, evidence.Log]{Route{"log", "GET", "/v1/log", OnBoth, fromDevice, 0, inLog, "", "The measurement log. With format cel-json the answer is a TCG Canonical Event Log in JSON encoding."}}
 	CallEvidence = Endpoint[EvidenceRequest, evidence.Evidence]{Route{"evidence", "POST", "/v1/evidence", OnBoth, fromSNP, 32 << 10, nil, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "Evidence over the caller's nonce and key."}}
 	CallAK       = Endpoint[None, AK]{Route{"ak", "GET", "/v1/ak", OnBoth, fromDevice, 0, nil, "", "The attestation key, for enrolment."}}

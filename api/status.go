@@ -16,7 +16,8 @@ const (
 
 // Status is the answer of GET /v1/status.
 type Status struct {
-	Version  string         `json:"version"` // version of the agent
+	Version  string         `json:"version"`  // version of the agent
+	Evidence EvidenceStatus `json:"evidence"` // whether the next request for evidence gets some
 	TPM      TPMStatus      `json:"tpm"`
 	Platform PlatformStatus `json:"platform"`
 	Ledger   LedgerStatus   `json:"ledger"`
@@ -31,6 +32,14 @@ type Status struct {
 // ReasonStarting is the reason while the agent has not tried everything once. A program
 // that waits for the agent goes on waiting. Every other reason needs attention.
 const ReasonStarting = "the agent is starting"
+
+// EvidenceStatus says whether the agent can make evidence. The other members of [Status] say
+// more about the causes. A program that wants to know whether the agent is ready reads this one.
+type EvidenceStatus struct {
+	Ready  bool   `json:"ready"`           // the next request gets fresh evidence, by what was found last
+	Code   Code   `json:"code,omitzero"`   // with which a request would be refused now
+	Reason string `json:"reason,omitzero"` // the same in words
+}
 
 // TPMStatus is the state of the TPM.
 type TPMStatus struct {

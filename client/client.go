@@ -58,6 +58,12 @@ func (c *Client) Status(ctx context.Context) (*api.Status, error) {
 	return call(ctx, c.socket(), api.CallStatus, api.None{})
 }
 
+// StatusNow asks for the state of the agent, after the agent tried whether it can make evidence
+// now. That takes up to 5 seconds.
+func (c *Client) StatusNow(ctx context.Context) (*api.Status, error) {
+	return call(ctx, c.socket(), api.CallStatus, api.None{}, api.QueryCheck, api.CheckNow)
+}
+
 // Log asks for the measurement log from record start on.
 func (c *Client) Log(ctx context.Context, start uint64) (*evidence.Log, error) {
 	b, err := c.log(ctx, start, api.LogTLV)

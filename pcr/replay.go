@@ -116,6 +116,15 @@ func (p *Replayer) Full() bool { return p.full }
 // Time returns the time of the last record, 0 before the first.
 func (p *Replayer) Time() uint64 { return p.time }
 
+// AgentKey returns the key of the agent that started last and has not stopped since, nil if
+// there is none.
+func (p *Replayer) AgentKey() []byte {
+	if p.stop {
+		return nil
+	}
+	return p.agent
+}
+
 // Event returns the event of the last record, nil before the first. The caller must not
 // change it.
 func (p *Replayer) Event() *Event { return p.event }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -17,8 +18,9 @@ import (
 
 const statusUsage = `Usage: agentctl status [--wait TIME] [--json]
 
-Show what the agent can do now, and what is missing. The exit code is 6 if the agent
-cannot make evidence now.
+Show what the agent can do now, and what is missing. The agent first tries whether it
+can make evidence, for up to 5 seconds. The exit code is 0 if it can, so that
+"agentctl attest" would succeed, and 6 if it cannot.
 
   --wait TIME    wait at most this long until it can, such as 30s or 2m
 
@@ -33,7 +35,7 @@ func statusCommand(t *terminal, s *sockets) *cobra.Command {
 	c := command("status", statusUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		st, err := s.status(c.Context(), wait)
 		err = present(t, st, err, func() { t.printStatus(st) })
-		if err == nil && !able(st) {
+		if err == nil && !st.Evidence.Ready {
 			return &exitError{code: exitUnavailable}
 		}
 		return err
@@ -47,8 +49,8 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 	agent := s.clientSocket()
 	defer agent.Close()
 	for deadline := time.Now().Add(wait); ; {
-		st, err := soon(ctx, agent.Status)
-		if err == nil && able(st) && st.Keys.Reason != api.ReasonStarting || !time.Now().Before(deadline) {
+		st, err := soon(ctx, agent.StatusNow)
+		if err == nil && st.Evidence.Ready && st.Keys.Reason != api.ReasonStarting || !time.Now().Before(deadline) {
 			return st, err
 		}
 		select {
@@ -59,18 +61,17 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 	}
 }
 
-// able reports whether nothing known prevents evidence.
-func able(st *api.Status) bool {
-	return st.TPM.State == api.StateOK && st.Platform.State != api.StateAbsent &&
-		st.Ledger.Synchronised && st.Ledger.Reason != api.ReasonStarting
-}
-
 func (t *terminal) printStatus(st *api.Status) {
 	n := &node{text: cleanLine(fmt.Sprintf("agentd %s", st.Version))}
 	with := func(n *node, reason string) {
 		if reason != "" {
 			n.add("%s", reason)
 		}
+	}
+	if st.Evidence.Ready {
+		n.add("evidence: ready")
+	} else {
+		with(n.add("evidence: NOT ready: %s", cmp.Or(st.Evidence.Code.Info().Meaning, string(st.Evidence.Code))), st.Evidence.Reason)
 	}
 	tpm := n.add("TPM: %s", st.TPM.State)
 	with(tpm, st.TPM.Reason)

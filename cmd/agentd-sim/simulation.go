@@ -54,15 +54,20 @@ func (s *simulation) flags(f *flag.FlagSet) {
 	f.Func("fault", "", s.fault)
 }
 
+// switches are the faults without a value.
+func (s *simulation) switches() map[string]*bool {
+	return map[string]*bool{
+		"busy": &s.faults.Busy, "stall": &s.faults.Stall, "key-wiped": &s.faults.KeyWiped,
+		"wrong-vmpl": &s.faults.WrongVMPL, "wrong-report-data": &s.faults.WrongReportData,
+		"garbage-table": &s.faults.GarbageTable, "zero-key": &s.faults.ZeroKey, "constant-key": &s.faults.ConstantKey,
+		"no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
+	}
+}
+
 // fault switches one fault on.
 func (s *simulation) fault(text string) (err error) {
 	name, value, given := strings.Cut(text, "=")
-	switches := map[string]*bool{
-		"busy": &s.faults.Busy, "stall": &s.faults.Stall, "key-wiped": &s.faults.KeyWiped,
-		"wrong-vmpl": &s.faults.WrongVMPL, "wrong-report-data": &s.faults.WrongReportData,
-		"garbage-table": &s.faults.GarbageTable, "zero-key": &s.faults.ZeroKey, "constant-key": &s.faults.ConstantKey, "no-table": &s.faults.NoTable, "short-report": &s.faults.ShortReport,
-	}
-	on, known := switches[name]
+	on, known := s.switches()[name]
 	switch {
 	case known && given:
 		return fmt.Errorf("%s takes no value", name)

@@ -66,9 +66,10 @@ type TPM interface {
 	AKPublic() []byte // TPMT_PUBLIC
 }
 
-// Ledger is the measurement log. See [ledger.Ledger.Hold].
+// Ledger is the measurement log. See [ledger.Ledger.Hold] and [ledger.Ledger.View].
 type Ledger interface {
 	Hold(ctx context.Context, f func(ledger.View) error) error
+	View() ledger.View
 }
 
 // Config is what an Attester works with. All fields without a default are required.
@@ -104,10 +105,16 @@ type Attester struct {
 	fresh    *lane
 	anchored *lane
 
-	mu     sync.Mutex // guards the three below, and the waiters of flights
+	quoting, reporting shared // of Look
+
+	mu     sync.Mutex // guards all below, and the waiters of flights
 	anchor *anchor    // nil until the first report, and after a TPM reset; the lanes write it
 	late   bool       // the report under way took longer than AnchorPatience; the fresh lane writes it
 	stats  Stats      // the lanes and Attest write it
+
+	quoteErr    error     // why the last batch was not quoted; the lanes and Look write it
+	reportErr   error     // why the last report was not made; the fresh lane writes it
+	triedReport time.Time // when Look last asked for one
 }
 
 // Stats counts what an Attester did.
@@ -138,7 +145,7 @@ func New(c Config) (*Attester, error) {
 	if c.BootTime == nil {
 		c.BootTime = boottime.Now
 	}
-	a := &Attester{c: c}
+	a := &Attester{c: c, reportErr: ErrUntried}
 	a.fresh = newLane("fresh", c.MaxWaiting, a.runFresh)
 	a.anchored = newLane("anchored", c.MaxWaiting, func(ctx context.Context) { a.runAnchored(ctx, a.anchored.take()) })
 	return a, nil

@@ -72,6 +72,8 @@ func (a *Attester) runFresh(ctx context.Context) {
 	}
 	if f.err != nil {
 		err = f.err // as it is, without what the platform says about it
+	} else {
+		a.noteReport(err)
 	}
 	if errors.Is(err, errLeft) {
 		return
@@ -195,6 +197,9 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 func (a *Attester) noteQuote(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, errReset) { // neither stops the next batch
+		a.quoteErr = err
+	}
 	switch {
 	case err == nil:
 		a.stats.QuoteError = ""
@@ -205,6 +210,9 @@ func (a *Attester) noteQuote(err error) {
 
 // quoteHeld runs while nothing is appended to the log, so that log and quote are one snapshot.
 func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
+	if err := a.recorded(v); err != nil {
+		return err
+	}
 	asked := max(a.c.BootTime(), v.Time) // no record of the log is of a later time
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
 	switch {
@@ -295,11 +303,13 @@ func (a *Attester) answer(waiters []*waiter, b *batch) {
 
 // fail gives every waiter the same reason.
 func (a *Attester) fail(waiters []*waiter, err error) {
-	a.c.Log.Error("batch failed", "statements", len(waiters), "error", err)
-	a.mu.Lock()
-	a.stats.Batches.Failed++
-	a.stats.LastError = err.Error()
-	a.mu.Unlock()
+	if !onlyTrials(waiters) {
+		a.c.Log.Error("batch failed", "statements", len(waiters), "error", err)
+		a.mu.Lock()
+		a.stats.Batches.Failed++
+		a.stats.LastError = err.Error()
+		a.mu.Unlock()
+	}
 	for _, w := range waiters {
 		if w != nil {
 			w.fail(err)

@@ -182,8 +182,17 @@ func newFakeLedger(t *testing.T) *fakeLedger {
 		t.Fatal(err)
 	}
 	f.Ledger = l
-	f.append(t)
+	f.start(t)
 	return f
+}
+
+// start records the start of the agent of a rig.
+func (f *fakeLedger) start(t *testing.T) {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)
+	if _, err := f.Append(t.Context(), pcr.Event{Type: pcr.EventAgent, Agent: &pcr.AgentEvent{Version: "test", AgentKey: evidence.Bytes(key)}}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (f *fakeLedger) append(t *testing.T) {

@@ -25,6 +25,7 @@ type waiter struct {
 	statement []byte
 	leaf      evidence.Digest
 	answer    chan outcome // of one; written exactly once by the lane that took the waiter
+	trial     bool         // of [Attester.Look]: no caller waits
 	gone      atomic.Bool  // set by Attest when its caller left: no goroutine waits for the answer
 }
 

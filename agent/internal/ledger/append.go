@@ -63,7 +63,7 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if err != nil {
 		return pcr.Record{}, err
 	}
-	if len(l.pub.log)+len(r.Encode())+len(longest.Encode()) > l.c.Limit {
+	if len(l.pub.log)+len(r.Encode())+l.kept(e.Type)+len(longest.Encode()) > l.c.Limit {
 		full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: e.Time})
 		if err != nil {
 			return pcr.Record{}, err
@@ -74,6 +74,26 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 		return pcr.Record{}, err
 	}
 	return r, nil
+}
+
+// Room that is kept back for records of an agent that stops, and of the next that starts.
+const (
+	stopRoom  = 512     // bytes; a record of a stop has fewer than 400
+	startRoom = 4 << 10 // bytes, at least, if the log may have four times as many
+)
+
+// kept returns how many bytes an event of type t must leave. Without the room for a start, an
+// agent that is restarted while the log is nearly full could not make evidence until a reboot:
+// no record would name its key.
+func (l *Ledger) kept(t pcr.EventType) int {
+	start := min(max(2*l.pub.start, startRoom), l.c.Limit/4) // twice: more may be declared by then
+	switch t {
+	case pcr.EventAgent:
+		return 0
+	case pcr.EventStop:
+		return start
+	}
+	return start + stopRoom
 }
 
 // now returns the time of the next record, in milliseconds. It is never before that of the last.

@@ -140,6 +140,8 @@ type published struct {
 	heads   []evidence.Digest // log head digest after each record
 	values  []pcr.Digest      // replayed
 	time    uint64            // of the last record
+	agent   []byte            // key of the agent that runs, by the records; nil if none does
+	start   int               // bytes of the longest record that lists the declarations
 	state   State
 }
 
@@ -187,7 +189,10 @@ func (l *Ledger) commit(record []byte) {
 	p.offsets = append(p.offsets, len(p.log))
 	p.log = append(p.log, record...)
 	p.heads = append(p.heads, l.replay.Head().Digest)
-	p.values, p.time = l.replay.Values(), l.replay.Time()
+	p.values, p.time, p.agent = l.replay.Values(), l.replay.Time(), l.replay.AgentKey()
+	if l.replay.Event().Agent != nil {
+		p.start = max(p.start, len(record))
+	}
 	p.state.Records, p.state.Bytes = uint64(len(p.heads)), int64(len(p.log))
 	p.state.Full = l.replay.Full()
 }
@@ -267,6 +272,8 @@ type View struct {
 	PCR    uint32
 	Values []pcr.Digest // what the log makes of the PCR, in every active bank, ascending
 
+	AgentKey []byte // of the agent that started last and has not stopped; nil if there is none
+
 	log published
 }
 
@@ -302,7 +309,7 @@ func (l *Ledger) View() View {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.pub
-	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, log: p}
+	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, AgentKey: p.agent, log: p}
 }
 
 // HeadAfter returns the log head after the first n records, and false if there are fewer.

@@ -258,3 +258,45 @@ func TestViewOfAPart(t *testing.T) {
 		t.Error("a view changed when the log grew")
 	}
 }
+
+// TestRoomForStart: whatever filled the log, an agent can stop and another one, with more
+// declarations, start, as long as the log is not closed. No evidence is accepted from an agent
+// whose start is not recorded. Case 103.
+func TestRoomForStart(t *testing.T) {
+	gap := func(size int) pcr.Event {
+		return pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: strings.Repeat("x", size)}}
+	}
+	start := func(declared int) pcr.Event {
+		e := agentEvent(pcr.EventAgent)
+		for i := range declared {
+			e.Agent.Declarations = append(e.Agent.Declarations, pcr.Declaration{App: fmt.Sprintf("later-%02d", i), Digest: evidence.Digest{1}})
+		}
+		return e
+	}
+	for size := 1; size < 250; size += 8 {
+		m := newMachine()
+		m.limit = 32 << 10
+		l := m.restart(t)
+		appendAll(t, l, start(20))
+		fits := 0
+		for err := error(nil); err == nil; fits++ {
+			_, err = l.Append(background, gap(size))
+		}
+		m = newMachine()
+		m.limit = 32 << 10
+		l = m.restart(t)
+		appendAll(t, l, start(20))
+		for range fits - 1 {
+			appendAll(t, l, gap(size))
+		}
+		appendAll(t, l, stopEvent())
+		l = m.restart(t)
+		appendAll(t, l, start(30))
+		if l.View().AgentKey == nil {
+			t.Error("the log names no agent that runs")
+		}
+		if _, err := l.Append(background, gap(size)); !errors.Is(err, ledger.ErrFull) || l.State().Bytes > int64(m.limit) {
+			t.Errorf("the next record: %v, %d bytes", err, l.State().Bytes)
+		}
+	}
+}

@@ -69,6 +69,7 @@ type fake struct {
 	awaitErr error
 	keyErr   error // of every request for keys
 	calls    atomic.Int64
+	looked   atomic.Int64 // looks at the devices, for the status
 }
 
 func (f *fake) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
@@ -105,6 +106,7 @@ func (f *fake) Measure(ctx context.Context, name string) (api.App, error) {
 	return api.App{Name: name}, nil
 }
 func (f *fake) Reload(context.Context) (api.Reloaded, error) { return api.Reloaded{}, nil }
+func (f *fake) Look(context.Context)                         { f.looked.Add(1) }
 func (f *fake) Status() api.Status                           { return api.Status{Version: "test"} }
 func (f *fake) AK(context.Context) (api.AK, error)           { return api.AK{Name: []byte{1}}, nil }
 func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, error) {

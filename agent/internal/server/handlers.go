@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
@@ -38,9 +39,12 @@ type Apps interface {
 	Reload(ctx context.Context) (api.Reloaded, error)
 }
 
-// A StatusSource returns the state of the agent. It must not wait for a device.
+// A StatusSource returns the state of the agent.
 type StatusSource interface {
+	// Status does not wait for a device.
 	Status() api.Status
+	// Look finds out, for Status, whether evidence can be made. It asks devices until ctx ends.
+	Look(ctx context.Context)
 }
 
 // An Enroller returns the AK, and proves that it is in the same TPM as the EK.
@@ -56,7 +60,7 @@ type Enroller interface {
 // agentRoutes are the routes about the agent itself, and those of administration.
 var agentRoutes = []route{
 	handle(api.CallSelf, (*Server).self),
-	answer(api.CallStatus, small, func(_ context.Context, s *Server, _ api.None) (api.Status, error) { return s.Status.Status(), nil }),
+	handle(api.CallStatus, (*Server).status),
 	handle(api.CallLog, (*Server).log),
 	handle(api.CallEvidence, (*Server).evidence),
 	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }),
@@ -196,5 +200,20 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	return job{bytes, func(ctx context.Context) (any, error) {
 		b, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
 		return raw(b), err
+	}}, nil
+}
+
+// lookPatience is how long a status waits for devices, if the caller wants them asked.
+const lookPatience = 5 * time.Second
+
+func (s *Server) status(c *call, _ api.None) (job, error) {
+	look := c.query.Get(api.QueryCheck) == api.CheckNow
+	return job{small, func(ctx context.Context) (any, error) {
+		if look {
+			ctx, cancel := context.WithTimeout(ctx, lookPatience)
+			defer cancel()
+			s.Status.Look(ctx)
+		}
+		return s.Status.Status(), nil
 	}}, nil
 }

@@ -47,6 +47,8 @@ var errorCodes = []ErrorCode{
 	{attest.ErrPCRMismatch, api.CodePCRMismatch, 0},
 	{attest.ErrBadQuote, api.CodeTPM, 0},
 	{attest.ErrTPM, api.CodeTPM, 5 * time.Second},
+	{attest.ErrUnrecorded, api.CodeUnavailable, 0},
+	{attest.ErrUntried, api.CodeUnavailable, time.Second},
 
 	{platform.ErrAbsent, api.CodePlatformAbsent, 0},
 	{platform.ErrBusy, api.CodePlatformBusy, 5 * time.Second},
@@ -67,13 +69,23 @@ var errorCodes = []ErrorCode{
 
 // problem returns what the caller is told of err.
 func (s *Server) problem(err error) *api.Problem {
+	if p := Explain(err, s.Errors); p != nil {
+		return p
+	}
+	s.Logger.Error("request failed with an error that has no code", "error", err)
+	return problem.New(api.CodeInternal, "the log of the agent has the reason")
+}
+
+// Explain returns what a caller is told of err, nil for an error that no table has. Rows of
+// first come before those of this package.
+func Explain(err error, first []ErrorCode) *api.Problem {
 	if p, ok := errors.AsType[*api.Problem](err); ok {
 		return p
 	}
 	if p := sealingProblem(err); p != nil {
 		return p
 	}
-	for _, table := range [][]ErrorCode{s.Errors, errorCodes} {
+	for _, table := range [][]ErrorCode{first, errorCodes} {
 		for _, row := range table {
 			if errors.Is(err, row.Err) {
 				p := problem.New(row.Code, err.Error())
@@ -91,8 +103,7 @@ func (s *Server) problem(err error) *api.Problem {
 	if _, ok := errors.AsType[tpm2.TPMRC](err); ok {
 		return problem.After(problem.New(api.CodeTPM, err.Error()), 5*time.Second)
 	}
-	s.Logger.Error("request failed with an error that has no code", "error", err)
-	return problem.New(api.CodeInternal, "the log of the agent has the reason")
+	return nil
 }
 
 // sealingProblem returns what the caller is told of a refusal of package sealing, nil for

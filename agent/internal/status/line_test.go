@@ -10,10 +10,14 @@ import (
 
 func TestLine(t *testing.T) {
 	good := api.Status{
+		Evidence: api.EvidenceStatus{Ready: true},
 		TPM:      api.TPMStatus{State: api.StateOK},
 		Platform: api.PlatformStatus{State: api.StateOK},
 		Ledger:   api.LedgerStatus{Synchronised: true, Records: 7},
 		Apps:     api.AppCounts{Declared: 3, Measured: 2, Unmeasured: 1},
+	}
+	not := func(code api.Code, reason string) func(*api.Status) {
+		return func(s *api.Status) { s.Evidence = api.EvidenceStatus{Code: code, Reason: reason} }
 	}
 	for _, test := range []struct {
 		name   string
@@ -21,13 +25,12 @@ func TestLine(t *testing.T) {
 		want   string
 	}{
 		{"all well", func(*api.Status) {}, "2 of 3 applications measured, 7 records"},
-		{"no TPM", func(s *api.Status) { s.TPM = api.TPMStatus{State: api.StateAbsent, Reason: "a\nb"} }, "No evidence: the TPM is absent"},
-		{"TPM not tried yet", func(s *api.Status) { s.TPM = api.TPMStatus{State: api.StateAbsent, Reason: api.ReasonStarting} }, "No evidence yet: the agent is starting"},
-		{"applications not read yet", func(s *api.Status) { s.Ledger.Synchronised, s.Ledger.Reason = false, api.ReasonStarting }, "No evidence yet: the agent is starting"},
-		{"no reports", func(s *api.Status) { s.Platform.State = api.StateAbsent }, "No evidence: there is no report device"},
-		{"reports fail", func(s *api.Status) { s.Platform.State = api.StateDegraded }, "2 of 3 applications measured, 7 records, reports fail"},
-		{"desynchronised", func(s *api.Status) { s.Ledger.Synchronised, s.Ledger.Reason = false, "x" }, "No evidence: measurement log and PCR are not in step"},
+		{"no TPM", not(api.CodeTPM, "a\nb"), "No evidence: TPM is not available (tpm-unavailable)"},
+		{"starting", not(api.CodeUnavailable, api.ReasonStarting), "No evidence yet: the agent is starting"},
+		{"no reports", not(api.CodePlatformAbsent, "x"), "No evidence: No report device (platform-absent)"},
+		{"desynchronised", not(api.CodeDesynchronised, "x"), "No evidence: Log and PCR do not match (log-desynchronised)"},
 		{"full", func(s *api.Status) { s.Ledger.Full = true }, "2 of 3 applications measured, 7 records, log full"},
+		{"full before the start", not(api.CodeLogFull, "x"), "No evidence: Measurement log is full (log-full)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := good

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status says how the agent does, from what its parts remember. It asks no device.
+// Package status says how the agent does, from what its parts remember.
 package status
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 
@@ -32,6 +34,37 @@ type Source struct {
 	Apps       *apps.Service
 	Vault      *vault.Vault
 	PCR        uint32 // that the ledger extends
+	Evidence   Evidence
+	Explain    func(error) *api.Problem // what a caller is told of an error; nil if it has no code
+}
+
+// Evidence decides whether evidence can be made.
+type Evidence interface {
+	// Ready returns why a request would fail now, from memory.
+	Ready() error
+	// Look asks the devices, for Ready.
+	Look(ctx context.Context)
+}
+
+// Look asks the devices whether evidence can be made.
+func (s *Source) Look(ctx context.Context) { s.Evidence.Look(ctx) }
+
+// evidence says whether the next request gets evidence.
+func (s *Source) evidence() api.EvidenceStatus {
+	err := s.Evidence.Ready()
+	if err == nil {
+		return api.EvidenceStatus{Ready: true}
+	}
+	out := api.EvidenceStatus{Code: api.CodeInternal, Reason: err.Error()}
+	if p := s.Explain(err); p != nil {
+		out.Code, out.Reason = p.Code, cmp.Or(p.Detail, p.Title)
+	}
+	select {
+	case <-s.Supervisor.Tried():
+	default:
+		out.Reason = api.ReasonStarting
+	}
+	return out
 }
 
 // Status returns how the agent does.
@@ -39,6 +72,7 @@ func (s *Source) Status() api.Status {
 	trial := s.Supervisor.Err()
 	out := api.Status{
 		Version:  s.Agent.Version,
+		Evidence: s.evidence(),
 		Platform: s.Platform.Status(),
 		Apps:     s.Apps.Counts(),
 		AgentKey: s.Agent.Public(),
@@ -140,21 +174,15 @@ func (s *Source) keys(trial error) api.KeyStatus {
 // they can contain anything, and this must be one line.
 func Line(s api.Status) string {
 	switch {
-	case s.TPM.Reason == api.ReasonStarting, s.Ledger.Reason == api.ReasonStarting:
+	case s.Evidence.Ready:
+	case s.Evidence.Reason == api.ReasonStarting:
 		return "No evidence yet: the agent is starting"
-	case s.TPM.State != api.StateOK:
-		return fmt.Sprintf("No evidence: the TPM is %s", s.TPM.State)
-	case s.Ledger.Reason != "" && !s.Ledger.Synchronised:
-		return "No evidence: measurement log and PCR are not in step"
-	case s.Platform.State == api.StateAbsent:
-		return "No evidence: there is no report device"
+	default:
+		return fmt.Sprintf("No evidence: %s (%s)", s.Evidence.Code.Info().Title, s.Evidence.Code)
 	}
 	out := fmt.Sprintf("%d of %d applications measured, %d records", s.Apps.Measured, s.Apps.Declared, s.Ledger.Records)
 	if s.Ledger.Full {
 		out += ", log full"
-	}
-	if s.Platform.State == api.StateDegraded {
-		out += ", reports fail"
 	}
 	return out
 }

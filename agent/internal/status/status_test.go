@@ -35,6 +35,7 @@ func failing(t *testing.T, err error) *Source {
 	ctx, cancel := context.WithCancel(t.Context())
 	s.Run(ctx, []startup.Step{{What: "all", Do: func(context.Context) error { cancel(); return err }}})
 	return &Source{
+		Evidence: never{err}, Explain: func(err error) *api.Problem { return &api.Problem{Code: "a-code", Detail: err.Error()} },
 		Agent: agent, Supervisor: s, Device: device, Ledger: l, Attester: startup.NewPart[*attest.Attester](s), Platform: platform,
 		Enroller: enrol.New(enrol.Config{Supervisor: s, State: startup.NewPart[*durable.Dir](s), Device: device, Log: log}),
 		Apps:     &apps.Service{Apps: list, Ledger: l, Agent: agent, Staple: platform.Staple, Log: log},
@@ -42,12 +43,21 @@ func failing(t *testing.T, err error) *Source {
 	}
 }
 
+// never is an agent that cannot make evidence.
+type never struct{ err error }
+
+func (n never) Ready() error       { return n.err }
+func (never) Look(context.Context) {}
+
 // TestAKStatus: a stored key that does not load has a code and a sentence of its own,
 // for the TPM and for keys, and is not called a TPM that does not work.
 func TestAKStatus(t *testing.T) {
 	s := failing(t, enrol.ErrUnusable).Status()
 	if s.TPM.State != api.StateDegraded || s.TPM.Code != api.CodeAKUnusable || s.TPM.Reason != enrol.ErrUnusable.Error() || s.Keys.Code != api.CodeAKUnusable || s.Keys.Reason == "" {
 		t.Errorf("%+v", s)
+	}
+	if e := failing(t, enrol.ErrUnusable).Status().Evidence; e.Ready || e.Code != "a-code" || e.Reason != enrol.ErrUnusable.Error() {
+		t.Errorf("evidence %+v", e)
 	}
 	without := failing(t, enrol.ErrNoTPM)
 	if s := without.Status(); s.TPM.Code != "" || s.Keys.Code != "" || s.TPM.Reason != enrol.ErrNoTPM.Error() {

@@ -112,11 +112,16 @@ func newAttester(t *testing.T, v *vtpm.TPM, p platform.Reporter) *attest.Atteste
 	return a
 }
 
-// still is a ledger that has recorded nothing.
+// still is a ledger that says the agent started, and has extended nothing.
 type still struct{}
 
-func (still) Hold(_ context.Context, f func(ledger.View) error) error {
-	return f(ledger.View{PCR: 14, Values: []pcr.Digest{{Algorithm: pcr.SHA256, Value: make([]byte, 32)}}})
+func (s still) Hold(_ context.Context, f func(ledger.View) error) error { return f(s.View()) }
+
+func (still) View() ledger.View {
+	return ledger.View{
+		PCR: 14, Values: []pcr.Digest{{Algorithm: pcr.SHA256, Value: make([]byte, 32)}}, State: ledger.State{Synchronised: true},
+		AgentKey: ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey),
+	}
 }
 
 // counting counts the reports that it is asked for.

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/registers"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// state is a state of TPM, platform and disk.
+type state struct {
+	name   string
+	before func(m *ready)            // an agent starts
+	while  func(m *ready, d *daemon) // that agent runs, and made evidence
+	after  func(m *ready)            // it has stopped; another starts
+	code   api.Code                  // with which evidence is refused; empty if there is some
+}
+
+// ready is a machine whose parts a test can break.
+type ready struct {
+	*whole
+	tpm      *swtpm.TPM
+	proxy    *swtpm.Proxy
+	platform soft.Faults
+	device   *soft.Platform
+}
+
+func newReady(t *testing.T, keys string) *ready {
+	s := swtpm.Start(t)
+	m := &ready{whole: newWhole(t, s), tpm: s, proxy: s.Listen()}
+	o := &m.options
+	o.Config.Limits.LogBytes = 64 << 10
+	o.Config.Report.Timeout = o.Config.TPM.Timeout
+	hardware := filepath.Join(t.TempDir(), "hardware")
+	m.must(os.CopyFS(hardware, os.DirFS(keys)))
+	o.Machine.OpenTPM = func(ctx context.Context) (*tpm.Device, error) {
+		return tpm.Open(ctx, m.proxy.Address(), tpm.Options{CommandTimeout: 2 * time.Second})
+	}
+	o.Machine.OpenPlatform = func() (platform.Platform, error) {
+		p, err := soft.New(soft.Options{Directory: hardware})
+		if err == nil {
+			p.SetFaults(m.platform)
+			m.device = p
+		}
+		return p, err
+	}
+	return m
+}
+
+func (m *ready) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// small puts a folder on a disk that is almost full.
+func (m *ready) small(folder string) {
+	m.t.Helper()
+	if err := unix.Mount("none", folder, "tmpfs", 0, "size=64k,mode=0700"); err != nil {
+		m.t.Skip("mounting needs privileges: ", err)
+	}
+	m.t.Cleanup(func() { m.must(unix.Unmount(folder, unix.MNT_DETACH)) })
+}
+
+// fill fills the disk of a folder.
+func (m *ready) fill(folder string) {
+	m.t.Helper()
+	err := os.WriteFile(filepath.Join(folder, "filler"), make([]byte, 1<<20), 0o600)
+	if !errors.Is(err, unix.ENOSPC) {
+		m.t.Fatal("the disk takes more: ", err)
+	}
+}
+
+// fillLog appends records until the log is full.
+func (m *ready) fillLog(d *daemon) {
+	m.t.Helper()
+	l, _ := d.ledger.Now()
+	for {
+		_, err := l.Append(m.t.Context(), pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "a test fills the log"}})
+		if errors.Is(err, ledger.ErrFull) {
+			return
+		}
+		m.must(err)
+	}
+}
+
+func (m *ready) write(folder, name, content string) {
+	m.t.Helper()
+	m.must(os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600))
+}
+
+var states = []state{
+	{name: "all well"},
+	{name: "the agent is restarted", after: func(*ready) {}},
+	{name: "the TPM is reset under the agent", while: func(m *ready, _ *daemon) { m.tpm.Reboot() }, code: api.CodeDesynchronised},
+	{name: "another program extends the PCR", while: func(m *ready, _ *daemon) {
+		banks, err := registers.ActiveBanks(m.tpm)
+		m.must(err)
+		m.must(registers.Extend(m.tpm, m.options.Config.Measurement.PCR, pcr.Zero(banks)))
+	}, code: api.CodeDesynchronised},
+	{name: "the TPM is cleared", while: func(m *ready, _ *daemon) { clearTPM(m.t, m.tpm) }, code: api.CodeAKUnusable},
+	{name: "the TPM hangs", while: func(m *ready, _ *daemon) {
+		never := make(chan struct{})
+		m.broken = true
+		m.t.Cleanup(func() { close(never) })
+		m.proxy.Inject(func([]byte) swtpm.Fault { return swtpm.Fault{Hang: never} })
+	}, code: api.CodeTPM},
+	{name: "the TPM fails", while: func(m *ready, _ *daemon) {
+		m.proxy.Inject(func([]byte) swtpm.Fault { return swtpm.Fault{Code: 0x101} })
+	}, code: api.CodeTPM},
+	{name: "there is no TPM", before: func(m *ready) {
+		m.options.Machine.OpenTPM = func(context.Context) (*tpm.Device, error) { return nil, errors.New("no device") }
+	}, code: api.CodeUnavailable},
+	{name: "there is no platform", before: func(m *ready) {
+		m.options.Machine.OpenPlatform = func() (platform.Platform, error) { return nil, platform.ErrAbsent }
+	}, code: api.CodePlatformAbsent},
+	{name: "the firmware refuses", before: func(m *ready) { m.platform.FirmwareError = 0x16 }, code: api.CodePlatformRefused},
+	{name: "the log is full", while: (*ready).fillLog},
+	{name: "the log was full at the start", while: (*ready).fillLog, after: func(*ready) {}, code: api.CodeLogFull},
+	{name: "the log is damaged", after: func(m *ready) { m.write(m.options.Config.Measurement.LogFolder, ledger.LogFile, "damaged") }, code: api.CodeDesynchronised},
+	{name: "the log is gone", after: func(m *ready) {
+		m.must(os.Remove(filepath.Join(m.options.Config.Measurement.LogFolder, ledger.LogFile)))
+	}, code: api.CodeDesynchronised},
+	{name: "the attestation key is damaged", after: func(m *ready) { m.write(m.options.Config.State.Folder, "ak.json", "damaged") }, code: api.CodeAKUnusable},
+	{name: "the state of the log is damaged", after: func(m *ready) { m.write(m.options.Config.State.Folder, ledger.StateFile, "damaged") }},
+	{name: "the state folder is full at the start", before: func(m *ready) {
+		m.small(m.options.Config.State.Folder)
+		m.fill(m.options.Config.State.Folder)
+	}, code: api.CodeUnavailable},
+	{name: "the log folder is full at the start", before: func(m *ready) {
+		m.small(m.options.Config.Measurement.LogFolder)
+		m.fill(m.options.Config.Measurement.LogFolder)
+	}, code: api.CodeUnavailable},
+	{name: "the state folder becomes full", before: func(m *ready) { m.small(m.options.Config.State.Folder) },
+		while: func(m *ready, _ *daemon) { m.fill(m.options.Config.State.Folder) }},
+	{name: "the log folder becomes full", before: func(m *ready) { m.small(m.options.Config.Measurement.LogFolder) },
+		while: func(m *ready, _ *daemon) { m.fill(m.options.Config.Measurement.LogFolder) }},
+	{name: "the state folder is full when the agent is restarted", before: func(m *ready) { m.small(m.options.Config.State.Folder) },
+		after: func(m *ready) { m.fill(m.options.Config.State.Folder) }, code: api.CodeUnavailable},
+	{name: "other users can read the state folder", before: func(m *ready) { m.must(os.Chmod(m.options.Config.State.Folder, 0o755)) }, code: api.CodeUnavailable},
+}
+
+// TestReadyIsTheNextRequest: in each state of TPM, platform and disk, the status says that
+// evidence can be made exactly if the next request gets some, and otherwise the code that the
+// request gets. Cases 103 and 104.
+func TestReadyIsTheNextRequest(t *testing.T) {
+	keys := t.TempDir() // making those of a platform takes seconds
+	if p, err := soft.New(soft.Options{Directory: keys}); err != nil || p.Close() != nil || os.Remove(filepath.Join(keys, "launch")) != nil {
+		t.Fatal(err)
+	}
+	for _, s := range states {
+		t.Run(s.name, func(t *testing.T) {
+			m := newReady(t, keys)
+			if s.before != nil {
+				s.before(m)
+			}
+			d, stop := m.start()
+			if s.while != nil || s.after != nil {
+				m.must(m.evidence(d))
+			}
+			if s.while != nil {
+				s.while(m, d)
+			}
+			if s.after != nil {
+				stop()
+				s.after(m)
+				d, stop = m.start()
+			}
+			m.compare(d, s.code)
+			stop()
+		})
+	}
+}
+
+// compare asks for the status and then for evidence.
+func (m *ready) compare(d *daemon, want api.Code) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	defer cancel()
+	d.status.Look(ctx)
+	st := d.status.Status().Evidence
+	err := m.evidence(d)
+	got := api.Code("")
+	if err != nil {
+		got = api.CodeInternal
+		if p := server.Explain(err, errorCodes); p != nil {
+			got = p.Code
+		}
+	}
+	if said := fmt.Sprint(st.Ready, st.Code); said != fmt.Sprint(got == "", got) {
+		m.t.Errorf("status: ready %v, code %q, %s; the next request: %v", st.Ready, st.Code, st.Reason, err)
+	}
+	if got != want {
+		m.t.Errorf("code %q, want %q: %v", got, want, err)
+	}
+	if st.Ready == (st.Reason != "") {
+		m.t.Errorf("ready %v with the reason %q", st.Ready, st.Reason)
+	}
+}
