@@ -30,15 +30,18 @@
 //
 // The sockets exist first, so that callers that connect early wait instead of being turned
 // away. Then the parts are brought up. A mistake that only a person can repair (a bad
-// configuration, a PCR that cannot contain a log, a second daemon) ends the start with an
-// error. What may come later (no TPM yet, a TPM that hangs, a full disk) does not: the
-// status says what is missing, requests that need it are refused with the same reason, and
-// the agent keeps trying. So a machine without a TPM or report device has a running agent
-// that says so, and no crash loop.
+// configuration, a PCR that cannot contain a log) ends the start with an error, and so does a
+// second agent. One that was killed and that the kernel keeps, because a device or file system
+// does not answer it, does not count ([durable.Dir.Lock]). What may come later (no TPM yet, a
+// TPM that hangs, a full disk) does not end the start: the status says what is missing, requests
+// that need it are refused with the same reason, and the agent keeps trying. So a machine
+// without a TPM or report device has a running agent that says so, and no crash loop.
 //
 // # Stop and crash
 //
-// Requests that reached the agent are answered before it ends. A crash needs no repair: the
+// Requests that reached the agent are answered before it ends. Work that does not end in time,
+// such as reading a file of a file system that hangs, is left behind: the locks of the folders
+// are given up without it. A crash needs no repair: the
 // measurement log is complete on disk after every event, the key file and the store replace
 // files atomically, and all else is in memory and made again by the next start.
 package agent
@@ -104,9 +107,19 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	return d.run(ctx, reload)
 }
 
+// Locked reports whether err, returned by [Run], says that another agent is running: a later
+// start succeeds if that one has ended.
+func Locked(err error) bool {
+	_, locked := errors.AsType[*durable.LockedError](err)
+	return locked
+}
+
 // Refused reports whether err, returned by [Run] or by reading the configuration, is one
 // that a new start does not repair: a person has to change something first.
 func Refused(err error) bool {
+	if Locked(err) {
+		return false
+	}
 	var r *startup.Refusal
 	var c *config.Error
 	return errors.As(err, &r) || errors.As(err, &c)

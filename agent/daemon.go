@@ -180,9 +180,30 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	defer cancel()
 	err = errors.Join(err, s.Shutdown(patience))
 	stop()
-	all.Wait()
+	if !endsWithin(&all, workPatience) {
+		d.log.Warn("some work of the agent does not end: it is left behind")
+	}
 	d.leave()
 	return errors.Join(err, d.close())
+}
+
+// workPatience is how long the parts may take to end. One that waits for a file system that
+// hangs cannot be ended, and must not keep the locks of the folders.
+const workPatience = 5 * time.Second
+
+// endsWithin waits for all, for a time at most, and reports whether they ended.
+func endsWithin(all *sync.WaitGroup, most time.Duration) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		all.Wait()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
+	}
 }
 
 // leavePatience is how long the record of the stop may take. A TPM that hangs must not keep the

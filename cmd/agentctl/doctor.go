@@ -138,6 +138,7 @@ func (d *doctor) lookAtMachine(file string) config.Config {
 			d.good(device.what, "%s exists", device.path)
 		}
 	}
+	d.lookAtLocks(c.State.Folder, c.Measurement.LogFolder)
 	return c
 }
 

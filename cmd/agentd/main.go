@@ -41,7 +41,8 @@ The attestation agent. It is meant to be started by systemd.
 SIGHUP reads declarations and certificates again; SIGTERM ends the agent after it
 has answered what reached it.
 
-Exit codes: 0 ended as asked, 1 failed, 78 a configuration that cannot be used.
+Exit codes: 0 ended as asked, 1 failed, 75 another agent is running, 78 a configuration
+that cannot be used.
 
 Examples:
   agentd --check
@@ -51,6 +52,7 @@ Examples:
 // Exit codes.
 const (
 	exitFailed  = 1
+	exitLocked  = 75 // EX_TEMPFAIL of sysexits.h: starting again later may help
 	exitRefused = 78 // EX_CONFIG of sysexits.h: starting again will not help
 )
 
@@ -84,6 +86,9 @@ func main() {
 			slog.New(journal.NewHandler(o.level)).Error("ended", "error", err)
 		} else {
 			fmt.Fprintln(os.Stderr, "agentd:", err)
+		}
+		if agent.Locked(err) {
+			os.Exit(exitLocked)
 		}
 		if agent.Refused(err) || errors.Is(err, errNoConfig) {
 			os.Exit(exitRefused)

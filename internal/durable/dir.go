@@ -60,18 +60,29 @@ func Make(path string) (*Dir, error) {
 // New returns a Dir on a system of the caller.
 func New(sys System) *Dir { return &Dir{sys: sys} }
 
-// Close closes the directory and gives up its lock.
-func (d *Dir) Close() error { return d.sys.Close() }
+// Close closes the directory and gives up its lock. Every other method fails from then on.
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.sys.Close()
+	d.sys = closed{}
+	return err
+}
 
 // Lock locks the directory for this process, until it ends or closes d. It does not wait: it
-// returns a [*LockedError] if another process has the lock. The lock is on the directory
-// itself, so it stays if the directory is emptied.
+// returns a [*LockedError] if another live process has the lock. The lock is on the directory
+// itself, so it stays if the directory is emptied. A process that was killed and cannot end is
+// passed over, after a moment; then files in the directory are locked (see lock.go).
 func (d *Dir) Lock() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.sys.Lock()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return &LockedError{PID: d.holder()}
+		locked, _ := errors.AsType[*LockedError](err)
+		if locked == nil || locked.PID == 0 {
+			locked = &LockedError{PID: d.holder()}
+		}
+		return locked
 	}
 	if err != nil {
 		return fmt.Errorf("lock the directory: %w", err)
@@ -87,6 +98,8 @@ func (d *Dir) Lock() error {
 
 // InMemory reports whether the directory is in memory, so that nothing in it outlives the boot.
 func (d *Dir) InMemory() (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	kind, err := d.sys.FileSystem()
 	if err != nil {
 		return false, fmt.Errorf("ask for the file system of the directory: %w", err)
@@ -224,7 +237,7 @@ func (d *Dir) Names() ([]string, error) {
 		return nil, fmt.Errorf("list the directory: %w", err)
 	}
 	names = slices.DeleteFunc(names, func(n string) bool {
-		return n == lockFile || strings.HasPrefix(n, ".") && strings.HasSuffix(n, newSuffix)
+		return isPlace(n) || strings.HasPrefix(n, ".") && strings.HasSuffix(n, newSuffix)
 	})
 	slices.Sort(names)
 	return names, nil

@@ -41,6 +41,10 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			os.Stdout.WriteString(err.Error())
 		}
+	case "stuck":
+		beStuck(path)
+	case "headless":
+		beHeadless(path)
 	case "write":
 		if f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0); err != nil {
 			os.Stdout.WriteString(err.Error())
@@ -292,14 +296,14 @@ func TestLock(t *testing.T) {
 	if err := os.Remove(filepath.Join(path, "lock")); err != nil {
 		t.Fatal(err)
 	}
-	if out := helper(t, "lock", path, nil); out != "locked by 0" {
+	if out := helper(t, "lock", path, nil); out != want {
 		t.Errorf("another process finds %q", out)
 	}
 	for _, not := range []string{"", "x", "99999999999999999999", strings.Repeat("1", 33)} {
 		if err := os.WriteFile(filepath.Join(path, "lock"), []byte(not), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := helper(t, "lock", path, nil); out != "locked by 0" {
+		if out := helper(t, "lock", path, nil); out != want {
 			t.Errorf("with %q in the lock file another process finds %q", not, out)
 		}
 	}

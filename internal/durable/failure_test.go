@@ -28,6 +28,7 @@ func TestEveryFailureIsTold(t *testing.T) {
 		"Replace":        func(d *durable.Dir) error { return d.Replace("f", []byte("new")) },
 		"Remove":         func(d *durable.Dir) error { return d.Remove("f") },
 		"Names":          func(d *durable.Dir) error { _, err := d.Names(); return err },
+		"InMemory":       func(d *durable.Dir) error { _, err := d.InMemory(); return err },
 	} {
 		n := 0
 		for k := 1; ; k++ {
@@ -177,7 +178,7 @@ func TestErrors(t *testing.T) {
 	if !errors.Is(large, syscall.EFBIG) || errors.Is(small, syscall.EFBIG) || errors.Is(&durable.SizeError{Got: 1, Want: 1}, syscall.EFBIG) || errors.Is(large, syscall.EIO) {
 		t.Error("a file that is too large is EFBIG, and nothing else is")
 	}
-	if got := (&durable.LockedError{}).Error(); got != "another process has locked the directory" {
+	if got := (&durable.LockedError{}).Error(); got != "another process has locked it: stop that process first" {
 		t.Errorf("an unknown holder: %s", got)
 	}
 }

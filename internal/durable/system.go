@@ -5,6 +5,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ type System interface {
 	Remove(name string) error                               // unlinkat(2)
 	Names() ([]string, error)                               // getdents64(2), without "." and ".."
 	Sync() error                                            // fsync(2) of the directory
-	Lock() error                                            // flock(2) of the directory, exclusive, not waiting
+	Lock() error                                            // locks the directory, exclusively
 	FileSystem() (int64, error)                             // f_type of fstatfs(2) of the directory
 	Close() error
 }
@@ -70,30 +71,31 @@ func Linux(path string) (System, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("open directory %s: %w", path, err)
 	}
-	return directory(fd), nil
+	return &directory{fd: fd}, nil
 }
 
-type directory int
+type directory struct {
+	fd   int
+	held []int // descriptors that lock it
+}
 
-func (d directory) Open(name string, flags int, perm uint32) (File, error) {
-	fd, err := ignoringEINTR2(func() (int, error) { return unix.Openat(int(d), name, flags, perm) })
+func (d *directory) Open(name string, flags int, perm uint32) (File, error) {
+	fd, err := ignoringEINTR2(func() (int, error) { return unix.Openat(d.fd, name, flags, perm) })
 	if err != nil {
 		return nil, err
 	}
 	return descriptor(fd), nil
 }
 
-func (d directory) Rename(from, to string) error {
-	return unix.Renameat(int(d), from, int(d), to)
+func (d *directory) Rename(from, to string) error {
+	return unix.Renameat(d.fd, from, d.fd, to)
 }
 
-func (d directory) Remove(name string) error { return unix.Unlinkat(int(d), name, 0) }
+func (d *directory) Remove(name string) error { return unix.Unlinkat(d.fd, name, 0) }
 
 // Names lists the directory through a descriptor of its own, which has its own position.
-func (d directory) Names() ([]string, error) {
-	fd, err := ignoringEINTR2(func() (int, error) {
-		return unix.Openat(int(d), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
+func (d *directory) Names() ([]string, error) {
+	fd, err := ignoringEINTR2(d.again)
 	if err != nil {
 		return nil, err
 	}
@@ -102,17 +104,52 @@ func (d directory) Names() ([]string, error) {
 	return names, errors.Join(err, f.Close())
 }
 
-func (d directory) Sync() error { return descriptor(d).Sync() }
+func (d *directory) Sync() error { return descriptor(d.fd).Sync() }
 
-func (d directory) Lock() error { return unix.Flock(int(d), unix.LOCK_EX|unix.LOCK_NB) }
+// again opens the directory once more.
+func (d *directory) again() (int, error) {
+	return unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
 
-func (d directory) FileSystem() (int64, error) {
+// Lock locks the directory itself. Only if a process has it that can never run again, a file in
+// it is locked instead.
+func (d *directory) Lock() (err error) {
+	if d.held != nil {
+		return nil
+	}
+	l := &locker{ended: Ended, patience: patience, open: func(place int, create bool) (int, error) {
+		if place == 0 {
+			return ignoringEINTR2(d.again)
+		}
+		return openPlace(d.fd, placeName(lockFile, place-1), create)
+	}}
+	d.held, err = l.take()
+	return err
+}
+
+func (d *directory) FileSystem() (int64, error) {
 	var s unix.Statfs_t
-	err := unix.Fstatfs(int(d), &s)
+	err := unix.Fstatfs(d.fd, &s)
 	return int64(s.Type), err
 }
 
-func (d directory) Close() error { return unix.Close(int(d)) }
+func (d *directory) Close() error {
+	d.held = release(d.held)
+	return unix.Close(d.fd)
+}
+
+// closed is the directory of a [Dir] that was closed. Its number may be that of another
+// descriptor by now.
+type closed struct{}
+
+func (closed) Open(string, int, uint32) (File, error) { return nil, fs.ErrClosed }
+func (closed) Rename(string, string) error            { return fs.ErrClosed }
+func (closed) Remove(string) error                    { return fs.ErrClosed }
+func (closed) Names() ([]string, error)               { return nil, fs.ErrClosed }
+func (closed) Sync() error                            { return fs.ErrClosed }
+func (closed) Lock() error                            { return fs.ErrClosed }
+func (closed) FileSystem() (int64, error)             { return 0, fs.ErrClosed }
+func (closed) Close() error                           { return fs.ErrClosed }
 
 type descriptor int
 
@@ -158,17 +195,17 @@ func ignoringEINTR2(f func() (int, error)) (int, error) {
 	}
 }
 
-// A LockedError is returned if another process has locked the directory. It is EWOULDBLOCK to
+// A LockedError is returned if another live process has locked a directory or file. It is EWOULDBLOCK to
 // errors.Is.
 type LockedError struct {
-	PID int // number of the process, by the lock file; 0 if unknown
+	PID int // number of the process; 0 if unknown
 }
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return "another process has locked the directory"
+		return "another process has locked it: stop that process first"
 	}
-	return fmt.Sprintf("process %d has locked the directory", e.PID)
+	return fmt.Sprintf("process %d has locked it: stop that process first", e.PID)
 }
 
 func (e *LockedError) Unwrap() error { return unix.EWOULDBLOCK }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // A Listener is a unix socket that the agent made, or inherited from its parent.
@@ -21,8 +22,8 @@ type Listener struct {
 	*net.UnixListener
 	path      string
 	inherited bool
-	lock      *os.File // locked while the socket is in use
-	made      inode    // inode that was bound
+	unlock    func() // gives up the lock of the path
+	made      inode  // inode that was bound
 	once      sync.Once
 }
 
@@ -54,17 +55,18 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 	if err := makeDirectory(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(config.LockOf(path))
+	unlock, err := durable.LockFile(config.LockOf(path))
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{path: path, lock: lock}
+	l := &Listener{path: path, unlock: unlock}
 	if err := removeStale(path); err != nil {
-		lock.Close()
+		unlock()
 		return nil, err
 	}
 	if err := l.bind(mode, group); err != nil {
-		return nil, errors.Join(err, l.unlink(), lock.Close())
+		defer unlock()
+		return nil, errors.Join(err, l.unlink())
 	}
 	return l, nil
 }
@@ -133,24 +135,6 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// takeLock locks a file next to the socket. The file stays when the agent ends: if it were
-// removed, two agents could lock two files of one name.
-func takeLock(path string) (*os.File, error) {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock %s: %w", path, err)
-	}
-	f := os.NewFile(uintptr(fd), path)
-	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another agent has locked %s: stop it first", path)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return f, nil
-}
-
 // removeStale removes an unused socket at path, or says what is there.
 func removeStale(path string) error {
 	var st unix.Stat_t
@@ -169,18 +153,43 @@ func removeStale(path string) error {
 	case st.Uid != uint32(os.Geteuid()):
 		return fmt.Errorf("a socket of uid %d is there, want nothing or one of uid %d: find out which program made it", st.Uid, os.Geteuid())
 	}
-	c, err := net.Dial("unix", path)
-	if err == nil {
-		c.Close()
-		return errors.New("another program answers on the socket that is there: stop it first")
-	}
-	if !errors.Is(err, unix.ECONNREFUSED) {
+	answers, err := answered(path)
+	if err != nil {
 		return fmt.Errorf("check whether a program answers on the socket that is there: %w", err)
+	}
+	if answers {
+		return errors.New("another program answers on the socket that is there: stop it first")
 	}
 	if err := unix.Unlink(path); err != nil {
 		return fmt.Errorf("remove the socket that an earlier run left: %w", err)
 	}
 	return nil
+}
+
+// answered reports whether a program may answer on the socket at path. The kernel accepts
+// connections for a process that was killed and cannot end, too.
+func answered(path string) (bool, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: path})
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var of *unix.Ucred // which process made the socket
+	var asked error
+	if err := raw.Control(func(fd uintptr) { of, asked = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return false, err
+	}
+	if asked != nil {
+		return false, asked
+	}
+	return !durable.Ended(int(of.Pid)), nil
 }
 
 func (l *Listener) bind(mode fs.FileMode, group int) error {
@@ -301,7 +310,8 @@ func (l *Listener) Close() error {
 	err := l.UnixListener.Close()
 	l.once.Do(func() {
 		if !l.inherited {
-			err = errors.Join(err, l.unlink(), l.lock.Close())
+			err = errors.Join(err, l.unlink())
+			l.unlock()
 		}
 	})
 	return err

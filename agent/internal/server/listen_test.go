@@ -57,7 +57,7 @@ func TestListenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { l.Close() })
-		}, "another agent"},
+		}, "has locked it: stop that process first"},
 		"link for a lock":    {func(t *testing.T, dir, path string) { os.Symlink(dir+"/x", path+".lock") }, "a symbolic link is there"},
 		"writable directory": {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777) }, "chmod go-w"},
 		"sticky directory":   {func(t *testing.T, dir, path string) { os.Chmod(dir, 0o777|os.ModeSticky) }, "chmod go-w"},
