@@ -162,10 +162,7 @@ var states = []state{
 // evidence can be made exactly if the next request gets some, and otherwise the code that the
 // request gets. Cases 103 and 104.
 func TestReadyIsTheNextRequest(t *testing.T) {
-	keys := t.TempDir() // making those of a platform takes seconds
-	if p, err := soft.New(soft.Options{Directory: keys}); err != nil || p.Close() != nil || os.Remove(filepath.Join(keys, "launch")) != nil {
-		t.Fatal(err)
-	}
+	keys := platformKeys(t)
 	for _, s := range states {
 		t.Run(s.name, func(t *testing.T) {
 			m := newReady(t, keys)
@@ -188,6 +185,15 @@ func TestReadyIsTheNextRequest(t *testing.T) {
 			stop()
 		})
 	}
+}
+
+// platformKeys returns a folder with the keys of a software platform: to make them takes seconds.
+func platformKeys(t *testing.T) string {
+	keys := t.TempDir()
+	if p, err := soft.New(soft.Options{Directory: keys}); err != nil || p.Close() != nil || os.Remove(filepath.Join(keys, "launch")) != nil {
+		t.Fatal(err)
+	}
+	return keys
 }
 
 // compare asks for the status and then for evidence.
@@ -213,5 +219,37 @@ func (m *ready) compare(d *daemon, want api.Code) {
 	}
 	if st.Ready == (st.Reason != "") {
 		m.t.Errorf("ready %v with the reason %q", st.Ready, st.Reason)
+	}
+}
+
+// TestUnchangedAppAfterReset: the TPM was reset, or another program extended the PCR. Measuring an
+// app whose files are as before fails, also once that is known, and nothing calls it measured.
+func TestUnchangedAppAfterReset(t *testing.T) {
+	keys := platformKeys(t)
+	for _, s := range states {
+		if s.code != api.CodeDesynchronised || s.while == nil {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			m := newReady(t, keys)
+			d, stop := m.start()
+			defer stop()
+			m.must(m.measure(d))
+			s.while(m, d)
+			for range 2 {
+				err := m.measure(d)
+				if p := server.Explain(err, errorCodes); p == nil || p.Code != api.CodeDesynchronised {
+					t.Errorf("measure: %v", err)
+				}
+				for _, a := range d.service.List() {
+					if a.State == api.AppMeasured || a.Digest != nil || a.Covered != nil || a.Reason == "" {
+						t.Errorf("%+v", a)
+					}
+				}
+				if c := d.status.Status().Apps; c.Measured != 0 || c.Unmeasured != 1 {
+					t.Errorf("%+v", c)
+				}
+			}
+		})
 	}
 }

@@ -62,7 +62,7 @@ func (s *Service) List() []api.App {
 	out := []api.App{}
 	if a, up := s.Apps.Now(); up {
 		for _, x := range a.List() {
-			out = append(out, describe(x))
+			out = append(out, s.vouched(describe(x)))
 		}
 	}
 	return out
@@ -89,10 +89,13 @@ func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
 		return api.App{}, err
 	}
 	x, err := a.Measure(ctx, name)
+	if err == nil {
+		err = s.confirm(ctx, name)
+	}
 	if err != nil {
 		return api.App{}, err
 	}
-	return describe(x), nil
+	return s.vouched(describe(x)), nil
 }
 
 // Reload reads certificates and declarations again. It checks the configuration too: a

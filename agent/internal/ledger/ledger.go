@@ -291,6 +291,11 @@ func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 	return f(l.View())
 }
 
+// Confirm checks that the PCR matches the log. The error is that of [Ledger.Hold].
+func (l *Ledger) Confirm(ctx context.Context) error {
+	return l.Hold(ctx, func(View) error { return nil })
+}
+
 // compare checks that the PCR matches the log.
 func (l *Ledger) compare(ctx context.Context) error {
 	if err := l.settle(ctx); err != nil {
