@@ -35,7 +35,7 @@ type evidencer struct {
 }
 
 // Attest makes evidence.
-func (e evidencer) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+func (e evidencer) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([][]byte, error) {
 	a, err := e.attester.Wait(ctx)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func TestSharedDocuments(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		for _, i := range []Inclusion{{}, {Index: 7, Path: []Digest{{1}, {2}}}} {
+		for _, i := range []Inclusion{{}, {Index: 7, Path: []Digest{{1}}}, {Index: MaxBatch - 1, Path: []Digest{{1}, {2}, {3}}}} {
 			for _, statement := range [][]byte{{0}, []byte(`","batch":`), bytes.Repeat([]byte{0xff}, MaxStatement)} {
 				e.Statement, e.Inclusion = statement, i
 				want, err := strictjson.Encode(&e)
@@ -49,6 +49,9 @@ func TestSharedDocuments(t *testing.T) {
 		}
 		if _, err := shared.Document([]byte{0}, Inclusion{Path: make(Path, MaxProof+1)}); err == nil {
 			t.Errorf("%s: a proof that is too long is accepted", name)
+		}
+		if _, err := shared.Document([]byte{0}, Inclusion{Index: MaxBatch}); err == nil {
+			t.Errorf("%s: a place after the end of a batch is accepted", name)
 		}
 	}
 	broken := *whole

@@ -159,10 +159,10 @@ func (a *Attester) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Attest returns encoded evidence for what r asks, on behalf of caller. It waits
-// for the batch that the statement goes into, or until ctx ends. The nonce of r
-// is in evidence of no other call.
-func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evidence.Caller) ([]byte, error) {
+// Attest returns encoded evidence for what r asks, on behalf of caller, as consecutive parts. It
+// waits for the batch that the statement goes into, or until ctx ends. The nonce of r is in
+// evidence of no other call. The parts must not be changed: other documents share them.
+func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evidence.Caller) ([][]byte, error) {
 	w, err := newWaiter(r, caller, a.c.AgentKey.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err

@@ -48,8 +48,8 @@ func (d *documents) of(c choice, encode func() (*evidence.Shared, error)) (*evid
 	return once()
 }
 
-// document returns the evidence of the waiter at index, encoded.
-func (b *batch) document(w *waiter, index uint64, firmwareLog func() []byte) ([]byte, error) {
+// document returns the evidence of the waiter at index, encoded, in parts that documents share.
+func (b *batch) document(w *waiter, index uint64, firmwareLog func() []byte) ([][]byte, error) {
 	inclusion, err := b.tree.Prove(index)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (b *batch) document(w *waiter, index uint64, firmwareLog func() []byte) ([]
 	if err != nil {
 		return nil, err
 	}
-	document, err := shared.Document(w.statement, inclusion)
+	document, err := shared.Parts(w.statement, inclusion)
 	if err != nil {
 		return nil, fmt.Errorf("assemble evidence: %w", err)
 	}

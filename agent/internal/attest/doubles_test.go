@@ -73,9 +73,9 @@ func (r *rig) ask(t *testing.T, q api.EvidenceRequest) *evidence.Evidence {
 	return decode(t, b, q.Nonce)
 }
 
-func decode(t *testing.T, b []byte, nonce evidence.Bytes) *evidence.Evidence {
+func decode(t *testing.T, parts [][]byte, nonce evidence.Bytes) *evidence.Evidence {
 	t.Helper()
-	e, err := evidence.Parse(b)
+	e, err := evidence.Parse(bytes.Join(parts, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 // outcomeOf is the result of an Attest that runs during the test.
 type outcomeOf struct {
-	document []byte
+	document [][]byte
 	err      error
 }
 

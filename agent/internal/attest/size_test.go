@@ -3,6 +3,7 @@
 package attest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -112,10 +113,11 @@ func TestEvidenceSize(t *testing.T) {
 			if freshness == evidence.Anchored {
 				b.anchor = &anchor{snapshot: snapshot(tree.Head())}
 			}
-			document, err := b.document(w, 7, func() []byte { return nil })
+			parts, err := b.document(w, 7, func() []byte { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
+			document := bytes.Join(parts, nil)
 			e, err := evidence.Parse(document)
 			if err != nil {
 				t.Fatal(err)

@@ -31,6 +31,8 @@ type conn struct {
 	evicted atomic.Bool  // retired because another connection needs its place
 	partial atomic.Bool  // something of the next request was read
 	state   atomic.Int32 // http.ConnState
+	holding bool         // Write keeps what it gets: see writeParts
+	held    []byte       // what it keeps
 	once    sync.Once
 }
 

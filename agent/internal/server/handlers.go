@@ -17,9 +17,10 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// An Attester makes evidence. The request was checked and has its defaults filled in.
+// An Attester makes evidence, in parts that follow each other. The request was checked and has
+// its defaults filled in.
 type Attester interface {
-	Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error)
+	Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([][]byte, error)
 }
 
 // Log is the measurement log.
@@ -198,8 +199,8 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	}
 	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
 	return job{bytes, func(ctx context.Context) (any, error) {
-		b, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
-		return raw(b), err
+		p, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
+		return parts(p), err
 	}}, nil
 }
 

@@ -112,6 +112,9 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if err != nil {
 		return err
 	}
+	if p, ok := v.(parts); ok {
+		return s.writeParts(w, c, p)
+	}
 	return s.write(w, http.StatusOK, "application/json", v)
 }
 
@@ -185,20 +188,26 @@ func (s *Server) write(w http.ResponseWriter, status int, media string, v any) e
 			defer clear(body)
 		}
 	}
+	control := s.writeHeader(w, status, media, len(body))
+	w.Write(body) // a peer that went away needs no answer
+	// Flushed before the place is given back, so that what is being sent counts.
+	control.Flush()
+	return nil
+}
+
+// writeHeader begins an answer, which is to be sent within the write timeout.
+func (s *Server) writeHeader(w http.ResponseWriter, status int, media string, size int) *http.ResponseController {
 	h := w.Header()
 	h.Set("Content-Type", media)
 	h.Set("Cache-Control", "no-store") // identity and nonce are the caller's alone
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Content-Length", strconv.Itoa(size))
 	if s.draining.Load() {
 		h.Set("Connection", "close")
 	}
 	control := http.NewResponseController(w)
 	control.SetWriteDeadline(time.Now().Add(s.Limits.WriteTimeout))
 	w.WriteHeader(status)
-	w.Write(body) // a peer that went away needs no answer
-	// Flushed before the place is given back, so that what is being sent counts.
-	control.Flush()
-	return nil
+	return control
 }
 
 func (s *Server) refuse(w http.ResponseWriter, p *api.Problem) {
