@@ -135,6 +135,11 @@ func (d *daemon) server() (*server.Server, error) {
 			Requests:        limits.Requests,
 			RequestsEach:    limits.RequestsPerUser,
 			WaitingEach:     limits.WaitingPerUser,
+			Bytes:           int64(limits.AnswerBytes),
+			BytesEach:       int64(limits.AnswerBytesPerUser),
+			BodyBytes:       int64(limits.BodyBytes),
+			RateEach:        float64(limits.RequestsPerSecondPerUser),
+			OpenEach:        float64(limits.ConnectionsPerSecondPerUser),
 		},
 		Logger: d.log,
 	}), nil

@@ -135,7 +135,7 @@ func (d *daemon) startApps(ctx context.Context) (*apps.Apps, error) {
 	l, _ := d.ledger.Now()
 	c := apps.Config{
 		Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log,
-		Head: func() evidence.LogHead { return l.View().Head },
+		Head: func() evidence.LogHead { return l.View().Head }, Workers: d.o.Config.Limits.HashingWorkers,
 	}
 	if d.store.Exists() {
 		c.Keep = d.store.Keep

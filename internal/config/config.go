@@ -89,14 +89,20 @@ type Keys struct {
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
 }
 
-// Limits bounds what callers can make the daemon keep.
+// Limits bounds what callers can make the daemon keep and do.
 type Limits struct {
-	Connections        int `toml:"connections"`          // open at once on both sockets
-	ConnectionsPerUser int `toml:"connections_per_user"` // of these, by one uid
-	Requests           int `toml:"requests"`             // being answered at once
-	RequestsPerUser    int `toml:"requests_per_user"`    // of these, of one uid
-	WaitingPerUser     int `toml:"waiting_per_user"`     // requests of one uid that wait for their turn
-	LogBytes           int `toml:"log_bytes"`            // of the measurement log, after which it is full
+	Connections                 int `toml:"connections"`                     // open at once on the client socket
+	ConnectionsPerUser          int `toml:"connections_per_user"`            // of these, by one uid
+	ConnectionsPerSecondPerUser int `toml:"connections_per_second_per_user"` // that one uid opens
+	Requests                    int `toml:"requests"`                        // being answered at once
+	RequestsPerUser             int `toml:"requests_per_user"`               // of these, of one uid
+	RequestsPerSecondPerUser    int `toml:"requests_per_second_per_user"`    // of one uid
+	WaitingPerUser              int `toml:"waiting_per_user"`                // requests of one uid that wait for their turn
+	AnswerBytes                 int `toml:"answer_bytes"`                    // of answers that are being made or sent
+	AnswerBytesPerUser          int `toml:"answer_bytes_per_user"`           // of these, for one uid
+	BodyBytes                   int `toml:"body_bytes"`                      // of requests above 4 KiB that are being read or answered
+	HashingWorkers              int `toml:"hashing_workers"`                 // files of applications that are hashed at once; 0: one for each processor
+	LogBytes                    int `toml:"log_bytes"`                       // of the measurement log, after which it is full
 }
 
 // Duration is a time span in Go's notation, "2s" or "1m30s".
@@ -139,8 +145,9 @@ func Default() Config {
 		State: State{Folder: "/var/lib/agentd"},
 		Keys:  Keys{SecretsPerApp: 64, WritesPerMinute: 60, BytesPerApp: 1 << 20},
 		Limits: Limits{
-			Connections: 2048, ConnectionsPerUser: 1024,
-			Requests: 1024, RequestsPerUser: 512, WaitingPerUser: 256,
+			Connections: 2048, ConnectionsPerUser: 1024, ConnectionsPerSecondPerUser: 1000,
+			Requests: 1024, RequestsPerUser: 512, RequestsPerSecondPerUser: 5000, WaitingPerUser: 256,
+			AnswerBytes: 256 << 20, AnswerBytesPerUser: 128 << 20, BodyBytes: 32 << 20,
 			LogBytes: evidence.MaxLog,
 		},
 	}
@@ -222,13 +229,25 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
 	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)
 	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
-	number("limits.connections", c.Limits.Connections, 1, 1<<16)
-	number("limits.connections_per_user", c.Limits.ConnectionsPerUser, 1, c.Limits.Connections)
-	number("limits.requests", c.Limits.Requests, 1, 1<<16)
-	number("limits.requests_per_user", c.Limits.RequestsPerUser, 1, c.Limits.Requests)
-	number("limits.waiting_per_user", c.Limits.WaitingPerUser, 1, 1<<16)
-	number("limits.log_bytes", c.Limits.LogBytes, 64<<10, evidence.MaxLog)
+	c.Limits.check(number)
 	return errors.Join(errs...)
+}
+
+// check checks that each limit leaves room for what it bounds.
+func (l *Limits) check(number func(key string, n, low, high int)) {
+	number("limits.connections", l.Connections, 1, 1<<16)
+	number("limits.connections_per_user", l.ConnectionsPerUser, 1, l.Connections)
+	number("limits.connections_per_second_per_user", l.ConnectionsPerSecondPerUser, 1, 1<<20)
+	number("limits.requests", l.Requests, 1, 1<<16)
+	number("limits.requests_per_user", l.RequestsPerUser, 1, l.Requests)
+	number("limits.requests_per_second_per_user", l.RequestsPerSecondPerUser, 1, 1<<20)
+	number("limits.waiting_per_user", l.WaitingPerUser, 1, 1<<16)
+	number("limits.log_bytes", l.LogBytes, 64<<10, evidence.MaxLog)
+	// An answer with the whole log needs its bytes four times.
+	number("limits.answer_bytes", l.AnswerBytes, 4*l.LogBytes, 1<<34)
+	number("limits.answer_bytes_per_user", l.AnswerBytesPerUser, min(4*l.LogBytes, l.AnswerBytes), l.AnswerBytes)
+	number("limits.body_bytes", l.BodyBytes, 1<<20, 1<<30)
+	number("limits.hashing_workers", l.HashingWorkers, 0, 1<<10)
 }
 
 // checkPCRs checks the PCR of the log, and that it is quoted.

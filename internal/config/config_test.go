@@ -81,6 +81,13 @@ func TestConfigErrors(t *testing.T) {
 		{"recipient", "[keys]\nrecovery_recipients = [\"age1x\"]", "c.toml:2:1: keys.recovery_recipients: number 1 is not an age"},
 		{"no room for secrets", "[keys]\nsecrets_per_app = 0", "c.toml:2:1: keys.secrets_per_app: 0 is not within"},
 		{"limit", "[limits]\nconnections = 0", "c.toml:2:1: limits.connections: 0 is not within"},
+		{"more for a user than for all", "[limits]\nanswer_bytes = 67108864\nanswer_bytes_per_user = 67108865", "c.toml:3:1: limits.answer_bytes_per_user: 67108865 is not within 67108864 to 67108864"},
+		{"no room for the log", "[limits]\nanswer_bytes = 67108863\nanswer_bytes_per_user = 67108863", "c.toml:2:1: limits.answer_bytes: 67108863 is not within 67108864"},
+		{"no room for the log of a user", "[limits]\nanswer_bytes_per_user = 67108863", "c.toml:2:1: limits.answer_bytes_per_user: 67108863 is not within 67108864"},
+		{"no room for a body", "[limits]\nbody_bytes = 1000", "c.toml:2:1: limits.body_bytes: 1000 is not within"},
+		{"no requests", "[limits]\nrequests_per_second_per_user = 0", "c.toml:2:1: limits.requests_per_second_per_user: 0 is not within"},
+		{"no connections", "[limits]\nconnections_per_second_per_user = 0", "c.toml:2:1: limits.connections_per_second_per_user: 0 is not within"},
+		{"workers", "[limits]\nhashing_workers = 1025", "c.toml:2:1: limits.hashing_workers: 1025 is not within 0 to 1024"},
 		{"huge", strings.Repeat("#", maxSize+1), "c.toml: 262145 bytes, at most 262144 are read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -101,6 +108,14 @@ func TestConfigReportsEverything(t *testing.T) {
 	_, err := Parse("c.toml", []byte("[state]\nfolder = \"x\"\n[report]\ndevice = \"y\"\n"), Default())
 	if err == nil || !strings.Contains(err.Error(), "state.folder") || !strings.Contains(err.Error(), "report.device") {
 		t.Errorf("got %v, want both keys", err)
+	}
+}
+
+// A smaller log needs less room for answers.
+func TestSmallLimits(t *testing.T) {
+	c, err := Parse("c.toml", []byte("[limits]\nlog_bytes = 65536\nanswer_bytes = 262144\nanswer_bytes_per_user = 262144\n"), Default())
+	if err != nil || c.Limits.AnswerBytes != 262144 {
+		t.Errorf("%+v, %v", c.Limits, err)
 	}
 }
 

@@ -22,9 +22,9 @@ type Limits struct {
 	BytesEach       int64         // half of Bytes
 	BodyBytes       int64         // 32 MiB of bodies above 4 KiB; half of it each
 	RateEach        float64       // 5000 requests a second
-	BurstEach       int           // 10000 requests
+	BurstEach       int           // RateEach of two seconds
 	OpenEach        float64       // 1000 new connections a second
-	OpenBurst       int           // 2000 new connections, and no fewer than twice ConnectionsEach
+	OpenBurst       int           // OpenEach of two seconds, and no fewer than twice ConnectionsEach
 	HeaderBytes     int           // 8 KiB of request line and headers
 	HeaderTimeout   time.Duration // 5 s for the headers of a request to arrive
 	BodyTimeout     time.Duration // 5 s for its body to arrive
@@ -55,9 +55,9 @@ func (l Limits) withDefaults() Limits {
 	or(&l.BytesEach, l.Bytes/2)
 	or(&l.BodyBytes, 32<<20)
 	or(&l.RateEach, 5000)
-	or(&l.BurstEach, 10000)
+	or(&l.BurstEach, max(1, int(2*l.RateEach)))
 	or(&l.OpenEach, 1000)
-	or(&l.OpenBurst, max(2000, 2*l.ConnectionsEach))
+	or(&l.OpenBurst, max(int(2*l.OpenEach), 2*l.ConnectionsEach))
 	or(&l.HeaderBytes, 8<<10)
 	or(&l.HeaderTimeout, 5*time.Second)
 	or(&l.BodyTimeout, 5*time.Second)
