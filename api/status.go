@@ -65,6 +65,7 @@ type LedgerStatus struct {
 	Full         bool             `json:"full"`            // the log takes no more records until the next boot
 	Records      uint64           `json:"records"`         // number of records
 	Bytes        uint64           `json:"bytes"`           // size of the log
+	Limit        uint64           `json:"limit,omitzero"`  // size at which the log is full; absent while there is no log
 	Head         evidence.LogHead `json:"head"`
 }
 

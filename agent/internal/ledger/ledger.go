@@ -153,6 +153,7 @@ type State struct {
 	Failure      string // why the last event was not recorded, empty after one that was
 	Records      uint64
 	Bytes        int64
+	Limit        int64 // bytes at which the log is full
 }
 
 // State returns the state of the ledger, at most one operation old, without waiting.

@@ -152,7 +152,7 @@ func testFull(t *testing.T, limit int) {
 			t.Errorf("log is %v", got)
 		}
 		s := l.State()
-		if !s.Full || !s.Synchronised || s.Bytes > int64(m.limit) || s.Records != uint64(len(got)) {
+		if !s.Full || !s.Synchronised || s.Bytes > s.Limit || s.Limit != int64(m.limit) || s.Records != uint64(len(got)) {
 			t.Errorf("%+v", s)
 		}
 		if _, err := l.Append(background, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}); !errors.Is(err, ledger.ErrFull) {

@@ -38,6 +38,7 @@ func (l *Ledger) open(ctx context.Context) error {
 	if l.c.Limit <= 0 || l.c.Limit > evidence.MaxLog {
 		l.c.Limit = evidence.MaxLog
 	}
+	l.pub.state.Limit = int64(l.c.Limit)
 	if err := l.c.Log.Lock(); errors.Is(err, syscall.EWOULDBLOCK) {
 		return fmt.Errorf("%w: %w", ErrLocked, err)
 	} else if err != nil {

@@ -138,7 +138,7 @@ func (s *Source) ledger(trial error) api.LedgerStatus {
 		v := l.View()
 		out = api.LedgerStatus{
 			PCR: v.PCR, Synchronised: v.State.Synchronised, Reason: v.State.Reason, Full: v.State.Full,
-			Records: v.State.Records, Bytes: uint64(v.State.Bytes), Head: v.Head,
+			Records: v.State.Records, Bytes: uint64(v.State.Bytes), Limit: uint64(v.State.Limit), Head: v.Head,
 		}
 		if out.Reason == "" {
 			out.Reason = v.State.Failure
