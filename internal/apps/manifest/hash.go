@@ -5,6 +5,7 @@ package manifest
 import (
 	"context"
 	"crypto/sha256"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -47,56 +48,70 @@ func (id identity) age(now time.Time) time.Duration {
 	return now.Sub(time.Unix(id.ctime.Unix()))
 }
 
-// hashFile returns SHA-256 of the content of f, which was found as id. It reads at most
+// hashFile returns SHA-256 of the content of f, which was found as id, by w. It reads at most
 // id.size bytes and one more, and fails with a [*ChangedError] when the file is
 // not the same before and after.
-func hashFile(ctx context.Context, turns *turn.Queue, f *os.File, path string, id identity, settle time.Duration, buffer []byte) (evidence.Digest, error) {
-	if err := settled(ctx, id, settle); err != nil {
+func (s *scan) hashFile(w *hand, f *os.File, path string, id identity) (evidence.Digest, error) {
+	if err := settled(s.ctx, id, s.reader.settle); err != nil {
 		return evidence.Digest{}, err
 	}
+	s.touch(w, path)
 	if err := unchanged(f, path, id); err != nil {
 		return evidence.Digest{}, err
 	}
-	leave, err := turns.Enter(ctx, 1)
-	if err != nil {
-		return evidence.Digest{}, err
-	}
-	defer func() { leave() }()
 	h := sha256.New()
-	done := 0 // of the piece
 	for left := id.size + 1; left > 0; {
-		if err := ctx.Err(); err != nil {
-			return evidence.Digest{}, err
-		}
-		if done >= piece {
-			leave()
-			if leave, err = turns.Enter(ctx, 1); err != nil {
-				leave = func() {}
-				return evidence.Digest{}, err
-			}
-			done = 0
-		}
-		n, err := f.Read(buffer[:min(int64(len(buffer)), left)])
-		h.Write(buffer[:n])
-		left -= int64(n)
-		done += n
-		if err == io.EOF {
-			if left != 1 {
-				return evidence.Digest{}, &ChangedError{Path: path}
-			}
+		n, err := s.hashPiece(w, f, path, h, min(left, piece))
+		left -= n
+		if err == io.EOF && left == 1 {
 			break
 		}
-		if err != nil {
-			return evidence.Digest{}, &FileError{Path: path, Problem: "read", Err: durable.Cause(err)} // without the name of a descriptor
+		if err == nil && left == 0 || err == io.EOF {
+			err = &ChangedError{Path: path}
 		}
-		if left == 0 {
-			return evidence.Digest{}, &ChangedError{Path: path}
+		if err != nil {
+			return evidence.Digest{}, err
 		}
 	}
 	if err := unchanged(f, path, id); err != nil {
 		return evidence.Digest{}, err
 	}
 	return evidence.Digest(h.Sum(nil)), nil
+}
+
+// hashPiece hashes at most so many bytes of f, in one turn. It returns how many there were.
+// The error is io.EOF at the end of the file.
+func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int64) (done int64, err error) {
+	w.idle()
+	ctx := s.ctx
+	if s.Who != nil {
+		ctx = turn.With(ctx, s.Who())
+	}
+	leave, err := s.reader.turns.Enter(ctx, 1)
+	if err != nil {
+		return 0, err
+	}
+	w.take(leave)
+	defer w.giveBack()
+	b := s.reader.buffers.Get().(*buffer)
+	defer s.reader.buffers.Put(b)
+	for done < most {
+		if err := s.ctx.Err(); err != nil {
+			return done, err
+		}
+		s.touch(w, path)
+		n, err := f.Read(b[:min(readBuffer, most-done)])
+		h.Write(b[:n])
+		done += int64(n)
+		s.Progress.add(uint64(n), 0)
+		if err == io.EOF {
+			return done, err
+		}
+		if err != nil {
+			return done, &FileError{Path: path, Problem: "read", Err: durable.Cause(err)} // without the name of a descriptor
+		}
+	}
+	return done, nil
 }
 
 // settled waits until a further write would show in the change time. If that has no

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
@@ -177,7 +178,7 @@ func TestChangeAtEveryRead(t *testing.T) {
 						t.Fatal(err)
 					}
 					ctx := &meddler{Context: t.Context(), asked: -1, do: do}
-					_, err := hashFile(ctx, turn.New(turn.Options{}), f, "bin", identify(&st), SettleTime, make([]byte, readBuffer))
+					_, err := hashOne(ctx, NewReader(1, SettleTime), turn.Who{}, f, "bin", identify(&st))
 					return ctx.asked, err
 				}
 				if n, err := hash(func(int) error { return nil }); err != nil || n != reads {
@@ -207,6 +208,14 @@ func TestChangeAtEveryRead(t *testing.T) {
 	}
 }
 
+// hashOne hashes one file, as a reading does.
+func hashOne(ctx context.Context, r *Reader, who turn.Who, f *os.File, path string, id identity) (evidence.Digest, error) {
+	s := scan{reader: r, ctx: ctx, Look: Look{Progress: NewProgress(), Who: func() turn.Who { return who }}}
+	w := s.Progress.hand()
+	defer w.end()
+	return s.hashFile(w, f, path, id)
+}
+
 // A large file of one app delays another app's small one by a piece, not by the file.
 func TestLargeFileDelaysLittle(t *testing.T) {
 	w := newFiles(t)
@@ -215,7 +224,7 @@ func TestLargeFileDelaysLittle(t *testing.T) {
 	if err := os.Truncate(large, pieces*piece); err != nil {
 		t.Fatal(err)
 	}
-	turns := turn.New(turn.Options{})
+	r := NewReader(1, 0)
 	hash := func(app, path string) error {
 		f, err := os.Open(path)
 		if err != nil {
@@ -226,13 +235,12 @@ func TestLargeFileDelaysLittle(t *testing.T) {
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return err
 		}
-		ctx := turn.With(t.Context(), turn.Who{Party: app})
-		_, err = hashFile(ctx, turns, f, path, identify(&st), 0, make([]byte, readBuffer))
+		_, err = hashOne(t.Context(), r, turn.Who{Party: app}, f, path, identify(&st))
 		return err
 	}
 	done := make(chan error, 1)
 	go func() { done <- hash("large", large) }()
-	for turns.Used() == 0 {
+	for r.turns.Used() == 0 {
 		if len(done) > 0 {
 			t.Skip("the large file was hashed before anything else ran")
 		}

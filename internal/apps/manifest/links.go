@@ -21,11 +21,12 @@ import (
 // link to a regular file, called name, that all users may read: it shows nothing new.
 //
 // It walks the way again after h was found. If an attacker changes a link meanwhile, the way
-// has to end at h nevertheless, over links that may be followed.
-func checkLinks(p string, h *handle, name string) error {
+// has to end at h nevertheless, over links that may be followed. It calls touch before it
+// looks at a name.
+func checkLinks(p string, h *handle, name string, touch func(string)) error {
 	var foreign string // the first link of another user
 	var uid uint32     // its owner
-	end, err := walk(p, func(string, string) {}, func(at string, found *handle) {
+	end, err := walk(p, func(dir, name string) { touch(path.Join(dir, name)) }, func(at string, found *handle) {
 		owner := found.st.Uid
 		if found.kind() == unix.S_IFLNK && foreign == "" && owner != 0 && owner != h.st.Uid && int(owner) != os.Geteuid() {
 			foreign, uid = at, owner

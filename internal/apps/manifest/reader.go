@@ -10,10 +10,12 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
@@ -27,27 +29,35 @@ const EveryName = ""
 // A Reader reads the files of apps, of several at once, and remembers the digests of files
 // that have not changed since.
 type Reader struct {
-	cache  *cache
-	turns  *turn.Queue   // of hashing: as many pieces of files at a time as there are workers
-	files  int           // of one app that are open at a time
-	settle time.Duration // how old the last change of a file has to be, see SettleTime
+	cache   *cache
+	turns   *turn.Queue   // of hashing: as many pieces of files at a time as there are workers
+	files   int           // of one app that are open at a time
+	settle  time.Duration // how old the last change of a file has to be, see SettleTime
+	buffers sync.Pool     // of *buffer
+	touch   func(string)  // called before each call of the file system, by a test; nil otherwise
 }
+
+type buffer [readBuffer]byte
 
 // NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
 // order of package turn, after each piece of a file: a large file of one app delays another
 // app by no more than a piece. Settle is [SettleTime]; tests that change no file while it is
 // read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
-	return &Reader{cache: newCache(), turns: turn.New(turn.Options{Capacity: int64(workers)}), files: workers, settle: settle}
+	return &Reader{
+		cache: newCache(), turns: turn.New(turn.Options{Capacity: int64(workers)}), files: workers, settle: settle,
+		buffers: sync.Pool{New: func() any { return new(buffer) }},
+	}
 }
 
-// buffers returns a place for each file of one app that may be open at a time.
-func (r *Reader) buffers() chan []byte {
-	buffers := make(chan []byte, r.files)
-	for range r.files {
-		buffers <- nil // made when it is first needed
-	}
-	return buffers
+// A Look says how to read an app. The zero value hashes everything, and waits for ever.
+type Look struct {
+	Cached   bool                   // reuse the digest of an unchanged file
+	See      func(dir, name string) // called with each name before it is looked up, and with EveryName for a directory that is listed
+	Who      func() turn.Who        // whose turn of hashing it is; asked before each piece
+	Progress *Progress              // of this reading
+	Answer   time.Duration          // given up if a call of the file system has no answer for so long; 0 is never
+	Whole    time.Duration          // given up if it is not read within that; 0 is never
 }
 
 // A Reading is what was found of an app.
@@ -57,14 +67,52 @@ type Reading struct {
 	Trace    *Trace
 }
 
-// Read returns the files that d declares. If cached is true, Read reuses the digest of an
-// unchanged file. It calls see with each name before that is looked up, and with [EveryName]
-// for a directory that is listed. The error is a [*FileError], a [*ChangedError] or that of ctx.
-func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, cached bool, see func(dir, name string)) (Reading, error) {
-	trace := newTrace()
-	s := scan{reader: r, buffers: r.buffers(), declaration: d, cache: r.cache, fresh: !cached, trace: trace, see: see}
-	entries, bytes, err := s.manifest(ctx)
-	return Reading{entries, bytes, trace}, err
+// Read returns the files that d declares. The error is a [*FileError], a [*ChangedError], a
+// [*HungError] or that of ctx. Read does not wait for a file system that hangs: it gives up
+// when l says so, and returns at once if ctx ends. Goroutines that hang go on until they have
+// an answer, which then counts for nothing; l.See is still called by them.
+func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, l Look) (Reading, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if l.Progress == nil {
+		l.Progress = NewProgress()
+	}
+	type result struct {
+		Reading
+		err error
+	}
+	read := make(chan result, 1)
+	go func() {
+		trace := newTrace()
+		s := scan{reader: r, declaration: d, cache: r.cache, trace: trace, Look: l}
+		entries, bytes, err := s.manifest(ctx)
+		read <- result{Reading{entries, bytes, trace}, err}
+		close(l.Progress.ended)
+	}()
+	tick := time.NewTicker(cmp.Or(min(l.Answer/8, time.Second), time.Second))
+	defer tick.Stop()
+	var end <-chan time.Time
+	if l.Whole > 0 {
+		end = time.After(l.Whole)
+	}
+	for {
+		select {
+		case x := <-read:
+			return x.Reading, x.err
+		case <-ctx.Done():
+			l.Progress.giveUp()
+			return Reading{}, ctx.Err()
+		case <-end:
+			l.Progress.giveUp()
+			_, _, path := l.Progress.Now()
+			return Reading{}, &HungError{Path: path, Within: l.Whole}
+		case <-tick.C:
+			if path, hung := l.Progress.hung(l.Answer); hung && l.Answer > 0 {
+				l.Progress.giveUp()
+				return Reading{}, &HungError{Path: path}
+			}
+		}
+	}
 }
 
 // Event returns the event that records the entries of the app d. It fails with a
@@ -103,7 +151,7 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 		defer tree.close()
 	}
 	r := NewReader(runtime.NumCPU(), SettleTime)
-	s := scan{reader: r, buffers: r.buffers(), declaration: d, root: tree, see: func(string, string) {}}
+	s := scan{reader: r, declaration: d, root: tree, Look: Look{Progress: NewProgress()}}
 	entries, _, err := s.manifest(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err

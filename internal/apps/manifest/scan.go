@@ -27,15 +27,15 @@ import (
 
 // scan is one reading of all files of an app.
 type scan struct {
+	Look
 	reader      *Reader
-	buffers     chan []byte // one for each file that may be open
+	open        chan struct{} // one for each file that may be open
+	walker      *hand         // of the goroutine that walks through names
 	ctx         context.Context
 	stop        context.CancelFunc // when the first file failed
 	declaration *declaration.Declaration
-	root        *tree                  // at which absolute paths begin; nil is the machine's own
-	cache       *cache                 // of digests; nil in a tree
-	fresh       bool                   // hash everything
-	see         func(dir, name string) // called with every name before it is looked at
+	root        *tree  // at which absolute paths begin; nil is the machine's own
+	cache       *cache // of digests; nil in a tree
 
 	hashing sync.WaitGroup
 	names   int              // seen in directories
@@ -54,11 +54,15 @@ type scan struct {
 func (s *scan) manifest(ctx context.Context) ([]pcr.ManifestEntry, uint64, error) {
 	s.ctx, s.stop = context.WithCancel(ctx)
 	defer s.stop()
+	s.open = make(chan struct{}, s.reader.files)
+	s.walker = s.Progress.hand()
+	defer s.walker.end()
 	s.systems = make(map[uint64]int64)
 	s.entries = make(map[string]pcr.ManifestEntry)
 	if err := s.walk(); err != nil {
 		s.fail(err)
 	}
+	s.walker.idle()
 	s.hashing.Wait()
 	if s.err != nil {
 		return nil, 0, s.err
@@ -83,6 +87,25 @@ func (s *scan) walk() error {
 	return nil
 }
 
+// at notes that names are looked up and files are opened at p from now on.
+func (s *scan) at(p string) { s.touch(s.walker, p) }
+
+// touch notes that h calls the file system for p from now on.
+func (s *scan) touch(h *hand, p string) {
+	h.at(p)
+	if s.reader.touch != nil {
+		s.reader.touch(p)
+	}
+}
+
+// see does what [Look.See] says, which looks up dir too.
+func (s *scan) see(dir, name string) {
+	s.at(path.Join(dir, name))
+	if s.See != nil {
+		s.See(dir, name)
+	}
+}
+
 // fail keeps the first error and ends the hashing of other files.
 func (s *scan) fail(err error) {
 	s.mu.Lock()
@@ -95,6 +118,7 @@ func (s *scan) fail(err error) {
 
 // declared reads a declared file, or a declared directory.
 func (s *scan) declared(p string, directory bool) error {
+	s.at(p)
 	h, name, err := s.resolve(p)
 	if err != nil {
 		return err
@@ -119,6 +143,7 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		// another, a deployment that turns the link "current", a missing file that appears.
 		_, _ = walk(p, s.see, s.passed)
 	}
+	s.at(p)
 	link, err := s.root.find(p, false)
 	if err != nil {
 		return nil, "", &FileError{Path: p, Problem: "find", Err: err}
@@ -166,7 +191,7 @@ func (s *scan) checkLinks(p string, h *handle) error {
 	}
 	name, err := h.path()
 	if err == nil {
-		err = checkLinks(p, h, name)
+		err = checkLinks(p, h, name, s.at)
 	}
 	if err != nil {
 		h.close()
@@ -191,6 +216,7 @@ func (s *scan) directory(h *handle, p string, depth int) error {
 	}
 	defer d.Close()
 	for {
+		s.at(p)
 		names, err := d.Readdirnames(256)
 		for _, name := range names {
 			if err := s.child(int(d.Fd()), path.Join(p, name), depth); err != nil {
@@ -216,6 +242,7 @@ func (s *scan) child(dirfd int, p string, depth int) error {
 	if s.declaration.Excludes(p) {
 		return nil
 	}
+	s.at(p)
 	h, err := find(dirfd, path.Base(p), false)
 	if errors.Is(err, unix.ENOENT) { // removed since it was listed
 		return nil
@@ -242,6 +269,7 @@ func (s *scan) link(h *handle, p string) error {
 	if err := s.promise(p, uint64(len(target))); err != nil {
 		return err
 	}
+	s.Progress.add(uint64(len(target)), 0)
 	s.trace.file(p, &h.st)
 	return s.add(pcr.ManifestEntry{Path: p, Mode: h.st.Mode, Size: uint64(len(target)), Digest: sha256.Sum256([]byte(target))})
 }
@@ -267,36 +295,36 @@ func (s *scan) file(h *handle, p string) error {
 	}
 	s.trace.file(p, &h.st)
 	e := pcr.ManifestEntry{Path: p, Mode: id.mode, Size: uint64(id.size)}
-	if d, ok := s.cache.get(id); ok && !s.fresh {
+	if d, ok := s.cache.get(id); ok && s.Cached {
 		e.Digest = d
+		s.Progress.add(uint64(id.size), 0)
 		return s.add(e)
 	}
-	var buffer []byte
+	s.walker.idle()
 	select {
-	case buffer = <-s.buffers:
+	case s.open <- struct{}{}:
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
+	s.at(p)
 	f, err := h.open(0)
 	if err != nil {
-		s.buffers <- buffer
+		<-s.open
 		return &FileError{Path: p, Problem: "open", Err: err}
 	}
-	if buffer == nil {
-		buffer = make([]byte, readBuffer)
-	}
 	s.hashing.Go(func() {
-		defer func() { f.Close(); s.buffers <- buffer }()
-		if err := s.hash(f, e, id, buffer); err != nil {
+		w := s.Progress.hand()
+		defer func() { s.touch(w, p); f.Close(); w.end(); <-s.open }()
+		if err := s.hash(w, f, e, id); err != nil {
 			s.fail(err)
 		}
 	})
 	return nil
 }
 
-func (s *scan) hash(f *os.File, e pcr.ManifestEntry, id identity, buffer []byte) error {
+func (s *scan) hash(w *hand, f *os.File, e pcr.ManifestEntry, id identity) error {
 	began := time.Now()
-	d, err := hashFile(s.ctx, s.reader.turns, f, e.Path, id, s.reader.settle, buffer)
+	d, err := s.hashFile(w, f, e.Path, id)
 	if err != nil {
 		return err
 	}
@@ -315,6 +343,7 @@ func (s *scan) promise(p string, size uint64) error {
 	if s.files++; s.files > MaxFiles {
 		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d files: declare less, or several apps", MaxFiles)}
 	}
+	s.Progress.add(0, size)
 	if s.bytes += size; s.bytes > MaxAppSize {
 		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d GiB: declare less, or several apps", MaxAppSize>>30)}
 	}

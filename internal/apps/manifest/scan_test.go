@@ -44,6 +44,12 @@ func (f files) write(name, content string, mode os.FileMode) string {
 	return p
 }
 
+// bare returns a scan that has read nothing.
+func bare(t *testing.T, d declaration.Declaration) scan {
+	p := NewProgress()
+	return scan{reader: NewReader(1, 0), ctx: t.Context(), declaration: &d, walker: p.hand(), Look: Look{Progress: p}}
+}
+
 func digestOf(s string) evidence.Digest { return sha256.Sum256([]byte(s)) }
 
 // TestLinkChangedMeanwhile: what was found is what the path leads to over links that may be
@@ -60,13 +66,13 @@ func TestLinkChangedMeanwhile(t *testing.T) {
 	}
 	defer h.close()
 	for _, p := range []string{a, w.path("link")} {
-		if err := checkLinks(p, h, a); err != nil {
+		if err := checkLinks(p, h, a, func(string) {}); err != nil {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
 	var changed *ChangedError
 	for _, p := range []string{b, w.path("gone"), w.path("a/b")} {
-		if err := checkLinks(p, h, a); !errors.As(err, &changed) {
+		if err := checkLinks(p, h, a, func(string) {}); !errors.As(err, &changed) {
 			t.Errorf("%s: %v, want a changed error", p, err)
 		}
 	}
@@ -97,7 +103,7 @@ func TestOnePathTwoFindings(t *testing.T) {
 		t.Errorf("got %v, want a changed error", err)
 	}
 	// A name that is gone since it was listed is not there; no reading fails of it.
-	s = scan{ctx: t.Context(), declaration: &declaration.Declaration{Directories: []string{"/d"}}}
+	s = bare(t, declaration.Declaration{Directories: []string{"/d"}})
 	if err := s.child(unix.AT_FDCWD, "/d/gone", 1); err != nil {
 		t.Error(err)
 	}
@@ -145,7 +151,7 @@ func TestTree(t *testing.T) {
 }
 
 func TestTooMuch(t *testing.T) {
-	s := scan{declaration: &declaration.Declaration{File: "a.toml"}}
+	s := bare(t, declaration.Declaration{File: "a.toml"})
 	for i := range MaxFiles {
 		if err := s.promise("/a", 1); err != nil {
 			t.Fatalf("file %d: %v", i, err)
@@ -154,7 +160,7 @@ func TestTooMuch(t *testing.T) {
 	if err := s.promise("/a", 1); err == nil || !strings.Contains(err.Error(), "more than 20000 files") {
 		t.Errorf("got %v", err)
 	}
-	s = scan{declaration: &declaration.Declaration{File: "a.toml"}}
+	s = bare(t, declaration.Declaration{File: "a.toml"})
 	for range MaxAppSize / MaxFileSize {
 		if err := s.promise("/sparse", MaxFileSize); err != nil {
 			t.Fatal(err)
@@ -164,7 +170,7 @@ func TestTooMuch(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// Names that are excluded count too: looking at them is work.
-	s = scan{ctx: t.Context(), declaration: &declaration.Declaration{Directories: []string{"/d"}, Exclude: []string{"*"}}}
+	s = bare(t, declaration.Declaration{Directories: []string{"/d"}, Exclude: []string{"*"}})
 	for i := range maxNames {
 		if err := s.child(unix.AT_FDCWD, "/d/x", 1); err != nil {
 			t.Fatalf("name %d: %v", i, err)

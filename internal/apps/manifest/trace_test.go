@@ -61,7 +61,7 @@ func newTraced(t *testing.T) traced {
 
 func (f traced) read() *Trace {
 	f.t.Helper()
-	r, err := NewReader(1, 0).Read(f.t.Context(), f.d, false, func(string, string) {})
+	r, err := NewReader(1, 0).Read(f.t.Context(), f.d, Look{})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manifest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/turn"
+)
+
+// app returns a declaration of everything below the files.
+func (f *files) app() *declaration.Declaration {
+	return &declaration.Declaration{Name: "app", Directories: []string{f.path("")}, File: "app.toml"}
+}
+
+// TestHungCall has each call of the file system that a reading makes hang, one after the
+// other. Read gives the reading up, no turn of hashing stays taken, and other apps are read. A
+// call that has an answer at last changes nothing. Case 107.
+func TestHungCall(t *testing.T) {
+	w := newFiles(t)
+	for _, name := range []string{"a", "b/c", "d"} {
+		if err := os.MkdirAll(filepath.Dir(w.path(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w.write(name, name, 0o644)
+	}
+	if err := os.Symlink("a", w.path("link")); err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	for at := 1; at == 1 || at <= calls; at++ {
+		r := NewReader(1, 0)
+		var mu sync.Mutex
+		n := 0
+		hang := make(chan struct{})
+		r.touch = func(string) {
+			mu.Lock()
+			n++
+			hangs := n == at
+			mu.Unlock()
+			if hangs {
+				<-hang
+			}
+		}
+		if at == 1 { // count them
+			close(hang)
+			if _, err := r.Read(t.Context(), w.app(), Look{}); err != nil || n < 10 {
+				t.Fatalf("%d calls, %v", n, err)
+			}
+			calls, n, hang = n, 0, make(chan struct{})
+		}
+		p := NewProgress()
+		_, err := r.Read(t.Context(), w.app(), Look{Progress: p, Answer: 20 * time.Millisecond})
+		var hung *HungError
+		if !errors.As(err, &hung) || !filepath.IsAbs(hung.Path) {
+			t.Fatalf("call %d hangs: got %v", at, err)
+		}
+		if used := r.turns.Used(); used != 0 {
+			t.Errorf("call %d hangs: %d turns of hashing stay taken", at, used)
+		}
+		select {
+		case <-p.Ended():
+			t.Errorf("call %d hangs: the reading counts as ended", at)
+		default:
+		}
+		if got, err := r.Read(t.Context(), w.app(), Look{}); err != nil || len(got.Manifest) != 4 {
+			t.Errorf("call %d hangs: another reading: %v", at, err)
+		}
+		close(hang)
+		<-p.Ended()
+		if used := r.turns.Used(); used != 0 {
+			t.Errorf("call %d had an answer: %d turns of hashing are taken", at, used)
+		}
+	}
+}
+
+// TestWaitingIsNotHanging: who waits for a turn of hashing does not hang.
+func TestWaitingIsNotHanging(t *testing.T) {
+	w := newFiles(t)
+	w.write("a", "a", 0o644)
+	r := NewReader(1, 0)
+	leave, err := r.turns.Enter(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewProgress()
+	read := make(chan error, 1)
+	go func() {
+		_, err := r.Read(t.Context(), w.app(), Look{Progress: p, Answer: time.Hour})
+		read <- err
+	}()
+	waits := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.hands) == 2 && p.hands[0].since.IsZero() && p.hands[1].since.IsZero()
+	}
+	for end := time.Now().Add(time.Minute); !waits(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the reading does not wait for its turn")
+		}
+	}
+	if path, hung := p.hung(0); hung {
+		t.Errorf("waiting for a turn counts as hanging, at %q", path)
+	}
+	leave()
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadingIsBounded: a reading that is slow without hanging is given up too, and one whose
+// caller leaves ends at once.
+func TestReadingIsBounded(t *testing.T) {
+	w := newFiles(t)
+	w.write("a", "a", 0o644)
+	r := NewReader(1, 0)
+	slow := make(chan struct{})
+	r.touch = func(string) { <-slow }
+	p := NewProgress()
+	_, err := r.Read(t.Context(), w.app(), Look{Progress: p, Answer: time.Hour, Whole: 20 * time.Millisecond})
+	if hung, ok := errors.AsType[*HungError](err); !ok || hung.Within == 0 {
+		t.Errorf("slow: got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Read(ctx, w.app(), Look{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+	close(slow)
+	<-p.Ended()
+}
+
+// TestClassOfEachPiece: the class of a reading can rise while it is under way.
+func TestClassOfEachPiece(t *testing.T) {
+	w := newFiles(t)
+	if err := os.Truncate(w.write("large", "", 0o644), 4*piece); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	who := func() turn.Who { asked++; return turn.Who{Class: turn.Inquiry + turn.Class(asked)} }
+	if _, err := NewReader(1, 0).Read(t.Context(), w.app(), Look{Who: who}); err != nil || asked < 4 {
+		t.Errorf("asked %d times for four pieces, %v", asked, err)
+	}
+}
