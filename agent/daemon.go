@@ -219,9 +219,11 @@ const leavePatience = 5 * time.Second
 // more, and no other record follows.
 func (d *daemon) leave() {
 	l, up := d.ledger.Now()
-	if _, started := d.apps.Now(); !up || !started {
+	a, started := d.apps.Now()
+	if !up || !started {
 		return
 	}
+	a.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
 	done := make(chan error, 1)

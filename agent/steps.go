@@ -130,34 +130,50 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	return l, nil
 }
 
-// startApps reads the declarations, records this start of the agent, and measures.
-func (d *daemon) startApps(ctx context.Context) (*apps.Apps, error) {
+// startPatience is how long the start waits for the first measurements. Most are over by then,
+// and evidence of now lists them. It does not wait for a file system that hangs.
+const startPatience = 2 * time.Second
+
+// startApps reads the declarations, records this start of the agent, and has apps measured.
+func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 	l, _ := d.ledger.Now()
+	m := d.o.Config.Measurement
 	c := apps.Config{
-		Recorder: l, Directories: slices.Clone(d.o.Config.Measurement.ApplicationFolders), Logger: d.log,
-		Head: func() evidence.LogHead { return l.View().Head }, Workers: d.o.Config.Limits.HashingWorkers,
+		AnswerTimeout: time.Duration(m.AnswerTimeout), Timeout: time.Duration(m.Timeout), Workers: d.o.Config.Limits.HashingWorkers,
+		Recorder: l, Directories: slices.Clone(m.ApplicationFolders), Logger: d.log,
+		Head: func() evidence.LogHead { return l.View().Head },
 	}
 	if d.store.Exists() {
 		c.Keep = d.store.Keep
 	}
 	a, err := apps.New(c)
-	if err == nil {
-		err = restore(a, l)
-	}
 	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := restore(a, l); err != nil {
 		return nil, err
 	}
 	if err := a.Inherit(d.kept, l.View().HeadAfter); err != nil {
 		d.log.Warn("what the agent before handed over cannot be used", "error", err)
 	}
-	_, err = a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
+	change, err := a.Reload(ctx, d.identity.Announce(l, pcr.EventAgent))
 	if errors.Is(err, ledger.ErrDesynchronised) || errors.Is(err, ledger.ErrFull) {
 		// Nothing can be recorded until the next boot. The attester gives no evidence without the
 		// record of this start; status still lists what is declared.
-		_, err = a.Reload(ctx, nil)
+		change, err = a.Reload(ctx, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", startup.ErrNotUp, err)
+	}
+	patience, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	if late := change.Wait(patience); len(late) > 0 {
+		d.log.Info("apps are still being measured", "apps", late)
 	}
 	return a, nil
 }

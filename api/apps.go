@@ -27,6 +27,16 @@ type App struct {
 	Covered     *Covered         `json:"covered,omitzero"` // its interval of coverage; absent if none is open
 	Files       uint64           `json:"files"`            // entries of the manifest
 	Bytes       uint64           `json:"bytes"`            // sum of their sizes
+	Reading     *Reading         `json:"reading,omitzero"` // the reading of its files that is under way; absent if none is
+}
+
+// Reading is how far the agent is with the files of an app.
+type Reading struct {
+	Since uint64 `json:"since"`         // seconds that it has taken
+	Bytes uint64 `json:"bytes"`         // hashed, or known already
+	Of    uint64 `json:"of"`            // bytes of the files found so far, or of the reading before if that was more
+	Path  string `json:"path,omitzero"` // looked at last
+	Stuck bool   `json:"stuck"`         // the file system of the path does not answer: the app is measured when it does
 }
 
 // Covered is an interval in which the agent saw every change of an app's files.
@@ -47,6 +57,8 @@ type Apps struct {
 type Reloaded struct {
 	Apps   AppCounts       `json:"apps"`
 	Errors []ReloadProblem `json:"errors,omitempty"` // declarations that were refused
+
+	Measuring []string `json:"measuring,omitempty"` // apps whose files are still being read, in order
 }
 
 // ReloadProblem is a declaration that was refused.

@@ -22,6 +22,7 @@ type Status struct {
 	Platform PlatformStatus `json:"platform"`
 	Ledger   LedgerStatus   `json:"ledger"`
 	Apps     AppCounts      `json:"apps"`
+	Watch    WatchStatus    `json:"watch"`
 	Keys     KeyStatus      `json:"keys"`
 	AgentKey evidence.Bytes `json:"agentKey,omitzero"` // Ed25519 public key of this run, 32 bytes
 	AKName   evidence.Bytes `json:"akName,omitzero"`   // TPM name of the AK: algorithm and digest; absent while there is no AK
@@ -74,6 +75,13 @@ type AppCounts struct {
 	Declared   int `json:"declared"`   // all
 	Measured   int `json:"measured"`   // in the log as they are now
 	Unmeasured int `json:"unmeasured"` // declared, but files missing, changing or refused
+}
+
+// WatchStatus says whether changes of the files of apps are noticed as they happen. While they
+// are not, the agent looks at all files every 30 seconds.
+type WatchStatus struct {
+	State  State  `json:"state"`           // ok, or degraded
+	Reason string `json:"reason,omitzero"` // why it is degraded
 }
 
 // AnchorStatus is the report that anchored evidence would refer to now.

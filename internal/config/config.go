@@ -62,6 +62,8 @@ type Measurement struct {
 	ApplicationFolders []string `toml:"application_folders"` // a later folder overrides a file of the same name in an earlier one
 	LogFolder          string   `toml:"log_folder"`          // must be lost when the machine restarts, and only then
 	FirmwareLog        string   `toml:"firmware_log"`        // event log of the firmware, as the kernel gives it; empty: none
+	AnswerTimeout      Duration `toml:"answer_timeout"`      // for a file system to answer one call
+	Timeout            Duration `toml:"timeout"`             // for the files of an application to be read
 }
 
 // Report says how reports are obtained.
@@ -135,6 +137,8 @@ func Default() Config {
 			ApplicationFolders: []string{"/usr/lib/agentd/apps.d", "/etc/agentd/apps.d"},
 			LogFolder:          "/run/log/agentd",
 			FirmwareLog:        "/sys/kernel/security/tpm0/binary_bios_measurements",
+			AnswerTimeout:      Duration(30 * time.Second),
+			Timeout:            Duration(10 * time.Minute),
 		},
 		Report: Report{
 			Device:            "/dev/sev-guest",
@@ -213,6 +217,8 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	if len(c.Measurement.ApplicationFolders) == 0 {
 		bad("measurement.application_folders", "is empty: name at least one folder")
 	}
+	between("measurement.answer_timeout", c.Measurement.AnswerTimeout, time.Second, 10*time.Minute)
+	between("measurement.timeout", c.Measurement.Timeout, 10*time.Second, 24*time.Hour)
 	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)

@@ -160,7 +160,11 @@ func TestConfigIsDocumented(t *testing.T) {
 func tomlValue(v any) string {
 	switch v := v.(type) {
 	case Duration:
-		return `"` + strings.TrimSuffix(time.Duration(v).String(), "m0s") + `"`
+		text := time.Duration(v).String()
+		if whole, minutes := strings.CutSuffix(text, "m0s"); minutes {
+			text = whole + "m"
+		}
+		return `"` + text + `"`
 	case string:
 		return fmt.Sprintf("%q", v)
 	case []string:

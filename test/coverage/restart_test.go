@@ -77,6 +77,17 @@ func (b *bed) start() {
 			m.Kill()
 		}
 	})
+	pending := func(a api.App) bool { return a.State == api.AppPending }
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // the start does not wait for all
+		apps, err := m.Admin().Apps(b.t.Context())
+		must(b.t, err)
+		if !slices.ContainsFunc(apps, pending) {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatalf("not all are measured: %+v", apps)
+		}
+	}
 }
 
 // path is that of a file of an app, in folders of its own.

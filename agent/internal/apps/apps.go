@@ -21,6 +21,7 @@ package apps
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,11 +63,15 @@ type Config struct {
 	LookupUser declaration.LookupUser  // default: /etc/passwd
 	NewWatcher func() (Watcher, error) // default: inotify
 	Workers    int                     // files hashed at once; default: number of CPUs
-	Debounce   time.Duration           // quiet time after a change before measuring; default 200 ms
-	Rescan     time.Duration           // everything is looked at again this often; default 10 min
-	RateEvery  time.Duration           // an app that used up RateBurst is recorded once in this time; default 10 min
-	RateBurst  int                     // records of one app at once; default 30
-	Logger     *slog.Logger            // default: none
+
+	AnswerTimeout time.Duration // after which a file system that does not answer is given up; default 30 s
+	Timeout       time.Duration // within which an app has to be read; default 10 min
+
+	Debounce  time.Duration // quiet time after a change before measuring; default 200 ms
+	Rescan    time.Duration // everything is looked at again this often; default 10 min
+	RateEvery time.Duration // an app that used up RateBurst is recorded once in this time; default 10 min
+	RateBurst int           // records of one app at once; default 30
+	Logger    *slog.Logger  // default: none
 }
 
 // Apps is the declared applications of this machine. Its methods may be called by many
@@ -83,12 +88,18 @@ type Apps struct {
 
 	changed chan struct{} // of one: the hand-over is not what it should be
 
+	ctx      context.Context // of readings
+	cancel   context.CancelFunc
+	readings sync.WaitGroup
+
 	mu        sync.Mutex // guards all below and what they contain
 	apps      map[string]*app
-	prior     history           // before this process, from Restore
-	inherited *handover         // from the agent before; nil if it left none
-	handed    map[string]uint64 // what was handed over last: of each app the record that it names
-	owed      map[string]bool   // gaps to be recorded, by reason
+	prior     history             // before this process, from Restore
+	inherited *handover           // from the agent before; nil if it left none
+	handed    map[string]uint64   // what was handed over last: of each app the record that it names
+	owed      map[string]bool     // gaps to be recorded, by reason
+	stuck     map[string][]*stuck // readings that may still hang, by app
+	degraded  bool                // watching does not work, and a gap says so or is owed
 }
 
 // Status is what is known of one app.
@@ -104,13 +115,14 @@ type Status struct {
 	Digest      evidence.Digest // of the manifest; zero if not Measured
 	Record      uint64          // number of the latest record about this app, if HasRecord
 	HasRecord   bool
-	Since       uint64 // when its coverage began, by the clock of records; 0 if not Measured
-	From        uint64 // number of the record that began it, if Measured
-	Carried     uint64 // how often it was carried over an interruption
-	Ends        string // why the next agent could not carry it on, for people; empty if it could
-	at          uint64 // time of that record
-	Files       int    // manifest entries
-	Bytes       uint64 // hashed, links included
+	Since       uint64    // when its coverage began, by the clock of records; 0 if not Measured
+	From        uint64    // number of the record that began it, if Measured
+	Carried     uint64    // how often it was carried over an interruption
+	Ends        string    // why the next agent could not carry it on, for people; empty if it could
+	Reading     *Progress // the reading under way, or one that is stuck; nil if there is none
+	at          uint64    // time of that record
+	Files       int       // manifest entries
+	Bytes       uint64    // hashed, links included
 }
 
 // New returns the applications of a configuration. It reads nothing: see [Apps.Reload].
@@ -136,7 +148,12 @@ func New(c Config) (*Apps, error) {
 	c.Rescan = cmp.Or(max(c.Rescan, 0), defaultRescan)
 	c.RateEvery = cmp.Or(max(c.RateEvery, 0), defaultRateEvery)
 	c.RateBurst = cmp.Or(max(c.RateBurst, 0), defaultRateBurst)
+	c.AnswerTimeout = cmp.Or(max(c.AnswerTimeout, 0), defaultAnswerTimeout)
+	c.Timeout = cmp.Or(max(c.Timeout, 0), defaultTimeout)
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Apps{
+		ctx:     ctx,
+		cancel:  cancel,
 		config:  c,
 		reader:  manifest.NewReader(c.Workers, manifest.SettleTime),
 		record:  semaphore.NewWeighted(1),
@@ -147,6 +164,7 @@ func New(c Config) (*Apps, error) {
 		apps:    make(map[string]*app),
 		prior:   history{apps: make(map[string]*coverage)},
 		owed:    make(map[string]bool),
+		stuck:   make(map[string][]*stuck),
 	}, nil
 }
 
@@ -203,13 +221,14 @@ func (a *Apps) Covers(app string, d evidence.Digest) bool {
 	return x != nil && x.measured && x.executables[d]
 }
 
-// app is one declared app and what is known of it. Apps.mu guards its fields. The lock busy
-// is held through a whole measurement, so that an older reading is never recorded after a
-// newer one.
+// app is one declared app and what is known of it. Apps.mu guards its fields. At most one
+// reading is under way, so that an older one is never recorded after a newer one.
 type app struct {
 	name     string
-	busy     *semaphore.Weighted // of one
 	throttle *throttle
+	run      *reading // under way; nil if none is
+	next     *reading // begins after that; nil if none was ordered
+	looked   bool     // a reading by this declaration has ended
 
 	declaration *declaration.Declaration // nil if it was refused
 	refused     error                    // why, if it was
@@ -232,7 +251,7 @@ type app struct {
 
 // status returns what is known of x. The caller holds mu.
 func (a *Apps) status(x *app) Status {
-	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot}
+	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot, Reading: a.progress(x)}
 	if d := x.declaration; d != nil {
 		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
 	}

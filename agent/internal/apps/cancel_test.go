@@ -32,7 +32,8 @@ func TestCancelled(t *testing.T) {
 	if _, err := w.Reload(ctx, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("reload: %v", err)
 	}
-	// In the middle of files that take seconds: the hashing ends with the context.
+	// In the middle of files that take seconds: the reading goes on without its caller, and ends
+	// with the agent.
 	const size, files = manifest.MaxFileSize, manifest.MaxAppSize / manifest.MaxFileSize
 	var paths []string
 	for i := range files {
@@ -46,14 +47,27 @@ func TestCancelled(t *testing.T) {
 	read := bytesRead(t)
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := w.Reload(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("reload: %v", err)
+	c, err := w.Apps.Reload(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if late := c.Wait(ctx); len(late) != 1 || late[0] != "big" {
+		t.Errorf("still being measured: %q", late)
+	}
+	began := w.app("big").Reading
+	if began == nil {
+		t.Fatal("no reading is under way")
+	}
+	w.eventually("it is read on", func() bool { r := w.app("big").Reading; return r != nil && r.Bytes > began.Bytes && r.Of > 0 })
+	w.Close()
 	if read = bytesRead(t) - read; read >= files*size/2 {
-		t.Errorf("%d bytes of %d were read by one who was cut off at once", read, uint64(files*size))
+		t.Errorf("%d bytes of %d were read although the agent ended", read, uint64(files*size))
 	}
-	if s := w.app("big"); s.Measured || s.HasRecord {
+	if s := w.app("big"); s.Measured || s.HasRecord || s.Reading != nil {
 		t.Errorf("%+v", s)
+	}
+	if _, err := w.Measure(t.Context(), "big"); !errors.Is(err, context.Canceled) {
+		t.Errorf("measured after the end: %v", err)
 	}
 }
 

@@ -117,7 +117,15 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	a.reader = manifest.NewReader(runtime.NumCPU(), 0) // tests that need to settle set another
+	w.t.Cleanup(a.Close)
 	w.Apps = a
+}
+
+// Reload reads the declarations, and waits until every app is read.
+func (w *world) Reload(ctx context.Context, announce func(context.Context, []pcr.Declaration) error) (Change, error) {
+	c, err := w.Apps.Reload(ctx, announce)
+	c.Wait(w.t.Context())
+	return c, err
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.files, name) }

@@ -5,32 +5,38 @@ package apps
 import (
 	"errors"
 	"fmt"
-	"path"
+	"maps"
+	"slices"
 	"sync"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
 
-// directoryID names a directory: inotify watches the directory itself, by any of its paths, and
-// reports all events by the path that was first.
-type directoryID struct{ dev, ino uint64 }
+// footprint is what a reading looked at.
+type footprint struct {
+	names  map[Watch]map[string]bool // in each directory
+	failed map[string]error          // directories that could not be watched
+}
 
-// footprint is what a measurement looked at: the names in each directory.
-type footprint map[directoryID]map[string]bool
-
-// follower keeps the watches that all apps together need, and knows which apps
-// depend on a name that changed.
+// follower keeps the watches that all apps together need, and knows which apps depend on a
+// name that changed. Its lock is never held while the watcher adds or removes a watch: that
+// can hang in a file system.
 type follower struct {
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards all below, and what sightings contain
 	watcher Watcher
-	starts  uint64                 // how often it began, or lost events
-	stopped error                  // why watcher is nil
-	failed  map[string]error       // directories that could not be watched
-	watched map[string]directoryID // by path
-	prints  map[string][]footprint // by app: of the last measurement, and of a running one
+	starts  uint64                  // how often it began, or lost events
+	stopped error                   // why watcher is nil
+	watched map[Watch]bool          // that may be removed when nothing needs them
+	prints  map[string][]*footprint // by app: of the last reading, and of those under way
+
+	// Watches that nothing needs, to be removed. An Add that is under way may return one of
+	// them, or one that was removed meanwhile: then it has to add again.
+	garbage map[Watch]bool
+	adding  int                     // Adds that are under way
+	gone    map[Watch]chan struct{} // being removed, or removed while an Add was under way; closed by the end of that
+	sweeps  chan struct{}           // of one: there is garbage
 }
 
 var errNotStarted = errors.New("watching has not started")
@@ -42,9 +48,17 @@ func (f *follower) start(w Watcher, err error) {
 	defer f.mu.Unlock()
 	f.watcher, f.stopped = w, err
 	f.starts++
-	f.failed = make(map[string]error)
-	f.watched = make(map[string]directoryID)
-	f.prints = make(map[string][]footprint)
+	f.watched, f.garbage, f.gone = make(map[Watch]bool), make(map[Watch]bool), make(map[Watch]chan struct{})
+	f.prints = make(map[string][]*footprint)
+	f.adding = 0
+	if f.sweeps != nil {
+		close(f.sweeps)
+	}
+	f.sweeps = nil
+	if w != nil {
+		f.sweeps = make(chan struct{}, 1)
+		go f.sweep(w, f.sweeps)
+	}
 }
 
 // lost notes that events were lost: what the watching did not tell of may have happened.
@@ -59,91 +73,151 @@ func (f *follower) lost() {
 func (f *follower) state() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var all []*footprint
+	for _, prints := range f.prints {
+		all = append(all, prints...)
+	}
+	return f.stateOf(all)
+}
+
+// stateOf does that for what is in prints. The caller holds mu.
+func (f *follower) stateOf(prints []*footprint) error {
 	if f.watcher == nil {
 		if f.stopped == nil {
 			return errNotStarted
 		}
 		return fmt.Errorf("watch for changes: %w", f.stopped)
 	}
-	for dir, err := range f.failed {
-		if errors.Is(err, unix.ENOSPC) {
-			return fmt.Errorf("watch %s and %d others: the limit of inotify watches is reached: raise fs.inotify.max_user_watches", dir, len(f.failed)-1)
+	failed := make(map[string]error)
+	for _, p := range prints {
+		maps.Copy(failed, p.failed)
+	}
+	for _, dir := range slices.Sorted(maps.Keys(failed)) {
+		if err := failed[dir]; errors.Is(err, unix.ENOSPC) {
+			return fmt.Errorf("watch %s and %d others: the limit of inotify watches is reached: raise fs.inotify.max_user_watches", dir, len(failed)-1)
 		}
-		return fmt.Errorf("watch %s and %d others: %w", dir, len(f.failed)-1, err)
+	}
+	for _, dir := range slices.Sorted(maps.Keys(failed)) {
+		return fmt.Errorf("watch %s and %d others: %w", dir, len(failed)-1, failed[dir])
 	}
 	return nil
 }
 
-// works returns a number that stays the same while all changes are noticed as they happen, and 0
-// while they are not.
-func (f *follower) works() uint64 {
-	if f.state() != nil {
-		return 0
-	}
+// stateFor does what state does, for the changes of one app.
+func (f *follower) stateFor(app string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.stateOf(f.prints[app])
+}
+
+// works returns a number that stays the same while all changes of an app are noticed as they
+// happen, and 0 while they are not.
+func (f *follower) works(app string) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stateOf(f.prints[app]) != nil {
+		return 0
+	}
 	return f.starts
 }
 
-// sighting collects the footprint of one measurement. Its names count from the
-// moment they are seen, so that a change between looking and committing is noticed.
+// sighting collects the footprint of one reading. Its names count from the moment they are
+// seen, so that a change between looking and committing is noticed. One goroutine sees;
+// another one may give the sighting up meanwhile, if that one hangs.
 type sighting struct {
-	f     *follower
-	app   string
-	print footprint
-	dirs  map[string]directoryID
+	f       *follower
+	watcher Watcher // nil if nothing watches
+	app     string
+	print   *footprint
+	dirs    map[string]Watch
+	adding  bool // an Add is under way
+	over    bool // committed or given up
 }
 
 func (f *follower) begin(app string) *sighting {
-	s := &sighting{f: f, app: app, print: make(footprint), dirs: make(map[string]directoryID)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	s := &sighting{f: f, watcher: f.watcher, app: app, dirs: make(map[string]Watch)}
+	s.print = &footprint{names: make(map[Watch]map[string]bool), failed: make(map[string]error)}
 	if f.watcher != nil {
 		f.prints[app] = append(f.prints[app], s.print)
 	}
 	return s
 }
 
-// see watches dir for name before the caller looks at it.
+// see watches dir for name before the caller looks at it. An event of the directory that comes
+// before tells of nothing that the caller will not see.
 func (s *sighting) see(dir, name string) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	if s.f.watcher == nil {
+	if !s.counts() {
 		return
 	}
-	id, ok := s.dirs[dir]
-	if !ok {
-		if id, ok = s.f.watch(dir); !ok {
+	w, known := s.dirs[dir]
+	if !known {
+		if w, known = s.watch(dir); !known {
 			return
 		}
-		s.dirs[dir] = id
+		s.dirs[dir] = w
 	}
-	if s.print[id] == nil {
-		s.print[id] = make(map[string]bool)
+	if s.print.names[w] == nil {
+		s.print.names[w] = make(map[string]bool)
 	}
-	s.print[id][name] = true
+	s.print.names[w][name] = true
 }
 
-// watch adds dir, again if it is watched: its path may lead elsewhere by now.
-func (f *follower) watch(dir string) (directoryID, bool) {
-	var st unix.Stat_t
-	err := f.watcher.Add(dir)
-	if err == nil {
-		err = unix.Stat(dir, &st)
+// counts reports whether the watching waits for what s sees. The caller holds mu.
+func (s *sighting) counts() bool { return s.watcher != nil && s.watcher == s.f.watcher && !s.over }
+
+// watch adds dir, again if it is watched: its path may lead elsewhere by now. It releases mu,
+// which the caller holds, while it adds.
+func (s *sighting) watch(dir string) (Watch, bool) {
+	f := s.f
+	for {
+		f.adding++
+		s.adding = true
+		f.mu.Unlock()
+		w, err := s.watcher.Add(dir)
+		f.mu.Lock()
+		if !s.counts() { // it was given up
+			if err == nil && s.watcher == f.watcher {
+				f.watched[w] = true
+				f.prune()
+			}
+			return 0, false
+		}
+		removed := f.gone[w]
+		s.added()
+		if err == nil && removed != nil { // perhaps after the Add
+			f.mu.Unlock()
+			<-removed
+			f.mu.Lock()
+			if !s.counts() {
+				return 0, false
+			}
+			continue
+		}
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+			return 0, false // not there: the directory above is watched for its name
+		}
+		if err != nil {
+			s.print.failed[dir] = err
+			return 0, false
+		}
+		delete(f.garbage, w)
+		f.watched[w] = true
+		return w, true
 	}
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		// Not there: the directory above is watched for its name.
-		delete(f.failed, dir)
-		return directoryID{}, false
-	case err != nil:
-		f.failed[dir] = err
-		return directoryID{}, false
+}
+
+// added notes that no Add of s is under way any more. The caller holds mu.
+func (s *sighting) added() {
+	if s.adding && s.watcher == s.f.watcher {
+		if s.f.adding--; s.f.adding == 0 {
+			s.f.forgetGone()
+		}
 	}
-	delete(f.failed, dir)
-	id := directoryID{uint64(st.Dev), st.Ino}
-	f.watched[dir] = id
-	return id, true
+	s.adding = false
 }
 
 // commit makes the sighting all that its app depends on, and gives up watches that
@@ -151,14 +225,17 @@ func (f *follower) watch(dir string) (directoryID, bool) {
 func (s *sighting) commit(whole bool) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
-	before := s.f.prints[s.app]
-	if len(before) == 0 { // watching began or ended meanwhile
+	s.added()
+	prints := s.f.prints[s.app]
+	i := slices.Index(prints, s.print)
+	s.over = true
+	switch {
+	case i < 0: // watching began or ended meanwhile
 		return
-	}
-	if whole {
-		s.f.prints[s.app] = []footprint{s.print}
-	} else {
-		s.f.prints[s.app] = before[:len(before)-1]
+	case whole:
+		s.f.prints[s.app] = slices.Clone(prints[i:])
+	default:
+		s.f.prints[s.app] = slices.Delete(slices.Clone(prints), i, i+1)
 	}
 	s.f.prune()
 }
@@ -174,116 +251,98 @@ func (f *follower) forget(app string) {
 	f.prune()
 }
 
+// prune has watches removed that nothing needs. The caller holds mu.
 func (f *follower) prune() {
-	wanted := make(map[directoryID]bool)
+	wanted := make(map[Watch]bool)
 	for _, prints := range f.prints {
-		for _, print := range prints {
-			for id := range print {
-				wanted[id] = true
+		for _, p := range prints {
+			for w := range p.names {
+				wanted[w] = true
 			}
 		}
 	}
-	for dir, id := range f.watched {
-		if !wanted[id] {
-			delete(f.watched, dir)
-			// An error means that there is no such watch any more, as wanted.
-			_ = f.watcher.Remove(dir)
+	for w := range f.watched {
+		if !wanted[w] {
+			delete(f.watched, w)
+			f.garbage[w] = true
+		}
+	}
+	f.wake()
+}
+
+// wake has the sweeper look for garbage. The caller holds mu.
+func (f *follower) wake() {
+	if len(f.garbage) > 0 {
+		select {
+		case f.sweeps <- struct{}{}:
+		default:
 		}
 	}
 }
 
-// dependents returns the apps for which a change of p matters.
-func (f *follower) dependents(p string) []string {
+// forgetGone forgets the watches that no Add can return any more. The caller holds mu.
+func (f *follower) forgetGone() {
+	for w, removed := range f.gone {
+		select {
+		case <-removed:
+			delete(f.gone, w)
+		default:
+		}
+	}
+	f.wake()
+}
+
+// maxGone bounds how many watches are removed while the same Adds are under way. What is not
+// removed then is removed later.
+const maxGone = 4096
+
+// sweep removes garbage until sweeps is closed. If the file system of one directory does not
+// answer, others wait: that costs watches, and nothing else.
+func (f *follower) sweep(w Watcher, sweeps <-chan struct{}) {
+	for range sweeps {
+		for f.sweepOne(w) {
+		}
+	}
+}
+
+// sweepOne removes one watch, and reports whether there may be another one to remove.
+func (f *follower) sweepOne(w Watcher) bool {
+	f.mu.Lock()
+	if f.watcher != w || len(f.garbage) == 0 || len(f.gone) >= maxGone {
+		f.mu.Unlock()
+		return false
+	}
+	var watch Watch
+	for watch = range f.garbage {
+		break
+	}
+	delete(f.garbage, watch)
+	removed := make(chan struct{})
+	f.gone[watch] = removed
+	f.mu.Unlock()
+	_ = w.Remove(watch) // an error means that there is no such watch any more, as wanted
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	id, ok := f.watched[path.Dir(p)]
-	own, watched := f.watched[p]
+	close(removed)
+	if f.watcher == w && f.adding == 0 {
+		delete(f.gone, watch)
+	}
+	return true
+}
+
+// dependents returns the apps for which an event matters.
+func (f *follower) dependents(e Event) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var apps []string
 	for app, prints := range f.prints {
-		for _, print := range prints {
-			if ok && (print[id][manifest.EveryName] || print[id][path.Base(p)]) || watched && print[own] != nil {
+		for _, p := range prints {
+			names := p.names[e.Watch]
+			if names != nil && e.Name == "" || names[manifest.EveryName] || names[e.Name] {
 				apps = append(apps, app)
 				break
 			}
 		}
 	}
 	return apps
-}
-
-// A Watcher reports changes to the names in directories.
-type Watcher interface {
-	Add(dir string) error    // again for a directory that was replaced
-	Remove(dir string) error // of one that may not exist any more
-	Events() <-chan string   // path of what changed: a name in an added directory, or the directory; closed at the end
-	Errors() <-chan error    // among them ErrOverflow
-	Close() error
-}
-
-// ErrOverflow on the channel of errors means that events were lost.
-var ErrOverflow = errors.New("event queue overflowed")
-
-// inotify is the Watcher of inotify(7). It watches directories, never files: a
-// watch on a file dies when a package manager renames another over it.
-type inotify struct {
-	w      *fsnotify.Watcher
-	events chan string
-	errs   chan error
-	done   chan struct{}
-}
-
-func newInotify() (Watcher, error) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, err
-	}
-	i := &inotify{w: w, events: make(chan string), errs: make(chan error), done: make(chan struct{})}
-	go i.pass()
-	return i, nil
-}
-
-// pass puts the library's events and errors into our terms until it is closed.
-func (i *inotify) pass() {
-	defer close(i.events)
-	for {
-		select {
-		case e, ok := <-i.w.Events:
-			if !ok {
-				return
-			}
-			select {
-			case i.events <- e.Name:
-			case <-i.done:
-				return
-			}
-		case err, ok := <-i.w.Errors:
-			if !ok {
-				return
-			}
-			if errors.Is(err, fsnotify.ErrEventOverflow) {
-				err = ErrOverflow
-			}
-			select {
-			case i.errs <- err:
-			case <-i.done:
-				return
-			}
-		}
-	}
-}
-
-func (i *inotify) Add(dir string) error { return i.w.Add(dir) }
-
-func (i *inotify) Remove(dir string) error {
-	if err := i.w.Remove(dir); !errors.Is(err, fsnotify.ErrNonExistentWatch) {
-		return err
-	}
-	return nil
-}
-
-func (i *inotify) Events() <-chan string { return i.events }
-func (i *inotify) Errors() <-chan error  { return i.errs }
-
-func (i *inotify) Close() error {
-	close(i.done)
-	return i.w.Close()
 }

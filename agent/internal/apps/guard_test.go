@@ -3,10 +3,12 @@
 package apps
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,7 +24,7 @@ func TestDeclaredAnewMeanwhile(t *testing.T) {
 	w.reload()
 	x := w.Apps.apps["app"]
 	w.replace("a", "new")
-	found := w.find(t.Context(), x, false)
+	found := w.find(x, &reading{want: want{fresh: true}})
 	w.declare("app", list("files", w.write("b", "b", 0o755)))
 	w.reload()
 	events := len(w.log.all())
@@ -33,13 +35,13 @@ func TestDeclaredAnewMeanwhile(t *testing.T) {
 		t.Error("what an old declaration named is covered")
 	}
 
-	found = w.find(t.Context(), x, false)
+	found = w.find(x, &reading{want: want{fresh: true}})
 	os.Remove(filepath.Join(w.apps, "app.toml"))
 	w.reload()
 	if done, err := w.conclude(t.Context(), x, found); !done || !errors.Is(err, ErrUnknownApp) || len(w.log.all()) != events {
 		t.Errorf("concluded %t, %v, %d events more for an app that is gone", done, err, len(w.log.all())-events)
 	}
-	if f := w.find(t.Context(), x, false); !errors.Is(f.err, ErrUnknownApp) || f.Manifest != nil {
+	if f := w.find(x, &reading{want: want{fresh: true}}); !errors.Is(f.err, ErrUnknownApp) || f.Manifest != nil {
 		t.Errorf("an app that is gone is looked at: %v", f.err)
 	}
 }
@@ -47,8 +49,8 @@ func TestDeclaredAnewMeanwhile(t *testing.T) {
 // TestDependents: an app is measured again for the names that it looked at, for the
 // directories that it read, and for those directories themselves, which may be moved away.
 func TestDependents(t *testing.T) {
-	f := follower{}
-	f.start(newFakeWatcher(), nil)
+	f, fake := follower{}, newFakeWatcher()
+	f.start(fake, nil)
 	dir, read := t.TempDir(), t.TempDir()
 	s := f.begin("app")
 	s.see(dir, "name")
@@ -59,7 +61,7 @@ func TestDependents(t *testing.T) {
 		read + "/name": 1, read + "/other": 1, read: 1,
 		t.TempDir(): 0, "/nowhere/name": 0, filepath.Dir(dir): 0,
 	} {
-		if got := f.dependents(p); len(got) != want {
+		if got := f.dependents(fake.at(p)); len(got) != want {
 			t.Errorf("%s concerns %q, want %d", p, got, want)
 		}
 	}
@@ -67,7 +69,7 @@ func TestDependents(t *testing.T) {
 	s = f.begin("app")
 	s.see(read, manifest.EveryName)
 	s.commit(true)
-	if got := f.dependents(dir + "/name"); len(got) != 0 {
+	if got := f.dependents(fake.at(dir + "/name")); len(got) != 0 {
 		t.Errorf("a directory that is not watched concerns %q", got)
 	}
 }
@@ -146,6 +148,7 @@ func TestRestoreKeepsWhatIsDeclared(t *testing.T) {
 	}
 	w.reload()
 	more := w.log.all()[len(events):]
+	slices.SortFunc(more, func(x, y pcr.Event) int { return cmp.Compare(x.Type, y.Type) }) // each app is read by itself
 	if len(more) != 2 || more[0].App == nil || more[0].App.App != "dropped" || more[1].Same == nil || more[1].Same.App != "kept" {
 		t.Errorf("recorded again: %+v", more)
 	}

@@ -126,7 +126,7 @@ func (a *Apps) ends(x *app) error {
 	case len(x.trace.Ways) > maxWays:
 		return fmt.Errorf("the ways to its files lead through more than %d directories", maxWays)
 	}
-	if err := a.follow.state(); err != nil {
+	if err := a.follow.stateFor(x.name); err != nil {
 		return err // what changes unseen would be handed over as unchanged
 	}
 	if time.Since(x.renewed) < renewedPatience {

@@ -23,13 +23,12 @@ import (
 // returns when the log says what was found. The error says why the app is not
 // measured: [ErrUnknownApp], a [*declaration.Error], [*manifest.FileError] or [*manifest.ChangedError]
 // for what was found, a [*RateError] or [*RecordError] if it is not in the log.
-// An unchanged app adds nothing to the log. If ctx ends first, nothing is claimed or taken
-// back.
+// An unchanged app adds nothing to the log. If ctx ends first, the reading goes on.
 //
 // Measure returns when the clock of start times has passed the tick in which the log last said
 // something of the app. So a process that starts afterwards is seen to have started later.
 func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
-	s, err := a.measure(ctx, name, false)
+	s, err := a.measure(ctx, name, want{fresh: true, class: turn.From(ctx).Class})
 	if err != nil {
 		return s, err
 	}
@@ -53,52 +52,37 @@ type finding struct {
 	events     uint64 // changes that the watching had reported before
 }
 
-// measure does what Measure does; with cached, known digests serve for files that have not
-// changed, if the log has an open interval of coverage for the app.
-func (a *Apps) measure(ctx context.Context, name string, cached bool) (Status, error) {
-	a.mu.Lock()
-	x := a.apps[name]
-	a.mu.Unlock()
-	if x == nil {
-		return Status{}, fmt.Errorf("measure %q: %w", name, ErrUnknownApp)
+// measure has an app read, and waits for it.
+func (a *Apps) measure(ctx context.Context, name string, w want) (Status, error) {
+	if err := ctx.Err(); err != nil {
+		return Status{}, fmt.Errorf("measure %s: %w", name, err)
 	}
-	ctx = turn.With(ctx, turn.Who{Class: turn.From(ctx).Class, Party: name})
-	if err := x.busy.Acquire(ctx, 1); err != nil {
+	r, err := a.order(name, w)
+	if err != nil {
 		return Status{}, err
 	}
-	defer x.busy.Release(1)
-	for {
-		f := a.find(ctx, x, cached)
-		if err := ctx.Err(); err != nil {
-			// A caller that hangs up must not hide what changed.
-			a.pending.touch(name, time.Now(), a.config.Debounce)
-			return Status{}, fmt.Errorf("measure %s: %w", name, err)
-		}
-		if outOfResources(f.err) {
-			return Status{}, a.notLooked(x, f.err)
-		}
-		done, err := a.conclude(ctx, x, f)
-		if !done { // a reload or a gap came between, or there is more to record
-			continue
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.status(x), err
-	}
+	return r.wait(ctx, name)
 }
 
 // Settle measures app if the watching told of a change that no reading has followed up yet, or
 // cannot tell of all. Otherwise a program that is swapped, started and put back could state that
-// it is covered before the log says what happened. If ctx ends first, its caller must claim
-// nothing.
+// it is covered before the log says what happened. If nothing was found of app yet, Settle waits
+// for its first reading. If ctx ends first, its caller must claim nothing.
 func (a *Apps) Settle(ctx context.Context, app string) {
-	works := a.follow.works()
+	works := a.follow.works(app)
 	a.mu.Lock()
 	x := a.apps[app]
 	owes := x != nil && x.measured && (works == 0 || works != x.generation || x.events != x.handled)
+	var first *reading
+	if x != nil && !x.looked {
+		first = x.run
+	}
 	a.mu.Unlock()
-	if owes {
-		_, _ = a.measure(ctx, app, true) // logged and kept as the app's status
+	switch {
+	case owes:
+		_, _ = a.measure(ctx, app, want{class: turn.From(ctx).Class}) // logged and kept as the app's status
+	case first != nil:
+		_, _ = first.wait(ctx, app)
 	}
 }
 
@@ -118,33 +102,9 @@ func (a *Apps) notLooked(x *app, err error) error {
 		a.log.Warn("app could not be looked at", "app", x.name, "error", err)
 	}
 	x.unmeasured(err.Error())
+	x.looked = true
 	a.pending.retry(x.name, time.Now().Add(retryAfterFailure))
 	return err
-}
-
-// find reads the app by its declaration of this moment.
-func (a *Apps) find(ctx context.Context, x *app, cached bool) finding {
-	a.mu.Lock()
-	d, refused, removed := x.declaration, x.refused, x.removed
-	f := finding{declaration: d, cached: cached && x.cover.open, events: x.events, generation: a.follow.works()}
-	a.mu.Unlock()
-	switch {
-	case removed:
-		return finding{err: ErrUnknownApp}
-	case d == nil:
-		return finding{err: refused}
-	}
-	for attempt := 1; ; attempt++ {
-		sighting := a.follow.begin(d.Name)
-		f.Reading, f.err = a.reader.Read(ctx, d, f.cached, sighting.see)
-		sighting.commit(ctx.Err() == nil)
-		if a.follow.works() != f.generation {
-			f.generation = 0
-		}
-		if _, changed := errors.AsType[*manifest.ChangedError](f.err); !changed || attempt == maxAttempts {
-			return f
-		}
-	}
 }
 
 // conclude makes the log and the state of the app say what was found. It reports
@@ -159,17 +119,17 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 
 	a.mu.Lock()
 	if x.removed {
-		declaredAnew := a.apps[x.name] != nil
-		a.mu.Unlock()
-		if !declaredAnew {
+		if a.apps[x.name] == nil { // and not declared anew
 			a.follow.forget(x.name)
 		}
+		a.mu.Unlock()
 		return true, fmt.Errorf("measure %q: %w", x.name, ErrUnknownApp)
 	}
-	if x.declaration != f.declaration || f.err == nil && f.cached && !x.cover.open {
+	if !x.follows(f) {
 		a.mu.Unlock()
 		return false, nil
 	}
+	x.looked = true
 	event := a.news(x, f, app)
 	if event == nil {
 		a.apply(x, f, true)
@@ -208,6 +168,14 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 		a.log.Info("app is measured", "app", x.name, "digest", app.Digest, "files", len(f.Manifest), "record", number)
 	}
 	return true, f.err
+}
+
+// follows reports whether f was found by the declaration of x, and answers what is asked now.
+func (x *app) follows(f finding) bool {
+	if !sameDeclaration(x.declaration, f.declaration) || f.declaration == nil && f.err != x.refused {
+		return false
+	}
+	return f.err != nil || !f.cached || x.cover.open
 }
 
 // news returns what the log does not say yet, nil if it says all. App is what was found. The

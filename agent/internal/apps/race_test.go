@@ -3,12 +3,14 @@
 package apps
 
 import (
+	"bytes"
 	"errors"
 	"os"
-	"runtime"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,27 +23,30 @@ import (
 // hashing a sparse file of 1 TB or waiting for a FIFO would.
 const caseDeadline = 2 * time.Minute
 
-// inMountNamespace runs f on a thread that has mounts of its own, made by mount.
-func inMountNamespace(t *testing.T, mount func() error, f func()) {
+// inMountNamespace runs the test in a process of its own that has mounts of its own, and
+// reports whether this is that process.
+func inMountNamespace(t *testing.T) bool {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its mounts
-		err := unix.Unshare(unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	const mark = "AGENTD_TEST_OWN_MOUNTS"
+	if os.Getenv(mark) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
 		}
-		if err == nil {
-			err = mount()
-		}
-		if err == nil {
-			f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Skipf("needs a mount namespace, that is root: %v", err)
+		return true
 	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), mark+"=yes")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		t.Skipf("needs a mount namespace, that is root: %v", err)
+	case err != nil:
+		t.Errorf("%v\n%s", err, out)
+	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
+		t.Skipf("%s", out)
+	}
+	return false
 }
 
 // stir calls f until the test calls the function it returns, which waits for the end.

@@ -62,9 +62,12 @@ func TestReferenceIsWhatTheAgentRecords(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Reload(t.Context(), nil); err != nil {
+	defer a.Close()
+	c, err := a.Reload(t.Context(), nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	c.Wait(t.Context())
 	events := r.all()
 	if len(events) != 1 || events[0].App == nil {
 		t.Fatalf("the agent recorded %+v", events)

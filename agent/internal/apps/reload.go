@@ -8,9 +8,8 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -22,14 +21,16 @@ type Change struct {
 	Removed      []string // absent or masked
 	Refused      []string // kept as unmeasured apps that no unit belongs to
 	Errors       []error  // why, one for each of Refused
+
+	readings map[string]*reading // by app
 }
 
-// Reload reads the declarations, at the start and when they may have changed, and measures
-// every app by them. Announce is called in between with the declarations that come into
-// force, to record them: no app is recorded by a declaration that the log does not list. It
-// is not called if the log lists these already: reloads without news would fill it.
-// When it fails, or a directory cannot be trusted, the old declarations stay in force and
-// the error is returned.
+// Reload reads the declarations, at the start and when they may have changed, and has every
+// app read by them; [Change.Wait] waits for that. Announce is called in between with the
+// declarations that come into force, to record them: no app is recorded by a declaration that
+// the log does not list. It is not called if the log lists these already: reloads without
+// news would fill it. When Reload fails, or a directory cannot be trusted, the old
+// declarations stay in force and the error is returned.
 //
 // A declaration that is wrong takes only its own app out of force. That an app
 // could not be measured is not an error here: see [Apps.List].
@@ -45,7 +46,32 @@ func (a *Apps) Reload(ctx context.Context, announce func(context.Context, []pcr.
 	for i, err := range c.Errors {
 		a.log.Warn("app declaration is refused", "app", c.Refused[i], "error", err)
 	}
-	return c, a.measureAll(ctx)
+	a.mu.Lock()
+	names := slices.Sorted(maps.Keys(a.apps))
+	a.mu.Unlock()
+	c.readings = make(map[string]*reading)
+	for _, name := range names {
+		if r, err := a.order(name, want{class: turn.Admin}); err == nil {
+			c.readings[name] = r
+		}
+	}
+	return c, nil
+}
+
+// Wait waits until every app was read, at most until ctx ends. It returns the names of those
+// whose reading goes on, in order.
+func (c *Change) Wait(ctx context.Context) (late []string) {
+	for _, name := range slices.Sorted(maps.Keys(c.readings)) {
+		r := c.readings[name]
+		if _, err := r.wait(ctx, name); err != nil && ctx.Err() != nil {
+			select {
+			case <-r.done:
+			default:
+				late = append(late, name)
+			}
+		}
+	}
+	return late
 }
 
 // adopt reads the declarations and puts them into force. Nothing is recorded of any
@@ -90,6 +116,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Refused)) {
 		x, _ := a.declare(name)
+		x.interrupt()
 		x.declaration, x.refused = nil, fmt.Errorf("declaration refused: %w", s.Refused[name])
 		x.cover.interrupt(endedReload, false)
 		x.unmeasured(x.refused.Error())
@@ -97,6 +124,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.apps)) {
 		if s.Declarations[name] == nil && s.Refused[name] == nil {
+			a.apps[name].interrupt()
 			a.apps[name].removed = true
 			delete(a.apps, name)
 			c.Removed = append(c.Removed, name)
@@ -121,7 +149,7 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 	if x, known = a.apps[name]; known {
 		return x, true
 	}
-	x = &app{name: name, busy: semaphore.NewWeighted(1), throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: "not measured yet"}
+	x = &app{name: name, throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: "not measured yet"}
 	if before := a.prior.apps[name]; before != nil {
 		x.cover = *before
 		x.cover.interrupt(a.prior.end(), true)
@@ -133,23 +161,27 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 
 // replace puts a declaration into force. What was measured by other bytes no longer counts.
 func (a *Apps) replace(x *app, d *declaration.Declaration) {
-	same := x.declaration != nil && x.declaration.Digest == d.Digest && x.declaration.UID == d.UID
+	same := x.declaration != nil && sameDeclaration(x.declaration, d)
 	x.declaration, x.refused = d, nil
 	if !same {
+		x.interrupt()
+		x.looked = false
 		x.unmeasured("not measured by its new declaration yet")
 	}
 }
 
-// measureAll measures every app, in the order of the names. It fails only with ctx.
-func (a *Apps) measureAll(ctx context.Context) error {
-	a.mu.Lock()
-	names := slices.Sorted(maps.Keys(a.apps))
-	a.mu.Unlock()
-	for _, name := range names {
-		_, _ = a.measure(ctx, name, true) // logged and kept as the app's status
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("measure apps: %w", err)
-		}
+// sameDeclaration reports whether what was found by one declaration counts for the other.
+func sameDeclaration(a, b *declaration.Declaration) bool {
+	if a == nil || b == nil {
+		return a == b
 	}
-	return nil
+	return a.Digest == b.Digest && a.UID == b.UID
+}
+
+// interrupt has the reading of x that is under way begin anew, since its declaration changes.
+// The caller holds Apps.mu.
+func (x *app) interrupt() {
+	if x.run != nil && x.run.interrupt != nil {
+		x.run.interrupt()
+	}
 }

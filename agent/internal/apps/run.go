@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // Reasons of gap events that concern every app.
@@ -35,8 +37,11 @@ func (a *Apps) Run(ctx context.Context) error {
 		a.touchAll(0)
 		if err == nil {
 			err = a.watch(ctx, w)
+			if ctx.Err() != nil {
+				err = nil
+			}
 			a.follow.start(nil, err)
-			_ = w.Close() // nothing to be done about it
+			go w.Close() // a file system can keep it from ending; nothing to be done about an error
 		}
 		select {
 		case <-time.After(fallbackRescan):
@@ -54,11 +59,11 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case p, ok := <-events:
+		case e, ok := <-events:
 			if !ok {
 				return errors.New("inotify ended by itself")
 			}
-			a.touched(a.follow.dependents(p))
+			a.touched(a.follow.dependents(e))
 		case err := <-errs:
 			// Whatever it was, events may be missing.
 			a.follow.lost()
@@ -98,10 +103,9 @@ func (a *Apps) touchAll(quiet time.Duration) {
 	}
 }
 
-// measurePending measures what is due, one app after the other. Cached digests
-// serve for all files that have not changed.
+// measurePending has what is due measured, each app by itself. Cached digests serve for all
+// files that have not changed.
 func (a *Apps) measurePending(ctx context.Context) {
-	degraded := false
 	for ctx.Err() == nil {
 		names, wait := a.pending.take(time.Now())
 		for _, name := range names {
@@ -109,28 +113,30 @@ func (a *Apps) measurePending(ctx context.Context) {
 				a.payGaps(ctx)
 				continue
 			}
-			_, _ = a.measure(ctx, name, true) // logged and kept as the app's status
+			_, _ = a.order(name, want{class: turn.Inquiry}) // its end is logged and kept as the app's status
 		}
-		if len(names) > 0 {
-			degraded = a.checkWatching(ctx, degraded)
-		} else {
+		if len(names) == 0 {
 			a.pending.sleep(ctx, wait)
 		}
 	}
 }
 
-// checkWatching owes a gap when watching does not work and did before, and reports
-// whether it does not work now.
-func (a *Apps) checkWatching(ctx context.Context, before bool) bool {
+// Watching returns nil while changes of files are noticed as they happen. The error says why
+// they are found by looking at everything now and then instead.
+func (a *Apps) Watching() error { return a.follow.state() }
+
+// checkWatching owes a gap when watching does not work and did before.
+func (a *Apps) checkWatching() {
 	err := a.follow.state()
-	if err == nil || errors.Is(err, errNotStarted) || ctx.Err() != nil {
-		return false
-	}
-	if !before {
+	fails := err != nil && !errors.Is(err, errNotStarted)
+	a.mu.Lock()
+	before := a.degraded
+	a.degraded = fails
+	a.mu.Unlock()
+	if fails && !before {
 		a.log.Warn("files of apps are not watched", "error", err)
 		a.owe(gapWatching)
 	}
-	return true
 }
 
 // owe records a gap soon, once for each reason even if it is owed several times meanwhile.

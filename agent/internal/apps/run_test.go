@@ -124,36 +124,54 @@ func TestFollowsWhatReloadBrings(t *testing.T) {
 // fakeWatcher sees nothing but what a test tells it.
 type fakeWatcher struct {
 	mu     sync.Mutex
-	dirs   map[string]bool
-	fail   error // of Add
-	events chan string
+	dirs   map[string]Watch
+	fail   error        // of Add
+	add    func(string) // called by Add; may be nil
+	events chan Event
 	errs   chan error
 }
 
 func newFakeWatcher() *fakeWatcher {
-	return &fakeWatcher{dirs: make(map[string]bool), events: make(chan string), errs: make(chan error)}
+	return &fakeWatcher{dirs: make(map[string]Watch), events: make(chan Event), errs: make(chan error)}
 }
 
-func (f *fakeWatcher) Add(dir string) error {
+func (f *fakeWatcher) Add(dir string) (Watch, error) {
+	f.mu.Lock()
+	add := f.add
+	f.mu.Unlock()
+	if add != nil {
+		add(dir)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
-		return f.fail
+		return -1, f.fail
 	}
-	f.dirs[dir] = true
-	return nil
+	if _, err := os.Stat(dir); err != nil {
+		return -1, err
+	}
+	if f.dirs[dir] == 0 {
+		f.dirs[dir] = Watch(len(f.dirs) + 1)
+	}
+	return f.dirs[dir], nil
 }
 
-func (f *fakeWatcher) Remove(dir string) error {
+func (f *fakeWatcher) Remove(Watch) error { return nil }
+
+// at is the event of a change of p, seen from its directory or, if that is not watched, from
+// itself.
+func (f *fakeWatcher) at(p string) Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.dirs, dir)
-	return nil
+	if dir := f.dirs[filepath.Dir(p)]; dir != 0 {
+		return Event{Watch: dir, Name: filepath.Base(p)}
+	}
+	return Event{Watch: f.dirs[p]}
 }
 
-func (f *fakeWatcher) Events() <-chan string { return f.events }
-func (f *fakeWatcher) Errors() <-chan error  { return f.errs }
-func (f *fakeWatcher) Close() error          { return nil }
+func (f *fakeWatcher) Events() <-chan Event { return f.events }
+func (f *fakeWatcher) Errors() <-chan error { return f.errs }
+func (f *fakeWatcher) Close() error         { return nil }
 
 // TestOverflow: lost events are a gap in the log, and everything is looked at again
 // (case 19).
@@ -205,10 +223,10 @@ func TestInotifyReportsOverflow(t *testing.T) {
 	}
 	defer i.Close()
 	dir := t.TempDir()
-	if err := i.Add(dir); err != nil {
+	if _, err := i.Add(dir); err != nil {
 		t.Fatal(err)
 	}
-	// Nothing is read: the library's own buffer fills, then the kernel's.
+	// Nothing is read: the buffer of the agent fills, then the kernel's.
 	for k := range 2 * (n + 8192) {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(k%7)), nil, 0o644); err != nil {
 			t.Fatal(err)
@@ -304,7 +322,7 @@ func TestDirectoryWithTwoNames(t *testing.T) {
 	select {
 	case p := <-f.watcher.Events():
 		if apps := f.dependents(p); len(apps) != 2 {
-			t.Errorf("%s concerns %q, want both", p, apps)
+			t.Errorf("%+v concerns %q, want both", p, apps)
 		}
 	case <-time.After(patience):
 		t.Fatal("no event")

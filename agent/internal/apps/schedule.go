@@ -128,15 +128,17 @@ const maxAttempts = 4
 
 // Times. Those that [Config] names are its defaults.
 const (
-	defaultDebounce    = 200 * time.Millisecond // quiet after the last change of a file
-	maxDebounce        = 2 * time.Second        // after the first change, quiet or not
-	defaultRescan      = 10 * time.Minute       // while inotify works
-	fallbackRescan     = 30 * time.Second       // while it does not
-	defaultRateEvery   = 10 * time.Minute       // for one more record of an app after its burst
-	defaultRateBurst   = 30                     // records of an app at once
-	recordTimeout      = time.Minute            // for the log and the TPM to take one event
-	retryAfterFailure  = time.Minute            // after they did not
-	retryAfterChanging = 5 * time.Second        // after a file kept changing
-	eventPatience      = 2 * time.Second        // until an event of a change has arrived for sure
-	renewedPatience    = time.Minute            // until events that were lost are known to be
+	defaultDebounce      = 200 * time.Millisecond // quiet after the last change of a file
+	maxDebounce          = 2 * time.Second        // after the first change, quiet or not
+	defaultRescan        = 10 * time.Minute       // while inotify works
+	fallbackRescan       = 30 * time.Second       // while it does not
+	defaultRateEvery     = 10 * time.Minute       // for one more record of an app after its burst
+	defaultRateBurst     = 30                     // records of an app at once
+	defaultAnswerTimeout = 30 * time.Second       // for the file system to answer one call
+	defaultTimeout       = 10 * time.Minute       // for the files of an app to be read
+	recordTimeout        = time.Minute            // for the log and the TPM to take one event
+	retryAfterFailure    = time.Minute            // after they did not
+	retryAfterChanging   = 5 * time.Second        // after a file kept changing
+	eventPatience        = 2 * time.Second        // until an event of a change has arrived for sure
+	renewedPatience      = time.Minute            // until events that were lost are known to be
 )

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
@@ -33,7 +35,7 @@ type Service struct {
 	Reread func() (config.Config, []byte, error) // reads the configuration again
 	Log    *slog.Logger
 
-	reload sync.Mutex // held by Reload, so that one runs at a time
+	reload sync.Mutex // held while declarations are adopted, so that one reload does at a time
 }
 
 // ByUnit returns the application whose unit and user these are.
@@ -98,34 +100,25 @@ func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
 	return s.vouched(describe(x)), nil
 }
 
-// Reload reads certificates and declarations again. It checks the configuration too: a
-// mistake is an error that changes nothing, and a change is for the next start.
+// reloadPatience is how long a reload waits until all apps are measured. Its answer names
+// those that are read for longer.
+const reloadPatience = 30 * time.Second
+
+// Reload reads certificates and declarations again, and has every app measured. It checks the
+// configuration too: a mistake is an error that changes nothing, and a change is for the next
+// start.
 func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
-	s.reload.Lock()
-	defer s.reload.Unlock()
-	a, err := s.Apps.Wait(ctx)
+	change, err := s.adopt(ctx)
 	if err != nil {
 		return api.Reloaded{}, err
 	}
-	l, err := s.Ledger.Wait(ctx)
-	if err != nil {
-		return api.Reloaded{}, err
+	patience, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	out := api.Reloaded{Measuring: change.Wait(patience)}
+	if err := ctx.Err(); err != nil {
+		return api.Reloaded{}, fmt.Errorf("measure apps: %w", err)
 	}
-	if s.Reread != nil {
-		_, text, err := s.Reread()
-		if err != nil {
-			return api.Reloaded{}, fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		if sha256.Sum256(text) != s.Agent.Configuration {
-			s.Log.Warn("the configuration has changed: it takes effect when the daemon is started again")
-		}
-	}
-	s.Staple()
-	change, err := a.Reload(ctx, s.Agent.Announce(l, pcr.EventReload))
-	if err != nil {
-		return api.Reloaded{}, err
-	}
-	out := api.Reloaded{Apps: s.Counts()}
+	out.Apps = s.Counts()
 	for i, err := range change.Errors {
 		source := change.Refused[i]
 		if refused, ok := errors.AsType[*declaration.Error](err); ok {
@@ -133,8 +126,48 @@ func (s *Service) Reload(ctx context.Context) (api.Reloaded, error) {
 		}
 		out.Errors = append(out.Errors, api.ReloadProblem{Source: source, Reason: err.Error()})
 	}
-	s.Log.Info("declarations were read again", "declared", out.Apps.Declared, "measured", out.Apps.Measured, "refused", len(out.Errors))
+	s.Log.Info("declarations were read again", "declared", out.Apps.Declared, "measured", out.Apps.Measured, "refused", len(out.Errors), "measuring", len(out.Measuring))
 	return out, nil
+}
+
+// adopt puts the declarations of now into force.
+func (s *Service) adopt(ctx context.Context) (Change, error) {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	a, err := s.Apps.Wait(ctx)
+	if err != nil {
+		return Change{}, err
+	}
+	l, err := s.Ledger.Wait(ctx)
+	if err != nil {
+		return Change{}, err
+	}
+	if s.Reread != nil {
+		_, text, err := s.Reread()
+		if err != nil {
+			return Change{}, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		if sha256.Sum256(text) != s.Agent.Configuration {
+			s.Log.Warn("the configuration has changed: it takes effect when the daemon is started again")
+		}
+	}
+	s.Staple()
+	return a.Reload(ctx, s.Agent.Announce(l, pcr.EventReload))
+}
+
+// Watch returns whether changes of the files of apps are noticed as they happen.
+func (s *Service) Watch() api.WatchStatus {
+	err := errNotStarted
+	if a, up := s.Apps.Now(); up {
+		err = a.Watching()
+	}
+	switch {
+	case errors.Is(err, errNotStarted):
+		return api.WatchStatus{State: api.StateDegraded, Reason: api.ReasonStarting}
+	case err != nil:
+		return api.WatchStatus{State: api.StateDegraded, Reason: err.Error()}
+	}
+	return api.WatchStatus{State: api.StateOK}
 }
 
 // describe translates the status of an application for the API.
@@ -154,6 +187,9 @@ func describe(s Status) api.App {
 	}
 	if s.HasRecord {
 		a.Record = &s.Record
+	}
+	if r := s.Reading; r != nil {
+		a.Reading = &api.Reading{Since: uint64(max(time.Since(r.Since)/time.Second, 0)), Bytes: r.Bytes, Of: r.Of, Path: strings.ToValidUTF8(r.Path, "?"), Stuck: r.Stuck}
 	}
 	return a
 }

@@ -75,6 +75,7 @@ func (s *Source) Status() api.Status {
 		Evidence: s.evidence(),
 		Platform: s.Platform.Status(),
 		Apps:     s.Apps.Counts(),
+		Watch:    s.Apps.Watch(),
 		AgentKey: s.Agent.Public(),
 		TPM:      s.tpm(trial),
 		Ledger:   s.ledger(trial),

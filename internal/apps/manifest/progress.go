@@ -20,7 +20,7 @@ type Progress struct {
 	path   string // that was looked at last
 	bytes  uint64 // hashed, or known already
 	of     uint64 // of the files found so far
-	gaveUp bool   // nobody waits for the reading any more
+	gaveUp bool   // its caller does not wait any more
 }
 
 // NewProgress returns the progress of a reading that has not begun.

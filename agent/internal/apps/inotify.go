@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Watcher reports changes to the names in directories. Add and Remove may be called by
+// many goroutines, and may hang in the file system of a directory: none keeps another one, or
+// an event, from going on.
+type Watcher interface {
+	// Add watches a directory. For one that is watched already, by whichever path, it returns
+	// the same Watch.
+	Add(dir string) (Watch, error)
+	Remove(Watch) error // of one that may not exist any more
+	Events() <-chan Event
+	Errors() <-chan error // among them ErrOverflow
+	Close() error         // waits until no Add is under way
+}
+
+// Watch is a watched directory. The number of one that was removed is not used again.
+type Watch int32
+
+// Event is a change in a watched directory.
+type Event struct {
+	Watch Watch
+	Name  string // that was changed; empty for the directory itself, also if it is watched no longer
+	Mask  uint32 // what happened, in bits of inotify(7)
+}
+
+// ErrOverflow on the channel of errors means that events were lost.
+var ErrOverflow = errors.New("event queue overflowed")
+
+// watchMask are the changes of a directory that can change what an app is made of.
+const watchMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_ATTRIB |
+	unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+
+// inotify is the Watcher of inotify(7). It watches directories, never files: a watch on a
+// file dies when a package manager renames another over it.
+//
+// No library does this: those that were looked at hold a lock of their own while the kernel
+// looks up the path of a new watch, so that one file system without an answer ends the
+// watching of all.
+type inotify struct {
+	file   *os.File
+	conn   syscall.RawConn // keeps the descriptor from being closed, and used again, under an Add
+	events chan Event
+	errs   chan error
+	done   chan struct{} // closed by Close
+	close  func() error
+}
+
+func newInotify() (Watcher, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("inotify_init1: %w", err)
+	}
+	i := &inotify{file: os.NewFile(uintptr(fd), "inotify"), events: make(chan Event), errs: make(chan error), done: make(chan struct{})}
+	if i.conn, err = i.file.SyscallConn(); err != nil {
+		i.file.Close()
+		return nil, err
+	}
+	i.close = sync.OnceValue(func() error {
+		close(i.done)
+		return i.file.Close()
+	})
+	go i.read()
+	return i, nil
+}
+
+// readEvents is how many bytes of events are read at once: some thousands of them.
+const readEvents = 64 << 10
+
+// read passes events on until i is closed.
+func (i *inotify) read() {
+	defer close(i.events)
+	b := make([]byte, readEvents)
+	for {
+		n, err := i.file.Read(b)
+		if err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				i.fail(fmt.Errorf("read events of inotify: %w", err))
+			}
+			return
+		}
+		if !i.pass(b[:n]) {
+			return
+		}
+	}
+}
+
+// pass passes the events in b on, and reports whether i is still open.
+func (i *inotify) pass(b []byte) bool {
+	for len(b) >= unix.SizeofInotifyEvent {
+		e := Event{Watch: Watch(binary.NativeEndian.Uint32(b)), Mask: binary.NativeEndian.Uint32(b[4:])}
+		length := int(binary.NativeEndian.Uint32(b[12:]))
+		b = b[unix.SizeofInotifyEvent:]
+		if length > len(b) {
+			return i.fail(errors.New("inotify returned part of an event"))
+		}
+		name, _, _ := bytes.Cut(b[:length], []byte{0})
+		e.Name, b = string(name), b[length:]
+		if e.Mask&unix.IN_Q_OVERFLOW != 0 {
+			if !i.fail(ErrOverflow) {
+				return false
+			}
+			continue
+		}
+		select {
+		case i.events <- e:
+		case <-i.done:
+			return false
+		}
+	}
+	return true
+}
+
+// fail passes an error on, and reports whether i is still open.
+func (i *inotify) fail(err error) bool {
+	select {
+	case i.errs <- err:
+		return true
+	case <-i.done:
+		return false
+	}
+}
+
+func (i *inotify) Add(dir string) (w Watch, err error) {
+	failed := i.conn.Control(func(fd uintptr) {
+		n := -1
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); { // as a server of files may answer
+			n, err = unix.InotifyAddWatch(int(fd), dir, watchMask)
+		}
+		w = Watch(n)
+	})
+	return w, errors.Join(failed, err)
+}
+
+func (i *inotify) Remove(w Watch) (err error) {
+	failed := i.conn.Control(func(fd uintptr) { _, err = unix.InotifyRmWatch(int(fd), uint32(w)) })
+	if errors.Is(err, unix.EINVAL) { // it is gone, with its directory
+		err = nil
+	}
+	return errors.Join(failed, err)
+}
+
+func (i *inotify) Events() <-chan Event { return i.events }
+func (i *inotify) Errors() <-chan error { return i.errs }
+func (i *inotify) Close() error         { return i.close() }
