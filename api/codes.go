@@ -188,7 +188,7 @@ var codes = []CodeInfo{
 	{CodePlatformTimeout, 504, exitUnavailable, "Report device did not answer", "No report arrived in time.", "try again, or ask for anchored evidence (agentctl: `--anchored`)"},
 	{CodePlatformKeyWiped, 503, exitUnavailable, "Guest message key is wiped", "The guest's message key is gone until the next boot.", hintReboot},
 	{CodePlatformVMPL, 503, exitUnavailable, "Wrong VM privilege level", "Reports are not available at this VMPL.", "the machine runs under a paravisor or SVSM that this agent was not told of"},
-	{CodePlatformRefused, 502, exitUnavailable, "Firmware refused the report", "The firmware answered with an error status.", "look up the firmware status in the detail"},
+	{CodePlatformRefused, 502, exitUnavailable, "Firmware refused the report", "The firmware answered with an error status.", "the error names the status and its meaning; give it to the operator of the host"},
 	{CodePlatformMalformed, 502, exitUnavailable, "Report is malformed", "The device answered with something that is not a report.", "report it to the operator of the host"},
 	{CodeMeasureFailed, 422, exitMisuse, "App could not be measured", "The app could not be measured.", "repair the file that the error names"},
 	{CodeBadDeclaration, 422, exitMisuse, "Declarations could not be read", "Configuration or declarations could not be read at all.", "correct the file at the line that the error names"},

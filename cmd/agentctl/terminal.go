@@ -78,9 +78,9 @@ func clean(s string) string {
 	}, s)
 }
 
-// cleanLine is clean for text that must stay on its line.
+// cleanLine is clean for text that must stay on its line. Joined errors have several.
 func cleanLine(s string) string {
-	return strings.NewReplacer("\n", "�", "\t", "�").Replace(clean(s))
+	return strings.ReplaceAll(clean(text.OneLine(s)), "\t", "�")
 }
 
 // errBinary is returned instead of bytes that could control the terminal.

@@ -93,8 +93,21 @@ func Check(part, s string, low, high int) error {
 	return nil
 }
 
-// Fit returns s as text that [Check] accepts, of 1 to most bytes: "?" is in the place of what
-// may not be shown, and an empty text becomes "not given". Error texts and file names may
+// OneLine returns s as one line, with "; " between what were lines. An error that joins
+// several has a line for each.
+func OneLine(s string) string {
+	if !strings.ContainsAny(s, "\r\n") {
+		return s
+	}
+	var lines []string
+	for line := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// Fit returns s as text that [Check] accepts, of 1 to most bytes: one line, "?" in the place of
+// what may not be shown, and an empty text becomes "not given". Error texts and file names may
 // contain anything, and a record that refused its reason would be lost.
 func Fit(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
@@ -102,7 +115,7 @@ func Fit(s string, most int) string {
 			return '?'
 		}
 		return r
-	}, strings.ToValidUTF8(s, "?"))
+	}, strings.ToValidUTF8(OneLine(s), "?"))
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "")
 	}

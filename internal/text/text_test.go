@@ -118,6 +118,16 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
+func TestOneLine(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "", "plain; \t as it is": "plain; \t as it is", "a\nb": "a; b", "\na \r\n\r\n b\n": "a; b", "\n": "",
+	} {
+		if got := OneLine(s); got != want || OneLine(got) != got {
+			t.Errorf("%q: %q, want %q", s, got, want)
+		}
+	}
+}
+
 // TestFit: whatever is fitted passes the check, and fitting it again changes nothing.
 func TestFit(t *testing.T) {
 	const most = 1024

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // meanings and a code are the type of a problem: a page with the code's meaning.
@@ -16,7 +17,7 @@ const meanings = "https://github.com/cvm-agentd/agentd/blob/main/docs/api.md#"
 // New returns a problem with what its code fixes.
 func New(c api.Code, detail string) *api.Problem {
 	info := c.Info()
-	return &api.Problem{Type: meanings + string(c), Title: info.Title, Status: info.Status, Code: c, Detail: detail}
+	return &api.Problem{Type: meanings + string(c), Title: info.Title, Status: info.Status, Code: c, Detail: text.OneLine(detail)}
 }
 
 // Invalid returns the problem of a member (JSON Pointer, RFC 6901) or parameter whose

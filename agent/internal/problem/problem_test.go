@@ -3,6 +3,7 @@
 package problem
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,9 @@ func TestNew(t *testing.T) {
 		if p.Status != x.Status || !strings.HasSuffix(p.Type, "/docs/api.md#"+string(x.Code)) || p.Title != x.Title || p.Code != x.Code || p.Detail != "d" {
 			t.Errorf("%s: %+v", x.Code, p)
 		}
+	}
+	if p := New(api.CodeInternal, errors.Join(errors.New("a"), errors.New("b")).Error()); p.Detail != "a; b" {
+		t.Errorf("joined errors: %q", p.Detail)
 	}
 	if p := Invalid("/nonce", "d"); p.Code != api.CodeInvalidValue || p.Where != "/nonce" || p.Detail != "d" {
 		t.Errorf("%+v", p)

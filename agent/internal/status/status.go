@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 )
 
@@ -87,6 +88,9 @@ func (s *Source) Status() api.Status {
 	if a, up := s.Attester.Now(); up {
 		st := a.Stats()
 		out.Batches, out.Anchor = st.Batches, st.Anchor
+	}
+	for _, reason := range []*string{&out.TPM.Reason, &out.Ledger.Reason, &out.Keys.Reason, &out.Platform.Reason, &out.Platform.LastError} {
+		*reason = text.OneLine(*reason)
 	}
 	return out
 }

@@ -229,7 +229,7 @@ func waited(ctx context.Context, what string) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("report device: waited %s: %w", what, ctx.Err())
 	}
-	return fmt.Errorf("report device: waited %s: %w", what, errors.Join(platform.ErrTimedOut, ctx.Err()))
+	return fmt.Errorf("report device: waited %s: %w", what, with(platform.ErrTimedOut, ctx.Err()))
 }
 
 // wipe remembers that the guest's message key is gone. No later request is sent: it could

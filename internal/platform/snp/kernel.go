@@ -42,7 +42,7 @@ func openKernel(path string) (*kernel, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return nil, fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, errors.Join(platform.ErrAbsent, err))
+		return nil, fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, with(platform.ErrAbsent, err))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
 	case err != nil:

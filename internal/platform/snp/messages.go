@@ -96,14 +96,11 @@ func keyRequest(vmpl uint32, p keyProbe) []byte {
 }
 
 func status(answer []byte) error {
-	switch s := binary.LittleEndian.Uint32(answer); s {
-	case 0:
+	s := binary.LittleEndian.Uint32(answer)
+	if s == 0 {
 		return nil
-	case StatusInvalidParameters:
-		return fmt.Errorf("status 0x%x, invalid parameters (a VMPL below the guest's own, or a TCB above the committed one): %w", s, platform.ErrFirmware)
-	default:
-		return fmt.Errorf("status 0x%x: %w", s, platform.ErrFirmware)
 	}
+	return fmt.Errorf("%w: %s", platform.ErrFirmware, firmwareStatus(s))
 }
 
 // Hypervisor's part of exitinfo2 (include/uapi/linux/sev-guest.h, SNP_GUEST_VMM_ERR_*).
@@ -132,21 +129,34 @@ func classify(exitInfo uint64, err error) error {
 	case err == nil && hypervisor == 0 && firmware == 0:
 		return nil
 	case errors.Is(err, syscall.ENOTTY):
-		return fmt.Errorf("%w: the kernel gave the key up after a failed exchange; only a reboot brings it back (or this is not the device of SEV-SNP)", errors.Join(platform.ErrKeyWiped, err))
+		return fmt.Errorf("%w: the kernel gave the key up after a failed exchange; only a reboot brings it back (or this is not the device of SEV-SNP)", with(platform.ErrKeyWiped, err))
 	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):
-		return errors.Join(platform.ErrAbsent, err)
+		return with(platform.ErrAbsent, err)
 	case errors.Is(err, syscall.ETIMEDOUT):
-		return fmt.Errorf("the host throttled the request for as long as the kernel tries: %w", errors.Join(platform.ErrTimedOut, err))
+		return fmt.Errorf("the host throttled the request for as long as the kernel tries: %w", with(platform.ErrTimedOut, err))
 	case hypervisor == vmmBusy, errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EINTR):
-		return errors.Join(platform.ErrBusy, err)
+		return with(platform.ErrBusy, err)
 	case hypervisor == vmmInvalidLength:
 		return errTableTooSmall
 	case hypervisor != 0:
-		return fmt.Errorf("hypervisor error 0x%x: %w", hypervisor, errors.Join(platform.ErrFirmware, err))
+		return refused(hypervisorError(hypervisor), err)
 	case firmware != 0:
-		return fmt.Errorf("firmware status 0x%x: %w", firmware, errors.Join(platform.ErrFirmware, err))
+		return refused(firmwareStatus(firmware), err)
 	case errors.Is(err, syscall.EBADMSG):
-		return fmt.Errorf("the answer does not decrypt: %w", errors.Join(platform.ErrMalformed, err))
+		return fmt.Errorf("the answer does not decrypt: %w", with(platform.ErrMalformed, err))
 	}
-	return fmt.Errorf("%w: no status came with it", errors.Join(platform.ErrFirmware, err))
+	return fmt.Errorf("%w: no status came with it", with(platform.ErrFirmware, err))
+}
+
+// refused returns the refusal of a request by firmware or hypervisor.
+func refused(why string, err error) error {
+	return fmt.Errorf("%w: %s", with(platform.ErrFirmware, err), why)
+}
+
+// with returns kind, and the error of the kernel in the same line if there is one.
+func with(kind, err error) error {
+	if err == nil {
+		return kind
+	}
+	return fmt.Errorf("%w (%w)", kind, err)
 }
