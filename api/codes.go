@@ -198,7 +198,7 @@ var codes = []CodeInfo{
 	{CodeInternal, 500, exitMisuse, "Fault in the agent", "The agent has a fault.", "please report it, with the log of the agent"},
 
 	{CodeNoSystemUnit, 403, exitNotPermitted, "No keys outside a system unit", "The caller does not run in a system unit, and only system units have keys.", "start it as a systemd system unit, not as a unit of a user's manager: `agentctl self` says who the caller is"},
-	{CodeNoApp, 403, exitNotPermitted, "No app has this unit and user", "No app is declared for the caller's unit and user.", "declare the app in `apps.d` with this unit and user: `agentctl self` says who the caller is"},
+	{CodeNoApp, 403, exitNotPermitted, "No app has this unit and user", "No app is declared for the caller's unit and user.", "if the error says no more, declare the app in `apps.d` with the unit and user that it names, and run `agentctl app reload`"},
 	{CodeOtherApp, 403, exitNotPermitted, "Sealed for another app", "The secret was sealed for another app or unit.", "give the app its old unit back"},
 	{CodeOtherUser, 403, exitNotPermitted, "Sealed for another user", "The secret was sealed for the app under another user.", "give the app its old user back"},
 	{CodeDigestNotAuthorised, 403, exitNotPermitted, "Digest of the app is not authorised", "The app requires a digest, and was not measured as one that is authorised.", "root can authorise the digest: `agentctl key authorize --app NAME --digest DIGEST`; an app that is not measured does not have one"},

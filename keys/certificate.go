@@ -126,6 +126,9 @@ func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509
 	}
 	found, err := timeless(c.leaf).Verify(o)
 	if err != nil {
+		if missing := c.missing(roots); missing != nil {
+			return nil, missing
+		}
 		return nil, err
 	}
 	var out []*x509.Certificate
@@ -141,6 +144,42 @@ func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509
 		return nil, err
 	}
 	return out, nil
+}
+
+// A MissingIssuerError says which certificate lacks between an endorsement key's and a root.
+// Its texts are from certificates that nothing vouches for.
+type MissingIssuerError struct {
+	Subject string   // of the certificate whose issuer is missing (RFC 2253)
+	Issuer  string   // subject of the missing certificate
+	URLs    []string // addresses at which Subject says that it is, at most one
+}
+
+func (e *MissingIssuerError) Error() string {
+	out := fmt.Sprintf("the certificate of the issuer %q of %q is missing", e.Issuer, e.Subject)
+	for _, u := range e.URLs {
+		out += fmt.Sprintf(": its certificate names %q for it", u)
+	}
+	return out
+}
+
+// missing returns which issuer ends the way from the certificate to roots, nil if another
+// reason does.
+func (c *EKCertificate) missing(roots []*x509.Certificate) *MissingIssuerError {
+	known := slices.Concat(c.issuers, roots)
+	for at, steps := c.leaf, 0; steps <= len(known); steps++ {
+		i := slices.IndexFunc(known, func(x *x509.Certificate) bool { return bytes.Equal(x.RawSubject, at.RawIssuer) })
+		if i < 0 {
+			out := &MissingIssuerError{Subject: at.Subject.String(), Issuer: at.Issuer.String()}
+			if len(at.IssuingCertificateURL) > 0 {
+				out.URLs = at.IssuingCertificateURL[:1]
+			}
+			return out
+		}
+		if at = known[i]; i >= len(c.issuers) || bytes.Equal(at.RawSubject, at.RawIssuer) {
+			return nil // a root, or its imitation
+		}
+	}
+	return nil
 }
 
 // strongIssuers checks that no issuer has a key that can be broken.

@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"strings"
 	"testing"
@@ -140,6 +141,12 @@ func TestEKChain(t *testing.T) {
 	}
 	if err := c.CheckValidity(chain, now); err == nil || !strings.Contains(err.Error(), "issuer") {
 		t.Errorf("out of date: %v", err)
+	}
+	for name, ders := range map[string][][]byte{"alone": {leaf}, "with one that does not belong": {leaf, a.cert.Raw}} {
+		_, err := parse(ders...).Chain(a.pool(), now)
+		if missing, ok := errors.AsType[*keys.MissingIssuerError](err); !ok || missing.Issuer != "CN=issuer" || !strings.Contains(err.Error(), "CN=issuer") {
+			t.Errorf("%s: %v, want that the certificate of CN=issuer is missing", name, err)
+		}
 	}
 	small := issuer(weak, nil)
 	template := &x509.Certificate{SerialNumber: big.NewInt(4), NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0)}

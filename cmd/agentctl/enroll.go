@@ -144,6 +144,10 @@ func (t *terminal) certified(request *api.AK, certificates keys.Bundle, roots st
 		return "", misuse(err)
 	}
 	issuer, err := keys.VerifyEKCertificate(certificates, ek, trusted, time.Now())
+	if missing, ok := errors.AsType[*keys.MissingIssuerError](err); ok {
+		x := &exitError{code: int(verify.ClassCollateral), err: err}
+		return "", x.withHint(fmt.Sprintf("give the certificate of %q: with --ek-certificate FILE if it is an intermediate of the TPM's maker, in the file of --ek-roots if it is the root", missing.Issuer))
+	}
 	if err != nil {
 		return "", &exitError{code: exitBinding, err: err}
 	}

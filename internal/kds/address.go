@@ -4,6 +4,7 @@ package kds
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -36,8 +37,11 @@ func vcekPath(p snp.Product, hwid []byte, t snp.TCB) (string, error) {
 		return "", err
 	}
 	n := hwidSize(p)
-	if len(hwid) < n || strings.Trim(string(hwid), "\x00") == "" {
-		return "", fmt.Errorf("address of a VCEK: chip id of %d bytes, all of them zero or fewer than %d: the host masks it, so ask the host for the certificate", len(hwid), n)
+	if strings.Trim(string(hwid), "\x00") == "" {
+		return "", errors.New("find the certificate of the chip: the report does not say which chip made it, because the host masks the chip's id: ask the host for the certificate, or put it into /etc/agentd/certs of the machine")
+	}
+	if len(hwid) < n {
+		return "", fmt.Errorf("find the certificate of the chip: a chip id of %d bytes, want %d for %v", len(hwid), n, p)
 	}
 	var query []string
 	for _, l := range levels { // in the order of the layout; the service accepts any

@@ -11,13 +11,16 @@
 package kds
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -49,12 +52,52 @@ func (e *ThrottledError) Error() string {
 
 // A StatusError is any other answer but 200.
 type StatusError struct {
-	URL    string
-	Status int
+	URL      string
+	Status   int
+	Location string // where it sends to, which is not followed; empty if nowhere
 }
 
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("fetch %s: the service answered %d %s", e.URL, e.Status, http.StatusText(e.Status))
+	said := fmt.Sprintf("fetch %s: the service answered %d %s", e.URL, e.Status, http.StatusText(e.Status))
+	if e.Location == "" {
+		return said
+	}
+	return fmt.Sprintf("%s, and sends to %q, which AMD's service never does: %s", said, shortened(e.Location), todoBetween)
+}
+
+// todoBetween is what to do if something else than the service answered.
+const todoBetween = "a proxy or a login page in between answers: log in, or fetch from another network"
+
+// A PageError is an answer that is not what was asked for. It names the host: what is in
+// between answers in its name.
+type PageError struct {
+	URL   string
+	Type  string // Content-Type of the answer
+	Begin string // its first bytes
+	Err   error  // why it cannot be read
+}
+
+func (e *PageError) Error() string {
+	host := e.URL
+	if u, err := url.Parse(e.URL); err == nil {
+		host = u.Host
+	}
+	if e.page() {
+		return fmt.Sprintf("fetch %s: %s answered with a web page (%q), and not with what was asked for: %s", e.URL, host, e.Begin, todoBetween)
+	}
+	return fmt.Sprintf("fetch %s: %s answered with %q that begins %q: %v", e.URL, host, e.Type, e.Begin, e.Err)
+}
+
+func (e *PageError) Unwrap() error { return e.Err }
+
+func (e *PageError) page() bool {
+	return strings.HasPrefix(strings.ToLower(e.Type), "text/html") || strings.HasPrefix(e.Begin, "<")
+}
+
+// shortened returns the beginning of s, for an error.
+func shortened(s string) string {
+	const most = 80
+	return strings.ToValidUTF8(s[:min(len(s), most)], "?")
 }
 
 // VCEK fetches the certificate of the chip's key for this TCB, in DER. It checks that the
@@ -64,18 +107,16 @@ func (c *Client) VCEK(ctx context.Context, p snp.Product, chip []byte, t snp.TCB
 	if err != nil {
 		return nil, err
 	}
-	der, err := c.get(ctx, path, snp.MaxCertificate)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := snp.ParseEndorsementKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", path, err)
-	}
-	if leaf.Signer != snp.SignerVCEK || leaf.Product != p || leaf.TCB != t || !bytes.Equal(leaf.HWID, chip[:hwidSize(p)]) {
-		return nil, fmt.Errorf("fetch %s: got the certificate of a %v of %v, TCB %v, which was not asked for", path, leaf.Signer, leaf.Product, leaf.TCB)
-	}
-	return der, nil
+	return c.get(ctx, path, snp.MaxCertificate, func(der []byte) error {
+		leaf, err := snp.ParseEndorsementKey(der)
+		if err != nil {
+			return err
+		}
+		if leaf.Signer != snp.SignerVCEK || leaf.Product != p || leaf.TCB != t || !bytes.Equal(leaf.HWID, chip[:hwidSize(p)]) {
+			return fmt.Errorf("it is the certificate of a %v of %v, TCB %v, which was not asked for", leaf.Signer, leaf.Product, leaf.TCB)
+		}
+		return nil
+	})
 }
 
 // Chain fetches the intermediate and the root above keys of this kind, in PEM.
@@ -85,14 +126,13 @@ func (c *Client) Chain(ctx context.Context, p snp.Product, s snp.Signer) ([]byte
 		return nil, err
 	}
 	path := "/" + k + "/v1/" + p.String() + "/cert_chain"
-	b, err := c.get(ctx, path, 4*snp.MaxCertificate)
-	if err != nil {
-		return nil, err
-	}
-	if ders, err := snp.DecodeCertificates(b); err != nil || len(ders) != 2 {
-		return nil, fmt.Errorf("fetch %s: %d certificates (%v), want 2", path, len(ders), err)
-	}
-	return b, nil
+	return c.get(ctx, path, 4*snp.MaxCertificate, func(b []byte) error {
+		ders, err := snp.DecodeCertificates(b)
+		if err == nil && len(ders) != 2 {
+			err = fmt.Errorf("%d certificates, want 2", len(ders))
+		}
+		return err
+	})
 }
 
 // RevocationList fetches the list by the root above keys of this kind, in DER.
@@ -102,21 +142,18 @@ func (c *Client) RevocationList(ctx context.Context, p snp.Product, s snp.Signer
 		return nil, err
 	}
 	path := "/" + k + "/v1/" + p.String() + "/crl"
-	der, err := c.get(ctx, path, snp.MaxRevocationList)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := snp.ParseRevocationList(der); err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", path, err)
-	}
-	return der, nil
+	return c.get(ctx, path, snp.MaxRevocationList, func(der []byte) error {
+		_, err := snp.ParseRevocationList(der)
+		return err
+	})
 }
 
 // plain follows no redirect: the service makes none, and an attacker could make one that
 // leads anywhere.
 var plain = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+// get fetches path, and checks with parse that the answer is of the kind that was asked for.
+func (c *Client) get(ctx context.Context, path string, limit int64, parse func([]byte) error) ([]byte, error) {
 	base, timeout, client := c.Base, c.Timeout, c.HTTP
 	if base == "" {
 		base = Base
@@ -152,17 +189,32 @@ func (c *Client) get(ctx context.Context, path string, limit int64) ([]byte, err
 	case http.StatusTooManyRequests:
 		return nil, &ThrottledError{URL: address, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	default:
-		return nil, &StatusError{URL: address, Status: resp.StatusCode}
+		return nil, &StatusError{URL: address, Status: resp.StatusCode, Location: resp.Header.Get("Location")}
 	}
-	b, err := durable.ReadAll(resp.Body, limit)
+	body := bufio.NewReaderSize(resp.Body, beginning)
+	begin, failed := body.Peek(beginning)
+	page := &PageError{URL: address, Type: shortened(resp.Header.Get("Content-Type")), Begin: shortened(strings.TrimSpace(string(begin)))}
+	if page.page() { // whatever its size
+		return nil, page
+	}
+	b, err := durable.ReadAll(body, limit)
+	if failed != nil && !errors.Is(failed, io.EOF) {
+		err = failed // it comes only once
+	}
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("the answer did not end within %v", timeout)
 		}
 		return nil, fmt.Errorf("fetch %s: %w", address, err)
 	}
+	if page.Err = parse(b); page.Err != nil {
+		return nil, page
+	}
 	return b, nil
 }
+
+// beginning is how many bytes of an answer tell what it is.
+const beginning = 256
 
 // longest is the longest wait that is believed if a service asks for it.
 const longest = 24 * time.Hour

@@ -144,6 +144,18 @@ func TestFetchThenVerify(t *testing.T) {
 	}
 }
 
+// logIn answers with a page that is longer than any certificate.
+func logIn(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write([]byte("<!DOCTYPE html><title>Please log in</title>" + strings.Repeat("x", 2<<20)))
+}
+
+// loginPage reports whether err names the host and says what is in between.
+func loginPage(err error) bool {
+	x, ok := errors.AsType[*PageError](err)
+	return ok && strings.Contains(x.Error(), "127.0.0.1:") && strings.Contains(x.Error(), "web page") && strings.Contains(x.Error(), todoBetween)
+}
+
 // TestFailures: case 59. Each is told apart, nothing is asked twice, and what came
 // before it is kept.
 func TestFailures(t *testing.T) {
@@ -176,9 +188,19 @@ func TestFailures(t *testing.T) {
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}},
-		{name: "garbage for a certificate", path: chipHex, message: "endorsement key certificate", fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
-		{name: "garbage for a chain", path: "cert_chain", message: "want 2", kept: 1, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
-		{name: "garbage for a list", path: "crl", message: "revocation list", kept: 2, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }},
+		{name: "garbage for a certificate", path: chipHex, message: "endorsement key certificate", fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("garbage")) }},
+		{name: "garbage for a chain", path: "cert_chain", message: "answered with", kept: 1, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("garbage")) }},
+		{name: "garbage for a list", path: "crl", message: "revocation list", kept: 2, fault: func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("garbage")) }},
+		{name: "login page for a certificate", path: chipHex, message: "127.0.0.1", check: loginPage, fault: logIn},
+		{name: "login page for a chain", path: "cert_chain", message: "a login page in between", kept: 1, check: loginPage, fault: logIn},
+		{name: "login page for a list", path: "crl", message: "a login page in between", kept: 2, check: loginPage, fault: logIn},
+		{name: "login page without a type", path: chipHex, message: "a login page in between", check: loginPage, fault: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Write([]byte("\r\n<?xml version=\"1.0\"?><html>"))
+		}},
+		{name: "sent to a login", path: chipHex, message: "https://login.example.net/", fault: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://login.example.net/", http.StatusFound)
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			timeout := 2 * time.Minute
@@ -302,6 +324,14 @@ func TestMaskedChip(t *testing.T) {
 	report.CPU = nil
 	if _, err := (&Cache{Dir: t.TempDir()}).Fetch(context.Background(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time); !errors.Is(err, ErrProduct) {
 		t.Errorf("got %v for a report without a product", err)
+	}
+	for _, p := range snp.Products() {
+		if _, err := vcekPath(p, make([]byte, 64), 0); err == nil || strings.Contains(err.Error(), "bytes") {
+			t.Errorf("%v: a masked id is called a short one: %v", p, err)
+		}
+		if _, err := vcekPath(p, []byte{1, 2}, 0); err == nil || !strings.Contains(err.Error(), "2 bytes") {
+			t.Errorf("%v: %v", p, err)
+		}
 	}
 }
 

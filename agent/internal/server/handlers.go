@@ -113,7 +113,7 @@ func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
 	case id.Unit == "":
 		return api.Finding{Reason: "the caller does not run in a system unit"}, nil
 	case id.App == "":
-		return api.Finding{Reason: fmt.Sprintf("no app is declared for unit %s and uid %d", id.Unit, id.UID)}, nil
+		return api.Finding{Reason: undeclared(id.Unit, id.UID)}, nil
 	}
 	for _, a := range s.Apps.List() {
 		if a.Name != id.App {

@@ -46,9 +46,18 @@ func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	}
 	app, ok := s.Apps.ByUnit(p.Unit, p.UID)
 	if !ok {
-		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("no app is declared for unit %s and uid %d", p.Unit, p.UID))
+		return Owner{}, problem.New(api.CodeNoApp, undeclared(p.Unit, p.UID))
 	}
 	return Owner{App: app, Unit: p.Unit, UID: p.UID}, nil
+}
+
+// undeclared says that no app has that unit and user, and what to do if none ever can.
+func undeclared(unit string, uid uint32) string {
+	out := fmt.Sprintf("no app is declared for unit %s and uid %d", unit, uid)
+	if why := caller.Passing(unit); why != "" {
+		out += ": " + why
+	}
+	return out
 }
 
 // forOwner returns a job for the app that the caller belongs to when the job begins.

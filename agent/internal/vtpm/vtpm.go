@@ -11,7 +11,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/google/go-tpm/tpm2"
@@ -28,7 +30,7 @@ import (
 
 // ErrUnstable is returned when the quoted PCRs changed each time between reading
 // and quoting them.
-var ErrUnstable = errors.New("quoted PCRs keep changing")
+var ErrUnstable = errors.New("quoted PCRs keep changing: find what extends them, or leave them out of tpm.pcrs")
 
 // quoteTries is how often values are read and quoted until they agree. Another
 // program may extend a quoted PCR between the two.
@@ -75,6 +77,7 @@ func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) 
 				return q, err
 			}
 		}
+		var seen []pcr.Values
 		for range quoteTries {
 			values, err := registers.Read(tpm, t.Selection)
 			if err != nil {
@@ -84,9 +87,30 @@ func (t *TPM) Quote(ctx context.Context, data evidence.Digest) (*Quoted, error) 
 				t.values.Store(&values)
 				return q, err
 			}
+			seen = append(seen, values)
 		}
-		return nil, fmt.Errorf("%w: tried %d times to read and quote %v", ErrUnstable, quoteTries, t.Selection)
+		if values, err := registers.Read(tpm, t.Selection); err == nil {
+			seen = append(seen, values)
+		}
+		return nil, fmt.Errorf("%w: %s changed while they were read and quoted %d times", ErrUnstable, changed(seen), quoteTries)
 	})
+}
+
+// changed returns which PCRs had several values, in words.
+func changed(seen []pcr.Values) string {
+	var out []string
+	for _, bank := range slices.Sorted(maps.Keys(seen[0])) {
+		for _, index := range slices.Sorted(maps.Keys(seen[0][bank])) {
+			first := seen[0][bank][index]
+			if slices.ContainsFunc(seen, func(v pcr.Values) bool { return !bytes.Equal(v[bank][index], first) }) {
+				out = append(out, fmt.Sprintf("PCR %d (%s)", index, bank))
+			}
+		}
+	}
+	if len(out) == 0 {
+		return "what the TPM quotes, but no PCR as it shows them,"
+	}
+	return strings.Join(out, ", ")
 }
 
 // ask returns what f finds with the TPM to itself.

@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -119,6 +120,9 @@ func TestPCRMovesBetweenReadAndQuote(t *testing.T) {
 		if moves == 1000 {
 			if !errors.Is(err, vtpm.ErrUnstable) {
 				t.Errorf("a PCR that never rests: error %v, want ErrUnstable", err)
+			}
+			if text := err.Error(); !strings.Contains(text, "PCR 10 (sha256)") || strings.Contains(text, "PCR 1 ") || strings.Contains(text, "PCR 11") {
+				t.Errorf("PCR 10 never rests, and the error is %q", text)
 			}
 			continue
 		}

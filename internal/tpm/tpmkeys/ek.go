@@ -4,7 +4,6 @@ package tpmkeys
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 
@@ -102,7 +101,7 @@ const nvChunk = 512
 
 // ReadEKCertificate reads the certificate of an endorsement key of that kind from the
 // NV index of convention (TCG EK Credential Profile, section 2.2.1.4): DER of at most
-// evidence.MaxCertificate bytes, unverified. Padding after it is removed.
+// evidence.MaxCertificate bytes, unverified: see [keys.StoredCertificate].
 func ReadEKCertificate(t transport.TPM, kind keys.EKKind) ([]byte, error) {
 	k, err := lookup(kind)
 	if err != nil {
@@ -112,12 +111,14 @@ func ReadEKCertificate(t transport.TPM, kind keys.EKKind) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %w", kind, uint32(k.index), err)
 	}
-	var outer asn1.RawValue
-	rest, err := asn1.Unmarshal(b, &outer)
-	if err != nil || outer.Tag != asn1.TagSequence {
-		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %d bytes are not a DER certificate", kind, uint32(k.index), len(b))
+	der, err := keys.StoredCertificate(b)
+	if err != nil {
+		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %w", kind, uint32(k.index), err)
 	}
-	return bytes.Clone(b[:len(b)-len(rest)]), nil
+	if der == nil {
+		return nil, ErrNoCertificate
+	}
+	return bytes.Clone(der), nil
 }
 
 // readNV reads an index that authorizes its own reads with an empty value.

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
 	"math/big"
 	"strings"
@@ -90,7 +91,12 @@ func TestReadEKCertificate(t *testing.T) {
 			t.Fatal(err)
 		}
 		der := certify(t, root, signer, key)
-		define(t, s, index, len(der)+100, append(der, bytes.Repeat([]byte{0xff}, 100)...)) // padded
+		stored := der
+		if kind == keys.EKRSA2048 { // in the header that TPM 1.2 had
+			stored = binary.BigEndian.AppendUint16([]byte{0x10, 0x01, 0}, uint16(len(der)+2))
+			stored = append(append(stored, 0x10, 0x02), der...)
+		}
+		define(t, s, index, len(stored)+100, append(stored, bytes.Repeat([]byte{0xff}, 100)...)) // padded
 		ek = readEK(t, s, kind)
 		if !bytes.Equal(ek.Certificate, der) {
 			t.Errorf("%s: read %d bytes, want %d", kind, len(ek.Certificate), len(der))
@@ -109,11 +115,12 @@ func TestReadEKCertificateRefused(t *testing.T) {
 		want string // "" is ErrNoCertificate
 	}{
 		"never written":     {100, nil, ""},
-		"zeros":             {100, make([]byte, 100), "not a DER certificate"},
-		"text":              {100, bytes.Repeat([]byte("x"), 100), "not a DER certificate"},
-		"longer than it is": {100, append([]byte{0x30, 0x82, 0x10, 0}, make([]byte, 96)...), "not a DER certificate"},
-		"length of 4 GiB":   {100, append([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, make([]byte, 94)...), "not a DER certificate"},
-		"another structure": {100, append([]byte{0x04, 0x10}, make([]byte, 98)...), "not a DER certificate"},
+		"erased":            {100, bytes.Repeat([]byte{0xff}, 100), ""},
+		"zeros":             {100, make([]byte, 100), ""},
+		"text":              {100, bytes.Repeat([]byte("x"), 100), "are not a certificate"},
+		"longer than it is": {100, append([]byte{0x30, 0x82, 0x10, 0}, make([]byte, 96)...), "are not a certificate"},
+		"length of 4 GiB":   {100, append([]byte{0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, make([]byte, 94)...), "are not a certificate"},
+		"another structure": {100, append([]byte{0x04, 0x10}, make([]byte, 98)...), "are not a certificate"},
 	} {
 		s := swtpm.Start(t)
 		define(t, s, 0x01c0000a, c.size, c.data)

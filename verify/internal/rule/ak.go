@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -308,6 +309,9 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Fi
 		found := ""
 		if err != nil {
 			found = err.Error()
+		}
+		if _, missing := errors.AsType[*keys.MissingIssuerError](err); missing {
+			found += ": enrol with it (agentctl enroll challenge --ek-certificate)"
 		}
 		f.Decide(ekChecks[i], err == nil, want, found, "the certificate of the TPM that the AK was enrolled with: %s", found)
 	}
