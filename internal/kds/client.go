@@ -54,7 +54,7 @@ func (e *ThrottledError) Error() string {
 type StatusError struct {
 	URL      string
 	Status   int
-	Location string // where it sends to, which is not followed; empty if nowhere
+	Location string // address that it sends to, which is not followed; may be empty
 }
 
 func (e *StatusError) Error() string {
