@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/client"
-	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // agent is agentd as it is installed, with its own swtpm and without a report device.
@@ -28,10 +27,6 @@ type agent struct {
 // when an agent ends, so that the next agent finds the attestation key.
 func newAgent(b *testing.B) *agent {
 	b.Helper()
-	swtpm, err := exec.LookPath("swtpm")
-	if err != nil {
-		b.Skip(simulated.ErrNoTPM)
-	}
 	a := &agent{commands: b.TempDir(), dir: b.TempDir()}
 	// Like packaging/build.sh: position-independent, and stripped. The agent hashes itself at
 	// each start, so every megabyte counts.
@@ -39,22 +34,12 @@ func newAgent(b *testing.B) *agent {
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build agentd as it is installed: %v\n%s", err, out)
 	}
-	for _, sub := range []string{"tpm", "apps.d", "log", "state", "files"} {
+	for _, sub := range []string{"apps.d", "log", "state", "files"} {
 		if err := os.Mkdir(filepath.Join(a.dir, sub), 0o700); err != nil {
 			b.Fatal(err)
 		}
 	}
-	socket := filepath.Join(a.dir, "tpm.sock")
-	tpm := exec.Command(swtpm, "socket", "--tpm2", "--server", "type=unixio,path="+socket,
-		"--tpmstate", "dir="+filepath.Join(a.dir, "tpm"), "--flags", "not-need-init,startup-clear")
-	if err := tpm.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		tpm.Process.Kill()
-		tpm.Wait()
-	})
-	waitFor(b, "swtpm", func() bool { _, err := os.Stat(socket); return err == nil })
+	startTPM(b, a.dir)
 	text := strings.ReplaceAll(`
 [sockets]
 client = "DIR/agentd.sock"

@@ -64,12 +64,18 @@ func Platform(commands, dir string) (platform string, err error) {
 // there is no TPM, and fails when the machine does not end well.
 func Run(tb testing.TB, args ...string) *Machine {
 	tb.Helper()
+	return RunIn(tb, filepath.Join(tb.TempDir(), "m"), args...)
+}
+
+// RunIn does what Run does, in a folder that may contain a configuration.
+func RunIn(tb testing.TB, dir string, args ...string) *Machine {
+	tb.Helper()
 	commands, done, err := Commands()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(done)
-	m, err := Start(commands, filepath.Join(tb.TempDir(), "m"), "", args...)
+	m, err := Start(commands, dir, "", args...)
 	if errors.Is(err, ErrNoTPM) {
 		tb.Skip(err)
 	}
