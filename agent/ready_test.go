@@ -3,11 +3,14 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -140,22 +144,28 @@ var states = []state{
 		m.must(os.Remove(filepath.Join(m.options.Config.Measurement.LogFolder, ledger.LogFile)))
 	}, code: api.CodeDesynchronised},
 	{name: "the attestation key is damaged", after: func(m *ready) { m.write(m.options.Config.State.Folder, "ak.json", "damaged") }, code: api.CodeAKUnusable},
+	{name: "a later version wrote the attestation key", after: func(m *ready) {
+		m.write(m.options.Config.State.Folder, "ak.json", `{"type":"agentd/ak/2","handle":7}`)
+	}, code: api.CodeLaterVersion},
+	{name: "a later version wrote the state of the log", after: func(m *ready) {
+		m.write(m.options.Config.State.Folder, ledger.StateFile, `{"type":"agentd/ledger/2","heads":[]}`)
+	}},
 	{name: "the state of the log is damaged", after: func(m *ready) { m.write(m.options.Config.State.Folder, ledger.StateFile, "damaged") }},
 	{name: "the state folder is full at the start", before: func(m *ready) {
 		m.small(m.options.Config.State.Folder)
 		m.fill(m.options.Config.State.Folder)
-	}, code: api.CodeUnavailable},
+	}, code: api.CodeDiskFull},
 	{name: "the log folder is full at the start", before: func(m *ready) {
 		m.small(m.options.Config.Measurement.LogFolder)
 		m.fill(m.options.Config.Measurement.LogFolder)
-	}, code: api.CodeUnavailable},
+	}, code: api.CodeDiskFull},
 	{name: "the state folder becomes full", before: func(m *ready) { m.small(m.options.Config.State.Folder) },
 		while: func(m *ready, _ *daemon) { m.fill(m.options.Config.State.Folder) }},
 	{name: "the log folder becomes full", before: func(m *ready) { m.small(m.options.Config.Measurement.LogFolder) },
 		while: func(m *ready, _ *daemon) { m.fill(m.options.Config.Measurement.LogFolder) }},
 	{name: "the state folder is full when the agent is restarted", before: func(m *ready) { m.small(m.options.Config.State.Folder) },
-		after: func(m *ready) { m.fill(m.options.Config.State.Folder) }, code: api.CodeUnavailable},
-	{name: "other users can read the state folder", before: func(m *ready) { m.must(os.Chmod(m.options.Config.State.Folder, 0o755)) }, code: api.CodeUnavailable},
+		after: func(m *ready) { m.fill(m.options.Config.State.Folder) }, code: api.CodeDiskFull},
+	{name: "other users can read the state folder", before: func(m *ready) { m.must(os.Chmod(m.options.Config.State.Folder, 0o755)) }, code: api.CodeDiskFailed},
 }
 
 // TestReadyIsTheNextRequest: in each state of TPM, platform and disk, the status says that
@@ -252,4 +262,52 @@ func TestUnchangedAppAfterReset(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStateFilesAreKept: a file of the state folder that this version cannot use is kept as it is,
+// and named: one of a later version, a damaged one, an empty one and one that is too large.
+func TestStateFilesAreKept(t *testing.T) {
+	keys := platformKeys(t)
+	for what, content := range map[string]string{
+		"later version": `{"type":"agentd/ledger/2","heads":[]}`, "damaged": "{", "empty": "", "too large": strings.Repeat("x", 1<<20), "other type": `{"type":"x"}`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			m := newReady(t, keys)
+			var lines bytes.Buffer
+			m.options.Log = slog.New(slog.NewTextHandler(&lines, nil))
+			_, stop := m.start()
+			stop()
+			folder := m.options.Config.State.Folder
+			for n := range 2 {
+				lines.Reset()
+				m.write(folder, ledger.StateFile, content)
+				_, stop := m.start()
+				stop()
+				name := fmt.Sprintf("%s.kept-%d", ledger.StateFile, n+1)
+				if b, err := os.ReadFile(filepath.Join(folder, name)); err != nil || string(b) != content {
+					t.Errorf("kept %d bytes, %v", len(b), err)
+				}
+				if !strings.Contains(lines.String(), name) {
+					t.Errorf("the log does not name %s:\n%s", name, &lines)
+				}
+			}
+		})
+	}
+	t.Run("attestation key of a later version", func(t *testing.T) {
+		m := newReady(t, keys)
+		content := `{"type":"agentd/ak/2","handle":7}`
+		m.write(m.options.Config.State.Folder, "ak.json", content)
+		d, stop := m.start()
+		defer stop()
+		if err := m.replace(d); !errors.Is(err, tpmkeys.ErrLater) {
+			t.Errorf("replace-ak: %v", err)
+		}
+		if b, err := os.ReadFile(filepath.Join(m.options.Config.State.Folder, "ak.json")); err != nil || string(b) != content {
+			t.Errorf("the key is now %q, %v", b, err)
+		}
+		st := d.status.Status()
+		if strings.Contains(st.Evidence.Reason+st.TPM.Reason+st.Evidence.Code.Info().Hint, "replace-ak") || !strings.Contains(st.Evidence.Reason, "install that version") {
+			t.Errorf("%+v", st)
+		}
+	})
 }

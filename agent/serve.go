@@ -22,6 +22,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
@@ -89,6 +90,13 @@ func (r logReader) Bytes() int64 {
 
 // errorCodes are the codes of errors that the server does not know itself.
 var errorCodes = []server.ErrorCode{
+	{Err: ledger.ErrDesynchronised, Code: api.CodeDesynchronised}, // whatever failed besides
+	{Err: ledger.ErrFull, Code: api.CodeLogFull},
+	{Err: durable.ErrNoRoom, Code: api.CodeDiskFull, Retry: 5 * time.Second},
+	{Err: durable.ErrReadOnly, Code: api.CodeDiskReadOnly, Retry: 5 * time.Second},
+	{Err: durable.ErrResources, Code: api.CodeResources, Retry: time.Second},
+	{Err: durable.ErrFailed, Code: api.CodeDiskFailed, Retry: 5 * time.Second},
+	{Err: tpmkeys.ErrLater, Code: api.CodeLaterVersion},
 	{Err: enrol.ErrUnusable, Code: api.CodeAKUnusable},
 	{Err: tpmkeys.ErrOtherTPM, Code: api.CodeAKUnusable},
 	{Err: tpmkeys.ErrDamaged, Code: api.CodeAKUnusable},

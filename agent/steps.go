@@ -124,6 +124,9 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+	if aside := l.State().Aside; aside != "" {
+		d.log.Warn("the state of the measurement log begins anew: what was known of earlier boots, and of this log, is lost", "file", aside)
+	}
 	if s := l.State(); !s.Synchronised {
 		d.log.Error("measurement log and PCR are desynchronised: evidence is refused until the next boot", "reason", s.Reason)
 	}

@@ -60,6 +60,11 @@ const (
 	CodeMeasureFailed     Code = "measurement-failed"
 	CodeBadDeclaration    Code = "bad-declaration"
 	CodeActivation        Code = "activation-failed"
+	CodeDiskFull          Code = "disk-full"
+	CodeDiskReadOnly      Code = "disk-read-only"
+	CodeDiskFailed        Code = "disk-failed"
+	CodeResources         Code = "out-of-resources"
+	CodeLaterVersion      Code = "later-version"
 	CodeTimeout           Code = "timeout"
 	CodeUnavailable       Code = "unavailable"
 	CodeInternal          Code = "internal"
@@ -193,6 +198,11 @@ var codes = []CodeInfo{
 	{CodeMeasureFailed, 422, exitMisuse, "App could not be measured", "The app could not be measured.", "repair the file that the error names"},
 	{CodeBadDeclaration, 422, exitMisuse, "Declarations could not be read", "Configuration or declarations could not be read at all.", "correct the file at the line that the error names"},
 	{CodeActivation, 422, exitMisuse, "Credential cannot be activated", "The credential was not made for this EK and AK.", "make the challenge from what `GET /v1/ak` answers now"},
+	{CodeDiskFull, 507, exitUnavailable, "Disk of the agent is full", "A file system with files of the agent is full, or its quota is used up.", "free room on the file system of the file that the error names: `df -h /var/lib/agentd /run/log/agentd` shows how full they are; the agent tries again by itself"},
+	{CodeDiskReadOnly, 503, exitUnavailable, "Disk of the agent is read-only", "A file system with files of the agent is mounted read-only.", "find out why with `findmnt` and `dmesg`, as a file system that failed is made read-only, and mount it writable; the agent tries again by itself"},
+	{CodeDiskFailed, 503, exitUnavailable, "File of the agent cannot be read or written", "The agent could not read or write one of its own files.", "repair what the error says of the file; if it is an input/output error, look for the disk in `dmesg`; the agent tries again by itself"},
+	{CodeResources, 503, exitUnavailable, "Agent is short of resources", "The agent is short of file descriptors or memory for the moment.", "try again; if that does not help, raise `LimitNOFILE` or `MemoryMax` of agentd.service"},
+	{CodeLaterVersion, 503, exitUnavailable, "File of a later version", "A later version of the agent wrote one of its files.", "install the version that wrote it, or a later one; nothing was changed"},
 	{CodeTimeout, 504, exitUnavailable, "No answer in time", "The agent gave up.", "try again; the table of endpoints has the times"},
 	{CodeUnavailable, 503, exitUnavailable, "Part of the agent is not running", "A part of the agent is not running.", "`agentctl status` says what is missing"},
 	{CodeInternal, 500, exitMisuse, "Fault in the agent", "The agent has a fault.", "please report it, with the log of the agent"},

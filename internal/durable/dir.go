@@ -52,7 +52,7 @@ func Open(path string) (*Dir, error) {
 // Make opens the directory path as [Open] does, and makes it if it does not exist.
 func Make(path string) (*Dir, error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
+		return nil, failed("make directory "+path, Cause(err))
 	}
 	return Open(path)
 }
@@ -85,15 +85,15 @@ func (d *Dir) Lock() error {
 		return locked
 	}
 	if err != nil {
-		return fmt.Errorf("lock the directory: %w", err)
+		return failed("lock the directory", err)
 	}
 	// The file tells people which process has the lock. It need not survive a crash.
 	f, err := d.open(lockFile, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC)
 	if err != nil {
-		return fmt.Errorf("lock the directory: %w", err)
+		return failed("lock the directory", err)
 	}
 	_, err = f.Write([]byte(strconv.Itoa(unix.Getpid()) + "\n"))
-	return errors.Join(err, f.Close())
+	return failed("lock the directory", errors.Join(err, f.Close()))
 }
 
 // InMemory reports whether the directory is in memory, so that nothing in it outlives the boot.
@@ -102,7 +102,7 @@ func (d *Dir) InMemory() (bool, error) {
 	defer d.mu.Unlock()
 	kind, err := d.sys.FileSystem()
 	if err != nil {
-		return false, fmt.Errorf("ask for the file system of the directory: %w", err)
+		return false, failed("ask for the file system of the directory", err)
 	}
 	return kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC, nil
 }
@@ -124,7 +124,7 @@ func (d *Dir) Read(name string, limit int64) ([]byte, error) {
 	defer d.mu.Unlock()
 	b, err := d.read(name, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, failed("read "+name, err)
 	}
 	return b, nil
 }
@@ -182,10 +182,7 @@ func (d *Dir) Append(name string, at int64, data []byte) error {
 func (d *Dir) do(attempt string, f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := f(); err != nil {
-		return fmt.Errorf("%s: %w", attempt, err)
-	}
-	return nil
+	return failed(attempt, f())
 }
 
 // Truncate cuts a file to size bytes and returns when that is on disk. A file that is shorter
@@ -212,6 +209,33 @@ func (d *Dir) Replace(name string, data []byte) error {
 	return d.do("replace "+name, func() error { return d.replace(name, data) })
 }
 
+// maxAside is how many files of one name are kept aside.
+const maxAside = 8
+
+// KeepAside gives a file another name, NAME.kept-1 or the next that is free, and returns that
+// name when it is on disk. If there are 8 already, it replaces the last.
+func (d *Dir) KeepAside(name string) (aside string, err error) {
+	err = d.do("keep "+name+" aside", func() error {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		names, err := d.sys.Names()
+		if err != nil {
+			return err
+		}
+		for n := 1; n <= maxAside; n++ {
+			if aside = fmt.Sprintf("%s.kept-%d", name, n); !slices.Contains(names, aside) {
+				break
+			}
+		}
+		if err := d.sys.Rename(name, aside); err != nil {
+			return err
+		}
+		return d.sys.Sync()
+	})
+	return aside, err
+}
+
 // Remove deletes a file and returns when that is on disk. The error is fs.ErrNotExist if it does
 // not exist.
 func (d *Dir) Remove(name string) error {
@@ -234,7 +258,7 @@ func (d *Dir) Names() ([]string, error) {
 	defer d.mu.Unlock()
 	names, err := d.sys.Names()
 	if err != nil {
-		return nil, fmt.Errorf("list the directory: %w", err)
+		return nil, failed("list the directory", err)
 	}
 	names = slices.DeleteFunc(names, func(n string) bool {
 		return isPlace(n) || strings.HasPrefix(n, ".") && strings.HasSuffix(n, newSuffix)

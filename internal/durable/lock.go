@@ -126,7 +126,7 @@ func LockFile(path string) (unlock func(), err error) {
 	}}
 	held, err := l.take()
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", path, err)
+		return nil, failed("lock "+path, err)
 	}
 	return func() { release(held) }, nil
 }

@@ -61,7 +61,7 @@ func Linux(path string) (System, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open directory %s: %w", path, err)
+		return nil, failed("open directory "+path, err)
 	}
 	s, err := descriptor(fd).Stat()
 	if err == nil {
@@ -69,7 +69,7 @@ func Linux(path string) (System, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("open directory %s: %w", path, err)
+		return nil, failed("open directory "+path, err)
 	}
 	return &directory{fd: fd}, nil
 }

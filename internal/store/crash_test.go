@@ -120,7 +120,7 @@ func operations(t *testing.T) []operation {
 	recover := func(ctx context.Context, s *store.Store, how store.Recovery) error {
 		r, err := s.Recover(ctx, how)
 		if err == nil && len(r.Kept) > 0 {
-			err = fmt.Errorf("kept: %v", r)
+			err = fmt.Errorf("%w: %v", errKept, r)
 		}
 		return err
 	}

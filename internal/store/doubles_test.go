@@ -109,6 +109,15 @@ type memoryFiles struct {
 	files map[string][]byte
 	fault *fault
 	reads int
+	calls func(call string) error // asked before each call, if it is not nil
+}
+
+// call is the kernel's answer to a call: nil if it succeeds.
+func (m *memoryFiles) call(name string) error {
+	if m.calls == nil {
+		return nil
+	}
+	return m.calls(name)
 }
 
 func newFiles() *memoryFiles {
@@ -121,6 +130,9 @@ func (m *memoryFiles) clone() *memoryFiles {
 
 func (m *memoryFiles) Read(name string, limit int64) ([]byte, error) {
 	m.reads++
+	if err := m.call("read " + name); err != nil {
+		return nil, err
+	}
 	b, ok := m.files[name]
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -132,12 +144,20 @@ func (m *memoryFiles) Read(name string, limit int64) ([]byte, error) {
 }
 
 func (m *memoryFiles) WriteDurable(name string, b []byte) error {
+	if err := m.call("write " + name); err != nil {
+		return err
+	}
 	return m.fault.do("write "+name, func() error { m.files[name] = bytes.Clone(b); return nil })
 }
 
-func (m *memoryFiles) List() ([]string, error) { return slices.Sorted(maps.Keys(m.files)), nil }
+func (m *memoryFiles) List() ([]string, error) {
+	return slices.Sorted(maps.Keys(m.files)), m.call("list")
+}
 
 func (m *memoryFiles) Remove(name string) error {
+	if err := m.call("remove " + name); err != nil {
+		return err
+	}
 	return m.fault.do("remove "+name, func() error {
 		if _, ok := m.files[name]; !ok {
 			return fs.ErrNotExist

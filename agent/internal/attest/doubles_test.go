@@ -269,6 +269,8 @@ func (s *memoryStore) Replace(name string, data []byte) error {
 	return nil
 }
 
+func (s *memoryStore) KeepAside(name string) (string, error) { return name, nil }
+
 func (s *memoryStore) Append(name string, _ int64, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

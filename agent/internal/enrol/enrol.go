@@ -128,6 +128,9 @@ func (e *Enroller) stored(ctx context.Context) (stored []byte, ak *tpmkeys.AK, e
 		return nil, nil, fmt.Errorf("read the attestation key: %w", err)
 	}
 	blob, err := tpmkeys.ParseBlob(stored)
+	if errors.Is(err, tpmkeys.ErrLater) { // not unusable: it is not to be replaced
+		return nil, nil, fmt.Errorf("%s in %s: %w: install that version, or a later one; nothing was changed", akFile, e.c.Folder, err)
+	}
 	if err != nil {
 		return stored, nil, fmt.Errorf("%w: %s in %s: %w", ErrUnusable, akFile, e.c.Folder, err)
 	}

@@ -37,7 +37,10 @@ type found struct {
 func (l *Ledger) find(now []pcr.Digest) (*found, error) {
 	f := &found{boot: l.boot, kernel: l.c.Kernel, memory: l.c.Volatile}
 	var err error
-	if f.saved, err = loadSaved(l.c.State); err != nil && !errors.Is(err, errCorrupt) {
+	if f.saved, err = loadSaved(l.c.State); errors.Is(err, errCorrupt) {
+		err = l.keepAside(err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	l.saved = f.saved
@@ -54,6 +57,19 @@ func (l *Ledger) find(now []pcr.Digest) (*found, error) {
 		f.hold(now, l.c.PCR)
 	}
 	return f, nil
+}
+
+// keepAside puts a state file away that makes no sense, before another one takes its place: it
+// may be the only trace of what happened, and a later version may have written it.
+func (l *Ledger) keepAside(why error) error {
+	aside, err := l.c.State.KeepAside(StateFile)
+	if err != nil {
+		return fmt.Errorf("%w: %w", why, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pub.state.Aside = fmt.Sprintf("%s is kept as %s: %v", StateFile, aside, why)
+	return nil
 }
 
 // scan follows the records of the log file up to the first that is not good.
@@ -218,7 +234,7 @@ type saved struct {
 }
 
 // errCorrupt marks a state file that could be read and makes no sense.
-var errCorrupt = errors.New("state file is damaged")
+var errCorrupt = errors.New("state file cannot be used")
 
 // loadSaved reads the state file, and returns nil without an error if there is none.
 func loadSaved(s StateStore) (*saved, error) {
@@ -231,6 +247,9 @@ func loadSaved(s StateStore) (*saved, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load the state of the measurement log: %w", err)
+	}
+	if strictjson.Later(b, maxSaved, savedType) {
+		return nil, fmt.Errorf("%w: a later version of the agent wrote it", errCorrupt)
 	}
 	var v saved
 	if err := strictjson.Decode(b, maxSaved, &v); err != nil {

@@ -150,6 +150,7 @@ type State struct {
 	Synchronised bool   // log and PCR explained each other when last compared
 	Reason       string // why not, for people
 	Full         bool   // the log takes nothing more
+	Aside        string // which damaged state file is kept, under which name, and why; for people
 	Failure      string // why the last event was not recorded, empty after one that was
 	Records      uint64
 	Bytes        int64
@@ -249,6 +250,8 @@ type StateStore interface {
 	// Replace gives a file new content and returns when that is durable. A reader finds the
 	// old or the new content, also after a crash; after an error it may be either.
 	Replace(name string, data []byte) error
+	// KeepAside gives a file another name, which it returns when that is durable.
+	KeepAside(name string) (string, error)
 }
 
 // LogStore keeps the log durably.

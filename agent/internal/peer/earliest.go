@@ -40,10 +40,11 @@ type runs struct {
 
 // of returns the start of the earliest process of a run of a unit: that which is known, or
 // else what find returns. Systemd's id of the run is its key. A unit without one is looked
-// at each time.
-func (r *runs) of(unit string, invocation []byte, find func() uint64) uint64 {
+// at each time, and so is one that could not be looked at for want of descriptors or memory.
+func (r *runs) of(unit string, invocation []byte, find func() (started uint64, short bool)) uint64 {
 	if len(invocation) == 0 {
-		return find()
+		found, _ := find()
+		return found
 	}
 	key := unit + "\x00" + string(invocation)
 	r.mu.Lock()
@@ -52,7 +53,10 @@ func (r *runs) of(unit string, invocation []byte, find func() uint64) uint64 {
 	if ok {
 		return known
 	}
-	found := find()
+	found, short := find()
+	if short {
+		return found
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if known, ok := r.earliest[key]; ok {
@@ -77,35 +81,41 @@ func (r *runs) forget() {
 
 // unitStarted returns when the earliest process in the control group of a unit started, in
 // milliseconds of CLOCK_BOOTTIME, but never later than started. If the control group cannot
-// be read as a whole, it is 0: since the boot.
-func (i *Identifier) unitStarted(group string, started uint64) uint64 {
-	earliest, processes := started, 0
+// be read as a whole, it is 0: since the boot. Short says that this is only so for want of
+// descriptors or memory.
+func (i *Identifier) unitStarted(group string, started uint64) (earliest uint64, short bool) {
+	earliest = started
+	processes := 0
 	dirs := []string{filepath.Join(i.cgroup, group)}
 	for n := 0; n < len(dirs); n++ {
 		below, err := groupsBelow(dirs[n])
 		if err != nil || len(dirs)+len(below) > maxGroups {
-			return 0
+			return 0, durable.Short(err)
 		}
 		dirs = append(dirs, below...)
 		procs, err := durable.ReadFile(filepath.Join(dirs[n], "cgroup.procs"), maxProcs)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // it was removed meanwhile
 			continue
 		} else if err != nil {
-			return 0
+			return 0, durable.Short(err)
 		}
 		for pid := range bytes.FieldsSeq(procs) {
 			if processes++; processes > maxProcesses {
-				return 0
+				return 0, false
 			}
-			if at, ok := i.startOf(string(pid)); ok {
+			at, err := i.startOf(string(pid))
+			if durable.Short(err) {
+				return 0, true
+			}
+			if err == nil {
 				earliest = min(earliest, at)
 			}
 		}
 	}
 	if processes == 0 {
-		return 0
+		return 0, false
 	}
-	return earliest
+	return earliest, false
 }
 
 // groupsBelow returns the control groups directly below dir, at most a few more than
@@ -131,24 +141,27 @@ func groupsBelow(dir string) (groups []string, err error) {
 	return groups, nil
 }
 
-// startOf returns when a process started; not ok if it ended meanwhile. One whose first thread
-// has ended looks like a zombie, and its other threads run on: it counts. What cannot be read
-// for another reason than its end counts as started with the boot.
-func (i *Identifier) startOf(pid string) (milliseconds uint64, ok bool) {
+// startOf returns when a process started. The error is fs.ErrNotExist if it ended meanwhile. One
+// whose first thread has ended looks like a zombie, and its other threads run on: it counts. What
+// cannot be read for another reason, except shortage, counts as started with the boot.
+func (i *Identifier) startOf(pid string) (milliseconds uint64, err error) {
 	if _, err := strconv.ParseUint(pid, 10, 31); err != nil {
-		return 0, false
+		return 0, fs.ErrNotExist
 	}
 	stat, err := durable.ReadFile(filepath.Join(i.proc, pid, "stat"), 4<<10)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return 0, false
+		return 0, fs.ErrNotExist
 	}
 	if err == nil {
 		milliseconds, _, err = parseStat(stat)
 	}
-	if err != nil {
-		return 0, true
+	if durable.Short(err) {
+		return 0, err
 	}
-	return milliseconds * boottime.Tick, true
+	if err != nil {
+		return 0, nil
+	}
+	return milliseconds * boottime.Tick, nil
 }
 
 // groupOf returns the control group of the unit that path belongs to: path up to the part

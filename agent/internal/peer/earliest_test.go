@@ -89,7 +89,7 @@ func TestUnitStarted(t *testing.T) {
 			w.starts(30, 300)
 			w.starts(40, 400)
 			c.prepare(w)
-			if got := i.unitStarted(unit, 3000); got != c.want {
+			if got, _ := i.unitStarted(unit, 3000); got != c.want {
 				t.Errorf("got %d, want %d", got, c.want)
 			}
 		})
@@ -111,7 +111,7 @@ func TestUnitStartedIsRemembered(t *testing.T) {
 	w.starts(10, 100)
 	w.starts(30, 300)
 	w.group(unit, 10, 30)
-	find := func() uint64 { return i.unitStarted(unit, 3000) }
+	find := func() (uint64, bool) { return i.unitStarted(unit, 3000) }
 	first, second := []byte("0123456789abcdef"), []byte("fedcba9876543210")
 	if got := i.runs.of("billing.service", first, find); got != 1000 {
 		t.Errorf("got %d, want 1000", got)

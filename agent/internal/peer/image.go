@@ -15,6 +15,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
@@ -46,35 +47,37 @@ func newImages(o Options) *images {
 // connection is accepted, which fixes what was seen, and hashed when a request needs that:
 // connections without a request must cost next to nothing.
 type observation struct {
-	images *images
-	uid    uint32
-	ctx    context.Context // ends when the process is closed
-	cancel context.CancelFunc
-	opened chan struct{} // closed once link and file are set
-	link   string
-	file   *os.File
-	once   sync.Once
-	done   chan struct{} // closed once result is set
-	result *evidence.Executable
+	images  *images
+	process *process
+	uid     uint32
+	ctx     context.Context // ends when the process is closed
+	cancel  context.CancelFunc
+	opened  chan struct{} // closed once link and file are set
+	link    string
+	file    *os.File
+	short   bool // file could not be opened for want of descriptors or memory
+	once    sync.Once
+	done    chan struct{} // closed once result is set
+	result  *evidence.Executable
 }
 
 // observe begins to open the executable of p, and does not wait for that.
 func (m *images) observe(p *process) *observation {
-	o := &observation{images: m, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
+	o := &observation{images: m, process: p, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	go func() {
 		defer close(o.opened)
 		ctx, cancel := context.WithTimeout(o.ctx, m.timeout)
 		defer cancel()
 		o.open(ctx, p)
+		if p.pidfd != nil && !o.short {
+			p.dir.Close() // the pidfd identifies the process from now on
+		}
 	}()
 	return o
 }
 
 func (o *observation) open(ctx context.Context, p *process) {
-	if p.pidfd != nil {
-		defer p.dir.Close() // the pidfd identifies the process from now on
-	}
 	var err error
 	if o.link, err = p.readlink("exe"); err != nil {
 		return // a kernel thread, or no permission
@@ -85,7 +88,7 @@ func (o *observation) open(ctx context.Context, p *process) {
 	}
 	defer release()
 	f, err := p.open("exe", unix.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
+	if o.short = durable.Short(err); err != nil {
 		return
 	}
 	o.file = f
@@ -119,6 +122,9 @@ func (o *observation) look(ctx context.Context) *evidence.Executable {
 	case <-o.opened:
 	case <-ctx.Done():
 		return unreadable
+	}
+	if o.short { // as it was at accept; now there may be descriptors
+		o.open(ctx, o.process)
 	}
 	unreadable.Path = caller.Image(o.link, 1).Path
 	if o.file == nil {

@@ -147,10 +147,17 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	}
 	peer.Started = p.start * boottime.Tick
 	var group string
-	if peer.Unit, group, peer.UnitReason = i.unit(p); peer.Unit != "" {
+	var unread error
+	if peer.Unit, group, unread = i.unit(p); durable.Short(unread) {
+		// Not that it has no unit: the next connection may be identified.
+		return nil, fmt.Errorf("%w: %w", caller.ErrUnknown, unread)
+	} else if unread != nil {
+		peer.UnitReason = unread.Error()
+	}
+	if peer.Unit != "" {
 		peer.Invocation = i.invocation(peer.Unit)
 		peer.UnitStarted = func() uint64 {
-			return min(peer.Started, i.runs.of(peer.Unit, peer.Invocation, func() uint64 { return i.unitStarted(group, peer.Started) }))
+			return min(peer.Started, i.runs.of(peer.Unit, peer.Invocation, func() (uint64, bool) { return i.unitStarted(group, peer.Started) }))
 		}
 	}
 	// Only now is it known that all of this was read from the process that connected
@@ -230,18 +237,18 @@ func peerPidfd(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 }
 
-// unit returns the system unit of p and its control group, or the reason why there is none.
-func (i *Identifier) unit(p *process) (unit, group, reason string) {
+// unit returns the system unit of p and its control group. The error says why there is none.
+func (i *Identifier) unit(p *process) (unit, group string, err error) {
 	b, err := p.read("cgroup", caller.MaxCgroup)
 	if err != nil {
-		return "", "", "the agent cannot read the cgroup of the process: " + err.Error()
+		return "", "", fmt.Errorf("the agent cannot read the cgroup of the process: %w", err)
 	}
 	path, err := i.hierarchy.Path(b)
 	if err == nil {
 		unit, err = caller.UnitOf(path)
 	}
 	if err != nil {
-		return "", "", err.Error()
+		return "", "", err
 	}
-	return unit, groupOf(path, unit), ""
+	return unit, groupOf(path, unit), nil
 }

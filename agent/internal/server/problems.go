@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/keys"
@@ -84,6 +85,9 @@ func Explain(err error, first []ErrorCode) *api.Problem {
 	}
 	if p := sealingProblem(err); p != nil {
 		return p
+	}
+	if durable.Short(err) && !errors.Is(err, ledger.ErrDesynchronised) {
+		return problem.After(problem.New(api.CodeResources, err.Error()), time.Second)
 	}
 	for _, table := range [][]ErrorCode{first, errorCodes} {
 		for _, row := range table {

@@ -59,8 +59,14 @@ func (b *Blob) Encode() ([]byte, error) {
 	return strictjson.Encode(blobDocument{Type: blobType, Parent: b.parent, Public: b.public.Bytes(), Private: b.private, Auth: b.auth})
 }
 
+// ErrLater is returned for a stored key that a later version of this program wrote.
+var ErrLater = errors.New("a later version of the agent wrote it")
+
 // ParseBlob reads what [Blob.Encode] wrote.
 func ParseBlob(data []byte) (*Blob, error) {
+	if strictjson.Later(data, maxBlob, blobType) {
+		return nil, fmt.Errorf("read stored attestation key: %w", ErrLater)
+	}
 	var doc blobDocument
 	err := strictjson.Decode(data, maxBlob, &doc)
 	if err == nil && doc.Type != blobType {
