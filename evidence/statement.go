@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -59,6 +60,17 @@ type Caller struct {
 	App         string      `json:"app,omitzero"`         // declared application with this unit and user; empty if none
 	Method      Method      `json:"method"`               // how connection and process were tied
 	Executable  *Executable `json:"executable,omitzero"`  // observed image of the process; nil if it was not observed
+}
+
+// InUnit reports whether a caller in a unit is in the unit that an application is declared for:
+// that unit itself, or a template of systemd that it is an instance of. The first "@" of a name
+// begins the instance, and "worker@.service" is the template of "worker@1.service".
+func InUnit(declared, unit string) bool {
+	prefix, kind, at := strings.Cut(declared, "@")
+	if !at || prefix == "" || !strings.HasPrefix(kind, ".") || strings.Contains(kind[1:], ".") {
+		return declared == unit
+	}
+	return declared == unit || len(unit) > len(declared) && strings.HasPrefix(unit, prefix+"@") && strings.HasSuffix(unit, kind)
 }
 
 // An Executable is the image that the process ran when it connected.

@@ -26,6 +26,8 @@ func TestAccepted(t *testing.T) {
 		{"P-384", "", func(_ *testing.T, r *evidencetest.Recipe) {
 			r.AK = evidencetest.ECCKeyOn(elliptic.P384(), tpm2.TPMECCNistP384, tpm2.TPMAlgSHA384, 'k')
 		}},
+		{"an instance of the template that was declared", "caller.unit = \"billing@.service\"\ncaller.app = \"billing\"", templated("billing@.service", "billing@7-1.service")},
+		{"the instance that was declared", "caller.unit = \"billing@7.service\"", templated("billing@7.service", "billing@7.service")},
 		{"RSASSA", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSASSA) }},
 		{"RSAPSS", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSAPSS) }},
 	} {

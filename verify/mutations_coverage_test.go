@@ -16,9 +16,24 @@ func caller(change func(*evidence.Caller)) func(*testing.T, *evidencetest.Recipe
 	return func(_ *testing.T, r *evidencetest.Recipe) { change(&r.Statement.Caller) }
 }
 
+// templated declares the application for a unit or template, and lets a caller of a unit ask.
+func templated(declared, unit string) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		e := *billingApp.App
+		e.Unit = declared
+		r.Events[1] = pcr.Event{Type: pcr.EventApp, Time: r.Events[1].Time, App: &e}
+		r.Statement.Caller.Unit = unit
+	}
+}
+
 var callerMutations = []mutation{
 	{id: LogCaller, name: "an application that the log does not have", recipe: caller(func(c *evidence.Caller) { c.App, c.Executable = "ledger", nil })},
 	{id: LogCaller, name: "of another unit", recipe: caller(func(c *evidence.Caller) { c.Unit = "payment.service" })},
+	{id: LogCaller, name: "an instance, and the log has another one", recipe: templated("billing@1.service", "billing@2.service")},
+	{id: LogCaller, name: "an instance of another template", recipe: templated("payment@.service", "billing@2.service")},
+	{id: LogCaller, name: "no instance of the template", recipe: templated("billing@.service", "billing.service")},
+	{id: LogCaller, name: "an instance of a template of another type", recipe: templated("billing@.socket", "billing@2.service")},
+	{id: LogCaller, name: "the template is the other's instance", recipe: templated("billing@2.service", "billing@.service")},
 	{id: LogCaller, name: "of another user", recipe: caller(func(c *evidence.Caller) { c.UID = 991 })},
 	{id: LogCaller, name: "covered, and not in the manifest", recipe: caller(func(c *evidence.Caller) { c.Executable.Digest = &evidence.Digest{1} })},
 	{id: LogCaller, name: "covered, without a digest", recipe: caller(func(c *evidence.Caller) { c.Executable.Digest = nil })},

@@ -192,6 +192,7 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAppUnit, name: "user", tables: app("billing", "user = \"root\"", "billing 1")},
 	{id: PolicyAppUnlisted, name: "a further one", root: `unlisted_apps = "refuse"`},
 	{id: PolicyCallerUnit, name: "another", tables: "[caller]\nunit = \"payment.service\""},
+	{id: PolicyCallerUnit, name: "no instance of the template", tables: "[caller]\nunit = \"billing@.service\""},
 	{id: PolicyCallerUnit, name: "none", tables: "[caller]\nunit = \"billing.service\"", recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		c := &r.Statement.Caller
 		c.Unit, c.App, c.Invocation, c.UnitStarted, c.Executable = "", "", nil, nil, nil

@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
@@ -61,12 +63,17 @@ Write a declaration for the application that a unit starts, derived from its Exe
 and User=. The command shows it first, with what it does not cover. Add the shared
 libraries, modules and configuration that the program uses.
 
+UNIT is a service, without its type too. An alias is followed to the unit that it names.
+A template (worker@.service) declares all its instances as one application: so must
+services be that a socket starts for each connection (Accept=yes).
+
   --app NAME    name of the application (default: the unit's, without .service)
   --yes         write without asking
   --root DIR    work on the folder of a machine that is being built
 
 Examples:
   agentctl app add billing.service
+  agentctl app add worker@.service
   agentctl app add worker@1.service --app worker-1 --yes
 `
 
@@ -116,6 +123,7 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err)
 	}
+	unit = service.Name // and not an alias, which has no processes and no drop-ins of its own
 	d, err := declaredFor(declared, unit, u.app)
 	if err != nil {
 		return misuse(err).withHint(fmt.Sprintf("`agentctl app add %s` writes a declaration", unit))
@@ -141,8 +149,12 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 }
 
 func (t *terminal) disableUnit(unit string, u *unitFlags) error {
+	unit = unitfile.Complete(unit)
 	if err := unitfile.CheckName(unit); err != nil {
 		return misuse(err)
+	}
+	if service, err := unitfile.Load(u.root, unit); err == nil { // a unit that is gone is disabled too
+		unit = service.Name
 	}
 	err := unitfile.Remove(u.root, unit)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -164,7 +176,8 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err)
 	}
-	name := cmp.Or(u.app, strings.ReplaceAll(strings.TrimSuffix(unit, ".service"), "@", "-"))
+	unit = service.Name
+	name := cmp.Or(u.app, appName(unit))
 	path := filepath.Join(appsFolder, name+".toml")
 	// The agent reads it the same way, apart from the user: an image may not have it yet.
 	if _, err := declaration.Parse(name, path, draft.Text, anyUser); err != nil {
@@ -192,6 +205,17 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	}
 	fmt.Fprintf(t.out, "declared %s; `agentctl app enable %s` has it measured before each start\n", name, unit)
 	return nil
+}
+
+// appName returns the usual name of the application of a unit: letters, digits and -_. of it.
+func appName(unit string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '_' || r == '.' || unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return r
+		}
+		return '-'
+	}, strings.TrimSuffix(unit, ".service"))
+	return strings.TrimLeft(strings.TrimRight(name, "-"), "-.")
 }
 
 func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
@@ -270,14 +294,14 @@ func declaredFor(declared map[string]*declaration.Declaration, unit, name string
 		switch {
 		case d == nil:
 			return nil, fmt.Errorf("no application %q is declared", name)
-		case d.Unit != unit:
+		case !evidence.InUnit(d.Unit, unit):
 			return nil, fmt.Errorf("%s declares unit %s, not %s", d.File, d.Unit, unit)
 		}
 		return d, nil
 	}
 	var names []string
 	for n, d := range declared {
-		if d.Unit == unit {
+		if evidence.InUnit(d.Unit, unit) {
 			names = append(names, n)
 		}
 	}

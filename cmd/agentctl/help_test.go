@@ -105,7 +105,7 @@ func TestOfferedWords(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"app", "add", root, ""}, "a.service c.service local.service"},
+		{[]string{"app", "add", root, ""}, "a.service b@.service c.service local.service"},
 		{[]string{"app", "add", root, "l"}, "local.service"},
 		{[]string{"app", "add", root, "a.service", ""}, ""},
 		{[]string{"app", "enable", root, ""}, "a.service c.service"},

@@ -80,10 +80,17 @@ type Process interface {
 	Close() error
 }
 
+// An App is a declared application.
+type App struct {
+	Name string
+	Unit string // as declared: the unit of its processes, or the template of their units
+}
+
 // Apps knows the declared applications.
 type Apps interface {
-	// ByUnit returns the application whose unit and user these are.
-	ByUnit(unit string, uid uint32) (name string, ok bool)
+	// ByUnit returns the application that is declared for this unit, or for its template, and for
+	// this user.
+	ByUnit(unit string, uid uint32) (app App, ok bool)
 	// Settle makes the log say what the agent was told of the files of app.
 	Settle(ctx context.Context, app string)
 	// Covers reports whether the manifest of app lists exactly this content.
@@ -99,8 +106,8 @@ func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
 		if p.UnitStarted != nil {
 			*c.UnitStarted = p.UnitStarted()
 		}
-		if name, ok := apps.ByUnit(p.Unit, p.UID); ok {
-			c.App = name
+		if app, ok := apps.ByUnit(p.Unit, p.UID); ok {
+			c.App = app.Name
 		}
 	}
 	x := p.Process.Executable(ctx)

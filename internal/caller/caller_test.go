@@ -165,8 +165,8 @@ type fakeApps struct {
 	read *int // how often the files of the app were looked at
 }
 
-func (f fakeApps) ByUnit(unit string, uid uint32) (string, bool) {
-	return "billing", unit == f.unit && uid == f.uid
+func (f fakeApps) ByUnit(unit string, uid uint32) (App, bool) {
+	return App{Name: "billing", Unit: f.unit}, unit == f.unit && uid == f.uid
 }
 func (f fakeApps) Covers(app string, d evidence.Digest) bool {
 	return app == "billing" && d == f.has && *f.read == 1
@@ -212,9 +212,9 @@ func TestCaller(t *testing.T) {
 // obliging finds an app for every caller, and every content in it.
 type obliging struct{}
 
-func (obliging) ByUnit(string, uint32) (string, bool) { return "billing", true }
-func (obliging) Settle(context.Context, string)       {}
-func (obliging) Covers(string, evidence.Digest) bool  { return true }
+func (obliging) ByUnit(string, uint32) (App, bool)   { return App{Name: "billing"}, true }
+func (obliging) Settle(context.Context, string)      {}
+func (obliging) Covers(string, evidence.Digest) bool { return true }
 
 // No system unit, no app, and without an app nothing is covered: whatever the list of
 // apps would say to an empty name.

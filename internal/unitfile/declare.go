@@ -12,14 +12,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/text"
 )
 
 // A Draft is a declaration derived from a unit, for an administrator to complete.
 type Draft struct {
 	Text  []byte
 	Notes []string // what the draft does not cover
+
+	files []string
 }
 
 // searchPath are the folders in which systemd looks for a program without a slash in its name.
@@ -29,60 +35,102 @@ var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/us
 // and the interpreters of those that are scripts. A unit file does not name libraries, modules
 // and configuration: the notes do.
 func Declare(root string, s *Service) (*Draft, error) {
+	if err := s.returns(); err != nil {
+		return nil, err
+	}
 	if s.DynamicUser {
 		return nil, fmt.Errorf("%s sets DynamicUser=: systemd gives its uid to another unit later, so give it a user of its own", s.Name)
 	}
 	if s.RootChanged != "" {
 		return nil, fmt.Errorf("%s sets %s=, so it sees other files than the agent: write the declaration by hand, and read \"What is covered\" in docs/apps.md", s.Name, s.RootChanged)
 	}
-	if len(s.Programs) == 0 {
+	if len(s.Commands) == 0 {
 		return nil, fmt.Errorf("%s has no ExecStart=", s.Name)
 	}
 	d := &Draft{}
-	var files []string
-	add := func(path string) {
-		if !slices.Contains(files, path) {
-			files = append(files, path)
-		}
-	}
-	for _, p := range s.Programs {
-		path, err := locate(root, p)
-		if err != nil {
+	for _, p := range s.Programs() {
+		if err := d.add(root, p); err != nil {
 			return nil, err
 		}
-		add(path)
-		interpreter, libraries, err := look(root, path)
-		if err != nil {
-			return nil, err
-		}
-		if interpreter != "" {
-			at, err := locate(root, interpreter)
-			if err != nil {
-				return nil, fmt.Errorf("interpreter of %s: %w", path, err)
-			}
-			add(at)
-			d.Notes = append(d.Notes, fmt.Sprintf("%s is a script: its interpreter %s is covered, what the script includes or imports is not", path, at))
-		}
-		if len(libraries) > 0 {
-			d.Notes = append(d.Notes, fmt.Sprintf("%s loads shared libraries, which are not covered: %s", path, strings.Join(libraries, " ")))
+	}
+	// The notes become comments: a file must not end one, and begin a key.
+	for i, n := range d.Notes {
+		if !text.Shown(n) {
+			d.Notes[i] = strconv.QuoteToASCII(n)
 		}
 	}
-	user := cmp.Or(s.User, "root")
+	d.write(s)
+	return d, nil
+}
+
+// add adds a program, and the interpreter of a script.
+func (d *Draft) add(root, program string) error {
+	path, err := locate(root, program)
+	if err != nil {
+		return err
+	}
+	d.file(path)
+	interpreter, libraries, err := look(root, path)
+	if err != nil {
+		return err
+	}
+	if interpreter != "" {
+		at, err := locate(root, interpreter)
+		if err != nil {
+			return fmt.Errorf("interpreter of %s: %w", path, err)
+		}
+		d.file(at)
+		d.Notes = append(d.Notes, fmt.Sprintf("%s is a script: its interpreter %s is covered, what the script includes or imports is not", path, at))
+	}
+	if len(libraries) > 0 {
+		d.Notes = append(d.Notes, fmt.Sprintf("%s loads shared libraries, which are not covered: %s", path, strings.Join(libraries, " ")))
+	}
+	return nil
+}
+
+func (d *Draft) file(path string) {
+	if !slices.Contains(d.files, path) {
+		d.files = append(d.files, path)
+	}
+}
+
+// write writes the declaration.
+func (d *Draft) write(s *Service) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Derived from %s. Add what else the program runs, loads or is configured by.\n", s.Name)
+	if s.Asked != s.Name {
+		fmt.Fprintf(&b, "# It was asked for as %s, which is another name of this unit.\n", s.Asked)
+	}
+	if s.unit.Template {
+		b.WriteString("# The unit is a template: every instance of it is this application.\n")
+	}
 	for _, n := range d.Notes {
 		fmt.Fprintf(&b, "# %s.\n", n)
 	}
-	// Strings of Go are strings of TOML: unit files are read by lines, so no control character
-	// is in them.
-	fmt.Fprintf(&b, "unit = %q\nuser = %q\nfiles = [\n", s.Name, user)
-	for _, f := range files {
+	// Strings of Go that can be shown are strings of TOML. Others are not, and are refused when the
+	// declaration is read.
+	fmt.Fprintf(&b, "unit = %q\nuser = %q\nfiles = [\n", s.Name, cmp.Or(s.User, "root"))
+	for _, f := range d.files {
 		fmt.Fprintf(&b, "  %q,\n", f)
 	}
 	b.WriteString("]\n")
 	d.Text = b.Bytes()
-	return d, nil
 }
+
+// returns refuses a unit whose name no later process has again.
+func (s *Service) returns() error {
+	if s.PerCall != "" && !s.unit.Template {
+		template, _ := s.unit.TemplateOf()
+		return fmt.Errorf("%s starts an instance of %s for each connection (Accept=yes), whose name never returns: declare the template %s", s.PerCall, template, template)
+	}
+	if s.Transient && madeUp.MatchString(s.Name) {
+		return fmt.Errorf("%s is a name that systemd-run made up, and that never returns: give the unit a name with --unit=", s.Name)
+	}
+	return nil
+}
+
+// madeUp matches names of units that systemd-run makes up.
+var madeUp = regexp.MustCompile(`^run-(u[0-9]+|r[0-9a-f]{32}|p[0-9]+-i[0-9]+)\.service$`)
 
 func locate(root, program string) (string, error) {
 	if filepath.IsAbs(program) {

@@ -8,122 +8,203 @@ package unitfile
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/unitname"
 )
-
-// folders may contain unit files, of which the first counts, and drop-ins, which all count
-// (systemd.unit(5)).
-var folders = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
 // maxFile is the largest unit file that is read.
 const maxFile = 1 << 20
 
 // A Service is what the package reads from a service unit.
 type Service struct {
-	Name        string   // billing.service
-	Files       []string // the unit file and its drop-ins, as seen inside root
-	Programs    []string // executables of ExecStart=, as written
-	User        string   // user of the unit; empty: root
+	Name        string    // billing.service, as its processes have it; worker@.service of a template
+	Asked       string    // name that it was asked for: an alias, or Name
+	Files       []string  // the unit file and its drop-ins, as seen inside root
+	Commands    []Command // those of ExecStart=
+	User        string    // user of the unit; empty: root
 	DynamicUser bool
+	Transient   bool   // made by a program while the system runs
+	PerCall     string // socket that starts an instance for each connection (Accept=yes); empty if none
 	RootChanged string // setting by which the unit sees other files than the host; empty if none
+
+	unit    unitname.Name
+	aliases bool // whether the unit has further names
+	other   map[string]bool
 }
 
-// ErrNoUnit is returned if no folder contains the unit file.
-var ErrNoUnit = errors.New("there is no such unit file")
+// A Command is one command line of ExecStart=.
+type Command struct {
+	Program string   // an absolute path, or a name that is looked for in the search path
+	Args    []string // after the program's name
+}
 
-// CheckName refuses what is not the name of a service that can run.
+// Complete returns the name of a unit with its type, as systemctl takes it: without one it is a
+// service.
+func Complete(unit string) string {
+	if _, err := unitname.Parse(unit); err != nil && unit != "" {
+		if _, err := unitname.Parse(unit + ".service"); err == nil {
+			return unit + ".service"
+		}
+	}
+	return unit
+}
+
+// CheckName refuses what is not the name of a service, or of a template of services.
 func CheckName(unit string) error {
-	_, err := parseName(unit)
-	return err
-}
-
-func parseName(unit string) (unitname.Name, error) {
-	n, err := unitname.Running(unit)
-	if err != nil || n.Type != "service" {
-		return n, fmt.Errorf("%q is not the name of a service: write it like billing.service, or worker@1.service for the instance of a template", unit)
+	n, err := unitname.Parse(unit)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not the name of a service: write it like billing.service, or worker@1.service for the instance of a template; `systemd-escape` writes other characters", unit)
+	case n.Type == "socket":
+		return fmt.Errorf("%s is a socket, and the processes are in the service that it starts: name that, of a socket with Accept=yes the template %s", unit, unitname.Name{Prefix: n.Prefix, Type: "service", Template: true})
+	case n.Type != "service":
+		return fmt.Errorf("%s is not a service: write it like billing.service, or worker@1.service for the instance of a template", unit)
 	}
-	return n, nil
+	return nil
 }
 
-// Load reads the files of a unit below root, which is "/" on a running machine. A file of more
-// than 1 MiB is an error.
+// Load reads the files of a service below root, which is "/" on a running machine. A name without
+// its type is that of a service, an alias is followed to the unit, and a template stands for all
+// its instances. A file of more than 1 MiB is an error.
 func Load(root, unit string) (*Service, error) {
-	n, err := parseName(unit)
+	unit = Complete(unit)
+	if err := CheckName(unit); err != nil {
+		return nil, err
+	}
+	x, err := scan(root)
 	if err != nil {
 		return nil, err
 	}
-	names := []string{unit}
-	if template, ok := n.TemplateOf(); ok {
-		names = append(names, template)
+	main, id, err := x.fragment(unit)
+	if err != nil {
+		return nil, x.suggest(unit, err)
 	}
-	s := &Service{Name: unit}
-	main, err := find(root, names)
+	if err := CheckName(id); err != nil {
+		return nil, err
+	}
+	names := x.names(main, id)
+	s := &Service{Name: id, Asked: unit, aliases: len(names) > 1, Transient: filepath.Dir(main) == transientFolder, other: map[string]bool{}}
+	if s.unit, err = unitname.Parse(id); err != nil {
+		return nil, err
+	}
+	masked, err := masked(root, main)
+	if err == nil && masked {
+		err = fmt.Errorf("%s: %w", main, ErrMasked)
+	}
 	if err != nil {
 		return nil, err
 	}
-	files := append([]string{main}, dropIns(root, names)...)
-	for _, f := range files {
-		b, err := readFile(root, f)
-		if err != nil {
+	dropIns, err := x.dropIns(names, "service")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range append([]string{main}, dropIns...) {
+		if err := s.add(root, f); err != nil {
 			return nil, err
 		}
-		if err := s.read(f, string(b)); err != nil {
-			return nil, err
-		}
-		s.Files = append(s.Files, f)
+	}
+	s.RootChanged = firstOf(s.other)
+	if s.PerCall, err = x.perCall(s.unit); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-func find(root string, names []string) (string, error) {
-	for _, n := range names {
-		for _, dir := range folders {
-			path := filepath.Join(dir, n)
-			_, err := os.Lstat(filepath.Join(root, path))
-			if err == nil {
-				return path, nil
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return "", err
-			}
-		}
+// add reads one of the unit's files. A drop-in that is masked says nothing.
+func (s *Service) add(root, file string) error {
+	if masked, err := masked(root, file); err != nil || masked {
+		return err
 	}
-	return "", fmt.Errorf("%s: %w in %s", names[0], ErrNoUnit, strings.Join(folders, ", "))
+	b, err := readFile(root, file)
+	if err != nil {
+		return err
+	}
+	s.Files = append(s.Files, file)
+	return s.read(file, string(b))
 }
 
-// dropIns returns the drop-ins of the unit in the order of their names. One in an earlier
-// folder hides those of the same name in later folders.
-func dropIns(root string, names []string) []string {
-	found := map[string]string{}
-	for _, n := range names {
-		for _, dir := range folders {
-			d := filepath.Join(dir, n+".d")
-			entries, err := os.ReadDir(filepath.Join(root, d))
-			if err != nil {
-				continue
-			}
-			for _, e := range entries {
-				if strings.HasSuffix(e.Name(), ".conf") && found[e.Name()] == "" {
-					found[e.Name()] = filepath.Join(d, e.Name())
-				}
-			}
+// suggest adds the template to the error about a name that has no unit file.
+func (x *index) suggest(unit string, err error) error {
+	n, wrong := unitname.Parse(unit)
+	if wrong != nil || n.Template || n.Instance != "" {
+		return err
+	}
+	n.Template = true
+	if _, ok := x.follow(n.String()); ok {
+		return fmt.Errorf("%w; %s is a template: name it, or an instance like %s@1.%s", err, n, n.Prefix, n.Type)
+	}
+	return err
+}
+
+// masked reports whether the file at path takes the unit out of use: it is empty, or a link to
+// /dev/null, which an image need not have.
+func masked(root, path string) (bool, error) {
+	full, err := filepath.Abs(root)
+	if err != nil {
+		return false, err
+	}
+	at, err := securejoin.SecureJoin(full, path)
+	if errors.Is(err, unix.ELOOP) {
+		err = fmt.Errorf("%s: %w: its links lead in a circle", path, ErrNoUnit)
+	}
+	if err != nil {
+		return false, err
+	}
+	if at == filepath.Join(full, "/dev/null") {
+		return true, nil
+	}
+	info, err := os.Stat(at)
+	return err == nil && (info.Mode().IsRegular() && info.Size() == 0 || info.Mode()&os.ModeDevice != 0), err
+}
+
+// perCall returns the socket that starts an instance of the template of n for each connection.
+func (x *index) perCall(n unitname.Name) (string, error) {
+	if !n.Template && n.Instance == "" {
+		return "", nil
+	}
+	socket := unitname.Name{Prefix: n.Prefix, Type: "socket"}.String()
+	path, id, err := x.fragment(socket)
+	if errors.Is(err, ErrNoUnit) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	dropIns, err := x.dropIns(x.names(path, id), "socket")
+	if err != nil {
+		return "", err
+	}
+	accept := false
+	for _, f := range append([]string{path}, dropIns...) {
+		if masked, err := masked(x.root, f); err != nil || masked {
+			continue // a socket that is masked starts nothing
 		}
+		b, err := readFile(x.root, f)
+		if err != nil {
+			return "", err
+		}
+		settings(string(b), "[Socket]", func(key, value string) error {
+			if key == "Accept" {
+				accept = truth(value)
+			}
+			return nil
+		})
 	}
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(found)) {
-		out = append(out, found[name])
+	if !accept {
+		return "", nil
 	}
-	return out
+	return socket, nil
 }
 
 func readFile(root, path string) ([]byte, error) {
@@ -151,53 +232,73 @@ func Within(root, path string) (string, error) {
 
 // read reads the settings of one file.
 func (s *Service) read(file, text string) error {
-	section := ""
+	return settings(text, "[Service]", func(key, value string) error {
+		if err := s.set(key, value); err != nil {
+			return fmt.Errorf("%s: %s=%s: %w", file, key, value, err)
+		}
+		return nil
+	})
+}
+
+// settings calls set for each setting of a section.
+func settings(text, section string, set func(key, value string) error) error {
+	in := ""
 	for line := range joined(text) {
 		switch {
 		case line == "":
 			continue
 		case line[0] == '[':
-			section = line
+			in = line
 			continue
-		case section != "[Service]":
+		case in != section:
 			continue
 		}
 		key, value, ok := strings.Cut(line, "=")
 		if !ok {
 			continue
 		}
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		if err := s.set(key, value); err != nil {
-			return fmt.Errorf("%s: %s=%s: %w", file, key, value, err)
+		if err := set(strings.TrimSpace(key), strings.TrimSpace(value)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Service) set(key, value string) error {
-	switch key {
-	case "User":
-		s.User = value
-	case "DynamicUser":
-		s.DynamicUser = slices.Contains([]string{"1", "yes", "true", "on"}, strings.ToLower(value))
-	case "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages":
-		if s.RootChanged = ""; value != "" {
-			s.RootChanged = key
-		}
-	case "ExecStart":
-		if value == "" {
-			s.Programs = nil
-			return nil
-		}
-		p, err := program(value)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(s.Programs, p) {
-			s.Programs = append(s.Programs, p)
+// truth reads a boolean of systemd.
+func truth(s string) bool {
+	return slices.Contains([]string{"1", "yes", "y", "true", "t", "on"}, strings.ToLower(s))
+}
+
+// otherFiles are the settings by which a unit sees other files than the agent.
+var otherFiles = []string{"RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths", "MountImages", "ExtensionImages", "ExtensionDirectories"}
+
+func firstOf(set map[string]bool) string {
+	for _, key := range otherFiles {
+		if set[key] {
+			return key
 		}
 	}
-	return nil
+	return ""
+}
+
+func (s *Service) set(key, value string) (err error) {
+	switch {
+	case key == "User" && value == "":
+		s.User = ""
+	case key == "User":
+		if s.User, err = expand(value, s.unit, s.aliases); err == nil && !userName(s.User) {
+			err = fmt.Errorf("systemd takes %q for no name of a user, and goes on without it: %w", s.User, errByHand)
+		}
+	case key == "DynamicUser":
+		s.DynamicUser = truth(value)
+	case slices.Contains(otherFiles, key):
+		s.other[key] = value != ""
+	case key == "ExecStart" && value == "":
+		s.Commands = nil
+	case key == "ExecStart":
+		return s.addCommands(value)
+	}
+	return err
 }
 
 // joined returns the lines of a unit file, with continued lines put together. It follows
@@ -229,26 +330,76 @@ func joined(text string) func(func(string) bool) {
 	}
 }
 
-// program returns the executable of a command line (systemd.service(5), "Command lines").
-func program(line string) (string, error) {
-	line = strings.TrimLeft(line, "@-:+!|")
-	if line == "" {
-		return "", errors.New("it names no program")
+// userName reports whether systemd takes s as a user (valid_user_group_name of
+// src/basic/user-util.c, as units are read).
+func userName(s string) bool {
+	if s == "" || s == "." || s == ".." || strings.ContainsAny(s, ":/") || strings.TrimSpace(s) != s {
+		return false
 	}
-	if q := line[0]; q == '"' || q == '\'' {
-		end := strings.IndexByte(line[1:], q)
-		if end < 0 {
-			return "", errors.New("a quote is not closed")
+	if strings.Trim(strings.TrimPrefix(s, "-"), "0123456789") == "" { // a number
+		n, err := strconv.ParseUint(s, 10, 32)
+		return err == nil && strconv.FormatUint(n, 10) == s && n != 1<<32-1 && n != 1<<16-1
+	}
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// addCommands adds the commands of a value of ExecStart=.
+func (s *Service) addCommands(value string) error {
+	all, err := commands(value)
+	if err != nil {
+		return err
+	}
+	for i, line := range all {
+		if len(line) == 0 && i > 0 && i == len(all)-1 {
+			return nil // after a last ";"
 		}
-		line = line[1 : 1+end]
-	} else {
-		line, _, _ = strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
+		if err := s.addCommand(line); err != nil {
+			return err
+		}
 	}
-	if strings.ContainsAny(line, `%$\`) {
-		return "", errors.New("specifiers, variables and escapes in the program's name are not resolved here: write the declaration by hand")
+	return nil
+}
+
+func (s *Service) addCommand(line []string) error {
+	if len(line) == 0 {
+		return errors.New("it names no program")
 	}
-	if strings.ContainsRune(line, '/') && !filepath.IsAbs(line) {
-		return "", errors.New("the program's path is not absolute")
+	name := strings.TrimLeft(line[0], "@-:+!|")
+	prefix := line[0][:len(line[0])-len(name)]
+	args := line[1:]
+	if strings.Contains(prefix, "@") && len(args) > 0 {
+		args = args[1:] // the first is only the name that the program is told
 	}
-	return filepath.Clean(line), nil
+	if strings.Contains(prefix, "|") {
+		return fmt.Errorf("the shell of the user runs it: %w", errByHand)
+	}
+	if strings.HasPrefix(name, "$") {
+		return fmt.Errorf("a variable names the program: %w", errByHand)
+	}
+	program, err := expand(name, s.unit, s.aliases)
+	switch {
+	case err != nil:
+		return err
+	case program == "":
+		return errors.New("it names no program")
+	case strings.HasSuffix(program, "/"):
+		return errors.New("it names a directory and not a program")
+	case strings.ContainsAny(program, "\\\"'"):
+		return fmt.Errorf("systemd starts no program with quotes or backslashes in its name: %w", errByHand)
+	case strings.ContainsRune(program, '/') && !filepath.IsAbs(program):
+		return errors.New("the program's path is not absolute")
+	}
+	s.Commands = append(s.Commands, Command{Program: filepath.Clean(program), Args: args})
+	return nil
+}
+
+// Programs returns the programs that the service starts, each once.
+func (s *Service) Programs() []string {
+	var out []string
+	for _, c := range s.Commands {
+		if !slices.Contains(out, c.Program) {
+			out = append(out, c.Program)
+		}
+	}
+	return out
 }

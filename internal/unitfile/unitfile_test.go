@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
 // tree writes files below a new folder.
@@ -27,22 +29,38 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func TestPrograms(t *testing.T) {
+func TestCommands(t *testing.T) {
 	for _, test := range []struct{ line, want, wrong string }{
 		{"/usr/bin/a", "/usr/bin/a", ""},
-		{"/usr/bin/a b c", "/usr/bin/a", ""},
-		{"-@+!!/usr//bin/a x", "/usr/bin/a", ""},
-		{`"/opt/with space/a" b`, "/opt/with space/a", ""},
-		{"python3 -m x", "python3", ""},
+		{"/usr/bin/a b c", "/usr/bin/a|b|c", ""},
+		{"-@+!!/usr//bin/a x y", "/usr/bin/a|y", ""},
+		{`"/opt/with space/a" b`, "/opt/with space/a|b", ""},
+		{`/opt/with" "space/'a' b`, "/opt/with space/a|b", ""},
+		{`/opt/with\x20space/a "b c"d`, "/opt/with space/a|b cd", ""},
+		{"python3 -m x", "python3|-m|x", ""},
+		{`/bin/a 1 ; -/bin/b \; ";" ;`, `/bin/a|1 /bin/b|;|;`, ""},
+		{"/opt/%i/a", "/opt/x/a", ""},
+		{"/opt/%N/%%", "/opt/w@x/%", ""},
+		{"/opt/%I/%p%P%j%J", "/opt/x/wwww", ""},
 		{`"/opt/a`, "", "not closed"},
-		{"/opt/%i/a", "", "by hand"},
+		{"/opt/%H/a", "", "by hand"},
+		{"/opt/%m", "", "by hand"},
 		{"$PROGRAM", "", "by hand"},
+		{"|/bin/a", "", "by hand"},
 		{"bin/a", "", "not absolute"},
+		{"/bin/", "", "directory"},
 		{"-", "", "names no program"},
+		{"/bin/a ; ; /bin/b", "", "names no program"},
+		{`/bin/a b\`, "", "backslash"},
 	} {
-		got, err := program(test.line)
-		if got != test.want || (err != nil) != (test.wrong != "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
-			t.Errorf("program of %q: %q, %v; want %q, error %q", test.line, got, err, test.want, test.wrong)
+		s := Service{unit: unitname.Name{Prefix: "w", Instance: "x", Type: "service"}}
+		err := s.set("ExecStart", test.line)
+		var got []string
+		for _, c := range s.Commands {
+			got = append(got, strings.Join(append([]string{c.Program}, c.Args...), "|"))
+		}
+		if err == nil && strings.Join(got, " ") != test.want || (err != nil) != (test.wrong != "") || err != nil && !strings.Contains(err.Error(), test.wrong) {
+			t.Errorf("commands of %q: %q, %v; want %q, error %q", test.line, got, err, test.want, test.wrong)
 		}
 	}
 }
@@ -61,7 +79,7 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.User != "shown" || !s.DynamicUser || !slices.Equal(s.Programs, []string{"/bin/a", "/bin/b"}) {
+	if s.User != "shown" || !s.DynamicUser || !slices.Equal(s.Programs(), []string{"/bin/a", "/bin/b"}) {
 		t.Errorf("read %+v", s)
 	}
 	if w, err := Load(root, "w@2.service"); err != nil || w.RootChanged != "" || len(w.Files) != 2 {
@@ -98,11 +116,11 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// TestNames: a service that can run, by the rule of unitname.
+// TestNames: a service or a template of services, by the rule of unitname.
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"a.service": true, "a@b.service": true, "a@b@c.service": true, "a@b@.service": true,
-		"a@.service": false, "a.socket": false, "a": false, "../a.service": false, "": false,
+		"a@.service": true, "a.socket": false, "a": false, "../a.service": false, "": false,
 	} {
 		if err := CheckName(name); (err == nil) != ok {
 			t.Errorf("%q: %v, want accepted %v", name, err, ok)

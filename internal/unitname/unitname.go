@@ -77,6 +77,16 @@ func allowed(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(`:-_.\@`, c) >= 0
 }
 
+// Declared parses the name of what an app can be declared for: a unit that processes can run in
+// ([Running]), or a template of such units, which stands for all its instances.
+func Declared(s string) (Name, error) {
+	n, err := Parse(s)
+	if err == nil && n.Template && slices.Contains(processTypes, n.Type) {
+		return n, nil
+	}
+	return Running(s)
+}
+
 // Running parses the name of a unit that processes can run in: a service, scope, socket,
 // mount or swap that is not a template.
 func Running(s string) (Name, error) {

@@ -51,7 +51,7 @@ def _caller(v, said, doc, state):
     app = state.coverage.apps.get(caller["app"])
     events = app.events if app else []
     covered = caller["executable"] and caller["executable"]["covered"]
-    fits = [b for b, _ in events if b["unit"] == caller["unit"] and b["uid"] in (None, caller["uid"])]
+    fits = [b for b, _ in events if _in_unit(b["unit"], caller["unit"]) and b["uid"] in (None, caller["uid"])]
     if events or covered:
         v.true("log.caller", fits)
     else:
@@ -59,6 +59,15 @@ def _caller(v, said, doc, state):
     if covered:
         v.true("log.caller", any(_lists(body, caller["executable"]["digest"]) for body, until in events
                                  if until is None or _recent(until, caller, doc)))
+
+
+def _in_unit(declared, unit):
+    if declared == unit:
+        return True
+    prefix, at, kind = (declared or "").partition("@")
+    if not at or not prefix or not kind.startswith(".") or "." in kind[1:]:
+        return False
+    return unit.startswith(prefix + "@") and unit.endswith(kind) and len(unit) > len(declared)
 
 
 def _recent(until, caller, doc):

@@ -39,6 +39,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -200,16 +201,21 @@ func (a *Apps) List() []Status {
 }
 
 // ByUnit returns the app that is declared for exactly this system unit and uid, measured or
-// not.
-func (a *Apps) ByUnit(unit string, uid uint32) (name string, ok bool) {
+// not. If there is none, it is the one that is declared for the unit's template.
+func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, x := range a.apps {
-		if d := x.declaration; d != nil && d.Unit == unit && d.UID == uid {
-			return x.name, true
+		d := x.declaration
+		if d == nil || d.UID != uid || !evidence.InUnit(d.Unit, unit) {
+			continue
+		}
+		app, ok = caller.App{Name: x.name, Unit: d.Unit}, true
+		if d.Unit == unit {
+			break
 		}
 	}
-	return "", false
+	return app, ok
 }
 
 // Covers reports whether the recorded manifest of app lists an executable file with content

@@ -94,15 +94,15 @@ func TestManifest(t *testing.T) {
 	if w.Covers("other", digestOf("daemon")) {
 		t.Error("an undeclared app covers content")
 	}
-	if name, ok := w.ByUnit("app.service", 1000); !ok || name != "app" {
-		t.Errorf("by unit: %q %v", name, ok)
+	if app, ok := w.ByUnit("app.service", 1000); !ok || app.Name != "app" {
+		t.Errorf("by unit: %+v %v", app, ok)
 	}
 	for _, c := range []struct {
 		unit string
 		uid  uint32
 	}{{"app.service", 0}, {"app.service", 1001}, {"other.service", 1000}, {"", 1000}} {
-		if name, ok := w.ByUnit(c.unit, c.uid); ok {
-			t.Errorf("by unit %s and uid %d: %s", c.unit, c.uid, name)
+		if app, ok := w.ByUnit(c.unit, c.uid); ok {
+			t.Errorf("by unit %s and uid %d: %+v", c.unit, c.uid, app)
 		}
 	}
 }

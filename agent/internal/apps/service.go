@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -38,12 +39,13 @@ type Service struct {
 	reload sync.Mutex // held while declarations are adopted, so that one reload does at a time
 }
 
-// ByUnit returns the application whose unit and user these are.
-func (s *Service) ByUnit(unit string, uid uint32) (string, bool) {
+// ByUnit returns the application that is declared for this unit, or for its template, and for this
+// user.
+func (s *Service) ByUnit(unit string, uid uint32) (caller.App, bool) {
 	if a, up := s.Apps.Now(); up {
 		return a.ByUnit(unit, uid)
 	}
-	return "", false
+	return caller.App{}, false
 }
 
 // Settle makes the log say what the agent was told of the files of app.

@@ -27,7 +27,7 @@ import (
 // noApps declares nothing; the routes asked here need no more.
 type noApps struct{ server.Apps }
 
-func (noApps) ByUnit(string, uint32) (string, bool)               { return "", false }
+func (noApps) ByUnit(string, uint32) (caller.App, bool)           { return caller.App{}, false }
 func (noApps) Settle(context.Context, string)                     {}
 func (noApps) Covers(string, evidence.Digest) bool                { return false }
 func (noApps) List() []api.App                                    { return nil }

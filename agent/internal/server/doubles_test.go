@@ -92,8 +92,8 @@ func (f *fake) Log(_ context.Context, start uint64) (evidence.Log, error) {
 	return evidence.Log{Start: start, Records: f.records}, nil
 }
 func (f *fake) Bytes() int64 { return int64(len(f.records)) }
-func (f *fake) ByUnit(unit string, uid uint32) (string, bool) {
-	return "billing", unit == "billing.service" && uid == 1000
+func (f *fake) ByUnit(unit string, uid uint32) (caller.App, bool) {
+	return caller.App{Name: "billing", Unit: unit}, unit == "billing.service" && uid == 1000
 }
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }

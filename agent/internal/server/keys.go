@@ -48,7 +48,8 @@ func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	if !ok {
 		return Owner{}, problem.New(api.CodeNoApp, undeclared(p.Unit, p.UID))
 	}
-	return Owner{App: app, Unit: p.Unit, UID: p.UID}, nil
+	// Instances of a template have the secrets in common.
+	return Owner{App: app.Name, Unit: app.Unit, UID: p.UID}, nil
 }
 
 // undeclared says that no app has that unit and user, and what to do if none ever can.

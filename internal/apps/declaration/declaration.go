@@ -24,7 +24,7 @@ import (
 type Declaration struct {
 	Name        string          // file name without ".toml"
 	File        string          // path it was read from
-	Unit        string          // systemd system unit
+	Unit        string          // systemd system unit, or a template, for all its instances
 	User        string          // as written: name or decimal uid
 	UID         uint32          // User, resolved when the declaration was read
 	Files       []string        // absolute, clean paths; links are followed and recorded
@@ -164,12 +164,12 @@ func checkAppName(s string) error {
 	return nil
 }
 
-// checkUnit checks that s is the name of a system unit that an app can run in.
+// checkUnit checks that s is the name of a system unit that an app can run in, or of a template.
 func checkUnit(s string) error {
 	if s == "" {
 		return errors.New("missing: name the system unit that the app runs as")
 	}
-	_, err := unitname.Running(s)
+	_, err := unitname.Declared(s)
 	return err
 }
 

@@ -76,7 +76,7 @@ func TestDeclarationErrors(t *testing.T) {
 		{"slice", "unit = \"a.slice\"\n", "1:1: unit:"},
 		{"unit without a type", "unit = \"billing\"\n", "1:1: unit:"},
 		{"only a type", "unit = \".service\"\n", "1:1: unit: \".service\" is not the name of a unit: want a name before its type"},
-		{"template", "unit = \"a@.service\"\n", "1:1: unit: \"a@.service\" is a template"},
+		{"template of what has no processes", "unit = \"a@.target\"\n", "1:1: unit: \"a@.target\" does not end with"},
 		{"only an instance", "unit = \"@a.service\"\n", "1:1: unit:"},
 		{"path as unit", "unit = \"x/a.service\"\n", "1:1: unit: \"x/a.service\" is not the name of a unit: it contains \"/\""},
 		{"unit too long", "unit = \"" + strings.Repeat("a", 250) + ".service\"\n", "1:1: unit: a unit name of 258 bytes"},

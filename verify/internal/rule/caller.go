@@ -21,7 +21,7 @@ type CallerRules struct {
 // Caller is [caller]. Unit and uid are a boundary; the executable is what the process was
 // seen to run when it connected, and no more than that.
 type Caller struct {
-	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit that the agent must name: another service on the machine cannot ask it for evidence over its own key. Root can: root can be the agent"`
+	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit that the agent must name; a template (|worker@.service|) for any instance of it: another service on the machine cannot ask it for evidence over its own key. Root can: root can be the agent"`
 	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id"`
 	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too, and |log| must be required. The agent must have watched it from before the caller's process started until now, unless its |[[app]]| says otherwise"`
 	Method      string   `toml:"method,omitempty" value:"one pidfd" default:"any" doc:"|pidfd|: the kernel told the agent which process connected. Before Linux 6.5 the agent compares start times instead, which a caller could outwit by ending at the right moment"`
@@ -31,7 +31,7 @@ type Caller struct {
 }
 
 var callerChecks = []check.Definition{
-	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
+	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller, or an instance of the template that the policy names", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
 	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the uid that the policy names as that of the caller", Stops: "another user's process inside the unit"},
 	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the application that the policy names as that of the caller", Stops: "a caller that is not the declared application"},
 	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnAgent, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started, by the statement, until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
@@ -83,14 +83,14 @@ func (r *CallerRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	if stated != nil {
 		c = *stated
 	}
-	name := func(id check.ID, want, got, what string) {
+	name := func(id check.ID, want, got, what string, same func(want, got string) bool) {
 		if !f.SkipIf(want == "", id, "the policy names no %s", what) {
-			f.Decide(id, want == got, strconv.Quote(want), strconv.Quote(got), "the statement names another %s as that of the caller", what)
+			f.Decide(id, same(want, got), strconv.Quote(want), strconv.Quote(got), "the statement names another %s as that of the caller", what)
 		}
 	}
 	want.judgeKeyProof(f)
-	name("policy.caller-unit", want.Unit, c.Unit, "unit")
-	name("policy.caller-app", want.App, c.App, "application")
+	name("policy.caller-unit", want.Unit, c.Unit, "unit", evidence.InUnit)
+	name("policy.caller-app", want.App, c.App, "application", func(want, got string) bool { return want == got })
 	if !f.SkipIf(want.UID == nil, "policy.caller-user", "the policy names no uid") {
 		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
 			"the statement names another user as the caller, or there is no statement")
