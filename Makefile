@@ -4,6 +4,7 @@
 GO      ?= go
 DESTDIR ?=
 PREFIX  ?= /usr/local
+SIGN    ?=
 OUT     ?= bin
 LDFLAGS ?= -buildid=
 
@@ -56,8 +57,8 @@ install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is 
 	install -m 0755 $(OUT)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
 	install -m 0755 $(OUT)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
 
-package: ## build the .deb and the .rpm into dist/
-	@GO="$(GO)" packaging/build.sh dist
+package: ## build .deb, .rpm and a tarball into dist/; SIGN=KEY signs them with a key of gpg
+	@GO="$(GO)" SIGN="$(SIGN)" packaging/build.sh dist
 
 test-package: ## build the packages twice, compare, and check them with lintian, rpmlint and rpm
 	@GO="$(GO)" packaging/test.sh

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# build.sh OUT: builds the .deb and the .rpm into OUT. Two runs over the same sources
-# with the same Go make the same bytes.
+# build.sh OUT: builds the .deb and the .rpm of agentd and of agentctl into OUT, and a
+# tarball of agentctl for other systems. Two runs over the same sources with the same Go
+# make the same bytes.
 #
+# SIGN, a key of gpg, signs what was built: packaging/sign.sh says how.
 # VERSION overrides the version. The default is the version of the last tag, or the version
 # of the source with the number of commits. SOURCE_DATE_EPOCH is the time in all files; the
 # default is the time of the last commit.
@@ -12,6 +14,7 @@ cd "$(dirname "$0")/.."
 out=${1:?folder for the packages}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+: "${SIGN:=}"
 
 source_version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)
 [ -n "$source_version" ] || { echo "package: no version in internal/version/version.go" >&2; exit 1; }
@@ -44,12 +47,14 @@ mkdir -p "$STAGE"
 
 make -s build COMMANDS="agentd agentctl" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
 (cd tools && "$GO" build -trimpath -o "$STAGE/" ./manpage ./notices github.com/goreleaser/nfpm/v2/cmd/nfpm)
-"$STAGE/notices" ./cmd/agentd ./cmd/agentctl >"$STAGE/licenses"
-{
-	cat packaging/copyright
-	sed -n '1d; s/^== /  /p' "$STAGE/licenses" # the first is our own
-} >"$STAGE/copyright"
-gzip -9n "$STAGE/licenses"
+for name in agentd agentctl; do
+	"$STAGE/notices" ./cmd/$name >"$STAGE/licenses-$name"
+	{
+		cat packaging/copyright
+		sed -n '1d; s/^== /  /p' "$STAGE/licenses-$name" # the first is our own
+	} >"$STAGE/copyright-$name"
+	gzip -9n "$STAGE/licenses-$name"
+done
 
 # page NAME SECTION TITLE ARGS...
 page() {
@@ -58,7 +63,7 @@ page() {
 	title=$3
 	shift 3
 	"$STAGE/manpage" -name "$name" -section "$section" -title "$title" -date "$date" -version "$source_version" \
-		-see "agentd(8) agentctl(1) agentd-config.toml(5) agentd-apps.d(5)" "$@" >"$STAGE/$name.$section"
+		-see "agentd(8) agentctl(1) agentd-config.toml(5) agentd-apps.d(5) agentd-policy(5)" "$@" >"$STAGE/$name.$section"
 	gzip -9n "$STAGE/$name.$section"
 }
 # Manuals are made from the help, which programs for this machine print.
@@ -69,22 +74,25 @@ if [ "$GOARCH" = "$("$GO" env GOHOSTARCH)" ]; then
 else
 	GOARCH="" make -s build COMMANDS="agentd agentctl" OUT="$host" GO="$GO"
 fi
-page agentctl 1 "ask for evidence, verify it, and have applications measured" -program "$host/agentctl"
+page agentctl 1 "ask for evidence, verify it, and have applications measured" -program "$host/agentctl" -commands
 page agentd 8 "attestation agent for confidential virtual machines" -program "$host/agentd" -markdown packaging/agentd.8.md
 page agentd-config.toml 5 "configuration of agentd" -markdown docs/configuration.md
 page agentd-apps.d 5 "declarations of applications for agentd" -markdown docs/apps.md
+page agentd-policy 5 "which evidence agentctl verify accepts" -markdown docs/policy.md
 for shell in bash zsh fish; do "$host/agentctl" completion $shell >"$STAGE/agentctl.$shell"; done
 
 gzip -9nc CHANGELOG.md >"$STAGE/changelog.gz"
 maintainer="agentd maintainers <maintainers@agentd.invalid>"
 note="Built from the source of version $source_version; its CHANGELOG.md says what changed."
-gzip -9n >"$STAGE/changelog.Debian.gz" <<CHANGELOG
-agentd ($VERSION-1) unstable; urgency=medium
+for name in agentd agentctl; do
+	gzip -9n >"$STAGE/changelog.Debian-$name.gz" <<CHANGELOG
+$name ($VERSION-1) unstable; urgency=medium
 
   * $note
 
  -- $maintainer  $(date -u -d "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')
 CHANGELOG
+done
 cat >"$STAGE/changelog.yaml" <<YAML
 - semver: $VERSION-1
   date: $(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
@@ -93,13 +101,53 @@ cat >"$STAGE/changelog.yaml" <<YAML
     - note: $note
 YAML
 
-sed "s|\${STAGE_RELATIVE}|$STAGE_RELATIVE|" packaging/nfpm.yaml >"$STAGE/rpm.yaml"
-sed '/^changelog:/d; s/ type: doc,//' "$STAGE/rpm.yaml" >"$STAGE/deb.yaml"
-for packager in deb rpm; do
-	"$STAGE/nfpm" package --config "$STAGE/$packager.yaml" --packager $packager --target "$out/" >"$STAGE/nfpm.log" 2>&1 || {
-		cat "$STAGE/nfpm.log" >&2
-		exit 1
-	}
+# The documents, as in the source. A link to what is not among them leads to the source.
+home=$(sed -n 's/^homepage: //p' packaging/agentctl.yaml)
+mkdir -p "$STAGE/doc/docs/example" "$STAGE/doc/schemas"
+for page in docs/*.md; do
+	sed "s,](\.\./\([^)]*\)),]($home/blob/main/\1),g; s,](model/\([^)]*\)),]($home/blob/main/docs/model/\1),g" "$page" >"$STAGE/doc/$page"
 done
+cp docs/overview.svg "$STAGE/doc/docs/"
+cp docs/example/evidence.json docs/example/test-root.pem "$STAGE/doc/docs/example/"
+cp api/openapi.json "$STAGE/doc/"
+cp api/schemas/*.json "$STAGE/doc/schemas/" 2>/dev/null || rmdir "$STAGE/doc/schemas"
+(cd "$STAGE/doc" && find . -type f | sort) | while read -r file; do
+	echo "  - {src: \"$STAGE_RELATIVE/doc/${file#./}\", dst: \"/usr/share/doc/agentctl/${file#./}\", type: doc, file_info: {mode: 0644}}"
+done >"$STAGE/documents"
+
+# The scripts, with what they share.
+for script in deb/postinst deb/prerm deb/postrm rpm/post rpm/preun rpm/postun; do
+	mkdir -p "$STAGE/scripts/${script%/*}"
+	sed -e '/^#include dropins.sh$/{r packaging/dropins.sh' -e 'd}' packaging/$script >"$STAGE/scripts/$script"
+done
+
+for name in agentd agentctl; do
+	sed "s|\${STAGE_RELATIVE}|$STAGE_RELATIVE|; /depends:/s|\${VERSION}|$VERSION|; /^# documents\$/{r $STAGE/documents
+d}" packaging/$name.yaml >"$STAGE/$name-rpm.yaml"
+	sed '/^changelog:/d; s/ type: doc,//' "$STAGE/$name-rpm.yaml" >"$STAGE/$name-deb.yaml"
+	for packager in deb rpm; do
+		"$STAGE/nfpm" package --config "$STAGE/$name-$packager.yaml" --packager $packager --target "$out/" >"$STAGE/nfpm.log" 2>&1 || {
+			cat "$STAGE/nfpm.log" >&2
+			exit 1
+		}
+	done
+done
+
+# For systems without either: one static program, manuals, completions and documents.
+tarball=agentctl-$VERSION-linux-$GOARCH
+mkdir -p "$STAGE/tar/$tarball/man" "$STAGE/tar/$tarball/completions"
+cp "$STAGE/agentctl" LICENSE "$STAGE/licenses-agentctl.gz" "$STAGE/tar/$tarball/"
+cp "$STAGE/agentctl.1.gz" "$STAGE/agentd-policy.5.gz" "$STAGE/tar/$tarball/man/"
+for shell in bash zsh fish; do cp "$STAGE/agentctl.$shell" "$STAGE/tar/$tarball/completions/"; done
+cp -r "$STAGE/doc/." "$STAGE/tar/$tarball/"
+tar -C "$STAGE/tar" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX \
+	-cf - "$tarball" | gzip -9n >"$out/$tarball.tar.gz"
 rm -rf "$STAGE"
-ls -l "$out"/agentd[-_]"$VERSION"*
+
+built=$(ls "$out"/agentd[-_]"$VERSION"* "$out"/agentctl[-_]"$VERSION"*)
+if [ -n "$SIGN" ]; then
+	# shellcheck disable=SC2086 # names without spaces
+	packaging/sign.sh "$SIGN" $built
+fi
+# shellcheck disable=SC2086
+ls -l $built

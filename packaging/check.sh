@@ -1,12 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check.sh OUT: checks the packages in OUT with lintian, rpmlint and rpm, and compares
-# them. Needs root, to install the rpm into a scratch root.
+# check.sh OUT: checks the packages and the tarball in OUT with lintian, rpmlint, rpm, man
+# and the shells that complete, and compares them. Needs root, for scratch roots.
 set -eu
 cd "$(dirname "$0")/.."
 out=${1:?folder of the packages}
-deb=$(ls "$out"/agentd_*.deb)
-rpm=$(ls "$out"/agentd-*.rpm)
+: "${GO:=go}"
+names="agentd agentctl"
+deb_of() { ls "$out/$1"_*.deb; }
+rpm_of() { ls "$out/$1"-*.rpm; }
+tarball=$(ls "$out"/agentctl-*.tar.gz)
 failed=0
 ok() { echo "ok    $1"; }
 bad() {
@@ -17,29 +20,38 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # case 80: errors and warnings of lintian.
-if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$deb" >"$work/lintian" 2>&1; then
-	ok "lintian: no errors, no warnings, $(grep -c '^agentd:' packaging/lintian-overrides) overrides"
-else
-	cat "$work/lintian"
-	bad "lintian"
-fi
+for name in $names; do
+	if lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$(deb_of "$name")" >"$work/lintian" 2>&1; then
+		ok "lintian: $name: no errors, no warnings, $(grep -c "^$name:" "packaging/lintian-overrides-$name") overrides"
+	else
+		cat "$work/lintian"
+		bad "lintian: $name"
+	fi
+done
 
-# rpmlint prints a summary with the counts. It unpacks with cpio, and the names in this
-# rpm are absolute: without this wrapper, cpio would overwrite files of this machine.
+# rpmlint prints a summary with the counts. It unpacks with cpio, and the names in these
+# rpms are absolute: without this wrapper, cpio would overwrite files of this machine.
 mkdir "$work/bin"
 printf '#!/bin/sh\nexec %s --no-absolute-filenames "$@"\n' "$(command -v cpio)" >"$work/bin/cpio"
 chmod 0755 "$work/bin/cpio"
-PATH="$work/bin:$PATH" rpmlint -c packaging/rpmlint.toml "$rpm" >"$work/rpmlint" 2>&1 || true
-if grep -q ' 0 errors, 0 warnings,' "$work/rpmlint"; then
-	ok "rpmlint: no errors, no warnings"
-else
-	cat "$work/rpmlint"
-	bad "rpmlint"
-fi
+for name in $names; do
+	PATH="$work/bin:$PATH" rpmlint -c packaging/rpmlint.toml "$(rpm_of "$name")" >"$work/rpmlint" 2>&1 || true
+	if grep -q ' 0 errors, 0 warnings,' "$work/rpmlint"; then
+		ok "rpmlint: $name: no errors, no warnings"
+	else
+		cat "$work/rpmlint"
+		bad "rpmlint: $name"
+	fi
+done
 
 # man must read the manual pages without a warning.
-mkdir "$work/deb"
-dpkg-deb -x "$deb" "$work/deb"
+mkdir "$work/deb" "$work/tar"
+for name in $names; do
+	mkdir "$work/$name"
+	dpkg-deb -x "$(deb_of "$name")" "$work/$name"
+	dpkg-deb -x "$(deb_of "$name")" "$work/deb"
+done
+tar -xzf "$tarball" -C "$work/tar" --strip-components=1
 pages=0
 for page in "$work"/deb/usr/share/man/man*/*.gz; do
 	pages=$((pages + 1))
@@ -48,27 +60,114 @@ for page in "$work"/deb/usr/share/man/man*/*.gz; do
 		bad "manual page $(basename "$page")"
 	fi
 done
-if ! gzip -dc "$work/deb/usr/share/man/man1/agentctl.1.gz" | grep -q '^\.SS .*verify'; then bad "agentctl(1) lacks the commands"; fi
-ok "manual pages: $pages looked at"
+if [ "$pages" = 5 ]; then ok "manual pages: $pages looked at"; else bad "manual pages: $pages"; fi
 
-# Install the rpm into an empty root. That root does not run systemd, so programs there
+# What a person sees. Each command that TAB offers, and each that the help lists, has a
+# section of agentctl(1); each flag of a help text is in it.
+agentctl=$work/deb/usr/bin/agentctl
+read_page() { gzip -dc "$work/deb/usr/share/man/man$1/$2.$1.gz" | LC_ALL=C.UTF-8 MANROFFSEQ='' man -E UTF-8 -l -Tutf8 - 2>/dev/null | sed 's/.\x08//g; s/\x1b\[[0-9;]*m//g'; }
+read_page 1 agentctl >"$work/agentctl.txt"
+commands=0
+# section WORD...: checks the section of a command and those of the commands below it.
+section() {
+	commands=$((commands + 1))
+	grep -q "^   $*\$" "$work/agentctl.txt" || bad "agentctl(1) has no section \"$*\""
+	"$agentctl" "$@" --help >"$work/help"
+	grep -qF "$(head -n 1 "$work/help")" "$work/agentctl.txt" || bad "agentctl(1) does not have the usage of \"$*\""
+	"$agentctl" help "$@" | cmp -s - "$work/help" || bad "agentctl help $* is another text"
+	if grep -q '^Usage: agentctl [a-z]* COMMAND' "$work/help"; then
+		for below in $("$agentctl" __completeNoDesc "$@" "" 2>/dev/null | grep -v '^[:-]'); do section "$@" "$below"; done
+	fi
+}
+for command in $("$agentctl" __completeNoDesc "" 2>/dev/null | grep -v '^[:-]'); do section "$command"; done
+listed=$("$agentctl" --help | sed '/^Flags of every command/,$d' | grep -c '^  [a-z]')
+offered=$("$agentctl" __completeNoDesc "" 2>/dev/null | grep -vc '^[:-]')
+if [ "$commands" -ge 45 ] && [ "$listed" = "$offered" ]; then
+	ok "agentctl(1): $commands commands; help lists $listed, TAB offers $offered"
+else
+	bad "agentctl(1): $commands commands; help lists $listed, TAB offers $offered"
+fi
+for want in "8 agentd" "5 agentd-config.toml" "5 agentd-apps.d" "5 agentd-policy"; do
+	# shellcheck disable=SC2086 # section and name
+	lines=$(read_page $want | wc -l)
+	if [ "$lines" -lt 60 ]; then bad "manual ${want#* }(${want% *}) has $lines lines"; fi
+done
+read_page 5 agentd-policy | grep -q 'DEMANDS\|ROOT KEYS' || bad "agentd-policy(5) does not have the keys of a policy"
+
+# The words that shells offer, by the scripts of the package.
+if AGENTD_TEST_PACKAGE="$work/deb" "$GO" test -count=1 -v ./test/shells >"$work/shells" 2>&1 && ! grep -q -e '--- SKIP' "$work/shells"; then
+	ok "completion: bash, zsh and fish offer commands, flags, units and applications"
+else
+	cat "$work/shells"
+	bad "completion"
+fi
+
+# Documents that programs, manuals and documents name are there.
+doc=usr/share/doc/agentctl
+for tree in "$work/deb/$doc" "$work/tar"; do
+	{
+		grep -aoh 'docs/[a-z0-9/-]*\.\(md\|json\|pem\)' "$work/deb/usr/bin/agentctl" "$work/deb/usr/sbin/agentd"
+		(cd "$tree" && grep -oh '](\([^)#:]*\)[)#]' docs/*.md | sed 's/^](//; s/[)#]$//; /^$/d; s,^,docs/,')
+	} | sort -u >"$work/named"
+	while read -r file; do
+		[ -e "$tree/$file" ] || bad "$file is named, and not in ${tree#"$work"/}"
+	done <"$work/named"
+	for file in openapi.json docs/policy.md docs/verify.md docs/example/evidence.json; do
+		[ -s "$tree/$file" ] || bad "$file is not in ${tree#"$work"/}"
+	done
+	jq -e '.openapi and .paths["/v1/evidence"]' "$tree/openapi.json" >/dev/null || bad "openapi.json"
+done
+ok "documents: $(wc -l <"$work/named") names of files lead to a file, in packages and tarball"
+[ "$(readlink "$work/deb/usr/share/doc/agentd/docs")" = ../agentctl/docs ] || bad "/usr/share/doc/agentd/docs is not a link to the documents"
+
+# A relying party's package: the program works alone, and brings no daemon, user or unit.
+if (cd "$work/agentctl" && find . -type f) | grep -E 'systemd|sysusers|tmpfiles|udev|/etc/|sbin'; then bad "agentctl contains parts of the daemon"; fi
+if [ "$(dpkg-deb -f "$(deb_of agentctl)" Depends)" != "" ] || [ "$(dpkg-deb --ctrl-tarfile "$(deb_of agentctl)" | tar -t | grep -Evc '^\./(control|md5sums)?$')" != 0 ]; then
+	bad "agentctl depends on packages, or has scripts"
+fi
+if rpm -qp --requires "$(rpm_of agentctl)" 2>/dev/null | grep -v '^rpmlib('; then bad "agentctl.rpm requires something"; fi
+[ -z "$(rpm_of -qp --scripts "$(rpm_of agentctl)" 2>/dev/null)" ] || bad "agentctl.rpm has scripts"
+version=$(dpkg-deb -f "$(deb_of agentctl)" Version)
+dpkg-deb -f "$(deb_of agentd)" Depends | grep -qF "agentctl (= $version)" || bad "agentd.deb does not depend on its agentctl"
+rpm -qp --requires "$(rpm_of agentd)" 2>/dev/null | grep -qxF "agentctl = ${version%-1}" || bad "agentd.rpm does not depend on its agentctl"
+for program in "$work/agentctl/usr/bin/agentctl" "$work/tar/agentctl"; do
+	mkdir -p "$work/empty"
+	cp "$program" "$work/empty/agentctl"
+	cp "$work/tar/docs/example/evidence.json" "$work/empty/"
+	chroot "$work/empty" /agentctl show /evidence.json >"$work/show" 2>&1 || {
+		cat "$work/show"
+		bad "agentctl does not work in an empty root"
+	}
+done
+cmp "$work/agentctl/usr/bin/agentctl" "$work/tar/agentctl" || bad "the tarball has another program"
+ok "agentctl: works alone in an empty root, from package and tarball; $(wc -c <"$tarball") bytes"
+
+# Install the rpms into an empty root. That root does not run systemd, so programs there
 # record how the scriptlets call them.
 root=$work/rpm
 # said writes the output of rpm, without Debian's warning to use apt.
 said() { grep -v '^rpm: \(RPM should not\|However assuming\)' "$work/rpm.out" >"$work/rpm.log" || :; }
-mkdir -p "$root/var/lib/rpm" "$root/bin" "$root/calls" "$root/dev" "$root/usr/bin"
-if command -v busybox >/dev/null 2>&1; then
-	cp "$(command -v busybox)" "$root/bin/busybox"
-	for applet in sh echo head cat test '['; do ln -s busybox "$root/bin/$applet"; done
+in_root() { rpm --root "$root" --dbpath /var/lib/rpm "$@"; }
+# stubs ROOT: makes a root with a shell, in which the programs of systemd record their calls.
+stubs() {
+	mkdir -p "$1/var/lib/rpm" "$1/bin" "$1/calls" "$1/dev" "$1/usr/bin"
+	cp "$(command -v busybox)" "$1/bin/busybox"
+	for applet in sh echo head cat test '[' mv rm rmdir grep; do ln -s busybox "$1/bin/$applet"; done
+	for program in systemctl systemd-sysusers systemd-tmpfiles udevadm deb-systemd-helper deb-systemd-invoke; do
+		printf '#!/bin/sh\necho "%s $*" >>/calls/log\n' "$program" >"$1/usr/bin/$program"
+		chmod 0755 "$1/usr/bin/$program"
+	done
+}
+command -v busybox >/dev/null 2>&1 || bad "busybox is not installed: scriptlets need a shell in the scratch root"
+stubs "$root"
+if in_root -i --nodeps --ignorearch "$(rpm_of agentctl)" >"$work/rpm.out" 2>&1 && said && [ ! -s "$work/rpm.log" ] && [ ! -e "$root/calls/log" ] && [ ! -e "$root/etc/agentd" ]; then
+	ok "rpm: agentctl installs alone, and calls no program"
 else
-	bad "busybox is not installed: scriptlets need a shell in the scratch root"
+	cat "$work/rpm.log" "$root/calls/log" 2>/dev/null
+	bad "rpm: agentctl alone"
 fi
-for program in systemctl systemd-sysusers systemd-tmpfiles udevadm; do
-	printf '#!/bin/sh\necho "%s $*" >>/calls/log\n' "$program" >"$root/usr/bin/$program"
-	chmod 0755 "$root/usr/bin/$program"
-done
-if rpm --root "$root" --dbpath /var/lib/rpm -i --nodeps --ignorearch "$rpm" >"$work/rpm.out" 2>&1 && said && [ ! -s "$work/rpm.log" ]; then
-	ok "rpm: installs into a scratch root"
+if in_root -i --nodeps --ignorearch "$(rpm_of agentd)" >"$work/rpm.out" 2>&1 && said && [ ! -s "$work/rpm.log" ]; then
+	ok "rpm: agentd installs into a scratch root"
 else
 	cat "$work/rpm.log"
 	bad "rpm: install"
@@ -87,16 +186,18 @@ calls "systemd-sysusers agentd.conf" "systemd-tmpfiles --create agentd.conf" "sy
 
 # Files, modes and owners must agree, except for those that differ by convention.
 convention='/usr/share/zsh/|/usr/share/licenses/|/usr/share/lintian|/usr/lib/systemd/system-preset|changelog\.Debian\.gz'
-dpkg-deb --fsys-tarfile "$deb" | tar -tv --numeric-owner -f - | awk '$1 !~ /^d/ {sub(/^\./, "", $6); print $1, $2, $6}' |
-	grep -Ev "$convention" | sort >"$work/files.deb"
-rpm -qp --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\n]' "$rpm" 2>/dev/null | grep -v '^d' | sed 's, root/root , 0/0 ,' |
-	grep -Ev "$convention" | sort >"$work/files.rpm"
-if cmp -s "$work/files.deb" "$work/files.rpm"; then
-	ok "deb and rpm: the same $(wc -l <"$work/files.deb") files, modes and owners"
-else
-	diff "$work/files.deb" "$work/files.rpm" || :
-	bad "deb and rpm differ"
-fi
+for name in $names; do
+	dpkg-deb --fsys-tarfile "$(deb_of "$name")" | tar -tv --numeric-owner -f - | awk '$1 !~ /^d/ {sub(/^\./, "", $6); print $1, $2, $6}' |
+		grep -Ev "$convention" | sort >"$work/files.deb"
+	rpm -qp --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES}\n]' "$(rpm_of "$name")" 2>/dev/null | grep -v '^d' | sed 's, root/root , 0/0 ,' |
+		grep -Ev "$convention" | sort >"$work/files.rpm"
+	if cmp -s "$work/files.deb" "$work/files.rpm"; then
+		ok "deb and rpm: $name: the same $(wc -l <"$work/files.deb") files, modes and owners"
+	else
+		diff "$work/files.deb" "$work/files.rpm" || :
+		bad "deb and rpm differ: $name"
+	fi
+done
 (cd "$root" && find . -type f) | sed 's/^\.//' | while read -r file; do
 	if [ -e "$work/deb$file" ]; then cmp "$work/deb$file" "$root$file" || echo "differs: $file"; fi
 done >"$work/contents" 2>&1
@@ -107,43 +208,157 @@ else
 	ok "deb and rpm: the same contents"
 fi
 
-# Both contain our licence, word for word.
+# All contain our licence, word for word.
 words() { sed 's/^ *//; /^$/d' | tr '\n' ' '; }
 licence=$(words <LICENSE)
-for tree in "$work/deb" "$root"; do
-	case "$(gzip -dc "$tree/usr/share/doc/agentd/licenses.gz" | words)" in
-	*"$licence"*) ok "licence: in $(basename "$tree")" ;;
-	*) bad "licence: not in $(basename "$tree")" ;;
+for file in "$work/deb/usr/share/doc/agentd/licenses.gz" "$work/deb/$doc/licenses.gz" "$root/usr/share/doc/agentd/licenses.gz" "$root/$doc/licenses.gz" "$work/tar/licenses-agentctl.gz"; do
+	case "$(gzip -dc "$file" | words)" in
+	*"$licence"*) ;;
+	*) bad "licence: not in ${file#"$work"/}" ;;
 	esac
 done
-if ! cmp LICENSE "$root/usr/share/licenses/agentd/LICENSE"; then bad "rpm: the licence differs"; fi
+for name in $names; do cmp LICENSE "$root/usr/share/licenses/$name/LICENSE" || bad "rpm: the licence of $name differs"; done
+ok "licence: in all packages and the tarball"
 
-config=$(rpm -qpc "$rpm" 2>/dev/null)
-if [ "$config" = "$(dpkg-deb --ctrl-tarfile "$deb" | tar -xOf - ./conffiles)" ]; then
+config=$(rpm -qpc "$(rpm_of agentd)" 2>/dev/null)
+if [ "$config" = "$(dpkg-deb --ctrl-tarfile "$(deb_of agentd)" | tar -xOf - ./conffiles)" ]; then
 	ok "configuration files of both: $config"
 else
 	bad "configuration files differ: rpm has $config"
 fi
 
-# An upgrade restarts the service and never a socket; a changed configuration stays.
+# An upgrade restarts the service and never a socket; a changed configuration and the
+# drop-ins stay.
+units=$root/etc/systemd/system
+mkdir -p "$units/billing.service.d" "$units/own.service.d"
+dropin=$units/billing.service.d/50-agentd.conf
+# shellcheck disable=SC2016 # the first line of such a file
+printf '%s\n' '# Written by `agentctl app enable`. Remove it with `agentctl app disable`.' '[Service]' \
+	'ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing' >"$dropin"
+printf '%s\n' '[Service]' 'ExecStartPre=-+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app own' >"$units/own.service.d/own.conf"
+cp -r "$units" "$work/units"
 echo "# changed" >>"$root/etc/agentd/config.toml"
 mkdir -p "$root/run/systemd/system"
-if rpm --root "$root" --dbpath /var/lib/rpm -U --force --nodeps --ignorearch "$rpm" >"$work/rpm.log" 2>&1; then
+if in_root -U --force --nodeps --ignorearch "$(rpm_of agentd)" >"$work/rpm.log" 2>&1; then
 	if grep -q '^# changed' "$root/etc/agentd/config.toml"; then ok "rpm: a changed configuration stays on an upgrade"; else bad "rpm: the configuration was replaced"; fi
 else
 	cat "$work/rpm.log"
 	bad "rpm: upgrade"
 fi
 if grep -E 'systemctl (re)?start.*socket|systemctl stop' "$root/calls/log"; then bad "rpm: an upgrade touched a socket"; fi
-rpm --root "$root" --dbpath /var/lib/rpm -e --nodeps agentd >"$work/rpm.log" 2>&1 || { cat "$work/rpm.log"; bad "rpm: removal"; }
+diff -r "$units" "$work/units" || bad "rpm: an upgrade touched drop-ins"
+rm -f "$root/calls/log"
+
+# parked WHO ROOT: checks that a removal has put the drop-in aside before systemd read its
+# units for the last time, and has named each unit that needs the agent.
+parked() {
+	file=$2/etc/systemd/system/billing.service.d/50-agentd.conf
+	if [ -e "$file" ] || [ ! -e "$file.removed-with-agentd" ]; then bad "$1: the drop-in of billing.service is not put aside: it would not start"; fi
+	grep -q 'billing.service is NOT MEASURED' "$work/removed" || bad "$1: removal does not name the unit that is measured no more"
+	grep -q 'own.service.d/own.conf calls agentctl measure' "$work/removed" || bad "$1: removal does not name the drop-in that is not ours"
+	[ -e "$2/etc/systemd/system/own.service.d/own.conf" ] || bad "$1: removal took a file that is not ours"
+	[ "$(tail -n 1 "$2/calls/seen")" = parked ] || bad "$1: systemd read its units before the drop-in was put aside: $(tr '\n' ' ' <"$2/calls/seen")"
+}
+# watch ROOT: has systemctl record what a daemon-reload would read.
+watch() {
+	cat >"$1/usr/bin/systemctl" <<'STUB'
+#!/bin/sh
+echo "systemctl $*" >>/calls/log
+case "$*" in
+*daemon-reload*)
+	if [ -e /etc/systemd/system/billing.service.d/50-agentd.conf ]; then echo enabled; else echo parked; fi >>/calls/seen
+	;;
+esac
+STUB
+}
+watch "$root"
+in_root -e --nodeps agentd >"$work/removed" 2>&1 || { cat "$work/removed"; bad "rpm: removal"; }
 calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.socket" "systemctl stop agentd.service agentd.socket agentd-admin.socket"
-grep -q 'left in place: /var/lib/agentd' "$work/rpm.log" || bad "rpm: removal does not name what it leaves"
-left=$(find "$root" -path "$root/var/lib/rpm" -prune -o -type f -name '*' -path '*agentd*' -printf './%P\n')
-if [ "$left" = ./etc/agentd/config.toml.rpmsave ]; then
-	ok "rpm: removal leaves the changed configuration and nothing else"
+grep -q 'left in place: /var/lib/agentd' "$work/removed" || bad "rpm: removal does not name what it leaves"
+parked rpm "$root"
+left=$(find "$root" -path "$root/var/lib/rpm" -prune -o -path "$root/usr/share" -prune -o -type f -path '*agentd*' -printf './%P\n' | sort | tr '\n' ' ')
+if [ "$left" = "./etc/agentd/config.toml.rpmsave ./etc/systemd/system/billing.service.d/50-agentd.conf.removed-with-agentd " ]; then
+	ok "rpm: removal leaves the changed configuration and the drop-in that was put aside"
 else
 	bad "rpm: removal leaves: $left"
 fi
+in_root -i --nodeps --ignorearch "$(rpm_of agentd)" >"$work/restored" 2>&1 || bad "rpm: installation after a removal"
+grep -q 'billing.service is measured before each start again' "$work/restored" || bad "rpm: installation does not name the unit that is measured again"
+[ "$(tail -n 1 "$root/calls/seen")" = enabled ] || bad "rpm: systemd did not read the drop-in that came back"
+diff -r "$units" "$work/units" || bad "rpm: the drop-in did not come back"
+ok "rpm: drop-ins are put aside on removal, and come back with the package"
+
+# The same for the scripts of the deb, as dpkg calls them.
+scripts=$work/scripts
+stubs "$scripts"
+watch "$scripts"
+mkdir -p "$scripts/run/systemd/system" "$scripts/etc/systemd"
+cp -r "$work/units" "$scripts/etc/systemd/system"
+dpkg-deb --ctrl-tarfile "$(deb_of agentd)" | tar -xf - -C "$scripts"
+script() { chroot "$scripts" "$@" >>"$work/removed" 2>&1 || bad "deb: $*"; }
+: >"$work/removed"
+script /prerm upgrade 2
+script /postrm upgrade 2
+diff -r "$scripts/etc/systemd/system" "$work/units" || bad "deb: an upgrade touched drop-ins"
+script /prerm remove
+script /postrm remove
+parked deb "$scripts"
+script /postinst configure 1
+[ "$(tail -n 1 "$scripts/calls/seen")" = enabled ] || bad "deb: systemd did not read the drop-in that came back"
+diff -r "$scripts/etc/systemd/system" "$work/units" || bad "deb: the drop-in did not come back"
+for before in removed enabled; do # purged after a removal, or with a drop-in that was written after it
+	if [ $before = removed ]; then script /postrm remove; fi
+	script /postrm purge
+	[ ! -e "$scripts/etc/systemd/system/billing.service.d" ] || bad "deb: purge leaves a drop-in, $before"
+	[ "$(tail -n 1 "$scripts/calls/seen")" = parked ] || bad "deb: systemd read a drop-in that was purged, $before"
+	cp -r "$work/units/billing.service.d" "$scripts/etc/systemd/system/"
+done
+[ -e "$scripts/etc/systemd/system/own.service.d/own.conf" ] || bad "deb: purge took a file that is not ours"
+ok "deb: drop-ins are put aside on removal, come back with the package, and go with a purge"
+
+# Signatures, with a key that is thrown away.
+export GNUPGHOME="$work/gnupg"
+mkdir -m 0700 "$GNUPGHOME" "$work/signed"
+cp "$out"/* "$work/signed"
+gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-generate-key 'agentd test <test@agentd.invalid>' ed25519 sign never 2>"$work/gpg" || bad "gpg: $(cat "$work/gpg")"
+sign() { packaging/sign.sh test@agentd.invalid "$work/signed"/*.deb "$work/signed"/*.rpm "$work/signed"/*.tar.gz; }
+if sign >"$work/sign" 2>&1 && sign >>"$work/sign" 2>&1; then # twice: the second replaces the first
+	ok "sign: $(tail -n 1 "$work/sign" | cut -d ' ' -f 2-3) and the others"
+else
+	cat "$work/sign"
+	bad "sign"
+fi
+if packaging/sign.sh nobody@agentd.invalid "$work/signed"/*.deb >"$work/sign" 2>&1; then bad "sign: an unknown key is accepted"; fi
+gpg --batch --quiet --armor --export test@agentd.invalid >"$work/key.asc"
+# verify_deb FILE: checks the signature over the members before it, as debsig-verify does.
+verify_deb() {
+	ar p "$1" _gpgorigin >"$work/_gpgorigin"
+	for member in $(ar t "$1" | grep -v '^_gpgorigin$'); do ar p "$1" "$member"; done | gpg --batch --verify "$work/_gpgorigin" - >"$work/gpg" 2>&1
+}
+rpm --dbpath "$work/keys" --import "$work/key.asc" >/dev/null 2>&1
+verify_rpm() { rpm --dbpath "$work/keys" --define '_pkgverify_level all' -K "$1" >"$work/gpg" 2>&1 && grep -q 'signatures OK' "$work/gpg"; }
+verify_sums() { (cd "$work/signed" && gpg --batch --verify SHA256SUMS.asc SHA256SUMS && sha256sum --strict -c SHA256SUMS) >"$work/gpg" 2>&1; }
+verify_sums || { cat "$work/gpg"; bad "sign: SHA256SUMS"; }
+[ "$(wc -l <"$work/signed/SHA256SUMS")" = 5 ] || bad "sign: SHA256SUMS has $(wc -l <"$work/signed/SHA256SUMS") lines"
+for name in $names; do
+	d=$(ls "$work/signed/$name"_*.deb)
+	r=$(ls "$work/signed/$name"-*.rpm)
+	verify_deb "$d" || { cat "$work/gpg"; bad "sign: $d"; }
+	[ "$(ar t "$d" | grep -c _gpgorigin)" = 1 ] || bad "sign: $d has two signatures"
+	dpkg-deb -c "$d" >/dev/null || bad "sign: dpkg does not read $d"
+	verify_rpm "$r" || { cat "$work/gpg"; bad "sign: $r"; }
+	if verify_deb "$(deb_of "$name")" 2>/dev/null || verify_rpm "$(rpm_of "$name")"; then bad "sign: an unsigned package has a signature: $name"; fi
+	for file in "$d" "$r"; do # one byte in the middle
+		size=$(stat -c %s "$file")
+		byte=$(od -An -tu1 -j $((size / 2)) -N 1 "$file" | tr -d ' ')
+		# shellcheck disable=SC2059 # the format is the byte
+		printf "\\$(printf %03o $((byte ^ 1)))" | dd of="$file" bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
+	done
+	if verify_deb "$d" || verify_rpm "$r"; then bad "sign: a changed package still has its signature: $name"; fi
+done
+if verify_sums; then bad "sign: SHA256SUMS does not notice a change"; fi
+gpgconf --kill all
+ok "sign: deb, rpm and tarball verify, and do not after a change of one bit"
 
 if [ "$failed" = 0 ]; then echo "packages: ok"; else echo "packages: FAILED"; fi
 exit "$failed"

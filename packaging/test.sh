@@ -10,7 +10,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 VERSION=${VERSION:-$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)~test}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1700000000)}
-export VERSION SOURCE_DATE_EPOCH
+SIGN=
+export VERSION SOURCE_DATE_EPOCH SIGN
 
 packaging/build.sh "$work/first"
 mkdir -p "$work/another/folder"

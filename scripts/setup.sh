@@ -8,7 +8,7 @@ set -eu
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
 test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3" ;;
-package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git" ;;
+package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
 	echo "usage: scripts/setup.sh demo|test|package|vm" >&2
@@ -27,6 +27,10 @@ fi
 # The verifier in Python needs a module.
 if [ "$1" = test ] && ! { python3 -c 'import cryptography' || /usr/bin/python3 -c 'import cryptography'; } 2>/dev/null; then
 	packages="$packages python3-cryptography"
+fi
+# The completion of bash needs more than bash.
+if [ "$1" = package ] && [ ! -e /usr/share/bash-completion/bash_completion ]; then
+	packages="$packages bash-completion"
 fi
 # QEMU has no UEFI firmware of its own.
 if [ "$1" = vm ] && [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ]; then

@@ -54,6 +54,8 @@ Flags of every command:
   --admin PATH      admin socket (default: $AGENTD_ADMIN_SOCKET or /run/agentd/admin.sock)
   -h, --help        explain a command
 
+Pages that are named docs/... are in the repository, and in /usr/share/doc/agentctl.
+
 A file name "-" is standard input or output. "@-" is the same for values of the
 form "@FILE".
 

@@ -34,7 +34,8 @@ export SOURCE_DATE_EPOCH
 # The same programs with two versions: the test is about the upgrade.
 for p in "old:$version~vm1" "new:$version~vm2"; do
 	VERSION=${p#*:} within packaging/build.sh "$work/${p%%:*}" >/dev/null
-	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}.deb"
+	mkdir -p "$work/packages/${p%%:*}"
+	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}/"
 done
 export CGO_ENABLED=0
 for p in ./cmd/agentctl:agentctl ./test/vm/guest:guest; do

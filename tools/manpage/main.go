@@ -3,7 +3,7 @@
 // Manpage writes a manual page: of a program from its help texts, or of a file format from
 // its description in Markdown.
 //
-//	manpage -program ./agentctl -name agentctl -section 1 -title "…" -date 2026-01-31
+//	manpage -program ./agentctl -commands -name agentctl -section 1 -title "…" -date 2026-01-31
 //	manpage -markdown docs/apps.md -name agentd-apps.d -section 5 -title "…" -date 2026-01-31
 package main
 
@@ -23,6 +23,7 @@ const heading = "%% %s %s %q %q %q\n\n## NAME\n\n%s - %s\n\n"
 
 func main() {
 	program := flag.String("program", "", "program whose help becomes the page")
+	commands := flag.Bool("commands", false, "the program has commands, and offers them to shells that complete")
 	markdown := flag.String("markdown", "", "Markdown file that becomes the page")
 	name := flag.String("name", "", "name of the page")
 	section := flag.String("section", "", "section of the manual")
@@ -31,7 +32,7 @@ func main() {
 	version := flag.String("version", "", "version of the program")
 	see := flag.String("see", "", "other pages to refer to")
 	flag.Parse()
-	body, err := text(*program, *markdown)
+	body, err := text(*program, *commands, *markdown)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "manpage:", err)
 		os.Exit(1)
@@ -44,9 +45,9 @@ func main() {
 }
 
 // text returns the page below its name, in Markdown.
-func text(program, markdown string) (body string, err error) {
+func text(program string, commands bool, markdown string) (body string, err error) {
 	if program != "" {
-		if body, err = fromHelp(program); err != nil {
+		if body, err = fromHelp(program, commands); err != nil {
 			return "", err
 		}
 	}
@@ -108,7 +109,7 @@ func item(head, row []string) string {
 }
 
 // fromHelp returns the help of a program and of its commands, as the program prints it.
-func fromHelp(program string) (string, error) {
+func fromHelp(program string, commands bool) (string, error) {
 	main, err := help(program)
 	if err != nil {
 		return "", err
@@ -116,14 +117,18 @@ func fromHelp(program string) (string, error) {
 	usage, rest, _ := strings.Cut(main, "\n\n")
 	var b strings.Builder
 	fmt.Fprintf(&b, "## SYNOPSIS\n%s## DESCRIPTION\n%s", literal(strings.TrimPrefix(usage, "Usage: ")), literal(rest))
-	commands, err := subcommands(program, nil)
+	if !commands {
+		return b.String(), nil
+	}
+	below, err := subcommands(program, nil)
 	if err != nil {
 		return "", err
 	}
-	if len(commands) > 0 {
-		b.WriteString("## COMMANDS\n\n")
+	if len(below) == 0 {
+		return "", fmt.Errorf("%s offers no command", program)
 	}
-	for _, c := range commands {
+	b.WriteString("## COMMANDS\n\n")
+	for _, c := range below {
 		text, err := help(program, c...)
 		if err != nil {
 			return "", err
@@ -144,13 +149,14 @@ func help(program string, command ...string) (string, error) {
 	return string(out), nil
 }
 
-// subcommands asks the program for its commands, like a shell that completes. A program
-// without completion does not have commands. A command with the same help as the group
-// above it is left out.
+// subcommands asks the program for its commands, like a shell that completes. What it
+// offers after a command that has none are words, and not commands: they have the help of
+// that command.
 func subcommands(program string, above []string) ([][]string, error) {
-	out, err := exec.Command(program, append(append([]string{"__complete"}, above...), "")...).Output()
+	args := append(append([]string{"__completeNoDesc"}, above...), "")
+	out, err := exec.Command(program, args...).Output()
 	if err != nil {
-		return nil, nil
+		return nil, fmt.Errorf("%s %q: %w: the program does not say which commands it has", program, args, err)
 	}
 	parent, err := help(program, above...)
 	if err != nil {
@@ -158,7 +164,7 @@ func subcommands(program string, above []string) ([][]string, error) {
 	}
 	var all [][]string
 	for line := range strings.Lines(string(out)) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		name := strings.TrimSpace(line)
 		if name == "" || strings.HasPrefix(name, ":") || strings.HasPrefix(name, "-") {
 			continue
 		}

@@ -13,8 +13,14 @@ import (
 
 // appEnabled declares and enables the application, and checks the order of events.
 func (s *session) appEnabled() {
-	s.want("agentctl app add billing.service --yes && agentctl app reload && agentctl app enable billing.service --yes && systemctl enable --now billing.service && cat /etc/systemd/system/billing.service.d/50-agentd.conf",
-		"ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing")
+	// The operator's service runs before. Both documents are followed to the letter.
+	s.run("systemctl enable --now billing.service")
+	installing, using := s.installing()
+	s.session(using)
+	s.run("agentctl app disable billing.service && rm /etc/agentd/apps.d/billing.toml && agentctl app reload && systemctl restart billing.service")
+	s.session(s.operating(installing))
+	s.want("systemctl is-active billing.service && cat /etc/systemd/system/billing.service.d/50-agentd.conf",
+		"active\n", "ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing")
 	s.want("systemctl show -p ExecStartPre billing.service; systemctl is-active agentd-measured.target", "measure --app billing", "active")
 	s.digests = []string{s.appDigest("billing")}
 	s.want(`journalctl -u billing --no-pager -o cat`, "billing measured")

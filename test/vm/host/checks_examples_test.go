@@ -4,25 +4,21 @@ package host
 
 // pythonService is the service with a virtual environment of docs/operating.md.
 func (s *session) pythonService() {
-	s.example("report", `unit = "report.service"
-user = "report"
-files = ["/opt/report/venv/bin/python3"]
-directories = ["/opt/report/venv", "/opt/report/src", "/usr/lib/python3.13"]
-`)
+	s.example("report")
 }
 
 // container is the container under a system unit of docs/operating.md. Its program is named
 // by its path outside the container.
 func (s *session) container() {
-	s.example("web", `unit = "web.service"
-user = "web"
-directories = ["/var/lib/web/root"]
-`)
+	s.example("web")
 }
 
 // example declares, enables and starts an application, verifies evidence that it asked for,
 // and removes it again. No other declaration may cover the files that its processes execute.
-func (s *session) example(name, declaration string) {
+func (s *session) example(name string) {
+	s.t.Helper()
+	declaration, err := pageFile("/etc/agentd/apps.d/" + name + ".toml")
+	s.must(err)
 	unit := name + ".service"
 	s.run("cat >/etc/agentd/apps.d/" + name + ".toml <<'EOF'\n" + declaration + "EOF\n" +
 		"agentctl app reload && agentctl app enable " + unit + " --yes && systemctl start " + unit)

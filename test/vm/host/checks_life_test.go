@@ -73,7 +73,7 @@ before=$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-ad
 touch /tmp/storm.on
 for i in 1 2; do vmguest storm /tmp/storm.on >/tmp/storm.$i & done
 sleep 2
-DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/new.deb >/tmp/upgrade.log 2>&1 || { cat /tmp/upgrade.log; exit 1; }
+DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/new/*.deb >/tmp/upgrade.log 2>&1 || { cat /tmp/upgrade.log; exit 1; }
 sleep 3
 rm /tmp/storm.on; wait
 cat /tmp/storm.*
@@ -191,7 +191,7 @@ func (s *session) noTPM() {
 
 // purge checks that the package leaves only what it names at its removal (case 79).
 func (s *session) purge() {
-	out := s.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y agentd 2>&1")
+	out := s.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y agentd agentctl 2>&1")
 	for _, w := range []string{"0x81000001", "/var/lib/agentd", "agentd-clients", "0x01800000"} {
 		if !strings.Contains(out, w) {
 			s.t.Fatalf("purge does not name %s:\n%s", w, out)

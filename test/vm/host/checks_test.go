@@ -39,6 +39,7 @@ var checks = []check{
 	{"log-deleted-desynchronised", false, (*session).logDeleted},
 	{"boots-by-shim-and-grub", false, (*session).firmwareBoot},
 	{"no-tpm-no-crash-loop", true, (*session).noTPM},
+	{"removal-lets-units-start", true, (*session).removal},
 	{"purge-leaves-what-it-names", false, (*session).purge},
 }
 
@@ -50,7 +51,10 @@ func (s *session) boots() {
 // installs installs the older package from the file system that contains it.
 func (s *session) installs() {
 	// The report device is still missing: the next checks are about that.
-	s.run("systemctl stop sevguest && mkdir -p /packages && mount -o ro /dev/vdb /packages && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old.deb")
+	s.run("systemctl stop sevguest && mkdir -p /packages && mount -o ro /dev/vdb /packages")
+	s.folder()
+	installing, _ := s.installing()
+	s.session(installing)
 	s.eventually("systemctl is-active agentd.service agentd.socket agentd-admin.socket")
 	s.want("stat -c '%U:%G %a' /run/agentd/agentd.sock /run/agentd/admin.sock /var/lib/agentd /run/log/agentd /dev/tpmrm0; systemctl is-enabled agentd.service",
 		"root:agentd-clients 660", "root:root 600", "agentd:agentd 700\nagentd:agentd 700", ":tss 660", "enabled")

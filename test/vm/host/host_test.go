@@ -22,7 +22,7 @@ var (
 	imageFolder   = flag.String("image", "test/vm/image", "folder of the files of the image")
 	imageCache    = flag.String("cache", "", "folder of images")
 	imageBase     = flag.String("base", "", "base of the image")
-	packageFolder = flag.String("packages", "", "folder of old.deb and new.deb")
+	packageFolder = flag.String("packages", "", "folder with the folders old and new of packages")
 	agentctlFile  = flag.String("agentctl", "", "the verifier, on this machine")
 	guestFile     = flag.String("guest", "", "the program test/vm/guest")
 	workFolder    = flag.String("work", "", "folder for disk and TPM of this run")
