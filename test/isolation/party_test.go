@@ -4,26 +4,21 @@ package isolation
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
-	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // partyVariable makes a process of this test binary a party: its value is a [party] in JSON.
@@ -40,11 +35,15 @@ type party struct {
 	Body         string // %N stands for a new nonce
 
 	Connections int           // at once
-	Requests    int           // after which it ends; 0: when its standard input ends
+	Requests    int           // after which it ends, if For has passed too; 0: when its standard input ends
+	For         time.Duration // least time that it works, and all of it without Requests
 	New         bool          // a new connection for each request
 	Hang        time.Duration // it hangs up so long after each request, without reading
 	Pause       time.Duration // between two requests of a connection
 	Hoard       bool          // it only opens connections, and writes half a request
+	Replace     []string      // files of which it replaces one before each request, by turns; %I in the path is the number of that file
+	Touch       []string      // files whose time it sets before each request; without a method that is all it does
+	Size        int64         // of the files of Touch while it works, without a block on disk; they are empty afterwards
 }
 
 // An account is what a party saw.
@@ -69,19 +68,26 @@ func runParty(text string) error {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	if p.Requests == 0 && p.For > 0 {
+		ctx, cancel = context.WithTimeout(ctx, p.For)
+	}
+	defer cancel()
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	fmt.Println("ready")
 	var mu sync.Mutex
 	total := account{Refused: map[string]int{}}
-	var all sync.WaitGroup
+	var all, begun sync.WaitGroup
+	begun.Add(p.Connections)
 	for range p.Connections {
 		all.Go(func() {
-			p.client(ctx, func(took time.Duration, refused string) {
+			p.client(ctx, sync.OnceFunc(begun.Done), func(took time.Duration, refused string) {
 				mu.Lock()
 				defer mu.Unlock()
+				if ctx.Err() != nil { // what comes later depends on the number of connections
+					return
+				}
 				if refused == "" {
 					total.Times = append(total.Times, took)
 				} else {
@@ -90,39 +96,62 @@ func runParty(text string) error {
 			})
 		})
 	}
+	begun.Wait()
+	fmt.Println("ready")
 	all.Wait()
+	for _, name := range p.Touch {
+		if err := os.Truncate(name, 0); err != nil {
+			return err
+		}
+	}
 	return json.NewEncoder(os.Stdout).Encode(total)
 }
 
-// client asks over one connection at a time until ctx ends.
-func (p *party) client(ctx context.Context, tell func(time.Duration, string)) {
+// client asks over one connection at a time until ctx ends. It calls begun when its first
+// request is under way, or cannot be.
+func (p *party) client(ctx context.Context, begun func(), tell func(time.Duration, string)) {
+	defer begun()
+	start := time.Now()
 	var c net.Conn
 	var r *bufio.Reader
+	stop := func() bool { return true }
 	drop := func() {
+		stop()
 		if c != nil {
 			c.Close()
 			c = nil
 		}
 	}
 	defer drop()
-	for n := 0; ctx.Err() == nil && (p.Requests == 0 || n < p.Requests); n++ {
+	for n := 0; ctx.Err() == nil && (p.Requests == 0 || n < p.Requests || time.Since(start) < p.For); n++ {
+		if err := p.change(n); err != nil {
+			tell(0, err.Error())
+		}
+		if p.Method == "" && !p.Hoard {
+			begun()
+			pause(ctx, p.Pause)
+			continue
+		}
 		began := time.Now()
 		if c == nil {
-			var err error
-			if c, err = net.Dial("unix", p.Socket); err != nil {
+			conn, err := net.Dial("unix", p.Socket)
+			if err != nil {
+				begun()
 				tell(0, fmt.Sprintf("connect: %v", err))
 				pause(ctx, 5*time.Millisecond)
-				c = nil
 				continue
 			}
+			c = conn
 			r = bufio.NewReader(c)
+			stop = context.AfterFunc(ctx, func() { conn.Close() })
 		}
 		if p.Hoard {
 			io.WriteString(c, "GET /v1/self HT")
+			begun()
 			<-ctx.Done()
 			return
 		}
-		took, refused, again := p.ask(c, r)
+		took, refused, again := p.ask(c, r, n, begun)
 		if took == 0 && refused == "" { // it hung up
 			drop()
 			continue
@@ -145,14 +174,34 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// ask sends one request and reads the answer, or hangs up.
-func (p *party) ask(c net.Conn, r *bufio.Reader) (took time.Duration, refused string, again bool) {
+// change does to files what the party does before request n.
+func (p *party) change(n int) error {
+	for _, name := range p.Touch {
+		if err := errors.Join(os.Truncate(name, p.Size), os.Chtimes(name, time.Now(), time.Now())); err != nil {
+			return err
+		}
+	}
+	if len(p.Replace) == 0 {
+		return nil
+	}
+	name := p.Replace[n%len(p.Replace)]
+	if err := os.WriteFile(name+".new", []byte(rand.Text()), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// ask sends request n and reads the answer, or hangs up.
+func (p *party) ask(c net.Conn, r *bufio.Reader, n int, begun func()) (took time.Duration, refused string, again bool) {
 	began := time.Now()
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
 	body := strings.ReplaceAll(p.Body, "%N", base64.StdEncoding.EncodeToString(nonce))
+	path := strings.ReplaceAll(p.Path, "%I", strconv.Itoa(n%max(1, len(p.Replace))))
 	c.SetDeadline(time.Now().Add(2 * time.Minute))
-	if _, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: agentd\r\nContent-Length: %d\r\n\r\n%s", p.Method, p.Path, len(body), body); err != nil && p.Hang == 0 {
+	_, err := fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: agentd\r\nContent-Length: %d\r\n\r\n%s", p.Method, path, len(body), body)
+	begun()
+	if err != nil && p.Hang == 0 {
 		return time.Since(began), "write", false
 	}
 	if p.Hang > 0 {
@@ -174,54 +223,4 @@ func (p *party) ask(c net.Conn, r *bufio.Reader) (took time.Duration, refused st
 		return time.Since(began), strconv.Itoa(answer.StatusCode) + " " + problem.Code, !answer.Close
 	}
 	return time.Since(began), "", !answer.Close
-}
-
-// A process is a party that runs.
-type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	out   *bufio.Reader
-	err   bytes.Buffer
-}
-
-// start starts a party as its user.
-func start(t *testing.T, p party) *process {
-	t.Helper()
-	text, err := json.Marshal(p)
-	must(t, err)
-	x := &process{t: t, cmd: exec.Command("/proc/self/exe")}
-	x.cmd.Env = []string{partyVariable + "=" + string(text), "AGENTD_SIM_DECLARED_UNIT=" + p.Unit}
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig:  unix.SIGKILL,
-		Credential: &syscall.Credential{Uid: p.UID, Gid: p.UID, Groups: []uint32{p.Group}},
-	}
-	x.cmd.Stderr = &x.err
-	x.stdin, err = x.cmd.StdinPipe()
-	must(t, err)
-	out, err := x.cmd.StdoutPipe()
-	must(t, err)
-	x.out = bufio.NewReader(out)
-	must(t, x.cmd.Start())
-	t.Cleanup(func() {
-		x.cmd.Process.Kill()
-		x.cmd.Wait()
-	})
-	if line, err := x.out.ReadString('\n'); line != "ready\n" {
-		t.Fatalf("a party did not start: %q, %v\n%s", line, err, x.err.String())
-	}
-	return x
-}
-
-// end tells the party to end, unless it counts its requests, and returns what it saw.
-func (x *process) end(tell bool) account {
-	x.t.Helper()
-	if tell {
-		x.stdin.Close()
-	}
-	var a account
-	if err := json.NewDecoder(x.out).Decode(&a); err != nil {
-		x.t.Fatalf("a party did not account for itself: %v\n%s", err, x.err.String())
-	}
-	return a
 }

@@ -219,3 +219,49 @@ func TestRefusalIsLate(t *testing.T) {
 		t.Errorf("status %d, want 429: %s", status, b)
 	}
 }
+
+// A caller who has as many requests waiting as it may also waits for the refusal, and other
+// connections can have the place of its connection meanwhile.
+func TestRefusalOfWaitingIsLate(t *testing.T) {
+	let := make(chan struct{})
+	attester := &fake{attest: func(ctx context.Context, q api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
+		<-let
+		return answerFor(q, c), nil
+	}}
+	r := run(t, attester, Limits{Connections: 16, Requests: 1, RequestsEach: 1, WaitingEach: 1}, nil)
+	answers := make(chan int)
+	ask := func() {
+		status, _, _, _ := try(as(r.client, 1000), "POST", api.CallEvidence.Path, nonceBody(1))
+		answers <- status
+	}
+	busy := func() (n int) {
+		conns := r.shares[Client].conns
+		conns.mu.Lock()
+		defer conns.mu.Unlock()
+		for c := range conns.open {
+			if c.busy {
+				n++
+			}
+		}
+		return n
+	}
+	for n := range 2 {
+		go ask()
+		eventually(t, "a request is in progress or waits", func() bool { return busy() == n+1 })
+	}
+	slowed := r.shares[Client].slowed
+	go ask()
+	eventually(t, "the refusal waits", func() bool { return len(slowed) == 1 })
+	if n := busy(); n != 2 {
+		t.Errorf("%d connections count as answering while a refusal waits, want 2", n)
+	}
+	if status := <-answers; status != 503 {
+		t.Errorf("status %d, want 503", status)
+	}
+	close(let)
+	for range 2 {
+		if status := <-answers; status != 200 {
+			t.Errorf("status %d, want 200", status)
+		}
+	}
+}

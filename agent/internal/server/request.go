@@ -5,6 +5,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -104,6 +105,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	defer cancel()
 	ctx = turn.With(ctx, route.who(c))
 	leave, err := c.shares.gate.Enter(ctx, max(j.bytes, c.shares.least))
+	if errors.Is(err, turn.ErrBusy) && take(c.shares.slowed) {
+		c.shares.conns.end(c) // another connection may have its place meanwhile
+		slow(r.Context(), c.shares.slowed)
+	}
 	if err != nil {
 		return err
 	}

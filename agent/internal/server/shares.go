@@ -20,7 +20,7 @@ type shares struct {
 	bodies *turn.Queue   // of bytes of bodies being read or worked on
 	rates  *rates        // of requests
 	opens  *rates        // of connections
-	slowed chan struct{} // callers who asked too often, and wait for their refusal
+	slowed chan struct{} // requests that wait for their refusal, since their users ask too much
 	shed   chan struct{} // connections of callers who open them too often, likewise
 	least  int64         // bytes that a request counts at least, so that their number is bounded too
 }
@@ -40,7 +40,7 @@ func newShares(l Limits) *shares {
 		conns: newConnections(l),
 		rates: newRates(l.RateEach, l.BurstEach),
 		opens: newRates(l.OpenEach, l.OpenBurst),
-		least: least, slowed: make(chan struct{}, maxSlowed), shed: make(chan struct{}, maxShed),
+		least: least, slowed: make(chan struct{}, l.Connections), shed: make(chan struct{}, maxShed),
 		gate: turn.New(turn.Options{
 			Capacity: l.Bytes, Each: min(l.BytesEach, least*int64(l.RequestsEach)),
 			Spare: l.Bytes / spare, Little: l.Bytes / little, Waiting: l.WaitingEach,
@@ -49,14 +49,15 @@ func newShares(l Limits) *shares {
 	}
 }
 
-// A caller who asks more often than allowed is refused after a while, and not at once: most
-// programs ask again when they have their answer. So many wait at once; the others of a
-// flood are refused at once. A connection that waits takes a descriptor that nothing else
-// counts.
+// A caller who asks too much is refused after a while, and not at once: most programs ask again
+// when they have their answer. The more callers wait for their refusal, the longer it takes.
+// Otherwise refusing a flood takes all processors. Each connection may wait. A connection that
+// is shed takes a descriptor that nothing else counts, so few of these wait.
 const (
-	refusalDelay = 100 * time.Millisecond
-	maxSlowed    = 512
-	maxShed      = 64
+	refusalDelay    = 100 * time.Millisecond
+	longestDelay    = time.Second
+	delayPerRefusal = time.Millisecond // for each that waits
+	maxShed         = 64
 )
 
 // take takes one of the places of a channel, and reports whether one was left.
@@ -72,7 +73,8 @@ func take(places chan struct{}) bool {
 // slow waits before a refusal, in a place that was taken, and leaves it.
 func slow(ctx context.Context, places chan struct{}) {
 	defer func() { <-places }()
-	timer := time.NewTimer(refusalDelay)
+	delay := min(max(refusalDelay, delayPerRefusal*time.Duration(len(places))), longestDelay)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

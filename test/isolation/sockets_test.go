@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package isolation
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Fresh evidence takes a place until the platform has made a report. Anchored evidence takes
+// one for as long as a quote.
+const (
+	freshBody    = `{"nonce":"%N","freshness":"fresh","log":"none"}`
+	anchoredBody = `{"nonce":"%N","freshness":"anchored"}`
+)
+
+// Asking for the attestation key does not occupy the TPM: evidence does not wait for it, and
+// neither does a unit whose files changed.
+func TestAttestationKeyFlood(t *testing.T) {
+	m := switchOn(t)
+	flood := m.attackers(1, party{Connections: 256, Method: "GET", Path: "/v1/ak"})
+	m.compare(m.anchored(), 5, flood...)
+	m.compare(m.measureChanged(), 5, flood...)
+}
+
+// Case 106: clients of any number and any uid, 0 included, who take what the client socket
+// has keep root from nothing.
+func TestRootIsNotLockedOut(t *testing.T) {
+	waiting := party{Method: "POST", Path: "/v1/evidence", Body: freshBody}
+	for name, attack := range map[string]func(m *machine) []party{
+		"root of a container": func(m *machine) []party {
+			p := waiting
+			p.Connections = 900
+			p.Socket = m.Socket() // of uid 0
+			return []party{p}
+		},
+		"six users": func(m *machine) []party {
+			p := waiting
+			p.Connections = 700
+			return m.attackers(6, p)
+		},
+		"users who only connect": func(m *machine) []party {
+			return m.attackers(6, party{Connections: 700, Hoard: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := switchOn(t, "--spacing", "2s")
+			work := m.measure()
+			work.For = 2 * time.Second // attackers who are refused ask again meanwhile
+			m.compare(work, 5, attack(m)...)
+		})
+	}
+}
+
+// A user who opens connections without end delays others little, and keeps none out.
+func TestConnectFlood(t *testing.T) {
+	m := switchOn(t)
+	work := m.asVictim(party{Method: "GET", Path: "/v1/self", Requests: 100, For: usual, New: true, Pause: time.Millisecond})
+	m.compare(work, 10, m.attackers(1, party{Connections: 64, Method: "GET", Path: "/v1/self", New: true})...)
+}
+
+// Of eight users with the same wish, for whom there are not enough places, the one who is
+// served most gets at most twice what the one who is served least gets. It does not help to
+// ask over more connections.
+func TestUsersAreServedEqually(t *testing.T) {
+	for name, connections := range map[string]func(i int) int{
+		"equal":    func(int) int { return 16 },
+		"stronger": func(i int) int { return 4 + 8*i },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := switchOnAs(t, setup{config: "[limits]\nrequests = 4\nrequests_per_user = 4\n", flags: []string{"--fault", "throttle=20ms"}})
+			users := m.attackers(8, party{Method: "POST", Path: "/v1/evidence", Body: freshBody})
+			for i := range users {
+				users[i].Connections, users[i].For = connections(i), 3*time.Second
+			}
+			var served []int
+			text := ""
+			for _, x := range startAll(t, users...) {
+				a := x.end(false)
+				served = append(served, len(a.Times))
+				text += fmt.Sprintf(" %d %v", len(a.Times), a.Refused)
+			}
+			t.Logf("served:%s", text)
+			if least, most := slices.Min(served), slices.Max(served); least == 0 || most > 2*least {
+				t.Errorf("served: %v, want at most a factor of two between least and most", served)
+			}
+		})
+	}
+}
