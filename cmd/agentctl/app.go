@@ -3,11 +3,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +28,9 @@ The command needs the admin socket, which is for root.
   --json        the result as JSON
 
 With --wait-all, wait until the agent is ready and every declared application is
-measured. If the agent tried an application and could not measure it, the waiting ends
-with an error that names it. agentd-measured.service does this at boot.
+measured, and say now and then which is late. If the agent tried an application and
+could not measure it, the waiting for the others ends with an error that names it and
+says why. agentd-measured.service does this at boot.
 
 Examples:
   agentctl measure --app billing
@@ -120,6 +118,9 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		for _, name := range r.Measuring {
+			fmt.Fprintf(t.err, "agentctl: %s is still being measured: `agentctl app list` shows how far that is\n", cleanLine(name))
+		}
 		for _, e := range r.Errors {
 			fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(e.Reason))
 		}
@@ -148,6 +149,9 @@ func (t *terminal) printApp(a *api.App) {
 	if a.Reason != "" {
 		n.add("%s", a.Reason)
 	}
+	if r := a.Reading; r != nil && (r.Stuck || r.Since > 0) { // not each short look
+		n.add("being read: %s", readingText(a.Reading))
+	}
 	if a.Unit != "" {
 		n.add("unit %q, user %q", a.Unit, a.User)
 	}
@@ -162,72 +166,4 @@ func digestOf(a *api.App) string {
 		return "none"
 	}
 	return a.Digest.String()
-}
-
-// pollPause is the time between two questions to the agent.
-const pollPause = 200 * time.Millisecond
-
-// waitMeasured waits until every declared application is measured, or until the agent
-// reports one that cannot be.
-func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
-	tick := time.NewTicker(pollPause)
-	defer tick.Stop()
-	for {
-		done, err := t.allMeasured(ctx, s)
-		if done || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return &exitError{code: exitUnavailable, err: fmt.Errorf("wait until every application is measured: %w", ctx.Err())}
-		case <-tick.C:
-		}
-	}
-}
-
-// allMeasured checks once.
-func (t *terminal) allMeasured(ctx context.Context, s *sockets) (bool, error) {
-	st, err := soon(ctx, s.clientSocket().Status)
-	if err != nil {
-		return false, failed(err)
-	}
-	switch {
-	case st.TPM.Reason == api.ReasonStarting:
-		return false, nil
-	case st.TPM.State != api.StateOK:
-		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: the TPM is %s: %s", st.TPM.State, st.TPM.Reason)}).withHint("`agentctl doctor` looks for it")
-	case st.Ledger.Full:
-		return false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(api.CodeLogFull.Info().Hint)
-	case st.Ledger.Reason == api.ReasonStarting:
-		return false, nil
-	case !st.Ledger.Synchronised:
-		return false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: %s", st.Ledger.Reason)}).withHint("`agentctl status` says more")
-	}
-	all, err := soon(ctx, s.adminSocket().Apps)
-	if err != nil {
-		return false, failed(err)
-	}
-	var refused []string
-	pending := 0
-	for _, a := range all {
-		switch a.State {
-		case api.AppMeasured:
-		case api.AppPending:
-			pending++
-		default:
-			refused = append(refused, fmt.Sprintf("%s: %s", a.Name, a.Reason))
-		}
-	}
-	switch {
-	case pending > 0:
-		return false, nil
-	case len(refused) > 0:
-		return false, misuse(fmt.Errorf("%d of %d applications are not measured: %s", len(refused), len(all), strings.Join(refused, "; "))).
-			withHint("`agentctl app list` has the reasons; each is measured again before its unit starts")
-	}
-	if t.json {
-		return true, t.writeJSON(all)
-	}
-	fmt.Fprintf(t.out, "%s measured\n", count(len(all), "application"))
-	return true, nil
 }

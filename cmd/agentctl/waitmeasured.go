@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+)
+
+// pollPause is the time between two questions to the agent, and tellPause the time after which
+// the command says again what it waits for.
+const (
+	pollPause = 200 * time.Millisecond
+	tellPause = 10 * time.Second
+)
+
+// waitMeasured waits until every application that can be measured is, and fails if one cannot
+// be. It says now and then which it waits for.
+func (t *terminal) waitMeasured(ctx context.Context, s *sockets) error {
+	tick, tell := time.NewTicker(pollPause), time.NewTicker(tellPause)
+	defer tick.Stop()
+	defer tell.Stop()
+	late := "the agent is starting"
+	for {
+		now, done, err := t.allMeasured(ctx, s)
+		switch {
+		case done, err != nil && ctx.Err() == nil:
+			return err
+		case err == nil:
+			late = now
+		}
+		select {
+		case <-ctx.Done():
+			return &exitError{code: exitUnavailable, err: fmt.Errorf("wait until every application is measured: %w: %s", ctx.Err(), late)}
+		case <-tell.C:
+			fmt.Fprintf(t.err, "agentctl: still waiting: %s\n", late)
+		case <-tick.C:
+		}
+	}
+}
+
+// allMeasured checks once. Late is what is waited for.
+func (t *terminal) allMeasured(ctx context.Context, s *sockets) (late string, done bool, err error) {
+	starting := "the agent is starting"
+	st, err := soon(ctx, s.clientSocket().Status)
+	if err != nil {
+		return "", false, failed(err)
+	}
+	switch {
+	case st.TPM.Reason == api.ReasonStarting:
+		return starting, false, nil
+	case st.TPM.State != api.StateOK:
+		return "", false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: the TPM is %s: %s", st.TPM.State, st.TPM.Reason)}).withHint("`agentctl doctor` looks for it")
+	case st.Ledger.Full:
+		return "", false, (&exitError{code: exitUnavailable, err: errors.New("nothing can be measured: the measurement log is full")}).withHint(api.CodeLogFull.Info().Hint)
+	case st.Ledger.Reason == api.ReasonStarting:
+		return starting, false, nil
+	case !st.Ledger.Synchronised:
+		return "", false, (&exitError{code: exitUnavailable, err: fmt.Errorf("nothing can be measured: %s", st.Ledger.Reason)}).withHint("`agentctl status` says more")
+	}
+	all, err := soon(ctx, s.adminSocket().Apps)
+	if err != nil {
+		return "", false, failed(err)
+	}
+	var refused, pending []string
+	for _, a := range all {
+		switch {
+		case a.State == api.AppMeasured:
+		case a.State == api.AppPending, a.Reading != nil && !a.Reading.Stuck:
+			pending = append(pending, cleanLine(a.Name+" ("+readingText(a.Reading)+")"))
+		default:
+			refused = append(refused, fmt.Sprintf("%s: %s", a.Name, a.Reason))
+		}
+	}
+	switch {
+	case len(pending) > 0:
+		return strings.Join(pending, ", "), false, nil
+	case len(refused) > 0:
+		return "", false, misuse(fmt.Errorf("%d of %d applications are not measured: %s", len(refused), len(all), strings.Join(refused, "; "))).
+			withHint("`agentctl app list` has the reasons; each is measured again before its unit starts")
+	}
+	if t.json {
+		return "", true, t.writeJSON(all)
+	}
+	fmt.Fprintf(t.out, "%s measured\n", count(len(all), "application"))
+	return "", true, nil
+}
+
+// readingText says how far the agent is with the files of an application.
+func readingText(r *api.Reading) string {
+	switch {
+	case r == nil:
+		return "not begun"
+	case r.Stuck:
+		return fmt.Sprintf("no answer of the file system of %q for %d s", r.Path, r.Since)
+	}
+	out := fmt.Sprintf("%d of %d MiB read in %d s", r.Bytes>>20, r.Of>>20, r.Since)
+	if r.Path != "" {
+		out += fmt.Sprintf(", at %q", r.Path)
+	}
+	return out
+}
