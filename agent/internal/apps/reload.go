@@ -144,12 +144,15 @@ func (a *Apps) unannounced(err error) {
 	a.touchAll(0)
 }
 
+// notYet is why an app is not measured that was never looked at.
+const notYet = "not measured yet"
+
 // declare returns the app of that name, made if there is none.
 func (a *Apps) declare(name string) (x *app, known bool) {
 	if x, known = a.apps[name]; known {
 		return x, true
 	}
-	x = &app{name: name, throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: "not measured yet"}
+	x = &app{name: name, throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: notYet}
 	if before := a.prior.apps[name]; before != nil {
 		x.cover = *before
 		x.cover.interrupt(a.prior.end(), true)
@@ -161,11 +164,14 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 
 // replace puts a declaration into force. What was measured by other bytes no longer counts.
 func (a *Apps) replace(x *app, d *declaration.Declaration) {
-	same := x.declaration != nil && sameDeclaration(x.declaration, d)
+	before := x.declaration
 	x.declaration, x.refused = d, nil
-	if !same {
-		x.interrupt()
-		x.looked = false
+	if sameDeclaration(before, d) {
+		return
+	}
+	x.interrupt()
+	x.looked = false
+	if x.unmeasured(notYet); before != nil {
 		x.unmeasured("not measured by its new declaration yet")
 	}
 }

@@ -138,6 +138,7 @@ func appProblem(err error) *api.Problem {
 		rate        *apps.RateError
 		file        *manifest.FileError
 		changed     *manifest.ChangedError
+		hung        *manifest.HungError
 		declaration *declaration.Error
 	)
 	switch {
@@ -145,7 +146,7 @@ func appProblem(err error) *api.Problem {
 		return problem.After(problem.New(api.CodeThrottled, err.Error()), rate.Retry)
 	case errors.As(err, &changed):
 		return problem.After(problem.New(api.CodeMeasureFailed, err.Error()), time.Second)
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &hung):
 		return problem.New(api.CodeMeasureFailed, err.Error())
 	case errors.As(err, &declaration):
 		return problem.New(api.CodeBadDeclaration, err.Error())

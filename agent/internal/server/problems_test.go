@@ -45,6 +45,7 @@ func TestProblems(t *testing.T) {
 		&apps.RateError{App: "a", Retry: time.Second}:                                      api.CodeThrottled,
 		&manifest.FileError{Path: "/x", Problem: "gone"}:                                   api.CodeMeasureFailed,
 		&manifest.ChangedError{Path: "/x"}:                                                 api.CodeMeasureFailed,
+		&manifest.HungError{Path: "/x"}:                                                    api.CodeMeasureFailed,
 		&declaration.Error{File: "/x"}:                                                     api.CodeBadDeclaration,
 		&apps.RecordError{App: "a", Err: ledger.ErrFull}:                                   api.CodeLogFull,
 		fmt.Errorf("%w: %w", mine, context.DeadlineExceeded):                               api.CodeTPMTimeout,
