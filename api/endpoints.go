@@ -92,6 +92,7 @@ var (
 	CallMeasure  = Endpoint[None, App]{Route{"measure", "POST", "/v1/apps/{name}/measure", OnAdmin, ofMany, 0, nil, "", "Measure an app now and answer once the log has it."}}
 	CallReload   = Endpoint[None, Reloaded]{Route{"reload", "POST", "/v1/reload", OnAdmin, ofMany, 0, nil, "", "Read the declarations again."}}
 	CallReplace  = Endpoint[None, Replaced]{Route{"replaceAK", "POST", "/v1/ak/replace", OnAdmin, ofMany, 0, nil, "", "Make a new attestation key in place of one that this TPM does not load."}}
+	CallTryTPM   = Endpoint[None, Probed]{Route{"tryTPM", "POST", "/v1/tpm/try", OnAdmin, ofMany, 0, nil, "", "Try what the agent needs of the TPM. It changes nothing."}}
 	CallActivate = Endpoint[ActivateRequest, Activated]{Route{"activate", "POST", "/v1/ak/activate", OnAdmin, fromDevice, 8 << 10, nil, `{"credential":"AAAA","secret":"AAAA"}`, "Open a credential with the TPM."}}
 )
 

@@ -208,14 +208,16 @@ type DigestRequest struct {
 	Digest *evidence.Digest `json:"digest,omitzero"` // required for authorize and withdraw; for require, default: the one measured now
 }
 
-// Probed is the answer of POST /v1/store/probe.
+// Probed is the answer of POST /v1/store/probe and of POST /v1/tpm/try.
 type Probed struct {
 	Findings []ProbeFinding `json:"findings"` // one for each thing that was tried
 }
 
-// ProbeFinding is one thing that was tried on the key derivation of the platform.
+// ProbeFinding is one thing that was tried on the key derivation of the platform, or on the TPM.
 type ProbeFinding struct {
 	Name string `json:"name"` // what was tried
 	OK   bool   `json:"ok"`   // whether the result is as it should be
 	Text string `json:"text"` // result in words
+
+	Todo string `json:"todo,omitzero"` // what to do, if the result is not as it should be
 }

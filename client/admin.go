@@ -114,6 +114,12 @@ func (a *Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (*api.Co
 	return call(ctx, a.socket(), api.CallDigests, r)
 }
 
+// TryTPM tries what the agent needs of the TPM: algorithms, authorizations, room. It changes
+// nothing.
+func (a *Admin) TryTPM(ctx context.Context) (*api.Probed, error) {
+	return call(ctx, a.socket(), api.CallTryTPM, api.None{})
+}
+
 // Probe tries out the key derivation of the platform, with up to five requests
 // to its firmware.
 func (a *Admin) Probe(ctx context.Context) (*api.Probed, error) {

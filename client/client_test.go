@@ -110,6 +110,7 @@ func TestRequests(t *testing.T) {
 			return err
 		},
 		"POST /v1/store/probe ": func() error { _, err := a.Probe(t.Context()); return err },
+		"POST /v1/tpm/try ":     func() error { _, err := a.TryTPM(t.Context()); return err },
 		"POST /v1/ak/replace ":  func() error { _, err := a.ReplaceAK(t.Context()); return err },
 		"POST /v1/reload ":      func() error { _, err := a.Reload(t.Context()); return err },
 		`POST /v1/ak/activate {"credential":"AQ==","secret":"Ag=="}`: func() error {

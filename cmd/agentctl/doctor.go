@@ -60,11 +60,11 @@ func (d *doctor) good(what, format string, args ...any) {
 }
 
 func (d *doctor) note(what, todo, format string, args ...any) {
-	d.symptoms = append(d.symptoms, symptom{What: what, OK: true, Note: true, Todo: todo, Says: fmt.Sprintf(format, args...)})
+	d.symptoms = append(d.symptoms, symptom{What: what, OK: true, Note: true, Todo: here(todo), Says: fmt.Sprintf(format, args...)})
 }
 
 func (d *doctor) bad(what, todo, format string, args ...any) {
-	d.symptoms = append(d.symptoms, symptom{What: what, Todo: todo, Says: fmt.Sprintf(format, args...)})
+	d.symptoms = append(d.symptoms, symptom{What: what, Todo: here(todo), Says: fmt.Sprintf(format, args...)})
 }
 
 func doctorCommand(t *terminal, s *sockets) *cobra.Command {
@@ -150,6 +150,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 		d.silent = true
 		x := failed(err)
 		d.bad("agent", x.hint, "%v", err)
+		d.lookAtTPMAlone(ctx, c.TPM)
 		return
 	}
 	d.good("agent", "agentd %s answers", st.Version)
@@ -160,6 +161,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 		d.note("kernel", "use Linux 6.5 or later", "the kernel has no SO_PEERPIDFD: the agent recognises callers by their start times, and evidence says so")
 	}
 	d.lookAtStatus(st)
+	d.lookAtTPM(ctx)
 	if st.TPM.State != api.StateOK {
 		d.note("evidence", "", "not asked for, and keys not checked: both need the TPM")
 		return
@@ -256,8 +258,7 @@ func (d *doctor) lookAtEvidence(ctx context.Context) {
 	defer cancel()
 	document, err := d.sockets.clientSocket().Evidence(ctx, api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Anchored, Log: api.LogNone})
 	if err != nil {
-		x := failed(err)
-		d.bad("evidence", x.hint, "%v", err)
+		d.bad("evidence", failed(err).hint, "%v", err)
 		return
 	}
 	e, err := evidence.Parse(document)

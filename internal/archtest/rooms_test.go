@@ -55,6 +55,7 @@ var rooms = []string{
 	"internal/tpm",
 	"internal/tpm/registers",
 	"internal/tpm/tpmkeys",
+	"internal/tpm/trial",
 	"internal/platform",
 	"internal/platform/snp",
 	"internal/platform/soft",

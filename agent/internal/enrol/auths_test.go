@@ -4,44 +4,10 @@ package enrol
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
 )
-
-func TestReadAuth(t *testing.T) {
-	dir := t.TempDir()
-	for _, c := range []struct {
-		name    string
-		content string
-		mode    os.FileMode
-		ok      bool
-	}{
-		{"good", "secret", 0o600, true},
-		{"read only", "secret", 0o400, true},
-		{"for the group", "secret", 0o640, false},
-		{"for all", "secret", 0o604, false},
-		{"empty", "", 0o600, false},
-		{"too long", string(make([]byte, maxAuth+1)), 0o600, false},
-	} {
-		path := filepath.Join(dir, c.name)
-		if err := errors.Join(os.WriteFile(path, []byte(c.content), 0o600), os.Chmod(path, c.mode)); err != nil { // whatever the umask
-			t.Fatal(err)
-		}
-		b, err := readAuth(path)
-		if (err == nil) != c.ok || c.ok && string(b) != c.content {
-			t.Errorf("%s: %q, %v", c.name, b, err)
-		}
-	}
-	if b, err := readAuth(""); b != nil || err != nil {
-		t.Errorf("no file: %q, %v", b, err)
-	}
-	if _, err := readAuth(filepath.Join(dir, "none")); err == nil {
-		t.Error("a file that does not exist was read")
-	}
-}
 
 func TestContents(t *testing.T) {
 	for _, c := range []struct {

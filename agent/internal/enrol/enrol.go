@@ -11,19 +11,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/internal/tpm/trial"
 )
 
 const (
@@ -227,41 +228,27 @@ func (e *Enroller) Close(ctx context.Context) {
 }
 
 // ReadAuths reads the authorization files that the configuration names.
-func ReadAuths(c config.TPM) (a tpmkeys.Auths, err error) {
-	if a.Owner, err = readAuth(c.OwnerAuthFile); err != nil {
-		return a, fmt.Errorf("tpm.owner_auth_file: %w", err)
-	}
-	if a.Endorsement, err = readAuth(c.EndorsementAuthFile); err != nil {
-		return a, fmt.Errorf("tpm.endorsement_auth_file: %w", err)
-	}
-	return a, nil
+func ReadAuths(c config.TPM) (tpmkeys.Auths, error) {
+	return tpmkeys.ReadAuths(c.OwnerAuthFile, c.EndorsementAuthFile)
 }
 
-// maxAuth is the longest authorization that a TPM accepts, in bytes: a SHA-512 digest.
-const maxAuth = 64
-
-func readAuth(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
+// Try tries what the agent needs of the TPM. It changes nothing, and works also while there is
+// no attestation key.
+func (e *Enroller) Try(ctx context.Context) (api.Probed, error) {
+	if err := e.c.Supervisor.Wait(ctx); err != nil {
+		return api.Probed{}, err
 	}
-	f, err := os.Open(path)
+	device, up := e.c.Device.Now()
+	if !up {
+		return api.Probed{}, e.c.Supervisor.Missing()
+	}
+	auths, err := ReadAuths(e.c.TPM)
 	if err != nil {
-		return nil, err
+		return api.Probed{}, err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
+	out := api.Probed{Findings: []api.ProbeFinding{}}
+	for _, f := range trial.Run(ctx, device, auths) {
+		out.Findings = append(out.Findings, api.ProbeFinding{Name: f.Name, OK: f.OK, Text: text.OneLine(f.Text), Todo: text.OneLine(f.Todo)})
 	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %#o: other users can read the secret, run chmod 0600 on it", path, st.Mode().Perm())
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxAuth+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) == 0 || len(b) > maxAuth {
-		return nil, fmt.Errorf("%s has %d bytes, want 1 to %d; a line break counts", path, len(b), maxAuth)
-	}
-	return b, nil
+	return out, ctx.Err()
 }

@@ -56,6 +56,8 @@ type Enroller interface {
 	Activate(ctx context.Context, credential, secret []byte) ([]byte, error)
 	// ReplaceAK makes a new AK in place of a stored one that this TPM does not load.
 	ReplaceAK(ctx context.Context) (api.Replaced, error)
+	// Try tries what the agent needs of the TPM.
+	Try(ctx context.Context) (api.Probed, error)
 }
 
 // agentRoutes are the routes about the agent itself, and those of administration.
@@ -75,6 +77,7 @@ var agentRoutes = []route{
 	answer(api.CallReplace, small, func(ctx context.Context, s *Server, _ api.None) (api.Replaced, error) {
 		return s.Enroller.ReplaceAK(ctx)
 	}),
+	answer(api.CallTryTPM, small, func(ctx context.Context, s *Server, _ api.None) (api.Probed, error) { return s.Enroller.Try(ctx) }),
 	answer(api.CallActivate, small, func(ctx context.Context, s *Server, r api.ActivateRequest) (api.Activated, error) {
 		secret, err := s.Enroller.Activate(ctx, r.Credential, r.Secret)
 		return api.Activated{Secret: secret}, err

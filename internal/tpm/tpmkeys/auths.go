@@ -9,6 +9,7 @@ import (
 	"log/slog"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/tpm"
 )
@@ -37,14 +38,23 @@ type AuthError struct {
 }
 
 func (e *AuthError) Error() string {
+	cause, todo := e.Words()
+	return cause + ": " + todo
+}
+
+// Words returns what was found, and what to do.
+func (e *AuthError) Words() (cause, todo string) {
 	key := "tpm." + e.Hierarchy + "_auth_file"
 	switch {
 	case !e.Given:
-		return fmt.Sprintf("the TPM's %s authorization is set (%v): put its value into a file of mode 0600, without a line break (`printf %%s VALUE`), and name that file in %s", e.Hierarchy, e.Err, key)
+		return fmt.Sprintf("the TPM's %s authorization is set (%v)", e.Hierarchy, e.Err),
+			fmt.Sprintf("put its value into a file of mode 0600, without a line break (`printf %%s VALUE`), and name that file in %s", key)
 	case e.Break:
-		return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names ends with a line break, which counts: `truncate -s -1 FILE` removes it", e.Hierarchy, e.Err, key)
+		return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names ends with a line break, which counts", e.Hierarchy, e.Err, key),
+			"`truncate -s -1 FILE` removes it"
 	}
-	return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names is not the TPM's: `tpm2_getcap properties-variable` says whether one is set", e.Hierarchy, e.Err, key)
+	return fmt.Sprintf("the TPM refuses the %s authorization (%v): the value in the file that %s names is not the TPM's", e.Hierarchy, e.Err, key),
+		"`tpm2_getcap properties-variable` says whether one is set; correct the file"
 }
 
 // Is reports whether target is [tpm.ErrRefuses]: only a person changes what is wrong.
@@ -81,4 +91,15 @@ func refusal(hierarchy string, given []byte, err error) error {
 		return &AuthError{Hierarchy: hierarchy, Given: len(given) > 0, Break: bytes.HasSuffix(given, []byte("\n")), Err: err}
 	}
 	return err
+}
+
+// TryHierarchy checks that the TPM accepts the authorization of a hierarchy: by
+// TPM2_PolicySecret in a trial session (TPM 2.0 Part 3, section 23.4), which changes nothing.
+func TryHierarchy(t transport.TPM, name string, handle tpm2.AuthHandle, given []byte) error {
+	session, end, err := tpm2.PolicySession(t, tpm2.TPMAlgSHA256, SessionNonce, tpm2.Trial())
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.PolicySecret{AuthHandle: handle, PolicySession: session.Handle(), NonceTPM: session.NonceTPM()}.Execute(t)
+	return refusal(name, given, errors.Join(err, end()))
 }

@@ -163,6 +163,23 @@ func WithSRK(t transport.TPM, name keys.Name, auths Auths, f func(*Primary) erro
 	return errors.Join(f(derived), derived.flush(t))
 }
 
+// TryParent checks that keys can be made under the storage root key: it makes one, and does
+// not keep it, nor the storage root key if there is none.
+func TryParent(t transport.TPM, auths Auths) error {
+	use := func(p *Primary) error {
+		_, err := createUnder(t, p)
+		return err
+	}
+	if _, err := readPublic(t, srkHandle); !Absent(err) {
+		return WithSRK(t, nil, auths, use)
+	}
+	p, err := primarySRK(t, auths)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(p), p.flush(t))
+}
+
 // srk finds the storage root key of a name, or the one to make keys under if name is empty.
 //
 // The latter is the key at 0x81000001, if that is a storage key that never leaves this TPM and
