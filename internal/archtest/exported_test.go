@@ -17,7 +17,6 @@ import (
 // onlyOurs are exported names that only internal packages use, and that stay: each with
 // the reason. The list may only become shorter.
 var onlyOurs = map[string]string{
-	"api.Codes":                   "the list of all codes, for other clients",
 	"evidence.AnchorDigest":       "a commitment of the format, for other verifiers",
 	"evidence.BatchMessage":       "a commitment of the format, for other verifiers",
 	"evidence.ErrInclusion":       "an error of CheckInclusion",
