@@ -49,7 +49,7 @@ const (
 
 	ClassAccepted   = check.Accepted   // nothing failed
 	ClassBinding    = check.Binding    // a signature, a format or a binding is broken: treat as forged
-	ClassCollateral = check.Collateral // a certificate or CRL is missing or out of date: fetch it, try again
+	ClassCollateral = check.Collateral // a certificate or CRL is missing or out of date, or a log cannot be read: fetch it, try again
 	ClassRevoked    = check.Revoked    // a key was revoked
 	ClassPolicy     = check.Policy     // genuine, but not what the policy asks for
 )

@@ -100,7 +100,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 		a.structure = BindingGuestAsserted
 	}
 	a.replay(e)
-	a.firmware = replay.Firmware(f, e.FirmwareLog)
+	a.firmware = replay.Firmware(f, e.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judgePolicy()
 }
 
@@ -205,7 +205,7 @@ func (a *appraiser) paravisor(s AzureSet) {
 	a.ak = blob.CheckKey(f)
 	blob.CheckUserData(f, a.expect.UserData)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
-	a.firmware = replay.Firmware(f, s.FirmwareLog)
+	a.firmware = replay.Firmware(f, s.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
 		a.structure = BindingGuestAsserted

@@ -3,6 +3,9 @@
 package verify
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
@@ -23,11 +26,11 @@ func booted(f func([]evidencetest.FirmwareEvent) []byte) func(*testing.T, *evide
 const firmwareRoot = `firmware_log = "required"`
 
 var firmwareMutations = []mutation{
-	{id: FirmwareDecode, name: "case 32 garbage", recipe: booted(func([]evidencetest.FirmwareEvent) []byte { return []byte("no log") })},
-	{id: FirmwareDecode, name: "case 32 PCR 99", recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
+	{id: FirmwareDecode, name: "case 32 garbage", root: firmwareRoot, recipe: booted(func([]evidencetest.FirmwareEvent) []byte { return []byte("no log") })},
+	{id: FirmwareDecode, name: "case 32 PCR 99", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
 		return evidencetest.FirmwareLog(append(e[:len(e):len(e)], evidencetest.FirmwareEvent{PCR: 99, Digest: e[0].Digest})...)
 	})},
-	{id: FirmwareDecode, name: "case 30 cut off", recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
+	{id: FirmwareDecode, name: "case 30 cut off", root: firmwareRoot, recipe: booted(func(e []evidencetest.FirmwareEvent) []byte {
 		b := evidencetest.FirmwareLog(e...)
 		return b[:len(b)-1]
 	})},
@@ -101,6 +104,70 @@ func TestFirmwareLogUnderSHA1(t *testing.T) {
 		a.batch.Values.Set(bank, 4, value)
 		if got, want := a.explained(bank, 4), map[pcr.Algorithm]Explanation{pcr.SHA1: Unexplained, pcr.SHA256: ByFirmware}[bank]; got != want {
 			t.Errorf("PCR 4 of %s is explained by %s, want %s", bank, got, want)
+		}
+	}
+}
+
+// unusable are firmware's logs as hosts have them, none of which this reader takes, each with what
+// its error says.
+func unusable() map[string]struct {
+	log  []byte
+	says string
+} {
+	type bad = struct {
+		log  []byte
+		says string
+	}
+	e := evidencetest.Firmware
+	whole := evidencetest.FirmwareLog(e...)
+	noAction := bytes.Clone(whole)
+	copy(noAction[len(evidencetest.FirmwareLog()):], "\xff\xff\xff\xff\x03\x00\x00\x00") // pcrIndex, eventType
+	fewer := bytes.Clone(whole)
+	at := len(evidencetest.FirmwareLog()) + 8 // the count of digests of the first event
+	fewer[at] = 0
+	return map[string]bad{
+		"PCR 0xffffffff in EV_NO_ACTION": {noAction, "PCR 4294967295"},
+		"fewer digests than announced":   {fewer, "event 1 at byte"},
+		"padded with zeros":              {append(bytes.Clone(whole), make([]byte, 512)...), "event 3 at byte"},
+		"padded with ones":               {append(bytes.Clone(whole), bytes.Repeat([]byte{0xff}, 512)...), "event 3 at byte"},
+		"cut off":                        {whole[:len(whole)-1], "event 2 at byte"},
+		"of TPM 1.2":                     {append(make([]byte, 28), 1, 0, 0, 0, 0), "not of TPM 1.2"},
+		"garbage":                        {[]byte("no log"), "event 0 at byte 0"},
+	}
+}
+
+// TestUnusableFirmwareLog: the host's firmware wrote its log, which is not signed. One that does
+// not parse makes no evidence forged: if the policy does not ask for it, the evidence is
+// accepted, and the appraisal says what is wrong and at which place. If it does, something is
+// missing that may be fetched anew. Case 112.
+func TestUnusableFirmwareLog(t *testing.T) {
+	for name, c := range unusable() {
+		for _, required := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, required %v", name, required), func(t *testing.T) {
+				r := evidencetest.New()
+				r.Booted()
+				r.FirmwareLog = c.log
+				o, root := baseOptions(t), ""
+				if required {
+					root = firmwareRoot
+				}
+				o.Policy = mustPolicy(t, makePolicy(root, ""))
+				a, err := appraiseEvidence(r.Encode(t), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				decode := a.Check(FirmwareDecode)
+				if !strings.Contains(decode.Sentence, c.says) {
+					t.Errorf("it says %q, want %q", decode.Sentence, c.says)
+				}
+				_, refused := a.Claims()
+				switch {
+				case required && (refused == nil || decode.Verdict != Fail || a.ExitCode() != 3):
+					t.Errorf("required: %v, exit code %d, %+v", refused, a.ExitCode(), decode)
+				case !required && (refused != nil || decode.Verdict != NotAsserted || decode.Required):
+					t.Errorf("optional: %v, %+v", refused, decode)
+				}
+			})
 		}
 	}
 }

@@ -162,8 +162,8 @@ var rawMutations = []mutation{
 	{id: PolicyFreshness, name: "report data that may be a constant", root: bareRoot, raw: bare(nil, func(_ *RawReport, o *options) {
 		o.Nonce, o.ReportData = nil, evidencetest.Nonce
 	})},
-	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
-	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", ""), raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
+	{id: FirmwareDecode, name: "case 32 paravisor's set, garbage", policy: paravisorPolicy("paravisor", firmwareRoot), raw: paravisorSet(nil, func(s *AzureSet, _ *options) { s.FirmwareLog = []byte("no log") })},
+	{id: FirmwareDecode, name: "case 30 paravisor's set, cut off", policy: paravisorPolicy("paravisor", firmwareRoot), raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = s.FirmwareLog[:len(s.FirmwareLog)-1] })},
 	{id: PolicyFirmwareLog, name: "paravisor's set without one", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisorSet(started, func(s *AzureSet, _ *options) { s.FirmwareLog = nil })},
 	{id: PolicyFirmwareLog, name: "case 28 paravisor's set, dropped", policy: paravisorPolicy("paravisor", firmwareRoot) + otherPCRs, raw: paravisorSet(started, func(s *AzureSet, _ *options) {
 		s.FirmwareLog = evidencetest.FirmwareLog(evidencetest.Firmware[0])

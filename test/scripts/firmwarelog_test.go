@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,8 +70,18 @@ func TestFirmwareLogByCommand(t *testing.T) {
 			t.Errorf("PCR %d is explained by %q, want PCR 4 by %q", got.Index, got.Explained, c.want)
 		}
 	}
-	if a, _, code := run(append(set[:len(set):len(set)], "--firmware-log", file("garbage", []byte("no log")))...); code != 2 || a.Check("firmware.decode").Verdict != verify.Fail {
-		t.Errorf("garbage: exit code %d", code)
+	// The host's firmware wrote it, and nothing signed it: it is unusable, and forges nothing.
+	garbage := append(set[:len(set):len(set)], "--firmware-log", file("garbage", []byte("no log")))
+	if a, _, code := run(garbage...); code != 0 || a.Check("firmware.decode").Verdict != verify.NotAsserted || !strings.Contains(a.Check("firmware.decode").Sentence, "event 0 at byte 0") {
+		t.Errorf("garbage: exit code %d, %+v", code, a.Check("firmware.decode"))
+	}
+	text, err := os.ReadFile(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	garbage[slices.Index(garbage, policy)] = file("required.toml", append([]byte("firmware_log = \"required\"\n"), text...))
+	if a, _, code := run(garbage...); code != 3 || a.Check("firmware.decode").Verdict != verify.Fail {
+		t.Errorf("garbage, and the log is required: exit code %d", code)
 	}
 	for what, args := range map[string][]string{
 		"for evidence":      append(args[:len(args):len(args)], "--firmware-log", log, "-"),

@@ -33,6 +33,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -112,8 +114,10 @@ type Attester struct {
 	late   bool       // the report under way took longer than AnchorPatience; the fresh lane writes it
 	stats  Stats      // the lanes and Attest write it
 
-	quoteErr    error     // why the last batch was not quoted; the lanes and Look write it
-	reportErr   error     // why the last report was not made; the fresh lane writes it
+	quoteErr     error           // why the last batch was not quoted; the lanes and Look write it
+	reportErr    error           // why the last report was not made; the fresh lane writes it
+	firmwareSeen evidence.Digest // of the firmware's log that was looked at last
+
 	triedReport time.Time // when Look last asked for one
 }
 
@@ -203,7 +207,8 @@ func (a *Attester) enter(w *waiter) error {
 
 // firmwareLog returns the firmware's log if it can be read. It is not part of any
 // commitment, since the quoted PCRs commit to it. A log that cannot be read is left out, and
-// the verifier's policy decides whether to require it.
+// the verifier's policy decides whether to require it. One that does not parse is handed on:
+// the verifier tells the party that relies on it what is wrong.
 func (a *Attester) firmwareLog() []byte {
 	if a.c.FirmwareLog == nil {
 		return nil
@@ -216,7 +221,23 @@ func (a *Attester) firmwareLog() []byte {
 		a.c.Log.Warn("firmware's log is left out of evidence", "error", err)
 		return nil
 	}
+	a.lookAtFirmwareLog(b)
 	return b
+}
+
+// lookAtFirmwareLog warns of a firmware's log that no verifier can use, once for each content.
+func (a *Attester) lookAtFirmwareLog(b []byte) {
+	digest := evidence.Digest(sha256.Sum256(b))
+	a.mu.Lock()
+	known := a.firmwareSeen == digest
+	a.firmwareSeen = digest
+	a.mu.Unlock()
+	if known || len(b) == 0 {
+		return
+	}
+	if _, err := tcglog.Parse(b); err != nil {
+		a.c.Log.Warn("the firmware's log does not parse: verifiers cannot use it, and refuse evidence if their policy asks for it", "error", err)
+	}
 }
 
 // Stats returns the counters.

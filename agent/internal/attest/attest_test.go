@@ -3,9 +3,11 @@
 package attest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -378,5 +380,25 @@ func TestWaitingBytes(t *testing.T) {
 	l.take()
 	if err := l.add(one); err != nil {
 		t.Errorf("after a batch was taken: %v", err)
+	}
+}
+
+// TestUnusableFirmwareLogIsTold: the agent hands a log on that does not parse, and warns of it
+// once, with place and reason.
+func TestUnusableFirmwareLogIsTold(t *testing.T) {
+	var lines bytes.Buffer
+	r := newRig(t, func(c *Config) {
+		c.FirmwareLog = func() ([]byte, error) { return []byte("no log"), nil }
+		c.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	})
+	for n := range byte(2) {
+		q := request(n, evidence.Fresh)
+		q.FirmwareLog = true
+		if e := r.ask(t, q); string(e.FirmwareLog) != "no log" {
+			t.Errorf("%q", e.FirmwareLog)
+		}
+	}
+	if got := lines.String(); strings.Count(got, "does not parse") != 1 || !strings.Contains(got, "event 0 at byte 0") {
+		t.Errorf("the log says %q", got)
 	}
 }

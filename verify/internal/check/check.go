@@ -34,7 +34,7 @@ type Class int
 const (
 	Accepted   Class = 0 // nothing failed
 	Binding    Class = 2 // a signature, a format or a binding is broken: treat as forged
-	Collateral Class = 3 // a certificate or CRL is missing or out of date: fetch it, try again
+	Collateral Class = 3 // a certificate or CRL is missing or out of date, or a log cannot be read: fetch it, try again
 	Revoked    Class = 4 // a key was revoked
 	Policy     Class = 5 // genuine, but not what the policy asks for
 )

@@ -21,7 +21,7 @@ var (
 	lastAgentKey   = check.Definition{ID: "log.agent-key", Class: check.Binding, Ground: check.OnHistory, Checks: "the evidence's agent key is the one that the log names at the last start of the agent, and that agent has not stopped since", Stops: "an agent key that never was in the measured log, or that outlived its agent"}
 	anchorPrefix   = check.Definition{ID: "anchor.log-prefix", Class: check.Binding, Ground: check.OnHistory, Checks: "the anchor's log head is a state that the log passed through", Stops: "an anchor of another log"}
 	anchorReplay   = check.Definition{ID: "anchor.log-replay", Class: check.Binding, Ground: check.OnHistory, Checks: "replaying the log up to the anchor gives the PCR value that the anchor quoted", Stops: "an anchor whose PCR was in a state that the log does not explain"}
-	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Binding, Ground: check.OnVerifier, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
+	firmwareDecode = check.Definition{ID: "firmware.decode", Class: check.Collateral, Ground: check.OnVerifier, Checks: "the firmware's log is a crypto-agile event log with known counts, sizes and PCRs, if the policy asks for it; a log that is not is used for nothing", Stops: "a log that two parsers read differently, or that makes its reader run out of memory"}
 )
 
 // The checks of this package: of the measurement log, of the anchor's place in it, and of
@@ -81,12 +81,19 @@ func Check(f *check.Findings, in Input) Result {
 // there is none that can be read. Its replay is never compared with start values of our
 // own log: an attacker who invents a log can make it lead to any value that a PCR was
 // ever extended to.
-func Firmware(f *check.Findings, b []byte) pcr.Values {
+//
+// The host's firmware wrote the log, and nothing signed it. So a log that cannot be read makes no
+// evidence forged: it is unusable, and the appraisal says why. It fails only if it is required.
+func Firmware(f *check.Findings, b []byte, required bool) pcr.Values {
 	if len(b) == 0 {
 		f.Skip(firmwareDecode.ID, "there is no firmware log")
 		return nil
 	}
 	l, err := tcglog.Parse(b)
+	if err != nil && !required {
+		f.Skip(firmwareDecode.ID, "the firmware's log cannot be used, and the policy does not ask for it: %v", err)
+		return nil
+	}
 	if !f.DecideError(firmwareDecode.ID, err) || l == nil {
 		return nil
 	}

@@ -182,7 +182,10 @@ func (r *LogRules) judgeFirmware(p *Policy, s *Subject, f *check.Findings) {
 	case !s.Material.Quote:
 		f.Decide("policy.firmware-log", false, "a quote and the firmware's log", "none", "the policy needs the firmware's log, and a bare report comes with no quote")
 		return
-	case q == nil || state == LogUnreadable:
+	case q == nil:
+		return
+	case state == LogUnreadable:
+		f.Skip("policy.firmware-log", "the firmware's log cannot be read: see firmware.decode")
 		return
 	}
 	explained := 0
