@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/figures"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
@@ -31,6 +32,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // sealedFolder is the folder of the sealed blobs, in the state folder.
@@ -126,6 +128,7 @@ func (d *daemon) server() (*server.Server, error) {
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
+		Metrics:    d.figures(kernel.Turns),
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
 		AdminUIDs:  slices.Concat([]uint32{0}, d.o.AdminUIDs),
 		Errors:     errorCodes,
@@ -143,6 +146,14 @@ func (d *daemon) server() (*server.Server, error) {
 		},
 		Logger: d.log,
 	}), nil
+}
+
+// figures returns what collects the figures of the parts.
+func (d *daemon) figures(callers func() turn.Stats) *figures.Source {
+	return &figures.Source{
+		Started: time.Now(), Status: d.status.Status, Service: d.service, Apps: d.apps, Device: d.device, Ledger: d.ledger,
+		Platform: d.platform, Vault: d.vault, Callers: callers, Log: d.log,
+	}
 }
 
 func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {

@@ -88,6 +88,7 @@ var (
 
 // Endpoints of administration.
 var (
+	CallMetrics  = Endpoint[None, Metrics]{Route{"metrics", "GET", "/v1/metrics", OnAdmin, fromMemory, 0, nil, "", "What the agent counts, as OpenMetrics text."}}
 	CallApps     = Endpoint[None, Apps]{Route{"apps", "GET", "/v1/apps", OnAdmin, fromMemory, 0, nil, "", "The declared apps."}}
 	CallMeasure  = Endpoint[None, App]{Route{"measure", "POST", "/v1/apps/{name}/measure", OnAdmin, ofMany, 0, nil, "", "Measure an app now and answer once the log has it."}}
 	CallReload   = Endpoint[None, Reloaded]{Route{"reload", "POST", "/v1/reload", OnAdmin, ofMany, 0, nil, "", "Read the declarations again."}}

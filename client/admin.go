@@ -53,6 +53,11 @@ func (a *Admin) ReplaceAK(ctx context.Context) (*api.Replaced, error) {
 	return call(ctx, a.socket(), api.CallReplace, api.None{})
 }
 
+// Metrics returns what the agent counts, as OpenMetrics text (api.MetricsType).
+func (a *Admin) Metrics(ctx context.Context) ([]byte, error) {
+	return send(ctx, a.socket(), api.CallMetrics, api.None{}, maxAnswer)
+}
+
 // Close closes connections that are kept for later requests.
 func (a *Admin) Close() { a.transport.close() }
 

@@ -42,6 +42,7 @@ Attestation of this machine and the programs on it.
   self         who this process is to the agent
   status       what the agent can do now
   doctor       look for problems in the set-up of this machine
+  metrics      what the agent counts, for monitoring
   enroll       prove to a verifier that an attestation key is in a certain TPM
   version      versions of agentctl and of the agent
   completion   words for the TAB key of a shell
@@ -168,6 +169,7 @@ func newRoot(t *terminal) *cobra.Command {
 		keyCommand(t, s),
 		selfCommand(t, s),
 		statusCommand(t, s),
+		metricsCommand(t, s),
 		doctorCommand(t, s),
 		enrollCommand(t, s),
 		versionCommand(t, s),

@@ -51,6 +51,7 @@ var rooms = []string{
 	"internal/journal",
 	"internal/durable",
 	"internal/boottime",
+	"internal/metrics",
 	"internal/turn",
 	"internal/tpm",
 	"internal/tpm/registers",
@@ -85,6 +86,7 @@ var rooms = []string{
 	"agent/internal/server",
 	"agent/internal/vault",
 	"agent/internal/status",
+	"agent/internal/figures",
 	"agent/internal/systemd",
 	"agent",
 	"cmd/agentd",
@@ -108,7 +110,7 @@ func top(folder string) string {
 // testOnly reports whether folder is a package for tests alone, which may import "testing".
 func testOnly(folder string) bool {
 	return slices.Contains(free, top(folder)) ||
-		slices.Contains([]string{"archtest", "durabletest", "evidencetest", "vectors"}, path.Base(folder))
+		slices.Contains([]string{"archtest", "durabletest", "evidencetest", "metricstest", "vectors"}, path.Base(folder))
 }
 
 // TestImportsGoOneWay checks that every package has a room, and imports only from rooms

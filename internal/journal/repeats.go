@@ -25,7 +25,10 @@ const (
 // all pass. Without it, a client could fill the journal with a failure that it causes again
 // and again.
 func WithoutRepeats(to slog.Handler) slog.Handler {
-	return &repeats{Handler: to, seen: &kinds{last: make(map[string]*kind), window: repeatWindow}}
+	return &repeats{Handler: to, seen: &kinds{
+		last: make(map[string]*kind), window: repeatWindow,
+		counts: Counts{Records: make(map[slog.Level]uint64), Held: make(map[slog.Level]uint64)},
+	}}
 }
 
 type repeats struct {
@@ -38,8 +41,37 @@ type repeats struct {
 type kinds struct {
 	window time.Duration
 
-	mu   sync.Mutex // guards last
-	last map[string]*kind
+	mu     sync.Mutex // guards the two below
+	last   map[string]*kind
+	counts Counts
+}
+
+// Counts are the records of each level since the handler was made.
+type Counts struct {
+	Records map[slog.Level]uint64 // all
+	Held    map[slog.Level]uint64 // of these, repetitions that were not passed on one by one
+}
+
+// CountsOf returns what a handler of [WithoutRepeats], or one derived from it, counts, and false
+// for another one.
+func CountsOf(h slog.Handler) (Counts, bool) {
+	r, ok := h.(*repeats)
+	if !ok {
+		return Counts{}, false
+	}
+	r.seen.mu.Lock()
+	defer r.seen.mu.Unlock()
+	return Counts{Records: maps.Clone(r.seen.counts.Records), Held: maps.Clone(r.seen.counts.Held)}, true
+}
+
+// count counts a record, which is held back or not.
+func (k *kinds) count(level slog.Level, held bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.counts.Records[level]++
+	if held {
+		k.counts.Held[level]++
+	}
 }
 
 // kind is what happened to records of one kind in the present window.
@@ -51,7 +83,9 @@ type kind struct {
 
 // Handle passes on r, or counts it.
 func (h *repeats) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelInfo && h.seen.holds(h.kindOf(r), r.Time, func(n int) { h.tell(r, n) }) {
+	held := r.Level >= slog.LevelInfo && h.seen.holds(h.kindOf(r), r.Time, func(n int) { h.tell(r, n) })
+	h.seen.count(r.Level, held)
+	if held {
 		return nil
 	}
 	return h.Handler.Handle(ctx, r)

@@ -139,6 +139,9 @@ func (s *Store) begin(ctx context.Context) (context.Context, error) {
 	return own, nil
 }
 
+// Turns returns what the queue of operations counts.
+func (s *Store) Turns() turn.Stats { return s.turn.Stats() }
+
 func (s *Store) end() {
 	leave := s.leave
 	s.leave = nil

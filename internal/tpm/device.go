@@ -29,6 +29,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -97,8 +98,9 @@ type Device struct {
 	dirty  bool                // whether a sequence was interrupted: clean before the next
 	strays map[uint32]struct{} // sessions that the current sequence started
 
-	mu    sync.Mutex // guards state
-	state State
+	mu     sync.Mutex // guards the two below
+	state  State
+	counts Counts
 }
 
 // Open opens the TPM at address:
@@ -200,6 +202,40 @@ func (d *Device) down() error {
 		return fmt.Errorf("%w: %s", ErrDegraded, s.Reason)
 	}
 	return nil
+}
+
+// Turns returns what the queue of sequences counts.
+func (d *Device) Turns() turn.Stats { return d.turn.Stats() }
+
+// Counts are what happened to commands since the device was opened.
+type Counts struct {
+	Commands uint64 // sent, each attempt of one that the TPM put off included
+	PutOff   uint64 // answered "not now"
+	Refused  uint64 // answered with another error
+	Failed   uint64 // without a usable answer within their deadline
+}
+
+// Counts returns what happened to commands.
+func (d *Device) Counts() Counts {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.counts
+}
+
+// count counts one attempt of a command. One whose caller left is none of the others.
+func (d *Device) count(rsp []byte, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.counts.Commands++
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err != nil:
+		d.counts.Failed++
+	case putOff(responseCode(rsp)):
+		d.counts.PutOff++
+	case responseCode(rsp) != tpm2.TPMRCSuccess:
+		d.counts.Refused++
+	}
 }
 
 // State returns what the device is like.

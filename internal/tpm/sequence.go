@@ -59,6 +59,7 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 	swept := false
 	for pause := retryMin; ; pause = min(2*pause, retryMax) {
 		rsp, err := s.exchange(command, name)
+		s.d.count(rsp, err)
 		if err != nil {
 			return nil, err
 		}

@@ -96,6 +96,7 @@ type Queue struct {
 	o Options
 
 	mu        sync.Mutex // guards all below
+	active    int        // pieces of work under way
 	used      int64      // of Capacity
 	spareUsed int64      // of Spare
 	arrivals  uint64
@@ -128,7 +129,8 @@ type lane struct {
 	parties map[string]*party // that have work
 	clock   time.Duration     // the service that the party served last had before that
 	waiting int               // pieces of work in all queues
-	passed  int               // grants to higher classes while this one waited
+	counts  Counts
+	passed  int // grants to higher classes while this one waited
 }
 
 // party is one party that has work in a lane. It is removed when it has none.
@@ -143,6 +145,7 @@ type work struct {
 	cost  int64
 	turn  uint64        // number of its arrival
 	pool  *int64        // used or spareUsed, which counts it
+	came  time.Time     // when it began to wait; zero if it did not
 	since time.Time     // when it was granted
 	ready chan struct{} // closed when it is granted
 }
@@ -160,8 +163,12 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 	p, w := q.arrive(l, who.Party, cost)
 	if !w.granted() && q.o.Waiting > 0 && len(p.queue) > q.o.Waiting {
 		l.drop(who.Party, w)
+		l.counts.Refused++
 		q.mu.Unlock()
 		return nil, ErrBusy
+	}
+	if !w.granted() {
+		w.came = q.o.Now()
 	}
 	q.mu.Unlock()
 	leave = func() { q.leave(l, who.Party, p, w) }
@@ -177,6 +184,8 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 		return nil, ctx.Err()
 	}
 	l.drop(who.Party, w)
+	l.counts.Left++
+	l.counts.waited(q.o.Now().Sub(w.came))
 	q.dispatch() // another may fit in its place
 	q.mu.Unlock()
 	return nil, ctx.Err()
@@ -214,6 +223,7 @@ func (q *Queue) leave(l *lane, name string, p *party, w *work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	*w.pool -= w.cost
+	q.active--
 	p.used -= w.cost
 	p.served += q.charge(q.o.Now().Sub(w.since), w.cost)
 	l.part(name)
@@ -292,6 +302,11 @@ func (q *Queue) grant(l *lane, p *party, pool *int64) {
 	p.queue = p.queue[1:]
 	w.pool, w.since = pool, q.o.Now()
 	*pool += w.cost
+	q.active++
+	l.counts.Granted++
+	if !w.came.IsZero() {
+		l.counts.waited(w.since.Sub(w.came))
+	}
 	p.used += w.cost
 	l.waiting--
 	l.passed = 0

@@ -121,6 +121,9 @@ func (a *Apps) measurePending(ctx context.Context) {
 	}
 }
 
+// Turns returns what the queue of hashing counts.
+func (a *Apps) Turns() turn.Stats { return a.reader.Turns() }
+
 // Watching returns nil while changes of files are noticed as they happen. The error says why
 // they are found by looking at everything now and then instead.
 func (a *Apps) Watching() error { return a.follow.state() }

@@ -164,6 +164,9 @@ func (l *Ledger) State() State {
 	return l.pub.state
 }
 
+// Turns returns what the queue of records and quotes counts.
+func (l *Ledger) Turns() turn.Stats { return l.turn.Stats() }
+
 // take waits for the turn. Its caller passes the turn on by leave.
 func (l *Ledger) take(ctx context.Context) (leave func(), err error) {
 	if leave, err = l.turn.Enter(turn.AtLeast(ctx, turn.Ledger), 1); err != nil {

@@ -61,6 +61,9 @@ type observation struct {
 	result  *evidence.Executable
 }
 
+// Turns returns what the queue of executables counts.
+func (i *Identifier) Turns() turn.Stats { return i.images.slots.Stats() }
+
 // observe begins to open the executable of p, and does not wait for that.
 func (m *images) observe(p *process) *observation {
 	o := &observation{images: m, process: p, uid: p.uid, opened: make(chan struct{}), done: make(chan struct{})}

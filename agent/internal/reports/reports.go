@@ -24,12 +24,20 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // reopenPause is the least time between two attempts to open a report device.
 const reopenPause = 10 * time.Second
+
+// Counts are what happened to requests since the agent started. A request whose caller left is
+// counted and did not fail.
+type Counts struct {
+	Reports, FailedReports uint64
+	Keys, FailedKeys       uint64
+}
 
 // A Watched is the platform with a memory of how it did. It opens the device when it is
 // first used, and tries again later if that failed: a driver may be loaded after the agent
@@ -46,6 +54,7 @@ type Watched struct {
 	stapled  [][]byte
 	openErr  error // of the last attempt to open it
 	openedAt time.Time
+	counts   Counts
 	lastErr  error  // of the last report, nil after a good one
 	everErr  string // of the last report that failed
 }
@@ -103,8 +112,12 @@ func (w *Watched) Report(ctx context.Context, data platform.Data) (platform.Repo
 func (w *Watched) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.counts.Reports++
 	if err == nil || !errors.Is(err, context.Canceled) { // a caller that left says nothing about the device
 		w.lastErr = err
+		if err != nil {
+			w.counts.FailedReports++
+		}
 	}
 	if w.lastErr != nil {
 		w.everErr = w.lastErr.Error()
@@ -145,7 +158,31 @@ func (k watchedKeys) Reading(ctx context.Context) (sealing.Reading, error) {
 func (k watchedKeys) DeriveKey(ctx context.Context, tcb sealing.TCB) (*secret.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, k.w.Timeout)
 	defer cancel()
-	return k.Keys.DeriveKey(ctx, tcb)
+	s, err := k.Keys.DeriveKey(ctx, tcb)
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	k.w.counts.Keys++
+	if err != nil && !errors.Is(err, context.Canceled) {
+		k.w.counts.FailedKeys++
+	}
+	return s, err
+}
+
+// Counts returns what happened to requests.
+func (w *Watched) Counts() Counts {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts
+}
+
+// Turns returns what the queue of the platform counts, and false if it is not open or has none.
+func (w *Watched) Turns() (turn.Stats, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if q, ok := w.inner.(interface{ Turns() turn.Stats }); ok {
+		return q.Turns(), true
+	}
+	return turn.Stats{}, false
 }
 
 // Staple reads the certificates of the folder again and hands them to the platform. It

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // conn is an admitted connection and its peer.
@@ -27,6 +28,7 @@ type conn struct {
 	shares  *shares
 	since   time.Time    // accepted, or last answered
 	busy    bool         // a complete request is being answered
+	class   turn.Class   // of the last request whose route was found
 	retired atomic.Bool  // no further request will be read; no longer counted
 	evicted atomic.Bool  // retired because another connection needs its place
 	partial atomic.Bool  // something of the next request was read
@@ -73,7 +75,8 @@ type connections struct {
 	mu        sync.Mutex
 	all, each int
 	open      map[*conn]struct{}
-	counted   int // open and not retired; the others are ending
+	evicted   uint64 // connections that gave way to another one
+	counted   int    // open and not retired; the others are ending
 	users     map[uint32]int
 	away      chan struct{} // connections being turned away
 	patience  time.Duration
@@ -149,6 +152,7 @@ func (t *connections) evict(uid uint32) bool {
 		return false
 	}
 	oldest.evicted.Store(true)
+	t.evicted++
 	if lingering := len(t.open) - t.counted; lingering >= max(16, t.all/4) {
 		// Too many evicted connections have not ended: their peers do not read the answers.
 		oldest.retired.Store(true)

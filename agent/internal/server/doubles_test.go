@@ -24,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/metrics"
 )
 
 // fakeIdentifier takes the uid from the name that a client binds its own end to, so that
@@ -114,6 +115,8 @@ func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, e
 	return append(bytes.Clone(credential), secret...), nil
 }
 
+func (f *fake) Metrics(to *metrics.Set) { to.Gauge("fake", "Of another part.", 7) }
+
 func (f *fake) Await(context.Context) error { return f.awaitErr }
 func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
 func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
@@ -163,7 +166,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Metrics: f,
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

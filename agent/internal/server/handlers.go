@@ -67,6 +67,9 @@ var agentRoutes = []route{
 	handle(api.CallLog, (*Server).log),
 	handle(api.CallEvidence, (*Server).evidence),
 	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }),
+	handle(api.CallMetrics, func(s *Server, _ *call, _ api.None) (job, error) {
+		return job{ofMetrics, func(context.Context) (any, error) { return s.metrics(), nil }}, nil
+	}),
 	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
 		return api.Apps{Apps: s.Apps.List()}, nil
 	}),
@@ -87,6 +90,9 @@ var agentRoutes = []route{
 // small is the budget of an answer without the log and with little from the caller.
 // Evidence is below 15 KB then, and making it takes about as much again.
 const small = 32 << 10
+
+// ofMetrics is the budget of an answer with [metrics.MaxSamples], twice on its way.
+const ofMetrics = 2 << 20
 
 // withLog is the budget of an answer with the log: its bytes, their base64 in the
 // answer, and one copy on the way.

@@ -245,12 +245,18 @@ func (d *describer) operation(r route) object {
 			{"description", fmt.Sprintf("At most %d bytes. The Content-Type is ignored.", r.Body)},
 			{"content", object{{"application/json", content}}}}}, member{"x-agentd-body-bytes", r.Body})
 	}
-	answer := d.structure(r.answer, false)
+	media := "application/json"
+	var answer object
+	if r.answer == reflect.TypeFor[api.Metrics]() {
+		media, answer = api.MetricsType, object{{"type", "string"}}
+	} else {
+		answer = d.structure(r.answer, false)
+	}
 	if r.Name == api.CallLog.Name {
 		answer = object{{"oneOf", []object{answer, {{"type", "array"}, {"description", "TCG Canonical Event Log, JSON encoding."}}}}}
 	}
 	return append(o, member{"responses", object{
-		{"200", object{{"description", "Done."}, {"content", object{{"application/json", object{{"schema", answer}}}}}}},
+		{"200", object{{"description", "Done."}, {"content", object{{media, object{{"schema", answer}}}}}}},
 		{"default", object{{"$ref", "#/components/responses/Problem"}}}}})
 }
 

@@ -52,6 +52,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		if x := recover(); x != nil {
 			s.Logger.Error("fault while answering", "method", r.Method, "uid", c.peer.UID, "panic", x, "stack", string(debug.Stack()))
+			c.shares.counts.request(c.class, api.CodeInternal)
 			s.refuse(w, problem.New(api.CodeInternal, "the log of the agent has the reason"))
 		}
 	}()
@@ -60,9 +61,15 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		// deadline when the body was read.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.Limits.BodyTimeout))
 	}
-	if err := s.answer(w, r, c); err != nil {
-		s.refuse(w, s.problem(err))
+	c.class = turn.Inquiry
+	err := s.answer(w, r, c)
+	if err == nil {
+		c.shares.counts.request(c.class, codeOK)
+		return
 	}
+	p := s.problem(err)
+	c.shares.counts.request(c.class, p.Code)
+	s.refuse(w, p)
 }
 
 // answer does one request in the order in which refusing costs least.
@@ -72,6 +79,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	if wait, ok := c.shares.rates.take(c.peer.UID, time.Now()); !ok {
+		c.shares.counts.throttled.Add(1)
 		if take(c.shares.slowed) {
 			slow(r.Context(), c.shares.slowed)
 		}
@@ -87,6 +95,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	case !route.serves(c.socket):
 		return problem.New(api.CodeNotPermitted, fmt.Sprintf("only the %[3]s socket serves %[1]s %[2]s", route.Method, route.Path, route.On))
 	}
+	who := route.who(c)
+	c.class = who.Class
 	query, err := parseQuery(r.URL.RawQuery, route.Query)
 	if err != nil {
 		return err
@@ -103,7 +113,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	c.shares.conns.begin(c)
 	ctx, cancel := s.context(r, c, route)
 	defer cancel()
-	ctx = turn.With(ctx, route.who(c))
+	ctx = turn.With(ctx, who)
 	leave, err := c.shares.gate.Enter(ctx, max(j.bytes, c.shares.least))
 	if errors.Is(err, turn.ErrBusy) && take(c.shares.slowed) {
 		c.shares.conns.end(c) // another connection may have its place meanwhile
@@ -117,8 +127,16 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 	if err != nil {
 		return err
 	}
-	if p, ok := v.(parts); ok {
-		return s.writeParts(w, c, p)
+	return s.deliver(w, c, v)
+}
+
+// deliver sends an answer that is not a refusal.
+func (s *Server) deliver(w http.ResponseWriter, c *conn, v any) error {
+	switch v := v.(type) {
+	case parts:
+		return s.writeParts(w, c, v)
+	case metricsText:
+		return s.write(w, http.StatusOK, api.MetricsType, raw(v))
 	}
 	return s.write(w, http.StatusOK, "application/json", v)
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/metrics"
 )
 
 // Socket is one of the two sockets.
@@ -50,7 +51,8 @@ type Config struct {
 	Enroller   Enroller
 	Keys       Keys
 	Store      Store
-	AgentKey   []byte // Ed25519 public key of this process, 32 bytes; Self shows it
+	Metrics    metrics.Source // what the other parts count
+	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it
 
 	// AdminUIDs may use the admin socket. Its mode and its absence from containers
 	// protect it as well. Default: only 0.
@@ -166,20 +168,20 @@ func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 	peer, err := s.Identifier.Identify(c)
 	if err != nil {
 		s.Logger.Debug("connection refused", "socket", socket, "error", err)
-		shares.conns.turnAway(c, s.problem(err))
+		shares.turnAway(c, s.problem(err))
 		return nil
 	}
 	if socket == Admin && !slices.Contains(s.AdminUIDs, peer.UID) {
 		s.Logger.Debug("admin connection refused", "uid", peer.UID, "pid", peer.PID)
 		peer.Process.Close()
-		shares.conns.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
+		shares.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
 		return nil
 	}
 	accepted := &conn{UnixConn: c, peer: peer, socket: socket, shares: shares}
 	if !shares.conns.add(accepted) {
 		s.Logger.Debug("connection refused: too many", "uid", peer.UID)
 		peer.Process.Close()
-		shares.conns.turnAway(c, problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second))
+		shares.turnAway(c, problem.After(problem.New(api.CodeConnections, "all connections of this user are answering requests: reuse them, or open fewer"), time.Second))
 		return nil
 	}
 	return accepted
@@ -197,6 +199,7 @@ func (s *Server) shed(c *net.UnixConn, shares *shares) bool {
 	if ok {
 		return false
 	}
+	shares.counts.shed.Add(1)
 	p := problem.After(problem.New(api.CodeConnections, fmt.Sprintf("uid %d may open %g connections a second: keep them for several requests", uid, s.Limits.OpenEach)), wait)
 	if !take(shares.shed) {
 		unread(c, rawProblem(p))

@@ -22,7 +22,9 @@ type shares struct {
 	opens  *rates        // of connections
 	slowed chan struct{} // requests that wait for their refusal, since their users ask too much
 	shed   chan struct{} // connections of callers who open them too often, likewise
-	least  int64         // bytes that a request counts at least, so that their number is bounded too
+	limits Limits
+	counts *counts
+	least  int64 // bytes that a request counts at least, so that their number is bounded too
 }
 
 // Two users who both take their whole share take everything. While the host delays reports,
@@ -37,7 +39,7 @@ const (
 func newShares(l Limits) *shares {
 	least := max(1, l.Bytes/int64(l.Requests))
 	return &shares{
-		conns: newConnections(l),
+		conns: newConnections(l), limits: l, counts: newCounts(),
 		rates: newRates(l.RateEach, l.BurstEach),
 		opens: newRates(l.OpenEach, l.OpenBurst),
 		least: least, slowed: make(chan struct{}, l.Connections), shed: make(chan struct{}, maxShed),

@@ -29,6 +29,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -154,6 +155,15 @@ func (v *Vault) try(ctx context.Context) (ready bool, err error) {
 	v.refresh(ctx)
 	_, state := v.now()
 	return state.Ready, state.Err
+}
+
+// Turns returns what the queue of the store counts, and false if the store is not open.
+func (v *Vault) Turns() (turn.Stats, bool) {
+	s, _ := v.now()
+	if s == nil {
+		return turn.Stats{}, false
+	}
+	return s.Turns(), true
 }
 
 // now returns the store, nil if it is not open, and its state as it was last seen.

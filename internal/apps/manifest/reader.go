@@ -50,6 +50,9 @@ func NewReader(workers int, settle time.Duration) *Reader {
 	}
 }
 
+// Turns returns what the queue of hashing counts.
+func (r *Reader) Turns() turn.Stats { return r.turns.Stats() }
+
 // A Look says how to read an app. The zero value hashes everything, and waits for ever.
 type Look struct {
 	Cached   bool                   // reuse the digest of an unchanged file

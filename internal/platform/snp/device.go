@@ -178,6 +178,9 @@ func (d *Device) prepare(ctx context.Context, fill func(context.Context) error) 
 	return d.failure() // the device may have been closed meanwhile
 }
 
+// Turns returns what the queue of requests counts.
+func (d *Device) Turns() turn.Stats { return d.turn.Stats() }
+
 // take waits for the turn, until ctx ends or the device is closed. Its caller hands leave to
 // pass.
 func (d *Device) take(ctx context.Context) (leave func(), err error) {

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+const metricsUsage = `Usage: agentctl metrics [--json]
+
+Print what the agent counts, as OpenMetrics text: its limits and what was refused
+because of them, who waits for what, requests by code, applications, measurement log,
+TPM and platform. It needs the admin socket. docs/operating.md says how to have it
+collected. With --json it is one object, from names and labels to numbers.
+
+Examples:
+  agentctl metrics
+  agentctl metrics | grep '^agentd_limit'
+  agentctl metrics --json | jq .agentd_evidence_ready
+`
+
+func metricsCommand(t *terminal, s *sockets) *cobra.Command {
+	return command("metrics", metricsUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		agent := s.adminSocket()
+		defer agent.Close()
+		b, err := agent.Metrics(c.Context())
+		if err != nil {
+			return failed(err)
+		}
+		if t.json {
+			all, err := samples(string(b))
+			if err != nil {
+				return misuse(err)
+			}
+			return t.writeJSON(all)
+		}
+		if t.screen {
+			b = onlyPrintable(b)
+		}
+		return t.writeOutput("-", b)
+	})
+}
+
+// samples returns the value of each sample of an OpenMetrics text, by its name and labels.
+func samples(text string) (map[string]float64, error) {
+	all := make(map[string]float64)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		end := strings.LastIndexByte(line, ' ')
+		value, err := strconv.ParseFloat(line[end+1:], 64)
+		if err != nil || end < 0 {
+			return nil, fmt.Errorf("the agent answered %q, want a metric: install the same version of agentctl and agentd", line)
+		}
+		all[line[:end]] = value
+	}
+	return all, nil
+}
