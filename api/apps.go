@@ -15,19 +15,20 @@ const (
 
 // App is one declared app.
 type App struct {
-	Name        string           `json:"name"`             // name of the declaration
-	Unit        string           `json:"unit"`             // systemd system unit; empty if the declaration was refused
-	User        string           `json:"user,omitzero"`    // user that the unit runs as
-	Source      string           `json:"source,omitzero"`  // file of the declaration
-	State       AppState         `json:"state"`            // whether the log has its files
-	Reason      string           `json:"reason,omitzero"`  // why it is not measured
-	Declaration evidence.Digest  `json:"declaration"`      // SHA-256 of the declaration
-	Digest      *evidence.Digest `json:"digest,omitzero"`  // manifest digest, once measured
-	Record      *uint64          `json:"record,omitzero"`  // number of its latest record in the log
-	Covered     *Covered         `json:"covered,omitzero"` // its interval of coverage; absent if none is open
-	Files       uint64           `json:"files"`            // entries of the manifest
-	Bytes       uint64           `json:"bytes"`            // sum of their sizes
-	Reading     *Reading         `json:"reading,omitzero"` // the reading of its files that is under way; absent if none is
+	Name        string           `json:"name"`                 // name of the declaration
+	Unit        string           `json:"unit"`                 // systemd system unit; empty if the declaration was refused
+	User        string           `json:"user,omitzero"`        // user that the unit runs as
+	Source      string           `json:"source,omitzero"`      // file of the declaration
+	State       AppState         `json:"state"`                // whether the log has its files
+	Reason      string           `json:"reason,omitzero"`      // why it is not measured
+	Declaration evidence.Digest  `json:"declaration"`          // SHA-256 of the declaration
+	Digest      *evidence.Digest `json:"digest,omitzero"`      // manifest digest, once measured
+	Record      *uint64          `json:"record,omitzero"`      // number of its latest record in the log
+	Covered     *Covered         `json:"covered,omitzero"`     // its interval of coverage; absent if none is open
+	Files       uint64           `json:"files"`                // entries of the manifest
+	Bytes       uint64           `json:"bytes"`                // sum of their sizes
+	Interpreter string           `json:"interpreter,omitzero"` // path of the interpreter, if interpreters and libraries are all that is measured: what it runs is not covered
+	Reading     *Reading         `json:"reading,omitzero"`     // the reading of its files that is under way; absent if none is
 }
 
 // Reading is how far the agent is with the files of an app.

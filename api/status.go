@@ -75,6 +75,8 @@ type AppCounts struct {
 	Declared   int `json:"declared"`   // all
 	Measured   int `json:"measured"`   // in the log as they are now
 	Unmeasured int `json:"unmeasured"` // declared, but files missing, changing or refused
+
+	InterpreterOnly int `json:"interpreterOnly,omitzero"` // of those measured, apps of which only an interpreter is: what it runs is not covered
 }
 
 // WatchStatus says whether changes of the files of apps are noticed as they happen. While they

@@ -57,6 +57,7 @@ const (
 	PolicyAppDeclaration   CheckID = "policy.app-declaration"
 	PolicyAppDigest        CheckID = "policy.app-digest"
 	PolicyAppUnit          CheckID = "policy.app-unit"
+	PolicyAppProgram       CheckID = "policy.app-program"
 	PolicyAppUnlisted      CheckID = "policy.app-unlisted"
 	PolicyCallerUnit       CheckID = "policy.caller-unit"
 	PolicyCallerUser       CheckID = "policy.caller-user"

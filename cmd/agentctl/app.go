@@ -53,6 +53,9 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 		a, err := s.adminSocket().Measure(c.Context(), name)
 		return present(t, a, err, func() {
 			fmt.Fprintf(t.out, "%s measured: %s, %d bytes, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), a.Bytes, digestOf(a))
+			if a.Interpreter != "" {
+				fmt.Fprintf(t.err, "agentctl: note: %s is interpreter only: %s is measured, and what it runs is not\n", cleanLine(a.Name), cleanLine(a.Interpreter))
+			}
 		})
 	})
 	c.Flags().StringVar(&name, "app", "", "")
@@ -134,6 +137,9 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 
 func (t *terminal) printApp(a *api.App) {
 	n := &node{text: cleanLine(fmt.Sprintf("%s: %s", a.Name, a.State))}
+	if a.Interpreter != "" {
+		n.text += ", interpreter only"
+	}
 	if a.Digest != nil {
 		n.add("digest %s", a.Digest)
 		n.add("%s, %d bytes", count(int(a.Files), "file"), a.Bytes)
@@ -145,6 +151,9 @@ func (t *terminal) printApp(a *api.App) {
 	}
 	if c := a.Covered; c != nil && c.EndsWithAgent != "" {
 		n.add("a restart of the agent would end that: %s", c.EndsWithAgent)
+	}
+	if a.Interpreter != "" {
+		n.add("only the interpreter %s is measured: what it runs is not covered until the declaration lists it", cleanLine(a.Interpreter))
 	}
 	if a.Reason != "" {
 		n.add("%s", a.Reason)

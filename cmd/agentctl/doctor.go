@@ -248,6 +248,9 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	default:
 		d.good("applications", "%d declared, all measured", st.Apps.Declared)
 	}
+	if n := st.Apps.InterpreterOnly; n > 0 {
+		d.note("programs of applications", "declare what the interpreters run: `agentctl app list` names them (docs/apps.md)", "%d of %d measured applications are interpreter only", n, st.Apps.Measured)
+	}
 }
 
 // lookAtEvidence asks for evidence once and checks for what a verifier would miss.

@@ -154,14 +154,7 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 		return n
 	case pcr.EventApp:
 		n := line("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User)
-		n.add("digest %s", e.App.Digest)
-		for i, f := range e.App.Manifest {
-			if i == maxShownFiles {
-				n.add("%d more files", len(e.App.Manifest)-i)
-				break
-			}
-			n.add("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path)
-		}
+		n.addManifest(e.App)
 		return n
 	case pcr.EventStop:
 		n := line("the agent stopped")
@@ -248,4 +241,19 @@ func logLines(l *evidence.Log) ([]jsontext.Value, error) {
 		lines = append(lines, line)
 	}
 	return lines, nil
+}
+
+// addManifest adds what was measured of an application.
+func (n *node) addManifest(e *pcr.AppEvent) {
+	n.add("digest %s", e.Digest)
+	if program := pcr.Interpreter(e.Manifest); program != "" {
+		n.add("interpreter only: %q is measured, and what it runs is not", program)
+	}
+	for i, f := range e.Manifest {
+		if i == maxShownFiles {
+			n.add("%d more files", len(e.Manifest)-i)
+			break
+		}
+		n.add("%s %s, %d bytes, %q", fileMode(f.Mode), f.Digest, f.Size, f.Path)
+	}
 }

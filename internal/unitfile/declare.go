@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // A Draft is a declaration derived from a unit, for an administrator to complete.
@@ -53,6 +54,7 @@ func Declare(root string, s *Service) (*Draft, error) {
 			return nil, err
 		}
 	}
+	d.interpreters(root, s)
 	// The notes become comments: a file must not end one, and begin a key.
 	for i, n := range d.Notes {
 		if !text.Shown(n) {
@@ -86,6 +88,45 @@ func (d *Draft) add(root, program string) error {
 		d.Notes = append(d.Notes, fmt.Sprintf("%s loads shared libraries, which are not covered: %s", path, strings.Join(libraries, " ")))
 	}
 	return nil
+}
+
+// interpreters adds a note on each command that only starts an interpreter: what runs then is in
+// its arguments, of which those that name files are listed.
+func (d *Draft) interpreters(root string, s *Service) {
+	for _, c := range s.Commands {
+		path, err := locate(root, c.Program)
+		if err != nil {
+			continue
+		}
+		target, err := Within(root, path)
+		if err != nil || !interprets(path) && !interprets(target) {
+			continue
+		}
+		note := fmt.Sprintf("interpreter only: %s is covered, and what it runs is not", path)
+		var named []string
+		for _, a := range c.Args {
+			_, value, ok := strings.Cut(a, "=") // as -javaagent:x=/opt/y or --require=/opt/y
+			if !ok {
+				value = a
+			}
+			at, err := Within(root, value)
+			if err != nil || !filepath.IsAbs(value) {
+				continue
+			}
+			if info, err := os.Stat(at); err == nil && info.Mode().IsRegular() && !slices.Contains(d.files, value) {
+				named = append(named, value)
+			}
+		}
+		if len(named) > 0 {
+			note += ". Its arguments name files, which belong to \"files\" if it runs them: " + strings.Join(named, " ")
+		}
+		d.Notes = append(d.Notes, note)
+	}
+}
+
+// interprets reports whether a program is an interpreter, by the rule for what is measured of it.
+func interprets(program string) bool {
+	return pcr.Interpreter([]pcr.ManifestEntry{{Path: program, Mode: 0o100755}}) != ""
 }
 
 func (d *Draft) file(path string) {

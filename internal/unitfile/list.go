@@ -13,7 +13,7 @@ import (
 const maxListed = 10_000
 
 // Services returns the names of the services below root that systemd finds files of,
-// sorted. Of a template there is no name: its instances are not files.
+// sorted. A template is listed by its own name: its instances are not files.
 func Services(root string) []string {
 	var out []string
 	for _, folder := range folders {

@@ -124,6 +124,7 @@ type Status struct {
 	at          uint64    // time of that record
 	Files       int       // manifest entries
 	Bytes       uint64    // hashed, links included
+	Interpreter string    // path of the interpreter if the manifest lists nothing else; empty if it does, and if not Measured
 }
 
 // New returns the applications of a configuration. It reads nothing: see [Apps.Reload].
@@ -251,6 +252,7 @@ type app struct {
 	whyNot      string          // why not, if not
 	digest      evidence.Digest
 	executables map[evidence.Digest]bool
+	interpreter string // see Status
 	files       int
 	bytes       uint64
 }
@@ -263,7 +265,7 @@ func (a *Apps) status(x *app) Status {
 	}
 	s.Record, s.HasRecord, s.at = x.cover.record, x.cover.known, x.cover.at
 	if x.measured {
-		s.Digest, s.Files, s.Bytes = x.digest, x.files, x.bytes
+		s.Digest, s.Files, s.Bytes, s.Interpreter = x.digest, x.files, x.bytes, x.interpreter
 		s.Since, s.From, s.Carried = x.cover.since, x.cover.from, x.cover.carried
 		if err := a.endsNow(x); err != nil {
 			s.Ends = err.Error()
@@ -275,7 +277,7 @@ func (a *Apps) status(x *app) Status {
 // unmeasured forgets what was covered: from here on nothing is claimed of the app.
 func (x *app) unmeasured(why string) {
 	x.measured, x.whyNot = false, why
-	x.digest, x.executables, x.files, x.bytes = evidence.Digest{}, nil, 0, 0
+	x.digest, x.executables, x.files, x.bytes, x.interpreter = evidence.Digest{}, nil, 0, 0, ""
 }
 
 // ErrUnknownApp is returned for a name without a declaration.

@@ -267,6 +267,7 @@ func (a *Apps) apply(x *app, f finding, known bool) {
 	}
 	x.measured, x.whyNot = true, ""
 	x.digest, x.files, x.bytes = x.cover.last.digest, len(f.Manifest), f.Bytes
+	x.interpreter = pcr.Interpreter(f.Manifest)
 	x.executables = make(map[evidence.Digest]bool)
 	for _, e := range f.Manifest {
 		if e.Mode&modeType == modeRegular && e.Mode&modeExecute != 0 {

@@ -79,6 +79,9 @@ func (s *Service) Counts() api.AppCounts {
 		c.Declared++
 		if a.State == api.AppMeasured {
 			c.Measured++
+			if a.Interpreter != "" {
+				c.InterpreterOnly++
+			}
 		} else {
 			c.Unmeasured++
 		}
@@ -180,7 +183,7 @@ func describe(s Status) api.App {
 	}
 	switch {
 	case s.Measured:
-		a.State, a.Digest = api.AppMeasured, &s.Digest
+		a.State, a.Digest, a.Interpreter = api.AppMeasured, &s.Digest, s.Interpreter
 		a.Covered = &api.Covered{Since: s.Since, Record: s.From, Carried: s.Carried, EndsWithAgent: s.Ends}
 	case s.HasRecord:
 		a.State = api.AppUnmeasured

@@ -229,7 +229,7 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 	if ok {
 		declaration = app.declaration()
 	}
-	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Digest: e.Digest, Declaration: e.Declaration}
+	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Digest: e.Digest, Declaration: e.Declaration, Interpreter: pcr.Interpreter(e.Manifest)}
 	key := keyOf(e.App, &v)
 	j, known := h.versions[key]
 	if !known {
@@ -261,12 +261,13 @@ type App struct {
 
 // AppVersion is an application as it was measured.
 type AppVersion struct {
-	Record      uint64          `json:"record"`       // number of its first event
-	Unit        string          `json:"unit"`         // systemd unit
-	User        string          `json:"user"`         // user that the unit runs as
-	UID         *uint32         `json:"uid,omitzero"` // uid of that user; absent if there is none
-	Digest      evidence.Digest `json:"digest"`       // digest of the manifest
-	Declaration evidence.Digest `json:"declaration"`  // digest of the file that declares it
+	Record      uint64          `json:"record"`               // number of its first event
+	Unit        string          `json:"unit"`                 // systemd unit
+	User        string          `json:"user"`                 // user that the unit runs as
+	UID         *uint32         `json:"uid,omitzero"`         // uid of that user; absent if there is none
+	Digest      evidence.Digest `json:"digest"`               // digest of the manifest
+	Declaration evidence.Digest `json:"declaration"`          // digest of the file that declares it
+	Interpreter string          `json:"interpreter,omitzero"` // path of the interpreter, if interpreters and libraries are all that the manifest lists: what it runs is not covered
 }
 
 // Unmeasured is a declared application that could not be measured.

@@ -29,6 +29,7 @@ type App struct {
 	Digests      []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
 	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
 	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now, and no attempt to measure it failed before that; if |caller.app| names it, also from before the caller's process started. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
+	Interpreter  Choice   `toml:"interpreter_only,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse|: the manifest must list more than interpreters (java, node, Python, a shell and the like, by their names) and shared libraries, which run what no manifest covers. A manifest that lists one more file need not cover what runs: only the digest says what it lists"`
 	Required     *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which it was never measured"`
 
 	digests, declarations map[string]bool // in a compiled policy
@@ -40,6 +41,7 @@ var appChecks = []check.Definition{
 	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
 	{ID: "policy.app-declaration", Class: check.Policy, Ground: check.OnHistory, Checks: "every declaration that the log records for an application is one that the policy lists, if the policy lists any", Stops: "a declaration that leaves out the files which were changed"},
 	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names", Stops: "a genuine program that is declared for another unit"},
+	{ID: "policy.app-program", Class: check.Policy, Ground: check.OnHistory, Checks: "no manifest that the log records for an application lists interpreters and shared libraries alone, if the policy refuses that", Stops: "an application of which only the interpreter was measured, so that any program of that interpreter passes for it"},
 	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, be it measured, declared or not measurable, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
 
@@ -76,6 +78,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only digests of %d that are listed.", a.Name, as, len(a.Digests))
 		w.demandIf(len(a.Declarations) > 0, "The log records for the application %q only declarations of %d that are listed.", a.Name, len(a.Declarations))
 		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
+		w.demandIf(a.Interpreter == Refuse, "The log records for the application %q more than an interpreter.", a.Name)
 		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))
 		w.openIf(len(a.Digests) > 1, "What was there for a moment when the application %q was changed from one listed digest to another: the agent measures up to 2 s later.", a.Name)
 	}
@@ -115,6 +118,9 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
 		}
+		if now.Interpreter != "" {
+			d.tables.say("DANGER: interpreter only: %s is measured, and what it runs is not. Declare that too; interpreter_only = \"refuse\" holds to it.", strings.Map(printable, now.Interpreter))
+		}
 		for i, v := range a.Versions {
 			if i != a.Current {
 				d.tables.say("DANGER: since boot it also was something else, which this policy refuses: digest %s, record %d.", v.Digest, v.Record)
@@ -129,7 +135,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 // it judges what was not measured: since when the agent watched it without a break.
 func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	log, state := s.Log, s.LogState
-	if noLog(f, state, "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-unlisted") {
+	if noLog(f, state, "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-program", "policy.app-unlisted") {
 		return
 	}
 	rules, measured := r.rules(), make(map[string]bool, len(log.Apps))
@@ -144,6 +150,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			continue
 		}
 		found.versions(a, m)
+		found.interpreters(a, m)
 		asked := p.coverage(a.Name, a)
 		if asked == SinceStart && s.Caller != nil && s.Caller.App == a.Name { // who called, and since when it runs, the agent states
 			f.Lean("policy.app-covered", check.OnAgent)
@@ -174,7 +181,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		}
 	}
 	if len(r.Apps) == 0 {
-		skip(f, "the policy lists no application", "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit")
+		skip(f, "the policy lists no application", "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-program")
 	} else {
 		found.decide(f)
 	}
@@ -184,7 +191,29 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 }
 
 // appFindings are what is wrong with applications that the policy lists.
-type appFindings struct{ absent, uncovered, digests, declarations, units []string }
+type appFindings struct {
+	absent, uncovered, digests, declarations, units []string
+
+	asked   bool     // whether the policy refuses an application of which only an interpreter is measured
+	refused []string // such applications that it refuses
+	allowed []string // such applications that it allows
+}
+
+// interpreters finds versions of an application of which only an interpreter was measured.
+func (x *appFindings) interpreters(a *App, m *replay.App) {
+	x.asked = x.asked || a.Interpreter == Refuse
+	for _, v := range m.Versions {
+		if v.Interpreter == "" {
+			continue
+		}
+		found := fmt.Sprintf("record %d: %q is interpreter only: %s", v.Record, a.Name, v.Interpreter)
+		if a.Interpreter == Refuse {
+			x.refused = append(x.refused, found)
+		} else {
+			x.allowed = append(x.allowed, found)
+		}
+	}
+}
 
 // versions compares every version of an application with its rule.
 func (x *appFindings) versions(a *App, m *replay.App) {
@@ -207,4 +236,11 @@ func (x *appFindings) decide(f *check.Findings) {
 	f.Decide("policy.app-digest", len(x.digests) == 0, "only digests that the policy lists", firstOf(x.digests), "the log records a digest of an application that the policy does not list")
 	f.Decide("policy.app-declaration", len(x.declarations) == 0, "only declarations that the policy lists", firstOf(x.declarations), "the log records a declaration of an application that the policy does not list")
 	f.Decide("policy.app-unit", len(x.units) == 0, "the unit and user that the policy names", firstOf(x.units), "an application was declared for another unit or user")
+	if x.asked {
+		f.Decide("policy.app-program", len(x.refused) == 0, "more than an interpreter", firstOf(x.refused), "only the interpreter of an application was measured, and not what it runs: %s", firstOf(x.refused))
+	} else if len(x.allowed) > 0 {
+		f.SkipIf(true, "policy.app-program", "the policy does not refuse it that only an interpreter is measured, and not what it runs: %s", firstOf(x.allowed))
+	} else {
+		f.SkipIf(true, "policy.app-program", "the policy does not ask, and more than an interpreter is measured of each application that it lists")
+	}
 }
