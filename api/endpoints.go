@@ -83,6 +83,7 @@ var (
 	CallStatus   = Endpoint[None, Status]{Route{"status", "GET", "/v1/status", OnBoth, fromMemory, 0, []Parameter{checks}, "", "The state of the agent."}}
 	CallLog      = Endpoint[None, evidence.Log]{Route{"log", "GET", "/v1/log", OnBoth, fromDevice, 0, inLog, "", "The measurement log. With format cel-json the answer is a TCG Canonical Event Log in JSON encoding."}}
 	CallEvidence = Endpoint[EvidenceRequest, evidence.Evidence]{Route{"evidence", "POST", "/v1/evidence", OnBoth, fromSNP, 32 << 10, nil, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "Evidence over the caller's nonce and key."}}
+	CallOpenAPI  = Endpoint[None, OpenAPI]{Route{"openAPI", "GET", "/v1/openapi.json", OnBoth, fromMemory, 0, nil, "", "This API as an OpenAPI document."}}
 	CallAK       = Endpoint[None, AK]{Route{"ak", "GET", "/v1/ak", OnBoth, fromDevice, 0, nil, "", "The attestation key, for enrolment."}}
 )
 

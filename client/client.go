@@ -79,6 +79,11 @@ func (c *Client) LogCELJSON(ctx context.Context, start uint64) ([]byte, error) {
 	return c.log(ctx, start, api.LogCELJSON)
 }
 
+// OpenAPI asks for the description of the agent's API in OpenAPI 3.1, as JSON.
+func (c *Client) OpenAPI(ctx context.Context) ([]byte, error) {
+	return send(ctx, c.socket(), api.CallOpenAPI, api.None{}, maxAnswer)
+}
+
 // AK asks for the attestation key and what is needed to enrol this machine.
 func (c *Client) AK(ctx context.Context) (*api.AK, error) {
 	return call(ctx, c.socket(), api.CallAK, api.None{})

@@ -66,6 +66,10 @@ var agentRoutes = []route{
 	handle(api.CallStatus, (*Server).status),
 	handle(api.CallLog, (*Server).log),
 	handle(api.CallEvidence, (*Server).evidence),
+	handle(api.CallOpenAPI, func(*Server, *call, api.None) (job, error) {
+		document := api.OpenAPI{}.String()
+		return job{small + int64(len(document)), func(context.Context) (any, error) { return raw(document), nil }}, nil
+	}),
 	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }),
 	handle(api.CallMetrics, func(s *Server, _ *call, _ api.None) (job, error) {
 		return job{ofMetrics, func(context.Context) (any, error) { return s.metrics(), nil }}, nil

@@ -55,15 +55,12 @@ func (o object) MarshalJSON() ([]byte, error) {
 
 // exactly is what the schema of a member says beyond its Go type.
 var exactly = map[string]object{
-	"Bank.algorithm":              {{"enum", []string{"sha1", "sha256", "sha384", "sha512"}}},
-	"Evidence.type":               {{"const", "agentd/evidence/2"}},
-	"EvidenceRequest.freshness":   {{"default", "fresh"}},
-	"EvidenceRequest.log":         {{"default", "whole"}},
-	"EvidenceRequest.firmwareLog": {{"default", false}},
-	"PCR.index":                   {{"maximum", 23}},
-	"Problem.status":              {{"minimum", 400}, {"maximum", 599}},
-	"Problem.type":                {{"format", "uri"}},
-	"TreeHead.size":               {{"minimum", 1}, {"maximum", 4096}},
+	"Bank.algorithm": {{"enum", []string{"sha1", "sha256", "sha384", "sha512"}}},
+	"Evidence.type":  {{"const", "agentd/evidence/2"}},
+	"PCR.index":      {{"maximum", 23}},
+	"Problem.status": {{"minimum", 400}, {"maximum", 599}},
+	"Problem.type":   {{"format", "uri"}},
+	"TreeHead.size":  {{"minimum", 1}, {"maximum", 4096}},
 }
 
 // A describer makes schemas of Go types, in the words of their comments.
@@ -159,7 +156,7 @@ func (d *describer) structure(typ reflect.Type, request bool) object {
 			required = append(required, n)
 		}
 		comment := sentence(d.comments[name+"."+f.Name])
-		s := d.value(f.Type)
+		s := d.value(f.Type, request)
 		if s[0].name != "$ref" && comment == "" {
 			d.t.Errorf("%s.%s: describe the member in a comment", name, f.Name)
 		}
@@ -180,7 +177,7 @@ func (d *describer) structure(typ reflect.Type, request bool) object {
 }
 
 // value returns the schema of a member's type.
-func (d *describer) value(typ reflect.Type) object {
+func (d *describer) value(typ reflect.Type, request bool) object {
 	if typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
 	}
@@ -194,16 +191,19 @@ func (d *describer) value(typ reflect.Type) object {
 		for _, c := range api.Codes() {
 			words = append(words, string(c.Code))
 		}
-		d.schemas["Code"] = object{{"type", "string"}, {"description", "A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one that is not listed by its status."}, {"enum", words}}
+		d.schemas["Code"] = append(open(words), member{"description", "A kind of failure. docs/api.md says what each means. Later versions may add codes: treat one that is not listed by its status."})
 		return reference("Code")
 	case typ.Kind() == reflect.Struct:
 		return d.structure(typ, false)
 	case typ.Kind() == reflect.Slice:
-		return object{{"type", "array"}, {"items", d.value(typ.Elem())}}
+		return object{{"type", "array"}, {"items", d.value(typ.Elem(), request)}}
 	case typ.Kind() == reflect.String && typ.PkgPath() != "":
 		d.source(typ.PkgPath())
 		if d.words[typ.Name()] == nil {
 			d.t.Errorf("type %s has no constants", typ)
+		}
+		if !request {
+			return open(d.words[typ.Name()])
 		}
 		return object{{"type", "string"}, {"enum", d.words[typ.Name()]}}
 	case typ.Kind() == reflect.String:
@@ -219,8 +219,41 @@ func (d *describer) value(typ reflect.Type) object {
 	return object{{"type", "null"}}
 }
 
+// open returns the schema of a word of an answer: those that this version knows, or any
+// other text, since later versions may add words. A validator or a generated client that
+// takes the list for complete would then refuse a good answer.
+func open(words []string) object {
+	return object{{"anyOf", []object{{{"type", "string"}, {"enum", words}}, {{"type", "string"}}}}}
+}
+
+// tags group the operations, by the beginning of their paths. The first that fits counts.
+var tags = []struct{ name, summary, paths string }{
+	{"evidence", "Evidence, and the log that it contains.", "/v1/evidence /v1/log"},
+	{"attestation-key", "The attestation key in the TPM, and its enrolment.", "/v1/ak"},
+	{"apps", "Applications that are declared and measured.", "/v1/apps /v1/reload"},
+	{"secrets", "Secrets of the calling application.", "/v1/keys /v1/seal /v1/unseal /v1/discard /v1/contract"},
+	{"store", "Administration of the sealed secrets.", "/v1/store"},
+	{"agent", "The agent and its callers.", "/v1/"},
+}
+
+func tagOf(path string) string {
+	for _, tag := range tags {
+		for _, begin := range strings.Fields(tag.paths) {
+			if strings.HasPrefix(path, begin) {
+				return tag.name
+			}
+		}
+	}
+	return ""
+}
+
 func (d *describer) operation(r route) object {
-	o := object{{"operationId", r.Name}, {"summary", r.Summary}, {"x-agentd-socket", r.On}}
+	served := fmt.Sprintf("Served on the %s socket.", r.On)
+	if r.On == api.OnBoth {
+		served = "Served on both sockets."
+	}
+	o := object{{"operationId", r.Name}, {"summary", r.Summary}, {"description", fmt.Sprintf("%s The agent gives up after %v.", served, r.Timeout)},
+		{"tags", []string{tagOf(r.Path)}}, {"x-agentd-socket", r.On}}
 	var parameters []object
 	if _, rest, ok := strings.Cut(r.Path, "{"); ok {
 		name, _, _ := strings.Cut(rest, "}")
@@ -247,16 +280,20 @@ func (d *describer) operation(r route) object {
 	}
 	media := "application/json"
 	var answer object
-	if r.answer == reflect.TypeFor[api.Metrics]() {
+	switch r.answer {
+	case reflect.TypeFor[api.Metrics]():
 		media, answer = api.MetricsType, object{{"type", "string"}}
-	} else {
+	case reflect.TypeFor[api.OpenAPI]():
+		answer = object{{"type", "object"}, {"description", "This document."}}
+	default:
 		answer = d.structure(r.answer, false)
 	}
 	if r.Name == api.CallLog.Name {
-		answer = object{{"oneOf", []object{answer, {{"type", "array"}, {"description", "TCG Canonical Event Log, JSON encoding."}}}}}
+		answer = object{{"oneOf", []object{answer, {{"type", "array"}, {"description", "TCG Canonical Event Log, JSON encoding."}, {"items", object{{"type", "object"}}}}}}}
 	}
 	return append(o, member{"responses", object{
 		{"200", object{{"description", "Done."}, {"content", object{{media, object{{"schema", answer}}}}}}},
+		{"4XX", object{{"$ref", "#/components/responses/Problem"}}},
 		{"default", object{{"$ref", "#/components/responses/Problem"}}}}})
 }
 
@@ -280,10 +317,17 @@ func openAPI(t *testing.T) []byte {
 	problem := object{{"description", "The failure."},
 		{"headers", object{{"Retry-After", object{{"description", "Seconds, if waiting helps."}, {"schema", object{{"type", "integer"}}}}}}},
 		{"content", object{{api.ProblemType, object{{"schema", reference("Problem")}}}}}}
+	var groups []object
+	for _, tag := range tags {
+		groups = append(groups, object{{"name", tag.name}, {"description", tag.summary}})
+	}
 	b, err := json.Marshal(object{
 		{"openapi", "3.1.0"},
-		{"info", object{{"title", "agentd"}, {"version", "1"}, {"description", fmt.Sprintf("HTTP/1.1 over unix sockets: %s and %s. x-agentd-socket says which serves a route: client, admin or both. docs/api.md says the rest. This document is generated from the Go types.", api.Socket, api.AdminSocket)}}},
-		{"servers", []object{{{"url", "http://localhost"}, {"description", "The host is ignored: curl --unix-socket " + api.Socket}}}},
+		{"info", object{{"title", "agentd"}, {"version", "1"}, {"license", object{{"name", "Apache 2.0"}, {"identifier", "Apache-2.0"}}},
+			{"contact", object{{"name", "agentd"}, {"url", "https://github.com/cvm-agentd/agentd"}}}, {"description", fmt.Sprintf("HTTP/1.1 over unix sockets: %s and %s. x-agentd-socket says which serves a route: client, admin or both. The kernel says who a caller is: there is no other authentication. Answers may gain members and words in later versions, so clients must ignore what they do not know. docs/api.md says the rest. This document is generated from the Go types.", api.Socket, api.AdminSocket)}}},
+		{"servers", []object{{{"url", "http://agentd"}, {"description", "The host is ignored: curl --unix-socket " + api.Socket}}}},
+		{"security", []object{}},
+		{"tags", groups},
 		{"paths", paths},
 		{"components", object{{"responses", object{{"Problem", problem}}}, {"schemas", schemas}}},
 	})
