@@ -142,7 +142,8 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 	l, _ := d.ledger.Now()
 	m := d.o.Config.Measurement
 	c := apps.Config{
-		AnswerTimeout: time.Duration(m.AnswerTimeout), Timeout: time.Duration(m.Timeout), Workers: d.o.Config.Limits.HashingWorkers,
+		AnswerTimeout: time.Duration(m.AnswerTimeout), Timeout: time.Duration(m.Timeout), UnaskedBytes: uint64(m.UnaskedBytes),
+		Workers:  d.o.Config.Limits.HashingWorkers,
 		Recorder: l, Directories: slices.Clone(m.ApplicationFolders), Logger: d.log,
 		Head: func() evidence.LogHead { return l.View().Head },
 	}

@@ -58,12 +58,13 @@ type TPM struct {
 
 // Measurement says what is measured, and where it is recorded.
 type Measurement struct {
-	PCR                uint32   `toml:"pcr"`                 // that applications are measured into
-	ApplicationFolders []string `toml:"application_folders"` // a later folder overrides a file of the same name in an earlier one
-	LogFolder          string   `toml:"log_folder"`          // must be lost when the machine restarts, and only then
-	FirmwareLog        string   `toml:"firmware_log"`        // event log of the firmware, as the kernel gives it; empty: none
-	AnswerTimeout      Duration `toml:"answer_timeout"`      // for a file system to answer one call
-	Timeout            Duration `toml:"timeout"`             // for the files of an application to be read
+	PCR                uint32   `toml:"pcr"`                      // that applications are measured into
+	ApplicationFolders []string `toml:"application_folders"`      // a later folder overrides a file of the same name in an earlier one
+	LogFolder          string   `toml:"log_folder"`               // must be lost when the machine restarts, and only then
+	FirmwareLog        string   `toml:"firmware_log"`             // event log of the firmware, as the kernel gives it; empty: none
+	AnswerTimeout      Duration `toml:"answer_timeout"`           // for a file system to answer one call
+	Timeout            Duration `toml:"timeout"`                  // for the files of an application to be read
+	UnaskedBytes       int      `toml:"unasked_bytes_per_minute"` // of one application that are hashed because it changed
 }
 
 // Report says how reports are obtained.
@@ -139,6 +140,7 @@ func Default() Config {
 			FirmwareLog:        "/sys/kernel/security/tpm0/binary_bios_measurements",
 			AnswerTimeout:      Duration(30 * time.Second),
 			Timeout:            Duration(10 * time.Minute),
+			UnaskedBytes:       1 << 30,
 		},
 		Report: Report{
 			Device:            "/dev/sev-guest",
@@ -219,6 +221,7 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	}
 	between("measurement.answer_timeout", c.Measurement.AnswerTimeout, time.Second, 10*time.Minute)
 	between("measurement.timeout", c.Measurement.Timeout, 10*time.Second, 24*time.Hour)
+	number("measurement.unasked_bytes_per_minute", c.Measurement.UnaskedBytes, 1<<20, 1<<40)
 	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)

@@ -65,6 +65,7 @@ type Config struct {
 	NewWatcher func() (Watcher, error) // default: inotify
 	Workers    int                     // files hashed at once; default: number of CPUs
 
+	UnaskedBytes  uint64        // of one app that are hashed in a minute because it changed; default 1 GiB
 	AnswerTimeout time.Duration // after which a file system that does not answer is given up; default 30 s
 	Timeout       time.Duration // within which an app has to be read; default 10 min
 
@@ -150,6 +151,7 @@ func New(c Config) (*Apps, error) {
 	c.Rescan = cmp.Or(max(c.Rescan, 0), defaultRescan)
 	c.RateEvery = cmp.Or(max(c.RateEvery, 0), defaultRateEvery)
 	c.RateBurst = cmp.Or(max(c.RateBurst, 0), defaultRateBurst)
+	c.UnaskedBytes = cmp.Or(c.UnaskedBytes, defaultUnaskedBytes)
 	c.AnswerTimeout = cmp.Or(max(c.AnswerTimeout, 0), defaultAnswerTimeout)
 	c.Timeout = cmp.Or(max(c.Timeout, 0), defaultTimeout)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -233,9 +235,12 @@ func (a *Apps) Covers(app string, d evidence.Digest) bool {
 type app struct {
 	name     string
 	throttle *throttle
-	run      *reading // under way; nil if none is
-	next     *reading // begins after that; nil if none was ordered
-	looked   bool     // a reading by this declaration has ended
+	budget   *budget
+	held     time.Time // until then the app is not measured, since it changes too often; zero otherwise
+	size     uint64    // bytes of the last whole reading
+	run      *reading  // under way; nil if none is
+	next     *reading  // begins after that; nil if none was ordered
+	looked   bool      // a reading by this declaration has ended
 
 	declaration *declaration.Declaration // nil if it was refused
 	refused     error                    // why, if it was
@@ -263,6 +268,9 @@ func (a *Apps) status(x *app) Status {
 	if d := x.declaration; d != nil {
 		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
 	}
+	if left := time.Until(x.held); left > 0 && !x.measured {
+		s.WhyNot = fmt.Sprintf("%s: measured in %s", s.WhyNot, left.Round(time.Second))
+	}
 	s.Record, s.HasRecord, s.at = x.cover.record, x.cover.known, x.cover.at
 	if x.measured {
 		s.Digest, s.Files, s.Bytes, s.Interpreter = x.digest, x.files, x.bytes, x.interpreter
@@ -276,21 +284,25 @@ func (a *Apps) status(x *app) Status {
 
 // unmeasured forgets what was covered: from here on nothing is claimed of the app.
 func (x *app) unmeasured(why string) {
-	x.measured, x.whyNot = false, why
+	x.measured, x.whyNot, x.held = false, why, time.Time{}
 	x.digest, x.executables, x.files, x.bytes, x.interpreter = evidence.Digest{}, nil, 0, 0, ""
 }
 
 // ErrUnknownApp is returned for a name without a declaration.
 var ErrUnknownApp = errors.New("no such app is declared")
 
-// A RateError says that an app changes too often for the log to follow. The agent
-// measures it again by itself when Retry has passed.
+// A RateError says that an app changes too often for the log to follow, or to be hashed each
+// time. The agent measures it again by itself when Retry has passed.
 type RateError struct {
-	App   string
-	Retry time.Duration
+	App     string
+	Retry   time.Duration
+	Hashing bool // [Config.UnaskedBytes] were hashed, and [Apps.Measure] is not held back
 }
 
 func (e *RateError) Error() string {
+	if e.Hashing {
+		return fmt.Sprintf("app %s changes too often to be hashed again at once: measured in %s", e.App, e.Retry.Round(time.Second))
+	}
 	return fmt.Sprintf("app %s changed too often, its next measurement is recorded in %s", e.App, e.Retry.Round(time.Second))
 }
 

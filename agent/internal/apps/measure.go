@@ -28,7 +28,7 @@ import (
 // Measure returns when the clock of start times has passed the tick in which the log last said
 // something of the app. So a process that starts afterwards is seen to have started later.
 func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
-	s, err := a.measure(ctx, name, want{fresh: true, class: turn.From(ctx).Class})
+	s, err := a.measure(ctx, name, want{fresh: true, asked: true, class: turn.From(ctx).Class})
 	if err != nil {
 		return s, err
 	}
@@ -50,6 +50,7 @@ type finding struct {
 	cached     bool   // known digests served
 	generation uint64 // of the watching that was in place before
 	events     uint64 // changes that the watching had reported before
+	hashed     uint64 // bytes, of all attempts
 }
 
 // measure has an app read, and waits for it.
@@ -265,8 +266,11 @@ func (a *Apps) apply(x *app, f finding, known bool) {
 	if wait := x.keep(f, known, time.Now()); wait > 0 {
 		a.pending.retry(x.name, time.Now().Add(wait))
 	}
-	x.measured, x.whyNot = true, ""
-	x.digest, x.files, x.bytes = x.cover.last.digest, len(f.Manifest), f.Bytes
+	x.measured, x.whyNot, x.held = true, "", time.Time{}
+	if a.pending.release(x.name) && x.events != x.handled {
+		a.pending.touch(x.name, time.Now(), a.config.Debounce)
+	}
+	x.digest, x.files, x.bytes, x.size = x.cover.last.digest, len(f.Manifest), f.Bytes, f.Bytes
 	x.interpreter = pcr.Interpreter(f.Manifest)
 	x.executables = make(map[evidence.Digest]bool)
 	for _, e := range f.Manifest {
@@ -301,29 +305,6 @@ func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
 	}
 	x.trace = f.Trace
 	return max(wait, renewedPatience-now.Sub(x.renewed), 0) // for the hand-over
-}
-
-// holdBack takes back what is claimed of an app that changes too often, records once that its
-// changes are not followed, and measures it when the log may take it.
-func (a *Apps) holdBack(ctx context.Context, x *app, now time.Time, wait time.Duration) error {
-	err := &RateError{App: x.name, Retry: wait}
-	a.mu.Lock()
-	x.unmeasured("changed too often: the log takes its next measurement later")
-	tell := !x.throttle.told
-	x.throttle.told = true
-	a.mu.Unlock()
-	a.pending.hold(x.name, now.Add(wait))
-	if !tell {
-		return err
-	}
-	a.log.Warn("app changes too often", "app", x.name, "retry", wait)
-	reason := "it changes more often than the log takes: changes go unrecorded until its next record"
-	if _, failed := a.write(ctx, x, *unmeasuredEvent(x.name, reason)); failed != nil {
-		a.mu.Lock()
-		x.throttle.told = false
-		a.mu.Unlock()
-	}
-	return err
 }
 
 // append records an event. It does not end with ctx, whose caller may leave: an event that is

@@ -17,12 +17,13 @@ import (
 // want is what is asked of a reading.
 type want struct {
 	fresh bool // hash every file, without any cached digest
+	asked bool // by an administrator or a unit that starts: the budget of bytes does not count
 	class turn.Class
 }
 
 // join makes w what both want.
 func (w *want) join(other want) {
-	w.fresh = w.fresh || other.fresh
+	w.fresh, w.asked = w.fresh || other.fresh, w.asked || other.asked
 	w.class = max(w.class, other.class)
 }
 
@@ -102,8 +103,16 @@ func (a *Apps) read(x *app, r *reading) {
 
 // perform reads x until what was found is concluded.
 func (a *Apps) perform(x *app, r *reading) error {
+	if over, err := a.overBudget(x, r); over {
+		return err
+	}
 	for {
 		f := a.find(x, r)
+		if !r.asked {
+			a.mu.Lock()
+			x.budget.spend(time.Now(), x.size, f.hashed)
+			a.mu.Unlock()
+		}
 		if err := a.ctx.Err(); err != nil {
 			return fmt.Errorf("measure %s: the agent ends: %w", x.name, err)
 		}
@@ -178,6 +187,7 @@ func (a *Apps) find(x *app, r *reading) finding {
 			Progress: p, Answer: a.config.AnswerTimeout, Whole: max(time.Until(end), 1),
 		})
 		given, hangs := errors.AsType[*manifest.HungError](f.err)
+		f.hashed += p.Hashed()
 		sighting.commit(ctx.Err() == nil && !hangs)
 		if a.follow.works(x.name) != f.generation {
 			f.generation = 0

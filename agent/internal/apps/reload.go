@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -46,16 +47,22 @@ func (a *Apps) Reload(ctx context.Context, announce func(context.Context, []pcr.
 	for i, err := range c.Errors {
 		a.log.Warn("app declaration is refused", "app", c.Refused[i], "error", err)
 	}
+	c.readings = a.orderAll()
+	return c, nil
+}
+
+// orderAll has every app read, for an administrator or the start.
+func (a *Apps) orderAll() map[string]*reading {
 	a.mu.Lock()
 	names := slices.Sorted(maps.Keys(a.apps))
 	a.mu.Unlock()
-	c.readings = make(map[string]*reading)
+	out := make(map[string]*reading)
 	for _, name := range names {
-		if r, err := a.order(name, want{class: turn.Admin}); err == nil {
-			c.readings[name] = r
+		if r, err := a.order(name, want{asked: true, class: turn.Admin}); err == nil {
+			out[name] = r
 		}
 	}
-	return c, nil
+	return out
 }
 
 // Wait waits until every app was read, at most until ctx ends. It returns the names of those
@@ -152,7 +159,7 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 	if x, known = a.apps[name]; known {
 		return x, true
 	}
-	x = &app{name: name, throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), whyNot: notYet}
+	x = &app{name: name, throttle: newThrottle(a.config.RateEvery, a.config.RateBurst), budget: newBudget(a.config.UnaskedBytes, time.Now()), whyNot: notYet}
 	if before := a.prior.apps[name]; before != nil {
 		x.cover = *before
 		x.cover.interrupt(a.prior.end(), true)

@@ -31,10 +31,14 @@ func (a *Apps) Run(ctx context.Context) error {
 	measuring.Go(func() { a.measurePending(ctx) })
 	measuring.Go(func() { a.keepHandover(ctx) })
 	defer measuring.Wait()
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		w, err := a.config.NewWatcher()
 		a.follow.start(w, err)
-		a.touchAll(0)
+		if first {
+			a.orderAll() // it is part of the start
+		} else {
+			a.touchAll(0)
+		}
 		if err == nil {
 			err = a.watch(ctx, w)
 			if ctx.Err() != nil {

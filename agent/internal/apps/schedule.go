@@ -63,6 +63,17 @@ func (s *schedule) hold(name string, at time.Time) {
 	s.set(name, due{at: at, hold: true})
 }
 
+// release ends a hold, and reports whether there was one: the log has taken the app meanwhile.
+func (s *schedule) release(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.due[name].hold {
+		return false
+	}
+	delete(s.due, name)
+	return true
+}
+
 func (s *schedule) set(name string, d due) {
 	s.due[name] = d
 	select {
@@ -134,6 +145,7 @@ const (
 	fallbackRescan       = 30 * time.Second       // while it does not
 	defaultRateEvery     = 10 * time.Minute       // for one more record of an app after its burst
 	defaultRateBurst     = 30                     // records of an app at once
+	defaultUnaskedBytes  = 1 << 30                // of one app in a minute
 	defaultAnswerTimeout = 30 * time.Second       // for the file system to answer one call
 	defaultTimeout       = 10 * time.Minute       // for the files of an app to be read
 	recordTimeout        = time.Minute            // for the log and the TPM to take one event

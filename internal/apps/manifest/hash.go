@@ -103,7 +103,7 @@ func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int
 		n, err := f.Read(b[:min(readBuffer, most-done)])
 		h.Write(b[:n])
 		done += int64(n)
-		s.Progress.add(uint64(n), 0)
+		s.Progress.hash(uint64(n))
 		if err == io.EOF {
 			return done, err
 		}

@@ -19,6 +19,7 @@ type Progress struct {
 	hands  []*hand
 	path   string // that was looked at last
 	bytes  uint64 // hashed, or known already
+	hashed uint64
 	of     uint64 // of the files found so far
 	gaveUp bool   // its caller does not wait any more
 }
@@ -102,12 +103,33 @@ func (h *hand) giveBack() {
 	}
 }
 
-// add counts bytes that were hashed, and bytes that were found.
-func (p *Progress) add(bytes, of uint64) {
+// Hashed returns how many bytes were hashed.
+func (p *Progress) Hashed() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hashed
+}
+
+// found counts bytes of a file that was found.
+func (p *Progress) found(bytes uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of += bytes
+}
+
+// known counts bytes whose digest is known without hashing.
+func (p *Progress) known(bytes uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bytes += bytes
-	p.of += of
+}
+
+// hash counts bytes that were hashed.
+func (p *Progress) hash(bytes uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bytes += bytes
+	p.hashed += bytes
 }
 
 // hung returns the path of a call that has had no answer for so long.

@@ -269,7 +269,7 @@ func (s *scan) link(h *handle, p string) error {
 	if err := s.promise(p, uint64(len(target))); err != nil {
 		return err
 	}
-	s.Progress.add(uint64(len(target)), 0)
+	s.Progress.known(uint64(len(target)))
 	s.trace.file(p, &h.st)
 	return s.add(pcr.ManifestEntry{Path: p, Mode: h.st.Mode, Size: uint64(len(target)), Digest: sha256.Sum256([]byte(target))})
 }
@@ -297,7 +297,7 @@ func (s *scan) file(h *handle, p string) error {
 	e := pcr.ManifestEntry{Path: p, Mode: id.mode, Size: uint64(id.size)}
 	if d, ok := s.cache.get(id); ok && s.Cached {
 		e.Digest = d
-		s.Progress.add(uint64(id.size), 0)
+		s.Progress.known(uint64(id.size))
 		return s.add(e)
 	}
 	s.walker.idle()
@@ -343,7 +343,7 @@ func (s *scan) promise(p string, size uint64) error {
 	if s.files++; s.files > MaxFiles {
 		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d files: declare less, or several apps", MaxFiles)}
 	}
-	s.Progress.add(0, size)
+	s.Progress.found(size)
 	if s.bytes += size; s.bytes > MaxAppSize {
 		return &FileError{Path: s.declaration.File, Problem: fmt.Sprintf("app of more than %d GiB: declare less, or several apps", MaxAppSize>>30)}
 	}
