@@ -7,7 +7,7 @@ set -eu
 
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
-test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3" ;;
+test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3 systemd-analyze:systemd systemd-sysusers:systemd systemd-tmpfiles:systemd unshare:util-linux zsh:zsh fish:fish" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
@@ -18,7 +18,8 @@ esac
 
 packages=
 for w in $wanted; do
-	command -v "${w%%:*}" >/dev/null 2>&1 || packages="$packages ${w##*:}"
+	command -v "${w%%:*}" >/dev/null 2>&1 && continue
+	case " $packages " in *" ${w##*:} "*) ;; *) packages="$packages ${w##*:}" ;; esac
 done
 # The race detector links against the C library. gcc does not install its headers.
 if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
@@ -29,7 +30,8 @@ if [ "$1" = test ] && ! { python3 -c 'import cryptography' || /usr/bin/python3 -
 	packages="$packages python3-cryptography"
 fi
 # The completion of bash needs more than bash.
-if [ "$1" = package ] && [ ! -e /usr/share/bash-completion/bash_completion ]; then
+case $1 in test | package) completion=/usr/share/bash-completion/bash_completion ;; *) completion=/ ;; esac
+if [ ! -e $completion ]; then
 	packages="$packages bash-completion"
 fi
 # QEMU has no UEFI firmware of its own.

@@ -67,7 +67,10 @@ cd ../.. || exit 1
 step "each fuzz target, $FUZZTIME inputs"
 FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
 
-"$work/report" "$work"/*.json
+"$work/report" "$work"/*.json | tee "$work/summary"
+# What is skipped is what this machine cannot do. A program that scripts/setup.sh does not
+# install is a fault of that script.
+grep -q '^skipped for want of: a program 0,' "$work/summary" || fail "the set-up: tests are skipped for want of a program"
 if [ -n "$failed" ]; then
 	echo "test: FAILED in${failed#,}"
 	exit 1

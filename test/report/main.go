@@ -145,7 +145,7 @@ var (
 // was not skipped. A package that failed without a test, as one that does not build, counts.
 func (r *results) summary(out io.Writer) {
 	slices.SortStableFunc(r.all, func(a, b *result) int { return strings.Compare(a.String(), b.String()) })
-	var said, skipped []string
+	var said, skipped, whys []string
 	passed, failed := 0, map[string]bool{}
 	for _, t := range r.all {
 		switch {
@@ -163,12 +163,43 @@ func (r *results) summary(out io.Writer) {
 				}
 			}
 		default:
-			skipped = append(skipped, fmt.Sprintf("  %s: %s", t, reason(t.why)))
+			why := reason(t.why)
+			skipped = append(skipped, fmt.Sprintf("  %s: %s", t, why))
+			whys = append(whys, why)
 		}
 	}
 	fmt.Fprintf(out, "\nwhat passing tests say of themselves:\n%s", list(slices.Compact(said)))
 	fmt.Fprintf(out, "\nskipped:\n%s", list(skipped))
+	fmt.Fprintf(out, "\nskipped for want of: %s\n", wants(whys))
 	fmt.Fprintf(out, "\ntests: %d passed, %d failed, %d skipped\n", passed, len(failed), len(skipped))
+}
+
+// kind is what a skipped test wants.
+type kind struct {
+	name  string
+	words *regexp.Regexp
+}
+
+// kinds are what skipped tests want, by the words of their reasons. The first that fits
+// counts, and the last fits all.
+var kinds = []kind{
+	{"a program", regexp.MustCompile(`not installed|needs a software TPM|of tpm2-tools|no python3|python3 plays`)},
+	{"recordings", regexp.MustCompile(`recordings of real machines`)},
+	{"a command of their own", regexp.MustCompile(`run .make test-vm|-write-corpus|not with -short|takes seconds|some thousand times|is misuse of the command`)},
+	{"what this machine cannot do", regexp.MustCompile(``)},
+}
+
+// wants counts the reasons of each kind.
+func wants(whys []string) string {
+	counts := make([]int, len(kinds))
+	for _, why := range whys {
+		counts[slices.IndexFunc(kinds, func(k kind) bool { return k.words.MatchString(why) })]++
+	}
+	var out []string
+	for i, k := range kinds {
+		out = append(out, fmt.Sprintf("%s %d", k.name, counts[i]))
+	}
+	return strings.Join(out, ", ")
 }
 
 // reason returns the lines of a skipped test as one.

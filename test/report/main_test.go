@@ -76,11 +76,24 @@ func TestSummary(t *testing.T) {
 		"  pcr TestGood: 24 registers\n" +
 		"\nskipped:\n" +
 		"  pcr TestDevice: needs a software TPM: swtpm is not installed\n" +
+		"\nskipped for want of: a program 1, recordings 0, a command of their own 0, what this machine cannot do 0\n" +
 		"\ntests: 2 passed, 3 failed, 1 skipped\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
 	}
 	if err := run(nil, &out, []string{filepath.Join(dir, "missing")}); err == nil {
 		t.Error("no error for a missing file")
+	}
+}
+
+// TestKinds: each reason is counted once, and one that no kind names is the machine's.
+func TestKinds(t *testing.T) {
+	got := wants([]string{
+		"systemd-analyze is not installed", "cmd.go:380: python3 plays the TPM testscript.go:609", "swtpm is not installed: apt-get install swtpm",
+		"no recordings of real machines: set X to their folder", "needs a virtual machine: run `make test-vm`", "writes the corpus only with -write-corpus: go generate ./verify",
+		"no user namespaces here: operation not permitted", "needs root", "",
+	})
+	if want := "a program 3, recordings 1, a command of their own 2, what this machine cannot do 3"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
