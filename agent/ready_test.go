@@ -132,7 +132,7 @@ var states = []state{
 	}, code: api.CodeTPM},
 	{name: "there is no TPM", before: func(m *ready) {
 		m.options.Machine.OpenTPM = func(context.Context) (*tpm.Device, error) { return nil, errors.New("no device") }
-	}, code: api.CodeUnavailable},
+	}, code: api.CodeTPM},
 	{name: "there is no platform", before: func(m *ready) {
 		m.options.Machine.OpenPlatform = func() (platform.Platform, error) { return nil, platform.ErrAbsent }
 	}, code: api.CodePlatformAbsent},

@@ -104,14 +104,14 @@ var errorCodes = []server.ErrorCode{
 	{Err: tpm.ErrRefuses, Code: api.CodeTPMRefuses},
 	{Err: tpm.ErrCrowded, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: vault.ErrEphemeral, Code: api.CodeNoUsableSlot},
-	{Err: startup.ErrNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second},
-	{Err: enrol.ErrNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: vault.ErrClosed, Code: api.CodeUnavailable},
 	{Err: vault.ErrNoDerivation, Code: api.CodeNoUsableSlot},
 	{Err: apps.ErrConfig, Code: api.CodeBadDeclaration},
 	{Err: tpm.ErrTimedOut, Code: api.CodeTPMTimeout, Retry: 5 * time.Second},
 	{Err: tpm.ErrDegraded, Code: api.CodeTPM, Retry: 5 * time.Second},
 	{Err: tpm.ErrLockout, Code: api.CodeTPM},
+	{Err: enrol.ErrNoTPM, Code: api.CodeTPM, Retry: 5 * time.Second},
+	{Err: startup.ErrNotUp, Code: api.CodeUnavailable, Retry: 5 * time.Second}, // for a reason that has no code
 }
 
 // Permissions of the sockets.

@@ -65,16 +65,16 @@ func (d *doctor) judgeStart(start *pcr.StartEvent, logs bootLogs) {
 			continue
 		}
 		if name := tcglog.Known(v.Algorithm, start.PCR, v.Value); name != "" {
-			d.good("start value", "PCR %d (%s) had the value %s", start.PCR, v.Algorithm, name)
+			d.good("start value: "+v.Algorithm.String(), "PCR %d (%s) had the value %s", start.PCR, v.Algorithm, name)
 			continue
 		}
 		found := fmt.Sprintf("PCR %d (%s) had the value %x, which verifiers refuse unless their policy lists it", start.PCR, v.Algorithm, v.Value)
 		if by := logs.explain(start.PCR, v); by != "" {
-			d.note("start value", fmt.Sprintf("list it in policies, if it is the same at every boot: [[start_value]] with bank = %q and this value", v.Algorithm), "%s; %s", found, by)
+			d.note("start value: "+v.Algorithm.String(), fmt.Sprintf("list it in policies, if it is the same at every boot: [[start_value]] with bank = %q and this value", v.Algorithm), "%s; %s", found, by)
 			continue
 		}
 		why := strings.Join(append([]string{"no log of the machine leads to it"}, logs.unread...), "; ")
-		d.bad("start value", "find what extended the PCR before the agent, or choose another PCR (measurement.pcr)", "%s; %s", found, why)
+		d.bad("start value: "+v.Algorithm.String(), "find what extended the PCR before the agent, or choose another PCR (measurement.pcr)", "%s; %s", found, why)
 	}
 }
 

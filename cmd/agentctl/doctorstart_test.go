@@ -63,7 +63,7 @@ func TestDoctorStartValue(t *testing.T) {
 			t.Fatalf("%s: %+v", c.name, d.symptoms)
 		}
 		s := d.symptoms[0]
-		if s.OK != c.ok || s.Note != c.note || !strings.Contains(s.Says, c.says) || !strings.Contains(s.Todo, c.todo) {
+		if (s.Level != levelBad) != c.ok || (s.Level == levelNote) != c.note || !strings.Contains(s.Says, c.says) || !strings.Contains(s.Todo, c.todo) {
 			t.Errorf("%s: %+v", c.name, s)
 		}
 	}

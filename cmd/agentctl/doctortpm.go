@@ -31,7 +31,7 @@ func (d *doctor) lookAtTPM(ctx context.Context) {
 	case err != nil:
 		d.note(tried, failed(err).hint, "not tried out: %v", err)
 	default:
-		d.findings(out.Findings)
+		d.ofTPM(out.Findings)
 	}
 }
 
@@ -66,21 +66,21 @@ func (d *doctor) lookAtTPMAlone(ctx context.Context, c config.TPM) {
 	for _, f := range trial.Run(ctx, device, auths) {
 		out = append(out, api.ProbeFinding{Name: f.Name, OK: f.OK, Text: f.Text, Todo: f.Todo})
 	}
-	d.findings(out)
+	d.ofTPM(out)
 }
 
-// findings shows what is wrong, each with what to do, and the rest in one line.
-func (d *doctor) findings(all []api.ProbeFinding) {
-	var fine []string
+// ofTPM shows what is wrong, each with what to do, and the rest in one line.
+func (d *doctor) ofTPM(all []api.ProbeFinding) {
+	var well []string
 	for _, f := range all {
 		if f.OK {
-			fine = append(fine, f.Name)
+			well = append(well, f.Name)
 		} else {
-			d.bad(tried, f.Todo, "%s: %s", f.Name, f.Text)
+			d.bad(tried+": "+f.Name, f.Todo, "%s", f.Text)
 		}
 	}
-	if len(fine) > 0 {
-		d.good(tried, "as it should be: %s", strings.Join(fine, ", "))
+	if len(well) > 0 {
+		d.good(tried, "as it should be: %s", strings.Join(well, ", "))
 	}
 }
 

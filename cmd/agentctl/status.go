@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func statusCommand(t *terminal, s *sockets) *cobra.Command {
 	var wait time.Duration
 	c := command("status", statusUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		st, err := s.status(c.Context(), wait)
-		err = present(t, st, err, func() { t.printStatus(st) })
+		err = present(t, st, err, func() { t.printStatus(st, s.readings(c.Context())) })
 		if err == nil && !st.Evidence.Ready {
 			return &exitError{code: exitUnavailable}
 		}
@@ -61,7 +62,16 @@ func (s *sockets) status(ctx context.Context, wait time.Duration) (*api.Status, 
 	}
 }
 
-func (t *terminal) printStatus(st *api.Status) {
+// readings returns the applications whose files are being read, if this user may see them.
+func (s *sockets) readings(ctx context.Context) []api.App {
+	all, err := soon(ctx, s.adminSocket().Apps)
+	if err != nil {
+		return nil // the admin socket is for root
+	}
+	return slices.DeleteFunc(all, func(a api.App) bool { return a.Reading == nil })
+}
+
+func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	n := &node{text: cleanLine(fmt.Sprintf("agentd %s", st.Version))}
 	with := func(n *node, reason string) {
 		if reason != "" {
@@ -93,9 +103,18 @@ func (t *terminal) printStatus(st *api.Status) {
 	if st.Ledger.Full {
 		state += "; FULL"
 	}
-	ledger := n.add("measurement log of PCR %d: %d records, %d bytes, %s", st.Ledger.PCR, st.Ledger.Records, st.Ledger.Bytes, state)
+	if percent(st.Ledger.Bytes, st.Ledger.Limit) >= nearlyFull && !st.Ledger.Full {
+		state += "; NEARLY FULL: plan a reboot, which begins a new log"
+	}
+	ledger := n.add("measurement log of PCR %d: %d records, %d bytes%s, %s", st.Ledger.PCR, st.Ledger.Records, st.Ledger.Bytes, prefixed(" (", fullness(&st.Ledger), " full)"), state)
 	with(ledger, st.Ledger.Reason)
-	n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
+	applications := n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
+	for _, a := range readings {
+		applications.add("%s is being read: %s", a.Name, readingText(a.Reading))
+	}
+	if w := st.Watch; w.State == api.StateDegraded && w.Reason != api.ReasonStarting {
+		with(n.add("watching of files: DEGRADED: changes are noticed within 30 s"), w.Reason)
+	}
 	keys := n.add("%s", keyLine(&st.Keys))
 	with(keys, st.Keys.Reason)
 	if st.Keys.StoreKey != "" {
@@ -181,4 +200,28 @@ func versionCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		return nil
 	})
+}
+
+// percent returns how much of limit is used, 0 if there is no limit.
+func percent(used, limit uint64) int {
+	if limit == 0 {
+		return 0
+	}
+	return int(min(used, limit) * 100 / limit)
+}
+
+// fullness says how full the log is; empty if that is not known.
+func fullness(l *api.LedgerStatus) string {
+	if l.Limit == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d %%", percent(l.Bytes, l.Limit))
+}
+
+// prefixed returns text between two others, empty if text is.
+func prefixed(before, text, after string) string {
+	if text == "" {
+		return ""
+	}
+	return before + text + after
 }

@@ -183,7 +183,7 @@ func (s *session) noTPM() {
 	if st.TPM.State != "absent" {
 		s.t.Fatalf("status without a TPM: %+v", st)
 	}
-	s.fails("agentctl doctor", "BAD   agent's TPM", "/dev/tpmrm0")
+	s.fails("agentctl doctor", "BAD   TPM", "/dev/tpmrm0", "  so  agent's TPM")
 	s.fails("agentctl attest --nonce "+nonce(), "hint:")
 	s.eventually("systemctl show -p StatusText agentd | grep 'the TPM is absent'")
 	s.want("systemctl show -p NRestarts agentd", "NRestarts=0")

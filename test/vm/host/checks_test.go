@@ -76,7 +76,7 @@ func (s *session) noReports() {
 	if st.Platform.State != "absent" || st.TPM.State != "ok" || !st.Ledger.Synchronised {
 		s.t.Fatalf("status without a report device: %+v", st)
 	}
-	s.fails("agentctl doctor", "BAD   agent's reports", "/dev/sev-guest")
+	s.fails("agentctl doctor", "BAD   report device", "/dev/sev-guest", "  so  agent's reports")
 	s.eventually("systemctl show -p StatusText agentd | grep 'there is no report device'")
 	s.want("systemctl show -p NRestarts agentd", "NRestarts=0")
 	// systemd allows the device by its name when the service starts.
