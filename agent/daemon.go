@@ -28,6 +28,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/status"
 	"github.com/cvm-agentd/agentd/agent/internal/systemd"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
+	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -62,6 +63,7 @@ type daemon struct {
 	service *apps.Service
 	vault   *vault.Vault
 	status  *status.Source
+	quoting *vtpm.TPM // see quotes; the steps of the start write it
 }
 
 func newDaemon(o Options) (*daemon, error) {

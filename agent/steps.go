@@ -81,7 +81,8 @@ func (d *daemon) openTPM(ctx context.Context) error {
 	return nil
 }
 
-// quotes returns the TPM for quotes by the attestation key. Both are up.
+// quotes returns the TPM for quotes by the attestation key. Both are up. Ledger and attester get
+// the same, which remembers what a quote showed: see [vtpm.TPM.Read].
 func (d *daemon) quotes() (*vtpm.TPM, error) {
 	selection, err := pcr.ParseSelection(d.o.Config.TPM.PCRs)
 	if err != nil {
@@ -89,7 +90,10 @@ func (d *daemon) quotes() (*vtpm.TPM, error) {
 	}
 	device, _ := d.device.Now()
 	ak, _ := d.enroller.Key()
-	return &vtpm.TPM{Device: device, AK: ak, Selection: selection}, nil
+	if d.quoting == nil || d.quoting.Device != device || d.quoting.AK != ak {
+		d.quoting = &vtpm.TPM{Device: device, AK: ak, Selection: selection}
+	}
+	return d.quoting, nil
 }
 
 func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
