@@ -115,7 +115,7 @@ func parseProduct(name string) (snp.Product, error) {
 func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, error) {
 	var out []*snp.Report
 	add := func(name string, b []byte) error {
-		r, err := snp.ParseReport(b[:min(len(b), snp.ReportSize)])
+		r, err := snp.ParseReport(b)
 		if err != nil {
 			return &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
 		}
@@ -131,25 +131,29 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 			return nil, err
 		}
 	}
-	for _, kind := range []struct {
-		names         []string
-		limit, offset int
-	}{{files, maxReport, 0}, {hcls, maxHCL, hclReport}} {
-		for _, name := range kind.names {
-			b, err := t.readInput(name, kind.limit)
-			if err != nil {
-				return nil, err
-			}
-			if err := add(name, b[min(len(b), kind.offset):]); err != nil {
-				return nil, err
-			}
+	for _, name := range files {
+		b, err := t.readReport(name)
+		if table, no := snp.ParseTable(b[min(len(b), snp.ReportSize):]); no == nil && len(table) > 0 {
+			b = b[:snp.ReportSize]
+		}
+		if err == nil {
+			err = add(name, b)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range hcls {
+		b, err := t.readInput(name, maxHCL)
+		if err == nil {
+			err = add(name, b[min(len(b), hclReport):][:min(max(len(b)-hclReport, 0), snp.ReportSize)])
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return out, nil
 }
-
-// maxReport is the size of a report followed by the host's certificate table.
-const maxReport = snp.ReportSize + maxCertificates
 
 func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
 	cache, client := &kds.Cache{Dir: f.dir}, &kds.Client{Base: f.kds, Timeout: f.timeout}

@@ -3,14 +3,17 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // materialFiles name what other systems recorded, instead of evidence.
@@ -83,10 +86,11 @@ const (
 func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string, o *appraisalInputs) (*verify.Appraisal, error) {
 	switch kind {
 	case verify.MaterialReport:
-		b, err := t.readInput(f.material.report, maxReport)
+		b, err := t.readReport(f.material.report)
 		if err != nil {
 			return nil, err
 		}
+		f.report = b
 		v, err := o.verifier(b)
 		if err != nil {
 			return nil, err
@@ -97,7 +101,8 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		if err != nil {
 			return nil, err
 		}
-		v, err := o.verifier(s.HCL[min(len(s.HCL), hclReport):])
+		f.report = s.HCL[min(len(s.HCL), hclReport):]
+		v, err := o.verifier(f.report)
 		if err != nil {
 			return nil, err
 		}
@@ -107,8 +112,53 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 	if err != nil {
 		return nil, err
 	}
+	f.report = reportInEvidence(document)
 	return o.appraiseDocument(document)
 }
+
+// getCollateral says how to get the certificates and lists that an appraisal lacks: with the
+// line that fetches them, or where else they are.
+func (f *verifyFlags) getCollateral(args []string) string {
+	r, err := snp.ParseReport(f.report[:min(len(f.report), snp.ReportSize)])
+	if err != nil {
+		return ""
+	}
+	dir := cmp.Or(f.collateral, "collateral")
+	line := []string{"agentctl collateral fetch --dir", quoteWord(dir)}
+	switch {
+	case f.material.report != "":
+		line = append(line, "--snp-report", quoteWord(f.material.report))
+	case f.material.hcl != "":
+		line = append(line, "--azure-hcl", quoteWord(f.material.hcl))
+	default:
+		line = append(line, quoteWord(args[0]))
+	}
+	if r.Product() == snp.ProductUnknown {
+		line = append(line, "--product milan|genoa|turin")
+	}
+	hint := fmt.Sprintf("`%s` fetches what AMD has; then verify again with --collateral %s", strings.Join(line, " "), quoteWord(dir))
+	if slices.Contains(args, "-") || f.material.report == "-" || f.material.hcl == "-" {
+		hint = strings.ReplaceAll(hint, " -` ", " FILE` ") + " and FILE, in the place of standard input"
+	}
+	switch {
+	case r.KeyInfo.Signer() == snp.SignerVLEK:
+		hint += ". The certificate of a VLEK comes from the cloud alone: have the machine add it to evidence (/etc/agentd/certs), or give it with --certificate"
+	case r.ChipID == [64]byte{}:
+		hint = "the host masks the chip's id, so that AMD's service cannot tell which certificate is meant: ask the host for the VCEK certificate, and give it with --certificate"
+	}
+	return hint
+}
+
+// quoteWord returns s as a word of a shell's line.
+func quoteWord(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune(plainWord, r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// plainWord are the characters that mean themselves to every shell.
+const plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./,:@%="
 
 // appraiseDocument appraises evidence.
 func (o appraisalInputs) appraiseDocument(document []byte) (*verify.Appraisal, error) {

@@ -90,6 +90,7 @@ type verifyFlags struct {
 	acceptReplay bool
 	log          logFlags
 	material     materialFiles
+	report       []byte // that was appraised; set by appraise
 }
 
 func verifyCommand(t *terminal) *cobra.Command {
@@ -113,7 +114,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return t.finishVerify(a, o.LogState, &f)
+		return t.finishVerify(a, o.LogState, &f, args)
 	})
 	f.appraisalFlags.add(c)
 	flags := c.Flags()
@@ -154,7 +155,7 @@ func (t *terminal) verifyInputs(f *verifyFlags) (*appraisalInputs, error) {
 }
 
 // finishVerify prints the appraisal and returns its exit code.
-func (t *terminal) finishVerify(a *verify.Appraisal, known *verify.LogState, f *verifyFlags) error {
+func (t *terminal) finishVerify(a *verify.Appraisal, known *verify.LogState, f *verifyFlags, args []string) error {
 	if t.json {
 		if err := t.writeJSON(a); err != nil {
 			return err
@@ -164,7 +165,11 @@ func (t *terminal) finishVerify(a *verify.Appraisal, known *verify.LogState, f *
 	}
 	claims, err := a.Claims()
 	if err != nil {
-		return &exitError{code: a.ExitCode()} // the reasons were printed
+		x := &exitError{code: a.ExitCode()} // the reasons were printed
+		if a.Class == verify.ClassCollateral {
+			x.hint = f.getCollateral(args)
+		}
+		return x
 	}
 	if f.log.save == "" {
 		return nil

@@ -26,28 +26,33 @@ func DecodeCertificates(b []byte) ([][]byte, error) {
 	return out, nil
 }
 
-// ParseCertificates parses one certificate in DER, or one or more in PEM. Each must
-// parse as X.509. Anything before, between or after them except blank space is refused.
+// ParseCertificates parses one certificate in DER, or one or more in PEM (RFC 7468). Each must
+// parse as X.509. Text before, between and after the blocks of PEM is ignored, as section 2 of
+// the RFC says: `openssl x509 -text` writes such text. A byte order mark is, too. Blocks of
+// another kind are refused, and so is what looks like a block and does not decode.
 func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 	if len(b) > maxBundle*2*MaxCertificate {
 		return nil, refuse(CodeCertificate, "certificate file").found("%d bytes", len(b)).want("at most %d", maxBundle*2*MaxCertificate)
 	}
-	if !bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN ")) {
+	at := beginOfBlock(b)
+	if at < 0 {
 		c, err := parseDER("certificate", b)
 		if err != nil {
-			return nil, err
+			return nil, notCertificates(b, err)
 		}
 		return []*x509.Certificate{c}, nil
 	}
 	var out []*x509.Certificate
-	for rest := bytes.TrimSpace(b); len(rest) > 0; rest = bytes.TrimSpace(rest) {
-		// pem.Decode would silently skip text before a block.
-		if !bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----")) {
-			return nil, refuse(CodeCertificate, "PEM text at byte %d", len(b)-len(rest)).found("%q", short(rest)).want("-----BEGIN CERTIFICATE-----")
-		}
+	for rest := b[at:]; ; rest = rest[at:] {
 		block, next := pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) != 0 {
-			return nil, refuse(CodeCertificate, "PEM text at byte %d", len(b)-len(rest)).found("a block that does not decode").want("a certificate without headers")
+		text := rest[:len(rest)-len(next)]
+		where := len(b) - len(rest)
+		// pem.Decode passes over a block that does not decode, and takes the next one.
+		if block == nil || bytes.Count(text, []byte(beginBlock)) != 1 || len(block.Headers) != 0 {
+			return nil, refuse(CodeCertificate, "PEM text at byte %d", where).found("a block that does not decode: %q", short(rest)).want("a certificate without headers")
+		}
+		if !isCertificate(block.Type) {
+			return nil, refuse(CodeCertificate, "PEM text at byte %d", where).found("%s", recogniseLabel(block.Type)).want("-----BEGIN CERTIFICATE-----")
 		}
 		if len(out) == maxBundle {
 			return nil, refuse(CodeCertificate, "PEM text").found("more than %d certificates", maxBundle).want("at most that")
@@ -58,8 +63,37 @@ func ParseCertificates(b []byte) ([]*x509.Certificate, error) {
 		}
 		out = append(out, c)
 		rest = next
+		if at = beginOfBlock(rest); at < 0 {
+			return out, nil
+		}
 	}
-	return out, nil
+}
+
+const beginBlock = "-----BEGIN "
+
+// beginOfBlock returns where the next block of PEM begins: at the start of a line, after a byte
+// order mark or white space that indents it. It is -1 if there is none.
+func beginOfBlock(b []byte) int {
+	for from := 0; ; {
+		i := bytes.Index(b[from:], []byte(beginBlock))
+		if i < 0 {
+			return -1
+		}
+		at := from + i
+		line := b[bytes.LastIndexByte(b[:at], '\n')+1 : at]
+		if len(bytes.TrimSpace(bytes.TrimPrefix(line, []byte(bom)))) == 0 {
+			return at
+		}
+		from = at + len(beginBlock)
+	}
+}
+
+// notCertificates returns err, or what b is instead if that is known.
+func notCertificates(b []byte, err error) error {
+	if what := Recognise(b); what != "" && what != "a certificate in DER" {
+		return refuse(CodeCertificate, "certificate file").found("%s", what).want("certificates in PEM, or one in DER")
+	}
+	return err
 }
 
 func parseDER(what string, der []byte) (*x509.Certificate, error) {

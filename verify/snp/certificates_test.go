@@ -38,6 +38,7 @@ func certificateOf(t *testing.T, extension int) []byte {
 }
 
 // TestParseCertificates: certificates and blank space, and nothing else in any place.
+// TestParseCertificates: case 113, the part of PEM.
 func TestParseCertificates(t *testing.T) {
 	der := certificateOf(t, 1)
 	one := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
@@ -53,9 +54,18 @@ func TestParseCertificates(t *testing.T) {
 		"blank space":           {"\n \t" + one + "\r\n\n" + one + "\n\n", 2},
 		"as many as there may":  {strings.Repeat(one, 16), 16},
 		"too many":              {strings.Repeat(one, 17), 0},
-		"text before":           {"subject=CN\n" + one, 0},
-		"text between":          {one + "subject=CN\n" + one, 0},
-		"text after":            {one + "subject=CN\n", 0},
+		"text before":           {"subject=CN\n" + one, 1}, // RFC 7468, section 2
+		"text between":          {one + "subject=CN\n" + one, 2},
+		"text after":            {one + "subject=CN\n", 1},
+		"text of openssl":       {"Certificate:\n    Data:\n        Version: 3 (0x2)\n" + one + "Certificate:\n" + one, 2},
+		"a byte order mark":     {"\xef\xbb\xbf" + one + one, 2},
+		"the old label":         {strings.ReplaceAll(one, "CERTIFICATE", "X509 CERTIFICATE"), 1},
+		"lines of Windows":      {"\xef\xbb\xbf" + strings.ReplaceAll("a\n"+one+one, "\n", "\r\n"), 2},
+		"a block in a sentence": {"it begins with -----BEGIN CERTIFICATE-----\n" + one, 1},
+		"one cut, one whole":    {one[:len(one)-30] + "\n" + one, 0},
+		"one damaged, then one": {strings.Replace(one, "-----\nM", "-----\n!", 1) + one, 0},
+		"a list":                {string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})), 0},
+		"a private key":         {one + string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})), 0},
 		"key between":           {one + key + one, 0},
 		"headers":               {headers, 0},
 		"cut off":               {one[:len(one)-20], 0},

@@ -120,7 +120,11 @@ func (r *Report) Provisional() bool {
 // PlatformInfo and KeyInfo are kept, for a policy to decide.
 func ParseReport(b []byte) (*Report, error) {
 	if len(b) != ReportSize {
-		return nil, refuse(CodeReportLength, "attestation report").found("%d bytes", len(b)).want("%d", ReportSize)
+		e := refuse(CodeReportLength, "attestation report").found("%d bytes", len(b)).want("%d", ReportSize)
+		if what := Recognise(b); what != "" {
+			e.found("%d bytes: %s", len(b), what)
+		}
+		return nil, e
 	}
 	r := &Report{raw: [ReportSize]byte(b)}
 	b = r.raw[:]
@@ -129,7 +133,11 @@ func ParseReport(b []byte) (*Report, error) {
 
 	r.Version = u32(0x00)
 	if r.Version < MinReportVersion || r.Version > MaxReportVersion {
-		return nil, refuse(CodeReportVersion, "attestation report").found("version %d", r.Version).want("%d to %d", MinReportVersion, MaxReportVersion)
+		e := refuse(CodeReportVersion, "attestation report").found("version %d", r.Version).want("%d to %d", MinReportVersion, MaxReportVersion)
+		if what := Recognise(b); what != "" && !plausibleReport(b) {
+			e.found("%s", what)
+		}
+		return nil, e
 	}
 	r.GuestSVN = u32(0x04)
 	r.Policy = Policy(u64(0x08))

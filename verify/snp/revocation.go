@@ -24,6 +24,9 @@ func ParseRevocationList(der []byte) (*RevocationList, error) {
 	}
 	l, err := x509.ParseRevocationList(der)
 	if err != nil {
+		if what := Recognise(der); what != "" {
+			return nil, refuse(CodeCRL, "revocation list").found("%s", what).want("a list in DER")
+		}
 		return nil, refuse(CodeCRL, "revocation list").because(err)
 	}
 	// A critical extension changes what the list means: which certificates it is about,

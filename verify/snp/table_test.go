@@ -89,8 +89,8 @@ func TestTableCertificates(t *testing.T) {
 		{"DER with a tail", put(snp.GUIDVCEK, append(slices.Clone(der), 0)), 0, snp.CodeTable},
 		{"no certificate", put(snp.GUIDVCEK, []byte("anything")), 0, snp.CodeTable},
 		{"PEM of something else", put(snp.GUIDVCEK, bytes.ReplaceAll(text, []byte("CERTIFICATE"), []byte("PRIVATE KEY"))), 0, snp.CodeTable},
-		{"text before PEM", put(snp.GUIDVCEK, append([]byte("hello\n"), text...)), 0, snp.CodeTable},
-		{"text after PEM", put(snp.GUIDVCEK, append(slices.Clone(text), "hello"...)), 0, snp.CodeTable},
+		{"text before PEM", put(snp.GUIDVCEK, append([]byte("hello\n"), text...)), 1, ""},
+		{"text after PEM", put(snp.GUIDVCEK, append(slices.Clone(text), "hello"...)), 1, ""},
 		{"seventeen in PEM", put(snp.GUIDVCEK, bytes.Repeat(text, 17)), 0, snp.CodeTable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
