@@ -37,8 +37,8 @@ func certificateOf(t *testing.T, extension int) []byte {
 	return der
 }
 
-// TestParseCertificates: certificates and blank space, and nothing else in any place.
-// TestParseCertificates: case 113, the part of PEM.
+// TestParseCertificates: case 113, the part of PEM: text around blocks is ignored, other blocks
+// and blocks that do not decode are refused.
 func TestParseCertificates(t *testing.T) {
 	der := certificateOf(t, 1)
 	one := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
