@@ -73,6 +73,8 @@ Declare applications, and have them measured at each start.
   add UNIT        write a declaration for what a unit starts
   enable UNIT     measure the application before each start of its unit
   disable UNIT    undo enable
+  diff A B        which files changed between two measurements
+  changes         which applications an upgrade changed
 
 list, show and reload need the admin socket, which is for root; add, enable and
 disable write files below /etc.
@@ -132,7 +134,7 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		return nil
 	})
-	return group(t, "app", appUsage, append(unitCommands(t, s), list, reload)...)
+	return group(t, "app", appUsage, append(unitCommands(t, s), list, reload, appDiffCommand(t, s), appChangesCommand(t, s))...)
 }
 
 func (t *terminal) printApp(a *api.App) {

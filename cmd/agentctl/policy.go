@@ -21,6 +21,8 @@ Policies say which evidence is acceptable (docs/policy.md).
   check --policy FILE EVIDENCE...
                               which checks evidence would fail, without a nonce
   reference DECLARATION...    digests of applications, from their files
+  diff POLICY EVIDENCE...     what applications changed that a policy lists
+  add-digest DIGEST           list a digest of an application
   enrolment RECORD...         rules for attestation keys that were enrolled
   ek-roots FILE...            authorities that may have certified their TPMs
 
@@ -31,8 +33,8 @@ Examples:
   agentctl policy reference --root build/rootfs build/rootfs/usr/lib/agentd/apps.d/billing.toml
 `
 
-func policyCommand(t *terminal) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t))
+func policyCommand(t *terminal, s *sockets) *cobra.Command {
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t))
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]

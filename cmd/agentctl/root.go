@@ -159,7 +159,7 @@ func newRoot(t *terminal) *cobra.Command {
 		verifyCommand(t),
 		showCommand(t),
 		exportCommand(t),
-		policyCommand(t),
+		policyCommand(t, s),
 		collateralCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),
