@@ -26,6 +26,13 @@ func TestRepeats(t *testing.T) {
 		log.Error("batch failed", "statements", 1, "error", errors.New("another reason"))
 		time.Sleep(2 * time.Minute)
 		log.Error("batch failed", "statements", 1, "error", errors.New("no report"))
+		n, ok := CountsOf(log.Handler())
+		if !ok || n.Records[slog.LevelError] != 3002 || n.Records[slog.LevelError]-n.Held[slog.LevelError] != 8 || n.Records[slog.LevelInfo] != 0 {
+			t.Errorf("counted %+v, want 3002 errors, of which 8 passed one by one", n)
+		}
+		if _, ok := CountsOf(slog.DiscardHandler); ok {
+			t.Error("a handler of another kind counts")
+		}
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 		repeated := 0
 		for _, line := range lines {

@@ -3,12 +3,14 @@
 package tpm_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -49,6 +51,38 @@ func testPutOff(t *testing.T, rc tpm2.TPMRC) {
 	// It answers, so it is not down.
 	if err := d.Do(t.Context(), random); err != nil {
 		t.Errorf("after %v: %v", rc, err)
+	}
+}
+
+// What happens to commands is counted: each attempt once, and by its outcome.
+func TestCounts(t *testing.T) {
+	p := swtpm.Start(t).Listen()
+	d := open(t, p, tpm.Options{CommandTimeout: 500 * time.Millisecond, ReopenMin: time.Minute})
+	before := d.Counts()
+	do := func(ctx context.Context, want error, faults ...swtpm.Fault) {
+		t.Helper()
+		p.Inject(func([]byte) swtpm.Fault {
+			if len(faults) == 0 {
+				return swtpm.Fault{}
+			}
+			f := faults[0]
+			faults = faults[1:]
+			return f
+		})
+		if err := d.Do(ctx, random); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	do(t.Context(), nil)
+	do(t.Context(), nil, swtpm.Fault{Code: tpm2.TPMRCRetry}, swtpm.Fault{Code: tpm2.TPMRCTesting})
+	do(t.Context(), tpm2.TPMRCFailure, swtpm.Fault{Code: tpm2.TPMRCFailure})
+	hang := make(chan struct{})
+	defer close(hang)
+	do(t.Context(), tpm.ErrTimedOut, swtpm.Fault{Hang: hang})
+	after := d.Counts()
+	got := tpm.Counts{Commands: after.Commands - before.Commands, PutOff: after.PutOff, Refused: after.Refused, Failed: after.Failed}
+	if want := (tpm.Counts{Commands: 6, PutOff: 2, Refused: 1, Failed: 1}); got != want || before.Commands == 0 || before.Failed != 0 {
+		t.Errorf("counted %+v after %+v, want %+v", got, before, want)
 	}
 }
 

@@ -99,8 +99,11 @@ func (s *Source) log(to *metrics.Set, st *api.Status) {
 		server.Limit(to, "log_bytes", float64(l.Limit), float64(l.Bytes), 0)
 	}
 	b := &st.Batches
-	for lane, n := range map[string]uint64{"fresh": b.Fresh, "anchored": b.Anchored} {
-		to.Counter("agentd_evidence_batches", "Batches of evidence, by what their report is.", float64(n), label("lane", lane))
+	for _, x := range []struct {
+		lane string
+		n    uint64
+	}{{"fresh", b.Fresh}, {"anchored", b.Anchored}} {
+		to.Counter("agentd_evidence_batches", "Batches of evidence, by what their report is.", float64(x.n), label("lane", x.lane))
 	}
 	to.Counter("agentd_evidence_failed_batches", "Batches that failed as a whole.", float64(b.Failed))
 	to.Counter("agentd_evidence_statements", "Statements that were answered with evidence.", float64(b.Statements))

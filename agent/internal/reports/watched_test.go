@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // fake is a platform that does as it is told.
@@ -59,11 +62,40 @@ func TestWatchedRemembers(t *testing.T) {
 	if s := w.Status(); !errors.Is(err, noQuote) || s.State != api.StateOK {
 		t.Errorf("%v: nothing to report on changed the state: %+v", err, s)
 	}
+	if n, want := w.Counts(), (Counts{Reports: 4, FailedReports: 1}); n != want {
+		t.Errorf("counted %+v, want %+v: neither a caller that left nor one without data is a failure", n, want)
+	}
 	if err := w.Close(); err != nil || !f.closed {
 		t.Errorf("%v, closed %v", err, f.closed)
 	}
 	if _, err := w.Report(t.Context(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrAbsent) {
 		t.Errorf("closed: %v", err)
+	}
+}
+
+// fakeKeys fails as it is told.
+type fakeKeys struct {
+	platform.Keys
+	err error
+}
+
+func (k *fakeKeys) DeriveKey(context.Context, sealing.TCB) (*secret.Secret, error) { return nil, k.err }
+
+// TestKeysAreCounted: requests for keys are counted apart from reports, and their failures.
+func TestKeysAreCounted(t *testing.T) {
+	w := &Watched{Timeout: time.Minute}
+	inner := &fakeKeys{}
+	k := watchedKeys{inner, w}
+	for _, inner.err = range []error{nil, platform.ErrBusy, context.Canceled, platform.ErrZeroKey} {
+		if _, err := k.DeriveKey(t.Context(), sealing.TCB{}); !errors.Is(err, inner.err) {
+			t.Error(err)
+		}
+	}
+	if n, want := w.Counts(), (Counts{Keys: 4, FailedKeys: 2}); n != want {
+		t.Errorf("counted %+v, want %+v", n, want)
+	}
+	if _, queue := w.Turns(); queue {
+		t.Error("a platform that is not open has a queue")
 	}
 }
 
