@@ -8,12 +8,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify"
@@ -161,15 +161,7 @@ func sized(b []byte) []byte {
 
 // writeSecret writes a file that only its owner may read. It does not overwrite a file.
 func writeSecret(name string, b []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return misuse(err)
-	}
-	_, err = f.Write(b)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return misuse(fmt.Errorf("write %s: %w", name, err))
-	}
-	return nil
+	return misuseIf(durable.WriteNew(name, b, 0o600))
 }
 
 func enrollActivate(t *terminal, s *sockets) *cobra.Command {

@@ -6,35 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"syscall"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 // writeOutput writes a whole file, or standard output for "-" and "". A file appears
-// complete or not at all. A device or a pipe is written to and stays what it is.
+// complete or not at all. A device or a pipe is written to and stays what it is. A link that
+// another user made is refused.
 func (t *terminal) writeOutput(name string, b []byte) error {
 	if name == "" || name == "-" {
 		return t.writeStandardOutput(b)
 	}
-	mode := fs.FileMode(0o666) // less the user's umask
-	switch at, err := os.Stat(name); {
-	case err == nil && at.IsDir():
+	err := durable.Deliver(name, b, 0o666) // less the user's umask
+	if errors.Is(err, syscall.EISDIR) {
 		return misuse(fmt.Errorf("write %s: it is a directory", name))
-	case err == nil && !at.Mode().IsRegular():
-		return misuseIf(os.WriteFile(name, b, mode))
-	case err == nil:
-		// Through a link to the file itself, so that the link stays too.
-		if name, err = filepath.EvalSymlinks(name); err != nil {
-			return misuse(err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return misuse(fmt.Errorf("write %s: %w", name, durable.Cause(err)))
 	}
-	return misuseIf(durable.WriteFile(name, b, mode))
+	return misuseIf(err)
 }
 
 // writeSecretOutput writes b as it is to standard output, or to a file that only its
