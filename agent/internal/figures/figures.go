@@ -95,8 +95,9 @@ func (s *Source) log(to *metrics.Set, st *api.Status) {
 	to.Gauge("agentd_log_records", "Records of the measurement log.", float64(l.Records))
 	to.Flag("agentd_log_synchronised", "Whether measurement log and PCR explain each other.", l.Synchronised)
 	to.Flag("agentd_log_full", "Whether the measurement log takes nothing more until the next boot.", l.Full)
-	if l.Limit > 0 {
-		server.Limit(to, "log_bytes", float64(l.Limit), float64(l.Bytes), 0)
+	if x, up := s.Ledger.Now(); up {
+		state := x.State()
+		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
 	}
 	b := &st.Batches
 	for _, x := range []struct {

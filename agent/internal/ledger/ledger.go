@@ -154,7 +154,8 @@ type State struct {
 	Failure      string // why the last event was not recorded, empty after one that was
 	Records      uint64
 	Bytes        int64
-	Limit        int64 // bytes at which the log is full
+	Limit        int64  // bytes at which the log is full
+	Refused      uint64 // events that were not recorded because it is, since this process began
 }
 
 // State returns the state of the ledger, at most one operation old, without waiting.
@@ -220,6 +221,9 @@ func (l *Ledger) failed(err error) error {
 	l.pub.state.Failure = ""
 	if err != nil {
 		l.pub.state.Failure = err.Error()
+	}
+	if errors.Is(err, ErrFull) {
+		l.pub.state.Refused++
 	}
 	return err
 }

@@ -158,6 +158,9 @@ func testFull(t *testing.T, limit int) {
 		if _, err := l.Append(background, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "x"}}); !errors.Is(err, ledger.ErrFull) {
 			t.Errorf("a smaller event after it: %v", err)
 		}
+		if before, now := s.Refused, l.State().Refused; now != before+1 {
+			t.Errorf("%d refused events were counted, and %d before one more", now, before)
+		}
 		if err := hold(l); err != nil {
 			t.Error(err)
 		}
