@@ -29,7 +29,7 @@ var (
 	signature      = check.Definition{ID: "report.signature", Class: check.Binding, Ground: check.OnProcessor, Checks: "the signature over the report verifies under the certificate", Stops: "an invented or altered report"}
 	chip           = check.Definition{ID: "report.chip", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's chip id is the one in the certificate", Stops: "a report of one chip under the certificate of another"}
 	tcb            = check.Definition{ID: "report.tcb", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's TCB version is, component by component, the one in the certificate", Stops: "old firmware that reports a new TCB version"}
-	table          = check.Definition{ID: "report.table", Class: check.Binding, Ground: check.OnVerifier, Checks: "what follows a bare report is the certificate table of its host", Stops: "bytes after a report that are not looked at"}
+	table          = check.Definition{ID: "report.table", Class: check.Binding, Ground: check.OnVerifier, Checks: "the certificate table after a bare report is well-formed, and its entries for VCEK, VLEK, ASK and ARK are certificates", Stops: "a table that points out of itself, or has something else for a certificate; nothing relies on entries of other kinds and bytes between entries, which are not looked at"}
 )
 
 // The checks of a report, and of what a host adds to a bare one.
@@ -94,7 +94,9 @@ func (r *Report) Levels(t snp.TCB) map[string]uint8 {
 }
 
 // Split parts a report from the certificate table of its host (GHCB, section "SNP
-// Extended Guest Request").
+// Extended Guest Request"). Of the table it looks at the directory, and at the entries of the
+// four kinds of certificates. It ignores entries of other kinds, and bytes that no entry names:
+// hosts add entries of their own and fill pages up.
 func (*Platform) Split(f *check.Findings, raw []byte) (body []byte, certificates [][]byte) {
 	if len(raw) <= snp.ReportSize {
 		f.Skip(table.ID, "nothing follows the report")
