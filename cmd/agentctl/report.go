@@ -23,6 +23,15 @@ func drawReport(top *node, e *evidence.Evidence) {
 		n.add("cannot be read: %v", err)
 		return
 	}
+	says := "is NOT the commitment to this evidence"
+	if e.ReportData() == r.ReportData {
+		says = "is the commitment to this evidence, if the report is genuine"
+	}
+	drawFields(n, r, says)
+}
+
+// drawFields shows the fields of a report, and what its data is.
+func drawFields(n *node, r *snp.Report, says string) {
 	processor := "processor not named (versions before 3 do not name it)"
 	if r.CPU != nil {
 		processor = fmt.Sprintf("processor %v (%v)", r.CPU, r.Product())
@@ -39,13 +48,13 @@ func drawReport(top *node, e *evidence.Evidence) {
 		platform.add("%s", line)
 	}
 	drawTCBs(n.add("TCB: versions of the firmware's parts"), r)
-	n.add("chip %s", hex.EncodeToString(r.ChipID[:]))
+	if r.ChipID == [64]byte{} {
+		n.add("chip not named: the host masks its id")
+	} else {
+		n.add("chip %s", hex.EncodeToString(r.ChipID[:]))
+	}
 	if r.HostData != [32]byte{} {
 		n.add("host data %s", hex.EncodeToString(r.HostData[:]))
-	}
-	says := "is NOT the commitment to this evidence"
-	if e.ReportData() == r.ReportData {
-		says = "is the commitment to this evidence, if the report is genuine"
 	}
 	n.add("report data %s %s", short(r.ReportData[:]), says)
 }

@@ -19,31 +19,49 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-const showUsage = `Usage: agentctl show [--json] [--pcrs] EVIDENCE
+const showUsage = `Usage: agentctl show [--json] [--pcrs] FILE
 
-Draw evidence as a tree. This command verifies nothing: everything shown is what
-the document says of itself, and an attacker may have invented it.
+Draw evidence as a tree, or what other systems record: an attestation report in any
+form that verify reads, a paravisor's HCL report, a TPM's quote (TPMS_ATTEST), a
+host's certificate table, the event log of the firmware. This command verifies
+nothing: everything shown is what the file says of itself, and an attacker may have
+invented it.
 
   --pcrs    show the values of all quoted PCRs, not only those that are not zero
-  --json    the parts decoded, with "verified": false; "statementError" and
-            "logError" say why a part cannot be read
+  --json    evidence only: the parts decoded, with "verified": false;
+            "statementError" and "logError" say why a part cannot be read
 
 Examples:
   agentctl show evidence.json
   agentctl attest --nonce $(openssl rand -hex 32) | agentctl show -
+  agentctl show report.bin
+  agentctl show /sys/kernel/security/tpm0/binary_bios_measurements
 `
 
 func showCommand(t *terminal) *cobra.Command {
 	var all bool
-	c := command("show", showUsage, arguments("EVIDENCE"), func(_ *cobra.Command, args []string) error {
-		e, err := t.readEvidence(args[0])
+	c := command("show", showUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
+		b, err := t.readInput(args[0], evidence.MaxEvidence)
 		if err != nil {
 			return err
 		}
-		if t.json {
+		var drawn *node
+		e, err := evidence.Parse(b)
+		switch {
+		case err == nil && t.json:
 			return t.showJSON(e)
+		case err == nil:
+			drawn = drawing(e, args[0], all)
+		default:
+			drawn = drawOther(args[0], b)
 		}
-		drawing(e, args[0], all).draw(t.out)
+		switch {
+		case drawn == nil:
+			return notShown(args[0], b, err)
+		case t.json:
+			return misuse(fmt.Errorf("%s is not evidence, and --json shows evidence only", args[0]))
+		}
+		drawn.draw(t.out)
 		fmt.Fprintln(t.out, "Nothing above was verified: `agentctl verify` does that.")
 		return nil
 	})
