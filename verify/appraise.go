@@ -183,7 +183,8 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 // compared with the quote, [Expect.UserData] with the user data in the runtime data.
 // Only if the latter contains the nonce, of 16 bytes or more, is the report as new as
 // the quote. Otherwise nothing says when it was made, and the policy must say
-// freshness = "any".
+// freshness = "any". A set without quote, signature and PCRs is appraised as far as it goes, and
+// never accepted.
 func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (*Appraisal, error) {
 	a, err := v.begin(MaterialParavisor, expect, now)
 	if err != nil {
@@ -204,7 +205,13 @@ func (a *appraiser) paravisor(s AzureSet) {
 	}
 	a.ak = blob.CheckKey(f)
 	blob.CheckUserData(f, a.expect.UserData)
-	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
+	if len(s.Quote)+len(s.Signature)+len(s.PCRs) == 0 {
+		for _, d := range quote.Definitions {
+			f.Block(d.ID, "no quote was given: nothing says that the TPM still has this key, nor what its PCRs are")
+		}
+	} else {
+		a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
+	}
 	a.firmware = replay.Firmware(f, s.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {

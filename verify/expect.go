@@ -112,7 +112,7 @@ type RawReport struct {
 // AzureSet is what a guest on Azure reads from its vTPM.
 type AzureSet struct {
 	HCL          []byte   // NV index 0x01400001: report, sizes and runtime data of the paravisor
-	Quote        []byte   // TPMS_ATTEST
+	Quote        []byte   // TPMS_ATTEST; without it, signature and PCRs, nothing is accepted
 	Signature    []byte   // TPMT_SIGNATURE, or the bare RSASSA signature with SHA-256
 	PCRs         []byte   // PCRs 0 to 23 of bank SHA-256, 24 times 32 bytes
 	FirmwareLog  []byte   // the firmware's event log as the kernel gives it; may be absent

@@ -21,6 +21,7 @@ type materialFiles struct {
 	report     string // bare report
 	reportData string
 	hcl        string // paravisor's set
+	ak         string // of a bare quote
 	quote      string
 	signature  string
 	pcrs       string
@@ -32,6 +33,7 @@ func (m *materialFiles) add(c *cobra.Command) {
 	flags.StringVar(&m.report, "snp-report", "", "")
 	flags.StringVar(&m.reportData, "report-data", "", "")
 	flags.StringVar(&m.hcl, "azure-hcl", "", "")
+	flags.StringVar(&m.ak, "ak", "", "")
 	flags.StringVar(&m.quote, "quote", "", "")
 	flags.StringVar(&m.signature, "signature", "", "")
 	flags.StringVar(&m.pcrs, "pcrs", "", "")
@@ -40,7 +42,11 @@ func (m *materialFiles) add(c *cobra.Command) {
 
 // kind returns what is to be appraised, or why the flags and arguments do not say.
 func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, error) {
-	set := []struct{ flag, value string }{{"--azure-hcl", m.hcl}, {"--quote", m.quote}, {"--signature", m.signature}, {"--pcrs", m.pcrs}}
+	key := struct{ flag, value string }{"--azure-hcl", m.hcl}
+	if m.ak != "" {
+		key = struct{ flag, value string }{"--ak", m.ak}
+	}
+	set := []struct{ flag, value string }{key, {"--quote", m.quote}, {"--signature", m.signature}, {"--pcrs", m.pcrs}}
 	var have, missing []string
 	for _, x := range set {
 		if x.value == "" {
@@ -49,21 +55,26 @@ func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, er
 			have = append(have, x.flag)
 		}
 	}
+	alone := m.hcl != "" && m.ak == "" && len(have) == 1 // as far as it goes
 	switch {
+	case m.ak != "" && m.hcl != "":
+		return "", errors.New("--ak is for a quote alone, and a paravisor's report names its own key: leave one of --ak and --azure-hcl out")
 	case m.report != "" && len(have) > 0:
-		return "", fmt.Errorf("--snp-report is a bare report, and %s belongs to a paravisor's set: give one of the two", have[0])
+		return "", fmt.Errorf("--snp-report is a bare report, and %s belongs to a quote or a paravisor's set: give one of the two", have[0])
 	case (m.report != "" || len(have) > 0) && len(args) > 0:
 		return "", fmt.Errorf("there is material from flags and EVIDENCE %q: give one of the two", args[0])
-	case len(have) > 0 && len(missing) > 0:
-		return "", fmt.Errorf("%s is given without %s: a paravisor's set has all four", have[0], strings.Join(missing, " and "))
-	case m.firmware != "" && len(have) == 0:
-		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report has no quote for it, and evidence contains its own")
+	case len(have) > 0 && len(missing) > 0 && !alone:
+		return "", fmt.Errorf("%s is given without %s: a paravisor's set has --azure-hcl, --quote, --signature and --pcrs, a quote alone has --ak in the place of --azure-hcl", have[0], strings.Join(missing, " and "))
+	case m.firmware != "" && (len(have) == 0 || m.ak != ""):
+		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report has no quote for it, a quote alone has no machine, and evidence contains its own")
 	case m.reportData != "" && m.report == "":
 		return "", errors.New("--report-data belongs to --snp-report: in evidence and in a paravisor's set, REPORT_DATA is the commitment to everything else")
 	case (m.report != "" || len(have) > 0) && f.log.given():
 		return "", errors.New("--known-log, --save-log and --replace-known-log are for evidence: other material contains no log")
 	case m.report != "":
 		return verify.MaterialReport, nil
+	case m.ak != "":
+		return verify.MaterialQuote, nil
 	case len(have) > 0:
 		return verify.MaterialParavisor, nil
 	case len(args) == 0:
@@ -107,6 +118,17 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 			return nil, err
 		}
 		return v.AppraiseParavisor(*s, o.Expect, o.at)
+	}
+	if kind == verify.MaterialQuote {
+		s, err := t.quoteSet(&f.material)
+		if err != nil {
+			return nil, err
+		}
+		v, err := o.verifier(nil)
+		if err != nil {
+			return nil, err
+		}
+		return v.AppraiseQuote(*s, o.Expect, o.at)
 	}
 	document, err := t.readInput(args[0], evidence.MaxEvidence)
 	if err != nil {
@@ -177,10 +199,10 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 		limit int
 		to    *[]byte
 	}{
-		{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRs, &s.PCRs},
+		{m.hcl, maxHCL, &s.HCL}, {m.quote, maxAttest, &s.Quote}, {m.signature, maxSignature, &s.Signature}, {m.pcrs, maxPCRFile, &s.PCRs},
 		{m.firmware, evidence.MaxFirmwareLog, &s.FirmwareLog},
 	} {
-		if x.name == "" { // only the firmware's log may be absent
+		if x.name == "" { // the firmware's log, or the whole quote
 			continue
 		}
 		b, err := t.readInput(x.name, x.limit)
@@ -192,10 +214,14 @@ func (t *terminal) paravisorSet(m *materialFiles) (*verify.AzureSet, error) {
 	if m.firmware != "" && len(s.FirmwareLog) == 0 {
 		return nil, misuse(fmt.Errorf("--firmware-log %s: the file is empty", m.firmware))
 	}
-	if len(s.PCRs) != maxPCRs {
-		return nil, misuse(fmt.Errorf("%s: %d bytes, want PCRs 0 to 23 of bank SHA-256, 768 bytes", m.pcrs, len(s.PCRs))).
-			withHint("tpm2_pcrread -o FILE sha256:all writes it")
+	if m.pcrs == "" {
+		return s, nil
 	}
+	values, err := pcrValues(s.PCRs, s.Quote)
+	if err != nil {
+		return nil, misuse(fmt.Errorf("%s: %w", m.pcrs, err)).withHint("tpm2_quote -o FILE writes them with the quote, tpm2_pcrread -o FILE sha256:all writes all")
+	}
+	s.PCRs = values
 	return s, nil
 }
 

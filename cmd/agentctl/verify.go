@@ -53,7 +53,8 @@ docs/verify.md has the steps.
 Instead of EVIDENCE, what other systems record. Each proves less than evidence,
 and the verdict says what:
 
-  --snp-report FILE      a bare report; the host's certificate table may follow it.
+  --snp-report FILE      a bare report; the host's certificate table may follow it. Also
+                         in hexadecimal, base64, or the JSON of the TSM interface.
                          There is no vTPM: the policy must say binding = "none"
                          and log = "optional"
   --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow. It does
@@ -61,9 +62,14 @@ and the verdict says what:
   --azure-hcl FILE       a paravisor's set: the HCL report (NV index 0x01400001),
   --quote FILE           TPMS_ATTEST,
   --signature FILE       its signature (TPMT_SIGNATURE, or RSASSA with SHA-256),
-  --pcrs FILE            PCRs 0 to 23 of bank SHA-256, 768 bytes, and optionally
+  --pcrs FILE            values of bank SHA-256: PCRs 0 to 23 (768 bytes), or those that
+                         the quote selects, or a file of "tpm2_quote -o"; optionally
   --firmware-log FILE    the firmware's event log, as Linux shows it in
-                         /sys/kernel/security/tpm0/binary_bios_measurements
+                         /sys/kernel/security/tpm0/binary_bios_measurements.
+                         --azure-hcl alone is appraised as far as it goes
+  --ak FILE              the key of a quote alone (TPMT_PUBLIC, TPM2B_PUBLIC, or an RSA
+                         key in PEM), with --quote, --signature and --pcrs. It is never
+                         accepted: nothing is known of the machine
 
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
