@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/unitname"
@@ -62,7 +63,9 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 		Files: doc.Files, Directories: doc.Directories, Exclude: doc.Exclude,
 		Digest: sha256.Sum256(b),
 	}
-	if err := d.check(places, lookup); err != nil {
+	if err := d.check(places, lookup); durable.Short(err) {
+		return nil, fmt.Errorf("look up the user of %s: %w", file, err) // says nothing about the file
+	} else if err != nil {
 		return nil, inFile(file, err)
 	}
 	return d, nil
@@ -87,6 +90,9 @@ func (d *Declaration) check(places *stricttoml.Places, lookup LookupUser) error 
 		return places.Errorf("unit", "%v", err)
 	}
 	uid, err := resolveUser(d.User, lookup)
+	if durable.Short(err) {
+		return err
+	}
 	if err != nil {
 		return places.Errorf("user", "%v", err)
 	}

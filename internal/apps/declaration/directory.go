@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // mask is the target of a link that takes the declaration of its name out of force.
@@ -45,7 +47,7 @@ func (c *Source) Load() (*Set, error) {
 		}
 	}
 	if n := len(s.Declarations) + len(s.Refused); n > MaxApps {
-		return nil, fmt.Errorf("%d apps are declared in %s, at most %d are followed: remove some", n, strings.Join(c.Directories, " and "), MaxApps)
+		return nil, &Error{File: strings.Join(c.Directories, " and "), Problem: fmt.Sprintf("%d apps are declared, at most %d are followed: remove some", n, MaxApps)}
 	}
 	s.refuseTwins()
 	return s, nil
@@ -57,7 +59,7 @@ func (s *Set) directory(c *Source, dir string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open declarations in %s: %w", dir, err)
+		return unread(dir, "open", err)
 	}
 	d := os.NewFile(uintptr(fd), dir)
 	defer d.Close()
@@ -66,7 +68,7 @@ func (s *Set) directory(c *Source, dir string) error {
 	}
 	names, err := d.Readdirnames(MaxDirectoryNames + 1)
 	if err != nil && err != io.EOF {
-		return fmt.Errorf("list declarations in %s: %w", dir, err)
+		return unread(dir, "list", err)
 	}
 	if len(names) > MaxDirectoryNames {
 		return &Error{File: dir, Problem: fmt.Sprintf("more than %d names in a directory of declarations", MaxDirectoryNames)}
@@ -80,6 +82,9 @@ func (s *Set) directory(c *Source, dir string) error {
 			return &Error{File: path.Join(dir, file), Problem: err.Error()}
 		}
 		declared, err := s.file(c, fd, dir, file)
+		if durable.Short(err) {
+			return err // otherwise a passing shortage would take the app out of force
+		}
 		delete(s.Declarations, name)
 		delete(s.Refused, name)
 		switch {
@@ -134,7 +139,7 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error)
 		return nil, &Error{File: full, Problem: "symbolic link: only one to /dev/null is followed, as a mask"}
 	}
 	if err != nil {
-		return nil, &Error{File: full, Problem: fmt.Sprintf("open: %v", err)}
+		return nil, unread(full, "open", err)
 	}
 	f := os.NewFile(uintptr(fd), full)
 	defer f.Close()
@@ -147,7 +152,7 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxDeclaration+1))
 	if err != nil {
-		return nil, &Error{File: full, Problem: fmt.Sprintf("read: %v", err)}
+		return nil, unread(full, "read", err)
 	}
 	if len(b) == 0 {
 		return nil, nil
@@ -155,12 +160,21 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error)
 	return Parse(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
 }
 
+// unread returns why a file or directory could not be read. A shortage of descriptors or memory
+// says nothing about it.
+func unread(name, attempt string, err error) error {
+	if durable.Short(err) {
+		return fmt.Errorf("%s %s: %w", attempt, name, err)
+	}
+	return &Error{File: name, Problem: fmt.Sprintf("%s: %v", attempt, err)}
+}
+
 // trusted refuses what another user than the owners could have written: a declaration
 // decides which content counts as the app.
 func (c *Source) trusted(f *os.File, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fmt.Errorf("stat %s: %w", name, err)
+		return unread(name, "stat", err)
 	}
 	if !slices.Contains(c.Owners, st.Uid) {
 		return &Error{File: name, Problem: fmt.Sprintf("owned by uid %d, want one of %v: chown it to root", st.Uid, c.Owners)}
