@@ -3,6 +3,7 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,6 +161,34 @@ func TestUnknownHolder(t *testing.T) {
 		t.Errorf("all is free again: %v", err)
 	}
 	release(last)
+}
+
+// The directory is synced before a process is passed over, once, and not without need. If that
+// fails there is no lock.
+func TestSyncedBeforePassingOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	synced := 0
+	var fails error
+	l := &locker{
+		open:  func(place int, create bool) (int, error) { return openPlace(-100, placeName(path, place), create) },
+		ended: func(int) bool { return true },
+		sync:  func() error { synced++; return fails },
+	}
+	for want := range 3 { // processes that have a place each
+		held, err := l.take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release(held)
+		if synced != min(want, 1) {
+			t.Errorf("synced %d times to pass over %d processes", synced, want)
+		}
+		synced = 0
+	}
+	fails = errors.New("disk")
+	if _, err := l.take(); !errors.Is(err, fails) {
+		t.Errorf("got %v, want the error of the disk", err)
+	}
 }
 
 func closeFirst(fds *[]int) error {

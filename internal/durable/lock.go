@@ -24,14 +24,19 @@ import (
 // live process has any of them. Two processes that start at the same time may both fail, but
 // cannot both succeed: each takes a place before it looks at the others. Places are never
 // renamed, so there is no moment in which a name leads to another one.
+//
+// What the killed process waits for may be the disk of the directory itself. A write that it
+// began could then come after those of the next process. So the directory is synced before the
+// process is passed over: that waits for the same disk, and for what the file system has begun.
 const places = 8
 
 // patience is how long a process that was killed may take to end before its lock is passed over.
-const patience = time.Second
+const patience = 250 * time.Millisecond
 
 // locker takes the places of one lock.
 type locker struct {
 	open     func(place int, create bool) (fd int, err error)
+	sync     func() error // waits for the disk of the places; nil if nothing on it matters
 	ended    func(pid int) bool
 	patience time.Duration
 }
@@ -48,9 +53,16 @@ func (l *locker) take() (held []int, err error) {
 		}
 	}()
 	until := time.Now().Add(l.patience)
-	mine := 0
+	mine, synced := 0, l.sync == nil
 	for ; mine < places; mine++ {
 		fd, err := l.try(mine, true, until)
+		if errors.Is(err, errEnded) && !synced {
+			if err := l.sync(); err != nil {
+				return held, err
+			}
+			synced = true
+			fd, err = l.try(mine, true, time.Now().Add(l.patience))
+		}
 		if err == nil {
 			held = append(held, fd)
 			break

@@ -117,7 +117,7 @@ func (d *directory) Lock() (err error) {
 	if d.held != nil {
 		return nil
 	}
-	l := &locker{ended: Ended, patience: patience, open: func(place int, create bool) (int, error) {
+	l := &locker{ended: Ended, patience: patience, sync: d.Sync, open: func(place int, create bool) (int, error) {
 		if place == 0 {
 			return ignoringEINTR2(d.again)
 		}
