@@ -5,7 +5,10 @@ package status
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
@@ -48,6 +51,26 @@ type never struct{ err error }
 
 func (n never) Ready() error       { return n.err }
 func (never) Look(context.Context) {}
+
+// TestTPMIsNotBlamed: a step before the TPM that fails says nothing of the TPM, whatever the
+// fault is, and what the TPM refuses has its code. Joined errors are one line.
+func TestTPMIsNotBlamed(t *testing.T) {
+	for _, errno := range []error{syscall.EROFS, syscall.ENOSPC, syscall.EIO, syscall.EACCES, errors.Join(syscall.EROFS, syscall.EIO)} {
+		s := failing(t, fmt.Errorf("open state folder /var/lib/agentd: %w", errno)).Status()
+		if s.TPM.State != api.StateUnknown || !strings.Contains(s.TPM.Reason, "state folder") || s.TPM.Code != "" {
+			t.Errorf("%v: %+v", errno, s.TPM)
+		}
+		for _, reason := range []string{s.TPM.Reason, s.Ledger.Reason, s.Keys.Reason} {
+			if strings.Contains(reason, "\n") {
+				t.Errorf("%v: %q", errno, reason)
+			}
+		}
+	}
+	refuses := &tpm.StateError{Kind: tpm.ErrRefuses, Cause: "no ECC", Todo: "give it another"}
+	if s := failing(t, fmt.Errorf("%w: %w", enrol.ErrNoTPM, refuses)).Status(); s.TPM.Code != api.CodeTPMRefuses || !strings.Contains(s.TPM.Reason, "give it another") {
+		t.Errorf("%+v", s.TPM)
+	}
+}
 
 // TestAKStatus: a stored key that does not load has a code and a sentence of its own,
 // for the TPM and for keys, and is not called a TPM that does not work.

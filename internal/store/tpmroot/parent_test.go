@@ -4,6 +4,7 @@ package tpmroot_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -132,6 +133,48 @@ func TestParentGetsAValue(t *testing.T) {
 				t.Errorf("got %v and %v, want ErrParent", sealed, evidence)
 			}
 		})
+	}
+}
+
+// case 111: NV memory that is full is a refusal with the command that helps, and passes when
+// there is room again.
+func TestFullNV(t *testing.T) {
+	s := swtpm.Start(t)
+	root := &tpmroot.TPM{Device: s.Device(tpm.Options{})}
+	index := tpm2.TPMHandle(0x01000000) // not among the owner's, which PlanCounter draws from
+	take := func(size uint16, kind tpm2.TPMNT) {
+		for ; ; index++ {
+			_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+				NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: size, Attributes: tpm2.TPMANV{AuthRead: true, AuthWrite: true, NT: kind},
+			})}.Execute(s)
+			if errors.Is(err, tpm2.TPMRCNVSpace) {
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for size := uint16(2048); size > 0; size /= 2 {
+		take(size, tpm2.TPMNTOrdinary)
+	}
+	take(8, tpm2.TPMNTCounter)
+	plan, err := root.PlanCounter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.DefineCounter(t.Context(), plan); sealing.CodeOf(err) != api.CodeTPMRefuses || !strings.Contains(err.Error(), "tpm2_nvundefine") {
+		t.Fatalf("got %v, want tpm-refuses", err)
+	}
+	rsp, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(0x01000000)}.Execute(s)
+	if err == nil {
+		_, err = tpm2.NVUndefineSpace{AuthHandle: tpm2.TPMRHOwner, NVIndex: tpm2.NamedHandle{Handle: tpm2.TPMHandle(0x01000000), Name: rsp.NVName}}.Execute(s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.DefineCounter(t.Context(), plan); err != nil {
+		t.Errorf("with room again: %v", err)
 	}
 }
 
