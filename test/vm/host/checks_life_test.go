@@ -171,7 +171,7 @@ func (s *session) logDeleted() {
 		s.t.Fatalf("a deleted log was taken for a new boot: %+v", st)
 	}
 	s.fails("agentctl attest --nonce "+nonce(), "desynchronised")
-	s.eventually("systemctl show -p StatusText agentd | grep 'not in step'")
+	s.eventually("systemctl show -p StatusText agentd | grep log-desynchronised")
 }
 
 // noTPM checks the service on a machine without a TPM (case 78).
@@ -185,7 +185,7 @@ func (s *session) noTPM() {
 	}
 	s.fails("agentctl doctor", "BAD   TPM", "/dev/tpmrm0", "  so  agent's TPM")
 	s.fails("agentctl attest --nonce "+nonce(), "hint:")
-	s.eventually("systemctl show -p StatusText agentd | grep 'the TPM is absent'")
+	s.eventually("systemctl show -p StatusText agentd | grep tpm-unavailable")
 	s.want("systemctl show -p NRestarts agentd", "NRestarts=0")
 }
 
