@@ -110,7 +110,7 @@ done
 cp docs/overview.svg "$STAGE/doc/docs/"
 cp docs/example/evidence.json docs/example/test-root.pem "$STAGE/doc/docs/example/"
 cp api/openapi.json "$STAGE/doc/"
-cp api/schemas/*.json "$STAGE/doc/schemas/" 2>/dev/null || rmdir "$STAGE/doc/schemas"
+cp api/schemas/*.json "$STAGE/doc/schemas/"
 (cd "$STAGE/doc" && find . -type f | sort) | while read -r file; do
 	echo "  - {src: \"$STAGE_RELATIVE/doc/${file#./}\", dst: \"/usr/share/doc/agentctl/${file#./}\", type: doc, file_info: {mode: 0644}}"
 done >"$STAGE/documents"

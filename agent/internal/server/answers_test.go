@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -36,7 +37,7 @@ type schema struct {
 	Enum       []string
 }
 
-func (s *schema) name() string { return strings.TrimPrefix(s.Ref, "#/components/schemas/") }
+func (s *schema) name() string { return path.Base(s.Ref) } // below #/components/schemas or #/$defs
 
 func parseOpenAPI(t *testing.T) *document {
 	t.Helper()

@@ -60,6 +60,7 @@ var exactly = map[string]object{
 	"PCR.index":      {{"maximum", 23}},
 	"Problem.status": {{"minimum", 400}, {"maximum", 599}},
 	"Problem.type":   {{"format", "uri"}},
+	"Statement.type": {{"const", evidence.StatementType}},
 	"TreeHead.size":  {{"minimum", 1}, {"maximum", 4096}},
 }
 
