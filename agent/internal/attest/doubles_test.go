@@ -195,14 +195,6 @@ func (f *fakeLedger) start(t *testing.T) {
 	}
 }
 
-func (f *fakeLedger) append(t *testing.T) {
-	t.Helper()
-	_, err := f.Append(t.Context(), pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "test"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (f *fakeLedger) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
