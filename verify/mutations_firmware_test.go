@@ -171,3 +171,27 @@ func TestUnusableFirmwareLog(t *testing.T) {
 		}
 	}
 }
+
+// TestFirmwareLogOfSHA1: a log that only has SHA-1 explains nothing that a policy may rely on, and
+// makes nothing forged. Case 112.
+func TestFirmwareLogOfSHA1(t *testing.T) {
+	spec := append([]byte("Spec ID Event03\x00"), 0, 0, 0, 0, 0, 2, 0, 2, 1, 0, 0, 0, 0x04, 0, 20, 0, 0)
+	log := append(make([]byte, 28), byte(len(spec)), 0, 0, 0)
+	log[4] = 3 // EV_NO_ACTION
+	log = append(append(log, spec...), 0, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0x04, 0)
+	log = append(append(log, make([]byte, 20)...), 0, 0, 0, 0)
+	for root, want := range map[string]int{"": 0, firmwareRoot: 5} {
+		r := evidencetest.New()
+		r.Booted()
+		r.FirmwareLog = log
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy(root, ""))
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.ExitCode() != want || a.Check(FirmwareDecode).Verdict != Pass {
+			t.Errorf("%q: exit code %d, want %d\n%s", root, a.ExitCode(), want, explain(a))
+		}
+	}
+}
