@@ -190,6 +190,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 		}
 	})
 	all.Go(func() { thrift(work) })
+	all.Go(func() { d.service.Report(work) })
 	all.Go(func() { d.systemd.Watch(work, func() { d.status.Status() }) })
 	all.Go(func() { d.systemd.Show(work, func() string { return status.Line(d.status.Status()) }) })
 

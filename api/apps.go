@@ -40,6 +40,15 @@ type Reading struct {
 	Stuck bool   `json:"stuck"`         // the file system of the path does not answer: the app is measured when it does
 }
 
+// Left estimates how many seconds the rest of the reading takes, by what it has taken so far. It
+// returns false in the first seconds, if nothing was read yet, and if the reading is stuck.
+func (r *Reading) Left() (seconds uint64, known bool) {
+	if r.Stuck || r.Since < 3 || r.Bytes == 0 || r.Of < r.Bytes {
+		return 0, false
+	}
+	return uint64(float64(r.Of-r.Bytes) / float64(r.Bytes) * float64(r.Since)), true
+}
+
 // Covered is an interval in which the agent saw every change of an app's files.
 type Covered struct {
 	Since   uint64 `json:"since"`   // when it began: milliseconds of the guest's clock since the kernel started

@@ -100,6 +100,9 @@ func readingText(r *api.Reading) string {
 		return fmt.Sprintf("no answer of the file system of %q for %d s", r.Path, r.Since)
 	}
 	out := fmt.Sprintf("%d of %d MiB read in %d s", r.Bytes>>20, r.Of>>20, r.Since)
+	if left, known := r.Left(); known {
+		out += fmt.Sprintf(", about %d s left", left)
+	}
 	if r.Path != "" {
 		out += fmt.Sprintf(", at %q", r.Path)
 	}

@@ -24,7 +24,7 @@ func TestWaitMeasured(t *testing.T) {
 		"starting":       {`{"tpm":{"state":"absent","reason":"the agent is starting"}}`, "", "the agent is starting", false, ""},
 		"all":            {running, measured, "", true, ""},
 		"not begun":      {running, measured + `,{"name":"new","state":"pending"}`, "new (not begun)", false, ""},
-		"under way":      {running, measured + `,{"name":"big","state":"pending","reading":{"since":12,"bytes":1073741824,"of":4294967296,"path":"/opt/big"}}`, `big (1024 of 4096 MiB read in 12 s, at "/opt/big")`, false, ""},
+		"under way":      {running, measured + `,{"name":"big","state":"pending","reading":{"since":12,"bytes":1073741824,"of":4294967296,"path":"/opt/big"}}`, `big (1024 of 4096 MiB read in 12 s, about 36 s left, at "/opt/big")`, false, ""},
 		"read again":     {running, `{"name":"big","state":"unmeasured","reason":"x","reading":{"since":1,"bytes":0,"of":0}}`, "big (0 of 0 MiB read in 1 s)", false, ""},
 		"stuck":          {running, measured + `,{"name":"hung","state":"unmeasured","reason":"the file system of \"/mnt\" does not answer","reading":{"since":31,"path":"/mnt","stuck":true}}`, "", false, `1 of 2 applications are not measured: hung: the file system of "/mnt" does not answer`},
 		"wrong and late": {running, `{"name":"a","state":"unmeasured","reason":"x"},{"name":"b","state":"pending"}`, "b (not begun)", false, ""},
