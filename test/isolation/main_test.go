@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -13,12 +14,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/test/hangfs"
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 var shared struct{ commands, platform string }
 
 func TestMain(m *testing.M) {
+	if err := hangfs.OwnNamespace(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if text := os.Getenv(partyVariable); text != "" {
 		if err := runParty(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -41,7 +47,7 @@ func must(t *testing.T, err error) {
 }
 
 // patience is how long a test waits for what must come: it ends only one that fails.
-const patience = 2 * time.Minute
+const patience = 30 * time.Second
 
 // until waits until what is true.
 func until(t *testing.T, what string, is func() bool) {
@@ -61,8 +67,9 @@ type machine struct {
 	victim, other *user.User // of the units victim.service and other.service
 	files         string     // folder of what the applications change
 
-	manager *simulated.Manager // of the service, if it has one
-	args    []string           // of the agent
+	manager *simulated.Manager    // of the service, if it has one
+	change  func(*exec.Cmd) error // of the command of the agent, if not nil
+	args    []string              // of the agent
 }
 
 // setup is how a machine differs from the usual one.
@@ -130,28 +137,41 @@ func (m *machine) configure(further string) {
 // declare declares an application of these files.
 func (m *machine) declare(name, login string, files ...string) {
 	m.t.Helper()
+	m.declareAs("files", name, login, files)
+}
+
+// declareAs declares an application of files or directories.
+func (m *machine) declareAs(key, name, login string, files []string) {
+	m.t.Helper()
 	var quoted []string
 	for _, f := range files {
 		quoted = append(quoted, strconv.Quote(f))
 	}
-	text := fmt.Sprintf("unit = \"%s.service\"\nuser = %q\nfiles = [%s]\n", name, login, strings.Join(quoted, ", "))
+	text := fmt.Sprintf("unit = \"%s.service\"\nuser = %q\n%s = [%s]\n", name, login, key, strings.Join(quoted, ", "))
 	must(m.t, os.WriteFile(filepath.Join(m.Dir, "apps.d", name+".toml"), []byte(text), 0o644))
 }
 
 // start starts the machine, which must stop well at the end of the test.
 func (m *machine) start() {
 	m.t.Helper()
-	x, err := simulated.StartUnder(m.manager, shared.commands, m.Dir, shared.platform, m.args...)
-	if errors.Is(err, simulated.ErrNoTPM) {
-		m.t.Skip(err)
-	}
-	must(m.t, err)
-	m.Machine = x
+	x := m.launch()
 	m.t.Cleanup(func() {
 		if err := x.Stop(); err != nil {
 			m.t.Error(err)
 		}
 	})
+}
+
+// launch starts the machine. The caller stops it.
+func (m *machine) launch() *simulated.Machine {
+	m.t.Helper()
+	x, err := simulated.StartChanged(m.change, m.manager, shared.commands, m.Dir, shared.platform, m.args...)
+	if errors.Is(err, simulated.ErrNoTPM) {
+		m.t.Skip(err)
+	}
+	must(m.t, err)
+	m.Machine = x
+	return x
 }
 
 func number(t *testing.T, text string) uint32 {

@@ -101,6 +101,12 @@ func Start(commands, dir, platform string, args ...string) (*Machine, error) {
 // StartUnder does what Start does, with agentd-sim as the service of a manager, if that is not
 // nil.
 func StartUnder(manager *Manager, commands, dir, platform string, args ...string) (*Machine, error) {
+	return StartChanged(nil, manager, commands, dir, platform, args...)
+}
+
+// StartChanged does what StartUnder does, with a command that change has changed, if that is not
+// nil.
+func StartChanged(change func(*exec.Cmd) error, manager *Manager, commands, dir, platform string, args ...string) (*Machine, error) {
 	if _, err := exec.LookPath("swtpm"); err != nil {
 		return nil, ErrNoTPM
 	}
@@ -123,9 +129,22 @@ func StartUnder(manager *Manager, commands, dir, platform string, args ...string
 		}
 	}
 	defer passed()
+	if change != nil {
+		if err := change(m.cmd); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.run(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// run starts the process, and returns when the machine is ready.
+func (m *Machine) run() error {
 	stdout, err := m.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	started, ready := make(chan error), make(chan bool, 1)
 	go func() {
@@ -143,18 +162,18 @@ func StartUnder(manager *Manager, commands, dir, platform string, args ...string
 		close(m.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return err
 	}
 	select {
 	case ok := <-ready:
 		if ok {
-			return m, nil
+			return nil
 		}
 		<-m.done
-		return nil, fmt.Errorf("agentd-sim did not start: %w\n%s", m.err, m.output)
+		return fmt.Errorf("agentd-sim did not start: %w\n%s", m.err, m.output)
 	case <-time.After(patience):
 		m.Kill()
-		return nil, fmt.Errorf("agentd-sim was not ready after %v\n%s", patience, m.output)
+		return fmt.Errorf("agentd-sim was not ready after %v\n%s", patience, m.output)
 	}
 }
 
@@ -218,8 +237,13 @@ func (m *Machine) Ended() bool {
 // Reload sends the signal that has declarations read again.
 func (m *Machine) Reload() error { return m.cmd.Process.Signal(syscall.SIGHUP) }
 
-// PID is the number of the process.
-func (m *Machine) PID() int { return m.cmd.Process.Pid }
+// PID is the number of the process, 0 if it was not started.
+func (m *Machine) PID() int {
+	if m.cmd == nil {
+		return 0
+	}
+	return m.cmd.Process.Pid
+}
 
 // Output is what it printed to standard error.
 func (m *Machine) Output() string { return m.output.String() }
