@@ -38,6 +38,7 @@ const (
 	MaxContent      = 1 << 20   // bytes of the JSON of one event
 	MaxManifest     = 20000     // files of one application
 	MaxDeclarations = 4096      // declared applications
+	MaxAppUsers     = 16        // further users of one application
 	MaxReason       = 1024      // bytes of a reason
 	MaxTime         = 1<<53 - 1 // milliseconds: JSON carries larger numbers to no two readers alike
 )
@@ -96,12 +97,28 @@ type StopEvent struct {
 // AppEvent is one application: everything that its declaration names, as the agent found it.
 type AppEvent struct {
 	App         string          `json:"app"`
-	Unit        string          `json:"unit,omitzero"` // systemd system unit
-	User        string          `json:"user,omitzero"` // user of the unit
-	UID         *uint32         `json:"uid,omitzero"`  // uid of User when the declaration was read; nil exactly if User is empty
-	Declaration evidence.Digest `json:"declaration"`   // SHA-256 of the declaration that named the files
-	Manifest    Manifest        `json:"manifest"`      // ascending by the bytes of the path, each path once
-	Digest      evidence.Digest `json:"digest"`        // ManifestDigest of Manifest
+	Unit        string          `json:"unit,omitzero"`   // systemd system unit
+	User        string          `json:"user,omitzero"`   // user of the unit
+	UID         *uint32         `json:"uid,omitzero"`    // uid of User when the declaration was read; nil exactly if User is empty
+	Users       AppUsers        `json:"users,omitempty"` // further users of the unit whose processes are the application, ascending by uid; nil if User is empty
+	Declaration evidence.Digest `json:"declaration"`     // SHA-256 of the declaration that named the files
+	Manifest    Manifest        `json:"manifest"`        // ascending by the bytes of the path, each path once
+	Digest      evidence.Digest `json:"digest"`          // ManifestDigest of Manifest
+}
+
+// AppUser is a further user of an application.
+type AppUser struct {
+	User string `json:"user"` // as declared, 1 to MaxName bytes
+	UID  uint32 `json:"uid"`  // when the declaration was read
+}
+
+// HasUser reports whether the application has processes of a user. An event without a user is of
+// an application for any.
+func (a *AppEvent) HasUser(uid uint32) bool { return a.UID == nil || *a.UID == uid || a.Users.Has(uid) }
+
+// Has reports whether a user is in the list.
+func (l AppUsers) Has(uid uint32) bool {
+	return slices.ContainsFunc(l, func(u AppUser) bool { return u.UID == uid })
 }
 
 // SameEvent says that an application was measured again, and is what its last [AppEvent] says.
@@ -269,11 +286,32 @@ func (a *AppEvent) check() error {
 	if a.UID != nil && *a.UID == math.MaxUint32 { // no user has it: setreuid(2) reads it as "no change"
 		return fmt.Errorf("app.uid %d is not that of a user", *a.UID)
 	}
+	if err := a.checkUsers(); err != nil {
+		return err
+	}
 	if err := checkManifest(a.Manifest); err != nil {
 		return fmt.Errorf("app.manifest%w", err)
 	}
 	if got := ManifestDigest(a.Manifest); got != a.Digest {
 		return fmt.Errorf("app.digest is %s, the manifest hashes to %s", a.Digest, got)
+	}
+	return nil
+}
+
+func (a *AppEvent) checkUsers() error {
+	if len(a.Users) > MaxAppUsers || len(a.Users) > 0 && a.UID == nil {
+		return fmt.Errorf("app.users has %d entries, want at most %d, and none without app.user", len(a.Users), MaxAppUsers)
+	}
+	for i, u := range a.Users {
+		switch {
+		case u.UID == math.MaxUint32, u.UID == *a.UID:
+			return fmt.Errorf("app.users[%d].uid %d is not that of a further user", i, u.UID)
+		case i > 0 && u.UID <= a.Users[i-1].UID:
+			return fmt.Errorf("app.users[%d].uid %d is not in ascending order", i, u.UID)
+		}
+		if err := name("app.users.user", u.User); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -288,6 +326,7 @@ type (
 	StartValues  []StartValue    // at most one for each bank that this program knows
 	Declarations []Declaration   // at most MaxDeclarations
 	Manifest     []ManifestEntry // at most MaxManifest
+	AppUsers     []AppUser       // at most MaxAppUsers
 )
 
 // UnmarshalJSONFrom reads at most as many values as there are known banks.
@@ -298,6 +337,11 @@ func (l *StartValues) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // UnmarshalJSONFrom reads at most MaxDeclarations declarations.
 func (l *Declarations) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	return strictjson.DecodeList(d, l, MaxDeclarations, Declaration{})
+}
+
+// UnmarshalJSONFrom reads at most MaxAppUsers users. One without a uid is refused, and not root.
+func (l *AppUsers) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	return strictjson.DecodeList(d, l, MaxAppUsers, AppUser{UID: math.MaxUint32})
 }
 
 // UnmarshalJSONFrom reads at most MaxManifest entries.

@@ -4,11 +4,13 @@ package verify
 
 import (
 	"crypto/elliptic"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // TestAccepted: what the mutations start from is good, whatever signs the quote.
@@ -27,6 +29,8 @@ func TestAccepted(t *testing.T) {
 			r.AK = evidencetest.ECCKeyOn(elliptic.P384(), tpm2.TPMECCNistP384, tpm2.TPMAlgSHA384, 'k')
 		}},
 		{"an instance of the template that was declared", "caller.unit = \"billing@.service\"\ncaller.app = \"billing\"", templated("billing@.service", "billing@7-1.service")},
+		{"a further user that was declared", "caller.uid = 991\napp = [{name = \"billing\", digests = [\"DIGEST\"], user = \"billing\", users = [\"www-data\"]}]", withUsers(991, pcr.AppUser{User: "www-data", UID: 991})},
+		{"the user, and there is a further one", "", withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
 		{"the instance that was declared", "caller.unit = \"billing@7.service\"", templated("billing@7.service", "billing@7.service")},
 		{"RSASSA", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSASSA) }},
 		{"RSAPSS", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSAPSS) }},
@@ -35,7 +39,7 @@ func TestAccepted(t *testing.T) {
 			r := evidencetest.New()
 			c.change(t, r)
 			o := baseOptions(t)
-			o.Policy = mustPolicy(t, makePolicy(c.policy, ""))
+			o.Policy = mustPolicy(t, makePolicy(strings.ReplaceAll(c.policy, "DIGEST", billingApp.App.Digest.String()), ""))
 			a, err := appraiseEvidence(r.Encode(t), o)
 			if err != nil {
 				t.Fatal(err)

@@ -70,6 +70,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", "[[pcr]]\nbank = \"sha256\"\nindex = 4\nvalues = [\"" + repeated(1, 32) + "\"]", "demands", "PCR 4"},
 	{"", startValueTable, "dangers", "start_value"},
 	{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing", as unit "b.service", as user "b"`},
+	{"", app("billing", "user = \"b\"\nusers = [\"c\"]", "1"), "demands", `as no other further user than "c"`},
 	{"", app("billing", "interpreter_only = \"refuse\"", "1"), "demands", "more than an interpreter"},
 	{"", "[agent]\nversions = [\"1.0\"]", "demands", "versions 1.0"},
 	{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "listed digests"},

@@ -190,6 +190,8 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAppDeclaration, name: "another", tables: app("billing", "declarations = [\""+repeated(1, 32)+"\"]", "billing 1")},
 	{id: PolicyAppUnit, name: "unit", tables: app("billing", "unit = \"payment.service\"", "billing 1")},
 	{id: PolicyAppUnit, name: "user", tables: app("billing", "user = \"root\"", "billing 1")},
+	{id: PolicyAppUnit, name: "a further user", tables: app("billing", "user = \"billing\"", "billing 1"), recipe: withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
+	{id: PolicyAppUnit, name: "another further user", tables: app("billing", "user = \"billing\"\nusers = [\"mail\"]", "billing 1"), recipe: withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
 	{id: PolicyAppUnlisted, name: "a further one", root: `unlisted_apps = "refuse"`},
 	{id: PolicyCallerUnit, name: "another", tables: "[caller]\nunit = \"payment.service\""},
 	{id: PolicyCallerUnit, name: "no instance of the template", tables: "[caller]\nunit = \"billing@.service\""},

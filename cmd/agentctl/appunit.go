@@ -180,7 +180,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	name := cmp.Or(u.app, appName(unit))
 	path := filepath.Join(appsFolder, name+".toml")
 	// The agent reads it the same way, apart from the user: an image may not have it yet.
-	if _, err := declaration.Parse(name, path, draft.Text, anyUser); err != nil {
+	if _, err := declaration.Parse(name, path, draft.Text, declaration.AnyUser()); err != nil {
 		return misuse(err)
 	}
 	declared, err := declarations(u.root)
@@ -249,9 +249,6 @@ func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
 // appsFolder is the folder in which administrators declare applications.
 const appsFolder = "/etc/agentd/apps.d"
 
-// anyUser accepts the users of a machine that is not this one.
-func anyUser(string) (uint32, error) { return 0, nil }
-
 // declarations returns the declarations in the files below root, without those that are
 // wrong: the agent reports them.
 func declarations(root string) (map[string]*declaration.Declaration, error) {
@@ -279,7 +276,7 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 			if err != nil || len(b) > declaration.MaxDeclaration {
 				continue
 			}
-			if d, err := declaration.Parse(name, file, b, anyUser); err == nil {
+			if d, err := declaration.Parse(name, file, b, declaration.AnyUser()); err == nil {
 				out[name] = d
 			}
 		}

@@ -84,6 +84,8 @@ type Process interface {
 type App struct {
 	Name string
 	Unit string // as declared: the unit of its processes, or the template of their units
+	User string // that the unit runs as, as declared; processes of further users have no keys
+	UID  uint32 // of User
 }
 
 // Apps knows the declared applications.

@@ -145,6 +145,9 @@ func (d *Draft) write(s *Service) {
 	if s.unit.Template {
 		b.WriteString("# The unit is a template: every instance of it is this application.\n")
 	}
+	if cmp.Or(s.User, "root") == "root" {
+		b.WriteString("# Processes of the unit under another user than root are outside the application. If they belong to\n# it, such as workers, name their users: users = [\"www-data\"].\n")
+	}
 	for _, n := range d.Notes {
 		fmt.Fprintf(&b, "# %s.\n", n)
 	}

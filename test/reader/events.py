@@ -14,7 +14,8 @@ AGENT = Obj(
     agentKey=must(Bytes(32)), previous=must(HEAD),
 )
 APP = Obj(
-    app=must(NAME), unit=may(UNIT), user=may(UNIT), uid=may(Int(0, 2**32 - 2)), declaration=must(DIGEST),
+    app=must(NAME), unit=may(UNIT), user=may(UNIT), uid=may(Int(0, 2**32 - 2)),
+    users=may(List(Obj(user=must(NAME), uid=must(Int(0, 2**32 - 2))), 0, 16)), declaration=must(DIGEST),
     manifest=must(List(ENTRY, 1, 20000)), digest=must(DIGEST),
 )
 SAME = Obj(app=must(NAME), declaration=must(DIGEST), digest=must(DIGEST), carried=may(Bool()), reason=must(REASON))

@@ -51,7 +51,7 @@ def _caller(v, said, doc, state):
     app = state.coverage.apps.get(caller["app"])
     events = app.events if app else []
     covered = caller["executable"] and caller["executable"]["covered"]
-    fits = [b for b, _ in events if _in_unit(b["unit"], caller["unit"]) and b["uid"] in (None, caller["uid"])]
+    fits = [b for b, _ in events if _in_unit(b["unit"], caller["unit"]) and _has_user(b, caller["uid"])]
     if events or covered:
         v.true("log.caller", fits)
     else:
@@ -59,6 +59,10 @@ def _caller(v, said, doc, state):
     if covered:
         v.true("log.caller", any(_lists(body, caller["executable"]["digest"]) for body, until in events
                                  if until is None or _recent(until, caller, doc)))
+
+
+def _has_user(body, uid):
+    return body["uid"] in (None, uid) or any(u["uid"] == uid for u in body["users"] or [])
 
 
 def _in_unit(declared, unit):

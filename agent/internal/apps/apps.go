@@ -110,6 +110,7 @@ type Status struct {
 	Unit        string // empty if the declaration was refused
 	User        string
 	UID         uint32
+	Users       *pcr.AppUsers   // further users of the unit whose processes are the app; nil if there are none
 	File        string          // of the declaration, empty if it was refused
 	Declaration evidence.Digest // SHA-256 of the declaration; zero if it was refused
 	Measured    bool            // the current content is in the log
@@ -210,10 +211,10 @@ func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
 	defer a.mu.Unlock()
 	for _, x := range a.apps {
 		d := x.declaration
-		if d == nil || d.UID != uid || !evidence.InUnit(d.Unit, unit) {
+		if d == nil || !d.HasUser(uid) || !evidence.InUnit(d.Unit, unit) {
 			continue
 		}
-		app, ok = caller.App{Name: x.name, Unit: d.Unit}, true
+		app, ok = caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User}, true
 		if d.Unit == unit {
 			break
 		}
@@ -267,6 +268,9 @@ func (a *Apps) status(x *app) Status {
 	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot, Reading: a.progress(x)}
 	if d := x.declaration; d != nil {
 		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
+		if len(d.Users) > 0 {
+			s.Users = &d.Users
+		}
 	}
 	if left := time.Until(x.held); left > 0 && !x.measured {
 		s.WhyNot = fmt.Sprintf("%s: measured in %s", s.WhyNot, left.Round(time.Second))

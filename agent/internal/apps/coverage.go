@@ -4,6 +4,7 @@ package apps
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -37,6 +38,19 @@ type outcome struct {
 	declaration evidence.Digest
 	digest      evidence.Digest
 	uid         uint32 // of the declared user
+	users       string // the further users, in words that differ if they do
+}
+
+// outcomeOf returns what an event says.
+func outcomeOf(e *pcr.AppEvent) outcome {
+	o := outcome{declaration: e.Declaration, digest: e.Digest}
+	if e.UID != nil {
+		o.uid = *e.UID
+	}
+	if len(e.Users) > 0 {
+		o.users = fmt.Sprintf("%#v", e.Users)
+	}
+	return o
 }
 
 // follow makes c say what a record about its app says.
@@ -50,10 +64,7 @@ func (c *coverage) follow(number uint64, e *pcr.Event) {
 		if c.last != nil && c.last.declaration != e.App.Declaration {
 			c.open = false
 		}
-		c.last = &outcome{declaration: e.App.Declaration, digest: e.App.Digest}
-		if e.App.UID != nil {
-			c.last.uid = *e.App.UID
-		}
+		c.last = new(outcomeOf(e.App))
 		c.begin(number, e.Time)
 	case e.Same != nil && e.Same.Carried:
 		c.open = true

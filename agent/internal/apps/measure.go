@@ -190,7 +190,7 @@ func (a *Apps) news(x *app, f finding, app *pcr.AppEvent) *pcr.Event {
 			return nil
 		}
 		return unmeasuredEvent(x.name, reason)
-	case c.last == nil || *c.last != outcome{app.Declaration, app.Digest, *app.UID}:
+	case c.last == nil || *c.last != outcomeOf(app):
 		return &pcr.Event{Type: pcr.EventApp, App: app}
 	case !c.open:
 		carried, why := a.carry(x, f)

@@ -188,7 +188,7 @@ func sameDeclaration(a, b *declaration.Declaration) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Digest == b.Digest && a.UID == b.UID
+	return a.Digest == b.Digest && a.UID == b.UID && slices.Equal(a.Users, b.Users)
 }
 
 // interrupt has the reading of x that is under way begin anew, since its declaration changes.

@@ -179,7 +179,7 @@ func (s *Service) Watch() api.WatchStatus {
 func describe(s Status) api.App {
 	a := api.App{
 		Name: s.Name, Unit: s.Unit, User: s.User, Source: s.File, Reason: s.WhyNot,
-		Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,
+		Users: names(s.Users), Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,
 	}
 	switch {
 	case s.Measured:
@@ -197,4 +197,16 @@ func describe(s Status) api.App {
 		a.Reading = &api.Reading{Since: uint64(max(time.Since(r.Since)/time.Second, 0)), Bytes: r.Bytes, Of: r.Of, Path: strings.ToValidUTF8(r.Path, "?"), Stuck: r.Stuck}
 	}
 	return a
+}
+
+// names returns the names of further users, as declared.
+func names(users *pcr.AppUsers) []string {
+	if users == nil {
+		return nil
+	}
+	var out []string
+	for _, u := range *users {
+		out = append(out, u.User)
+	}
+	return out
 }

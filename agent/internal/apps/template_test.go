@@ -26,10 +26,10 @@ func TestTemplate(t *testing.T) {
 		uid  uint32
 		want caller.App
 	}{
-		{"worker@1.service", 1000, caller.App{Name: "one", Unit: "worker@1.service"}},
-		{"worker@2.service", 1000, caller.App{Name: "all", Unit: "worker@.service"}},
-		{"worker@2-17-0.service", 1000, caller.App{Name: "all", Unit: "worker@.service"}},
-		{"worker@1.service", 1001, caller.App{Name: "others", Unit: "worker@.service"}},
+		{"worker@1.service", 1000, caller.App{Name: "one", Unit: "worker@1.service", User: "1000", UID: 1000}},
+		{"worker@2.service", 1000, caller.App{Name: "all", Unit: "worker@.service", User: "1000", UID: 1000}},
+		{"worker@2-17-0.service", 1000, caller.App{Name: "all", Unit: "worker@.service", User: "1000", UID: 1000}},
+		{"worker@1.service", 1001, caller.App{Name: "others", Unit: "worker@.service", User: "1001", UID: 1001}},
 		{"worker@1.service", 0, caller.App{}},
 		{"worker.service", 1000, caller.App{}},
 		{"worker@1.socket", 1000, caller.App{}},

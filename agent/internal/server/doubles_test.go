@@ -94,7 +94,7 @@ func (f *fake) Log(_ context.Context, start uint64) (evidence.Log, error) {
 }
 func (f *fake) Bytes() int64 { return int64(len(f.records)) }
 func (f *fake) ByUnit(unit string, uid uint32) (caller.App, bool) {
-	return caller.App{Name: "billing", Unit: unit}, unit == "billing.service" && uid == 1000
+	return caller.App{Name: "billing", Unit: unit, User: "billing", UID: 1000}, unit == "billing.service" && (uid == 1000 || uid == 1033)
 }
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }

@@ -39,7 +39,8 @@ type Keys interface {
 const withSecret = 512 << 10
 
 // owner returns the app whose keys p may have: the app with the system unit and user of p.
-// Nothing else counts, neither the executable nor uid 0.
+// Nothing else counts, neither the executable nor uid 0. Further users of an app have evidence and
+// no keys: they are there because they may do less than the app's user.
 func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	if p.Unit == "" {
 		return Owner{}, problem.New(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
@@ -47,6 +48,9 @@ func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
 	app, ok := s.Apps.ByUnit(p.Unit, p.UID)
 	if !ok {
 		return Owner{}, problem.New(api.CodeNoApp, undeclared(p.Unit, p.UID))
+	}
+	if app.UID != p.UID {
+		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("app %s has keys for its user %s alone, and not for uid %d", app.Name, app.User, p.UID))
 	}
 	// Instances of a template have the secrets in common.
 	return Owner{App: app.Name, Unit: app.Unit, UID: p.UID}, nil

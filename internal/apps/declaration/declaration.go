@@ -6,6 +6,7 @@
 package declaration
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/unitname"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // A Declaration says what one app is: the user that it runs as, and what it is made of.
@@ -28,6 +30,7 @@ type Declaration struct {
 	Unit        string          // systemd system unit, or a template, for all its instances
 	User        string          // as written: name or decimal uid
 	UID         uint32          // User, resolved when the declaration was read
+	Users       pcr.AppUsers    // further users of the unit whose processes are the app, ascending by uid
 	Files       []string        // absolute, clean paths; links are followed and recorded
 	Directories []string        // absolute, clean paths, read recursively
 	Exclude     []string        // patterns of names in Directories that are left out
@@ -38,6 +41,7 @@ type Declaration struct {
 type document struct {
 	Unit        string   `toml:"unit"`
 	User        string   `toml:"user"`
+	Users       []string `toml:"users"`
 	Files       []string `toml:"files"`
 	Directories []string `toml:"directories"`
 	Exclude     []string `toml:"exclude"`
@@ -63,13 +67,52 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 		Files: doc.Files, Directories: doc.Directories, Exclude: doc.Exclude,
 		Digest: sha256.Sum256(b),
 	}
-	if err := d.check(places, lookup); durable.Short(err) {
-		return nil, fmt.Errorf("look up the user of %s: %w", file, err) // says nothing about the file
+	if err := d.resolveUsers(doc.Users, places, lookup); durable.Short(err) {
+		return nil, fmt.Errorf("look up the users of %s: %w", file, err) // says nothing about the file
 	} else if err != nil {
+		return nil, inFile(file, err)
+	}
+	if err := d.check(places); err != nil {
 		return nil, inFile(file, err)
 	}
 	return d, nil
 }
+
+// resolveUsers looks up the user and the further users.
+func (d *Declaration) resolveUsers(further []string, places *stricttoml.Places, lookup LookupUser) error {
+	if err := checkUnit(d.Unit); err != nil {
+		return places.Errorf("unit", "%v", err)
+	}
+	uid, err := resolveUser(d.User, lookup)
+	if durable.Short(err) {
+		return err
+	}
+	if err != nil {
+		return places.Errorf("user", "%v", err)
+	}
+	d.UID = uid
+	if len(further) > pcr.MaxAppUsers {
+		return places.Errorf("users", "%d elements, at most %d", len(further), pcr.MaxAppUsers)
+	}
+	for i, name := range further {
+		uid, err := resolveUser(name, lookup)
+		if durable.Short(err) {
+			return err
+		}
+		if err == nil && (uid == d.UID || d.Users.Has(uid)) {
+			err = fmt.Errorf("user %q is listed twice", name)
+		}
+		if err != nil {
+			return places.Errorf(fmt.Sprintf("users[%d]", i), "%v", err)
+		}
+		d.Users = append(d.Users, pcr.AppUser{User: name, UID: uid})
+	}
+	slices.SortFunc(d.Users, func(a, b pcr.AppUser) int { return cmp.Compare(a.UID, b.UID) })
+	return nil
+}
+
+// HasUser reports whether processes of a user are the app, in its unit.
+func (d *Declaration) HasUser(uid uint32) bool { return d.UID == uid || d.Users.Has(uid) }
 
 // inFile returns an error about the text of a file as a [*Error].
 func inFile(file string, err error) error {
@@ -84,19 +127,8 @@ func inFile(file string, err error) error {
 	return &Error{File: file, Line: at.Line, Column: at.Column, Problem: problem}
 }
 
-// check reports the first value that is not allowed, and resolves the user.
-func (d *Declaration) check(places *stricttoml.Places, lookup LookupUser) error {
-	if err := checkUnit(d.Unit); err != nil {
-		return places.Errorf("unit", "%v", err)
-	}
-	uid, err := resolveUser(d.User, lookup)
-	if durable.Short(err) {
-		return err
-	}
-	if err != nil {
-		return places.Errorf("user", "%v", err)
-	}
-	d.UID = uid
+// check reports the first file or directory that is not allowed.
+func (d *Declaration) check(places *stricttoml.Places) error {
 	for _, list := range []struct {
 		key    string
 		values []string

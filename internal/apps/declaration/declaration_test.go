@@ -55,7 +55,7 @@ func TestDeclarationErrors(t *testing.T) {
 	}{
 		{"syntax", "unit = \n", "1:8: unexpected character"},
 		{"unterminated", head + "files = [\"/a\"\n", "array is incomplete"},
-		{"unknown key", good + "unti = \"a\"\n", "4:1: unti: unknown key: want unit, user, files, directories, exclude"},
+		{"unknown key", good + "unti = \"a\"\n", "4:1: unti: unknown key: want unit, user, users, files, directories, exclude"},
 		{"differently cased key", "Unit = \"a.service\"\n", "1:1: Unit: unknown key: keys are lower case"},
 		{"duplicate key", good + "user = \"0\"\n", "4:1: user: key user is already defined"},
 		{"table", good + "[more]\na = 1\n", "4:2: more: unknown key"},
@@ -76,6 +76,9 @@ func TestDeclarationErrors(t *testing.T) {
 		{"slice", "unit = \"a.slice\"\n", "1:1: unit:"},
 		{"unit without a type", "unit = \"billing\"\n", "1:1: unit:"},
 		{"only a type", "unit = \".service\"\n", "1:1: unit: \".service\" is not the name of a unit: want a name before its type"},
+		{"the user again", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"8\", \"7\"]\nfiles = [\"/a\"]\n", "3:15: users[1]: user \"7\" is listed twice"},
+		{"further user twice", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"8\", \"8\"]\nfiles = [\"/a\"]\n", "3:15: users[1]: user \"8\" is listed twice"},
+		{"further user of a namespace", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"65534\"]\nfiles = [\"/a\"]\n", "3:10: users[0]: uid 65534"},
 		{"template of what has no processes", "unit = \"a@.target\"\n", "1:1: unit: \"a@.target\" does not end with"},
 		{"only an instance", "unit = \"@a.service\"\n", "1:1: unit:"},
 		{"path as unit", "unit = \"x/a.service\"\n", "1:1: unit: \"x/a.service\" is not the name of a unit: it contains \"/\""},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // mask is the target of a link that takes the declaration of its name out of force.
@@ -97,6 +98,18 @@ func (s *Set) directory(c *Source, dir string) error {
 	return nil
 }
 
+// AnyUser returns a look-up for a machine that is not this one: each name is a user. Of their
+// uids only root's is known.
+func AnyUser() LookupUser {
+	known := map[string]uint32{"root": 0}
+	return func(name string) (uint32, error) {
+		if _, ok := known[name]; !ok {
+			known[name] = 1<<31 + uint32(len(known)) // no user that a declaration names by number
+		}
+		return known[name], nil
+	}
+}
+
 // Read reads one declaration, whose name is that of its file. It accepts any owner, and users
 // that do not exist here, as a build does.
 func Read(file string) (*Declaration, error) {
@@ -113,13 +126,7 @@ func Read(file string) (*Declaration, error) {
 	if !ok {
 		return nil, &Error{File: file, Problem: fmt.Sprintf("want the name APP%s, with the name of the app", suffix)}
 	}
-	exists := func(name string) (uint32, error) { // of the users of another machine only root's uid is known
-		if name == "root" {
-			return 0, nil
-		}
-		return 1, nil
-	}
-	d, err := Parse(name, file, b, exists)
+	d, err := Parse(name, file, b, AnyUser())
 	if err == nil && len(b) == 0 {
 		err = errors.New("empty: on a machine it would mask a declaration of the same name")
 	}
@@ -195,12 +202,17 @@ func (s *Set) refuseTwins() {
 	first := make(map[identity]*Declaration)
 	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
 		d := s.Declarations[name]
-		id := identity{d.Unit, d.UID}
-		if other := first[id]; other != nil {
-			s.Refused[name] = &Error{File: d.File, Problem: fmt.Sprintf("unit %s and user %s are already those of %s", d.Unit, d.User, other.File)}
-			delete(s.Declarations, name)
-			continue
+		users := append(pcr.AppUsers{{User: d.User, UID: d.UID}}, d.Users...)
+		for _, u := range users {
+			if other := first[identity{d.Unit, u.UID}]; other != nil {
+				s.Refused[name] = &Error{File: d.File, Problem: fmt.Sprintf("unit %s and user %s are already those of %s", d.Unit, u.User, other.File)}
+				delete(s.Declarations, name)
+			}
 		}
-		first[id] = d
+		for _, u := range users {
+			if s.Declarations[name] != nil {
+				first[identity{d.Unit, u.UID}] = d
+			}
+		}
 	}
 }

@@ -18,9 +18,8 @@ func TestDocumentedDeclarations(t *testing.T) {
 	if len(blocks) < 4 {
 		t.Fatalf("%d declarations in docs/apps.md", len(blocks))
 	}
-	exists := func(string) (uint32, error) { return 990, nil }
 	for _, b := range blocks {
-		if _, err := Parse("example", "docs/apps.md", b[1], exists); err != nil {
+		if _, err := Parse("example", "docs/apps.md", b[1], AnyUser()); err != nil {
 			t.Errorf("%v in\n%s", err, b[1])
 		}
 	}

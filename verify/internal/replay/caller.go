@@ -10,7 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the application that the statement names as caller is in the log with the caller's unit or its template, and with the caller's user, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
+var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the application that the statement names as caller is in the log with the caller's unit or its template, and with the caller's user as its user or a further one, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
 
 // checkCaller compares what the statement says of the caller with the log. The agent wrote
 // both, so a contradiction shows that another program signed the statement.
@@ -32,7 +32,9 @@ func (w *walk) checkCaller() {
 		return
 	}
 	app := &w.state.Apps[i]
-	if !slices.ContainsFunc(app.Versions, func(v AppVersion) bool { return evidence.InUnit(v.Unit, c.Unit) && (v.UID == nil || *v.UID == c.UID) }) {
+	if !slices.ContainsFunc(app.Versions, func(v AppVersion) bool {
+		return evidence.InUnit(v.Unit, c.Unit) && (v.UID == nil || *v.UID == c.UID || v.Users.Has(c.UID))
+	}) {
 		v := app.Versions[app.Current]
 		w.Decide(statedCaller.ID, false, fmt.Sprintf("%q as unit %q, uid %s", c.App, v.Unit, uidText(v.UID)), fmt.Sprintf("unit %q, uid %d", c.Unit, c.UID),
 			"the statement names %q as the caller's application, and the log has it with another unit or user", c.App)

@@ -125,7 +125,8 @@ type history struct {
 
 type appVersionKey struct {
 	app, unit, user     string
-	uid                 int64 // -1 if there is none
+	uid                 int64  // -1 if there is none
+	users               string // the further users, in words that differ if they do
 	digest, declaration evidence.Digest
 }
 
@@ -133,6 +134,9 @@ func keyOf(app string, v *AppVersion) appVersionKey {
 	k := appVersionKey{app: app, unit: v.Unit, user: v.User, uid: -1, digest: v.Digest, declaration: v.Declaration}
 	if v.UID != nil {
 		k.uid = int64(*v.UID)
+	}
+	if len(v.Users) > 0 {
+		k.users = fmt.Sprintf("%#v", v.Users)
 	}
 	return k
 }
@@ -229,7 +233,7 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 	if ok {
 		declaration = app.declaration()
 	}
-	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Digest: e.Digest, Declaration: e.Declaration, Interpreter: pcr.Interpreter(e.Manifest)}
+	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Users: e.Users, Digest: e.Digest, Declaration: e.Declaration, Interpreter: pcr.Interpreter(e.Manifest)}
 	key := keyOf(e.App, &v)
 	j, known := h.versions[key]
 	if !known {
@@ -265,6 +269,7 @@ type AppVersion struct {
 	Unit        string          `json:"unit"`                 // systemd unit
 	User        string          `json:"user"`                 // user that the unit runs as
 	UID         *uint32         `json:"uid,omitzero"`         // uid of that user; absent if there is none
+	Users       pcr.AppUsers    `json:"users,omitempty"`      // further users of the unit whose processes are the application
 	Digest      evidence.Digest `json:"digest"`               // digest of the manifest
 	Declaration evidence.Digest `json:"declaration"`          // digest of the file that declares it
 	Interpreter string          `json:"interpreter,omitzero"` // path of the interpreter, if interpreters and libraries are all that the manifest lists: what it runs is not covered

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
@@ -26,6 +27,7 @@ type App struct {
 	Name         string   `toml:"name" value:"name" default:"required" doc:"as in the agent's declaration"`
 	Unit         string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd unit that it must be declared for"`
 	User         string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
+	Users        []string `toml:"users,omitempty" value:"name" default:"none, if |app.user| is given" doc:"further users of the unit that it may be declared for, as the workers of a server; |app.user| must be given too"`
 	Digests      []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
 	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
 	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now, and no attempt to measure it failed before that; if |caller.app| names it, also from before the caller's process started. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
@@ -40,7 +42,7 @@ var appChecks = []check.Definition{
 	{ID: "policy.app-covered", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the agent watched every application that the policy lists, from its first measurement or from before the caller started until now, as the policy asks", Stops: "a program that ran while the agent was down, or after its declaration was withdrawn, and was put back"},
 	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
 	{ID: "policy.app-declaration", Class: check.Policy, Ground: check.OnHistory, Checks: "every declaration that the log records for an application is one that the policy lists, if the policy lists any", Stops: "a declaration that leaves out the files which were changed"},
-	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names", Stops: "a genuine program that is declared for another unit"},
+	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names, and no further user but those", Stops: "a genuine program that is declared for another unit"},
 	{ID: "policy.app-program", Class: check.Policy, Ground: check.OnHistory, Checks: "no manifest that the log records for an application lists interpreters and shared libraries alone, if the policy refuses that", Stops: "an application of which only the interpreter was measured, so that any program of that interpreter passes for it"},
 	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, be it measured, declared or not measurable, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
@@ -51,6 +53,9 @@ func (r *AppRules) values(f *faults) {
 
 func (r *AppRules) conflicts(p *Policy, f *faults) {
 	p.needs(f, "app", len(r.Apps) > 0)
+	for i := range r.Apps {
+		f.failIf(len(r.Apps[i].Users) > 0 && r.Apps[i].User == "", fmt.Sprintf("app[%d].users", i), "these are further users: app.user must be given too")
+	}
 	p.needs(f, "unlisted_apps", r.UnlistedApps == Refuse)
 	p.needs(f, "carried", r.Carried == Refuse)
 }
@@ -60,6 +65,24 @@ func (r *AppRules) compile() error {
 		r.Apps[i].digests, r.Apps[i].declarations = set(r.Apps[i].Digests), set(r.Apps[i].Declarations)
 	}
 	return nil
+}
+
+// quotedList returns texts for people.
+func quotedList(all []string) string {
+	var out []string
+	for _, s := range all {
+		out = append(out, strconv.Quote(s))
+	}
+	return strings.Join(out, ", ")
+}
+
+// namesOf returns further users as the elements of a list of TOML.
+func namesOf(users pcr.AppUsers) string {
+	var out []string
+	for _, u := range users {
+		out = append(out, quoted(u.User))
+	}
+	return strings.Join(out, ", ")
 }
 
 func (a *App) required() bool { return a.Required == nil || *a.Required }
@@ -73,6 +96,9 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		}
 		if a.User != "" {
 			as += fmt.Sprintf(", as user %q", a.User)
+		}
+		if len(a.Users) > 0 {
+			as += fmt.Sprintf(" and as no other further user than %s", quotedList(a.Users))
 		}
 		w.demandIf(a.required(), "The log names the application %q%s, and records for it only digests of %d that are listed.", a.Name, as, len(a.Digests))
 		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only digests of %d that are listed.", a.Name, as, len(a.Digests))
@@ -114,6 +140,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quoted(a.Name))
 		d.tables.lineIf(now.Unit != "", "unit = %s", quoted(now.Unit))
 		d.tables.lineIf(now.User != "", "user = %s", quoted(now.User))
+		d.tables.lineIf(len(now.Users) > 0 && now.User != "", "users = [%s]", namesOf(now.Users))
 		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
 		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
@@ -226,6 +253,11 @@ func (x *appFindings) versions(a *App, m *replay.App) {
 		}
 		if a.Unit != "" && v.Unit != a.Unit || a.User != "" && v.User != a.User {
 			x.units = append(x.units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, a.Name, v.Unit, v.User))
+		}
+		for _, u := range v.Users {
+			if a.User != "" && !slices.Contains(a.Users, u.User) {
+				x.units = append(x.units, fmt.Sprintf("record %d: %q runs as user %q too", v.Record, a.Name, u.User))
+			}
 		}
 	}
 }
