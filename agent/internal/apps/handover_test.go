@@ -104,8 +104,8 @@ func TestHandoverIsHostile(t *testing.T) {
 	}{
 		"as it was":             {p.left, "", ""},
 		"not JSON":              {[]byte("x"), "invalid character", "handed nothing over"},
-		"empty":                 {nil, "EOF", "handed nothing over"},
-		"cut":                   {p.left[:len(p.left)-1], "EOF", "handed nothing over"},
+		"empty":                 {nil, "ends early", "handed nothing over"},
+		"cut":                   {p.left[:len(p.left)-1], "ends early", "handed nothing over"},
 		"another type":          {edit(t, p.left, func(h, _ document) { h["type"] = "agentd/coverage/2" }), "want", "handed nothing over"},
 		"unknown member":        {edit(t, p.left, func(h, _ document) { h["x"] = 1 }), "x", "handed nothing over"},
 		"larger than it may be": {append(slices.Clone(p.left), make([]byte, MaxHandover)...), "bytes", "handed nothing over"},
