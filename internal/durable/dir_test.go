@@ -5,6 +5,7 @@ package durable_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
+	"github.com/cvm-agentd/agentd/test/hangfs"
 )
 
 // helperEnv names what this test binary does as a child process.
@@ -26,6 +28,10 @@ func TestMain(m *testing.M) {
 	what, path, _ := strings.Cut(os.Getenv(helperEnv), ":")
 	switch what {
 	case "":
+		if err := hangfs.OwnNamespace(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	case "lock":
 		d, err := durable.Open(path)

@@ -4,7 +4,6 @@ package durable_test
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -12,66 +11,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/test/hangfs"
 )
-
-// deaf mounts a file system that answers nothing but its start. It returns its folder, a channel
-// with one value for each request that it took, and a function that ends all requests.
-func deaf(t *testing.T) (folder string, asked <-chan struct{}, unmount func()) {
-	t.Helper()
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Skipf("needs /dev/fuse: %v", err)
-	}
-	folder = t.TempDir()
-	if err := unix.Mount("deaf", folder, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd)); err != nil {
-		unix.Close(fd)
-		t.Skipf("needs to mount: %v", err)
-	}
-	requests, ended := make(chan struct{}, 100), make(chan struct{})
-	go func() {
-		defer close(ended)
-		request := make([]byte, 1<<20)
-		for {
-			n, err := unix.Read(fd, request)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err != nil || n < 40 { // unmounted
-				return
-			}
-			if binary.NativeEndian.Uint32(request[4:]) != 26 { // FUSE_INIT
-				requests <- struct{}{}
-				continue
-			}
-			answer := make([]byte, 16+64) // fuse_out_header, fuse_init_out
-			binary.NativeEndian.PutUint32(answer, uint32(len(answer)))
-			copy(answer[8:16], request[8:16]) // number of the request
-			binary.NativeEndian.PutUint32(answer[16:], 7)
-			binary.NativeEndian.PutUint32(answer[20:], 31)
-			binary.NativeEndian.PutUint32(answer[28:], 1<<18) // FUSE_PARALLEL_DIROPS
-			binary.NativeEndian.PutUint32(answer[36:], 4096)  // max_write
-			if _, err := unix.Write(fd, answer); err != nil {
-				return
-			}
-		}
-	}()
-	unmount = sync.OnceFunc(func() {
-		if err := unix.Unmount(folder, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-		<-ended
-		unix.Close(fd)
-	})
-	t.Cleanup(unmount)
-	return folder, requests, unmount
-}
 
 // beStuck locks a directory and waits for a file system that does not answer, in the first
 // thread of the process or in another one.
@@ -86,7 +33,7 @@ func beStuck(path string) {
 		os.Exit(1)
 	}
 	fmt.Println("locked")
-	wait := func() { _, _ = os.Stat(filepath.Join(os.Getenv(helperEnv+"_MOUNT"), strconv.Itoa(os.Getpid()))) }
+	wait := func() { _ = unix.Statfs(os.Getenv(helperEnv+"_MOUNT"), new(unix.Statfs_t)) }
 	if os.Getenv(helperEnv+"_THREAD") == "other" {
 		go wait()
 		select {}
@@ -95,10 +42,11 @@ func beStuck(path string) {
 }
 
 // stuck starts a process that locks path and gets stuck.
-func stuck(t *testing.T, path, mount, thread string, asked <-chan struct{}) *exec.Cmd {
+func stuck(t *testing.T, path, thread string, at *hangfs.FS) *exec.Cmd {
 	t.Helper()
+	before := at.Held(hangfs.Statfs)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), helperEnv+"=stuck:"+path, helperEnv+"_MOUNT="+mount, helperEnv+"_THREAD="+thread)
+	cmd.Env = append(os.Environ(), helperEnv+"=stuck:"+path, helperEnv+"_MOUNT="+at.Path, helperEnv+"_THREAD="+thread)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -109,10 +57,10 @@ func stuck(t *testing.T, path, mount, thread string, asked <-chan struct{}) *exe
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "locked\n" {
 		t.Fatalf("it said %q, %v", line, err)
 	}
-	select {
-	case <-asked:
-	case <-time.After(time.Minute):
-		t.Fatal("it does not ask the file system")
+	for deadline := time.Now().Add(time.Minute); at.Held(hangfs.Statfs) == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not ask the file system")
+		}
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return cmd
@@ -129,9 +77,17 @@ func TestLockOfAProcessThatCannotEnd(t *testing.T) {
 	for _, thread := range []string{"first", "other"} {
 		t.Run(thread, func(t *testing.T) {
 			path := private(t)
-			mount, asked, unmount := deaf(t)
+			hung, err := hangfs.Mount(t.TempDir())
+			if errors.Is(err, hangfs.ErrImpossible) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer hung.Close() // ends every request, and who waits for it
+			hung.Hang(hangfs.Statfs)
 			for generation := range generations { // each locks another place than the one before
-				p := stuck(t, path, mount, thread, asked)
+				p := stuck(t, path, thread, hung)
 				d := open(t, path)
 				var locked *durable.LockedError
 				if err := d.Lock(); !errors.As(err, &locked) || locked.PID != p.Process.Pid {
@@ -162,7 +118,7 @@ func TestLockOfAProcessThatCannotEnd(t *testing.T) {
 					t.Errorf("process %d was killed, and does not count as ended", h.PID)
 				}
 			}
-			unmount()
+			hung.Answer()
 			deadline := time.Now().Add(time.Minute)
 			for {
 				if out := helper(t, "lock", path, nil); out != mine {
