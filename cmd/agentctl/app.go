@@ -50,7 +50,9 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 		if name == "" {
 			return misuse(errors.New("--app is missing")).withHint("`agentctl app list` shows the names")
 		}
+		ended := t.tellReading(c.Context(), s, name, tellPause)
 		a, err := s.adminSocket().Measure(c.Context(), name)
+		ended()
 		return present(t, a, err, func() {
 			fmt.Fprintf(t.out, "%s measured: %s, %d bytes, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), a.Bytes, digestOf(a))
 			if a.Interpreter != "" {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,6 +90,34 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (late string, do
 	}
 	fmt.Fprintf(t.out, "%s measured\n", count(len(all), "application"))
 	return "", true, nil
+}
+
+// tellReading says now and then how far the agent is with an application, until the function that
+// it returns is called. A failure to ask is not said: the request that goes on will fail as well.
+func (t *terminal) tellReading(ctx context.Context, s *sockets, name string, every time.Duration) (ended func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tell := time.NewTicker(every)
+		defer tell.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tell.C:
+			}
+			all, err := soon(ctx, s.adminSocket().Apps)
+			i := slices.IndexFunc(all, func(a api.App) bool { return a.Name == name && a.Reading != nil })
+			if err == nil && i >= 0 {
+				fmt.Fprintf(t.err, "agentctl: %s is being measured: %s\n", cleanLine(name), cleanLine(readingText(all[i].Reading)))
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // readingText says how far the agent is with the files of an application.
