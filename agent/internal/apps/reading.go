@@ -209,7 +209,8 @@ type stuck struct {
 	declaration evidence.Digest // that it followed
 	progress    *manifest.Progress
 	since       time.Time
-	err         *manifest.HungError // nil if it was interrupted
+	err         *manifest.HungError // also if it was interrupted, and may end at any moment
+	gaveUp      bool                // for that error, and not interrupted
 }
 
 // maxStuck is how many readings by one name may hang: with another declaration, the app is
@@ -224,7 +225,11 @@ func (a *Apps) left(app string, d evidence.Digest, p *manifest.Progress, err *ma
 		return
 	default:
 	}
-	s := &stuck{declaration: d, progress: p, since: time.Now(), err: err}
+	s := &stuck{declaration: d, progress: p, since: time.Now(), err: err, gaveUp: err != nil}
+	if err == nil {
+		_, _, path := p.Now()
+		s.err = &manifest.HungError{Path: path}
+	}
 	a.mu.Lock()
 	a.stuck[app] = append(a.stuck[app], s)
 	a.mu.Unlock()
@@ -236,10 +241,13 @@ func (a *Apps) left(app string, d evidence.Digest, p *manifest.Progress, err *ma
 			delete(a.stuck, app)
 		}
 		a.mu.Unlock()
-		if err != nil && err.Within == 0 {
-			a.log.Info("the file system of an app answers again", "app", app, "path", err.Path)
-			a.pending.touch(app, time.Now(), a.config.Debounce)
+		if s.err.Within > 0 { // it was slow: the next look at everything may do better
+			return
 		}
+		if s.gaveUp {
+			a.log.Info("the file system of an app answers again", "app", app, "path", s.err.Path)
+		}
+		a.pending.touch(app, time.Now(), a.config.Debounce)
 	}()
 }
 
@@ -247,7 +255,7 @@ func (a *Apps) left(app string, d evidence.Digest, p *manifest.Progress, err *ma
 func (a *Apps) stuckOn(x *app) error {
 	all := a.stuck[x.name]
 	for _, s := range all {
-		if s.err != nil && (len(all) >= maxStuck || x.declaration != nil && s.declaration == x.declaration.Digest) {
+		if len(all) >= maxStuck || s.gaveUp && x.declaration != nil && s.declaration == x.declaration.Digest {
 			return s.err
 		}
 	}
@@ -267,7 +275,7 @@ func (a *Apps) progress(x *app) *Progress {
 		return &Progress{Since: x.run.began}
 	}
 	for _, s := range a.stuck[x.name] {
-		if s.err != nil && x.declaration != nil && s.declaration == x.declaration.Digest {
+		if s.gaveUp && x.declaration != nil && s.declaration == x.declaration.Digest {
 			p := &Progress{Since: s.since, Path: s.err.Path, Stuck: true}
 			p.Bytes, p.Of, _ = s.progress.Now()
 			return p
