@@ -254,6 +254,7 @@ type app struct {
 	renewed     time.Time       // when the trace was last replaced by one that differs, on the word of the watching
 	events      uint64          // changes that the watching reported
 	handled     uint64          // of these, those before the last reading
+	told        tellings        // what they were
 	measured    bool            // the content found last is what the log says
 	whyNot      string          // why not, if not
 	digest      evidence.Digest

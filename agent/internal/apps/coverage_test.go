@@ -230,7 +230,7 @@ func TestLateEvent(t *testing.T) {
 // TestMeasurePassesItsTick: a process that starts after a measurement has started in a later tick
 // than the record was made in.
 func TestMeasurePassesItsTick(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config) { c.RateBurst = 1 << 30 })
 	w.declare("app", list("files", w.write("bin", "0", 0o755)))
 	w.reload()
 	for n := range 20 {

@@ -3,6 +3,7 @@
 package apps
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -328,6 +329,21 @@ func (f *follower) sweepOne(w Watcher) bool {
 		delete(f.gone, watch)
 	}
 	return true
+}
+
+// sync waits until all events of changes before the call have been handled, at most until ctx
+// ends.
+func (f *follower) sync(ctx context.Context) {
+	f.mu.Lock()
+	w := f.watcher
+	f.mu.Unlock()
+	if w == nil {
+		return
+	}
+	select {
+	case <-w.Sync():
+	case <-ctx.Done():
+	}
 }
 
 // dependents returns the apps for which an event matters.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,9 @@ type Watcher interface {
 	Add(dir string) (Watch, error)
 	Remove(Watch) error // of one that may not exist any more
 	Events() <-chan Event
+	// Sync returns a channel that is passed on as Event.Synced after the events of all
+	// changes before the call. The receiver of events closes it.
+	Sync() <-chan struct{}
 	Errors() <-chan error // among them ErrOverflow
 	Close() error         // waits until no Add is under way
 }
@@ -35,6 +39,8 @@ type Event struct {
 	Watch Watch
 	Name  string // that was changed; empty for the directory itself, also if it is watched no longer
 	Mask  uint32 // what happened, in bits of inotify(7)
+
+	Synced chan struct{} // of Sync, to be closed; nil otherwise
 }
 
 // ErrOverflow on the channel of errors means that events were lost.
@@ -57,6 +63,9 @@ type inotify struct {
 	errs   chan error
 	done   chan struct{} // closed by Close
 	close  func() error
+
+	mu    sync.Mutex      // guards syncs, and the deadline of reading that goes with it
+	syncs []chan struct{} // asked for
 }
 
 func newInotify() (Watcher, error) {
@@ -86,6 +95,12 @@ func (i *inotify) read() {
 	b := make([]byte, readEvents)
 	for {
 		n, err := i.file.Read(b)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if i.catchUp(b) {
+				continue
+			}
+			return
+		}
 		if err != nil {
 			if !errors.Is(err, os.ErrClosed) {
 				i.fail(fmt.Errorf("read events of inotify: %w", err))
@@ -96,6 +111,61 @@ func (i *inotify) read() {
 			return
 		}
 	}
+}
+
+// Sync interrupts the reading, so that it looks for the channel.
+func (i *inotify) Sync() <-chan struct{} {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	done := make(chan struct{})
+	i.syncs = append(i.syncs, done)
+	_ = i.file.SetReadDeadline(time.Unix(1, 0)) // if it is closed, nothing is passed on
+	return done
+}
+
+// catchUp passes on what the kernel has by now, then the channels of Sync. It reports whether i
+// is still open.
+func (i *inotify) catchUp(b []byte) bool {
+	var syncs []chan struct{}
+	for {
+		i.mu.Lock()
+		syncs = append(syncs, i.syncs...)
+		i.syncs = nil
+		err := i.file.SetReadDeadline(time.Time{})
+		i.mu.Unlock()
+		n := 0
+		if err == nil {
+			n, err = i.waiting()
+		}
+		if err == nil && n == 0 {
+			break
+		}
+		if err == nil {
+			n, err = i.file.Read(b)
+		}
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded): // another Sync
+		case err != nil:
+			i.fail(fmt.Errorf("read events of inotify: %w", err))
+			return false
+		case !i.pass(b[:n]):
+			return false
+		}
+	}
+	for _, done := range syncs {
+		select {
+		case i.events <- Event{Synced: done}:
+		case <-i.done:
+			return false
+		}
+	}
+	return true
+}
+
+// waiting returns how many bytes of events the kernel has.
+func (i *inotify) waiting() (n int, err error) {
+	failed := i.conn.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n, errors.Join(failed, err)
 }
 
 // pass passes the events in b on, and reports whether i is still open.

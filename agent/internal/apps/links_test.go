@@ -127,7 +127,7 @@ func TestShortOfDescriptors(t *testing.T) {
 	if s := w.app("app"); s.Measured {
 		t.Errorf("what could not be looked at is claimed: %+v", s)
 	}
-	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured || len(w.log.all()) != events+1 {
+	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured || len(w.log.all()) != events+2 { // nothing watches
 		t.Errorf("afterwards: %+v, %v", s, err)
 	}
 }

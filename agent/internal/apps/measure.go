@@ -46,11 +46,12 @@ func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
 type finding struct {
 	declaration *declaration.Declaration // that was followed; nil if it was refused
 	manifest.Reading
-	err        error  // why there is no manifest
-	cached     bool   // known digests served
-	generation uint64 // of the watching that was in place before
-	events     uint64 // changes that the watching had reported before
-	hashed     uint64 // bytes, of all attempts
+	err        error            // why there is no manifest
+	cached     bool             // known digests served
+	generation uint64           // of the watching that was in place before
+	events     uint64           // changes that the watching had reported before
+	hashed     uint64           // bytes, of all attempts
+	watches    map[string]Watch // of the directories that were looked at
 }
 
 // measure has an app read, and waits for it.
@@ -191,16 +192,24 @@ func (a *Apps) news(x *app, f finding, app *pcr.AppEvent) *pcr.Event {
 		}
 		return unmeasuredEvent(x.name, reason)
 	case c.last == nil || *c.last != outcomeOf(app):
+		if c.open && c.last != nil && c.last.declaration == app.Declaration {
+			if err := x.noticed(f); err != nil {
+				return unmeasuredEvent(x.name, text.Fit(forAMoment+err.Error(), pcr.MaxReason))
+			}
+		}
 		return &pcr.Event{Type: pcr.EventApp, App: app}
 	case !c.open:
 		carried, why := a.carry(x, f)
 		return &pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: x.name, Declaration: app.Declaration, Digest: app.Digest, Carried: carried, Reason: why}}
 	}
 	if err := x.interrupted(f); err != nil {
-		return unmeasuredEvent(x.name, text.Fit("what ran for a moment is not known: "+err.Error(), pcr.MaxReason))
+		return unmeasuredEvent(x.name, text.Fit(forAMoment+err.Error(), pcr.MaxReason))
 	}
 	return nil
 }
+
+// forAMoment begins the reason of a record if content may have been there that no record lists.
+const forAMoment = "what ran for a moment is not known: "
 
 func unmeasuredEvent(app, reason string) *pcr.Event {
 	return &pcr.Event{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: app, Reason: reason}}
@@ -285,6 +294,7 @@ func (a *Apps) apply(x *app, f finding, known bool) {
 func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
 	told := f.generation == 0 || f.generation != x.generation || f.events != x.handled
 	x.handled = f.events
+	x.told.forget(f.events)
 	if known && x.trace != nil && !told && f.Trace.Since(x.trace) != nil {
 		// Only directories differ. The watching says that no name in them that matters was
 		// changed, unless its event is on the way.

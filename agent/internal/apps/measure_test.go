@@ -33,23 +33,23 @@ func TestUnchangedAddsNothing(t *testing.T) {
 		t.Errorf("%d events, want 1", n)
 	}
 	w.replace("bin", "two")
-	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest == first.Digest || s.Record != 1 || s.From != 0 {
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest == first.Digest || s.Record != 2 || s.From != 2 { // after what is not known
 		t.Errorf("%+v, %v", s, err)
 	}
 	w.replace("bin", "one")
 	w.reload() // back again is news, too
-	if s := w.app("app"); s.Digest != first.Digest || s.Record != 2 {
+	if s := w.app("app"); s.Digest != first.Digest || s.Record != 4 {
 		t.Errorf("%+v", s)
 	}
 	// A mode is content of the manifest.
 	chmod(t, w.path("bin"), 0o644)
-	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Record != 3 || w.Covers("app", digestOf("one")) {
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Record != 6 || w.Covers("app", digestOf("one")) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	// Another declaration is news even when the files are the same.
 	w.declare("app", list("files", w.path("bin")), "# comment")
 	w.reload()
-	if s := w.app("app"); s.Record != 4 || !s.Measured {
+	if s := w.app("app"); s.Record != 7 || !s.Measured {
 		t.Errorf("%+v", s)
 	}
 	// The same bytes in another inode are the same app. What was there in between is not known.
@@ -57,11 +57,11 @@ func TestUnchangedAddsNothing(t *testing.T) {
 	w.reload()
 	before := w.app("app")
 	w.replace("bin", "one")
-	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest != before.Digest || s.Record != 7 || s.From != 7 || s.Carried != 0 {
+	if s, err := w.Measure(t.Context(), "app"); err != nil || s.Digest != before.Digest || s.Record != 11 || s.From != 11 || s.Carried != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if e := w.log.all(); e[6].Unmeasured == nil || !strings.Contains(e[6].Unmeasured.Reason, "put back") || e[7].Same == nil || e[7].Same.Carried || e[7].Same.Reason != e[6].Unmeasured.Reason {
-		t.Errorf("%+v", e[6:])
+	if e := w.log.all(); e[10].Unmeasured == nil || !strings.Contains(e[10].Unmeasured.Reason, "put back") || e[11].Same == nil || e[11].Same.Carried || e[11].Same.Reason != e[10].Unmeasured.Reason {
+		t.Errorf("%+v", e[10:])
 	}
 }
 
@@ -137,7 +137,7 @@ func TestRecorderFails(t *testing.T) {
 // TestRateLimit: a flapping file fills neither the log nor the gap records, and is
 // measured by itself when the log may take it.
 func TestRateLimit(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.RateBurst, c.RateEvery = 3, time.Hour })
+	w := newWorld(t, func(c *Config) { c.RateBurst, c.RateEvery = 5, time.Hour })
 	w.write("bin", "0", 0o755)
 	w.declare("app", list("files", w.path("bin")))
 	w.declareText(w.apps, "calm", fmt.Sprintf("unit = \"calm.service\"\nuser = \"0\"\nfiles = [%q]\n", w.write("calm", "calm", 0o755)))
@@ -153,8 +153,8 @@ func TestRateLimit(t *testing.T) {
 			t.Fatalf("change %d: %+v, %v", i, s, err)
 		}
 	}
-	if apps, told := w.log.count(pcr.EventApp), w.log.count(pcr.EventUnmeasured); apps != 4 || told != 1 {
-		t.Errorf("%d app events and %d of an app that is not measured, want 3 and 1 of calm, and 1", apps, told)
+	if apps, told := w.log.count(pcr.EventApp), w.log.count(pcr.EventUnmeasured); apps != 4 || told != 3 { // nothing watches: each change is two records
+		t.Errorf("%d app events and %d of an app that is not measured, want 3 and 1 of calm, and 3", apps, told)
 	}
 	// Going back to what the log said is a record too: until it is there, nothing is claimed.
 	w.replace("bin", "content 1")

@@ -122,6 +122,7 @@ func (a *Apps) perform(x *app, r *reading) error {
 		if outOfResources(f.err) {
 			return a.notLooked(x, f.err)
 		}
+		a.catchUp(x, f)
 		done, err := a.conclude(a.as(x, r), x, f)
 		if done {
 			return err
@@ -189,6 +190,7 @@ func (a *Apps) find(x *app, r *reading) finding {
 		given, hangs := errors.AsType[*manifest.HungError](f.err)
 		f.hashed += p.Hashed()
 		sighting.commit(ctx.Err() == nil && !hangs)
+		f.watches = sighting.dirs
 		if a.follow.works(x.name) != f.generation {
 			f.generation = 0
 		}

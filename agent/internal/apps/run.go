@@ -34,6 +34,11 @@ func (a *Apps) Run(ctx context.Context) error {
 	for first := true; ctx.Err() == nil; first = false {
 		w, err := a.config.NewWatcher()
 		a.follow.start(w, err)
+		a.mu.Lock()
+		for _, x := range a.apps {
+			x.told.restart(x.events)
+		}
+		a.mu.Unlock()
 		if first {
 			a.orderAll() // it is part of the start
 		} else {
@@ -67,7 +72,11 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 			if !ok {
 				return errors.New("inotify ended by itself")
 			}
-			a.touched(a.follow.dependents(e))
+			if e.Synced != nil {
+				close(e.Synced)
+				continue
+			}
+			a.touched(e, a.follow.dependents(e))
 		case err := <-errs:
 			// Whatever it was, events may be missing.
 			a.follow.lost()
@@ -86,12 +95,13 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 
 // touched measures apps for whose files the watching reported a change, when they have been quiet
 // for a while.
-func (a *Apps) touched(names []string) {
+func (a *Apps) touched(e Event, names []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, name := range names {
 		if x := a.apps[name]; x != nil {
 			x.events++
+			x.told.add(e, x.events)
 		}
 		a.pending.touch(name, time.Now(), a.config.Debounce)
 	}

@@ -156,6 +156,12 @@ func (f *fakeWatcher) Add(dir string) (Watch, error) {
 	return f.dirs[dir], nil
 }
 
+func (f *fakeWatcher) Sync() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
 func (f *fakeWatcher) Remove(Watch) error { return nil }
 
 // at is the event of a change of p, seen from its directory or, if that is not watched, from
@@ -179,7 +185,7 @@ func TestOverflow(t *testing.T) {
 	fake := newFakeWatcher()
 	w := newWorld(t, func(c *Config) {
 		c.NewWatcher = func() (Watcher, error) { return fake, nil }
-		c.RateBurst, c.RateEvery = 3, time.Hour
+		c.RateBurst, c.RateEvery = 6, time.Hour
 	})
 	for _, name := range []string{"a", "b"} {
 		w.declare(name, list("files", w.write(name, name, 0o755)))
@@ -205,8 +211,8 @@ func TestOverflow(t *testing.T) {
 	w.replace("a", "a3")
 	fake.errs <- ErrOverflow
 	w.eventually("changes are still found", func() bool { return w.Covers("a", digestOf("a3")) })
-	if n := w.log.count(pcr.EventGap); n != 3 {
-		t.Errorf("%d gaps, want the burst of 3", n)
+	if n := w.log.count(pcr.EventGap); n != 6 {
+		t.Errorf("%d gaps, want the burst of 6", n)
 	}
 }
 

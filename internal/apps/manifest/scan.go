@@ -137,11 +137,12 @@ func (s *scan) declared(p string, directory bool) error {
 // path itself, or, if it is a link, the place that the link leads to. The link is
 // then an entry of its own.
 func (s *scan) resolve(p string) (*handle, string, error) {
+	end := ""
 	if s.root == nil {
 		// For the watching alone: what is hashed is found below, in one call. What changes where
 		// p leads changes one of the names seen: a package manager that renames a file over
 		// another, a deployment that turns the link "current", a missing file that appears.
-		_, _ = walk(p, s.see, s.passed)
+		end, _ = walk(p, s.see, s.passed)
 	}
 	s.at(p)
 	link, err := s.root.find(p, false)
@@ -149,6 +150,7 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		return nil, "", &FileError{Path: p, Problem: "find", Err: err}
 	}
 	if link.kind() != unix.S_IFLNK {
+		s.trace.found(p, end)
 		return link, p, s.checkLinks(p, link)
 	}
 	defer link.close()
@@ -167,6 +169,7 @@ func (s *scan) resolve(p string) (*handle, string, error) {
 		h.close()
 		return nil, "", &ChangedError{Path: p}
 	}
+	s.trace.found(name, end)
 	return h, name, nil
 }
 

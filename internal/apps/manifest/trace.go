@@ -29,11 +29,12 @@ type Trace struct {
 	Listed map[string]Mark // of each directory that was listed
 	Ways   map[string]Way  // of each directory on the way to a declared path, by path without links
 
-	loose   string    // first file that another user than root may write, empty if none
-	unclear string    // first path on a file system that is not in stampedSystems, empty if none
-	last    time.Time // latest change time of files, links and listed directories
-	lastWay time.Time // time from which on a change of every way shows
-	looked  time.Time // when the reading began
+	places  map[string]string // by path: the name that was looked up for it, by a path without links; the path itself if absent
+	loose   string            // first file that another user than root may write, empty if none
+	unclear string            // first path on a file system that is not in stampedSystems, empty if none
+	last    time.Time         // latest change time of files, links and listed directories
+	lastWay time.Time         // time from which on a change of every way shows
+	looked  time.Time         // when the reading began
 }
 
 // A Way is a directory that a path leads through.
@@ -50,7 +51,10 @@ var stampedSystems = []int64{
 }
 
 func newTrace() *Trace {
-	return &Trace{Files: make(map[string]Mark), Listed: make(map[string]Mark), Ways: make(map[string]Way), looked: time.Now()}
+	return &Trace{
+		Files: make(map[string]Mark), Listed: make(map[string]Mark), Ways: make(map[string]Way),
+		places: make(map[string]string), looked: time.Now(),
+	}
 }
 
 // file adds a file or a link, which was found at p.
@@ -63,6 +67,21 @@ func (t *Trace) file(p string, st *unix.Stat_t) {
 	if t.loose == "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !identify(st).steady() {
 		t.loose = p
 	}
+}
+
+// found notes which name was looked up last for the declared path p.
+func (t *Trace) found(p, name string) {
+	if t != nil && p != name {
+		t.places[p] = name
+	}
+}
+
+// Place returns the name whose change, in a directory that is watched, changes what is at p.
+func (t *Trace) Place(p string) string {
+	if place, other := t.places[p]; other {
+		return place
+	}
+	return p
 }
 
 // list adds a directory that is listed.
@@ -172,6 +191,32 @@ func (t *Trace) FilesSince(before *Trace) error {
 
 // SameFiles returns nil if the files and links themselves are the same as before.
 func (t *Trace) SameFiles(before *Trace) error { return sameMarks(t.Files, before.Files) }
+
+// Changed returns the files and links that are not the same as before, ascending by path.
+// Gone is the first that is not there any more, empty if none is.
+func (t *Trace) Changed(before *Trace) (changed []string, gone string) {
+	for _, p := range slices.Sorted(maps.Keys(t.Files)) {
+		if old, known := before.Files[p]; !known || old != t.Files[p] {
+			changed = append(changed, p)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(before.Files)) {
+		if _, still := t.Files[p]; !still {
+			return changed, p
+		}
+	}
+	return changed, ""
+}
+
+// SamePlaces returns nil if the directories on the ways to the files are the same ones.
+func (t *Trace) SamePlaces(before *Trace) error {
+	for _, p := range slices.Sorted(maps.Keys(t.Ways)) {
+		if old, known := before.Ways[p]; !known || old.Place != t.Ways[p].Place {
+			return fmt.Errorf("the directory %q is another one", p)
+		}
+	}
+	return nil
+}
 
 // sameMarks returns nil if now and before are the same.
 func sameMarks(now, before map[string]Mark) error {

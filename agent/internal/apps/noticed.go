@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxTold is of how many names of an app it is known what the watching told.
+const maxTold = 4096
+
+// tellings are what the watching told of the names of an app. Apps.mu guards them.
+type tellings struct {
+	names map[told]*telling
+	lost  uint64 // number of the last event that is not in names
+}
+
+// told is a name in a watched directory; empty for the directory itself.
+type told struct {
+	watch Watch
+	name  string
+}
+
+// telling is what was told of one name: the numbers of the last two events.
+type telling struct {
+	last, before uint64
+	renamed      bool // the last one says that a file was renamed to the name
+}
+
+// add adds an event.
+func (t *tellings) add(e Event, number uint64) {
+	if t.names == nil {
+		t.names = make(map[told]*telling)
+	}
+	key := told{e.Watch, e.Name}
+	x := t.names[key]
+	if x == nil {
+		if len(t.names) >= maxTold {
+			t.lost = number
+			return
+		}
+		x = &telling{}
+		t.names[key] = x
+	}
+	x.before, x.last = x.last, number
+	x.renamed = e.Mask&unix.IN_MOVED_TO != 0 && e.Mask&unix.IN_ISDIR == 0
+}
+
+// forget drops the events up to a number.
+func (t *tellings) forget(number uint64) {
+	maps.DeleteFunc(t.names, func(_ told, x *telling) bool { return x.last <= number })
+}
+
+// since returns how many events after number name a path, 2 for more, and whether the last
+// says that a file was renamed to it. Without a watch of its directory, that is not known.
+func (t *tellings) since(number uint64, watches map[string]Watch, p string) (n int, renamed bool, err error) {
+	w, watched := watches[path.Dir(p)]
+	if !watched {
+		return 0, false, fmt.Errorf("the directory of %q was not watched", p)
+	}
+	x := t.names[told{w, path.Base(p)}]
+	switch {
+	case x == nil || x.last <= number:
+		return 0, false, nil
+	case x.before <= number:
+		return 1, x.renamed, nil
+	}
+	return 2, false, nil
+}
+
+// restart forgets what another watching told, up to a number.
+func (t *tellings) restart(number uint64) { t.names, t.lost = nil, number }
+
+// itself reports whether an event after number tells of a watched directory itself.
+func (t *tellings) itself(number uint64, w Watch) bool {
+	x := t.names[told{w, ""}]
+	return x != nil && x.last > number
+}
+
+// noticed returns nil if the watching saw how x became what f found: one file after the other
+// was replaced, each by one rename to its name. So no other content was there. The error says
+// what else may have been: a file that is written in place, or replaced twice before the agent
+// looks, may have been any other for a moment. The caller holds mu.
+func (x *app) noticed(f finding) error {
+	switch {
+	case x.trace == nil:
+		return errors.New("how its files looked before is not known")
+	case f.generation == 0 || f.generation != x.generation:
+		return errors.New("its files were not watched all the time")
+	case x.told.lost > x.handled:
+		return errors.New("more names changed than the agent keeps")
+	}
+	if err := f.Trace.SamePlaces(x.trace); err != nil {
+		return err
+	}
+	for _, dir := range slices.Sorted(maps.Keys(f.watches)) {
+		if x.told.itself(x.handled, f.watches[dir]) {
+			return fmt.Errorf("the directory %q was changed itself", dir)
+		}
+		if dir == "/" {
+			continue
+		}
+		n, _, err := x.told.since(x.handled, f.watches, f.Trace.Place(dir))
+		if err == nil && n > 0 {
+			err = fmt.Errorf("the directory %q was changed", dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	changed, gone := f.Trace.Changed(x.trace)
+	if gone != "" {
+		return fmt.Errorf("%q is not there any more", gone)
+	}
+	for _, p := range changed {
+		n, renamed, err := x.told.since(x.handled, f.watches, f.Trace.Place(p))
+		switch {
+		case err != nil:
+			return err
+		case n != 1 || !renamed:
+			return fmt.Errorf("%q was not replaced by renaming one new file over it", p)
+		}
+	}
+	return nil
+}
+
+// catchUp waits until the watching has told of all that happened before f was found, if f is
+// other content than the log says: its events may be on the way.
+func (a *Apps) catchUp(x *app, f finding) {
+	a.mu.Lock()
+	news := f.err == nil && f.generation != 0 && x.cover.open && x.trace != nil && f.Trace.SameFiles(x.trace) != nil
+	a.mu.Unlock()
+	if !news {
+		return
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, eventPatience)
+	defer cancel()
+	a.follow.sync(ctx) // without it, the change counts as one that was not seen
+}

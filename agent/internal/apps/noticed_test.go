@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apps
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// watched waits until the watching has told of everything, and the app was read after that.
+func (w *world) watched(app string) {
+	w.t.Helper()
+	w.eventually("the watching is up to date", func() bool {
+		w.Measure(w.t.Context(), app)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		x := w.Apps.apps[app]
+		return x.measured && x.generation != 0 && x.events == x.handled
+	})
+}
+
+// TestContentBetween: an app that becomes another one has an unbroken interval only if the
+// watching saw each file replaced by one rename. Any other content may have run for a moment
+// otherwise, and the log says so. Case 114.
+func TestContentBetween(t *testing.T) {
+	link := func(w *world, target string) error {
+		return errors.Join(os.Symlink(target, w.path("current.new")), os.Rename(w.path("current.new"), w.path("current")))
+	}
+	for name, c := range map[string]struct {
+		do   func(w *world) error
+		want string // why it is not known; empty if all is
+	}{
+		"replaced once": {func(w *world) error { w.replace("bin/main", "v2"); return nil }, ""},
+		"replaced, and one beside": {func(w *world) error {
+			w.replace("bin/main", "v2")
+			return os.WriteFile(w.path("bin/log"), []byte("x"), 0o600)
+		}, ""},
+		"two files replaced":              {func(w *world) error { w.replace("bin/main", "v2"); w.replace("lib/a", "a2"); return nil }, ""},
+		"a new one in a listed directory": {func(w *world) error { w.replace("lib/b", "b"); return nil }, ""},
+		"left out": {func(w *world) error {
+			w.replace("bin/main", "v2")
+			return os.WriteFile(w.path("lib/x.log"), []byte("x"), 0o600)
+		}, ""},
+		"twice":    {func(w *world) error { w.replace("bin/main", "evil"); w.replace("bin/main", "v2"); return nil }, `bin/main" was not replaced`},
+		"in place": {func(w *world) error { return os.WriteFile(w.path("bin/main"), []byte("v2"), 0o755) }, `bin/main" was not replaced`},
+		"replaced, then written": {func(w *world) error {
+			w.replace("bin/main", "evil")
+			return os.WriteFile(w.path("bin/main"), []byte("v2"), 0o755)
+		}, `bin/main" was not replaced`},
+		"replaced, then a mode": {func(w *world) error { w.replace("bin/main", "v2"); return os.Chmod(w.path("bin/main"), 0o700) }, `bin/main" was not replaced`},
+		"removed and made": {func(w *world) error {
+			return errors.Join(os.Remove(w.path("bin/main")), os.WriteFile(w.path("bin/main"), []byte("v2"), 0o755))
+		}, `bin/main" was not replaced`},
+		"made in a listed directory":      {func(w *world) error { return os.WriteFile(w.path("lib/b"), []byte("b"), 0o644) }, `lib/b" was not replaced`},
+		"removed from a listed directory": {func(w *world) error { return os.Remove(w.path("lib/sub/c")) }, `lib/sub/c" is not there any more`},
+		"by another name":                 {func(w *world) error { return os.WriteFile(w.path("elsewhere/main"), []byte("v2"), 0o755) }, `bin/main" was not replaced`},
+		"directory replaced": {func(w *world) error {
+			w.write("new/main", "v2", 0o755)
+			return errors.Join(os.Rename(w.path("bin"), w.path("old")), os.Rename(w.path("new"), w.path("bin")))
+		}, `bin" is another one`},
+		"directory replaced and put back": {func(w *world) error {
+			w.replace("bin/main", "v2")
+			return errors.Join(os.Rename(w.path("lib/sub"), w.path("kept")), os.Mkdir(w.path("lib/sub"), 0o755), os.Remove(w.path("lib/sub")), os.Rename(w.path("kept"), w.path("lib/sub")))
+		}, `lib/sub" was changed`},
+		"link turned": {func(w *world) error { return link(w, "releases/2") }, "directory"},
+		"link turned and back, a file replaced": {func(w *world) error {
+			w.replace("bin/main", "v2")
+			return errors.Join(link(w, "releases/2"), link(w, "releases/1"))
+		}, `current" was not replaced`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *Config) { c.Debounce = time.Hour })
+			w.write("bin/main", "v1", 0o755)
+			w.write("lib/a", "a", 0o644)
+			w.write("lib/sub/c", "c", 0o644)
+			w.write("releases/1/x", "x1", 0o644)
+			w.write("releases/2/x", "x2", 0o644)
+			if err := errors.Join(link(w, "releases/1"), os.Mkdir(w.path("elsewhere"), 0o755), os.Link(w.path("bin/main"), w.path("elsewhere/main"))); err != nil {
+				t.Fatal(err)
+			}
+			w.declare("app", list("files", w.path("bin/main"), w.path("current/x")), list("directories", w.path("lib")), list("exclude", "*.log"))
+			w.reload()
+			w.run()
+			w.watched("app")
+			before, n := w.app("app"), len(w.log.all())
+			if err := c.do(w); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Measure(t.Context(), "app"); err != nil {
+				t.Fatal(err)
+			}
+			got := w.since(n)
+			after := w.app("app")
+			if c.want == "" {
+				if len(got) != 1 || got[0] != "app app" || after.From != before.From {
+					t.Errorf("the log says %q, covered since record %d, was %d", got, after.From, before.From)
+				}
+				return
+			}
+			if len(got) != 2 || !strings.HasPrefix(got[0], "unmeasured app: "+forAMoment) || !strings.Contains(got[0], c.want) || got[1] != "app app" || after.From != after.Record {
+				t.Errorf("the log says %q, covered since record %d", got, after.From)
+			}
+		})
+	}
+}
+
+// TestMeasuredRightAfter: an event that is on its way when the app is read is waited for.
+func TestMeasuredRightAfter(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.RateBurst = 1 << 30 })
+	w.declare("app", list("files", w.write("bin/main", "v", 0o755)))
+	w.reload()
+	w.run()
+	w.watched("app")
+	n := len(w.log.all())
+	const rounds = 200
+	for round := range rounds {
+		w.replace("bin/main", fmt.Sprint(round))
+		if _, err := w.Measure(t.Context(), "app"); err != nil {
+			t.Fatal(err)
+		}
+		if s := w.app("app"); !w.Covers("app", digestOf(fmt.Sprint(round))) {
+			t.Fatalf("%+v", s)
+		}
+		w.watched("app") // so that the next rename is the first since the reading
+	}
+	if got := w.since(n); len(got) != rounds {
+		t.Errorf("%d records of %d changes, among them %q", len(got), rounds, got[:min(len(got), 9)])
+	}
+}
