@@ -189,12 +189,22 @@ func (b *bed) app(name string) api.App {
 // exit code and what it prints.
 func (b *bed) judge(app string) (int, string) {
 	b.t.Helper()
+	return b.judgeDigests(app, *b.app(app).Digest)
+}
+
+// judgeDigests does that with these digests.
+func (b *bed) judgeDigests(app string, digests ...evidence.Digest) (int, string) {
+	b.t.Helper()
+	var listed []string
+	for _, d := range digests {
+		listed = append(listed, fmt.Sprintf("%q", d.String()))
+	}
 	nonce := bytes.Repeat([]byte{7}, 32)
 	document, err := b.machine.Client().Evidence(b.t.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
 	must(b.t, err)
 	policy, err := os.ReadFile(b.machine.Policy())
 	must(b.t, err)
-	rule := fmt.Sprintf("\ntolerate_unmeasured = true\ntolerate_gaps = true\n[[app]]\nname = %q\nunit = \"%s.service\"\nuser = \"root\"\ndigests = [%q]\n", app, app, b.app(app).Digest)
+	rule := fmt.Sprintf("\ntolerate_unmeasured = true\ntolerate_gaps = true\n[[app]]\nname = %q\nunit = \"%s.service\"\nuser = \"root\"\ndigests = [%s]\n", app, app, strings.Join(listed, ", "))
 	before, after, _ := strings.Cut(string(policy), "\n[[launch]]")
 	rule, list, _ := strings.Cut(rule, "[[app]]")
 	dir := b.t.TempDir()

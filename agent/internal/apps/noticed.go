@@ -28,10 +28,34 @@ type told struct {
 	name  string
 }
 
-// telling is what was told of one name: the numbers of the last two events.
+// telling is what was told of one name: the numbers of the last two events, and what the last
+// one was.
 type telling struct {
 	last, before uint64
-	renamed      bool // the last one says that a file was renamed to the name
+	kind         kind
+}
+
+// kind is what happened to a name.
+type kind uint8
+
+const (
+	unclear  kind = iota // anything, among it several events
+	nothing              // no event
+	replaced             // a file was renamed to the name, over another or not
+	removed              // a file was removed, or renamed to another name
+)
+
+// kindOf returns what an event says of its name.
+func kindOf(mask uint32) kind {
+	switch {
+	case mask&unix.IN_ISDIR != 0:
+		return unclear
+	case mask&unix.IN_MOVED_TO != 0:
+		return replaced
+	case mask&(unix.IN_MOVED_FROM|unix.IN_DELETE) != 0:
+		return removed
+	}
+	return unclear
 }
 
 // add adds an event.
@@ -50,7 +74,7 @@ func (t *tellings) add(e Event, number uint64) {
 		t.names[key] = x
 	}
 	x.before, x.last = x.last, number
-	x.renamed = e.Mask&unix.IN_MOVED_TO != 0 && e.Mask&unix.IN_ISDIR == 0
+	x.kind = kindOf(e.Mask)
 }
 
 // forget drops the events up to a number.
@@ -58,21 +82,21 @@ func (t *tellings) forget(number uint64) {
 	maps.DeleteFunc(t.names, func(_ told, x *telling) bool { return x.last <= number })
 }
 
-// since returns how many events after number name a path, 2 for more, and whether the last
-// says that a file was renamed to it. Without a watch of its directory, that is not known.
-func (t *tellings) since(number uint64, watches map[string]Watch, p string) (n int, renamed bool, err error) {
+// since returns what happened to a path after the event of a number. Without a watch of its
+// directory, that is not known.
+func (t *tellings) since(number uint64, watches map[string]Watch, p string) (kind, error) {
 	w, watched := watches[path.Dir(p)]
 	if !watched {
-		return 0, false, fmt.Errorf("the directory of %q was not watched", p)
+		return unclear, fmt.Errorf("the directory of %q was not watched", p)
 	}
 	x := t.names[told{w, path.Base(p)}]
 	switch {
 	case x == nil || x.last <= number:
-		return 0, false, nil
+		return nothing, nil
 	case x.before <= number:
-		return 1, x.renamed, nil
+		return x.kind, nil
 	}
-	return 2, false, nil
+	return unclear, nil
 }
 
 // restart forgets what another watching told, up to a number.
@@ -85,9 +109,9 @@ func (t *tellings) itself(number uint64, w Watch) bool {
 }
 
 // noticed returns nil if the watching saw how x became what f found: one file after the other
-// was replaced, each by one rename to its name. So no other content was there. The error says
-// what else may have been: a file that is written in place, or replaced twice before the agent
-// looks, may have been any other for a moment. The caller holds mu.
+// was removed, or replaced by one rename to its name. So no other content was there. The error
+// says what else may have been: a file that is written in place, or replaced twice before the
+// agent looks, may have been any other for a moment. The caller holds mu.
 func (x *app) noticed(f finding) error {
 	switch {
 	case x.trace == nil:
@@ -107,8 +131,8 @@ func (x *app) noticed(f finding) error {
 		if dir == "/" {
 			continue
 		}
-		n, _, err := x.told.since(x.handled, f.watches, f.Trace.Place(dir))
-		if err == nil && n > 0 {
+		what, err := x.told.since(x.handled, f.watches, f.Trace.Place(dir))
+		if err == nil && what != nothing {
 			err = fmt.Errorf("the directory %q was changed", dir)
 		}
 		if err != nil {
@@ -116,16 +140,22 @@ func (x *app) noticed(f finding) error {
 		}
 	}
 	changed, gone := f.Trace.Changed(x.trace)
-	if gone != "" {
-		return fmt.Errorf("%q is not there any more", gone)
+	for _, p := range gone {
+		what, err := x.told.since(x.handled, f.watches, x.trace.Place(p))
+		if err == nil && what != removed {
+			err = fmt.Errorf("%q was not just removed", p)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for _, p := range changed {
-		n, renamed, err := x.told.since(x.handled, f.watches, f.Trace.Place(p))
-		switch {
-		case err != nil:
+		what, err := x.told.since(x.handled, f.watches, f.Trace.Place(p))
+		if err == nil && what != replaced {
+			err = fmt.Errorf("%q was not replaced by renaming one new file over it", p)
+		}
+		if err != nil {
 			return err
-		case n != 1 || !renamed:
-			return fmt.Errorf("%q was not replaced by renaming one new file over it", p)
 		}
 	}
 	return nil

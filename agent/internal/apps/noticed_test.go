@@ -56,7 +56,10 @@ func TestContentBetween(t *testing.T) {
 			return errors.Join(os.Remove(w.path("bin/main")), os.WriteFile(w.path("bin/main"), []byte("v2"), 0o755))
 		}, `bin/main" was not replaced`},
 		"made in a listed directory":      {func(w *world) error { return os.WriteFile(w.path("lib/b"), []byte("b"), 0o644) }, `lib/b" was not replaced`},
-		"removed from a listed directory": {func(w *world) error { return os.Remove(w.path("lib/sub/c")) }, `lib/sub/c" is not there any more`},
+		"removed from a listed directory": {func(w *world) error { return os.Remove(w.path("lib/sub/c")) }, ""},
+		"moved out of a listed directory": {func(w *world) error { return os.Rename(w.path("lib/sub/c"), w.path("c")) }, ""},
+		"replaced, then removed":          {func(w *world) error { w.replace("lib/sub/c", "evil"); return os.Remove(w.path("lib/sub/c")) }, `lib/sub/c" was not just removed`},
+		"removed with its directory":      {func(w *world) error { return os.RemoveAll(w.path("lib/sub")) }, `sub/c" was not watched`},
 		"by another name":                 {func(w *world) error { return os.WriteFile(w.path("elsewhere/main"), []byte("v2"), 0o755) }, `bin/main" was not replaced`},
 		"directory replaced": {func(w *world) error {
 			w.write("new/main", "v2", 0o755)

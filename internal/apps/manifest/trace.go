@@ -192,9 +192,9 @@ func (t *Trace) FilesSince(before *Trace) error {
 // SameFiles returns nil if the files and links themselves are the same as before.
 func (t *Trace) SameFiles(before *Trace) error { return sameMarks(t.Files, before.Files) }
 
-// Changed returns the files and links that are not the same as before, ascending by path.
-// Gone is the first that is not there any more, empty if none is.
-func (t *Trace) Changed(before *Trace) (changed []string, gone string) {
+// Changed returns the files and links that are not the same as before, and those that are not
+// there any more, each ascending by path.
+func (t *Trace) Changed(before *Trace) (changed, gone []string) {
 	for _, p := range slices.Sorted(maps.Keys(t.Files)) {
 		if old, known := before.Files[p]; !known || old != t.Files[p] {
 			changed = append(changed, p)
@@ -202,10 +202,10 @@ func (t *Trace) Changed(before *Trace) (changed []string, gone string) {
 	}
 	for _, p := range slices.Sorted(maps.Keys(before.Files)) {
 		if _, still := t.Files[p]; !still {
-			return changed, p
+			gone = append(gone, p)
 		}
 	}
-	return changed, ""
+	return changed, gone
 }
 
 // SamePlaces returns nil if the directories on the ways to the files are the same ones.

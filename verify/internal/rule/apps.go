@@ -106,7 +106,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
 		w.demandIf(a.Interpreter == Refuse, "The log records for the application %q more than an interpreter.", a.Name)
 		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))
-		w.openIf(len(a.Digests) > 1, "What was there for a moment when the application %q was changed from one listed digest to another: the agent measures up to 2 s later.", a.Name)
+		w.openIf(len(a.Digests) > 1, "Which mixtures of files ran when the application %q was changed from one listed digest to another: files are replaced one after the other.", a.Name)
 	}
 	w.demandIf(r.Carried == Refuse, "A restart of the agent, or a gap, counts as an interruption, whatever the agent states of it.")
 	w.openIf(r.Carried != Refuse && len(r.Apps) > 0, "Whether the agent is right to state that nothing can have changed while it was restarted (carried = \"refuse\" does not rely on it).")
