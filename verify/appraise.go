@@ -161,6 +161,12 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 	if err != nil {
 		return nil, err
 	}
+	a.bareReport(r)
+	return a.result(), nil
+}
+
+// bareReport runs every step on a bare report.
+func (a *appraiser) bareReport(r RawReport) {
 	const why = "a bare report contains nothing of the kind"
 	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.Definitions, paravisor.BindingDefinitions, replay.FirmwareDefinitions)
 	body, certificates := r.Report, r.Certificates
@@ -170,13 +176,12 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 		certificates = slices.Concat(certificates, stapled)
 	}
 	a.judge(r.Kind, body, certificates)
-	want := expect.ReportData
+	want := a.expect.ReportData
 	if want == nil {
-		want = expect.Nonce
+		want = a.expect.Nonce
 	}
 	report.CheckExpected(a.Findings, a.report, want)
 	a.judgePolicy()
-	return a.result(), nil
 }
 
 // AppraiseParavisor appraises what an Azure paravisor vouches for. [Expect.Nonce] is

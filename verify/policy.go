@@ -148,7 +148,7 @@ func ParsePolicy(text []byte) (*Policy, error) { return rule.Parse(text) }
 // of it may be broken. The appraisal is under a policy that accepts everything genuine,
 // and says nothing about what is acceptable.
 func DraftPolicy(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
-	s, a, err := survey(document, c, expect, now)
+	s, a, err := surveyEvidence(document, c, expect, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -162,7 +162,7 @@ func DraftPolicy(document []byte, c Config, expect Expect, now time.Time) (text 
 // not verify: its maker chose what the policy accepts. Only a document without a report that
 // can be read is refused.
 func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
-	s, a, err := survey(document, c, expect, now)
+	s, a, err := surveyEvidence(document, c, expect, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -172,21 +172,43 @@ func DraftPolicyFromUnverifiedEvidence(document []byte, c Config, expect Expect,
 	return rule.NewDraft(s), a, nil
 }
 
-// survey appraises a document under a policy that accepts everything genuine.
-func survey(document []byte, c Config, expect Expect, now time.Time) (*rule.Golden, *Appraisal, error) {
+// DraftPolicyFromReport does what [DraftPolicy] does for a bare report, which vouches for no
+// vTPM and no log. The draft accepts bare reports alone.
+func DraftPolicyFromReport(r RawReport, c Config, expect Expect, now time.Time) (text []byte, a *Appraisal, err error) {
+	p := rule.Survey()
+	p.Binding = BindingNone
+	s, a, err := survey(p, c, MaterialReport, expect, now, func(a *appraiser) { a.bareReport(r) })
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.Verdict != Pass {
+		return nil, a, &RefusedError{Appraisal: a}
+	}
+	return rule.NewDraft(s), a, nil
+}
+
+// surveyEvidence appraises a document under a policy that accepts everything genuine.
+func surveyEvidence(document []byte, c Config, expect Expect, now time.Time) (*rule.Golden, *Appraisal, error) {
 	p := rule.Survey()
 	p.StartValues = statedStart(document)
+	return survey(p, c, MaterialEvidence, expect, now, func(a *appraiser) {
+		if e := statement.Parse(a.Findings, document); e != nil {
+			a.evidence(e)
+		}
+	})
+}
+
+// survey appraises material under p.
+func survey(p *rule.Policy, c Config, m Material, expect Expect, now time.Time, run func(*appraiser)) (*rule.Golden, *Appraisal, error) {
 	v, err := New(p, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	a, err := v.begin(MaterialEvidence, expect, now)
+	a, err := v.begin(m, expect, now)
 	if err != nil {
 		return nil, nil, err
 	}
-	if e := statement.Parse(a.Findings, document); e != nil {
-		a.evidence(e)
-	}
+	run(a)
 	r := a.result()
 	g := &rule.Golden{Subject: a.subject(), Unverified: r.Verdict != Pass}
 	for _, c := range r.Failed() {

@@ -153,3 +153,40 @@ func TestGetCollateral(t *testing.T) {
 		}
 	}
 }
+
+// TestDraftFromReport: case 113: a policy is drafted from a bare report in any form, accepts
+// that report, and refuses that of another launch.
+func TestDraftFromReport(t *testing.T) {
+	r := evidencetest.NewReport(snp.Genoa)
+	var data [64]byte
+	copy(data[:], evidencetest.Nonce)
+	report, certificates := r.Make(t, data)
+	r.Body = func(b []byte) { b[0x90] ^= 1 }
+	other, _ := r.Make(t, data)
+	files := map[string][]byte{"report": report, "text": []byte(base64.StdEncoding.EncodeToString(report)), "other": other, "root.pem": rootPEM(t)}
+	common := []string{"--at", "2026-06-01T12:00:00Z", "--trust-test-root-that-vouches-for-no-hardware", "root.pem"}
+	for i, der := range certificates {
+		name := string('a' + rune(i))
+		files[name] = der
+		common = append(common, "--certificate", name)
+	}
+	t.Chdir(folder(t, files))
+	verify := func(file string) int {
+		code, _, _ := agentctl(t, append([]string{"verify", "--policy", "policy.toml", "--snp-report", file, "--nonce", hex.EncodeToString(evidencetest.Nonce)}, common...)...)
+		return code
+	}
+	for _, from := range []string{"report", "text"} {
+		if code, stdout, stderr := agentctl(t, append([]string{"policy", "init", "--from", from, "--out", "policy.toml"}, common...)...); code != 0 {
+			t.Fatalf("%s: exit code %d\n%s%s", from, code, stdout, stderr)
+		}
+		if code := verify("text"); code != 0 {
+			t.Errorf("%s: the policy refuses its own machine: exit code %d", from, code)
+		}
+		if code := verify("other"); code != 5 {
+			t.Errorf("%s: another launch: exit code %d, want 5", from, code)
+		}
+	}
+	if code, _, stderr := agentctl(t, append([]string{"policy", "init", "--from", "report", "--audience", "x"}, common...)...); code != exitMisuse || !strings.Contains(stderr, "bare report") {
+		t.Errorf("with an audience: exit code %d\n%s", code, stderr)
+	}
+}

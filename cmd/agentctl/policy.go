@@ -10,6 +10,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 const policyUsage = `Usage: agentctl policy COMMAND [flags]
@@ -45,7 +46,7 @@ until you decide, the policy may refuse that machine.
 
 Evidence with a broken signature, binding or log is refused.
 
-  --from EVIDENCE        evidence of the golden machine; required
+  --from EVIDENCE        evidence of the golden machine, or its bare report; required
   --out FILE             file to write (default: standard output)
   --audience NAME        audience that the evidence was asked for, if any
   --collateral DIR       files from "agentctl collateral fetch"
@@ -80,14 +81,10 @@ func policyInitCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if o, err = o.withCollateral(reportInEvidence(document)); err != nil {
-			return err
+		text, a, err := draftPolicy(o, from, document, unverified)
+		if x := new(exitError); errors.As(err, &x) {
+			return x
 		}
-		draft := verify.DraftPolicy
-		if unverified {
-			draft = verify.DraftPolicyFromUnverifiedEvidence
-		}
-		text, a, err := draft(document, o.Config, o.Expect, o.at)
 		if errors.As(err, new(*verify.RefusedError)) {
 			return t.refuseDraft(a)
 		}
@@ -105,6 +102,28 @@ func policyInitCommand(t *terminal) *cobra.Command {
 	c.Flags().StringVar(&audience, "audience", "", "")
 	c.Flags().BoolVar(&unverified, "from-unverified-evidence", false, "")
 	return c
+}
+
+// draftPolicy drafts a policy from evidence, or from a bare report in any form that is read.
+func draftPolicy(o *appraisalInputs, from string, document []byte, unverified bool) ([]byte, *verify.Appraisal, error) {
+	report := reportInEvidence(document)
+	bare := report == nil
+	if bare {
+		report = reportIn(document, 0)
+	}
+	with, err := o.withCollateral(report[:min(len(report), snp.ReportSize)])
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case bare && report != nil && (unverified || o.Audience != ""):
+		return nil, nil, misuse(fmt.Errorf("%s is a bare report, which --audience and --from-unverified-evidence are not for", from))
+	case bare && report != nil:
+		return verify.DraftPolicyFromReport(verify.RawReport{Kind: evidence.ReportSNP, Report: report}, with.Config, with.Expect, with.at)
+	case unverified:
+		return verify.DraftPolicyFromUnverifiedEvidence(document, with.Config, with.Expect, with.at)
+	}
+	return verify.DraftPolicy(document, with.Config, with.Expect, with.at)
 }
 
 // refuseDraft says why no policy is drafted from the evidence.

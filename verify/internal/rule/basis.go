@@ -68,7 +68,10 @@ func (r *BasisRules) explain(_ *Policy, w *Words) {
 	w.demandIf(r.Basis.All == check.ByLaunch, "Nothing that is demanded here, and no caller, rests on the guest's word alone.")
 }
 
-func (*BasisRules) draft(_ *Golden, d *Draft) {
+func (*BasisRules) draft(g *Golden, d *Draft) {
+	if g.bare() {
+		return
+	}
 	d.tables.offer("On whose word evidence may rest. \"tpm\" needs ak_names or [[enrolment]], \"launch\" a [[launch]] that covers \"firmware+kernel+cmdline+system\". Without these, the guest's word is enough.",
 		"# [basis]\n# history = \"tpm\"\n# caller = \"launch\"\n")
 }

@@ -70,7 +70,10 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 	w.openIf(c.Unit == "" && c.UID == nil, "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
 }
 
-func (*CallerRules) draft(_ *Golden, d *Draft) {
+func (*CallerRules) draft(g *Golden, d *Draft) {
+	if g.bare() {
+		return
+	}
 	d.tables.say("DANGER: the draft does not say which caller may ask for evidence: [caller] does. Even then the caller, and the key that it names, are the guest's word, unless the launch covers the whole system.")
 }
 

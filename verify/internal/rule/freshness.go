@@ -89,7 +89,11 @@ func (r *FreshnessRules) survey() {
 	r.Freshness, r.MaxAnchorAge = AnchoredReport, Duration(366*24*time.Hour)
 }
 
-func (*FreshnessRules) draft(_ *Golden, d *Draft) {
+func (*FreshnessRules) draft(g *Golden, d *Draft) {
+	if g.bare() {
+		d.root.dangerIf(true, "freshness = \"any\"", "only a nonce of 16 bytes or more, which you give to verify, dates a bare report.")
+		return
+	}
 	d.root.offer("A report of its own for each request. Reports are scarce: an anchored one of some minutes takes far more requests.", "freshness = \"fresh\"\n# freshness = \"anchored\"\n# max_anchor_age = \"10m\"")
 }
 

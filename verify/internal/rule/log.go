@@ -78,6 +78,10 @@ func (r *LogRules) survey() {
 }
 
 func (*LogRules) draft(g *Golden, d *Draft) {
+	if g.bare() {
+		d.root.offer("For bare reports, which vouch for no vTPM, no log and no application.", "binding = \"none\"\nlog = \"optional\"")
+		return
+	}
 	log, state := g.Log, g.LogState
 	d.root.dangerIf(state != LogRead, "log = \"optional\"", "the evidence contains no log that could be read, so nothing is known of the applications.")
 	if state != LogRead {

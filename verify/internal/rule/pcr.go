@@ -75,6 +75,9 @@ func (r *PCRRules) explain(_ *Policy, w *Words) {
 // draft pins nothing: a value may differ from boot to boot. The log explains those of its
 // own PCR.
 func (*PCRRules) draft(g *Golden, d *Draft) {
+	if g.bare() {
+		return
+	}
 	t := &d.tables
 	t.say("Quoted PCRs that no log of the agent explains. Remove the # if the value is the same on every good machine and at every boot; what is not pinned is not asserted.")
 	q := cmp.Or(g.Quote, new(quote.Quote)) // of evidence that does not verify, it may be absent

@@ -77,6 +77,9 @@ type Golden struct {
 	Failed     []check.Check // checks that it failed
 }
 
+// bare reports whether the machine gave a report alone.
+func (g *Golden) bare() bool { return !g.Material.Quote }
+
 // product returns the processor line: that of the chain, else that of the report alone.
 func (g *Golden) product() string {
 	return cmp.Or(g.SNP.Product, strings.ToLower(g.SNP.Report.Product().String()))
