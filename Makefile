@@ -23,7 +23,7 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench install package test-package test-vm setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ model: ## search the formal model of evidence (docs/model): who breaks which pro
 
 bench: ## measure start-up, memory and throughput
 	@GO="$(GO)" scripts/bench.sh
+
+soak: ## load the agent with all kinds of clients for SOAK (default 20m), as root, and check that it does not grow
+	@SOAK="$${SOAK:-20m}" $(GO) test ./test/isolation -run '^TestSoak$$' -count=1 -v -timeout 0
 
 install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is not for production)
 	$(MAKE) build COMMANDS="$(PRODUCTION)"

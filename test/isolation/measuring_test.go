@@ -30,7 +30,9 @@ func (m *machine) measureChanged() party {
 		p.Replace = append(p.Replace, name)
 	}
 	if m.PID() != 0 {
-		_, err := m.Admin().Reload(m.t.Context())
+		admin := m.Admin()
+		defer admin.Close()
+		_, err := admin.Reload(m.t.Context())
 		must(m.t, err)
 	}
 	return p

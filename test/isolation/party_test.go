@@ -52,13 +52,15 @@ type account struct {
 	Refused map[string]int  // others, by code or error
 }
 
-func (a account) median() time.Duration {
+func (a account) median() time.Duration { return a.percentile(50) }
+
+func (a account) percentile(p int) time.Duration {
 	if len(a.Times) == 0 {
 		return 0
 	}
 	t := slices.Clone(a.Times)
 	slices.Sort(t)
-	return t[len(t)/2]
+	return t[len(t)*p/100]
 }
 
 // runParty is the main function of a party.
