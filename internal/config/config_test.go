@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -196,5 +197,32 @@ func TestIdentityIsNotRepeated(t *testing.T) {
 	_, err := Parse("c.toml", []byte("[keys]\nrecovery_recipients = [\""+identity+"\"]"), Default())
 	if err == nil || strings.Contains(strings.ToUpper(err.Error()), identity[:20]) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestTypesInOurWords: each key with each kind of value is taken, or refused with its line and
+// in words of the file: a number is never a time span, and no type of Go is named.
+func TestTypesInOurWords(t *testing.T) {
+	ours := regexp.MustCompile(`\b(u?int(8|16|32|64)?|float64|time\.Duration|struct|reflect|unmarshal|toml: |cannot be stored|cannot decode|nil|slice)\b`)
+	v := reflect.ValueOf(Default())
+	for i := range v.NumField() {
+		for j := range v.Field(i).NumField() {
+			key := v.Type().Field(i).Tag.Get("toml") + "." + v.Field(i).Type().Field(j).Tag.Get("toml")
+			for _, value := range []string{
+				"1", "10000000000", "-1", "0x7fffffffffffffff", "9223372036854775808", "-9223372036854775809", "1.5", "inf", "1e3", "true", `"5"`, `"x"`, `""`,
+				"[]", "[1]", "[[]]", `["x"]`, "{}", "{a = 1}", "1979-05-27", "07:32:00", "0123", "1__0", "0x", "'a'", "",
+			} {
+				_, err := Parse("c.toml", []byte(key+" = "+value), Default())
+				if err == nil {
+					if _, span := v.Field(i).Field(j).Interface().(Duration); span && value[0] != '"' {
+						t.Errorf("%s = %s is taken for a time span", key, value)
+					}
+					continue
+				}
+				if said := strings.ReplaceAll(err.Error(), key, ""); ours.MatchString(said) || !strings.Contains(said, "c.toml:1:") {
+					t.Errorf("%s = %s: %v", key, value, err)
+				}
+			}
+		}
 	}
 }
