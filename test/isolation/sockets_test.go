@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/cvm-agentd/agentd/api"
 )
 
 // Fresh evidence takes a place until the platform has made a report. Anchored evidence takes
@@ -87,5 +89,33 @@ func TestUsersAreServedEqually(t *testing.T) {
 				t.Errorf("served: %v, want at most a factor of two between least and most", served)
 			}
 		})
+	}
+}
+
+// Case 106: no call that a client can make keeps root, or a client with other work, from an
+// answer: each route is flooded, with each value of its parameters.
+func TestEveryRouteIsFlooded(t *testing.T) {
+	m := switchOn(t)
+	for _, r := range []api.Route{
+		api.CallSelf.Route, api.CallStatus.Route, api.CallLog.Route, api.CallEvidence.Route, api.CallAK.Route,
+		api.CallDerive.Route, api.CallSeal.Route, api.CallUnseal.Route, api.CallDiscard.Route, api.CallContract.Route,
+	} {
+		paths := []string{r.Path}
+		for _, q := range r.Query {
+			for _, word := range q.Words {
+				paths = append(paths, r.Path+"?"+q.Name+"="+word)
+			}
+		}
+		for _, path := range paths {
+			t.Run(r.Name+" "+path, func(t *testing.T) {
+				m := *m
+				m.t = t
+				flood := m.asOther(party{Connections: 64, Method: r.Method, Path: path, Body: r.Example})
+				for _, work := range []party{m.measure(), m.anchored()} {
+					work.Requests, work.For = 30, 0
+					m.ratio(work, []party{flood})
+				}
+			})
+		}
 	}
 }
