@@ -5,6 +5,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -17,13 +18,19 @@ import (
 // TestParts: an answer in parts is that of one piece, whatever their sizes, and its connection
 // serves the next request. The parts, which other answers share, stay as they are.
 func TestParts(t *testing.T) {
-	var answer []byte
-	f := &fake{attest: func(context.Context, api.EvidenceRequest, evidence.Caller) ([]byte, error) { return answer, nil }}
+	sizes := []int{0, 1, 2, 3, 511, 512, 513, 2048, 4095, 4096, 4097, 9_000, 300_000, 4 << 20, 5}
+	answers := make(map[string][]byte, len(sizes)) // by nonce
+	for i, size := range sizes {
+		answers[fmt.Sprintf("%016d", i)] = bytes.Repeat([]byte{'a' + byte(i), '-', 'z'}, size/3+1)[:size]
+	}
+	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, _ evidence.Caller) ([]byte, error) {
+		return answers[string(r.Nonce)], nil
+	}}
 	r := run(t, f, Limits{}, nil)
 	c := as(r.client, 1)
 	defer c.CloseIdleConnections()
-	for i, size := range []int{0, 1, 2, 3, 511, 512, 513, 2048, 4095, 4096, 4097, 9_000, 300_000, 4 << 20, 5} {
-		answer = bytes.Repeat([]byte{'a' + byte(i), '-', 'z'}, size/3+1)[:size]
+	for i, size := range sizes {
+		answer := answers[fmt.Sprintf("%016d", i)]
 		want := bytes.Clone(answer)
 		q, err := http.NewRequest(http.MethodPost, "http://agentd/v1/evidence", strings.NewReader(nonceBody(i)))
 		if err != nil {

@@ -104,23 +104,26 @@ func TestPaths(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	var got api.EvidenceRequest
+	requests := make(chan api.EvidenceRequest, 2)
 	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
-		got = r
+		requests <- r
 		return []byte("{}"), nil
 	}}
 	r := run(t, f, Limits{}, nil)
 	if status, b, _ := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path, `{"nonce":"`+goodNonce+`"}`); status != 200 {
 		t.Fatal(string(b))
 	}
-	if got.Freshness != evidence.Fresh || got.Log != api.LogWhole {
+	if got := <-requests; got.Freshness != evidence.Fresh || got.Log != api.LogWhole {
 		t.Errorf("got %+v", got)
 	}
 	status, b, _ := ask(t, as(r.client, 1000), "POST", api.CallEvidence.Path,
 		`{"nonce":"`+base64Of(make([]byte, 64))+`","audience":"`+strings.Repeat("é", 128)+`","userData":"`+base64Of(make([]byte, 4096))+
 			`","publicKey":"`+base64Of(make([]byte, 8192))+`","freshness":"anchored","log":"from","logStart":9007199254740991}`)
-	if status != 200 || got.LogStart != 1<<53-1 {
-		t.Errorf("the largest request: %d %s", status, b)
+	if status != 200 {
+		t.Fatalf("the largest request: %d %s", status, b)
+	}
+	if got := <-requests; got.LogStart != 1<<53-1 {
+		t.Errorf("the largest request: %+v", got)
 	}
 }
 
