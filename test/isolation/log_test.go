@@ -3,9 +3,13 @@
 package isolation
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// heldErrors finds the number of errors that were counted instead of written.
+var heldErrors = regexp.MustCompile(`(?m)^agentd_journal_held_total\{level="error"\} (\d+)`)
 
 // maxLines is how many lines about one failure the log may have, whatever clients do: a few of
 // each kind, and then their number.
@@ -29,6 +33,13 @@ func TestFailuresDoNotFillTheLog(t *testing.T) {
 			t.Logf("%d requests failed, %d lines", failed, lines)
 			if failed < 5*maxLines {
 				t.Fatalf("only %d requests failed", failed)
+			}
+			admin := m.Admin()
+			defer admin.Close()
+			metrics, err := admin.Metrics(t.Context())
+			must(t, err)
+			if held := heldErrors.FindSubmatch(metrics); held == nil || len(held[1]) < 2 {
+				t.Errorf("the metrics do not count what the log leaves out: %q", held)
 			}
 			if lines > maxLines {
 				t.Errorf("%d lines for %d requests that failed, want at most %d:\n%.2000s", lines, failed, maxLines, m.Output())
