@@ -61,7 +61,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("limits.%s has no figures", key)
 		}
 	}
-	for _, resource := range []string{"answers", "bodies", "tpm", "log", "platform", "store", "hashing", "executables"} {
+	for _, resource := range []string{"answers", "bodies", "processors", "tpm", "log", "platform", "store", "hashing", "executables"} {
 		if !strings.Contains(text, "\nagentd_turn_capacity{resource=\""+resource+"\"") {
 			t.Errorf("the queue of %s has no figures", resource)
 		}

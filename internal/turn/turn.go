@@ -86,6 +86,7 @@ type Options struct {
 	Each     int64            // most of the capacity that one party uses; all of it if zero
 	Spare    int64            // further capacity, for parties that have at most Little in use
 	Little   int64            // see Spare
+	Reserve  int64            // of the capacity, which work of the lowest class leaves to others
 	Waiting  int              // most pieces of work of one party that wait; no limit if zero
 	Floor    int              // grants after which a class that was passed over is next; 16 if zero
 	Now      func() time.Time // time.Now if nil
@@ -127,6 +128,7 @@ func New(o Options) *Queue {
 // lane is the work of one class.
 type lane struct {
 	parties map[string]*party // that have work
+	used    int64             // of the resource, by all parties
 	clock   time.Duration     // the service that the party served last had before that
 	waiting int               // pieces of work in all queues
 	counts  Counts
@@ -225,6 +227,7 @@ func (q *Queue) leave(l *lane, name string, p *party, w *work) {
 	*w.pool -= w.cost
 	q.active--
 	p.used -= w.cost
+	l.used -= w.cost
 	p.served += q.charge(q.o.Now().Sub(w.since), w.cost)
 	l.part(name)
 	q.dispatch()
@@ -267,7 +270,7 @@ func (q *Queue) next(share int64) (*lane, *party) {
 	for c := range q.lanes { // from the lowest class
 		l := &q.lanes[c]
 		p := l.next(share)
-		if p == nil {
+		if p == nil || Class(c) == Inquiry && q.o.Reserve > 0 && l.used+p.queue[0].cost > q.o.Capacity-q.o.Reserve {
 			continue
 		}
 		if first, turn = l, p; l.passed >= q.o.Floor {
@@ -308,6 +311,7 @@ func (q *Queue) grant(l *lane, p *party, pool *int64) {
 		l.counts.waited(w.since.Sub(w.came))
 	}
 	p.used += w.cost
+	l.used += w.cost
 	l.waiting--
 	l.passed = 0
 	l.clock = max(l.clock, p.served)

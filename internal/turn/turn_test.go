@@ -247,6 +247,31 @@ func TestNothingIsLost(t *testing.T) {
 }
 
 // Work is raised to a class, never lowered, and stays that of its party.
+// The lowest class leaves the reserve to others, however many parties ask.
+func TestReserve(t *testing.T) {
+	q := turn.New(turn.Options{Capacity: 3, Reserve: 2})
+	first := q.Try(who(turn.Inquiry, "a"), 1)
+	if first == nil {
+		t.Fatal("the lowest class has no part at all")
+	}
+	if q.Try(who(turn.Inquiry, "b"), 1) != nil {
+		t.Error("the lowest class has the reserve")
+	}
+	for _, party := range []string{"c", "d"} {
+		leave := q.Try(who(turn.Evidence, party), 1)
+		if leave == nil {
+			t.Fatal("another class does not have the reserve")
+		}
+		defer leave()
+	}
+	first()
+	if again := q.Try(who(turn.Inquiry, "b"), 1); again == nil {
+		t.Error("the lowest class does not have what another party of it gave back")
+	} else {
+		again()
+	}
+}
+
 func TestAtLeast(t *testing.T) {
 	for c := turn.Inquiry; c <= turn.Start; c++ {
 		for least := turn.Inquiry; least <= turn.Start; least++ {

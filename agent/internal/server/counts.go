@@ -68,6 +68,8 @@ func (s *shares) metrics(to *metrics.Set, socket metrics.Label) {
 	gate, bodies := s.gate.Stats(), s.bodies.Stats()
 	gate.Metrics(to, "answers", socket)
 	bodies.Metrics(to, "bodies", socket)
+	processors := s.processors.Stats()
+	processors.Metrics(to, "processors", socket)
 	open, most, evicted := s.conns.counts()
 	to.Counter("agentd_connections_evicted", "Connections without a request that gave way to another one.", float64(evicted), socket)
 	refused := s.counts.refused()

@@ -62,23 +62,23 @@ type Enroller interface {
 
 // agentRoutes are the routes about the agent itself, and those of administration.
 var agentRoutes = []route{
-	handle(api.CallSelf, (*Server).self),
+	handle(api.CallSelf, (*Server).self).brief(),
 	handle(api.CallStatus, (*Server).status),
 	handle(api.CallLog, (*Server).log),
 	handle(api.CallEvidence, (*Server).evidence),
 	handle(api.CallOpenAPI, func(*Server, *call, api.None) (job, error) {
 		document := api.OpenAPI{}.String()
-		return job{small + int64(len(document)), func(context.Context) (any, error) { return raw(document), nil }}, nil
-	}),
-	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }),
+		return job{bytes: small + int64(len(document)), run: func(context.Context) (any, error) { return raw(document), nil }}, nil
+	}).brief(),
+	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }).brief(),
 	handle(api.CallMetrics, func(s *Server, _ *call, _ api.None) (job, error) {
-		return job{ofMetrics, func(context.Context) (any, error) { return s.metrics(), nil }}, nil
-	}),
+		return job{bytes: ofMetrics, run: func(context.Context) (any, error) { return s.metrics(), nil }}, nil
+	}).brief(),
 	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
 		return api.Apps{Apps: s.Apps.List()}, nil
-	}),
+	}).brief(),
 	handle(api.CallMeasure, func(s *Server, c *call, _ api.None) (job, error) {
-		return job{small, func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
+		return job{bytes: small, run: func(ctx context.Context) (any, error) { return s.Apps.Measure(ctx, c.segment) }}, nil
 	}),
 	answer(api.CallReload, small, func(ctx context.Context, s *Server, _ api.None) (api.Reloaded, error) { return s.Apps.Reload(ctx) }),
 	answer(api.CallReplace, small, func(ctx context.Context, s *Server, _ api.None) (api.Replaced, error) {
@@ -103,7 +103,7 @@ const ofMetrics = 2 << 20
 func (s *Server) withLog() int64 { return small + 4*s.Log.Bytes() }
 
 func (s *Server) self(c *call, _ api.None) (job, error) {
-	return job{small, func(ctx context.Context) (any, error) {
+	return job{bytes: small, run: func(ctx context.Context) (any, error) {
 		id := c.peer.Caller(ctx, s.Apps)
 		out := api.Self{
 			UID: id.UID, GID: id.GID, PID: id.PID, Started: id.Started, AgentKey: s.AgentKey, Unit: id.Unit, UnitReason: c.peer.UnitReason,
@@ -156,18 +156,21 @@ func (s *Server) log(c *call, _ api.None) (job, error) {
 	if format == api.LogCELJSON {
 		bytes *= 2 // digests in hexadecimal, and records decoded on the way
 	}
-	return job{bytes, func(ctx context.Context) (any, error) {
-		l, err := s.Log.Log(ctx, start)
-		if err != nil || format != api.LogCELJSON {
-			return l, err
-		}
-		records, err := pcr.DecodeLog(l.Records, l.Start)
-		if err != nil {
-			return nil, fmt.Errorf("decode the agent's own log: %w", err)
-		}
-		b, err := pcr.EncodeCELJSON(records)
-		return raw(b), err
-	}}, nil
+	j := job{bytes: bytes, make: encode, run: func(ctx context.Context) (any, error) { return s.Log.Log(ctx, start) }}
+	if format == api.LogCELJSON {
+		j.make = celJSON
+	}
+	return j, nil
+}
+
+// celJSON returns a log in the format CEL-JSON.
+func celJSON(v any) (raw, error) {
+	l := v.(evidence.Log)
+	records, err := pcr.DecodeLog(l.Records, l.Start)
+	if err != nil {
+		return nil, fmt.Errorf("decode the agent's own log: %w", err)
+	}
+	return pcr.EncodeCELJSON(records)
 }
 
 // checkEvidence fills in the defaults of r, and returns the problem of a member that
@@ -211,7 +214,7 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 		bytes = s.withLog()
 	}
 	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
-	return job{bytes, func(ctx context.Context) (any, error) {
+	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
 		p, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
 		return parts(p), err
 	}}, nil
@@ -222,7 +225,7 @@ const lookPatience = 5 * time.Second
 
 func (s *Server) status(c *call, _ api.None) (job, error) {
 	look := c.query.Get(api.QueryCheck) == api.CheckNow
-	return job{small, func(ctx context.Context) (any, error) {
+	return job{bytes: small, brief: !look, run: func(ctx context.Context) (any, error) {
 		if look {
 			ctx, cancel := context.WithTimeout(ctx, lookPatience)
 			defer cancel()

@@ -67,7 +67,7 @@ func undeclared(unit string, uid uint32) string {
 
 // forOwner returns a job for the app that the caller belongs to when the job begins.
 func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o Owner) (any, error)) job {
-	return job{bytes, func(ctx context.Context) (any, error) {
+	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
 		if err := s.Keys.Await(ctx); err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ var keyRoutes = []route{
 	owned(api.CallDerive, small, func(ctx context.Context, s *Server, o Owner, r api.DeriveRequest) (any, error) {
 		d, err := s.Keys.Derive(ctx, o, r)
 		return sensitive{d, d.Secret}, err
-	}),
+	}).brief(),
 	owned(api.CallSeal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SealRequest) (any, error) {
 		defer clear(r.Data)
 		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, s.Keys.Seal(ctx, o, r)
@@ -107,5 +107,5 @@ var keyRoutes = []route{
 		return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
 			return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
 		}), nil
-	}),
+	}).brief(),
 }

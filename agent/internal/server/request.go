@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
@@ -34,6 +35,12 @@ type call struct {
 type job struct {
 	bytes int64 // expected bytes in memory until the answer is written
 	run   func(ctx context.Context) (any, error)
+
+	// brief says that run mostly takes time of the processors, and has a turn of them.
+	brief bool
+	// make makes the answer of what run returned, in a turn of the processors and without
+	// waiting for anything. It may be nil.
+	make func(any) (raw, error)
 }
 
 // raw is an answer that is encoded already.
@@ -123,11 +130,50 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	defer leave()
-	v, err := j.run(ctx)
+	v, err := j.inTurn(ctx, c.shares.processors)
 	if err != nil {
 		return err
 	}
 	return s.deliver(w, c, v)
+}
+
+// inTurn does the work of j. A turn of the processors ends before the answer is sent: a caller
+// may read slowly.
+func (j job) inTurn(ctx context.Context, processors *turn.Queue) (any, error) {
+	v, err := j.briefly(ctx, processors)
+	if err != nil || j.make == nil {
+		return v, err
+	}
+	leave, err := processors.Enter(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return j.make(v)
+}
+
+// briefly runs j, in a turn of the processors if it is brief.
+func (j job) briefly(ctx context.Context, processors *turn.Queue) (any, error) {
+	if !j.brief {
+		return j.run(ctx)
+	}
+	leave, err := processors.Enter(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	leave = sync.OnceFunc(leave)
+	defer leave()
+	defer time.AfterFunc(briefTurn, leave).Stop()
+	return j.run(ctx)
+}
+
+// encode returns the answer v in JSON.
+func encode(v any) (raw, error) {
+	b, err := strictjson.Encode(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode answer: %w", err)
+	}
+	return b, nil
 }
 
 // deliver sends an answer that is not a refusal.
@@ -204,8 +250,8 @@ func (s *Server) write(w http.ResponseWriter, status int, media string, v any) e
 	body, ok := v.(raw)
 	if !ok {
 		var err error
-		if body, err = strictjson.Encode(v); err != nil {
-			return fmt.Errorf("encode answer: %w", err)
+		if body, err = encode(v); err != nil {
+			return err
 		}
 		if secret {
 			defer clear(body)

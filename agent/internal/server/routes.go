@@ -36,8 +36,19 @@ func handle[Request, Answer any](e api.Endpoint[Request, Answer], prepare func(*
 // the answer.
 func answer[Request, Answer any](e api.Endpoint[Request, Answer], bytes int64, run func(context.Context, *Server, Request) (Answer, error)) route {
 	return handle(e, func(s *Server, _ *call, r Request) (job, error) {
-		return job{bytes, func(ctx context.Context) (any, error) { return run(ctx, s, r) }}, nil
+		return job{bytes: bytes, run: func(ctx context.Context) (any, error) { return run(ctx, s, r) }}, nil
 	})
+}
+
+// brief returns r for requests that mostly take time of the processors.
+func (r route) brief() route {
+	prepare := r.prepare
+	r.prepare = func(s *Server, c *call) (job, error) {
+		j, err := prepare(s, c)
+		j.brief = true
+		return j, err
+	}
+	return r
 }
 
 // routes is the permission table.

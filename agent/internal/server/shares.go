@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -15,16 +16,17 @@ import (
 // do not keep an administrator out, whatever their uid: uid 0 on the client socket, such as
 // a container's root, is a client.
 type shares struct {
-	conns  *connections
-	gate   *turn.Queue   // of bytes of answers being made or written
-	bodies *turn.Queue   // of bytes of bodies being read or worked on
-	rates  *rates        // of requests
-	opens  *rates        // of connections
-	slowed chan struct{} // requests that wait for their refusal, since their users ask too much
-	shed   chan struct{} // connections of callers who open them too often, likewise
-	limits Limits
-	counts *counts
-	least  int64 // bytes that a request counts at least, so that their number is bounded too
+	conns      *connections
+	gate       *turn.Queue   // of bytes of answers being made or written
+	bodies     *turn.Queue   // of bytes of bodies being read or worked on
+	processors *turn.Queue   // of answers from memory being made
+	rates      *rates        // of requests
+	opens      *rates        // of connections
+	slowed     chan struct{} // requests that wait for their refusal, since their users ask too much
+	shed       chan struct{} // connections of callers who open them too often, likewise
+	limits     Limits
+	counts     *counts
+	least      int64 // bytes that a request counts at least, so that their number is bounded too
 }
 
 // Two users who both take their whole share take everything. While the host delays reports,
@@ -38,6 +40,7 @@ const (
 
 func newShares(l Limits) *shares {
 	least := max(1, l.Bytes/int64(l.Requests))
+	processors := int64(runtime.GOMAXPROCS(0))
 	return &shares{
 		conns: newConnections(l), limits: l, counts: newCounts(),
 		rates: newRates(l.RateEach, l.BurstEach),
@@ -48,8 +51,16 @@ func newShares(l Limits) *shares {
 			Spare: l.Bytes / spare, Little: l.Bytes / little, Waiting: l.WaitingEach,
 		}),
 		bodies: turn.New(turn.Options{Capacity: l.BodyBytes, Each: l.BodyBytes / 2, Waiting: l.WaitingEach}),
+		// What has its turn runs at once, and does not wait behind all other requests: a flood of
+		// one uid leaves time to others. The spare part is for uids that have no turn, so that a
+		// large answer does not delay them.
+		processors: turn.New(turn.Options{Capacity: processors, Spare: processors, Little: 1}),
 	}
 }
+
+// briefTurn is how long a brief request keeps its turn of the processors at most. Few of them are
+// under way at a time, so that one that waits for something else must not keep others from theirs.
+const briefTurn = 5 * time.Millisecond
 
 // A caller who asks too much is refused after a while, and not at once: most programs ask again
 // when they have their answer. The more callers wait for their refusal, the longer it takes.

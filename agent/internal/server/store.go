@@ -36,7 +36,7 @@ const wholeStore = 8 << 20
 var storeRoutes = []route{
 	answer(api.CallStore, wholeStore, func(ctx context.Context, s *Server, _ api.None) (api.Store, error) { return s.Store.Store(ctx) }),
 	handle(api.CallStoreContract, func(s *Server, c *call, _ api.None) (job, error) {
-		return job{small, func(ctx context.Context) (any, error) {
+		return job{bytes: small, run: func(ctx context.Context) (any, error) {
 			return s.Store.Contract(ctx, c.query.Get(api.QueryApp), c.query.Get(api.QueryName))
 		}}, nil
 	}),
@@ -80,14 +80,14 @@ func (s *Server) recover(c *call, r api.RecoverRequest) (job, error) {
 			return job{}, problem.Invalid("/storeKey", err.Error())
 		}
 	}
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.Recover(ctx, r) }}, nil
+	return job{bytes: wholeStore, run: func(ctx context.Context) (any, error) { return s.Store.Recover(ctx, r) }}, nil
 }
 
 func (s *Server) recipients(c *call, r api.RecipientsRequest) (job, error) {
 	if err := notIdentities(r.Recipients); err != nil {
 		return job{}, err
 	}
-	return job{wholeStore, func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
+	return job{bytes: wholeStore, run: func(ctx context.Context) (any, error) { return s.Store.ChangeRecipients(ctx, r) }}, nil
 }
 
 func (s *Server) digests(c *call, r api.DigestRequest) (job, error) {
@@ -100,5 +100,5 @@ func (s *Server) digests(c *call, r api.DigestRequest) (job, error) {
 	default:
 		return job{}, problem.Invalid("/action", fmt.Sprintf("want %q, %q, %q or %q", api.DigestRequire, api.DigestAuthorize, api.DigestWithdraw, api.DigestLift))
 	}
-	return job{small, func(ctx context.Context) (any, error) { return s.Store.ChangeDigests(ctx, r) }}, nil
+	return job{bytes: small, run: func(ctx context.Context) (any, error) { return s.Store.ChangeDigests(ctx, r) }}, nil
 }

@@ -41,11 +41,13 @@ type buffer [readBuffer]byte
 
 // NewReader returns a Reader that hashes that many files at once. Apps take turns, in the
 // order of package turn, after each piece of a file: a large file of one app delays another
-// app by no more than a piece. Settle is [SettleTime]; tests that change no file while it is
+// app by no more than a piece. Work of the lowest class, which a change of a file causes, gets
+// half of the workers at most. Settle is [SettleTime]; tests that change no file while it is
 // read may pass less.
 func NewReader(workers int, settle time.Duration) *Reader {
 	return &Reader{
-		cache: newCache(), turns: turn.New(turn.Options{Capacity: int64(workers)}), files: workers, settle: settle,
+		cache: newCache(), files: workers, settle: settle,
+		turns:   turn.New(turn.Options{Capacity: int64(workers), Reserve: int64(workers) / 2}),
 		buffers: sync.Pool{New: func() any { return new(buffer) }},
 	}
 }
@@ -153,6 +155,7 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 		}
 		defer tree.close()
 	}
+	ctx = turn.With(ctx, turn.Who{Class: turn.Admin}) // all of the workers
 	r := NewReader(runtime.NumCPU(), SettleTime)
 	s := scan{reader: r, declaration: d, root: tree, Look: Look{Progress: NewProgress()}}
 	entries, _, err := s.manifest(ctx)

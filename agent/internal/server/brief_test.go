@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/turn"
+)
+
+// TestProcessorsAreShared: no more answers are made at once than there are turns, a party without
+// one gets the spare turn, and a brief request that waits for something else gives its turn back.
+func TestProcessorsAreShared(t *testing.T) {
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	for name, j := range map[string]func(hold func()) job{
+		"make": func(hold func()) job {
+			return job{run: func(context.Context) (any, error) { return nil, nil }, make: func(any) (raw, error) { hold(); return nil, nil }}
+		},
+		"brief": func(hold func()) job {
+			return job{brief: true, run: func(context.Context) (any, error) { hold(); return nil, nil }}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const asked, turns = 10, 2
+			q := turn.New(turn.Options{Capacity: turns, Spare: 1, Little: 1})
+			held, release := make(chan string, asked+1), make(chan struct{})
+			var all sync.WaitGroup
+			ask := func(party string) {
+				all.Go(func() {
+					x := j(func() { held <- party; <-release })
+					if _, err := x.inTurn(turn.With(t.Context(), turn.Who{Party: party}), q); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			for range asked {
+				ask("flood")
+			}
+			if name == "brief" {
+				eventually("a brief request that waits keeps its turn", func() bool { return len(held) == asked })
+			} else {
+				eventually("answers are not made in turn", func() bool { return q.Stats().Waiting[turn.Inquiry] == asked-turns })
+				for range turns {
+					<-held
+				}
+				ask("other")
+				if got := <-held; got != "other" {
+					t.Errorf("%s has the spare turn", got)
+				}
+			}
+			close(release)
+			all.Wait()
+			if q.Used() != 0 {
+				t.Error("a turn is lost")
+			}
+		})
+	}
+}
+
+// TestBriefRoutes: a request that any caller may flood either takes a turn of the processors, or
+// waits for a resource that is shared otherwise.
+func TestBriefRoutes(t *testing.T) {
+	waits := map[string]string{
+		api.CallEvidence.Path: "a batch",
+		api.CallActivate.Path: "the TPM",
+		api.CallSeal.Path:     "the store",
+		api.CallUnseal.Path:   "the store",
+		api.CallDiscard.Path:  "the store",
+	}
+	r := run(t, &fake{}, Limits{}, nil)
+	turns := func() (n uint64) {
+		for _, c := range r.shares[Client].processors.Stats().Counts {
+			n += c.Granted
+		}
+		return n
+	}
+	for _, route := range routes {
+		if route.On == api.OnAdmin {
+			continue
+		}
+		before := turns()
+		if status, b, _ := ask(t, as(r.client, 1000), route.Method, exampleTarget(route), route.Example); status != 200 {
+			t.Fatalf("%s %s: %d %s", route.Method, route.Path, status, b)
+		}
+		want := uint64(1)
+		if waits[route.Path] != "" {
+			want = 0
+		}
+		if got := turns() - before; got != want {
+			t.Errorf("%s %s takes %d turns of the processors, want %d", route.Method, route.Path, got, want)
+		}
+	}
+}
