@@ -77,6 +77,14 @@ func AtLeast(ctx context.Context, c Class) context.Context {
 	return With(ctx, Who{Class: c, Party: w.Party})
 }
 
+type idleKey struct{}
+
+// Idle returns a context whose work calls f each time that it begins to wait in a queue. Work
+// that has a turn of one resource can so give it back while it waits for another one.
+func Idle(ctx context.Context, f func()) context.Context {
+	return context.WithValue(ctx, idleKey{}, f)
+}
+
 // ErrBusy is returned when a party already has as much work waiting as it may.
 var ErrBusy = errors.New("too much work of this party is waiting")
 
@@ -174,6 +182,14 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 	}
 	q.mu.Unlock()
 	leave = func() { q.leave(l, who.Party, p, w) }
+	select {
+	case <-w.ready:
+		return leave, nil
+	default:
+	}
+	if idle, ok := ctx.Value(idleKey{}).(func()); ok {
+		idle()
+	}
 	select {
 	case <-w.ready:
 		return leave, nil

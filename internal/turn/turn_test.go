@@ -272,6 +272,30 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// Work says when it begins to wait, and not if its turn comes at once.
+func TestIdle(t *testing.T) {
+	q := turn.New(turn.Options{})
+	idle := make(chan struct{}, 2)
+	ctx := turn.Idle(t.Context(), func() { idle <- struct{}{} })
+	leave, err := q.Enter(ctx, 1)
+	if err != nil || len(idle) != 0 {
+		t.Fatalf("it waits for a free turn: %v", err)
+	}
+	done := make(chan error)
+	go func() {
+		leave, err := q.Enter(ctx, 1)
+		if err == nil {
+			leave()
+		}
+		done <- err
+	}()
+	<-idle
+	leave()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAtLeast(t *testing.T) {
 	for c := turn.Inquiry; c <= turn.Start; c++ {
 		for least := turn.Inquiry; least <= turn.Start; least++ {

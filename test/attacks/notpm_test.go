@@ -63,7 +63,8 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 	before := fileDigest(t, known)
 	name := x.verify(policy("", ""), nonce, file).akName(t)
 
-	must(t, os.WriteFile(program, []byte("the attacker's program"), 0o700))
+	must(t, os.WriteFile(program+".new", []byte("the attacker's program"), 0o700))
+	must(t, os.Rename(program+".new", program))
 	x.do("measure", "--app", "billing")
 	pinned := strict(t, reviewed, agent)
 	nonce, file = x.attest()

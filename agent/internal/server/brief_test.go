@@ -74,9 +74,6 @@ func TestBriefRoutes(t *testing.T) {
 	waits := map[string]string{
 		api.CallEvidence.Path: "a batch",
 		api.CallActivate.Path: "the TPM",
-		api.CallSeal.Path:     "the store",
-		api.CallUnseal.Path:   "the store",
-		api.CallDiscard.Path:  "the store",
 	}
 	r := run(t, &fake{}, Limits{}, nil)
 	turns := func() (n uint64) {

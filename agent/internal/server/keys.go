@@ -95,14 +95,14 @@ var keyRoutes = []route{
 	owned(api.CallSeal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SealRequest) (any, error) {
 		defer clear(r.Data)
 		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, s.Keys.Seal(ctx, o, r)
-	}),
+	}).brief(),
 	owned(api.CallUnseal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.UnsealRequest) (any, error) {
 		b, err := s.Keys.Unseal(ctx, o, r)
 		return sensitive{api.Unsealed{Data: b}, b}, err
-	}),
+	}).brief(),
 	owned(api.CallDiscard, small, func(ctx context.Context, s *Server, o Owner, r api.DiscardRequest) (any, error) {
 		return api.Discarded(r), s.Keys.Discard(ctx, o, r.Name)
-	}),
+	}).brief(),
 	handle(api.CallContract, func(s *Server, c *call, _ api.None) (job, error) {
 		return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
 			return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))

@@ -152,7 +152,7 @@ func (j job) inTurn(ctx context.Context, processors *turn.Queue) (any, error) {
 	return j.make(v)
 }
 
-// briefly runs j, in a turn of the processors if it is brief.
+// briefly runs j, in a turn of the processors if it is brief, until it waits.
 func (j job) briefly(ctx context.Context, processors *turn.Queue) (any, error) {
 	if !j.brief {
 		return j.run(ctx)
@@ -164,7 +164,7 @@ func (j job) briefly(ctx context.Context, processors *turn.Queue) (any, error) {
 	leave = sync.OnceFunc(leave)
 	defer leave()
 	defer time.AfterFunc(briefTurn, leave).Stop()
-	return j.run(ctx)
+	return j.run(turn.Idle(ctx, leave))
 }
 
 // encode returns the answer v in JSON.

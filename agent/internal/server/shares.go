@@ -40,7 +40,7 @@ const (
 
 func newShares(l Limits) *shares {
 	least := max(1, l.Bytes/int64(l.Requests))
-	processors := int64(runtime.GOMAXPROCS(0))
+	processors := int64(runtime.GOMAXPROCS(0)+1) / 2
 	return &shares{
 		conns: newConnections(l), limits: l, counts: newCounts(),
 		rates: newRates(l.RateEach, l.BurstEach),
@@ -58,8 +58,9 @@ func newShares(l Limits) *shares {
 	}
 }
 
-// briefTurn is how long a brief request keeps its turn of the processors at most. Few of them are
-// under way at a time, so that one that waits for something else must not keep others from theirs.
+// briefTurn is how long a brief request keeps its turn of the processors at most. It gives the turn
+// back when it waits for one of another resource, but it may wait for something else, such as a
+// disk. Few turns are under way at a time, so it must not keep others from theirs.
 const briefTurn = 5 * time.Millisecond
 
 // A caller who asks too much is refused after a while, and not at once: most programs ask again

@@ -22,7 +22,7 @@ func tpmRows() []outcome {
 			must(b.t, os.RemoveAll(filepath.Join(b.dir, "tpm")))
 			b.newKey()
 		}, code: "other-tpm", exit: closed, after: "recovered with the right identity", then: recovered},
-		{what: "no TPM any more", do: func(b *bed) { b.tpm = "unix:" + filepath.Join(b.dir, "none") }, code: "unavailable", exit: unavailable,
+		{what: "no TPM any more", do: func(b *bed) { b.tpm = "unix:" + filepath.Join(b.dir, "none") }, code: "tpm-unavailable", exit: unavailable,
 			after: "TPM is back", then: undo(func(b *bed) { b.tpm = "" })},
 		{what: "file with the TPM's sealed secret deleted", do: func(b *bed) { b.remove("tpmsecret-") }, code: "tpm-secret-missing", exit: closed,
 			after: "recovered with the right identity", then: recovered},
