@@ -84,7 +84,13 @@ func beginOfBlock(b []byte) int {
 		if len(bytes.TrimSpace(bytes.TrimPrefix(line, []byte(bom)))) == 0 {
 			return at
 		}
-		from = at + len(beginBlock)
+		// What follows in the line is no beginning of one either. To look again at each would take
+		// time in the square of the length.
+		end := bytes.IndexByte(b[at:], '\n')
+		if end < 0 {
+			return -1
+		}
+		from = at + end + 1
 	}
 }
 

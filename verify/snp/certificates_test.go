@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -86,6 +87,38 @@ func TestParseCertificates(t *testing.T) {
 				t.Errorf("%d certificates, want %d, %v", len(got), x.count, err)
 			}
 		})
+	}
+}
+
+// TestBeginningsInALine: the time for text in which a block seems to begin again and again grows
+// with its length, and not with its square, be it in one line or in many.
+func TestBeginningsInALine(t *testing.T) {
+	const begin = "-----BEGIN "
+	few := []byte("x" + strings.Repeat(begin, 1000) + strings.Repeat("x", 19<<10*len(begin)))
+	many := []byte("x" + strings.Repeat(begin, 1000+19<<10))
+	least := func(b []byte) (out time.Duration) {
+		for i := range 5 {
+			began := time.Now()
+			_, err := snp.DecodeCertificates(b)
+			if took := time.Since(began); i == 0 || took < out {
+				out = took
+			}
+			if snp.CodeOf(err) != snp.CodeCertificate {
+				t.Fatal(err)
+			}
+		}
+		return out
+	}
+	if f, m := least(few), least(many); m > 20*f+time.Millisecond {
+		t.Errorf("%v for as many bytes with 20 times as many beginnings, and %v", m, f)
+	}
+}
+
+// TestLabelIsCut: an error does not repeat a label of any length.
+func TestLabelIsCut(t *testing.T) {
+	long := pem.EncodeToMemory(&pem.Block{Type: strings.Repeat("A", 100<<10), Bytes: []byte{1}})
+	if _, err := snp.DecodeCertificates(long); err == nil || len(err.Error()) > 300 {
+		t.Errorf("an error of %d bytes", len(fmt.Sprint(err)))
 	}
 }
 

@@ -100,7 +100,7 @@ func recogniseText(b []byte) string {
 	}
 	if at := beginOfBlock(b); at >= 0 {
 		label, _, _ := bytes.Cut(b[at+len(beginBlock):], []byte("-----"))
-		return recogniseLabel(string(label[:min(len(label), 40)]))
+		return recogniseLabel(string(label))
 	}
 	if inner, form := Untext(b); inner != nil {
 		if name := Recognise(inner); name != "" {
@@ -114,7 +114,11 @@ func recogniseText(b []byte) string {
 // bom is the byte order mark in UTF-8.
 const bom = "\xef\xbb\xbf"
 
+// maxLabel is how many bytes of a label are shown.
+const maxLabel = 40
+
 func recogniseLabel(label string) string {
+	label = label[:min(len(label), maxLabel)]
 	switch {
 	case isCertificate(label):
 		return "certificates in PEM"
