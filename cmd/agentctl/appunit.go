@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -272,8 +273,8 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 			}
 			delete(out, name) // a later folder replaces or masks, well-formed or not
 			file := filepath.Join(dir, e.Name())
-			b, err := os.ReadFile(filepath.Join(root, file))
-			if err != nil || len(b) > declaration.MaxDeclaration {
+			b, err := durable.ReadRegular(filepath.Join(root, file), declaration.MaxDeclaration)
+			if err != nil {
 				continue
 			}
 			if d, err := declaration.Parse(name, file, b, declaration.AnyUser()); err == nil {

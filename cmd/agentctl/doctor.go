@@ -80,13 +80,12 @@ const (
 )
 
 // add records a symptom. If its name is taken, it gets a number: names are unique.
-func (d *doctor) add(name string, l level, todo, format string, args ...any) *symptom {
+func (d *doctor) add(name string, l level, todo, format string, args ...any) {
 	unique := name
 	for n := 2; d.find(unique) != nil; n++ {
 		unique = fmt.Sprintf("%s %d", name, n)
 	}
 	d.symptoms = append(d.symptoms, symptom{Name: unique, Level: l, Todo: here(todo), Says: fmt.Sprintf(format, args...)})
-	return &d.symptoms[len(d.symptoms)-1]
 }
 
 func (d *doctor) good(name, format string, args ...any) { d.add(name, levelFine, "", format, args...) }

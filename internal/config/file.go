@@ -22,12 +22,7 @@ func Load(path string, defaults Config) (Config, []byte, error) {
 // LoadFromImage reads what [Load] reads, from the folder of a machine that is being built: its
 // files belong to the user who builds it.
 func LoadFromImage(path string, defaults Config) (Config, []byte, error) {
-	f, err := durable.OpenRegular(path)
-	if err != nil {
-		return parsed(path, nil, err, defaults)
-	}
-	defer f.Close()
-	b, err := durable.ReadAll(f, maxSize)
+	b, err := durable.ReadRegular(path, maxSize)
 	return parsed(path, b, err, defaults)
 }
 

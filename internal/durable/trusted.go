@@ -71,6 +71,17 @@ func OpenRegular(path string) (*os.File, error) {
 	return f, nil
 }
 
+// ReadRegular returns the content of a regular file of at most limit bytes. Anything else is a
+// [*DistrustError].
+func ReadRegular(path string, limit int64) ([]byte, error) {
+	f, err := OpenRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return ReadAll(f, limit)
+}
+
 // trusted refuses what another user owns or can write.
 func trusted(st *unix.Stat_t, what string) error {
 	switch uid := uint32(os.Geteuid()); {

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -197,9 +198,9 @@ func look(root, path string) (interpreter string, libraries []string, err error)
 	if err != nil {
 		return "", nil, err
 	}
-	f, err := os.Open(full)
+	f, err := durable.OpenRegular(full) // its owner need not be root, and could have made a FIFO
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("read the program %s: %w", path, err)
 	}
 	defer f.Close()
 	head, err := bufio.NewReaderSize(f, 512).Peek(256) // the kernel reads as much of a script's first line

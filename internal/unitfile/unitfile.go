@@ -212,7 +212,11 @@ func readFile(root, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return durable.ReadFile(full, maxFile)
+	b, err := durable.ReadRegular(full, maxFile)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", full, durable.Cause(err))
+	}
+	return b, nil
 }
 
 // Within follows the links of path as they lead when root is "/", and returns the file that they

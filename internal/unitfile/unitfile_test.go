@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/unitname"
 )
@@ -173,5 +175,44 @@ func TestDeclareNamesWhatItLeavesOut(t *testing.T) {
 	}
 	if len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "libc.so") {
 		t.Errorf("notes %q, want one that names the C library", d.Notes)
+	}
+}
+
+// TestFIFOs: a FIFO in the place of a unit file or of a program is refused. Its opening would wait
+// for a writer for ever, and the owner of a program need not be root.
+func TestFIFOs(t *testing.T) {
+	root := tree(t, map[string]string{
+		"etc/systemd/system/a.service": "[Service]\nExecStart=/opt/a\n",
+		"etc/systemd/system/b.service": "",
+		"opt/a":                        "",
+	})
+	for _, name := range []string{"etc/systemd/system/b.service", "opt/a"} {
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(filepath.Join(root, "etc/systemd/system/b.service"), filepath.Join(root, "opt/b.service")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/opt/b.service", filepath.Join(root, "etc/systemd/system/b.service")); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		_, unit := Load(root, "b.service")
+		s, err := Load(root, "a.service")
+		if err == nil {
+			_, err = Declare(root, s)
+		}
+		if unit == nil || err == nil {
+			t.Errorf("a unit file: %v; a program: %v", unit, err)
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for a writer")
 	}
 }

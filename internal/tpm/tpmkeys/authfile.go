@@ -5,7 +5,8 @@ package tpmkeys
 import (
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // ReadAuths reads the files of the authorization values, each empty if there is none. A file
@@ -27,9 +28,9 @@ func readAuth(path string) ([]byte, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.Open(path)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", path, durable.Cause(err))
 	}
 	defer f.Close()
 	st, err := f.Stat()

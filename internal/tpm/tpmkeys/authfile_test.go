@@ -4,8 +4,11 @@ package tpmkeys
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -36,7 +39,14 @@ func TestReadAuth(t *testing.T) {
 	if b, err := readAuth(""); b != nil || err != nil {
 		t.Errorf("no file: %q, %v", b, err)
 	}
-	if _, err := readAuth(filepath.Join(dir, "none")); err == nil {
-		t.Error("a file that does not exist was read")
+	if _, err := readAuth(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that does not exist: %v", err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAuth(fifo); err == nil || !strings.Contains(err.Error(), fifo) {
+		t.Errorf("a FIFO, whose opening waits for a writer: %v", err)
 	}
 }
