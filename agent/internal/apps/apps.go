@@ -205,19 +205,30 @@ func (a *Apps) List() []Status {
 }
 
 // ByUnit returns the app that is declared for exactly this system unit and uid, measured or
-// not. If there is none, it is the one that is declared for the unit's template.
+// not. If there is none, it is the one that is declared for the unit's template: but not while a
+// declaration for exactly this unit is refused. What runs in the unit is another program, and a
+// mistake in a file must not give it the secrets of the template's app.
 func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	refused := false
 	for _, x := range a.apps {
-		d := x.declaration
+		d := cmp.Or(x.declaration, x.before)
 		if d == nil || !d.HasUser(uid) || !evidence.InUnit(d.Unit, unit) {
 			continue
 		}
-		app, ok = caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User}, true
-		if d.Unit == unit {
-			break
+		found := caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User}
+		switch exact := d.Unit == unit; {
+		case exact && x.declaration != nil:
+			return found, true
+		case exact:
+			refused = true
+		case x.declaration != nil:
+			app, ok = found, true
 		}
+	}
+	if refused {
+		return caller.App{}, false
 	}
 	return app, ok
 }
@@ -245,6 +256,7 @@ type app struct {
 
 	declaration *declaration.Declaration // nil if it was refused
 	refused     error                    // why, if it was
+	before      *declaration.Declaration // the last one in force, if it was; nil if there was none since the start
 	removed     bool                     // by a reload, while a measurement still uses this
 
 	cover       coverage        // what the log says of this app

@@ -3,6 +3,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -124,6 +125,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	for _, name := range slices.Sorted(maps.Keys(s.Refused)) {
 		x, _ := a.declare(name)
 		x.interrupt()
+		x.before = cmp.Or(x.declaration, x.before)
 		x.declaration, x.refused = nil, fmt.Errorf("declaration refused: %w", s.Refused[name])
 		x.cover.interrupt(endedReload, false)
 		x.unmeasured(x.refused.Error())
@@ -172,7 +174,7 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 // replace puts a declaration into force. What was measured by other bytes no longer counts.
 func (a *Apps) replace(x *app, d *declaration.Declaration) {
 	before := x.declaration
-	x.declaration, x.refused = d, nil
+	x.declaration, x.refused, x.before = d, nil, nil
 	if sameDeclaration(before, d) {
 		return
 	}

@@ -39,3 +39,37 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedInstance: a mistake in the declaration of an instance does not make its processes
+// the app of the template, with the secrets of that. Its removal does.
+func TestRefusedInstance(t *testing.T) {
+	w := newWorld(t)
+	file := w.write("bin", "one", 0o755)
+	text := func(unit string) string { return fmt.Sprintf("unit = %q\nuser = \"1000\"\nfiles = [%q]\n", unit, file) }
+	for _, step := range []struct {
+		one  string // its declaration
+		want string // app of its process
+	}{
+		{text("worker@1.service"), "one"},
+		{"unit = worker", ""},
+		{"unit = still", ""},
+		{text("worker@1.service"), "one"},
+		{text("worker@2.service"), "all"},
+		{"unit = worker", "all"},
+		{text("worker@1.service"), "one"},
+		{"", "all"},
+	} {
+		w.declareText(w.apps, "all", text("worker@.service"))
+		w.declareText(w.apps, "one", step.one)
+		w.reload()
+		if got, ok := w.ByUnit("worker@1.service", 1000); got.Name != step.want || ok != (step.want != "") {
+			t.Errorf("after %q: %+v, %v; want %q", step.one, got, ok, step.want)
+		}
+		if got, _ := w.ByUnit("worker@3.service", 1000); got.Name != "all" {
+			t.Errorf("after %q: another instance is %+v", step.one, got)
+		}
+		if _, ok := w.ByUnit("worker@1.service", 1001); ok {
+			t.Errorf("after %q: another user is an app", step.one)
+		}
+	}
+}
