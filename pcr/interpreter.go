@@ -3,6 +3,7 @@
 package pcr
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -23,16 +24,21 @@ var interpreters = strings.Fields(`
 
 // Interpreter returns the path of an interpreter if the manifest lists nothing else: no regular
 // file but interpreters and shared libraries. What such an application does is then decided by
-// files that no manifest covers. It returns "" for any other manifest.
+// files that no manifest covers. It returns "" for any other manifest. The dynamic loader is one
+// of the libraries of an interpreter, and without any it is an interpreter itself: as a program it
+// runs what its arguments name.
 //
 // This goes by the names of files ([interpreters], *.so and *.so.*), so it is a help and not a
 // proof: a manifest that lists one more file need not cover what the interpreter runs.
 func Interpreter(manifest []ManifestEntry) string {
-	found := ""
+	found, loader := "", ""
 	for i := range manifest {
 		e := &manifest[i]
 		switch {
-		case e.Mode&modeType != modeFile || isLibrary(e.Path):
+		case e.Mode&modeType != modeFile:
+		case e.Executable() && isLoader(e.Path):
+			loader = e.Path
+		case isLibrary(e.Path):
 		case e.Executable() && isInterpreter(e.Path):
 			if found == "" {
 				found = e.Path
@@ -41,13 +47,21 @@ func Interpreter(manifest []ManifestEntry) string {
 			return ""
 		}
 	}
-	return found
+	return cmp.Or(found, loader)
 }
 
 // isInterpreter reports whether the program at a path is an interpreter, by its name.
 func isInterpreter(file string) bool {
 	name := path.Base(file)
 	return slices.Contains(interpreters, name) || slices.Contains(interpreters, strings.TrimRight(strings.TrimSuffix(name, "-dbg"), "0123456789.-"))
+}
+
+// isLoader reports whether a file is the dynamic loader.
+func isLoader(file string) bool {
+	return slices.ContainsFunc([]string{"ld-*.so", "ld-*.so.*", "ld64.so.*", "ld.so.*"}, func(pattern string) bool {
+		match, _ := path.Match(pattern, path.Base(file)) // these patterns are well-formed
+		return match
+	})
 }
 
 // isLibrary reports whether a file is a shared library, the dynamic loader among them.
