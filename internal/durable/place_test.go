@@ -97,6 +97,15 @@ func TestOwnLinks(t *testing.T) {
 	if at, err := os.Lstat("c"); err != nil || at.Mode().Type() != fs.ModeSymlink {
 		t.Errorf("the link was replaced: %v", err)
 	}
+	// A second name of a link of root can be in a folder of another user.
+	if err := os.Link("c", "second"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"c", "second"} {
+		if _, ok := errors.AsType[*AccessError](Deliver(path, nil, 0o600)); !ok {
+			t.Errorf("%s, a link with two names, was followed", path)
+		}
+	}
 	for path, want := range map[string]error{"loop": unix.ELOOP, "loop/x": unix.ELOOP, "folder": unix.EISDIR, "folder/": unix.EISDIR, ".": unix.EISDIR, "none/x": unix.ENOENT, "folder/file/x": unix.ENOTDIR, "": unix.EISDIR} {
 		if err := Deliver(path, nil, 0o600); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", path, err, want)

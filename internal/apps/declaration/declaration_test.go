@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 func lookupForTest(name string) (uint32, error) {
@@ -78,6 +80,7 @@ func TestDeclarationErrors(t *testing.T) {
 		{"only a type", "unit = \".service\"\n", "1:1: unit: \".service\" is not the name of a unit: want a name before its type"},
 		{"the user again", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"8\", \"7\"]\nfiles = [\"/a\"]\n", "3:15: users[1]: user \"7\" is listed twice"},
 		{"further user twice", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"8\", \"8\"]\nfiles = [\"/a\"]\n", "3:15: users[1]: user \"8\" is listed twice"},
+		{"too many further users", "unit = \"a.service\"\nuser = \"7\"\nusers = [" + strings.Repeat("\"8\", ", pcr.MaxAppUsers+1) + "]\nfiles = [\"/a\"]\n", "3:1: users: 17 elements, at most 16"},
 		{"further user of a namespace", "unit = \"a.service\"\nuser = \"7\"\nusers = [\"65534\"]\nfiles = [\"/a\"]\n", "3:10: users[0]: uid 65534"},
 		{"template of what has no processes", "unit = \"a@.target\"\n", "1:1: unit: \"a@.target\" does not end with"},
 		{"only an instance", "unit = \"@a.service\"\n", "1:1: unit:"},

@@ -121,6 +121,9 @@ func TestUntrustedDeclarations(t *testing.T) {
 			}
 		}, "257 apps are declared"},
 		{"twins", func(t *testing.T, dir string) { put(t, dir, "b.toml", declarationText("a.service")) }, "already those of"},
+		{"twin of a further user", func(t *testing.T, dir string) {
+			put(t, dir, "b.toml", strings.Replace(declarationText("a.service"), "user = ", "users = [\"0\"]\nuser = \"7\" # ", 1))
+		}, "unit a.service and user 0 are already those of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir, _ := twoDirectories(t)
