@@ -30,6 +30,7 @@ func TestAccepted(t *testing.T) {
 		}},
 		{"an instance of the template that was declared", "caller.unit = \"billing@.service\"\ncaller.app = \"billing\"", templated("billing@.service", "billing@7-1.service")},
 		{"a further user that was declared", "caller.uid = 991\napp = [{name = \"billing\", digests = [\"DIGEST\"], user = \"billing\", users = [\"www-data\"]}]", withUsers(991, pcr.AppUser{User: "www-data", UID: 991})},
+		{"a further user, and any is accepted", "app = [{name = \"billing\", digests = [\"DIGEST\"]}]", withUsers(991, pcr.AppUser{User: "www-data", UID: 991})},
 		{"the user, and there is a further one", "", withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
 		{"the instance that was declared", "caller.unit = \"billing@7.service\"", templated("billing@7.service", "billing@7.service")},
 		{"RSASSA", "", func(t *testing.T, r *evidencetest.Recipe) { r.AK = evidencetest.RSAKey(t, 2048, tpm2.TPMAlgRSASSA) }},

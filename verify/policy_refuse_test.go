@@ -54,6 +54,7 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"zero start value", "", strings.ReplaceAll(startValueTable, "01", "00"), 12, "start_value[0].value", "accepted anyway"},
 		{"start value twice", "", startValueTable + startValueTable, 16, "start_value[1].value", "twice"},
 		{"no digest of an application", "", "[[app]]\nname = \"a\"\ndigests = [\"" + repeated(0, 32) + "\"]", 11, "app[0].digests[0]", "zero"},
+		{"further users without the user", "", app("a", "users = [\"b\"]", "1"), 12, "app[0].users", "app.user must be given too"},
 		{"no digest of an agent", "", "[agent]\ndigests = [\"" + repeated(0, 32) + "\"]", 10, "agent.digests[0]", "zero"},
 		{"no digest of a caller", "", "[caller]\nunit = \"u\"\nexecutables = [\"" + repeated(0, 32) + "\"]", 11, "caller.executables[0]", "zero"},
 		{"no family", "", signedImage + "family_id = \"" + repeated(0, 16) + "\"", 11, "image.family_id", "zero"},
