@@ -84,8 +84,8 @@ func beginOfBlock(b []byte) int {
 		if len(bytes.TrimSpace(bytes.TrimPrefix(line, []byte(bom)))) == 0 {
 			return at
 		}
-		// What follows in the line is no beginning of one either. To look again at each would take
-		// time in the square of the length.
+		// No block begins in the rest of the line either. To look again at each beginning there would
+		// take time in the square of the length.
 		end := bytes.IndexByte(b[at:], '\n')
 		if end < 0 {
 			return -1
