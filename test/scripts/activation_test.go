@@ -26,7 +26,7 @@ func TestSocketActivation(t *testing.T) {
 	text := strings.ReplaceAll(`
 [sockets]
 client = "DIR/client.sock"
-client_group = "a group that does not exist"
+client_group = ""
 admin = "DIR/admin.sock"
 [tpm]
 device = "DIR/no-tpm"

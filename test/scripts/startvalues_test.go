@@ -66,12 +66,12 @@ func TestStartOnOtherBoots(t *testing.T) {
 		with    int
 		doctor  string
 	}{
-		"a separator":                      {[][]byte{[]byte("os-separator")}, 13, 0, 0, "ok    start value    PCR 13 (sha256) had the value after one os-separator of systemd"},
-		"shim and a separator":             {[][]byte{[]byte("os-separator")}, 14, 0, 0, "ok    start value    PCR 14 (sha384) had the value after shim of Ubuntu without MOKs, and one"},
+		"a separator":                      {[][]byte{[]byte("os-separator")}, 13, 0, 0, "ok    start value    sha256: PCR 13 (sha256) had the value after one os-separator of systemd"},
+		"shim and a separator":             {[][]byte{[]byte("os-separator")}, 14, 0, 0, "ok    start value    sha384: PCR 14 (sha384) had the value after shim of Ubuntu without MOKs, and one"},
 		"boot software that nothing knows": {[][]byte{[]byte("an extension")}, 13, 5, 5, "no log of the machine leads to it"},
-		"PCR 9, by its log":                {nil, 9, 5, 0, "note  start value    PCR 9 (sha256) had the value "},
+		"PCR 9, by its log":                {nil, 9, 5, 0, "note  start value    sha256: PCR 9 (sha256) had the value "},
 		"PCR 9, by its log, a separator":   {[][]byte{[]byte("os-separator")}, 9, 5, 0, "the firmware's log leads to it, with one os-separator of systemd"},
-		"PCR 9, and what its log lacks":    {[][]byte{[]byte("an extension")}, 9, 5, 5, "BAD   start value    PCR 9 (sha256) had the value "},
+		"PCR 9, and what its log lacks":    {[][]byte{[]byte("an extension")}, 9, 5, 5, "BAD   start value    sha256: PCR 9 (sha256) had the value "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := bootAs(t, ubuntu, c.index, c.after...)
