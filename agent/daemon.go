@@ -200,7 +200,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	defer cancel()
 	err = errors.Join(err, s.Shutdown(patience))
 	stop()
-	if !endsWithin(&all, workPatience) {
+	if !endsWithin(all.Wait, workPatience) {
 		d.log.Warn("some work of the agent does not end: it is left behind")
 	}
 	d.leave()
@@ -211,12 +211,12 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 // hangs cannot be ended, and must not keep the locks of the folders.
 const workPatience = 5 * time.Second
 
-// endsWithin waits for all, for a time at most, and reports whether they ended.
-func endsWithin(all *sync.WaitGroup, most time.Duration) bool {
+// endsWithin runs wait, for a time at most, and reports whether it ended.
+func endsWithin(wait func(), most time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		all.Wait()
+		wait()
 	}()
 	select {
 	case <-done:
@@ -231,14 +231,18 @@ func endsWithin(all *sync.WaitGroup, most time.Duration) bool {
 const leavePatience = 5 * time.Second
 
 // leave records that the agent stops, if its start is recorded. Nothing asks it for evidence any
-// more, and no other record follows.
+// more, and no other record follows. It waits for a record of an application that is under way,
+// but not for a disk or a TPM that hangs under it.
 func (d *daemon) leave() {
 	l, up := d.ledger.Now()
 	a, started := d.apps.Now()
 	if !up || !started {
 		return
 	}
-	a.Close()
+	if !endsWithin(a.Close, workPatience) {
+		d.log.Warn("the stop of the agent is not recorded: an earlier record does not end")
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
 	done := make(chan error, 1)
@@ -305,9 +309,16 @@ func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed <-cha
 // told to stop: a report that the host delays, and a little more. systemd waits for 90 s.
 const stopPatience = 75 * time.Second
 
-// close closes the devices and folders.
+// close closes the devices and folders. The operation of the store that is under way can wait for
+// the host for minutes.
 func (d *daemon) close() error {
-	errs := []error{d.vault.Close()}
+	var errs []error
+	closed := make(chan error, 1)
+	if endsWithin(func() { closed <- d.vault.Close() }, workPatience) {
+		errs = append(errs, <-closed)
+	} else {
+		d.log.Warn("an operation on sealed blobs does not end: it is left behind")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	d.enroller.Close(ctx)
