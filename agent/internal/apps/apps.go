@@ -253,6 +253,7 @@ type app struct {
 	run      *reading  // under way; nil if none is
 	next     *reading  // begins after that; nil if none was ordered
 	looked   bool      // a reading by this declaration has ended
+	short    time.Time // since when no reading could look, for want of descriptors or memory; zero if the last one could
 
 	declaration *declaration.Declaration // nil if it was refused
 	refused     error                    // why, if it was

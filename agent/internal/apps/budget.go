@@ -54,7 +54,7 @@ func (a *Apps) overBudget(x *app, r *reading) (over bool, err error) {
 	a.mu.Lock()
 	wait := x.budget.wait(now, x.size)
 	over = !r.asked && wait > 0 && x.declaration != nil && !x.removed
-	calm := x.measured && x.generation != 0 && x.generation == a.follow.works(x.name) && x.events == x.handled
+	calm := x.measured && a.calm(x)
 	a.mu.Unlock()
 	if !over {
 		return false, nil

@@ -332,17 +332,19 @@ func (f *follower) sweepOne(w Watcher) bool {
 }
 
 // sync waits until all events of changes before the call have been handled, at most until ctx
-// ends.
-func (f *follower) sync(ctx context.Context) {
+// ends. It reports whether they have.
+func (f *follower) sync(ctx context.Context) bool {
 	f.mu.Lock()
 	w := f.watcher
 	f.mu.Unlock()
 	if w == nil {
-		return
+		return false
 	}
 	select {
 	case <-w.Sync():
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 

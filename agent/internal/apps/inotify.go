@@ -124,7 +124,7 @@ func (i *inotify) Sync() <-chan struct{} {
 }
 
 // catchUp passes on what the kernel has by now, then the channels of Sync. It reports whether i
-// is still open.
+// is still open. What comes meanwhile is for later, so that changes without end hold up no Sync.
 func (i *inotify) catchUp(b []byte) bool {
 	var syncs []chan struct{}
 	for {
@@ -133,22 +133,22 @@ func (i *inotify) catchUp(b []byte) bool {
 		i.syncs = nil
 		err := i.file.SetReadDeadline(time.Time{})
 		i.mu.Unlock()
-		n := 0
+		left := 0
 		if err == nil {
-			n, err = i.waiting()
+			left, err = i.waiting()
 		}
-		if err == nil && n == 0 {
+		for err == nil && left > 0 {
+			var n int
+			if n, err = i.file.Read(b); err == nil && !i.pass(b[:n]) {
+				return false
+			}
+			left -= n
+		}
+		if err == nil {
 			break
 		}
-		if err == nil {
-			n, err = i.file.Read(b)
-		}
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded): // another Sync
-		case err != nil:
+		if !errors.Is(err, os.ErrDeadlineExceeded) { // which is another Sync
 			i.fail(fmt.Errorf("read events of inotify: %w", err))
-			return false
-		case !i.pass(b[:n]):
 			return false
 		}
 	}

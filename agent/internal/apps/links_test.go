@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // An application's user cannot make the agent look into files of other users by a link in the
@@ -95,12 +97,12 @@ func TestForeignLinks(t *testing.T) {
 
 // That the agent cannot look is not a finding about the app.
 func TestShortOfDescriptors(t *testing.T) {
-	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
-		if !outOfResources(&manifest.FileError{Path: "/x", Problem: "open", Err: err}) || !outOfResources(errors.Join(os.NewSyscallError("openat2", err))) {
+	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS} {
+		if !durable.Short(&manifest.FileError{Path: "/x", Problem: "open", Err: err}) || !durable.Short(errors.Join(os.NewSyscallError("openat2", err))) {
 			t.Errorf("%v is taken for a finding", err)
 		}
 	}
-	if outOfResources(nil) || outOfResources(&manifest.FileError{Path: "/x", Problem: "open", Err: unix.EACCES}) {
+	if durable.Short(nil) || durable.Short(&manifest.FileError{Path: "/x", Problem: "open", Err: unix.EACCES}) {
 		t.Error("a finding is taken for a shortage")
 	}
 	w := newWorld(t)
@@ -110,17 +112,22 @@ func TestShortOfDescriptors(t *testing.T) {
 	events := len(w.log.all())
 	w.write("bin", "two", 0o755)
 
-	var old unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
-		t.Fatal(err)
+	without := func() (Status, error) {
+		t.Helper()
+		var old unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: old.Max}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.Measure(t.Context(), "app")
+		if restoreErr := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); restoreErr != nil {
+			t.Fatal(restoreErr)
+		}
+		return s, err
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: old.Max}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := w.Measure(t.Context(), "app")
-	if restoreErr := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); restoreErr != nil {
-		t.Fatal(restoreErr)
-	}
+	s, err := without()
 	if !errors.Is(err, unix.EMFILE) || len(w.log.all()) != events {
 		t.Errorf("without descriptors: %+v, %v, %d events more", s, err, len(w.log.all())-events)
 	}
@@ -129,5 +136,34 @@ func TestShortOfDescriptors(t *testing.T) {
 	}
 	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured || len(w.log.all()) != events+2 { // nothing watches
 		t.Errorf("afterwards: %+v, %v", s, err)
+	}
+
+	// If that lasts, the log does not say that the app is covered: a change would not be looked at.
+	// But while the watching works, there is none.
+	lasts := func() {
+		t.Helper()
+		for range 3 {
+			if _, err := without(); !errors.Is(err, unix.EMFILE) {
+				t.Fatal(err)
+			}
+			w.mu.Lock()
+			w.Apps.apps["app"].short = time.Now().Add(-retryAfterFailure)
+			w.mu.Unlock()
+		}
+	}
+	events = len(w.log.all())
+	lasts()
+	if got := w.since(events); len(got) != 1 || !strings.Contains(got[0], "unmeasured app: measure app: the agent is short of") {
+		t.Errorf("for a minute: %q", got)
+	}
+	if s, err := w.Measure(t.Context(), "app"); err != nil || !s.Measured || len(w.log.all()) != events+2 {
+		t.Errorf("after a minute: %+v, %v", s, err)
+	}
+	w.run()
+	w.watched("app")
+	events = len(w.log.all())
+	lasts()
+	if got := w.since(events); len(got) != 0 {
+		t.Errorf("without a change: %q", got)
 	}
 }

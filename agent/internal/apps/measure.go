@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
@@ -88,25 +86,38 @@ func (a *Apps) Settle(ctx context.Context, app string) {
 	}
 }
 
-// outOfResources reports whether the agent lacked descriptors or memory: that says nothing about the
-// app.
-func outOfResources(err error) bool {
-	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
-}
-
-// notLooked records that an app could not be read, without a claim about it, and schedules
-// a retry.
-func (a *Apps) notLooked(x *app, err error) error {
-	err = fmt.Errorf("measure %s: the agent is short of descriptors or memory, and tries again: %w", x.name, err)
+// lookedAt notes that a reading of x lacked neither descriptors nor memory.
+func (a *Apps) lookedAt(x *app) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if x.whyNot != err.Error() {
-		a.log.Warn("app could not be looked at", "app", x.name, "error", err)
+	x.short = time.Time{}
+}
+
+// notLooked notes that an app could not be read, without a claim about it, and schedules a
+// retry. It reports whether the log has to say so: a change that it does not list may be there
+// for a while by now. A server of files can answer that memory is short as often as it likes.
+func (a *Apps) notLooked(x *app, err error) (tell bool, told error) {
+	told = fmt.Errorf("measure %s: the agent is short of descriptors or memory, and tries again: %w", x.name, err)
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if x.whyNot != told.Error() {
+		a.log.Warn("app could not be looked at", "app", x.name, "error", told)
 	}
-	x.unmeasured(err.Error())
+	if x.short.IsZero() {
+		x.short = now
+	}
+	tell = x.cover.open && now.Sub(x.short) >= retryAfterFailure && !a.calm(x)
+	x.unmeasured(told.Error())
 	x.looked = true
-	a.pending.retry(x.name, time.Now().Add(retryAfterFailure))
-	return err
+	a.pending.retry(x.name, now.Add(retryAfterFailure))
+	return tell, told
+}
+
+// calm reports whether the watching told of no change of x since the last reading, and would
+// have. The caller holds mu.
+func (a *Apps) calm(x *app) bool {
+	return x.generation != 0 && x.generation == a.follow.works(x.name) && x.events == x.handled
 }
 
 // conclude makes the log and the state of the app say what was found. It reports
@@ -317,10 +328,15 @@ func (x *app) keep(f finding, known bool, now time.Time) (wait time.Duration) {
 	return max(wait, renewedPatience-now.Sub(x.renewed), 0) // for the hand-over
 }
 
-// append records an event. It does not end with ctx, whose caller may leave: an event that is
-// half in the log is worse than a late answer.
+// recording returns the context in which an event is recorded. It does not end with ctx, whose
+// caller may leave: an event that is half in the log is worse than a late answer.
+func recording(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+}
+
+// append records an event.
 func (a *Apps) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := recording(ctx)
 	defer cancel()
 	r, err := a.config.Recorder.Append(ctx, e)
 	a.tookNothing(err)

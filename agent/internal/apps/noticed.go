@@ -111,7 +111,8 @@ func (t *tellings) itself(number uint64, w Watch) bool {
 // noticed returns nil if the watching saw how x became what f found: one file after the other
 // was removed, or replaced by one rename to its name. So no other content was there. The error
 // says what else may have been: a file that is written in place, or replaced twice before the
-// agent looks, may have been any other for a moment. The caller holds mu.
+// agent looks, may have been any other for a moment, and so may one that another user than root
+// can replace (see [manifest.Trace.Guarded]). The caller holds mu.
 func (x *app) noticed(f finding) error {
 	switch {
 	case x.trace == nil:
@@ -154,6 +155,9 @@ func (x *app) noticed(f finding) error {
 		if err == nil && what != replaced {
 			err = fmt.Errorf("%q was not replaced by renaming one new file over it", p)
 		}
+		if err == nil {
+			err = f.Trace.Guarded(p)
+		}
 		if err != nil {
 			return err
 		}
@@ -162,8 +166,9 @@ func (x *app) noticed(f finding) error {
 }
 
 // catchUp waits until the watching has told of all that happened before f was found, if f is
-// other content than the log says: its events may be on the way.
-func (a *Apps) catchUp(x *app, f finding) {
+// other content than the log says: its events may be on the way. If the watching does not tell
+// in time, or has lost events, f counts as found without it.
+func (a *Apps) catchUp(x *app, f *finding) {
 	a.mu.Lock()
 	news := f.err == nil && f.generation != 0 && x.cover.open && x.trace != nil && f.Trace.SameFiles(x.trace) != nil
 	a.mu.Unlock()
@@ -172,5 +177,7 @@ func (a *Apps) catchUp(x *app, f finding) {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, eventPatience)
 	defer cancel()
-	a.follow.sync(ctx) // without it, the change counts as one that was not seen
+	if !a.follow.sync(ctx) || a.follow.works(x.name) != f.generation {
+		f.generation = 0
+	}
 }

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // watched waits until the watching has told of everything, and the app was read after that.
@@ -110,6 +115,139 @@ func TestContentBetween(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReplacedByOthers: one rename is not a proof if another user than root can rename or write files
+// there: the kernel tells of two renames right after one another as of one.
+func TestReplacedByOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		dir, file os.FileMode
+		want      string // why the interval ends; empty if it goes on
+	}{
+		"only root":            {0o755, 0o755, ""},
+		"directory of a group": {0o775, 0o755, `another user than root may replace files in "`},
+		"directory of all":     {0o1777, 0o755, `another user than root may replace files in "`},
+		"file of a group":      {0o755, 0o775, `another user than root may write "`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *Config) { c.Debounce = time.Hour })
+			w.declare("app", list("files", w.write("bin/main", "v1", 0o755)))
+			chmod(t, w.path("bin"), c.dir)
+			fresh := w.write("elsewhere/main", "v2", c.file)
+			w.reload()
+			w.run()
+			w.watched("app")
+			n := len(w.log.all())
+			if err := os.Rename(fresh, w.path("bin/main")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Measure(t.Context(), "app"); err != nil {
+				t.Fatal(err)
+			}
+			got := w.since(n)
+			if goes := len(got) == 1 && got[0] == "app app"; goes != (c.want == "") || !goes && !strings.Contains(got[0], forAMoment+c.want) {
+				t.Errorf("the log says %q", got)
+			}
+		})
+	}
+}
+
+// lateWatcher is one that a test has catch up.
+type lateWatcher struct {
+	*fakeWatcher
+	catchUp atomic.Pointer[func() <-chan struct{}]
+}
+
+func (l *lateWatcher) Sync() <-chan struct{} {
+	if f := l.catchUp.Load(); f != nil {
+		return (*f)()
+	}
+	return l.fakeWatcher.Sync()
+}
+
+// TestLostBeforeTheRecord: a rename is not the only one for sure if the watching turns out to have
+// lost events, or does not say in time that it told of all.
+func TestLostBeforeTheRecord(t *testing.T) {
+	for name, catchUp := range map[string]func(w *world) <-chan struct{}{
+		"up to date": nil,
+		"lost": func(w *world) <-chan struct{} {
+			done := make(chan struct{})
+			w.follow.lost()
+			close(done)
+			return done
+		},
+		"not in time": func(*world) <-chan struct{} { return make(chan struct{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			late := &lateWatcher{fakeWatcher: newFakeWatcher()}
+			w := newWorld(t, func(c *Config) {
+				c.Debounce = time.Hour
+				c.NewWatcher = func() (Watcher, error) { return late, nil }
+			})
+			main := w.write("bin/main", "v1", 0o755)
+			w.declare("app", list("files", main))
+			w.reload()
+			w.run()
+			w.watched("app")
+			n := len(w.log.all())
+			w.replace("bin/main", "v2")
+			e := late.at(main)
+			e.Mask = unix.IN_MOVED_TO
+			late.events <- e
+			done := make(chan struct{})
+			late.events <- Event{Synced: done}
+			<-done
+			if catchUp != nil {
+				late.catchUp.Store(new(func() <-chan struct{} { return catchUp(w) }))
+			}
+			if _, err := w.Measure(t.Context(), "app"); err != nil {
+				t.Fatal(err)
+			}
+			got := w.since(n)
+			if goes := len(got) == 1 && got[0] == "app app"; goes != (catchUp == nil) || !goes && !strings.Contains(got[0], "were not watched all the time") {
+				t.Errorf("the log says %q", got)
+			}
+		})
+	}
+}
+
+// TestSyncDespiteChanges: changes without end do not hold up who waits for those before.
+func TestSyncDespiteChanges(t *testing.T) {
+	i, err := newInotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	dir := t.TempDir()
+	if _, err := i.Add(dir); err != nil {
+		t.Fatal(err)
+	}
+	changes := 0
+	change := func() { // three more events for each that is handled
+		changes++
+		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(changes%7)), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change()
+	synced := i.Sync()
+	for handled := 0; handled < 5000; handled++ {
+		select {
+		case e := <-i.Events():
+			if e.Synced != nil {
+				if e.Synced != synced {
+					t.Fatal("another Sync")
+				}
+				return
+			}
+			change()
+		case err := <-i.Errors():
+			t.Fatal(err)
+		}
+	}
+	t.Error("the events before are not told of to the end")
 }
 
 // TestMeasuredRightAfter: an event that is on its way when the app is read is waited for.

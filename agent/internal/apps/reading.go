@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
@@ -119,10 +120,16 @@ func (a *Apps) perform(x *app, r *reading) error {
 		if errors.Is(f.err, context.Canceled) { // declared anew
 			continue
 		}
-		if outOfResources(f.err) {
-			return a.notLooked(x, f.err)
+		if durable.Short(f.err) {
+			tell, err := a.notLooked(x, f.err)
+			if !tell {
+				return err
+			}
+			f.err = err
+		} else {
+			a.lookedAt(x)
 		}
-		a.catchUp(x, f)
+		a.catchUp(x, &f)
 		done, err := a.conclude(a.as(x, r), x, f)
 		if done {
 			return err

@@ -102,6 +102,8 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 		a.announced = nil // the log does not list them
 	} else if a.announced == nil || !slices.Equal(*a.announced, c.Declarations) {
 		a.announced = nil
+		ctx, cancel := recording(ctx)
+		defer cancel()
 		if err := announce(ctx, c.Declarations); err != nil {
 			a.unannounced(err)
 			return Change{}, fmt.Errorf("announce app declarations: %w", err)

@@ -46,3 +46,23 @@ func TestReloadWithoutNews(t *testing.T) {
 	w.reload() // records nothing
 	reload("after one that recorded nothing", 3, 7)
 }
+
+// TestReloadIsLeft: a caller that leaves while the declarations are recorded interrupts no coverage.
+func TestReloadIsLeft(t *testing.T) {
+	w := newWorld(t)
+	w.declare("app", list("files", w.write("app", "one", 0o755)))
+	w.reload()
+	w.declare("other", list("files", w.write("other", "two", 0o755)))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c, err := w.Reload(ctx, func(ctx context.Context, _ []pcr.Declaration) error {
+		cancel()
+		return ctx.Err()
+	})
+	if err != nil || len(c.Added) != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if n := w.log.count(pcr.EventApp); n != 2 || !w.app("app").Measured {
+		t.Errorf("%d records of 2 apps, %+v", n, w.app("app"))
+	}
+}

@@ -149,3 +149,24 @@ func TestClassOfEachPiece(t *testing.T) {
 		t.Errorf("asked %d times for four pieces, %v", asked, err)
 	}
 }
+
+// TestTurnAfterGivingUp: a turn that a goroutine gets when its reading was given up goes back at
+// once, since the goroutine may hang in its next call.
+func TestTurnAfterGivingUp(t *testing.T) {
+	p, left := NewProgress(), 0
+	early, late := p.hand(), p.hand()
+	early.take(func() { left++ })
+	if left != 0 {
+		t.Fatal("the turn went back before")
+	}
+	p.giveUp()
+	late.take(func() { left++ })
+	if left != 2 {
+		t.Errorf("%d of 2 turns went back", left)
+	}
+	early.end()
+	late.end()
+	if left != 2 {
+		t.Errorf("turns went back %d times", left)
+	}
+}

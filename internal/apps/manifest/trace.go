@@ -31,6 +31,7 @@ type Trace struct {
 
 	places  map[string]string // by path: the name that was looked up for it, by a path without links; the path itself if absent
 	loose   string            // first file that another user than root may write, empty if none
+	shared  map[string]bool   // directories in which another user than root may replace files
 	unclear string            // first path on a file system that is not in stampedSystems, empty if none
 	last    time.Time         // latest change time of files, links and listed directories
 	lastWay time.Time         // time from which on a change of every way shows
@@ -53,7 +54,7 @@ var stampedSystems = []int64{
 func newTrace() *Trace {
 	return &Trace{
 		Files: make(map[string]Mark), Listed: make(map[string]Mark), Ways: make(map[string]Way),
-		places: make(map[string]string), looked: time.Now(),
+		places: make(map[string]string), shared: make(map[string]bool), looked: time.Now(),
 	}
 }
 
@@ -91,6 +92,14 @@ func (t *Trace) list(p string, st *unix.Stat_t) {
 	}
 	t.Listed[p] = markOf(st, true)
 	t.date(st)
+	t.share(p, st)
+}
+
+// share notes whether another user than root may replace files in the directory p.
+func (t *Trace) share(p string, st *unix.Stat_t) {
+	if !identify(st).steady() {
+		t.shared[p] = true
+	}
 }
 
 // way adds a directory that a path leads through.
@@ -99,6 +108,7 @@ func (t *Trace) way(p string, st *unix.Stat_t) {
 		return
 	}
 	t.Ways[p] = Way{Place: markOf(st, false), Change: markOf(st, true)}
+	t.share(p, st)
 	// Directories such as /tmp change all the time: one tick of the clock is enough to tell.
 	at, tick := time.Unix(st.Ctim.Unix()), SettleTime
 	if st.Ctim.Nsec == 0 {
@@ -135,6 +145,22 @@ func markOf(st *unix.Stat_t, state bool) (m Mark) {
 	sum := sha256.Sum256(b)
 	copy(m[:], sum[:])
 	return m
+}
+
+// Guarded returns nil if only root and the agent's own user can have replaced or written what is
+// at p, so that events tell how it came there. The kernel joins equal events that wait: two
+// renames of other files over the same name, right after one another, can look like one. And it
+// tells nothing of what is written by another name of the file.
+func (t *Trace) Guarded(p string) error {
+	switch dir := path.Dir(t.Place(p)); {
+	case t.shared[dir]:
+		return fmt.Errorf("another user than root may replace files in %q", dir)
+	case t.loose != "":
+		return fmt.Errorf("another user than root may write %q", t.loose)
+	case t.unclear != "":
+		return fmt.Errorf("%q is on a file system whose change times do not tell enough", t.unclear)
+	}
+	return nil
 }
 
 // Settled returns nil if every later change moves a change time of t. The error says why that

@@ -148,6 +148,46 @@ func exchange(p, other, first string) error {
 	return errors.Join(os.Symlink(other, next), os.Rename(next, p), os.Symlink(first, next), os.Rename(next, p))
 }
 
+// TestTraceGuarded: what another user than root can replace or write is not guarded.
+func TestTraceGuarded(t *testing.T) {
+	const dir, file = `replace files in "`, `may write "`
+	for name, c := range map[string]struct {
+		do   func(traced) error
+		want map[string]string // by path: why not; empty if it is guarded
+	}{
+		"as it was": {func(traced) error { return nil }, map[string]string{"bin/main": "", "v1/tool": "", "current/tool": "", "current": "", "plugins/sub/b": ""}},
+		"directory of a file": {func(f traced) error { return os.Chmod(f.path("opt/app/bin"), 0o775) },
+			map[string]string{"bin/main": dir, "plugins/a": ""}},
+		"directory that a link leads to": {func(f traced) error { return os.Chmod(f.path("opt/app/v1"), 0o757) },
+			map[string]string{"current/tool": dir, "bin/main": "", "current": ""}},
+		"directory of links": {func(f traced) error { return os.Chmod(f.path("opt/app"), 0o777) },
+			map[string]string{"current": dir, "run": dir, "bin/main": "", "current/tool": ""}},
+		"below a listed directory": {func(f traced) error { return os.Chmod(f.path("opt/app/plugins/sub"), 0o777) },
+			map[string]string{"plugins/sub/b": dir, "plugins/a": ""}},
+		"file": {func(f traced) error { return os.Chmod(f.path("opt/app/plugins/a"), 0o664) },
+			map[string]string{"plugins/a": file, "bin/main": file}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newTraced(t)
+			if err := c.do(f); err != nil {
+				t.Fatal(err)
+			}
+			trace := f.read()
+			for p, want := range c.want {
+				err := trace.Guarded(f.path("opt/app/" + p))
+				if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%s: %v, want %q", p, err, want)
+				}
+			}
+		})
+	}
+	trace := newTraced(t).read()
+	trace.on("/boot/efi", unix.MSDOS_SUPER_MAGIC)
+	if err := trace.Guarded("/x"); err == nil || !strings.Contains(err.Error(), "/boot/efi") {
+		t.Errorf("on FAT: %v", err)
+	}
+}
+
 // TestTraceSettled: a trace tells nothing if a later change need not show.
 func TestTraceSettled(t *testing.T) {
 	f := newTraced(t)
