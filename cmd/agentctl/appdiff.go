@@ -183,7 +183,7 @@ func (t *terminal) printChanges(all []difference, apps []api.App) {
 	for _, d := range all {
 		n := &node{text: cleanLine(fmt.Sprintf("%s: %s", d.App, changedFiles(d.Files)))}
 		n.addChanges(d.Files)
-		n.add("a policy must list its digest now: agentctl policy add-digest --policy FILE --app %s %s", d.App, d.After.Digest)
+		n.add("a policy must list its digest now: agentctl policy add-digest --policy FILE --app %s %s", quoteWord(d.App), d.After.Digest)
 		if d.Before.Declaration != d.After.Declaration {
 			n.add("and its declaration, if it lists those: --declaration %s", d.After.Declaration)
 		}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -122,5 +123,20 @@ func TestAddDigest(t *testing.T) {
 	}
 	if _, err := addDigest([]byte(head+"[[app]]\nname = \"b\"\ndigests = [\""+one+"\"]\n"), "b", "digests", "AB"); err == nil {
 		t.Error("a digest of two digits is added")
+	}
+}
+
+// TestSuggestedCommands: names in a line that a person copies into a shell are words there. Those
+// of applications come from a log that nothing vouches for.
+func TestSuggestedCommands(t *testing.T) {
+	var out bytes.Buffer
+	term := &terminal{out: &out}
+	now := &side{Digest: "49ac"}
+	term.printUnlisted("my policy.toml", []unlisted{{App: "a; reboot", Known: true, Now: now}}, 1)
+	term.printChanges([]difference{{App: "$(reboot)", Before: now, After: now}}, nil)
+	for _, want := range []string{"--policy 'my policy.toml' --app 'a; reboot'", "--app '$(reboot)' 49ac"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s\nwant %s", &out, want)
+		}
 	}
 }

@@ -107,7 +107,7 @@ func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
 			continue
 		}
 		n := &node{text: cleanLine(fmt.Sprintf("%s: the policy does not list what is measured now", u.App))}
-		line := fmt.Sprintf("agentctl policy add-digest --policy %s --app %s", policy, u.App)
+		line := fmt.Sprintf("agentctl policy add-digest --policy %s --app %s", quoteWord(policy), quoteWord(u.App))
 		if !u.Declaration {
 			n.add("declaration %s", u.Now.Declaration)
 			line += " --declaration " + u.Now.Declaration
