@@ -3,7 +3,9 @@
 package unitfile
 
 import (
+	"cmp"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,6 +19,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 )
+
+var seed = flag.Uint64("seed", 0, "of the generated units: a failed run names its own")
 
 // A loaded unit is what the real systemd says of one.
 type loaded struct {
@@ -182,7 +186,7 @@ func sameStart(a, b string) bool {
 // And what `agentctl app add` writes is read back by the agent's own reader as that unit and
 // that user.
 func TestAgreesWithSystemd(t *testing.T) {
-	seed, rounds := rand.Uint64(), 150
+	seed, rounds := cmp.Or(*seed, rand.Uint64()), 150
 	if testing.Short() {
 		rounds = 15
 	}
@@ -257,6 +261,11 @@ func compare(t *testing.T, unit string, want *loaded) string {
 			t.Errorf("%s is not found, and is read as %+v, %v", unit, s, err)
 		}
 		return "not-found"
+	case "error":
+		if err == nil {
+			t.Errorf("%s is not loaded, and is read as %+v", unit, s)
+		}
+		return want.state
 	case "loaded":
 	default:
 		return want.state

@@ -86,30 +86,25 @@ func Load(root, unit string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	main, id, err := x.fragment(unit)
+	m, err := x.find(unit)
 	if err != nil {
 		return nil, x.suggest(unit, err)
 	}
-	if err := CheckName(id); err != nil {
+	if err := CheckName(m.id); err != nil {
 		return nil, err
 	}
-	names := x.names(main, id)
-	s := &Service{Name: id, Asked: unit, aliases: len(names) > 1, Transient: filepath.Dir(main) == transientFolder, other: map[string]bool{}}
-	if s.unit, err = unitname.Parse(id); err != nil {
+	s := &Service{Name: m.id, Asked: unit, aliases: len(m.names) > 1, Transient: filepath.Dir(m.path) == transientFolder, other: map[string]bool{}}
+	if s.unit, err = unitname.Parse(m.id); err != nil {
 		return nil, err
 	}
-	masked, err := masked(root, main)
+	masked, err := masked(root, m.path)
 	if err == nil && masked {
-		err = fmt.Errorf("%s: %w", main, ErrMasked)
+		err = fmt.Errorf("%s: %w", m.path, ErrMasked)
 	}
 	if err != nil {
 		return nil, err
 	}
-	dropIns, err := x.dropIns(names, "service")
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range append([]string{main}, dropIns...) {
+	for _, f := range append([]string{m.path}, m.dropIns...) {
 		if err := s.add(root, f); err != nil {
 			return nil, err
 		}
@@ -141,7 +136,7 @@ func (x *index) suggest(unit string, err error) error {
 		return err
 	}
 	n.Template = true
-	if _, ok := x.follow(n.String()); ok {
+	if _, none := x.follow(n.String()); none == nil {
 		return fmt.Errorf("%w; %s is a template: name it, or an instance like %s@1.%s", err, n, n.Prefix, n.Type)
 	}
 	return err
@@ -174,21 +169,20 @@ func (x *index) perCall(n unitname.Name) (string, error) {
 		return "", nil
 	}
 	socket := unitname.Name{Prefix: n.Prefix, Type: "socket"}.String()
-	path, id, err := x.fragment(socket)
+	m, err := x.find(socket)
 	if errors.Is(err, ErrNoUnit) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	dropIns, err := x.dropIns(x.names(path, id), "socket")
-	if err != nil {
-		return "", err
+	if hidden, err := masked(x.root, m.path); err != nil || hidden {
+		return "", nil // it starts nothing
 	}
 	accept := false
-	for _, f := range append([]string{path}, dropIns...) {
+	for _, f := range append([]string{m.path}, m.dropIns...) {
 		if masked, err := masked(x.root, f); err != nil || masked {
-			continue // a socket that is masked starts nothing
+			continue
 		}
 		b, err := readFile(x.root, f)
 		if err != nil {
