@@ -175,7 +175,7 @@ var codes = []CodeInfo{
 
 	{CodePeerGone, 403, exitNotPermitted, "Process that connected has ended", "The process that connected has ended.", "connect from the process that asks"},
 	{CodePeerUnknown, 403, exitNotPermitted, "Caller could not be identified", "The agent could not establish who connected.", "run it as an ordinary process on this machine; the detail says what the kernel did not report"},
-	{CodeNotPermitted, 403, exitNotPermitted, "Not permitted on this socket", "The endpoint is served on the other socket, or this user may not use the admin socket.", "for administration run it as root, on the admin socket (agentctl: `--admin`)"},
+	{CodeNotPermitted, 403, exitNotPermitted, "Not permitted on this socket", "The endpoint is served on the other socket, or this user may not use the admin socket.", "administration is for root, on the admin socket (agentctl: `--admin`); keys and secrets are for applications, on the client socket (agentctl: `--socket`)"},
 	{CodeThrottled, 429, exitUnavailable, "Too many requests of this user", "This user asks too often.", hintWait},
 	{CodeBusy, 503, exitUnavailable, "Too many requests are waiting", "Too many requests are waiting.", hintWait},
 	{CodeConnections, 503, exitUnavailable, "Too many connections", "Too many connections are open.", "reuse connections"},

@@ -78,8 +78,8 @@ Declare applications, and have them measured at each start.
   diff A B        which files changed between two measurements
   changes         which applications an upgrade changed
 
-list, show and reload need the admin socket, which is for root; add, enable and
-disable write files below /etc.
+All but diff are for root: list, show, reload, changes and enable ask the agent over
+the admin socket; add, enable and disable write files below /etc.
 
 Examples:
   agentctl app list
@@ -132,7 +132,7 @@ func appCommand(t *terminal, s *sockets) *cobra.Command {
 			fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(e.Reason))
 		}
 		if len(r.Errors) > 0 {
-			return misuse(fmt.Errorf("%d declarations were refused; the others are in force", len(r.Errors)))
+			return misuse(fmt.Errorf("refused: %s; the others are in force", count(len(r.Errors), "declaration")))
 		}
 		return nil
 	})

@@ -63,6 +63,9 @@ func appDiffCommand(t *terminal, s *sockets) *cobra.Command {
 }
 
 func oneOrTwo(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return misuse(errors.New("name an application, or two of its digests or files of evidence")).withHint(helpHint(c))
+	}
 	if len(args) == 1 {
 		return nil
 	}
@@ -122,7 +125,8 @@ const appChangesUsage = `Usage: agentctl app changes [--note FILE] [--if-running
 
 Say which applications changed since the last time, and what a policy must list now.
 The packages run it after each upgrade by apt and dnf. The command waits until the
-agent has measured what the upgrade changed, at most 30 s.
+agent has measured what the upgrade changed, at most 30 s. If nothing changed and all
+is measured, it prints nothing.
 
   --note FILE     keep in FILE how far the log was read, for the next time (default:
                   compare with the first measurement since boot)

@@ -93,6 +93,15 @@ type unitFlags struct {
 	measure   func(*declaration.Declaration) error // by the running agent
 }
 
+// next returns the command line of a verb of "app" for the same machine.
+func (u *unitFlags) next(verb, unit string) string {
+	line := "agentctl app " + verb + " " + unit
+	if filepath.Clean(u.root) != "/" {
+		line += " --root " + clean(u.root)
+	}
+	return line
+}
+
 // unitCommands returns the commands under "app" that work on files.
 func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 	var u unitFlags
@@ -127,7 +136,7 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	unit = service.Name // and not an alias, which has no processes and no drop-ins of its own
 	d, err := declaredFor(declared, unit, u.app)
 	if err != nil {
-		return misuse(err).withHint(fmt.Sprintf("`agentctl app add %s` writes a declaration", unit))
+		return misuse(err).withHint(fmt.Sprintf("`%s` writes a declaration", u.next("add", unit)))
 	}
 	user := cmp.Or(service.User, "root")
 	if d.User != user {
@@ -188,8 +197,8 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err)
 	}
-	if d, err := declaredFor(declared, unit, ""); err == nil {
-		return misuse(fmt.Errorf("%s is declared already, as %s in %s", unit, d.Name, d.File))
+	if names := declarers(declared, unit, sameUnit); len(names) > 0 {
+		return misuse(fmt.Errorf("%s is declared already, as %s in %s", unit, names[0], declared[names[0]].File))
 	}
 	full := filepath.Join(u.root, path)
 	if _, err := os.Lstat(full); err == nil {
@@ -204,7 +213,7 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 	if err := t.writeOutput(full, draft.Text); err != nil {
 		return writeFailed(err)
 	}
-	fmt.Fprintf(t.out, "declared %s; `agentctl app enable %s` has it measured before each start\n", name, unit)
+	fmt.Fprintf(t.out, "declared %s; `%s` has it measured before each start\n", name, u.next("enable", unit))
 	return nil
 }
 
@@ -285,7 +294,24 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 	return out, nil
 }
 
-// declaredFor returns the application called name, or the only one that declares unit.
+// sameUnit reports whether a declaration for declared is one for unit itself, and not for
+// the template of it.
+func sameUnit(declared, unit string) bool { return declared == unit }
+
+// declarers returns the names of the applications with a unit that fits.
+func declarers(declared map[string]*declaration.Declaration, unit string, fits func(declared, unit string) bool) []string {
+	var names []string
+	for n, d := range declared {
+		if fits(d.Unit, unit) {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// declaredFor returns the application called name, or the only one that declares unit. As
+// for the agent, a declaration of an instance goes before that of its template.
 func declaredFor(declared map[string]*declaration.Declaration, unit, name string) (*declaration.Declaration, error) {
 	if name != "" {
 		d := declared[name]
@@ -297,13 +323,10 @@ func declaredFor(declared map[string]*declaration.Declaration, unit, name string
 		}
 		return d, nil
 	}
-	var names []string
-	for n, d := range declared {
-		if evidence.InUnit(d.Unit, unit) {
-			names = append(names, n)
-		}
+	names := declarers(declared, unit, sameUnit)
+	if len(names) == 0 {
+		names = declarers(declared, unit, evidence.InUnit)
 	}
-	slices.Sort(names)
 	switch len(names) {
 	case 0:
 		return nil, fmt.Errorf("no application declares %s", unit)

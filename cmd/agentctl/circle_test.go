@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"io/fs"
 	"net"
 	"net/http"
@@ -76,7 +77,7 @@ func TestHintsLeadSomewhere(t *testing.T) {
 	looks := [][]string{
 		{"attest", "--nonce", "000102030405060708090a0b0c0d0e0f"}, {"status"}, {"doctor", "--config", "/nonexistent"}, {"self"},
 		{"app", "list"}, {"app", "reload"}, {"key", "list"}, {"key", "derive", "--label", "x", "--length", "32"}, {"unseal", "--name", "x"},
-		{"enroll", "request"}, {"log", "show"}, {"key", "store-key"},
+		{"enroll", "request"}, {"log"}, {"key", "store-key"},
 	}
 	read := []string{"doctor", "status", "self", "app list", "key list"}
 	followed := 0
@@ -107,36 +108,51 @@ func TestHintsLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestHintsNameCommands: what messages of agent and agentctl say to run exists, with the flags
-// that they give it.
+// TestHintsNameCommands: what messages of agent and agentctl, and the documents, say to run
+// exists, with the flags that they give it, and takes the words that follow.
 func TestHintsNameCommands(t *testing.T) {
 	root := newRoot(&terminal{})
 	seen := 0
 	check := func(where, text string) {
 		for _, q := range quoted.FindAllStringSubmatch(text, -1) {
-			words := strings.Fields(strings.NewReplacer("[", "", "]", "", `\"`, "").Replace(q[1]))
+			line, _, _ := strings.Cut(q[1], " >") // into a file
+			words := strings.Fields(strings.NewReplacer("[", "", "]", "", `\"`, "").Replace(line))
 			if len(words) == 0 || !regexp.MustCompile(`^[a-z-]+$`).MatchString(words[0]) || words[0] == "help" {
 				continue // made of parts when it runs
 			}
 			seen++
-			c, _, err := root.Find(words)
+			c, rest, err := root.Find(words)
 			if err != nil || c == root {
 				t.Errorf("%s: there is no command `agentctl %s`", where, q[1])
 				continue
 			}
-			for _, w := range words {
-				if name, ok := strings.CutPrefix(w, "--"); ok && c.Flags().Lookup(name) == nil && c.InheritedFlags().Lookup(name) == nil && name != "help" {
-					t.Errorf("%s: `agentctl %s` has no flag --%s", where, c.CommandPath(), name)
+			var names []string // that are not those of flags or their values
+			for i := 0; i < len(rest); i++ {
+				name, ok := strings.CutPrefix(rest[i], "--")
+				if !ok {
+					names = append(names, rest[i])
+					continue
 				}
+				name, _, given := strings.Cut(name, "=")
+				flag := cmp.Or(c.Flags().Lookup(name), c.InheritedFlags().Lookup(name))
+				if flag == nil && name != "help" {
+					t.Errorf("%s: `%s` has no flag --%s", where, c.CommandPath(), name)
+				} else if flag != nil && flag.NoOptDefVal == "" && !given {
+					i++
+				}
+			}
+			if err := c.ValidateArgs(names); err != nil && strings.Contains(err.Error(), "unexpected argument") || c.HasSubCommands() && len(names) > 0 {
+				t.Errorf("%s: `agentctl %s`: %q does not take %q", where, q[1], c.CommandPath(), names)
 			}
 		}
 	}
 	for _, info := range api.Codes() {
 		check(string(info.Code), info.Hint)
 	}
-	for _, folder := range []string{"..", "../../agent", "../../internal", "../../api", "../../verify", "../../sealing", "../../client"} {
+	for _, folder := range []string{"..", "../../agent", "../../internal", "../../api", "../../verify", "../../sealing", "../../client",
+		"../../docs", "../../README.md", "../../CONTRIBUTING.md"} {
 		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			if err != nil || d.IsDir() || !slices.Contains([]string{".go", ".md"}, filepath.Ext(path)) || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			b, err := os.ReadFile(path)

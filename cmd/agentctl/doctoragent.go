@@ -210,7 +210,7 @@ func (d *doctor) lookAtLog(st *api.Status) {
 	case l.Reason != "":
 		d.bad(agentsLog, cmp.Or(st.Evidence.Code.Info().Hint, "see the reason"), "%s", l.Reason)
 	case percent(l.Bytes, l.Limit) >= nearlyFull:
-		d.warn(agentsLog, "find out which application changes all the time, with `agentctl log show`, and plan a reboot, which begins a new log", "%d records, and %s full", l.Records, fullness(l))
+		d.warn(agentsLog, "find out which application changes all the time, with `agentctl log`, and plan a reboot, which begins a new log", "%d records, and %s full", l.Records, fullness(l))
 	default:
 		d.good(agentsLog, "%d records, PCR %d matches%s", l.Records, l.PCR, prefixed(", ", fullness(l), " full"))
 	}

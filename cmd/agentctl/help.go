@@ -86,7 +86,7 @@ func unknown(c *cobra.Command, name string) error {
 	}
 	hint := helpHint(c)
 	if near := c.SuggestionsFor(name); len(near) > 0 {
-		hint = fmt.Sprintf("did you mean `%s %s`? %s lists all", c.CommandPath(), near[0], hint)
+		hint = fmt.Sprintf("did you mean `%s %s`? `%s --help` lists all", c.CommandPath(), near[0], c.CommandPath())
 	}
 	return misuse(fmt.Errorf("unknown command %q for %q", name, c.CommandPath())).withHint(hint)
 }

@@ -128,7 +128,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 			return t.writeJSON(events)
 		}
 		for _, e := range events {
-			fmt.Fprintf(t.out, "# %s: %d files, declaration %s\n[[app]]\nname = %q\n", e.App, len(e.Manifest), e.Declaration, e.App)
+			fmt.Fprintf(t.out, "# %s: %s, declaration %s\n[[app]]\nname = %q\n", e.App, count(len(e.Manifest), "file"), e.Declaration, e.App)
 			fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\ndeclarations = [%q]\n\n", e.Unit, e.User, e.Digest, e.Declaration)
 		}
 		return nil

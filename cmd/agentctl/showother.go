@@ -56,7 +56,7 @@ func notShown(name string, b []byte, err error) error {
 	if what := snp.Recognise(b); what != "" {
 		err = fmt.Errorf("%w (found %s)", err, what)
 	}
-	return &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
+	return (&exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}).withHint("`agentctl show --help` lists what it draws")
 }
 
 // drawBare shows a report, with the host's table if that follows.

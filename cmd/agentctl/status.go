@@ -146,7 +146,7 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 			if self.Unit != "" {
 				n.add("unit %s", self.Unit)
 			} else {
-				n.add("no system unit: %s", self.UnitReason)
+				n.add("no system unit: %s", strings.TrimPrefix(self.UnitReason, "no systemd system unit: "))
 			}
 			if self.App != "" {
 				n.add("application %s", self.App)

@@ -238,23 +238,32 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
 	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)
 	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
-	c.Limits.check(number)
+	c.Limits.check(number, bad)
 	return errors.Join(errs...)
 }
 
 // check checks that each limit leaves room for what it bounds.
-func (l *Limits) check(number func(key string, n, low, high int)) {
+func (l *Limits) check(number func(key string, n, low, high int), bad func(key, format string, args ...any)) {
+	// share checks the part of one user. A file that lowers the whole alone leaves the part
+	// at its default: so the message names the whole.
+	share := func(key string, n, low int, whole string, all int) {
+		if n > all {
+			bad(key, "%d is more than limits.%s, which is %d: lower it too", n, whole, all)
+			return
+		}
+		number(key, n, low, all)
+	}
 	number("limits.connections", l.Connections, 1, 1<<16)
-	number("limits.connections_per_user", l.ConnectionsPerUser, 1, l.Connections)
+	share("limits.connections_per_user", l.ConnectionsPerUser, 1, "connections", l.Connections)
 	number("limits.connections_per_second_per_user", l.ConnectionsPerSecondPerUser, 1, 1<<20)
 	number("limits.requests", l.Requests, 1, 1<<16)
-	number("limits.requests_per_user", l.RequestsPerUser, 1, l.Requests)
+	share("limits.requests_per_user", l.RequestsPerUser, 1, "requests", l.Requests)
 	number("limits.requests_per_second_per_user", l.RequestsPerSecondPerUser, 1, 1<<20)
 	number("limits.waiting_per_user", l.WaitingPerUser, 1, 1<<16)
 	number("limits.log_bytes", l.LogBytes, 64<<10, evidence.MaxLog)
 	// An answer with the whole log needs its bytes four times.
 	number("limits.answer_bytes", l.AnswerBytes, 4*l.LogBytes, 1<<34)
-	number("limits.answer_bytes_per_user", l.AnswerBytesPerUser, min(4*l.LogBytes, l.AnswerBytes), l.AnswerBytes)
+	share("limits.answer_bytes_per_user", l.AnswerBytesPerUser, min(4*l.LogBytes, l.AnswerBytes), "answer_bytes", l.AnswerBytes)
 	number("limits.body_bytes", l.BodyBytes, 1<<20, 1<<30)
 	number("limits.hashing_workers", l.HashingWorkers, 0, 1<<10)
 }

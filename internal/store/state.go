@@ -110,7 +110,11 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 	}
 	e := s.manifest.Find(key)
 	if e == nil {
-		return sealing.Contract{}, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("there is no %s %q of app %q", key.Kind, name, app)}
+		detail := fmt.Sprintf("app %q has no root: its first secret makes one", app)
+		if name != "" {
+			detail = fmt.Sprintf("app %q has no secret %q", app, name)
+		}
+		return sealing.Contract{}, &sealing.Error{Code: api.CodeNotFound, Detail: detail}
 	}
 	b, err := s.readBlob(blobFile(e.ID))
 	if err != nil {

@@ -242,6 +242,46 @@ func TestReadme(t *testing.T) {
 	if !found || !strings.Contains(session, "agentctl verify") {
 		t.Fatal("README.md has no session with its output after \"## Use it\"")
 	}
+	out := runSession(t, session)
+	if !strings.Contains(out, "pass, by the guest's word: accepted.") {
+		t.Errorf("the session prints\n%s", out)
+	}
+	if got := sameEverywhere(out); got != sameEverywhere(prints) {
+		t.Errorf("the session prints\n%s\nREADME.md says\n%s", out, prints)
+	}
+}
+
+// TestKeysWithoutSystemd runs the session of docs/api.md in which a program without a unit
+// keeps a secret, on a simulated machine.
+func TestKeysWithoutSystemd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a simulated machine: not with -short")
+	}
+	if shared.platform == "" {
+		t.Skip(simulated.ErrNoTPM)
+	}
+	page, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "### Try it without systemd")
+	_, rest, _ = strings.Cut(rest, "```sh\n")
+	session, _, _ := strings.Cut(rest, "```")
+	out := runSession(t, session)
+	for _, want := range []string{"1 declared, 1 measured\n", "application billing\n", "outcome of each change:\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the session does not print %q:\n%s", want, out)
+		}
+	}
+	if !strings.HasSuffix(out, "secret") {
+		t.Errorf("the session does not end with the secret:\n%s", out)
+	}
+}
+
+// runSession runs a session of a document in a new folder, with the built commands, and
+// returns what it prints.
+func runSession(t *testing.T, session string) string {
+	t.Helper()
 	dir := t.TempDir()
 	session = strings.ReplaceAll(session, "/tmp/", dir+"/")
 	session = strings.Replace(session, "make build\n", "", 1)
@@ -253,12 +293,10 @@ func TestReadme(t *testing.T) {
 	cmd := exec.Command("sh", "-eu", "-c", session+"wait\n")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "pass, by the guest's word: accepted.") {
+	if err != nil {
 		t.Errorf("the session ends with %v:\n%s", err, out)
 	}
-	if got := sameEverywhere(strings.ReplaceAll(string(out), dir+"/", "/tmp/")); got != sameEverywhere(prints) {
-		t.Errorf("the session prints\n%s\nREADME.md says\n%s", out, prints)
-	}
+	return strings.ReplaceAll(string(out), dir+"/", "/tmp/")
 }
 
 // sameEverywhere returns the output of the README's session without what differs between

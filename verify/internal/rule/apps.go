@@ -146,7 +146,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
 		}
 		if now.Interpreter != "" {
-			d.tables.say("DANGER: interpreter only: %s is measured, and what it runs is not. Declare that too; interpreter_only = \"refuse\" holds to it.", strings.Map(printable, now.Interpreter))
+			d.tables.say("DANGER: interpreter only: %s is measured, and what it runs is not. Declare that too; with interpreter_only = \"refuse\" this policy demands it.", strings.Map(printable, now.Interpreter))
 		}
 		for i, v := range a.Versions {
 			if i != a.Current {
