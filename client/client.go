@@ -101,7 +101,7 @@ func (c *Client) Derive(ctx context.Context, r api.DeriveRequest) (*api.Derived,
 	return call(ctx, c.socket(), api.CallDerive, r)
 }
 
-// Seal stores a secret of the calling app. When it returns nil the secret is on disk.
+// Seal stores a secret of the calling app. When the error is nil, the secret is on disk.
 func (c *Client) Seal(ctx context.Context, r api.SealRequest) (*api.Sealed, error) {
 	return call(ctx, c.socket(), api.CallSeal, r)
 }
