@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/test/hangfs"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -182,6 +183,11 @@ func TestStartAfterHung(t *testing.T) {
 				}
 			})
 			h := m.hang(hangfs.Getattr, false)
+			t.Cleanup(func() { // before the file system ends
+				if t.Failed() {
+					t.Logf("threads of the agent:\n%s\nit said:\n%s", threads(m.PID()), m.Output())
+				}
+			})
 			for range 2 {
 				held := h.Held(h.op)
 				began := time.Now()
@@ -194,7 +200,7 @@ func TestStartAfterHung(t *testing.T) {
 					t.Errorf("measure: %v", a.Refused)
 				}
 				must(t, syscall.Kill(m.PID(), signal))
-				until(t, "the agent has ended, but for a thread", func() bool { return leaderEnded(m.PID()) })
+				until(t, "the agent has ended, but for a thread", func() bool { return durable.Ended(m.PID()) })
 				if m.Ended() {
 					t.Error("the agent has ended: nothing of it waits for the file system")
 				}
@@ -209,8 +215,19 @@ func TestStartAfterHung(t *testing.T) {
 	}
 }
 
-// leaderEnded reports whether the first thread of a process has ended.
-func leaderEnded(pid int) bool {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	return err == nil && strings.Contains(string(b), ") Z ")
+// threads returns what the kernel says of each thread of a process: its first thread may be the
+// one that waits, and is not gone then.
+func threads(pid int) string {
+	all, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "status"))
+	var text strings.Builder
+	for _, name := range all {
+		b, _ := os.ReadFile(name) // it may have ended by now
+		for line := range strings.Lines(string(b)) {
+			if key, value, _ := strings.Cut(line, ":"); key == "Pid" || key == "State" || key == "SigPnd" || key == "ShdPnd" {
+				text.WriteString(key + " " + strings.TrimSpace(value) + "  ")
+			}
+		}
+		text.WriteString("\n")
+	}
+	return text.String()
 }

@@ -59,7 +59,12 @@ func startFrom(t *testing.T, commands string) *agent {
 		t.Fatal(err)
 	}
 	a := &agent{m, commands}
-	t.Cleanup(func() { a.Kill() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the agent has ended: %v; it said:\n%s", a.Ended(), a.Output())
+		}
+		a.Kill()
+	})
 	program := filepath.Join(dir, "program")
 	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
 		t.Fatal(err)
