@@ -33,18 +33,18 @@ func (f *trustFlags) add(c *cobra.Command) {
 // appraisalFlags also name the policy, and what the evidence must contain.
 type appraisalFlags struct {
 	trustFlags
+	formatFlags
 	policy, audience, publicKey, userData string
-	verbose                               bool
 }
 
 func (f *appraisalFlags) add(c *cobra.Command) {
 	f.trustFlags.add(c)
+	f.formatFlags.add(c)
 	flags := c.Flags()
 	flags.StringVar(&f.policy, "policy", "", "")
 	flags.StringVar(&f.audience, "audience", "", "")
 	flags.StringVar(&f.publicKey, "public-key", "", "")
 	flags.StringVar(&f.userData, "user-data", "", "")
-	flags.BoolVar(&f.verbose, "verbose", false, "")
 }
 
 // appraisalInputs are the policy, trust, expectations and time of an appraisal.

@@ -65,11 +65,13 @@ func offers(s *sockets) map[string][]offer {
 // flagOffers are the words of flags, by name. Flags of a command come before those of all.
 func flagOffers(s *sockets) map[string]offer {
 	return map[string]offer{
-		"app":           appWords(s),
-		"name":          secretWords(s),
-		"export format": fixed("files", "gotpm"),
-		"log format":    fixed("text", "cel-json", "cel-tlv"),
-		"product":       fixed("milan", "genoa", "turin"),
+		"app":                 appWords(s),
+		"name":                secretWords(s),
+		"export format":       fixed("files", "gotpm"),
+		"verify format":       fixed(formatText, formatJSON, formatJUnit),
+		"policy check format": fixed(formatText, formatJSON, formatJUnit),
+		"log format":          fixed("text", "cel-json", "cel-tlv"),
+		"product":             fixed("milan", "genoa", "turin"),
 	}
 }
 
@@ -91,11 +93,9 @@ func offerWords(c *cobra.Command, s *sockets) {
 	}
 	flags := flagOffers(s)
 	for name, words := range flags {
-		command, flag, both := strings.Cut(name, " ")
-		if !both {
-			flag = name
-		}
-		if both && command != path || c.LocalFlags().Lookup(flag) == nil {
+		at := strings.LastIndex(name, " ")
+		flag := name[at+1:]
+		if at >= 0 && name[:at] != path || c.LocalFlags().Lookup(flag) == nil {
 			continue
 		}
 		// It fails only for a flag that is missing or has words already.

@@ -96,11 +96,27 @@ func (n *node) draw(w io.Writer) {
 
 func (n *node) drawChildren(w io.Writer, indent string) {
 	for i, c := range n.children {
-		branch, below := "├─ ", "│  "
-		if i == len(n.children)-1 {
-			branch, below = "└─ ", "   "
-		}
+		branch, below := n.branch(i)
 		fmt.Fprintln(w, indent+branch+c.text)
 		c.drawChildren(w, indent+below)
+	}
+}
+
+// branch returns what leads to child i, and what is in front of all below it.
+func (n *node) branch(i int) (branch, below string) {
+	if i == len(n.children)-1 {
+		return "└─ ", "   "
+	}
+	return "├─ ", "│  "
+}
+
+// drawFolded is draw in lines that fit.
+func (n *node) drawFolded(t *terminal, indent string) {
+	for i, c := range n.children {
+		branch, below := n.branch(i)
+		for _, line := range fold(indent+branch, c.text, indent+below+"  ", t.width()) {
+			fmt.Fprintln(t.out, line)
+		}
+		c.drawFolded(t, indent+below)
 	}
 }

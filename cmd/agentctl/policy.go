@@ -130,7 +130,7 @@ func draftPolicy(o *appraisalInputs, from string, document []byte, unverified bo
 func (t *terminal) refuseDraft(a *verify.Appraisal) error {
 	for _, c := range a.Failed() {
 		if c.Verdict == verify.Fail {
-			fmt.Fprintf(t.err, "%s  %s: %s\n", marks[c.Verdict].plain, c.ID, cleanLine(c.Sentence))
+			fmt.Fprintf(t.err, "%s  %s: %s\n", of(c.Verdict, "").word, c.ID, cleanLine(c.Sentence))
 		}
 	}
 	x := &exitError{code: a.ExitCode(), err: errors.New("the evidence does not verify, so no policy is drafted from it")}
@@ -165,11 +165,11 @@ func policyExplainCommand(t *terminal) *cobra.Command {
 			}
 			fmt.Fprintf(t.out, "%s:\n", part.title)
 			for _, s := range part.list {
-				fmt.Fprintf(t.out, "  %s\n", cleanLine(s))
+				t.say(unmarked("  "), s, 4)
 			}
 			fmt.Fprintln(t.out)
 		}
-		fmt.Fprintln(t.out, "Signatures, certificates, formats and the binding of all parts are checked under every policy.")
+		t.say(unmarked(""), "Signatures, certificates, formats and the binding of all parts are checked under every policy.", 2)
 		return nil
 	})
 }
@@ -189,7 +189,11 @@ that of the gravest refusal, or 0 if all would be accepted.
   --crl FILE             a revocation list of the root, DER; may be repeated
   --at TIME              time of the appraisal (default: now)
   --verbose              the complete table of checks for each file
-  --json                 the appraisals, one JSON object after the other
+  --quiet                print no appraisal: the exit code alone says the result
+  --format FORMAT        text (default), json, or junit: XML for a CI server, a suite
+                         for each file and a test case for each check
+  --json                 as --format json: the appraisals, one JSON object after the
+                         other
   --trust-test-root-that-vouches-for-no-hardware FILE
                          trust this root instead of AMD's: for agentd-sim
 
@@ -199,13 +203,16 @@ Example:
 
 func policyCheckCommand(t *terminal) *cobra.Command {
 	var f appraisalFlags
-	c := command("check", policyCheckUsage, atLeastOne("EVIDENCE"), func(_ *cobra.Command, args []string) error {
+	c := command("check", policyCheckUsage, atLeastOne("EVIDENCE"), func(c *cobra.Command, args []string) error {
+		if err := f.formatFlags.check(t); err != nil {
+			return misuse(err).withHint(helpHint(c))
+		}
 		o, err := t.appraisalInputs(&f)
 		if err != nil {
 			return err
 		}
 		o.NewHistory = true // no file is compared with a known log
-		return t.checkEach(o, args, f.verbose)
+		return t.checkEach(o, args, &f.formatFlags)
 	})
 	f.add(c)
 	return c
@@ -215,8 +222,15 @@ func policyCheckCommand(t *terminal) *cobra.Command {
 // missing file.
 var gravity = map[int]int{0: 0, int(verify.ClassPolicy): 1, int(verify.ClassCollateral): 2, int(verify.ClassRevoked): 3, int(verify.ClassBinding): 4}
 
-func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) error {
+// dryRun is what policy check prints as JSON for each file.
+type dryRun struct {
+	File string `json:"file"` // file of the evidence
+	verify.Appraisal
+}
+
+func (t *terminal) checkEach(o *appraisalInputs, names []string, f *formatFlags) error {
 	code := exitOK
+	var suites []junitSuite
 	for _, name := range names {
 		document, err := t.readInput(name, evidence.MaxEvidence)
 		if err != nil {
@@ -232,19 +246,18 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) e
 		if gravity[a.ExitCode()] > gravity[code] {
 			code = a.ExitCode()
 		}
-		if t.json {
-			if err := t.writeJSON(struct {
-				File string `json:"file"`
-				*verify.Appraisal
-			}{name, a}); err != nil {
-				return err
-			}
+		if f.format == formatJUnit {
+			suites = append(suites, junit(name, a))
 			continue
 		}
-		if verbose {
-			t.printChecks(a, true)
+		if err := t.printDryRun(name, a, f); err != nil {
+			return err
 		}
-		t.printDryRun(name, a)
+	}
+	if f.format == formatJUnit {
+		if err := t.writeJUnit("agentctl policy check", suites); err != nil {
+			return err
+		}
 	}
 	if code != exitOK {
 		return &exitError{code: code}
@@ -252,16 +265,23 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, verbose bool) e
 	return nil
 }
 
-func (t *terminal) printDryRun(name string, a *verify.Appraisal) {
+// printDryRun prints the appraisal of one file.
+func (t *terminal) printDryRun(name string, a *verify.Appraisal, f *formatFlags) error {
+	switch {
+	case f.quiet:
+		return nil
+	case f.format == formatJSON:
+		return t.writeJSON(dryRun{name, *a})
+	case f.verbose:
+		t.printChecks(a, true)
+	}
 	if a.Verdict == verify.Pass {
-		fmt.Fprintf(t.out, "%s  %s: would be accepted%s, with its nonce\n", t.mark(a.Verdict), clean(name), onGuestWord(a))
-		return
+		t.say(of(a.Verdict, "  "), fmt.Sprintf("%s: would be accepted%s, with its nonce", name, onGuestWord(a)), idColumn)
+		return nil
 	}
-	fmt.Fprintf(t.out, "%s  %s: would be refused (%s)\n", t.mark(a.Verdict), clean(name), a.Class)
-	for _, c := range a.Failed() {
-		if c.Verdict == verify.Fail {
-			fmt.Fprint(t.out, "      ")
-			t.printCheck(c)
-		}
+	t.say(of(a.Verdict, "  "), fmt.Sprintf("%s: would be refused (%s)", name, a.Class), idColumn)
+	for _, c := range with(a, verify.Fail) {
+		t.printCheck("      ", c)
 	}
+	return nil
 }

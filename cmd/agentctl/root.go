@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -99,7 +98,7 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 		x = &exitError{code: x.code, err: errors.New("interrupted")}
 	}
 	// An error in the flags ends their parsing, possibly before --json.
-	t.complain(x, t.json || slices.Contains(args, "--json"))
+	t.complain(x, t.json || wantsJSON(args))
 	return x.code
 }
 

@@ -23,6 +23,7 @@ type terminal struct {
 	json bool // --json: machine-readable output
 
 	screen   bool // out is a terminal
+	columns  int  // of that terminal; 0 if it does not say
 	consumed bool // standard input was read
 }
 
@@ -30,7 +31,9 @@ type terminal struct {
 // on standard error cannot control the terminal.
 func (t *terminal) attend() *written {
 	if f, ok := t.out.(*os.File); ok {
-		t.screen = isTerminal(f)
+		if t.screen = isTerminal(f); t.screen {
+			t.columns, _, _ = term.GetSize(int(f.Fd()))
+		}
 	}
 	w := &written{to: t.out}
 	t.out, t.err = w, harmless{t.err}

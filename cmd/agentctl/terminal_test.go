@@ -70,6 +70,7 @@ func TestNothingSteersTheTerminal(t *testing.T) {
 		{"show", "e.json"}, {"show", "--json", "e.json"}, {"show", "statement.json"}, {"show", "--json", "statement.json"},
 		{"export", "--out", "a", "e.json"}, {"export", "--json", "--out", "b", "e.json"},
 		append(verified, "e.json"), append(verified, "--json", "e.json"), append(verified, "statement.json"), append(verified, "--json", "statement.json"),
+		append(verified, "--verbose", "e.json"), append(verified, "--format", "junit", "e.json"), append(verified, "--verbose", "statement.json"), append(verified, "--format", "junit", "statement.json"),
 		{"policy", "explain", "hostile.toml"}, {"policy", "explain", "--json", "hostile.toml"},
 		{"policy", "init", "--from", "e.json", "--at", "2026-06-01", "--trust-test-root-that-vouches-for-no-hardware", "root.pem"},
 		{hostile}, {"show", hostile}, {"show", "--json", hostile}, {"measure", "--app", hostile, "--admin", "/none"}, {"--socket", hostile, "status"},

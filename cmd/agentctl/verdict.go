@@ -10,32 +10,52 @@ import (
 	"github.com/cvm-agentd/agentd/verify"
 )
 
-// marks are how verdicts are drawn: plain, and on a terminal that shows colour.
-var marks = map[verify.Verdict]struct{ plain, colour string }{
-	verify.Pass:        {"pass", "\x1b[32mpass\x1b[0m"},
-	verify.Fail:        {"FAIL", "\x1b[1;31mFAIL\x1b[0m"},
-	verify.NotAsserted: {"-   ", "-   "},
+// A mark is how a line begins. On a terminal that shows colour, its word has one.
+type mark struct {
+	text   string // with the word, after spaces if any
+	word   string
+	colour string // escape sequence; empty if there is none
 }
 
-func (t *terminal) mark(v verify.Verdict) string {
-	if t.colour() {
-		return marks[v].colour
-	}
-	return marks[v].plain
+const (
+	green  = "\x1b[32m"
+	red    = "\x1b[1;31m"
+	yellow = "\x1b[33m"
+)
+
+// unmarked is a mark without a word.
+func unmarked(text string) mark { return mark{text: text} }
+
+// of returns the mark of a verdict, with rest after its word.
+func of(v verify.Verdict, rest string) mark {
+	m := map[verify.Verdict]mark{
+		verify.Pass:        {word: "pass", colour: green},
+		verify.Fail:        {word: "FAIL", colour: red},
+		verify.NotAsserted: {word: "-   "},
+	}[v]
+	m.text = m.word + rest
+	return m
 }
 
 // printAppraisal prints what failed first, for a reader who stops there, and the verdict
 // last, next to the prompt.
 func (t *terminal) printAppraisal(a *verify.Appraisal, verbose bool) {
 	t.printChecks(a, verbose)
-	for _, s := range a.Sentences {
-		fmt.Fprintln(t.out, cleanLine(s))
+	if verbose {
+		t.printClaims(a)
+	}
+	sentences := a.Sentences
+	if a.Verdict == verify.Pass && !verbose {
+		sentences = sentences[1:] // the first is the verdict, which comes last
+	}
+	for _, s := range sentences {
+		t.say(unmarked(""), s, 2)
 	}
 	if a.Verdict == verify.Pass {
-		fmt.Fprintf(t.out, "%s%s: accepted. Binding %s, AK known by %s, report %s.\n", t.mark(verify.Pass), onGuestWord(a), a.Binding, akOrigin(a.AKOrigin), a.Freshness)
+		t.say(of(verify.Pass, onGuestWord(a)+": accepted."), fmt.Sprintf(" Binding %s, AK known by %s, report %s.", a.Binding, akOrigin(a.AKOrigin), a.Freshness), 2)
 		return
 	}
-	fmt.Fprintf(t.out, "%s: refused (%s), exit code %d.\n", t.mark(verify.Fail), a.Class, a.ExitCode())
+	t.say(of(verify.Fail, ": "), fmt.Sprintf("refused (%s), exit code %d.", a.Class, a.ExitCode()), 2)
 }
 
 // onGuestWord says of an accepted evidence that the verdict rests on the guest's word, if
@@ -56,116 +76,66 @@ var words = map[verify.Basis]string{
 	verify.ByGuest:     "by the guest's word: ",
 }
 
+// with returns the checks of a verdict, in their order.
+func with(a *verify.Appraisal, v verify.Verdict) []verify.Check {
+	return slices.DeleteFunc(slices.Clone(a.Checks), func(c verify.Check) bool { return c.Verdict != v })
+}
+
 // printChecks prints the checks that failed and those that were not asserted, and if
 // verbose those that passed.
 func (t *terminal) printChecks(a *verify.Appraisal, verbose bool) {
-	parts := []verify.Verdict{verify.Fail}
+	t.printPart(a, verify.Fail, "Failed")
 	if verbose {
-		parts = append(parts, verify.Pass)
+		t.printPart(a, verify.Pass, "Passed")
 	}
-	for _, verdict := range parts {
-		list := slices.DeleteFunc(slices.Clone(a.Checks), func(c verify.Check) bool { return c.Verdict != verdict })
-		if len(list) == 0 {
-			continue
-		}
-		title := map[verify.Verdict]string{verify.Fail: "Failed", verify.Pass: "Passed"}[verdict]
-		fmt.Fprintf(t.out, "%s, %d of %d checks:\n", title, len(list), len(a.Checks))
-		for _, c := range list {
-			t.printCheck(c)
-		}
-		fmt.Fprintln(t.out)
-	}
-	fmt.Fprintln(t.out, "Not asserted:")
 	t.printNotAsserted(a, verbose)
 	fmt.Fprintln(t.out)
 }
 
-// A reason is why checks are not asserted. Those that were required refuse the evidence.
-type reason struct {
-	required bool
-	sentence string
+// printPart prints the checks of one verdict, and nothing if there are none.
+func (t *terminal) printPart(a *verify.Appraisal, v verify.Verdict, title string) {
+	list := with(a, v)
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(t.out, "%s, %d of %d checks:\n", title, len(list), len(a.Checks))
+	for _, c := range list {
+		t.printCheck("", c)
+	}
+	fmt.Fprintln(t.out)
 }
 
-// printNotAsserted prints a line for each reason why checks are not asserted, those that
-// refuse the evidence first. Unless verbose, rules that the policy does not have share one
-// line, and the names of checks are left out.
-func (t *terminal) printNotAsserted(a *verify.Appraisal, verbose bool) {
-	var required, others []reason
-	ids := map[reason][]string{}
-	unused := 0
-	for _, c := range a.Checks {
-		switch {
-		case c.Verdict != verify.NotAsserted:
-		case !verbose && !c.Required && strings.HasPrefix(string(c.ID), "policy."):
-			unused++
-		default:
-			r := reason{c.Required, c.Sentence}
-			switch {
-			case ids[r] != nil:
-			case r.required:
-				required = append(required, r)
-			default:
-				others = append(others, r)
-			}
-			ids[r] = append(ids[r], string(c.ID))
-		}
+// Columns of the table of checks.
+const (
+	idColumn   = 6  // where ids begin
+	textColumn = 33 // where the sentences begin
+	wideTable  = 100
+)
+
+// hang returns how far the lines after the first of a check are indented. Narrow terminals
+// have no room for a column of sentences.
+func (t *terminal) hang() int {
+	if t.width() < wideTable {
+		return idColumn
 	}
-	for _, r := range slices.Concat(required, others) {
-		name := ids[r][0]
-		if len(ids[r]) > 1 {
-			name = checks(ids[r])
-		}
-		needed := ""
-		if r.required {
-			needed = "(but required) "
-		}
-		t.printOpen(name, needed+r.sentence)
-		if verbose && len(ids[r]) > 1 {
-			t.printIDs(ids[r])
-		}
-	}
-	if unused > 0 {
-		t.printOpen(fmt.Sprintf("policy, %d checks", unused), "rules that the policy does not have, or that do not apply: --verbose lists them")
-	}
-	if len(ids) == 0 && unused == 0 {
-		fmt.Fprintln(t.out, "      nothing")
-	}
+	return textColumn
 }
 
-func (t *terminal) printOpen(name, sentence string) {
-	fmt.Fprintf(t.out, "%s  %-26s %s\n", t.mark(verify.NotAsserted), name, cleanLine(sentence))
-}
-
-// checks returns how many checks these are, and of which part if it is only one.
-func checks(ids []string) string {
-	part, _, _ := strings.Cut(ids[0], ".")
-	if slices.ContainsFunc(ids, func(id string) bool { return !strings.HasPrefix(id, part+".") }) {
-		return fmt.Sprintf("%d checks", len(ids))
+// printCheck prints a check, after what begins the line.
+func (t *terminal) printCheck(before string, c verify.Check) {
+	m := of(c.Verdict, fmt.Sprintf("  %-26s ", c.ID))
+	m.text = before + m.text
+	t.say(m, words[c.Basis]+c.Sentence, len(before)+t.hang())
+	if c.Verdict != verify.Fail {
+		return
 	}
-	return fmt.Sprintf("%s, %d checks", part, len(ids))
-}
-
-// idColumns is how wide a line of ids may become.
-const idColumns = 100
-
-// printIDs lists ids below their common reason.
-func (t *terminal) printIDs(ids []string) {
-	const indent = "          "
-	line := indent
-	for i, id := range ids {
-		if i < len(ids)-1 {
-			id += ","
-		}
-		if len(line) > len(indent) && len(line)+1+len(id) > idColumns {
-			fmt.Fprintln(t.out, line)
-			line = indent
-		}
-		if len(line) > len(indent) {
-			line += " "
-		}
-		line += id
+	rest := strings.Repeat(" ", len(before)+t.hang())
+	if c.Expected != "" {
+		t.say(unmarked(rest+"expected "), c.Expected, len(rest)+9)
 	}
-	fmt.Fprintln(t.out, line)
+	if c.Found != "" && c.Found != c.Sentence {
+		t.say(unmarked(rest+"found    "), c.Found, len(rest)+9)
+	}
 }
 
 func akOrigin(o verify.AKOrigin) string {
@@ -176,16 +146,4 @@ func akOrigin(o verify.AKOrigin) string {
 		return "certificate"
 	}
 	return "the report alone"
-}
-
-func (t *terminal) printCheck(c verify.Check) {
-	fmt.Fprintf(t.out, "%s  %-26s %s%s\n", t.mark(c.Verdict), c.ID, words[c.Basis], cleanLine(c.Sentence))
-	if c.Verdict == verify.Fail {
-		if c.Expected != "" {
-			fmt.Fprintf(t.out, "%-33sexpected %s\n", "", cleanLine(c.Expected))
-		}
-		if c.Found != "" && c.Found != c.Sentence {
-			fmt.Fprintf(t.out, "%-33sfound    %s\n", "", cleanLine(c.Found))
-		}
-	}
 }

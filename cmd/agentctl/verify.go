@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,9 +18,9 @@ const verifyUsage = `Usage: agentctl verify --policy FILE --nonce VALUE [flags] 
        agentctl verify --policy FILE --nonce VALUE --azure-hcl FILE --quote FILE
                        --signature FILE --pcrs FILE
 
-Check evidence against a policy, offline and without a TPM. The output is the
-verdict, what failed and why, what was not asserted, and what limits the
-conclusion. --verbose adds every check with its reason.
+Check evidence against a policy, offline and without a TPM. The output is what
+failed and why, what was not asserted, what limits the conclusion, and the verdict.
+Lines fit the terminal, or 80 columns. --verbose adds every check with its reason.
 
 New to this? Evidence is a file from a confidential VM. "agentctl show" prints what
 it claims; "agentctl policy init --from EVIDENCE" writes a policy that you read and
@@ -47,8 +48,14 @@ docs/verify.md has the steps.
   --replace-known-log    begin a new history: --save-log replaces that of another boot
                          or machine, and the policy's continuation = "required" is
                          not asked for this time
-  --verbose              the complete table of checks, each with its reason
-  --json                 the appraisal as JSON, with every check
+  --verbose              the complete table of checks, each with its reason, and every
+                         claim of evidence that was accepted
+  --quiet                print no appraisal: the exit code alone says the verdict.
+                         Errors and warnings still go to standard error
+  --format FORMAT        text (default), json, or junit: XML for a CI server, a test
+                         case for each check. What was not asserted is skipped there,
+                         or failed if it was required
+  --json                 as --format json: the appraisal as JSON, with every check
 
 Instead of EVIDENCE, what other systems record. Each proves less than evidence,
 and the verdict says what:
@@ -102,7 +109,7 @@ type verifyFlags struct {
 func verifyCommand(t *terminal) *cobra.Command {
 	var f verifyFlags
 	c := command("verify", verifyUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
-		if err := f.log.check(); err != nil {
+		if err := errors.Join(f.formatFlags.check(t), f.log.check()); err != nil {
 			return misuse(err).withHint(helpHint(c))
 		}
 		kind, err := f.material.kind(&f, args)
@@ -160,19 +167,29 @@ func (t *terminal) verifyInputs(f *verifyFlags) (*appraisalInputs, error) {
 	return o, err
 }
 
+// printAs prints an appraisal in the format that was asked for.
+func (t *terminal) printAs(a *verify.Appraisal, f *verifyFlags, args []string) error {
+	switch {
+	case f.quiet:
+		return nil
+	case f.format == formatJSON:
+		return t.writeJSON(a)
+	case f.format == formatJUnit:
+		return t.writeJUnit("agentctl verify", []junitSuite{junit(slices.Concat(args, []string{string(a.Material)})[0], a)})
+	}
+	t.printAppraisal(a, f.verbose)
+	return nil
+}
+
 // finishVerify prints the appraisal and returns its exit code.
 func (t *terminal) finishVerify(a *verify.Appraisal, known *verify.LogState, f *verifyFlags, args []string) error {
-	if t.json {
-		if err := t.writeJSON(a); err != nil {
-			return err
-		}
-	} else {
-		t.printAppraisal(a, f.verbose)
+	if err := t.printAs(a, f, args); err != nil {
+		return err
 	}
 	claims, err := a.Claims()
 	if err != nil {
 		x := &exitError{code: a.ExitCode()} // the reasons were printed
-		if a.Class == verify.ClassCollateral {
+		if a.Class == verify.ClassCollateral && !f.quiet {
 			x.hint = f.getCollateral(args)
 		}
 		return x
