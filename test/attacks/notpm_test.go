@@ -77,7 +77,7 @@ func TestEvidenceWithoutATPMCountsAsMeasured(t *testing.T) {
 	guest := x.verify(pinned, nonce, file)
 	guest.accepted(t, "evidence without a TPM, under a policy that does not ask for one")
 	guest.restsOn(t, "guest", "quote.signature", "policy.pcr", "policy.app-digest", "policy.agent", "policy.caller-unit", "policy.caller-user", "log.replay", "ak.attributes")
-	if last := lastLine(guest.text); !strings.Contains(last, "guest's word") {
+	if last := verdictLine(guest.text); !strings.Contains(last, "guest's word") {
 		t.Errorf("the verdict does not say on whose word it rests: %q", last)
 	}
 	dangers := x.dangers(pinned)
@@ -130,9 +130,14 @@ func (r ruling) akName(t *testing.T) string {
 	return claims.AKName
 }
 
-func lastLine(text string) string {
+// verdictLine returns the last line of a verdict, which is folded.
+func verdictLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
+	first := len(lines) - 1
+	for first > 0 && strings.HasPrefix(lines[first], " ") {
+		first--
+	}
+	return strings.Join(lines[first:], " ")
 }
 
 // dangers returns what policy explain calls a danger.
