@@ -69,13 +69,13 @@ func wrongSyntax(e *jsontext.SyntacticError) string {
 func wrongValue(e *json.SemanticError) string {
 	switch {
 	case errors.Is(e.Err, strconv.ErrRange), errors.Is(e.Err, strconv.ErrSyntax), e.Err == nil:
-		return fmt.Sprintf("want %s, found %s", wanted(e.GoType), found(e))
+		return fmt.Sprintf("want %s, found %s", Wanted(e.GoType), found(e))
 	}
 	return e.Err.Error()
 }
 
-// wanted returns the JSON value of a Go type in words.
-func wanted(t reflect.Type) string {
+// Wanted returns the JSON value of a Go type in words.
+func Wanted(t reflect.Type) string {
 	if t == nil {
 		return "another value"
 	}
@@ -89,7 +89,7 @@ func wanted(t reflect.Type) string {
 	case reflect.Slice, reflect.Array:
 		return "an array"
 	case reflect.Pointer:
-		return wanted(t.Elem())
+		return Wanted(t.Elem())
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return fmt.Sprintf("a whole number of at most %d bits, not negative", t.Bits())
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:

@@ -321,7 +321,7 @@ func (f *follower) sweepOne(w Watcher) bool {
 	removed := make(chan struct{})
 	f.gone[watch] = removed
 	f.mu.Unlock()
-	_ = w.Remove(watch) // an error means that there is no such watch any more, as wanted
+	_ = w.Remove(watch) // an error means that the kernel has removed the watch already
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	close(removed)

@@ -44,7 +44,7 @@ func (a *Apps) Measure(ctx context.Context, name string) (Status, error) {
 type finding struct {
 	declaration *declaration.Declaration // that was followed; nil if it was refused
 	manifest.Reading
-	err        error            // why there is no manifest
+	err        error            // why none was read
 	cached     bool             // known digests served
 	generation uint64           // of the watching that was in place before
 	events     uint64           // changes that the watching had reported before

@@ -128,23 +128,8 @@ func decodeProblem(err error) *api.Problem {
 
 // inWords returns the JSON value of a Go type in words.
 func inWords(t reflect.Type) string {
-	if t == nil {
-		return "another value"
-	}
 	if t == reflect.TypeFor[evidence.Bytes]() {
 		return "a string of base64"
 	}
-	switch t.Kind() {
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Struct, reflect.Map:
-		return "an object"
-	case reflect.Slice, reflect.Array:
-		return "an array"
-	case reflect.Uint64, reflect.Uint32:
-		return fmt.Sprintf("a whole number of at most %d bits, not negative", t.Bits())
-	}
-	return "another value"
+	return strictjson.Wanted(t)
 }

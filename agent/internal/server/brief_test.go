@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -66,6 +67,34 @@ func TestProcessorsAreShared(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBriefWaits: a brief request gives its turn back when it begins to wait for another resource,
+// and not only when its time is over.
+func TestBriefWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		processors, store := turn.New(turn.Options{}), turn.New(turn.Options{})
+		leave := store.Try(t.Context(), 1)
+		done := make(chan error)
+		go func() {
+			_, err := job{brief: true, run: func(ctx context.Context) (any, error) {
+				leave, err := store.Enter(ctx, 1)
+				if err == nil {
+					leave()
+				}
+				return nil, err
+			}}.inTurn(t.Context(), processors)
+			done <- err
+		}()
+		synctest.Wait()
+		if processors.Used() != 0 {
+			t.Error("it keeps its turn while it waits")
+		}
+		leave()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestBriefRoutes: a request that any caller may flood either takes a turn of the processors, or

@@ -141,24 +141,7 @@ func TestParentGetsAValue(t *testing.T) {
 func TestFullNV(t *testing.T) {
 	s := swtpm.Start(t)
 	root := &tpmroot.TPM{Device: s.Device(tpm.Options{})}
-	index := tpm2.TPMHandle(0x01000000) // not among the owner's, which PlanCounter draws from
-	take := func(size uint16, kind tpm2.TPMNT) {
-		for ; ; index++ {
-			_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-				NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: size, Attributes: tpm2.TPMANV{AuthRead: true, AuthWrite: true, NT: kind},
-			})}.Execute(s)
-			if errors.Is(err, tpm2.TPMRCNVSpace) {
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for size := uint16(2048); size > 0; size /= 2 {
-		take(size, tpm2.TPMNTOrdinary)
-	}
-	take(8, tpm2.TPMNTCounter)
+	swtpm.FillNV(t, s, 0x01000000) // not among the owner's, which PlanCounter draws from
 	plan, err := root.PlanCounter(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -32,30 +32,6 @@ func primary(s transport.TPM) error {
 	return err
 }
 
-// fillNV takes all NV memory. TPMs keep some back for counters.
-func fillNV(t *testing.T, s transport.TPM) {
-	t.Helper()
-	index := tpm2.TPMHandle(0x01800000)
-	take := func(size uint16, kind tpm2.TPMNT) {
-		for ; ; index++ {
-			_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-				NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, DataSize: size,
-				Attributes: tpm2.TPMANV{AuthRead: true, AuthWrite: true, NT: kind},
-			})}.Execute(s)
-			if errors.Is(err, tpm2.TPMRCNVSpace) {
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for size := uint16(2048); size > 0; size /= 2 {
-		take(size, tpm2.TPMNTOrdinary)
-	}
-	take(8, tpm2.TPMNTCounter)
-}
-
 // withoutECC makes the TPM behind p one that has no elliptic curves.
 func withoutECC(p *swtpm.Proxy) {
 	p.Inject(func(command []byte) swtpm.Fault {
@@ -95,7 +71,7 @@ func TestStates(t *testing.T) {
 			tpmkeys.Auths{}, []string{"endorsement"}, "tpm.endorsement_auth_file"},
 		"endorsement authorization, given": {func(t *testing.T, s *swtpm.TPM, _ *swtpm.Proxy) { setAuth(t, s, tpm2.TPMRHEndorsement, "e") },
 			tpmkeys.Auths{Endorsement: []byte("e")}, nil, ""},
-		"NV memory is full": {func(t *testing.T, s *swtpm.TPM, _ *swtpm.Proxy) { fillNV(t, s) }, tpmkeys.Auths{}, []string{"nv"}, "tpm2_nvundefine"},
+		"NV memory is full": {func(t *testing.T, s *swtpm.TPM, _ *swtpm.Proxy) { swtpm.FillNV(t, s, 0x01800000) }, tpmkeys.Auths{}, []string{"nv"}, "tpm2_nvundefine"},
 		"three slots": {func(t *testing.T, s *swtpm.TPM, _ *swtpm.Proxy) {
 			for range 3 {
 				if err := primary(s); err != nil {
