@@ -306,8 +306,12 @@ func (d *daemon) wait(ctx context.Context, reload <-chan os.Signal, failed <-cha
 }
 
 // stopPatience is how long requests that are being answered may take after the agent was
-// told to stop: a report that the host delays, and a little more. systemd waits for 90 s.
+// told to stop: a report that the host delays, and a little more. TimeoutStopSec= of the
+// unit is above the sum of all that a stop waits for.
 const stopPatience = 75 * time.Second
+
+// closePatience is how long the TPM may take to give back what the agent holds in it.
+const closePatience = time.Second
 
 // close closes the devices and folders. The operation of the store that is under way can wait for
 // the host for minutes.
@@ -319,7 +323,7 @@ func (d *daemon) close() error {
 	} else {
 		d.log.Warn("an operation on sealed blobs does not end: it is left behind")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
 	d.enroller.Close(ctx)
 	if device, up := d.device.Now(); up {
