@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
@@ -86,8 +84,9 @@ func (m *Milliseconds) UnmarshalJSON(b []byte) error {
 func (m Milliseconds) String() string { return time.Duration(m).String() }
 
 // AppraisalType is the member "type" of the JSON form of this version. Members
-// may be added under the same type; none changes its meaning.
-const AppraisalType = "agentd/appraisal/1"
+// may be added under the same type; none changes its meaning. Byte strings are hexadecimal
+// in it; in agentd/appraisal/1, those of the statement and of the log were base64.
+const AppraisalType = "agentd/appraisal/2"
 
 // Appraisal is the result for one evidence under one policy at one time. Only
 // [Appraisal.Claims] returns what the evidence claims.
@@ -141,17 +140,20 @@ func (a *Appraisal) Failed() []Check {
 func (a *Appraisal) ExitCode() int { return int(a.Class) }
 
 // accepted keeps the claims of accepted evidence out of reach of a caller who did not
-// ask whether it was accepted. In JSON it is the claims.
+// ask whether it was accepted. In JSON it is the claims, with byte strings in hexadecimal.
 type accepted struct{ claims *Claims }
 
 // IsZero reports whether there are no claims.
 func (c accepted) IsZero() bool { return c.claims == nil }
 
 // MarshalJSON encodes the claims.
-func (c accepted) MarshalJSON() ([]byte, error) { return strictjson.Encode(c.claims) }
+func (c accepted) MarshalJSON() ([]byte, error) { return strictjson.EncodeHex(c.claims) }
 
 // UnmarshalJSON decodes the claims.
-func (c *accepted) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &c.claims) }
+func (c *accepted) UnmarshalJSON(b []byte) error {
+	c.claims = new(Claims)
+	return strictjson.DecodeHex(b, len(b), c.claims)
+}
 
 // Claims returns what the evidence says, or a [*RefusedError] if it was refused.
 func (a *Appraisal) Claims() (*Claims, error) {

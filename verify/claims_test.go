@@ -6,7 +6,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -151,5 +154,45 @@ func TestBitFieldsInJSON(t *testing.T) {
 	}
 	if got := again.Accepted.claims.Machine.SNP; got.PlatformInfo != claims.Machine.SNP.PlatformInfo || got.GuestPolicy != claims.Machine.SNP.GuestPolicy {
 		t.Errorf("read again: %v, %v", got.PlatformInfo, got.GuestPolicy)
+	}
+}
+
+// TestAppraisalInOneEncoding: the JSON of an appraisal has every byte string in hexadecimal, so that
+// no value is there twice in different forms, and it comes back as it was.
+func TestAppraisalInOneEncoding(t *testing.T) {
+	r := evidencetest.New()
+	r.Statement.UserData, r.Statement.PublicKey = []byte{0xff, 0}, bytes.Repeat([]byte{0xab}, 44)
+	o := baseOptions(t)
+	a, err := appraiseEvidence(r.Encode(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims, err := a.Claims()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, encode := range map[string]func(any) ([]byte, error){"strictjson": strictjson.Encode, "in hexadecimal": strictjson.EncodeHex, "encoding/json": json.Marshal} {
+		b, err := encode(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, value := range map[string][]byte{
+			"nonce": claims.Statement.Nonce, "user data": claims.Statement.UserData, "public key": claims.Statement.PublicKey, "head": claims.Log.Head.Digest[:],
+			"start value": claims.Log.Start[0].Value, "value": claims.Log.Values[0].Value, "agent key": claims.Log.AgentKey, "agent": claims.Log.Agents[0].Digest[:], "application": claims.Log.Apps[0].Versions[0].Digest[:],
+		} {
+			if !bytes.Contains(b, fmt.Appendf(nil, "%q", hex.EncodeToString(value))) {
+				t.Errorf("%s: the %s is not in hexadecimal", name, what)
+			}
+			if bytes.Contains(b, strictjson.EncodeBase64(value)) {
+				t.Errorf("%s: the %s is in base64", name, what)
+			}
+		}
+		again := new(Appraisal)
+		if err := json.Unmarshal(b, again); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := again.Claims(); err != nil || !reflect.DeepEqual(got, claims) {
+			t.Errorf("%s: %v: read again: %+v, want %+v", name, err, got, claims)
+		}
 	}
 }

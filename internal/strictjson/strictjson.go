@@ -52,8 +52,10 @@ func decode(b []byte, limit int, v any, options ...json.Options) error {
 // bytes matter, as those of a statement do, encode once and keep them. It refuses null and
 // integers beyond [MaxInteger], which [Decode] would refuse: an error is better than a number
 // that a reader in another language takes for another one.
-func Encode(v any) ([]byte, error) {
-	b, err := json.Marshal(v, json.Deterministic(true))
+func Encode(v any) ([]byte, error) { return encode(v) }
+
+func encode(v any, options ...json.Options) ([]byte, error) {
+	b, err := json.Marshal(v, append(options, json.Deterministic(true))...)
 	if err != nil {
 		return nil, err
 	}
