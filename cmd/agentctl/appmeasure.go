@@ -5,38 +5,58 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
 
 // measureOnce makes the agent read the declarations and measure one application, as its
 // unit will do before each start. A drop-in for an application that the agent does not
-// know, or cannot measure, would keep the unit from starting.
-func (t *terminal) measureOnce(ctx context.Context, agent *client.Admin, d *declaration.Declaration) error {
+// know, or cannot measure, would keep the unit from starting. It returns the size of the
+// application.
+func (t *terminal) measureOnce(ctx context.Context, agent *client.Admin, d *declaration.Declaration) (bytes uint64, err error) {
 	const nothing = "nothing was written: "
 	reloaded, err := agent.Reload(ctx)
 	if err != nil {
 		x := failed(err)
 		x.err = fmt.Errorf("%sthe agent cannot read the declaration, and %s would not start: %w", nothing, d.Unit, err)
-		return x
+		return 0, x
 	}
 	// Another declaration that is wrong does not matter here: `app reload` shows it.
 	for _, e := range reloaded.Errors {
 		if e.Source == d.File {
-			return misuse(fmt.Errorf("%sthe agent refuses the declaration, and %s would not start: %s", nothing, d.Unit, e.Reason))
+			return 0, misuse(fmt.Errorf("%sthe agent refuses the declaration, and %s would not start: %s", nothing, d.Unit, e.Reason))
 		}
 	}
 	a, err := agent.Measure(ctx, d.Name)
 	if err != nil {
 		x := failed(err)
 		x.err = fmt.Errorf("%s%s cannot be measured, and %s would not start: %w", nothing, d.Name, d.Unit, err)
-		return x
+		return 0, x
 	}
 	if a.Unit != d.Unit {
-		return misuse(fmt.Errorf("%sthe agent knows %s as the application of %q, from %s, and not of %s: its configuration names other folders than this command found",
+		return 0, misuse(fmt.Errorf("%sthe agent knows %s as the application of %q, from %s, and not of %s: its configuration names other folders than this command found",
 			nothing, d.Name, a.Unit, a.Source, d.Unit))
 	}
 	fmt.Fprintf(t.out, "%s measured: %s, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), digestOf(a))
-	return nil
+	return a.Bytes, nil
+}
+
+// sizeBelow returns the size of an application on a machine that is being built, if its files are
+// there already.
+func (t *terminal) sizeBelow(ctx context.Context, root string, d *declaration.Declaration) (bytes uint64, known bool, err error) {
+	e, err := manifest.Reference(ctx, filepath.Join(root, d.File), root)
+	if ctx.Err() != nil {
+		return 0, false, ctx.Err()
+	}
+	if err != nil {
+		fmt.Fprintf(t.err, "agentctl: note: the size of %s is not known, so its unit gets no longer time to start: %s\n", cleanLine(d.Name), cleanLine(err.Error()))
+		return 0, false, nil
+	}
+	for _, f := range e.Manifest {
+		bytes += f.Size
+	}
+	return bytes, true, nil
 }

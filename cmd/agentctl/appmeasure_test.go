@@ -54,7 +54,11 @@ func TestEnableMeasuresFirst(t *testing.T) {
 
 func (t *terminal) measuring(tt *testing.T, agent *client.Admin, d *declaration.Declaration) error {
 	t.out, t.err = new(bytes.Buffer), new(bytes.Buffer)
-	return t.measureOnce(tt.Context(), agent, d)
+	bytes, err := t.measureOnce(tt.Context(), agent, d)
+	if err == nil && bytes != 9 {
+		tt.Errorf("%d bytes, want 9", bytes)
+	}
+	return err
 }
 
 func checkRefused(t *testing.T, err error, code int, says string) {

@@ -33,15 +33,18 @@ evidence. The command shows a drop-in for systemd, and writes it if you agree:
   - its processes get the group agentd-clients, which may use the client socket
   - it is measured as the last step before its program starts; if that fails, it
     does not start
+  - its start may take longer (TimeoutStartSec=), by the time that reading its files
+    takes at 16 MiB/s; a unit whose start has no limit keeps it so
 
-The application must be declared: ` + "`agentctl app add UNIT`" + ` does that. Before it
-writes, the command makes the agent read the declarations and measure the application
-once. If that fails, nothing is written, since the unit would not start either.
+The application must be declared: ` + "`agentctl app add UNIT`" + ` does that. The command
+first makes the agent read the declarations and measure the application once. If that
+fails, nothing is written, since the unit would not start either. Enable the unit again
+when the application has become much larger.
 
   --app NAME    application of the unit (default: the one that declares it)
   --yes         write without asking
-  --root DIR    work on the folder of a machine that is being built; nothing is
-                measured then
+  --root DIR    work on the folder of a machine that is being built; no agent measures
+                then, and the size is that of the files in the folder
 
 Examples:
   agentctl app enable billing.service
@@ -90,7 +93,7 @@ Examples:
 type unitFlags struct {
 	app, root string
 	yes       bool
-	measure   func(*declaration.Declaration) error // by the running agent
+	size      func(*declaration.Declaration) (bytes uint64, known bool, err error) // of an application
 }
 
 // next returns the command line of a verb of "app" for the same machine.
@@ -107,7 +110,13 @@ func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 	var u unitFlags
 	onUnit := func(use, long string, run func(unit string, u *unitFlags) error) *cobra.Command {
 		c := command(use, long, arguments("UNIT"), func(c *cobra.Command, args []string) error {
-			u.measure = func(d *declaration.Declaration) error { return t.measureOnce(c.Context(), s.adminSocket(), d) }
+			u.size = func(d *declaration.Declaration) (uint64, bool, error) {
+				if filepath.Clean(u.root) != "/" {
+					return t.sizeBelow(c.Context(), u.root, d)
+				}
+				bytes, err := t.measureOnce(c.Context(), s.adminSocket(), d)
+				return bytes, err == nil, err
+			}
 			return run(args[0], &u)
 		})
 		c.Flags().StringVar(&u.root, "root", "/", "")
@@ -143,15 +152,18 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
 			d.File, clean(d.User), clean(user), d.Name)
 	}
-	if err := t.review(unitfile.DropInPath(unit), unitfile.DropIn(d.Name), u.yes); err != nil {
+	bytes, known, err := u.size(d)
+	if err != nil {
 		return err
 	}
-	if filepath.Clean(u.root) == "/" {
-		if err := u.measure(d); err != nil {
-			return err
-		}
+	content := unitfile.DropIn(d.Name, 0)
+	if known {
+		content = unitfile.DropIn(d.Name, service.StartTimeout(bytes))
 	}
-	if err := unitfile.Write(u.root, unit, unitfile.DropIn(d.Name)); err != nil {
+	if err := t.review(unitfile.DropInPath(unit), content, u.yes); err != nil {
+		return err
+	}
+	if err := unitfile.Write(u.root, unit, content); err != nil {
 		return writeFailed(err)
 	}
 	fmt.Fprintf(t.out, "%s is measured as %s from its next start on\n", unit, d.Name)

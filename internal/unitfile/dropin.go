@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -26,7 +27,13 @@ const first = "# Written by `agentctl app enable`. Remove it with `agentctl app 
 // outside the unit's sandbox, but in its environment. EnvironmentFile= may belong to the unit's
 // user, so nothing depends on it: the line names the admin socket, and agentctl has no loader
 // that LD_PRELOAD could reach.
-func DropIn(app string) []byte {
+//
+// Start is the timeout of the unit's start, of [Service.StartTimeout]. Zero leaves it as it is.
+func DropIn(app string, start time.Duration) []byte {
+	limit := ""
+	if start > 0 {
+		limit = fmt.Sprintf("TimeoutStartSec=%d\n", (start+time.Second-1)/time.Second)
+	}
 	return []byte(first + `
 [Unit]
 Wants=agentd-measured.target
@@ -34,7 +41,7 @@ After=agentd-measured.target
 
 [Service]
 SupplementaryGroups=agentd-clients
-ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` + app + `
+` + limit + `ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` + app + `
 `)
 }
 

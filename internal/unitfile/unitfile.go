@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -39,7 +40,10 @@ type Service struct {
 	RootChanged string // setting by which the unit sees other files than the host; empty if none
 
 	unit    unitname.Name
-	aliases bool // whether the unit has further names
+	aliases bool          // whether the unit has further names
+	start   time.Duration // TimeoutStartSec= or TimeoutSec=; 0 if neither is set
+	usual   time.Duration // start timeout of units that set none
+	oneshot bool          // Type=oneshot
 	other   map[string]bool
 }
 
@@ -93,7 +97,7 @@ func Load(root, unit string) (*Service, error) {
 	if err := CheckName(m.id); err != nil {
 		return nil, err
 	}
-	s := &Service{Name: m.id, Asked: unit, aliases: len(m.names) > 1, Transient: filepath.Dir(m.path) == transientFolder, other: map[string]bool{}}
+	s := &Service{Name: m.id, Asked: unit, usual: usualStart(root), aliases: len(m.names) > 1, Transient: filepath.Dir(m.path) == transientFolder, other: map[string]bool{}}
 	if s.unit, err = unitname.Parse(m.id); err != nil {
 		return nil, err
 	}
@@ -126,6 +130,9 @@ func (s *Service) add(root, file string) error {
 		return err
 	}
 	s.Files = append(s.Files, file)
+	if strings.HasPrefix(string(b), first+"\n") {
+		return nil // it says what this package made of the other files
+	}
 	return s.read(file, string(b))
 }
 
@@ -287,6 +294,12 @@ func (s *Service) set(key, value string) (err error) {
 		if s.User, err = expand(value, s.unit, s.aliases); err == nil && !userName(s.User) {
 			err = fmt.Errorf("systemd takes %q for no name of a user, and goes on without it: %w", s.User, errByHand)
 		}
+	case key == "TimeoutStartSec" || key == "TimeoutSec":
+		if d, ok := timeout(value); ok || value == "" {
+			s.start = d // systemd passes over what it cannot read
+		}
+	case key == "Type":
+		s.oneshot = value == "oneshot"
 	case key == "DynamicUser":
 		s.DynamicUser = truth(value)
 	case slices.Contains(otherFiles, key):
