@@ -103,7 +103,7 @@ YAML
 
 # The documents, as in the source. A link to what is not among them leads to the source.
 home=$(sed -n 's/^homepage: //p' packaging/agentctl.yaml)
-mkdir -p "$STAGE/doc/docs/example" "$STAGE/doc/schemas"
+mkdir -p "$STAGE/doc/docs/example" "$STAGE/doc/schemas/agentctl"
 for page in docs/*.md; do
 	sed "s,](\.\./\([^)]*\)),]($home/blob/main/\1),g; s,](model/\([^)]*\)),]($home/blob/main/docs/model/\1),g" "$page" >"$STAGE/doc/$page"
 done
@@ -111,6 +111,7 @@ cp docs/overview.svg "$STAGE/doc/docs/"
 cp docs/example/evidence.json docs/example/test-root.pem "$STAGE/doc/docs/example/"
 cp api/openapi.json "$STAGE/doc/"
 cp api/schemas/*.json "$STAGE/doc/schemas/"
+cp api/schemas/agentctl/*.json "$STAGE/doc/schemas/agentctl/"
 (cd "$STAGE/doc" && find . -type f | sort) | while read -r file; do
 	echo "  - {src: \"$STAGE_RELATIVE/doc/${file#./}\", dst: \"/usr/share/doc/agentctl/${file#./}\", type: doc, file_info: {mode: 0644}}"
 done >"$STAGE/documents"

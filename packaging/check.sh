@@ -112,10 +112,10 @@ for tree in "$work/deb/$doc" "$work/tar"; do
 	while read -r file; do
 		[ -e "$tree/$file" ] || bad "$file is named, and not in ${tree#"$work"/}"
 	done <"$work/named"
-	for file in openapi.json schemas/evidence.json schemas/status.json docs/policy.md docs/verify.md docs/example/evidence.json; do
+	for file in openapi.json schemas/evidence.json schemas/status.json schemas/agentctl/verify.json schemas/agentctl/app-list.json docs/policy.md docs/verify.md docs/example/evidence.json; do
 		[ -s "$tree/$file" ] || bad "$file is not in ${tree#"$work"/}"
 	done
-	jq -e '."$schema" and ."$defs"' "$tree"/schemas/*.json >/dev/null || bad "schemas"
+	jq -e '."$schema" and ."$defs"' "$tree"/schemas/*.json "$tree"/schemas/agentctl/*.json >/dev/null || bad "schemas"
 	jq -e '.openapi and .paths["/v1/evidence"]' "$tree/openapi.json" >/dev/null || bad "openapi.json"
 done
 ok "documents: $(wc -l <"$work/named") names of files lead to a file, in packages and tarball"

@@ -47,7 +47,7 @@ const (
 // Its JSON is deterministic and read strictly. An event has one spelling, so that it has
 // one digest. Later versions may add types; a reader refuses a type that it does not know.
 type Event struct {
-	Type       EventType        `json:"type"`
+	Type       EventType        `json:"type"`                // what happened
 	Time       uint64           `json:"time"`                // CLOCK_BOOTTIME of the guest in milliseconds; it never falls from record to record
 	Start      *StartEvent      `json:"start,omitzero"`      // of EventStart
 	Agent      *AgentEvent      `json:"agent,omitzero"`      // of EventAgent and EventReload
@@ -84,7 +84,7 @@ type AgentEvent struct {
 
 // Declaration is one application file as it was read.
 type Declaration struct {
-	App    string          `json:"app"`
+	App    string          `json:"app"`    // name of the application
 	Digest evidence.Digest `json:"digest"` // SHA-256 of the file
 }
 
@@ -96,7 +96,7 @@ type StopEvent struct {
 
 // AppEvent is one application: everything that its declaration names, as the agent found it.
 type AppEvent struct {
-	App         string          `json:"app"`
+	App         string          `json:"app"`             // name of the application
 	Unit        string          `json:"unit,omitzero"`   // systemd system unit
 	User        string          `json:"user,omitzero"`   // user of the unit
 	UID         *uint32         `json:"uid,omitzero"`    // uid of User when the declaration was read; nil exactly if User is empty
@@ -124,7 +124,7 @@ func (l AppUsers) Has(uid uint32) bool {
 // SameEvent says that an application was measured again, and is what its last [AppEvent] says.
 // It begins an interval of coverage, or carries one on (docs/measurements.md, section 4).
 type SameEvent struct {
-	App         string          `json:"app"`
+	App         string          `json:"app"`              // name of the application
 	Declaration evidence.Digest `json:"declaration"`      // SHA-256 of the declaration that named the files, as in that AppEvent
 	Digest      evidence.Digest `json:"digest"`           // ManifestDigest of what was found, as in that AppEvent
 	Carried     bool            `json:"carried,omitzero"` // nothing can have changed since the interval before was ended
@@ -134,7 +134,7 @@ type SameEvent struct {
 // UnmeasuredEvent says that the agent could not measure a declared application. What runs
 // under its name after this record is not known.
 type UnmeasuredEvent struct {
-	App    string `json:"app"`
+	App    string `json:"app"`    // name of the application
 	Reason string `json:"reason"` // for people, 1 to MaxReason bytes
 }
 

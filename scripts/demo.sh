@@ -88,7 +88,7 @@ files = ["$work/app/demoapp"]
 EOT
 "$agentctl" app reload
 "$agentctl" measure --app demo
-digest=$("$agentctl" app list --json | jq -r '.[] | select(.name == "demo") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')
+digest=$("$agentctl" app list --json | jq -r '.apps[] | select(.name == "demo") | .digest')
 
 say "Start it. It makes a TLS key and listens."
 "$work/app/demoapp" "$work/tls.pem" >"$work/demoapp.log" 2>&1 &
@@ -175,7 +175,7 @@ flip "the agent's signature" .agentSignature 10 batch.agent-signature
 say "Replace the application's program on disk, as an attacker or an upgrade would."
 mv "$work/other" "$work/app/demoapp"
 noticed() {
-	now=$("$agentctl" app list --json | jq -r '.[] | select(.state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n')
+	now=$("$agentctl" app list --json | jq -r '.apps[] | select(.state == "measured") | .digest')
 	[ -n "$now" ] && [ "$now" != "$digest" ]
 }
 until_true "the agent measures the new program" noticed

@@ -45,11 +45,11 @@ const (
 
 // PCRClaim is one quoted PCR.
 type PCRClaim struct {
-	Bank      string      `json:"bank"`
-	Index     uint32      `json:"index"`
-	Value     string      `json:"value"` // hexadecimal
-	Explained Explanation `json:"explained"`
-	Basis     Basis       `json:"basis"` // on whose word: ByTPM, or ByGuest if a party that no verifier knows could have made it up
+	Bank      string      `json:"bank"`      // name of the hash
+	Index     uint32      `json:"index"`     // 0 to 23
+	Value     string      `json:"value"`     // hexadecimal
+	Explained Explanation `json:"explained"` // what explains the value
+	Basis     Basis       `json:"basis"`     // on whose word: ByTPM, or ByGuest if a party that no verifier knows could have made it up
 }
 
 // What a log said up to a head, and what it recorded since boot.

@@ -84,7 +84,7 @@ the admin socket; add, enable and disable write files below /etc.
 Examples:
   agentctl app list
   agentctl app add billing.service && agentctl app enable billing.service
-  agentctl app list --json | jq -r '.[] | select(.state != "measured") | .reason'
+  agentctl app list --json | jq -r '.apps[] | select(.state != "measured") | .reason'
 `
 
 const appListUsage = `Usage: agentctl app list [--json]
@@ -110,7 +110,7 @@ Examples:
 func appCommand(t *terminal, s *sockets) *cobra.Command {
 	list := command("list", appListUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		all, err := soon(c.Context(), s.adminSocket().Apps)
-		return present(t, all, err, func() {
+		return present(t, api.Apps{Apps: all}, err, func() {
 			for i := range all {
 				t.printApp(&all[i])
 			}

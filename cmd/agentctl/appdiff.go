@@ -174,12 +174,15 @@ func (t *terminal) showChanges(ctx context.Context, s *sockets, note string) err
 		}
 	}
 	if t.json {
-		return t.writeJSON(struct {
-			Changed []difference `json:"changed"`
-		}{out})
+		return t.writeJSON(changedApps{out})
 	}
 	t.printChanges(out, apps)
 	return nil
+}
+
+// changedApps is what app changes prints as JSON.
+type changedApps struct {
+	Changed []difference `json:"changed"` // in the order of their records
 }
 
 // printChanges says what changed, and what follows for policies.

@@ -155,6 +155,11 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 	return out, nil
 }
 
+// fetched is what collateral fetch prints as JSON.
+type fetched struct {
+	Files []kds.Fetched `json:"files"` // in the cache, in order
+}
+
 func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
 	cache, client := &kds.Cache{Dir: f.dir}, &kds.Client{Base: f.kds, Timeout: f.timeout}
 	if u, err := url.Parse(f.kds); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
@@ -181,7 +186,7 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 		}
 	}
 	if t.json {
-		return t.writeJSON(done)
+		return t.writeJSON(fetched{done})
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ const (
 // symptom is the result of one check.
 type symptom struct {
 	Name    string `json:"name"`              // no other symptom has it; what comes before ": " is the subject
-	Level   level  `json:"level"`             //
+	Level   level  `json:"level"`             // how much it matters
 	Says    string `json:"says"`              // what was found
 	Todo    string `json:"todo,omitempty"`    // what to do; empty if a cause says it
 	Because string `json:"because,omitempty"` // name of the symptom that this one follows from
@@ -56,9 +56,9 @@ type symptom struct {
 
 // diagnosis is what the doctor says as JSON.
 type diagnosis struct {
-	OK       bool      `json:"ok"`      // nothing is bad
-	Verdict  string    `json:"verdict"` // one sentence
-	Findings []symptom `json:"findings"`
+	OK       bool      `json:"ok"`       // nothing is bad
+	Verdict  string    `json:"verdict"`  // one sentence
+	Findings []symptom `json:"findings"` // causes before what follows from them
 }
 
 // doctor collects findings.

@@ -57,6 +57,18 @@ func exportCommand(t *terminal) *cobra.Command {
 	return c
 }
 
+// exported is what export prints as JSON.
+type exported struct {
+	Files []exportedFile `json:"files"`          // what was written, in order
+	Nonce evidence.Bytes `json:"nonce,omitzero"` // of the format gotpm: the Nonce that VerifyAttestation expects
+}
+
+type exportedFile struct {
+	Name     string `json:"name"`     // path of the file
+	Contains string `json:"contains"` // what it contains, in words
+	Bytes    int    `json:"bytes"`    // its size
+}
+
 func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
 	if folder == "-" {
 		return misuse(errors.New("--out -: a folder of files cannot go to standard output")).withHint("name a folder, or use --format gotpm")
@@ -75,19 +87,14 @@ func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
 	if err := export.Write(folder, files); err != nil {
 		return misuse(err)
 	}
-	type line struct {
-		Name     string `json:"name"`
-		Contains string `json:"contains"`
-		Bytes    int    `json:"bytes"`
-	}
-	var lines []line
+	var out exported
 	for _, f := range files {
-		lines = append(lines, line{f.Name, cleanLine(f.Contains), len(f.Content)})
+		out.Files = append(out.Files, exportedFile{f.Name, cleanLine(f.Contains), len(f.Content)})
 	}
 	if t.json {
-		return t.writeJSON(lines)
+		return t.writeJSON(out)
 	}
-	for _, l := range lines {
+	for _, l := range out.Files {
 		fmt.Fprintf(t.out, "%-24s %7d  %s\n", l.Name, l.Bytes, l.Contains)
 	}
 	return nil
@@ -104,11 +111,7 @@ func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
 	data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
 	nonce := hex.EncodeToString(data[:])
 	if t.json && name != "-" {
-		return t.writeJSON(struct {
-			Name  string `json:"name"`
-			Bytes int    `json:"bytes"`
-			Nonce string `json:"nonce"` // that VerifyAttestation expects, in hexadecimal
-		}{name, len(b), nonce})
+		return t.writeJSON(exported{Files: []exportedFile{{name, "the attestation, for VerifyAttestation", len(b)}}, Nonce: data[:]})
 	}
 	fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), nonce)
 	return nil

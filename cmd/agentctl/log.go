@@ -9,12 +9,10 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -28,7 +26,7 @@ verifying evidence does.
   --format text         for people (default)
   --format cel-json     TCG Canonical Event Log, JSON encoding
   --format cel-tlv      the same in TLV, the bytes that the log head covers
-  --json                one object for each record
+  --json                an object with all records, byte strings in hexadecimal
 
 Examples:
   agentctl log
@@ -64,11 +62,11 @@ func logCommand(t *terminal, s *sockets) *cobra.Command {
 		case format == string(api.LogTLV):
 			return t.writeOutput("-", l.Records)
 		case t.json:
-			lines, err := logLines(l)
+			lines, err := linesOf(l)
 			if err != nil {
 				return misuse(err)
 			}
-			return t.writeJSON(lines)
+			return t.writeJSON(logLines{lines})
 		}
 		return t.printLog(l)
 	})
@@ -209,36 +207,36 @@ func fileMode(mode uint32) string {
 	return string(out)
 }
 
-// logLines returns a log as one JSON object for each record: number and event.
-func logLines(l *evidence.Log) ([]jsontext.Value, error) {
+// logLines is what log prints as JSON.
+type logLines struct {
+	Records []logLine `json:"records"` // in order
+}
+
+// logLine is one record of a log.
+type logLine struct {
+	Number  uint64                    `json:"number"`  // from 0
+	PCR     uint32                    `json:"pcr"`     // PCR that it was measured into
+	Digests map[string]evidence.Bytes `json:"digests"` // digest that the PCR was extended with, by bank
+	Event   *pcr.Event                `json:"event"`   // what happened, as docs/measurements.md describes it
+}
+
+// linesOf returns the records of a log.
+func linesOf(l *evidence.Log) ([]logLine, error) {
 	records, err := pcr.DecodeLog(l.Records, l.Start)
 	if err != nil {
 		return nil, err
 	}
-	lines := make([]jsontext.Value, 0, len(records))
+	lines := make([]logLine, 0, len(records))
 	for _, r := range records {
 		e, err := r.Event()
 		if err != nil {
 			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
 		}
-		event, err := e.Encode()
-		if err != nil {
-			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
-		}
-		digests := map[string]string{}
+		digests := map[string]evidence.Bytes{}
 		for _, d := range r.Digests {
-			digests[d.Algorithm.String()] = hex.EncodeToString(d.Value)
+			digests[d.Algorithm.String()] = d.Value
 		}
-		line, err := strictjson.Encode(struct {
-			Number  uint64            `json:"number"`
-			PCR     uint32            `json:"pcr"`
-			Digests map[string]string `json:"digests"`
-			Event   jsontext.Value    `json:"event"`
-		}{r.Number, r.PCR, digests, event})
-		if err != nil {
-			return nil, fmt.Errorf("log record %d: %w", r.Number, err)
-		}
-		lines = append(lines, line)
+		lines = append(lines, logLine{r.Number, r.PCR, digests, e})
 	}
 	return lines, nil
 }

@@ -49,10 +49,10 @@ func (t *terminal) writeStandardOutput(b []byte) error {
 	return err
 }
 
-// writeJSON prints v, indented, for programs and people. It escapes all that does not
-// print.
+// writeJSON prints v, an object, indented, for programs and people. Byte strings in it are
+// hexadecimal, as in text: people compare them. It escapes all that does not print.
 func (t *terminal) writeJSON(v any) error {
-	b, err := strictjson.Encode(v)
+	b, err := strictjson.EncodeHex(v)
 	if err != nil {
 		return misuse(err)
 	}

@@ -37,7 +37,7 @@ const exitPolicy = 5
 
 // unlisted is one digest or declaration that a policy does not list.
 type unlisted struct {
-	App         string       `json:"app"`
+	App         string       `json:"app"`   // name of the application
 	Known       bool         `json:"known"` // whether the policy has an [[app]] for it
 	Now         *side        `json:"now"`
 	Digest      bool         `json:"digest"`      // whether the digest is listed
@@ -58,9 +58,7 @@ func policyDiffCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		found := compareWithPolicy(p, all)
 		if t.json {
-			err = t.writeJSON(struct {
-				Unlisted []unlisted `json:"unlisted"`
-			}{found})
+			err = t.writeJSON(policyDifference{found})
 		} else {
 			t.printUnlisted(args[0], found, len(current(all)))
 		}
@@ -69,6 +67,11 @@ func policyDiffCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		return err
 	})
+}
+
+// policyDifference is what policy diff prints as JSON.
+type policyDifference struct {
+	Unlisted []unlisted `json:"unlisted"` // in the order of their names
 }
 
 // compareWithPolicy returns the applications whose last version a policy does not list.
@@ -110,11 +113,11 @@ func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
 		line := fmt.Sprintf("agentctl policy add-digest --policy %s --app %s", quoteWord(policy), quoteWord(u.App))
 		if !u.Declaration {
 			n.add("declaration %s", u.Now.Declaration)
-			line += " --declaration " + u.Now.Declaration
+			line += " --declaration " + u.Now.Declaration.String()
 		}
 		if !u.Digest {
 			n.add("digest %s, record %d of %s", u.Now.Digest, u.Now.Record, u.Now.From)
-			line += " " + u.Now.Digest
+			line += " " + u.Now.Digest.String()
 		}
 		if u.Listed != nil {
 			n.add("%s since %s, record %d of %s, which it lists", changedFiles(u.Files), u.Listed.Digest, u.Listed.Record, u.Listed.From).addChanges(u.Files)

@@ -113,6 +113,11 @@ Examples:
   agentctl policy reference --root root root/usr/lib/agentd/apps.d/billing.toml >> policy.toml
 `
 
+// references is what policy reference prints as JSON.
+type references struct {
+	Apps []*pcr.AppEvent `json:"apps"` // events that the agent would log, in the order of the declarations
+}
+
 func policyReferenceCommand(t *terminal) *cobra.Command {
 	var root string
 	c := command("reference", policyReferenceUsage, atLeastOne("DECLARATION"), func(c *cobra.Command, args []string) error {
@@ -125,7 +130,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 			events[i] = e
 		}
 		if t.json {
-			return t.writeJSON(events)
+			return t.writeJSON(references{events})
 		}
 		for _, e := range events {
 			fmt.Fprintf(t.out, "# %s: %s, declaration %s\n[[app]]\nname = %q\n", e.App, count(len(e.Manifest), "file"), e.Declaration, e.App)

@@ -50,6 +50,11 @@ func keyRecover(t *terminal, s *sockets) *cobra.Command {
 	return c
 }
 
+// storeKey is what key store-key prints as JSON.
+type storeKey struct {
+	StoreKey string `json:"storeKey"` // public half of the key that signs every blob
+}
+
 // printStoreKey prints the public half of the store key, and nothing else: its output can
 // go to a file.
 func (t *terminal) printStoreKey(store *api.Store, err error) error {
@@ -59,9 +64,7 @@ func (t *terminal) printStoreKey(store *api.Store, err error) error {
 	if err != nil {
 		return failed(err)
 	}
-	return present(t, struct {
-		StoreKey string `json:"storeKey"`
-	}{store.Status.StoreKey}, nil, func() { fmt.Fprintln(t.out, cleanLine(store.Status.StoreKey)) })
+	return present(t, storeKey{store.Status.StoreKey}, nil, func() { fmt.Fprintln(t.out, cleanLine(store.Status.StoreKey)) })
 }
 
 // printRewritten prints the result of an operation on the whole store. If blobs stay

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"fmt"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-tpm/tpm2"
 	"github.com/spf13/cobra"
 
@@ -69,23 +68,25 @@ func showCommand(t *terminal) *cobra.Command {
 	return c
 }
 
+// shown is what show prints as JSON.
+type shown struct {
+	Verified  bool                `json:"verified"`                // always false
+	Evidence  *evidence.Evidence  `json:"evidence"`                // the document, with byte strings in hexadecimal
+	Statement *evidence.Statement `json:"statement,omitzero"`      // what member statement of the document says
+	Error     string              `json:"statementError,omitzero"` // why the statement cannot be read
+	Log       []logLine           `json:"log,omitempty"`           // what member log of the document says
+	LogError  string              `json:"logError,omitzero"`       // why the log cannot be read
+}
+
 // showJSON prints the document, with its parts decoded if possible.
 func (t *terminal) showJSON(e *evidence.Evidence) error {
-	out := struct {
-		Verified  bool               `json:"verified"` // always false
-		Evidence  *evidence.Evidence `json:"evidence"`
-		Statement jsontext.Value     `json:"statement,omitzero"`
-		Error     string             `json:"statementError,omitzero"` // why the statement cannot be read
-		Log       []jsontext.Value   `json:"log,omitempty"`
-		LogError  string             `json:"logError,omitzero"` // why the log cannot be read
-	}{Evidence: e}
-	if _, err := evidence.ParseStatement(e.Statement); err != nil {
+	out := shown{Evidence: e}
+	var err error
+	if out.Statement, err = evidence.ParseStatement(e.Statement); err != nil {
 		out.Error = err.Error()
-	} else {
-		out.Statement = jsontext.Value(e.Statement)
 	}
 	if e.Log != nil {
-		lines, err := logLines(e.Log)
+		lines, err := linesOf(e.Log)
 		if err != nil {
 			out.LogError = err.Error()
 		}

@@ -180,12 +180,15 @@ Examples:
   agentctl version --json | jq -r .agentd
 `
 
+// versions is what version prints as JSON.
+type versions struct {
+	Agentctl string `json:"agentctl"`         // version of agentctl
+	Agentd   string `json:"agentd,omitempty"` // version of the agent; absent if it does not answer
+}
+
 func versionCommand(t *terminal, s *sockets) *cobra.Command {
 	return command("version", versionUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		out := struct {
-			Agentctl string `json:"agentctl"`
-			Agentd   string `json:"agentd,omitempty"`
-		}{Agentctl: version.Version}
+		out := versions{Agentctl: version.Version}
 		if st, err := soon(c.Context(), s.clientSocket().Status); err == nil {
 			out.Agentd = st.Version
 		}

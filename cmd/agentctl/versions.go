@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -128,7 +127,7 @@ func pickVersion(all []measuredApp, name, app string) (*measuredApp, error) {
 
 // A fileChange is a file that two manifests have differently.
 type fileChange struct {
-	Path   string    `json:"path"`
+	Path   string    `json:"path"`   // path of the file
 	Change string    `json:"change"` // added, removed, changed, or mode
 	Before *fileSeen `json:"before,omitzero"`
 	After  *fileSeen `json:"after,omitzero"`
@@ -136,13 +135,13 @@ type fileChange struct {
 
 // fileSeen is a file in a manifest.
 type fileSeen struct {
-	Mode   uint32 `json:"mode"`
-	Size   uint64 `json:"size"`
-	Digest string `json:"digest"` // hexadecimal
+	Mode   uint32          `json:"mode"`   // st_mode
+	Size   uint64          `json:"size"`   // bytes
+	Digest evidence.Digest `json:"digest"` // SHA-256 of the content, of a symbolic link's target
 }
 
 func seen(e *pcr.ManifestEntry) *fileSeen {
-	return &fileSeen{Mode: e.Mode, Size: e.Size, Digest: hex.EncodeToString(e.Digest[:])}
+	return &fileSeen{Mode: e.Mode, Size: e.Size, Digest: e.Digest}
 }
 
 // changes returns in which files two manifests differ, in the order of the paths.
@@ -202,22 +201,22 @@ func (n *node) addChanges(all []fileChange) {
 
 // difference is what app diff prints as JSON.
 type difference struct {
-	App    string       `json:"app"`
+	App    string       `json:"app"` // name of the application
 	Before *side        `json:"before"`
 	After  *side        `json:"after"`
-	Files  []fileChange `json:"files"`
+	Files  []fileChange `json:"files"` // files that differ, in the order of their paths
 }
 
 // side is one version in a difference.
 type side struct {
-	Digest      string `json:"digest"`      // hexadecimal
-	Declaration string `json:"declaration"` // hexadecimal
-	Record      uint64 `json:"record"`
-	From        string `json:"from"`
+	Digest      evidence.Digest `json:"digest"`      // digest of the manifest
+	Declaration evidence.Digest `json:"declaration"` // digest of the declaration
+	Record      uint64          `json:"record"`      // number of its record in the log
+	From        string          `json:"from"`        // file of the evidence, or that it is the log of the agent
 }
 
 func sideOf(v *measuredApp) *side {
-	return &side{Digest: v.Digest.String(), Declaration: v.Declaration.String(), Record: v.record, From: v.from}
+	return &side{Digest: v.Digest, Declaration: v.Declaration, Record: v.record, From: v.from}
 }
 
 var errNoVersions = errors.New("there is only one version of it in the log since boot")

@@ -86,7 +86,7 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (late string, do
 			withHint("`agentctl app list` has the reasons; each is measured again before its unit starts")
 	}
 	if t.json {
-		return "", true, t.writeJSON(all)
+		return "", true, t.writeJSON(api.Apps{Apps: all})
 	}
 	fmt.Fprintf(t.out, "%s measured\n", count(len(all), "application"))
 	return "", true, nil

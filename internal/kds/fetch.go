@@ -17,7 +17,7 @@ var ErrProduct = errors.New("the report is of a version that does not name its p
 
 // Fetched is what [Cache.Fetch] did about one file.
 type Fetched struct {
-	File string `json:"file"`
+	File string `json:"file"` // path of the file
 	Kept bool   `json:"kept"` // whether the cache had the file already
 }
 

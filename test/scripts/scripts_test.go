@@ -59,6 +59,8 @@ func TestScripts(t *testing.T) {
 			"waitfor":  waitfor,
 			"flip":     flip,
 			"json":     compare,
+			"answers":  answers(t),
+			"fits":     fits(t),
 			"nonce":    nonce,
 			"kds":      serveKDS,
 			"strip":    strip,

@@ -4,7 +4,6 @@ package outcomes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/store/tpmroot"
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -230,8 +230,7 @@ func username() string {
 }
 
 func contractOf(b []byte) (c api.Contract, err error) {
-	err = json.Unmarshal(b, &c)
-	return c, err
+	return c, strictjson.DecodeHex(b, len(b), &c)
 }
 
 // store is the list of sealed blobs, and the state of the store.

@@ -4,7 +4,6 @@ package host
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -13,13 +12,20 @@ import (
 // covered returns since when billing is covered, and how often that was carried on.
 func (s *session) covered() api.Covered {
 	s.t.Helper()
-	var apps []api.App
-	s.must(json.Unmarshal([]byte(s.run("agentctl app list --json")), &apps))
-	i := slices.IndexFunc(apps, func(a api.App) bool { return a.Name == "billing" })
-	if i < 0 || apps[i].Covered == nil {
-		s.t.Fatalf("billing is not covered: %+v", apps)
+	var list struct {
+		Apps []struct {
+			Name    string
+			Covered *api.Covered
+		}
 	}
-	return *apps[i].Covered
+	s.must(json.Unmarshal([]byte(s.run("agentctl app list --json")), &list))
+	for _, a := range list.Apps {
+		if a.Name == "billing" && a.Covered != nil {
+			return *a.Covered
+		}
+	}
+	s.t.Fatalf("billing is not covered: %+v", list.Apps)
+	panic("not reached")
 }
 
 // keepsCoverage checks that the coverage of an application goes on over a restart of the agent and

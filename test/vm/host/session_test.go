@@ -205,7 +205,7 @@ func (s *session) accepts() {
 // appDigest returns the digest of an application, as the agent reports it.
 func (s *session) appDigest(name string) string {
 	s.t.Helper()
-	out := s.run(`agentctl app list --json | jq -r '.[] | select(.name == "` + name + `" and .state == "measured") | .digest' | base64 -d | od -An -v -tx1 | tr -d ' \n'`)
+	out := strings.TrimSpace(s.run(`agentctl app list --json | jq -r '.apps[] | select(.name == "` + name + `" and .state == "measured") | .digest'`))
 	if len(out) != 64 {
 		s.t.Fatalf("no digest of application %s: %q", name, out)
 	}

@@ -56,9 +56,9 @@ type Definition struct {
 
 // Check is one check of an appraisal.
 type Check struct {
-	ID       ID      `json:"id"`
-	Class    Class   `json:"class"`
-	Verdict  Verdict `json:"verdict"`
+	ID       ID      `json:"id"`                // name of the check, as docs/checks.md lists it
+	Class    Class   `json:"class"`             // what a failure means: the exit code
+	Verdict  Verdict `json:"verdict"`           // outcome
 	Basis    Basis   `json:"basis,omitzero"`    // on whose word it passed; absent otherwise
 	Required bool    `json:"required"`          // false only if nothing asked for it; required and not asserted counts as refused
 	Expected string  `json:"expected,omitzero"` // for people; digests in hexadecimal

@@ -20,14 +20,14 @@ type Interval struct {
 
 // A Mark is a record and its time.
 type Mark struct {
-	Record uint64 `json:"record"`
-	Time   uint64 `json:"time"` // CLOCK_BOOTTIME of the guest in milliseconds
+	Record uint64 `json:"record"` // number of the record
+	Time   uint64 `json:"time"`   // CLOCK_BOOTTIME of the guest in milliseconds
 }
 
 // An End is the end of an interval.
 type End struct {
 	Mark        // of a crash: the start that tells of it, and the time of the record before it
-	Why  Ending `json:"why"`
+	Why  Ending `json:"why"` // what ended it
 }
 
 // An Ending says why an interval ended.
@@ -58,7 +58,7 @@ type Joint struct {
 
 // Executable is the content of an executable file in a manifest.
 type Executable struct {
-	Digest evidence.Digest `json:"digest"`
+	Digest evidence.Digest `json:"digest"`         // SHA-256 of the file
 	Until  uint64          `json:"until,omitzero"` // time of the record that took it out; 0 if it is in force
 }
 

@@ -37,8 +37,8 @@ type State struct {
 
 // BankValue is the value of a PCR in one bank.
 type BankValue struct {
-	Bank  string         `json:"bank"`
-	Value evidence.Bytes `json:"value"`
+	Bank  string         `json:"bank"`  // name of the hash
+	Value evidence.Bytes `json:"value"` // value of the PCR in that bank
 }
 
 func bankValues(in []pcr.Digest) []BankValue {
@@ -255,7 +255,7 @@ type Agent struct {
 
 // App is one application with everything that it was since boot.
 type App struct {
-	Name        string       `json:"name"`
+	Name        string       `json:"name"`                  // name of the declaration
 	Current     int          `json:"current"`               // index in Versions of the last measurement
 	Versions    []AppVersion `json:"versions"`              // each once, in the order of their first event
 	Intervals   []Interval   `json:"intervals,omitempty"`   // times in which it was covered, in their order
@@ -277,13 +277,13 @@ type AppVersion struct {
 
 // Unmeasured is a declared application that could not be measured.
 type Unmeasured struct {
-	Record uint64 `json:"record"`
-	App    string `json:"app"`
-	Reason string `json:"reason"`
+	Record uint64 `json:"record"` // number of the record
+	App    string `json:"app"`    // name of the application
+	Reason string `json:"reason"` // reason that the agent gave
 }
 
 // Gap is a reason for a gap that the agent recorded.
 type Gap struct {
-	Record uint64 `json:"record"`
-	Reason string `json:"reason"`
+	Record uint64 `json:"record"` // number of the record
+	Reason string `json:"reason"` // reason that the agent gave
 }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/test/jsonschema"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// schemaFolder has a schema for each command, named after its words.
+const schemaFolder = "../../api/schemas/agentctl"
+
+// answers are what each command prints with --json: the type of an object, which has a schema.
+// A flag after a command is one with which it prints another.
+var answers = map[string]reflect.Type{
+	"app changes":          reflect.TypeFor[changedApps](),
+	"app diff":             reflect.TypeFor[difference](),
+	"app list":             reflect.TypeFor[api.Apps](),
+	"app reload":           reflect.TypeFor[api.Reloaded](),
+	"app show":             reflect.TypeFor[api.App](),
+	"collateral fetch":     reflect.TypeFor[fetched](),
+	"doctor":               reflect.TypeFor[diagnosis](),
+	"export":               reflect.TypeFor[exported](),
+	"key accept-rollback":  reflect.TypeFor[api.Store](),
+	"key authorize":        reflect.TypeFor[api.Contract](),
+	"key lift-digest":      reflect.TypeFor[api.Contract](),
+	"key list":             reflect.TypeFor[api.Store](),
+	"key recipients":       reflect.TypeFor[api.Rewritten](),
+	"key recover":          reflect.TypeFor[api.Rewritten](),
+	"key replace-ak":       reflect.TypeFor[api.Replaced](),
+	"key require-digest":   reflect.TypeFor[api.Contract](),
+	"key rewrap":           reflect.TypeFor[api.Rewritten](),
+	"key rotate":           reflect.TypeFor[api.RootVersion](),
+	"key rotate-store-key": reflect.TypeFor[api.Rewritten](),
+	"key show":             reflect.TypeFor[api.Contract](),
+	"key store-key":        reflect.TypeFor[storeKey](),
+	"key withdraw":         reflect.TypeFor[api.Contract](),
+	"log":                  reflect.TypeFor[logLines](),
+	"measure":              reflect.TypeFor[api.App](),
+	"measure --wait-all":   reflect.TypeFor[api.Apps](),
+	"metrics":              reflect.TypeFor[map[string]float64](),
+	"policy check":         reflect.TypeFor[dryRun](), // for each file
+	"policy diff":          reflect.TypeFor[policyDifference](),
+	"policy explain":       reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
+	"policy reference":     reflect.TypeFor[references](),
+	"seal":                 reflect.TypeFor[api.Sealed](),
+	"seal --what-if":       reflect.TypeFor[api.Contract](),
+	"self":                 reflect.TypeFor[api.Self](),
+	"show":                 reflect.TypeFor[shown](),
+	"status":               reflect.TypeFor[api.Status](),
+	"verify":               reflect.TypeFor[verify.Appraisal](),
+	"version":              reflect.TypeFor[versions](),
+}
+
+// otherwise are the commands that hand out what was asked for and not an answer, with what that is.
+var otherwise = map[string]string{
+	"app add":           "says in words which file it wrote",
+	"app disable":       "says in words which file it removed",
+	"app enable":        "says in words which file it wrote",
+	"attest":            "evidence, see api/schemas/evidence.json",
+	"completion":        "a script for a shell",
+	"enroll activate":   "the file that enroll finish reads",
+	"enroll challenge":  "the file that enroll activate reads",
+	"enroll finish":     "the record that policy enrolment reads",
+	"enroll request":    "the file that enroll challenge reads",
+	"help":              "the text of help",
+	"key derive":        "the secret, as it is",
+	"key retire":        "nothing",
+	"policy add-digest": "says in words what it changed in the policy",
+	"policy ek-roots":   "a part of a policy",
+	"policy enrolment":  "a part of a policy",
+	"policy init":       "a policy",
+	"unseal":            "the secret, as it is",
+}
+
+// leaves calls f for each command that does something, with its words.
+func leaves(c *cobra.Command, words string, f func(string)) {
+	for _, below := range c.Commands() {
+		name := strings.TrimSpace(words + " " + below.Name())
+		if below.HasSubCommands() {
+			leaves(below, name, f)
+		} else {
+			f(name)
+		}
+	}
+}
+
+// TestEachCommandHasASchema: with --json a command prints an object that api/schemas/agentctl
+// describes, or what it is for is another document. A command that is in neither table is
+// refused here.
+func TestEachCommandHasASchema(t *testing.T) {
+	seen := map[string]bool{}
+	leaves(newRoot(&terminal{}), "", func(name string) {
+		seen[name] = true
+		if _, other := otherwise[name]; other == (answers[name] != nil) {
+			t.Errorf("agentctl %s: say in one of the two tables what it prints with --json", name)
+		}
+	})
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(answers)), slices.Collect(maps.Keys(otherwise))) {
+		if words, _, _ := strings.Cut(name, " --"); !seen[words] {
+			t.Errorf("there is no command agentctl %s", name)
+		}
+	}
+}
+
+// TestSchemas compares api/schemas/agentctl with the types that the commands print.
+func TestSchemas(t *testing.T) {
+	all := map[string]reflect.Type{"error": reflect.TypeFor[complaint]()}
+	for words, typ := range answers {
+		all[strings.NewReplacer(" --", "-", " ", "-").Replace(words)] = typ
+	}
+	claims, _ := reflect.TypeFor[verify.Appraisal]().FieldByName("Accepted")
+	for name, typ := range all {
+		d := jsonschema.New(t, "../..")
+		d.Hex = true
+		d.As = map[reflect.Type]reflect.Type{claims.Type: reflect.TypeFor[verify.Claims](), reflect.TypeFor[verify.CheckID](): reflect.TypeFor[string]()}
+		file, want := filepath.Join(schemaFolder, name+".json"), d.Document("agentctl/"+name, typ)
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s does not describe %v: run go test ./cmd/agentctl -run TestSchemas -update (%v)", file, typ, err)
+		}
+	}
+	files, err := filepath.Glob(schemaFolder + "/*.json")
+	if err != nil || len(files) != len(all) {
+		t.Errorf("%d schemas, want %d: %v", len(files), len(all), err)
+	}
+}
+
+// TestExampleFitsSchemas: what the commands say of the example in the documents is what their
+// schemas describe. It has every part that evidence can have of a measured application.
+func TestExampleFitsSchemas(t *testing.T) {
+	const example = "../../docs/example/"
+	policy := filepath.Join(folder(t, map[string][]byte{"policy.toml": []byte(openPolicy)}), "policy.toml")
+	for schema, args := range map[string][]string{
+		"show":         {"show"},
+		"verify":       {"verify", "--accept-replay"},
+		"policy-check": {"policy", "check"},
+	} {
+		if schema != "show" {
+			args = append(args, "--policy", policy, "--at", "2026-06-01", "--trust-test-root-that-vouches-for-no-hardware", example+"test-root.pem")
+		}
+		code, out, stderr := agentctl(t, append(args, "--json", example+"evidence.json")...)
+		if code != exitOK {
+			t.Errorf("%v: exit code %d\n%s%s", args, code, out, stderr)
+		}
+		jsonschema.FitsFile(t, filepath.Join(schemaFolder, schema+".json"), schema, []byte(out))
+	}
+}
