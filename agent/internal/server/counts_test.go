@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/metrics/metricstest"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // scrape reads the metrics as an administrator.
@@ -84,6 +85,11 @@ func TestCounts(t *testing.T) {
 	if status, _, _ := ask(t, as(r.admin, 1000), "GET", api.CallApps.Path, ""); status != http.StatusOK {
 		t.Fatal(status)
 	}
+	eventually(t, "that request is counted", func() bool { // after its answer was written
+		r.shares[Admin].counts.mu.Lock()
+		defer r.shares[Admin].counts.mu.Unlock()
+		return r.shares[Admin].counts.requests[outcome{turn.Admin, codeOK}] == 1
+	})
 	text, samples := scrape(t, r)
 	for name, want := range map[string]float64{
 		`fake`: 7,
