@@ -15,8 +15,6 @@ import (
 	"math/big"
 	"time"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/keys"
 )
@@ -94,14 +92,7 @@ func (m *maker) certify(letter byte, change func(*x509.Certificate)) *x509.Certi
 
 // ekName is the name of the endorsement key of that letter, of template L-2.
 func ekName(letter byte) string {
-	point, err := letterKey(letter).PublicKey.Bytes()
-	if err != nil {
-		panic(err)
-	}
-	area := tpm2.ECCEKTemplate
-	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
-		X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}})
-	sum := sha256.Sum256(tpm2.Marshal(area))
+	sum := sha256.Sum256(evidencetest.EK(letter))
 	return "000b" + hex.EncodeToString(sum[:])
 }
 

@@ -131,6 +131,11 @@ func RSAKey(tb testing.TB, bits int, scheme tpm2.TPMAlgID) *AK {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return RSAKeyOf(key, scheme)
+}
+
+// RSAKeyOf returns the attestation key of an RSA key, signing over SHA-256.
+func RSAKeyOf(key *rsa.PrivateKey, scheme tpm2.TPMAlgID) *AK {
 	details := tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256})
 	if scheme == tpm2.TPMAlgRSAPSS {
 		details = tpm2.NewTPMUAsymScheme(scheme, &tpm2.TPMSSigSchemeRSAPSS{HashAlg: tpm2.TPMAlgSHA256})
@@ -140,7 +145,7 @@ func RSAKey(tb testing.TB, bits int, scheme tpm2.TPMAlgID) *AK {
 		Template: tpm2.TPMTPublic{
 			Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: akAttributes,
 			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
-				Scheme: tpm2.TPMTRSAScheme{Scheme: scheme, Details: details}, KeyBits: tpm2.TPMKeyBits(bits),
+				Scheme: tpm2.TPMTRSAScheme{Scheme: scheme, Details: details}, KeyBits: tpm2.TPMKeyBits(key.N.BitLen()),
 			}),
 			Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.Bytes()}),
 		},
@@ -158,6 +163,9 @@ func (k *AK) Sign(tb testing.TB, message []byte) []byte {
 	if k.RSA != nil {
 		var sig []byte
 		var err error
+		if len(k.RSA.Primes) == 0 {
+			return sized(b, signPrime(k.RSA, digest))
+		}
 		if k.Scheme == uint16(tpm2.TPMAlgRSAPSS) {
 			sig, err = rsa.SignPSS(rand.Reader, k.RSA, k.Hash, digest, nil)
 		} else {

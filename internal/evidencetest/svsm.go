@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package evidencetest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"math/big"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+)
+
+// EK returns the TPMT_PUBLIC of the P-256 endorsement key of template L-2 made of one letter.
+func EK(letter byte) []byte {
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{letter}, 32))
+	if err != nil {
+		panic(err) // a letter is a number in range
+	}
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		panic(err)
+	}
+	area := tpm2.ECCEKTemplate
+	area.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}})
+	return tpm2.Marshal(area)
+}
+
+// A KeyEndingIn returns an RSA attestation key whose TPMT_PUBLIC ends with these bytes, of
+// which the last must be odd. Its modulus is a prime number, so that its private exponent is
+// easy to compute: what a guest does that passes the beginning of the key as a nonce, and lets
+// the SVSM append the rest.
+func KeyEndingIn(tb testing.TB, tail []byte) *AK {
+	tb.Helper()
+	const size = 256
+	if len(tail) > size-16 || tail[len(tail)-1]&1 == 0 {
+		tb.Fatal("no modulus can end so")
+	}
+	b := append(bytes.Repeat([]byte{0xff}, size-len(tail)), tail...)
+	n, step := new(big.Int).SetBytes(b), new(big.Int).Lsh(big.NewInt(1), uint(8*len(tail)))
+	for !n.ProbablyPrime(0) {
+		n.Sub(n, step)
+	}
+	k := RSAKeyOf(&rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}}, tpm2.TPMAlgRSASSA)
+	order := new(big.Int).Sub(n, big.NewInt(1))
+	if k.RSA.D = new(big.Int).ModInverse(big.NewInt(65537), order); k.RSA.D == nil {
+		tb.Fatal("the exponent has no inverse")
+	}
+	return k
+}
+
+// signPrime returns an RSASSA signature over a SHA-256 digest by a key of [KeyEndingIn], which
+// the library does not take (RFC 8017, section 8.2.1).
+func signPrime(key *rsa.PrivateKey, digest []byte) []byte {
+	info := append([]byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}, digest...)
+	size := (key.N.BitLen() + 7) / 8
+	em := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, size-3-len(info))...)
+	em = append(append(em, 0), info...)
+	return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, size))
+}
+
+// Manifest returns the manifest of an SVSM's vTPM, of version 1.
+func Manifest(ek, ak []byte) []byte {
+	return (&tpmwire.Manifest{Version: 1, EK: ek, AK: ak}).Bytes()
+}
