@@ -137,9 +137,13 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	return l, nil
 }
 
-// startPatience is how long the start waits for the first measurements. Most are over by then,
-// and evidence of now lists them. It does not wait for a file system that hangs.
-const startPatience = 2 * time.Second
+// The start waits for measurements, but not for a file system that hangs. An app that the agent
+// before handed over was covered until now, and evidence in between would not say so. Other apps
+// have nothing to lose: small ones are over by then, and units wait for their own.
+const (
+	startPatience   = 100 * time.Millisecond
+	inheritPatience = 2 * time.Second // for apps that were handed over
+)
 
 // startApps reads the declarations, records this start of the agent, and has apps measured.
 func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
@@ -178,12 +182,21 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", startup.ErrNotUp, err)
 	}
-	patience, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
-	if late := change.Wait(patience); len(late) > 0 {
+	if late := first(ctx, change, startPatience, inheritPatience); len(late) > 0 {
 		d.log.Info("apps are still being measured", "apps", late)
 	}
 	return a, nil
+}
+
+// first waits for the first measurements, longer for those of apps that were handed over. It
+// returns the names of apps whose measurement goes on.
+func first(ctx context.Context, c apps.Change, all, inherited time.Duration) []string {
+	long, cancel := context.WithTimeout(ctx, inherited)
+	defer cancel()
+	short, cancel := context.WithTimeout(ctx, all)
+	defer cancel()
+	c.WaitFor(long, c.Inherited)
+	return c.Wait(short)
 }
 
 // restore tells a what this boot's log says of applications already.

@@ -65,7 +65,10 @@ func (p *predecessor) next(events []pcr.Event, documents ...[]byte) (pcr.Event, 
 		w.Restore(uint64(i), &e)
 	}
 	err := w.Inherit(documents, heads)
-	w.reload()
+	c := w.reload()
+	if got, want := slices.Equal(c.Inherited, []string{"app"}), w.inherited.of("app") != nil; got != want {
+		p.t.Errorf("handed over, says the change: %q; there is one: %v", c.Inherited, want)
+	}
 	all := w.log.all()
 	if len(all) != len(events)+1 {
 		p.t.Fatalf("%d records after the start: %+v", len(all)-len(events), all)

@@ -23,6 +23,7 @@ type Change struct {
 	Removed      []string // absent or masked
 	Refused      []string // kept as unmeasured apps that no unit belongs to
 	Errors       []error  // why, one for each of Refused
+	Inherited    []string // in force, and handed over by the agent before
 
 	readings map[string]*reading // by app
 }
@@ -49,6 +50,13 @@ func (a *Apps) Reload(ctx context.Context, announce func(context.Context, []pcr.
 		a.log.Warn("app declaration is refused", "app", c.Refused[i], "error", err)
 	}
 	c.readings = a.orderAll()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range c.Declarations {
+		if a.inherited.of(d.App) != nil {
+			c.Inherited = append(c.Inherited, d.App)
+		}
+	}
 	return c, nil
 }
 
@@ -69,8 +77,16 @@ func (a *Apps) orderAll() map[string]*reading {
 // Wait waits until every app was read, at most until ctx ends. It returns the names of those
 // whose reading goes on, in order.
 func (c *Change) Wait(ctx context.Context) (late []string) {
-	for _, name := range slices.Sorted(maps.Keys(c.readings)) {
+	return c.WaitFor(ctx, slices.Sorted(maps.Keys(c.readings)))
+}
+
+// WaitFor does what Wait does, for some apps of the change.
+func (c *Change) WaitFor(ctx context.Context, names []string) (late []string) {
+	for _, name := range names {
 		r := c.readings[name]
+		if r == nil { // withdrawn meanwhile, or the agent ends
+			continue
+		}
 		if _, err := r.wait(ctx, name); err != nil && ctx.Err() != nil {
 			select {
 			case <-r.done:
