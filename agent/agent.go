@@ -68,7 +68,7 @@ const LogFile = ledger.LogFile
 // Machine is the hardware that the agent runs on, or its double.
 type Machine struct {
 	OpenTPM      func(ctx context.Context) (*tpm.Device, error)
-	OpenPlatform func() (platform.Platform, error)
+	OpenPlatform platform.Open
 	BootID       string // of the kernel's boot; empty if not known
 
 	// LogEndsWithBoot reports whether a boot empties the log folder, so that a log in it is of

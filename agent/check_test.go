@@ -83,6 +83,11 @@ func (g *generator) text() string {
 	v := reflect.ValueOf(config.Default())
 	for range 1 + g.IntN(3) {
 		i := g.IntN(v.NumField())
+		if v.Field(i).Kind() != reflect.Struct {
+			key := v.Type().Field(i).Tag.Get("toml")
+			set[key] = g.value(key, v.Field(i))
+			continue
+		}
 		j := g.IntN(v.Field(i).NumField())
 		key := v.Type().Field(i).Tag.Get("toml") + "." + v.Field(i).Type().Field(j).Tag.Get("toml")
 		set[key] = g.value(key, v.Field(i).Field(j))
@@ -113,6 +118,8 @@ func (g *generator) value(key string, v reflect.Value) string {
 			all = append(all, quote(pick(g, g.paths...)))
 		}
 		return "[" + strings.Join(all, ", ") + "]"
+	case platform.Name:
+		return quote(pick(g, "auto", "configfs", "azure", "", "AUTO", "another", "auto\n"))
 	case string:
 		switch key {
 		case "tpm.pcrs":
@@ -134,7 +141,7 @@ func begin(t *testing.T, c config.Config, device func(context.Context) (*tpm.Dev
 		BootID:          "one boot",
 		LogEndsWithBoot: func(*durable.Dir) (bool, error) { return true, nil },
 		OpenTPM:         device,
-		OpenPlatform:    func() (platform.Platform, error) { return another{}, nil },
+		OpenPlatform:    platform.Always(another{}, platform.Choice{}),
 	}})
 	if err != nil {
 		return err

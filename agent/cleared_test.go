@@ -74,8 +74,9 @@ func newWhole(t *testing.T, s *swtpm.TPM) *whole {
 		BootID:          "one boot",
 		LogEndsWithBoot: func(*durable.Dir) (bool, error) { return true, nil },
 		OpenTPM:         func(ctx context.Context) (*tpm.Device, error) { return tpm.Open(ctx, address, tpm.Options{}) },
-		OpenPlatform: func() (platform.Platform, error) {
-			return soft.New(soft.Options{Directory: hardware})
+		OpenPlatform: func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
+			p, err := soft.New(soft.Options{Directory: hardware})
+			return p, platform.Choice{}, err
 		},
 	}}}
 	w.change("first")

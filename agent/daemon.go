@@ -81,7 +81,7 @@ func newDaemon(o Options) (*daemon, error) {
 	}
 	c := o.Config
 	d.platform = &reports.Watched{
-		Open: o.Machine.OpenPlatform, Spacing: time.Duration(c.Report.Spacing), Timeout: time.Duration(c.Report.Timeout),
+		Open: o.Machine.OpenPlatform, TPM: func() (*tpm.Device, bool) { return d.device.Now() }, Spacing: time.Duration(c.Report.Spacing), Timeout: time.Duration(c.Report.Timeout),
 		Folder: c.Report.CertificateFolder, Log: d.log,
 	}
 	s := startup.New(d.log)

@@ -33,7 +33,7 @@ func (another) Report(ctx context.Context, data platform.Data) (platform.Report,
 // report as it is, and sealed blobs need the TPM alone to be accepted.
 func TestAnotherPlatform(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
-	w.options.Machine.OpenPlatform = func() (platform.Platform, error) { return another{}, nil }
+	w.options.Machine.OpenPlatform = platform.Always(another{}, platform.Choice{})
 	d, stop := w.start()
 	b, err := d.evidence().Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
 	if err != nil || !bytes.Contains(bytes.Join(b, nil), []byte(`"kind":"another"`)) {

@@ -57,13 +57,13 @@ func newReady(t *testing.T, keys string) *ready {
 	o.Machine.OpenTPM = func(ctx context.Context) (*tpm.Device, error) {
 		return tpm.Open(ctx, m.proxy.Address(), tpm.Options{CommandTimeout: 2 * time.Second})
 	}
-	o.Machine.OpenPlatform = func() (platform.Platform, error) {
+	o.Machine.OpenPlatform = func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
 		p, err := soft.New(soft.Options{Directory: hardware})
 		if err == nil {
 			p.SetFaults(m.platform)
 			m.device = p
 		}
-		return p, err
+		return p, platform.Choice{}, err
 	}
 	return m
 }
@@ -134,7 +134,9 @@ var states = []state{
 		m.options.Machine.OpenTPM = func(context.Context) (*tpm.Device, error) { return nil, errors.New("no device") }
 	}, code: api.CodeTPM},
 	{name: "there is no platform", before: func(m *ready) {
-		m.options.Machine.OpenPlatform = func() (platform.Platform, error) { return nil, platform.ErrAbsent }
+		m.options.Machine.OpenPlatform = func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
+			return nil, platform.Choice{}, platform.ErrAbsent
+		}
 	}, code: api.CodePlatformAbsent},
 	{name: "the firmware refuses", before: func(m *ready) { m.platform.FirmwareError = 0x16 }, code: api.CodePlatformRefused},
 	{name: "the log is full", while: (*ready).fillLog},

@@ -54,6 +54,9 @@ type PlatformStatus struct {
 	State               State               `json:"state"`               // whether it answers
 	Reason              string              `json:"reason,omitzero"`     // what is wrong
 	Kind                evidence.ReportKind `json:"kind,omitzero"`       // kind of its reports; absent if there is no platform
+	Machine             string              `json:"machine,omitzero"`    // what the machine is: sev-snp, azure, svsm, gcp or aws; absent if not known
+	Source              string              `json:"source,omitzero"`     // how reports come: sev-guest, configfs, paravisor or svsm
+	Why                 string              `json:"why,omitzero"`        // what was found that decided machine and source
 	LastError           string              `json:"lastError,omitzero"`  // error of the last report that failed since start
 	SpacingMilliseconds uint64              `json:"spacingMilliseconds"` // current wait between two reports
 }

@@ -139,6 +139,9 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 			d.follows(tried, agentsTPM)
 		}
 	}
+	if line := machineLine(&st.Platform); line != "" {
+		d.good("platform", "%s", line)
+	}
 	switch st.Platform.State {
 	case api.StateAbsent:
 		d.bad(agentsReports, api.CodePlatformAbsent.Info().Hint, "%s", st.Platform.Reason)

@@ -90,6 +90,7 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	}
 	platform := n.add("platform: %s", strings.TrimSpace(fmt.Sprintf("%s %s", st.Platform.State, st.Platform.Kind)))
 	with(platform, st.Platform.Reason)
+	with(platform, machineLine(&st.Platform))
 	if st.Platform.LastError != "" && st.Platform.LastError != st.Platform.Reason {
 		platform.add("last report that failed: %s", st.Platform.LastError)
 	}
@@ -125,6 +126,14 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	}
 	n.add("batches: %d fresh, %d anchored, %d failed; %d statements", st.Batches.Fresh, st.Batches.Anchored, st.Batches.Failed, st.Batches.Statements)
 	n.draw(t.out)
+}
+
+// machineLine says what the machine was found to be, and why; empty if that is not known.
+func machineLine(p *api.PlatformStatus) string {
+	if p.Machine == "" {
+		return ""
+	}
+	return fmt.Sprintf("machine %s, reports by %s: %s", p.Machine, p.Source, p.Why)
 }
 
 const selfUsage = `Usage: agentctl self [--json]

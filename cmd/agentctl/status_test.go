@@ -48,6 +48,10 @@ func TestStatusShows(t *testing.T) {
 		"ready": {func() { st.Evidence = ready }, exitOK, []string{"evidence: ready", "billing is being read: ", "(37 % full)"}},
 		"not ready although every part is": {func() { st.Evidence = api.EvidenceStatus{Code: api.CodeLogFull, Reason: "what was found"} }, exitUnavailable,
 			[]string{"evidence: NOT ready: The log takes no more records", "what was found"}},
+		"machine": {func() {
+			st.Evidence = ready
+			st.Platform.Machine, st.Platform.Source, st.Platform.Why = "gcp", "configfs", "what was found"
+		}, exitOK, []string{"machine gcp, reports by configfs: what was found"}},
 		"nearly full": {func() { st.Evidence, st.Ledger.Bytes = ready, 80 }, exitOK, []string{"(80 % full)", "NEARLY FULL"}},
 		"not watched": {func() { st.Evidence, st.Watch = ready, api.WatchStatus{State: api.StateDegraded, Reason: "no inotify"} }, exitOK,
 			[]string{"watching of files: DEGRADED", "no inotify"}},

@@ -113,7 +113,9 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 			// This program empties the folder at each boot of its own TPM, wherever it is. It
 			// does not see a boot of another TPM.
 			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil || m.inMemory, nil },
-			OpenPlatform:    func() (platform.Platform, error) { return m.platform, nil },
+			OpenPlatform: platform.Always(m.platform, platform.Choice{
+				Machine: platform.MachineSNP, Source: platform.SourceSEVGuest, Keys: true, Why: "the machine is simulated",
+			}),
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

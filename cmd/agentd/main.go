@@ -22,7 +22,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/flags"
 	"github.com/cvm-agentd/agentd/internal/journal"
-	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/choose"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/version"
@@ -166,13 +166,11 @@ func machine(c config.Config, log *slog.Logger) agent.Machine {
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: func() (platform.Platform, error) {
-			return snp.Open(c.Report.Device, snp.Options{
-				VMPL:    c.Report.VMPL,
-				Spacing: time.Duration(c.Report.Spacing),
-				Timeout: time.Duration(c.Report.Timeout),
-			})
-		},
+		OpenPlatform: choose.Linux(c.Report.Device).Open(c.Platform, snp.Options{
+			VMPL:    c.Report.VMPL,
+			Spacing: time.Duration(c.Report.Spacing),
+			Timeout: time.Duration(c.Report.Timeout),
+		}),
 	}
 }
 

@@ -60,6 +60,7 @@ var rooms = []string{
 	"internal/platform",
 	"internal/platform/snp",
 	"internal/platform/soft",
+	"internal/platform/choose",
 	"internal/caller",
 	"internal/declared",
 	"internal/apps/declaration",

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -30,13 +31,14 @@ const maxSize = 256 << 10
 // Config is the whole configuration. Every key has a default, so that an empty or
 // absent file is a complete one; docs/configuration.md describes each.
 type Config struct {
-	Sockets     Sockets     `toml:"sockets"`
-	TPM         TPM         `toml:"tpm"`
-	Measurement Measurement `toml:"measurement"`
-	Report      Report      `toml:"report"`
-	State       State       `toml:"state"`
-	Keys        Keys        `toml:"keys"`
-	Limits      Limits      `toml:"limits"`
+	Platform    platform.Name `toml:"platform"` // what the machine is
+	Sockets     Sockets       `toml:"sockets"`
+	TPM         TPM           `toml:"tpm"`
+	Measurement Measurement   `toml:"measurement"`
+	Report      Report        `toml:"report"`
+	State       State         `toml:"state"`
+	Keys        Keys          `toml:"keys"`
+	Limits      Limits        `toml:"limits"`
 }
 
 // Sockets says where the daemon listens. Sockets that systemd passes take precedence.
@@ -127,7 +129,8 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // Default returns the values of keys that are not set.
 func Default() Config {
 	return Config{
-		Sockets: Sockets{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
+		Platform: platform.Auto,
+		Sockets:  Sockets{Client: api.Socket, ClientGroup: "agentd-clients", Admin: api.AdminSocket},
 		TPM: TPM{
 			Device:  "/dev/tpmrm0",
 			Timeout: Duration(10 * time.Second),
@@ -207,6 +210,9 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 		}
 	}
 
+	if !c.Platform.Known() {
+		bad("platform", "%+q is not a platform: want one of %q", c.Platform, platform.Names())
+	}
 	c.checkPaths(bad)
 	if !text.Shown(c.Sockets.ClientGroup) {
 		bad("sockets.client_group", "%+q is not the name of a group", c.Sockets.ClientGroup)

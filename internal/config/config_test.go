@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cvm-agentd/agentd/internal/platform"
 )
 
 func TestParse(t *testing.T) {
@@ -140,16 +142,12 @@ func TestConfigIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := 0
-	v := reflect.ValueOf(Default())
-	for i := range v.NumField() {
-		table := v.Type().Field(i).Tag.Get("toml")
-		if !strings.Contains(string(doc), "\n## `["+table+"]`\n") {
+	for table, keys := range allKeys() {
+		if table != "" && !strings.Contains(string(doc), "\n## `["+table+"]`\n") {
 			t.Errorf("docs/configuration.md has no section [%s]", table)
 		}
-		for j := range v.Field(i).NumField() {
-			key := v.Field(i).Type().Field(j).Tag.Get("toml")
-			row := fmt.Sprintf("\n| `%s` | `%s` |", key, tomlValue(v.Field(i).Field(j).Interface()))
-			if !strings.Contains(string(doc), row) {
+		for key, value := range keys {
+			if row := fmt.Sprintf("\n| `%s` | `%s` |", key, tomlValue(value)); !strings.Contains(string(doc), row) {
 				t.Errorf("docs/configuration.md has no row %q", strings.TrimSpace(row))
 			}
 			n++
@@ -158,6 +156,24 @@ func TestConfigIsDocumented(t *testing.T) {
 	if n < 15 {
 		t.Errorf("only %d keys found: the walk is broken", n)
 	}
+}
+
+// allKeys returns the default of each key, by its table; those outside tables have the empty one.
+func allKeys() map[string]map[string]any {
+	all := map[string]map[string]any{"": {}}
+	v := reflect.ValueOf(Default())
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("toml")
+		if v.Field(i).Kind() != reflect.Struct {
+			all[""][name] = v.Field(i).Interface()
+			continue
+		}
+		all[name] = map[string]any{}
+		for j := range v.Field(i).NumField() {
+			all[name][v.Field(i).Type().Field(j).Tag.Get("toml")] = v.Field(i).Field(j).Interface()
+		}
+	}
+	return all
 }
 
 // tomlValue is a value as it is written in TOML.
@@ -169,7 +185,7 @@ func tomlValue(v any) string {
 			text = whole + "m"
 		}
 		return `"` + text + `"`
-	case string:
+	case string, platform.Name:
 		return fmt.Sprintf("%q", v)
 	case []string:
 		var all []string
@@ -207,17 +223,16 @@ func TestIdentityIsNotRepeated(t *testing.T) {
 // in words of the file: a number is never a time span, and no type of Go is named.
 func TestTypesInOurWords(t *testing.T) {
 	ours := regexp.MustCompile(`\b(u?int(8|16|32|64)?|float64|time\.Duration|struct|reflect|unmarshal|toml: |cannot be stored|cannot decode|nil|slice)\b`)
-	v := reflect.ValueOf(Default())
-	for i := range v.NumField() {
-		for j := range v.Field(i).NumField() {
-			key := v.Type().Field(i).Tag.Get("toml") + "." + v.Field(i).Type().Field(j).Tag.Get("toml")
+	for table, keys := range allKeys() {
+		for key, usual := range keys {
+			key = strings.TrimPrefix(table+"."+key, ".")
 			for _, value := range []string{
 				"1", "10000000000", "-1", "0x7fffffffffffffff", "9223372036854775808", "-9223372036854775809", "1.5", "inf", "1e3", "true", `"5"`, `"x"`, `""`,
 				"[]", "[1]", "[[]]", `["x"]`, "{}", "{a = 1}", "1979-05-27", "07:32:00", "0123", "1__0", "0x", "'a'", "",
 			} {
 				_, err := Parse("c.toml", []byte(key+" = "+value), Default())
 				if err == nil {
-					if _, span := v.Field(i).Field(j).Interface().(Duration); span && value[0] != '"' {
+					if _, span := usual.(Duration); span && value[0] != '"' {
 						t.Errorf("%s = %s is taken for a time span", key, value)
 					}
 					continue

@@ -39,61 +39,124 @@ type Counts struct {
 	Keys, FailedKeys       uint64
 }
 
+// openPatience is how long looking for the platform and opening it may take.
+const openPatience = 30 * time.Second
+
 // A Watched is the platform with a memory of how it did. It opens the device when it is
 // first used, and tries again later if that failed: a driver may be loaded after the agent
-// has started.
+// has started. Devices can hang, so they are opened in a goroutine of their own.
 type Watched struct {
-	Open    func() (platform.Platform, error)
+	Open    platform.Open
+	TPM     platform.TPM  // for Open
 	Spacing time.Duration // least time between two requests, for the status
 	Timeout time.Duration // of one request for a key, with its time in the queue
 	Folder  string        // of the certificates to staple
 	Log     *slog.Logger
 
-	mu       sync.Mutex        // guards all below
+	mu       sync.Mutex        // guards all below; nothing asks a device under it
 	inner    platform.Platform // nil until it opens, and after Close
+	choice   platform.Choice   // of the last attempt to open it
+	opening  chan struct{}     // closed when the attempt under way ends; nil if there is none
+	cancel   func()            // ends the attempt under way, if it looks at its context
+	closed   bool
 	stapled  [][]byte
-	openErr  error // of the last attempt to open it
+	openErr  error // of the last attempt to open it, nil before the first
 	openedAt time.Time
 	counts   Counts
 	lastErr  error  // of the last report, nil after a good one
 	everErr  string // of the last report that failed
 }
 
-// device returns the platform, and opens it if that is due.
-func (w *Watched) device() (platform.Platform, error) {
+// device returns the platform, and opens it if that is due. It waits no longer than ctx.
+func (w *Watched) device(ctx context.Context) (platform.Platform, error) {
+	w.mu.Lock()
+	if inner, err, known := w.known(); known {
+		w.mu.Unlock()
+		return inner, err
+	}
+	if w.opening == nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openPatience)
+		w.opening, w.cancel = make(chan struct{}), cancel
+		go w.attempt(ctx, cancel, w.opening)
+	}
+	opening := w.opening
+	w.mu.Unlock()
+	select {
+	case <-opening:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait until the platform is opened: %w", ctx.Err())
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.inner != nil {
-		return w.inner, nil
-	}
-	if w.openErr != nil && time.Since(w.openedAt) < reopenPause {
-		return nil, w.openErr
-	}
-	w.openedAt = time.Now()
-	inner, err := w.Open()
-	if err == nil {
-		err = inner.Staple(w.stapled)
-	}
-	if w.openErr = err; err != nil {
-		return nil, err
-	}
-	w.inner = inner
-	return inner, nil
+	return w.inner, w.openErr
 }
 
-// Kind returns the format of the reports, empty while the device does not open.
+// known returns the platform, or why there is none, and false if it is to be opened. The caller
+// has mu.
+func (w *Watched) known() (platform.Platform, error, bool) {
+	switch {
+	case w.inner != nil:
+		return w.inner, nil, true
+	case w.closed:
+		return nil, w.openErr, true
+	case w.openErr != nil && !errors.Is(w.openErr, platform.ErrNotYet) && time.Since(w.openedAt) < reopenPause:
+		return nil, w.openErr, true
+	}
+	return nil, nil, false
+}
+
+// attempt opens the platform once. If the agent stopped meanwhile, it closes it again.
+func (w *Watched) attempt(ctx context.Context, cancel func(), done chan struct{}) {
+	defer cancel()
+	inner, choice, err := w.Open(ctx, w.TPM)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer close(done)
+	w.opening, w.openedAt, w.choice = nil, time.Now(), choice
+	if err == nil && w.closed {
+		_ = inner.Close()
+		return
+	}
+	if err == nil {
+		if err = inner.Staple(w.stapled); err != nil {
+			_ = inner.Close()
+		}
+	}
+	if w.closed {
+		return
+	}
+	if w.openErr = err; err != nil {
+		return
+	}
+	w.inner = inner
+	if w.Log != nil {
+		w.Log.Info("platform", "machine", choice.Machine, "reports", choice.Source, "derivedKeys", choice.Keys, "because", choice.Why)
+	}
+}
+
+// Choice returns what the machine is, and opens the platform if that is due. The error says why
+// that is not known, and is [platform.ErrNotYet] while the TPM is needed and not up.
+func (w *Watched) Choice(ctx context.Context) (platform.Choice, error) {
+	_, err := w.device(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.choice, err
+}
+
+// Kind returns the format of the reports, empty if the device is not open.
 func (w *Watched) Kind() evidence.ReportKind {
-	p, err := w.device()
-	if err != nil {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inner == nil {
 		return ""
 	}
-	return p.Kind()
+	return w.inner.Kind()
 }
 
 // Report asks the device, and remembers the result. That there is no data says nothing about
 // the device.
 func (w *Watched) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
-	p, err := w.device()
+	p, err := w.device(ctx)
 	if err != nil {
 		return platform.Report{}, err
 	}
@@ -126,8 +189,8 @@ func (w *Watched) note(err error) {
 
 // Keys returns the keys that the platform derives, nil if it derives none. The error says why
 // the device does not open.
-func (w *Watched) Keys() (platform.Keys, error) {
-	p, err := w.device()
+func (w *Watched) Keys(ctx context.Context) (platform.Keys, error) {
+	p, err := w.device(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +249,7 @@ func (w *Watched) Turns() (turn.Stats, bool) {
 }
 
 // Staple reads the certificates of the folder again and hands them to the platform. It
-// opens the device, so that the status shows from the start whether there is one.
+// opens the device if it can, so that the status shows from the start whether there is one.
 func (w *Watched) Staple() {
 	ders, errs := loadCertificates(w.Folder)
 	for _, err := range append(errs, w.staple(ders)) {
@@ -194,7 +257,9 @@ func (w *Watched) Staple() {
 			w.Log.Warn("certificates", "error", err)
 		}
 	}
-	if _, err := w.device(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+	defer cancel()
+	if _, err := w.device(ctx); err != nil && !errors.Is(err, platform.ErrNotYet) {
 		w.Log.Warn("no reports", "error", err)
 	}
 }
@@ -214,8 +279,13 @@ func (w *Watched) staple(ders [][]byte) error {
 func (w *Watched) Status() api.PlatformStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := api.PlatformStatus{State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.Spacing.Milliseconds())}
+	s := api.PlatformStatus{
+		State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.Spacing.Milliseconds()),
+		Machine: string(w.choice.Machine), Source: string(w.choice.Source), Why: w.choice.Why,
+	}
 	switch {
+	case w.inner == nil && w.openErr == nil:
+		s.State, s.Reason = api.StateAbsent, api.ReasonStarting
 	case w.openErr != nil:
 		s.State, s.Reason = api.StateAbsent, w.openErr.Error()
 	case w.lastErr != nil:
@@ -227,15 +297,22 @@ func (w *Watched) Status() api.PlatformStatus {
 	return s
 }
 
-// Close ends the device for good.
+// Close ends the device for good. It does not wait for one that is being opened.
 func (w *Watched) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed, w.openErr = true, fmt.Errorf("%w: the agent is stopping", platform.ErrAbsent)
+	if w.opening != nil {
+		w.cancel()
+	}
 	if w.inner == nil {
 		return nil
 	}
 	err := w.inner.Close()
-	w.inner, w.openErr, w.openedAt = nil, fmt.Errorf("%w: the agent is stopping", platform.ErrAbsent), time.Now()
+	w.inner = nil
 	return err
 }
 

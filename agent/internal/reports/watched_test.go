@@ -14,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -22,6 +23,7 @@ type fake struct {
 	err     error
 	stapled int
 	closed  bool
+	ended   chan struct{} // closed by Close, unless nil
 }
 
 func (f *fake) Kind() evidence.ReportKind { return evidence.ReportSNP }
@@ -31,12 +33,18 @@ func (f *fake) Report(ctx context.Context, data platform.Data) (platform.Report,
 }
 func (f *fake) Keys() platform.Keys        { return nil }
 func (f *fake) Staple(ders [][]byte) error { f.stapled = len(ders); return nil }
-func (f *fake) Close() error               { f.closed = true; return nil }
+
+func (f *fake) Close() error {
+	if f.closed = true; f.ended != nil {
+		close(f.ended)
+	}
+	return nil
+}
 
 // TestWatchedRemembers: status tells what the device did last, and what it ever did.
 func TestWatchedRemembers(t *testing.T) {
 	f := &fake{}
-	w := &Watched{Open: func() (platform.Platform, error) { return f, nil }}
+	w := &Watched{Open: platform.Always(f, platform.Choice{Machine: platform.MachineSNP})}
 	if err := w.staple([][]byte{{1}, {2}}); err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +111,9 @@ func TestKeysAreCounted(t *testing.T) {
 // each request.
 func TestWatchedWithoutDevice(t *testing.T) {
 	opened := 0
-	w := &Watched{Open: func() (platform.Platform, error) {
+	w := &Watched{Open: func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
 		opened++
-		return nil, fmt.Errorf("open /dev/sev-guest: %w", platform.ErrAbsent)
+		return nil, platform.Choice{}, fmt.Errorf("open /dev/sev-guest: %w", platform.ErrAbsent)
 	}}
 	for range 10 {
 		if _, err := w.Report(t.Context(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrAbsent) {
@@ -114,5 +122,73 @@ func TestWatchedWithoutDevice(t *testing.T) {
 	}
 	if s := w.Status(); opened != 1 || s.State != api.StateAbsent || s.Reason == "" || s.Kind != "" {
 		t.Errorf("opened %d times, %+v", opened, s)
+	}
+}
+
+// TestWatchedWaitsForTheTPM: an attempt that needs a TPM that is not up is made again at once,
+// and tells what was chosen when it succeeds.
+func TestWatchedWaitsForTheTPM(t *testing.T) {
+	up := false
+	w := &Watched{
+		TPM: func() (*tpm.Device, bool) { return nil, up },
+		Open: func(_ context.Context, t platform.TPM) (platform.Platform, platform.Choice, error) {
+			if _, up := t(); !up {
+				return nil, platform.Choice{}, platform.ErrNotYet
+			}
+			return &fake{}, platform.Choice{Machine: platform.MachineGCP, Source: platform.SourceSEVGuest, Why: "a reason"}, nil
+		},
+	}
+	if s := w.Status(); s.State != api.StateAbsent || s.Reason != api.ReasonStarting {
+		t.Errorf("before: %+v", s)
+	}
+	if _, err := w.Choice(t.Context()); !errors.Is(err, platform.ErrNotYet) {
+		t.Errorf("without the TPM: %v", err)
+	}
+	up = true
+	if c, err := w.Choice(t.Context()); err != nil || c.Machine != platform.MachineGCP {
+		t.Errorf("with the TPM: %+v, %v", c, err)
+	}
+	if s := w.Status(); s.State != api.StateOK || s.Machine != "gcp" || s.Source != "sev-guest" || s.Why != "a reason" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestWatchedDoesNotHang: a device that hangs while it is opened holds up only those that need
+// it, for as long as they want. What opens after the end is closed.
+func TestWatchedDoesNotHang(t *testing.T) {
+	f, entered, leave := &fake{ended: make(chan struct{})}, make(chan struct{}), make(chan struct{})
+	w := &Watched{Open: func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
+		close(entered)
+		<-leave // and does not look at its context
+		return f, platform.Choice{}, nil
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	got := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := w.Report(ctx, platform.Fixed([64]byte{}))
+			got <- err
+		}()
+	}
+	<-entered
+	if s := w.Status(); s.State != api.StateAbsent {
+		t.Errorf("%+v", s)
+	}
+	if err := w.staple([][]byte{{1}}); err != nil || w.Kind() != "" {
+		t.Errorf("%v, kind %q", err, w.Kind())
+	}
+	cancel()
+	for range 2 {
+		if err := <-got; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if err := errors.Join(w.Close(), w.Close()); err != nil {
+		t.Error(err)
+	}
+	close(leave)
+	<-f.ended
+	if _, err := w.Report(t.Context(), platform.Fixed([64]byte{})); !errors.Is(err, platform.ErrAbsent) {
+		t.Error(err)
 	}
 }

@@ -89,7 +89,7 @@ func (s *Source) Status() api.Status {
 		st := a.Stats()
 		out.Batches, out.Anchor = st.Batches, st.Anchor
 	}
-	for _, reason := range []*string{&out.TPM.Reason, &out.Ledger.Reason, &out.Keys.Reason, &out.Platform.Reason, &out.Platform.LastError} {
+	for _, reason := range []*string{&out.TPM.Reason, &out.Ledger.Reason, &out.Keys.Reason, &out.Platform.Reason, &out.Platform.LastError, &out.Platform.Why} {
 		*reason = text.OneLine(*reason)
 	}
 	return out

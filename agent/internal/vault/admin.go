@@ -170,7 +170,7 @@ func (a Admin) Probe(ctx context.Context) (api.Probed, error) {
 	if err := a.c.Supervisor.Ready(ctx); err != nil {
 		return api.Probed{}, err
 	}
-	keys, err := a.keys()
+	keys, err := a.keys(ctx)
 	if err != nil {
 		return api.Probed{}, err
 	}

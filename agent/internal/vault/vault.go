@@ -177,7 +177,7 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 	if v.c.TPM.Ephemeral && !v.c.Keys.WithoutTPM {
 		return nil, nil, ErrEphemeral
 	}
-	keys, err := v.keys()
+	keys, err := v.keys(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -211,12 +211,12 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 
 // keys returns the keys of the platform, nil if it derives none and the configuration accepts
 // that.
-func (v *Vault) keys() (platform.Keys, error) {
-	switch k, err := v.c.Platform.Keys(); {
+func (v *Vault) keys(ctx context.Context) (platform.Keys, error) {
+	switch k, err := v.c.Platform.Keys(ctx); {
 	case k != nil:
 		return k, nil
-	case v.c.Keys.WithoutDerivedKeys:
-		return nil, nil
+	case v.c.Keys.WithoutDerivedKeys && (err == nil || errors.Is(err, platform.ErrAbsent)):
+		return nil, nil // with another error, it may derive some
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrNoDerivation, err)
 	}

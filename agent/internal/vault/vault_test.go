@@ -3,7 +3,9 @@
 package vault
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"testing"
 
@@ -33,10 +35,14 @@ type deriving struct{ platform.Keys }
 
 // with is a Vault on the platform that open opens.
 func with(open func() (platform.Platform, error)) *Vault {
+	choose := func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
+		p, err := open()
+		return p, platform.Choice{}, err
+	}
 	s := startup.New(slog.New(slog.DiscardHandler))
 	return New(Config{
 		Supervisor: s, Device: startup.NewPart[*tpm.Device](s), Apps: startup.NewPart[*apps.Apps](s),
-		Platform: &reports.Watched{Open: open}, Log: slog.New(slog.DiscardHandler),
+		Platform: &reports.Watched{Open: choose}, Log: slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -56,10 +62,12 @@ func TestRootPlatform(t *testing.T) {
 		{"reports only, accepted", func() (platform.Platform, error) { return fake{}, nil }, true, false, nil},
 		{"no device", absent, false, false, platform.ErrAbsent},
 		{"no device, accepted", absent, true, false, nil},
+		{"not chosen yet, accepted", func() (platform.Platform, error) { return nil, platform.ErrNotYet }, true, false, ErrNoDerivation},
+		{"a device that cannot be opened, accepted", func() (platform.Platform, error) { return nil, fs.ErrPermission }, true, false, fs.ErrPermission},
 	} {
 		d := with(c.open)
 		d.c.Keys.WithoutDerivedKeys = c.accepted
-		p, err := d.keys()
+		p, err := d.keys(t.Context())
 		if (p != nil) != c.derives || !errors.Is(err, c.err) {
 			t.Errorf("%s: %v, %v", c.name, p, err)
 		}

@@ -69,20 +69,6 @@ var errClosed = errors.New("report device is closed")
 // deadline.
 const floor = 1
 
-// Open opens the device of Linux, /dev/sev-guest. The error is [platform.ErrAbsent] if there
-// is none.
-func Open(path string, o Options) (*Device, error) {
-	k, err := openKernel(path)
-	if err != nil {
-		return nil, err
-	}
-	d, err := New(k, o)
-	if err != nil {
-		_ = k.Close()
-	}
-	return d, err
-}
-
 // New returns a device over t, which it closes.
 func New(t Transport, o Options) (*Device, error) {
 	if o.VMPL > 3 {

@@ -38,7 +38,9 @@ type kernel struct {
 	ioctl func(fd int, command Command, arg *guestRequest) error
 }
 
-func openKernel(path string) (*kernel, error) {
+// Open opens the device of Linux, /dev/sev-guest. The error is [platform.ErrAbsent] if there is
+// none.
+func Open(path string) (Transport, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):

@@ -90,16 +90,20 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{filepath.Join(dir, "none"), file} {
-		if _, err := snp.Open(path, snp.Options{}); !errors.Is(err, platform.ErrAbsent) {
+		if _, err := snp.Open(path); !errors.Is(err, platform.ErrAbsent) {
 			t.Errorf("%s: %v, want %v", path, err, platform.ErrAbsent)
 		}
 	}
-	if _, err := snp.Open(file, snp.Options{VMPL: 4}); err == nil {
-		t.Error("VMPL 4 is accepted")
-	}
 	// A character device of another kind goes through the real system call and
 	// answers ENOTTY, as the kernel does for a wiped key.
-	d, err := snp.Open(os.DevNull, snp.Options{})
+	k, err := snp.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := snp.New(k, snp.Options{VMPL: 4}); err == nil {
+		t.Error("VMPL 4 is accepted")
+	}
+	d, err := snp.New(k, snp.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package choose finds out what the machine is, from its devices and not from its names, and
+// opens the platform of it.
+//
+// The table [ways] has the ways to reports, from the strongest binding to the weakest. The
+// first whose device is there is taken. What cannot be told now (a TPM that is not up, a device
+// that fails) ends the choice with an error, and never leads to a weaker way: otherwise an
+// attacker who delays one device would choose the binding. Root in the guest and the host can
+// make a device be there or not. That makes evidence weaker or fail, and verifiers notice: a
+// policy lists what binding it takes.
+//
+// Nothing is kept: each start of the agent looks again.
+package choose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
+)
+
+// Devices are the devices of a machine, or their doubles.
+type Devices struct {
+	SEVGuest func() (snp.Transport, error) // opens the SNP driver's device; [platform.ErrAbsent] if there is none
+}
+
+// Linux returns the devices of this machine.
+func Linux(sevGuest string) *Devices {
+	return &Devices{SEVGuest: func() (snp.Transport, error) { return snp.Open(sevGuest) }}
+}
+
+// A device is a kind of device that is looked for.
+type device string
+
+const (
+	anSVSM      device = "SVSM"
+	aParavisor  device = "paravisor"
+	theDriver   device = "SNP driver"
+	googlesVTPM device = "Google's vTPM"
+)
+
+// looks look for the devices.
+var looks = map[device]func(ctx context.Context, d *Devices, t platform.TPM) finding{
+	anSVSM:      never("no SVSM is known"),
+	aParavisor:  lookForIndex("a report of a paravisor", nvParavisor),
+	theDriver:   lookForDriver,
+	googlesVTPM: lookForIndex("a template of Google's attestation key", nvGoogleRSA, nvGoogleECC),
+}
+
+// A way is one way to reports.
+type way struct {
+	source  platform.Source
+	machine platform.Machine // that has this way; empty: any that is a plain guest of SEV-SNP
+	names   []platform.Name  // in the configuration, besides auto
+	device  device
+	open    func(ctx context.Context, d *Devices, t platform.TPM, o snp.Options) (p platform.Platform, keys bool, err error)
+}
+
+// ways are all ways to reports. The order is that of the bindings that their evidence can have:
+// svsm, paravisor, guest-asserted. Of two with the same binding, the first is preferred.
+var ways = []way{
+	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, nil},
+	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, openParavisor},
+	{platform.SourceSEVGuest, "", []platform.Name{platform.SEVGuest, platform.GCP, platform.AWS}, theDriver, openDriver},
+}
+
+// named are the machines that a name says, if the way does not say it.
+var named = map[platform.Name]platform.Machine{platform.GCP: platform.MachineGCP, platform.AWS: platform.MachineAWS}
+
+// Open returns what opens the platform that an administrator called want.
+func (d *Devices) Open(want platform.Name, o snp.Options) platform.Open {
+	return func(ctx context.Context, t platform.TPM) (platform.Platform, platform.Choice, error) {
+		w, c, err := choose(want, func(x device) finding { return looks[x](ctx, d, t) })
+		if err != nil {
+			return nil, c, err
+		}
+		p, keys, err := w.open(ctx, d, t, o)
+		if err != nil {
+			return nil, c, err
+		}
+		c.Keys = keys
+		return p, c, nil
+	}
+}
+
+// choose returns the first way that want allows and whose device is found.
+func choose(want platform.Name, find func(device) finding) (way, platform.Choice, error) {
+	auto := want == platform.Auto
+	var why []string
+	for _, w := range ways {
+		if !auto && !slices.Contains(w.names, want) {
+			continue
+		}
+		f := find(w.device)
+		if f.err != nil {
+			return way{}, platform.Choice{}, fmt.Errorf("choose the platform: %w", f.err)
+		}
+		if why = append(why, f.says); !f.there {
+			continue
+		}
+		m, says, err := w.of(want, find)
+		if err != nil {
+			return way{}, platform.Choice{}, fmt.Errorf("choose the platform: %w", err)
+		}
+		if why = append(why, says...); !auto {
+			why = slices.Insert(why, 0, fmt.Sprintf("the configuration says platform = %q", want))
+		}
+		return w, platform.Choice{Machine: m, Source: w.source, Why: strings.Join(why, "; ")}, nil
+	}
+	return way{}, platform.Choice{}, fmt.Errorf("%w: platform = %q: %s", platform.ErrAbsent, want, strings.Join(why, "; "))
+}
+
+// of returns the machine that has the way, and what was found that says so.
+func (w way) of(want platform.Name, find func(device) finding) (platform.Machine, []string, error) {
+	switch m := named[want]; {
+	case w.machine != "":
+		return w.machine, nil, nil
+	case m != "":
+		return m, nil, nil
+	case want != platform.Auto:
+		return platform.MachineSNP, nil, nil
+	}
+	google := find(googlesVTPM)
+	if google.there {
+		return platform.MachineGCP, []string{google.says}, google.err
+	}
+	return platform.MachineSNP, []string{google.says}, google.err
+}
+
+// openDriver opens the SNP driver's device for reports and keys.
+func openDriver(_ context.Context, d *Devices, _ platform.TPM, o snp.Options) (platform.Platform, bool, error) {
+	k, err := d.SEVGuest()
+	if err != nil {
+		return nil, false, err
+	}
+	p, err := snp.New(k, o)
+	if err != nil {
+		return nil, false, errors.Join(err, k.Close())
+	}
+	return p, true, nil
+}
+
+// openParavisor opens the paravisor's report.
+func openParavisor(context.Context, *Devices, platform.TPM, snp.Options) (platform.Platform, bool, error) {
+	return nil, false, fmt.Errorf("%w: this version does not ask a paravisor for reports", platform.ErrAbsent)
+}
