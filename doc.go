@@ -17,6 +17,10 @@
 //   - pcr: PCR selections, and the measurement log with its replay.
 //   - keys: enrolment of a TPM, so that a policy can name its attestation key.
 //
+// For a build of images:
+//
+//   - launch: launch measurements of SEV-SNP, computed from files; ID blocks.
+//
 // For an application in the VM:
 //
 //   - client: asks the agent for evidence, keys and secrets.
