@@ -17,9 +17,20 @@ const Type = "agentd/evidence/2"
 // ReportKind names the platform that signed a report.
 type ReportKind string
 
-// ReportSNP is an AMD SEV-SNP attestation report of 1,184 bytes (SEV-SNP Firmware ABI
-// Specification, table "ATTESTATION_REPORT Structure").
-const ReportSNP ReportKind = "sev-snp"
+// Kinds of reports. Each says where the 64 bytes of [Evidence.ReportData] are
+// (docs/evidence.md, section 8).
+const (
+	// ReportSNP is an AMD SEV-SNP attestation report of 1,184 bytes (SEV-SNP Firmware ABI
+	// Specification, table "ATTESTATION_REPORT Structure"). REPORT_DATA is the 64 bytes.
+	ReportSNP ReportKind = "sev-snp"
+	// ReportParavisor is what an Azure paravisor (HCL) hands to its guest: a header, a report of
+	// SEV-SNP and runtime data, which end the bytes. The runtime data contain the 64 bytes as
+	// user-data and the AK, and REPORT_DATA is their hash.
+	ReportParavisor ReportKind = "azure-hcl"
+	// ReportSVSM is a report of SEV-SNP that an SVSM asked for, then the manifest of its vTPM,
+	// with nothing between them. REPORT_DATA is SHA-512 over the 64 bytes and the manifest.
+	ReportSVSM ReportKind = "sev-snp-svsm"
+)
 
 // Evidence is the whole document that a caller gives to a verifier. It is unverified: an
 // attacker can have written every part of it. Package verify checks them.
