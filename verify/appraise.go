@@ -40,7 +40,7 @@ type appraiser struct {
 	report    report.Report
 	launch    *rule.Launch // of the policy, for the launch measurement
 	structure Binding      // as the structure of the evidence shows
-	binding   Binding      // the weaker of structure and the kind that the policy lists
+	binding   Binding      // structure, if the policy lists firmware of that kind for the launch
 	logged    bool         // the evidence contains a measurement log
 	log       replay.Result
 	firmware  pcr.Values // that the firmware's log leads to; nil if there is none that could be read
@@ -81,6 +81,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	statement.CheckBatch(f, e)
 	a.ak = quote.CheckKey(f, e.AK)
 	f.SkipAll(rawDefinitions, "evidence is bound by commitments of its own")
+	a.skipRooms(e.Report.Kind)
 	want := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
 	a.batch = quote.Batch.Check(f, a.ak, &e.Batch, want[:])
 	if a.anchored = e.Anchor != nil; a.anchored {
@@ -96,12 +97,34 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	for i, c := range e.Certificates {
 		certificates[i] = c
 	}
-	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil && report.CheckCommitment(f, a.report, e.ReportData()) {
-		a.structure = BindingGuestAsserted
+	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil {
+		by := a.report.Vouch(f, a.ak)
+		if report.CheckCommitment(f, a.report, e.ReportData()) && f.Met(report.VouchedKey) && f.Met(a.platform.Definitions()...) {
+			a.structure = a.tie(by)
+		}
 	}
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judgePolicy()
+}
+
+// tie returns what a structure that vouches for the AK amounts to. Software that is not the
+// most privileged in the guest could make the structure itself.
+func (a *appraiser) tie(by report.Voucher) Binding {
+	vouched := map[report.Voucher]Binding{report.ByParavisor: BindingParavisor, report.BySVSM: BindingSVSM}
+	if b, ok := vouched[by]; ok && a.report.Privileged() {
+		return b
+	}
+	return BindingGuestAsserted
+}
+
+// skipRooms skips what only reports of other kinds undergo.
+func (a *appraiser) skipRooms(kind evidence.ReportKind) {
+	for k, p := range a.platforms {
+		if k != kind {
+			a.SkipAll(p.Definitions(), "the report is of another kind")
+		}
+	}
 }
 
 // judge passes the report to the room of its platform, which checks it.
@@ -116,17 +139,13 @@ func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates []
 
 // judgePolicy finds what the structure of the evidence amounts to, and asks the policy. Our
 // own commitment in REPORT_DATA never gives more than guest-asserted, since any guest can
-// put any 64 bytes there. That goes for a paravisor's runtime data too: it counts as such
-// only for a launch measurement that the policy lists as a paravisor's.
+// put any 64 bytes there. That goes for the structure of a paravisor or an SVSM too: it counts
+// as such only for a launch measurement that the policy lists as of that very kind.
 func (a *appraiser) judgePolicy() {
 	if a.report != nil {
-		listed := BindingGuestAsserted
-		if a.launch = a.p.Launch(a.report.Measurement()); a.launch != nil {
-			listed = a.launch.Kind.Binding()
-		}
-		a.binding = a.structure
-		if listed.Rank() < a.structure.Rank() {
-			a.binding = listed
+		a.launch, a.binding = a.p.Launch(a.report.Measurement()), a.structure
+		if a.structure.Rank() > BindingGuestAsserted.Rank() && (a.launch == nil || a.launch.Kind.Binding() != a.structure) {
+			a.binding = BindingGuestAsserted
 		}
 	}
 	a.p.Judge(a.subject(), a.Findings)
@@ -168,7 +187,8 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 // bareReport runs every step on a bare report.
 func (a *appraiser) bareReport(r RawReport) {
 	const why = "a bare report contains nothing of the kind"
-	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.Definitions, paravisor.BindingDefinitions, replay.FirmwareDefinitions)
+	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.RawDefinitions, replay.FirmwareDefinitions)
+	a.skipRooms(r.Kind)
 	body, certificates := r.Report, r.Certificates
 	if platform := a.platforms[r.Kind]; platform != nil {
 		var stapled [][]byte
@@ -203,6 +223,7 @@ func (v *Verifier) AppraiseParavisor(s AzureSet, expect Expect, now time.Time) (
 func (a *appraiser) paravisor(s AzureSet) {
 	f := a.Findings
 	a.skipRaw("a paravisor's set contains nothing of the kind", statement.Definitions, bareDefinitions)
+	a.skipRooms(evidence.ReportParavisor)
 	f.SkipAll(quote.KeyDefinitions, paravisor.NoKeyChecks())
 	blob := paravisor.Parse(f, s.HCL)
 	if blob == nil {
@@ -220,10 +241,7 @@ func (a *appraiser) paravisor(s AzureSet) {
 	a.firmware = replay.Firmware(f, s.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
-		a.structure = BindingGuestAsserted
-		if a.report.Privileged() {
-			a.structure = BindingParavisor
-		}
+		a.structure = a.tie(report.ByParavisor)
 	}
 	a.judgePolicy()
 }
@@ -236,7 +254,8 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 		return nil, err
 	}
 	f := a.Findings
-	a.skipRaw("a bare quote contains nothing of the kind", statement.Definitions, bareDefinitions, paravisor.Definitions, paravisor.BindingDefinitions, replay.FirmwareDefinitions)
+	a.skipRaw("a bare quote contains nothing of the kind", statement.Definitions, bareDefinitions, paravisor.RawDefinitions, replay.FirmwareDefinitions)
+	a.skipRooms("")
 	for _, d := range reportDefinitions {
 		f.Block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
 	}
@@ -268,7 +287,7 @@ var reportDefinitions = slices.Concat(report.KindDefinitions, sevsnp.Definitions
 var bareDefinitions = slices.Concat(sevsnp.TableDefinitions, report.BareDefinitions)
 
 // rawDefinitions are the checks that only raw material undergoes.
-var rawDefinitions = slices.Concat(bareDefinitions, paravisor.Definitions, paravisor.BindingDefinitions)
+var rawDefinitions = slices.Concat(bareDefinitions, paravisor.RawDefinitions)
 
 // anchorDefinitions are the checks of anchored evidence.
 var anchorDefinitions = slices.Concat(quote.AnchorDefinitions, replay.AnchorDefinitions)

@@ -23,7 +23,7 @@ type Claims struct {
 
 // Machine is what the report says.
 type Machine struct {
-	Platform    evidence.ReportKind `json:"platform"`          // kind of the report, evidence.ReportSNP
+	Platform    evidence.ReportKind `json:"platform"`          // kind of the report, for instance evidence.ReportSNP
 	Measurement string              `json:"measurement"`       // launch measurement, hexadecimal
 	Label       string              `json:"label,omitzero"`    // label of this measurement in the policy
 	Covers      Cover               `json:"covers,omitzero"`   // absent if the policy does not list the measurement
@@ -106,8 +106,8 @@ type SNP struct {
 
 // snpClaims returns what an accepted report of SEV-SNP says.
 func (a *appraiser) snpClaims() *SNP {
-	r, ok := a.report.(*sevsnp.Report)
-	if !ok {
+	r := sevsnp.Of(a.report)
+	if r == nil {
 		return nil
 	}
 	c := &SNP{

@@ -66,6 +66,7 @@ const (
 	ParavisorUserData CheckID = "paravisor.user-data"
 
 	BindingReportData  CheckID = "binding.report-data"
+	BindingVouchedKey  CheckID = "binding.attestation-key"
 	BindingRuntimeData CheckID = "binding.runtime-data"
 
 	LogContinuation CheckID = "log.continuation"

@@ -187,7 +187,7 @@ func TestRawAccepted(t *testing.T) {
 		{"bare, old", makePolicy(bareRoot, ""), bare(nil, func(_ *RawReport, o *options) { o.Nonce, o.AcceptReplay = nil, true }), MaterialReport, BindingNone, UnknownReport, "may be old"},
 		{"paravisor", paravisorPolicy("paravisor", `binding = "paravisor"`), paravisorSet(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
 		{"paravisor, listed as plain", paravisorPolicy("plain", ""), paravisorSet(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "By the guest's word alone: the quoted PCR values"},
-		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisorSet(nil, nil), MaterialParavisor, BindingParavisor, FreshReport, "measured paravisor"},
+		{"paravisor, listed as svsm", paravisorPolicy("svsm", ""), paravisorSet(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "By the guest's word alone: the quoted PCR values"},
 		{"paravisor, not listed", "version = 1\nunlisted_launch = \"allow\"\nlog = \"optional\"\n", paravisorSet(nil, nil), MaterialParavisor, BindingGuestAsserted, FreshReport, "not listed"},
 		{"paravisor, report of any age", paravisorPolicy("paravisor", `freshness = "any"`), paravisorSet(nil, func(_ *AzureSet, o *options) { o.UserData = nil }),
 			MaterialParavisor, BindingParavisor, UnknownReport, "the report is of unknown age and may be old"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 )
@@ -22,6 +23,11 @@ func (*otherPlatform) Judge(_ *check.Findings, m report.Material) report.Report 
 func (*otherPlatform) Split(_ *check.Findings, raw []byte) ([]byte, [][]byte) { return raw, nil }
 func (*otherPlatform) Definitions() []check.Definition                        { return nil }
 func (*otherPlatform) Genuine() []check.ID                                    { return nil }
+
+func (*otherPlatform) Vouch(f *check.Findings, _ *tpmwire.Key) report.Voucher {
+	f.Skip(report.VouchedKey.ID, "it names no key")
+	return report.ByGuest
+}
 
 func (p *otherPlatform) Data() (data [report.DataSize]byte) { copy(data[:], p.body); return data }
 func (p *otherPlatform) Measurement() []byte                { return p.body[report.DataSize:] }

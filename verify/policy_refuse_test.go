@@ -90,10 +90,6 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 // TestPolicyThatNothingMeets: rules that contradict each other are errors at the rule.
 func TestPolicyThatNothingMeets(t *testing.T) {
 	for _, c := range []struct{ name, root, key, tables string }{
-		{"a log", "", "log", ""},
-		{"a name", "log = \"optional\"\nak_names = [\"000b" + repeated(1, 32) + "\"]", "ak_names", ""},
-		{"an enrolment", `log = "optional"`, "enrolment", enrolment(repeated(1, 32), "none")},
-		{"a caller", `log = "optional"`, "caller", "[caller]\nuid = 7\n"},
 		{"another VMPL", "log = \"optional\"\nvmpl = [1, 2]", "vmpl", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -39,7 +39,7 @@ func (a *appraiser) subject() *rule.Subject {
 		Time:        a.now,
 		EKChain:     a.ekChain,
 	}
-	s.SNP, _ = a.report.(*sevsnp.Report)
+	s.SNP = sevsnp.Of(a.report)
 	if a.batch != nil && a.batch.Values != nil {
 		s.Quote = a.batch
 	}

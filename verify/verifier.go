@@ -43,10 +43,10 @@
 // the attestation key, or lists a launch that covers everything that can become root. A
 // policy can demand that ([BasisDemands]).
 //
-// [Binding] tells what ties the vTPM to the report: the weaker of the structure that was
-// found and the kind that the policy lists for the launch measurement. A report alone
-// cannot show where a vTPM runs, since a plain guest can imitate any structure inside
-// REPORT_DATA.
+// [Binding] tells what ties the vTPM to the report: the structure that was found, if the
+// policy lists the launch measurement as of that kind, and otherwise the guest's word. A
+// report alone cannot show where a vTPM runs, since a plain guest can imitate any structure
+// inside REPORT_DATA.
 //
 // [Verifier.VerifyReport], [Verifier.VerifyParavisor] and [Verifier.AppraiseQuote] put
 // what other systems record through the same checks, if it has what they need.
@@ -60,6 +60,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
+	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
@@ -129,8 +130,10 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	if c.CacheEntries > 0 {
 		v.cache = cache.New(c.CacheEntries)
 	}
+	amd := &sevsnp.Platform{Roots: c.Roots.SNP, Lists: slices.Clone(c.Revocation.SNP), Certificates: slices.Clone(c.Certificates), Cache: v.cache}
 	v.platforms = report.Platforms{
-		evidence.ReportSNP: &sevsnp.Platform{Roots: c.Roots.SNP, Lists: slices.Clone(c.Revocation.SNP), Certificates: slices.Clone(c.Certificates), Cache: v.cache},
+		evidence.ReportSNP:       amd,
+		evidence.ReportParavisor: &paravisor.Platform{SNP: amd},
 	}
 	return v, nil
 }

@@ -247,13 +247,22 @@ func (c *cook) snapshot(tree evidence.TreeHead, anchor *evidence.Digest, n int, 
 	return s
 }
 
+// wrapped makes the report over data, with the structure around it.
+func (c *cook) wrapped(e *evidence.Evidence, data [64]byte) (report []byte, certificates [][]byte) {
+	if c.HCL != nil {
+		e.Report.Kind = evidence.ReportParavisor
+		return c.HCL.wrap(c.tb, &c.Report, c.AK, data)
+	}
+	return c.Report.make(c.tb, data)
+}
+
 // fillReport makes the report for s, and adds its certificates.
 func (c *cook) fillReport(e *evidence.Evidence, s evidence.Snapshot) {
 	if c.ReportOf != nil {
 		s = c.ReportOf(s)
 	}
 	data := evidence.ReportData(&s, e.AgentKey, e.AK)
-	report, certificates := c.Report.make(c.tb, data)
+	report, certificates := c.wrapped(e, data)
 	e.Report.Bytes = report
 	for _, d := range certificates {
 		e.Certificates = append(e.Certificates, d)

@@ -4,7 +4,6 @@ package evidencetest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -53,25 +52,70 @@ var paravisorKey = sync.OnceValue(func() *AK {
 	if err != nil {
 		panic(err)
 	}
-	return &AK{RSA: key, Hash: crypto.SHA256, HashAlg: uint16(tpm2.TPMAlgSHA256), Scheme: uint16(tpm2.TPMAlgRSASSA)}
+	return RSAKeyOf(key, tpm2.TPMAlgRSASSA)
 })
+
+// HCL describes the structure of an Azure paravisor around the report of evidence.
+type HCL struct {
+	Names    *AK                      // the key of the runtime data; nil for the recipe's AK
+	UserData func(data *[64]byte)     // in place of the commitment
+	Runtime  func(json string) string // of the runtime data, before the report is made over it
+	Blob     func(blob []byte) []byte // afterwards
+}
+
+// NewAzure returns a recipe for good evidence of an Azure machine with a Genoa processor. Its
+// AK is the paravisor's.
+func NewAzure() *Recipe {
+	r, ak := New(), *paravisorKey()
+	r.AK, r.HCL = &ak, new(HCL)
+	return r
+}
+
+// wrap makes the report over runtime data that contain data, without what fills the index up.
+func (h *HCL) wrap(tb testing.TB, r *Report, ak *AK, data [64]byte) (blob []byte, certificates [][]byte) {
+	tb.Helper()
+	if h.Names != nil {
+		ak = h.Names
+	}
+	if h.UserData != nil {
+		h.UserData(&data)
+	}
+	runtime := runtimeData(ak, data[:])
+	if h.Runtime != nil {
+		runtime = h.Runtime(runtime)
+	}
+	report, certificates := r.make(tb, runtimeDigest(runtime))
+	blob = hclBlob(report, runtime)[:1236+len(runtime)]
+	if h.Blob != nil {
+		blob = h.Blob(blob)
+	}
+	return blob, certificates
+}
+
+// runtimeData returns what a paravisor says of its keys, with 64 bytes of user data.
+func runtimeData(ak *AK, userData []byte) string {
+	jwk := func(name string) string {
+		return fmt.Sprintf(`{"kid":%q,"key_ops":["sign"],"kty":"RSA","e":"AQAB","n":%q}`, name, base64.RawURLEncoding.EncodeToString(ak.RSA.N.Bytes()))
+	}
+	return fmt.Sprintf(`{"keys":[%s,%s],"vm-configuration":{"secure-boot":true},"user-data":%q}`, jwk("HCLAkPub"), jwk("HCLEkPub"), hex.EncodeToString(userData))
+}
+
+// runtimeDigest returns the report data over runtime data.
+func runtimeDigest(runtime string) (data [64]byte) {
+	digest := sha256.Sum256([]byte(runtime))
+	copy(data[:], digest[:])
+	return data
+}
 
 // Build makes the set.
 func (r *ParavisorRecipe) Build(tb testing.TB) ParavisorSet {
 	tb.Helper()
 	ak := paravisorKey()
-	jwk := func(name string) string {
-		return fmt.Sprintf(`{"kid":%q,"key_ops":["sign"],"kty":"RSA","e":"AQAB","n":%q}`, name, base64.RawURLEncoding.EncodeToString(ak.RSA.N.Bytes()))
-	}
-	runtime := fmt.Sprintf(`{"keys":[%s,%s],"vm-configuration":{"secure-boot":true},"user-data":%q}`,
-		jwk("HCLAkPub"), jwk("HCLEkPub"), hex.EncodeToString(r.UserData))
+	runtime := runtimeData(ak, r.UserData)
 	if r.Runtime != nil {
 		runtime = r.Runtime(runtime)
 	}
-	var data [64]byte
-	digest := sha256.Sum256([]byte(runtime))
-	copy(data[:], digest[:])
-	report, certificates := r.Report.make(tb, data)
+	report, certificates := r.Report.make(tb, runtimeDigest(runtime))
 
 	set := ParavisorSet{HCL: hclBlob(report, runtime), Certificates: certificates}
 	if r.Blob != nil {

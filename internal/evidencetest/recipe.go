@@ -57,6 +57,7 @@ type Recipe struct {
 	Batch    Moment
 
 	Report         Report
+	HCL            *HCL                                      // structure of a paravisor around the report; nil for a bare one
 	ReportOf       func(evidence.Snapshot) evidence.Snapshot // what the report names as its subject
 	Document       func(*evidence.Evidence)                  // last
 	BatchSignature func(message []byte) []byte               // what the agent key signs

@@ -5,6 +5,7 @@ import document
 import firmware
 import history
 import keys
+import paravisor
 import report
 import tpm
 from strict import Refused
@@ -80,15 +81,25 @@ def _anchor(v, doc, q, old):
     v.true("anchor.clock", q["clock"] >= old["clock"])
 
 
-def _report(v, doc, case):
-    if doc["report"]["kind"] != "sev-snp":
+def _report(v, doc, case, key):
+    kind, data, blob = doc["report"]["kind"], doc["report"]["bytes"], None
+    if kind not in ("sev-snp", "azure-hcl"):
         v.failed.add("report.kind")
         return None
-    decoded = v.check("report.decode", report.Report, doc["report"]["bytes"])
+    if kind == "azure-hcl":
+        blob = v.check("paravisor.decode", paravisor.Blob, data)
+        if blob is None:
+            return None
+        data = blob.report
+    decoded = v.check("report.decode", report.Report, data)
     if decoded is None:
         return None
+    said = decoded.report_data
+    if blob is not None:
+        paravisor.judge(v, blob, decoded, key)
+        said = blob.data
     v.failed |= report.judge(decoded, (doc["certificates"] or []) + case["certificates"], case)
-    v.true("binding.report-data", decoded.report_data == commitments.report_data(doc))
+    v.true("binding.report-data", said == commitments.report_data(doc))
     v.true("policy.debug", not decoded.policy >> 19 & 1)
     v.true("policy.migration-agent", not decoded.policy >> 18 & 1)
     v.true("policy.guest-reserved", decoded.policy >> 17 & 1 and not decoded.policy >> 26)
@@ -119,7 +130,7 @@ def judge(data, case):
     q = _quote(v, "quote.", batch, key, anchor)
     if doc["anchor"] is not None:
         _anchor(v, doc, q, _quote(v, "anchor.", doc["anchor"], key, b""))
-    decoded = _report(v, doc, case)
+    decoded = _report(v, doc, case, key)
     if doc["log"] is not None:
         history.judge(v, doc, said, case, key, q, decoded)
     if doc["firmwareLog"] is not None:

@@ -198,6 +198,11 @@ func (f *Findings) Verdict(id ID) Verdict { return f.checks[f.at(id)].Verdict }
 // Passed reports whether a check passed.
 func (f *Findings) Passed(id ID) bool { return f.Verdict(id) == Pass }
 
+// Met reports whether each of these checks passed, or nothing asked for it.
+func (f *Findings) Met(list ...Definition) bool {
+	return !slices.ContainsFunc(list, func(d Definition) bool { return f.Asked(d.ID) && !f.Passed(d.ID) })
+}
+
 // Asked reports whether anything asked for a check.
 func (f *Findings) Asked(id ID) bool { return f.checks[f.at(id)].Required }
 

@@ -37,11 +37,22 @@ var (
 	RuntimeData  = check.Definition{ID: "binding.runtime-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's REPORT_DATA is the hash of the paravisor's runtime data, and nothing else", Stops: "the attestation key of one machine with the report of another"}
 )
 
-// The checks of this package, in two lists since those of other rooms come between.
+// The checks of this package, in two lists since those of other rooms come between, and those
+// that only raw material undergoes.
 var (
 	Definitions        = []check.Definition{decode, key, ExpectedData}
 	BindingDefinitions = []check.Definition{RuntimeData}
+	RawDefinitions     = []check.Definition{ExpectedData}
 )
+
+// Trim returns an NV index's content without the zeros that follow the runtime data. It returns
+// b itself if that is not what the sizes in it say.
+func Trim(b []byte) []byte {
+	if h, err := parse(b); err == nil {
+		return b[:hclRuntime+len(h.runtime)]
+	}
+	return b
+}
 
 // Parse parses the paravisor's blob. It returns nil if that is not possible.
 func Parse(f *check.Findings, b []byte) *Blob {

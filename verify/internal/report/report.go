@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
@@ -21,14 +22,15 @@ import (
 var (
 	KindKnown    = check.Definition{ID: "report.kind", Class: check.Binding, Ground: check.OnVerifier, Checks: "the report is of a kind that this verifier knows", Stops: "a report that is skipped because no room can read it"}
 	ExpectedData = check.Definition{ID: "report.expected-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "a bare report's REPORT_DATA is what the verifier expects", Stops: "an old report, or one that was made for another purpose"}
-	Commitment   = check.Definition{ID: "binding.report-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's REPORT_DATA is the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with the report of another machine, unless root of that machine asked for this very report"}
+	Commitment   = check.Definition{ID: "binding.report-data", Class: check.Binding, Ground: check.OnProcessor, Checks: "the report's 64 bytes of the guest (REPORT_DATA; a paravisor's user-data; an SVSM's nonce) are the commitment to tree, agent key, AK, quote and log head", Stops: "a genuine quote of one TPM with the report of another machine, unless root of that machine asked for this very report"}
+	VouchedKey   = check.Definition{ID: "binding.attestation-key", Class: check.Binding, Ground: check.OnProcessor, Checks: "if the report is over a structure of measured firmware that names an attestation key of its vTPM, that is the AK", Stops: "the quote of any TPM with the structure that names the key of another"}
 )
 
 // The checks of this package, in three lists since those of other rooms come between.
 var (
 	KindDefinitions    = []check.Definition{KindKnown}
 	BareDefinitions    = []check.Definition{ExpectedData}
-	BindingDefinitions = []check.Definition{Commitment}
+	BindingDefinitions = []check.Definition{Commitment, VouchedKey}
 )
 
 // DataSize is the number of bytes that a guest may put into its report.
@@ -54,16 +56,36 @@ type Platform interface {
 
 	// Genuine returns the checks that tell that the platform made the report.
 	Genuine() []check.ID
+
+	// Definitions returns the checks that reports of this kind undergo and those of others do
+	// not: of a structure around the report.
+	Definitions() []check.Definition
 }
+
+// A Voucher is firmware below the guest that keeps a vTPM out of its reach.
+type Voucher string
+
+// Vouchers. The empty one is the guest itself: any guest can put any 64 bytes into a report.
+const (
+	ByGuest     Voucher = ""
+	ByParavisor Voucher = "paravisor"
+	BySVSM      Voucher = "svsm"
+)
 
 // A Report is what a report of any platform says. It proves something only if every check
 // of its platform passed.
 type Report interface {
-	Data() [DataSize]byte           // from the guest: REPORT_DATA
+	Data() [DataSize]byte           // from the guest: REPORT_DATA, or where the structure around the report has them
 	Measurement() []byte            // launch measurement
 	Privileged() bool               // made for the most privileged software in the guest
 	ReportID() string               // name of this boot of the guest, which the platform chose, in hexadecimal; empty if it shows none
 	Root() (name string, test bool) // root of the chain, of a genuine report only
+
+	// Vouch decides [VouchedKey] about the AK, or skips it if the structure names no attestation
+	// key, and returns what vouches for the AK if the firmware is what the structure says. Any
+	// guest can imitate a structure: only a launch measurement that the policy lists as of that
+	// kind makes it count. Ak is nil if no signature can be verified with it.
+	Vouch(f *check.Findings, ak *tpmwire.Key) Voucher
 }
 
 // Platforms are the rooms by the kind of report.

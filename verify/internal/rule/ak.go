@@ -176,8 +176,6 @@ func (e *Enrolment) record(certificates bool, wrong func(member string, err erro
 // conflicts refuses rules about the origin of the key that no evidence could meet, and
 // roots that nothing would ever lead to.
 func (r *AKRules) conflicts(p *Policy, f *faults) {
-	p.paravisor(f, "ak_names", len(r.AKNames) > 0, "does not name its attestation key")
-	p.paravisor(f, "enrolment", len(r.Enrolments) > 0, "does not name its attestation key")
 	certificates := slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool { return e.EKCertificates != "" })
 	switch {
 	case r.AKOrigin == AKEnrolled && r.known() == 0:

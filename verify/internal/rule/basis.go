@@ -42,10 +42,13 @@ func (r *BasisRules) system() bool {
 func (r *BasisRules) conflicts(p *Policy, f *faults) {
 	known := p.known() > 0 || slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Kind.Binding().Rank() > BindingGuestAsserted.Rank() })
 	whole := slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Covers == CoversSystem })
-	p.paravisor(f, "basis.caller", r.Basis.Caller == check.ByLaunch, "names no caller")
 	f.failIf(r.history() == check.ByTPM && !known, "basis.history", "no attestation key is known (ak_names, [[enrolment]]) and no [[launch]] is of kind %q, so every evidence would be refused", KindParavisor)
+	both := slices.ContainsFunc(p.Launches, func(l Launch) bool {
+		return l.Covers == CoversSystem && (p.binding().Rank() <= BindingGuestAsserted.Rank() || l.Kind.Binding().Rank() >= p.binding().Rank())
+	})
 	for key, v := range map[string]check.Basis{"basis.history": r.Basis.History, "basis.caller": r.Basis.Caller, "basis.all": r.Basis.All} {
 		f.failIf(v == check.ByLaunch && !whole, key, "no [[launch]] covers %q, so every evidence would be refused", CoversSystem)
+		f.failIf(v == check.ByLaunch && whole && !both, key, "binding is %q, and no [[launch]] of a kind that gives it covers %q, so every evidence would be refused", p.binding(), CoversSystem)
 	}
 	quoted := p.asksQuote()
 	for key, v := range map[string]check.Basis{"basis.history": r.Basis.History, "basis.all": r.Basis.All} {

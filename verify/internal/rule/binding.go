@@ -12,7 +12,7 @@ import (
 // BindingRules are rules about what ties the vTPM to the report.
 type BindingRules struct {
 	quiet
-	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. Only a paravisor's set gives |paravisor|. It needs |log = \"optional\"|, VMPL 0, and no rule about an attestation key or a caller, since such a set contains none of these"`
+	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. |paravisor| needs evidence of an Azure machine, or a paravisor's set, and VMPL 0. Such a set contains neither a log nor a caller, and does not name its attestation key: rules about these refuse it"`
 }
 
 // Binding says what ties the vTPM to the report.
@@ -49,19 +49,12 @@ var bindingChecks = []check.Definition{{ID: "policy.binding", Class: check.Polic
 
 func (r *BindingRules) binding() Binding { return cmp.Or(r.Binding, BindingGuestAsserted) }
 
-// conflicts refuses what contradicts the binding that is asked for. Only a paravisor's set
-// gives more than guest-asserted; see [BindingRules.paravisor].
+// conflicts refuses what contradicts the binding that is asked for.
 func (r *BindingRules) conflicts(p *Policy, f *faults) {
 	b := r.binding()
 	if b.Rank() > BindingGuestAsserted.Rank() && !slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Kind.Binding().Rank() >= b.Rank() }) {
 		f.fail("binding", "no [[launch]] is of a kind that can give %q, so every evidence would be refused", b)
 	}
-}
-
-// paravisor refuses a rule about something that a paravisor's set lacks, if the policy
-// asks for such a set.
-func (r *BindingRules) paravisor(f *faults, key string, asked bool, lacks string) {
-	f.failIf(asked && r.binding() == BindingParavisor, key, `binding is "paravisor", which only a paravisor's set gives, and that %s, so every evidence would be refused`, lacks)
 }
 
 func (r *BindingRules) explain(_ *Policy, w *Words) {

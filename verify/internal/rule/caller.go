@@ -42,7 +42,6 @@ var callerChecks = []check.Definition{
 
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
-	p.paravisor(f, "caller", f.given("caller", c.Unit != "" || c.UID != nil || c.App != "" || c.Executables != nil || c.Covered || c.KeyProof || c.Method != ""), "names no caller")
 	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
 	p.needs(f, "caller.app", c.App != "")

@@ -35,7 +35,6 @@ var logChecks = []check.Definition{
 func (r *LogRules) conflicts(p *Policy, f *faults) {
 	p.needs(f, "log_pcr", r.LogPCR != nil)
 	p.needs(f, "continuation", r.Continuation == Required)
-	p.paravisor(f, "log", r.required(), `contains no measurement log: log must be "optional"`)
 }
 
 // needs refuses a rule that depends on the log if the log is optional.

@@ -261,7 +261,7 @@ type Material struct {
 // Tie is what ties the vTPM to the report.
 type Tie struct {
 	Structure Binding // as the structure of the evidence shows
-	Binding   Binding // the weaker of Structure and the kind of the launch measurement
+	Binding   Binding // Structure, if the launch measurement is listed as of that kind; at most guest-asserted if not
 	See       string  // checks that say why Structure is BindingNone
 }
 

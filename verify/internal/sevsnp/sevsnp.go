@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -49,6 +50,9 @@ type Platform struct {
 // Genuine returns the checks that tell that a processor of AMD made the report.
 func (*Platform) Genuine() []check.ID { return []check.ID{chained.ID, signature.ID} }
 
+// Definitions returns nothing: the reports of other kinds contain one of SEV-SNP too.
+func (*Platform) Definitions() []check.Definition { return nil }
+
 // Report is what a report of SEV-SNP says.
 type Report struct {
 	*snp.Report
@@ -56,6 +60,23 @@ type Report struct {
 	Product string     // line of the chain, lower case; empty if it was not verified
 	Signer  string     // "vcek" or "vlek"; empty if no certificate was found
 	CSPID   string     // cloud that a VLEK belongs to; empty for a VCEK
+}
+
+// Of returns the report of SEV-SNP in a report of any kind, or nil if there is none.
+func Of(r report.Report) *Report {
+	if x, ok := r.(interface{ SEVSNP() *Report }); ok {
+		return x.SEVSNP()
+	}
+	return nil
+}
+
+// SEVSNP returns r itself, also of what embeds it.
+func (r *Report) SEVSNP() *Report { return r }
+
+// Vouch finds that nothing vouches for a key: REPORT_DATA is what the guest put there.
+func (*Report) Vouch(f *check.Findings, _ *tpmwire.Key) report.Voucher {
+	f.Skip(report.VouchedKey.ID, "there is no structure around the report that names an attestation key")
+	return report.ByGuest
 }
 
 // Data returns REPORT_DATA.
