@@ -130,6 +130,7 @@ func (d *daemon) server() (*server.Server, error) {
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
+		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
 		Metrics:    d.figures(kernel.Turns),
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
 		AdminUIDs:  slices.Concat([]uint32{0}, d.o.AdminUIDs),
@@ -153,7 +154,7 @@ func (d *daemon) server() (*server.Server, error) {
 // figures returns what collects the figures of the parts.
 func (d *daemon) figures(callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
-		Started: time.Now(), Status: d.status.Status, Service: d.service, Apps: d.apps, Device: d.device, Ledger: d.ledger,
+		Service: d.service, Apps: d.apps, Device: d.device, Ledger: d.ledger,
 		Platform: d.platform, Vault: d.vault, Callers: callers, Log: d.log,
 	}
 }

@@ -3,6 +3,8 @@
 package agent
 
 import (
+	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"os"
@@ -10,9 +12,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/metrics/metricstest"
@@ -21,7 +27,7 @@ import (
 
 // families returns the names of the families of metrics, and of samples by family.
 func families(text string) (names []string) {
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+?)(?:_total)? `).FindAllStringSubmatch(text, -1) {
 		names = append(names, m[1])
 	}
 	return names
@@ -92,6 +98,13 @@ func TestMetrics(t *testing.T) {
 		`process_open_fds`:                                                           3,
 		`process_resident_memory_bytes`:                                              1 << 20,
 		`go_goroutines`:                                                              5,
+		`agentd_keys_ok`:                                                             1,
+		`agentd_sealed_blobs`:                                                        1,
+		`agentd_evidence_batch_statements_sum{lane="fresh"}`:                         1,
+		`agentd_evidence_batch_statements_bucket{lane="fresh",le="1.0"}`:             1,
+		`agentd_quote_duration_seconds_count`:                                        1,
+		`agentd_quote_duration_seconds_sum`:                                          1e-5,
+		`agentd_report_duration_seconds_count`:                                       1,
 	} {
 		if got, there := samples[name]; !there || got < least {
 			t.Errorf("%s is %v (%v), want at least %v", name, got, there, least)
@@ -104,6 +117,30 @@ func TestMetrics(t *testing.T) {
 		if strings.Contains(text, word) {
 			t.Errorf("the metrics contain %q", word)
 		}
+	}
+
+	// On the client socket is only what each user may know.
+	user := &client.Client{Socket: w.options.Config.Sockets.Client}
+	defer user.Close()
+	if b, err = user.Metrics(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shared, err := metricstest.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range shared {
+		if _, there := samples[name]; !there {
+			t.Errorf("the client socket has %s, the admin socket does not", name)
+		}
+	}
+	for _, word := range []string{"billing", "app=", "socket=", "class=", "code=", "agentd_requests", "agentd_limit", "agentd_turn", "process_", "go_", "journal"} {
+		if strings.Contains(string(b), word) {
+			t.Errorf("the metrics of the client socket contain %q", word)
+		}
+	}
+	if len(shared) < 50 || shared["agentd_log_records"] < 3 {
+		t.Errorf("the client socket has %d samples", len(shared))
 	}
 
 	// docs/operating.md has a row for each family, and for no other.
@@ -128,5 +165,62 @@ func TestMetrics(t *testing.T) {
 		if !slices.Contains(found, name) && !slices.Contains(seldom, name) {
 			t.Errorf("docs/operating.md describes %s, which the agent does not have", name)
 		}
+	}
+}
+
+// TestScrapeCost: while programs ask for evidence, a scrape takes less time than one evidence.
+// Medians, since both share the processors with all other work of this machine.
+func TestScrapeCost(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.options.AdminUIDs = []uint32{uint32(os.Getuid())}
+	d, stop := w.start()
+	defer stop()
+	if err := w.evidence(d); err != nil {
+		t.Fatal(err)
+	}
+	admin := &client.Admin{Socket: w.options.Config.Sockets.Admin}
+	defer admin.Close()
+	user := &client.Client{Socket: w.options.Config.Sockets.Client}
+	defer user.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ask := func(ctx context.Context) error {
+		nonce := make([]byte, 32)
+		rand.Read(nonce)
+		_, err := user.Evidence(ctx, api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Anchored})
+		return err
+	}
+	var load sync.WaitGroup
+	defer load.Wait()
+	defer cancel()
+	for range 4 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if err := ask(ctx); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	const tries = 31
+	var scrapes, evidences []time.Duration
+	for range tries {
+		begin := time.Now()
+		if _, err := admin.Metrics(ctx); err != nil {
+			t.Fatal(err)
+		}
+		middle := time.Now()
+		if err := ask(ctx); err != nil {
+			t.Fatal(err)
+		}
+		scrapes, evidences = append(scrapes, middle.Sub(begin)), append(evidences, time.Since(middle))
+	}
+	slices.Sort(scrapes)
+	slices.Sort(evidences)
+	scrape, one := scrapes[tries/2], evidences[tries/2]
+	t.Logf("scrape %v, evidence %v", scrape, one)
+	if scrape >= one {
+		t.Errorf("a scrape takes %v, an evidence %v", scrape, one)
 	}
 }

@@ -87,11 +87,11 @@ var (
 	CallEvidence = Endpoint[EvidenceRequest, evidence.Evidence]{Route{"evidence", "POST", "/v1/evidence", OnBoth, fromSNP, 32 << 10, nil, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA=="}`, "Evidence over the caller's nonce and key."}}
 	CallOpenAPI  = Endpoint[None, OpenAPI]{Route{"openAPI", "GET", "/v1/openapi.json", OnBoth, fromMemory, 0, nil, "", "This API as an OpenAPI document."}}
 	CallAK       = Endpoint[None, AK]{Route{"ak", "GET", "/v1/ak", OnBoth, fromDevice, 0, nil, "", "The attestation key, for enrolment."}}
+	CallMetrics  = Endpoint[None, Metrics]{Route{"metrics", "GET", "/v1/metrics", OnBoth, fromMemory, 0, nil, "", "What the agent counts, for Prometheus. The client socket leaves out what tells of other users and apps."}}
 )
 
 // Endpoints of administration.
 var (
-	CallMetrics  = Endpoint[None, Metrics]{Route{"metrics", "GET", "/v1/metrics", OnAdmin, fromMemory, 0, nil, "", "What the agent counts, as OpenMetrics text."}}
 	CallApps     = Endpoint[None, Apps]{Route{"apps", "GET", "/v1/apps", OnAdmin, fromMemory, 0, nil, "", "The declared apps."}}
 	CallMeasure  = Endpoint[None, App]{Route{"measure", "POST", "/v1/apps/{name}/measure", OnAdmin, ofFiles, 0, nil, "", "Measure an app now and answer once the log has it."}}
 	CallReload   = Endpoint[None, Reloaded]{Route{"reload", "POST", "/v1/reload", OnAdmin, ofMany, 0, nil, "", "Read the declarations again."}}

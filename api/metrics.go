@@ -2,8 +2,13 @@
 
 package api
 
-// Metrics is the answer of GET /v1/metrics: text in the format of OpenMetrics 1.0, not JSON.
+// Metrics is the answer of GET /v1/metrics: text, not JSON. If the header Accept of the request
+// names application/openmetrics-text, the format is OpenMetrics 1.0, and otherwise that of
+// Prometheus.
 type Metrics string
 
-// MetricsType is the Content-Type of [Metrics].
-const MetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+// Values of the Content-Type of [Metrics].
+const (
+	MetricsType     = "text/plain; version=0.0.4; charset=utf-8"
+	OpenMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+)

@@ -53,7 +53,7 @@ func (a *Admin) ReplaceAK(ctx context.Context) (*api.Replaced, error) {
 	return call(ctx, a.socket(), api.CallReplace, api.None{})
 }
 
-// Metrics returns what the agent counts, as OpenMetrics text (api.MetricsType).
+// Metrics returns what the agent counts, as text for Prometheus (api.MetricsType).
 func (a *Admin) Metrics(ctx context.Context) ([]byte, error) {
 	return send(ctx, a.socket(), api.CallMetrics, api.None{}, maxAnswer)
 }

@@ -64,6 +64,12 @@ func (c *Client) StatusNow(ctx context.Context) (*api.Status, error) {
 	return call(ctx, c.socket(), api.CallStatus, api.None{}, api.QueryCheck, api.CheckNow)
 }
 
+// Metrics returns what the agent counts and each user may know, as text for Prometheus
+// (api.MetricsType). [Admin.Metrics] has the rest.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	return send(ctx, c.socket(), api.CallMetrics, api.None{}, maxAnswer)
+}
+
 // Log asks for the measurement log from record start on.
 func (c *Client) Log(ctx context.Context, start uint64) (*evidence.Log, error) {
 	b, err := c.log(ctx, start, api.LogTLV)

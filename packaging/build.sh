@@ -108,7 +108,7 @@ for page in docs/*.md; do
 	sed "s,](\.\./\([^)]*\)),]($home/blob/main/\1),g; s,](model/\([^)]*\)),]($home/blob/main/docs/model/\1),g" "$page" >"$STAGE/doc/$page"
 done
 cp docs/overview.svg "$STAGE/doc/docs/"
-cp docs/example/evidence.json docs/example/test-root.pem "$STAGE/doc/docs/example/"
+cp -r docs/example/evidence.json docs/example/test-root.pem docs/example/prometheus "$STAGE/doc/docs/example/"
 cp api/openapi.json "$STAGE/doc/"
 cp api/schemas/*.json "$STAGE/doc/schemas/"
 cp api/schemas/agentctl/*.json "$STAGE/doc/schemas/agentctl/"

@@ -15,7 +15,7 @@ if [ -n "$unformatted" ]; then
 	echo "$unformatted" >&2
 	exit 1
 fi
-for module in . test/interop tools; do
+for module in . test/interop test/prometheus tools; do
 	(cd $module && "$GO" vet ./... && "$GO" mod tidy -diff)
 done
 
@@ -33,6 +33,7 @@ step "staticcheck"
 (cd tools && "$GO" build -o "$work/" honnef.co/go/tools/cmd/staticcheck)
 "$work/staticcheck" ./...
 (cd test/interop && "$work/staticcheck" ./...)
+(cd test/prometheus && "$work/staticcheck" ./...)
 
 step "rules of the tree and quick tests; make test runs the others"
 "$GO" build -o "$work/report" ./test/report

@@ -64,6 +64,12 @@ cd test/interop || exit 1
 tests interop -timeout 10m ./...
 cd ../.. || exit 1
 
+step "metrics and example files, by the libraries of promtool"
+cd test/prometheus || exit 1
+"$GO" vet ./... || fail "vet of test/prometheus"
+tests prometheus -timeout 10m ./...
+cd ../.. || exit 1
+
 step "each fuzz target, $FUZZTIME inputs"
 FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
 

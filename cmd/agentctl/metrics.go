@@ -10,24 +10,33 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const metricsUsage = `Usage: agentctl metrics [--json]
+const metricsUsage = `Usage: agentctl metrics [--client] [--json]
 
-Print what the agent counts, as OpenMetrics text: its limits and what was refused
-because of them, who waits for what, requests by code, applications, measurement log,
-TPM and platform. It needs the admin socket. docs/operating.md says how to have it
-collected. With --json it is one object, from names and labels to numbers.
+Print what the agent counts, in the text format of Prometheus: its limits and what was
+refused because of them, who waits for what, requests by code, applications, measurement
+log, TPM and platform. That needs the admin socket. docs/operating.md says how to have
+it collected.
+
+Flags:
+  --client  ask the client socket, which leaves out what tells of other users and
+            applications
+  --json    print one object, from names and labels to numbers
 
 Examples:
   agentctl metrics
   agentctl metrics | grep '^agentd_limit'
+  agentctl metrics --client
   agentctl metrics --json | jq .agentd_evidence_ready
 `
 
 func metricsCommand(t *terminal, s *sockets) *cobra.Command {
-	return command("metrics", metricsUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		agent := s.adminSocket()
-		defer agent.Close()
-		b, err := agent.Metrics(c.Context())
+	var shared bool
+	c := command("metrics", metricsUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		ask := s.adminSocket().Metrics
+		if shared {
+			ask = s.clientSocket().Metrics
+		}
+		b, err := ask(c.Context())
 		if err != nil {
 			return failed(err)
 		}
@@ -43,9 +52,11 @@ func metricsCommand(t *terminal, s *sockets) *cobra.Command {
 		}
 		return t.writeOutput("-", b)
 	})
+	c.Flags().BoolVar(&shared, "client", false, "")
+	return c
 }
 
-// samples returns the value of each sample of an OpenMetrics text, by its name and labels.
+// samples returns the value of each sample of a text for Prometheus, by its name and labels.
 func samples(text string) (map[string]float64, error) {
 	all := make(map[string]float64)
 	for line := range strings.Lines(text) {

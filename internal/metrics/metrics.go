@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package metrics collects what the parts of a program count, and writes it in the text format
-// of OpenMetrics 1.0:
+// of Prometheus, version 0.0.4:
 //
-//	# TYPE agentd_requests counter
-//	# HELP agentd_requests Requests that were answered.
+//	# HELP agentd_requests_total Requests that were answered.
+//	# TYPE agentd_requests_total counter
 //	agentd_requests_total{socket="client",code="ok"} 17
-//	# EOF
 //
-// Only gauges and counters are written, so that readers of the older text format of Prometheus
-// understand it as well.
+// or in that of OpenMetrics 1.0, which names the family of a counter without its suffix and ends
+// with a line "# EOF". The lines with values are the same.
 //
 // Nothing is registered: the part that shows the figures makes a [Set] and passes it to each
 // [Source].
@@ -22,6 +21,7 @@ package metrics
 import (
 	"bytes"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,11 +43,19 @@ type Set struct {
 	dropped  int
 }
 
-// family is the samples of one name.
+// family is the samples of one name, without the suffix of the samples.
 type family struct {
 	kind, help, suffix string
 	samples            bytes.Buffer
 }
+
+// A Format is one of the text formats.
+type Format string
+
+const (
+	Prometheus  Format = "prometheus"
+	OpenMetrics Format = "openmetrics"
+)
 
 // Gauge adds a value that can go up and down. The text in help is one sentence.
 func (s *Set) Gauge(name, help string, value float64, labels ...Label) {
@@ -70,11 +78,24 @@ func (s *Set) Counter(name, help string, value float64, labels ...Label) {
 }
 
 func (s *Set) add(name, kind, help, suffix string, value float64, labels []Label) {
-	if s.samples == MaxSamples {
-		s.dropped++
+	if s.full(1) {
 		return
 	}
-	s.samples++
+	f := s.family(name, kind, help, suffix)
+	f.sample(name+suffix, value, labels...)
+}
+
+// full reports whether n samples more do not fit, and counts them then.
+func (s *Set) full(n int) bool {
+	if s.samples+n > MaxSamples {
+		s.dropped += n
+		return true
+	}
+	s.samples += n
+	return false
+}
+
+func (s *Set) family(name, kind, help, suffix string) *family {
 	if s.families == nil {
 		s.families = make(map[string]*family)
 	}
@@ -83,8 +104,12 @@ func (s *Set) add(name, kind, help, suffix string, value float64, labels []Label
 		f = &family{kind: kind, help: help, suffix: suffix}
 		s.families[name] = f
 	}
+	return f
+}
+
+func (f *family) sample(name string, value float64, labels ...Label) {
 	b := &f.samples
-	b.WriteString(name + f.suffix)
+	b.WriteString(name)
 	for i, l := range labels {
 		b.WriteByte("{,"[min(i, 1)])
 		b.WriteString(l.Name + `="` + escape(l.Value) + `"`)
@@ -92,26 +117,50 @@ func (s *Set) add(name, kind, help, suffix string, value float64, labels []Label
 	if len(labels) > 0 {
 		b.WriteByte('}')
 	}
-	b.WriteString(" " + strconv.FormatFloat(value, 'g', -1, 64) + "\n")
+	b.WriteString(" " + number(value) + "\n")
 }
 
-// escape returns a value of a label, or a help text, as the format has it.
+// number returns a value in the spelling that both formats have.
+func number(value float64) string {
+	if math.IsInf(value, 1) {
+		return "+Inf"
+	}
+	return strconv.FormatFloat(value, 'g', -1, 64)
+}
+
+// escape returns the value of a label as the formats have it.
 func escape(value string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(value, "\ufffd"))
+	return escaper.Replace(strings.ToValidUTF8(value, "\ufffd"))
 }
 
-// Text returns the set, with families in alphabetical order.
-func (s *Set) Text() []byte {
+var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+// Text returns the set in a format, with families in alphabetical order.
+func (s *Set) Text(format Format) []byte {
 	if s.dropped > 0 {
-		s.samples = 0 // room for one more
-		s.Gauge("agentd_metrics_dropped", "Samples that did not fit.", float64(s.dropped))
+		dropped := s.dropped
+		s.samples, s.dropped = 0, 0 // room for one more
+		s.Gauge("agentd_metrics_dropped", "Samples that did not fit.", float64(dropped))
 	}
 	var out bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(s.families)) {
 		f := s.families[name]
-		out.WriteString("# TYPE " + name + " " + f.kind + "\n# HELP " + name + " " + escape(f.help) + "\n")
+		if format == Prometheus {
+			name += f.suffix
+		}
+		out.WriteString("# HELP " + name + " " + helpText(f.help, format) + "\n# TYPE " + name + " " + f.kind + "\n")
 		out.Write(f.samples.Bytes())
 	}
-	out.WriteString("# EOF\n")
+	if format == OpenMetrics {
+		out.WriteString("# EOF\n")
+	}
 	return out.Bytes()
+}
+
+// helpText returns a help text in a format: that of Prometheus does not escape quotation marks.
+func helpText(help string, format Format) string {
+	if format == Prometheus {
+		return strings.ReplaceAll(escape(help), `\"`, `"`)
+	}
+	return escape(help)
 }

@@ -47,6 +47,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/metrics"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/keys"
@@ -109,6 +110,9 @@ type Attester struct {
 
 	quoting, reporting shared // of Look
 
+	quotes *metrics.Histogram            // time of quotes, in seconds
+	sizes  map[string]*metrics.Histogram // statements of batches, by lane
+
 	mu     sync.Mutex // guards all below, and the waiters of flights
 	anchor *anchor    // nil until the first report, and after a TPM reset; the lanes write it
 	late   bool       // the report under way took longer than AnchorPatience; the fresh lane writes it
@@ -149,10 +153,25 @@ func New(c Config) (*Attester, error) {
 	if c.BootTime == nil {
 		c.BootTime = boottime.Now
 	}
-	a := &Attester{c: c, reportErr: ErrUntried}
-	a.fresh = newLane("fresh", c.MaxWaiting, a.runFresh)
-	a.anchored = newLane("anchored", c.MaxWaiting, func(ctx context.Context) { a.runAnchored(ctx, a.anchored.take()) })
+	a := &Attester{c: c, reportErr: ErrUntried, quotes: metrics.NewHistogram(metrics.Seconds...), sizes: map[string]*metrics.Histogram{}}
+	for _, lane := range []string{FreshLane, AnchoredLane} {
+		a.sizes[lane] = metrics.NewHistogram(1, 4, 16, 64, 256, 1024, evidence.MaxBatch)
+	}
+	a.fresh = newLane(FreshLane, c.MaxWaiting, a.runFresh)
+	a.anchored = newLane(AnchoredLane, c.MaxWaiting, func(ctx context.Context) { a.runAnchored(ctx, a.anchored.take()) })
 	return a, nil
+}
+
+// Names of the lanes.
+const (
+	FreshLane    = "fresh"
+	AnchoredLane = "anchored"
+)
+
+// Figures returns how long quotes took, in seconds, and how many statements were in the batches
+// of each lane.
+func (a *Attester) Figures() (quotes *metrics.Histogram, sizes map[string]*metrics.Histogram) {
+	return a.quotes, a.sizes
 }
 
 // Run works until ctx ends, then answers all that still wait with the reason and returns.

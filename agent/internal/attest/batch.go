@@ -214,7 +214,9 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 		return err
 	}
 	asked := max(a.c.BootTime(), v.Time) // no record of the log is of a later time
+	begin := time.Now()
 	q, err := a.c.TPM.Quote(ctx, evidence.QuoteData(b.tree.Head(), b.anchor.digestOrNil()))
+	a.quotes.Observe(time.Since(begin).Seconds())
 	switch {
 	case errors.Is(err, tpmkeys.ErrQuote):
 		return fmt.Errorf("%w: %w", ErrBadQuote, err)
@@ -285,6 +287,11 @@ func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 
 // answer gives every waiter its place in b. Nil is a waiter that left.
 func (a *Attester) answer(waiters []*waiter, b *batch) {
+	lane := FreshLane
+	if b.anchor != nil {
+		lane = AnchoredLane
+	}
+	a.sizes[lane].Observe(float64(len(waiters)))
 	a.mu.Lock()
 	a.stats.LastError = ""
 	a.stats.Batches.Largest = max(a.stats.Batches.Largest, uint64(len(waiters)))

@@ -31,8 +31,6 @@ import (
 
 // A Source asks the parts of the agent. All fields are required.
 type Source struct {
-	Started  time.Time // when the agent started
-	Status   func() api.Status
 	Service  *apps.Service
 	Apps     *startup.Part[*apps.Apps]
 	Device   *startup.Part[*tpm.Device]
@@ -46,15 +44,14 @@ type Source struct {
 // mostApps is how many applications have figures of their own.
 const mostApps = 1000
 
-// Metrics adds the figures of all parts but the server.
+// Metrics adds the figures of all parts but the server, without those of [Shared].
 func (s *Source) Metrics(to *metrics.Set) {
-	st := s.Status()
-	to.Gauge("agentd_build_info", "Version of the agent, as a label.", 1, label("version", st.Version))
-	to.Gauge("agentd_uptime_seconds", "Time since the agent started.", time.Since(s.Started).Seconds())
-	to.Flag("agentd_evidence_ready", "Whether the next request for evidence gets some.", st.Evidence.Ready)
-	s.applications(to, &st)
-	s.log(to, &st)
-	s.devices(to, &st)
+	s.applications(to)
+	if x, up := s.Ledger.Now(); up {
+		state := x.State()
+		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
+	}
+	s.devices(to)
 	s.turns(to)
 	s.journal(to)
 	process(to)
@@ -62,7 +59,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 
 func label(name, value string) metrics.Label { return metrics.Label{Name: name, Value: value} }
 
-func (s *Source) applications(to *metrics.Set, st *api.Status) {
+func (s *Source) applications(to *metrics.Set) {
 	list := s.Service.List()
 	reading, stuck := 0, 0
 	for i, a := range list {
@@ -84,37 +81,13 @@ func (s *Source) applications(to *metrics.Set, st *api.Status) {
 	for _, x := range []struct {
 		state string
 		n     int
-	}{{"measured", st.Apps.Measured}, {"unmeasured", st.Apps.Unmeasured}, {"reading", reading}, {"stuck", stuck}} {
-		to.Gauge("agentd_apps", "Declared apps, by state. One that is being read is also measured or unmeasured.", float64(x.n), label("state", x.state))
+	}{{"reading", reading}, {"stuck", stuck}} {
+		to.Gauge("agentd_apps", appsHelp, float64(x.n), label("state", x.state))
 	}
-	to.Flag("agentd_watch_ok", "Whether changes of files are noticed as they happen.", st.Watch.State == api.StateOK)
-}
-
-func (s *Source) log(to *metrics.Set, st *api.Status) {
-	l := &st.Ledger
-	to.Gauge("agentd_log_records", "Records of the measurement log.", float64(l.Records))
-	to.Flag("agentd_log_synchronised", "Whether measurement log and PCR explain each other.", l.Synchronised)
-	to.Flag("agentd_log_full", "Whether the measurement log takes nothing more until the next boot.", l.Full)
-	if x, up := s.Ledger.Now(); up {
-		state := x.State()
-		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
-	}
-	b := &st.Batches
-	for _, x := range []struct {
-		lane string
-		n    uint64
-	}{{"fresh", b.Fresh}, {"anchored", b.Anchored}} {
-		to.Counter("agentd_evidence_batches", "Batches of evidence, by what their report is.", float64(x.n), label("lane", x.lane))
-	}
-	to.Counter("agentd_evidence_failed_batches", "Batches that failed as a whole.", float64(b.Failed))
-	to.Counter("agentd_evidence_statements", "Statements that were answered with evidence.", float64(b.Statements))
-	to.Gauge("agentd_evidence_largest_batch", "Statements of the largest batch.", float64(b.Largest))
 }
 
 // devices adds the figures of TPM and platform.
-func (s *Source) devices(to *metrics.Set, st *api.Status) {
-	to.Flag("agentd_tpm_ok", "Whether the TPM works.", st.TPM.State == api.StateOK)
-	to.Flag("agentd_platform_ok", "Whether the platform gives reports.", st.Platform.State == api.StateOK)
+func (s *Source) devices(to *metrics.Set) {
 	if d, up := s.Device.Now(); up {
 		n := d.Counts()
 		to.Counter("agentd_tpm_commands", "Commands that were sent to the TPM.", float64(n.Commands))

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/metrics"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -63,8 +64,9 @@ type Watched struct {
 	openErr  error // of the last attempt to open it, nil before the first
 	openedAt time.Time
 	counts   Counts
-	lastErr  error  // of the last report, nil after a good one
-	everErr  string // of the last report that failed
+	took     *metrics.Histogram // time of reports, in seconds; nil before the first
+	lastErr  error              // of the last report, nil after a good one
+	everErr  string             // of the last report that failed
 }
 
 // device returns the platform, and opens it if that is due. It waits no longer than ctx.
@@ -161,14 +163,29 @@ func (w *Watched) Report(ctx context.Context, data platform.Data) (platform.Repo
 		return platform.Report{}, err
 	}
 	var without error
+	var begin time.Time // when it was the turn of the report
 	r, err := p.Report(ctx, func(ctx context.Context) (over [64]byte, err error) {
 		over, without = data(ctx)
+		begin = time.Now()
 		return over, without
 	})
 	if without == nil {
 		w.note(err)
+		if !begin.IsZero() {
+			w.Took().Observe(time.Since(begin).Seconds())
+		}
 	}
 	return r, err
+}
+
+// Took returns how long the platform took for reports, in seconds.
+func (w *Watched) Took() *metrics.Histogram {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.took == nil {
+		w.took = metrics.NewHistogram(metrics.Seconds...)
+	}
+	return w.took
 }
 
 // note remembers the result of asking for a report.

@@ -4,8 +4,10 @@ package server
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -49,16 +51,33 @@ func (s *shares) turnAway(c *net.UnixConn, p *api.Problem) {
 }
 
 // metricsText is the answer of GET /v1/metrics.
-type metricsText []byte
+type metricsText struct {
+	text  []byte
+	media string
+}
 
-// metrics returns what the agent counts.
-func (s *Server) metrics() metricsText {
-	var all metrics.Set
-	s.Config.Metrics.Metrics(&all)
-	for _, socket := range []Socket{Client, Admin} {
-		s.shares[socket].metrics(&all, metrics.Label{Name: "socket", Value: string(socket)})
+// metrics returns what the agent counts: on the client socket, only what each user may know of
+// all others. Requests and limits tell what others do, so they are for the administrator.
+func (s *Server) metrics(c *call, _ api.None) (job, error) {
+	format, media := metrics.Prometheus, api.MetricsType
+	if strings.Contains(c.accept, "application/openmetrics-text") { // as Prometheus asks, which also reads the other one
+		format, media = metrics.OpenMetrics, api.OpenMetricsType
 	}
-	return all.Text()
+	bytes := int64(small)
+	if c.socket == Admin {
+		bytes = ofMetrics
+	}
+	return job{bytes: bytes, run: func(context.Context) (any, error) {
+		var set metrics.Set
+		s.Config.Shared.Metrics(&set)
+		if c.socket == Admin {
+			s.Config.Metrics.Metrics(&set)
+			for _, socket := range []Socket{Client, Admin} {
+				s.shares[socket].metrics(&set, metrics.Label{Name: "socket", Value: string(socket)})
+			}
+		}
+		return metricsText{set.Text(format), media}, nil
+	}}, nil
 }
 
 // metrics adds the figures of one socket.

@@ -92,7 +92,7 @@ func TestCounts(t *testing.T) {
 	})
 	text, samples := scrape(t, r)
 	for name, want := range map[string]float64{
-		`fake`: 7,
+		`fake`: 7, `shared`: 8,
 		`agentd_requests_total{socket="client",class="evidence",code="ok"}`:                   2,
 		`agentd_requests_total{socket="client",class="evidence",code="malformed-json"}`:       1,
 		`agentd_requests_total{socket="client",class="inquiry",code="no-such-path"}`:          1,
@@ -125,7 +125,41 @@ func TestCounts(t *testing.T) {
 			t.Errorf("the metrics contain %q", word)
 		}
 	}
-	if status, _, _ := ask(t, as(r.client, 1001), "GET", api.CallMetrics.Path, ""); status != http.StatusForbidden {
-		t.Errorf("on the client socket: status %d, want 403", status)
+	// Another user learns nothing of all this.
+	if status, b, _ := ask(t, as(r.client, 1001), "GET", api.CallMetrics.Path, ""); status != http.StatusOK || string(b) != "# HELP shared For each user.\n# TYPE shared gauge\nshared 8\n" {
+		t.Errorf("on the client socket: status %d, %q", status, b)
+	}
+}
+
+// Prometheus says which formats it reads, and gets OpenMetrics if that is one of them.
+func TestMetricsFormat(t *testing.T) {
+	r := run(t, &fake{}, Limits{}, nil)
+	c := as(r.client, 1000)
+	defer c.CloseIdleConnections()
+	const plain, open = "# HELP shared For each user.\n# TYPE shared gauge\nshared 8\n", "application/openmetrics-text"
+	for accept, want := range map[string][2]string{
+		"":           {api.MetricsType, plain},
+		"*/*":        {api.MetricsType, plain},
+		"text/plain": {api.MetricsType, plain},
+		open + ";version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1": {api.OpenMetricsType, plain + "# EOF\n"},
+	} {
+		request, err := http.NewRequest("GET", "http://agentd"+api.CallMetrics.Path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if request.Header.Set("Accept", accept); accept == "" {
+			request.Header.Del("Accept")
+		}
+		answer, err := c.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]string{answer.Header.Get("Content-Type"), string(b)}; got != want {
+			t.Errorf("accept %q: %q, want %q", accept, got, want)
+		}
 	}
 }

@@ -117,6 +117,11 @@ func (f *fake) Activate(_ context.Context, credential, secret []byte) ([]byte, e
 
 func (f *fake) Metrics(to *metrics.Set) { to.Gauge("fake", "Of another part.", 7) }
 
+// fakeShared is what each user may know.
+type fakeShared struct{}
+
+func (fakeShared) Metrics(to *metrics.Set) { to.Gauge("shared", "For each user.", 8) }
+
 func (f *fake) Await(context.Context) error { return f.awaitErr }
 func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
 func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
@@ -166,7 +171,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Metrics: f,
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

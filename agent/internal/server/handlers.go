@@ -71,9 +71,7 @@ var agentRoutes = []route{
 		return job{bytes: small + int64(len(document)), run: func(context.Context) (any, error) { return raw(document), nil }}, nil
 	}).brief(),
 	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }).brief(),
-	handle(api.CallMetrics, func(s *Server, _ *call, _ api.None) (job, error) {
-		return job{bytes: ofMetrics, run: func(context.Context) (any, error) { return s.metrics(), nil }}, nil
-	}).brief(),
+	handle(api.CallMetrics, (*Server).metrics).brief(),
 	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
 		return api.Apps{Apps: s.Apps.List()}, nil
 	}).brief(),
@@ -95,7 +93,8 @@ var agentRoutes = []route{
 // Evidence is below 15 KB then, and making it takes about as much again.
 const small = 32 << 10
 
-// ofMetrics is the budget of an answer with [metrics.MaxSamples], twice on its way.
+// ofMetrics is the budget of an answer with [metrics.MaxSamples], twice on its way. What all users
+// may know is small.
 const ofMetrics = 2 << 20
 
 // withLog is the budget of an answer with the log: its bytes, their base64 in the

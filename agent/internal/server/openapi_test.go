@@ -95,8 +95,12 @@ func operationOf(d *jsonschema.Describer, r route) object {
 	if r.Name == api.CallLog.Name {
 		answer = object{{"oneOf", []object{answer, {{"type", "array"}, {"description", "TCG Canonical Event Log, JSON encoding."}, {"items", object{{"type", "object"}}}}}}}
 	}
+	content := object{{media, object{{"schema", answer}}}}
+	if r.Name == api.CallMetrics.Name {
+		content = append(content, member{api.OpenMetricsType, object{{"schema", answer}}})
+	}
 	return append(o, member{"responses", object{
-		{"200", object{{"description", "Done."}, {"content", object{{media, object{{"schema", answer}}}}}}},
+		{"200", object{{"description", "Done."}, {"content", content}}},
 		{"4XX", object{{"$ref", "#/components/responses/Problem"}}},
 		{"default", object{{"$ref", "#/components/responses/Problem"}}}}})
 }

@@ -26,9 +26,11 @@ import (
 // A call is one request that passed the table.
 type call struct {
 	peer    *caller.Peer
+	socket  Socket // on which it came
 	segment string // value of the braces of the path
 	query   url.Values
 	body    []byte
+	accept  string // header Accept
 }
 
 // A job is the work for a call. Its expected size decides when it may begin.
@@ -113,7 +115,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	defer done()
-	j, err := route.prepare(s, &call{peer: c.peer, segment: segment, query: query, body: body})
+	j, err := route.prepare(s, &call{peer: c.peer, socket: c.socket, segment: segment, query: query, body: body, accept: r.Header.Get("Accept")})
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (s *Server) deliver(w http.ResponseWriter, c *conn, v any) error {
 	case parts:
 		return s.writeParts(w, c, v)
 	case metricsText:
-		return s.write(w, http.StatusOK, api.MetricsType, raw(v))
+		return s.write(w, http.StatusOK, v.media, raw(v.text))
 	}
 	return s.write(w, http.StatusOK, "application/json", v)
 }

@@ -51,7 +51,8 @@ type Config struct {
 	Enroller   Enroller
 	Keys       Keys
 	Store      Store
-	Metrics    metrics.Source // what the other parts count
+	Shared     metrics.Source // what the other parts count, and each user may know
+	Metrics    metrics.Source // what else they count, for the administrator
 	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it
 
 	// AdminUIDs may use the admin socket. Its mode and its absence from containers

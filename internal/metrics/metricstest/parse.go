@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package metricstest reads the text format of OpenMetrics 1.0 for tests, strictly: only what
-// package metrics may write.
+// Package metricstest reads the text formats of package metrics for tests, strictly: only what
+// that package may write.
 package metricstest
 
 import (
@@ -19,15 +19,28 @@ var (
 )
 
 // suffixes of the samples of a type.
-var suffixes = map[string]string{"gauge": "", "counter": "_total"}
+var suffixes = map[string][]string{"gauge": {""}, "counter": {"_total"}, "histogram": {"_bucket", "_sum", "_count"}}
 
-// Parse returns the value of each sample, by its name and labels as they are written.
+// Parse returns the value of each sample of a text in the format of Prometheus, by its name and
+// labels as they are written.
 func Parse(text []byte) (map[string]float64, error) {
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		return nil, errors.New("it does not end with the end of a line")
+	}
+	return parse(string(text), false)
+}
+
+// ParseOpenMetrics returns the same of a text in the format of OpenMetrics 1.0.
+func ParseOpenMetrics(text []byte) (map[string]float64, error) {
 	body, ok := strings.CutSuffix(string(text), "# EOF\n")
 	if !ok {
 		return nil, errors.New("it does not end with # EOF")
 	}
-	r := reader{samples: make(map[string]float64), families: make(map[string]bool)}
+	return parse(body, true)
+}
+
+func parse(body string, open bool) (map[string]float64, error) {
+	r := reader{open: open, samples: make(map[string]float64), families: make(map[string]bool)}
 	for line := range strings.Lines(body) {
 		if err := r.line(strings.TrimSuffix(line, "\n")); err != nil {
 			return nil, fmt.Errorf("%q: %w", line, err)
@@ -37,31 +50,35 @@ func Parse(text []byte) (map[string]float64, error) {
 }
 
 type reader struct {
-	family, kind string // of the lines that are read
-	helped       bool
+	open         bool   // OpenMetrics: counters have a suffix that their family lacks
+	family, kind string // of the lines that are read; kind is empty before the type
 	families     map[string]bool
 	samples      map[string]float64
 }
 
 func (r *reader) line(line string) error {
-	if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
-		var found bool
-		r.family, r.kind, found = strings.Cut(rest, " ")
-		if _, known := suffixes[r.kind]; !found || !known || !name.MatchString(r.family) {
-			return errors.New("not a type")
+	if rest, ok := strings.CutPrefix(line, "# HELP "); ok {
+		family, help, _ := strings.Cut(rest, " ")
+		if help == "" || !name.MatchString(family) {
+			return errors.New("not a help text")
 		}
-		if r.families[r.family] {
+		if r.families[family] {
 			return errors.New("the family was there before")
 		}
-		r.families[r.family], r.helped = true, false
+		r.families[family], r.family, r.kind = true, family, ""
 		return nil
 	}
-	if rest, ok := strings.CutPrefix(line, "# HELP "+r.family+" "); ok && rest != "" && !r.helped {
-		r.helped = true
+	if rest, ok := strings.CutPrefix(line, "# TYPE "+r.family+" "); ok && r.kind == "" {
+		if _, known := suffixes[rest]; !known {
+			return errors.New("not a type")
+		}
+		if r.kind = rest; rest == "counter" && strings.HasSuffix(r.family, "_total") == r.open {
+			return errors.New("the suffix of a counter is that of the other format")
+		}
 		return nil
 	}
 	parts := sample.FindStringSubmatch(line)
-	if parts == nil || !r.helped || parts[1] != r.family+suffixes[r.kind] {
+	if parts == nil || r.kind == "" || !r.named(parts[1]) {
 		return errors.New("not a sample of the family")
 	}
 	if err := labels(parts[2]); err != nil {
@@ -76,6 +93,16 @@ func (r *reader) line(line string) error {
 	}
 	r.samples[parts[1]+parts[2]] = value
 	return nil
+}
+
+// named reports whether a sample of the family may have this name.
+func (r *reader) named(sample string) bool {
+	for _, suffix := range suffixes[r.kind] {
+		if sample == strings.TrimSuffix(r.family, "_total")+suffix {
+			return true
+		}
+	}
+	return false
 }
 
 // labels checks "{a="x",b="y"}", or nothing.
