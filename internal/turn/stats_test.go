@@ -64,7 +64,7 @@ func TestStats(t *testing.T) {
 		}
 		var set metrics.Set
 		s.Metrics(&set, "tpm", metrics.Label{Name: "socket", Value: "client"})
-		samples, err := metricstest.Parse(set.Text())
+		samples, err := metricstest.Parse(set.Text(metrics.Prometheus))
 		if err != nil {
 			t.Fatal(err)
 		}
