@@ -17,7 +17,9 @@ type Admin struct {
 	transport transport
 }
 
-func (a *Admin) socket() socket { return socket{&a.transport, adminSocket, a.Socket} }
+func (a *Admin) socket() socket {
+	return socket{transport: &a.transport, endpoint: adminSocket, set: a.Socket}
+}
 
 // Apps lists the declared apps.
 func (a *Admin) Apps(ctx context.Context) ([]api.App, error) {

@@ -40,12 +40,22 @@ const maxAnswer = 4 << 20
 // hexadecimal and JSON.
 const maxLog = 4*evidence.MaxLog + 1<<20
 
-func (c *Client) socket() socket { return socket{&c.transport, clientSocket, c.Socket} }
+func (c *Client) socket() socket {
+	return socket{transport: &c.transport, endpoint: clientSocket, set: c.Socket}
+}
 
 // Evidence asks for evidence and returns the exact document. The agent may take more
 // than a minute for a fresh one when the host throttles reports; ctx ends the waiting.
 func (c *Client) Evidence(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
-	return send(ctx, c.socket(), api.CallEvidence, r, evidence.MaxEvidence)
+	return c.AppendEvidence(ctx, nil, r)
+}
+
+// AppendEvidence asks for evidence as Evidence does, and appends the document to b. A program
+// that asks often needs no new buffer for each document: it passes b[:0].
+func (c *Client) AppendEvidence(ctx context.Context, b []byte, r api.EvidenceRequest) ([]byte, error) {
+	to := c.socket()
+	to.into = b
+	return send(ctx, to, api.CallEvidence, r, evidence.MaxEvidence)
 }
 
 // Self asks who the caller is to the agent.

@@ -117,12 +117,12 @@ func (t *transport) close() {
 }
 
 // try sends one request and returns the status, the media type and at most limit bytes of the
-// body of its answer.
+// body of its answer, appended to into.
 //
 // Every request may be sent twice without harm; at worst a root has one version more. So if a
 // kept connection breaks before anything of the answer came, for example because the agent was
 // started again, try sends the request on another one. A new connection that breaks is an error.
-func (t *transport) try(ctx context.Context, path, method, target string, body []byte, limit int64) (*http.Response, []byte, error) {
+func (t *transport) try(ctx context.Context, path, method, target string, body, into []byte, limit int64) (*http.Response, []byte, error) {
 	request := encodeRequest(method, target, body)
 	defer clear(request) // it may contain a secret
 	for {
@@ -136,7 +136,7 @@ func (t *transport) try(ctx context.Context, path, method, target string, body [
 			c = &connection{Conn: conn, path: path}
 			c.reader = bufio.NewReaderSize(c, readBuffer)
 		}
-		answer, b, err := t.exchange(ctx, c, request, method, limit)
+		answer, b, err := t.exchange(ctx, c, request, into, method, limit)
 		if _, broken := errors.AsType[*brokenError](err); broken && kept && ctx.Err() == nil {
 			continue
 		}
@@ -171,13 +171,13 @@ func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
 // exchange sends one request over c and reads the answer. It keeps c, or closes it.
-func (t *transport) exchange(ctx context.Context, c *connection, request []byte, method string, limit int64) (answer *http.Response, b []byte, err error) {
+func (t *transport) exchange(ctx context.Context, c *connection, request, into []byte, method string, limit int64) (answer *http.Response, b []byte, err error) {
 	stop := func() bool { return true }
 	if ctx.Done() != nil {
 		// A deadline in the past ends what goes on, and all that follows.
 		stop = context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	}
-	answer, b, err = c.exchange(request, method, limit)
+	answer, b, err = c.exchange(request, into, method, limit)
 	undisturbed := stop()
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -191,7 +191,7 @@ func (t *transport) exchange(ctx context.Context, c *connection, request []byte,
 	return answer, b, err
 }
 
-func (c *connection) exchange(request []byte, method string, limit int64) (*http.Response, []byte, error) {
+func (c *connection) exchange(request, into []byte, method string, limit int64) (*http.Response, []byte, error) {
 	c.left = maxHeader + limit + 1
 	_, sent := c.Write(request)
 	if sent != nil {
@@ -214,7 +214,7 @@ func (c *connection) exchange(request []byte, method string, limit int64) (*http
 		return nil, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	defer answer.Body.Close()
-	b, err := readBody(answer, limit)
+	b, err := readBody(answer, into, limit)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -224,18 +224,20 @@ func (c *connection) exchange(request []byte, method string, limit int64) (*http
 	return answer, b, nil
 }
 
-// readBody reads the body of an answer, at most limit bytes.
-func readBody(answer *http.Response, limit int64) (b []byte, err error) {
+// readBody reads the body of an answer, at most limit bytes, and appends it to into.
+func readBody(answer *http.Response, into []byte, limit int64) (b []byte, err error) {
+	b = into
 	if size := answer.ContentLength; 0 <= size && size <= limit {
-		b = make([]byte, size)
-		_, err = io.ReadFull(answer.Body, b)
+		b = slices.Grow(b, int(size))[:len(b)+int(size)]
+		_, err = io.ReadFull(answer.Body, b[len(into):])
 	} else if size < 0 {
 		b, err = io.ReadAll(io.LimitReader(answer.Body, limit+1))
+		b = append(into, b...)
 	}
 	if err != nil && !errors.Is(err, errTooLong) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	if answer.ContentLength > limit || int64(len(b)) > limit || err != nil {
+	if answer.ContentLength > limit || int64(len(b)-len(into)) > limit || err != nil {
 		return nil, fmt.Errorf("the answer is longer than %d bytes", limit)
 	}
 	return b, nil

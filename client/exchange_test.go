@@ -179,3 +179,36 @@ func TestMostKept(t *testing.T) {
 		t.Errorf("a connection to another path was used: %v, %d left", c, len(a.idle))
 	}
 }
+
+// A document is appended to what the caller has, in its room if it fits, whether the answer says
+// how long it is or not. A refusal is read from the right place, and changes nothing.
+func TestAppend(t *testing.T) {
+	const document = `{"type":"document"}`
+	sized := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(document), document)
+	chunked := fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(document), document)
+	for name, answer := range map[string]string{"sized": sized, "chunked": chunked} {
+		path, _ := script(t, func(c *net.UnixConn, request func() error) {
+			for request() == nil {
+				io.WriteString(c, answer)
+			}
+		})
+		c := Client{Socket: path}
+		room := append(make([]byte, 0, 1000), "before"...)
+		for _, b := range [][]byte{nil, []byte("before"), room} {
+			got, err := c.AppendEvidence(t.Context(), b, api.EvidenceRequest{})
+			if err != nil || string(got) != string(b)+document {
+				t.Errorf("%s, after %q: %q, %v", name, b, got, err)
+			}
+			if cap(b) == 1000 && &got[0] != &b[0] {
+				t.Errorf("%s: the room of the caller is not used", name)
+			}
+		}
+		c.Close()
+	}
+	path, _ := script(t, once(busy, func(*net.UnixConn, func() error) {}))
+	c := Client{Socket: path}
+	defer c.Close()
+	if got, err := c.AppendEvidence(t.Context(), []byte("before"), api.EvidenceRequest{}); got != nil || !errors.Is(err, api.CodeBusy) {
+		t.Errorf("refused: %q, %v", got, err)
+	}
+}

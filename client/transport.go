@@ -37,10 +37,11 @@ func (e endpoint) path(set string) string { return cmp.Or(set, os.Getenv(e.varia
 type socket struct {
 	*transport
 	endpoint
-	set string // path that the client was given; empty: see path
+	set  string // path that the client was given; empty: see path
+	into []byte // what the answer of send is appended to
 }
 
-// send asks at e and returns at most limit bytes of answer. The parameters are pairs of
+// send asks at e and returns at most limit bytes of answer, after to.into. The parameters are pairs of
 // name and value. They replace a segment of the path in braces, or go into the query.
 func send[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Request, Answer], r Request, limit int64, parameters ...string) ([]byte, error) {
 	target, query := e.Path, url.Values{}
@@ -63,14 +64,14 @@ func send[Request, Answer any](ctx context.Context, to socket, e api.Endpoint[Re
 		defer clear(body) // it may contain a secret
 	}
 	path := to.path(to.set)
-	answer, out, err := to.try(ctx, path, e.Method, target, body, limit)
+	answer, out, err := to.try(ctx, path, e.Method, target, body, to.into, limit)
 	if err != nil {
 		return nil, fmt.Errorf("ask agentd on %s: %w%s", path, err, to.hint(err))
 	}
 	if answer.StatusCode == http.StatusOK {
 		return out, nil
 	}
-	if err = problem(answer, out); !errors.As(err, new(*api.Problem)) {
+	if err = problem(answer, out[len(to.into):]); !errors.As(err, new(*api.Problem)) {
 		err = fmt.Errorf("ask agentd on %s: %w", path, err)
 	}
 	return nil, err
