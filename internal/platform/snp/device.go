@@ -53,7 +53,8 @@ type Device struct {
 	open  context.Context // ended by Close
 	close context.CancelFunc
 
-	room atomic.Uint32 // bytes for the host's table, whole pages; grows as the host asks
+	room  atomic.Uint32 // bytes for the host's table, whole pages; grows as the host asks
+	table lastTable
 
 	mu      sync.Mutex // guards the two below, and the ends of open and transport
 	wiped   error      // ErrKeyWiped, for good

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
@@ -38,9 +39,31 @@ func (d *Device) Report(ctx context.Context, data platform.Data) (platform.Repor
 	}
 	var certificates [][]byte
 	if tableErr == nil {
-		certificates, tableErr = report.TableCertificates(m.Table)
+		certificates, tableErr = d.table.read(m.Table)
 	}
 	return platform.Report{Bytes: b, Certificates: d.withStapled(certificates), TableError: tableErr}, nil
+}
+
+// lastTable is the host's certificate table of the last report, and what is in it. The host sends
+// the same one with every report, and parsing it takes as long as a quote's signature.
+type lastTable struct {
+	mu           sync.Mutex // guards both
+	bytes        []byte
+	certificates [][]byte
+}
+
+// read returns the certificates in b, which must not be changed later.
+func (l *lastTable) read(b []byte) ([][]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bytes != nil && bytes.Equal(b, l.bytes) {
+		return l.certificates, nil
+	}
+	certificates, err := report.TableCertificates(b)
+	if err == nil {
+		l.bytes, l.certificates = b, certificates
+	}
+	return certificates, err
 }
 
 // askForReport sends an extended request, once more if the host wants more room for

@@ -5,10 +5,14 @@ package snp_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	report "github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // case 43: with the host's table gone, the stapled certificates still travel; with
@@ -34,5 +38,37 @@ func TestStapledCertificates(t *testing.T) {
 	}
 	if err := p.Staple(make([][]byte, 17)); err == nil {
 		t.Error("17 certificates are stapled")
+	}
+}
+
+// The host may renew its certificates at any time: each report comes with those that the host
+// sent with it, and a table that is garbage in between changes nothing.
+func TestTableChanges(t *testing.T) {
+	one, two := machine(t, soft.Options{}).Endorsement(), machine(t, soft.Options{}).Endorsement()
+	var certificate []byte
+	d, err := snp.New(answering(func(m *snp.Message) (uint64, error) {
+		goodReport(m, 2)
+		entry := append(slices.Clone(report.GUIDVCEK[:]), make([]byte, 8+24)...) // and the entry of zeros at the end
+		binary.LittleEndian.PutUint32(entry[16:], uint32(len(entry)))
+		binary.LittleEndian.PutUint32(entry[20:], uint32(len(certificate)))
+		copy(m.Table, append(entry, certificate...))
+		return 0, nil
+	}), snp.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, sent := range [][]byte{one, one, two, []byte("garbage"), two, one} {
+		certificate = sent
+		want := [][]byte{certificate}
+		if len(certificate) < 100 {
+			want = nil
+		}
+		got, err := d.Report(t.Context(), platform.Fixed([64]byte{}))
+		if err != nil || (got.TableError == nil) != (want != nil) || !slices.EqualFunc(got.Certificates, want, bytes.Equal) {
+			t.Errorf("report %d: %d certificates, %v, %v", i, len(got.Certificates), got.TableError, err)
+		}
+		for _, der := range got.Certificates {
+			clear(der) // a report is its caller's own
+		}
 	}
 }
