@@ -166,7 +166,7 @@ func machine(c config.Config, log *slog.Logger) agent.Machine {
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: choose.Linux(c.Report.Device).Open(c.Platform, snp.Options{
+		OpenPlatform: choose.Linux(c.Report.Device, c.Report.ConfigFS).Open(c.Platform, snp.Options{
 			VMPL:    c.Report.VMPL,
 			Spacing: time.Duration(c.Report.Spacing),
 			Timeout: time.Duration(c.Report.Timeout),

@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
@@ -72,6 +73,7 @@ type Measurement struct {
 // Report says how reports are obtained.
 type Report struct {
 	Device            string   `toml:"device"`             // of the SNP guest driver
+	ConfigFS          string   `toml:"configfs"`           // the agent's entry of configfs-tsm
 	VMPL              uint32   `toml:"vmpl"`               // VM privilege level to ask at
 	Spacing           Duration `toml:"spacing"`            // least time between two requests to the firmware
 	Timeout           Duration `toml:"timeout"`            // for one report, waiting in the queue included
@@ -147,6 +149,7 @@ func Default() Config {
 		},
 		Report: Report{
 			Device:            "/dev/sev-guest",
+			ConfigFS:          configfs.Entry,
 			Spacing:           Duration(2 * time.Second),
 			Timeout:           Duration(65 * time.Second), // hosts have been seen to delay a report for 62 s
 			CertificateFolder: "/etc/agentd/certs",

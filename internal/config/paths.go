@@ -47,6 +47,7 @@ func (c *Config) paths() []used {
 		{"measurement.log_folder", c.Measurement.LogFolder, "the log folder", private},
 		{"report.certificate_folder", c.Report.CertificateFolder, "the folder of certificates", folder},
 		{"report.device", c.Report.Device, "the report device", read},
+		{"report.configfs", c.Report.ConfigFS, "the entry of configfs-tsm", read},
 	}
 	for i, p := range c.Measurement.ApplicationFolders {
 		all = append(all, used{fmt.Sprintf("measurement.application_folders[%d]", i), p, "a folder of declarations", folder})

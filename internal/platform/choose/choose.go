@@ -21,17 +21,19 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 )
 
 // Devices are the devices of a machine, or their doubles.
 type Devices struct {
 	SEVGuest func() (snp.Transport, error) // opens the SNP driver's device; [platform.ErrAbsent] if there is none
+	Entry    configfs.Attributes           // the agent's entry of configfs-tsm, which need not exist
 }
 
 // Linux returns the devices of this machine.
-func Linux(sevGuest string) *Devices {
-	return &Devices{SEVGuest: func() (snp.Transport, error) { return snp.Open(sevGuest) }}
+func Linux(sevGuest, entry string) *Devices {
+	return &Devices{SEVGuest: func() (snp.Transport, error) { return snp.Open(sevGuest) }, Entry: configfs.Dir(entry)}
 }
 
 // A device is a kind of device that is looked for.
@@ -40,6 +42,7 @@ type device string
 const (
 	anSVSM      device = "SVSM"
 	aParavisor  device = "paravisor"
+	theEntry    device = "configfs entry"
 	theDriver   device = "SNP driver"
 	googlesVTPM device = "Google's vTPM"
 )
@@ -48,6 +51,7 @@ const (
 var looks = map[device]func(ctx context.Context, d *Devices, t platform.TPM) finding{
 	anSVSM:      never("no SVSM is known"),
 	aParavisor:  lookForIndex("a report of a paravisor", nvParavisor),
+	theEntry:    lookForEntry,
 	theDriver:   lookForDriver,
 	googlesVTPM: lookForIndex("a template of Google's attestation key", nvGoogleRSA, nvGoogleECC),
 }
@@ -66,6 +70,7 @@ type way struct {
 var ways = []way{
 	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, nil},
 	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, openParavisor},
+	{platform.SourceConfigFS, "", []platform.Name{platform.ConfigFS, platform.GCP, platform.AWS}, theEntry, openEntry},
 	{platform.SourceSEVGuest, "", []platform.Name{platform.SEVGuest, platform.GCP, platform.AWS}, theDriver, openDriver},
 }
 
@@ -83,7 +88,9 @@ func (d *Devices) Open(want platform.Name, o snp.Options) platform.Open {
 		if err != nil {
 			return nil, c, err
 		}
-		c.Keys = keys
+		if c.Keys = keys; !keys {
+			c.Why += "; no derived keys"
+		}
 		return p, c, nil
 	}
 }
@@ -143,6 +150,24 @@ func openDriver(_ context.Context, d *Devices, _ platform.TPM, o snp.Options) (p
 		return nil, false, errors.Join(err, k.Close())
 	}
 	return p, true, nil
+}
+
+// openEntry opens the entry of configfs-tsm for reports, and the SNP driver's device for keys. A
+// device that is there and does not open is an error: otherwise sealed blobs would rest on less.
+func openEntry(_ context.Context, d *Devices, _ platform.TPM, o snp.Options) (platform.Platform, bool, error) {
+	driver, err := d.SEVGuest()
+	if err != nil && !errors.Is(err, platform.ErrAbsent) {
+		return nil, false, fmt.Errorf("open the device that derives keys: %w", err)
+	}
+	if err != nil {
+		driver, o.WithoutKeys = nil, true
+	}
+	t := configfs.New(d.Entry, driver)
+	p, err := snp.New(t, o)
+	if err != nil {
+		return nil, false, errors.Join(err, t.Close())
+	}
+	return p, !o.WithoutKeys, nil
 }
 
 // openParavisor opens the paravisor's report.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
@@ -54,6 +55,19 @@ func lookForIndex(what string, indices ...tpm2.TPMHandle) func(context.Context, 
 		}
 		return f
 	}
+}
+
+// lookForEntry looks whether root handed an entry of configfs-tsm over, and its reports are of
+// SEV-SNP.
+func lookForEntry(_ context.Context, d *Devices, _ platform.TPM) finding {
+	err := configfs.CheckProvider(d.Entry)
+	switch {
+	case errors.Is(err, platform.ErrAbsent):
+		return finding{says: err.Error()}
+	case err != nil:
+		return finding{err: err}
+	}
+	return finding{there: true, says: "configfs-tsm has an entry for the agent"}
 }
 
 // lookForDriver looks whether the device of the SNP driver opens.

@@ -36,6 +36,8 @@ type Options struct {
 	// Timeout bounds the wait for an answer, as the caller's context does; 0 is
 	// [DefaultTimeout].
 	Timeout time.Duration
+	// WithoutKeys says that the transport derives no keys.
+	WithoutKeys bool
 }
 
 // DefaultTimeout is a little more than Linux tries against a host that throttles: 60 s.

@@ -3,6 +3,7 @@
 package snp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -106,6 +107,27 @@ type Message struct {
 	// host wants.
 	Table     []byte
 	TableSize uint32
+
+	// What follows is for transports that can do more than the device of Linux. TableError says
+	// why there is no table although the report is good. Service asks an SVSM for the report of
+	// one of its services, and Manifest is that service's. A transport may replace Table.
+	TableError error
+	Service    *Service
+	Manifest   []byte
+}
+
+// A Service is a service of an SVSM (Secure VM Service Module for SEV-SNP Guests, publication
+// 58019, "Attestation protocol").
+type Service struct {
+	GUID    string
+	Version uint32 // of the manifest that is wanted
+}
+
+// PutReport writes MSG_REPORT_RSP with a report into a response.
+func PutReport(response, report []byte) {
+	clear(response)
+	binary.LittleEndian.PutUint32(response[4:], uint32(len(report)))
+	copy(response[answerHeader:], report)
 }
 
 // A Transport carries messages: the kernel's device, or a software platform that

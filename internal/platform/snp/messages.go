@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
@@ -116,6 +117,13 @@ const (
 	noFirmwareCallOld = 0xFF
 )
 
+// ErrRaced is returned by a transport that other programs use too, if one of them interfered with
+// a request. The answer, if there was one, is lost.
+var ErrRaced = errors.New("another program interfered with the request")
+
+// known are the errors that a transport may return instead of an errno.
+var known = []error{platform.ErrAbsent, platform.ErrBusy, platform.ErrTimedOut, platform.ErrVMPL, platform.ErrMalformed}
+
 // errTableTooSmall is returned if the host wants more room for its certificates.
 var errTableTooSmall = errors.New("certificate table does not fit")
 
@@ -128,6 +136,10 @@ func classify(exitInfo uint64, err error) error {
 	switch {
 	case err == nil && hypervisor == 0 && firmware == 0:
 		return nil
+	case errors.Is(err, ErrRaced):
+		return fmt.Errorf("%w: %w", platform.ErrBusy, err)
+	case slices.ContainsFunc(known, func(k error) bool { return errors.Is(err, k) }):
+		return err
 	case errors.Is(err, syscall.ENOTTY):
 		return fmt.Errorf("%w: the kernel gave the key up after a failed exchange; only a reboot brings it back (or this is not the device of SEV-SNP)", with(platform.ErrKeyWiped, err))
 	case errors.Is(err, syscall.ENODEV), errors.Is(err, syscall.ENXIO):

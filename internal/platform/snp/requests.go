@@ -4,7 +4,9 @@ package snp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha512"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,11 +39,38 @@ func (d *Device) Report(ctx context.Context, data platform.Data) (platform.Repor
 	if err != nil {
 		return platform.Report{}, fmt.Errorf("ask for a report: %w", err)
 	}
+	return d.report(b, m, tableErr), nil
+}
+
+// ServiceData returns the report data of an SVSM's report, over a nonce and the manifest of a
+// service.
+func ServiceData(nonce [64]byte, manifest []byte) [64]byte {
+	return sha512.Sum512(slices.Concat(nonce[:], manifest))
+}
+
+// ServiceReport asks an SVSM for a report over data and the manifest of one of its services. The
+// SVSM makes it at VMPL 0, over SHA-512(data, then manifest) (Secure VM Service Module for
+// SEV-SNP Guests, publication 58019, "Attestation protocol"). The transport must know services.
+func (d *Device) ServiceReport(ctx context.Context, data platform.Data, s Service) (r platform.Report, manifest []byte, err error) {
+	q := &reportRequest{data: data, vmpl: 0, service: &s}
+	m, tableErr, err := d.askForReport(ctx, q)
+	if err != nil {
+		return platform.Report{}, nil, fmt.Errorf("ask the SVSM for a report: %w", err)
+	}
+	b, err := reportAnswer(m.Response, ServiceData(q.over, m.Manifest), 0)
+	if err != nil {
+		return platform.Report{}, nil, fmt.Errorf("ask the SVSM for a report: %w", err)
+	}
+	return d.report(b, m, tableErr), m.Manifest, nil
+}
+
+// report returns a report with the certificates of the host's table, unless that is left out.
+func (d *Device) report(b []byte, m *Message, tableErr error) platform.Report {
 	var certificates [][]byte
-	if tableErr == nil {
+	if tableErr = cmp.Or(tableErr, m.TableError); tableErr == nil {
 		certificates, tableErr = d.table.read(m.Table)
 	}
-	return platform.Report{Bytes: b, Certificates: d.withStapled(certificates), TableError: tableErr}, nil
+	return platform.Report{Bytes: b, Certificates: d.withStapled(certificates), TableError: tableErr}
 }
 
 // lastTable is the host's certificate table of the last report, and what is in it. The host sends
@@ -66,11 +95,25 @@ func (l *lastTable) read(b []byte) ([][]byte, error) {
 	return certificates, err
 }
 
-// askForReport sends an extended request, once more if the host wants more room for
-// its table, and a plain one if it wants more than is reasonable.
+// races is how often a request is sent if others interfere with it.
+const races = 3
+
+// askForReport asks until no other program interferes. Each time waits for its turn and for the
+// spacing again.
 func (d *Device) askForReport(ctx context.Context, r *reportRequest) (m *Message, tableErr, err error) {
+	for range races {
+		if m, tableErr, err = d.askOnce(ctx, r); !errors.Is(err, ErrRaced) {
+			break
+		}
+	}
+	return m, tableErr, err
+}
+
+// askOnce sends an extended request, once more if the host wants more room for its table, and a
+// plain one if it wants more than is reasonable.
+func (d *Device) askOnce(ctx context.Context, r *reportRequest) (m *Message, tableErr, err error) {
 	for range 2 {
-		m = &Message{Command: GetExtendedReport, Response: make([]byte, reportResponseSize), Table: make([]byte, d.room.Load())}
+		m = &Message{Command: GetExtendedReport, Response: make([]byte, reportResponseSize), Table: make([]byte, d.room.Load()), Service: r.service}
 		if err := d.exchange(ctx, m, r.fill(m)); !errors.Is(err, errTableTooSmall) {
 			return m, nil, err
 		}
@@ -80,14 +123,15 @@ func (d *Device) askForReport(ctx context.Context, r *reportRequest) (m *Message
 		d.room.Store((m.TableSize + pageSize - 1) / pageSize * pageSize)
 	}
 	tableErr = fmt.Errorf("certificate table: the host wants %d bytes and was given %d, at most %d are given", m.TableSize, len(m.Table), maxTable)
-	m = &Message{Command: GetReport, Response: make([]byte, reportResponseSize)}
+	m = &Message{Command: GetReport, Response: make([]byte, reportResponseSize), Service: r.service}
 	return m, tableErr, d.exchange(ctx, m, r.fill(m))
 }
 
 // A reportRequest is one request for a report, which may be sent more than once.
 type reportRequest struct {
-	data platform.Data
-	vmpl uint32
+	data    platform.Data
+	vmpl    uint32
+	service *Service // of an SVSM; nil for a report of the firmware itself
 
 	known bool
 	over  [64]byte // what data returned, if known
@@ -108,8 +152,13 @@ func (r *reportRequest) fill(m *Message) func(context.Context) error {
 	}
 }
 
-// Keys returns the device, which derives keys too.
-func (d *Device) Keys() platform.Keys { return d }
+// Keys returns the device, which derives keys too unless the options say that it cannot.
+func (d *Device) Keys() platform.Keys {
+	if d.options.WithoutKeys {
+		return nil
+	}
+	return d
+}
 
 // Reading asks for a report and returns the parts that go into a derived key. The TCB is the
 // committed one: it is the highest that firmware derives for, and only goes up. The signature
