@@ -408,12 +408,10 @@ func (a *attributes) Read(name string, most int) ([]byte, error) {
 // FuzzAnswers: whatever an entry contains, an answer that counts is a report over the data that
 // was asked for, at the level that was asked for.
 func FuzzAnswers(f *testing.F) {
-	good, err := firmware(f, soft.Options{}).Report(f.Context(), platform.Fixed(data))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte("sev_guest\n"), []byte("3\n"), good.Bytes, []byte{}, true)
-	f.Add([]byte("sev_guest\n"), []byte("3\n"), good.Bytes, bytes.Repeat([]byte{1}, 24), false)
+	good := append([]byte{3}, make([]byte, report.ReportSize-1)...) // a version, report data, VMPL 0
+	copy(good[0x50:], data[:])
+	f.Add([]byte("sev_guest\n"), []byte("3\n"), good, []byte{}, true)
+	f.Add([]byte("sev_guest\n"), []byte("3\n"), good, bytes.Repeat([]byte{1}, 24), false)
 	f.Add([]byte("tdx_guest\n"), []byte("x"), []byte{}, []byte{}, true)
 	f.Fuzz(func(t *testing.T, provider, generation, out, aux []byte, counts bool) {
 		a := &attributes{counts: counts, content: map[string][]byte{
@@ -426,6 +424,9 @@ func FuzzAnswers(f *testing.F) {
 		defer d.Close()
 		got, err := d.Report(t.Context(), platform.Fixed(data))
 		if err != nil {
+			if bytes.Equal(out, good) && counts && string(provider) == "sev_guest\n" {
+				t.Errorf("a good report is refused: %v", err)
+			}
 			return
 		}
 		if !counts || strings.TrimSuffix(string(provider), "\n") != configfs.ProviderSNP {
