@@ -3,6 +3,7 @@
 package verify
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,16 +16,18 @@ const anyVLEK = "signers = [\"vcek\", \"vlek\"]\nvlek_csps = [\"test cloud 1\"]"
 var explained = []struct{ root, tables, part, words string }{
 	{`products = ["milan"]`, "", "dangers", "milan"},
 	{anyVLEK, "", "dangers", "vlek"},
-	{anyVLEK, "", "demands", `listed CSP ids: "test cloud 1"`},
+	{anyVLEK, "", "demands", `the listed CSP id: "test cloud 1"`},
 	{`min_report_version = 5`, "", "demands", "version 5"},
-	{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "one of 1 that are listed"},
-	{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "none of 1"},
+	{`chips = ["` + repeated(1, 64) + `"]`, "", "demands", "the listed chip"},
+	{`chips = ["` + repeated(1, 64) + `", "` + repeated(2, 64) + `"]`, "", "demands", "one of 2 listed chips"},
+	{`denied_chips = ["` + repeated(1, 64) + `"]`, "", "demands", "not the denied chip"},
+	{`denied_chips = ["` + repeated(1, 64) + `", "` + repeated(2, 64) + `"]`, "", "demands", "none of 2 denied chips"},
 	{`allow_masked_chip = true`, "", "dangers", "allow_masked_chip"},
 	{`revocation = "required"`, "", "demands", "has a current revocation list"},
 	{`revocation = "off"`, "", "dangers", "revocation is off"},
 	{`vmpl = [0, 2]`, "", "dangers", "level other than 0"},
 	{`unlisted_launch = "allow"`, "", "dangers", "those of an attacker"},
-	{`denied_measurements = ["` + repeated(9, 48) + `"]`, "", "demands", "none of 1"},
+	{`denied_measurements = ["` + repeated(9, 48) + `"]`, "", "demands", "not the denied measurement"},
 	{`allow_provisional_firmware = true`, "", "dangers", "go back"},
 	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "demands", "that the policy knows"},
 	{`ak_names = ["000b` + repeated(1, 32) + `"]`, "", "unchecked", "Whether a TPM has a key of ak_names"},
@@ -32,13 +35,14 @@ var explained = []struct{ root, tables, part, words string }{
 	{`log = "optional"`, "", "dangers", "without a log"},
 	{`log_pcr = 14`, "", "demands", "in PCR 14"},
 	{`carried = "refuse"`, "", "demands", "counts as an interruption, whatever the agent states"},
-	{"", app("billing", "declarations = [\""+repeated(1, 32)+"\"]", "1"), "demands", "only declarations of 1 that are listed"},
+	{"", app("billing", "declarations = [\""+repeated(1, 32)+"\"]", "1"), "demands", "only the listed declaration"},
+	{"", app("billing", "declarations = [\""+repeated(1, 32)+"\", \""+repeated(2, 32)+"\"]", "1"), "demands", "only declarations of 2 that are listed"},
 	{"", app("billing", "", "1"), "unchecked", "its declaration is not listed"},
 	{"", app("billing", "", "1"), "demands", "from its first measurement until now"},
 	{"", app("billing", "covered = \"since-start\"", "1"), "demands", "from before the caller's process started until now"},
 	{"", app("billing", "covered = \"now\"", "1"), "dangers", "and may run still"},
 	{"", "[[quoted]]\nbank = \"sha256\"\npcrs = [0, 4]", "demands", "PCR 0, 4 of bank sha256"},
-	{"", "[agent]\nconfigurations = [\"" + repeated(1, 32) + "\"]", "demands", "listed configurations"},
+	{"", "[agent]\nconfigurations = [\"" + repeated(1, 32) + "\"]", "demands", "the listed configuration"},
 	{"", "[caller]\nmethod = \"pidfd\"", "demands", "The kernel told the agent"},
 	{"", "[caller]\nunit = \"b.service\"\napp = \"b\"", "demands", "from before the caller's process started until now"},
 	{"", "[caller]\nunit = \"b.service\"\napp = \"b\"", "unchecked", "no [[app]] lists its digests"},
@@ -73,12 +77,12 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", app("billing", "user = \"b\"\nusers = [\"c\"]", "1"), "demands", `as no other further user than "c"`},
 	{"", app("billing", "interpreter_only = \"refuse\"", "1"), "demands", "more than an interpreter"},
 	{"", "[agent]\nversions = [\"1.0\"]", "demands", "versions 1.0"},
-	{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "listed digests"},
+	{"", "[agent]\ndigests = [\"" + repeated(1, 32) + "\"]", "demands", "the listed digest"},
 	{"", "[caller]\nunit = \"b.service\"", "demands", "unit"},
 	{"", "[caller]\nuid = 7", "demands", "uid 7"},
 	{"", "[caller]\nunit = \"b.service\"\napp = \"b\"\ncovered = true", "demands", "manifest"},
 	{"", "[caller]\nkey_proof = true", "demands", "signed the request"},
-	{"", "[caller]\nunit = \"b.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]", "demands", "listed executables"},
+	{"", "[caller]\nunit = \"b.service\"\nexecutables = [\"" + repeated(1, 32) + "\"]", "demands", "the listed executable"},
 	{"", anyParavisor + "[basis]\nhistory = \"tpm\"", "demands", "rest on a TPM that the policy knows"},
 	{"", anySystem + "[basis]\nhistory = \"launch\"", "demands", "The log rests on a launch"},
 	{"", anySystem + "[basis]\ncaller = \"launch\"", "demands", "Caller and key rest on a launch"},
@@ -91,6 +95,9 @@ var explained = []struct{ root, tables, part, words string }{
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
 	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "everything is refused"},
 }
+
+// oneOfMany is how a list of one is spoken of as if it were many.
+var oneOfMany = regexp.MustCompile(`\bof 1 |\b1 ((listed|denied|known|required) )?[a-z]+s\b`)
 
 // TestExplainNamesEveryRule: each rule of a policy turns up in words, and taking it out
 // of the policy takes the words away.
@@ -113,6 +120,11 @@ func TestExplainNamesEveryRule(t *testing.T) {
 			}
 			if find(base) {
 				t.Errorf("%q is said of a policy without the rule", c.words)
+			}
+			for _, s := range slices.Concat(w.Demands, w.Dangers, w.Unchecked) {
+				if found := oneOfMany.FindString(s); found != "" {
+					t.Errorf("says %q: %s", found, s)
+				}
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
@@ -148,7 +149,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 			say(c.Verdict == Fail, "Refused, %s: %s.", c.ID, c.Sentence)
 		}
 		open := len(failed) - len(out)
-		say(open > 0, "%d required checks could not be made.", open)
+		say(open > 0, "%s could not be made.", text.Count(open, "required check"))
 		return out
 	}
 	rests := r.Binding.RestsOn()

@@ -165,3 +165,11 @@ func Size(part string, got, low, high int) error {
 	}
 	return nil
 }
+
+// Count returns n things in words: "1 file", "3 files".
+func Count[N int | int64 | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
@@ -139,7 +140,7 @@ func (s *Set) Check(f *check.Findings, ak *tpmwire.Key, snapshot *evidence.Snaps
 	if !f.DecideError(s.decode.ID, err) || at == nil {
 		return nil
 	}
-	f.Decide(s.trailing.ID, at.Trailing == 0, "no bytes", fmt.Sprintf("%d bytes", at.Trailing), "bytes follow the %s", s.what)
+	f.Decide(s.trailing.ID, at.Trailing == 0, "no bytes", text.Count(at.Trailing, "byte"), "bytes follow the %s", s.what)
 	if !f.SkipIf(want == nil, s.qualifyingData.ID, "no nonce was expected: the %s may be old, or made for another verifier", s.what) {
 		f.Decide(s.qualifyingData.ID, bytes.Equal(at.ExtraData, want), hex.EncodeToString(want), check.Short(at.ExtraData),
 			"the qualifying data of the %s is not the expected", s.what)

@@ -10,12 +10,15 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/quote"
 )
 
-func headText(h evidence.LogHead) string { return fmt.Sprintf("%d records, %s", h.Count, h.Digest) }
+func headText(h evidence.LogHead) string {
+	return text.Count(h.Count, "record") + ", " + h.Digest.String()
+}
 
 // walk takes the records one by one: the values of the PCR by extending, and the history
 // by reading the events.

@@ -44,8 +44,8 @@ func (r *AgentRules) compile() error {
 func (r *AgentRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnHistory, "the agent ([agent])")
 	w.demandIf(len(r.Agent.Versions) > 0, "Every agent that the log names has one of the versions %s.", strings.Join(r.Agent.Versions, ", "))
-	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that the log names has one of %d listed digests, as it states itself.", len(r.Agent.Digests))
-	w.demandIf(len(r.Agent.Configurations) > 0, "Every agent that the log names has one of %d listed configurations, as it states itself.", len(r.Agent.Configurations))
+	w.demandIf(len(r.Agent.Digests) > 0, "Every agent that the log names has %s, as it states itself.", oneOf(len(r.Agent.Digests), "digest"))
+	w.demandIf(len(r.Agent.Configurations) > 0, "Every agent that the log names has %s, as it states itself.", oneOf(len(r.Agent.Configurations), "configuration"))
 	w.openIf(!r.asks(), "Which agent wrote the log ([agent]).")
 }
 

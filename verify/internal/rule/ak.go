@@ -196,7 +196,7 @@ func (r *AKRules) explain(_ *Policy, w *Words) {
 		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
 		return
 	}
-	w.demand("The attestation key is one of %d that the policy knows.", r.known())
+	w.demand("The attestation key is %s.", oneOf(r.known(), "key"))
 	w.openIf(len(r.AKNames) > 0, "Whether a TPM has a key of ak_names: that is the knowledge of the policy's author. An [[enrolment]] records that a TPM had it.")
 	roots, err := parseRoots(r.EKRoots)
 	if err != nil { // absent
@@ -247,7 +247,7 @@ func (r *AKRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		record = &r.Enrolments[i]
 	}
 	named := slices.Contains(r.AKNames, name)
-	f.Decide("policy.ak", record != nil || named, fmt.Sprintf("one of %d known names", r.known()), cmp.Or(name, "nothing"), "the attestation key is not one that the policy names")
+	f.Decide("policy.ak", record != nil || named, oneOf(r.known(), "name"), cmp.Or(name, "nothing"), "the attestation key is not one that the policy names")
 	r.judgeEK(record, named, s, f)
 	origin := Origin(f)
 	switch {

@@ -100,9 +100,9 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		if len(a.Users) > 0 {
 			as += fmt.Sprintf(" and as no other further user than %s", quotedList(a.Users))
 		}
-		w.demandIf(a.required(), "The log names the application %q%s, and records for it only digests of %d that are listed.", a.Name, as, len(a.Digests))
-		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only digests of %d that are listed.", a.Name, as, len(a.Digests))
-		w.demandIf(len(a.Declarations) > 0, "The log records for the application %q only declarations of %d that are listed.", a.Name, len(a.Declarations))
+		w.demandIf(a.required(), "The log names the application %q%s, and records for it only %s.", a.Name, as, onlyOf(len(a.Digests), "digest"))
+		w.demandIf(!a.required(), "If the log names the application %q, then%s it records only %s.", a.Name, as, onlyOf(len(a.Digests), "digest"))
+		w.demandIf(len(a.Declarations) > 0, "The log records for the application %q only %s.", a.Name, onlyOf(len(a.Declarations), "declaration"))
 		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
 		w.demandIf(a.Interpreter == Refuse, "The log records for the application %q more than an interpreter.", a.Name)
 		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))

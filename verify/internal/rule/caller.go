@@ -57,7 +57,7 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 	}
 	w.demandIf(c.App != "", "The agent names the application %q as the caller.", c.App)
 	w.demandIf(c.Method != "", "The kernel told the agent which process connected.")
-	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run one of %d listed executables. That is an observation, not a proof.", len(c.Executables))
+	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run %s. That is an observation, not a proof.", oneOf(len(c.Executables), "executable"))
 	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
 	c.explainKeyProof(w)
 	if c.App != "" && p.rules()[c.App] == nil {

@@ -87,7 +87,7 @@ func (r *ImageRules) explain(_ *Policy, w *Words) {
 	for _, x := range r.Image.rules() {
 		switch {
 		case x.values != nil && x.list:
-			w.demand("The %s is one of %d that are listed.", x.name, len(x.values))
+			w.demand("The %s is %s.", x.name, oneOf(len(x.values), "value"))
 		case x.values != nil:
 			w.demand("The %s of the image is %s.", x.name, x.values[0])
 		case x.open != "":
@@ -130,7 +130,7 @@ func (r *ImageRules) judgeSNP(_ *Policy, m *sevsnp.Report, f *check.Findings) {
 		case x.values == nil:
 			f.Skip(x.id, "the policy names no %s", x.name)
 		case x.list:
-			f.Decide(x.id, ok, fmt.Sprintf("one of %d listed", len(x.values)), found, "the %s is not one that the policy lists", x.name)
+			f.Decide(x.id, ok, oneOf(len(x.values), "value"), found, "the %s is not one that the policy lists", x.name)
 		default:
 			f.Decide(x.id, ok, x.values[0], found, "the %s does not match the policy", x.name)
 		}

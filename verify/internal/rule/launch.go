@@ -120,7 +120,7 @@ func (r *LaunchRules) explain(p *Policy, w *Words) {
 		}
 		say("%s %s...%s, of kind %s, which covers %s.", lead, l.Measurement[:min(16, len(l.Measurement))], label, l.Kind, covers)
 	}
-	w.demandIf(len(r.DeniedMeasurements) > 0, "The launch measurement is none of %d that are denied.", len(r.DeniedMeasurements))
+	w.demandIf(len(r.DeniedMeasurements) > 0, "The launch measurement is %s.", noneOf(len(r.DeniedMeasurements), "measurement"))
 	if r.UnlistedLaunch == Allow { // then any firmware is accepted, whatever it loads
 		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
 		return
@@ -163,7 +163,7 @@ func (*LaunchRules) draft(g *Golden, d *Draft) {
 func (r *LaunchRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) {
 	measurement, listed := hex.EncodeToString(m.Measurement()), r.Launch(m.Measurement()) != nil
 	if !f.SkipIf(!listed && r.UnlistedLaunch == Allow, "policy.launch", "the policy accepts launch measurements that it does not list, and this is one") {
-		f.Decide("policy.launch", listed, fmt.Sprintf("one of %d listed measurements", len(r.Launches)), measurement,
+		f.Decide("policy.launch", listed, oneOf(len(r.Launches), "measurement"), measurement,
 			"the launch measurement is not listed: another firmware or, with direct boot, another kernel was launched")
 	}
 	denied := ""

@@ -113,10 +113,10 @@ func (r *MachineRules) explain(_ *Policy, w *Words) {
 	w.dangerIf(slices.Contains(r.products(), "milan"), "products contains milan: there is hardware that attacks its memory, and no newer firmware undoes that.")
 	w.demand("The report is signed by a %s.", strings.ToUpper(strings.Join(r.signers(), " or a ")))
 	w.dangerIf(slices.Contains(r.signers(), "vlek"), "signers contains vlek: such a key belongs to a cloud, which could load it into any of its machines.")
-	w.demandIf(len(r.VLEKCSPs) > 0, "If a VLEK signed, it belongs to a cloud with one of %d listed CSP ids: %s.", len(r.VLEKCSPs), listed(r.VLEKCSPs))
+	w.demandIf(len(r.VLEKCSPs) > 0, "If a VLEK signed, it belongs to a cloud with %s: %s.", oneOf(len(r.VLEKCSPs), "CSP id"), listed(r.VLEKCSPs))
 	w.demandIf(r.MinReportVersion > 2, "The report has version %d or later.", r.MinReportVersion)
-	w.demandIf(len(r.Chips) > 0, "The chip is one of %d that are listed.", len(r.Chips))
-	w.demandIf(len(r.DeniedChips) > 0, "The chip is none of %d that are denied.", len(r.DeniedChips))
+	w.demandIf(len(r.Chips) > 0, "The chip is %s.", oneOf(len(r.Chips), "chip"))
+	w.demandIf(len(r.DeniedChips) > 0, "The chip is %s.", noneOf(len(r.DeniedChips), "chip"))
 	w.openIf(len(r.Chips)+len(r.DeniedChips) == 0, "Which chip it is: any genuine processor is accepted.")
 	w.dangerIf(r.AllowMaskedChip, "allow_masked_chip: the host may hide the chip id, and report and certificate are not compared then.")
 	switch r.NeedsRevocation() {
@@ -175,7 +175,7 @@ func (r *MachineRules) judgeSNP(p *Policy, m *sevsnp.Report, f *check.Findings) 
 	id, masked := hex.EncodeToString(m.ChipID[:]), check.Zero(m.ChipID[:])
 	switch {
 	case len(r.Chips) > 0:
-		f.Decide("policy.chip", listsChip(r.Chips, m.ChipID), fmt.Sprintf("one of %d listed chips", len(r.Chips)), id, "the chip is not one that the policy lists")
+		f.Decide("policy.chip", listsChip(r.Chips, m.ChipID), oneOf(len(r.Chips), "chip"), id, "the chip is not one that the policy lists")
 	case m.Signer == "vlek":
 		f.Skip("policy.chip", "a VLEK names no chip, and the policy lists none")
 	case masked && r.AllowMaskedChip:

@@ -64,7 +64,7 @@ func (r *PCRRules) Pins(bank pcr.Algorithm, index uint32) bool {
 func (r *PCRRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnQuote, "PCR values ([[pcr]])")
 	for _, x := range r.PCRs {
-		w.demand("PCR %d of bank %s was quoted with one of %d listed values.", x.Index, x.Bank, len(x.Values))
+		w.demand("PCR %d of bank %s was quoted with %s.", x.Index, x.Bank, oneOf(len(x.Values), "value"))
 	}
 	for _, x := range r.Quoted {
 		w.demand("The quote contains PCR %s of bank %s, whatever their values.", joined(x.PCRs, ", "), x.Bank)
@@ -135,7 +135,7 @@ func (r *PCRRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 			found = hex.EncodeToString(value)
 		}
 		name := fmt.Sprintf("PCR %d of bank %s", x.Index, x.Bank)
-		if !f.Decide("policy.pcr", err == nil && quoted && slices.Contains(x.Values, found), fmt.Sprintf("%s is one of %d listed values", name, len(x.Values)), found, "%s is not what the policy pins", name) {
+		if !f.Decide("policy.pcr", err == nil && quoted && slices.Contains(x.Values, found), name+" is "+oneOf(len(x.Values), "value"), found, "%s is not what the policy pins", name) {
 			return
 		}
 	}

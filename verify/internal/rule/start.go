@@ -50,7 +50,7 @@ func startOf(d pcr.Digest) StartValue {
 func (r *StartRules) explain(_ *Policy, w *Words) {
 	w.on(check.OnHistory, "the start of the log")
 	w.demandIf(len(r.StartValues) == 0, "When the log began, its PCR was zero, or had a value that only boot software leaves.")
-	w.demandIf(len(r.StartValues) > 0, "When the log began, its PCR was zero, or had a value that only boot software leaves, or one of %d that are listed (start_value).", len(r.StartValues))
+	w.demandIf(len(r.StartValues) > 0, "When the log began, its PCR was zero, or had a value that only boot software leaves, or %s (start_value).", oneOf(len(r.StartValues), "value"))
 	for _, bank := range []string{"sha256", "sha384", "sha512"} {
 		if slices.ContainsFunc(r.StartValues, func(x StartValue) bool { return x.Bank == bank }) {
 			w.danger("start_value: the PCR of the log may begin at a listed value of bank %s. If that is one that an earlier log of the agent leaves, that log can be deleted unnoticed.", bank)

@@ -85,6 +85,30 @@ func (g *Golden) product() string {
 	return cmp.Or(g.SNP.Product, strings.ToLower(g.SNP.Report.Product().String()))
 }
 
+// oneOf says that something is on a list of n.
+func oneOf(n int, thing string) string {
+	if n == 1 {
+		return "the listed " + thing
+	}
+	return fmt.Sprintf("one of %d listed %ss", n, thing)
+}
+
+// onlyOf says that nothing is there but what is on a list of n.
+func onlyOf(n int, thing string) string {
+	if n == 1 {
+		return "the listed " + thing
+	}
+	return fmt.Sprintf("%ss of %d that are listed", thing, n)
+}
+
+// noneOf says that something is not on a list of n that are denied.
+func noneOf(n int, thing string) string {
+	if n == 1 {
+		return "not the denied " + thing
+	}
+	return fmt.Sprintf("none of %d denied %ss", n, thing)
+}
+
 // Draft collects the text of a new policy. In TOML, root keys come before tables.
 type Draft struct {
 	root, tables text

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -41,7 +42,7 @@ func (j *judge) checkSignature(leaves []*snp.EndorsementKey, broken []error) (le
 			j.Decide(signer.ID, false, "a signature by the VCEK", "the chip's keys are masked", "the host took the chip's keys out of use: nothing signed this report")
 			return nil, false
 		}
-		found := fmt.Sprintf("%d certificates, none of a %v", len(leaves), s)
+		found := fmt.Sprintf("%s, none of a %v", text.Count(len(leaves), "certificate"), s)
 		if err := errors.Join(broken...); err != nil {
 			found += "; unreadable: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
