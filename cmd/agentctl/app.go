@@ -54,7 +54,7 @@ func measureCommand(t *terminal, s *sockets) *cobra.Command {
 		a, err := s.adminSocket().Measure(c.Context(), name)
 		ended()
 		return present(t, a, err, func() {
-			fmt.Fprintf(t.out, "%s measured: %s, %d bytes, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), a.Bytes, digestOf(a))
+			t.tell("", fmt.Sprintf("%s measured: %s, %d bytes, digest %s", a.Name, count(int(a.Files), "file"), a.Bytes, digestOf(a)), 2)
 			if a.Interpreter != "" {
 				fmt.Fprintf(t.err, "agentctl: note: %s is interpreter only: %s is measured, and what it runs is not\n", cleanLine(a.Name), cleanLine(a.Interpreter))
 			}
@@ -171,7 +171,7 @@ func (t *terminal) printApp(a *api.App) {
 	if a.Source != "" {
 		n.add("declared in %s", a.Source)
 	}
-	n.draw(t.out)
+	n.draw(t)
 }
 
 func digestOf(a *api.App) string {

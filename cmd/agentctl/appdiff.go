@@ -109,7 +109,7 @@ func (t *terminal) showDifference(before, after *measuredApp) error {
 		n.add("the declaration changed too: %s, was %s", after.Declaration, before.Declaration)
 	}
 	n.addChanges(d.Files)
-	n.draw(t.out)
+	n.draw(t)
 	return nil
 }
 
@@ -190,19 +190,19 @@ func (t *terminal) printChanges(all []difference, apps []api.App) {
 	for _, d := range all {
 		n := &node{text: cleanLine(fmt.Sprintf("%s: %s", d.App, changedFiles(d.Files)))}
 		n.addChanges(d.Files)
-		n.add("a policy must list its digest now: agentctl policy add-digest --policy FILE --app %s %s", quoteWord(d.App), d.After.Digest)
+		n.add("a policy must list its digest now:").addCommand(fmt.Sprintf("agentctl policy add-digest --policy FILE --app %s %s", quoteWord(d.App), d.After.Digest))
 		if d.Before.Declaration != d.After.Declaration {
-			n.add("and its declaration, if it lists those: --declaration %s", d.After.Declaration)
+			n.add("and its declaration, if it lists those:").addCommand("--declaration " + d.After.Declaration.String())
 		}
-		n.draw(t.out)
+		n.draw(t)
 	}
 	for _, a := range apps {
 		if a.State != api.AppMeasured {
-			fmt.Fprintf(t.out, "%s: %s: %s\n", cleanLine(a.Name), a.State, cleanLine(a.Reason))
+			t.tell("", fmt.Sprintf("%s: %s: %s", a.Name, a.State, a.Reason), 2)
 		}
 	}
 	if len(all) > 0 {
-		fmt.Fprintln(t.out, "The log keeps the old digests until the next boot: list both until then, and restart the units.")
+		t.tell("", "The log keeps the old digests until the next boot: list both until then, and restart the units.", 2)
 	}
 }
 

@@ -40,7 +40,7 @@ func (t *terminal) measureOnce(ctx context.Context, agent *client.Admin, d *decl
 		return 0, misuse(fmt.Errorf("%sthe agent knows %s as the application of %q, from %s, and not of %s: its configuration names other folders than this command found",
 			nothing, d.Name, a.Unit, a.Source, d.Unit))
 	}
-	fmt.Fprintf(t.out, "%s measured: %s, digest %s\n", cleanLine(a.Name), count(int(a.Files), "file"), digestOf(a))
+	t.tell("", fmt.Sprintf("%s measured: %s, digest %s", a.Name, count(int(a.Files), "file"), digestOf(a)), 2)
 	return a.Bytes, nil
 }
 

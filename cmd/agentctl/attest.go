@@ -24,7 +24,8 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
                       this process has it
   --user-data VALUE   at most 4 KiB, like --nonce
   --anchored          accept an earlier report; faster if reports are throttled
-  --log MODE          whole (default), none, or the number of a record to start at
+  --log MODE          how much of the log: whole (default), none, or the number of a
+                      record to start at
   --firmware-log      add the firmware's event log, if the machine has one
   --out FILE          file to write
 

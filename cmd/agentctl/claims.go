@@ -30,7 +30,7 @@ func (t *terminal) printClaims(a *verify.Appraisal) {
 	}
 	root.addMembers(d, true)
 	fmt.Fprintln(t.out, "Claims:")
-	root.drawFolded(t, "")
+	root.drawBelow(t, "", t.width())
 	fmt.Fprintln(t.out)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
@@ -30,7 +31,7 @@ func completionCommand(t *terminal) *cobra.Command {
 	return command("completion", completionUsage, arguments("SHELL"), func(c *cobra.Command, args []string) error {
 		switch root := c.Root(); args[0] {
 		case "bash":
-			return root.GenBashCompletionV2(t.out, false)
+			return root.GenBashCompletionV2(t.out, true)
 		case "zsh":
 			return root.GenZshCompletion(t.out)
 		case "fish":
@@ -73,6 +74,43 @@ func flagOffers(s *sockets) map[string]offer {
 		"log format":          fixed("text", "cel-json", "cel-tlv"),
 		"product":             fixed("milan", "genoa", "turin"),
 	}
+}
+
+// describeFlags gives each flag of c and of the commands below it the words that the help says of
+// it, for shells to show.
+func describeFlags(c *cobra.Command) {
+	c.InitDefaultHelpFlag()
+	c.Flags().Lookup("help").Usage = "explain this command"
+	if c.InitDefaultVersionFlag(); c.Version != "" {
+		c.Flags().Lookup("version").Usage = "print the version"
+	}
+	for _, m := range flagLine.FindAllStringSubmatch(c.Long, -1) {
+		for _, set := range []*pflag.FlagSet{c.Flags(), c.PersistentFlags()} {
+			if f := set.Lookup(m[1]); f != nil && f.Usage == "" {
+				f.Usage = firstWords(m[2])
+			}
+		}
+	}
+	for _, below := range c.Commands() {
+		describeFlags(below)
+	}
+}
+
+// flagLine is what a help text says of a flag: two spaces or more before what it does, on its line
+// or after its name alone. More lines are indented as far.
+var flagLine = regexp.MustCompile(`(?m)^  (?:-\w, )?--([a-z-]+)(?: [A-Z@][^ \n]*(?: [^ \n]+)*?)?(?:  +|\n {8,})(\S.*(?:\n {8,}\S.*)*)`)
+
+// besides is what stands in parentheses.
+var besides = regexp.MustCompile(` ?\([^()]*\)`)
+
+// firstWords returns the beginning of what is said of a flag: its first clause, in one line.
+func firstWords(s string) string {
+	s = strings.Join(strings.Fields(s), " ")
+	s = besides.ReplaceAllString(s, "")
+	for _, end := range []string{"; ", ": ", ". "} {
+		s, _, _ = strings.Cut(s, end)
+	}
+	return strings.TrimRight(s, ".,:;")
 }
 
 // offerWords tells shells which words fit where. A command that takes no argument offers

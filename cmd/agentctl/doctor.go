@@ -150,7 +150,8 @@ func (t *terminal) finishDoctor(d *doctor) error {
 				t.printFinding(d, &d.symptoms[i])
 			}
 		}
-		fmt.Fprintf(t.out, "\n%s\n", cleanLine(out.Verdict))
+		fmt.Fprintln(t.out)
+		t.tell("", out.Verdict, 2)
 	}
 	switch {
 	case d.silent:
@@ -174,9 +175,9 @@ func (t *terminal) printFinding(d *doctor, f *symptom) {
 	if f.Because != "" {
 		mark = "  so"
 	}
-	fmt.Fprintf(t.out, "%-4s  %-14s %s\n", mark, cleanLine(subject), cleanLine(rest+f.Says))
+	t.tell(fmt.Sprintf("%-4s  %-14s ", mark, cleanLine(subject)), rest+f.Says, 21)
 	if f.Todo != "" {
-		fmt.Fprintf(t.out, "%21sdo: %s\n", "", cleanLine(f.Todo))
+		t.tell(fmt.Sprintf("%21sdo: ", ""), f.Todo, 25)
 	}
 	for i := range d.symptoms {
 		if d.symptoms[i].Because == f.Name {

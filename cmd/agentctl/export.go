@@ -20,8 +20,8 @@ const exportUsage = `Usage: agentctl export [--format files|gotpm] --out PATH EV
 Write the parts of evidence in the formats of other tools. This command verifies
 nothing.
 
-  --format files    a folder of files, one for each part (default)
-  --format gotpm    the attestation message of go-tpm-tools, in protobuf
+  --format FORMAT   what to write: files (default), a folder of files, one for each part;
+                    gotpm, the attestation message of go-tpm-tools, in protobuf
   --out PATH        folder to make, or file to write ("-": standard output); required
   --json            what was written, as JSON
 

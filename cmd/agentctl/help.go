@@ -70,20 +70,31 @@ func group(t *terminal, use, long string, children ...*cobra.Command) *cobra.Com
 
 // choose is what a command with subcommands does.
 func choose(t *terminal, long string) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return unknown(c, args[0])
-		}
+	return func(*cobra.Command, []string) error {
 		fmt.Fprint(t.err, long)
 		return &exitError{code: exitMisuse}
 	}
 }
 
+// misnamed refuses a command line that names no command, before its flags are looked at: one of them
+// may be --help, which would explain the command above, or belong to what was meant.
+func misnamed(args []string) error {
+	c, rest, err := newRoot(&terminal{}).Find(args)
+	if err != nil || !c.HasSubCommands() {
+		return nil
+	}
+	c.InitDefaultHelpFlag()
+	c.InitDefaultVersionFlag()
+	_ = c.ParseFlags(rest) // what is before an unknown flag counts; the flag is refused later
+	if words := c.Flags().Args(); len(words) > 0 {
+		return unknown(c, words[0])
+	}
+	return nil
+}
+
 // unknown refuses the name of a command, and suggests a similar one.
 func unknown(c *cobra.Command, name string) error {
-	if c.SuggestionsMinimumDistance <= 0 {
-		c.SuggestionsMinimumDistance = 2
-	}
+	c.SuggestionsMinimumDistance = max(1, min(2, len(name)/3)) // letters that differ
 	hint := helpHint(c)
 	if near := c.SuggestionsFor(name); len(near) > 0 {
 		hint = fmt.Sprintf("did you mean `%s %s`? `%s --help` lists all", c.CommandPath(), near[0], c.CommandPath())

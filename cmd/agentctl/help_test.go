@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,6 +75,60 @@ func TestOnePageForEachCommand(t *testing.T) {
 			t.Errorf("%s: a shell is not offered it", name)
 		}
 	})
+}
+
+// TestFlagsAreDescribed: a shell shows beside each flag, of every command and all commands, the first
+// clause of what the help says of it.
+func TestFlagsAreDescribed(t *testing.T) {
+	commands(t, func(words []string, c *cobra.Command) {
+		name := strings.Join(words, " ")
+		_, offered, _ := agentctl(t, append(append([]string{"__complete"}, words...), "--")...)
+		for line := range strings.Lines(offered) {
+			flag, says, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+			if !strings.HasPrefix(flag, "--") {
+				continue
+			}
+			if len(says) < 4 || len(says) > 120 || strings.Count(says, "(") != strings.Count(says, ")") || strings.ContainsAny(says, "$`") {
+				t.Errorf("%s %s: a shell shows %q beside it", name, flag, says)
+			}
+		}
+		n := strings.Count(offered, "\n--") // all but the first
+		if flags := 0; name != "help" && name != "completion" {
+			c.Flags().VisitAll(func(*pflag.Flag) { flags++ })
+			if n+1 < flags {
+				t.Errorf("%s: %d flags are offered, want %d", name, n+1, flags)
+			}
+		}
+	})
+}
+
+// TestUnknownCommand: a name that is none is refused, with a similar one if there is, at every place
+// and whatever flags are around it. What it would ask of a command is not looked at.
+func TestUnknownCommand(t *testing.T) {
+	for _, flags := range [][2][]string{
+		{}, {nil, {"--help"}}, {nil, {"-h"}}, {nil, {"--version"}}, {nil, {"--policy", "p.toml"}}, {nil, {"--json=false", "more", "words"}},
+		{{"--socket", "/x"}, {"--help"}}, {{"--json=false"}, {"--bogus"}},
+	} {
+		for _, c := range []struct {
+			words []string
+			near  string
+		}{
+			{[]string{"verfy"}, "agentctl verify"}, {[]string{"statsu"}, "agentctl status"}, {[]string{"foo"}, ""},
+			{[]string{"app", "lst"}, "agentctl app list"}, {[]string{"key", "rotat"}, "agentctl key rotate"}, {[]string{"policy", "zzzzzzz"}, ""},
+		} {
+			args := append(append(append([]string{}, flags[0]...), c.words...), flags[1]...)
+			code, stdout, stderr := agentctl(t, args...)
+			want := fmt.Sprintf("unknown command %q", c.words[len(c.words)-1])
+			if code != exitMisuse || stdout != "" || !strings.Contains(stderr, want) || strings.Contains(stderr, "did you mean") != (c.near != "") || !strings.Contains(stderr, c.near) {
+				t.Errorf("%q: exit code %d, want %q and %q\n%s%s", args, code, want, c.near, stdout, stderr)
+			}
+		}
+	}
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"app", "--help"}, {"--version"}, {"help", "app"}, {"verify", "file", "--help"}} {
+		if code, stdout, stderr := agentctl(t, args...); code != exitOK || stdout == "" {
+			t.Errorf("%q: exit code %d\n%s", args, code, stderr)
+		}
+	}
 }
 
 // TestOfferedWords: after TAB come the words that fit: units, applications, secrets, and

@@ -90,7 +90,7 @@ func (t *terminal) printStore(store *api.Store, err error) error {
 				x.add("recovered although nothing told who wrote it: an attacker may have chosen what it contains")
 			}
 		}
-		n.draw(t.out)
+		n.draw(t)
 	})
 	if err == nil && store.Status.State != api.StateOK {
 		return &exitError{code: exitSealed, hint: store.Status.Code.Info().Hint}
@@ -150,10 +150,10 @@ func keyRetire(t *terminal, s *sockets) *cobra.Command {
 		if err != nil {
 			return misuse(fmt.Errorf("version %q is not a number", args[1]))
 		}
-		if err := s.adminSocket().Retire(c.Context(), args[0], uint32(v)); err != nil {
-			return failed(err)
-		}
-		return nil
+		err = s.adminSocket().Retire(c.Context(), args[0], uint32(v))
+		return present(t, api.RootVersion{App: args[0], Version: uint32(v)}, err, func() {
+			t.tell("", fmt.Sprintf("%s: version %d is forgotten: its secrets cannot be derived again", args[0], v), 2)
+		})
 	})
 }
 
@@ -176,7 +176,7 @@ func (t *terminal) printReplaced(r *api.Replaced, err error) error {
 		n.add("because %s", r.Reason)
 		n.add("the old key is kept as %s", r.Backup)
 		n.add("to do: enrol the new key at the verifiers (agentctl enroll request); if secrets were sealed: agentctl key recover --identity FILE --store-key KEY --recipient AGE")
-		n.draw(t.out)
+		n.draw(t)
 	})
 }
 
@@ -210,7 +210,7 @@ func keyDigest(t *terminal, s *sockets, use string, action api.DigestAction) *co
 			if len(contract.Digests) == 0 {
 				n.text = cleanLine(contract.App + ": no digest is required")
 			}
-			n.draw(t.out)
+			n.draw(t)
 		})
 	})
 	c.Flags().StringVar(&app, "app", "", "")

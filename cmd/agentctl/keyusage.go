@@ -94,7 +94,8 @@ Without --identity, salvage a store of which only the manifest is lost.
   --recipient AGE   a recovery recipient from now on; may be repeated
   --lose-on-hardware-change
                     from now on no recipient: another chip loses everything
-  --accept-rollback take a state that does not match the TPM's counter
+  --accept-rollback
+                    take a state that does not match the TPM's counter
   --trust-unknown-writer-of-this-disk
                     in place of --store-key: take over what an attacker may have
                     written. Applications derive from new roots then, and stored

@@ -23,9 +23,9 @@ Show the measurement log as the agent has it. This command does not verify the l
 verifying evidence does.
 
   --start N             number of the first record (default 0)
-  --format text         for people (default)
-  --format cel-json     TCG Canonical Event Log, JSON encoding
-  --format cel-tlv      the same in TLV, the bytes that the log head covers
+  --format FORMAT       how to print it: text (default); cel-json, the TCG Canonical Event
+                        Log in JSON; cel-tlv, the same in TLV, the bytes that the log
+                        head covers
   --json                an object with all records, byte strings in hexadecimal
 
 Examples:
@@ -82,7 +82,7 @@ func (t *terminal) printLog(l *evidence.Log) error {
 		if err != nil {
 			return misuse(fmt.Errorf("record %d: %w", r.Number, err))
 		}
-		drawEvent(new(node), r.Number, e).draw(t.out)
+		drawEvent(new(node), r.Number, e).draw(t)
 	}
 	return misuseIf(err)
 }

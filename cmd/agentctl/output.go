@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 
@@ -78,6 +77,7 @@ func present[T any](t *terminal, answer T, err error, text func()) error {
 // node is a line of a drawn tree and the lines below it.
 type node struct {
 	text     string
+	copied   bool // the text is a command to copy, which stays one line
 	children []*node
 }
 
@@ -88,35 +88,29 @@ func (n *node) add(format string, args ...any) *node {
 	return c
 }
 
-// draw writes the tree with its branches.
-func (n *node) draw(w io.Writer) {
-	fmt.Fprintln(w, n.text)
-	n.drawChildren(w, "")
+// addCommand adds a command line to copy.
+func (n *node) addCommand(line string) { n.add("%s", line).copied = true }
+
+// draw writes the tree with its branches, on a terminal in lines that fit.
+func (n *node) draw(t *terminal) {
+	t.tell("", n.text, 2)
+	n.drawBelow(t, "", t.room())
 }
 
-func (n *node) drawChildren(w io.Writer, indent string) {
+// drawBelow draws what is below n in lines of at most width columns.
+func (n *node) drawBelow(t *terminal, indent string, width int) {
 	for i, c := range n.children {
-		branch, below := n.branch(i)
-		fmt.Fprintln(w, indent+branch+c.text)
-		c.drawChildren(w, indent+below)
-	}
-}
-
-// branch returns what leads to child i, and what is in front of all below it.
-func (n *node) branch(i int) (branch, below string) {
-	if i == len(n.children)-1 {
-		return "└─ ", "   "
-	}
-	return "├─ ", "│  "
-}
-
-// drawFolded is draw in lines that fit.
-func (n *node) drawFolded(t *terminal, indent string) {
-	for i, c := range n.children {
-		branch, below := n.branch(i)
-		for _, line := range fold(indent+branch, c.text, indent+below+"  ", t.width()) {
+		branch, below := "├─ ", "│  "
+		if i == len(n.children)-1 {
+			branch, below = "└─ ", "   "
+		}
+		lines := []string{indent + branch + c.text}
+		if !c.copied {
+			lines = fold(indent+branch, c.text, indent+below+"  ", width)
+		}
+		for _, line := range lines {
 			fmt.Fprintln(t.out, line)
 		}
-		c.drawFolded(t, indent+below)
+		c.drawBelow(t, indent+below, width)
 	}
 }

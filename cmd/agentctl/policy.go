@@ -190,8 +190,8 @@ that of the gravest refusal, or 0 if all would be accepted.
   --at TIME              time of the appraisal (default: now)
   --verbose              the complete table of checks for each file
   --quiet                print no appraisal: the exit code alone says the result
-  --format FORMAT        text (default), json, or junit: XML for a CI server, a suite
-                         for each file and a test case for each check
+  --format FORMAT        how to print it: text (default), json, or junit: XML for a CI
+                         server, a suite for each file and a test case for each check
   --json                 as --format json: the appraisals, one JSON object after the
                          other
   --trust-test-root-that-vouches-for-no-hardware FILE

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -106,7 +107,7 @@ func compareWithPolicy(p *verify.Policy, all []measuredApp) []unlisted {
 func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
 	for _, u := range all {
 		if !u.Known {
-			fmt.Fprintf(t.out, "%s: no [[app]] of the policy names it\n", cleanLine(u.App))
+			t.tell("", u.App+": no [[app]] of the policy names it", 2)
 			continue
 		}
 		n := &node{text: cleanLine(fmt.Sprintf("%s: the policy does not list what is measured now", u.App))}
@@ -124,8 +125,8 @@ func (t *terminal) printUnlisted(policy string, all []unlisted, apps int) {
 		} else if !u.Digest {
 			n.add("no record has a version that it lists, to compare the files with: name evidence that has one")
 		}
-		n.add("if that is as it should be: %s", line)
-		n.draw(t.out)
+		n.add("if that is as it should be:").addCommand(line)
+		n.draw(t)
 	}
 	if len(all) == 0 {
 		fmt.Fprintf(t.out, "%s measured, all as the policy lists\n", count(apps, "application"))
@@ -159,18 +160,33 @@ func policyAddCommand(t *terminal) *cobra.Command {
 		if _, err := verify.ParsePolicy(text); err != nil {
 			return misuse(fmt.Errorf("%s: %w", policy, err))
 		}
-		for _, x := range []struct{ key, digest string }{{"declarations", declaration}, {"digests", strings.Join(args, "")}} {
+		var says []string
+		for _, x := range []struct{ what, digest string }{{"declaration", declaration}, {"digest", strings.Join(args, "")}} {
 			if x.digest == "" {
 				continue
 			}
-			if text, err = addDigest(text, app, x.key, x.digest); err != nil {
+			added, err := addDigest(text, app, x.what+"s", x.digest)
+			if err != nil {
 				return misuse(fmt.Errorf("%s: %w", policy, err))
 			}
+			did := "added the %s %s to %s"
+			if bytes.Equal(added, text) {
+				did = "the %s %s was listed already for %s"
+			}
+			text, says = added, append(says, fmt.Sprintf(did, x.what, x.digest, app))
 		}
-		if out == "" {
-			out = policy
+		out = cmp.Or(out, policy)
+		if err := t.writeOutput(out, text); err != nil {
+			return err
 		}
-		return t.writeOutput(out, text)
+		w := t.out
+		if out == "-" {
+			w = t.err // the policy went to standard output
+		}
+		for _, s := range says {
+			fmt.Fprintf(w, "%s: %s\n", cleanLine(out), cleanLine(s))
+		}
+		return nil
 	})
 	c.Flags().StringVar(&policy, "policy", "", "")
 	c.Flags().StringVar(&app, "app", "", "")

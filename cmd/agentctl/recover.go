@@ -83,7 +83,7 @@ func (t *terminal) printRewritten(r *api.Rewritten, err error) error {
 		} else {
 			n.add("store key %s, as before", r.StoreKey)
 		}
-		n.draw(t.out)
+		n.draw(t)
 	})
 	if err == nil && len(r.Kept) > 0 {
 		return &exitError{code: exitSealed}

@@ -75,14 +75,23 @@ func run(ctx context.Context, args []string, t *terminal) (code int) {
 	out := t.attend()
 	defer t.recoverFault(&code)
 	root := newRoot(t)
-	if len(args) == 0 || args[0] != cobra.ShellCompRequestCmd && args[0] != cobra.ShellCompNoDescRequestCmd {
-		givenOnce(root) // completion parses flags twice
+	completes := len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd)
+	if completes { // which parses flags twice
+		describeFlags(root)
+	} else {
+		givenOnce(root)
 	}
 	root.SetArgs(args)
 	root.SetIn(t.in)
 	root.SetOut(t.out)
 	root.SetErr(t.err)
-	err := root.ExecuteContext(ctx)
+	var err error
+	if !completes {
+		err = misnamed(args)
+	}
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if out.err != nil && (err == nil || errors.Is(err, out.err)) {
 		// The reader of the output has not seen all of it.
 		err = misuse(fmt.Errorf("write standard output: %w", durable.Cause(out.err)))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -60,8 +61,8 @@ func showCommand(t *terminal) *cobra.Command {
 		case t.json:
 			return misuse(fmt.Errorf("%s is not evidence, and --json shows evidence only", args[0]))
 		}
-		drawn.draw(t.out)
-		fmt.Fprintln(t.out, "Nothing above was verified: `agentctl verify` does that.")
+		drawn.draw(t)
+		t.tell("", "Nothing above was verified: `agentctl verify` does that.", 2)
 		return nil
 	})
 	c.Flags().BoolVar(&all, "pcrs", false, "")
@@ -270,12 +271,7 @@ func drawFirmwareLog(top *node, b []byte) {
 }
 
 // count returns n things, in words.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
+func count(n int, thing string) string { return text.Count(n, thing) }
 
 func drawCertificates(top *node, list []evidence.Bytes) {
 	if len(list) == 0 {

@@ -125,7 +125,7 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 		n.add("anchor: a report %v old", time.Duration(st.Anchor.AgeMilliseconds)*time.Millisecond)
 	}
 	n.add("batches: %d fresh, %d anchored, %d failed; %d statements", st.Batches.Fresh, st.Batches.Anchored, st.Batches.Failed, st.Batches.Statements)
-	n.draw(t.out)
+	n.draw(t)
 }
 
 // machineLine says what the machine was found to be, and why; empty if that is not known.
@@ -168,7 +168,7 @@ func selfCommand(t *terminal, s *sockets) *cobra.Command {
 					e.add("digest %s", x.Digest)
 				}
 			}
-			n.draw(t.out)
+			n.draw(t)
 		})
 	})
 }

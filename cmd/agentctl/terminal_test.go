@@ -100,7 +100,7 @@ func TestEventsOnTheirLines(t *testing.T) {
 		n := &node{}
 		details := drawEvent(n, 1, &e).children
 		var out bytes.Buffer
-		n.draw(&out)
+		n.draw(&terminal{out: &out})
 		if lines := strings.Count(out.String(), "\n"); lines != 2+len(details) || steers(out.String()) {
 			t.Errorf("%d lines: %q", lines, out.String())
 		}

@@ -52,9 +52,9 @@ docs/verify.md has the steps.
                          claim of evidence that was accepted
   --quiet                print no appraisal: the exit code alone says the verdict.
                          Errors and warnings still go to standard error
-  --format FORMAT        text (default), json, or junit: XML for a CI server, a test
-                         case for each check. What was not asserted is skipped there,
-                         or failed if it was required
+  --format FORMAT        how to print it: text (default), json, or junit: XML for a CI
+                         server, a test case for each check. What was not asserted is
+                         skipped there, or failed if it was required
   --json                 as --format json: the appraisal as JSON, with every check
 
 Instead of EVIDENCE, what other systems record. Each proves less than evidence,
@@ -67,7 +67,7 @@ and the verdict says what:
   --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow. It does
                          not date the report: the policy must say freshness = "any"
   --azure-hcl FILE       a paravisor's set: the HCL report (NV index 0x01400001),
-  --quote FILE           TPMS_ATTEST,
+  --quote FILE           the quote (TPMS_ATTEST),
   --signature FILE       its signature (TPMT_SIGNATURE, or RSASSA with SHA-256),
   --pcrs FILE            values of bank SHA-256: PCRs 0 to 23 (768 bytes), or those that
                          the quote selects, or a file of "tpm2_quote -o"; optionally

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,7 +23,24 @@ func (t *terminal) width() int {
 	return max(t.columns, leastWidth)
 }
 
-// say prints lead and text in lines that fit. The lines after the first are indented by hang
+// room returns how wide a line of an answer may be: as wide as a terminal. Elsewhere lines stay
+// whole, for programs that look for words in them.
+func (t *terminal) room() int {
+	if !t.screen && t.columns == 0 {
+		return math.MaxInt32
+	}
+	return t.width()
+}
+
+// tell prints lead and text, which may be of strangers, on a terminal in lines that fit. The lines
+// after the first are indented by hang columns.
+func (t *terminal) tell(lead, text string, hang int) {
+	for _, line := range fold(lead, cleanLine(text), strings.Repeat(" ", hang), t.room()) {
+		fmt.Fprintln(t.out, line)
+	}
+}
+
+// say prints lead and text in lines that fit, also in a file. The lines after the first are indented by hang
 // columns, so that text of strangers never begins a line.
 func (t *terminal) say(lead mark, text string, hang int) {
 	for i, line := range fold(lead.text, cleanLine(text), strings.Repeat(" ", hang), t.width()) {
@@ -54,7 +72,10 @@ func fold(lead, text, indent string, width int) []string {
 		}
 		joint = " "
 	}
-	return append(lines, strings.TrimRight(line, " "))
+	if line = strings.TrimRight(line, " "); line == "" && len(lines) > 0 {
+		return lines // the text ends with spaces
+	}
+	return append(lines, line)
 }
 
 // pieces cuts a word into pieces of at most width columns.

@@ -59,6 +59,7 @@ func TestTab(t *testing.T) {
 				{"agentctl app ", "add disable enable list reload show"},
 				{"agentctl help enroll ", "activate challenge finish request"},
 				{"agentctl verify --p", "--pcrs --policy --public-key"},
+				{"agentctl verify --c", "--certificate --collateral --crl revocation"}, // with what each is for
 				{"agentctl app add --root " + image + " ", "first.service third.service"},
 				{"agentctl app enable --root " + image + " ", "first.service second.service"},
 				{"agentctl app show ", "billing web"},
