@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cvm-agentd/agentd/internal/unitfile"
+	"github.com/cvm-agentd/agentd/launch"
 )
 
 const completionUsage = `Usage: agentctl completion bash|zsh|fish
@@ -73,6 +74,8 @@ func flagOffers(s *sockets) map[string]offer {
 		"policy check format": fixed(formatText, formatJSON, formatJUnit),
 		"log format":          fixed("text", "cel-json", "cel-tlv"),
 		"product":             fixed("milan", "genoa", "turin"),
+		"policy launch cpu":   fixed(launch.CPUs()...),
+		"policy launch vmm":   fixed(vmms()...),
 	}
 }
 
@@ -164,6 +167,14 @@ func plainWords(words []string, typed string) []string {
 
 func fixed(words ...string) offer {
 	return func(*cobra.Command, []string) []string { return words }
+}
+
+// vmms are the programs of hosts that policy launch knows.
+func vmms() (out []string) {
+	for _, v := range launch.VMMs() {
+		out = append(out, string(v))
+	}
+	return out
 }
 
 // appWords offers the declared applications: those that the agent knows, and for callers

@@ -175,6 +175,8 @@ func TestOfferedWords(t *testing.T) {
 		{[]string{"key", "rotate", admin, "b"}, "billing"},
 		{[]string{"verify", "--format", ""}, "json junit text"},
 		{[]string{"policy", "check", "--format", "j"}, "json junit"},
+		{[]string{"policy", "launch", "--vmm", ""}, "ec2 gce qemu"},
+		{[]string{"policy", "launch", "--cpu", "EPYC-G"}, "EPYC-Genoa EPYC-Genoa-v1 EPYC-Genoa-v2"},
 		{[]string{"export", "--format", ""}, "files gotpm"},
 		{[]string{"key", "authorize", admin, "--app", ""}, "billing web"},
 		{[]string{"unseal", admin, "--name", ""}, "cookie token"},
@@ -204,7 +206,7 @@ func TestNoLibraryWords(t *testing.T) {
 	for _, file := range []string{"twice.json", "half.json", "other.json", "list.json", "number.json", "binary", "text", "empty", "page.html", "app.toml", "missing", "."} {
 		for _, command := range []string{
 			"show", "export --out out", "collateral fetch --dir dir", "policy explain", "policy check --policy app.toml", "policy init --from",
-			"policy enrolment", "policy ek-roots", "policy reference", "enroll challenge --keep kept", "enroll activate", "enroll finish --kept",
+			"policy enrolment", "policy ek-roots", "policy reference", "policy launch --vcpus 1 --cpu EPYC --firmware", "policy id-block check --auth other.json --block", "policy id-block create --measurement 00 --block b --auth a --id-key", "enroll challenge --keep kept", "enroll activate", "enroll finish --kept",
 			"verify --accept-replay --policy", "verify --accept-replay --snp-report", "verify --accept-replay --azure-hcl", "key recover --recipient age1 --identity",
 			"attest --nonce 00000000000000000000000000000000 --public-key", "log --start", "key derive --label x --length", "status --wait", "key retire x",
 		} {

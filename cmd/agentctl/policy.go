@@ -26,6 +26,8 @@ Policies say which evidence is acceptable (docs/policy.md).
   add-digest DIGEST           list a digest of an application
   enrolment RECORD...         rules for attestation keys that were enrolled
   ek-roots FILE...            authorities that may have certified their TPMs
+  launch --firmware FILE      launch measurements, from the files of a launch
+  id-block COMMAND            sign what a host may launch, and check such a signature
 
 Examples:
   agentctl policy init --from golden.json --out policy.toml
@@ -35,7 +37,7 @@ Examples:
 `
 
 func policyCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t))
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]

@@ -55,6 +55,7 @@ var answers = map[string]reflect.Type{
 	"policy check":         reflect.TypeFor[dryRun](), // for each file
 	"policy diff":          reflect.TypeFor[policyDifference](),
 	"policy explain":       reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
+	"policy launch":        reflect.TypeFor[launchRules](),
 	"policy reference":     reflect.TypeFor[references](),
 	"seal":                 reflect.TypeFor[api.Sealed](),
 	"seal --what-if":       reflect.TypeFor[api.Contract](),
@@ -63,6 +64,9 @@ var answers = map[string]reflect.Type{
 	"status":               reflect.TypeFor[api.Status](),
 	"verify":               reflect.TypeFor[verify.Appraisal](),
 	"version":              reflect.TypeFor[versions](),
+
+	"policy id-block check":  reflect.TypeFor[idBlock](),
+	"policy id-block create": reflect.TypeFor[idBlock](),
 }
 
 // otherwise are the commands that hand out what was asked for and not an answer, with what that is.

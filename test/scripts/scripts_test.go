@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/cvm-agentd/agentd/internal/launchtest"
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
@@ -65,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"kds":      serveKDS,
 			"strip":    strip,
 			"report":   reportOf,
+			"firmware": firmware,
 		},
 	})
 }
@@ -112,6 +114,14 @@ func halt(ts *testscript.TestScript, _ bool, args []string) {
 	m := running(ts, args)
 	machines.Delete(key(ts, args[0]))
 	ts.Check(m.Stop())
+}
+
+// firmware is "firmware FILE": it writes a small image of a firmware for direct boot.
+func firmware(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: firmware FILE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), launchtest.OVMF().Bytes(), 0o600))
 }
 
 // powercut is "powercut DIR".
