@@ -98,7 +98,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 		certificates[i] = c
 	}
 	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil {
-		by := a.report.Vouch(f, a.ak)
+		by := a.report.Vouch(f, a.known())
 		if report.CheckCommitment(f, a.report, e.ReportData()) && f.Met(report.VouchedKey) && f.Met(a.platform.Definitions()...) {
 			a.structure = a.tie(by)
 		}
@@ -106,6 +106,15 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog, a.p.FirmwareLog == rule.Required)
 	a.judgePolicy()
+}
+
+// known returns what is known of the AK apart from the report.
+func (a *appraiser) known() report.Known {
+	k := report.Known{AK: a.ak}
+	if a.ak != nil {
+		k.EK = a.p.EnrolledWith(a.ak.Name)
+	}
+	return k
 }
 
 // tie returns what a structure that vouches for the AK amounts to. Software that is not the
@@ -268,7 +277,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 // skipRaw skips what raw material never contains, and lists of checks that this kind of
 // it does not undergo.
 func (a *appraiser) skipRaw(why string, lists ...[]check.Definition) {
-	for _, list := range append(lists, report.BindingDefinitions, replay.Definitions, anchorDefinitions) {
+	for _, list := range append(lists, report.BindingDefinitions, sevsnp.SVSMBindingDefinitions, replay.Definitions, anchorDefinitions) {
 		a.SkipAll(list, why)
 	}
 }
@@ -295,8 +304,8 @@ var anchorDefinitions = slices.Concat(quote.AnchorDefinitions, replay.AnchorDefi
 // definitions are those of all rooms, in the order in which checks are listed.
 var definitions = slices.Concat(
 	statement.Definitions, quote.KeyDefinitions, quote.Definitions, quote.AnchorDefinitions,
-	reportDefinitions, bareDefinitions, paravisor.Definitions,
-	report.BindingDefinitions, paravisor.BindingDefinitions,
+	reportDefinitions, bareDefinitions, paravisor.Definitions, sevsnp.SVSMDefinitions,
+	report.BindingDefinitions, paravisor.BindingDefinitions, sevsnp.SVSMBindingDefinitions,
 	replay.Definitions, replay.AnchorDefinitions, replay.FirmwareDefinitions,
 	rule.Definitions(),
 )

@@ -45,6 +45,10 @@ const (
 	AnchorClock             CheckID = "anchor.clock"
 	AnchorGuestClock        CheckID = "anchor.guest-clock"
 
+	SVSMManifest          CheckID = "svsm.manifest"
+	SVSMWithin            CheckID = "svsm.manifest-within"
+	BindingEndorsementKey CheckID = "binding.endorsement-key"
+
 	ReportKind           CheckID = "report.kind"
 	ReportDecode         CheckID = "report.decode"
 	ReportSigner         CheckID = "report.signer"

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
-	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
 )
@@ -24,10 +23,12 @@ func (*otherPlatform) Split(_ *check.Findings, raw []byte) ([]byte, [][]byte) { 
 func (*otherPlatform) Definitions() []check.Definition                        { return nil }
 func (*otherPlatform) Genuine() []check.ID                                    { return nil }
 
-func (*otherPlatform) Vouch(f *check.Findings, _ *tpmwire.Key) report.Voucher {
+func (*otherPlatform) Vouch(f *check.Findings, _ report.Known) report.Voucher {
 	f.Skip(report.VouchedKey.ID, "it names no key")
 	return report.ByGuest
 }
+
+func (*otherPlatform) Over(data [report.DataSize]byte) [report.DataSize]byte { return data }
 
 func (p *otherPlatform) Data() (data [report.DataSize]byte) { copy(data[:], p.body); return data }
 func (p *otherPlatform) Measurement() []byte                { return p.body[report.DataSize:] }

@@ -134,6 +134,7 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	v.platforms = report.Platforms{
 		evidence.ReportSNP:       amd,
 		evidence.ReportParavisor: &paravisor.Platform{SNP: amd},
+		evidence.ReportSVSM:      &sevsnp.SVSM{SNP: amd},
 	}
 	return v, nil
 }

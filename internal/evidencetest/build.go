@@ -253,6 +253,10 @@ func (c *cook) wrapped(e *evidence.Evidence, data [64]byte) (report []byte, cert
 		e.Report.Kind = evidence.ReportParavisor
 		return c.HCL.wrap(c.tb, &c.Report, c.AK, data)
 	}
+	if c.SVSM != nil {
+		e.Report.Kind = evidence.ReportSVSM
+		return c.SVSM.wrap(c.tb, &c.Report, c.AK, data)
+	}
 	return c.Report.make(c.tb, data)
 }
 

@@ -57,6 +57,7 @@ type Recipe struct {
 	Batch    Moment
 
 	Report         Report
+	SVSM           *SVSM                                     // what an SVSM puts around the report; nil for a bare one
 	HCL            *HCL                                      // structure of a paravisor around the report; nil for a bare one
 	ReportOf       func(evidence.Snapshot) evidence.Snapshot // what the report names as its subject
 	Document       func(*evidence.Evidence)                  // last

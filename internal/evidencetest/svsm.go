@@ -7,7 +7,9 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
+	"crypto/sha512"
 	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -35,11 +37,10 @@ func EK(letter byte) []byte {
 // which the last must be odd. Its modulus is a prime number, so that its private exponent is
 // easy to compute: what a guest does that passes the beginning of the key as a nonce, and lets
 // the SVSM append the rest.
-func KeyEndingIn(tb testing.TB, tail []byte) *AK {
-	tb.Helper()
+func KeyEndingIn(tail []byte) *AK {
 	const size = 256
 	if len(tail) > size-16 || tail[len(tail)-1]&1 == 0 {
-		tb.Fatal("no modulus can end so")
+		panic("no modulus can end so")
 	}
 	b := append(bytes.Repeat([]byte{0xff}, size-len(tail)), tail...)
 	n, step := new(big.Int).SetBytes(b), new(big.Int).Lsh(big.NewInt(1), uint(8*len(tail)))
@@ -49,7 +50,7 @@ func KeyEndingIn(tb testing.TB, tail []byte) *AK {
 	k := RSAKeyOf(&rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}}, tpm2.TPMAlgRSASSA)
 	order := new(big.Int).Sub(n, big.NewInt(1))
 	if k.RSA.D = new(big.Int).ModInverse(big.NewInt(65537), order); k.RSA.D == nil {
-		tb.Fatal("the exponent has no inverse")
+		panic("the exponent has no inverse")
 	}
 	return k
 }
@@ -62,6 +63,43 @@ func signPrime(key *rsa.PrivateKey, digest []byte) []byte {
 	em := append([]byte{0, 1}, bytes.Repeat([]byte{0xff}, size-3-len(info))...)
 	em = append(append(em, 0), info...)
 	return new(big.Int).Exp(new(big.Int).SetBytes(em), key.D, key.N).FillBytes(make([]byte, size))
+}
+
+// SVSM describes what an SVSM puts around the report of evidence.
+type SVSM struct {
+	Manifest func(ak []byte) []byte // of its vTPM, given the recipe's AK; nil for version 1 with the key 'e' and that AK
+	Nonce    func([]byte) []byte    // what the SVSM is asked with: 64 bytes
+	Hashed   []byte                 // what it hashes after the nonce; nil for the manifest
+	Bytes    func([]byte) []byte    // report and manifest
+}
+
+// NewSVSM returns a recipe for good evidence of a machine with an SVSM and a Genoa processor.
+func NewSVSM() *Recipe {
+	r := New()
+	r.SVSM = new(SVSM)
+	return r
+}
+
+// wrap makes the report over data and the manifest, and appends that.
+func (s *SVSM) wrap(tb testing.TB, r *Report, ak *AK, data [64]byte) (report []byte, certificates [][]byte) {
+	tb.Helper()
+	manifest, nonce := Manifest(EK('e'), ak.Public()), data[:]
+	if s.Manifest != nil {
+		manifest = s.Manifest(ak.Public())
+	}
+	if s.Nonce != nil {
+		nonce = s.Nonce(nonce)
+	}
+	hashed := manifest
+	if s.Hashed != nil {
+		hashed = s.Hashed
+	}
+	report, certificates = r.make(tb, sha512.Sum512(slices.Concat(nonce, hashed)))
+	report = append(report, manifest...)
+	if s.Bytes != nil {
+		report = s.Bytes(report)
+	}
+	return report, certificates
 }
 
 // Manifest returns the manifest of an SVSM's vTPM, of version 1.

@@ -48,12 +48,7 @@ func (m *Manifest) Bytes() []byte {
 
 // ParseManifest reads exactly one manifest of the vTPM service. There is one form for each
 // version, and nothing may follow. The endorsement key must be a restricted key that only
-// decrypts, the attestation key a restricted key that only signs.
-//
-// No proper suffix of a manifest may be a manifest. What the firmware signs is a hash of nonce
-// and manifest without a border between them. If an SVSM took a nonce of any size, root of the
-// guest could pass 64 bytes and the beginning of a manifest of its own as the nonce, and the
-// genuine manifest would be the rest: of a modulus, for example.
+// decrypts, the attestation key a restricted key that only signs. See also [ManifestWithin].
 func ParseManifest(b []byte) (*Manifest, error) {
 	if len(b) < 8 || len(b) > MaxManifest {
 		return nil, fmt.Errorf("manifest of %d bytes, want 8 to %d", len(b), MaxManifest)
@@ -72,12 +67,20 @@ func ParseManifest(b []byte) (*Manifest, error) {
 			return nil, fmt.Errorf("attestation key of the manifest: %w", err)
 		}
 	}
+	return m, nil
+}
+
+// ManifestWithin returns an error if a proper suffix of a manifest is a manifest itself. What
+// the firmware signs is a hash of nonce and manifest without a border between them. If an SVSM
+// took a nonce of any size, root of the guest could pass 64 bytes and the beginning of a manifest
+// of its own as the nonce, and the genuine manifest would be the rest: of a modulus, for example.
+func ManifestWithin(b []byte) error {
 	for i := 1; i < len(b); i++ {
 		if what := manifestLike(b[i:]); what != "" {
-			return nil, fmt.Errorf("the last %d bytes of the manifest are %s: what comes before them may have been part of the nonce", len(b)-i, what)
+			return fmt.Errorf("the last %d bytes of the manifest are %s: what comes before them may have been part of the nonce", len(b)-i, what)
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // parseKeys reads the keys of a manifest that begins with a version.

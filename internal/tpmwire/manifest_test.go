@@ -38,6 +38,9 @@ func TestManifest(t *testing.T) {
 			"version 1, RSA 4096": {Version: 1, EK: ek, AK: rsaAK(nil)},
 		} {
 			m, err := tpmwire.ParseManifest(want.Bytes())
+			if err := tpmwire.ManifestWithin(want.Bytes()); err != nil {
+				t.Errorf("%s, %s: %v", keys, name, err)
+			}
 			if err != nil || m.Version != want.Version || !bytes.Equal(m.EK, want.EK) || !bytes.Equal(m.AK, want.AK) || (m.AK == nil) != (want.AK == nil) {
 				t.Errorf("%s, %s: %+v, %v", keys, name, m, err)
 			}
@@ -111,7 +114,11 @@ func TestManifestRefused(t *testing.T) {
 		"ends with version 1, one key":  {v1(ek, rsaAK(v1(ak))), "manifest of version 1"},
 		"ends with all services":        {v1(ek, rsaAK(services)), "all services"},
 	} {
-		if m, err := tpmwire.ParseManifest(c.b); err == nil || !strings.Contains(err.Error(), c.says) {
+		m, err := tpmwire.ParseManifest(c.b)
+		if err == nil {
+			err = tpmwire.ManifestWithin(c.b)
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %+v, %v, want %q", name, m, err, c.says)
 		}
 	}
@@ -135,7 +142,7 @@ func FuzzManifest(f *testing.F) {
 		if !bytes.Equal(m.Bytes(), b) {
 			t.Errorf("%x is read as %x", b, m.Bytes())
 		}
-		for i := 1; i < len(b); i++ {
+		for i := 1; i < len(b) && tpmwire.ManifestWithin(b) == nil; i++ {
 			if _, err := tpmwire.ParseManifest(b[i:]); err == nil {
 				t.Errorf("the last %d bytes of %x are a manifest too", len(b)-i, b)
 			}

@@ -80,7 +80,8 @@ func (r *Report) Data() (data [report.DataSize]byte) {
 // Vouch checks that the runtime data name the AK: the same modulus and exponent, which is all
 // that they say of a key. Without it, an attacker could quote with a TPM in software, under the
 // runtime data of a genuine one.
-func (r *Report) Vouch(f *check.Findings, ak *tpmwire.Key) report.Voucher {
+func (r *Report) Vouch(f *check.Findings, known report.Known) report.Voucher {
+	ak := known.AK
 	if ak == nil || r.key == nil {
 		return report.ByGuest
 	}

@@ -5,7 +5,6 @@
 package report
 
 import (
-	"bytes"
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -75,17 +74,27 @@ const (
 // A Report is what a report of any platform says. It proves something only if every check
 // of its platform passed.
 type Report interface {
-	Data() [DataSize]byte           // from the guest: REPORT_DATA, or where the structure around the report has them
+	Data() [DataSize]byte           // REPORT_DATA, or where the structure around the report has the guest's 64 bytes
 	Measurement() []byte            // launch measurement
 	Privileged() bool               // made for the most privileged software in the guest
 	ReportID() string               // name of this boot of the guest, which the platform chose, in hexadecimal; empty if it shows none
 	Root() (name string, test bool) // root of the chain, of a genuine report only
 
+	// Over returns what Data is if the report was made over these 64 bytes of the guest: the
+	// bytes themselves, or a hash of them and of the structure.
+	Over(data [DataSize]byte) [DataSize]byte
+
 	// Vouch decides [VouchedKey] about the AK, or skips it if the structure names no attestation
 	// key, and returns what vouches for the AK if the firmware is what the structure says. Any
 	// guest can imitate a structure: only a launch measurement that the policy lists as of that
-	// kind makes it count. Ak is nil if no signature can be verified with it.
-	Vouch(f *check.Findings, ak *tpmwire.Key) Voucher
+	// kind makes it count.
+	Vouch(f *check.Findings, k Known) Voucher
+}
+
+// Known is what is known of an attestation key apart from the report.
+type Known struct {
+	AK *tpmwire.Key // nil if no signature can be verified with it
+	EK []byte       // name of the endorsement key with which the policy enrolled it; nil if it has no enrolment
 }
 
 // Platforms are the rooms by the kind of report.
@@ -103,7 +112,7 @@ func (p Platforms) Of(f *check.Findings, kind evidence.ReportKind) Platform {
 
 // CheckCommitment checks that the report was made for this evidence.
 func CheckCommitment(f *check.Findings, r Report, want [DataSize]byte) bool {
-	return compare(f, Commitment.ID, r, want[:], "the report was made for another agent key, AK, quote, tree or log")
+	return compare(f, Commitment.ID, r, want, "the report was made for another agent key, AK, quote, tree or log")
 }
 
 // CheckExpected compares a bare report's data with what the verifier expects. A shorter
@@ -115,11 +124,11 @@ func CheckExpected(f *check.Findings, r Report, want []byte) {
 	case r != nil:
 		var padded [DataSize]byte
 		copy(padded[:], want)
-		compare(f, ExpectedData.ID, r, padded[:], "REPORT_DATA is not the expected: an old report, or one made for another purpose")
+		compare(f, ExpectedData.ID, r, padded, "REPORT_DATA is not the expected: an old report, or one made for another purpose")
 	}
 }
 
-func compare(f *check.Findings, id check.ID, r Report, want []byte, sentence string) bool {
-	got := r.Data()
-	return f.Decide(id, bytes.Equal(got[:], want), hex.EncodeToString(want), hex.EncodeToString(got[:]), "%s", sentence)
+func compare(f *check.Findings, id check.ID, r Report, data [DataSize]byte, sentence string) bool {
+	got, want := r.Data(), r.Over(data)
+	return f.Decide(id, got == want, hex.EncodeToString(want[:]), hex.EncodeToString(got[:]), "%s", sentence)
 }

@@ -135,6 +135,18 @@ func EnrolmentOf(r *keys.Enrolment) Enrolment {
 	return Enrolment{Type: r.Type, EK: r.EK.String(), AK: r.AK.String(), EKIssuer: r.EKIssuer, EKCertificates: string(certificates), Enrolled: r.Enrolled.UTC().Format(time.RFC3339)}
 }
 
+// EnrolledWith returns the name of the endorsement key with which the policy enrolled an
+// attestation key of this name; nil if it has no record of it.
+func (r *AKRules) EnrolledWith(ak []byte) []byte {
+	name := hex.EncodeToString(ak)
+	for _, e := range r.Enrolments {
+		if e.AK == name {
+			return e.record(false, func(string, error) {}).EK // the policy was checked
+		}
+	}
+	return nil
+}
+
 // check checks a record, and tells a member that is wrong from a record that is.
 func (e *Enrolment) check(f *faults, key string) {
 	if !f.given(key+".ek", e.EK != "") || !f.given(key+".ak", e.AK != "") || !f.given(key+".enrolled", e.Enrolled != "") {

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -74,13 +73,16 @@ func Of(r report.Report) *Report {
 func (r *Report) SEVSNP() *Report { return r }
 
 // Vouch finds that nothing vouches for a key: REPORT_DATA is what the guest put there.
-func (*Report) Vouch(f *check.Findings, _ *tpmwire.Key) report.Voucher {
+func (*Report) Vouch(f *check.Findings, _ report.Known) report.Voucher {
 	f.Skip(report.VouchedKey.ID, "there is no structure around the report that names an attestation key")
 	return report.ByGuest
 }
 
 // Data returns REPORT_DATA.
 func (r *Report) Data() [report.DataSize]byte { return r.ReportData }
+
+// Over returns data: the guest puts its bytes into REPORT_DATA as they are.
+func (*Report) Over(data [report.DataSize]byte) [report.DataSize]byte { return data }
 
 // Measurement returns MEASUREMENT.
 func (r *Report) Measurement() []byte { return r.Report.Measurement[:] }
