@@ -93,7 +93,8 @@ var explained = []struct{ root, tables, part, words string }{
 	{trusting(tpmRoot), certified(tpmRoot.certify('e', nil)), "demands", `A certificate of its TPM leads to "CN=TPM root"`},
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "demands", "If its enrolment contains a certificate"},
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
-	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "everything is refused"},
+	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "the word of the measured SVSM"},
+	{"", "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "unchecked", "a nonce of 64 bytes"},
 }
 
 // oneOfMany is how a list of one is spoken of as if it were many.

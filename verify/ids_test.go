@@ -45,9 +45,9 @@ const (
 	AnchorClock             CheckID = "anchor.clock"
 	AnchorGuestClock        CheckID = "anchor.guest-clock"
 
-	SVSMManifest          CheckID = "svsm.manifest"
-	SVSMWithin            CheckID = "svsm.manifest-within"
-	BindingEndorsementKey CheckID = "binding.endorsement-key"
+	SVSMManifest         CheckID = "svsm.manifest"
+	SVSMWithin           CheckID = "svsm.manifest-within"
+	PolicyEndorsementKey CheckID = "policy.endorsement-key"
 
 	ReportKind           CheckID = "report.kind"
 	ReportDecode         CheckID = "report.decode"

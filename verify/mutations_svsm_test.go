@@ -131,8 +131,8 @@ var svsmMutations = []mutation{
 	{id: BindingVouchedKey, name: "case 51 the manifest names another attestation key", policy: asksSVSM, recipe: manifest(func([]byte) []byte {
 		return evidencetest.Manifest(evidencetest.EK('e'), evidencetest.ECCKey('x').Public())
 	})},
-	{id: BindingEndorsementKey, name: "case 51 enrolled with another vTPM, version 0", policy: listed("svsm", "") + enrolledWith('e'), recipe: manifest(version0('g'))},
-	{id: BindingEndorsementKey, name: "case 51 enrolled with another vTPM, version 1", policy: asksSVSM + enrolledWith('g'), recipe: svsm(nil)},
+	{id: PolicyEndorsementKey, name: "case 51 enrolled with another vTPM, version 0", policy: listed("svsm", "") + enrolledWith('e'), recipe: manifest(version0('g'))},
+	{id: PolicyEndorsementKey, name: "case 51 enrolled with another vTPM, version 1", policy: asksSVSM + enrolledWith('g'), recipe: svsm(nil)},
 	{id: ReportSignature, name: "an SVSM's report altered", policy: asksSVSM, recipe: svsmBytes(flip(0x140, 1))},
 	{id: PolicyVMPL, name: "case 55 an SVSM's structure from VMPL 1", policy: listed("svsm", ""), recipe: vmpl(1)},
 	{id: PolicyBinding, name: "case 55 an SVSM's structure from VMPL 1, and the policy accepts that level", policy: listed("svsm", "binding = \"svsm\"\nvmpl = [0, 1]"), recipe: vmpl(1)},

@@ -119,7 +119,7 @@ const (
 	BindingNone          = rule.BindingNone          // nothing ties the vTPM to the report
 	BindingGuestAsserted = rule.BindingGuestAsserted // the guest's own software put AK and agent key into its report
 	BindingParavisor     = rule.BindingParavisor     // a measured paravisor at VMPL 0 vouches for the AK
-	BindingSVSM          = rule.BindingSVSM          // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
+	BindingSVSM          = rule.BindingSVSM          // a measured SVSM at VMPL 0 vouches for the vTPM
 
 	AKNone      = rule.AKNone      // only the report speaks for it
 	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record

@@ -53,18 +53,25 @@ func Files(e *evidence.Evidence) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	reportData := e.ReportData()
+	report, manifest := split(e)
+	reportData, what := e.ReportData(), "the 64 bytes that the report must contain, in hexadecimal"
+	if manifest != nil {
+		what = "the 64 bytes that the SVSM hashed before the manifest, in hexadecimal"
+	}
 	files = append(files,
 		File{"ak.pem", "attestation key of the quotes, SubjectPublicKeyInfo", key},
 		File{"ak.pub", "attestation key of the quotes, TPMT_PUBLIC", e.AK},
-		File{"report.bin", "attestation report, as the firmware produced it", e.Report.Bytes},
-		File{"report-data", "the 64 bytes that the report must contain, in hexadecimal", hexLine(reportData[:])},
+		File{"report.bin", "attestation report, as the firmware produced it", report},
+		File{"report-data", what, hexLine(reportData[:])},
 		File{"statement.json", "what the caller asked to have attested", e.Statement},
 		File{"agent.pem", "agent key, SubjectPublicKeyInfo", agentKey},
 		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(&e.Batch, e.AnchorDigest())},
 		File{"agent.sig", "signature of the agent key, Ed25519", e.AgentSignature},
 	)
-	if e.Report.Kind == evidence.ReportSNP && len(e.Certificates) > 0 {
+	if manifest != nil {
+		files = append(files, File{"manifest.bin", "manifest of the SVSM's vTPM: the report is over SHA-512 of report data and manifest", manifest})
+	}
+	if (e.Report.Kind == evidence.ReportSNP || manifest != nil) && len(e.Certificates) > 0 {
 		files = append(files, File{"report-certificates.bin", "report followed by its certificate table", reportWithTable(e)})
 	}
 	if e.Log != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/proto/sevsnp"
@@ -15,7 +16,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // ErrBanks is returned for a quote of more than one PCR bank, for which the attestation
@@ -25,6 +28,10 @@ var ErrBanks = errors.New("the quote covers more than one PCR bank, which go-tpm
 // GoTPM returns e as the serialised message attest.Attestation of go-tpm-tools, which its
 // server.VerifyAttestation reads. Its option Nonce is the qualifying data of the quote
 // ([evidence.QuoteData]), not the nonce of the statement.
+//
+// If an SVSM asked for the report, it returns the message attest.SevSnpSvsmAttestation, which
+// "gotpm verify debug svsm" reads. Its option tee-nonce is the report data
+// ([evidence.Evidence.ReportData]).
 func GoTPM(e *evidence.Evidence) ([]byte, error) {
 	if len(e.Batch.PCRs) != 1 {
 		return nil, fmt.Errorf("export attestation message: %w", ErrBanks)
@@ -46,19 +53,41 @@ func GoTPM(e *evidence.Evidence) ([]byte, error) {
 			Pcrs:   &tpm.PCRs{Hash: tpm.HashAlgo(alg), Pcrs: values},
 		}},
 	}
-	if e.Report.Kind == evidence.ReportSNP {
-		report, err := snpAttestation(e)
-		if err != nil {
-			return nil, fmt.Errorf("export attestation message: %w", err)
-		}
-		message.TeeAttestation = &attest.Attestation_SevSnpAttestation{SevSnpAttestation: report}
+	if e.Report.Kind != evidence.ReportSNP && e.Report.Kind != evidence.ReportSVSM {
+		return proto.Marshal(message)
 	}
-	return proto.Marshal(message)
+	report, err := snpAttestation(e)
+	if err != nil {
+		return nil, fmt.Errorf("export attestation message: %w", err)
+	}
+	if e.Report.Kind == evidence.ReportSNP {
+		message.TeeAttestation = &attest.Attestation_SevSnpAttestation{SevSnpAttestation: report}
+		return proto.Marshal(message)
+	}
+	_, encoded := split(e)
+	m, err := tpmwire.ParseManifest(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("export attestation message: %w", err)
+	}
+	return proto.Marshal(&attest.SevSnpSvsmAttestation{
+		Attestation: message, SevSnpAttestation: report,
+		VtpmServiceManifest: encoded, VtpmServiceManifestVersion: strconv.FormatUint(uint64(m.Version), 10),
+	})
+}
+
+// split returns the report of the firmware, and the manifest that an SVSM has after it.
+func split(e *evidence.Evidence) (report, manifest []byte) {
+	if e.Report.Kind != evidence.ReportSVSM {
+		return e.Report.Bytes, nil
+	}
+	at := min(snp.ReportSize, len(e.Report.Bytes))
+	return e.Report.Bytes[:at:at], e.Report.Bytes[at:]
 }
 
 // snpAttestation returns report and chain as the message of go-sev-guest.
 func snpAttestation(e *evidence.Evidence) (*sevsnp.Attestation, error) {
-	report, err := abi.ReportToProto(e.Report.Bytes)
+	signed, _ := split(e)
+	report, err := abi.ReportToProto(signed)
 	if err != nil {
 		return nil, fmt.Errorf("decode report: %w", err)
 	}
@@ -97,5 +126,6 @@ func vlek(report []byte) bool {
 // extended guest request (GHCB specification, section 4.1.8.1). The tools of go-sev-guest read
 // such a file as "bin".
 func reportWithTable(e *evidence.Evidence) []byte {
-	return append(bytes.Clone(e.Report.Bytes), abi.CertsFromProto(chain(e)).Marshal()...)
+	report, _ := split(e)
+	return append(bytes.Clone(report), abi.CertsFromProto(chain(e)).Marshal()...)
 }

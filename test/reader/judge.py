@@ -7,6 +7,7 @@ import history
 import keys
 import paravisor
 import report
+import svsm
 import tpm
 from strict import Refused
 
@@ -83,23 +84,27 @@ def _anchor(v, doc, q, old):
 
 def _report(v, doc, case, key):
     kind, data, blob = doc["report"]["kind"], doc["report"]["bytes"], None
-    if kind not in ("sev-snp", "azure-hcl"):
+    around = {"azure-hcl": ("paravisor.decode", paravisor.Blob), "sev-snp-svsm": ("svsm.manifest", svsm.Manifest)}
+    if kind != "sev-snp" and kind not in around:
         v.failed.add("report.kind")
         return None
-    if kind == "azure-hcl":
-        blob = v.check("paravisor.decode", paravisor.Blob, data)
+    if kind in around:
+        blob = v.check(around[kind][0], around[kind][1], data)
         if blob is None:
             return None
         data = blob.report
     decoded = v.check("report.decode", report.Report, data)
     if decoded is None:
         return None
-    said = decoded.report_data
-    if blob is not None:
-        paravisor.judge(v, blob, decoded, key)
-        said = blob.data
     v.failed |= report.judge(decoded, (doc["certificates"] or []) + case["certificates"], case)
-    v.true("binding.report-data", said == commitments.report_data(doc))
+    if kind == "sev-snp-svsm":
+        svsm.judge(v, blob, decoded, key, doc)
+    else:
+        said = decoded.report_data
+        if blob is not None:
+            paravisor.judge(v, blob, decoded, key)
+            said = blob.data
+        v.true("binding.report-data", said == commitments.report_data(doc))
     v.true("policy.debug", not decoded.policy >> 19 & 1)
     v.true("policy.migration-agent", not decoded.policy >> 18 & 1)
     v.true("policy.guest-reserved", decoded.policy >> 17 & 1 and not decoded.policy >> 26)

@@ -12,7 +12,7 @@ import (
 // BindingRules are rules about what ties the vTPM to the report.
 type BindingRules struct {
 	quiet
-	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. See below: nothing that this version verifies gives |svsm|. |none| also accepts a bare report, which vouches for no vTPM. |paravisor| needs evidence of an Azure machine, or a paravisor's set, and VMPL 0. Such a set contains neither a log nor a caller, and does not name its attestation key: rules about these refuse it"`
+	Binding Binding `toml:"binding,omitempty" value:"one none guest-asserted paravisor svsm" default:"\"guest-asserted\"" doc:"the weakest binding that is acceptable: |guest-asserted|, |paravisor|, |svsm|. |none| also accepts a bare report, which vouches for no vTPM. |paravisor| needs evidence of an Azure machine, or a paravisor's set, and VMPL 0. Such a set contains neither a log nor a caller, and does not name its attestation key: rules about these refuse it. |svsm| needs evidence of a machine with an SVSM, VMPL 0, and, if the SVSM names no attestation key, an |[[enrolment]]|"`
 }
 
 // Binding says what ties the vTPM to the report.
@@ -23,7 +23,7 @@ const (
 	BindingNone          Binding = "none"           // nothing ties the vTPM to the report
 	BindingGuestAsserted Binding = "guest-asserted" // the guest's own software put AK and agent key into its report
 	BindingParavisor     Binding = "paravisor"      // a measured paravisor at VMPL 0 vouches for the AK
-	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM; nothing that this version verifies gives it
+	BindingSVSM          Binding = "svsm"           // a measured SVSM at VMPL 0 vouches for the vTPM
 )
 
 // bindings in rising order of strength.
@@ -63,7 +63,6 @@ func (r *BindingRules) explain(_ *Policy, w *Words) {
 		return
 	}
 	w.demand("The binding of vTPM and report is %q or stronger. %s", r.binding(), r.binding().RestsOn())
-	w.demandIf(r.binding() == BindingSVSM, "Nothing that this version verifies has the binding %q: everything is refused.", BindingSVSM)
 }
 
 func (r *BindingRules) judge(_ *Policy, s *Subject, f *check.Findings) {

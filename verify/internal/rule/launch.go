@@ -23,7 +23,7 @@ type LaunchRules struct {
 // Launch is one [[launch]]: a launch measurement that is acceptable.
 type Launch struct {
 	Measurement string `toml:"measurement" value:"hex 48" default:"required" doc:"MEASUREMENT of the report, 48 bytes"`
-	Kind        Kind   `toml:"kind" value:"one plain paravisor svsm" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach"`
+	Kind        Kind   `toml:"kind" value:"one plain paravisor svsm" default:"required" doc:"|plain|: firmware that runs no vTPM for the guest. |paravisor|, |svsm|: firmware, built and measured, that keeps a vTPM out of the guest's reach. An SVSM is of kind |svsm| only if it has the firmware report on nothing but a nonce of 64 bytes and a manifest that it made itself: see machines/svsm.md"`
 	Covers      Cover  `toml:"covers" value:"one firmware firmware+kernel+cmdline firmware+kernel+cmdline+system" default:"required" doc:"|firmware|: what it boots shows in PCRs only. |firmware+kernel+cmdline|: direct boot, also kernel, initrd and command line. |firmware+kernel+cmdline+system|: also everything that can become root: the root disk is under dm-verity with its root hash on the command line, or the initrd is the whole system, and neither runs code from elsewhere as root. Only the builder of the image knows: if it is not so, what rests on |launch| rests on the guest alone"`
 	Label       string `toml:"label,omitempty" value:"name" default:"none" doc:"for people; shown in the appraisal"`
 }
@@ -120,6 +120,8 @@ func (r *LaunchRules) explain(p *Policy, w *Words) {
 		}
 		say("%s %s...%s, of kind %s, which covers %s.", lead, l.Measurement[:min(16, len(l.Measurement))], label, l.Kind, covers)
 	}
+	w.openIf(slices.ContainsFunc(r.Launches, func(l Launch) bool { return l.Kind == KindSVSM }),
+		"Whether the SVSM has the firmware report on nothing but a nonce of 64 bytes and a manifest of its own: no report shows it. An SVSM that lets host or guest choose more vouches for any key, and is not of kind %q.", KindSVSM)
 	w.demandIf(len(r.DeniedMeasurements) > 0, "The launch measurement is %s.", noneOf(len(r.DeniedMeasurements), "measurement"))
 	if r.UnlistedLaunch == Allow { // then any firmware is accepted, whatever it loads
 		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
