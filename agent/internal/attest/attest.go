@@ -69,9 +69,11 @@ type TPM interface {
 	AKPublic() []byte // TPMT_PUBLIC
 }
 
-// Ledger is the measurement log. See [ledger.Ledger.Hold] and [ledger.Ledger.View].
+// Ledger is the measurement log. See [ledger.Ledger.Quote], [ledger.Ledger.Confirm] and
+// [ledger.Ledger.View].
 type Ledger interface {
-	Hold(ctx context.Context, f func(ledger.View) error) error
+	Quote(ctx context.Context, f func(ledger.View) (compared bool, err error)) error
+	Confirm(ctx context.Context) error
 	View() ledger.View
 }
 

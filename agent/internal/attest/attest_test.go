@@ -5,6 +5,7 @@ package attest
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -400,5 +401,54 @@ func TestUnusableFirmwareLogIsTold(t *testing.T) {
 	}
 	if got := lines.String(); strings.Count(got, "does not parse") != 1 || !strings.Contains(got, "event 0 at byte 0") {
 		t.Errorf("the log says %q", got)
+	}
+}
+
+// A quote is made for no agent whose start the log does not contain, also if it was there before.
+func TestUnrecordedAgent(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.AgentKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)) })
+	for _, f := range []evidence.Freshness{evidence.Fresh, evidence.Anchored} {
+		if _, err := r.Attest(t.Context(), request(1, f), caller); !errors.Is(err, ErrUnrecorded) {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+	r.Look(t.Context())
+	if err := r.Ready(); !errors.Is(err, ErrUnrecorded) {
+		t.Errorf("ready: %v", err)
+	}
+	if r.tpm.quotes != 0 || r.platform.count() != 0 {
+		t.Errorf("%d quotes, %d reports", r.tpm.quotes, r.platform.count())
+	}
+}
+
+// The PCR is compared with the log before a report is asked for, whether the quote shows it in a
+// bank of the log or not. A look compares it in all banks.
+func TestLogIsCompared(t *testing.T) {
+	for _, hidden := range []bool{false, true} {
+		for _, look := range []bool{false, true} {
+			r := newRig(t, nil)
+			r.ask(t, request(1, evidence.Fresh))
+			r.ledger.pcr.change() // by another program
+			r.tpm.set(func(f *fakeTPM) { f.hides = hidden })
+			if look {
+				r.Look(t.Context())
+			} else if _, err := r.Attest(t.Context(), request(2, evidence.Fresh), caller); !errors.Is(err, ledger.ErrDesynchronised) {
+				t.Errorf("hidden %t: %v", hidden, err)
+			}
+			if err := r.Ready(); !errors.Is(err, ledger.ErrDesynchronised) {
+				t.Errorf("hidden %t, look %t: ready: %v", hidden, look, err)
+			}
+			if n := r.platform.count(); n != 1 {
+				t.Errorf("hidden %t, look %t: %d reports", hidden, look, n)
+			}
+		}
+	}
+	r := newRig(t, nil)
+	r.tpm.set(func(f *fakeTPM) { f.stale = bytes.Clone(r.ledger.pcr.value) }) // as if only another bank were extended
+	r.ledger.pcr.change()
+	r.ask(t, request(1, evidence.Fresh)) // the quote is what counts
+	r.Look(t.Context())
+	if err := r.Ready(); !errors.Is(err, ledger.ErrDesynchronised) {
+		t.Errorf("a bank that is not quoted differs: ready: %v", err)
 	}
 }

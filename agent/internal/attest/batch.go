@@ -181,7 +181,7 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.c.QuoteTimeout)
 	defer cancel()
-	err = a.c.Ledger.Hold(ctx, func(v ledger.View) error { return a.quoteHeld(ctx, b, waiters, v) })
+	err = a.c.Ledger.Quote(ctx, func(v ledger.View) (bool, error) { return a.quoteHeld(ctx, b, waiters, v) })
 	a.noteQuote(err)
 	if err != nil {
 		return nil, err
@@ -208,10 +208,11 @@ func (a *Attester) noteQuote(err error) {
 	}
 }
 
-// quoteHeld runs while nothing is appended to the log, so that log and quote are one snapshot.
-func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) error {
+// quoteHeld runs while nothing is appended to the log, so that log and quote are one snapshot. It
+// reports whether it compared both.
+func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v ledger.View) (compared bool, err error) {
 	if err := a.recorded(v); err != nil {
-		return err
+		return false, err
 	}
 	asked := max(a.c.BootTime(), v.Time) // no record of the log is of a later time
 	begin := time.Now()
@@ -219,25 +220,19 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 	a.quotes.Observe(time.Since(begin).Seconds())
 	switch {
 	case errors.Is(err, tpmkeys.ErrQuote):
-		return fmt.Errorf("%w: %w", ErrBadQuote, err)
+		return false, fmt.Errorf("%w: %w", ErrBadQuote, err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrTPM, err)
+		return false, fmt.Errorf("%w: %w", ErrTPM, err)
 	}
-	// The vTPM may belong to the host. A quote that contradicts what this agent itself
-	// extended must not get a report.
-	for _, d := range v.Values {
-		got, quoted := q.PCRs[d.Algorithm][v.PCR]
-		if quoted && !bytes.Equal(got, d.Value) {
-			return fmt.Errorf("%w: PCR %d of bank %v is %x in the quote, and %x by the log of %d records; only a reboot repairs a PCR",
-				ErrPCRMismatch, v.PCR, d.Algorithm, got, d.Value, v.Head.Count)
-		}
+	if compared, err = agree(q, v); err != nil {
+		return compared, err
 	}
 	if b.anchor != nil && !q.Clock.SameBoot(b.anchor.clock) {
-		return errReset
+		return compared, errReset
 	}
 	banks, err := q.PCRs.Banks(q.Selection)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrTPM, err)
+		return compared, fmt.Errorf("%w: %w", ErrTPM, err)
 	}
 	b.clock = q.Clock
 	b.snapshot = evidence.Snapshot{
@@ -253,7 +248,22 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 			b.logs[w.request.LogStart] = logResult{log, err}
 		}
 	}
-	return nil
+	return compared, nil
+}
+
+// agree compares a quote with the log in each bank that it quotes, and reports whether there is one.
+// The vTPM may belong to the host. A quote that contradicts what this agent itself extended must
+// not get a report.
+func agree(q *vtpm.Quoted, v ledger.View) (compared bool, err error) {
+	for _, d := range v.Values {
+		got, quoted := q.PCRs[d.Algorithm][v.PCR]
+		if quoted && !bytes.Equal(got, d.Value) {
+			return true, fmt.Errorf("%w: PCR %d of bank %v is %x in the quote, and %x by the log of %d records; only a reboot repairs a PCR",
+				ErrPCRMismatch, v.PCR, d.Algorithm, got, d.Value, v.Head.Count)
+		}
+		compared = compared || quoted
+	}
+	return compared, nil
 }
 
 // addReport asks the platform for a report over the batch that waits when its turn has come.

@@ -125,6 +125,8 @@ type fakeTPM struct {
 	resets uint32
 	err    error
 	lie    bool
+	hides  bool         // the PCR is quoted in a bank that the log does not have
+	stale  []byte       // quoted instead of the PCR, if it is not nil
 	hangs  bool         // until the context ends
 	waits  atomic.Int64 // quotes that wait for mu
 }
@@ -147,13 +149,20 @@ func (f *fakeTPM) Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted
 	f.last = time.Now()
 	b, _ := json.Marshal(quoteBody{data, f.quotes})
 	value := f.ledger.pcr.value
+	if f.stale != nil {
+		value = f.stale
+	}
 	if f.lie {
 		value = make([]byte, 32)
 	}
+	bank := pcr.SHA256
+	if f.hides {
+		bank, value = pcr.SHA384, make([]byte, 48)
+	}
 	return &vtpm.Quoted{
 		Attest: b, Signature: []byte("signature"),
-		Selection: pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{14}}},
-		PCRs:      pcr.Values{pcr.SHA256: {14: value}},
+		Selection: pcr.Selection{{Algorithm: bank, PCRs: []uint32{14}}},
+		PCRs:      pcr.Values{bank: {14: value}},
 		Clock:     vtpm.Clock{ResetCount: f.resets},
 	}, nil
 }
@@ -201,14 +210,24 @@ func (f *fakeLedger) fail(err error) {
 	f.err = err
 }
 
-func (f *fakeLedger) Hold(ctx context.Context, use func(ledger.View) error) error {
+func (f *fakeLedger) failure() error {
 	f.mu.Lock()
-	err := f.err
-	f.mu.Unlock()
-	if err != nil {
+	defer f.mu.Unlock()
+	return f.err
+}
+
+func (f *fakeLedger) Quote(ctx context.Context, use func(ledger.View) (bool, error)) error {
+	if err := f.failure(); err != nil {
 		return err
 	}
-	return f.Ledger.Hold(ctx, use)
+	return f.Ledger.Quote(ctx, use)
+}
+
+func (f *fakeLedger) Confirm(ctx context.Context) error {
+	if err := f.failure(); err != nil {
+		return err
+	}
+	return f.Ledger.Confirm(ctx)
 }
 
 // memoryPCR is one register of one bank.
@@ -232,6 +251,11 @@ func (p *memoryPCR) Extend(_ context.Context, _ uint32, d []pcr.Digest) error {
 	defer p.mu.Unlock()
 	p.value = pcr.SHA256.Sum(p.value, d[0].Value)
 	return nil
+}
+
+// change extends the register as another program does.
+func (p *memoryPCR) change() {
+	_ = p.Extend(context.Background(), 14, []pcr.Digest{{Value: make([]byte, 32)}})
 }
 
 func (p *memoryPCR) Boot(context.Context) (ledger.Boot, error) {

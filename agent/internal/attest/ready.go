@@ -98,8 +98,15 @@ func (a *Attester) Watch(ctx context.Context) {
 	}
 }
 
-// tryQuote has the TPM quote for no caller.
+// tryQuote has the TPM quote for no caller, after it compared the log with all banks: quotes do so
+// with those that they show.
 func (a *Attester) tryQuote(ctx context.Context) {
+	within, cancel := context.WithTimeout(ctx, a.c.QuoteTimeout)
+	defer cancel()
+	if err := a.c.Ledger.Confirm(within); err != nil {
+		a.noteQuote(err)
+		return
+	}
 	_, _ = a.quoteBatch(ctx, []*waiter{newTrial()}, nil) // noted by it
 }
 

@@ -302,9 +302,50 @@ func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 	return f(l.View())
 }
 
-// Confirm checks that the PCR matches the log. The error is that of [Ledger.Hold].
+// Quote calls f as Hold does. But f compares log and PCR itself, by a quote, and reports whether it
+// did, in one bank at least. The attestation key signs what a quote shows, so that reading the same
+// register before would tell nothing more. If f fails, Quote reads it to find out whether that is
+// why: then the error is [ErrDesynchronised]. Banks that are not quoted are compared by Append
+// and Confirm.
+func (l *Ledger) Quote(ctx context.Context, f func(View) (compared bool, err error)) error {
+	leave, err := l.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := l.settle(ctx); err != nil {
+		return fmt.Errorf("hold the measurement log: %w", err)
+	}
+	compared, err := f(l.View())
+	if compared && err == nil {
+		return nil
+	}
+	if differs := l.compare(ctx); differs != nil && (err == nil || errors.Is(differs, ErrDesynchronised)) {
+		return fmt.Errorf("hold the measurement log: %w", differs)
+	}
+	return err
+}
+
+// Confirm checks that the PCR matches the log in all banks that are active now. The error is that
+// of [Ledger.Hold].
 func (l *Ledger) Confirm(ctx context.Context) error {
-	return l.Hold(ctx, func(View) error { return nil })
+	return l.Hold(ctx, func(View) error { return l.sameBanks(ctx) })
+}
+
+// sameBanks checks that the banks of the log are those that are active. Read may know them from
+// before a reset of the TPM, and only that changes them: a bank that was added would be missing in
+// its answer. One that the agent never extended would let an attacker claim that nothing ran.
+func (l *Ledger) sameBanks(ctx context.Context) error {
+	for range 2 { // see "Reading twice"
+		banks, err := l.c.TPM.Banks(ctx)
+		if err != nil {
+			return fmt.Errorf("list PCR banks: %w: %w", ErrTPM, err)
+		}
+		if slices.Equal(slices.Sorted(slices.Values(banks)), l.banks) {
+			return nil
+		}
+	}
+	return l.mismatch(ctx)
 }
 
 // compare checks that the PCR matches the log.
