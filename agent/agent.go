@@ -93,7 +93,7 @@ type Options struct {
 // returns. A value on reload, which may be nil, means that declarations and certificates
 // are to be read again. An error means that the agent could not be started or served.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	if err := Check(o.Config); err != nil {
+	if err := Check(o.Config, os.Geteuid()); err != nil {
 		return err
 	}
 	d, err := newDaemon(o)

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -163,7 +164,8 @@ func begin(t *testing.T, c config.Config, device func(context.Context) (*tpm.Dev
 
 // TestWhatCheckAcceptsStarts: each generated configuration that the check accepts brings an agent
 // up, which then works or says in its status what it waits for, with no TPM and with one.
-// Some are given to the real command too: it starts exactly if `agentd --check` ends with 0.
+// Some are given to the real commands too: agentd starts exactly if `agentd --check` ends with 0,
+// and if `agentctl doctor` calls the configuration valid.
 func TestWhatCheckAcceptsStarts(t *testing.T) {
 	commands, done, err := simulated.Commands()
 	if err != nil {
@@ -187,7 +189,7 @@ func TestWhatCheckAcceptsStarts(t *testing.T) {
 		text := g.text()
 		c, err := config.Parse("c.toml", []byte(text), config.Default())
 		if err == nil {
-			err = Check(c)
+			err = Check(c, os.Geteuid())
 		}
 		if i%(generated/asCommand) == 0 {
 			ran[g.command(t, commands, text)]++
@@ -250,6 +252,10 @@ func (g *generator) command(t *testing.T, commands, text string) (started bool) 
 	}
 	agentd := filepath.Join(commands, "agentd")
 	out, err := exec.Command(agentd, "--check", "--config", file).CombinedOutput()
+	valid, says := doctor(t, filepath.Join(commands, "agentctl"), file)
+	if valid != (err == nil) {
+		t.Errorf("the doctor says %q, --check %s\n%s", says, out, text)
+	}
 	cmd := exec.Command(agentd, "--config", file)
 	stderr, open := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	if open != nil {
@@ -271,6 +277,25 @@ func (g *generator) command(t *testing.T, commands, text string) (started bool) 
 		t.Errorf("--check says %v, %s\nstarted %v, exit code %d: %s\n%s", err, out, started, code, said, text)
 	}
 	return started
+}
+
+// doctor returns whether the doctor finds nothing wrong with a configuration, and what it says of it.
+func doctor(t *testing.T, agentctl, file string) (valid bool, says string) {
+	t.Helper()
+	out, err := exec.Command(agentctl, "--socket", file+".none", "--admin", file+".none", "doctor", "--json", "--config", file).Output()
+	var d struct {
+		Findings []struct{ Name, Level, Says string } `json:"findings"`
+	}
+	if wrong := json.Unmarshal(out, &d); wrong != nil {
+		t.Fatalf("doctor: %v, %v: %s", err, wrong, out)
+	}
+	for _, f := range d.Findings {
+		if f.Name == "configuration" {
+			return f.Level == "ok", f.Says
+		}
+	}
+	t.Fatalf("doctor says nothing of the configuration: %s", out)
+	return false, ""
 }
 
 // answers waits until an agent answers on its client socket or ends.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/user"
-	"strconv"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
@@ -135,7 +133,7 @@ func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 	client, admin := passed.Client, passed.Admin
 	group := -1
 	if client == nil {
-		if group, err = lookupGroup(c.ClientGroup); err != nil {
+		if group, err = config.LookupGroup(c.ClientGroup); err != nil {
 			return l, err
 		}
 	}
@@ -154,19 +152,6 @@ func listenOne(passed *os.File, path string, mode os.FileMode, group int) (*serv
 		return server.Inherit(passed, path, mode)
 	}
 	return server.Listen(path, mode, group)
-}
-
-// lookupGroup returns the number of the group that gets the client socket, -1 if name is
-// empty.
-func lookupGroup(name string) (int, error) {
-	if name == "" {
-		return -1, nil
-	}
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, fmt.Errorf("group of the client socket: %w: create it, or set sockets.client_group", err)
-	}
-	return strconv.Atoi(g.Gid)
 }
 
 func (l listeners) close() {

@@ -4,10 +4,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--yes] [--root DIR]
@@ -152,6 +155,9 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
 			d.File, clean(d.User), clean(user), d.Name)
 	}
+	for _, apart := range apartFrom(declared, unit) {
+		fmt.Fprintf(t.err, "agentctl: note: %s is declared by itself, as %s: `%s` has it measured before its start\n", apart.Unit, apart.Name, u.next("enable", apart.Unit))
+	}
 	bytes, known, err := u.size(d)
 	if err != nil {
 		return err
@@ -226,6 +232,9 @@ func (t *terminal) addApp(unit string, u *unitFlags) error {
 		return writeFailed(err)
 	}
 	fmt.Fprintf(t.out, "declared %s; `%s` has it measured before each start\n", name, u.next("enable", unit))
+	if b, err := unitfile.Read(u.root, unit); err == nil && !bytes.Contains(b, []byte(" measure --app "+name+"\n")) {
+		fmt.Fprintf(t.err, "agentctl: note: the drop-in of %s measures another application: `%s` changes that\n", unit, u.next("enable", unit))
+	}
 	return nil
 }
 
@@ -323,8 +332,10 @@ func declarers(declared map[string]*declaration.Declaration, unit string, fits f
 }
 
 // declaredFor returns the application called name, or the only one that declares unit. As
-// for the agent, a declaration of an instance goes before that of its template.
+// for the agent, a declaration of an instance goes before that of its template: one by the name of
+// the template's application would measure files that the processes of the instance do not count for.
 func declaredFor(declared map[string]*declaration.Declaration, unit, name string) (*declaration.Declaration, error) {
+	names := declarers(declared, unit, sameUnit)
 	if name != "" {
 		d := declared[name]
 		switch {
@@ -332,10 +343,16 @@ func declaredFor(declared map[string]*declaration.Declaration, unit, name string
 			return nil, fmt.Errorf("no application %q is declared", name)
 		case !evidence.InUnit(d.Unit, unit):
 			return nil, fmt.Errorf("%s declares unit %s, not %s", d.File, d.Unit, unit)
+		case d.Unit == unit:
+			return d, nil
+		}
+		for _, n := range names {
+			if x := declared[n]; x.User == d.User || slices.ContainsFunc(x.Users, func(u pcr.AppUser) bool { return u.User == d.User }) {
+				return nil, fmt.Errorf("%s declares %s, and so its processes count for %s, not for %s: use --app %s, or remove that declaration", x.File, unit, n, name, n)
+			}
 		}
 		return d, nil
 	}
-	names := declarers(declared, unit, sameUnit)
 	if len(names) == 0 {
 		names = declarers(declared, unit, evidence.InUnit)
 	}
@@ -346,6 +363,17 @@ func declaredFor(declared map[string]*declaration.Declaration, unit, name string
 		return declared[names[0]], nil
 	}
 	return nil, fmt.Errorf("%s is declared by %s: choose one with --app", unit, strings.Join(names, " and "))
+}
+
+// apartFrom returns the declarations of instances of a template: the agent counts their processes
+// for those, and the template's drop-in measures another application.
+func apartFrom(declared map[string]*declaration.Declaration, template string) (apart []*declaration.Declaration) {
+	for _, name := range slices.Sorted(maps.Keys(declared)) {
+		if d := declared[name]; d.Unit != template && evidence.InUnit(template, d.Unit) {
+			apart = append(apart, d)
+		}
+	}
+	return apart
 }
 
 // review shows what is about to be written, and asks unless --yes was given.

@@ -130,7 +130,7 @@ func doctorCommand(t *terminal, s *sockets) *cobra.Command {
 	var file string
 	c := command("doctor", doctorUsage, arguments(), func(c *cobra.Command, _ []string) error {
 		d := &doctor{sockets: s, absent: make(map[string]string)}
-		d.lookAtAgent(c.Context(), d.lookAtMachine(file))
+		d.lookAtAgent(c.Context(), d.lookAtMachine(file, c.Flags().Changed("config")))
 		return t.finishDoctor(d)
 	})
 	c.Flags().StringVar(&file, "config", config.File, "")

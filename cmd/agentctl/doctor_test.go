@@ -101,7 +101,8 @@ func TestDoctorNamesTheCause(t *testing.T) {
 			st := well
 			c.change(&st)
 			socket := answering(t, &st)
-			args := []string{"doctor", "--config", filepath.Join(t.TempDir(), "none.toml"), "--socket", socket, "--admin", socket}
+			plain := folder(t, map[string][]byte{"plain.toml": []byte("[sockets]\nclient_group = \"\"\n")})
+			args := []string{"doctor", "--config", filepath.Join(plain, "plain.toml"), "--socket", socket, "--admin", socket}
 			code, stdout, stderr := agentctl(t, append(args, "--json")...)
 			var out diagnosis
 			if err := json.Unmarshal([]byte(stdout), &out); err != nil || code != exitMisuse || out.OK {

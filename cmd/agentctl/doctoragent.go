@@ -20,25 +20,50 @@ import (
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
+// lookAtConfiguration says what `agentd --check` says, and returns the configuration, or the
+// defaults if that cannot be read. The agent does not start with a file that was named to it and
+// is missing.
+func (d *doctor) lookAtConfiguration(file string, named bool) config.Config {
+	const name, asRoot, correct = "configuration", "run the doctor as root", "correct the file: the agent does not start with it"
+	c, text, err := config.Load(file, config.Default())
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		d.note(name, asRoot, "%s cannot be read by this user", file)
+	case err != nil:
+		d.bad(name, correct, "%v", err)
+	case text == nil && named:
+		d.bad(name, "name the file that the agent reads, or leave --config out", "%s does not exist", file)
+	}
+	if err != nil || text == nil && named {
+		return config.Default()
+	}
+	valid := file + " is valid"
+	if text == nil {
+		valid = file + " does not exist: the defaults apply"
+	}
+	asked := cmp.Or(d.sockets.client, os.Getenv(api.SocketEnv), api.Socket)
+	if !named && asked != c.Sockets.Client {
+		d.good(name, "%s, and the agent that is asked, at %s, has another", valid, asked)
+		return c
+	}
+	switch err := c.CheckMachine(c.AgentUID()); {
+	case errors.Is(err, fs.ErrPermission):
+		d.note(name, asRoot, "%s, and this user cannot see whether it fits this machine: %v", valid, err)
+	case err != nil:
+		d.bad(name, "correct the file or the machine: the agent does not start", "%s, but does not fit this machine: %v", valid, err)
+	default:
+		d.good(name, "%s", valid)
+	}
+	return c
+}
+
 // lookAtMachine checks what can be seen without the agent, and returns the configuration.
-func (d *doctor) lookAtMachine(file string) config.Config {
+func (d *doctor) lookAtMachine(file string, named bool) config.Config {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err == nil {
 		d.good("kernel", "Linux %s", unix.ByteSliceToString(name.Release[:]))
 	}
-	c, text, err := config.Load(file, config.Default())
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		d.note("configuration", "run the doctor as root", "%s cannot be read by this user", file)
-		c = config.Default()
-	case err != nil:
-		d.bad("configuration", "correct the file: the agent does not start with it", "%v", err)
-		c = config.Default()
-	case text == nil:
-		d.good("configuration", "%s does not exist: the defaults apply", file)
-	default:
-		d.good("configuration", "%s is valid", file)
-	}
+	c := d.lookAtConfiguration(file, named)
 	for _, device := range []struct{ what, path, todo string }{
 		{deviceOfTPM, c.TPM.Device, "give the machine a vTPM and load its driver (modprobe tpm_crb, tpm_tis or tpm_svsm)"},
 		{deviceOfReports, c.Report.Device, "run on an SEV-SNP host and load the driver: modprobe sev-guest"},

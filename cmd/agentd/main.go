@@ -131,7 +131,7 @@ func run(o options) error {
 		return fmt.Errorf("read configuration %s: %w", o.config, errNoConfig)
 	}
 	if o.check {
-		if err := agent.Check(c); err != nil {
+		if err := agent.Check(c, c.AgentUID()); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -241,6 +242,46 @@ func TestTypesInOurWords(t *testing.T) {
 					t.Errorf("%s = %s: %v", key, value, err)
 				}
 			}
+		}
+	}
+}
+
+// TestCheckMachine: what fits the machine depends on the user that the agent runs as, and not on the
+// one who asks. That user is the owner of the state folder.
+func TestCheckMachine(t *testing.T) {
+	const agent, stranger = 12345, 12346
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give folders away")
+	}
+	dir := t.TempDir()
+	c := Default()
+	c.Sockets = Sockets{Client: filepath.Join(dir, "run/client"), Admin: filepath.Join(dir, "run/admin")}
+	c.State.Folder, c.Measurement.LogFolder = filepath.Join(dir, "state"), filepath.Join(dir, "log")
+	if uid := c.AgentUID(); uid == agent {
+		t.Errorf("uid %d without a state folder", uid)
+	}
+	for _, name := range []string{"run", "state"} {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o755), os.Chown(filepath.Join(dir, name), agent, agent)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if uid := c.AgentUID(); uid != agent {
+		t.Errorf("uid %d, want the owner of the state folder", uid)
+	}
+	for uid, fits := range map[int]bool{agent: true, 0: false, stranger: false} {
+		if err := c.CheckMachine(uid); (err == nil) != fits {
+			t.Errorf("an agent of uid %d: %v", uid, err)
+		}
+	}
+	for name, wrong := range map[string]func(*Config){
+		"group":        func(c *Config) { c.Sockets.ClientGroup = "no such group" },
+		"place":        func(c *Config) { c.Sockets.Admin = "/dev/null/x" },
+		"not a socket": func(c *Config) { c.Sockets.Admin = c.State.Folder },
+		"one folder":   func(c *Config) { c.Measurement.LogFolder = c.State.Folder },
+	} {
+		x := c
+		if wrong(&x); x.CheckMachine(agent) == nil {
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }

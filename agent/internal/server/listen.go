@@ -49,7 +49,7 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 	if !filepath.IsAbs(path) {
 		return nil, errors.New("the path must be absolute")
 	}
-	if err := CheckPlace(path); err != nil {
+	if err := config.CheckPlace(path, os.Geteuid()); err != nil {
 		return nil, err
 	}
 	if err := makeDirectory(filepath.Dir(path)); err != nil {
@@ -71,41 +71,6 @@ func listen(path string, mode fs.FileMode, group int) (*Listener, error) {
 	return l, nil
 }
 
-// CheckPlace refuses a path at which [Listen] cannot make a socket, whichever user asks: other
-// users can write to its folder, or something else than a socket is there. If the folder is
-// missing, Listen makes it in the folder above.
-func CheckPlace(path string) error {
-	dir := filepath.Dir(path)
-	err := checkDirectory(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return checkDirectory(filepath.Dir(dir))
-	}
-	if err != nil {
-		return err
-	}
-	for _, at := range []struct {
-		path string
-		want uint32
-		what string
-	}{{path, unix.S_IFSOCK, "a socket"}, {config.LockOf(path), unix.S_IFREG, "an empty file"}} {
-		var st unix.Stat_t
-		if err := unix.Lstat(at.path, &st); err == nil && st.Mode&unix.S_IFMT != at.want {
-			return fmt.Errorf("a %s is there, at %s, want nothing or %s: find out where it comes from, then remove it", kindOf(st.Mode), at.path, at.what)
-		}
-	}
-	return nil
-}
-
-// kindOf names the type of a file.
-func kindOf(mode uint32) string {
-	for kind, name := range map[uint32]string{unix.S_IFLNK: "symbolic link", unix.S_IFDIR: "directory", unix.S_IFREG: "regular file", unix.S_IFIFO: "FIFO", unix.S_IFSOCK: "socket"} {
-		if mode&unix.S_IFMT == kind {
-			return name
-		}
-	}
-	return "device"
-}
-
 // makeDirectory makes the folder of a socket, if it is missing. Callers of all users must get
 // through, whatever the umask; DirectoryMode= of the packaged sockets is the same.
 func makeDirectory(dir string) error {
@@ -116,23 +81,7 @@ func makeDirectory(dir string) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the folder of the socket: %w", err)
 	}
-	return checkDirectory(dir)
-}
-
-func checkDirectory(dir string) error {
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return fmt.Errorf("check directory %s: %w", dir, err)
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		return fmt.Errorf("%s is not a directory: name the directory itself, not a symbolic link", dir)
-	case st.Uid != 0 && st.Uid != uint32(os.Geteuid()):
-		return fmt.Errorf("directory %s belongs to uid %d, want root or uid %d", dir, st.Uid, os.Geteuid())
-	case st.Mode&0o022 != 0:
-		return fmt.Errorf("directory %s has mode %#o: other users could plant a socket there; run chmod go-w on it", dir, st.Mode&0o7777)
-	}
-	return nil
+	return config.CheckDirectory(dir, os.Geteuid())
 }
 
 // removeStale removes an unused socket at path, or says what is there.
@@ -285,7 +234,7 @@ func inherit(f *os.File, path string, mode fs.FileMode) (*Listener, error) {
 	if u.Name != path {
 		return nil, fmt.Errorf("its path is %s, and the configuration says %s: make ListenStream= of the socket unit and the configuration the same", u.Name, path)
 	}
-	if err := checkDirectory(filepath.Dir(path)); err != nil {
+	if err := config.CheckDirectory(filepath.Dir(path), os.Geteuid()); err != nil {
 		return nil, err
 	}
 	var st unix.Stat_t
