@@ -6,12 +6,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/choose"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
@@ -52,4 +58,53 @@ func TestAnotherPlatform(t *testing.T) {
 		t.Error(err)
 	}
 	stop()
+}
+
+// TestConfigFS: an agent that chooses by itself makes evidence by an entry of configfs-tsm. Keys
+// are those of the driver's device, and without that sealed blobs need the TPM alone to be
+// accepted. The choice waits for the TPM.
+func TestConfigFS(t *testing.T) {
+	p, err := soft.New(soft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	absent := func() (snp.Transport, error) { return nil, fmt.Errorf("no device: %w", platform.ErrAbsent) }
+	for name, c := range map[string]struct {
+		driver func() (snp.Transport, error)
+		entry  tsm.Options
+		source platform.Source
+		keys   bool
+	}{
+		"entry alone":         {absent, tsm.Options{}, platform.SourceConfigFS, false},
+		"entry and device":    {func() (snp.Transport, error) { return p.Transport(), nil }, tsm.Options{}, platform.SourceConfigFS, true},
+		"entry of another":    {func() (snp.Transport, error) { return p.Transport(), nil }, tsm.Options{Provider: "tdx_guest"}, platform.SourceSEVGuest, true},
+		"nothing that serves": {absent, tsm.Options{Provider: "tdx_guest"}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.entry.Firmware = p.Transport()
+			devices := &choose.Devices{SEVGuest: c.driver, Entry: tsm.New(c.entry)}
+			w := newWhole(t, swtpm.Start(t))
+			w.options.Machine.OpenPlatform = devices.Open(platform.Auto, snp.Options{})
+			d, stop := w.start()
+			defer stop()
+			_, err := d.evidence().Attest(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32), Freshness: evidence.Fresh}, evidence.Caller{PID: 1, Method: evidence.MethodPidfd})
+			s := d.status.Status().Platform
+			if c.source == "" {
+				if !errors.Is(err, platform.ErrAbsent) || s.State != api.StateAbsent || !strings.Contains(s.Reason, "tdx_guest") || s.Machine != "" {
+					t.Errorf("%v, %+v", err, s)
+				}
+				return
+			}
+			if err != nil || s.State != api.StateOK || s.Source != string(c.source) || s.Machine != string(platform.MachineSNP) || s.Why == "" {
+				t.Errorf("%v, %+v", err, s)
+			}
+			if err := w.seal(d, "token"); c.keys != (err == nil) || !c.keys && !errors.Is(err, vault.ErrNoDerivation) {
+				t.Errorf("seal: %v", err)
+			}
+			if strings.Contains(s.Why, "no derived keys") == c.keys {
+				t.Errorf("the reason is %q", s.Why)
+			}
+		})
+	}
 }

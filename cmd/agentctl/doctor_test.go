@@ -64,7 +64,8 @@ func TestDoctorNamesTheCause(t *testing.T) {
 			not(s, api.CodeTPM)
 			s.TPM, s.Ledger = api.TPMStatus{State: api.StateAbsent, Reason: "open TPM /dev/tpmrm0: no such file"}, api.LedgerStatus{Reason: "no TPM"}
 			s.Apps = api.AppCounts{Declared: 1, Unmeasured: 1}
-		}, deviceOfTPM, []string{agentsTPM, agentsLog, "evidence", "applications", "sealed blobs"}},
+			s.Platform = api.PlatformStatus{State: api.StateUnknown, Reason: "the TPM is not up yet"}
+		}, deviceOfTPM, []string{agentsTPM, agentsReports, agentsLog, "evidence", "applications", "sealed blobs"}},
 		"another TPM than the one here": {func(s *api.Status) {
 			not(s, api.CodeTPM)
 			s.TPM = api.TPMStatus{State: api.StateAbsent, Reason: "open TPM unix:/elsewhere: no answer"}
@@ -141,6 +142,26 @@ func TestDoctorNamesTheCause(t *testing.T) {
 				t.Errorf("%d are bad:\n%s", n, text)
 			}
 		})
+	}
+}
+
+// TestDoctorSaysWhichWay: the doctor says what the machine is, and does not advise to load a driver
+// that the agent does not need.
+func TestDoctorSaysWhichWay(t *testing.T) {
+	for source, advises := range map[string]bool{"": true, "sev-guest": true, "configfs": false, "paravisor": false, "svsm": false} {
+		st := &api.Status{TPM: api.TPMStatus{State: api.StateOK}, Platform: api.PlatformStatus{State: api.StateOK, Source: source}}
+		if source != "" {
+			st.Platform.Machine, st.Platform.Why = "a-machine", "what was found"
+		}
+		d := &doctor{absent: make(map[string]string)}
+		d.note(deviceOfReports, "load the driver", "no such file"+elsewhere)
+		d.lookAtStatus(st)
+		if x := d.find(deviceOfReports); (x.Todo != "") != advises || strings.Contains(x.Says, "reports come by") == advises {
+			t.Errorf("%q: %+v", source, x)
+		}
+		if x := d.find("platform"); (x != nil) != (source != "") || x != nil && !strings.Contains(x.Says, "machine a-machine, reports by "+source+": what was found") {
+			t.Errorf("%q: %+v", source, x)
+		}
 	}
 }
 

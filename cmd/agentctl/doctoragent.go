@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
@@ -77,8 +79,19 @@ func (d *doctor) lookAtMachine(file string, named bool) config.Config {
 			d.good(device.what, "%s exists", device.path)
 		}
 	}
+	d.lookAtEntry(c.Report.ConfigFS)
 	d.lookAtLocks(c.State.Folder, c.Measurement.LogFolder)
 	return c
+}
+
+// lookAtEntry checks the agent's entry of configfs-tsm, if the kernel has that.
+func (d *doctor) lookAtEntry(path string) {
+	const name = "configfs entry"
+	if _, err := os.Stat(path); err == nil {
+		d.good(name, "%s exists", path)
+	} else if _, err := os.Stat(filepath.Dir(path)); err == nil {
+		d.note(name, "`systemctl restart agentd-configfs.service`; its log says what is missing", "the kernel has configfs-tsm, and %s does not exist", path)
+	}
 }
 
 // lookAtAgent asks the agent.
@@ -166,8 +179,14 @@ func (d *doctor) lookAtStatus(st *api.Status) {
 	}
 	if line := machineLine(&st.Platform); line != "" {
 		d.good("platform", "%s", line)
+		if x := d.find(deviceOfReports); x != nil && x.Level == levelNote && st.Platform.Source != string(platform.SourceSEVGuest) {
+			x.Says, x.Todo = strings.TrimSuffix(x.Says, elsewhere)+"; reports come by "+st.Platform.Source, ""
+		}
 	}
 	switch st.Platform.State {
+	case api.StateUnknown:
+		d.note(agentsReports, "", "%s", st.Platform.Reason)
+		d.follows(agentsReports, agentsTPM)
 	case api.StateAbsent:
 		d.bad(agentsReports, api.CodePlatformAbsent.Info().Hint, "%s", st.Platform.Reason)
 		d.explainByDevice(agentsReports, deviceOfReports, st.Platform.Reason)

@@ -302,7 +302,9 @@ func (w *Watched) Status() api.PlatformStatus {
 	}
 	switch {
 	case w.inner == nil && w.openErr == nil:
-		s.State, s.Reason = api.StateAbsent, api.ReasonStarting
+		s.State, s.Reason = api.StateUnknown, api.ReasonStarting
+	case errors.Is(w.openErr, platform.ErrNotYet):
+		s.State, s.Reason = api.StateUnknown, w.openErr.Error()
 	case w.openErr != nil:
 		s.State, s.Reason = api.StateAbsent, w.openErr.Error()
 	case w.lastErr != nil:

@@ -138,11 +138,14 @@ func TestWatchedWaitsForTheTPM(t *testing.T) {
 			return &fake{}, platform.Choice{Machine: platform.MachineGCP, Source: platform.SourceSEVGuest, Why: "a reason"}, nil
 		},
 	}
-	if s := w.Status(); s.State != api.StateAbsent || s.Reason != api.ReasonStarting {
+	if s := w.Status(); s.State != api.StateUnknown || s.Reason != api.ReasonStarting {
 		t.Errorf("before: %+v", s)
 	}
 	if _, err := w.Choice(t.Context()); !errors.Is(err, platform.ErrNotYet) {
 		t.Errorf("without the TPM: %v", err)
+	}
+	if s := w.Status(); s.State != api.StateUnknown || s.Reason != platform.ErrNotYet.Error() {
+		t.Errorf("without the TPM: %+v", s)
 	}
 	up = true
 	if c, err := w.Choice(t.Context()); err != nil || c.Machine != platform.MachineGCP {
@@ -171,7 +174,7 @@ func TestWatchedDoesNotHang(t *testing.T) {
 		}()
 	}
 	<-entered
-	if s := w.Status(); s.State != api.StateAbsent {
+	if s := w.Status(); s.State != api.StateUnknown {
 		t.Errorf("%+v", s)
 	}
 	if err := w.staple([][]byte{{1}}); err != nil || w.Kind() != "" {

@@ -35,6 +35,8 @@ func (d Dir) explain(err error) error {
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: %s is not handed over to the user of the agent: restart agentd-configfs.service", err, string(d))
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: agentd.service was started before configfs was mounted: restart it", err)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case errors.Is(unix.Lstat(string(d), &st), fs.ErrNotExist):
