@@ -59,6 +59,7 @@ type Choice struct {
 	Machine Machine
 	Source  Source
 	Keys    bool   // the firmware derives keys for this guest
+	AK      []byte // TPMT_PUBLIC of the attestation key that reports of this platform name; nil if they name none
 	Why     string // what was found that decided it, for people
 }
 

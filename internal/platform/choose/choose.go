@@ -19,21 +19,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/platform/svsm"
 )
 
 // Devices are the devices of a machine, or their doubles.
 type Devices struct {
 	SEVGuest func() (snp.Transport, error) // opens the SNP driver's device; [platform.ErrAbsent] if there is none
 	Entry    configfs.Attributes           // the agent's entry of configfs-tsm, which need not exist
+
+	OwnAK       bool          // the agent quotes with a key of its own, even if the platform vouches for another
+	SVSMSpacing time.Duration // least time between two requests to an SVSM
 }
 
 // Linux returns the devices of this machine.
 func Linux(sevGuest, entry string) *Devices {
-	return &Devices{SEVGuest: func() (snp.Transport, error) { return snp.Open(sevGuest) }, Entry: configfs.Dir(entry)}
+	return &Devices{SEVGuest: func() (snp.Transport, error) { return snp.Open(sevGuest) }, Entry: configfs.Dir(entry), SVSMSpacing: svsm.MinSpacing}
 }
 
 // A device is a kind of device that is looked for.
@@ -49,7 +54,7 @@ const (
 
 // looks look for the devices.
 var looks = map[device]func(ctx context.Context, d *Devices, t platform.TPM) finding{
-	anSVSM:      never("no SVSM is known"),
+	anSVSM:      lookForSVSM,
 	aParavisor:  lookForIndex("a report of a paravisor", nvParavisor),
 	theEntry:    lookForEntry,
 	theDriver:   lookForDriver,
@@ -68,7 +73,7 @@ type way struct {
 // ways are all ways to reports. The order is that of the bindings that their evidence can have:
 // svsm, paravisor, guest-asserted. Of two with the same binding, the first is preferred.
 var ways = []way{
-	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, nil},
+	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, openSVSM},
 	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, openParavisor},
 	{platform.SourceConfigFS, "", []platform.Name{platform.ConfigFS, platform.GCP, platform.AWS}, theEntry, openEntry},
 	{platform.SourceSEVGuest, "", []platform.Name{platform.SEVGuest, platform.GCP, platform.AWS}, theDriver, openDriver},
@@ -87,6 +92,9 @@ func (d *Devices) Open(want platform.Name, o snp.Options) platform.Open {
 		p, keys, err := w.open(ctx, d, t, o)
 		if err != nil {
 			return nil, c, err
+		}
+		if n, ok := p.(interface{ AK() []byte }); ok {
+			c.AK = n.AK()
 		}
 		if c.Keys = keys; !keys {
 			c.Why += "; no derived keys"

@@ -84,8 +84,3 @@ func lookForDriver(_ context.Context, d *Devices, _ platform.TPM) finding {
 	}
 	return finding{there: true, says: "the SNP driver has a device"}
 }
-
-// never finds nothing: this version does not know the device.
-func never(says string) func(context.Context, *Devices, platform.TPM) finding {
-	return func(context.Context, *Devices, platform.TPM) finding { return finding{says: says} }
-}

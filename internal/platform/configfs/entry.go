@@ -44,6 +44,7 @@ const (
 	Provider        = "provider"
 	Generation      = "generation"
 	Privlevel       = "privlevel"
+	PrivlevelFloor  = "privlevel_floor"
 	ServiceProvider = "service_provider" // like the next two only in a guest above VMPL 0
 	ServiceGUID     = "service_guid"
 	ServiceVersion  = "service_manifest_version"
@@ -176,15 +177,24 @@ func compare(a Attributes, want uint64) error {
 }
 
 // generation returns how many writes the entry had.
-func generation(a Attributes) (uint64, error) {
-	b, err := a.Read(Generation, maxWord)
+func generation(a Attributes) (uint64, error) { return number(a, Generation, 64) }
+
+// Floor returns the lowest VMPL that the guest may name: its own.
+func Floor(a Attributes) (uint32, error) {
+	n, err := number(a, PrivlevelFloor, 32)
+	return uint32(n), err
+}
+
+// number returns the content of an attribute that is a number of so many bits.
+func number(a Attributes, name string, bits int) (uint64, error) {
+	b, err := a.Read(name, maxWord)
 	if err != nil {
-		return 0, read(Generation, err)
+		return 0, read(name, err)
 	}
 	s := strings.TrimSuffix(string(b), "\n")
-	n, err := strconv.ParseUint(s, 10, 64)
+	n, err := strconv.ParseUint(s, 10, bits)
 	if err != nil || strconv.FormatUint(n, 10) != s {
-		return 0, fmt.Errorf("%w: %s is not a number", platform.ErrMalformed, Generation)
+		return 0, fmt.Errorf("%w: %s is not a number", platform.ErrMalformed, name)
 	}
 	return n, nil
 }

@@ -67,7 +67,7 @@ func New(o Options) *Entry {
 // modes are the attributes, with the permissions that the kernel gives them.
 var modes = map[string]fs.FileMode{
 	configfs.InBlob: 0o200, configfs.OutBlob: 0o400, configfs.AuxBlob: 0o400, configfs.ManifestBlob: 0o400,
-	configfs.Provider: 0o444, configfs.Generation: 0o444, configfs.Privlevel: 0o200, "privlevel_floor": 0o444,
+	configfs.Provider: 0o444, configfs.Generation: 0o444, configfs.Privlevel: 0o200, configfs.PrivlevelFloor: 0o444,
 	configfs.ServiceProvider: 0o200, configfs.ServiceGUID: 0o200, configfs.ServiceVersion: 0o200,
 }
 
@@ -129,7 +129,7 @@ func (e *Entry) read(name string) ([]byte, error) {
 		return []byte(e.o.Provider + "\n"), nil
 	case configfs.Generation:
 		return fmt.Appendf(nil, "%d\n", e.writes), nil
-	case "privlevel_floor":
+	case configfs.PrivlevelFloor:
 		return fmt.Appendf(nil, "%d\n", e.o.Floor), nil
 	}
 	if len(e.in) == 0 {

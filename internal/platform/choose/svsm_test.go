@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package choose
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	double "github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
+	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// above returns the devices of a guest above an SVSM that knows version 1 with this key.
+func above(t *testing.T, ak []byte) (*Devices, *tsm.Entry) {
+	t.Helper()
+	p, err := soft.New(soft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	s := &double.SVSM{Firmware: p.Transport(), EK: func() ([]byte, error) { return evidencetest.EK('e'), nil }, AK: func() ([]byte, error) { return ak, nil }}
+	e := s.Entry()
+	return &Devices{SEVGuest: func() (snp.Transport, error) { return s.Guest(), nil }, Entry: e}, e
+}
+
+func notUp() (*tpm.Device, bool) { return nil, false }
+
+// persistentKey makes an attestation key in a TPM, at a handle, and returns the TPM and the key.
+func persistentKey(t *testing.T) (platform.TPM, []byte) {
+	t.Helper()
+	s := swtpm.Start(t)
+	k, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](k.Public())}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: 0x81000007}.Execute(s)
+	if err = errors.Join(err, k.Flush(s)); err != nil {
+		t.Fatal(err)
+	}
+	d := s.Device(tpm.Options{})
+	return func() (*tpm.Device, bool) { return d, true }, made.OutPublic.Bytes()
+}
+
+// TestSVSM: above an SVSM the reports are the SVSM's, at the guest's own level for everything
+// else. If the TPM has the attestation key of the manifest, the choice names it.
+func TestSVSM(t *testing.T) {
+	up, ak := persistentKey(t)
+	for name, c := range map[string]struct {
+		ak    []byte
+		own   bool
+		tpm   platform.TPM
+		named []byte
+	}{
+		"the TPM has the key":          {ak: ak, tpm: up, named: ak},
+		"the TPM has another":          {ak: evidencetest.ECCKey('k').Public(), tpm: up},
+		"the agent has one of its own": {ak: ak, own: true, tpm: notUp},
+	} {
+		for _, want := range []platform.Name{platform.Auto, platform.SVSM} {
+			d, _ := above(t, c.ak)
+			d.OwnAK = c.own
+			p, choice, err := d.Open(want, snp.Options{})(t.Context(), c.tpm)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			defer p.Close()
+			if choice.Machine != platform.MachineSVSM || choice.Source != platform.SourceSVSM || !choice.Keys || !bytes.Equal(choice.AK, c.named) || p.Kind() != evidence.ReportSVSM {
+				t.Errorf("%s, %s: %+v, kind %s", name, want, choice, p.Kind())
+			}
+			if now, err := p.Keys().Reading(t.Context()); err != nil || now.VMPL != double.GuestVMPL {
+				t.Errorf("%s, %s: keys of VMPL %d, %v", name, want, now.VMPL, err)
+			}
+		}
+	}
+}
+
+// TestSVSMNotYet: until the TPM is up nothing is asked, and no weaker way is taken.
+func TestSVSMNotYet(t *testing.T) {
+	d, e := above(t, evidencetest.ECCKey('k').Public())
+	if _, _, err := d.Open(platform.Auto, snp.Options{})(t.Context(), notUp); !errors.Is(err, platform.ErrNotYet) || e.Made() != 0 {
+		t.Errorf("%v, %d reports made", err, e.Made())
+	}
+}
+
+// TestSVSMThatFails: an SVSM that gives no report is an error, and no weaker way is taken.
+func TestSVSMThatFails(t *testing.T) {
+	d, _ := above(t, nil) // a manifest that is none
+	up, _ := persistentKey(t)
+	if p, c, err := d.Open(platform.Auto, snp.Options{})(t.Context(), up); !errors.Is(err, platform.ErrMalformed) {
+		t.Errorf("%v, %+v, %v", p, c, err)
+	}
+}
+
+// broken is an entry of which an attribute cannot be looked for.
+type broken struct{ configfs.Attributes }
+
+func (broken) Has(string) (bool, error) { return false, fs.ErrPermission }
+
+// TestLookForSVSM: the attributes of services tell an SVSM. What cannot be told is an error.
+func TestLookForSVSM(t *testing.T) {
+	p, err := soft.New(soft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	plain := tsm.New(tsm.Options{Firmware: p.Transport()})
+	with, _ := above(t, nil)
+	for name, c := range map[string]struct {
+		entry configfs.Attributes
+		there bool
+		fails bool
+		says  string
+	}{
+		"above an SVSM": {with.Entry, true, false, "service provider"},
+		"at VMPL 0":     {plain, false, false, "VMPL 0"},
+		"no entry":      {configfs.Dir(t.TempDir() + "/none"), false, false, "does not exist"},
+		"no permission": {broken{plain}, false, true, ""},
+	} {
+		f := lookForSVSM(context.Background(), &Devices{Entry: c.entry}, notUp)
+		if f.there != c.there || (f.err != nil) != c.fails || !strings.Contains(f.says, c.says) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package svsm asks an SVSM for reports about its vTPM (Secure VM Service Module for SEV-SNP
+// Guests, AMD 58019, sections "Attestation Protocol" and "vTPM Protocol"), through
+// configfs-tsm of Linux.
+//
+// The SVSM asks the firmware at VMPL 0 for a report over SHA-512 of our 64 bytes and the
+// manifest of the vTPM. A report of this platform is the firmware's, then that manifest. The
+// device below checks that the report is over both, and of VMPL 0. So what the kernel or
+// another program mixes up is an error here, and not evidence that a verifier refuses.
+//
+// Hosts let about one request through in 2 seconds, and an SVSM that is throttled may end the
+// guest. So requests to the SVSM wait in one queue with those to the firmware, spaced.
+package svsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/snp"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+)
+
+// VTPM is the GUID of the vTPM service.
+const VTPM = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
+
+// MinSpacing is the least time between two requests. Hosts that throttle make the SVSM fail.
+const MinSpacing = 2 * time.Second
+
+// Has reports whether the TPM of the machine has a key with this TPMT_PUBLIC, so that the agent
+// can quote with it.
+type Has func(ctx context.Context, public []byte) (bool, error)
+
+// Device is the platform of a guest above an SVSM.
+type Device struct {
+	*snp.Device        // queue, certificates, derived keys of the guest's own level
+	version     uint32 // of the manifests that are asked for
+	ak          []byte // TPMT_PUBLIC in them; nil in version 0
+
+	mu   sync.Mutex // guards host
+	host [][]byte   // certificates that the host handed to the guest itself; nil if not asked yet
+}
+
+var _ platform.Platform = (*Device)(nil)
+
+// New returns the platform over d, which it closes. It finds out which manifests the SVSM hands
+// out: of version 1 only if the TPM has the attestation key in it, since evidence with another
+// key would be refused. A nil has asks for version 0 alone.
+func New(ctx context.Context, d *snp.Device, has Has) (*Device, error) {
+	s := &Device{Device: d}
+	if has == nil {
+		return s, nil
+	}
+	_, m, err := s.ask(ctx, platform.Fixed([64]byte{}), 1)
+	switch {
+	case errors.Is(err, platform.ErrFirmware): // the SVSM does not know the version
+		return s, nil
+	case err != nil:
+		return nil, fmt.Errorf("find out which manifest the SVSM has: %w", err)
+	}
+	there, err := has(ctx, m.AK)
+	if err != nil {
+		return nil, fmt.Errorf("look for the SVSM's attestation key in the TPM: %w", err)
+	}
+	if there {
+		s.version, s.ak = m.Version, m.AK
+	}
+	return s, nil
+}
+
+// Kind returns [evidence.ReportSVSM].
+func (*Device) Kind() evidence.ReportKind { return evidence.ReportSVSM }
+
+// AK returns the TPMT_PUBLIC of the attestation key that the manifests name, nil if they name
+// none: then any key of the TPM will do.
+func (s *Device) AK() []byte { return slices.Clone(s.ak) }
+
+// Report asks the SVSM for a report over data. Its bytes are the report and the manifest.
+func (s *Device) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
+	r, m, err := s.ask(ctx, data, s.version)
+	if err != nil {
+		return platform.Report{}, err
+	}
+	if string(m.AK) != string(s.ak) {
+		return platform.Report{}, fmt.Errorf("%w: the SVSM's manifest names another attestation key than before", platform.ErrMalformed)
+	}
+	if len(r.Certificates) == 0 {
+		r.Certificates = s.certificates(ctx)
+	}
+	return r, nil
+}
+
+// ask asks for a report with a manifest of this version.
+func (s *Device) ask(ctx context.Context, data platform.Data, version uint32) (platform.Report, *tpmwire.Manifest, error) {
+	r, manifest, err := s.ServiceReport(ctx, data, snp.Service{GUID: VTPM, Version: version})
+	if err != nil {
+		return platform.Report{}, nil, err
+	}
+	m, err := tpmwire.ParseManifest(manifest)
+	if err == nil && m.Version != version {
+		err = fmt.Errorf("manifest of version %d, want %d", m.Version, version)
+	}
+	if err != nil {
+		return platform.Report{}, nil, fmt.Errorf("%w: %w", platform.ErrMalformed, err)
+	}
+	r.Bytes = slices.Concat(r.Bytes, manifest)
+	return r, m, nil
+}
+
+// certificates returns those that the host hands to the guest itself. SVSMs before 2026 pass
+// none on. They are asked for once: a request takes its turn as any other.
+func (s *Device) certificates(ctx context.Context) [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.host == nil && s.Keys() != nil {
+		if r, err := s.Device.Report(ctx, platform.Fixed([64]byte{})); err == nil {
+			s.host = append([][]byte{}, r.Certificates...)
+		}
+	}
+	return slices.Clone(s.host)
+}
