@@ -63,6 +63,7 @@ type Config struct {
 
 	LookupUser declaration.LookupUser  // default: /etc/passwd
 	NewWatcher func() (Watcher, error) // default: inotify
+	Queues     int                     // apps with a queue of events of their own; default 96, negative: none
 	Workers    int                     // files hashed at once; default: number of CPUs
 
 	UnaskedBytes  uint64        // of one app that are hashed in a minute because it changed; default 1 GiB
@@ -85,7 +86,7 @@ type Apps struct {
 	announced *[]pcr.Declaration  // declarations that the log lists, nil if that is not known; guarded by record
 	gaps      *throttle           // of events that concern all apps; of Run
 	log       *slog.Logger
-	follow    follower
+	follow    queues
 	pending   *schedule
 
 	changed chan struct{} // of one: the hand-over is not what it should be
@@ -155,8 +156,10 @@ func New(c Config) (*Apps, error) {
 	c.UnaskedBytes = cmp.Or(c.UnaskedBytes, defaultUnaskedBytes)
 	c.AnswerTimeout = cmp.Or(max(c.AnswerTimeout, 0), defaultAnswerTimeout)
 	c.Timeout = cmp.Or(max(c.Timeout, 0), defaultTimeout)
+	c.Queues = cmp.Or(c.Queues, defaultQueues)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Apps{
+		follow:  queues{limit: max(c.Queues, 0), own: make(map[string]*follower)},
 		ctx:     ctx,
 		cancel:  cancel,
 		config:  c,
@@ -206,7 +209,7 @@ func (a *Apps) List() []Status {
 
 // ByUnit returns the app that is declared for exactly this system unit and uid, measured or
 // not. If there is none, it is the one that is declared for the unit's template: but not while a
-// declaration for exactly this unit is refused. What runs in the unit is another program, and a
+// declaration is refused that is, or may be, for exactly this unit. What runs in the unit is another program, and a
 // mistake in a file must not give it the secrets of the template's app.
 func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
 	a.mu.Lock()
@@ -214,6 +217,7 @@ func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
 	refused := false
 	for _, x := range a.apps {
 		d := cmp.Or(x.declaration, x.before)
+		refused = refused || x.meant.Holds(unit)
 		if d == nil || !d.HasUser(uid) || !evidence.InUnit(d.Unit, unit) {
 			continue
 		}
@@ -258,6 +262,7 @@ type app struct {
 	declaration *declaration.Declaration // nil if it was refused
 	refused     error                    // why, if it was
 	before      *declaration.Declaration // the last one in force, if it was; nil if there was none since the start
+	meant       declaration.Meant        // for which instances it was meant, if it was
 	removed     bool                     // by a reload, while a measurement still uses this
 
 	cover       coverage        // what the log says of this app
@@ -268,6 +273,7 @@ type app struct {
 	events      uint64          // changes that the watching reported
 	handled     uint64          // of these, those before the last reading
 	told        tellings        // what they were
+	lost        uint64          // number of the last event that stands for events that were lost
 	measured    bool            // the content found last is what the log says
 	whyNot      string          // why not, if not
 	digest      evidence.Digest

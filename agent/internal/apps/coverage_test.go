@@ -69,7 +69,7 @@ func TestGapIsCarried(t *testing.T) {
 	// No event tells of it, as if it was lost.
 	w.replace("swapped/bin", "evil")
 	w.replace("swapped/bin", "swapped")
-	fake.errs <- ErrOverflow
+	w.owe(gapWatching)
 	w.eventually("both are measured again", func() bool { return len(w.log.all()) == n+3 })
 	got := w.since(n)
 	slices.Sort(got[1:]) // each app is read by itself

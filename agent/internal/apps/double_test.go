@@ -105,6 +105,9 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	for _, c := range change {
 		c(&w.config)
 	}
+	if w.config.NewWatcher != nil && w.config.Queues == 0 {
+		w.config.Queues = -1 // a double has one queue, which all apps share
+	}
 	w.restart()
 	return w
 }
@@ -217,18 +220,29 @@ func (w *world) run() {
 	})
 	w.eventually("all apps are followed", func() bool {
 		all := w.List()
-		w.follow.mu.Lock()
-		defer w.follow.mu.Unlock()
-		if w.follow.watcher == nil {
-			return errors.Is(w.follow.stopped, errNoWatch)
+		f := &w.follow.shared
+		f.mu.Lock()
+		stopped := f.watcher == nil
+		err := f.stopped
+		f.mu.Unlock()
+		if stopped {
+			return errors.Is(err, errNoWatch)
 		}
 		for _, s := range all {
-			if s.Unit != "" && len(w.follow.prints[s.Name]) != 1 {
+			if s.Unit != "" && w.prints(s.Name) != 1 {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+// prints returns how many readings of an app are followed.
+func (w *world) prints(app string) int {
+	f := w.follow.existing(app)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.prints[app])
 }
 
 // patience is how long a test waits for what must come: it ends only a test that fails.

@@ -21,13 +21,13 @@ type footprint struct {
 	failed map[string]error          // directories that could not be watched
 }
 
-// follower keeps the watches that all apps together need, and knows which apps depend on a
-// name that changed. Its lock is never held while the watcher adds or removes a watch: that
-// can hang in a file system.
+// follower keeps the watches that the apps of one queue of events need, and knows which of them
+// depend on a name that changed. Its lock is never held while the watcher adds or removes a
+// watch: that can hang in a file system.
 type follower struct {
 	mu      sync.Mutex // guards all below, and what sightings contain
 	watcher Watcher
-	starts  uint64                  // how often it began, or lost events
+	starts  uint64                  // grows each time that it began, or lost events
 	stopped error                   // why watcher is nil
 	watched map[Watch]bool          // that may be removed when nothing needs them
 	prints  map[string][]*footprint // by app: of the last reading, and of those under way
@@ -62,11 +62,13 @@ func (f *follower) start(w Watcher, err error) {
 	}
 }
 
-// lost notes that events were lost: what the watching did not tell of may have happened.
-func (f *follower) lost() {
+// lost notes that events were lost: what the watching did not tell of may have happened. It
+// returns the apps that this concerns.
+func (f *follower) lost() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.starts++
+	return slices.Sorted(maps.Keys(f.prints))
 }
 
 // state returns nil while changes are noticed as they happen. The error says why they are

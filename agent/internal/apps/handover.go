@@ -319,20 +319,33 @@ func (a *Apps) carry(x *app, f finding) (bool, string) {
 		return false, x.cover.ended
 	}
 	before, err := x.trace, error(nil)
-	if before != nil {
-		if _, err = before.Settled(); err == nil && time.Since(x.renewed) < renewedPatience {
-			err = errRenewed
-		}
-	} else {
+	if before == nil {
 		before, err = a.handedTrace(x, f)
 	}
 	if err == nil {
-		err = f.Trace.Since(before)
+		err = x.unchanged(before, f)
 	}
 	if err != nil {
 		return false, text.Fit(x.cover.ended+", and "+err.Error(), pcr.MaxReason)
 	}
 	return true, x.cover.ended + "; " + carriedOn
+}
+
+// unchanged returns nil if the files of x cannot have been others between the reading of the
+// trace before and that of f, whether or not something watched.
+func (x *app) unchanged(before *manifest.Trace, f finding) error {
+	if before == nil {
+		return errors.New("how its files looked before is not known")
+	}
+	if before == x.trace {
+		if _, err := before.Settled(); err != nil {
+			return err
+		}
+		if time.Since(x.renewed) < renewedPatience {
+			return errRenewed
+		}
+	}
+	return f.Trace.Since(before)
 }
 
 // errRenewed means that the trace is that of directories which changed, on the word of the

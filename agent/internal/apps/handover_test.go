@@ -220,11 +220,11 @@ func TestNotHandedOver(t *testing.T) {
 	if !handed() {
 		t.Fatal("it is not handed over")
 	}
-	p.follow.start(nil, errNoWatch)
+	p.follow.shared.start(nil, errNoWatch)
 	if handed() {
 		t.Error("handed over although nothing watches")
 	}
-	p.follow.start(newFakeWatcher(), nil)
+	p.follow.shared.start(newFakeWatcher(), nil)
 	x.renewed = time.Now()
 	if handed() {
 		t.Error("handed over although its directories changed right before")

@@ -143,11 +143,9 @@ func TestStuckApp(t *testing.T) {
 		t.Error("another call of the app hangs")
 	default:
 	}
-	w.follow.mu.Lock()
-	if n := len(w.follow.prints["app"]); n != 1 {
+	if n := w.prints("app"); n != 1 {
 		t.Errorf("%d footprints, want that of the last whole reading", n)
 	}
-	w.follow.mu.Unlock()
 
 	w.declare("app", list("files", w.path("b/bin")))
 	w.reload()

@@ -86,8 +86,9 @@ func newInotify() (Watcher, error) {
 	return i, nil
 }
 
-// readEvents is how many bytes of events are read at once: some thousands of them.
-const readEvents = 64 << 10
+// readEvents is how many bytes of events are read at once: some hundreds of them. There is a
+// buffer for each queue.
+const readEvents = 16 << 10
 
 // read passes events on until i is closed.
 func (i *inotify) read() {

@@ -213,7 +213,7 @@ func (a *Apps) news(x *app, f finding, app *pcr.AppEvent) *pcr.Event {
 		carried, why := a.carry(x, f)
 		return &pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: x.name, Declaration: app.Declaration, Digest: app.Digest, Carried: carried, Reason: why}}
 	}
-	if err := x.interrupted(f); err != nil {
+	if err := a.interrupted(x, f); err != nil {
 		return unmeasuredEvent(x.name, text.Fit(forAMoment+err.Error(), pcr.MaxReason))
 	}
 	return nil
@@ -228,8 +228,15 @@ func unmeasuredEvent(app, reason string) *pcr.Event {
 
 // interrupted returns why other content than that of f may have been there for a moment since
 // the last reading, which found the same, and nil if it was not. The watching tells of a name
-// that changes, but not what it led to. What it did not tell of did not happen.
-func (x *app) interrupted(f finding) error {
+// that changes, but not what it led to. What it did not tell of did not happen, unless events
+// were lost: then only files that cannot have changed show that. The caller holds mu.
+func (a *Apps) interrupted(x *app, f finding) error {
+	if x.lost > x.handled {
+		if err := x.unchanged(x.trace, f); err != nil {
+			return fmt.Errorf("%w, and %w", errLost, err)
+		}
+		return nil
+	}
 	if x.trace == nil {
 		return nil
 	}

@@ -108,6 +108,9 @@ func (t *tellings) itself(number uint64, w Watch) bool {
 	return x != nil && x.last > number
 }
 
+// errLost means that the kernel dropped events of an app.
+var errLost = errors.New("events of its files were lost")
+
 // noticed returns nil if the watching saw how x became what f found: one file after the other
 // was removed, or replaced by one rename to its name. So no other content was there. The error
 // says what else may have been: a file that is written in place, or replaced twice before the
@@ -117,6 +120,8 @@ func (x *app) noticed(f finding) error {
 	switch {
 	case x.trace == nil:
 		return errors.New("how its files looked before is not known")
+	case x.lost > x.handled:
+		return errLost
 	case f.generation == 0 || f.generation != x.generation:
 		return errors.New("its files were not watched all the time")
 	case x.told.lost > x.handled:
@@ -177,7 +182,7 @@ func (a *Apps) catchUp(x *app, f *finding) {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, eventPatience)
 	defer cancel()
-	if !a.follow.sync(ctx) || a.follow.works(x.name) != f.generation {
+	if !a.follow.sync(ctx, x.name) || a.follow.works(x.name) != f.generation {
 		f.generation = 0
 	}
 }

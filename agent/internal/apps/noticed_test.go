@@ -173,7 +173,7 @@ func TestLostBeforeTheRecord(t *testing.T) {
 		"up to date": nil,
 		"lost": func(w *world) <-chan struct{} {
 			done := make(chan struct{})
-			w.follow.lost()
+			w.follow.shared.lost()
 			close(done)
 			return done
 		},

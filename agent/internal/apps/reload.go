@@ -141,12 +141,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 		a.replace(x, s.Declarations[d.App])
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Refused)) {
-		x, _ := a.declare(name)
-		x.interrupt()
-		x.before = cmp.Or(x.declaration, x.before)
-		x.declaration, x.refused = nil, fmt.Errorf("declaration refused: %w", s.Refused[name])
-		x.cover.interrupt(endedReload, false)
-		x.unmeasured(x.refused.Error())
+		a.refuse(name, s.Refused[name], s.Meant[name])
 		c.Refused, c.Errors = append(c.Refused, name), append(c.Errors, s.Refused[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.apps)) {
@@ -192,7 +187,7 @@ func (a *Apps) declare(name string) (x *app, known bool) {
 // replace puts a declaration into force. What was measured by other bytes no longer counts.
 func (a *Apps) replace(x *app, d *declaration.Declaration) {
 	before := x.declaration
-	x.declaration, x.refused, x.before = d, nil, nil
+	x.declaration, x.refused, x.before, x.meant = d, nil, nil, declaration.Meant{}
 	if sameDeclaration(before, d) {
 		return
 	}
@@ -201,6 +196,22 @@ func (a *Apps) replace(x *app, d *declaration.Declaration) {
 	if x.unmeasured(notYet); before != nil {
 		x.unmeasured("not measured by its new declaration yet")
 	}
+}
+
+// refuse takes an app out of force, whose declaration is wrong.
+func (a *Apps) refuse(name string, err error, meant declaration.Meant) {
+	x, _ := a.declare(name)
+	x.interrupt()
+	x.before = cmp.Or(x.declaration, x.before)
+	if x.before != nil {
+		meant.Unknown = false // it is meant for the unit of before
+	}
+	x.declaration, x.meant, x.refused = nil, meant, fmt.Errorf("declaration refused: %w", err)
+	if held := meant.String(); held != "" {
+		x.refused = fmt.Errorf("%w; %s", x.refused, held)
+	}
+	x.cover.interrupt(endedReload, false)
+	x.unmeasured(x.refused.Error())
 }
 
 // sameDeclaration reports whether what was found by one declaration counts for the other.

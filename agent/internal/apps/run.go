@@ -13,11 +13,8 @@ import (
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
-// Reasons of gap events that concern every app.
-const (
-	gapOverflow = "inotify events were lost: every app is measured again"
-	gapWatching = "changes of files cannot be watched: every app is looked at every 30 s instead"
-)
+// gapWatching is the reason of gap events, which concern every app.
+const gapWatching = "changes of files cannot be watched: every app is looked at every 30 s instead"
 
 // gapsOwed is the name of the owed gaps in the schedule, which no app has.
 const gapsOwed = ""
@@ -33,7 +30,7 @@ func (a *Apps) Run(ctx context.Context) error {
 	defer measuring.Wait()
 	for first := true; ctx.Err() == nil; first = false {
 		w, err := a.config.NewWatcher()
-		a.follow.start(w, err)
+		a.startQueues(ctx, w, err)
 		a.mu.Lock()
 		for _, x := range a.apps {
 			x.told.restart(x.events)
@@ -45,11 +42,14 @@ func (a *Apps) Run(ctx context.Context) error {
 			a.touchAll(0)
 		}
 		if err == nil {
-			err = a.watch(ctx, w)
+			looking, stop := context.WithCancel(ctx)
+			measuring.Go(func() { a.lookAround(looking) })
+			err = a.watch(ctx, &a.follow.shared, w)
+			stop()
 			if ctx.Err() != nil {
 				err = nil
 			}
-			a.follow.start(nil, err)
+			a.startQueues(ctx, nil, err)
 			go w.Close() // a file system can keep it from ending; nothing to be done about an error
 		}
 		select {
@@ -60,9 +60,8 @@ func (a *Apps) Run(ctx context.Context) error {
 	return nil
 }
 
-// watch passes on what w reports until ctx ends or w does.
-func (a *Apps) watch(ctx context.Context, w Watcher) error {
-	rescan, fallback := time.Tick(a.config.Rescan), time.Tick(fallbackRescan)
+// watch passes on what the watcher of a queue reports until ctx ends or it does.
+func (a *Apps) watch(ctx context.Context, f *follower, w Watcher) error {
 	events, errs := w.Events(), w.Errors()
 	for {
 		select {
@@ -76,13 +75,21 @@ func (a *Apps) watch(ctx context.Context, w Watcher) error {
 				close(e.Synced)
 				continue
 			}
-			a.touched(e, a.follow.dependents(e))
+			a.touched(e, f.dependents(e))
 		case err := <-errs:
 			// Whatever it was, events may be missing.
-			a.follow.lost()
-			a.log.Warn("watching files of apps failed", "error", err)
-			a.owe(gapOverflow)
-			a.touchAll(a.config.Debounce)
+			a.missed(f.lost(), err)
+		}
+	}
+}
+
+// lookAround looks at everything now and then until ctx ends.
+func (a *Apps) lookAround(ctx context.Context) {
+	rescan, fallback := time.Tick(a.config.Rescan), time.Tick(fallbackRescan)
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-fallback:
 			if a.follow.state() != nil {
 				a.touchAll(0)
@@ -102,6 +109,21 @@ func (a *Apps) touched(e Event, names []string) {
 		if x := a.apps[name]; x != nil {
 			x.events++
 			x.told.add(e, x.events)
+		}
+		a.pending.touch(name, time.Now(), a.config.Debounce)
+	}
+}
+
+// missed notes that events of apps were lost, and has these measured again: what was there
+// meanwhile is known only if nothing can have changed (see news).
+func (a *Apps) missed(names []string, err error) {
+	a.log.Warn("events of files were lost", "apps", names, "error", err)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range names {
+		if x := a.apps[name]; x != nil {
+			x.events++
+			x.lost = x.events
 		}
 		a.pending.touch(name, time.Now(), a.config.Debounce)
 	}

@@ -116,8 +116,11 @@ func TestFollowsWhatReloadBrings(t *testing.T) {
 	w.reload()
 	w.follow.mu.Lock()
 	defer w.follow.mu.Unlock()
-	if len(w.follow.prints) != 0 || len(w.follow.watched) != 0 {
-		t.Errorf("watches of apps that are gone: %v, %v", w.follow.prints, w.follow.watched)
+	f := &w.follow.shared
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.prints) != 0 || len(f.watched) != 0 || len(w.follow.own) != 0 {
+		t.Errorf("watches of apps that are gone: %v, %v, %v", f.prints, f.watched, w.follow.own)
 	}
 }
 
@@ -179,8 +182,8 @@ func (f *fakeWatcher) Events() <-chan Event { return f.events }
 func (f *fakeWatcher) Errors() <-chan error { return f.errs }
 func (f *fakeWatcher) Close() error         { return nil }
 
-// TestOverflow: lost events are a gap in the log, and everything is looked at again
-// (case 19).
+// TestOverflow: if events were lost, everything that they may have told of is looked at again, and
+// the log says so (case 19). Here both apps use one queue.
 func TestOverflow(t *testing.T) {
 	fake := newFakeWatcher()
 	w := newWorld(t, func(c *Config) {
@@ -196,23 +199,121 @@ func TestOverflow(t *testing.T) {
 	w.replace("b", "b2")
 	fake.errs <- ErrOverflow
 	w.eventually("both are measured again", func() bool { return w.Covers("a", digestOf("a2")) && w.Covers("b", digestOf("b2")) })
-	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 })
+	lost := 0
+	for _, e := range w.log.all() {
+		if e.Unmeasured != nil && strings.Contains(e.Unmeasured.Reason, "lost") {
+			lost++
+		}
+	}
+	if lost != 2 {
+		t.Errorf("%d records say that events were lost, want one for each app", lost)
+	}
 
-	// An attacker who makes it overflow without end fills no log; the looking goes on.
-	for range 100 {
+	// An attacker who makes it overflow without end fills no log. What the log cannot say is not
+	// claimed.
+	x := w.Apps.apps["a"]
+	for n := range 40 {
+		w.replace("a", fmt.Sprint(n))
 		fake.errs <- ErrOverflow
-		w.eventually("the gap is recorded or held back", func() bool {
-			w.pending.mu.Lock()
-			defer w.pending.mu.Unlock()
-			d, pending := w.pending.due[gapsOwed]
-			return d.hold || !pending
+		w.eventually("it is looked at again, or held back", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return x.events == x.handled || !x.measured
 		})
 	}
-	w.replace("a", "a3")
+	w.eventually("nothing is claimed", func() bool { return !w.app("a").Measured })
+	if n := len(w.log.all()); n > 2*(6+2) || w.log.count(pcr.EventGap) != 0 {
+		t.Errorf("%d records, %d gaps: the burst of each app is 6", n, w.log.count(pcr.EventGap))
+	}
+}
+
+// TestOverflowIsOfOneApp: a user who can write the files of one app makes its queue of events
+// overflow. The coverage of that app ends, and that of no other.
+func TestOverflowIsOfOneApp(t *testing.T) {
+	var mu sync.Mutex
+	var fakes []*fakeWatcher // the shared one, then one for each app in the order of their readings
+	w := newWorld(t, func(c *Config) {
+		c.Queues = 2
+		c.NewWatcher = func() (Watcher, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fakes = append(fakes, newFakeWatcher())
+			return fakes[len(fakes)-1], nil
+		}
+	})
+	for _, name := range []string{"calm", "flooded", "third"} {
+		w.declare(name, list("files", w.write(name+"/bin", name, 0o755)))
+	}
+	w.reload()
+	w.run()
+	w.follow.mu.Lock()
+	if own, shared := len(w.follow.own), len(w.follow.names); own != 2 || shared != 1 {
+		t.Errorf("%d apps have a queue, %d share one", own, shared)
+	}
+	w.follow.mu.Unlock()
+	own := func(app string) bool {
+		w.follow.mu.Lock()
+		defer w.follow.mu.Unlock()
+		return w.follow.own[app] != nil
+	}
+	queue := func(app string) *fakeWatcher {
+		return w.follow.existing(app).watcher.(*fakeWatcher)
+	}
+	for _, app := range []string{"calm", "flooded", "third"} {
+		w.eventually("its events are handled", func() bool { return w.app(app).Measured })
+	}
+	for _, flooded := range []string{"flooded", "third"} {
+		calm := w.app("calm")
+		before := w.app(flooded)
+		n := len(w.log.all())
+		w.replace(flooded+"/bin", "evil")
+		w.replace(flooded+"/bin", flooded)
+		queue(flooded).errs <- ErrOverflow
+		w.eventually("a new interval begins", func() bool { s := w.app(flooded); return s.Measured && s.From != before.From })
+		got := w.since(n)
+		if len(got) != 2 || !strings.HasPrefix(got[0], "unmeasured "+flooded) || !strings.Contains(got[0], "events of its files were lost") ||
+			!strings.HasPrefix(got[1], "same "+flooded+" false") {
+			t.Errorf("the log says %q", got)
+		}
+		if s := w.app("calm"); s.Record != calm.Record || s.From != calm.From || !s.Measured {
+			t.Errorf("the app beside: %+v, was %+v", s, calm)
+		}
+	}
+	// An app that is gone gives its queue back.
+	gone := "flooded"
+	if !own(gone) {
+		gone = "third"
+	}
+	os.Remove(filepath.Join(w.apps, gone+".toml"))
+	w.reload()
+	w.declare("fourth", list("files", w.write("fourth/bin", "fourth", 0o755)))
+	w.reload()
+	if !own("fourth") {
+		t.Errorf("queues: %v", w.follow.own)
+	}
+}
+
+// TestUnchangedOverflow: if the files of an app cannot have changed, lost events end nothing.
+func TestUnchangedOverflow(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs files of root")
+	}
+	fake := newFakeWatcher()
+	w := newWorld(t, func(c *Config) { c.NewWatcher = func() (Watcher, error) { return fake, nil } })
+	w.declare("app", list("files", w.write("bin/app", "app", 0o755)))
+	w.reload()
+	w.run()
+	w.settled("app")
+	before, n := w.app("app"), len(w.log.all())
 	fake.errs <- ErrOverflow
-	w.eventually("changes are still found", func() bool { return w.Covers("a", digestOf("a3")) })
-	if n := w.log.count(pcr.EventGap); n != 6 {
-		t.Errorf("%d gaps, want the burst of 6", n)
+	x := w.Apps.apps["app"]
+	w.eventually("it is measured again", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return x.lost > 0 && x.handled >= x.lost
+	})
+	if got := w.since(n); len(got) != 0 || w.app("app").From != before.From || !w.app("app").Measured {
+		t.Errorf("the log says %q, %+v", got, w.app("app"))
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
-	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // swap replaces the directory p by one with another file, and puts it back. No file in it
@@ -69,30 +67,30 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// TestOverflowHeldBack: an attacker who made so many events get lost that further gaps are
-// recorded later does not hide what happens meanwhile.
+// TestOverflowHeldBack: an attacker who made so many events get lost that the log takes no more of
+// the app does not hide what happens meanwhile: nothing is claimed of it.
 func TestOverflowHeldBack(t *testing.T) {
 	fake := newFakeWatcher()
 	w := newWorld(t, func(c *Config) {
 		c.NewWatcher = func() (Watcher, error) { return fake, nil }
-		c.RateBurst, c.RateEvery = 1, time.Hour
+		c.RateBurst, c.RateEvery = 3, time.Hour
 	})
 	w.declare("app", list("files", w.write("bin/lib", "good", 0o755)))
-	w.reload()
+	w.reload() // the first record of three
 	w.run()
-	held := func() bool {
-		w.pending.mu.Lock()
-		defer w.pending.mu.Unlock()
-		return w.pending.due[gapsOwed].hold
-	}
-	fake.errs <- ErrOverflow
-	w.eventually("the gap is recorded", func() bool { return w.log.count(pcr.EventGap) == 1 && w.app("app").Measured })
-	before := w.log.count(pcr.EventUnmeasured)
+	before := w.app("app")
 	w.swap("bin", "lib")
 	fake.errs <- ErrOverflow
-	w.eventually("the next gap is held back", held)
+	w.eventually("a new interval begins", func() bool { s := w.app("app"); return s.Measured && s.From != before.From })
+	w.swap("bin", "lib")
+	fake.errs <- ErrOverflow
+	w.eventually("the loss is known", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.Apps.apps["app"].lost > 1
+	})
 	w.Settle(t.Context(), "app")
-	if n := w.log.count(pcr.EventUnmeasured); n == before {
-		t.Error("the directory was swapped while events were lost, and the log does not say so")
+	if s := w.app("app"); s.Measured || w.Covers("app", digestOf("good")) {
+		t.Errorf("the directory was swapped while events were lost, the log does not say so, and the app is covered: %+v", s)
 	}
 }

@@ -4,6 +4,9 @@ package apps
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/caller"
@@ -71,5 +74,62 @@ func TestRefusedInstance(t *testing.T) {
 		if _, ok := w.ByUnit("worker@1.service", 1001); ok {
 			t.Errorf("after %q: another user is an app", step.one)
 		}
+	}
+}
+
+// TestRefusedInstanceAtStart: an agent that starts with a mistake in the declaration of an instance
+// does not give that instance's processes the app of the template either, although it has never
+// known what the declaration said.
+func TestRefusedInstanceAtStart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bin")
+	if err := os.WriteFile(file, []byte("one"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := func(unit, user, file string) string {
+		return fmt.Sprintf("unit = %q\nuser = %q\nfiles = [%q]\n", unit, user, file)
+	}
+	for name, c := range map[string]struct {
+		one   string // its declaration
+		mode  os.FileMode
+		one1  bool // worker@1.service is the template's app
+		other bool // and worker@2.service
+	}{
+		"a path":                  {text("worker@1.service", "1000", "bin"), 0o644, false, true},
+		"no such user":            {text("worker@1.service", "not-a-user-of-this-machine", file), 0o644, false, true},
+		"a quote":                 {"unit = \"worker@1.service\nuser = \"1000\"\n", 0o644, false, true},
+		"a key":                   {text("worker@1.service", "1000", file) + "exec = 1\n", 0o644, false, true},
+		"an escape":               {"unit = \"worker\\u00401.service\"\nuser = \"1000\n", 0o644, false, false},
+		"an escape, and a path":   {"unit = \"worker\\u00401.service\"\nuser = \"1000\"\nfiles = [\"bin\"]\n", 0o644, false, true},
+		"cut short":               {"unit = \"work", 0o644, false, false},
+		"writable for others":     {text("worker@1.service", "1000", file), 0o666, false, false},
+		"a comment, then nothing": {"# to do\n", 0o644, false, false},
+		"another unit":            {"unit = \"billing.service\nuser = \"1000\"\n", 0o644, true, true},
+		"another unit, and a key": {text("billing.service", "1000", file) + "exec = 1\n", 0o644, true, true},
+		"the template itself":     {text("other@.service", "1000", "bin"), 0o644, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.declareText(w.apps, "all", text("worker@.service", "1000", file))
+			w.declareText(w.apps, "one", c.one)
+			chmod(t, filepath.Join(w.apps, "one.toml"), c.mode)
+			w.reload()
+			for unit, want := range map[string]bool{"worker@1.service": c.one1, "worker@2.service": c.other} {
+				if got, ok := w.ByUnit(unit, 1000); ok != want || ok && got.Name != "all" {
+					t.Errorf("%s is %+v, %v", unit, got, ok)
+				}
+			}
+			// What the administrator sees names what is held.
+			if why := w.app("one").WhyNot; !c.one1 && !strings.Contains(why, "until it is corrected") {
+				t.Errorf("the reason is %q", why)
+			}
+			// Once it is corrected, each has its own.
+			w.declareText(w.apps, "one", text("worker@1.service", "1000", file))
+			chmod(t, filepath.Join(w.apps, "one.toml"), 0o644)
+			w.reload()
+			one, _ := w.ByUnit("worker@1.service", 1000)
+			if two, _ := w.ByUnit("worker@2.service", 1000); one.Name != "one" || two.Name != "all" {
+				t.Errorf("corrected: %+v, %+v", one, two)
+			}
+		})
 	}
 }

@@ -36,12 +36,13 @@ type Source struct {
 type Set struct {
 	Declarations map[string]*Declaration
 	Refused      map[string]error
+	Meant        map[string]Meant // of each of Refused
 }
 
 // Load reads all directories, the later ones overriding the earlier. A directory that other
 // users can write to fails the whole: no name in it means anything.
 func (c *Source) Load() (*Set, error) {
-	s := &Set{Declarations: make(map[string]*Declaration), Refused: make(map[string]error)}
+	s := &Set{Declarations: make(map[string]*Declaration), Refused: make(map[string]error), Meant: make(map[string]Meant)}
 	for _, dir := range c.Directories {
 		if err := s.directory(c, dir); err != nil {
 			return nil, err
@@ -82,15 +83,16 @@ func (s *Set) directory(c *Source, dir string) error {
 		if err := checkAppName(name); err != nil {
 			return &Error{File: path.Join(dir, file), Problem: err.Error()}
 		}
-		declared, err := s.file(c, fd, dir, file)
+		declared, m, err := s.file(c, fd, dir, file)
 		if durable.Short(err) {
 			return err // otherwise a passing shortage would take the app out of force
 		}
 		delete(s.Declarations, name)
 		delete(s.Refused, name)
+		delete(s.Meant, name)
 		switch {
 		case err != nil:
-			s.Refused[name] = err
+			s.Refused[name], s.Meant[name] = err, m
 		case declared != nil:
 			s.Declarations[name] = declared
 		}
@@ -133,38 +135,44 @@ func Read(file string) (*Declaration, error) {
 	return d, err
 }
 
-// file reads one declaration, nil without an error if the file is a mask.
-func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, error) {
+// file reads one declaration, nil without an error if the file is a mask. If it is refused, file
+// also returns for which instances it was meant.
+func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, Meant, error) {
+	unknown := Meant{Unknown: true}
 	full := path.Join(dir, file)
 	fd, err := unix.Openat(dirfd, file, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ELOOP) {
 		target := make([]byte, len(mask)+1)
 		if n, err := unix.Readlinkat(dirfd, file, target); err == nil && string(target[:n]) == mask {
-			return nil, nil
+			return nil, Meant{}, nil
 		}
 		// The link's target may be in a directory that other users can write to.
-		return nil, &Error{File: full, Problem: "symbolic link: only one to /dev/null is followed, as a mask"}
+		return nil, unknown, &Error{File: full, Problem: "symbolic link: only one to /dev/null is followed, as a mask"}
 	}
 	if err != nil {
-		return nil, unread(full, "open", err)
+		return nil, unknown, unread(full, "open", err)
 	}
 	f := os.NewFile(uintptr(fd), full)
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return nil, &Error{File: full, Problem: "not a regular file"}
+		return nil, unknown, &Error{File: full, Problem: "not a regular file"}
 	}
 	if err := c.trusted(f, full); err != nil {
-		return nil, err
+		return nil, unknown, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, MaxDeclaration+1))
 	if err != nil {
-		return nil, unread(full, "read", err)
+		return nil, unknown, unread(full, "read", err)
 	}
 	if len(b) == 0 {
-		return nil, nil
+		return nil, Meant{}, nil
 	}
-	return Parse(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
+	d, err := Parse(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
+	if err != nil {
+		return nil, meant(b), err
+	}
+	return d, Meant{}, nil
 }
 
 // unread returns why a file or directory could not be read. A shortage of descriptors or memory
@@ -206,6 +214,7 @@ func (s *Set) refuseTwins() {
 		for _, u := range users {
 			if other := first[identity{d.Unit, u.UID}]; other != nil {
 				s.Refused[name] = &Error{File: d.File, Problem: fmt.Sprintf("unit %s and user %s are already those of %s", d.Unit, u.User, other.File)}
+				s.Meant[name] = meantBy([]string{d.Unit})
 				delete(s.Declarations, name)
 			}
 		}
