@@ -91,7 +91,7 @@ func newDaemon(o Options) (*daemon, error) {
 	d.ledger = startup.NewPart[*ledger.Ledger](s)
 	d.apps = startup.NewPart[*apps.Apps](s)
 	d.attester = startup.NewPart[*attest.Attester](s)
-	d.enroller = enrol.New(enrol.Config{Supervisor: s, State: d.state, Device: d.device, TPM: c.TPM, Folder: c.State.Folder, Log: d.log})
+	d.enroller = enrol.New(enrol.Config{Supervisor: s, State: d.state, Device: d.device, TPM: c.TPM, Folder: c.State.Folder, Log: d.log, Choice: d.platform.Choice})
 	d.service = &apps.Service{
 		Apps: d.apps, Ledger: d.ledger, Agent: d.identity, Staple: d.platform.Staple, Reread: o.Reread, Log: d.log,
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/stricttoml"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -51,12 +52,13 @@ type Sockets struct {
 
 // TPM says which TPM, and what the agent may quote of it.
 type TPM struct {
-	Device              string   `toml:"device"`                // path, "unix:PATH" or "fd:N"
-	Timeout             Duration `toml:"timeout"`               // for one answer of the TPM
-	PCRs                string   `toml:"pcrs"`                  // quoted selection
-	OwnerAuthFile       string   `toml:"owner_auth_file"`       // authorization of the owner hierarchy; empty: none is set
-	EndorsementAuthFile string   `toml:"endorsement_auth_file"` // authorization of the endorsement hierarchy; empty: none is set
-	Ephemeral           bool     `toml:"ephemeral"`             // the TPM is made anew at each boot: a new attestation key each time
+	Device              string           `toml:"device"`                // path, "unix:PATH" or "fd:N"
+	Timeout             Duration         `toml:"timeout"`               // for one answer of the TPM
+	PCRs                string           `toml:"pcrs"`                  // quoted selection
+	OwnerAuthFile       string           `toml:"owner_auth_file"`       // authorization of the owner hierarchy; empty: none is set
+	EndorsementAuthFile string           `toml:"endorsement_auth_file"` // authorization of the endorsement hierarchy; empty: none is set
+	Ephemeral           bool             `toml:"ephemeral"`             // the TPM is made anew at each boot: a new attestation key each time
+	AK                  tpmkeys.AKChoice `toml:"ak"`                    // which key of the TPM signs quotes
 }
 
 // Measurement says what is measured, and where it is recorded.
@@ -137,6 +139,7 @@ func Default() Config {
 			Device:  "/dev/tpmrm0",
 			Timeout: Duration(10 * time.Second),
 			PCRs:    "sha256:0-15",
+			AK:      tpmkeys.AKAuto,
 		},
 		Measurement: Measurement{
 			PCR:                13,
@@ -222,6 +225,9 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	}
 	if err := tpm.CheckAddress(c.TPM.Device); err != nil {
 		bad("tpm.device", "%v", err)
+	}
+	if !c.TPM.AK.Known() {
+		bad("tpm.ak", "%+q is not an attestation key: want one of %q", c.TPM.AK, tpmkeys.AKChoices())
 	}
 	between("tpm.timeout", c.TPM.Timeout, 100*time.Millisecond, 10*time.Minute)
 	c.checkPCRs(bad)

@@ -67,8 +67,9 @@ type Choice struct {
 type TPM func() (*tpm.Device, bool)
 
 // An Open finds out what the machine is, and opens the platform of it. With an error of
-// [ErrNotYet] it has asked no device, and may be called again at once. The Choice is the zero
-// value if nothing was chosen. It may be called again after an error.
+// [ErrNotYet] it has asked no device, and may be called again at once. With any
+// error the Choice says what was found: nothing, or the machine alone. It may be called again
+// after an error.
 type Open func(ctx context.Context, t TPM) (Platform, Choice, error)
 
 // ErrNotYet is returned while it cannot be decided what a machine is, since another part of the

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -41,14 +42,18 @@ var (
 	ErrNoTPM = errors.New("the agent has no TPM that works")
 )
 
-// Config is what an Enroller works with. All fields are required.
+// Config is what an Enroller works with. All fields are required; without Choice no platform
+// vouches for a key.
 type Config struct {
 	Supervisor *startup.Supervisor
 	State      *startup.Part[*durable.Dir]
 	Device     *startup.Part[*tpm.Device]
 	TPM        config.TPM
 	Folder     string // of State, for texts
-	Log        *slog.Logger
+
+	// Choice returns what the machine is, see [reports.Watched.Choice].
+	Choice func(context.Context) (platform.Choice, error)
+	Log    *slog.Logger
 }
 
 // An Enroller owns the attestation key. Its methods may be called by many goroutines.
@@ -80,6 +85,9 @@ func (e *Enroller) Provision(ctx context.Context) error {
 	}
 	if e.parent != nil {
 		return e.parent // each try could count as an attack on the TPM
+	}
+	if adopted, err := e.adopt(ctx); adopted || err != nil {
+		return err
 	}
 	stored, ak, err := e.stored(ctx)
 	if e.c.TPM.Ephemeral && errors.Is(err, tpmkeys.ErrOtherTPM) {

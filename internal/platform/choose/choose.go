@@ -112,6 +112,9 @@ func choose(want platform.Name, find func(device) finding) (way, platform.Choice
 			continue
 		}
 		f := find(w.device)
+		if f.err != nil && w.machine == "" { // the others are not there: only how its reports come is not known
+			return way{}, platform.Choice{Machine: platform.MachineSNP}, fmt.Errorf("choose the platform: %w", f.err)
+		}
 		if f.err != nil {
 			return way{}, platform.Choice{}, fmt.Errorf("choose the platform: %w", f.err)
 		}

@@ -28,12 +28,16 @@ var (
 	ErrDamaged = errors.New("the stored attestation key is damaged")
 )
 
-// AK is the attestation key of one TPM, ready for use. It stays loaded between calls
+// AK is the attestation key of one TPM, ready for use: the agent's own, or one that the
+// platform made ([Kept]). It stays loaded between calls
 // and is loaded again after it was flushed or the connection changed. Methods may be
 // called from any goroutine; each needs the TPM for itself while it runs.
 type AK struct {
-	blob  *Blob
-	auths Auths
+	public *keys.Public
+	auth   []byte // empty of a key that the platform made
+	find   finder
+	keep   bool  // the handle is the TPM's own: it is not flushed
+	blob   *Blob // nil of a key that the platform made
 
 	mu     sync.Mutex     // guards handle and loaded
 	handle tpm2.TPMHandle // written by load
@@ -51,7 +55,17 @@ func Provision(t transport.TPM, blob *Blob, auths Auths) (*AK, error) {
 			return nil, fmt.Errorf("make an attestation key: %w", err)
 		}
 	}
-	a := &AK{blob: blob, auths: auths}
+	return open(t, &AK{
+		public: blob.public, auth: blob.auth, blob: blob,
+		find: func(t transport.TPM) (tpm2.TPMHandle, error) { return blob.load(t, auths) },
+	})
+}
+
+// A finder loads a key, or finds it loaded, and returns its handle.
+type finder func(t transport.TPM) (tpm2.TPMHandle, error)
+
+// open returns a if its key can be found.
+func open(t transport.TPM, a *AK) (*AK, error) {
 	if err := a.load(t); err != nil {
 		return nil, err
 	}
@@ -90,14 +104,24 @@ func createUnder(t transport.TPM, parent *Primary) (*Blob, error) {
 
 // load loads the key. The caller holds mu or has the only reference.
 func (a *AK) load(t transport.TPM) error {
+	h, err := a.find(t)
+	if err != nil {
+		return fmt.Errorf("load the attestation key: %w", err)
+	}
+	a.handle, a.loaded = h, true
+	return nil
+}
+
+// load loads the stored key.
+func (b *Blob) load(t transport.TPM, auths Auths) (tpm2.TPMHandle, error) {
 	var rsp *tpm2.LoadResponse
-	err := WithSRK(t, a.blob.parent, a.auths, func(parent *Primary) (err error) {
+	err := WithSRK(t, b.parent, auths, func(parent *Primary) (err error) {
 		rsp, err = tpm2.Load{
 			ParentHandle: parent.Auth(tpm2.PasswordAuth(nil)),
-			InPrivate:    tpm2.TPM2BPrivate{Buffer: a.blob.private},
-			InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](a.blob.public.Bytes()),
+			InPrivate:    tpm2.TPM2BPrivate{Buffer: b.private},
+			InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](b.public.Bytes()),
 		}.Execute(t)
-		if err == nil && !a.blob.Name().Equal(rsp.Name.Buffer) {
+		if err == nil && !b.Name().Equal(rsp.Name.Buffer) {
 			err = errors.Join(errors.New("the TPM loaded another key"), flush(t, rsp.ObjectHandle))
 		}
 		return err
@@ -106,10 +130,9 @@ func (a *AK) load(t transport.TPM) error {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
-		return fmt.Errorf("load the attestation key: %w", err)
+		return 0, err
 	}
-	a.handle, a.loaded = rsp.ObjectHandle, true
-	return nil
+	return rsp.ObjectHandle, nil
 }
 
 // use runs f with the loaded key. If the handle is stale, because the device was opened
@@ -128,8 +151,8 @@ func (a *AK) use(t transport.TPM, f func(tpm2.AuthHandle) error, options ...tpm2
 		}
 		err := f(tpm2.AuthHandle{
 			Handle: a.handle,
-			Name:   tpm2.TPM2BName{Buffer: a.blob.Name()},
-			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.blob.auth))...),
+			Name:   tpm2.TPM2BName{Buffer: a.public.Name()},
+			Auth:   tpm2.HMAC(tpm2.TPMAlgSHA256, SessionNonce, append(options, tpm2.Auth(a.auth))...),
 		})
 		if stale := Absent(err) || Refused(err); fresh || !stale {
 			return err
@@ -175,12 +198,12 @@ func (a *AK) quote(t transport.TPM, data []byte, sel tpm2.TPMLPCRSelection) (att
 }
 
 // Public returns the TPMT_PUBLIC of the key.
-func (a *AK) Public() []byte { return a.blob.public.Bytes() }
+func (a *AK) Public() []byte { return a.public.Bytes() }
 
 // Name returns the name of the key.
-func (a *AK) Name() keys.Name { return a.blob.Name() }
+func (a *AK) Name() keys.Name { return a.public.Name() }
 
-// Blob returns the key in the form to store.
+// Blob returns the key in the form to store, nil if the platform keeps it.
 func (a *AK) Blob() *Blob { return a.blob }
 
 // Flush frees the key's slot in the TPM. The next use loads it again.
@@ -190,7 +213,9 @@ func (a *AK) Flush(t transport.TPM) error {
 	if !a.loaded {
 		return nil
 	}
-	a.loaded = false
+	if a.loaded = false; a.keep {
+		return nil
+	}
 	if err := flush(t, a.handle); err != nil && !Absent(err) {
 		return err
 	}

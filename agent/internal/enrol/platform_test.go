@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enrol
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
+	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// keepAK keeps a restricted RSA key at the handle of Azure's, as its paravisor does.
+func keepAK(t *testing.T, s transport.TPM, change func(*tpm2.TPMTPublic)) {
+	t.Helper()
+	template := tpm2.TPMTPublic{
+		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, NoDA: true, Restricted: true, SignEncrypt: true},
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+			Scheme:  tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgRSASSA, Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSASSA, &tpm2.TPMSSigSchemeRSASSA{HashAlg: tpm2.TPMAlgSHA256})},
+			KeyBits: 2048,
+		}),
+	}
+	if change != nil {
+		change(&template)
+	}
+	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	key := tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}
+	if _, err := (tpm2.EvictControl{Auth: owner, ObjectHandle: &key, PersistentHandle: tpmkeys.AzureAK}).Execute(s); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (tpm2.FlushContext{FlushHandle: made.ObjectHandle}).Execute(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// on is a choice of the platform.
+func on(m platform.Machine, err error) func(context.Context) (platform.Choice, error) {
+	return func(context.Context) (platform.Choice, error) { return platform.Choice{Machine: m}, err }
+}
+
+// TestWhichAK: auto is the key that the platform vouches for. If that cannot be told, no key is
+// made: a machine that got one of its own would have evidence that verifiers refuse.
+func TestWhichAK(t *testing.T) {
+	hang := func(ctx context.Context) (platform.Choice, error) {
+		<-ctx.Done()
+		return platform.Choice{}, ctx.Err()
+	}
+	fails := errors.New("the device fails")
+	for _, c := range []struct {
+		name   string
+		want   tpmkeys.AKChoice
+		choice func(context.Context) (platform.Choice, error)
+		is     tpmkeys.AKChoice
+		says   string
+	}{
+		{"plain", tpmkeys.AKAuto, on(platform.MachineSNP, nil), tpmkeys.AKOwn, ""},
+		{"azure", tpmkeys.AKAuto, on(platform.MachineAzure, nil), tpmkeys.AKAzure, ""},
+		{"azure, whose reports fail", tpmkeys.AKAuto, on(platform.MachineAzure, fails), tpmkeys.AKAzure, ""},
+		{"plain, whose driver fails", tpmkeys.AKAuto, on(platform.MachineSNP, fails), tpmkeys.AKOwn, ""},
+		{"nothing there", tpmkeys.AKAuto, on("", platform.ErrAbsent), tpmkeys.AKOwn, ""},
+		{"not known", tpmkeys.AKAuto, on("", fails), "", "tpm.ak"},
+		{"hangs", tpmkeys.AKAuto, hang, "", "tpm.ak"},
+		{"named", tpmkeys.AKAzure, on(platform.MachineSNP, nil), tpmkeys.AKAzure, ""},
+		{"own on azure", tpmkeys.AKOwn, on(platform.MachineAzure, nil), "", "remove tpm.ak"},
+		{"own, not known", tpmkeys.AKOwn, on("", fails), tpmkeys.AKOwn, ""},
+		{"without a platform", tpmkeys.AKAuto, nil, tpmkeys.AKOwn, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := New(Config{Choice: c.choice})
+			e.c.TPM.AK = c.want
+			ctx := t.Context()
+			if c.name == "hangs" {
+				short, cancel := context.WithCancel(ctx)
+				cancel()
+				ctx = short
+			}
+			got, err := e.which(ctx)
+			if got != c.is || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %q, %v; want %q", got, err, c.is)
+			}
+		})
+	}
+}
+
+// azureAgent is an agent on such a machine.
+func azureAgent(t *testing.T, s *swtpm.TPM, disk *durabletest.Disk) agent {
+	t.Helper()
+	a := boot(t, s, disk, false)
+	a.c.Choice = on(platform.MachineAzure, nil)
+	return a
+}
+
+// TestPlatformAK: the key of the paravisor quotes, nothing is stored, an own key that was stored
+// before stays as it is, and replace-ak has nothing to do.
+func TestPlatformAK(t *testing.T) {
+	s := swtpm.Start(t)
+	keepAK(t, s, nil)
+	var faults durabletest.Faults
+	disk := durabletest.NewDisk(&faults)
+	disk.Set(akFile, []byte("of another version"))
+	a := azureAgent(t, s, disk)
+	if err := a.Provision(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ak, _ := a.Key()
+	if ak.Blob() != nil || string(disk.Get(akFile)) != "of another version" {
+		t.Error("a key was stored")
+	}
+	quote := func() error {
+		return a.device.Do(t.Context(), func(x transport.TPM) error {
+			attest, signature, err := ak.Quote(x, make([]byte, 32), pcr.Selection{{Algorithm: pcr.SHA256, PCRs: []uint32{0}}})
+			if err == nil && (len(attest) == 0 || len(signature) != 262) {
+				t.Errorf("attest of %d bytes, signature of %d", len(attest), len(signature))
+			}
+			return err
+		})
+	}
+	if err := quote(); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []agent{a, azureAgent(t, s, disk)} { // with the key in use, and before
+		if _, err := e.replace(t.Context()); err == nil || !strings.Contains(err.Error(), "attestation key") {
+			t.Errorf("replaced: %v", err)
+		}
+	}
+	a.Close(t.Context()) // the key stays: it is not ours to flush
+	if err := quote(); err != nil {
+		t.Fatal(err)
+	}
+
+	// Another program puts another key there.
+	owner := tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+	old := tpm2.NamedHandle{Handle: tpmkeys.AzureAK, Name: tpm2.TPM2BName{Buffer: ak.Name()}}
+	if _, err := (tpm2.EvictControl{Auth: owner, ObjectHandle: &old, PersistentHandle: tpmkeys.AzureAK}).Execute(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := quote(); !errors.Is(err, tpmkeys.ErrKeptOther) {
+		t.Errorf("without the key: %v", err)
+	}
+	keepAK(t, s, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.NoDA = false })
+	if err := quote(); !errors.Is(err, tpmkeys.ErrKeptOther) {
+		t.Errorf("with another key: %v", err)
+	}
+}
+
+// TestPlatformAKRefused: without a key that can attest, the agent makes none in its place.
+func TestPlatformAKRefused(t *testing.T) {
+	for name, change := range map[string]func(*tpm2.TPMTPublic){
+		"absent":         nil,
+		"not restricted": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Restricted = false },
+		"not fixed":      func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedTPM, p.ObjectAttributes.FixedParent = false, false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := swtpm.Start(t)
+			if change != nil {
+				keepAK(t, s, change)
+			}
+			var faults durabletest.Faults
+			disk := durabletest.NewDisk(&faults)
+			a := azureAgent(t, s, disk)
+			if err := a.Provision(t.Context()); !errors.Is(err, ErrNoTPM) || !errors.Is(err, tpmkeys.ErrNotKept) {
+				t.Errorf("got %v", err)
+			}
+			if _, up := a.Key(); up || disk.Get(akFile) != nil {
+				t.Error("a key was made")
+			}
+		})
+	}
+}
