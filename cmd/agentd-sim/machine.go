@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -33,6 +34,9 @@ type machine struct {
 	tpm        string     // address of a TPM that is not ours
 	inMemory   bool       // the log: a boot of that TPM ends it
 	child      *swtpm.TPM // our own, nil if tpm is set
+	kind       kind
+	wire       io.ReadWriteCloser // to child, or to what is between
+	open       platform.Open
 	platform   *soft.Platform
 	config     config.Config
 	configText []byte
@@ -42,7 +46,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind]}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
 	}
@@ -81,6 +85,9 @@ func boot(o options) (m *machine, err error) {
 	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config, m.child == nil); err != nil {
 		return m, err
 	}
+	if m.wire, m.open, err = m.kind.boot(m); err != nil {
+		return m, err
+	}
 	return m, m.publish()
 }
 
@@ -107,15 +114,13 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 				if m.child == nil {
 					return tpm.Open(ctx, m.tpm, o)
 				}
-				return tpm.New(m.child, o), nil
+				return tpm.New(m.wire, o), nil
 			},
 			BootID: m.bootID,
 			// This program empties the folder at each boot of its own TPM, wherever it is. It
 			// does not see a boot of another TPM.
 			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil || m.inMemory, nil },
-			OpenPlatform: platform.Always(m.platform, platform.Choice{
-				Machine: platform.MachineSNP, Source: platform.SourceSEVGuest, Keys: true, Why: "the machine is simulated",
-			}),
+			OpenPlatform:    m.open,
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

@@ -35,6 +35,7 @@ that it says vouches for any hardware.
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --log-in-memory        with --tpm: who resets that TPM also empties DIR/log, as a boot
                          does with a folder in memory
+  --machine NAME         what to simulate: qemu (default), a plain guest
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
   --spacing TIME         least time between two reports (default 0s)
@@ -92,9 +93,10 @@ func main() {
 // options are what the command line says.
 type options struct {
 	dir, tpm string
-	version  bool // print it, and end
-	believe  bool // what callers declare
-	inMemory bool // the log
+	kind     string // of the machine, a name of kinds
+	version  bool   // print it, and end
+	believe  bool   // what callers declare
+	inMemory bool   // the log
 	level    slog.Level
 	platform simulation
 }
@@ -105,6 +107,8 @@ func flagSet(o *options) *flag.FlagSet {
 	f.SetOutput(io.Discard)
 	f.StringVar(&o.dir, "dir", "", "")
 	f.StringVar(&o.tpm, "tpm", "", "")
+	o.kind = "qemu"
+	f.Func("machine", "", o.setKind)
 	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.BoolVar(&o.version, "version", false, "")
@@ -129,6 +133,8 @@ func parse(args []string) (options, error) {
 		return o, errors.New("--dir is missing")
 	case o.inMemory && o.tpm == "":
 		return o, errors.New("--log-in-memory is for --tpm: the log of a machine with its own TPM always ends with the boot")
+	case o.tpm != "" && kinds[o.kind].ownTPM:
+		return o, fmt.Errorf("--machine %s is for a TPM of its own: leave --tpm out", o.kind)
 	case o.platform.spacing < 0:
 		return o, fmt.Errorf("--spacing %v: want a time, as 2s", o.platform.spacing)
 	}

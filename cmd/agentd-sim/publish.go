@@ -25,10 +25,11 @@ version = 1
 products = ["%s"]
 freshness = "anchored"
 max_anchor_age = "10m"
+binding = "%s"
 
 [[launch]]
 measurement = "%x"
-kind = "plain"
+kind = "%s"
 covers = "firmware"
 label = "simulated machine"
 
@@ -62,6 +63,6 @@ func (m *machine) publish() error {
 		return err
 	}
 	o := m.platform.Options()
-	_, err = fmt.Fprintf(f, policyText, strings.ToLower(o.Product.String()), o.Measurement)
+	_, err = fmt.Fprintf(f, policyText, strings.ToLower(o.Product.String()), m.kind.binding, o.Measurement, m.kind.launch)
 	return errors.Join(err, f.Close())
 }

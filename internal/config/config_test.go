@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 func TestParse(t *testing.T) {
@@ -63,6 +64,7 @@ func TestConfigErrors(t *testing.T) {
 		{"PCR of a dynamic launch", "[measurement]\npcr = 17", "c.toml:2:1: measurement.pcr: PCR 17 cannot have"},
 		{"too large", "[measurement]\npcr = 4294967296", "c.toml:2:7: measurement.pcr: 4294967296 is too small or too large: want a whole number from 0 to 4294967295"},
 		{"far too large", "[limits]\nrequests = 9223372036854775808", "c.toml:2:12: limits.requests: 9223372036854775808 is too small or too large: want a whole number"},
+		{"attestation key", "[tpm]\nak = \"ek\"", "c.toml:2:1: tpm.ak: \"ek\" is not an attestation key: want one of"},
 		{"TPM", "[tpm]\ndevice = \"tpm0\"", "c.toml:2:1: tpm.device: TPM address \"tpm0\": want /dev/tpmrm0"},
 		{"a line break in a path", "[state]\nfolder = \"/a\\nb\"", "c.toml:2:1: state.folder: "},
 		{"long socket", "[sockets]\nclient = \"/" + strings.Repeat("a", 107) + "\"", "c.toml:2:1: sockets.client: the path has 108 bytes"},
@@ -186,7 +188,7 @@ func tomlValue(v any) string {
 			text = whole + "m"
 		}
 		return `"` + text + `"`
-	case string, platform.Name:
+	case string, platform.Name, tpmkeys.AKChoice:
 		return fmt.Sprintf("%q", v)
 	case []string:
 		var all []string

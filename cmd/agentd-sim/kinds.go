@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/cvm-agentd/agentd/internal/platform"
+)
+
+// A kind is a kind of machine that --machine simulates.
+type kind struct {
+	// boot switches on what that machine has besides swtpm and the software platform of m: NV
+	// indices, keys, a configfs. It returns the connection to the TPM, which may be something
+	// between the agent and swtpm, and what opens the platform.
+	boot func(m *machine) (io.ReadWriteCloser, platform.Open, error)
+
+	launch  string // kind of the launch measurement, for the example of a policy
+	binding string // that evidence of this machine earns
+	ownTPM  bool   // --tpm cannot be given: the double is a part of the TPM
+}
+
+// kinds are the machines by name.
+var kinds = map[string]kind{
+	"qemu": {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
+}
+
+// kindNames lists the names.
+func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// setKind is the flag --machine.
+func (o *options) setKind(name string) error {
+	if _, known := kinds[name]; !known {
+		return fmt.Errorf("want one of %q", kindNames())
+	}
+	o.kind = name
+	return nil
+}
+
+// bootPlain is a guest of SEV-SNP with /dev/sev-guest, under QEMU for instance.
+func bootPlain(m *machine) (io.ReadWriteCloser, platform.Open, error) {
+	return m.child, platform.Always(m.platform, platform.Choice{
+		Machine: platform.MachineSNP, Source: platform.SourceSEVGuest, Keys: true, Why: "the machine is simulated",
+	}), nil
+}
