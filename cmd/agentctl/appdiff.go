@@ -130,7 +130,8 @@ is measured, it prints nothing.
 
   --note FILE     keep in FILE how far the log was read, for the next time (default:
                   compare with the first measurement since boot)
-  --if-running    end with 0 and without a word if the agent does not answer
+  --if-running    end with 0 and without a word if the agent is stopped or does not
+                  answer; a stopped agent is not started
 
 Examples:
   agentctl app changes
@@ -144,6 +145,9 @@ func appChangesCommand(t *terminal, s *sockets) *cobra.Command {
 	var note string
 	var ifRunning bool
 	c := command("changes", appChangesUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if ifRunning && !s.running() {
+			return nil
+		}
 		err := t.showChanges(c.Context(), s, note)
 		if x, ok := errors.AsType[*exitError](err); ok && x.code == exitUnavailable && ifRunning {
 			return nil

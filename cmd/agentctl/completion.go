@@ -178,17 +178,19 @@ func vmms() (out []string) {
 }
 
 // appWords offers the declared applications: those that the agent knows, and for callers
-// that may not ask it, those in the folders.
+// that may not ask it, those in the folders. A key TAB does not start a stopped agent.
 func appWords(s *sockets) offer {
 	return func(c *cobra.Command, _ []string) []string {
 		ctx, cancel := context.WithTimeout(background(c), offerTime)
 		defer cancel()
 		var out []string
-		if all, err := s.adminSocket().Apps(ctx); err == nil {
-			for _, a := range all {
-				out = append(out, a.Name)
+		if s.running() {
+			if all, err := s.adminSocket().Apps(ctx); err == nil {
+				for _, a := range all {
+					out = append(out, a.Name)
+				}
+				return out
 			}
-			return out
 		}
 		declared, _ := declarations(rootFolder(c))
 		for name := range declared {
@@ -204,6 +206,9 @@ func secretWords(s *sockets) offer {
 	return func(c *cobra.Command, before []string) []string {
 		ctx, cancel := context.WithTimeout(background(c), offerTime)
 		defer cancel()
+		if !s.running() {
+			return nil
+		}
 		store, err := s.adminSocket().Store(ctx)
 		if err != nil {
 			return nil
