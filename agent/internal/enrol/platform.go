@@ -25,7 +25,7 @@ var finders = map[tpmkeys.AKChoice]func(transport.TPM) (*tpmkeys.AK, error){
 
 // choicePatience is how long the start waits to learn what the machine is: a device that is
 // being opened may hang.
-const choicePatience = 5 * time.Second
+const choicePatience = 20 * time.Second
 
 // which returns the choice of the attestation key, without auto. An error says that it cannot be
 // told now: making a key of its own meanwhile would give the machine a key that its platform
