@@ -1,24 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Guest runs in the virtual machine of the tests, together with the package. It is the
-// driver that executes orders of the tests, the double of /dev/sev-guest, and a small
-// application.
+// driver that executes orders of the tests, the doubles of /dev/sev-guest and of configfs-tsm,
+// and a small application.
 //
 //	guest driver                        execute scripts from the virtio port
 //	guest prepare DIR                   make the keys of the software platform
 //	guest sevguest DIR                  serve /dev/sev-guest
+//	guest tsm DIR                       serve /sys/kernel/config/tsm/report
 //	guest app SOCKET                    be the application that asks the agent
 //	guest ask SOCKET WORD...            send words to the application, print its answer
 //	guest storm FILE                    ask the agent without pause until FILE is removed
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
+	"github.com/cvm-agentd/agentd/test/tsmfs"
 	"github.com/cvm-agentd/agentd/test/vm/sevguest"
 )
 
@@ -41,6 +49,8 @@ func run(args []string) error {
 			return err
 		}
 		return sevguest.Serve("sev-guest", p.Transport(), func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
+	case len(args) == 2 && args[0] == "tsm":
+		return serveReports(args[1])
 	case len(args) == 2 && args[0] == "app":
 		return serveApp(args[1])
 	case len(args) > 2 && args[0] == "ask":
@@ -49,6 +59,24 @@ func run(args []string) error {
 		return storm(args[1])
 	}
 	return fmt.Errorf("unknown arguments %q", args)
+}
+
+// serveReports serves configfs-tsm over the kernel's own, which has no driver here, until it is told
+// to end.
+func serveReports(dir string) error {
+	p, err := soft.New(soft.Options{Directory: dir})
+	if err != nil {
+		return err
+	}
+	end, err := tsmfs.Mount(filepath.Dir(configfs.Entry), tsm.Options{Firmware: p.Transport()})
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	<-ctx.Done()
+	return end()
 }
 
 // prepare makes the platform's keys and the files for the verifier. The keys take long on an

@@ -21,6 +21,7 @@ var checks = []check{
 	{"outsider-refused-by-socket", false, (*session).outsider},
 	{"namespace-root-no-administration", false, (*session).namespaceRoot},
 	{"user-unit-is-not-the-app", false, (*session).userUnit},
+	{"reports-by-configfs-alone", false, (*session).configFS},
 	{"app-seals-and-derives", true, (*session).sealsKeys},
 	{"other-callers-get-no-keys", false, (*session).otherCallers},
 	{"python-service-verifies", false, (*session).pythonService},

@@ -215,7 +215,7 @@ func (s *session) appDigest(name string) string {
 // status returns the output of `agentctl status --json`, for any exit code.
 type status struct {
 	TPM      struct{ State, Reason string }
-	Platform struct{ State, Reason string }
+	Platform struct{ State, Reason, Machine, Source, Why string }
 	AKName   string
 	Ledger   struct {
 		Synchronised bool
