@@ -31,13 +31,10 @@ const (
 // footer is the table of an image: the data of each entry.
 type footer map[guid][]byte
 
-// parseFooter reads the table. An entry that occurs twice is refused: programs that read it
+// parseFooter reads the table of an image, which has at least a page. An entry that occurs twice is refused: programs that read it
 // do not agree on which one counts.
 func parseFooter(image Source) (footer, error) {
 	end := image.Size() - afterTable
-	if end < entryHeader {
-		return nil, fmt.Errorf("%d bytes: too short for the table of a firmware", image.Size())
-	}
 	last, err := read(image, end-entryHeader, entryHeader)
 	if err != nil {
 		return nil, err

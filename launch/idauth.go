@@ -49,7 +49,7 @@ func SignIDBlock(random io.Reader, b *IDBlock, id, author crypto.Signer) (*IDAut
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	var raw [IDAuthSize]byte
+	a := new(IDAuth)
 	key, err := marshalKey(id.Public())
 	if err != nil {
 		return nil, fmt.Errorf("ID key: %w", err)
@@ -58,9 +58,10 @@ func SignIDBlock(random io.Reader, b *IDBlock, id, author crypto.Signer) (*IDAut
 	if err != nil {
 		return nil, fmt.Errorf("ID key: %w", err)
 	}
-	binary.LittleEndian.PutUint32(raw[offIDAlgorithm:], algorithmP384)
-	copy(raw[offBlockSignature:], signature)
-	copy(raw[offIDKey:], key)
+	a.id = id.Public().(*ecdsa.PublicKey)
+	binary.LittleEndian.PutUint32(a.raw[offIDAlgorithm:], algorithmP384)
+	copy(a.raw[offBlockSignature:], signature)
+	copy(a.raw[offIDKey:], key)
 	if author != nil {
 		authorKey, err := marshalKey(author.Public())
 		if err != nil {
@@ -69,15 +70,16 @@ func SignIDBlock(random io.Reader, b *IDBlock, id, author crypto.Signer) (*IDAut
 		if signature, err = sign(random, author, key); err != nil {
 			return nil, fmt.Errorf("author key: %w", err)
 		}
-		binary.LittleEndian.PutUint32(raw[offAuthorAlgorithm:], algorithmP384)
-		copy(raw[offKeySignature:], signature)
-		copy(raw[offAuthorKey:], authorKey)
+		a.author = author.Public().(*ecdsa.PublicKey)
+		binary.LittleEndian.PutUint32(a.raw[offAuthorAlgorithm:], algorithmP384)
+		copy(a.raw[offKeySignature:], signature)
+		copy(a.raw[offAuthorKey:], authorKey)
 	}
-	a, err := ParseIDAuth(raw[:])
-	if err != nil {
+	// A signer may be a device, and may not have the key that it names.
+	if err := a.Verify(b); err != nil {
 		return nil, err
 	}
-	return a, a.Verify(b) // a signer may be a device, or not have the key that it names
+	return a, nil
 }
 
 // ParseIDAuth parses ID authentication information of exactly [IDAuthSize] bytes. Reserved

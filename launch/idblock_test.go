@@ -221,7 +221,8 @@ func TestIDBlocksThatLaunchNothing(t *testing.T) {
 	} {
 		b := block()
 		change(b)
-		_, signing := launch.SignIDBlock(nil, b, id, nil)
+		device := signer{id, func() ([]byte, error) { return nil, errors.New("the device was asked") }}
+		_, signing := launch.SignIDBlock(nil, b, device, nil)
 		_, parsing := launch.ParseIDBlock(b.Bytes())
 		for _, err := range []error{signing, parsing, a.Verify(b)} {
 			if err == nil || !strings.Contains(err.Error(), words) {

@@ -246,11 +246,13 @@ func TestReadsThatFail(t *testing.T) {
 		"kernel":   func(c *launch.Config) *launch.Source { return &c.Kernel },
 		"initrd":   func(c *launch.Config) *launch.Source { return &c.Initrd },
 		"SVSM":     func(c *launch.Config) *launch.Source { return &c.SVSM },
+		// the firmware under an SVSM
+		"firmware: ": func(c *launch.Config) *launch.Source { return &c.Firmware },
 	} {
 		for _, short := range []bool{false, true} {
 			for n := 1; ; n++ {
 				c, left := directBoot(launchtest.OVMF()), n
-				if name == "SVSM" {
+				if name == "SVSM" || name == "firmware: " {
 					c = underSVSM(launchtest.OVMF(), launchtest.Coconut())
 				}
 				source := of(c)
