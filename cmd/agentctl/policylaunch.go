@@ -199,6 +199,7 @@ func (t *terminal) printLaunchRules(f *launchFlags, rules *launchRules) {
 		note(`Write covers = "firmware+kernel+cmdline+system" if these hashes cover all that can become root.`)
 	case f.svsm != "":
 		note("SVSM %s. The layout is that of COCONUT's QEMU, not that of an IGVM file.", f.svsm)
+		note(`DANGER: a file does not show how it was built. Write kind = "plain" unless it is as docs/machines/svsm.md asks.`)
 	default:
 		note("It does not cover what the firmware boots: that shows in PCRs alone.")
 	}

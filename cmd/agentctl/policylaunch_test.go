@@ -72,7 +72,7 @@ func TestPolicyLaunch(t *testing.T) {
 		{"--vcpus 3 --vmm gce --cpu EPYC-Milan", "plain", "firmware", []string{"421d491ba8ec"}, "compare with a report"},
 		{"--vcpus 2 --cpu EPYC-Genoa --kernel vmlinuz --initrd initrd.img --append root=/dev/vda_ro --guest-features 0x21", "plain", "firmware+kernel+cmdline", []string{"d4d0940cce47"}, `command line "root=/dev/vda ro"`},
 		{"--vcpus 2 --cpu EPYC-Genoa --kernel vmlinuz", "plain", "firmware+kernel+cmdline", []string{"64a4f7c88c97"}, `initrd none, command line ""`},
-		{"--vcpus 3,1 --cpu EPYC-Genoa --svsm svsm.bin --vars-size 8192", "svsm", "firmware", []string{"914b2ec0a914", "8b70fca78a20"}, "not that of an IGVM file"},
+		{"--vcpus 3,1 --cpu EPYC-Genoa --svsm svsm.bin --vars-size 8192", "svsm", "firmware", []string{"914b2ec0a914", "8b70fca78a20"}, `DANGER: a file does not show how it was built`},
 	} {
 		args := append([]string{"policy", "launch", "--firmware", "OVMF.fd"}, strings.Fields(c.args)...)
 		for i := range args {
