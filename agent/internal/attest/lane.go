@@ -5,6 +5,7 @@ package attest
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,9 +46,10 @@ type lane struct {
 	max  int
 	work func(context.Context) // takes a batch and serves it; called while there are waiters
 
-	mu      sync.Mutex // guards the three below; add, drop, take and stop write them
+	mu      sync.Mutex // guards the four below; add, drop, take and stop write them
 	waiting []*waiter
 	bytes   int
+	taken   int // how many the last batch has
 	stopped bool
 	wake    chan struct{} // of one
 }
@@ -98,7 +100,40 @@ func (l *lane) take() []*waiter {
 	for _, w := range taken {
 		l.bytes -= len(w.statement)
 	}
+	l.taken = n
 	return taken
+}
+
+// A batch takes the TPM and the processors about as long for one waiter as for many. While many
+// callers ask again and again, half of them would come just after a batch has begun. So a lane
+// waits for as long as a quick batch takes, and makes fewer and larger ones.
+const (
+	crowd     = 16 // waiters of a batch
+	gathering = time.Millisecond
+)
+
+// gather waits after a batch of many, and then until those have come in whom the processors serve
+// now.
+func (l *lane) gather() {
+	if _, last := l.counts(); last < crowd {
+		return
+	}
+	time.Sleep(gathering)
+	for before := -1; ; {
+		waiting, _ := l.counts()
+		if waiting <= before || waiting >= evidence.MaxBatch {
+			return
+		}
+		before = waiting
+		runtime.Gosched()
+	}
+}
+
+// counts returns how many wait, and how many the last batch has.
+func (l *lane) counts() (waiting, last int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting), l.taken
 }
 
 // takeAnchored removes those that asked for anchored evidence, oldest first.
@@ -131,6 +166,7 @@ func (l *lane) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if l.any() {
 			l.work(ctx)
+			l.gather()
 			continue
 		}
 		select {
