@@ -39,10 +39,7 @@ const (
 // An EKCertificate is the certificate of an endorsement key with those of issuers,
 // unverified. Each method is one check, in the order in which a verifier makes them.
 // [VerifyEKCertificate] makes them all.
-type EKCertificate struct {
-	leaf    *x509.Certificate
-	issuers []*x509.Certificate
-}
+type EKCertificate struct{ way }
 
 // ParseEKCertificate parses 1 to [MaxEKCertificates] certificates, X.509 DER of at
 // most evidence.MaxCertificate bytes each: first the endorsement key's, then issuers in
@@ -67,7 +64,7 @@ func ParseEKCertificate(ders [][]byte) (*EKCertificate, error) {
 	// The alternative name is a directory name, critical if the subject is empty. Package
 	// x509 does not handle that. Nothing here relies on the name.
 	all[0].UnhandledCriticalExtensions = slices.DeleteFunc(all[0].UnhandledCriticalExtensions, oidSubjectAltName.Equal)
-	return &EKCertificate{leaf: all[0], issuers: all[1:]}, nil
+	return &EKCertificate{way{leaf: all[0], issuers: all[1:]}}, nil
 }
 
 // CheckKey checks that the certificate is that of the endorsement key with this name.
@@ -95,113 +92,6 @@ func (c *EKCertificate) CheckUsage() error {
 	}
 	if usages := len(c.leaf.ExtKeyUsage) + len(c.leaf.UnknownExtKeyUsage); usages > 0 && !slices.ContainsFunc(c.leaf.UnknownExtKeyUsage, oidEKCertificate.Equal) {
 		return fmt.Errorf("its extended key usage is not that of an endorsement key (%v)", oidEKCertificate)
-	}
-	return nil
-}
-
-// forever is a time at which each certificate is valid after its period was replaced.
-var forever = time.Unix(1, 0)
-
-// Chain returns the certificates from the endorsement key's to one of roots, both included.
-// It ignores periods of validity: see [EKCertificate.CheckValidity]. If there are several
-// chains, it prefers one that is valid at now. The caller checks revocation: makers publish
-// their lists in different places.
-func (c *EKCertificate) Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	if len(roots) == 0 { // package x509 would use the roots of the system, which certify web sites
-		return nil, errors.New("no roots were given")
-	}
-	original := make(map[string]*x509.Certificate)
-	timeless := func(x *x509.Certificate) *x509.Certificate {
-		original[string(x.Raw)] = x
-		y := *x
-		y.NotBefore, y.NotAfter = forever, forever
-		return &y
-	}
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: forever, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	for _, x := range roots {
-		o.Roots.AddCert(timeless(x))
-	}
-	for _, x := range c.issuers {
-		o.Intermediates.AddCert(timeless(x))
-	}
-	found, err := timeless(c.leaf).Verify(o)
-	if err != nil {
-		if missing := c.missing(roots); missing != nil {
-			return nil, missing
-		}
-		return nil, err
-	}
-	var out []*x509.Certificate
-	for _, chain := range found {
-		for i, x := range chain {
-			chain[i] = original[string(x.Raw)]
-		}
-		if err = strongIssuers(chain); err == nil && (out == nil || c.CheckValidity(out, now) != nil) {
-			out = chain
-		}
-	}
-	if out == nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// A MissingIssuerError says which certificate lacks between an endorsement key's and a root.
-// Its texts are from certificates that nothing vouches for.
-type MissingIssuerError struct {
-	Subject string   // of the certificate whose issuer is missing (RFC 2253)
-	Issuer  string   // subject of the missing certificate
-	URLs    []string // addresses at which Subject says that it is, at most one
-}
-
-func (e *MissingIssuerError) Error() string {
-	out := fmt.Sprintf("the certificate of the issuer %q of %q is missing", e.Issuer, e.Subject)
-	for _, u := range e.URLs {
-		out += fmt.Sprintf(": its certificate names %q for it", u)
-	}
-	return out
-}
-
-// missing returns which issuer ends the way from the certificate to roots, nil if another
-// reason does.
-func (c *EKCertificate) missing(roots []*x509.Certificate) *MissingIssuerError {
-	known := slices.Concat(c.issuers, roots)
-	for at, steps := c.leaf, 0; steps <= len(known); steps++ {
-		i := slices.IndexFunc(known, func(x *x509.Certificate) bool { return bytes.Equal(x.RawSubject, at.RawIssuer) })
-		if i < 0 {
-			out := &MissingIssuerError{Subject: at.Subject.String(), Issuer: at.Issuer.String()}
-			if len(at.IssuingCertificateURL) > 0 {
-				out.URLs = at.IssuingCertificateURL[:1]
-			}
-			return out
-		}
-		if at = known[i]; i >= len(c.issuers) || bytes.Equal(at.RawSubject, at.RawIssuer) {
-			return nil // a root, or its imitation
-		}
-	}
-	return nil
-}
-
-// strongIssuers checks that no issuer has a key that can be broken.
-func strongIssuers(chain []*x509.Certificate) error {
-	for _, x := range chain[1:] {
-		if k, ok := x.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < minIssuerRSA {
-			return fmt.Errorf("issuer %q has an RSA key of %d bits, want at least %d", x.Subject, k.N.BitLen(), minIssuerRSA)
-		}
-	}
-	return nil
-}
-
-// CheckValidity checks that each certificate of the chain is valid at now. If chain is nil,
-// because none was found, it checks the certificate and the issuers that came with it.
-func (c *EKCertificate) CheckValidity(chain []*x509.Certificate, now time.Time) error {
-	if chain == nil {
-		chain = append([]*x509.Certificate{c.leaf}, c.issuers...)
-	}
-	for _, x := range chain {
-		if now.Before(x.NotBefore) || now.After(x.NotAfter) {
-			return fmt.Errorf("certificate of %q expired or is not yet valid: %s to %s", x.Subject, x.NotBefore.UTC().Format(time.RFC3339), x.NotAfter.UTC().Format(time.RFC3339))
-		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/paravisor"
@@ -29,21 +30,23 @@ type appraiser struct {
 	expect   Expect
 	now      time.Time
 
-	statement *evidence.Statement
-	ak        *tpmwire.Key
-	batch     *quote.Quote
-	anchor    *quote.Quote
-	anchored  bool          // the evidence contains an anchor
-	guestAge  time.Duration // of the anchor, by the guest's clock
-	kind      evidence.ReportKind
-	platform  report.Platform // of the report; nil if its kind is not known
-	report    report.Report
-	launch    *rule.Launch // of the policy, for the launch measurement
-	structure Binding      // as the structure of the evidence shows
-	binding   Binding      // structure, if the policy lists firmware of that kind for the launch
-	logged    bool         // the evidence contains a measurement log
-	log       replay.Result
-	firmware  pcr.Values // that the firmware's log leads to; nil if there is none that could be read
+	statement    *evidence.Statement
+	ak           *tpmwire.Key
+	batch        *quote.Quote
+	anchor       *quote.Quote
+	anchored     bool          // the evidence contains an anchor
+	guestAge     time.Duration // of the anchor, by the guest's clock
+	kind         evidence.ReportKind
+	platform     report.Platform      // of the report; nil if its kind is not known
+	certificates [][]byte             // that came with the report, and those of the verifier
+	instance     *keys.GoogleInstance // that the AK's certificate names; nil if the policy does not ask, or refuses it
+	report       report.Report
+	launch       *rule.Launch // of the policy, for the launch measurement
+	structure    Binding      // as the structure of the evidence shows
+	binding      Binding      // structure, if the policy lists firmware of that kind for the launch
+	logged       bool         // the evidence contains a measurement log
+	log          replay.Result
+	firmware     pcr.Values // that the firmware's log leads to; nil if there is none that could be read
 }
 
 // begin checks what is expected and readies an appraiser.
@@ -139,6 +142,7 @@ func (a *appraiser) skipRooms(kind evidence.ReportKind) {
 // judge passes the report to the room of its platform, which checks it.
 func (a *appraiser) judge(kind evidence.ReportKind, body []byte, certificates [][]byte) {
 	a.kind, a.platform = kind, a.platforms.Of(a.Findings, kind)
+	a.certificates = slices.Concat(certificates, a.given)
 	if a.platform == nil {
 		return
 	}

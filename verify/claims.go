@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -15,11 +16,17 @@ import (
 type Claims struct {
 	Statement evidence.Statement `json:"statement,omitzero"` // zero if the material was raw
 	Machine   Machine            `json:"machine"`
-	AKName    string             `json:"akName"`       // hexadecimal: TPM 2.0 Part 1, section 16; empty if the material does not show it
-	PCRs      []PCRClaim         `json:"pcrs"`         // none of a bare report
-	Log       *LogState          `json:"log,omitzero"` // nil if the evidence contained no log
-	Basis     ClaimBases         `json:"basis"`        // on whose word each part rests
+	AKName    string             `json:"akName"`            // hexadecimal: TPM 2.0 Part 1, section 16; empty if the material does not show it
+	Instance  *GoogleInstance    `json:"instance,omitzero"` // machine that the AK's certificate names; nil unless the policy asks for one
+	PCRs      []PCRClaim         `json:"pcrs"`              // none of a bare report
+	Log       *LogState          `json:"log,omitzero"`      // nil if the evidence contained no log
+	Basis     ClaimBases         `json:"basis"`             // on whose word each part rests
 }
+
+// GoogleInstance is a machine of Google Cloud, as the certificate of its vTPM's attestation key
+// names it. Fields: Project, ProjectNumber, Zone, ID, Name. That this vTPM is the one of the
+// machine of the report is another claim: see [Binding].
+type GoogleInstance = keys.GoogleInstance
 
 // Machine is what the report says.
 type Machine struct {

@@ -95,6 +95,12 @@ var explained = []struct{ root, tables, part, words string }{
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
 	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "the word of the measured SVSM"},
 	{"", "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "unchecked", "a nonce of 64 bytes"},
+	{"", "[gcp]\nprojects = [\"my-project\", \"4711\"]", "demands", `of one of 2 listed projects: "my-project"; "4711"`},
+	{"", "[gcp]\nprojects = [\"my-project\"]", "unchecked", "is that of the machine of the report"},
+	{"", "[gcp]\ninstances = [\"12\"]", "demands", "a machine of Google Cloud that is the listed machine"},
+	{"", "[gcp]\nprojects = [\"my-project\"]\nzones = [\"europe-west4-a\"]", "demands", `the listed zone: "europe-west4-a"`},
+	{"", "[gcp]\nprojects = [\"my-project\"]\nnames = [\"web-1\"]", "demands", `which its owner chose: "web-1"`},
+	{"", onGoogle(""), "dangers", "gcp.roots replaces"},
 }
 
 // oneOfMany is how a list of one is spoken of as if it were many.

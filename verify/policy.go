@@ -57,6 +57,8 @@ type (
 	Mitigations = rule.Mitigations
 	// Image is [image].
 	Image = rule.Image
+	// GCP is [gcp].
+	GCP = rule.GCP
 	// Enrolment is one [[enrolment]].
 	Enrolment = rule.Enrolment
 	// Quoted is one [[quoted]].
@@ -123,7 +125,7 @@ const (
 
 	AKNone      = rule.AKNone      // only the report speaks for it
 	AKEnrolled  = rule.AKEnrolled  // the policy contains its name, with or without a record
-	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names
+	AKCertified = rule.AKCertified // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
 
 	FreshReport    = rule.FreshReport    // for the batch that contains the statement; raw material: for the nonce
 	AnchoredReport = rule.AnchoredReport // for an earlier batch, which the quote commits to

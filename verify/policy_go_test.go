@@ -136,6 +136,8 @@ func TestPolicyInGoIsChecked(t *testing.T) {
 		"tcb.genoa.reported":      func(p *Policy) { p.TCB = map[string]TCB{"genoa": {Reported: map[string]int{"snp": 1}}} },
 		"mitigations.launch":      func(p *Policy) { p.Mitigations.Launch = -1 },
 		"image.image_id":          func(p *Policy) { p.Image.ImageID = repeated(1, 16) },
+		"gcp.zones":               func(p *Policy) { p.GCP.Zones = []string{"a"} },
+		"gcp.projects":            func(p *Policy) { p.GCP.Projects = []string{} },
 		"pcr[0].index":            func(p *Policy) { p.PCRs = []PCR{{Bank: "sha256", Index: 24, Values: []string{repeated(1, 32)}}} },
 		"pcr[0]":                  func(p *Policy) { p.PCRs = []PCR{{Bank: "sha256"}} },
 		"start_value[0].value":    func(p *Policy) { p.StartValues = []StartValue{{Bank: "sha256", Value: repeated(0, 32)}} },

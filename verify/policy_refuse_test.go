@@ -71,6 +71,12 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"chip listed and denied", "chips = [\"" + repeated(1, 64) + "\"]\ndenied_chips = [\"" + repeated(1, 64) + "\"]", "", 2, "chips[0]", "denied_chips"},
 		{"chip of Turin listed and denied", "chips = [\"" + repeated(1, 8) + repeated(0, 56) + "\"]\ndenied_chips = [\"" + repeated(1, 8) + "\"]", "", 2, "chips[0]", "denied_chips"},
 		{"root of TPMs twice", "ek_roots = " + pemText(tpmRoot.cert, tpmRoot.cert), certified(tpmRoot.certify('e', nil)), 2, "ek_roots", "twice"},
+		{"gcp", "gcp = {}", "", 2, "gcp", "is empty"},
+		{"any machine of Google in a zone", "", "[gcp]\nzones = [\"a\"]", 10, "gcp.zones", "everybody can rent"},
+		{"any machine of Google with a name", "", "[gcp]\nnames = [\"a\"]", 10, "gcp.names", "everybody can rent"},
+		{"machine of Google by no number", "", "[gcp]\ninstances = [\"0x12\"]", 10, "gcp.instances[0]", "decimal"},
+		{"machine of Google in another spelling", "", "[gcp]\ninstances = [\"012\"]", 10, "gcp.instances[0]", "decimal"},
+		{"roots that are none", "", "[gcp]\nprojects = [\"a\"]\nroots = \"x\"", 11, "gcp.roots", "PEM"},
 		{"a quoted key", `"pcr[0]" = 1`, "", 2, "pcr[0]", "unknown key"},
 		{"a table below a value", "version.x = 1", "", 2, "version.x", "unknown key"},
 	} {

@@ -30,14 +30,16 @@ func (a *appraiser) subject() *rule.Subject {
 		Explained: func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
 			return a.byLog(bank, index), a.byFirmware(bank, index)
 		},
-		FirmwareLog: logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
-		Firmware:    a.firmware,
-		Log:         a.log.State,
-		Continued:   a.log.Continued,
-		NewHistory:  a.expect.NewHistory,
-		LogState:    logState(a.log.State != nil, a.logged),
-		Time:        a.now,
-		EKChain:     a.ekChain,
+		FirmwareLog:  logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
+		Firmware:     a.firmware,
+		Log:          a.log.State,
+		Continued:    a.log.Continued,
+		NewHistory:   a.expect.NewHistory,
+		LogState:     logState(a.log.State != nil, a.logged),
+		Time:         a.now,
+		Certificates: a.certificates,
+		Chain:        a.chain,
+		OnGoogle:     func(m *keys.GoogleInstance) { a.instance = m },
 	}
 	s.SNP = sevsnp.Of(a.report)
 	if a.batch != nil && a.batch.Values != nil {
@@ -107,10 +109,10 @@ func (a *appraiser) undated() CheckID {
 	return ""
 }
 
-// ekChain returns the chain from the certificate in an enrolment to a root of the policy.
-// Of several ways it takes one that is valid, so that a known one will do if it is valid.
-func (a *appraiser) ekChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error) {
-	key := ekKey(r.EKCertificates, roots)
+// chain returns the way from the first of certificates, which c is about, to a root of the
+// policy. Of several ways it takes one that is valid, so that a known one will do if it is valid.
+func (a *appraiser) chain(certificates [][]byte, c rule.Certified, roots []*x509.Certificate) ([]*x509.Certificate, error) {
+	key := chainKey(certificates, roots)
 	if known, ok := a.cache.Get(key); ok {
 		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
 			return chain, nil
@@ -123,8 +125,9 @@ func (a *appraiser) ekChain(r *keys.Enrolment, c *keys.EKCertificate, roots []*x
 	return chain, err
 }
 
-// ekKey returns the cache's key of the certificates in an enrolment, under these roots.
-func ekKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
+// chainKey returns the cache's key of certificates of a TPM's key and its issuers, under these
+// roots.
+func chainKey(certificates [][]byte, roots []*x509.Certificate) evidence.Digest {
 	var raw [][]byte
 	for _, c := range roots {
 		raw = append(raw, c.Raw)

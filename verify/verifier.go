@@ -95,6 +95,7 @@ type Revocation struct {
 type Verifier struct {
 	policy    *rule.Compiled
 	platforms report.Platforms
+	given     [][]byte     // Config.Certificates
 	cache     *cache.Cache // nil if nothing is remembered
 
 	// ignored are checks that count as passed whatever they found. Tests show with it that
@@ -126,11 +127,11 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	if err != nil {
 		return nil, misuse("%w", err)
 	}
-	v := &Verifier{policy: compiled}
+	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates)}
 	if c.CacheEntries > 0 {
 		v.cache = cache.New(c.CacheEntries)
 	}
-	amd := &sevsnp.Platform{Roots: c.Roots.SNP, Lists: slices.Clone(c.Revocation.SNP), Certificates: slices.Clone(c.Certificates), Cache: v.cache}
+	amd := &sevsnp.Platform{Roots: c.Roots.SNP, Lists: slices.Clone(c.Revocation.SNP), Certificates: v.given, Cache: v.cache}
 	v.platforms = report.Platforms{
 		evidence.ReportSNP:       amd,
 		evidence.ReportParavisor: &paravisor.Platform{SNP: amd},

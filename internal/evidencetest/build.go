@@ -271,4 +271,7 @@ func (c *cook) fillReport(e *evidence.Evidence, s evidence.Snapshot) {
 	for _, d := range certificates {
 		e.Certificates = append(e.Certificates, d)
 	}
+	for _, x := range c.Certificates {
+		e.Certificates = append(e.Certificates, x.Raw)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"testing"
 	"time"
 
@@ -56,6 +57,7 @@ type Recipe struct {
 	Anchor   Moment // of the anchor, if any
 	Batch    Moment
 
+	Certificates   []*x509.Certificate // added to those of the report
 	Report         Report
 	SVSM           *SVSM                                     // what an SVSM puts around the report; nil for a bare one
 	HCL            *HCL                                      // structure of a paravisor around the report; nil for a bare one

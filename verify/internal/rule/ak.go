@@ -23,7 +23,7 @@ import (
 type AKRules struct {
 	quiet
 	AKNames    []string    `toml:"ak_names,omitempty" value:"hex0 34 50 66" default:"any" doc:"names of attestation keys that were enrolled: algorithm (2 bytes: |000b| SHA-256, |000c| SHA-384, |000d| SHA-512) and digest, as |agentctl show| prints them. A name tells a key apart. That the key lives in a TPM, and in which, is the knowledge of the policy's author: enrolment shows it. The appraisal then says that the AK is |enrolled|"`
-	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|"`
+	AKOrigin   AKOrigin    `toml:"ak_origin,omitempty" value:"one none enrolled certified" default:"\"none\"" doc:"|enrolled|: the AK must be listed in |ak_names| or an |[[enrolment]]|. |certified|: in an |[[enrolment]]| with a certificate of its TPM that leads to one of |ek_roots|, or certified itself for a machine of |[gcp]|"`
 	EKRoots    string      `toml:"ek_roots,multiline,omitempty" default:"none" doc:"certificates of authorities that certify TPMs, as PEM: 1 to 8. If the AK's |[[enrolment]]| contains a certificate of its TPM's endorsement key, that must be for this very key and lead to one of them, with every certificate valid at the time of appraisal; the AK is then |certified|. |agentctl policy ek-roots FILE| prints this key"`
 	Enrolments []Enrolment `toml:"enrolment,omitempty"`
 
@@ -50,7 +50,7 @@ type AKOrigin string
 const (
 	AKNone      AKOrigin = "none"      // only the report speaks for it
 	AKEnrolled  AKOrigin = "enrolled"  // the policy contains its name, with or without a record
-	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names
+	AKCertified AKOrigin = "certified" // likewise, and the certificate of the TPM in that record leads to a root that the policy names; or the AK's own certificate does
 )
 
 var akOrigins = []AKOrigin{AKNone, AKEnrolled, AKCertified}
@@ -82,7 +82,7 @@ func (r *AKRules) values(f *faults) {
 		}
 	}
 	if f.given("ek_roots", r.EKRoots != "") {
-		r.checkRoots(f)
+		checkRoots(f, "ek_roots", r.EKRoots)
 	}
 	for i := range r.Enrolments {
 		r.Enrolments[i].check(f, fmt.Sprintf("enrolment[%d]", i))
@@ -90,9 +90,9 @@ func (r *AKRules) values(f *faults) {
 	f.twice("enrolment[%d].ak", len(r.Enrolments), func(i int) string { return r.Enrolments[i].AK })
 }
 
-func (r *AKRules) checkRoots(f *faults) {
-	const key = "ek_roots"
-	roots, err := parseRoots(r.EKRoots)
+// checkRoots checks the certificates of authorities that a key lists.
+func checkRoots(f *faults, key, text string) {
+	roots, err := parseRoots(text)
 	f.failIf(err != nil, key, "%v", err)
 	seen := make(map[string]bool)
 	for i, c := range roots {
@@ -190,6 +190,7 @@ func (e *Enrolment) record(certificates bool, wrong func(member string, err erro
 func (r *AKRules) conflicts(p *Policy, f *faults) {
 	certificates := slices.ContainsFunc(r.Enrolments, func(e Enrolment) bool { return e.EKCertificates != "" })
 	switch {
+	case p.GCP.asked() && r.EKRoots == "": // the AK's own certificate gives the strongest origin
 	case r.AKOrigin == AKEnrolled && r.known() == 0:
 		f.fail("ak_origin", "no key is listed in ak_names or [[enrolment]], so every evidence would be refused")
 	case r.AKOrigin == AKCertified && r.EKRoots == "":
@@ -203,9 +204,12 @@ func (r *AKRules) conflicts(p *Policy, f *faults) {
 
 func (r *AKRules) known() int { return len(r.AKNames) + len(r.Enrolments) }
 
-func (r *AKRules) explain(_ *Policy, w *Words) {
+// knowsAK reports whether the policy knows the attestation key apart from the report.
+func (p *Policy) knowsAK() bool { return p.known() > 0 || p.GCP.asked() }
+
+func (r *AKRules) explain(p *Policy, w *Words) {
 	if r.known() == 0 {
-		w.open("Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
+		w.openIf(!p.GCP.asked(), "Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
 		return
 	}
 	w.demand("The attestation key is %s.", oneOf(r.known(), "key"))
@@ -237,12 +241,16 @@ func (*AKRules) draft(g *Golden, d *Draft) {
 
 // judge judges the attestation key. A key that no list contains is refused if there is
 // a list, whatever origin is asked for.
-func (r *AKRules) judge(_ *Policy, s *Subject, f *check.Findings) {
+func (r *AKRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	switch {
 	case r.known() == 0:
 		f.Skip("policy.ak", "the policy names no AK")
-		f.Skip("policy.ak-origin", "the policy does not ask where the AK comes from")
 		skip(f, "the policy contains no enrolment", ekChecks...)
+		if s.Material.Quote {
+			r.judgeOrigin(f)
+		} else {
+			f.Skip("policy.ak-origin", "there is no AK")
+		}
 		return
 	case !s.Material.Quote:
 		f.Decide("policy.ak", false, "an AK", "none", "the policy names the AK, and a bare report comes with none")
@@ -261,10 +269,17 @@ func (r *AKRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 	named := slices.Contains(r.AKNames, name)
 	f.Decide("policy.ak", record != nil || named, oneOf(r.known(), "name"), cmp.Or(name, "nothing"), "the attestation key is not one that the policy names")
 	r.judgeEK(record, named, s, f)
-	origin := Origin(f)
+	r.judgeOrigin(f)
+}
+
+// judgeOrigin compares how the key is known with what the policy asks for.
+func (r *AKRules) judgeOrigin(f *check.Findings) {
+	origin, refused := Origin(f), refusedGCP(f)
 	switch {
 	case cmp.Or(r.AKOrigin, AKNone) == AKNone:
 		f.Skip("policy.ak-origin", "the policy does not ask where the AK comes from")
+	case refused != "":
+		f.Block("policy.ak-origin", "the certificate of the AK was refused, see %s", refused)
 	case origin == AKNone:
 		f.Block("policy.ak-origin", "see policy.ak")
 	case slices.ContainsFunc(ekChecks, func(id check.ID) bool { return f.Verdict(id) == check.Fail }):
@@ -280,7 +295,7 @@ func refusedAK(f *check.Findings) check.ID {
 	if f.Verdict("policy.ak") == check.Fail {
 		return "policy.ak"
 	}
-	return ""
+	return refusedGCP(f)
 }
 
 func skip(f *check.Findings, why string, ids ...check.ID) {
@@ -327,7 +342,7 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Fi
 	}
 	decide(0, "the endorsement key "+e.EK.String(), c.CheckKey(e.EK))
 	decide(1, "that of an endorsement key", c.CheckUsage())
-	chain, err := s.EKChain(e, c, r.roots)
+	chain, err := s.Chain(e.EKCertificates, c, r.roots)
 	decide(2, "a way to "+subjects(r.roots), err)
 	decide(3, "valid at the time of appraisal", c.CheckValidity(chain, s.Time))
 }
@@ -335,6 +350,8 @@ func (r *AKRules) judgeEK(record *Enrolment, named bool, s *Subject, f *check.Fi
 // Origin returns how the attestation key is known, by the checks that passed.
 func Origin(f *check.Findings) AKOrigin {
 	switch {
+	case certifiedByGoogle(f):
+		return AKCertified
 	case !f.Passed("policy.ak"):
 		return AKNone
 	case !slices.ContainsFunc(ekChecks, func(id check.ID) bool { return !f.Passed(id) }):

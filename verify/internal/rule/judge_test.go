@@ -28,6 +28,7 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	p.Mitigations = Mitigations{Launch: 1, Current: 1}
 	p.Image = Image{MinGuestSVN: 1, FamilyID: digest[:32], ImageID: digest[:32], HostData: []string{digest}, IDKeyDigests: []string{digest + digest[:32]}, AuthorKeyDigests: []string{digest + digest[:32]}}
 	p.AKNames, p.AKOrigin = []string{"000b" + digest}, AKEnrolled
+	p.GCP = GCP{Projects: []string{"p"}, Zones: []string{"z"}, Names: []string{"n"}}
 	p.PCRs = []PCR{{Bank: "sha256", Index: 4, Values: []string{digest}}}
 	p.FirmwareLog, p.UnlistedApps, p.Continuation = Required, Refuse, Required
 	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "b", Digests: []string{digest}, Declarations: []string{digest}}}

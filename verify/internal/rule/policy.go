@@ -58,6 +58,7 @@ type Policy struct {
 	FirmwareRules
 	ImageRules
 	BindingRules
+	GCPRules
 	AKRules
 	FreshnessRules
 	PCRRules
@@ -99,7 +100,7 @@ func (quiet) compile() error                                    { return nil }
 func (p *Policy) subjects() []subject {
 	return []subject{
 		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
-		&p.BindingRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
+		&p.BindingRules, &p.GCPRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
 		&p.BasisRules,
 	}
 }
@@ -107,7 +108,7 @@ func (p *Policy) subjects() []subject {
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks, basisChecks)
+		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks, basisChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
@@ -247,8 +248,19 @@ type Subject struct {
 	Caller      *evidence.Caller                                                // caller in the statement; nil if no statement was read
 	Time        time.Time                                                       // time of the appraisal
 
-	// EKChain returns the way from the certificate in an enrolment to a root.
-	EKChain func(r *keys.Enrolment, c *keys.EKCertificate, roots []*x509.Certificate) ([]*x509.Certificate, error)
+	Certificates [][]byte // X.509 DER of the evidence and of the verifier, unverified
+
+	// Chain returns the way from the first of certificates, which c is about, to a root.
+	Chain func(certificates [][]byte, c Certified, roots []*x509.Certificate) ([]*x509.Certificate, error)
+	// OnGoogle is told which machine the certificate of the AK names, if nothing is wrong with
+	// that. It may be nil.
+	OnGoogle func(*keys.GoogleInstance)
+}
+
+// Certified is the certificate of a key with those of issuers.
+type Certified interface {
+	Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certificate, error)
+	CheckValidity(chain []*x509.Certificate, now time.Time) error
 }
 
 // Material says which parts material of its kind has, whether or not they could be read.
