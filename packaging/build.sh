@@ -103,9 +103,12 @@ YAML
 
 # The documents, as in the source. A link to what is not among them leads to the source.
 home=$(sed -n 's/^homepage: //p' packaging/agentctl.yaml)
-mkdir -p "$STAGE/doc/docs/example" "$STAGE/doc/schemas/agentctl"
+mkdir -p "$STAGE/doc/docs/example" "$STAGE/doc/docs/machines" "$STAGE/doc/schemas/agentctl"
 for page in docs/*.md; do
 	sed "s,](\.\./\([^)]*\)),]($home/blob/main/\1),g; s,](model/\([^)]*\)),]($home/blob/main/docs/model/\1),g" "$page" >"$STAGE/doc/$page"
+done
+for page in docs/machines/*.md; do
+	sed "s,](\.\./\.\./\([^)]*\)),]($home/blob/main/\1),g" "$page" >"$STAGE/doc/$page"
 done
 cp docs/overview.svg "$STAGE/doc/docs/"
 cp -r docs/example/evidence.json docs/example/test-root.pem docs/example/prometheus "$STAGE/doc/docs/example/"

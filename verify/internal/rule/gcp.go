@@ -35,7 +35,7 @@ type GCP struct {
 // gcpChecks are those of the certificate, then those of the machine that it names.
 var gcpChecks = []check.Definition{
 	{ID: "policy.gcp-certificate", Class: check.Policy, Ground: check.OnVerifier, Checks: "if the policy asks for a machine of Google Cloud, the evidence or the verifier has a certificate of an attestation key that names one", Stops: "a vTPM that no authority certified"},
-	{ID: "policy.gcp-key", Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate is of the very AK that signed the quote", Stops: "the certificate of another machine's AK, which is no secret"},
+	{ID: "policy.gcp-key", Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate is of the very AK that signed the quote", Stops: "the certificate of another machine's AK, which any program can get"},
 	{ID: "policy.gcp-usage", Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate is one for a key that signs, and does nothing else", Stops: "a certificate that the authority issued for something else"},
 	{ID: "policy.gcp-chain", Class: check.Policy, Ground: check.OnVerifier, Checks: "that certificate leads to Google's root, or to a root that the policy names", Stops: "a machine that its owner certified himself"},
 	{ID: "policy.gcp-validity", Class: check.Policy, Ground: check.OnVerifier, Checks: "every certificate on that way is valid at the time of appraisal", Stops: "use of an authority's keys beyond their time"},
