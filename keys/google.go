@@ -67,9 +67,9 @@ var oidGoogleInstance = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 1, 21}
 // A GoogleInstance is the machine that a certificate of Google Cloud names.
 type GoogleInstance struct {
 	Project       string `json:"project"`       // id, such as "my-project"
-	ProjectNumber uint64 `json:"projectNumber"` // of the same project
+	ProjectNumber string `json:"projectNumber"` // of the same project, decimal
 	Zone          string `json:"zone"`          // such as "europe-west4-a"
-	ID            uint64 `json:"id,string"`     // of the machine, chosen by Google
+	ID            string `json:"id"`            // of the machine, chosen by Google, decimal: it has 64 bits, which JSON readers round
 	Name          string `json:"name"`          // of the machine, chosen by its owner
 }
 
@@ -184,5 +184,5 @@ func (c *AKCertificate) Instance() (*GoogleInstance, error) {
 			return nil, fmt.Errorf("its extension %v: %w", oidGoogleInstance, err)
 		}
 	}
-	return &GoogleInstance{Project: x.Project, ProjectNumber: x.ProjectNumber.Uint64(), Zone: x.Zone, ID: x.ID.Uint64(), Name: x.Name}, nil
+	return &GoogleInstance{Project: x.Project, ProjectNumber: x.ProjectNumber.String(), Zone: x.Zone, ID: x.ID.String(), Name: x.Name}, nil
 }

@@ -115,7 +115,7 @@ func TestGoogleInstance(t *testing.T) {
 		switch {
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, %v, want an error with %q", what, got, err, c.want)
-		case c.want == "" && (err != nil || *got != keys.GoogleInstance{Project: "my-project", ProjectNumber: 0x1267, Zone: "europe-west4-a", ID: 1<<64 - 1, Name: "web-1"}):
+		case c.want == "" && (err != nil || *got != keys.GoogleInstance{Project: "my-project", ProjectNumber: "4711", Zone: "europe-west4-a", ID: "18446744073709551615", Name: "web-1"}):
 			t.Errorf("%s: %+v, %v", what, got, err)
 		}
 	}

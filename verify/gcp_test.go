@@ -45,7 +45,7 @@ func TestGoogleCertifiesAK(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := (GoogleInstance{Project: "my-project", ProjectNumber: 4711, Zone: "europe-west4-a", ID: 1 << 62, Name: "web-1"}); c.Instance == nil || *c.Instance != want {
+		if want := (GoogleInstance{Project: "my-project", ProjectNumber: "4711", Zone: "europe-west4-a", ID: "4611686018427387904", Name: "web-1"}); c.Instance == nil || *c.Instance != want {
 			t.Errorf("claims %+v, want %+v", c.Instance, want)
 		}
 		if c.Basis.Log != ByTPM || c.Basis.PCRs != ByTPM {

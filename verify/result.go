@@ -168,7 +168,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 		say(m.CSPID != "", "The report is signed by a VLEK of the cloud %q, which could load that key into any of its machines: no chip is named.", m.CSPID)
 	}
 	if m := a.instance; m != nil {
-		say(true, "The vTPM is that of the machine %q (%d) of the project %q in the zone %q, by its certificate of Google Cloud. That it belongs to the machine of the report is said by the binding alone.", m.Name, m.ID, m.Project, m.Zone)
+		say(true, "The vTPM is that of the machine %q (%s) of the project %q in the zone %q, by its certificate of Google Cloud. That it belongs to the machine of the report is said by the binding alone.", m.Name, m.ID, m.Project, m.Zone)
 	}
 	say(r.Freshness == AnchoredReport, "The report is older than the nonce: by %v by the clock of the vTPM, which an attacker who runs the vTPM can set, and by %v by the clock of the guest, which the host can slow or pause, unless the launch has Secure TSC. A change of firmware after it is not seen.", r.AnchorAge, r.GuestAnchorAge)
 	age := a.ageOfRaw(r.Freshness)

@@ -104,7 +104,7 @@ func (r *GCPRules) draft(g *Golden, d *Draft) {
 		return
 	}
 	d.tables.offer("Google Cloud certified the AK for this machine. To accept only machines of its project, or only this one:",
-		"# [gcp]\n# projects = [%s]\n# instances = [\"%d\"]\n", quoted(found.machine.Project), found.machine.ID)
+		"# [gcp]\n# projects = [%s]\n# instances = [\"%s\"]\n", quoted(found.machine.Project), found.machine.ID)
 }
 
 // gcpFound is a certificate, and what the checks of it come to.
@@ -197,10 +197,9 @@ func (r *GCPRules) judge(_ *Policy, s *Subject, f *check.Findings) {
 // judgeMachine compares the machine with the lists of the policy.
 func (r *GCPRules) judgeMachine(m *keys.GoogleInstance, f *check.Findings) {
 	g := &r.GCP
-	number, id := strconv.FormatUint(m.ProjectNumber, 10), strconv.FormatUint(m.ID, 10)
 	if !f.SkipIf(g.Projects == nil, "policy.gcp-project", "the policy lists no projects") {
-		f.Decide("policy.gcp-project", slices.Contains(g.Projects, m.Project) || slices.Contains(g.Projects, number), "one of "+listed(g.Projects),
-			fmt.Sprintf("%q, number %s", m.Project, number), "the machine belongs to the project %q, which the policy does not list", m.Project)
+		f.Decide("policy.gcp-project", slices.Contains(g.Projects, m.Project) || slices.Contains(g.Projects, m.ProjectNumber), "one of "+listed(g.Projects),
+			fmt.Sprintf("%q, number %s", m.Project, m.ProjectNumber), "the machine belongs to the project %q, which the policy does not list", m.Project)
 	}
 	if !f.SkipIf(g.Zones == nil, "policy.gcp-zone", "the policy lists no zones") {
 		f.Decide("policy.gcp-zone", slices.Contains(g.Zones, m.Zone), "one of "+listed(g.Zones), strconv.Quote(m.Zone), "the machine is in the zone %q, which the policy does not list", m.Zone)
@@ -208,9 +207,9 @@ func (r *GCPRules) judgeMachine(m *keys.GoogleInstance, f *check.Findings) {
 	if f.SkipIf(g.Instances == nil && g.Names == nil, "policy.gcp-machine", "the policy lists no single machines") {
 		return
 	}
-	ok := (g.Instances == nil || slices.Contains(g.Instances, id)) && (g.Names == nil || slices.Contains(g.Names, m.Name))
-	f.Decide("policy.gcp-machine", ok, strings.TrimSpace(fmt.Sprintf("one of %d ids and %d names", len(g.Instances), len(g.Names))), fmt.Sprintf("%s, %q", id, m.Name),
-		"the machine is %s with the name %q, which the policy does not list", id, m.Name)
+	ok := (g.Instances == nil || slices.Contains(g.Instances, m.ID)) && (g.Names == nil || slices.Contains(g.Names, m.Name))
+	f.Decide("policy.gcp-machine", ok, strings.TrimSpace(fmt.Sprintf("one of %d ids and %d names", len(g.Instances), len(g.Names))), fmt.Sprintf("%s, %q", m.ID, m.Name),
+		"the machine is %s with the name %q, which the policy does not list", m.ID, m.Name)
 }
 
 // certifiedByGoogle reports whether the AK's own certificate and what it names passed every check.
