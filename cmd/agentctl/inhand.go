@@ -37,7 +37,8 @@ const deepest = 3
 
 // reportIn returns the report in b, nil if there is none: the report, alone or with the host's
 // certificate table after it, which stays there; the firmware's response, either in hexadecimal or base64, and a
-// JSON object with one of these in a text member, as of the kernel's TSM interface.
+// JSON object with one of these in a text member, as of the kernel's TSM interface; a report that
+// is spelled out member by member.
 func reportIn(b []byte, depth int) []byte {
 	if depth == deepest {
 		return nil
@@ -54,6 +55,9 @@ func reportIn(b []byte, depth int) []byte {
 	}
 	if inner, _ := snp.Untext(b); inner != nil {
 		return reportIn(inner, depth+1)
+	}
+	if r := reportOfMembers(b); r != nil {
+		return r
 	}
 	var doc map[string]any
 	if strictjson.Decode(b, maxInHand, &doc) != nil {

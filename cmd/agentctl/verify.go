@@ -61,7 +61,7 @@ Instead of EVIDENCE, what other systems record. Each proves less than evidence,
 and the verdict says what:
 
   --snp-report FILE      a bare report; the host's certificate table may follow it. Also
-                         in hexadecimal, base64, or the JSON of the TSM interface.
+                         in hexadecimal, base64, or JSON of TSM, virtee or Trustee.
                          There is no vTPM: the policy must say binding = "none"
                          and log = "optional"
   --report-data VALUE    what REPORT_DATA must be, like --nonce; zeros follow. It does

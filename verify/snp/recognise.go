@@ -160,9 +160,9 @@ func recogniseJSON(b []byte) string {
 	case has("vcekCert"):
 		return "the answer of Azure's metadata service (THIM) in JSON: its members vcekCert and certificateChain are the certificates in PEM (`jq -r '.vcekCert, .certificateChain'`)"
 	case has("attestation_report"):
-		return "evidence of Trustee (CoCo) in JSON, whose report is spelled out member by member: ask its attester for the report itself, 1184 bytes"
+		return "evidence of Trustee (CoCo) in JSON, whose report is spelled out in a form that may leave out what is signed: ask its attester for the report itself, 1184 bytes"
 	case has("guest_svn", "report_data", "measurement"):
-		return "a report as virtee's tools print it in JSON, without the bytes that are signed: `snpguest report FILE REQUEST` writes those"
+		return "a report as virtee's tools print it in JSON, in a form that may leave out what is signed: `snpguest report FILE REQUEST` writes the bytes"
 	case has("outblob"), has("OutBlob"):
 		return "what the kernel's TSM interface answered, in JSON"
 	case has("type"):
