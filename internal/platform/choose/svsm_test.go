@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
-
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/platform"
@@ -21,7 +19,6 @@ import (
 	double "github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
-	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
@@ -40,24 +37,16 @@ func above(t *testing.T, ak []byte) (*Devices, *tsm.Entry) {
 
 func notUp() (*tpm.Device, bool) { return nil, false }
 
-// persistentKey makes an attestation key in a TPM, at a handle, and returns the TPM and the key.
+// persistentKey returns a vTPM and the attestation key that it keeps.
 func persistentKey(t *testing.T) (platform.TPM, []byte) {
 	t.Helper()
 	s := swtpm.Start(t)
-	k, err := tpmkeys.Provision(s, nil, tpmkeys.Auths{})
+	ak, err := double.Attestation(s)
 	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](k.Public())}.Execute(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: 0x81000007}.Execute(s)
-	if err = errors.Join(err, k.Flush(s)); err != nil {
 		t.Fatal(err)
 	}
 	d := s.Device(tpm.Options{})
-	return func() (*tpm.Device, bool) { return d, true }, made.OutPublic.Bytes()
+	return func() (*tpm.Device, bool) { return d, true }, ak
 }
 
 // TestSVSM: above an SVSM the reports are the SVSM's, at the guest's own level for everything
