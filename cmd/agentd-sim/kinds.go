@@ -26,6 +26,7 @@ type kind struct {
 // kinds are the machines by name.
 var kinds = map[string]kind{
 	"qemu": {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
+	"svsm": {boot: bootSVSM, launch: "svsm", binding: "svsm", ownTPM: true},
 }
 
 // kindNames lists the names.

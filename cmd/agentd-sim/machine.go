@@ -30,13 +30,17 @@ import (
 
 // machine is a simulated machine that is switched on.
 type machine struct {
-	dir        string
-	tpm        string     // address of a TPM that is not ours
-	inMemory   bool       // the log: a boot of that TPM ends it
-	child      *swtpm.TPM // our own, nil if tpm is set
-	kind       kind
-	wire       io.ReadWriteCloser // to child, or to what is between
-	open       platform.Open
+	dir      string
+	tpm      string     // address of a TPM that is not ours
+	inMemory bool       // the log: a boot of that TPM ends it
+	child    *swtpm.TPM // our own, nil if tpm is set
+	kind     kind
+	wire     io.ReadWriteCloser // to child, or to what is between
+	open     platform.Open
+	spacing  time.Duration // least time between two reports
+
+	firstManifest bool // an SVSM knows version 0 of the manifest alone
+
 	platform   *soft.Platform
 	config     config.Config
 	configText []byte
@@ -46,7 +50,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind]}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
 	}
@@ -82,6 +86,7 @@ func boot(o options) (m *machine, err error) {
 			return m, err
 		}
 	}
+	m.spacing = o.platform.spaced(m.config)
 	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config, m.child == nil); err != nil {
 		return m, err
 	}

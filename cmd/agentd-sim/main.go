@@ -35,7 +35,10 @@ that it says vouches for any hardware.
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --log-in-memory        with --tpm: who resets that TPM also empties DIR/log, as a boot
                          does with a folder in memory
-  --machine NAME         what to simulate: qemu (default), a plain guest
+  --machine NAME         what to simulate: qemu (default), a plain guest; svsm, a guest
+                         above an SVSM, which runs its vTPM
+  --svsm-manifest-0      with --machine svsm: the SVSM names its endorsement key alone, as
+                         COCONUT-SVSM does, so that the binding svsm takes an enrolment
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
   --spacing TIME         least time between two reports (default 0s)
@@ -97,8 +100,10 @@ type options struct {
 	version  bool   // print it, and end
 	believe  bool   // what callers declare
 	inMemory bool   // the log
-	level    slog.Level
-	platform simulation
+
+	firstManifest bool // see machine
+	level         slog.Level
+	platform      simulation
 }
 
 // flagSet returns the flags, which set o.
@@ -109,6 +114,7 @@ func flagSet(o *options) *flag.FlagSet {
 	f.StringVar(&o.tpm, "tpm", "", "")
 	o.kind = "qemu"
 	f.Func("machine", "", o.setKind)
+	f.BoolVar(&o.firstManifest, "svsm-manifest-0", false, "")
 	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.BoolVar(&o.version, "version", false, "")
@@ -133,6 +139,8 @@ func parse(args []string) (options, error) {
 		return o, errors.New("--dir is missing")
 	case o.inMemory && o.tpm == "":
 		return o, errors.New("--log-in-memory is for --tpm: the log of a machine with its own TPM always ends with the boot")
+	case o.firstManifest && o.kind != "svsm":
+		return o, errors.New("--svsm-manifest-0 is for --machine svsm")
 	case o.tpm != "" && kinds[o.kind].ownTPM:
 		return o, fmt.Errorf("--machine %s is for a TPM of its own: leave --tpm out", o.kind)
 	case o.platform.spacing < 0:

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha512"
 	"errors"
 	"flag"
@@ -97,16 +98,17 @@ func (s *simulation) fault(text string) (err error) {
 	return err
 }
 
+// spaced returns the least time between two reports.
+func (s *simulation) spaced(c config.Config) time.Duration {
+	return cmp.Or(s.spacing, time.Duration(c.Report.Spacing))
+}
+
 // start launches the guest on the software platform that dir keeps. If same is set, the guest
 // runs already: only its agent starts.
 func (s *simulation) start(dir string, c config.Config, same bool) (*soft.Platform, error) {
-	spacing := s.spacing
-	if spacing == 0 {
-		spacing = time.Duration(c.Report.Spacing)
-	}
 	o := soft.Options{
 		Directory: dir, SameLaunch: same, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL, MaskChipID: s.mask,
-		Device: device.Options{Spacing: spacing, Timeout: time.Duration(c.Report.Timeout)},
+		Device: device.Options{Spacing: s.spaced(c), Timeout: time.Duration(c.Report.Timeout)},
 	}
 	if s.launch != "" {
 		o.Measurement = sha512.Sum384([]byte("agentd-sim launch: " + s.launch))

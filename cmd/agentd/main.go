@@ -25,6 +25,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/choose"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -160,13 +161,15 @@ func run(o options) error {
 
 // machine returns the devices of this machine.
 func machine(c config.Config, log *slog.Logger) agent.Machine {
+	devices := choose.Linux(c.Report.Device, c.Report.ConfigFS)
+	devices.OwnAK = c.TPM.AK == tpmkeys.AKOwn
 	return agent.Machine{
 		BootID:          bootID(),
 		LogEndsWithBoot: (*durable.Dir).InMemory,
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: choose.Linux(c.Report.Device, c.Report.ConfigFS).Open(c.Platform, snp.Options{
+		OpenPlatform: devices.Open(c.Platform, snp.Options{
 			VMPL:    c.Report.VMPL,
 			Spacing: time.Duration(c.Report.Spacing),
 			Timeout: time.Duration(c.Report.Timeout),

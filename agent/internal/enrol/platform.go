@@ -18,9 +18,11 @@ import (
 // evidence that verifiers refuse.
 var vouched = map[platform.Machine]tpmkeys.AKChoice{platform.MachineAzure: tpmkeys.AKAzure}
 
-// finders find the keys of platforms in the TPM.
-var finders = map[tpmkeys.AKChoice]func(transport.TPM) (*tpmkeys.AK, error){
-	tpmkeys.AKAzure: func(t transport.TPM) (*tpmkeys.AK, error) { return tpmkeys.Kept(t, tpmkeys.AzureAK) },
+// finders find the keys of platforms in the TPM. Named is the TPMT_PUBLIC that the platform's
+// reports name.
+var finders = map[tpmkeys.AKChoice]func(t transport.TPM, named []byte) (*tpmkeys.AK, error){
+	tpmkeys.AKAzure: func(t transport.TPM, _ []byte) (*tpmkeys.AK, error) { return tpmkeys.Kept(t, tpmkeys.AzureAK) },
+	tpmkeys.AKSVSM:  tpmkeys.Named,
 }
 
 // choicePatience is how long the start waits to learn what the machine is: a device that is
@@ -48,6 +50,10 @@ func (e *Enroller) which(ctx context.Context) (tpmkeys.AKChoice, error) {
 		return want, nil
 	case vouched[c.Machine] != "":
 		return vouched[c.Machine], nil
+	case c.AK != nil:
+		return tpmkeys.AKSVSM, nil
+	case c.Machine == platform.MachineSVSM && err != nil: // its manifest may name a key
+		return "", fmt.Errorf("find out whether the SVSM vouches for an attestation key (tpm.ak is \"auto\"): %w", err)
 	case c.Machine != "", errors.Is(err, platform.ErrAbsent):
 		return tpmkeys.AKOwn, nil
 	case err != nil:
@@ -67,9 +73,15 @@ func (e *Enroller) adopt(ctx context.Context) (bool, error) {
 	if !known {
 		return true, fmt.Errorf("%w: this version does not use the attestation key that tpm.ak = %q names", ErrNoTPM, kind)
 	}
+	var named []byte
+	if kind == tpmkeys.AKSVSM {
+		if named, err = e.named(ctx); err != nil {
+			return true, err
+		}
+	}
 	var ak *tpmkeys.AK
 	err = e.do(ctx, func(t transport.TPM) (err error) {
-		ak, err = find(t)
+		ak, err = find(t, named)
 		return err
 	})
 	if err != nil {
@@ -78,4 +90,18 @@ func (e *Enroller) adopt(ctx context.Context) (bool, error) {
 	e.c.Log.Info("uses the attestation key of the platform", "which", string(kind), "name", ak.Name())
 	e.key.Set(ak)
 	return true, nil
+}
+
+// named returns the TPMT_PUBLIC of the attestation key that the platform's reports name.
+func (e *Enroller) named(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, choicePatience)
+	defer cancel()
+	c, err := e.c.Choice(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find out which attestation key the SVSM vouches for: %w", err)
+	}
+	if c.AK == nil {
+		return nil, fmt.Errorf("%w: tpm.ak is %q, and no manifest of an SVSM names an attestation key of this TPM: remove tpm.ak from the configuration, and enrol the agent's own key", ErrNoTPM, e.c.TPM.AK)
+	}
+	return c.AK, nil
 }

@@ -3,6 +3,7 @@
 package enrol
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/durable/durabletest"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
@@ -77,6 +80,10 @@ func TestWhichAK(t *testing.T) {
 		{"own on azure", tpmkeys.AKOwn, on(platform.MachineAzure, nil), "", "remove tpm.ak"},
 		{"own, not known", tpmkeys.AKOwn, on("", fails), tpmkeys.AKOwn, ""},
 		{"without a platform", tpmkeys.AKAuto, nil, tpmkeys.AKOwn, ""},
+		{"an SVSM that names none", tpmkeys.AKAuto, on(platform.MachineSVSM, nil), tpmkeys.AKOwn, ""},
+		{"an SVSM that names one", tpmkeys.AKAuto, naming([]byte{1}), tpmkeys.AKSVSM, ""},
+		{"an SVSM that names one, own asked for", tpmkeys.AKOwn, naming([]byte{1}), tpmkeys.AKOwn, ""},
+		{"an SVSM, whose reports fail", tpmkeys.AKAuto, on(platform.MachineSVSM, fails), "", "tpm.ak"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := New(Config{Choice: c.choice})
@@ -178,5 +185,48 @@ func TestPlatformAKRefused(t *testing.T) {
 				t.Error("a key was made")
 			}
 		})
+	}
+}
+
+// naming is a choice of a platform whose reports name a key.
+func naming(public []byte) func(context.Context) (platform.Choice, error) {
+	return func(context.Context) (platform.Choice, error) {
+		return platform.Choice{Machine: platform.MachineSVSM, AK: public}, nil
+	}
+}
+
+// TestNamedAK: above an SVSM whose manifest names an attestation key, that key quotes, wherever
+// the TPM keeps it. If the TPM does not have it, or none is named, the agent makes none in its
+// place.
+func TestNamedAK(t *testing.T) {
+	s := swtpm.Start(t)
+	public, err := svsm.Attestation(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		want  tpmkeys.AKChoice
+		named []byte
+		fails error
+	}{
+		"found":               {tpmkeys.AKAuto, public, nil},
+		"asked for":           {tpmkeys.AKSVSM, public, nil},
+		"another is named":    {tpmkeys.AKAuto, evidencetest.ECCKey('x').Public(), tpmkeys.ErrNotKept},
+		"none, and asked for": {tpmkeys.AKSVSM, nil, ErrNoTPM},
+	} {
+		var faults durabletest.Faults
+		disk := durabletest.NewDisk(&faults)
+		a := boot(t, s, disk, false)
+		a.c.Choice, a.c.TPM.AK = naming(c.named), c.want
+		if err := a.Provision(t.Context()); !errors.Is(err, c.fails) || (err == nil) != (c.fails == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		ak, up := a.Key()
+		if up != (c.fails == nil) || disk.Get(akFile) != nil {
+			t.Errorf("%s: a key is up: %v; stored: %d bytes", name, up, len(disk.Get(akFile)))
+		}
+		if up && !bytes.Equal(ak.Public(), public) {
+			t.Errorf("%s: another key is in use", name)
+		}
 	}
 }

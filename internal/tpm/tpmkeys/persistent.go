@@ -45,3 +45,16 @@ func Persistent(t transport.TPM, public []byte) (tpm2.TPMHandle, bool, error) {
 	}
 	return 0, false, nil
 }
+
+// Named returns the attestation key with this TPMT_PUBLIC, which the platform made and keeps in
+// the TPM. What [Kept] says is true of it too.
+func Named(t transport.TPM, public []byte) (*AK, error) {
+	h, there, err := Persistent(t, public)
+	if err != nil {
+		return nil, fmt.Errorf("find the attestation key that the platform names: %w", err)
+	}
+	if !there {
+		return nil, fmt.Errorf("find the attestation key that the platform names: %w", ErrNotKept)
+	}
+	return Kept(t, h)
+}
