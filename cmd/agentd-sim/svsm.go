@@ -27,7 +27,9 @@ func bootSVSM(m *machine) (io.ReadWriteCloser, platform.Open, error) {
 		return nil, nil, err
 	}
 	s := &svsm.SVSM{Firmware: m.platform.Transport(), EK: func() ([]byte, error) { return ek, nil }}
-	if !m.firstManifest {
+	if m.firstManifest {
+		m.kind.binding = "guest-asserted" // until the attestation key is enrolled
+	} else {
 		ak, err := svsm.Attestation(t)
 		if err != nil {
 			return nil, nil, err

@@ -59,7 +59,8 @@ type Choice struct {
 	Machine Machine
 	Source  Source
 	Keys    bool   // the firmware derives keys for this guest
-	AK      []byte // TPMT_PUBLIC of the attestation key that reports of this platform name; nil if they name none
+	EK      []byte // TPMT_PUBLIC of the endorsement key that reports of this platform name; nil if they name none
+	AK      []byte // the same of the attestation key
 	Why     string // what was found that decided it, for people
 }
 

@@ -3,6 +3,7 @@
 package enrol
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/keys"
 )
@@ -87,7 +89,15 @@ func (e *Enroller) readEK(ctx context.Context) (ek *tpmkeys.EK, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = e.do(ctx, func(t transport.TPM) error {
+	named, err := e.namedEK(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = e.do(ctx, func(t transport.TPM) (err error) {
+		if named != nil {
+			ek, err = readNamedEK(t, named, auths)
+			return err
+		}
 		kind := keys.EKECC256
 		for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
 			_, err := tpmkeys.ReadEKCertificate(t, k)
@@ -99,7 +109,6 @@ func (e *Enroller) readEK(ctx context.Context) (ek *tpmkeys.EK, err error) {
 				return err
 			}
 		}
-		var err error
 		ek, err = tpmkeys.ReadEK(t, kind, auths)
 		return err
 	})
@@ -107,4 +116,31 @@ func (e *Enroller) readEK(ctx context.Context) (ek *tpmkeys.EK, err error) {
 		return nil, fmt.Errorf("%w: read the endorsement key: %w", ErrNoTPM, err)
 	}
 	return ek, nil
+}
+
+// namedEK returns the TPMT_PUBLIC of the endorsement key that the platform's reports name, nil if
+// they name none. Of several endorsement keys a verifier has to know that one.
+func (e *Enroller) namedEK(ctx context.Context) ([]byte, error) {
+	if e.c.Choice == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, choicePatience)
+	defer cancel()
+	c, err := e.c.Choice(ctx)
+	unknown := c.Machine == "" && !errors.Is(err, platform.ErrAbsent)
+	if err != nil && (unknown || c.Machine == platform.MachineSVSM) {
+		return nil, fmt.Errorf("find out which endorsement key the platform names: %w", err)
+	}
+	return c.EK, nil
+}
+
+// readNamedEK reads the endorsement key with this TPMT_PUBLIC.
+func readNamedEK(t transport.TPM, named []byte, auths tpmkeys.Auths) (*tpmkeys.EK, error) {
+	for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
+		ek, err := tpmkeys.ReadEK(t, k, auths)
+		if err != nil || bytes.Equal(ek.Public.Bytes(), named) {
+			return ek, err
+		}
+	}
+	return nil, errors.New("the SVSM's manifest names an endorsement key that is neither of template L-1 nor L-2 of this TPM: it is about another vTPM")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -227,6 +228,38 @@ func TestNamedAK(t *testing.T) {
 		}
 		if up && !bytes.Equal(ak.Public(), public) {
 			t.Errorf("%s: another key is in use", name)
+		}
+	}
+}
+
+// TestNamedEK: above an SVSM the endorsement key to enrol with is the one that its manifest names,
+// of whichever template. An enrolment with another one of the same TPM would not tie the
+// attestation key to the manifest.
+func TestNamedEK(t *testing.T) {
+	s := swtpm.Start(t)
+	fails := errors.New("the device fails")
+	for _, kind := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
+		ek, err := tpmkeys.ReadEK(s, kind, tpmkeys.Auths{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			choice platform.Choice
+			err    error
+			want   []byte // nil: an error
+		}{
+			"named":              {platform.Choice{Machine: platform.MachineSVSM, EK: ek.Public.Bytes()}, nil, ek.Public.Bytes()},
+			"of another vTPM":    {platform.Choice{Machine: platform.MachineSVSM, EK: evidencetest.EK('e')}, nil, nil},
+			"reports fail":       {platform.Choice{Machine: platform.MachineSVSM}, fails, nil},
+			"machine is unknown": {platform.Choice{}, fails, nil},
+		} {
+			var faults durabletest.Faults
+			a := boot(t, s, durabletest.NewDisk(&faults), false)
+			a.c.Choice = func(context.Context) (platform.Choice, error) { return c.choice, c.err }
+			got, err := a.readEK(t.Context())
+			if (err == nil) != (c.want != nil) || err == nil && !bytes.Equal(got.Public.Bytes(), c.want) {
+				t.Errorf("%s, %s: %v", kind, name, err)
+			}
 		}
 	}
 }

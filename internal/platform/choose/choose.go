@@ -93,8 +93,8 @@ func (d *Devices) Open(want platform.Name, o snp.Options) platform.Open {
 		if err != nil {
 			return nil, c, err
 		}
-		if n, ok := p.(interface{ AK() []byte }); ok {
-			c.AK = n.AK()
+		if n, ok := p.(*svsm.Device); ok {
+			c.EK, c.AK = n.EK(), n.AK()
 		}
 		if c.Keys = keys; !keys {
 			c.Why += "; no derived keys"

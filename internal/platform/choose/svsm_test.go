@@ -71,7 +71,7 @@ func TestSVSM(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			defer p.Close()
-			if choice.Machine != platform.MachineSVSM || choice.Source != platform.SourceSVSM || !choice.Keys || !bytes.Equal(choice.AK, c.named) || p.Kind() != evidence.ReportSVSM {
+			if choice.Machine != platform.MachineSVSM || choice.Source != platform.SourceSVSM || !choice.Keys || !bytes.Equal(choice.AK, c.named) || !bytes.Equal(choice.EK, evidencetest.EK('e')) || p.Kind() != evidence.ReportSVSM {
 				t.Errorf("%s, %s: %+v, kind %s", name, want, choice, p.Kind())
 			}
 			if now, err := p.Keys().Reading(t.Context()); err != nil || now.VMPL != double.GuestVMPL {

@@ -14,6 +14,7 @@
 package svsm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,9 +40,8 @@ type Has func(ctx context.Context, public []byte) (bool, error)
 
 // Device is the platform of a guest above an SVSM.
 type Device struct {
-	*snp.Device        // queue, certificates, derived keys of the guest's own level
-	version     uint32 // of the manifests that are asked for
-	ak          []byte // TPMT_PUBLIC in them; nil in version 0
+	*snp.Device                   // queue, certificates, derived keys of the guest's own level
+	manifest    *tpmwire.Manifest // at the opening: its version and keys stay
 
 	mu   sync.Mutex // guards host
 	host [][]byte   // certificates that the host handed to the guest itself; nil if not asked yet
@@ -49,29 +49,40 @@ type Device struct {
 
 var _ platform.Platform = (*Device)(nil)
 
-// New returns the platform over d, which it closes. It finds out which manifests the SVSM hands
-// out: of version 1 only if the TPM has the attestation key in it, since evidence with another
-// key would be refused. A nil has asks for version 0 alone.
+// New returns the platform over d, which it closes. It asks the SVSM for its manifest: for one of
+// version 1 first, which is of use only if the TPM has the attestation key in it, since evidence
+// with another key would be refused. A nil has asks for version 0 alone.
 func New(ctx context.Context, d *snp.Device, has Has) (*Device, error) {
 	s := &Device{Device: d}
-	if has == nil {
-		return s, nil
+	if has != nil {
+		m, err := s.look(ctx, 1)
+		switch {
+		case errors.Is(err, platform.ErrFirmware): // the SVSM does not know the version
+		case err != nil:
+			return nil, err
+		default:
+			there, err := has(ctx, m.AK)
+			if err != nil {
+				return nil, fmt.Errorf("look for the SVSM's attestation key in the TPM: %w", err)
+			}
+			if there {
+				s.manifest = m
+				return s, nil
+			}
+		}
 	}
-	_, m, err := s.ask(ctx, platform.Fixed([64]byte{}), 1)
-	switch {
-	case errors.Is(err, platform.ErrFirmware): // the SVSM does not know the version
-		return s, nil
-	case err != nil:
-		return nil, fmt.Errorf("find out which manifest the SVSM has: %w", err)
-	}
-	there, err := has(ctx, m.AK)
+	var err error
+	s.manifest, err = s.look(ctx, 0)
+	return s, err
+}
+
+// look returns the manifest of a version.
+func (s *Device) look(ctx context.Context, version uint32) (*tpmwire.Manifest, error) {
+	_, m, err := s.ask(ctx, platform.Fixed([64]byte{}), version)
 	if err != nil {
-		return nil, fmt.Errorf("look for the SVSM's attestation key in the TPM: %w", err)
+		return nil, fmt.Errorf("find out what the SVSM says of its vTPM: %w", err)
 	}
-	if there {
-		s.version, s.ak = m.Version, m.AK
-	}
-	return s, nil
+	return m, nil
 }
 
 // Kind returns [evidence.ReportSVSM].
@@ -79,16 +90,19 @@ func (*Device) Kind() evidence.ReportKind { return evidence.ReportSVSM }
 
 // AK returns the TPMT_PUBLIC of the attestation key that the manifests name, nil if they name
 // none: then any key of the TPM will do.
-func (s *Device) AK() []byte { return slices.Clone(s.ak) }
+func (s *Device) AK() []byte { return slices.Clone(s.manifest.AK) }
+
+// EK returns the TPMT_PUBLIC of the endorsement key that the manifests name.
+func (s *Device) EK() []byte { return slices.Clone(s.manifest.EK) }
 
 // Report asks the SVSM for a report over data. Its bytes are the report and the manifest.
 func (s *Device) Report(ctx context.Context, data platform.Data) (platform.Report, error) {
-	r, m, err := s.ask(ctx, data, s.version)
+	r, m, err := s.ask(ctx, data, s.manifest.Version)
 	if err != nil {
 		return platform.Report{}, err
 	}
-	if string(m.AK) != string(s.ak) {
-		return platform.Report{}, fmt.Errorf("%w: the SVSM's manifest names another attestation key than before", platform.ErrMalformed)
+	if !bytes.Equal(m.AK, s.manifest.AK) || !bytes.Equal(m.EK, s.manifest.EK) {
+		return platform.Report{}, fmt.Errorf("%w: the SVSM's manifest names another key than when the agent started: restart the agent", platform.ErrMalformed)
 	}
 	if len(r.Certificates) == 0 {
 		r.Certificates = s.certificates(ctx)

@@ -93,7 +93,7 @@ func TestReport(t *testing.T) {
 			}
 			manifest := got.Bytes[report.ReportSize:]
 			m, err := tpmwire.ParseManifest(manifest)
-			if err != nil || m.Version != c.version || !bytes.Equal(m.EK, ek) || !bytes.Equal(m.AK, d.AK()) || (m.AK != nil) != (c.version == 1) {
+			if err != nil || m.Version != c.version || !bytes.Equal(m.EK, ek) || !bytes.Equal(d.EK(), ek) || !bytes.Equal(m.AK, d.AK()) || (m.AK != nil) != (c.version == 1) {
 				t.Errorf("manifest %+v, AK %x, %v", m, d.AK(), err)
 			}
 			r, err := report.ParseReport(got.Bytes[:report.ReportSize])
@@ -172,17 +172,24 @@ func otherVersion(s *double.SVSM) []byte {
 	return ek
 }
 
-// TestAnotherKey: if the manifest names another attestation key than at the start, the agent's
-// evidence would be refused: that is said.
+// TestAnotherKey: if the manifest names another key than at the start, evidence of the agent
+// would be refused: that is said.
 func TestAnotherKey(t *testing.T) {
 	s := guest(t, true)
 	d, err := open(t, s.Entry(), s.Guest(), snp.Options{}, always(true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.AK = func() ([]byte, error) { return evidencetest.ECCKey('x').Public(), nil }
-	if _, err := d.Report(t.Context(), platform.Fixed(data)); !errors.Is(err, platform.ErrMalformed) || !strings.Contains(err.Error(), "another attestation key") {
-		t.Error(err)
+	good := *s
+	for _, change := range []func(){
+		func() { s.AK = func() ([]byte, error) { return evidencetest.ECCKey('x').Public(), nil } },
+		func() { s.EK = func() ([]byte, error) { return evidencetest.EK('g'), nil } },
+	} {
+		*s = good
+		change()
+		if _, err := d.Report(t.Context(), platform.Fixed(data)); !errors.Is(err, platform.ErrMalformed) || !strings.Contains(err.Error(), "another key than when the agent started") {
+			t.Error(err)
+		}
 	}
 }
 
@@ -190,7 +197,7 @@ func TestAnotherKey(t *testing.T) {
 // come late, or not at all, and never gets its data into ours.
 func TestOtherProgram(t *testing.T) {
 	for _, times := range []int{1, 2, 100} {
-		s, left := guest(t, false), times
+		s, left := guest(t, false), 0
 		e := tsm.New(tsm.Options{Firmware: s.Guest(), Floor: double.GuestVMPL, SVSM: s.Report, Before: func(e *tsm.Entry, write bool, attribute string) error {
 			if !write && attribute == configfs.OutBlob && left > 0 {
 				left--
@@ -202,6 +209,7 @@ func TestOtherProgram(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		left = times
 		got, err := d.Report(t.Context(), platform.Fixed(data))
 		switch {
 		case err != nil && (times < 3 || !errors.Is(err, platform.ErrBusy)):

@@ -98,7 +98,7 @@ func (r *SVSMReport) Vouch(f *check.Findings, k report.Known) report.Voucher {
 	if k.EK != nil {
 		found := nameOf(r.manifest.EK)
 		f.Decide(endorsementKey.ID, found.Equal(k.EK), check.Short(k.EK), check.Short(found),
-			"the SVSM's manifest is about another vTPM than the one that the AK was enrolled with")
+			"the SVSM's manifest names another endorsement key than the one that the AK was enrolled with: it is about another vTPM, or the AK must be enrolled with that key")
 	} else {
 		f.Skip(endorsementKey.ID, "the policy contains no enrolment of the AK")
 	}
