@@ -41,7 +41,7 @@ type Options struct {
 // TPM is a running swtpm that was started with TPM2_Startup(CLEAR), and the one
 // connection to it.
 type TPM struct {
-	net.Conn // reads and writes honour deadlines
+	*net.UnixConn // reads and writes honour deadlines
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child has ended
@@ -84,7 +84,7 @@ func Start(o Options) (*TPM, error) {
 	cmd.Dir = dir // not in the option: a comma in it would end the value
 	cmd.ExtraFiles = []*os.File{theirs, lock}
 	cmd.Stdout, cmd.Stderr = o.Log, o.Log
-	t := &TPM{Conn: ours, cmd: cmd, done: make(chan struct{})}
+	t := &TPM{UnixConn: ours, cmd: cmd, done: make(chan struct{})}
 	err = t.run()
 	lock.Close()
 	if err != nil {
@@ -116,7 +116,7 @@ func (t *TPM) run() error {
 // Close closes the connection, asks the child to end and waits until it has. It is
 // killed if it takes too long.
 func (t *TPM) Close() error {
-	err := t.Conn.Close()
+	err := t.UnixConn.Close()
 	t.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 	select {
 	case <-t.done:
@@ -130,7 +130,7 @@ func (t *TPM) Close() error {
 func (t *TPM) Kill() error {
 	err := t.cmd.Process.Kill()
 	<-t.done
-	t.Conn.Close()
+	t.UnixConn.Close()
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
 	}
@@ -165,7 +165,7 @@ func lockDir(dir string, wait time.Duration) (*os.File, error) {
 }
 
 // socketpair makes two connected stream sockets, the first for this process.
-func socketpair() (net.Conn, *os.File, error) {
+func socketpair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
@@ -178,5 +178,5 @@ func socketpair() (net.Conn, *os.File, error) {
 		theirs.Close()
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
-	return conn, theirs, nil
+	return conn.(*net.UnixConn), theirs, nil
 }

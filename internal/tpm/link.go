@@ -3,10 +3,17 @@
 package tpm
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
+	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 )
@@ -22,8 +29,8 @@ type response struct {
 	err   error
 }
 
-// link is one open connection with at most one command on its way. The exchange runs
-// in a goroutine: a read from a TPM device cannot be interrupted, and a caller must not
+// link is one open connection with at most one command on its way. If the exchange takes long, it
+// runs in a goroutine: a read from a TPM device cannot be interrupted, and a caller must not
 // wait for ever.
 type link struct {
 	conn io.ReadWriteCloser
@@ -34,17 +41,37 @@ type link struct {
 // start sends command. The response arrives on the channel, which has room for it, so that
 // a caller that leaves blocks no goroutine.
 func (l *link) start(command []byte) chan response {
+	return l.startWithin(0, command)
+}
+
+// startWithin does what start does. On a socket it first waits for the response itself, for as
+// long as it is told and until one of the contexts ends: that takes no other goroutine, whose
+// waking up takes about as long as a quick command.
+func (l *link) startWithin(most time.Duration, command []byte, until ...context.Context) chan response {
 	out := make(chan response, 1)
 	if !l.busy.CompareAndSwap(false, true) {
 		out <- response{err: fmt.Errorf("%w: an earlier command is still running", ErrDegraded)}
 		return out
 	}
 	l.used = true
-	go func() {
-		b, err := exchange(l.conn, command)
+	x := &exchange{conn: l.conn, command: command}
+	finish := func() {
+		b, err := x.run()
 		l.busy.Store(false)
 		out <- response{b, err}
-	}()
+	}
+	c, ok := l.conn.(socket)
+	if most <= 0 || !ok {
+		go finish()
+		return out
+	}
+	b, err := x.runWithin(most, c, until)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		go finish()
+		return out
+	}
+	l.busy.Store(false)
+	out <- response{b, err}
 	return out
 }
 
@@ -52,49 +79,96 @@ func (l *link) start(command []byte) chan response {
 // on a device when the driver lets go.
 func (l *link) close() error { return l.conn.Close() }
 
-// exchange writes one command and reads one response by the length in its header.
+// A socket is a connection through the kernel, whose reads and writes end at a deadline. Those of a
+// TPM device do not: they last until the TPM has done its work.
+type socket interface {
+	net.Conn
+	syscall.Conn
+}
+
+// An exchange is one command and its response on the way. After [os.ErrDeadlineExceeded] it can
+// go on.
+type exchange struct {
+	conn    io.ReadWriter
+	command []byte
+	sent    int    // bytes of command
+	buf     []byte // of the response, nil before the command was sent
+	got     int    // bytes in buf
+}
+
+// runWithin does what run does, until most has passed or a context ends.
+func (x *exchange) runWithin(most time.Duration, c socket, until []context.Context) ([]byte, error) {
+	if err := c.SetDeadline(time.Now().Add(most)); err != nil {
+		return nil, os.ErrDeadlineExceeded // run says what is wrong
+	}
+	var ended sync.WaitGroup
+	var stops []func() bool
+	for _, ctx := range until {
+		ended.Add(1)
+		stops = append(stops, context.AfterFunc(ctx, func() {
+			defer ended.Done()
+			_ = c.SetDeadline(time.Unix(1, 0))
+		}))
+	}
+	b, err := x.run()
+	for _, stop := range stops {
+		if stop() {
+			ended.Done()
+		}
+	}
+	ended.Wait() // no deadline of this command ends the next
+	if reset := c.SetDeadline(time.Time{}); err == nil && reset != nil {
+		return nil, reset
+	}
+	return b, err
+}
+
+// run writes the command and reads one response by the length in its header.
 // Each read offers the whole buffer: a device hands out a response in one piece and
 // older kernels throw away what does not fit.
-func exchange(conn io.ReadWriter, command []byte) ([]byte, error) {
-	if n, err := conn.Write(command); err != nil {
-		return nil, fmt.Errorf("send %d bytes: %w", len(command), err)
-	} else if n != len(command) {
-		return nil, fmt.Errorf("send %d bytes: %w", len(command), io.ErrShortWrite)
+func (x *exchange) run() ([]byte, error) {
+	if x.buf == nil {
+		n, err := x.conn.Write(x.command[x.sent:])
+		x.sent += n
+		if err != nil {
+			return nil, fmt.Errorf("send %d bytes: %w", len(x.command), err)
+		} else if x.sent != len(x.command) {
+			return nil, fmt.Errorf("send %d bytes: %w", len(x.command), io.ErrShortWrite)
+		}
+		x.buf = make([]byte, maxSize)
 	}
-	buf := make([]byte, maxSize)
-	got, err := fill(conn, buf, 0, headerSize)
-	if err != nil {
+	if err := x.fill(headerSize); err != nil {
 		return nil, err
 	}
-	size := int(binary.BigEndian.Uint32(buf[2:]))
+	size := int(binary.BigEndian.Uint32(x.buf[2:]))
 	if size < headerSize || size > maxSize {
 		return nil, fmt.Errorf("%w: its header says %d bytes, want %d to %d", ErrFraming, size, headerSize, maxSize)
 	}
-	if tag := binary.BigEndian.Uint16(buf); tag != uint16(tpm2.TPMSTSessions) && tag != uint16(tpm2.TPMSTNoSessions) {
+	if tag := binary.BigEndian.Uint16(x.buf); tag != uint16(tpm2.TPMSTSessions) && tag != uint16(tpm2.TPMSTNoSessions) {
 		return nil, fmt.Errorf("%w: tag 0x%04x", ErrFraming, tag)
 	}
-	if got, err = fill(conn, buf, got, size); err != nil {
+	if err := x.fill(size); err != nil {
 		return nil, err
 	}
-	if got > size {
-		return nil, fmt.Errorf("%w: %d bytes after the %d of its header", ErrFraming, got-size, size)
+	if x.got > size {
+		return nil, fmt.Errorf("%w: %d bytes after the %d of its header", ErrFraming, x.got-size, size)
 	}
-	return buf[:size:size], nil
+	return x.buf[:size:size], nil
 }
 
-// fill reads until buf, which has got bytes, has at least want, and returns how many it has.
-func fill(conn io.Reader, buf []byte, got, want int) (int, error) {
-	for got < want {
-		n, err := conn.Read(buf[got:])
-		got += n
+// fill reads until there are at least want bytes of the response.
+func (x *exchange) fill(want int) error {
+	for x.got < want {
+		n, err := x.conn.Read(x.buf[x.got:])
+		x.got += n
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		if err != nil && got < want {
-			return got, fmt.Errorf("%w: cut off after %d of %d bytes: %w", ErrFraming, got, want, err)
+		if err != nil && x.got < want {
+			return fmt.Errorf("%w: cut off after %d of %d bytes: %w", ErrFraming, x.got, want, err)
 		}
 	}
-	return got, nil
+	return nil
 }
 
 // checkCommand refuses what is not one command, and names it for errors.

@@ -5,7 +5,6 @@ package tpm_test
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -183,7 +182,7 @@ func TestOpen(t *testing.T) {
 	})
 	t.Run("inherited descriptor", func(t *testing.T) {
 		s := swtpm.Start(t)
-		f, err := s.Process().Conn.(*net.UnixConn).File()
+		f, err := s.Process().UnixConn.File()
 		if err != nil {
 			t.Fatal(err)
 		}

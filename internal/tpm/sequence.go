@@ -94,7 +94,7 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
 	deadline := time.NewTimer(s.d.options.CommandTimeout)
 	defer deadline.Stop()
-	out := s.d.link.start(command)
+	out := s.d.link.startWithin(s.d.options.CommandTimeout, command, s.ctx, s.d.life)
 	select {
 	case r := <-out:
 		if r.err != nil {

@@ -95,18 +95,19 @@ func (a *Attester) runFresh(ctx context.Context) {
 // awaitReport asks for the report of f. If it is late, the waiters that can do without it
 // leave.
 func (a *Attester) awaitReport(ctx context.Context, f *flight) error {
-	done := make(chan error, 1)
-	go func() { done <- a.addReport(ctx, f) }()
-	select {
-	case err := <-done:
+	passed := make(chan struct{})
+	late := time.AfterFunc(a.c.AnchorPatience, func() {
+		defer close(passed)
+		a.passLate(f)
+	})
+	err := a.addReport(ctx, f)
+	if late.Stop() {
 		return err
-	case <-time.After(a.c.AnchorPatience):
 	}
-	a.passLate(f)
-	err := <-done
+	<-passed
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.late = false
-	a.mu.Unlock()
 	return err
 }
 
