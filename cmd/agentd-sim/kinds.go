@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // A kind is a kind of machine that --machine simulates.
@@ -21,10 +22,15 @@ type kind struct {
 	launch  string // kind of the launch measurement, for the example of a policy
 	binding string // that evidence of this machine earns
 	ownTPM  bool   // --tpm cannot be given: the double is a part of the TPM
+
+	change func(*simulation) // what the software platform is to be there; nil: the usual
+	ak     tpmkeys.AKChoice  // default of tpm.ak; empty: as everywhere
 }
 
 // kinds are the machines by name.
 var kinds = map[string]kind{
+	"aws":  {boot: bootAWS, launch: "plain", binding: "guest-asserted", change: onAWS},
+	"gcp":  {boot: bootGCP, launch: "plain", binding: "guest-asserted", ownTPM: true, ak: googlesKey},
 	"qemu": {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
 	"svsm": {boot: bootSVSM, launch: "svsm", binding: "svsm", ownTPM: true},
 }
@@ -43,7 +49,5 @@ func (o *options) setKind(name string) error {
 
 // bootPlain is a guest of SEV-SNP with /dev/sev-guest, under QEMU for instance.
 func bootPlain(m *machine) (io.ReadWriteCloser, platform.Open, error) {
-	return m.child, platform.Always(m.platform, platform.Choice{
-		Machine: platform.MachineSNP, Source: platform.SourceSEVGuest, Keys: true, Why: "the machine is simulated",
-	}), nil
+	return m.simple(platform.MachineSNP)
 }

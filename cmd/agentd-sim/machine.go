@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,6 +41,8 @@ type machine struct {
 	spacing  time.Duration // least time between two reports
 
 	firstManifest bool // an SVSM knows version 0 of the manifest alone
+
+	policyRoot, policyTables string // further rules of the example of a policy
 
 	platform   *soft.Platform
 	config     config.Config
@@ -86,6 +89,9 @@ func boot(o options) (m *machine, err error) {
 			return m, err
 		}
 	}
+	if m.kind.change != nil {
+		m.kind.change(&o.platform)
+	}
 	m.spacing = o.platform.spaced(m.config)
 	if m.platform, err = o.platform.start(filepath.Join(m.dir, "platform"), m.config, m.child == nil); err != nil {
 		return m, err
@@ -107,6 +113,7 @@ func (m *machine) reread() (config.Config, []byte, error) {
 	c.Report.CertificateFolder = filepath.Join(m.dir, "certs")
 	c.Keys.LoseOnHardwareChange = true // there is no hardware
 	c.State.Folder = filepath.Join(m.dir, "state")
+	c.TPM.AK = cmp.Or(m.kind.ak, c.TPM.AK)
 	return config.Load(filepath.Join(m.dir, "config.toml"), c)
 }
 

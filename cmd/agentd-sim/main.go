@@ -36,7 +36,9 @@ that it says vouches for any hardware.
   --log-in-memory        with --tpm: who resets that TPM also empties DIR/log, as a boot
                          does with a folder in memory
   --machine NAME         what to simulate: qemu (default), a plain guest; svsm, a guest
-                         above an SVSM, which runs its vTPM
+                         above an SVSM, which runs its vTPM; gcp, one of Google Cloud,
+                         whose vTPM has a certified attestation key; aws, one of AWS, with
+                         reports signed by a VLEK
   --svsm-manifest-0      with --machine svsm: the SVSM names its endorsement key alone, as
                          COCONUT-SVSM does, so that the binding svsm takes an enrolment
   --product NAME         milan (default), genoa or turin

@@ -26,7 +26,7 @@ products = ["%s"]
 freshness = "anchored"
 max_anchor_age = "10m"
 binding = "%s"
-
+%s
 [[launch]]
 measurement = "%x"
 kind = "%s"
@@ -36,7 +36,7 @@ label = "simulated machine"
 [guest_policy]
 allow_smt = true
 
-# The applications that must have been measured, by the digests of "agentctl app list":
+%s# The applications that must have been measured, by the digests of "agentctl app list":
 #
 # [[app]]
 # name = "example"
@@ -63,6 +63,10 @@ func (m *machine) publish() error {
 		return err
 	}
 	o := m.platform.Options()
-	_, err = fmt.Fprintf(f, policyText, strings.ToLower(o.Product.String()), m.kind.binding, o.Measurement, m.kind.launch)
+	tables := m.policyTables
+	if tables != "" {
+		tables += "\n"
+	}
+	_, err = fmt.Fprintf(f, policyText, strings.ToLower(o.Product.String()), m.kind.binding, m.policyRoot, o.Measurement, m.kind.launch, tables)
 	return errors.Join(err, f.Close())
 }

@@ -28,6 +28,9 @@ type simulation struct {
 	mask    bool   // the chip's id in reports
 	launch  string // what is launched; empty: the usual guest
 	debug   bool   // allowed by the guest policy
+
+	signer snp.Signer // of reports
+	csp    string     // cloud that a VLEK belongs to
 }
 
 // levels are versions of parts of the TCB.
@@ -108,6 +111,7 @@ func (s *simulation) spaced(c config.Config) time.Duration {
 func (s *simulation) start(dir string, c config.Config, same bool) (*soft.Platform, error) {
 	o := soft.Options{
 		Directory: dir, SameLaunch: same, Version: uint32(s.version), Product: s.product, VMPL: c.Report.VMPL, MaskChipID: s.mask,
+		Signer: s.signer, CSPID: s.csp, LeafAlone: s.signer == snp.SignerVLEK,
 		Device: device.Options{Spacing: s.spaced(c), Timeout: time.Duration(c.Report.Timeout)},
 	}
 	if s.launch != "" {

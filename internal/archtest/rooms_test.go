@@ -67,6 +67,7 @@ var rooms = []string{
 	"internal/platform/soft",
 	"internal/platform/soft/tsm",
 	"internal/platform/soft/svsm",
+	"internal/platform/soft/google",
 	"internal/platform/choose",
 	"internal/caller",
 	"internal/declared",

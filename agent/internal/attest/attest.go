@@ -66,7 +66,8 @@ const (
 // request and the AK. The error for any other quote is [tpmkeys.ErrQuote]. See [vtpm.TPM.Quote].
 type TPM interface {
 	Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error)
-	AKPublic() []byte // TPMT_PUBLIC
+	AKPublic() []byte      // TPMT_PUBLIC
+	AKCertificate() []byte // that the platform made of it, X.509 DER; nil if there is none
 }
 
 // Ledger is the measurement log. See [ledger.Ledger.Quote], [ledger.Ledger.Confirm] and

@@ -286,7 +286,11 @@ func (a *Attester) addReport(ctx context.Context, f *flight) error {
 // certificates returns those that fit into evidence.
 func (a *Attester) certificates(r platform.Report) []evidence.Bytes {
 	var out []evidence.Bytes
-	for _, c := range r.Certificates {
+	all := r.Certificates
+	if c := a.c.TPM.AKCertificate(); c != nil {
+		all = slices.Insert(slices.Clone(all), 0, c) // first: the host may fill the rest of the room
+	}
+	for _, c := range all {
 		if len(c) > evidence.MaxCertificate || len(out) == evidence.MaxCertificates {
 			a.c.Log.Warn("certificate does not fit into evidence", "bytes", len(c), "limit", evidence.MaxCertificate)
 			continue

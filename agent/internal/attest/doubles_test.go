@@ -129,9 +129,13 @@ type fakeTPM struct {
 	stale  []byte       // quoted instead of the PCR, if it is not nil
 	hangs  bool         // until the context ends
 	waits  atomic.Int64 // quotes that wait for mu
+
+	certificate []byte // of the AK
 }
 
 func (f *fakeTPM) AKPublic() []byte { return []byte("public area") }
+
+func (f *fakeTPM) AKCertificate() []byte { return f.certificate }
 
 func (f *fakeTPM) Quote(ctx context.Context, data evidence.Digest) (*vtpm.Quoted, error) {
 	f.waits.Add(1)

@@ -100,7 +100,7 @@ func (e *Enroller) readEK(ctx context.Context) (ek *tpmkeys.EK, err error) {
 		}
 		kind := keys.EKECC256
 		for _, k := range []keys.EKKind{keys.EKRSA2048, keys.EKECC256} {
-			_, err := tpmkeys.ReadEKCertificate(t, k)
+			_, err := tpmkeys.ReadEKCertificate(t, k, auths)
 			if err == nil {
 				kind = k
 				break

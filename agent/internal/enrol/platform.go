@@ -18,11 +18,22 @@ import (
 // evidence that verifiers refuse.
 var vouched = map[platform.Machine]tpmkeys.AKChoice{platform.MachineAzure: tpmkeys.AKAzure}
 
-// finders find the keys of platforms in the TPM. Named is the TPMT_PUBLIC that the platform's
-// reports name.
-var finders = map[tpmkeys.AKChoice]func(t transport.TPM, named []byte) (*tpmkeys.AK, error){
-	tpmkeys.AKAzure: func(t transport.TPM, _ []byte) (*tpmkeys.AK, error) { return tpmkeys.Kept(t, tpmkeys.AzureAK) },
-	tpmkeys.AKSVSM:  tpmkeys.Named,
+// found is what a key of the platform is found with.
+type found struct {
+	named []byte        // TPMT_PUBLIC that the platform's reports name
+	auths tpmkeys.Auths // of the hierarchies
+}
+
+// finders find the keys of platforms in the TPM.
+var finders = map[tpmkeys.AKChoice]func(transport.TPM, found) (*tpmkeys.AK, error){
+	tpmkeys.AKAzure: func(t transport.TPM, _ found) (*tpmkeys.AK, error) { return tpmkeys.Kept(t, tpmkeys.AzureAK) },
+	tpmkeys.AKSVSM:  func(t transport.TPM, by found) (*tpmkeys.AK, error) { return tpmkeys.Named(t, by.named) },
+	tpmkeys.AKGCPECC: func(t transport.TPM, by found) (*tpmkeys.AK, error) {
+		return tpmkeys.Google(t, tpmkeys.AKGCPECC, by.auths)
+	},
+	tpmkeys.AKGCPRSA: func(t transport.TPM, by found) (*tpmkeys.AK, error) {
+		return tpmkeys.Google(t, tpmkeys.AKGCPRSA, by.auths)
+	},
 }
 
 // choicePatience is how long the start waits to learn what the machine is: a device that is
@@ -73,15 +84,18 @@ func (e *Enroller) adopt(ctx context.Context) (bool, error) {
 	if !known {
 		return true, fmt.Errorf("%w: this version does not use the attestation key that tpm.ak = %q names", ErrNoTPM, kind)
 	}
-	var named []byte
+	var by found
+	if by.auths, err = ReadAuths(e.c.TPM); err != nil {
+		return true, err
+	}
 	if kind == tpmkeys.AKSVSM {
-		if named, err = e.named(ctx); err != nil {
+		if by.named, err = e.named(ctx); err != nil {
 			return true, err
 		}
 	}
 	var ak *tpmkeys.AK
 	err = e.do(ctx, func(t transport.TPM) (err error) {
-		ak, err = find(t, named)
+		ak, err = find(t, by)
 		return err
 	})
 	if err != nil {

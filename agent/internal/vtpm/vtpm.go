@@ -64,6 +64,10 @@ type Quoted struct {
 // AKPublic returns the TPMT_PUBLIC of the attestation key.
 func (t *TPM) AKPublic() []byte { return t.AK.Public() }
 
+// AKCertificate returns the certificate of the attestation key that the platform made, X.509 DER;
+// nil if there is none.
+func (t *TPM) AKCertificate() []byte { return t.AK.Certificate() }
+
 // Quote quotes the selected PCRs with data as qualifying data, with the values that agree with
 // the quote. What it returns is what was asked for, signed by the AK. The error for any other
 // answer is [tpmkeys.ErrQuote].

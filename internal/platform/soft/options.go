@@ -31,6 +31,7 @@ type Options struct {
 	CPU          *snp.CPU    // nil is a usual one of Product; not in version 2
 	Signer       snp.Signer  // VCEK or VLEK
 	CSPID        string      // of a VLEK
+	LeafAlone    bool        // the host's table has the endorsement key's certificate alone, as that of AWS
 	TCB          snp.TCB     // reported; 0 is a usual one of Product
 	CurrentTCB   snp.TCB     // these three: 0 is TCB
 	CommittedTCB snp.TCB

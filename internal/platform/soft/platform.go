@@ -73,6 +73,9 @@ func (p *Platform) hostTable() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.o.Signer == snp.SignerVLEK && p.o.LeafAlone {
+		return encodeTable(&sevsnp.CertificateChain{VlekCert: p.leaf}), nil
+	}
 	if p.o.Signer == snp.SignerVLEK {
 		return encodeTable(&sevsnp.CertificateChain{VlekCert: p.leaf, AskCert: i.Raw}), nil
 	}

@@ -33,11 +33,12 @@ var (
 // and is loaded again after it was flushed or the connection changed. Methods may be
 // called from any goroutine; each needs the TPM for itself while it runs.
 type AK struct {
-	public *keys.Public
-	auth   []byte // empty of a key that the platform made
-	find   finder
-	keep   bool  // the handle is the TPM's own: it is not flushed
-	blob   *Blob // nil of a key that the platform made
+	public      *keys.Public
+	certificate []byte // X.509 DER; nil if the platform certified none
+	auth        []byte // empty of a key that the platform made
+	find        finder
+	keep        bool  // the handle is the TPM's own: it is not flushed
+	blob        *Blob // nil of a key that the platform made
 
 	mu     sync.Mutex     // guards handle and loaded
 	handle tpm2.TPMHandle // written by load
@@ -205,6 +206,10 @@ func (a *AK) Name() keys.Name { return a.public.Name() }
 
 // Blob returns the key in the form to store, nil if the platform keeps it.
 func (a *AK) Blob() *Blob { return a.blob }
+
+// Certificate returns the certificate of the key that the platform made, X.509 DER, unverified;
+// nil if there is none.
+func (a *AK) Certificate() []byte { return a.certificate }
 
 // Flush frees the key's slot in the TPM. The next use loads it again.
 func (a *AK) Flush(t transport.TPM) error {

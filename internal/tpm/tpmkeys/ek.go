@@ -57,7 +57,7 @@ func ReadEK(t transport.TPM, kind keys.EKKind, auths Auths) (*EK, error) {
 	if err := loaded.flush(t); err != nil {
 		return nil, err
 	}
-	ek.Certificate, err = ReadEKCertificate(t, kind)
+	ek.Certificate, err = ReadEKCertificate(t, kind, auths)
 	if err != nil && !errors.Is(err, ErrNoCertificate) {
 		return nil, err
 	}
@@ -102,12 +102,12 @@ const nvChunk = 512
 // ReadEKCertificate reads the certificate of an endorsement key of that kind from the
 // NV index of convention (TCG EK Credential Profile, section 2.2.1.4): DER of at most
 // evidence.MaxCertificate bytes, unverified: see [keys.StoredCertificate].
-func ReadEKCertificate(t transport.TPM, kind keys.EKKind) ([]byte, error) {
+func ReadEKCertificate(t transport.TPM, kind keys.EKKind, auths Auths) ([]byte, error) {
 	k, err := lookup(kind)
 	if err != nil {
 		return nil, err
 	}
-	b, err := readNV(t, k.index, evidence.MaxCertificate)
+	b, err := readNV(t, k.index, evidence.MaxCertificate, auths)
 	if err != nil {
 		return nil, fmt.Errorf("read the %s endorsement certificate at NV index 0x%08x: %w", kind, uint32(k.index), err)
 	}
@@ -121,8 +121,9 @@ func ReadEKCertificate(t transport.TPM, kind keys.EKKind) ([]byte, error) {
 	return bytes.Clone(der), nil
 }
 
-// readNV reads an index that authorizes its own reads with an empty value.
-func readNV(t transport.TPM, index tpm2.TPMHandle, limit int) ([]byte, error) {
+// readNV reads an index that authorizes its own reads with an empty value, or that the owner
+// may read.
+func readNV(t transport.TPM, index tpm2.TPMHandle, limit int, auths Auths) ([]byte, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t)
 	if Absent(err) {
 		return nil, ErrNoCertificate
@@ -140,16 +141,23 @@ func readNV(t transport.TPM, index tpm2.TPMHandle, limit int) ([]byte, error) {
 	if public.NVIndex != index {
 		return nil, fmt.Errorf("TPM answers for NV index 0x%08x", uint32(public.NVIndex))
 	}
+	reader := tpm2.AuthHandle{Handle: index, Name: rsp.NVName, Auth: tpm2.PasswordAuth(nil)}
+	if !public.Attributes.AuthRead && public.Attributes.OwnerRead {
+		reader = auths.Owned()
+	}
 	out := make([]byte, 0, public.DataSize)
 	for len(out) < int(public.DataSize) {
 		part, err := tpm2.NVRead{
-			AuthHandle: tpm2.AuthHandle{Handle: index, Name: rsp.NVName, Auth: tpm2.PasswordAuth(nil)},
+			AuthHandle: reader,
 			NVIndex:    tpm2.NamedHandle{Handle: index, Name: rsp.NVName},
 			Size:       uint16(min(nvChunk, int(public.DataSize)-len(out))),
 			Offset:     uint16(len(out)),
 		}.Execute(t)
 		if errors.Is(err, tpm2.TPMRCNVUninitialized) {
 			return nil, ErrNoCertificate
+		}
+		if err != nil && reader.Handle != index {
+			err = auths.OwnerError(err)
 		}
 		if err != nil {
 			return nil, err

@@ -124,12 +124,12 @@ func TestReadEKCertificateRefused(t *testing.T) {
 	} {
 		s := swtpm.Start(t)
 		define(t, s, 0x01c0000a, c.size, c.data)
-		_, err := tpmkeys.ReadEKCertificate(s, keys.EKECC256)
+		_, err := tpmkeys.ReadEKCertificate(s, keys.EKECC256, tpmkeys.Auths{})
 		if c.want == "" && !errors.Is(err, tpmkeys.ErrNoCertificate) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
 		}
 	}
-	if _, err := tpmkeys.ReadEKCertificate(swtpm.Start(t), "rsa3072"); err == nil {
+	if _, err := tpmkeys.ReadEKCertificate(swtpm.Start(t), "rsa3072", tpmkeys.Auths{}); err == nil {
 		t.Error("an unknown kind is not an error")
 	}
 }
