@@ -304,9 +304,9 @@ func TestTable(t *testing.T) {
 // its late answer goes to no other request.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		never, hangs := make(chan struct{}), true
+		never := make(chan struct{})
 		e := tsm.New(tsm.Options{Firmware: firmware(t, soft.Options{}).Transport(), Before: func(_ *tsm.Entry, _ bool, name string) error {
-			if hangs && name == configfs.OutBlob {
+			if name == configfs.OutBlob {
 				<-never
 			}
 			return nil
@@ -319,7 +319,6 @@ func TestHang(t *testing.T) {
 			}
 			cancel()
 		}
-		hangs = false
 		close(never)
 		got, err := d.Report(t.Context(), platform.Fixed([64]byte{8}))
 		if err != nil || [64]byte(got.Bytes[0x50:]) != [64]byte{8} {
