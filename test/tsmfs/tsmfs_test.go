@@ -307,7 +307,7 @@ func TestHandedOver(t *testing.T) {
 	}
 }
 
-// TestKilled: twenty kills of what the unit runs, and twenty of the agent in the middle of a
+// TestKilled: case 117. Twenty kills of what the unit runs, and twenty of the agent in the middle of a
 // request, leave one entry, and it works.
 func TestKilled(t *testing.T) {
 	dir := mount(t, "none")
@@ -341,7 +341,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestAnotherWriter: while root writes to the entry without a pause, each report is that of its
+// TestAnotherWriter: case 117. While root writes to the entry without a pause, each report is that of its
 // own request, or none.
 func TestAnotherWriter(t *testing.T) {
 	dir := mount(t, "none")
@@ -363,7 +363,7 @@ func TestAnotherWriter(t *testing.T) {
 	t.Log(outcomes)
 }
 
-// TestHung: a kernel that never answers holds up a request for as long as its caller waits.
+// TestHung: case 117. A kernel that never answers holds up a request for as long as its caller waits.
 func TestHung(t *testing.T) {
 	for _, name := range []string{configfs.OutBlob, configfs.AuxBlob, configfs.InBlob, configfs.Generation} {
 		dir := mount(t, name)

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/config"
 )
 
 const folder = "../../systemd"
@@ -97,6 +99,39 @@ func TestExposure(t *testing.T) {
 		if score > most {
 			t.Errorf("%s: exposure %v, want at most %v", unit, score, most)
 		}
+	}
+}
+
+// TestEntry: the unit that runs as root makes one entry, at the place where the agent looks, and
+// does nothing else. No shell reads what it runs.
+func TestEntry(t *testing.T) {
+	agent, unit := read(t, "agentd.service"), read(t, "agentd-configfs.service")
+	entry := config.Default().Report.ConfigFS
+	for _, want := range []struct{ key, value string }{
+		{"ExecCondition", "/usr/bin/mkdir --parents " + entry},
+		{"ExecStart", "/usr/bin/chown --recursive agentd:agentd " + entry},
+		{"ExecStop", "-/usr/bin/rmdir " + entry},
+		{"ConditionPathIsDirectory", filepath.Dir(entry)},
+		{"ReadWritePaths", filepath.Dir(entry)},
+		{"CapabilityBoundingSet", "CAP_CHOWN"},
+		{"NoNewPrivileges", "yes"},
+		{"ProtectSystem", "strict"},
+		{"Before", "agentd.service"},
+	} {
+		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {
+			t.Errorf("%s=%q, want %q", want.key, got, want.value)
+		}
+	}
+	for _, key := range []string{"Wants", "After"} {
+		if !strings.Contains(strings.Join(values(agent, key), " "), "agentd-configfs.service") {
+			t.Errorf("agentd.service: %s= without agentd-configfs.service", key)
+		}
+	}
+	if got := strings.Join(values(agent, "ReadWritePaths"), " "); !strings.Contains(got, " -"+filepath.Dir(entry)) {
+		t.Errorf("agentd.service: ReadWritePaths=%s: the agent cannot write to its entry", got)
+	}
+	if got := values(agent, "Requires"); strings.Contains(strings.Join(got, " "), "configfs") {
+		t.Errorf("agentd.service: Requires=%q: machines without configfs-tsm have no entry", got)
 	}
 }
 

@@ -110,7 +110,7 @@ type race struct {
 	made  int   // reports that the firmware made at most
 }
 
-// TestRaces: whatever another program writes to the entry, and whenever, the agent returns the
+// TestRaces: case 117. Whatever another program writes to the entry, and whenever, the agent returns the
 // report of its own request, or an error. It asks a bounded number of times.
 func TestRaces(t *testing.T) {
 	theirs := bytes.Repeat([]byte{9}, 64)
@@ -164,7 +164,7 @@ func TestRaces(t *testing.T) {
 	}
 }
 
-// TestWrongAnswers: what the kernel refuses, and what a hostile host or another kernel gives,
+// TestWrongAnswers: case 117. What the kernel refuses, and what a hostile host or another kernel gives,
 // has an error of its own, and costs at most one report.
 func TestWrongAnswers(t *testing.T) {
 	refuse := func(at string, err error) tsm.Options {
@@ -235,7 +235,7 @@ func TestWrongAnswers(t *testing.T) {
 	}
 }
 
-// TestStaleReport: a kernel that gives the report of an earlier request, with a generation that
+// TestStaleReport: case 117. A kernel that gives the report of an earlier request, with a generation that
 // hides it, is noticed.
 func TestStaleReport(t *testing.T) {
 	var first []byte
@@ -300,7 +300,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestHang: a kernel that does not answer holds a request up no longer than its caller waits, and
+// TestHang: case 117. A kernel that does not answer holds a request up no longer than its caller waits, and
 // its late answer goes to no other request.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -404,7 +404,7 @@ func (a *attributes) Read(name string, most int) ([]byte, error) {
 	return slices.Clone(b), nil
 }
 
-// FuzzAnswers: whatever an entry contains, an answer that counts is a report over the data that
+// FuzzAnswers: case 66. Whatever an entry contains, an answer that counts is a report over the data that
 // was asked for, at the level that was asked for.
 func FuzzAnswers(f *testing.F) {
 	good := append([]byte{3}, make([]byte, report.ReportSize-1)...) // a version, report data, VMPL 0
