@@ -21,7 +21,8 @@ Write the parts of evidence in the formats of other tools. This command verifies
 nothing.
 
   --format FORMAT   what to write: files (default), a folder of files, one for each part;
-                    gotpm, the attestation message of go-tpm-tools, in protobuf
+                    gotpm, the attestation message of go-tpm-tools, in protobuf; if an
+                    SVSM asked for the report, that of "gotpm verify debug svsm"
   --out PATH        folder to make, or file to write ("-": standard output); required
   --json            what was written, as JSON
 
@@ -59,8 +60,9 @@ func exportCommand(t *terminal) *cobra.Command {
 
 // exported is what export prints as JSON.
 type exported struct {
-	Files []exportedFile `json:"files"`          // what was written, in order
-	Nonce evidence.Bytes `json:"nonce,omitzero"` // of the format gotpm: the Nonce that VerifyAttestation expects
+	Files []exportedFile `json:"files"`             // what was written, in order
+	Nonce evidence.Bytes `json:"nonce,omitzero"`    // of the format gotpm: the Nonce that VerifyAttestation expects
+	TEE   evidence.Bytes `json:"teeNonce,omitzero"` // of the format gotpm, if an SVSM asked for the report: the tee-nonce of "gotpm verify debug svsm"
 }
 
 type exportedFile struct {
@@ -109,10 +111,17 @@ func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
 		return err
 	}
 	data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
-	nonce := hex.EncodeToString(data[:])
-	if t.json && name != "-" {
-		return t.writeJSON(exported{Files: []exportedFile{{name, "the attestation, for VerifyAttestation", len(b)}}, Nonce: data[:]})
+	out := exported{Files: []exportedFile{{name, "the attestation, for VerifyAttestation", len(b)}}, Nonce: data[:]}
+	if e.Report.Kind == evidence.ReportSVSM {
+		tee := e.ReportData()
+		out.Files[0].Contains, out.TEE = "the attestation, for gotpm verify debug svsm", tee[:]
 	}
-	fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), nonce)
+	if t.json && name != "-" {
+		return t.writeJSON(out)
+	}
+	fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), hex.EncodeToString(out.Nonce))
+	if out.TEE != nil {
+		fmt.Fprintf(t.err, "the tee-nonce of the SVSM is %s\n", hex.EncodeToString(out.TEE))
+	}
 	return nil
 }

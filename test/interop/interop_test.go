@@ -19,13 +19,17 @@ import (
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
-// shared is one simulated machine for all tests.
-var shared *simulated.Machine
+// shared is one simulated machine for all tests, and commands the folder of the programs.
+var (
+	shared   *simulated.Machine
+	commands string
+)
 
 func TestMain(m *testing.M) {
-	os.Exit(simulated.Main(m, func(commands, dir string) (func() error, error) {
+	os.Exit(simulated.Main(m, func(built, dir string) (func() error, error) {
 		var err error
-		if shared, err = simulated.Start(commands, dir, ""); err != nil {
+		commands = built
+		if shared, err = simulated.Start(built, dir, ""); err != nil {
 			return nil, err
 		}
 		return shared.Stop, nil
