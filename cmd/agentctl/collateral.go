@@ -127,7 +127,7 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 		if err != nil {
 			return nil, err
 		}
-		if err := add(name, e.Report.Bytes); err != nil {
+		if err := add(name, firmwareReport(e)); err != nil {
 			return nil, err
 		}
 	}
@@ -230,5 +230,5 @@ func reportInEvidence(document []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	return e.Report.Bytes
+	return firmwareReport(e)
 }

@@ -3,31 +3,80 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
+	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // drawReport shows the fields of a report that matter to people.
 func drawReport(top *node, e *evidence.Evidence) {
 	n := top.add("report of kind %q, %d bytes: the part that the processor signs", e.Report.Kind, len(e.Report.Bytes))
-	if e.Report.Kind != evidence.ReportSNP {
+	if e.Report.Kind != evidence.ReportSNP && e.Report.Kind != evidence.ReportSVSM {
 		n.add("this version cannot read that kind")
 		return
 	}
-	r, err := snp.ParseReport(e.Report.Bytes)
+	r, err := snp.ParseReport(firmwareReport(e))
 	if err != nil {
 		n.add("cannot be read: %v", err)
 		return
 	}
-	says := "is NOT the commitment to this evidence"
-	if e.ReportData() == r.ReportData {
-		says = "is the commitment to this evidence, if the report is genuine"
+	want, says := e.ReportData(), "is the commitment to this evidence, if the report is genuine"
+	if e.Report.Kind == evidence.ReportSVSM {
+		manifest := e.Report.Bytes[snp.ReportSize:]
+		want, says = sha512.Sum512(append(want[:], manifest...)), "is SHA-512 of the commitment to this evidence and of the manifest, if the report is genuine"
+		defer drawManifest(n, manifest, e.AK)
+	}
+	if want != r.ReportData {
+		says = "is NOT the commitment to this evidence"
 	}
 	drawFields(n, r, says)
+}
+
+// drawManifest shows what an SVSM says of its vTPM.
+func drawManifest(top *node, b, ak []byte) {
+	n := top.add("manifest of %d bytes: what an SVSM says of its vTPM, if the launch measurement is that of an SVSM", len(b))
+	m, err := tpmwire.ParseManifest(b)
+	if err != nil {
+		n.add("cannot be read: %v", err)
+		return
+	}
+	n.add("version %d", m.Version)
+	name := func(public []byte) string {
+		p, err := keys.ParsePublic(public)
+		if err != nil {
+			return "without a name that enrolments have"
+		}
+		return p.Name().String()
+	}
+	n.add("endorsement key %s", name(m.EK))
+	switch {
+	case m.AK == nil:
+		n.add("it names no attestation key: an enrolment with this endorsement key ties the one below to it")
+	case bytes.Equal(m.AK, ak):
+		n.add("attestation key %s, the one below", name(m.AK))
+	default:
+		n.add("attestation key %s, NOT the one below", name(m.AK))
+	}
+}
+
+// firmwareReport returns the report of the firmware in that of evidence, unverified, without what a
+// paravisor or an SVSM has around it (docs/evidence.md, section 8).
+func firmwareReport(e *evidence.Evidence) []byte {
+	b, header := e.Report.Bytes, 0
+	if e.Report.Kind == evidence.ReportParavisor {
+		header = 32
+	}
+	if e.Report.Kind == evidence.ReportSNP || len(b) < header+snp.ReportSize {
+		return b
+	}
+	return b[header : header+snp.ReportSize]
 }
 
 // drawFields shows the fields of a report, and what its data is.

@@ -95,6 +95,7 @@ func (d *Devices) Open(want platform.Name, o snp.Options) platform.Open {
 		}
 		if n, ok := p.(*svsm.Device); ok {
 			c.EK, c.AK = n.EK(), n.AK()
+			c.Why += "; " + says(n)
 		}
 		if c.Keys = keys; !keys {
 			c.Why += "; no derived keys"

@@ -78,3 +78,11 @@ func hasKey(d *tpm.Device) svsm.Has {
 		return there, err
 	}
 }
+
+// says tells people what the SVSM says of its vTPM.
+func says(d *svsm.Device) string {
+	if d.AK() == nil {
+		return "the SVSM names its endorsement key: evidence has the binding svsm once the attestation key is enrolled with that"
+	}
+	return "the SVSM names the attestation key"
+}

@@ -74,6 +74,9 @@ func TestSVSM(t *testing.T) {
 			if choice.Machine != platform.MachineSVSM || choice.Source != platform.SourceSVSM || !choice.Keys || !bytes.Equal(choice.AK, c.named) || !bytes.Equal(choice.EK, evidencetest.EK('e')) || p.Kind() != evidence.ReportSVSM {
 				t.Errorf("%s, %s: %+v, kind %s", name, want, choice, p.Kind())
 			}
+			if named := strings.Contains(choice.Why, "the SVSM names the attestation key"); named != (c.named != nil) || !named && !strings.Contains(choice.Why, "enrolled") {
+				t.Errorf("%s, %s: %s", name, want, choice.Why)
+			}
 			if now, err := p.Keys().Reading(t.Context()); err != nil || now.VMPL != double.GuestVMPL {
 				t.Errorf("%s, %s: keys of VMPL %d, %v", name, want, now.VMPL, err)
 			}
