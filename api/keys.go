@@ -17,6 +17,49 @@ type Derived struct {
 	Version uint32         `json:"version"` // version of the app's root that was used
 }
 
+// SigningAlgorithm is the algorithm of a signing key.
+type SigningAlgorithm string
+
+const (
+	SignEd25519 SigningAlgorithm = "ed25519"    // RFC 8032
+	SignP256    SigningAlgorithm = "ecdsa-p256" // FIPS 186-5, with SHA-256
+	SignP384    SigningAlgorithm = "ecdsa-p384" // FIPS 186-5, with SHA-384
+)
+
+// SigningAlgorithms returns all algorithms of signing keys.
+func SigningAlgorithms() []SigningAlgorithm {
+	return []SigningAlgorithm{SignEd25519, SignP256, SignP384}
+}
+
+// SigningKey names a signing key of the calling app.
+type SigningKey struct {
+	Label     string           `json:"label"`            // what the key is for, 1 to 1024 bytes
+	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256" or "ecdsa-p384"
+	Version   uint32           `json:"version,omitzero"` // version of the app's root; default: the current one
+}
+
+// SignRequest is the body of POST /v1/sign. It has exactly one of message and digest.
+type SignRequest struct {
+	Label     string           `json:"label"`            // what the key is for, 1 to 1024 bytes
+	Algorithm SigningAlgorithm `json:"algorithm"`        // "ed25519", "ecdsa-p256" or "ecdsa-p384"
+	Version   uint32           `json:"version,omitzero"` // version of the app's root; default: the current one
+	Message   evidence.Bytes   `json:"message,omitzero"` // what is signed, 1 byte to 64 KiB
+	Digest    evidence.Bytes   `json:"digest,omitzero"`  // its digest, for ECDSA: SHA-256 with P-256, SHA-384 with P-384
+}
+
+// Signed is the answer of POST /v1/sign.
+type Signed struct {
+	Signature evidence.Bytes `json:"signature"` // Ed25519: 64 bytes; ECDSA: DER
+	PublicKey evidence.Bytes `json:"publicKey"` // public half of the key, DER SubjectPublicKeyInfo
+	Version   uint32         `json:"version"`   // version of the app's root that was used
+}
+
+// PublicKey is the answer of GET /v1/keys/public.
+type PublicKey struct {
+	PublicKey evidence.Bytes `json:"publicKey"` // public half of the key, DER SubjectPublicKeyInfo
+	Version   uint32         `json:"version"`   // version of the app's root that was used
+}
+
 // SealRequest is the body of POST /v1/seal.
 type SealRequest struct {
 	Name           string         `json:"name"`                    // name that the app chooses, 1 to 256 bytes

@@ -9,8 +9,9 @@ const (
 	MaxSecret         = 64 << 10  // bytes of one secret of an app
 	MaxAssociatedData = 64 << 10  // bytes; only their digest is stored
 	MaxName           = 256       // bytes of an app, unit, user or secret name
-	MaxLabel          = 1 << 10   // bytes of a derivation label
+	MaxLabel          = 1 << 10   // bytes of the label of a derived secret or a signing key
 	MaxDerived        = 1 << 10   // bytes of one derived secret
+	MaxMessage        = 64 << 10  // bytes of a message to sign
 	MaxDigests        = 64        // digests that one app authorises
 	MaxSlots          = 12        // slots of a blob
 	MaxRecipients     = 8         // recovery recipients of a blob
@@ -52,4 +53,5 @@ const (
 	LabelSender         = "agentd/seal/sender/1"          // check of the sender, from the data key: public half, signature
 	LabelStoreKey       = "agentd/seal/store-key/1"       // checksum of a store key in text: public half
 	LabelDerive         = "agentd/seal/derive/1"          // key version, app, unit, user, label, length
+	LabelSign           = "agentd/seal/sign/1"            // a signing key: key version, app, unit, user, algorithm, label
 )
