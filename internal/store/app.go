@@ -225,23 +225,34 @@ func versions(payload *secret.Secret) (list []uint32, err error) {
 	return list, err
 }
 
-// deriveFrom derives length bytes for label from a version of an app's root:
-// HKDF-Expand-SHA-256(root, Preimage(label, version, app, unit, user, label, length),
-// length). Every part is prefixed with its length and the root is the app's own, so
-// that no two of version, app, label and length give related secrets.
-func deriveFrom(payload *secret.Secret, app sealing.App, version uint32, label []byte, length int) (*secret.Secret, error) {
-	info := evidence.Preimage(sealing.LabelDerive,
-		binary.BigEndian.AppendUint32(nil, version),
-		[]byte(app.Name), []byte(app.Unit), []byte(app.User),
-		label,
-		binary.BigEndian.AppendUint32(nil, uint32(length)))
+// An expansion is what is made of a version of an app's root: length bytes of
+// HKDF-Expand-SHA-256(root, info). The root is the app's own, and info is a preimage, which
+// prefixes every part with its length. So no two expansions give related secrets.
+type expansion struct {
+	info   func(app sealing.App, version uint32) []byte
+	length int
+}
+
+// derivedWith makes a derived secret.
+func derivedWith(label []byte, length int) expansion {
+	return expansion{length: length, info: func(app sealing.App, version uint32) []byte {
+		return evidence.Preimage(sealing.LabelDerive,
+			binary.BigEndian.AppendUint32(nil, version),
+			[]byte(app.Name), []byte(app.Unit), []byte(app.User),
+			label,
+			binary.BigEndian.AppendUint32(nil, uint32(length)))
+	}}
+}
+
+// from expands a version of the root in payload.
+func (x expansion) from(payload *secret.Secret, app sealing.App, version uint32) (*secret.Secret, error) {
 	var out *secret.Secret
 	err := payload.Use(func(b []byte) error {
 		for rest := b[2:]; len(rest) > 0; rest = rest[versionSize:] {
 			if binary.BigEndian.Uint32(rest) != version {
 				continue
 			}
-			okm, err := hkdf.Expand(sha256.New, rest[4:versionSize], string(info), length)
+			okm, err := hkdf.Expand(sha256.New, rest[4:versionSize], string(x.info(app, version)), x.length)
 			if err != nil {
 				return err
 			}

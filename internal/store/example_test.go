@@ -7,13 +7,17 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -172,6 +176,7 @@ func TestWorkedExample(t *testing.T) {
 	derived, err := hkdf.Expand(sha256.New, opened[6:], string(info), 32)
 	must(t, err)
 	say("derived: version 1, label disk, length 32", derived)
+	saySigningKeys(t, opened[6:], say)
 	text.WriteString("```\n")
 	checkDoc(t, "worked example", text.String())
 
@@ -192,6 +197,36 @@ func TestWorkedExample(t *testing.T) {
 	s, err = store.DeriveFrom(s, billing.App, 1, []byte("disk"), 32)
 	must(t, err)
 	same(t, s, derived)
+}
+
+// saySigningKeys derives the keys with label host, of each algorithm.
+func saySigningKeys(t *testing.T, root []byte, say func(string, []byte)) {
+	t.Helper()
+	for _, x := range []struct {
+		algorithm string
+		length    int
+		curve     elliptic.Curve
+	}{{"ed25519", 32, nil}, {"ecdsa-p256", 48, elliptic.P256()}, {"ecdsa-p384", 64, elliptic.P384()}} {
+		info := evidence.Preimage("agentd/seal/sign/1", binary.BigEndian.AppendUint32(nil, 1),
+			[]byte("billing"), []byte("billing.service"), []byte("billing"), []byte(x.algorithm), []byte("host"))
+		private, err := hkdf.Expand(sha256.New, root, string(info), x.length)
+		must(t, err)
+		var public any
+		if x.curve == nil {
+			public = ed25519.NewKeyFromSeed(private).Public()
+		} else {
+			one, n := big.NewInt(1), x.curve.Params().N
+			d := new(big.Int).Mod(new(big.Int).SetBytes(private), new(big.Int).Sub(n, one))
+			private = d.Add(d, one).FillBytes(make([]byte, len(n.Bytes())))
+			key, err := ecdsa.ParseRawPrivateKey(x.curve, private)
+			must(t, err)
+			public = key.Public()
+		}
+		der, err := x509.MarshalPKIXPublicKey(public)
+		must(t, err)
+		say("signing key: version 1, label host, "+x.algorithm+", private half", private)
+		say("its public half", der)
+	}
 }
 
 func same(t *testing.T, s *secret.Secret, want []byte) {

@@ -40,7 +40,9 @@ func OpenBlob(ctx context.Context, p Platform, t TPM, f Files, b *sealing.Blob) 
 }
 
 // DeriveFrom derives from the payload of an app root.
-var DeriveFrom = deriveFrom
+func DeriveFrom(payload *secret.Secret, app sealing.App, version uint32, label []byte, length int) (*secret.Secret, error) {
+	return derivedWith(label, length).from(payload, app, version)
+}
 
 // Versions lists those of the payload of an app root.
 var Versions = versions

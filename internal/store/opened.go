@@ -63,15 +63,15 @@ func (o *opened) forget() {
 	o.roots, o.usable = nil, false
 }
 
-// derive derives a secret from the root of the caller's app, if that is open. Not ok means
-// that the store must be asked in turn.
-func (o *opened) derive(c Caller, label []byte, length int, version uint32) (out *secret.Secret, used uint32, err error, ok bool) {
+// expand expands the root of the caller's app, if that is open. Not ok means that the store
+// must be asked in turn.
+func (o *opened) expand(c Caller, x expansion, version uint32) (out *secret.Secret, used uint32, err error, ok bool) {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
 	a := o.roots[c.App.Name]
 	if !o.usable || a == nil {
 		return nil, 0, nil, false
 	}
-	out, used, err = a.derive(c, label, length, version)
+	out, used, err = a.expand(c, x, version)
 	return out, used, err, true
 }

@@ -26,10 +26,16 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 	if len(label) > sealing.MaxLabel {
 		return nil, 0, &sealing.Error{Code: api.CodeInvalidValue, Field: "label", Detail: fmt.Sprintf("label of %d bytes, at most %d", len(label), sealing.MaxLabel)}
 	}
+	return s.fromRoot(ctx, c, derivedWith(label, length), version)
+}
+
+// fromRoot expands a version of the root of the caller's app, 0 for the current one, and makes
+// the root if the app has none. It returns the version too.
+func (s *Store) fromRoot(ctx context.Context, c Caller, x expansion, version uint32) (*secret.Secret, uint32, error) {
 	if err := checkIdentity(c.App); err != nil {
 		return nil, 0, err
 	}
-	if out, version, err, ok := s.opened.derive(c, label, length, version); ok {
+	if out, version, err, ok := s.opened.expand(c, x, version); ok {
 		return out, version, err
 	}
 	ctx, err := s.ready(ctx)
@@ -46,18 +52,18 @@ func (s *Store) Derive(ctx context.Context, c Caller, label []byte, length int, 
 	if err != nil {
 		return nil, 0, err
 	}
-	return a.derive(c, label, length, version)
+	return a.expand(c, x, version)
 }
 
-// derive derives a secret for c from a version of the root, 0 for the current one.
-func (a *appRoot) derive(c Caller, label []byte, length int, version uint32) (*secret.Secret, uint32, error) {
+// expand expands a version of the root for c, 0 for the current one.
+func (a *appRoot) expand(c Caller, x expansion, version uint32) (*secret.Secret, uint32, error) {
 	if err := permits(&a.header, c); err != nil {
 		return nil, 0, err
 	}
 	if version == 0 {
 		version = a.current()
 	}
-	out, err := deriveFrom(a.payload, a.header.App, version, label, length)
+	out, err := x.from(a.payload, a.header.App, version)
 	return out, version, err
 }
 

@@ -98,13 +98,16 @@ func TestEveryRouteIsFlooded(t *testing.T) {
 	m := switchOn(t)
 	for _, r := range []api.Route{
 		api.CallSelf.Route, api.CallStatus.Route, api.CallLog.Route, api.CallEvidence.Route, api.CallAK.Route,
-		api.CallDerive.Route, api.CallSeal.Route, api.CallUnseal.Route, api.CallDiscard.Route, api.CallContract.Route,
+		api.CallDerive.Route, api.CallSign.Route, api.CallPublic.Route, api.CallSeal.Route, api.CallUnseal.Route, api.CallDiscard.Route, api.CallContract.Route,
 	} {
 		paths := []string{r.Path}
 		for _, q := range r.Query {
 			for _, word := range q.Words {
 				paths = append(paths, r.Path+"?"+q.Name+"="+word)
 			}
+		}
+		if r.Path == api.CallPublic.Path {
+			paths = []string{r.Path + "?label=host&algorithm=ecdsa-p384"}
 		}
 		for _, path := range paths {
 			t.Run(r.Name+" "+path, func(t *testing.T) {
