@@ -52,6 +52,10 @@ const (
 	QueryName   = "name"
 	QueryApp    = "app"
 	QueryCheck  = "check"
+
+	QueryLabel     = "label"
+	QueryAlgorithm = "algorithm"
+	QueryVersion   = "version"
 )
 
 // CheckNow is a value of QueryCheck: the agent tries first whether it can make evidence.
@@ -61,6 +65,11 @@ const CheckNow = "now"
 var (
 	byName = Parameter{Name: QueryName, Summary: "Name of a secret; absent: the root of the app, from which secrets are derived."}
 	byApp  = Parameter{Name: QueryApp, Required: true, Summary: "Name of the app."}
+	ofKey  = []Parameter{
+		{Name: QueryLabel, Required: true, Summary: "What the key is for, 1 to 1024 bytes."},
+		{Name: QueryAlgorithm, Required: true, Summary: "Algorithm of the key: ed25519, ecdsa-p256 or ecdsa-p384."},
+		{Name: QueryVersion, Number: true, Summary: "Version of the app's root; 0: the current one."},
+	}
 	checks = Parameter{Name: QueryCheck, Words: []string{"none", CheckNow}, Summary: "Whether the agent tries first, for up to 5 seconds, if it can make evidence now."}
 	inLog  = []Parameter{
 		{Name: QueryStart, Number: true, Summary: "Number of the first record wanted."},
@@ -101,9 +110,11 @@ var (
 )
 
 // Endpoints for the secrets of the calling app. 64 KiB of secret and as much associated
-// data fit into a body of 256 KiB, in base64.
+// data fit into a body of 256 KiB, in base64, and a message of 64 KiB into one of 128 KiB.
 var (
 	CallDerive   = Endpoint[DeriveRequest, Derived]{Route{"derive", "POST", "/v1/keys/derive", OnClient, fromSNP, 4 << 10, nil, `{"label":"disk","length":32}`, "Derive a secret for the calling app, the same after each restart."}}
+	CallSign     = Endpoint[SignRequest, Signed]{Route{"sign", "POST", "/v1/sign", OnClient, fromSNP, 128 << 10, nil, `{"label":"host","algorithm":"ed25519","message":"AAAA"}`, "Sign with a key of the calling app, which no answer contains."}}
+	CallPublic   = Endpoint[None, PublicKey]{Route{"publicKey", "GET", "/v1/keys/public", OnClient, fromSNP, 0, ofKey, "", "The public half of a signing key of the calling app."}}
 	CallSeal     = Endpoint[SealRequest, Sealed]{Route{"seal", "POST", "/v1/seal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token","data":"AAAA"}`, "Store a secret of the calling app."}}
 	CallUnseal   = Endpoint[UnsealRequest, Unsealed]{Route{"unseal", "POST", "/v1/unseal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token"}`, "Open a secret of the calling app."}}
 	CallDiscard  = Endpoint[DiscardRequest, Discarded]{Route{"discard", "POST", "/v1/discard", OnClient, fromSNP, 4 << 10, nil, `{"name":"token"}`, "Delete a secret of the calling app."}}

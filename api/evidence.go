@@ -16,11 +16,13 @@ const (
 // EvidenceRequest is the body of POST /v1/evidence. The caller chooses neither report
 // data nor qualifying data nor its own identity: the agent does.
 type EvidenceRequest struct {
-	Nonce     evidence.Bytes     `json:"nonce"`              // 16 to 64 bytes, required
-	Audience  string             `json:"audience,omitzero"`  // at most 256 bytes
-	UserData  evidence.Bytes     `json:"userData,omitzero"`  // at most 4 KiB
-	PublicKey evidence.Bytes     `json:"publicKey,omitzero"` // at most 8 KiB
-	KeyProof  evidence.Bytes     `json:"keyProof,omitzero"`  // at most 1 KiB; signature by the private half of PublicKey over evidence.KeyProofMessage, with what GET /v1/self says
+	Nonce      evidence.Bytes `json:"nonce"`               // 16 to 64 bytes, required
+	Audience   string         `json:"audience,omitzero"`   // at most 256 bytes
+	UserData   evidence.Bytes `json:"userData,omitzero"`   // at most 4 KiB
+	PublicKey  evidence.Bytes `json:"publicKey,omitzero"`  // at most 8 KiB
+	KeyProof   evidence.Bytes `json:"keyProof,omitzero"`   // at most 1 KiB; signature by the private half of PublicKey over evidence.KeyProofMessage, with what GET /v1/self says
+	SigningKey *SigningKey    `json:"signingKey,omitzero"` // in place of publicKey and keyProof: the agent names a signing key of the calling app, and proves its possession itself; on the client socket only
+
 	Freshness evidence.Freshness `json:"freshness,omitzero"` // default "fresh"
 	Log       LogMode            `json:"log,omitzero"`       // default "whole"
 	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted

@@ -117,6 +117,17 @@ func (c *Client) Derive(ctx context.Context, r api.DeriveRequest) (*api.Derived,
 	return call(ctx, c.socket(), api.CallDerive, r)
 }
 
+// Sign signs with a key of the calling app. The private half does not leave the agent.
+func (c *Client) Sign(ctx context.Context, r api.SignRequest) (*api.Signed, error) {
+	return call(ctx, c.socket(), api.CallSign, r)
+}
+
+// PublicKey returns the public half of a signing key of the calling app.
+func (c *Client) PublicKey(ctx context.Context, k api.SigningKey) (*api.PublicKey, error) {
+	return call(ctx, c.socket(), api.CallPublic, api.None{}, api.QueryLabel, k.Label, api.QueryAlgorithm, string(k.Algorithm),
+		api.QueryVersion, strconv.FormatUint(uint64(k.Version), 10))
+}
+
 // Seal stores a secret of the calling app. When the error is nil, the secret is on disk.
 func (c *Client) Seal(ctx context.Context, r api.SealRequest) (*api.Sealed, error) {
 	return call(ctx, c.socket(), api.CallSeal, r)

@@ -75,6 +75,18 @@ func TestRequests(t *testing.T) {
 			_, err := c.Derive(t.Context(), api.DeriveRequest{Label: "disk", Length: 32})
 			return err
 		},
+		`POST /v1/sign {"label":"host","algorithm":"ed25519","message":"AQ=="}`: func() error {
+			_, err := c.Sign(t.Context(), api.SignRequest{Label: "host", Algorithm: api.SignEd25519, Message: []byte{1}})
+			return err
+		},
+		"GET /v1/keys/public?algorithm=ecdsa-p256&label=a%26b&version=2 ": func() error {
+			_, err := c.PublicKey(t.Context(), api.SigningKey{Label: "a&b", Algorithm: api.SignP256, Version: 2})
+			return err
+		},
+		`POST /v1/evidence {"nonce":"AQI=","signingKey":{"label":"host","algorithm":"ed25519"}}`: func() error {
+			_, err := c.Evidence(t.Context(), api.EvidenceRequest{Nonce: []byte{1, 2}, SigningKey: &api.SigningKey{Label: "host", Algorithm: api.SignEd25519}})
+			return err
+		},
 		`POST /v1/seal {"name":"n","data":"AQ=="}`: func() error {
 			_, err := c.Seal(t.Context(), api.SealRequest{Name: "n", Data: []byte{1}})
 			return err

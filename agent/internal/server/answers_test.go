@@ -36,9 +36,11 @@ func parseOpenAPI(t *testing.T) *document {
 // exampleTarget returns the path of a route with what has to be filled in.
 func exampleTarget(r route) string {
 	target := strings.Replace(r.Path, "{name}", "billing", 1)
+	sign := "?"
 	for _, p := range r.Query {
 		if p.Required {
-			target += "?" + p.Name + "=billing"
+			target += sign + p.Name + "=billing"
+			sign = "&"
 		}
 	}
 	return target

@@ -5,6 +5,9 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -122,10 +125,29 @@ type fakeShared struct{}
 
 func (fakeShared) Metrics(to *metrics.Set) { to.Gauge("shared", "For each user.", 8) }
 
+// signer returns the two halves of a key of o, the public one as DER.
+func signer(o Owner, label string) ([]byte, ed25519.PrivateKey) {
+	seed := sha256.Sum256(fmt.Appendf(nil, "%s %d %s", o.App, o.UID, label))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	public, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		panic(err)
+	}
+	return public, private
+}
+
 func (f *fake) Await(context.Context) error { return f.awaitErr }
 func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
 func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
 	return api.Derived{Secret: fmt.Appendf(nil, "%s %d %s", o.App, o.UID, r.Label), Version: 1}, f.keyErr
+}
+func (f *fake) Sign(_ context.Context, o Owner, r api.SignRequest) (api.Signed, error) {
+	public, private := signer(o, r.Label)
+	return api.Signed{Signature: ed25519.Sign(private, r.Message), PublicKey: public, Version: max(1, r.Version)}, f.keyErr
+}
+func (f *fake) PublicKey(_ context.Context, o Owner, k api.SigningKey) (api.PublicKey, error) {
+	public, _ := signer(o, k.Label)
+	return api.PublicKey{PublicKey: public, Version: max(1, k.Version)}, f.keyErr
 }
 func (f *fake) Seal(context.Context, Owner, api.SealRequest) error { return f.keyErr }
 func (f *fake) Unseal(_ context.Context, o Owner, r api.UnsealRequest) ([]byte, error) {

@@ -205,7 +205,7 @@ func checkEvidence(r *api.EvidenceRequest) error {
 }
 
 func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
-	if err := checkEvidence(&r); err != nil {
+	if err := cmp.Or(checkEvidence(&r), checkSigningKey(&r, c.socket)); err != nil {
 		return job{}, err
 	}
 	bytes := int64(small)
@@ -214,7 +214,11 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	}
 	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
 	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
-		p, err := s.Attester.Attest(ctx, r, c.peer.Caller(ctx, s.Apps))
+		id := c.peer.Caller(ctx, s.Apps)
+		if err := s.proveSigningKey(ctx, c, &r, id); err != nil {
+			return nil, err
+		}
+		p, err := s.Attester.Attest(ctx, r, id)
 		return parts(p), err
 	}}, nil
 }

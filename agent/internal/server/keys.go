@@ -27,6 +27,11 @@ type Keys interface {
 	Usable() api.Finding
 
 	Derive(ctx context.Context, o Owner, r api.DeriveRequest) (api.Derived, error)
+	// Sign signs with a key of o, and PublicKey returns the public half of one. No method
+	// returns the private half.
+	Sign(ctx context.Context, o Owner, r api.SignRequest) (api.Signed, error)
+	PublicKey(ctx context.Context, o Owner, k api.SigningKey) (api.PublicKey, error)
+
 	Seal(ctx context.Context, o Owner, r api.SealRequest) error
 	Unseal(ctx context.Context, o Owner, r api.UnsealRequest) ([]byte, error)
 	Discard(ctx context.Context, o Owner, name string) error
@@ -92,6 +97,10 @@ var keyRoutes = []route{
 		d, err := s.Keys.Derive(ctx, o, r)
 		return sensitive{d, d.Secret}, err
 	}).brief(),
+	owned(api.CallSign, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SignRequest) (any, error) {
+		return s.Keys.Sign(ctx, o, r)
+	}).brief(),
+	handle(api.CallPublic, (*Server).publicKey).brief(),
 	owned(api.CallSeal, withSecret, func(ctx context.Context, s *Server, o Owner, r api.SealRequest) (any, error) {
 		defer clear(r.Data)
 		return api.Sealed{Name: r.Name, Bytes: len(r.Data)}, s.Keys.Seal(ctx, o, r)

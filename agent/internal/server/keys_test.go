@@ -29,11 +29,15 @@ func (u unitless) Identify(c *net.UnixConn) (*caller.Peer, error) {
 func TestKeysAreForTheApp(t *testing.T) {
 	r := run(t, &fake{}, Limits{}, nil)
 	without := run(t, &fake{}, Limits{}, func(c *Config) { c.Identifier = unitless{} })
-	for _, route := range []struct{ path, body string }{
-		{api.CallDerive.Path, `{"label":"disk","length":32}`},
-		{api.CallSeal.Path, `{"name":"token","data":"AAAA"}`},
-		{api.CallUnseal.Path, `{"name":"token"}`},
-		{api.CallDiscard.Path, `{"name":"token"}`},
+	for _, route := range []struct{ method, target, body string }{
+		{"POST", api.CallDerive.Path, `{"label":"disk","length":32}`},
+		{"POST", api.CallSeal.Path, `{"name":"token","data":"AAAA"}`},
+		{"POST", api.CallUnseal.Path, `{"name":"token"}`},
+		{"POST", api.CallDiscard.Path, `{"name":"token"}`},
+		{"POST", api.CallSign.Path, `{"label":"host","algorithm":"ed25519","message":"AAAA"}`},
+		{"GET", api.CallPublic.Path + "?label=host&algorithm=ed25519", ""},
+		{"GET", api.CallContract.Path, ""},
+		{"POST", api.CallEvidence.Path, `{"nonce":"AAAAAAAAAAAAAAAAAAAAAA==","signingKey":{"label":"host","algorithm":"ed25519"}}`},
 	} {
 		for _, c := range []struct {
 			name, socket string
@@ -47,9 +51,9 @@ func TestKeysAreForTheApp(t *testing.T) {
 			{"no system unit", without.client, 1000, api.CodeNoSystemUnit},
 			{"an administrator", r.admin, 1000, api.CodeNotPermitted},
 		} {
-			_, b, p := ask(t, as(c.socket, c.uid), "POST", route.path, route.body)
+			_, b, p := ask(t, as(c.socket, c.uid), route.method, route.target, route.body)
 			if c.want == "" && p != nil || c.want != "" && (p == nil || p.Code != c.want || p.Status != 403) {
-				t.Errorf("%s, %s: %s", route.path, c.name, b)
+				t.Errorf("%s, %s: %s", route.target, c.name, b)
 			}
 		}
 	}

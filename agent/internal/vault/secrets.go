@@ -98,6 +98,28 @@ func (v Secrets) Derive(ctx context.Context, o server.Owner, r api.DeriveRequest
 	return api.Derived{Secret: b, Version: version}, err
 }
 
+// Sign signs with a key of the app of o.
+func (v Secrets) Sign(ctx context.Context, o server.Owner, r api.SignRequest) (api.Signed, error) {
+	ctx, s, c, err := v.forApp(ctx, o)
+	if err != nil {
+		return api.Signed{}, err
+	}
+	out, err := s.Sign(ctx, c, r)
+	v.learn(ctx, err)
+	return out, err
+}
+
+// PublicKey returns the public half of a signing key of the app of o.
+func (v Secrets) PublicKey(ctx context.Context, o server.Owner, k api.SigningKey) (api.PublicKey, error) {
+	ctx, s, c, err := v.forApp(ctx, o)
+	if err != nil {
+		return api.PublicKey{}, err
+	}
+	out, err := s.PublicKey(ctx, c, k)
+	v.learn(ctx, err)
+	return out, err
+}
+
 // Seal stores a secret of the app of o.
 func (v Secrets) Seal(ctx context.Context, o server.Owner, r api.SealRequest) error {
 	ctx, s, c, err := v.forApp(ctx, o)
