@@ -9,17 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/test/pages"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
-
-// promised is what docs/verify.md says of a command that is refused: "# 5: policy.chip".
-var promised = regexp.MustCompile(`# ([0-9]): ([a-z.-]+)$`)
 
 // TestVerifyDocumentation runs the commands of docs/verify.md, in a copy of its example,
 // and compares each that is refused with the exit code and check next to it.
@@ -27,24 +24,15 @@ func TestVerifyDocumentation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}
-	text, err := os.ReadFile("../../docs/verify.md")
+	script, err := pages.Session("../../docs/verify.md")
 	if err != nil {
 		t.Fatal(err)
-	}
-	var script strings.Builder
-	parts := strings.Split(string(text), "```sh\n")
-	for _, part := range parts[1:] {
-		block, _, ok := strings.Cut(part, "```")
-		if !ok {
-			t.Fatal("a block does not end")
-		}
-		script.WriteString(block)
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "docs", "example"), os.DirFS("../../docs/example")); err != nil {
 		t.Fatal(err)
 	}
-	session := strings.Replace(script.String(), "make build\n", "", 1)
+	session := strings.Replace(script, "make build\n", "", 1)
 	if session = strings.Replace(session, "$PWD/bin", shared.commands, 1); !strings.Contains(session, shared.commands) {
 		t.Fatal("docs/verify.md does not say where agentctl comes from")
 	}
@@ -61,21 +49,8 @@ func TestVerifyDocumentation(t *testing.T) {
 			t.Errorf("the commands do not print %q", want)
 		}
 	}
-	promises := 0
-	for line := range strings.Lines(script.String()) {
-		m := promised.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
-		if m == nil {
-			continue
-		}
-		promises++
-		before, after, ok := strings.Cut(out, "exit code "+m[1]+"\n")
-		if !ok || !strings.Contains(before, "FAIL  "+m[2]) {
-			t.Fatalf("not refused with code %s by %s:\n%s", m[1], m[2], out)
-		}
-		out = after
-	}
-	if promises < 3 {
-		t.Errorf("%d commands are refused", promises)
+	if err := pages.Promised(script, out); err != nil {
+		t.Errorf("%v:\n%s", err, out)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cvm-agentd/agentd/internal/launchtest"
+	"github.com/cvm-agentd/agentd/test/pages"
 	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
@@ -243,23 +243,12 @@ func TestReadme(t *testing.T) {
 	if shared.platform == "" {
 		t.Skip(simulated.ErrNoTPM)
 	}
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(readme), "## Use it")
-	_, rest, _ = strings.Cut(rest, "```sh\n")
-	session, rest, _ := strings.Cut(rest, "```")
-	_, rest, _ = strings.Cut(rest, "```text\n")
-	prints, _, found := strings.Cut(rest, "```")
-	if !found || !strings.Contains(session, "agentctl verify") {
-		t.Fatal("README.md has no session with its output after \"## Use it\"")
-	}
+	session, prints := block(t, "README.md", "Use it", "sh"), block(t, "README.md", "Use it", "text")
 	out := runSession(t, session)
 	if !strings.Contains(out, "pass, by the guest's word: accepted.") {
 		t.Errorf("the session prints\n%s", out)
 	}
-	if got := sameEverywhere(out); got != sameEverywhere(prints) {
+	if pages.SameEverywhere(out) != pages.SameEverywhere(prints) {
 		t.Errorf("the session prints\n%s\nREADME.md says\n%s", out, prints)
 	}
 }
@@ -273,13 +262,7 @@ func TestKeysWithoutSystemd(t *testing.T) {
 	if shared.platform == "" {
 		t.Skip(simulated.ErrNoTPM)
 	}
-	page, err := os.ReadFile("../../docs/api.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(page), "### Try it without systemd")
-	_, rest, _ = strings.Cut(rest, "```sh\n")
-	session, _, _ := strings.Cut(rest, "```")
+	session := block(t, "docs/api.md", "Try it without systemd", "sh")
 	out := runSession(t, session)
 	for _, want := range []string{"1 declared, 1 measured\n", "application billing\n", "outcome of each change:\n"} {
 		if !strings.Contains(out, want) {
@@ -289,6 +272,20 @@ func TestKeysWithoutSystemd(t *testing.T) {
 	if !strings.HasSuffix(out, "secret") {
 		t.Errorf("the session does not end with the secret:\n%s", out)
 	}
+}
+
+// block returns the first block of a language that a document has below a heading.
+func block(t *testing.T, name, heading, lang string) string {
+	t.Helper()
+	p, err := pages.Read("../../" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := p.Under(heading, lang)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return blocks[0].Text
 }
 
 // runSession runs a session of a document in a new folder, with the built commands, and
@@ -310,11 +307,4 @@ func runSession(t *testing.T, session string) string {
 		t.Errorf("the session ends with %v:\n%s", err, out)
 	}
 	return strings.ReplaceAll(string(out), dir+"/", "/tmp/")
-}
-
-// sameEverywhere returns the output of the README's session without what differs between
-// machines: digests, sizes, the user, and where lines are wrapped.
-func sameEverywhere(output string) string {
-	output = regexp.MustCompile(`[0-9a-f]{64}|[0-9]+ files?|[0-9]+ bytes|user "[^"]*"`).ReplaceAllString(output, "-")
-	return strings.Join(strings.Fields(output), " ")
 }
