@@ -60,6 +60,8 @@ type Report struct {
 var (
 	// ErrAbsent is returned if this machine has no such device.
 	ErrAbsent = errors.New("no attestation device")
+	// ErrDenied is returned if the agent may not open the device.
+	ErrDenied = errors.New("not permitted to open the report device")
 	// ErrBusy is returned if firmware or host throttle requests; a later one may succeed.
 	ErrBusy = errors.New("report device is busy")
 	// ErrTimedOut is returned if no answer came within the deadline.

@@ -52,6 +52,7 @@ var errorCodes = []ErrorCode{
 	{attest.ErrUntried, api.CodeUnavailable, time.Second},
 
 	{platform.ErrAbsent, api.CodePlatformAbsent, 0},
+	{platform.ErrDenied, api.CodePlatformAbsent, 0},
 	{platform.ErrNotYet, api.CodeUnavailable, time.Second},
 	{platform.ErrBusy, api.CodePlatformBusy, 5 * time.Second},
 	{platform.ErrTimedOut, api.CodePlatformTimeout, 5 * time.Second},

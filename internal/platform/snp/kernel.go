@@ -47,7 +47,8 @@ func Open(path string) (Transport, error) {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return nil, fmt.Errorf("open %s: %w: this machine is not an SEV-SNP guest, or module sev-guest is not loaded", path, with(platform.ErrAbsent, err))
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("open %s: %w: give the device to the user that the agent runs as", path, err)
+		return nil, fmt.Errorf("open %[1]s: %[2]w: as root, `udevadm trigger --action=change %[1]s` gives it to the user of the agent by the package's rule; then restart the agent",
+			path, with(platform.ErrDenied, err))
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
