@@ -19,6 +19,9 @@ var ErrImpossible = errors.New("mounting takes root and /dev/fuse")
 // ownNamespace marks a process that has a mount namespace of its own.
 const ownNamespace = "AGENTD_TEST_MOUNT_NAMESPACE"
 
+// noNamespace in its place marks one whose mounts might reach other processes.
+const noNamespace = "none"
+
 // OwnNamespace begins the program again in a mount namespace of its own, which ends with it and
 // its children. Without root it does nothing. It is for the first line of TestMain.
 func OwnNamespace() error {
@@ -29,7 +32,11 @@ func OwnNamespace() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil // in a container: tests that mount skip
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if errors.Is(err, unix.EINVAL) { // the root is not a mount, as after chroot(2)
+		return os.Setenv(ownNamespace, noNamespace)
+	}
+	if err != nil {
 		return fmt.Errorf("keep mounts to this process: %w", err)
 	}
 	return syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), ownNamespace+"=1"))
@@ -51,6 +58,9 @@ type FS struct {
 // process must not. This process must not use the file system: what waits for an answer of its
 // own process could never be given up.
 func Mount(path string) (*FS, error) {
+	if os.Getenv(ownNamespace) == noNamespace {
+		return nil, fmt.Errorf("%w, and a root that is a mount", ErrImpossible)
+	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrImpossible, err)

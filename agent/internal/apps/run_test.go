@@ -195,6 +195,8 @@ func TestOverflow(t *testing.T) {
 	}
 	w.reload()
 	w.run()
+	w.watched("a")
+	w.watched("b")
 	w.replace("a", "a2")
 	w.replace("b", "b2")
 	fake.errs <- ErrOverflow
@@ -260,7 +262,7 @@ func TestOverflowIsOfOneApp(t *testing.T) {
 		return w.follow.existing(app).watcher.(*fakeWatcher)
 	}
 	for _, app := range []string{"calm", "flooded", "third"} {
-		w.eventually("its events are handled", func() bool { return w.app(app).Measured })
+		w.watched(app)
 	}
 	for _, flooded := range []string{"flooded", "third"} {
 		calm := w.app("calm")
