@@ -74,6 +74,7 @@ func flagOffers(s *sockets) map[string]offer {
 		"policy check format": fixed(formatText, formatJSON, formatJUnit),
 		"log format":          fixed("text", "cel-json", "cel-tlv"),
 		"product":             fixed("milan", "genoa", "turin"),
+		"machine":             fixed(machineNames()...),
 		"policy launch cpu":   fixed(launch.CPUs()...),
 		"policy launch vmm":   fixed(vmms()...),
 	}

@@ -18,6 +18,7 @@ const policyUsage = `Usage: agentctl policy COMMAND [flags]
 Policies say which evidence is acceptable (docs/policy.md).
 
   init --from EVIDENCE        write a commented policy from a golden machine
+  init --machine NAME         begin a policy for azure, gcp, aws, svsm or qemu
   explain FILE                say in words what a policy requires, and what it leaves open
   check --policy FILE EVIDENCE...
                               which checks evidence would fail, without a nonce
@@ -41,6 +42,7 @@ func policyCommand(t *terminal, s *sockets) *cobra.Command {
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]
+       agentctl policy init --machine NAME [--out FILE]
 
 Write a commented policy from the evidence of a golden machine, whose state you
 inspected. What is dangerous in that state is marked DANGER and commented out:
@@ -48,7 +50,11 @@ until you decide, the policy may refuse that machine.
 
 Evidence with a broken signature, binding or log is refused.
 
-  --from EVIDENCE        evidence of the golden machine, or its bare report; required
+With --machine, begin a policy for a kind of machine. It says what is true there and
+what cannot be, and refuses everything until you fill in what it marks.
+
+  --from EVIDENCE        evidence of the golden machine, or its bare report
+  --machine NAME         azure, gcp, aws, svsm or qemu
   --out FILE             file to write (default: standard output)
   --audience NAME        audience that the evidence was asked for, if any
   --collateral DIR       files from "agentctl collateral fetch"
@@ -64,15 +70,25 @@ Evidence with a broken signature, binding or log is refused.
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out golden.json
   agentctl policy init --from golden.json --out policy.toml
+  agentctl policy init --machine gcp --out policy.toml
 `
 
 func policyInitCommand(t *terminal) *cobra.Command {
 	var f trustFlags
-	var from, out, audience string
+	var from, machine, out, audience string
 	var unverified bool
 	c := command("init", policyInitUsage, arguments(), func(c *cobra.Command, _ []string) error {
-		if from == "" {
-			return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine")).withHint(helpHint(c))
+		switch {
+		case from == "" && machine == "":
+			return misuse(errors.New("--from is missing: a policy is drafted from evidence of a machine; or begin one with --machine")).withHint(helpHint(c))
+		case from != "" && machine != "":
+			return misuse(errBoth).withHint(helpHint(c))
+		case machine != "":
+			text, err := machinePolicy(machine)
+			if err != nil {
+				return misuse(err)
+			}
+			return t.writeOutput(out, text)
 		}
 		o, err := t.trustInputs(&f)
 		if err != nil {
@@ -100,6 +116,7 @@ func policyInitCommand(t *terminal) *cobra.Command {
 	})
 	f.add(c)
 	c.Flags().StringVar(&from, "from", "", "")
+	c.Flags().StringVar(&machine, "machine", "", "")
 	c.Flags().StringVar(&out, "out", "", "")
 	c.Flags().StringVar(&audience, "audience", "", "")
 	c.Flags().BoolVar(&unverified, "from-unverified-evidence", false, "")
