@@ -117,6 +117,7 @@ func TestEntry(t *testing.T) {
 		{"NoNewPrivileges", "yes"},
 		{"ProtectSystem", "strict"},
 		{"Before", "agentd.service"},
+		{"Restart", "on-failure"},
 	} {
 		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {
 			t.Errorf("%s=%q, want %q", want.key, got, want.value)
