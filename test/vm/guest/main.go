@@ -8,6 +8,7 @@
 //	guest prepare DIR                   make the keys of the software platform
 //	guest sevguest DIR                  serve /dev/sev-guest
 //	guest tsm DIR                       serve /sys/kernel/config/tsm/report
+//	guest tsm-svsm DIR                  the same, of a guest above an SVSM with this TPM
 //	guest app SOCKET                    be the application that asks the agent
 //	guest ask SOCKET WORD...            send words to the application, print its answer
 //	guest storm FILE                    ask the agent without pause until FILE is removed
@@ -20,12 +21,16 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
+	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/test/tsmfs"
 	"github.com/cvm-agentd/agentd/test/vm/sevguest"
 )
@@ -49,8 +54,8 @@ func run(args []string) error {
 			return err
 		}
 		return sevguest.Serve("sev-guest", p.Transport(), func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) })
-	case len(args) == 2 && args[0] == "tsm":
-		return serveReports(args[1])
+	case len(args) == 2 && (args[0] == "tsm" || args[0] == "tsm-svsm"):
+		return serveReports(args[1], args[0] == "tsm-svsm")
 	case len(args) == 2 && args[0] == "app":
 		return serveApp(args[1])
 	case len(args) > 2 && args[0] == "ask":
@@ -62,13 +67,22 @@ func run(args []string) error {
 }
 
 // serveReports serves configfs-tsm over the kernel's own, which has no driver here, until it is told
-// to end.
-func serveReports(dir string) error {
+// to end. An SVSM knows the first version of its manifest only.
+func serveReports(dir string, above bool) error {
 	p, err := soft.New(soft.Options{Directory: dir})
 	if err != nil {
 		return err
 	}
-	end, err := tsmfs.Mount(filepath.Dir(configfs.Entry), tsm.Options{Firmware: p.Transport()})
+	o := tsm.Options{Firmware: p.Transport()}
+	if above {
+		ek, err := endorsement()
+		if err != nil {
+			return err
+		}
+		s := &svsm.SVSM{Firmware: p.Transport(), EK: func() ([]byte, error) { return ek, nil }}
+		o = tsm.Options{Firmware: s.Guest(), Floor: svsm.GuestVMPL, SVSM: s.Report}
+	}
+	end, err := tsmfs.Mount(filepath.Dir(configfs.Entry), o)
 	if err != nil {
 		return err
 	}
@@ -77,6 +91,22 @@ func serveReports(dir string) error {
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	<-ctx.Done()
 	return end()
+}
+
+// endorsement returns the TPMT_PUBLIC of the endorsement key of this machine's TPM.
+func endorsement() (ek []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	d, err := tpm.Open(ctx, "/dev/tpmrm0", tpm.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	err = d.Do(ctx, func(t transport.TPM) (err error) {
+		ek, err = svsm.Endorsement(t)
+		return err
+	})
+	return ek, err
 }
 
 // prepare makes the platform's keys and the files for the verifier. The keys take long on an

@@ -35,6 +35,20 @@ wait; agentctl status --wait 1m >/dev/null; test "$(ls /sys/kernel/config/tsm/re
 	s.run("systemctl reset-failed agentd")
 }
 
+// svsm checks reports of an SVSM's service, by the same interface. The double has the first version
+// of the manifest, which names the endorsement key of this machine's TPM.
+func (s *session) svsm() {
+	s.run("systemctl stop sevguest && systemctl start tsm-svsm && systemctl restart agentd-configfs && systemctl restart agentd")
+	s.want("stat -c '%U %a' /sys/kernel/config/tsm/report/agentd/service_provider /sys/kernel/config/tsm/report/agentd/manifestblob", "agentd 200\nagentd 400\n")
+	s.want("agentctl attest --nonce "+nonce()+" | jq -r '.. | .kind? // empty'", "sev-snp-svsm")
+	if p := s.status().Platform; p.State != "ok" || p.Source != "svsm" || p.Machine != "svsm" {
+		s.t.Fatalf("%+v", p)
+	}
+	s.run("systemctl stop agentd-configfs && systemctl stop tsm-svsm && systemctl start sevguest && systemctl restart agentd")
+	s.accepts()
+	s.way("sev-guest", true)
+}
+
 // way checks by which way reports come, and whether the agent says that there are no keys.
 func (s *session) way(source string, keys bool) {
 	s.t.Helper()

@@ -22,6 +22,7 @@ var checks = []check{
 	{"namespace-root-no-administration", false, (*session).namespaceRoot},
 	{"user-unit-is-not-the-app", false, (*session).userUnit},
 	{"reports-by-configfs-alone", false, (*session).configFS},
+	{"reports-of-an-svsm", false, (*session).svsm},
 	{"app-seals-and-derives", true, (*session).sealsKeys},
 	{"other-callers-get-no-keys", false, (*session).otherCallers},
 	{"python-service-verifies", false, (*session).pythonService},

@@ -30,7 +30,7 @@ install -D -m 0755 "$guest" "$root/opt/billing/billing"
 install -D -m 0755 "$guest" "$root/var/lib/web/root/opt/web/bin/web"
 install -D -m 0644 "$here/report.py" "$root/opt/report/src/report.py"
 chroot "$root" python3 -m venv --without-pip /opt/report/venv
-for unit in driver sevguest tsm billing web report; do
+for unit in driver sevguest tsm tsm-svsm billing web report; do
 	install -m 0644 "$here/$unit.service" "$root/etc/systemd/system/$unit.service"
 done
 mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
