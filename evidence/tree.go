@@ -5,6 +5,7 @@ package evidence
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -29,24 +30,11 @@ func Leaf(statement []byte) Digest {
 
 // A Tree is the Merkle tree of one batch (RFC 6962, section 2.1, with SHA-256). It does not
 // change, so many goroutines can use it.
+//
+// RFC 6962 divides the leaves at the largest power of two. So each complete subtree of that size
+// is at an even place of its level, and a last node without a sibling moves up unchanged.
 type Tree struct {
-	size   int64
-	hashes storedHashes
-	head   TreeHead
-}
-
-// storedHashes are the hashes of all complete subtrees, in the order of package tlog.
-type storedHashes []tlog.Hash
-
-func (s storedHashes) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, len(indexes))
-	for i, x := range indexes {
-		if x < 0 || x >= int64(len(s)) {
-			return nil, fmt.Errorf("hash %d of %d", x, len(s))
-		}
-		out[i] = s[x]
-	}
-	return out, nil
+	levels [][]Digest // from the leaves up to the root
 }
 
 // NewTree returns the tree over 1 to [MaxBatch] leaves, each of them a [Leaf].
@@ -54,34 +42,39 @@ func NewTree(leaves []Digest) (*Tree, error) {
 	if err := text.Size("batch", len(leaves), 1, MaxBatch); err != nil {
 		return nil, err
 	}
-	t := &Tree{size: int64(len(leaves))}
-	for i, l := range leaves {
-		h, err := tlog.StoredHashesForRecordHash(int64(i), tlog.Hash(l), t.hashes)
-		if err != nil {
-			return nil, fmt.Errorf("add leaf %d: %w", i, err)
+	t := &Tree{levels: [][]Digest{slices.Clone(leaves)}}
+	for below := t.levels[0]; len(below) > 1; {
+		level := make([]Digest, 0, (len(below)+1)/2)
+		for pair := range slices.Chunk(below, 2) {
+			node := pair[0]
+			if len(pair) == 2 {
+				node = Digest(tlog.NodeHash(tlog.Hash(pair[0]), tlog.Hash(pair[1])))
+			}
+			level = append(level, node)
 		}
-		t.hashes = append(t.hashes, h...)
+		t.levels, below = append(t.levels, level), level
 	}
-	root, err := tlog.TreeHash(t.size, t.hashes)
-	if err != nil {
-		return nil, fmt.Errorf("hash tree of %d leaves: %w", t.size, err)
-	}
-	t.head = TreeHead{Root: Digest(root), Size: uint64(t.size)}
 	return t, nil
 }
 
 // Head returns root and size.
-func (t *Tree) Head() TreeHead { return t.head }
+func (t *Tree) Head() TreeHead {
+	return TreeHead{Root: t.levels[len(t.levels)-1][0], Size: uint64(len(t.levels[0]))}
+}
 
 // Prove returns the inclusion proof of the leaf at index, from 0.
 func (t *Tree) Prove(index uint64) (Inclusion, error) {
-	p, err := tlog.ProveRecord(t.size, int64(index), t.hashes)
-	if err != nil {
-		return Inclusion{}, fmt.Errorf("prove leaf %d of %d: %w", index, t.size, err)
+	if size := len(t.levels[0]); index >= uint64(size) {
+		return Inclusion{}, fmt.Errorf("prove leaf %d of %d", index, size)
 	}
 	in := Inclusion{Index: index}
-	for _, h := range p {
-		in.Path = append(in.Path, Digest(h))
+	if most := len(t.levels) - 1; most > 0 {
+		in.Path = make(Path, 0, most)
+	}
+	for at, level := int(index), 0; len(t.levels[level]) > 1; at, level = at/2, level+1 {
+		if sibling := at ^ 1; sibling < len(t.levels[level]) {
+			in.Path = append(in.Path, t.levels[level][sibling])
+		}
 	}
 	return in, nil
 }

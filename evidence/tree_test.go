@@ -30,7 +30,11 @@ func referenceRoot(l []Digest) Digest {
 }
 
 func TestTreeAgainstReference(t *testing.T) {
-	for _, n := range []int{1, 2, 3, 4, 5, 7, 8, 9, 31, 33, 100, MaxBatch} {
+	sizes := []int{100, 127, 128, 129, MaxBatch - 1, MaxBatch}
+	for n := range 70 {
+		sizes = append(sizes, n+1)
+	}
+	for _, n := range sizes {
 		l := leaves(n)
 		tree, err := NewTree(l)
 		if err != nil {
@@ -49,6 +53,11 @@ func TestTreeAgainstReference(t *testing.T) {
 			}
 			if err := CheckInclusion(tree.Head(), l[i], in); err != nil {
 				t.Fatal(err)
+			}
+		}
+		for _, index := range []uint64{uint64(n), 1 << 32, 1 << 63} {
+			if in, err := tree.Prove(index); err == nil {
+				t.Errorf("%d leaves: leaf %d is proved: %v", n, index, in)
 			}
 		}
 	}
