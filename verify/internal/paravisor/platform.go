@@ -3,8 +3,6 @@
 package paravisor
 
 import (
-	"fmt"
-
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/report"
@@ -30,7 +28,10 @@ func (p *Platform) Genuine() []check.ID { return append(p.SNP.Genuine(), Runtime
 // Split cuts off the zeros that fill the NV index up. The host adds nothing else.
 func (p *Platform) Split(f *check.Findings, raw []byte) (body []byte, certificates [][]byte) {
 	_, certificates = p.SNP.Split(f, nil)
-	return Trim(raw), certificates
+	if h, err := tpmwire.ParseHCL(raw); err == nil {
+		raw = raw[:h.Size]
+	}
+	return raw, certificates
 }
 
 // Report is what a paravisor's structure says.
@@ -43,8 +44,8 @@ type Report struct {
 
 // Judge checks the structure and the report in it, see [report.Platform].
 func (p *Platform) Judge(f *check.Findings, m report.Material) report.Report {
-	blob, err := parseExactly(m.Body)
-	if !f.DecideError(decode.ID, err) || blob == nil {
+	blob := decided(f, m.Body, tpmwire.ParseHCLOfSNP)
+	if blob == nil {
 		return nil
 	}
 	r := &Report{blob: blob, key: blob.CheckKey(f)}
@@ -56,24 +57,9 @@ func (p *Platform) Judge(f *check.Findings, m report.Material) report.Report {
 	return r
 }
 
-// parseExactly parses a blob of SEV-SNP as it is in evidence: the runtime data end it, so that
-// padding cannot give it another spelling.
-func parseExactly(b []byte) (*Blob, error) {
-	h, err := parse(b)
-	switch {
-	case err != nil:
-		return nil, err
-	case h.reportType != hclTypeSNP:
-		return nil, fmt.Errorf("the paravisor's report is of type %d, want %d: SEV-SNP", h.reportType, hclTypeSNP)
-	case len(b) != hclRuntime+len(h.runtime):
-		return nil, fmt.Errorf("%d bytes follow the runtime data, want none", len(b)-hclRuntime-len(h.runtime))
-	}
-	return h, nil
-}
-
 // Data returns the user data of the runtime data, zeros if there is none.
 func (r *Report) Data() (data [report.DataSize]byte) {
-	copy(data[:], r.blob.userData)
+	copy(data[:], r.blob.UserData)
 	return data
 }
 
