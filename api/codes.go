@@ -57,6 +57,8 @@ const (
 	CodePlatformVMPL      Code = "platform-vmpl"
 	CodePlatformRefused   Code = "platform-refused"
 	CodePlatformMalformed Code = "platform-malformed"
+	CodePlatformStale     Code = "platform-stale"
+	CodePlatformOtherKey  Code = "platform-other-key"
 	CodeMeasureFailed     Code = "measurement-failed"
 	CodeBadDeclaration    Code = "bad-declaration"
 	CodeActivation        Code = "activation-failed"
@@ -194,6 +196,8 @@ var codes = []CodeInfo{
 	{CodePlatformKeyWiped, 503, exitUnavailable, "Guest message key is wiped", "The guest's message key is gone until the next boot.", hintReboot},
 	{CodePlatformVMPL, 503, exitUnavailable, "Wrong VM privilege level", "Reports are not available at this VMPL.", "the machine runs under a paravisor or SVSM that this agent was not told of"},
 	{CodePlatformRefused, 502, exitUnavailable, "Firmware refused the report", "The firmware answered with an error status.", "the error names the status and its meaning; give it to the operator of the host"},
+	{CodePlatformStale, 503, exitUnavailable, "Report is of before", "The platform hands out reports over something else than what was asked for.", "find out whether another program asks the paravisor for reports all the time (NV index 0x01400002); try again"},
+	{CodePlatformOtherKey, 502, exitUnavailable, "Platform vouches for another key", "The structure around the report names another attestation key than the TPM has.", "restart the machine; if it goes on, report it to the operator of the host"},
 	{CodePlatformMalformed, 502, exitUnavailable, "Report is malformed", "The device answered with something that is not a report.", "report it to the operator of the host"},
 	{CodeMeasureFailed, 422, exitMisuse, "App could not be measured", "The app could not be measured.", "repair the file that the error names"},
 	{CodeBadDeclaration, 422, exitMisuse, "Declarations could not be read", "Configuration or declarations could not be read at all.", "correct the file at the line that the error names"},

@@ -29,10 +29,11 @@ type kind struct {
 
 // kinds are the machines by name.
 var kinds = map[string]kind{
-	"aws":  {boot: bootAWS, launch: "plain", binding: "guest-asserted", change: onAWS},
-	"gcp":  {boot: bootGCP, launch: "plain", binding: "guest-asserted", ownTPM: true, ak: googlesKey},
-	"qemu": {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
-	"svsm": {boot: bootSVSM, launch: "svsm", binding: "svsm", ownTPM: true},
+	"aws":   {boot: bootAWS, launch: "plain", binding: "guest-asserted", change: onAWS},
+	"azure": {boot: bootAzure, launch: "paravisor", binding: "paravisor", ownTPM: true},
+	"gcp":   {boot: bootGCP, launch: "plain", binding: "guest-asserted", ownTPM: true, ak: googlesKey},
+	"qemu":  {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
+	"svsm":  {boot: bootSVSM, launch: "svsm", binding: "svsm", ownTPM: true},
 }
 
 // kindNames lists the names.

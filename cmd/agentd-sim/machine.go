@@ -24,6 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/paravisor"
 	"github.com/cvm-agentd/agentd/internal/swtpm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/version"
@@ -40,6 +41,7 @@ type machine struct {
 	open     platform.Open
 	spacing  time.Duration // least time between two reports
 
+	paravisor     paravisor.Faults
 	firstManifest bool // an SVSM knows version 0 of the manifest alone
 
 	policyRoot, policyTables string // further rules of the example of a policy
@@ -53,7 +55,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest, paravisor: o.paravisor}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent"
 	"github.com/cvm-agentd/agentd/internal/flags"
 	"github.com/cvm-agentd/agentd/internal/journal"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/paravisor"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
 
@@ -35,10 +36,12 @@ that it says vouches for any hardware.
   --tpm ADDRESS          a TPM to use instead of a swtpm of its own, as "unix:/path"
   --log-in-memory        with --tpm: who resets that TPM also empties DIR/log, as a boot
                          does with a folder in memory
-  --machine NAME         what to simulate: qemu (default), a plain guest; svsm, a guest
-                         above an SVSM, which runs its vTPM; gcp, one of Google Cloud,
-                         whose vTPM has a certified attestation key; aws, one of AWS, with
-                         reports signed by a VLEK
+  --machine NAME         what to simulate: qemu (default), a plain guest; azure, a guest
+                         of a paravisor, which runs the vTPM and asks for reports; svsm,
+                         a guest above an SVSM, which runs its vTPM; gcp, one of Google
+                         Cloud, whose vTPM has a certified attestation key; aws, one of
+                         AWS, with reports signed by a VLEK
+  --paravisor-fault NAME with --machine azure: stale, other-key, race, vmpl, garbage
   --svsm-manifest-0      with --machine svsm: the SVSM names its endorsement key alone, as
                          COCONUT-SVSM does, so that the binding svsm takes an enrolment
   --product NAME         milan (default), genoa or turin
@@ -104,6 +107,7 @@ type options struct {
 	inMemory bool   // the log
 
 	firstManifest bool // see machine
+	paravisor     paravisor.Faults
 	level         slog.Level
 	platform      simulation
 }
@@ -117,6 +121,7 @@ func flagSet(o *options) *flag.FlagSet {
 	o.kind = "qemu"
 	f.Func("machine", "", o.setKind)
 	f.BoolVar(&o.firstManifest, "svsm-manifest-0", false, "")
+	f.Func("paravisor-fault", "", o.setParavisorFault)
 	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.BoolVar(&o.version, "version", false, "")

@@ -161,20 +161,28 @@ func run(o options) error {
 
 // machine returns the devices of this machine.
 func machine(c config.Config, log *slog.Logger) agent.Machine {
-	devices := choose.Linux(c.Report.Device, c.Report.ConfigFS)
-	devices.OwnAK = c.TPM.AK == tpmkeys.AKOwn
 	return agent.Machine{
 		BootID:          bootID(),
 		LogEndsWithBoot: (*durable.Dir).InMemory,
 		OpenTPM: func(ctx context.Context) (*tpm.Device, error) {
 			return tpm.Open(ctx, c.TPM.Device, tpm.Options{CommandTimeout: time.Duration(c.TPM.Timeout), Log: log})
 		},
-		OpenPlatform: devices.Open(c.Platform, snp.Options{
+		OpenPlatform: devices(c).Open(c.Platform, snp.Options{
 			VMPL:    c.Report.VMPL,
 			Spacing: time.Duration(c.Report.Spacing),
 			Timeout: time.Duration(c.Report.Timeout),
 		}),
 	}
+}
+
+// devices returns the devices that reports can come from.
+func devices(c config.Config) *choose.Devices {
+	d := choose.Linux(c.Report.Device, c.Report.ConfigFS)
+	d.OwnAK = c.TPM.AK == tpmkeys.AKOwn
+	d.Auths = func() (tpmkeys.Auths, error) {
+		return tpmkeys.ReadAuths(c.TPM.OwnerAuthFile, c.TPM.EndorsementAuthFile)
+	}
+	return d
 }
 
 // bootID returns the name of the kernel's boot, empty if the kernel does not show it.

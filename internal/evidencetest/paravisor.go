@@ -6,16 +6,12 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/hex"
-	"fmt"
 	"sync"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/internal/platform/soft/paravisor"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -84,8 +80,8 @@ func (h *HCL) wrap(tb testing.TB, r *Report, ak *AK, data [64]byte) (blob []byte
 	if h.Runtime != nil {
 		runtime = h.Runtime(runtime)
 	}
-	report, certificates := r.make(tb, runtimeDigest(runtime))
-	blob = hclBlob(report, runtime)[:1236+len(runtime)]
+	report, certificates := r.make(tb, paravisor.ReportData(runtime))
+	blob = paravisor.Blob(report, runtime)
 	if h.Blob != nil {
 		blob = h.Blob(blob)
 	}
@@ -94,17 +90,7 @@ func (h *HCL) wrap(tb testing.TB, r *Report, ak *AK, data [64]byte) (blob []byte
 
 // runtimeData returns what a paravisor says of its keys, with 64 bytes of user data.
 func runtimeData(ak *AK, userData []byte) string {
-	jwk := func(name string) string {
-		return fmt.Sprintf(`{"kid":%q,"key_ops":["sign"],"kty":"RSA","e":"AQAB","n":%q}`, name, base64.RawURLEncoding.EncodeToString(ak.RSA.N.Bytes()))
-	}
-	return fmt.Sprintf(`{"keys":[%s,%s],"vm-configuration":{"secure-boot":true},"user-data":%q}`, jwk("HCLAkPub"), jwk("HCLEkPub"), hex.EncodeToString(userData))
-}
-
-// runtimeDigest returns the report data over runtime data.
-func runtimeDigest(runtime string) (data [64]byte) {
-	digest := sha256.Sum256([]byte(runtime))
-	copy(data[:], digest[:])
-	return data
+	return paravisor.Runtime(ak.RSA.N.Bytes(), userData, "HCLEkPub")
 }
 
 // Build makes the set.
@@ -115,9 +101,9 @@ func (r *ParavisorRecipe) Build(tb testing.TB) ParavisorSet {
 	if r.Runtime != nil {
 		runtime = r.Runtime(runtime)
 	}
-	report, certificates := r.Report.make(tb, runtimeDigest(runtime))
+	report, certificates := r.Report.make(tb, paravisor.ReportData(runtime))
 
-	set := ParavisorSet{HCL: hclBlob(report, runtime), Certificates: certificates}
+	set := ParavisorSet{HCL: append(paravisor.Blob(report, runtime), make([]byte, indexSize)...)[:indexSize], Certificates: certificates}
 	if r.Blob != nil {
 		set.HCL = r.Blob(set.HCL)
 	}
@@ -148,24 +134,8 @@ func (r *ParavisorRecipe) Build(tb testing.TB) ParavisorSet {
 	return set
 }
 
-// hclBlob lays report and runtime data out as an Azure paravisor does.
-func hclBlob(report []byte, runtime string) []byte {
-	const size = 2600
-	b := make([]byte, size)
-	le := binary.LittleEndian
-	copy(b, "HCLA")
-	le.PutUint32(b[4:], 1)
-	le.PutUint32(b[8:], uint32(1236+len(runtime)))
-	le.PutUint32(b[12:], 2)
-	copy(b[32:], report)
-	le.PutUint32(b[1216:], uint32(20+len(runtime)))
-	le.PutUint32(b[1220:], 1)
-	le.PutUint32(b[1224:], 2)
-	le.PutUint32(b[1228:], 1)
-	le.PutUint32(b[1232:], uint32(len(runtime)))
-	copy(b[1236:], runtime)
-	return b
-}
+// indexSize is the size of the NV index that the blob is read from.
+const indexSize = 2600
 
 // Make returns a bare report over data, and its certificates, leaf first.
 func (r *Report) Make(tb testing.TB, data [64]byte) ([]byte, [][]byte) {

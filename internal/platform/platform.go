@@ -72,6 +72,12 @@ var (
 	ErrVMPL = errors.New("wrong VM privilege level")
 	// ErrFirmware is returned if the firmware answered with an error status.
 	ErrFirmware = errors.New("firmware refused the request")
+	// ErrStale is returned if the platform hands out a report over other data again and again:
+	// one of before, or one that another program asked for.
+	ErrStale = errors.New("the report is not over what was asked for")
+	// ErrOtherKey is returned if the structure around a report names another attestation key
+	// than the TPM has.
+	ErrOtherKey = errors.New("the platform vouches for another attestation key")
 	// ErrMalformed is returned if the answer is not what was asked for.
 	ErrMalformed = errors.New("malformed answer from the report device")
 )

@@ -21,9 +21,10 @@ import (
 
 // Sizes in what an Azure paravisor (HCL) hands to its guest, in bytes.
 const (
-	MaxHCL      = 8 << 10 // of the whole; indexes in use have 2,048 or 2,600
-	HCLUserData = 64      // of user data, in hexadecimal in the runtime data
-	hclReport   = 32      // offset
+	MinHCL      = hclRuntime // of the whole
+	MaxHCL      = 8 << 10    // likewise; indexes in use have 2,048 or 2,600
+	HCLUserData = 64         // of user data, in hexadecimal in the runtime data
+	hclReport   = 32         // offset
 	hclSizes    = hclReport + 1184
 	hclRuntime  = hclSizes + 20
 )

@@ -59,6 +59,8 @@ var errorCodes = []ErrorCode{
 	{platform.ErrKeyWiped, api.CodePlatformKeyWiped, 0},
 	{platform.ErrVMPL, api.CodePlatformVMPL, 0},
 	{platform.ErrFirmware, api.CodePlatformRefused, 0},
+	{platform.ErrStale, api.CodePlatformStale, 5 * time.Second},
+	{platform.ErrOtherKey, api.CodePlatformOtherKey, 0},
 	{platform.ErrMalformed, api.CodePlatformMalformed, 0},
 
 	{apps.ErrUnknownApp, api.CodeNoSuchApp, 0},

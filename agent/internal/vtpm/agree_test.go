@@ -26,15 +26,15 @@ func TestAgree(t *testing.T) {
 		}
 		return &tpmwire.Attest{Selection: s.TPM(), PCRDigest: d}
 	}
-	if err := agree(quote(asked, values), asked, values); err != nil {
+	if err := agree(quote(asked, values), asked, values, crypto.SHA256); err != nil {
 		t.Errorf("what was asked for: %v", err)
 	}
 	// The same digest over the same values of another PCR.
-	if err := agree(quote(other, values), asked, values); !errors.Is(err, tpmkeys.ErrQuote) {
+	if err := agree(quote(other, values), asked, values, crypto.SHA256); !errors.Is(err, tpmkeys.ErrQuote) {
 		t.Errorf("another selection: error %v, want ErrQuote", err)
 	}
 	moved := pcr.Values{pcr.SHA256: {14: append(make([]byte, 31), 1)}}
-	if err := agree(quote(asked, moved), asked, values); !errors.Is(err, ErrUnstable) {
+	if err := agree(quote(asked, moved), asked, values, crypto.SHA256); !errors.Is(err, ErrUnstable) {
 		t.Errorf("values of another moment: error %v, want ErrUnstable", err)
 	}
 }

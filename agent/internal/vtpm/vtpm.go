@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
@@ -136,10 +135,11 @@ func (t *TPM) quoteOnce(tpm transport.TPM, data evidence.Digest, values pcr.Valu
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSignature(t.AK.Public(), attest, signature); err != nil {
+	hash, err := checkSignature(t.AK.Public(), attest, signature)
+	if err != nil {
 		return nil, err
 	}
-	if err := agree(a, t.Selection, values); err != nil {
+	if err := agree(a, t.Selection, values, hash); err != nil {
 		return nil, err
 	}
 	clock := Clock{Signer: a.QualifiedSigner, Milliseconds: a.Clock, ResetCount: a.ResetCount, RestartCount: a.RestartCount}
@@ -178,8 +178,8 @@ func (t *TPM) follow(tpm transport.TPM, clock Clock) error {
 }
 
 // agree checks that a quote matches the selection that was asked for and the values that
-// were read. Values of another moment are [ErrUnstable].
-func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values) error {
+// were read, by the hash of the AK's scheme. Values of another moment are [ErrUnstable].
+func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values, hash crypto.Hash) error {
 	selected, err := pcr.SelectionFromTPM(a.Selection)
 	if err != nil {
 		return fmt.Errorf("%w: %w", tpmkeys.ErrQuote, err)
@@ -187,7 +187,7 @@ func agree(a *tpmwire.Attest, asked pcr.Selection, values pcr.Values) error {
 	if selected.String() != asked.String() {
 		return fmt.Errorf("%w: it selects %v, asked for %v", tpmkeys.ErrQuote, selected, asked)
 	}
-	want, err := asked.Composite(values, crypto.SHA256) // the hash of our AK's scheme
+	want, err := asked.Composite(values, hash)
 	if err != nil {
 		return err
 	}
@@ -272,32 +272,30 @@ func (c Clock) SameBoot(d Clock) bool {
 	return bytes.Equal(c.Signer, d.Signer) && c.ResetCount == d.ResetCount && c.RestartCount == d.RestartCount
 }
 
-// checkSignature checks that the attestation key signed a quote. Public is the TPMT_PUBLIC
-// of our own AK, which signs with ECDSA over SHA-256. Signature is a TPMT_SIGNATURE (TPM 2.0
-// Part 2, section 11.3.4).
+// checkSignature checks that the attestation key signed a quote, and returns the hash of its
+// scheme. Public is a TPMT_PUBLIC: the agent's own key signs with ECDSA over SHA-256, that of a
+// platform as the platform made it. Signature is a TPMT_SIGNATURE (TPM 2.0 Part 2, section
+// 11.3.4).
 //
 // The session of the quote only shows that the answer comes from a holder of the key's
 // authorization value. A broken TPM, or an attacker who got that value and imitates the TPM,
 // must not get a report or a signature of the agent for what no verifier would accept. So
 // the reader is that of package verify.
-func checkSignature(public, attest, signature []byte) error {
+func checkSignature(public, attest, signature []byte) (crypto.Hash, error) {
 	area, err := tpmwire.ParsePublic(public)
 	if err != nil {
-		return fmt.Errorf("check the quote's signature: attestation key: %w", err)
+		return 0, fmt.Errorf("check the quote's signature: attestation key: %w", err)
 	}
 	ak, err := tpmwire.SigningKey(area, public)
 	if err != nil {
-		return fmt.Errorf("check the quote's signature: attestation key: %w", err)
-	}
-	if ak.Scheme != tpm2.TPMAlgECDSA || ak.Alg != tpm2.TPMAlgSHA256 {
-		return fmt.Errorf("check the quote's signature: the attestation key signs with 0x%04x over 0x%04x, want ECDSA over SHA-256", uint16(ak.Scheme), uint16(ak.Alg))
+		return 0, fmt.Errorf("check the quote's signature: attestation key: %w", err)
 	}
 	sig, err := ak.ParseSignature(signature)
 	if err != nil {
-		return fmt.Errorf("%w: its signature: %w", tpmkeys.ErrQuote, err)
+		return 0, fmt.Errorf("%w: its signature: %w", tpmkeys.ErrQuote, err)
 	}
 	if !ak.Verify(attest, sig) {
-		return fmt.Errorf("%w: its signature is not one of AK %x", tpmkeys.ErrQuote, ak.Name)
+		return 0, fmt.Errorf("%w: its signature is not one of AK %x", tpmkeys.ErrQuote, ak.Name)
 	}
-	return nil
+	return ak.Hash, nil
 }

@@ -22,9 +22,11 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/azure"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/svsm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
 
 // Devices are the devices of a machine, or their doubles.
@@ -32,8 +34,9 @@ type Devices struct {
 	SEVGuest func() (snp.Transport, error) // opens the SNP driver's device; [platform.ErrAbsent] if there is none
 	Entry    configfs.Attributes           // the agent's entry of configfs-tsm, which need not exist
 
-	OwnAK       bool          // the agent quotes with a key of its own, even if the platform vouches for another
-	SVSMSpacing time.Duration // least time between two requests to an SVSM
+	Auths       func() (tpmkeys.Auths, error) // of the TPM's hierarchies; nil: none is set
+	OwnAK       bool                          // the agent quotes with a key of its own, even if the platform vouches for another
+	SVSMSpacing time.Duration                 // least time between two requests to an SVSM
 }
 
 // Linux returns the devices of this machine.
@@ -183,6 +186,10 @@ func openEntry(_ context.Context, d *Devices, _ platform.TPM, o snp.Options) (pl
 }
 
 // openParavisor opens the paravisor's report.
-func openParavisor(context.Context, *Devices, platform.TPM, snp.Options) (platform.Platform, bool, error) {
-	return nil, false, fmt.Errorf("%w: this version does not ask a paravisor for reports", platform.ErrAbsent)
+func openParavisor(ctx context.Context, d *Devices, t platform.TPM, o snp.Options) (platform.Platform, bool, error) {
+	p, err := azure.Open(ctx, t, azure.Options{Spacing: o.Spacing, Timeout: o.Timeout, Auths: d.Auths})
+	if err != nil {
+		return nil, false, err
+	}
+	return p, false, nil
 }

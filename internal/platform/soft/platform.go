@@ -135,3 +135,13 @@ func (p *Platform) RootPEM() ([]byte, error) {
 
 // Options returns those of New with the defaults filled in.
 func (p *Platform) Options() Options { return p.o }
+
+// ReportAt returns a report of the firmware, as software at that privilege level asks for it. It
+// does not wait for other requests.
+func (p *Platform) ReportAt(data [64]byte, vmpl uint32) ([]byte, error) {
+	status, report := p.kernel.firmware.report(data, vmpl)
+	if status != 0 {
+		return nil, fmt.Errorf("software platform: the firmware answers with status %d", status)
+	}
+	return report, nil
+}
