@@ -23,7 +23,7 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ test-package: ## build the packages twice, compare, and check them with lintian,
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh
+
+test-walks: ## type what the documents print into a virtual machine, as its readers would (root, QEMU)
+	@GO="$(GO)" TEST=TestWalks test/vm/run.sh
 
 setup: ## install the programs that the demo and the tests need (as root), or name them
 	@scripts/setup.sh test

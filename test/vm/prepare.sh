@@ -10,6 +10,8 @@ cd "$(dirname "$0")/../.."
 : "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}"
 suite=trixie
 packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod,python3
+# What the readers of the documents have besides (make test-walks).
+[ "${TEST:-}" != TestWalks ] || packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plugins-core,ca-certificates
 # Boot loaders are not installed: the image gets only their files.
 loaders="shim-signed grub-efi-amd64-signed"
 

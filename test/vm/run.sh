@@ -1,28 +1,30 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Builds two versions of the package, boots a virtual machine, and checks the agent in it:
-# `make test-vm`. What the checks say is kept in dist/vm-summary.txt; its last lines are the
-# results. If a check fails, the console of the machine is kept in dist/vm-console.log.
+# Builds two versions of the packages, boots a virtual machine, and checks the agent in it:
+# `make test-vm`. With TEST=TestWalks, it types what the documents print: `make test-walks`.
+# What the checks say is kept in dist/vm-summary.txt (dist/walks-summary.txt); its last lines
+# are the results. If a check fails, the console of the machine is kept in dist/vm-console.log.
 #
 # RUN, a regular expression, selects checks; the checks that they need run too.
 # VM_CACHE (default ~/.cache/agentd-vm) keeps images; KEEP=1 keeps disk, TPM and console.
 # After LIMIT seconds (default 50 minutes) everything is stopped, and the run fails.
 set -eu
 cd "$(dirname "$0")/../.."
-: "${GO:=go}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}"
+: "${GO:=go}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}" "${TEST:=TestMachine}"
 export VM_CACHE
+case $TEST in TestWalks) name=walks ;; *) name=vm ;; esac
 begin=$(date +%s)
 # within COMMAND...: runs it, and stops it when the time is over.
 within() {
 	timeout "$((begin + LIMIT - $(date +%s)))" "$@" && return
 	code=$?
-	[ $code != 124 ] || echo "test-vm: FAILED: $LIMIT s are over in: $*" >&2
+	[ $code != 124 ] || echo "test-$name: FAILED: $LIMIT s are over in: $*" >&2
 	return $code
 }
 
 base=$(within test/vm/prepare.sh)
 work=$(mktemp -d /var/tmp/agentd-vm.XXXXXX)
-cleanup() { if [ -n "$KEEP" ]; then echo "test-vm: kept $work"; else rm -rf "$work"; fi; }
+cleanup() { if [ -n "$KEEP" ]; then echo "test-$name: kept $work"; else rm -rf "$work"; fi; }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 mkdir -p "$work/packages" "$work/bin" "$work/run" dist
@@ -34,21 +36,22 @@ export SOURCE_DATE_EPOCH
 # The same programs with two versions: the test is about the upgrade.
 for p in "old:$version~vm1" "new:$version~vm2"; do
 	VERSION=${p#*:} within packaging/build.sh "$work/${p%%:*}" >/dev/null
-	mkdir -p "$work/packages/${p%%:*}"
-	mv "$work/${p%%:*}"/*.deb "$work/packages/${p%%:*}/"
+	mv "$work/${p%%:*}" "$work/packages/"
 done
 export CGO_ENABLED=0
-for p in ./cmd/agentctl:agentctl ./test/vm/guest:guest; do
+mkdir -p "$work/packages/bin"
+for p in ./cmd/agentctl:agentctl ./cmd/agentd-sim:agentd-sim ./test/vm/guest:guest; do
 	within "$GO" build -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$work/bin/${p##*:}" "${p%%:*}"
 done
+cp "$work/bin/agentctl" "$work/bin/agentd-sim" "$work/packages/bin/"
 within "$GO" test -c -o "$work/bin/host" ./test/vm/host
-echo "test-vm: built packages and programs in $(($(date +%s) - building)) s"
+echo "test-$name: built packages and programs in $(($(date +%s) - building)) s"
 {
 	code=0
-	"$work/bin/host" -test.v -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
+	"$work/bin/host" -test.v -test.run "^$TEST\$" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
 		-work "$work/run" -console dist/vm-console.log -only "$RUN" -begin "$begin" -limit "${LIMIT}s" || code=$?
 	echo "$code" >"$work/code"
-} 2>&1 | tee dist/vm-summary.txt
+} 2>&1 | tee "dist/$name-summary.txt"
 code=$(cat "$work/code")
-[ "$code" != 0 ] || echo "test-vm: ok"
+[ "$code" != 0 ] || echo "test-$name: ok"
 exit "$code"

@@ -3,72 +3,50 @@
 package host
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/test/pages"
 )
 
 // readmeCommands returns the commands of the README below a heading.
 func readmeCommands(heading string) ([]string, error) {
-	b, err := os.ReadFile(root + "README.md")
+	blocks, err := blocksOf(readmePage, heading, "sh")
 	if err != nil {
 		return nil, err
 	}
-	_, section, ok := strings.Cut(string(b), "\n## "+heading+"\n")
-	_, section, fence := strings.Cut(section, "```sh\n")
-	block, _, end := strings.Cut(section, "```\n")
-	if !ok || !fence || !end {
-		return nil, fmt.Errorf("README.md has no commands below %q", heading)
-	}
-	return strings.Split(strings.TrimSpace(block), "\n"), nil
+	return strings.Split(strings.TrimSpace(blocks[0].Text), "\n"), nil
 }
 
-// pageCommands returns the commands of docs/operating.md below a heading: the indented
-// lines that begin with the name of a program.
+// pageCommands returns the commands of docs/operating.md below a heading.
 func pageCommands(heading string) ([]string, error) {
-	b, err := os.ReadFile(root + "docs/operating.md")
-	if err != nil {
-		return nil, err
-	}
-	_, section, ok := strings.Cut(string(b), "\n## "+heading+"\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	section, _, _ = strings.Cut(section, "\n### ")
+	blocks, err := blocksOf(operatingPage, heading, "")
 	var out []string
-	for line := range strings.Lines(section) {
-		command, indented := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
-		program, _, _ := strings.Cut(command, " ")
-		if indented && slices.Contains([]string{"make", "apt", "systemctl", "agentctl"}, program) {
-			out = append(out, command)
+	for line := range strings.Lines(joined(blocks)) {
+		if line = strings.TrimRight(line, "\n"); pages.IsCommand(line) {
+			out = append(out, line)
 		}
 	}
-	if !ok || len(out) == 0 {
-		return nil, fmt.Errorf("docs/operating.md has no commands below %q", heading)
-	}
-	return out, nil
+	return out, err
 }
 
-// pageFile returns the contents that docs/operating.md shows of a file: the lines after its
-// name, to the next name or the end of the block.
+func blocksOf(page, heading, lang string) ([]pages.Block, error) {
+	p, err := pages.Read(root + page)
+	if err != nil {
+		return nil, err
+	}
+	return p.Under(heading, lang)
+}
+
+// pageFile returns the contents that docs/operating.md shows of a file.
 func pageFile(path string) (string, error) {
-	b, err := os.ReadFile(root + "docs/operating.md")
+	p, err := pages.Read(root + operatingPage)
 	if err != nil {
 		return "", err
 	}
-	_, rest, ok := strings.Cut(string(b), "\n    # "+path+"\n")
-	if !ok {
-		return "", fmt.Errorf("docs/operating.md does not show %s", path)
-	}
-	var out strings.Builder
-	for line := range strings.Lines(rest) {
-		line, indented := strings.CutPrefix(line, "    ")
-		if !indented || strings.HasPrefix(line, "# /") {
-			break
-		}
-		out.WriteString(line)
-	}
-	return out.String(), nil
+	return p.File(path)
 }
 
 // TestDocumentsAreFollowed: the commands and files that the checks take from the documents

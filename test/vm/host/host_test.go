@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package host builds a virtual machine, boots it with a software TPM, installs the package in
-// it, and checks the agent from outside: `make test-vm`. Every check is a subtest.
+// it, and checks the agent from outside: `make test-vm`. Every check is a subtest. `make
+// test-walks` types the documents into such a machine.
 package host
 
 import (
@@ -41,7 +42,7 @@ type check struct {
 
 // chosen returns the checks to run: those that were asked for, and those before the last of
 // them that other checks need.
-func chosen(asked *regexp.Regexp) map[string]bool {
+func chosen(checks []check, asked *regexp.Regexp) map[string]bool {
 	out := map[string]bool{}
 	for i := len(checks) - 1; i >= 0; i-- {
 		c := checks[i]
@@ -56,12 +57,24 @@ func TestMachine(t *testing.T) {
 	if *workFolder == "" {
 		t.Skip("needs a virtual machine: run `make test-vm`")
 	}
+	onMachine(t, checks)
+}
+
+func TestWalks(t *testing.T) {
+	if *workFolder == "" {
+		t.Skip("needs a virtual machine: run `make test-walks`")
+	}
+	onMachine(t, walks)
+}
+
+// onMachine makes a machine, and runs checks on it in their order.
+func onMachine(t *testing.T, checks []check) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The limit includes the time before this program started.
 	ctx, cancel := context.WithDeadlineCause(ctx, time.Unix(*begin, 0).Add(*limit), fmt.Errorf("the limit of %v is over", *limit))
 	defer cancel()
-	run := chosen(regexp.MustCompile(*only))
+	run := chosen(checks, regexp.MustCompile(*only))
 	if len(run) == 0 {
 		t.Fatalf("no check matches %q", *only)
 	}

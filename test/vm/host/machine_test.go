@@ -52,7 +52,7 @@ func newMachine(work, image string) (*machine, error) {
 	}
 	for _, c := range [][]string{
 		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
-		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "128M"},
+		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "160M"},
 		{"cp", firmwareVariables, m.variables()},
 	} {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
