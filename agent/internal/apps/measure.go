@@ -178,7 +178,7 @@ func (a *Apps) conclude(ctx context.Context, x *app, f finding) (bool, error) {
 	case event.Same != nil:
 		a.log.Info("app is as before", "app", x.name, "carried", event.Same.Carried, "reason", event.Same.Reason, "record", number)
 	default:
-		a.log.Info("app is measured", "app", x.name, "digest", app.Digest, "files", len(f.Manifest), "record", number)
+		a.log.Info("app is measured", "app", x.name, "digest", app.Digest.String(), "files", len(f.Manifest), "record", number)
 	}
 	return true, f.err
 }

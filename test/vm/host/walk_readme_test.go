@@ -6,6 +6,9 @@ import (
 	"github.com/cvm-agentd/agentd/test/pages"
 )
 
+// mounted mounts the packages, once.
+const mounted = "mkdir -p /packages && { mountpoint -q /packages || mount -o ro /dev/vdb /packages; }"
+
 // engineerSteps are those of an engineer who looks at the simulator.
 var engineerSteps = []step{
 	{page: readmePage, line: "make build", not: "it is compared with what the page prints: see walkEngineer"},
@@ -15,7 +18,7 @@ var engineerSteps = []step{
 // walkEngineer runs the session with the simulator, with the programs that the host has built,
 // and compares what it prints.
 func (s *session) walkEngineer() {
-	s.run(`mkdir -p /root/session/bin && cp /packages/bin/* /root/session/bin/`)
+	s.run(mounted + " && mkdir -p /root/session/bin && cp /packages/bin/* /root/session/bin/")
 	s.stand("build")
 	p, err := pages.Read(root + readmePage)
 	s.must(err)
@@ -54,7 +57,7 @@ journalctl -u billing -o cat --no-pager | grep "billing measured"`},
 
 // walkInstall installs the packages as the README says, where a service runs already.
 func (s *session) walkInstall() {
-	s.run("systemctl enable --now billing.service && mkdir -p /root/session/dist && ln -sf /packages/old/* /root/session/dist/")
+	s.run(mounted + " && systemctl enable --now billing.service && mkdir -p /root/session/dist && ln -sf /packages/old/* /root/session/dist/")
 	s.stand("package")
 	s.walk(installSteps)
 }

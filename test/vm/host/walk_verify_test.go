@@ -38,7 +38,7 @@ var example = []string{
 
 // walkReader installs agentctl alone, and goes from an evidence file to a verdict.
 func (s *session) walkReader() {
-	s.run("mkdir -p /packages && mount -o ro /dev/vdb /packages && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old/agentctl_*.deb && ! getent passwd agentd && mkdir -p /root/session")
+	s.run(mounted + " && DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/old/agentctl_*.deb && ! getent passwd agentd && mkdir -p /root/session")
 	session, err := pages.Session(root + verifyPage)
 	s.must(err)
 	lines, found := strings.CutPrefix(session, "make build\nexport PATH=$PWD/bin:$PATH\n")
