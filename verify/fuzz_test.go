@@ -23,6 +23,7 @@ func FuzzEvidence(f *testing.F) {
 	bound.Report.NoCertificates = true
 	anchored(bound)
 	f.Add(bound.Encode(f))
+	f.Add(evidencetest.NewSVSM().Encode(f))
 	o := baseOptions(f)
 	o.Nonce, o.AcceptReplay = nil, true
 	o.Policy = mustPolicy(f, makePolicy(anchoredPolicy, app("billing", "", "billing 1")))

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
@@ -18,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	double "github.com/cvm-agentd/agentd/internal/platform/soft/svsm"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
+	"github.com/cvm-agentd/agentd/internal/platform/svsm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -82,6 +85,27 @@ func TestSVSM(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSVSMSpacing: requests to the SVSM of a real machine are two seconds apart, whatever the
+// configuration says.
+func TestSVSMSpacing(t *testing.T) {
+	if got := Linux("", "").SVSMSpacing; got != svsm.MinSpacing {
+		t.Fatalf("%v, want %v", got, svsm.MinSpacing)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := above(t, nil)
+		d.OwnAK, d.SVSMSpacing = true, svsm.MinSpacing
+		begin := time.Now()
+		p, _, err := d.Open(platform.SVSM, snp.Options{Spacing: time.Millisecond})(t.Context(), notUp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if _, err := p.Report(t.Context(), platform.Fixed([64]byte{})); err != nil || time.Since(begin) < svsm.MinSpacing {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+	})
 }
 
 // TestSVSMNotYet: until the TPM is up nothing is asked, and no weaker way is taken.
