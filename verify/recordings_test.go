@@ -425,3 +425,45 @@ func keyInBlob(t *testing.T, blob []byte) []byte {
 	}
 	return der
 }
+
+// TestRecordedBlobs: the blobs of Azure as reports of their own kind, in the room that judges
+// evidence of such a machine. Each gets the verdict that verdicts.tsv has for the report in it.
+func TestRecordedBlobs(t *testing.T) {
+	seen := 0
+	for _, v := range recordingRows(t) {
+		if v["offset"] == "0" {
+			continue
+		}
+		seen++
+		t.Run(v["id"], func(t *testing.T) {
+			r := RawReport{Kind: evidence.ReportParavisor, Report: vectors.Read(t, v["report_file"])}
+			var leaf *snp.EndorsementKey
+			r.Certificates, leaf = certificatesOf(t, v["leaf_cert"])
+			at := leaf.Certificate.NotBefore.Add(time.Hour)
+			a, err := appraiseReport(r, recordingOptions(t, "binding = \"none\"\n", at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := failedIDs(a), v.failures(t); !sameIDs(got, want) {
+				t.Errorf("failed are %v, want %v\n%s", got, want, explain(a))
+			}
+			for _, id := range []CheckID{ParavisorDecode, ParavisorKey, BindingRuntimeData} {
+				if a.Check(id).Verdict != Pass {
+					t.Errorf("%s: %s", id, a.Check(id).Sentence)
+				}
+			}
+			r.Report[len(r.Report)-1] = 1 // what fills the index up is zeros
+			if a, err = appraiseReport(r, recordingOptions(t, "binding = \"none\"\n", at)); err != nil || a.Check(ParavisorDecode).Verdict != Fail {
+				t.Errorf("with another byte at the end: %v", err)
+			}
+		})
+	}
+	if seen < 5 {
+		t.Errorf("only %d rows are blobs", seen)
+	}
+	tdx := RawReport{Kind: evidence.ReportParavisor, Report: vectors.Read(t, "kinvolk_azure-cvm-tooling/hcl-report-tdx.bin")}
+	a, err := appraiseReport(tdx, recordingOptions(t, "binding = \"none\"\n", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)))
+	if err != nil || a.Check(ParavisorDecode).Verdict != Fail || a.Verdict != Fail {
+		t.Errorf("TDX: %v", err)
+	}
+}

@@ -20,12 +20,28 @@ import (
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
-// aboveSVSM starts a machine with an SVSM, under the root of the others, and asks it.
+// aboveSVSM starts a machine with an SVSM, and asks it.
 func aboveSVSM(t *testing.T, args ...string) *guest {
+	t.Helper()
+	return ofKind(t, "svsm", args...)
+}
+
+// ofKind starts a machine of that kind, and asks it.
+func ofKind(t *testing.T, kind string, args ...string) *guest {
+	t.Helper()
+	g := &guest{Machine: start(t, kind, args...)}
+	if err := g.ask(t.Context(), "of kind "+kind); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// start starts a machine of that kind, under the root of the others.
+func start(t *testing.T, kind string, args ...string) *simulated.Machine {
 	t.Helper()
 	need(t)
 	m, err := simulated.Start(shared.commands, t.TempDir(), filepath.Join(filepath.Dir(shared.roots), "authority"),
-		append([]string{"--product", "genoa", "--machine", "svsm"}, args...)...)
+		append([]string{"--product", "genoa", "--machine", kind}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +50,7 @@ func aboveSVSM(t *testing.T, args ...string) *guest {
 			t.Error(err)
 		}
 	})
-	g := &guest{Machine: m}
-	if err := g.ask(t.Context(), "above an SVSM"); err != nil {
-		t.Fatal(err)
-	}
-	return g
+	return m
 }
 
 // signed returns the bytes of a report over a nonce and a manifest that the firmware of g makes
