@@ -36,7 +36,7 @@ func lookForIndex(what string, indices ...tpm2.TPMHandle) func(context.Context, 
 		if !up {
 			return finding{err: fmt.Errorf("look for %s: the TPM is not up yet: %w", what, platform.ErrNotYet)}
 		}
-		f := finding{says: "the TPM has no " + what}
+		f := finding{says: "the TPM does not have " + what}
 		err := device.Do(ctx, func(t transport.TPM) error {
 			for _, i := range indices {
 				_, err := tpm2.NVReadPublic{NVIndex: i}.Execute(t)

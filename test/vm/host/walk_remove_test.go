@@ -2,6 +2,8 @@
 
 package host
 
+import "github.com/cvm-agentd/agentd/api"
+
 // troubleSteps are those of an operator who looks for a fault.
 var troubleSteps = []step{
 	{page: operatingPage, line: "systemctl status agentd", says: []string{"Status: "}},
@@ -12,7 +14,7 @@ var troubleSteps = []step{
 		before: `cp -p /etc/agentd/config.toml /root/ && printf '[tpm]\ndevise = "/dev/tpm0"\n' >/etc/agentd/config.toml; systemctl restart agentd; true`},
 	{page: operatingPage, line: "systemctl reset-failed agentd.service agentd.socket agentd-admin.socket; systemctl restart agentd",
 		before: "cp -p /root/config.toml /etc/agentd/", after: "agentctl status --wait 1m && systemctl is-active agentd agentd.socket agentd-admin.socket"},
-	{page: operatingPage, line: "systemctl status NAME", with: []string{"NAME", "billing"}, code: 3, says: []string{"hint: "},
+	{page: operatingPage, line: "systemctl status NAME", with: []string{"NAME", "billing"}, code: 3, says: []string{string(api.CodeMeasureFailed)},
 		before: "mv /opt/billing/billing /opt/billing/away; agentctl app reload; systemctl restart billing; true",
 		after:  "mv /opt/billing/away /opt/billing/billing && systemctl reset-failed billing && systemctl restart billing"},
 }
