@@ -24,6 +24,7 @@ var declared = regexp.MustCompile(`(?m)^unit = "([a-z]+)@?[0-9]*\.service"$`)
 // walkDeveloper declares each example of the page, and makes the mistake that it shows.
 func (s *session) walkDeveloper() {
 	s.run("cp -a /etc/agentd/apps.d /root/apps.d && rm /etc/agentd/apps.d/*")
+	defer s.run("rm -rf /etc/agentd/apps.d && mv /root/apps.d /etc/agentd/apps.d && agentctl app reload && agentctl measure --app billing")
 	p, err := pages.Read(root + appsPage)
 	s.must(err)
 	// What the declarations name.
@@ -56,7 +57,7 @@ for lib in ssl crypto; do test -e /usr/lib/x86_64-linux-gnu/lib$lib.so.3; done`)
 	}
 	s.walk(developerSteps)
 	for name := range names {
-		digest := s.run("agentctl policy reference /etc/agentd/apps.d/" + name + ".toml | grep -o '[0-9a-f]\\{64\\}' | head -n 1")
+		digest := s.run("agentctl policy reference /etc/agentd/apps.d/" + name + ".toml | grep '^digests' | grep -o '[0-9a-f]\\{64\\}' | head -n 1")
 		s.want("agentctl app list", strings.TrimSpace(digest))
 	}
 	// The mistake.
@@ -66,5 +67,4 @@ for lib in ssl crypto; do test -e /usr/lib/x86_64-linux-gnu/lib$lib.so.3; done`)
 			s.contains("a mistake", s.run("agentctl app reload 2>&1 || [ $? = 1 ]"), []string{strings.TrimSpace(b.Text)})
 		}
 	}
-	s.run("rm -rf /etc/agentd/apps.d && mv /root/apps.d /etc/agentd/apps.d && agentctl app reload && agentctl measure --app billing")
 }

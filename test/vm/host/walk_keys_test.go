@@ -4,7 +4,7 @@ package host
 
 // Words that the page leaves to the operator.
 const (
-	billingDigest = "$(agentctl app list | sed -n 's/.*digest //p')"
+	billingDigest = "$(agentctl app list | sed -n '/^billing:/,/^[a-z]/s/.*digest //p' | head -n 1)"
 	recipient     = "$(age-keygen -y recovery.txt)"
 	storeKey      = "$(cat store-key.txt)"
 )

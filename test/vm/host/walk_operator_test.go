@@ -25,7 +25,7 @@ var operatorSteps = []step{
 	{page: operatingPage, line: "agentctl app enable billing.service", says: []string{"billing measured: 1 file"}},
 	{page: operatingPage, line: "systemctl restart billing.service",
 		after: `systemctl is-active billing.service agentd-measured.target && systemctl show -p ExecStartPre --value billing | grep "measure --app billing"
-journalctl -u agentd -o cat --no-pager | grep "$(agentctl app list | sed -n 's/.*digest //p')"`},
+journalctl -u agentd -o cat --no-pager | grep "` + billingDigest + `"`},
 	{page: operatingPage, line: "systemctl reload agentd", before: "cp /var/lib/sevguest/test-root.pem /etc/agentd/certs/ask.pem",
 		after: "rm /etc/agentd/certs/ask.pem; systemctl reload agentd"},
 	{page: operatingPage, line: "systemctl edit agentd.service", before: editor,
