@@ -22,6 +22,8 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
   --public-key FILE   a key to name, PEM or DER; "-" reads standard input
   --prove-key FILE    a private key, PEM: name its public key, with a proof that
                       this process has it
+  --signing-key KEY   a signing key of the calling application, as "agentctl sign"
+                      names it: the agent names its public key, with a proof
   --user-data VALUE   at most 4 KiB, like --nonce
   --anchored          accept an earlier report; faster if reports are throttled
   --log MODE          how much of the log: whole (default), none, or the number of a
@@ -33,10 +35,12 @@ Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
   openssl pkey -in tls.key -pubout | agentctl attest --nonce @nonce.bin --public-key -
   agentctl attest --nonce @nonce.bin --prove-key tls.key
+  agentctl attest --nonce @nonce.bin --signing-key tls:ecdsa-p256
 `
 
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
-	var nonce, audience, key, prove, userData, log, out string
+	var nonce, audience, userData, log, out string
+	var named namedKey
 	var anchored, firmwareLog bool
 	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) (err error) {
 		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
@@ -52,29 +56,15 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 				return err
 			}
 		}
-		if key != "" {
-			if r.PublicKey, err = t.readPublicKey(key); err != nil {
-				return err
-			}
-		}
 		if anchored {
 			r.Freshness = evidence.Anchored
 		}
 		if r.Log, r.LogStart, err = parseLog(log); err != nil {
 			return err
 		}
-		ask := s.clientSocket().Evidence
-		if prove != "" {
-			if key != "" {
-				return misuse(errors.New("--prove-key with --public-key: the public key is that of the private one"))
-			}
-			signer, err := t.readPrivateKey(prove)
-			if err != nil {
-				return err
-			}
-			ask = func(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
-				return s.clientSocket().EvidenceWithKey(ctx, r, signer)
-			}
+		ask, err := named.asks(c, t, s, &r)
+		if err != nil {
+			return err
 		}
 		document, err := ask(c.Context(), r)
 		if err != nil {
@@ -85,12 +75,43 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&nonce, "nonce", "", "")
 	f.StringVar(&audience, "audience", "", "")
-	f.StringVar(&key, "public-key", "", "")
-	f.StringVar(&prove, "prove-key", "", "")
+	f.StringVar(&named.public, "public-key", "", "")
+	f.StringVar(&named.prove, "prove-key", "", "")
+	f.StringVar(&named.signing, "signing-key", "", "")
 	f.StringVar(&userData, "user-data", "", "")
 	f.BoolVar(&anchored, "anchored", false, "")
 	f.StringVar(&log, "log", "whole", "")
 	f.BoolVar(&firmwareLog, "firmware-log", false, "")
 	f.StringVar(&out, "out", "", "")
 	return c
+}
+
+// namedKey is which key evidence names, by the flags of attest; at most one of them is given.
+type namedKey struct {
+	public, prove string // files
+	signing       string // name of a signing key
+}
+
+// asks returns how to ask for evidence that names the key, and completes r.
+func (k *namedKey) asks(c *cobra.Command, t *terminal, s *sockets, r *api.EvidenceRequest) (ask func(context.Context, api.EvidenceRequest) ([]byte, error), err error) {
+	ask = s.clientSocket().Evidence
+	switch {
+	case k.prove != "" && k.public != "":
+		return nil, misuse(errors.New("--prove-key with --public-key: the public key is that of the private one"))
+	case k.signing != "" && k.public+k.prove != "":
+		return nil, misuse(errors.New("--signing-key with --public-key or --prove-key: evidence names one key"))
+	case k.public != "":
+		r.PublicKey, err = t.readPublicKey(k.public)
+		return ask, err
+	case k.signing != "":
+		name, err := parseKeyName(c, k.signing)
+		r.SigningKey = &name
+		return ask, err
+	case k.prove != "":
+		signer, err := t.readPrivateKey(k.prove)
+		return func(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
+			return s.clientSocket().EvidenceWithKey(ctx, r, signer)
+		}, err
+	}
+	return ask, nil
 }

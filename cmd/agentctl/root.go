@@ -36,6 +36,8 @@ Attestation of this machine and the programs on it.
 
   seal         store a secret of the calling application
   unseal       open it again
+  sign         sign with a key of the calling application, which stays in the agent
+  ssh-agent    offer signing keys to ssh and sshd
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
 
   self         who this process is to the agent
@@ -177,6 +179,8 @@ func newRoot(t *terminal) *cobra.Command {
 		logCommand(t, s),
 		sealCommand(t, s),
 		unsealCommand(t, s),
+		signCommand(t, s),
+		sshAgentCommand(t, s),
 		keyCommand(t, s),
 		selfCommand(t, s),
 		statusCommand(t, s),

@@ -37,6 +37,7 @@ var answers = map[string]reflect.Type{
 	"key authorize":        reflect.TypeFor[api.Contract](),
 	"key lift-digest":      reflect.TypeFor[api.Contract](),
 	"key list":             reflect.TypeFor[api.Store](),
+	"key public":           reflect.TypeFor[api.PublicKey](),
 	"key recipients":       reflect.TypeFor[api.Rewritten](),
 	"key recover":          reflect.TypeFor[api.Rewritten](),
 	"key replace-ak":       reflect.TypeFor[api.Replaced](),
@@ -61,6 +62,7 @@ var answers = map[string]reflect.Type{
 	"seal --what-if":       reflect.TypeFor[api.Contract](),
 	"self":                 reflect.TypeFor[api.Self](),
 	"show":                 reflect.TypeFor[shown](),
+	"sign":                 reflect.TypeFor[api.Signed](),
 	"status":               reflect.TypeFor[api.Status](),
 	"verify":               reflect.TypeFor[verify.Appraisal](),
 	"version":              reflect.TypeFor[versions](),
@@ -86,6 +88,7 @@ var otherwise = map[string]string{
 	"policy ek-roots":   "a part of a policy",
 	"policy enrolment":  "a part of a policy",
 	"policy init":       "a policy",
+	"ssh-agent":         "a service for ssh",
 	"unseal":            "the secret, as it is",
 }
 

@@ -79,6 +79,7 @@ var rooms = []string{
 	"internal/config",
 	"internal/kds",
 	"internal/export",
+	"internal/sshagent",
 	"internal/swtpm",
 	"internal/store",
 	"internal/store/tpmroot",
