@@ -114,7 +114,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 	}
 	d.lookAtTPM(ctx)
 	d.lookAtStatus(st)
-	d.lookAtEvidence(ctx, &st.Evidence)
+	d.lookAtEvidence(ctx, &st.Evidence, platform.Machine(st.Platform.Machine))
 	if st.TPM.State == api.StateOK && st.Ledger.Reason != api.ReasonStarting {
 		d.lookAtStart(ctx, c.Measurement.FirmwareLog)
 	}
@@ -265,7 +265,7 @@ func (d *doctor) lookAtLog(st *api.Status) {
 
 // lookAtEvidence asks for evidence once, if the agent says that it can make some, and checks for
 // what a verifier would miss.
-func (d *doctor) lookAtEvidence(ctx context.Context, st *api.EvidenceStatus) {
+func (d *doctor) lookAtEvidence(ctx context.Context, st *api.EvidenceStatus, is platform.Machine) {
 	if !st.Ready {
 		d.bad("evidence", st.Code.Info().Hint, "%s: %s", cmp.Or(string(st.Code), "not ready"), st.Reason)
 		d.follows("evidence", d.causesOf(st.Code)...)
@@ -293,6 +293,7 @@ func (d *doctor) lookAtEvidence(ctx context.Context, st *api.EvidenceStatus) {
 	} else {
 		d.good("certificates", "evidence has %d", len(e.Certificates))
 	}
+	d.lookAtCloud(is, e)
 	d.lookAtFirmwareLog(e.FirmwareLog)
 }
 

@@ -79,6 +79,11 @@ func googleTemplate(t transport.TPM, index tpm2.TPMHandle, choice AKChoice, auth
 	if err != nil {
 		return nil, err
 	}
+	return parseTemplate(b, choice)
+}
+
+// parseTemplate parses a template of the algorithm that choice names.
+func parseTemplate(b []byte, choice AKChoice) (*tpm2.TPMTPublic, error) {
 	template, err := tpm2.Unmarshal[tpm2.TPMTPublic](b)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %d bytes are not a TPMT_PUBLIC: %w", ErrGoogle, len(b), err)
