@@ -127,7 +127,7 @@ func TestGoogleAKCertificate(t *testing.T) {
 	authority, _ := googleCertificate(t, tlv(0x30), func(c *x509.Certificate) { c.IsCA = true })
 	critical, _ := googleCertificate(t, tlv(0x30), func(c *x509.Certificate) { c.ExtraExtensions[0].Critical = true })
 	other, _ := googleCertificate(t, tlv(0x30), func(c *x509.Certificate) { c.ExtraExtensions = nil })
-	large := append(bytes.Clone(der), make([]byte, 16<<10)...)
+	large, _ := googleCertificate(t, make([]byte, 16<<10), nil)
 	if all := keys.GoogleAKCertificates([][]byte{authority, other, large, nil}); len(all) != 0 {
 		t.Errorf("%d certificates of no machine", len(all))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 )
 
@@ -97,6 +98,22 @@ func TestGoogleCertificateOfTheVerifier(t *testing.T) {
 	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass || a.AKOrigin != AKCertified {
 		t.Fatalf("%v, AK %s\n%s", err, a.AKOrigin, explain(a))
+	}
+}
+
+// TestGoogleOfABareReport: a bare report comes with no attestation key, and is refused for that.
+func TestGoogleOfABareReport(t *testing.T) {
+	report := evidencetest.New().Build(t)
+	o := baseOptions(t)
+	o.AcceptReplay, o.Nonce = true, nil
+	o.Policy = mustPolicy(t, makePolicy("binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"", onGoogle("")))
+	r := RawReport{Kind: evidence.ReportSNP, Report: report.Report.Bytes}
+	for _, c := range report.Certificates {
+		r.Certificates = append(r.Certificates, c)
+	}
+	a, err := appraiseReport(r, o)
+	if ids := failedIDs(a); err != nil || len(ids) != 1 || ids[0] != PolicyGCPCertificate {
+		t.Errorf("failed are %v, %v\n%s", ids, err, explain(a))
 	}
 }
 

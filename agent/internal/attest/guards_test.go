@@ -118,3 +118,18 @@ func TestSaltsDiffer(t *testing.T) {
 		seen[string(s.Salt)] = true
 	}
 }
+
+// The certificate of the AK is in evidence even if the host fills the rest of the room.
+func TestCertificateOfTheAK(t *testing.T) {
+	r := newRig(t, nil)
+	r.tpm.certificate = []byte("certificate of the AK")
+	all := make([][]byte, evidence.MaxCertificates)
+	for i := range all {
+		all[i] = []byte{byte(i), 1}
+	}
+	r.platform.answer(func(p *platform.Report) { p.Certificates = all })
+	e := r.ask(t, request(1, evidence.Fresh))
+	if len(e.Certificates) != evidence.MaxCertificates || string(e.Certificates[0]) != "certificate of the AK" {
+		t.Errorf("%d certificates, the first %q", len(e.Certificates), e.Certificates[0])
+	}
+}
