@@ -173,6 +173,8 @@ func (m *machine) filled(t *testing.T, kind string) []string {
 	switch kind {
 	case "gcp":
 		return append(launch, `projects = ["my-project"]`, "projects = [\"simulated-project\"]\n"+m.googleRoot(t))
+	case "azure":
+		return launch
 	case "aws":
 		return append(launch, "CN=cc-us-east-2.amazonaws.com", "CN=cc-simulated.amazonaws.com")
 	}
@@ -189,6 +191,7 @@ func TestMachines(t *testing.T) {
 		origin  verify.AKOrigin
 	}{
 		{"aws", verify.BindingGuestAsserted, verify.AKNone},
+		{"azure", verify.BindingParavisor, verify.AKNone},
 		{"gcp", verify.BindingGuestAsserted, verify.AKCertified},
 		{"qemu", verify.BindingGuestAsserted, verify.AKNone},
 		{"svsm", verify.BindingSVSM, verify.AKNone},
