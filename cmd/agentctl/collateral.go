@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -30,6 +33,7 @@ Examples:
 `
 
 const collateralFetchUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
+       agentctl collateral fetch --dir DIR --azure
 
 Fetch from AMD's key distribution service what a verifier needs: the certificate
 of the chip's key, its issuers, and the revocation list of the root. DIR keeps
@@ -40,13 +44,18 @@ The command asks for each file once. If the service answers 429 (it allows about
 one certificate in ten seconds), the command ends and says how long to wait. It
 keeps what it has fetched.
 
+With --azure, on a machine of Azure: fetch the certificates of its processor from
+the metadata service of Azure into DIR/azure.pem. With --dir /etc/agentd/certs the
+agent adds them to evidence, after "systemctl reload agentd".
+
   --dir DIR              the cache folder, created if it is missing; required
   --snp-report FILE      fetch for a bare report; may be repeated
   --azure-hcl FILE       fetch for a paravisor's report; may be repeated
   --product NAME         milan, genoa or turin, for reports before version 3, which
                          do not name it
   --timeout DURATION     for each request (default 20s)
-  --kds URL              ask another service (default https://kdsintf.amd.com)
+  --kds URL              ask another service (default https://kdsintf.amd.com; with
+                         --azure http://169.254.169.254)
   --json                 list the files as JSON
 
 Exit codes: 0 everything is available, 1 misuse, 2 the report cannot be read,
@@ -65,6 +74,7 @@ type fetchFlags struct {
 	dir, product, kds string
 	reports, hcls     []string
 	timeout           time.Duration
+	azure             bool
 }
 
 func collateralFetchCommand(t *terminal) *cobra.Command {
@@ -73,6 +83,10 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 		switch {
 		case f.dir == "":
 			return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
+		case f.azure && len(args)+len(f.reports)+len(f.hcls) > 0:
+			return misuse(errors.New("--azure fetches for this machine: leave the reports out")).withHint(helpHint(c))
+		case f.azure:
+			return t.fetchAzure(c, &f)
 		case len(args)+len(f.reports)+len(f.hcls) == 0:
 			return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
 		case f.timeout <= 0:
@@ -90,6 +104,7 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 	})
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "")
+	flags.BoolVar(&f.azure, "azure", false, "")
 	flags.StringVar(&f.product, "product", "", "")
 	flags.StringVar(&f.kds, "kds", kds.Base, "")
 	flags.StringArrayVar(&f.reports, "snp-report", nil, "")
@@ -188,6 +203,33 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 	if t.json {
 		return t.writeJSON(fetched{done})
 	}
+	return nil
+}
+
+// fetchAzure fetches the certificates of this machine from the metadata service of Azure.
+func (t *terminal) fetchAzure(c *cobra.Command, f *fetchFlags) error {
+	client := &kds.Client{Timeout: f.timeout}
+	if c.Flags().Changed("kds") {
+		client.Base = f.kds
+	}
+	if f.timeout <= 0 {
+		return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
+	}
+	b, err := client.Azure(c.Context())
+	if err != nil {
+		return (&exitError{code: int(verify.ClassCollateral), err: err}).withHint("only a confidential machine of Azure reaches that service")
+	}
+	name := filepath.Join(f.dir, "azure.pem")
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(name, b, 0o644); err != nil {
+		return err
+	}
+	if t.json {
+		return t.writeJSON(fetched{[]kds.Fetched{{File: name}}})
+	}
+	fmt.Fprintf(t.out, "fetched  %s\n", clean(name))
 	return nil
 }
 

@@ -35,6 +35,8 @@ type Client struct {
 	Base    string        // address; if empty, [Base]
 	Timeout time.Duration // time for one request; if 0, DefaultTimeout
 	HTTP    *http.Client  // if nil, a client that follows no redirect
+
+	header http.Header // of each request
 }
 
 // A ThrottledError is the answer 429. Wait for RetryAfter before the next request.
@@ -174,6 +176,7 @@ func (c *Client) get(ctx context.Context, path string, limit int64, parse func([
 	if err != nil {
 		return nil, err
 	}
+	req.Header = c.header.Clone()
 	resp, err := client.Do(req)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
