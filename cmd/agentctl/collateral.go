@@ -49,6 +49,7 @@ the metadata service of Azure into DIR/azure.pem. With --dir /etc/agentd/certs t
 agent adds them to evidence, after "systemctl reload agentd".
 
   --dir DIR              the cache folder, created if it is missing; required
+  --azure                fetch the certificates of this machine from Azure
   --snp-report FILE      fetch for a bare report; may be repeated
   --azure-hcl FILE       fetch for a paravisor's report; may be repeated
   --product NAME         milan, genoa or turin, for reports before version 3, which

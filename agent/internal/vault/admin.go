@@ -175,7 +175,7 @@ func (a Admin) Probe(ctx context.Context) (api.Probed, error) {
 		return api.Probed{}, err
 	}
 	if keys == nil {
-		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", Text: "the firmware of this machine derives no keys; the TPM alone protects sealed blobs, as configured"}}}, nil
+		return api.Probed{Findings: []api.ProbeFinding{{Name: "derives", OK: true, Text: "the platform of this machine derives no keys: sealed blobs rest on the TPM alone, on no chip and no launch measurement, as keys.without_derived_keys accepts"}}}, nil
 	}
 	found, err := platform.Probe(ctx, keys)
 	if err != nil {
