@@ -9,7 +9,7 @@ var troubleSteps = []step{
 	{page: operatingPage, line: "systemctl status agentd", says: []string{"Status: "}},
 	{page: operatingPage, line: "agentctl status"},
 	{page: operatingPage, line: "agentctl doctor", says: []string{"Verdict: "}},
-	{page: operatingPage, line: "journalctl -u agentd -p warning", says: []string{"agentd["}},
+	{page: operatingPage, line: "journalctl -u agentd -p warning"},
 	{page: operatingPage, line: "agentd --check", says: []string{"/etc/agentd/config.toml:", "devise"}, code: 78,
 		before: `cp -p /etc/agentd/config.toml /root/ && printf '[tpm]\ndevise = "/dev/tpm0"\n' >/etc/agentd/config.toml; systemctl restart agentd; true`},
 	{page: operatingPage, line: "systemctl reset-failed agentd.service agentd.socket agentd-admin.socket; systemctl restart agentd",
