@@ -44,7 +44,7 @@ func median(b *testing.B, n int, f func() error) time.Duration {
 	return took[n/2]
 }
 
-// BenchmarkKeys measures derive and unseal with warm roots, one request after the other, as
+// BenchmarkKeys measures derive, sign and unseal with warm roots, one request after the other, as
 // multiples of the time of a plain status request (medians).
 func BenchmarkKeys(b *testing.B) {
 	commands, done, err := simulated.Commands()
@@ -77,6 +77,12 @@ func BenchmarkKeys(b *testing.B) {
 		b.Fatal(err)
 	}
 	status := func() error { _, err := c.Status(b.Context()); return err }
+	sign := func(a api.SigningAlgorithm) func() error {
+		return func() error {
+			_, err := c.Sign(b.Context(), api.SignRequest{Label: "host", Algorithm: a, Message: secret[:64]})
+			return err
+		}
+	}
 	for _, x := range []struct {
 		name string
 		ask  func() error
@@ -85,6 +91,9 @@ func BenchmarkKeys(b *testing.B) {
 			_, err := c.Derive(b.Context(), api.DeriveRequest{Label: "disk", Length: 32})
 			return err
 		}},
+		{"sign ed25519", sign(api.SignEd25519)},
+		{"sign ecdsa-p256", sign(api.SignP256)},
+		{"sign ecdsa-p384", sign(api.SignP384)},
 		{"unseal", func() error {
 			_, err := c.Unseal(b.Context(), api.UnsealRequest{Name: "token"})
 			return err

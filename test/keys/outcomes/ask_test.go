@@ -131,5 +131,27 @@ func (b *bed) opens(r reply, c caller) error {
 	if d := b.try(c, "", "key", "derive", "--label", "disk", "--length", "32"); d.exit != 0 || !bytes.Equal(d.out, shared.derived) {
 		return fmt.Errorf("another secret is derived, %v", d)
 	}
+	if key := b.signingKey(c); key != "the same" {
+		return fmt.Errorf("the signing key is %s", key)
+	}
 	return nil
+}
+
+// signingKey says what the app of c has in the place of billing's key of the first day: the same
+// key, one of its own as another app, or the code of a refusal. It is never another key of billing.
+func (b *bed) signingKey(c caller) string {
+	b.t.Helper()
+	r := b.try(c, "", "key", "public", "--key", "host:ecdsa-p256:1")
+	same := bytes.Equal(r.out, shared.public)
+	switch {
+	case r.exit != 0 && r.code != "":
+		return "`" + r.code + "`"
+	case r.exit == 0 && same == (c.unit == billing.unit):
+		if same {
+			return "the same"
+		}
+		return "its own"
+	}
+	b.t.Errorf("the signing key of %s: %q, %v", c.unit, r.out, r)
+	return ""
 }

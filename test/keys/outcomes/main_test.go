@@ -24,6 +24,7 @@ var shared struct {
 	machine  string // the machine, switched off
 	foretold map[string]api.ContractChange
 	derived  []byte // by billing, label "disk", 32 bytes
+	public   []byte // half of the signing key that billing had on the first day
 
 	recipient, storeKey string // of the machine; root keeps them with the right identity
 }
@@ -104,6 +105,7 @@ func (b *bed) first() error {
 	for _, args := range [][]string{
 		{"seal", "--name", "token", "--associated-data", inShared(associatedFile), "-"},
 		{"key", "derive", "--label", "disk", "--length", "32"},
+		{"key", "public", "--key", "host:ecdsa-p256"},
 		{"key", "show", "billing", "token", "--json"},
 		{"key", "store-key"},
 	} {
@@ -114,6 +116,8 @@ func (b *bed) first() error {
 		switch args[1] {
 		case "derive":
 			shared.derived = r.out
+		case "public":
+			shared.public = r.out
 		case "store-key":
 			shared.storeKey = strings.TrimSpace(string(r.out))
 		case "show":

@@ -45,15 +45,14 @@ func outcomes() []outcome {
 // TestOutcomes does every row to a machine of its own and writes the table (cases 67 to
 // 72): the real commands, a real software TPM, and whatever the row does to them.
 func TestOutcomes(t *testing.T) {
-	rows := []string{"| what happens | the app gets | code | exit | names | then |", "|---|---|---|---|---|---|"}
+	rows := []string{"| what happens | the app gets | code | exit | names | its signing key | then |", "|---|---|---|---|---|---|---|"}
 	all := outcomes()
 	for _, o := range all {
 		t.Run(o.what, func(t *testing.T) {
 			if o.root && os.Geteuid() != 0 {
 				t.Skip("becomes another user: for root")
 			}
-			run(newBed(t), o)
-			rows = append(rows, o.row())
+			rows = append(rows, o.row(run(newBed(t), o)))
 		})
 	}
 	if len(rows) == len(all)+2 { // not if only some were asked for, or could be run
@@ -61,8 +60,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// run does one row and holds it to what it says.
-func run(b *bed, o outcome) {
+// run does one row and holds it to what it says. It returns what became of the signing key.
+func run(b *bed, o outcome) (key string) {
 	b.t.Helper()
 	who, associated := o.who, o.associated
 	if who == (caller{}) {
@@ -112,8 +111,9 @@ func run(b *bed, o outcome) {
 			b.t.Errorf("the contract foretold %+v", f)
 		}
 	}
+	key = b.signingKey(who)
 	if o.then == nil {
-		return
+		return key
 	}
 	o.then(b)
 	b.on()
@@ -123,10 +123,11 @@ func run(b *bed, o outcome) {
 	if err := b.opens(ask(), who); err != nil {
 		b.t.Errorf("after one more boot: %v", err)
 	}
+	return key
 }
 
-// row is o as a line of the table.
-func (o outcome) row() string {
+// row is o as a line of the table, with what became of the signing key.
+func (o outcome) row(key string) string {
 	result, code, then := "the secret", "", ""
 	if o.code != "" {
 		result, code = "an error", "`"+o.code+"`"
@@ -134,7 +135,7 @@ func (o outcome) row() string {
 	if o.after != "" {
 		then = o.after + ": opens"
 	}
-	return fmt.Sprintf("| %s | %s | %s | %d | %s | %s |", o.what, result, code, o.exit, o.field, then)
+	return fmt.Sprintf("| %s | %s | %s | %d | %s | %s | %s |", o.what, result, code, o.exit, o.field, key, then)
 }
 
 // recovered recovers with the right identity, after a wrong one was refused.
