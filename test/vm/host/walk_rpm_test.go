@@ -21,7 +21,7 @@ const rpmbuilt = `rpmbuilt() {
 // the others of a distribution provide. Everything else is as on a machine of rpm.
 func (s *session) walkRPM() {
 	s.run(rpmbuilt + `rpmbuilt distribution 1 'Provides: systemd = 257\nProvides: /bin/sh\n%description\nd\n%files\n'
-dnf install -y --setopt=reposdir=/nonexistent /root/rpmbuild/RPMS/noarch/distribution-1-1.noarch.rpm`)
+printf '[main]\ngpgcheck=0\nreposdir=/nonexistent\n' >/etc/dnf/dnf.conf && dnf install -y /root/rpmbuild/RPMS/noarch/distribution-1-1.noarch.rpm`)
 	dnf := "dnf --setopt=reposdir=/nonexistent --setopt=gpgcheck=0 -y "
 	s.run(dnf + "install /packages/old/agentctl-*.rpm /packages/old/agentd-*.rpm 2>&1")
 	// The preset enables them, and nothing is started.

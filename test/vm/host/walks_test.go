@@ -62,6 +62,7 @@ var elsewhere = []step{
 	{page: operatingPage, line: "make bench", not: "figures of an emulated processor say nothing"},
 	{page: operatingPage, line: "modprobe sev-guest", not: "there is no such processor"},
 	{page: verifyPage, line: "agentctl verify --policy azure.toml --nonce @challenge --azure-hcl hcl.bin --quote quote.msg --signature quote.sig --pcrs pcrs.bin --firmware-log firmware.log --certificate vcek.pem", not: "it needs what a paravisor recorded: test/scripts has that"},
+	{page: appsPage, line: "agentctl key public --key host:ed25519:1 --ssh", not: "the image has no SSH server"},
 	{page: appsPage, line: "agentctl policy reference --root DIR DECLARATION", not: "the walk types it for each declaration of the page"},
 }
 
@@ -112,7 +113,7 @@ func mention(line string) bool {
 var mentions = []string{
 	"agentctl verify", "agentctl verify --verbose", "agentctl policy explain", "agentctl app add", "agentctl app enable", "agentctl seal",
 	"agentctl key derive", "agentctl key withdraw", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
-	"systemctl restart", "dnf remove agentd", "tpm2_quote -o",
+	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
 }
 
 // typed types a command, agrees if it is asked, and checks what it says.
