@@ -360,7 +360,7 @@ func documentedOutcomes(t *testing.T) map[string]documentedOutcome {
 	out := map[string]documentedOutcome{}
 	for line := range strings.Lines(documentedPart(t, "outcomes")) {
 		cells := strings.Split(line, " | ")
-		if len(cells) != 6 {
+		if len(cells) != 7 {
 			continue // the line under the titles
 		}
 		out[strings.TrimPrefix(cells[0], "| ")] = documentedOutcome{api.Code(strings.Trim(cells[2], " `")), strings.TrimSpace(cells[4])}
