@@ -283,6 +283,9 @@ func TestLengths(t *testing.T) {
 		if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
 			t.Errorf("length %d: %x, %v", n, got, err)
 		}
+		if !b.says(fmt.Sprintf("a message of %d bytes is announced", n)) {
+			t.Errorf("length %d: it waited for the message", n)
+		}
 	}
 }
 
