@@ -94,7 +94,7 @@ func misnamed(args []string) error {
 
 // unknown refuses the name of a command, and suggests a similar one.
 func unknown(c *cobra.Command, name string) error {
-	c.SuggestionsMinimumDistance = max(1, min(2, len(name)/3)) // letters that differ
+	c.SuggestionsMinimumDistance = max(1, min(2, len(name)/2)) // letters that differ: two that are swapped are two
 	hint := helpHint(c)
 	if near := c.SuggestionsFor(name); len(near) > 0 {
 		hint = fmt.Sprintf("did you mean `%s %s`? `%s --help` lists all", c.CommandPath(), near[0], c.CommandPath())

@@ -117,6 +117,24 @@ func TestContentBetween(t *testing.T) {
 	}
 }
 
+// TestFirstReadingIsWatched: one rename right after the first reading of an app is as good as a
+// later one.
+func TestFirstReadingIsWatched(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Debounce = time.Hour })
+	w.run()
+	w.declare("app", list("files", w.write("bin/main", "v1", 0o755)))
+	w.reload()
+	w.eventually("the app was measured", func() bool { return w.app("app").Measured })
+	n := len(w.log.all())
+	w.replace("bin/main", "v2")
+	if _, err := w.Measure(t.Context(), "app"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.since(n); len(got) != 1 || got[0] != "app app" {
+		t.Errorf("the log says %q", got)
+	}
+}
+
 // TestReplacedByOthers: one rename is not a proof if another user than root can rename or write files
 // there: the kernel tells of two renames right after one another as of one.
 func TestReplacedByOthers(t *testing.T) {

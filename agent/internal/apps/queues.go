@@ -22,7 +22,7 @@ type queues struct {
 	limit  int // of own queues
 
 	mu    sync.Mutex // guards all below; held before that of a follower
-	open  func() (Watcher, error)
+	make  func() (Watcher, error)
 	watch func(app string, f *follower, w Watcher) (stop func()) // nil if nothing watches
 	own   map[string]*follower
 	stops map[string]func()
@@ -44,7 +44,7 @@ func (a *Apps) startQueues(ctx context.Context, w Watcher, err error) {
 	}
 	q.stops, q.names, q.watch = make(map[string]func()), make(map[string]bool), nil
 	if w != nil {
-		q.open = a.config.NewWatcher
+		q.make = a.config.NewWatcher
 		q.tell = func(app string, err error) {
 			a.log.Warn("app shares its queue of events with others: one that overflows it ends the coverage of all of them", "app", app, "error", err)
 		}
@@ -98,7 +98,7 @@ func (q *queues) queue() (Watcher, error) {
 	if len(q.own) >= q.limit {
 		return nil, fmt.Errorf("the agent opens at most %d", q.limit)
 	}
-	w, err := q.open()
+	w, err := q.make()
 	if errors.Is(err, unix.EMFILE) {
 		err = fmt.Errorf("%w: raise fs.inotify.max_user_instances", err)
 	}
@@ -121,6 +121,14 @@ func (q *queues) failed(app string, f *follower) {
 	if q.own[app] == f {
 		q.end(app)
 	}
+}
+
+// open gives an app its queue before its first reading, and returns what works does.
+func (q *queues) open(app string) uint64 {
+	q.mu.Lock()
+	f := q.of(app)
+	q.mu.Unlock()
+	return f.works(app)
 }
 
 // begin begins a sighting of an app.

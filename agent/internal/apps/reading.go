@@ -171,7 +171,7 @@ func (a *Apps) find(x *app, r *reading) finding {
 	a.mu.Lock()
 	r.interrupt = cancel
 	d, refused, removed := x.declaration, x.refused, x.removed
-	f := finding{declaration: d, cached: !r.fresh && x.cover.open, events: x.events, generation: a.follow.works(x.name)}
+	f := finding{declaration: d, cached: !r.fresh && x.cover.open, events: x.events}
 	hung := a.stuckOn(x)
 	a.mu.Unlock()
 	switch {
@@ -183,6 +183,7 @@ func (a *Apps) find(x *app, r *reading) finding {
 		f.err = hung
 		return f
 	}
+	f.generation = a.follow.open(x.name)
 	end := time.Now().Add(a.config.Timeout)
 	for attempt := 1; ; attempt++ {
 		p := manifest.NewProgress()
