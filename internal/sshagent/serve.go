@@ -87,6 +87,7 @@ func (a *Agent) Serve(ctx context.Context, l *net.UnixListener) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer l.Close() // and wait until the socket's file is removed
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	places := make(chan struct{}, maxConnections)
 	for {

@@ -46,7 +46,10 @@ func TestParts(t *testing.T) {
 			t.Errorf("%d bytes: %d bytes read, length %d, %v", size, len(b), got.ContentLength, err)
 		}
 	}
-	if n := r.shares[Client].conns.counted; n != 1 {
+	conns := r.shares[Client].conns
+	conns.mu.Lock()
+	defer conns.mu.Unlock()
+	if n := conns.counted; n != 1 {
 		t.Errorf("%d connections, want 1 for all", n)
 	}
 }
