@@ -159,14 +159,19 @@ func (j job) briefly(ctx context.Context, processors *turn.Queue) (any, error) {
 	if !j.brief {
 		return j.run(ctx)
 	}
+	return briefly(ctx, processors, j.run)
+}
+
+// briefly runs f in a turn of the processors, until it waits.
+func briefly[T any](ctx context.Context, processors *turn.Queue, f func(context.Context) (T, error)) (out T, err error) {
 	leave, err := processors.Enter(ctx, 1)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	leave = sync.OnceFunc(leave)
 	defer leave()
 	defer time.AfterFunc(briefTurn, leave).Stop()
-	return j.run(turn.Idle(ctx, leave))
+	return f(turn.Idle(ctx, leave))
 }
 
 // encode returns the answer v in JSON.
