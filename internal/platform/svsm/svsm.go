@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
@@ -51,13 +53,15 @@ var _ platform.Platform = (*Device)(nil)
 
 // New returns the platform over d, which it closes. It asks the SVSM for its manifest: for one of
 // version 1 first, which is of use only if the TPM has the attestation key in it, since evidence
-// with another key would be refused. A nil has asks for version 0 alone.
+// with another key would be refused. What an SVSM answers that does not know the version leads to
+// version 0, and no other error does: the agent would make a key of its own, which verifiers know
+// only if it is enrolled. A nil has asks for version 0 alone.
 func New(ctx context.Context, d *snp.Device, has Has) (*Device, error) {
 	s := &Device{Device: d}
 	if has != nil {
 		m, err := s.look(ctx, 1)
 		switch {
-		case errors.Is(err, platform.ErrFirmware): // the SVSM does not know the version
+		case errors.Is(err, platform.ErrFirmware) && errors.Is(err, unix.EINVAL): // the SVSM does not know the version
 		case err != nil:
 			return nil, err
 		default:

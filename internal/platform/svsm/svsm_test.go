@@ -247,3 +247,18 @@ func TestSpacing(t *testing.T) {
 		}
 	})
 }
+
+// TestVersionOneFails: only the answer of an SVSM that does not know version 1 leads to version 0.
+// Otherwise a request that fails once would cost the machine the attestation key of its manifest.
+func TestVersionOneFails(t *testing.T) {
+	for err, is := range map[error]error{
+		unix.EIO: platform.ErrFirmware, unix.ENOMEM: platform.ErrFirmware, unix.EACCES: platform.ErrFirmware,
+		unix.EMFILE: platform.ErrFirmware, unix.EAGAIN: platform.ErrBusy, unix.ENOTTY: platform.ErrKeyWiped,
+	} {
+		s := guest(t, true)
+		s.AK = func() ([]byte, error) { return nil, err }
+		if d, got := open(t, s.Entry(), s.Guest(), snp.Options{}, always(true)); !errors.Is(got, is) || !errors.Is(got, err) {
+			t.Errorf("%v: opened: %v, %v", err, d != nil, got)
+		}
+	}
+}
