@@ -70,16 +70,23 @@ type way struct {
 	machine platform.Machine // that has this way; empty: any that is a plain guest of SEV-SNP
 	names   []platform.Name  // in the configuration, besides auto
 	device  device
+	never   device // that a machine with this way does not have; auto passes over the way if it is there
 	open    func(ctx context.Context, d *Devices, t platform.TPM, o snp.Options) (p platform.Platform, keys bool, err error)
 }
 
 // ways are all ways to reports. The order is that of the bindings that their evidence can have:
 // svsm, paravisor, guest-asserted. Of two with the same binding, the first is preferred.
+//
+// The NV index of a paravisor can be made by each program with the authorization of the TPM's
+// owner, and by a host that runs the TPM. A guest of a paravisor has no device of the SNP driver,
+// and no derived keys. So the index does not count on a machine that has the device. Otherwise
+// such a program or host could have new sealed blobs rest on the TPM alone, on a machine whose
+// configuration accepts that since it is also for Azure's.
 var ways = []way{
-	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, openSVSM},
-	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, openParavisor},
-	{platform.SourceConfigFS, "", []platform.Name{platform.ConfigFS, platform.GCP, platform.AWS}, theEntry, openEntry},
-	{platform.SourceSEVGuest, "", []platform.Name{platform.SEVGuest, platform.GCP, platform.AWS}, theDriver, openDriver},
+	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, "", openSVSM},
+	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, theDriver, openParavisor},
+	{platform.SourceConfigFS, "", []platform.Name{platform.ConfigFS, platform.GCP, platform.AWS}, theEntry, "", openEntry},
+	{platform.SourceSEVGuest, "", []platform.Name{platform.SEVGuest, platform.GCP, platform.AWS}, theDriver, "", openDriver},
 }
 
 // named are the machines that a name says, if the way does not say it.
@@ -124,6 +131,16 @@ func choose(want platform.Name, find func(device) finding) (way, platform.Choice
 		}
 		if why = append(why, f.says); !f.there {
 			continue
+		}
+		if auto && w.never != "" {
+			other := find(w.never)
+			if other.err != nil {
+				return way{}, platform.Choice{}, fmt.Errorf("choose the platform: %s, and such a machine does not have the %s: %w", f.says, w.never, other.err)
+			}
+			if other.there {
+				why = append(why, fmt.Sprintf("that does not count, since %s", other.says))
+				continue
+			}
 		}
 		m, says, err := w.of(want, find)
 		if err != nil {
