@@ -63,7 +63,7 @@ type Config struct {
 
 	LookupUser declaration.LookupUser  // default: /etc/passwd
 	NewWatcher func() (Watcher, error) // default: inotify
-	Queues     int                     // apps with a queue of events of their own; default 96, negative: none
+	Queues     int                     // apps with a queue of events of their own; default 96, fewer if descriptors are few; negative: none
 	Workers    int                     // files hashed at once; default: number of CPUs
 
 	UnaskedBytes  uint64        // of one app that are hashed in a minute because it changed; default 1 GiB
@@ -156,7 +156,7 @@ func New(c Config) (*Apps, error) {
 	c.UnaskedBytes = cmp.Or(c.UnaskedBytes, defaultUnaskedBytes)
 	c.AnswerTimeout = cmp.Or(max(c.AnswerTimeout, 0), defaultAnswerTimeout)
 	c.Timeout = cmp.Or(max(c.Timeout, 0), defaultTimeout)
-	c.Queues = cmp.Or(c.Queues, defaultQueues)
+	c.Queues = cmp.Or(c.Queues, defaultQueues())
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Apps{
 		follow:  queues{limit: max(c.Queues, 0), own: make(map[string]*follower)},

@@ -31,8 +31,19 @@ type queues struct {
 	begun uint64          // followers so far
 }
 
-// defaultQueues leaves some of the 128 queues that a user may have to other programs.
-const defaultQueues = 96
+// mostQueues leaves some of the 128 queues that a user may have to other programs.
+const mostQueues = 96
+
+// defaultQueues returns how many apps have a queue of their own. Each is a descriptor. The server
+// leaves 128 to all but connections, so on a machine that lets a process open few, the queues take
+// few of these. Otherwise callers who keep all connections leave none to measure with.
+func defaultQueues() int {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return mostQueues
+	}
+	return int(min(r.Cur/64, mostQueues))
+}
 
 // startQueues begins with a shared queue, or ends all because of err.
 func (a *Apps) startQueues(ctx context.Context, w Watcher, err error) {

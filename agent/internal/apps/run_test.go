@@ -481,3 +481,23 @@ func TestSchedule(t *testing.T) {
 		t.Error("not measured later")
 	}
 }
+
+// TestFewQueues: an agent that may open few descriptors leaves them to what it measures.
+func TestFewQueues(t *testing.T) {
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+	for limit, most := range map[uint64]int{256: 4, 1024: 16, 16384: 96} {
+		if limit > old.Cur {
+			continue
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: old.Max}); err != nil {
+			t.Fatal(err)
+		}
+		if w := newWorld(t); w.follow.limit != most {
+			t.Errorf("%d queues of %d descriptors, want %d", w.follow.limit, limit, most)
+		}
+	}
+}
