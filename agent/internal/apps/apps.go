@@ -274,6 +274,7 @@ type app struct {
 	handled     uint64          // of these, those before the last reading
 	told        tellings        // what they were
 	lost        uint64          // number of the last event that stands for events that were lost
+	unwatched   bool            // changes of it are not noticed as they happen, by the last look
 	measured    bool            // the content found last is what the log says
 	whyNot      string          // why not, if not
 	digest      evidence.Digest

@@ -42,6 +42,9 @@ type follower struct {
 
 var errNotStarted = errors.New("watching has not started")
 
+// errWatches is ENOSPC of inotify_add_watch(2). The limit is that of all apps together.
+var errWatches = errors.New("the limit of inotify watches is reached: raise fs.inotify.max_user_watches")
+
 // start begins to watch with w, or records why that is impossible. Everything has
 // to be measured again for the watches to be set.
 func (f *follower) start(w Watcher, err error) {
@@ -71,6 +74,13 @@ func (f *follower) lost() []string {
 	return slices.Sorted(maps.Keys(f.prints))
 }
 
+// started reports whether the kernel's queue is open.
+func (f *follower) started() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watcher != nil
+}
+
 // state returns nil while changes are noticed as they happen. The error says why they are
 // found by looking at everything every 30 seconds instead.
 func (f *follower) state() error {
@@ -97,7 +107,7 @@ func (f *follower) stateOf(prints []*footprint) error {
 	}
 	for _, dir := range slices.Sorted(maps.Keys(failed)) {
 		if err := failed[dir]; errors.Is(err, unix.ENOSPC) {
-			return fmt.Errorf("watch %s and %d others: the limit of inotify watches is reached: raise fs.inotify.max_user_watches", dir, len(failed)-1)
+			return fmt.Errorf("watch %s and %d others: %w", dir, len(failed)-1, errWatches)
 		}
 	}
 	for _, dir := range slices.Sorted(maps.Keys(failed)) {

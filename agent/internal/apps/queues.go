@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -186,16 +188,28 @@ func (q *queues) sync(ctx context.Context, app string) bool { return q.existing(
 
 // state does what stateFor does, for all apps.
 func (q *queues) state() error {
-	q.mu.Lock()
-	all := []*follower{&q.shared}
-	for _, f := range q.own {
-		all = append(all, f)
-	}
-	q.mu.Unlock()
-	for _, f := range all {
+	for _, f := range q.all() {
 		if err := f.state(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// common returns why changes of any app may not be noticed, nil if that is so of some apps alone:
+// of those whose queue failed, or whose directories cannot be watched.
+func (q *queues) common() error {
+	for i, f := range q.all() {
+		if err := f.state(); errors.Is(err, errWatches) || i == 0 && !f.started() {
+			return err
+		}
+	}
+	return nil
+}
+
+// all returns the followers, the shared one first.
+func (q *queues) all() []*follower {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return append([]*follower{&q.shared}, slices.Collect(maps.Values(q.own))...)
 }

@@ -164,17 +164,37 @@ func (a *Apps) Turns() turn.Stats { return a.reader.Turns() }
 // they are found by looking at everything now and then instead.
 func (a *Apps) Watching() error { return a.follow.state() }
 
-// checkWatching owes a gap when watching does not work and did before.
+// checkWatching owes a gap when watching does not work and did before. If that is so of some apps
+// alone, what they were meanwhile is known only if nothing can have changed. A user who can have
+// one directory refuse to be watched so ends the coverage of no other app.
 func (a *Apps) checkWatching() {
-	err := a.follow.state()
+	some := a.follow.state()
+	var err, why error
+	if some != nil {
+		err = a.follow.common()
+	}
 	fails := err != nil && !errors.Is(err, errNotStarted)
+	var alone []string
 	a.mu.Lock()
 	before := a.degraded
 	a.degraded = fails
+	for _, name := range slices.Sorted(maps.Keys(a.apps)) {
+		x, own := a.apps[name], some
+		if own != nil {
+			own = a.follow.stateFor(name)
+		}
+		if own != nil && !x.unwatched && err == nil {
+			alone, why = append(alone, name), own
+		}
+		x.unwatched = own != nil
+	}
 	a.mu.Unlock()
 	if fails && !before {
 		a.log.Warn("files of apps are not watched", "error", err)
 		a.owe(gapWatching)
+	}
+	if len(alone) > 0 {
+		a.missed(alone, why)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -499,5 +500,44 @@ func TestFewQueues(t *testing.T) {
 		if w := newWorld(t); w.follow.limit != most {
 			t.Errorf("%d queues of %d descriptors, want %d", w.follow.limit, limit, most)
 		}
+	}
+}
+
+// TestUnwatchedApp: a directory of one app that cannot be watched, such as one over which its user
+// mounted something, ends the coverage of no other app. That app is covered on only if its files
+// cannot have changed.
+func TestUnwatchedApp(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.Queues = 2
+		c.NewWatcher = func() (Watcher, error) { return newFakeWatcher(), nil }
+	})
+	for _, name := range []string{"calm", "blind"} {
+		w.declare(name, list("files", w.write(name+"/bin", name, 0o755)))
+	}
+	w.reload()
+	w.run()
+	w.watched("calm")
+	w.watched("blind")
+	calm, n := w.app("calm"), len(w.log.all())
+	queue := w.follow.existing("blind").watcher.(*fakeWatcher)
+	queue.mu.Lock()
+	queue.fail = unix.EACCES
+	queue.mu.Unlock()
+	if _, err := w.Measure(t.Context(), "blind"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Watching(); !errors.Is(err, unix.EACCES) {
+		t.Errorf("watching: %v", err)
+	}
+	w.replace("blind/bin", "evil")
+	w.replace("blind/bin", "blind")
+	w.eventually("the change is found by looking", func() bool {
+		w.Measure(t.Context(), "blind")
+		got := w.since(n)
+		return slices.ContainsFunc(got, func(s string) bool { return s == "gap" || strings.HasPrefix(s, "unmeasured blind") })
+	})
+	w.Measure(t.Context(), "calm")
+	if s := w.app("calm"); s.From != calm.From || s.Record != calm.Record || !s.Measured || w.log.count(pcr.EventGap) != 0 {
+		t.Errorf("the app beside: %+v, was %+v; the log says %q", s, calm, w.since(n))
 	}
 }
