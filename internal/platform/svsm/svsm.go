@@ -45,8 +45,9 @@ type Device struct {
 	*snp.Device                   // queue, certificates, derived keys of the guest's own level
 	manifest    *tpmwire.Manifest // at the opening: its version and keys stay
 
-	mu   sync.Mutex // guards host
-	host [][]byte   // certificates that the host handed to the guest itself; nil if not asked yet
+	mu    sync.Mutex // guards both
+	host  [][]byte   // certificates that the host handed to the guest itself; nil if there was no answer yet
+	asked time.Time  // when a request for them failed last
 }
 
 var _ platform.Platform = (*Device)(nil)
@@ -131,14 +132,22 @@ func (s *Device) ask(ctx context.Context, data platform.Data, version uint32) (p
 	return r, m, nil
 }
 
+// againAfter is how long the host's certificates are done without if a request for them failed.
+const againAfter = 5 * time.Minute
+
 // certificates returns those that the host hands to the guest itself. SVSMs before 2026 pass
-// none on. They are asked for once: a request takes its turn as any other.
+// none on. They are asked for until there is an answer, and then no more: a request takes its turn
+// as any other, so one that fails must not go with each report.
 func (s *Device) certificates(ctx context.Context) [][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.host == nil && s.Keys() != nil {
-		if r, err := s.Device.Report(ctx, platform.Fixed([64]byte{})); err == nil {
+	if s.host == nil && s.Keys() != nil && (s.asked.IsZero() || time.Since(s.asked) >= againAfter) {
+		r, err := s.Device.Report(ctx, platform.Fixed([64]byte{}))
+		switch {
+		case err == nil:
 			s.host = append([][]byte{}, r.Certificates...)
+		case !errors.Is(err, context.Canceled): // a caller that left says nothing about the host
+			s.asked = time.Now()
 		}
 	}
 	return slices.Clone(s.host)

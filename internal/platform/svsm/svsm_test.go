@@ -262,3 +262,41 @@ func TestVersionOneFails(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a driver's device that refuses all that is asked.
+type refusing struct {
+	snp.Transport
+	asked int
+}
+
+func (r *refusing) Exchange(*snp.Message) (uint64, error) {
+	r.asked++
+	return 0, unix.EIO
+}
+
+// TestCertificatesThatFail: a host that gives the guest no report does not slow each report of the
+// SVSM down, and is asked again later.
+func TestCertificatesThatFail(t *testing.T) {
+	s := guest(t, false)
+	synctest.Test(t, func(t *testing.T) {
+		r := &refusing{Transport: s.Guest()}
+		d, err := open(t, s.Entry(), r, snp.Options{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		ask := func(want int) {
+			for range 3 {
+				if _, err := d.Report(t.Context(), platform.Fixed(data)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r.asked != want {
+				t.Errorf("the host was asked %d times, want %d", r.asked, want)
+			}
+		}
+		ask(1)
+		time.Sleep(10 * time.Minute)
+		ask(2)
+	})
+}
