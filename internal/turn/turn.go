@@ -85,6 +85,14 @@ func Idle(ctx context.Context, f func()) context.Context {
 	return context.WithValue(ctx, idleKey{}, f)
 }
 
+// Rest calls what [Idle] gave the context, if it gave one: for work that begins to wait for something
+// else than a turn.
+func Rest(ctx context.Context) {
+	if idle, ok := ctx.Value(idleKey{}).(func()); ok {
+		idle()
+	}
+}
+
 // ErrBusy is returned when a party already has as much work waiting as it may.
 var ErrBusy = errors.New("too much work of this party is waiting")
 
@@ -187,9 +195,7 @@ func (q *Queue) Enter(ctx context.Context, cost int64) (leave func(), err error)
 		return leave, nil
 	default:
 	}
-	if idle, ok := ctx.Value(idleKey{}).(func()); ok {
-		idle()
-	}
+	Rest(ctx)
 	select {
 	case <-w.ready:
 		return leave, nil

@@ -50,6 +50,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/metrics"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
+	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/keys"
 )
 
@@ -196,6 +197,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 	if err := a.enter(w); err != nil {
 		return nil, err
 	}
+	turn.Rest(ctx)
 	select {
 	case <-ctx.Done():
 		w.gone.Store(true) // first: a waiter on the way from one lane to the other stays out

@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/turn"
 )
 
 // A TPM that does not answer ends a batch, not the lane. Case 37.
@@ -97,6 +99,15 @@ func TestDropKeepsTheNewer(t *testing.T) {
 	r.dropAnchor(r.currentAnchor(), errReset)
 	if r.currentAnchor() != nil {
 		t.Error("the anchor is still there")
+	}
+}
+
+// A caller that waits for its batch gives back the turn that it has of something else.
+func TestRestsInTheBatch(t *testing.T) {
+	r := newRig(t, nil)
+	var rested atomic.Int32
+	if _, err := r.Attest(turn.Idle(t.Context(), func() { rested.Add(1) }), request(1, evidence.Fresh), caller); err != nil || rested.Load() == 0 {
+		t.Errorf("rested %d times, %v", rested.Load(), err)
 	}
 }
 

@@ -54,12 +54,9 @@ func (s *Server) proveSigningKey(ctx context.Context, c *call, r *api.EvidenceRe
 	}
 	statement := evidence.Statement{Nonce: r.Nonce, Audience: r.Audience, Caller: id}
 	k := r.SigningKey
-	// A batch costs the same for many statements as for one. A signature does not.
-	signed, err := briefly(ctx, s.shares[c.socket].processors, func(ctx context.Context) (api.Signed, error) {
-		return s.Keys.Sign(ctx, o, api.SignRequest{
-			Label: k.Label, Algorithm: k.Algorithm, Version: k.Version,
-			Message: evidence.KeyProofMessage(&statement, s.AgentKey),
-		})
+	signed, err := s.Keys.Sign(ctx, o, api.SignRequest{
+		Label: k.Label, Algorithm: k.Algorithm, Version: k.Version,
+		Message: evidence.KeyProofMessage(&statement, s.AgentKey),
 	})
 	r.PublicKey, r.KeyProof, r.SigningKey = signed.PublicKey, signed.Signature, nil
 	return err
