@@ -4,10 +4,13 @@ package attest
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
 )
 
 // After a batch of many, the next one begins a moment later, with all that have come by then. Few
@@ -64,5 +67,41 @@ func TestCrowdsGather(t *testing.T) {
 			cancel()
 			<-done
 		})
+	}
+}
+
+// TestFloodIsNotGathered: callers who come as fast as the processors serve them hold a batch up for
+// a moment, and not until it has as many as it can.
+func TestFloodIsNotGathered(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	l := newLane("test", 2*evidence.MaxBatch, nil)
+	for range crowd {
+		if err := l.add(newTrial()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.take()
+	done := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			for began := time.Now(); time.Since(began) < gathering/5; { // as long as a request takes
+			}
+			_ = l.add(newTrial())
+			runtime.Gosched()
+		}
+	}()
+	l.gather()
+	waiting, _ := l.counts()
+	close(done)
+	<-stopped
+	if waiting >= evidence.MaxBatch/2 {
+		t.Errorf("%d came in", waiting)
 	}
 }

@@ -110,16 +110,17 @@ func (l *lane) take() []*waiter {
 const (
 	crowd     = 16 // waiters of a batch
 	gathering = time.Millisecond
+	longest   = 10 * gathering // that others wait for a crowd to come in
 )
 
 // gather waits after a batch of many, and then until those have come in whom the processors serve
-// now.
+// now. A flood that keeps the processors busy without end does not prolong that.
 func (l *lane) gather() {
 	if _, last := l.counts(); last < crowd {
 		return
 	}
 	time.Sleep(gathering)
-	for before := -1; ; {
+	for before, end := -1, time.Now().Add(longest); time.Now().Before(end); {
 		waiting, _ := l.counts()
 		if waiting <= before || waiting >= evidence.MaxBatch {
 			return
