@@ -207,9 +207,14 @@ func (q *queues) common() error {
 	return nil
 }
 
-// all returns the followers, the shared one first.
+// all returns the followers: the shared one, then those of apps in the order of their names, so
+// that of several errors it is always the same that is told.
 func (q *queues) all() []*follower {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return append([]*follower{&q.shared}, slices.Collect(maps.Values(q.own))...)
+	all := []*follower{&q.shared}
+	for _, app := range slices.Sorted(maps.Keys(q.own)) {
+		all = append(all, q.own[app])
+	}
+	return all
 }

@@ -541,3 +541,20 @@ func TestUnwatchedApp(t *testing.T) {
 		t.Errorf("the app beside: %+v, was %+v; the log says %q", s, calm, w.since(n))
 	}
 }
+
+// TestStateIsStable: of several queues that fail, it is always the same that is told of.
+func TestStateIsStable(t *testing.T) {
+	q := queues{own: map[string]*follower{}}
+	q.shared.start(newFakeWatcher(), nil)
+	defer q.shared.start(nil, errNoWatch)
+	for i := range 8 {
+		f := new(follower)
+		f.start(nil, fmt.Errorf("queue %d", i))
+		q.own[fmt.Sprint(i)] = f
+	}
+	for range 100 {
+		if err := q.state(); err == nil || !strings.Contains(err.Error(), "queue 0") {
+			t.Fatal(err)
+		}
+	}
+}
