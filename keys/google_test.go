@@ -155,6 +155,39 @@ func TestGoogleAKCertificate(t *testing.T) {
 	}
 }
 
+// TestIssuersOfAnAttacker: issuers that certify each other, and that no root vouches for, are no
+// ways that are tried. They are one key with different names beside the subject, so that each may
+// come after each other one.
+func TestIssuersOfAnAttacker(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ders [][]byte
+	for i := range 12 {
+		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: "issuer"}, DNSNames: []string{strings.Repeat("a", i+1)},
+			NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
+		if i == 0 {
+			template.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 1, 21}, Value: tlv(0x30)}}
+		} else {
+			template.IsCA, template.KeyUsage = true, x509.KeyUsageCertSign
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: template.Subject}, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ders = append(ders, der)
+	}
+	root, _, err := keys.GoogleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = keys.GoogleAKCertificates(ders)[0].Chain([]*x509.Certificate{root}, now)
+	if err == nil || strings.Contains(err.Error(), "signature check attempts") {
+		t.Errorf("%v, want that no root is found, before the attempts run out", err)
+	}
+}
+
 // FuzzGoogleInstance: whatever stands in the extension, it is read or refused.
 func FuzzGoogleInstance(f *testing.F) {
 	f.Add(tlv(0x30, utf8String("z"), []byte{2, 1, 1}, utf8String("p"), []byte{2, 1, 1}, utf8String("n"), production))

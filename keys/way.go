@@ -40,7 +40,7 @@ func (c *way) Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certifica
 	for _, x := range roots {
 		o.Roots.AddCert(timeless(x))
 	}
-	for _, x := range c.issuers {
+	for _, x := range c.leading(roots) {
 		o.Intermediates.AddCert(timeless(x))
 	}
 	found, err := timeless(c.leaf).Verify(o)
@@ -63,6 +63,28 @@ func (c *way) Chain(roots []*x509.Certificate, now time.Time) ([]*x509.Certifica
 		return nil, err
 	}
 	return out, nil
+}
+
+// leading returns the issuers from which a way leads to one of roots. It checks signatures from
+// the roots down, so under keys that a root vouches for, and each issuer once under each of them.
+// Package x509 goes up. It would try the ways through issuers that an attacker made and added: a
+// hundred signatures for each certificate, under keys of the attacker's choice.
+func (c *way) leading(roots []*x509.Certificate) (out []*x509.Certificate) {
+	left := c.issuers
+	for above := roots; len(above) > 0; {
+		var found, others []*x509.Certificate
+		for _, x := range left {
+			if slices.ContainsFunc(above, func(y *x509.Certificate) bool {
+				return bytes.Equal(x.RawIssuer, y.RawSubject) && x.CheckSignatureFrom(y) == nil
+			}) {
+				found = append(found, x)
+			} else {
+				others = append(others, x)
+			}
+		}
+		out, above, left = append(out, found...), found, others
+	}
+	return out
 }
 
 // A MissingIssuerError says which certificate lacks between a key's and a root.
