@@ -18,7 +18,7 @@ import (
 // drawReport shows the fields of a report that matter to people.
 func drawReport(top *node, e *evidence.Evidence) {
 	n := top.add("report of kind %q, %d bytes: the part that the processor signs", e.Report.Kind, len(e.Report.Bytes))
-	if e.Report.Kind != evidence.ReportSNP && e.Report.Kind != evidence.ReportSVSM {
+	if e.Report.Kind != evidence.ReportSNP && e.Report.Kind != evidence.ReportSVSM && e.Report.Kind != evidence.ReportParavisor {
 		n.add("this version cannot read that kind")
 		return
 	}
@@ -27,14 +27,21 @@ func drawReport(top *node, e *evidence.Evidence) {
 		n.add("cannot be read: %v", err)
 		return
 	}
-	want, says := e.ReportData(), "is the commitment to this evidence, if the report is genuine"
-	if e.Report.Kind == evidence.ReportSVSM {
+	want, says, not := e.ReportData(), "is the commitment to this evidence, if the report is genuine", "is NOT the commitment to this evidence"
+	switch e.Report.Kind {
+	case evidence.ReportSVSM:
 		manifest := e.Report.Bytes[snp.ReportSize:]
 		want, says = sha512.Sum512(append(want[:], manifest...)), "is SHA-512 of the commitment to this evidence and of the manifest, if the report is genuine"
 		defer drawManifest(n, manifest, e.AK)
+	case evidence.ReportParavisor:
+		var ok bool
+		if want, ok = drawRuntime(n, e); !ok {
+			return
+		}
+		says, not = "is the hash of the runtime data, if the report is genuine", "is NOT the hash of the runtime data"
 	}
 	if want != r.ReportData {
-		says = "is NOT the commitment to this evidence"
+		says = not
 	}
 	drawFields(n, r, says)
 }

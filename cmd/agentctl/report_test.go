@@ -52,6 +52,41 @@ func TestShowSVSM(t *testing.T) {
 	}
 }
 
+// TestShowParavisor: what a paravisor says of its vTPM is shown, and whether it is about this
+// evidence.
+func TestShowParavisor(t *testing.T) {
+	const launch = "launch measurement"
+	for name, c := range map[string]struct {
+		change func(r *evidencetest.Recipe)
+		says   []string
+	}{
+		"good": {func(*evidencetest.Recipe) {}, []string{launch, "is the hash of the runtime data", ", the one below", ", the commitment to this evidence"}},
+		"another key": {func(r *evidencetest.Recipe) { r.HCL.Names, r.AK = r.AK, evidencetest.ECCKey('x') },
+			[]string{launch, ", NOT the one below"}},
+		"another commitment": {func(r *evidencetest.Recipe) { r.HCL.UserData = func(d *[64]byte) { d[0] ^= 1 } },
+			[]string{launch, ", NOT the commitment to this evidence"}},
+		"no key": {func(r *evidencetest.Recipe) {
+			r.HCL.Runtime = func(s string) string { return strings.Replace(s, "HCLAkPub", "HCLAkPriv", 1) }
+		}, []string{launch, "attestation key cannot be read"}},
+		"altered": {func(r *evidencetest.Recipe) {
+			r.HCL.Blob = func(b []byte) []byte { return bytes.Replace(b, []byte("secure"), []byte("Secure"), 1) }
+		}, []string{launch, "is NOT the hash of the runtime data"}},
+		"cut": {func(r *evidencetest.Recipe) { r.HCL.Blob = func(b []byte) []byte { return b[:len(b)-1] } },
+			[]string{"the paravisor's blob around the report cannot be read"}},
+		"half a report": {func(r *evidencetest.Recipe) { r.HCL.Blob = func(b []byte) []byte { return b[:500] } }, []string{"cannot be read"}},
+	} {
+		r := evidencetest.NewAzure()
+		c.change(r)
+		top := new(node)
+		drawReport(top, r.Build(t))
+		for _, want := range c.says {
+			if text := top.lines(); !strings.Contains(text, want) {
+				t.Errorf("%s: %q is not in\n%s", name, want, text)
+			}
+		}
+	}
+}
+
 // TestFirmwareReport: collateral is fetched for the report of the firmware, whatever is around it.
 func TestFirmwareReport(t *testing.T) {
 	for _, r := range []*evidencetest.Recipe{evidencetest.New(), evidencetest.NewSVSM(), evidencetest.NewAzure()} {
