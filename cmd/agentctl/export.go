@@ -112,6 +112,9 @@ func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
 	}
 	data := evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
 	out := exported{Files: []exportedFile{{name, "the attestation, for VerifyAttestation", len(b)}}, Nonce: data[:]}
+	if e.Report.Kind == evidence.ReportParavisor {
+		out.Files[0].Contains += "; without the report, which go-tpm-tools cannot read"
+	}
 	if e.Report.Kind == evidence.ReportSVSM {
 		tee := e.ReportData()
 		out.Files[0].Contains, out.TEE = "the attestation, for gotpm verify debug svsm", tee[:]
@@ -119,7 +122,7 @@ func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {
 	if t.json && name != "-" {
 		return t.writeJSON(out)
 	}
-	fmt.Fprintf(t.err, "wrote %d bytes; the Nonce that VerifyAttestation expects is %s\n", len(b), hex.EncodeToString(out.Nonce))
+	fmt.Fprintf(t.err, "wrote %d bytes: %s; the Nonce that VerifyAttestation expects is %s\n", len(b), out.Files[0].Contains, hex.EncodeToString(out.Nonce))
 	if out.TEE != nil {
 		fmt.Fprintf(t.err, "the tee-nonce of the SVSM is %s\n", hex.EncodeToString(out.TEE))
 	}

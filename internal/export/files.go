@@ -53,10 +53,11 @@ func Files(e *evidence.Evidence) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, manifest := split(e)
+	report, over := split(e)
 	reportData, what := e.ReportData(), "the 64 bytes that the report must contain, in hexadecimal"
-	if manifest != nil {
-		what = "the 64 bytes that the SVSM hashed before the manifest, in hexadecimal"
+	around, known := structures[e.Report.Kind]
+	if known = known && over != nil; known {
+		what = around.data
 	}
 	files = append(files,
 		File{"ak.pem", "attestation key of the quotes, SubjectPublicKeyInfo", key},
@@ -68,10 +69,10 @@ func Files(e *evidence.Evidence) ([]File, error) {
 		File{"agent.msg", "what the agent key signs for the batch", evidence.BatchMessage(&e.Batch, e.AnchorDigest())},
 		File{"agent.sig", "signature of the agent key, Ed25519", e.AgentSignature},
 	)
-	if manifest != nil {
-		files = append(files, File{"manifest.bin", "manifest of the SVSM's vTPM: the report is over SHA-512 of report data and manifest", manifest})
+	if known {
+		files = append(files, File{around.name, around.contains, over})
 	}
-	if (e.Report.Kind == evidence.ReportSNP || manifest != nil) && len(e.Certificates) > 0 {
+	if (e.Report.Kind == evidence.ReportSNP || known) && len(e.Certificates) > 0 {
 		files = append(files, File{"report-certificates.bin", "report followed by its certificate table", reportWithTable(e)})
 	}
 	if e.Log != nil {
@@ -81,6 +82,14 @@ func Files(e *evidence.Evidence) ([]File, error) {
 		files = append(files, File{"firmware-log.bin", "event log of the firmware, as the kernel gives it (tpm2_eventlog reads it)", e.FirmwareLog})
 	}
 	return append(files, certificates(e.Certificates)...), nil
+}
+
+// structures say what is around the report of the firmware, by the kind of the report.
+var structures = map[evidence.ReportKind]struct{ name, contains, data string }{
+	evidence.ReportSVSM: {"manifest.bin", "manifest of the SVSM's vTPM: the report is over SHA-512 of report data and manifest",
+		"the 64 bytes that the SVSM hashed before the manifest, in hexadecimal"},
+	evidence.ReportParavisor: {"runtime.json", "runtime data of the paravisor: the report is over their hash",
+		"the 64 bytes that the runtime data must contain as user-data, in hexadecimal"},
 }
 
 func quoteFiles(prefix string, s *evidence.Snapshot, data evidence.Digest) ([]File, error) {

@@ -31,7 +31,8 @@ var ErrBanks = errors.New("the quote covers more than one PCR bank, which go-tpm
 //
 // If an SVSM asked for the report, it returns the message attest.SevSnpSvsmAttestation, which
 // "gotpm verify debug svsm" reads. Its option tee-nonce is the report data
-// ([evidence.Evidence.ReportData]).
+// ([evidence.Evidence.ReportData]). A paravisor's report is left out: go-tpm-tools has no place
+// for the runtime data that it is over.
 func GoTPM(e *evidence.Evidence) ([]byte, error) {
 	if len(e.Batch.PCRs) != 1 {
 		return nil, fmt.Errorf("export attestation message: %w", ErrBanks)
@@ -75,13 +76,20 @@ func GoTPM(e *evidence.Evidence) ([]byte, error) {
 	})
 }
 
-// split returns the report of the firmware, and the manifest that an SVSM has after it.
-func split(e *evidence.Evidence) (report, manifest []byte) {
-	if e.Report.Kind != evidence.ReportSVSM {
-		return e.Report.Bytes, nil
+// split returns the report of the firmware, and what it is over besides the 64 bytes of the guest:
+// the manifest that an SVSM has after it, or a paravisor's runtime data. A paravisor's blob that
+// cannot be read comes back as it is.
+func split(e *evidence.Evidence) (report, over []byte) {
+	switch e.Report.Kind {
+	case evidence.ReportSVSM:
+		at := min(snp.ReportSize, len(e.Report.Bytes))
+		return e.Report.Bytes[:at:at], e.Report.Bytes[at:]
+	case evidence.ReportParavisor:
+		if h, err := tpmwire.ParseHCLOfSNP(e.Report.Bytes); err == nil {
+			return h.Report[:len(h.Report):len(h.Report)], h.Runtime
+		}
 	}
-	at := min(snp.ReportSize, len(e.Report.Bytes))
-	return e.Report.Bytes[:at:at], e.Report.Bytes[at:]
+	return e.Report.Bytes, nil
 }
 
 // snpAttestation returns report and chain as the message of go-sev-guest.
