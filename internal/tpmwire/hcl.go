@@ -173,6 +173,9 @@ func (h *HCL) AttestationKey() (*Key, error) {
 	if !bytes.Equal(key.N.Bytes(), n) {
 		return nil, fmt.Errorf("modulus of HCLAkPub is padded to %d bytes", len(n))
 	}
+	if len(e) > 0 && e[0] == 0 {
+		return nil, fmt.Errorf("exponent of HCLAkPub is padded to %d bytes", len(e))
+	}
 	return BareRSA(key)
 }
 

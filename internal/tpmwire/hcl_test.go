@@ -4,11 +4,41 @@ package tpmwire_test
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
 )
+
+// TestHCLNumbers: modulus and exponent have one spelling, and an exponent that a signature can be
+// verified with.
+func TestHCLNumbers(t *testing.T) {
+	for old, c := range map[string]struct{ new, says string }{
+		`"AQAB"`:   {`"AQAB"`, ""},
+		`"e":"AQ`:  {`"e":"AAEAAQ","x":"`, "exponent of HCLAkPub is padded"},
+		`"e":"`:    {`"e":"","x":"`, "exponent"},
+		`e":"AQAB`: {`e":"gAAAAQ`, "exponent is 2147483649"},
+		`:"AQAB`:   {`:"AQABAA`, "exponent is"},
+		`"n":"`:    {`"n":"AAAA`, "modulus of HCLAkPub is padded"},
+	} {
+		r := evidencetest.NewAzure()
+		r.HCL.Runtime = func(s string) string {
+			if !strings.Contains(s, old) {
+				t.Fatalf("%q is not in %s", old, s)
+			}
+			return strings.Replace(s, old, c.new, 1)
+		}
+		h, err := tpmwire.ParseHCLOfSNP(r.Build(t).Report.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := h.AttestationKey()
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || (k == nil) != (err != nil) {
+			t.Errorf("%q: %v, %v, want %q", c.new, k, err, c.says)
+		}
+	}
+}
 
 // FuzzHCL: a blob is refused or is what its parts say, and nothing in it is larger than it.
 func FuzzHCL(f *testing.F) {

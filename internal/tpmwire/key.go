@@ -163,7 +163,7 @@ func BareRSA(key *rsa.PublicKey) (*Key, error) {
 	if n := key.N.BitLen(); n < MinRSA || n > MaxRSA || n%8 != 0 {
 		return nil, fmt.Errorf("its modulus has %d bits, want %d to %d", n, MinRSA, MaxRSA)
 	}
-	if key.E < 65537 || key.E%2 == 0 {
+	if key.E < 65537 || key.E > 1<<31-1 || key.E%2 == 0 {
 		return nil, fmt.Errorf("its exponent is %d, want 65537", key.E)
 	}
 	return &Key{Scheme: tpm2.TPMAlgRSASSA, Alg: tpm2.TPMAlgSHA256, Hash: crypto.SHA256, RSA: key}, nil

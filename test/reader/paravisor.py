@@ -28,6 +28,7 @@ def _number(text):
     except (ValueError, binascii.Error) as why:
         raise Refused("not base64url") from why
     need(base64.urlsafe_b64encode(value).rstrip(b"=").decode() == text, "another spelling")
+    need(value[:1] not in (b"", b"\0"), "a number that is padded")
     return value
 
 
@@ -45,7 +46,7 @@ class Blob:
         self.digest = HASHES[algorithm](text).digest().ljust(64, b"\0")
         try:
             doc = json.loads(text.decode(), object_pairs_hook=_once)
-        except ValueError as why:
+        except (ValueError, RecursionError) as why:
             raise Refused("the runtime data are not JSON") from why
         need(isinstance(doc, dict), "the runtime data are not an object")
         self.keys, said = doc.get("keys") or [], doc.get("user-data") or ""
@@ -61,7 +62,7 @@ class Blob:
         named = [k for k in self.keys if k.get("kid") == "HCLAkPub"]
         need(len(named) == 1 and named[0].get("kty") == "RSA", "not one RSA key of that name")
         n, e = _number(named[0].get("n")), _number(named[0].get("e"))
-        need(n[:1] not in (b"", b"\0") and len(e) <= 4, "a number that is padded")
+        need(len(e) <= 4, "a number that is too large")
         n, e = int.from_bytes(n, "big"), int.from_bytes(e, "big")
         need(2048 <= n.bit_length() <= 4096 and n % 2 and 65537 <= e < 2 ** 31 and e % 2, "a weak key")
         return n, e
