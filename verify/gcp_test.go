@@ -52,8 +52,12 @@ func TestGoogleCertifiesAK(t *testing.T) {
 		if c.Basis.Log != ByTPM || c.Basis.PCRs != ByTPM {
 			t.Errorf("log by %s, PCRs by %s", c.Basis.Log, c.Basis.PCRs)
 		}
-		if all := strings.Join(a.Sentences, "\n"); !strings.Contains(all, `"web-1" (4611686018427387904) of the project "my-project"`) {
+		all := strings.Join(a.Sentences, "\n")
+		if !strings.Contains(all, `"web-1" (4611686018427387904) of the project "my-project"`) {
 			t.Errorf("the sentences do not name the machine:\n%s", all)
+		}
+		if strings.Contains(all, "certificate of Google Cloud") || !strings.Contains(all, "in place of Google's") {
+			t.Errorf("the root is that of a test, and the sentences say Google:\n%s", all)
 		}
 	}
 	// Nothing is claimed that no rule asks for.

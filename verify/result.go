@@ -137,6 +137,18 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	return Unexplained
 }
 
+// instanceSentence says which machine the certificate of the AK names, and by whose word.
+func (a *appraiser) instanceSentence() string {
+	m, by := a.instance, "its certificate of Google Cloud"
+	if m == nil {
+		return ""
+	}
+	if a.p.GCP.Roots != "" {
+		by = "a certificate that leads to a root of the policy, in place of Google's: who has its key can name any machine"
+	}
+	return fmt.Sprintf("The vTPM is that of the machine %q (%s) of the project %q in the zone %q, by %s. That it belongs to the machine of the report is said by the binding alone.", m.Name, m.ID, m.Project, m.Zone, by)
+}
+
 // sentences returns the appraisal in words, the conclusion first and then the limits.
 func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []string {
 	var out []string
@@ -167,9 +179,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	if m := r.Accepted.claims.Machine.SNP; m != nil {
 		say(m.CSPID != "", "The report is signed by a VLEK of the cloud %q, which could load that key into any of its machines: no chip is named.", m.CSPID)
 	}
-	if m := a.instance; m != nil {
-		say(true, "The vTPM is that of the machine %q (%s) of the project %q in the zone %q, by its certificate of Google Cloud. That it belongs to the machine of the report is said by the binding alone.", m.Name, m.ID, m.Project, m.Zone)
-	}
+	say(a.instance != nil, "%s", a.instanceSentence())
 	say(r.Freshness == AnchoredReport, "The report is older than the nonce: by %v by the clock of the vTPM, which an attacker who runs the vTPM can set, and by %v by the clock of the guest, which the host can slow or pause, unless the launch has Secure TSC. A change of firmware after it is not seen.", r.AnchorAge, r.GuestAnchorAge)
 	age := a.ageOfRaw(r.Freshness)
 	say(age != "", "%s", age)
