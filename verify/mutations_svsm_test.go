@@ -197,6 +197,33 @@ func TestSVSMAccepted(t *testing.T) {
 	}
 }
 
+// TestUntiedSaysWhy: if nothing ties the vTPM to the report, the check of the binding names what
+// did not pass, and nothing that did.
+func TestUntiedSaysWhy(t *testing.T) {
+	for want, c := range map[string]struct {
+		policy string
+		recipe func(*testing.T, *evidencetest.Recipe)
+	}{
+		"see svsm.manifest-within":    {asksSVSM, svsm(longNonce)},
+		"see policy.endorsement-key":  {asksSVSM + enrolledWith('g'), svsm(nil)},
+		"see binding.report-data":     {asksSVSM, svsm(func(r *evidencetest.Recipe) { r.SVSM.Nonce = func(n []byte) []byte { n[0] ^= 1; return n } })},
+		"see binding.runtime-data":    {asksParavisor, blobBytes(func(b []byte) []byte { b[bytes.Index(b, []byte("secure"))] = 'S'; return b })},
+		"see binding.attestation-key": {asksParavisor, azure(func(_ *testing.T, r *evidencetest.Recipe) { r.HCL.Names, r.AK = r.AK, evidencetest.ECCKey('k') })},
+	} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, c.policy)
+		r := evidencetest.New()
+		c.recipe(t, r)
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b := a.Check(PolicyBinding); b.Verdict != NotAsserted || !strings.HasSuffix(b.Sentence, want) {
+			t.Errorf("%s, %q, want %q", b.Verdict, b.Sentence, want)
+		}
+	}
+}
+
 // TestForgedManifestVerifies: the manifest of the attack with a long nonce is one by its form,
 // and its key signs. So only [SVSMWithin] and the SVSM are in its way.
 func TestForgedManifestVerifies(t *testing.T) {

@@ -5,6 +5,8 @@ package verify
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/keys"
@@ -25,7 +27,7 @@ func (a *appraiser) subject() *rule.Subject {
 	s := &rule.Subject{
 		Material: rule.Material{Statement: m == MaterialEvidence, Report: m != MaterialQuote, Quote: m != MaterialReport},
 		AK:       a.ak,
-		Tie:      rule.Tie{Structure: a.structure, Binding: a.binding, See: fmt.Sprintf("%s and %s", report.Commitment.ID, paravisor.RuntimeData.ID)},
+		Tie:      rule.Tie{Structure: a.structure, Binding: a.binding, See: a.untied()},
 		Age:      a.age(),
 		Explained: func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) {
 			return a.byLog(bank, index), a.byFirmware(bank, index)
@@ -49,6 +51,22 @@ func (a *appraiser) subject() *rule.Subject {
 		s.Caller = &a.statement.Caller
 	}
 	return s
+}
+
+// untied names the checks that tie the vTPM to the report, of those that this material undergoes
+// the ones that did not pass.
+func (a *appraiser) untied() string {
+	all := []check.Definition{report.Commitment, report.VouchedKey, paravisor.RuntimeData}
+	if a.platform != nil {
+		all = append(all, a.platform.Definitions()...)
+	}
+	var ids []string
+	for _, d := range all {
+		if id := string(d.ID); !a.Met(d) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return strings.Join(ids, ", ")
 }
 
 // vouched returns what vouches for the evidence; nothing if a check below the policy
