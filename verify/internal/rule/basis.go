@@ -20,7 +20,7 @@ type BasisRules struct {
 // BasisDemands is [basis]: the party that must vouch for a part of the evidence. A demand
 // is met if that party vouches, whatever other party does too.
 type BasisDemands struct {
-	History check.Basis `toml:"history,omitempty" value:"one guest launch tpm" default:"\"guest\"" doc:"who must vouch for PCR values and for the log, with the applications and agents in it. |tpm|: a TPM whose attestation key the policy knows (|ak_names|, |[[enrolment]]|, |[gcp]|), or that measured firmware of kind |paravisor| names: root of the guest cannot take back what was recorded, unless it has the vTPM too. |launch|: a launch that covers the whole system (|firmware+kernel+cmdline+system|). |guest|: the guest's own word is enough, and a program without a TPM can give it"`
+	History check.Basis `toml:"history,omitempty" value:"one guest launch tpm" default:"\"guest\"" doc:"who must vouch for PCR values and for the log, with the applications and agents in it. |tpm|: a TPM whose attestation key the policy knows (|ak_names|, |[[enrolment]]|, |[gcp]|), or that measured firmware of kind |paravisor| or |svsm| vouches for: root of the guest cannot take back what was recorded, unless it has the vTPM too. |launch|: a launch that covers the whole system (|firmware+kernel+cmdline+system|). |guest|: the guest's own word is enough, and a program without a TPM can give it"`
 	Caller  check.Basis `toml:"caller,omitempty" value:"one guest launch" default:"\"guest\"" doc:"who must vouch for the caller and for the key that it names. |launch|: a launch that covers the whole system. |guest|: root of any guest with that launch measurement can name any caller and any key"`
 	All     check.Basis `toml:"all,omitempty" value:"one guest launch" default:"\"guest\"" doc:"|launch|: nothing that this policy demands, and no caller, may rest on the guest's word alone"`
 }
@@ -42,7 +42,7 @@ func (r *BasisRules) system() bool {
 func (r *BasisRules) conflicts(p *Policy, f *faults) {
 	known := p.knowsAK() || slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Kind.Binding().Rank() > BindingGuestAsserted.Rank() })
 	whole := slices.ContainsFunc(p.Launches, func(l Launch) bool { return l.Covers == CoversSystem })
-	f.failIf(r.history() == check.ByTPM && !known, "basis.history", "no attestation key is known (ak_names, [[enrolment]], [gcp]) and no [[launch]] is of kind %q, so every evidence would be refused", KindParavisor)
+	f.failIf(r.history() == check.ByTPM && !known, "basis.history", "no attestation key is known (ak_names, [[enrolment]], [gcp]) and no [[launch]] is of kind %q or %q, so every evidence would be refused", KindParavisor, KindSVSM)
 	both := slices.ContainsFunc(p.Launches, func(l Launch) bool {
 		return l.Covers == CoversSystem && (p.binding().Rank() <= BindingGuestAsserted.Rank() || l.Kind.Binding().Rank() >= p.binding().Rank())
 	})
