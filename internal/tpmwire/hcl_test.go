@@ -40,6 +40,50 @@ func TestHCLNumbers(t *testing.T) {
 	}
 }
 
+// TestHCLHeader: no bit of what is around report and runtime data can be changed, but the type of the
+// request. To change the hash is to ask for another REPORT_DATA.
+func TestHCLHeader(t *testing.T) {
+	good := []byte(evidencetest.NewAzure().Build(t).Report.Bytes)
+	whole, err := tpmwire.ParseHCLOfSNP(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * len(good) {
+		at := bit / 8
+		if at >= 32 && at < 32+1184 || at >= 1236 {
+			continue
+		}
+		b := bytes.Clone(good)
+		b[at] ^= 1 << (bit % 8)
+		h, err := tpmwire.ParseHCLOfSNP(b)
+		requestType, sha512 := at >= 12 && at < 16, at == 1228 && b[at] == 3
+		if (err == nil) != (requestType || sha512) {
+			t.Errorf("byte %d is %#x: %v", at, b[at], err)
+		}
+		if sha512 && h.ReportData() == whole.ReportData() {
+			t.Error("another hash gives the same report data")
+		}
+	}
+	for _, at := range []int{4, 1220} { // their second version, and none before the first
+		for version, ok := range map[byte]bool{0: false, 1: true, 2: at == 4, 3: false} {
+			b := bytes.Clone(good)
+			b[at] = version
+			if _, err := tpmwire.ParseHCLOfSNP(b); (err == nil) != ok {
+				t.Errorf("version %d at byte %d: %v", version, at, err)
+			}
+		}
+	}
+	other := evidencetest.NewAzure()
+	other.HCL.Runtime = func(s string) string { return strings.ReplaceAll(s, `"RSA"`, `"EC"`) }
+	h, err := tpmwire.ParseHCLOfSNP(other.Build(t).Report.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k, err := h.AttestationKey(); err == nil || k != nil {
+		t.Errorf("a key of type EC is read: %+v", k)
+	}
+}
+
 // FuzzHCL: a blob is refused or is what its parts say, and nothing in it is larger than it.
 func FuzzHCL(f *testing.F) {
 	f.Add(evidencetest.NewParavisor().Build(f).HCL)

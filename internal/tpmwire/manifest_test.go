@@ -129,6 +129,19 @@ func TestManifestRefused(t *testing.T) {
 	}
 }
 
+// TestManifestKeyAttributes: each attribute that says what a key is for, or that a TPM made it and
+// keeps it, must be as in the keys of an SVSM, for both keys and both versions.
+func TestManifestKeyAttributes(t *testing.T) {
+	ek, ak := evidencetest.EK('e'), evidencetest.ECCKey('k').Public()
+	for bit, name := range map[int]string{1: "fixedTPM", 4: "fixedParent", 5: "sensitiveDataOrigin", 16: "restricted", 17: "decrypt", 18: "sign"} {
+		for _, b := range [][]byte{changed(ek, 1<<bit), evidencetest.Manifest(changed(ek, 1<<bit), ak), evidencetest.Manifest(ek, changed(ak, 1<<bit))} {
+			if m, err := tpmwire.ParseManifest(b); err == nil {
+				t.Errorf("%s: version %d is read", name, m.Version)
+			}
+		}
+	}
+}
+
 func FuzzManifest(f *testing.F) {
 	ek, ak := evidencetest.EK('e'), evidencetest.ECCKey('k').Public()
 	f.Add(ek)
