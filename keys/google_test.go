@@ -188,6 +188,63 @@ func TestIssuersOfAnAttacker(t *testing.T) {
 	}
 }
 
+// TestWayOfTwoIssuers: a way may lead through several issuers, which may come in any order. An
+// issuer that may not certify others, or not that deep, is none.
+func TestWayOfTwoIssuers(t *testing.T) {
+	root := newAuthority(t)
+	below := func(a *authority, name string, change func(*x509.Certificate)) *authority {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+			KeyUsage: x509.KeyUsageCertSign, NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0)}
+		if change != nil {
+			change(template)
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &authority{key, c}
+	}
+	instance := []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11129, 2, 1, 21}, Value: tlv(0x30)}}
+	for name, c := range map[string]struct {
+		first, second func(*x509.Certificate)
+		ok            bool
+	}{
+		"two issuers":                  {nil, nil, true},
+		"path too long":                {func(c *x509.Certificate) { c.MaxPathLenZero = true }, nil, false},
+		"path as long as allowed":      {func(c *x509.Certificate) { c.MaxPathLen = 1 }, func(c *x509.Certificate) { c.MaxPathLenZero = true }, true},
+		"first signs no certificates":  {func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, nil, false},
+		"second signs no certificates": {nil, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, false},
+		"second is no authority":       {nil, func(c *x509.Certificate) { c.IsCA = false }, false},
+		"a rule that is not known": {func(c *x509.Certificate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+		}, nil, false},
+	} {
+		first := below(root, "first", c.first)
+		second := below(first, "second", c.second)
+		leaf := below(second, "leaf", func(c *x509.Certificate) {
+			c.IsCA, c.KeyUsage, c.ExtraExtensions = false, x509.KeyUsageDigitalSignature, instance
+		})
+		for _, ders := range [][][]byte{{leaf.cert.Raw, first.cert.Raw, second.cert.Raw}, {second.cert.Raw, first.cert.Raw, leaf.cert.Raw}, {second.cert.Raw, root.cert.Raw, leaf.cert.Raw, first.cert.Raw}} {
+			all := keys.GoogleAKCertificates(ders)
+			if len(all) != 1 {
+				t.Fatalf("%s: %d certificates", name, len(all))
+			}
+			chain, err := all[0].Chain(root.pool(), now)
+			if (err == nil) != c.ok || err == nil && (len(chain) != 4 || all[0].CheckValidity(chain, now) != nil) {
+				t.Errorf("%s: a chain of %d, %v", name, len(chain), err)
+			}
+		}
+	}
+}
+
 // FuzzGoogleInstance: whatever stands in the extension, it is read or refused.
 func FuzzGoogleInstance(f *testing.F) {
 	f.Add(tlv(0x30, utf8String("z"), []byte{2, 1, 1}, utf8String("p"), []byte{2, 1, 1}, utf8String("n"), production))
