@@ -23,9 +23,10 @@ func FuzzEvidence(f *testing.F) {
 	bound.Report.NoCertificates = true
 	anchored(bound)
 	f.Add(bound.Encode(f))
-	above := evidencetest.NewSVSM()
-	above.Report.NoCertificates = true
-	f.Add(above.Encode(f))
+	for _, above := range []*evidencetest.Recipe{evidencetest.NewSVSM(), evidencetest.NewAzure()} {
+		above.Report.NoCertificates = true
+		f.Add(above.Encode(f))
+	}
 	o := baseOptions(f)
 	o.Nonce, o.AcceptReplay = nil, true
 	o.Policy = mustPolicy(f, makePolicy(anchoredPolicy, app("billing", "", "billing 1")))

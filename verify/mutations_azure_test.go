@@ -169,6 +169,37 @@ func TestAzureAccepted(t *testing.T) {
 	}
 }
 
+// TestBareParavisorReport: a paravisor's blob without evidence, with the zeros that fill the NV index
+// up, is compared with a nonce in its user data. It vouches for no vTPM: nothing was quoted.
+func TestBareParavisorReport(t *testing.T) {
+	e := evidencetest.NewAzure().Build(t)
+	data := e.ReportData()
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, listed("paravisor", "binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\""))
+	whole := append(bytes.Clone(e.Report.Bytes), make([]byte, 100)...)
+	for name, c := range map[string]struct {
+		blob, data []byte
+		failed     []CheckID
+	}{
+		"good":                {whole, data[:], nil},
+		"without zeros":       {e.Report.Bytes, data[:], nil},
+		"other user data":     {whole, bytes.Repeat([]byte{1}, 64), []CheckID{ReportExpectedData}},
+		"something after it":  {append(bytes.Clone(whole), 1), data[:], []CheckID{ParavisorDecode}},
+		"altered":             {bytes.Replace(whole, []byte("secure"), []byte("Secure"), 1), data[:], []CheckID{BindingRuntimeData}},
+		"no paravisor's blob": {e.Report.Bytes[32:][:1184], data[:], []CheckID{ParavisorDecode}},
+	} {
+		raw := RawReport{Kind: evidence.ReportParavisor, Report: c.blob}
+		for _, x := range e.Certificates {
+			raw.Certificates = append(raw.Certificates, x)
+		}
+		o.Nonce, o.ReportData = nil, c.data
+		a, err := appraiseReport(raw, o)
+		if err != nil || !sameIDs(failedIDs(a), c.failed) || (a.Verdict == Pass) != (c.failed == nil) || a.Binding != BindingNone {
+			t.Errorf("%s: %v, failed are %v, want %v, binding %s\n%s", name, err, failedIDs(a), c.failed, a.Binding, explain(a))
+		}
+	}
+}
+
 // TestAzureWithCache: a report that is known from the cache undergoes the same checks.
 func TestAzureWithCache(t *testing.T) {
 	o := baseOptions(t)
