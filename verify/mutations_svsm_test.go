@@ -190,6 +190,10 @@ func TestSVSMAccepted(t *testing.T) {
 			if claims.Basis.Caller != ByGuest {
 				t.Errorf("the caller is by %s: no SVSM vouches for one", claims.Basis.Caller)
 			}
+			word := map[Binding]Basis{BindingSVSM: ByLaunch, BindingGuestAsserted: ByGuest}[c.binding]
+			if k := a.Check(PolicyEndorsementKey); k.Verdict == Pass && k.Basis != word {
+				t.Errorf("the endorsement key in the manifest is by %s, want by %s: who made the manifest chose it", k.Basis, word)
+			}
 			if r.SVSM != nil && (claims.Machine.Platform != evidence.ReportSVSM || claims.Machine.SNP == nil) {
 				t.Errorf("machine %+v", claims.Machine)
 			}

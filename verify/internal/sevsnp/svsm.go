@@ -17,7 +17,7 @@ import (
 var (
 	manifest       = check.Definition{ID: "svsm.manifest", Class: check.Binding, Ground: check.OnVerifier, Checks: "an SVSM's report is followed by exactly one manifest of its vTPM, of version 0 or 1, whose keys a TPM made for this alone", Stops: "keys read from the wrong place"}
 	within         = check.Definition{ID: "svsm.manifest-within", Class: check.Binding, Ground: check.OnVerifier, Checks: "the manifest does not end with another manifest of an SVSM", Stops: "a nonce of any size, of which a verifier reads the end as the beginning of the manifest: only the SVSM can limit its size"}
-	endorsementKey = check.Definition{ID: "policy.endorsement-key", Class: check.Policy, Ground: check.OnProcessor, Checks: "if the policy has an enrolment of the AK, the endorsement key in an SVSM's manifest is the one of that enrolment", Stops: "the quote of an enrolled TPM with the report of a machine that has another vTPM"}
+	endorsementKey = check.Definition{ID: "policy.endorsement-key", Class: check.Policy, Ground: check.OnBinding, Checks: "if the policy has an enrolment of the AK, the endorsement key that the binding shows, in an SVSM's manifest, is the one of that enrolment", Stops: "the quote of an enrolled TPM with the report of a machine that has another vTPM"}
 )
 
 // The checks of an SVSM's structure around the report, in two lists since those of other rooms
