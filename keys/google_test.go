@@ -222,7 +222,7 @@ func TestWayOfTwoIssuers(t *testing.T) {
 		"path as long as allowed":      {func(c *x509.Certificate) { c.MaxPathLen = 1 }, func(c *x509.Certificate) { c.MaxPathLenZero = true }, true},
 		"first signs no certificates":  {func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, nil, false},
 		"second signs no certificates": {nil, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }, false},
-		"second is no authority":       {nil, func(c *x509.Certificate) { c.IsCA = false }, false},
+		"second is not an authority":   {nil, func(c *x509.Certificate) { c.IsCA = false }, false},
 		"a rule that is not known": {func(c *x509.Certificate) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 		}, nil, false},
