@@ -40,6 +40,7 @@ func TestDecode(t *testing.T) {
 		{`{"name":null}`, false, true},
 		{`{"name":"a","name":"a"}`, false, false},
 		{`{"x":1,"x":1}`, false, false},
+		{`{"name":"a","x":[{"y":1,"\u0079":2}]}`, false, false}, // also in what is passed over
 		{`{"name":"a"}{}`, false, false},
 		{`{"name":"a"} x`, false, false},
 		{`{"name":1}`, false, false},
