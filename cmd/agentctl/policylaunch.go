@@ -59,6 +59,7 @@ type launchRules struct {
 	CPU           string       `json:"cpu,omitempty"` // CPU signature, after 0x; absent if the measurement does not depend on it
 	GuestFeatures string       `json:"guestFeatures"` // SEV_FEATURES, after 0x
 	Launches      []launchRule `json:"launches"`      // in the order of --vcpus
+	Notes         []string     `json:"notes"`         // what a reader of the rules should know: the comments in the text form
 }
 
 // launchRule is a [[launch]] of a policy.
@@ -84,7 +85,7 @@ func policyLaunchCommand(t *terminal) *cobra.Command {
 		if t.json {
 			return t.writeJSON(rules)
 		}
-		t.printLaunchRules(&f, rules)
+		t.printLaunchRules(rules)
 		return nil
 	})
 	flags := c.Flags()
@@ -159,6 +160,7 @@ func (t *terminal) measureLaunch(f *launchFlags, cpu launch.Signature, counts []
 		label := fmt.Sprintf("%s, %s%s", f.vmm, count(m.VCPUs, "processor"), of)
 		rules.Launches = append(rules.Launches, launchRule{m.VCPUs, m.Digest[:], config.Kind(), config.Covers(), label})
 	}
+	rules.Notes = rules.notes(f)
 	return rules, nil
 }
 
@@ -183,15 +185,13 @@ func openSource(name string) (*os.File, launch.Source, error) {
 	return f, io.NewSectionReader(f, 0, at.Size()), nil
 }
 
-// printLaunchRules prints the rules, with what a reader of the policy should know.
-func (t *terminal) printLaunchRules(f *launchFlags, rules *launchRules) {
-	note := func(format string, args ...any) {
-		fmt.Fprintf(t.out, "# %s\n", cleanLine(fmt.Sprintf(format, args...)))
-	}
+// notes returns what a reader of the rules should know.
+func (r *launchRules) notes(f *launchFlags) (out []string) {
+	note := func(format string, args ...any) { out = append(out, cleanLine(fmt.Sprintf(format, args...))) }
 	note("Computed by agentctl policy launch, see docs/launch.md.")
-	note("Firmware %s, host %s, guest features %s.", f.firmware, f.vmm, rules.GuestFeatures)
-	if rules.CPU != "" {
-		note("CPU signature %s.", rules.CPU)
+	note("Firmware %s, host %s, guest features %s.", f.firmware, f.vmm, r.GuestFeatures)
+	if r.CPU != "" {
+		note("CPU signature %s.", r.CPU)
 	}
 	switch {
 	case f.kernel != "":
@@ -205,6 +205,14 @@ func (t *terminal) printLaunchRules(f *launchFlags, rules *launchRules) {
 	}
 	if f.vmm != string(launch.QEMU) {
 		note("A cloud may run other firmware than it publishes: compare with a report of a machine there.")
+	}
+	return out
+}
+
+// printLaunchRules prints the rules, with the notes as comments.
+func (t *terminal) printLaunchRules(rules *launchRules) {
+	for _, n := range rules.Notes {
+		fmt.Fprintf(t.out, "# %s\n", n)
 	}
 	for _, r := range rules.Launches {
 		fmt.Fprintf(t.out, "\n[[launch]]\nmeasurement = \"%x\"\nkind = %q\ncovers = %q\nlabel = %q\n", []byte(r.Measurement), r.Kind, r.Covers, r.Label)

@@ -83,7 +83,7 @@ func TestPolicyLaunch(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s%s", c.args, code, out, stderr)
 			continue
 		}
-		rules := launchRulesOf(t, out)
+		text, rules := out, launchRulesOf(t, out)
 		if len(rules) != len(c.measurements) {
 			t.Errorf("%s: %d rules", c.args, len(rules))
 			continue
@@ -99,6 +99,9 @@ func TestPolicyLaunch(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &v); code != exitOK || err != nil || len(v.Launches) != len(rules) {
 			t.Fatalf("%s: exit code %d, %v\n%s%s", c.args, code, err, out, stderr)
 		}
+		if all := strings.Join(v.Notes, "\n# "); !strings.Contains(all, c.says) || !strings.Contains(text, "# "+all+"\n") {
+			t.Errorf("%s: the notes of the JSON are\n%s\nand the text is\n%s", c.args, all, text)
+		}
 		for i, r := range rules {
 			if l := v.Launches[i]; l.Measurement != r.Measurement || l.Kind != string(r.Kind) || l.Covers != string(r.Covers) || l.Label != r.Label {
 				t.Errorf("%s: JSON says %+v, the rule %+v", c.args, l, r)
@@ -110,6 +113,7 @@ func TestPolicyLaunch(t *testing.T) {
 // launchRulesRead is launchRules as a program reads them.
 type launchRulesRead struct {
 	Launches []struct{ Measurement, Kind, Covers, Label string }
+	Notes    []string
 }
 
 // TestPolicyLaunchRefuses: what cannot be measured is an error that says what to do, and no
