@@ -15,6 +15,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // appraiseOnGoogle appraises a recipe with these certificates under a policy with these tables.
@@ -102,6 +103,25 @@ func TestGoogleCertificateOfTheVerifier(t *testing.T) {
 	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Verdict != Pass || a.AKOrigin != AKCertified {
 		t.Fatalf("%v, AK %s\n%s", err, a.AKOrigin, explain(a))
+	}
+}
+
+// TestGoogleIssuerIsKnown: the issuer below Google's root is looked at without being in the
+// evidence: a certificate in its name is refused for its signature, and not for a missing issuer.
+func TestGoogleIssuerIsKnown(t *testing.T) {
+	_, issuer, err := keys.GoogleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for missing, name := range map[bool]*x509.Certificate{
+		false: {RawSubject: issuer.RawSubject, Subject: issuer.Subject}, true: {Subject: pkix.Name{CommonName: "EK/AK CA Intermediate of tomorrow"}},
+	} {
+		forged := (&maker{key: letterKey('z'), cert: name}).certifyAK('k', goodInstance, nil)
+		a := appraiseOnGoogle(t, evidencetest.New(), "", "[gcp]\nprojects = [\"my-project\"]", forged)
+		c := a.Check(PolicyGCPChain)
+		if c.Verdict != Fail || strings.Contains(c.Sentence, "is missing") != missing {
+			t.Errorf("%s: %s", c.Verdict, c.Sentence)
+		}
 	}
 }
 
