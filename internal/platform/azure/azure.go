@@ -58,6 +58,14 @@ type Options struct {
 	Renewal time.Duration                 // 0 is the constant Renewal; for tests
 }
 
+func (o Options) withDefaults() Options {
+	o.Timeout, o.Renewal = cmp.Or(max(o.Timeout, 0), DefaultTimeout), cmp.Or(max(o.Renewal, 0), Renewal)
+	if o.Auths == nil {
+		o.Auths = func() (tpmkeys.Auths, error) { return tpmkeys.Auths{}, nil }
+	}
+	return o
+}
+
 // Device is the one way of the agent to the paravisor. Its requests wait in one queue. It is a
 // [platform.Platform] without keys: the guest has no access to the SNP firmware.
 type Device struct {
@@ -80,10 +88,7 @@ var errClosed = errors.New("report device is closed")
 // Open opens the paravisor's report, and looks whether the indices can be used. The error is
 // [platform.ErrAbsent] if the vTPM has no such report.
 func Open(ctx context.Context, t platform.TPM, o Options) (*Device, error) {
-	o.Timeout, o.Renewal = cmp.Or(max(o.Timeout, 0), DefaultTimeout), cmp.Or(max(o.Renewal, 0), Renewal)
-	if o.Auths == nil {
-		o.Auths = func() (tpmkeys.Auths, error) { return tpmkeys.Auths{}, nil }
-	}
+	o = o.withDefaults()
 	d := &Device{tpm: t, options: o, turn: turn.New(turn.Options{Floor: 1})}
 	d.open, d.close = context.WithCancel(context.Background())
 	err := d.do(ctx, func(x transport.TPM, _ tpmkeys.Auths) error {

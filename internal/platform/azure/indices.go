@@ -79,16 +79,25 @@ func findReport(t transport.TPM) (*index, error) {
 	if i == nil {
 		return nil, fmt.Errorf("%w: the vTPM has no NV index 0x%08x", platform.ErrAbsent, uint32(nvReport))
 	}
+	if not := i.unlike(); not != "" {
+		return nil, i.refuse("%s", not)
+	}
+	return i, nil
+}
+
+// unlike returns in what an index differs from what the paravisor's interface says of the report,
+// empty if in nothing.
+func (i *index) unlike() string {
 	n, a := int(i.area.DataSize), i.area.Attributes
 	switch {
 	case n < tpmwire.MinHCL || n > tpmwire.MaxHCL:
-		return nil, i.refuse("has %d bytes, want %d to %d", n, tpmwire.MinHCL, tpmwire.MaxHCL)
+		return fmt.Sprintf("has %d bytes, want %d to %d", n, tpmwire.MinHCL, tpmwire.MaxHCL)
 	case a.NT != tpm2.TPMNTOrdinary:
-		return nil, i.refuse("is of type %d, want ordinary data", a.NT)
-	case !a.OwnerRead && !a.AuthRead:
-		return nil, i.refuse("can be read by neither the owner nor its own authorization")
+		return fmt.Sprintf("is of type %d, want ordinary data", a.NT)
+	case !a.OwnerRead && (!a.AuthRead || !a.NoDA): // a wrong authorization of such an index counts towards a lockout
+		return "can be read by neither the owner nor, without the risk of a lockout, its own authorization"
 	}
-	return i, nil
+	return ""
 }
 
 // readReport reads the index of the report.
@@ -99,19 +108,28 @@ func readReport(t transport.TPM, a tpmkeys.Auths) ([]byte, error) {
 	}
 	out := make([]byte, 0, i.area.DataSize)
 	for len(out) < int(i.area.DataSize) {
-		want := min(piece, int(i.area.DataSize)-len(out))
-		rsp, err := tpm2.NVRead{AuthHandle: i.by(i.area.Attributes.OwnerRead, a), NVIndex: i.handle(), Size: uint16(want), Offset: uint16(len(out))}.Execute(t)
+		b, err := i.read(t, a, len(out), min(piece, int(i.area.DataSize)-len(out)))
 		switch {
 		case errors.Is(err, tpm2.TPMRCNVUninitialized):
 			return nil, i.refuse("was never written")
 		case err != nil:
-			return nil, fmt.Errorf("read NV index 0x%08x: %w", uint32(nvReport), a.OwnerError(err))
-		case len(rsp.Data.Buffer) != want:
-			return nil, i.refuse("gives %d bytes, want %d", len(rsp.Data.Buffer), want)
+			return nil, err
 		}
-		out = append(out, rsp.Data.Buffer...)
+		out = append(out, b...)
 	}
 	return out, nil
+}
+
+// read reads n bytes from an offset.
+func (i *index) read(t transport.TPM, a tpmkeys.Auths, at, n int) ([]byte, error) {
+	rsp, err := tpm2.NVRead{AuthHandle: i.by(i.area.Attributes.OwnerRead, a), NVIndex: i.handle(), Size: uint16(n), Offset: uint16(at)}.Execute(t)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read NV index 0x%08x: %w", uint32(i.area.NVIndex), a.OwnerError(err))
+	case len(rsp.Data.Buffer) != n:
+		return nil, i.refuse("gives %d bytes, want %d", len(rsp.Data.Buffer), n)
+	}
+	return rsp.Data.Buffer, nil
 }
 
 // userDataAttributes are those of the index that the guest defines: the owner writes and reads

@@ -58,7 +58,7 @@ const (
 // looks look for the devices.
 var looks = map[device]func(ctx context.Context, d *Devices, t platform.TPM) finding{
 	anSVSM:      lookForSVSM,
-	aParavisor:  lookForIndex("a report of a paravisor", nvParavisor),
+	aParavisor:  lookForParavisor,
 	theEntry:    lookForEntry,
 	theDriver:   lookForDriver,
 	googlesVTPM: lookForIndex("a template of Google's attestation key", nvGoogleRSA, nvGoogleECC),

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/azure"
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 )
@@ -22,12 +23,17 @@ type finding struct {
 	err   error  // why it cannot be told now, nil if it can
 }
 
-// NV indices by which the TPMs of clouds are known. None has an index of the other's there.
+// NV indices by which the TPM of Google Cloud is known.
 const (
-	nvParavisor = 0x01400001 // the report of Azure's paravisor, with its runtime data
 	nvGoogleRSA = 0x01c10001 // template of Google's RSA attestation key
 	nvGoogleECC = 0x01c10003 // template of Google's ECC attestation key
 )
+
+// lookForParavisor looks for the report of a paravisor in the TPM.
+func lookForParavisor(ctx context.Context, d *Devices, t platform.TPM) finding {
+	there, says, err := azure.Look(ctx, t, d.Auths)
+	return finding{there: there, says: says, err: err}
+}
 
 // lookForIndex looks for NV indices of the TPM, and finds any of them.
 func lookForIndex(what string, indices ...tpm2.TPMHandle) func(context.Context, *Devices, platform.TPM) finding {

@@ -15,26 +15,143 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/paravisor"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
 
-// with returns a TPM that has these NV indices.
+// with returns a TPM that has these NV indices of Google's, or none.
 func with(t *testing.T, indices ...tpm2.TPMHandle) platform.TPM {
 	t.Helper()
 	s := swtpm.Start(t)
 	for _, i := range indices {
-		_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-			NVIndex: i, NameAlg: tpm2.TPMAlgSHA256, DataSize: 64,
-			Attributes: tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary},
-		})}.Execute(s)
+		define(t, s, i, tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}, 64)
+	}
+	d := s.Device(tpm.Options{})
+	return func() (*tpm.Device, bool) { return d, true }
+}
+
+// define defines an NV index as a program does that has the authorization of the TPM's owner.
+func define(t *testing.T, s *swtpm.TPM, i tpm2.TPMHandle, a tpm2.TPMANV, size uint16) {
+	t.Helper()
+	_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: i, NameAlg: tpm2.TPMAlgSHA256, DataSize: size, Attributes: a})}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// paravisors returns the TPM of a machine with a paravisor.
+func paravisors(t *testing.T, p *soft.Platform) platform.TPM {
+	t.Helper()
+	v, err := paravisor.New(swtpm.Start(t).Process(), p, paravisor.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := tpm.New(v, tpm.Options{})
+	return func() (*tpm.Device, bool) { return d, true }
+}
+
+// imitated returns a TPM whose owner defined the index of a paravisor's report, and wrote it unless
+// content is empty.
+func imitated(t *testing.T, a tpm2.TPMANV, size uint16, content string, lock bool) platform.TPM {
+	t.Helper()
+	const index tpm2.TPMHandle = 0x01400001
+	s := swtpm.Start(t)
+	define(t, s, index, a, size)
+	named := func() tpm2.NamedHandle { // the name changes at the first write
+		rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(s)
 		if err != nil {
+			t.Fatal(err)
+		}
+		return tpm2.NamedHandle{Handle: index, Name: rsp.NVName}
+	}
+	if content != "" {
+		b := append([]byte(content), make([]byte, int(min(size, 512))-len(content))...)
+		if _, err := (tpm2.NVWrite{AuthHandle: tpm2.TPMRHOwner, NVIndex: named(), Data: tpm2.TPM2BMaxNVBuffer{Buffer: b}}.Execute(s)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lock {
+		if _, err := (tpm2.NVReadLock{AuthHandle: tpm2.TPMRHOwner, NVIndex: named()}.Execute(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d := s.Device(tpm.Options{})
 	return func() (*tpm.Device, bool) { return d, true }
+}
+
+// TestImitatedParavisor: elsewhere, the owner of the TPM can define the NV index that a paravisor
+// has. If it does not begin as a paravisor's report does, the agent goes on as without it. What
+// cannot be told is waited for, and says what an administrator can do.
+func TestImitatedParavisor(t *testing.T) {
+	p, err := soft.New(soft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	owners := tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}
+	locked := owners
+	locked.ReadSTClear = true
+	for name, c := range map[string]struct {
+		area    tpm2.TPMANV
+		size    uint16
+		content string
+		lock    bool
+		chosen  platform.Source // empty: an error
+		says    string
+	}{
+		"too small":               {owners, 64, "HCLA", false, platform.SourceConfigFS, "has 64 bytes"},
+		"never written":           {owners, 2048, "", false, platform.SourceConfigFS, "was never written"},
+		"zeros":                   {owners, 2048, "\x00\x00\x00\x00", false, platform.SourceConfigFS, "begins with 00000000"},
+		"almost":                  {owners, 2048, "HCLB", false, platform.SourceConfigFS, "want the text HCLA"},
+		"a counter":               {tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTCounter}, 8, "", false, platform.SourceConfigFS, "has 8 bytes"},
+		"by policy":               {tpm2.TPMANV{PolicyRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}, 2048, "HCLA", false, platform.SourceConfigFS, "neither the owner"},
+		"could lock the TPM":      {tpm2.TPMANV{AuthRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}, 2048, "HCLA", false, platform.SourceConfigFS, "risk of a lockout"},
+		"locked":                  {locked, 2048, "HCLA", true, "", "set platform"},
+		"begins as a paravisor's": {owners, 2048, "HCLA", false, platform.SourceParavisor, "owner of the TPM may have defined"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			of := imitated(t, c.area, c.size, c.content, c.lock)
+			devices := &Devices{SEVGuest: Linux(filepath.Join(t.TempDir(), "none"), "").SEVGuest, Entry: tsm.New(tsm.Options{Firmware: p.Transport()})}
+			opened, choice, err := devices.Open(platform.Auto, snp.Options{})(t.Context(), of)
+			if c.chosen == "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%+v, %v", choice, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer opened.Close()
+			if choice.Source != c.chosen || !strings.Contains(choice.Why, c.says) {
+				t.Errorf("%+v", choice)
+			}
+		})
+	}
+}
+
+// TestParavisorsOwner: a real paravisor's index is the platform's, which no program of the guest
+// can define, write or remove. The files of authorizations are read only if there is the index.
+func TestParavisorsOwner(t *testing.T) {
+	p, err := soft.New(soft.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	unreadable := &Devices{Auths: func() (tpmkeys.Auths, error) { return tpmkeys.Auths{}, fs.ErrPermission }}
+	if f := lookForParavisor(t.Context(), unreadable, with(t)); f.there || f.err != nil {
+		t.Errorf("without an index: %+v", f)
+	}
+	of := paravisors(t, p)
+	if f := lookForParavisor(t.Context(), unreadable, of); f.there || !errors.Is(f.err, fs.ErrPermission) {
+		t.Errorf("with an index: %+v", f)
+	}
+	if f := lookForParavisor(t.Context(), &Devices{}, of); !f.there || strings.Contains(f.says, "owner") {
+		t.Errorf("of a paravisor: %+v", f)
+	}
 }
 
 // TestLooks: what the machine is follows from its devices.
@@ -50,7 +167,7 @@ func TestLooks(t *testing.T) {
 	}
 	none := Linux(filepath.Join(t.TempDir(), "none"), filepath.Join(t.TempDir(), "none"))
 	entry := tsm.New(tsm.Options{Firmware: p.Transport()})
-	plain, azure, google := with(t), with(t, nvParavisor), with(t, nvGoogleECC)
+	plain, azure, google := with(t), paravisors(t, p), with(t, nvGoogleECC)
 	for name, c := range map[string]struct {
 		devices *Devices
 		tpm     platform.TPM
