@@ -10,6 +10,8 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -65,11 +67,22 @@ var paravisorFaults = map[string]paravisor.Faults{
 	"garbage":   {Blob: func(b []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(b)) }},
 }
 
-// setParavisorFault is the flag --paravisor-fault.
-func (o *options) setParavisorFault(name string) error {
+// maxFaultyReads bounds how many reads a fault is for.
+const maxFaultyReads = 1000
+
+// setParavisorFault is the flag --paravisor-fault: a name, and for how many reads of the report.
+func (o *options) setParavisorFault(value string) error {
+	name, reads, counted := strings.Cut(value, "=")
 	f, known := paravisorFaults[name]
 	if !known {
 		return fmt.Errorf("want one of %q", slices.Sorted(maps.Keys(paravisorFaults)))
+	}
+	if counted {
+		n, err := strconv.Atoi(reads)
+		if err != nil || n < 1 || n > maxFaultyReads {
+			return fmt.Errorf("%q reads: want a number from 1 to %d", reads, maxFaultyReads)
+		}
+		f.Reads = n
 	}
 	o.paravisor = f
 	return nil

@@ -41,7 +41,9 @@ that it says vouches for any hardware.
                          a guest above an SVSM, which runs its vTPM; gcp, one of Google
                          Cloud, whose vTPM has a certified attestation key; aws, one of
                          AWS, with reports signed by a VLEK
-  --paravisor-fault NAME with --machine azure: stale, other-key, race, vmpl, garbage
+  --paravisor-fault NAME[=READS]
+                         with --machine azure: stale, other-key, race, vmpl, garbage; for
+                         that many reads of the report (default all)
   --svsm-manifest-0      with --machine svsm: the SVSM names its endorsement key alone, as
                          COCONUT-SVSM does, so that the binding svsm takes an enrolment
   --product NAME         milan (default), genoa or turin

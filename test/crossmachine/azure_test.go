@@ -5,10 +5,15 @@ package crossmachine
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/platform/azure"
+	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -49,17 +54,63 @@ func TestAzure(t *testing.T) {
 	}
 }
 
-// TestAzureFaults: what goes wrong between agent and paravisor has a code of its own.
+// TestAzureFaults: what goes wrong between agent and paravisor has a code of its own, and no
+// evidence comes. Case 141.
 func TestAzureFaults(t *testing.T) {
 	for fault, code := range map[string]api.Code{
 		"other-key": api.CodePlatformOtherKey, "vmpl": api.CodePlatformVMPL, "garbage": api.CodePlatformMalformed,
+		"stale": api.CodePlatformStale, "race": api.CodePlatformStale,
 	} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			m := start(t, "azure", "--paravisor-fault", fault)
-			_, err := m.Client().Evidence(t.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
-			if !errors.Is(err, &api.Problem{Code: code}) {
-				t.Errorf("got %v, want %s", err, code)
+			b, err := m.Client().Evidence(t.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
+			if !errors.Is(err, &api.Problem{Code: code}) || b != nil {
+				t.Errorf("got %d bytes, %v, want %s", len(b), err, code)
 			}
 		})
 	}
+}
+
+// TestAzureRetries: a report of before, or one over the user data of another program, is asked for
+// again, after the paravisor's two seconds. The evidence that comes is over what was asked, and
+// its report is in no part of another. Case 141.
+func TestAzureRetries(t *testing.T) {
+	const faulty = 2
+	for _, fault := range []string{"stale", "race"} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			m := start(t, "azure", "--paravisor-fault", fmt.Sprintf("%s=%d", fault, faulty))
+			doc, err := m.Client().Evidence(t.Context(), api.EvidenceRequest{Nonce: nonce, Freshness: evidence.Fresh})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := both(t, policyFor("paravisor", "binding = \"paravisor\"", ""), doc); a.Binding != verify.BindingParavisor {
+				t.Errorf("binding %s", a.Binding)
+			}
+			if least, took := faulty*azure.Renewal.Seconds(), reportsTook(t, m); took < least {
+				t.Errorf("reports took %v s, want %v s for the tries that went wrong", took, least)
+			}
+		})
+	}
+}
+
+// reportsTook returns how long the platform took for all reports, in seconds.
+func reportsTook(t *testing.T, m *simulated.Machine) float64 {
+	t.Helper()
+	b, err := m.Client().Metrics(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "agentd_report_duration_seconds_sum "); ok {
+			s, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+	}
+	t.Fatalf("no duration of reports in:\n%s", b)
+	return 0
 }

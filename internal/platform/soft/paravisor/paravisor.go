@@ -38,8 +38,10 @@ type Options struct {
 	Size int           // of the index of the report, in place of 2,048 bytes
 }
 
-// Faults are what goes wrong. The zero value is none of it.
+// Faults are what goes wrong, once the guest has asked for a report of its own. The zero value is
+// none of it.
 type Faults struct {
+	Reads    int                      // how many reads of the report it goes wrong for; 0: for all
 	Stale    bool                     // it never makes a report anew
 	OtherKey bool                     // the runtime data name another key
 	Race     bool                     // another program writes the user data before each read
@@ -56,8 +58,9 @@ type Paravisor struct {
 	o    Options
 	ak   tpm2.TPMTPublic
 
-	mu     sync.Mutex // guards the two below
+	mu     sync.Mutex // guards the three below
 	faults Faults
+	struck int // reads that went wrong since the faults were set
 	made   int // reports so far
 
 	last time.Time // when the report was made
@@ -67,7 +70,7 @@ type Paravisor struct {
 // with a report of the boot. P makes the reports.
 func New(conn io.ReadWriteCloser, p *soft.Platform, o Options) (*Paravisor, error) {
 	v := &Paravisor{conn: conn, snp: p, o: Options{Hold: cmp.Or(o.Hold, hold), Size: cmp.Or(o.Size, indexSize)}}
-	for _, step := range []func() error{v.makeKey, v.makeIndex, v.renew} {
+	for _, step := range []func() error{v.makeKey, v.makeIndex, func() error { return v.renew(Faults{}) }} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("software paravisor: %w", err)
 		}
@@ -79,7 +82,7 @@ func New(conn io.ReadWriteCloser, p *soft.Platform, o Options) (*Paravisor, erro
 func (v *Paravisor) SetFaults(f Faults) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.faults = f
+	v.faults, v.struck = f, 0
 }
 
 // Reports returns how many reports were made.
@@ -89,24 +92,33 @@ func (v *Paravisor) Reports() int {
 	return v.made
 }
 
-func (v *Paravisor) current() Faults {
+// now returns what goes wrong with this read.
+func (v *Paravisor) now() (Faults, error) {
+	_, asked, err := v.name(UserDataIndex)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.faults
+	if err != nil || !asked || v.faults.Reads > 0 && v.struck == v.faults.Reads {
+		return Faults{}, err
+	}
+	v.struck++
+	return v.faults, nil
 }
 
 // Write sends one command to the TPM. Before a read of the report from its start, it makes the
 // report anew if that is due.
 func (v *Paravisor) Write(command []byte) (int, error) {
 	if readsReport(command) {
-		f := v.current()
+		f, err := v.now()
+		if err != nil {
+			return 0, err
+		}
 		if f.Race {
 			if err := v.writeUserData(bytes.Repeat([]byte{0xee}, 64)); err != nil {
 				return 0, err
 			}
 		}
 		if !f.Stale && time.Since(v.last) > v.o.Hold {
-			if err := v.renew(); err != nil {
+			if err := v.renew(f); err != nil {
 				return 0, err
 			}
 		}
@@ -198,8 +210,7 @@ func (v *Paravisor) makeIndex() error {
 }
 
 // renew makes a report over the user data that the guest wrote, zeros if it wrote none.
-func (v *Paravisor) renew() error {
-	f := v.current()
+func (v *Paravisor) renew(f Faults) error {
 	data, err := v.userData()
 	if err != nil {
 		return err
