@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -33,7 +30,7 @@ Examples:
 `
 
 const collateralFetchUsage = `Usage: agentctl collateral fetch --dir DIR [flags] EVIDENCE...
-       agentctl collateral fetch --dir DIR --azure
+       agentctl collateral fetch --dir DIR --azure [--reload] [EVIDENCE...]
 
 Fetch from AMD's key distribution service what a verifier needs: the certificate
 of the chip's key, its issuers, and the revocation list of the root. DIR keeps
@@ -45,11 +42,14 @@ one certificate in ten seconds), the command ends and says how long to wait. It
 keeps what it has fetched.
 
 With --azure, on a machine of Azure: fetch the certificates of its processor from
-the metadata service of Azure into DIR/azure.pem. With --dir /etc/agentd/certs the
-agent adds them to evidence, after "systemctl reload agentd".
+the metadata service of Azure into DIR/azure.pem. They must fit the evidence and
+reports that are named, if any. With --dir /etc/agentd/certs the agent adds them to
+evidence, after "systemctl reload agentd". agentd-azure.timer does both each day.
 
   --dir DIR              the cache folder, created if it is missing; required
   --azure                fetch the certificates of this machine from Azure
+  --reload               with --azure: if they changed, have the running agent read its
+                         certificates and declarations again
   --snp-report FILE      fetch for a bare report; may be repeated
   --azure-hcl FILE       fetch for a paravisor's report; may be repeated
   --product NAME         milan, genoa or turin, for reports before version 3, which
@@ -60,35 +60,33 @@ agent adds them to evidence, after "systemctl reload agentd".
   --json                 list the files as JSON
 
 Exit codes: 0 everything is available, 1 misuse, 2 the report cannot be read,
-3 a file could not be fetched.
+3 a file could not be fetched, 6 the agent did not reload.
 
 Examples:
   agentctl collateral fetch --dir collateral evidence.json
   agentctl verify --collateral collateral --policy policy.toml --nonce 5f2b... evidence.json
 `
 
-func collateralCommand(t *terminal) *cobra.Command {
-	return group(t, "collateral", collateralUsage, collateralFetchCommand(t))
+func collateralCommand(t *terminal, s *sockets) *cobra.Command {
+	return group(t, "collateral", collateralUsage, collateralFetchCommand(t, s))
 }
 
 type fetchFlags struct {
 	dir, product, kds string
 	reports, hcls     []string
 	timeout           time.Duration
-	azure             bool
+	azure, reload     bool
 }
 
-func collateralFetchCommand(t *terminal) *cobra.Command {
+func collateralFetchCommand(t *terminal, s *sockets) *cobra.Command {
 	var f fetchFlags
 	c := command("fetch", collateralFetchUsage, cobra.ArbitraryArgs, func(c *cobra.Command, args []string) error {
 		switch {
 		case f.dir == "":
 			return misuse(errors.New("--dir is missing: name the folder to keep collateral in")).withHint(helpHint(c))
-		case f.azure && len(args)+len(f.reports)+len(f.hcls) > 0:
-			return misuse(errors.New("--azure fetches for this machine: leave the reports out")).withHint(helpHint(c))
-		case f.azure:
-			return t.fetchAzure(c, &f)
-		case len(args)+len(f.reports)+len(f.hcls) == 0:
+		case f.reload && !f.azure:
+			return misuse(errors.New("--reload belongs to --azure")).withHint(helpHint(c))
+		case !f.azure && len(args)+len(f.reports)+len(f.hcls) == 0:
 			return misuse(errors.New("EVIDENCE is missing")).withHint(helpHint(c))
 		case f.timeout <= 0:
 			return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
@@ -101,11 +99,18 @@ func collateralFetchCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if u, err := url.Parse(f.kds); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			return misuse(fmt.Errorf("--kds %q: want an address such as %s", f.kds, kds.Base))
+		}
+		if f.azure {
+			return t.fetchAzure(c, s, &f, reports)
+		}
 		return t.fetch(c, &f, reports, product)
 	})
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "")
 	flags.BoolVar(&f.azure, "azure", false, "")
+	flags.BoolVar(&f.reload, "reload", false, "")
 	flags.StringVar(&f.product, "product", "", "")
 	flags.StringVar(&f.kds, "kds", kds.Base, "")
 	flags.StringArrayVar(&f.reports, "snp-report", nil, "")
@@ -178,9 +183,6 @@ type fetched struct {
 
 func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
 	cache, client := &kds.Cache{Dir: f.dir}, &kds.Client{Base: f.kds, Timeout: f.timeout}
-	if u, err := url.Parse(f.kds); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return misuse(fmt.Errorf("--kds %q: want an address such as %s", f.kds, kds.Base))
-	}
 	done := []kds.Fetched{}
 	for _, r := range reports {
 		files, err := cache.Fetch(c.Context(), client, r, product, time.Now())
@@ -189,12 +191,8 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 				continue
 			}
 			done = append(done, x)
-			word := "fetched"
-			if x.Kept {
-				word = "present"
-			}
 			if !t.json {
-				fmt.Fprintf(t.out, "%s  %s\n", word, clean(x.File))
+				fmt.Fprintf(t.out, "%s  %s\n", x.Word(), clean(x.File))
 			}
 		}
 		if err != nil {
@@ -207,48 +205,30 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 	return nil
 }
 
-// fetchAzure fetches the certificates of this machine from the metadata service of Azure.
-func (t *terminal) fetchAzure(c *cobra.Command, f *fetchFlags) error {
-	client := &kds.Client{Timeout: f.timeout}
-	if c.Flags().Changed("kds") {
-		client.Base = f.kds
-	}
-	if f.timeout <= 0 {
-		return misuse(fmt.Errorf("--timeout %v: want a duration such as 20s", f.timeout))
-	}
-	b, err := client.Azure(c.Context())
-	if err != nil {
-		return (&exitError{code: int(verify.ClassCollateral), err: err}).withHint("only a confidential machine of Azure reaches that service")
-	}
-	name := filepath.Join(f.dir, "azure.pem")
-	if err := os.MkdirAll(f.dir, 0o755); err != nil {
-		return err
-	}
-	if err := durable.WriteFile(name, b, 0o644); err != nil {
-		return err
-	}
-	if t.json {
-		return t.writeJSON(fetched{[]kds.Fetched{{File: name}}})
-	}
-	fmt.Fprintf(t.out, "fetched  %s\n", clean(name))
-	return nil
-}
-
 func fetchError(err error, r *snp.Report) error {
 	if errors.Is(err, kds.ErrProduct) {
 		return misuse(err).withHint("name it: --product milan, genoa or turin")
 	}
 	x := &exitError{code: int(verify.ClassCollateral), err: err}
-	throttled, ok := errors.AsType[*kds.ThrottledError](err)
-	switch {
-	case ok && throttled.RetryAfter > 0:
-		return x.withHint(fmt.Sprintf("wait %v, then run the command again: it continues where it stopped", throttled.RetryAfter))
-	case ok:
-		return x.withHint("wait ten seconds or more, then run the command again: it continues where it stopped")
-	case r.KeyInfo.Signer() == snp.SignerVLEK:
+	if hint := throttled(err); hint != "" {
+		return x.withHint(hint + ": it continues where it stopped")
+	}
+	if r.KeyInfo.Signer() == snp.SignerVLEK {
 		return x.withHint("the cloud gives the certificate of a VLEK, in the evidence")
 	}
 	return x
+}
+
+// throttled returns what to do if a service was asked too often, empty if it was not.
+func throttled(err error) string {
+	x, ok := errors.AsType[*kds.ThrottledError](err)
+	switch {
+	case ok && x.RetryAfter > 0:
+		return fmt.Sprintf("wait %v, then run the command again", x.RetryAfter)
+	case ok:
+		return "wait ten seconds or more, then run the command again"
+	}
+	return ""
 }
 
 // readCollateral adds what a cache folder has for a report. For a report that cannot be

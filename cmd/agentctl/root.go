@@ -173,7 +173,7 @@ func newRoot(t *terminal) *cobra.Command {
 		showCommand(t),
 		exportCommand(t),
 		policyCommand(t, s),
-		collateralCommand(t),
+		collateralCommand(t, s),
 		measureCommand(t, s),
 		appCommand(t, s),
 		logCommand(t, s),

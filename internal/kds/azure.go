@@ -3,8 +3,11 @@
 package kds
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -22,43 +25,74 @@ const (
 )
 
 // Azure fetches the certificate of this machine's chip and those above it from the metadata
-// service of Azure, as PEM, the chip's first.
-func (c *Client) Azure(ctx context.Context) ([]byte, error) {
+// service of Azure, as PEM, the chip's first. It must fit each report that is given.
+func (c *Client) Azure(ctx context.Context, reports ...*snp.Report) ([]byte, error) {
 	from := *c
 	if from.header = (http.Header{"Metadata": {"true"}}); from.Base == "" {
 		from.Base = AzureBase
 	}
 	if from.HTTP == nil { // the service answers no proxy
-		from.HTTP = &http.Client{CheckRedirect: plain.CheckRedirect, Transport: &http.Transport{}}
+		from.HTTP = &http.Client{CheckRedirect: plain.CheckRedirect, Transport: &http.Transport{MaxResponseHeaderBytes: maxAzure}}
 	}
 	var out []byte
-	_, err := from.get(ctx, azurePath, maxAzure, func(b []byte) (err error) {
-		out, err = azureCertificates(b)
-		return err
+	var other error
+	_, err := from.get(ctx, azurePath, maxAzure, func(b []byte) error {
+		certificates, leaf, err := azureCertificates(b)
+		if err != nil {
+			return err
+		}
+		out = certificates
+		for _, r := range reports {
+			other = cmp.Or(other, Fits(leaf, r))
+		}
+		return other
 	})
-	return out, err
+	if err == nil {
+		return out, nil
+	}
+	if page, ok := errors.AsType[*PageError](err); ok {
+		page.Other = other != nil
+	}
+	return nil, err
+}
+
+// Fits returns an error if leaf is not the certificate of the key that signs reports as r is. It
+// verifies no signature. A report in which the host masks the chip is of any.
+func Fits(leaf *snp.EndorsementKey, r *snp.Report) error {
+	masked := r.ChipID == [len(r.ChipID)]byte{}
+	switch p := r.Product(); {
+	case leaf.Signer != r.KeyInfo.Signer():
+		return fmt.Errorf("it is the certificate of a %v, and the report is signed by a %v", leaf.Signer, r.KeyInfo.Signer())
+	case p != snp.ProductUnknown && leaf.Product != p:
+		return fmt.Errorf("it is the certificate of a processor %v, and the report is of a %v", leaf.Product, p)
+	case leaf.Signer == snp.SignerVCEK && !masked && !bytes.Equal(leaf.HWID, r.ChipID[:len(leaf.HWID)]):
+		return fmt.Errorf("it is the certificate of another chip (%.8x…) than the report's (%.8x…)", leaf.HWID, r.ChipID)
+	case leaf.TCB != r.ReportedTCB:
+		return fmt.Errorf("it is the certificate of another TCB (%v) than the report's (%v)", leaf.TCB, r.ReportedTCB)
+	}
+	return nil
 }
 
 // azureCertificates reads the answer: a JSON object with PEM in vcekCert and certificateChain.
-func azureCertificates(b []byte) ([]byte, error) {
+func azureCertificates(b []byte) ([]byte, *snp.EndorsementKey, error) {
 	var v struct {
 		VCEK  string `json:"vcekCert"`
 		Chain string `json:"certificateChain"`
 	}
 	if err := strictjson.DecodeForeign(b, maxAzure, &v); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ders, err := snp.DecodeCertificates([]byte(v.VCEK + "\n" + v.Chain))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	leaves, issuers, _ := snp.SortCertificates(ders)
 	if len(leaves) != 1 || len(issuers) == 0 {
-		return nil, fmt.Errorf("it has %d certificates of chips and %d above them, want 1 and some", len(leaves), len(issuers))
+		return nil, nil, fmt.Errorf("it has %d certificates of chips and %d above them, want 1 and some", len(leaves), len(issuers))
 	}
 	out := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaves[0].Certificate.Raw})
 	for _, x := range issuers {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: x.Raw})...)
 	}
-	return out, nil
+	return out, leaves[0], nil
 }

@@ -77,12 +77,12 @@ func TestAzure(t *testing.T) {
 func FuzzAzure(f *testing.F) {
 	f.Add([]byte(`{"vcekCert":"","certificateChain":""}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := azureCertificates(b)
+		out, leaf, err := azureCertificates(b)
 		if err != nil {
 			return
 		}
-		if ders, err := snp.DecodeCertificates(out); err != nil || len(ders) < 2 {
-			t.Errorf("%d certificates, %v", len(ders), err)
+		if ders, err := snp.DecodeCertificates(out); err != nil || len(ders) < 2 || leaf == nil {
+			t.Errorf("%d certificates, %v, %v", len(ders), leaf, err)
 		}
 	})
 }

@@ -64,7 +64,7 @@ func (e *StatusError) Error() string {
 	if e.Location == "" {
 		return said
 	}
-	return fmt.Sprintf("%s, and sends to %q, which AMD's service never does: %s", said, shortened(e.Location), todoBetween)
+	return fmt.Sprintf("%s, and sends to %q, which the service never does: %s", said, shortened(e.Location), todoBetween)
 }
 
 // todoBetween is what to do if something else than the service answered.
@@ -77,6 +77,7 @@ type PageError struct {
 	Type  string // Content-Type of the answer
 	Begin string // its first bytes
 	Err   error  // why it cannot be read
+	Other bool   // it can be read, and does not fit the report
 }
 
 func (e *PageError) Error() string {

@@ -21,6 +21,14 @@ type Fetched struct {
 	Kept bool   `json:"kept"` // whether the cache had the file already
 }
 
+// Word returns what was done, as one word.
+func (f Fetched) Word() string {
+	if f.Kept {
+		return "present"
+	}
+	return "fetched"
+}
+
 // Fetch fetches what the cache lacks for r, one request after the other. That includes a new
 // revocation list if the one in the cache does not cover now. It ends at the first failure. The files
 // before it are kept, so the next call continues there. Product is for reports that do not
