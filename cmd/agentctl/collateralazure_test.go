@@ -194,6 +194,25 @@ func TestFetchAzureFails(t *testing.T) {
 	}
 }
 
+// TestUnitFetches: the command of the unit is one of this program.
+func TestUnitFetches(t *testing.T) {
+	b, err := os.ReadFile("../../systemd/agentd-azure.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(b), "\nExecStart=/usr/bin/agentctl ")
+	line, _, _ := strings.Cut(rest, "\n")
+	if !found {
+		t.Fatalf("the unit is %s", b)
+	}
+	m, dir := newMetadata(t), t.TempDir()
+	args := strings.Fields(strings.Replace(line, "/etc/agentd/certs", dir, 1))
+	code, stdout, stderr := agentctl(t, append(args, "--kds", m.URL, "--admin", filepath.Join(dir, "none"))...)
+	if code != exitOK || stdout != "fetched  "+filepath.Join(dir, azureFile)+"\n" || !strings.Contains(stderr, "when it starts") {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+}
+
 // TestFetchAzureMisuse: what the command refuses before it asks.
 func TestFetchAzureMisuse(t *testing.T) {
 	m := newMetadata(t)

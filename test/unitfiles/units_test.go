@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/kds"
 )
 
 const folder = "../../systemd"
@@ -63,7 +64,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 	programs := regexp.MustCompile(`/usr/s?bin/agent(d|ctl)\b`)
 	for _, name := range names {
 		switch filepath.Ext(name) {
-		case ".service", ".socket", ".target":
+		case ".service", ".socket", ".target", ".timer":
 			b := programs.ReplaceAllString(read(t, filepath.Base(name)), "/bin/true")
 			to := filepath.Join(dir, filepath.Base(name))
 			if err := os.WriteFile(to, []byte(b), 0o644); err != nil {
@@ -72,8 +73,8 @@ func TestUnitsAreUnderstood(t *testing.T) {
 			args = append(args, to)
 		}
 	}
-	if len(args) != 3+6 {
-		t.Fatalf("units found: %v, want six", args[3:])
+	if len(args) != 3+8 {
+		t.Fatalf("units found: %v, want eight", args[3:])
 	}
 	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
@@ -82,7 +83,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 
 // TestExposure: case 76.
 func TestExposure(t *testing.T) {
-	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-measured.service": 6} {
+	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-azure.service": 1.5, "agentd-measured.service": 6} {
 		out, err := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(folder, unit))
 		if err != nil {
 			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
@@ -133,6 +134,53 @@ func TestEntry(t *testing.T) {
 	}
 	if got := values(agent, "Requires"); strings.Contains(strings.Join(got, " "), "configfs") {
 		t.Errorf("agentd.service: Requires=%q: machines without configfs-tsm have no entry", got)
+	}
+}
+
+// TestAzure: the unit that fetches certificates reaches the metadata service alone, writes to the
+// folder that the agent reads alone, has no privilege, and starts no agent that is stopped. Only an
+// administrator enables its timer.
+func TestAzure(t *testing.T) {
+	unit, timer := read(t, "agentd-azure.service"), read(t, "agentd-azure.timer")
+	certificates := config.Default().Report.CertificateFolder
+	for _, want := range []struct{ key, value string }{
+		{"ExecCondition", "/usr/bin/systemctl --quiet is-active agentd.service"},
+		{"ExecStart", "/usr/bin/agentctl collateral fetch --azure --dir " + certificates + " --reload"},
+		{"ConditionPathIsDirectory", certificates},
+		{"ReadWritePaths", certificates},
+		{"ProtectSystem", "strict"},
+		{"CapabilityBoundingSet", ""},
+		{"NoNewPrivileges", "yes"},
+		{"IPAddressDeny", "any"},
+		{"IPAddressAllow", strings.TrimPrefix(kds.AzureBase, "http://")},
+		{"RestrictAddressFamilies", "AF_UNIX AF_INET"},
+	} {
+		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {
+			t.Errorf("%s=%q, want %q", want.key, got, want.value)
+		}
+	}
+	if got := values(timer, "WantedBy"); !slices.Equal(got, []string{"timers.target"}) || values(timer, "OnUnitActiveSec") == nil || values(timer, "OnBootSec") == nil {
+		t.Errorf("the timer is %s", timer)
+	}
+	if preset := read(t, "agentd.preset"); !strings.Contains(preset, "\ndisable agentd-azure.timer\n") || strings.Contains(preset, "enable agentd-azure") {
+		t.Errorf("the preset does not disable the timer:\n%s", preset)
+	}
+	if got := values(unit, "WantedBy"); got != nil {
+		t.Errorf("the service can be enabled without its timer: %q", got)
+	}
+	names, err := filepath.Glob(filepath.Join(folder, "agentd*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if name = filepath.Base(name); !strings.HasPrefix(name, "agentd-azure") && name != "agentd.preset" && strings.Contains(read(t, name), "agentd-azure") {
+			t.Errorf("%s starts it", name)
+		}
+	}
+	for _, script := range []string{"deb/postinst", "rpm/postun"} {
+		if b, err := os.ReadFile(filepath.Join(folder, "../packaging", script)); err != nil || strings.Contains(string(b), "agentd-azure") {
+			t.Errorf("%s enables or starts it (%v)", script, err)
+		}
 	}
 }
 
