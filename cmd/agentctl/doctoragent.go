@@ -148,6 +148,9 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, api.CodeNotPermitted):
 		d.note("derived keys", "run the doctor as root", "not tried out: the admin socket is for root")
 		return
+	case errors.Is(err, api.CodeNoUsableSlot) && k.State == api.StateAbsent: // there never was a store
+		d.note("derived keys", "", "the platform derives none, and the TPM alone is not accepted to protect sealed blobs (keys.without_derived_keys)")
+		return
 	case err != nil:
 		d.note("derived keys", failed(err).hint, "not tried out: %v", err)
 		d.follows("derived keys", agentsReports, agentsTPM)
@@ -287,12 +290,7 @@ func (d *doctor) lookAtEvidence(ctx context.Context, st *api.EvidenceStatus, is 
 	}
 	d.evidence = true
 	d.good("evidence", "%d bytes without the measurement log", len(document))
-	if len(e.Certificates) == 0 {
-		d.bad("certificates", "put the VCEK or VLEK certificate and its issuers into /etc/agentd/certs",
-			"evidence has none: the host's table is empty and nothing is stapled; verifiers have to fetch them")
-	} else {
-		d.good("certificates", "evidence has %d", len(e.Certificates))
-	}
+	d.lookAtCertificates(is, e)
 	d.lookAtCloud(is, e)
 	d.lookAtFirmwareLog(e.FirmwareLog)
 }

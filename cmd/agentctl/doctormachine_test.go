@@ -3,13 +3,17 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/google"
 	"github.com/cvm-agentd/agentd/internal/vectors"
@@ -63,6 +67,79 @@ func TestDoctorOnClouds(t *testing.T) {
 		for _, name := range c.not {
 			if f := d.find(name); f != nil {
 				t.Errorf("%s: %s: %+v", c.name, name, f)
+			}
+		}
+	}
+}
+
+// TestDoctorOnBindings: the doctor says what binding evidence can have, and what a policy lists for
+// it.
+func TestDoctorOnBindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		recipe *evidencetest.Recipe
+		want   string // empty: the doctor says nothing
+	}{
+		"plain": {evidencetest.New(), ""},
+		"azure": {evidencetest.NewAzure(), `binding = "paravisor"`},
+		"svsm":  {evidencetest.NewSVSM(), `binding = "svsm"`},
+	} {
+		e := c.recipe.Build(t)
+		d := new(doctor)
+		d.lookAtBinding(e)
+		f := d.find("binding")
+		if c.want == "" {
+			if f != nil {
+				t.Errorf("%s: %+v", name, f)
+			}
+			continue
+		}
+		r, err := snp.ParseReport(firmwareReport(e))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := strings.Replace(c.want, "binding", "kind", 1)
+		if f == nil || f.Level != levelFine || !strings.Contains(f.Says, c.want) || !strings.Contains(f.Says, kind) || !strings.Contains(f.Says, fmt.Sprintf("measurement = \"%x\"", r.Measurement)) {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+// TestDoctorOnCertificates: evidence without the certificate of the key that signed its report is
+// bad, and on Azure the doctor names the timer.
+func TestDoctorOnCertificates(t *testing.T) {
+	good := evidencetest.NewAzure().Build(t)
+	other := evidencetest.NewAzure()
+	other.Report.Leaf.HWID = bytes.Repeat([]byte{0x64}, 64)
+	raised := evidencetest.NewAzure()
+	raised.Report.Leaf.Levels[7]++
+	leaves, issuers, _ := snp.SortCertificates(dersOf(good))
+	if len(leaves) != 1 || len(issuers) == 0 {
+		t.Fatalf("%d and %d certificates", len(leaves), len(issuers))
+	}
+	above := *good
+	above.Certificates = evidence.Certificates{issuers[0].Raw}
+	both := *good
+	both.Certificates = append(slices.Clone(other.Build(t).Certificates), good.Certificates...)
+	none := *good
+	none.Certificates = nil
+	for name, c := range map[string]struct {
+		e     *evidence.Evidence
+		level level
+		says  string
+	}{
+		"its own":            {good, levelFine, "evidence has"},
+		"those above alone":  {&above, levelFine, "evidence has 1"},
+		"another's, and its": {&both, levelFine, "evidence has"},
+		"another chip's":     {other.Build(t), levelBad, "another chip"},
+		"another TCB's":      {raised.Build(t), levelBad, "another TCB"},
+		"none":               {&none, levelBad, "evidence has none"},
+	} {
+		for machine, todo := range map[platform.Machine]string{platform.MachineAzure: "agentd-azure.timer", platform.MachineSNP: "put the VCEK or VLEK certificate"} {
+			d := new(doctor)
+			d.lookAtCertificates(machine, c.e)
+			f := d.find("certificates")
+			if f == nil || f.Level != c.level || !strings.Contains(f.Says, c.says) || strings.Contains(f.Todo, todo) != (c.level == levelBad) {
+				t.Errorf("%s on %s: %+v", name, machine, f)
 			}
 		}
 	}

@@ -3,6 +3,7 @@
 package scripts
 
 import (
+	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
@@ -61,6 +62,36 @@ func serveKDS(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	ts.Defer(s.Close)
 	ts.Setenv("KDS", s.URL)
+}
+
+// serveTHIM is "thim EVIDENCE": the metadata service of Azure on loopback, with the certificates in
+// the evidence. $THIM is its address.
+func serveTHIM(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: thim EVIDENCE")
+	}
+	e, err := evidence.Parse([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	var leaf, chain string
+	for _, c := range e.Certificates {
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c}))
+		if _, err := snp.ParseEndorsementKey(c); err == nil {
+			leaf = text
+		} else {
+			chain += text
+		}
+	}
+	answer, err := json.Marshal(map[string]string{"vcekCert": leaf, "certificateChain": chain})
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Metadata") != "true" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Write(answer)
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("THIM", s.URL)
 }
 
 // strip is "strip FROM TO": evidence without its certificates.

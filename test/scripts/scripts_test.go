@@ -65,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"fits":     fits(t),
 			"nonce":    nonce,
 			"kds":      serveKDS,
+			"thim":     serveTHIM,
 			"strip":    strip,
 			"report":   reportOf,
 			"firmware": firmware,

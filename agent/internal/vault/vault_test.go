@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
@@ -73,6 +74,28 @@ func TestRootPlatform(t *testing.T) {
 		}
 		if c.err != nil && !errors.Is(err, ErrNoDerivation) {
 			t.Errorf("%s: %v has no code", c.name, err)
+		}
+	}
+}
+
+// TestProbeWithoutKeys: a platform without keys is in order if an administrator accepted that, and
+// what is found says on what blobs rest. Otherwise there is no finding, but the reason.
+func TestProbeWithoutKeys(t *testing.T) {
+	for _, accepted := range []bool{true, false} {
+		d := with(func() (platform.Platform, error) { return fake{}, nil })
+		if up, err := d.c.Supervisor.Run(t.Context(), nil); !up || err != nil {
+			t.Fatalf("%v, %v", up, err)
+		}
+		d.c.Keys.WithoutDerivedKeys = accepted
+		p, err := Admin{d}.Probe(t.Context())
+		if !accepted {
+			if !errors.Is(err, ErrNoDerivation) || len(p.Findings) > 0 {
+				t.Errorf("not accepted: %+v, %v", p, err)
+			}
+			continue
+		}
+		if err != nil || len(p.Findings) != 1 || !p.Findings[0].OK || !strings.Contains(p.Findings[0].Text, "rest on the TPM alone, on no chip and no launch measurement") {
+			t.Errorf("accepted: %+v, %v", p, err)
 		}
 	}
 }
