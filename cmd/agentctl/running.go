@@ -35,6 +35,9 @@ func (s *sockets) running() bool {
 // listening returns the inodes of sockets that were bound to a path and take connections.
 func listening(path string) map[string]bool {
 	names := []string{path}
+	if whole, err := filepath.Abs(path); err == nil && whole != path {
+		path, names = whole, append(names, whole)
+	}
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
 		names = append(names, real)
 	}
