@@ -184,6 +184,23 @@ func TestAzure(t *testing.T) {
 	}
 }
 
+// TestPackaged: the packages contain each file of the units' folder.
+func TestPackaged(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(folder, "../packaging/agentd.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, f := range files {
+		if !strings.Contains(string(b), "{src: systemd/"+f.Name()+", ") {
+			t.Errorf("agentd.yaml does not have systemd/%s", f.Name())
+		}
+	}
+}
+
 // TestRestarts: ten kills in a row do not reach the limit of starts, and a
 // configuration that cannot be used is not tried again (case 78).
 func TestRestarts(t *testing.T) {
