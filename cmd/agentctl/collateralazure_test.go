@@ -116,7 +116,7 @@ func TestFetchAzure(t *testing.T) {
 }
 
 // TestFetchAzureFails: whatever answers in place of the service, or not as it should: the error
-// names the host and what to do, and nothing is written.
+// names the host and what to do, and nothing is written. Case 143.
 func TestFetchAzureFails(t *testing.T) {
 	endless := func(block string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {

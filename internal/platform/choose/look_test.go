@@ -84,7 +84,7 @@ func imitated(t *testing.T, a tpm2.TPMANV, size uint16, content string, lock boo
 
 // TestImitatedParavisor: elsewhere, the owner of the TPM can define the NV index that a paravisor
 // has. If it does not begin as a paravisor's report does, the agent goes on as without it. What
-// cannot be told is waited for, and says what an administrator can do.
+// cannot be told is waited for, and says what an administrator can do. Case 142.
 func TestImitatedParavisor(t *testing.T) {
 	p, err := soft.New(soft.Options{})
 	if err != nil {
