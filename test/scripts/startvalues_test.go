@@ -176,7 +176,7 @@ func (m *booted) start(t *testing.T, index uint32) {
 	if slices.Contains(m.banks, pcr.SHA384) {
 		quoted = append(quoted, "sha384:0-15")
 	}
-	config := fmt.Sprintf("[tpm]\npcrs = %q\n\n[measurement]\npcr = %d\nfirmware_log = %q\n", strings.Join(quoted, "+"), index, m.firmware)
+	config := fmt.Sprintf("[sockets]\nclient_group = \"\"\n\n[tpm]\npcrs = %q\n\n[measurement]\npcr = %d\nfirmware_log = %q\n", strings.Join(quoted, "+"), index, m.firmware)
 	if err := os.WriteFile(filepath.Join(m.dir, "config.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
