@@ -24,10 +24,13 @@ func withKey(more string) string {
 // possession for exactly this caller, nonce and run of the agent.
 func TestEvidenceWithSigningKey(t *testing.T) {
 	agentKey := ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)
-	var got api.EvidenceRequest
-	var of evidence.Caller
+	type request struct {
+		api.EvidenceRequest
+		of evidence.Caller
+	}
+	asked := make(chan request, 1)
 	f := &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
-		got, of = r, c
+		asked <- request{r, c}
 		return answerFor(r, c), nil
 	}}
 	r := run(t, f, Limits{}, func(c *Config) { c.AgentKey = agentKey })
@@ -35,13 +38,14 @@ func TestEvidenceWithSigningKey(t *testing.T) {
 	if status != http.StatusOK {
 		t.Fatalf("%s %v", b, p)
 	}
+	got := <-asked
 	public, _ := signer(Owner{App: "billing", UID: 1000}, "host")
 	if string(got.PublicKey) != string(public) {
 		t.Errorf("the statement names %x", []byte(got.PublicKey))
 	}
-	message := evidence.KeyProofMessage(&evidence.Statement{Nonce: make([]byte, 16), Audience: "bank", Caller: of}, agentKey)
-	if err := keys.CheckPossession(public, message, got.KeyProof); err != nil || of.UID != 1000 {
-		t.Errorf("uid %d: %v", of.UID, err)
+	message := evidence.KeyProofMessage(&evidence.Statement{Nonce: make([]byte, 16), Audience: "bank", Caller: got.of}, agentKey)
+	if err := keys.CheckPossession(public, message, got.KeyProof); err != nil || got.of.UID != 1000 {
+		t.Errorf("uid %d: %v", got.of.UID, err)
 	}
 }
 
