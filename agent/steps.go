@@ -141,7 +141,7 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 // before handed over was covered until now, and evidence in between would not say so. Other apps
 // have nothing to lose: small ones are over by then, and units wait for their own.
 const (
-	startPatience   = 100 * time.Millisecond
+	startPatience   = 50 * time.Millisecond
 	inheritPatience = 2 * time.Second // for apps that were handed over
 )
 
