@@ -211,7 +211,7 @@ func fetchError(err error, r *snp.Report) error {
 	}
 	x := &exitError{code: int(verify.ClassCollateral), err: err}
 	if hint := throttled(err); hint != "" {
-		return x.withHint(hint + ": it continues where it stopped")
+		return x.withHint(hint + ": it fetches only what is missing")
 	}
 	if r.KeyInfo.Signer() == snp.SignerVLEK {
 		return x.withHint("the cloud gives the certificate of a VLEK, in the evidence")

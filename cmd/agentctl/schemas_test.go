@@ -117,7 +117,7 @@ func TestEachCommandHasASchema(t *testing.T) {
 	})
 	for _, name := range slices.Concat(slices.Collect(maps.Keys(answers)), slices.Collect(maps.Keys(otherwise))) {
 		if words, _, _ := strings.Cut(name, " --"); !seen[words] {
-			t.Errorf("there is no command agentctl %s", name)
+			t.Errorf("agentctl %s is not a command", name)
 		}
 	}
 }

@@ -97,7 +97,7 @@ func CheckPlace(path string, uid int) error {
 	}{{path, unix.S_IFSOCK, "a socket"}, {LockOf(path), unix.S_IFREG, "an empty file"}} {
 		var st unix.Stat_t
 		if err := unix.Lstat(at.path, &st); err == nil && st.Mode&unix.S_IFMT != at.want {
-			return fmt.Errorf("a %s is there, at %s, want nothing or %s: find out where it comes from, then remove it", kindOf(st.Mode), at.path, at.what)
+			return fmt.Errorf("a %s is there, at %s, want nothing or %s: find out which program made it, then remove it", kindOf(st.Mode), at.path, at.what)
 		}
 	}
 	return nil

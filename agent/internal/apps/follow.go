@@ -253,7 +253,7 @@ func (s *sighting) commit(whole bool) {
 	s.f.prune()
 }
 
-// forget drops an app that is no longer declared.
+// forget drops an app whose declaration was withdrawn.
 func (f *follower) forget(app string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

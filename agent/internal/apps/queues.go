@@ -152,7 +152,7 @@ func (q *queues) begin(app string) *sighting {
 	return f.begin(app)
 }
 
-// forget drops an app that is no longer declared.
+// forget drops an app whose declaration was withdrawn.
 func (q *queues) forget(app string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -96,7 +96,7 @@ func removeStale(path string) error {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		return errors.New("a symbolic link is there, which the agent did not make: find out where it comes from, then remove it")
+		return errors.New("a symbolic link is there, which the agent did not make: find out which program made it, then remove it")
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		return fmt.Errorf("a file of type %#o is there, want nothing or a socket", st.Mode&unix.S_IFMT)
 	case st.Uid != uint32(os.Geteuid()):

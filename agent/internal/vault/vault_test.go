@@ -79,7 +79,7 @@ func TestRootPlatform(t *testing.T) {
 }
 
 // TestProbeWithoutKeys: a platform without keys is in order if an administrator accepted that, and
-// what is found says on what blobs rest. Otherwise there is no finding, but the reason.
+// what is found says on what blobs rest. Otherwise the reason comes in place of a finding.
 func TestProbeWithoutKeys(t *testing.T) {
 	for _, accepted := range []bool{true, false} {
 		d := with(func() (platform.Platform, error) { return fake{}, nil })

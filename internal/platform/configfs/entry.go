@@ -89,7 +89,7 @@ type request struct {
 type answer struct {
 	report   []byte
 	table    []byte
-	tableErr error // why there is no table
+	tableErr error // why the report came without a table
 	manifest []byte
 }
 
