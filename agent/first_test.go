@@ -25,6 +25,9 @@ func (l slowLog) Append(context.Context, pcr.Event) (pcr.Record, error) {
 
 // TestStartWaits: the start waits for apps that the agent before handed over, and not for others.
 func TestStartWaits(t *testing.T) {
+	if p := startPatience; p.inherited < 10*p.all {
+		t.Errorf("%v, want far more patience for apps that were handed over", p)
+	}
 	for _, inherited := range []bool{true, false} {
 		dir := t.TempDir()
 		declarations := filepath.Join(dir, "apps.d")
@@ -50,7 +53,7 @@ func TestStartWaits(t *testing.T) {
 			c.Inherited = []string{"app"}
 		}
 		late := make(chan []string, 1)
-		go func() { late <- first(t.Context(), c, time.Nanosecond, time.Hour) }()
+		go func() { late <- first(t.Context(), c, patience{time.Nanosecond, time.Hour}) }()
 		if inherited {
 			select {
 			case got := <-late:

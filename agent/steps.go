@@ -140,10 +140,13 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 // The start waits for measurements, but not for a file system that hangs. An app that the agent
 // before handed over was covered until now, and evidence in between would not say so. Other apps
 // have nothing to lose: small ones are over by then, and units wait for their own.
-const (
-	startPatience   = 50 * time.Millisecond
-	inheritPatience = 2 * time.Second // for apps that were handed over
-)
+var startPatience = patience{all: 50 * time.Millisecond, inherited: 2 * time.Second}
+
+// patience is how long the start waits for the first measurements.
+type patience struct {
+	all       time.Duration
+	inherited time.Duration // for those of apps that were handed over
+}
 
 // startApps reads the declarations, records this start of the agent, and has apps measured.
 func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
@@ -182,7 +185,7 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", startup.ErrNotUp, err)
 	}
-	if late := first(ctx, change, startPatience, inheritPatience); len(late) > 0 {
+	if late := first(ctx, change, startPatience); len(late) > 0 {
 		d.log.Info("apps are still being measured", "apps", late)
 	}
 	return a, nil
@@ -190,10 +193,10 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 
 // first waits for the first measurements, longer for those of apps that were handed over. It
 // returns the names of apps whose measurement goes on.
-func first(ctx context.Context, c apps.Change, all, inherited time.Duration) []string {
-	long, cancel := context.WithTimeout(ctx, inherited)
+func first(ctx context.Context, c apps.Change, p patience) []string {
+	long, cancel := context.WithTimeout(ctx, p.inherited)
 	defer cancel()
-	short, cancel := context.WithTimeout(ctx, all)
+	short, cancel := context.WithTimeout(ctx, p.all)
 	defer cancel()
 	c.WaitFor(long, c.Inherited)
 	return c.Wait(short)
