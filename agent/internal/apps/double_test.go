@@ -206,7 +206,8 @@ func (w *world) app(name string) Status {
 	panic("unreachable")
 }
 
-// run runs the watching until the test ends, and waits until the watches are set.
+// run runs the watching until the test ends, and waits until each app was read with its watches
+// set. A reading that is still under way counts for nothing: what a test does next could end it.
 func (w *world) run() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
@@ -229,12 +230,20 @@ func (w *world) run() {
 			return errors.Is(err, errNoWatch)
 		}
 		for _, s := range all {
-			if s.Unit != "" && w.prints(s.Name) != 1 {
+			if s.Unit != "" && (w.prints(s.Name) != 1 || w.reads(s.Name)) {
 				return false
 			}
 		}
 		return true
 	})
+}
+
+// reads reports whether a reading of an app is under way, or will begin after that.
+func (w *world) reads(app string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.Apps.apps[app]
+	return x != nil && x.run != nil
 }
 
 // prints returns how many readings of an app are followed.
