@@ -20,13 +20,15 @@ const signature = "HCLA"
 // Look reports whether the vTPM has the report of a paravisor, and says what it found.
 //
 // The index alone does not tell: elsewhere, each program with the authorization of the TPM's
-// owner can define an index of this number. So Look also reads how it begins. On a machine with a
-// paravisor it is the platform that defined the index, and no program of the guest can change or
-// remove it. So what Look calls absent there cannot be an attacker's doing. What cannot be told
-// is an error: an attacker who locks an index could otherwise choose a weaker way.
+// owner can define an index of this number, and write what a paravisor would. So Look asks who
+// made it. A TPM lets only the authorization of the platform make an index with the attribute
+// PLATFORMCREATE, and not the owner's (TPM 2.0 Part 2, TPMA_NV; Part 3, TPM2_NV_DefineSpace). A
+// paravisor makes its index so, and no program of the guest can change or remove it. So what Look
+// calls absent there cannot be an attacker's doing. What cannot be told is an error: an attacker
+// who locks an index could otherwise choose a weaker way.
 //
-// An attacker with the owner's authorization can still write an index that begins so, on a
-// machine without a paravisor. Then no report comes, until an administrator names the platform.
+// The host can imitate all of this, if it runs the vTPM. Then no report comes, until an
+// administrator names the platform. A host can do that to each machine of its own anyway.
 func Look(ctx context.Context, t platform.TPM, auths func() (tpmkeys.Auths, error)) (there bool, says string, err error) {
 	device, up := t()
 	if !up {
@@ -56,6 +58,9 @@ func look(t transport.TPM, auths func() (tpmkeys.Auths, error)) (there bool, say
 	if not := i.unlike(); not != "" {
 		return false, another + not, nil
 	}
+	if !i.area.Attributes.PlatformCreate {
+		return false, another + "was made with the authorization of the TPM's owner, and a paravisor makes its own with that of the platform", nil
+	}
 	a, err := auths()
 	if err != nil {
 		return false, "", err
@@ -69,9 +74,5 @@ func look(t transport.TPM, auths func() (tpmkeys.Auths, error)) (there bool, say
 	case string(begins) != signature:
 		return false, fmt.Sprintf("%sbegins with %x, want the text %s", another, begins, signature), nil
 	}
-	says = fmt.Sprintf("the TPM has a report of a paravisor (NV index 0x%08x)", uint32(nvReport))
-	if !i.area.Attributes.PlatformCreate {
-		says += ", in an index that the owner of the TPM may have defined"
-	}
-	return true, says, nil
+	return true, fmt.Sprintf("the TPM has a report of a paravisor (NV index 0x%08x)", uint32(nvReport)), nil
 }

@@ -77,11 +77,10 @@ type way struct {
 // ways are all ways to reports. The order is that of the bindings that their evidence can have:
 // svsm, paravisor, guest-asserted. Of two with the same binding, the first is preferred.
 //
-// The NV index of a paravisor can be made by each program with the authorization of the TPM's
-// owner, and by a host that runs the TPM. A guest of a paravisor has no device of the SNP driver,
-// and no derived keys. So the index does not count on a machine that has the device. Otherwise
-// such a program or host could have new sealed blobs rest on the TPM alone, on a machine whose
-// configuration accepts that since it is also for Azure's.
+// The NV index of a paravisor can be made by a host that runs the TPM. A guest of a paravisor has no
+// device of the SNP driver, and no derived keys. So the index does not count on a machine that has
+// the device. Otherwise such a host could have new sealed blobs rest on the TPM alone, on a machine
+// whose configuration accepts that since it is also for Azure's.
 var ways = []way{
 	{platform.SourceSVSM, platform.MachineSVSM, []platform.Name{platform.SVSM}, anSVSM, "", openSVSM},
 	{platform.SourceParavisor, platform.MachineAzure, []platform.Name{platform.Azure}, aParavisor, theDriver, openParavisor},

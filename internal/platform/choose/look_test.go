@@ -33,10 +33,18 @@ func with(t *testing.T, indices ...tpm2.TPMHandle) platform.TPM {
 	return func() (*tpm.Device, bool) { return d, true }
 }
 
-// define defines an NV index as a program does that has the authorization of the TPM's owner.
+// by returns the hierarchy whose authorization makes an index with these attributes.
+func by(a tpm2.TPMANV) tpm2.TPMHandle {
+	if a.PlatformCreate {
+		return tpm2.TPMRHPlatform
+	}
+	return tpm2.TPMRHOwner
+}
+
+// define defines an NV index.
 func define(t *testing.T, s *swtpm.TPM, i tpm2.TPMHandle, a tpm2.TPMANV, size uint16) {
 	t.Helper()
-	_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: i, NameAlg: tpm2.TPMAlgSHA256, DataSize: size, Attributes: a})}.Execute(s)
+	_, err := tpm2.NVDefineSpace{AuthHandle: by(a), PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: i, NameAlg: tpm2.TPMAlgSHA256, DataSize: size, Attributes: a})}.Execute(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +62,7 @@ func paravisors(t *testing.T, p *soft.Platform) platform.TPM {
 }
 
 // imitated returns a TPM whose owner defined the index of a paravisor's report, and wrote it unless
-// content is empty.
+// content is empty. With PLATFORMCREATE it was the platform.
 func imitated(t *testing.T, a tpm2.TPMANV, size uint16, content string, lock bool) platform.TPM {
 	t.Helper()
 	const index tpm2.TPMHandle = 0x01400001
@@ -69,7 +77,7 @@ func imitated(t *testing.T, a tpm2.TPMANV, size uint16, content string, lock boo
 	}
 	if content != "" {
 		b := append([]byte(content), make([]byte, int(min(size, 512))-len(content))...)
-		if _, err := (tpm2.NVWrite{AuthHandle: tpm2.TPMRHOwner, NVIndex: named(), Data: tpm2.TPM2BMaxNVBuffer{Buffer: b}}.Execute(s)); err != nil {
+		if _, err := (tpm2.NVWrite{AuthHandle: by(a), NVIndex: named(), Data: tpm2.TPM2BMaxNVBuffer{Buffer: b}}.Execute(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,8 +91,8 @@ func imitated(t *testing.T, a tpm2.TPMANV, size uint16, content string, lock boo
 }
 
 // TestImitatedParavisor: elsewhere, the owner of the TPM can define the NV index that a paravisor
-// has. If it does not begin as a paravisor's report does, the agent goes on as without it. What
-// cannot be told is waited for, and says what an administrator can do. Case 142.
+// has, with whatever content. The agent goes on as without it. What the platform made and cannot be
+// read is waited for, and says what an administrator can do. Case 142.
 func TestImitatedParavisor(t *testing.T) {
 	p, err := soft.New(soft.Options{})
 	if err != nil {
@@ -92,8 +100,9 @@ func TestImitatedParavisor(t *testing.T) {
 	}
 	defer p.Close()
 	owners := tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}
-	locked := owners
-	locked.ReadSTClear = true
+	platforms := tpm2.TPMANV{OwnerRead: true, PPWrite: true, PlatformCreate: true, NT: tpm2.TPMNTOrdinary}
+	locked, lockedOwners := platforms, owners
+	locked.ReadSTClear, lockedOwners.ReadSTClear = true, true
 	for name, c := range map[string]struct {
 		area    tpm2.TPMANV
 		size    uint16
@@ -103,14 +112,16 @@ func TestImitatedParavisor(t *testing.T) {
 		says    string
 	}{
 		"too small":               {owners, 64, "HCLA", false, platform.SourceConfigFS, "has 64 bytes"},
-		"never written":           {owners, 2048, "", false, platform.SourceConfigFS, "was never written"},
-		"zeros":                   {owners, 2048, "\x00\x00\x00\x00", false, platform.SourceConfigFS, "begins with 00000000"},
-		"almost":                  {owners, 2048, "HCLB", false, platform.SourceConfigFS, "want the text HCLA"},
+		"never written":           {platforms, 2048, "", false, platform.SourceConfigFS, "was never written"},
+		"zeros":                   {platforms, 2048, "\x00\x00\x00\x00", false, platform.SourceConfigFS, "begins with 00000000"},
+		"almost":                  {platforms, 2048, "HCLB", false, platform.SourceConfigFS, "want the text HCLA"},
 		"a counter":               {tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, NT: tpm2.TPMNTCounter}, 8, "", false, platform.SourceConfigFS, "has 8 bytes"},
 		"by policy":               {tpm2.TPMANV{PolicyRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}, 2048, "HCLA", false, platform.SourceConfigFS, "neither the owner"},
 		"could lock the TPM":      {tpm2.TPMANV{AuthRead: true, OwnerWrite: true, NT: tpm2.TPMNTOrdinary}, 2048, "HCLA", false, platform.SourceConfigFS, "risk of a lockout"},
-		"locked":                  {locked, 2048, "HCLA", true, "", "set platform"},
-		"begins as a paravisor's": {owners, 2048, "HCLA", false, platform.SourceParavisor, "owner of the TPM may have defined"},
+		"the platform's, locked":  {locked, 2048, "HCLA", true, "", "set platform"},
+		"the platform's":          {platforms, 2048, "HCLA", false, platform.SourceParavisor, "has a report of a paravisor"},
+		"locked":                  {lockedOwners, 2048, "HCLA", true, platform.SourceConfigFS, "authorization of the TPM's owner"},
+		"begins as a paravisor's": {owners, 2048, "HCLA", false, platform.SourceConfigFS, "authorization of the TPM's owner"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			of := imitated(t, c.area, c.size, c.content, c.lock)
@@ -151,6 +162,12 @@ func TestParavisorsOwner(t *testing.T) {
 	}
 	if f := lookForParavisor(t.Context(), &Devices{}, of); !f.there || strings.Contains(f.says, "owner") {
 		t.Errorf("of a paravisor: %+v", f)
+	}
+	s := swtpm.Start(t)
+	_, err = tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: 0x01400001, NameAlg: tpm2.TPMAlgSHA256, DataSize: 2048,
+		Attributes: tpm2.TPMANV{OwnerRead: true, OwnerWrite: true, PlatformCreate: true, NT: tpm2.TPMNTOrdinary}})}.Execute(s)
+	if !errors.Is(err, tpm2.TPMRCAttributes) {
+		t.Errorf("the owner defines an index of the platform: %v", err)
 	}
 }
 
