@@ -38,6 +38,9 @@ func (d *doctor) lookAtCloud(is platform.Machine, e *evidence.Evidence) {
 		platform.MachineAzure: "the paravisor and the firmware of Azure",
 		platform.MachineSVSM:  "the SVSM and the firmware",
 	}[is]
+	if is == platform.MachineSNP {
+		d.good("launch measurement", "it covers the firmware, and kernel, initrd and command line only if the host gave them to the firmware with their hashes (QEMU: kernel-hashes=on), which nothing in the guest tells; compare it with `agentctl policy launch`. Without hashes, %s", boots)
+	}
 	if covers != "" {
 		d.good("launch measurement", "it covers %s; %s (`agentctl policy init --machine %s` begins a policy)", covers, boots, is)
 	}

@@ -45,7 +45,7 @@ func TestDoctorOnClouds(t *testing.T) {
 		want map[string]string // words of findings by name
 		not  []string
 	}{
-		{"plain", platform.MachineSNP, nil, nil, []string{"launch measurement", "attestation key", "signer of reports"}},
+		{"plain", platform.MachineSNP, nil, map[string]string{"launch measurement": "kernel-hashes=on"}, []string{"attestation key", "signer of reports"}},
 		{"aws, by its certificate", platform.MachineSNP, aws, map[string]string{"signer of reports": "CN=cc-us-east-2.amazonaws.com", "launch measurement": "--machine aws"}, []string{"attestation key"}},
 		{"aws, by name", platform.MachineAWS, nil, map[string]string{"launch measurement": "firmware of AWS"}, []string{"signer of reports"}},
 		{"google, own key", platform.MachineGCP, nil, map[string]string{"attestation key": "one of its own", "launch measurement": "--machine gcp"}, nil},

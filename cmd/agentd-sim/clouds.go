@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/choose"
+	device "github.com/cvm-agentd/agentd/internal/platform/snp"
 	"github.com/cvm-agentd/agentd/internal/platform/soft/google"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/tsm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -50,15 +54,28 @@ func bootAWS(m *machine) (io.ReadWriteCloser, platform.Open, error) {
 		return nil, nil, err
 	}
 	m.policyRoot = fmt.Sprintf("signers = [\"vlek\"]\nvlek_csps = [%q]\n", simulatedCSP)
-	return m.simple(platform.MachineAWS)
+	return m.simple(platform.MachineSNP) // what signs its reports tells
 }
 
 // onAWS changes the platform into one of AWS.
 func onAWS(s *simulation) { s.signer, s.csp = snp.SignerVLEK, simulatedCSP }
 
-// simple is a machine whose reports come by the SNP driver's device.
+// simple is a plain guest. Its reports come by the SNP driver's device, or with configfs by
+// configfs-tsm: then the agent chooses as on a machine, and is tells nothing.
 func (m *machine) simple(is platform.Machine) (io.ReadWriteCloser, platform.Open, error) {
+	if m.configfs {
+		d := &choose.Devices{
+			SEVGuest: func() (device.Transport, error) { return m.platform.Transport(), nil },
+			Entry:    tsm.New(tsm.Options{Firmware: m.platform.Transport(), Floor: m.config.Report.VMPL}),
+		}
+		return m.child, d.Open(m.config.Platform, m.deviceOptions()), nil
+	}
 	return m.child, platform.Always(m.platform, platform.Choice{Machine: is, Source: platform.SourceSEVGuest, Keys: true, Why: "the machine is simulated"}), nil
+}
+
+// deviceOptions are those of the queue before devices of SEV-SNP.
+func (m *machine) deviceOptions() device.Options {
+	return device.Options{Spacing: m.spacing, Timeout: time.Duration(m.config.Report.Timeout), VMPL: m.config.Report.VMPL}
 }
 
 // googlesKey is the default of tpm.ak on a machine of Google Cloud.

@@ -21,6 +21,7 @@ type kind struct {
 
 	launch  string // kind of the launch measurement, for the example of a policy
 	binding string // that evidence of this machine earns
+	plain   bool   // the guest asks the firmware itself
 	ownTPM  bool   // --tpm cannot be given: the double is a part of the TPM
 
 	change func(*simulation) // what the software platform is to be there; nil: the usual
@@ -29,10 +30,10 @@ type kind struct {
 
 // kinds are the machines by name.
 var kinds = map[string]kind{
-	"aws":   {boot: bootAWS, launch: "plain", binding: "guest-asserted", change: onAWS},
+	"aws":   {boot: bootAWS, plain: true, launch: "plain", binding: "guest-asserted", change: onAWS},
 	"azure": {boot: bootAzure, launch: "paravisor", binding: "paravisor", ownTPM: true},
-	"gcp":   {boot: bootGCP, launch: "plain", binding: "guest-asserted", ownTPM: true, ak: googlesKey},
-	"qemu":  {boot: bootPlain, launch: "plain", binding: "guest-asserted"},
+	"gcp":   {boot: bootGCP, plain: true, launch: "plain", binding: "guest-asserted", ownTPM: true, ak: googlesKey},
+	"qemu":  {boot: bootPlain, plain: true, launch: "plain", binding: "guest-asserted"},
 	"svsm":  {boot: bootSVSM, launch: "svsm", binding: "svsm", ownTPM: true},
 }
 

@@ -43,6 +43,7 @@ type machine struct {
 
 	paravisor     paravisor.Faults
 	firstManifest bool // an SVSM knows version 0 of the manifest alone
+	configfs      bool // a plain guest has configfs-tsm beside the device of the SNP driver
 
 	policyRoot, policyTables string // further rules of the example of a policy
 
@@ -55,7 +56,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest, paravisor: o.paravisor}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest, configfs: o.configfs, paravisor: o.paravisor}
 	if o.believe {
 		m.callers = declared.IdentitiesWithoutChecking
 	}

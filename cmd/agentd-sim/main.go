@@ -46,6 +46,9 @@ that it says vouches for any hardware.
                          that many reads of the report (default all)
   --svsm-manifest-0      with --machine svsm: the SVSM names its endorsement key alone, as
                          COCONUT-SVSM does, so that the binding svsm takes an enrolment
+  --configfs             with --machine qemu, gcp or aws: reports come by configfs-tsm, and
+                         derived keys by the device of the SNP driver. The agent finds
+                         out itself what the machine is
   --product NAME         milan (default), genoa or turin
   --report-version N     2 to 5 (default 3)
   --spacing TIME         least time between two reports (default 0s)
@@ -109,6 +112,7 @@ type options struct {
 	inMemory bool   // the log
 
 	firstManifest bool // see machine
+	configfs      bool // the same
 	paravisor     paravisor.Faults
 	level         slog.Level
 	platform      simulation
@@ -123,6 +127,7 @@ func flagSet(o *options) *flag.FlagSet {
 	o.kind = "qemu"
 	f.Func("machine", "", o.setKind)
 	f.BoolVar(&o.firstManifest, "svsm-manifest-0", false, "")
+	f.BoolVar(&o.configfs, "configfs", false, "")
 	f.Func("paravisor-fault", "", o.setParavisorFault)
 	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
@@ -148,6 +153,8 @@ func parse(args []string) (options, error) {
 		return o, errors.New("--dir is missing")
 	case o.inMemory && o.tpm == "":
 		return o, errors.New("--log-in-memory is for --tpm: the log of a machine with its own TPM always ends with the boot")
+	case o.configfs && !kinds[o.kind].plain:
+		return o, errors.New("--configfs is for --machine qemu, gcp and aws")
 	case o.firstManifest && o.kind != "svsm":
 		return o, errors.New("--svsm-manifest-0 is for --machine svsm")
 	case o.tpm != "" && kinds[o.kind].ownTPM:

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/google/go-tpm/tpm2/transport"
 
@@ -39,5 +38,5 @@ func bootSVSM(m *machine) (io.ReadWriteCloser, platform.Open, error) {
 	d := &choose.Devices{
 		SEVGuest: func() (device.Transport, error) { return s.Guest(), nil }, Entry: s.Entry(), OwnAK: m.config.TPM.AK == tpmkeys.AKOwn,
 	}
-	return m.child, d.Open(m.config.Platform, device.Options{Spacing: m.spacing, Timeout: time.Duration(m.config.Report.Timeout)}), nil
+	return m.child, d.Open(m.config.Platform, m.deviceOptions()), nil
 }

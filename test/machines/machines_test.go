@@ -42,8 +42,8 @@ type machine struct {
 	document *evidence.Evidence
 }
 
-// start starts a machine of a kind, and asks for evidence.
-func start(t *testing.T, kind string) *machine {
+// start starts a machine of a kind, with further flags of the simulator, and asks for evidence.
+func start(t *testing.T, kind string, flags ...string) *machine {
 	t.Helper()
 	if shared.platform == "" {
 		t.Skip(simulated.ErrNoTPM)
@@ -52,7 +52,7 @@ func start(t *testing.T, kind string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := simulated.Start(shared.commands, dir, shared.platform, "--machine", kind)
+	s, err := simulated.Start(shared.commands, dir, shared.platform, append([]string{"--machine", kind}, flags...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +212,48 @@ func TestMachines(t *testing.T) {
 				t.Errorf("as it is: %s, %v", a.Verdict, failed(a))
 			}
 		})
+	}
+}
+
+// TestConfigFS: a plain guest whose reports come by configfs-tsm makes the same evidence as one with
+// the SNP driver alone. The agent finds out itself what the machine is: on AWS by what signs the
+// reports, on Google Cloud by the vTPM.
+func TestConfigFS(t *testing.T) {
+	for kind, c := range map[string]struct{ is, why string }{
+		"qemu": {"sev-snp", "configfs-tsm has an entry"},
+		"gcp":  {"gcp", "a template of Google's attestation key"},
+		"aws":  {"aws", `a VLEK signs its reports, and the host's certificate says that it is of "CN=cc-simulated.amazonaws.com"`},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			m := start(t, kind, "--configfs")
+			example, err := os.ReadFile(m.Policy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := m.appraise(t, m.document, string(example)); a.Verdict != verify.Pass || a.Binding != verify.BindingGuestAsserted {
+				t.Errorf("%s, binding %s, %v", a.Verdict, a.Binding, failed(a))
+			}
+			st, err := m.Client().Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := st.Platform; p.Machine != c.is || p.Source != "configfs" || !strings.Contains(p.Why, c.why) || strings.Contains(p.Why, "no derived keys") {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
+
+// TestFoundByItsSigner: nothing but what signs the reports of a machine of AWS makes it one.
+func TestFoundByItsSigner(t *testing.T) {
+	for kind, is := range map[string]string{"aws": "aws", "qemu": "sev-snp"} {
+		st, err := start(t, kind).Client().Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := st.Platform; p.Machine != is || strings.Contains(p.Why, "VLEK") != (kind == "aws") {
+			t.Errorf("%s: %+v", kind, p)
+		}
 	}
 }
 

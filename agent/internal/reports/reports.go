@@ -57,6 +57,7 @@ type Watched struct {
 	mu       sync.Mutex        // guards all below; nothing asks a device under it
 	inner    platform.Platform // nil until it opens, and after Close
 	choice   platform.Choice   // of the last attempt to open it
+	signer   signer            // of the last good report of a plain guest
 	opening  chan struct{}     // closed when the attempt under way ends; nil if there is none
 	cancel   func()            // ends the attempt under way, if it looks at its context
 	closed   bool
@@ -169,6 +170,9 @@ func (w *Watched) Report(ctx context.Context, data platform.Data) (platform.Repo
 		begin = time.Now()
 		return over, without
 	})
+	if err == nil {
+		w.found(signerOf(p.Kind(), r))
+	}
 	if without == nil {
 		w.note(err)
 		if !begin.IsZero() {
@@ -298,7 +302,10 @@ func (w *Watched) Status() api.PlatformStatus {
 	defer w.mu.Unlock()
 	s := api.PlatformStatus{
 		State: api.StateOK, LastError: w.everErr, SpacingMilliseconds: uint64(w.Spacing.Milliseconds()),
-		Machine: string(w.choice.Machine), Source: string(w.choice.Source), Why: w.choice.Why,
+		Machine: string(w.machine()), Source: string(w.choice.Source), Why: w.choice.Why,
+	}
+	if w.signer.says != "" {
+		s.Why += "; " + w.signer.says
 	}
 	switch {
 	case w.inner == nil && w.openErr == nil:
