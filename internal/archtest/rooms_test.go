@@ -26,6 +26,7 @@ var rooms = []string{
 	"evidence",
 	"pcr",
 	"internal/tcglog",
+	"internal/ima",
 	"keys",
 	"verify/snp",
 	"verify/internal/check",
