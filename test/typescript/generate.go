@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package typescript
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// A document is what the generator reads of an OpenAPI document.
+type document struct {
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]schema }
+}
+
+type operation struct {
+	OperationID string
+	Parameters  []struct {
+		Name, In string
+		Required bool
+		Schema   schema
+	}
+	RequestBody struct{ Content map[string]content }
+	Responses   map[string]struct{ Content map[string]content }
+}
+
+type content struct {
+	Schema  schema
+	Example json.RawMessage
+}
+
+// A schema has the keywords that change a type. Those of described, below, do not.
+type schema map[string]any
+
+// described are keywords without an effect on the type in TypeScript.
+var described = []string{"description", "format", "minimum", "maximum", "minLength", "maxLength", "contentEncoding", "default", "additionalProperties", "required", "pattern"}
+
+// A generator writes modules of TypeScript.
+type generator struct {
+	document
+	out strings.Builder
+}
+
+func newGenerator(openAPI []byte) (*generator, error) {
+	g := &generator{}
+	return g, json.Unmarshal(openAPI, &g.document)
+}
+
+// take returns what was written, and begins anew.
+func (g *generator) take() string {
+	defer g.out.Reset()
+	return g.out.String()
+}
+
+func (g *generator) line(format string, args ...any) { fmt.Fprintf(&g.out, format+"\n", args...) }
+
+// types returns a module with a type for each schema, the type Operations with what each operation
+// takes and answers, and the value routes with methods and paths.
+func (g *generator) types() (string, error) {
+	for _, name := range sorted(g.Components.Schemas) {
+		text, err := typeOf(g.Components.Schemas[name])
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, err)
+		}
+		g.line("export type %s = %s;", name, text)
+	}
+	g.line("export interface Operations {")
+	err := g.each(func(_, _ string, o operation) error {
+		input, err := g.input(o)
+		if err != nil {
+			return err
+		}
+		answer, err := answerOf(o)
+		if err != nil {
+			return err
+		}
+		g.line("  %s: { input: %s; answer: %s };", o.OperationID, input, answer)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	g.line("}\nexport const routes: { [K in keyof Operations]: { method: string; path: string; query: string[] } } = {")
+	err = g.each(func(method, path string, o operation) error {
+		query := []string{}
+		for _, p := range o.Parameters {
+			if p.In == "query" {
+				query = append(query, p.Name)
+			}
+		}
+		g.line("  %s: { method: %q, path: %q, query: %s },", o.OperationID, strings.ToUpper(method), path, literal(query))
+		return nil
+	})
+	g.line("};")
+	return g.take(), err
+}
+
+// uses returns a module with a function for each operation. It calls the operation with the least
+// that it takes, and reads all that its answer must have.
+func (g *generator) uses() (string, error) {
+	g.line("import { Client } from \"./client.js\";")
+	err := g.each(func(_, _ string, o operation) error {
+		var input []string
+		for _, p := range o.Parameters {
+			if p.Required {
+				input = append(input, p.Name+`: "billing"`)
+			}
+		}
+		argument := ""
+		if body, ok := o.RequestBody.Content["application/json"]; ok {
+			input = append(input, "body: "+string(body.Example))
+		}
+		if input != nil {
+			argument = ", { " + strings.Join(input, ", ") + " }"
+		}
+		g.line("export async function %s(client: Client): Promise<unknown[]> {", o.OperationID)
+		g.line("  const answer = await client.call(%q%s);", o.OperationID, argument)
+		g.line("  return [%s];\n}", strings.Join(g.members(o), ", "))
+		return nil
+	})
+	return g.take(), err
+}
+
+// members returns an expression for each member that an answer must have.
+func (g *generator) members(o operation) []string {
+	s := schema{}
+	for _, c := range o.Responses["200"].Content {
+		s = c.Schema
+	}
+	reference, _ := s["$ref"].(string)
+	required, _ := g.Components.Schemas[name(reference)]["required"].([]any)
+	out := []string{"answer"}
+	for _, m := range required {
+		out = append(out, fmt.Sprintf("answer.%s", m))
+	}
+	return out
+}
+
+// each calls f for each operation in the order of the paths.
+func (g *generator) each(f func(method, path string, o operation) error) error {
+	for _, path := range sorted(g.Paths) {
+		for _, method := range sorted(g.Paths[path]) {
+			if err := f(method, path, g.Paths[path][method]); err != nil {
+				return fmt.Errorf("%s %s: %w", method, path, err)
+			}
+		}
+	}
+	return nil
+}
+
+// input returns the type of what a caller gives: the parameters by their names, and the body.
+func (g *generator) input(o operation) (string, error) {
+	members := map[string]string{}
+	for _, p := range o.Parameters {
+		text, err := typeOf(p.Schema)
+		if err != nil {
+			return "", err
+		}
+		members[optional(p.Name, p.Required)] = text
+	}
+	for media, c := range o.RequestBody.Content {
+		if media != "application/json" {
+			return "", fmt.Errorf("a request of type %s", media)
+		}
+		text, err := typeOf(c.Schema)
+		if err != nil {
+			return "", err
+		}
+		members["body"] = text
+	}
+	if len(members) == 0 {
+		return "undefined", nil
+	}
+	return object(members), nil
+}
+
+// answerOf returns the type of an answer: a string, if it is not JSON.
+func answerOf(o operation) (string, error) {
+	answer := ""
+	for _, c := range o.Responses["200"].Content {
+		text, err := typeOf(c.Schema)
+		if err != nil || answer != "" && answer != text {
+			return "", fmt.Errorf("the answer: %q, %q, %v", answer, text, err)
+		}
+		answer = text
+	}
+	if answer == "" {
+		return "", fmt.Errorf("no answer")
+	}
+	return answer, nil
+}
+
+// typeOf returns the type of a schema. It refuses a keyword that it does not know: it could change
+// the type.
+func typeOf(s schema) (string, error) {
+	one := map[string]func(any) (string, error){
+		"$ref":  func(v any) (string, error) { return name(fmt.Sprint(v)), nil },
+		"const": func(v any) (string, error) { return literal(v), nil },
+		"enum":  words,
+		"anyOf": union,
+		"oneOf": union,
+	}
+	typ, _ := s["type"].(string)
+	known := append([]string{"type", "items", "properties"}, described...)
+	for _, keyword := range sorted(s) {
+		if f := one[keyword]; f != nil {
+			return f(s[keyword])
+		}
+		if !slices.Contains(known, keyword) {
+			return "", fmt.Errorf("the keyword %q", keyword)
+		}
+	}
+	switch typ {
+	case "string", "boolean":
+		return typ, nil
+	case "integer", "number":
+		return "number", nil
+	case "array":
+		items, _ := s["items"].(map[string]any)
+		text, err := typeOf(items)
+		return "Array<" + text + ">", err
+	case "object":
+		return objectOf(s)
+	}
+	return "", fmt.Errorf("the type %v", s["type"])
+}
+
+func objectOf(s schema) (string, error) {
+	properties, _ := s["properties"].(map[string]any)
+	if properties == nil {
+		return "Record<string, unknown>", nil
+	}
+	required, _ := s["required"].([]any)
+	members := map[string]string{}
+	for n, p := range properties {
+		property, _ := p.(map[string]any)
+		text, err := typeOf(property)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", n, err)
+		}
+		members[optional(n, slices.Contains(required, any(n)))] = text
+	}
+	return object(members), nil
+}
+
+// words returns the type of a list of words.
+func words(v any) (string, error) {
+	list, _ := v.([]any)
+	var out []string
+	for _, w := range list {
+		out = append(out, literal(w))
+	}
+	return strings.Join(out, " | "), nil
+}
+
+// union returns the type of alternatives. Among words, any other string keeps them for an editor
+// to offer.
+func union(v any) (string, error) {
+	list, _ := v.([]any)
+	var out []string
+	for _, a := range list {
+		alternative, _ := a.(map[string]any)
+		text, err := typeOf(alternative)
+		if err != nil {
+			return "", err
+		}
+		if text == "string" {
+			text = "(string & {})"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " | "), nil
+}
+
+func optional(name string, required bool) string {
+	if required {
+		return name
+	}
+	return name + "?"
+}
+
+func object(members map[string]string) string {
+	var out strings.Builder
+	for _, n := range sorted(members) {
+		fmt.Fprintf(&out, " %s: %s;", n, members[n])
+	}
+	return "{" + out.String() + " }"
+}
+
+func name(reference string) string { return reference[strings.LastIndexByte(reference, '/')+1:] }
+
+func literal(v any) string {
+	b, _ := json.Marshal(v)
+	return string(b)
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
