@@ -51,7 +51,7 @@ func (s *Store) AuthorizeDigest(ctx context.Context, app string, d evidence.Dige
 	}
 	defer s.end()
 	if len(a.header.Digests) == 0 {
-		return &sealing.Error{Code: api.CodeInvalidValue, Field: "digests", Detail: fmt.Sprintf("app %s requires no digest, so there is nothing to authorise; require one first", app)}
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "digests", Detail: fmt.Sprintf("app %s requires no digest, so no other can be authorised: first run `agentctl key require-digest --app %s`", app, app)}
 	}
 	return s.putDigests(ctx, a, append(slices.Clone(a.header.Digests), d))
 }
@@ -68,7 +68,7 @@ func (s *Store) WithdrawDigest(ctx context.Context, app string, d evidence.Diges
 	case len(left) == len(a.header.Digests):
 		return &sealing.Error{Code: api.CodeNotFound, Field: "digests", Detail: fmt.Sprintf("digest %s is not authorised for app %s", d, app)}
 	case len(left) == 0:
-		return &sealing.Error{Code: api.CodeInvalidValue, Field: "digests", Detail: fmt.Sprintf("%s is the only digest of app %s; to lift the requirement, require none", d, app)}
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "digests", Detail: fmt.Sprintf("%s is the only digest of app %s: first authorise another, or lift the requirement with `agentctl key lift-digest --app %s`", d, app, app)}
 	}
 	return s.putDigests(ctx, a, left)
 }

@@ -94,6 +94,7 @@ func onMachine(t *testing.T, checks []check) {
 				t.Skipf("not run: %s failed", failed)
 			}
 			s.t = t
+			defer s.scene()
 			c.run(s)
 		})
 		if !ok && (c.vital || ctx.Err() != nil) {
@@ -105,6 +106,18 @@ func onMachine(t *testing.T, checks []check) {
 	}
 	s.t = t
 	s.console()
+}
+
+// scene prints what helps to see why a check failed: what the agent and systemd say then.
+func (s *session) scene() {
+	if !s.t.Failed() || s.machine.port == nil {
+		return
+	}
+	r, err := s.machine.code(s.ctx, `date -Is; uptime
+systemctl --failed --no-legend --no-pager
+agentctl status 2>&1
+for unit in agentd billing; do echo "== $unit"; journalctl -u $unit -o short-monotonic --no-pager -b -n 25; done`)
+	s.t.Logf("the machine after that: %v\n%s", err, r.Output)
 }
 
 // lastLines is the number of lines of the console that are printed.

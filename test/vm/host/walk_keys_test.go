@@ -5,6 +5,7 @@ package host
 // Words that the page leaves to the operator.
 const (
 	billingDigest = "$(agentctl app list | sed -n '/^billing:/,/^[a-z]/s/.*digest //p' | head -n 1)"
+	laterDigest   = "5f2b0000000000000000000000000000000000000000000000000000000000ab"
 	recipient     = "$(age-keygen -y recovery.txt)"
 	storeKey      = "$(cat store-key.txt)"
 )
@@ -34,7 +35,10 @@ var keySteps = []step{
 		before: "cd /root/session && mv recovery.txt old.txt && age-keygen -o recovery.txt",
 		after:  configured + " && agentctl key store-key > store-key.txt"},
 	{page: operatingPage, line: "agentctl key rotate-store-key", after: "cd /root/session && ! agentctl key store-key | cmp -s - store-key.txt && agentctl key store-key > store-key.txt"},
-	{page: operatingPage, line: "agentctl key authorize --app APP --digest DIGEST", with: []string{"APP", "billing", "DIGEST", billingDigest}},
+	{page: operatingPage, line: "agentctl key require-digest --app APP", with: []string{"APP", "billing"}, says: []string{"digest"}},
+	{page: operatingPage, line: "agentctl key authorize --app APP --digest DIGEST", with: []string{"APP", "billing", "DIGEST", laterDigest}},
+	{page: operatingPage, line: "agentctl key withdraw --app APP --digest OLD", with: []string{"APP", "billing", "OLD", laterDigest}, after: opens},
+	{page: operatingPage, line: "agentctl key lift-digest --app APP", with: []string{"APP", "billing"}},
 }
 
 // clearedSteps are those after the TPM was cleared, under the agent and without it.

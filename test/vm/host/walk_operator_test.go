@@ -28,7 +28,8 @@ var operatorSteps = []step{
 journalctl -u agentd -o cat --no-pager | grep "` + billingDigest + `"`},
 	{page: operatingPage, line: "systemctl reload agentd", before: "cp /var/lib/sevguest/test-root.pem /etc/agentd/certs/ask.pem",
 		after: "rm /etc/agentd/certs/ask.pem; systemctl reload agentd"},
-	{page: operatingPage, line: "systemctl edit agentd.service", before: editor,
+	{page: operatingPage, line: "systemctl edit agentd.service"},
+	{page: operatingPage, line: "systemctl restart agentd",
 		after: `test "$(systemctl show -p MemoryMax --value agentd)" = 2147483648 && systemctl show -p Environment agentd | grep 1536MiB &&
 systemctl revert agentd.service && systemctl restart agentd && agentctl status --wait 1m`},
 	{page: operatingPage, line: "agentctl status", says: []string{"evidence: ready"}},
@@ -39,19 +40,25 @@ systemctl revert agentd.service && systemctl restart agentd && agentctl status -
 	{page: operatingPage, line: "agentctl metrics --client", says: []string{"agentd_evidence_ready 1"}},
 }
 
-// editor makes a program that raises both limits of the memory, as the page says.
+// editor makes a program that types what the page shows between the comments of systemd, which
+// discards what is elsewhere in the file.
 const editor = `cat >/root/session/bin/editor <<'END' && chmod 0755 /root/session/bin/editor
 #!/bin/sh
 for last; do :; done
-printf '[Service]\nMemoryMax=2G\nEnvironment=GOMEMLIMIT=1536MiB\n' | cat - "$last" >"$last.new" && cat "$last.new" >"$last" && rm "$last.new"
-END`
+sed -i '/^### Anything between here/r /root/session/override.conf' "$last"
+END
+cat >/root/session/override.conf <<'END'
+`
 
 // walkOperator installs, declares, and sets up metrics.
 func (s *session) walkOperator() {
 	s.stand("package")
-	s.walk(operatorSteps)
 	p, err := pages.Read(root + operatingPage)
 	s.must(err)
+	limits, err := p.File("/etc/systemd/system/agentd.service.d/override.conf")
+	s.must(err)
+	s.run(editor + limits + "END\n")
+	s.walk(operatorSteps)
 	// What the page shows of the drop-in is what was written.
 	shown, err := p.Under("Declare an application", "")
 	s.must(err)

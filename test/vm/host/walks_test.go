@@ -116,7 +116,7 @@ func mention(line string) bool {
 // mentions are the names of commands that the documents talk about.
 var mentions = []string{
 	"agentctl verify", "agentctl verify --verbose", "agentctl policy explain", "agentctl app add", "agentctl app enable", "agentctl seal",
-	"agentctl key derive", "agentctl key withdraw", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
+	"agentctl key derive", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
 	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
 }
 
