@@ -36,6 +36,10 @@ type Config struct {
 	// firmware and its variables, of VarsSize bytes.
 	SVSM     Source
 	VarsSize int64
+
+	// SVSMVouches says that the caller knows how the SVSM was built: that nothing else than its
+	// vTPM speaks through the reports of VMPL 0 (docs/machines/svsm.md). The file does not show it.
+	SVSMVouches bool
 }
 
 // Measurement is the launch measurement of a guest with a number of processors.
@@ -44,9 +48,10 @@ type Measurement struct {
 	Digest [Size]byte // MEASUREMENT of its reports
 }
 
-// Kind returns what a policy calls this launch: "svsm" or "plain".
+// Kind returns what a policy calls this launch: "plain", which claims nothing, or "svsm" if
+// [Config.SVSMVouches] says so of the SVSM.
 func (c *Config) Kind() string {
-	if c.SVSM != nil {
+	if c.SVSM != nil && c.SVSMVouches {
 		return "svsm"
 	}
 	return "plain"
@@ -124,6 +129,8 @@ func (c *Config) check() (*host, error) {
 		return nil, fmt.Errorf("%s does not boot a kernel directly: leave out the kernel", c.VMM)
 	case c.SVSM == nil && c.VarsSize != 0:
 		return nil, errors.New("the size of the variables counts only with an SVSM")
+	case c.SVSM == nil && c.SVSMVouches:
+		return nil, errors.New("there is no SVSM that could vouch for a vTPM: the kind of this launch is plain")
 	case c.SVSM != nil && c.VMM != QEMU:
 		return nil, fmt.Errorf("%s does not launch an SVSM: only QEMU does", c.VMM)
 	case c.SVSM != nil && c.Kernel != nil:

@@ -127,10 +127,17 @@ func TestEverythingCounts(t *testing.T) {
 		config       *launch.Config
 		kind, covers string
 	}{
-		{guest(launchtest.OVMF()), "plain", "firmware"}, {directBoot(launchtest.OVMF()), "plain", "firmware+kernel+cmdline"}, {underSVSM(launchtest.OVMF(), launchtest.Coconut()), "svsm", "firmware"},
+		{guest(launchtest.OVMF()), "plain", "firmware"}, {directBoot(launchtest.OVMF()), "plain", "firmware+kernel+cmdline"}, {underSVSM(launchtest.OVMF(), launchtest.Coconut()), "plain", "firmware"},
+		{vouched(underSVSM(launchtest.OVMF(), launchtest.Coconut())), "svsm", "firmware"}, {vouched(guest(launchtest.OVMF())), "plain", "firmware"},
 	} {
 		if c.config.Kind() != c.kind || c.config.Covers() != c.covers {
 			t.Errorf("kind %s, covers %s, want %s and %s", c.config.Kind(), c.config.Covers(), c.kind, c.covers)
 		}
 	}
+}
+
+// vouched is a guest whose builder knows that its SVSM vouches for the vTPM.
+func vouched(c *launch.Config) *launch.Config {
+	c.SVSMVouches = true
+	return c
 }

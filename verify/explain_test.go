@@ -95,6 +95,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{"ek_roots = " + pemText(tpmRoot.cert), certified(tpmRoot.certify('e', nil)), "unchecked", "withdrew its certificate"},
 	{`binding = "svsm"`, "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "demands", "the word of the measured SVSM"},
 	{"", "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"svsm\"\ncovers = \"firmware+kernel+cmdline\"", "unchecked", "a nonce of 64 bytes"},
+	{"", "[[launch]]\nmeasurement = \"" + repeated(1, 48) + "\"\nkind = \"paravisor\"\ncovers = \"firmware\"", "unchecked", "its maker does not publish the image"},
 	{"", "[gcp]\nprojects = [\"my-project\", \"4711\"]", "demands", `of one of 2 listed projects: "my-project"; "4711"`},
 	{"", "[gcp]\nprojects = [\"my-project\"]", "unchecked", "is that of the machine of the report"},
 	{"", "[gcp]\ninstances = [\"12\"]", "demands", "a machine of Google Cloud that is the listed machine"},

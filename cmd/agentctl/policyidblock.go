@@ -80,6 +80,19 @@ type idBlock struct {
 	ImageID         evidence.Bytes `json:"imageId"`                  // 16 bytes
 	IDKeyDigest     evidence.Bytes `json:"idKeyDigest"`              // ID_KEY_DIGEST of reports, 48 bytes
 	AuthorKeyDigest evidence.Bytes `json:"authorKeyDigest,omitzero"` // AUTHOR_KEY_DIGEST of reports, 48 bytes; absent without an author key
+	Dangers         []string       `json:"dangers"`                  // what the guest policy lets the host do, in words; empty if nothing unusual
+}
+
+// policyDangers returns in words what a guest policy lets the host do that gives the guest away.
+func policyDangers(p snp.Policy) []string {
+	out := []string{}
+	if p.Has(snp.PolicyDebug) {
+		out = append(out, "DANGER: the guest policy allows debugging, so the host may read and write the guest's memory.")
+	}
+	if p.Has(snp.PolicyMigrationAgent) {
+		out = append(out, "DANGER: the guest policy allows a migration agent, so the guest's state can move to another machine.")
+	}
+	return out
 }
 
 func policyIDBlockCommand(t *terminal) *cobra.Command {
@@ -225,15 +238,15 @@ func (t *terminal) printIDBlock(b *launch.IDBlock, a *launch.IDAuth) error {
 	signed := author != [launch.Size]byte{}
 	policy := snp.Policy(b.Policy)
 	if t.json {
-		out := idBlock{b.Measurement[:], policy.String(), b.GuestSVN, b.FamilyID[:], b.ImageID[:], id[:], nil}
+		out := idBlock{b.Measurement[:], policy.String(), b.GuestSVN, b.FamilyID[:], b.ImageID[:], id[:], nil, policyDangers(policy)}
 		if signed {
 			out.AuthorKeyDigest = author[:]
 		}
 		return t.writeJSON(out)
 	}
 	fmt.Fprintf(t.out, "# ID block over launch measurement %x\n# and guest policy %v. The signatures are right; whose keys these are is for you to know.\n", b.Measurement, policy)
-	if policy.Has(snp.PolicyDebug) {
-		fmt.Fprintf(t.out, "# DANGER: the guest policy allows debugging, so the host may read and write the guest's memory.\n")
+	for _, danger := range policyDangers(policy) {
+		fmt.Fprintf(t.out, "# %s\n", danger)
 	}
 	fmt.Fprintf(t.out, "[image]\nid_key_digests = [\"%x\"]\n", id)
 	if signed {

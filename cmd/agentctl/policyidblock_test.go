@@ -58,6 +58,7 @@ func TestPolicyIDBlock(t *testing.T) {
 		{"--author-key author.pem", verify.Image{}, "right"},
 		{"--guest-svn 4294967295 --family-id 000102030405060708090a0b0c0d0e0f --image-id ffffffffffffffffffffffffffffffff --guest-policy 0xb0000 --author-key author.pem",
 			verify.Image{MinGuestSVN: 4294967295, FamilyID: "000102030405060708090a0b0c0d0e0f", ImageID: strings.Repeat("ff", 16)}, "DANGER: the guest policy allows debugging"},
+		{"--guest-policy 0x70000", verify.Image{}, "DANGER: the guest policy allows a migration agent"},
 	} {
 		args := append([]string{"policy", "id-block", "create", "--measurement", measurementText, "--id-key", "id.pem", "--block", "block", "--auth", "auth"}, strings.Fields(c.args)...)
 		code, rule, stderr := agentctl(t, args...)
@@ -83,9 +84,13 @@ func TestPolicyIDBlock(t *testing.T) {
 		var v struct {
 			IDKeyDigest, AuthorKeyDigest, Measurement string
 			GuestSVN                                  int64
+			Dangers                                   []string
 		}
 		if err := json.Unmarshal([]byte(out), &v); code != exitOK || err != nil || v.IDKeyDigest != p.Image.IDKeyDigests[0] || v.Measurement != measurementText || v.GuestSVN != c.want.MinGuestSVN || (v.AuthorKeyDigest != "") != signed {
 			t.Errorf("%s: exit code %d, %v, %s%s", c.args, code, err, out, stderr)
+		}
+		if danger := strings.HasPrefix(c.says, "DANGER"); v.Dangers == nil || danger != (len(v.Dangers) == 1) || danger && !strings.Contains(v.Dangers[0], c.says) || danger != strings.Contains(rule, "DANGER") {
+			t.Errorf("%s: dangers %q", c.args, v.Dangers)
 		}
 	}
 }

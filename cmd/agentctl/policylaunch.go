@@ -15,6 +15,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/launch"
+	"github.com/cvm-agentd/agentd/verify"
 )
 
 const policyLaunchUsage = `Usage: agentctl policy launch --firmware FILE --vcpus N[,N...] [flags]
@@ -35,6 +36,10 @@ docs/launch.md says what a measurement covers, and when a machine shows another 
   --svsm FILE            SVSM below the firmware (COCONUT's svsm.bin)
   --vars-size N          with --svsm: size of the firmware's variables in bytes
                          (default: 0)
+  --kind KIND            kind of the rules: plain (default), or svsm with --svsm. DANGER:
+                         a file does not show how an SVSM was built, and most builds
+                         let the host or the guest vouch for any vTPM
+                         (docs/machines/svsm.md)
   --json                 the measurements as JSON
 
 A kernel needs firmware with a place for its hashes, and is refused otherwise: other
@@ -48,9 +53,9 @@ Examples:
 
 // launchFlags are the flags of policy launch.
 type launchFlags struct {
-	vmm, firmware, kernel, initrd, commandLine, cpu, vcpus, svsm string
-	features                                                     uint64
-	vars                                                         uint32
+	vmm, firmware, kernel, initrd, commandLine, cpu, vcpus, svsm, kind string
+	features                                                           uint64
+	vars                                                               uint32
 }
 
 // launchRules is what policy launch prints as JSON.
@@ -99,6 +104,7 @@ func policyLaunchCommand(t *terminal) *cobra.Command {
 	flags.Uint64Var(&f.features, "guest-features", launch.FeatureSNPActive, "")
 	flags.StringVar(&f.svsm, "svsm", "", "")
 	flags.Uint32Var(&f.vars, "vars-size", 0, "")
+	flags.StringVar(&f.kind, "kind", string(verify.KindPlain), "")
 	return c
 }
 
@@ -109,6 +115,10 @@ func (f *launchFlags) check() (counts []int, cpu launch.Signature, err error) {
 		return nil, 0, errors.New("--firmware is missing: a launch measurement covers at least the firmware")
 	case f.vcpus == "":
 		return nil, 0, errors.New("--vcpus is missing: each number of processors has a measurement of its own")
+	case f.kind != string(verify.KindPlain) && f.kind != string(verify.KindSVSM):
+		return nil, 0, fmt.Errorf("--kind %q: want %s or %s; a paravisor cannot be computed", f.kind, verify.KindPlain, verify.KindSVSM)
+	case f.kind == string(verify.KindSVSM) && f.svsm == "":
+		return nil, 0, errors.New("--kind svsm is for --svsm: without an SVSM the kind is plain")
 	case f.features == 0:
 		return nil, 0, errors.New("--guest-features 0 are not those of an SEV-SNP guest: bit 0 is always one")
 	}
@@ -132,7 +142,7 @@ func (f *launchFlags) check() (counts []int, cpu launch.Signature, err error) {
 
 // measureLaunch opens the files and measures what they launch.
 func (t *terminal) measureLaunch(f *launchFlags, cpu launch.Signature, counts []int) (*launchRules, error) {
-	config := launch.Config{VMM: launch.VMM(f.vmm), CommandLine: f.commandLine, CPU: cpu, GuestFeatures: f.features, VarsSize: int64(f.vars)}
+	config := launch.Config{VMM: launch.VMM(f.vmm), CommandLine: f.commandLine, CPU: cpu, GuestFeatures: f.features, VarsSize: int64(f.vars), SVSMVouches: f.kind == string(verify.KindSVSM)}
 	for _, named := range []struct {
 		name string
 		to   *launch.Source
@@ -199,7 +209,12 @@ func (r *launchRules) notes(f *launchFlags) (out []string) {
 		note(`Write covers = "firmware+kernel+cmdline+system" if these hashes cover all that can become root.`)
 	case f.svsm != "":
 		note("SVSM %s. The layout is that of COCONUT's QEMU, not that of an IGVM file.", f.svsm)
-		note(`DANGER: a file does not show how it was built. Write kind = "plain" unless it is as docs/machines/svsm.md asks.`)
+		if f.kind == string(verify.KindSVSM) {
+			note(`DANGER: kind = "svsm" believes that this SVSM was built as docs/machines/svsm.md asks, which its file does not show.`)
+			note(`Of another build the host or the guest can have any vTPM vouched for: write kind = "plain" then.`)
+		} else {
+			note(`Of kind "plain", evidence is guest-asserted at most. If you know that the SVSM was built as docs/machines/svsm.md asks, add --kind svsm.`)
+		}
 	default:
 		note("It does not cover what the firmware boots: that shows in PCRs alone.")
 	}

@@ -72,7 +72,8 @@ func TestPolicyLaunch(t *testing.T) {
 		{"--vcpus 3 --vmm gce --cpu EPYC-Milan", "plain", "firmware", []string{"421d491ba8ec"}, "compare with a report"},
 		{"--vcpus 2 --cpu EPYC-Genoa --kernel vmlinuz --initrd initrd.img --append root=/dev/vda_ro --guest-features 0x21", "plain", "firmware+kernel+cmdline", []string{"d4d0940cce47"}, `command line "root=/dev/vda ro"`},
 		{"--vcpus 2 --cpu EPYC-Genoa --kernel vmlinuz", "plain", "firmware+kernel+cmdline", []string{"64a4f7c88c97"}, `initrd none, command line ""`},
-		{"--vcpus 3,1 --cpu EPYC-Genoa --svsm svsm.bin --vars-size 8192", "svsm", "firmware", []string{"914b2ec0a914", "8b70fca78a20"}, `DANGER: a file does not show how it was built`},
+		{"--vcpus 3,1 --cpu EPYC-Genoa --svsm svsm.bin --vars-size 8192", "plain", "firmware", []string{"914b2ec0a914", "8b70fca78a20"}, `add --kind svsm`},
+		{"--vcpus 3,1 --cpu EPYC-Genoa --svsm svsm.bin --vars-size 8192 --kind svsm", "svsm", "firmware", []string{"914b2ec0a914", "8b70fca78a20"}, `DANGER: kind = "svsm" believes`},
 	} {
 		args := append([]string{"policy", "launch", "--firmware", "OVMF.fd"}, strings.Fields(c.args)...)
 		for i := range args {
@@ -141,6 +142,9 @@ func TestPolicyLaunchRefuses(t *testing.T) {
 		{"--firmware OVMF.fd --vcpus 1 --vmm ec2 --kernel vmlinuz", "does not boot a kernel directly"},
 		{"--firmware OVMF.fd --vcpus 1 --cpu EPYC --svsm svsm.bin --vars-size 1", "want whole pages"},
 		{"--firmware OVMF.fd --vcpus 1 --cpu EPYC --vars-size 4096", "counts only with an SVSM"},
+		{"--firmware OVMF.fd --vcpus 1 --cpu EPYC --kind svsm", "--kind svsm is for --svsm"},
+		{"--firmware OVMF.fd --vcpus 1 --cpu EPYC --kind paravisor", "a paravisor cannot be computed"},
+		{"--firmware OVMF.fd --vcpus 1 --cpu EPYC --svsm svsm.bin --kind SVSM", `--kind "SVSM": want plain or svsm`},
 		{"--firmware missing --vcpus 1 --cpu EPYC", "no such file"},
 		{"--firmware . --vcpus 1 --cpu EPYC", "is not a regular file"},
 		{"--firmware pipe --vcpus 1 --cpu EPYC", "is not a regular file"},

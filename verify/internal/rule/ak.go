@@ -209,7 +209,7 @@ func (p *Policy) knowsAK() bool { return p.known() > 0 || p.GCP.asked() }
 
 func (r *AKRules) explain(p *Policy, w *Words) {
 	if r.known() == 0 {
-		w.openIf(!p.GCP.asked(), "Which vTPM it is: no attestation key is enrolled (ak_names, [[enrolment]]).")
+		w.openIf(!p.GCP.asked(), "Which vTPM it is: no attestation key is known (ak_names, [[enrolment]], [gcp]).")
 		return
 	}
 	w.demand("The attestation key is %s.", oneOf(r.known(), "key"))

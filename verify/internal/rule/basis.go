@@ -52,7 +52,7 @@ func (r *BasisRules) conflicts(p *Policy, f *faults) {
 	}
 	quoted := p.asksQuote()
 	for key, v := range map[string]check.Basis{"basis.history": r.Basis.History, "basis.all": r.Basis.All} {
-		f.failIf(v == check.ByLaunch && quoted && !known, key, "quoted PCR values rest on the vTPM, whatever the launch covers: list its attestation key (ak_names, [[enrolment]]), or leave out the rules about PCR values")
+		f.failIf(v == check.ByLaunch && quoted && !known, key, "quoted PCR values rest on the vTPM, whatever the launch covers: list its attestation key (ak_names, [[enrolment]], [gcp]), or leave out the rules about PCR values")
 	}
 }
 
@@ -75,7 +75,7 @@ func (*BasisRules) draft(g *Golden, d *Draft) {
 	if g.bare() {
 		return
 	}
-	d.tables.offer("On whose word evidence may rest. \"tpm\" needs ak_names or [[enrolment]], \"launch\" a [[launch]] that covers \"firmware+kernel+cmdline+system\". Without these, the guest's word is enough.",
+	d.tables.offer("On whose word evidence may rest. \"tpm\" needs ak_names, [[enrolment]] or [gcp], \"launch\" a [[launch]] that covers \"firmware+kernel+cmdline+system\". Without these, the guest's word is enough.",
 		"# [basis]\n# history = \"tpm\"\n# caller = \"launch\"\n")
 }
 
@@ -170,7 +170,7 @@ func (p *Policy) explainBasis(w *Words) {
 		invent = "Root of any guest can invent this"
 	}
 	history, caller := list(check.OnQuote, check.OnHistory), list(check.OnAgent)
-	unknown := "no attestation key is known (ak_names, [[enrolment]])"
+	unknown := "no attestation key is known (ak_names, [[enrolment]], [gcp])"
 	w.dangerIf(history != "" && !v.System, "By the guest's word alone: %s. %s, and needs no TPM for it: %s.", history, invent, unknown)
 	w.dangerIf(history != "" && v.System, "By the word of a vTPM that the policy does not know: %s. The host can invent this, if it runs that vTPM: %s.", history, unknown)
 	w.dangerIf(caller != "", "By the guest's word alone: %s. %s: only a launch that covers the whole system vouches for a caller (launch.covers, basis.caller).", caller, invent)

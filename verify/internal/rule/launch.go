@@ -122,6 +122,8 @@ func (r *LaunchRules) explain(p *Policy, w *Words) {
 	}
 	w.openIf(slices.ContainsFunc(r.Launches, func(l Launch) bool { return l.Kind == KindSVSM }),
 		"Whether the SVSM has the firmware report on nothing but a nonce of 64 bytes and a manifest of its own: no report shows it. An SVSM that lets host or guest choose more vouches for any key, and is not of kind %q.", KindSVSM)
+	w.openIf(slices.ContainsFunc(r.Launches, func(l Launch) bool { return l.Kind == KindParavisor }),
+		"What the paravisor is: its maker does not publish the image, so this measurement was taken from a machine, and not computed. No report shows that it keeps the vTPM out of the host's reach, nor that its attestation key signs nothing but what the TPM composed: both is its maker's word.")
 	w.demandIf(len(r.DeniedMeasurements) > 0, "The launch measurement is %s.", noneOf(len(r.DeniedMeasurements), "measurement"))
 	if r.UnlistedLaunch == Allow { // then any firmware is accepted, whatever it loads
 		w.danger("unlisted_launch is \"allow\": any firmware and kernel are accepted, those of an attacker included.")
