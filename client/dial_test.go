@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,9 +61,11 @@ func TestDialWaitsForRoom(t *testing.T) {
 // One that stays full is waited for as long as the caller allows, and the error says why.
 func TestDialGivesUp(t *testing.T) {
 	path, _ := full(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := dial(ctx, path); !errors.Is(err, unix.EAGAIN) {
-		t.Errorf("error %v, want EAGAIN", err)
-	}
+	synctest.Test(t, func(t *testing.T) { // no time passes before the first attempt
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := dial(ctx, path); !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("error %v, want EAGAIN", err)
+		}
+	})
 }

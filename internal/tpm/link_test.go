@@ -53,7 +53,9 @@ func TestInterrupted(t *testing.T) {
 				most = time.Millisecond
 			}
 			command, answer := message(50), message(100)
+			begun := make(chan struct{}) // the answer, up to the cut
 			go func() {
+				defer close(begun)
 				_, _ = io.ReadFull(theirs, make([]byte, len(command)))
 				_, _ = theirs.Write(answer[:cut])
 				if !timeout {
@@ -73,6 +75,7 @@ func TestInterrupted(t *testing.T) {
 					t.Errorf("cut at %d, timeout %t: a command is sent while another is running", cut, timeout)
 				}
 			}
+			<-begun
 			if _, err := theirs.Write(answer[cut:]); err != nil {
 				t.Fatal(err)
 			}

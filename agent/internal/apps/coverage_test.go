@@ -157,14 +157,17 @@ func TestSwapWhileWatched(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(c *Config) { c.Debounce = 20 * time.Millisecond })
+			w := newWorld(t, func(c *Config) { c.Debounce = time.Second }) // longer than between two events of one change
 			w.write("home/plugins/a", "a", 0o644)
 			w.declare("app", list("files", w.write("home/bin/main", "main", 0o755)), list("directories", w.path("home/plugins")), list("exclude", "*.log"))
 			w.reload()
 			w.run()
 			w.settled("app")
 			n := len(w.log.all())
-			if err := c.do(w); err != nil {
+			w.mu.Lock() // the agent looks after all of it, however long it takes
+			err := c.do(w)
+			w.mu.Unlock()
+			if err != nil {
 				t.Fatal(err)
 			}
 			if c.want != "" {

@@ -246,6 +246,14 @@ func (w *world) reads(app string) bool {
 	return x != nil && x.run != nil
 }
 
+// handled reports whether the app was read after all that the watching told.
+func (w *world) handled(app string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.Apps.apps[app]
+	return x.generation != 0 && x.events == x.handled
+}
+
 // prints returns how many readings of an app are followed.
 func (w *world) prints(app string) int {
 	f := w.follow.existing(app)

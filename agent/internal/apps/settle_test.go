@@ -43,11 +43,7 @@ func TestSettle(t *testing.T) {
 			w.reload()
 			w.run()
 			x := w.Apps.apps["app"]
-			w.eventually("the readings are over", func() bool {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				return x.generation != 0 && x.events == x.handled
-			})
+			w.eventually("the readings are over", func() bool { return w.handled("app") })
 			before := len(w.log.all())
 			w.Settle(t.Context(), "app")
 			if n := len(w.log.all()); n != before {
