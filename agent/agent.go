@@ -86,6 +86,7 @@ type Options struct {
 	AdminUIDs  []uint32 // users that may use the admin socket besides root
 	Log        *slog.Logger
 	Callers    func(caller.Identifier) caller.Identifier // wraps what the kernel says of callers; may be nil
+	Systemd    func(pid int) error                       // says why a process is not systemd's own; nil: by its executable
 	Ready      func()                                    // called once, after the first attempt to bring everything up; may be nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/figures"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
@@ -110,16 +111,31 @@ func newDaemon(o Options) (*daemon, error) {
 // evidence returns what makes evidence.
 func (d *daemon) evidence() evidencer { return evidencer{d.supervisor, d.attester, d.enroller} }
 
-// server returns the server of both sockets, which asks the parts.
-func (d *daemon) server() (*server.Server, error) {
+// servers returns the server of the client and admin sockets, which asks the parts, and that of the
+// socket for credentials.
+func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 	kernel, err := peer.New(peer.Options{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	identifier := caller.Identifier(kernel)
 	if d.o.Callers != nil {
 		identifier = d.o.Callers(kernel)
 	}
+	systems := credentials.System{}.Own
+	if own := d.o.Systemd; own != nil {
+		systems = func(pid int, _ credentials.Kind) error { return own(pid) }
+	}
+	return d.server(identifier, kernel.Turns), credentials.New(credentials.Config{
+		Identifier: identifier, Own: systems,
+		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure},
+		Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
+		Open:    credentials.Openable(), Log: d.log,
+	}), nil
+}
+
+// server returns the server of the client and admin sockets.
+func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats) *server.Server {
 	limits := d.o.Config.Limits
 	return server.New(server.Config{
 		Identifier: identifier,
@@ -131,7 +147,7 @@ func (d *daemon) server() (*server.Server, error) {
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
 		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
-		Metrics:    d.figures(kernel.Turns),
+		Metrics:    d.figures(callers),
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
 		AdminUIDs:  slices.Concat([]uint32{0}, d.o.AdminUIDs),
 		Errors:     errorCodes,
@@ -148,7 +164,7 @@ func (d *daemon) server() (*server.Server, error) {
 			OpenEach:        float64(limits.ConnectionsPerSecondPerUser),
 		},
 		Logger: d.log,
-	}), nil
+	})
 }
 
 // figures returns what collects the figures of the parts.
@@ -164,7 +180,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	s, err := d.server()
+	s, units, err := d.servers()
 	if err != nil {
 		l.close()
 		return err
@@ -172,7 +188,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	// The parts outlive ctx: requests that came before its end are still answered.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var all sync.WaitGroup
 	all.Go(d.platform.Staple)
 	all.Go(func() {
@@ -185,6 +201,16 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 			failed <- fmt.Errorf("serve the admin socket: %w", err)
 		}
 	})
+	if l.credentials == nil {
+		d.log.Warn("systemd passed no socket for credentials: units get none until agentd-credentials.socket is started, and the agent again")
+	} else {
+		defer l.credentials.Close()
+		all.Go(func() {
+			if err := units.Serve(l.credentials.UnixListener); err != nil {
+				failed <- fmt.Errorf("serve the socket for credentials: %w", err)
+			}
+		})
+	}
 	all.Go(func() {
 		if err := d.work(work); err != nil {
 			failed <- err
@@ -199,7 +225,9 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	d.systemd.Stopping()
 	patience, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
-	err = errors.Join(err, s.Shutdown(patience))
+	refusing := make(chan error, 1)
+	go func() { refusing <- units.Shutdown(patience) }()
+	err = errors.Join(err, s.Shutdown(patience), <-refusing)
 	stop()
 	if !endsWithin(all.Wait, workPatience) {
 		d.log.Warn("some work of the agent does not end: it is left behind")

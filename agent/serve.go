@@ -115,35 +115,49 @@ var errorCodes = []server.ErrorCode{
 // Permissions of the sockets.
 const (
 	clientMode = 0o660
-	adminMode  = 0o600
+	adminMode  = 0o600 // and of the socket for credentials
 )
 
-// listeners are the two sockets of the agent.
+// listeners are the sockets of the agent.
 type listeners struct {
 	client, admin *server.Listener
+	credentials   *server.Listener // nil if systemd passed the other sockets and not this one
 }
 
-// listen takes the sockets that systemd passed, and makes those that it did not.
+// listen takes the sockets that systemd passed, and makes those that it did not. The packaged
+// service can make no socket: if it got the others, it does without the one for credentials.
 func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	client, admin := passed.Client, passed.Admin
 	group := -1
-	if client == nil {
+	if passed.Client == nil {
 		if group, err = config.LookupGroup(c.ClientGroup); err != nil {
 			return l, err
 		}
 	}
-	if l.client, err = listenOne(client, c.Client, clientMode, group); err != nil {
-		if admin != nil {
-			admin.Close()
+	partly := passed.Credentials == nil && passed.Client != nil && passed.Admin != nil
+	for _, x := range []struct {
+		to     **server.Listener
+		passed *os.File
+		path   string
+		mode   os.FileMode
+		group  int
+	}{
+		{&l.client, passed.Client, c.Client, clientMode, group},
+		{&l.admin, passed.Admin, c.Admin, adminMode, -1},
+		{&l.credentials, passed.Credentials, c.CredentialsPath(), adminMode, -1},
+	} {
+		switch {
+		case err != nil:
+			if x.passed != nil {
+				x.passed.Close()
+			}
+		case x.to == &l.credentials && partly:
+		default:
+			*x.to, err = listenOne(x.passed, x.path, x.mode, x.group)
 		}
-		return l, err
 	}
-	l.admin, err = listenOne(admin, c.Admin, adminMode, -1)
+	if err != nil {
+		l.close()
+	}
 	return l, err
 }
 
@@ -155,7 +169,7 @@ func listenOne(passed *os.File, path string, mode os.FileMode, group int) (*serv
 }
 
 func (l listeners) close() {
-	for _, x := range []*server.Listener{l.client, l.admin} {
+	for _, x := range []*server.Listener{l.client, l.admin, l.credentials} {
 		if x != nil {
 			x.Close()
 		}

@@ -76,11 +76,14 @@ const (
 const (
 	CodeNoSystemUnit        Code = "no-system-unit"
 	CodeNoApp               Code = "no-app"
+	CodeNotSystemd          Code = "not-systemd"
+	CodeOtherUnit           Code = "other-unit"
 	CodeOtherApp            Code = "other-app"
 	CodeOtherUser           Code = "other-user"
 	CodeDigestNotAuthorised Code = "digest-not-authorised"
 	CodeOtherAssociatedData Code = "other-associated-data"
 	CodeNotFound            Code = "not-found"
+	CodeExists              Code = "exists"
 	CodeQuotaExceeded       Code = "quota-exceeded"
 	CodeNoRecovery          Code = "no-recovery"
 	CodeRootUnavailable     Code = "root-unavailable"
@@ -213,11 +216,14 @@ var codes = []CodeInfo{
 
 	{CodeNoSystemUnit, 403, exitNotPermitted, "No keys outside a system unit", "The caller does not run in a system unit, and only system units have keys.", "start it as a systemd system unit, not as a unit of a user's manager: `agentctl self` says who the caller is"},
 	{CodeNoApp, 403, exitNotPermitted, "No app has this unit and user", "No app is declared for the caller's unit and user.", "if the error says no more, declare the app in `apps.d` with the unit and user that it names, and run `agentctl app reload`"},
+	{CodeNotSystemd, 403, exitNotPermitted, "Not asked by systemd", "A process asked on the socket for credentials that is not systemd while it starts a unit.", "let systemd ask: `agentctl app enable --credential NAME UNIT` writes the line for the unit; after an upgrade of systemd run `systemctl daemon-reexec`"},
+	{CodeOtherUnit, 403, exitNotPermitted, "Asked from another unit", "The process that asked is in another unit than the one that it names.", "find out which program asked: its unit is in the error; systemd itself names the unit that it starts"},
 	{CodeOtherApp, 403, exitNotPermitted, "Sealed for another app", "The secret was sealed for another app or unit.", "give the app its old unit back"},
 	{CodeOtherUser, 403, exitNotPermitted, "Sealed for another user", "The secret was sealed for the app under another user.", "give the app its old user back"},
 	{CodeDigestNotAuthorised, 403, exitNotPermitted, "Digest of the app is not authorised", "The app requires a digest, and was not measured as one that is authorised.", "root can authorise the digest: `agentctl key authorize --app NAME --digest DIGEST`; an app that is not measured does not have one"},
 	{CodeOtherAssociatedData, 403, exitSealed, "Associated data does not match", "The associated data differs from that at sealing.", "give the associated data of sealing"},
 	{CodeNotFound, 404, exitMisuse, "No such key or secret", "There is no such secret, app or version of a root.", "seal it first; an app does not see the secrets of another"},
+	{CodeExists, 409, exitMisuse, "Secret exists already", "The app has a secret of that name already.", "replace its content with `agentctl secret rotate`; the old content stays until the new one is durable"},
 	{CodeQuotaExceeded, 507, exitMisuse, "App may not store more", "The app would store more than it may.", "discard a secret, or raise the limit in `[keys]` of the configuration"},
 	{CodeNoRecovery, 503, exitUnavailable, "No recovery recipient", "There is no recovery recipient, and the loss was not acknowledged.", "set `recovery_recipients` in `[keys]` of the configuration, or acknowledge the loss there"},
 	{CodeRootUnavailable, 503, exitUnavailable, "Root key is not available now", "A device or disk is busy or failing, which says nothing about the blob.", hintWait},

@@ -97,6 +97,7 @@ var rooms = []string{
 	"agent/internal/apps",
 	"agent/internal/attest",
 	"agent/internal/server",
+	"agent/internal/credentials",
 	"agent/internal/vault",
 	"agent/internal/status",
 	"agent/internal/figures",

@@ -7,6 +7,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -48,6 +50,16 @@ type Sockets struct {
 	Client      string `toml:"client"`       // for programs on the VM, mode 0660
 	ClientGroup string `toml:"client_group"` // group of the client socket; empty leaves it as created
 	Admin       string `toml:"admin"`        // for root, mode 0600
+	Credentials string `toml:"credentials"`  // for systemd, mode 0600; see CredentialsPath
+}
+
+// CredentialsPath returns the path of the socket for credentials: next to the admin socket, unless
+// the configuration names another one.
+func (s Sockets) CredentialsPath() string {
+	if s.Credentials != "" {
+		return s.Credentials
+	}
+	return filepath.Join(filepath.Dir(s.Admin), filepath.Base(unitname.CredentialsSocket))
 }
 
 // TPM says which TPM, and what the agent may quote of it.

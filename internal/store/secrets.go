@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -84,14 +85,10 @@ func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Se
 	if err := checkRequest(name, associated); err != nil {
 		return err
 	}
-	if data.Len() > sealing.MaxSecret {
-		return &sealing.Error{Code: api.CodeInvalidValue, Field: "payload", Detail: fmt.Sprintf("secret of %d bytes, at most %d", data.Len(), sealing.MaxSecret)}
-	}
-	digest, err := sealing.NewAssociatedDigest(associated)
-	if err != nil {
+	if err := checkSize(data); err != nil {
 		return err
 	}
-	ctx, err = s.ready(ctx)
+	ctx, err := s.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,16 +98,34 @@ func (s *Store) Seal(ctx context.Context, c Caller, name string, data *secret.Se
 	if err != nil && !fresh {
 		return err
 	}
-	if err := s.quota(c.App.Name, name, data.Len()); err != nil {
+	return s.putSecret(ctx, c.App, fresh, name, data, associated)
+}
+
+// checkSize refuses a secret that does not fit into a blob.
+func checkSize(data *secret.Secret) error {
+	if data.Len() > sealing.MaxSecret {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "payload", Detail: fmt.Sprintf("secret of %d bytes, at most %d", data.Len(), sealing.MaxSecret)}
+	}
+	return nil
+}
+
+// putSecret stores data under the name of a blob, and makes the root of the app first if it is
+// fresh. What was stored there stays until the manifest lists the new blob.
+func (s *Store) putSecret(ctx context.Context, app sealing.App, fresh bool, name string, data *secret.Secret, associated []byte) error {
+	digest, err := sealing.NewAssociatedDigest(associated)
+	if err != nil {
+		return err
+	}
+	if err := s.quota(app.Name, name, data.Len()); err != nil {
 		return err
 	}
 	return s.change(ctx, func(t *writing) error {
 		if fresh {
-			if err := t.putNewApp(ctx, c.App, nil); err != nil {
+			if err := t.putNewApp(ctx, app, nil); err != nil {
 				return err
 			}
 		}
-		h := sealing.Header{Kind: sealing.KindSecret, App: c.App, Name: name, AssociatedData: digest}
+		h := sealing.Header{Kind: sealing.KindSecret, App: app, Name: name, AssociatedData: digest}
 		if err := t.put(ctx, h, data); err != nil {
 			return err
 		}
@@ -132,9 +147,15 @@ func (s *Store) Unseal(ctx context.Context, c Caller, name string, associated []
 	if _, err := s.permitted(ctx, c); err != nil {
 		return nil, err
 	}
+	return s.getSecret(ctx, c, name, associated, fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name))
+}
+
+// getSecret opens the blob of that name for c, which may have it by the app's digests. Absent says
+// what is missing if there is none.
+func (s *Store) getSecret(ctx context.Context, c Caller, name string, associated []byte, absent string) (*secret.Secret, error) {
 	e := s.manifest.Find(sealing.Key{App: c.App.Name, Kind: sealing.KindSecret, Name: name})
 	if e == nil {
-		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: fmt.Sprintf("app %s stored nothing under %q", c.App.Name, name)}
+		return nil, &sealing.Error{Code: api.CodeNotFound, Detail: absent}
 	}
 	h, payload, err := s.openEntry(*e, s.roots.opener(ctx))
 	if err != nil {
@@ -177,6 +198,9 @@ func checkRequest(name string, associated []byte) error {
 	if err := text.Check("name", name, 1, sealing.MaxName); err != nil {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: "name of a secret", Err: err}
 	}
+	if strings.HasPrefix(name, provisioned) {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: fmt.Sprintf("names that begin with %q are of secrets that root provisioned: the unit gets them as credentials", provisioned)}
+	}
 	if len(associated) > sealing.MaxAssociatedData {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "associated-data", Detail: fmt.Sprintf("%d bytes, at most %d", len(associated), sealing.MaxAssociatedData)}
 	}
@@ -189,12 +213,14 @@ type Quota struct {
 	Bytes   int64 // size of all stored secrets together; 1 MiB if zero
 }
 
-// quota refuses a secret of size bytes if the app would store more than it may.
+// quota refuses a secret of size bytes if the app would store more than it may. What root
+// provisioned for it counts for itself: neither keeps the other from storing.
 func (s *Store) quota(app, name string, size int) error {
 	q := s.config.Quota
 	count, bytes := 1, int64(size)
+	byRoot := strings.HasPrefix(name, provisioned)
 	for _, e := range s.manifest.Entries {
-		if e.App == app && e.Kind == sealing.KindSecret && e.Name != name {
+		if e.App == app && e.Kind == sealing.KindSecret && e.Name != name && strings.HasPrefix(e.Name, provisioned) == byRoot {
 			count++
 			bytes += int64(e.Size)
 		}

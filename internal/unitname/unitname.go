@@ -101,3 +101,21 @@ func Running(s string) (Name, error) {
 	}
 	return n, nil
 }
+
+// Escape returns s as it stands in the name of a unit (systemd-escape(1)): a slash becomes a
+// hyphen, and every byte that is not a letter, a digit or one of ":_." becomes \xNN, as does a dot
+// at the beginning.
+func Escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '/':
+			b.WriteByte('-')
+		case c == '-' || c == '\\' || c == '@' || c == '.' && i == 0 || !allowed(c):
+			fmt.Fprintf(&b, `\x%02x`, c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}

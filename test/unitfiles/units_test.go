@@ -73,8 +73,8 @@ func TestUnitsAreUnderstood(t *testing.T) {
 			args = append(args, to)
 		}
 	}
-	if len(args) != 3+8 {
-		t.Fatalf("units found: %v, want eight", args[3:])
+	if len(args) != 3+9 {
+		t.Fatalf("units found: %v, want nine", args[3:])
 	}
 	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
@@ -243,6 +243,7 @@ func TestSockets(t *testing.T) {
 	for _, want := range []struct{ file, name, path, mode, group string }{
 		{"agentd.socket", "client", "/run/agentd/agentd.sock", "0660", "agentd-clients"},
 		{"agentd-admin.socket", "admin", "/run/agentd/admin.sock", "0600", "root"},
+		{"agentd-credentials.socket", "credentials", "/run/agentd/credentials.sock", "0600", "root"},
 	} {
 		unit := read(t, want.file)
 		for key, value := range map[string]string{

@@ -212,29 +212,46 @@ func (a *Apps) List() []Status {
 // declaration is refused that is, or may be, for exactly this unit. What runs in the unit is another program, and a
 // mistake in a file must not give it the secrets of the template's app.
 func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
+	found := a.ofUnit(unit, func(d *declaration.Declaration) bool { return d.HasUser(uid) })
+	if len(found) == 0 {
+		return caller.App{}, false
+	}
+	return found[0], true
+}
+
+// OfUnit returns the apps that are declared for this system unit, one for each user, by the rules
+// of [Apps.ByUnit].
+func (a *Apps) OfUnit(unit string) []caller.App {
+	return a.ofUnit(unit, func(*declaration.Declaration) bool { return true })
+}
+
+// ofUnit returns the apps that are declared for exactly this unit and that match accepts. If there
+// are none, it is those of its template, unless a declaration is refused.
+func (a *Apps) ofUnit(unit string, match func(*declaration.Declaration) bool) []caller.App {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	var exact, template []caller.App
 	refused := false
 	for _, x := range a.apps {
 		d := cmp.Or(x.declaration, x.before)
 		refused = refused || x.meant.Holds(unit)
-		if d == nil || !d.HasUser(uid) || !evidence.InUnit(d.Unit, unit) {
+		if d == nil || !match(d) || !evidence.InUnit(d.Unit, unit) {
 			continue
 		}
 		found := caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User}
-		switch exact := d.Unit == unit; {
-		case exact && x.declaration != nil:
-			return found, true
-		case exact:
+		switch same := d.Unit == unit; {
+		case same && x.declaration != nil:
+			exact = append(exact, found)
+		case same:
 			refused = true
 		case x.declaration != nil:
-			app, ok = found, true
+			template = append(template, found)
 		}
 	}
-	if refused {
-		return caller.App{}, false
+	if len(exact) > 0 || refused {
+		return exact
 	}
-	return app, ok
+	return template
 }
 
 // Covers reports whether the recorded manifest of app lists an executable file with content
