@@ -40,6 +40,13 @@ func version0(letter byte) func([]byte) []byte {
 	return func([]byte) []byte { return evidencetest.EK(letter) }
 }
 
+// services puts the manifest of a vTPM into that of all services, before the one of UEFI variables.
+func services(vtpm func(ak []byte) []byte) func(ak []byte) []byte {
+	return func(ak []byte) []byte {
+		return evidencetest.Services(tpmwire.Service{GUID: tpmwire.ServiceVTPM, Data: vtpm(ak)}, tpmwire.Service{GUID: tpmwire.ServiceUEFI, Data: make([]byte, 8)})
+	}
+}
+
 // version1 is a manifest of version 1 of any keys.
 func version1(keys ...[]byte) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 1}, uint32(len(keys)))
@@ -103,6 +110,10 @@ var svsmMutations = []mutation{
 		b[3] = 2
 		return b
 	})},
+	{id: SVSMManifest, name: "of all services, with that of the vTPM", policy: asksSVSM + enrolledWith('e'), blind: true, recipe: manifest(services(version0('e')))},
+	{id: SVSMManifest, name: "of all services, with one that names the attestation key", policy: asksSVSM, blind: true, recipe: manifest(services(func(ak []byte) []byte {
+		return evidencetest.Manifest(evidencetest.EK('e'), ak)
+	}))},
 	{id: SVSMManifest, name: "an attestation key in the place of the endorsement key", policy: asksSVSM, blind: true, recipe: manifest(func(ak []byte) []byte { return ak })},
 	{id: SVSMManifest, name: "an endorsement key that signs", policy: asksSVSM + enrolledWith('e'), blind: true, recipe: manifest(func([]byte) []byte {
 		return attributes(evidencetest.EK('e'), 1<<18)
@@ -198,6 +209,22 @@ func TestSVSMAccepted(t *testing.T) {
 				t.Errorf("machine %+v", claims.Machine)
 			}
 		})
+	}
+}
+
+// TestServicesSayWhy: a manifest of all services is refused as what it is, not as a key that cannot
+// be read.
+func TestServicesSayWhy(t *testing.T) {
+	o := baseOptions(t)
+	o.Policy = mustPolicy(t, asksSVSM)
+	r := evidencetest.New()
+	manifest(services(version0('e')))(t, r)
+	a, err := appraiseEvidence(r.Encode(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := a.Check(SVSMManifest); c.Verdict != Fail || !strings.Contains(c.Sentence, "want that of its vTPM alone") {
+		t.Errorf("%s, %q", c.Verdict, c.Sentence)
 	}
 }
 

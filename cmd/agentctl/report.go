@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/tpmwire"
-	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -44,33 +41,6 @@ func drawReport(top *node, e *evidence.Evidence) {
 		says = not
 	}
 	drawFields(n, r, says)
-}
-
-// drawManifest shows what an SVSM says of its vTPM.
-func drawManifest(top *node, b, ak []byte) {
-	n := top.add("manifest of %d bytes: what an SVSM says of its vTPM, if the launch measurement is that of an SVSM", len(b))
-	m, err := tpmwire.ParseManifest(b)
-	if err != nil {
-		n.add("cannot be read: %v", err)
-		return
-	}
-	n.add("version %d", m.Version)
-	name := func(public []byte) string {
-		p, err := keys.ParsePublic(public)
-		if err != nil {
-			return "without a name that enrolments have"
-		}
-		return p.Name().String()
-	}
-	n.add("endorsement key %s", name(m.EK))
-	switch {
-	case m.AK == nil:
-		n.add("it names no attestation key: an enrolment with this endorsement key ties the one below to it")
-	case bytes.Equal(m.AK, ak):
-		n.add("attestation key %s, the one below", name(m.AK))
-	default:
-		n.add("attestation key %s, NOT the one below", name(m.AK))
-	}
 }
 
 // firmwareReport returns the report of the firmware in that of evidence, unverified, without what a

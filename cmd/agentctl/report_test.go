@@ -9,6 +9,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
@@ -35,9 +36,14 @@ func TestShowSVSM(t *testing.T) {
 		"another key": {func(s *evidencetest.SVSM) {
 			s.Manifest = func([]byte) []byte { return evidencetest.Manifest(ek, other) }
 		}, []string{"NOT the one below"}},
-		"another nonce":   {func(s *evidencetest.SVSM) { s.Nonce = func(n []byte) []byte { n[0] ^= 1; return n } }, []string{"is NOT the commitment"}},
-		"no manifest":     {func(s *evidencetest.SVSM) { s.Bytes = func(b []byte) []byte { return b[:snp.ReportSize] } }, []string{"manifest of 0 bytes", "cannot be read"}},
-		"half a report":   {func(s *evidencetest.SVSM) { s.Bytes = func(b []byte) []byte { return b[:500] } }, []string{"cannot be read"}},
+		"another nonce": {func(s *evidencetest.SVSM) { s.Nonce = func(n []byte) []byte { n[0] ^= 1; return n } }, []string{"is NOT the commitment"}},
+		"no manifest":   {func(s *evidencetest.SVSM) { s.Bytes = func(b []byte) []byte { return b[:snp.ReportSize] } }, []string{"manifest of 0 bytes", "cannot be read"}},
+		"half a report": {func(s *evidencetest.SVSM) { s.Bytes = func(b []byte) []byte { return b[:500] } }, []string{"cannot be read"}},
+		"all services": {func(s *evidencetest.SVSM) {
+			s.Manifest = func([]byte) []byte {
+				return evidencetest.Services(tpmwire.Service{GUID: tpmwire.ServiceVTPM, Data: ek})
+			}
+		}, []string{"verify refuses evidence with it", "c476f1eb-0123-45a5-9641-b4e7dde5bfe3, vTPM", "endorsement key 000b"}},
 		"something after": {func(s *evidencetest.SVSM) { s.Bytes = func(b []byte) []byte { return append(b, 0) } }, []string{"follow the keys"}},
 	} {
 		r := evidencetest.NewSVSM()

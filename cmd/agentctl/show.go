@@ -22,8 +22,9 @@ import (
 const showUsage = `Usage: agentctl show [--json] [--pcrs] FILE
 
 Draw evidence as a tree, or what other systems record: an attestation report in any
-form that verify reads, a paravisor's HCL report, a TPM's quote (TPMS_ATTEST), a
-host's certificate table, the event log of the firmware. This command verifies
+form that verify reads, a paravisor's HCL report, an SVSM's manifest of its vTPM or of
+all services (manifestblob), also after a report, a TPM's quote (TPMS_ATTEST), a host's
+certificate table, the event log of the firmware. This command verifies
 nothing: everything shown is what the file says of itself, and an attacker may have
 invented it.
 

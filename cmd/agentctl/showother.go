@@ -33,6 +33,9 @@ func drawOther(name string, b []byte) *node {
 		drawBare(n, r)
 		return n
 	}
+	if n := drawSVSM(b, top); n != nil {
+		return n
+	}
 	if a, err := tpmwire.ParseQuote(b); err == nil {
 		n := top("quote of a TPM")
 		drawAttest(n, a)

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha512"
+	"encoding/binary"
 	"math/big"
 	"slices"
 	"testing"
@@ -105,4 +106,23 @@ func (s *SVSM) wrap(tb testing.TB, r *Report, ak *AK, data [64]byte) (report []b
 // Manifest returns the manifest of an SVSM's vTPM, of version 1.
 func Manifest(ek, ak []byte) []byte {
 	return (&tpmwire.Manifest{Version: 1, EK: ek, AK: ak}).Bytes()
+}
+
+// Services returns the manifest of all services of an SVSM.
+func Services(all ...tpmwire.Service) []byte {
+	le, at := binary.LittleEndian, 24+24*len(all)
+	size := at
+	for _, s := range all {
+		size += len(s.Data)
+	}
+	b := []byte("\xbb\x9e\x84\x63\x92\x3d\x70\x46\xa1\xff\x58\xf9\xc9\x4b\x87\xbb")
+	b = le.AppendUint32(le.AppendUint32(b, uint32(size)), uint32(len(all)))
+	for _, s := range all {
+		b = le.AppendUint32(le.AppendUint32(append(b, s.GUID[:]...), uint32(at)), uint32(len(s.Data)))
+		at += len(s.Data)
+	}
+	for _, s := range all {
+		b = append(b, s.Data...)
+	}
+	return b
 }

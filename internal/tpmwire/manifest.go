@@ -49,7 +49,14 @@ func (m *Manifest) Bytes() []byte {
 // ParseManifest reads exactly one manifest of the vTPM service. There is one form for each
 // version, and nothing may follow. The endorsement key must be a restricted key that only
 // decrypts, the attestation key a restricted key that only signs. See also [ManifestWithin].
+//
+// The manifest of all services is [ErrServices], although one of the vTPM can be in it. Its end
+// is a manifest itself if the vTPM's is the last, so that [ManifestWithin] could not tell it from
+// the beginning of a table that the guest passed as a nonce. And it says nothing more.
 func ParseManifest(b []byte) (*Manifest, error) {
+	if bytes.HasPrefix(b, []byte(servicesGUID)) {
+		return nil, ErrServices
+	}
 	if len(b) < 8 || len(b) > MaxManifest {
 		return nil, fmt.Errorf("manifest of %d bytes, want 8 to %d", len(b), MaxManifest)
 	}
@@ -131,11 +138,6 @@ func checkKey(b []byte, p purpose) error {
 	}
 	return nil
 }
-
-// servicesGUID begins the manifest of all services of an SVSM (AMD 58019, table "Services
-// Manifest"): 63849ebb-3d92-4670-a1ff-58f9c94b87bb, its first three parts little-endian. The
-// size of the whole follows in 4 bytes, little-endian.
-const servicesGUID = "\xbb\x9e\x84\x63\x92\x3d\x70\x46\xa1\xff\x58\xf9\xc9\x4b\x87\xbb"
 
 // manifestLike returns a name for b if an SVSM may have made the whole of it as a manifest, of
 // any service that contains keys; empty if not. It accepts more than [ParseManifest] does.

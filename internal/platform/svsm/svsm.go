@@ -31,7 +31,7 @@ import (
 )
 
 // VTPM is the GUID of the vTPM service.
-const VTPM = "c476f1eb-0123-45a5-9641-b4e7dde5bfe3"
+var VTPM = tpmwire.ServiceVTPM.String()
 
 // MinSpacing is the least time between two requests. Hosts that throttle make the SVSM fail.
 const MinSpacing = 2 * time.Second

@@ -138,9 +138,14 @@ func TestGarbage(t *testing.T) {
 		change func(s *double.SVSM)
 		is     error
 	}{
-		"a byte after the manifest":      {func(s *double.SVSM) { s.Manifest = func(m []byte) []byte { return append(m, 0) } }, platform.ErrMalformed},
-		"no manifest":                    {func(s *double.SVSM) { s.Manifest = func([]byte) []byte { return nil } }, platform.ErrMalformed},
-		"a huge manifest":                {func(s *double.SVSM) { s.Manifest = func([]byte) []byte { return make([]byte, 40<<10) } }, platform.ErrMalformed},
+		"a byte after the manifest": {func(s *double.SVSM) { s.Manifest = func(m []byte) []byte { return append(m, 0) } }, platform.ErrMalformed},
+		"no manifest":               {func(s *double.SVSM) { s.Manifest = func([]byte) []byte { return nil } }, platform.ErrMalformed},
+		"a huge manifest":           {func(s *double.SVSM) { s.Manifest = func([]byte) []byte { return make([]byte, 40<<10) } }, platform.ErrMalformed},
+		"that of all services": {func(s *double.SVSM) {
+			s.Manifest = func(m []byte) []byte {
+				return evidencetest.Services(tpmwire.Service{GUID: tpmwire.ServiceVTPM, Data: m})
+			}
+		}, tpmwire.ErrServices},
 		"the other version":              {func(s *double.SVSM) { s.Manifest = func([]byte) []byte { return otherVersion(s) } }, platform.ErrMalformed},
 		"another manifest than hashed":   {func(s *double.SVSM) { s.Hand = func([]byte) []byte { return evidencetest.EK('g') } }, platform.ErrMalformed},
 		"the endorsement key is missing": {func(s *double.SVSM) { s.EK = func() ([]byte, error) { return nil, unix.EINVAL } }, platform.ErrFirmware},
