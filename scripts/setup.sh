@@ -48,9 +48,11 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "setup: installing$packages"
 	log=$(mktemp)
 	trap 'rm -f "$log"' EXIT
-	# shellcheck disable=SC2086 # a list of names
-	if ! { apt-get update &&
-		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+	# Mirrors fail sometimes, and another process may be installing.
+	again="-o Acquire::Retries=3 -o DPkg::Lock::Timeout=120"
+	# shellcheck disable=SC2086 # lists of words
+	fetch() { apt-get $again update && DEBIAN_FRONTEND=noninteractive apt-get $again install -y --no-install-recommends $packages; }
+	if ! { fetch || { sleep 10 && fetch; }; } >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
 		echo "setup: could not install$packages: see the lines above" >&2
 		exit 1

@@ -20,14 +20,22 @@ fail() { failed="$failed, $1"; }
 
 "$GO" build -o "$work/report" ./test/report || exit 1
 
-# tests NAME ARGS...: runs go test, prints each package when it ends, then the output of
-# what failed.
+# A process that finds a data race writes it into a file, also if a test kills it afterwards.
+export GORACE="log_path=$work/race"
+raced() { ls "$work"/race.* >/dev/null 2>&1; }
+
+# tests NAME PACKAGES ARGS...: runs go test, prints each package when it ends, then the output of
+# what failed. If .ci/run allows it, what failed is run a second time (see test/README.md).
 tests() {
-	name=$1
-	shift
-	{ "$GO" test -json "$@" 2>&1 || echo "$name" >"$work/$name.broken"; } | tee "$work/$name.json" | "$work/report" ||
+	name=$1 packages=$2
+	shift 2
+	# shellcheck disable=SC2086 # one argument for each package
+	{ "$GO" test -json "$@" $packages 2>&1 || echo "$name" >"$work/$name.broken"; } | tee "$work/$name.json" | "$work/report" ||
 		echo "$name" >"$work/$name.broken"
-	if [ -s "$work/$name.broken" ]; then fail "$name"; fi
+	[ -s "$work/$name.broken" ] || return
+	if [ -n "${AGENTD_FAILED_ONCE:-}" ] && ! raced &&
+		"$work/report" -again "$AGENTD_FAILED_ONCE" "$work/$name.json" "$GO" test -json "$@"; then return; fi
+	fail "$name"
 }
 
 step "formatting and vet"
@@ -49,25 +57,24 @@ mkdir "$AGENTD_TEST_BINARIES"
 CGO_ENABLED=1 "$GO" build -race -o "$AGENTD_TEST_BINARIES/" ./cmd/... || fail "build with the race detector"
 
 step "unit, integration and crash tests, with the race detector"
-# shellcheck disable=SC2046 # one argument for each package
-CGO_ENABLED=1 tests module -race -timeout 25m $("$GO" list ./... | grep -v /agentd/test/)
+CGO_ENABLED=1 tests module "$("$GO" list ./... | grep -v /agentd/test/)" -race -timeout 25m
 
 step "what is cut short under the race detector: whole crash matrix, every flipped byte"
-tests whole -timeout 15m ./agent/internal/ledger ./verify/...
+tests whole "./agent/internal/ledger ./verify/..." -timeout 15m
 
 step "scripts, load and other tests of whole commands"
-tests commands -timeout 25m ./test/...
+tests commands ./test/... -timeout 25m
 
 step "verifiers of other projects"
 cd test/interop || exit 1
 "$GO" vet ./... || fail "vet of test/interop"
-tests interop -timeout 10m ./...
+tests interop ./... -timeout 10m
 cd ../.. || exit 1
 
 step "metrics and example files, by the libraries of promtool"
 cd test/prometheus || exit 1
 "$GO" vet ./... || fail "vet of test/prometheus"
-tests prometheus -timeout 10m ./...
+tests prometheus ./... -timeout 10m
 cd ../.. || exit 1
 
 step "each fuzz target, $FUZZTIME inputs"
@@ -77,6 +84,13 @@ FUZZTIME=$FUZZTIME scripts/fuzz.sh || fail fuzz
 # What is skipped is what this machine cannot do. A program that scripts/setup.sh does not
 # install is a fault of that script.
 grep -q '^skipped for want of: a program 0,' "$work/summary" || fail "the set-up: tests are skipped for want of a program"
+if raced; then
+	for f in "$work"/race.*; do
+		echo "--- a data race, found by process ${f##*.}"
+		cat "$f"
+	done
+	fail "a data race"
+fi
 if [ -n "$failed" ]; then
 	echo "test: FAILED in${failed#,}"
 	exit 1

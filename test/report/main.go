@@ -4,9 +4,15 @@
 //
 //	go test -json ./... | report        a line for each package, then the output of what failed
 //	report FILE...                      what passing tests say, what was skipped and why, the counts
+//	report -again LIST FILE COMMAND...  a second run of the tests that failed in FILE, by COMMAND
 //
 // The first form ends with 1 if a test failed or a package did not build. It prints lines
 // that are not JSON, such as those of the compiler, unchanged.
+//
+// The third form is for a machine that judges changes. A test that depends on how quick the machine
+// is fails once in thousands of runs: that is a fault of the test, and not of the change. At most
+// three tests may fail once, and LIST says which and how. What does not depend on the machine is
+// never run again: a data race, a panic, a package that does not build.
 package main
 
 import (
@@ -22,7 +28,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Stdin, os.Stdout, os.Args[1:]); err != nil {
+	args, act := os.Args[1:], func(args []string) error { return run(os.Stdin, os.Stdout, args) }
+	if len(args) > 2 && args[0] == "-again" {
+		act = func(args []string) error { return again(args[1], args[2], args[3:], os.Stdout) }
+	}
+	if err := act(args); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
@@ -30,22 +40,24 @@ func main() {
 
 // run reads the files, or in if there are none, and writes the report to out.
 func run(in io.Reader, out io.Writer, files []string) error {
-	all := &results{by: map[[2]string]*result{}}
+	all := newResults()
 	if len(files) == 0 {
 		if err := all.read(in, out); err != nil {
 			return err
 		}
 		return all.failures(out)
 	}
+	second := newResults()
 	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
+		r := all
+		if strings.HasSuffix(file, againSuffix) {
+			r = second
+		}
+		if err := r.readFile(file); err != nil {
 			return err
 		}
-		if err := all.read(strings.NewReader(string(b)), io.Discard); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
 	}
+	all.forgive(second)
 	all.summary(out)
 	return nil
 }
@@ -62,6 +74,7 @@ type result struct {
 	pkg, test string
 	ended     []string // actions: pass, fail, skip
 	output    []string // lines
+	again     bool     // passed in a second run only
 	why       []string // lines of a run that skipped it
 }
 
@@ -79,6 +92,21 @@ func (r *result) failed() bool {
 type results struct {
 	all []*result // in the order of their first lines
 	by  map[[2]string]*result
+}
+
+func newResults() *results { return &results{by: map[[2]string]*result{}} }
+
+// readFile reads the run in a file.
+func (r *results) readFile(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := r.read(f, io.Discard); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
 }
 
 func (r *results) at(e event) *result {
@@ -146,7 +174,7 @@ var (
 func (r *results) summary(out io.Writer) {
 	slices.SortStableFunc(r.all, func(a, b *result) int { return strings.Compare(a.String(), b.String()) })
 	var said, skipped, whys []string
-	passed, failed := 0, map[string]bool{}
+	passed, again, failed := 0, 0, map[string]bool{}
 	for _, t := range r.all {
 		switch {
 		case t.failed():
@@ -157,6 +185,9 @@ func (r *results) summary(out io.Writer) {
 		case t.test == "": // a package that passed
 		case slices.Contains(t.ended, "pass"):
 			passed++
+			if t.again && !strings.Contains(t.test, "/") {
+				again++
+			}
 			for _, line := range t.output {
 				if place.MatchString(line) && !strings.Contains(t.test, "/") {
 					said = append(said, fmt.Sprintf("  %s: %s", t, strings.TrimSuffix(place.ReplaceAllString(line, ""), "\n")))
@@ -171,7 +202,11 @@ func (r *results) summary(out io.Writer) {
 	fmt.Fprintf(out, "\nwhat passing tests say of themselves:\n%s", list(slices.Compact(said)))
 	fmt.Fprintf(out, "\nskipped:\n%s", list(skipped))
 	fmt.Fprintf(out, "\nskipped for want of: %s\n", wants(whys))
-	fmt.Fprintf(out, "\ntests: %d passed, %d failed, %d skipped\n", passed, len(failed), len(skipped))
+	counts := fmt.Sprintf("%d passed", passed)
+	if again > 0 {
+		counts += fmt.Sprintf(" (%d IN A SECOND RUN ONLY)", again)
+	}
+	fmt.Fprintf(out, "\ntests: %s, %d failed, %d skipped\n", counts, len(failed), len(skipped))
 }
 
 // kind is what a skipped test wants.

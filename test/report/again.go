@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	// mostAgain is how many tests may fail once, in all stages that use one list. More than that
+	// is not a machine that was slow for a moment.
+	mostAgain = 3
+
+	// onceMark begins each entry of the list.
+	onceMark = "FAILED ONCE: "
+
+	// againSuffix ends the name of the file with the second run of tests.
+	againSuffix = ".again.json"
+
+	// mostLines is how much of a first failure the list repeats. The whole is where it happened.
+	mostLines = 200
+)
+
+// fatal is what no second run may hide: it does not depend on how quick a machine is, or it ended
+// the process, so that other tests did not run.
+var fatal = regexp.MustCompile(`DATA RACE|race detected during|exit status 66|panic:|fatal error:|test timed out|signal: `)
+
+// again runs a second time what failed in the file first, which is the output of command, a form of
+// `go test -json`. It appends to the list what passed then, and returns an error if anything did
+// not, or if something failed that must not pass so.
+func again(list, first string, command []string, out io.Writer) error {
+	name, ok := strings.CutSuffix(first, ".json")
+	if !ok || len(command) == 0 {
+		return errors.New("usage: report -again LIST FILE.json COMMAND...")
+	}
+	before := newResults()
+	if err := before.readFile(first); err != nil {
+		return err
+	}
+	tests, err := before.repeatable()
+	if err != nil {
+		return fmt.Errorf("nothing is run a second time: %w", err)
+	}
+	told, err := os.ReadFile(list)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(told, []byte(onceMark)); n+len(tests) > mostAgain {
+		return fmt.Errorf("nothing is run a second time: %d tests failed, and %d before: at most %d may", len(tests), n, mostAgain)
+	}
+	var second bytes.Buffer
+	for pkg, names := range byPackage(tests) {
+		fmt.Fprintf(out, "== %s%s %s: a second run\n", onceMark, &result{pkg: pkg}, strings.Join(names, ", "))
+		cmd := exec.Command(command[0], append(slices.Clone(command[1:]), "-count=1", "-run", "^("+strings.Join(names, "|")+")$", pkg)...)
+		cmd.Stdout, cmd.Stderr = &second, &second
+		err = errors.Join(err, cmd.Run())
+	}
+	if wrong := os.WriteFile(name+againSuffix, second.Bytes(), 0o666); wrong != nil {
+		return wrong
+	}
+	after := newResults()
+	if err := errors.Join(err, after.read(&second, out), after.failures(out)); err != nil {
+		return fmt.Errorf("in a second run: %w", err)
+	}
+	if line := after.fatal(nil); line != "" {
+		return fmt.Errorf("in a second run: %s", line)
+	}
+	f, err := os.OpenFile(list, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, t := range tests {
+		if a := after.by[[2]string{t.pkg, t.test}]; a == nil || !slices.Contains(a.ended, "pass") {
+			return fmt.Errorf("%s did not pass in a second run: it was not run, or skipped", t)
+		}
+		if _, err := fmt.Fprintf(f, "%s%s: it passed in a second run. What it said before:\n%s", onceMark, t, before.said(t)); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+// repeatable returns the tests that failed, without their subtests, if a second run may tell
+// more. The error says why it must not.
+func (r *results) repeatable() (tests []*result, err error) {
+	explained := map[string]bool{}
+	for _, t := range r.all {
+		if t.test != "" && len(t.ended) == 0 {
+			return nil, fmt.Errorf("%s did not end", t)
+		}
+		if t.test != "" && !strings.Contains(t.test, "/") && t.failed() {
+			tests = append(tests, t)
+			explained[t.pkg] = true
+		}
+	}
+	if line := r.fatal(explained); line != "" {
+		return nil, errors.New(line)
+	}
+	for _, t := range r.all {
+		if t.test == "" && t.failed() && !explained[t.pkg] {
+			return nil, fmt.Errorf("%s failed without a test: it does not build, or ended early", t)
+		}
+	}
+	if len(tests) == 0 {
+		return nil, errors.New("no test failed: the command itself did")
+	}
+	return tests, nil
+}
+
+// fatal returns the first line of some packages that no second run may hide, empty if there is
+// none. Nil packages are all.
+func (r *results) fatal(packages map[string]bool) string {
+	for _, t := range r.all {
+		for _, line := range t.output {
+			if (packages == nil || packages[t.pkg]) && fatal.MatchString(line) {
+				return fmt.Sprintf("%s says: %s", t, strings.TrimSpace(line))
+			}
+		}
+	}
+	return ""
+}
+
+// said returns the last lines of a test and its subtests that failed.
+func (r *results) said(test *result) string {
+	var lines []string
+	for _, t := range r.all {
+		if t.pkg == test.pkg && (t.test == test.test || strings.HasPrefix(t.test, test.test+"/")) && t.failed() {
+			lines = append(lines, t.output...)
+		}
+	}
+	text := strings.Join(lines[max(len(lines)-mostLines, 0):], "")
+	if !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text
+}
+
+// byPackage returns the names of tests by package, in the order in which these failed.
+func byPackage(tests []*result) func(yield func(string, []string) bool) {
+	return func(yield func(string, []string) bool) {
+		for len(tests) > 0 {
+			pkg, names, rest := tests[0].pkg, []string(nil), []*result(nil)
+			for _, t := range tests {
+				if t.pkg == pkg {
+					names = append(names, regexp.QuoteMeta(t.test))
+				} else {
+					rest = append(rest, t)
+				}
+			}
+			if !yield(pkg, names) {
+				return
+			}
+			tests = rest
+		}
+	}
+}
+
+// forgive makes one failure of each test that passed in a second run a pass, and that of its
+// subtests and its package.
+func (r *results) forgive(second *results) {
+	for _, a := range second.all {
+		if !slices.Contains(a.ended, "pass") || slices.Contains(a.ended, "fail") {
+			continue
+		}
+		for _, t := range r.all {
+			part := t.test == a.test || a.test != "" && strings.HasPrefix(t.test, a.test+"/")
+			if i := slices.Index(t.ended, "fail"); t.pkg == a.pkg && part && i >= 0 && !strings.Contains(a.test, "/") {
+				t.ended[i], t.again = "pass", true
+			}
+		}
+	}
+}
