@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
@@ -161,6 +164,47 @@ func TestDoctorSaysWhichWay(t *testing.T) {
 		}
 		if x := d.find("platform"); (x != nil) != (source != "") || x != nil && !strings.Contains(x.Says, "machine a-machine, reports by "+source+": what was found") {
 			t.Errorf("%q: %+v", source, x)
+		}
+	}
+}
+
+// TestDoctorOnALateEntry: an agent that chose before its entry of configfs-tsm was there goes on by
+// the device. The doctor says so, and warns if that costs the binding of an SVSM.
+func TestDoctorOnALateEntry(t *testing.T) {
+	entry := func(attributes map[string]string) string {
+		dir := t.TempDir()
+		for name, content := range attributes {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	plain := entry(map[string]string{"provider": "sev_guest\n"})
+	above := entry(map[string]string{"provider": "sev_guest\n", "service_provider": ""})
+	other := entry(map[string]string{"provider": "tdx_guest\n", "service_provider": ""})
+	for name, c := range map[string]struct {
+		named  platform.Name
+		source platform.Source
+		entry  string
+		level  level
+		says   string // empty: nothing
+	}{
+		"above an SVSM":       {platform.Auto, platform.SourceSEVGuest, above, levelWarning, "above an SVSM"},
+		"plain":               {platform.Auto, platform.SourceSEVGuest, plain, levelNote, "the same by either way"},
+		"no entry":            {platform.Auto, platform.SourceSEVGuest, t.TempDir(), "", ""},
+		"of another provider": {platform.Auto, platform.SourceSEVGuest, other, "", ""},
+		"by the SVSM":         {platform.Auto, platform.SourceSVSM, above, "", ""},
+		"by the entry":        {platform.Auto, platform.SourceConfigFS, plain, "", ""},
+		"not chosen yet":      {platform.Auto, "", above, "", ""},
+		"the device is named": {platform.SEVGuest, platform.SourceSEVGuest, above, "", ""},
+	} {
+		d, conf := new(doctor), config.Default()
+		conf.Platform, conf.Report.ConfigFS = c.named, c.entry
+		d.lookAtWay(&conf, &api.PlatformStatus{State: api.StateOK, Source: string(c.source)})
+		f := d.find("way to reports")
+		if (f != nil) != (c.says != "") || f != nil && (f.Level != c.level || !strings.Contains(f.Says, c.says) || !strings.Contains(f.Todo, "restart agentd.service")) {
+			t.Errorf("%s: %+v", name, f)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/platform"
+	"github.com/cvm-agentd/agentd/internal/platform/configfs"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
@@ -94,6 +95,23 @@ func (d *doctor) lookAtEntry(path string) {
 	}
 }
 
+// lookAtWay says if the agent chose its way to reports before the entry of configfs-tsm was there:
+// it chooses once, at its start. Above an SVSM the binding is weaker then.
+func (d *doctor) lookAtWay(c *config.Config, p *api.PlatformStatus) {
+	const name, restart = "way to reports", "`systemctl restart agentd.service`"
+	if c.Platform != platform.Auto || p.Source != string(platform.SourceSEVGuest) {
+		return
+	}
+	if configfs.CheckProvider(configfs.Dir(c.Report.ConfigFS)) != nil {
+		return
+	}
+	if above, err := configfs.Dir(c.Report.ConfigFS).Has(configfs.ServiceProvider); err == nil && above {
+		d.warn(name, restart, "the guest runs above an SVSM, and the agent chose its way to reports before %s was there: evidence is guest-asserted at most", c.Report.ConfigFS)
+		return
+	}
+	d.note(name, restart, "the agent chose the device before %s was there; evidence is the same by either way", c.Report.ConfigFS)
+}
+
 // lookAtAgent asks the agent.
 func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 	agent := d.sockets.clientSocket()
@@ -114,6 +132,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 	}
 	d.lookAtTPM(ctx)
 	d.lookAtStatus(st)
+	d.lookAtWay(&c, &st.Platform)
 	d.lookAtEvidence(ctx, &st.Evidence, platform.Machine(st.Platform.Machine))
 	if st.TPM.State == api.StateOK && st.Ledger.Reason != api.ReasonStarting {
 		d.lookAtStart(ctx, c.Measurement.FirmwareLog)

@@ -54,31 +54,51 @@ var _ platform.Platform = (*Device)(nil)
 
 // New returns the platform over d, which it closes. It asks the SVSM for its manifest: for one of
 // version 1 first, which is of use only if the TPM has the attestation key in it, since evidence
-// with another key would be refused. What an SVSM answers that does not know the version leads to
-// version 0, and no other error does: the agent would make a key of its own, which verifiers know
-// only if it is enrolled. A nil has asks for version 0 alone.
-func New(ctx context.Context, d *snp.Device, has Has) (*Device, error) {
-	s := &Device{Device: d}
-	if has != nil {
-		m, err := s.look(ctx, 1)
-		switch {
-		case errors.Is(err, platform.ErrFirmware) && errors.Is(err, unix.EINVAL): // the SVSM does not know the version
-		case err != nil:
-			return nil, err
-		default:
-			there, err := has(ctx, m.AK)
-			if err != nil {
-				return nil, fmt.Errorf("look for the SVSM's attestation key in the TPM: %w", err)
-			}
-			if there {
-				s.manifest = m
-				return s, nil
-			}
+// with another key would be refused. An SVSM that does not know the version leads to version 0, and
+// no error does: the agent would make a key of its own, which verifiers know only if it is
+// enrolled. A nil has asks for version 0 alone.
+//
+// Linux has one error, EINVAL, for all that an SVSM refuses, so a request that failed looks like an
+// unknown version. So an answer to version 0 must come between two refusals. The host can still
+// have the first and the third request fail. Evidence is then weaker, which verifiers notice.
+func New(ctx context.Context, d *snp.Device, has Has) (s *Device, err error) {
+	s = &Device{Device: d}
+	if has == nil {
+		s.manifest, err = s.look(ctx, 0)
+		return s, err
+	}
+	var zero *tpmwire.Manifest
+	m, err := s.look(ctx, 1)
+	if refused(err) {
+		if zero, err = s.look(ctx, 0); err == nil {
+			m, err = s.look(ctx, 1)
+		}
+		if zero != nil && refused(err) {
+			s.manifest = zero
+			return s, nil
 		}
 	}
-	var err error
-	s.manifest, err = s.look(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	there, err := has(ctx, m.AK)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("look for the SVSM's attestation key in the TPM: %w", err)
+	case there:
+		s.manifest = m
+	case zero != nil:
+		s.manifest = zero
+	default:
+		s.manifest, err = s.look(ctx, 0)
+	}
 	return s, err
+}
+
+// refused reports whether the SVSM refused a request, for instance since it does not know the
+// version.
+func refused(err error) bool {
+	return errors.Is(err, platform.ErrFirmware) && errors.Is(err, unix.EINVAL)
 }
 
 // look returns the manifest of a version.

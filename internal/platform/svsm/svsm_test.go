@@ -268,6 +268,55 @@ func TestVersionOneFails(t *testing.T) {
 	}
 }
 
+// TestVersionOneRefused: Linux has one error for all that an SVSM refuses. A request for version 1 that
+// fails once does not cost the machine its attestation key, and one that always fails is an unknown
+// version only if version 0 is answered in between.
+func TestVersionOneRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails   int // requests for version 1 that are refused
+		between bool
+		there   bool // the TPM has the key
+		version uint32
+		made    int   // reports
+		err     error // nil: opened
+	}{
+		"never":                          {0, false, true, 1, 1, nil},
+		"once":                           {1, false, true, 1, 2, nil},
+		"once, another key":              {1, false, false, 0, 2, nil},
+		"always":                         {100, false, true, 0, 1, nil},
+		"always, and version 0 fails":    {100, true, true, 0, 0, unix.EINVAL},
+		"the first, and version 0 fails": {1, true, true, 0, 0, unix.EINVAL},
+	} {
+		s := guest(t, true)
+		left := c.fails
+		s.AK = func() ([]byte, error) {
+			if left--; left >= 0 {
+				return nil, unix.EINVAL
+			}
+			return ak, nil
+		}
+		if c.between {
+			s.EK = func() ([]byte, error) { return nil, unix.EINVAL }
+		}
+		e := s.Entry()
+		d, err := open(t, e, s.Guest(), snp.Options{}, always(c.there))
+		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		got, err := d.Report(t.Context(), platform.Fixed(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := tpmwire.ParseManifest(got.Bytes[report.ReportSize:]); err != nil || m.Version != c.version || e.Made() != c.made+1 {
+			t.Errorf("%s: version %d, %d reports made, %v", name, m.Version, e.Made(), err)
+		}
+	}
+}
+
 // refusing is a driver's device that refuses all that is asked.
 type refusing struct {
 	snp.Transport
