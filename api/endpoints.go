@@ -65,6 +65,7 @@ const CheckNow = "now"
 var (
 	byName = Parameter{Name: QueryName, Summary: "Name of a secret; absent: the root of the app, from which secrets are derived."}
 	byApp  = Parameter{Name: QueryApp, Required: true, Summary: "Name of the app."}
+	ofApp  = Parameter{Name: QueryApp, Summary: "Name of the app; absent: all apps."}
 	ofKey  = []Parameter{
 		{Name: QueryLabel, Required: true, Summary: "What the key is for, 1 to 1024 bytes."},
 		{Name: QueryAlgorithm, Required: true, Summary: "Algorithm of the key: ed25519, ecdsa-p256 or ecdsa-p384."},
@@ -134,5 +135,9 @@ var (
 	CallRecipients    = Endpoint[RecipientsRequest, Rewritten]{Route{"recipients", "POST", "/v1/store/recipients", OnAdmin, ofMany, 4 << 10, nil, `{"recipients":[]}`, "Seal every blob to other recovery recipients."}}
 	CallAccept        = Endpoint[None, Store]{Route{"acceptRollback", "POST", "/v1/store/accept-rollback", OnAdmin, fromSNP, 0, nil, "", "Make an older state that was put back the current one."}}
 	CallDigests       = Endpoint[DigestRequest, Contract]{Route{"digests", "POST", "/v1/store/digests", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","action":"require"}`, "Change which digests an app must have for its keys."}}
+	CallSecrets       = Endpoint[None, Secrets]{Route{"secrets", "GET", "/v1/secrets", OnAdmin, fromSNP, 0, []Parameter{ofApp}, "", "The secrets that root provisioned, by name."}}
+	CallPutSecret     = Endpoint[SecretRequest, ProvisionedSecret]{Route{"putSecret", "POST", "/v1/secrets/put", OnAdmin, fromSNP, 128 << 10, nil, `{"app":"billing","name":"db-password","data":"AAAA"}`, "Store a secret for an app, which systemd hands to its unit. No answer contains it."}}
+	CallRotateSecret  = Endpoint[SecretRequest, ProvisionedSecret]{Route{"rotateSecret", "POST", "/v1/secrets/rotate", OnAdmin, fromSNP, 128 << 10, nil, `{"app":"billing","name":"db-password","data":"AAAA"}`, "Replace the content of a provisioned secret; the old one stays until the new one is durable."}}
+	CallRemoveSecret  = Endpoint[RemoveSecretRequest, StoredName]{Route{"removeSecret", "POST", "/v1/secrets/remove", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","name":"db-password"}`, "Delete a provisioned secret."}}
 	CallProbe         = Endpoint[None, Probed]{Route{"probe", "POST", "/v1/store/probe", OnAdmin, ofMany, 0, nil, "", "Try out the key derivation of the platform: up to five requests to its firmware."}}
 )

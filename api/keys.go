@@ -190,6 +190,35 @@ type StoredName struct {
 	Name string `json:"name"` // name of the secret
 }
 
+// SecretRequest is the body of POST /v1/secrets/put and /v1/secrets/rotate.
+type SecretRequest struct {
+	App  string         `json:"app"`  // name of the app
+	Name string         `json:"name"` // name of the secret: 1 to 200 letters, digits and _.-+@
+	Data evidence.Bytes `json:"data"` // the secret, 1 byte to 64 KiB
+}
+
+// RemoveSecretRequest is the body of POST /v1/secrets/remove.
+type RemoveSecretRequest struct {
+	App  string `json:"app"`  // name of the app
+	Name string `json:"name"` // name of the secret
+}
+
+// Secrets is the answer of GET /v1/secrets.
+type Secrets struct {
+	Secrets []ProvisionedSecret `json:"secrets"` // ascending by app and name
+}
+
+// ProvisionedSecret is a secret that root provisioned, without its content.
+type ProvisionedSecret struct {
+	App        string `json:"app"`        // name of the app
+	Name       string `json:"name"`       // name of the secret, and of the credential
+	Bytes      int    `json:"bytes"`      // size of the secret
+	Generation uint64 `json:"generation"` // number of the manifest that first listed this content
+	Slot       string `json:"slot"`       // weakest slot of the machine
+	Rewrap     bool   `json:"rewrap"`     // sealed to an older TCB or another kind of slot than this machine has now
+	Unproven   bool   `json:"unproven"`   // recovered although nothing told who wrote it: an attacker may have chosen what it contains
+}
+
 // KeptBlob is a blob that was left as it is.
 type KeptBlob struct {
 	App    string `json:"app"`           // name of the app

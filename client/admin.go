@@ -132,3 +132,29 @@ func (a *Admin) TryTPM(ctx context.Context) (*api.Probed, error) {
 func (a *Admin) Probe(ctx context.Context) (*api.Probed, error) {
 	return call(ctx, a.socket(), api.CallProbe, api.None{})
 }
+
+// Secrets lists what root provisioned for an app, or for all apps if app is empty.
+func (a *Admin) Secrets(ctx context.Context, app string) (*api.Secrets, error) {
+	if app == "" {
+		return call(ctx, a.socket(), api.CallSecrets, api.None{})
+	}
+	return call(ctx, a.socket(), api.CallSecrets, api.None{}, api.QueryApp, app)
+}
+
+// PutSecret stores a secret for an app. systemd hands it to the app's unit, and no call returns
+// it. The code is api.CodeExists if there is one of that name.
+func (a *Admin) PutSecret(ctx context.Context, r api.SecretRequest) (*api.ProvisionedSecret, error) {
+	return call(ctx, a.socket(), api.CallPutSecret, r)
+}
+
+// RotateSecret replaces the content of a secret of PutSecret. The old content stays until the new
+// one is durable.
+func (a *Admin) RotateSecret(ctx context.Context, r api.SecretRequest) (*api.ProvisionedSecret, error) {
+	return call(ctx, a.socket(), api.CallRotateSecret, r)
+}
+
+// RemoveSecret deletes a secret of PutSecret.
+func (a *Admin) RemoveSecret(ctx context.Context, app, name string) error {
+	_, err := call(ctx, a.socket(), api.CallRemoveSecret, api.RemoveSecretRequest{App: app, Name: name})
+	return err
+}

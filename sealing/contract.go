@@ -42,6 +42,10 @@ func (h *Header) Contract() Contract {
 	return c
 }
 
+// Provisioned begins the names of secrets that root provisioned for an app. systemd gets them for
+// the app's unit, under the rest of the name; the app can neither seal nor unseal under such names.
+const Provisioned = "agentd/provisioned/"
+
 // Text returns the contract for people: what the blob rests on, the outcome of each change,
 // and what else could open it.
 func (c Contract) Text() string {
@@ -56,6 +60,9 @@ func (c Contract) Text() string {
 		b.WriteString("not sealed yet: this is what it would be sealed to now\n")
 	case !c.Authenticated:
 		b.WriteString("not opened: this is what the file claims, and an attacker can write anything\n")
+	}
+	if name, ok := strings.CutPrefix(c.Name, Provisioned); ok && c.Kind == KindSecret {
+		fmt.Fprintf(&b, "provisioned by root: the agent hands it to systemd alone, as the credential %s of unit %s, after it measured the app\n", name, c.App.Unit)
 	}
 	if c.Unproven {
 		b.WriteString("recovered although nothing told who wrote it: an attacker may have chosen what it contains\n")

@@ -24,10 +24,12 @@ import (
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--yes] [--root DIR]
+const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--credential NAME]... [--yes]
+                            [--root DIR]
 
 Measure an application before each start of its unit, and let the unit ask for
 evidence. The command shows a drop-in for systemd, and writes it if you agree:
@@ -38,19 +40,24 @@ evidence. The command shows a drop-in for systemd, and writes it if you agree:
     does not start
   - its start may take longer (TimeoutStartSec=), by the time that reading its files
     takes at 16 MiB/s; a unit whose start has no limit keeps it so
+  - with --credential, systemd gets a secret of "agentctl secret put" from the agent
+    (LoadCredential=), for the program to read as $CREDENTIALS_DIRECTORY/NAME; the unit
+    does not start without it
 
 The application must be declared: ` + "`agentctl app add UNIT`" + ` does that. The command
 first makes the agent read the declarations and measure the application once. If that
 fails, nothing is written, since the unit would not start either. Enable the unit again
-when the application has become much larger.
+when the application has become much larger: credentials of before stay.
 
-  --app NAME    application of the unit (default: the one that declares it)
-  --yes         write without asking
-  --root DIR    work on the folder of a machine that is being built; no agent measures
-                then, and the size is that of the files in the folder
+  --app NAME          application of the unit (default: the one that declares it)
+  --credential NAME   load this secret too; once for each
+  --yes               write without asking
+  --root DIR          work on the folder of a machine that is being built; no agent
+                      measures then, and the size is that of the files in the folder
 
 Examples:
   agentctl app enable billing.service
+  agentctl app enable billing.service --credential db-password --credential tls.key
   agentctl app enable billing.service --yes --root ./image
 `
 
@@ -96,6 +103,7 @@ Examples:
 type unitFlags struct {
 	app, root string
 	yes       bool
+	load      []string                                                             // credentials
 	size      func(*declaration.Declaration) (bytes uint64, known bool, err error) // of an application
 }
 
@@ -130,6 +138,7 @@ func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 		c.Flags().StringVar(&u.app, "app", "", "")
 		c.Flags().BoolVar(&u.yes, "yes", false, "")
 	}
+	enable.Flags().StringArrayVar(&u.load, "credential", nil, "")
 	show := command("show", appShowUsage, arguments("NAME"), func(c *cobra.Command, args []string) error {
 		return t.showApp(c, s, args[0])
 	})
@@ -158,13 +167,17 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	for _, apart := range apartFrom(declared, unit) {
 		fmt.Fprintf(t.err, "agentctl: note: %s is declared by itself, as %s: `%s` has it measured before its start\n", apart.Unit, apart.Name, u.next("enable", apart.Unit))
 	}
+	load, err := u.credentials(service)
+	if err != nil {
+		return misuse(err)
+	}
 	bytes, known, err := u.size(d)
 	if err != nil {
 		return err
 	}
-	content := unitfile.DropIn(d.Name, 0)
+	content := unitfile.DropIn(d.Name, 0, load...)
 	if known {
-		content = unitfile.DropIn(d.Name, service.StartTimeout(bytes))
+		content = unitfile.DropIn(d.Name, service.StartTimeout(bytes), load...)
 	}
 	if err := t.review(unitfile.DropInPath(unit), content, u.yes); err != nil {
 		return err
@@ -174,6 +187,30 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	}
 	fmt.Fprintf(t.out, "%s is measured as %s from its next start on\n", unit, d.Name)
 	return t.reloadUnits(u.root)
+}
+
+// credentials returns the names of the credentials that the unit is to load: those of before, and
+// those that were given.
+func (u *unitFlags) credentials(s *unitfile.Service) ([]string, error) {
+	before, err := unitfile.Read(u.root, s.Name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	names := unitfile.Credentials(before)
+	for _, name := range u.load {
+		if err := unitname.CheckCredential(name); err != nil {
+			return nil, fmt.Errorf("--credential: %w", err)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if slices.Contains(s.Fallbacks, name) {
+			return nil, fmt.Errorf("%s sets the credential %s itself (SetCredential=): systemd would start it with that value whenever the socket of the agent is missing; remove that line first", s.Name, name)
+		}
+	}
+	return names, nil
 }
 
 func (t *terminal) disableUnit(unit string, u *unitFlags) error {

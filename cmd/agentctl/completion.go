@@ -53,14 +53,16 @@ type offer func(c *cobra.Command, before []string) []string
 func offers(s *sockets) map[string][]offer {
 	apps, secrets := appWords(s), secretWords(s)
 	return map[string][]offer{
-		"app show":    {apps},
-		"app add":     {unitWords},
-		"app enable":  {declaredUnitWords},
-		"app disable": {enabledUnitWords},
-		"key show":    {apps, secrets},
-		"key rotate":  {apps},
-		"key retire":  {apps},
-		"completion":  {fixed("bash", "zsh", "fish")},
+		"app show":      {apps},
+		"app add":       {unitWords},
+		"app enable":    {declaredUnitWords},
+		"app disable":   {enabledUnitWords},
+		"key show":      {apps, secrets},
+		"key rotate":    {apps},
+		"key retire":    {apps},
+		"secret rotate": {provisionedWords(s), nil}, // and a file
+		"secret remove": {provisionedWords(s)},
+		"completion":    {fixed("bash", "zsh", "fish")},
 	}
 }
 
@@ -69,6 +71,7 @@ func flagOffers(s *sockets) map[string]offer {
 	return map[string]offer{
 		"app":                 appWords(s),
 		"name":                secretWords(s),
+		"credential":          provisionedWords(s),
 		"export format":       fixed("files", "gotpm"),
 		"verify format":       fixed(formatText, formatJSON, formatJUnit),
 		"policy check format": fixed(formatText, formatJSON, formatJUnit),
@@ -127,6 +130,9 @@ func offerWords(c *cobra.Command, s *sockets) {
 		c.ValidArgsFunction = func(c *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if len(before) >= len(words) {
 				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			if words[len(before)] == nil {
+				return nil, cobra.ShellCompDirectiveDefault
 			}
 			return plainWords(words[len(before)](c, before), typed), cobra.ShellCompDirectiveNoFileComp
 		}
@@ -219,6 +225,31 @@ func secretWords(s *sockets) offer {
 			if b.Name != "" && (len(before) == 0 || before[0] == b.App) {
 				out = append(out, b.Name)
 			}
+		}
+		return out
+	}
+}
+
+// provisionedWords offers the names of provisioned secrets: of the application that was named, or
+// of all.
+func provisionedWords(s *sockets) offer {
+	return func(c *cobra.Command, _ []string) []string {
+		ctx, cancel := context.WithTimeout(background(c), offerTime)
+		defer cancel()
+		app := ""
+		if f := c.Flags().Lookup("app"); f != nil && c.Name() != "enable" {
+			app = f.Value.String()
+		}
+		if !s.running() {
+			return nil
+		}
+		all, err := s.adminSocket().Secrets(ctx, app)
+		if err != nil {
+			return nil
+		}
+		var out []string
+		for _, x := range all.Secrets {
+			out = append(out, x.Name)
 		}
 		return out
 	}

@@ -39,6 +39,7 @@ Attestation of this machine and the programs on it.
   sign         sign with a key of the calling application, which stays in the agent
   ssh-agent    offer signing keys to ssh and sshd
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
+  secret       provision secrets, which systemd hands to units as credentials
 
   self         who this process is to the agent
   status       what the agent can do now
@@ -182,6 +183,7 @@ func newRoot(t *terminal) *cobra.Command {
 		signCommand(t, s),
 		sshAgentCommand(t, s),
 		keyCommand(t, s),
+		secretCommand(t, s),
 		selfCommand(t, s),
 		statusCommand(t, s),
 		metricsCommand(t, s),

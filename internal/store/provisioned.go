@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/secret"
@@ -14,21 +13,9 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// provisioned begins the names of blobs that root provisioned for an app. An app can neither
-// store nor open under such a name, so neither replaces or reads what the other one wrote.
-const provisioned = "agentd/provisioned/"
-
 // ofRoot is the associated data of what root provisioned. An earlier version let an app store
 // under any name: a blob with other associated data is the app's own, and is not handed out.
 var ofRoot = []byte("agentd/provisioned/1")
-
-// Provisioned returns the name under which root provisioned a blob, and false for blobs of others.
-func Provisioned(e sealing.Entry) (name string, ok bool) {
-	if e.Kind != sealing.KindSecret {
-		return "", false
-	}
-	return strings.CutPrefix(e.Name, provisioned)
-}
 
 // Provision stores data for an app under a name that [unitname.CheckCredential] accepts. If
 // replace, there must be a secret of that name, which stays until the new one is durable.
@@ -53,14 +40,14 @@ func (s *Store) Provision(ctx context.Context, app sealing.App, name string, dat
 	if err != nil {
 		return err
 	}
-	there := s.manifest.Find(sealing.Key{App: app.Name, Kind: sealing.KindSecret, Name: provisioned + name}) != nil
+	there := s.manifest.Find(sealing.Key{App: app.Name, Kind: sealing.KindSecret, Name: sealing.Provisioned + name}) != nil
 	switch {
 	case there && !replace:
 		return &sealing.Error{Code: api.CodeExists, Detail: fmt.Sprintf("app %s has a secret %q already", app.Name, name)}
 	case !there && replace:
 		return absent(app.Name, name)
 	}
-	return s.putSecret(ctx, app, fresh, provisioned+name, data, ofRoot)
+	return s.putSecret(ctx, app, fresh, sealing.Provisioned+name, data, ofRoot)
 }
 
 // Holders returns those apps of a list for which root provisioned a secret of that name.
@@ -70,7 +57,7 @@ func (s *Store) Holders(ctx context.Context, apps []string, name string) (out []
 	}
 	defer s.end()
 	for _, app := range apps {
-		if s.manifest.Find(sealing.Key{App: app, Kind: sealing.KindSecret, Name: provisioned + name}) != nil {
+		if s.manifest.Find(sealing.Key{App: app, Kind: sealing.KindSecret, Name: sealing.Provisioned + name}) != nil {
 			out = append(out, app)
 		}
 	}
@@ -87,7 +74,7 @@ func (s *Store) Unprovision(ctx context.Context, app, name string) error {
 		return err
 	}
 	defer s.end()
-	key := sealing.Key{App: app, Kind: sealing.KindSecret, Name: provisioned + name}
+	key := sealing.Key{App: app, Kind: sealing.KindSecret, Name: sealing.Provisioned + name}
 	if s.manifest.Find(key) == nil {
 		return absent(app, name)
 	}
@@ -108,7 +95,7 @@ func (s *Store) Hand(ctx context.Context, c Caller, name string) (*secret.Secret
 	if _, err := s.permitted(ctx, c); err != nil {
 		return nil, err
 	}
-	return s.getSecret(ctx, c, provisioned+name, ofRoot, absent(c.App.Name, name).Detail)
+	return s.getSecret(ctx, c, sealing.Provisioned+name, ofRoot, absent(c.App.Name, name).Detail)
 }
 
 // provisionable reports whether the app has no root yet. It refuses an app whose root is for

@@ -198,8 +198,8 @@ func checkRequest(name string, associated []byte) error {
 	if err := text.Check("name", name, 1, sealing.MaxName); err != nil {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: "name of a secret", Err: err}
 	}
-	if strings.HasPrefix(name, provisioned) {
-		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: fmt.Sprintf("names that begin with %q are of secrets that root provisioned: the unit gets them as credentials", provisioned)}
+	if strings.HasPrefix(name, sealing.Provisioned) {
+		return &sealing.Error{Code: api.CodeInvalidValue, Field: "name", Detail: fmt.Sprintf("names that begin with %q are of secrets that root provisioned: the unit gets them as credentials", sealing.Provisioned)}
 	}
 	if len(associated) > sealing.MaxAssociatedData {
 		return &sealing.Error{Code: api.CodeInvalidValue, Field: "associated-data", Detail: fmt.Sprintf("%d bytes, at most %d", len(associated), sealing.MaxAssociatedData)}
@@ -218,9 +218,9 @@ type Quota struct {
 func (s *Store) quota(app, name string, size int) error {
 	q := s.config.Quota
 	count, bytes := 1, int64(size)
-	byRoot := strings.HasPrefix(name, provisioned)
+	byRoot := strings.HasPrefix(name, sealing.Provisioned)
 	for _, e := range s.manifest.Entries {
-		if e.App == app && e.Kind == sealing.KindSecret && e.Name != name && strings.HasPrefix(e.Name, provisioned) == byRoot {
+		if e.App == app && e.Kind == sealing.KindSecret && e.Name != name && strings.HasPrefix(e.Name, sealing.Provisioned) == byRoot {
 			count++
 			bytes += int64(e.Size)
 		}

@@ -128,6 +128,11 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 	}
 	payload.Wipe()
 	c.Authenticated = true
+	if name != "" { // the digests that the app must have are those of its root
+		if a, err := s.app(ctx, app); err == nil {
+			c.Digests = a.header.Digests
+		}
+	}
 	return c, nil
 }
 

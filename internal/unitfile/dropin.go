@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
 // first is the first line of every drop-in of ours. A file without it belongs to another
@@ -29,10 +30,15 @@ const first = "# Written by `agentctl app enable`. Remove it with `agentctl app 
 // that LD_PRELOAD could reach.
 //
 // Start is the timeout of the unit's start, of [Service.StartTimeout]. Zero leaves it as it is.
-func DropIn(app string, start time.Duration) []byte {
+// Credentials are names that [unitname.CheckCredential] accepts: systemd asks the agent for them
+// before it runs anything of the unit, and does not start it without them.
+func DropIn(app string, start time.Duration, credentials ...string) []byte {
 	limit := ""
 	if start > 0 {
 		limit = fmt.Sprintf("TimeoutStartSec=%d\n", (start+time.Second-1)/time.Second)
+	}
+	for _, name := range credentials {
+		limit += loads + name + from
 	}
 	return []byte(first + `
 [Unit]
@@ -43,6 +49,24 @@ After=agentd-measured.target
 SupplementaryGroups=agentd-clients
 ` + limit + `ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` + app + `
 `)
+}
+
+// A line of the drop-in that loads a credential, before and after its name.
+const (
+	loads = "LoadCredential="
+	from  = ":" + unitname.CredentialsSocket + "\n"
+)
+
+// Credentials returns the names of the credentials that a drop-in loads from the agent.
+func Credentials(dropIn []byte) (names []string) {
+	for line := range strings.Lines(string(dropIn)) {
+		rest, ok := strings.CutPrefix(line, loads)
+		name, ours := strings.CutSuffix(rest, from)
+		if ok && ours && unitname.CheckCredential(name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // DropInPath returns the path of the drop-in of unit.

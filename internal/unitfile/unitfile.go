@@ -35,9 +35,10 @@ type Service struct {
 	Commands    []Command // those of ExecStart=
 	User        string    // user of the unit; empty: root
 	DynamicUser bool
-	Transient   bool   // made by a program while the system runs
-	PerCall     string // socket that starts an instance for each connection (Accept=yes); empty if none
-	RootChanged string // setting by which the unit sees other files than the host; empty if none
+	Transient   bool     // made by a program while the system runs
+	PerCall     string   // socket that starts an instance for each connection (Accept=yes); empty if none
+	Fallbacks   []string // credentials that systemd takes from the unit if it cannot reach their source (SetCredential=)
+	RootChanged string   // setting by which the unit sees other files than the host; empty if none
 
 	unit    unitname.Name
 	aliases bool          // whether the unit has further names
@@ -302,6 +303,11 @@ func (s *Service) set(key, value string) (err error) {
 		s.oneshot = value == "oneshot"
 	case key == "DynamicUser":
 		s.DynamicUser = truth(value)
+	case (key == "SetCredential" || key == "SetCredentialEncrypted") && value == "":
+		s.Fallbacks = nil
+	case key == "SetCredential" || key == "SetCredentialEncrypted":
+		name, _, _ := strings.Cut(value, ":")
+		s.Fallbacks = append(s.Fallbacks, strings.Trim(name, `"'`))
 	case slices.Contains(otherFiles, key):
 		s.other[key] = value != ""
 	case key == "ExecStart" && value == "":

@@ -179,7 +179,14 @@ func (fakeStore) AcceptRollback(context.Context) (api.Store, error) { return api
 func (fakeStore) ChangeDigests(_ context.Context, r api.DigestRequest) (api.Contract, error) {
 	return api.Contract{App: r.App}, nil
 }
-func (fakeStore) Probe(context.Context) (api.Probed, error) { return api.Probed{}, nil }
+func (fakeStore) Secrets(context.Context, string) (api.Secrets, error) {
+	return api.Secrets{Secrets: []api.ProvisionedSecret{}}, nil
+}
+func (fakeStore) PutSecret(_ context.Context, r api.SecretRequest, _ bool) (api.ProvisionedSecret, error) {
+	return api.ProvisionedSecret{App: r.App, Name: r.Name, Bytes: len(r.Data)}, nil
+}
+func (fakeStore) RemoveSecret(context.Context, string, string) error { return nil }
+func (fakeStore) Probe(context.Context) (api.Probed, error)          { return api.Probed{}, nil }
 
 // running is a server on two sockets of its own.
 type running struct {

@@ -27,6 +27,12 @@ type Store interface {
 	AcceptRollback(ctx context.Context) (api.Store, error)
 	ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Contract, error)
 	Probe(ctx context.Context) (api.Probed, error)
+
+	// Secrets lists what root provisioned for app, or for all if app is empty.
+	Secrets(ctx context.Context, app string) (api.Secrets, error)
+	// PutSecret stores a secret for an app, in the place of one of that name exactly if replace.
+	PutSecret(ctx context.Context, r api.SecretRequest, replace bool) (api.ProvisionedSecret, error)
+	RemoveSecret(ctx context.Context, app, name string) error
 }
 
 // wholeStore is the budget of an answer that lists the largest number of blobs.
@@ -57,6 +63,20 @@ var storeRoutes = []route{
 		return s.Store.AcceptRollback(ctx)
 	}),
 	handle(api.CallDigests, (*Server).digests),
+	handle(api.CallSecrets, func(s *Server, c *call, _ api.None) (job, error) {
+		return job{bytes: wholeStore, run: func(ctx context.Context) (any, error) { return s.Store.Secrets(ctx, c.query.Get(api.QueryApp)) }}, nil
+	}),
+	answer(api.CallPutSecret, withSecret, func(ctx context.Context, s *Server, r api.SecretRequest) (api.ProvisionedSecret, error) {
+		defer clear(r.Data)
+		return s.Store.PutSecret(ctx, r, false)
+	}),
+	answer(api.CallRotateSecret, withSecret, func(ctx context.Context, s *Server, r api.SecretRequest) (api.ProvisionedSecret, error) {
+		defer clear(r.Data)
+		return s.Store.PutSecret(ctx, r, true)
+	}),
+	answer(api.CallRemoveSecret, small, func(ctx context.Context, s *Server, r api.RemoveSecretRequest) (api.StoredName, error) {
+		return api.StoredName(r), s.Store.RemoveSecret(ctx, r.App, r.Name)
+	}),
 	answer(api.CallProbe, small, func(ctx context.Context, s *Server, _ api.None) (api.Probed, error) { return s.Store.Probe(ctx) }),
 }
 
