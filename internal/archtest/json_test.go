@@ -39,6 +39,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.DiscardRequest](), reflect.TypeFor[api.Discarded](), reflect.TypeFor[api.KeyStatus](), reflect.TypeFor[api.Store](), reflect.TypeFor[api.SealedBlob](), reflect.TypeFor[api.Contract](),
 	reflect.TypeFor[api.Rewritten](), reflect.TypeFor[api.RotateRequest](), reflect.TypeFor[api.RetireRequest](), reflect.TypeFor[api.RootVersion](),
 	reflect.TypeFor[api.RecoverRequest](), reflect.TypeFor[api.RecipientsRequest](), reflect.TypeFor[api.DigestRequest](), reflect.TypeFor[api.Probed](),
+	reflect.TypeFor[api.SecretRequest](), reflect.TypeFor[api.RemoveSecretRequest](), reflect.TypeFor[api.Secrets](), reflect.TypeFor[api.ProvisionedSecret](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

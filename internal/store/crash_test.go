@@ -12,6 +12,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -136,6 +137,12 @@ func operations(t *testing.T) []operation {
 	seal := func(c store.Caller, name, text string) func(context.Context, *store.Store) error {
 		return func(_ context.Context, s *store.Store) error { return trySeal(s, c, name, text) }
 	}
+	given := func(t *testing.T, w *world) {
+		full(t, w)
+		if err := provision(billing, "password", "one", false)(t.Context(), w.ready(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	newcomer := store.Caller{App: sealing.App{Name: "new", Unit: "new.service", User: "new"}}
 	return []operation{
 		{name: "seal", prepare: full, do: seal(billing, "second", "two"),
@@ -144,6 +151,21 @@ func operations(t *testing.T) []operation {
 			old: one, new: all(others, holds(billing, "token", "two"))},
 		{name: "seal for a new app", prepare: full, do: seal(newcomer, "x", "y"),
 			old: all(one, lacks(newcomer, "x")), new: all(one, holds(newcomer, "x", "y"))},
+		{name: "provision", prepare: given, do: provision(billing, "second", "two", false),
+			old: all(one, hands("password", "one"), handsNone("second")), new: all(one, hands("password", "one"), hands("second", "two"))},
+		{name: "rotate what was provisioned", prepare: given, do: provision(billing, "password", "two", true),
+			old: all(one, hands("password", "one")), new: all(one, hands("password", "two"))},
+		{name: "remove what was provisioned", prepare: given,
+			do: func(ctx context.Context, s *store.Store) error {
+				err := s.Unprovision(ctx, "billing", "password")
+				if errors.Is(err, api.CodeNotFound) {
+					err = nil // once more, after it was done
+				}
+				return err
+			},
+			old: all(one, hands("password", "one")), new: all(one, handsNone("password"))},
+		{name: "provision for a new app", prepare: full, do: provision(newcomer, "x", "y", false),
+			old: one, new: all(one, func(s *store.Store) error { return handed(s, newcomer, "x", "y") })},
 		{name: "delete", prepare: full,
 			do:  func(ctx context.Context, s *store.Store) error { return s.Delete(ctx, billing, "token") },
 			old: one, new: all(others, lacks(billing, "token"))},
@@ -232,7 +254,47 @@ func operations(t *testing.T) []operation {
 	}
 }
 
-// TestCrashMatrix: case 73, and 26 in spirit. Every change of files and TPM that an
+// provision returns an operation of root for the app of c.
+func provision(c store.Caller, name, text string, replace bool) func(context.Context, *store.Store) error {
+	return func(ctx context.Context, s *store.Store) error {
+		data, err := secret.Take([]byte(text))
+		if err != nil {
+			return err
+		}
+		defer data.Wipe()
+		return s.Provision(ctx, c.App, name, data, replace)
+	}
+}
+
+// handed checks what the unit of c gets under a name.
+func handed(s *store.Store, c store.Caller, name, want string) error {
+	k, err := s.Hand(context.Background(), c, name)
+	if err != nil {
+		return err
+	}
+	defer k.Wipe()
+	return k.Use(func(b []byte) error {
+		if string(b) != want {
+			return fmt.Errorf("%s is %q, want %q", name, b, want)
+		}
+		return nil
+	})
+}
+
+func hands(name, want string) func(*store.Store) error {
+	return func(s *store.Store) error { return handed(s, billing, name, want) }
+}
+
+func handsNone(name string) func(*store.Store) error {
+	return func(s *store.Store) error {
+		if err := handed(s, billing, name, ""); !errors.Is(err, api.CodeNotFound) {
+			return fmt.Errorf("%s: %v, want %s", name, err, api.CodeNotFound)
+		}
+		return nil
+	}
+}
+
+// TestCrashMatrix: case 73, 123, and 26 in spirit. Every change of files and TPM that an
 // operation makes fails, before and after it took effect; from then on everything
 // fails (the machine is down), or that one alone (the disk was full). Afterwards the
 // old or the new opens, never neither, and the store goes on.

@@ -49,3 +49,13 @@ var Versions = versions
 
 // SecretFile names the file of the record of a TPM secret.
 var SecretFile = secretFile
+
+// SealUnder stores as an app of a version could that knew no names of root.
+func (s *Store) SealUnder(ctx context.Context, c Caller, name string, data *secret.Secret, associated []byte) error {
+	ctx, err := s.ready(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	return s.putSecret(ctx, c.App, true, name, data, associated)
+}
