@@ -25,11 +25,12 @@ func TestSetUpInstallsWhatTestsNeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := regexp.MustCompile(`(?m)^test\) wanted="(.*)" ;;$`).FindSubmatch(b)
-	if list == nil {
-		t.Fatal("scripts/setup.sh has no list for test")
+	unpacked := regexp.MustCompile(`(?m)^case \$1 in test\) unpacked="(.*)" ;; esac$`).FindSubmatch(b)
+	if list == nil || unpacked == nil {
+		t.Fatal("scripts/setup.sh has no lists for test")
 	}
 	installed := map[string]bool{}
-	for _, w := range strings.Fields(string(list[1])) {
+	for _, w := range strings.Fields(string(list[1]) + " " + string(unpacked[1])) {
 		program, packageName, _ := strings.Cut(w, ":")
 		installed[program] = true
 		installed[packageName] = true // the package of other programs, too

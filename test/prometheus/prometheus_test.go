@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -186,5 +187,54 @@ func TestCheckConfig(t *testing.T) {
 	}
 	if _, err := os.Stat(c.RuleFiles[0]); err != nil {
 		t.Error(err)
+	}
+}
+
+// promtool runs the real program, of $PROMTOOL or of the path, with text for its input. It skips
+// the test if there is none.
+func promtool(t *testing.T, text []byte, args ...string) (string, error) {
+	t.Helper()
+	name := os.Getenv("PROMTOOL")
+	if name == "" {
+		var err error
+		if name, err = exec.LookPath("promtool"); err != nil {
+			t.Skip("promtool is not installed: scripts/setup.sh test gets it, and PROMTOOL names one elsewhere")
+		}
+	}
+	c := exec.CommandContext(t.Context(), name, args...)
+	c.Stdin = bytes.NewReader(text)
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+// TestPromtool: the real program finds nothing in what both sockets answer, nor in the examples. It
+// does find what is wrong with each, so that its silence means something.
+func TestPromtool(t *testing.T) {
+	for socket, text := range scrapes(t) {
+		if out, err := promtool(t, text, "check", "metrics"); err != nil || strings.TrimSpace(out) != "" {
+			t.Errorf("%s socket: %v\n%s", socket, err, out)
+		}
+		if out, err := promtool(t, append([]byte("# TYPE agentd_bad counter\nagentd_bad 1\n"), text...), "check", "metrics"); err == nil || !strings.Contains(out, "agentd_bad") {
+			t.Errorf("%s socket: a counter without help, named otherwise than counters are, is fine: %v\n%s", socket, err, out)
+		}
+	}
+	for _, c := range []struct{ check, file, damage, by string }{
+		{"rules", "agentd.rules.yml", "expr: ", "expr: ((("}, {"config", "scrape.yml", "scrape_interval: 15s", "scrape_interval: soon"},
+	} {
+		path := filepath.Join(examples, c.file)
+		if out, err := promtool(t, nil, "check", c.check, path); err != nil || strings.Contains(out, "FAILED") {
+			t.Errorf("%s: %v\n%s", c.file, err, out)
+		}
+		good, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(good), c.damage) {
+			t.Fatalf("%s: %v", c.file, err)
+		}
+		bad := filepath.Join(t.TempDir(), c.file)
+		if err := os.WriteFile(bad, []byte(strings.Replace(string(good), c.damage, c.by, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := promtool(t, nil, "check", c.check, bad); err == nil {
+			t.Errorf("%s: what is damaged is fine:\n%s", c.file, out)
+		}
 	}
 }
