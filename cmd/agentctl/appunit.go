@@ -206,6 +206,9 @@ func (u *unitFlags) credentials(s *unitfile.Service) ([]string, error) {
 		}
 	}
 	for _, name := range names {
+		if most := unitfile.MostNames; len(s.Name)+len(name) > most {
+			return nil, fmt.Errorf("--credential: %s and %s have %d characters together, and systemd can ask for at most %d", s.Name, name, len(s.Name)+len(name), most)
+		}
 		if slices.Contains(s.Fallbacks, name) {
 			return nil, fmt.Errorf("%s sets the credential %s itself (SetCredential=): systemd would start it with that value whenever the socket of the agent is missing; remove that line first", s.Name, name)
 		}

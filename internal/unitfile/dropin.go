@@ -57,6 +57,10 @@ const (
 	from  = ":" + unitname.CredentialsSocket + "\n"
 )
 
+// MostNames is how long the names of a unit and of its credential can be together. The address
+// with which systemd asks has 108 bytes (sun_path in unix(7)), of which it needs 24 or 25 itself.
+const MostNames = 83
+
 // Credentials returns the names of the credentials that a drop-in loads from the agent.
 func Credentials(dropIn []byte) (names []string) {
 	for line := range strings.Lines(string(dropIn)) {

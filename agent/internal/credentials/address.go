@@ -30,6 +30,7 @@ type Asked struct {
 	Kind Kind
 	Unit string // whose process asks; of a volume that of its systemd-cryptsetup@.service
 	Name string // of the credential, or of the volume
+	PID  int    // of the process that asks; it is looked at again before the first byte is sent
 }
 
 // String names what is asked for in messages.

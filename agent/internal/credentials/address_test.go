@@ -10,17 +10,17 @@ import (
 // The address of a peer is read as systemd writes it, and in no other way.
 func TestParse(t *testing.T) {
 	long := strings.Repeat("a", 200)
-	for address, want := range map[string]Asked{
-		"\x006fd51804c2dc1cab/unit/billing.service/db-password":       {Credential, "billing.service", "db-password"},
-		"\x009ea8e5849336e1a/unit/worker@a-b.service/tls.key":         {Credential, "worker@a-b.service", "tls.key"}, // a short number
-		"\x000/unit/dev-sda1.swap/key":                                {Credential, "dev-sda1.swap", "key"},
-		"\x001/unit/a.service/" + long:                                {Credential, "a.service", long},
-		"\x001/unit/a.socket/k":                                       {Credential, "a.socket", "k"},
-		"\x00bcf267548f214cc4/cryptsetup/data":                        {Volume, "systemd-cryptsetup@data.service", "data"},
-		"\x00bcf267548f214cc4/cryptsetup/luks-1 b":                    {Volume, `systemd-cryptsetup@luks\x2d1\x20b.service`, "luks-1 b"},
-		"\x00bcf267548f214cc4/cryptsetup/" + strings.Repeat("x", 127): {Volume, "systemd-cryptsetup@" + strings.Repeat("x", 127) + ".service", strings.Repeat("x", 127)},
+	for address, want := range map[string][3]string{
+		"\x006fd51804c2dc1cab/unit/billing.service/db-password": {"credential", "billing.service", "db-password"},
+		"\x009ea8e5849336e1a/unit/worker@a-b.service/tls.key":   {"credential", "worker@a-b.service", "tls.key"}, // a short number
+		"\x000/unit/dev-sda1.swap/key":                          {"credential", "dev-sda1.swap", "key"},
+		"\x001/unit/a.service/" + long:                          {"credential", "a.service", long},
+		"\x001/unit/a.socket/k":                                 {"credential", "a.socket", "k"},
+		"\x00bcf267548f214cc4/cryptsetup/data":                  {"volume", "systemd-cryptsetup@data.service", "data"},
+		"\x00bcf267548f214cc4/cryptsetup/luks-1 b":              {"volume", `systemd-cryptsetup@luks\x2d1\x20b.service`, "luks-1 b"},
+		"\x001/cryptsetup/" + strings.Repeat("x", 127):          {"volume", "systemd-cryptsetup@" + strings.Repeat("x", 127) + ".service", strings.Repeat("x", 127)},
 	} {
-		if got, err := parse([]byte(address)); err != nil || got != want {
+		if got, err := parse([]byte(address)); err != nil || got != (Asked{Kind: Kind(want[0]), Unit: want[1], Name: want[2]}) {
 			t.Errorf("%q: %+v, %v; want %+v", address, got, err, want)
 		}
 	}

@@ -69,6 +69,7 @@ func (s *Server) content(ctx context.Context, c *net.UnixConn) (asked Asked, dat
 		return asked, nil, err
 	}
 	defer peer.Process.Close()
+	asked.PID = peer.PID
 	leave, ok := s.enter(partyOf(asked))
 	if !ok {
 		return asked, nil, problem.New(api.CodeBusy, fmt.Sprintf("%d connections of this unit wait for an answer already", max(1, s.Open/4)))
