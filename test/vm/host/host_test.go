@@ -113,7 +113,7 @@ func (s *session) scene() {
 	if !s.t.Failed() || s.machine.port == nil {
 		return
 	}
-	r, err := s.machine.code(s.ctx, `date -Is; uptime
+	r, err := s.machine.code(s.ctx, `date -Is; cat /proc/loadavg
 systemctl --failed --no-legend --no-pager
 agentctl status 2>&1
 for unit in agentd billing; do echo "== $unit"; journalctl -u $unit -o short-monotonic --no-pager -b -n 25; done`)

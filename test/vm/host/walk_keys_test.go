@@ -43,17 +43,17 @@ var keySteps = []step{
 
 // clearedSteps are those after the TPM was cleared, under the agent and without it.
 var clearedSteps = []step{
-	{page: operatingPage, line: "agentctl key rewrap", before: "tpm2_clear -c p", code: 8, says: []string{"counter-lost"}},
+	{page: operatingPage, line: "agentctl key rewrap", before: "tpm2_clear -c l", code: 8, says: []string{"counter-lost"}},
 	{page: operatingPage, line: "agentctl key accept-rollback"},
 	{page: operatingPage, line: "agentctl key rewrap"},
 	{page: operatingPage, line: "systemctl restart agentd"},
 	{page: operatingPage, line: "agentctl key replace-ak"},
 	{page: operatingPage, line: "agentctl enroll request --out request.json", after: opens},
-	{page: operatingPage, line: "agentctl key replace-ak", before: "systemctl stop agentd; tpm2_clear -c p; systemctl start agentd; agentctl status; true"},
+	{page: operatingPage, line: "agentctl key replace-ak", before: "systemctl stop agentd; tpm2_clear -c l; systemctl start agentd; agentctl status; true"},
 	{page: operatingPage, line: "agentctl enroll request --out request.json"},
 	{page: operatingPage, line: "agentctl key recover --identity recovery.txt --store-key KEY --recipient AGE", with: []string{"KEY", storeKey, "AGE", recipient}, after: opens},
 	{page: operatingPage, line: "agentctl key recover --identity FILE --store-key KEY --recipient AGE", with: []string{"FILE", "recovery.txt", "KEY", storeKey, "AGE", recipient}, after: opens,
-		before: "cd /root && systemctl stop agentd && mv /var/lib/agentd/sealed . && rm -r /var/lib/agentd/* && tpm2_clear -c p && mv sealed /var/lib/agentd/ && systemctl start agentd; agentctl status; true"},
+		before: "cd /root && systemctl stop agentd && mv /var/lib/agentd/sealed . && rm -r /var/lib/agentd/* && tpm2_clear -c l && mv sealed /var/lib/agentd/ && systemctl start agentd; agentctl status; true"},
 	{page: operatingPage, line: "agentctl key recover --store-key KEY --recipient AGE", with: []string{"KEY", storeKey, "AGE", recipient}},
 	{page: verifyPage, line: "agentctl enroll --help", says: []string{"activate"}},
 	{page: verifyPage, line: "agentctl policy enrolment record.json >> policy.toml", after: "cd /root/session && grep '^\\[\\[enrolment' policy.toml && agentctl policy explain policy.toml >/dev/null",
