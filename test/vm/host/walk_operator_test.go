@@ -117,3 +117,24 @@ agentctl policy init --from golden.json --out policy.toml --trust-test-root-that
 	s.walk(upgradeSteps)
 	s.run("apt-get purge -y billing && install -D -m 0755 /usr/local/sbin/vmguest /opt/billing/billing && systemctl restart billing")
 }
+
+// packageSteps are those of the upgrade of the packages.
+var packageSteps = []step{
+	{page: operatingPage, line: "agentctl app list", says: []string{"billing: measured", "covered"}},
+	{page: operatingPage, line: "apt install ./dist/*.deb", after: upgraded},
+	{page: operatingPage, line: "agentctl app list", says: []string{"billing: measured", "in which nothing can have changed"}},
+}
+
+// before notes what an upgrade of the packages must leave, and upgraded compares it: sockets, the
+// application and the attestation key are as before, and the service is another process.
+const (
+	unitTimes = "systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket; systemctl show -p MainPID billing; agentctl status --json | jq -r .akName"
+	before    = "rm /root/session/dist/* && ln -s /packages/new/* /root/session/dist/ && { " + unitTimes + "; } >/root/before && systemctl show -p MainPID agentd >/root/pid"
+	upgraded  = "agentctl status --wait 1m && { " + unitTimes + "; } | cmp - /root/before && ! systemctl show -p MainPID agentd | cmp -s - /root/pid && agentctl version | grep '~vm2'"
+)
+
+// walkPackages upgrades the packages while the application runs.
+func (s *session) walkPackages() {
+	s.run(before)
+	s.walk(packageSteps)
+}

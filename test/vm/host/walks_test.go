@@ -20,6 +20,7 @@ var walks = []check{
 	{"installs", true, (*session).walkInstall},
 	{"application-developer", false, (*session).walkDeveloper},
 	{"operator", false, (*session).walkOperator},
+	{"packages-upgrade", false, (*session).walkPackages},
 	{"apt-hook", false, (*session).walkUpgrade},
 	{"operator-keys", false, (*session).walkKeys},
 	{"operator-trouble", false, (*session).walkTrouble},
@@ -50,7 +51,7 @@ const (
 
 // allSteps are the steps of all walks.
 func allSteps() []step {
-	return slices.Concat(readerSteps, engineerSteps, installSteps, developerSteps, operatorSteps, upgradeSteps, keySteps, clearedSteps, troubleSteps, removeSteps, rpmSteps, elsewhere)
+	return slices.Concat(readerSteps, engineerSteps, installSteps, developerSteps, operatorSteps, packageSteps, upgradeSteps, keySteps, clearedSteps, troubleSteps, removeSteps, rpmSteps, elsewhere)
 }
 
 // elsewhere are commands that no walk types.
