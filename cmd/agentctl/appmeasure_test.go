@@ -4,6 +4,8 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
 // TestEnableMeasuresFirst: a drop-in is written only if the agent, asked at once, measures
@@ -108,4 +111,26 @@ func fakeAgent(t *testing.T, answers map[string]answer) string {
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	return socket
+}
+
+// TestEnableWritesNothingUnmeasured: if the agent cannot measure the application, the unit gets no
+// drop-in. With one it would not start.
+func TestEnableWritesNothingUnmeasured(t *testing.T) {
+	root := folder(t, map[string][]byte{
+		"etc/systemd/system/billing.service": []byte("[Service]\nExecStart=/bin/true\n"),
+		"etc/agentd/apps.d/billing.toml":     []byte("unit = \"billing.service\"\nuser = \"root\"\nfiles = [\"/bin/true\"]\n"),
+	})
+	fails := errors.New("the agent cannot measure it")
+	for _, err := range []error{fails, nil} {
+		u := &unitFlags{root: root, yes: true, size: func(*declaration.Declaration) (uint64, bool, error) { return 0, err == nil, err }}
+		x := new(terminal)
+		x.out, x.err = new(bytes.Buffer), new(bytes.Buffer)
+		if got := x.enableUnit("billing.service", u); !errors.Is(got, err) {
+			t.Fatalf("got %v, want %v", got, err)
+		}
+		_, missing := unitfile.Read(root, "billing.service")
+		if errors.Is(missing, fs.ErrNotExist) != (err != nil) {
+			t.Errorf("after %v: the drop-in: %v", err, missing)
+		}
+	}
 }
