@@ -74,6 +74,10 @@ type Machine struct {
 	// LogEndsWithBoot reports whether a boot empties the log folder, so that a log in it is of
 	// this boot. See [ledger.Config.Volatile].
 	LogEndsWithBoot func(*durable.Dir) (bool, error)
+
+	// InMemory reports whether a file is in memory, so that no host can change it. Nil asks the
+	// kernel for the file system.
+	InMemory func(*os.File) (bool, error)
 }
 
 // Options say what to run.

@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
+	"github.com/cvm-agentd/agentd/agent/internal/disks"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/figures"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
@@ -32,6 +33,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/crypttab"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -63,6 +65,7 @@ type daemon struct {
 
 	service *apps.Service
 	vault   *vault.Vault
+	disks   *disks.Disks
 	status  *status.Source
 	quoting *vtpm.TPM // see quotes; the steps of the start write it
 }
@@ -100,6 +103,10 @@ func newDaemon(o Options) (*daemon, error) {
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
 	})
+	d.disks = &disks.Disks{
+		Records: vault.Volumes{Vault: d.vault}, Folder: crypttab.HeaderFolder(c.Sockets.Admin),
+		Owners: slices.Concat([]uint32{0}, o.AdminUIDs), Memory: o.Machine.InMemory, Log: d.log,
+	}
 	d.status = &status.Source{
 		Agent: d.identity, Supervisor: s, Device: d.device, Ledger: d.ledger, Attester: d.attester,
 		Platform: d.platform, Enroller: d.enroller, Apps: d.service, Vault: d.vault, PCR: c.Measurement.PCR,
@@ -146,6 +153,7 @@ func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats)
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
+		Disks:      d.disks,
 		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
 		Metrics:    d.figures(callers),
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),

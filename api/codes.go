@@ -129,6 +129,24 @@ const (
 	CodeBadSignature       Code = "bad-signature"
 )
 
+// Codes of a volume that the agent has the key of. None of them hands the key out.
+const (
+	CodeDiskHeader      Code = "disk-header"
+	CodeDiskCipher      Code = "disk-cipher"
+	CodeDiskSegment     Code = "disk-segment"
+	CodeDiskSlot        Code = "disk-slot"
+	CodeDiskDigest      Code = "disk-digest"
+	CodeDiskToken       Code = "disk-token"
+	CodeDiskRequirement Code = "disk-requirement"
+	CodeDiskOther       Code = "disk-other"
+	CodeDiskOlder       Code = "disk-older"
+	CodeDiskChanged     Code = "disk-changed"
+	CodeDiskUnprepared  Code = "disk-unprepared"
+	CodeDiskUnproven    Code = "disk-unproven"
+	CodeNoSuchDisk      Code = "no-such-disk"
+	CodeDiskExists      Code = "disk-exists"
+)
+
 // CodeInfo is what is known about a code.
 type CodeInfo struct {
 	Code    Code
@@ -155,6 +173,9 @@ const (
 	hintAccept  = "; root can accept it: `agentctl key accept-rollback`"
 	hintForged  = "another party may have written the file: find out who wrote this disk, and put the files back from a backup; nothing was deleted"
 )
+
+// hintDisk is the hint of a header that is refused.
+const hintDisk = "find out who wrote this disk: the host can write to it at any time. Put the header back from a backup (`cryptsetup luksHeaderRestore`), or, if you changed it yourself, enroll the volume again: `agentctl disk enroll DEVICE --name NAME --replace`"
 
 // hintClaim returns the hint of a code that only the files explain. An attacker who writes
 // the disk chooses that explanation, so what to check comes first.
@@ -261,6 +282,21 @@ var codes = []CodeInfo{
 	{CodeNoSender, 422, exitSealed, "Nothing tells who wrote the blob", "The blob is of version 1, which was not signed.", hintForged + "; docs/sealing.md says what is left if there is none"},
 	{CodeOtherStoreKey, 422, exitSealed, "Signed by another store key", "The blob is not signed by the store key that was given.", "check that it is the newest store key that you kept. If it is, " + hintForged},
 	{CodeBadSignature, 422, exitSealed, "Signature of the store key is wrong", "The blob names the store key, but was not signed by it as it is.", hintForged},
+
+	{CodeDiskHeader, 422, exitSealed, "Not a LUKS2 header that is accepted", "The volume does not begin with a LUKS2 header, or that has a value which is not allowed.", hintDisk},
+	{CodeDiskCipher, 422, exitSealed, "Header asks for another cipher", "The header of the volume has data or a key slot encrypted in another way than with AES in XTS mode, or not at all.", hintDisk},
+	{CodeDiskSegment, 422, exitSealed, "Header has another segment", "The header of the volume has other data read or written than one encrypted segment to the end of the device.", hintDisk},
+	{CodeDiskSlot, 422, exitSealed, "Key slot is not accepted", "The header of the volume has a key slot that is not recorded or of a kind that is not allowed, or one is missing.", hintDisk},
+	{CodeDiskDigest, 422, exitSealed, "Header is for another volume key", "The digest by which cryptsetup knows the key of the volume is not the recorded one, or not allowed.", hintDisk},
+	{CodeDiskToken, 422, exitSealed, "Header has a token", "The header of the volume has a token, with which another party could open it.", "find out who wrote the token; if it is yours, remove it with `cryptsetup token remove` before the volume is enrolled"},
+	{CodeDiskRequirement, 422, exitSealed, "Header has requirements", "The header of the volume has flags or requirements that are not allowed, such as those of a volume that is being encrypted anew.", "let `cryptsetup reencrypt` end, then enroll the volume; if you did not start it, find out who wrote this disk"},
+	{CodeDiskOther, 422, exitSealed, "Another volume", "The device has another volume than the one that was enrolled.", "attach the right disk; the name of a device does not say which volume it has"},
+	{CodeDiskOlder, 409, exitSealed, "Older header was put back", "The header of the volume is from before the recorded one.", hintDisk},
+	{CodeDiskChanged, 422, exitSealed, "Header was changed", "The header of the volume is not the recorded one.", hintDisk},
+	{CodeDiskUnprepared, 403, exitNotPermitted, "Header was not checked", "systemd-cryptsetup would not use the checked copy of the header, or there is none.", "start the volume by its unit, with the crypttab line and the drop-in that `agentctl disk enroll` wrote"},
+	{CodeDiskUnproven, 409, exitSealed, "Nothing tells who wrote the record", "The record of the volume was recovered although nothing told who wrote it, so an attacker may have chosen key and header.", "enroll the volume again: `agentctl disk enroll DEVICE --name NAME --replace`"},
+	{CodeNoSuchDisk, 404, exitMisuse, "No such volume", "No volume of that name is enrolled.", "`agentctl disk list` lists the enrolled ones"},
+	{CodeDiskExists, 409, exitMisuse, "Volume is enrolled already", "A volume of that name is enrolled already.", "choose another name, or replace what is recorded: `--replace`"},
 }
 
 // Codes returns every code in alphabetical order.

@@ -141,3 +141,14 @@ var (
 	CallRemoveSecret  = Endpoint[RemoveSecretRequest, StoredName]{Route{"removeSecret", "POST", "/v1/secrets/remove", OnAdmin, fromSNP, 4 << 10, nil, `{"app":"billing","name":"db-password"}`, "Delete a provisioned secret."}}
 	CallProbe         = Endpoint[None, Probed]{Route{"probe", "POST", "/v1/store/probe", OnAdmin, ofMany, 0, nil, "", "Try out the key derivation of the platform: up to five requests to its firmware."}}
 )
+
+// Endpoints for volumes. Two headers with JSON of 12 KiB fit into a body of 64 KiB, in base64.
+var (
+	CallDisks      = Endpoint[None, Disks]{Route{"disks", "GET", "/v1/disks", OnAdmin, fromSNP, 0, nil, "", "The volumes that the agent has the keys of."}}
+	CallDiskCheck  = Endpoint[DiskRequest, DiskChecked]{Route{"diskCheck", "POST", "/v1/disks/check", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","headers":[]}`, "Whether the header of a volume is the recorded one."}}
+	CallDiskKey    = Endpoint[DiskRequest, DiskKey]{Route{"diskKey", "POST", "/v1/disks/key", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","headers":[]}`, "The key of the agent's key slot, for root, who changes the header."}}
+	CallDiskEnroll = Endpoint[DiskEnrollRequest, Disk]{Route{"diskEnroll", "POST", "/v1/disks/enroll", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","device":"/dev/vdb","header":{"sequence":1,"size":16384,"uuid":"","json":"","areas":[]},"slot":1,"key":""}`, "Record the key and the header of a volume."}}
+	CallDiskChange = Endpoint[DiskChangeRequest, Disk]{Route{"diskChange", "POST", "/v1/disks/change", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","header":{"sequence":1,"size":16384,"uuid":"","json":"","areas":[]},"slot":1}`, "Record the header that a volume is to have next."}}
+	CallDiskSettle = Endpoint[DiskRequest, Disk]{Route{"diskSettle", "POST", "/v1/disks/settle", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","headers":[]}`, "End a change: the volume has its next header."}}
+	CallDiskRemove = Endpoint[DiskName, DiskName]{Route{"diskRemove", "POST", "/v1/disks/remove", OnAdmin, fromSNP, 4 << 10, nil, `{"name":"data"}`, "Forget the key of a volume."}}
+)

@@ -51,7 +51,7 @@ type offer func(c *cobra.Command, before []string) []string
 // offers are the words of arguments, by the path of the command below agentctl. The words
 // of a command with another argument are names of files.
 func offers(s *sockets) map[string][]offer {
-	apps, secrets := appWords(s), secretWords(s)
+	apps, secrets, disks := appWords(s), secretWords(s), diskWords(s)
 	return map[string][]offer{
 		"app show":      {apps},
 		"app add":       {unitWords},
@@ -63,6 +63,8 @@ func offers(s *sockets) map[string][]offer {
 		"secret rotate": {provisionedWords(s), nil}, // and a file
 		"secret remove": {provisionedWords(s)},
 		"completion":    {fixed("bash", "zsh", "fish")},
+
+		"disk check": {disks}, "disk prepare": {disks}, "disk rotate": {disks}, "disk remove": {disks},
 	}
 }
 
@@ -292,4 +294,21 @@ func background(c *cobra.Command) context.Context {
 		return ctx
 	}
 	return context.Background()
+}
+
+// diskWords offers the names of enrolled volumes, which only root may list.
+func diskWords(s *sockets) offer {
+	return func(c *cobra.Command, _ []string) (out []string) {
+		ctx, cancel := context.WithTimeout(background(c), offerTime)
+		defer cancel()
+		if !s.running() {
+			return nil
+		}
+		if all, err := s.adminSocket().Disks(ctx); err == nil {
+			for _, d := range all.Disks {
+				out = append(out, d.Name)
+			}
+		}
+		return out
+	}
 }

@@ -136,6 +136,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 			// does not see a boot of another TPM.
 			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil || m.inMemory, nil },
 			OpenPlatform:    m.open,
+			InMemory:        func(*os.File) (bool, error) { return true, nil }, // its folders are wherever the user wants them
 		},
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},

@@ -40,6 +40,8 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.Rewritten](), reflect.TypeFor[api.RotateRequest](), reflect.TypeFor[api.RetireRequest](), reflect.TypeFor[api.RootVersion](),
 	reflect.TypeFor[api.RecoverRequest](), reflect.TypeFor[api.RecipientsRequest](), reflect.TypeFor[api.DigestRequest](), reflect.TypeFor[api.Probed](),
 	reflect.TypeFor[api.SecretRequest](), reflect.TypeFor[api.RemoveSecretRequest](), reflect.TypeFor[api.Secrets](), reflect.TypeFor[api.ProvisionedSecret](),
+	reflect.TypeFor[api.DiskHeader](), reflect.TypeFor[api.DiskArea](), reflect.TypeFor[api.Disk](), reflect.TypeFor[api.Disks](), reflect.TypeFor[api.DiskRequest](),
+	reflect.TypeFor[api.DiskChecked](), reflect.TypeFor[api.DiskKey](), reflect.TypeFor[api.DiskEnrollRequest](), reflect.TypeFor[api.DiskChangeRequest](), reflect.TypeFor[api.DiskName](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

@@ -200,7 +200,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Disks: fakeDisks{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

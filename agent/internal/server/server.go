@@ -51,6 +51,7 @@ type Config struct {
 	Enroller   Enroller
 	Keys       Keys
 	Store      Store
+	Disks      Disks
 	Shared     metrics.Source // what the other parts count, and each user may know
 	Metrics    metrics.Source // what else they count, for the administrator
 	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it
