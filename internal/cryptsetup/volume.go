@@ -166,7 +166,7 @@ func (v *Volume) Enroll(ctx context.Context, r Request) (*api.Disk, error) {
 		return nil, err
 	}
 	defer w.Close()
-	with, err := v.prove(ctx, w, before.Slots(), r)
+	with, former, err := v.prove(ctx, w, before.Slots(), r)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +177,12 @@ func (v *Volume) Enroll(ctx context.Context, r Request) (*api.Disk, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Only now, so that the new key slot gets room that the header on the device does not use.
 	if r.Lose {
-		if err := removeOthers(ctx, w, slot, key); err != nil {
+		former = slices.DeleteFunc(before.Slots(), func(n int) bool { return n == slot })
+	}
+	for _, n := range former {
+		if err := w.Remove(ctx, n, key); err != nil {
 			return nil, err
 		}
 	}
@@ -200,54 +204,35 @@ func (v *Volume) Enroll(ctx context.Context, r Request) (*api.Disk, error) {
 
 // prove checks that each key slot is opened by a key of r, and returns one that opens a key slot. A
 // key slot that none opens is foreign: an administrator knows the keys of a volume. Only the
-// agent's own of before may go.
-func (v *Volume) prove(ctx context.Context, w *Work, slots []int, r Request) (with []byte, err error) {
-	var former []int
+// agent's own of before may go: former.
+func (v *Volume) prove(ctx context.Context, w *Work, slots []int, r Request) (with []byte, former []int, err error) {
 	for _, n := range slots {
-		opened := false
-		for _, k := range r.Keys {
-			if opened, err = w.Opens(ctx, n, k); err != nil {
-				return nil, err
-			}
-			if opened {
-				with = k
-				break
-			}
-		}
+		key, err := opening(ctx, w, n, r.Keys)
 		switch {
-		case opened:
+		case err != nil:
+			return nil, nil, err
+		case key != nil:
+			with = key
 		case r.Replace && r.Slot != nil && *r.Slot == n:
 			former = append(former, n)
 		default:
-			return nil, &luks.Error{Code: api.CodeDiskSlot, Detail: fmt.Sprintf("no given key opens key slot %d: give the key of each key slot with --key-file, or remove the key slot with `cryptsetup luksKillSlot`", n)}
+			return nil, nil, &luks.Error{Code: api.CodeDiskSlot, Detail: fmt.Sprintf("no given key opens key slot %d: give the key of each key slot with --key-file, or remove the key slot with `cryptsetup luksKillSlot`", n)}
 		}
 	}
 	if with == nil {
-		return nil, errors.New("no given key opens the volume: --key-file names a file with one that does")
+		return nil, nil, errors.New("no given key opens the volume: --key-file names a file with one that does")
 	}
-	for _, n := range former {
-		if err := w.Remove(ctx, n, with); err != nil {
-			return nil, err
-		}
-	}
-	return with, nil
+	return with, former, nil
 }
 
-// removeOthers removes all key slots besides slot, which key opens.
-func removeOthers(ctx context.Context, w *Work, slot int, key []byte) error {
-	h, err := w.Header()
-	if err != nil {
-		return err
-	}
-	for _, n := range h.Slots() {
-		if n == slot {
-			continue
-		}
-		if err := w.Remove(ctx, n, key); err != nil {
-			return err
+// opening returns the key that opens key slot n, nil if none does.
+func opening(ctx context.Context, w *Work, n int, keys [][]byte) ([]byte, error) {
+	for _, k := range keys {
+		if ok, err := w.Opens(ctx, n, k); ok || err != nil {
+			return k, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // write puts h in the place of before, and overwrites the areas that are free then.
