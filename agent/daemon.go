@@ -135,7 +135,7 @@ func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 	}
 	return d.server(identifier, kernel.Turns), credentials.New(credentials.Config{
 		Identifier: identifier, Own: systems,
-		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure},
+		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure, Disks: d.disks},
 		Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
 		Open:    credentials.Openable(), Log: d.log,
 	}), nil

@@ -15,6 +15,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/cryptsetup"
 	"github.com/cvm-agentd/agentd/internal/crypttab"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
 // maxTable is the largest crypttab that is read.
@@ -31,7 +32,7 @@ func readTable(path string) ([]byte, error) {
 
 // writeTable writes the line in crypttab and the drop-in of a volume, after showing them.
 func (t *terminal) writeTable(v *cryptsetup.Volume, d *api.Disk, yes bool) error {
-	line := crypttab.Line(d.Name, d.UUID, crypttab.Socket, crypttab.HeaderFile(v.Folder, d.Name))
+	line := crypttab.Line(d.Name, d.UUID, unitname.CredentialsSocket, crypttab.HeaderFile(v.Folder, d.Name))
 	out := t.out
 	if t.json {
 		t.out = t.err
@@ -125,7 +126,7 @@ func (t *terminal) checkDisk(c *cobra.Command, v *cryptsetup.Volume, _ *api.Disk
 		return diskFailed(err)
 	}
 	d := &x.Disk
-	want := crypttab.Line(d.Name, d.UUID, crypttab.Socket, crypttab.HeaderFile(v.Folder, d.Name))
+	want := crypttab.Line(d.Name, d.UUID, unitname.CredentialsSocket, crypttab.HeaderFile(v.Folder, d.Name))
 	out.Line = crypttab.Find(table, d.Name) == want
 	b, err := readTable(crypttab.DropInPath(d.Name))
 	out.DropIn = err == nil && string(b) == string(crypttab.DropIn(d.Name))

@@ -100,11 +100,8 @@ var rooms = []string{
 	"agent/internal/apps",
 	"agent/internal/attest",
 	"agent/internal/server",
-<<<<<<< HEAD
 	"agent/internal/credentials",
-=======
 	"agent/internal/disks",
->>>>>>> 14e397d8 (internal/luks, internal/cryptsetup, agent/internal/disks: keep keys of LUKS2 volumes, each for one header)
 	"agent/internal/vault",
 	"agent/internal/status",
 	"agent/internal/figures",

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
 // MaxName is the longest name of a volume in bytes. The device mapper allows 127.
@@ -43,14 +44,10 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Unit returns the service of a volume. systemd escapes '-' in the instance, as it stands for '/'
-// there (systemd.unit(5)).
+// Unit returns the service of a volume.
 func Unit(name string) string {
-	return "systemd-cryptsetup@" + strings.ReplaceAll(name, "-", `\x2d`) + ".service"
+	return "systemd-cryptsetup@" + unitname.Escape(name) + ".service"
 }
-
-// Socket is the socket of the agent from which systemd-cryptsetup reads the key.
-const Socket = "/run/agentd/credentials.sock"
 
 // HeaderFolder returns the folder of the checked copies of headers, for agents that have their
 // admin socket at path: /run/agentd-disks beside /run/agentd/admin.sock.

@@ -89,7 +89,9 @@ func (w *world) Credential(ctx context.Context, a Asked) ([]byte, error) {
 	return b, nil
 }
 
-func (w *world) VolumeKey(ctx context.Context, a Asked) ([]byte, error) { return w.Credential(ctx, a) }
+func (w *world) VolumeKey(ctx context.Context, a Asked, _ int) ([]byte, error) {
+	return w.Credential(ctx, a)
+}
 
 // explain knows problems, and that a process has ended.
 func explain(err error) *api.Problem {

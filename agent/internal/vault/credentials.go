@@ -10,6 +10,8 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
+	"github.com/cvm-agentd/agentd/agent/internal/disks"
+	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
@@ -22,6 +24,7 @@ type Credentials struct {
 	*Vault
 	// Measure measures an app now, and returns once the log has it.
 	Measure func(ctx context.Context, app string) (api.App, error)
+	Disks   *disks.Disks
 }
 
 // Credential measures the app of the unit, and returns its secret. systemd asks before it runs
@@ -62,9 +65,17 @@ func (v Credentials) Credential(ctx context.Context, a credentials.Asked) ([]byt
 	return take(k)
 }
 
-// VolumeKey refuses: the agent has no keys of volumes.
-func (v Credentials) VolumeKey(_ context.Context, a credentials.Asked) ([]byte, error) {
-	return nil, problem.New(api.CodeNotFound, fmt.Sprintf("the agent has no key for volume %s", a.Name))
+// VolumeKey returns the key of a volume, if the process reads the checked copy of its header.
+func (v Credentials) VolumeKey(ctx context.Context, a credentials.Asked, pid int) ([]byte, error) {
+	command, err := peer.Command(pid)
+	if err != nil {
+		return nil, err
+	}
+	k, err := v.Disks.VolumeKey(turn.With(ctx, turn.Who{Class: turn.Start, Party: a.Name}), a.Name, command)
+	if err != nil {
+		return nil, err
+	}
+	return take(k)
 }
 
 // ofUnit returns the app of a unit. If a unit has several, of several users, it is the one for

@@ -10,7 +10,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/crypttab"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/store"
-	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -31,15 +30,9 @@ func ofVolume(name string) store.Caller {
 	return store.Caller{App: sealing.App{Name: volumeApp + name, Unit: crypttab.Unit(name), User: "root"}}
 }
 
-// within returns the store, and the context of administration.
-func (v Volumes) within(ctx context.Context) (context.Context, *store.Store, error) {
-	s, err := v.opened(ctx)
-	return turn.With(ctx, turn.Who{Class: turn.Admin, Party: "volumes"}), s, err
-}
-
 // Volumes lists the volumes that have a record.
 func (v Volumes) Volumes(ctx context.Context) ([]disks.Listed, error) {
-	ctx, s, err := v.within(ctx)
+	s, err := v.opened(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +52,7 @@ func (v Volumes) Volumes(ctx context.Context) ([]disks.Listed, error) {
 
 // Volume opens the record of a volume.
 func (v Volumes) Volume(ctx context.Context, name string) (*secret.Secret, error) {
-	ctx, s, err := v.within(ctx)
+	s, err := v.opened(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +63,7 @@ func (v Volumes) Volume(ctx context.Context, name string) (*secret.Secret, error
 
 // PutVolume replaces the record of a volume.
 func (v Volumes) PutVolume(ctx context.Context, name string, record *secret.Secret) error {
-	ctx, s, err := v.within(ctx)
+	s, err := v.opened(ctx)
 	if err != nil {
 		return err
 	}
@@ -80,7 +73,7 @@ func (v Volumes) PutVolume(ctx context.Context, name string, record *secret.Secr
 
 // RemoveVolume forgets a volume.
 func (v Volumes) RemoveVolume(ctx context.Context, name string) error {
-	ctx, s, err := v.within(ctx)
+	s, err := v.opened(ctx)
 	if err != nil {
 		return err
 	}
