@@ -272,6 +272,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 	for _, d := range reportDefinitions {
 		f.Block(d.ID, "there is no report: nothing is known of the machine that the TPM belongs to")
 	}
+	a.certificates = slices.Clone(a.given) // of the attestation key, for example
 	a.ak = quote.CheckBareKey(f, s.Key)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
 	a.judgePolicy()
