@@ -42,6 +42,7 @@ type ready struct {
 	*whole
 	tpm      *swtpm.TPM
 	proxy    *swtpm.Proxy
+	patience time.Duration // with a command of the TPM; 0 is what agents have
 	platform soft.Faults
 	device   *soft.Platform
 }
@@ -55,7 +56,7 @@ func newReady(t *testing.T, keys string) *ready {
 	hardware := filepath.Join(t.TempDir(), "hardware")
 	m.must(os.CopyFS(hardware, os.DirFS(keys)))
 	o.Machine.OpenTPM = func(ctx context.Context) (*tpm.Device, error) {
-		return tpm.Open(ctx, m.proxy.Address(), tpm.Options{CommandTimeout: 2 * time.Second})
+		return tpm.Open(ctx, m.proxy.Address(), tpm.Options{CommandTimeout: m.patience})
 	}
 	o.Machine.OpenPlatform = func(context.Context, platform.TPM) (platform.Platform, platform.Choice, error) {
 		p, err := soft.New(soft.Options{Directory: hardware})
@@ -121,7 +122,7 @@ var states = []state{
 		m.must(registers.Extend(m.tpm, m.options.Config.Measurement.PCR, pcr.Zero(banks)))
 	}, code: api.CodeDesynchronised},
 	{name: "the TPM is cleared", while: func(m *ready, _ *daemon) { clearTPM(m.t, m.tpm) }, code: api.CodeAKUnusable},
-	{name: "the TPM hangs", while: func(m *ready, _ *daemon) {
+	{name: "the TPM hangs", before: func(m *ready) { m.patience = 3 * time.Second }, while: func(m *ready, _ *daemon) {
 		never := make(chan struct{})
 		m.broken = true
 		m.t.Cleanup(func() { close(never) })
@@ -211,7 +212,7 @@ func platformKeys(t *testing.T) string {
 // compare asks for the status and then for evidence.
 func (m *ready) compare(d *daemon, want api.Code) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
 	defer cancel()
 	d.status.Look(ctx)
 	st := d.status.Status().Evidence

@@ -228,8 +228,9 @@ func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 		return nil, err
 	}
 	l, _ := d.ledger.Now()
+	device, _ := d.device.Now()
 	a, err := attest.New(attest.Config{
-		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key,
+		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key, Down: device.Down,
 		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
 		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
 		FirmwareLog:   func() ([]byte, error) { return attest.ReadFirmwareLog(d.o.Config.Measurement.FirmwareLog) },

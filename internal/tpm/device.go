@@ -172,7 +172,7 @@ func (d *Device) take(ctx context.Context) error {
 		return fmt.Errorf("wait for the TPM: %w", err)
 	}
 	// A caller that comes while the device is down must not wait for the repair.
-	if err := d.down(); err != nil {
+	if err := d.Down(); err != nil {
 		return err
 	}
 	wait, cancel := context.WithCancel(ctx)
@@ -187,14 +187,16 @@ func (d *Device) take(ctx context.Context) error {
 		return fmt.Errorf("wait for the TPM: %w", ctx.Err())
 	}
 	d.leave = leave
-	if err := d.down(); err != nil { // it may have broken, or been closed, meanwhile
+	if err := d.Down(); err != nil { // it may have broken, or been closed, meanwhile
 		d.release()
 		return err
 	}
 	return nil
 }
 
-func (d *Device) down() error {
+// Down returns why the next sequence would fail at once: an [ErrDegraded] while the device is
+// down, and [ErrClosed]. It returns nil if the device takes commands.
+func (d *Device) Down() error {
 	if d.life.Err() != nil {
 		return ErrClosed
 	}

@@ -77,7 +77,10 @@ func (b *bed) start() {
 			m.Kill()
 		}
 	})
-	pending := func(a api.App) bool { return a.State == api.AppPending }
+	// An app of which the log says something is not pending after a restart, but not measured.
+	pending := func(a api.App) bool {
+		return a.State == api.AppPending || a.State != api.AppMeasured && a.Reading != nil
+	}
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // the start does not wait for all
 		apps, err := m.Admin().Apps(b.t.Context())
 		must(b.t, err)

@@ -86,6 +86,10 @@ type Config struct {
 	Platform platform.Reporter
 	AgentKey ed25519.PrivateKey // made in memory at the start of the daemon; the ledger records its public half
 
+	// Down returns why the TPM would refuse a quote without being asked, nil if it would not.
+	// May be nil.
+	Down func() error
+
 	// FirmwareLog returns the firmware's event log, at most evidence.MaxFirmwareLog
 	// bytes, or nothing if the machine has none. May be nil.
 	FirmwareLog func() ([]byte, error)
@@ -156,6 +160,9 @@ func New(c Config) (*Attester, error) {
 	}
 	if c.BootTime == nil {
 		c.BootTime = boottime.Now
+	}
+	if c.Down == nil {
+		c.Down = func() error { return nil }
 	}
 	a := &Attester{c: c, reportErr: ErrUntried, quotes: metrics.NewHistogram(metrics.Seconds...), sizes: map[string]*metrics.Histogram{}}
 	for _, lane := range []string{FreshLane, AnchoredLane} {

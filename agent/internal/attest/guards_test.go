@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/turn"
@@ -142,5 +143,30 @@ func TestCertificateOfTheAK(t *testing.T) {
 	e := r.ask(t, request(1, evidence.Fresh))
 	if len(e.Certificates) != evidence.MaxCertificates || string(e.Certificates[0]) != "certificate of the AK" {
 		t.Errorf("%d certificates, the first %q", len(e.Certificates), e.Certificates[0])
+	}
+}
+
+// TestReadyWhileDown: a TPM that hung for anyone refuses the next request, and Ready says so before
+// a look finds it out. A log that proves nothing is the cause that is told first. Case 103.
+func TestReadyWhileDown(t *testing.T) {
+	down := error(nil)
+	r := newRig(t, func(c *Config) { c.Down = func() error { return down } })
+	r.ask(t, request(1, evidence.Fresh))
+	if err := r.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	down = errors.New("it hangs")
+	if err := r.Ready(); !errors.Is(err, down) {
+		t.Errorf("got %v, want that it hangs", err)
+	}
+	down = nil
+	if err := r.Ready(); err != nil {
+		t.Errorf("back again: %v", err)
+	}
+	down = errors.New("it hangs")
+	r.ledger.pcr.change() // by another program
+	r.Look(t.Context())
+	if err := r.Ready(); !errors.Is(err, ledger.ErrDesynchronised) {
+		t.Errorf("got %v, want what no TPM can mend", err)
 	}
 }

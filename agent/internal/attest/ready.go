@@ -38,6 +38,10 @@ func (a *Attester) Ready() error {
 	if err := a.recorded(a.c.Ledger.View()); err != nil {
 		return err
 	}
+	// A TPM that hung refuses the next request at once, also if it hung for another caller.
+	if err := a.c.Down(); err != nil {
+		return fmt.Errorf("the TPM gives no quote: %w", err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.quoteErr != nil {
