@@ -46,7 +46,9 @@ type appraiser struct {
 	binding      Binding      // structure, if the policy lists firmware of that kind for the launch
 	logged       bool         // the evidence contains a measurement log
 	log          replay.Result
-	firmware     pcr.Values // that the firmware's log leads to; nil if there is none that could be read
+	firmware     pcr.Values     // that the firmware's log leads to; nil if there is none that could be read
+	ima          *replay.IMA    // what the list of IMA leads to; nil unless that is the quoted PCR
+	measured     *rule.Measured // what its entries came to
 }
 
 // begin checks what is expected and readies an appraiser.
@@ -108,6 +110,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	}
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog, a.p.FirmwareLog == rule.Required)
+	a.replayIMA()
 	a.judgePolicy()
 }
 
@@ -184,6 +187,12 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 	a.logged, a.log = e.Log != nil, replay.Check(a.Findings, in)
 }
 
+// replayIMA replays the list of IMA, and has the policy look at each entry.
+func (a *appraiser) replayIMA() {
+	a.measured = a.p.NewMeasured(a.batch, a.firmware)
+	a.ima = replay.CheckIMA(a.Findings, a.expect.IMAList, a.batch, a.measured.Add)
+}
+
 // AppraiseReport appraises a bare report. [Expect.ReportData], or [Expect.Nonce], is
 // compared with its REPORT_DATA, followed by zeros if shorter. Only a nonce dates the
 // report: report data may be a constant, and the policy must say freshness = "any" then.
@@ -200,7 +209,7 @@ func (v *Verifier) AppraiseReport(r RawReport, expect Expect, now time.Time) (*A
 // bareReport runs every step on a bare report.
 func (a *appraiser) bareReport(r RawReport) {
 	const why = "a bare report contains nothing of the kind"
-	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.RawDefinitions, replay.FirmwareDefinitions)
+	a.skipRaw(why, statement.Definitions, quote.KeyDefinitions, quote.Definitions, paravisor.RawDefinitions, replay.FirmwareDefinitions, replay.IMADefinitions)
 	a.skipRooms(r.Kind)
 	body, certificates := r.Report, r.Certificates
 	if platform := a.platforms[r.Kind]; platform != nil {
@@ -252,6 +261,7 @@ func (a *appraiser) paravisor(s AzureSet) {
 		a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
 	}
 	a.firmware = replay.Firmware(f, s.FirmwareLog, a.p.FirmwareLog == rule.Required)
+	a.replayIMA()
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
 		a.structure = a.tie(report.ByParavisor)
@@ -275,6 +285,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 	a.certificates = slices.Clone(a.given) // of the attestation key, for example
 	a.ak = quote.CheckBareKey(f, s.Key)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
+	a.replayIMA()
 	a.judgePolicy()
 	return a.result(), nil
 }
@@ -311,6 +322,6 @@ var definitions = slices.Concat(
 	statement.Definitions, quote.KeyDefinitions, quote.Definitions, quote.AnchorDefinitions,
 	reportDefinitions, bareDefinitions, paravisor.Definitions, sevsnp.SVSMDefinitions,
 	report.BindingDefinitions, paravisor.BindingDefinitions, sevsnp.SVSMBindingDefinitions,
-	replay.Definitions, replay.AnchorDefinitions, replay.FirmwareDefinitions,
+	replay.Definitions, replay.AnchorDefinitions, replay.FirmwareDefinitions, replay.IMADefinitions,
 	rule.Definitions(),
 )

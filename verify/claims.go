@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
+	"github.com/cvm-agentd/agentd/verify/internal/rule"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -20,6 +22,7 @@ type Claims struct {
 	Instance  *GoogleInstance    `json:"instance,omitzero"` // machine that the AK's certificate names; nil unless the policy asks for one
 	PCRs      []PCRClaim         `json:"pcrs"`              // none of a bare report
 	Log       *LogState          `json:"log,omitzero"`      // nil if the evidence contained no log
+	IMA       *IMAClaim          `json:"ima,omitzero"`      // nil if there was no list of IMA; rests on what the PCRs rest on
 	Basis     ClaimBases         `json:"basis"`             // on whose word each part rests
 }
 
@@ -47,8 +50,33 @@ const (
 	ByLog       Explanation = "log"          // replaying the agent's log gives this value
 	ByPolicy    Explanation = "policy"       // the policy pins this value
 	ByFirmware  Explanation = "firmware-log" // replaying the firmware's log gives this value; only the log says what its digests are of
+	ByIMA       Explanation = "ima"          // replaying the list of IMA gives this value
 	Unexplained Explanation = "not-asserted" // quoted, and nothing more is known
 )
+
+// IMAClaim is what the kernel measured before it was used, by its list of IMA: that part of the
+// list which leads to the quoted PCR 10.
+type IMAClaim struct {
+	Entries    uint64         `json:"entries"`                 // of that part
+	PaddedSHA1 bool           `json:"paddedSHA1,omitzero"`     // all banks were extended with hashes of SHA-1
+	Violations uint64         `json:"violations,omitzero"`     // files that were written while they were used
+	Violated   []MeasuredFile `json:"violated,omitempty"`      // the first 100 of them, by names that no hash covers
+	Unlisted   uint64         `json:"unlisted,omitzero"`       // entries that the policy does not list
+	Named      []MeasuredFile `json:"unlistedFiles,omitempty"` // the first 100 of them
+}
+
+// MeasuredFile is one entry of the list of IMA. Fields: Entry (number), Path, Digest (with the
+// name of its algorithm), Fault (why the entry cannot be read).
+type MeasuredFile = rule.MeasuredFile
+
+// imaClaim returns what the list of IMA came to, nil if there was none.
+func (a *appraiser) imaClaim() *IMAClaim {
+	if a.ima == nil {
+		return nil
+	}
+	m := a.measured
+	return &IMAClaim{Entries: a.ima.Entries, PaddedSHA1: a.ima.Mode == ima.Padded, Violations: m.Violations, Violated: m.Violated, Unlisted: m.Unlisted, Named: m.Named}
+}
 
 // PCRClaim is one quoted PCR.
 type PCRClaim struct {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/test/corpus"
 	"github.com/cvm-agentd/agentd/verify"
@@ -83,6 +84,12 @@ func TestCorpus(t *testing.T) {
 				if err := strictjson.Decode(c.LogState, evidence.MaxEvidence, expect.LogState); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if c.IMAList != nil {
+				expect.IMAList = ima.Whole(c.IMAList)
+			}
+			if c.IMAReference != nil {
+				config.IMAReferences = [][]byte{c.IMAReference}
 			}
 			v, err := verify.New(p, config)
 			if err != nil {

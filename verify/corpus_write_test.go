@@ -167,6 +167,10 @@ func (w *corpusWriter) add(id CheckID, about, policy string, o options, c *corpu
 	w.t.Helper()
 	c.Check, c.About, c.Root, c.Policy = string(id), about, "test", []byte(policy)
 	c.Time, c.Nonce, c.Audience, c.PublicKey, c.UserData, c.ReportData = o.Time, o.Nonce, o.Audience, o.PublicKey, o.UserData, o.ReportData
+	c.IMAList = o.IMAList
+	for _, b := range o.References {
+		c.IMAReference = b
+	}
 	if o.Roots == nil {
 		c.Root = "amd"
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -22,6 +23,10 @@ type Expect struct {
 	UserData   []byte    // user data, exactly as in the statement; nil: not compared; of a paravisor's set never empty
 	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter. Nothing tells a new value from a constant, so the age of the report stays unknown
 	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
+
+	// IMAList is the list of IMA, in pieces: what the kernel measured, which it shows in
+	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none.
+	IMAList iter.Seq2[[]byte, error]
 
 	// NewHistory says that the caller lets a new history begin with this evidence, if the
 	// policy asks for one that is known: of a machine that is not known yet, or of another
@@ -74,6 +79,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 	case e.LogState != nil && !namesBoot(e.LogState.ReportID):
 		return misuse("the log state has the REPORT_ID %q: want nothing, or 64 digits of lower-case hexadecimal", e.LogState.ReportID)
 	// What the material cannot meet.
+	case m == MaterialReport && e.IMAList != nil:
+		return misuse("a list of IMA belongs to a quote, and a bare report has none")
 	case m != MaterialReport && e.ReportData != nil:
 		return misuse("report data is expected of a bare report only")
 	case len(e.ReportData) > 64:

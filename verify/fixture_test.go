@@ -5,12 +5,14 @@ package verify
 import (
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
 	"github.com/cvm-agentd/agentd/verify/internal/sevsnp"
 	"github.com/cvm-agentd/agentd/verify/snp"
@@ -54,6 +56,8 @@ type options struct {
 	ReportData   []byte
 	LogState     *LogState
 	NewHistory   bool
+	IMAList      []byte   // nil: none
+	References   [][]byte // of files that IMA measured
 	Time         time.Time
 	Certificates [][]byte
 	Roots        *snp.Roots
@@ -62,7 +66,7 @@ type options struct {
 }
 
 func (o options) verifier() (*Verifier, error) {
-	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}})
+	v, err := New(o.Policy, Config{Roots: Roots{SNP: o.Roots}, Certificates: o.Certificates, Revocation: Revocation{SNP: o.Revocation}, IMAReferences: o.References})
 	if err == nil {
 		v.cache, v.platforms[evidence.ReportSNP].(*sevsnp.Platform).Cache = o.Cache, o.Cache
 	}
@@ -70,7 +74,11 @@ func (o options) verifier() (*Verifier, error) {
 }
 
 func (o options) expect() Expect {
-	return Expect{Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
+	var list iter.Seq2[[]byte, error]
+	if o.IMAList != nil {
+		list = ima.Whole(o.IMAList)
+	}
+	return Expect{IMAList: list, Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
 		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory}
 }
 

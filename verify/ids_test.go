@@ -85,4 +85,6 @@ const (
 	AnchorLogPrefix CheckID = "anchor.log-prefix"
 	AnchorLogReplay CheckID = "anchor.log-replay"
 	FirmwareDecode  CheckID = "firmware.decode"
+	IMADecode       CheckID = "ima.decode"
+	IMAReplay       CheckID = "ima.replay"
 )

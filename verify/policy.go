@@ -67,6 +67,10 @@ type (
 	PCR = rule.PCR
 	// StartValue is one [[start_value]].
 	StartValue = rule.StartValue
+	// IMA is [ima].
+	IMA = rule.IMA
+	// IMAFiles is one [[ima_files]].
+	IMAFiles = rule.IMAFiles
 	// Agent is [agent].
 	Agent = rule.Agent
 	// App is one [[app]].

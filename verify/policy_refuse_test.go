@@ -77,6 +77,24 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"machine of Google by no number", "", "[gcp]\ninstances = [\"0x12\"]", 10, "gcp.instances[0]", "decimal"},
 		{"machine of Google in another spelling", "", "[gcp]\ninstances = [\"012\"]", 10, "gcp.instances[0]", "decimal"},
 		{"roots that are none", "", "[gcp]\nprojects = [\"a\"]\nroots = \"x\"", 11, "gcp.roots", "PEM"},
+		{"ima", "", "[ima]", 9, "ima", "is empty"},
+		{"files of IMA", "ima_files = []", "", 2, "ima_files", "is empty"},
+		{"files of nothing", "", "[[ima_files]]\npath = \"/x\"", 9, "ima_files[0]", "want digests"},
+		{"files at no path", "", imaPolicy + "path = \"\"", 11, "ima_files[0].path", "is empty"},
+		{"files with no digest", "", "[[ima_files]]\ndigests = []", 10, "ima_files[0].digests", "is empty"},
+		{"any file anywhere", "", "[[ima_files]]\nany_digest = true", 10, "ima_files[0].any_digest", "accepts everything"},
+		{"any file and some", "", imaPolicy + "path = \"/x\"\nany_digest = true", 12, "ima_files[0].any_digest", "give one of the two"},
+		{"one digest twice", "", "[[ima_files]]\ndigests = [\"sha256:" + repeated(1, 32) + "\", \"sha256:" + repeated(1, 32) + "\"]", 10, "ima_files[0].digests[1]", "twice"},
+		{"one path twice", "", "[[ima_files]]\npath = \"/x\"\nany_digest = true\n[[ima_files]]\npath = \"/x\"\nany_digest = true", 13, "ima_files[1].path", "twice"},
+		{"digest of SHA-1", "", "[[ima_files]]\ndigests = [\"sha1:" + repeated(1, 20) + "\"]", 10, "ima_files[0].digests[0]", "Collisions"},
+		{"digest without a name", "", "[[ima_files]]\ndigests = [\"" + repeated(1, 32) + "\"]", 10, "ima_files[0].digests[0]", "does not begin"},
+		{"digest of another size", "", "[[ima_files]]\ndigests = [\"sha256:" + repeated(1, 31) + "\"]", 10, "ima_files[0].digests[0]", "31 bytes"},
+		{"no reference", "", "[[ima_files]]\nreference = \"" + repeated(0, 32) + "\"", 10, "ima_files[0].reference", "zero"},
+		{"a long pattern", "", "[[ima_files]]\npath = \"/" + strings.Repeat("x", 256) + "*\"\nany_digest = true", 10, "ima_files[0].path", "at most 256"},
+		{"more patterns than each entry can be compared with", "", manyPatterns(), 778, "ima_files[256].path", "more than 256"},
+		{"keys that are none", "", "[ima]\nkeys = \"x\"", 10, "ima.keys", "PEM"},
+		{"nothing is listed", "", "[ima]\nlist = \"required\"", 9, "ima", "every evidence would be refused"},
+		{"a list, and the rest is allowed", "", imaPolicy + "[ima]\nunlisted = \"allow\"", 12, "ima.unlisted", "would mean nothing"},
 		{"a quoted key", `"pcr[0]" = 1`, "", 2, "pcr[0]", "unknown key"},
 		{"a table below a value", "version.x = 1", "", 2, "version.x", "unknown key"},
 	} {
@@ -107,6 +125,14 @@ func TestPolicyThatNothingMeets(t *testing.T) {
 			}
 		})
 	}
+}
+
+func manyPatterns() string {
+	var b strings.Builder
+	for i := range 257 {
+		fmt.Fprintf(&b, "[[ima_files]]\npath = \"/%d*\"\nany_digest = true\n", i)
+	}
+	return b.String()
 }
 
 func manyKeys() string {

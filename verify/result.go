@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
@@ -87,7 +88,7 @@ func (a *appraiser) claims(v check.Vouched) *Claims {
 	if a.ak != nil {
 		c.AKName = hex.EncodeToString(a.ak.Name)
 	}
-	c.Instance = a.instance
+	c.Instance, c.IMA = a.instance, a.imaClaim()
 	if a.batch != nil {
 		c.PCRs = a.pcrClaims(v)
 	}
@@ -124,6 +125,23 @@ func (a *appraiser) byFirmware(bank pcr.Algorithm, index uint32) bool {
 	return ok && bank != pcr.SHA1 && bytes.Equal(replayed, a.batch.Values[bank][index])
 }
 
+// byIMA reports whether the list of IMA leads to the quoted value, by hashes other than SHA-1.
+func (a *appraiser) byIMA(bank pcr.Algorithm, index uint32) bool {
+	return a.ima.Explains(bank, index) && (a.ima.Mode == ima.Own || a.p.IMA.AllowPaddedSHA1)
+}
+
+// sentence says what the list of IMA shows, and what it does not.
+func (c *IMAClaim) sentence() string {
+	if c == nil {
+		return ""
+	}
+	out := fmt.Sprintf("The list of IMA leads to the quoted PCR 10: %s of the kernel. It measures what its policy of IMA names, and a kernel without one measures nothing: what boots it must pin that.", text.Count(c.Entries, "measurement"))
+	if c.Unlisted+c.Violations > 0 {
+		out += fmt.Sprintf(" The policy allows %d that are not listed, and %d that were written while they were used.", c.Unlisted, c.Violations)
+	}
+	return out
+}
+
 // explained returns what explains a quoted value.
 func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 	switch {
@@ -131,6 +149,8 @@ func (a *appraiser) explained(bank pcr.Algorithm, index uint32) Explanation {
 		return ByLog
 	case a.p.Pins(bank, index):
 		return ByPolicy
+	case a.byIMA(bank, index):
+		return ByIMA
 	case a.byFirmware(bank, index):
 		return ByFirmware
 	}
@@ -198,6 +218,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	silent, told := explainedBy(pcrs, Unexplained), explainedBy(pcrs, ByFirmware)
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
+	measured := r.Accepted.claims.IMA.sentence()
+	say(measured != "", "%s", measured)
 	began := a.p.Began(a.subject())
 	say(began != "", "%s", began)
 	carried := a.p.CarriedOver(a.log.State)

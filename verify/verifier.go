@@ -74,6 +74,10 @@ type Config struct {
 	Certificates [][]byte   // X.509 DER, in addition to those in the evidence; unverified
 	Revocation   Revocation // lists of the roots; those of other roots are ignored
 
+	// IMAReferences are files of digests that the policy names by their SHA-256, as "agentctl
+	// policy reference" writes them. Each that it names must be there.
+	IMAReferences [][]byte
+
 	// CacheEntries is the number of verified reports, revocation lists and chains to
 	// remember, each of about 30 KB; 0 remembers nothing. What depends on time or
 	// policy is checked every time.
@@ -125,6 +129,9 @@ func New(p *Policy, c Config) (*Verifier, error) {
 	}
 	compiled, err := p.Compile()
 	if err != nil {
+		return nil, misuse("%w", err)
+	}
+	if err := compiled.Refer(c.IMAReferences); err != nil {
 		return nil, misuse("%w", err)
 	}
 	v := &Verifier{policy: compiled, given: slices.Clone(c.Certificates)}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -35,6 +36,8 @@ type appraisalFlags struct {
 	trustFlags
 	formatFlags
 	policy, audience, publicKey, userData string
+
+	references []string // of files that IMA measured
 }
 
 func (f *appraisalFlags) add(c *cobra.Command) {
@@ -45,6 +48,7 @@ func (f *appraisalFlags) add(c *cobra.Command) {
 	flags.StringVar(&f.audience, "audience", "", "")
 	flags.StringVar(&f.publicKey, "public-key", "", "")
 	flags.StringVar(&f.userData, "user-data", "", "")
+	flags.StringArrayVar(&f.references, "ima-reference", nil, "")
 }
 
 // appraisalInputs are the policy, trust, expectations and time of an appraisal.
@@ -102,6 +106,13 @@ func (t *terminal) appraisalInputs(f *appraisalFlags) (*appraisalInputs, error) 
 		return nil, err
 	}
 	o.policy, o.Audience = policy, f.audience
+	for _, name := range f.references {
+		b, err := t.readInput(name, ima.MaxReference)
+		if err != nil {
+			return nil, err
+		}
+		o.IMAReferences = append(o.IMAReferences, b)
+	}
 	if f.publicKey != "" {
 		if o.PublicKey, err = t.readPublicKey(f.publicKey); err != nil {
 			return nil, err

@@ -67,6 +67,8 @@ func (m *materialFiles) kind(f *verifyFlags, args []string) (verify.Material, er
 		return "", fmt.Errorf("%s is given without %s: a paravisor's set has --azure-hcl, --quote, --signature and --pcrs, a quote alone has --ak in the place of --azure-hcl", have[0], strings.Join(missing, " and "))
 	case m.firmware != "" && (len(have) == 0 || m.ak != ""):
 		return "", errors.New("--firmware-log belongs to a paravisor's set: a bare report has no quote for it, a quote alone has no machine, and evidence contains its own")
+	case f.imaList != "" && m.report != "":
+		return "", errors.New("--ima-list belongs to a quote: a bare report has none")
 	case m.reportData != "" && m.report == "":
 		return "", errors.New("--report-data belongs to --snp-report: in evidence and in a paravisor's set, REPORT_DATA is the commitment to everything else")
 	case (m.report != "" || len(have) > 0) && f.log.given():

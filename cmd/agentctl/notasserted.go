@@ -126,20 +126,31 @@ func split(ids []string) map[string][]string {
 	return out
 }
 
-// name names checks in few words: "log.head, quote (magic, type), all 16 of anchor".
+// name names checks in few words: "log.head, quote (magic, type), all 16 of anchor", or if there
+// are several such parts, "all of anchor, svsm and ima".
 func (p *parts) name(ids []string) string {
 	byPart := split(ids)
-	var out []string
+	var out, whole []string
+	at := 0 // place of the parts of which all checks are named
 	for _, part := range p.order {
 		switch names := byPart[part]; len(names) {
 		case 0:
 		case 1:
 			out = append(out, part+"."+names[0])
 		case p.size[part]:
-			out = append(out, fmt.Sprintf("all %d of %s", len(names), part))
+			if whole = append(whole, part); len(whole) == 1 {
+				at = len(out)
+			}
 		default:
 			out = append(out, fmt.Sprintf("%s (%s)", part, strings.Join(names, ", ")))
 		}
+	}
+	switch last := len(whole) - 1; last {
+	case -1:
+	case 0:
+		out = slices.Insert(out, at, fmt.Sprintf("all %d of %s", p.size[whole[0]], whole[0]))
+	default:
+		out = slices.Insert(out, at, fmt.Sprintf("all of %s and %s", strings.Join(whole[:last], ", "), whole[last]))
 	}
 	return strings.Join(out, ", ")
 }

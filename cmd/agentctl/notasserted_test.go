@@ -15,7 +15,8 @@ import (
 
 var (
 	inPart  = regexp.MustCompile(`([a-z]+) \(([a-z0-9-]+(?:, [a-z0-9-]+)*)\)`)
-	allOf   = regexp.MustCompile(`all ([0-9]+) of ([a-z]+)`)
+	allOf   = regexp.MustCompile(`all [0-9]+ of ([a-z]+)|all of ([a-z]+(?:, [a-z]+)* and [a-z]+)`)
+	aPart   = regexp.MustCompile(`, | and `)
 	aRule   = regexp.MustCompile(`policy \(([0-9]+) rules that it lacks or that do not apply\)`)
 	fullyID = regexp.MustCompile(`[a-z]+\.[a-z0-9-]+`)
 )
@@ -33,9 +34,11 @@ func namedIn(text string, a *verify.Appraisal) (named map[string]bool, rules str
 		}
 	}
 	for _, m := range allOf.FindAllStringSubmatch(text, -1) {
-		for _, c := range a.Checks {
-			if strings.HasPrefix(string(c.ID), m[2]+".") {
-				named[string(c.ID)] = true
+		for _, part := range aPart.Split(m[1]+m[2], -1) {
+			for _, c := range a.Checks {
+				if strings.HasPrefix(string(c.ID), part+".") {
+					named[string(c.ID)] = true
+				}
 			}
 		}
 	}

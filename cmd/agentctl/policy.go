@@ -206,6 +206,7 @@ that of the gravest refusal, or 0 if all would be accepted.
   --collateral DIR       files from "agentctl collateral fetch"
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --crl FILE             a revocation list of the root, DER; may be repeated
+  --ima-reference FILE   digests that the policy names by their SHA-256; may be repeated
   --at TIME              time of the appraisal (default: now)
   --verbose              the complete table of checks for each file
   --quiet                print no appraisal: the exit code alone says the result

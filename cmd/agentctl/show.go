@@ -24,9 +24,9 @@ const showUsage = `Usage: agentctl show [--json] [--pcrs] FILE
 Draw evidence as a tree, or what other systems record: an attestation report in any
 form that verify reads, a paravisor's HCL report, an SVSM's manifest of its vTPM or of
 all services (manifestblob), also after a report, a TPM's quote (TPMS_ATTEST), a host's
-certificate table, the event log of the firmware. This command verifies
-nothing: everything shown is what the file says of itself, and an attacker may have
-invented it.
+certificate table, the event log of the firmware, the kernel's list of IMA. This
+command verifies nothing: everything shown is what the file says of itself, and an
+attacker may have invented it.
 
   --pcrs    show the values of all quoted PCRs, not only those that are not zero
   --json    evidence only: the parts decoded, with "verified": false;
@@ -37,6 +37,7 @@ Examples:
   agentctl attest --nonce $(openssl rand -hex 32) | agentctl show -
   agentctl show report.bin
   agentctl show /sys/kernel/security/tpm0/binary_bios_measurements
+  agentctl show /sys/kernel/security/ima/binary_runtime_measurements
 `
 
 func showCommand(t *terminal) *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
@@ -44,6 +45,11 @@ func drawOther(name string, b []byte) *node {
 	if l, err := tcglog.Parse(b); err == nil {
 		n := top(fmt.Sprintf("event log of the firmware, %s", count(len(l.Events), "event")))
 		drawReplay(n, l)
+		return n
+	}
+	if ima.Looks(b) {
+		n := top("list of IMA, what the kernel measured")
+		drawIMA(n, b)
 		return n
 	}
 	if table, err := snp.ParseTable(b); err == nil && len(table) > 0 {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -39,6 +40,11 @@ docs/verify.md has the steps.
                          fetch"; this command fetches nothing
   --certificate FILE     further certificates, PEM or DER; may be repeated
   --crl FILE             a revocation list of the root, DER; may be repeated
+  --ima-list FILE        the kernel's list of IMA, as Linux shows it to root in
+                         /sys/kernel/security/ima/binary_runtime_measurements. Read it
+                         after the evidence, or the quote, was made
+  --ima-reference FILE   digests of files that the policy names by their SHA-256; may be
+                         repeated
   --at TIME              time of the appraisal, as 2026-01-31 or
                          2026-01-31T12:00:00Z (default: now)
   --known-log FILE       state that --save-log wrote: a log that starts at an index
@@ -103,6 +109,7 @@ type verifyFlags struct {
 	acceptReplay bool
 	log          logFlags
 	material     materialFiles
+	imaList      string
 	report       []byte // that was appraised; set by appraise
 }
 
@@ -120,7 +127,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a, err := t.appraise(kind, &f, args, o)
+		a, err := t.appraiseWithList(kind, &f, args, o)
 		if errors.Is(err, verify.ErrMisuse) {
 			return misuse(err).withHint(helpHint(c))
 		}
@@ -136,8 +143,23 @@ func verifyCommand(t *terminal) *cobra.Command {
 	flags.StringVar(&f.log.known, "known-log", "", "")
 	flags.StringVar(&f.log.save, "save-log", "", "")
 	flags.BoolVar(&f.log.replace, "replace-known-log", false, "")
+	flags.StringVar(&f.imaList, "ima-list", "", "")
 	f.material.add(c)
 	return c
+}
+
+// appraiseWithList appraises the material with the list of IMA, if there is one.
+func (t *terminal) appraiseWithList(kind verify.Material, f *verifyFlags, args []string, o *appraisalInputs) (*verify.Appraisal, error) {
+	if f.imaList == "" {
+		return t.appraise(kind, f, args, o)
+	}
+	l, err := t.openIMAList(f.imaList)
+	if err != nil {
+		return nil, err
+	}
+	o.IMAList = l.pieces()
+	a, err := t.appraise(kind, f, args, o)
+	return a, cmp.Or(l.close(), err)
 }
 
 // verifyInputs reads everything that the flags name.

@@ -175,12 +175,19 @@ func TestPublicPackages(t *testing.T) {
 var impure = []string{"io", "io/fs", "io/ioutil", "os", "os/exec", "os/signal", "syscall", "net", "net/http", "log", "log/slog", "path/filepath", "golang.org/x/sys"}
 
 // TestVerifyIsPure checks that what a relying party links does no input and no output of
-// its own, and stays small. A verdict depends on nothing but the arguments.
+// its own, and stays small. A verdict depends on nothing but the arguments. What counts is the
+// code of others: a room more of our own is not a party more that a relying party must trust.
 func TestVerifyIsPure(t *testing.T) {
-	const most = 185 // packages in all
+	const most = 166 // packages of others, those of the standard library included
 	deps := list(t, "0", "-deps", "./verify")
-	if len(deps) > most {
-		t.Errorf("verify links %d packages, at most %d", len(deps), most)
+	others := 0
+	for _, p := range deps {
+		if p.folder() == "" {
+			others++
+		}
+	}
+	if others > most {
+		t.Errorf("verify links %d packages of others, at most %d", others, most)
 	}
 	for _, p := range deps {
 		for _, not := range []string{"net/http", "crypto/tls", "google.golang.org/protobuf", "github.com/google/go-sev-guest", "github.com/google/go-tpm-tools"} {

@@ -25,8 +25,9 @@
 // same but where parts of two machines were put together. "root" is "test" for the
 // root in root.pem, and "amd". With "certificates: shared" the verifier is handed
 // certificates.pem, which is left out of the evidence for its size. Further keys are
-// audience, public-key, user-data, revocation (base64 of DER) and log-state (base64 of
-// JSON): what the verifier was given besides. Bytes are hexadecimal otherwise.
+// audience, public-key, user-data, revocation (base64 of DER), log-state (base64 of JSON),
+// ima-list and ima-reference (base64): what the verifier was given besides. Bytes are
+// hexadecimal otherwise.
 //
 // With "material: snp-report" or "material: azure-paravisor-set" the file holds what
 // other systems record, instead of evidence: after the last mark comes base64 of the
@@ -70,8 +71,11 @@ type Case struct {
 	Shared    bool   // the verifier has certificates.pem
 	Revoked   [][]byte
 	LogState  []byte
-	Policy    []byte
-	Evidence  []byte // or report, or HCL report
+
+	IMAList      []byte // nil if the verifier has none
+	IMAReference []byte
+	Policy       []byte
+	Evidence     []byte // or report, or HCL report
 
 	Material     string // "" for evidence
 	ReportData   []byte
@@ -140,7 +144,7 @@ type part struct {
 }
 
 func (c *Case) parts() []part {
-	return []part{{"quote", &c.Quote}, {"signature", &c.Signature}, {"pcrs", &c.PCRs}, {"firmware-log", &c.FirmwareLog}}
+	return []part{{"quote", &c.Quote}, {"signature", &c.Signature}, {"pcrs", &c.PCRs}, {"firmware-log", &c.FirmwareLog}, {"ima-list", &c.IMAList}, {"ima-reference", &c.IMAReference}}
 }
 
 // Parse reads a file.

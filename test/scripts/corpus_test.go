@@ -106,6 +106,12 @@ func corpusArguments(t *testing.T, all *corpus.Corpus, c *corpus.Case) []string 
 	if c.LogState != nil {
 		args = append(args, "--known-log", file("log", c.LogState))
 	}
+	if c.IMAList != nil {
+		args = append(args, "--ima-list", file("ima", c.IMAList))
+	}
+	if c.IMAReference != nil {
+		args = append(args, "--ima-reference", file("reference", c.IMAReference))
+	}
 	for i, der := range c.Certificates {
 		args = append(args, "--certificate", file(fmt.Sprintf("certificate%d", i), der))
 	}

@@ -11,7 +11,7 @@ import (
 
 // nothing returns a subject of which nothing was established.
 func nothing(m Material) *Subject {
-	return &Subject{Material: m, Tie: Tie{Structure: BindingNone, Binding: BindingNone}, FirmwareLog: LogUnreadable, LogState: LogUnreadable}
+	return &Subject{Material: m, Tie: Tie{Structure: BindingNone, Binding: BindingNone}, FirmwareLog: LogUnreadable, IMAState: LogUnreadable, LogState: LogUnreadable}
 }
 
 // TestNothingPassesOfNothing: a rule that is asked for never passes, and is never skipped,
@@ -32,6 +32,7 @@ func TestNothingPassesOfNothing(t *testing.T) {
 	p.PCRs = []PCR{{Bank: "sha256", Index: 4, Values: []string{digest}}}
 	p.FirmwareLog, p.UnlistedApps, p.Continuation = Required, Refuse, Required
 	p.Agent, p.Apps = Agent{Versions: []string{"1"}}, []App{{Name: "b", Digests: []string{digest}, Declarations: []string{digest}}}
+	p.IMAFiles = []IMAFiles{{Digests: []string{"sha256:" + digest}}}
 	p.Quoted, p.LogPCR = []Quoted{{Bank: "sha256", PCRs: []int{0}}}, new(13)
 	p.Caller = Caller{Method: "pidfd", Unit: "u", UID: &uid, App: "a", Covered: true}
 	p.Basis = BasisDemands{History: check.ByTPM, Caller: check.ByLaunch, All: check.ByLaunch}

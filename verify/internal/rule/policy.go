@@ -64,6 +64,7 @@ type Policy struct {
 	PCRRules
 	StartRules
 	LogRules
+	IMARules
 	AgentRules
 	AppRules
 	CallerRules
@@ -100,7 +101,7 @@ func (quiet) compile() error                                    { return nil }
 func (p *Policy) subjects() []subject {
 	return []subject{
 		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
-		&p.BindingRules, &p.GCPRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.AgentRules, &p.AppRules, &p.CallerRules,
+		&p.BindingRules, &p.GCPRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.IMARules, &p.AgentRules, &p.AppRules, &p.CallerRules,
 		&p.BasisRules,
 	}
 }
@@ -108,7 +109,7 @@ func (p *Policy) subjects() []subject {
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, agentChecks, appChecks, callerChecks, basisChecks)
+		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, imaChecks, agentChecks, appChecks, callerChecks, basisChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
@@ -241,6 +242,9 @@ type Subject struct {
 	Explained   func(bank pcr.Algorithm, index uint32) (byLog, byFirmware bool) // what a replay leads to, of a quoted PCR
 	FirmwareLog LogState                                                        // of the firmware's event log
 	Firmware    pcr.Values                                                      // that it leads to; nil unless it was read
+	IMAState    LogState                                                        // of the list of IMA
+	IMA         *replay.IMA                                                     // what it leads to; nil unless it leads to the quoted PCR 10
+	Measured    *Measured                                                       // what its entries came to; likewise
 	Log         *replay.State                                                   // what the measurement log recorded; nil unless it was read
 	LogState    LogState                                                        // of the measurement log
 	Continued   replay.Continued                                                // relation of the measurement log to the known one
