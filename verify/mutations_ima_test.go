@@ -22,7 +22,7 @@ func imaDigest(content string) string {
 	return "sha256:" + hex.EncodeToString(pcr.SHA256.Sum([]byte(content)))
 }
 
-// imaKeys is a key of nobody's, for policies.
+// imaKeys is a key for policies, as PEM.
 var imaKeys = string(pemOf(letterKey('i')))
 
 // measured makes evidence of a machine whose kernel measured what f returns, of what it measured

@@ -67,6 +67,8 @@ var elsewhere = []step{
 	{page: operatingPage, line: "systemctl status agentd-azure.service", not: "there is no metadata service of Azure"},
 	{page: operatingPage, line: "modprobe sev-guest", not: "there is no such processor"},
 	{page: verifyPage, line: "agentctl verify --policy azure.toml --nonce @challenge --azure-hcl hcl.bin --quote quote.msg --signature quote.sig --pcrs pcrs.bin --firmware-log firmware.log --certificate vcek.pem", not: "it needs what a paravisor recorded: test/scripts has that"},
+	{page: verifyPage, line: "agentctl verify --ima-list ima.bin --policy policy.toml --nonce $NONCE evidence.json", not: "the kernel of the walk has no policy of IMA: cmd/agentctl has a list"},
+	{page: verifyPage, line: "agentctl show ima.bin", not: "the kernel of the walk has no policy of IMA: cmd/agentctl has a list"},
 	{page: appsPage, line: "agentctl key public --key host:ed25519:1 --ssh", not: "the image has no SSH server"},
 	{page: appsPage, line: "agentctl policy reference --root DIR DECLARATION", not: "the walk types it for each declaration of the page"},
 }

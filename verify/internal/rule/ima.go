@@ -49,7 +49,7 @@ var imaChecks = []check.Definition{
 	{ID: "policy.ima", Class: check.Policy, Ground: check.OnQuote, Checks: "the list of IMA is there and explains the quoted PCR 10 by hashes other than SHA-1, if the policy asks for it", Stops: "a machine whose kernel measures nothing, or that does not show what it measured"},
 	{ID: "policy.ima-aggregate", Class: check.Policy, Ground: check.OnQuote, Checks: "the first entry of the list of IMA is the digest of the quoted PCRs 0 to 9, or 0 to 7, if the policy asks for it", Stops: "PCRs of the boot that were extended after the kernel began, or a list that is not of this boot"},
 	{ID: "policy.ima-violations", Class: check.Policy, Ground: check.OnQuote, Checks: "no file of the list that leads to the quoted PCR 10 was written while it was used, or the policy allows it", Stops: "a program that changed after it was measured"},
-	{ID: "policy.ima-files", Class: check.Policy, Ground: check.OnQuote, Checks: "each entry that leads to the quoted PCR 10 is of a file that the policy lists, or is signed by a key of it", Stops: "a program that was changed on disk, or that nobody installed"},
+	{ID: "policy.ima-files", Class: check.Policy, Ground: check.OnQuote, Checks: "each entry that leads to the quoted PCR 10 is of a file that the policy lists, or is signed by a key of it", Stops: "a program that was changed on disk, or that no listed package brought"},
 }
 
 // asked reports whether the policy says anything about the list.
