@@ -13,6 +13,8 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/platform/azure"
+	"github.com/cvm-agentd/agentd/internal/platform/soft/paravisor"
+	"github.com/cvm-agentd/agentd/internal/tpmwire"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 )
@@ -36,6 +38,12 @@ func TestAzure(t *testing.T) {
 		}
 	}
 	e, stale, other := parse(t, g.fresh), parse(t, g.stale), parse(t, stranger.fresh)
+	data, before := e.ReportData(), stale.ReportData()
+	own, theirs := modulus(t, e.AK), modulus(t, other.AK)
+	blob := func(key, userData []byte, vmpl uint32) []byte { // as the paravisor of this chip makes it
+		runtime := paravisor.Runtime(key, userData)
+		return paravisor.Blob(g.over(t, paravisor.ReportData(runtime), vmpl), runtime)
+	}
 	for _, c := range []struct {
 		name  string
 		bytes []byte
@@ -43,6 +51,11 @@ func TestAzure(t *testing.T) {
 	}{
 		{"blob of another machine", other.Report.Bytes, []verify.CheckID{"report.signature", "report.chip", "binding.report-data", "binding.attestation-key"}},
 		{"blob of before", stale.Report.Bytes, []verify.CheckID{"binding.report-data"}},
+		{"as the paravisor makes it", blob(own, data[:], 0), nil},
+		{"runtime data of another AK", blob(theirs, data[:], 0), []verify.CheckID{"binding.attestation-key"}},
+		{"runtime data with the commitment of before", blob(own, before[:], 0), []verify.CheckID{"binding.report-data"}},
+		{"runtime data without a commitment", blob(own, nil, 0), []verify.CheckID{"binding.report-data"}},
+		{"from VMPL 1", blob(own, data[:], 1), []verify.CheckID{"policy.vmpl", "policy.binding"}},
 		{"runtime data altered", bytes.Replace(e.Report.Bytes, []byte("true"), []byte("null"), 1), []verify.CheckID{"binding.runtime-data"}},
 		{"a zero after it", append(bytes.Clone(e.Report.Bytes), 0), []verify.CheckID{"paravisor.decode"}},
 	} {
@@ -52,6 +65,20 @@ func TestAzure(t *testing.T) {
 			both(t, policy, document(t, &changed), c.fails...)
 		})
 	}
+}
+
+// modulus returns that of an RSA key, as a TPMT_PUBLIC.
+func modulus(t *testing.T, encoded []byte) []byte {
+	t.Helper()
+	public, err := tpmwire.ParsePublic(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := tpmwire.SigningKey(public, encoded)
+	if err != nil || key.RSA == nil {
+		t.Fatalf("%+v, %v", key, err)
+	}
+	return key.RSA.N.Bytes()
 }
 
 // TestAzureFaults: what goes wrong between agent and paravisor has a code of its own, and no

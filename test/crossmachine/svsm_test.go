@@ -57,16 +57,22 @@ func start(t *testing.T, kind string, args ...string) *simulated.Machine {
 // at a level, and the manifest.
 func (g *guest) signed(t *testing.T, nonce [64]byte, manifest []byte, vmpl uint32) []byte {
 	t.Helper()
+	return append(g.over(t, sha512.Sum512(slices.Concat(nonce[:], manifest)), vmpl), manifest...)
+}
+
+// over returns a report with this data that the firmware of g makes at a level.
+func (g *guest) over(t *testing.T, data [64]byte, vmpl uint32) []byte {
+	t.Helper()
 	p, err := soft.New(soft.Options{Directory: filepath.Join(g.Dir, "platform"), Product: snp.Genoa, VMPL: vmpl})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	r, err := p.Report(t.Context(), platform.Fixed(sha512.Sum512(slices.Concat(nonce[:], manifest))))
+	r, err := p.Report(t.Context(), platform.Fixed(data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(r.Bytes, manifest...)
+	return r.Bytes
 }
 
 // split returns report and manifest.
