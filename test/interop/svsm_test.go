@@ -12,9 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-sev-guest/abi"
 	"github.com/google/go-sev-guest/validate"
+	"github.com/google/go-sev-guest/verify"
+	"github.com/google/go-sev-guest/verify/trust"
 	message "github.com/google/go-tpm-tools/proto/attest"
 	"github.com/google/go-tpm-tools/server"
 	"github.com/google/go-tpm/tpm2"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/internal/export"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
 	"github.com/cvm-agentd/agentd/test/simulated"
@@ -58,17 +62,21 @@ func aboveSVSM(t *testing.T) (*evidence.Evidence, *api.AK) {
 	return e, ak
 }
 
-// judge does what "gotpm verify debug svsm" of go-tpm-tools does with the message, apart from the
-// chain to AMD's root and the endorsement of Google's firmware, which no simulation has. That
-// command is a program, so its steps are written down here over the libraries that it calls: VMPL 0,
-// the launch measurement, the report data, the keys, and the quote.
-func judge(exported []byte, teeNonce, akPub, ekPub, quoteNonce []byte, change func(*message.SevSnpSvsmAttestation)) error {
+// judge does what "gotpm verify debug svsm" of go-tpm-tools does with the message, with other roots
+// than AMD's, and apart from the endorsement of Google's firmware, which no simulation has. That
+// command is a program, so its steps are written down here over the libraries that it calls: the
+// signature and chain of the report, VMPL 0, the launch measurement, the report data, the keys, and
+// the quote.
+func judge(exported []byte, roots map[string][]*trust.AMDRootCerts, teeNonce, akPub, ekPub, quoteNonce []byte, change func(*message.SevSnpSvsmAttestation)) error {
 	a := new(message.SevSnpSvsmAttestation)
 	if err := proto.Unmarshal(exported, a); err != nil {
 		return err
 	}
 	if change != nil {
 		change(a)
+	}
+	if err := verify.SnpAttestation(a.GetSevSnpAttestation(), &verify.Options{DisableCertFetching: true, Now: time.Now(), TrustedRoots: roots}); err != nil {
+		return err
 	}
 	if a.GetVtpmServiceManifestVersion() != "0" || !bytes.Equal(ekPub, a.GetVtpmServiceManifest()) {
 		return errors.New("another manifest")
@@ -103,24 +111,47 @@ func TestSVSM(t *testing.T) {
 		t.Fatal(err)
 	}
 	tee, quote := e.ReportData(), evidence.QuoteData(e.Batch.Tree, e.AnchorDigest())
+	roots := testRoots(t, exported)
 	with := func(change func(*message.SevSnpSvsmAttestation)) error {
-		return judge(exported, tee[:], ak.Public, ak.EK, quote[:], change)
+		return judge(exported, roots, tee[:], ak.Public, ak.EK, quote[:], change)
 	}
 	if err := with(nil); err != nil {
 		t.Fatalf("the evidence of the agent is refused: %v", err)
 	}
+	if judge(exported, nil, tee[:], ak.Public, ak.EK, quote[:], nil) == nil {
+		t.Error("accepted under AMD's own roots")
+	}
+	if judge(exported, roots, tee[:], ak.Public, evidencetest.EK('e'), quote[:], nil) == nil {
+		t.Error("accepted with the endorsement key of another vTPM")
+	}
 	for what, change := range map[string]func(*message.SevSnpSvsmAttestation){
-		"manifest":    func(a *message.SevSnpSvsmAttestation) { a.VtpmServiceManifest[100] ^= 1 },
-		"version":     func(a *message.SevSnpSvsmAttestation) { a.VtpmServiceManifestVersion = "1" },
-		"report data": func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.ReportData[0] ^= 1 },
-		"VMPL":        func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.Vmpl = 2 },
-		"AK":          func(a *message.SevSnpSvsmAttestation) { a.Attestation.AkPub[40] ^= 1 },
-		"quote":       func(a *message.SevSnpSvsmAttestation) { a.Attestation.Quotes[0].Quote[50] ^= 1 },
+		"manifest":           func(a *message.SevSnpSvsmAttestation) { a.VtpmServiceManifest[100] ^= 1 },
+		"version":            func(a *message.SevSnpSvsmAttestation) { a.VtpmServiceManifestVersion = "1" },
+		"report data":        func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.ReportData[0] ^= 1 },
+		"VMPL":               func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.Vmpl = 2 },
+		"launch measurement": func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.Measurement[0] ^= 1 },
+		"report's signature": func(a *message.SevSnpSvsmAttestation) { a.SevSnpAttestation.Report.Signature[3] ^= 1 },
+		"AK":                 func(a *message.SevSnpSvsmAttestation) { a.Attestation.AkPub[40] ^= 1 },
+		"quote":              func(a *message.SevSnpSvsmAttestation) { a.Attestation.Quotes[0].Quote[50] ^= 1 },
 	} {
 		if with(change) == nil {
 			t.Errorf("%s changed: accepted", what)
 		}
 	}
+}
+
+// testRoots are the root and the intermediate of the simulation, as go-sev-guest takes them.
+func testRoots(t *testing.T, exported []byte) map[string][]*trust.AMDRootCerts {
+	t.Helper()
+	a := new(message.SevSnpSvsmAttestation)
+	if err := proto.Unmarshal(exported, a); err != nil {
+		t.Fatal(err)
+	}
+	chain, root := a.GetSevSnpAttestation().GetCertificateChain(), trust.AMDRootCertsProduct("Milan")
+	if err := root.Decode(chain.GetAskCert(), chain.GetArkCert()); err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]*trust.AMDRootCerts{"Milan": {root}}
 }
 
 // TestSVSMFiles: report and manifest are files of their own, and the report is over both.
