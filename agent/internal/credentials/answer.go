@@ -79,7 +79,7 @@ func (s *Server) content(ctx context.Context, c *net.UnixConn) (asked Asked, dat
 	defer stop()
 	switch asked.Kind {
 	case Volume:
-		data, err = s.Source.VolumeKey(ctx, asked, peer.PID)
+		data, err = s.Source.VolumeKey(ctx, asked)
 	default:
 		data, err = s.Source.Credential(ctx, asked)
 	}

@@ -47,9 +47,8 @@ import (
 type Source interface {
 	// Credential returns the credential of that name for the app of a.Unit.
 	Credential(ctx context.Context, a Asked) ([]byte, error)
-	// VolumeKey returns the key of a volume for its systemd-cryptsetup@.service, whose process is
-	// pid. It runs between the two checks of that process.
-	VolumeKey(ctx context.Context, a Asked, pid int) ([]byte, error)
+	// VolumeKey returns the key of a volume for its systemd-cryptsetup@.service.
+	VolumeKey(ctx context.Context, a Asked) ([]byte, error)
 }
 
 // Config is what a Server needs. Open, Patience and Log have defaults.

@@ -89,7 +89,7 @@ func (w *world) Credential(ctx context.Context, a Asked) ([]byte, error) {
 	return b, nil
 }
 
-func (w *world) VolumeKey(ctx context.Context, a Asked, _ int) ([]byte, error) {
+func (w *world) VolumeKey(ctx context.Context, a Asked) ([]byte, error) {
 	return w.Credential(ctx, a)
 }
 

@@ -133,6 +133,7 @@ type bed struct {
 	cut     int  // number of the step at which the power is cut; 0: never
 	after   bool // after the step took effect
 	off     bool
+	where   string // for messages
 }
 
 // recoveryKey opens the recovery key slot.
@@ -243,7 +244,9 @@ func (b *bed) key() ([]byte, error) {
 func (b *bed) opens() []byte {
 	b.t.Helper()
 	key, err := b.key()
-	must(b.t, err)
+	if err != nil {
+		b.t.Fatalf("%s: %v", b.where, err)
+	}
 	return volumeKey(b.t, crypttab.HeaderFile(b.disks.Folder, "data"), key)
 }
 
@@ -273,4 +276,27 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// ofAdministrator is what an administrator gives to an enrolment.
+func ofAdministrator(b *bed, replace bool) cryptsetup.Request {
+	r := cryptsetup.Request{Path: "/dev/vdb", Keys: [][]byte{recoveryKey}, Replace: replace}
+	if all, err := b.disks.List(b.t.Context()); err == nil && replace && len(all.Disks) == 1 {
+		r.Slot = new(int(all.Disks[0].Slot))
+	}
+	return r
+}
+
+// repaired has cryptsetup mend a copy of the header that is torn, as an administrator does before an
+// enrolment, and returns the key of the volume.
+func repaired(b *bed) []byte {
+	b.t.Helper()
+	path := filepath.Join(b.t.TempDir(), "device")
+	must(b.t, os.WriteFile(path, b.disk.durable, 0o600))
+	run(b.t, nil, "cryptsetup", "repair", "--batch-mode", path)
+	vk := volumeKey(b.t, path, recoveryKey)
+	mended, err := os.ReadFile(path)
+	must(b.t, err)
+	b.disk.durable = mended
+	return vk
 }

@@ -66,8 +66,8 @@ func (v Credentials) Credential(ctx context.Context, a credentials.Asked) ([]byt
 }
 
 // VolumeKey returns the key of a volume, if the process reads the checked copy of its header.
-func (v Credentials) VolumeKey(ctx context.Context, a credentials.Asked, pid int) ([]byte, error) {
-	command, err := peer.Command(pid)
+func (v Credentials) VolumeKey(ctx context.Context, a credentials.Asked) ([]byte, error) {
+	command, err := peer.Command(a.PID)
 	if err != nil {
 		return nil, err
 	}
