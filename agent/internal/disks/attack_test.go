@@ -163,7 +163,7 @@ func TestSwapAfterTheCheck(t *testing.T) {
 	}))
 }
 
-// TestOneCopyTorn: a copy without a right checksum is no attack, and rotate mends it.
+// TestOneCopyTorn: a copy without a right checksum may come from a power cut, and rotate mends it.
 func TestOneCopyTorn(t *testing.T) {
 	for which := range 2 {
 		b := newBed(t, formatted(t))
