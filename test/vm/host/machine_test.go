@@ -16,10 +16,11 @@ import (
 	"time"
 )
 
-// The longest times for an emulated machine to boot or power off, and for one script.
+// The longest times for an emulated machine to boot or power off, and for one script, on processors
+// with much other work.
 const (
-	bootPatience   = 6 * time.Minute
-	scriptPatience = 8 * time.Minute
+	bootPatience   = 15 * time.Minute
+	scriptPatience = 15 * time.Minute
 )
 
 // machine is a virtual machine with a disk and a TPM that survive a power cut.

@@ -19,7 +19,7 @@ import (
 )
 
 // patience is the longest time to wait for an event on a slow machine.
-const patience = 3 * time.Minute
+const patience = 6 * time.Minute
 
 // session is one run of all checks on one machine. Its methods end the check that runs if
 // something is not as it must be.
