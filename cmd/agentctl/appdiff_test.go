@@ -77,6 +77,26 @@ func TestChangedSince(t *testing.T) {
 	}
 }
 
+// TestLastTwoVersions: a record of the same files as before is not a version of its own.
+func TestLastTwoVersions(t *testing.T) {
+	for _, c := range []struct{ recorded, before, after string }{
+		{"1 2", "1", "2"}, {"1 2 2 2", "1", "2"}, {"1 2 1", "2", "1"}, {"1 1 2 2 3 3", "2", "3"}, {"1", "", ""}, {"1 1", "", ""}, {"", "", ""},
+	} {
+		var all []measuredApp
+		for _, content := range strings.Fields(c.recorded) {
+			m := files("/a " + content)
+			all = append(all, measuredApp{AppEvent: &pcr.AppEvent{App: "a", Manifest: m, Digest: pcr.ManifestDigest(m)}})
+		}
+		before, after, err := pair(all, []string{"a"}, "")
+		if (err != nil) != (c.before == "") {
+			t.Errorf("%q: %v", c.recorded, err)
+		}
+		if err == nil && (before.Digest != pcr.ManifestDigest(files("/a "+c.before)) || after.Digest != pcr.ManifestDigest(files("/a "+c.after))) {
+			t.Errorf("%q: from %s to %s", c.recorded, before, after)
+		}
+	}
+}
+
 // TestAddDigest: a digest is added to its list and to nothing else, however the policy is
 // written, or the policy is left alone with an error.
 func TestAddDigest(t *testing.T) {

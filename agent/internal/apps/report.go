@@ -5,6 +5,7 @@ package apps
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -19,7 +20,9 @@ const (
 
 // Report says in the log how far readings are that take long, until ctx ends. One line is about
 // all of them.
-func (s *Service) Report(ctx context.Context) {
+func (s *Service) Report(ctx context.Context) { report(ctx, s.Log, s.List) }
+
+func report(ctx context.Context, log *slog.Logger, list func() []api.App) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
@@ -28,8 +31,8 @@ func (s *Service) Report(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if which, progress := underWay(s.List()); which != "" {
-			s.Log.Info("files of applications are being read", "apps", which, "progress", progress)
+		if which, progress := underWay(list()); which != "" {
+			log.Info("files of applications are being read", "apps", which, "progress", progress)
 		}
 	}
 }

@@ -3,8 +3,13 @@
 package apps
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 )
@@ -34,4 +39,30 @@ func TestUnderWay(t *testing.T) {
 			t.Errorf("%s: %q, %q", name, which, progress)
 		}
 	}
+}
+
+// TestReport: a line each 10 s says that files are being read, while they are.
+func TestReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var log bytes.Buffer
+		begin := time.Now()
+		go report(ctx, slog.New(slog.NewTextHandler(&log, nil)), func() []api.App {
+			if since := time.Since(begin); since < 35*time.Second {
+				return []api.App{{Name: "a", Reading: &api.Reading{Since: uint64(since / time.Second), Bytes: 1 << 20, Of: 9 << 20}}}
+			}
+			return nil
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for i := 1; i <= 3; i++ {
+			if want := fmt.Sprintf("1 of 9 MiB in %d s", 10*i); !bytes.Contains(log.Bytes(), []byte(want)) {
+				t.Errorf("no %q in %s", want, log.Bytes())
+			}
+		}
+		if n := bytes.Count(log.Bytes(), []byte("\n")); n != 3 {
+			t.Errorf("%d lines, want 3: %s", n, log.Bytes())
+		}
+	})
 }
