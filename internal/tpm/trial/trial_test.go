@@ -131,6 +131,27 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// TestKeysWithoutECC: case 111, a key that cannot be made for want of ECC says so, and not what the
+// TPM said of the command.
+func TestKeysWithoutECC(t *testing.T) {
+	s := swtpm.Start(t)
+	p := s.Listen()
+	d, err := tpm.Open(t.Context(), p.Address(), tpm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	withoutECC(p)
+	err = d.Do(t.Context(), func(tr transport.TPM) error {
+		_, err := tpmkeys.Provision(tr, nil, tpmkeys.Auths{})
+		return err
+	})
+	state, ok := errors.AsType[*tpm.StateError](err)
+	if !ok || !errors.Is(err, tpm.ErrRefuses) || !errors.Is(err, tpm2.TPMRCType) || !strings.Contains(state.Todo, "tpm2_getcap ecc-curves") {
+		t.Errorf("%v", err)
+	}
+}
+
 // inventory lists what is in the TPM: indices, sessions, transient and persistent objects.
 func inventory(t *testing.T, s transport.TPM) (all []tpm2.TPMHandle) {
 	t.Helper()
