@@ -137,7 +137,7 @@ func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 		Identifier: identifier, Own: systems,
 		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure, Disks: d.disks},
 		Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
-		Open:    credentials.Openable(), Log: d.log,
+		Hold:    systemd.Hold, Open: min(credentials.Openable(), systemd.MostHeld), Log: d.log,
 	}), nil
 }
 
@@ -209,6 +209,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 			failed <- fmt.Errorf("serve the admin socket: %w", err)
 		}
 	})
+	all.Go(func() { d.finish(units) })
 	if l.credentials == nil {
 		d.log.Warn("systemd passed no socket for credentials: units get none until agentd-credentials.socket is started, and the agent again")
 	} else {
@@ -242,6 +243,16 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 	d.leave()
 	return errors.Join(err, d.close())
+}
+
+// finish answers those who waited for a credential when the agent before was killed.
+func (d *daemon) finish(units *credentials.Server) {
+	open, release, err := d.passed.Interrupted()
+	if err != nil {
+		d.log.Warn("connections of the agent before cannot be taken over", "error", err)
+	}
+	units.Interrupted(open)
+	release()
 }
 
 // workPatience is how long the parts may take to end. One that waits for a file system that

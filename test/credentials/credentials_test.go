@@ -24,7 +24,7 @@ Type=notify
 ExecStart=@DIR@/bin/agentd-sim --dir @DIR@/m
 StandardError=append:@DIR@/said
 Sockets=client.socket admin.socket credentials.socket
-FileDescriptorStoreMax=20
+FileDescriptorStoreMax=132
 Restart=always
 RestartSec=100ms
 `,
@@ -34,6 +34,7 @@ RestartSec=100ms
 
 	"billing.service":    unit("User=daemon"),
 	"prepared.service":   unit("User=daemon", "ExecStartPre=/bin/sh -c 'test -s \"$CREDENTIALS_DIRECTORY/db-password\"'"),
+	"slow.service":       unit("User=daemon"), // its app takes long to measure
 	"worker@.service":    unit("User=daemon"),
 	"dynamic.service":    unit("DynamicUser=yes", "User=agentd-dynamic", "ReadWritePaths=@DIR@/out"),
 	"thief.service":      unit("User=daemon"),                       // an app of its own, without this secret
@@ -85,6 +86,11 @@ func newMachine(t *testing.T) *machine {
 	}
 	for name, x := range declared {
 		write("m/apps.d/"+name+".toml", "unit = \""+x[0]+"\"\nuser = \""+x[1]+"\"\nfiles = [\"@DIR@/program\"]\n", 0o600)
+	}
+	write("m/apps.d/slow.toml", "unit = \"slow.service\"\nuser = \"daemon\"\nfiles = [\"@DIR@/program\", \"@DIR@/large\"]\n", 0o600)
+	write("large", "", 0o644)
+	if err := os.Truncate(filepath.Join(dir, "large"), 700<<20); err != nil { // holes count too
+		t.Fatal(err)
 	}
 	write("program", program, 0o755)
 	write("bin/none", "", 0o644)
@@ -234,4 +240,45 @@ func TestOtherProgramIsRefused(t *testing.T) {
 	digest := m.do("", "sh", "-c", m.dir+"/bin/agentctl app show billing --json --admin "+m.dir+"/m/admin.sock | grep -o '\"digest\": *\"[0-9a-f]*' | grep -o '[0-9a-f]*$' | head -n 1")
 	m.agentctl("", "key", "authorize", "--app", "billing", "--digest", strings.TrimSpace(digest))
 	start("success", "secret")
+}
+
+// TestKilledAgentStartsNoUnit: the agent is killed while a unit waits for its credential. systemd
+// holds the connection, and the next agent refuses it. An end without bytes would start the unit
+// with an empty credential. Case 123.
+func TestKilledAgentStartsNoUnit(t *testing.T) {
+	m := newMachine(t)
+	m.agentctl("secret", "secret", "put", "--app", "slow", "db-password")
+	reading := func() bool {
+		return strings.Contains(m.agentctl("", "app", "show", "slow", "--json"), "\"reading\"")
+	}
+	until(t, "slow is measured", func() bool { return !reading() })
+	// A kill may come when the unit had its answer already: then once more.
+	until(t, "a kill came before the answer", func() bool {
+		ended := make(chan string, 1)
+		go func() { ended <- m.startUnit("slow.service") }()
+		how := ""
+		until(t, "the agent measures for the unit, or is done", func() bool {
+			select {
+			case how = <-ended:
+				return true
+			default:
+				return reading()
+			}
+		})
+		m.do("", "systemctl", "kill", "--kill-who=main", "-s", "KILL", "agentd-sim.service")
+		if how == "" {
+			how = <-ended
+		}
+		got := m.got("slow.service")
+		if how == "success" && got != "secret" || how != "success" && how != refused {
+			t.Fatalf("%s, and the unit ran with the credential %q\n%s", how, got, m.said())
+		}
+		until(t, "the next agent runs", func() bool { return m.command("systemctl", "is-active", "agentd-sim.service").Run() == nil })
+		m.do("", "systemctl", "reset-failed", "agentd-sim.service")
+		return how == refused
+	})
+	m.hasLine("slow.service", "shutting-down")
+	if how, got := m.startUnit("slow.service"), m.got("slow.service"); how != "success" || got != "secret" {
+		t.Errorf("the next start: %s, %q\n%s", how, got, m.said())
+	}
 }

@@ -37,6 +37,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -51,12 +52,17 @@ type Source interface {
 	VolumeKey(ctx context.Context, a Asked) ([]byte, error)
 }
 
+// Hold has another process keep a connection open until release is called. systemd takes an end
+// without bytes for an empty credential, and the kernel makes one when the agent is killed.
+type Hold func(c *net.UnixConn) (release func(), err error)
+
 // Config is what a Server needs. Open, Patience and Log have defaults.
 type Config struct {
 	Identifier caller.Identifier
 	Own        func(pid int, k Kind) error // why a process is not systemd's own program for k: [System.Own]
 	Source     Source
 	Explain    func(error) *api.Problem // nil for an error without a code
+	Hold       Hold                     // nil: a kill of the agent ends its connections
 	Open       int                      // connections at once; 128
 	Patience   time.Duration            // for an answer to be ready; 20 minutes, as for a measurement
 	Log        *slog.Logger
@@ -98,6 +104,21 @@ func Openable() int {
 	return int(min(128, max(8, r.Cur/128)))
 }
 
+// Interrupted refuses what an earlier agent accepted and did not answer to its end, since it was
+// killed: how much of an answer was sent is not known. It closes the connections.
+func (s *Server) Interrupted(open []*net.UnixConn) {
+	for _, c := range open {
+		address, err := addressOf(c)
+		asked, _ := parse(address)
+		if err == nil {
+			err = problem.New(api.CodeShuttingDown, "the agent ended before it had answered")
+		}
+		s.refuse(c, asked, err)
+		c.CloseWrite()
+		c.Close()
+	}
+}
+
 // Counts returns how many secrets were handed out, and how many requests were refused.
 func (s *Server) Counts() (given, refused uint64) { return s.given.Load(), s.refused.Load() }
 
@@ -130,8 +151,27 @@ func (s *Server) Serve(l *net.UnixListener) error {
 		s.all.Go(func() {
 			defer func() { <-s.places }()
 			defer c.Close()
+			defer s.hold(c)()
 			s.answer(c)
 		})
+	}
+}
+
+// hold keeps c open beyond this process, until the function that it returns is called. That ends
+// the answer: the other end then sees its end, and nothing can be sent any more.
+func (s *Server) hold(c *net.UnixConn) (release func()) {
+	var forget func()
+	if s.Hold != nil {
+		var err error
+		if forget, err = s.Hold(c); err != nil {
+			s.Log.Debug("a connection is not held for the next agent", "error", err)
+		}
+	}
+	return func() {
+		c.CloseWrite()
+		if forget != nil {
+			forget()
+		}
 	}
 }
 

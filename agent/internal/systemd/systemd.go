@@ -82,7 +82,7 @@ func (n Notifier) Watch(ctx context.Context, look func()) {
 type Passed struct {
 	Client, Admin, Credentials *os.File // sockets that systemd opened, nil if absent
 
-	kept []*os.File // from the descriptor store
+	kept, held []*os.File // from the descriptor store: documents, and connections
 }
 
 // Take returns what systemd passed, once. Sockets are named "client", "admin" and
@@ -102,6 +102,8 @@ func Take() (p Passed, err error) {
 			p.Credentials = f
 		case isKept(name):
 			p.kept = append(p.kept, f)
+		case isHeld(name):
+			p.held = append(p.held, f)
 		default:
 			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\", one \"admin\" and one \"credentials\" (FileDescriptorName=)", name), f.Close())
 		}
@@ -110,7 +112,7 @@ func Take() (p Passed, err error) {
 }
 
 // maxPassed is how many descriptors systemd may pass: three sockets and what the store keeps.
-const maxPassed = 16
+const maxPassed = 16 + MostHeld
 
 // countPassed refuses a number in LISTEN_FDS (sd_listen_fds(3)) that no unit of ours leads to,
 // and descriptors that are not open. The library makes a file for each number, up to 2^31.
