@@ -60,6 +60,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/tpm"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // LogFile is the name of the measurement log, in the log folder of the configuration.
@@ -92,6 +93,10 @@ type Options struct {
 	Callers    func(caller.Identifier) caller.Identifier // wraps what the kernel says of callers; may be nil
 	Systemd    func(pid int) error                       // says why a process is not systemd's own; nil: by its executable
 	Ready      func()                                    // called once, after the first attempt to bring everything up; may be nil
+
+	// TestRootsThatVouchForNoHardware are what evidence of a successor is verified by, in an
+	// upgrade: for the simulator only. Nil: AMD's.
+	TestRootsThatVouchForNoHardware *snp.Roots
 }
 
 // Run runs the agent until ctx ends, then answers the requests that have reached it and

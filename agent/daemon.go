@@ -29,6 +29,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/status"
 	"github.com/cvm-agentd/agentd/agent/internal/systemd"
+	"github.com/cvm-agentd/agentd/agent/internal/upgrade"
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
@@ -154,6 +155,7 @@ func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats)
 		Keys:       vault.Secrets{Vault: d.vault},
 		Store:      vault.Admin{Vault: d.vault},
 		Disks:      d.disks,
+		Upgrades:   d.upgrades(),
 		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
 		Metrics:    d.figures(callers),
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
@@ -173,6 +175,14 @@ func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats)
 		},
 		Logger: d.log,
 	})
+}
+
+// upgrades returns what moves the store to another image.
+func (d *daemon) upgrades() upgrade.Service {
+	return upgrade.Service{Config: upgrade.Config{
+		Store: d.vault.Opened, Changed: d.vault.Changed, Attester: d.evidence(),
+		Roots: d.o.TestRootsThatVouchForNoHardware, Now: time.Now, Log: d.log,
+	}}
 }
 
 // figures returns what collects the figures of the parts.

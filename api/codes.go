@@ -94,6 +94,26 @@ const (
 	CodeRecipientsNeeded    Code = "recipients-needed"
 )
 
+// Codes of an upgrade to another launch measurement: docs/upgrades.md.
+const (
+	CodeMalformedMessage   Code = "malformed-message"
+	CodeNoReleaseKey       Code = "no-release-key"
+	CodeReleaseSignature   Code = "release-signature"
+	CodeReleaseOlder       Code = "release-older"
+	CodeReleaseExpired     Code = "release-expired"
+	CodeReleasePolicy      Code = "release-policy"
+	CodeNoPreparation      Code = "no-preparation"
+	CodeOtherPreparation   Code = "other-preparation"
+	CodePreparationExpired Code = "preparation-expired"
+	CodePreparationUsed    Code = "preparation-used"
+	CodeEvidenceReplayed   Code = "evidence-replayed"
+	CodeSuccessorRefused   Code = "successor-refused"
+	CodeHandedOver         Code = "handed-over"
+	CodeOtherRequest       Code = "other-request"
+	CodeStoreInUse         Code = "store-in-use"
+	CodeTransferTooLarge   Code = "transfer-too-large"
+)
+
 // Codes of a sealed blob that does not open: the machine does not have the key, the
 // file is damaged, or an older state of the store was put back. What a code of the first
 // kind says is an explanation, from what the report says now and said at sealing. What
@@ -253,6 +273,23 @@ var codes = []CodeInfo{
 	{CodeNothingToDo, 409, exitMisuse, "Nothing to accept or to replace", "There is no rollback to accept, or the attestation key loads and is not replaced.", "nothing to do: nothing was changed"},
 	{CodeStoreKeyNeeded, 400, exitMisuse, "Store key is needed", "Any party can seal to a recovery recipient, so recovery needs the store key to tell who wrote the disk.", "give the key that was kept with the recovery identity: `--store-key KEY`; `agentctl key store-key` printed it when the store was open"},
 	{CodeRecipientsNeeded, 400, exitMisuse, "Recovery recipients are needed", "The recipients of a store that is recovered are named anew, and not taken from its files.", "name those that stay, once for each: `--recipient AGE`, or `--lose-on-hardware-change` for none"},
+
+	{CodeMalformedMessage, 422, exitMisuse, "Message of an upgrade is malformed", "The file is not the message that belongs here, or it was cut or changed.", "give the file that the command before wrote: docs/upgrades.md lists them"},
+	{CodeNoReleaseKey, 409, exitMisuse, "No release key is pinned", "The store knows no key that could sign releases, or a recovery could not tell who wrote it.", "root pins one: `agentctl key pin-release-key FILE`; before the first start, `release_key` in `[keys]` of the configuration does"},
+	{CodeReleaseSignature, 403, exitNotPermitted, "Release is not signed by the release key", "The signature over the release statement does not verify under the key that the store pinned.", "check that statement and signature belong together, and that the key is the one that `agentctl key upgrade-status` names"},
+	{CodeReleaseOlder, 403, exitNotPermitted, "Release is older than this image", "The release has a lower number than the one that this store came from: it would be a downgrade.", "name a release with the same number or a higher one"},
+	{CodeReleaseExpired, 403, exitNotPermitted, "Release is expired", "The release statement says that it is not valid any more.", "have the release signed again, or check the clock of this machine"},
+	{CodeReleasePolicy, 422, exitMisuse, "Policy of the release names no image", "The policy of the release is refused, or does not say which launch measurements a successor may have.", "correct the policy as the error says, and have the release signed again"},
+	{CodeNoPreparation, 409, exitMisuse, "No upgrade is prepared", "No successor was named here, or the preparation was given up.", "prepare one on the old machine: `agentctl key prepare-upgrade`"},
+	{CodeOtherPreparation, 409, exitMisuse, "Request for another preparation", "The request answers another offer than the last one of this store.", "give the successor the last offer: `agentctl key upgrade-request OFFER`"},
+	{CodePreparationExpired, 403, exitNotPermitted, "Preparation is expired", "The time for this preparation is over.", "prepare the upgrade again: `agentctl key prepare-upgrade`"},
+	{CodePreparationUsed, 409, exitNotPermitted, "Preparation was used", "The roots went to one successor, and another one asks for them.", "find out which successor got them; `agentctl key upgrade-abort` on the old machine ends this upgrade, and then prepare another"},
+	{CodeEvidenceReplayed, 403, exitNotPermitted, "Evidence is of another request", "The evidence of the request was not made for this preparation and this key.", "have the successor ask again: `agentctl key upgrade-request OFFER`; if the request was not yours, find out who sent it"},
+	{CodeSuccessorRefused, 403, exitNotPermitted, "Successor is not one of the release", "The evidence of the successor does not meet the policy of the release.", "the error names the checks that failed; nothing was handed over"},
+	{CodeHandedOver, 409, exitUnavailable, "Store was handed over", "The roots went to a successor, which would not learn of a change made here.", "go on at the successor, or give the upgrade up: `agentctl key upgrade-abort`"},
+	{CodeOtherRequest, 409, exitMisuse, "Answer to another request", "This agent has no key for the answer: it was made for another request, or was accepted already.", "ask again with the last offer: `agentctl key upgrade-request OFFER`"},
+	{CodeStoreInUse, 409, exitMisuse, "Store is in use", "The store of this machine has secrets of its own, which an upgrade would replace.", "an upgrade needs a machine whose store is new, or is that of the predecessor"},
+	{CodeTransferTooLarge, 507, exitMisuse, "Store is too large to hand over", "What would be handed over is larger than one message can be.", "have apps discard secrets that they do not need"},
 
 	{CodeOtherChip, 422, exitSealed, "Sealed on another chip", "The report names another chip than at sealing.", hintClaim("the file says so, which proves nothing: check whether this VM moved to another chip: the host's operator or your own records tell")},
 	{CodeOtherMeasurement, 422, exitSealed, "Sealed under another launch measurement", "The guest was launched from something else.", hintClaim("the file says so, which proves nothing: check whether the launch measurement changed, as an update of firmware or image does; launched as before, it opens")},

@@ -152,3 +152,16 @@ var (
 	CallDiskSettle = Endpoint[DiskRequest, Disk]{Route{"diskSettle", "POST", "/v1/disks/settle", OnAdmin, fromSNP, 64 << 10, nil, `{"name":"data","headers":[]}`, "End a change: the volume has its next header."}}
 	CallDiskRemove = Endpoint[DiskName, DiskName]{Route{"diskRemove", "POST", "/v1/disks/remove", OnAdmin, fromSNP, 4 << 10, nil, `{"name":"data"}`, "Forget the key of a volume."}}
 )
+
+// Endpoints for an upgrade to another launch measurement: docs/upgrades.md. A message of 2.5 MiB
+// fits into a body of 4 MiB, in base64.
+var (
+	CallUpgrade        = Endpoint[None, UpgradeStatus]{Route{"upgrade", "GET", "/v1/upgrade", OnAdmin, fromSNP, 0, nil, "", "How far an upgrade to another launch measurement is."}}
+	CallPinReleaseKey  = Endpoint[ReleaseKeyRequest, UpgradeStatus]{Route{"pinReleaseKey", "POST", "/v1/upgrade/release-key", OnAdmin, fromSNP, 8 << 10, nil, `{"key":"AAAA"}`, "Pin the key that signs releases."}}
+	CallPrepareUpgrade = Endpoint[PrepareRequest, PreparedUpgrade]{Route{"prepareUpgrade", "POST", "/v1/upgrade/prepare", OnAdmin, ofMany, 128 << 10, nil, `{"release":"AAAA","signature":"AAAA","validFor":86400}`, "Name the images that may take the store over, and say what would go over."}}
+	CallSuccessor      = Endpoint[SuccessorRequest, SuccessorMessage]{Route{"requestUpgrade", "POST", "/v1/upgrade/request", OnAdmin, ofMany, 4 << 10, nil, `{"offer":"AAAA"}`, "Ask to take a store over, with fresh evidence of this machine."}}
+	CallHandOver       = Endpoint[HandOverRequest, HandedOver]{Route{"answerUpgrade", "POST", "/v1/upgrade/answer", OnAdmin, ofMany, 4 << 20, nil, `{"request":"AAAA"}`, "Verify the request of a successor, and seal the store to its key."}}
+	CallAcceptUpgrade  = Endpoint[AcceptUpgradeRequest, AcceptedUpgrade]{Route{"acceptUpgrade", "POST", "/v1/upgrade/accept", OnAdmin, ofMany, 4 << 20, nil, `{"answer":"AAAA","storeKey":"agentd-store-key:dde3bccec7f3a66a1115f45d720f4dc135c3ae7c4e22dca38fdb1efd6a495ff8c78c4543"}`, "Take over the store that an answer contains."}}
+	CallAbortUpgrade   = Endpoint[None, AbortedUpgrade]{Route{"abortUpgrade", "POST", "/v1/upgrade/abort", OnAdmin, ofMany, 0, nil, "", "Give an upgrade up, or go back to the store of before it."}}
+	CallFinishUpgrade  = Endpoint[None, UpgradeStatus]{Route{"finishUpgrade", "POST", "/v1/upgrade/finish", OnAdmin, ofMany, 0, nil, "", "Remove what the predecessor left here: it cannot go back any more."}}
+)

@@ -158,3 +158,45 @@ func (a *Admin) RemoveSecret(ctx context.Context, app, name string) error {
 	_, err := call(ctx, a.socket(), api.CallRemoveSecret, api.RemoveSecretRequest{App: app, Name: name})
 	return err
 }
+
+// Upgrade says how far an upgrade to another launch measurement is.
+func (a *Admin) Upgrade(ctx context.Context) (*api.UpgradeStatus, error) {
+	return call(ctx, a.socket(), api.CallUpgrade, api.None{})
+}
+
+// PinReleaseKey pins the key that signs releases, from the file of its public half.
+func (a *Admin) PinReleaseKey(ctx context.Context, file []byte) (*api.UpgradeStatus, error) {
+	return call(ctx, a.socket(), api.CallPinReleaseKey, api.ReleaseKeyRequest{Key: file})
+}
+
+// PrepareUpgrade names the images that may take the store over. The answer has the offer for a
+// successor, and says what would go over.
+func (a *Admin) PrepareUpgrade(ctx context.Context, r api.PrepareRequest) (*api.PreparedUpgrade, error) {
+	return call(ctx, a.socket(), api.CallPrepareUpgrade, r)
+}
+
+// RequestUpgrade asks to take a store over, on the side of the successor.
+func (a *Admin) RequestUpgrade(ctx context.Context, offer []byte) (*api.SuccessorMessage, error) {
+	return call(ctx, a.socket(), api.CallSuccessor, api.SuccessorRequest{Offer: offer})
+}
+
+// AnswerUpgrade has the old agent verify a request, and seal the store to the key in it. Nothing
+// is changed in the old store from then on.
+func (a *Admin) AnswerUpgrade(ctx context.Context, request []byte) (*api.HandedOver, error) {
+	return call(ctx, a.socket(), api.CallHandOver, api.HandOverRequest{Request: request})
+}
+
+// AcceptUpgrade takes the store over, which storeKey must have signed.
+func (a *Admin) AcceptUpgrade(ctx context.Context, answer []byte, storeKey string) (*api.AcceptedUpgrade, error) {
+	return call(ctx, a.socket(), api.CallAcceptUpgrade, api.AcceptUpgradeRequest{Answer: answer, StoreKey: storeKey})
+}
+
+// AbortUpgrade gives an upgrade up, on the side of the old agent.
+func (a *Admin) AbortUpgrade(ctx context.Context) (*api.AbortedUpgrade, error) {
+	return call(ctx, a.socket(), api.CallAbortUpgrade, api.None{})
+}
+
+// FinishUpgrade removes what the predecessor left, on the side of the successor.
+func (a *Admin) FinishUpgrade(ctx context.Context) (*api.UpgradeStatus, error) {
+	return call(ctx, a.socket(), api.CallFinishUpgrade, api.None{})
+}

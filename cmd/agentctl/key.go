@@ -17,7 +17,7 @@ import (
 )
 
 func keyCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "key", keyUsage,
+	c := group(t, "key", keyUsage,
 		keyDerive(t, s), keyPublic(t, s), keyShow(t, s), keyRotate(t, s), keyRetire(t, s), keyRecover(t, s), keyRecipients(t, s),
 		plain(s, "list", keyListUsage, (*client.Admin).Store, t.printStore),
 		plain(s, "rewrap", keyRewrapUsage, (*client.Admin).Rewrap, t.printRewritten),
@@ -28,6 +28,8 @@ func keyCommand(t *terminal, s *sockets) *cobra.Command {
 		keyDigest(t, s, "require-digest", api.DigestRequire), keyDigest(t, s, "authorize", api.DigestAuthorize),
 		keyDigest(t, s, "withdraw", api.DigestWithdraw), keyDigest(t, s, "lift-digest", api.DigestLift),
 	)
+	c.AddCommand(upgradeCommands(t, s)...)
+	return c
 }
 
 // plain returns a command without flags that prints what the agent answers to root.

@@ -29,6 +29,17 @@ For root, over the admin socket; none of these shows a secret:
   withdraw         allow one less
   lift-digest      no digest is required any more
 
+To move everything to another image, for root (docs/upgrades.md):
+  pin-release-key  the key that signs releases
+  sign-release     name the images of a release, where the private key is
+  prepare-upgrade  old machine: name the successors, and see what would go over
+  upgrade-request  successor: ask, with evidence
+  upgrade-answer   old machine: verify, and seal the store to the successor
+  upgrade-accept   successor: take the store over
+  upgrade-status   how far it is
+  upgrade-abort    old machine: give it up, or go back
+  upgrade-finish   successor: remove what the predecessor left
+
 Exit codes: 7 not permitted to this caller, 8 a sealed blob cannot be opened.
 
 Examples:

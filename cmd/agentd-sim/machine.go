@@ -28,6 +28,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/swtpm"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/version"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // machine is a simulated machine that is switched on.
@@ -48,6 +49,7 @@ type machine struct {
 	policyRoot, policyTables string // further rules of the example of a policy
 
 	platform   *soft.Platform
+	roots      *snp.Roots // the test root
 	config     config.Config
 	configText []byte
 	callers    func(caller.Identifier) caller.Identifier // nil unless callers are believed
@@ -102,7 +104,20 @@ func boot(o options) (m *machine, err error) {
 	if m.wire, m.open, err = m.kind.boot(m); err != nil {
 		return m, err
 	}
+	if m.roots, err = testRoots(m.platform); err != nil {
+		return m, err
+	}
 	return m, m.publish()
+}
+
+// testRoots returns the root of the simulated platform, which successors are verified by.
+func testRoots(p *soft.Platform) (*snp.Roots, error) {
+	root, err := p.Root()
+	if err != nil {
+		return nil, err
+	}
+	roots := &snp.Roots{}
+	return roots, roots.AddTestRootThatVouchesForNoHardware(root)
 }
 
 // reread reads the configuration over defaults that keep everything in the folder.
@@ -143,6 +158,8 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 		Callers:   m.callers,
 		Log:       log,
 		Ready:     m.announce,
+
+		TestRootsThatVouchForNoHardware: m.roots,
 	}
 }
 

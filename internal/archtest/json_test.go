@@ -18,8 +18,10 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/kds"
+	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
+	"github.com/cvm-agentd/agentd/internal/transfer"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
@@ -42,6 +44,10 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.SecretRequest](), reflect.TypeFor[api.RemoveSecretRequest](), reflect.TypeFor[api.Secrets](), reflect.TypeFor[api.ProvisionedSecret](),
 	reflect.TypeFor[api.DiskHeader](), reflect.TypeFor[api.DiskArea](), reflect.TypeFor[api.Disk](), reflect.TypeFor[api.Disks](), reflect.TypeFor[api.DiskRequest](),
 	reflect.TypeFor[api.DiskChecked](), reflect.TypeFor[api.DiskKey](), reflect.TypeFor[api.DiskEnrollRequest](), reflect.TypeFor[api.DiskChangeRequest](), reflect.TypeFor[api.DiskName](),
+	reflect.TypeFor[api.ReleaseKeyRequest](), reflect.TypeFor[api.PrepareRequest](), reflect.TypeFor[api.PreparedUpgrade](),
+	reflect.TypeFor[api.SuccessorRequest](), reflect.TypeFor[api.SuccessorMessage](), reflect.TypeFor[api.HandOverRequest](), reflect.TypeFor[api.HandedOver](),
+	reflect.TypeFor[api.AcceptUpgradeRequest](), reflect.TypeFor[api.AcceptedUpgrade](), reflect.TypeFor[api.AbortedUpgrade](),
+	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

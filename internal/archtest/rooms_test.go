@@ -85,6 +85,7 @@ var rooms = []string{
 	"internal/export",
 	"internal/sshagent",
 	"internal/swtpm",
+	"internal/transfer",
 	"internal/store",
 	"internal/store/tpmroot",
 
@@ -103,6 +104,7 @@ var rooms = []string{
 	"agent/internal/credentials",
 	"agent/internal/disks",
 	"agent/internal/vault",
+	"agent/internal/upgrade",
 	"agent/internal/status",
 	"agent/internal/figures",
 	"agent/internal/systemd",

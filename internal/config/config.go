@@ -103,6 +103,7 @@ type State struct {
 type Keys struct {
 	RecoveryRecipients   []string `toml:"recovery_recipients"`     // age X25519, "age1…"; used when the store is made
 	LoseOnHardwareChange bool     `toml:"lose_on_hardware_change"` // accept, without recipients, that another chip loses every secret
+	ReleaseKey           string   `toml:"release_key"`             // path of the public key that signs releases; pinned when the store is made
 	WithoutDerivedKeys   bool     `toml:"without_derived_keys"`    // accept, if the firmware derives none, that the TPM alone protects them
 	WithoutTPM           bool     `toml:"without_tpm"`             // accept, if the TPM is ephemeral, that derived keys alone protect them
 	SecretsPerApp        int      `toml:"secrets_per_app"`         // stored at most
@@ -260,6 +261,9 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 			// The text is not repeated: it may be an identity, which is a secret.
 			bad("keys.recovery_recipients", "number %d is not an age X25519 recipient (age1…): age-keygen -y prints that of an identity", i+1)
 		}
+	}
+	if k := c.Keys.ReleaseKey; k != "" && !filepath.IsAbs(k) {
+		bad("keys.release_key", "%+q is not an absolute path", k)
 	}
 	c.checkEphemeral(bad)
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)

@@ -68,6 +68,9 @@ func (s *Store) ChangeRecipients(ctx context.Context, recipients []string, loseO
 		return Report{}, err
 	}
 	defer s.end()
+	if err := s.frozen(ctx); err != nil {
+		return Report{}, err
+	}
 	return s.rewrite(ctx, func(t *writing) (Report, error) {
 		if err := t.setRecipients(s.header.Recipients(), recipients); err != nil {
 			return Report{}, err
@@ -108,6 +111,9 @@ func (s *Store) RotateStoreKey(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	defer s.end()
+	if err := s.frozen(ctx); err != nil {
+		return Report{}, err
+	}
 	return s.rewrite(ctx, func(t *writing) (r Report, err error) {
 		if t.to.key, err = newStoreKey(); err != nil {
 			return Report{}, err
@@ -119,7 +125,7 @@ func (s *Store) RotateStoreKey(ctx context.Context) (Report, error) {
 // rewrite makes the change that f makes, and returns its report if it was made.
 func (s *Store) rewrite(ctx context.Context, f func(*writing) (Report, error)) (report Report, err error) {
 	before := s.key
-	err = s.change(ctx, func(t *writing) (err error) {
+	err = s.changeAlways(ctx, func(t *writing) (err error) {
 		report, err = f(t)
 		return err
 	})

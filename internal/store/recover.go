@@ -79,6 +79,10 @@ func (s *Store) Recover(ctx context.Context, how Recovery) (Recovered, error) {
 		return Recovered{}, s.locked // it opens already, and root must decide about a rollback
 	case sealing.CodeOf(s.locked) == api.CodeRootUnavailable:
 		return Recovered{}, s.locked
+	case s.locked == nil:
+		if err := s.frozen(ctx); err != nil {
+			return Recovered{}, err
+		}
 	}
 	r := &recovering{Recovery: how, store: s, writing: &writing{store: s}, unproven: map[sealing.ID]bool{}, entries: map[sealing.Key]bool{}}
 	before := s.key

@@ -23,6 +23,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/transfer"
 	"github.com/cvm-agentd/agentd/internal/turn"
 	"github.com/cvm-agentd/agentd/sealing"
 )
@@ -39,6 +40,11 @@ type Config struct {
 	// attacker who can edit a configuration file must not be able to redirect the recovery.
 	// [Store.ChangeRecipients] changes them.
 	Recipients []string
+
+	// ReleaseKey returns the release key that a store pins when it is made, the zero key for
+	// none. It is not called for a store that exists: an attacker who can edit a configuration
+	// file must not be able to name successors. Nil: none.
+	ReleaseKey func() (transfer.ReleaseKey, error)
 
 	// RetryPause is the least time between two attempts to open a store that is locked
 	// because a device was busy or failing; 5 s if zero. Requests to the SNP firmware are
@@ -76,7 +82,9 @@ type Store struct {
 	unsure   bool              // whether a write failed: then the next operation first reads the disk again
 	orphans  int               // blob files that the manifest does not list
 	tried    time.Time         // when load ended
-	closed   bool
+
+	remembered *remembered // record of upgrades that was read last; nil: none was
+	closed     bool
 }
 
 // Open opens the store in c.Files, or makes one if there is none. A store whose secrets
@@ -305,12 +313,28 @@ func (s *Store) first(ctx context.Context) error {
 	if to.key, err = newStoreKey(); err != nil {
 		return err
 	}
+	key, err := s.firstReleaseKey()
+	if err != nil {
+		to.key.wipe()
+		return err
+	}
 	t := &writing{store: s, next: &sealing.Manifest{}, to: to}
-	if err := t.newCounter(ctx, 0); err != nil {
+	if err = t.newCounter(ctx, 0); err == nil && !key.IsZero() {
+		err = t.putRecord(ctx, Upgrade{ReleaseKey: key.String()})
+	}
+	if err != nil {
 		t.abort()
 		return err
 	}
 	return t.commit(ctx)
+}
+
+// firstReleaseKey returns the release key that a new store pins.
+func (s *Store) firstReleaseKey() (transfer.ReleaseKey, error) {
+	if s.config.ReleaseKey == nil {
+		return transfer.ReleaseKey{}, nil
+	}
+	return s.config.ReleaseKey()
 }
 
 // upgrade gives a store of version 1 a store key, and seals everything again. The machine

@@ -63,19 +63,25 @@ func (k *storeKey) wipe() {
 // sign completes a blob: signature, and the check that binds it to the data key.
 func (k *storeKey) sign(b *sealing.Blob, dataKey *secret.Secret) error {
 	b.Sender.Key = k.public
-	// Package ed25519 takes only keys on the heap.
-	private := make(ed25519.PrivateKey, ed25519.PrivateKeySize)
-	defer clear(private)
-	err := k.private.Use(func(p []byte) error {
-		copy(private, p)
-		copy(b.Sender.Signature[:], ed25519.Sign(private, b.Message(k.public)))
-		return nil
-	})
-	if err != nil {
+	var err error
+	if b.Sender.Signature, err = k.signMessage(b.Message(k.public)); err != nil {
 		return err
 	}
 	b.Sender.Check, err = senderCheck(b, dataKey)
 	return err
+}
+
+// signMessage signs a message that a label keeps apart from all others.
+func (k *storeKey) signMessage(message []byte) (signature [ed25519.SignatureSize]byte, err error) {
+	// Package ed25519 takes only keys on the heap.
+	private := make(ed25519.PrivateKey, ed25519.PrivateKeySize)
+	defer clear(private)
+	err = k.private.Use(func(p []byte) error {
+		copy(private, p)
+		copy(signature[:], ed25519.Sign(private, message))
+		return nil
+	})
+	return signature, err
 }
 
 // senderCheck returns HKDF-Expand-SHA-256(data key, [sealing.Blob.SenderInfo], 16).

@@ -23,8 +23,18 @@ type writing struct {
 	roots []string // apps whose root is written
 }
 
-// change makes a change of an open store: everything that f puts, or nothing.
+// change makes a change of an open store: everything that f puts, or nothing. It refuses to
+// change a store that was handed over to a successor.
 func (s *Store) change(ctx context.Context, f func(*writing) error) error {
+	if err := s.frozen(ctx); err != nil {
+		return err
+	}
+	return s.changeAlways(ctx, f)
+}
+
+// changeAlways does what change does, also to a store that was handed over: it is for what a
+// successor need not learn.
+func (s *Store) changeAlways(ctx context.Context, f func(*writing) error) error {
 	t := &writing{store: s, next: following(s.manifest), to: s.target()}
 	if err := f(t); err != nil {
 		t.abort()

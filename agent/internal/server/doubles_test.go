@@ -28,6 +28,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/metrics"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // fakeIdentifier takes the uid from the name that a client binds its own end to, so that
@@ -200,7 +201,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Disks: fakeDisks{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Disks: fakeDisks{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
@@ -311,4 +312,32 @@ func eventually(t testing.TB, what string, f func() bool) {
 			t.Fatalf("%s: not within %v", what, patience)
 		}
 	}
+}
+
+// fakeUpgrades is what moves the store to another image.
+type fakeUpgrades struct{}
+
+func (fakeUpgrades) Status(context.Context) (api.UpgradeStatus, error) {
+	return api.UpgradeStatus{}, nil
+}
+func (fakeUpgrades) PinReleaseKey(context.Context, api.ReleaseKeyRequest) (api.UpgradeStatus, error) {
+	return api.UpgradeStatus{}, nil
+}
+func (fakeUpgrades) Prepare(context.Context, api.PrepareRequest) (api.PreparedUpgrade, error) {
+	return api.PreparedUpgrade{}, nil
+}
+func (fakeUpgrades) Request(context.Context, api.SuccessorRequest, evidence.Caller) (api.SuccessorMessage, error) {
+	return api.SuccessorMessage{}, nil
+}
+func (fakeUpgrades) Answer(context.Context, api.HandOverRequest) (api.HandedOver, error) {
+	return api.HandedOver{}, nil
+}
+func (fakeUpgrades) Accept(context.Context, []byte, sealing.StoreKey) (api.AcceptedUpgrade, error) {
+	return api.AcceptedUpgrade{}, nil
+}
+func (fakeUpgrades) Abort(context.Context) (api.AbortedUpgrade, error) {
+	return api.AbortedUpgrade{}, nil
+}
+func (fakeUpgrades) Finish(context.Context) (api.UpgradeStatus, error) {
+	return api.UpgradeStatus{}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
@@ -172,6 +173,9 @@ func celJSON(v any) (raw, error) {
 	return pcr.EncodeCELJSON(records)
 }
 
+// reservedAudience begins the audience of evidence that clients do not get: transfer.Audience.
+const reservedAudience = "agentd/upgrade/"
+
 // checkEvidence fills in the defaults of r, and returns the problem of a member that
 // cannot go into a statement.
 func checkEvidence(r *api.EvidenceRequest) error {
@@ -190,6 +194,10 @@ func checkEvidence(r *api.EvidenceRequest) error {
 	}
 	if err := text.Check("audience", r.Audience, 0, evidence.MaxAudience); err != nil {
 		return problem.Invalid("/audience", err.Error())
+	}
+	// Evidence for this audience asks for the roots of a store: only the agent itself makes it.
+	if strings.HasPrefix(r.Audience, reservedAudience) {
+		return problem.Invalid("/audience", fmt.Sprintf("audiences that begin with %q are the agent's own", reservedAudience))
 	}
 	switch {
 	case len(r.KeyProof) > 0 && len(r.PublicKey) == 0:

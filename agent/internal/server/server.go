@@ -52,6 +52,7 @@ type Config struct {
 	Keys       Keys
 	Store      Store
 	Disks      Disks
+	Upgrades   Upgrades
 	Shared     metrics.Source // what the other parts count, and each user may know
 	Metrics    metrics.Source // what else they count, for the administrator
 	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it

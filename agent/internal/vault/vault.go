@@ -201,7 +201,7 @@ func (v *Vault) open(ctx context.Context) (*store.Store, *durable.Dir, error) {
 	s, err := store.Open(ctx, store.Config{
 		Files: files{dir}, Platform: keys, TPM: root,
 		Quota:      store.Quota{Secrets: k.SecretsPerApp, Bytes: int64(k.BytesPerApp)},
-		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange,
+		Recipients: k.RecoveryRecipients, LoseOnHardwareChange: k.LoseOnHardwareChange, ReleaseKey: v.releaseKey,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, dir.Close())

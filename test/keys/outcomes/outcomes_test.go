@@ -36,7 +36,7 @@ const (
 
 func outcomes() []outcome {
 	var all []outcome
-	for _, rows := range [][]outcome{machineRows(), appRows(), tpmRows(), rollbackRows(), fileRows(), foreignRows()} {
+	for _, rows := range [][]outcome{machineRows(), appRows(), tpmRows(), rollbackRows(), fileRows(), foreignRows(), upgradeRows()} {
 		all = append(all, rows...)
 	}
 	return all
