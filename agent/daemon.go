@@ -219,17 +219,11 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 			failed <- fmt.Errorf("serve the admin socket: %w", err)
 		}
 	})
-	all.Go(func() { d.finish(units) })
-	if l.credentials == nil {
-		d.log.Warn("systemd passed no socket for credentials: units get none until agentd-credentials.socket is started, and the agent again")
-	} else {
-		defer l.credentials.Close()
-		all.Go(func() {
-			if err := units.Serve(l.credentials.UnixListener); err != nil {
-				failed <- fmt.Errorf("serve the socket for credentials: %w", err)
-			}
-		})
-	}
+	all.Go(func() {
+		if err := d.serveUnits(l, units); err != nil {
+			failed <- fmt.Errorf("serve the socket for credentials: %w", err)
+		}
+	})
 	all.Go(func() {
 		if err := d.work(work); err != nil {
 			failed <- err
@@ -255,14 +249,20 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	return errors.Join(err, d.close())
 }
 
-// finish answers those who waited for a credential when the agent before was killed.
-func (d *daemon) finish(units *credentials.Server) {
+// serveUnits serves the socket for credentials. First it answers those who waited when the agent
+// before was killed.
+func (d *daemon) serveUnits(l listeners, units *credentials.Server) error {
 	open, release, err := d.passed.Interrupted()
 	if err != nil {
 		d.log.Warn("connections of the agent before cannot be taken over", "error", err)
 	}
 	units.Interrupted(open)
 	release()
+	if l.credentials == nil {
+		d.log.Warn("systemd passed no socket for credentials: units get none until agentd-credentials.socket is started, and the agent again")
+		return nil
+	}
+	return errors.Join(units.Serve(l.credentials.UnixListener), l.credentials.Close())
 }
 
 // workPatience is how long the parts may take to end. One that waits for a file system that

@@ -107,16 +107,20 @@ func Openable() int {
 // Interrupted refuses what an earlier agent accepted and did not answer to its end, since it was
 // killed: how much of an answer was sent is not known. It closes the connections.
 func (s *Server) Interrupted(open []*net.UnixConn) {
+	var all sync.WaitGroup
 	for _, c := range open {
-		address, err := addressOf(c)
-		asked, _ := parse(address)
-		if err == nil {
-			err = problem.New(api.CodeShuttingDown, "the agent ended before it had answered")
-		}
-		s.refuse(c, asked, err)
-		c.CloseWrite()
-		c.Close()
+		all.Go(func() {
+			address, err := addressOf(c)
+			asked, _ := parse(address)
+			if err == nil {
+				err = problem.New(api.CodeShuttingDown, "the agent ended before it had answered")
+			}
+			s.refuse(c, asked, err)
+			c.CloseWrite()
+			c.Close()
+		})
 	}
+	all.Wait()
 }
 
 // Counts returns how many secrets were handed out, and how many requests were refused.
