@@ -32,7 +32,7 @@ func TestDeclarationsOfAnImage(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("it waits")
 	}
 	if err != nil || len(found) != 1 || found["good"] == nil {

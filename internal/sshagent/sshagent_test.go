@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long anything may take.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // software is keys of an app without an agent.
 type software struct {

@@ -212,7 +212,7 @@ func TestFIFOs(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("it waits for a writer")
 	}
 }

@@ -53,7 +53,7 @@ func must(t *testing.T, err error) {
 }
 
 // patience is how long a test waits for what must come: it ends only one that fails.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // until waits until what is true.
 func until(t *testing.T, what string, is func() bool) {

@@ -37,7 +37,7 @@ func (a *agent) sshAgent(t *testing.T, name string, key string) (socket string) 
 			t.Logf("ssh-agent %s said: %s", name, said.String())
 		}
 	})
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if _, err := os.Lstat(socket); err == nil {
 			return socket
 		}

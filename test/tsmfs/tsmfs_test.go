@@ -272,17 +272,17 @@ func (a *asker) ask() string {
 // TestHandedOver: what the unit runs hands one entry over, to one user.
 func TestHandedOver(t *testing.T) {
 	dir := mount(t, "none")
-	if got := newAsker(t, agent, dir, "10s").ask(); !strings.Contains(got, "does not exist") || !strings.Contains(got, "agentd-configfs.service") {
+	if got := newAsker(t, agent, dir, "2m").ask(); !strings.Contains(got, "does not exist") || !strings.Contains(got, "agentd-configfs.service") {
 		t.Errorf("before: %s", got)
 	}
 	start(t, dir)
-	mine := newAsker(t, agent, dir, "10s")
+	mine := newAsker(t, agent, dir, "2m")
 	for range 3 {
 		if got := mine.ask(); got != "good" {
 			t.Errorf("the agent: %s", got)
 		}
 	}
-	if got := newAsker(t, another, dir, "10s").ask(); !strings.Contains(got, "permission denied") || !strings.Contains(got, "not handed over") {
+	if got := newAsker(t, another, dir, "2m").ask(); !strings.Contains(got, "permission denied") || !strings.Contains(got, "not handed over") {
 		t.Errorf("another user: %s", got)
 	}
 	for _, uid := range []uint32{agent, another} {
@@ -324,7 +324,7 @@ func TestKilled(t *testing.T) {
 	}
 	start(t, dir)
 	for range 20 {
-		a := newAsker(t, agent, dir, "10s")
+		a := newAsker(t, agent, dir, "2m")
 		if got := a.ask(); got != "good" {
 			t.Fatalf("after kills: %s", got)
 		}
@@ -336,7 +336,7 @@ func TestKilled(t *testing.T) {
 	if err != nil || string(names) != "agentd\n" {
 		t.Errorf("entries %q, %v", names, err)
 	}
-	if got := newAsker(t, agent, dir, "10s").ask(); got != "good" {
+	if got := newAsker(t, agent, dir, "2m").ask(); got != "good" {
 		t.Errorf("after kills: %s", got)
 	}
 }
@@ -351,7 +351,7 @@ func TestAnotherWriter(t *testing.T) {
 		_ = c.Process.Kill()
 		_ = c.Wait()
 	}()
-	a := newAsker(t, agent, dir, "10s")
+	a := newAsker(t, agent, dir, "2m")
 	outcomes := map[string]int{}
 	for range 50 {
 		got := a.ask()
