@@ -195,7 +195,7 @@ const (
 )
 
 // hintDisk is the hint of a header that is refused.
-const hintDisk = "find out who wrote this disk: the host can write to it at any time. Put the header back from a backup (`cryptsetup luksHeaderRestore`), or, if you changed it yourself, enroll the volume again: `agentctl disk enroll DEVICE --name NAME --replace`"
+const hintDisk = "find out who wrote this disk: the host can write to it at any time. Put the header back from a backup (`cryptsetup luksHeaderRestore`), or, if you changed it yourself, enroll the volume again: `agentctl disk enroll DEVICE --name NAME --key-file FILE --replace`"
 
 // hintClaim returns the hint of a code that only the files explain. An attacker who writes
 // the disk chooses that explanation, so what to check comes first.
@@ -331,7 +331,7 @@ var codes = []CodeInfo{
 	{CodeDiskOlder, 409, exitSealed, "Older header was put back", "The header of the volume is from before the recorded one.", hintDisk},
 	{CodeDiskChanged, 422, exitSealed, "Header was changed", "The header of the volume is not the recorded one.", hintDisk},
 	{CodeDiskUnprepared, 403, exitNotPermitted, "Header was not checked", "systemd-cryptsetup would not use the checked copy of the header, or there is none.", "start the volume by its unit, with the crypttab line and the drop-in that `agentctl disk enroll` wrote"},
-	{CodeDiskUnproven, 409, exitSealed, "Nothing tells who wrote the record", "The record of the volume was recovered although nothing told who wrote it, so an attacker may have chosen key and header.", "enroll the volume again: `agentctl disk enroll DEVICE --name NAME --replace`"},
+	{CodeDiskUnproven, 409, exitSealed, "Nothing tells who wrote the record", "The record of the volume was recovered although nothing told who wrote it, so an attacker may have chosen key and header.", "enroll the volume again: `agentctl disk enroll DEVICE --name NAME --key-file FILE --replace`"},
 	{CodeNoSuchDisk, 404, exitMisuse, "No such volume", "No volume of that name is enrolled.", "`agentctl disk list` lists the enrolled ones"},
 	{CodeDiskExists, 409, exitMisuse, "Volume is enrolled already", "A volume of that name is enrolled already.", "choose another name, or replace what is recorded: `--replace`"},
 }

@@ -65,9 +65,17 @@ func diskFailed(err error) error {
 	return misuse(err)
 }
 
-// headerFolder returns the folder of the copies of headers, which is root's alone.
+// headerFolderOf returns the folder of the copies of headers. It has an absolute path, as in crypttab.
+func headerFolderOf(s *sockets) (string, error) {
+	return filepath.Abs(crypttab.HeaderFolder(cmp.Or(s.admin, os.Getenv(api.AdminEnv), api.AdminSocket)))
+}
+
+// headerFolder returns the same folder, which is there then and this user's alone.
 func headerFolder(s *sockets) (string, error) {
-	folder := crypttab.HeaderFolder(cmp.Or(s.admin, os.Getenv(api.AdminEnv), api.AdminSocket))
+	folder, err := headerFolderOf(s)
+	if err != nil {
+		return "", err
+	}
 	if err := os.Mkdir(folder, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -105,6 +106,31 @@ func (t *terminal) removeTable(root, name string) error {
 	return t.reloadUnits(root)
 }
 
+// table is what systemd knows of a volume.
+type table struct {
+	line, dropIn bool
+	missing      []string
+}
+
+// tableOf compares the line in crypttab and the drop-in of a volume with those that enroll writes.
+func tableOf(folder string, d *api.Disk) (t table, err error) {
+	b, err := readTable(crypttab.File)
+	if err != nil {
+		return t, err
+	}
+	want := crypttab.Line(d.Name, d.UUID, unitname.CredentialsSocket, crypttab.HeaderFile(folder, d.Name))
+	if t.line = crypttab.Find(b, d.Name) == want; !t.line {
+		t.missing = append(t.missing, fmt.Sprintf("the line in %s: %s", crypttab.File, strings.TrimSpace(want)))
+	}
+	if b, err = readTable(crypttab.DropInPath(d.Name)); err != nil {
+		return t, err
+	}
+	if t.dropIn = string(b) == string(crypttab.DropIn(d.Name)); !t.dropIn {
+		t.missing = append(t.missing, fmt.Sprintf("the drop-in %s, which `agentctl disk enroll` writes", crypttab.DropInPath(d.Name)))
+	}
+	return t, nil
+}
+
 // diskChecked is what disk check prints as JSON.
 type diskChecked struct {
 	Disk    api.Disk `json:"disk"`    // the volume, as it is recorded
@@ -121,21 +147,12 @@ func (t *terminal) checkDisk(c *cobra.Command, v *cryptsetup.Volume, _ *api.Disk
 		return diskFailed(err)
 	}
 	out := diskChecked{Disk: x.Disk, Torn: x.Torn, Next: x.Next, Missing: []string{}}
-	table, err := readTable(crypttab.File)
+	d := &x.Disk
+	of, err := tableOf(v.Folder, d)
 	if err != nil {
 		return diskFailed(err)
 	}
-	d := &x.Disk
-	want := crypttab.Line(d.Name, d.UUID, unitname.CredentialsSocket, crypttab.HeaderFile(v.Folder, d.Name))
-	out.Line = crypttab.Find(table, d.Name) == want
-	b, err := readTable(crypttab.DropInPath(d.Name))
-	out.DropIn = err == nil && string(b) == string(crypttab.DropIn(d.Name))
-	if !out.Line {
-		out.Missing = append(out.Missing, fmt.Sprintf("the line in %s: %s", crypttab.File, want))
-	}
-	if !out.DropIn {
-		out.Missing = append(out.Missing, fmt.Sprintf("the drop-in %s, which `agentctl disk enroll` writes", crypttab.DropInPath(d.Name)))
-	}
+	out.Line, out.DropIn, out.Missing = of.line, of.dropIn, append(out.Missing, of.missing...)
 	if out.Torn || out.Disk.Pending {
 		out.Missing = append(out.Missing, fmt.Sprintf("a change of the header was interrupted: agentctl disk rotate %s", d.Name))
 	}

@@ -138,6 +138,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 		d.lookAtStart(ctx, c.Measurement.FirmwareLog)
 	}
 	d.lookAtKeys(ctx, &st.Keys)
+	d.lookAtDisks(ctx)
 }
 
 // lookAtKeys checks the store of sealed blobs. If the admin socket is available, it also
