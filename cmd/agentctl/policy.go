@@ -23,6 +23,7 @@ Policies say which evidence is acceptable (docs/policy.md).
   check --policy FILE EVIDENCE...
                               which checks evidence would fail, without a nonce
   reference DECLARATION...    digests of applications, from their files
+  ima-reference PACKAGE...    digests of files of packages, for lists of IMA
   diff POLICY EVIDENCE...     what applications changed that a policy lists
   add-digest DIGEST           list a digest of an application
   enrolment RECORD...         rules for attestation keys that were enrolled
@@ -38,7 +39,7 @@ Examples:
 `
 
 func policyCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyIMACommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]

@@ -67,6 +67,7 @@ var answers = map[string]reflect.Type{
 	"policy check":         reflect.TypeFor[dryRun](), // for each file
 	"policy diff":          reflect.TypeFor[policyDifference](),
 	"policy explain":       reflect.TypeOf((*verify.Policy).Explain).Out(0).Elem(),
+	"policy ima-reference": reflect.TypeFor[imaReferenced](),
 	"policy launch":        reflect.TypeFor[launchRules](),
 	"policy reference":     reflect.TypeFor[references](),
 	"seal":                 reflect.TypeFor[api.Sealed](),

@@ -82,6 +82,7 @@ var rooms = []string{
 	"internal/unitfile",
 	"internal/config",
 	"internal/kds",
+	"internal/packages",
 	"internal/export",
 	"internal/sshagent",
 	"internal/swtpm",

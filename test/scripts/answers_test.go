@@ -45,7 +45,7 @@ func schemaOf(t testing.TB, args []string) (name string) {
 }
 
 // asking are the commands that change nothing, so that a script can run them twice.
-var asking = []string{"app-diff", "app-list", "app-show", "doctor", "key-list", "key-show", "key-store-key", "log", "policy-check", "policy-diff", "policy-id-block-check", "policy-launch", "policy-reference", "seal-what-if", "self", "show", "status", "verify"}
+var asking = []string{"app-diff", "app-list", "app-show", "doctor", "key-list", "key-show", "key-store-key", "log", "policy-check", "policy-diff", "policy-id-block-check", "policy-ima-reference", "policy-launch", "policy-reference", "seal-what-if", "self", "show", "status", "verify"}
 
 // inBase64 is how the base64 of a digest looks in a text.
 var inBase64 = regexp.MustCompile(`[A-Za-z0-9+/]{22,}=`)
