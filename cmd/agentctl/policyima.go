@@ -21,7 +21,7 @@ const policyIMAUsage = `Usage: agentctl policy ima-reference --out FILE [--root 
 Write the digests of all files of packages (.deb, .rpm) and of a folder into one file, and
 print the [[ima_files]] rule of a policy that names it. What the kernel of a machine
 measures (its list of IMA) is then accepted if it is one of these files, at any path. The
-verifier is given the file with --ima-reference. An upgrade to listed packages is no alarm.
+verifier is given the file with --ima-reference. An upgrade to listed packages raises no alarm.
 
 Signatures of packages are not looked at: give only packages that you have verified.
 dpkg-deb must be installed to unpack those of Debian. Those of RPM need not be unpacked if
