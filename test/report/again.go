@@ -39,7 +39,7 @@ var fatal = regexp.MustCompile(`DATA RACE|race detected during|exit status 66|pa
 func again(list, first string, command []string, out io.Writer) error {
 	name, ok := strings.CutSuffix(first, ".json")
 	if !ok || len(command) == 0 {
-		return errors.New("usage: report -again LIST FILE.json COMMAND...")
+		return errors.New("usage: report -again LIST FILE.json COMMAND")
 	}
 	before := newResults()
 	if err := before.readFile(first); err != nil {
