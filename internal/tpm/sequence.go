@@ -90,8 +90,8 @@ func (s *sequence) run(command []byte) ([]byte, error) {
 	}
 }
 
-// exchange sends one command and waits for its response.
-func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
+// once sends one command and waits for its response.
+func (s *sequence) once(command []byte, name string) ([]byte, error) {
 	deadline := time.NewTimer(s.d.options.CommandTimeout)
 	defer deadline.Stop()
 	out := s.d.link.startWithin(s.d.options.CommandTimeout, command, s.ctx, s.d.life)
@@ -99,7 +99,9 @@ func (s *sequence) exchange(command []byte, name string) ([]byte, error) {
 	case r := <-out:
 		if r.err != nil {
 			err := fmt.Errorf("%s: %w", name, r.err)
-			s.d.fail(err, nil)
+			if !s.d.unmanaged(err) {
+				s.d.fail(err, nil)
+			}
 			return nil, err
 		}
 		return r.bytes, nil

@@ -39,6 +39,8 @@ systemctl revert agentd.service && systemctl restart agentd && agentctl status -
 	{page: operatingPage, line: "systemctl restart agentd-configfs.service"},
 	{page: operatingPage, line: "agentctl metrics", says: []string{"agentd_evidence_ready 1"}},
 	{page: operatingPage, line: "agentctl metrics --client", says: []string{"agentd_evidence_ready 1"}},
+	{page: operatingPage, line: "systemctl enable --now agentd-metrics.timer",
+		before: "mkdir -p /var/lib/prometheus/node-exporter && cp /usr/share/doc/agentctl/docs/example/prometheus/agentd-metrics.* /etc/systemd/system/ && systemctl daemon-reload"},
 }
 
 // editor makes a program that types what the page shows between the comments of systemd, which
@@ -67,12 +69,6 @@ func (s *session) walkOperator() {
 	if !strings.Contains(joined(shown), dropin) {
 		s.t.Errorf("%s does not show the drop-in:\n%s", operatingPage, dropin)
 	}
-	for _, unit := range []string{"agentd-metrics.service", "agentd-metrics.timer"} {
-		text, err := p.File("/etc/systemd/system/" + unit)
-		s.must(err)
-		s.run("cat >/etc/systemd/system/" + unit + " <<'END OF THE FILE'\n" + text + "END OF THE FILE\n")
-	}
-	s.run("mkdir -p /var/lib/prometheus/node-exporter && systemctl daemon-reload && systemctl enable --now agentd-metrics.timer")
 	s.eventually("grep '^agentd_evidence_ready 1' /var/lib/prometheus/node-exporter/agentd.prom")
 	s.run("systemctl disable --now agentd-metrics.timer && rm /etc/systemd/system/agentd-metrics.* && systemctl daemon-reload")
 }
@@ -130,7 +126,7 @@ var packageSteps = []step{
 const (
 	unitTimes = "systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket; systemctl show -p MainPID billing; agentctl status --json | jq -r .akName"
 	before    = "rm /root/session/dist/* && ln -s /packages/new/* /root/session/dist/ && { " + unitTimes + "; } >/root/before && systemctl show -p MainPID agentd >/root/pid"
-	upgraded  = "agentctl status --wait 1m && { " + unitTimes + "; } | cmp - /root/before && ! systemctl show -p MainPID agentd | cmp -s - /root/pid && agentctl version | grep '~vm2'"
+	upgraded  = "agentctl status --wait 1m && { " + unitTimes + "; } | cmp - /root/before && ! systemctl show -p MainPID agentd | cmp -s - /root/pid && dpkg-query -W -f '${Version}' agentd | grep '~vm2'"
 )
 
 // walkPackages upgrades the packages while the application runs.
