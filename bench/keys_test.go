@@ -23,7 +23,7 @@ const unit = "bench.service"
 // agent reads the environment that the kernel keeps from the start of a process.
 func TestMain(m *testing.M) {
 	if os.Getenv(declared.Variable) == "" {
-		err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), declared.Variable+"="+unit))
+		err := syscall.Exec("/proc/self/exe", os.Args, append(os.Environ(), declared.Variable+"="+unit, declared.SystemdVariable+"=1"))
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -53,6 +53,7 @@ type machine struct {
 	config     config.Config
 	configText []byte
 	callers    func(caller.Identifier) caller.Identifier // nil unless callers are believed
+	systemd    func(pid int) error                       // the same
 	bootID     string                                    // of the simulated kernel; empty if the TPM is not ours
 }
 
@@ -60,7 +61,7 @@ type machine struct {
 func boot(o options) (m *machine, err error) {
 	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest, configfs: o.configfs, paravisor: o.paravisor}
 	if o.believe {
-		m.callers = declared.IdentitiesWithoutChecking
+		m.callers, m.systemd = declared.IdentitiesWithoutChecking, declared.SystemdWithoutChecking
 	}
 	defer func() {
 		if err != nil {
@@ -156,6 +157,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 		Version:   version.Version + "-simulated",
 		AdminUIDs: []uint32{uint32(os.Geteuid())},
 		Callers:   m.callers,
+		Systemd:   m.systemd,
 		Log:       log,
 		Ready:     m.announce,
 

@@ -56,7 +56,22 @@ func (b believing) Identify(c *net.UnixConn) (*caller.Peer, error) {
 }
 
 // environment returns the unit that the process was started with, "" if with none.
-func environment(pid int) (string, error) {
+func environment(pid int) (string, error) { return variable(pid, Variable) }
+
+// SystemdVariable is the variable with which a caller declares to be systemd, if it is not empty.
+const SystemdVariable = "AGENTD_SIM_DECLARED_SYSTEMD"
+
+// SystemdWithoutChecking returns nil for a process that declares to be systemd.
+func SystemdWithoutChecking(pid int) error {
+	is, err := variable(pid, SystemdVariable)
+	if err == nil && is == "" {
+		err = fmt.Errorf("process %d does not declare to be systemd in %s", pid, SystemdVariable)
+	}
+	return err
+}
+
+// variable returns a variable of the environment that a process was started with.
+func variable(pid int, name string) (string, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
 		return "", err
@@ -67,8 +82,8 @@ func environment(pid int) (string, error) {
 		return "", err
 	}
 	for v := range bytes.SplitSeq(all, []byte{0}) {
-		if unit, ok := strings.CutPrefix(string(v), Variable+"="); ok {
-			return unit, nil
+		if value, ok := strings.CutPrefix(string(v), name+"="); ok {
+			return value, nil
 		}
 	}
 	return "", nil

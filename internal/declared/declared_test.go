@@ -67,3 +67,21 @@ func TestDeclared(t *testing.T) {
 		t.Errorf("a process that is gone: %+v, %v", p, err)
 	}
 }
+
+// A process is systemd to the simulator only if it says so by itself.
+func TestDeclaredSystemd(t *testing.T) {
+	for declared, ok := range map[string]bool{"": false, Variable + "=billing.service": false, SystemdVariable + "=": false, SystemdVariable + "=1": true} {
+		cmd := exec.Command("sleep", "60")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), declared}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		executing(t, cmd.Process.Pid)
+		err := SystemdWithoutChecking(cmd.Process.Pid)
+		cmd.Process.Kill()
+		cmd.Wait()
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", declared, err)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/test/simulated"
+)
+
+// BenchmarkCredential measures how long systemd waits for a credential of a small app, which the
+// agent measures each time, as a multiple of the time of a plain status request (medians). Each is
+// a new connection, as those of systemd are. It needs root, as which systemd asks.
+func BenchmarkCredential(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("systemd asks as root")
+	}
+	commands, done, err := simulated.Commands()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(done)
+	m, err := simulated.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
+	if err == simulated.ErrNoTPM {
+		b.Skip(err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(m.Kill)
+	program := filepath.Join(b.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	if err := m.Declare("bench", program); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.Admin().Reload(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.Admin().PutSecret(b.Context(), api.SecretRequest{App: "bench", Name: "token", Data: []byte("secret")}); err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	ask := func() error {
+		n++
+		from := &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@%x/unit/%s/token", os.Getpid()<<20+n, unit)}
+		c, err := net.DialUnix("unix", from, &net.UnixAddr{Net: "unix", Name: filepath.Join(m.Dir, "credentials.sock")})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.CloseWrite()
+		got, err := io.ReadAll(c)
+		if err == nil && string(got) != "secret" {
+			err = fmt.Errorf("refused: %d bytes", len(got))
+		}
+		return err
+	}
+	client := m.Client()
+	status := func() error { _, err := client.Status(b.Context()); return err }
+	var ratio float64
+	for b.Loop() {
+		plain := median(b, 300, status)
+		ratio = float64(median(b, 300, ask)) / float64(plain)
+	}
+	b.ReportMetric(ratio, "credential-of-status")
+	b.ReportMetric(0, "ns/op")
+}
