@@ -61,6 +61,10 @@ var elsewhere = []step{
 	{page: operatingPage, line: "make package SIGN=KEY", not: "make test-package signs and verifies"},
 	{page: operatingPage, line: "make test-vm", not: "it is a test itself"},
 	{page: operatingPage, line: "make bench", not: "figures of an emulated processor say nothing"},
+	{page: operatingPage, line: "agentctl app add nginx.service", not: "the checks of credentials do it, with nginx"},
+	{page: operatingPage, line: "agentctl app reload", not: "the same"},
+	{page: operatingPage, line: "agentctl secret put --app nginx tls.key /root/tls.key", not: "the same"},
+	{page: operatingPage, line: "agentctl app enable nginx.service --credential tls.key", not: "the same"},
 	{page: operatingPage, line: "systemctl enable --now agentd-azure.timer", not: "there is no metadata service of Azure"},
 	{page: operatingPage, line: "systemctl disable --now agentd-azure.timer", not: "there is no metadata service of Azure"},
 	{page: operatingPage, line: "agentctl collateral fetch --azure --dir /etc/agentd/certs --reload", not: "there is no metadata service of Azure"},
@@ -121,6 +125,7 @@ var mentions = []string{
 	"agentctl verify", "agentctl verify --verbose", "agentctl policy explain", "agentctl app add", "agentctl app enable", "agentctl seal",
 	"agentctl key derive", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
 	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
+	"agentctl secret rotate", "journalctl -u agentd",
 }
 
 // typed types a command, agrees if it is asked, and checks what it says.
