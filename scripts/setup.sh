@@ -25,6 +25,12 @@ done
 if [ "$1" = test ] && [ ! -e /usr/include/stdlib.h ]; then
 	packages="$packages libc6-dev"
 fi
+# Since Debian 13, systemd-cryptsetup has a package of its own.
+release=$(sed -n 's/^VERSION_ID="\([0-9]*\)".*/\1/p' /etc/os-release 2>/dev/null || true)
+if [ "$1" = test ] && [ "${release:-0}" -ge 13 ] && grep -q '^ID=debian' /etc/os-release &&
+	[ ! -e /usr/bin/systemd-cryptsetup ] && [ ! -e /usr/lib/systemd/systemd-cryptsetup ]; then
+	packages="$packages systemd-cryptsetup"
+fi
 # The verifier in Python needs a module.
 if [ "$1" = test ] && ! { python3 -c 'import cryptography' || /usr/bin/python3 -c 'import cryptography'; } 2>/dev/null; then
 	packages="$packages python3-cryptography"
