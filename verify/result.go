@@ -130,13 +130,17 @@ func (a *appraiser) byIMA(bank pcr.Algorithm, index uint32) bool {
 	return a.ima.Explains(bank, index) && (a.ima.Mode == ima.Own || a.p.IMA.AllowPaddedSHA1)
 }
 
-// sentence says what the list of IMA shows, and what it does not.
-func (c *IMAClaim) sentence() string {
+// sentence says what the list of IMA shows, and what it does not. Asked says that the policy has
+// rules about it.
+func (c *IMAClaim) sentence(asked bool) string {
 	if c == nil {
 		return ""
 	}
 	out := fmt.Sprintf("The list of IMA leads to the quoted PCR 10: %s of the kernel. It measures what its policy of IMA names, and a kernel without one measures nothing: what boots it must pin that.", text.Count(c.Entries, "measurement"))
-	if c.Unlisted+c.Violations > 0 {
+	switch {
+	case !asked:
+		out += " No rule of the policy says what it may be."
+	case c.Unlisted+c.Violations > 0:
 		out += fmt.Sprintf(" The policy allows %d that are not listed, and %d that were written while they were used.", c.Unlisted, c.Violations)
 	}
 	return out
@@ -218,7 +222,7 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	silent, told := explainedBy(pcrs, Unexplained), explainedBy(pcrs, ByFirmware)
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
-	measured := r.Accepted.claims.IMA.sentence()
+	measured := r.Accepted.claims.IMA.sentence(a.p.AsksIMA())
 	say(measured != "", "%s", measured)
 	began := a.p.Began(a.subject())
 	say(began != "", "%s", began)

@@ -82,13 +82,6 @@ func (f *Fault) Unwrap() error { return f.Err }
 // ErrCut is wrapped by the error about a list that ends within an entry.
 var ErrCut = errors.New("the list ends within the entry")
 
-// Size returns the size of the first entry of b in bytes. It is 0 without an error if b is too
-// short to tell, or shorter than the entry.
-func Size(b []byte) (int, error) {
-	_, size, err := split(b)
-	return size, err
-}
-
 // split returns the name of the first entry of b, and its size. The size is 0 if b is too short.
 func split(b []byte) (name []byte, size int, err error) {
 	if len(b) < headSize {

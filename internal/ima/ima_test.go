@@ -5,7 +5,6 @@ package ima_test
 import (
 	"bytes"
 	"crypto/sha1"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -225,32 +224,6 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// TestResume: a replay goes on from the values of an earlier one.
-func TestResume(t *testing.T) {
-	entries := all()
-	list := bytes.Join(entries, nil)
-	whole, rest := ima.NewReplay(pcr.SHA256), ima.NewReplay(pcr.SHA256)
-	first := ima.NewReplay(pcr.SHA256)
-	for e := range ima.Entries(ima.Whole(list)) {
-		whole.Extend(e)
-		if e.Number < 4 {
-			first.Extend(e)
-		}
-	}
-	if err := rest.Resume(pcr.SHA256, ima.Own, first.Value(pcr.SHA256, ima.Own)); err != nil {
-		t.Fatal(err)
-	}
-	for e := range ima.Entries(ima.Whole(bytes.Join(entries[4:], nil))) {
-		rest.Extend(e)
-	}
-	if got, want := rest.Value(pcr.SHA256, ima.Own), whole.Value(pcr.SHA256, ima.Own); !bytes.Equal(got, want) {
-		t.Errorf("%x, want %x", got, want)
-	}
-	if rest.Resume(pcr.SHA384, ima.Own, make([]byte, 48)) == nil || rest.Resume(pcr.SHA256, ima.Own, make([]byte, 20)) == nil {
-		t.Error("a value of another bank or size is taken")
-	}
-}
-
 // TestAggregates: the first entry is over PCRs 0 to 9, or as older kernels make it over 0 to 7,
 // and of a SHA-1 bank over 0 to 7 alone.
 func TestAggregates(t *testing.T) {
@@ -332,9 +305,6 @@ func FuzzEntries(f *testing.F) {
 		if whole, pieces := read(ima.Whole(list)), read(in(list, 13)); !slices.Equal(whole, pieces) {
 			t.Errorf("%q\n%q", whole, pieces)
 		}
-		if size, err := ima.Size(list); err == nil && size > len(list) {
-			t.Errorf("an entry of %d bytes in %d", size, len(list))
-		}
 	})
 }
 
@@ -346,13 +316,8 @@ func BenchmarkList(b *testing.B) {
 		list = append(list, evidencetest.IMAFile(fmt.Sprintf("/usr/lib/x86_64-linux-gnu/file-%d.so", i), fmt.Sprint(i))...)
 	}
 	var data [][]byte
-	for at := 0; at < len(list); {
-		n, err := ima.Size(list[at:])
-		if err != nil {
-			b.Fatal(err)
-		}
-		data = append(data, list[at+28+int(binary.LittleEndian.Uint32(list[at+24:]))+4:at+n])
-		at += n
+	for e := range ima.Entries(ima.Whole(list)) {
+		data = append(data, e.Data)
 	}
 	var hashes, reads int64
 	for b.Loop() {

@@ -4,7 +4,6 @@ package ima
 
 import (
 	"bytes"
-	"fmt"
 	"hash"
 	"slices"
 
@@ -54,18 +53,6 @@ func NewReplay(banks ...pcr.Algorithm) *Replay {
 		r.banks = append(r.banks, &bank{algorithm: a, hash: h.New(), values: [2][]byte{make([]byte, a.Size()), make([]byte, a.Size())}})
 	}
 	return r
-}
-
-// Resume sets the values of a bank that an earlier replay computed.
-func (r *Replay) Resume(a pcr.Algorithm, m Mode, value []byte) error {
-	i := slices.IndexFunc(r.banks, func(b *bank) bool { return b.algorithm == a })
-	if i < 0 || len(value) != a.Size() {
-		return fmt.Errorf("value of %d bytes for bank %s", len(value), a)
-	}
-	for k := range r.banks[i].values {
-		r.banks[i].values[k] = bytes.Clone(value)
-	}
-	return nil
 }
 
 // Extend does what the kernel did for e. An entry of another PCR changes nothing.

@@ -59,7 +59,7 @@ func (r *BasisRules) conflicts(p *Policy, f *faults) {
 // asksQuote reports whether a rule is about quoted values. Measured software passes on what
 // the vTPM says, whatever that is: a launch vouches for none of them.
 func (p *Policy) asksQuote() bool {
-	return len(p.PCRs)+len(p.Quoted) > 0 || p.FirmwareLog == Required || p.IMARules.asked()
+	return len(p.PCRs)+len(p.Quoted) > 0 || p.FirmwareLog == Required || p.AsksIMA()
 }
 
 func (r *BasisRules) explain(_ *Policy, w *Words) {

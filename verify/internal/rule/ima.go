@@ -52,11 +52,11 @@ var imaChecks = []check.Definition{
 	{ID: "policy.ima-files", Class: check.Policy, Ground: check.OnQuote, Checks: "each entry that leads to the quoted PCR 10 is of a file that the policy lists, or is signed by a key of it", Stops: "a program that was changed on disk, or that no listed package brought"},
 }
 
-// asked reports whether the policy says anything about the list.
-func (r *IMARules) asked() bool { return r.IMA != IMA{} || len(r.IMAFiles) > 0 }
+// AsksIMA reports whether the policy says anything about the list of IMA.
+func (r *IMARules) AsksIMA() bool { return r.IMA != IMA{} || len(r.IMAFiles) > 0 }
 
 // required reports whether the list must be there.
-func (r *IMARules) required() bool { return r.asked() && r.IMA.List != Optional }
+func (r *IMARules) required() bool { return r.AsksIMA() && r.IMA.List != Optional }
 
 func (r *IMARules) values(f *faults) {
 	if f.given("ima.keys", r.IMA.Keys != "") {
@@ -99,13 +99,13 @@ func (f *faults) imaDigests(key string, list []string) {
 
 func (r *IMARules) conflicts(_ *Policy, f *faults) {
 	lists := len(r.IMAFiles) > 0 || r.IMA.Keys != ""
-	f.failIf(r.asked() && !lists && r.IMA.Unlisted != Allow, "ima", "nothing is listed, by [[ima_files]] or ima.keys, so every evidence would be refused: ima.unlisted = \"allow\" accepts what is not listed")
+	f.failIf(r.AsksIMA() && !lists && r.IMA.Unlisted != Allow, "ima", "nothing is listed, by [[ima_files]] or ima.keys, so every evidence would be refused: ima.unlisted = \"allow\" accepts what is not listed")
 	f.failIf(lists && r.IMA.Unlisted == Allow, "ima.unlisted", "files are listed, and what is not listed is allowed: the lists would mean nothing")
 }
 
 func (r *IMARules) explain(_ *Policy, w *Words) {
 	w.on(check.OnQuote, "what the kernel measured ([ima])")
-	if !r.asked() {
+	if !r.AsksIMA() {
 		w.open("Which files the kernel measured before they were used (its list of IMA): no [ima] asks.")
 		return
 	}
@@ -136,7 +136,7 @@ func (r *IMARules) judge(_ *Policy, s *Subject, f *check.Findings) {
 		ids[i] = d.ID
 	}
 	switch {
-	case !r.asked():
+	case !r.AsksIMA():
 		skip(f, "the policy does not ask for the list of IMA", ids...)
 	case s.IMAState == LogAbsent && r.required():
 		f.Decide(ids[0], false, "the list of IMA", "none", "the policy needs the list of IMA, and there is none")
@@ -163,8 +163,10 @@ func (r *IMARules) judgeList(s *Subject, f *check.Findings) {
 	tolerate(f, "policy.ima-files", named(m.Unlisted, m.Named), r.IMA.Unlisted == Allow, "files were used that the policy does not list")
 }
 
-// named spells out files, of which the first are known.
+// named spells out the first of n files, and how many there are more.
 func named(n uint64, files []MeasuredFile) (out []string) {
+	const most = 4
+	files = files[:min(len(files), most)]
 	for _, x := range files {
 		out = append(out, fmt.Sprintf("entry %d, %q %s%s", x.Entry, x.Path, x.Digest, x.Fault))
 	}
