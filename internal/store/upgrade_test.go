@@ -440,3 +440,34 @@ func TestReleaseKeyStaysPinned(t *testing.T) {
 		t.Errorf("without any key: %v", err)
 	}
 }
+
+// TestUpgradeNoReturnToOlder: an older manifest of the predecessor in the place of the one of
+// before the upgrade is refused, and the successor's stays in force.
+func TestUpgradeNoReturnToOlder(t *testing.T) {
+	w, derived := oldWorld(t)
+	older := w.files.files["manifest.sealed"]
+	sealText(t, w.ready(t), ledger, "kept", "kept")
+	key := state(t, w.ready(t)).StoreKey
+	offer := try[transfer.Offer](t)(prepare(w.ready(t)))
+	successor := w.launched(imageB)
+	r := try[*transfer.Request](t)(ask(successor.open(t), offer))
+	answer := try[[]byte](t)(handOver(w.ready(t), r))
+	if err := accept(successor.open(t), answer, key); err != nil {
+		t.Fatal(err)
+	}
+	genuine := w.files.files["before-upgrade.sealed"]
+	w.files.files["before-upgrade.sealed"] = older
+	if _, err := w.open(t).GiveUp(t.Context()); !errors.Is(err, api.CodeRolledBack) {
+		t.Errorf("an older state: %v, want %s", err, api.CodeRolledBack)
+	}
+	if err := whole(derived)(successor.ready(t)); err != nil {
+		t.Errorf("the successor after that: %v", err)
+	}
+	w.files.files["before-upgrade.sealed"] = genuine
+	if _, err := w.open(t).GiveUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole(derived)(w.ready(t)); err != nil {
+		t.Error(err)
+	}
+}
