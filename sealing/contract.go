@@ -167,7 +167,7 @@ var breaks = map[Change]struct {
 	note     string
 }{
 	ChangeChip:        {snp: true, code: api.CodeOtherChip, note: "opens again on the old chip"},
-	ChangeMeasurement: {snp: true, code: api.CodeOtherMeasurement, note: "opens again with what was launched before"},
+	ChangeMeasurement: {snp: true, code: api.CodeOtherMeasurement, note: "opens again with what was launched before; an upgrade that root prepares there takes it over (docs/upgrades.md)"},
 	ChangePolicy:      {snp: true, code: api.CodeGuestPolicyChanged, note: "opens again under the old guest policy"},
 	ChangeTCBLowered:  {snp: true, code: api.CodeTCBBelow, note: "opens again once the firmware is as new as before"},
 	ChangeVMPL:        {snp: true, code: api.CodeOtherVMPL, note: "opens again at the old VMPL"},
