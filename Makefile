@@ -23,10 +23,10 @@ PRODUCTION = agentd agentctl
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm test-vm-12 test-walks setup clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build agentd, agentctl and agentd-sim into bin/
 	@mkdir -p $(OUT)
@@ -68,6 +68,9 @@ test-package: ## build the packages twice, compare, and check them with lintian,
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh
+
+test-vm-12: ## the same on Debian 12, with an older systemd and kernel (make test-vm: Debian 13)
+	@GO="$(GO)" SUITE=bookworm test/vm/run.sh
 
 test-walks: ## type what the documents print into a virtual machine, as its readers would (root, QEMU)
 	@GO="$(GO)" TEST=TestWalks test/vm/run.sh

@@ -4,14 +4,22 @@
 # is made from. If the virtual machine cannot run here, it prints why and fails.
 #
 # scripts/setup.sh installs programs. The file contains a Debian from a mirror, and nothing
-# of this project. It is fetched once and kept in VM_CACHE.
+# of this project. It is fetched once and kept in VM_CACHE. SUITE is Debian's: trixie (13, with
+# systemd 257) or bookworm (12, with systemd 252).
 set -eu
 cd "$(dirname "$0")/../.."
 : "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}"
-suite=trixie
+suite=${SUITE:-trixie}
 packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod,python3
+case ${TEST:-} in
 # What the readers of the documents have besides (make test-walks).
-[ "${TEST:-}" != TestWalks ] || packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plugins-core,ca-certificates
+TestWalks) packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plugins-core,ca-certificates ;;
+# Services that are not changed, encrypted disks, and what systemd needs for them and for a TPM.
+*)
+	packages=$packages,nginx-light,postgresql,openssl,cryptsetup-bin,e2fsprogs,tpm2-tools
+	[ $suite = bookworm ] || packages=$packages,systemd-cryptsetup
+	;;
+esac
 # Boot loaders are not installed: the image gets only their files.
 loaders="shim-signed grub-efi-amd64-signed"
 

@@ -3,16 +3,19 @@
 # Builds two versions of the packages, boots a virtual machine, and checks the agent in it:
 # `make test-vm`. With TEST=TestWalks, it types what the documents print: `make test-walks`.
 # What the checks say is kept in dist/vm-summary.txt (dist/walks-summary.txt); its last lines
-# are the results. If a check fails, the console of the machine is kept in dist/vm-console.log.
+# are the results. If a check fails, the console of the machine is kept in dist/vm-console.log
+# (vm-12-console.log, walks-console.log).
 #
+# SUITE is the machine's Debian (test/vm/prepare.sh): `make test-vm-12` runs the same checks on
+# an older systemd and an older kernel.
 # RUN, a regular expression, selects checks; the checks that they need run too.
 # VM_CACHE (default ~/.cache/agentd-vm) keeps images; KEEP=1 keeps disk, TPM and console.
 # After LIMIT seconds (default 50 minutes) everything is stopped, and the run fails.
 set -eu
 cd "$(dirname "$0")/../.."
-: "${GO:=go}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}" "${TEST:=TestMachine}"
-export VM_CACHE
-case $TEST in TestWalks) name=walks ;; *) name=vm ;; esac
+: "${GO:=go}" "${SUITE:=trixie}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}" "${TEST:=TestMachine}"
+export VM_CACHE SUITE TEST
+case $TEST-$SUITE in TestWalks-*) name=walks ;; *-bookworm) name=vm-12 ;; *) name=vm ;; esac
 begin=$(date +%s)
 # within COMMAND...: runs it, and stops it when the time is over.
 within() {
@@ -48,8 +51,8 @@ within "$GO" test -c -o "$work/bin/host" ./test/vm/host
 echo "test-$name: built packages and programs in $(($(date +%s) - building)) s"
 {
 	code=0
-	"$work/bin/host" -test.v -test.run "^$TEST\$" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
-		-work "$work/run" -console dist/vm-console.log -only "$RUN" -begin "$begin" -limit "${LIMIT}s" || code=$?
+	"$work/bin/host" -test.v -test.run "^$TEST\$" -suite "$SUITE" -cache "$VM_CACHE" -base "$base" -packages "$work/packages" -agentctl "$work/bin/agentctl" -guest "$work/bin/guest" \
+		-work "$work/run" -console "dist/$name-console.log" -only "$RUN" -begin "$begin" -limit "${LIMIT}s" || code=$?
 	echo "$code" >"$work/code"
 } 2>&1 | tee "dist/$name-summary.txt"
 code=$(cat "$work/code")

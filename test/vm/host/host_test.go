@@ -23,6 +23,7 @@ var (
 	imageFolder   = flag.String("image", "test/vm/image", "folder of the files of the image")
 	imageCache    = flag.String("cache", "", "folder of images")
 	imageBase     = flag.String("base", "", "base of the image")
+	suite         = flag.String("suite", "trixie", "the image's Debian: trixie or bookworm")
 	packageFolder = flag.String("packages", "", "folder with the folders old and new of packages")
 	agentctlFile  = flag.String("agentctl", "", "the verifier, on this machine")
 	guestFile     = flag.String("guest", "", "the program test/vm/guest")

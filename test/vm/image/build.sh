@@ -41,6 +41,8 @@ install -D -m 0644 "$here/sevguest.rules" "$root/etc/udev/rules.d/61-sevguest.ru
 for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer dpkg-db-backup.timer systemd-networkd-wait-online.service; do
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
+# The services of packages start when a check starts them.
+rm -f "$root"/etc/systemd/system/multi-user.target.wants/nginx.service "$root"/etc/systemd/system/multi-user.target.wants/postgresql.service
 printf '%s\n' billing:x:1200:1200::/nonexistent:/usr/sbin/nologin web:x:1201:1201::/nonexistent:/usr/sbin/nologin \
 	report:x:1202:1202::/nonexistent:/usr/sbin/nologin alice:x:1500:1500::/home/alice:/bin/bash >>"$root/etc/passwd"
 printf '%s\n' billing:x:1200: web:x:1201: report:x:1202: alice:x:1500: >>"$root/etc/group"
@@ -53,6 +55,7 @@ mkdir -p "$root/etc/systemd/system-generators"
 for generator in debug gpt-auto hibernate-resume rc-local run ssh system-update sysv; do
 	ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$generator-generator"
 done
+ln -s /dev/null "$root/etc/systemd/system-generators/postgresql-generator"
 printf 'blacklist %s\n' kvm_amd kvm_intel kvm powernow_k8 acpi_cpufreq aesni_intel ghash_clmulni_intel cryptd edac_mce_amd \
 	amd64_edac sha1_ssse3 sha256_ssse3 sha512_ssse3 >"$root/etc/modprobe.d/test.conf"
 # After a power cut the test reads what was written to disk: the journal must not delay it.
