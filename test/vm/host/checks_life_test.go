@@ -78,7 +78,7 @@ agentctl attest --anchored --nonce ` + nonce() + ` >/dev/null`
 // packageUpgrade checks an upgrade of the package under load (case 84).
 func (s *session) packageUpgrade() {
 	out := s.run(`set -e
-before=$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket)
+before=$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket agentd-credentials.socket)
 touch /tmp/storm.on
 for i in 1 2; do vmguest storm /tmp/storm.on >/tmp/storm.$i & done
 sleep 2
@@ -86,7 +86,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/new/*.deb >/tmp/upgr
 sleep 3
 rm /tmp/storm.on; wait
 cat /tmp/storm.*
-[ "$before" = "$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket)" ] || { echo "a socket was restarted"; exit 1; }
+[ "$before" = "$(systemctl show -p ActiveEnterTimestampMonotonic agentd.socket agentd-admin.socket agentd-credentials.socket)" ] || { echo "a socket was restarted"; exit 1; }
 systemctl is-active agentd billing
 dpkg-query -W agentd`)
 	clients := 0
@@ -117,7 +117,7 @@ func (s *session) sealedAfterUpgrade() {
 
 // badConfiguration checks that systemd does not restart the service after exit code 78.
 func (s *session) badConfiguration() {
-	defer s.run("cp -p /root/config.toml /etc/agentd/ && systemctl reset-failed agentd.service agentd.socket agentd-admin.socket; systemctl restart agentd")
+	defer s.run("cp -p /root/config.toml /etc/agentd/ && systemctl reset-failed agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket; systemctl restart agentd")
 	s.want(`cp -p /etc/agentd/config.toml /root/ && echo '[tpm]
 devise = "/dev/tpm0"' >/etc/agentd/config.toml
 systemctl restart agentd && echo started

@@ -25,6 +25,12 @@ var checks = []check{
 	{"reports-of-an-svsm", false, (*session).svsm},
 	{"app-seals-and-derives", true, (*session).sealsKeys},
 	{"other-callers-get-no-keys", false, (*session).otherCallers},
+	{"nginx-key-by-credential", false, (*session).nginxCredential},
+	{"postgresql-password-by-credential", false, (*session).postgresCredential},
+	{"credential-of-dynamic-user-and-instances", false, (*session).dynamicCredential},
+	{"others-get-no-credential", false, (*session).othersCredential},
+	{"replaced-program-gets-no-credential", false, (*session).replacedCredential},
+	{"credential-retired", false, (*session).credentialRetired},
 	{"python-service-verifies", false, (*session).pythonService},
 	{"container-verifies", false, (*session).container},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
@@ -57,9 +63,9 @@ func (s *session) installs() {
 	s.folder()
 	installing, _ := s.installing()
 	s.session(installing)
-	s.eventually("systemctl is-active agentd.service agentd.socket agentd-admin.socket")
-	s.want("stat -c '%U:%G %a' /run/agentd/agentd.sock /run/agentd/admin.sock /var/lib/agentd /run/log/agentd /dev/tpmrm0; systemctl is-enabled agentd.service",
-		"root:agentd-clients 660", "root:root 600", "agentd:agentd 700\nagentd:agentd 700", ":tss 660", "enabled")
+	s.eventually("systemctl is-active agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket")
+	s.want("stat -c '%U:%G %a' /run/agentd/agentd.sock /run/agentd/admin.sock /run/agentd/credentials.sock /var/lib/agentd /run/log/agentd /dev/tpmrm0; systemctl is-enabled agentd.service",
+		"root:agentd-clients 660", "root:root 600\nroot:root 600", "agentd:agentd 700\nagentd:agentd 700", ":tss 660", "enabled")
 }
 
 func (s *session) confined() {
