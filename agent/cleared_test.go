@@ -154,7 +154,10 @@ func TestClearedUnderAgent(t *testing.T) {
 	if st := d.status.Status(); st.TPM.State != api.StateDegraded || st.TPM.Code != api.CodeAKUnusable || !strings.Contains(st.TPM.Reason, "restart the agent") || !st.Ledger.Synchronised {
 		t.Errorf("status of TPM %+v, ledger %+v", st.TPM, st.Ledger)
 	}
-	says("seal", w.seal(d, "new"), "counter-lost", "the TPM was cleared")
+	err := w.seal(d, "new")
+	if says("seal", err, "counter-lost", "the TPM was cleared"); sealing.CodeOf(err) != api.CodeCounterLost {
+		t.Errorf("seal: the code of %v is not %s", err, api.CodeCounterLost)
+	}
 	says("unseal", w.unseal(d, "token"), "counter-lost", "the TPM was cleared")
 	if st := d.status.Status(); st.Keys.State != api.StateDegraded || st.Keys.Code != api.CodeCounterLost {
 		t.Errorf("status of keys %+v", st.Keys)

@@ -136,6 +136,9 @@ func (t *writing) commit(ctx context.Context) error {
 		if err := s.increment(ctx, t.next); err != nil {
 			s.opened.use(false)
 			t.dropKey()
+			if sealing.CodeOf(err) == api.CodeCounterLost { // to try again does not help
+				return err
+			}
 			return &sealing.Error{Code: api.CodeInterrupted, Detail: "make the TPM's counter follow the manifest", Err: err}
 		}
 	}
