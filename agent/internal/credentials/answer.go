@@ -3,8 +3,8 @@
 package credentials
 
 import (
-	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -24,11 +24,28 @@ const (
 	lookPause   = time.Second      // between two looks whether it is still there
 )
 
-// refusal is how many zero bytes a refusal has: more than systemd reads. It reads at most 1 MiB of
-// a credential (CREDENTIAL_SIZE_MAX), and less than 64 MiB of a key file (READ_FULL_BYTES_MAX).
-var refusal = map[Kind]int{Credential: 1<<20 + 1, Volume: 64 << 20}
+// tooMuch is more than systemd reads of a credential, 1 MiB (CREDENTIAL_SIZE_MAX).
+const tooMuch = 1<<20 + 1
 
-var zeros [64 << 10]byte
+var zeros [tooMuch]byte
+
+// refusal returns what a refusal sends: never nothing, since systemd takes that for an answer. For
+// a credential it is too much, and systemd throws it away. systemd-cryptsetup tries whatever it
+// reads as a key, so for a volume it is random: a host can make a volume that no bytes or zeros
+// open. If the address says neither, it is both.
+func refusal(k Kind) []byte {
+	switch k {
+	case Credential:
+		return zeros[:]
+	case Volume:
+		b := make([]byte, 64)
+		rand.Read(b) // never fails
+		return b
+	}
+	b := make([]byte, tooMuch)
+	rand.Read(b)
+	return b
+}
 
 // answer serves one connection, which its caller closes.
 func (s *Server) answer(c *net.UnixConn) {
@@ -189,9 +206,5 @@ func (s *Server) refuse(c *net.UnixConn, asked Asked, err error) {
 	}
 	level(fmt.Sprintf("%s was refused: %s (%s); %s", asked, text.OneLine(p.Detail), p.Code, p.Code.Info().Hint), "unit", asked.Unit, "code", string(p.Code))
 	c.SetWriteDeadline(time.Now().Add(refusalTime))
-	for left := refusal[cmp.Or(asked.Kind, Volume)]; left > 0; left -= len(zeros) {
-		if _, err := c.Write(zeros[:min(left, len(zeros))]); err != nil {
-			return // systemd closes when it has read too much
-		}
-	}
+	c.Write(refusal(asked.Kind)) // an error does not matter: systemd closes when it has read too much
 }
