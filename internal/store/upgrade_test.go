@@ -300,7 +300,7 @@ func TestUpgradeFreezes(t *testing.T) {
 	sealText(t, w.ready(t), ledger, "x", "y")
 }
 
-// TestUpgradeUsedOnce: one preparation serves one successor, and that one again if the answer was
+// TestUpgradeUsedOnce: case 122. One preparation serves one successor, and that one again if the answer was
 // lost. What came before it, or is for another store, is refused by a code of its own.
 func TestUpgradeUsedOnce(t *testing.T) {
 	w, derived := oldWorld(t)

@@ -58,7 +58,7 @@ func upgradeSteps() []uStep {
 	}
 }
 
-// TestUpgradeCrashMatrix breaks every change of files and TPM that every step of both sides makes,
+// TestUpgradeCrashMatrix: case 123. It breaks every change of files and TPM that every step of both sides makes,
 // before and after it took effect, for good or once. After each the step is repeated, and the
 // upgrade goes on to its end; then the old side goes back, or root finishes: each opens what it
 // must, and the TPM has one counter for each.

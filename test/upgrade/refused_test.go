@@ -56,7 +56,7 @@ func TestReleaseRefused(t *testing.T) {
 	must(t, err)
 }
 
-// TestSuccessorRefused: an attacker's image, a guest whose memory the host may
+// TestSuccessorRefused: case 122. An attacker's image, a guest whose memory the host may
 // read, evidence that was made for something else, an expired preparation, a second successor: each
 // is refused by a code of its own, and nothing is handed over.
 func TestSuccessorRefused(t *testing.T) {
