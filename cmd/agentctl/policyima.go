@@ -18,8 +18,9 @@ import (
 
 const policyIMAUsage = `Usage: agentctl policy ima-reference --out FILE [--root DIR] [PACKAGE...]
 
-Write the digests of all files of packages (.deb, .rpm) and of a folder into one file, and
-print the [[ima_files]] rule of a policy that names it. What the kernel of a machine
+Write the digests of all files of packages and of a folder, with a rule that names them.
+
+Packages are .deb and .rpm. The rule is [[ima_files]] of a policy. What the kernel of a machine
 measures (its list of IMA) is then accepted if it is one of these files, at any path. The
 verifier is given the file with --ima-reference. An upgrade to listed packages raises no alarm.
 
