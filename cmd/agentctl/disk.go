@@ -49,8 +49,7 @@ func diskFailed(err error) error {
 		return nil
 	}
 	if x, ok := errors.AsType[*luks.Error](err); ok {
-		info := x.Code.Info()
-		return &exitError{code: info.Exit, err: err, hint: info.Hint}
+		return refusedDisk(x.Code, err)
 	}
 	if _, ok := errors.AsType[*api.Problem](err); ok {
 		return failed(err)
@@ -59,10 +58,16 @@ func diskFailed(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return (&exitError{code: exitNotPermitted, err: err}).withHint("run it as root")
 	case errors.Is(err, cryptsetup.ErrTorn):
-		info := api.CodeDiskHeader.Info()
-		return &exitError{code: info.Exit, err: err, hint: info.Hint}
+		return refusedDisk(api.CodeDiskHeader, err)
 	}
 	return misuse(err)
+}
+
+// refusedDisk returns the exit for what agentctl itself found of a volume. It says the code, as an
+// answer of the agent does.
+func refusedDisk(c api.Code, err error) *exitError {
+	info := c.Info()
+	return &exitError{code: cmp.Or(info.Exit, exitSealed), err: fmt.Errorf("%s: %w", c, err), found: c, hint: info.Hint}
 }
 
 // headerFolderOf returns the folder of the copies of headers. It has an absolute path, as in crypttab.
@@ -156,8 +161,7 @@ func findDisk(ctx context.Context, s *sockets, name string) (*api.Disk, error) {
 	}
 	i := slices.IndexFunc(all.Disks, func(d api.Disk) bool { return d.Name == name })
 	if i < 0 {
-		info := api.CodeNoSuchDisk.Info()
-		return nil, &exitError{code: info.Exit, err: fmt.Errorf("no volume %q is enrolled", name), hint: info.Hint}
+		return nil, refusedDisk(api.CodeNoSuchDisk, fmt.Errorf("no volume %q is enrolled", name))
 	}
 	d := &all.Disks[i]
 	if d.Code != "" || d.Reason != "" {

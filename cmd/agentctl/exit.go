@@ -42,9 +42,10 @@ func (t *terminal) recoverFault(code *int) {
 
 // exitError is an error that knows the exit code and what to do next.
 type exitError struct {
-	code int
-	err  error  // nil if everything was printed already
-	hint string // what to do next; may be empty
+	code  int
+	err   error    // nil if everything was printed already
+	found api.Code // of what agentctl itself found; may be empty
+	hint  string   // what to do next; may be empty
 }
 
 func (e *exitError) Error() string {

@@ -134,13 +134,13 @@ func (t *terminal) complain(x *exitError, asJSON bool) {
 type complaint struct {
 	ExitCode int      `json:"exitCode"`       // exit code of the command
 	Error    string   `json:"error"`          // what was attempted, and what was found
-	Code     api.Code `json:"code,omitempty"` // of a problem of the agent
+	Code     api.Code `json:"code,omitempty"` // of a problem of the agent, or of a volume
 	Hint     string   `json:"hint,omitempty"` // what to do
 }
 
 // complainJSON writes one line on standard error.
 func (t *terminal) complainJSON(x *exitError) {
-	out := complaint{ExitCode: x.code, Error: x.err.Error(), Hint: x.hint}
+	out := complaint{ExitCode: x.code, Error: x.err.Error(), Code: x.found, Hint: x.hint}
 	if p, ok := errors.AsType[*api.Problem](x.err); ok {
 		out.Code = p.Code
 	}
