@@ -231,8 +231,11 @@ fi
 # An upgrade restarts the service and never a socket; a changed configuration and the
 # drop-ins stay.
 units=$root/etc/systemd/system
-mkdir -p "$units/billing.service.d" "$units/own.service.d"
+volume=systemd-cryptsetup@pg\\x2ddata.service
+mkdir -p "$units/billing.service.d" "$units/own.service.d" "$units/$volume.d"
 dropin=$units/billing.service.d/50-agentd.conf
+# shellcheck disable=SC2016 # the first line of such a file
+printf '%s\n' '# Written by `agentctl disk enroll`. Remove it with `agentctl disk remove`.' '[Service]' >"$units/$volume.d/50-agentd.conf"
 # shellcheck disable=SC2016 # the first line of such a file
 printf '%s\n' '# Written by `agentctl app enable`. Remove it with `agentctl app disable`.' '[Service]' \
 	'ExecStartPre=+/usr/bin/agentctl --admin /run/agentd/admin.sock measure --app billing' >"$dropin"
@@ -258,6 +261,8 @@ parked() {
 	grep -q 'billing.service is NOT MEASURED' "$work/removed" || bad "$1: removal does not name the unit that is measured no more"
 	grep -q 'own.service.d/own.conf calls agentctl measure' "$work/removed" || bad "$1: removal does not name the drop-in that is not ours"
 	[ -e "$2/etc/systemd/system/own.service.d/own.conf" ] || bad "$1: removal took a file that is not ours"
+	grep -qF "$volume OPENS NO VOLUME" "$work/removed" || bad "$1: removal does not name the volume that opens no more"
+	[ -e "$2/etc/systemd/system/$volume.d/50-agentd.conf" ] || bad "$1: removal took the drop-in of a volume"
 	[ "$(tail -n 1 "$2/calls/seen")" = parked ] || bad "$1: systemd read its units before the drop-in was put aside: $(tr '\n' ' ' <"$2/calls/seen")"
 }
 # watch ROOT: has systemctl record what a daemon-reload would read.
@@ -278,8 +283,8 @@ calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.s
 grep -q 'left in place: /var/lib/agentd' "$work/removed" || bad "rpm: removal does not name what it leaves"
 parked rpm "$root"
 left=$(find "$root" -path "$root/var/lib/rpm" -prune -o -path "$root/usr/share" -prune -o -type f -path '*agentd*' -printf './%P\n' | sort | tr '\n' ' ')
-if [ "$left" = "./etc/agentd/config.toml.rpmsave ./etc/systemd/system/billing.service.d/50-agentd.conf.removed-with-agentd " ]; then
-	ok "rpm: removal leaves the changed configuration and the drop-in that was put aside"
+if [ "$left" = "./etc/agentd/config.toml.rpmsave ./etc/systemd/system/billing.service.d/50-agentd.conf.removed-with-agentd ./etc/systemd/system/$volume.d/50-agentd.conf " ]; then
+	ok "rpm: removal leaves the changed configuration, the drop-in that was put aside and that of a volume"
 else
 	bad "rpm: removal leaves: $left"
 fi
@@ -311,8 +316,9 @@ for before in removed enabled; do # purged after a removal, or with a drop-in th
 	if [ $before = removed ]; then script /postrm remove; fi
 	script /postrm purge
 	[ ! -e "$scripts/etc/systemd/system/billing.service.d" ] || bad "deb: purge leaves a drop-in, $before"
+	[ ! -e "$scripts/etc/systemd/system/$volume.d" ] || bad "deb: purge leaves the drop-in of a volume, $before"
 	[ "$(tail -n 1 "$scripts/calls/seen")" = parked ] || bad "deb: systemd read a drop-in that was purged, $before"
-	cp -r "$work/units/billing.service.d" "$scripts/etc/systemd/system/"
+	cp -r "$work/units/billing.service.d" "$work/units/$volume.d" "$scripts/etc/systemd/system/"
 done
 [ -e "$scripts/etc/systemd/system/own.service.d/own.conf" ] || bad "deb: purge took a file that is not ours"
 ok "deb: drop-ins are put aside on removal, come back with the package, and go with a purge"

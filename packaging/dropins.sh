@@ -16,6 +16,25 @@ written_by_us() {
 	return 1
 }
 
+# of_a_volume FILE: reports whether `agentctl disk enroll` wrote it.
+of_a_volume() {
+	[ -f "$1" ] || return 1
+	case $(head -n 1 "$1") in
+	*"agentctl disk enroll"*) return 0 ;;
+	esac
+	return 1
+}
+
+# name_volumes names the enrolled volumes. Their drop-ins stay: without them systemd-cryptsetup
+# would look for a key all the same.
+name_volumes() {
+	for file in /etc/systemd/system/systemd-cryptsetup@*.service.d/50-agentd.conf; do
+		of_a_volume "$file" || continue
+		unit=${file%.d/50-agentd.conf}
+		printf '%s\n' "agentd: ${unit##*/} OPENS NO VOLUME without agentd: only the recovery key opens it. Its drop-in and its line in /etc/crypttab stay" >&2
+	done
+}
+
 # park_drop_ins puts the drop-ins aside. Before the next daemon-reload.
 park_drop_ins() {
 	for file in /etc/systemd/system/*.service.d/50-agentd.conf; do
@@ -48,10 +67,10 @@ restore_drop_ins() {
 	done
 }
 
-# delete_drop_ins deletes them, put aside or not.
+# delete_drop_ins deletes them, put aside or not, and those of volumes.
 delete_drop_ins() {
 	for file in /etc/systemd/system/*.service.d/50-agentd.conf /etc/systemd/system/*.service.d/50-agentd.conf."$parked"; do
-		written_by_us "$file" || continue
+		written_by_us "$file" || of_a_volume "$file" || continue
 		rm -f "$file"
 		rmdir "${file%/*}" 2>/dev/null || true
 	done

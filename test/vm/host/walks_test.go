@@ -125,7 +125,7 @@ var mentions = []string{
 	"agentctl verify", "agentctl verify --verbose", "agentctl policy explain", "agentctl app add", "agentctl app enable", "agentctl seal",
 	"agentctl key derive", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
 	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
-	"agentctl secret rotate", "journalctl -u agentd",
+	"agentctl secret rotate", "agentctl disk remove", "journalctl -u agentd",
 }
 
 // typed types a command, agrees if it is asked, and checks what it says.
