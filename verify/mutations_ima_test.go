@@ -153,7 +153,15 @@ func imaMutations() []mutation {
 	add(mutation{id: PolicyIMAFiles, name: "signature of another digest", tables: imaKeyTable}, func(first [][]byte) [][]byte {
 		return append(first[:1], signedFile("true", "/usr/bin/true", 'i', 1))
 	}, nil)
+	add(mutation{id: PolicyIMAFiles, name: "the listed digest in a command line for kexec, by another order of fields"},
+		another(relabelled("xattrvalues|n-ng|d-ng", "sha256:\x00"+string(pcr.SHA256.Sum([]byte("true"))))), nil)
 	return out
+}
+
+// relabelled returns the entry of a command line for kexec, under the name of another template. No
+// hash covers that name.
+func relabelled(template, commandLine string) []byte {
+	return evidencetest.IMAEntry(template, evidencetest.IMADigest("sha256", pcr.SHA256.Sum([]byte(commandLine))), evidencetest.IMAName("kexec-cmdline"), []byte(commandLine))
 }
 
 // padded has the kernel extend both banks with hashes of SHA-1 and zeros.

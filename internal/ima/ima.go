@@ -18,8 +18,8 @@
 // ima_fs.c, ima_crypto.c, ima_template.c).
 //
 // PCR and name are not hashed. So a template cannot be believed more than the shape of its
-// fields: [Entry.Fields] reads them strictly, and a verifier must judge entries of all templates
-// by the same rules. Nothing of a violation is hashed.
+// fields: [Entry.Fields] reads them strictly, takes digest and name from the first two only, and a
+// verifier must judge entries of all templates by the same rules. Nothing of a violation is hashed.
 package ima
 
 import (
@@ -143,7 +143,8 @@ func (e *Entry) read(b, name []byte, size int) error {
 
 // Entries returns the entries of a list that comes in pieces, cut anywhere. The first error
 // ends it: of a piece, or a [*Fault]. An entry is valid until the next one. What is kept in
-// memory is a piece, and an entry that is not whole yet.
+// memory is a piece, and an entry that is not whole yet. The time grows with the bytes, however
+// small the pieces are: who sends a list can choose them.
 func Entries(pieces iter.Seq2[[]byte, error]) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
 		var rest []byte
@@ -176,7 +177,12 @@ func Entries(pieces iter.Seq2[[]byte, error]) iter.Seq2[*Entry, error] {
 				e.Number++
 				b = b[size:]
 			}
-			rest = append(rest[:0:0], b...)
+			switch {
+			case len(rest) == 0:
+				rest = append(rest, b...)
+			case len(b) < len(rest): // an entry was read; if not, nothing is copied again
+				rest = rest[:copy(rest, b)]
+			}
 		}
 		if len(rest) > 0 {
 			yield(nil, &Fault{e.Number, ErrCut})

@@ -139,6 +139,10 @@ func TestFieldFaults(t *testing.T) {
 		"unknown field":              evidencetest.IMAEntry("d-ng|n-ng|new", digest, name, nil),
 		"field twice":                evidencetest.IMAEntry("d-ng|n-ng|n-ng", digest, name, name),
 		"no digest":                  evidencetest.IMAEntry("n-ng|sig", name, nil),
+		"name before the digest":     evidencetest.IMAEntry("n-ng|d-ng", name, digest),
+		"buffer read as a digest":    evidencetest.IMAEntry("xattrvalues|n-ng|d-ng", evidencetest.IMADigest("sha256", pcr.SHA256.Sum(digest)), name, digest),
+		"signature read as a name":   evidencetest.IMAEntry("d-ng|xattrvalues|n-ng", digest, name, name),
+		"extended attributes":        evidencetest.IMAEntry("iuid|n-ng|evmsig|xattrnames|xattrlengths|d-ng", nil, name, nil, nil, nil, digest),
 		"no name":                    evidencetest.IMAEntry("d-ng|sig", digest, nil),
 		"field missing":              evidencetest.IMAEntry("ima-sig", digest, name),
 		"field left over":            evidencetest.IMAEntry("ima-ng", digest, name, nil),
@@ -279,6 +283,36 @@ func TestMemory(t *testing.T) {
 	}
 	if grew := int64(after.HeapSys) - int64(before.HeapSys); grew > 32<<20 {
 		t.Errorf("the heap grew by %d bytes", grew)
+	}
+}
+
+// TestSmallPieces: a list in pieces of one byte takes no more than it has. Who sends it chooses the
+// pieces.
+func TestSmallPieces(t *testing.T) {
+	const size = 100 << 10
+	list := evidencetest.IMAEntry("ima-buf", evidencetest.IMADigest("sha256", pcr.SHA256.Sum(make([]byte, size))), evidencetest.IMAName("kexec-cmdline"), make([]byte, size))
+	list = append(list, list...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	for e, err := range ima.Entries(func(yield func([]byte, error) bool) {
+		for i := range list {
+			if !yield(list[i:i+1], nil) {
+				return
+			}
+		}
+	}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Fields(); err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; n != 2 || took > 20*size {
+		t.Errorf("%d entries took %d bytes in all, in pieces of one byte", n, took)
 	}
 }
 
