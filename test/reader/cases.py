@@ -47,7 +47,7 @@ def fresh(time, nonce, roots):
     return {
         "time": instant(time), "nonce": nonce, "audience": None, "public-key": None, "user-data": None,
         "roots": [x509.load_der_x509_certificate(r) for r in roots],
-        "certificates": [], "revocation": [], "known": None,
+        "certificates": [], "revocation": [], "known": None, "ima-list": None,
     }
 
 
@@ -88,6 +88,8 @@ def load(path, folder):
     if "certificates" in head:
         case["certificates"] = pem(folder + "/certificates.pem")
     case["revocation"] = [base64.b64decode(r) for r in head.get("revocation", [])]
+    if "ima-list" in head:
+        case["ima-list"] = base64.b64decode(head["ima-list"][0])
     if "log-state" in head:
         case["known"] = known_state(head["log-state"][0])
     return head, case, evidence

@@ -4,6 +4,7 @@ import commitments
 import document
 import firmware
 import history
+import ima
 import keys
 import paravisor
 import report
@@ -140,4 +141,6 @@ def judge(data, case):
         history.judge(v, doc, said, case, key, q, decoded)
     if doc["firmwareLog"] is not None:
         v.check("firmware.decode", firmware.decode, doc["firmwareLog"])
+    if case["ima-list"] is not None and q is not None and "quote.selection" not in v.failed:
+        ima.judge(v, case["ima-list"], batch["pcrs"])
     return v.failed
