@@ -73,15 +73,17 @@ func again(list, first string, command []string, out io.Writer) error {
 	if line := after.fatal(nil); line != "" {
 		return fmt.Errorf("in a second run: %s", line)
 	}
+	for _, t := range before.all { // subtests too: a test passes without one that is skipped or gone
+		if a := after.by[[2]string{t.pkg, t.test}]; t.test != "" && t.failed() && (a == nil || !slices.Contains(a.ended, "pass")) {
+			return fmt.Errorf("%s did not pass in a second run: it was not run, or skipped", t)
+		}
+	}
 	f, err := os.OpenFile(list, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	for _, t := range tests {
-		if a := after.by[[2]string{t.pkg, t.test}]; a == nil || !slices.Contains(a.ended, "pass") {
-			return fmt.Errorf("%s did not pass in a second run: it was not run, or skipped", t)
-		}
 		if _, err := fmt.Fprintf(f, "%s%s: it passed in a second run. What it said before:\n%s", onceMark, t, before.said(t)); err != nil {
 			return err
 		}
@@ -93,8 +95,11 @@ func again(list, first string, command []string, out io.Writer) error {
 // more. The error says why it must not.
 func (r *results) repeatable() (tests []*result, err error) {
 	explained := map[string]bool{}
+	if r.torn != "" {
+		return nil, fmt.Errorf("its output is damaged: %.80q", r.torn)
+	}
 	for _, t := range r.all {
-		if t.test != "" && len(t.ended) == 0 {
+		if p := r.by[[2]string{t.pkg, ""}]; len(t.ended) == 0 || p == nil || len(p.ended) == 0 {
 			return nil, fmt.Errorf("%s did not end", t)
 		}
 		if t.test != "" && !strings.Contains(t.test, "/") && t.failed() {
@@ -109,11 +114,30 @@ func (r *results) repeatable() (tests []*result, err error) {
 		if t.test == "" && t.failed() && !explained[t.pkg] {
 			return nil, fmt.Errorf("%s failed without a test: it does not build, or ended early", t)
 		}
+		if line := t.afterTests(); line != "" {
+			return nil, fmt.Errorf("%s says after its tests: %s", t, line)
+		}
 	}
 	if len(tests) == 0 {
 		return nil, errors.New("no test failed: the command itself did")
 	}
 	return tests, nil
+}
+
+// usual are the lines with which a package ends in which a test failed.
+var usual = regexp.MustCompile(`^(FAIL|FAIL\t.*|exit status 1|coverage: .*)\n$`)
+
+// afterTests returns what else a package that failed says after its tests, empty if nothing: it may
+// be why it failed too.
+func (t *result) afterTests() string {
+	if i := slices.Index(t.output, "FAIL\n"); i >= 0 && t.test == "" && t.failed() {
+		for _, line := range t.output[i:] {
+			if !usual.MatchString(line) {
+				return strings.TrimSpace(line)
+			}
+		}
+	}
+	return ""
 }
 
 // fatal returns the first line of some packages that no second run may hide, empty if there is

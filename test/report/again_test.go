@@ -25,6 +25,15 @@ func lines(events ...string) string {
 	return out.String()
 }
 
+// after are lines of package x, as JSON has them.
+func after(said ...string) string {
+	var out strings.Builder
+	for _, line := range said {
+		fmt.Fprintf(&out, `{"Action":"output","Package":"x","Output":"%s"}`+"\n", line)
+	}
+	return out.String()
+}
+
 // twice runs again for a first run and a second one, which ends as it is told. It returns the list
 // of what failed once, the summary of both, and how the second run was called.
 func twice(t *testing.T, before, first, second string, code int) (list, summary, called string, err error) {
@@ -94,6 +103,10 @@ func TestNotAgain(t *testing.T) {
 		"a fault of the runtime":   {"", failed("TestA says fatal error: all goroutines are asleep - deadlock!"), good, 0, "fatal error"},
 		"a process that is killed": {"", failed(" says signal: killed"), good, 0, "signal: killed"},
 		"one that does not end":    {"", lines("TestB says === RUN TestB") + failed(), good, 0, "x TestB did not end"},
+		"a package without an end": {"", failed() + `{"Action":"pass","Package":"y","Test":"TestY"}` + "\n", good, 0, "y TestY did not end"},
+		"an event that is cut":     {"", failed() + `{"Action":"fail","Package":"y","Te`, good, 0, "damaged"},
+		"more after its tests":     {"", lines("fail TestA") + after("FAIL\\n", "the agent left a process\\n", "FAIL\\tx\\t0.1s\\n") + lines("fail "), good, 0, "the agent left a process"},
+		"another exit code":        {"", lines("fail TestA") + after("FAIL\\n", "exit status 3\\n", "FAIL\\tx\\t0.1s\\n") + lines("fail "), good, 0, "exit status 3"},
 		"no build":                 {"", lines("fail "), good, 0, "without a test"},
 		"no build beside":          {"", failed() + `{"Action":"fail","Package":"y"}` + "\n", good, 0, "y failed without a test"},
 		"no test":                  {"", "go: updates to go.mod needed\n", good, 0, "no test failed"},
@@ -103,6 +116,9 @@ func TestNotAgain(t *testing.T) {
 		"a command that fails":     {"", failed(), good, 1, "in a second run"},
 		"skipped then":             {"", failed(), lines("skip TestA", "pass "), 0, "not run, or skipped"},
 		"not run then":             {"", failed(), lines("pass "), 0, "not run, or skipped"},
+		"one of two not run then":  {"", lines("fail TestA", "fail TestB", "fail "), good, 0, "x TestB did not pass in a second run: it was not run"},
+		"a subtest skipped then":   {"", lines("fail TestA/x") + failed(), lines("skip TestA/x") + good, 0, "x TestA/x did not pass in a second run"},
+		"a subtest gone then":      {"", lines("fail TestA/x") + failed(), good, 0, "x TestA/x did not pass in a second run"},
 		"a race then":              {"", failed(), lines("TestA says WARNING: DATA RACE", "pass TestA", "pass "), 0, "in a second run: x TestA says: WARNING: DATA RACE"},
 		"no build then":            {"", failed(), lines("fail "), 1, "in a second run"},
 	} {

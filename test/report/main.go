@@ -90,8 +90,9 @@ func (r *result) failed() bool {
 
 // results are those of every test.
 type results struct {
-	all []*result // in the order of their first lines
-	by  map[[2]string]*result
+	all  []*result // in the order of their first lines
+	by   map[[2]string]*result
+	torn string // first line that begins as an event does and is not one
 }
 
 func newResults() *results { return &results{by: map[[2]string]*result{}} }
@@ -131,6 +132,9 @@ func (r *results) read(in io.Reader, out io.Writer) error {
 func (r *results) line(line string, out io.Writer) {
 	var e event
 	if json.Unmarshal([]byte(line), &e) != nil || e.Action == "" {
+		if r.torn == "" && strings.HasPrefix(line, "{") {
+			r.torn = line
+		}
 		fmt.Fprintln(out, line)
 		return
 	}
