@@ -23,6 +23,10 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
+// maxFiles is the number of files that are read. A small archive can unpack to any number of them:
+// a reference has room for half as many.
+const maxFiles = 4 << 20
+
 // Digests are the digests of files under one algorithm.
 type Digests struct {
 	Algorithm pcr.Algorithm // that Go can compute
@@ -49,7 +53,7 @@ func (d *Digests) Tree(ctx context.Context, dir string) error {
 			return err
 		}
 		defer f.Close()
-		return d.add(name, f)
+		return d.add(ctx, name, f)
 	})
 }
 
@@ -94,7 +98,7 @@ func (d *Digests) deb(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("unpack it with dpkg-deb: %w", err)
 	}
-	read := d.tar(out)
+	read := d.tar(ctx, out)
 	if read != nil { // or it, and what it started, would wait for a reader
 		out.Close()
 		c.Process.Kill()
@@ -106,7 +110,7 @@ func (d *Digests) deb(ctx context.Context, name string) error {
 }
 
 // tar adds the regular files of an archive, to its end.
-func (d *Digests) tar(r io.Reader) error {
+func (d *Digests) tar(ctx context.Context, r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
@@ -117,23 +121,40 @@ func (d *Digests) tar(r io.Reader) error {
 		case err != nil:
 			return fmt.Errorf("read its files: %w", err)
 		case h.Typeflag == tar.TypeReg:
-			if err := d.add(h.Name, t); err != nil {
+			if err := d.add(ctx, h.Name, t); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// add adds one file.
-func (d *Digests) add(name string, r io.Reader) error {
+// add adds one file, until ctx ends: an archive can have one of any size, without any bytes of it.
+func (d *Digests) add(ctx context.Context, name string, r io.Reader) error {
 	k, ok := d.Algorithm.Hash()
 	if !ok {
 		return fmt.Errorf("%s cannot be computed", d.Algorithm)
 	}
+	if len(d.Values) == maxFiles {
+		return fmt.Errorf("more than %d files", maxFiles)
+	}
 	h := k.New()
-	if _, err := io.Copy(h, r); err != nil {
+	if _, err := io.Copy(h, &untilEnd{ctx, r}); err != nil {
 		return fmt.Errorf("read %s: %w", name, durable.Cause(err))
 	}
 	d.Values = append(d.Values, h.Sum(nil))
 	return nil
+}
+
+// untilEnd is a reader that fails when its context has ended.
+type untilEnd struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read reads from the reader beneath.
+func (u *untilEnd) Read(b []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(b)
 }

@@ -8,11 +8,14 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -185,6 +188,59 @@ func TestDeb(t *testing.T) {
 				t.Errorf("%v, want %q", err, c.says)
 			}
 		})
+	}
+}
+
+// TestManyFiles: there is a cap on files, in whatever they come.
+func TestManyFiles(t *testing.T) {
+	full := func() *Digests { return &Digests{Algorithm: pcr.SHA256, Values: make([][]byte, maxFiles)} }
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "one"), []byte("one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rpm := rpmOf(headerOf(tagFileDigestAlgo, typeInteger, 1, []byte{0, 0, 0, 8}, tagFileDigests, typeTexts, 1, texts(hexOf("one"))))
+	for name, err := range map[string]error{"a folder": full().Tree(t.Context(), dir), "a package": full().rpm(bytes.NewReader(rpm))} {
+		if err == nil || !strings.Contains(err.Error(), "more than 4194304 files") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestEndlessFile: a file of an archive whose size is 8 EiB, and that has no bytes, is read until the
+// caller ends it.
+func TestEndlessFile(t *testing.T) {
+	const extended = "GNU.sparse.major=1\nGNU.sparse.minor=0\nGNU.sparse.name=zeros\nGNU.sparse.realsize=9000000000000000000\n"
+	var records strings.Builder
+	for line := range strings.Lines(extended) {
+		for n := len(line); ; n++ {
+			if r := fmt.Sprintf("%d %s", n, line); len(r) == n {
+				records.WriteString(r)
+				break
+			}
+		}
+	}
+	var b bytes.Buffer
+	block := func(kind byte, name, content string) {
+		h := make([]byte, 512)
+		copy(h, name)
+		copy(h[100:], "0000644\x000000000\x000000000\x00")
+		copy(h[124:], fmt.Sprintf("%011o\x0000000000000\x00        %c", len(content), kind))
+		copy(h[257:], "ustar\x0000")
+		sum := 0
+		for _, x := range h {
+			sum += int(x)
+		}
+		copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+		b.Write(h)
+		b.WriteString(content + strings.Repeat("\x00", -len(content)&511))
+	}
+	block('x', "extended", records.String())
+	block('0', "zeros", "0\n"+strings.Repeat("\x00", 510))
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	d := &Digests{Algorithm: pcr.SHA256}
+	if err := d.tar(ctx, &b); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %d files", err, len(d.Values))
 	}
 }
 

@@ -91,6 +91,9 @@ func (d *Digests) addTexts(b []byte, n uint32) error {
 		if b = rest; len(one) == 0 { // a folder, a link, or what the package does not bring
 			continue
 		}
+		if len(d.Values) == maxFiles {
+			return fmt.Errorf("more than %d files", maxFiles)
+		}
 		v, err := hex.DecodeString(string(one))
 		if err != nil || len(v) != d.Algorithm.Size() {
 			return fmt.Errorf("digest %d has %d characters, want %d of hexadecimal", i, len(one), 2*d.Algorithm.Size())
