@@ -26,6 +26,7 @@ type Expect struct {
 
 	// IMAList is the list of IMA, in pieces: what the kernel measured, which it shows in
 	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none.
+	// It is read until it leads to the quote: the caller limits what an attacker may send.
 	IMAList iter.Seq2[[]byte, error]
 
 	// NewHistory says that the caller lets a new history begin with this evidence, if the
