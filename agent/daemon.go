@@ -134,16 +134,17 @@ func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 	if own := d.o.Systemd; own != nil {
 		systems = func(pid int, _ credentials.Kind) error { return own(pid) }
 	}
-	return d.server(identifier, kernel.Turns), credentials.New(credentials.Config{
+	units := credentials.New(credentials.Config{
 		Identifier: identifier, Own: systems,
 		Source:  vault.Credentials{Vault: d.vault, Measure: d.service.Measure, Disks: d.disks},
 		Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
 		Hold:    systemd.Hold, Open: min(credentials.Openable(), systemd.MostHeld), Log: d.log,
-	}), nil
+	})
+	return d.server(identifier, d.figures(units, kernel.Turns)), units, nil
 }
 
 // server returns the server of the client and admin sockets.
-func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats) *server.Server {
+func (d *daemon) server(identifier caller.Identifier, all *figures.Source) *server.Server {
 	limits := d.o.Config.Limits
 	return server.New(server.Config{
 		Identifier: identifier,
@@ -157,7 +158,7 @@ func (d *daemon) server(identifier caller.Identifier, callers func() turn.Stats)
 		Disks:      d.disks,
 		Upgrades:   d.upgrades(),
 		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
-		Metrics:    d.figures(callers),
+		Metrics:    all,
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
 		AdminUIDs:  slices.Concat([]uint32{0}, d.o.AdminUIDs),
 		Errors:     errorCodes,
@@ -186,10 +187,10 @@ func (d *daemon) upgrades() upgrade.Service {
 }
 
 // figures returns what collects the figures of the parts.
-func (d *daemon) figures(callers func() turn.Stats) *figures.Source {
+func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
 		Service: d.service, Apps: d.apps, Device: d.device, Ledger: d.ledger,
-		Platform: d.platform, Vault: d.vault, Callers: callers, Log: d.log,
+		Platform: d.platform, Vault: d.vault, Units: units, Callers: callers, Log: d.log,
 	}
 }
 

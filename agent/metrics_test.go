@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"regexp"
@@ -52,6 +53,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := admin.Measure(t.Context(), "billing"); err != nil {
 		t.Fatal(err)
 	}
+	w.refusedCredential()
 	b, err := admin.Metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +96,8 @@ func TestMetrics(t *testing.T) {
 		`agentd_turn_granted_total{resource="platform",class="evidence"}`:            1,
 		`agentd_turn_granted_total{resource="answers",socket="admin",class="start"}`: 1,
 		`agentd_requests_total{socket="admin",class="start",code="ok"}`:              1,
+		`agentd_credentials_given_total{kind="credential"}`:                          0,
+		`agentd_credentials_refused_total{kind="unknown",code="not-systemd"}`:        1,
 		`agentd_journal_records_total{level="info"}`:                                 1,
 		`process_open_fds`:                                                           3,
 		`process_resident_memory_bytes`:                                              1 << 20,
@@ -134,7 +138,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("the client socket has %s, the admin socket does not", name)
 		}
 	}
-	for _, word := range []string{"billing", "app=", "socket=", "class=", "code=", "agentd_requests", "agentd_limit", "agentd_turn", "process_", "go_", "journal"} {
+	for _, word := range []string{"billing", "app=", "socket=", "class=", "code=", "agentd_requests", "agentd_limit", "agentd_turn", "process_", "go_", "journal", "credential"} {
 		if strings.Contains(string(b), word) {
 			t.Errorf("the metrics of the client socket contain %q", word)
 		}
@@ -165,6 +169,19 @@ func TestMetrics(t *testing.T) {
 		if !slices.Contains(found, name) && !slices.Contains(seldom, name) {
 			t.Errorf("docs/operating.md describes %s, which the agent does not have", name)
 		}
+	}
+}
+
+// refusedCredential asks for a credential without an address, as systemd never does.
+func (w *whole) refusedCredential() {
+	w.t.Helper()
+	c, err := net.Dial("unix", w.options.Config.Sockets.CredentialsPath())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	if b, err := io.ReadAll(c); err != nil || len(b) == 0 {
+		w.t.Fatalf("%d bytes, %v", len(b), err)
 	}
 }
 

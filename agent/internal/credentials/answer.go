@@ -68,7 +68,7 @@ func (s *Server) answer(c *net.UnixConn) {
 		s.Log.Warn(fmt.Sprintf("%s was not read to its end", asked), "unit", asked.Unit, "error", err)
 		return
 	}
-	s.given.Add(1)
+	s.counts.gave(asked.Kind)
 	s.Log.Info(fmt.Sprintf("%s was handed out", asked), "unit", asked.Unit)
 }
 
@@ -195,11 +195,11 @@ func whileThere(ctx context.Context, p caller.Process) (context.Context, context
 
 // refuse says in one line what was refused and why, and makes the unit fail.
 func (s *Server) refuse(c *net.UnixConn, asked Asked, err error) {
-	s.refused.Add(1)
 	p := s.Explain(err)
 	if p == nil {
 		p = problem.New(api.CodeInternal, err.Error())
 	}
+	s.counts.refuse(asked.Kind, p.Code)
 	level := s.Log.Warn
 	if errors.Is(err, caller.ErrGone) {
 		level = s.Log.Debug // no unit waits any more

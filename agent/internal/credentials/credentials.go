@@ -32,7 +32,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,7 +75,7 @@ type Server struct {
 	cancel context.CancelFunc
 	all    sync.WaitGroup
 
-	given, refused atomic.Uint64
+	counts *counts
 
 	mu       sync.Mutex // guards the two below
 	listener *net.UnixListener
@@ -89,7 +88,7 @@ func New(c Config) *Server {
 	c.Open = cmp.Or(max(c.Open, 0), 128)
 	c.Patience = cmp.Or(max(c.Patience, 0), 20*time.Minute)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
-	s := &Server{Config: c, places: make(chan struct{}, c.Open), parties: make(map[string]int)}
+	s := &Server{Config: c, places: make(chan struct{}, c.Open), parties: make(map[string]int), counts: newCounts()}
 	s.work, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -122,9 +121,6 @@ func (s *Server) Interrupted(open []*net.UnixConn) {
 	}
 	all.Wait()
 }
-
-// Counts returns how many secrets were handed out, and how many requests were refused.
-func (s *Server) Counts() (given, refused uint64) { return s.given.Load(), s.refused.Load() }
 
 // Serve accepts connections of l until Shutdown, then returns nil. It does not close l.
 func (s *Server) Serve(l *net.UnixListener) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,8 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/metrics"
+	"github.com/cvm-agentd/agentd/internal/metrics/metricstest"
 )
 
 const patience = time.Minute
@@ -255,6 +258,7 @@ func TestGivenAndRefused(t *testing.T) {
 				}
 				got := read(t, conn)
 				until(t, func() bool { given, refused := b.server.Counts(); return given+refused == 1 })
+				b.counted(c.path, c.code)
 				if c.code == "" {
 					if string(got) != "secret bytes" || !strings.Contains(b.log.String(), "handed out") {
 						t.Errorf("%.40q\n%s", got, b.log)
@@ -275,6 +279,29 @@ func TestGivenAndRefused(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// counted checks that the figures have one answer and no other: of the kind that path asks for, given
+// or refused with that code.
+func (b *bed) counted(path string, code api.Code) {
+	b.t.Helper()
+	var set metrics.Set
+	b.server.Metrics(&set)
+	kind := "unknown"
+	for _, k := range []Kind{Credential, Volume} {
+		if strings.HasPrefix(path, map[Kind]string{Credential: "/unit/", Volume: "/cryptsetup/"}[k]) {
+			kind = string(k)
+		}
+	}
+	want := map[string]float64{`agentd_credentials_given_total{kind="credential"}`: 0, `agentd_credentials_given_total{kind="volume"}`: 0}
+	if code == "" {
+		want[`agentd_credentials_given_total{kind="`+kind+`"}`] = 1
+	} else {
+		want[`agentd_credentials_refused_total{kind="`+kind+`",code="`+string(code)+`"}`] = 1
+	}
+	if got, err := metricstest.Parse(set.Text(metrics.Prometheus)); err != nil || !maps.Equal(got, want) {
+		b.t.Errorf("%v, %v; want %v", got, err, want)
 	}
 }
 

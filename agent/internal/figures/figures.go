@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
@@ -37,6 +38,7 @@ type Source struct {
 	Ledger   *startup.Part[*ledger.Ledger]
 	Platform *reports.Watched
 	Vault    *vault.Vault
+	Units    *credentials.Server
 	Callers  func() turn.Stats // queue of the executables of callers
 	Log      *slog.Logger
 }
@@ -52,6 +54,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
 	}
 	s.devices(to)
+	s.Units.Metrics(to)
 	s.turns(to)
 	s.journal(to)
 	process(to)
