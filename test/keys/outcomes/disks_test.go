@@ -15,7 +15,7 @@ import (
 // diskRows are the rows of the other table that concern a volume too.
 var diskRows = []string{
 	"daemon killed", "machine rebooted", "other chip, for good", "other launch measurement", "TCB raised", "TPM cleared", "other TPM",
-	"all files rolled back", "manifest deleted",
+	"all files rolled back", "manifest deleted", "upgraded to another launch measurement in this folder", "upgraded, then launched as before",
 }
 
 // TestDisks does some rows to a machine with an enrolled volume and writes the table: what the agent

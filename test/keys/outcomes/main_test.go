@@ -40,6 +40,13 @@ const (
 func inShared(name string) string { return filepath.Join(shared.dir, name) }
 
 func TestMain(m *testing.M) {
+	if unit := os.Getenv(asks); unit != "" {
+		if err := askAsSystemd(unit, os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(simulated.Main(m, func(commands, dir string) (func() error, error) {
 		shared.commands, shared.dir = commands, dir
 		err := makeShared()
