@@ -149,9 +149,16 @@ type Contract struct {
 	StoreKey      string            `json:"storeKey,omitzero"` // public half of the key that signs the blob: recovery needs it
 	Unproven      bool              `json:"unproven"`          // recovered although nothing told who wrote it: an attacker may have chosen what it contains
 	Limit         string            `json:"limit"`             // other parties that could open it
+	Openers       []ContractOpener  `json:"openers"`           // every party that can open it, and when
 	Changes       []ContractChange  `json:"changes"`           // effect of each change
 	Code          Code              `json:"code,omitzero"`     // why it does not open
 	Reason        string            `json:"reason,omitzero"`   // the same in words
+}
+
+// ContractOpener is a party that can open a blob.
+type ContractOpener struct {
+	Who  string `json:"who"`  // the party, in words
+	When string `json:"when"` // on what that depends, in words
 }
 
 // ContractChange is the effect of one change to machine or app.

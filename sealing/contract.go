@@ -29,6 +29,7 @@ type Contract struct {
 	Counted          bool              // whether the TPM counts the writings of the store
 	Unproven         bool              // whether its content was recovered although nothing told who wrote it
 	StoreKey         StoreKey          // key that signs the blob; zero if it is not known, or not signed
+	Passage          []Opener          // other images that can open it by an upgrade; nil if that is not known
 }
 
 // Contract returns what h claims. Counted is false, because no header says that.
@@ -61,7 +62,10 @@ func (c Contract) Text() string {
 	case !c.Authenticated:
 		b.WriteString("not opened: this is what the file claims, and an attacker can write anything\n")
 	}
-	if name, ok := strings.CutPrefix(c.Name, Provisioned); ok && c.Kind == KindSecret {
+	if name, ok := c.Volume(); ok {
+		fmt.Fprintf(&b, "record of volume %s, with the key of the agent's key slot: the agent hands that to systemd-cryptsetup alone, and to root, for a recorded header\n", name)
+	}
+	if name, ok := c.Credential(); ok {
 		fmt.Fprintf(&b, "provisioned by root: the agent hands it to systemd alone, as the credential %s of unit %s, after it measured the app\n", name, c.App.Unit)
 	}
 	if c.Unproven {
@@ -87,6 +91,7 @@ func (c Contract) Text() string {
 	for _, d := range c.Digests {
 		fmt.Fprintf(&b, "the agent gives it to the app that was measured as %s\n", d)
 	}
+	c.drawOpeners(&b)
 	b.WriteString("\noutcome of each change:\n")
 	for _, change := range Changes() {
 		fmt.Fprintf(&b, "  %-18s %s\n", change, c.WhatIf(change))
@@ -182,6 +187,12 @@ func (c Contract) WhatIf(change Change) Outcome {
 	case ChangeRestart:
 		return Outcome{Opens: true}
 	case ChangeAppUpgrade:
+		if _, ok := c.Volume(); ok {
+			return Outcome{Opens: true, Note: "a volume has no program: systemd-cryptsetup is recognised as systemd's own"}
+		}
+		if _, ok := c.Credential(); ok && len(c.Digests) > 0 {
+			return Outcome{Code: api.CodeDigestNotAuthorised, Note: "the unit does not start until root authorises the digest"}
+		}
 		if len(c.Digests) > 0 {
 			return Outcome{Code: api.CodeDigestNotAuthorised, Note: "opens once root authorises the digest, before the upgrade or after"}
 		}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // lookAtCredentials checks the units that load credentials from the agent: that its socket is there,
@@ -36,9 +38,24 @@ func (d *doctor) lookAtCredentials(ctx context.Context, root string, c *config.C
 		d.note(name, failed(err).hint, "what root provisioned is not known: %v", err)
 		return
 	}
+	apps, err := soon(ctx, d.sockets.adminSocket().Apps)
+	if err != nil {
+		d.note(name, failed(err).hint, "whether the apps have the digests that their keys require is not known: %v", err)
+	}
 	missing := 0
 	for _, unit := range units {
 		missing += d.lookAtUnit(root, unit, all.Secrets)
+		app, names := loads(root, unit)
+		for _, x := range all.Secrets {
+			if x.App == app && slices.Contains(names, x.Name) {
+				c, err := soon(ctx, func(ctx context.Context) (*api.Contract, error) {
+					return d.sockets.adminSocket().Contract(ctx, app, sealing.Provisioned+x.Name)
+				})
+				if err == nil && !d.opens(unit, x.Name, c, apps) {
+					missing++
+				}
+			}
+		}
 	}
 	if missing == 0 {
 		d.good(name, "root provisioned all that %s load: %s", count(len(units), "unit"), strings.Join(units, ", "))
@@ -47,14 +64,9 @@ func (d *doctor) lookAtCredentials(ctx context.Context, root string, c *config.C
 
 // lookAtUnit checks one unit, and returns how much of what it loads is missing.
 func (d *doctor) lookAtUnit(root, unit string, secrets []api.ProvisionedSecret) (missing int) {
-	b, err := unitfile.Read(root, unit)
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), " measure --app ")
-	app, _, _ := strings.Cut(rest, "\n")
+	app, names := loads(root, unit)
 	service, err := unitfile.Load(root, unit)
-	for _, name := range unitfile.Credentials(b) {
+	for _, name := range names {
 		if !slices.ContainsFunc(secrets, func(x api.ProvisionedSecret) bool { return x.App == app && x.Name == name }) {
 			missing++
 			d.bad("credentials: "+name+" of "+unit, "`agentctl secret put --app "+app+" "+name+"`", "%s does not start: root provisioned no %s for app %s", unit, name, app)
@@ -64,6 +76,36 @@ func (d *doctor) lookAtUnit(root, unit string, secrets []api.ProvisionedSecret) 
 		}
 	}
 	return missing
+}
+
+// loads returns the app of a unit, and the names of the credentials that its drop-in loads.
+func loads(root, unit string) (app string, names []string) {
+	b, err := unitfile.Read(root, unit)
+	if err != nil {
+		return "", nil
+	}
+	_, rest, _ := strings.Cut(string(b), " measure --app ")
+	app, _, _ = strings.Cut(rest, "\n")
+	return app, unitfile.Credentials(b)
+}
+
+// opens reports whether the unit gets the credential at its next start, as far as the contract and
+// what the app is measured as say.
+func (d *doctor) opens(unit, name string, c *api.Contract, apps []api.App) bool {
+	if c.Code != "" {
+		d.bad("credentials: "+name+" of "+unit, c.Code.Info().Hint, "%s does not start: %s does not open: %s", unit, name, c.Reason)
+		return false
+	}
+	if c.Unproven {
+		d.warn("credentials: writer of "+name+" of "+unit, "`agentctl secret rotate --app "+c.App+" "+name+"`", "%s was recovered although nothing told who wrote it", name)
+	}
+	i := slices.IndexFunc(apps, func(a api.App) bool { return a.Name == c.App })
+	if i < 0 || apps[i].Digest == nil || len(c.Digests) == 0 || slices.Contains(c.Digests, *apps[i].Digest) {
+		return true
+	}
+	d.bad("credentials: digest of "+unit, fmt.Sprintf("if the program was meant to change: `agentctl key authorize --app %s --digest hex:%s`", c.App, apps[i].Digest),
+		"%s does not start: app %s is measured as another digest than its keys require", unit, c.App)
+	return false
 }
 
 func isSocket(path string) bool {

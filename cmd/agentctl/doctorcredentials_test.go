@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -39,6 +40,36 @@ func TestDoctorLooksAtCredentials(t *testing.T) {
 	}
 	if len(d.symptoms) != 2 {
 		t.Errorf("%+v", d.symptoms)
+	}
+}
+
+// The doctor says of a credential that root provisioned why its unit does not get it.
+func TestDoctorSaysWhyACredentialDoesNotOpen(t *testing.T) {
+	is, other := evidence.Digest{1}, evidence.Digest{2}
+	apps := []api.App{{Name: "other", Digest: &other}, {Name: "billing", Digest: &is}}
+	for what, c := range map[string]struct {
+		contract api.Contract
+		finding  string
+		level    level
+		opens    bool
+	}{
+		"no digest required":       {api.Contract{App: "billing"}, "", "", true},
+		"its digest":               {api.Contract{App: "billing", Digests: []evidence.Digest{other, is}}, "", "", true},
+		"another digest":           {api.Contract{App: "billing", Digests: []evidence.Digest{other}}, "credentials: digest of billing.service", levelBad, false},
+		"an app that is not known": {api.Contract{App: "gone", Digests: []evidence.Digest{other}}, "", "", true},
+		"a damaged blob":           {api.Contract{App: "billing", Code: api.CodeDamaged, Reason: "x"}, "credentials: token of billing.service", levelBad, false},
+		"an unknown writer":        {api.Contract{App: "billing", Unproven: true}, "credentials: writer of token of billing.service", levelWarning, true},
+	} {
+		d := &doctor{}
+		if got := d.opens("billing.service", "token", &c.contract, apps); got != c.opens {
+			t.Errorf("%s: %v", what, got)
+		}
+		if c.finding == "" && len(d.symptoms) == 0 {
+			continue
+		}
+		if x := d.find(c.finding); x == nil || len(d.symptoms) != 1 || x.Level != c.level || x.Todo == "" {
+			t.Errorf("%s: %+v", what, d.symptoms)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Store) Contract(ctx context.Context, app, name string) (sealing.Contrac
 		return c, err
 	}
 	payload.Wipe()
-	c.Authenticated = true
+	c.Authenticated, c.Passage = true, s.passage(ctx)
 	if name != "" { // the digests that the app must have are those of its root
 		if a, err := s.app(ctx, app); err == nil {
 			c.Digests = a.header.Digests

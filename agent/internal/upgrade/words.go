@@ -78,7 +78,7 @@ func words(u api.UpgradeStatus) string {
 // before is the contract of an upgrade that is prepared.
 func before(p api.PreparedUpgrade) []api.UpgradeSentence {
 	return []api.UpgradeSentence{
-		{About: "goes over", Text: fmt.Sprintf("%d blobs: the roots of apps with all versions and required digests, what apps stored, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", p.Entries)},
+		{About: "goes over", Text: fmt.Sprintf("%d blobs: the roots of apps with all versions and required digests, what apps stored, credentials that root provisioned, the keys of volumes, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", p.Entries)},
 		{About: "stays behind", Text: fmt.Sprintf("%d blobs that do not open here; the attestation key and its enrolment, the measurement log, the TPM's counter and secret", len(p.Left))},
 		{About: "who may have it", Text: fmt.Sprintf("one guest whose evidence meets the policy of release %d, with one of %d launch measurements, on any chip that the policy accepts. Root of such a guest can read the roots", p.Number, len(p.Measurements))},
 		{About: "until when", Text: fmt.Sprintf("%s by the clock of this machine, which its host can set. What the host cannot change: the preparation serves one successor", moment(p.Expires))},

@@ -5,6 +5,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
@@ -44,11 +45,15 @@ func (a Admin) Store(ctx context.Context) (api.Store, error) {
 	return out, nil
 }
 
-// Contract returns what a blob opens on, from its file if it does not open.
+// Contract returns what a blob opens on, from its file if it does not open. Of a volume it is the
+// record: a volume derives nothing, so it has no root.
 func (a Admin) Contract(ctx context.Context, app, name string) (api.Contract, error) {
 	s, err := a.opened(ctx)
 	if err != nil {
 		return api.Contract{}, err
+	}
+	if name == "" && strings.HasPrefix(app, sealing.VolumeApp) {
+		name = volumeSecret
 	}
 	c, err := s.Contract(ctx, app, name)
 	if err != nil && c.App.Name == "" {

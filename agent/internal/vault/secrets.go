@@ -227,6 +227,9 @@ func contractOf(c sealing.Contract, err error) api.Contract {
 	for _, s := range c.Slots {
 		out.Slots = append(out.Slots, s.String())
 	}
+	for _, o := range c.Openers() {
+		out.Openers = append(out.Openers, api.ContractOpener{Who: o.Who, When: o.When})
+	}
 	for _, change := range sealing.Changes() {
 		o := c.WhatIf(change)
 		x := api.ContractChange{Change: string(change), Opens: o.Opens, Recovery: o.Recovery, Note: o.Note}

@@ -13,10 +13,6 @@ import (
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
-// volumeApp begins the names under which the store keeps records of volumes. No declared app has
-// such a name: theirs do not contain a colon.
-const volumeApp = "disk:"
-
 // volumeSecret is the name of the record.
 const volumeSecret = "record"
 
@@ -27,7 +23,7 @@ type Volumes struct{ *Vault }
 
 // ofVolume returns the owner of the record of a volume.
 func ofVolume(name string) store.Caller {
-	return store.Caller{App: sealing.App{Name: volumeApp + name, Unit: crypttab.Unit(name), User: "root"}}
+	return store.Caller{App: sealing.App{Name: sealing.VolumeApp + name, Unit: crypttab.Unit(name), User: "root"}}
 }
 
 // Volumes lists the volumes that have a record.
@@ -43,7 +39,7 @@ func (v Volumes) Volumes(ctx context.Context) ([]disks.Listed, error) {
 	}
 	var out []disks.Listed
 	for _, i := range items {
-		if name, ok := strings.CutPrefix(i.App, volumeApp); ok && i.Kind == sealing.KindSecret && i.Name == volumeSecret {
+		if name, ok := strings.CutPrefix(i.App, sealing.VolumeApp); ok && i.Kind == sealing.KindSecret && i.Name == volumeSecret {
 			out = append(out, disks.Listed{Name: name, Generation: i.Generation, Unproven: i.Unproven})
 		}
 	}
@@ -78,5 +74,5 @@ func (v Volumes) RemoveVolume(ctx context.Context, name string) error {
 		return err
 	}
 	defer v.refresh(ctx)
-	return s.Forget(ctx, volumeApp+name)
+	return s.Forget(ctx, sealing.VolumeApp+name)
 }

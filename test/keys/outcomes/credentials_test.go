@@ -15,8 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/declared"
 	"github.com/cvm-agentd/agentd/internal/metrics/metricstest"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // asks is the unit for which this program asks for a credential, in the place of the tests.
@@ -114,6 +116,19 @@ func (b *bed) load(unit string) (got, code string) {
 	return string(out), code
 }
 
+// foretells returns what the contract of the credential says of each change, and switches the machine
+// off.
+func (b *bed) foretells() map[string]api.ContractChange {
+	b.t.Helper()
+	c, err := contractOf(b.do(root, "", "key", "show", "billing", sealing.Provisioned+credential, "--json"))
+	must(b.t, err)
+	b.off()
+	if first := c.Openers[0]; first.Who != "systemd for unit billing.service, as credential "+credential {
+		b.t.Errorf("%+v", first)
+	}
+	return changesOf(c)
+}
+
 var refusal = regexp.MustCompile(`^agentd_credentials_refused_total\{kind="credential",code="([a-z0-9-]+)"\}$`)
 
 // refusals are the refused credentials by code.
@@ -141,6 +156,7 @@ func (b *bed) credentialRow(o outcome) string {
 	if o.who.unit != "" {
 		unit = o.who.unit
 	}
+	foretold := b.foretells()
 	if o.do != nil {
 		o.do(b)
 	}
@@ -148,6 +164,9 @@ func (b *bed) credentialRow(o outcome) string {
 	got, code := b.load(unit)
 	if code != o.code || (got == content) != (o.code == "") || got != content && got != "" {
 		b.t.Fatalf("got %q, code %q, want code %q\n%s", got, code, o.code, b.m.Output())
+	}
+	if f, ok := foretold[o.change]; o.change != "" && (!ok || string(f.Code) != code || f.Opens != (code == "")) {
+		b.t.Errorf("the contract foretold %+v", f)
 	}
 	result, then := "its credential", ""
 	if code != "" {

@@ -77,6 +77,23 @@ func (b *bed) enrol() {
 	b.off()
 }
 
+// tellsOfVolume holds the contract of the record to the row, also when it does not open.
+func (b *bed) tellsOfVolume(o outcome) {
+	b.t.Helper()
+	if o.change == "" {
+		return
+	}
+	r := b.try(root, "", "key", "show", "disk:data", "--json")
+	c, err := contractOf(r.out)
+	if err != nil || r.exit != o.exit {
+		b.t.Fatalf("%v, %v", r, err)
+	}
+	f, ok := changesOf(c)[o.change]
+	if recorded := c.Openers[0].Who; !ok || o.change != "files-rolled-back" && string(f.Code) != o.code || recorded != "systemd-cryptsetup in unit systemd-cryptsetup@data.service" {
+		b.t.Errorf("%+v, %+v", f, c.Openers)
+	}
+}
+
 // diskRow switches the machine on, holds the answer to what o says, and returns the row. In the end
 // the agent opens the volume: rotate adds a key slot with its key.
 func (b *bed) diskRow(o outcome) string {
@@ -87,6 +104,7 @@ func (b *bed) diskRow(o outcome) string {
 		must(b.t, b.cryptsetup("luksAddKey", "--batch-mode", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", b.recovery(), b.volume(), other))
 	}
 	b.on()
+	b.tellsOfVolume(o)
 	check := func() reply { return b.try(root, "", "disk", "check", "data") }
 	got := check()
 	if got.code != o.code || got.exit != o.exit {

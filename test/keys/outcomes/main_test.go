@@ -132,11 +132,17 @@ func (b *bed) first() error {
 			if err != nil {
 				return err
 			}
-			shared.foretold = map[string]api.ContractChange{}
-			for _, x := range c.Changes {
-				shared.foretold[x.Change] = x
-			}
+			shared.foretold = changesOf(c)
 		}
 	}
 	return nil
+}
+
+// changesOf returns what a contract says, by change.
+func changesOf(c api.Contract) map[string]api.ContractChange {
+	out := map[string]api.ContractChange{}
+	for _, x := range c.Changes {
+		out[x.Change] = x
+	}
+	return out
 }
