@@ -248,6 +248,9 @@ func TestIMA(t *testing.T) {
 			if says(a, "No rule of the policy says what it may be") != (c.tables == "") {
 				t.Errorf("sentences are %q", a.Sentences)
 			}
+			if says(a, "SHA-1 alone") != (c.name == "padded allowed") {
+				t.Errorf("sentences are %q", a.Sentences)
+			}
 			if claims.IMA == nil || claims.IMA.Entries != c.entriesWant || !says(a, "The list of IMA leads to") {
 				t.Errorf("claims are %+v, want %d entries", claims.IMA, c.entriesWant)
 			}
@@ -286,6 +289,10 @@ func TestIMAWithoutSHA1(t *testing.T) {
 	a, err := appraiseEvidence(r.Encode(t), o)
 	if err != nil || a.Check(IMAReplay).Verdict != Pass || a.Check(PolicyIMA).Verdict != Fail {
 		t.Fatalf("%v\n%s", err, explain(a))
+	}
+	o.Policy = mustPolicy(t, makePolicy("", ""))
+	if a, err = appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != Pass || !says(a, "SHA-1 alone") {
+		t.Fatalf("without rules: %v, %q\n%s", err, a.Sentences, explain(a))
 	}
 }
 

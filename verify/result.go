@@ -131,12 +131,15 @@ func (a *appraiser) byIMA(bank pcr.Algorithm, index uint32) bool {
 }
 
 // sentence says what the list of IMA shows, and what it does not. Asked says that the policy has
-// rules about it.
-func (c *IMAClaim) sentence(asked bool) string {
+// rules about it, strong that it leads there by hashes other than SHA-1.
+func (c *IMAClaim) sentence(asked, strong bool) string {
 	if c == nil {
 		return ""
 	}
 	out := fmt.Sprintf("The list of IMA leads to the quoted PCR 10: %s of the kernel. It measures what its policy of IMA names, and a kernel without one measures nothing: what boots it must pin that.", text.Count(c.Entries, "measurement"))
+	if !strong && c.Entries > 0 {
+		out += " It rests on SHA-1 alone, whose collisions can be made."
+	}
 	switch {
 	case !asked:
 		out += " No rule of the policy says what it may be."
@@ -222,7 +225,8 @@ func (a *appraiser) sentences(r *Appraisal, failed []Check, v check.Vouched) []s
 	silent, told := explainedBy(pcrs, Unexplained), explainedBy(pcrs, ByFirmware)
 	say(silent != "", "Quoted, and explained by neither a log nor the policy: %s.", silent)
 	say(told != "", "Explained by the firmware's log alone, which nothing vouches for: any software on the machine may have written it to fit. What booted is known only if the policy pins values: %s.", told)
-	measured := r.Accepted.claims.IMA.sentence(a.p.AsksIMA())
+	strong := a.ima != nil && a.ima.Mode == ima.Own && slices.ContainsFunc(a.ima.Banks, func(b pcr.Algorithm) bool { return a.ima.Explains(b, ima.PCR) })
+	measured := r.Accepted.claims.IMA.sentence(a.p.AsksIMA(), strong)
 	say(measured != "", "%s", measured)
 	began := a.p.Began(a.subject())
 	say(began != "", "%s", began)
