@@ -123,8 +123,21 @@ func CheckCommand(command []string, name, header string) error {
 	if !slices.Contains(given, "luks") {
 		return fmt.Errorf("its options do not contain luks, without which another format is possible")
 	}
+	for _, o := range given {
+		word, _, _ := strings.Cut(o, "=")
+		if slices.Contains(formats, word) || strings.HasPrefix(word, "tcrypt") || strings.HasPrefix(word, "veracrypt") {
+			return fmt.Errorf("its options contain %s, which chooses another format than luks", o)
+		}
+	}
+	if strings.ContainsAny(command[5], `\"'`) { // with which systemd has a comma in an option
+		return fmt.Errorf("its options contain a backslash or quotes")
+	}
 	return nil
 }
+
+// formats are options that choose the format, as luks does and those that begin with tcrypt and
+// veracrypt: the last one counts. With swap and tmp it is plain, and written over (crypttab(5)).
+var formats = []string{"plain", "bitlk", "swap", "tmp"}
 
 const first = "# Written by `agentctl disk enroll`. Remove it with `agentctl disk remove`."
 

@@ -210,6 +210,13 @@ func TestUnprepared(t *testing.T) {
 		"two headers":          options("luks,header=" + file + ",header=/dev/vdb"),
 		"header and device":    options("luks,header=" + file + ":/dev/vdb"),
 		"no luks":              options("header=" + file),
+		"plain after luks":     options("luks,header=" + file + ",plain"),
+		"tcrypt after luks":    options("luks,header=" + file + ",tcrypt-veracrypt"),
+		"veracrypt after luks": options("luks,header=" + file + ",veracrypt"),
+		"bitlk after luks":     options("luks,header=" + file + ",bitlk"),
+		"escaped comma":        options(`luks,x-other\,header=` + file),
+		"swap":                 options("luks,header=" + file + ",swap"),
+		"tmp":                  options("luks,header=" + file + ",tmp=ext4"),
 		"more words":           append(append([]string{}, good...), "x"),
 	} {
 		refused(name, command)
