@@ -36,11 +36,11 @@ func (s *Store) GiveUp(ctx context.Context) (GivenUp, error) {
 		}
 		out.Returned = true
 	}
-	u, _, err := s.record(ctx)
+	u, lost, err := s.ownRecord(ctx)
 	if err != nil {
-		u = Upgrade{Prepared: &Preparation{}} // it does not open, and is made anew
+		return GivenUp{}, err
 	}
-	if out.Answered = len(u.Answered) > 0; u.Prepared == nil && !out.Answered {
+	if out.Answered = len(u.Answered) > 0; u.Prepared == nil && !out.Answered && !lost {
 		if out.Returned {
 			return out, nil
 		}

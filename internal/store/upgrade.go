@@ -109,6 +109,23 @@ func (s *Store) keepRecord(ctx context.Context, u Upgrade) error {
 	})
 }
 
+// ownRecord returns the record for root to change. Of a record of which nothing tells who wrote it,
+// release key and number are left out: an attacker may have chosen them, and what root writes counts
+// as root's. Lost says that it does not open, so that root makes it anew. An error that may pass,
+// such as that of a device, is returned: it must not cost the record.
+func (s *Store) ownRecord(ctx context.Context) (u Upgrade, lost bool, err error) {
+	u, unproven, err := s.record(ctx)
+	switch code := sealing.CodeOf(err); {
+	case err != nil && (code == "" || code == api.CodeRootUnavailable || ctx.Err() != nil):
+		return Upgrade{}, false, err
+	case err != nil:
+		return Upgrade{}, true, nil
+	case unproven:
+		u = Upgrade{Prepared: u.Prepared, Answered: u.Answered}
+	}
+	return u, false, nil
+}
+
 // frozen refuses a change of a store that was handed over: the successor would not have it.
 func (s *Store) frozen(ctx context.Context) error {
 	u, _, err := s.record(ctx)
@@ -125,9 +142,9 @@ func (s *Store) PinReleaseKey(ctx context.Context, key transfer.ReleaseKey) erro
 		return err
 	}
 	defer s.end()
-	u, _, err := s.record(ctx)
+	u, _, err := s.ownRecord(ctx)
 	if err != nil {
-		u = Upgrade{} // it does not open: root makes it anew
+		return err
 	}
 	if len(u.Answered) > 0 {
 		return s.frozen(ctx)

@@ -48,7 +48,11 @@ func (w *world) launched(image byte) *world {
 	return &c
 }
 
-// oldWorld is a machine under image A with secrets of two apps, and with a release key.
+// volume is what the agent keeps the record of an enrolled volume as.
+var volume = store.Caller{App: sealing.App{Name: "disk:data", Unit: "systemd-cryptsetup@data.service", User: "root"}}
+
+// oldWorld is a machine under image A with secrets of two apps, one that root provisioned, the
+// record of a volume, and a release key.
 func oldWorld(t testing.TB) (w *world, derived string) {
 	t.Helper()
 	w = newWorld()
@@ -58,6 +62,10 @@ func oldWorld(t testing.TB) (w *world, derived string) {
 	s := w.ready(t)
 	sealText(t, s, billing, "token", "one")
 	sealText(t, s, ledger, "kept", "kept")
+	sealText(t, s, volume, "record", "header and key")
+	if err := provision(billing, "password", "of root", false)(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := s.Rotate(context.Background(), "billing"); err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +82,8 @@ func oldWorld(t testing.TB) (w *world, derived string) {
 // whole returns a check that a store has everything that oldWorld made.
 func whole(derived string) func(*store.Store) error {
 	return func(s *store.Store) error {
-		if err := all(holds(billing, "token", "one"), holds(ledger, "kept", "kept"), has(2, true), permits(9, false))(s); err != nil {
+		if err := all(holds(billing, "token", "one"), holds(ledger, "kept", "kept"), has(2, true), permits(9, false),
+			hands("password", "of root"), holds(volume, "record", "header and key"))(s); err != nil {
 			return err
 		}
 		if got, err := deriveText(s, billing, "disk", 1); err != nil || got != derived {
@@ -258,9 +267,16 @@ func TestUpgradeFreezes(t *testing.T) {
 	for name, change := range map[string]func(*store.Store) error{
 		"seal":         func(s *store.Store) error { return trySeal(s, ledger, "x", "y") },
 		"first secret": func(s *store.Store) error { _, err := deriveText(s, newcomer, "a", 0); return err },
-		"discard":      func(s *store.Store) error { return s.Delete(context.Background(), ledger, "kept") },
-		"rotate":       func(s *store.Store) error { _, err := s.Rotate(context.Background(), "ledger"); return err },
-		"retire":       func(s *store.Store) error { return s.Retire(context.Background(), "billing", 1) },
+		"provision":    func(s *store.Store) error { return provision(ledger, "x", "y", false)(context.Background(), s) },
+		"rotate what root provisioned": func(s *store.Store) error {
+			return provision(billing, "password", "z", true)(context.Background(), s)
+		},
+		"remove what root provisioned": func(s *store.Store) error { return s.Unprovision(context.Background(), "billing", "password") },
+		"record of a volume":           func(s *store.Store) error { return trySeal(s, volume, "record", "next") },
+		"forget a volume":              func(s *store.Store) error { return s.Forget(context.Background(), volume.App.Name) },
+		"discard":                      func(s *store.Store) error { return s.Delete(context.Background(), ledger, "kept") },
+		"rotate":                       func(s *store.Store) error { _, err := s.Rotate(context.Background(), "ledger"); return err },
+		"retire":                       func(s *store.Store) error { return s.Retire(context.Background(), "billing", 1) },
 		"digest": func(s *store.Store) error {
 			return s.AuthorizeDigest(context.Background(), "billing", evidence.Digest{9})
 		},
