@@ -158,6 +158,7 @@ type Outlook struct {
 	Entries int    // blobs that go over
 	Bytes   int    // their payloads
 	Left    []Kept // blobs that do not open, and stay behind
+	Past    bool   // whether the upgrade that made this store is not finished
 }
 
 // Prepare names successors, in the place of those that were named before. Check sees the record
@@ -211,6 +212,7 @@ func (s *Store) travels() (out []sealing.Entry) {
 
 // outlook opens everything that would go over.
 func (s *Store) outlook(ctx context.Context) (out Outlook, err error) {
+	out.Past = s.manifest.Find(upgradeKey(pastName)) != nil
 	for _, e := range s.travels() {
 		_, payload, err := s.openEntry(e, s.roots.opener(ctx))
 		if sealing.CodeOf(err) == api.CodeRootUnavailable {

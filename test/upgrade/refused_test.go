@@ -3,6 +3,7 @@
 package upgrade
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +30,10 @@ func TestReleaseRefused(t *testing.T) {
 		{"no signature", api.PrepareRequest{Release: forged.Release, Signature: []byte{0}, ValidFor: 60}, api.CodeReleaseSignature},
 		{"an expired release", r.release(t, 1, time.Now().Add(-time.Second), policy(imageB)), api.CodeReleaseExpired},
 		{"any image", r.release(t, 1, later, "version = 1\nproducts = [\"milan\"]\nunlisted_launch = \"allow\"\n"), api.CodeReleasePolicy},
+		{"any image besides those that are listed", r.release(t, 1, later, "unlisted_launch = \"allow\"\n"+policy(imageB)), api.CodeReleasePolicy},
+		{"no image", r.release(t, 1, later, policy()), api.CodeReleasePolicy},
+		{"no time at all", withValidFor(r.release(t, 1, later, policy(imageB)), 0), api.CodeInvalidValue},
+		{"more than 30 days", withValidFor(r.release(t, 1, later, policy(imageB)), 30*24*3600+1), api.CodeInvalidValue},
 		{"debugging", r.release(t, 1, later, policy(imageB)+"[guest_policy]\nallow_debug = true\n"), api.CodeReleasePolicy},
 		{"migration", r.release(t, 1, later, policy(imageB)+"[guest_policy]\nallow_migration_agent = true\n"), api.CodeReleasePolicy},
 		{"not a policy", r.release(t, 1, later, "x"), api.CodeReleasePolicy},
@@ -40,8 +45,24 @@ func TestReleaseRefused(t *testing.T) {
 	if u, err := a.Upgrade(t.Context()); err != nil || u.State != api.UpgradeNone {
 		t.Errorf("after nothing but refusals: %+v, %v", u, err)
 	}
+	// A preparation ends with its release, at the latest. The contract says what firmware alone means.
+	soon := time.Now().Add(10 * time.Minute)
+	p, err := a.PrepareUpgrade(t.Context(), r.release(t, 1, soon, policy(imageB)))
+	must(t, err)
+	if p.Expires > uint64(soon.Unix()) {
+		t.Errorf("the preparation ends at %d, the release at %d", p.Expires, soon.Unix())
+	}
+	if text := contract(p); !strings.Contains(text, "covers the firmware alone") || strings.Contains(text, "upgrade-finish`: what") {
+		t.Errorf("the contract is\n%s", text)
+	}
+	kernel := strings.ReplaceAll(policy(imageB), `"firmware"`, `"firmware+kernel+cmdline"`)
+	p, err = a.PrepareUpgrade(t.Context(), r.release(t, 1, soon, kernel))
+	must(t, err)
+	if text := contract(p); strings.Contains(text, "covers the firmware alone") {
+		t.Errorf("the contract is\n%s", text)
+	}
 	// Downgrade: a store that came from release 7 goes over to no lower one.
-	p, err := a.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageB)))
+	p, err = a.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageB)))
 	must(t, err)
 	q, err := x.on(imageB).RequestUpgrade(t.Context(), p.Offer)
 	must(t, err)
@@ -52,8 +73,24 @@ func TestReleaseRefused(t *testing.T) {
 	must(t, err)
 	_, err = b.PrepareUpgrade(t.Context(), r.release(t, 6, later, policy(imageA)))
 	refusedBy(t, "an older release", err, api.CodeReleaseOlder)
-	_, err = b.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageB)))
+	p, err = b.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageB)))
 	must(t, err)
+	if text := contract(p); !strings.Contains(text, "Finish the upgrade that made this store first") {
+		t.Errorf("the upgrade before is not finished, and the contract is\n%s", text)
+	}
+}
+
+func withValidFor(r api.PrepareRequest, seconds uint32) api.PrepareRequest {
+	r.ValidFor = seconds
+	return r
+}
+
+// contract is what a preparation says of itself.
+func contract(p *api.PreparedUpgrade) (text string) {
+	for _, x := range p.Contract {
+		text += x.About + ": " + x.Text + "\n"
+	}
+	return text
 }
 
 // TestSuccessorRefused: case 122. An attacker's image, a guest whose memory the host may

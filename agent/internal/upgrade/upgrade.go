@@ -81,10 +81,12 @@ func (s Service) Prepare(ctx context.Context, r api.PrepareRequest) (api.Prepare
 	if err != nil {
 		return api.PreparedUpgrade{}, err
 	}
-	out := api.PreparedUpgrade{Measurements: []string{}}
+	var out api.PreparedUpgrade
+	var firmware bool
 	offer, outlook, err := x.Prepare(ctx, func(u store.Upgrade) (store.Preparation, error) {
-		p, measurements, err := s.check(u, r, s.Now().Add(valid))
-		out.Number, out.Expires, out.Measurements = p.Number, p.Expires, measurements
+		p, launches, err := s.check(u, r, s.Now().Add(valid))
+		out.Number, out.Expires, out.Measurements = p.Number, p.Expires, measurements(launches)
+		firmware = slices.ContainsFunc(launches, func(l verify.Launch) bool { return l.Covers == verify.CoversFirmware })
 		return p, err
 	})
 	s.Changed(ctx)
@@ -94,14 +96,14 @@ func (s Service) Prepare(ctx context.Context, r api.PrepareRequest) (api.Prepare
 	}
 	s.Log.Warn("an upgrade is prepared: an image of the release can take over the store", "release", out.Number, "measurements", out.Measurements)
 	out.Offer, out.Entries, out.Bytes, out.Left = offer.Encode(), outlook.Entries, outlook.Bytes, left(outlook)
-	out.Contract = before(out)
+	out.Contract = before(out, outlook.Past, firmware)
 	return out, nil
 }
 
 // check verifies a release under the pinned key, and refuses one that names no image, that is
 // expired, or that is older than the image of this store.
-func (s Service) check(u store.Upgrade, r api.PrepareRequest, ends time.Time) (store.Preparation, []string, error) {
-	fail := func(code api.Code, err error) (store.Preparation, []string, error) {
+func (s Service) check(u store.Upgrade, r api.PrepareRequest, ends time.Time) (store.Preparation, []verify.Launch, error) {
+	fail := func(code api.Code, err error) (store.Preparation, []verify.Launch, error) {
 		return store.Preparation{}, nil, &sealing.Error{Code: code, Detail: "prepare an upgrade", Err: err}
 	}
 	key, err := transfer.ParseKeyText(u.ReleaseKey)
@@ -129,17 +131,25 @@ func (s Service) check(u store.Upgrade, r api.PrepareRequest, ends time.Time) (s
 	case expires.Before(ends):
 		ends = expires
 	}
-	_, measurements, err := s.verifier(release.Policy)
+	_, launches, err := s.verifier(release.Policy)
 	if err != nil {
 		return fail(api.CodeReleasePolicy, err)
 	}
-	return store.Preparation{Number: release.Number, Expires: uint64(ends.Unix()), Policy: release.Policy}, measurements, nil
+	return store.Preparation{Number: release.Number, Expires: uint64(ends.Unix()), Policy: release.Policy}, launches, nil
+}
+
+func measurements(launches []verify.Launch) []string {
+	out := []string{}
+	for _, l := range launches {
+		out = append(out, l.Measurement)
+	}
+	return out
 }
 
 // verifier returns what verifies evidence of a successor, and the launch measurements that the
 // policy lists. It refuses policies under which the image of a successor would be unknown, or the
 // host could read its memory.
-func (s Service) verifier(text string) (*verify.Verifier, []string, error) {
+func (s Service) verifier(text string) (*verify.Verifier, []verify.Launch, error) {
 	p, err := verify.ParsePolicy([]byte(text))
 	if err != nil {
 		return nil, nil, err
@@ -150,12 +160,8 @@ func (s Service) verifier(text string) (*verify.Verifier, []string, error) {
 	case p.GuestPolicy.AllowDebug || p.GuestPolicy.AllowMigrationAgent:
 		return nil, nil, errors.New("the policy must not have guest_policy.allow_debug or allow_migration_agent: the memory of such a guest can leave it")
 	}
-	var measurements []string
-	for _, l := range p.Launches {
-		measurements = append(measurements, l.Measurement)
-	}
 	v, err := verify.New(p, verify.Config{Roots: verify.Roots{SNP: s.Roots}})
-	return v, measurements, err
+	return v, p.Launches, err
 }
 
 // Request makes the request of a successor.

@@ -29,7 +29,7 @@ func (s Service) Status(ctx context.Context) (api.UpgradeStatus, error) {
 	if len(u.Answered) > 0 {
 		out.Request = u.Answered
 	}
-	out.Text = words(out)
+	out.Text = words(out, u.StoreKey != "")
 	return out, nil
 }
 
@@ -49,8 +49,8 @@ func stateOf(u store.UpgradeState) api.UpgradeState {
 	return api.UpgradeNone
 }
 
-// words says what a state means, and what to do next.
-func words(u api.UpgradeStatus) string {
+// words says what a state means, and what to do next. Open says whether the store opens.
+func words(u api.UpgradeStatus, open bool) string {
 	switch u.State {
 	case api.UpgradeReplaced:
 		return "the store in this folder does not open here, and there is one of before an upgrade: " +
@@ -65,6 +65,9 @@ func words(u api.UpgradeStatus) string {
 		return "this agent asked for the store of another image: `agentctl key upgrade-accept --store-key KEY ANSWER` takes it over"
 	}
 	switch {
+	case u.Code != "" && open:
+		return "the record of upgrades does not open, so it is not known whether the store was handed over, and nothing is changed: " +
+			"`agentctl key upgrade-abort` makes it anew; then pin the release key again"
 	case u.Code != "":
 		return "the store does not open, and nothing of an upgrade is here"
 	case u.ReleaseKey == "":
@@ -75,15 +78,26 @@ func words(u api.UpgradeStatus) string {
 	return "no upgrade is under way; a release key is pinned"
 }
 
-// before is the contract of an upgrade that is prepared.
-func before(p api.PreparedUpgrade) []api.UpgradeSentence {
+// ofFirmware is said of a policy that names images by their firmware alone.
+const ofFirmware = ". A measurement that covers the firmware alone does not tell which system it boots: unless the policy pins PCRs, a system of the host under this firmware can have the roots too, if root answers its request"
+
+// before is the contract of an upgrade that is prepared. Past says that the upgrade before is not
+// finished, and firmware that a measurement covers the firmware alone.
+func before(p api.PreparedUpgrade, past, firmware bool) []api.UpgradeSentence {
+	whose, back := "", ""
+	if firmware {
+		whose = ofFirmware
+	}
+	if past {
+		back = ". Finish the upgrade that made this store first, `agentctl key upgrade-finish`: what its predecessor left in this folder and TPM is not removed by a later upgrade, and its image can go back until then"
+	}
 	return []api.UpgradeSentence{
 		{About: "goes over", Text: fmt.Sprintf("%d blobs: the roots of apps with all versions and required digests, what apps stored, credentials that root provisioned, the keys of volumes, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", p.Entries)},
 		{About: "stays behind", Text: fmt.Sprintf("%d blobs that do not open here; the attestation key and its enrolment, the measurement log, the TPM's counter and secret", len(p.Left))},
-		{About: "who may have it", Text: fmt.Sprintf("one guest whose evidence meets the policy of release %d, with one of %d launch measurements, on any chip that the policy accepts. Root of such a guest can read the roots", p.Number, len(p.Measurements))},
+		{About: "who may have it", Text: fmt.Sprintf("one guest whose evidence meets the policy of release %d, with one of %d launch measurements, on any chip that the policy accepts. Root of such a guest can read the roots", p.Number, len(p.Measurements)) + whose},
 		{About: "until when", Text: fmt.Sprintf("%s by the clock of this machine, which its host can set. What the host cannot change: the preparation serves one successor", moment(p.Expires))},
 		{About: "once answered", Text: "nothing is changed here any more; apps still get their keys"},
-		{About: "rollback", Text: "`agentctl key upgrade-abort` ends it at any time. If the successor uses this very folder, the old image can go back until root finishes the upgrade there"},
+		{About: "rollback", Text: "`agentctl key upgrade-abort` ends it at any time. If the successor uses this very folder, the old image can go back until root finishes the upgrade there. A volume whose key was rotated there is then opened by its recovery key alone" + back},
 	}
 }
 
