@@ -277,6 +277,9 @@ func TestGivenAndRefused(t *testing.T) {
 				if strings.Count(line, "\n") != 1 || !strings.Contains(line, string(c.code)) || !strings.Contains(line, c.code.Info().Hint[:10]) || name != "no address of systemd" && !strings.Contains(line, unit) {
 					t.Errorf("want one line with %s and %s:\n%s", unit, c.code, line)
 				}
+				if name == "root outside a unit" && !strings.Contains(line, "it is in a slice") {
+					t.Errorf("the line does not say where the process is:\n%s", line)
+				}
 			})
 		}
 	}
