@@ -210,11 +210,19 @@ func (s *Store) travels() (out []sealing.Entry) {
 	return out
 }
 
-// outlook opens everything that would go over.
+// outlook opens everything that would go over, and refuses more than an answer can have: once the
+// store was handed over, it is too late to have apps discard something.
 func (s *Store) outlook(ctx context.Context) (out Outlook, err error) {
+	u, _, err := s.record(ctx)
+	if err != nil {
+		return Outlook{}, err
+	}
 	out.Past = s.manifest.Find(upgradeKey(pastName)) != nil
+	head := s.head(u, 0)
+	defer head.Wipe()
+	size := head.Size()
 	for _, e := range s.travels() {
-		_, payload, err := s.openEntry(e, s.roots.opener(ctx))
+		h, payload, err := s.openEntry(e, s.roots.opener(ctx))
 		if sealing.CodeOf(err) == api.CodeRootUnavailable {
 			return Outlook{}, err
 		}
@@ -224,12 +232,29 @@ func (s *Store) outlook(ctx context.Context) (out Outlook, err error) {
 		}
 		out.Entries++
 		out.Bytes += payload.Len()
+		size += entryOver(e, h, payload).Size(payload.Len())
 		payload.Wipe()
 	}
-	if out.Bytes > transfer.MaxContent*3/4 { // the rest is for names, digests and associated data
-		return Outlook{}, &sealing.Error{Code: api.CodeTransferTooLarge, Detail: fmt.Sprintf("%d bytes would go over, at most %d", out.Bytes, transfer.MaxContent*3/4)}
+	if size > transfer.MaxContent || out.Entries > sealing.MaxEntries-2 { // the successor has two more
+		return Outlook{}, &sealing.Error{Code: api.CodeTransferTooLarge, Detail: fmt.Sprintf("%d blobs would go over, with %d bytes, at most %d", out.Entries, size, transfer.MaxContent)}
 	}
 	return out, nil
+}
+
+// head returns what an answer says of the store, without the store key.
+func (s *Store) head(u Upgrade, number uint64) *transfer.Head {
+	h := &transfer.Head{Generation: s.manifest.Number, Recipients: s.header.Recipients(), ReleaseKey: u.ReleaseKey, Number: number,
+		Past: transfer.Past{Counter: bytes.Clone(s.manifest.Counter), TPMSecret: s.header.TPMSecret}}
+	for _, e := range s.manifest.Entries {
+		h.Past.Blobs = append(h.Past.Blobs, e.ID)
+	}
+	return h
+}
+
+// entryOver returns an entry as it goes over.
+func entryOver(e sealing.Entry, h *sealing.Header, payload *secret.Secret) *transfer.Entry {
+	return &transfer.Entry{Kind: h.Kind, App: h.App, Name: h.Name, AssociatedData: h.AssociatedData,
+		Digests: h.Digests, Unproven: e.Unproven, Payload: payload}
 }
 
 // Preparing returns the preparation that a request is for, and whether that very request was
@@ -302,11 +327,7 @@ func (s *Store) answer(ctx context.Context, r *transfer.Request, number uint64, 
 	if err != nil {
 		return nil, err
 	}
-	head := &transfer.Head{Generation: s.manifest.Number, Recipients: s.header.Recipients(), ReleaseKey: u.ReleaseKey, Number: number,
-		Past: transfer.Past{Counter: bytes.Clone(s.manifest.Counter), TPMSecret: s.header.TPMSecret}}
-	for _, e := range s.manifest.Entries {
-		head.Past.Blobs = append(head.Past.Blobs, e.ID)
-	}
+	head := s.head(u, number)
 	seed, err := s.key.seed()
 	if err != nil {
 		return nil, err
@@ -344,8 +365,7 @@ func (s *Store) sealEntry(ctx context.Context, sealer *transfer.Sealer, e sealin
 		return nil // the outlook lists it
 	}
 	defer payload.Wipe()
-	return sealer.Entry(&transfer.Entry{Kind: h.Kind, App: h.App, Name: h.Name, AssociatedData: h.AssociatedData,
-		Digests: h.Digests, Unproven: e.Unproven, Payload: payload})
+	return sealer.Entry(entryOver(e, h, payload))
 }
 
 // UpgradeState is what the store can say of upgrades.

@@ -4,6 +4,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -126,3 +127,31 @@ func TestDamagedRecord(t *testing.T) {
 		t.Errorf("prepared: %v", err)
 	}
 }
+
+// TestTooLargeIsSaidBefore: a store with more than an answer can have is refused before it is handed
+// over, also if it is names that make it too large.
+func TestTooLargeIsSaidBefore(t *testing.T) {
+	w, _ := oldWorld(t)
+	w.config.Quota = store.Quota{Secrets: 1000, Bytes: 4 << 20}
+	s := w.ready(t)
+	wordy := store.Caller{App: sealing.App{Name: strings.Repeat("n", sealing.MaxName), Unit: strings.Repeat("u", sealing.MaxName-8) + ".service", User: strings.Repeat("u", sealing.MaxName)}}
+	for i := range 22 {
+		sealText(t, s, ledger, fmt.Sprint(i), strings.Repeat("x", sealing.MaxSecret))
+	}
+	offer := try[transfer.Offer](t)(prepare(s))
+	r := try[*transfer.Request](t)(ask(w.launched(imageB).open(t), offer))
+	for i := range 700 {
+		sealText(t, s, wordy, fmt.Sprintf("%0*d", sealing.MaxName, i), "x")
+	}
+	for name, err := range map[string]error{
+		"hand over": second(handOver(s, r)),
+		"prepare":   second(prepare(s)),
+	} {
+		if !errors.Is(err, api.CodeTransferTooLarge) {
+			t.Errorf("%s: %v, want %s", name, err, api.CodeTransferTooLarge)
+		}
+	}
+	sealText(t, s, ledger, "not", "handed over")
+}
+
+func second[T any](_ T, err error) error { return err }

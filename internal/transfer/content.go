@@ -58,6 +58,15 @@ func (h *Head) encode() []byte {
 	return append(b, past...)
 }
 
+// Size returns how many bytes of [MaxContent] the head takes, whose store key may be absent yet.
+func (h *Head) Size() int {
+	n := 4 + 8 + 4 + ed25519.SeedSize + 4 + 1 + 4 + len(h.ReleaseKey) + 4 + 8
+	for _, x := range h.Recipients {
+		n += 4 + len(x)
+	}
+	return n + 12 + len(h.Past.Counter) + len(h.Past.TPMSecret) + 16*len(h.Past.Blobs)
+}
+
 func (h *Head) parse(b []byte) (err error) {
 	r := &reader{what: "the head of the answer", b: b}
 	h.Generation = binary.BigEndian.Uint64(r.exactly("generation", 8))
@@ -154,6 +163,9 @@ func (e *Entry) encode() []byte {
 	}
 	return appendField(b, digests)
 }
+
+// Size returns how many bytes of [MaxContent] the entry takes with a payload of so many bytes.
+func (e *Entry) Size(payload int) int { return len(e.encode()) + 4 + payload }
 
 func parseEntry(b []byte) (*Entry, error) {
 	r := &reader{what: "an entry of the answer", b: b}

@@ -53,11 +53,19 @@ func example(t testing.TB) (r *transfer.Request, seed *secret.Secret, answer []b
 		{Kind: sealing.KindSecret, App: sealing.App{Name: "a", Unit: "a.service", User: "a"}, Name: "token", Unproven: true,
 			AssociatedData: sealing.AssociatedDigest{Salt: [16]byte{3}, Digest: evidence.Digest{4}}, Payload: take(t, "secret")},
 	}
+	size := head.Size()
 	err = s.Head(head)
 	for _, e := range entries {
+		size += e.Size(e.Payload.Len())
 		err = errors.Join(err, s.Entry(e))
 	}
 	a, err2 := s.Answer()
+	for _, p := range a.Parts {
+		size -= len(p) - 16
+	}
+	if size != 0 {
+		t.Errorf("sizes of head and entries together are wrong by %d", size)
+	}
 	if err = errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
