@@ -135,6 +135,16 @@ func (s *Store) frozen(ctx context.Context) error {
 	return err
 }
 
+// Changeable returns why no change would be made now, nil if one would.
+func (s *Store) Changeable(ctx context.Context) error {
+	ctx, err := s.ready(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	return s.frozen(ctx)
+}
+
 // PinReleaseKey makes key the one that signs releases. A preparation under another key ends.
 func (s *Store) PinReleaseKey(ctx context.Context, key transfer.ReleaseKey) error {
 	ctx, err := s.ready(ctx)

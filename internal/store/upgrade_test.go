@@ -273,6 +273,7 @@ func TestUpgradeFreezes(t *testing.T) {
 		},
 		"remove what root provisioned": func(s *store.Store) error { return s.Unprovision(context.Background(), "billing", "password") },
 		"record of a volume":           func(s *store.Store) error { return trySeal(s, volume, "record", "next") },
+		"whether it can be changed":    func(s *store.Store) error { return s.Changeable(context.Background()) },
 		"forget a volume":              func(s *store.Store) error { return s.Forget(context.Background(), volume.App.Name) },
 		"discard":                      func(s *store.Store) error { return s.Delete(context.Background(), ledger, "kept") },
 		"rotate":                       func(s *store.Store) error { _, err := s.Rotate(context.Background(), "ledger"); return err },

@@ -24,6 +24,7 @@ import (
 type records struct {
 	sealed     map[string][]byte
 	unproven   bool
+	frozen     error // why no record is changed
 	generation uint64
 	step       func(what string, do func() error) error
 }
@@ -43,7 +44,12 @@ func (r *records) Volume(_ context.Context, name string) (*secret.Secret, error)
 	return secret.Take(bytes.Clone(b))
 }
 
+func (r *records) Changeable(context.Context) error { return r.frozen }
+
 func (r *records) PutVolume(_ context.Context, name string, record *secret.Secret) error {
+	if r.frozen != nil {
+		return r.frozen
+	}
 	return r.step("record", func() error {
 		r.generation++
 		return record.Use(func(b []byte) error { r.sealed[name] = bytes.Clone(b); return nil })
@@ -51,6 +57,9 @@ func (r *records) PutVolume(_ context.Context, name string, record *secret.Secre
 }
 
 func (r *records) RemoveVolume(_ context.Context, name string) error {
+	if r.frozen != nil {
+		return r.frozen
+	}
 	return r.step("forget", func() error { delete(r.sealed, name); return nil })
 }
 

@@ -41,6 +41,8 @@ type Records interface {
 	// Volume opens the record of a volume. The code is [api.CodeNotFound] if it has none. The
 	// caller wipes it.
 	Volume(ctx context.Context, name string) (*secret.Secret, error)
+	// Changeable returns why no record would be changed now, nil if one would.
+	Changeable(ctx context.Context) error
 	// PutVolume replaces the record of a volume. When it returns nil, the new one is durable.
 	// After an error either is there. The caller wipes the record.
 	PutVolume(ctx context.Context, name string, record *secret.Secret) error
@@ -149,8 +151,12 @@ func (d *Disks) Check(ctx context.Context, r api.DiskRequest) (api.DiskChecked, 
 }
 
 // Key returns the key of the agent's key slot in the header that root read, if that is recorded.
-// The caller overwrites it.
+// Root needs it to change the header: so it is refused if the record would not follow. The caller
+// overwrites it.
 func (d *Disks) Key(ctx context.Context, r api.DiskRequest) (api.DiskKey, error) {
+	if err := d.Records.Changeable(ctx); err != nil {
+		return api.DiskKey{}, err
+	}
 	out, rec, e, err := d.check(ctx, r)
 	defer rec.wipe()
 	if err != nil {

@@ -98,6 +98,9 @@ func TestVolumes(t *testing.T) {
 	if _, err := v.Volume(t.Context(), "data"); !errors.Is(err, api.CodeNotFound) {
 		t.Errorf("no record: %v", err)
 	}
+	if err := v.Changeable(t.Context()); err != nil {
+		t.Error(err)
+	}
 	for _, content := range []string{"one", "two"} {
 		if err := v.PutVolume(t.Context(), "data", text(t, content)); err != nil {
 			t.Fatal(err)

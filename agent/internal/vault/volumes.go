@@ -57,6 +57,15 @@ func (v Volumes) Volume(ctx context.Context, name string) (*secret.Secret, error
 	return out, err
 }
 
+// Changeable returns why no record would be changed now: the store was handed over to a successor.
+func (v Volumes) Changeable(ctx context.Context) error {
+	s, err := v.opened(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Changeable(ctx)
+}
+
 // PutVolume replaces the record of a volume.
 func (v Volumes) PutVolume(ctx context.Context, name string, record *secret.Secret) error {
 	s, err := v.opened(ctx)
