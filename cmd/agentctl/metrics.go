@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,19 @@ func metricsCommand(t *terminal, s *sockets) *cobra.Command {
 	return c
 }
 
+// rounded returns v with at most 15 significant digits if it has a fraction. A sum of times may have
+// 17, and JSON of this project has no number with so many digits in a row.
+func rounded(v float64) float64 {
+	if v == math.Trunc(v) { // infinite ones too
+		return v
+	}
+	short, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 15, 64), 64)
+	if err != nil {
+		return v
+	}
+	return short
+}
+
 // samples returns the value of each sample of a text for Prometheus, by its name and labels.
 func samples(text string) (map[string]float64, error) {
 	all := make(map[string]float64)
@@ -69,7 +83,7 @@ func samples(text string) (map[string]float64, error) {
 		if err != nil || end < 0 {
 			return nil, fmt.Errorf("the agent answered %q, want a metric: install the same version of agentctl and agentd", line)
 		}
-		all[line[:end]] = value
+		all[line[:end]] = rounded(value)
 	}
 	return all, nil
 }

@@ -5,7 +5,10 @@ package main
 import (
 	"math"
 	"reflect"
+	"strconv"
 	"testing"
+
+	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
 
 func TestSamples(t *testing.T) {
@@ -16,6 +19,16 @@ func TestSamples(t *testing.T) {
 	for _, bad := range []string{"a\n", "a x\n", "\n", "a 1 \n"} {
 		if got, err := samples(bad); err == nil {
 			t.Errorf("%q: %v", bad, got)
+		}
+	}
+	// Whatever a sum of times is, it can be encoded, and integers stay as they are.
+	for _, text := range []string{"0.99999999999999989", "0.030000000000000002", "0.00012345678901234567", "1.2345678901234567e-05", "9.876543210987654", "123456.78901234567", "9007199254740991", "NaN"} {
+		all, err := samples("a " + text + "\n")
+		if _, encoded := strictjson.Encode(all); err != nil || encoded != nil && text != "NaN" {
+			t.Errorf("%s: %v, %v", text, err, encoded)
+		}
+		if want, _ := strconv.ParseFloat(text, 64); math.Abs(all["a"]-want) > want*1e-14 || want == math.Trunc(want) && all["a"] != want {
+			t.Errorf("%s: %v", text, all)
 		}
 	}
 	if got, err := samples("a +Inf\n"); err != nil || !math.IsInf(got["a"], 1) {
