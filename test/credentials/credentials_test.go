@@ -140,7 +140,12 @@ func private(dir string) error {
 // agentctl runs agentctl as root of the machine.
 func (m *machine) agentctl(input string, args ...string) string {
 	m.t.Helper()
-	return m.do(input, m.dir+"/bin/agentctl", append(args, "--socket", m.dir+"/m/agentd.sock", "--admin", m.dir+"/m/admin.sock")...)
+	return m.do(input, m.dir+"/bin/agentctl", m.asked(args...)...)
+}
+
+// asked returns the arguments of agentctl that ask the agent of the machine.
+func (m *machine) asked(args ...string) []string {
+	return append(args, "--socket", m.dir+"/m/agentd.sock", "--admin", m.dir+"/m/admin.sock")
 }
 
 // got returns what a unit's program copied, and removes it.
@@ -273,7 +278,9 @@ func TestKilledAgentStartsNoUnit(t *testing.T) {
 		if how == "success" && got != "secret" || how != "success" && how != refused {
 			t.Fatalf("%s, and the unit ran with the credential %q\n%s", how, got, m.said())
 		}
-		until(t, "the next agent runs", func() bool { return m.command("systemctl", "is-active", "agentd-sim.service").Run() == nil })
+		// systemd may still take the killed agent for active, and an agent that starts has read no
+		// declaration yet.
+		until(t, "the next agent knows its applications", func() bool { return m.command(m.dir+"/bin/agentctl", m.asked("app", "show", "slow")...).Run() == nil })
 		m.do("", "systemctl", "reset-failed", "agentd-sim.service")
 		return how == refused
 	})
