@@ -3,7 +3,10 @@
 package host
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -104,6 +107,8 @@ func readerUnit(name string, lines ...string) string {
 	return "cat >/etc/systemd/system/" + name + " <<'EOF'\n" + fmt.Sprintf(reader, strings.Join(lines, "\n")) + "EOF\nsystemctl daemon-reload\n"
 }
 
+const tokenLine = "LoadCredential=token:/run/agentd/credentials.sock"
+
 // dynamicCredential gives a secret to a unit with DynamicUser=, whose identity is the unit alone,
 // and to an instance of a template, and has it rotated.
 func (s *session) dynamicCredential() {
@@ -190,10 +195,51 @@ func (s *session) replacedCredential() {
 	s.retire("reader", "reader.service", "token")
 }
 
-// credentialRetired takes the key of nginx back: then it does not start.
+// fastCredential starts one unit with a credential of the agent, and with one that systemd
+// decrypts with the TPM, in turn. The median of the former is not larger.
+func (s *session) fastCredential() {
+	const turns = 7
+	s.run("install -D -m 0755 /usr/bin/sha256sum /opt/reader/reader; printf token >/run/token\n" + readerUnit("fast.service"))
+	s.provision("fast", "fast.service", "root", "/opt/reader/reader", "token", "/run/token")
+	s.run("agentctl app disable fast.service\n" + readerUnit("fast.service", tokenLine) + readerUnit("fast-tpm.service", "LoadCredentialEncrypted=token:/etc/token.cred") +
+		"printf token | systemd-creds encrypt --with-key=tpm2 --name=token - /etc/token.cred 2>&1")
+	out := s.run(`for i in $(seq ` + strconv.Itoa(turns) + `); do for u in fast fast-tpm; do
+a=$(date +%s%N); systemctl start $u || exit 1; b=$(date +%s%N); systemctl stop $u; echo $u $(((b-a)/1000000)); done; done`)
+	took := map[string][]int{}
+	for line := range strings.Lines(out) {
+		var unit string
+		var ms int
+		if _, err := fmt.Sscan(line, &unit, &ms); err != nil {
+			s.t.Fatalf("%v: %s", err, out)
+		}
+		took[unit] = append(took[unit], ms)
+	}
+	median := func(unit string) int {
+		l := slices.SortedFunc(slices.Values(took[unit]), cmp.Compare[int])
+		if len(l) != turns {
+			s.t.Fatalf("%s was started %d times: %s", unit, len(l), out)
+		}
+		return l[turns/2]
+	}
+	agent, tpm := median("fast"), median("fast-tpm")
+	s.t.Logf("a start takes %d ms with a credential of the agent, %d ms with one of systemd-creds: ratio %.2f", agent, tpm, float64(agent)/float64(tpm))
+	if agent > tpm {
+		s.t.Errorf("slower than systemd-creds: %s", out)
+	}
+	s.run("rm /etc/systemd/system/fast*.service /etc/token.cred; systemctl daemon-reload; agentctl secret remove --app fast token; rm /etc/agentd/apps.d/fast.toml; agentctl app reload")
+}
+
+// credentialAtBoot checks that nginx started by itself in this boot, and has its key.
+func (s *session) credentialAtBoot() {
+	s.eventually("systemctl is-active nginx")
+	s.want(fmt.Sprintf(handshake, 8443, "/etc/nginx/site.pem"), "the site")
+}
+
+// credentialRetired takes the key of nginx back. Without it nginx does not start.
 func (s *session) credentialRetired() {
+	s.credentialAtBoot()
 	s.run("systemctl disable nginx 2>/dev/null")
 	s.retire("nginx", "nginx.service", "site.key")
-	s.fails("systemctl start nginx")
+	s.fails("systemctl start nginx", "")
 	s.run("systemctl reset-failed nginx; rm /etc/nginx/conf.d/site.conf")
 }

@@ -201,7 +201,7 @@ func (s *session) noTPM() {
 // purge checks that the package leaves only what it names at its removal (case 79).
 func (s *session) purge() {
 	out := s.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y agentd agentctl 2>&1")
-	for _, w := range []string{"0x81000001", "/var/lib/agentd", "agentd-clients", "0x01800000"} {
+	for _, w := range []string{"0x81000001", "/var/lib/agentd", "agentd-clients", "0x01800000", "/run/agentd-disks", "/etc/crypttab"} {
 		if !strings.Contains(out, w) {
 			s.t.Fatalf("purge does not name %s:\n%s", w, out)
 		}

@@ -145,7 +145,8 @@ func (s *session) session(lines []string) {
 // them are not measured any more, and keeps what is needed to measure them again.
 func (s *session) removal() {
 	s.fails("systemctl restart billing.service") // there is no TPM
-	s.want("DEBIAN_FRONTEND=noninteractive apt-get remove -y agentd 2>&1", "billing.service is NOT MEASURED any more", "50-agentd.conf.removed-with-agentd")
+	s.want("DEBIAN_FRONTEND=noninteractive apt-get remove -y agentd 2>&1", "billing.service is NOT MEASURED any more", "50-agentd.conf.removed-with-agentd",
+		volumeUnit+" OPENS NO VOLUME without agentd")
 	s.run("systemctl reset-failed billing.service; systemctl restart billing.service && systemctl is-active billing.service && test -e /etc/systemd/system/billing.service.d/50-agentd.conf.removed-with-agentd")
 	s.want("agentctl version; rm -rf /root/session", "agentctl")
 }

@@ -55,6 +55,7 @@ func newMachine(work, image string) (*machine, error) {
 		{"cp", "--sparse=always", filepath.Join(image, "disk"), m.disk()},
 		{"mke2fs", "-q", "-t", "ext4", "-d", *packageFolder, m.packages, "160M"},
 		{"cp", firmwareVariables, m.variables()},
+		{"truncate", "--size=64M", m.data()},
 	} {
 		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("%v: %w: %s", c, err, out)
@@ -65,6 +66,9 @@ func newMachine(work, image string) (*machine, error) {
 
 func (m *machine) disk() string    { return filepath.Join(m.work, "disk") }
 func (m *machine) console() string { return filepath.Join(m.work, "console.log") }
+
+// data is a second disk, the machine's /dev/vdc.
+func (m *machine) data() string { return filepath.Join(m.work, "data") }
 
 // variables is the firmware's memory.
 func (m *machine) variables() string { return filepath.Join(m.work, "variables.fd") }
@@ -116,6 +120,7 @@ func (m *machine) start(ctx context.Context, how boot) error {
 		"-nodefaults", "-nographic", "-serial", "stdio",
 		"-drive", "file=" + m.disk() + ",if=virtio,format=raw,cache=writeback",
 		"-drive", "file=" + m.packages + ",if=virtio,format=raw,readonly=on",
+		"-drive", "file=" + m.data() + ",if=virtio,format=raw,cache=writeback",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 		"-chardev", "socket,id=control,path=" + control + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=control,name=agentd.test",
