@@ -183,7 +183,7 @@ func (s *session) replacedCredential() {
 	s.run("install -D -m 0755 /usr/bin/sha256sum /opt/reader/reader; printf token >/run/token\n" + readerUnit("reader.service"))
 	s.provision("reader", "reader.service", "root", "/opt/reader/reader", "token", "/run/token")
 	s.run("systemctl start reader && agentctl key require-digest --app reader && systemctl restart reader")
-	s.run("install -m 0755 /usr/bin/md5sum /opt/reader/reader")
+	s.run("install -m 0755 /usr/bin/md5sum /opt/reader/new && mv /opt/reader/new /opt/reader/reader")
 	s.refusedUnit("reader.service", "token", api.CodeDigestNotAuthorised)
 	digest := strings.TrimSpace(s.run(`agentctl policy reference /etc/agentd/apps.d/reader.toml | sed -n 's/^digests = \["\(.*\)"\]$/\1/p'`))
 	s.run("agentctl key authorize --app reader --digest " + digest + " && systemctl restart reader")
@@ -193,6 +193,7 @@ func (s *session) replacedCredential() {
 	s.run("printf token | agentctl secret put --app reader token")
 	s.run("systemctl start reader && agentctl key lift-digest --app reader")
 	s.retire("reader", "reader.service", "token")
+	s.accepts() // the log does not say that anything may have run unseen
 }
 
 // fastCredential starts one unit with a credential of the agent, and with one that systemd
