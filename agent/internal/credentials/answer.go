@@ -31,8 +31,8 @@ var zeros [tooMuch]byte
 
 // refusal returns what a refusal sends: never nothing, since systemd takes that for an answer. For
 // a credential it is too much, and systemd throws it away. systemd-cryptsetup tries whatever it
-// reads as a key, so for a volume it is random: a host can make a volume that no bytes or zeros
-// open. If the address says neither, it is both.
+// reads as a key, so for a volume it is random: a host can make a volume that opens with an empty
+// key, or with zeros. If the address says neither, it is both.
 func refusal(k Kind) []byte {
 	switch k {
 	case Credential:

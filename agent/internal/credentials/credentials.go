@@ -77,7 +77,7 @@ type Server struct {
 
 	counts *counts
 
-	mu       sync.Mutex // guards the two below
+	mu       sync.Mutex // guards what follows
 	listener *net.UnixListener
 	parties  map[string]int // connections by party
 	stopping bool

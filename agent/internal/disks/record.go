@@ -26,9 +26,10 @@ const (
 )
 
 // record is what is sealed for a volume: a version byte, a byte that is 1 if the loss without
-// recovery is acknowledged, the device (2 bytes of length), the number of recovery key slots (1) and
-// each of them (1), the number of entries (1), then each entry: key slot (4), key (64), sequence number (8), size (4), label, UUID, subsystem and JSON (2
-// bytes of length each), number of areas (1), and for each area key slot (4) and SHA-256 (32).
+// recovery is acknowledged, the device (2 bytes of length), the number of recovery key slots (1)
+// and each of them (1), the number of entries (1), then each entry: key slot (4), key (64),
+// sequence number (8), size (4), label, UUID, subsystem and JSON (2 bytes of length each), number
+// of areas (1), and for each area key slot (4) and SHA-256 (32).
 // Integers are big-endian. The name of the volume and its unit are in the header of the blob.
 //
 // The store's blobs are authenticated: only this machine writes one that it opens. So the header in
