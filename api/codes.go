@@ -163,6 +163,7 @@ const (
 	CodeDiskChanged     Code = "disk-changed"
 	CodeDiskUnprepared  Code = "disk-unprepared"
 	CodeDiskUnproven    Code = "disk-unproven"
+	CodeDiskNoRecovery  Code = "disk-no-recovery"
 	CodeNoSuchDisk      Code = "no-such-disk"
 	CodeDiskExists      Code = "disk-exists"
 )
@@ -332,6 +333,7 @@ var codes = []CodeInfo{
 	{CodeDiskChanged, 422, exitSealed, "Header was changed", "The header of the volume is not the recorded one.", hintDisk},
 	{CodeDiskUnprepared, 403, exitNotPermitted, "Header was not checked", "systemd-cryptsetup would not use the checked copy of the header, or there is none.", "start the volume by its unit, with the crypttab line and the drop-in that `agentctl disk enroll` wrote"},
 	{CodeDiskUnproven, 409, exitSealed, "Nothing tells who wrote the record", "The record of the volume was recovered although nothing told who wrote it, so an attacker may have chosen key and header.", "enroll the volume again: `agentctl disk enroll DEVICE --name NAME --key-file FILE --replace`"},
+	{CodeDiskNoRecovery, 409, exitMisuse, "Only the agent would open the volume", "The volume has no key slot besides the agent's, or would have none, so that another chip or a cleared TPM would lose it.", "add a key slot of your own with `cryptsetup luksAddKey`; `agentctl disk enroll --lose-on-hardware-change` accepts the loss, and `agentctl disk remove --forget` forgets the key all the same"},
 	{CodeNoSuchDisk, 404, exitMisuse, "No such volume", "No volume of that name is enrolled.", "`agentctl disk list` lists the enrolled ones"},
 	{CodeDiskExists, 409, exitMisuse, "Volume is enrolled already", "A volume of that name is enrolled already.", "choose another name, or replace what is recorded: `--replace`"},
 }

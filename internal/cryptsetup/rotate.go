@@ -149,7 +149,7 @@ func (v *Volume) Remove(ctx context.Context) error {
 	}
 	defer func() { clear(s.key) }()
 	if len(s.disk.Recovery) == 0 {
-		return &luks.Error{Code: api.CodeNoRecovery, Detail: "nothing but the agent opens the volume: without it the data is lost. Add a key slot with cryptsetup first, or make the agent forget the key: --forget"}
+		return &luks.Error{Code: api.CodeDiskNoRecovery, Detail: "nothing but the agent opens the volume: without it the data is lost. Add a key slot with cryptsetup first, or make the agent forget the key: --forget"}
 	}
 	w, err := NewWork(v.Folder, s.header, v.Device)
 	if err != nil {

@@ -31,7 +31,7 @@ func (d *Disks) Enroll(ctx context.Context, r api.DiskEnrollRequest) (api.Disk, 
 	}
 	defer e.key.Wipe()
 	if alone := len(e.header.Slots()) == 1; alone && !r.LoseOnHardwareChange {
-		return api.Disk{}, problem.New(api.CodeNoRecovery, "the header has no key slot besides the agent's: another chip would lose the volume; keep a recovery key slot, or acknowledge the loss")
+		return api.Disk{}, problem.New(api.CodeDiskNoRecovery, "the header has no key slot besides the agent's: another chip would lose the volume; keep a recovery key slot, or acknowledge the loss")
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -73,7 +73,7 @@ func (d *Disks) Change(ctx context.Context, r api.DiskChangeRequest) (api.Disk, 
 	case h.Sequence <= now.header.Sequence:
 		return api.Disk{}, problem.New(api.CodeDiskOlder, fmt.Sprintf("the next header has sequence number %d, the present one %d", h.Sequence, now.header.Sequence))
 	case slices.ContainsFunc(rec.recovery, func(n int) bool { return !h.SameSlot(now.header, n) }):
-		return api.Disk{}, problem.New(api.CodeNoRecovery, fmt.Sprintf("the next header does not have the recovery key slots %v as they are", rec.recovery))
+		return api.Disk{}, problem.New(api.CodeDiskNoRecovery, fmt.Sprintf("the next header does not have the recovery key slots %v as they are", rec.recovery))
 	}
 	return d.put(ctx, r.Name, rec.with(now, next), "next header recorded")
 }

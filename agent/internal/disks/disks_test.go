@@ -4,10 +4,12 @@ package disks
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/cryptsetup"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -64,5 +66,72 @@ func TestHandedOver(t *testing.T) {
 	}
 	if !bytes.Equal(b.opens(), vk) {
 		t.Error("another key of the volume")
+	}
+}
+
+// otherAgent changes what the agent is asked, and keeps the last headers of a check.
+type otherAgent struct {
+	cryptsetup.Agent
+	headers []api.DiskHeader
+}
+
+// EnrollDisk leaves out that the loss is acknowledged.
+func (o *otherAgent) EnrollDisk(ctx context.Context, r api.DiskEnrollRequest) (*api.Disk, error) {
+	r.LoseOnHardwareChange = false
+	return o.Agent.EnrollDisk(ctx, r)
+}
+
+func (o *otherAgent) CheckDisk(ctx context.Context, r api.DiskRequest) (*api.DiskChecked, error) {
+	o.headers = r.Headers
+	return o.Agent.CheckDisk(ctx, r)
+}
+
+// TestRecoverySlotIsRequired: no step leaves a volume that nothing but the agent opens, unless root
+// acknowledged the loss when it was enrolled. What is refused changes nothing.
+func TestRecoverySlotIsRequired(t *testing.T) {
+	b := newBed(t, formatted(t))
+	honest := b.volume.Agent
+	other := &otherAgent{Agent: honest}
+	alone := cryptsetup.Request{Path: "/dev/vdb", Keys: [][]byte{recoveryKey}, Lose: true}
+	before := b.disk.now()
+	b.volume.Agent = other
+	if _, err := b.volume.Enroll(t.Context(), alone); !errors.Is(err, api.CodeDiskNoRecovery) {
+		t.Errorf("enrolled without recovery and acknowledgement: %v, want %s", err, api.CodeDiskNoRecovery)
+	}
+	if !bytes.Equal(b.disk.now(), before) {
+		t.Error("the device was changed")
+	}
+	b.enroll()
+	vk := b.opens()
+
+	// A next header without the recovery key slot.
+	enrolled := bytes.Clone(b.disk.durable)
+	copy(b.disk.durable, withoutRecovery(t, b, enrolled))
+	_, _ = b.volume.Check(t.Context()) // refused; the headers are known now
+	copy(b.disk.durable, enrolled)
+	l, err := b.disks.List(t.Context())
+	must(t, err)
+	_, err = b.disks.Change(t.Context(), api.DiskChangeRequest{Name: "data", Header: other.headers[0], Slot: l.Disks[0].Slot})
+	if !errors.Is(err, api.CodeDiskNoRecovery) {
+		t.Errorf("a next header without the recovery key slot: %v, want %s", err, api.CodeDiskNoRecovery)
+	}
+	if !bytes.Equal(b.opens(), vk) || !bytes.Equal(b.onDisk(recoveryKey), vk) {
+		t.Error("another key of the volume")
+	}
+
+	// With the acknowledgement, only the agent opens it, and it does not forget that by itself.
+	b = newBed(t, formatted(t))
+	vk = b.onDisk(recoveryKey)
+	disk, err := b.volume.Enroll(t.Context(), alone)
+	must(t, err)
+	if !disk.LossAck || len(disk.Recovery) != 0 || !bytes.Equal(b.opens(), vk) {
+		t.Errorf("enrolled with the acknowledgement: %+v", disk)
+	}
+	before = b.disk.now()
+	if err := b.volume.Remove(t.Context()); !errors.Is(err, api.CodeDiskNoRecovery) {
+		t.Errorf("removed although only the agent opens it: %v, want %s", err, api.CodeDiskNoRecovery)
+	}
+	if !bytes.Equal(b.disk.now(), before) || !bytes.Equal(b.opens(), vk) {
+		t.Error("the refused removal changed the volume")
 	}
 }
