@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/crypttab"
 )
@@ -236,6 +238,11 @@ func TestUnprepared(t *testing.T) {
 	must(t, os.Remove(file))
 	must(t, os.Mkdir(file, 0o700))
 	refused("a folder", good)
+	must(t, os.Remove(file))
+	must(t, unix.Mkfifo(file, 0o600)) // as a node of a device would, it has no file system of its own
+	if _, err := b.disks.VolumeKey(t.Context(), "data", good); !errors.Is(err, api.CodeDiskUnprepared) || !strings.Contains(err.Error(), "want a file of root") {
+		t.Errorf("a pipe: %v", err)
+	}
 	must(t, os.Remove(file))
 	must(t, os.Rename(file+".away", file))
 	k, err := b.disks.VolumeKey(t.Context(), "data", good)

@@ -135,3 +135,56 @@ func TestRecoverySlotIsRequired(t *testing.T) {
 		t.Error("the refused removal changed the volume")
 	}
 }
+
+// TestNextHeader: a next header is of the same volume and newer than the present one, and a change
+// ends only when both copies on the device are it.
+func TestNextHeader(t *testing.T) {
+	b, foreign := newBed(t, formatted(t)), newBed(t, formatted(t))
+	b.enroll()
+	foreign.enroll()
+	// headers returns both copies of a device as the agent is told of them.
+	headers := func(from *bed) []api.DiskHeader {
+		o := &otherAgent{Agent: from.volume.Agent}
+		v := *from.volume
+		v.Agent = o
+		_, _ = v.Check(t.Context())
+		return o.headers
+	}
+	l, err := b.disks.List(t.Context())
+	must(t, err)
+	slot := l.Disks[0].Slot
+	present := headers(b)
+	for name, c := range map[string]struct {
+		header api.DiskHeader
+		want   api.Code
+	}{
+		"another volume":   {headers(foreign)[0], api.CodeDiskOther},
+		"the present one":  {present[0], api.CodeDiskOlder},
+		"an earlier count": {func() api.DiskHeader { h := present[0]; h.Sequence--; return h }(), api.CodeDiskOlder},
+	} {
+		if _, err := b.disks.Change(t.Context(), api.DiskChangeRequest{Name: "data", Header: c.header, Slot: slot}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	next := present[0]
+	next.Sequence++
+	_, err = b.disks.Change(t.Context(), api.DiskChangeRequest{Name: "data", Header: next, Slot: slot})
+	must(t, err)
+	for name, c := range map[string]struct {
+		headers []api.DiskHeader
+		want    api.Code
+	}{
+		"one copy":                {[]api.DiskHeader{next}, api.CodeDiskHeader},
+		"one is that of before":   {[]api.DiskHeader{next, present[1]}, api.CodeDiskChanged},
+		"both are that of before": {present, api.CodeDiskChanged},
+	} {
+		if _, err := b.disks.Settle(t.Context(), api.DiskRequest{Name: "data", Headers: c.headers}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	disk, err := b.disks.Settle(t.Context(), api.DiskRequest{Name: "data", Headers: []api.DiskHeader{next, next}})
+	must(t, err)
+	if disk.Pending {
+		t.Errorf("after both copies are the next header: %+v", disk)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/turn"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // Credentials answers systemd with what root provisioned for the app of a unit.
@@ -47,15 +48,9 @@ func (v Credentials) Credential(ctx context.Context, a credentials.Asked) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if measured.State != api.AppMeasured {
-		return nil, problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s is not measured: %s", app.Name, measured.Reason))
-	}
-	c, ok := v.declared(func(x apps.Status) bool { return x.Name == app.Name && x.Unit == app.Unit && x.User == app.User })
-	if !ok {
-		return nil, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", app.Name))
-	}
-	if c.Digest.IsZero() {
-		return nil, problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s changed while it was measured", app.Name))
+	c, _ := v.declared(func(x apps.Status) bool { return x.Name == app.Name })
+	if err := stillMeasured(app, measured, c); err != nil {
+		return nil, err
 	}
 	k, err := s.Hand(ctx, c, a.Name)
 	v.learn(ctx, err)
@@ -63,6 +58,20 @@ func (v Credentials) Credential(ctx context.Context, a credentials.Asked) ([]byt
 		return nil, err
 	}
 	return take(k)
+}
+
+// stillMeasured refuses an app that was asked for and measured, if that failed, or if the app as it
+// is declared now is another one or changed meanwhile. Now is zero if none is declared.
+func stillMeasured(app caller.App, measured api.App, now store.Caller) error {
+	switch {
+	case measured.State != api.AppMeasured:
+		return problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s is not measured: %s", app.Name, measured.Reason))
+	case now.App != sealing.App{Name: app.Name, Unit: app.Unit, User: app.User}:
+		return problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn or changed", app.Name))
+	case now.Digest.IsZero():
+		return problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s changed while it was measured", app.Name))
+	}
+	return nil
 }
 
 // VolumeKey returns the key of a volume, if the process reads the checked copy of its header.

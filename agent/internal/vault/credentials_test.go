@@ -11,6 +11,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/platform/soft"
@@ -126,5 +127,30 @@ func TestVolumes(t *testing.T) {
 	}
 	if all, err := v.Volumes(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("after it was forgotten: %+v, %v", all, err)
+	}
+}
+
+// TestStillMeasured: an app that is not measured, or that was declared otherwise or changed while it
+// was measured, gets no credential.
+func TestStillMeasured(t *testing.T) {
+	app := caller.App{Name: "a", Unit: "x.service", User: "u"}
+	good := store.Caller{App: sealing.App{Name: "a", Unit: "x.service", User: "u"}, Digest: evidence.Digest{1}}
+	of := func(change func(*store.Caller)) store.Caller { c := good; change(&c); return c }
+	for name, c := range map[string]struct {
+		state api.AppState
+		now   store.Caller
+		want  api.Code
+	}{
+		"measured":     {api.AppMeasured, good, ""},
+		"not measured": {api.AppUnmeasured, good, api.CodeMeasureFailed},
+		"withdrawn":    {api.AppMeasured, store.Caller{}, api.CodeNoApp},
+		"another unit": {api.AppMeasured, of(func(c *store.Caller) { c.App.Unit = "y.service" }), api.CodeNoApp},
+		"another user": {api.AppMeasured, of(func(c *store.Caller) { c.App.User = "v" }), api.CodeNoApp},
+		"changed":      {api.AppMeasured, of(func(c *store.Caller) { c.Digest = evidence.Digest{} }), api.CodeMeasureFailed},
+	} {
+		err := stillMeasured(app, api.App{State: c.state}, c.now)
+		if c.want == "" && err != nil || c.want != "" && !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
