@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/test/simulated"
 )
 
 // BenchmarkCredential measures how long systemd waits for a credential of a small app, which the
@@ -21,29 +20,7 @@ func BenchmarkCredential(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("systemd asks as root")
 	}
-	commands, done, err := simulated.Commands()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(done)
-	m, err := simulated.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
-	if err == simulated.ErrNoTPM {
-		b.Skip(err)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(m.Kill)
-	program := filepath.Join(b.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	if err := m.Declare("bench", program); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := m.Admin().Reload(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	m := withApp(b)
 	if _, err := m.Admin().PutSecret(b.Context(), api.SecretRequest{App: "bench", Name: "token", Data: []byte("secret")}); err != nil {
 		b.Fatal(err)
 	}

@@ -47,29 +47,7 @@ func median(b *testing.B, n int, f func() error) time.Duration {
 // BenchmarkKeys measures derive, sign and unseal with warm roots, one request after the other, as
 // multiples of the time of a plain status request (medians).
 func BenchmarkKeys(b *testing.B) {
-	commands, done, err := simulated.Commands()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(done)
-	m, err := simulated.Start(commands, filepath.Join(b.TempDir(), "m"), "", "--declare-identity-without-checking")
-	if err == simulated.ErrNoTPM {
-		b.Skip(err)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(m.Kill)
-	program := filepath.Join(b.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	if err := m.Declare("bench", program); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := m.Admin().Reload(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	m := withApp(b)
 	c := m.Client()
 	secret := make([]byte, 1024)
 	rand.Read(secret)
@@ -119,4 +97,40 @@ func BenchmarkKeys(b *testing.B) {
 			b.ReportMetric(float64(p50)/float64(base), "x-status")
 		})
 	}
+}
+
+// withApp starts a machine on which the app "bench" is declared and measured, for as long as b runs.
+func withApp(b *testing.B) *simulated.Machine {
+	b.Helper()
+	commands, done, err := simulated.Commands()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(done)
+	dir := filepath.Join(b.TempDir(), "m")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		b.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.toml"), []byte("[keys]\nwrites_per_minute = 60000\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	m, err := simulated.Start(commands, dir, "", "--declare-identity-without-checking")
+	if err == simulated.ErrNoTPM {
+		b.Skip(err)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(m.Kill)
+	program := filepath.Join(b.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("program"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	if err := m.Declare("bench", program); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := m.Admin().Reload(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return m
 }
