@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,6 +180,32 @@ func until(t *testing.T, what string, done func() bool) {
 			t.Fatalf("waited %v in vain until %s", patience, what)
 		}
 	}
+}
+
+// process returns the number, as the test sees it, of the process of a service that runs a program
+// of the machine.
+func (m *machine) process(unit, program string) int {
+	m.t.Helper()
+	n := 0
+	until(m.t, unit+" runs "+program, func() bool {
+		b, _ := os.ReadFile(filepath.Join(m.cgroup, "system.slice", unit, "cgroup.procs"))
+		for _, pid := range strings.Fields(string(b)) {
+			if exe, _ := os.Readlink("/proc/" + pid + "/exe"); exe == filepath.Join(m.dir, "bin", program) {
+				n, _ = strconv.Atoi(pid)
+			}
+		}
+		return n > 0
+	})
+	return n
+}
+
+// opened says whether a process has a file open.
+func opened(process int, path string) bool {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", process))
+	return slices.ContainsFunc(links, func(link string) bool {
+		to, _ := os.Readlink(link)
+		return to == path
+	})
 }
 
 // install copies a file for the machine.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -253,24 +254,26 @@ func TestOtherProgramIsRefused(t *testing.T) {
 func TestKilledAgentStartsNoUnit(t *testing.T) {
 	m := newMachine(t)
 	m.agentctl("secret", "secret", "put", "--app", "slow", "db-password")
-	reading := func() bool {
-		return strings.Contains(m.agentctl("", "app", "show", "slow", "--json"), "\"reading\"")
-	}
-	until(t, "slow is measured", func() bool { return !reading() })
+	until(t, "slow is measured", func() bool {
+		return !strings.Contains(m.agentctl("", "app", "show", "slow", "--json"), "\"reading\"")
+	})
 	// A kill may come when the unit had its answer already: then once more.
 	until(t, "a kill came before the answer", func() bool {
 		ended := make(chan string, 1)
 		go func() { ended <- m.startUnit("slow.service") }()
 		how := ""
-		until(t, "the agent measures for the unit, or is done", func() bool {
+		agent := m.process("agentd-sim.service", "agentd-sim")
+		until(t, "the agent reads for the unit, or is done", func() bool {
 			select {
 			case how = <-ended:
 				return true
 			default:
-				return reading()
+				return opened(agent, filepath.Join(m.dir, "large"))
 			}
 		})
-		m.do("", "systemctl", "kill", "--kill-who=main", "-s", "KILL", "agentd-sim.service")
+		if err := syscall.Kill(agent, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
 		if how == "" {
 			how = <-ended
 		}

@@ -202,7 +202,7 @@ func TestRefused(t *testing.T) {
 		"unknown hash":             {paravisor.Faults{Blob: set(1228, 9)}, platform.ErrMalformed, "algorithm 9"},
 		"TDX":                      {paravisor.Faults{Blob: set(1224, 4)}, platform.ErrMalformed, "type 4"},
 		"something after it":       {paravisor.Faults{Blob: func(b []byte) []byte { b[len(b)-1] = 1; return b }}, platform.ErrMalformed, "follows"},
-		"a report over other data": {paravisor.Faults{Blob: set(32+atReportData, 0xff)}, platform.ErrStale, "made anew while it was read"},
+		"a report over other data": {paravisor.Faults{Blob: func(b []byte) []byte { b[32+atReportData] ^= 0xff; return b }}, platform.ErrStale, "made anew while it was read"},
 		"runtime data altered":     {paravisor.Faults{Blob: func(b []byte) []byte { return bytes.Replace(b, []byte("secure"), []byte("Secure"), 1) }}, platform.ErrStale, "other runtime data"},
 		"no user data":             {paravisor.Faults{Runtime: replace("user-data", "user-date")}, platform.ErrStale, "user data"},
 		"short user data":          {paravisor.Faults{Runtime: replace(`"user-data":"`, `"user-data":"00","x":"`)}, platform.ErrMalformed, "64 bytes"},
