@@ -41,7 +41,7 @@ func (s *session) keepsCoverage() {
 		"systemctl restart agentd",
 		"p=$(systemctl show -p MainPID --value agentd); kill -KILL $p; until q=$(systemctl show -p MainPID --value agentd); [ \"$q\" != 0 ] && [ \"$q\" != \"$p\" ]; do :; done",
 	} {
-		s.run(restart + "; agentctl status --wait 120s >/dev/null")
+		s.run(restart + "; agentctl status --wait 5m >/dev/null")
 		if now := s.covered(); now.Since != before.Since || now.Record != before.Record || now.Carried != before.Carried+uint64(i)+1 {
 			s.t.Fatalf("after %s: covered %+v, before %+v", restart, now, before)
 		}
@@ -51,7 +51,7 @@ func (s *session) keepsCoverage() {
 	s.run("systemctl stop agentd && touch /opt/billing/billing")
 	// Neither an upgrade nor the key TAB starts it by the socket.
 	s.run(`test -z "$(agentctl app changes --if-running 2>&1)" && agentctl __complete measure --app "" 2>/dev/null | grep -q '^billing' && ! systemctl is-active -q agentd.service`)
-	s.run("systemctl start agentd && agentctl status --wait 120s >/dev/null")
+	s.run("systemctl start agentd && agentctl status --wait 5m >/dev/null")
 	if now := s.covered(); now.Since <= before.Since || now.Carried != 0 {
 		s.t.Fatalf("its file was touched while no agent ran: covered %+v, before %+v", now, before)
 	}

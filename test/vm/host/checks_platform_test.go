@@ -23,7 +23,7 @@ func (s *session) configFS() {
 		s.t.Logf("kill %d", i+1)
 		s.run(`p=$(systemctl show -p MainPID --value agentd); agentctl attest --nonce ` + nonce() + ` >/dev/null 2>&1 & kill -KILL $p
 for i in $(seq 600); do q=$(systemctl show -p MainPID --value agentd); [ "$q" != 0 ] && [ "$q" != "$p" ] && break; sleep 0.2; done
-wait; agentctl status --wait 1m >/dev/null; test "$(ls /sys/kernel/config/tsm/report)" = agentd`)
+wait; agentctl status --wait 5m >/dev/null; test "$(ls /sys/kernel/config/tsm/report)" = agentd`)
 	}
 	s.accepts()
 

@@ -216,14 +216,23 @@ func (m *machine) run(ctx context.Context, script string) (string, error) {
 	return r.Output, err
 }
 
-func (m *machine) code(ctx context.Context, script string) (report, error) {
+// send sends a script to the machine, and does not wait for its end.
+func (m *machine) send(script string) error {
 	m.id++
 	b, err := json.Marshal(order{ID: m.id, Script: script})
 	if err != nil {
-		return report{}, err
+		return err
 	}
 	if _, err := m.port.Write(append(b, '\n')); err != nil {
-		return report{}, fmt.Errorf("the machine is off: %w", err)
+		return fmt.Errorf("the machine is off: %w", err)
+	}
+	return nil
+}
+
+// code executes a script in the machine, and returns its output and exit code.
+func (m *machine) code(ctx context.Context, script string) (report, error) {
+	if err := m.send(script); err != nil {
+		return report{}, err
 	}
 	limit := time.After(scriptPatience)
 	for {
@@ -243,9 +252,10 @@ func (m *machine) code(ctx context.Context, script string) (report, error) {
 	}
 }
 
-// reboot boots the machine again, like an operator.
+// reboot boots the machine again, like an operator. systemd may end the driver before the driver has
+// answered.
 func (m *machine) reboot(ctx context.Context) error {
-	if _, err := m.run(ctx, "systemctl --no-block reboot"); err != nil {
+	if err := m.send("systemctl --no-block reboot"); err != nil {
 		return err
 	}
 	return m.booted(ctx)
@@ -267,7 +277,7 @@ func (m *machine) cut() {
 
 // shutDown shuts the machine down cleanly.
 func (m *machine) shutDown(ctx context.Context) error {
-	if _, err := m.run(ctx, "systemctl --no-block poweroff"); err != nil {
+	if err := m.send("systemctl --no-block poweroff"); err != nil { // as in reboot
 		return err
 	}
 	ended := make(chan error, 1)
