@@ -9,7 +9,6 @@ import "strings"
 // evidence by an entry that it could not make itself; twenty kills leave one entry. Then it has
 // both. In the end the device is alone again.
 func (s *session) configFS() {
-	s.needs("configfs-tsm")
 	const entry = "/sys/kernel/config/tsm/report/agentd"
 	s.want("systemctl show -p ActiveState,Result agentd-configfs; modprobe tsm && systemctl start sys-kernel-config.mount && ls -d /sys/kernel/config/tsm/report",
 		"ActiveState=inactive", "Result=", "/sys/kernel/config/tsm/report")
@@ -39,7 +38,6 @@ wait; agentctl status --wait 5m >/dev/null; test "$(ls /sys/kernel/config/tsm/re
 // svsm checks reports of an SVSM's service, by the same interface. The double has the first version
 // of the manifest, which names the endorsement key of this machine's TPM.
 func (s *session) svsm() {
-	s.needs("configfs-tsm")
 	s.run("systemctl stop sevguest && systemctl start tsm-svsm && systemctl restart agentd-configfs && systemctl restart agentd")
 	s.want("stat -c '%U %a' /sys/kernel/config/tsm/report/agentd/service_provider /sys/kernel/config/tsm/report/agentd/manifestblob", "agentd 200\nagentd 400\n")
 	s.want("agentctl attest --nonce "+nonce()+" | jq -r '.. | .kind? // empty'", "sev-snp-svsm")
@@ -49,14 +47,6 @@ func (s *session) svsm() {
 	s.run("systemctl stop agentd-configfs && systemctl stop tsm-svsm && systemctl start sevguest && systemctl restart agentd")
 	s.accepts()
 	s.way("sev-guest", true)
-}
-
-// needs skips a check that needs what the kernel of Debian 12 does not have.
-func (s *session) needs(what string) {
-	s.t.Helper()
-	if *suite == "bookworm" {
-		s.t.Skipf("Linux 6.1 has no %s", what)
-	}
 }
 
 // way checks by which way reports come, and whether the agent says that there are no keys.

@@ -85,6 +85,36 @@ func TestDocumentsAreFollowed(t *testing.T) {
 	}
 }
 
+// TestChecksAreNamed: each check has a name of its own, and test/README.md names those that do not
+// run on Debian 12.
+func TestChecksAreNamed(t *testing.T) {
+	lead := root
+	if *workFolder == "" { // in the folder of this package
+		lead = "../../../"
+	}
+	b, err := os.ReadFile(lead + "test/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n## Virtual machines\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	names := map[string]bool{}
+	for _, c := range checks {
+		if names[c.name] {
+			t.Errorf("two checks have the name %s", c.name)
+		}
+		names[c.name] = true
+		if strings.Contains(section, "`"+c.name+"`") != (newer[c.name] != "") {
+			t.Errorf("test/README.md, Virtual machines, must name %s if it does not run on Debian 12, and only then", c.name)
+		}
+	}
+	for name := range newer {
+		if !names[name] {
+			t.Errorf("there is no check %s", name)
+		}
+	}
+}
+
 // root leads from the working folder to the root of the source.
 var root = ""
 
