@@ -27,6 +27,8 @@ const (
 	countSlack     = 16
 	latencyFactor  = 4.0
 	latencySlack   = 20 * time.Millisecond
+	strangeFactor  = 6.0              // of growth of times that other load of the machine may explain
+	costFactor     = 1.5              // of processor time for an answer
 	shortestSoak   = 12 * time.Second // for each run of all tests
 	soakVariable   = "SOAK"           // time of the whole load, as 20m
 	tailPercentile = 99
@@ -117,7 +119,8 @@ func (m *machine) footprint(least footprint) (f footprint) {
 }
 
 // TestSoak has all kinds of clients work at the same time, in rounds, and restarts them between
-// two rounds. The agent must not grow, nor become slower. SOAK is the time that it takes.
+// two rounds. The agent must not grow, nor become slower than the disk and the processors did. SOAK
+// is the time that it takes.
 func TestSoak(t *testing.T) {
 	total := shortestSoak
 	if text := os.Getenv(soakVariable); text != "" {
@@ -131,8 +134,11 @@ func TestSoak(t *testing.T) {
 	t.Logf("before: %v", before)
 	var spaces []footprint
 	var tables []map[string]account
+	var costs []time.Duration
 	for n := range rounds {
+		used := m.processorTime()
 		tables = append(tables, m.round(loads, total/rounds))
+		costs = append(costs, (m.processorTime()-used)/time.Duration(answers(tables[n])))
 		spaces = append(spaces, m.footprint(before))
 		row := ""
 		for _, name := range slices.Sorted(maps.Keys(tables[n])) {
@@ -140,11 +146,12 @@ func TestSoak(t *testing.T) {
 				row += fmt.Sprintf("; %s %d times, p50 %v, p99 %v", name, len(a.Times), round(a.median()), round(a.percentile(tailPercentile)))
 			}
 		}
-		t.Logf("round %d: %v%s", n+1, spaces[n], row)
+		t.Logf("round %d: %v; %v of a processor for an answer%s", n+1, spaces[n], round(costs[n]), row)
 	}
 	m.compareSpace(spaces[1:1+several], spaces[rounds-several:])
 	if total > shortestSoak { // in short rounds there is little to compare
 		m.compareTimes(tables[1:1+several], tables[rounds-several:])
+		m.compareCosts(costs[1:1+several], costs[rounds-several:])
 	}
 	for _, l := range loads {
 		answered := 0
@@ -187,16 +194,30 @@ func (m *machine) compareSpace(first, last []footprint) {
 	}
 }
 
-// compareTimes checks that it has not become slower.
+// compareTimes checks that it has not become slower, or that the yardstick has as well.
 func (m *machine) compareTimes(first, last []map[string]account) {
 	m.t.Helper()
 	for name := range first[0] {
 		for _, p := range []int{50, tailPercentile} {
-			at := func(table map[string]account) time.Duration { return table[name].percentile(p) }
-			if a, z := least(first, at), least(last, at); z > time.Duration(latencyFactor*float64(a))+latencySlack {
-				m.t.Errorf("percentile %d of %s grew from %v to %v", p, name, a, z)
+			at := func(name string) func(map[string]account) time.Duration {
+				return func(table map[string]account) time.Duration { return table[name].percentile(p) }
+			}
+			strange := float64(least(last, at(yardstick))) / float64(least(first, at(yardstick)))
+			factor := latencyFactor * min(max(1, strange), strangeFactor)
+			if a, z := least(first, at(name)), least(last, at(name)); name != yardstick && z > time.Duration(factor*float64(a))+latencySlack {
+				m.t.Errorf("percentile %d of %s grew from %v to %v, and that of the yardstick to %.1f of what it was", p, name, a, z, strange)
 			}
 		}
+	}
+}
+
+// compareCosts checks that an answer costs the agent no more than before. Other load of the machine
+// hardly changes that.
+func (m *machine) compareCosts(first, last []time.Duration) {
+	m.t.Helper()
+	itself := func(d time.Duration) time.Duration { return d }
+	if a, z := least(first, itself), least(last, itself); float64(z) > costFactor*float64(a) {
+		m.t.Errorf("processor time for an answer grew from %v to %v", a, z)
 	}
 }
 
@@ -209,11 +230,11 @@ func (m *machine) round(loads []load, d time.Duration) map[string]account {
 	for _, l := range loads {
 		parties = append(parties, l.party)
 	}
-	running := startAll(m.t, parties...)
+	running, measured := startAll(m.t, parties...), m.yardstick()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(min(100*time.Millisecond, d)) {
 		must(m.t, m.Reload())
 	}
-	out := make(map[string]account)
+	out := map[string]account{yardstick: measured()}
 	for i, x := range running {
 		a, l := x.end(true), loads[i]
 		out[l.name] = a
