@@ -7,7 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -59,6 +63,7 @@ type Caller struct {
 	Invocation  Bytes       `json:"invocation,omitzero"`  // systemd's id of this run of Unit, 16 bytes; nil if it is not known
 	App         string      `json:"app,omitzero"`         // declared application with this unit and user; empty if none
 	Method      Method      `json:"method"`               // how connection and process were tied
+	Container   *Container  `json:"container,omitzero"`   // container that the process is in, which the agent measured; nil if it is in none
 	Executable  *Executable `json:"executable,omitzero"`  // observed image of the process; nil if it was not observed
 }
 
@@ -161,8 +166,8 @@ func (c *Caller) check() error {
 		return err
 	}
 	switch {
-	case c.App != "" && c.Unit == "":
-		return errors.New("caller.app without caller.unit: an app is known by its unit")
+	case c.App != "" && c.Unit == "" && c.Container == nil:
+		return errors.New("caller.app without caller.unit and caller.container: an app is known by its unit, or by its container")
 	case (c.UnitStarted == nil) != (c.Unit == ""):
 		return errors.New("caller.unitStarted must be present exactly if caller.unit is")
 	case c.UnitStarted != nil && *c.UnitStarted > c.Started:
@@ -171,6 +176,11 @@ func (c *Caller) check() error {
 		return errors.New("caller.invocation without caller.unit: it is the id of a run of that unit")
 	case len(c.Invocation) != 0 && len(c.Invocation) != InvocationSize:
 		return &text.SizeError{Part: "caller.invocation", Got: len(c.Invocation), Min: InvocationSize, Max: InvocationSize}
+	}
+	if c.Container != nil {
+		if err := c.Container.check(); err != nil {
+			return err
+		}
 	}
 	if x := c.Executable; x != nil {
 		switch x.State {
@@ -183,4 +193,51 @@ func (c *Caller) check() error {
 		}
 	}
 	return cmp.Or(text.Check("caller.unit", c.Unit, 0, MaxName), text.Check("caller.app", c.App, 0, MaxName))
+}
+
+// A Container is the container that a process is in, as the agent measured it before its first
+// process ran: the log has an event of it.
+type Container struct {
+	Engine  string  `json:"engine"`         // one of Engines
+	ID      string  `json:"id"`             // as the engine names it
+	Started uint64  `json:"started"`        // when its first process started: CLOCK_BOOTTIME in milliseconds, rounded down to 10
+	Root    Digest  `json:"root"`           // of its root file system, as in that event
+	Image   *Digest `json:"image,omitzero"` // SHA-256 of the image's configuration, as in that event; nil if the engine does not say it
+}
+
+// Engines are the container engines that the agent knows.
+var Engines = []string{"podman", "docker", "containerd", "cri-o"}
+
+// MaxContainerID is the longest id of a container, in bytes.
+const MaxContainerID = 128
+
+// CheckContainerID checks engine and id of a container: letters, digits, "_", "." and "-", and
+// neither of the last two first. Part names the object in the document.
+func CheckContainerID(part, engine, id string) error {
+	if !slices.Contains(Engines, engine) {
+		return fmt.Errorf("%s.engine %s is not known", part, text.Excerpt(engine))
+	}
+	const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
+	if id == "" || len(id) > MaxContainerID || strings.ContainsAny(id[:1], ".-") || strings.Trim(id, alphanumeric+".-") != "" {
+		return fmt.Errorf("%s.id %s is not the id of a container", part, text.Excerpt(id))
+	}
+	return nil
+}
+
+func (c *Container) check() error {
+	if c.Root.IsZero() || c.Image != nil && c.Image.IsZero() {
+		return errors.New("caller.container.root is missing, or zeros: no file system has that digest")
+	}
+	return cmp.Or(CheckContainerID("caller.container", c.Engine, c.ID), milliseconds("caller.container.started", c.Started))
+}
+
+// UnmarshalJSONFrom reads a container. One without a start is refused, and not one of 0.
+func (c *Container) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	type plain Container
+	p := plain{Started: absent}
+	if err := json.UnmarshalDecode(d, &p); err != nil {
+		return err
+	}
+	*c = Container(p)
+	return nil
 }

@@ -50,6 +50,7 @@ func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 			App: "billing", Declaration: content("billing.toml"), Digest: pcr.ManifestDigest(manifest),
 			Reason: "it could not be measured before",
 		}},
+		{Type: pcr.EventContainer, Time: 64417, Container: exampleContainer(content)},
 		{Type: pcr.EventStop, Time: 90210, Stop: &pcr.StopEvent{AgentKey: agent.AgentKey}},
 		{Type: pcr.EventFull, Time: 90655},
 	}
@@ -67,6 +68,28 @@ func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 		records = append(records, r)
 	}
 	return records, banks
+}
+
+// exampleContainer is a container of a declared application.
+func exampleContainer(content func(string) evidence.Digest) *pcr.ContainerEvent {
+	names, digest := pcr.ContainerEnvironment([]string{
+		"PATH=/usr/bin", "TERM=xterm", "HOSTNAME=5c0ffee1", "AGENTD_ENVIRONMENT_SALT=00112233445566778899aabbccddeeff", "TOKEN=a secret",
+	}, "5c0ffee1")
+	return &pcr.ContainerEvent{
+		Engine: "podman", ID: "5c0ffee1", App: "ledger", Declaration: new(content("ledger.toml")), Started: 64210, Cgroup: "/machine.slice/libpod-5c0ffee1.scope",
+		Image: pcr.ContainerImage{Name: "registry.example/ledger:1.4", Config: new(content("configuration")), Manifest: new(content("manifest"))},
+		Root:  pcr.ContainerRoot{Digest: content("the manifest of its files"), Files: 412, Bytes: 8412330, ReadOnly: true},
+		Process: pcr.ContainerProcess{
+			Args: pcr.ContainerArgs{evidence.Bytes("/usr/bin/ledger"), evidence.Bytes("--serve")}, Cwd: "/", UID: 1000, GID: 1000, Groups: pcr.ContainerGroups{1000},
+			Environment: names, EnvironmentHash: digest, Capabilities: pcr.ContainerWords{"CAP_CHOWN", "CAP_NET_BIND_SERVICE"}, NoNewPrivileges: true, Seccomp: new(content("filter")),
+		},
+		Mounts: pcr.ContainerMounts{
+			{Destination: "/proc", Type: "proc", Source: "proc", Options: pcr.ContainerWords{"nosuid", "noexec", "nodev"}},
+			{Destination: "/data", Type: "bind", Source: "/srv/ledger", Options: pcr.ContainerWords{"rbind", "rw"}},
+		},
+		Devices:    pcr.ContainerDevices{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}},
+		Namespaces: pcr.ContainerWords{"cgroup", "ipc", "mnt", "net", "pid", "uts"},
+	}
 }
 
 // TestDocumentation keeps docs/measurements.md true: it shows a record of every event as

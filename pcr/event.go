@@ -30,6 +30,7 @@ const (
 	EventSame       EventType = "app-same"       // an application that is what its last record says
 	EventUnmeasured EventType = "app-unmeasured" // a declared application that the agent could not measure
 	EventGap        EventType = "gap"            // changes may have been missed
+	EventContainer  EventType = "container"      // a container as the agent found it before it ran
 	EventFull       EventType = "full"           // last of a log: nothing is recorded after it
 )
 
@@ -56,6 +57,7 @@ type Event struct {
 	Same       *SameEvent       `json:"same,omitzero"`       // of EventSame
 	Unmeasured *UnmeasuredEvent `json:"unmeasured,omitzero"` // of EventUnmeasured
 	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
+	Container  *ContainerEvent  `json:"container,omitzero"`  // of EventContainer
 }
 
 // StartEvent is the value of the PCR before the first record of the log. Nothing proves a
@@ -153,8 +155,12 @@ func (e *Event) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode event %q: %w", e.Type, err)
 	}
-	if len(b) > MaxContent {
-		return nil, fmt.Errorf("encode event %q: %w", e.Type, &text.SizeError{Part: "event", Got: len(b), Min: 1, Max: MaxContent})
+	most := MaxContent
+	if e.Type == EventContainer {
+		most = MaxContainer
+	}
+	if len(b) > most {
+		return nil, fmt.Errorf("encode event %q: %w", e.Type, &text.SizeError{Part: "event", Got: len(b), Min: 1, Max: most})
 	}
 	return b, nil
 }
@@ -197,6 +203,7 @@ func (e *Event) Check() error {
 			return cmp.Or(name("unmeasured.app", e.Unmeasured.App), text.Check("unmeasured.reason", e.Unmeasured.Reason, 1, MaxReason))
 		}},
 		{[]EventType{EventGap}, e.Gap != nil, func() error { return text.Check("gap.reason", e.Gap.Reason, 1, MaxReason) }},
+		{[]EventType{EventContainer}, e.Container != nil, e.Container.check},
 	} {
 		wanted := slices.Contains(m.types, e.Type)
 		known, exact = known || wanted, exact && wanted == m.present

@@ -76,6 +76,7 @@ func TestTamperedLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopped, full := len(good)-2, len(good)-1 // the records of these events
 	rerecord := func(r pcr.Record, banks []pcr.Algorithm, change func(*pcr.Event)) pcr.Record {
 		e, err := r.Event()
 		if err != nil {
@@ -160,8 +161,8 @@ func TestTamperedLog(t *testing.T) {
 			return r
 		}, pcr.LogOrder, 0},
 		{"something after full", func(r []pcr.Record) []pcr.Record {
-			r[4], r[8] = r[8], r[4]
-			r[4].Number, r[8].Number = 4, 8
+			r[4], r[full] = r[full], r[4]
+			r[4].Number, r[full].Number = 4, uint64(full)
 			r[5] = rerecord(r[5], banks, func(e *pcr.Event) { e.Time = pcr.MaxTime })
 			return r
 		}, pcr.LogOrder, 5},
@@ -170,31 +171,31 @@ func TestTamperedLog(t *testing.T) {
 			return r
 		}, pcr.LogTime, 3},
 		{"the last record older than the one before it", func(r []pcr.Record) []pcr.Record {
-			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Time = 90209 })
+			r[full] = rerecord(r[full], banks, func(e *pcr.Event) { e.Time = 90209 })
 			return r
-		}, pcr.LogTime, 8},
+		}, pcr.LogTime, uint64(full)},
 		{"an app after the stop", func(r []pcr.Record) []pcr.Record {
-			r[8] = rerecord(r[8], banks, func(e *pcr.Event) {
+			r[full] = rerecord(r[full], banks, func(e *pcr.Event) {
 				e.Type, e.Gap = pcr.EventGap, &pcr.GapEvent{Reason: "x"}
 			})
 			return r
-		}, pcr.LogOrder, 8},
+		}, pcr.LogOrder, uint64(full)},
 		{"a reload after the stop", func(r []pcr.Record) []pcr.Record {
 			reload, _ := r[5].Event()
-			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Type, e.Agent = pcr.EventReload, reload.Agent })
+			r[full] = rerecord(r[full], banks, func(e *pcr.Event) { e.Type, e.Agent = pcr.EventReload, reload.Agent })
 			return r
-		}, pcr.LogOrder, 8},
+		}, pcr.LogOrder, uint64(full)},
 		{"a stop after the stop", func(r []pcr.Record) []pcr.Record {
-			stop, _ := r[7].Event()
-			r[8] = rerecord(r[8], banks, func(e *pcr.Event) { e.Type, e.Stop = pcr.EventStop, stop.Stop })
+			stop, _ := r[stopped].Event()
+			r[full] = rerecord(r[full], banks, func(e *pcr.Event) { e.Type, e.Stop = pcr.EventStop, stop.Stop })
 			return r
-		}, pcr.LogOrder, 8},
+		}, pcr.LogOrder, uint64(full)},
 		{"a stop of another agent", func(r []pcr.Record) []pcr.Record {
-			r[7] = rerecord(r[7], banks, func(e *pcr.Event) { e.Stop = &pcr.StopEvent{AgentKey: make([]byte, 32)} })
+			r[stopped] = rerecord(r[stopped], banks, func(e *pcr.Event) { e.Stop = &pcr.StopEvent{AgentKey: make([]byte, 32)} })
 			return r
-		}, pcr.LogOrder, 7},
+		}, pcr.LogOrder, uint64(stopped)},
 		{"a stop without a start", func(r []pcr.Record) []pcr.Record {
-			stop, _ := r[7].Event()
+			stop, _ := r[stopped].Event()
 			r[1] = rerecord(r[1], banks, func(e *pcr.Event) { e.Type, e.Agent, e.Stop = pcr.EventStop, nil, stop.Stop })
 			return r
 		}, pcr.LogOrder, 1},

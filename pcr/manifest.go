@@ -3,8 +3,10 @@
 package pcr
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"hash"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -33,17 +35,39 @@ const labelManifest = "agentd/manifest/1"
 // ManifestDigest returns SHA-256 H("agentd/manifest/1", path, mode, size, digest, ...) over all
 // entries in their order; mode is four bytes and size eight, big-endian.
 func ManifestDigest(entries []ManifestEntry) evidence.Digest {
-	parts := make([][]byte, 0, 4*len(entries))
+	h := NewManifestHash()
 	for i := range entries {
-		e := &entries[i]
-		parts = append(parts,
-			[]byte(e.Path),
-			binary.BigEndian.AppendUint32(nil, e.Mode),
-			binary.BigEndian.AppendUint64(nil, e.Size),
-			e.Digest[:],
-		)
+		h.Add(&entries[i])
 	}
-	return evidence.Sum256(labelManifest, parts...)
+	return h.Digest()
+}
+
+// A ManifestHash computes the digest of a manifest, one entry after the other: that of the root
+// file system of a container would take much memory as a whole.
+type ManifestHash struct{ sum hash.Hash }
+
+// NewManifestHash returns the hash of a manifest without entries.
+func NewManifestHash() *ManifestHash {
+	h := &ManifestHash{sum: sha256.New()}
+	h.part([]byte(labelManifest))
+	return h
+}
+
+// Add adds the next entry. The caller gives them ascending by the bytes of the path, each once.
+func (h *ManifestHash) Add(e *ManifestEntry) {
+	h.part([]byte(e.Path))
+	h.part(binary.BigEndian.AppendUint32(nil, e.Mode))
+	h.part(binary.BigEndian.AppendUint64(nil, e.Size))
+	h.part(e.Digest[:])
+}
+
+// Digest returns the digest of the entries so far.
+func (h *ManifestHash) Digest() evidence.Digest { return evidence.Digest(h.sum.Sum(nil)) }
+
+// part adds one part as evidence.Preimage does: its length in eight bytes, and its bytes.
+func (h *ManifestHash) part(b []byte) {
+	h.sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+	h.sum.Write(b)
 }
 
 // checkManifest reports the first entry that is not allowed: at least one and at most

@@ -95,7 +95,7 @@ type (
 	//
 	// Fields: Head (evidence.LogHead), ReportID, AKName, ResetCount, PCR, Start and Values (each a
 	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
-	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Full, Time, Stopped, Declarations. FromZero(pcr.Algorithm) bool
+	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Containers ([]ContainerClaim), Full, Time, Stopped, Declarations. FromZero(pcr.Algorithm) bool
 	// reports whether the log began with zero in a bank.
 	LogState = replay.State
 	// BankValue is the value of a PCR in one bank. Fields: Bank, Value.
@@ -116,6 +116,9 @@ type (
 	// UnmeasuredClaim is a declared application that could not be measured. Fields: Record,
 	// App, Reason.
 	UnmeasuredClaim = replay.Unmeasured
+	// ContainerClaim is the start of a container. Fields: Record, and those of
+	// pcr.ContainerEvent.
+	ContainerClaim = replay.Container
 	// RecordedReason is a reason for a gap that the agent recorded. Fields: Record, Reason.
 	RecordedReason = replay.Gap
 )

@@ -170,6 +170,10 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 		return line("application %q could NOT be measured: %s", e.Unmeasured.App, e.Unmeasured.Reason)
 	case pcr.EventGap:
 		return line("GAP: the agent may have missed changes: %s", e.Gap.Reason)
+	case pcr.EventContainer:
+		n := line("container %q of %s is about to run, application %q", e.Container.ID, e.Container.Engine, e.Container.App)
+		n.addContainer(e.Container)
+		return n
 	case pcr.EventFull:
 		return line("the log is FULL: nothing is recorded after this")
 	}

@@ -159,6 +159,9 @@ func drawStatement(top *node, b []byte) {
 	if len(c.Invocation) > 0 {
 		caller.add("invocation %x of its unit", []byte(c.Invocation))
 	}
+	if x := c.Container; x != nil {
+		caller.add("in the container %q of %s, started %s, root file system %s, image %s", x.ID, x.Engine, sinceBoot(x.Started), x.Root, digestOr(x.Image, "not given"))
+	}
 	if x := c.Executable; x != nil {
 		line := fmt.Sprintf("its executable was seen as %s %q", x.State, x.Path)
 		if x.Digest != nil {

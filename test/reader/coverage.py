@@ -19,6 +19,7 @@ class Coverage:
 
     def __init__(self):
         self.apps, self.declarations = {}, {}
+        self.containers = {}  # the last event by engine and id
 
     def app(self, name):
         """app is the state of one app."""
@@ -51,6 +52,8 @@ class Coverage:
             app.unmeasured = True
         elif kind == "app":
             self._measured(self.app(body["app"]), body, time)
+        elif kind == "container":
+            self.containers[body["engine"], body["id"]] = body
         elif kind == "app-same":
             self._same(self.app(body["app"]), body)
 

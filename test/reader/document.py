@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The document and the statement: docs/evidence.md, sections 3 and 4."""
+import re
+
 from strict import Bool, Bytes, Int, List, Obj, Text, Word, may, must, need, parse
 
 SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
@@ -35,6 +37,10 @@ EXECUTABLE = Obj(
     digest=may(DIGEST),
     covered=may(Bool()),
 )
+CONTAINER = Obj(
+    engine=must(Word("podman", "docker", "containerd", "cri-o")), id=must(Text(1, 128)),
+    started=must(Int()), root=must(DIGEST), image=may(DIGEST),
+)
 CALLER = Obj(
     uid=must(Int(0, 2**32 - 2)),
     gid=must(Int(0, 2**32 - 2)),
@@ -45,6 +51,7 @@ CALLER = Obj(
     invocation=may(Bytes(16)),
     app=may(Text(0, 256)),
     method=must(Word("pidfd", "start-time")),
+    container=may(CONTAINER),
     executable=may(EXECUTABLE),
 )
 STATEMENT = Obj(
@@ -58,6 +65,11 @@ STATEMENT = Obj(
     salt=must(Bytes(16, 64)),
     caller=must(CALLER),
 )
+
+
+def container_id(text):
+    """container_id refuses what is not the id of a container."""
+    need(re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.-]*", text), "not the id of a container")
 
 
 def _snapshot(snapshot):
@@ -88,11 +100,14 @@ def document(data):
 def statement(data):
     """statement decodes the exact bytes of a statement: check statement.decode."""
     said = STATEMENT.decode(parse(data, 65536))
-    caller = said["caller"]
+    caller, inside = said["caller"], said["caller"]["container"]
+    if inside is not None:
+        container_id(inside["id"])
+        need(any(inside["root"]) and (inside["image"] is None or any(inside["image"])), "a digest of zeros")
     need(said["keyProof"] is None or said["publicKey"] is not None, "a proof without a key")
     if caller["unit"] is None:
         need(caller["invocation"] is None, "an invocation without a unit")
-        need(caller["app"] is None, "an app without a unit")
+        need(caller["app"] is None or caller["container"], "an app without a unit or a container")
         need(caller["unitStarted"] is None, "the start of no unit")
     else:
         need(caller["unitStarted"] is not None, "a unit that never started")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The events of the log: docs/measurements.md, section 3."""
+import re
+
 from commitments import be64, labelled, sha256
-from document import DIGEST, HEAD, SIZES
+from document import DIGEST, HEAD, SIZES, container_id
 from strict import Bool, Bytes, Int, List, Obj, Text, Word, may, must, need, parse
 
 NAME, REASON, UNIT = Text(1, 256), Text(1, 1024), Text(0, 256)
@@ -19,6 +21,27 @@ APP = Obj(
     manifest=must(List(ENTRY, 1, 20000)), digest=must(DIGEST),
 )
 SAME = Obj(app=must(NAME), declaration=must(DIGEST), digest=must(DIGEST), carried=may(Bool()), reason=must(REASON))
+PATH, WORDS = Text(1, 4096), List(Text(1, 4096), 0, 64)
+CONTAINER = Obj(
+    engine=must(Word("podman", "docker", "containerd", "cri-o")), id=must(Text(1, 128)),
+    app=may(Text(0, 256)), declaration=may(DIGEST), started=must(Int()), cgroup=must(PATH),
+    image=may(Obj(name=may(Text(0, 256)), config=may(DIGEST), manifest=may(DIGEST))),
+    root=must(Obj(digest=must(DIGEST), files=must(Int(0, 200000)), bytes=must(Int()), readOnly=may(Bool()))),
+    process=must(Obj(
+        args=must(List(Bytes(0, 128 << 10), 1, 4096)), cwd=must(PATH),
+        uid=must(Int(0, 2**32 - 2)), gid=must(Int(0, 2**32 - 2)), groups=may(List(Int(0, 2**32 - 2), 0, 1024)),
+        environment=may(List(PATH, 0, 4096)), environmentHash=may(DIGEST),
+        capabilities=may(WORDS), noNewPrivileges=may(Bool()), seccomp=may(DIGEST), terminal=may(Bool()),
+    )),
+    mounts=may(List(Obj(
+        destination=must(PATH), type=must(Text(1, 256)), source=may(Text(0, 4096)), options=may(WORDS),
+    ), 0, 1024)),
+    devices=may(List(Obj(
+        path=must(PATH), type=must(Word("b", "c", "p", "u")), major=must(Int(0, 2**32 - 1)), minor=must(Int(0, 2**32 - 1)),
+    ), 0, 1024)),
+    allDevices=may(Bool()),
+    namespaces=may(List(Word("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"), 0, 64)),
+)
 TYPES = {
     "log-start": ("start", START),
     "agent-start": ("agent", AGENT),
@@ -28,6 +51,7 @@ TYPES = {
     "app-same": ("same", SAME),
     "app-unmeasured": ("unmeasured", Obj(app=must(NAME), reason=must(REASON))),
     "gap": ("gap", Obj(reason=must(REASON))),
+    "container": ("container", CONTAINER),
     "full": None,
 }
 
@@ -56,6 +80,24 @@ def _app(app):
     need(app["digest"] == sha256(labelled("agentd/manifest/1", *parts)), "not the digest of the manifest")
 
 
+def _container(c, size):
+    need(size <= 256 << 10, "an event of a container that is too long")
+    container_id(c["id"])
+    need((c["app"] is None) == (c["declaration"] is None), "app without declaration, or the other way round")
+    need(c["image"] is None or any(v is not None for v in c["image"].values()), "an image without members")
+    process = c["process"]
+    need(not any(0 in a for a in process["args"]), "an argument with a zero byte")
+    names = process["environment"] or []
+    need(not any("=" in n for n in names), "a name with =")
+    need(process["environmentHash"] is None or "AGENTD_ENVIRONMENT_SALT" in names, "a digest that could be guessed")
+    need(all(re.fullmatch("CAP_[A-Z0-9_]{1,60}", n) for n in process["capabilities"] or []), "not a capability")
+    for words in (names, process["capabilities"], c["namespaces"]):
+        _ascending(w.encode() for w in words or [])
+    _ascending(process["groups"] or [])
+    paths = [c["cgroup"], process["cwd"]] + [m["destination"] for m in c["mounts"] or []] + [d["path"] for d in c["devices"] or []]
+    need(all(p.startswith("/") for p in paths), "not an absolute path")
+
+
 def event(content):
     """event decodes a content that is spelled in the one way."""
     value = parse(content, 1 << 20)
@@ -71,6 +113,8 @@ def event(content):
         _log_start(e["start"])
     elif value["type"] == "app":
         _app(e["app"])
+    elif value["type"] == "container":
+        _container(e["container"], len(content))
     elif "agent" in e:
         _ascending(d["app"].encode() for d in e["agent"]["declarations"] or [])
         head = e["agent"]["previous"]

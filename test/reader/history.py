@@ -45,6 +45,12 @@ def _values(v, name, snapshot, pcr, values):
 
 def _caller(v, said, doc, state):
     caller = said["caller"]
+    inside = caller["container"]
+    if inside is not None:
+        body = state.coverage.containers.get((inside["engine"], inside["id"]))
+        v.true("log.caller", body and _is_container(body, inside, caller))
+        if body and body["app"] is not None:
+            return
     if caller["app"] is None:
         v.true("log.caller", not (caller["executable"] or {}).get("covered"))
         return
@@ -59,6 +65,14 @@ def _caller(v, said, doc, state):
     if covered:
         v.true("log.caller", any(_lists(body, caller["executable"]["digest"]) for body, until in events
                                  if until is None or _recent(until, caller, doc)))
+
+
+def _is_container(body, inside, caller):
+    """_is_container tells if an event is of the container that a statement names."""
+    image = (body["image"] or {}).get("config")
+    if (body["started"], body["root"]["digest"], image) != (inside["started"], inside["root"], inside["image"]):
+        return False
+    return body["app"] is None or body["app"] == caller["app"] and not (caller["executable"] or {}).get("covered")
 
 
 def _has_user(body, uid):

@@ -32,6 +32,7 @@ type State struct {
 	Apps       []App        `json:"apps,omitempty"`       // in the order of their first event
 	Gaps       []Gap        `json:"gaps,omitempty"`       // gaps that the agent recorded
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"` // failures to measure
+	Containers []Container  `json:"containers,omitempty"` // starts of containers, in their order
 	Full       bool         `json:"full,omitzero"`        // the log took no further record: what came later is not in it
 }
 
@@ -79,6 +80,7 @@ func (s *State) Clone() *State {
 	c.Agents = slices.Clone(s.Agents)
 	c.Gaps = slices.Clone(s.Gaps)
 	c.Unmeasured = slices.Clone(s.Unmeasured)
+	c.Containers = slices.Clone(s.Containers)
 	c.Apps = make([]App, len(s.Apps))
 	for i, a := range s.Apps {
 		a.Versions = slices.Clone(a.Versions)
@@ -121,6 +123,8 @@ type history struct {
 	carriable map[int]bool               // apps whose last interval may be carried on
 	inForce   map[int][]evidence.Digest  // executables of the last manifest
 	replaced  map[int][]Executable       // executables of manifests before
+
+	containers map[containerKey]int // index in Containers of the last start
 }
 
 type appVersionKey struct {
@@ -145,6 +149,7 @@ func newHistory(s *State) *history {
 	h := &history{
 		State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int), declared: make(map[string]evidence.Digest),
 		open: make(map[int]bool), carriable: make(map[int]bool), inForce: make(map[int][]evidence.Digest), replaced: make(map[int][]Executable),
+		containers: make(map[containerKey]int),
 	}
 	for _, c := range s.Agents {
 		c.Record = 0
@@ -152,6 +157,9 @@ func newHistory(s *State) *history {
 	}
 	for _, d := range s.Declarations {
 		h.declared[d.App] = d.Digest
+	}
+	for i := range s.Containers {
+		h.containers[containerKey{s.Containers[i].Engine, s.Containers[i].ID}] = i
 	}
 	for i := range s.Apps {
 		a := &s.Apps[i]
@@ -214,6 +222,8 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 	case e.Gap != nil:
 		h.Gaps = append(h.Gaps, Gap{Record: number, Reason: e.Gap.Reason})
 		h.endAll(End{Mark{number, h.Time}, Missed})
+	case e.Container != nil:
+		h.addContainer(number, e.Container)
 	case e.Type == pcr.EventFull:
 		h.Full = true
 		h.endAll(End{Mark{number, h.Time}, Filled})
