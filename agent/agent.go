@@ -49,6 +49,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 
@@ -79,6 +80,9 @@ type Machine struct {
 	// InMemory reports whether a file is in memory, so that no host can change it. Nil asks the
 	// kernel for the file system.
 	InMemory func(*os.File) (bool, error)
+
+	// IMAList opens the kernel's list of what it measured. Nil: that of this kernel.
+	IMAList func() (io.ReadCloser, error)
 }
 
 // Options say what to run.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/tpm/registers"
 	"github.com/cvm-agentd/agentd/pcr"
 )
@@ -222,6 +224,19 @@ func restore(a *apps.Apps, l *ledger.Ledger) error {
 	return nil
 }
 
+// imaList opens the kernel's list of IMA.
+func (m *Machine) imaList() (io.ReadCloser, error) {
+	if m.IMAList != nil {
+		return m.IMAList()
+	}
+	return attest.OpenIMAList(attest.IMAListPath)
+}
+
+// quotesIMA reports whether the PCR of IMA is quoted.
+func quotesIMA(s pcr.Selection) bool {
+	return slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, ima.PCR) })
+}
+
 func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 	t, err := d.quotes()
 	if err != nil {
@@ -234,6 +249,8 @@ func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
 		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
 		FirmwareLog:   func() ([]byte, error) { return attest.ReadFirmwareLog(d.o.Config.Measurement.FirmwareLog) },
+		IMA:           attest.NewIMAList(d.o.Machine.imaList),
+		IMAQuoted:     quotesIMA(t.Selection),
 		Log:           d.log,
 	})
 	if err != nil {

@@ -28,6 +28,9 @@ const (
 	CodeStartBeyondLog   Code = "start-beyond-log"
 	CodeNoSuchApp        Code = "no-such-app"
 	CodeBadKeyProof      Code = "bad-key-proof"
+	CodeIMANotQuoted     Code = "ima-not-quoted"
+	CodeIMATooLong       Code = "ima-too-long"
+	CodeIMAStart         Code = "ima-start"
 )
 
 // Codes of the caller, and of how much it asks for.
@@ -39,6 +42,8 @@ const (
 	CodeBusy         Code = "busy"
 	CodeConnections  Code = "too-many-connections"
 	CodeShuttingDown Code = "shutting-down"
+
+	CodeIMANotPermitted Code = "ima-not-permitted"
 )
 
 // Codes of the agent and of the devices that it needs.
@@ -67,6 +72,7 @@ const (
 	CodeDiskFailed        Code = "disk-failed"
 	CodeResources         Code = "out-of-resources"
 	CodeLaterVersion      Code = "later-version"
+	CodeIMAUnavailable    Code = "ima-unavailable"
 	CodeTimeout           Code = "timeout"
 	CodeUnavailable       Code = "unavailable"
 	CodeInternal          Code = "internal"
@@ -219,6 +225,9 @@ var codes = []CodeInfo{
 	{CodeStartBeyondLog, 400, exitMisuse, "Log has no such record", "The log does not have that record yet.", "`GET /v1/status` says how many records there are; a log that became shorter belongs to another boot"},
 	{CodeNoSuchApp, 404, exitMisuse, "No such app", "No app of that name is declared.", "`agentctl app list` lists the declared apps; after a change run `agentctl app reload`"},
 	{CodeBadKeyProof, 400, exitMisuse, "Key does not prove its possession", "`keyProof` is not a signature by `publicKey` over this request of this process to this agent, or no such proof can be made with a key of this kind.", "ask `GET /v1/self` again, sign what it says now with the private half of the key, and send that from the same process; the agent's key changes when it is started again"},
+	{CodeIMANotQuoted, 409, exitUnavailable, "PCR 10 is not quoted", "The kernel's list of IMA was asked for, and the agent does not quote PCR 10, whose value alone binds the list.", "add PCR 10 to `pcrs` in the table `[tpm]` of /etc/agentd/config.toml, such as `sha256:0-15`, and restart the agent"},
+	{CodeIMATooLong, 409, exitMisuse, "List of IMA is too long for evidence", "What follows the asked entry in the kernel's list of IMA is more than 8 MiB.", "ask from a later entry, which the detail names (agentctl: `--ima-from`); the verifier must know the entries before it: root copies the list once, for `agentctl verify --ima-list FILE --save-log FILE`"},
+	{CodeIMAStart, 400, exitMisuse, "List of IMA has no such entry", "The kernel's list of IMA does not have that entry yet.", "a list that became shorter belongs to another boot: ask for the whole list"},
 
 	{CodePeerGone, 403, exitNotPermitted, "Process that connected has ended", "The process that connected has ended.", "connect from the process that asks"},
 	{CodePeerUnknown, 403, exitNotPermitted, "Caller could not be identified", "The agent could not establish who connected.", "run it as an ordinary process on this machine; the detail says what the kernel did not report"},
@@ -227,6 +236,7 @@ var codes = []CodeInfo{
 	{CodeBusy, 503, exitUnavailable, "Too many requests are waiting", "Too many requests are waiting.", hintWait},
 	{CodeConnections, 503, exitUnavailable, "Too many connections", "Too many connections are open.", "reuse connections"},
 	{CodeShuttingDown, 503, exitUnavailable, "Agent is stopping", "The agent is stopping; the next one will answer.", "try again"},
+	{CodeIMANotPermitted, 403, exitNotPermitted, "List of IMA is not for this caller", "The kernel shows its list of IMA, with the path of each file that was used, to root alone. The agent hands it to root and to declared applications.", "ask as root, or from the unit of a declared application: `agentctl app add UNIT` declares one"},
 
 	{CodeDesynchronised, 503, exitUnavailable, "Log and PCR do not match", "Log and PCR do not explain each other. Only a boot repairs that.", hintReboot + "; `agentctl status` says what does not match"},
 	{CodePCRMismatch, 503, exitUnavailable, "Log does not explain the quoted PCR values", "The TPM quoted values that the log does not explain: something else extended the PCR, or the TPM lies.", "find out what else extends the PCR, then reboot the machine"},
@@ -252,6 +262,7 @@ var codes = []CodeInfo{
 	{CodeDiskFailed, 503, exitUnavailable, "File of the agent cannot be read or written", "The agent could not read or write one of its own files.", "repair what the error says of the file; if it is an input/output error, look for the disk in `dmesg`; the agent tries again by itself"},
 	{CodeResources, 503, exitUnavailable, "Agent is short of resources", "The agent is short of file descriptors or memory for the moment.", "try again; if that does not help, raise `LimitNOFILE` or `MemoryMax` of agentd.service"},
 	{CodeLaterVersion, 503, exitUnavailable, "File of a later version", "A later version of the agent wrote one of its files.", "install the version that wrote it, or a later one; nothing was changed"},
+	{CodeIMAUnavailable, 503, exitUnavailable, "List of IMA is not available", "The kernel shows no list of IMA, or the agent cannot read it.", "boot a kernel with IMA, which has /sys/kernel/security/ima/binary_runtime_measurements, with `ima_policy=tcb` on its command line"},
 	{CodeTimeout, 504, exitUnavailable, "No answer in time", "The agent gave up.", "try again; the table of endpoints has the times"},
 	{CodeUnavailable, 503, exitUnavailable, "Part of the agent is not running", "A part of the agent is not running.", "`agentctl status` says what is missing"},
 	{CodeInternal, 500, exitMisuse, "Fault in the agent", "The agent has a fault.", "please report it, with the log of the agent"},

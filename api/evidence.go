@@ -28,6 +28,9 @@ type EvidenceRequest struct {
 	LogStart  uint64             `json:"logStart,omitzero"`  // with log "from": first record wanted
 
 	FirmwareLog bool `json:"firmwareLog,omitzero"` // whether to add the firmware's event log, if the machine has one
+
+	IMA      bool   `json:"ima,omitzero"`      // whether to add the kernel's list of what it measured (IMA); for root and declared applications, if PCR 10 is quoted
+	IMAStart uint64 `json:"imaStart,omitzero"` // with ima: first entry wanted
 }
 
 // LogFormat is how GET /v1/log spells the records.

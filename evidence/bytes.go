@@ -126,3 +126,10 @@ func (l *Log) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	l.Start = absent
 	return json.UnmarshalDecode(d, (*members)(l))
 }
+
+// UnmarshalJSONFrom decodes a list of IMA. A start that is absent is not zero.
+func (i *IMA) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	type members IMA
+	i.Start = absent
+	return json.UnmarshalDecode(d, (*members)(i))
+}

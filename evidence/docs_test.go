@@ -72,6 +72,7 @@ func TestDocumentedSizes(t *testing.T) {
 		{"`caller.app`", -1, MaxName},
 		{"`….executable.path`", -1, MaxPath},
 		{"`records`", -1, MaxLog},
+		{"`entries`", -1, MaxIMA},
 	} {
 		want := "up to " + grouped(x.high)
 		if x.low >= 0 {

@@ -46,6 +46,7 @@ type Evidence struct {
 	AK             Bytes        `json:"ak"`                     // TPMT_PUBLIC of the attestation key
 	Log            *Log         `json:"log,omitzero"`           // measurement log, whole or from an index; absent when not asked for
 	FirmwareLog    Bytes        `json:"firmwareLog,omitempty"`  // the firmware's event log as the kernel gives it; bound by the quoted PCRs alone
+	IMA            *IMA         `json:"ima,omitzero"`           // the kernel's list of IMA, whole or from an index; absent when not asked for; bound by the quoted PCR 10 alone
 	Certificates   Certificates `json:"certificates,omitempty"` // X.509 DER, any order, unverified
 }
 
@@ -92,6 +93,13 @@ type Log struct {
 	Records  Bytes  `json:"records"`           // CEL-TLV records, one after the other
 }
 
+// IMA is the kernel's list of what it measured, as it shows it to programs, from entry Start on. It
+// was read after the quote, so it may go on after what the quote contains.
+type IMA struct {
+	Start   uint64 `json:"start"`   // number of the first entry here, from 0
+	Entries Bytes  `json:"entries"` // entries, one after the other
+}
+
 // Parse decodes a document of at most [MaxEvidence] bytes and checks it as [Evidence.Check]
 // does. The JSON must be exactly that of docs/evidence.md, section 2: unknown, duplicate and
 // null members, and any other spelling of a value, are errors. What Parse returns is
@@ -136,6 +144,11 @@ func (e *Evidence) Check() error {
 	}
 	if e.Log != nil {
 		if err := e.Log.check(); err != nil {
+			return err
+		}
+	}
+	if e.IMA != nil {
+		if err := cmp.Or(present("ima.start", e.IMA.Start), text.Size("ima.entries", len(e.IMA.Entries), 0, MaxIMA)); err != nil {
 			return err
 		}
 	}

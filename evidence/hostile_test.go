@@ -107,6 +107,10 @@ func TestValues(t *testing.T) {
 	}{
 		"anchor":            {`{"type"`, `{"anchor":null,"type"`, strictjson.ErrNull},
 		"log":               {`{"type"`, `{"log":null,"type"`, strictjson.ErrNull},
+		"list of IMA":       {`{"type"`, `{"ima":null,"type"`, strictjson.ErrNull},
+		"start of IMA":      {`{"type"`, `{"ima":{"start":null,"entries":""},"type"`, strictjson.ErrNull},
+		"no start of IMA":   {`{"type"`, `{"ima":{"entries":""},"type"`, nil},
+		"IMA at 2^53":       {`{"type"`, `{"ima":{"start":9007199254740992,"entries":""},"type"`, strictjson.ErrInteger},
 		"firmware log":      {`{"type"`, `{"firmwareLog":null,"type"`, strictjson.ErrNull},
 		"certificates":      {`{"type"`, `{"certificates":null,"type"`, strictjson.ErrNull},
 		"a certificate":     {`{"type"`, `{"certificates":[null],"type"`, strictjson.ErrNull},

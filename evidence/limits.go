@@ -6,7 +6,7 @@ package evidence
 // as well as the verifier, so that the verifier accepts what the agent produces. Sizes are
 // those of the decoded bytes, not of their base64.
 const (
-	MaxEvidence     = 24 << 20 // bytes of a whole document
+	MaxEvidence     = 36 << 20 // bytes of a whole document
 	MaxStatement    = 64 << 10 // bytes of a statement
 	MinNonce        = 16       // bytes
 	MaxNonce        = 64       // bytes
@@ -24,6 +24,7 @@ const (
 	MaxReport       = 4 << 10  // bytes of a platform report
 	MaxLog          = 16 << 20 // bytes of the measurement log
 	MaxFirmwareLog  = 1 << 20  // bytes of the firmware's event log
+	MaxIMA          = 8 << 20  // bytes of the kernel's list of IMA
 	MaxCertificates = 16       // certificates
 	MaxCertificate  = 16 << 10 // bytes of one certificate, DER
 	MaxBanks        = 4        // PCR banks of one quote

@@ -18,7 +18,7 @@ func TestSharedDocuments(t *testing.T) {
 	fresh := *whole
 	fresh.Anchor = nil
 	logged := *whole
-	logged.Log, logged.FirmwareLog = &Log{Start: 1, Previous: Digest{1}, Records: []byte("records")}, []byte("log")
+	logged.Log, logged.FirmwareLog, logged.IMA = &Log{Start: 1, Previous: Digest{1}, Records: []byte("records")}, []byte("log"), &IMA{Start: 1, Entries: []byte("entries")}
 	tricky := *whole // its parts read like members
 	tricky.Report.Bytes = []byte(`"statement":"AA==","inclusion":,"batch":`)
 	for name, e := range map[string]Evidence{"anchored": *whole, "fresh": fresh, "with logs": logged, "tricky": tricky} {

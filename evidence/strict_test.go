@@ -80,11 +80,12 @@ func TestMissingMember(t *testing.T) {
 	anchor := ex.evidence.Batch
 	ex.evidence.Anchor = &anchor
 	ex.evidence.Log = &Log{Records: Bytes("records")}
+	ex.evidence.IMA = &IMA{Entries: Bytes("entries")}
 	document, err := strictjson.Encode(ex.evidence)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mayBeAbsent := map[string]bool{"inclusion.path": true, "anchor": true, "log": true, "log.records": true}
+	mayBeAbsent := map[string]bool{"inclusion.path": true, "anchor": true, "log": true, "log.records": true, "ima": true, "ima.entries": true}
 	for _, left := range []string{"report.kind", "batch.tree.root", "anchor.tree.root",
 		"batch.pcrs.0.algorithm", "anchor.pcrs.0.algorithm", "batch.pcrs.0.pcrs.0.value", "anchor.pcrs.0.pcrs.0.value"} {
 		mayBeAbsent[left] = true // to package verify: nothing is of that kind, root, bank or length

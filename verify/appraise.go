@@ -47,6 +47,7 @@ type appraiser struct {
 	logged       bool         // the evidence contains a measurement log
 	log          replay.Result
 	firmware     pcr.Values     // that the firmware's log leads to; nil if there is none that could be read
+	listed       bool           // there is a list of IMA
 	ima          *replay.IMA    // what the list of IMA leads to; nil unless that is the quoted PCR
 	measured     *rule.Measured // what its entries came to
 }
@@ -110,7 +111,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	}
 	a.replay(e)
 	a.firmware = replay.Firmware(f, e.FirmwareLog, a.p.FirmwareLog == rule.Required)
-	a.replayIMA()
+	a.replayIMA(e.IMA)
 	a.judgePolicy()
 }
 
@@ -187,10 +188,25 @@ func (a *appraiser) replay(e *evidence.Evidence) {
 	a.logged, a.log = e.Log != nil, replay.Check(a.Findings, in)
 }
 
-// replayIMA replays the list of IMA, and has the policy look at each entry.
-func (a *appraiser) replayIMA() {
+// replayIMA replays the list of IMA, that of evidence or one from elsewhere, and has the policy look at
+// each entry. What is known of the list is kept with what is known of the log.
+func (a *appraiser) replayIMA(list *evidence.IMA) {
+	in := replay.IMAInput{List: list, Given: a.expect.IMAList, Quote: a.batch}
+	if a.expect.LogState != nil {
+		in.Known = a.expect.LogState.IMA
+	}
+	a.listed = in.List != nil || in.Given != nil
 	a.measured = a.p.NewMeasured(a.batch, a.firmware)
-	a.ima = replay.CheckIMA(a.Findings, a.expect.IMAList, a.batch, a.measured.Add)
+	a.ima = replay.CheckIMA(a.Findings, in, a.measured)
+	kept := a.log.State
+	switch {
+	case kept == nil:
+	case a.ima != nil && a.ima.Entries > 0:
+		kept.IMA = a.ima.State()
+		a.measured.Note(kept.IMA)
+	case a.log.Continued == replay.Continues:
+		kept.IMA = in.Known
+	}
 }
 
 // AppraiseReport appraises a bare report. [Expect.ReportData], or [Expect.Nonce], is
@@ -261,7 +277,7 @@ func (a *appraiser) paravisor(s AzureSet) {
 		a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, paravisor.Quoted(s.PCRs, s.Quote), a.expect.Nonce)
 	}
 	a.firmware = replay.Firmware(f, s.FirmwareLog, a.p.FirmwareLog == rule.Required)
-	a.replayIMA()
+	a.replayIMA(nil)
 	a.judge(blob.Kind(), blob.Report, s.Certificates)
 	if a.report != nil && blob.CheckRuntimeData(f, a.report) {
 		a.structure = a.tie(report.ByParavisor)
@@ -285,7 +301,7 @@ func (v *Verifier) AppraiseQuote(s QuoteSet, expect Expect, now time.Time) (*App
 	a.certificates = slices.Clone(a.given) // of the attestation key, for example
 	a.ak = quote.CheckBareKey(f, s.Key)
 	a.batch = quote.CheckRaw(f, a.ak, evidence.Quote{Attest: s.Quote, Signature: s.Signature}, s.PCRs, expect.Nonce)
-	a.replayIMA()
+	a.replayIMA(nil)
 	a.judgePolicy()
 	return a.result(), nil
 }

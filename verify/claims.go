@@ -95,9 +95,13 @@ type (
 	//
 	// Fields: Head (evidence.LogHead), ReportID, AKName, ResetCount, PCR, Start and Values (each a
 	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
-	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Containers ([]ContainerClaim), Full, Time, Stopped, Declarations. FromZero(pcr.Algorithm) bool
-	// reports whether the log began with zero in a bank.
+	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Containers ([]ContainerClaim), Full, Time,
+	// Stopped, Declarations, IMA (*IMAState). FromZero(pcr.Algorithm) bool reports whether the log
+	// began with zero in a bank.
 	LogState = replay.State
+	// IMAState is what a verifier keeps of the list of IMA. Fields: Next (number of the entry to ask
+	// from), Extended, Values ([]BankValue), PaddedSHA1, Policy, First, Violations, Unlisted.
+	IMAState = replay.IMAState
 	// BankValue is the value of a PCR in one bank. Fields: Bank, Value.
 	BankValue = replay.BankValue
 	// AgentClaim is an agent that the log names. Fields: Record (number of its first

@@ -22,10 +22,11 @@ type Expect struct {
 	PublicKey  []byte    // key seen in use, exactly as in the statement; nil: not compared
 	UserData   []byte    // user data, exactly as in the statement; nil: not compared; of a paravisor's set never empty
 	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter. Nothing tells a new value from a constant, so the age of the report stays unknown
-	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it
+	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it. It also has what a list of IMA that starts at an index must continue
 
-	// IMAList is the list of IMA, in pieces: what the kernel measured, which it shows in
-	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none.
+	// IMAList is the list of IMA, whole and in pieces: what the kernel measured, which it shows in
+	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none but
+	// that of the evidence, which must not contradict it otherwise.
 	// It is read until it leads to the quote: the caller limits what an attacker may send.
 	IMAList iter.Seq2[[]byte, error]
 

@@ -86,5 +86,6 @@ const (
 	AnchorLogReplay CheckID = "anchor.log-replay"
 	FirmwareDecode  CheckID = "firmware.decode"
 	IMADecode       CheckID = "ima.decode"
+	IMAContinuation CheckID = "ima.continuation"
 	IMAReplay       CheckID = "ima.replay"
 )

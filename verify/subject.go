@@ -34,7 +34,7 @@ func (a *appraiser) subject() *rule.Subject {
 		},
 		FirmwareLog:  logState(a.firmware != nil, replay.FirmwareAsked(a.Findings)),
 		Firmware:     a.firmware,
-		IMAState:     logState(a.ima != nil, a.expect.IMAList != nil),
+		IMAState:     logState(a.ima != nil, a.listed),
 		IMA:          a.ima,
 		Measured:     a.measured,
 		Log:          a.log.State,

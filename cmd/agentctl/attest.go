@@ -29,6 +29,10 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
   --log MODE          how much of the log: whole (default), none, or the number of a
                       record to start at
   --firmware-log      add the firmware's event log, if the machine has one
+  --ima               add the kernel's list of the files that it measured (IMA), for
+                      root and declared applications; PCR 10 must be quoted
+  --ima-from NUMBER   with --ima: the list from this entry on, up to 8 MiB. The number
+                      is "ima.next" in what "agentctl verify --save-log" wrote
   --out FILE          file to write
 
 Examples:
@@ -36,14 +40,19 @@ Examples:
   openssl pkey -in tls.key -pubout | agentctl attest --nonce @nonce.bin --public-key -
   agentctl attest --nonce @nonce.bin --prove-key tls.key
   agentctl attest --nonce @nonce.bin --signing-key tls:ecdsa-p256
+  agentctl attest --nonce @nonce.bin --ima --ima-from 1742 --out evidence.json
 `
 
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	var nonce, audience, userData, log, out string
 	var named namedKey
-	var anchored, firmwareLog bool
+	var anchored, firmwareLog, list bool
+	var from uint64
 	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) (err error) {
-		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog}
+		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog, IMA: list, IMAStart: from}
+		if from > 0 && !list {
+			return misuse(errors.New("--ima-from without --ima: it says where the list of IMA begins")).withHint(helpHint(c))
+		}
 		if nonce == "" {
 			return misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
 				withHint("to try it out: --nonce $(openssl rand -hex 32)")
@@ -82,6 +91,8 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 	f.BoolVar(&anchored, "anchored", false, "")
 	f.StringVar(&log, "log", "whole", "")
 	f.BoolVar(&firmwareLog, "firmware-log", false, "")
+	f.BoolVar(&list, "ima", false, "")
+	f.Uint64Var(&from, "ima-from", 0, "")
 	f.StringVar(&out, "out", "", "")
 	return c
 }

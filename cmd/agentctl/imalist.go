@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -74,15 +75,33 @@ func (l *imaList) close() error {
 	return l.err
 }
 
-// drawIMA shows the list of IMA in b.
+// drawIMA shows the list of IMA in b, and the values that it leads to.
 func drawIMA(n *node, b []byte) {
 	r := ima.NewReplay(pcr.SHA1, pcr.SHA256)
-	for e, err := range ima.Entries(ima.Whole(b)) {
+	drawIMAEntries(n, 0, b, r.Extend)
+	p := n.add("PCR 10 after these entries")
+	p.add("%x in bank sha1", r.Value(pcr.SHA1, ima.Own))
+	p.add("%x in bank sha256", r.Value(pcr.SHA256, ima.Own))
+	p.add("%x in bank sha256 of kernels before Linux 5.8", r.Value(pcr.SHA256, ima.Padded))
+}
+
+// drawIMAOf shows the list of IMA in evidence.
+func drawIMAOf(top *node, list *evidence.IMA) {
+	if list == nil {
+		return
+	}
+	n := top.add("list of IMA from entry %d, %d bytes: what the kernel measured; the quoted PCR 10 alone binds it", list.Start, len(list.Entries))
+	drawIMAEntries(n, list.Start, list.Entries, func(*ima.Entry) {})
+}
+
+// drawIMAEntries shows the entries in b, of which the first has this number.
+func drawIMAEntries(n *node, first uint64, b []byte, each func(*ima.Entry)) {
+	for e, err := range ima.EntriesFrom(first, ima.Whole(b)) {
 		if err != nil {
 			n.add("the rest cannot be read: %v", err)
 			break
 		}
-		r.Extend(e)
+		each(e)
 		at := ""
 		if e.PCR != ima.PCR {
 			at = fmt.Sprintf(" in PCR %d", e.PCR)
@@ -101,8 +120,4 @@ func drawIMA(n *node, b []byte) {
 			n.add("%d%s: %q %s%s", e.Number, at, x.Path, x.Digest, with)
 		}
 	}
-	p := n.add("PCR 10 after these entries")
-	p.add("%x in bank sha1", r.Value(pcr.SHA1, ima.Own))
-	p.add("%x in bank sha256", r.Value(pcr.SHA256, ima.Own))
-	p.add("%x in bank sha256 of kernels before Linux 5.8", r.Value(pcr.SHA256, ima.Padded))
 }

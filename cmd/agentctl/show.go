@@ -117,6 +117,7 @@ func drawing(e *evidence.Evidence, name string, allPCRs bool) *node {
 	drawAK(top, e.AK)
 	drawLog(top, e.Log)
 	drawFirmwareLog(top, e.FirmwareLog)
+	drawIMAOf(top, e.IMA)
 	drawCertificates(top, e.Certificates)
 	return top
 }

@@ -42,13 +42,15 @@ docs/verify.md has the steps.
   --crl FILE             a revocation list of the root, DER; may be repeated
   --ima-list FILE        the kernel's list of IMA, as Linux shows it to root in
                          /sys/kernel/security/ima/binary_runtime_measurements. Read it
-                         after the evidence, or the quote, was made
+                         after the evidence, or the quote, was made. Evidence of
+                         "agentctl attest --ima" has a list, which must not contradict it
   --ima-reference FILE   digests of files that the policy names by their SHA-256; may be
                          repeated
   --at TIME              time of the appraisal, as 2026-01-31 or
                          2026-01-31T12:00:00Z (default: now)
   --known-log FILE       state that --save-log wrote: a log that starts at an index
-                         must continue it, a whole log of the same boot contain it
+                         must continue it, a whole log of the same boot contain it. A
+                         list of IMA that starts at an index must continue it too
   --save-log FILE        if accepted, write the state of the log for the next time. A
                          known history is replaced only by one that continues it
   --replace-known-log    begin a new history: --save-log replaces that of another boot

@@ -36,6 +36,7 @@ type machine struct {
 	dir      string
 	tpm      string     // address of a TPM that is not ours
 	inMemory bool       // the log: a boot of that TPM ends it
+	imaList  string     // file with the list of IMA; empty: none
 	child    *swtpm.TPM // our own, nil if tpm is set
 	kind     kind
 	wire     io.ReadWriteCloser // to child, or to what is between
@@ -59,7 +60,7 @@ type machine struct {
 
 // boot makes the folder of the machine and switches its parts on.
 func boot(o options) (m *machine, err error) {
-	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, kind: kinds[o.kind], firstManifest: o.firstManifest, configfs: o.configfs, paravisor: o.paravisor}
+	m = &machine{dir: o.dir, tpm: o.tpm, inMemory: o.inMemory, imaList: o.imaList, kind: kinds[o.kind], firstManifest: o.firstManifest, configfs: o.configfs, paravisor: o.paravisor}
 	if o.believe {
 		m.callers, m.systemd = declared.IdentitiesWithoutChecking, declared.SystemdWithoutChecking
 	}
@@ -103,6 +104,9 @@ func boot(o options) (m *machine, err error) {
 		return m, err
 	}
 	if m.wire, m.open, err = m.kind.boot(m); err != nil {
+		return m, err
+	}
+	if err := m.measure(); err != nil {
 		return m, err
 	}
 	if m.roots, err = testRoots(m.platform); err != nil {
@@ -152,6 +156,7 @@ func (m *machine) options(log *slog.Logger) agent.Options {
 			// does not see a boot of another TPM.
 			LogEndsWithBoot: func(*durable.Dir) (bool, error) { return m.child != nil || m.inMemory, nil },
 			OpenPlatform:    m.open,
+			IMAList:         m.openIMAList,
 			InMemory:        func(*os.File) (bool, error) { return true, nil }, // its folders are wherever the user wants them
 		},
 		Version:   version.Version + "-simulated",

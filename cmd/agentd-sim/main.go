@@ -64,6 +64,9 @@ that it says vouches for any hardware.
   --mask-chip-id         the host leaves the chip's id out of reports
   --launch TEXT          launch something else: another measurement for each text
   --allow-debug          launch under a guest policy that allows debugging
+  --ima-list FILE        what the kernel measured, in the form of its list of IMA. A TPM of
+                         its own is extended by the entries that are there at the start.
+                         Without it, the machine's kernel has no IMA
   --declare-identity-without-checking
                          believe each caller to be the system unit that its variable
                          AGENTD_SIM_DECLARED_UNIT names, so that keys can be tried
@@ -110,6 +113,7 @@ type options struct {
 	version  bool   // print it, and end
 	believe  bool   // what callers declare
 	inMemory bool   // the log
+	imaList  string // file with the list of IMA; empty: none
 
 	firstManifest bool // see machine
 	configfs      bool // the same
@@ -132,6 +136,7 @@ func flagSet(o *options) *flag.FlagSet {
 	f.BoolVar(&o.inMemory, "log-in-memory", false, "")
 	f.BoolVar(&o.believe, "declare-identity-without-checking", false, "")
 	f.BoolVar(&o.version, "version", false, "")
+	f.StringVar(&o.imaList, "ima-list", "", "")
 	f.TextVar(&o.level, "log-level", slog.LevelWarn, "")
 	o.platform.flags(f)
 	flags.AllOnce(f, "fault")
@@ -166,6 +171,11 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	var err error
+	if o.imaList != "" { // or it would be the folder
+		if o.imaList, err = filepath.Abs(o.imaList); err != nil {
+			return o, err
+		}
+	}
 	o.dir, err = filepath.Abs(o.dir)
 	return o, err
 }

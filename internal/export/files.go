@@ -81,6 +81,9 @@ func Files(e *evidence.Evidence) ([]File, error) {
 	if len(e.FirmwareLog) > 0 {
 		files = append(files, File{"firmware-log.bin", "event log of the firmware, as the kernel gives it (tpm2_eventlog reads it)", e.FirmwareLog})
 	}
+	if e.IMA != nil {
+		files = append(files, File{"ima.bin", fmt.Sprintf("the kernel's list of IMA from entry %d, as the kernel gives it", e.IMA.Start), e.IMA.Entries})
+	}
 	return append(files, certificates(e.Certificates)...), nil
 }
 

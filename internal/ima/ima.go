@@ -113,6 +113,13 @@ func split(b []byte) (name []byte, size int, err error) {
 	return name, size, nil
 }
 
+// Size returns the number of bytes of the first entry of b, 0 if b ends within it. The error says
+// why it is not an entry.
+func Size(b []byte) (int, error) {
+	_, size, err := split(b)
+	return size, err
+}
+
 // read fills e with the first entry of b, whose name and size are known.
 func (e *Entry) read(b, name []byte, size int) error {
 	e.PCR = binary.LittleEndian.Uint32(b)
@@ -146,9 +153,14 @@ func (e *Entry) read(b, name []byte, size int) error {
 // memory is a piece, and an entry that is not whole yet. The time grows with the bytes, however
 // small the pieces are: who sends a list can choose them.
 func Entries(pieces iter.Seq2[[]byte, error]) iter.Seq2[*Entry, error] {
+	return EntriesFrom(0, pieces)
+}
+
+// EntriesFrom does what [Entries] does, for a list whose first entry has this number.
+func EntriesFrom(first uint64, pieces iter.Seq2[[]byte, error]) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
 		var rest []byte
-		var e Entry
+		e := Entry{Number: first}
 		for piece, err := range pieces {
 			if err != nil {
 				yield(nil, err)

@@ -4,6 +4,7 @@ package ima
 
 import (
 	"bytes"
+	"fmt"
 	"hash"
 	"slices"
 
@@ -31,6 +32,7 @@ func (m Mode) String() string {
 type Replay struct {
 	banks   []*bank
 	entries uint64 // that extended the PCR
+	modes   []Mode // that the values may be of
 }
 
 // bank is one bank. What a SHA-1 bank is extended with is the same in both modes.
@@ -44,7 +46,7 @@ type bank struct {
 // NewReplay returns a replay that starts from zeros, the value at the start of the machine. It
 // panics for a bank that cannot be hashed, see [pcr.Algorithm.Hash].
 func NewReplay(banks ...pcr.Algorithm) *Replay {
-	r := new(Replay)
+	r := &Replay{modes: []Mode{Own, Padded}}
 	for _, a := range banks {
 		h, ok := a.Hash()
 		if !ok {
@@ -53,6 +55,20 @@ func NewReplay(banks ...pcr.Algorithm) *Replay {
 		r.banks = append(r.banks, &bank{algorithm: a, hash: h.New(), values: [2][]byte{make([]byte, a.Size()), make([]byte, a.Size())}})
 	}
 	return r
+}
+
+// Continue has a replay that extended nothing yet start after a number of entries that led to these
+// values, in this mode alone. The error names a bank whose value is missing.
+func (r *Replay) Continue(entries uint64, values map[pcr.Algorithm][]byte, m Mode) error {
+	for _, b := range r.banks {
+		v := values[b.algorithm]
+		if len(v) != b.algorithm.Size() {
+			return fmt.Errorf("the value of bank %s is not known", b.algorithm)
+		}
+		b.values = [2][]byte{bytes.Clone(v), bytes.Clone(v)}
+	}
+	r.entries, r.modes = entries, []Mode{m}
+	return nil
 }
 
 // Extend does what the kernel did for e. An entry of another PCR changes nothing.
@@ -120,7 +136,7 @@ func (r *Replay) Value(a pcr.Algorithm, m Mode) []byte {
 
 // Leads reports whether all banks have the values that were quoted, and in which mode.
 func (r *Replay) Leads(quoted pcr.Values) (Mode, bool) {
-	for _, m := range []Mode{Own, Padded} {
+	for _, m := range r.modes {
 		if !slices.ContainsFunc(r.banks, func(b *bank) bool { return !bytes.Equal(r.Value(b.algorithm, m), quoted[b.algorithm][PCR]) }) {
 			return m, true
 		}

@@ -66,6 +66,10 @@ def known_state(text):
     state.coverage.declarations = {d["app"]: base64.b64decode(d["digest"]) for d in kept.get("declarations") or []}
     state.snapshots = {}
     state.keep()
+    state.ima = kept.get("ima")
+    if state.ima is not None:
+        values = {v["bank"]: base64.b64decode(v["value"]) for v in state.ima["values"]}
+        state.ima = (state.ima["next"], values, not state.ima.get("paddedSHA1", False))
     return state
 
 

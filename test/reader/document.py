@@ -29,6 +29,7 @@ DOCUMENT = Obj(
     ak=must(Bytes(1, 1024)),
     log=may(Obj(start=must(Int()), previous=may(DIGEST), records=may(Bytes(0, 16 << 20)))),
     firmwareLog=may(Bytes(0, 1 << 20)),
+    ima=may(Obj(start=must(Int()), entries=may(Bytes(0, 8 << 20)))),
     certificates=may(List(Bytes(1, 16384), 0, 16)),
 )
 EXECUTABLE = Obj(
@@ -85,7 +86,7 @@ def _snapshot(snapshot):
 
 def document(data):
     """document decodes the whole document: check evidence.decode."""
-    doc = DOCUMENT.decode(parse(data, 24 << 20))
+    doc = DOCUMENT.decode(parse(data, 36 << 20))
     _snapshot(doc["batch"])
     if doc["anchor"] is not None:
         _snapshot(doc["anchor"])

@@ -141,6 +141,6 @@ def judge(data, case):
         history.judge(v, doc, said, case, key, q, decoded)
     if doc["firmwareLog"] is not None:
         v.check("firmware.decode", firmware.decode, doc["firmwareLog"])
-    if case["ima-list"] is not None and q is not None and "quote.selection" not in v.failed:
-        ima.judge(v, case["ima-list"], batch["pcrs"])
+    if q is not None and "quote.selection" not in v.failed:
+        ima.judge(v, doc["ima"], case, batch["pcrs"])
     return v.failed

@@ -94,6 +94,9 @@ type Config struct {
 	// bytes, or nothing if the machine has none. May be nil.
 	FirmwareLog func() ([]byte, error)
 
+	IMA       *IMAList // the kernel's list of IMA; may be nil
+	IMAQuoted bool     // PCR 10 is quoted
+
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it
@@ -197,6 +200,9 @@ func (a *Attester) Run(ctx context.Context) {
 // waits for the batch that the statement goes into, or until ctx ends. The nonce of r is in
 // evidence of no other call. The parts must not be changed: other documents share them.
 func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evidence.Caller) ([][]byte, error) {
+	if r.IMA && !a.c.IMAQuoted {
+		return nil, ErrIMANotQuoted
+	}
 	w, err := newWaiter(r, caller, a.c.AgentKey.Public().(ed25519.PublicKey))
 	if err != nil {
 		return nil, err
@@ -215,7 +221,7 @@ func (a *Attester) Attest(ctx context.Context, r api.EvidenceRequest, caller evi
 		if o.err != nil {
 			return nil, o.err
 		}
-		b, err := o.batch.document(w, o.index, a.firmwareLog)
+		b, err := o.batch.document(w, o.index, elsewhere{a.firmwareLog, func(start uint64) (*evidence.IMA, error) { return a.imaList(ctx, start) }})
 		if err != nil {
 			return nil, err
 		}
@@ -291,6 +297,8 @@ func newWaiter(r api.EvidenceRequest, caller evidence.Caller, agentKey []byte) (
 		return nil, fmt.Errorf("%w: log %q, want %q, %q or %q", ErrRequest, r.Log, api.LogWhole, api.LogFrom, api.LogNone)
 	case r.Log != api.LogFrom && r.LogStart != 0:
 		return nil, fmt.Errorf("%w: logStart %d goes with log %q only, not with %q", ErrRequest, r.LogStart, api.LogFrom, r.Log)
+	case r.IMAStart != 0 && !r.IMA:
+		return nil, fmt.Errorf("%w: imaStart %d goes with ima only", ErrRequest, r.IMAStart)
 	}
 	salt := make([]byte, 32)
 	rand.Read(salt) // never fails: crypto/rand ends the process instead

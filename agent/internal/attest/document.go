@@ -22,10 +22,18 @@ type choice struct {
 	log      bool // the measurement log, from start on
 	start    uint64
 	firmware bool // the firmware's log
+	ima      bool // the kernel's list of IMA, from imaStart on
+	imaStart uint64
+}
+
+// elsewhere reads what is not the agent's own, and is bound by the quoted PCRs alone: after the quote.
+type elsewhere struct {
+	firmwareLog func() []byte
+	imaList     func(start uint64) (*evidence.IMA, error)
 }
 
 func choiceOf(r *api.EvidenceRequest) choice {
-	c := choice{log: r.Log != api.LogNone, firmware: r.FirmwareLog}
+	c := choice{log: r.Log != api.LogNone, firmware: r.FirmwareLog, ima: r.IMA, imaStart: r.IMAStart}
 	if c.log {
 		c.start = r.LogStart
 	}
@@ -49,13 +57,13 @@ func (d *documents) of(c choice, encode func() (*evidence.Shared, error)) (*evid
 }
 
 // document returns the evidence of the waiter at index, encoded, in parts that documents share.
-func (b *batch) document(w *waiter, index uint64, firmwareLog func() []byte) ([][]byte, error) {
+func (b *batch) document(w *waiter, index uint64, from elsewhere) ([][]byte, error) {
 	inclusion, err := b.tree.Prove(index)
 	if err != nil {
 		return nil, err
 	}
 	c := choiceOf(&w.request)
-	shared, err := b.documents.of(c, func() (*evidence.Shared, error) { return b.share(c, firmwareLog) })
+	shared, err := b.documents.of(c, func() (*evidence.Shared, error) { return b.share(c, from) })
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +75,7 @@ func (b *batch) document(w *waiter, index uint64, firmwareLog func() []byte) ([]
 }
 
 // share encodes what documents with the logs of a choice have in common.
-func (b *batch) share(c choice, firmwareLog func() []byte) (*evidence.Shared, error) {
+func (b *batch) share(c choice, from elsewhere) (*evidence.Shared, error) {
 	e := evidence.Evidence{
 		Type:           evidence.Type,
 		Batch:          b.snapshot,
@@ -81,7 +89,14 @@ func (b *batch) share(c choice, firmwareLog func() []byte) (*evidence.Shared, er
 		e.Anchor = &b.anchor.snapshot
 	}
 	if c.firmware {
-		e.FirmwareLog = firmwareLog()
+		e.FirmwareLog = from.firmwareLog()
+	}
+	if c.ima {
+		list, err := from.imaList(c.imaStart)
+		if err != nil {
+			return nil, err
+		}
+		e.IMA = list
 	}
 	if c.log {
 		l := b.logs[c.start]

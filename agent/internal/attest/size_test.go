@@ -113,7 +113,7 @@ func TestEvidenceSize(t *testing.T) {
 			if freshness == evidence.Anchored {
 				b.anchor = &anchor{snapshot: snapshot(tree.Head())}
 			}
-			parts, err := b.document(w, 7, func() []byte { return nil })
+			parts, err := b.document(w, 7, elsewhere{firmwareLog: func() []byte { return nil }})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,6 +209,8 @@ func checkEvidence(r *api.EvidenceRequest) error {
 		return problem.Invalid("/log", fmt.Sprintf("want %q, %q or %q", api.LogWhole, api.LogFrom, api.LogNone))
 	case r.Log != api.LogFrom && r.LogStart != 0:
 		return problem.Invalid("/logStart", fmt.Sprintf("only with log %q", api.LogFrom))
+	case r.IMAStart != 0 && !r.IMA:
+		return problem.Invalid("/imaStart", "only with ima")
 	}
 	return nil
 }
@@ -220,9 +223,15 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	if r.Log != api.LogNone {
 		bytes = s.withLog()
 	}
+	if r.IMA { // of which nothing says the size before it is read
+		bytes += 4 * evidence.MaxIMA
+	}
 	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
 	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
 		id := c.peer.Caller(ctx, s.Apps)
+		if r.IMA && id.App == "" && !slices.Contains(s.AdminUIDs, id.UID) {
+			return nil, problem.New(api.CodeIMANotPermitted, fmt.Sprintf("uid %d is not root, and the caller is not of a declared application", id.UID))
+		}
 		attest := func(ctx context.Context) (parts, error) {
 			if err := s.proveSigningKey(ctx, c, &r, id); err != nil {
 				return nil, err

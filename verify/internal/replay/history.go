@@ -34,6 +34,8 @@ type State struct {
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"` // failures to measure
 	Containers []Container  `json:"containers,omitempty"` // starts of containers, in their order
 	Full       bool         `json:"full,omitzero"`        // the log took no further record: what came later is not in it
+
+	IMA *IMAState `json:"ima,omitzero"` // what the list of IMA came to; nil if none was there. It does not change
 }
 
 // BankValue is the value of a PCR in one bank.
@@ -95,6 +97,9 @@ func (s *State) Clone() *State {
 
 // Check reports what a state that was read from elsewhere contradicts itself in.
 func (s *State) Check() error {
+	if err := s.IMA.check(); err != nil {
+		return err
+	}
 	for _, a := range s.Apps {
 		if a.Current < 0 || a.Current >= len(a.Versions) {
 			return fmt.Errorf("app %q: version %d of %d", a.Name, a.Current, len(a.Versions))

@@ -150,11 +150,15 @@ func (r *IMARules) judge(_ *Policy, s *Subject, f *check.Findings) {
 
 // judgeList judges a list that leads to the quoted PCR.
 func (r *IMARules) judgeList(s *Subject, f *check.Findings) {
+	m := s.Measured
 	explains := slices.ContainsFunc(s.IMA.Banks, func(b pcr.Algorithm) bool { return s.IMA.Explains(b, ima.PCR) })
 	strong := s.IMA.Mode == ima.Own || r.IMA.AllowPaddedSHA1
 	found := fmt.Sprintf("%d entries, %s, in %s", s.IMA.Entries, s.IMA.Mode, joined(s.IMA.Banks, ", "))
-	f.Decide("policy.ima", explains && strong, "1 entry or more, by the own hash of a bank other than SHA-1", found, "the list of IMA does not explain PCR 10 by hashes that the policy accepts (ima.allow_padded_sha1 is about kernels before Linux 5.8)")
-	m := s.Measured
+	if m.known != nil && m.known.Policy != m.policy {
+		f.Decide("policy.ima", false, "policy "+m.policy, "policy "+m.known.Policy, "another policy accepted the entries that the list of IMA continues: ask for the whole list")
+	} else {
+		f.Decide("policy.ima", explains && strong, "1 entry or more, by the own hash of a bank other than SHA-1", found, "the list of IMA does not explain PCR 10 by hashes that the policy accepts (ima.allow_padded_sha1 is about kernels before Linux 5.8)")
+	}
 	if !f.SkipIf(r.IMA.BootAggregate == Optional || s.IMA.Entries == 0, "policy.ima-aggregate", "the policy does not ask for it, or there is no entry") {
 		f.Decide("policy.ima-aggregate", m.first != "" && m.aggregates[m.first], "boot_aggregate over the quoted PCRs 0 to 9, or 0 to 7", m.begins(),
 			"the first entry of the list of IMA is not over the PCRs that were quoted")

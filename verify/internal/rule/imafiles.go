@@ -11,6 +11,7 @@ import (
 	shown "github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/quote"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 // imaFiles are the rules about files, ready for lists of any length: an entry costs a look
@@ -147,16 +148,18 @@ type Measured struct {
 	Named      []MeasuredFile // first of the entries that are not listed
 
 	rules      *IMARules
+	policy     string          // SHA-256, hexadecimal
 	aggregates map[string]bool // digests that the first entry can have
 	first      string          // digest of the first entry, if that is boot_aggregate
 	begun      bool
+	known      *replay.IMAState // of the entries before the first; nil if that is the first of the list
 }
 
 // NewMeasured begins with a list. The first entry is compared with the quoted PCRs of the boot,
 // without what systemd extends once the kernel runs, if the firmware's log shows their values
 // before that.
 func (c *Compiled) NewMeasured(q *quote.Quote, firmware pcr.Values) *Measured {
-	m := &Measured{rules: &c.IMARules, aggregates: make(map[string]bool)}
+	m := &Measured{rules: &c.IMARules, policy: c.Sum.String(), aggregates: make(map[string]bool)}
 	if q == nil {
 		return m
 	}
@@ -176,6 +179,17 @@ func (c *Compiled) NewMeasured(q *quote.Quote, firmware pcr.Values) *Measured {
 		}
 	}
 	return m
+}
+
+// Continue begins after the entries that an earlier appraisal judged. Their files are not named again.
+func (m *Measured) Continue(known *replay.IMAState) {
+	m.known, m.begun, m.first = known, true, known.First
+	m.Violations, m.Unlisted = known.Violations, known.Unlisted
+}
+
+// Note completes what a verifier keeps of the list.
+func (m *Measured) Note(s *replay.IMAState) {
+	s.Policy, s.First, s.Violations, s.Unlisted = m.policy, m.first, m.Violations, m.Unlisted
 }
 
 // Add judges one entry, of any PCR. The name of a template is hashed nowhere, so that there are no
