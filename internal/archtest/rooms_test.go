@@ -79,6 +79,7 @@ var rooms = []string{
 	"internal/declared",
 	"internal/apps/declaration",
 	"internal/apps/manifest",
+	"internal/rootfs",
 	"internal/unitfile",
 	"internal/config",
 	"internal/kds",

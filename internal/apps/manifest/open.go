@@ -107,6 +107,10 @@ var remoteSystems = map[int64]string{
 	unix.CODA_SUPER_MAGIC: "Coda",
 }
 
+// Remote returns the name of a kind of file system (statfs(2)) whose files another program serves,
+// "" for any other.
+func Remote(kind int64) string { return remoteSystems[kind] }
+
 // system returns the kind of the file system of h.
 func (h *handle) system() (int64, error) {
 	var st unix.Statfs_t

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// today is a time for tests that set one.
+var today = time.Unix(1_700_000_000, 0)
+
+// overlay mounts two layers, and returns the mounted folder, the folder with all of it, and the
+// options of the mount.
+func overlay(t *testing.T, base, name string, lower ...string) (merged, upper, options string) {
+	t.Helper()
+	dir := filepath.Join(base, name)
+	for _, d := range []string{"upper", "work", "merged"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options = "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + dir + "/upper,workdir=" + dir + "/work"
+	merged = dir + "/merged"
+	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		t.Skipf("no overlay can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(merged, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return merged, dir + "/upper", options
+}
+
+// aged waits until files that were just written are old enough for the cache.
+func aged(t *testing.T, path string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(time.Unix(st.Ctim.Unix())) > cacheAge+settleTime {
+			return
+		}
+	}
+	t.Fatal("files do not grow older")
+}
+
+// counting returns a function for [Options.Turn] that counts pieces.
+func counting(n *int) func(context.Context) (func(), error) {
+	return func(context.Context) (func(), error) { *n++; return func() {}, nil }
+}
+
+// reader measures a mounted overlay with a cache, and counts the pieces that were read.
+type reader struct {
+	t     *testing.T
+	cache *Cache
+}
+
+func (r *reader) measure(merged, options string) (root pcr.ContainerRoot, reads int) {
+	r.t.Helper()
+	layers, err := OpenLayers(r.cache, options)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer layers.Close()
+	root, err = measure(r.t, merged, Options{Layers: layers, Turn: counting(&reads)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	again, err := measure(r.t, merged, Options{})
+	if err != nil || again != root {
+		r.t.Errorf("with the cache %+v, without %+v, %v", root, again, err)
+	}
+	return root, reads
+}
+
+// TestLayers: a container of an image that was seen before costs no second read, what a container
+// wrote is read each time, and the digest is always that without a cache.
+func TestLayers(t *testing.T) {
+	base := t.TempDir()
+	first, second := filepath.Join(base, "l1"), filepath.Join(base, "l2")
+	fill(t, first, map[string]string{"bin/sh": "program", "bin/gone": "x", "etc/conf": "one", "lib/a": "a", "lib/b": "b"})
+	fill(t, second, map[string]string{"etc/conf": "two", "app/run": "run", "lib/l": "-> a"})
+	merged, upper, options := overlay(t, base, "one", second, first)
+	r := &reader{t, NewCache()}
+	aged(t, second+"/app/run")
+
+	want := digestOf(map[string]string{"bin/sh": "program", "bin/gone": "x", "etc/conf": "two", "lib/a": "a", "lib/b": "b", "app/run": "run", "lib/l": "-> a"})
+	if root, reads := r.measure(merged, options); root != want || reads != 6 {
+		t.Errorf("first: %+v after %d reads", root, reads)
+	}
+	if root, reads := r.measure(merged, options); root != want || reads != 0 {
+		t.Errorf("second: %+v after %d reads", root, reads)
+	}
+	other, _, otherOptions := overlay(t, base, "two", second, first)
+	if root, reads := r.measure(other, otherOptions); root != want || reads != 0 {
+		t.Errorf("another container: %+v after %d reads", root, reads)
+	}
+
+	// Overwritten with the same length: the inode is still that of the lower file.
+	if err := os.WriteFile(merged+"/bin/sh", []byte("progrbm"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(merged + "/bin/gone"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(merged+"/lib/b", merged+"/lib/c"); err != nil {
+		t.Fatal(err)
+	}
+	aged(t, upper+"/bin/sh")
+	aged(t, upper+"/lib/c")
+	for range 2 { // what was written is never kept
+		if root, reads := r.measure(merged, options); root.Digest == want.Digest || reads != 2 {
+			t.Errorf("written: %+v after %d reads", root, reads)
+		}
+	}
+	if root, reads := r.measure(other, otherOptions); root != want || reads != 0 {
+		t.Errorf("the other container: %+v after %d reads", root, reads)
+	}
+
+	// Root changes a file of the layer in place.
+	if err := os.WriteFile(first+"/lib/a", []byte("z"), 0); err != nil {
+		t.Fatal(err)
+	}
+	third, _, thirdOptions := overlay(t, base, "three", second, first)
+	if root, reads := r.measure(third, thirdOptions); root.Digest == want.Digest || reads != 1 {
+		t.Errorf("changed layer: %+v after %d reads", root, reads)
+	}
+}
+
+// TestYoungFilesAreNotKept: a file that changed a moment ago can change again without a trace in
+// its times.
+func TestYoungFilesAreNotKept(t *testing.T) {
+	base := t.TempDir()
+	lower := filepath.Join(base, "l")
+	fill(t, lower, map[string]string{"x": "1"})
+	id := identity{ctime: unix.NsecToTimespec(time.Now().UnixNano())}
+	l := &Layers{cache: NewCache()}
+	now := time.Unix(id.ctime.Unix())
+	for age, want := range map[time.Duration]bool{0: false, cacheAge - 1: false, cacheAge: true, -time.Hour: false} {
+		clear(l.cache.digests)
+		l.put(nil, "x", id, evidence.Digest{1}, now.Add(age))
+		if _, ok := l.get(nil, "x", id); ok != want {
+			t.Errorf("a file of the age %v: kept %v", age, ok)
+		}
+	}
+	for i := range 2*cacheEntries + 10 {
+		l.put(nil, "x", identity{ino: uint64(i)}, evidence.Digest{1}, now)
+	}
+	if n := len(l.cache.digests); n > cacheEntries || n == 0 {
+		t.Errorf("%d digests are kept", n)
+	}
+}
+
+// TestOpenLayers: digests are kept only of layers on one file system, whose inodes name contents.
+func TestOpenLayers(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"a/": "", "b/": "", "c/": "", "file": ""})
+	good := "rw,lowerdir=" + dir + "/a:" + dir + "/b,upperdir=" + dir + "/c,workdir=" + dir + "/w,index=off,metacopy=off"
+	l, err := OpenLayers(NewCache(), good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if l, err = OpenLayers(NewCache(), "lowerdir+="+dir+"/a,lowerdir+="+dir+"/b,upperdir="+dir+"/c"); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	for options, want := range map[string]string{
+		"":                                      "not an absolute path",
+		"rw":                                    "not an absolute path",
+		"lowerdir=" + dir + "/a":                "not an absolute path",
+		"lowerdir=l/A:l/B,upperdir=" + dir:      "not an absolute path",
+		good + ",metacopy=on":                   "metacopy",
+		strings.Replace(good, "/a:", "/a::", 1): "not an absolute path",
+		strings.Replace(good, "/b", `/b\054c`, 1):          "without escapes",
+		strings.Replace(good, "/b", "/d", 1):               "no such file",
+		strings.Replace(good, "/b", "/file", 1):            "not a directory",
+		strings.Replace(good, dir+"/b", "/proc", 1):        "another file system",
+		"upperdir=/,lowerdir=" + strings.Repeat("/:", 600): "512",
+	} {
+		if l, err := OpenLayers(NewCache(), options); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v, want %q", options, l, err, want)
+		}
+	}
+}

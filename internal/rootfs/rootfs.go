@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rootfs measures the root file system of a container: it hashes every file below an open
+// directory, and gives the one digest that docs/measurements.md specifies for the event
+// "container". An image alone gives the same digest: package image computes it.
+//
+// What is below the directory may be chosen by an attacker, who cannot write to it while it is
+// read: nothing of the container runs. So names are any bytes, no link is followed, nothing but
+// regular files is opened, no mount is crossed, and there are caps on all that costs.
+package rootfs
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Caps on a root file system.
+const (
+	MaxFiles    = pcr.MaxRootFiles
+	MaxBytes    = 64 << 30 // bytes of all files; holes count
+	MaxDepth    = 128      // folders below each other
+	maxNames    = 4 * MaxFiles
+	maxTarget   = evidence.MaxPath // bytes of the target of a link
+	piece       = 4 << 20          // bytes after which another has its turn
+	readBuffer  = 128 << 10
+	settleTime  = 20 * time.Millisecond // longer than a tick of the kernel's clock: a change after that shows
+	linkMode    = unix.S_IFLNK | 0o777
+	modeAndType = unix.S_IFMT | 0o7777
+)
+
+// Options say how to measure.
+type Options struct {
+	// Mounted reports whether something is mounted on a path of the container, exactly there. Nil
+	// means that nothing is.
+	Mounted func(path string) bool
+	// Layers know digests of files that were read before; nil if all are to be read.
+	Layers *Layers
+	// Turn waits until another piece of a file may be hashed. It may be nil.
+	Turn func(context.Context) (leave func(), err error)
+}
+
+// Measure returns digest, files and bytes of the root file system below an open directory. A file
+// or folder that changes meanwhile is an error. The error says which file it is about.
+func Measure(ctx context.Context, root *os.File, o Options) (pcr.ContainerRoot, error) {
+	if o.Mounted == nil {
+		o.Mounted = func(string) bool { return false }
+	}
+	w := &walk{ctx: ctx, options: o, sum: NewSum(o.Mounted), buffer: make([]byte, readBuffer)}
+	if err := local(int(root.Fd())); err != nil {
+		return pcr.ContainerRoot{}, err
+	}
+	if err := w.folder(int(root.Fd()), ".", "", o.Layers.top(), 1); err != nil {
+		return pcr.ContainerRoot{}, err
+	}
+	return w.sum.Root(), nil
+}
+
+// walk is one reading of a root file system.
+type walk struct {
+	ctx     context.Context
+	options Options
+	sum     *Sum
+	names   int
+	buffer  []byte
+}
+
+// child is a name in a folder.
+type child struct {
+	name string
+	key  string // by which children are in the order of their paths
+	st   unix.Stat_t
+}
+
+// folder measures a folder that was found as name below at. Its path is without a slash at the
+// end. Upper is the same folder in the upper layer.
+func (w *walk) folder(at int, name, path string, upper *upper, depth int) error {
+	if depth > MaxDepth {
+		return fmt.Errorf("%q is %d folders deep, want at most %d", path, depth, MaxDepth)
+	}
+	fd, err := open(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
+	if err != nil {
+		return fmt.Errorf("open the folder %q: %w", shown(path), err)
+	}
+	dir := os.NewFile(uintptr(fd), "")
+	defer dir.Close()
+	var before, after unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		return fmt.Errorf("stat %q: %w", shown(path), err)
+	}
+	children, err := w.children(dir, path)
+	if err != nil {
+		return err
+	}
+	for i := range children {
+		c := &children[i]
+		full := path + "/" + c.name
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		if c.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			err = w.file(fd, c, full, upper)
+		} else if !w.hidden(full) {
+			below := upper.down(c.name)
+			err = w.folder(fd, c.name, full, below, depth+1)
+			below.close()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := unix.Fstat(fd, &after); err != nil || identityOf(&before) != identityOf(&after) {
+		return &ChangedError{Path: shown(path)}
+	}
+	return nil
+}
+
+// local refuses file systems whose files another program serves: it can answer each reader with
+// other bytes.
+func local(fd int) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return fmt.Errorf("find the file system: %w", err)
+	}
+	if name := manifest.Remote(int64(uint32(st.Type))); name != "" {
+		return fmt.Errorf("the root file system is %s, whose files another program serves: a digest would say nothing about what runs", name)
+	}
+	return nil
+}
+
+// hidden reports whether nothing of a folder counts: everything in it is under a mount, and would
+// not count without one.
+func (w *walk) hidden(path string) bool { return isEngineFolder(path) && w.options.Mounted(path) }
+
+func shown(path string) string {
+	if path == "" {
+		return "/"
+	}
+	return path
+}
+
+// children returns the names in a folder in the order of the paths below it: a folder comes at the
+// place of its name with a slash, which every path below it has.
+func (w *walk) children(dir *os.File, path string) ([]child, error) {
+	var all []child
+	for {
+		names, err := dir.Readdirnames(512)
+		for _, name := range names {
+			if w.names++; w.names > maxNames {
+				return nil, fmt.Errorf("%q: more than %d names", shown(path), maxNames)
+			}
+			c := child{name: name, key: name}
+			if err := unix.Fstatat(int(dir.Fd()), name, &c.st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+				return nil, fmt.Errorf("stat %q: %w", path+"/"+name, err)
+			}
+			if c.st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				c.key += "/"
+			}
+			all = append(all, c)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list %q: %w", shown(path), cause(err))
+		}
+	}
+	slices.SortFunc(all, func(a, b child) int { return strings.Compare(a.key, b.key) })
+	return all, nil
+}
+
+// file measures what is not a folder.
+func (w *walk) file(at int, c *child, path string, upper *upper) error {
+	e := pcr.ManifestEntry{Path: path, Mode: c.st.Mode & modeAndType}
+	switch c.st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		if c.st.Size == 0 && w.sum.LeavesOut(&e, "") {
+			return nil
+		}
+		return w.regular(at, c, &e, upper)
+	case unix.S_IFLNK:
+		target, err := readlink(at, c.name)
+		if err != nil {
+			return fmt.Errorf("read the link %q: %w", path, err)
+		}
+		e.Mode, e.Size, e.Digest = linkMode, uint64(len(target)), sha256.Sum256([]byte(target))
+		return w.sum.Add(&e, target)
+	case unix.S_IFBLK, unix.S_IFCHR:
+		e.Digest = DeviceDigest(uint64(unix.Major(uint64(c.st.Rdev))), uint64(unix.Minor(uint64(c.st.Rdev))))
+	default:
+		e.Digest = sha256.Sum256(nil)
+	}
+	return w.sum.Add(&e, "")
+}
+
+// DeviceDigest returns the digest that a device has in the manifest: of its numbers.
+func DeviceDigest(major, minor uint64) evidence.Digest {
+	return sha256.Sum256([]byte(strconv.FormatUint(major, 10) + ":" + strconv.FormatUint(minor, 10)))
+}
+
+// open opens a name below a folder: on the same file system, and not by a link.
+func open(at int, name string, flags uint64) (int, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	for {
+		fd, err := unix.Openat2(at, name, &how)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EXDEV):
+			return -1, errors.New("something is mounted there, so that the files of the image cannot be seen")
+		}
+		return fd, err
+	}
+}
+
+func readlink(at int, name string) (string, error) {
+	b := make([]byte, maxTarget+1)
+	n, err := unix.Readlinkat(at, name, b)
+	if err != nil {
+		return "", err
+	}
+	if n > maxTarget {
+		return "", unix.ENAMETOOLONG
+	}
+	return string(b[:n]), nil
+}
+
+// cause returns an error without the name of a descriptor.
+func cause(err error) error {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}
+
+// A ChangedError says that a file or folder changed while it was read.
+type ChangedError struct{ Path string }
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("%q changed while it was read: nothing may write to the root file system of a container that is about to run", e.Path)
+}
