@@ -6,10 +6,12 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // measureOnce makes the agent read the declarations and measure one application, as its
@@ -44,10 +46,35 @@ func (t *terminal) measureOnce(ctx context.Context, agent *client.Admin, d *decl
 	return a.Bytes, nil
 }
 
+// reference measures a declaration here. On a terminal it says now and then how far it is.
+func (t *terminal) reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
+	p := manifest.NewProgress()
+	defer t.tellProgress(ctx, p, progressPause)()
+	return manifest.Reference(ctx, file, root, p)
+}
+
+// progressPause is the time after which a person at a terminal is told again how far a reading is.
+const progressPause = 2 * time.Second
+
+// tellProgress says now and then how far a reading is, if a person may be looking, until the
+// function that it returns is called.
+func (t *terminal) tellProgress(ctx context.Context, p *manifest.Progress, every time.Duration) (ended func()) {
+	if !t.follows {
+		return func() {}
+	}
+	return t.tellEvery(ctx, every, func(context.Context) string {
+		bytes, of, path := p.Now()
+		if path == "" {
+			return ""
+		}
+		return fmt.Sprintf("%d of %d MiB read so far, at %q", bytes>>20, of>>20, path)
+	})
+}
+
 // sizeBelow returns the size of an application on a machine that is being built, if its files are
 // there already.
 func (t *terminal) sizeBelow(ctx context.Context, root string, d *declaration.Declaration) (bytes uint64, known bool, err error) {
-	e, err := manifest.Reference(ctx, filepath.Join(root, d.File), root)
+	e, err := t.reference(ctx, filepath.Join(root, d.File), root)
 	if ctx.Err() != nil {
 		return 0, false, ctx.Err()
 	}

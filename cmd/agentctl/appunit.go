@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -71,26 +69,6 @@ Examples:
   agentctl app disable billing.service
 `
 
-const addUsage = `Usage: agentctl app add UNIT [--app NAME] [--yes] [--root DIR]
-
-Write a declaration for the application that a unit starts, derived from its ExecStart=
-and User=. The command shows it first, with what it does not cover. Add the shared
-libraries, modules and configuration that the program uses.
-
-UNIT is a service, without its type too. An alias is followed to the unit that it names.
-A template (worker@.service) declares all its instances as one application: so must
-services be that a socket starts for each connection (Accept=yes).
-
-  --app NAME    name of the application (default: the unit's, without .service)
-  --yes         write without asking
-  --root DIR    work on the folder of a machine that is being built
-
-Examples:
-  agentctl app add billing.service
-  agentctl app add worker@.service
-  agentctl app add worker@1.service --app worker-1 --yes
-`
-
 const appShowUsage = `Usage: agentctl app show NAME [--json]
 
 Show one application: what the agent knows of it, its declaration, and its drop-in.
@@ -103,6 +81,8 @@ Examples:
 type unitFlags struct {
 	app, root string
 	yes       bool
+	dryRun    bool                                                                 // of add
+	running   bool                                                                 // of add
 	load      []string                                                             // credentials
 	size      func(*declaration.Declaration) (bytes uint64, known bool, err error) // of an application
 }
@@ -133,12 +113,16 @@ func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 		c.Flags().StringVar(&u.root, "root", "/", "")
 		return c
 	}
-	enable, add := onUnit("enable", enableUsage, t.enableUnit), onUnit("add", addUsage, t.addApp)
+	enable := onUnit("enable", enableUsage, t.enableUnit)
+	var add *cobra.Command
+	add = onUnit("add", addUsage, func(unit string, u *unitFlags) error { return t.addApp(add.Context(), unit, u) })
 	for _, c := range []*cobra.Command{enable, add} {
 		c.Flags().StringVar(&u.app, "app", "", "")
 		c.Flags().BoolVar(&u.yes, "yes", false, "")
 	}
 	enable.Flags().StringArrayVar(&u.load, "credential", nil, "")
+	add.Flags().BoolVar(&u.dryRun, "dry-run", false, "")
+	add.Flags().BoolVar(&u.running, "running", false, "")
 	show := command("show", appShowUsage, arguments("NAME"), func(c *cobra.Command, args []string) error {
 		return t.showApp(c, s, args[0])
 	})
@@ -233,60 +217,6 @@ func (t *terminal) disableUnit(unit string, u *unitFlags) error {
 	}
 	fmt.Fprintf(t.out, "removed %s\n", unitfile.DropInPath(unit))
 	return t.reloadUnits(u.root)
-}
-
-func (t *terminal) addApp(unit string, u *unitFlags) error {
-	service, err := unitfile.Load(u.root, unit)
-	if err != nil {
-		return misuse(err)
-	}
-	draft, err := unitfile.Declare(u.root, service)
-	if err != nil {
-		return misuse(err)
-	}
-	unit = service.Name
-	name := cmp.Or(u.app, appName(unit))
-	path := filepath.Join(appsFolder, name+".toml")
-	// The agent reads it the same way, apart from the user: an image may not have it yet.
-	if _, err := declaration.Parse(name, path, draft.Text, declaration.AnyUser()); err != nil {
-		return misuse(err)
-	}
-	declared, err := declarations(u.root)
-	if err != nil {
-		return misuse(err)
-	}
-	if names := declarers(declared, unit, sameUnit); len(names) > 0 {
-		return misuse(fmt.Errorf("%s is declared already, as %s in %s", unit, names[0], declared[names[0]].File))
-	}
-	full := filepath.Join(u.root, path)
-	if _, err := os.Lstat(full); err == nil {
-		return misuse(fmt.Errorf("%s exists: choose another name with --app", path))
-	}
-	if err := t.review(path, draft.Text, u.yes); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-		return writeFailed(err)
-	}
-	if err := t.writeOutput(full, draft.Text); err != nil {
-		return writeFailed(err)
-	}
-	fmt.Fprintf(t.out, "declared %s; `%s` has it measured before each start\n", name, u.next("enable", unit))
-	if b, err := unitfile.Read(u.root, unit); err == nil && !bytes.Contains(b, []byte(" measure --app "+name+"\n")) {
-		fmt.Fprintf(t.err, "agentctl: note: the drop-in of %s measures another application: `%s` changes that\n", unit, u.next("enable", unit))
-	}
-	return nil
-}
-
-// appName returns the usual name of the application of a unit: letters, digits and -_. of it.
-func appName(unit string) string {
-	name := strings.Map(func(r rune) rune {
-		if r < 0x80 && (r == '-' || r == '_' || r == '.' || unicode.IsLetter(r) || unicode.IsDigit(r)) {
-			return r
-		}
-		return '-'
-	}, strings.TrimSuffix(unit, ".service"))
-	return strings.TrimLeft(strings.TrimRight(name, "-"), "-.")
 }
 
 func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {

@@ -8,7 +8,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
-	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
@@ -123,7 +122,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 	c := command("reference", policyReferenceUsage, atLeastOne("DECLARATION"), func(c *cobra.Command, args []string) error {
 		events := make([]*pcr.AppEvent, len(args))
 		for i, file := range args {
-			e, err := manifest.Reference(c.Context(), file, root)
+			e, err := t.reference(c.Context(), file, root)
 			if err != nil {
 				return misuse(err)
 			}

@@ -25,6 +25,7 @@ const schemaFolder = "../../api/schemas/agentctl"
 // answers are what each command prints with --json: the type of an object, which has a schema.
 // A flag after a command is one with which it prints another.
 var answers = map[string]reflect.Type{
+	"app add":              reflect.TypeFor[addition](),
 	"app changes":          reflect.TypeFor[changedApps](),
 	"app diff":             reflect.TypeFor[difference](),
 	"app list":             reflect.TypeFor[api.Apps](),
@@ -90,7 +91,6 @@ var answers = map[string]reflect.Type{
 // otherwise are the commands that hand out what was asked for and not an answer, with what that is.
 var otherwise = map[string]string{
 	"disk prepare":        "a copy of a header, for systemd-cryptsetup",
-	"app add":             "says in words which file it wrote",
 	"app disable":         "says in words which file it removed",
 	"app enable":          "says in words which file it wrote",
 	"attest":              "evidence, see api/schemas/evidence.json",

@@ -24,6 +24,7 @@ type terminal struct {
 
 	screen   bool // out is a terminal
 	columns  int  // of that terminal; 0 if it does not say
+	follows  bool // err is a terminal, so a person may read what goes on
 	consumed bool // standard input was read
 }
 
@@ -34,6 +35,9 @@ func (t *terminal) attend() *written {
 		if t.screen = isTerminal(f); t.screen {
 			t.columns, _, _ = term.GetSize(int(f.Fd()))
 		}
+	}
+	if f, ok := t.err.(*os.File); ok {
+		t.follows = isTerminal(f)
 	}
 	w := &written{to: t.out}
 	t.out, t.err = w, harmless{t.err}

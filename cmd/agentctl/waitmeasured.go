@@ -95,6 +95,19 @@ func (t *terminal) allMeasured(ctx context.Context, s *sockets) (late string, do
 // tellReading says now and then how far the agent is with an application, until the function that
 // it returns is called. A failure to ask is not said: the request that goes on will fail as well.
 func (t *terminal) tellReading(ctx context.Context, s *sockets, name string, every time.Duration) (ended func()) {
+	return t.tellEvery(ctx, every, func(ctx context.Context) string {
+		all, err := soon(ctx, s.adminSocket().Apps)
+		i := slices.IndexFunc(all, func(a api.App) bool { return a.Name == name && a.Reading != nil })
+		if err != nil || i < 0 {
+			return ""
+		}
+		return fmt.Sprintf("%s is being measured: %s", name, readingText(all[i].Reading))
+	})
+}
+
+// tellEvery says now and then what words returns, unless that is empty, until the function that it
+// returns is called.
+func (t *terminal) tellEvery(ctx context.Context, every time.Duration, words func(context.Context) string) (ended func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -107,10 +120,8 @@ func (t *terminal) tellReading(ctx context.Context, s *sockets, name string, eve
 				return
 			case <-tell.C:
 			}
-			all, err := soon(ctx, s.adminSocket().Apps)
-			i := slices.IndexFunc(all, func(a api.App) bool { return a.Name == name && a.Reading != nil })
-			if err == nil && i >= 0 {
-				fmt.Fprintf(t.err, "agentctl: %s is being measured: %s\n", cleanLine(name), cleanLine(readingText(all[i].Reading)))
+			if say := words(ctx); say != "" {
+				fmt.Fprintf(t.err, "agentctl: %s\n", cleanLine(say))
 			}
 		}
 	}()

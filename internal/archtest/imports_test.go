@@ -3,9 +3,37 @@
 package archtest
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// agentctlOnly are rooms of the map in docs/architecture.md that say so.
+var agentctlOnly = regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|.*for `agentctl` only")
+
+// TestAgentctlOnly checks that neither the agent, nor a verifier or a client, links what the map says
+// is for agentctl alone: it reads files that attackers write, or asks the network.
+func TestAgentctlOnly(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root(t), "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := agentctlOnly.FindAllStringSubmatch(string(b), -1)
+	if len(found) < 5 {
+		t.Fatalf("found only %d rooms", len(found))
+	}
+	for _, of := range []string{"./cmd/agentd", "./verify", "./client"} {
+		for _, p := range list(t, "0", "-deps", of) {
+			for _, m := range found {
+				if p.ImportPath == module+"/"+m[1] {
+					t.Errorf("%s links %s", of, m[1])
+				}
+			}
+		}
+	}
+}
 
 // TestProductionLinksNoSimulator checks that the commands of a package link no simulator
 // (case 82): what is not linked cannot be switched on.

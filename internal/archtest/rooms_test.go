@@ -81,6 +81,7 @@ var rooms = []string{
 	"internal/apps/manifest",
 	"internal/rootfs",
 	"internal/unitfile",
+	"internal/closure",
 	"internal/config",
 	"internal/kds",
 	"internal/packages",

@@ -15,7 +15,7 @@ import (
 )
 
 // everywhere are programs that each Debian has, or that building this module needs anyway.
-var everywhere = map[string]bool{"make": true, "go": true, "sh": true, "bash": true, "git": true}
+var everywhere = map[string]bool{"make": true, "go": true, "sh": true, "bash": true, "git": true, "ldd": true}
 
 // TestSetUpInstallsWhatTestsNeed: scripts/setup.sh installs each program without which a
 // test skips. Otherwise a fresh machine passes all tests that it does not run.

@@ -293,19 +293,16 @@ func compare(t *testing.T, unit string, want *loaded) string {
 // readBack declares a unit and reads the declaration as the agent does.
 func readBack(t *testing.T, s *Service, want *loaded) string {
 	t.Helper()
-	for i := range s.Commands { // programs that exist: what is asked is who runs them
-		s.Commands[i].Program = "/bin/true"
-	}
-	draft, err := Declare("/", s)
+	text, err := s.Declaration(&Contents{Groups: []Group{{Title: "a program", Files: []string{"/bin/true"}}}})
 	if err != nil {
 		if !s.DynamicUser && s.PerCall == "" {
 			t.Errorf("%s is not declared: %v", s.Name, err)
 		}
 		return "refused"
 	}
-	d, err := declaration.Parse("app", "app.toml", draft.Text, func(string) (uint32, error) { return 1, nil })
+	d, err := declaration.Parse("app", "app.toml", text, func(string) (uint32, error) { return 1, nil })
 	if err != nil {
-		t.Errorf("the declaration of %s is not read back: %v\n%s", s.Name, err, draft.Text)
+		t.Errorf("the declaration of %s is not read back: %v\n%s", s.Name, err, text)
 		return "wrong"
 	}
 	if user := want.user; d.Unit != want.id || d.User != user && (user != "" || d.User != "root") {

@@ -39,6 +39,15 @@ type Service struct {
 	PerCall     string   // socket that starts an instance for each connection (Accept=yes); empty if none
 	Fallbacks   []string // credentials that systemd takes from the unit if it cannot reach their source (SetCredential=)
 	RootChanged string   // setting by which the unit sees other files than the host; empty if none
+	Beside      []Beside // commands of other settings than ExecStart=, in the order of the files
+	Directory   string   // WorkingDirectory=, without "-" before it; "~" is the home of the user
+
+	Environment      []string // assignments of Environment=, specifiers replaced
+	EnvironmentFiles []string // patterns of paths of EnvironmentFile=, without "-" before them
+	Passed           []string // names of PassEnvironment=, whose values the manager has
+	Unset            []string // names and assignments of UnsetEnvironment=
+	SearchPath       []string // of ExecSearchPath=; empty if that is not set
+	Unread           []string // settings that could not be read, in words, which do not name what ExecStart= starts
 
 	unit    unitname.Name
 	aliases bool          // whether the unit has further names
@@ -52,6 +61,12 @@ type Service struct {
 type Command struct {
 	Program string   // an absolute path, or a name that is looked for in the search path
 	Args    []string // after the program's name
+}
+
+// A Beside is a command of a setting such as ExecStartPre=.
+type Beside struct {
+	Setting string
+	Command
 }
 
 // Complete returns the name of a unit with its type, as systemctl takes it: without one it is a
@@ -313,7 +328,9 @@ func (s *Service) set(key, value string) (err error) {
 	case key == "ExecStart" && value == "":
 		s.Commands = nil
 	case key == "ExecStart":
-		return s.addCommands(value)
+		s.Commands, err = s.commands(s.Commands, value)
+	default:
+		s.setFurther(key, value)
 	}
 	return err
 }
@@ -360,26 +377,29 @@ func userName(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// addCommands adds the commands of a value of ExecStart=.
-func (s *Service) addCommands(value string) error {
+// commands appends the commands of a value of ExecStart= to those of before.
+func (s *Service) commands(out []Command, value string) ([]Command, error) {
 	all, err := commands(value)
 	if err != nil {
-		return err
+		return out, err
 	}
 	for i, line := range all {
 		if len(line) == 0 && i > 0 && i == len(all)-1 {
-			return nil // after a last ";"
+			break // after a last ";"
 		}
-		if err := s.addCommand(line); err != nil {
-			return err
+		c, err := s.command(line)
+		if err != nil {
+			return out, err
 		}
+		out = append(out, c)
 	}
-	return nil
+	return out, nil
 }
 
-func (s *Service) addCommand(line []string) error {
+// command reads the words of one command.
+func (s *Service) command(line []string) (Command, error) {
 	if len(line) == 0 {
-		return errors.New("it names no program")
+		return Command{}, errors.New("it names no program")
 	}
 	name := strings.TrimLeft(line[0], "@-:+!|")
 	prefix := line[0][:len(line[0])-len(name)]
@@ -388,26 +408,25 @@ func (s *Service) addCommand(line []string) error {
 		args = args[1:] // the first is only the name that the program is told
 	}
 	if strings.Contains(prefix, "|") {
-		return fmt.Errorf("the shell of the user runs it: %w", errByHand)
+		return Command{}, fmt.Errorf("the shell of the user runs it: %w", errByHand)
 	}
 	if strings.HasPrefix(name, "$") {
-		return fmt.Errorf("a variable names the program: %w", errByHand)
+		return Command{}, fmt.Errorf("a variable names the program: %w", errByHand)
 	}
 	program, err := expand(name, s.unit, s.aliases)
 	switch {
 	case err != nil:
-		return err
+		return Command{}, err
 	case program == "":
-		return errors.New("it names no program")
+		return Command{}, errors.New("it names no program")
 	case strings.HasSuffix(program, "/"):
-		return errors.New("it names a directory and not a program")
+		return Command{}, errors.New("it names a directory and not a program")
 	case strings.ContainsAny(program, "\\\"'"):
-		return fmt.Errorf("systemd starts no program with quotes or backslashes in its name: %w", errByHand)
+		return Command{}, fmt.Errorf("systemd starts no program with quotes or backslashes in its name: %w", errByHand)
 	case strings.ContainsRune(program, '/') && !filepath.IsAbs(program):
-		return errors.New("the program's path is not absolute")
+		return Command{}, errors.New("the program's path is not absolute")
 	}
-	s.Commands = append(s.Commands, Command{Program: filepath.Clean(program), Args: args})
-	return nil
+	return Command{Program: filepath.Clean(program), Args: args}, nil
 }
 
 // Programs returns the programs that the service starts, each once.

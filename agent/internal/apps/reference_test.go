@@ -72,7 +72,7 @@ func TestReferenceIsWhatTheAgentRecords(t *testing.T) {
 	if len(events) != 1 || events[0].App == nil {
 		t.Fatalf("the agent recorded %+v", events)
 	}
-	e, err := manifest.Reference(t.Context(), file, "")
+	e, err := manifest.Reference(t.Context(), file, "", manifest.NewProgress())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,8 @@ func Event(d *declaration.Declaration, entries []pcr.ManifestEntry) (*pcr.AppEve
 // they will have on the machine: those are part of the manifest. Owners are not.
 // Declarations may have any owner, and users need not exist here: the event has a uid only if
 // the declaration gives a number, or names root.
-func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
+// Progress shows how far it is.
+func Reference(ctx context.Context, file, root string, progress *Progress) (*pcr.AppEvent, error) {
 	d, err := declaration.Read(file)
 	if err != nil {
 		return nil, err
@@ -157,7 +158,7 @@ func Reference(ctx context.Context, file, root string) (*pcr.AppEvent, error) {
 	}
 	ctx = turn.With(ctx, turn.Who{Class: turn.Admin}) // all of the workers
 	r := NewReader(runtime.NumCPU(), SettleTime)
-	s := scan{reader: r, declaration: d, root: tree, Look: Look{Progress: NewProgress()}}
+	s := scan{reader: r, declaration: d, root: tree, Look: Look{Progress: progress}}
 	entries, _, err := s.manifest(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err

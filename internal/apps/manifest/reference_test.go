@@ -49,7 +49,7 @@ func declare(t *testing.T, text string) string {
 func TestReferenceUnderRoot(t *testing.T) {
 	root := packageRoot(t)
 	file := declare(t, "unit = \"demo.service\"\nuser = \"nobody-here-bears-this-name\"\nfiles = [\"/usr/bin/absolute\", \"/usr/bin/climbing\"]\ndirectories = [\"/usr/lib/demo\"]\n")
-	e, err := Reference(t.Context(), file, root)
+	e, err := Reference(t.Context(), file, root, NewProgress())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestReferenceUnderRoot(t *testing.T) {
 	}
 	t.Run("a link that leads out", func(t *testing.T) {
 		file := declare(t, "unit = \"demo.service\"\nuser = \"root\"\nfiles = [\"/usr/lib/demo/outside\"]\n")
-		_, err := Reference(t.Context(), file, root)
+		_, err := Reference(t.Context(), file, root, NewProgress())
 		if x := (*FileError)(nil); !errors.As(err, &x) {
 			t.Errorf("got %v: the file of this machine stands for one of the package", err)
 		}
@@ -96,7 +96,7 @@ func TestReferenceErrors(t *testing.T) {
 			if ctx == nil {
 				ctx = t.Context()
 			}
-			e, err := Reference(ctx, c.file, c.root)
+			e, err := Reference(ctx, c.file, c.root, NewProgress())
 			if err == nil || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("got %+v, %v, want %q", e, err, c.message)
 			}
