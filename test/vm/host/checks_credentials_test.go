@@ -62,6 +62,8 @@ EOF`)
 	s.run("grep -raF '" + line + "' /etc /var /root; test $? = 1")
 	s.fails("agentctl secret list --app nginx --json | grep -F '" + line + "'")
 	s.want("agentctl secret list --app nginx", "site.key")
+	s.nginx = s.appDigest("nginx") // relying parties list it from now on
+	s.accepts()
 }
 
 // postgresCredential runs the PostgreSQL of the package, an instance of a template. The key of its
@@ -241,6 +243,7 @@ func (s *session) credentialRetired() {
 	s.credentialAtBoot()
 	s.run("systemctl disable nginx 2>/dev/null")
 	s.retire("nginx", "nginx.service", "site.key")
+	s.nginx = ""
 	s.fails("systemctl start nginx", "")
 	s.run("systemctl reset-failed nginx; rm /etc/nginx/conf.d/site.conf")
 }

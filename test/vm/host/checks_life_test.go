@@ -60,7 +60,23 @@ func (s *session) keepsCoverage() {
 		s.t.Fatalf("a process that started before its coverage: %s", out)
 	}
 	s.run("systemctl restart billing")
+	s.stoppedBeside()
 	s.accepts()
+}
+
+// stoppedBeside checks, after a stop of the agent, that evidence of another application is refused
+// until the next boot for what may have happened to nginx meanwhile. It is accepted by a relying
+// party who does not ask for that.
+func (s *session) stoppedBeside() {
+	s.t.Helper()
+	if s.nginx == "" {
+		return
+	}
+	n := nonce()
+	if out := s.verifies(5, "billing", s.ask(n, "fresh"), n, s.digests...); !strings.Contains(out, "policy.app-covered") || !strings.Contains(out, "nginx") {
+		s.t.Fatalf("nginx ran while no agent watched it: %s", out)
+	}
+	s.nginxOnly = "now"
 }
 
 // kills checks that the service restarts by itself after each kill, and gives evidence.
@@ -134,6 +150,7 @@ func (s *session) reboots() {
 		s.t.Fatalf("attestation key %q after the reboot, was %q", st.AKName, s.akName)
 	}
 	s.digests = s.digests[len(s.digests)-1:] // in this boot only the new program was measured
+	s.nginxOnly = ""
 	// Started after the measurement, not merely measured.
 	s.run(`t() { systemctl show -p ActiveEnterTimestampMonotonic --value $1; }; [ $(t agentd-measured.target) -le $(t billing.service) ]`)
 	s.quiet()

@@ -32,6 +32,9 @@ type session struct {
 	akName  string
 	old     []byte // evidence from before the reboot
 
+	nginx     string // digest of the application nginx in this boot, hexadecimal; empty if it is not declared
+	nginxOnly string // since when the policy wants it to have been watched, if that is not always
+
 	// Secrets of the application, which must survive everything that happens to the machine.
 	secret, derived string
 }
@@ -123,7 +126,7 @@ func (s *session) askAt(socket, nonce, freshness string) []byte {
 
 // policy returns a policy for this machine. It accepts as caller the application of this
 // name, with one of these digests, watched since the time that s.watched says: by default
-// since the process started.
+// since the process started. If nginx is declared, it must be measured and watched too.
 func (s *session) policy(app string, digests ...string) string {
 	measurement, err := os.ReadFile(filepath.Join(s.machine.image, "measurement"))
 	s.must(err)
@@ -157,6 +160,9 @@ unit = "%[2]s.service"
 app = "%[2]s"
 covered = true
 `, measurement, app, strings.Join(list, ", "), cmp.Or(s.watched, "since-start"))
+	if s.nginx != "" {
+		text += fmt.Sprintf("\n[[app]]\nname = \"nginx\"\nunit = \"nginx.service\"\nuser = \"root\"\ndigests = [%q]\ncovered = %q\n", s.nginx, cmp.Or(s.nginxOnly, "unbroken"))
+	}
 	file := filepath.Join(s.machine.work, "policy.toml")
 	s.must(os.WriteFile(file, []byte(text), 0o644))
 	return file
