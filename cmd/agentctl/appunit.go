@@ -277,7 +277,7 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 			if err != nil {
 				continue
 			}
-			if d, err := declaration.Parse(name, file, b, declaration.AnyUser()); err == nil {
+			if d, err := declaration.Parse(name, file, b, declaration.AnyUser()); err == nil && !d.IsContainer() {
 				out[name] = d
 			}
 		}

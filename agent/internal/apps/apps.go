@@ -95,14 +95,15 @@ type Apps struct {
 	cancel   context.CancelFunc
 	readings sync.WaitGroup
 
-	mu        sync.Mutex // guards all below and what they contain
-	apps      map[string]*app
-	prior     history             // before this process, from Restore
-	inherited *handover           // from the agent before; nil if it left none
-	handed    map[string]uint64   // what was handed over last: of each app the record that it names
-	owed      map[string]bool     // gaps to be recorded, by reason
-	stuck     map[string][]*stuck // readings that may still hang, by app
-	degraded  bool                // watching does not work, and a gap says so or is owed
+	mu         sync.Mutex // guards all below and what they contain
+	apps       map[string]*app
+	containers map[string]*declaration.Declaration // apps that are containers, which have no files here
+	prior      history                             // before this process, from Restore
+	inherited  *handover                           // from the agent before; nil if it left none
+	handed     map[string]uint64                   // what was handed over last: of each app the record that it names
+	owed       map[string]bool                     // gaps to be recorded, by reason
+	stuck      map[string][]*stuck                 // readings that may still hang, by app
+	degraded   bool                                // watching does not work, and a gap says so or is owed
 }
 
 // Status is what is known of one app.

@@ -111,9 +111,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 		return Change{}, fmt.Errorf("load app declarations: %w", err)
 	}
 	var c Change
-	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
-		c.Declarations = append(c.Declarations, pcr.Declaration{App: name, Digest: s.Declarations[name].Digest})
-	}
+	c.Declarations = declared(s)
 	if announce == nil {
 		a.announced = nil // the log does not list them
 	} else if a.announced == nil || !slices.Equal(*a.announced, c.Declarations) {
@@ -130,6 +128,9 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 	defer a.mu.Unlock()
 	defer a.change()
 	for _, d := range c.Declarations {
+		if s.Declarations[d.App] == nil {
+			continue
+		}
 		x, known := a.declare(d.App)
 		switch {
 		case !known:
@@ -152,6 +153,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 			c.Removed = append(c.Removed, name)
 		}
 	}
+	a.adoptContainers(s.Containers, &c)
 	a.prior.apps = nil // what is declared later was not for a while
 	return c, nil
 }

@@ -34,6 +34,8 @@ type Declaration struct {
 	Files       []string        // absolute, clean paths; links are followed and recorded
 	Directories []string        // absolute, clean paths, read recursively
 	Exclude     []string        // patterns of names in Directories that are left out
+	Image       string          // of a container: "sha256:" and its configuration digest, or its name; then there are no users and files, and Unit may be empty
+	Engine      string          // that runs the container, one of evidence.Engines
 	Digest      evidence.Digest // SHA-256 of the exact bytes of the file
 }
 
@@ -45,6 +47,8 @@ type document struct {
 	Files       []string `toml:"files"`
 	Directories []string `toml:"directories"`
 	Exclude     []string `toml:"exclude"`
+	Image       string   `toml:"image"`
+	Engine      string   `toml:"engine"`
 }
 
 // LookupUser finds the uid of a user name.
@@ -66,6 +70,12 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 		Name: name, File: file, Unit: doc.Unit, User: doc.User,
 		Files: doc.Files, Directories: doc.Directories, Exclude: doc.Exclude,
 		Digest: sha256.Sum256(b),
+	}
+	if places.Given("image") || places.Given("engine") {
+		if err := d.container(&doc, places); err != nil {
+			return nil, inFile(file, err)
+		}
+		return d, nil
 	}
 	if err := d.resolveUsers(doc.Users, places, lookup); durable.Short(err) {
 		return nil, fmt.Errorf("look up the users of %s: %w", file, err) // says nothing about the file

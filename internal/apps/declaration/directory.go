@@ -32,9 +32,10 @@ type Source struct {
 }
 
 // A Set is what the directories of declarations say: for every name a declaration or the
-// reason why it was refused. Masked names are in neither.
+// reason why it was refused. Masked names are nowhere.
 type Set struct {
-	Declarations map[string]*Declaration
+	Declarations map[string]*Declaration // of apps that are files
+	Containers   map[string]*Declaration // of apps that are containers
 	Refused      map[string]error
 	Meant        map[string]Meant // of each of Refused
 }
@@ -42,16 +43,17 @@ type Set struct {
 // Load reads all directories, the later ones overriding the earlier. A directory that other
 // users can write to fails the whole: no name in it means anything.
 func (c *Source) Load() (*Set, error) {
-	s := &Set{Declarations: make(map[string]*Declaration), Refused: make(map[string]error), Meant: make(map[string]Meant)}
+	s := &Set{Declarations: make(map[string]*Declaration), Containers: make(map[string]*Declaration), Refused: make(map[string]error), Meant: make(map[string]Meant)}
 	for _, dir := range c.Directories {
 		if err := s.directory(c, dir); err != nil {
 			return nil, err
 		}
 	}
-	if n := len(s.Declarations) + len(s.Refused); n > MaxApps {
+	if n := len(s.Declarations) + len(s.Containers) + len(s.Refused); n > MaxApps {
 		return nil, &Error{File: strings.Join(c.Directories, " and "), Problem: fmt.Sprintf("%d apps are declared, at most %d are followed: remove some", n, MaxApps)}
 	}
 	s.refuseTwins()
+	s.refuseTwinContainers()
 	return s, nil
 }
 
@@ -88,11 +90,14 @@ func (s *Set) directory(c *Source, dir string) error {
 			return err // otherwise a passing shortage would take the app out of force
 		}
 		delete(s.Declarations, name)
+		delete(s.Containers, name)
 		delete(s.Refused, name)
 		delete(s.Meant, name)
 		switch {
 		case err != nil:
 			s.Refused[name], s.Meant[name] = err, m
+		case declared != nil && declared.IsContainer():
+			s.Containers[name] = declared
 		case declared != nil:
 			s.Declarations[name] = declared
 		}

@@ -149,6 +149,9 @@ func Reference(ctx context.Context, file, root string, progress *Progress) (*pcr
 	if err != nil {
 		return nil, err
 	}
+	if d.IsContainer() {
+		return nil, fmt.Errorf("%s declares a container, which has no files here: its digests are those of its image", file)
+	}
 	var tree *tree
 	if root != "" {
 		if tree, err = openTree(root); err != nil {
