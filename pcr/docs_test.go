@@ -51,6 +51,9 @@ func exampleLog() ([]pcr.Record, []pcr.Algorithm) {
 			Reason: "it could not be measured before",
 		}},
 		{Type: pcr.EventContainer, Time: 64417, Container: exampleContainer(content)},
+		{Type: pcr.EventEmitted, Time: 70512, Emitted: &pcr.EmittedEvent{
+			App: "billing", Unit: "billing.service", UID: 990, Domain: "billing/model", Content: []byte("sha256:7b1c loaded"),
+		}},
 		{Type: pcr.EventStop, Time: 90210, Stop: &pcr.StopEvent{AgentKey: agent.AgentKey}},
 		{Type: pcr.EventFull, Time: 90655},
 	}

@@ -31,6 +31,7 @@ const (
 	EventUnmeasured EventType = "app-unmeasured" // a declared application that the agent could not measure
 	EventGap        EventType = "gap"            // changes may have been missed
 	EventContainer  EventType = "container"      // a container as the agent found it before it ran
+	EventEmitted    EventType = "app-event"      // an application's own words
 	EventFull       EventType = "full"           // last of a log: nothing is recorded after it
 )
 
@@ -58,6 +59,7 @@ type Event struct {
 	Unmeasured *UnmeasuredEvent `json:"unmeasured,omitzero"` // of EventUnmeasured
 	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
 	Container  *ContainerEvent  `json:"container,omitzero"`  // of EventContainer
+	Emitted    *EmittedEvent    `json:"emitted,omitzero"`    // of EventEmitted
 }
 
 // StartEvent is the value of the PCR before the first record of the log. Nothing proves a
@@ -204,6 +206,7 @@ func (e *Event) Check() error {
 		}},
 		{[]EventType{EventGap}, e.Gap != nil, func() error { return text.Check("gap.reason", e.Gap.Reason, 1, MaxReason) }},
 		{[]EventType{EventContainer}, e.Container != nil, e.Container.check},
+		{[]EventType{EventEmitted}, e.Emitted != nil, e.Emitted.check},
 	} {
 		wanted := slices.Contains(m.types, e.Type)
 		known, exact = known || wanted, exact && wanted == m.present

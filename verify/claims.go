@@ -123,6 +123,10 @@ type (
 	// ContainerClaim is the start of a container. Fields: Record, and those of
 	// pcr.ContainerEvent.
 	ContainerClaim = replay.Container
+	// EmittedClaim is what an application had recorded, each value once. Fields: App, Unit, UID,
+	// Domain, Value (the digest that was recorded, or SHA-256 of the content), Content (of the last
+	// 256), First and Last (numbers of records), Time (of Last), Count.
+	EmittedClaim = replay.Emitted
 	// RecordedReason is a reason for a gap that the agent recorded. Fields: Record, Reason.
 	RecordedReason = replay.Gap
 )

@@ -75,6 +75,8 @@ type (
 	Agent = rule.Agent
 	// App is one [[app]].
 	App = rule.App
+	// Event is one [[event]].
+	Event = rule.Event
 	// Caller is [caller].
 	Caller = rule.Caller
 	// BasisDemands is [basis].
@@ -98,6 +100,8 @@ type (
 	Freshness = rule.Freshness
 	// Coverage is a string that says since when the agent must have watched an application.
 	Coverage = rule.Coverage
+	// Demand is a string that says what an [[event]] asks for.
+	Demand = rule.Demand
 	// Duration is a time.Duration that is text in a policy, such as "10m".
 	Duration = rule.Duration
 )
@@ -113,6 +117,10 @@ const (
 	Unbroken   = rule.Unbroken   // from its first measurement until now
 	SinceStart = rule.SinceStart // from before the caller's process started until now
 	CoveredNow = rule.CoveredNow // now; what ran before the last interruption is not known
+
+	EventPresent = rule.EventPresent // the log has such an event of the application
+	EventAbsent  = rule.EventAbsent  // it has none
+	EventLast    = rule.EventLast    // the last one of the application in this domain is such a one
 
 	KindPlain     = rule.KindPlain     // firmware that runs no vTPM for the guest
 	KindParavisor = rule.KindParavisor // a paravisor that keeps a vTPM out of the guest's reach

@@ -95,6 +95,21 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 		{"keys that are none", "", "[ima]\nkeys = \"x\"", 10, "ima.keys", "PEM"},
 		{"nothing is listed", "", "[ima]\nlist = \"required\"", 9, "ima", "every evidence would be refused"},
 		{"a list, and the rest is allowed", "", imaPolicy + "[ima]\nunlisted = \"allow\"", 12, "ima.unlisted", "would mean nothing"},
+		{"event", "event = []", "", 2, "event", "is empty"},
+		{"an event of no domain", "", "[[event]]\ndemand = \"absent\"", 9, "event[0]", "domain is missing"},
+		{"an event in an empty domain", "", eventTable("", "absent", ""), 10, "event[0].domain", "size 0"},
+		{"an event of the agent", "", eventTable("agentd/app", "absent", ""), 10, "event[0].domain", "the agent's own"},
+		{"an event without a demand", "", "[[event]]\ndomain = \"a\"", 9, "event[0]", "demand is missing"},
+		{"an event of any application", "", eventTable("a", "present", ""), 9, "event[0].app", "must name the one that is trusted"},
+		{"others of no application", "", eventTable("a", "absent", "others = \"refuse\""), 12, "event[0].others", "no others"},
+		{"any last event", "", eventTable("a", "last", "app = \"b\""), 9, "event[0]", "lists neither"},
+		{"no event, and no others", "", eventTable("a", "absent", "app = \"b\"\nothers = \"refuse\""), 13, "event[0].others", "of no application"},
+		{"no content", "", eventTable("a", "absent", "contents = []"), 12, "event[0].contents", "the list is empty"},
+		{"an empty content", "", eventTable("a", "absent", "contents = [\"\"]"), 12, "event[0].contents[0]", "0 bytes"},
+		{"a long content", "", eventTable("a", "absent", "contents = [\""+strings.Repeat("x", 1025)+"\"]"), 12, "event[0].contents[0]", "1025 bytes"},
+		{"a content twice", "", eventTable("a", "absent", "contents = [\"x\", \"x\"]"), 12, "event[0].contents[1]", "twice"},
+		{"a short digest", "", eventTable("a", "absent", "digests = [\"00\"]"), 12, "event[0].digests[0]", "1 bytes"},
+		{"events without a log", "log = \"optional\"", eventTable("a", "absent", ""), 2, "log", "event depends on the log"},
 		{"a quoted key", `"pcr[0]" = 1`, "", 2, "pcr[0]", "unknown key"},
 		{"a table below a value", "version.x = 1", "", 2, "version.x", "unknown key"},
 	} {
@@ -109,6 +124,11 @@ func TestPolicyWithNothingInIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// eventTable is an [[event]] of any application.
+func eventTable(domain, demand, extra string) string {
+	return fmt.Sprintf("[[event]]\ndomain = %q\ndemand = %q\n%s\n", domain, demand, extra)
 }
 
 // TestPolicyThatNothingMeets: rules that contradict each other are errors at the rule.

@@ -174,10 +174,23 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 		n := line("container %q of %s is about to run, application %q", e.Container.ID, e.Container.Engine, e.Container.App)
 		n.addContainer(e.Container)
 		return n
+	case pcr.EventEmitted:
+		return drawEmitted(line("application %q says of %q", e.Emitted.App, e.Emitted.Domain), e.Emitted)
 	case pcr.EventFull:
 		return line("the log is FULL: nothing is recorded after this")
 	}
 	return line("event %q", e.Type)
+}
+
+// drawEmitted adds what an application had recorded.
+func drawEmitted(n *node, e *pcr.EmittedEvent) *node {
+	if e.Digest != nil {
+		n.add("digest %s", e.Digest)
+	} else {
+		n.add("content %q", e.Content)
+	}
+	n.add("unit %q, uid %d", e.Unit, e.UID)
+	return n
 }
 
 // fileMode returns st_mode as ls prints it. A manifest has only regular files and links.

@@ -100,6 +100,11 @@ func Same(last pcr.Event, carried bool) pcr.Event {
 	return pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: a.App, Declaration: a.Declaration, Digest: a.Digest, Carried: carried, Reason: reason}}
 }
 
+// Emitted returns what an application of this name and unit had recorded, for the user of [App].
+func Emitted(name, unit, domain, content string) pcr.Event {
+	return pcr.Event{Type: pcr.EventEmitted, Emitted: &pcr.EmittedEvent{App: name, Unit: unit, UID: 990, Domain: domain, Content: []byte(content)}}
+}
+
 // Agent returns the event of a start, or a reload, of the daemon.
 func Agent(t pcr.EventType, version string, key ed25519.PrivateKey) pcr.Event {
 	return pcr.Event{Type: t, Agent: &pcr.AgentEvent{Version: version, Digest: sha256.Sum256([]byte("agentd " + version)),

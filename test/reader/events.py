@@ -42,6 +42,10 @@ CONTAINER = Obj(
     allDevices=may(Bool()),
     namespaces=may(List(Word("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"), 0, 64)),
 )
+EMITTED = Obj(
+    app=must(NAME), unit=must(NAME), uid=must(Int(0, 2**32 - 2)), domain=must(Text(1, 128)),
+    content=may(Bytes(1, 1024)), digest=may(DIGEST),
+)
 TYPES = {
     "log-start": ("start", START),
     "agent-start": ("agent", AGENT),
@@ -52,6 +56,7 @@ TYPES = {
     "app-unmeasured": ("unmeasured", Obj(app=must(NAME), reason=must(REASON))),
     "gap": ("gap", Obj(reason=must(REASON))),
     "container": ("container", CONTAINER),
+    "app-event": ("emitted", EMITTED),
     "full": None,
 }
 
@@ -98,6 +103,11 @@ def _container(c, size):
     need(all(p.startswith("/") for p in paths), "not an absolute path")
 
 
+def _emitted(emitted):
+    need((emitted["content"] is None) != (emitted["digest"] is None), "not exactly one of content and digest")
+    need(not emitted["domain"].startswith("agentd/"), "a domain of the agent")
+
+
 def event(content):
     """event decodes a content that is spelled in the one way."""
     value = parse(content, 1 << 20)
@@ -115,6 +125,8 @@ def event(content):
         _app(e["app"])
     elif value["type"] == "container":
         _container(e["container"], len(content))
+    elif value["type"] == "app-event":
+        _emitted(e["emitted"])
     elif "agent" in e:
         _ascending(d["app"].encode() for d in e["agent"]["declarations"] or [])
         head = e["agent"]["previous"]

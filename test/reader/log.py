@@ -68,6 +68,8 @@ class State:
         elif kind == "agent-stop":
             need(body["agentKey"] == self.agent_key, "another agent stopped")
             self.stopped = True
+        elif kind == "app-event":
+            need(body["app"] in self.coverage.declarations, "an event of an app that is not declared")
         elif kind == "full":
             self.full = True
         self.coverage.apply(kind, body, e["time"])

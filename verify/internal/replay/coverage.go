@@ -178,6 +178,7 @@ func (h *history) list(i int, m pcr.Manifest) {
 
 // close writes the executables into the state, at the end of the log.
 func (h *history) close() {
+	h.fewContents()
 	for i := range h.Apps {
 		app := &h.Apps[i]
 		app.Executables = nil

@@ -33,6 +33,7 @@ type State struct {
 	Gaps       []Gap        `json:"gaps,omitempty"`       // gaps that the agent recorded
 	Unmeasured []Unmeasured `json:"unmeasured,omitempty"` // failures to measure
 	Containers []Container  `json:"containers,omitempty"` // starts of containers, in their order
+	Emitted    []Emitted    `json:"emitted,omitempty"`    // what applications had recorded, each value once, in the order of their first record
 	Full       bool         `json:"full,omitzero"`        // the log took no further record: what came later is not in it
 
 	IMA *IMAState `json:"ima,omitzero"` // what the list of IMA came to; nil if none was there. It does not change
@@ -83,6 +84,7 @@ func (s *State) Clone() *State {
 	c.Gaps = slices.Clone(s.Gaps)
 	c.Unmeasured = slices.Clone(s.Unmeasured)
 	c.Containers = slices.Clone(s.Containers)
+	c.Emitted = slices.Clone(s.Emitted)
 	c.Apps = make([]App, len(s.Apps))
 	for i, a := range s.Apps {
 		a.Versions = slices.Clone(a.Versions)
@@ -128,6 +130,7 @@ type history struct {
 	carriable map[int]bool               // apps whose last interval may be carried on
 	inForce   map[int][]evidence.Digest  // executables of the last manifest
 	replaced  map[int][]Executable       // executables of manifests before
+	emitted   map[emittedKey]int         // index in Emitted
 
 	containers map[containerKey]int // index in Containers of the last start
 }
@@ -154,7 +157,10 @@ func newHistory(s *State) *history {
 	h := &history{
 		State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int), declared: make(map[string]evidence.Digest),
 		open: make(map[int]bool), carriable: make(map[int]bool), inForce: make(map[int][]evidence.Digest), replaced: make(map[int][]Executable),
-		containers: make(map[containerKey]int),
+		containers: make(map[containerKey]int), emitted: make(map[emittedKey]int),
+	}
+	for i := range s.Emitted {
+		h.emitted[s.Emitted[i].key()] = i
 	}
 	for _, c := range s.Agents {
 		c.Record = 0
@@ -229,6 +235,8 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 		h.endAll(End{Mark{number, h.Time}, Missed})
 	case e.Container != nil:
 		h.addContainer(number, e.Container)
+	case e.Emitted != nil:
+		err = h.emit(number, e.Emitted)
 	case e.Type == pcr.EventFull:
 		h.Full = true
 		h.endAll(End{Mark{number, h.Time}, Filled})
