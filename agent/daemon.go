@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/agent/internal/disks"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/figures"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
@@ -65,6 +66,7 @@ type daemon struct {
 	attester *startup.Part[*attest.Attester]
 
 	service *apps.Service
+	events  *events.Service
 	vault   *vault.Vault
 	disks   *disks.Disks
 	status  *status.Source
@@ -100,6 +102,7 @@ func newDaemon(o Options) (*daemon, error) {
 	d.service = &apps.Service{
 		Apps: d.apps, Ledger: d.ledger, Agent: d.identity, Staple: d.platform.Staple, Reread: o.Reread, Log: d.log,
 	}
+	d.events = events.New(events.Config{Apps: d.apps, Ledger: d.ledger, Limits: c.Events, Log: d.log})
 	d.vault = vault.New(vault.Config{
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
@@ -110,7 +113,7 @@ func newDaemon(o Options) (*daemon, error) {
 	}
 	d.status = &status.Source{
 		Agent: d.identity, Supervisor: s, Device: d.device, Ledger: d.ledger, Attester: d.attester,
-		Platform: d.platform, Enroller: d.enroller, Apps: d.service, Vault: d.vault, PCR: c.Measurement.PCR,
+		Platform: d.platform, Enroller: d.enroller, Apps: d.service, Events: d.events, Vault: d.vault, PCR: c.Measurement.PCR,
 		Evidence: d.evidence(), Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
 	}
 	return d, nil
@@ -154,6 +157,7 @@ func (d *daemon) server(identifier caller.Identifier, all *figures.Source) *serv
 		Status:     d.status,
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
+		Events:     d.events,
 		Store:      vault.Admin{Vault: d.vault},
 		Disks:      d.disks,
 		Upgrades:   d.upgrades(),
@@ -189,7 +193,7 @@ func (d *daemon) upgrades() upgrade.Service {
 // figures returns what collects the figures of the parts.
 func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
-		Service: d.service, Apps: d.apps, Device: d.device, Ledger: d.ledger,
+		Service: d.service, Apps: d.apps, Events: d.events, Device: d.device, Ledger: d.ledger,
 		Platform: d.platform, Vault: d.vault, Units: units, Callers: callers, Log: d.log,
 	}
 }

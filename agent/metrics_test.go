@@ -54,6 +54,9 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.refusedCredential()
+	if _, err := d.events.Emit(t.Context(), w.owner, "billing.service", api.EventRequest{Domain: "model", Content: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
 	b, err := admin.Metrics(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +72,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("limits.%s has no figures", key)
 		}
 	}
-	for _, resource := range []string{"answers", "bodies", "processors", "tpm", "log", "platform", "store", "hashing", "executables"} {
+	for _, resource := range []string{"answers", "bodies", "processors", "tpm", "log", "platform", "store", "hashing", "events", "executables"} {
 		if !strings.Contains(text, "\nagentd_turn_capacity{resource=\""+resource+"\"") {
 			t.Errorf("the queue of %s has no figures", resource)
 		}
@@ -80,6 +83,11 @@ func TestMetrics(t *testing.T) {
 		`agentd_apps{state="measured"}`:                                              1,
 		`agentd_app_measured{app="billing"}`:                                         1,
 		`agentd_app_bytes{app="billing"}`:                                            5,
+		`agentd_app_events{app="billing"}`:                                           1,
+		`agentd_app_event_bytes{app="billing"}`:                                      100,
+		`agentd_app_events_refused_total{app="billing"}`:                             0,
+		`agentd_events`:                                                              1,
+		`agentd_event_bytes_limit`:                                                   1 << 22,
 		`agentd_watch_ok`:                                                            1,
 		`agentd_log_records`:                                                         3,
 		`agentd_log_synchronised`:                                                    1,

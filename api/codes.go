@@ -78,7 +78,8 @@ const (
 	CodeInternal          Code = "internal"
 )
 
-// Codes of keys and sealed secrets: the caller's right to them, and the state of the store.
+// Codes of keys, sealed secrets and events: the caller's right to them, the state of the store, and
+// how much an app may record.
 const (
 	CodeNoSystemUnit        Code = "no-system-unit"
 	CodeNoApp               Code = "no-app"
@@ -96,6 +97,8 @@ const (
 	CodeBadDerivedKey       Code = "bad-derived-key"
 	CodeInterrupted         Code = "interrupted"
 	CodeNothingToDo         Code = "nothing-to-do"
+	CodeEventQuota          Code = "event-quota"
+	CodeEventRate           Code = "event-rate"
 	CodeStoreKeyNeeded      Code = "store-key-needed"
 	CodeRecipientsNeeded    Code = "recipients-needed"
 )
@@ -267,7 +270,7 @@ var codes = []CodeInfo{
 	{CodeUnavailable, 503, exitUnavailable, "Part of the agent is not running", "A part of the agent is not running.", "`agentctl status` says what is missing"},
 	{CodeInternal, 500, exitMisuse, "Fault in the agent", "The agent has a fault.", "please report it, with the log of the agent"},
 
-	{CodeNoSystemUnit, 403, exitNotPermitted, "No keys outside a system unit", "The caller does not run in a system unit, and only system units have keys.", "start it as a systemd system unit, not as a unit of a user's manager: `agentctl self` says who the caller is"},
+	{CodeNoSystemUnit, 403, exitNotPermitted, "Caller is not in a system unit", "The caller does not run in a system unit, and only system units have keys and events.", "start it as a systemd system unit, not as a unit of a user's manager: `agentctl self` says who the caller is"},
 	{CodeNoApp, 403, exitNotPermitted, "No app has this unit and user", "No app is declared for the caller's unit and user.", "if the error says no more, declare the app in `apps.d` with the unit and user that it names, and run `agentctl app reload`"},
 	{CodeNotSystemd, 403, exitNotPermitted, "Not asked by systemd", "A process asked on the socket for credentials that is not systemd while it starts a unit.", "let systemd ask: `agentctl app enable --credential NAME UNIT` writes the line for the unit; after an upgrade of systemd run `systemctl daemon-reexec`"},
 	{CodeOtherUnit, 403, exitNotPermitted, "Asked from another unit", "The process that asked is in another unit than the one that it names.", "find out which program asked: its unit is in the error; systemd itself names the unit that it starts"},
@@ -278,6 +281,8 @@ var codes = []CodeInfo{
 	{CodeNotFound, 404, exitMisuse, "No such key or secret", "There is no such secret, app or version of a root.", "seal it first; an app does not see the secrets of another"},
 	{CodeExists, 409, exitMisuse, "Secret exists already", "The app has a secret of that name already.", "replace its content with `agentctl secret rotate`; the old content stays until the new one is durable"},
 	{CodeQuotaExceeded, 507, exitMisuse, "App may not store more", "The app would store more than it may.", "discard a secret, or raise the limit in `[keys]` of the configuration"},
+	{CodeEventQuota, 507, exitMisuse, "App may not record more events", "The app has recorded as many events in this boot as it may, or all apps together have.", "record less, such as one digest over several facts; root can raise the limits in `[events]` of the configuration, which a restart of the agent puts into force; a boot begins a new log"},
+	{CodeEventRate, 429, exitUnavailable, "App records events too often", "The app records events more often than it may.", "try again when `retryAfter` has passed; record less, such as one digest over several facts, or have root raise `per_minute` in `[events]`"},
 	{CodeNoRecovery, 503, exitUnavailable, "No recovery recipient", "There is no recovery recipient, and the loss was not acknowledged.", "set `recovery_recipients` in `[keys]` of the configuration, or acknowledge the loss there"},
 	{CodeRootUnavailable, 503, exitUnavailable, "Root key is not available now", "A device or disk is busy or failing, which says nothing about the blob.", hintWait},
 	{CodeBadDerivedKey, 502, exitUnavailable, "Firmware derived an invalid key", "The firmware answered with an all-zero key or one of a wrong size.", "the firmware is at fault: update it"},

@@ -56,6 +56,7 @@ const (
 	QueryLabel     = "label"
 	QueryAlgorithm = "algorithm"
 	QueryVersion   = "version"
+	QueryDomain    = "domain"
 )
 
 // CheckNow is a value of QueryCheck: the agent tries first whether it can make evidence.
@@ -70,6 +71,10 @@ var (
 		{Name: QueryLabel, Required: true, Summary: "What the key is for, 1 to 1024 bytes."},
 		{Name: QueryAlgorithm, Required: true, Summary: "Algorithm of the key: ed25519, ecdsa-p256 or ecdsa-p384."},
 		{Name: QueryVersion, Number: true, Summary: "Version of the app's root; 0: the current one."},
+	}
+	ofEvents = []Parameter{
+		{Name: QueryStart, Number: true, Summary: "Number of the first record wanted."},
+		{Name: QueryDomain, Summary: "Domain of the events wanted; absent: all domains."},
 	}
 	checks = Parameter{Name: QueryCheck, Words: []string{"none", CheckNow}, Summary: "Whether the agent tries first, for up to 5 seconds, if it can make evidence now."}
 	inLog  = []Parameter{
@@ -120,6 +125,12 @@ var (
 	CallUnseal   = Endpoint[UnsealRequest, Unsealed]{Route{"unseal", "POST", "/v1/unseal", OnClient, fromSNP, 256 << 10, nil, `{"name":"token"}`, "Open a secret of the calling app."}}
 	CallDiscard  = Endpoint[DiscardRequest, Discarded]{Route{"discard", "POST", "/v1/discard", OnClient, fromSNP, 4 << 10, nil, `{"name":"token"}`, "Delete a secret of the calling app."}}
 	CallContract = Endpoint[None, Contract]{Route{"plan", "GET", "/v1/contract", OnClient, fromSNP, 0, []Parameter{byName}, "", "What a secret of the calling app would be sealed to now, and what would lock it out."}}
+)
+
+// Endpoints for what the calling app says of itself.
+var (
+	CallEmit   = Endpoint[EventRequest, RecordedEvent]{Route{"emit", "POST", "/v1/events", OnClient, fromDevice, 4 << 10, nil, `{"domain":"model","content":"AAAA"}`, "Record an event of the calling app, and answer once log and PCR have it."}}
+	CallEvents = Endpoint[None, Events]{Route{"events", "GET", "/v1/events", OnClient, fromDevice, 0, ofEvents, "", "The events of the calling app since boot, at most 100."}}
 )
 
 // Endpoints for the store of sealed blobs. A file of recovery identities fits into a body

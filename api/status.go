@@ -22,6 +22,7 @@ type Status struct {
 	Platform PlatformStatus `json:"platform"`
 	Ledger   LedgerStatus   `json:"ledger"`
 	Apps     AppCounts      `json:"apps"`
+	Events   EventStatus    `json:"events"`
 	Watch    WatchStatus    `json:"watch"`
 	Keys     KeyStatus      `json:"keys"`
 	AgentKey evidence.Bytes `json:"agentKey,omitzero"` // Ed25519 public key of this run, 32 bytes

@@ -148,6 +148,17 @@ func (c *Client) Discard(ctx context.Context, name string) error {
 	return err
 }
 
+// Emit records an event of the calling app. When the error is nil, log and PCR have it.
+func (c *Client) Emit(ctx context.Context, r api.EventRequest) (*api.RecordedEvent, error) {
+	return call(ctx, c.socket(), api.CallEmit, r)
+}
+
+// Events returns events of the calling app since boot, from record start on, in a domain or, if
+// that is empty, in all. If its Next is not nil, there are more from that record on.
+func (c *Client) Events(ctx context.Context, start uint64, domain string) (*api.Events, error) {
+	return call(ctx, c.socket(), api.CallEvents, api.None{}, api.QueryStart, strconv.FormatUint(start, 10), api.QueryDomain, domain)
+}
+
 // Contract says what a secret of that name would be sealed to now, and what would lock
 // it out. Without a name it is about the root that the app's secrets are derived from.
 func (c *Client) Contract(ctx context.Context, name string) (*api.Contract, error) {

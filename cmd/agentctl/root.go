@@ -36,6 +36,7 @@ Attestation of this machine and the programs on it.
 
   seal         store a secret of the calling application
   unseal       open it again
+  event        say something of the calling application in the measurement log
   sign         sign with a key of the calling application, which stays in the agent
   ssh-agent    offer signing keys to ssh and sshd
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
@@ -181,6 +182,7 @@ func newRoot(t *terminal) *cobra.Command {
 		logCommand(t, s),
 		sealCommand(t, s),
 		unsealCommand(t, s),
+		eventCommand(t, s),
 		signCommand(t, s),
 		sshAgentCommand(t, s),
 		keyCommand(t, s),

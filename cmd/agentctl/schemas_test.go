@@ -38,6 +38,8 @@ var answers = map[string]reflect.Type{
 	"disk remove":          reflect.TypeFor[api.DiskName](),
 	"disk rotate":          reflect.TypeFor[api.Disk](),
 	"doctor":               reflect.TypeFor[diagnosis](),
+	"event emit":           reflect.TypeFor[api.RecordedEvent](),
+	"event list":           reflect.TypeFor[api.Events](),
 	"export":               reflect.TypeFor[exported](),
 	"key accept-rollback":  reflect.TypeFor[api.Store](),
 	"key authorize":        reflect.TypeFor[api.Contract](),

@@ -113,6 +113,9 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	for _, a := range readings {
 		applications.add("%s is being read: %s", a.Name, readingText(a.Reading))
 	}
+	if line := eventLine(&st.Events); line != "" {
+		n.add("%s", line)
+	}
 	if w := st.Watch; w.State == api.StateDegraded && w.Reason != api.ReasonStarting {
 		with(n.add("watching of files: DEGRADED: changes are noticed within 30 s"), w.Reason)
 	}
@@ -126,6 +129,21 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	}
 	n.add("batches: %d fresh, %d anchored, %d failed; %d statements", st.Batches.Fresh, st.Batches.Anchored, st.Batches.Failed, st.Batches.Statements)
 	n.draw(t)
+}
+
+// eventLine says how much of the log the events of applications have, empty if there are none.
+func eventLine(e *api.EventStatus) string {
+	if e.Recorded+e.Refused == 0 {
+		return ""
+	}
+	out := fmt.Sprintf("events of applications: %d, %d of %d bytes of the log", e.Recorded, e.Bytes, e.Limit)
+	if e.Refused > 0 {
+		out += fmt.Sprintf("; %d refused", e.Refused)
+	}
+	if e.Exhausted > 0 {
+		out += fmt.Sprintf("; %d applications may record NO MORE until the next boot ([events] has the quotas)", e.Exhausted)
+	}
+	return out
 }
 
 // machineLine says what the machine was found to be, and why; empty if that is not known.

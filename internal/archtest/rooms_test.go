@@ -104,6 +104,7 @@ var rooms = []string{
 	"agent/internal/apps",
 	"agent/internal/attest",
 	"agent/internal/server",
+	"agent/internal/events",
 	"agent/internal/credentials",
 	"agent/internal/disks",
 	"agent/internal/vault",

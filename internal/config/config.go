@@ -42,6 +42,7 @@ type Config struct {
 	Report      Report        `toml:"report"`
 	State       State         `toml:"state"`
 	Keys        Keys          `toml:"keys"`
+	Events      Events        `toml:"events"`
 	Limits      Limits        `toml:"limits"`
 }
 
@@ -111,6 +112,13 @@ type Keys struct {
 	BytesPerApp          int      `toml:"bytes_per_app"`           // of all stored secrets of an application together
 }
 
+// Events bounds what applications have recorded of themselves in a boot.
+type Events struct {
+	PerApp      int `toml:"per_app"`       // events of one application
+	BytesPerApp int `toml:"bytes_per_app"` // of the log, for the events of one application
+	PerMinute   int `toml:"per_minute"`    // by one application, after a burst of as many
+}
+
 // Limits bounds what callers can make the daemon keep and do.
 type Limits struct {
 	Connections                 int `toml:"connections"`                     // open at once on the client socket
@@ -170,8 +178,9 @@ func Default() Config {
 			Timeout:           Duration(65 * time.Second), // hosts have been seen to delay a report for 62 s
 			CertificateFolder: "/etc/agentd/certs",
 		},
-		State: State{Folder: "/var/lib/agentd"},
-		Keys:  Keys{SecretsPerApp: 64, WritesPerMinute: 60, BytesPerApp: 1 << 20},
+		State:  State{Folder: "/var/lib/agentd"},
+		Keys:   Keys{SecretsPerApp: 64, WritesPerMinute: 60, BytesPerApp: 1 << 20},
+		Events: Events{PerApp: 4096, BytesPerApp: 1 << 20, PerMinute: 120},
 		Limits: Limits{
 			Connections: 2048, ConnectionsPerUser: 1024, ConnectionsPerSecondPerUser: 1000,
 			Requests: 1024, RequestsPerUser: 512, RequestsPerSecondPerUser: 5000, WaitingPerUser: 256,
@@ -269,6 +278,9 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	number("keys.secrets_per_app", c.Keys.SecretsPerApp, 1, sealing.MaxEntries)
 	number("keys.writes_per_minute", c.Keys.WritesPerMinute, 1, 1<<16)
 	number("keys.bytes_per_app", c.Keys.BytesPerApp, 1, 1<<30)
+	number("events.per_app", c.Events.PerApp, 1, 1<<16)
+	number("events.bytes_per_app", c.Events.BytesPerApp, 4<<10, evidence.MaxLog)
+	number("events.per_minute", c.Events.PerMinute, 1, 1<<16)
 	c.Limits.check(number, bad)
 	return errors.Join(errs...)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
+	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
@@ -34,6 +35,7 @@ import (
 type Source struct {
 	Service  *apps.Service
 	Apps     *startup.Part[*apps.Apps]
+	Events   *events.Service
 	Device   *startup.Part[*tpm.Device]
 	Ledger   *startup.Part[*ledger.Ledger]
 	Platform *reports.Watched
@@ -53,6 +55,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 		state := x.State()
 		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
 	}
+	s.Events.Metrics(to)
 	s.devices(to)
 	s.Units.Metrics(to)
 	s.turns(to)
@@ -120,6 +123,7 @@ func (s *Source) turns(to *metrics.Set) {
 	if l, up := s.Ledger.Now(); up {
 		add("log", l.Turns())
 	}
+	add("events", s.Events.Turns())
 	if q, up := s.Platform.Turns(); up {
 		add("platform", q)
 	}

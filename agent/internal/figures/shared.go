@@ -42,6 +42,10 @@ func (s Shared) Metrics(to *metrics.Set) {
 	to.Gauge("agentd_log_records", "Records of the measurement log.", float64(ledger.Records))
 	to.Flag("agentd_log_synchronised", "Whether measurement log and PCR explain each other.", ledger.Synchronised)
 	to.Flag("agentd_log_full", "Whether the measurement log takes nothing more until the next boot.", ledger.Full)
+	to.Gauge("agentd_events", "Events of apps in the log, since boot.", float64(st.Events.Recorded))
+	to.Gauge("agentd_event_bytes", "Bytes of the log that events of apps have.", float64(st.Events.Bytes))
+	to.Gauge("agentd_event_bytes_limit", "Bytes of the log that events of apps may have.", float64(st.Events.Limit))
+	to.Counter("agentd_events_refused", "Events of apps that were refused, because a quota was used up or an app asked too often.", float64(st.Events.Refused))
 	s.evidence(to, &st.Batches)
 }
 

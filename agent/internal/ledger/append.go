@@ -33,6 +33,9 @@ func (l *Ledger) Append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if err != nil {
 		err = fmt.Errorf("append event %q: %w", e.Type, err)
 	}
+	if errors.Is(err, ErrReserved) {
+		return r, err // nothing failed that the agent has to record
+	}
 	return r, l.failed(err)
 }
 
@@ -64,6 +67,9 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 		return pcr.Record{}, err
 	}
 	if len(l.pub.log)+len(r.Encode())+l.kept(e.Type)+len(longest.Encode()) > l.c.Limit {
+		if e.Type == pcr.EventEmitted {
+			return pcr.Record{}, ErrReserved
+		}
 		full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: e.Time})
 		if err != nil {
 			return pcr.Record{}, err
@@ -92,6 +98,8 @@ func (l *Ledger) kept(t pcr.EventType) int {
 		return 0
 	case pcr.EventStop:
 		return start
+	case pcr.EventEmitted:
+		return max(start+stopRoom, l.c.Limit/4) // what the agent has to say comes first
 	}
 	return start + stopRoom
 }

@@ -316,8 +316,8 @@ func (s *scenario) run(t *testing.T) (killed bool) {
 		}
 	}()
 	for process, events := range [][]pcr.Event{
-		{agentEvent(pcr.EventAgent), appEvent("a"), appEvent("b"), stopEvent()},
-		{agentEvent(pcr.EventAgent), sameEvent("a"), agentEvent(pcr.EventReload), appEvent("c"), {Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}}},
+		{agentEvent(pcr.EventAgent), appEvent("a"), emittedEvent("1"), appEvent("b"), stopEvent()},
+		{agentEvent(pcr.EventAgent), sameEvent("a"), agentEvent(pcr.EventReload), appEvent("c"), emittedEvent("2"), {Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}}},
 	} {
 		s.m.log.Kill()
 		l, err := s.m.open()
@@ -345,6 +345,8 @@ func (s *scenario) append(l *ledger.Ledger, e pcr.Event) {
 		what = e.App.App
 	case e.Same != nil:
 		what = "same " + e.Same.App
+	case e.Emitted != nil:
+		what = "said " + string(e.Emitted.Content)
 	}
 	s.attempted = append(s.attempted, what)
 	if _, err := l.Append(context.Background(), e); err == nil {

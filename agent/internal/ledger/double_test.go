@@ -190,6 +190,11 @@ func sameEvent(app string) pcr.Event {
 	return pcr.Event{Type: pcr.EventSame, Same: &pcr.SameEvent{App: app, Declaration: last.Declaration, Digest: last.Digest, Reason: "the agent was stopped"}}
 }
 
+// emittedEvent is what an application has recorded.
+func emittedEvent(content string) pcr.Event {
+	return pcr.Event{Type: pcr.EventEmitted, Emitted: &pcr.EmittedEvent{App: "billing", Unit: "billing.service", UID: 17, Domain: "model", Content: []byte(content)}}
+}
+
 // apps are the apps of the events in a log, which must explain the PCR.
 func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
 	t.Helper()
@@ -227,6 +232,8 @@ func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
 			out = append(out, e.App.App)
 		case e.Same != nil:
 			out = append(out, "same "+e.Same.App)
+		case e.Emitted != nil:
+			out = append(out, "said "+string(e.Emitted.Content))
 		default:
 			out = append(out, string(e.Type))
 		}

@@ -82,6 +82,9 @@ var (
 	ErrDesynchronised = errors.New("measurement log and PCR are desynchronised until the next boot")
 	// ErrFull is returned if the log takes nothing more in this boot.
 	ErrFull = errors.New("measurement log is full until the next boot")
+	// ErrReserved is returned for an event of an application if the rest of the log is kept for what
+	// the agent itself has to record. The log takes such records.
+	ErrReserved = errors.New("the rest of the measurement log is kept for records of the agent")
 	// ErrTPM is returned if the TPM did not do what it was asked for, so that log and PCR
 	// cannot be compared now. Nothing is concluded from that.
 	ErrTPM = errors.New("the TPM failed")
@@ -367,6 +370,22 @@ func (l *Ledger) View() View {
 	defer l.mu.RUnlock()
 	p := l.pub
 	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, AgentKey: p.agent, log: p}
+}
+
+// Record returns record n.
+func (v View) Record(n uint64) (pcr.Record, error) {
+	if n >= v.Head.Count {
+		return pcr.Record{}, fmt.Errorf("record %d: the log has %d", n, v.Head.Count)
+	}
+	end := len(v.log.log)
+	if n+1 < v.Head.Count {
+		end = v.log.offsets[n+1]
+	}
+	records, err := pcr.DecodeLog(v.log.log[v.log.offsets[n]:end], n)
+	if err != nil {
+		return pcr.Record{}, err
+	}
+	return records[0], nil
 }
 
 // HeadAfter returns the log head after the first n records, and false if there are fewer.

@@ -168,6 +168,50 @@ func testFull(t *testing.T, limit int) {
 	}
 }
 
+// Events of applications end before the log does: what the agent has to record goes in after them,
+// and a refusal is no failure of the log. Case 128.
+func TestEventsLeaveRoom(t *testing.T) {
+	m := newMachine()
+	m.limit = 64 << 10
+	l := m.restart(t)
+	must(l.Append(background, agentEvent(pcr.EventAgent)))
+	var err error
+	said := 0
+	for ; err == nil; said++ {
+		_, err = l.Append(background, emittedEvent(strings.Repeat("x", pcr.MaxEmitted)))
+	}
+	if s := l.State(); !errors.Is(err, ledger.ErrReserved) || s.Full || s.Failure != "" || s.Refused != 0 || !s.Synchronised {
+		t.Fatalf("after %d: %v, %+v", said, err, s)
+	}
+	if s := l.State(); s.Bytes > s.Limit*3/4 || s.Bytes < s.Limit*2/3 {
+		t.Errorf("events fill %d of %d bytes", s.Bytes, s.Limit)
+	}
+	if _, err := l.Append(background, emittedEvent("x")); !errors.Is(err, ledger.ErrReserved) {
+		t.Logf("a smaller one: %v", err)
+	}
+	more := 0
+	for ; err != nil && more < 8; more++ {
+		must(l.Append(background, appEvent(fmt.Sprint("app", more))))
+	}
+	if more != 8 || l.State().Full {
+		t.Errorf("%d records of the agent after the events, %+v", more, l.State())
+	}
+	if _, err := l.Append(background, emittedEvent(strings.Repeat("x", pcr.MaxEmitted))); !errors.Is(err, ledger.ErrReserved) {
+		t.Errorf("one more: %v", err)
+	}
+	apps(t, l.View(), m.tpm.now())
+	if err := hold(l); err != nil {
+		t.Error(err)
+	}
+	last := l.View().Head.Count - 1
+	if r, err := l.View().Record(last); err != nil || must(r.Event()).App.App != "app7" {
+		t.Errorf("record %d: %+v, %v", last, r, err)
+	}
+	if _, err := l.View().Record(last + 1); err == nil {
+		t.Error("a record after the last")
+	}
+}
+
 func TestRefusedEvents(t *testing.T) {
 	m := newMachine()
 	l := m.restart(t)

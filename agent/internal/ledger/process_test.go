@@ -146,7 +146,7 @@ func daemon(args string) error {
 	}
 	for _, events := range [][]pcr.Event{
 		{agentEvent(pcr.EventAgent), appEvent("a")},
-		{agentEvent(pcr.EventReload), appEvent("b")},
+		{agentEvent(pcr.EventReload), emittedEvent("1"), appEvent("b")},
 	} {
 		c, closeAll, err := realConfig(dir, address, k)
 		if err != nil {
@@ -160,6 +160,9 @@ func daemon(args string) error {
 			what := string(e.Type)
 			if e.App != nil {
 				what = e.App.App
+			}
+			if e.Emitted != nil {
+				what = "said " + string(e.Emitted.Content)
 			}
 			fmt.Println("attempt", what)
 			if _, err := l.Append(context.Background(), e); err != nil {

@@ -159,6 +159,13 @@ func (f *fake) Plan(_ context.Context, o Owner, name string) (api.Contract, erro
 	return api.Contract{App: o.App, Name: name}, f.keyErr
 }
 
+func (f *fake) Emit(_ context.Context, o Owner, unit string, r api.EventRequest) (api.RecordedEvent, error) {
+	return api.RecordedEvent{App: fmt.Sprintf("%s %s %d", o.App, unit, o.UID), Record: 7}, f.keyErr
+}
+func (f *fake) Events(_ context.Context, o Owner, start uint64, domain string) (api.Events, error) {
+	return api.Events{App: o.App, Events: []api.Event{{Record: start, Domain: domain}}}, f.keyErr
+}
+
 // fakeStore is the store as an administrator sees it.
 type fakeStore struct{}
 
@@ -201,7 +208,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Store: fakeStore{}, Disks: fakeDisks{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

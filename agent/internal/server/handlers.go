@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -111,7 +110,7 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 			App: id.App, Method: id.Method, Executable: id.Executable,
 		}
 		out.Measured, out.Covered = s.measured(id)
-		if _, err := s.owner(c.peer); err != nil {
+		if _, err := s.owner(c.peer, keysOfApp); err != nil {
 			out.Keys.Reason = err.Detail
 		} else {
 			out.Keys = s.Keys.Usable()
@@ -145,12 +144,9 @@ func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
 }
 
 func (s *Server) log(c *call, _ api.None) (job, error) {
-	var start uint64
-	if given := c.query.Get(api.QueryStart); given != "" {
-		var err error
-		if start, err = strconv.ParseUint(given, 10, 53); err != nil { // as in JSON, below 2^53
-			return job{}, problem.Invalid(api.QueryStart, "want a decimal number of a record")
-		}
+	start, err := number(c, api.QueryStart)
+	if err != nil {
+		return job{}, err
 	}
 	bytes := s.withLog()
 	format := api.LogFormat(c.query.Get(api.QueryFormat))

@@ -43,23 +43,27 @@ type Keys interface {
 // decoded, and one copy on the way.
 const withSecret = 512 << 10
 
-// owner returns the app whose keys p may have: the app with the system unit and user of p.
-// Nothing else counts, neither the executable nor uid 0. Further users of an app have evidence and
-// no keys: they are there because they may do less than the app's user.
-func (s *Server) owner(p *caller.Peer) (Owner, *api.Problem) {
+// owner returns the app that p may act for: the app with the system unit and user of p. Nothing else
+// counts, neither the executable nor uid 0. Further users of an app have evidence, and neither keys
+// nor events: they are there because they may do less than the app's user. What names what was
+// asked for.
+func (s *Server) owner(p *caller.Peer, what string) (Owner, *api.Problem) {
 	if p.Unit == "" {
-		return Owner{}, problem.New(api.CodeNoSystemUnit, "no keys outside a system unit: "+p.UnitReason)
+		return Owner{}, problem.New(api.CodeNoSystemUnit, fmt.Sprintf("no %s outside a system unit: %s", what, p.UnitReason))
 	}
 	app, ok := s.Apps.ByUnit(p.Unit, p.UID)
 	if !ok {
 		return Owner{}, problem.New(api.CodeNoApp, undeclared(p.Unit, p.UID))
 	}
 	if app.UID != p.UID {
-		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("app %s has keys for its user %s alone, and not for uid %d", app.Name, app.User, p.UID))
+		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("app %s has %s for its user %s alone, and not for uid %d", app.Name, what, app.User, p.UID))
 	}
 	// Instances of a template have the secrets in common.
 	return Owner{App: app.Name, Unit: app.Unit, UID: p.UID}, nil
 }
+
+// keysOfApp is what most requests for an app ask for.
+const keysOfApp = "keys"
 
 // undeclared says that no app has that unit and user, and what to do if none ever can.
 func undeclared(unit string, uid uint32) string {
@@ -70,13 +74,14 @@ func undeclared(unit string, uid uint32) string {
 	return out
 }
 
-// forOwner returns a job for the app that the caller belongs to when the job begins.
-func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o Owner) (any, error)) job {
+// forOwner returns a job for the app that the caller belongs to when the job begins. What names what
+// is asked for.
+func (s *Server) forOwner(c *call, bytes int64, what string, do func(ctx context.Context, o Owner) (any, error)) job {
 	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
 		if err := s.Keys.Await(ctx); err != nil {
 			return nil, err
 		}
-		o, problem := s.owner(c.peer)
+		o, problem := s.owner(c.peer, what)
 		if problem != nil {
 			return nil, problem
 		}
@@ -87,7 +92,7 @@ func (s *Server) forOwner(c *call, bytes int64, do func(ctx context.Context, o O
 // owned returns the row of e if the answer needs only the request and the caller's app.
 func owned[Request, Answer any](e api.Endpoint[Request, Answer], bytes int64, run func(context.Context, *Server, Owner, Request) (any, error)) route {
 	return handle(e, func(s *Server, c *call, r Request) (job, error) {
-		return s.forOwner(c, bytes, func(ctx context.Context, o Owner) (any, error) { return run(ctx, s, o, r) }), nil
+		return s.forOwner(c, bytes, keysOfApp, func(ctx context.Context, o Owner) (any, error) { return run(ctx, s, o, r) }), nil
 	})
 }
 
@@ -113,7 +118,7 @@ var keyRoutes = []route{
 		return api.Discarded(r), s.Keys.Discard(ctx, o, r.Name)
 	}).brief(),
 	handle(api.CallContract, func(s *Server, c *call, _ api.None) (job, error) {
-		return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) {
+		return s.forOwner(c, small, keysOfApp, func(ctx context.Context, o Owner) (any, error) {
 			return s.Keys.Plan(ctx, o, c.query.Get(api.QueryName))
 		}), nil
 	}).brief(),

@@ -64,6 +64,7 @@ var errorCodes = []ErrorCode{
 	{platform.ErrMalformed, api.CodePlatformMalformed, 0},
 
 	{apps.ErrUnknownApp, api.CodeNoSuchApp, 0},
+	{apps.ErrNotOwner, api.CodeNoApp, 0},
 	{keys.ErrCredential, api.CodeActivation, 0},
 
 	{context.DeadlineExceeded, api.CodeTimeout, 0},

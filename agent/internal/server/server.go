@@ -50,6 +50,7 @@ type Config struct {
 	Status     StatusSource
 	Enroller   Enroller
 	Keys       Keys
+	Events     Events
 	Store      Store
 	Disks      Disks
 	Upgrades   Upgrades

@@ -21,7 +21,7 @@ func (s *Server) publicKey(c *call, _ api.None) (job, error) {
 		}
 		k.Version = uint32(version)
 	}
-	return s.forOwner(c, small, func(ctx context.Context, o Owner) (any, error) { return s.Keys.PublicKey(ctx, o, k) }), nil
+	return s.forOwner(c, small, keysOfApp, func(ctx context.Context, o Owner) (any, error) { return s.Keys.PublicKey(ctx, o, k) }), nil
 }
 
 // checkSigningKey refuses a request that names a signing key and a public key, or that comes
@@ -48,7 +48,7 @@ func (s *Server) proveSigningKey(ctx context.Context, c *call, r *api.EvidenceRe
 	if err := s.Keys.Await(ctx); err != nil {
 		return err
 	}
-	o, refused := s.owner(c.peer)
+	o, refused := s.owner(c.peer, keysOfApp)
 	if refused != nil {
 		return refused
 	}

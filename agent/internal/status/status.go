@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
@@ -33,6 +34,7 @@ type Source struct {
 	Platform   *reports.Watched
 	Enroller   *enrol.Enroller
 	Apps       *apps.Service
+	Events     *events.Service
 	Vault      *vault.Vault
 	PCR        uint32 // that the ledger extends
 	Evidence   Evidence
@@ -76,6 +78,7 @@ func (s *Source) Status() api.Status {
 		Evidence: s.evidence(),
 		Platform: s.Platform.Status(),
 		Apps:     s.Apps.Counts(),
+		Events:   s.Events.Status(),
 		Watch:    s.Apps.Watch(),
 		AgentKey: s.Agent.Public(),
 		TPM:      s.tpm(trial),

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/agent/internal/server"
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
+	"github.com/cvm-agentd/agentd/test/swtpm"
+)
+
+// emit has an application say something.
+func (w *whole) emit(d *daemon, app, domain, content string) (api.RecordedEvent, error) {
+	return d.events.Emit(context.Background(), server.Owner{App: app, Unit: app + ".service"}, app+".service", api.EventRequest{Domain: domain, Content: []byte(content)})
+}
+
+// declare declares a further application of the same file.
+func (w *whole) declare(app string) {
+	w.t.Helper()
+	text := fmt.Sprintf("unit = %q\nuser = \"root\"\nfiles = [%q]\n", app+".service", w.program)
+	if err := os.WriteFile(filepath.Join(w.options.Config.Measurement.ApplicationFolders[0], app+".toml"), []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// events counts the events of applications in the log, and checks that the log does not end.
+func (w *whole) events(d *daemon) (n int) {
+	w.t.Helper()
+	log, err := logReader{d.ledger}.Log(w.t.Context(), 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	records, err := pcr.DecodeLog(log.Records, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range records {
+		e, err := r.Event()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if e.Type == pcr.EventFull {
+			w.t.Error("the log is full")
+		}
+		if e.Emitted != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// says reports whether an error has a code.
+func says(err error, code api.Code) bool {
+	p, ok := errors.AsType[*api.Problem](err)
+	return ok && p.Code == code
+}
+
+// An application has as many events as its quota says, counted from the log: another agent in the
+// same boot counts on. The refusal is in status and list. Case 128.
+func TestEventQuota(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.options.Config.Events.PerApp = 3
+	d, stop := w.start()
+	var last api.RecordedEvent
+	for i := range 2 {
+		var err error
+		if last, err = w.emit(d, "billing", "model", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := (&pcr.EmittedEvent{Content: []byte("1")}).Value(); last.App != "billing" || last.Value != v || last.Time == 0 {
+		t.Errorf("%+v", last)
+	}
+	stop()
+	d, stop = w.start()
+	defer stop()
+	if _, err := w.emit(d, "billing", "mode", "2"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := w.emit(d, "billing", "model", "3"); !says(err, api.CodeEventQuota) || !strings.Contains(err.Error(), "events.per_app") {
+			t.Errorf("the fourth event: %v", err)
+		}
+	}
+	if n := w.events(d); n != 3 {
+		t.Errorf("the log has %d events", n)
+	}
+	list, err := d.events.Events(t.Context(), w.owner, 0, "model")
+	if err != nil || len(list.Events) != 2 || list.Next != nil || list.Quota.Events != 3 || list.Quota.EventsLimit != 3 || list.Quota.Refused != 2 || list.Events[1].Record != last.Record {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if list, err = d.events.Events(t.Context(), w.owner, last.Record+1, ""); err != nil || len(list.Events) != 1 || list.Events[0].Domain != "mode" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if list, err = d.events.Events(t.Context(), server.Owner{App: "other"}, 0, ""); err != nil || len(list.Events) != 0 {
+		t.Errorf("of another application: %+v, %v", list, err)
+	}
+	if st := d.status.Status().Events; st.Recorded != 3 || st.Refused != 2 || st.Exhausted != 1 || st.Bytes == 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := w.evidence(d); err != nil {
+		t.Errorf("evidence: %v", err)
+	}
+}
+
+// A list has at most 100 events, and says where to go on.
+func TestEventPages(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.options.Config.Events.PerMinute = 1000
+	d, stop := w.start()
+	defer stop()
+	const many = api.MaxListedEvents + 20
+	for i := range many {
+		if _, err := w.emit(d, "billing", []string{"even", "odd"}[i%2], fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for domain, want := range map[string]int{"": many, "odd": many / 2} {
+		var got []string
+		for start, more := uint64(0), true; more; {
+			page, err := d.events.Events(t.Context(), w.owner, start, domain)
+			if err != nil || len(page.Events) > api.MaxListedEvents {
+				t.Fatalf("%d events, %v", len(page.Events), err)
+			}
+			for _, e := range page.Events {
+				got = append(got, string(e.Content))
+			}
+			if more = page.Next != nil; more {
+				start = *page.Next
+			}
+		}
+		if len(got) != want || got[len(got)-1] != fmt.Sprint(many-1) {
+			t.Errorf("domain %q: %d events, want %d: %q", domain, len(got), want, got)
+		}
+	}
+}
+
+// An application that asks too often is told when to come back, and another one is not.
+func TestEventRate(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.declare("other")
+	w.options.Config.Events.PerMinute = 2
+	d, stop := w.start()
+	defer stop()
+	refused := 0
+	for i := range 10 { // within 30 seconds, in which one more is allowed
+		switch _, err := w.emit(d, "billing", "model", fmt.Sprint(i)); {
+		case err == nil:
+		case !says(err, api.CodeEventRate):
+			t.Fatal(err)
+		default:
+			refused++
+			if p, _ := errors.AsType[*api.Problem](err); p.RetryAfter == 0 || p.RetryAfter > 31 {
+				t.Errorf("retry after %d", p.RetryAfter)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no event was refused")
+	}
+	if _, err := w.emit(d, "other", "model", "1"); err != nil {
+		t.Errorf("of another application: %v", err)
+	}
+}
+
+// One application cannot take the room of another, and all together leave the agent's own: what it
+// has to record goes into the log after every quota is used up. Case 128.
+func TestEventRoom(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.declare("other")
+	w.declare("third")
+	w.options.Config.Limits.LogBytes = 64 << 10 // 16 KiB for events, 8 of them shared
+	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
+	d, stop := w.start()
+	defer stop()
+	flood := func(app string) (n int) {
+		for ; n < 1000; n++ {
+			if _, err := w.emit(d, app, "flood", strings.Repeat("x", 200)); err != nil {
+				if !says(err, api.CodeEventQuota) {
+					t.Fatal(err)
+				}
+				return n
+			}
+		}
+		t.Fatalf("%s is not held", app)
+		return n
+	}
+	first, second, third := flood("billing"), flood("other"), flood("third")
+	t.Logf("%d, %d and %d events", first, second, third)
+	if first <= second || second < 2 || third < 2 {
+		t.Errorf("%d, %d and %d events: want the shared part for the first, and its own for each", first, second, third)
+	}
+	st := d.status.Status()
+	if st.Events.Bytes > st.Events.Limit || st.Events.Limit != 16<<10 || st.Events.Exhausted != 3 || st.Ledger.Full || st.Ledger.Reason != "" {
+		t.Errorf("%+v, %+v", st.Events, st.Ledger)
+	}
+	w.change("another program")
+	if _, err := d.service.Measure(t.Context(), "billing"); err != nil {
+		t.Errorf("measure: %v", err)
+	}
+	if err := w.evidence(d); err != nil {
+		t.Errorf("evidence: %v", err)
+	}
+	if n := w.events(d); n != first+second+third {
+		t.Errorf("the log has %d events", n)
+	}
+}
+
+// An event is of an application that is declared when it is recorded, for that unit and that user:
+// a verifier refuses another log. Case 128.
+func TestEventOfNoApp(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.declare("other")
+	d, stop := w.start()
+	defer stop()
+	for name, o := range map[string]server.Owner{
+		"another name": {App: "else", Unit: "billing.service"},
+		"another user": {App: "billing", Unit: "billing.service", UID: 7},
+	} {
+		_, err := d.events.Emit(t.Context(), o, o.Unit, api.EventRequest{Domain: "model", Digest: new(evidence.Digest)})
+		if p := server.Explain(err, errorCodes); p == nil || p.Code != api.CodeNoApp {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := w.emit(d, "other", "model", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(w.options.Config.Measurement.ApplicationFolders[0], "other.toml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.service.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.emit(d, "other", "model", "2"); err == nil {
+		t.Error("an event of an application that was withdrawn")
+	}
+	if n := w.events(d); n != 1 {
+		t.Errorf("the log has %d events", n)
+	}
+}
