@@ -25,7 +25,7 @@ const withEvents = small + 4*api.MaxListedEvents*(pcr.MaxEmitted+6*pcr.MaxDomain
 
 // eventRoutes are the routes for what an app says of itself.
 var eventRoutes = []route{
-	handle(api.CallEmit, (*Server).emit),
+	handle(api.CallEmit, (*Server).emit).brief(),
 	handle(api.CallEvents, (*Server).events).brief(),
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -178,7 +179,7 @@ func TestConnectFlood(t *testing.T) {
 // admin socket is one party whatever the uid.
 func TestWhoseWork(t *testing.T) {
 	classes := map[string]turn.Class{api.CallMeasure.Path: turn.Start, api.CallEvidence.Path: turn.Evidence}
-	for _, r := range keyRoutes {
+	for _, r := range slices.Concat(keyRoutes, eventRoutes) {
 		classes[r.Path] = turn.Keys
 	}
 	for i := range routes {

@@ -36,6 +36,7 @@ var tags = []struct{ name, summary, paths string }{
 	{"attestation-key", "The attestation key in the TPM, and its enrolment.", "/v1/ak"},
 	{"apps", "Applications that are declared and measured.", "/v1/apps /v1/reload"},
 	{"secrets", "Secrets of the calling application.", "/v1/keys /v1/seal /v1/unseal /v1/discard /v1/contract"},
+	{"events", "What the calling application says of itself.", "/v1/events"},
 	{"store", "Administration of the sealed secrets.", "/v1/store"},
 	{"agent", "The agent and its callers.", "/v1/"},
 }
@@ -111,10 +112,17 @@ func openAPI(t *testing.T) []byte {
 	d := jsonschema.New(t, "../../..")
 	var paths object
 	for _, r := range routes {
-		if slices.ContainsFunc(paths, func(m member) bool { return m[0] == r.Path }) {
-			t.Fatalf("%s has two routes", r.Path)
+		method := member{strings.ToLower(r.Method), operationOf(d, r)}
+		i := slices.IndexFunc(paths, func(m member) bool { return m[0] == r.Path })
+		if i < 0 {
+			paths = append(paths, member{r.Path, object{method}})
+			continue
 		}
-		paths = append(paths, member{r.Path, object{{strings.ToLower(r.Method), operationOf(d, r)}}})
+		others := paths[i][1].(object)
+		if slices.ContainsFunc(others, func(m member) bool { return m[0] == method[0] }) {
+			t.Fatalf("%s %s has two routes", r.Method, r.Path)
+		}
+		paths[i][1] = append(others, method)
 	}
 	d.Structure(reflect.TypeFor[api.Problem](), false)
 	var schemas object
