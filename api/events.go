@@ -8,7 +8,7 @@ import "github.com/cvm-agentd/agentd/evidence"
 // or digest, and not both.
 type EventRequest struct {
 	Domain  string           `json:"domain"`           // what the words are about, 1 to 128 bytes; "agentd/" begins those of the agent
-	Content evidence.Bytes   `json:"content,omitzero"` // words, 1 to 1024 bytes; anybody who gets evidence reads them
+	Content evidence.Bytes   `json:"content,omitzero"` // words, 1 to 1024 bytes; each program that gets evidence reads them
 	Digest  *evidence.Digest `json:"digest,omitzero"`  // in place of words
 }
 

@@ -20,9 +20,9 @@ const (
 	MaxEmitted = 1 << 10 // bytes of a content
 )
 
-// ReservedDomain begins domains that no application may use: what the agent says in its own log has
+// reservedDomain begins domains that no application may use: what the agent says in its own log has
 // types of its own, and must not be imitated.
-const ReservedDomain = "agentd/"
+const reservedDomain = "agentd/"
 
 // EmittedEvent is what an application asked the agent to record. That its words are true is the
 // application's claim. The agent vouches for who said them, and when.
@@ -48,8 +48,8 @@ func CheckDomain(domain string) error {
 	if err := text.Check("domain", domain, 1, MaxDomain); err != nil {
 		return err
 	}
-	if strings.HasPrefix(domain, ReservedDomain) {
-		return fmt.Errorf("domains that begin with %q are the agent's own", ReservedDomain)
+	if strings.HasPrefix(domain, reservedDomain) {
+		return fmt.Errorf("domains that begin with %q are the agent's own", reservedDomain)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -34,8 +35,8 @@ const eventEmitUsage = `Usage: agentctl event emit --domain DOMAIN --content TEX
        agentctl event emit --domain DOMAIN FILE
 
 Record an event of the calling application, and print the number of its record when log
-and PCR have it. The event stays until the next boot, and everybody who gets evidence of
-this machine reads it: it must not contain a secret.
+and PCR have it. The event stays until the next boot, and each verifier that gets evidence
+of this machine reads it: it must not contain a secret.
 
   --domain DOMAIN   what the event is about, 1 to 128 bytes; required
   --content TEXT    what the application says, 1 to 1024 bytes
@@ -100,7 +101,10 @@ func eventEmit(t *terminal, s *sockets) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r.Content = b
+			r.Content = append(evidence.Bytes{}, b...)
+		}
+		if err := cmp.Or(pcr.CheckDomain(r.Domain), pcr.CheckSaid(r.Content, r.Digest)); err != nil {
+			return misuse(err)
 		}
 		out, err := s.clientSocket().Emit(c.Context(), r)
 		return present(t, out, err, func() {

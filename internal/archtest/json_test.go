@@ -47,6 +47,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.ReleaseKeyRequest](), reflect.TypeFor[api.PrepareRequest](), reflect.TypeFor[api.PreparedUpgrade](),
 	reflect.TypeFor[api.SuccessorRequest](), reflect.TypeFor[api.SuccessorMessage](), reflect.TypeFor[api.HandOverRequest](), reflect.TypeFor[api.HandedOver](),
 	reflect.TypeFor[api.AcceptUpgradeRequest](), reflect.TypeFor[api.AcceptedUpgrade](), reflect.TypeFor[api.AbortedUpgrade](),
+	reflect.TypeFor[api.EventRequest](), reflect.TypeFor[api.RecordedEvent](), reflect.TypeFor[api.Events](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.EventQuota](),
 	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
 }
 

@@ -169,7 +169,7 @@ func testFull(t *testing.T, limit int) {
 }
 
 // Events of applications end before the log does: what the agent has to record goes in after them,
-// and a refusal is no failure of the log. Case 128.
+// and the log says of no failure. Case 128.
 func TestEventsLeaveRoom(t *testing.T) {
 	m := newMachine()
 	m.limit = 64 << 10
