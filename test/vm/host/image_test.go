@@ -39,9 +39,10 @@ func buildImage(ctx context.Context) (string, error) {
 	}
 	dir := filepath.Join(*imageCache, fmt.Sprintf("image-%x", h.Sum(nil)[:8]))
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
-		return dir, nil
+		return dir, os.Chtimes(dir, time.Time{}, time.Now()) // see below
 	}
-	// Images of earlier inputs are useless now, unless another run boots from one.
+	// Images of earlier inputs are useless now, unless another run boots from one. No run takes an
+	// hour, and each marks its image when it begins.
 	old, _ := filepath.Glob(filepath.Join(*imageCache, "*image-*"))
 	for _, d := range old {
 		if st, err := os.Stat(d); err == nil && time.Since(st.ModTime()) > time.Hour {

@@ -218,6 +218,9 @@ func (m *machine) run(ctx context.Context, script string) (string, error) {
 
 // send sends a script to the machine, and does not wait for its end.
 func (m *machine) send(script string) error {
+	if m.port == nil {
+		return errors.New("the machine is off: it could not be started")
+	}
 	m.id++
 	b, err := json.Marshal(order{ID: m.id, Script: script})
 	if err != nil {
