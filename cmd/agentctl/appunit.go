@@ -27,7 +27,7 @@ import (
 )
 
 const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--credential NAME]... [--yes]
-                            [--root DIR]
+                            [--ima] [--root DIR]
 
 Measure an application before each start of its unit, and let the unit ask for
 evidence. The command shows a drop-in for systemd, and writes it if you agree:
@@ -49,6 +49,9 @@ when the application has become much larger: credentials of before stay.
 
   --app NAME          application of the unit (default: the one that declares it)
   --credential NAME   load this secret too; once for each
+  --ima               say which of the application's files the running kernel measures by
+                      itself (IMA), and print a policy of IMA for what all declared
+                      applications read
   --yes               write without asking
   --root DIR          work on the folder of a machine that is being built; no agent
                       measures then, and the size is that of the files in the folder
@@ -56,6 +59,7 @@ when the application has become much larger: credentials of before stay.
 Examples:
   agentctl app enable billing.service
   agentctl app enable billing.service --credential db-password --credential tls.key
+  agentctl app enable billing.service --yes --ima
   agentctl app enable billing.service --yes --root ./image
 `
 
@@ -81,8 +85,10 @@ Examples:
 type unitFlags struct {
 	app, root string
 	yes       bool
-	dryRun    bool                                                                 // of add
-	running   bool                                                                 // of add
+	dryRun    bool // of add
+	running   bool // of add
+	ima       bool // of enable
+	tellIMA   func(declared map[string]*declaration.Declaration, d *declaration.Declaration) error
 	load      []string                                                             // credentials
 	size      func(*declaration.Declaration) (bytes uint64, known bool, err error) // of an application
 }
@@ -108,6 +114,9 @@ func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 				bytes, err := t.measureOnce(c.Context(), s.adminSocket(), d)
 				return bytes, err == nil, err
 			}
+			u.tellIMA = func(declared map[string]*declaration.Declaration, d *declaration.Declaration) error {
+				return t.tellIMA(c.Context(), u.root, declared, d)
+			}
 			return run(args[0], &u)
 		})
 		c.Flags().StringVar(&u.root, "root", "/", "")
@@ -123,6 +132,7 @@ func unitCommands(t *terminal, s *sockets) []*cobra.Command {
 	enable.Flags().StringArrayVar(&u.load, "credential", nil, "")
 	add.Flags().BoolVar(&u.dryRun, "dry-run", false, "")
 	add.Flags().BoolVar(&u.running, "running", false, "")
+	enable.Flags().BoolVar(&u.ima, "ima", false, "")
 	show := command("show", appShowUsage, arguments("NAME"), func(c *cobra.Command, args []string) error {
 		return t.showApp(c, s, args[0])
 	})
@@ -170,7 +180,10 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 		return writeFailed(err)
 	}
 	fmt.Fprintf(t.out, "%s is measured as %s from its next start on\n", unit, d.Name)
-	return t.reloadUnits(u.root)
+	if u.ima {
+		err = u.tellIMA(declared, d)
+	}
+	return errors.Join(t.reloadUnits(u.root), err)
 }
 
 // credentials returns the names of the credentials that the unit is to load: those of before, and

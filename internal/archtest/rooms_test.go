@@ -85,6 +85,7 @@ var rooms = []string{
 	"internal/config",
 	"internal/kds",
 	"internal/packages",
+	"internal/imapolicy",
 	"internal/export",
 	"internal/sshagent",
 	"internal/swtpm",

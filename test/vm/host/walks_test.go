@@ -72,7 +72,11 @@ var elsewhere = []step{
 	{page: operatingPage, line: "modprobe sev-guest", not: "there is no such processor"},
 	{page: verifyPage, line: "agentctl verify --policy azure.toml --nonce @challenge --azure-hcl hcl.bin --quote quote.msg --signature quote.sig --pcrs pcrs.bin --firmware-log firmware.log --certificate vcek.pem", not: "it needs what a paravisor recorded: test/scripts has that"},
 	{page: verifyPage, line: "agentctl verify --ima-list ima.bin --policy policy.toml --nonce $NONCE evidence.json", not: "the kernel of the walk has no policy of IMA: cmd/agentctl has a list"},
-	{page: verifyPage, line: "agentctl show ima.bin", not: "the kernel of the walk has no policy of IMA: cmd/agentctl has a list"},
+	{page: verifyPage, line: "agentctl attest --ima --nonce $NONCE --out evidence.json", not: "the kernel of the walk has no policy of IMA: the check ima does it"},
+	{page: verifyPage, line: "agentctl verify --save-log machine.json --policy policy.toml --nonce $NONCE evidence.json", not: "the check ima does it"},
+	{page: verifyPage, line: "agentctl attest --ima --ima-from $(jq .ima.next machine.json) --nonce $NONCE --out next.json", not: "the check ima does it"},
+	{page: verifyPage, line: "agentctl verify --known-log machine.json --save-log machine.json --policy policy.toml --nonce $NONCE next.json", not: "the check ima does it"},
+	{page: appsPage, line: "agentctl app enable UNIT --ima", not: "the check ima does it"},
 	{page: appsPage, line: "agentctl key public --key host:ed25519:1 --ssh", not: "the image has no SSH server"},
 	{page: appsPage, line: "agentctl policy reference --root DIR DECLARATION", not: "the walk types it for each declaration of the page"},
 }
@@ -126,6 +130,7 @@ var mentions = []string{
 	"agentctl key derive", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
 	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
 	"agentctl secret rotate", "agentctl disk remove", "journalctl -u agentd",
+	"agentctl policy ima-reference", "agentctl show",
 }
 
 // typed types a command, agrees if it is asked, and checks what it says.
