@@ -15,7 +15,6 @@ var developerSteps = []step{
 	{page: appsPage, line: "agentctl measure --app billing", says: []string{"billing measured: 1 file"}},
 	{page: appsPage, line: "agentctl app list", says: []string{"nginx: measured"}},
 	{page: appsPage, line: "agentctl doctor", says: []string{works}},
-	{page: appsPage, line: "ldd /usr/bin/python3", says: []string{"libc.so.6 => "}},
 }
 
 // declared is the unit of a declaration.

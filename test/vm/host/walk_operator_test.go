@@ -23,10 +23,11 @@ var operatorSteps = []step{
 	{page: operatingPage, line: "agentctl doctor", says: []string{works}},
 	{page: operatingPage, line: "agentctl app add billing.service", says: []string{"declared billing"},
 		before: "agentctl app disable billing.service && rm /etc/agentd/apps.d/billing.toml && agentctl app reload && systemctl restart billing"},
-	{page: operatingPage, line: "agentctl app enable billing.service", says: []string{"billing measured: 1 file"}},
+	{page: operatingPage, line: "agentctl app enable billing.service", says: []string{"billing measured: 2 files"}}, // the program and its unit
 	{page: operatingPage, line: "systemctl restart billing.service",
 		after: `systemctl is-active billing.service agentd-measured.target && systemctl show -p ExecStartPre --value billing | grep "measure --app billing"
 journalctl -u agentd -o cat --no-pager | grep "` + billingDigest + `"`},
+	{page: operatingPage, line: "agentctl app add billing.service --running --dry-run", says: []string{"billing.service is declared already, as billing", "nothing was written"}},
 	{page: operatingPage, line: "systemctl reload agentd", before: "cp /var/lib/sevguest/test-root.pem /etc/agentd/certs/ask.pem",
 		after: "rm /etc/agentd/certs/ask.pem; systemctl reload agentd"},
 	{page: operatingPage, line: "systemctl edit agentd.service"},

@@ -49,7 +49,7 @@ EOF`)
 // installSteps are the README's installation, and its request with curl.
 var installSteps = []step{
 	{page: readmePage, line: "make package                          # dist/: .deb and .rpm, and a tarball of agentctl", each: true,
-		says: []string{"Verdict: this machine makes evidence", "declared billing", "billing measured: 1 file", "billing.service is measured as billing from its next start on"},
+		says: []string{"Verdict: this machine makes evidence", "declared billing", "billing measured: 2 files", "billing.service is measured as billing from its next start on"},
 		after: `systemctl is-active billing.service agentd.service agentd-measured.target && agentctl app list | grep "billing: measured"
 journalctl -u billing -o cat --no-pager | grep "billing measured"`},
 	{page: readmePage, line: `curl --unix-socket /run/agentd/agentd.sock http://agentd/v1/evidence \`, says: []string{`{"type":"agentd/evidence/`}},
