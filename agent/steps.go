@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -158,7 +159,8 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 		AnswerTimeout: time.Duration(m.AnswerTimeout), Timeout: time.Duration(m.Timeout), UnaskedBytes: uint64(m.UnaskedBytes),
 		Workers:  d.o.Config.Limits.HashingWorkers,
 		Recorder: l, Directories: slices.Clone(m.ApplicationFolders), Logger: d.log,
-		Head: func() evidence.LogHead { return l.View().Head },
+		DynamicUser: peer.DynamicUsers{}.Name,
+		Head:        func() evidence.LogHead { return l.View().Head },
 	}
 	if d.store.Exists() {
 		c.Keep = d.store.Keep

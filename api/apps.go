@@ -18,6 +18,7 @@ type App struct {
 	Name        string           `json:"name"`                 // name of the declaration
 	Unit        string           `json:"unit"`                 // systemd system unit; empty if the declaration was refused
 	User        string           `json:"user,omitzero"`        // user that the unit runs as
+	DynamicUser bool             `json:"dynamicUser,omitzero"` // systemd gives that user a uid at each start of the unit
 	Users       []string         `json:"users,omitempty"`      // further users of the unit whose processes are the app; they have no keys
 	Source      string           `json:"source,omitzero"`      // file of the declaration
 	State       AppState         `json:"state"`                // whether the log has its files

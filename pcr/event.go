@@ -100,14 +100,15 @@ type StopEvent struct {
 
 // AppEvent is one application: everything that its declaration names, as the agent found it.
 type AppEvent struct {
-	App         string          `json:"app"`             // name of the application
-	Unit        string          `json:"unit,omitzero"`   // systemd system unit
-	User        string          `json:"user,omitzero"`   // user of the unit
-	UID         *uint32         `json:"uid,omitzero"`    // uid of User when the declaration was read; nil exactly if User is empty
-	Users       AppUsers        `json:"users,omitempty"` // further users of the unit whose processes are the application, ascending by uid; nil if User is empty
-	Declaration evidence.Digest `json:"declaration"`     // SHA-256 of the declaration that named the files
-	Manifest    Manifest        `json:"manifest"`        // ascending by the bytes of the path, each path once
-	Digest      evidence.Digest `json:"digest"`          // ManifestDigest of Manifest
+	App         string          `json:"app"`              // name of the application
+	Unit        string          `json:"unit,omitzero"`    // systemd system unit
+	User        string          `json:"user,omitzero"`    // user of the unit
+	UID         *uint32         `json:"uid,omitzero"`     // uid of User when the declaration was read; nil exactly if User is empty, or Dynamic
+	Dynamic     bool            `json:"dynamic,omitzero"` // systemd gives User a uid at each start of the unit, see [DynamicUID]
+	Users       AppUsers        `json:"users,omitempty"`  // further users of the unit whose processes are the application, ascending by uid; nil if User is empty, or Dynamic
+	Declaration evidence.Digest `json:"declaration"`      // SHA-256 of the declaration that named the files
+	Manifest    Manifest        `json:"manifest"`         // ascending by the bytes of the path, each path once
+	Digest      evidence.Digest `json:"digest"`           // ManifestDigest of Manifest
 }
 
 // AppUser is a further user of an application.
@@ -116,9 +117,14 @@ type AppUser struct {
 	UID  uint32 `json:"uid"`  // when the declaration was read
 }
 
-// HasUser reports whether the application has processes of a user. An event without a user is of
-// an application for any.
-func (a *AppEvent) HasUser(uid uint32) bool { return a.UID == nil || *a.UID == uid || a.Users.Has(uid) }
+// HasUser reports whether the application can have processes of a user. An event without a user is
+// of an application for any. Who has a dynamic uid at a time only the machine knows.
+func (a *AppEvent) HasUser(uid uint32) bool {
+	if a.Dynamic {
+		return DynamicUID(uid)
+	}
+	return a.UID == nil || *a.UID == uid || a.Users.Has(uid)
+}
 
 // Has reports whether a user is in the list.
 func (l AppUsers) Has(uid uint32) bool {
@@ -290,13 +296,7 @@ func (a *AppEvent) check() error {
 	if err != nil {
 		return err
 	}
-	if (a.UID == nil) != (a.User == "") {
-		return errors.New("app.uid must be present exactly if app.user is")
-	}
-	if a.UID != nil && *a.UID == math.MaxUint32 { // no user has it: setreuid(2) reads it as "no change"
-		return fmt.Errorf("app.uid %d is not that of a user", *a.UID)
-	}
-	if err := a.checkUsers(); err != nil {
+	if err := a.checkUser(); err != nil {
 		return err
 	}
 	if err := checkManifest(a.Manifest); err != nil {

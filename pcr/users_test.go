@@ -69,3 +69,42 @@ func TestAppUsers(t *testing.T) {
 		t.Error("further users of an app without a user")
 	}
 }
+
+// TestDynamicUser: an application of a dynamic user has a name, no uid and no further user, and can
+// have processes of the uids that systemd gives, the first and the last included. An event of
+// another application has no member for it.
+func TestDynamicUser(t *testing.T) {
+	manifest := pcr.Manifest{{Path: "/a", Mode: 0o100755}}
+	event := func(user string, uid *uint32, dynamic bool, users ...pcr.AppUser) *pcr.Event {
+		return &pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: "a", Unit: "a.service", User: user, UID: uid, Dynamic: dynamic, Users: users, Manifest: manifest, Digest: pcr.ManifestDigest(manifest)}}
+	}
+	for name, e := range map[string]*pcr.Event{
+		"without a user":      event("", nil, true),
+		"with a uid":          event("a", new(uint32(61200)), true),
+		"with further users":  event("a", nil, true, pcr.AppUser{User: "b", UID: 8}),
+		"no uid, not dynamic": event("a", nil, false),
+	} {
+		if b, err := e.Encode(); err == nil {
+			t.Errorf("%s: %s", name, b)
+		}
+	}
+	b, err := event("a", nil, true).Encode()
+	if err != nil || !strings.Contains(string(b), `"user":"a","dynamic":true,"declaration"`) {
+		t.Fatalf("%s, %v", b, err)
+	}
+	e, err := pcr.ParseEvent(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid, want := range map[uint32]bool{0: false, 61183: false, 61184: true, 65519: true, 65520: false, 65534: false, math.MaxUint32: false} {
+		if e.App.HasUser(uid) != want {
+			t.Errorf("has uid %d: %v", uid, !want)
+		}
+	}
+	if static, err := event("a", new(uint32(61200)), false).Encode(); err != nil || strings.Contains(string(static), "dynamic") {
+		t.Errorf("%s, %v", static, err)
+	}
+	if _, err := pcr.ParseEvent([]byte(strings.Replace(string(b), `"dynamic":true,`, `"dynamic":false,`, 1))); err == nil {
+		t.Error("a user without a uid was read")
+	}
+}

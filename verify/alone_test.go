@@ -65,3 +65,22 @@ func TestFurtherUserOfALaterRecord(t *testing.T) {
 		}
 	}
 }
+
+// TestDynamicUserOfALaterRecord: an application whose user became a dynamic one is another version.
+func TestDynamicUserOfALaterRecord(t *testing.T) {
+	r := evidencetest.New()
+	e := *billingApp.App
+	e.UID, e.Dynamic = nil, true
+	r.Events = append(r.Events, at(3000, pcr.Event{Type: pcr.EventApp, App: &e}))
+	for kind, want := range map[string]Verdict{"user = \"billing\"": Fail, "user = \"billing\"\ndynamic_user = true": Fail, "": Pass} {
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy("", "[[app]]\nname = \"billing\"\ndigests = [\""+billingApp.App.Digest.String()+"\"]\ncovered = \"now\"\nunit = \"billing.service\"\n"+kind+"\n"))
+		a, err := appraiseEvidence(r.Encode(t), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Check(PolicyAppUnit).Verdict; got != want {
+			t.Errorf("%q: %s, want %s\n%s", kind, got, want, explain(a))
+		}
+	}
+}

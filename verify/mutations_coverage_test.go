@@ -36,6 +36,16 @@ func withUsers(uid uint32, users ...pcr.AppUser) func(*testing.T, *evidencetest.
 	}
 }
 
+// dynamic declares the application for a dynamic user, and lets a caller with a uid ask.
+func dynamic(uid uint32) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		e := *billingApp.App
+		e.UID, e.Dynamic = nil, true
+		r.Events[1] = pcr.Event{Type: pcr.EventApp, Time: r.Events[1].Time, App: &e}
+		r.Statement.Caller.UID = uid
+	}
+}
+
 var callerMutations = []mutation{
 	{id: LogCaller, name: "an application that the log does not have", recipe: caller(func(c *evidence.Caller) { c.App, c.Executable = "ledger", nil })},
 	{id: LogCaller, name: "of another unit", recipe: caller(func(c *evidence.Caller) { c.Unit = "payment.service" })},
@@ -45,6 +55,8 @@ var callerMutations = []mutation{
 	{id: LogCaller, name: "an instance of a template of another type", recipe: templated("billing@.socket", "billing@2.service")},
 	{id: LogCaller, name: "the template is the other's instance", recipe: templated("billing@2.service", "billing@.service")},
 	{id: LogCaller, name: "of no further user", recipe: withUsers(992, pcr.AppUser{User: "www-data", UID: 991}, pcr.AppUser{User: "mail", UID: 993})},
+	{id: LogCaller, name: "uid below those of dynamic users", recipe: dynamic(pcr.FirstDynamicUID - 1)},
+	{id: LogCaller, name: "uid above those of dynamic users", recipe: dynamic(pcr.LastDynamicUID + 1)},
 	{id: LogCaller, name: "of another user", recipe: caller(func(c *evidence.Caller) { c.UID = 991 })},
 	{id: LogCaller, name: "covered, and not in the manifest", recipe: caller(func(c *evidence.Caller) { c.Executable.Digest = &evidence.Digest{1} })},
 	{id: LogCaller, name: "covered, without a digest", recipe: caller(func(c *evidence.Caller) { c.Executable.Digest = nil })},

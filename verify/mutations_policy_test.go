@@ -192,6 +192,8 @@ var logPolicyMutations = []mutation{
 	{id: PolicyAppUnit, name: "user", tables: app("billing", "user = \"root\"", "billing 1")},
 	{id: PolicyAppUnit, name: "a further user", tables: app("billing", "user = \"billing\"", "billing 1"), recipe: withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
 	{id: PolicyAppUnit, name: "another further user", tables: app("billing", "user = \"billing\"\nusers = [\"mail\"]", "billing 1"), recipe: withUsers(990, pcr.AppUser{User: "www-data", UID: 991})},
+	{id: PolicyAppUnit, name: "user is dynamic", tables: app("billing", "user = \"billing\"", "billing 1"), recipe: dynamic(61500)},
+	{id: PolicyAppUnit, name: "user is not dynamic", tables: app("billing", "user = \"billing\"\ndynamic_user = true", "billing 1")},
 	{id: PolicyAppUnlisted, name: "a further one", root: `unlisted_apps = "refuse"`},
 	{id: PolicyCallerUnit, name: "another", tables: "[caller]\nunit = \"payment.service\""},
 	{id: PolicyCallerUnit, name: "no instance of the template", tables: "[caller]\nunit = \"billing@.service\""},

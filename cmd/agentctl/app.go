@@ -166,12 +166,20 @@ func (t *terminal) printApp(a *api.App) {
 		n.add("being read: %s", readingText(a.Reading))
 	}
 	if a.Unit != "" {
-		n.add("unit %q, user %q", a.Unit, a.User)
+		n.add("unit %q, %s %q", a.Unit, userKind(a.DynamicUser), a.User)
 	}
 	if a.Source != "" {
 		n.add("declared in %s", a.Source)
 	}
 	n.draw(t)
+}
+
+// userKind names a user whose uid lasts, or one to whom systemd gives a uid at each start.
+func userKind(dynamic bool) string {
+	if dynamic {
+		return "dynamic user"
+	}
+	return "user"
 }
 
 func digestOf(a *api.App) string {

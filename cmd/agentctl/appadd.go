@@ -60,20 +60,21 @@ Examples:
 
 // addition is what app add prints as JSON.
 type addition struct {
-	App         string         `json:"app"`               // name of the application
-	Unit        string         `json:"unit"`              // name of the unit
-	User        string         `json:"user"`              // user of the unit
-	Source      string         `json:"source"`            // path of the declaration
-	Written     bool           `json:"written"`           // whether the declaration was written
-	Declaration string         `json:"declaration"`       // its text
-	Files       []addedFile    `json:"files"`             // files that it lists
-	Directories []addedFolder  `json:"directories"`       // folders that it lists
-	Uncovered   []string       `json:"uncovered"`         // in words: what it does not cover
-	Warnings    []string       `json:"warnings"`          // in words: what others than root can change
-	Entries     uint64         `json:"entries"`           // files and links of the whole
-	Bytes       uint64         `json:"bytes"`             // of their content
-	Record      uint64         `json:"record"`            // bytes of the record in the log, about
-	Running     *addedRunning  `json:"running,omitempty"` // with --running
+	App         string         `json:"app"`                  // name of the application
+	Unit        string         `json:"unit"`                 // name of the unit
+	User        string         `json:"user"`                 // user of the unit
+	DynamicUser bool           `json:"dynamicUser,omitzero"` // systemd gives it a uid at each start
+	Source      string         `json:"source"`               // path of the declaration
+	Written     bool           `json:"written"`              // whether the declaration was written
+	Declaration string         `json:"declaration"`          // its text
+	Files       []addedFile    `json:"files"`                // files that it lists
+	Directories []addedFolder  `json:"directories"`          // folders that it lists
+	Uncovered   []string       `json:"uncovered"`            // in words: what it does not cover
+	Warnings    []string       `json:"warnings"`             // in words: what others than root can change
+	Entries     uint64         `json:"entries"`              // files and links of the whole
+	Bytes       uint64         `json:"bytes"`                // of their content
+	Record      uint64         `json:"record"`               // bytes of the record in the log, about
+	Running     *addedRunning  `json:"running,omitempty"`    // with --running
 	Declared    *addedDeclared `json:"declared,omitempty"`
 }
 
@@ -138,7 +139,11 @@ func (t *terminal) addApp(ctx context.Context, unit string, u *unitFlags) error 
 	}
 	unit = service.Name
 	name := cmp.Or(u.app, appName(unit))
-	a := added(p, live, &addition{App: name, Unit: unit, User: cmp.Or(service.User, "root"), Source: filepath.Join(appsFolder, name+".toml"), Declaration: string(text)})
+	user, dynamic, err := service.RunsAs()
+	if err != nil {
+		return misuse(err)
+	}
+	a := added(p, live, &addition{App: name, Unit: unit, User: user, DynamicUser: dynamic, Source: filepath.Join(appsFolder, name+".toml"), Declaration: string(text)})
 	// The agent reads it the same way, apart from the user: an image may not have it yet.
 	if _, err := declaration.Parse(name, a.Source, text, declaration.AnyUser()); err != nil {
 		return misuse(err)

@@ -153,10 +153,13 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	if err != nil {
 		return misuse(err).withHint(fmt.Sprintf("`%s` writes a declaration", u.next("add", unit)))
 	}
-	user := cmp.Or(service.User, "root")
-	if d.User != user {
-		fmt.Fprintf(t.err, "agentctl: note: %s declares user %q, the unit runs as %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
-			d.File, clean(d.User), clean(user), d.Name)
+	user, dynamic, err := service.RunsAs()
+	if err != nil {
+		return misuse(err)
+	}
+	if d.User != user || d.Dynamic != dynamic {
+		fmt.Fprintf(t.err, "agentctl: note: %s declares the %s %q, the unit runs as the %s %q; unless both have the same uid, the agent will not recognise the unit's processes as %s\n",
+			d.File, userKind(d.Dynamic), clean(d.User), userKind(dynamic), clean(user), d.Name)
 	}
 	for _, apart := range apartFrom(declared, unit) {
 		fmt.Fprintf(t.err, "agentctl: note: %s is declared by itself, as %s: `%s` has it measured before its start\n", apart.Unit, apart.Name, u.next("enable", apart.Unit))

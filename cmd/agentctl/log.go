@@ -151,7 +151,7 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 		}
 		return n
 	case pcr.EventApp:
-		n := line("application %q was measured, unit %q, user %q", e.App.App, e.App.Unit, e.App.User)
+		n := line("application %q was measured, unit %q, %s %q", e.App.App, e.App.Unit, userKind(e.App.Dynamic), e.App.User)
 		n.addManifest(e.App)
 		return n
 	case pcr.EventStop:

@@ -117,6 +117,14 @@ type references struct {
 	Apps []*pcr.AppEvent `json:"apps"` // events that the agent would log, in the order of the declarations
 }
 
+// ofDynamicUser returns the line of a rule about an application whose user is dynamic.
+func ofDynamicUser(dynamic bool) string {
+	if dynamic {
+		return "dynamic_user = true\n"
+	}
+	return ""
+}
+
 func policyReferenceCommand(t *terminal) *cobra.Command {
 	var root string
 	c := command("reference", policyReferenceUsage, atLeastOne("DECLARATION"), func(c *cobra.Command, args []string) error {
@@ -133,7 +141,7 @@ func policyReferenceCommand(t *terminal) *cobra.Command {
 		}
 		for _, e := range events {
 			fmt.Fprintf(t.out, "# %s: %s, declaration %s\n[[app]]\nname = %q\n", e.App, count(len(e.Manifest), "file"), e.Declaration, e.App)
-			fmt.Fprintf(t.out, "unit = %q\nuser = %q\ndigests = [%q]\ndeclarations = [%q]\n\n", e.Unit, e.User, e.Digest, e.Declaration)
+			fmt.Fprintf(t.out, "unit = %q\nuser = %q\n%sdigests = [%q]\ndeclarations = [%q]\n\n", e.Unit, e.User, ofDynamicUser(e.Dynamic), e.Digest, e.Declaration)
 		}
 		return nil
 	})

@@ -85,7 +85,9 @@ type App struct {
 	Name string
 	Unit string // as declared: the unit of its processes, or the template of their units
 	User string // that the unit runs as, as declared; processes of further users have no keys
-	UID  uint32 // of User
+	UID  uint32 // of User; of a dynamic user that which the caller has
+
+	Dynamic bool // systemd gives User a uid at each start of the unit
 }
 
 // Apps knows the declared applications.

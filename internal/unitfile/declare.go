@@ -4,7 +4,6 @@ package unitfile
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -32,8 +31,8 @@ func (s *Service) Declarable() error {
 	if err := s.returns(); err != nil {
 		return err
 	}
-	if s.DynamicUser {
-		return fmt.Errorf("%s sets DynamicUser=: systemd gives its uid to another unit later, so give it a user of its own", s.Name)
+	if _, _, err := s.RunsAs(); err != nil {
+		return err
 	}
 	if s.RootChanged != "" {
 		return fmt.Errorf("%s sets %s=, so it sees other files than the agent: write the declaration by hand, and read \"What is covered\" in docs/apps.md", s.Name, s.RootChanged)
@@ -54,6 +53,10 @@ func (s *Service) Declaration(c *Contents) ([]byte, error) {
 	if len(c.Groups)+len(c.Directories) == 0 {
 		return nil, errors.New("nothing to declare")
 	}
+	user, dynamic, err := s.RunsAs()
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Derived from %s. Add what else the program runs, loads or is configured by.\n", s.Name)
 	if s.Asked != s.Name {
@@ -62,7 +65,10 @@ func (s *Service) Declaration(c *Contents) ([]byte, error) {
 	if s.unit.Template {
 		b.WriteString("# The unit is a template: every instance of it is this application.\n")
 	}
-	if cmp.Or(s.User, "root") == "root" {
+	if dynamic {
+		b.WriteString("# systemd gives the user a uid at each start. Other units with that name of a user have the same\n# uid while they run, and can look into the processes of this one: give no other unit the name.\n")
+	}
+	if user == "root" {
 		b.WriteString("# Processes of the unit under another user than root are outside the application. If they belong to\n# it, such as workers, name their users: users = [\"www-data\"].\n")
 	}
 	for _, n := range c.Notes {
@@ -72,7 +78,10 @@ func (s *Service) Declaration(c *Contents) ([]byte, error) {
 		fmt.Fprintf(&b, "# %s.\n", n)
 	}
 	// Strings of Go that can be shown are strings of TOML.
-	fmt.Fprintf(&b, "unit = %q\nuser = %q\n", s.Name, cmp.Or(s.User, "root"))
+	fmt.Fprintf(&b, "unit = %q\nuser = %q\n", s.Name, user)
+	if dynamic {
+		b.WriteString("dynamic_user = true\n")
+	}
 	if len(c.Groups) > 0 {
 		b.WriteString("files = [\n")
 		for _, g := range c.Groups {

@@ -295,8 +295,8 @@ func readBack(t *testing.T, s *Service, want *loaded) string {
 	t.Helper()
 	text, err := s.Declaration(&Contents{Groups: []Group{{Title: "a program", Files: []string{"/bin/true"}}}})
 	if err != nil {
-		if !s.DynamicUser && s.PerCall == "" {
-			t.Errorf("%s is not declared: %v", s.Name, err)
+		if !(s.DynamicUser && strings.HasPrefix(want.user, "_du")) && s.PerCall == "" {
+			t.Errorf("%s of user %q is not declared: %v", s.Name, want.user, err)
 		}
 		return "refused"
 	}
@@ -304,6 +304,13 @@ func readBack(t *testing.T, s *Service, want *loaded) string {
 	if err != nil {
 		t.Errorf("the declaration of %s is not read back: %v\n%s", s.Name, err, text)
 		return "wrong"
+	}
+	static, err := hasUser("/", want.user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dynamic := want.dynamic && !static; d.Dynamic != dynamic {
+		t.Errorf("%s of user %q, dynamic %v, is read back as dynamic %v", want.id, want.user, dynamic, d.Dynamic)
 	}
 	if user := want.user; d.Unit != want.id || d.User != user && (user != "" || d.User != "root") {
 		t.Errorf("%s of user %q is read back as %s of user %q", want.id, want.user, d.Unit, d.User)

@@ -49,6 +49,7 @@ type Service struct {
 	SearchPath       []string // of ExecSearchPath=; empty if that is not set
 	Unread           []string // settings that could not be read, in words, which do not name what ExecStart= starts
 
+	root    string // of the files
 	unit    unitname.Name
 	aliases bool          // whether the unit has further names
 	start   time.Duration // TimeoutStartSec= or TimeoutSec=; 0 if neither is set
@@ -113,7 +114,7 @@ func Load(root, unit string) (*Service, error) {
 	if err := CheckName(m.id); err != nil {
 		return nil, err
 	}
-	s := &Service{Name: m.id, Asked: unit, usual: usualStart(root), aliases: len(m.names) > 1, Transient: filepath.Dir(m.path) == transientFolder, other: map[string]bool{}}
+	s := &Service{root: root, Name: m.id, Asked: unit, usual: usualStart(root), aliases: len(m.names) > 1, Transient: filepath.Dir(m.path) == transientFolder, other: map[string]bool{}}
 	if s.unit, err = unitname.Parse(m.id); err != nil {
 		return nil, err
 	}

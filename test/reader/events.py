@@ -16,7 +16,7 @@ AGENT = Obj(
     agentKey=must(Bytes(32)), previous=must(HEAD),
 )
 APP = Obj(
-    app=must(NAME), unit=may(UNIT), user=may(UNIT), uid=may(Int(0, 2**32 - 2)),
+    app=must(NAME), unit=may(UNIT), user=may(UNIT), uid=may(Int(0, 2**32 - 2)), dynamic=may(Bool()),
     users=may(List(Obj(user=must(NAME), uid=must(Int(0, 2**32 - 2))), 0, 16)), declaration=must(DIGEST),
     manifest=must(List(ENTRY, 1, 20000)), digest=must(DIGEST),
 )
@@ -75,7 +75,10 @@ def _log_start(start):
 
 
 def _app(app):
-    need((app["user"] is None) == (app["uid"] is None), "uid without user, or the other way round")
+    if app["dynamic"]:
+        need(app["user"] and app["uid"] is None and not app["users"], "a dynamic user without a name, or with a uid")
+    else:
+        need((app["user"] is None) == (app["uid"] is None), "uid without user, or the other way round")
     parts = []
     _ascending(f["path"].encode() for f in app["manifest"])
     for f in app["manifest"]:

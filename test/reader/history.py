@@ -76,6 +76,8 @@ def _is_container(body, inside, caller):
 
 
 def _has_user(body, uid):
+    if body["dynamic"]:
+        return 61184 <= uid <= 65519
     return body["uid"] in (None, uid) or any(u["uid"] == uid for u in body["users"] or [])
 
 

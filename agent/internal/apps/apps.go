@@ -61,10 +61,13 @@ type Config struct {
 	// effective uid of this process.
 	Owners []uint32
 
-	LookupUser declaration.LookupUser  // default: /etc/passwd
-	NewWatcher func() (Watcher, error) // default: inotify
-	Queues     int                     // apps with a queue of events of their own; default 96, fewer if descriptors are few; negative: none
-	Workers    int                     // files hashed at once; default: number of CPUs
+	LookupUser declaration.LookupUser // default: /etc/passwd
+	// DynamicUser returns the name of the user for whom systemd has a dynamic uid now. Without it,
+	// no process is that of an app with a dynamic user.
+	DynamicUser func(uid uint32) (name string, err error)
+	NewWatcher  func() (Watcher, error) // default: inotify
+	Queues      int                     // apps with a queue of events of their own; default 96, fewer if descriptors are few; negative: none
+	Workers     int                     // files hashed at once; default: number of CPUs
 
 	UnaskedBytes  uint64        // of one app that are hashed in a minute because it changed; default 1 GiB
 	AnswerTimeout time.Duration // after which a file system that does not answer is given up; default 30 s
@@ -112,6 +115,7 @@ type Status struct {
 	Unit        string // empty if the declaration was refused
 	User        string
 	UID         uint32
+	Dynamic     bool            // systemd gives User a uid at each start of the unit, and UID is none
 	Users       *pcr.AppUsers   // further users of the unit whose processes are the app; nil if there are none
 	File        string          // of the declaration, empty if it was refused
 	Declaration evidence.Digest // SHA-256 of the declaration; zero if it was refused
@@ -212,12 +216,37 @@ func (a *Apps) List() []Status {
 // not. If there is none, it is the one that is declared for the unit's template: but not while a
 // declaration is refused that is, or may be, for exactly this unit. What runs in the unit is another program, and a
 // mistake in a file must not give it the secrets of the template's app.
+//
+// A dynamic user has the uid that systemd has for its name now: a process that is left from before
+// a restart can have one that is another unit's by now.
 func (a *Apps) ByUnit(unit string, uid uint32) (app caller.App, ok bool) {
-	found := a.ofUnit(unit, func(d *declaration.Declaration) bool { return d.HasUser(uid) })
+	holder := a.dynamicUser(uid)
+	found := a.ofUnit(unit, func(d *declaration.Declaration) bool {
+		if d.Dynamic {
+			return d.User == holder
+		}
+		return d.HasUser(uid)
+	})
 	if len(found) == 0 {
 		return caller.App{}, false
 	}
+	if found[0].Dynamic {
+		found[0].UID = uid
+	}
 	return found[0], true
+}
+
+// dynamicUser returns the name of the user for whom systemd has a uid now, empty if for none.
+func (a *Apps) dynamicUser(uid uint32) string {
+	if a.config.DynamicUser == nil || !pcr.DynamicUID(uid) {
+		return ""
+	}
+	name, err := a.config.DynamicUser(uid)
+	if err != nil {
+		a.log.Debug("a caller has no dynamic user", "uid", uid, "error", err)
+		return ""
+	}
+	return name
 }
 
 // OfUnit returns the apps that are declared for this system unit, one for each user, by the rules
@@ -239,7 +268,7 @@ func (a *Apps) ofUnit(unit string, match func(*declaration.Declaration) bool) []
 		if d == nil || !match(d) || !evidence.InUnit(d.Unit, unit) {
 			continue
 		}
-		found := caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User}
+		found := caller.App{Name: x.name, Unit: d.Unit, UID: d.UID, User: d.User, Dynamic: d.Dynamic}
 		switch same := d.Unit == unit; {
 		case same && x.declaration != nil:
 			exact = append(exact, found)
@@ -306,7 +335,7 @@ type app struct {
 func (a *Apps) status(x *app) Status {
 	s := Status{Name: x.name, Measured: x.measured, WhyNot: x.whyNot, Reading: a.progress(x)}
 	if d := x.declaration; d != nil {
-		s.Unit, s.User, s.UID, s.File, s.Declaration = d.Unit, d.User, d.UID, d.File, d.Digest
+		s.Unit, s.User, s.UID, s.Dynamic, s.File, s.Declaration = d.Unit, d.User, d.UID, d.Dynamic, d.File, d.Digest
 		if len(d.Users) > 0 {
 			s.Users = &d.Users
 		}

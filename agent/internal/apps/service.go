@@ -178,7 +178,7 @@ func (s *Service) Watch() api.WatchStatus {
 // describe translates the status of an application for the API.
 func describe(s Status) api.App {
 	a := api.App{
-		Name: s.Name, Unit: s.Unit, User: s.User, Source: s.File, Reason: s.WhyNot,
+		Name: s.Name, Unit: s.Unit, User: s.User, DynamicUser: s.Dynamic, Source: s.File, Reason: s.WhyNot,
 		Users: names(s.Users), Declaration: s.Declaration, Files: uint64(s.Files), Bytes: s.Bytes,
 	}
 	switch {

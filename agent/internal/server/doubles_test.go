@@ -98,6 +98,9 @@ func (f *fake) Log(_ context.Context, start uint64) (evidence.Log, error) {
 }
 func (f *fake) Bytes() int64 { return int64(len(f.records)) }
 func (f *fake) ByUnit(unit string, uid uint32) (caller.App, bool) {
+	if unit == "billing.service" && uid == 61200 {
+		return caller.App{Name: "dynamic", Unit: unit, User: "billing", UID: uid, Dynamic: true}, true
+	}
 	return caller.App{Name: "billing", Unit: unit, User: "billing", UID: 1000}, unit == "billing.service" && (uid == 1000 || uid == 1033)
 }
 func (f *fake) Settle(context.Context, string)      {}
@@ -140,6 +143,9 @@ func signer(o Owner, label string) ([]byte, ed25519.PrivateKey) {
 func (f *fake) Await(context.Context) error { return f.awaitErr }
 func (f *fake) Usable() api.Finding         { return api.Finding{Yes: true, Reason: "open"} }
 func (f *fake) Derive(_ context.Context, o Owner, r api.DeriveRequest) (api.Derived, error) {
+	if o.Dynamic { // which its secrets do not depend on
+		o.UID = 0
+	}
 	return api.Derived{Secret: fmt.Appendf(nil, "%s %d %s", o.App, o.UID, r.Label), Version: 1}, f.keyErr
 }
 func (f *fake) Sign(_ context.Context, o Owner, r api.SignRequest) (api.Signed, error) {

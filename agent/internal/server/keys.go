@@ -9,13 +9,15 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // An Owner is the app whose keys are asked for, by unit and uid of the caller.
 type Owner struct {
-	App  string
-	Unit string
-	UID  uint32
+	App     string
+	Unit    string
+	UID     uint32
+	Dynamic bool // UID is that of this process, and the app's user will have others
 }
 
 // Keys keeps the secrets of apps. Errors are those of package sealing. The caller of a
@@ -59,7 +61,7 @@ func (s *Server) owner(p *caller.Peer, what string) (Owner, *api.Problem) {
 		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("app %s has %s for its user %s alone, and not for uid %d", app.Name, what, app.User, p.UID))
 	}
 	// Instances of a template have the secrets in common.
-	return Owner{App: app.Name, Unit: app.Unit, UID: p.UID}, nil
+	return Owner{App: app.Name, Unit: app.Unit, UID: p.UID, Dynamic: app.Dynamic}, nil
 }
 
 // keysOfApp is what most requests for an app ask for.
@@ -70,6 +72,8 @@ func undeclared(unit string, uid uint32) string {
 	out := fmt.Sprintf("no app is declared for unit %s and uid %d", unit, uid)
 	if why := caller.Passing(unit); why != "" {
 		out += ": " + why
+	} else if pcr.DynamicUID(uid) {
+		out += ": systemd gives this uid to units with DynamicUser=, so declare the app with dynamic_user = true, and as user the name for which systemd has the uid while the unit runs"
 	}
 	return out
 }

@@ -46,6 +46,8 @@ func TestKeysAreForTheApp(t *testing.T) {
 		}{
 			{"the app", r.client, 1000, ""},
 			{"another user in the same unit", r.client, 1001, api.CodeNoApp},
+			{"a dynamic user", r.client, 61200, ""},
+			{"another dynamic user in the same unit", r.client, 61201, api.CodeNoApp},
 			{"a further user of the app", r.client, 1033, api.CodeNoApp},
 			{"root in the same unit", r.client, 0, api.CodeNoApp},
 			{"no system unit", without.client, 1000, api.CodeNoSystemUnit},

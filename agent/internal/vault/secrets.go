@@ -42,11 +42,17 @@ func (v Secrets) Usable() api.Finding {
 
 // app returns the app of o as its declaration says now, with the digest it was measured as.
 func (v Secrets) app(o server.Owner) (store.Caller, error) {
-	c, ok := v.declared(func(x apps.Status) bool { return x.Name == o.App && x.Unit == o.Unit && x.UID == o.UID })
+	c, ok := v.declared(func(x apps.Status) bool { return x.Name == o.App && x.Unit == o.Unit && sameUser(x, o) })
 	if !ok {
 		return c, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
 	}
 	return c, nil
+}
+
+// sameUser reports whether the user of an app is still the one of its keys. A dynamic user had the
+// uid of its process when that was identified.
+func sameUser(x apps.Status, o server.Owner) bool {
+	return x.Dynamic == o.Dynamic && (x.Dynamic || x.UID == o.UID)
 }
 
 // forApp opens the store for the app of o, and returns the context of the app's work: apps

@@ -170,3 +170,25 @@ func TestWritesPerMinute(t *testing.T) {
 		t.Errorf("another app: %v", err)
 	}
 }
+
+// TestSameUser: the keys of an app are for its user. A dynamic one may have had any uid when its process
+// was identified, and is not a user with a uid of that name.
+func TestSameUser(t *testing.T) {
+	static, dynamic := apps.Status{UID: 990}, apps.Status{UID: 1<<32 - 1, Dynamic: true}
+	for _, c := range []struct {
+		now  apps.Status
+		then server.Owner
+		want bool
+	}{
+		{static, server.Owner{UID: 990}, true},
+		{static, server.Owner{UID: 991}, false},
+		{static, server.Owner{UID: 990, Dynamic: true}, false},
+		{dynamic, server.Owner{UID: 61200, Dynamic: true}, true},
+		{dynamic, server.Owner{UID: 1<<32 - 1}, false},
+		{dynamic, server.Owner{UID: 61200}, false},
+	} {
+		if got := sameUser(c.now, c.then); got != c.want {
+			t.Errorf("%+v after %+v: %v", c.now, c.then, got)
+		}
+	}
+}

@@ -35,7 +35,7 @@ func (d *Declaration) ImageDigest() (evidence.Digest, bool) {
 // container completes the declaration of a container, and refuses keys that only an app of files
 // has: which user it runs as, and what is in it, the log says when it starts.
 func (d *Declaration) container(doc *document, places *stricttoml.Places) error {
-	for _, key := range []string{"user", "users", "files", "directories", "exclude"} {
+	for _, key := range []string{"user", "dynamic_user", "users", "files", "directories", "exclude"} {
 		if places.Given(key) {
 			return places.Errorf(key, "an app that is a container has no %s: the agent records what the container is when it starts", key)
 		}

@@ -29,7 +29,8 @@ type Declaration struct {
 	File        string          // path it was read from
 	Unit        string          // systemd system unit, or a template, for all its instances
 	User        string          // as written: name or decimal uid
-	UID         uint32          // User, resolved when the declaration was read
+	UID         uint32          // User, resolved when the declaration was read; [NoUID] of a dynamic one
+	Dynamic     bool            // systemd gives User a uid at each start of the unit
 	Users       pcr.AppUsers    // further users of the unit whose processes are the app, ascending by uid
 	Files       []string        // absolute, clean paths; links are followed and recorded
 	Directories []string        // absolute, clean paths, read recursively
@@ -43,6 +44,7 @@ type Declaration struct {
 type document struct {
 	Unit        string   `toml:"unit"`
 	User        string   `toml:"user"`
+	DynamicUser bool     `toml:"dynamic_user"`
 	Users       []string `toml:"users"`
 	Files       []string `toml:"files"`
 	Directories []string `toml:"directories"`
@@ -67,7 +69,7 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 		return nil, inFile(file, err)
 	}
 	d := &Declaration{
-		Name: name, File: file, Unit: doc.Unit, User: doc.User,
+		Name: name, File: file, Unit: doc.Unit, User: doc.User, Dynamic: doc.DynamicUser,
 		Files: doc.Files, Directories: doc.Directories, Exclude: doc.Exclude,
 		Digest: sha256.Sum256(b),
 	}
@@ -92,6 +94,9 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 func (d *Declaration) resolveUsers(further []string, places *stricttoml.Places, lookup LookupUser) error {
 	if err := checkUnit(d.Unit); err != nil {
 		return places.Errorf("unit", "%v", err)
+	}
+	if d.Dynamic {
+		return d.resolveDynamic(further, places)
 	}
 	uid, err := resolveUser(d.User, lookup)
 	if durable.Short(err) {
@@ -246,6 +251,9 @@ func resolveUser(s string, lookup LookupUser) (uint32, error) {
 	}
 	if slices.Contains(unspecific, uid) {
 		return 0, fmt.Errorf("uid %d is not that of one particular user", uid)
+	}
+	if pcr.DynamicUID(uid) {
+		return 0, fmt.Errorf("systemd gives uid %d to one unit after the other: if the unit has DynamicUser=, write the name and dynamic_user = true", uid)
 	}
 	return uid, nil
 }

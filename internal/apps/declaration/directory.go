@@ -174,6 +174,9 @@ func (s *Set) file(c *Source, dirfd int, dir, file string) (*Declaration, Meant,
 		return nil, Meant{}, nil
 	}
 	d, err := Parse(strings.TrimSuffix(file, suffix), full, b, c.LookupUser)
+	if err == nil {
+		err = d.notStatic(c.LookupUser)
+	}
 	if err != nil {
 		return nil, meant(b), err
 	}
@@ -211,13 +214,20 @@ func (s *Set) refuseTwins() {
 	type identity struct {
 		unit string
 		uid  uint32
+		name string // of a dynamic user, which has no uid
+	}
+	of := func(d *Declaration, u pcr.AppUser) identity {
+		if d.Dynamic {
+			return identity{unit: d.Unit, uid: NoUID, name: d.User}
+		}
+		return identity{unit: d.Unit, uid: u.UID}
 	}
 	first := make(map[identity]*Declaration)
 	for _, name := range slices.Sorted(maps.Keys(s.Declarations)) {
 		d := s.Declarations[name]
 		users := append(pcr.AppUsers{{User: d.User, UID: d.UID}}, d.Users...)
 		for _, u := range users {
-			if other := first[identity{d.Unit, u.UID}]; other != nil {
+			if other := first[of(d, u)]; other != nil {
 				s.Refused[name] = &Error{File: d.File, Problem: fmt.Sprintf("unit %s and user %s are already those of %s", d.Unit, u.User, other.File)}
 				s.Meant[name] = meantBy([]string{d.Unit})
 				delete(s.Declarations, name)
@@ -225,7 +235,7 @@ func (s *Set) refuseTwins() {
 		}
 		for _, u := range users {
 			if s.Declarations[name] != nil {
-				first[identity{d.Unit, u.UID}] = d
+				first[of(d, u)] = d
 			}
 		}
 	}

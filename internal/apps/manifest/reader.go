@@ -124,8 +124,11 @@ func (r *Reader) Read(ctx context.Context, d *declaration.Declaration, l Look) (
 // [*FileError] if no record can contain them.
 func Event(d *declaration.Declaration, entries []pcr.ManifestEntry) (*pcr.AppEvent, error) {
 	e := &pcr.AppEvent{
-		App: d.Name, Unit: d.Unit, User: d.User, UID: new(d.UID), Users: d.Users, Declaration: d.Digest,
+		App: d.Name, Unit: d.Unit, User: d.User, Dynamic: d.Dynamic, Users: d.Users, Declaration: d.Digest,
 		Manifest: entries, Digest: pcr.ManifestDigest(entries),
+	}
+	if !d.Dynamic {
+		e.UID = new(d.UID)
 	}
 	event := pcr.Event{Type: pcr.EventApp, App: e}
 	if _, err := event.Encode(); err != nil {

@@ -7,10 +7,11 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the container that the statement names as the caller's is the last one of its id in the log, with the same start, image, root file system and application. Otherwise the application that it names as caller is in the log with the caller's unit or its template, and with the caller's user as its user or a further one, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
+var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the container that the statement names as the caller's is the last one of its id in the log, with the same start, image, root file system and application. Otherwise the application that it names as caller is in the log with the caller's unit or its template, and with the caller's user as its user or a further one, or with a uid that systemd gives to units if its user is dynamic, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
 
 // checkCaller compares what the statement says of the caller with the log. The agent wrote
 // both, so a contradiction shows that another program signed the statement.
@@ -37,10 +38,10 @@ func (w *walk) checkCaller() {
 	}
 	app := &w.state.Apps[i]
 	if !slices.ContainsFunc(app.Versions, func(v AppVersion) bool {
-		return evidence.InUnit(v.Unit, c.Unit) && (v.UID == nil || *v.UID == c.UID || v.Users.Has(c.UID))
+		return evidence.InUnit(v.Unit, c.Unit) && v.hasUser(c.UID)
 	}) {
 		v := app.Versions[app.Current]
-		w.Decide(statedCaller.ID, false, fmt.Sprintf("%q as unit %q, uid %s", c.App, v.Unit, uidText(v.UID)), fmt.Sprintf("unit %q, uid %d", c.Unit, c.UID),
+		w.Decide(statedCaller.ID, false, fmt.Sprintf("%q as unit %q, uid %s", c.App, v.Unit, v.uidText()), fmt.Sprintf("unit %q, uid %d", c.Unit, c.UID),
 			"the statement names %q as the caller's application, and the log has it with another unit or user", c.App)
 		return
 	}
@@ -70,9 +71,19 @@ func (in *Input) since() uint64 {
 	return max(in.Caller.Started, in.Time-min(in.Time, kept))
 }
 
-func uidText(uid *uint32) string {
-	if uid == nil {
+// hasUser reports whether the application can have processes of a user, by the rule of
+// [pcr.AppEvent.HasUser].
+func (v *AppVersion) hasUser(uid uint32) bool {
+	e := pcr.AppEvent{UID: v.UID, Users: v.Users, Dynamic: v.Dynamic}
+	return e.HasUser(uid)
+}
+
+func (v *AppVersion) uidText() string {
+	switch {
+	case v.Dynamic:
+		return fmt.Sprintf("%d to %d", pcr.FirstDynamicUID, pcr.LastDynamicUID)
+	case v.UID == nil:
 		return "any"
 	}
-	return fmt.Sprint(*uid)
+	return fmt.Sprint(*v.UID)
 }

@@ -139,11 +139,12 @@ type appVersionKey struct {
 	app, unit, user     string
 	uid                 int64  // -1 if there is none
 	users               string // the further users, in words that differ if they do
+	dynamic             bool
 	digest, declaration evidence.Digest
 }
 
 func keyOf(app string, v *AppVersion) appVersionKey {
-	k := appVersionKey{app: app, unit: v.Unit, user: v.User, uid: -1, digest: v.Digest, declaration: v.Declaration}
+	k := appVersionKey{app: app, unit: v.Unit, user: v.User, uid: -1, dynamic: v.Dynamic, digest: v.Digest, declaration: v.Declaration}
 	if v.UID != nil {
 		k.uid = int64(*v.UID)
 	}
@@ -256,7 +257,7 @@ func (h *history) addApp(number uint64, e *pcr.AppEvent) {
 	if ok {
 		declaration = app.declaration()
 	}
-	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Users: e.Users, Digest: e.Digest, Declaration: e.Declaration, Interpreter: pcr.Interpreter(e.Manifest)}
+	v := AppVersion{Record: number, Unit: e.Unit, User: e.User, UID: e.UID, Dynamic: e.Dynamic, Users: e.Users, Digest: e.Digest, Declaration: e.Declaration, Interpreter: pcr.Interpreter(e.Manifest)}
 	key := keyOf(e.App, &v)
 	j, known := h.versions[key]
 	if !known {
@@ -291,7 +292,8 @@ type AppVersion struct {
 	Record      uint64          `json:"record"`               // number of its first event
 	Unit        string          `json:"unit"`                 // systemd unit
 	User        string          `json:"user"`                 // user that the unit runs as
-	UID         *uint32         `json:"uid,omitzero"`         // uid of that user; absent if there is none
+	UID         *uint32         `json:"uid,omitzero"`         // uid of that user; absent if there is none, or Dynamic
+	Dynamic     bool            `json:"dynamic,omitzero"`     // systemd gives that user a uid at each start of the unit
 	Users       pcr.AppUsers    `json:"users,omitempty"`      // further users of the unit whose processes are the application
 	Digest      evidence.Digest `json:"digest"`               // digest of the manifest
 	Declaration evidence.Digest `json:"declaration"`          // digest of the file that declares it

@@ -28,6 +28,7 @@ type App struct {
 	Unit         string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd unit that it must be declared for"`
 	User         string   `toml:"user,omitempty" value:"name" default:"any" doc:"user that it must be declared for"`
 	Users        []string `toml:"users,omitempty" value:"name" default:"none" doc:"further users of the unit that it may be declared for, as the workers of a server; |app.user| must be given too. If only |app.user| is given, a declaration with further users is refused"`
+	DynamicUser  bool     `toml:"dynamic_user,omitempty" default:"false" doc:"whether |app.user| must be one to whom systemd gives a uid at each start (|DynamicUser=|), or must not; |app.user| must be given too"`
 	Digests      []string `toml:"digests" value:"hex 32" default:"required" doc:"digests of its manifest that are acceptable, 32 bytes each, as |agentctl app list| prints them"`
 	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
 	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now, and no attempt to measure it failed before that; if |caller.app| names it, also from before the caller's process started. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
@@ -42,7 +43,7 @@ var appChecks = []check.Definition{
 	{ID: "policy.app-covered", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the agent watched every application that the policy lists, from its first measurement or from before the caller started until now, as the policy asks", Stops: "a program that ran while the agent was down, or after its declaration was withdrawn, and was put back"},
 	{ID: "policy.app-digest", Class: check.Policy, Ground: check.OnHistory, Checks: "every digest that the log records for an application is one that the policy lists", Stops: "a tampered application that the agent measured, and that was put back before the evidence was asked for"},
 	{ID: "policy.app-declaration", Class: check.Policy, Ground: check.OnHistory, Checks: "every declaration that the log records for an application is one that the policy lists, if the policy lists any", Stops: "a declaration that leaves out the files which were changed"},
-	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names, and no further user but those", Stops: "a genuine program that is declared for another unit"},
+	{ID: "policy.app-unit", Class: check.Policy, Ground: check.OnHistory, Checks: "every event of an application in the log names the unit and user that the policy names, a dynamic user exactly if the policy says so, and no further user but those", Stops: "a genuine program that is declared for another unit"},
 	{ID: "policy.app-program", Class: check.Policy, Ground: check.OnHistory, Checks: "no manifest that the log records for an application lists interpreters and shared libraries alone, if the policy refuses that", Stops: "an application of which only the interpreter was measured, so that any program of that interpreter passes for it"},
 	{ID: "policy.app-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no application that the policy does not list, be it measured, declared or not measurable, if the policy refuses those", Stops: "a further declared application in addition to the expected ones"},
 }
@@ -55,6 +56,7 @@ func (r *AppRules) conflicts(p *Policy, f *faults) {
 	p.needs(f, "app", len(r.Apps) > 0)
 	for i := range r.Apps {
 		f.failIf(len(r.Apps[i].Users) > 0 && r.Apps[i].User == "", fmt.Sprintf("app[%d].users", i), "these are further users: app.user must be given too")
+		f.failIf(r.Apps[i].DynamicUser && r.Apps[i].User == "", fmt.Sprintf("app[%d].dynamic_user", i), "this is about app.user, which must be given too")
 	}
 	p.needs(f, "unlisted_apps", r.UnlistedApps == Refuse)
 	p.needs(f, "carried", r.Carried == Refuse)
@@ -85,6 +87,14 @@ func namesOf(users pcr.AppUsers) string {
 	return strings.Join(out, ", ")
 }
 
+// userKind names a user whose uid lasts, or one to whom systemd gives a uid at each start.
+func userKind(dynamic bool) string {
+	if dynamic {
+		return "dynamic user"
+	}
+	return "user"
+}
+
 func (a *App) required() bool { return a.Required == nil || *a.Required }
 
 func (r *AppRules) explain(p *Policy, w *Words) {
@@ -95,7 +105,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 			as += fmt.Sprintf(", as unit %q", a.Unit)
 		}
 		if a.User != "" {
-			as += fmt.Sprintf(", as user %q", a.User)
+			as += fmt.Sprintf(", as %s %q", userKind(a.DynamicUser), a.User)
 		}
 		if len(a.Users) > 0 {
 			as += fmt.Sprintf(" and as no other further user than %s", quotedList(a.Users))
@@ -140,6 +150,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.offer("As it was measured. A build can compute the digest: \"agentctl policy reference\".", "[[app]]\nname = %s", quoted(a.Name))
 		d.tables.lineIf(now.Unit != "", "unit = %s", quoted(now.Unit))
 		d.tables.lineIf(now.User != "", "user = %s", quoted(now.User))
+		d.tables.lineIf(now.Dynamic && now.User != "", "dynamic_user = true")
 		d.tables.lineIf(len(now.Users) > 0 && now.User != "", "users = [%s]", namesOf(now.Users))
 		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
 		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
@@ -251,8 +262,8 @@ func (x *appFindings) versions(a *App, m *replay.App) {
 		if len(a.Declarations) > 0 && !a.declarations[v.Declaration.String()] {
 			x.declarations = append(x.declarations, fmt.Sprintf("record %d: %q has the declaration %s", v.Record, a.Name, v.Declaration))
 		}
-		if a.Unit != "" && v.Unit != a.Unit || a.User != "" && v.User != a.User {
-			x.units = append(x.units, fmt.Sprintf("record %d: %q runs as unit %q, user %q", v.Record, a.Name, v.Unit, v.User))
+		if a.Unit != "" && v.Unit != a.Unit || a.User != "" && (v.User != a.User || v.Dynamic != a.DynamicUser) {
+			x.units = append(x.units, fmt.Sprintf("record %d: %q runs as unit %q, %s %q", v.Record, a.Name, v.Unit, userKind(v.Dynamic), v.User))
 		}
 		for _, u := range v.Users {
 			if a.User != "" && !slices.Contains(a.Users, u.User) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
@@ -22,7 +23,7 @@ type CallerRules struct {
 // seen to run when it connected, and no more than that.
 type Caller struct {
 	Unit        string   `toml:"unit,omitempty" value:"name" default:"any" doc:"systemd system unit that the agent must name; a template (|worker@.service|) for any instance of it: another service on the machine cannot ask it for evidence over its own key. Root can: root can be the agent"`
-	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id"`
+	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id. One that systemd gives to units with |DynamicUser=| (61184 to 65519) is that of another unit later: |caller.unit| must be given too, and |caller.app| says more"`
 	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too, and |log| must be required. The agent must have watched it from before the caller's process started until now, unless its |[[app]]| says otherwise"`
 	Method      string   `toml:"method,omitempty" value:"one pidfd" default:"any" doc:"|pidfd|: the kernel told the agent which process connected. Before Linux 6.5 the agent compares start times instead, which a caller could outwit by ending at the right moment"`
 	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
@@ -43,6 +44,7 @@ var callerChecks = []check.Definition{
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
 	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
+	f.failIf(c.Unit == "" && c.UID != nil && *c.UID >= pcr.FirstDynamicUID && *c.UID <= pcr.LastDynamicUID, "caller.uid", "systemd gives this uid to one unit after the other: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
 	p.needs(f, "caller.app", c.App != "")
 	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
