@@ -8,16 +8,16 @@ import (
 	"math"
 )
 
-// The uids that systemd gives to units with DynamicUser=, from the first to the last: the usual
+// The least and the greatest of the uids that systemd gives to units with DynamicUser=: the usual
 // values of its build options dynamic-uid-min and dynamic-uid-max.
 const (
-	FirstDynamicUID = 61184
-	LastDynamicUID  = 65519
+	MinDynamicUID = 61184
+	MaxDynamicUID = 65519
 )
 
 // DynamicUID reports whether a uid is one that systemd gives to a unit for as long as that runs, and
 // then to another.
-func DynamicUID(uid uint32) bool { return uid >= FirstDynamicUID && uid <= LastDynamicUID }
+func DynamicUID(uid uint32) bool { return uid >= MinDynamicUID && uid <= MaxDynamicUID }
 
 // checkUser checks who the user of an application is: one with a uid, or one to whom systemd gives
 // a uid at each start of the unit.

@@ -97,7 +97,7 @@ func TestDynamicUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	for uid, want := range map[uint32]bool{0: false, 61183: false, 61184: true, 65519: true, 65520: false, 65534: false, math.MaxUint32: false} {
-		if e.App.HasUser(uid) != want {
+		if e.App.HasUser(uid) != want || pcr.DynamicUID(uid) != want {
 			t.Errorf("has uid %d: %v", uid, !want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// TestDynamicUser: a declaration of a dynamic user asks nobody for a uid, and is the app of no uid
+// TestDynamicUser: a declaration of a dynamic user asks for no uid, and is the app of no uid
 // by itself. One with the name of a user that exists is refused, since systemd would take that user.
 func TestDynamicUser(t *testing.T) {
 	dir := t.TempDir()
@@ -52,7 +52,7 @@ func TestDynamicUser(t *testing.T) {
 		if d == nil || !d.Dynamic || d.UID != NoUID {
 			t.Fatalf("%s: %+v", name, d)
 		}
-		for _, uid := range []uint32{0, 990, pcr.FirstDynamicUID, 61500, pcr.LastDynamicUID} {
+		for _, uid := range []uint32{0, 990, pcr.MinDynamicUID, 61500, pcr.MaxDynamicUID} {
 			if d.HasUser(uid) {
 				t.Errorf("%s has uid %d", name, uid)
 			}

@@ -81,7 +81,7 @@ func (v *AppVersion) hasUser(uid uint32) bool {
 func (v *AppVersion) uidText() string {
 	switch {
 	case v.Dynamic:
-		return fmt.Sprintf("%d to %d", pcr.FirstDynamicUID, pcr.LastDynamicUID)
+		return fmt.Sprintf("%d to %d", pcr.MinDynamicUID, pcr.MaxDynamicUID)
 	case v.UID == nil:
 		return "any"
 	}

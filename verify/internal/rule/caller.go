@@ -44,7 +44,7 @@ var callerChecks = []check.Definition{
 func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	c := &r.Caller
 	f.failIf(c.Unit == "" && len(c.Executables) > 0, "caller.executables", "the executable is an observation within a unit: caller.unit must be given too")
-	f.failIf(c.Unit == "" && c.UID != nil && *c.UID >= pcr.FirstDynamicUID && *c.UID <= pcr.LastDynamicUID, "caller.uid", "systemd gives this uid to one unit after the other: caller.unit must be given too")
+	f.failIf(c.Unit == "" && c.UID != nil && *c.UID >= pcr.MinDynamicUID && *c.UID <= pcr.MaxDynamicUID, "caller.uid", "systemd gives this uid to one unit after the other: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
 	p.needs(f, "caller.app", c.App != "")
 	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
