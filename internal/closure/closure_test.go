@@ -26,7 +26,7 @@ func TestRefused(t *testing.T) {
 		files map[string]any
 		says  string
 	}{
-		"user of systemd's": {"DynamicUser=yes\nExecStart=/opt/a", nil, "DynamicUser="},
+		"user of systemd's": {"DynamicUser=yes\nUser=a.b\nExecStart=/opt/a", nil, "DynamicUser="},
 		"other files":       {"RootDirectory=/x\nExecStart=/opt/a", nil, "RootDirectory="},
 		"nothing":           {"User=a", nil, "has no ExecStart="},
 		"no program":        {"ExecStart=/opt/gone", nil, "no such file"},

@@ -41,6 +41,7 @@ func TestContainer(t *testing.T) {
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `unit = "x"`:              "unit",
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `unit = ""`:               "unit",
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `user = "root"`:           "3:1: user",
+		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `dynamic_user = false`:    "3:1: dynamic_user",
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `users = []`:              "users",
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `files = ["/bin/sh"]`:     "files",
 		`image = "x.example/a"` + "\n" + `engine = "docker"` + "\n" + `directories = ["/opt"]`:  "directories",
