@@ -22,6 +22,9 @@ mv "$root/boot/loaders/usr/lib/shim/shimx64.efi.signed" "$esp/EFI/BOOT/BOOTX64.E
 mv "$root/boot/loaders/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed" "$esp/EFI/BOOT/grubx64.efi"
 ln "$cache/vmlinuz" "$cache/initrd" "$esp/"
 install -m 0644 "$here/grub.cfg" "$esp/EFI/debian/grub.cfg"
+# The command linux of Debian 12's GRUB passes by the kernel's EFI stub unless Secure Boot is on. The
+# stub hands the firmware's log over, and linuxefi always goes through it.
+case $base in *base-bookworm-*) sed -i 's/^linux /linuxefi /; s/^initrd /initrdefi /' "$esp/EFI/debian/grub.cfg" ;; esac
 rm -rf "$root/boot/loaders"
 
 install -m 0755 "$guest" "$root/usr/local/sbin/vmguest"
