@@ -16,10 +16,11 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)
 # LD_PRELOAD. systemd runs agentctl as root in the environment of the unit that it
 # measures, and the unit's user may be able to write that environment. So agentctl is
 # linked without a loader. systemd runs no other program of ours this way.
-STATIC = $(filter agentctl,$(COMMANDS))
-PIE    = $(filter-out agentctl,$(COMMANDS))
+# Engines start agentd-container as root, in their own environment.
+STATIC = $(filter agentctl agentd-container,$(COMMANDS))
+PIE    = $(filter-out agentctl agentd-container,$(COMMANDS))
 
-PRODUCTION = agentd agentctl
+PRODUCTION = agentd agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ COMMANDS   = $(PRODUCTION) agentd-sim
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-build: ## build agentd, agentctl and agentd-sim into bin/
+build: ## build agentd, agentctl, agentd-container and agentd-sim into bin/
 	@mkdir -p $(OUT)
 	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
 	$(if $(STATIC),$(BUILD) -buildmode=exe -o $(OUT)/ $(STATIC:%=./cmd/%))
@@ -54,11 +55,14 @@ bench: ## measure start-up, memory and throughput
 soak: ## load the agent with all kinds of clients for SOAK (default 20m), as root, and check that it does not grow
 	@SOAK="$${SOAK:-20m}" $(GO) test ./test/isolation -run '^TestSoak$$' -count=1 -v -timeout 0
 
-install: ## install agentd and agentctl below DESTDIR and PREFIX (agentd-sim is not for production)
+install: ## install agentd, agentctl and agentd-container below DESTDIR and PREFIX (agentd-sim is not for production)
 	$(MAKE) build COMMANDS="$(PRODUCTION)"
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 0755 $(OUT)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
 	install -m 0755 $(OUT)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
+	install -d $(DESTDIR)/usr/libexec/agentd
+	install -m 0755 $(OUT)/agentd-container $(DESTDIR)/usr/libexec/agentd/agentd-container
+	for name in docker-runc docker-crun containerd-runc containerd-crun; do ln -sf agentd-container $(DESTDIR)/usr/libexec/agentd/$$name; done
 
 package: ## build .deb, .rpm and a tarball into dist/; SIGN=KEY signs them with a key of gpg
 	@GO="$(GO)" SIGN="$(SIGN)" packaging/build.sh dist

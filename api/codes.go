@@ -177,6 +177,14 @@ const (
 	CodeDiskExists      Code = "disk-exists"
 )
 
+// Codes of a container that is not measured, so that it does not start.
+const (
+	CodeContainerState  Code = "container-state"
+	CodeContainerConfig Code = "container-config"
+	CodeContainerRoot   Code = "container-root"
+	CodeContainerImage  Code = "container-image"
+)
+
 // CodeInfo is what is known about a code.
 type CodeInfo struct {
 	Code    Code
@@ -352,6 +360,11 @@ var codes = []CodeInfo{
 	{CodeDiskNoRecovery, 409, exitMisuse, "Only the agent would open the volume", "The volume has no key slot besides the agent's, or would have none, so that another chip or a cleared TPM would lose it.", "add a key slot of your own with `cryptsetup luksAddKey`; `agentctl disk enroll --lose-on-hardware-change` accepts the loss, and `agentctl disk remove --forget` forgets the key all the same"},
 	{CodeNoSuchDisk, 404, exitMisuse, "No such volume", "No volume of that name is enrolled.", "`agentctl disk list` lists the enrolled ones"},
 	{CodeDiskExists, 409, exitMisuse, "Volume is enrolled already", "A volume of that name is enrolled already.", "choose another name, or replace what is recorded: `--replace`"},
+
+	{CodeContainerState, 409, exitMisuse, "Container is not being created", "The process that was named is not that of a container which is being created: it ended, is another one, or has no control group of its own.", "start the container again with its engine; `agentctl container list` says how the engines are set up"},
+	{CodeContainerConfig, 422, exitMisuse, "Configuration of the container is not accepted", "The config.json of the container cannot be read, another user can write it, or runtimes would understand it differently.", "start the container again with its engine; the error names the member"},
+	{CodeContainerRoot, 422, exitUnavailable, "Root file system of the container cannot be measured", "The files of the container cannot be found, read or told apart from what is mounted over them.", "the error names the path; the limits are in docs/containers.md"},
+	{CodeContainerImage, 409, exitMisuse, "Container fits several apps", "Several declared apps are of this image.", "tell them apart by `unit` in their declarations, or remove one: `agentctl app list`"},
 }
 
 // Codes returns every code in alphabetical order.

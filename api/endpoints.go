@@ -164,6 +164,12 @@ var (
 	CallDiskRemove = Endpoint[DiskName, DiskName]{Route{"diskRemove", "POST", "/v1/disks/remove", OnAdmin, fromSNP, 4 << 10, nil, `{"name":"data"}`, "Forget the key of a volume."}}
 )
 
+// Endpoints for containers.
+var (
+	CallContainers      = Endpoint[None, Containers]{Route{"containers", "GET", "/v1/containers/running", OnAdmin, fromMemory, 0, nil, "", "The measured containers that run."}}
+	CallRecordContainer = Endpoint[ContainerRequest, Container]{Route{"recordContainer", "POST", "/v1/containers", OnAdmin, ofFiles, 16 << 10, nil, `{"engine":"podman","id":"4f1c","pid":4711,"bundle":"/var/lib/containers/storage/overlay-containers/4f1c/userdata"}`, "Measure a container that is being created, and answer once the log has it. If the answer is an error, it must not start."}}
+)
+
 // Endpoints for an upgrade to another launch measurement: docs/upgrades.md. A message of 2.5 MiB
 // fits into a body of 4 MiB, in base64.
 var (

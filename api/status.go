@@ -117,6 +117,7 @@ type Self struct {
 	UnitReason string               `json:"unitReason,omitzero"` // why there is no unit
 	App        string               `json:"app,omitzero"`        // declared app with this unit and user
 	Method     evidence.Method      `json:"method"`              // how connection and process were tied
+	Container  *evidence.Container  `json:"container,omitzero"`  // measured container that the process is in
 	Executable *evidence.Executable `json:"executable,omitzero"` // an observation, never proof
 	Measured   Finding              `json:"measured"`            // whether the log vouches for the app
 	Covered    *Covered             `json:"covered,omitzero"`    // its interval of coverage; absent if none is open

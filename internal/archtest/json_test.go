@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/kds"
+	"github.com/cvm-agentd/agentd/internal/oci"
 	"github.com/cvm-agentd/agentd/internal/store"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
@@ -44,6 +45,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.SecretRequest](), reflect.TypeFor[api.RemoveSecretRequest](), reflect.TypeFor[api.Secrets](), reflect.TypeFor[api.ProvisionedSecret](),
 	reflect.TypeFor[api.DiskHeader](), reflect.TypeFor[api.DiskArea](), reflect.TypeFor[api.Disk](), reflect.TypeFor[api.Disks](), reflect.TypeFor[api.DiskRequest](),
 	reflect.TypeFor[api.DiskChecked](), reflect.TypeFor[api.DiskKey](), reflect.TypeFor[api.DiskEnrollRequest](), reflect.TypeFor[api.DiskChangeRequest](), reflect.TypeFor[api.DiskName](),
+	reflect.TypeFor[api.ContainerRequest](), reflect.TypeFor[api.Containers](), reflect.TypeFor[oci.Spec](), reflect.TypeFor[oci.State](),
 	reflect.TypeFor[api.ReleaseKeyRequest](), reflect.TypeFor[api.PrepareRequest](), reflect.TypeFor[api.PreparedUpgrade](),
 	reflect.TypeFor[api.SuccessorRequest](), reflect.TypeFor[api.SuccessorMessage](), reflect.TypeFor[api.HandOverRequest](), reflect.TypeFor[api.HandedOver](),
 	reflect.TypeFor[api.AcceptUpgradeRequest](), reflect.TypeFor[api.AcceptedUpgrade](), reflect.TypeFor[api.AbortedUpgrade](),

@@ -75,6 +75,8 @@ var rooms = []string{
 	"internal/platform/soft/svsm",
 	"internal/platform/soft/google",
 	"internal/platform/choose",
+	"internal/oci",
+	"internal/engines",
 	"internal/caller",
 	"internal/declared",
 	"internal/apps/declaration",
@@ -103,6 +105,7 @@ var rooms = []string{
 	"agent/internal/reports",
 	"agent/internal/enrol",
 	"agent/internal/apps",
+	"agent/internal/containers",
 	"agent/internal/attest",
 	"agent/internal/server",
 	"agent/internal/events",
@@ -117,6 +120,7 @@ var rooms = []string{
 	"cmd/agentd",
 	"cmd/agentd-sim",
 	"cmd/agentctl",
+	"cmd/agentd-container",
 }
 
 // public are the packages that other modules can import. The root package has no code.
