@@ -64,6 +64,7 @@ func offers(s *sockets) map[string][]offer {
 		"secret remove": {provisionedWords(s)},
 		"completion":    {fixed("bash", "zsh", "fish")},
 
+		"container enable": {fixed("podman", "docker", "containerd")}, "container disable": {fixed("podman", "docker", "containerd")},
 		"disk check": {disks}, "disk prepare": {disks}, "disk rotate": {disks}, "disk remove": {disks},
 	}
 }

@@ -41,6 +41,7 @@ Attestation of this machine and the programs on it.
   ssh-agent    offer signing keys to ssh and sshd
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
   secret       provision secrets, which systemd hands to units as credentials
+  container    containers that are measured before they run
   disk         volumes that open at boot with a key of this machine
 
   self         who this process is to the agent
@@ -187,6 +188,7 @@ func newRoot(t *terminal) *cobra.Command {
 		sshAgentCommand(t, s),
 		keyCommand(t, s),
 		secretCommand(t, s),
+		containerCommand(t, s),
 		diskCommand(t, s),
 		selfCommand(t, s),
 		statusCommand(t, s),

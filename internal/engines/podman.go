@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engines
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// hook is the file of the hook, in the format of oci-hooks(5). Its time is a little longer than
+// the program waits for the agent.
+var hook = fmt.Appendf(nil, `{
+  "version": "1.0.0",
+  "hook": {
+    "path": "%s",
+    "args": ["agentd-container", "hook", "podman"],
+    "timeout": 1320
+  },
+  "when": {"always": true},
+  "stages": ["createRuntime"]
+}
+`, Program)
+
+// hookState knows the file that this package writes, and no other: one that was changed may run
+// for some containers only.
+func hookState(content []byte) (State, error) {
+	switch {
+	case content == nil:
+		return Disabled, nil
+	case bytes.Equal(content, hook):
+		return Enabled, nil
+	}
+	return Partly, nil
+}
+
+func enableHook([]byte, string) ([]byte, error) { return hook, nil }
+
+func disableHook(content []byte) ([]byte, error) {
+	if content != nil && !bytes.Contains(content, []byte(Program)) {
+		return nil, errors.New("the file does not lead to " + Program + ", so it is not removed: remove it yourself")
+	}
+	return nil, nil
+}
