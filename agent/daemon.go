@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/containers"
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/agent/internal/disks"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
@@ -65,12 +66,13 @@ type daemon struct {
 	apps     *startup.Part[*apps.Apps]
 	attester *startup.Part[*attest.Attester]
 
-	service *apps.Service
-	events  *events.Service
-	vault   *vault.Vault
-	disks   *disks.Disks
-	status  *status.Source
-	quoting *vtpm.TPM // see quotes; the steps of the start write it
+	service    *apps.Service
+	events     *events.Service
+	vault      *vault.Vault
+	disks      *disks.Disks
+	containers *containers.Containers
+	status     *status.Source
+	quoting    *vtpm.TPM // see quotes; the steps of the start write it
 }
 
 func newDaemon(o Options) (*daemon, error) {
@@ -103,6 +105,7 @@ func newDaemon(o Options) (*daemon, error) {
 		Apps: d.apps, Ledger: d.ledger, Agent: d.identity, Staple: d.platform.Staple, Reread: o.Reread, Log: d.log,
 	}
 	d.events = events.New(events.Config{Apps: d.apps, Ledger: d.ledger, Limits: c.Events, Log: d.log})
+	d.containers = d.newContainers()
 	d.vault = vault.New(vault.Config{
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
@@ -153,7 +156,8 @@ func (d *daemon) server(identifier caller.Identifier, all *figures.Source) *serv
 		Identifier: identifier,
 		Attester:   d.evidence(),
 		Log:        logReader{d.ledger},
-		Apps:       d.service,
+		Apps:       applications{d.service, d.containers},
+		Containers: measuring{d},
 		Status:     d.status,
 		Enroller:   d.enroller,
 		Keys:       vault.Secrets{Vault: d.vault},
@@ -392,6 +396,7 @@ func (d *daemon) close() error {
 	if device, up := d.device.Now(); up {
 		errs = append(errs, device.Close())
 	}
+	d.containers.Close()
 	errs = append(errs, d.platform.Close())
 	for _, dir := range []*startup.Part[*durable.Dir]{d.logs, d.state} {
 		if x, up := dir.Now(); up {

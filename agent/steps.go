@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
+	"github.com/cvm-agentd/agentd/agent/internal/containers"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
@@ -174,7 +175,7 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 			a.Close()
 		}
 	}()
-	if err := restore(a, l); err != nil {
+	if err := restore(a, d.containers, l); err != nil {
 		return nil, err
 	}
 	if err := a.Inherit(d.kept, l.View().HeadAfter); err != nil {
@@ -206,8 +207,8 @@ func first(ctx context.Context, c apps.Change, p patience) []string {
 	return c.Wait(short)
 }
 
-// restore tells a what this boot's log says of applications already.
-func restore(a *apps.Apps, l *ledger.Ledger) error {
+// restore tells a and c what this boot's log says of applications and containers already.
+func restore(a *apps.Apps, c *containers.Containers, l *ledger.Ledger) error {
 	log, err := l.View().Log(0)
 	if err != nil {
 		return err
@@ -222,6 +223,9 @@ func restore(a *apps.Apps, l *ledger.Ledger) error {
 			return fmt.Errorf("read the measurement log: record %d: %w", r.Number, err)
 		}
 		a.Restore(r.Number, e)
+		if e.Container != nil {
+			c.Restore(r.Number, e.Container, len(r.Content))
+		}
 	}
 	return nil
 }

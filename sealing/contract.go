@@ -55,7 +55,7 @@ func (c Contract) Text() string {
 	if c.Name != "" {
 		what += fmt.Sprintf(" %q", c.Name)
 	}
-	fmt.Fprintf(&b, "%s of app %s (unit %s, user %s), generation %d\n", what, c.App.Name, c.App.Unit, c.App.User, c.Generation)
+	fmt.Fprintf(&b, "%s of app %s (%s), generation %d\n", what, c.App.Name, c.App.runsAs(), c.Generation)
 	switch {
 	case c.Planned:
 		b.WriteString("not sealed yet: this is what it would be sealed to now\n")

@@ -61,6 +61,9 @@ func (c Contract) given() []Opener {
 	if name, ok := c.Credential(); ok {
 		return []Opener{{fmt.Sprintf("systemd for unit %s, as credential %s", c.App.Unit, name), "before each start, once the agent measured the app" + measured}}
 	}
+	if engine := c.App.engine(); engine != "" {
+		return []Opener{{fmt.Sprintf("containers of %s that are app %s, as the user of their first process", engine, c.App.Name), "when they ask, if they were measured before they ran" + measured}}
+	}
 	return []Opener{{fmt.Sprintf("processes of unit %s with user %s", c.App.Unit, c.App.User), "when they ask" + measured}}
 }
 

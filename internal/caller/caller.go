@@ -16,6 +16,10 @@
 //     connection outlives a parent that forked and ended; the kernel's frozen
 //     credentials then belong to no process, and the agent refuses.
 //   - The unit is the first part of the cgroup path that is not a slice, see [UnitOf].
+//   - A process is in a container that the agent measured if it is in the control group that
+//     the container's first process was in then, or below it, and in the mount namespace of
+//     that process, which still runs. Both are those of accept. Such a process is only ever
+//     the application of that image, whatever unit is around it.
 //   - The executable is an observation. A process can connect, hand the descriptor to
 //     another and exec something trusted: no interface of the kernel stops it. Nothing
 //     is ever permitted because of an executable.
@@ -64,8 +68,11 @@ type Peer struct {
 	// agent saw, never later than Started. If it is nil, that is Started.
 	UnitStarted func() uint64
 	UnitReason  string // why Unit is ""
-	Method      evidence.Method
-	Process     Process
+	Group       string // path of its control group; empty if the agent cannot read it
+	// MountNamespace is the number of its mount namespace; 0 if the agent cannot read it.
+	MountNamespace uint64
+	Method         evidence.Method
+	Process        Process
 }
 
 // A Process is the process that connected. No process that gets the same number later can be
@@ -85,13 +92,22 @@ type App struct {
 	Name string
 	Unit string // as declared: the unit of its processes, or the template of their units
 	User string // that the unit runs as, as declared; processes of further users have no keys
-	UID  uint32 // of User; of a dynamic user that which the caller has
+	UID  uint32 // of User; of a dynamic user that which the caller has; of a container, of its first process as the machine sees it
 
-	Dynamic bool // systemd gives User a uid at each start of the unit
+	Dynamic bool   // systemd gives User a uid at each start of the unit
+	Engine  string // of an application that is an image; otherwise empty
 }
 
-// Apps knows the declared applications.
+// A Container is a container that the agent measured before its first process ran.
+type Container struct {
+	evidence.Container
+	App *App // that it is, by the declarations of now as when it was measured; nil if it is none
+}
+
+// Apps knows the declared applications, and the containers that were measured.
 type Apps interface {
+	// Container returns the measured container that p is in, nil if it is in none.
+	Container(p *Peer) *Container
 	// ByUnit returns the application that is declared for this unit, or for its template, and for
 	// this user.
 	ByUnit(unit string, uid uint32) (app App, ok bool)
@@ -110,17 +126,25 @@ func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
 		if p.UnitStarted != nil {
 			*c.UnitStarted = p.UnitStarted()
 		}
+	}
+	in := apps.Container(p)
+	if in != nil {
+		c.Container = &in.Container
+		if in.App != nil {
+			c.App = in.App.Name
+		}
+	} else if p.Unit != "" {
 		if app, ok := apps.ByUnit(p.Unit, p.UID); ok {
 			c.App = app.Name
 		}
 	}
 	x := p.Process.Executable(ctx)
-	if c.App != "" { // at last, so that what was told before the caller asked has arrived
+	if c.App != "" && in == nil { // at last, so that what was told before the caller asked has arrived
 		apps.Settle(ctx, c.App)
 	}
 	if x != nil {
 		seen := *x
-		seen.Covered = c.App != "" && seen.Digest != nil && apps.Covers(c.App, *seen.Digest)
+		seen.Covered = c.App != "" && in == nil && seen.Digest != nil && apps.Covers(c.App, *seen.Digest)
 		c.Executable = &seen
 	}
 	return c

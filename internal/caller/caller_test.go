@@ -159,6 +159,7 @@ type fakeProcess struct {
 func (f fakeProcess) Executable(context.Context) *evidence.Executable { return f.image }
 
 type fakeApps struct {
+	in   *Container
 	unit string
 	uid  uint32
 	has  evidence.Digest
@@ -168,6 +169,7 @@ type fakeApps struct {
 func (f fakeApps) ByUnit(unit string, uid uint32) (App, bool) {
 	return App{Name: "billing", Unit: f.unit}, unit == f.unit && uid == f.uid
 }
+func (f fakeApps) Container(*Peer) *Container { return f.in }
 func (f fakeApps) Covers(app string, d evidence.Digest) bool {
 	return app == "billing" && d == f.has && *f.read == 1
 }
@@ -209,10 +211,35 @@ func TestCaller(t *testing.T) {
 	}
 }
 
+// TestCallerInContainer: a process in a measured container is the app of its image, or none. It is
+// never the app of the unit around it, with the same user, and its executable is covered by no
+// manifest of files (case 125).
+func TestCallerInContainer(t *testing.T) {
+	content := evidence.Digest{1}
+	for name, c := range map[string]struct {
+		in  *Container
+		app string
+	}{
+		"of an app": {&Container{Container: evidence.Container{Engine: "podman", ID: "a", Root: evidence.Digest{9}}, App: &App{Name: "web", Engine: "podman"}}, "web"},
+		"of none":   {&Container{Container: evidence.Container{Engine: "podman", ID: "a", Root: evidence.Digest{9}}}, ""},
+	} {
+		apps := fakeApps{in: c.in, unit: "billing.service", uid: 7, has: content, read: new(int)}
+		p := Peer{UID: 7, Unit: "billing.service", Process: fakeProcess{image: &evidence.Executable{State: evidence.ExecutableFile, Digest: &content}}}
+		got := p.Caller(t.Context(), apps)
+		if got.App != c.app || got.Container == nil || *got.Container != c.in.Container || got.Executable.Covered || *apps.read != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got.Unit != "billing.service" {
+			t.Errorf("%s: unit %q is lost", name, got.Unit)
+		}
+	}
+}
+
 // obliging finds an app for every caller, and every content in it.
 type obliging struct{}
 
 func (obliging) ByUnit(string, uint32) (App, bool)   { return App{Name: "billing"}, true }
+func (obliging) Container(*Peer) *Container          { return nil }
 func (obliging) Settle(context.Context, string)      {}
 func (obliging) Covers(string, evidence.Digest) bool { return true }
 

@@ -83,7 +83,14 @@ type Measurement struct {
 	AnswerTimeout      Duration `toml:"answer_timeout"`           // for a file system to answer one call
 	Timeout            Duration `toml:"timeout"`                  // for the files of an application to be read
 	UnaskedBytes       int      `toml:"unasked_bytes_per_minute"` // of one application that are hashed because it changed
+	Containers         string   `toml:"containers"`               // which are measured: DeclaredContainers or AllContainers
 }
+
+// Values of measurement.containers.
+const (
+	DeclaredContainers = "declared" // those of declared images
+	AllContainers      = "all"
+)
 
 // Report says how reports are obtained.
 type Report struct {
@@ -170,6 +177,7 @@ func Default() Config {
 			AnswerTimeout:      Duration(30 * time.Second),
 			Timeout:            Duration(10 * time.Minute),
 			UnaskedBytes:       1 << 30,
+			Containers:         DeclaredContainers,
 		},
 		Report: Report{
 			Device:            "/dev/sev-guest",
@@ -259,6 +267,9 @@ func (c *Config) check(name string, places *stricttoml.Places) error {
 	between("measurement.answer_timeout", c.Measurement.AnswerTimeout, time.Second, 10*time.Minute)
 	between("measurement.timeout", c.Measurement.Timeout, 10*time.Second, 24*time.Hour)
 	number("measurement.unasked_bytes_per_minute", c.Measurement.UnaskedBytes, 1<<20, 1<<40)
+	if m := c.Measurement.Containers; m != DeclaredContainers && m != AllContainers {
+		bad("measurement.containers", "%+q is neither %q nor %q", m, DeclaredContainers, AllContainers)
+	}
 	number("report.vmpl", int(c.Report.VMPL), 0, 3)
 	between("report.spacing", c.Report.Spacing, 0, time.Minute)
 	between("report.timeout", c.Report.Timeout, time.Second, 10*time.Minute)

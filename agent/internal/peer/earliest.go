@@ -86,36 +86,51 @@ func (r *runs) forget() {
 func (i *Identifier) unitStarted(group string, started uint64) (earliest uint64, short bool) {
 	earliest = started
 	processes := 0
-	dirs := []string{filepath.Join(i.cgroup, group)}
+	whole, err := walkGroups(filepath.Join(i.cgroup, group), func(pid string) bool {
+		processes++
+		at, err := i.startOf(pid)
+		if durable.Short(err) {
+			short = true
+			return false
+		}
+		if err == nil {
+			earliest = min(earliest, at)
+		}
+		return true
+	})
+	if short || durable.Short(err) {
+		return 0, true
+	}
+	if err != nil || !whole || processes == 0 {
+		return 0, false
+	}
+	return earliest, false
+}
+
+// walkGroups calls visit with each process in a control group and those below it, until it returns
+// false. It reports whether all were visited.
+func walkGroups(group string, visit func(pid string) bool) (whole bool, err error) {
+	processes := 0
+	dirs := []string{group}
 	for n := 0; n < len(dirs); n++ {
 		below, err := groupsBelow(dirs[n])
 		if err != nil || len(dirs)+len(below) > maxGroups {
-			return 0, durable.Short(err)
+			return false, err
 		}
 		dirs = append(dirs, below...)
 		procs, err := durable.ReadFile(filepath.Join(dirs[n], "cgroup.procs"), maxProcs)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) { // it was removed meanwhile
 			continue
 		} else if err != nil {
-			return 0, durable.Short(err)
+			return false, err
 		}
 		for pid := range bytes.FieldsSeq(procs) {
-			if processes++; processes > maxProcesses {
-				return 0, false
-			}
-			at, err := i.startOf(string(pid))
-			if durable.Short(err) {
-				return 0, true
-			}
-			if err == nil {
-				earliest = min(earliest, at)
+			if processes++; processes > maxProcesses || !visit(string(pid)) {
+				return false, nil
 			}
 		}
 	}
-	if processes == 0 {
-		return 0, false
-	}
-	return earliest, false
+	return true, nil
 }
 
 // groupsBelow returns the control groups directly below dir, at most a few more than

@@ -148,7 +148,7 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 	peer.Started = p.start * boottime.Tick
 	var group string
 	var unread error
-	if peer.Unit, group, unread = i.unit(p); durable.Short(unread) {
+	if peer.Group, peer.Unit, group, unread = i.unit(p); durable.Short(unread) {
 		// Not that it has no unit: the next connection may be identified.
 		return nil, fmt.Errorf("%w: %w", caller.ErrUnknown, unread)
 	} else if unread != nil {
@@ -159,6 +159,9 @@ func (i *Identifier) Identify(c *net.UnixConn) (peer *caller.Peer, err error) {
 		peer.UnitStarted = func() uint64 {
 			return min(peer.Started, i.runs.of(peer.Unit, peer.Invocation, func() (uint64, bool) { return i.unitStarted(group, peer.Started) }))
 		}
+	}
+	if peer.MountNamespace, err = p.namespace("mnt"); durable.Short(err) {
+		return nil, fmt.Errorf("%w: %w", caller.ErrUnknown, err)
 	}
 	// Only now is it known that all of this was read from the process that connected
 	// and not from one that was given its number.
@@ -237,18 +240,18 @@ func peerPidfd(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 }
 
-// unit returns the system unit of p and its control group. The error says why there is none.
-func (i *Identifier) unit(p *process) (unit, group string, err error) {
+// unit returns the control group of p, its system unit and the control group of that. The error says
+// why there is none.
+func (i *Identifier) unit(p *process) (path, unit, group string, err error) {
 	b, err := p.read("cgroup", caller.MaxCgroup)
 	if err != nil {
-		return "", "", fmt.Errorf("the agent cannot read the cgroup of the process: %w", err)
+		return "", "", "", fmt.Errorf("the agent cannot read the cgroup of the process: %w", err)
 	}
-	path, err := i.hierarchy.Path(b)
-	if err == nil {
-		unit, err = caller.UnitOf(path)
+	if path, err = i.hierarchy.Path(b); err != nil {
+		return "", "", "", err
 	}
-	if err != nil {
-		return "", "", err
+	if unit, err = caller.UnitOf(path); err != nil {
+		return path, "", "", err
 	}
-	return unit, groupOf(path, unit), nil
+	return path, unit, groupOf(path, unit), nil
 }

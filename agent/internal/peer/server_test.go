@@ -28,6 +28,7 @@ import (
 type noApps struct{ server.Apps }
 
 func (noApps) ByUnit(string, uint32) (caller.App, bool)           { return caller.App{}, false }
+func (noApps) Container(*caller.Peer) *caller.Container           { return nil }
 func (noApps) Settle(context.Context, string)                     {}
 func (noApps) Covers(string, evidence.Digest) bool                { return false }
 func (noApps) List() []api.App                                    { return nil }

@@ -75,6 +75,8 @@ type fake struct {
 	keyErr   error // of every request for keys
 	calls    atomic.Int64
 	looked   atomic.Int64 // looks at the devices, for the status
+
+	container func(*caller.Peer) *caller.Container // nil: no caller is in one
 }
 
 func (f *fake) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([][]byte, error) {
@@ -102,6 +104,12 @@ func (f *fake) ByUnit(unit string, uid uint32) (caller.App, bool) {
 		return caller.App{Name: "dynamic", Unit: unit, User: "billing", UID: uid, Dynamic: true}, true
 	}
 	return caller.App{Name: "billing", Unit: unit, User: "billing", UID: 1000}, unit == "billing.service" && (uid == 1000 || uid == 1033)
+}
+func (f *fake) Container(p *caller.Peer) *caller.Container {
+	if f.container == nil {
+		return nil
+	}
+	return f.container(p)
 }
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }
@@ -214,7 +222,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Containers: fakeContainers{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {

@@ -107,7 +107,7 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 		id := c.peer.Caller(ctx, s.Apps)
 		out := api.Self{
 			UID: id.UID, GID: id.GID, PID: id.PID, Started: id.Started, AgentKey: s.AgentKey, Unit: id.Unit, UnitReason: c.peer.UnitReason,
-			App: id.App, Method: id.Method, Executable: id.Executable,
+			App: id.App, Method: id.Method, Container: id.Container, Executable: id.Executable,
 		}
 		out.Measured, out.Covered = s.measured(id)
 		if _, err := s.owner(c.peer, keysOfApp); err != nil {
@@ -123,6 +123,11 @@ func (s *Server) self(c *call, _ api.None) (job, error) {
 // it covers it.
 func (s *Server) measured(id evidence.Caller) (api.Finding, *api.Covered) {
 	switch {
+	case id.Container != nil:
+		if id.App == "" {
+			return api.Finding{Reason: "the container was measured before its first program ran, and no app is declared for its image"}, nil
+		}
+		return api.Finding{Yes: true, Reason: "the log has the container as it was before its first program ran"}, nil
 	case id.Unit == "":
 		return api.Finding{Reason: "the caller does not run in a system unit"}, nil
 	case id.App == "":

@@ -8,16 +8,18 @@ import (
 
 	"github.com/cvm-agentd/agentd/agent/internal/problem"
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// An Owner is the app whose keys are asked for, by unit and uid of the caller.
+// An Owner is the app whose keys are asked for, by unit and uid of the caller, or by its container.
 type Owner struct {
-	App     string
-	Unit    string
-	UID     uint32
-	Dynamic bool // UID is that of this process, and the app's user will have others
+	App       string
+	Unit      string // empty if the app is an image
+	UID       uint32
+	Dynamic   bool                // UID is that of this process, and the app's user will have others
+	Container *evidence.Container // nil unless the app is an image
 }
 
 // Keys keeps the secrets of apps. Errors are those of package sealing. The caller of a
@@ -45,11 +47,14 @@ type Keys interface {
 // decoded, and one copy on the way.
 const withSecret = 512 << 10
 
-// owner returns the app that p may act for: the app with the system unit and user of p. Nothing else
-// counts, neither the executable nor uid 0. Further users of an app have evidence, and neither keys
-// nor events: they are there because they may do less than the app's user. What names what was
-// asked for.
+// owner returns the app that p may act for: the app with the system unit and user of p, or the image
+// of which the measured container of p is. Nothing else counts, neither the executable nor uid 0.
+// Further users of an app have evidence, and neither keys nor events: they are there because they may
+// do less than the app's user. What names what was asked for.
 func (s *Server) owner(p *caller.Peer, what string) (Owner, *api.Problem) {
+	if c := s.Apps.Container(p); c != nil {
+		return ownerIn(c, p, what)
+	}
 	if p.Unit == "" {
 		return Owner{}, problem.New(api.CodeNoSystemUnit, fmt.Sprintf("no %s outside a system unit: %s", what, p.UnitReason))
 	}

@@ -53,6 +53,7 @@ type Config struct {
 	Events     Events
 	Store      Store
 	Disks      Disks
+	Containers Containers
 	Upgrades   Upgrades
 	Shared     metrics.Source // what the other parts count, and each user may know
 	Metrics    metrics.Source // what else they count, for the administrator
@@ -180,6 +181,13 @@ func (s *Server) admit(c *net.UnixConn, socket Socket) net.Conn {
 		peer.Process.Close()
 		shares.turnAway(c, problem.New(api.CodeNotPermitted, fmt.Sprintf("uid %d may not use the admin socket", peer.UID)))
 		return nil
+	}
+	if socket == Admin {
+		if refused := s.outside(peer); refused != nil {
+			peer.Process.Close()
+			shares.turnAway(c, refused)
+			return nil
+		}
 	}
 	accepted := &conn{UnixConn: c, peer: peer, socket: socket, shares: shares}
 	if !shares.conns.add(accepted) {

@@ -148,7 +148,10 @@ func (a Admin) ChangeDigests(ctx context.Context, r api.DigestRequest) (api.Cont
 		case api.DigestWithdraw:
 			return s.WithdrawDigest(ctx, r.App, *r.Digest)
 		}
-		c, ok := a.declared(func(x apps.Status) bool { return x.Name == r.App })
+		c, ok := a.declaredContainer(r.App, "")
+		if !ok {
+			c, ok = a.declared(func(x apps.Status) bool { return x.Name == r.App })
+		}
 		if !ok {
 			return problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", r.App))
 		}

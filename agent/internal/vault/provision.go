@@ -25,6 +25,9 @@ func (v *Vault) Provision(ctx context.Context, app, name string, data *secret.Se
 	if _, err := v.c.Apps.Wait(ctx); err != nil {
 		return err
 	}
+	if _, ok := v.declaredContainer(app, ""); ok {
+		return problem.New(api.CodeNotPermitted, fmt.Sprintf("app %s is a container, and systemd hands secrets to units alone: have the container store it itself, over the client socket", app))
+	}
 	c, ok := v.declared(func(x apps.Status) bool { return x.Name == app })
 	if !ok {
 		return problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", app))

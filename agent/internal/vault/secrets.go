@@ -40,9 +40,16 @@ func (v Secrets) Usable() api.Finding {
 	return api.Finding{Yes: true, Reason: "keys are for this unit and user; the store is open, its blobs rest on " + st.Slot}
 }
 
-// app returns the app of o as its declaration says now, with the digest it was measured as.
+// app returns the app of o as its declaration says now, with the digest it was measured as: of a
+// container, that of its root file system.
 func (v Secrets) app(o server.Owner) (store.Caller, error) {
-	c, ok := v.declared(func(x apps.Status) bool { return x.Name == o.App && x.Unit == o.Unit && sameUser(x, o) })
+	c, ok := store.Caller{}, false
+	if in := o.Container; in != nil {
+		c, ok = v.declaredContainer(o.App, in.Engine)
+		c.Digest = in.Root
+	} else {
+		c, ok = v.declared(func(x apps.Status) bool { return x.Name == o.App && x.Unit == o.Unit && sameUser(x, o) })
+	}
 	if !ok {
 		return c, problem.New(api.CodeNoApp, fmt.Sprintf("the declaration of app %s was withdrawn", o.App))
 	}

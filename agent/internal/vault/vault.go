@@ -290,6 +290,19 @@ func (v *Vault) declared(match func(apps.Status) bool) (store.Caller, bool) {
 	return store.Caller{}, false
 }
 
+// declaredContainer returns the declared app of a name that is a container of an engine, of any if
+// that is empty. The digest is zero: each of its containers has its own.
+func (v *Vault) declaredContainer(name, engine string) (store.Caller, bool) {
+	if a, up := v.c.Apps.Now(); up {
+		for _, x := range a.Containers() {
+			if x.Name == name && (engine == "" || x.Engine == engine) {
+				return store.Caller{App: store.Container(x.Name, x.Engine)}, true
+			}
+		}
+	}
+	return store.Caller{}, false
+}
+
 // Status returns the last known state of the store, without asking a device.
 func (v *Vault) Status() api.KeyStatus {
 	v.mu.Lock()
