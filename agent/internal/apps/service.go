@@ -61,6 +61,12 @@ func (s *Service) Covers(app string, digest evidence.Digest) bool {
 	return up && a.Covers(app, digest)
 }
 
+// Await waits until the declarations are read. The error says why they are not.
+func (s *Service) Await(ctx context.Context) error {
+	_, err := s.Apps.Wait(ctx)
+	return err
+}
+
 // List returns every declared application.
 func (s *Service) List() []api.App {
 	out := []api.App{}

@@ -31,6 +31,7 @@ func (noApps) ByUnit(string, uint32) (caller.App, bool)           { return calle
 func (noApps) Container(*caller.Peer) *caller.Container           { return nil }
 func (noApps) Settle(context.Context, string)                     {}
 func (noApps) Covers(string, evidence.Digest) bool                { return false }
+func (noApps) Await(context.Context) error                        { return nil }
 func (noApps) List() []api.App                                    { return nil }
 func (noApps) Reload(context.Context) (r api.Reloaded, err error) { return }
 

@@ -36,6 +36,8 @@ type Log interface {
 // Apps are the declared applications, in the types of the API.
 type Apps interface {
 	caller.Apps
+	// Await waits until the declarations are read. Before that List has none.
+	Await(ctx context.Context) error
 	List() []api.App
 	Measure(ctx context.Context, name string) (api.App, error)
 	Reload(ctx context.Context) (api.Reloaded, error)
@@ -73,7 +75,10 @@ var agentRoutes = []route{
 	}).brief(),
 	answer(api.CallAK, small, func(ctx context.Context, s *Server, _ api.None) (api.AK, error) { return s.Enroller.AK(ctx) }).brief(),
 	handle(api.CallMetrics, (*Server).metrics).brief(),
-	answer(api.CallApps, small, func(_ context.Context, s *Server, _ api.None) (api.Apps, error) {
+	answer(api.CallApps, small, func(ctx context.Context, s *Server, _ api.None) (api.Apps, error) {
+		if err := s.Apps.Await(ctx); err != nil { // otherwise no application would seem to be declared
+			return api.Apps{}, err
+		}
 		return api.Apps{Apps: s.Apps.List()}, nil
 	}).brief(),
 	handle(api.CallMeasure, func(s *Server, c *call, _ api.None) (job, error) {

@@ -69,6 +69,9 @@ func TestKeysAreForTheApp(t *testing.T) {
 func TestKeysBeforeReady(t *testing.T) {
 	starting := errors.New("starting")
 	r := run(t, &fake{awaitErr: starting}, Limits{}, func(c *Config) { c.Errors = []ErrorCode{{starting, api.CodeUnavailable, 0}} })
+	if _, b, p := ask(t, as(r.admin, 1000), "GET", api.CallApps.Path, ""); p == nil || p.Code != api.CodeUnavailable {
+		t.Errorf("the list: %s", b)
+	}
 	for _, uid := range []uint32{1000, 1001} {
 		_, b, p := ask(t, as(r.client, uid), "POST", api.CallUnseal.Path, `{"name":"token"}`)
 		if p == nil || p.Code != api.CodeUnavailable {
