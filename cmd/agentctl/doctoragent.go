@@ -162,7 +162,7 @@ func (d *doctor) lookAtKeys(ctx context.Context, k *api.KeyStatus) {
 	if k.Unproven > 0 {
 		d.warn("sealed blobs: writers", "replace what these blobs contain: `agentctl key list` names them", "%s recovered although nothing told who wrote them", count(k.Unproven, "blob"))
 	}
-	d.lookAtUpgrade(ctx)
+	d.lookAtUpgrade(ctx, k.State == api.StateOK)
 	ctx, cancel := context.WithTimeout(ctx, deviceTime)
 	defer cancel()
 	probed, err := d.sockets.adminSocket().Probe(ctx)

@@ -9,14 +9,19 @@ import (
 )
 
 // lookAtUpgrade says how far an upgrade to another image is. Only root learns that; without the
-// admin socket the line on derived keys says so.
-func (d *doctor) lookAtUpgrade(ctx context.Context) {
-	u, err := soon(ctx, d.sockets.adminSocket().Upgrade)
-	if err != nil {
-		return
+// admin socket the line on derived keys says so. Open says whether the store opens.
+func (d *doctor) lookAtUpgrade(ctx context.Context, open bool) {
+	if u, err := soon(ctx, d.sockets.adminSocket().Upgrade); err == nil {
+		d.sayUpgrade(u, open)
 	}
+}
+
+func (d *doctor) sayUpgrade(u *api.UpgradeStatus, open bool) {
 	const name = "upgrade"
 	switch {
+	case u.State == api.UpgradeNone && u.Code != "" && open:
+		d.bad(name, "`agentctl key upgrade-abort`, then `agentctl key pin-release-key FILE`", "the record of upgrades does not open (%s): whether the store was handed over is not known, and nothing can be stored", u.Code)
+	case u.State == api.UpgradeNone && u.Code != "": // the line on sealed blobs says it
 	case u.State == api.UpgradeNone && u.Unproven:
 		d.warn(name, "`agentctl key pin-release-key FILE`", "the release key came from a recovery that could not tell who wrote it, and is not used")
 	case u.State == api.UpgradeNone && u.ReleaseKey != "":
