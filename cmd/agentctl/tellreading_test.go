@@ -3,9 +3,40 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 )
+
+// TestTellProgress: a person at a terminal is told how far the hashing of files is, and a program is
+// not.
+func TestTellProgress(t *testing.T) {
+	root := t.TempDir()
+	file := filepath.Join(root, "demo.toml")
+	if err := os.WriteFile(file, []byte("unit = \"demo.service\"\nuser = \"root\"\nfiles = [\"/demo.toml\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := manifest.NewProgress()
+	if _, err := manifest.Reference(t.Context(), file, root, p); err != nil {
+		t.Fatal(err)
+	}
+	said := make(lines)
+	ended := (&terminal{err: said, follows: true}).tellProgress(t.Context(), p, time.Millisecond)
+	if got := <-said; !strings.HasSuffix(got, "MiB read so far, at \"/demo.toml\"\n") {
+		t.Errorf("said %q", got)
+	}
+	go func() { // another line may be on its way
+		for range said {
+		}
+	}()
+	ended()
+	close(said)
+	(&terminal{}).tellProgress(t.Context(), p, time.Millisecond)() // has no output
+}
 
 // lines is an output that hands over each write.
 type lines chan string

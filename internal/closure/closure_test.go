@@ -143,6 +143,50 @@ func TestOthersCanChange(t *testing.T) {
 	}
 }
 
+// TestLargeFolder: of a folder with more names than a measurement looks at, no more are read.
+func TestLargeFolder(t *testing.T) {
+	root := machine(t, map[string]any{"opt/a/1": "", "opt/a/2": "", "opt/a/3": ""})
+	tree, err := newTree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]int{0: 0, 2: 2, 3: 3, 4: 3} {
+		entries, more, err := tree.entries("/opt/a", limit)
+		if err != nil || len(entries) != want || more != (limit < 3) {
+			t.Errorf("of %d names: %d, more %v, %v", limit, len(entries), more, err)
+		}
+	}
+	s := &survey{collector: &collector{tree: tree, ctx: t.Context(), tell: func(string) {}, out: &Proposal{}}, folder: &Folder{}, seen: maxSeen - 2}
+	if s.walk("/opt/a", "/opt/a", 1); !s.full || s.folder.Files != 2 {
+		t.Errorf("full %v, %d files", s.full, s.folder.Files)
+	}
+	s.report(&Folder{Path: "/opt/a"})
+	if len(s.out.Uncovered) != 1 || !strings.Contains(s.out.Uncovered[0], "/opt/a has more than 80000 names") {
+		t.Errorf("said %q", s.out.Uncovered)
+	}
+}
+
+// TestSetUser: the loader of a set-uid program ignores what the environment says of libraries.
+func TestSetUser(t *testing.T) {
+	root := machine(t, map[string]any{
+		unit: "[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/env LD_PRELOAD=/opt/env/pre.so\nExecStart=/opt/a\n", "opt/a": &elfFile{interp: glibc, needed: []string{"liba.so"}}, glibc: &elfFile{},
+		"opt/env/liba.so": &elfFile{}, "opt/env/pre.so": &elfFile{}, "usr/lib/liba.so": &elfFile{},
+	})
+	if got := proposed(t, root).paths(groupLibrary); !slices.Equal(got, []string{glibc, "/opt/env/liba.so", "/opt/env/pre.so"}) {
+		t.Errorf("found %q", got)
+	}
+	if err := os.Chmod(filepath.Join(root, "opt/a"), 0o755|os.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	p := proposed(t, root)
+	if got := p.paths(groupLibrary); !slices.Equal(got, []string{glibc, "/usr/lib/liba.so"}) {
+		t.Errorf("set-uid: found %q", got)
+	}
+	if !strings.Contains(strings.Join(p.Warnings, "\n"), "ignores LD_PRELOAD") {
+		t.Errorf("said %q", p.Warnings)
+	}
+}
+
 // TestFits: a declaration is proposed that the agent accepts: with 20,000 files at most, and a record
 // that fits into the log. What is left out is named, with how many files it has.
 func TestFits(t *testing.T) {

@@ -5,7 +5,6 @@ package closure
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +23,7 @@ type survey struct {
 	*collector
 	folder  *Folder
 	seen    int
+	full    bool // it has more names than were looked at
 	modules []string
 	links   []string
 	odd     []string // what a measurement would refuse, in words
@@ -66,15 +66,18 @@ func (s *survey) walk(real, shown string, depth int) {
 		return
 	}
 	s.tell(shown)
-	entries, err := os.ReadDir(s.root + real)
+	entries, more, err := s.entries(real, maxSeen-s.seen)
+	s.full = s.full || more
 	if err != nil {
 		s.say(&s.odd, fmt.Sprintf("%s could not be read: %v", shown, cause(err)))
 		return
 	}
 	for _, e := range entries {
-		if s.seen++; s.seen > maxSeen || s.ctx.Err() != nil {
+		if s.seen == maxSeen || s.ctx.Err() != nil {
+			s.full = true
 			return
 		}
+		s.seen++
 		at := path.Join(real, e.Name())
 		info, err := e.Info()
 		if err != nil {
@@ -144,6 +147,9 @@ func (s *survey) report(f *Folder) {
 	}
 	if s.more > 0 {
 		s.warning("%d more things in %s are like that", s.more, f.Path)
+	}
+	if s.full {
+		s.uncovered("%s has more than %d names, of which not all were looked at: a measurement refuses it", f.Path, maxSeen)
 	}
 	if s.folder.Files == 0 {
 		s.uncovered("%s has no files, and a measurement of it alone would fail", f.Path)

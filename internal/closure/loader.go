@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -95,7 +96,7 @@ func (l *loader) objectAt(at *place) (*object, error) {
 // load finds what a program loads at its start: its loader, what is preloaded, and all libraries
 // that these need in turn.
 func (l *loader) load(at *place, o *object, env environment) *process {
-	p := &process{loader: l, env: env, byName: map[string]*loaded{}, secure: at.info.Mode()&(1<<23|1<<22) != 0} // ModeSetuid, ModeSetgid
+	p := &process{loader: l, env: env, byName: map[string]*loaded{}, secure: at.info.Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0}
 	p.program = &loaded{path: at.real, real: at.real, object: o}
 	name := path.Base(o.interp)
 	if rest, ok := strings.CutPrefix(name, "ld-musl-"); ok {

@@ -3,8 +3,6 @@
 package closure
 
 import (
-	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -142,20 +140,24 @@ func (c *collector) packaged(list string, main *place) {
 
 // whole reports whether a folder has files of one package alone, and more than one.
 func (c *collector) whole(dir string, have map[string]bool) bool {
-	seen, found := 0, 0
-	err := fs.WalkDir(os.DirFS(c.root+dir), ".", func(name string, e fs.DirEntry, err error) error {
-		if seen++; err != nil || seen > maxListed {
-			return fs.SkipAll
+	found, todo := 0, []string{dir}
+	for seen := 0; len(todo) > 0; todo = todo[1:] {
+		entries, more, err := c.entries(todo[0], maxListed-seen)
+		if err != nil || more {
+			return false
 		}
-		if e.IsDir() {
-			return nil
+		seen += len(entries)
+		for _, e := range entries {
+			p := path.Join(todo[0], e.Name())
+			switch {
+			case e.IsDir():
+				todo = append(todo, p)
+			case !have[p]:
+				return false
+			default:
+				found++
+			}
 		}
-		if !have[path.Join(dir, name)] {
-			found = -1
-			return fs.SkipAll
-		}
-		found++
-		return nil
-	})
-	return err == nil && found > 1 && seen <= maxListed
+	}
+	return found > 1
 }

@@ -5,6 +5,7 @@ package closure
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -159,17 +160,37 @@ func (t *tree) list(dir string, limit int) (names []string, more bool) {
 	if !ok {
 		return nil, false
 	}
-	d, err := os.Open(t.root + at.real)
+	entries, more, err := t.entries(at.real, limit)
 	if err != nil {
 		return nil, false
 	}
-	defer d.Close()
-	names, _ = d.Readdirnames(limit + 1)
-	if more = len(names) > limit; more {
-		names = names[:limit]
+	for _, e := range entries {
+		names = append(names, e.Name())
 	}
-	slices.Sort(names)
 	return names, more
+}
+
+// entries returns what is in a folder, sorted, and whether there is more than limit. Another user may
+// have put any number of names there, or something else in its place meanwhile.
+func (t *tree) entries(real string, limit int) (out []fs.DirEntry, more bool, err error) {
+	d, err := os.OpenFile(t.root+real, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	defer d.Close()
+	for len(out) <= limit && err == nil {
+		var some []fs.DirEntry
+		some, err = d.ReadDir(min(256, limit+1-len(out)))
+		out = append(out, some...)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if more = len(out) > limit; more {
+		out = out[:limit]
+	}
+	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return out, more, err
 }
 
 // matches returns the paths that fit a pattern whose last part alone has wildcards, and those of
