@@ -77,6 +77,8 @@ var elsewhere = []step{
 	{page: verifyPage, line: "agentctl attest --ima --ima-from $(jq .ima.next machine.json) --nonce $NONCE --out next.json", not: "the kernel of the walk has no policy of IMA: test/attacks does it"},
 	{page: verifyPage, line: "agentctl verify --known-log machine.json --save-log machine.json --policy policy.toml --nonce $NONCE next.json", not: "the kernel of the walk has no policy of IMA: test/attacks does it"},
 	{page: appsPage, line: "agentctl app enable UNIT --ima", not: "the kernel of the walk has no policy of IMA: cmd/agentctl does it"},
+	{page: appsPage, line: "agentctl event emit --domain model --digest $(sha256sum model.bin | cut -c1-64)", not: "only a process of the app may: test/scripts does it"},
+	{page: appsPage, line: "agentctl event list", not: "the same"},
 	{page: appsPage, line: "agentctl key public --key host:ed25519:1 --ssh", not: "the image has no SSH server"},
 	{page: appsPage, line: "agentctl policy reference --root DIR DECLARATION", not: "the walk types it for each declaration of the page"},
 }
@@ -130,7 +132,7 @@ var mentions = []string{
 	"agentctl key derive", "agentctl measure", "agentctl log", "agentctl policy reference", "agentctl policy check --format junit",
 	"systemctl restart", "dnf remove agentd", "tpm2_quote -o", "agentctl sign", "agentctl ssh-agent", "agentctl key rotate", "agentctl key retire",
 	"agentctl secret rotate", "agentctl disk remove", "journalctl -u agentd",
-	"agentctl policy ima-reference", "agentctl show",
+	"agentctl policy ima-reference", "agentctl show", "agentctl status",
 }
 
 // typed types a command, agrees if it is asked, and checks what it says.
