@@ -24,7 +24,7 @@ PRODUCTION = agentd agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-vm test-vm-12 test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-vm test-vm-12 test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,10 @@ package: ## build .deb, .rpm and a tarball into dist/; SIGN=KEY signs them with 
 
 test-package: ## build the packages twice, compare, and check them with lintian, rpmlint and rpm
 	@GO="$(GO)" packaging/test.sh
+
+test-engines: ## measure a container of runc before it runs (root, control groups)
+	@scripts/setup.sh engines
+	@AGENTD_TEST_ENGINES=1 $(GO) test ./agent/internal/containers -run '^TestRealRuntime$$' -count=1 -v
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh

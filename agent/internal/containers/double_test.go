@@ -336,6 +336,3 @@ func newBed(change func(*Config)) *bed {
 
 // hook is this process: the engine's mount namespace is the test's.
 var hook = Hook{PID: os.Getpid(), Running: func() error { return nil }}
-
-// beHook is replaced by the test with a real runtime.
-func beHook(string) error { return errors.New("not a hook") }
