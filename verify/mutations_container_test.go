@@ -3,10 +3,14 @@
 package verify
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/pcr"
 )
 
 // inContainer makes evidence of a caller in a container of an application, and then changes what
@@ -36,6 +40,142 @@ var containerMutations = []mutation{
 		again.Container.Started = 4500
 		r.Events = append(r.Events, again)
 	}},
+}
+
+// ran adds the start of a container of "ledger" to the log, changed.
+func ran(change func(*pcr.ContainerEvent)) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		e := evidencetest.Container("c0ffee", "ledger", "ledger")
+		change(e.Container)
+		r.Events = append(r.Events, e)
+	}
+}
+
+// ledger returns a rule that accepts the container of [ran], with more lines.
+func ledger(more ...string) string {
+	e := evidencetest.Container("c0ffee", "ledger", "ledger").Container
+	return fmt.Sprintf("[[container]]\nname = \"ledger\"\nroots = [%q]\n%s\n", e.Root.Digest, strings.Join(more, "\n"))
+}
+
+// containerPolicyMutations are starts that a rule refuses, and policies that refuse a good start.
+func containerPolicyMutations() (all []mutation) {
+	add := func(id CheckID, name, tables string, change func(*pcr.ContainerEvent)) {
+		all = append(all, mutation{id: id, name: name, tables: tables, recipe: ran(change)})
+	}
+	type c = pcr.ContainerEvent
+	as := func(*c) {}
+	digest := strings.Repeat("0f", 32)
+	list := func(key string, values ...string) string {
+		return key + " = [\"" + strings.Join(values, "\", \"") + "\"]"
+	}
+	image := evidencetest.Container("", "", "ledger").Container.Image.Config.String()
+
+	all = append(all, mutation{id: PolicyContainerPresent, name: "none was started", tables: ledger()})
+	add(PolicyContainerPresent, "one of another application", ledger(), func(x *c) { x.App = "other" })
+	add(PolicyContainerPresent, "one of no application", ledger(), func(x *c) { x.App, x.Declaration = "", nil })
+	add(PolicyContainerRoot, "a changed file", ledger(), func(x *c) { x.Root.Digest[0] ^= 1 })
+	add(PolicyContainerRoot, "one that can be written to", ledger("read_only = true"), as)
+	add(PolicyContainerImage, "another image", "[[container]]\nname = \"ledger\"\n"+list("images", image)+"\n", func(x *c) { x.Image.Config = new(evidence.Digest{1}) })
+	add(PolicyContainerImage, "no image", ledger(list("images", image)), func(x *c) { x.Image.Config = nil })
+	add(PolicyContainerImage, "another engine", ledger(`engine = "docker"`), as)
+	add(PolicyContainerImage, "another declaration", ledger(list("declarations", digest)), as)
+	add(PolicyContainerProcess, "another argument", ledger(list("args", "/usr/bin/ledger", "--server")), as)
+	add(PolicyContainerProcess, "one argument more", ledger(list("args", "/usr/bin/ledger", "--serve")), func(x *c) { x.Process.Args = append(x.Process.Args, []byte("--debug")) })
+	add(PolicyContainerProcess, "no argument", ledger(list("args", "/usr/bin/ledger", "--serve")), func(x *c) { x.Process.Args = x.Process.Args[:1] })
+	add(PolicyContainerProcess, "another user", ledger("uid = 0"), as)
+	add(PolicyContainerProcess, "another variable", ledger(list("environment", "HOSTNAME", "PATH")), func(x *c) { x.Process.Environment = []string{"HOSTNAME", "LD_PRELOAD", "PATH"} })
+	add(PolicyContainerProcess, "values that are not known", ledger(list("environment_hashes", digest)), as)
+	add(PolicyContainerProcess, "other values", ledger(list("environment_hashes", digest)), func(x *c) {
+		x.Process.Environment, x.Process.EnvironmentHash = []string{pcr.EnvironmentSalt}, new(evidence.Digest{1})
+	})
+	add(PolicyContainerRights, "another capability", ledger(list("capabilities", "CAP_CHOWN")), func(x *c) { x.Process.Capabilities = append(x.Process.Capabilities, "CAP_SYS_ADMIN") })
+	add(PolicyContainerRights, "no filter", ledger(list("seccomp", digest)), func(x *c) { x.Process.Seccomp = nil })
+	add(PolicyContainerRights, "another filter", ledger(list("seccomp", digest)), as)
+	add(PolicyContainerRights, "every device", ledger(), func(x *c) { x.AllDevices = true })
+	add(PolicyContainerRights, "a device", ledger(list("devices", "/dev/fuse")), func(x *c) { x.Devices = []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b", Major: 8}} })
+	for i, kind := range []string{"ipc", "mnt", "net", "pid", "uts"} {
+		add(PolicyContainerRights, "the machine's "+kind, ledger(), func(x *c) { x.Namespaces = slices.Delete(x.Namespaces, i+1, i+2) })
+	}
+	add(PolicyContainerRights, "the machine's cgroup", ledger(list("host_namespaces", "net")), func(x *c) { x.Namespaces = x.Namespaces[1:] })
+	for _, m := range []struct {
+		name string
+		pcr.ContainerMount
+	}{
+		{"a volume", pcr.ContainerMount{Destination: "/data", Type: "bind"}},
+		{"a folder over /proc", pcr.ContainerMount{Destination: "/proc", Type: "bind"}},
+		{"a file", pcr.ContainerMount{Destination: "/etc/ld.so.preload", Type: "bind"}},
+		{"a folder above one of the engine", pcr.ContainerMount{Destination: "/etc", Type: "tmpfs"}},
+		{"one that looks like the engine's", pcr.ContainerMount{Destination: "/etc/hosts/", Type: "bind"}},
+		{"the root", pcr.ContainerMount{Destination: "/", Type: "bind"}},
+	} {
+		add(PolicyContainerMounts, m.name, ledger(list("mounts", "/srv")), func(x *c) { x.Mounts = append(x.Mounts, m.ContainerMount) })
+	}
+	unlisted := mutation{id: PolicyContainerUnlisted, name: "of no application", root: `unlisted_containers = "refuse"`, recipe: ran(func(x *c) { x.App, x.Declaration = "", nil })}
+	other := mutation{id: PolicyContainerUnlisted, name: "of another application", root: `unlisted_containers = "refuse"`, tables: ledger("required = false"), recipe: ran(func(x *c) { x.App = "other" })}
+	caller := "\n[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n"
+	outside := mutation{id: PolicyCallerContainer, name: "in none", tables: ledger() + caller, recipe: func(t *testing.T, r *evidencetest.Recipe) {
+		inContainer("ledger", func(c *evidence.Caller) { c.Container, c.Unit, c.UnitStarted = nil, "ledger.service", new(c.Started) })(t, r)
+		ledger := evidencetest.App("ledger", "ledger.service", "", "files")
+		r.Events = append(r.Events, ledger)
+	}}
+	engine := mutation{id: PolicyCallerContainer, name: "of another engine", tables: ledger() + caller, recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		e := evidencetest.Container("c0ffee", "ledger", "ledger")
+		e.Container.Engine = "docker"
+		r.In(e)
+	}}
+	return append(all, unlisted, other, outside, engine)
+}
+
+// TestContainerAccepted: a start that the rules list is accepted, and so are more of everything
+// that they list.
+func TestContainerAccepted(t *testing.T) {
+	type c = pcr.ContainerEvent
+	for name, x := range map[string]struct {
+		root, tables string
+		change       func(*c)
+	}{
+		"as it is":     {"", ledger(), func(*c) {}},
+		"not required": {"", ledger("required = false"), func(x *c) { x.App = "other" }},
+		"each rule":    {`unlisted_containers = "refuse"`, ledger(`args = ["/usr/bin/ledger", "--serve"]`, "uid = 1000", `engine = "podman"`, `environment = ["HOSTNAME", "PATH"]`, `capabilities = ["CAP_CHOWN"]`), func(*c) {}},
+		"arguments":    {"", ledger(`args = ["x", "x"]`), func(x *c) { x.Process.Args = pcr.ContainerArgs{[]byte("x"), []byte("x")} }},
+		"mounts": {"", ledger(`mounts = ["/data"]`), func(x *c) {
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/data", Type: "bind"}, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind"})
+		}},
+		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
+		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
+		"cgroup alone":   {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
+		"cannot write":   {"", ledger("read_only = true"), func(x *c) { x.Root.ReadOnly = true }},
+		"no application": {"", ledger("required = false"), func(x *c) { x.App, x.Declaration = "", nil }},
+	} {
+		m := mutation{root: x.root, tables: x.tables, recipe: ran(x.change)}
+		if a := m.run(t, nil); a.Verdict != Pass {
+			t.Errorf("%s: %s", name, explain(a))
+		}
+	}
+	caller := mutation{tables: ledger() + "\n[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n", recipe: inContainer("ledger", func(*evidence.Caller) {})}
+	if a := caller.run(t, nil); a.Verdict != Pass {
+		t.Errorf("the caller: %s", explain(a))
+	}
+}
+
+// TestContainerPolicyRefused: rules about containers that contradict themselves are refused.
+func TestContainerPolicyRefused(t *testing.T) {
+	for tables, want := range map[string]string{
+		"[[container]]\nname = \"ledger\"\n":                                                 "roots or images",
+		ledger() + ledger():                                                                  "listed twice",
+		ledger("args = []"):                                                                  "empty",
+		ledger("mounts = [\"data\"]"):                                                        "absolute",
+		ledger("host_namespaces = [\"mnt\"]"):                                                "not one of",
+		ledger() + app("ledger", "", "1"):                                                    "either files or a container",
+		"[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n":                               "[[container]]",
+		"[caller]\ncontainer = \"podman\"\n":                                                 "[[container]]",
+		ledger() + "[caller]\napp = \"ledger\"\nunit = \"a.service\"\n":                      "caller.container",
+		ledger(`engine = "docker"`) + "[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n": "another engine",
+	} {
+		if _, err := ParsePolicy([]byte(makePolicy("", tables))); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", tables, err, want)
+		}
+	}
 }
 
 // TestCallerInContainer: a caller in a container that the log records is accepted, whether the

@@ -57,6 +57,8 @@ type (
 	Mitigations = rule.Mitigations
 	// Image is [image].
 	Image = rule.Image
+	// Container is one [[container]].
+	Container = rule.Container
 	// GCP is [gcp].
 	GCP = rule.GCP
 	// Enrolment is one [[enrolment]].

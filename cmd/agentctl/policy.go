@@ -24,6 +24,7 @@ Policies say which evidence is acceptable (docs/policy.md).
                               which checks evidence would fail, without a nonce
   reference DECLARATION...    digests of applications, from their files
   ima-reference PACKAGE...    digests of files of packages, for lists of IMA
+  image-reference IMAGE       digests of an image of containers
   diff POLICY EVIDENCE...     what applications changed that a policy lists
   add-digest DIGEST           list a digest of an application
   enrolment RECORD...         rules for attestation keys that were enrolled
@@ -39,7 +40,7 @@ Examples:
 `
 
 func policyCommand(t *terminal, s *sockets) *cobra.Command {
-	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyIMACommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
+	return group(t, "policy", policyUsage, policyInitCommand(t), policyExplainCommand(t), policyCheckCommand(t), policyReferenceCommand(t), policyIMACommand(t), policyImageCommand(t), policyDiffCommand(t, s), policyAddCommand(t), policyEnrolmentCommand(t), policyEKRootsCommand(t), policyLaunchCommand(t), policyIDBlockCommand(t))
 }
 
 const policyInitUsage = `Usage: agentctl policy init --from EVIDENCE [--out FILE] [flags]

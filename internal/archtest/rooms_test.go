@@ -88,6 +88,7 @@ var rooms = []string{
 	"internal/kds",
 	"internal/packages",
 	"internal/imapolicy",
+	"internal/image",
 	"internal/export",
 	"internal/sshagent",
 	"internal/swtpm",

@@ -214,7 +214,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		}
 	}
 	for _, name := range unnamed(log) {
-		if rules[name] == nil {
+		if rules[name] == nil && p.container(name) == nil {
 			unlisted = append(unlisted, strconv.Quote(name))
 		}
 	}

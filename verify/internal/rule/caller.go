@@ -26,6 +26,7 @@ type Caller struct {
 	UID         *int64   `toml:"uid,omitempty" value:"range 0 4294967294" default:"any" doc:"user id. One that systemd gives to units with |DynamicUser=| (61184 to 65519) is that of another unit later: |caller.unit| must be given too, and |caller.app| says more"`
 	App         string   `toml:"app,omitempty" value:"name" default:"any" doc:"declared application; |caller.unit| must be given too, and |log| must be required. The agent must have watched it from before the caller's process started until now, unless its |[[app]]| says otherwise"`
 	Method      string   `toml:"method,omitempty" value:"one pidfd" default:"any" doc:"|pidfd|: the kernel told the agent which process connected. Before Linux 6.5 the agent compares start times instead, which a caller could outwit by ending at the right moment"`
+	Container   string   `toml:"container,omitempty" value:"one podman docker containerd cri-o" default:"none" doc:"engine: the caller must be in a container of |caller.app| that the agent measured before it ran. A |[[container]]| must list that application, and |caller.unit| need not be given"`
 	Executables []string `toml:"executables,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of what the process was seen to run; |caller.unit| must be given too"`
 	KeyProof    bool     `toml:"key_proof,omitempty" default:"false" doc:"the caller must have proved, by a signature over this request, that it has the key that it names"`
 	Covered     bool     `toml:"covered,omitempty" default:"false" doc:"the executable must be in the manifest of the application; |caller.app| must be given too"`
@@ -35,6 +36,7 @@ var callerChecks = []check.Definition{
 	{ID: "policy.caller-unit", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the unit that the policy names as that of the caller, or an instance of the template that the policy names", Stops: "another service on the machine that asks the agent for evidence over its own key; not root, who can be the agent"},
 	{ID: "policy.caller-user", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the uid that the policy names as that of the caller", Stops: "another user's process inside the unit"},
 	{ID: "policy.caller-app", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names the application that the policy names as that of the caller", Stops: "a caller that is not the declared application"},
+	{ID: "policy.caller-container", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names a container of the engine that the policy names as the one that the caller is in", Stops: "a caller outside of the container, or in another one"},
 	{ID: "policy.caller-covered", Class: check.Policy, Ground: check.OnAgent, Checks: "by the log, the agent watched the application that the policy names as caller from before the caller's process started, by the statement, until now", Stops: "a program that started while the agent did not watch its files, and was put back since"},
 	{ID: "policy.caller-method", Class: check.Policy, Ground: check.OnAgent, Checks: "by the statement, the agent established the caller by the method that the policy names", Stops: "a process that takes the number of the one that connected"},
 	{ID: "policy.caller-executable", Class: check.Policy, Ground: check.OnAgent, Checks: "the statement names an executable of the caller with a digest that the policy lists, and calls it covered by its application if asked", Stops: "an unexpected program in the right unit; an observation only, see docs/policy.md"},
@@ -47,7 +49,13 @@ func (r *CallerRules) conflicts(p *Policy, f *faults) {
 	f.failIf(c.Unit == "" && c.UID != nil && *c.UID >= pcr.MinDynamicUID && *c.UID <= pcr.MaxDynamicUID, "caller.uid", "systemd gives this uid to one unit after the other: caller.unit must be given too")
 	f.failIf(c.Covered && c.App == "", "caller.covered", "an executable is covered by an application's manifest: caller.app must be given too")
 	p.needs(f, "caller.app", c.App != "")
-	f.failIf(c.App != "" && c.Unit == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
+	f.failIf(c.App != "" && c.Unit == "" && c.Container == "", "caller.app", "an application is known by its unit: caller.unit must be given too")
+	f.failIf(c.Container != "" && p.container(c.App) == nil, "caller.container", "what the container may be must be listed: caller.app and a [[container]] of that name must be given too")
+	f.failIf(c.Container == "" && p.container(c.App) != nil, "caller.app", "a [[container]] has this name: caller.container must be given too")
+	if x := p.container(c.App); x != nil {
+		f.failIf(x.Engine != "" && x.Engine != c.Container && c.Container != "", "caller.container", "the [[container]] of caller.app has another engine")
+	}
+	f.failIf(c.Container != "" && c.Covered, "caller.covered", "an application that is a container has no manifest that lists executables")
 }
 
 func (r *CallerRules) explain(p *Policy, w *Words) {
@@ -58,17 +66,18 @@ func (r *CallerRules) explain(p *Policy, w *Words) {
 		w.demand("The agent names uid %d as that of the caller.", *c.UID)
 	}
 	w.demandIf(c.App != "", "The agent names the application %q as the caller.", c.App)
+	w.demandIf(c.Container != "", "The agent says that the caller is in a container of %s that it measured before it ran.", c.Container)
 	w.demandIf(c.Method != "", "The kernel told the agent which process connected.")
 	w.demandIf(len(c.Executables) > 0, "The agent saw the caller run %s. That is an observation, not a proof.", oneOf(len(c.Executables), "executable"))
 	w.demandIf(c.Covered, "The agent saw the caller run a file of its application's manifest. That is an observation, not a proof.")
 	c.explainKeyProof(w)
-	if c.App != "" && p.rules()[c.App] == nil {
+	if c.App != "" && c.Container == "" && p.rules()[c.App] == nil {
 		p.explainCoverage(w, c.App, SinceStart)
 		w.open("What the application %q consists of: no [[app]] lists its digests.", c.App)
-	} else if c.App != "" && p.callerCovered(p.rules()[c.App]) {
+	} else if c.App != "" && c.Container == "" && p.callerCovered(p.rules()[c.App]) {
 		w.demand("The caller's process, and the earliest of its unit that the agent saw, started after the agent began to watch the application %q.", c.App)
 	}
-	w.openIf(c.Unit == "" && c.UID == nil, "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
+	w.openIf(c.Unit == "" && c.UID == nil && c.Container == "", "Which program asked for the evidence, and named the key in it ([caller]). Naming a key does not show that the caller has it.")
 }
 
 func (*CallerRules) draft(g *Golden, d *Draft) {
@@ -94,6 +103,11 @@ func (r *CallerRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	}
 	want.judgeKeyProof(f)
 	name("policy.caller-unit", want.Unit, c.Unit, "unit", evidence.InUnit)
+	engine := ""
+	if c.Container != nil {
+		engine = c.Container.Engine
+	}
+	name("policy.caller-container", want.Container, engine, "engine of a container", func(want, got string) bool { return want == got })
 	name("policy.caller-app", want.App, c.App, "application", func(want, got string) bool { return want == got })
 	if !f.SkipIf(want.UID == nil, "policy.caller-user", "the policy names no uid") {
 		f.Decide("policy.caller-user", *want.UID == int64(c.UID) && stated != nil, fmt.Sprint(*want.UID), fmt.Sprint(c.UID),
@@ -133,6 +147,7 @@ func (r *CallerRules) judgeCoverage(p *Policy, s *Subject, c *evidence.Caller, f
 	const id = "policy.caller-covered"
 	switch {
 	case f.SkipIf(r.Caller.App == "", id, "the policy names no application"), noLog(f, s.LogState, id):
+	case f.SkipIf(r.Caller.Container != "", id, "the application is a container, which was measured before it ran"):
 	case f.SkipIf(!p.callerCovered(p.rules()[r.Caller.App]), id, "an [[app]] says since when the application must be covered: see policy.app-covered"):
 	default:
 		why := fmt.Sprintf("%q is not in the log", c.App)

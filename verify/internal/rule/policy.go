@@ -68,6 +68,7 @@ type Policy struct {
 	AgentRules
 	AppRules
 	EventRules
+	ContainerRules
 	CallerRules
 	BasisRules
 
@@ -102,7 +103,7 @@ func (quiet) compile() error                                    { return nil }
 func (p *Policy) subjects() []subject {
 	return []subject{
 		&p.MachineRules, &p.LaunchRules, &p.VMPLRules, &p.GuestRules, &p.PlatformRules, &p.TCBRules, &p.FirmwareRules, &p.ImageRules,
-		&p.BindingRules, &p.GCPRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.IMARules, &p.AgentRules, &p.AppRules, &p.EventRules, &p.CallerRules,
+		&p.BindingRules, &p.GCPRules, &p.AKRules, &p.FreshnessRules, &p.PCRRules, &p.StartRules, &p.LogRules, &p.IMARules, &p.AgentRules, &p.AppRules, &p.EventRules, &p.ContainerRules, &p.CallerRules,
 		&p.BasisRules,
 	}
 }
@@ -110,7 +111,7 @@ func (p *Policy) subjects() []subject {
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, imaChecks, agentChecks, appChecks, eventChecks, callerChecks, basisChecks)
+		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, imaChecks, agentChecks, appChecks, eventChecks, containerChecks, callerChecks, basisChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
