@@ -137,7 +137,7 @@ type saved struct {
 	Layers   []string `json:"Layers"`
 }
 
-// docker reads an archive of docker save that is no layout of OCI.
+// docker reads an archive of docker save that is not a layout of OCI.
 func (r *reader) docker() (*Image, error) {
 	b, err := r.read("manifest.json")
 	if err != nil {

@@ -88,7 +88,7 @@ func (c *counting) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Seek skips: tar seeks over content that nobody reads.
+// Seek skips: tar seeks over content that is not read.
 func (c *counting) Seek(offset int64, whence int) (int64, error) {
 	n, err := c.r.(io.Seeker).Seek(offset, whence)
 	if err == nil {
