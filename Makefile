@@ -72,7 +72,7 @@ test-package: ## build the packages twice, compare, and check them with lintian,
 
 test-engines: ## measure a container of runc before it runs (root, control groups)
 	@scripts/setup.sh engines
-	@AGENTD_TEST_ENGINES=1 $(GO) test ./agent/internal/containers -run '^TestRealRuntime$$' -count=1 -v
+	@AGENTD_TEST_RUNC=$$(command -v runc) $(GO) test ./agent/internal/containers -run '^TestRealRuntime$$' -count=1 -v
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh
