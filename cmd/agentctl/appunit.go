@@ -49,7 +49,7 @@ when the application has become much larger: credentials of before stay.
   --app NAME          application of the unit (default: the one that declares it)
   --credential NAME   load this secret too; once for each
   --ima               say which of the application's files the running kernel measures by
-                      itself (IMA), and print a policy of IMA for what all declared
+                      itself (IMA); also print a policy of IMA for what all declared
                       applications read
   --yes               write without asking
   --root DIR          work on the folder of a machine that is being built; no agent
