@@ -14,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
@@ -42,6 +43,7 @@ func failing(t *testing.T, err error) *Source {
 		Agent: agent, Supervisor: s, Device: device, Ledger: l, Attester: startup.NewPart[*attest.Attester](s), Platform: platform,
 		Enroller: enrol.New(enrol.Config{Supervisor: s, State: startup.NewPart[*durable.Dir](s), Device: device, Log: log}),
 		Apps:     &apps.Service{Apps: list, Ledger: l, Agent: agent, Staple: platform.Staple, Log: log},
+		Events:   events.New(events.Config{Apps: list, Ledger: l, Log: log}),
 		Vault:    vault.New(vault.Config{Supervisor: s, Device: device, Apps: list, Platform: platform, Log: log}),
 	}
 }
