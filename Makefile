@@ -32,7 +32,7 @@ help: ## list the targets
 build: ## build agentd, agentctl, agentd-container and agentd-sim into bin/
 	@mkdir -p $(OUT)
 	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
-	$(if $(STATIC),$(BUILD) -buildmode=exe -o $(OUT)/ $(STATIC:%=./cmd/%))
+	set -e; for p in $(STATIC); do $(BUILD) -buildmode=exe -o $(OUT)/ ./cmd/$$p; done
 
 demo: ## show everything on a simulated machine, in under half a minute
 	@GO="$(GO)" OUT="$(OUT)" scripts/demo.sh
