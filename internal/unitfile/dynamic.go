@@ -30,6 +30,9 @@ func (s *Service) RunsAs() (user string, dynamic bool, err error) {
 		return user, false, err
 	}
 	if err := declaration.CheckDynamicUser(user); err != nil {
+		if s.User != "" {
+			return "", false, fmt.Errorf("%s sets DynamicUser= with User=%q, and %w", s.Name, user, err)
+		}
 		return "", false, fmt.Errorf("%s sets DynamicUser=, and systemd makes up a name for its user, since it cannot be %q: give it one with User=, of at most 31 letters, digits, _ and -", s.Name, user)
 	}
 	return user, true, nil
