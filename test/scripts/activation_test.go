@@ -4,6 +4,7 @@ package scripts
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 )
 
@@ -101,8 +103,9 @@ folder = "DIR/state"
 	if st.TPM.State != "absent" || st.Platform.State != "unknown" || st.Platform.Reason == "" {
 		t.Errorf("status without devices: %+v, %+v", st.TPM, st.Platform)
 	}
-	if _, err := (&client.Admin{Socket: filepath.Join(dir, "admin.sock")}).Apps(t.Context()); err != nil {
-		t.Errorf("admin socket: %v", err)
+	// Without a TPM the agent has no applications, and says so.
+	if _, err := (&client.Admin{Socket: filepath.Join(dir, "admin.sock")}).Apps(t.Context()); !errors.Is(err, &api.Problem{Code: api.CodeTPM}) {
+		t.Errorf("admin socket: %v, want %s", err, api.CodeTPM)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
