@@ -77,6 +77,9 @@ func (a applications) Container(p *caller.Peer) *caller.Container {
 	return out
 }
 
+// Beside reports whether p is in the control group of a measured container.
+func (a applications) Beside(p *caller.Peer) bool { return a.measured.Beside(p) }
+
 // measuring answers engines that create containers.
 type measuring struct{ d *daemon }
 

@@ -20,6 +20,9 @@
 //     the container's first process was in then, or below it, and in the mount namespace of
 //     that process, which still runs. Both are those of accept. Such a process is only ever
 //     the application of that image, whatever unit is around it.
+//   - A process in such a control group that is not in the container, since it made a mount
+//     namespace for itself or the first process ended, is not an application, whatever unit is
+//     around it.
 //   - The executable is an observation. A process can connect, hand the descriptor to
 //     another and exec something trusted: no interface of the kernel stops it. Nothing
 //     is ever permitted because of an executable.
@@ -108,6 +111,8 @@ type Container struct {
 type Apps interface {
 	// Container returns the measured container that p is in, nil if it is in none.
 	Container(p *Peer) *Container
+	// Beside reports whether p is in the control group of a measured container, in it or not.
+	Beside(p *Peer) bool
 	// ByUnit returns the application that is declared for this unit, or for its template, and for
 	// this user.
 	ByUnit(unit string, uid uint32) (app App, ok bool)
@@ -133,7 +138,7 @@ func (p *Peer) Caller(ctx context.Context, apps Apps) evidence.Caller {
 		if in.App != nil {
 			c.App = in.App.Name
 		}
-	} else if p.Unit != "" {
+	} else if p.Unit != "" && !apps.Beside(p) {
 		if app, ok := apps.ByUnit(p.Unit, p.UID); ok {
 			c.App = app.Name
 		}

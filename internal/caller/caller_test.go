@@ -160,6 +160,7 @@ func (f fakeProcess) Executable(context.Context) *evidence.Executable { return f
 
 type fakeApps struct {
 	in   *Container
+	near bool // in the control group of a container
 	unit string
 	uid  uint32
 	has  evidence.Digest
@@ -170,6 +171,7 @@ func (f fakeApps) ByUnit(unit string, uid uint32) (App, bool) {
 	return App{Name: "billing", Unit: f.unit}, unit == f.unit && uid == f.uid
 }
 func (f fakeApps) Container(*Peer) *Container { return f.in }
+func (f fakeApps) Beside(*Peer) bool          { return f.near || f.in != nil }
 func (f fakeApps) Covers(app string, d evidence.Digest) bool {
 	return app == "billing" && d == f.has && *f.read == 1
 }
@@ -235,11 +237,23 @@ func TestCallerInContainer(t *testing.T) {
 	}
 }
 
+// TestCallerBesideContainer: what came out of a measured container, by a mount namespace of its own,
+// is not the app of the unit around it, with the same user (case 125).
+func TestCallerBesideContainer(t *testing.T) {
+	content := evidence.Digest{1}
+	apps := fakeApps{near: true, unit: "billing.service", uid: 7, has: content, read: new(int)}
+	p := Peer{UID: 7, Unit: "billing.service", Process: fakeProcess{image: &evidence.Executable{State: evidence.ExecutableFile, Digest: &content}}}
+	if got := p.Caller(t.Context(), apps); got.App != "" || got.Container != nil || got.Executable.Covered || *apps.read != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // obliging finds an app for every caller, and every content in it.
 type obliging struct{}
 
 func (obliging) ByUnit(string, uint32) (App, bool)   { return App{Name: "billing"}, true }
 func (obliging) Container(*Peer) *Container          { return nil }
+func (obliging) Beside(*Peer) bool                   { return false }
 func (obliging) Settle(context.Context, string)      {}
 func (obliging) Covers(string, evidence.Digest) bool { return true }
 

@@ -29,6 +29,11 @@
 // the container's first process still runs. All that is needed for this is in the event, so the
 // next agent knows the containers that run from the log ([Containers.Restore]).
 //
+// Any process can leave a mount namespace: many engines let each user make a namespace of users,
+// and one of mounts in that. No process leaves a control group without rights on the groups of the
+// machine. So one in the control group that is not in the container came out of it, or was moved in.
+// It is nothing of the machine either ([Containers.Beside]).
+//
 // # Limits
 //
 // Few containers are measured at once, and few wait. Records of one app, of all others together,
@@ -41,6 +46,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -110,16 +116,16 @@ type Containers struct {
 // key names a container.
 type key struct{ engine, id string }
 
-// running is a container whose first process has not ended.
+// running is a container whose first process has not ended, or whose control group still is there.
 type running struct {
 	event  *pcr.ContainerEvent
 	record uint64
-	held   *peer.Held
-	inode  uint64 // of the control group
-	mounts uint64 // mount namespace
-	uid    uint32 // of its first process, as the machine sees it
-	unit   string // that its control group is in; empty if none
-	known  bool   // its record is in the log
+	held   *peer.Held // nil if it was not found after a restart of the agent
+	inode  uint64     // of the control group
+	mounts uint64     // mount namespace
+	uid    uint32     // of its first process, as the machine sees it
+	unit   string     // that its control group is in; empty if none
+	known  bool       // its record is in the log
 }
 
 // New returns no containers.
@@ -204,6 +210,7 @@ func (c *Containers) record(ctx context.Context, x *examined, app *Declared) err
 	}
 	added, err := c.add(x)
 	if err != nil {
+		c.limits.unused(len(b))
 		return err
 	}
 	r, err := to.Append(ctx, e)
@@ -230,6 +237,12 @@ func (c *Containers) add(x *examined) (*running, error) {
 		return nil, problem.New(api.CodeQuotaExceeded, fmt.Sprintf("%d measured containers run, and no more are followed", maxRunning))
 	}
 	for k, other := range c.running {
+		if other.ended() {
+			if k == keyOf(x.event) || other.event.Cgroup == x.event.Cgroup { // x is alone in the group
+				c.forget(k)
+			}
+			continue
+		}
 		if k == keyOf(x.event) {
 			return nil, refuse(api.CodeContainerState, "container %s of %s runs already, as process %d", k.id, k.engine, other.held.PID)
 		}
@@ -243,14 +256,39 @@ func (c *Containers) add(x *examined) (*running, error) {
 	return r, nil
 }
 
-// prune forgets containers whose first process ended. The caller holds mu.
+// prune forgets containers whose first process ended and whose control group is gone, with all
+// that the first process left. The caller holds mu.
 func (c *Containers) prune() {
 	for k, r := range c.running {
-		if r.known && r.held.Running() != nil {
-			r.held.Close()
-			delete(c.running, k)
+		if r.ended() && !c.there(r) {
+			c.forget(k)
 		}
 	}
+}
+
+// forget gives a container up. The caller holds mu.
+func (c *Containers) forget(k key) {
+	c.running[k].close()
+	delete(c.running, k)
+}
+
+// ended reports whether the first process of a recorded container ended, or was not found.
+func (r *running) ended() bool { return r.known && (r.held == nil || r.held.Running() != nil) }
+
+func (r *running) close() {
+	if r.held != nil {
+		r.held.Close()
+	}
+}
+
+// there reports whether the control group of a container is there still. One that was removed, and
+// made again under its name, is another one. One that cannot be looked at is there.
+func (c *Containers) there(r *running) bool {
+	inode, err := c.c.Groups.Inode(r.event.Cgroup)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return inode == r.inode
 }
 
 // within reports whether a path is another or below it.
@@ -265,10 +303,9 @@ func (c *Containers) In(p *caller.Peer) *Found {
 		return nil
 	}
 	r := c.find(p.Group)
-	if r == nil || r.mounts != p.MountNamespace || p.Started < r.event.Started || r.held.Running() != nil {
+	if r == nil || r.mounts != p.MountNamespace || p.Started < r.event.Started {
 		return nil
 	}
-	// A control group that was removed, and made again under its name, is another one.
 	if inode, err := c.c.Groups.Inode(r.event.Cgroup); err != nil || inode != r.inode {
 		return nil
 	}
@@ -279,12 +316,29 @@ func (c *Containers) In(p *caller.Peer) *Found {
 	}
 }
 
-// find returns the container whose control group is path or around it.
+// Beside reports whether a caller is in the control group of a measured container, or below it,
+// whether it is in the container or not. What was started in the container is there for as long as
+// the group is, also when it made a mount namespace for itself, and when the first process ended.
+func (c *Containers) Beside(p *caller.Peer) bool {
+	if p.Group == "" {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.running {
+		if r.known && within(p.Group, r.event.Cgroup) && c.there(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns the container that runs whose control group is path or around it.
 func (c *Containers) find(path string) *running {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range c.running {
-		if r.known && within(path, r.event.Cgroup) {
+		if r.known && within(path, r.event.Cgroup) && !r.ended() {
 			return r
 		}
 	}
@@ -313,7 +367,7 @@ func (c *Containers) List() []api.Container {
 	c.prune()
 	out := []api.Container{}
 	for _, r := range c.running {
-		if !r.known {
+		if !r.known || r.ended() {
 			continue
 		}
 		e, n := r.event, r.record
@@ -329,18 +383,23 @@ func (c *Containers) List() []api.Container {
 }
 
 // Restore tells c of a container that the log of this boot has. If its first process still runs,
-// it is known from now on.
+// it is known from now on. If only its control group is there, that is. A start of the agent that
+// begins again tells all of it again.
 func (c *Containers) Restore(number uint64, e *pcr.ContainerEvent, bytes int) {
-	c.limits.restore(bytes)
+	c.limits.restore(number, bytes)
 	r := c.alive(e)
 	if r == nil {
-		return
+		inode, err := c.c.Groups.Inode(e.Cgroup)
+		if err != nil {
+			return
+		}
+		r = &running{event: e, inode: inode}
 	}
 	r.record, r.known = number, true
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if before := c.running[keyOf(e)]; before != nil {
-		before.held.Close()
+		before.close()
 	}
 	c.running[keyOf(e)] = r
 }
@@ -399,9 +458,8 @@ func known(g Groups, held *peer.Held, e *pcr.ContainerEvent) (*running, error) {
 func (c *Containers) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for k, r := range c.running {
-		r.held.Close()
-		delete(c.running, k)
+	for k := range c.running {
+		c.forget(k)
 	}
 }
 

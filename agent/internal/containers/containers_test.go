@@ -87,6 +87,57 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// TestBeside: a process that made a mount namespace for itself, or that outlived the first process,
+// came out of the container and is not one of the machine, as long as the control group is there
+// (case 125).
+func TestBeside(t *testing.T) {
+	b := newBed(nil)
+	defer b.Close()
+	c := create(t, b.groups, spec())
+	left := *c.peer()
+	left.MountNamespace++
+	if b.Beside(&left) {
+		t.Error("the container is not recorded yet")
+	}
+	if _, err := b.Record(t.Context(), hook, c.request("4f1c")); err != nil {
+		t.Fatal(err)
+	}
+	unread, other := left, left
+	unread.MountNamespace, other.Group = 0, c.group+"x"
+	if b.In(&left) != nil || !b.Beside(&left) || !b.Beside(&unread) || b.Beside(&other) || b.Beside(&caller.Peer{}) {
+		t.Error("in another mount namespace")
+	}
+	inode := b.groups.inodes[c.group]
+	b.groups.change(func() { b.groups.inodes[c.group]++ })
+	if b.Beside(&left) {
+		t.Error("a control group that was made again is taken for the old one")
+	}
+	b.groups.change(func() { b.groups.inodes[c.group] = inode })
+	c.end()
+	if len(b.List()) != 0 || !b.Beside(&left) {
+		t.Error("the first process ended")
+	}
+	group := c.group
+	c.begin(b.groups) // the engine starts it again, in the same control group
+	b.groups.change(func() {
+		pid := c.cmd.Process.Pid
+		b.groups.of[pid], b.groups.pids[group], b.groups.inodes[group] = group, []int{pid}, inode
+	})
+	if _, err := b.Record(t.Context(), hook, c.request("4f1c")); err != nil {
+		t.Fatal(err)
+	}
+	again := *c.peer()
+	again.Group = group
+	if b.In(&again) == nil || len(b.List()) != 1 || len(b.running) != 1 {
+		t.Errorf("started again: %+v", b.List())
+	}
+	c.end()
+	b.groups.change(func() { delete(b.groups.inodes, group) })
+	if b.List(); b.Beside(&left) || len(b.running) != 0 {
+		t.Error("the control group is gone")
+	}
+}
+
 // TestRefused: what makes a container doubtful keeps it from starting, nothing of it is recorded,
 // and no process is in it afterwards.
 func TestRefused(t *testing.T) {
@@ -274,9 +325,19 @@ func TestRestore(t *testing.T) {
 	if next.In(gone) != nil || len(next.List()) != 1 {
 		t.Errorf("%+v", next.List())
 	}
+	if !next.Beside(gone) { // what its first process left
+		t.Error("the control group of a container whose first process ended")
+	}
 	runs.end()
 	if next.In(inside) != nil {
 		t.Error("it ended")
+	}
+	next.limits.most = next.limits.spent
+	for n, e := range b.log.all() { // the start of the agent begins again
+		next.Restore(uint64(n), e.Container, 1000)
+	}
+	if next.limits.spent != next.limits.most {
+		t.Errorf("%d bytes were counted, and then %d", next.limits.most, next.limits.spent)
 	}
 }
 

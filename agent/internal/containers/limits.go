@@ -28,7 +28,8 @@ type limits struct {
 	mu    *sync.Mutex // guards all below
 	apps  map[string]*rate.Limiter
 	most  int64
-	spent int64 // bytes of records of containers
+	spent int64  // bytes of records of containers
+	next  uint64 // number of the first record of before that was not counted
 	now   func() time.Time
 }
 
@@ -74,9 +75,19 @@ func (l *limits) bytes(n int) error {
 	return nil
 }
 
-// restore counts the bytes of a record of before.
-func (l *limits) restore(n int) {
+// restore counts the bytes of a record of before, once.
+func (l *limits) restore(number uint64, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.spent += int64(n)
+	if number >= l.next {
+		l.spent += int64(n)
+		l.next = number + 1
+	}
+}
+
+// unused gives back the bytes of a record that was not made.
+func (l *limits) unused(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spent -= int64(n)
 }

@@ -29,6 +29,7 @@ type noApps struct{ server.Apps }
 
 func (noApps) ByUnit(string, uint32) (caller.App, bool)           { return caller.App{}, false }
 func (noApps) Container(*caller.Peer) *caller.Container           { return nil }
+func (noApps) Beside(*caller.Peer) bool                           { return false }
 func (noApps) Settle(context.Context, string)                     {}
 func (noApps) Covers(string, evidence.Digest) bool                { return false }
 func (noApps) Await(context.Context) error                        { return nil }

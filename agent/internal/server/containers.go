@@ -31,10 +31,14 @@ var containerRoutes = []route{
 // withContainers is the budget of a list of containers, of which few run.
 const withContainers = 1 << 20
 
-// outside refuses administration to root of a container: its uid is root's outside of it too.
+// outside refuses administration to root of a container: its uid is root's outside of it too. What
+// left the container's mount namespace stays in its control group.
 func (s *Server) outside(p *caller.Peer) *api.Problem {
 	if c := s.Apps.Container(p); c != nil {
 		return problem.New(api.CodeNotPermitted, fmt.Sprintf("process %d is in container %s of %s, and nothing in a container administers the agent", p.PID, c.ID, c.Engine))
+	}
+	if s.Apps.Beside(p) {
+		return problem.New(api.CodeNotPermitted, fmt.Sprintf("process %d is in the control group of a measured container, and nothing in one administers the agent", p.PID))
 	}
 	return nil
 }

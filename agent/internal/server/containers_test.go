@@ -82,3 +82,38 @@ func TestNoAdministrationInAContainer(t *testing.T) {
 		t.Errorf("on the client socket: %s", b)
 	}
 }
+
+// TestBesideAContainer: what is in the control group of a measured container, and not in the
+// container, has no keys of the unit around it, and administers nothing (case 125). Its connection
+// may be older than what the agent knows of containers.
+func TestBesideAContainer(t *testing.T) {
+	f := &fake{}
+	r := run(t, f, Limits{}, nil)
+	derive := func() *api.Problem {
+		_, _, p := ask(t, as(r.client, 1000), "POST", api.CallDerive.Path, `{"label":"disk","length":32}`)
+		return p
+	}
+	admin := as(r.admin, 1000)
+	reload := func() *api.Problem {
+		_, _, p := ask(t, admin, "POST", api.CallReload.Path, "")
+		return p
+	}
+	if p := derive(); p != nil {
+		t.Fatal(p)
+	}
+	if p := reload(); p != nil {
+		t.Fatal(p)
+	}
+	f.beside.Store(true)
+	if p := derive(); p == nil || p.Code != api.CodeNoApp {
+		t.Error(p)
+	}
+	for range 2 { // on the connection that is open, and on a new one
+		if p := reload(); p == nil || p.Code != api.CodeNotPermitted {
+			t.Error(p)
+		}
+	}
+	if _, b, p := ask(t, as(r.client, 1000), "GET", api.CallSelf.Path, ""); p != nil || strings.Contains(string(b), `"app":"billing"`) {
+		t.Errorf("%s", b)
+	}
+}

@@ -77,6 +77,7 @@ type fake struct {
 	looked   atomic.Int64 // looks at the devices, for the status
 
 	container func(*caller.Peer) *caller.Container // nil: no caller is in one
+	beside    atomic.Bool                          // every caller is in the control group of one
 }
 
 func (f *fake) Attest(ctx context.Context, r api.EvidenceRequest, c evidence.Caller) ([][]byte, error) {
@@ -111,6 +112,7 @@ func (f *fake) Container(p *caller.Peer) *caller.Container {
 	}
 	return f.container(p)
 }
+func (f *fake) Beside(*caller.Peer) bool            { return f.beside.Load() || f.container != nil }
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }
 func (f *fake) List() []api.App {

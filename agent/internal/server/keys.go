@@ -55,6 +55,9 @@ func (s *Server) owner(p *caller.Peer, what string) (Owner, *api.Problem) {
 	if c := s.Apps.Container(p); c != nil {
 		return ownerIn(c, p, what)
 	}
+	if s.Apps.Beside(p) {
+		return Owner{}, problem.New(api.CodeNoApp, fmt.Sprintf("no %s for process %d: it is in the control group of a measured container and not in the container, so it is not an app", what, p.PID))
+	}
 	if p.Unit == "" {
 		return Owner{}, problem.New(api.CodeNoSystemUnit, fmt.Sprintf("no %s outside a system unit: %s", what, p.UnitReason))
 	}

@@ -83,7 +83,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer does one request in the order in which refusing costs least.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
-	if err := c.peer.Process.Running(); err != nil {
+	if err := s.still(c); err != nil {
 		w.Header().Set("Connection", "close")
 		return err
 	}
@@ -137,6 +137,20 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *conn) error {
 		return err
 	}
 	return s.deliver(w, c, v)
+}
+
+// still returns why a peer may not ask any more. Which containers run the agent learns from the log,
+// which it may read after it accepted a connection.
+func (s *Server) still(c *conn) error {
+	if err := c.peer.Process.Running(); err != nil {
+		return err
+	}
+	if c.socket == Admin {
+		if refused := s.outside(c.peer); refused != nil {
+			return refused
+		}
+	}
+	return nil
 }
 
 // inTurn does the work of j. A turn of the processors ends before the answer is sent: a caller
