@@ -85,18 +85,60 @@ func mountOf(m oci.Mount) pcr.ContainerMount {
 	return out
 }
 
-// allDevices reports whether the container may use every device: the rules allow all of them, or
-// none forbids all of them. The last rule counts (config-linux.md, "Allowed Device list").
+// allDevices reports whether the container may use every device, or one that the record does not
+// name: a container that may make a node makes it itself. A rule that forbids all takes back what
+// the rules before it allow (config-linux.md, "Allowed Device list"), and without one all are
+// allowed. One that forbids some is passed over.
 func allDevices(s *oci.Spec) bool {
 	all := true
 	if r := s.Linux.Resources; r != nil {
-		for _, d := range r.Devices {
-			if every := (d.Type == "" || d.Type == "a") && (d.Major == nil || *d.Major < 0) && (d.Minor == nil || *d.Minor < 0); every {
-				all = d.Allow
+		for i := range r.Devices {
+			if d := &r.Devices[i]; !d.Allow {
+				all = all && !everyDevice(d)
+			} else {
+				all = all || everyDevice(d) || !harmless(d) && !named(d, s.Linux.Devices)
 			}
 		}
 	}
 	return all
+}
+
+// everyDevice reports whether a rule is about all devices.
+func everyDevice(d *oci.DeviceRule) bool {
+	return (d.Type == "" || d.Type == "a") && number(d.Major) == anyNumber && number(d.Minor) == anyNumber
+}
+
+// anyNumber stands for all numbers in a rule.
+const anyNumber = -1
+
+func number(n *int64) int64 {
+	if n == nil || *n < 0 {
+		return anyNumber
+	}
+	return *n
+}
+
+// ownDevices are the devices that each container has, by major and minor: null, zero, full, random,
+// urandom, tty, console, ptmx, terminals, and tun, which acts on the network of the container.
+var ownDevices = [][2]int64{{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}, {136, anyNumber}, {10, 200}}
+
+// harmless reports whether a rule allows no more than each container may: to make nodes, which is not a
+// use of a device, and to use those of its own.
+func harmless(d *oci.DeviceRule) bool {
+	if d.Access == "m" {
+		return true
+	}
+	return d.Type == "c" && slices.ContainsFunc(ownDevices, func(n [2]int64) bool {
+		return number(d.Major) == n[0] && (n[1] == anyNumber || number(d.Minor) == n[1])
+	})
+}
+
+// named reports whether a rule is about a device that is named.
+func named(d *oci.DeviceRule, devices []oci.Device) bool {
+	return slices.ContainsFunc(devices, func(x oci.Device) bool {
+		same := x.Type == d.Type || x.Type == "u" && d.Type == "c"
+		return same && number(d.Major) == x.Major && number(d.Minor) == x.Minor && x.Major >= 0 && x.Minor >= 0
+	})
 }
 
 // kinds are the kinds of namespaces, as /proc/PID/ns names them.
