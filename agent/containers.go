@@ -32,7 +32,11 @@ func (d *daemon) newContainers() *containers.Containers {
 		Proc:     "/proc",
 		Groups:   peer.FindGroups("/sys/fs/cgroup"),
 		Recorder: func(ctx context.Context) (identity.Recorder, error) { return d.ledger.Wait(ctx) },
-		Apps:     d.images,
+		Wait: func(ctx context.Context) error {
+			_, err := d.apps.Wait(ctx)
+			return err
+		},
+		Apps: d.images,
 		Root: func(ctx context.Context, root *os.File, mounted func(string) bool) (pcr.ContainerRoot, error) {
 			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted})
 		},
@@ -85,9 +89,6 @@ type measuring struct{ d *daemon }
 
 // Record measures a container, once the declarations are read.
 func (m measuring) Record(ctx context.Context, hook *caller.Peer, r api.ContainerRequest) (api.Container, error) {
-	if _, err := m.d.apps.Wait(ctx); err != nil {
-		return api.Container{}, err
-	}
 	return m.d.containers.Record(ctx, containers.Hook{PID: hook.PID, Running: hook.Process.Running}, r)
 }
 

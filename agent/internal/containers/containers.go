@@ -91,6 +91,7 @@ type Config struct {
 	Machine  int    // process with the namespaces of the machine; default 1
 	Groups   Groups
 	Recorder func(context.Context) (identity.Recorder, error) // waits until the log is there
+	Wait     func(context.Context) error                      // until the declarations are read; may be nil
 	// Apps returns the apps of an engine's images that are declared now, for a unit; fits says
 	// whether an image as declared is the container's.
 	Apps func(engine, unit string, fits func(image string) bool) []Declared
@@ -152,6 +153,11 @@ func (c *Containers) Record(ctx context.Context, h Hook, r api.ContainerRequest)
 		defer func() { <-c.places }()
 	default:
 		return api.Container{}, problem.New(api.CodeBusy, fmt.Sprintf("%d containers are being measured or wait for that already", cap(c.places)))
+	}
+	if c.c.Wait != nil { // in a place: those that wait take connections that administrators need
+		if err := c.c.Wait(ctx); err != nil {
+			return api.Container{}, err
+		}
 	}
 	if err := c.measure.Acquire(ctx, 1); err != nil {
 		return api.Container{}, fmt.Errorf("wait until a container can be measured: %w", err)

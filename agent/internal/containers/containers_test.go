@@ -3,6 +3,7 @@
 package containers
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -373,6 +374,38 @@ func TestFlood(t *testing.T) {
 	_, err = busy.Record(t.Context(), hook, c.request("4f1c"))
 	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != api.CodeBusy {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestWaitInAPlace: containers that wait for the declarations have a place, so that they do not take
+// all connections of the admin socket while the agent does not come up.
+func TestWaitInAPlace(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b := newBed(func(c *Config) {
+		c.Wait = func(context.Context) error {
+			entered <- struct{}{}
+			<-leave
+			return errors.New("not up")
+		}
+	})
+	defer b.Close()
+	done := make(chan error)
+	for range cap(b.places) {
+		go func() {
+			_, err := b.Record(t.Context(), hook, api.ContainerRequest{Engine: "podman", ID: "4f1c", PID: 1})
+			done <- err
+		}()
+		<-entered
+	}
+	_, err := b.Record(t.Context(), hook, api.ContainerRequest{Engine: "podman", ID: "4f1c", PID: 1})
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != api.CodeBusy {
+		t.Errorf("%v", err)
+	}
+	close(leave)
+	for range cap(b.places) {
+		if err := <-done; err == nil || err.Error() != "not up" {
+			t.Error(err)
+		}
 	}
 }
 
