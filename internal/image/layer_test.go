@@ -151,6 +151,28 @@ func FuzzLayer(f *testing.F) {
 	})
 }
 
+// TestWays: a layer makes few folders that it has no entry for, however deep its entries are, and
+// takes no name that no file system takes.
+func TestWays(t *testing.T) {
+	x := newTree()
+	x.made = maxEntries - 3
+	if _, err := x.folder([]string{"a", "b", "c"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.folder([]string{"a", "b", "c"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := x.folder([]string{"a", "b", "d"}); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Error(err)
+	}
+	if _, err := split("a/" + strings.Repeat("b", maxName)); err != nil {
+		t.Error(err)
+	}
+	if _, err := split("a/" + strings.Repeat("b", maxName+1)); err == nil {
+		t.Error("a name of 256 bytes")
+	}
+}
+
 // FuzzDocuments: no index, manifest or configuration makes the reader fail in another way than by
 // an error.
 func FuzzDocuments(f *testing.F) {

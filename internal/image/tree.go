@@ -35,11 +35,15 @@ const (
 	opaque   = ".wh..wh..opq"
 )
 
+// maxName is the longest name in a folder that Linux knows (NAME_MAX), in bytes.
+const maxName = 255
+
 // tree is the file system that layers make, one over the other, as overlayfs shows it: each layer
 // is unpacked into a folder of its own.
 type tree struct {
 	root  node
 	layer int // that is applied now, from 1
+	made  int // folders on the way to an entry, which no entry is about
 }
 
 // node is a name in the tree.
@@ -66,6 +70,9 @@ func split(name string) ([]string, error) {
 		case "..":
 			return nil, errors.New(`".." in a name`)
 		default:
+			if len(part) > maxName {
+				return nil, fmt.Errorf("a name of %d bytes in it, want at most %d", len(part), maxName)
+			}
 			parts = append(parts, part)
 		}
 	}
@@ -83,6 +90,9 @@ func (t *tree) folder(way []string) (*node, error) {
 		next := at.children[name]
 		switch {
 		case next == nil || next.children == nil && next.layer < t.layer:
+			if t.made++; t.made > maxEntries { // an entry makes up to rootfs.MaxDepth
+				return nil, fmt.Errorf("more than %d folders without an entry in all layers", maxEntries)
+			}
 			next = &node{layer: t.layer, children: map[string]*node{}}
 			at.children[name] = next
 		case next.children == nil:

@@ -34,6 +34,7 @@ const (
 	MaxBytes    = 64 << 30 // bytes of all files; holes count
 	MaxDepth    = 128      // folders below each other
 	maxNames    = 4 * MaxFiles
+	maxNameSize = 64 << 20         // bytes of all names: those of a folder are kept while it is measured
 	maxTarget   = evidence.MaxPath // bytes of the target of a link
 	piece       = 4 << 20          // bytes after which another has its turn
 	readBuffer  = 128 << 10
@@ -75,13 +76,19 @@ type walk struct {
 	options Options
 	sum     *Sum
 	names   int
+	size    int // bytes of the names
 	buffer  []byte
 }
 
-// child is a name in a folder.
+// listed is a name in a folder. No more is kept of it: there may be many.
+type listed struct {
+	name   string
+	folder bool
+}
+
+// child is a name in a folder that is being measured.
 type child struct {
 	name string
-	key  string // by which children are in the order of their paths
 	st   unix.Stat_t
 }
 
@@ -105,13 +112,18 @@ func (w *walk) folder(at int, name, path string, upper *upper, depth int) error 
 	if err != nil {
 		return err
 	}
-	for i := range children {
-		c := &children[i]
-		full := path + "/" + c.name
+	for _, x := range children {
+		c, full := &child{name: x.name}, path+"/"+x.name
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		if c.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		if err := c.look(fd); err != nil {
+			return fmt.Errorf("stat %q: %w", full, err)
+		}
+		if c.folder() != x.folder {
+			return &ChangedError{Path: full}
+		}
+		if !x.folder {
 			err = w.file(fd, c, full, upper)
 		} else if !w.hidden(full) {
 			below := upper.down(c.name)
@@ -152,24 +164,48 @@ func shown(path string) string {
 	return path
 }
 
-// children returns the names in a folder in the order of the paths below it: a folder comes at the
-// place of its name with a slash, which every path below it has.
-func (w *walk) children(dir *os.File, path string) ([]child, error) {
-	var all []child
+// look finds out what is below a folder under the name of c.
+func (c *child) look(at int) error {
+	return unix.Fstatat(at, c.name, &c.st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
+}
+
+func (c *child) folder() bool { return c.st.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// compare orders names by the paths below them: a folder comes at the place of its name with a
+// slash, which every path below it has.
+func (x listed) compare(y listed) int {
+	n := min(len(x.name), len(y.name))
+	if order := strings.Compare(x.name[:n], y.name[:n]); order != 0 {
+		return order
+	}
+	return strings.Compare(x.after(n), y.after(n))
+}
+
+// after returns the name without its first n bytes, with the slash of a folder.
+func (x listed) after(n int) string {
+	if x.folder {
+		return x.name[n:] + "/"
+	}
+	return x.name[n:]
+}
+
+// children returns the names in a folder in the order of the paths below it.
+func (w *walk) children(dir *os.File, path string) ([]listed, error) {
+	var all []listed
 	for {
 		names, err := dir.Readdirnames(512)
 		for _, name := range names {
 			if w.names++; w.names > maxNames {
 				return nil, fmt.Errorf("%q: more than %d names", shown(path), maxNames)
 			}
-			c := child{name: name, key: name}
-			if err := unix.Fstatat(int(dir.Fd()), name, &c.st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+			if w.size += len(name); w.size > maxNameSize {
+				return nil, fmt.Errorf("%q: more than %d bytes in all names", shown(path), maxNameSize)
+			}
+			c := child{name: name}
+			if err := c.look(int(dir.Fd())); err != nil {
 				return nil, fmt.Errorf("stat %q: %w", path+"/"+name, err)
 			}
-			if c.st.Mode&unix.S_IFMT == unix.S_IFDIR {
-				c.key += "/"
-			}
-			all = append(all, c)
+			all = append(all, listed{name, c.folder()})
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -178,7 +214,7 @@ func (w *walk) children(dir *os.File, path string) ([]child, error) {
 			return nil, fmt.Errorf("list %q: %w", shown(path), cause(err))
 		}
 	}
-	slices.SortFunc(all, func(a, b child) int { return strings.Compare(a.key, b.key) })
+	slices.SortFunc(all, listed.compare)
 	return all, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -282,5 +283,61 @@ func TestRefused(t *testing.T) {
 	defer proc.Close()
 	if err := local(int(proc.Fd())); err != nil {
 		t.Errorf("proc is not served by another program: %v", err)
+	}
+}
+
+// TestNames: of the names in a folder little is kept, and there is a cap on all of them: a container
+// may have made a million folders when it starts again.
+func TestNames(t *testing.T) {
+	dir := tree(t, map[string]string{"a/": "", "a/x": "1", "a.b": "2", "a0": "3", "a-": "4", "b": "5"})
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const size = len("a") + len("a.b") + len("a0") + len("a-") + len("b")
+	w := &walk{size: maxNameSize - size}
+	got, err := w.children(f, "")
+	if want := []listed{{"a-", false}, {"a.b", false}, {"a", true}, {"a0", false}, {"b", false}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v %v, want %v", got, err, want)
+	}
+	for _, w := range []*walk{{size: maxNameSize - size + 1}, {names: maxNames - 4}} {
+		if _, err := f.Seek(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.children(f, ""); err == nil || !strings.Contains(err.Error(), "more than") {
+			t.Errorf("%v %v", got, err)
+		}
+	}
+	if size := unsafe.Sizeof(listed{}); size > 24 {
+		t.Errorf("%d bytes are kept of each name, besides the name", size)
+	}
+	all := []string{"a", "a-", "a.", "a0", "ab", "b", "\xff"}
+	for _, x := range all {
+		for _, y := range all {
+			for n := range 4 {
+				a, b := listed{x, n&1 != 0}, listed{y, n&2 != 0}
+				if got, want := a.compare(b), strings.Compare(a.after(0), b.after(0)); got != want {
+					t.Errorf("%v %v: %d, want %d", a, b, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestSwappedKind: a name that is a file when a folder is listed, and a folder when its turn comes,
+// was changed.
+func TestSwappedKind(t *testing.T) {
+	dir := tree(t, map[string]string{"a": "1", "b": "2"})
+	swap := func(context.Context) (func(), error) {
+		b := filepath.Join(dir, "b")
+		if err := os.Remove(b); err != nil {
+			return nil, err
+		}
+		return func() {}, os.Mkdir(b, 0o755)
+	}
+	_, err := measure(t, dir, Options{Turn: swap}) // a has one turn
+	if changed := (*ChangedError)(nil); !errors.As(err, &changed) || changed.Path != "/b" {
+		t.Error(err)
 	}
 }
