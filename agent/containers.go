@@ -40,9 +40,10 @@ func (d *daemon) newContainers() *containers.Containers {
 		Root: func(ctx context.Context, root *os.File, mounted func(string) bool) (pcr.ContainerRoot, error) {
 			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted})
 		},
-		All:  c.Measurement.Containers == config.AllContainers,
-		Most: int64(c.Limits.LogBytes) / 2,
-		Log:  d.log,
+		Layers: rootfs.CheckLayers,
+		All:    c.Measurement.Containers == config.AllContainers,
+		Most:   int64(c.Limits.LogBytes) / 2,
+		Log:    d.log,
 	})
 }
 

@@ -5,6 +5,8 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -75,6 +77,71 @@ func OpenLayers(cache *Cache, options string) (*Layers, error) {
 		}
 	}
 	return l, nil
+}
+
+// CheckLayers refuses an overlay with a layer whose files another program serves, as a store of
+// images that the host of the machine shares: overlayfs hides of which kind a layer is. Options are
+// those of the mount, as /proc/PID/mountinfo shows them after the source, and root is the path at
+// which it is mounted. Open opens an absolute path for [unix.O_PATH], where the engine mounted.
+func CheckLayers(options, root string, open func(path string) (*os.File, error)) error {
+	return checkLayers(options, root, open, func(f *os.File) (string, error) { return remote(int(f.Fd())) })
+}
+
+func checkLayers(options, root string, open func(string) (*os.File, error), remote func(*os.File) (string, error)) error {
+	bases := []string{path.Dir(path.Dir(root))} // of docker and podman: STORE/ID/merged
+	var layers []string
+	for o := range strings.SplitSeq(options, ",") {
+		key, value, _ := strings.Cut(o, "=")
+		switch key {
+		case "upperdir":
+			layers = append(layers, value)
+			if path.IsAbs(value) { // of containerd: STORE/ID/fs
+				bases = append(bases, path.Dir(path.Dir(value)))
+			}
+		case "lowerdir":
+			layers = append(layers, strings.Split(value, ":")...) // "::" is before layers of data
+		case "lowerdir+", "datadir+":
+			layers = append(layers, value)
+		}
+	}
+	if len(layers) > 2*maxLayers {
+		return fmt.Errorf("%d layers, want at most %d", len(layers), 2*maxLayers)
+	}
+	for _, layer := range layers {
+		if layer == "" {
+			continue
+		}
+		if err := checkLayer(layer, bases, open, remote); err != nil {
+			return fmt.Errorf("the layer %q: %w", layer, err)
+		}
+	}
+	return nil
+}
+
+// checkLayer checks one layer. An engine with many layers names them below the folder of its store.
+func checkLayer(layer string, bases []string, open func(string) (*os.File, error), remote func(*os.File) (string, error)) error {
+	places := []string{layer}
+	if !path.IsAbs(layer) {
+		places = nil
+		for _, base := range bases {
+			places = append(places, path.Join(base, layer))
+		}
+	}
+	var missing error
+	for _, at := range places {
+		f, err := open(at)
+		if err != nil {
+			missing = err
+			continue
+		}
+		name, err := remote(f)
+		f.Close()
+		if err == nil && name != "" {
+			err = fmt.Errorf("it is on %s, whose files another program serves: a digest would say nothing about what runs", name)
+		}
+		return err
+	}
+	return fmt.Errorf("look of which kind its file system is: %w", missing)
 }
 
 // Close closes the layers.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,5 +195,81 @@ func TestOpenLayers(t *testing.T) {
 		if l, err := OpenLayers(NewCache(), options); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v, want %q", options, l, err, want)
 		}
+	}
+}
+
+// TestCheckLayers: each layer of an overlay is looked at, under each name that engines give it, and
+// one whose files another program serves is refused. So is one that is not found.
+func TestCheckLayers(t *testing.T) {
+	const store = "/var/lib/docker/overlay2/"
+	good := []string{"/l/1", "/l/2", "/u/7/fs", "/u/3/fs", store + "l/A", store + "7/diff"}
+	var at string
+	open := func(path string) (*os.File, error) {
+		if slices.Contains(good, path) || strings.HasPrefix(path, "/virtiofs/") {
+			at = path
+			return os.Open(os.DevNull)
+		}
+		return nil, &os.PathError{Op: "open", Path: path, Err: unix.ENOENT}
+	}
+	kind := func(*os.File) (string, error) {
+		if strings.HasPrefix(at, "/virtiofs/") {
+			return "FUSE", nil
+		}
+		return "", nil
+	}
+	for options, want := range map[string]string{
+		"rw,lowerdir=/l/1:/l/2,upperdir=/u/7/fs,workdir=/w":            "",
+		"ro,lowerdir=/l/1:/l/2":                                        "",
+		"rw,lowerdir+=/l/1,lowerdir+=/l/2,datadir+=/l/2":               "",
+		"rw,lowerdir=/l/1::/l/2":                                       "",
+		"rw,lowerdir=3/fs,upperdir=/u/7/fs,workdir=/w":                 "", // containerd
+		"rw,lowerdir=l/A,upperdir=7/diff,workdir=7/work":               "", // docker
+		"rw,lowerdir=/l/1:/virtiofs/2,upperdir=/u/7/fs,workdir=/w":     "FUSE",
+		"rw,lowerdir=/l/1::/virtiofs/2,upperdir=/u/7/fs,workdir=/w":    "FUSE",
+		"rw,lowerdir+=/l/1,lowerdir+=/virtiofs/2":                      "FUSE",
+		"rw,lowerdir+=/l/1,datadir+=/virtiofs/2":                       "FUSE",
+		"rw,lowerdir=/l/1,upperdir=/virtiofs/7/fs,workdir=/virtiofs/w": "FUSE",
+		"rw,lowerdir=/none:/l/1":                                       "/none",
+		"rw,lowerdir=l/B,upperdir=7/diff,workdir=7/work":               "l/B",
+		"rw,lowerdir=" + strings.Repeat("/l/1:", 2*maxLayers) + "/l/1": "at most",
+	} {
+		err := checkLayers(options, store+"7/merged", open, kind)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%.80s: %v, want %q", options, err, want)
+		}
+	}
+	dir := t.TempDir()
+	if err := CheckLayers("lowerdir="+dir, dir, os.Open); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCheckMountedLayers: the options that the kernel shows of a mounted overlay lead to its layers.
+func TestCheckMountedLayers(t *testing.T) {
+	base := t.TempDir()
+	lower := []string{filepath.Join(base, "a"), filepath.Join(base, "b")}
+	for _, d := range lower {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	merged, upper, _ := overlay(t, base, "c", lower...)
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var options string
+	for line := range strings.Lines(string(b)) {
+		if fields := strings.Fields(line); fields[4] == merged {
+			options = fields[len(fields)-1]
+		}
+	}
+	var opened []string
+	open := func(path string) (*os.File, error) {
+		opened = append(opened, path)
+		return os.Open(path)
+	}
+	if err := CheckLayers(options, merged, open); err != nil || len(opened) != 3 || !slices.Contains(opened, upper) || !slices.Contains(opened, lower[0]) || !slices.Contains(opened, lower[1]) {
+		t.Errorf("%q: %v, opened %q", options, err, opened)
 	}
 }

@@ -143,14 +143,23 @@ func (w *walk) folder(at int, name, path string, upper *upper, depth int) error 
 // local refuses file systems whose files another program serves: it can answer each reader with
 // other bytes.
 func local(fd int) error {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
+	name, err := remote(fd)
+	if err != nil {
 		return fmt.Errorf("find the file system: %w", err)
 	}
-	if name := manifest.Remote(int64(uint32(st.Type))); name != "" {
+	if name != "" {
 		return fmt.Errorf("the root file system is %s, whose files another program serves: a digest would say nothing about what runs", name)
 	}
 	return nil
+}
+
+// remote returns the name of the file system if another program serves its files.
+func remote(fd int) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return "", err
+	}
+	return manifest.Remote(int64(uint32(st.Type))), nil
 }
 
 // hidden reports whether nothing of a folder counts: everything in it is under a mount, and would

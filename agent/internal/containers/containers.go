@@ -98,6 +98,10 @@ type Config struct {
 	// Root measures a root file system. Mounted reports whether something is mounted at a path of
 	// it in the container.
 	Root func(ctx context.Context, root *os.File, mounted func(path string) bool) (pcr.ContainerRoot, error)
+	// Layers refuses an overlay of layers that cannot be measured, by the options of its mount and its
+	// path. Open opens a path in the mount namespace of the hook. It may be nil.
+	Layers func(options, root string, open func(path string) (*os.File, error)) error
+
 	All  bool  // measure containers of no declared app too
 	Most int64 // bytes of all records of containers in one log
 	Log  *slog.Logger

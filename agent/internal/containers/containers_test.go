@@ -412,10 +412,10 @@ func TestWaitInAPlace(t *testing.T) {
 // TestParseMounts: a line of mountinfo is read as the kernel writes it.
 func TestParseMounts(t *testing.T) {
 	all, err := parseMounts([]byte("36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw\n37 36 0:5 / /a\\134b\\9 rw - tmpfs none rw\n"))
-	if err != nil || len(all) != 2 || all[0].id != 36 || all[0].point != "/mnt 2" || all[1].point != `/a\b\9` {
+	if err != nil || len(all) != 2 || all[0].id != 36 || all[0].point != "/mnt 2" || all[0].kind != "ext3" || all[1].kind != "tmpfs" || all[1].options != "rw" || all[1].point != `/a\b\9` {
 		t.Errorf("%+v %v", all, err)
 	}
-	for _, line := range []string{"36 35\n", "x 35 98:0 /mnt1 /mnt rw - ext3 /dev/root rw\n", "\n"} {
+	for _, line := range []string{"36 35 98:0 /mnt1 /mnt rw a b c d\n", "36 35 98:0 /mnt1 /mnt rw - ext3 rw\n", "36 35\n", "x 35 98:0 /mnt1 /mnt rw - ext3 /dev/root rw\n", "\n"} {
 		if all, err := parseMounts([]byte(line)); err == nil {
 			t.Errorf("%q: %+v", line, all)
 		}

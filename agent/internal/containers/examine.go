@@ -37,7 +37,8 @@ type examined struct {
 	mounts  uint64 // mount namespace
 	uid     uint32 // of the first process, as the machine sees it
 	root    *os.File
-	over    []string // where something is mounted over the root file system, in the container's paths
+	over    []string                                                                   // where something is mounted over the root file system, in the container's paths
+	layers  func(options, root string, open func(path string) (*os.File, error)) error // [Config.Layers]
 	event   *pcr.ContainerEvent
 	number  uint64 // of its record
 }
@@ -61,7 +62,7 @@ func (c *Containers) look(h Hook, r api.ContainerRequest) (_ *examined, err erro
 	if err := evidence.CheckContainerID("container", r.Engine, r.ID); err != nil {
 		return nil, refuse(api.CodeInvalidValue, "%v", err)
 	}
-	x := &examined{request: r}
+	x := &examined{request: r, layers: c.c.Layers}
 	defer func() {
 		if err != nil {
 			x.close()
@@ -222,6 +223,12 @@ func (x *examined) covered(root *os.File, mount uint64) ([]string, error) {
 		return nil, refuse(api.CodeContainerRoot, "its root file system is not among its mounts")
 	}
 	top := all[i].point
+	if x.layers != nil && all[i].kind == "overlay" {
+		open := func(path string) (*os.File, error) { return oci.In(x.machine, path, unix.O_PATH|unix.O_DIRECTORY) }
+		if err := x.layers(all[i].options, top, open); err != nil {
+			return nil, refuse(api.CodeContainerRoot, "the root file system: %v", err)
+		}
+	}
 	named, err := x.named(root, all, mount)
 	if err != nil {
 		return nil, err
@@ -293,11 +300,12 @@ const maxMountInfo = 4 << 20
 
 // mountLine is one line of /proc/PID/mountinfo.
 type mountLine struct {
-	id    uint64
-	point string
+	id            uint64
+	point         string
+	kind, options string // of the file system
 }
 
-// parseMounts reads id and mount point of each mount (proc_pid_mountinfo(5)):
+// parseMounts reads id, mount point and file system of each mount (proc_pid_mountinfo(5)):
 //
 //	36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 //
@@ -312,7 +320,11 @@ func parseMounts(b []byte) (all []mountLine, err error) {
 		if err != nil {
 			return nil, errors.New("the id of a mount is not a number")
 		}
-		all = append(all, mountLine{id, unescape(string(fields[4]))})
+		end := slices.IndexFunc(fields[6:], func(f []byte) bool { return string(f) == "-" }) // of optional fields
+		if end < 0 || len(fields) < 6+end+3 {
+			return nil, errors.New("a line has no file system")
+		}
+		all = append(all, mountLine{id, unescape(string(fields[4])), string(fields[6+end+1]), unescape(string(fields[len(fields)-1]))})
 	}
 	return all, nil
 }
