@@ -4,6 +4,7 @@ package verify
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,31 @@ func inContainer(app string, change func(*evidence.Caller)) func(*testing.T, *ev
 	}
 }
 
+// declare has each agent of the log know the declarations of its applications, those that are
+// containers too.
+func declare(r *evidencetest.Recipe) {
+	all := make(map[string]evidence.Digest)
+	for _, e := range r.Events {
+		if e.App != nil {
+			all[e.App.App] = e.App.Declaration
+		}
+		if e.Container != nil && e.Container.App != "" {
+			all[e.Container.App] = *e.Container.Declaration
+		}
+	}
+	var list pcr.Declarations
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, pcr.Declaration{App: name, Digest: all[name]})
+	}
+	for i, e := range r.Events {
+		if e.Agent != nil {
+			agent := *e.Agent
+			agent.Declarations = list
+			r.Events[i].Agent = &agent
+		}
+	}
+}
+
 var containerMutations = []mutation{
 	{id: LogCaller, name: "another container of the engine", recipe: inContainer("", func(c *evidence.Caller) { c.Container.ID = "decaf" })},
 	{id: LogCaller, name: "a container of another engine", recipe: inContainer("", func(c *evidence.Caller) { c.Container.Engine = "docker" })},
@@ -30,7 +56,10 @@ var containerMutations = []mutation{
 	{id: LogCaller, name: "no image", recipe: inContainer("", func(c *evidence.Caller) { c.Container.Image = nil })},
 	{id: LogCaller, name: "another start", recipe: inContainer("", func(c *evidence.Caller) { c.Container.Started-- })},
 	{id: LogCaller, name: "another application than the container's", recipe: inContainer("ledger", func(c *evidence.Caller) { c.App = "billing" })},
-	{id: LogCaller, name: "no application", recipe: inContainer("ledger", func(c *evidence.Caller) { c.App = "" })},
+	{id: LogCaller, name: "no application", recipe: func(t *testing.T, r *evidencetest.Recipe) {
+		inContainer("ledger", func(c *evidence.Caller) { c.App = "" })(t, r)
+		declare(r)
+	}},
 	{id: LogCaller, name: "covered by a manifest that there is not", recipe: inContainer("ledger", func(c *evidence.Caller) {
 		c.Executable = &evidence.Executable{State: evidence.ExecutableFile, Path: "/usr/bin/billing", Digest: new(evidence.Digest{1}), Covered: true}
 	})},
@@ -75,6 +104,9 @@ func containerPolicyMutations() (all []mutation) {
 	add(PolicyContainerPresent, "one of no application", ledger(), func(x *c) { x.App, x.Declaration = "", nil })
 	add(PolicyContainerRoot, "a changed file", ledger(), func(x *c) { x.Root.Digest[0] ^= 1 })
 	add(PolicyContainerRoot, "one that can be written to", ledger("read_only = true"), as)
+	add(PolicyContainerRoot, "one that can be mounted again", ledger("read_only = true"), func(x *c) {
+		x.Root.ReadOnly, x.Process.Capabilities = true, []string{"CAP_SYS_ADMIN"}
+	})
 	add(PolicyContainerImage, "another image", "[[container]]\nname = \"ledger\"\n"+list("images", image)+"\n", func(x *c) { x.Image.Config = new(evidence.Digest{1}) })
 	add(PolicyContainerImage, "no image", ledger(list("images", image)), func(x *c) { x.Image.Config = nil })
 	add(PolicyContainerImage, "another engine", ledger(`engine = "docker"`), as)
@@ -175,6 +207,20 @@ func TestContainerPolicyRefused(t *testing.T) {
 		if _, err := ParsePolicy([]byte(makePolicy("", tables))); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", tables, err, want)
 		}
+	}
+}
+
+// TestCallerInWithdrawnContainer: a container whose declaration was withdrawn while it ran is not an
+// application any more, and the agent says so: the log does not contradict that.
+func TestCallerInWithdrawnContainer(t *testing.T) {
+	none := func(c *evidence.Caller) { c.App = "" }
+	withdrawn := mutation{recipe: inContainer("ledger", none)} // no agent of the log declares it
+	if a := withdrawn.run(t, nil); a.Verdict != Pass {
+		t.Error(explain(a))
+	}
+	wanted := mutation{tables: ledger() + "\n[caller]\napp = \"ledger\"\ncontainer = \"podman\"\n", recipe: inContainer("ledger", none)}
+	if a := wanted.run(t, nil); a.Verdict == Pass {
+		t.Error("it is taken for the application")
 	}
 }
 

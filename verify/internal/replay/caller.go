@@ -11,7 +11,7 @@ import (
 	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
-var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the container that the statement names as the caller's is the last one of its id in the log, with the same start, image, root file system and application. Otherwise the application that it names as caller is in the log with the caller's unit or its template, and with the caller's user as its user or a further one, or with a uid that systemd gives to units if its user is dynamic, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
+var statedCaller = check.Definition{ID: "log.caller", Class: check.Binding, Ground: check.OnAgent, Checks: "the container that the statement names as the caller's is the last one of its id in the log, with the same start, image, root file system and application, or none if its declaration is not in force any more. Otherwise the application that it names as caller is in the log with the caller's unit or its template, and with the caller's user as its user or a further one, or with a uid that systemd gives to units if its user is dynamic, and its manifest lists the executable if the statement says so", Stops: "a statement about the caller that the agent's own log contradicts"}
 
 // checkCaller compares what the statement says of the caller with the log. The agent wrote
 // both, so a contradiction shows that another program signed the statement.

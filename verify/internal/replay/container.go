@@ -56,7 +56,8 @@ func (w *walk) inContainer(c *evidence.Caller) (ok, isApp bool) {
 		return true, false
 	}
 	covered := c.Executable != nil && c.Executable.Covered
-	return w.Decide(statedCaller.ID, m.App == c.App && !covered, fmt.Sprintf("application %q", m.App), fmt.Sprintf("application %q, covered %t", c.App, covered),
+	withdrawn := c.App == "" && m.Declaration != nil && !w.state.declares(m.App, *m.Declaration) // then it is not an application any more
+	return w.Decide(statedCaller.ID, (m.App == c.App || withdrawn) && !covered, fmt.Sprintf("application %q", m.App), fmt.Sprintf("application %q, covered %t", c.App, covered),
 		"the log has the caller's %s as another application, or one without a manifest that lists files: record %d", name, m.Record), true
 }
 

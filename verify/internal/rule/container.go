@@ -41,7 +41,7 @@ type Container struct {
 	Devices           []string `toml:"devices,omitempty" value:"name" default:"none" doc:"paths of device nodes that it may have"`
 	HostNamespaces    []string `toml:"host_namespaces,omitempty" value:"one cgroup ipc net pid uts" default:"\"cgroup\"" doc:"kinds of namespaces that it may share with the machine: with |net|, for example, it has the machine's network. It never has to have |time| and |user|"`
 	AllDevices        bool     `toml:"all_devices,omitempty" default:"false" doc:"accept containers that may use every device of the machine, as privileged ones may"`
-	ReadOnly          bool     `toml:"read_only,omitempty" default:"false" doc:"the root file system must be one that the container cannot write to: it then is what was measured for as long as it runs"`
+	ReadOnly          bool     `toml:"read_only,omitempty" default:"false" doc:"the root file system must be one that the container cannot write to, and cannot mount again to do so, as with |CAP_SYS_ADMIN|: it then is what was measured for as long as it runs"`
 	Required          *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which none of it was started"`
 
 	sets containerSets // in a compiled policy
@@ -179,6 +179,7 @@ func (x *containerFindings) add(c *Container, m *replay.Container) {
 	root, p, s := m.Root.Digest.String(), &m.Process, &c.sets
 	found(&x.roots, len(s.roots) > 0 && !s.roots[root], "has the root file system %s", root)
 	found(&x.roots, c.ReadOnly && !m.Root.ReadOnly, "can write to its root file system")
+	found(&x.roots, c.ReadOnly && m.Root.ReadOnly && slices.Contains(p.Capabilities, "CAP_SYS_ADMIN"), "may mount its root file system again, and write to it then")
 	found(&x.images, c.Engine != "" && c.Engine != m.Engine, "runs under %s", m.Engine)
 	found(&x.images, !among(s.images, m.Image.Config), "is of the image %s", digestOr(m.Image.Config))
 	found(&x.images, !among(s.declarations, m.Declaration), "has the declaration %s", digestOr(m.Declaration))

@@ -32,6 +32,7 @@ func (r *ContainerRules) explain(_ *Policy, w *Words) {
 		w.dangerIf(len(c.Mounts) > 0, "container.mounts: what is mounted into containers of %q at %s is not measured.", c.Name, quotedList(c.Mounts))
 		w.openIf(len(c.Roots) == 0, "Which files a container of %q has: only the engine says which image it is (container.roots).", c.Name)
 		w.openIf(c.Args == nil, "Which program of its image a container of %q runs (container.args).", c.Name)
+		w.openIf(len(c.Capabilities) == 0, "Which capabilities a container of %q has, with which it may get out of it (container.capabilities).", c.Name)
 		w.openIf(len(c.EnvironmentHashes) == 0, "Which values the environment of a container of %q has (container.environment_hashes).", c.Name)
 		w.openIf(!c.ReadOnly, "What a container of %q writes to its root file system after it started, and then runs (container.read_only).", c.Name)
 	}
