@@ -20,6 +20,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -91,8 +92,13 @@ func Propose(ctx context.Context, root string, s *unitfile.Service, tell func(pa
 	if err != nil {
 		return nil, err
 	}
+	return c.propose()
+}
+
+// propose collects all. A proposal of which not all was looked at is none.
+func (c *collector) propose() (*Proposal, error) {
 	if err := c.commands(); err != nil {
-		return nil, err
+		return nil, cmp.Or(c.spent(), err)
 	}
 	c.variables()
 	c.unit()
@@ -100,7 +106,10 @@ func Propose(ctx context.Context, root string, s *unitfile.Service, tell func(pa
 	c.look()
 	c.fit()
 	c.warn()
-	return c.out, ctx.Err()
+	if err := c.spent(); err != nil {
+		return nil, err
+	}
+	return c.out, nil
 }
 
 func newCollector(ctx context.Context, root string, s *unitfile.Service, tell func(path string)) (*collector, error) {
@@ -111,6 +120,7 @@ func newCollector(ctx context.Context, root string, s *unitfile.Service, tell fu
 	if err != nil {
 		return nil, err
 	}
+	t.given = ctx.Err
 	if tell == nil {
 		tell = func(string) {}
 	}
@@ -182,6 +192,10 @@ func (c *collector) file(p, group, why string) *place {
 		c.uncovered("%s (%s) %s", p, why, problem)
 		return nil
 	}
+	if len(c.out.Files) == manifest.MaxFiles {
+		c.uncovered("more than %d files are not listed", manifest.MaxFiles)
+		return nil
+	}
 	c.planted(at)
 	c.files[at.asked] = true
 	c.out.Files = append(c.out.Files, File{Path: at.asked, Group: group, Why: why, real: at.real})
@@ -233,6 +247,10 @@ func (c *collector) directory(p, why string, last bool) bool {
 	}
 	if problem != "" {
 		c.uncovered("the folder %s (%s) %s", p, why, problem)
+		return false
+	}
+	if len(c.out.Directories) == maxFolders {
+		c.uncovered("more than %d folders are not listed", maxFolders)
 		return false
 	}
 	c.planted(at)

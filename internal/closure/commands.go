@@ -76,7 +76,11 @@ func (c *collector) execute(e *execution) error {
 		return err
 	}
 	key := strings.Join(append([]string{e.program}, e.args...), "\x00")
-	if c.run[key] || len(c.run) > maxPrograms*2 {
+	if c.run[key] {
+		return nil
+	}
+	if len(c.run) == maxPrograms*2 {
+		c.uncovered("more than %d programs are started, and the others are not followed", maxPrograms*2)
 		return nil
 	}
 	c.run[key] = true

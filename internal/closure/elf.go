@@ -50,6 +50,8 @@ type image struct {
 	order binary.ByteOrder
 	wide  bool // 64 bits
 	loads []elf.Prog64
+	texts int // bytes of the names that were read
+	notes int // bytes of the notes that were read
 }
 
 // readObject reads an executable or a library of a size. What its headers claim beyond the limits
@@ -81,8 +83,9 @@ func readObject(r io.ReaderAt, size int64) (*object, error) {
 				return nil, fmt.Errorf("dynamic section: %w", err)
 			}
 		case elf.PT_NOTE:
-			if b, err := x.bytes(p.Off, p.Filesz, maxNotes); err == nil { // hints only
-				o.later = append(o.later, x.notes(b)...)
+			b, err := x.bytes(p.Off, p.Filesz, uint64(maxNotes-x.notes)) // of all segments, which may be the same bytes
+			if x.notes += len(b); err == nil {                           // hints only
+				o.later = append(o.later, x.readNotes(b)...)
 			}
 		}
 	}
@@ -245,6 +248,9 @@ func (x *image) text(table, length, offset uint64) (string, error) {
 		if i < 0 {
 			return "", fmt.Errorf("text of more than %d bytes", maxName)
 		}
+		if x.texts += i; x.texts > maxTexts { // they may overlap, so the file can be far smaller
+			return "", fmt.Errorf("names of more than %d bytes", maxTexts)
+		}
 		return string(b[:i]), nil
 	}
 	return "", errors.New("text outside the file")
@@ -254,8 +260,8 @@ func (x *image) text(table, length, offset uint64) (string, error) {
 // (the UAPI group's "ELF dlopen() metadata").
 const dlopenNote = 0x407c0c0a
 
-// notes reads the notes about dlopen of a segment of notes (elf(5), "Notes").
-func (x *image) notes(b []byte) (out []later) {
+// readNotes reads the notes about dlopen of a segment of notes (elf(5), "Notes").
+func (x *image) readNotes(b []byte) (out []later) {
 	align := func(n uint32) uint64 { return (uint64(n) + 3) &^ 3 }
 	for len(b) >= 12 {
 		name, desc, kind := x.order.Uint32(b), x.order.Uint32(b[4:]), x.order.Uint32(b[8:])
@@ -297,6 +303,22 @@ func (x *image) bytes(at, n, limit uint64) ([]byte, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// size returns the bytes of memory that the names of an object take, about.
+func (o *object) size() (n int) {
+	const header = 16 // of a string
+	for _, list := range [][]string{o.needed, o.audit, o.filters} {
+		for _, s := range list {
+			n += header + len(s)
+		}
+	}
+	for _, l := range o.later {
+		for _, s := range l.Names {
+			n += 2*header + len(s)
+		}
+	}
+	return n
 }
 
 func untilZero(b []byte) string {

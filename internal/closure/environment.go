@@ -177,6 +177,13 @@ var listed = map[string]string{
 	"PHP_INI_SCAN_DIR": "php", "R_LIBS": "R", "PYTHONHOME": "python", "PYTHONPATH": "python", "NODE_PATH": "node",
 }
 
+// optional are variables with options by which programs load code, and that are not followed; loading are
+// those that have handlers of their own.
+var (
+	optional = map[string]string{"PERL5OPT": "perl", "RUBYOPT": "ruby", "BASH_ENV": "bash", "ENV": "sh", "PYTHONSTARTUP": "python"}
+	loading  = []string{"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "NODE_OPTIONS"}
+)
+
 // variables adds the files that variables name, and the folders from which code is loaded.
 func (c *collector) variables() {
 	names := make([]string, 0, len(c.env))
@@ -196,6 +203,9 @@ func (c *collector) variables() {
 				}
 			}
 			continue
+		}
+		if by := optional[name]; by != "" && !path.IsAbs(value) {
+			c.uncovered("by the variable %s, %s may load code that is not followed", name, by)
 		}
 		if path.IsAbs(value) && len(value) <= maxName {
 			c.argument(value, "the variable "+name+" names it", false)

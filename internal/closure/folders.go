@@ -73,7 +73,7 @@ func (s *survey) walk(real, shown string, depth int) {
 		return
 	}
 	for _, e := range entries {
-		if s.seen == maxSeen || s.ctx.Err() != nil {
+		if s.seen == maxSeen || s.step() != nil {
 			s.full = true
 			return
 		}
@@ -213,6 +213,7 @@ func (c *collector) extensions(modules []string) {
 		have[path.Base(file)] = true
 	}
 	var missing []string
+	more := 0
 	for _, file := range modules {
 		at, err := c.regular(file)
 		if err != nil || c.ctx.Err() != nil {
@@ -230,20 +231,19 @@ func (c *collector) extensions(modules []string) {
 			}
 		}
 		p.closure([]*loaded{{path: file, real: at.real, object: o, by: p.program, why: "extension"}})
-		if len(p.missing) > 0 {
-			missing = append(missing, p.missing...)
-		}
+		few := p.missing[:min(len(p.missing), maxOthers-len(missing))]
+		missing, more = append(missing, few...), more+len(p.missing)-len(few)
 	}
 	for _, x := range p.all {
 		if !c.out.covers(x.real) {
 			c.file(x.path, groupLibrary, x.why+" of "+x.by.path)
 		}
 	}
-	for _, s := range missing[:min(len(missing), maxOthers)] {
+	for _, s := range missing {
 		c.uncovered("%s", s)
 	}
-	if n := len(missing) - maxOthers; n > 0 {
-		c.uncovered("%d more libraries of shared libraries in covered folders are not found", n)
+	if more > 0 {
+		c.uncovered("%d more libraries of shared libraries in covered folders are not found", more)
 	}
 	for _, s := range p.said {
 		c.warning("%s", s)

@@ -4,13 +4,15 @@ package closure
 
 import (
 	"archive/zip"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"strings"
 )
+
+// maxManifests is the number of manifests of one JAR that are read. Java takes one of them, whatever the
+// case of its name.
+const maxManifests = 8
 
 // classPath returns the relative paths that the manifest of a JAR lists under Class-Path (JAR file
 // specification, "Class-Path attribute"). An archive without a manifest has none.
@@ -22,22 +24,36 @@ func classPath(r io.ReaderAt, size int64) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := z.Open("META-INF/MANIFEST.MF")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	var out []string
+	read := 0
+	for _, f := range z.File {
+		if !strings.EqualFold(f.Name, "META-INF/MANIFEST.MF") {
+			continue
+		}
+		if read++; read > maxManifests {
+			return out, fmt.Errorf("more than %d manifests", maxManifests)
+		}
+		b, err := readManifest(f)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, manifestPaths(string(b))...)
 	}
+	return out[:min(len(out), maxPaths)], nil
+}
+
+// readManifest returns the content of a manifest.
+func readManifest(f *zip.File) ([]byte, error) {
+	r, err := f.Open()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxText+1))
-	if err != nil {
-		return nil, err
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxText+1))
+	if err == nil && len(b) > maxText {
+		err = fmt.Errorf("it has more than %d bytes", maxText)
 	}
-	if len(b) > maxText {
-		return nil, fmt.Errorf("it has more than %d bytes", maxText)
-	}
-	return manifestPaths(string(b)), nil
+	return b, err
 }
 
 // manifestPaths reads the attribute in the main section of a manifest. Lines that begin with a blank
@@ -45,8 +61,8 @@ func classPath(r io.ReaderAt, size int64) ([]string, error) {
 func manifestPaths(text string) (out []string) {
 	var list strings.Builder
 	in := false
-	for line := range strings.Lines(strings.ReplaceAll(text, "\r\n", "\n")) {
-		line = strings.TrimRight(line, "\r\n")
+	for line := range strings.Lines(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)) { // each ends a line
+		line = strings.TrimRight(line, "\n")
 		if line == "" {
 			break // the main section ends
 		}

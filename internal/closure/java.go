@@ -144,8 +144,7 @@ func (c *collector) argumentFiles(args []string, depth int) (out []string) {
 	return out[:min(len(out), maxListed)]
 }
 
-// classes adds an element of a class path: a folder, an archive with those that its manifest names,
-// or all archives of a folder (DIR/*).
+// classes adds an element of a class path: all archives of a folder (DIR/*), or what element says.
 func (c *collector) classes(p, why string, read *int) {
 	if dir, all := strings.CutSuffix(p, "/*"); all {
 		names, more := c.list(dir, maxListed)
@@ -154,12 +153,17 @@ func (c *collector) classes(p, why string, read *int) {
 		}
 		for _, name := range names {
 			if ext := path.Ext(name); ext == ".jar" || ext == ".JAR" {
-				c.classes(path.Join(dir, name), why, read)
+				c.element(path.Join(dir, name), why, read)
 			}
 		}
 		c.uncovered("archives that are put into %s later are in the class path too: only those of now are listed", dir)
 		return
 	}
+	c.element(p, why, read)
+}
+
+// element adds a folder, or an archive with those that its manifest names.
+func (c *collector) element(p, why string, read *int) {
 	if at, err := c.find(p); err != nil || at.info.IsDir() {
 		c.searched(p, why)
 		return
@@ -184,6 +188,6 @@ func (c *collector) classes(p, why string, read *int) {
 		c.uncovered("the manifest of %s could not be read, so a class path in it is not followed: %v", p, err)
 	}
 	for _, n := range next {
-		c.classes(absolute(n, path.Dir(at.asked)), "the manifest of "+at.asked+" names it", read)
+		c.element(absolute(n, path.Dir(at.asked)), "the manifest of "+at.asked+" names it", read) // "*" is a name there
 	}
 }

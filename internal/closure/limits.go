@@ -14,7 +14,9 @@ const (
 	maxDynamic   = 256 << 10 // bytes of the dynamic section
 	maxNames     = 1024      // names in one dynamic section
 	maxName      = 4096      // bytes of one such name
-	maxNotes     = 64 << 10  // bytes of ELF notes
+	maxNotes     = 64 << 10  // bytes of ELF notes of one file
+	maxTexts     = 64 << 10  // bytes of the names in one dynamic section
+	maxObjectful = 64 << 20  // bytes of the names in all of them
 	maxCache     = 16 << 20  // bytes of ld.so.cache
 	maxCached    = 200_000   // libraries in it
 	maxText      = 1 << 20   // bytes of a text file: ld.so.conf, pyvenv.cfg, .pth, an argument file
@@ -25,6 +27,8 @@ const (
 	maxOthers    = 20        // files of one kind that are named one by one
 	maxWords     = 400       // things that are said not to be covered
 	maxLinked    = 256       // files that links in covered folders lead to
+	maxFolders   = 256       // folders that are proposed
+	maxSteps     = 20 << 20  // look-ups in folders, of all that is done: about a minute
 	maxModules   = 4096      // shared libraries in covered folders that are read
 	maxPackages  = 20_000    // packages of Debian that are searched
 	maxPackage   = 256 << 20 // bytes of their lists

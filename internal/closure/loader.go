@@ -18,6 +18,7 @@ type loader struct {
 	tree    *tree
 	objects map[string]*object // by real path; nil for what is none
 	read    int
+	size    int // bytes of the names in objects
 	cache   map[string][]cachedLibrary
 	cached  bool     // whether there is a cache
 	conf    []string // folders that ldconfig would search, if there is no cache
@@ -86,6 +87,11 @@ func (l *loader) objectAt(at *place) (*object, error) {
 	}
 	defer f.Close()
 	o, err := readObject(f, at.info.Size())
+	if err == nil {
+		if l.size += o.size(); l.size > maxObjectful {
+			err = fmt.Errorf("more than %d MiB of names in executables and libraries", maxObjectful>>20)
+		}
+	}
 	if err != nil {
 		o = nil
 	}
@@ -167,7 +173,7 @@ func (p *process) closure(todo []*loaded) {
 // need finds the library that an object names. It returns nil if it was found before, or is not
 // found, which is said.
 func (p *process) need(name string, by *loaded, why string) *loaded {
-	if name == "" || p.musl != "" && p.ofMusl(name) {
+	if name == "" || p.musl != "" && p.ofMusl(name) || p.tree.spent() != nil {
 		return nil
 	}
 	if p.byName[name] != nil {
@@ -198,7 +204,9 @@ func (p *process) need(name string, by *loaded, why string) *loaded {
 	}
 	if first == nil && !some {
 		p.byName[name] = &loaded{object: &object{}} // said once
-		p.missing = append(p.missing, fmt.Sprintf("the %s %s of %s is not found", why, name, by.path))
+		if len(p.missing) <= maxWords {
+			p.missing = append(p.missing, fmt.Sprintf("the %s %s of %s is not found", why, name, by.path))
+		}
 		return nil
 	}
 	return first
@@ -223,7 +231,7 @@ func (p *process) open(file string, by *loaded, why string) *loaded {
 	o, err := p.objectAt(at)
 	if err != nil {
 		if !errors.Is(err, errNotELF) {
-			p.said = append(p.said, fmt.Sprintf("%s could not be read as a library: %v", file, err))
+			p.say(fmt.Sprintf("%s could not be read as a library: %v", file, err))
 		}
 		return nil
 	}
@@ -236,7 +244,7 @@ func (p *process) open(file string, by *loaded, why string) *loaded {
 	x := &loaded{path: p.tree.usual(file), real: at.real, object: o, by: by, why: why}
 	p.all = append(p.all, x)
 	for _, l := range at.planted {
-		p.said = append(p.said, fmt.Sprintf("%s leads through the link %s, which another user than root made", file, l))
+		p.say(fmt.Sprintf("%s leads through the link %s, which another user than root made", file, l))
 	}
 	return x
 }

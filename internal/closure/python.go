@@ -95,6 +95,7 @@ func (c *collector) python(e *execution, at *place) {
 	if !site {
 		return
 	}
+	c.pathFiles(prefix) // of packages in the standard library's folder, as of an interpreter that was built apart
 	for _, dir := range []string{"/usr/lib/python3/dist-packages", "/usr/local/lib/" + version(at) + "/dist-packages", "/usr/local/lib/" + version(at) + "/site-packages"} {
 		if c.isFolder(dir) && (prefix == "/usr" || prefix == "/usr/local") && c.holds(dir) {
 			c.directory(dir, "packages of Python for all programs", true)
@@ -213,7 +214,10 @@ func (c *collector) pathFiles(top string) {
 	}
 	read := 0
 	for _, dir := range dirs {
-		names, _ := c.list(dir, maxListed)
+		names, more := c.list(dir, maxListed)
+		if more {
+			c.uncovered("%s has more than %d names: not all .pth files are followed", dir, maxListed)
+		}
 		for _, name := range names {
 			if !strings.HasSuffix(name, ".pth") {
 				continue
@@ -255,8 +259,9 @@ func (c *collector) pathFile(dir, file string) {
 
 // pathLines reads the lines of a .pth file: the paths, and whether it has code.
 func pathLines(text string) (paths []string, code bool) {
-	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
-		line = strings.TrimRight(line, " \t\r\n")
+	ends := func(r rune) bool { return strings.ContainsRune("\n\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029", r) } // str.splitlines
+	for line := range strings.FieldsFuncSeq(strings.TrimPrefix(text, "\ufeff"), ends) {
+		line = strings.TrimRight(line, " \t")
 		switch {
 		case line == "" || line[0] == '#' || len(line) > maxName || strings.ContainsRune(line, 0):
 		case strings.HasPrefix(line, "import ") || strings.HasPrefix(line, "import\t"):

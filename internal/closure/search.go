@@ -59,7 +59,7 @@ func (p *process) candidates(name string, by *loaded) (out []candidate) {
 // the program. glibc passes over those of objects that have DT_RUNPATH, and musl knows no
 // difference.
 func (p *process) inherited(by *loaded, both bool) (dirs []string) {
-	for x, n := by, 0; x != nil && n < maxObjects; x, n = x.by, n+1 {
+	for x, n := by, 0; x != nil && n < maxObjects && len(dirs) < maxPaths; x, n = x.by, n+1 {
 		switch o := x.object; {
 		case o.runpath != nil && both:
 			dirs = append(dirs, p.dirs(*o.runpath, x)...)
@@ -215,7 +215,11 @@ func (p *process) in(dirs []string, name string, glibc bool) (out []candidate) {
 }
 
 // capabilities returns the folders below dir that a loader may prefer.
-func (t *tree) capabilities(dir string) (out []string) {
+func (t *tree) capabilities(dir string) []string {
+	out, known := t.better[dir]
+	if known {
+		return out
+	}
 	names, _ := t.list(path.Join(dir, "glibc-hwcaps"), 64)
 	for _, name := range slices.Backward(names) {
 		out = append(out, path.Join("glibc-hwcaps", name))
@@ -235,6 +239,10 @@ func (t *tree) capabilities(dir string) (out []string) {
 			}
 		}
 	}
+	if t.better == nil {
+		t.better = make(map[string][]string)
+	}
+	t.better[dir] = out
 	return out
 }
 

@@ -22,8 +22,20 @@ var starters = strings.Fields(`
 
 func starts(name string) bool { return slices.Contains(starters, name) }
 
-// starter follows a program that starts another one: the first of its arguments that is one.
+// Starters whose arguments can name a user, who may have the name of a program; and those that can give
+// what they start another root directory.
+var (
+	asUser = strings.Fields("capsh chpst chroot gosu runuser setpriv start-stop-daemon su su-exec sudo")
+	inRoot = strings.Fields("capsh chpst chroot firejail nsenter start-stop-daemon unshare")
+)
+
+// starter follows a program that starts another one: the first of its arguments that is one. A user can
+// have the name of a program, so one that is found in the search path need not be it.
 func (c *collector) starter(e *execution) {
+	name, found := path.Base(e.program), false
+	if slices.Contains(inRoot, name) {
+		c.uncovered("%s can give what it starts in %s= another root directory: then the paths here are other files", e.program, e.setting)
+	}
 	for i, a := range e.args {
 		if strings.HasPrefix(a, "-") {
 			if a == "-c" && i+1 < len(e.args) {
@@ -43,9 +55,13 @@ func (c *collector) starter(e *execution) {
 			continue
 		}
 		c.next(e, program, e.args[i+1:])
-		return
+		if found = true; path.IsAbs(a) || !slices.Contains(asUser, name) {
+			return
+		}
 	}
-	c.uncovered("what %s starts could not be told from its arguments in %s=", e.program, e.setting)
+	if !found {
+		c.uncovered("what %s starts could not be told from its arguments in %s=", e.program, e.setting)
+	}
 }
 
 // next follows a program that another one starts. What cannot be read is said.
@@ -59,7 +75,7 @@ func (c *collector) next(e *execution, program string, args []string) {
 // envCommand follows env(1): options, assignments, and a program with its arguments. With -S an
 // argument is split into several.
 func (c *collector) envCommand(e *execution) {
-	args := slices.Clone(e.args)
+	args, search := slices.Clone(e.args), c.paths()
 	for n := 0; len(args) > 0 && n < maxListed; n++ {
 		a := args[0]
 		args = args[1:]
@@ -78,12 +94,15 @@ func (c *collector) envCommand(e *execution) {
 			args = append(splitString(strings.TrimPrefix(a, "--split-string=")), args...)
 		case strings.HasPrefix(a, "-"):
 		case strings.Contains(a, "="):
-			name, _, _ := strings.Cut(a, "=")
-			if slices.Contains([]string{"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"}, name) || listed[name] != "" {
+			name, value, _ := strings.Cut(a, "=")
+			if name == "PATH" {
+				search = splitList(value, ":")
+			}
+			if slices.Contains(loading, name) || listed[name] != "" || optional[name] != "" {
 				c.uncovered("%s sets the variable %s, from which code is loaded", e.program, name)
 			}
 		default:
-			program, err := c.locate(a, c.paths())
+			program, err := c.locate(a, search)
 			if err != nil {
 				c.uncovered("%s, which %s starts for %s=: %v", a, e.program, e.setting, cause(err))
 				return

@@ -25,6 +25,32 @@ type tree struct {
 	root  string // without a slash at the end; "" is this machine
 	owner uint32 // of the folder: the person who builds an image, in place of root
 	links map[string]string
+	most  int          // steps that may be made; 0: no limit
+	steps int          // look-ups that were made
+	given func() error // why nothing more is to be looked at; may be nil
+
+	better map[string][]string // what capabilities found
+}
+
+// errSteps ends a proposal whose files have more looked up than any application needs: a search path
+// of hundreds of folders, for each of thousands of libraries.
+var errSteps = errors.New("the files of the application have too many paths looked up: declare it by hand")
+
+// step counts one look-up.
+func (t *tree) step() error {
+	t.steps++
+	return t.spent()
+}
+
+// spent returns why nothing more may be looked at, nil if it may.
+func (t *tree) spent() error {
+	if t.most > 0 && t.steps > t.most {
+		return errSteps
+	}
+	if t.given != nil {
+		return t.given()
+	}
+	return nil
 }
 
 func newTree(root string) (*tree, error) {
@@ -32,7 +58,7 @@ func newTree(root string) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tree{root: strings.TrimSuffix(full, "/"), links: map[string]string{}}
+	t := &tree{root: strings.TrimSuffix(full, "/"), links: map[string]string{}, most: maxSteps}
 	info, err := os.Stat(full)
 	if err != nil {
 		return nil, err
@@ -77,6 +103,9 @@ func (t *tree) find(p string) (*place, error) {
 			continue
 		}
 		next := path.Join(at, name)
+		if err = t.step(); err != nil {
+			break
+		}
 		if info, err = os.Lstat(t.root + next); err != nil {
 			break
 		}
@@ -239,6 +268,9 @@ func (t *tree) usual(p string) string {
 // writers returns who else than root can change what a place contains, in words; "" if only root.
 func (t *tree) writers(p string) string {
 	for at := p; ; at = path.Dir(at) {
+		if t.step() != nil {
+			return "" // which is said as a whole
+		}
 		info, err := os.Lstat(t.root + at)
 		if err != nil {
 			return ""
