@@ -152,7 +152,10 @@ func (t *terminal) addApp(ctx context.Context, unit string, u *unitFlags) error 
 	if err != nil {
 		return misuse(err)
 	}
-	full := filepath.Join(u.root, a.Source)
+	full, err := unitfile.Place(u.root, a.Source)
+	if err != nil {
+		return misuse(err)
+	}
 	if names := declarers(declared, unit, sameUnit); len(names) > 0 {
 		at := declared[names[0]]
 		if !u.dryRun {

@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/imapolicy"
+	"github.com/cvm-agentd/agentd/internal/unitfile"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -43,29 +44,33 @@ type appFile struct {
 // appFiles returns the regular files of an application below root. What cannot be looked at is left
 // out: the measurement of the application says so.
 func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out []appFile) {
-	add := func(path string) {
-		if f, ok := lookAtFile(path); ok && len(out) < maxAppFiles {
+	add := func(name, at string) {
+		if f, ok := lookAtFile(at); ok && len(out) < maxAppFiles {
+			f.path = filepath.Join(root, name)
 			out = append(out, f)
 		}
 	}
-	excludes := func(path string) bool {
-		below, err := filepath.Rel(root, path)
-		return err == nil && d.Excludes("/"+below)
-	}
 	for _, name := range d.Files {
-		add(filepath.Join(root, name))
+		if at, err := unitfile.Within(root, name); err == nil {
+			add(name, at)
+		}
 	}
-	for _, name := range d.Directories {
-		filepath.WalkDir(filepath.Join(root, name), func(path string, e fs.DirEntry, err error) error {
+	for _, folder := range d.Directories {
+		top, err := unitfile.Within(root, folder)
+		if err != nil {
+			continue
+		}
+		filepath.WalkDir(top, func(at string, e fs.DirEntry, err error) error {
+			name := folder + strings.TrimPrefix(at, top)
 			switch {
 			case ctx.Err() != nil || len(out) >= maxAppFiles:
 				return filepath.SkipAll
 			case err != nil:
 				return nil
-			case excludes(path) && e.IsDir():
+			case d.Excludes(name) && e.IsDir():
 				return filepath.SkipDir
-			case e.Type().IsRegular() && !excludes(path):
-				add(path)
+			case e.Type().IsRegular() && !d.Excludes(name):
+				add(name, at)
 			}
 			return nil
 		})
@@ -74,8 +79,11 @@ func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out
 }
 
 // lookAtFile finds out how a file is used: programs are executed, libraries are mapped, and all
-// others are read.
+// others are read. A device is not opened: that alone can have it do something.
 func lookAtFile(path string) (appFile, bool) {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return appFile{}, false
+	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return appFile{}, false

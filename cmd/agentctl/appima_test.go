@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/imapolicy"
 )
 
@@ -143,5 +146,32 @@ func TestIMAIsNotQuoted(t *testing.T) {
 		if strings.Contains(out.String(), "does not quote PCR 10") != said {
 			t.Errorf("%q: %q", text, out.String())
 		}
+	}
+}
+
+// TestIMALooksInTheImage: files of an image that are links lead to files of the image, and devices and
+// pipes are not opened.
+func TestIMALooksInTheImage(t *testing.T) {
+	root, machine := t.TempDir(), t.TempDir()
+	outside := filepath.Join(machine, "program")
+	for _, err := range []error{
+		os.WriteFile(outside, []byte("#!/bin/sh\n"), 0o755),
+		os.Symlink(outside, filepath.Join(root, "file")),
+		os.Symlink(machine, filepath.Join(root, "folder")),
+		os.Symlink("/dev/null", filepath.Join(root, "device")),
+		unix.Mkfifo(filepath.Join(root, "pipe"), 0o600),
+		os.Symlink("/real", filepath.Join(root, "link")),
+		os.WriteFile(filepath.Join(root, "real"), []byte("x"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &declaration.Declaration{Files: []string{"/file", "/device", "/pipe", "/link"}, Directories: []string{"/folder"}}
+	if got := appFiles(t.Context(), root, d); len(got) != 1 || got[0].path != filepath.Join(root, "link") {
+		t.Errorf("looked at %+v", got)
+	}
+	if _, ok := lookAtFile("/dev/null"); ok {
+		t.Error("a device was looked at")
 	}
 }

@@ -274,7 +274,11 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 	}
 	out := map[string]*declaration.Declaration{}
 	for _, dir := range c.Measurement.ApplicationFolders {
-		entries, err := os.ReadDir(filepath.Join(root, dir))
+		var entries []fs.DirEntry
+		full, err := unitfile.Within(root, dir)
+		if err == nil {
+			entries, err = os.ReadDir(full)
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -288,7 +292,11 @@ func declarations(root string) (map[string]*declaration.Declaration, error) {
 			}
 			delete(out, name) // a later folder replaces or masks, well-formed or not
 			file := filepath.Join(dir, e.Name())
-			b, err := durable.ReadRegular(filepath.Join(root, file), declaration.MaxDeclaration)
+			at, err := unitfile.Within(root, file)
+			if err != nil {
+				continue
+			}
+			b, err := durable.ReadRegular(at, declaration.MaxDeclaration)
 			if err != nil {
 				continue
 			}

@@ -83,7 +83,10 @@ var ErrForeign = errors.New("the file was not written by `agentctl app enable`")
 
 // Write writes the drop-in of unit below root as a whole.
 func Write(root, unit string, content []byte) error {
-	path := filepath.Join(root, DropInPath(unit))
+	path, err := dropIn(root, unit)
+	if err != nil {
+		return err
+	}
 	if _, err := ours(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -95,7 +98,10 @@ func Write(root, unit string, content []byte) error {
 
 // Remove removes the drop-in, and its folder if that is empty then.
 func Remove(root, unit string) error {
-	path := filepath.Join(root, DropInPath(unit))
+	path, err := dropIn(root, unit)
+	if err != nil {
+		return err
+	}
 	if _, err := ours(path); err != nil {
 		return err
 	}
@@ -108,11 +114,28 @@ func Remove(root, unit string) error {
 
 // Read returns the content of the drop-in of unit.
 func Read(root, unit string) ([]byte, error) {
-	return ours(filepath.Join(root, DropInPath(unit)))
+	path, err := dropIn(root, unit)
+	if err != nil {
+		return nil, err
+	}
+	return ours(path)
+}
+
+// dropIn returns where the drop-in of unit below root is, or would be made.
+func dropIn(root, unit string) (string, error) { return Place(root, DropInPath(unit)) }
+
+// Place returns where a file below root is, or would be made. The folders on the way may be links, which
+// lead as they do when root is "/". So what is written to an image never goes to this machine.
+func Place(root, path string) (string, error) {
+	dir, err := Within(root, filepath.Dir(path))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return filepath.Join(dir, filepath.Base(path)), nil
 }
 
 func ours(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadRegular(path, maxFile) // a pipe in an image would wait for a writer
 	if err != nil {
 		return nil, err
 	}
