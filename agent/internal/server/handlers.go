@@ -235,8 +235,8 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 	bytes += 4 * int64(len(r.UserData)+len(r.PublicKey)+len(r.KeyProof)) // in base64 in the statement, which is in base64
 	return job{bytes: bytes, run: func(ctx context.Context) (any, error) {
 		id := c.peer.Caller(ctx, s.Apps)
-		if r.IMA && id.App == "" && !slices.Contains(s.AdminUIDs, id.UID) {
-			return nil, problem.New(api.CodeIMANotPermitted, fmt.Sprintf("uid %d is not root, and the caller is not of a declared application", id.UID))
+		if r.IMA && id.App == "" && !s.isRoot(c.peer) {
+			return nil, problem.New(api.CodeIMANotPermitted, fmt.Sprintf("uid %d is not root outside of measured containers, and the caller is not of a declared application", id.UID))
 		}
 		attest := func(ctx context.Context) (parts, error) {
 			if err := s.proveSigningKey(ctx, c, &r, id); err != nil {
@@ -251,6 +251,12 @@ func (s *Server) evidence(c *call, r api.EvidenceRequest) (job, error) {
 		// for each, until the statement is in the batch.
 		return briefly(ctx, s.shares[c.socket].processors, attest)
 	}}, nil
+}
+
+// isRoot reports whether a caller is an administrator of the machine, on whichever socket it asks. Root of
+// a measured container is not: the kernel shows its list of IMA to root of the machine.
+func (s *Server) isRoot(p *caller.Peer) bool {
+	return slices.Contains(s.AdminUIDs, p.UID) && s.outside(p) == nil
 }
 
 // lookPatience is how long a status waits for devices, if the caller wants them asked.

@@ -36,6 +36,14 @@ func TestIMAIsForRootAndApplications(t *testing.T) {
 			t.Errorf("uid %d: %+v", uid, got)
 		}
 	}
+	// Root of a container has root's uid, and the kernel shows it nothing.
+	for what, app := range map[string]*caller.App{"no app": nil, "an app": webApp} {
+		in := run(t, &fake{container: inContainer(app)}, Limits{}, func(c *Config) { c.AdminUIDs = []uint32{0} })
+		_, b, p := ask(t, as(in.client, 0), "POST", api.CallEvidence.Path, body)
+		if refused := p != nil && p.Code == api.CodeIMANotPermitted; refused != (app == nil) {
+			t.Errorf("root of a container of %s: %s", what, b)
+		}
+	}
 	if status, b, _ := ask(t, as(r.client, 1001), "POST", api.CallEvidence.Path, `{"nonce":"`+goodNonce+`"}`); status != http.StatusOK {
 		t.Errorf("without the list: %s", b)
 	}
