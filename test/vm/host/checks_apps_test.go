@@ -89,13 +89,14 @@ func (s *session) unmeasurable() {
 }
 
 // appUpgrade replaces and restarts the application under constant requests. Evidence of the
-// new program must never be accepted as evidence of the old one.
+// new program must never be accepted as evidence of the old one. An answer that the application did
+// not finish, since it was stopped, does not count.
 func (s *session) appUpgrade() {
 	n := nonce()
 	s.ask(n, "anchored") // so that the agent knows the digest of the program
 	script := `set -e
 rm -rf /tmp/load; mkdir /tmp/load; touch /tmp/load.on
-(i=0; while [ -e /tmp/load.on ]; do i=$((i+1)); vmguest ask /run/billing/socket evidence ` + n + ` anchored >/tmp/load/$i 2>/dev/null || rm -f /tmp/load/$i; done) &
+(i=0; while [ -e /tmp/load.on ]; do i=$((i+1)); vmguest ask /run/billing/socket evidence ` + n + ` anchored >/tmp/load/$i 2>/dev/null && jq -e .statement /tmp/load/$i >/dev/null 2>&1 || rm -f /tmp/load/$i; done) &
 seen() { jq -r .statement "/tmp/load/$(ls -t /tmp/load | head -n 1)" | base64 -d | jq -e .caller.executable.digest >/dev/null; }
 more() { n=$(ls /tmp/load | wc -l); until [ $(ls /tmp/load | wc -l) -ge $((n+4)) ] && seen; do sleep 0.1; done 2>/dev/null; }
 more
