@@ -162,7 +162,7 @@ func uidOf(root, user string) (uint32, error) {
 			return uint32(n), err
 		}
 	}
-	return 0, fmt.Errorf("there is no user %q", user)
+	return 0, fmt.Errorf("user %q does not exist", user)
 }
 
 // tellIMA says which files of an application the kernel measures by itself, and prints a policy for

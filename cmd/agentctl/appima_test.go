@@ -83,7 +83,7 @@ func TestIMACovers(t *testing.T) {
 	if !strings.Contains(fragment, "\n# bill\nmeasure func=FILE_CHECK mask=^MAY_READ uid=990 fowner=") || strings.Contains(fragment, "other") {
 		t.Errorf("the policy is\n%s", fragment)
 	}
-	if !strings.Contains(complaints.String(), `other is left out: there is no user "stranger"`) {
+	if !strings.Contains(complaints.String(), `other is left out: user "stranger" does not exist`) {
 		t.Errorf("complaints are %q", complaints.String())
 	}
 	files := appFiles(t.Context(), root, d)

@@ -21,7 +21,7 @@ type loader struct {
 	size    int // bytes of the names in objects
 	cache   map[string][]cachedLibrary
 	cached  bool     // whether there is a cache
-	conf    []string // folders that ldconfig would search, if there is no cache
+	conf    []string // folders that ldconfig would search, if it has no cache
 	preload []string // of /etc/ld.so.preload
 	said    []string // about the configuration of the loader
 	files   []string // that configure the loader

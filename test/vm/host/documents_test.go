@@ -110,7 +110,7 @@ func TestChecksAreNamed(t *testing.T) {
 	}
 	for name := range newer {
 		if !names[name] {
-			t.Errorf("there is no check %s", name)
+			t.Errorf("check %s does not exist", name)
 		}
 	}
 }
