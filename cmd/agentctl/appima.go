@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -135,34 +134,13 @@ func usersOf(root string, d *declaration.Declaration) (out []uint32, err error) 
 		names = append(names, u.User)
 	}
 	for _, name := range names {
-		uid, err := uidOf(root, name)
+		uid, err := unitfile.UID(root, name)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, uid)
 	}
 	return out, nil
-}
-
-// maxPasswd is the longest list of users that is read, in bytes.
-const maxPasswd = 1 << 20
-
-// uidOf returns the uid of a user, who is named by a decimal number too.
-func uidOf(root, user string) (uint32, error) {
-	if n, err := strconv.ParseUint(user, 10, 32); err == nil {
-		return uint32(n), nil
-	}
-	b, err := durable.ReadRegular(filepath.Join(root, "etc/passwd"), maxPasswd)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if w := strings.Split(line, ":"); len(w) > 2 && w[0] == user {
-			n, err := strconv.ParseUint(w[2], 10, 32)
-			return uint32(n), err
-		}
-	}
-	return 0, fmt.Errorf("user %q does not exist", user)
 }
 
 // tellIMA says which files of an application the kernel measures by itself, and prints a policy for

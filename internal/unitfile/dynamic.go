@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
@@ -38,22 +39,35 @@ func (s *Service) RunsAs() (user string, dynamic bool, err error) {
 	return user, true, nil
 }
 
-// hasUser reports whether /etc/passwd of root has a user, or the name is a number.
-func hasUser(root, user string) (bool, error) {
-	if strings.Trim(user, "0123456789") == "" {
-		return true, nil
+// ErrNoUser is returned for a user that /etc/passwd does not have.
+var ErrNoUser = errors.New("does not exist")
+
+// UID returns the uid that /etc/passwd of root has for a user. A user may be named by a number too.
+func UID(root, user string) (uint32, error) {
+	if n, err := strconv.ParseUint(user, 10, 32); err == nil {
+		return uint32(n), nil
 	}
 	b, err := readFile(root, "/etc/passwd")
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if name, _, ok := strings.Cut(line, ":"); ok && name == user {
-			return true, nil
+		if f := strings.Split(line, ":"); len(f) > 2 && f[0] == user {
+			n, err := strconv.ParseUint(f[2], 10, 32)
+			if err != nil {
+				return 0, fmt.Errorf("uid of user %q in /etc/passwd: %w", user, err)
+			}
+			return uint32(n), nil
 		}
 	}
-	return false, nil
+	return 0, fmt.Errorf("user %q %w", user, ErrNoUser)
+}
+
+// hasUser reports whether a user is in /etc/passwd of root, or is named by a number.
+func hasUser(root, user string) (bool, error) {
+	_, err := UID(root, user)
+	if errors.Is(err, ErrNoUser) {
+		return false, nil
+	}
+	return err == nil, err
 }
