@@ -27,7 +27,6 @@ const (
 	countSlack     = 16
 	latencyFactor  = 4.0
 	latencySlack   = 20 * time.Millisecond
-	strangeFactor  = 6.0              // of growth of times that other load of the machine may explain
 	costFactor     = 1.5              // of processor time for an answer
 	shortestSoak   = 12 * time.Second // for each run of all tests
 	soakVariable   = "SOAK"           // time of the whole load, as 20m
@@ -119,8 +118,7 @@ func (m *machine) footprint(least footprint) (f footprint) {
 }
 
 // TestSoak has all kinds of clients work at the same time, in rounds, and restarts them between
-// two rounds. The agent must not grow, nor become slower than the disk and the processors did. SOAK
-// is the time that it takes.
+// two rounds. The agent must not grow, nor become slower. SOAK is the time that it takes.
 func TestSoak(t *testing.T) {
 	total := shortestSoak
 	if text := os.Getenv(soakVariable); text != "" {
@@ -194,7 +192,8 @@ func (m *machine) compareSpace(first, last []footprint) {
 	}
 }
 
-// compareTimes checks that it has not become slower, or that the yardstick has as well.
+// compareTimes checks that it has not become slower. A failure says what became of the yardstick:
+// on a machine that has other work to do, the times say little of the agent.
 func (m *machine) compareTimes(first, last []map[string]account) {
 	m.t.Helper()
 	for name := range first[0] {
@@ -203,9 +202,8 @@ func (m *machine) compareTimes(first, last []map[string]account) {
 				return func(table map[string]account) time.Duration { return table[name].percentile(p) }
 			}
 			strange := float64(least(last, at(yardstick))) / float64(least(first, at(yardstick)))
-			factor := latencyFactor * min(max(1, strange), strangeFactor)
-			if a, z := least(first, at(name)), least(last, at(name)); name != yardstick && z > time.Duration(factor*float64(a))+latencySlack {
-				m.t.Errorf("percentile %d of %s grew from %v to %v, and that of the yardstick to %.1f of what it was", p, name, a, z, strange)
+			if a, z := least(first, at(name)), least(last, at(name)); name != yardstick && z > time.Duration(latencyFactor*float64(a))+latencySlack {
+				m.t.Errorf("percentile %d of %s grew from %v to %v, and that of the yardstick to %.1f of what it was: if that grew as well, run this on a quiet machine", p, name, a, z, strange)
 			}
 		}
 	}
