@@ -52,13 +52,11 @@ var declared = map[string][2]string{
 	"dynamic": {"dynamic.service", "root"}, "thief": {"thief.service", "daemon"}, "fallback": {"fallback.service", "root"}, "inside": {"inside.service", "root"},
 }
 
-// further are further files of the machine, by their names, with the modes of programs.
-var further = map[string]string{}
-
 const program = "#!/bin/sh\ncp \"$CREDENTIALS_DIRECTORY/db-password\" \"@DIR@/out/$1\"\n"
 
 // newMachine starts systemd with a simulated machine as a service, whose apps have no secrets yet.
-func newMachine(t *testing.T) *machine {
+// Further files, by their names in the folder of the machine, have the modes of programs.
+func newMachine(t *testing.T, further ...map[string]string) *machine {
 	t.Helper()
 	switch {
 	case testing.Short():
@@ -97,8 +95,10 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	write("program", program, 0o755)
-	for name, text := range further {
-		write(name, text, 0o755)
+	for _, files := range further {
+		for name, text := range files {
+			write(name, text, 0o755)
+		}
 	}
 	write("bin/none", "", 0o644)
 	for _, name := range []string{"agentd-sim", "agentctl"} {

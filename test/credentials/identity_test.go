@@ -138,30 +138,19 @@ func (m *machine) isNot(a answer, unit string) {
 // newPassing starts a machine with the units of this file.
 func newPassing(t *testing.T) *machine {
 	t.Helper()
-	before := map[string]string{}
+	files := map[string]string{"ask": asker, "leave": leaver, "nest": nested, "plant": planter}
 	for name, text := range passing {
-		if before[name] = units[name]; text != "" {
-			units[name] = text
-		}
+		files["units/"+name] = text
 	}
-	defer func() {
-		for name, text := range before {
-			if units[name] = text; text == "" {
-				delete(units, name)
-			}
-		}
-		clear(further)
-	}()
-	further["ask"], further["leave"], further["nest"], further["plant"] = asker, leaver, nested, planter
 	for app, lines := range map[string]string{
 		"report": "unit = \"report.service\"\nuser = \"report\"\ndynamic_user = true", "pool": "unit = \"pool@.service\"\nuser = \"pool-workers\"\ndynamic_user = true",
 		"each": "unit = \"each@.service\"\nuser = \"daemon\"", "both": "unit = \"both@.service\"\nuser = \"both\"\ndynamic_user = true",
 		"lasting": "unit = \"lasting.service\"\nuser = \"lasting\"\ndynamic_user = true", "planted": "unit = \"planted.service\"\nuser = \"planted\"\ndynamic_user = true",
 		"withuser": "unit = \"withuser.service\"\nuser = \"daemon\"",
 	} {
-		further["m/apps.d/"+app+".toml"] = lines + "\nfiles = [\"@DIR@/ask\"]\n"
+		files["m/apps.d/"+app+".toml"] = lines + "\nfiles = [\"@DIR@/ask\"]\n"
 	}
-	m := newMachine(t)
+	m := newMachine(t, files)
 	// Programs that are not root reach the socket, and not the folder of the machine.
 	m.do("", "sh", "-c", "touch "+m.dir+"/agentd.sock && mount --bind "+m.dir+"/m/agentd.sock "+m.dir+"/agentd.sock")
 	for _, app := range []string{"report", "pool", "each", "both"} {

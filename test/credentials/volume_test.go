@@ -44,14 +44,11 @@ func TestVolume(t *testing.T) {
 		"systemd-cryptsetup@other.service": ofVolume("data", prepare, "luks,header=@DIR@/m-disks/data.header"),
 		"asks.service":                     "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nEnvironment=AGENTD_TEST_ASKS=/cryptsetup/data\nExecStart=@DIR@/bin/test @DIR@/m/credentials.sock\nStandardOutput=file:@DIR@/out/asks.service\n",
 	}
+	files := map[string]string{"units/agentd-sim.service": strings.Replace(units["agentd-sim.service"], "--dir", "--log-level info --dir", 1)}
 	for name, text := range of {
-		units[name] = strings.ReplaceAll(text, "@CRYPTSETUP@", program)
-		defer delete(units, name)
+		files["units/"+name] = strings.ReplaceAll(text, "@CRYPTSETUP@", program)
 	}
-	service := units["agentd-sim.service"]
-	units["agentd-sim.service"] = strings.Replace(service, "--dir", "--log-level info --dir", 1)
-	defer func() { units["agentd-sim.service"] = service }()
-	m := newMachine(t)
+	m := newMachine(t, files)
 	device := filepath.Join(m.dir, "volume")
 	recovery := filepath.Join(m.dir, "recovery.key")
 	for _, f := range []string{device, recovery} {
