@@ -36,9 +36,10 @@ func ReadState(r io.Reader) (*State, error) {
 	if err := strictjson.DecodeForeign(b, MaxState, s); err != nil {
 		return nil, fmt.Errorf("read the state of the container: %w", err)
 	}
+	if err := text.Check("id of the container", s.ID, 1, MaxID); err != nil {
+		return nil, err
+	}
 	switch {
-	case CheckID(s.ID) != nil:
-		return nil, CheckID(s.ID)
 	case s.PID <= 0:
 		return nil, errors.New("the state of the container has no pid: its process was not made yet, so the hook runs at the wrong stage")
 	case s.Status != "creating" && s.Status != "created":
@@ -46,6 +47,3 @@ func ReadState(r io.Reader) (*State, error) {
 	}
 	return s, nil
 }
-
-// CheckID reports why s is not the id of a container.
-func CheckID(s string) error { return text.Check("id of the container", s, 1, MaxID) }
