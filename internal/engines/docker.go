@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -40,7 +41,7 @@ func parseDaemon(content []byte) (d daemon, path string, err error) {
 	}
 	for name := range members {
 		for _, known := range []string{memberRuntimes, memberDefault} {
-			if name != known && equalFold(name, known) {
+			if name != known && strings.EqualFold(name, known) {
 				return d, "", fmt.Errorf("member %+q is %q in another case: correct it first", name, known)
 			}
 		}
@@ -58,8 +59,6 @@ func parseDaemon(content []byte) (d daemon, path string, err error) {
 	}
 	return d, path, nil
 }
-
-func equalFold(a, b string) bool { return bytes.EqualFold([]byte(a), []byte(b)) }
 
 func dockerState(content []byte) (State, error) {
 	d, path, err := parseDaemon(content)
