@@ -21,6 +21,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/pcr"
@@ -174,10 +175,7 @@ func (r *reader) read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err == nil && len(b) > maxDocument {
-		err = fmt.Errorf("more than %d bytes", maxDocument)
-	}
+	b, err := durable.ReadAll(f, maxDocument)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
