@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/version"
 )
@@ -45,9 +46,6 @@ Examples:
 
 // errUsage is returned for a command line that is not one of ours.
 var errUsage = errors.New("want a hook or a runtime: `agentd-container --help` shows both")
-
-// engines are the names that a record can have for an engine.
-var engines = []string{"podman", "docker", "containerd", criO}
 
 // An invocation is what the command line says.
 type invocation struct {
@@ -111,8 +109,8 @@ func parse(args []string) (i invocation, err error) {
 			return i, fmt.Errorf("--admin-socket %q: want an absolute path, such as %s", i.socket, api.AdminSocket)
 		}
 	}
-	if len(args) == 0 || !slices.Contains(engines, args[0]) {
-		return i, fmt.Errorf("want the name of an engine: %s", strings.Join(engines, ", "))
+	if len(args) == 0 || !slices.Contains(evidence.Engines, args[0]) {
+		return i, fmt.Errorf("want the name of an engine: %s", strings.Join(evidence.Engines, ", "))
 	}
 	i.engine, args = args[0], args[1:]
 	if i.hook {
@@ -130,7 +128,7 @@ func parse(args []string) (i invocation, err error) {
 
 // linked returns the engine and the runtime that the name of a link stands for.
 func linked(name string) (engine, runtime string, ok bool) {
-	for _, engine := range engines {
+	for _, engine := range evidence.Engines {
 		if runtime, ok := strings.CutPrefix(name, engine+"-"); ok && slices.Contains(runtimes, runtime) {
 			return engine, runtime, true
 		}
