@@ -73,7 +73,7 @@ func (*ContainerRules) draft(g *Golden, d *Draft) {
 
 // draftContainer writes the rule of a container, as it was started last.
 func draftContainer(c *replay.Container, d *Draft) {
-	d.tables.offer("As it was started last. \"agentctl policy reference\" computes the digests from the image.", "[[container]]\nname = %s\nengine = %q\nroots = [%q]", quoted(c.App), c.Engine, c.Root.Digest)
+	d.tables.offer("As it was started last. \"agentctl policy image-reference\" computes the digests from the image.", "[[container]]\nname = %s\nengine = %q\nroots = [%q]", quoted(c.App), c.Engine, c.Root.Digest)
 	if i := c.Image.Config; i != nil {
 		d.tables.line("images = [%q]", i)
 	}
