@@ -227,8 +227,7 @@ func (c *Containers) record(ctx context.Context, x *examined, app *Declared) err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		added.held.Close()
-		delete(c.running, keyOf(x.event))
+		c.forget(keyOf(x.event))
 		return err
 	}
 	x.number, added.record, added.known = r.Number, r.Number, true
