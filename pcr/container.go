@@ -22,13 +22,12 @@ import (
 const (
 	MaxContainer = 256 << 10 // bytes of the JSON of its event
 
-	maxArgs       = 4096 // arguments
-	maxVariables  = 4096 // environment variables
-	maxGroups     = 1024 // further groups
-	maxWords      = 64   // capabilities, options of a mount, kinds of namespaces
-	maxMounts     = 1024
-	maxDevices    = 1024
-	maxMajorMinor = 1<<32 - 1
+	maxArgs      = 4096 // arguments
+	maxVariables = 4096 // environment variables
+	maxGroups    = 1024 // further groups
+	maxWords     = 64   // capabilities, options of a mount, kinds of namespaces
+	maxMounts    = 1024
+	maxDevices   = 1024
 )
 
 // ContainerEvent is one container, as the agent found it before its first process ran: an image
