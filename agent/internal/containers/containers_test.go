@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -186,6 +187,15 @@ func TestRefused(t *testing.T) {
 		"moved meanwhile": {nil, func(s state) {
 			s.during = func() { s.groups.change(func() { s.groups.of[s.c.cmd.Process.Pid] = "/x" }) }
 		}, api.CodeContainerState, "moved"},
+		"control group that is made again meanwhile": {nil, func(s state) {
+			s.during = func() { s.groups.change(func() { s.groups.inodes[s.c.group]++ }) }
+		}, api.CodeContainerState, "made again"},
+		"more containers than are followed": {nil, func(s state) {
+			for n := range maxRunning {
+				e := &pcr.ContainerEvent{Engine: "docker", ID: strconv.Itoa(n), Cgroup: "/docker/" + strconv.Itoa(n)}
+				s.running[keyOf(e)] = &running{event: e} // its record is being made
+			}
+		}, api.CodeQuotaExceeded, "1024"},
 		"log that fails": {nil, func(s state) { s.log.err = errors.New("disk full") }, "", "disk full"},
 		"several apps":   {nil, func(s state) { s.apps = []Declared{{"web", evidence.Digest{1}}, {"api", evidence.Digest{2}}} }, api.CodeContainerImage, "api, web"},
 	} {
@@ -241,6 +251,56 @@ func TestSwappedRoot(t *testing.T) {
 	got, err := b.Record(t.Context(), hook, c.request("4f1c"))
 	if err == nil || !strings.Contains(err.Error(), "another folder") {
 		t.Fatal(got, err)
+	}
+}
+
+// TestLayers: of an overlay, the layers are looked at in the mount namespace of the hook, and one that
+// cannot be measured keeps the container from starting.
+func TestLayers(t *testing.T) {
+	var asked string
+	var refusal error
+	b := newBed(func(c *Config) {
+		c.Layers = func(options, root string, open func(string) (*os.File, error)) error {
+			asked = root
+			f, err := open(strings.TrimSuffix(root, "rootfs") + "empty")
+			if err != nil {
+				return err
+			}
+			f.Close()
+			if !strings.Contains(options, "lowerdir") {
+				t.Errorf("options %q", options)
+			}
+			return refusal
+		}
+	})
+	defer b.Close()
+	c := create(t, b.groups, spec())
+	if _, err := b.Record(t.Context(), hook, c.request("4f1c")); err != nil || asked != "" {
+		t.Fatalf("without an overlay: asked for %q, %v", asked, err)
+	}
+	c.end()
+	empty := filepath.Join(c.bundle, "empty")
+	if err := os.Mkdir(empty, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("overlay", c.root(), "overlay", 0, "lowerdir="+empty+":"+c.root()); err != nil {
+		t.Skipf("no overlay can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(c.root(), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	c.begin(b.groups)
+	t.Cleanup(c.end) // before its mount is taken away
+	refusal = errors.New("a layer is on NFS")
+	_, err := b.Record(t.Context(), hook, c.request("9a9a"))
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != api.CodeContainerRoot || !strings.Contains(err.Error(), "on NFS") || asked != c.root() {
+		t.Errorf("asked for %q, %v", asked, err)
+	}
+	refusal = nil
+	if got, err := b.Record(t.Context(), hook, c.request("9a9a")); err != nil || !got.Recorded {
+		t.Errorf("%+v %v", got, err)
 	}
 }
 
@@ -377,6 +437,44 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// TestAtOnce: two containers are measured at once, as docs/containers.md says, and 30 wait.
+func TestAtOnce(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b := newBed(func(c *Config) {
+		c.Root = func(context.Context, *os.File, func(string) bool) (pcr.ContainerRoot, error) {
+			entered <- struct{}{}
+			<-leave
+			return pcr.ContainerRoot{Digest: rootDigest}, nil
+		}
+	})
+	defer b.Close()
+	if cap(b.places) != 2+30 {
+		t.Errorf("%d places", cap(b.places))
+	}
+	done := make(chan error)
+	for _, id := range []string{"4f1c", "9a9a"} {
+		r := create(t, b.groups, spec()).request(id)
+		go func() {
+			_, err := b.Record(t.Context(), hook, r)
+			done <- err
+		}()
+		select {
+		case <-entered:
+		case err := <-done:
+			t.Fatal("not measured:", err)
+		}
+	}
+	if b.measure.TryAcquire(1) {
+		t.Error("a third one is measured")
+	}
+	close(leave)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestWaitInAPlace: containers that wait for the declarations have a place, so that they do not take
 // all connections of the admin socket while the agent does not come up.
 func TestWaitInAPlace(t *testing.T) {
@@ -459,5 +557,3 @@ func TestOwnNamespaces(t *testing.T) {
 		t.Error("a namespace that does not exist")
 	}
 }
-
-var _ = pcr.EventContainer
