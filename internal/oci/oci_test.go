@@ -5,6 +5,7 @@ package oci
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -249,6 +250,28 @@ func TestOpenBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("too large", "more than")
+}
+
+// TestLinksOfTheKernel: a link in /proc that leads to a folder of a process is not followed.
+func TestLinksOfTheKernel(t *testing.T) {
+	top, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer top.Close()
+	for _, path := range []string{"/proc/self/cwd", "/proc/self/root/proc"} {
+		if f, err := In(top, path, unix.O_PATH|unix.O_DIRECTORY); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("%s: %v, %v", path, f, err)
+		}
+	}
+}
+
+// TestHookFits: a configuration that the agent would not read with the hook gets none.
+func TestHookFits(t *testing.T) {
+	room := MaxConfig - len(with(`"hostname":"a"`, `"hostname":""`))
+	if _, _, err := AddHook([]byte(with(`"hostname":"a"`, `"hostname":"`+strings.Repeat("a", room)+`"`)), Hook{Path: "/ours"}); err == nil || !strings.Contains(err.Error(), "with the hook") {
+		t.Error(err)
+	}
 }
 
 // FuzzAddHook: whatever the configuration is, a hook is either not added, or is the first that a
