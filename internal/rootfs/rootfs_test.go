@@ -286,6 +286,19 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestMountsInside: a folder that something is mounted on is refused, because the files of the image
+// are hidden in it.
+func TestMountsInside(t *testing.T) {
+	dir := tree(t, map[string]string{"etc/conf": "x"})
+	if err := unix.Mount("none", dir+"/etc", "tmpfs", 0, ""); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	defer unix.Unmount(dir+"/etc", 0)
+	if got, err := measure(t, dir, Options{}); err == nil || !strings.Contains(err.Error(), "something is mounted there") {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 // TestNames: of the names in a folder little is kept, and there is a cap on all of them: a container
 // may have made a million folders when it starts again.
 func TestNames(t *testing.T) {
