@@ -348,6 +348,61 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestBlobsAreChecked: an index, a manifest or a configuration of the same length that still can be
+// read is refused by its digest.
+func TestBlobsAreChecked(t *testing.T) {
+	for old, changed := range map[string]string{`"schemaVersion":2`: `"schemaVersion":3`, `"User":"1000"`: `"User":"0000"`} {
+		l := newLayout(t, "tar", layerOf(t, item{name: "x"}))
+		l.finish(t)
+		found := false
+		for name, b := range l.files {
+			if strings.HasPrefix(name, "blobs/") && bytes.Contains(b, []byte(old)) {
+				l.files[name], found = bytes.Replace(b, []byte(old), []byte(changed), 1), true
+			}
+		}
+		if x, err := Read(t.Context(), l.folder(t), Options{}); !found || err == nil || !strings.Contains(err.Error(), "the descriptor says") {
+			t.Errorf("%s: %+v, %v", changed, x, err)
+		}
+	}
+}
+
+// TestCaps: an image with more layers, documents, indexes or files than the caps allow is refused.
+func TestCaps(t *testing.T) {
+	layer := layerOf(t, item{name: "x"})
+	for want, change := range map[string]func(l *layout){
+		"at most 512": func(l *layout) {
+			for range maxLayers {
+				l.layers = append(l.layers, l.layers[0])
+				rootfs := l.config["rootfs"].(map[string]any)
+				rootfs["diff_ids"] = append(rootfs["diff_ids"].([]string), digestOf(layer))
+			}
+		},
+		"more than": func(l *layout) { l.config["history"] = strings.Repeat("x", maxDocument) },
+	} {
+		l := newLayout(t, "tar", layer)
+		change(l)
+		l.finish(t)
+		if x, err := Read(t.Context(), l.folder(t), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v, %v, want %q", x, err, want)
+		}
+	}
+	l := newLayout(t, "tar", layer)
+	l.finish(t)
+	for range 5 {
+		l.files["index.json"] = encode(t, map[string]any{"manifests": []any{l.blob(l.files["index.json"])}})
+	}
+	if x, err := Read(t.Context(), l.folder(t), Options{}); err == nil || !strings.Contains(err.Error(), "index in an index") {
+		t.Errorf("%+v, %v", x, err)
+	}
+	l.files = map[string][]byte{}
+	for i := range maxParts + 1 {
+		l.files[fmt.Sprint(i)] = nil
+	}
+	if x, err := Read(t.Context(), l.archive(t), Options{}); err == nil || !strings.Contains(err.Error(), "more than 10000 files") {
+		t.Errorf("%+v, %v", x, err)
+	}
+}
+
 // TestMounted: an empty file at the destination of a mount is left out, as in a mounted root.
 func TestMounted(t *testing.T) {
 	l := newLayout(t, "tar", layerOf(t, item{name: "x", content: "1"}, item{name: "srv/app.conf"}, item{name: "etc/hostname", content: "x"}))

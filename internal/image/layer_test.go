@@ -115,6 +115,20 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestWindow: a zstd stream that may refer back further than the cap is refused, before memory for
+// that is taken.
+func TestWindow(t *testing.T) {
+	b := layerOf(t, item{name: "a"})
+	n := len(b)<<3 | 1                                                         // the last block, not compressed
+	for exponent, fits := range map[byte]bool{27 - 10: true, 28 - 10: false} { // RFC 8878, 3.1.1.1.2
+		packed := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, exponent << 3, byte(n), byte(n >> 8), byte(n >> 16)}, b...)
+		err := newTree().apply(bytes.NewReader(packed), evidence.Digest(sha256.Sum256(b)), budgetOf(t))
+		if (err == nil) != fits {
+			t.Errorf("a window of 2^%d bytes: %v", exponent+10, err)
+		}
+	}
+}
+
 // FuzzLayer: no layer makes a name that leads out of the root, and the same layer always makes the
 // same digest.
 func FuzzLayer(f *testing.F) {
