@@ -58,6 +58,9 @@ func told(err error) error {
 	if !ok {
 		return fmt.Errorf("%w; is agentd.service running?", err)
 	}
+	if p.RetryAfter > 0 {
+		err = fmt.Errorf("%w; start it again in %d s", err, p.RetryAfter)
+	}
 	if hint := p.Code.Info().Hint; hint != "" {
 		return fmt.Errorf("%w (%s); %s", err, p.Code, hint)
 	}

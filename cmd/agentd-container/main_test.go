@@ -105,7 +105,9 @@ func TestHook(t *testing.T) {
 	}
 
 	refusing, _ := agentAt(t, 422, `{"type":"about:blank","title":"x","status":422,"code":"container-root","detail":"/etc/\u001b[2Jx cannot be read"}`)
+	throttling, _ := agentAt(t, 429, `{"type":"about:blank","title":"x","status":429,"code":"throttled","detail":"too often","retryAfter":42}`)
 	for what, c := range map[string]struct{ in, socket, want string }{
+		"too often":    {state, throttling, "start it again in 42 s"},
 		"refused":      {state, refusing, "container-root"},
 		"agent away":   {state, filepath.Join(t.TempDir(), "none"), "agentd.service"},
 		"no state":     {"", socket, "does not start"},
