@@ -167,6 +167,9 @@ func TestRefused(t *testing.T) {
 	if change, err := podman.Disable(root); err == nil {
 		t.Error(change)
 	}
+	if change, err := podman.Enable(root, "runc"); err == nil {
+		t.Error(change)
+	}
 	if _, err := Find("lxc"); err == nil {
 		t.Error("lxc was found")
 	}

@@ -34,11 +34,14 @@ func hookState(content []byte) (State, error) {
 	return Partly, nil
 }
 
-func enableHook([]byte, string) ([]byte, error) { return hook, nil }
+func enableHook(content []byte, _ string) ([]byte, error) { return hook, checkHook(content) }
 
-func disableHook(content []byte) ([]byte, error) {
+func disableHook(content []byte) ([]byte, error) { return nil, checkHook(content) }
+
+// checkHook refuses the file of a hook of other authors.
+func checkHook(content []byte) error {
 	if content != nil && !bytes.Contains(content, []byte(Program)) {
-		return nil, errors.New("the file does not lead to " + Program + ", so it is not removed: remove it yourself")
+		return errors.New("the file does not lead to " + Program + ", so it is neither replaced nor removed: remove it yourself")
 	}
-	return nil, nil
+	return nil
 }
