@@ -276,6 +276,17 @@ func TestRefused(t *testing.T) {
 	if err == nil {
 		t.Error("more files than the format allows")
 	}
+	for _, sizes := range [][]uint64{{MaxBytes, 1}, {1, MaxBytes}, {MaxBytes + 1}, {1, 1<<64 - 1}} {
+		s, err := NewSum(mounted()), error(nil)
+		for i, size := range sizes {
+			if err = s.Add(&pcr.ManifestEntry{Path: fmt.Sprintf("/%d", i), Mode: unix.S_IFREG, Size: size}, ""); err != nil && i < len(sizes)-1 {
+				t.Fatal(err)
+			}
+		}
+		if err == nil {
+			t.Errorf("files of %d bytes", sizes)
+		}
+	}
 	proc, err := os.Open("/proc/self")
 	if err != nil {
 		t.Fatal(err)
