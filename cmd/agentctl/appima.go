@@ -83,14 +83,14 @@ func lookAtFile(path string) (appFile, bool) {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return appFile{}, false
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := durable.OpenRegular(path)
 	if err != nil {
 		return appFile{}, false
 	}
 	defer f.Close()
 	var st unix.Stat_t
 	var on unix.Statfs_t
-	if unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || unix.Fstatfs(int(f.Fd()), &on) != nil {
+	if unix.Fstat(int(f.Fd()), &st) != nil || unix.Fstatfs(int(f.Fd()), &on) != nil {
 		return appFile{}, false
 	}
 	magic := make([]byte, 4)

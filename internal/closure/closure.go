@@ -80,7 +80,7 @@ type collector struct {
 	files   map[string]bool // by path
 	folders map[string]bool // by path
 	run     map[string]bool // commands that were followed
-	mains   []*place        // programs of ExecStart= that are no interpreters
+	mains   []*place        // programs of ExecStart= that are not interpreters
 	current *process        // of the program that is looked at
 }
 
@@ -95,7 +95,7 @@ func Propose(ctx context.Context, root string, s *unitfile.Service, tell func(pa
 	return c.propose()
 }
 
-// propose collects all. A proposal of which not all was looked at is none.
+// propose collects all. It returns no proposal if not all was looked at.
 func (c *collector) propose() (*Proposal, error) {
 	if err := c.commands(); err != nil {
 		return nil, cmp.Or(c.spent(), err)

@@ -9,7 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 )
@@ -77,7 +78,7 @@ func readObject(r io.ReaderAt, size int64) (*object, error) {
 			if err != nil {
 				return nil, fmt.Errorf("name of the loader: %w", err)
 			}
-			o.interp = untilZero(b)
+			o.interp = unix.ByteSliceToString(b)
 		case elf.PT_DYNAMIC:
 			if err := x.readDynamic(o, &p); err != nil {
 				return nil, fmt.Errorf("dynamic section: %w", err)
@@ -270,9 +271,9 @@ func (x *image) readNotes(b []byte) (out []later) {
 		if align(name)+uint64(desc) > uint64(len(b)) {
 			return out
 		}
-		if content := b[align(name):][:desc]; kind == dlopenNote && untilZero(b[:name]) == "FDO" {
+		if content := b[align(name):][:desc]; kind == dlopenNote && unix.ByteSliceToString(b[:name]) == "FDO" {
 			var these []later
-			if strictjson.DecodeForeign([]byte(untilZero(content)), maxNotes, &these) == nil && len(out)+len(these) <= maxNames {
+			if strictjson.DecodeForeign([]byte(unix.ByteSliceToString(content)), maxNotes, &these) == nil && len(out)+len(these) <= maxNames {
 				out = append(out, these...)
 			}
 		}
@@ -319,11 +320,4 @@ func (o *object) size() (n int) {
 		}
 	}
 	return n
-}
-
-func untilZero(b []byte) string {
-	if i := slices.Index(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // maxManifests is the number of manifests of one JAR that are read. Java takes one of them, whatever the
@@ -49,11 +51,7 @@ func readManifest(f *zip.File) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxText+1))
-	if err == nil && len(b) > maxText {
-		err = fmt.Errorf("it has more than %d bytes", maxText)
-	}
-	return b, err
+	return durable.ReadAll(r, maxText)
 }
 
 // manifestPaths reads the attribute in the main section of a manifest. Lines that begin with a blank

@@ -102,7 +102,7 @@ func (t *tree) conf(file string, depth int, read *int) (dirs []string) {
 	}
 	for line := range strings.Lines(string(b)) {
 		line, _, _ = strings.Cut(line, "#")
-		words := strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t\r\n:,", r) })
+		words := splitList(line, " \t\r\n:,")
 		switch {
 		case len(words) == 0 || words[0] == "hwcap":
 		case words[0] == "include":

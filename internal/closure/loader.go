@@ -16,7 +16,7 @@ import (
 // of musl. It runs nothing, and maps nothing.
 type loader struct {
 	tree    *tree
-	objects map[string]*object // by real path; nil for what is none
+	objects map[string]*object // by real path; nil if it is not ELF, or could not be read
 	read    int
 	size    int // bytes of the names in objects
 	cache   map[string][]cachedLibrary

@@ -59,7 +59,7 @@ func (c *collector) node(e *execution) {
 	r := nodeArguments(append(strings.Fields(c.env["NODE_OPTIONS"]), e.args...))
 	for _, p := range r.loads {
 		if path.IsAbs(p) || strings.HasPrefix(p, ".") {
-			c.searched(c.script0(absolute(p, c.service.Directory)), "Node loads it before "+e.setting+"=")
+			c.searched(c.moduleFile(absolute(p, c.service.Directory)), "Node loads it before "+e.setting+"=")
 		}
 	}
 	switch {
@@ -68,7 +68,7 @@ func (c *collector) node(e *execution) {
 	case r.script == "" || r.script == "-":
 		c.uncovered("%s reads its program from standard input", e.program)
 	default:
-		c.nodeScript(e, c.script0(absolute(r.script, c.service.Directory)))
+		c.nodeScript(e, c.moduleFile(absolute(r.script, c.service.Directory)))
 	}
 	for _, dir := range []string{"/usr/share/nodejs", "/usr/lib/node_modules", "/usr/local/lib/node_modules"} {
 		if c.isFolder(dir) {
@@ -78,8 +78,8 @@ func (c *collector) node(e *execution) {
 	c.arguments(e, r.rest)
 }
 
-// script0 returns the file that Node takes for a module: itself, with an ending, or the index of a folder.
-func (c *collector) script0(p string) string {
+// moduleFile returns the file that Node takes for a module: itself, with an ending, or the index of a folder.
+func (c *collector) moduleFile(p string) string {
 	for _, file := range []string{p, p + ".js", p + ".cjs", p + ".mjs", path.Join(p, "index.js")} {
 		if at, err := c.regular(file); err == nil {
 			return at.asked

@@ -96,13 +96,10 @@ func Parse(b []byte) (*Policy, error) {
 	return p, nil
 }
 
-// Len returns the number of rules about measuring.
-func (p *Policy) Len() int { return len(p.rules) }
-
 // options are words of a rule that say how to measure, and not what.
 var options = []string{"pcr", "template", "digest_type", "permit_directio", "appraise_type", "appraise_flag", "appraise_algos"}
 
-// conditionOf returns the condition of a word, false if the word is none.
+// conditionOf returns the condition of a word, false if the word is an option.
 func conditionOf(w string) (condition, bool) {
 	i := strings.IndexAny(w, "=<>")
 	key := w
