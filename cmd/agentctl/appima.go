@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -129,6 +130,9 @@ func runningPolicy(root string) (*imapolicy.Policy, string, error) {
 
 // usersOf returns the uids of the processes of an application, by the passwd of its machine.
 func usersOf(root string, d *declaration.Declaration) (out []uint32, err error) {
+	if d.Dynamic {
+		return nil, errors.New("systemd gives its user a uid at each start, which a policy cannot name")
+	}
 	names := []string{d.User}
 	for _, u := range d.Users {
 		names = append(names, u.User)

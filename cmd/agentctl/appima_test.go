@@ -27,6 +27,7 @@ func imaRoot(t *testing.T) string {
 		"etc/passwd":                   {"root:x:0:0::/root:/bin/sh\nbilling:x:990:990::/:/bin/sh\n", 0o644},
 		"etc/agentd/apps.d/bill.toml":  {"unit = \"bill.service\"\nuser = \"billing\"\nfiles = [\"/opt/bin/bill\"]\ndirectories = [\"/opt/lib\"]\nexclude = [\"/opt/lib/var\"]\n", 0o644},
 		"etc/agentd/apps.d/other.toml": {"unit = \"other.service\"\nuser = \"stranger\"\nfiles = [\"/opt/bin/bill\"]\n", 0o644},
+		"etc/agentd/apps.d/come.toml":  {"unit = \"come.service\"\nuser = \"come\"\ndynamic_user = true\nfiles = [\"/opt/bin/bill\"]\n", 0o644},
 		"opt/bin/bill":                 {"\x7fELF program", 0o755},
 		"opt/lib/libbill.so":           {"\x7fELF library", 0o644},
 		"opt/lib/main.py":              {"print()", 0o644},
@@ -69,7 +70,7 @@ func kernelOf(t *testing.T, root, line, policy string) {
 func TestIMACovers(t *testing.T) {
 	root := imaRoot(t)
 	declared, err := declarations(root)
-	if err != nil || len(declared) != 2 {
+	if err != nil || len(declared) != 3 {
 		t.Fatal(declared, err)
 	}
 	var out, complaints bytes.Buffer
@@ -84,6 +85,9 @@ func TestIMACovers(t *testing.T) {
 		t.Errorf("the policy is\n%s", fragment)
 	}
 	if !strings.Contains(complaints.String(), `other is left out: user "stranger" does not exist`) {
+		t.Errorf("complaints are %q", complaints.String())
+	}
+	if !strings.Contains(complaints.String(), "come is left out: systemd gives its user a uid at each start") {
 		t.Errorf("complaints are %q", complaints.String())
 	}
 	files := appFiles(t.Context(), root, d)
