@@ -9,10 +9,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -220,6 +222,143 @@ func TestStartedByOthers(t *testing.T) {
 		said := strings.Join(p.Uncovered, "\n")
 		if got := p.paths(""); !slices.Contains(got, want[0]) || len(want) > 1 && !strings.Contains(said, want[1]) {
 			t.Errorf("%s: listed %q, said\n%s", line, got, said)
+		}
+	}
+}
+
+// limited proposes for a unit whose files can go beyond limits: a program of Java, and one of Python.
+func limited(t *testing.T, more map[string]any) *Proposal {
+	t.Helper()
+	files := map[string]any{
+		unit: "[Service]\nEnvironmentFile=/etc/a.env\nExecStart=/usr/lib/jvm/bin/java -jar /srv/a.jar\nExecStart=/opt/py/bin/python3.11 -I -B /srv/a.py\n", "etc/a.env": "",
+		"usr/lib/jvm/bin/java": &elfFile{interp: glibc}, "usr/lib/jvm/lib/server/libjvm.so": &elfFile{}, "srv/a.jar": jarOf(t, ""),
+		"opt/py/bin/python3.11": &elfFile{interp: glibc}, "opt/py/lib/python3.11/os.py": "x", "srv/a.py": "x", glibc: &elfFile{},
+	}
+	maps.Copy(files, more)
+	return proposed(t, machine(t, files))
+}
+
+// TestLimitsAreSaid: what is beyond a limit of one file or folder is said, and nothing is said at the limit.
+func TestLimitsAreSaid(t *testing.T) {
+	lines := func(n int, format string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for _, c := range []struct {
+		says  string
+		limit int
+		files func(n int) map[string]any
+	}{
+		{"sets more than 1024", maxVariables, func(n int) map[string]any { return map[string]any{"etc/a.env": lines(n, "A%d=x\n")} }},
+		{"more than 256 paths", maxPaths, func(n int) map[string]any {
+			return map[string]any{"srv/a.jar": jarOf(t, "Manifest-Version: 1.0\nClass-Path:"+lines(n, " b%d.jar\n ")+"\n\n")}
+		}},
+		{"names more than 256 paths", maxPaths, func(n int) map[string]any {
+			return map[string]any{"opt/py/lib/python3.11/site-packages/a.pth": lines(n, "/opt/%d\n")}
+		}},
+	} {
+		for _, over := range []int{0, 1} {
+			p := limited(t, c.files(c.limit+over))
+			if said := strings.Join(p.Uncovered, "\n"); strings.Contains(said, c.says) != (over > 0) {
+				t.Errorf("%q, %d over: said\n%s", c.says, over, said)
+			}
+		}
+	}
+}
+
+// TestLoaderFilesAreRead: files of the loader that are there and cannot be read are named.
+func TestLoaderFilesAreRead(t *testing.T) {
+	for name, content := range map[string]any{"/etc/ld.so.cache": "no cache", "/etc/ld.so.preload": strings.Repeat("#", maxText+1)} {
+		for _, more := range []map[string]any{nil, {name[1:]: content}} {
+			p := limited(t, more)
+			if said := strings.Join(p.Uncovered, "\n"); strings.Contains(said, name+" could not be read") != (more != nil) {
+				t.Errorf("%s, %d files: said\n%s", name, len(more), said)
+			}
+		}
+	}
+}
+
+// TestMissingLibraries: not each of very many libraries that are not found is kept.
+func TestMissingLibraries(t *testing.T) {
+	tree, err := newTree(machine(t, map[string]any{"opt/a": &elfFile{}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLoader(tree)
+	at, err := tree.regular("/opt/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &object{class: elf.ELFCLASS64, machine: elf.EM_X86_64, kind: elf.ET_DYN, dynamic: true, interp: glibc}
+	for i := range maxNames {
+		o.needed = append(o.needed, fmt.Sprintf("lib%d.so", i))
+	}
+	if p := l.load(at, o, nil); len(p.missing) == 0 || len(p.missing) > maxWords+2 {
+		t.Errorf("%d of %d libraries that are not found are kept", len(p.missing), len(o.needed))
+	}
+}
+
+// TestManyFiles: no more files are listed than the agent accepts of an application.
+func TestManyFiles(t *testing.T) {
+	tree, err := newTree(machine(t, map[string]any{"opt/a": "x", "opt/b": "x"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{tree: tree, ctx: t.Context(), out: &Proposal{Files: make([]File, manifest.MaxFiles-1)}, files: map[string]bool{}}
+	if c.file("/opt/a", groupUnit, "test") == nil || len(c.out.Uncovered) > 0 {
+		t.Errorf("the last file is not listed: %q", c.out.Uncovered)
+	}
+	if c.file("/opt/b", groupUnit, "test") != nil || len(c.out.Files) != manifest.MaxFiles || len(c.out.Uncovered) != 1 {
+		t.Errorf("%d files, said %q", len(c.out.Files), c.out.Uncovered)
+	}
+}
+
+// TestManyPrograms: a command that is beyond the number of those that are followed is named, and so is an
+// executable beyond the number of those that are read.
+func TestManyPrograms(t *testing.T) {
+	tree, err := newTree(machine(t, map[string]any{"opt/a": &elfFile{}, "opt/b": &elfFile{}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{tree: tree, ctx: t.Context(), tell: func(string) {}, out: &Proposal{}, files: map[string]bool{}, run: map[string]bool{}}
+	for i := range maxPrograms * 2 {
+		c.run[fmt.Sprint(i)] = true
+	}
+	if err := c.execute(&execution{setting: "ExecStart", program: "/opt/a"}); err != nil || len(c.out.Files) > 0 || !strings.Contains(strings.Join(c.out.Uncovered, "\n"), "programs are started") {
+		t.Errorf("%d files, said %q, %v", len(c.out.Files), c.out.Uncovered, err)
+	}
+	l := newLoader(tree)
+	l.read = maxObjects - 1
+	for _, name := range []string{"/opt/a", "/opt/b"} {
+		at, err := tree.regular(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.objectAt(at); (err != nil) != (name == "/opt/b") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestManyModules: one library more than are read is kept of a folder, so that this is said.
+func TestManyModules(t *testing.T) {
+	tree, err := newTree(machine(t, map[string]any{"opt/a.so": "", "opt/b.so": "", "opt/c.so": ""}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{tree: tree, ctx: t.Context(), tell: func(string) {}, loader: newLoader(tree), out: &Proposal{}, current: &process{}}
+	s := &survey{collector: c, folder: &Folder{}, modules: make([]string, maxModules-1)}
+	s.walk("/opt", "/opt", 1)
+	if len(s.modules) != maxModules+1 || s.folder.Files != 3 {
+		t.Errorf("%d libraries are kept, of %d files", len(s.modules), s.folder.Files)
+	}
+	for n := range 2 {
+		c.extensions(s.modules[:maxModules+n])
+		if said := strings.Join(c.out.Uncovered, "\n"); strings.Contains(said, "shared libraries are in the folders") != (n > 0) {
+			t.Errorf("%d libraries: said %q", maxModules+n, said)
 		}
 	}
 }

@@ -11,9 +11,7 @@ package closure
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/unitfile"
 )
 
@@ -182,7 +181,7 @@ func (c *collector) unit() {
 func (c *collector) file(p, group, why string) *place {
 	at, err := c.regular(p)
 	if err != nil {
-		c.uncovered("%s is named (%s), but cannot be covered: %v", p, why, cause(err))
+		c.uncovered("%s is named (%s), but cannot be covered: %v", p, why, durable.Cause(err))
 		return nil
 	}
 	if c.files[at.asked] {
@@ -295,14 +294,6 @@ func say(to *[]string, words string) {
 	default:
 		*to = append(*to, words)
 	}
-}
-
-// cause returns an error without the path, which the caller says.
-func cause(err error) error {
-	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return at.Err
-	}
-	return err
 }
 
 // covers reports whether a path without links is listed, or below a folder that is.

@@ -32,7 +32,12 @@ func (c *collector) environment() {
 				c.uncovered("the file of variables %s could not be read", f)
 				continue
 			}
-			for _, v := range assignments(string(b)) {
+			all := assignments(string(b))
+			if len(all) > maxVariables {
+				c.uncovered("the file of variables %s sets more than %d: the others are not followed", f, maxVariables)
+				all = all[:maxVariables]
+			}
+			for _, v := range all {
 				c.env[v.name] = v.value
 			}
 		}
@@ -56,7 +61,7 @@ type assignment struct{ name, value string }
 // of NAME=VALUE, comments after "#" or ";" at the beginning of a line, quotes as of a shell, and a
 // backslash that continues a line.
 func assignments(text string) (out []assignment) {
-	for text != "" && len(out) < maxPaths*4 {
+	for text != "" && len(out) <= maxVariables { // one more is said
 		text = strings.TrimLeft(text, " \t\r\n")
 		if text == "" {
 			break

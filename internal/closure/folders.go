@@ -12,6 +12,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // maxSeen is the number of names in one folder that a measurement looks at; one with more cannot be
@@ -69,7 +70,7 @@ func (s *survey) walk(real, shown string, depth int) {
 	entries, more, err := s.entries(real, maxSeen-s.seen)
 	s.full = s.full || more
 	if err != nil {
-		s.say(&s.odd, fmt.Sprintf("%s could not be read: %v", shown, cause(err)))
+		s.say(&s.odd, fmt.Sprintf("%s could not be read: %v", shown, durable.Cause(err)))
 		return
 	}
 	for _, e := range entries {
@@ -100,7 +101,7 @@ func (s *survey) walk(real, shown string, depth int) {
 		case info.Size() > manifest.MaxFileSize:
 			s.say(&s.odd, fmt.Sprintf("%s is larger than %d GiB, and a measurement refuses it: exclude it", path.Join(shown, e.Name()), manifest.MaxFileSize>>30))
 			continue
-		case isModule(e.Name()) && len(s.modules) < maxModules:
+		case isModule(e.Name()) && len(s.modules) <= maxModules: // one more is said
 			s.modules = append(s.modules, at)
 		}
 		s.folder.Files++

@@ -41,7 +41,10 @@ func classPath(r io.ReaderAt, size int64) ([]string, error) {
 		}
 		out = append(out, manifestPaths(string(b))...)
 	}
-	return out[:min(len(out), maxPaths)], nil
+	if len(out) > maxPaths {
+		return out[:maxPaths], fmt.Errorf("more than %d paths", maxPaths)
+	}
+	return out, nil
 }
 
 // readManifest returns the content of a manifest.
@@ -80,7 +83,7 @@ func manifestPaths(text string) (out []string) {
 		if err != nil || u.Scheme != "" && u.Scheme != "file" || u.Host != "" || u.Path == "" || strings.ContainsRune(u.Path, 0) {
 			continue
 		}
-		if len(out) < maxPaths && len(u.Path) <= maxName {
+		if len(out) <= maxPaths && len(u.Path) <= maxName {
 			out = append(out, u.Path)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // A javaRun is what the arguments of a launcher of Java say.
@@ -179,13 +181,13 @@ func (c *collector) element(p, why string, read *int) {
 	}
 	f, err := c.open(at)
 	if err != nil {
-		c.uncovered("the manifest of %s could not be read: %v", p, cause(err))
+		c.uncovered("the manifest of %s could not be read: %v", p, durable.Cause(err))
 		return
 	}
 	defer f.Close()
 	next, err := classPath(f, at.info.Size())
 	if err != nil {
-		c.uncovered("the manifest of %s could not be read, so a class path in it is not followed: %v", p, err)
+		c.uncovered("the manifest of %s could not be read as a whole, so not all of a class path in it is followed: %v", p, err)
 	}
 	for _, n := range next {
 		c.element(absolute(n, path.Dir(at.asked)), "the manifest of "+at.asked+" names it", read) // "*" is a name there

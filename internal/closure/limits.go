@@ -22,6 +22,7 @@ const (
 	maxText      = 1 << 20   // bytes of a text file: ld.so.conf, pyvenv.cfg, .pth, an argument file
 	maxIncluded  = 256       // files of ld.so.conf, argument files, archives with a class path
 	maxPaths     = 256       // folders of one search path
+	maxVariables = 1024      // variables of one file
 	maxArchive   = 1 << 30   // bytes of a JAR
 	maxDirectory = 16 << 20  // bytes of its list of files, and of what else of it is read
 	maxOthers    = 20        // files of one kind that are named one by one

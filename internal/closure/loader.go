@@ -10,6 +10,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // A loader finds the libraries of programs as the dynamic loader would: that of glibc (ld.so(8)) or
@@ -31,11 +33,10 @@ func newLoader(t *tree) *loader {
 	l := &loader{tree: t, objects: map[string]*object{}}
 	b, err := t.read("/etc/ld.so.cache", maxCache)
 	if err == nil {
-		if l.cache, err = readCache(b); err == nil {
-			l.cached = true
-		}
+		l.cache, err = readCache(b)
 	}
-	if !l.cached {
+	if l.cached = err == nil; !l.cached {
+		l.unread("/etc/ld.so.cache", err)
 		l.conf = t.conf("/etc/ld.so.conf", 1, new(int))
 	}
 	if b, err := t.read("/etc/ld.so.preload", maxText); err == nil {
@@ -44,8 +45,17 @@ func newLoader(t *tree) *loader {
 			line, _, _ = strings.Cut(line, "#")
 			l.preload = append(l.preload, splitList(line, " \t\r\n:")...)
 		}
+	} else {
+		l.unread("/etc/ld.so.preload", err)
 	}
 	return l
+}
+
+// unread says that a file that is there could not be read.
+func (l *loader) unread(file string, err error) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		l.said = append(l.said, fmt.Sprintf("%s could not be read, and what it says of libraries is not followed: %v", file, durable.Cause(err)))
+	}
 }
 
 // A loaded is an object of one program.

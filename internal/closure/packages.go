@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // dpkgFolder has a list of files for each package of Debian.
@@ -88,7 +90,7 @@ func (c *collector) packaged(list string, main *place) {
 	name, _, _ = strings.Cut(name, ":")
 	b, err := c.read(path.Join(dpkgFolder, list), 16*maxText)
 	if err != nil {
-		c.uncovered("the list of the package %s could not be read: %v", name, cause(err))
+		c.uncovered("the list of the package %s could not be read: %v", name, durable.Cause(err))
 		return
 	}
 	var files []File

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // isPython reports whether a program is an interpreter of Python, by its name.
@@ -235,12 +237,16 @@ func (c *collector) pathFiles(top string) {
 func (c *collector) pathFile(dir, file string) {
 	b, err := c.read(file, maxText)
 	if err != nil {
-		c.uncovered("%s could not be read: %v", file, cause(err))
+		c.uncovered("%s could not be read: %v", file, durable.Cause(err))
 		return
 	}
 	paths, code := pathLines(string(b))
 	if code {
 		c.uncovered("%s has code that Python runs at each start: what it loads is covered only if it is listed", file)
+	}
+	if len(paths) > maxPaths {
+		c.uncovered("%s names more than %d paths: the others are not followed", file, maxPaths)
+		paths = paths[:maxPaths]
 	}
 	for _, p := range paths {
 		p = absolute(p, dir)
@@ -266,7 +272,7 @@ func pathLines(text string) (paths []string, code bool) {
 		case line == "" || line[0] == '#' || len(line) > maxName || strings.ContainsRune(line, 0):
 		case strings.HasPrefix(line, "import ") || strings.HasPrefix(line, "import\t"):
 			code = true
-		case len(paths) < maxPaths:
+		case len(paths) <= maxPaths: // one more is said
 			paths = append(paths, line)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // shells are programs that read commands.
@@ -104,7 +106,7 @@ func (c *collector) envCommand(e *execution) {
 		default:
 			program, err := c.locate(a, search)
 			if err != nil {
-				c.uncovered("%s, which %s starts for %s=: %v", a, e.program, e.setting, cause(err))
+				c.uncovered("%s, which %s starts for %s=: %v", a, e.program, e.setting, durable.Cause(err))
 				return
 			}
 			c.next(e, program, args)
