@@ -26,10 +26,17 @@ const digestPrefix = "sha256:"
 
 // ImageDigest returns the digest that the declaration names its image by, if it does.
 func (d *Declaration) ImageDigest() (evidence.Digest, bool) {
-	var digest evidence.Digest
-	text, ok := strings.CutPrefix(d.Image, digestPrefix)
+	return imageDigest(d.Image)
+}
+
+// imageDigest reads a digest as a declaration writes it.
+func imageDigest(s string) (digest evidence.Digest, ok bool) {
+	text, ok := strings.CutPrefix(s, digestPrefix)
 	b, err := hex.DecodeString(text)
-	return digest, ok && err == nil && copy(digest[:], b) == len(digest)
+	if !ok || err != nil || len(b) != len(digest) || strings.ToLower(text) != text {
+		return digest, false
+	}
+	return evidence.Digest(b), true
 }
 
 // container completes the declaration of a container, and refuses keys that only an app of files
@@ -56,9 +63,8 @@ func (d *Declaration) container(doc *document, places *stricttoml.Places) error 
 }
 
 func checkImage(s string) error {
-	if text, ok := strings.CutPrefix(s, digestPrefix); ok {
-		b, err := hex.DecodeString(text)
-		if err != nil || len(b) != len(evidence.Digest{}) || strings.ToLower(text) != text {
+	if strings.HasPrefix(s, digestPrefix) {
+		if _, ok := imageDigest(s); !ok {
 			return fmt.Errorf("%q is not sha256: and 64 lower-case hexadecimal digits", s)
 		}
 		return nil
