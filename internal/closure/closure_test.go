@@ -156,7 +156,7 @@ func TestLargeFolder(t *testing.T) {
 			t.Errorf("of %d names: %d, more %v, %v", limit, len(entries), more, err)
 		}
 	}
-	s := &survey{collector: &collector{tree: tree, ctx: t.Context(), tell: func(string) {}, out: &Proposal{}}, folder: &Folder{}, seen: maxSeen - 2}
+	s := &survey{collector: &collector{tree: tree, ctx: t.Context(), tell: func(string) {}, out: &Proposal{}}, folder: &Folder{}, seen: manifest.MaxNames - 2}
 	if s.walk("/opt/a", "/opt/a", 1); !s.full || s.folder.Files != 2 {
 		t.Errorf("full %v, %d files", s.full, s.folder.Files)
 	}

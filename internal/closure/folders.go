@@ -15,10 +15,6 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
-// maxSeen is the number of names in one folder that a measurement looks at; one with more cannot be
-// declared.
-const maxSeen = 4 * manifest.MaxFiles
-
 // A survey is one walk through a folder that a declaration would list.
 type survey struct {
 	*collector
@@ -67,14 +63,14 @@ func (s *survey) walk(real, shown string, depth int) {
 		return
 	}
 	s.tell(shown)
-	entries, more, err := s.entries(real, maxSeen-s.seen)
+	entries, more, err := s.entries(real, manifest.MaxNames-s.seen)
 	s.full = s.full || more
 	if err != nil {
 		s.say(&s.odd, fmt.Sprintf("%s could not be read: %v", shown, durable.Cause(err)))
 		return
 	}
 	for _, e := range entries {
-		if s.seen == maxSeen || s.step() != nil {
+		if s.seen == manifest.MaxNames || s.step() != nil {
 			s.full = true
 			return
 		}
@@ -150,7 +146,7 @@ func (s *survey) report(f *Folder) {
 		s.warning("%d more things in %s are like that", s.more, f.Path)
 	}
 	if s.full {
-		s.uncovered("%s has more than %d names, of which not all were looked at: a measurement refuses it", f.Path, maxSeen)
+		s.uncovered("%s has more than %d names, of which not all were looked at: a measurement refuses it", f.Path, manifest.MaxNames)
 	}
 	if s.folder.Files == 0 {
 		s.uncovered("%s has no files, and a measurement of it alone would fail", f.Path)

@@ -213,7 +213,7 @@ const (
 	MaxAppSize  = 16 << 30 // bytes of all files of one app; holes count
 	MaxDepth    = 64       // directories from a declared one down, itself included
 
-	maxNames     = 4 * MaxFiles // names seen in the directories of one app, excluded ones too
+	MaxNames     = 4 * MaxFiles // names seen in the directories of one app, excluded ones too
 	maxLinks     = 40           // symbolic links on one path, as in the kernel (path_resolution(7))
 	readBuffer   = 128 << 10    // bytes read at a time by each hashing goroutine
 	piece        = 16 << 20     // bytes after which another file has its turn

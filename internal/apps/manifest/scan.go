@@ -239,8 +239,8 @@ func (s *scan) child(dirfd int, p string, depth int) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	if s.names++; s.names > maxNames {
-		return &FileError{Path: s.declaration.Directories[0], Problem: fmt.Sprintf("more than %d names in the declared directories", maxNames)}
+	if s.names++; s.names > MaxNames {
+		return &FileError{Path: s.declaration.Directories[0], Problem: fmt.Sprintf("more than %d names in the declared directories", MaxNames)}
 	}
 	if s.declaration.Excludes(p) {
 		return nil

@@ -171,7 +171,7 @@ func TestTooMuch(t *testing.T) {
 	}
 	// Names that are excluded count too: looking at them is work.
 	s = bare(t, declaration.Declaration{Directories: []string{"/d"}, Exclude: []string{"*"}})
-	for i := range maxNames {
+	for i := range MaxNames {
 		if err := s.child(unix.AT_FDCWD, "/d/x", 1); err != nil {
 			t.Fatalf("name %d: %v", i, err)
 		}
