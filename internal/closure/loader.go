@@ -72,7 +72,8 @@ type process struct {
 	*loader
 	env     environment
 	program *loaded
-	musl    string // name of the architecture in the files of musl; "" for glibc
+	musl    string   // name of the architecture in the files of musl; "" for glibc
+	usually []string // folders that musl searches for each library
 	byName  map[string]*loaded
 	all     []*loaded
 	missing []string // in words
@@ -117,6 +118,7 @@ func (l *loader) load(at *place, o *object, env environment) *process {
 	name := path.Base(o.interp)
 	if rest, ok := strings.CutPrefix(name, "ld-musl-"); ok {
 		p.musl, _, _ = strings.Cut(rest, ".so")
+		p.usually = p.muslFolders()
 	}
 	if o.interp != "" {
 		p.interp(o)

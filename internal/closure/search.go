@@ -38,7 +38,7 @@ func (p *process) candidates(name string, by *loaded) (out []candidate) {
 	}
 	if p.musl != "" {
 		dirs = append(p.dirs(library, by), p.inherited(by, true)...)
-		return append(p.in(dirs, name, false), p.in(p.muslFolders(), name, false)...)
+		return append(p.in(dirs, name, false), p.in(p.usually, name, false)...)
 	}
 	if by.object.runpath == nil {
 		dirs = p.inherited(by, false)
@@ -186,6 +186,7 @@ func (p *process) folders() (out []string) {
 	return out
 }
 
+// muslFolders reads which folders musl searches.
 func (p *process) muslFolders() []string {
 	b, err := p.tree.read("/etc/ld-musl-"+path.Base(p.musl)+".path", maxText)
 	if err != nil {
