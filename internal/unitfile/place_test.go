@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,5 +47,29 @@ func TestNothingLeavesTheImage(t *testing.T) {
 	}
 	if _, err := Read(root, "a.service"); err == nil {
 		t.Error("a pipe was read")
+	}
+}
+
+// TestManyFurther: values of a setting beyond those that are kept are named.
+func TestManyFurther(t *testing.T) {
+	for setting, value := range map[string]string{"ExecStartPre": "/bin/a", "Environment": "A=b", "EnvironmentFile": "/etc/a", "PassEnvironment": "A", "UnsetEnvironment": "A"} {
+		for over := range 2 {
+			root := t.TempDir()
+			file := filepath.Join(root, "etc/systemd/system/a.service")
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			text := "[Service]\nExecStart=/bin/a\n" + strings.Repeat(setting+"="+value+"\n", maxFurther+over)
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Load(root, "a.service")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := len(s.Beside) + len(s.Environment) + len(s.EnvironmentFiles) + len(s.Passed) + len(s.Unset); kept != maxFurther || len(s.Unread) != over {
+				t.Errorf("%s: %d of %d kept, said %q", setting, kept, maxFurther+over, s.Unread)
+			}
+		}
 	}
 }
