@@ -18,7 +18,7 @@ import (
 // ContainerRules are rules about the containers in the log.
 type ContainerRules struct {
 	quiet
-	UnlistedContainers Choice      `toml:"unlisted_containers,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses logs with containers that are of no application which a |[[container]]| lists. Containers of engines that do not ask the agent are in no log at all"`
+	UnlistedContainers Choice      `toml:"unlisted_containers,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses logs with containers that are of no application which a |[[container]]| lists. Containers that the agent did not record are in no log at all: those of engines that do not ask it and, unless the agent was told |measurement.containers = \"all\"|, those of no declared application"`
 	Containers         []Container `toml:"container,omitempty"`
 
 	byName map[string]*Container // in a compiled policy
