@@ -9,7 +9,7 @@ import "github.com/cvm-agentd/agentd/evidence"
 // recorded as it is.
 type ContainerRequest struct {
 	Engine string `json:"engine"` // "podman", "docker", "containerd" or "cri-o"
-	ID     string `json:"id"`     // id of the container, 1 to 1024 bytes
+	ID     string `json:"id"`     // id of the container: 1 to 128 letters, digits, "_", "." and "-", neither of the last two first
 	PID    uint32 `json:"pid"`    // process that will become its first program
 	Bundle string `json:"bundle"` // absolute path of the folder with its config.json
 }
