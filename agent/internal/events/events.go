@@ -8,7 +8,8 @@
 // quota: of events, of bytes of their records, and of events a minute. An event that does not fit
 // is refused, and changes nothing. Three bounds keep an application from what is not its own:
 //
-//   - Events of all applications together have a quarter of the log.
+//   - Events of all applications together have a quarter of the log. They have more only if
+//     declarations change within the boot: each new application has its part, whatever is used.
 //   - One half of that is divided among the declared applications: what is in an application's
 //     part, no other one can take. The other half is for those that record more.
 //   - The ledger refuses events while a quarter of the log or less is left, whatever filled it.
@@ -30,6 +31,7 @@ package events
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -219,14 +221,14 @@ func (s *Service) beyond(all uint64, declared map[string]bool, app string, size 
 	return ""
 }
 
-// failed counts a refusal of the ledger.
+// failed counts a refusal of the ledger as one for a quota.
 func (s *Service) failed(app string, err error) error {
-	if why := reserved(err); why != "" {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.refuse(app, s.limitsOf(app), why)
+	if !errors.Is(err, ledger.ErrReserved) {
+		return err
 	}
-	return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refuse(app, s.limitsOf(app), ledger.ErrReserved.Error())
 }
 
 // most returns how many bytes the record of an event has at most, whatever number, time and banks.

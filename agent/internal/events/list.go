@@ -4,7 +4,6 @@ package events
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sort"
 
@@ -129,11 +128,3 @@ func (s *Service) Metrics(to *metrics.Set) {
 
 // Turns returns what the queue of events counts.
 func (s *Service) Turns() turn.Stats { return s.turn.Stats() }
-
-// reserved returns which quota a refusal of the ledger stands for, empty for other errors.
-func reserved(err error) string {
-	if errors.Is(err, ledger.ErrReserved) {
-		return ledger.ErrReserved.Error()
-	}
-	return ""
-}
