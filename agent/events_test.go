@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/agent/internal/server"
@@ -21,6 +22,32 @@ import (
 // emit has an application say something.
 func (w *whole) emit(d *daemon, app, domain, content string) (api.RecordedEvent, error) {
 	return d.events.Emit(context.Background(), server.Owner{App: app, Unit: app + ".service"}, app+".service", api.EventRequest{Domain: domain, Content: []byte(content)})
+}
+
+// flood has an application record events until its quota is used up, and returns how many.
+func (w *whole) flood(d *daemon, app string) (n int) {
+	w.t.Helper()
+	for ; n < 1000; n++ {
+		if _, err := w.emit(d, app, "flood", strings.Repeat("x", 200)); err != nil {
+			if !says(err, api.CodeEventQuota) {
+				w.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	w.t.Fatalf("%s is not held", app)
+	return n
+}
+
+// withdraw removes the declaration of an application, and has the agent read what is left.
+func (w *whole) withdraw(d *daemon, app string) {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.options.Config.Measurement.ApplicationFolders[0], app+".toml")); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := d.service.Reload(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // declare declares a further application of the same file.
@@ -112,6 +139,54 @@ func TestEventQuota(t *testing.T) {
 	}
 }
 
+// Many events that are asked for at once are no more than the quota says. Case 128.
+func TestEventsAtOnce(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.options.Config.Events.PerApp, w.options.Config.Events.PerMinute = 3, 1000
+	d, stop := w.start()
+	defer stop()
+	var all sync.WaitGroup
+	for i := range 30 {
+		all.Go(func() {
+			if _, err := w.emit(d, "billing", "model", fmt.Sprint(i)); err != nil && !says(err, api.CodeEventQuota) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := w.events(d); n != 3 {
+		t.Errorf("the log has %d events, want 3", n)
+	}
+}
+
+// The records of an application have no more bytes than its quota says, although the part of the log
+// that is its own has room for more. Another application has its own. Case 128.
+func TestEventBytes(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.declare("other")
+	const most = 2000
+	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = most, 1000
+	d, stop := w.start()
+	defer stop()
+	for i := range 100 {
+		_, err := w.emit(d, "billing", "model", strings.Repeat("x", 200))
+		if err == nil {
+			continue
+		}
+		if i == 0 || !says(err, api.CodeEventQuota) || !strings.Contains(err.Error(), "events.bytes_per_app") {
+			t.Errorf("event %d: %v", i, err)
+		}
+		break
+	}
+	list, err := d.events.Events(t.Context(), w.owner, 0, "")
+	if err != nil || list.Quota.Bytes > most || list.Quota.Bytes < most/2 || list.Quota.BytesLimit != most || list.Quota.Refused != 1 {
+		t.Errorf("%+v, %v", list.Quota, err)
+	}
+	if _, err := w.emit(d, "other", "model", "1"); err != nil {
+		t.Errorf("of another application: %v", err)
+	}
+}
+
 // A list has at most 100 events, and says where to go on.
 func TestEventPages(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
@@ -182,19 +257,7 @@ func TestEventRoom(t *testing.T) {
 	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
 	d, stop := w.start()
 	defer stop()
-	flood := func(app string) (n int) {
-		for ; n < 1000; n++ {
-			if _, err := w.emit(d, app, "flood", strings.Repeat("x", 200)); err != nil {
-				if !says(err, api.CodeEventQuota) {
-					t.Fatal(err)
-				}
-				return n
-			}
-		}
-		t.Fatalf("%s is not held", app)
-		return n
-	}
-	first, second, third := flood("billing"), flood("other"), flood("third")
+	first, second, third := w.flood(d, "billing"), w.flood(d, "other"), w.flood(d, "third")
 	t.Logf("%d, %d and %d events", first, second, third)
 	if first <= second || second < 2 || third < 2 {
 		t.Errorf("%d, %d and %d events: want the shared part for the first, and its own for each", first, second, third)
@@ -212,6 +275,25 @@ func TestEventRoom(t *testing.T) {
 	}
 	if n := w.events(d); n != first+second+third {
 		t.Errorf("the log has %d events", n)
+	}
+}
+
+// What an application recorded that is not declared any more counts as shared: it had that of all, so
+// others have their own parts alone. Case 128.
+func TestEventRoomOfTheWithdrawn(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.declare("other")
+	w.options.Config.Limits.LogBytes = 64 << 10 // 16 KiB for events, 8 of them shared
+	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
+	d, stop := w.start()
+	defer stop()
+	w.flood(d, "other")
+	w.declare("third") // so that there are as many parts as before
+	w.withdraw(d, "other")
+	w.flood(d, "billing")
+	list, err := d.events.Events(t.Context(), w.owner, 0, "")
+	if err != nil || list.Quota.Bytes < 2<<10 || list.Quota.Bytes > 4<<10 {
+		t.Errorf("%d bytes, want its own part of 4 KiB alone: %v", list.Quota.Bytes, err)
 	}
 }
 
@@ -234,12 +316,7 @@ func TestEventOfNoApp(t *testing.T) {
 	if _, err := w.emit(d, "other", "model", "1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(w.options.Config.Measurement.ApplicationFolders[0], "other.toml")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.service.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	w.withdraw(d, "other")
 	if _, err := w.emit(d, "other", "model", "2"); err == nil {
 		t.Error("an event of an application that was withdrawn")
 	}
