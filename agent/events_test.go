@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -294,6 +295,38 @@ func TestEventRoomOfTheWithdrawn(t *testing.T) {
 	list, err := d.events.Events(t.Context(), w.owner, 0, "")
 	if err != nil || list.Quota.Bytes < 2<<10 || list.Quota.Bytes > 4<<10 {
 		t.Errorf("%d bytes, want its own part of 4 KiB alone: %v", list.Quota.Bytes, err)
+	}
+}
+
+// Whatever fills the log, its last quarter takes no event, which counts as a quota that is used up. If
+// the log is full, each event is refused for that, and counts as nothing. Case 128.
+func TestEventsOfFilledLog(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	w.options.Config.Limits.LogBytes = 64 << 10
+	w.options.Config.Events.PerMinute = 2
+	d, stop := w.start()
+	defer stop()
+	l, _ := d.ledger.Now()
+	fill := func(until func() bool) {
+		for !until() {
+			_, err := l.Append(t.Context(), pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: strings.Repeat("x", 200)}})
+			if err != nil && !errors.Is(err, ledger.ErrFull) {
+				t.Fatal(err)
+			}
+		}
+	}
+	fill(func() bool { return l.State().Bytes >= 48<<10 })
+	if _, err := w.emit(d, "billing", "model", "1"); !says(err, api.CodeEventQuota) {
+		t.Errorf("in the last quarter: %v", err)
+	}
+	fill(func() bool { return l.State().Full })
+	for range 5 {
+		if _, err := w.emit(d, "billing", "model", "1"); !errors.Is(err, ledger.ErrFull) {
+			t.Errorf("in a full log: %v", err)
+		}
+	}
+	if st := d.status.Status().Events; st.Recorded != 0 || st.Refused != 1 || st.Exhausted != 1 {
+		t.Errorf("%+v", st)
 	}
 }
 
