@@ -15,7 +15,7 @@ import (
 // TestIMAIsForRootAndApplications: the kernel shows its list to root alone, so the agent shows it to
 // root and declared applications, and to no other user.
 func TestIMAIsForRootAndApplications(t *testing.T) {
-	asked := make(chan api.EvidenceRequest, 1)
+	asked := make(chan api.EvidenceRequest, 10) // so that no answer waits, whichever is wrong
 	r := run(t, &fake{attest: func(_ context.Context, r api.EvidenceRequest, c evidence.Caller) ([]byte, error) {
 		asked <- r
 		return answerFor(r, c), nil
