@@ -97,6 +97,17 @@ func TestDynamicUserElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	symlink(t, "61200", path)
+	for owner, want := range map[int]string{61201: "", os.Geteuid(): "billing"} {
+		if err := os.Chown(good, owner, -1); err != nil {
+			t.Fatal(err)
+		}
+		if name, _ := users(good).Name(61200); name != want {
+			t.Errorf("links of root in a folder of uid %d: %q", owner, name)
+		}
+	}
+	if err := os.Chown(good, os.Geteuid(), -1); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Lchown(path, 61201, 61201); err != nil {
 		t.Fatal(err)
 	}
