@@ -27,7 +27,7 @@ type applications struct {
 
 // newContainers returns the containers of this machine.
 func (d *daemon) newContainers() *containers.Containers {
-	c := d.o.Config
+	c, digests := d.o.Config, rootfs.NewCache()
 	return containers.New(containers.Config{
 		Proc:     "/proc",
 		Groups:   peer.FindGroups("/sys/fs/cgroup"),
@@ -37,13 +37,19 @@ func (d *daemon) newContainers() *containers.Containers {
 			return err
 		},
 		Apps: d.images,
-		Root: func(ctx context.Context, root *os.File, mounted func(string) bool) (pcr.ContainerRoot, error) {
-			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted})
+		Root: func(ctx context.Context, root *os.File, layers *rootfs.Layers, mounted func(string) bool) (pcr.ContainerRoot, error) {
+			a, err := d.apps.Wait(ctx)
+			if err != nil {
+				return pcr.ContainerRoot{}, err
+			}
+			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted, Layers: layers, Turn: a.Turn})
 		},
-		Layers: rootfs.CheckLayers,
-		All:    c.Measurement.Containers == config.AllContainers,
-		Most:   int64(c.Limits.LogBytes) / 2,
-		Log:    d.log,
+		Layers: func(options, root string, open rootfs.Opener) (*rootfs.Layers, error) {
+			return rootfs.OpenLayers(digests, options, root, open)
+		},
+		All:  c.Measurement.Containers == config.AllContainers,
+		Most: int64(c.Limits.LogBytes) / 2,
+		Log:  d.log,
 	})
 }
 

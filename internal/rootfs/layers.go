@@ -20,7 +20,7 @@ import (
 const (
 	cacheEntries = 1 << 17         // digests that are kept
 	cacheAge     = 2 * time.Second // least age of a file whose digest is kept, from its last change
-	maxLayers    = 512
+	maxLayers    = 1024
 )
 
 // A Cache keeps digests of files in the layers of images, so that a container of an image that was
@@ -33,7 +33,8 @@ type Cache struct {
 // NewCache returns an empty cache.
 func NewCache() *Cache { return &Cache{digests: make(map[identity]evidence.Digest)} }
 
-// Layers are the folders that the kernel shows as one file system (overlayfs), with a cache.
+// Layers are the folders that the kernel shows as one file system (overlayfs), with a cache. Nil
+// stands for a file system of which no digests are kept.
 //
 // overlayfs shows inode, times and size of the file beneath, if all layers are on one file system.
 // So they name the same file in each container that has the layer. A file of the upper layer, which
@@ -46,102 +47,75 @@ type Layers struct {
 	upper *upper
 }
 
-// OpenLayers opens the layers that the options of a mount of overlayfs name, as
-// /proc/PID/mountinfo shows them after the source. It fails if no digest may be kept for such a
-// mount: the files are then to be read.
-func OpenLayers(cache *Cache, options string) (*Layers, error) {
-	lower, top, err := parseOverlay(options)
-	if err != nil {
-		return nil, err
+// An Opener opens an absolute path for [unix.O_PATH], where the engine mounted.
+type Opener func(path string) (*os.File, error)
+
+// OpenLayers opens the layers of an overlay. Options are those of the mount, as
+// /proc/PID/mountinfo shows them after the source, and root is the path at which it is mounted. An
+// overlay is refused if it has a layer whose files another program serves, as a store of images that
+// the host of the machine shares: overlayfs hides of which kind a layer is. If digests of its files
+// cannot be kept, OpenLayers returns nil.
+func OpenLayers(cache *Cache, options, root string, open Opener) (*Layers, error) {
+	return openLayers(cache, options, root, open, func(f *os.File) (string, error) { return remote(int(f.Fd())) })
+}
+
+func openLayers(cache *Cache, options, root string, open Opener, remote func(*os.File) (string, error)) (_ *Layers, err error) {
+	o := parseStack(options, root)
+	if len(o.layers) > maxLayers {
+		return nil, fmt.Errorf("%d layers, want at most %d", len(o.layers), maxLayers)
 	}
 	l := &Layers{cache: cache}
-	for i, dir := range append([]string{top}, lower...) {
-		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	var devices []uint64
+	defer func() {
 		if err != nil {
 			l.Close()
-			return nil, fmt.Errorf("open the layer %q: %w", dir, err)
 		}
-		var st unix.Stat_t
-		err = unix.Fstat(fd, &st)
-		if i == 0 {
-			l.dev, l.upper = uint64(st.Dev), &upper{fd: fd}
-		} else {
-			unix.Close(fd)
-		}
-		if err == nil && uint64(st.Dev) != l.dev {
-			err = errors.New("it is on another file system than the others, so that inodes do not name files")
-		}
+	}()
+	for _, layer := range o.layers {
+		f, err := o.open(layer, open)
 		if err != nil {
-			l.Close()
-			return nil, fmt.Errorf("layer %q: %w", dir, err)
+			return nil, fmt.Errorf("the layer %q: look of which kind its file system is: %w", layer, err)
 		}
+		dev, top, err := look(f, layer == o.upper, remote)
+		if err != nil {
+			return nil, fmt.Errorf("the layer %q: %w", layer, err)
+		}
+		devices = append(devices, dev)
+		if top != nil {
+			l.Close() // the options name it twice: the last counts
+			l.dev, l.upper = dev, top
+		}
+	}
+	if l.upper == nil || !o.plain || len(slices.Compact(devices)) > 1 {
+		l.Close()
+		return nil, nil
 	}
 	return l, nil
 }
 
-// CheckLayers refuses an overlay with a layer whose files another program serves, as a store of
-// images that the host of the machine shares: overlayfs hides of which kind a layer is. Options are
-// those of the mount, as /proc/PID/mountinfo shows them after the source, and root is the path at
-// which it is mounted. Open opens an absolute path for [unix.O_PATH], where the engine mounted.
-func CheckLayers(options, root string, open func(path string) (*os.File, error)) error {
-	return checkLayers(options, root, open, func(f *os.File) (string, error) { return remote(int(f.Fd())) })
-}
-
-func checkLayers(options, root string, open func(string) (*os.File, error), remote func(*os.File) (string, error)) error {
-	bases := []string{path.Dir(path.Dir(root))} // of docker and podman: STORE/ID/merged
-	var layers []string
-	for o := range strings.SplitSeq(options, ",") {
-		key, value, _ := strings.Cut(o, "=")
-		switch key {
-		case "upperdir":
-			layers = append(layers, value)
-			if path.IsAbs(value) { // of containerd: STORE/ID/fs
-				bases = append(bases, path.Dir(path.Dir(value)))
-			}
-		case "lowerdir":
-			layers = append(layers, strings.Split(value, ":")...) // "::" is before layers of data
-		case "lowerdir+", "datadir+":
-			layers = append(layers, value)
-		}
+// look checks the folder of a layer, which it closes, and returns its device, and the folder itself
+// if it is the upper one.
+func look(f *os.File, isUpper bool, remote func(*os.File) (string, error)) (dev uint64, top *upper, err error) {
+	defer f.Close()
+	name, err := remote(f)
+	if err == nil && name != "" {
+		err = fmt.Errorf("it is on %s, whose files another program serves: a digest would say nothing about what runs", name)
 	}
-	if len(layers) > 2*maxLayers {
-		return fmt.Errorf("%d layers, want at most %d", len(layers), 2*maxLayers)
+	if err != nil {
+		return 0, nil, err
 	}
-	for _, layer := range layers {
-		if layer == "" {
-			continue
-		}
-		if err := checkLayer(layer, bases, open, remote); err != nil {
-			return fmt.Errorf("the layer %q: %w", layer, err)
-		}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, nil, fmt.Errorf("stat: %w", err)
 	}
-	return nil
-}
-
-// checkLayer checks one layer. An engine with many layers names them below the folder of its store.
-func checkLayer(layer string, bases []string, open func(string) (*os.File, error), remote func(*os.File) (string, error)) error {
-	places := []string{layer}
-	if !path.IsAbs(layer) {
-		places = nil
-		for _, base := range bases {
-			places = append(places, path.Join(base, layer))
-		}
-	}
-	var missing error
-	for _, at := range places {
-		f, err := open(at)
+	if isUpper {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			missing = err
-			continue
+			return 0, nil, fmt.Errorf("keep it open: %w", err)
 		}
-		name, err := remote(f)
-		f.Close()
-		if err == nil && name != "" {
-			err = fmt.Errorf("it is on %s, whose files another program serves: a digest would say nothing about what runs", name)
-		}
-		return err
+		top = &upper{fd: fd}
 	}
-	return fmt.Errorf("look of which kind its file system is: %w", missing)
+	return uint64(st.Dev), top, nil
 }
 
 // Close closes the layers.
@@ -151,32 +125,53 @@ func (l *Layers) Close() {
 	}
 }
 
-// parseOverlay returns the lower layers and the upper one that options name.
-func parseOverlay(options string) (lower []string, upper string, err error) {
-	for o := range strings.SplitSeq(options, ",") {
-		key, value, _ := strings.Cut(o, "=")
+// stack is what the options of a mount of overlayfs say.
+type stack struct {
+	upper  string   // empty if there is none
+	layers []string // all, with the upper one
+	bases  []string // folders that a layer may be named from
+	plain  bool     // inodes name contents, if all layers are on one file system
+}
+
+func parseStack(options, root string) stack {
+	o := stack{plain: true, bases: []string{path.Dir(path.Dir(root))}} // of docker and podman: STORE/ID/merged
+	for option := range strings.SplitSeq(options, ",") {
+		key, value, _ := strings.Cut(option, "=")
 		switch key {
-		case "lowerdir":
-			lower = append(lower, strings.Split(value, ":")...)
-		case "lowerdir+":
-			lower = append(lower, value)
 		case "upperdir":
-			upper = value
-		case "metacopy": // the content is in another file than inode and change time are of
-			if value != "off" {
-				return nil, "", errors.New("the overlay has metacopy, so that inodes do not name contents")
+			o.upper = value
+			o.layers = append(o.layers, value)
+			if path.IsAbs(value) { // of containerd: STORE/ID/fs
+				o.bases = append(o.bases, path.Dir(path.Dir(value)))
 			}
+		case "lowerdir":
+			o.layers = append(o.layers, strings.Split(value, ":")...)
+		case "lowerdir+":
+			o.layers = append(o.layers, value)
+		case "datadir+": // the content is in another file than inode and change time are of
+			o.layers, o.plain = append(o.layers, value), false
+		case "metacopy": // likewise
+			o.plain = o.plain && value == "off"
 		}
 	}
-	if len(lower) > maxLayers {
-		return nil, "", fmt.Errorf("%d layers, want at most %d", len(lower), maxLayers)
+	for _, layer := range o.layers { // an empty one, of "::", is before layers of data
+		o.plain = o.plain && path.IsAbs(layer) && !strings.Contains(layer, `\`)
 	}
-	for _, dir := range append(slices.Clone(lower), upper) {
-		if !strings.HasPrefix(dir, "/") || strings.Contains(dir, `\`) {
-			return nil, "", fmt.Errorf("the layer %q is not an absolute path without escapes", dir)
+	o.layers = slices.DeleteFunc(o.layers, func(layer string) bool { return layer == "" })
+	return o
+}
+
+// open opens one layer. An engine with many layers names them below the folder of its store.
+func (o *stack) open(layer string, open Opener) (f *os.File, err error) {
+	if path.IsAbs(layer) {
+		return open(layer)
+	}
+	for _, base := range o.bases {
+		if f, err = open(path.Join(base, layer)); err == nil {
+			return f, nil
 		}
 	}
-	return lower, upper, nil
+	return nil, err
 }
 
 // upper is a folder of the upper layer. Nil stands for one that is not there: everything below it

@@ -71,9 +71,9 @@ type reader struct {
 
 func (r *reader) measure(merged, options string) (root pcr.ContainerRoot, reads int) {
 	r.t.Helper()
-	layers, err := OpenLayers(r.cache, options)
-	if err != nil {
-		r.t.Fatal(err)
+	layers, err := OpenLayers(r.cache, options, merged, os.Open)
+	if err != nil || layers == nil {
+		r.t.Fatal(layers, err)
 	}
 	defer layers.Close()
 	root, err = measure(r.t, merged, Options{Layers: layers, Turn: counting(&reads)})
@@ -170,30 +170,28 @@ func TestOpenLayers(t *testing.T) {
 	dir := t.TempDir()
 	fill(t, dir, map[string]string{"a/": "", "b/": "", "c/": "", "file": ""})
 	good := "rw,lowerdir=" + dir + "/a:" + dir + "/b,upperdir=" + dir + "/c,workdir=" + dir + "/w,index=off,metacopy=off"
-	l, err := OpenLayers(NewCache(), good)
-	if err != nil {
-		t.Fatal(err)
+	for _, options := range []string{good, "lowerdir+=" + dir + "/a,lowerdir+=" + dir + "/b,upperdir=" + dir + "/c"} {
+		l, err := OpenLayers(NewCache(), options, dir+"/m", os.Open)
+		if err != nil || l == nil {
+			t.Fatalf("%s: %v, %v", options, l, err)
+		}
+		l.Close()
 	}
-	l.Close()
-	if l, err = OpenLayers(NewCache(), "lowerdir+="+dir+"/a,lowerdir+="+dir+"/b,upperdir="+dir+"/c"); err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	for options, want := range map[string]string{
-		"":                                      "not an absolute path",
-		"rw":                                    "not an absolute path",
-		"lowerdir=" + dir + "/a":                "not an absolute path",
-		"lowerdir=l/A:l/B,upperdir=" + dir:      "not an absolute path",
-		good + ",metacopy=on":                   "metacopy",
-		strings.Replace(good, "/a:", "/a::", 1): "not an absolute path",
-		strings.Replace(good, "/b", `/b\054c`, 1):          "without escapes",
-		strings.Replace(good, "/b", "/d", 1):               "no such file",
-		strings.Replace(good, "/b", "/file", 1):            "not a directory",
-		strings.Replace(good, dir+"/b", "/proc", 1):        "another file system",
-		"upperdir=/,lowerdir=" + strings.Repeat("/:", 600): "512",
+	for _, options := range []string{
+		"rw",
+		"lowerdir=" + dir + "/a", // without an upper layer
+		"lowerdir=a,upperdir=c",  // below the folder of the store
+		good + ",metacopy=on",
+		good + ",datadir+=" + dir + "/a",
+		strings.Replace(good, "/a:", "/a::", 1),
+		strings.Replace(good, "/b", `/b\054c`, 1),
+		strings.Replace(good, dir+"/b", "/dev", 1), // another file system
 	} {
-		if l, err := OpenLayers(NewCache(), options); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, %v, want %q", options, l, err, want)
+		l, err := OpenLayers(NewCache(), options, dir+"/m/merged", func(path string) (*os.File, error) {
+			return os.Open(strings.Replace(path, `\054c`, "", 1))
+		})
+		if err != nil || l != nil {
+			t.Errorf("%s: %v, %v, want no layers", options, l, err)
 		}
 	}
 }
@@ -231,15 +229,16 @@ func TestCheckLayers(t *testing.T) {
 		"rw,lowerdir=/l/1,upperdir=/virtiofs/7/fs,workdir=/virtiofs/w": "FUSE",
 		"rw,lowerdir=/none:/l/1":                                       "/none",
 		"rw,lowerdir=l/B,upperdir=7/diff,workdir=7/work":               "l/B",
-		"rw,lowerdir=" + strings.Repeat("/l/1:", 2*maxLayers) + "/l/1": "at most",
+		"rw,lowerdir=" + strings.Repeat("/l/1:", maxLayers) + "/l/1":   "at most",
 	} {
-		err := checkLayers(options, store+"7/merged", open, kind)
+		l, err := openLayers(NewCache(), options, store+"7/merged", open, kind)
+		l.Close()
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80s: %v, want %q", options, err, want)
 		}
 	}
 	dir := t.TempDir()
-	if err := CheckLayers("lowerdir="+dir, dir, os.Open); err != nil {
+	if _, err := OpenLayers(NewCache(), "lowerdir="+dir, dir, os.Open); err != nil {
 		t.Error(err)
 	}
 }
@@ -269,7 +268,9 @@ func TestCheckMountedLayers(t *testing.T) {
 		opened = append(opened, path)
 		return os.Open(path)
 	}
-	if err := CheckLayers(options, merged, open); err != nil || len(opened) != 3 || !slices.Contains(opened, upper) || !slices.Contains(opened, lower[0]) || !slices.Contains(opened, lower[1]) {
+	layers, err := OpenLayers(NewCache(), options, merged, open)
+	layers.Close()
+	if err != nil || len(opened) != 3 || !slices.Contains(opened, upper) || !slices.Contains(opened, lower[0]) || !slices.Contains(opened, lower[1]) {
 		t.Errorf("%q: %v, opened %q", options, err, opened)
 	}
 }

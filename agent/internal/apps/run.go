@@ -157,6 +157,9 @@ func (a *Apps) measurePending(ctx context.Context) {
 	}
 }
 
+// Turn waits for the turn of ctx to hash another piece of a file.
+func (a *Apps) Turn(ctx context.Context) (leave func(), err error) { return a.reader.Turn(ctx) }
+
 // Turns returns what the queue of hashing counts.
 func (a *Apps) Turns() turn.Stats { return a.reader.Turns() }
 

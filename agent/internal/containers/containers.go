@@ -62,6 +62,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -95,12 +96,12 @@ type Config struct {
 	// Apps returns the apps of an engine's images that are declared now, for a unit; fits says
 	// whether an image as declared is the container's.
 	Apps func(engine, unit string, fits func(image string) bool) []Declared
-	// Root measures a root file system. Mounted reports whether something is mounted at a path of
-	// it in the container.
-	Root func(ctx context.Context, root *os.File, mounted func(path string) bool) (pcr.ContainerRoot, error)
-	// Layers refuses an overlay of layers that cannot be measured, by the options of its mount and its
-	// path. Open opens a path in the mount namespace of the hook. It may be nil.
-	Layers func(options, root string, open func(path string) (*os.File, error)) error
+	// Root measures a root file system, which may have layers. Mounted reports whether something is
+	// mounted at a path of it in the container.
+	Root func(ctx context.Context, root *os.File, layers *rootfs.Layers, mounted func(path string) bool) (pcr.ContainerRoot, error)
+	// Layers opens those of an overlay, by the options of its mount and its path, and refuses one
+	// that cannot be measured. Open opens a path in the mount namespace of the hook. It may be nil.
+	Layers func(options, root string, open rootfs.Opener) (*rootfs.Layers, error)
 
 	All  bool  // measure containers of no declared app too
 	Most int64 // bytes of all records of containers in one log
@@ -199,7 +200,7 @@ func (c *Containers) record(ctx context.Context, x *examined, app *Declared) err
 		return err
 	}
 	var err error
-	if x.event.Root, err = c.c.Root(ctx, x.root, x.mounted); err != nil {
+	if x.event.Root, err = c.c.Root(ctx, x.root, x.layers, x.mounted); err != nil {
 		return refuse(api.CodeContainerRoot, "measure the root file system: %v", err)
 	}
 	x.event.Root.ReadOnly = x.spec.Root.ReadOnly

@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -259,25 +260,33 @@ func TestSwappedRoot(t *testing.T) {
 func TestLayers(t *testing.T) {
 	var asked string
 	var refusal error
+	var opened *rootfs.Layers
 	b := newBed(func(c *Config) {
-		c.Layers = func(options, root string, open func(string) (*os.File, error)) error {
+		c.Layers = func(options, root string, open rootfs.Opener) (*rootfs.Layers, error) {
 			asked = root
 			f, err := open(strings.TrimSuffix(root, "rootfs") + "empty")
 			if err != nil {
-				return err
+				return nil, err
 			}
 			f.Close()
 			if !strings.Contains(options, "lowerdir") {
 				t.Errorf("options %q", options)
 			}
-			return refusal
+			if refusal != nil {
+				return nil, refusal
+			}
+			folder := strings.TrimSuffix(root, "rootfs") + "empty" // as if it were the upper layer too
+			opened, err = rootfs.OpenLayers(rootfs.NewCache(), "upperdir="+folder+",lowerdir="+folder, root, open)
+			return opened, err
 		}
 	})
 	defer b.Close()
 	c := create(t, b.groups, spec())
+	before := descriptors(t)
 	if _, err := b.Record(t.Context(), hook, c.request("4f1c")); err != nil || asked != "" {
 		t.Fatalf("without an overlay: asked for %q, %v", asked, err)
 	}
+	kept := descriptors(t) - before
 	c.end()
 	empty := filepath.Join(c.bundle, "empty")
 	if err := os.Mkdir(empty, 0o755); err != nil {
@@ -299,8 +308,12 @@ func TestLayers(t *testing.T) {
 		t.Errorf("asked for %q, %v", asked, err)
 	}
 	refusal = nil
-	if got, err := b.Record(t.Context(), hook, c.request("9a9a")); err != nil || !got.Recorded {
-		t.Errorf("%+v %v", got, err)
+	before = descriptors(t)
+	if got, err := b.Record(t.Context(), hook, c.request("9a9a")); err != nil || !got.Recorded || opened == nil || b.layers != opened {
+		t.Errorf("%+v %v; measured with %p of %p", got, err, b.layers, opened)
+	}
+	if more := descriptors(t) - before; more != kept {
+		t.Errorf("the record keeps %d descriptors open, want %d as without layers", more, kept)
 	}
 }
 
@@ -441,7 +454,7 @@ func TestFlood(t *testing.T) {
 func TestAtOnce(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	b := newBed(func(c *Config) {
-		c.Root = func(context.Context, *os.File, func(string) bool) (pcr.ContainerRoot, error) {
+		c.Root = func(context.Context, *os.File, *rootfs.Layers, func(string) bool) (pcr.ContainerRoot, error) {
 			entered <- struct{}{}
 			<-leave
 			return pcr.ContainerRoot{Digest: rootDigest}, nil
@@ -556,4 +569,14 @@ func TestOwnNamespaces(t *testing.T) {
 	if _, err := held.Namespace("none"); err == nil {
 		t.Error("a namespace that does not exist")
 	}
+}
+
+// descriptors returns how many descriptors this process has.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }

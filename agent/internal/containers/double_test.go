@@ -25,6 +25,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -292,8 +293,9 @@ type bed struct {
 	log     *log
 	groups  *groups
 	apps    []Declared
-	mounted []string // of the paths that tests ask for
-	during  func()   // while the root file system is measured; may be nil
+	mounted []string       // of the paths that tests ask for
+	layers  *rootfs.Layers // that the last root file system had
+	during  func()         // while the root file system is measured; may be nil
 	rootErr error
 }
 
@@ -310,11 +312,11 @@ func newBed(change func(*Config)) *bed {
 			}
 			return b.apps
 		},
-		Root: func(_ context.Context, root *os.File, mounted func(string) bool) (pcr.ContainerRoot, error) {
+		Root: func(_ context.Context, root *os.File, layers *rootfs.Layers, mounted func(string) bool) (pcr.ContainerRoot, error) {
 			if b.during != nil {
 				b.during()
 			}
-			b.mounted = nil
+			b.mounted, b.layers = nil, layers
 			for _, path := range []string{"/proc", "/etc/hosts", "/etc", "/bin/web", "/"} {
 				if mounted(path) {
 					b.mounted = append(b.mounted, path)

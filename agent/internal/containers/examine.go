@@ -19,6 +19,7 @@ import (
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/oci"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -37,8 +38,9 @@ type examined struct {
 	mounts  uint64 // mount namespace
 	uid     uint32 // of the first process, as the machine sees it
 	root    *os.File
-	over    []string                                                                   // where something is mounted over the root file system, in the container's paths
-	layers  func(options, root string, open func(path string) (*os.File, error)) error // [Config.Layers]
+	over    []string       // where something is mounted over the root file system, in the container's paths
+	layers  *rootfs.Layers // of the root file system; nil if it is not an overlay whose digests are kept
+	config  *Config
 	event   *pcr.ContainerEvent
 	number  uint64 // of its record
 }
@@ -50,6 +52,7 @@ func (x *examined) close() {
 	if x.bundle != nil {
 		x.bundle.Close()
 	}
+	x.layers.Close()
 	for _, f := range []*os.File{x.machine, x.view, x.root} {
 		if f != nil {
 			f.Close()
@@ -62,7 +65,7 @@ func (c *Containers) look(h Hook, r api.ContainerRequest) (_ *examined, err erro
 	if err := evidence.CheckContainerID("container", r.Engine, r.ID); err != nil {
 		return nil, refuse(api.CodeInvalidValue, "%v", err)
 	}
-	x := &examined{request: r, layers: c.c.Layers}
+	x := &examined{request: r, config: &c.c}
 	defer func() {
 		if err != nil {
 			x.close()
@@ -223,9 +226,9 @@ func (x *examined) covered(root *os.File, mount uint64) ([]string, error) {
 		return nil, refuse(api.CodeContainerRoot, "its root file system is not among its mounts")
 	}
 	top := all[i].point
-	if x.layers != nil && all[i].kind == "overlay" {
+	if x.config.Layers != nil && all[i].kind == "overlay" {
 		open := func(path string) (*os.File, error) { return oci.In(x.machine, path, unix.O_PATH|unix.O_DIRECTORY) }
-		if err := x.layers(all[i].options, top, open); err != nil {
+		if x.layers, err = x.config.Layers(all[i].options, top, open); err != nil {
 			return nil, refuse(api.CodeContainerRoot, "the root file system: %v", err)
 		}
 	}

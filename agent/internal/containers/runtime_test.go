@@ -21,6 +21,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/oci"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -140,8 +141,8 @@ func program(t *testing.T, path string) {
 }
 
 // rootOf measures a root file system, in which made is not there yet.
-func rootOf(t *testing.T, made string, refuse bool) func(context.Context, *os.File, func(string) bool) (pcr.ContainerRoot, error) {
-	return func(_ context.Context, root *os.File, mounted func(string) bool) (pcr.ContainerRoot, error) {
+func rootOf(t *testing.T, made string, refuse bool) func(context.Context, *os.File, *rootfs.Layers, func(string) bool) (pcr.ContainerRoot, error) {
+	return func(_ context.Context, root *os.File, _ *rootfs.Layers, mounted func(string) bool) (pcr.ContainerRoot, error) {
 		var st unix.Stat_t
 		if err := unix.Fstatat(int(root.Fd()), "made", &st, 0); err == nil {
 			t.Errorf("%s is there: the program ran before the container was measured", made)

@@ -87,7 +87,7 @@ func (s *scan) hashPiece(w *hand, f *os.File, path string, h hash.Hash, most int
 	if s.Who != nil {
 		ctx = turn.With(ctx, s.Who())
 	}
-	leave, err := s.reader.turns.Enter(ctx, 1)
+	leave, err := s.reader.Turn(ctx)
 	if err != nil {
 		return 0, err
 	}

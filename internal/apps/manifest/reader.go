@@ -52,6 +52,9 @@ func NewReader(workers int, settle time.Duration) *Reader {
 	}
 }
 
+// Turn waits for the turn of ctx to hash another piece of a file.
+func (r *Reader) Turn(ctx context.Context) (leave func(), err error) { return r.turns.Enter(ctx, 1) }
+
 // Turns returns what the queue of hashing counts.
 func (r *Reader) Turns() turn.Stats { return r.turns.Stats() }
 
