@@ -18,6 +18,7 @@ var otherWords = map[string][]string{
 	"cmd/agentctl/collateral.go":   {"timeout"},
 	"cmd/agentctl/root.go":         {"interrupted"},
 	"cmd/agentd-sim/simulation.go": {"busy"},
+	"attestedtls/codes.go":         {"busy", "timeout", "truncated"}, // of another protocol
 	"sealing/contract.go":          {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
 }
 

@@ -48,6 +48,7 @@ var rooms = []string{
 	"client",
 	"internal/secret",
 	"sealing",
+	"attestedtls",
 
 	// Devices and files.
 	"internal/luks",
@@ -125,7 +126,7 @@ var rooms = []string{
 }
 
 // public are the packages that other modules can import. The root package has no code.
-var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/snp", "launch", "sealing", "api", "client", "agent"}
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/snp", "launch", "sealing", "api", "client", "attestedtls", "agent"}
 
 // free are folders of tests, measurements, tools and the model: they import what they like,
 // and only tests import them.

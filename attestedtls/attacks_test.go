@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestedtls
+
+import (
+	"bytes"
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// thief is an attacker with a copy of a leaf's private key. It stands between an end and the real
+// machine, and passes each frame on.
+type thief struct {
+	leaf tls.Certificate
+}
+
+// between relays between the victim, which connects to the thief, and the real server.
+func (th *thief) between(t *testing.T, victim, real *tls.Conn) {
+	t.Helper()
+	pass := func(from, to *tls.Conn) {
+		for {
+			var f frame
+			b, err := f.read(from, 4<<20, nil)
+			if err != nil {
+				to.CloseWrite()
+				return
+			}
+			if _, err := to.Write(framed(string(b))); err != nil {
+				return
+			}
+		}
+	}
+	go pass(victim, real)
+	pass(real, victim)
+}
+
+// keyOnly reports whether a verifier that binds the key alone accepts a document, as many did: the
+// evidence is over its nonce and over the key that the connection shows.
+func keyOnly(t *testing.T, document []byte, nonce, key []byte) bool {
+	t.Helper()
+	v, err := verify.New(policy(t, anchored, rules), trust(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = v.Verify(document, verify.Expect{Nonce: nonce, PublicKey: key}, evidencetest.Time)
+	return err == nil
+}
+
+// TestRelay: an attacker that owns a copy of the leaf's private key passes on what the real machine
+// says. A verifier that binds the key alone accepts that. This one refuses, if the server's key was
+// copied and if the client's was. Case 129.
+func TestRelay(t *testing.T) {
+	for _, of := range []role{roleServer, roleClient} {
+		t.Run(string(of), func(t *testing.T) {
+			roots, leaf := authority(t)
+			th := &thief{leaf}
+			var seen []*Verdict
+			note := func(c *Conn, err error) {
+				if e, is := err.(*Error); is && e.Verdict != nil {
+					seen = append(seen, e.Verdict)
+				}
+			}
+			server := &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}}
+			client := &Client{TLS: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{leaf}}}
+			if of == roleServer {
+				server.Attester, client.Verifier, client.Ended = attests(t, nil), usual(t), note
+			} else {
+				server.Verifier, client.Attester, server.Ended = usual(t), attests(t, nil), note
+			}
+			a, b := wire(t) // from the client to the thief
+			c, d := wire(t) // from the thief to the server
+			ours := make(chan error, 1)
+			theirs := make(chan error, 1)
+			go func() { ours <- speak(client.Conn(a, "server.example")) }()
+			go func() { theirs <- speak(server.Conn(d)) }()
+			config := &tls.Config{Certificates: []tls.Certificate{th.leaf}, RootCAs: roots, ServerName: "server.example", NextProtos: []string{Protocol}, ClientAuth: tls.RequestClientCert}
+			th.between(t, tls.Server(b, config), tls.Client(c, config))
+			clientErr, serverErr := waitFor(t, ours), waitFor(t, theirs)
+			has(t, clientErr, CodeExporter, of == roleClient)
+			has(t, serverErr, CodeExporter, of == roleServer)
+			if len(seen) != 1 {
+				t.Fatalf("the verifier judged %d documents", len(seen))
+			}
+			if !keyOnly(t, without(t, seen[0]), seen[0].expect.Nonce, leaf.Leaf.RawSubjectPublicKeyInfo) {
+				t.Error("a verifier that binds the key alone would refuse this evidence: the attack was not what it was meant to be")
+			}
+		})
+	}
+}
+
+// without returns the evidence of a verdict.
+func without(t *testing.T, v *Verdict) []byte {
+	t.Helper()
+	if len(v.Document) == 0 {
+		t.Fatal("the verdict of a refusal has no document")
+	}
+	return v.Document
+}
+
+// TestReflection: an attacker sends a client its own evidence back, on the same connection, so that
+// the exporter fits. Case 129.
+func TestReflection(t *testing.T) {
+	roots, leaf := authority(t)
+	client := &Client{TLS: &tls.Config{RootCAs: roots, Certificates: certificates(t)}, Attester: attests(t, nil), Verifier: usual(t)}
+	a, b := wire(t)
+	done := make(chan error, 1)
+	go func() { done <- speak(client.Conn(a, "server.example")) }()
+	p := newPuppet(t, tls.Server(b, &tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequestClientCert, NextProtos: []string{Protocol}})).shake()
+	var theirs hello
+	if err := p.receive(kindHello, &theirs); err != nil {
+		t.Fatal(err)
+	}
+	// The attacker also has a way to the agent of the client's machine that gives it the client's
+	// own evidence for the nonce that the client chose.
+	document, err := client.Attester.Agent.(*machine).make(api.EvidenceRequest{
+		Nonce: theirs.Verify.Nonce, Freshness: evidence.Anchored, UserData: userData(roleClient, p.exporter), PublicKey: leaf.Leaf.RawSubjectPublicKeyInfo,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.send(wants(roleClient), &shown{Type: kindEvidence, Document: document})
+	p.told(CodeRole)
+	has(t, waitFor(t, done), CodeRole, false)
+
+	// Its own hello, as it was.
+	a, b = wire(t)
+	go func() { done <- speak(client.Conn(a, "server.example")) }()
+	p = newPuppet(t, tls.Server(b, &tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequestClientCert, NextProtos: []string{Protocol}})).shake()
+	if err := p.receive(kindHello, &theirs); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Attests = false // a server's has no such member
+	p.send(&theirs)
+	p.told(CodeRole)
+	has(t, waitFor(t, done), CodeRole, false)
+}
+
+// TestNoTickets: a server gives no ticket, so that no session can be resumed. Case 129.
+func TestNoTickets(t *testing.T) {
+	s := &Server{Attester: attests(t, nil)}
+	config := &tls.Config{InsecureSkipVerify: true, ServerName: "server.example", NextProtos: []string{Protocol}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+	for range 3 {
+		a, b := wire(t)
+		done := make(chan error, 1)
+		go func() { done <- speak(s.Conn(b)) }()
+		p := newPuppet(t, tls.Client(a, config)).shake()
+		p.send(wants(roleServer))
+		if err := p.receive(kindHello, new(hello)); err != nil {
+			t.Fatal(err)
+		}
+		if p.ConnectionState().DidResume {
+			t.Error("the session was resumed")
+		}
+		p.Close()
+		waitFor(t, done)
+	}
+}
+
+// TestSlowFrames: a frame that announces much and brings little takes little memory. Case 129.
+func TestSlowFrames(t *testing.T) {
+	var f frame
+	r := bytes.NewReader(append([]byte{0x02, 0x00, 0x00, 0x00}, make([]byte, 10)...)) // 32 MiB
+	if _, err := f.read(r, 64<<20, nil); err == nil || len(f.body) > 2*firstPart {
+		t.Errorf("%v, with %d bytes allocated", err, len(f.body))
+	}
+}
+
+// TestManyLargeFrames: of the ends that send large evidence at once, only some are read.
+func TestManyLargeFrames(t *testing.T) {
+	v := usual(t)
+	for range maxLarge {
+		v.large <- struct{}{}
+	}
+	c := &Client{AnyCertificate: true, Verifier: v, Timeout: 2 * time.Second}
+	err := toClient(t, c, func(p *puppet) {
+		if err := p.shake().receive(kindHello, new(hello)); err != nil {
+			t.Error(err)
+		}
+		p.send(&hello{Type: kindHello}, []byte{0x00, 0x10, 0, 0}, make([]byte, 128<<10))
+	})
+	if e, is := err.(*Error); !is || e.Code != CodeBusy && e.Code != CodeTimeout {
+		t.Errorf("got %v, want %s or %s", err, CodeBusy, CodeTimeout)
+	}
+	if len(v.large) != maxLarge {
+		t.Errorf("%d turns are taken, want those of others alone", len(v.large))
+	}
+}

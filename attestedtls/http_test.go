@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestedtls
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// serve serves a handler, and returns the address.
+func serve(t *testing.T, s *Server, h http.Handler) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: h}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(server, l) }()
+	t.Cleanup(func() {
+		server.Close()
+		waitFor(t, done)
+	})
+	return l.Addr().String()
+}
+
+// unitOf returns the unit of the caller in the verdict of a context, or a word.
+func unitOf(ctx context.Context) string {
+	v := VerdictFrom(ctx)
+	switch {
+	case v == nil:
+		return "unverified"
+	case v.Claims == nil:
+		return "refused: " + string(v.Refusal.Code)
+	}
+	return v.Claims.Statement.Caller.Unit
+}
+
+// get sends a request, and returns what the handler says of the client, and the client's context of
+// the server.
+func get(t *testing.T, c *http.Client, url string) (body, server string, err error) {
+	t.Helper()
+	answer, err := c.Get(url)
+	if err != nil {
+		return "", "", err
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.TLS == nil || answer.TLS.NegotiatedProtocol != Protocol {
+		t.Errorf("the answer's TLS is %+v", answer.TLS)
+	}
+	return string(b), unitOf(answer.Request.Context()), nil
+}
+
+// saysUnit answers with the unit of the client.
+var saysUnit = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	if r.TLS == nil || r.TLS.NegotiatedProtocol != Protocol {
+		http.Error(w, "no TLS", http.StatusInternalServerError)
+		return
+	}
+	io.WriteString(w, unitOf(r.Context()))
+})
+
+// TestHTTP: requests come over connections that are kept; both ends find the verdict on the other.
+func TestHTTP(t *testing.T) {
+	for _, mutual := range []bool{false, true} {
+		agent := &machine{tb: t}
+		s := &Server{Attester: &Attester{Agent: agent}}
+		c := &Client{AnyCertificate: true, Verifier: usual(t)}
+		want := "unverified"
+		if mutual {
+			s.Verifier, c.Attester = usual(t), attests(t, nil)
+			want = "billing.service"
+		}
+		url := "https://" + serve(t, s, saysUnit)
+		transport := c.Transport()
+		web := &http.Client{Transport: transport}
+		for range 5 {
+			body, server, err := get(t, web, url)
+			if err != nil || body != want || server != "billing.service" {
+				t.Errorf("mutual %v: %q, %q, %v", mutual, body, server, err)
+			}
+		}
+		if n := agent.asked.Load(); n != 1 {
+			t.Errorf("the agent was asked %d times for one connection", n)
+		}
+		transport.CloseIdleConnections()
+		if _, _, err := get(t, web, url); err != nil || agent.asked.Load() != 2 {
+			t.Errorf("%v, and the agent was asked %d times for two connections", err, agent.asked.Load())
+		}
+		if _, err := web.Get("http://" + strings.TrimPrefix(url, "https://")); err == nil || !strings.Contains(err.Error(), "want https") {
+			t.Errorf("a URL of http: %v", err)
+		}
+		transport.CloseIdleConnections()
+	}
+}
+
+// TestReplace: requests after a replacement have connections that were judged under the new policy;
+// open connections are closed only if that is asked for.
+func TestReplace(t *testing.T) {
+	for _, judgeOpen := range []bool{false, true} {
+		v := verifierOf(t, policy(t, anchored, rules), func(o *VerifierOptions) { o.JudgeOpen = judgeOpen })
+		c := &Client{AnyCertificate: true, Verifier: v}
+		s := &Server{Attester: attests(t, nil)}
+		url := "https://" + serve(t, s, saysUnit)
+		transport := c.Transport()
+		web := &http.Client{Transport: transport}
+		if _, _, err := get(t, web, url); err != nil {
+			t.Fatal(err)
+		}
+		open, peer, _, _ := meet(t, c, &Server{Attester: attests(t, nil)})
+		if open.Verdict() == nil || peer == nil {
+			t.Fatal("no verdict")
+		}
+		// The same policy again closes none.
+		if n, err := v.Replace(policy(t, anchored, rules), trust(t)); n != 0 || err != nil {
+			t.Errorf("replaced by itself: closed %d, %v", n, err)
+		}
+		if _, err := v.Replace(policy(t, anchored, ""), trust(t)); !errors.Is(err, ErrMisuse) {
+			t.Errorf("replaced by a policy without a caller: %v", err)
+		}
+		closed, err := v.Replace(policy(t, anchored, otherRules), trust(t))
+		if err != nil || (closed > 0) != judgeOpen {
+			t.Errorf("JudgeOpen %v: closed %d, %v", judgeOpen, closed, err)
+		}
+		if _, _, err := get(t, web, url); !errors.Is(err, CodePolicy) {
+			t.Errorf("JudgeOpen %v: a request under the new policy: %v", judgeOpen, err)
+		}
+		_, err = open.Write([]byte{2})
+		if judgeOpen {
+			has(t, err, CodePolicy, false)
+		} else if err != nil {
+			t.Errorf("the open connection: %v", err)
+		}
+		transport.CloseIdleConnections()
+		open.Close()
+		if n := len(v.open); n != 0 && judgeOpen {
+			t.Errorf("%d connections are kept after their end", n)
+		}
+	}
+}
+
+// TestWarn: a hook lets genuine evidence pass that the policy refuses, and nothing else.
+func TestWarn(t *testing.T) {
+	roots, leaf := authority(t)
+	relayed := func(r *evidencetest.Recipe) { r.Statement.UserData[60] ^= 1 }
+	for name, c := range map[string]struct {
+		rules  string
+		change func(*evidencetest.Recipe)
+		passes Code
+		fails  Code
+	}{
+		"accepted":                  {rules, nil, "", ""},
+		"other caller":              {otherRules, nil, CodePolicy, ""},
+		"relayed":                   {rules, relayed, "", CodeExporter},
+		"relayed, and other caller": {otherRules, relayed, "", CodeExporter},
+	} {
+		var warned atomic.Pointer[Verdict]
+		client := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: verifierOf(t, policy(t, anchored, c.rules), nil), Hook: Warn(func(v *Verdict) { warned.Store(v) })}
+		conn, _, err, _ := meet(t, client, &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: attests(t, c.change)})
+		if c.fails != "" {
+			has(t, err, c.fails, false)
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		v := conn.Verdict()
+		switch w := warned.Load(); {
+		case c.passes == "" && (w != nil || v.Claims == nil || conn.Claims() == nil):
+			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
+		case c.passes != "" && (w == nil || v.Claims != nil || v.Refusal == nil || v.Refusal.Code != c.passes):
+			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
+		}
+	}
+}
+
+// TestConfigurations: what makes no sense, or would protect less than it seems, is refused before
+// anything is sent.
+func TestConfigurations(t *testing.T) {
+	v := usual(t)
+	for name, c := range map[string]*Client{
+		"nothing":                    {},
+		"any certificate alone":      {AnyCertificate: true, Attester: attests(t, nil)},
+		"any certificate and a hook": {AnyCertificate: true, Verifier: v, Hook: Warn(func(*Verdict) {})},
+		"insecure":                   {TLS: &tls.Config{InsecureSkipVerify: true}, Verifier: v},
+		"application":                {Verifier: v, Application: "a\nb"},
+	} {
+		a, _ := wire(t)
+		if err := c.Conn(a, "server.example").Handshake(t.Context()); !errors.Is(err, ErrMisuse) {
+			t.Errorf("client, %s: %v", name, err)
+		}
+		if _, err := c.Dial(t.Context(), "tcp", "127.0.0.1:1"); !errors.Is(err, ErrMisuse) {
+			t.Errorf("client, %s: dial: %v", name, err)
+		}
+	}
+	for name, s := range map[string]*Server{
+		"plain and a verifier":          {AlsoPlain: true, Verifier: v},
+		"configuration for each client": {TLS: &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }}},
+	} {
+		_, b := wire(t)
+		if err := s.Conn(b).Handshake(t.Context()); !errors.Is(err, ErrMisuse) {
+			t.Errorf("server, %s: %v", name, err)
+		}
+	}
+	for name, o := range map[string]VerifierOptions{
+		"little evidence": {MaxEvidence: leastLargest - 1}, "too much evidence": {MaxEvidence: evidence.MaxEvidence + 1},
+		"long audience": {Audience: strings.Repeat("a", evidence.MaxAudience+1)},
+	} {
+		if _, err := NewVerifier(policy(t, anchored, rules), o); !errors.Is(err, ErrMisuse) {
+			t.Errorf("verifier, %s: %v", name, err)
+		}
+	}
+	if _, err := NewVerifier(policy(t, anchored, ""), VerifierOptions{}); !errors.Is(err, ErrMisuse) || !strings.Contains(err.Error(), "caller") {
+		t.Errorf("a policy that names no caller: %v", err)
+	}
+	if _, err := NewVerifier(policy(t, anchored, ""), VerifierOptions{AcceptAnyCaller: true}); err != nil {
+		t.Errorf("a policy that names no caller, accepted: %v", err)
+	}
+	if _, err := NewVerifier(nil, VerifierOptions{}); !errors.Is(err, verify.ErrMisuse) {
+		t.Errorf("no policy: %v", err)
+	}
+}
+
+// TestFreshness: the verifier asks for what its policy accepts.
+func TestFreshness(t *testing.T) {
+	for root, want := range map[string]evidence.Freshness{"": evidence.Fresh, anchored: evidence.Anchored, "freshness = \"any\"\n": evidence.Anchored} {
+		var asked atomic.Pointer[evidence.Freshness]
+		s := &Server{Attester: attests(t, func(r *evidencetest.Recipe) { asked.Store(&r.Statement.Freshness) })}
+		c := &Client{AnyCertificate: true, Verifier: verifierOf(t, policy(t, root, rules), nil)}
+		if _, _, ours, theirs := meet(t, c, s); ours != nil || theirs != nil || *asked.Load() != want {
+			t.Errorf("%q: %v, %v, asked for %q, want %q", root, ours, theirs, *asked.Load(), want)
+		}
+	}
+}
+
+// TestEvidenceHandler: evidence over HTTPS names the server's key and the nonce, and does not pass
+// for evidence of a connection of this package.
+func TestEvidenceHandler(t *testing.T) {
+	roots, leaf := authority(t)
+	agent := &machine{tb: t}
+	s := &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: &Attester{Agent: agent}, AlsoPlain: true}
+	h := &EvidenceHandler{Attester: s.Attester, PerSecond: 5}
+	mux := http.NewServeMux()
+	mux.Handle(EvidencePath, h)
+	url := "https://" + serve(t, s, mux) + EvidencePath
+	browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "server.example"}}}
+	defer browser.CloseIdleConnections()
+	ask := func(method, query string) (status int, kind string, body []byte) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, url+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := browser.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err = io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, answer.Header.Get("Content-Type"), body
+	}
+	nonce := strings.Repeat("4e", 32)
+	status, kind, document := ask("GET", "?nonce="+nonce)
+	if status != 200 || kind != "application/json" {
+		t.Fatalf("%d %s: %s", status, kind, document)
+	}
+	v, err := verify.New(policy(t, anchored, rules), trust(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := verify.Expect{Nonce: evidencetest.Nonce, PublicKey: leaf.Leaf.RawSubjectPublicKeyInfo, UserData: []byte(EvidenceUserData)}
+	if _, err := v.Verify(document, expect, evidencetest.Time); err != nil {
+		t.Error(err)
+	}
+	if code := misboundIn(document, bound{role: roleServer}); code != CodeUserData {
+		t.Errorf("as evidence of a connection it would be %q", code)
+	}
+	for _, c := range []struct {
+		method, query string
+		want          int
+	}{
+		{"POST", "?nonce=" + nonce, 405}, {"HEAD", "?nonce=" + nonce, 405}, {"GET", "", 400}, {"GET", "?nonce=4e", 400}, {"GET", "?nonce=" + nonce + nonce + "4e", 400},
+		{"GET", "?nonce=" + nonce + "&nonce=" + nonce, 400}, {"GET", "?nonce=" + nonce + "&more=1", 400}, {"GET", "?nonce=%zz", 400}, {"GET", "?nonce=" + strings.Repeat("z", 64), 400},
+	} {
+		if status, kind, _ := ask(c.method, c.query); status != c.want || kind != api.ProblemType {
+			t.Errorf("%s %s: %d %s, want %d", c.method, c.query, status, kind, c.want)
+		}
+	}
+	before := agent.asked.Load()
+	limited := 0
+	for range 50 {
+		if status, _, _ := ask("GET", "?nonce="+nonce); status == 429 {
+			limited++
+		}
+	}
+	if limited == 0 || agent.asked.Load()-before == 50 {
+		t.Errorf("of 50 requests %d were refused, and the agent was asked %d times", limited, agent.asked.Load()-before)
+	}
+	agent.err = &api.Problem{Code: api.CodeTPM, Detail: "what strangers need not know"}
+	h.PerSecond = 1e6
+	if status, _, body := ask("GET", "?nonce="+nonce); status != 503 || strings.Contains(string(body), "strangers") {
+		t.Errorf("without evidence: %d %s", status, body)
+	}
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attestedtls
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// VerifierOptions says how a [Verifier] judges, besides its policy. The zero value is usual.
+type VerifierOptions struct {
+	// Config is what the verifier trusts and knows. If CacheEntries is 0, it remembers 64
+	// reports and chains, since one report serves many connections.
+	Config verify.Config
+
+	// Audience is the name of this verifier, which evidence must contain. Empty: none.
+	Audience string
+
+	// AcceptAnyCaller accepts a policy that does not name the caller. Then every program of an
+	// accepted machine can have evidence made for a connection that is not its own: an attacker
+	// with a copy of the leaf's key needs only such an accomplice.
+	AcceptAnyCaller bool
+
+	// JudgeOpen has [Verifier.Replace] judge open connections again by the evidence that they
+	// showed, and close those that are refused. Their evidence is kept meanwhile.
+	JudgeOpen bool
+
+	// MaxEvidence is the largest document that is read, in bytes. 0: 2 MiB, the least; at most
+	// evidence.MaxEvidence. Documents are usually below 20 KB.
+	MaxEvidence int
+
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Verifier judges the evidence of other ends under a policy, which can be replaced while it runs.
+// Many ends may share one.
+type Verifier struct {
+	options VerifierOptions
+	large   chan struct{} // turns of reading more than maxMessage
+
+	judging sync.Mutex // one open connection is judged again at a time, so that the last policy counts
+
+	mu   sync.Mutex // guards the two below
+	now  *ruling    // in force; never changed, only replaced
+	open map[*Conn]*ruling
+}
+
+// ruling is a policy in force.
+type ruling struct {
+	verifier    *verify.Verifier
+	freshness   evidence.Freshness
+	firmwareLog bool
+}
+
+// maxLarge is how many exchanges may read large evidence at once. So peers that are not known yet
+// make this end keep at most as many times its MaxEvidence.
+const maxLarge = 16
+
+const cacheEntries = 64
+
+// NewVerifier returns a verifier under a copy of a policy. The error is [ErrMisuse], or
+// verify.ErrMisuse, if the policy cannot be used.
+func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
+	switch {
+	case o.MaxEvidence != 0 && o.MaxEvidence < leastLargest, o.MaxEvidence > evidence.MaxEvidence:
+		return nil, misuse("MaxEvidence is %d, want %d to %d", o.MaxEvidence, leastLargest, evidence.MaxEvidence)
+	case len(o.Audience) > evidence.MaxAudience:
+		return nil, misuse("an audience of %d bytes, at most %d", len(o.Audience), evidence.MaxAudience)
+	}
+	o.MaxEvidence = cmp.Or(o.MaxEvidence, leastLargest)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	v := &Verifier{options: o, large: make(chan struct{}, maxLarge), open: map[*Conn]*ruling{}}
+	var err error
+	v.now, err = v.rule(policy, o.Config)
+	return v, err
+}
+
+// rule readies a policy.
+func (v *Verifier) rule(policy *verify.Policy, c verify.Config) (*ruling, error) {
+	c.CacheEntries = cmp.Or(c.CacheEntries, cacheEntries)
+	verifier, err := verify.New(policy, c)
+	if err != nil {
+		return nil, err
+	}
+	if policy.Caller.Unit == "" && policy.Caller.Container == "" && !v.options.AcceptAnyCaller {
+		return nil, misuse("the policy does not name the caller (caller.unit or caller.container), so that any program of an accepted machine could have evidence made for any connection: name it, or set AcceptAnyCaller")
+	}
+	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required}
+	if cmp.Or(policy.Freshness, verify.FreshReport) == verify.FreshReport {
+		r.freshness = evidence.Fresh
+	}
+	return r, nil
+}
+
+// current returns the policy in force.
+func (v *Verifier) current() *ruling {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.now
+}
+
+// Replace puts another policy into force, and what the verifier trusts and knows. New connections
+// follow it. If JudgeOpen is set, open connections are judged again, and Replace returns how many
+// it closed. If the error is not nil, nothing changed.
+func (v *Verifier) Replace(policy *verify.Policy, c verify.Config) (closed int, err error) {
+	r, err := v.rule(policy, c)
+	if err != nil {
+		return 0, err
+	}
+	v.mu.Lock()
+	v.now = r
+	old := make([]*Conn, 0, len(v.open))
+	for c := range v.open {
+		old = append(old, c)
+	}
+	v.mu.Unlock()
+	for _, c := range old {
+		if !v.again(c) {
+			closed++
+		}
+	}
+	return closed, nil
+}
+
+// keep notes an open connection that was judged under r.
+func (v *Verifier) keep(c *Conn, r *ruling) {
+	if !v.options.JudgeOpen {
+		return
+	}
+	v.mu.Lock()
+	v.open[c] = r
+	late := v.now != r
+	v.mu.Unlock()
+	if late { // the policy was replaced meanwhile
+		v.again(c)
+	}
+}
+
+// drop forgets a connection.
+func (v *Verifier) drop(c *Conn) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.open, c)
+}
+
+// again judges an open connection under the policy in force, and closes it if that refuses it.
+func (v *Verifier) again(c *Conn) (stays bool) {
+	v.judging.Lock()
+	defer v.judging.Unlock()
+	v.mu.Lock()
+	r, before := v.now, v.open[c]
+	if before == nil || before == r {
+		v.mu.Unlock()
+		return true
+	}
+	v.open[c] = r
+	v.mu.Unlock()
+	seen := c.Verdict()
+	judged := v.judge(r, seen.Document, seen.expect, seen.bound)
+	if err := c.end.decide(context.Background(), judged); err != nil {
+		c.closeFor(err)
+		return false
+	}
+	c.verdict.Store(v.kept(judged))
+	return true
+}
+
+// kept returns what a connection keeps of a verdict: the document only if it is needed again.
+func (v *Verifier) kept(judged *Verdict) *Verdict {
+	if v.options.JudgeOpen {
+		return judged
+	}
+	out := *judged
+	out.Document = nil
+	return &out
+}
+
+// bound is what evidence must be bound to, besides what verify.Expect says.
+type bound struct {
+	role     role
+	exporter []byte
+	fresh    bool // a report of its own was asked for
+}
+
+// judge judges a document. A refusal is in the verdict.
+func (v *Verifier) judge(r *ruling, document []byte, expect verify.Expect, b bound) *Verdict {
+	out := &Verdict{Document: document, Time: v.options.Now(), expect: expect, bound: b}
+	appraisal, err := r.verifier.Appraise(document, expect, out.Time)
+	if err != nil {
+		out.Refusal = &Error{Code: CodeForged, Verdict: out, Err: err}
+		return out
+	}
+	out.Appraisal = appraisal
+	claims, err := appraisal.Claims()
+	switch {
+	case err != nil:
+		out.Refusal = refuse(codeOf(appraisal, document, b), "%w", err)
+	case b.fresh && appraisal.Freshness != verify.FreshReport:
+		out.Refusal = refuse(CodeFreshness, "the evidence has an anchored report, and a fresh one was asked for")
+	default:
+		out.Claims = claims
+		return out
+	}
+	out.Refusal.Verdict = out
+	return out
+}
+
+// codeOf returns the code of a refused appraisal (docs/attested-tls.md, section 7). If anything else
+// is forged, it does not matter which connection the evidence claims to be for.
+func codeOf(a *verify.Appraisal, document []byte, b bound) (code Code) {
+	if b.fresh && a.Freshness == verify.AnchoredReport {
+		return CodeFreshness
+	}
+	switch a.Class {
+	case verify.ClassCollateral:
+		return CodeCollateral
+	case verify.ClassRevoked:
+		return CodeRevoked
+	case verify.ClassPolicy:
+		return CodePolicy
+	}
+	failed := map[verify.CheckID]bool{}
+	for _, c := range a.Failed() {
+		failed[c.ID] = c.Verdict == verify.Fail
+	}
+	for _, known := range []struct {
+		id   verify.CheckID
+		code Code
+	}{{"statement.nonce", CodeNonce}, {"statement.audience", CodeAudience}, {"statement.public-key", CodeKey}, {"statement.user-data", misboundIn(document, b)}} {
+		if failed[known.id] {
+			delete(failed, known.id)
+			code = cmp.Or(code, known.code)
+		}
+	}
+	for id, is := range failed {
+		if is && a.Check(id).Class == verify.ClassBinding {
+			return CodeForged
+		}
+	}
+	return cmp.Or(code, CodeForged)
+}
+
+// misboundIn says why the user data of a document is not what was expected.
+func misboundIn(document []byte, b bound) Code {
+	e, err := evidence.Parse(document)
+	if err != nil {
+		return CodeForged
+	}
+	s, err := evidence.ParseStatement(e.Statement)
+	if err != nil {
+		return CodeForged
+	}
+	return misbound(s.UserData, b.role, b.exporter)
+}
+
+// publicKeyOf returns the SubjectPublicKeyInfo of the certificate of the other end.
+func publicKeyOf(certificates []*x509.Certificate) ([]byte, error) {
+	if len(certificates) == 0 {
+		return nil, fmt.Errorf("the other end showed no certificate")
+	}
+	return certificates[0].RawSubjectPublicKeyInfo, nil
+}
