@@ -33,7 +33,10 @@ func thrift(ctx context.Context) {
 	whenIdle(ctx, tick.C, func() uint64 {
 		metrics.Read(sample)
 		return sample[0].Value.Uint64()
-	}, debug.FreeOSMemory)
+	}, func() {
+		debug.FreeOSMemory()
+		forgetProgram()
+	})
 }
 
 // whenIdle looks at each tick how much was allocated so far, and calls free once in each time
