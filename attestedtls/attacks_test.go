@@ -103,6 +103,24 @@ func without(t *testing.T, v *Verdict) []byte {
 	return v.Document
 }
 
+// TestAccomplice: a program of the machine that is not the service, but may ask the agent, has
+// evidence made for the connection of an attacker with a copy of the leaf's key. A policy that names
+// the caller refuses it. One that does not, and says so in words, accepts it: that is why it must
+// say so.
+func TestAccomplice(t *testing.T) {
+	accomplice := func(r *evidencetest.Recipe) {
+		c := &r.Statement.Caller
+		c.Unit, c.App, c.Executable = "shell.service", "", nil
+	}
+	c, s := honest(t, accomplice)
+	refusedByClient(t, CodePolicy, c, s)
+	c, s = honest(t, accomplice)
+	c.Verifier = verifierOf(t, policy(t, anchored, ""), func(o *VerifierOptions) { o.AcceptAnyCaller = true })
+	if _, _, ours, theirs := meet(t, c, s); ours != nil || theirs != nil {
+		t.Errorf("accepted by any caller: %v, %v", ours, theirs)
+	}
+}
+
 // TestReflection: an attacker sends a client its own evidence back, on the same connection, so that
 // the exporter fits. Case 129.
 func TestReflection(t *testing.T) {

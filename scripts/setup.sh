@@ -36,6 +36,10 @@ fi
 if [ "$1" = test ] && ! { python3 -c 'import cryptography' || /usr/bin/python3 -c 'import cryptography'; } 2>/dev/null; then
 	packages="$packages python3-cryptography"
 fi
+# So does the client of attested TLS in Python.
+if [ "$1" = test ] && ! { python3 -c 'import OpenSSL' || /usr/bin/python3 -c 'import OpenSSL'; } 2>/dev/null; then
+	packages="$packages python3-openssl"
+fi
 # The completion of bash needs more than bash.
 case $1 in test | package) completion=/usr/share/bash-completion/bash_completion ;; *) completion=/ ;; esac
 if [ ! -e $completion ]; then
