@@ -20,8 +20,10 @@ fail() { failed="$failed, $1"; }
 
 "$GO" build -o "$work/report" ./test/report || exit 1
 
-# A process that finds a data race writes it into a file, also if a test kills it afterwards.
-export GORACE="log_path=$work/race"
+# A process that finds a data race writes it into a file, also if a test kills it afterwards. One
+# that ends well waits for what its other threads still do, by default for a second: the tests start
+# thousands of commands, whose threads end with them elsewhere.
+export GORACE="log_path=$work/race atexit_sleep_ms=10"
 raced() { ls "$work"/race.* >/dev/null 2>&1; }
 
 # tests NAME PACKAGES ARGS...: runs go test, prints each package when it ends, then the output of

@@ -25,6 +25,9 @@ const (
 	// againSuffix ends the name of the file with the second run of tests.
 	againSuffix = ".again.json"
 
+	// longTest is how many seconds a test takes whose subtests are run a second time alone.
+	longTest = 60
+
 	// mostLines is how much of a first failure the list repeats. The whole is where it happened.
 	mostLines = 200
 )
@@ -57,9 +60,14 @@ func again(list, first string, command []string, out io.Writer) error {
 		return fmt.Errorf("nothing is run a second time: %d tests failed, and %d before: at most %d may", len(tests), n, mostAgain)
 	}
 	var second bytes.Buffer
-	for pkg, names := range byPackage(tests) {
-		fmt.Fprintf(out, "== %s%s %s: a second run\n", onceMark, &result{pkg: pkg}, strings.Join(names, ", "))
-		cmd := exec.Command(command[0], append(slices.Clone(command[1:]), "-count=1", "-run", "^("+strings.Join(names, "|")+")$", pkg)...)
+	for pkg, these := range byPackage(tests) {
+		var patterns []string
+		for _, t := range these {
+			patterns = append(patterns, before.pattern(t))
+		}
+		run := strings.Join(patterns, "|")
+		fmt.Fprintf(out, "== %s%s %s: a second run\n", onceMark, &result{pkg: pkg}, run)
+		cmd := exec.Command(command[0], append(slices.Clone(command[1:]), "-count=1", "-run", run, pkg)...)
 		cmd.Stdout, cmd.Stderr = &second, &second
 		err = errors.Join(err, cmd.Run())
 	}
@@ -168,24 +176,50 @@ func (r *results) said(test *result) string {
 	return text
 }
 
-// byPackage returns the names of tests by package, in the order in which these failed.
-func byPackage(tests []*result) func(yield func(string, []string) bool) {
-	return func(yield func(string, []string) bool) {
+// byPackage returns tests by package, in the order in which these failed.
+func byPackage(tests []*result) func(yield func(string, []*result) bool) {
+	return func(yield func(string, []*result) bool) {
 		for len(tests) > 0 {
-			pkg, names, rest := tests[0].pkg, []string(nil), []*result(nil)
+			pkg, these, rest := tests[0].pkg, []*result(nil), []*result(nil)
 			for _, t := range tests {
 				if t.pkg == pkg {
-					names = append(names, regexp.QuoteMeta(t.test))
+					these = append(these, t)
 				} else {
 					rest = append(rest, t)
 				}
 			}
-			if !yield(pkg, names) {
+			if !yield(pkg, these) {
 				return
 			}
 			tests = rest
 		}
 	}
+}
+
+// pattern returns the pattern of -run that a test is run a second time by. Of a long test whose
+// subtests alone failed these are run: a test that says something itself may be about all of them.
+func (r *results) pattern(test *result) string {
+	whole := "^" + regexp.QuoteMeta(test.test) + "$"
+	took := 0.0
+	var failed []string
+	for _, t := range r.all {
+		rest, ok := strings.CutPrefix(t.test, test.test+"/")
+		if !ok || t.pkg != test.pkg {
+			continue
+		}
+		first, _, deeper := strings.Cut(rest, "/")
+		if !deeper {
+			took += t.took
+		}
+		if first = regexp.QuoteMeta(first); t.failed() && !slices.Contains(failed, first) {
+			failed = append(failed, first)
+		}
+	}
+	speaks := slices.ContainsFunc(test.output, func(line string) bool { return !frame.MatchString(line) })
+	if speaks || len(failed) == 0 || max(took, test.took) < longTest { // its own time is without parallel ones
+		return whole
+	}
+	return whole + "/^(" + strings.Join(failed, "|") + ")$"
 }
 
 // forgive makes one failure of each test that passed in a second run a pass, and that of its

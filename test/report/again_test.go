@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,11 +78,89 @@ func TestAgain(t *testing.T) {
 	if list != want {
 		t.Errorf("the list says\n%s\nwant\n%s", list, want)
 	}
-	if want := "test -count=1 -run ^(TestA|TestB)$ x\n"; called != want {
+	if want := "test -count=1 -run ^TestA$|^TestB$ x\n"; called != want {
 		t.Errorf("called with %q, want %q", called, want)
 	}
 	if want := "\ntests: 5 passed (2 IN A SECOND RUN ONLY), 0 failed, 0 skipped\n"; !strings.HasSuffix(summary, want) {
 		t.Errorf("the summary says %s", summary)
+	}
+}
+
+// timed are events of a test of package x that failed, and of its subtests: a name, seconds, and how it
+// ended.
+func timed(test string, seconds float64, subtests ...string) string {
+	var out strings.Builder
+	for _, s := range subtests {
+		name, ended, _ := strings.Cut(s, ": ")
+		fmt.Fprintf(&out, `{"Action":%q,"Package":"x","Test":%q,"Elapsed":%v}`+"\n", ended, test+"/"+name, seconds)
+	}
+	fmt.Fprintf(&out, `{"Action":"output","Package":"x","Test":%q,"Output":"--- FAIL: %s (0.00s)\n"}`+"\n", test, test)
+	fmt.Fprintf(&out, `{"Action":"fail","Package":"x","Test":%q,"Elapsed":0.1}`+"\n", test)
+	return out.String()
+}
+
+// TestAgainAlone: of a long test only the subtests are run again that failed, unless the test says
+// something itself. All that failed must pass then, and the package's other tests are run as a whole.
+func TestAgainAlone(t *testing.T) {
+	good := lines("pass TestA/a", "pass TestA/b", "pass TestA/b/c", "pass TestA/b.d", "pass TestA", "pass TestB", "pass ")
+	for _, c := range []struct{ first, want string }{
+		{timed("TestA", 31, "a: pass", "b: fail"), "^TestA$/^(b)$"},
+		{timed("TestA", 31, "a: fail", "b: fail", "b/c: fail"), "^TestA$/^(a|b)$"},
+		{timed("TestA", 61, "b/c: fail"), "^TestA$"}, // b/c is no subtest of its own, and its time is that of b
+		{timed("TestA", 31, "a: pass", "b.d: fail") + lines("TestB says late", "fail TestB"), `^TestA$/^(b\.d)$|^TestB$`},
+		{timed("TestA", 29, "a: pass", "b: fail"), "^TestA$"},
+		{lines("TestA says of all") + timed("TestA", 31, "a: pass", "b: fail"), "^TestA$"},
+		{timed("TestA", 31, "a: pass", "b: pass"), "^TestA$"},
+	} {
+		_, _, called, err := twice(t, "", c.first+lines("fail "), good, 0)
+		if want := "test -count=1 -run " + c.want + " x\n"; err != nil || called != want {
+			t.Errorf("%v, called with %q, want %q", err, called, want)
+		}
+	}
+	list, _, _, err := twice(t, "", timed("TestA", 31, "a: fail", "b: fail")+lines("fail "), lines("pass TestA/b", "pass TestA", "pass "), 0)
+	if err == nil || !strings.Contains(err.Error(), "x TestA/a did not pass in a second run") || list != "" {
+		t.Errorf("a subtest that was not run again: %v, the list says %q", err, list)
+	}
+}
+
+// rowsAgain has this program run TestRows.
+const rowsAgain = "AGENTD_TEST_ROWS"
+
+// TestRows is a test as others that are run again.
+func TestRows(t *testing.T) {
+	if os.Getenv(rowsAgain) == "" {
+		return // TestPatternFits runs it
+	}
+	for _, name := range []string{"plain", "plain more", "a (b) | [c]", "a.b", "aXb", "folder/file", "folder/other"} {
+		t.Run(name, func(t *testing.T) {})
+	}
+}
+
+// TestPatternFits: the Go command runs the subtests by these patterns that were meant, and no others.
+func TestPatternFits(t *testing.T) {
+	for _, c := range []struct{ subtest, want string }{
+		{"plain", "plain"}, {"plain_more", "plain_more"}, {"a_(b)_|_[c]", "a_(b)_|_[c]"}, {"a.b", "a.b"}, {"folder/file", "folder/file folder/other"},
+	} {
+		r := newResults()
+		first, _, _ := strings.Cut(c.subtest, "/")
+		if err := r.read(strings.NewReader(timed("TestRows", 61, first+": fail")), new(strings.Builder)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run", r.pattern(r.by[[2]string{"x", "TestRows"}])+"|^TestNone$")
+		cmd.Env = append(os.Environ(), rowsAgain+"=yes")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		var ran []string
+		for line := range strings.Lines(string(out)) {
+			if name, ok := strings.CutPrefix(line, "=== RUN   TestRows/"); ok {
+				ran = append(ran, strings.TrimSpace(name))
+			}
+		}
+		if got := strings.Join(ran, " "); got != c.want {
+			t.Errorf("%s: %q were run, want %q", c.subtest, got, c.want)
+		}
 	}
 }
 

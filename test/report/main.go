@@ -73,6 +73,7 @@ type event struct {
 type result struct {
 	pkg, test string
 	ended     []string // actions: pass, fail, skip
+	took      float64  // seconds, in the last run
 	output    []string // lines
 	again     bool     // passed in a second run only
 	why       []string // lines of a run that skipped it
@@ -146,7 +147,7 @@ func (r *results) line(line string, out io.Writer) {
 		t.output = append(t.output, e.Output)
 	case "pass", "fail", "skip":
 		t := r.at(e)
-		t.ended = append(t.ended, e.Action)
+		t.ended, t.took = append(t.ended, e.Action), e.Elapsed
 		if e.Action == "skip" {
 			t.why, t.output = t.output, nil
 		} else if e.Test == "" {
