@@ -90,7 +90,7 @@ type answer struct {
 }
 
 // fakeAgent serves answers by path, and returns its socket.
-func fakeAgent(t *testing.T, answers map[string]answer) string {
+func fakeAgent(t *testing.T, answers map[string]answer, asked ...func(path string)) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
@@ -98,6 +98,9 @@ func fakeAgent(t *testing.T, answers map[string]answer) string {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, f := range asked {
+			f(r.URL.Path)
+		}
 		a, ok := answers[r.URL.Path]
 		if !ok {
 			a = answer{404, "{}"}

@@ -6,8 +6,8 @@ import (
 	"bytes"
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // TestWaitMeasured: the waiting says which applications are late and how far each is, ends
@@ -29,7 +29,17 @@ func TestWaitMeasured(t *testing.T) {
 		"stuck":          {running, measured + `,{"name":"hung","state":"unmeasured","reason":"the file system of \"/mnt\" does not answer","reading":{"since":31,"path":"/mnt","stuck":true}}`, "", false, `1 of 2 applications are not measured: hung: the file system of "/mnt" does not answer`},
 		"wrong and late": {running, `{"name":"a","state":"unmeasured","reason":"x"},{"name":"b","state":"pending"}`, "b (not begun)", false, ""},
 	} {
-		socket := fakeAgent(t, map[string]answer{"/v1/status": {200, c.status}, "/v1/apps": {200, `{"apps":[` + c.apps + `]}`}})
+		ctx, cancel := context.WithCancel(t.Context())
+		t.Cleanup(cancel)
+		var questions atomic.Int32
+		// As a signal does, when the command has the answers to its first questions and asks again. The
+		// test asks once before.
+		again := func(path string) {
+			if path == "/v1/status" && questions.Add(1) == 3 {
+				cancel()
+			}
+		}
+		socket := fakeAgent(t, map[string]answer{"/v1/status": {200, c.status}, "/v1/apps": {200, `{"apps":[` + c.apps + `]}`}}, again)
 		s := &sockets{client: socket, admin: socket}
 		x := &terminal{out: new(bytes.Buffer), err: new(bytes.Buffer)}
 		late, done, err := x.allMeasured(t.Context(), s)
@@ -39,8 +49,6 @@ func TestWaitMeasured(t *testing.T) {
 		if c.late == "" {
 			continue
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(pollPause/2, cancel) // as a signal does
 		if err := x.waitMeasured(ctx, s); err == nil || !strings.Contains(err.Error(), c.late) {
 			t.Errorf("%s: ends with %v", name, err)
 		}

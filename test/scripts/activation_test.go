@@ -20,6 +20,7 @@ import (
 // TestSocketActivation: the agent takes over sockets that systemd made, says when it
 // is ready, and leaves the sockets to the next one. There is no TPM here.
 func TestSocketActivation(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts the daemon: not with -short")
 	}

@@ -116,6 +116,7 @@ func inHex(t *testing.T, where string, v any) {
 
 // TestScriptsSeeEachAnswer: a script compares the output of each command that has a schema.
 func TestScriptsSeeEachAnswer(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)

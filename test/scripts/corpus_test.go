@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 // TestCorpusByCommand: case 63. The command refuses every file of the corpus by the
 // checks that the file names, as the library does, and ends with the class as its code.
 func TestCorpusByCommand(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a process for each case: not with -short")
 	}
@@ -29,15 +31,21 @@ func TestCorpusByCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	skipped := 0
+	var skipped atomic.Int32
+	t.Cleanup(func() { // after the cases, which are parallel
+		if n := skipped.Load(); n > 2 {
+			t.Errorf("%d cases were skipped", n)
+		}
+	})
 	for _, c := range all.Cases {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			if c.PublicKey != nil && len(c.PublicKey) == 0 {
-				skipped++
+				skipped.Add(1)
 				t.Skip("an empty public key cannot be named on the command line")
 			}
 			if c.Material == corpus.Paravisor && len(c.PCRs) != 24*32 {
-				skipped++
+				skipped.Add(1)
 				t.Skip("a file of PCRs of another size is misuse of the command")
 			}
 			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), corpusArguments(t, all, c)...)
@@ -65,9 +73,6 @@ func TestCorpusByCommand(t *testing.T) {
 				t.Errorf("class %d, failed %v; want %d, %v", a.Class, failed, c.Class, c.Fails)
 			}
 		})
-	}
-	if skipped > 2 {
-		t.Errorf("%d cases were skipped", skipped)
 	}
 }
 

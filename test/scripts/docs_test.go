@@ -21,6 +21,7 @@ import (
 // TestVerifyDocumentation runs the commands of docs/verify.md, in a copy of its example,
 // and compares each that is refused with the exit code and check next to it.
 func TestVerifyDocumentation(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}
@@ -56,6 +57,7 @@ func TestVerifyDocumentation(t *testing.T) {
 
 // TestVerifyHelp: the help names what a beginner needs, and the page to read next.
 func TestVerifyHelp(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}
@@ -74,6 +76,7 @@ func TestVerifyHelp(t *testing.T) {
 // TestCommandIsLibrary: case 63. For evidence that is accepted, the command prints what
 // the library gives, byte for byte.
 func TestCommandIsLibrary(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}

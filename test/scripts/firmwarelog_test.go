@@ -21,6 +21,7 @@ import (
 // TestFirmwareLogByCommand: the firmware's log of a paravisor's set explains the PCRs
 // that it leads to, and is refused if it would be ignored.
 func TestFirmwareLogByCommand(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}

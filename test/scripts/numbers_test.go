@@ -19,6 +19,7 @@ import (
 // TestNumbersOfCommands: what the commands print as JSON has no number that a reader with
 // doubles would misread, and no null.
 func TestNumbersOfCommands(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}

@@ -19,6 +19,7 @@ import (
 // The library's tests check every recording. This test checks the way from files to a
 // verdict.
 func TestRecordingsByCommand(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("runs the built commands: not with -short")
 	}
@@ -53,6 +54,7 @@ func TestRecordingsByCommand(t *testing.T) {
 		{"paravisor, another nonce", "freshness = \"any\"\n", append(set, "--nonce", "hex:6368616c6c656e67656368616c6c656e6765"), 2, []verify.CheckID{"quote.qualifying-data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.Command(filepath.Join(shared.commands, "agentctl"), append([]string{"verify", "--json", "--policy", policy(t, c.policy)}, c.args...)...)
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()

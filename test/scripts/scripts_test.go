@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}
@@ -60,6 +61,7 @@ func TestScripts(t *testing.T) {
 			"exits":    exits,
 			"waitfor":  waitfor,
 			"flip":     flip,
+			"spoil":    spoil,
 			"json":     compare,
 			"answers":  answers(t),
 			"fits":     fits(t),
@@ -201,6 +203,33 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	writeFile(ts, args[3], out)
 }
 
+// spoil is "spoil one|all OFFSET PATTERN": it changes one byte of the first file of a pattern, or of
+// each, whatever the byte was.
+func spoil(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 || args[0] != "one" && args[0] != "all" {
+		ts.Fatalf("usage: spoil one|all OFFSET PATTERN")
+	}
+	offset, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	files, err := filepath.Glob(ts.MkAbs(args[2]))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("no file fits %s", args[2])
+	}
+	if args[0] == "one" {
+		files = files[:1]
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		ts.Check(err)
+		if offset >= len(b) {
+			ts.Fatalf("%s has %d bytes", name, len(b))
+		}
+		b[offset] ^= 0xff
+		ts.Check(os.WriteFile(name, b, 0o600))
+	}
+}
+
 func writeFile(ts *testscript.TestScript, name string, b []byte) {
 	ts.Check(os.WriteFile(ts.MkAbs(name), b, 0o600))
 }
@@ -238,6 +267,7 @@ func nonce(ts *testscript.TestScript, _ bool, args []string) {
 
 // TestReadme runs the session of the README in a new folder, and compares the output.
 func TestReadme(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a simulated machine: not with -short")
 	}
@@ -257,6 +287,7 @@ func TestReadme(t *testing.T) {
 // TestKeysWithoutSystemd runs the session of docs/api.md in which a program without a unit
 // keeps a secret, on a simulated machine.
 func TestKeysWithoutSystemd(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a simulated machine: not with -short")
 	}

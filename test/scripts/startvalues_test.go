@@ -30,6 +30,7 @@ var recordedLogs = []string{
 // `policy init` from its evidence gives a policy that accepts this very machine, with the
 // log in each PCR that it may be in by default or by choice (case 102).
 func TestStartOnRecordedBoots(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}
@@ -43,6 +44,7 @@ func TestStartOnRecordedBoots(t *testing.T) {
 		}
 		for _, index := range []uint32{13, 14} {
 			t.Run(fmt.Sprintf("%s/%d", filepath.Base(file), index), func(t *testing.T) {
+				t.Parallel()
 				m := bootAs(t, b, index)
 				m.accepted(t, 0)
 				m.accepted(t, 0, "--firmware-log")
@@ -55,6 +57,7 @@ func TestStartOnRecordedBoots(t *testing.T) {
 // matter of policy. The draft of one whose firmware's log leads to the value accepts it
 // (case 102).
 func TestStartOnOtherBoots(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}
@@ -74,6 +77,7 @@ func TestStartOnOtherBoots(t *testing.T) {
 		"PCR 9, and what its log lacks":    {[][]byte{[]byte("an extension")}, 9, 5, 5, "BAD   start value    sha256: PCR 9 (sha256) had the value "},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			m := bootAs(t, ubuntu, c.index, c.after...)
 			m.accepted(t, c.without)
 			m.accepted(t, c.with, "--firmware-log")
@@ -92,6 +96,7 @@ func TestStartOnOtherBoots(t *testing.T) {
 // that nothing extended. No start value shows that. The drafted policy wants the PCR of the
 // agent's default configuration, and refuses the other (case 88).
 func TestLogInAnotherPCR(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts simulated machines: not with -short")
 	}

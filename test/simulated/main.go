@@ -8,16 +8,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 )
+
+// sideBySide is how many tests that call t.Parallel run at once for each processor. Machines wait
+// for each other, their disk and their TPM most of the time.
+const sideBySide = 2
 
 // Main runs the tests of a package that share what takes long to make, and returns the
 // exit code for os.Exit. It calls prepare with the folder of the commands and an empty
 // folder, and after the tests the stop that prepare returned, if any. Both folders are
 // removed. With -short nothing is prepared; if prepare returns ErrNoTPM the tests run
-// with what it had made until then. Tests skip if they miss what they need.
+// with what it had made until then. Tests skip if they miss what they need. Without -parallel,
+// twice as many tests run side by side as there are processors.
 func Main(m *testing.M, prepare func(commands, dir string) (stop func() error, err error)) int {
 	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		if err := flag.Set("test.parallel", strconv.Itoa(sideBySide*runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	code, err := around(m, prepare)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

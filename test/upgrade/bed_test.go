@@ -147,6 +147,8 @@ func (x *machine) off() {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		return err == nil || !errors.Is(err, unix.EWOULDBLOCK)
 	})
+	// Not only by closing it: a process that another test is about to start may have it still.
+	must(x.t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
 }
 
 // until waits for what happens by itself.

@@ -87,7 +87,12 @@ func (b *bed) shareWith() {
 	b.t.Helper()
 	program, err := os.ReadFile(filepath.Join(shared.commands, "agentctl"))
 	must(b.t, err)
-	must(b.t, os.WriteFile(filepath.Join(b.dir, "agentctl"), program, 0o755))
+	// A process that another test starts meanwhile would have the file open for writing until it runs
+	// its own program, and the kernel starts no such file.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(filepath.Join(b.dir, "agentctl"), program, 0o755)
+	syscall.ForkLock.RUnlock()
+	must(b.t, err)
 	must(b.t, os.Chmod(filepath.Join(b.dir, "agentctl"), 0o755))
 	for _, path := range []string{filepath.Dir(b.dir), b.dir} {
 		must(b.t, os.Chmod(path, 0o755))

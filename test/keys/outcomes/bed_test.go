@@ -167,6 +167,8 @@ func (b *bed) locked() {
 		}
 		return err == nil
 	})
+	// Not only by closing it: a process that another test is about to start may have it still.
+	must(b.t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
 }
 
 // withTPM does something to the TPM of a machine that is off.

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -25,30 +24,30 @@ func TestDisks(t *testing.T) {
 	if _, err := exec.LookPath("cryptsetup"); err != nil {
 		t.Skip("cryptsetup is not installed: scripts/setup.sh installs it")
 	}
-	rows := []string{"| what happens | `agentctl disk check` | exit | the recovery key | then |", "|---|---|---|---|---|"}
+	t.Parallel()
 	all := outcomes()
-	for _, what := range diskRows {
+	doc := newTable(t, "disks", len(diskRows)+1, "| what happens | `agentctl disk check` | exit | the recovery key | then |", "|---|---|---|---|---|")
+	for i, what := range diskRows {
 		o := all[slices.IndexFunc(all, func(o outcome) bool { return o.what == what })]
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t)
 			b.enrol()
 			o.do(b)
-			rows = append(rows, b.diskRow(o))
+			doc.put(t, i, b.diskRow(o))
 		})
 	}
 	t.Run("header changed by the owner of the disk", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.enrol()
 		good, err := os.ReadFile(b.volume())
 		must(t, err)
-		rows = append(rows, b.diskRow(outcome{
+		doc.put(t, len(diskRows), b.diskRow(outcome{
 			what: "a key slot added by the owner of the disk", code: "disk-slot", exit: closed, after: "header put back",
 			do: nil, then: func(b *bed) { must(b.t, os.WriteFile(b.volume(), good, 0o600)) },
 		}))
 	})
-	if len(rows) == len(diskRows)+3 { // not if only some were asked for, or could be run
-		checkDoc(t, "disks", strings.Join(rows, "\n")+"\n")
-	}
 }
 
 // volume is the file that stands for the device.

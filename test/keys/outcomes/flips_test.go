@@ -21,6 +21,7 @@ type victim struct {
 // machine that is off, as it is and with every checksum made right again: what the
 // app gets then. Each flip has a blob of its own, so that one machine will do.
 func TestFlips(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	roots := map[string]string{"damaged": "ledger", "forged": "audit"} // apps whose root is changed
 	must(t, b.install("audit"))

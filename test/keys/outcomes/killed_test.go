@@ -31,11 +31,13 @@ const kills = 10
 // that can be seen in the folders of store and TPM. Afterwards the old or the new
 // opens, what was acknowledged is there, and the machine goes on from there.
 func TestKilledWhileWriting(t *testing.T) {
+	t.Parallel()
 	for _, o := range []struct {
 		name string
 		run  func(*bed, func(*bed) *watch) round
 	}{{"seal", sealRound}, {"rotate", rotateRound}, {"rewrap", rewrapRound}} {
 		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBed(t)
 			b.seal(billing, "kept", "kept")
 			never := func(b *bed) *watch { return newWatch(b, 0) }
