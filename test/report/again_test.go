@@ -106,7 +106,7 @@ func TestAgainAlone(t *testing.T) {
 	for _, c := range []struct{ first, want string }{
 		{timed("TestA", 31, "a: pass", "b: fail"), "^TestA$/^(b)$"},
 		{timed("TestA", 31, "a: fail", "b: fail", "b/c: fail"), "^TestA$/^(a|b)$"},
-		{timed("TestA", 61, "b/c: fail"), "^TestA$"}, // b/c is no subtest of its own, and its time is that of b
+		{timed("TestA", 61, "b/c: fail"), "^TestA$"}, // the time of b/c is part of that of b
 		{timed("TestA", 31, "a: pass", "b.d: fail") + lines("TestB says late", "fail TestB"), `^TestA$/^(b\.d)$|^TestB$`},
 		{timed("TestA", 29, "a: pass", "b: fail"), "^TestA$"},
 		{lines("TestA says of all") + timed("TestA", 31, "a: pass", "b: fail"), "^TestA$"},
