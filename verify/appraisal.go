@@ -105,6 +105,11 @@ type Appraisal struct {
 
 	GuestAnchorAge Milliseconds `json:"anchorAgeByGuestMilliseconds,omitzero"` // by the guest's clock, as the agent states it; 0 if fresh
 
+	// SupportedUntil is how long what the verdict rests on stays as it is: the end of the first
+	// certificate and of the list of revocations that were used, and of max_anchor_age. What is made of
+	// this appraisal, such as a token, must not be valid for longer. Absent unless Verdict is Pass.
+	SupportedUntil time.Time `json:"supportedUntil,omitzero"`
+
 	Sentences []string `json:"sentences"`       // for people: what may be concluded, and what not
 	Checks    []Check  `json:"checks"`          // every check of Definitions, in that order
 	Accepted  accepted `json:"claims,omitzero"` // absent unless Verdict is Pass; read it with Claims

@@ -39,6 +39,7 @@ type appraiser struct {
 	kind         evidence.ReportKind
 	platform     report.Platform      // of the report; nil if its kind is not known
 	certificates [][]byte             // that came with the report, and those of the verifier
+	relied       time.Time            // when the first certificate about the AK ends; zero if there is none
 	instance     *keys.GoogleInstance // that the AK's certificate names; nil if the policy does not ask, or refuses it
 	report       report.Report
 	launch       *rule.Launch // of the policy, for the launch measurement

@@ -5,6 +5,7 @@ package verify
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
@@ -35,6 +36,7 @@ func (p *otherPlatform) Measurement() []byte                { return p.body[repo
 func (p *otherPlatform) Privileged() bool                   { return true }
 func (p *otherPlatform) ReportID() string                   { return "" }
 func (p *otherPlatform) Root() (string, bool)               { return "other root", false }
+func (p *otherPlatform) Until() time.Time                   { return time.Time{} }
 
 // TestOtherPlatform checks that the verifier takes a report to the room of its kind, and
 // refuses it as long as the checks and rules of SEV-SNP are the only ones: what they ask

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/text"
@@ -46,9 +47,20 @@ func (a *appraiser) result() *Appraisal {
 	if r.Verdict == Pass {
 		r.Accepted.claims = a.claims(v)
 		r.Basis = r.weakest()
+		r.SupportedUntil = a.supported(r)
 	}
 	r.Sentences = a.sentences(r, failed, v)
 	return r
+}
+
+// supported returns how long certificates, lists and the age of the report support what was accepted.
+// The report grows older from now on, so max_anchor_age ends too.
+func (a *appraiser) supported(r *Appraisal) time.Time {
+	until := report.Earlier(a.report.Until(), a.relied)
+	if most := time.Duration(a.p.MaxAnchorAge); most > 0 {
+		until = report.Earlier(until, a.now.Add(most-time.Duration(max(r.AnchorAge, r.GuestAnchorAge))))
+	}
+	return until
 }
 
 // freshness returns what the report was made for, if anything shows it.

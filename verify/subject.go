@@ -136,14 +136,23 @@ func (a *appraiser) chain(certificates [][]byte, c rule.Certified, roots []*x509
 	key := chainKey(certificates, roots)
 	if known, ok := a.cache.Get(key); ok {
 		if chain := known.([]*x509.Certificate); c.CheckValidity(chain, a.now) == nil {
+			a.rely(chain)
 			return chain, nil
 		}
 	}
 	chain, err := c.Chain(roots, a.now)
 	if err == nil {
+		a.rely(chain)
 		a.cache.Put(key, chain)
 	}
 	return chain, err
+}
+
+// rely notes when the first certificate of a chain ends that this appraisal relies on.
+func (a *appraiser) rely(chain []*x509.Certificate) {
+	for _, c := range chain {
+		a.relied = report.Earlier(a.relied, c.NotAfter)
+	}
 }
 
 // chainKey returns the cache's key of certificates of a TPM's key and its issuers, under these

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"errors"
 
 	"github.com/spf13/cobra"
@@ -35,43 +36,90 @@ Ask the agent for evidence. The document goes to standard output, or to --out.
                       is "ima.next" in what "agentctl verify --save-log" wrote
   --out FILE          file to write
 
+The evidence can come in an X.509 certificate, in the extension id-pe-cmw. The
+certificate signs itself with a key that the evidence names, with a proof:
+
+  --certificate FILE  write such a certificate, PEM; the document goes to --out if given.
+                      It needs --prove-key or --make-key. Up to 1 MiB: --log none helps
+  --make-key FILE     make that key, ECDSA on P-256, and write it, mode 0600. A file that
+                      exists is left as it is, and refused
+  --dns-name NAME     a name in it, as TLS clients look for; may be repeated
+  --valid-for TIME    how long the certificate is valid (default: 24h)
+
 Examples:
   agentctl attest --nonce $(openssl rand -hex 32) --out evidence.json
   openssl pkey -in tls.key -pubout | agentctl attest --nonce @nonce.bin --public-key -
   agentctl attest --nonce @nonce.bin --prove-key tls.key
   agentctl attest --nonce @nonce.bin --signing-key tls:ecdsa-p256
   agentctl attest --nonce @nonce.bin --ima --ima-from 1742 --out evidence.json
+  agentctl attest --nonce @nonce.bin --log none --make-key tls.key --certificate tls.pem
 `
 
+// attestFlags say what to ask for.
+type attestFlags struct {
+	nonce, audience, userData, log, out string
+	anchored, firmwareLog, list         bool
+	from                                uint64
+	named                               namedKey
+	certificate                         certificateFlags
+}
+
+func (a *attestFlags) add(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&a.nonce, "nonce", "", "")
+	f.StringVar(&a.audience, "audience", "", "")
+	f.StringVar(&a.named.public, "public-key", "", "")
+	f.StringVar(&a.named.prove, "prove-key", "", "")
+	f.StringVar(&a.named.signing, "signing-key", "", "")
+	f.StringVar(&a.userData, "user-data", "", "")
+	f.BoolVar(&a.anchored, "anchored", false, "")
+	f.StringVar(&a.log, "log", "whole", "")
+	f.BoolVar(&a.firmwareLog, "firmware-log", false, "")
+	f.BoolVar(&a.list, "ima", false, "")
+	f.Uint64Var(&a.from, "ima-from", 0, "")
+	f.StringVar(&a.out, "out", "", "")
+	a.certificate.add(c)
+}
+
+// request returns the request without its key.
+func (a *attestFlags) request(c *cobra.Command, t *terminal) (r api.EvidenceRequest, err error) {
+	r = api.EvidenceRequest{Audience: a.audience, Freshness: evidence.Fresh, FirmwareLog: a.firmwareLog, IMA: a.list, IMAStart: a.from}
+	if a.from > 0 && !a.list {
+		return r, misuse(errors.New("--ima-from without --ima: it says where the list of IMA begins")).withHint(helpHint(c))
+	}
+	if a.nonce == "" {
+		return r, misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
+			withHint("to try it out: --nonce $(openssl rand -hex 32)")
+	}
+	if r.Nonce, err = t.parseBytes("--nonce", a.nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+		return r, err
+	}
+	if a.userData != "" {
+		if r.UserData, err = t.parseBytes("--user-data", a.userData, 1, evidence.MaxUserData); err != nil {
+			return r, err
+		}
+	}
+	if a.anchored {
+		r.Freshness = evidence.Anchored
+	}
+	r.Log, r.LogStart, err = parseLog(a.log)
+	return r, err
+}
+
 func attestCommand(t *terminal, s *sockets) *cobra.Command {
-	var nonce, audience, userData, log, out string
-	var named namedKey
-	var anchored, firmwareLog, list bool
-	var from uint64
-	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) (err error) {
-		r := api.EvidenceRequest{Audience: audience, Freshness: evidence.Fresh, FirmwareLog: firmwareLog, IMA: list, IMAStart: from}
-		if from > 0 && !list {
-			return misuse(errors.New("--ima-from without --ima: it says where the list of IMA begins")).withHint(helpHint(c))
+	var a attestFlags
+	c := command("attest", attestUsage, arguments(), func(c *cobra.Command, _ []string) error {
+		if err := a.certificate.check(&a.named); err != nil {
+			return misuse(err).withHint(helpHint(c))
 		}
-		if nonce == "" {
-			return misuse(errors.New("--nonce is missing: use the nonce that the relying party sent")).
-				withHint("to try it out: --nonce $(openssl rand -hex 32)")
-		}
-		if r.Nonce, err = t.parseBytes("--nonce", nonce, evidence.MinNonce, evidence.MaxNonce); err != nil {
+		r, err := a.request(c, t)
+		if err != nil {
 			return err
 		}
-		if userData != "" {
-			if r.UserData, err = t.parseBytes("--user-data", userData, 1, evidence.MaxUserData); err != nil {
-				return err
-			}
-		}
-		if anchored {
-			r.Freshness = evidence.Anchored
-		}
-		if r.Log, r.LogStart, err = parseLog(log); err != nil {
+		if err := a.certificate.makeKey(&a.named); err != nil {
 			return err
 		}
-		ask, err := named.asks(c, t, s, &r)
+		ask, err := a.named.asks(c, t, s, &r)
 		if err != nil {
 			return err
 		}
@@ -79,28 +127,22 @@ func attestCommand(t *terminal, s *sockets) *cobra.Command {
 		if err != nil {
 			return failed(err)
 		}
-		return t.writeOutput(out, document)
+		if a.certificate.out != "" {
+			if err := t.writeCertificate(&a.certificate, a.named.signer, document); err != nil || a.out == "" {
+				return err
+			}
+		}
+		return t.writeOutput(a.out, document)
 	})
-	f := c.Flags()
-	f.StringVar(&nonce, "nonce", "", "")
-	f.StringVar(&audience, "audience", "", "")
-	f.StringVar(&named.public, "public-key", "", "")
-	f.StringVar(&named.prove, "prove-key", "", "")
-	f.StringVar(&named.signing, "signing-key", "", "")
-	f.StringVar(&userData, "user-data", "", "")
-	f.BoolVar(&anchored, "anchored", false, "")
-	f.StringVar(&log, "log", "whole", "")
-	f.BoolVar(&firmwareLog, "firmware-log", false, "")
-	f.BoolVar(&list, "ima", false, "")
-	f.Uint64Var(&from, "ima-from", 0, "")
-	f.StringVar(&out, "out", "", "")
+	a.add(c)
 	return c
 }
 
 // namedKey is which key evidence names, by the flags of attest; at most one of them is given.
 type namedKey struct {
-	public, prove string // files
-	signing       string // name of a signing key
+	public, prove string        // files
+	signing       string        // name of a signing key
+	signer        crypto.Signer // private key that proves itself: that in prove, or one that was made
 }
 
 // asks returns how to ask for evidence that names the key, and completes r.
@@ -119,10 +161,14 @@ func (k *namedKey) asks(c *cobra.Command, t *terminal, s *sockets, r *api.Eviden
 		r.SigningKey = &name
 		return ask, err
 	case k.prove != "":
-		signer, err := t.readPrivateKey(k.prove)
-		return func(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
-			return s.clientSocket().EvidenceWithKey(ctx, r, signer)
-		}, err
+		if k.signer, err = t.readPrivateKey(k.prove); err != nil {
+			return nil, err
+		}
+	}
+	if k.signer != nil {
+		ask = func(ctx context.Context, r api.EvidenceRequest) ([]byte, error) {
+			return s.clientSocket().EvidenceWithKey(ctx, r, k.signer)
+		}
 	}
 	return ask, nil
 }

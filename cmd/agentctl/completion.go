@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,9 +76,10 @@ func flagOffers(s *sockets) map[string]offer {
 		"app":                 appWords(s),
 		"name":                secretWords(s),
 		"credential":          provisionedWords(s),
-		"export format":       fixed("files", "gotpm"),
+		"export format":       fixed("files", "gotpm", "cmw-json", "cmw-cbor"),
 		"verify format":       fixed(formatText, formatJSON, formatJUnit),
 		"policy check format": fixed(formatText, formatJSON, formatJUnit),
+		"token-profile":       fixed(slices.Sorted(maps.Keys(profiles))...),
 		"log format":          fixed("text", "cel-json", "cel-tlv"),
 		"product":             fixed("milan", "genoa", "turin"),
 		"machine":             fixed(machineNames()...),

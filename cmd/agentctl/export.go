@@ -8,21 +8,25 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/cmw"
 	"github.com/cvm-agentd/agentd/internal/export"
 )
 
-const exportUsage = `Usage: agentctl export [--format files|gotpm] --out PATH EVIDENCE
+const exportUsage = `Usage: agentctl export [--format FORMAT] --out PATH EVIDENCE
 
 Write the parts of evidence in the formats of other tools. This command verifies
 nothing.
 
   --format FORMAT   what to write: files (default), a folder of files, one for each part;
                     gotpm, the attestation message of go-tpm-tools, in protobuf; if an
-                    SVSM asked for the report, that of "gotpm verify debug svsm"
+                    SVSM asked for the report, that of "gotpm verify debug svsm";
+                    cmw-json and cmw-cbor, the evidence as it is in a conceptual message
+                    wrapper of RATS, which "agentctl verify" reads too
   --out PATH        folder to make, or file to write ("-": standard output); required
   --json            what was written, as JSON
 
@@ -33,6 +37,7 @@ Examples:
   openssl pkeyutl -verify -pubin -inkey parts/agent.pem -rawin \
       -in parts/agent.msg -sigfile parts/agent.sig
   agentctl export --format gotpm --out attestation.pb evidence.json
+  agentctl export --format cmw-cbor --out evidence.cmw evidence.json
 `
 
 func exportCommand(t *terminal) *cobra.Command {
@@ -41,8 +46,11 @@ func exportCommand(t *terminal) *cobra.Command {
 		if out == "" {
 			return misuse(fmt.Errorf("--out is missing")).withHint(helpHint(c))
 		}
+		if form, found := strings.CutPrefix(format, "cmw-"); found && (cmw.Form(form) == cmw.JSON || cmw.Form(form) == cmw.CBOR) {
+			return t.exportCMW(cmw.Form(form), args[0], out)
+		}
 		if format != "files" && format != "gotpm" {
-			return misuse(fmt.Errorf("--format %q is not known: want files or gotpm", format)).withHint(helpHint(c))
+			return misuse(fmt.Errorf("--format %q is not known: want files, gotpm, cmw-json or cmw-cbor", format)).withHint(helpHint(c))
 		}
 		e, err := t.readEvidence(args[0])
 		if err != nil {
@@ -100,6 +108,25 @@ func (t *terminal) exportFiles(e *evidence.Evidence, folder string) error {
 		fmt.Fprintf(t.out, "%-24s %7d  %s\n", l.Name, l.Bytes, l.Contains)
 	}
 	return nil
+}
+
+// exportCMW writes the document as it is, in a record of CMW.
+func (t *terminal) exportCMW(form cmw.Form, name, out string) error {
+	c, err := t.readCarried(name)
+	if err != nil {
+		return err
+	}
+	if _, err := evidence.Parse(c.document); err != nil {
+		return &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
+	}
+	b, err := cmw.Wrap(form, c.document)
+	if err != nil {
+		return misuse(err)
+	}
+	if err := t.writeOutput(out, b); err != nil || !t.json || out == "-" {
+		return err
+	}
+	return t.writeJSON(exported{Files: []exportedFile{{out, "the evidence in a record of the type " + cmw.MediaType, len(b)}}})
 }
 
 func (t *terminal) exportGoTPM(e *evidence.Evidence, name string) error {

@@ -80,13 +80,13 @@ func (t *terminal) readCertificates(name string) ([][]byte, error) {
 	return readAs(t, name, maxCertificates, snp.DecodeCertificates)
 }
 
-// readEvidence reads and decodes a document. Nothing in it is verified.
+// readEvidence reads and decodes a document, which may be in a CMW or a certificate. Nothing in it is verified.
 func (t *terminal) readEvidence(name string) (*evidence.Evidence, error) {
-	b, err := t.readInput(name, evidence.MaxEvidence)
+	c, err := t.readCarried(name)
 	if err != nil {
 		return nil, err
 	}
-	e, err := evidence.Parse(b)
+	e, err := evidence.Parse(c.document)
 	if err != nil {
 		return nil, &exitError{code: exitBinding, err: fmt.Errorf("%s: %w", name, err)}
 	}

@@ -132,12 +132,24 @@ func (t *terminal) appraise(kind verify.Material, f *verifyFlags, args []string,
 		}
 		return v.AppraiseQuote(*s, o.Expect, o.at)
 	}
-	document, err := t.readInput(args[0], evidence.MaxEvidence)
+	return t.appraiseCarried(f, args[0], o)
+}
+
+// appraiseCarried appraises evidence, which may be in a CMW or a certificate.
+func (t *terminal) appraiseCarried(f *verifyFlags, name string, o *appraisalInputs) (*verify.Appraisal, error) {
+	c, err := t.readCarried(name)
 	if err != nil {
 		return nil, err
 	}
-	f.report = reportInEvidence(document)
-	return o.appraiseDocument(document)
+	if err := c.expectKey(&o.Expect); err != nil {
+		return nil, err
+	}
+	f.report = reportInEvidence(c.document)
+	a, err := o.appraiseDocument(c.document)
+	if err == nil {
+		c.limit(a)
+	}
+	return a, err
 }
 
 // getCollateral says how to get the certificates and lists that an appraisal lacks: with the

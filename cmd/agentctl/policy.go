@@ -97,11 +97,11 @@ func policyInitCommand(t *terminal) *cobra.Command {
 			return err
 		}
 		o.Audience = audience
-		document, err := t.readInput(from, evidence.MaxEvidence)
+		carried, err := t.readCarried(from)
 		if err != nil {
 			return err
 		}
-		text, a, err := draftPolicy(o, from, document, unverified)
+		text, a, err := draftPolicy(o, from, carried.document, unverified)
 		if x := new(exitError); errors.As(err, &x) {
 			return x
 		}
@@ -254,11 +254,15 @@ func (t *terminal) checkEach(o *appraisalInputs, names []string, f *formatFlags)
 	code := exitOK
 	var suites []junitSuite
 	for _, name := range names {
-		document, err := t.readInput(name, evidence.MaxEvidence)
+		c, err := t.readCarried(name)
 		if err != nil {
 			return err
 		}
-		a, err := o.appraiseDocument(document)
+		one := *o // what a certificate adds is of this file alone
+		if err := c.expectKey(&one.Expect); err != nil {
+			return err
+		}
+		a, err := one.appraiseDocument(c.document)
 		if errors.Is(err, verify.ErrMisuse) {
 			return misuse(err)
 		}

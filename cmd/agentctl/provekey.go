@@ -24,6 +24,11 @@ func (t *terminal) readPrivateKey(name string) (crypto.Signer, error) {
 		return nil, err
 	}
 	defer clear(b)
+	return t.parsePrivateKey(name, b)
+}
+
+// parsePrivateKey parses a private key from the file name.
+func (t *terminal) parsePrivateKey(name string, b []byte) (crypto.Signer, error) {
 	p, rest := pem.Decode(b)
 	if p != nil && p.Type == "EC PARAMETERS" { // as "openssl ecparam -genkey" writes before the key
 		p, rest = pem.Decode(rest)
@@ -34,6 +39,7 @@ func (t *terminal) readPrivateKey(name string) (crypto.Signer, error) {
 	}
 	defer clear(p.Bytes)
 	var key any
+	var err error
 	switch p.Type {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(p.Bytes)

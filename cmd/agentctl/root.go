@@ -29,6 +29,7 @@ Attestation of this machine and the programs on it.
   export       write the parts of evidence for other tools
   policy       write, explain and try out policies
   collateral   fetch certificates and revocation lists from AMD
+  token        keys that sign results as tokens
 
   measure      measure an application now, before it starts
   app          applications: list, show, declare, measure at each start
@@ -178,6 +179,7 @@ func newRoot(t *terminal) *cobra.Command {
 		exportCommand(t),
 		policyCommand(t, s),
 		collateralCommand(t, s),
+		tokenCommand(t),
 		measureCommand(t, s),
 		appCommand(t, s),
 		logCommand(t, s),
@@ -203,11 +205,15 @@ func newRoot(t *terminal) *cobra.Command {
 	return root
 }
 
-// flagInWords says what a flag wants, in place of what the library says of numbers.
+// flagInWords says what a flag wants, in place of what the library says of numbers, and that it has no
+// value.
 func flagInWords(err error) error {
 	x, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {
 		return err
+	}
+	if x.GetValue() == "" {
+		return fmt.Errorf("--%s is empty: give a value, or leave the flag out", x.GetFlag().Name)
 	}
 	want := ""
 	switch f := x.GetFlag(); f.Value.Type() {

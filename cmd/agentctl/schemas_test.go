@@ -115,6 +115,7 @@ var otherwise = map[string]string{
 	"policy enrolment":    "a part of a policy",
 	"policy init":         "a policy",
 	"ssh-agent":           "a service for ssh",
+	"token jwks":          "a JWK Set, see RFC 7517",
 	"unseal":              "the secret, as it is",
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/cmw"
 	"github.com/cvm-agentd/agentd/internal/tcglog"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/internal/tpmwire"
@@ -43,10 +44,18 @@ Examples:
 func showCommand(t *terminal) *cobra.Command {
 	var all bool
 	c := command("show", showUsage, arguments("FILE"), func(_ *cobra.Command, args []string) error {
-		b, err := t.readInput(args[0], evidence.MaxEvidence)
+		b, err := t.readInput(args[0], cmw.Max)
 		if err != nil {
 			return err
 		}
+		c, broken := unwrap(b)
+		if broken != nil {
+			c.document = b // a certificate without evidence, or another file that begins like one
+		}
+		if err := c.fits(args[0]); err != nil {
+			return err
+		}
+		b = c.document
 		var drawn *node
 		e, err := evidence.Parse(b)
 		switch {
@@ -58,6 +67,8 @@ func showCommand(t *terminal) *cobra.Command {
 			drawn = drawOther(args[0], b)
 		}
 		switch {
+		case drawn == nil && broken != nil:
+			return notShown(args[0], b, broken)
 		case drawn == nil:
 			return notShown(args[0], b, err)
 		case t.json:

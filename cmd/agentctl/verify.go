@@ -65,6 +65,26 @@ docs/verify.md has the steps.
                          skipped there, or failed if it was required
   --json                 as --format json: the appraisal as JSON, with every check
 
+EVIDENCE is the document of "agentctl attest"; or a CMW of it, JSON or CBOR; or a
+certificate that contains it (id-pe-cmw), PEM or DER. The evidence must name the key of
+the certificate. Who presents the certificate, a connection shows, not this command.
+
+A token says the result to programs that know nothing of evidence (docs/tokens.md):
+
+  --token FILE           write the result as a token: a signed JWT (EAR). Nothing is
+                         written if the evidence is refused. "-" needs --quiet
+  --token-key FILE       private key that signs it, PEM: Ed25519, or ECDSA on P-256. A
+                         file that other users can read is refused
+  --token-audience NAME  the party that may accept the token
+  --token-issuer NAME    your name in it (default: the thumbprint of the key)
+  --token-lifetime TIME  how long it is valid, 1s to 24h (default: 5m). Certificates,
+                         revocation lists and max_anchor_age can end it sooner
+  --token-profile YEAR   spelling of the claims: 2023 (default), which today's libraries
+                         read, or 2026, of draft-ietf-rats-ear-03
+  --token-names-machine  name chip and boot in it, by which the machine is recognised
+  --token-if-refused     write a token of refused evidence too, with the status
+                         contraindicated; the exit code stays what it is
+
 Instead of EVIDENCE, what other systems record. Each proves less than evidence,
 and the verdict says what:
 
@@ -100,6 +120,9 @@ Examples:
   agentctl verify --policy policy.toml --nonce @nonce.bin --public-key peer.pem \
       --json - < evidence.json
 
+  agentctl verify --policy policy.toml --nonce $nonce --token token.jwt \
+      --token-key token.key --token-audience https://vault.example evidence.json
+
   agentctl verify --policy policy.toml --report-data @data.bin --snp-report report.bin \
       --certificate vcek.der
 `
@@ -110,6 +133,7 @@ type verifyFlags struct {
 	nonce        string
 	acceptReplay bool
 	log          logFlags
+	token        tokenFlags
 	material     materialFiles
 	imaList      string
 	report       []byte // that was appraised; set by appraise
@@ -122,10 +146,17 @@ func verifyCommand(t *terminal) *cobra.Command {
 			return misuse(err).withHint(helpHint(c))
 		}
 		kind, err := f.material.kind(&f, args)
+		if err == nil {
+			err = f.token.check(kind, f.acceptReplay, f.quiet)
+		}
 		if err != nil {
 			return misuse(err).withHint(helpHint(c))
 		}
 		o, err := t.verifyInputs(&f)
+		if err != nil {
+			return err
+		}
+		key, err := t.readTokenKey(&f.token)
 		if err != nil {
 			return err
 		}
@@ -136,7 +167,14 @@ func verifyCommand(t *terminal) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return t.finishVerify(a, o.LogState, &f, args)
+		verdict := t.finishVerify(a, o.LogState, &f, args)
+		if verdict != nil && a.Verdict == verify.Pass { // the state of the log was not saved
+			return verdict
+		}
+		if err := t.writeToken(&f.token, key, o, a); err != nil {
+			return &exitError{code: cmp.Or(a.ExitCode(), exitMisuse), err: err}
+		}
+		return verdict
 	})
 	f.appraisalFlags.add(c)
 	flags := c.Flags()
@@ -147,6 +185,7 @@ func verifyCommand(t *terminal) *cobra.Command {
 	flags.BoolVar(&f.log.replace, "replace-known-log", false, "")
 	flags.StringVar(&f.imaList, "ima-list", "", "")
 	f.material.add(c)
+	f.token.add(c)
 	return c
 }
 

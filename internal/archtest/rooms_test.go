@@ -28,6 +28,7 @@ var rooms = []string{
 	"internal/tcglog",
 	"internal/ima",
 	"keys",
+	"internal/cmw",
 	"verify/snp",
 	"verify/internal/check",
 	"verify/internal/cache",
@@ -39,6 +40,7 @@ var rooms = []string{
 	"verify/internal/replay",
 	"verify/internal/rule",
 	"verify",
+	"verify/ear",
 
 	// Public face: what a build of images needs. Pure, and a room of its own.
 	"launch",
@@ -126,7 +128,7 @@ var rooms = []string{
 }
 
 // public are the packages that other modules can import. The root package has no code.
-var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/snp", "launch", "sealing", "api", "client", "attestedtls", "agent"}
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "launch", "sealing", "api", "client", "attestedtls", "agent"}
 
 // free are folders of tests, measurements, tools and the model: they import what they like,
 // and only tests import them.

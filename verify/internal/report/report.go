@@ -61,6 +61,14 @@ type Platform interface {
 	Definitions() []check.Definition
 }
 
+// Earlier returns the earlier of two times. The zero time does not count.
+func Earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // A Voucher is firmware below the guest that keeps a vTPM out of its reach.
 type Voucher string
 
@@ -79,6 +87,7 @@ type Report interface {
 	Privileged() bool               // made for the most privileged software in the guest
 	ReportID() string               // name of this boot of the guest, which the platform chose, in hexadecimal; empty if it shows none
 	Root() (name string, test bool) // root of the chain, of a genuine report only
+	Until() time.Time               // when the first certificate of the chain, or the list of revocations that was used, ends; of a genuine report only
 
 	// Over returns what Data is if the report was made over these 64 bytes of the guest: the
 	// bytes themselves, or a hash of them and of the structure.

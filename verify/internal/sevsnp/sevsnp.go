@@ -5,10 +5,12 @@ package sevsnp
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/cache"
@@ -59,7 +61,13 @@ type Report struct {
 	Product string     // line of the chain, lower case; empty if it was not verified
 	Signer  string     // "vcek" or "vlek"; empty if no certificate was found
 	CSPID   string     // cloud that a VLEK belongs to; empty for a VCEK
+
+	until time.Time // when the first certificate of Chain, or the list of revocations, ends
 }
+
+// Until returns when the first certificate of the chain ends, or the list of revocations that was
+// used, whichever is first; the zero time if no chain was verified.
+func (r *Report) Until() time.Time { return r.until }
 
 // Of returns the report of SEV-SNP in a report of any kind, or nil if there is none.
 func Of(r report.Report) *Report {
@@ -231,6 +239,9 @@ func (j *judge) checkLeaf(leaf *snp.EndorsementKey) {
 // checkChain makes the checks of a chain whose signatures verified.
 func (j *judge) checkChain(chain *snp.Chain) {
 	j.r.Chain, j.r.Product = chain, strings.ToLower(chain.Product.String())
+	for _, c := range []*x509.Certificate{chain.Leaf.Certificate, chain.Intermediate, chain.Root} {
+		j.r.until = report.Earlier(j.r.until, c.NotAfter)
+	}
 	j.DecideError(validity.ID, chain.CheckValidity(j.m.Now))
 	j.DecideError(product.ID, snp.CheckProduct(j.r.Report, chain))
 	j.checkRevocation(chain)
@@ -244,7 +255,7 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 		j.Skip(revocation.ID, "the policy does not ask about revocation")
 		return
 	}
-	err, current := errors.New("there is no revocation list of the root"), false
+	err, current := errors.New("there is no revocation list of the root"), time.Time{} // the end of the last current list
 	for _, l := range j.Lists {
 		if !l.For(chain) {
 			continue
@@ -256,12 +267,15 @@ func (j *judge) checkRevocation(chain *snp.Chain) {
 			j.DecideError(revocation.ID, found)
 			return
 		case found == nil:
-			current = true
+			if current.Before(l.NextUpdate()) {
+				current = l.NextUpdate()
+			}
 		default:
 			err = found
 		}
 	}
-	if current {
+	if !current.IsZero() {
+		j.r.until = report.Earlier(j.r.until, current)
 		j.Decide(revocationList.ID, true, "", "", "")
 		j.Decide(revocation.ID, true, "", "", "")
 		return
