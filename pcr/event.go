@@ -60,6 +60,9 @@ type Event struct {
 	Gap        *GapEvent        `json:"gap,omitzero"`        // of EventGap
 	Container  *ContainerEvent  `json:"container,omitzero"`  // of EventContainer
 	Emitted    *EmittedEvent    `json:"emitted,omitzero"`    // of EventEmitted
+	GateStart  *GateStartEvent  `json:"gateStart,omitzero"`  // of EventGateStart
+	GateGap    *GateGapEvent    `json:"gateGap,omitzero"`    // of EventGateGap
+	Exec       *ExecEvent       `json:"exec,omitzero"`       // of EventExec
 }
 
 // StartEvent is the value of the PCR before the first record of the log. Nothing proves a
@@ -213,6 +216,9 @@ func (e *Event) Check() error {
 		{[]EventType{EventGap}, e.Gap != nil, func() error { return text.Check("gap.reason", e.Gap.Reason, 1, MaxReason) }},
 		{[]EventType{EventContainer}, e.Container != nil, e.Container.check},
 		{[]EventType{EventEmitted}, e.Emitted != nil, e.Emitted.check},
+		{[]EventType{EventGateStart}, e.GateStart != nil, e.GateStart.check},
+		{[]EventType{EventGateGap}, e.GateGap != nil, e.GateGap.check},
+		{[]EventType{EventExec}, e.Exec != nil, e.Exec.check},
 	} {
 		wanted := slices.Contains(m.types, e.Type)
 		known, exact = known || wanted, exact && wanted == m.present

@@ -20,6 +20,7 @@ func TestHostileEventIsCheap(t *testing.T) {
 		"values":       fill(`{"type":"log-start","time":1,"start":{"values":[`, `{},`, `{}]}}`),
 		"declarations": fill(`{"type":"agent-start","time":1,"agent":{"declarations":[`, `{},`, `{}]}}`),
 		"manifest":     fill(`{"type":"app","time":1,"app":{"manifest":[`, `{},`, `{}]}}`),
+		"gated apps":   fill(`{"type":"gate-start","time":1,"gateStart":{"apps":[`, `{},`, `{}]}}`),
 		"type":         fill(`{"type":"`, `\n`, `"}`),
 		"bank":         fill(`{"type":"log-start","time":1,"start":{"values":[{"algorithm":"`, `\n`, `"}]}}`),
 		"reason":       fill(`{"type":"gap","time":1,"gap":{"reason":"`, `\n`, `"}}`),
@@ -53,6 +54,8 @@ func TestEventValues(t *testing.T) {
 			`"count":`:    `"count":18446744073709551615,"x":`,
 			`"type":`:     `"app":null,"type":`,
 			`"manifest":`: `"manifest":null,"x":`,
+			`"apps":[`:    `"apps":[null,`,
+			`"refused":`:  `"refused":null,"x":`,
 		} {
 			event := strings.Replace(good, old, bad, 1)
 			if at := strings.Index(event, `,"x":`); at >= 0 { // the old value goes

@@ -71,7 +71,7 @@ func check(b []byte, banks []pcr.Algorithm) ([]pcr.Digest, error) {
 // Cases 28, 29 and 30, and 22: every tampering with a log is refused, or gives other
 // values, and the error names the record.
 func TestTamperedLog(t *testing.T) {
-	good, banks := exampleLog()
+	good, banks := plainLog()
 	final, err := check(encode(good), banks)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestTamperedLog(t *testing.T) {
 		}, pcr.LogContent, 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			records, _ := exampleLog()
+			records, _ := plainLog()
 			got, err := check(encode(tc.change(records)), banks)
 			var le *pcr.LogError
 			switch {
@@ -244,7 +244,7 @@ func content(json string) []byte {
 // Cases 28 and 30 for every byte: no log with one bit flipped, or cut anywhere, explains
 // the PCR, and none is decoded that would not be encoded the same.
 func TestEveryByteCounts(t *testing.T) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	b := encode(records)
 	final, err := check(b, banks)
 	if err != nil {
@@ -347,7 +347,7 @@ func allocated(f func()) uint64 {
 }
 
 func TestReplayStart(t *testing.T) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	other := pcr.Zero(banks)
 	other[0].Value[0] = 1
 	var le *pcr.LogError
@@ -386,7 +386,7 @@ func TestReplayStart(t *testing.T) {
 }
 
 func FuzzDecodeLog(f *testing.F) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	f.Add(encode(records))
 	f.Add(encode(records[:2]))
 	f.Add(records[6].Encode())

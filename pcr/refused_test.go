@@ -89,7 +89,7 @@ func TestEqual(t *testing.T) {
 
 // TestReplayRefused: a replay does not rest on what was decoded before it.
 func TestReplayRefused(t *testing.T) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	zero := pcr.Zero(banks)
 	for name, c := range map[string]struct {
 		banks []pcr.Algorithm
@@ -115,10 +115,10 @@ func TestReplayRefused(t *testing.T) {
 			t.Errorf("%s: names a byte, which is not known here: %v", name, le)
 		}
 	}
-	twice, _ := exampleLog()
+	twice, _ := plainLog()
 	twice[2].Number = 1
 	refused("a number twice", pcr.LogNumber, 2, twice)
-	beyond, _ := exampleLog()
+	beyond, _ := plainLog()
 	for i := range beyond {
 		beyond[i].PCR = pcr.Count
 	}
@@ -178,6 +178,11 @@ func TestEventMembers(t *testing.T) {
 		"two declarations":  agent(func(a *pcr.AgentEvent) { a.Declarations = pcr.Declarations{{App: "a"}, {App: "b"}} }),
 		"most declarations": agent(func(a *pcr.AgentEvent) { a.Declarations = many[:pcr.MaxDeclarations] }),
 		"unmeasured":        unmeasured("a", "x"),
+		"gate of nothing":   {Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{}},
+		"gate":              {Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{Apps: pcr.GatedApps{{App: "a"}, {App: "b", Enforce: true}}}},
+		"gap of all":        {Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{Reason: "x"}},
+		"gap of one":        {Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: "a", Reason: "x"}},
+		"program":           {Type: pcr.EventExec, Exec: &pcr.ExecEvent{App: "a", Path: "/a"}},
 	} {
 		if _, err := e.Encode(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -195,6 +200,15 @@ func TestEventMembers(t *testing.T) {
 		"count before, no digest":   {start(func(s *pcr.StartEvent) { s.Previous = &evidence.LogHead{Count: 1} }), "start.previous"},
 		"digest before, no count":   {start(func(s *pcr.StartEvent) { s.Previous = &evidence.LogHead{Digest: evidence.Digest{1}} }), "start.previous"},
 		"unknown bank, no value":    {start(func(s *pcr.StartEvent) { s.Values = pcr.StartValues{{Algorithm: "sm3_256"}} }), "sm3_256"},
+		"gate without app":          {&pcr.Event{Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{Apps: pcr.GatedApps{{}}}}, "gateStart.apps[0]"},
+		"gate of one app twice":     {&pcr.Event{Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{Apps: pcr.GatedApps{{App: "a"}, {App: "a"}}}}, "not in ascending order"},
+		"gate of too many":          {&pcr.Event{Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{Apps: make(pcr.GatedApps, pcr.MaxDeclarations+1)}}, "gateStart.apps has 4097"},
+		"gap without reason":        {&pcr.Event{Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: "a"}}, "gateGap.reason"},
+		"gap of a long name":        {&pcr.Event{Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: strings.Repeat("a", 257), Reason: "x"}}, "gateGap.app"},
+		"program without app":       {&pcr.Event{Type: pcr.EventExec, Exec: &pcr.ExecEvent{Path: "/a"}}, "app"},
+		"program without path":      {&pcr.Event{Type: pcr.EventExec, Exec: &pcr.ExecEvent{App: "a"}}, "exec.path"},
+		"program with a name":       {&pcr.Event{Type: pcr.EventExec, Exec: &pcr.ExecEvent{App: "a", Path: "a"}}, "not absolute"},
+		"program and gap":           {&pcr.Event{Type: pcr.EventExec, Exec: &pcr.ExecEvent{App: "a", Path: "/a"}, GateGap: &pcr.GateGapEvent{Reason: "x"}}, "exactly the member"},
 		"manifest too long": {&pcr.Event{Type: pcr.EventApp, App: &pcr.AppEvent{App: "a", Manifest: make(pcr.Manifest, pcr.MaxManifest+1)}},
 			"has 20001 entries"},
 	} {

@@ -13,7 +13,7 @@ import (
 
 // A replay that begins at the log's own word ends where one ends that was told the start.
 func TestWholeReplayer(t *testing.T) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	p, start, err := pcr.NewWholeReplayer(records)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestWholeReplayer(t *testing.T) {
 
 // The start values that a replay began with are not those of another first record.
 func TestWholeReplayerReadsWhatItFollows(t *testing.T) {
-	records, banks := exampleLog()
+	records, banks := plainLog()
 	p, _, err := pcr.NewWholeReplayer(records)
 	if err != nil {
 		t.Fatal(err)

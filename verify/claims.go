@@ -127,6 +127,12 @@ type (
 	// Domain, Value (the digest that was recorded, or SHA-256 of the content), Content (of the last
 	// 256), First and Last (numbers of records), Time (of Last), Count.
 	EmittedClaim = replay.Emitted
+	// GatedClaim is a time in which the gate guarded an application. Fields: App, Gate (digest
+	// of its executable), Enforce, Begin, Carried, End (nil while it goes on), Suspended.
+	GatedClaim = replay.Gated
+	// StartedClaim is a program that started and that no manifest lists. Fields: Record, App,
+	// Path, Digest.
+	StartedClaim = replay.Started
 	// RecordedReason is a reason for a gap that the agent recorded. Fields: Record, Reason.
 	RecordedReason = replay.Gap
 )

@@ -88,6 +88,8 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", app("billing", "unit = \"b.service\"\nuser = \"b\"", "1"), "demands", `"billing", as unit "b.service", as user "b"`},
 	{"", app("billing", "user = \"b\"\nusers = [\"c\"]", "1"), "demands", `as no other further user than "c"`},
 	{"", app("billing", "user = \"b\"\ndynamic_user = true", "1"), "demands", `as dynamic user "b"`},
+	{"", app("billing", "exec = \"gated\"", "1"), "demands", "The gate guarded the application"},
+	{"", app("billing", "exec = \"enforced\"", "1"), "demands", "refused to start"},
 	{"", app("billing", "interpreter_only = \"refuse\"", "1"), "demands", "more than an interpreter"},
 	{"", eventRule("present", "contents = [\"1\"]"), "demands", `The log has an event in the domain "model" with the listed content, of the application "billing"`},
 	{"", eventRule("present", ""), "unchecked", `Which program said what the policy demands of the application "billing"`},

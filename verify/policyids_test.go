@@ -71,6 +71,8 @@ const (
 	PolicyAppDigest         CheckID = "policy.app-digest"
 	PolicyAppUnit           CheckID = "policy.app-unit"
 	PolicyAppProgram        CheckID = "policy.app-program"
+	PolicyAppGated          CheckID = "policy.app-gated"
+	PolicyAppExec           CheckID = "policy.app-exec"
 	PolicyAppUnlisted       CheckID = "policy.app-unlisted"
 	PolicyEventPresent      CheckID = "policy.event-present"
 	PolicyEventAbsent       CheckID = "policy.event-absent"

@@ -179,6 +179,40 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 	case pcr.EventFull:
 		return line("the log is FULL: nothing is recorded after this")
 	}
+	return drawGate(line, e)
+}
+
+// drawGate adds an event of the gate.
+func drawGate(line func(format string, args ...any) *node, e *pcr.Event) *node {
+	switch {
+	case e.GateStart != nil:
+		text := "the gate guards %d applications"
+		if e.GateStart.Carried {
+			text = "the gate went on, and guards %d applications"
+		}
+		n := line(text, len(e.GateStart.Apps))
+		n.add("executable %s", e.GateStart.Gate)
+		for _, a := range e.GateStart.Apps {
+			if a.Enforce {
+				n.add("%q, and starts nothing that its manifest does not list", a.App)
+			} else {
+				n.add("%q", a.App)
+			}
+		}
+		return n
+	case e.GateGap != nil && e.GateGap.App != "":
+		return line("GATE GAP: programs of application %q may have started without the gate: %s", e.GateGap.App, e.GateGap.Reason)
+	case e.GateGap != nil:
+		return line("GATE GAP: programs may have started without the gate: %s", e.GateGap.Reason)
+	case e.Exec != nil:
+		text := "application %q started %s, which its manifest does NOT list"
+		if e.Exec.Refused {
+			text = "application %q was REFUSED to start %s, which its manifest does not list"
+		}
+		n := line(text, e.Exec.App, e.Exec.Path)
+		n.add("digest %s", e.Exec.Digest)
+		return n
+	}
 	return line("event %q", e.Type)
 }
 

@@ -96,6 +96,9 @@ func TestEventsOnTheirLines(t *testing.T) {
 		app, agent, {Type: hostile},
 		{Type: pcr.EventUnmeasured, Unmeasured: &pcr.UnmeasuredEvent{App: hostile, Reason: hostile}},
 		{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: hostile}},
+		{Type: pcr.EventGateStart, GateStart: &pcr.GateStartEvent{Apps: pcr.GatedApps{{App: hostile}}}},
+		{Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: hostile, Reason: hostile}},
+		{Type: pcr.EventExec, Exec: &pcr.ExecEvent{App: hostile, Path: hostile}},
 	} {
 		n := &node{}
 		details := drawEvent(n, 1, &e).children

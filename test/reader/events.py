@@ -57,6 +57,10 @@ TYPES = {
     "gap": ("gap", Obj(reason=must(REASON))),
     "container": ("container", CONTAINER),
     "app-event": ("emitted", EMITTED),
+    "gate-start": ("gateStart", Obj(
+        gate=must(DIGEST), apps=may(List(Obj(app=must(NAME), enforce=may(Bool())), 0, 4096)), carried=may(Bool()))),
+    "gate-gap": ("gateGap", Obj(app=may(Text(0, 256)), reason=must(REASON))),
+    "exec": ("exec", Obj(app=must(NAME), path=must(Text(1, 4096)), digest=must(DIGEST), refused=may(Bool()))),
     "full": None,
 }
 
@@ -130,6 +134,10 @@ def event(content):
         _container(e["container"], len(content))
     elif value["type"] == "app-event":
         _emitted(e["emitted"])
+    elif value["type"] == "gate-start":
+        _ascending(a["app"].encode() for a in e["gateStart"]["apps"] or [])
+    elif value["type"] == "exec":
+        need(e["exec"]["path"].startswith("/"), "not an absolute path")
     elif "agent" in e:
         _ascending(d["app"].encode() for d in e["agent"]["declarations"] or [])
         head = e["agent"]["previous"]

@@ -174,11 +174,13 @@ func (h *history) list(i int, m pcr.Manifest) {
 		}
 	}
 	h.inForce[i] = now
+	h.listed(h.Apps[i].Name, now)
 }
 
 // close writes the executables into the state, at the end of the log.
 func (h *history) close() {
 	h.fewContents()
+	h.closeGate()
 	for i := range h.Apps {
 		app := &h.Apps[i]
 		app.Executables = nil

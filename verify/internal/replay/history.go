@@ -36,7 +36,9 @@ type State struct {
 	Emitted    []Emitted    `json:"emitted,omitempty"`    // what applications had recorded, each value once, in the order of their first record
 	Full       bool         `json:"full,omitzero"`        // the log took no further record: what came later is not in it
 
-	IMA *IMAState `json:"ima,omitzero"` // what the list of IMA came to; nil if none was there. It does not change
+	IMA     *IMAState `json:"ima,omitzero"`      // what the list of IMA came to; nil if none was there. It does not change
+	Gated   []Gated   `json:"gated,omitempty"`   // times in which the gate guarded applications, in their order
+	Started []Started `json:"started,omitempty"` // programs of guarded applications that started and that no manifest lists
 }
 
 // BankValue is the value of a PCR in one bank.
@@ -85,6 +87,7 @@ func (s *State) Clone() *State {
 	c.Unmeasured = slices.Clone(s.Unmeasured)
 	c.Containers = slices.Clone(s.Containers)
 	c.Emitted = slices.Clone(s.Emitted)
+	c.Gated, c.Started = slices.Clone(s.Gated), slices.Clone(s.Started)
 	c.Apps = make([]App, len(s.Apps))
 	for i, a := range s.Apps {
 		a.Versions = slices.Clone(a.Versions)
@@ -115,7 +118,7 @@ func (s *State) Check() error {
 			return fmt.Errorf("app %q: no interval has ended that could be carried on", a.Name)
 		}
 	}
-	return nil
+	return s.checkGated()
 }
 
 // history adds events to a state. The indexes keep the time that a log takes in
@@ -133,6 +136,7 @@ type history struct {
 	emitted   map[emittedKey]int         // index in Emitted
 
 	containers map[containerKey]int // index in Containers of the last start
+	gate       gate
 }
 
 type appVersionKey struct {
@@ -158,7 +162,7 @@ func newHistory(s *State) *history {
 	h := &history{
 		State: s, agents: make(map[Agent]bool), apps: make(map[string]int), versions: make(map[appVersionKey]int), declared: make(map[string]evidence.Digest),
 		open: make(map[int]bool), carriable: make(map[int]bool), inForce: make(map[int][]evidence.Digest), replaced: make(map[int][]Executable),
-		containers: make(map[containerKey]int), emitted: make(map[emittedKey]int),
+		containers: make(map[containerKey]int), emitted: make(map[emittedKey]int), gate: newGate(s),
 	}
 	for i := range s.Emitted {
 		h.emitted[s.Emitted[i].key()] = i
@@ -206,6 +210,7 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 	case e.Agent != nil:
 		if e.Type == pcr.EventAgent {
 			h.endAll(End{Mark{number, before}, Crashed})
+			h.suspend(number)
 		}
 		h.Stopped = false
 		h.AgentKey = e.Agent.AgentKey
@@ -215,10 +220,13 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 			c.Record = number
 			h.Agents = append(h.Agents, c)
 		}
+		declared := h.declared
 		h.declare(number, e.Agent.Declarations)
+		h.redeclared(number, declared)
 	case e.Stop != nil:
 		h.Stopped = true
 		h.endAll(End{Mark{number, h.Time}, Stopped})
+		h.suspend(number)
 	case e.App != nil:
 		h.addApp(number, e.App)
 	case e.Same != nil:
@@ -241,8 +249,23 @@ func (h *history) add(number uint64, e *pcr.Event) (err error) {
 	case e.Type == pcr.EventFull:
 		h.Full = true
 		h.endAll(End{Mark{number, h.Time}, Filled})
+		h.ungateAll(GateEnd{Mark: Mark{number, h.Time}, Why: GateFilled})
+	default:
+		h.addGate(number, e)
 	}
 	return err
+}
+
+// addGate adds an event of the gate.
+func (h *history) addGate(number uint64, e *pcr.Event) {
+	switch {
+	case e.GateStart != nil:
+		h.gateStart(number, e.GateStart)
+	case e.GateGap != nil:
+		h.gateGap(number, e.GateGap)
+	case e.Exec != nil:
+		h.exec(number, e.Exec)
+	}
 }
 
 func (h *history) addApp(number uint64, e *pcr.AppEvent) {

@@ -33,6 +33,7 @@ type App struct {
 	Declarations []string `toml:"declarations,omitempty" value:"hex 32" default:"any" doc:"digests of declarations that are acceptable, SHA-256 of the file, as |agentctl policy init| and |agentctl policy reference| print them: another declaration may name fewer files"`
 	Covered      Coverage `toml:"covered,omitempty" value:"one unbroken since-start now" default:"\"unbroken\"" doc:"|unbroken|: the agent watched the application from its first measurement until now, and no attempt to measure it failed before that; if |caller.app| names it, also from before the caller's process started. |since-start|: from before the caller's process started until now, if the caller is this application; otherwise as |unbroken|. It is the default for the application that |caller.app| names. |now|: it watches it now; what ran before the last interruption is not known"`
 	Interpreter  Choice   `toml:"interpreter_only,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse|: the manifest must list more than interpreters (java, node, Python, a shell and the like, by their names) and shared libraries, which run what no manifest covers. A manifest that lists one more file need not cover what runs: only the digest says what it lists"`
+	Exec         Exec     `toml:"exec,omitempty" value:"one any gated enforced" default:"\"any\"" doc:"|gated|: the gate ([gate.md](gate.md)) guards the application for as long as it must be covered, without a gap, and every program that it let start is in a manifest of the log; if the caller is this application, the gate began before the caller's process started. |enforced|: it also starts nothing that the manifest does not list. |any|: what starts is not looked at"`
 	Required     *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which it was never measured"`
 
 	digests, declarations map[string]bool // in a compiled policy
@@ -116,6 +117,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		w.openIf(len(a.Declarations) == 0, "Which files count as the application %q: its declaration is not listed (app.declarations).", a.Name)
 		w.demandIf(a.Interpreter == Refuse, "The log records for the application %q more than an interpreter.", a.Name)
 		p.explainCoverage(w, a.Name, p.coverage(a.Name, a))
+		a.explainExec(w)
 		w.openIf(len(a.Digests) > 1, "Which mixtures of files ran when the application %q was changed from one listed digest to another: files are replaced one after the other.", a.Name)
 	}
 	w.demandIf(r.Carried == Refuse, "A restart of the agent, or a gap, counts as an interruption, whatever the agent states of it.")
@@ -153,6 +155,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.lineIf(now.Dynamic && now.User != "", "dynamic_user = true")
 		d.tables.lineIf(len(now.Users) > 0 && now.User != "", "users = [%s]", namesOf(now.Users))
 		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
+		draftExec(g, d, a.Name)
 		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
 		}
@@ -173,7 +176,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 // it judges what was not measured: since when the agent watched it without a break.
 func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	log, state := s.Log, s.LogState
-	if noLog(f, state, "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-program", "policy.app-unlisted") {
+	if noLog(f, state, append([]check.ID{"policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-program", "policy.app-unlisted"}, gateIDs...)...) {
 		return
 	}
 	rules, measured := r.rules(), make(map[string]bool, len(log.Apps))
@@ -190,6 +193,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		found.versions(a, m)
 		found.interpreters(a, m)
 		asked := p.coverage(a.Name, a)
+		found.gated(a, log, asked, s.Caller, f)
 		if asked == SinceStart && s.Caller != nil && s.Caller.App == a.Name { // who called, and since when it runs, the agent states
 			f.Lean("policy.app-covered", check.OnAgent)
 		}
@@ -199,6 +203,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	}
 	for i := range r.Apps {
 		a := &r.Apps[i]
+		found.programs(a, log)
 		if measured[a.Name] {
 			continue
 		}
@@ -220,8 +225,10 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 	}
 	if len(r.Apps) == 0 {
 		skip(f, "the policy lists no application", "policy.app-present", "policy.app-covered", "policy.app-digest", "policy.app-declaration", "policy.app-unit", "policy.app-program")
+		skip(f, "the policy lists no application", gateIDs...)
 	} else {
 		found.decide(f)
+		found.decidePrograms(f)
 	}
 	if !f.SkipIf(r.UnlistedApps != Refuse, "policy.app-unlisted", "the policy does not refuse further applications; the log names: %s", cmp.Or(firstOf(unlisted), "none")) {
 		f.Decide("policy.app-unlisted", len(unlisted) == 0, "only applications that the policy lists", firstOf(unlisted), "the log names an application that the policy does not list")
@@ -235,6 +242,9 @@ type appFindings struct {
 	asked   bool     // whether the policy refuses an application of which only an interpreter is measured
 	refused []string // such applications that it refuses
 	allowed []string // such applications that it allows
+
+	gate             bool // whether the policy asks for the gate
+	ungated, started []string
 }
 
 // interpreters finds versions of an application of which only an interpreter was measured.

@@ -111,7 +111,7 @@ func (p *Policy) subjects() []subject {
 // Definitions returns the definitions of the checks of all rules, in their order.
 func Definitions() []check.Definition {
 	return slices.Concat(machineChecks, launchChecks, vmplChecks, guestChecks, platformChecks, tcbChecks, firmwareChecks, imageChecks,
-		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, imaChecks, agentChecks, appChecks, eventChecks, containerChecks, callerChecks, basisChecks)
+		bindingChecks, gcpChecks, akChecks, freshnessChecks, pcrChecks, startChecks, logChecks, imaChecks, agentChecks, appChecks, execChecks, eventChecks, containerChecks, callerChecks, basisChecks)
 }
 
 // Judge records the checks of all rules. A check whose part of the evidence could not be
