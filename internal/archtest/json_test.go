@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/gatewire"
 	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/internal/oci"
 	"github.com/cvm-agentd/agentd/internal/store"
@@ -50,6 +51,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.SuccessorRequest](), reflect.TypeFor[api.SuccessorMessage](), reflect.TypeFor[api.HandOverRequest](), reflect.TypeFor[api.HandedOver](),
 	reflect.TypeFor[api.AcceptUpgradeRequest](), reflect.TypeFor[api.AcceptedUpgrade](), reflect.TypeFor[api.AbortedUpgrade](),
 	reflect.TypeFor[api.EventRequest](), reflect.TypeFor[api.RecordedEvent](), reflect.TypeFor[api.Events](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.EventQuota](),
+	reflect.TypeFor[gatewire.ToAgent](), reflect.TypeFor[gatewire.ToGate](),
 	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
 }
 

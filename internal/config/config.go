@@ -63,6 +63,9 @@ func (s Sockets) CredentialsPath() string {
 	return filepath.Join(filepath.Dir(s.Admin), filepath.Base(unitname.CredentialsSocket))
 }
 
+// GatePath returns the path of the socket for the gate: next to the admin socket.
+func (s Sockets) GatePath() string { return filepath.Join(filepath.Dir(s.Admin), "gate.sock") }
+
 // TPM says which TPM, and what the agent may quote of it.
 type TPM struct {
 	Device              string           `toml:"device"`                // path, "unix:PATH" or "fd:N"

@@ -43,7 +43,7 @@ func (c *Config) CheckMachine(uid int) error {
 	if _, err := LookupGroup(c.Sockets.ClientGroup); err != nil {
 		errs = append(errs, err)
 	}
-	for _, path := range []string{c.Sockets.Client, c.Sockets.Admin, c.Sockets.CredentialsPath()} {
+	for _, path := range []string{c.Sockets.Client, c.Sockets.Admin, c.Sockets.CredentialsPath(), c.Sockets.GatePath()} {
 		if err := CheckPlace(path, uid); err != nil {
 			errs = append(errs, fmt.Errorf("socket %s: %w", path, err))
 		}

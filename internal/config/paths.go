@@ -45,6 +45,8 @@ func (c *Config) paths() []used {
 		{"sockets.admin", LockOf(c.Sockets.Admin), "the lock of the admin socket", file},
 		{"sockets.credentials", c.Sockets.CredentialsPath(), "the socket for credentials", file},
 		{"sockets.credentials", LockOf(c.Sockets.CredentialsPath()), "the lock of the socket for credentials", file},
+		{"sockets.admin", c.Sockets.GatePath(), "the socket for the gate", file},
+		{"sockets.admin", LockOf(c.Sockets.GatePath()), "the lock of the socket for the gate", file},
 		{"state.folder", c.State.Folder, "the state folder", private},
 		{"measurement.log_folder", c.Measurement.LogFolder, "the log folder", private},
 		{"report.certificate_folder", c.Report.CertificateFolder, "the folder of certificates", folder},

@@ -20,6 +20,7 @@ type schema struct {
 	elem *schema            // an element of an array, or a value of a table whose keys the text chooses
 
 	low, high int64 // an integer
+	flag      bool  // a string, or true or false in its place
 }
 
 // schemaOf returns the schema of a Go type.
@@ -33,6 +34,8 @@ func schemaOf(t reflect.Type) *schema {
 	switch t.Kind() {
 	case reflect.String:
 		return &schema{kind: unstable.String}
+	case reflect.Interface:
+		return &schema{kind: unstable.String, flag: true}
 	case reflect.Bool:
 		return &schema{kind: unstable.Bool}
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
@@ -108,6 +111,8 @@ func plain(name string) bool {
 // want returns what a value must be, in words.
 func (s *schema) want() string {
 	switch {
+	case s.flag:
+		return "want true, false or a string in quotes"
 	case s.kind == unstable.String:
 		return "want a string in quotes"
 	case s.kind == unstable.Bool:

@@ -121,7 +121,7 @@ func (w *walker) keyValue(n node, e *unstable.Node) error {
 
 // value checks the value of a key or array element that begins at a place.
 func (w *walker) value(n node, at Place, v *unstable.Node) error {
-	if v.Kind != n.kind {
+	if v.Kind != n.kind && !(n.flag && v.Kind == unstable.Bool) {
 		if v.Raw.Length > 0 {
 			at = w.place(int(v.Raw.Offset))
 		}

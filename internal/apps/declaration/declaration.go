@@ -35,6 +35,7 @@ type Declaration struct {
 	Files       []string        // absolute, clean paths; links are followed and recorded
 	Directories []string        // absolute, clean paths, read recursively
 	Exclude     []string        // patterns of names in Directories that are left out
+	Gate        Gate            // what happens when a program of the app starts
 	Image       string          // of a container: "sha256:" and its configuration digest, or its name; then there are no users and files, and Unit may be empty
 	Engine      string          // that runs the container, one of evidence.Engines
 	Digest      evidence.Digest // SHA-256 of the exact bytes of the file
@@ -51,6 +52,30 @@ type document struct {
 	Exclude     []string `toml:"exclude"`
 	Image       string   `toml:"image"`
 	Engine      string   `toml:"engine"`
+	Gate        any      `toml:"gate"`
+}
+
+// Gate says what happens when a program of an app starts (docs/gate.md).
+type Gate string
+
+// What happens.
+const (
+	NoGate      Gate = ""        // nothing: the key is absent, or false
+	GateRecord  Gate = "record"  // true: what the manifest does not list is recorded first
+	GateEnforce Gate = "enforce" // it does not start
+)
+
+// readGate reads the key gate.
+func readGate(v any) (Gate, error) {
+	switch v {
+	case nil, false:
+		return NoGate, nil
+	case true:
+		return GateRecord, nil
+	case string(GateEnforce):
+		return GateEnforce, nil
+	}
+	return NoGate, fmt.Errorf("%.40q is not one of true, false and %q", fmt.Sprint(v), GateEnforce)
 }
 
 // LookupUser finds the uid of a user name.
@@ -86,6 +111,9 @@ func Parse(name, file string, b []byte, lookup LookupUser) (*Declaration, error)
 	}
 	if err := d.check(places); err != nil {
 		return nil, inFile(file, err)
+	}
+	if d.Gate, err = readGate(doc.Gate); err != nil {
+		return nil, inFile(file, places.Errorf("gate", "%v", err))
 	}
 	return d, nil
 }

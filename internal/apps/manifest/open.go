@@ -202,3 +202,17 @@ func (t *tree) leads(name string, h *handle) bool {
 	defer other.close()
 	return other.st.Dev == h.st.Dev && other.st.Ino == h.st.Ino
 }
+
+// CheckLocal returns an error if the file system of an open file is one whose content another
+// program serves.
+func CheckLocal(fd int) error {
+	h := handle{fd: fd}
+	kind, err := h.system()
+	if err != nil {
+		return err
+	}
+	if remote := remoteSystems[kind]; remote != "" {
+		return fmt.Errorf("it is on %s, whose content another program serves", remote)
+	}
+	return nil
+}
