@@ -20,7 +20,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags="$(LDFLAGS)
 STATIC = $(filter agentctl agentd-container,$(COMMANDS))
 PIE    = $(filter-out agentctl agentd-container,$(COMMANDS))
 
-PRODUCTION = agentd agentctl agentd-container
+PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help

@@ -23,6 +23,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
 	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/figures"
+	"github.com/cvm-agentd/agentd/agent/internal/gate"
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
@@ -72,6 +73,7 @@ type daemon struct {
 	disks      *disks.Disks
 	containers *containers.Containers
 	status     *status.Source
+	gate       *gate.Server
 	quoting    *vtpm.TPM // see quotes; the steps of the start write it
 }
 
@@ -136,6 +138,7 @@ func (d *daemon) servers() (*server.Server, *credentials.Server, error) {
 	if d.o.Callers != nil {
 		identifier = d.o.Callers(kernel)
 	}
+	d.gate = d.gates(identifier)
 	systems := credentials.System{}.Own
 	if own := d.o.Systemd; own != nil {
 		systems = func(pid int, _ credentials.Kind) error { return own(pid) }
@@ -202,6 +205,29 @@ func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *
 	}
 }
 
+// gates returns the server of the gate.
+func (d *daemon) gates(identifier caller.Identifier) *gate.Server {
+	return gate.New(gate.Config{
+		Identifier: identifier, Log: d.log,
+		Parts: func(ctx context.Context) (gate.Parts, error) {
+			a, err := d.apps.Wait(ctx)
+			if err != nil {
+				return gate.Parts{}, err
+			}
+			l, err := d.ledger.Wait(ctx)
+			return gate.Parts{Apps: a, Recorder: l}, err
+		},
+	})
+}
+
+// serveGate serves the socket of the gate, if there is one.
+func (d *daemon) serveGate(l listeners) error {
+	if l.gate == nil {
+		return nil
+	}
+	return errors.Join(d.gate.Serve(l.gate.UnixListener), l.gate.Close())
+}
+
 func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	l, err := listen(d.o.Config.Sockets, d.passed)
 	if err != nil {
@@ -215,24 +241,20 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	// The parts outlive ctx: requests that came before its end are still answered.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	var all sync.WaitGroup
 	all.Go(d.platform.Staple)
-	all.Go(func() {
-		if err := s.Serve(l.client, server.Client); err != nil {
-			failed <- fmt.Errorf("serve the client socket: %w", err)
-		}
-	})
-	all.Go(func() {
-		if err := s.Serve(l.admin, server.Admin); err != nil {
-			failed <- fmt.Errorf("serve the admin socket: %w", err)
-		}
-	})
-	all.Go(func() {
-		if err := d.serveUnits(l, units); err != nil {
-			failed <- fmt.Errorf("serve the socket for credentials: %w", err)
-		}
-	})
+	serve := func(what string, f func() error) {
+		all.Go(func() {
+			if err := f(); err != nil {
+				failed <- fmt.Errorf("serve the %s: %w", what, err)
+			}
+		})
+	}
+	serve("client socket", func() error { return s.Serve(l.client, server.Client) })
+	serve("admin socket", func() error { return s.Serve(l.admin, server.Admin) })
+	serve("socket for credentials", func() error { return d.serveUnits(l, units) })
+	serve("socket for the gate", func() error { return d.serveGate(l) })
 	all.Go(func() {
 		if err := d.work(work); err != nil {
 			failed <- err
@@ -250,6 +272,7 @@ func (d *daemon) run(ctx context.Context, reload <-chan os.Signal) error {
 	refusing := make(chan error, 1)
 	go func() { refusing <- units.Shutdown(patience) }()
 	err = errors.Join(err, s.Shutdown(patience), <-refusing)
+	d.gate.Shutdown()
 	stop()
 	if !endsWithin(all.Wait, workPatience) {
 		d.log.Warn("some work of the agent does not end: it is left behind")

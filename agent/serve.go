@@ -126,10 +126,11 @@ const (
 type listeners struct {
 	client, admin *server.Listener
 	credentials   *server.Listener // nil if systemd passed the other sockets and not this one
+	gate          *server.Listener // likewise
 }
 
 // listen takes the sockets that systemd passed, and makes those that it did not. The packaged
-// service can make no socket: if it got the others, it does without the one for credentials.
+// service can make no socket: if it got the others, it does without the others.
 func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 	group := -1
 	if passed.Client == nil {
@@ -137,7 +138,7 @@ func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 			return l, err
 		}
 	}
-	partly := passed.Credentials == nil && passed.Client != nil && passed.Admin != nil
+	partly := passed.Client != nil && passed.Admin != nil
 	for _, x := range []struct {
 		to     **server.Listener
 		passed *os.File
@@ -148,13 +149,14 @@ func listen(c config.Sockets, passed systemd.Passed) (l listeners, err error) {
 		{&l.client, passed.Client, c.Client, clientMode, group},
 		{&l.admin, passed.Admin, c.Admin, adminMode, -1},
 		{&l.credentials, passed.Credentials, c.CredentialsPath(), adminMode, -1},
+		{&l.gate, passed.Gate, c.GatePath(), adminMode, -1},
 	} {
 		switch {
 		case err != nil:
 			if x.passed != nil {
 				x.passed.Close()
 			}
-		case x.to == &l.credentials && partly:
+		case partly && x.passed == nil: // of a unit that is not started
 		default:
 			*x.to, err = listenOne(x.passed, x.path, x.mode, x.group)
 		}
@@ -173,7 +175,7 @@ func listenOne(passed *os.File, path string, mode os.FileMode, group int) (*serv
 }
 
 func (l listeners) close() {
-	for _, x := range []*server.Listener{l.client, l.admin, l.credentials} {
+	for _, x := range []*server.Listener{l.client, l.admin, l.credentials, l.gate} {
 		if x != nil {
 			x.Close()
 		}

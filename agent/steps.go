@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/attest"
 	"github.com/cvm-agentd/agentd/agent/internal/containers"
 	"github.com/cvm-agentd/agentd/agent/internal/enrol"
+	"github.com/cvm-agentd/agentd/agent/internal/gate"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
@@ -175,7 +176,7 @@ func (d *daemon) startApps(ctx context.Context) (_ *apps.Apps, err error) {
 			a.Close()
 		}
 	}()
-	if err := restore(a, d.containers, l); err != nil {
+	if err := restore(a, d.containers, d.gate, l); err != nil {
 		return nil, err
 	}
 	if err := a.Inherit(d.kept, l.View().HeadAfter); err != nil {
@@ -207,8 +208,8 @@ func first(ctx context.Context, c apps.Change, p patience) []string {
 	return c.Wait(short)
 }
 
-// restore tells a and c what this boot's log says of applications and containers already.
-func restore(a *apps.Apps, c *containers.Containers, l *ledger.Ledger) error {
+// restore tells a, c and gate what this boot's log says already.
+func restore(a *apps.Apps, c *containers.Containers, gate *gate.Server, l *ledger.Ledger) error {
 	log, err := l.View().Log(0)
 	if err != nil {
 		return err
@@ -226,7 +227,9 @@ func restore(a *apps.Apps, c *containers.Containers, l *ledger.Ledger) error {
 		if e.Container != nil {
 			c.Restore(r.Number, e.Container, len(r.Content))
 		}
+		gate.Restore(e)
 	}
+	gate.Restored()
 	return nil
 }
 
@@ -251,7 +254,7 @@ func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 	l, _ := d.ledger.Now()
 	device, _ := d.device.Now()
 	a, err := attest.New(attest.Config{
-		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key, Down: device.Down,
+		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key, Down: device.Down, Before: d.gate.Confirm,
 		QuoteTimeout:  time.Duration(d.o.Config.TPM.Timeout),
 		ReportTimeout: time.Duration(d.o.Config.Report.Timeout),
 		FirmwareLog:   func() ([]byte, error) { return attest.ReadFirmwareLog(d.o.Config.Measurement.FirmwareLog) },

@@ -45,7 +45,7 @@ export STAGE
 rm -rf "$STAGE"
 mkdir -p "$STAGE"
 
-make -s build COMMANDS="agentd agentctl agentd-container" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
+make -s build COMMANDS="agentd agentd-gate agentctl agentd-container" OUT="$STAGE" LDFLAGS="-s -w -buildid=" GO="$GO"
 (cd tools && "$GO" build -trimpath -o "$STAGE/" ./manpage ./notices github.com/goreleaser/nfpm/v2/cmd/nfpm)
 for name in agentd agentctl; do
 	"$STAGE/notices" ./cmd/$name >"$STAGE/licenses-$name"

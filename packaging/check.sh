@@ -183,7 +183,7 @@ calls() {
 		}
 	done
 }
-calls "systemd-sysusers agentd.conf" "systemd-tmpfiles --create agentd.conf" "systemctl --no-reload preset agentd.socket agentd-admin.socket agentd-credentials.socket agentd.service"
+calls "systemd-sysusers agentd.conf" "systemd-tmpfiles --create agentd.conf" "systemctl --no-reload preset agentd.socket agentd-admin.socket agentd-credentials.socket agentd-gate.socket agentd.service"
 
 # Files, modes and owners must agree, except for those that differ by convention.
 convention='/usr/share/zsh/|/usr/share/licenses/|/usr/share/lintian|/usr/lib/systemd/system-preset|changelog\.Debian\.gz|/etc/apt/|/etc/dnf/'
@@ -279,7 +279,7 @@ STUB
 }
 watch "$root"
 in_root -e --nodeps agentd >"$work/removed" 2>&1 || { cat "$work/removed"; bad "rpm: removal"; }
-calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket" "systemctl stop agentd.service agentd.socket agentd-admin.socket"
+calls "systemctl --no-reload disable agentd.service agentd.socket agentd-admin.socket agentd-credentials.socket agentd-gate.service agentd-gate.socket" "systemctl stop agentd-gate.service agentd.service agentd.socket agentd-admin.socket"
 grep -q 'left in place: /var/lib/agentd' "$work/removed" || bad "rpm: removal does not name what it leaves"
 parked rpm "$root"
 left=$(find "$root" -path "$root/var/lib/rpm" -prune -o -path "$root/usr/share" -prune -o -type f -path '*agentd*' -printf './%P\n' | sort | tr '\n' ' ')

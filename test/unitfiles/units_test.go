@@ -61,7 +61,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := []string{"verify", "--man=no", "--recursive-errors=no"}
-	programs := regexp.MustCompile(`/usr/s?bin/agent(d|ctl)\b`)
+	programs := regexp.MustCompile(`/usr/s?bin/agent(d-gate|d|ctl)\b`)
 	for _, name := range names {
 		switch filepath.Ext(name) {
 		case ".service", ".socket", ".target", ".timer":
@@ -73,8 +73,8 @@ func TestUnitsAreUnderstood(t *testing.T) {
 			args = append(args, to)
 		}
 	}
-	if len(args) != 3+9 {
-		t.Fatalf("units found: %v, want nine", args[3:])
+	if len(args) != 3+11 {
+		t.Fatalf("units found: %v, want eleven", args[3:])
 	}
 	if out, err := analyze(t, args...); err != nil || strings.Contains(out, dir) {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
@@ -83,7 +83,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 
 // TestExposure: case 76.
 func TestExposure(t *testing.T) {
-	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-azure.service": 1.5, "agentd-measured.service": 6} {
+	for unit, most := range map[string]float64{"agentd.service": 1.5, "agentd-configfs.service": 1.5, "agentd-azure.service": 1.5, "agentd-measured.service": 6, "agentd-gate.service": 2} {
 		out, err := analyze(t, "security", "--offline=true", "--no-pager", filepath.Join(folder, unit))
 		if err != nil {
 			t.Fatalf("systemd-analyze security: %v\n%s", err, out)
@@ -244,6 +244,7 @@ func TestSockets(t *testing.T) {
 		{"agentd.socket", "client", "/run/agentd/agentd.sock", "0660", "agentd-clients"},
 		{"agentd-admin.socket", "admin", "/run/agentd/admin.sock", "0600", "root"},
 		{"agentd-credentials.socket", "credentials", "/run/agentd/credentials.sock", "0600", "root"},
+		{"agentd-gate.socket", "gate", "/run/agentd/gate.sock", "0600", "root"},
 	} {
 		unit := read(t, want.file)
 		for key, value := range map[string]string{

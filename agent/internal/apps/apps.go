@@ -93,6 +93,7 @@ type Apps struct {
 	pending   *schedule
 
 	changed chan struct{} // of one: the hand-over is not what it should be
+	gate    chan struct{} // of one: what the gate is to guard may be another
 
 	ctx      context.Context // of readings
 	cancel   context.CancelFunc
@@ -174,6 +175,7 @@ func New(c Config) (*Apps, error) {
 		log:     c.Logger,
 		pending: newSchedule(),
 		changed: make(chan struct{}, 1),
+		gate:    make(chan struct{}, 1),
 		apps:    make(map[string]*app),
 		prior:   history{apps: make(map[string]*coverage)},
 		owed:    make(map[string]bool),
@@ -326,7 +328,9 @@ type app struct {
 	whyNot      string          // why not, if not
 	digest      evidence.Digest
 	executables map[evidence.Digest]bool
-	interpreter string // see Status
+	paths       []string                 // of the regular files, if it asks for the gate
+	pinned      map[evidence.Digest]bool // executables of the last manifest that was asked for; nil if there is none
+	interpreter string                   // see Status
 	files       int
 	bytes       uint64
 }

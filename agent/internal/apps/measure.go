@@ -45,6 +45,7 @@ type finding struct {
 	declaration *declaration.Declaration // that was followed; nil if it was refused
 	manifest.Reading
 	err        error            // why none was read
+	asked      bool             // by an administrator, a unit that starts, or the start of the agent
 	cached     bool             // known digests served
 	generation uint64           // of the watching that was in place before
 	events     uint64           // changes that the watching had reported before
@@ -299,11 +300,20 @@ func (a *Apps) apply(x *app, f finding, known bool) {
 	}
 	x.digest, x.files, x.bytes, x.size = x.cover.last.digest, len(f.Manifest), f.Bytes, f.Bytes
 	x.interpreter = pcr.Interpreter(f.Manifest)
-	x.executables = make(map[evidence.Digest]bool)
+	x.executables, x.paths = make(map[evidence.Digest]bool), nil
 	for _, e := range f.Manifest {
 		if e.Mode&modeType == modeRegular && e.Mode&modeExecute != 0 {
 			x.executables[e.Digest] = true
 		}
+		if x.declaration != nil && x.declaration.Gate != declaration.NoGate && e.Mode&modeType == modeRegular {
+			x.paths = append(x.paths, e.Path)
+		}
+	}
+	if f.asked || x.pinned == nil {
+		x.pinned = x.executables
+	}
+	if len(x.paths) > 0 && !known {
+		a.gateChange()
 	}
 }
 

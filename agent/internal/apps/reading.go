@@ -171,7 +171,7 @@ func (a *Apps) find(x *app, r *reading) finding {
 	a.mu.Lock()
 	r.interrupt = cancel
 	d, refused, removed := x.declaration, x.refused, x.removed
-	f := finding{declaration: d, cached: !r.fresh && x.cover.open, events: x.events}
+	f := finding{declaration: d, asked: r.asked, cached: !r.fresh && x.cover.open, events: x.events}
 	hung := a.stuckOn(x)
 	a.mu.Unlock()
 	switch {

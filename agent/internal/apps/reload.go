@@ -154,6 +154,7 @@ func (a *Apps) adopt(ctx context.Context, announce func(context.Context, []pcr.D
 		}
 	}
 	a.adoptContainers(s.Containers, &c)
+	a.gateChange()
 	a.prior.apps = nil // what is declared later was not for a while
 	return c, nil
 }
@@ -194,7 +195,7 @@ func (a *Apps) replace(x *app, d *declaration.Declaration) {
 		return
 	}
 	x.interrupt()
-	x.looked = false
+	x.looked, x.pinned = false, nil
 	if x.unmeasured(notYet); before != nil {
 		x.unmeasured("not measured by its new declaration yet")
 	}

@@ -97,6 +97,9 @@ type Config struct {
 	IMA       *IMAList // the kernel's list of IMA; may be nil
 	IMAQuoted bool     // PCR 10 is quoted
 
+	// Before is called before each quote, for what the log must say first. May be nil.
+	Before func(context.Context) error
+
 	QuoteTimeout  time.Duration // of everything that a batch asks of the TPM
 	ReportTimeout time.Duration // of a report, with its time in the queue
 	AnchorMaxAge  time.Duration // an older anchor is renewed by the next caller that could use it

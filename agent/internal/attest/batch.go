@@ -182,6 +182,11 @@ func (a *Attester) quoteBatch(ctx context.Context, waiters []*waiter, on *anchor
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.c.QuoteTimeout)
 	defer cancel()
+	if a.c.Before != nil {
+		if err := a.c.Before(ctx); err != nil {
+			return nil, err
+		}
+	}
 	err = a.c.Ledger.Quote(ctx, func(v ledger.View) (bool, error) { return a.quoteHeld(ctx, b, waiters, v) })
 	a.noteQuote(err)
 	if err != nil {

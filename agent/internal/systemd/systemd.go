@@ -80,13 +80,13 @@ func (n Notifier) Watch(ctx context.Context, look func()) {
 
 // Passed is what systemd passed to this process.
 type Passed struct {
-	Client, Admin, Credentials *os.File // sockets that systemd opened, nil if absent
+	Client, Admin, Credentials, Gate *os.File // sockets that systemd opened, nil if absent
 
 	kept, held []*os.File // from the descriptor store: documents, and connections
 }
 
-// Take returns what systemd passed, once. Sockets are named "client", "admin" and
-// "credentials" (FileDescriptorName= in systemd.socket(5)). A descriptor with another name is an error, since
+// Take returns what systemd passed, once. Sockets are named "client", "admin",
+// "credentials" and "gate" (FileDescriptorName= in systemd.socket(5)). A descriptor with another name is an error, since
 // nothing would serve it.
 func Take() (p Passed, err error) {
 	if err := countPassed(); err != nil {
@@ -100,18 +100,20 @@ func Take() (p Passed, err error) {
 			p.Admin = f
 		case name == "credentials" && p.Credentials == nil:
 			p.Credentials = f
+		case name == "gate" && p.Gate == nil:
+			p.Gate = f
 		case isKept(name):
 			p.kept = append(p.kept, f)
 		case isHeld(name):
 			p.held = append(p.held, f)
 		default:
-			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\", one \"admin\" and one \"credentials\" (FileDescriptorName=)", name), f.Close())
+			err = errors.Join(err, fmt.Errorf("systemd passed a socket named %q: want one \"client\", one \"admin\", one \"credentials\" and one \"gate\" (FileDescriptorName=)", name), f.Close())
 		}
 	}
 	return p, err
 }
 
-// maxPassed is how many descriptors systemd may pass: three sockets and what the store keeps.
+// maxPassed is how many descriptors systemd may pass: four sockets and what the store keeps.
 const maxPassed = 16 + MostHeld
 
 // countPassed refuses a number in LISTEN_FDS (sd_listen_fds(3)) that no unit of ours leads to,

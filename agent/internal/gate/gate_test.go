@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/caller"
+	"github.com/cvm-agentd/agentd/internal/gatewire"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+const long = 60 * time.Second // for what happens at once on a machine that is not busy
+
+// bed is a server with a log and applications of the test.
+type bed struct {
+	t      *testing.T
+	s      *Server
+	socket string
+	change chan struct{}
+
+	mu      sync.Mutex
+	events  []pcr.Event
+	fail    error // of the log
+	unit    string
+	uid     uint32
+	listed  map[evidence.Digest]bool
+	guarded []apps.Guarded
+	news    chan struct{}
+}
+
+func newBed(t *testing.T, guarded ...apps.Guarded) *bed {
+	t.Helper()
+	b := &bed{t: t, change: make(chan struct{}, 1), unit: gatewire.Unit, listed: make(map[evidence.Digest]bool), guarded: guarded, news: make(chan struct{}, 1)}
+	b.serve()
+	return b
+}
+
+// serve begins with the log as it is, as another agent does.
+func (b *bed) serve() {
+	b.s = New(Config{Identifier: b, Patience: long, Parts: func(context.Context) (Parts, error) { return Parts{b, b}, nil }})
+	for i := range b.events {
+		b.s.Restore(&b.events[i])
+	}
+	b.s.Restored()
+	b.socket = filepath.Join(b.t.TempDir(), "gate.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.socket, Net: "unix"})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	s := b.s
+	go s.Serve(l)
+	b.t.Cleanup(func() { s.Shutdown(); l.Close() })
+}
+
+func (b *bed) Append(_ context.Context, e pcr.Event) (pcr.Record, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.fail != nil {
+		return pcr.Record{}, b.fail
+	}
+	b.events = append(b.events, e)
+	select {
+	case b.news <- struct{}{}:
+	default:
+	}
+	return pcr.Record{}, nil
+}
+
+func (b *bed) Covers(_ string, d evidence.Digest) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.listed[d]
+}
+func (b *bed) Pinned(app string, d evidence.Digest) bool { return b.Covers(app, d) }
+func (b *bed) Settle(context.Context, string)            {}
+func (b *bed) Manifest(string) evidence.Digest           { return evidence.Digest{1} }
+func (b *bed) GateChanged() <-chan struct{}              { return b.change }
+func (b *bed) Guarded() []apps.Guarded {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.guarded)
+}
+
+func (b *bed) UID(*net.UnixConn) (uint32, error) { return b.uid, nil }
+func (b *bed) Identify(*net.UnixConn) (*caller.Peer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &caller.Peer{UID: b.uid, Unit: b.unit, Process: process{}}, nil
+}
+
+type process struct{}
+
+func (process) Running() error { return nil }
+func (process) Close() error   { return nil }
+func (process) Executable(context.Context) *evidence.Executable {
+	return &evidence.Executable{Digest: &evidence.Digest{9}}
+}
+
+// log returns the events of the gate.
+func (b *bed) log() []pcr.Event {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.events)
+}
+
+// wait waits until the log has n events.
+func (b *bed) wait(n int) []pcr.Event {
+	b.t.Helper()
+	end := time.After(long)
+	for {
+		if l := b.log(); len(l) >= n {
+			return l
+		}
+		select {
+		case <-b.news:
+		case <-time.After(10 * time.Millisecond):
+		case <-end:
+			b.t.Fatalf("%d events, want %d: %+v", len(b.log()), n, b.log())
+		}
+	}
+}
+
+// peer is a gate of the test.
+type peer struct {
+	t    *testing.T
+	conn net.Conn
+}
+
+// dial connects, and guards everything.
+func (b *bed) dial(hello gatewire.Hello) *peer {
+	b.t.Helper()
+	conn, err := net.Dial("unix", b.socket)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { conn.Close() })
+	p := &peer{b.t, conn}
+	hello.Version = gatewire.Version
+	p.send(&gatewire.ToAgent{Hello: &hello})
+	return p
+}
+
+func (p *peer) send(m *gatewire.ToAgent) {
+	p.t.Helper()
+	if err := gatewire.Write(p.conn, m); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) read() gatewire.ToGate {
+	p.t.Helper()
+	p.conn.SetReadDeadline(time.Now().Add(long))
+	var m gatewire.ToGate
+	if err := gatewire.Read(p.conn, &m); err != nil {
+		p.t.Fatal(err)
+	}
+	return m
+}
+
+// guard takes the rules, and waits until they are recorded.
+func (p *peer) guard() gatewire.Rules {
+	p.t.Helper()
+	m := p.read()
+	if m.Rules == nil {
+		p.t.Fatalf("%+v, want rules", m)
+	}
+	ready := &gatewire.Ready{Generation: m.Rules.Generation}
+	for _, a := range m.Rules.Apps {
+		ready.Apps = append(ready.Apps, a.App)
+	}
+	p.send(&gatewire.ToAgent{Ready: ready})
+	if r := p.read(); r.Recorded == nil {
+		p.t.Fatalf("%+v, want what is recorded", r)
+	}
+	return *m.Rules
+}
+
+func (p *peer) ask(id uint64, app string, d evidence.Digest, loose bool) bool {
+	p.t.Helper()
+	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: id, App: app, Path: "/opt/app", Digest: d, Loose: loose}})
+	m := p.read()
+	if m.Answer == nil || m.Answer.ID != id {
+		p.t.Fatalf("%+v, want the answer", m)
+	}
+	return m.Answer.Start
+}
+
+func guardOf(app string, enforce bool) apps.Guarded {
+	return apps.Guarded{App: gatewire.App{App: app, Enforce: enforce}, Declaration: evidence.Digest{5}}
+}
+
+func declared() pcr.Event {
+	return pcr.Event{Type: pcr.EventAgent, Agent: &pcr.AgentEvent{Declarations: pcr.Declarations{{App: "free", Digest: evidence.Digest{5}}, {App: "strict", Digest: evidence.Digest{5}}}}}
+}
+
+// TestProgramIsRecordedFirst: a program that the manifest does not list is in the log before the
+// answer, once. One that is enforced is refused.
+func TestProgramIsRecordedFirst(t *testing.T) {
+	b := newBed(t, guardOf("free", false), guardOf("strict", true))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	b.mu.Lock()
+	b.listed[evidence.Digest{1}] = true
+	b.mu.Unlock()
+	for id, c := range []struct {
+		app    string
+		digest evidence.Digest
+		loose  bool
+		start  bool
+		events int // in the log afterwards
+	}{
+		{"free", evidence.Digest{1}, false, true, 1},
+		{"free", evidence.Digest{2}, false, true, 2},
+		{"free", evidence.Digest{2}, false, true, 2},
+		{"strict", evidence.Digest{2}, false, false, 3},
+		{"strict", evidence.Digest{2}, false, false, 3},
+		{"strict", evidence.Digest{3}, true, true, 4},
+		{"strict", evidence.Digest{1}, false, true, 4},
+	} {
+		if start := p.ask(uint64(id), c.app, c.digest, c.loose); start != c.start || len(b.log()) != c.events {
+			t.Errorf("%+v: %t, %d events", c, start, len(b.log()))
+		}
+	}
+	want := []pcr.ExecEvent{
+		{App: "free", Path: "/opt/app", Digest: evidence.Digest{2}},
+		{App: "strict", Path: "/opt/app", Digest: evidence.Digest{2}, Refused: true},
+		{App: "strict", Path: "/opt/app", Digest: evidence.Digest{3}},
+	}
+	for i, e := range b.log()[1:] {
+		if *e.Exec != want[i] {
+			t.Errorf("%+v, want %+v", *e.Exec, want[i])
+		}
+	}
+}
+
+// TestGateEnds: the end of the connection is in the log before evidence is made, and evidence waits
+// for a log that fails. Case 126.
+func TestGateEnds(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	fails := errors.New("the disk is full")
+	b.mu.Lock()
+	b.fail = fails
+	b.mu.Unlock()
+	p.conn.Close()
+	if err := b.s.Confirm(t.Context()); !errors.Is(err, fails) {
+		t.Errorf("evidence is made: %v", err)
+	}
+	b.mu.Lock()
+	b.fail = nil
+	b.mu.Unlock()
+	if err := b.s.Confirm(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if l := b.log(); len(l) != 2 || l[1].GateGap == nil || l[1].GateGap.App != "" {
+		t.Errorf("log %+v", l)
+	}
+	if err := b.s.Confirm(t.Context()); err != nil || len(b.log()) != 2 {
+		t.Errorf("%v, %d events: nothing is guarded any more", err, len(b.log()))
+	}
+}
+
+// TestGateIsStopped: a gate that does not answer is a gap before evidence is made. Case 126.
+func TestGateIsStopped(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	b.s.c.Patience = 50 * time.Millisecond
+	b.dial(gatewire.Hello{}).guard()
+	if err := b.s.Confirm(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if l := b.log(); len(l) != 2 || l[1].GateGap == nil {
+		t.Errorf("log %+v", l)
+	}
+}
+
+// TestPing: a gate that answers leaves no gap, and what it says before is in the log.
+func TestPing(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	done := make(chan error, 1)
+	go func() { done <- b.s.Confirm(context.Background()) }()
+	m := p.read()
+	if m.Ping == nil {
+		t.Fatalf("%+v, want a ping", m)
+	}
+	p.send(&gatewire.ToAgent{Gap: &gatewire.Gap{Number: 1, App: "free", Reason: "too slow"}})
+	p.send(&gatewire.ToAgent{Pong: m.Ping})
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if l := b.log(); len(l) != 2 || l[1].GateGap == nil || l[1].GateGap.App != "free" {
+		t.Errorf("log %+v", l)
+	}
+	if m := p.read(); m.Noted == nil || m.Noted.Number != 1 {
+		t.Errorf("%+v, want that it is noted", m)
+	}
+}
+
+// TestAgentRestarts: a gate that went on is carried, one that did not is not, and an app that it
+// lost is a gap.
+func TestAgentRestarts(t *testing.T) {
+	for name, c := range map[string]struct {
+		held    []gatewire.Held
+		carried bool
+		gaps    int
+	}{
+		"went on":       {[]gatewire.Held{{App: "free"}, {App: "strict", Enforce: true}}, true, 0},
+		"another one":   {nil, false, 0},
+		"lost one":      {[]gatewire.Held{{App: "free"}}, true, 1},
+		"enforced less": {[]gatewire.Held{{App: "free"}, {App: "strict"}}, true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, guardOf("free", false), guardOf("strict", true))
+			b.s.Restore(&[]pcr.Event{declared()}[0])
+			b.dial(gatewire.Hello{}).guard()
+			b.s.Shutdown()
+			if l := b.log(); len(l) != 1 {
+				t.Fatalf("the end of an agent is not a gap: %+v", l)
+			}
+			b.events = append([]pcr.Event{declared()}, b.events...)
+			b.serve()
+			b.dial(gatewire.Hello{Held: c.held}).guard()
+			l := b.log()[2:]
+			if len(l) != c.gaps+1 || l[c.gaps].GateStart == nil || l[c.gaps].GateStart.Carried != c.carried || len(l[c.gaps].GateStart.Apps) != 2 {
+				t.Errorf("log %+v", l)
+			}
+		})
+	}
+}
+
+// TestOnlyTheGate: another user, another unit and a second gate are turned away.
+func TestOnlyTheGate(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	refused := func(why string) {
+		t.Helper()
+		conn, err := net.Dial("unix", b.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = gatewire.Write(conn, &gatewire.ToAgent{Hello: &gatewire.Hello{Version: gatewire.Version}}) // it may be closed already
+		conn.SetReadDeadline(time.Now().Add(long))
+		var m gatewire.ToGate
+		if err := gatewire.Read(conn, &m); err == nil {
+			t.Errorf("%s: %+v", why, m)
+		}
+	}
+	b.mu.Lock()
+	b.unit = "agentd.service"
+	b.mu.Unlock()
+	refused("another unit")
+	b.mu.Lock()
+	b.unit, b.uid = gatewire.Unit, 1000
+	b.mu.Unlock()
+	refused("another user")
+	b.mu.Lock()
+	b.uid = 0
+	b.mu.Unlock()
+	b.dial(gatewire.Hello{}).guard()
+	refused("a second gate")
+	if l := b.log(); len(l) != 1 {
+		t.Errorf("log %+v", l)
+	}
+}
+
+// TestFlood: programs beyond the quota are a gap of the app, once, or refused without a record.
+// The log is not filled.
+func TestFlood(t *testing.T) {
+	b := newBed(t, guardOf("free", false), guardOf("strict", true))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	for i := range 3 * burst {
+		d := evidence.Digest{7, byte(i)}
+		p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: uint64(i), App: "strict", Path: "/x", Digest: d}})
+		if m := p.read(); m.Answer == nil || m.Answer.Start {
+			t.Fatalf("%+v", m)
+		}
+	}
+	if l := b.log(); len(l) != 1+burst {
+		t.Errorf("%d records of refusals, want %d", len(l)-1, burst)
+	}
+	for i := range burst + 1 {
+		if !p.ask(uint64(1000+i), "free", evidence.Digest{8, byte(i)}, false) {
+			t.Fatal("refused, and not enforced")
+		}
+	}
+	l := b.wait(1 + burst + burst + 1)
+	if x := l[len(l)-1].GateGap; x == nil || x.App != "free" {
+		t.Errorf("the last record is %+v", l[len(l)-1])
+	}
+}
+
+// TestRulesChange: another list of apps is recorded, and the same one is not.
+func TestRulesChange(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	b.change <- struct{}{}
+	p.guard()
+	if n := len(b.log()); n != 1 {
+		t.Errorf("%d records of one list", n)
+	}
+	b.mu.Lock()
+	b.guarded = append(b.guarded, guardOf("strict", true))
+	b.mu.Unlock()
+	b.change <- struct{}{}
+	if r := p.guard(); len(r.Apps) != 2 || len(b.log()) != 2 {
+		t.Errorf("%+v, log %+v", r, b.log())
+	}
+}

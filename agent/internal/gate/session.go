@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
+	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/gatewire"
+	"github.com/cvm-agentd/agentd/pcr"
+)
+
+// Times of a connection.
+const (
+	helloTime = 10 * time.Second
+	writeTime = 10 * time.Second
+)
+
+// session is the connection of one gate.
+type session struct {
+	s     *Server
+	conn  *net.UnixConn
+	parts Parts
+	gate  evidence.Digest // of its executable
+	held  map[string]gatewire.Held
+	asks  chan struct{} // one for each question that waits
+	done  chan struct{} // closed at the end
+
+	write sync.Mutex // held for a message
+
+	mu         sync.Mutex // guards all below
+	generation uint64
+	rules      []apps.Guarded // of that generation
+	pings      map[uint64]chan struct{}
+	lastPing   uint64
+}
+
+// serve speaks with a gate until its connection ends.
+func (s *Server) serve(c *net.UnixConn) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	digest, err := s.identify(ctx, c)
+	if err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(helloTime))
+	var m gatewire.ToAgent
+	if err := gatewire.Read(c, &m); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Time{})
+	if m.Hello == nil || m.Hello.Version != gatewire.Version {
+		return errors.New("the gate speaks another version: start agentd-gate.service again")
+	}
+	parts, err := s.c.Parts(ctx)
+	if err != nil {
+		return err
+	}
+	x := &session{
+		s: s, conn: c, parts: parts, gate: digest, held: make(map[string]gatewire.Held),
+		asks: make(chan struct{}, gatewire.MaxAsked), done: make(chan struct{}), pings: make(map[uint64]chan struct{}),
+	}
+	for _, h := range m.Hello.Held {
+		x.held[h.App] = h
+	}
+	if err := s.enter(x); err != nil {
+		return err
+	}
+	err = x.run(ctx, m.Hello.Gaps)
+	close(x.done)
+	s.left(ctx, x)
+	return err
+}
+
+// enter makes x the session, unless there is another.
+func (s *Server) enter(x *session) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ends {
+		return errors.New("the agent stops")
+	}
+	if s.session != nil {
+		return errors.New("another gate is connected")
+	}
+	s.session = x
+	return nil
+}
+
+// left records that the gate is gone, unless the agent ends its connection.
+func (s *Server) left(ctx context.Context, x *session) {
+	s.mu.Lock()
+	s.session = nil
+	ends := s.ends
+	s.mu.Unlock()
+	if ends {
+		return
+	}
+	if err := s.owe(ctx, x.parts.Recorder, "", "the connection to the gate ended"); err != nil {
+		s.c.Log.Warn("a gap of the gate is not recorded yet: no evidence is made before it is", "error", err)
+	}
+}
+
+func (x *session) send(m *gatewire.ToGate) error {
+	x.write.Lock()
+	defer x.write.Unlock()
+	x.conn.SetWriteDeadline(time.Now().Add(writeTime))
+	err := gatewire.Write(x.conn, m)
+	if err != nil {
+		x.conn.Close()
+	}
+	return err
+}
+
+// run serves the messages of a gate.
+func (x *session) run(ctx context.Context, gaps []gatewire.Gap) error {
+	for _, g := range gaps {
+		if err := x.gap(ctx, g); err != nil {
+			return err
+		}
+	}
+	if err := x.sendRules(); err != nil {
+		return err
+	}
+	go x.follow()
+	for {
+		var m gatewire.ToAgent
+		if err := gatewire.Read(x.conn, &m); err != nil {
+			return err
+		}
+		var err error
+		switch {
+		case m.Hello != nil:
+			err = errors.New("the gate greets twice")
+		case m.Ready != nil:
+			err = x.ready(ctx, m.Ready)
+		case m.Gap != nil:
+			err = x.gap(ctx, *m.Gap)
+		case m.Pong != nil:
+			x.pong(m.Pong.ID)
+		case m.Ask != nil:
+			select {
+			case x.asks <- struct{}{}:
+			default:
+				return fmt.Errorf("more than %d questions at once", gatewire.MaxAsked)
+			}
+			go func() {
+				defer func() { <-x.asks }()
+				x.send(&gatewire.ToGate{Answer: &gatewire.Answer{ID: m.Ask.ID, Start: x.s.may(ctx, x, m.Ask)}})
+			}()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// follow sends the rules again when they may have changed.
+func (x *session) follow() {
+	for {
+		select {
+		case <-x.done:
+			return
+		case <-x.parts.Apps.GateChanged():
+		case <-x.s.again:
+		}
+		if x.sendRules() != nil {
+			return
+		}
+	}
+}
+
+// sendRules sends what is to be guarded now.
+func (x *session) sendRules() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.generation++
+	x.rules = x.parts.Apps.Guarded()
+	m := &gatewire.Rules{Generation: x.generation}
+	for _, g := range x.rules {
+		m.Apps = append(m.Apps, g.App)
+	}
+	return x.send(&gatewire.ToGate{Rules: m})
+}
+
+// gap records what the gate missed, and says that it is recorded.
+func (x *session) gap(ctx context.Context, g gatewire.Gap) error {
+	if err := x.s.owe(ctx, x.parts.Recorder, g.App, "the gate: "+g.Reason); err != nil {
+		x.s.c.Log.Warn("a gap of the gate is not recorded yet: no evidence is made before it is", "error", err)
+		return nil // the gate says it again
+	}
+	return x.send(&gatewire.ToGate{Noted: &gatewire.Noted{Number: g.Number}})
+}
+
+// ready records what the gate guards, if that is news.
+func (x *session) ready(ctx context.Context, r *gatewire.Ready) error {
+	x.mu.Lock()
+	current, rules := r.Generation == x.generation, x.rules
+	x.mu.Unlock()
+	if !current {
+		return nil // another answer is on the way
+	}
+	for _, f := range r.Failed {
+		x.s.c.Log.Warn("an app cannot be guarded", "app", f.App, "reason", f.Reason)
+	}
+	want := make(map[string]guard)
+	x.s.mu.Lock()
+	for _, g := range rules {
+		late := time.Now().Before(x.s.paused[g.App.App]) || time.Now().Before(x.s.paused[""])
+		if slices.Contains(r.Apps, g.App.App) && !late {
+			want[g.App.App] = guard{g.Enforce, x.gate, g.Declaration}
+		}
+	}
+	x.s.mu.Unlock()
+	listed, err := x.s.guards(ctx, x, want)
+	if err != nil {
+		return err
+	}
+	return x.send(&gatewire.ToGate{Recorded: &gatewire.Recorded{Generation: r.Generation, Apps: listed}})
+}
+
+// alive asks the gate for a sign of life.
+func (x *session) alive(ctx context.Context, patience time.Duration) error {
+	x.mu.Lock()
+	x.lastPing++
+	id, c := x.lastPing, make(chan struct{})
+	x.pings[id] = c
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		delete(x.pings, id)
+		x.mu.Unlock()
+	}()
+	if err := x.send(&gatewire.ToGate{Ping: &gatewire.Ping{ID: id}}); err != nil {
+		return err
+	}
+	select {
+	case <-c:
+		return nil
+	case <-x.done:
+		return errors.New("its connection ended")
+	case <-time.After(patience):
+		return errors.New("no answer")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (x *session) pong(id uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if c := x.pings[id]; c != nil {
+		close(c)
+		delete(x.pings, id)
+	}
+}
+
+// guards makes the log say what is guarded, and returns the apps that it lists.
+func (s *Server) guards(ctx context.Context, x *session, want map[string]guard) ([]string, error) {
+	s.record.Lock()
+	defer s.record.Unlock()
+	s.mu.Lock()
+	carried := !s.started && len(x.held) > 0
+	var lost []string
+	for app := range s.log.suspended {
+		if h, ok := x.held[app]; carried && (!ok || h.Enforce != s.log.suspended[app].enforce) {
+			lost = append(lost, app)
+		}
+	}
+	carried = carried && len(s.log.suspended) > len(lost)
+	same := sameGuards(s.log.guarded, want) && len(s.log.suspended) == 0
+	s.mu.Unlock()
+	slices.Sort(lost)
+	for _, app := range lost {
+		if err := s.append(ctx, x.parts.Recorder, pcr.Event{Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: app, Reason: "the gate did not guard it when the agent came back"}}); err != nil {
+			return nil, err
+		}
+	}
+	e := &pcr.GateStartEvent{Gate: x.gate, Carried: carried}
+	var listed []string
+	for app := range want {
+		listed = append(listed, app)
+	}
+	slices.Sort(listed)
+	for _, app := range listed {
+		e.Apps = append(e.Apps, pcr.GatedApp{App: app, Enforce: want[app].enforce})
+	}
+	if !same {
+		if err := s.append(ctx, x.parts.Recorder, pcr.Event{Type: pcr.EventGateStart, GateStart: e}); err != nil {
+			return nil, fmt.Errorf("record what the gate guards: %w", err)
+		}
+		s.c.Log.Info("the gate guards applications", "apps", listed, "carried", carried)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = true
+	s.log.guarded = want // with the declarations that are in force now
+	return listed, nil
+}
+
+func sameGuards(a, b map[string]guard) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for app, g := range a {
+		if b[app] != g {
+			return false
+		}
+	}
+	return true
+}
