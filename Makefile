@@ -29,7 +29,7 @@ COMMANDS   = $(PRODUCTION) agentd-sim
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-build: ## build agentd, agentctl, agentd-container and agentd-sim into bin/
+build: ## build agentd, agentd-gate, agentctl, agentd-container and agentd-sim into bin/
 	@mkdir -p $(OUT)
 	$(if $(PIE),$(BUILD) -buildmode=pie -o $(OUT)/ $(PIE:%=./cmd/%))
 	set -e; for p in $(STATIC); do $(BUILD) -buildmode=exe -o $(OUT)/ ./cmd/$$p; done
@@ -55,12 +55,13 @@ bench: ## measure start-up, memory and throughput
 soak: ## load the agent with all kinds of clients for SOAK (default 20m), as root, and check that it does not grow
 	@SOAK="$${SOAK:-20m}" $(GO) test ./test/isolation -run '^TestSoak$$' -count=1 -v -timeout 0
 
-install: ## install agentd, agentctl and agentd-container below DESTDIR and PREFIX (agentd-sim is not for production)
+install: ## install agentd, agentd-gate, agentctl and agentd-container below DESTDIR and PREFIX (agentd-sim is not for production)
 	$(MAKE) build COMMANDS="$(PRODUCTION)"
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
 	install -m 0755 $(OUT)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
 	install -m 0755 $(OUT)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
 	install -d $(DESTDIR)/usr/libexec/agentd
+	install -m 0755 $(OUT)/agentd-gate $(DESTDIR)/usr/libexec/agentd/agentd-gate
 	install -m 0755 $(OUT)/agentd-container $(DESTDIR)/usr/libexec/agentd/agentd-container
 	for name in docker-runc docker-crun containerd-runc containerd-crun; do ln -sf agentd-container $(DESTDIR)/usr/libexec/agentd/$$name; done
 

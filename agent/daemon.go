@@ -120,6 +120,7 @@ func newDaemon(o Options) (*daemon, error) {
 		Agent: d.identity, Supervisor: s, Device: d.device, Ledger: d.ledger, Attester: d.attester,
 		Platform: d.platform, Enroller: d.enroller, Apps: d.service, Events: d.events, Vault: d.vault, PCR: c.Measurement.PCR,
 		Evidence: d.evidence(), Explain: func(err error) *api.Problem { return server.Explain(err, errorCodes) },
+		Gate: d.gateStatus,
 	}
 	return d, nil
 }
@@ -201,7 +202,7 @@ func (d *daemon) upgrades() upgrade.Service {
 func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
 		Service: d.service, Apps: d.apps, Events: d.events, Device: d.device, Ledger: d.ledger,
-		Platform: d.platform, Vault: d.vault, Units: units, Callers: callers, Log: d.log,
+		Platform: d.platform, Vault: d.vault, Units: units, Gate: d.gate, Callers: callers, Log: d.log,
 	}
 }
 
@@ -218,6 +219,15 @@ func (d *daemon) gates(identifier caller.Identifier) *gate.Server {
 			return gate.Parts{Apps: a, Recorder: l}, err
 		},
 	})
+}
+
+// gateStatus returns how the gate does.
+func (d *daemon) gateStatus() *api.GateStatus {
+	asked := 0
+	if a, up := d.apps.Now(); up {
+		asked = len(a.Guarded())
+	}
+	return d.gate.Status(asked)
 }
 
 // serveGate serves the socket of the gate, if there is one.

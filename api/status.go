@@ -24,6 +24,7 @@ type Status struct {
 	Apps     AppCounts      `json:"apps"`
 	Events   EventStatus    `json:"events"`
 	Watch    WatchStatus    `json:"watch"`
+	Gate     *GateStatus    `json:"gate,omitzero"` // absent if no app asks for the gate, and none is there
 	Keys     KeyStatus      `json:"keys"`
 	AgentKey evidence.Bytes `json:"agentKey,omitzero"` // Ed25519 public key of this run, 32 bytes
 	AKName   evidence.Bytes `json:"akName,omitzero"`   // TPM name of the AK: algorithm and digest; absent while there is no AK
@@ -88,6 +89,13 @@ type AppCounts struct {
 type WatchStatus struct {
 	State  State  `json:"state"`           // ok, or degraded
 	Reason string `json:"reason,omitzero"` // why it is degraded
+}
+
+// GateStatus says how the gate does, which holds up programs of apps that ask for it.
+type GateStatus struct {
+	Present bool `json:"present"` // it is connected
+	Asked   int  `json:"asked"`   // apps that ask for it
+	Guarded int  `json:"guarded"` // apps that it guards, by the log
 }
 
 // AnchorStatus is the report that anchored evidence would refer to now.

@@ -119,6 +119,9 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	if w := st.Watch; w.State == api.StateDegraded && w.Reason != api.ReasonStarting {
 		with(n.add("watching of files: DEGRADED: changes are noticed within 30 s"), w.Reason)
 	}
+	if g := st.Gate; g != nil {
+		n.add("%s", gateLine(g))
+	}
 	keys := n.add("%s", keyLine(&st.Keys))
 	with(keys, st.Keys.Reason)
 	if st.Keys.StoreKey != "" {
@@ -144,6 +147,14 @@ func eventLine(e *api.EventStatus) string {
 		out += fmt.Sprintf("; %d applications may record NO MORE until the next boot ([events] has the quotas)", e.Exhausted)
 	}
 	return out
+}
+
+// gateLine says how the gate does.
+func gateLine(g *api.GateStatus) string {
+	if !g.Present {
+		return fmt.Sprintf("gate: NOT there, and asked for by %s", count(g.Asked, "application"))
+	}
+	return fmt.Sprintf("gate: asked for by %s, guards %d", count(g.Asked, "application"), g.Guarded)
 }
 
 // machineLine says what the machine was found to be, and why; empty if that is not known.

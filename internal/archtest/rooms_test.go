@@ -250,6 +250,16 @@ func TestClientLinksNoServer(t *testing.T) {
 	}
 }
 
+// TestGateStartsNoProgram checks that neither the gate nor the agent can start a program: it would
+// wait for itself.
+func TestGateStartsNoProgram(t *testing.T) {
+	for _, p := range list(t, "0", "-deps", "./cmd/agentd-gate", "./cmd/agentd") {
+		if p.ImportPath == "os/exec" {
+			t.Error("agentd or agentd-gate links os/exec")
+		}
+	}
+}
+
 // TestVendorLibrariesHaveOnePlace checks which packages use go-sev-guest and go-tpm-tools:
 // the first is for the simulator and the export, the second for the export.
 func TestVendorLibrariesHaveOnePlace(t *testing.T) {

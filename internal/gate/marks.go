@@ -42,6 +42,9 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 	failed := make(map[string]error)
 	for _, a := range in.Apps {
 		for _, f := range a.Folders {
+			if failed[a.App] != nil { // each further one may take as long to open
+				break
+			}
 			p, err := now.add(ctx, f.Path, folders)
 			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 				continue // what is not there starts nothing; the agent says when it is

@@ -61,7 +61,7 @@ func TestUnitsAreUnderstood(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := []string{"verify", "--man=no", "--recursive-errors=no"}
-	programs := regexp.MustCompile(`/usr/s?bin/agent(d-gate|d|ctl)\b`)
+	programs := regexp.MustCompile(`/usr/s?bin/agent(d|ctl)\b|/usr/libexec/agentd/agentd-gate\b`)
 	for _, name := range names {
 		switch filepath.Ext(name) {
 		case ".service", ".socket", ".target", ".timer":

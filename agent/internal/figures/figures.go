@@ -18,6 +18,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/credentials"
 	"github.com/cvm-agentd/agentd/agent/internal/events"
+	"github.com/cvm-agentd/agentd/agent/internal/gate"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
@@ -41,6 +42,7 @@ type Source struct {
 	Platform *reports.Watched
 	Vault    *vault.Vault
 	Units    *credentials.Server
+	Gate     *gate.Server
 	Callers  func() turn.Stats // queue of the executables of callers
 	Log      *slog.Logger
 }
@@ -58,6 +60,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 	s.Events.Metrics(to)
 	s.devices(to)
 	s.Units.Metrics(to)
+	s.Gate.Metrics(to)
 	s.turns(to)
 	s.journal(to)
 	process(to)

@@ -55,7 +55,7 @@ type Parts struct {
 type Config struct {
 	Identifier caller.Identifier
 	Parts      func(ctx context.Context) (Parts, error)
-	Patience   time.Duration // with a gate that is asked for a sign of life; default 2 s
+	Patience   time.Duration // with a gate that is asked for a sign of life; default 5 s
 	Log        *slog.Logger  // default: none
 }
 
@@ -107,7 +107,7 @@ type programs struct {
 
 // New returns a server.
 func New(c Config) *Server {
-	c.Patience = cmp.Or(c.Patience, 2*time.Second)
+	c.Patience = cmp.Or(c.Patience, 5*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return &Server{
 		c: c, log: newHistory(), owed: make(map[string]string), seen: make(map[string]*programs),

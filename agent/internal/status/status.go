@@ -24,7 +24,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/tpm"
 )
 
-// A Source reads the status of the parts. All fields are required.
+// A Source reads the status of the parts. All fields but Gate are required.
 type Source struct {
 	Agent      *identity.Agent
 	Supervisor *startup.Supervisor
@@ -38,6 +38,7 @@ type Source struct {
 	Vault      *vault.Vault
 	PCR        uint32 // that the ledger extends
 	Evidence   Evidence
+	Gate       func() *api.GateStatus   // may be nil
 	Explain    func(error) *api.Problem // what a caller is told of an error; nil if it has no code
 }
 
@@ -84,6 +85,9 @@ func (s *Source) Status() api.Status {
 		TPM:      s.tpm(trial),
 		Ledger:   s.ledger(trial),
 		Keys:     s.keys(trial),
+	}
+	if s.Gate != nil {
+		out.Gate = s.Gate()
 	}
 	if ak, up := s.Enroller.Key(); up {
 		out.AKName = evidence.Bytes(ak.Name())

@@ -35,6 +35,7 @@ var checks = []check{
 	{"forged-volume-does-not-open", false, (*session).volumeForged},
 	{"python-service-verifies", false, (*session).pythonService},
 	{"container-verifies", false, (*session).container},
+	{"gate-guards-programs", false, (*session).gateGuards},
 	{"app-upgrade-under-load", false, (*session).appUpgrade},
 	{"restart-keeps-coverage", false, (*session).keepsCoverage},
 	{"ten-kills-in-a-row", false, (*session).kills},

@@ -66,6 +66,7 @@ var elsewhere = []step{
 	{page: operatingPage, line: "agentctl secret put --app nginx tls.key /root/tls.key", not: "the same"},
 	{page: operatingPage, line: "agentctl app enable nginx.service --credential tls.key", not: "the same"},
 	{page: operatingPage, line: "systemctl enable --now agentd-azure.timer", not: "there is no metadata service of Azure"},
+	{page: operatingPage, line: "systemctl enable --now agentd-gate.service", not: "a check of its own enables it, for an application that asks"},
 	{page: operatingPage, line: "systemctl disable --now agentd-azure.timer", not: "there is no metadata service of Azure"},
 	{page: operatingPage, line: "agentctl collateral fetch --azure --dir /etc/agentd/certs --reload", not: "there is no metadata service of Azure"},
 	{page: operatingPage, line: "systemctl status agentd-azure.service", not: "there is no metadata service of Azure"},
