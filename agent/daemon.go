@@ -223,11 +223,11 @@ func (d *daemon) gates(identifier caller.Identifier) *gate.Server {
 
 // gateStatus returns how the gate does.
 func (d *daemon) gateStatus() *api.GateStatus {
-	asked := 0
-	if a, up := d.apps.Now(); up {
-		asked = len(a.Guarded())
+	a, up := d.apps.Now()
+	if !up || d.gate == nil {
+		return nil
 	}
-	return d.gate.Status(asked)
+	return d.gate.Status(len(a.Guarded()))
 }
 
 // serveGate serves the socket of the gate, if there is one.

@@ -66,7 +66,7 @@ func newBed(t *testing.T, gate string) *bed {
 	must(t, os.WriteFile(filepath.Join(b.dir, "apps.d", "app.toml"), []byte(text), 0o600))
 	b.startAgent()
 	b.startGate()
-	b.until("the gate guards the application", func(all []*pcr.Event) bool { return b.guarded(all) })
+	b.until("the gate guards the application", b.guarded)
 	return b
 }
 
