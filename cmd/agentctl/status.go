@@ -113,14 +113,10 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	for _, a := range readings {
 		applications.add("%s is being read: %s", a.Name, readingText(a.Reading))
 	}
-	if line := eventLine(&st.Events); line != "" {
-		n.add("%s", line)
-	}
+	with(n, eventLine(&st.Events))
+	with(n, gateLine(st.Gate))
 	if w := st.Watch; w.State == api.StateDegraded && w.Reason != api.ReasonStarting {
 		with(n.add("watching of files: DEGRADED: changes are noticed within 30 s"), w.Reason)
-	}
-	if g := st.Gate; g != nil {
-		n.add("%s", gateLine(g))
 	}
 	keys := n.add("%s", keyLine(&st.Keys))
 	with(keys, st.Keys.Reason)
@@ -149,8 +145,11 @@ func eventLine(e *api.EventStatus) string {
 	return out
 }
 
-// gateLine says how the gate does.
+// gateLine says how the gate does, empty if nothing asks for it.
 func gateLine(g *api.GateStatus) string {
+	if g == nil {
+		return ""
+	}
 	if !g.Present {
 		return fmt.Sprintf("gate: NOT there, and asked for by %s", count(g.Asked, "application"))
 	}
