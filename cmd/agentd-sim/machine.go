@@ -72,7 +72,7 @@ func boot(o options) (m *machine, err error) {
 	if m.config, m.configText, err = m.reread(); err != nil {
 		return m, err
 	}
-	if err := checkSockets(m.config.Sockets.Client, m.config.Sockets.Admin, m.config.Sockets.CredentialsPath()); err != nil {
+	if err := checkSockets(m.config.Sockets.Client, m.config.Sockets.Admin, m.config.Sockets.CredentialsPath(), m.config.Sockets.GatePath()); err != nil {
 		return m, err
 	}
 	if m.dir, err = prepare(o.dir); err != nil {

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -52,6 +53,7 @@ type Sockets struct {
 	ClientGroup string `toml:"client_group"` // group of the client socket; empty leaves it as created
 	Admin       string `toml:"admin"`        // for root, mode 0600
 	Credentials string `toml:"credentials"`  // for systemd, mode 0600; see CredentialsPath
+	Gate        string `toml:"gate"`         // for the gate, mode 0600; see GatePath
 }
 
 // CredentialsPath returns the path of the socket for credentials: next to the admin socket, unless
@@ -63,8 +65,11 @@ func (s Sockets) CredentialsPath() string {
 	return filepath.Join(filepath.Dir(s.Admin), filepath.Base(unitname.CredentialsSocket))
 }
 
-// GatePath returns the path of the socket for the gate: next to the admin socket.
-func (s Sockets) GatePath() string { return filepath.Join(filepath.Dir(s.Admin), "gate.sock") }
+// GatePath returns the path of the socket for the gate: next to the admin socket, unless the
+// configuration names another one.
+func (s Sockets) GatePath() string {
+	return cmp.Or(s.Gate, filepath.Join(filepath.Dir(s.Admin), "gate.sock"))
+}
 
 // TPM says which TPM, and what the agent may quote of it.
 type TPM struct {

@@ -293,12 +293,34 @@ func TestKilled(t *testing.T) {
 	b.until("the gate guards again", b.guarded)
 }
 
+// stopped waits until each thread of the gate is stopped.
+func (b *bed) stopped() {
+	b.t.Helper()
+	for end := time.Now().Add(long); ; time.Sleep(5 * time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.gate.Process.Pid))
+		must(b.t, err)
+		all := len(threads) > 0
+		for _, thread := range threads {
+			stat, err := os.ReadFile(thread)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			all = all && err == nil && strings.HasPrefix(state, "T")
+		}
+		if all {
+			return
+		}
+		if time.Now().After(end) {
+			b.t.Fatal("the gate does not stop")
+		}
+	}
+}
+
 // TestStopped: programs wait while the gate is stopped, evidence has a gap, and all goes on when the
 // gate does. If it is killed then, as systemd's watchdog does, what waited starts. Case 126.
 func TestStopped(t *testing.T) {
 	b := newBed(t, "true")
 	start := func() chan error {
 		must(t, b.gate.Process.Signal(syscall.SIGSTOP))
+		b.stopped()
 		started := make(chan error, 1)
 		go func() { started <- b.run("program") }()
 		return started
