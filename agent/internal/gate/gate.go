@@ -283,9 +283,11 @@ func (s *Server) resend() {
 // Confirm makes the log say what the gate missed before now. It is called before each quote. After
 // an error nothing may be vouched for.
 func (s *Server) Confirm(ctx context.Context) error {
+	s.record.Lock() // a record that is under way may be in the log already
 	s.mu.Lock()
 	x, guards, owes := s.session, len(s.log.guarded) > 0, len(s.owed) > 0
 	s.mu.Unlock()
+	s.record.Unlock()
 	if !guards && !owes {
 		return nil
 	}

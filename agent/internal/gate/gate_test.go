@@ -36,6 +36,7 @@ type bed struct {
 	listed  map[evidence.Digest]bool
 	guarded []apps.Guarded
 	news    chan struct{}
+	hold    chan struct{} // that a record waits for, once it is in the log; may be nil
 }
 
 func newBed(t *testing.T, guarded ...apps.Guarded) *bed {
@@ -63,6 +64,9 @@ func (b *bed) serve() {
 }
 
 func (b *bed) Append(_ context.Context, e pcr.Event) (pcr.Record, error) {
+	if b.hold != nil {
+		defer func() { <-b.hold }()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.fail != nil {
@@ -280,6 +284,31 @@ func TestGateIsStopped(t *testing.T) {
 		t.Error(err)
 	}
 	if l := b.log(); len(l) != 2 || l[1].GateGap == nil {
+		t.Errorf("log %+v", l)
+	}
+}
+
+// TestConfirmWaitsForARecord: while what a gate guards is being recorded, the log may say it already.
+func TestConfirmWaitsForARecord(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	b.s.c.Patience = 50 * time.Millisecond
+	b.hold = make(chan struct{})
+	p := b.dial(gatewire.Hello{})
+	m := p.read()
+	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Apps: []string{"free"}}})
+	b.wait(1) // it is in the log, and the server does not know yet
+	done := make(chan error, 1)
+	go func() { done <- b.s.Confirm(context.Background()) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(b.hold)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if l := b.log(); len(l) != 2 || l[1].GateGap == nil { // this gate does not answer
 		t.Errorf("log %+v", l)
 	}
 }
