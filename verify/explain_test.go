@@ -90,6 +90,8 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", app("billing", "user = \"b\"\ndynamic_user = true", "1"), "demands", `as dynamic user "b"`},
 	{"", app("billing", "exec = \"gated\"", "1"), "demands", "The gate guarded the application"},
 	{"", app("billing", "exec = \"enforced\"", "1"), "demands", "refused to start"},
+	{"", listing("gated", 1, 2), "demands", "The gate had one of 2 listed digests"},
+	{"", app("billing", "exec = \"gated\"", "1"), "unchecked", "Which program was the gate"},
 	{"", app("billing", "interpreter_only = \"refuse\"", "1"), "demands", "more than an interpreter"},
 	{"", eventRule("present", "contents = [\"1\"]"), "demands", `The log has an event in the domain "model" with the listed content, of the application "billing"`},
 	{"", eventRule("present", ""), "unchecked", `Which program said what the policy demands of the application "billing"`},

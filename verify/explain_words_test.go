@@ -26,7 +26,7 @@ var checksOf = map[string][]CheckID{
 
 	"max_anchor_age": {PolicyAnchorAge}, "pcr": {PolicyPCR}, "firmware_log": {PolicyFirmwareLog},
 	"start_value": {PolicyStartValue}, "continuation": {PolicyContinuation}, "log_pcr": {PolicyLogPCR}, "quoted": {PolicyQuoted}, "carried": {PolicyAppCovered}, "tolerate_gaps": {PolicyLogGaps}, "tolerate_unmeasured": {PolicyLogUnmeasured},
-	"unlisted_apps": {PolicyAppUnlisted}, "unlisted_containers": {PolicyContainerUnlisted}, "container": {PolicyContainerRoot}, "app": {PolicyAppDigest, PolicyCallerCovered}, "agent": {PolicyAgent}, "ima": {PolicyIMAFiles}, "ima_files": {PolicyIMAFiles}, "event": {PolicyEventPresent}, "caller": {PolicyCallerUnit},
+	"unlisted_apps": {PolicyAppUnlisted}, "unlisted_containers": {PolicyContainerUnlisted}, "container": {PolicyContainerRoot}, "app": {PolicyAppDigest, PolicyCallerCovered}, "gate": {PolicyAppGated}, "agent": {PolicyAgent}, "ima": {PolicyIMAFiles}, "ima_files": {PolicyIMAFiles}, "event": {PolicyEventPresent}, "caller": {PolicyCallerUnit},
 }
 
 // explainPolicies returns the policies from strict to loose, by file.

@@ -99,6 +99,15 @@ func gated(ask string) string {
 	return app("billing", fmt.Sprintf("exec = %q", ask), "billing 1", "billing 2")
 }
 
+// listing is a policy that lists the gates whose digests begin with these bytes.
+func listing(ask string, first ...byte) string {
+	var all []string
+	for _, b := range first {
+		all = append(all, fmt.Sprintf("%q", evidence.Digest{b}))
+	}
+	return gated(ask) + "\n[gate]\ndigests = [" + strings.Join(all, ", ") + "]\n"
+}
+
 // gateMutations has everything that the gate can miss, and every program that it let start.
 func gateMutations() []mutation {
 	var out []mutation
@@ -112,6 +121,10 @@ func gateMutations() []mutation {
 			}
 		}
 	}
+	out = append(out, mutation{id: PolicyAppGated, name: "case 126 another gate", tables: listing("gated", 8), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
+		interrupt(r, []pcr.Event{gateStart(1050, false, "billing")})
+		startedAt(r, 5000)
+	}})
 	out = append(out, mutation{id: PolicyAppGated, name: "case 126 it began after the caller", tables: gated("gated"), recipe: func(_ *testing.T, r *evidencetest.Recipe) {
 		interrupt(r, []pcr.Event{gateStart(1050, false, "billing")})
 		startedAt(r, 1050)
@@ -147,6 +160,46 @@ func TestGate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWhichGate: a policy that lists gates accepts those, and only for as long as the application
+// must be covered. What it drafts lists the gate of the log.
+func TestWhichGate(t *testing.T) {
+	once := []pcr.Event{gateStart(1050, false, "billing!")}
+	both := []pcr.Event{gateStart(1050, false, "billing"), gateGap(1100, ""), otherGate()}
+	for _, c := range []struct {
+		name   string
+		events []pcr.Event
+		rest   string
+		listed []byte
+		want   Verdict
+	}{
+		{"it", once, "", []byte{9}, Pass},
+		{"it and another", once, "", []byte{8, 9}, Pass},
+		{"another", once, "", []byte{8}, Fail},
+		{"another now", both, "covered = \"now\"\n", []byte{9}, Fail},
+		{"another before, and what was before does not count", both, "covered = \"now\"\n", []byte{10}, Pass},
+	} {
+		r := evidencetest.New()
+		interrupt(r, c.events)
+		startedAt(r, 5000)
+		o := baseOptions(t)
+		o.Policy = mustPolicy(t, makePolicy("", strings.Replace(listing("gated", c.listed...), "\n[gate]", "\n"+c.rest+"[gate]", 1)))
+		if a, err := appraiseEvidence(r.Encode(t), o); err != nil || a.Verdict != c.want || c.want == Fail && !slices.Equal(failedIDs(a), []CheckID{PolicyAppGated}) {
+			t.Errorf("%s: %v\n%s", c.name, err, explain(a))
+		}
+	}
+	r := evidencetest.New()
+	interrupt(r, once)
+	startedAt(r, 5000)
+	text, a, err := draftOf(t, DraftPolicy, r.Encode(t))
+	if err != nil || a.Verdict != Pass {
+		t.Fatalf("%v\n%s", err, explain(a))
+	}
+	p := mustPolicy(t, string(text))
+	if got := p.Gate.Digests; len(p.Apps) != 1 || p.Apps[0].Exec != "enforced" || !slices.Equal(got, []string{evidence.Digest{9}.String()}) {
+		t.Errorf("drafted: exec %q, gates %v\n%s", p.Apps[0].Exec, got, text)
 	}
 }
 

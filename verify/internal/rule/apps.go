@@ -20,6 +20,7 @@ type AppRules struct {
 	UnlistedApps Choice `toml:"unlisted_apps,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse| refuses logs with applications that no |[[app]]| lists. Programs that were not declared are in no log at all: |refuse| is not an allow-list of everything that runs"`
 	Carried      Choice `toml:"carried,omitempty" value:"one allow refuse" default:"\"allow\"" doc:"|refuse|: a restart of the agent, or a gap, interrupts the coverage of an application even if the agent states that nothing can have changed meanwhile. |allow| takes its word for that: same files by inode, change time and content, and only root can write them"`
 	Apps         []App  `toml:"app,omitempty"`
+	Gate         Gate   `toml:"gate,omitempty"`
 }
 
 // App is one [[app]]: an application whose content is compared with a list.
@@ -59,6 +60,7 @@ func (r *AppRules) conflicts(p *Policy, f *faults) {
 		f.failIf(len(r.Apps[i].Users) > 0 && r.Apps[i].User == "", fmt.Sprintf("app[%d].users", i), "these are further users: app.user must be given too")
 		f.failIf(r.Apps[i].DynamicUser && r.Apps[i].User == "", fmt.Sprintf("app[%d].dynamic_user", i), "this is about app.user, which must be given too")
 	}
+	f.failIf(len(r.Gate.Digests) > 0 && !r.asksGate(), "gate.digests", "these are gates of applications with app.exec: one must ask for it")
 	p.needs(f, "unlisted_apps", r.UnlistedApps == Refuse)
 	p.needs(f, "carried", r.Carried == Refuse)
 }
@@ -67,6 +69,7 @@ func (r *AppRules) compile() error {
 	for i := range r.Apps {
 		r.Apps[i].digests, r.Apps[i].declarations = set(r.Apps[i].Digests), set(r.Apps[i].Declarations)
 	}
+	r.Gate.digests = set(r.Gate.Digests)
 	return nil
 }
 
@@ -120,6 +123,7 @@ func (r *AppRules) explain(p *Policy, w *Words) {
 		a.explainExec(w)
 		w.openIf(len(a.Digests) > 1, "Which mixtures of files ran when the application %q was changed from one listed digest to another: files are replaced one after the other.", a.Name)
 	}
+	r.explainGate(w)
 	w.demandIf(r.Carried == Refuse, "A restart of the agent, or a gap, counts as an interruption, whatever the agent states of it.")
 	w.openIf(r.Carried != Refuse && len(r.Apps) > 0, "Whether the agent is right to state that nothing can have changed while it was restarted (carried = \"refuse\" does not rely on it).")
 	switch {
@@ -144,6 +148,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 	} else {
 		d.root.offer("Applications in addition to those that are listed below are refused.", "%s", refuse)
 	}
+	var gates []string
 	for _, a := range log.Apps {
 		if len(a.Versions) == 0 {
 			continue
@@ -155,7 +160,9 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		d.tables.lineIf(now.Dynamic && now.User != "", "dynamic_user = true")
 		d.tables.lineIf(len(now.Users) > 0 && now.User != "", "users = [%s]", namesOf(now.Users))
 		d.tables.line("digests = [%q]\ndeclarations = [%q]", now.Digest, now.Declaration)
-		draftExec(g, d, a.Name)
+		if x := draftExec(g, d, a.Name); x != nil && !slices.Contains(gates, quoted(x.String())) {
+			gates = append(gates, quoted(x.String()))
+		}
 		if why := new(AppRules).uncovered(&a, Unbroken, nil, failed[a.Name]); why != "" {
 			d.tables.danger("covered = \"now\"", "what ran is not known for some time, so this policy refuses this machine until it boots again. %s.", strings.Map(printable, why))
 		}
@@ -169,6 +176,7 @@ func (*AppRules) draft(g *Golden, d *Draft) {
 		}
 		d.tables.line("")
 	}
+	draftGate(d, gates)
 }
 
 // judge judges everything that was measured of an application since boot, not only what it
@@ -193,7 +201,7 @@ func (r *AppRules) judge(p *Policy, s *Subject, f *check.Findings) {
 		found.versions(a, m)
 		found.interpreters(a, m)
 		asked := p.coverage(a.Name, a)
-		found.gated(a, log, asked, s.Caller, f)
+		found.gated(a, &r.Gate, log, asked, s.Caller, f)
 		if asked == SinceStart && s.Caller != nil && s.Caller.App == a.Name { // who called, and since when it runs, the agent states
 			f.Lean("policy.app-covered", check.OnAgent)
 		}

@@ -4,6 +4,8 @@ package rule
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify/internal/check"
@@ -20,8 +22,15 @@ const (
 	ExecEnforced Exec = "enforced" // and started none that the manifest does not list
 )
 
+// Gate is [gate].
+type Gate struct {
+	Digests []string `toml:"digests,omitempty" value:"hex 32" default:"any" doc:"SHA-256 of the executables that may be the gate of the applications with |app.exec|, as the agent read them when the gate came, and |agentctl show| prints them"`
+
+	digests map[string]bool // in a compiled policy
+}
+
 var execChecks = []check.Definition{
-	{ID: "policy.app-gated", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the gate guards every application for which the policy asks, without a gap, for as long as it must be covered, and from before the caller's process started; and it starts nothing that the manifest does not list, if the policy asks for that", Stops: "a program that was swapped in between its measurement and its start"},
+	{ID: "policy.app-gated", Class: check.Policy, Ground: check.OnHistory, Checks: "by the log, the gate guards every application for which the policy asks, without a gap, for as long as it must be covered, and from before the caller's process started; it is one that the policy lists, if it lists any; and it starts nothing that the manifest does not list, if the policy asks for that", Stops: "a program that was swapped in between its measurement and its start, and another program that says that it is the gate"},
 	{ID: "policy.app-exec", Class: check.Policy, Ground: check.OnHistory, Checks: "every program of such an application that the gate let start is in a manifest of the application in the log", Stops: "a program that was swapped in, started and put back"},
 }
 
@@ -29,9 +38,14 @@ var gateIDs = []check.ID{"policy.app-gated", "policy.app-exec"}
 
 func (a *App) asksGate() bool { return a.Exec == ExecGated || a.Exec == ExecEnforced }
 
+// asksGate reports whether an application asks for the gate.
+func (r *AppRules) asksGate() bool {
+	return slices.ContainsFunc(r.Apps, func(a App) bool { return a.asksGate() })
+}
+
 // ungated says what is wrong with the gate of an application; nothing if it is what the policy
 // asks for.
-func (a *App) ungated(log *replay.State, want Coverage, caller *evidence.Caller) string {
+func (a *App) ungated(g *Gate, log *replay.State, want Coverage, caller *evidence.Caller) string {
 	now, before := log.Guarded(a.Name)
 	if now == nil {
 		if n := len(before); n > 0 {
@@ -41,6 +55,9 @@ func (a *App) ungated(log *replay.State, want Coverage, caller *evidence.Caller)
 	}
 	if a.Exec == ExecEnforced && !now.Enforce {
 		return fmt.Sprintf("record %d: the gate guards %q, and lets start what its manifest does not list", now.Begin.Record, a.Name)
+	}
+	if len(g.Digests) > 0 && !g.digests[now.Gate.String()] {
+		return fmt.Sprintf("record %d: the gate of %q has digest %s, which the policy does not list", now.Begin.Record, a.Name, now.Gate)
 	}
 	if want == CoveredNow {
 		return ""
@@ -72,14 +89,14 @@ func ungatedBy(g *replay.Gated) string {
 }
 
 // gated finds what is wrong with the gate of an application that was measured.
-func (x *appFindings) gated(a *App, log *replay.State, want Coverage, caller *evidence.Caller, f *check.Findings) {
+func (x *appFindings) gated(a *App, g *Gate, log *replay.State, want Coverage, caller *evidence.Caller, f *check.Findings) {
 	if !a.asksGate() {
 		return
 	}
 	if caller != nil && caller.App == a.Name { // who called, and since when it runs, the agent states
 		f.Lean("policy.app-gated", check.OnAgent)
 	}
-	if why := a.ungated(log, want, caller); why != "" {
+	if why := a.ungated(g, log, want, caller); why != "" {
 		x.ungated = append(x.ungated, why)
 	}
 }
@@ -117,17 +134,34 @@ func (a *App) explainExec(w *Words) {
 	w.open("What an interpreter, the dynamic loader or a library call loads into a program of the application %q: the gate sees programs that start.", a.Name)
 }
 
-// draftExec offers what the log supports.
-func draftExec(g *Golden, d *Draft, name string) {
+// explainGate says which gate may have guarded the applications.
+func (r *AppRules) explainGate(w *Words) {
+	n := len(r.Gate.Digests)
+	w.demandIf(n > 0, "The gate had %s, as the agent states.", oneOf(n, "digest"))
+	w.openIf(n == 0 && r.asksGate(), "Which program was the gate ([gate]).")
+}
+
+// draftExec offers what the log supports. It returns the gate that it relies on, nil if it does
+// not.
+func draftExec(g *Golden, d *Draft, name string) *evidence.Digest {
 	now, _ := g.Log.Guarded(name)
 	if now == nil {
-		return
+		return nil
 	}
 	a := App{Name: name, Exec: ExecGated}
 	if now.Enforce {
 		a.Exec = ExecEnforced
 	}
-	if a.ungated(g.Log, Unbroken, g.Caller) == "" {
-		d.tables.line("exec = %q", a.Exec)
+	if a.ungated(new(Gate), g.Log, Unbroken, g.Caller) != "" {
+		return nil
+	}
+	d.tables.line("exec = %q", a.Exec)
+	return &now.Gate
+}
+
+// draftGate offers the gates that guard applications.
+func draftGate(d *Draft, gates []string) {
+	if len(gates) > 0 {
+		d.tables.offer("The gate that guarded them, as the agent states.", "[gate]\ndigests = [%s]\n", strings.Join(gates, ", "))
 	}
 }
