@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,8 @@ const enableUsage = `Usage: agentctl app enable UNIT [--app NAME] [--credential 
 Measure an application before each start of its unit, and let the unit ask for
 evidence. The command shows a drop-in for systemd, and writes it if you agree:
 
-  - the unit starts after agentd-measured.target, if that can be reached
+  - the unit starts after agentd-measured.target, if that can be reached, and after
+    agentd-gate.service, if the application asks for the gate
   - its processes get the group agentd-clients, which may use the client socket
   - it is measured as the last step before its program starts; if that fails, it
     does not start
@@ -171,10 +173,11 @@ func (t *terminal) enableUnit(unit string, u *unitFlags) error {
 	if err != nil {
 		return err
 	}
-	content := unitfile.DropIn(d.Name, 0, load...)
+	var start time.Duration
 	if known {
-		content = unitfile.DropIn(d.Name, service.StartTimeout(bytes), load...)
+		start = service.StartTimeout(bytes)
 	}
+	content := unitfile.DropIn(d.Name, start, d.Gate != declaration.NoGate, load...)
 	if err := t.review(unitfile.DropInPath(unit), content, u.yes); err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func TestDoctorLooksAtCredentials(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "billing.service"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := unitfile.Write(root, "billing.service", unitfile.DropIn("billing", 0, "there", "missing", "guessed")); err != nil {
+	if err := unitfile.Write(root, "billing.service", unitfile.DropIn("billing", 0, false, "there", "missing", "guessed")); err != nil {
 		t.Fatal(err)
 	}
 	d := &doctor{}
@@ -83,7 +83,7 @@ func TestCredentialsOfEnable(t *testing.T) {
 	if err != nil || len(names) != 2 {
 		t.Fatal(names, err)
 	}
-	if err := unitfile.Write(root, "billing.service", unitfile.DropIn("billing", 0, names...)); err != nil {
+	if err := unitfile.Write(root, "billing.service", unitfile.DropIn("billing", 0, false, names...)); err != nil {
 		t.Fatal(err)
 	}
 	u.load = []string{"b", "c"}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/gatewire"
 	"github.com/cvm-agentd/agentd/internal/unitname"
 )
 
@@ -32,8 +33,14 @@ const first = "# Written by `agentctl app enable`. Remove it with `agentctl app 
 // Start is the timeout of the unit's start, of [Service.StartTimeout]. Zero leaves it as it is.
 // Credentials are names that [unitname.CheckCredential] accepts: systemd asks the agent for them
 // before it runs anything of the unit, and does not start it without them.
-func DropIn(app string, start time.Duration, credentials ...string) []byte {
-	limit := ""
+//
+// Gate is for an application that asks for the gate: what starts before the gate guards it is not
+// known. The unit starts without the gate too, and the log says so.
+func DropIn(app string, start time.Duration, gate bool, credentials ...string) []byte {
+	limit, guarded := "", ""
+	if gate {
+		guarded = "Wants=" + gatewire.Unit + "\nAfter=" + gatewire.Unit + "\n"
+	}
 	if start > 0 {
 		limit = fmt.Sprintf("TimeoutStartSec=%d\n", (start+time.Second-1)/time.Second)
 	}
@@ -44,7 +51,7 @@ func DropIn(app string, start time.Duration, credentials ...string) []byte {
 [Unit]
 Wants=agentd-measured.target
 After=agentd-measured.target
-
+` + guarded + `
 [Service]
 SupplementaryGroups=agentd-clients
 ` + limit + `ExecStartPre=+/usr/bin/agentctl --admin ` + api.AdminSocket + ` measure --app ` + app + `

@@ -23,14 +23,14 @@ func TestNothingLeavesTheImage(t *testing.T) {
 	if err := os.Symlink(machine, filepath.Join(root, "etc/systemd/system")); err != nil {
 		t.Fatal(err)
 	}
-	if err := Write(root, "a.service", DropIn("a", 0)); err != nil {
+	if err := Write(root, "a.service", DropIn("a", 0, false)); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := os.ReadDir(machine); err != nil || len(all) > 0 {
 		t.Errorf("outside of the image there is %v, %v", all, err)
 	}
 	at := filepath.Join(root, machine, "a.service.d/50-agentd.conf")
-	if b, err := os.ReadFile(at); err != nil || string(b) != string(DropIn("a", 0)) {
+	if b, err := os.ReadFile(at); err != nil || string(b) != string(DropIn("a", 0, false)) {
 		t.Errorf("%q, %v", b, err)
 	}
 	if _, err := Read(root, "a.service"); err != nil {

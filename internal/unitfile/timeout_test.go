@@ -59,7 +59,7 @@ func TestStartTimeout(t *testing.T) {
 				if got != c.want {
 					t.Errorf("%q, %q, %d bytes: %v, want %v", c.unit, c.manager, c.bytes, got, c.want)
 				}
-				text := DropIn("billing", got)
+				text := DropIn("billing", got, false)
 				line := fmt.Sprintf("\nTimeoutStartSec=%d\n", c.want/time.Second)
 				if strings.Contains(string(text), line) != (c.want > 0) || strings.Contains(string(text), "Timeout") != (c.want > 0) {
 					t.Errorf("%q: the drop-in is\n%s", c.unit, text)
