@@ -105,6 +105,7 @@ func newDaemon(o Options) (*daemon, error) {
 	d.enroller = enrol.New(enrol.Config{Supervisor: s, State: d.state, Device: d.device, TPM: c.TPM, Folder: c.State.Folder, Log: d.log, Choice: d.platform.Choice})
 	d.service = &apps.Service{
 		Apps: d.apps, Ledger: d.ledger, Agent: d.identity, Staple: d.platform.Staple, Reread: o.Reread, Log: d.log,
+		Guarded: func(ctx context.Context, app string) { d.gate.Await(ctx, app) },
 	}
 	d.events = events.New(events.Config{Apps: d.apps, Ledger: d.ledger, Limits: c.Events, Log: d.log})
 	d.containers = d.newContainers()
@@ -227,7 +228,7 @@ func (d *daemon) gateStatus() *api.GateStatus {
 	if !up || d.gate == nil {
 		return nil
 	}
-	return d.gate.Status(len(a.Guarded()))
+	return d.gate.Status(len(a.AskGate()))
 }
 
 // serveGate serves the socket of the gate, if there is one.

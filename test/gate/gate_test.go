@@ -381,6 +381,33 @@ func TestAgentRestarts(t *testing.T) {
 	}
 }
 
+// TestDeclaredAnew: a declaration that brings folders and folders in them leaves no gap, and after
+// `agentctl measure` programs of all of them are held up. Case 126.
+func TestDeclaredAnew(t *testing.T) {
+	b := newBed(t, `"enforce"`)
+	first := b.folder
+	b.folder = filepath.Join(filepath.Dir(b.folder), "more", "deep", "deeper")
+	must(t, os.MkdirAll(b.folder, 0o755))
+	b.put("listed", "/bin/true")
+	text := fmt.Sprintf("unit = \"app.service\"\nuser = \"root\"\ndirectories = [%q, %q]\ngate = \"enforce\"\n", first, filepath.Join(filepath.Dir(first), "more"))
+	must(t, os.WriteFile(filepath.Join(b.dir, "apps.d", "app.toml"), []byte(text), 0o600))
+	_, err := b.machine.Admin().Reload(t.Context())
+	must(t, err)
+	_, err = b.machine.Admin().Measure(t.Context(), "app")
+	must(t, err)
+	if !b.guarded(b.log()) {
+		t.Error("it is measured, and not guarded")
+	}
+	must(t, b.run("listed"))
+	b.put("other", "/bin/echo")
+	if err := b.run("other"); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("it started: %v", err)
+	}
+	if n := gaps(b.log()); n != 0 {
+		t.Errorf("%d gaps in the log", n)
+	}
+}
+
 // TestMeasureFromAProgramOfTheApp: what `ExecStartPre=agentctl measure` does, with agentctl in a
 // guarded folder: neither waits for the other. Case 126.
 func TestMeasureFromAProgramOfTheApp(t *testing.T) {

@@ -328,7 +328,8 @@ type app struct {
 	whyNot      string          // why not, if not
 	digest      evidence.Digest
 	executables map[evidence.Digest]bool
-	paths       []string                 // of the regular files, if it asks for the gate
+	paths       []string                 // of the regular files, if it asks for the gate; as found last
+	located     bool                     // that they were found by the declaration in force
 	pinned      map[evidence.Digest]bool // executables of the last manifest that was asked for; nil if there is none
 	interpreter string                   // see Status
 	files       int

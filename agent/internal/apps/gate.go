@@ -19,14 +19,35 @@ type Guarded struct {
 	Declaration evidence.Digest // that asks
 }
 
-// Guarded returns the apps that ask for the gate, ascending by name.
+// asksGate reports whether the declaration in force asks for the gate. The caller holds mu.
+func (x *app) asksGate() bool {
+	return x.declaration != nil && x.declaration.Gate != declaration.NoGate
+}
+
+// AskGate returns the apps that ask for the gate. The value says whether their files are known: they
+// were measured by the declaration in force.
+func (a *Apps) AskGate() map[string]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[string]bool)
+	for name, x := range a.apps {
+		if x.asksGate() {
+			out[name] = x.located
+		}
+	}
+	return out
+}
+
+// Guarded returns the apps that ask for the gate and were measured by the declaration in force,
+// ascending by name. Before that their folders are not known, and what starts in one that the gate
+// does not know yet would be a gap.
 func (a *Apps) Guarded() []Guarded {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var out []Guarded
 	for _, x := range a.apps {
 		d := x.declaration
-		if d == nil || d.Gate == declaration.NoGate {
+		if !x.asksGate() || !x.located {
 			continue
 		}
 		g := gatewire.App{App: x.name, Enforce: d.Gate == declaration.GateEnforce, Folders: folders(d, x.paths)}
@@ -49,8 +70,10 @@ func folders(d *declaration.Declaration, found []string) (out []gatewire.Folder)
 		folder := path.Dir(p)
 		switch known, ok := names[folder]; {
 		case ok && known == nil:
-		case inside(p):
-			names[folder] = nil
+		case inside(p): // and the folders above it
+			for f := folder; inside(f); f = path.Dir(f) {
+				names[f] = nil
+			}
 		case ok:
 			known[path.Base(p)] = true
 		default:

@@ -300,19 +300,19 @@ func (a *Apps) apply(x *app, f finding, known bool) {
 	}
 	x.digest, x.files, x.bytes, x.size = x.cover.last.digest, len(f.Manifest), f.Bytes, f.Bytes
 	x.interpreter = pcr.Interpreter(f.Manifest)
-	x.executables, x.paths = make(map[evidence.Digest]bool), nil
+	x.executables, x.paths, x.located = make(map[evidence.Digest]bool), nil, true
 	for _, e := range f.Manifest {
 		if e.Mode&modeType == modeRegular && e.Mode&modeExecute != 0 {
 			x.executables[e.Digest] = true
 		}
-		if x.declaration != nil && x.declaration.Gate != declaration.NoGate && e.Mode&modeType == modeRegular {
+		if x.asksGate() && e.Mode&modeType == modeRegular {
 			x.paths = append(x.paths, e.Path)
 		}
 	}
 	if f.asked || x.pinned == nil {
 		x.pinned = x.executables
 	}
-	if len(x.paths) > 0 && !known {
+	if x.asksGate() && !known {
 		a.gateChange()
 	}
 }

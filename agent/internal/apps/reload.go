@@ -195,7 +195,7 @@ func (a *Apps) replace(x *app, d *declaration.Declaration) {
 		return
 	}
 	x.interrupt()
-	x.looked, x.pinned = false, nil
+	x.looked, x.pinned, x.located = false, nil, false
 	if x.unmeasured(notYet); before != nil {
 		x.unmeasured("not measured by its new declaration yet")
 	}

@@ -27,7 +27,7 @@ import (
 var ErrConfig = errors.New("the configuration cannot be read")
 
 // A Service answers for the applications. Its methods may be called by many goroutines. All
-// fields but Reread are required.
+// fields but Reread and Guarded are required.
 type Service struct {
 	Apps   *startup.Part[*Apps]
 	Ledger *startup.Part[*ledger.Ledger]
@@ -35,6 +35,9 @@ type Service struct {
 	Staple func()                                // reads the stapled certificates again
 	Reread func() (config.Config, []byte, error) // reads the configuration again
 	Log    *slog.Logger
+
+	// Guarded waits for a short time until the gate, if it is there, guards an app that asks for it.
+	Guarded func(ctx context.Context, app string)
 
 	reload sync.Mutex // held while declarations are adopted, so that one reload does at a time
 }
@@ -107,6 +110,9 @@ func (s *Service) Measure(ctx context.Context, name string) (api.App, error) {
 	}
 	if err != nil {
 		return api.App{}, err
+	}
+	if asks := a.AskGate()[name]; asks && s.Guarded != nil { // a program of it may start next
+		s.Guarded(ctx, name)
 	}
 	return s.vouched(describe(x)), nil
 }

@@ -36,6 +36,7 @@ type Apps interface {
 	Pinned(app string, d evidence.Digest) bool
 	Settle(ctx context.Context, app string)
 	Manifest(app string) evidence.Digest
+	AskGate() map[string]bool
 	Guarded() []apps.Guarded
 	GateChanged() <-chan struct{}
 }
@@ -55,13 +56,15 @@ type Parts struct {
 type Config struct {
 	Identifier caller.Identifier
 	Parts      func(ctx context.Context) (Parts, error)
-	Patience   time.Duration // with a gate that is asked for a sign of life; default 5 s
+	Patience   time.Duration // with a gate that is asked for a sign of life, or is to begin; default 5 s
 	Log        *slog.Logger  // default: none
 }
 
 // Limits.
 const (
 	settlePatience = 5 * time.Second // for a reading of an app before a program is recorded
+	look           = 10 * time.Millisecond
+	ticks          = 20 * time.Millisecond // two ticks of the clock by which processes start
 	recordTimeout  = 30 * time.Second
 	burst          = 30 // records of programs of one app at once, and of gaps
 	every          = 10 * time.Minute
@@ -78,6 +81,7 @@ type Server struct {
 	owed    map[string]string // reasons of gaps that are to be recorded, by app
 	session *session          // nil if no gate is there
 	started bool              // this process has recorded what a gate guards
+	begun   time.Time         // of the last such record
 	ends    bool              // the agent stops
 	seen    map[string]*programs
 	paused  map[string]time.Time // apps that are not guarded until then, since they had too many gaps
@@ -280,6 +284,28 @@ func (s *Server) resend() {
 	}
 }
 
+// Await waits until the log says that the gate guards an app that asks for it, if a gate is there:
+// what starts of the app before is not known. It gives up after a short time.
+func (s *Server) Await(ctx context.Context, app string) {
+	end := time.Now().Add(s.c.Patience)
+	for {
+		s.mu.Lock()
+		_, guarded := s.log.guarded[app]
+		begun := s.begun
+		soon := s.session != nil && !s.paused[app].After(end) && !s.paused[""].After(end)
+		s.mu.Unlock()
+		late := time.Since(begun) > ticks // a process that starts next starts after the record
+		if guarded && late || !guarded && !soon || time.Now().After(end) {
+			return
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Confirm makes the log say what the gate missed before now. It is called before each quote. After
 // an error nothing may be vouched for.
 func (s *Server) Confirm(ctx context.Context) error {
@@ -299,7 +325,11 @@ func (s *Server) Confirm(ctx context.Context) error {
 	case x == nil && guards:
 		return s.owe(ctx, p.Recorder, "", "the gate ended")
 	case guards:
-		if err := x.alive(ctx, s.c.Patience); err != nil {
+		patience := s.c.Patience
+		if end, limited := ctx.Deadline(); limited { // the gap must be recorded in this time too
+			patience = min(patience, time.Until(end)/2)
+		}
+		if err := x.alive(ctx, patience); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -28,15 +29,16 @@ type bed struct {
 	socket string
 	change chan struct{}
 
-	mu      sync.Mutex
-	events  []pcr.Event
-	fail    error // of the log
-	unit    string
-	uid     uint32
-	listed  map[evidence.Digest]bool
-	guarded []apps.Guarded
-	news    chan struct{}
-	hold    chan struct{} // that a record waits for, once it is in the log; may be nil
+	mu        sync.Mutex
+	events    []pcr.Event
+	fail      error // of the log
+	unit      string
+	uid       uint32
+	listed    map[evidence.Digest]bool
+	guarded   []apps.Guarded
+	measuring map[string]bool // apps that ask for the gate and are not measured yet
+	news      chan struct{}
+	hold      chan struct{} // that a record waits for, once it is in the log; may be nil
 }
 
 func newBed(t *testing.T, guarded ...apps.Guarded) *bed {
@@ -88,7 +90,19 @@ func (b *bed) Covers(_ string, d evidence.Digest) bool {
 func (b *bed) Pinned(app string, d evidence.Digest) bool { return b.Covers(app, d) }
 func (b *bed) Settle(context.Context, string)            {}
 func (b *bed) Manifest(string) evidence.Digest           { return evidence.Digest{1} }
-func (b *bed) GateChanged() <-chan struct{}              { return b.change }
+func (b *bed) AskGate() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := maps.Clone(b.measuring)
+	for _, g := range b.guarded {
+		if out == nil {
+			out = make(map[string]bool)
+		}
+		out[g.App.App] = true
+	}
+	return out
+}
+func (b *bed) GateChanged() <-chan struct{} { return b.change }
 func (b *bed) Guarded() []apps.Guarded {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -447,5 +461,55 @@ func TestRulesChange(t *testing.T) {
 	b.change <- struct{}{}
 	if r := p.guard(); len(r.Apps) != 2 || len(b.log()) != 2 {
 		t.Errorf("%+v, log %+v", r, b.log())
+	}
+}
+
+// TestWaitsForTheGate: an app that was measured is guarded before it starts, if a gate is there.
+func TestWaitsForTheGate(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	b.s.Await(t.Context(), "free") // without a gate it does not wait
+	p := b.dial(gatewire.Hello{})
+	m := p.read()
+	done := make(chan struct{})
+	go func() { b.s.Await(context.Background(), "free"); close(done) }()
+	select {
+	case <-done:
+		t.Fatal("it did not wait")
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Apps: []string{"free"}}})
+	<-done
+	if l := b.log(); len(l) != 1 || l[0].GateStart == nil {
+		t.Errorf("log %+v", l)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	b.s.Await(ctx, "another") // which is not guarded
+}
+
+// TestHeldIsMeasuredFirst: the agent that comes back sends no rules before it has measured what the
+// gate held: they would not name it, and so end that.
+func TestHeldIsMeasuredFirst(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	b.s.Restore(&[]pcr.Event{declared()}[0])
+	b.dial(gatewire.Hello{}).guard()
+	b.s.Shutdown()
+	b.events = append([]pcr.Event{declared()}, b.events...)
+	b.mu.Lock()
+	b.guarded, b.measuring = nil, map[string]bool{"free": false}
+	b.mu.Unlock()
+	b.serve()
+	p := b.dial(gatewire.Hello{Held: []gatewire.Held{{App: "free"}}})
+	p.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	var m gatewire.ToGate
+	if err := gatewire.Read(p.conn, &m); err == nil {
+		t.Fatalf("rules before it is measured: %+v", m.Rules)
+	}
+	b.mu.Lock()
+	b.guarded, b.measuring = []apps.Guarded{guardOf("free", false)}, nil
+	b.mu.Unlock()
+	p.guard()
+	if l := b.log(); len(l) != 3 || l[2].GateStart == nil || !l[2].GateStart.Carried || len(l[2].GateStart.Apps) != 1 {
+		t.Errorf("log %+v", l)
 	}
 }

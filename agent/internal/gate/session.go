@@ -125,6 +125,7 @@ func (x *session) run(ctx context.Context, gaps []gatewire.Gap) error {
 			return err
 		}
 	}
+	x.settle()
 	if err := x.sendRules(); err != nil {
 		return err
 	}
@@ -159,6 +160,28 @@ func (x *session) run(ctx context.Context, gaps []gatewire.Gap) error {
 			return err
 		}
 	}
+}
+
+// settle waits until this agent has measured the apps that the gate held for the one before: rules
+// without them would end that.
+func (x *session) settle() {
+	end := time.Now().Add(x.s.c.Patience)
+	for time.Now().Before(end) && x.measures() {
+		time.Sleep(look)
+	}
+}
+
+// measures reports whether an app that the gate held is not measured yet.
+func (x *session) measures() bool {
+	asks := x.parts.Apps.AskGate()
+	x.s.mu.Lock()
+	defer x.s.mu.Unlock()
+	for app := range x.held {
+		if located, is := asks[app]; is && !located && !x.s.ends {
+			return true
+		}
+	}
+	return false
 }
 
 // follow sends the rules again when they may have changed.
@@ -299,7 +322,9 @@ func (s *Server) guards(ctx context.Context, x *session, want map[string]guard) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.started = true
+	if s.started = true; !same {
+		s.begun = time.Now()
+	}
 	s.log.guarded = want // with the declarations that are in force now
 	return listed, nil
 }
