@@ -32,7 +32,9 @@ import (
 
 // Limits. docs/gate.md lists them.
 const (
-	maxDeciding = 256     // starts that are decided at once; the others wait in the kernel
+	maxHeld     = 4096    // starts that wait here; the others wait in the kernel
+	maxDeciding = 256     // of them that are decided at once
+	maxOfApp    = 32      // of them that are of one app: it cannot hold up the others
 	maxStuck    = 64      // decisions that outlive their deadline, since a file system does not answer
 	maxFolders  = 4096    // marked folders
 	maxFile     = 4 << 30 // bytes of a file that is hashed
@@ -55,8 +57,10 @@ type Gate struct {
 	rules    atomic.Pointer[rules]
 	contents *contents
 	link     *link
-	places   chan struct{} // one for each start that is decided
-	stuck    atomic.Int32  // decisions that outlive their deadline
+	places   chan struct{} // one for each start that waits here
+	deciding chan struct{} // one for each that is decided
+	turns    turns
+	stuck    atomic.Int32 // decisions that outlive their deadline
 	fail     context.CancelCauseFunc
 	all      sync.WaitGroup
 }
@@ -75,7 +79,7 @@ func Run(ctx context.Context, c Config) error {
 	defer group.Close()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	g := &Gate{c: c, group: group, contents: newContents(), places: make(chan struct{}, maxDeciding), fail: fail}
+	g := &Gate{c: c, group: group, contents: newContents(), places: make(chan struct{}, maxHeld), deciding: make(chan struct{}, maxDeciding), fail: fail}
 	g.rules.Store(&rules{})
 	g.link = newLink(g)
 	g.all.Go(func() { g.link.run(ctx) })
@@ -139,34 +143,88 @@ func (g *Gate) place(ctx context.Context) bool {
 // decide answers one event.
 func (g *Gate) decide(ctx context.Context, e fanotify.Event, since time.Time) {
 	defer func() { <-g.places }()
+	ctx, cancel := context.WithTimeoutCause(ctx, g.c.Deadline, errDeadline)
+	defer cancel()
 	apps := g.owners(e, since)
 	if len(apps) == 0 {
 		g.answer(e, true)
 		unix.Close(e.FD)
 		return
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, g.c.Deadline, errDeadline)
-	defer cancel()
+	done := g.turn(ctx, apps[0].app)
+	if done == nil {
+		g.answer(e, g.without(ctx, apps, pathOf(e.FD), context.Cause(ctx)))
+		unix.Close(e.FD)
+		return
+	}
+	defer func() { <-g.deciding }()
 	verdict, answered := make(chan bool, 1), make(chan struct{})
 	defer close(answered)
-	g.stuck.Add(1)
-	go func() { // which may call a file system that does not answer
-		defer g.stuck.Add(-1)
+	late := false // set before answered is closed
+	go func() {   // which may call a file system that does not answer
+		defer done()
 		x, start := g.verdict(ctx, e, apps)
 		verdict <- start
 		<-answered // the kernel names an event by its descriptor, which must stay until then
 		if g.contents.answered(x); x.lease == nil || x.lease.fd != e.FD {
 			unix.Close(e.FD)
 		}
+		if late {
+			g.stuck.Add(-1)
+		}
 	}()
 	select {
 	case start := <-verdict:
 		g.answer(e, start)
 	case <-ctx.Done():
+		late = true
 		g.answer(e, g.without(ctx, apps, pathOf(e.FD), context.Cause(ctx)))
-		if n := g.stuck.Load(); n > maxDeciding+maxStuck {
+		if n := g.stuck.Add(1); n > maxStuck {
 			g.fail(fmt.Errorf("%d files could not be read: their file systems do not answer", n))
 		}
+	}
+}
+
+// turns limit the starts of one app that are decided at once: one may wait for a writer for seconds,
+// or be of a large file, and users may start programs of their own as quickly as they can.
+type turns struct {
+	mu  sync.Mutex
+	all map[string]chan struct{} // by app; those of the rules, which are bounded
+}
+
+func (t *turns) of(app string) chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all == nil {
+		t.all = make(map[string]chan struct{})
+	}
+	if t.all[app] == nil {
+		t.all[app] = make(chan struct{}, maxOfApp)
+	}
+	return t.all[app]
+}
+
+// turn waits until one more start of an app may be decided, and returns what ends that; nil if ctx
+// ended before. The caller gives the place in deciding back itself.
+func (g *Gate) turn(ctx context.Context, app string) (done func()) {
+	turn := g.turns.of(app)
+	if !take(ctx, turn) {
+		return nil
+	}
+	if !take(ctx, g.deciding) {
+		<-turn
+		return nil
+	}
+	return func() { <-turn }
+}
+
+// take reports whether there was a place before the end of ctx.
+func take(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

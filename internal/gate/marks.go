@@ -15,8 +15,12 @@ import (
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 )
 
-// openPatience is how long a folder may take to open.
-const openPatience = 5 * time.Second
+// How long folders may take to open. The gate answers nothing else meanwhile, so those that do not
+// answer share a time.
+const (
+	openPatience = 2 * time.Second
+	openLeast    = 20 * time.Millisecond
+)
 
 // place is a folder that is marked.
 type place struct {
@@ -32,7 +36,8 @@ type marks map[string]place
 func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held func(app string) bool) (now marks, ready gatewire.Ready, late map[string]string) {
 	now, late = make(marks), make(map[string]string)
 	ready.Generation = in.Generation
-	next := &rules{folders: make(map[string][]claim)}
+	next := &rules{folders: make(map[string][]claim), ids: make(map[string]fileID)}
+	end := time.Now().Add(openPatience)
 	folders := make(map[string]int) // descriptors by path
 	defer func() {
 		for _, fd := range folders {
@@ -45,7 +50,7 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 			if failed[a.App] != nil { // each further one may take as long to open
 				break
 			}
-			p, err := now.add(ctx, f.Path, folders)
+			p, err := now.add(ctx, f.Path, folders, end)
 			if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 				continue // what is not there starts nothing; the agent says when it is
 			}
@@ -57,7 +62,7 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 			for _, name := range f.Names {
 				c.names[name] = true
 			}
-			next.folders[p.path] = append(next.folders[p.path], c)
+			next.folders[p.path], next.ids[p.path] = append(next.folders[p.path], c), p.id
 			if old, known := before[f.Path]; held(a.App) && (!known || old.id != p.id) {
 				late[a.App] = fmt.Sprintf("what started in %s before it was guarded is not known", shown(f.Path))
 			}
@@ -75,7 +80,7 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 			}
 		}
 	}
-	g.unmark(ctx, before, now)
+	g.unmark(ctx, before, now, end)
 	for _, a := range in.Apps {
 		if err := failed[a.App]; err != nil {
 			ready.Failed = append(ready.Failed, gatewire.Failed{App: a.App, Reason: err.Error()})
@@ -87,14 +92,14 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 }
 
 // add opens a folder, once.
-func (m marks) add(ctx context.Context, path string, folders map[string]int) (place, error) {
+func (m marks) add(ctx context.Context, path string, folders map[string]int, end time.Time) (place, error) {
 	if p, ok := m[path]; ok {
 		return p, nil
 	}
 	if len(folders) >= maxFolders {
 		return place{}, fmt.Errorf("more than %d folders", maxFolders)
 	}
-	fd, id, err := openFolder(ctx, path)
+	fd, id, err := openFolder(ctx, path, end)
 	if err != nil {
 		return place{}, err
 	}
@@ -104,7 +109,7 @@ func (m marks) add(ctx context.Context, path string, folders map[string]int) (pl
 }
 
 // unmark ends the marks of folders that no rule names any more. One that is gone needs no end.
-func (g *Gate) unmark(ctx context.Context, before, now marks) {
+func (g *Gate) unmark(ctx context.Context, before, now marks, end time.Time) {
 	ids := make(map[fileID]bool)
 	for p := range maps.Values(now) {
 		ids[p.id] = true
@@ -113,7 +118,7 @@ func (g *Gate) unmark(ctx context.Context, before, now marks) {
 		if ids[p.id] {
 			continue
 		}
-		if fd, id, err := openFolder(ctx, p.path); err == nil {
+		if fd, id, err := openFolder(ctx, p.path, end); err == nil {
 			if id == p.id {
 				_ = g.group.Unmark(fd)
 			}
@@ -122,8 +127,8 @@ func (g *Gate) unmark(ctx context.Context, before, now marks) {
 	}
 }
 
-// openFolder opens a folder whose file system keeps content here.
-func openFolder(ctx context.Context, path string) (fd int, id fileID, err error) {
+// openFolder opens a folder whose file system keeps content here, until the end or a little later.
+func openFolder(ctx context.Context, path string, end time.Time) (fd int, id fileID, err error) {
 	type result struct {
 		fd  int
 		id  fileID
@@ -144,7 +149,7 @@ func openFolder(ctx context.Context, path string) (fd int, id fileID, err error)
 			unix.Close(r.fd)
 		}
 	}()
-	late := time.NewTimer(openPatience)
+	late := time.NewTimer(max(time.Until(end), openLeast))
 	defer late.Stop()
 	select {
 	case r := <-opened:

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,29 +37,40 @@ type claim struct {
 	names map[string]bool // otherwise those
 }
 
-// rules are what is guarded. They do not change.
+// rules are what is guarded. They do not change, apart from what is silent.
 type rules struct {
 	folders map[string][]claim // by the path that the kernel shows
+	ids     map[string]fileID  // of these folders, as they are marked
+	silent  sync.Map           // folders whose file system did not answer
 }
 
 // skew is how much the change time of a file can be behind the clock: it counts in ticks.
 const skew = time.Second
 
-// owners returns the apps that a start concerns, nil if none. An attacker may have renamed the
-// file since the event, so that it seems to belong to no app. Since is a time before the event.
+// finding is how long file systems may take to say which file a name leads to.
+const finding = 5 * time.Second
+
+// owners returns the apps that a start concerns, nil if none. Since is a time before the event.
 func (g *Gate) owners(e fanotify.Event, since time.Time) []owner {
-	r := g.rules.Load()
-	path := pathOf(e.FD)
-	found := r.of(path)
-	if short, gone := strings.CutSuffix(path, " (deleted)"); gone && len(found) == 0 {
-		found = r.of(short)
+	r, path := g.rules.Load(), pathOf(e.FD)
+	var st unix.Stat_t
+	if err := unix.Fstat(e.FD, &st); err != nil {
+		return r.of(path)
 	}
-	if len(found) == 0 {
-		var st unix.Stat_t
-		if err := unix.Fstat(e.FD, &st); err == nil && !changed(&st, since) {
-			return nil
+	s := search{r: r, path: path, st: st, since: since}
+	done := make(chan []owner, 1)
+	go func() { done <- s.owners() }()
+	late := time.NewTimer(finding)
+	defer late.Stop()
+	var found []owner
+	select {
+	case found = <-done:
+	case <-late.C: // a mount of another user can be over the path of a folder
+		found = r.of(path)
+		if folder := s.at.Load(); folder != nil {
+			r.silent.Store(*folder, true)
+			found = append(found, r.loose(*folder)...)
 		}
-		found = r.moved(since)
 	}
 	if len(found) == 0 {
 		return nil
@@ -66,6 +79,73 @@ func (g *Gate) owners(e fanotify.Event, since time.Time) []owner {
 		return nil
 	}
 	return found
+}
+
+// A search finds the apps of a file that starts. The path that the kernel shows is not enough: the
+// file may have been renamed since, and a process in a mount namespace of its own sees the folder at
+// another path, or another one at the path of the folder.
+type search struct {
+	r     *rules
+	path  string
+	st    unix.Stat_t            // of the file
+	since time.Time              // before the event
+	at    atomic.Pointer[string] // folder that is asked
+}
+
+// owners returns the apps of the file.
+func (s *search) owners() (found []owner) {
+	claimed := s.r.of(s.path)
+	if folder := filepath.Dir(s.path); s.r.folders[folder] != nil && s.leads(folder, filepath.Base(s.path)) {
+		return claimed
+	}
+	if short, gone := strings.CutSuffix(s.path, " (deleted)"); gone {
+		if found := s.r.of(short); len(found) > 0 {
+			return found
+		}
+	}
+	recent := changed(&s.st, s.since)
+	if recent {
+		found = claimed
+	}
+	seen := false
+	var lost []string
+	for _, folder := range slices.Sorted(maps.Keys(s.r.folders)) {
+		switch name := filepath.Base(s.path); {
+		case s.leads(folder, name):
+			seen = true
+			found = append(found, s.r.of(filepath.Join(folder, name))...)
+		case s.replaced(folder):
+			lost = append(lost, folder)
+		}
+	}
+	switch {
+	case len(found) > 0 || seen && !recent:
+		return found
+	case len(lost) > 0:
+		return s.r.loose(lost[0])
+	case recent:
+		return s.moved()
+	}
+	return nil
+}
+
+// leads reports whether a name in a folder leads to the file.
+func (s *search) leads(folder, name string) bool {
+	var st unix.Stat_t
+	return s.ask(folder) && unix.Lstat(filepath.Join(folder, name), &st) == nil && st.Dev == s.st.Dev && st.Ino == s.st.Ino
+}
+
+// replaced reports whether the path of a folder does not lead to what is marked any more.
+func (s *search) replaced(folder string) bool {
+	var st unix.Stat_t
+	return !s.ask(folder) || unix.Stat(folder, &st) != nil || fileID{uint64(st.Dev), st.Ino} != s.r.ids[folder]
+}
+
+// ask reports whether the file system of a folder may be asked, and notes that it is.
+func (s *search) ask(folder string) bool {
+	s.at.Store(&folder)
+	_, silent := s.r.silent.Load(folder)
+	return !silent
 }
 
 // changed reports whether a file may have changed, or was renamed, since then. A rename sets the
@@ -85,18 +165,26 @@ func (r *rules) of(path string) (all []owner) {
 	return all
 }
 
+// loose returns an app that claims something in a folder.
+func (r *rules) loose(folder string) []owner {
+	for _, c := range r.folders[folder] {
+		return []owner{{app: c.app, loose: true}}
+	}
+	return nil
+}
+
 // moved returns an app of which a file was renamed since then. If none was, a file that is not at
 // the name of an app was not there at the event either.
-func (r *rules) moved(since time.Time) []owner {
-	for _, folder := range slices.Sorted(maps.Keys(r.folders)) {
+func (s *search) moved() []owner {
+	for _, folder := range slices.Sorted(maps.Keys(s.r.folders)) {
 		var st unix.Stat_t
-		if err := unix.Stat(folder, &st); err == nil && !changed(&st, since) {
+		if s.ask(folder) && unix.Stat(folder, &st) == nil && !changed(&st, s.since) {
 			continue
 		}
-		for _, c := range r.folders[folder] {
+		for _, c := range s.r.folders[folder] {
 			moved := c.all
 			for name := range c.names {
-				moved = moved || unix.Lstat(filepath.Join(folder, name), &st) != nil || changed(&st, since)
+				moved = moved || !s.ask(folder) || unix.Lstat(filepath.Join(folder, name), &st) != nil || changed(&st, s.since)
 			}
 			if moved {
 				return []owner{{app: c.app, loose: true}}

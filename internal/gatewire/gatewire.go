@@ -22,8 +22,8 @@ const (
 	Name   = "gate"                  // of that socket, for systemd
 )
 
-// Version is the version of the messages. Gate and agent come in one package, and an upgrade
-// restarts both: another version is refused.
+// Version is the version of the messages. Gate and agent come in one package. An upgrade restarts
+// the agent alone, so a new version makes a gap: the agent refuses another one.
 const Version = 1
 
 // Limits.
