@@ -47,6 +47,7 @@ for p in ./cmd/agentctl:agentctl ./cmd/agentd-sim:agentd-sim ./test/vm/guest:gue
 	within "$GO" build -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$work/bin/${p##*:}" "${p%%:*}"
 done
 cp "$work/bin/agentctl" "$work/bin/agentd-sim" "$work/packages/bin/"
+within "$GO" test -c -trimpath -ldflags="-s -w" -o "$work/packages/bin/gate.test" ./internal/gate
 within "$GO" test -c -o "$work/bin/host" ./test/vm/host
 echo "test-$name: built packages and programs in $(($(date +%s) - building)) s"
 {

@@ -4,24 +4,71 @@ package host
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
 // gated prints what the log says of the gate, one line for each record.
 const gated = `agentctl log --json | jq -r '.records[].event | select(.gateStart or .gateGap or .exec) | .type + " " + ((.gateStart.apps // []) | map(.app) | join(",")) + (.exec.path // "") + (.gateGap.app // "")'`
 
-// gateGuards enables the gate for an application of its own, under the package's units, and checks
-// what starts: swapped, stopped, killed, by a script and by the dynamic loader (case 126).
+// gateTool makes programs that say a word, and are what they say; gives a file fs-verity; swaps two
+// programs until a file is there; and measures how long a program takes to start and to end.
+const gateTool = `cat >/root/tool.py <<'END'
+import fcntl, os, struct, sys, time
+def speaker(path, word):
+    w = word.encode() + b"\n"
+    code = b"\xb8\x01\0\0\0\xbf\x01\0\0\0\x48\xbe" + struct.pack("<Q", 0x400000 + 156) + b"\xba" + struct.pack("<I", len(w)) + b"\x0f\x05\xb8\x3c\0\0\0\x31\xff\x0f\x05"
+    n = 120 + len(code) + len(w)
+    with open(path + ".made", "wb") as f:
+        f.write(b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x400078, 64, 0, 0, 64, 56, 1, 0, 0, 0))
+        f.write(struct.pack("<IIQQQQQQ", 1, 5, 0, 0x400000, 0x400000, n, n, 0x10000) + code + w)
+    os.chmod(path + ".made", 0o755)
+    os.rename(path + ".made", path)
+def verity(path):
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.ioctl(fd, 0x40806685, struct.pack("<IIIIQIIQ88x", 1, 1, 4096, 0, 0, 0, 0, 0))
+    os.close(fd)
+def swap(folder, stop):
+    n = 0
+    while n < 10000 or not os.path.exists(stop):
+        for word in "ab":
+            os.link(folder + "/" + word, folder + "/new")
+            os.rename(folder + "/new", folder + "/name")
+            try:
+                os.remove(folder + "/new")  # rename does nothing if both are one file
+            except FileNotFoundError:
+                pass
+            n += 1
+    print(n)
+def cost(*paths):
+    took = {}
+    for i in range(200):
+        for p in paths:
+            begin = time.monotonic()
+            os.waitpid(os.posix_spawn(p, [p], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]), 0)
+            took.setdefault(p, []).append(time.monotonic() - begin)
+    print(*(sorted(took[p])[100] * 1e3 for p in paths))
+{"speaker": speaker, "verity": verity, "swap": swap, "cost": cost}[sys.argv[1]](*sys.argv[2:])
+END
+`
+
+// gateGuards has the gate guard an application of its own, under the package's units, and checks
+// what starts: by a script, by the dynamic loader, with fs-verity, and without an agent (case 126).
 func (s *session) gateGuards() {
-	s.run(`set -e; mkdir -p /opt/gated && cp /bin/true /opt/gated/program && printf '#!/bin/sh\ntrue\n' >/opt/gated/script && chmod +x /opt/gated/script
+	s.run(gateTool + `set -e; mkdir -p /opt/gated/lib && cp /bin/true /opt/gated/program && cp /bin/true /opt/gated/lib/helper && printf '#!/bin/sh\ntrue\n' >/opt/gated/script && chmod +x /opt/gated/script
 printf '[Service]\nType=oneshot\nExecStart=/opt/gated/program\n' >/etc/systemd/system/gated.service
 printf 'unit = "gated.service"\nuser = "root"\ndirectories = ["/opt/gated"]\ngate = "enforce"\n' >/etc/agentd/apps.d/gated.toml
-systemctl daemon-reload; agentctl app reload; systemctl start agentd-gate.service; systemctl is-enabled agentd-gate.service && exit 1; true`)
-	s.eventually(gated + " | tail -n 1 | grep '^gate-start gated$'")
+systemctl daemon-reload; agentctl app enable gated.service --yes; ! systemctl is-enabled agentd-gate.service; ! systemctl is-active agentd-gate.service`)
+	// The drop-in starts the gate, which guards the application before its program starts.
+	s.run("systemctl start gated.service")
+	s.want("systemctl is-active agentd-gate.service", "active")
+	s.want(gated, "gate-start gated\n")
 	s.want("agentctl status", "gate: asked for by 1 application, guards 1")
 	out := strings.TrimSpace(s.run("systemd-analyze security agentd-gate.service | grep -o 'exposure level for agentd-gate.service: [0-9.]*' | grep -o '[0-9.]*$'"))
-	s.t.Logf("exposure of agentd-gate.service: %s", out)
-	s.run("/opt/gated/program && /opt/gated/script && sh /opt/gated/script && systemctl start gated.service")
+	if score, err := strconv.ParseFloat(out, 64); err != nil || score > 2 {
+		s.t.Fatalf("exposure of agentd-gate.service is %q, want at most 2", out)
+	}
+	s.run("/opt/gated/program && /opt/gated/lib/helper && /opt/gated/script && sh /opt/gated/script && systemctl start gated.service")
 
 	// What the manifest did not list when it was asked for does not start; the loader hides it.
 	s.run("cp /bin/echo /opt/gated/other")
@@ -31,40 +78,102 @@ systemctl daemon-reload; agentctl app reload; systemctl start agentd-gate.servic
 	s.run("agentctl measure --app gated")
 	s.want("/opt/gated/other known", "known")
 
+	// fs-verity: a program starts by its content, and another one in its place does not.
+	s.run("set -e; cd /opt/gated; python3 /root/tool.py speaker good good; python3 /root/tool.py verity good; agentctl measure --app gated")
+	s.want("/opt/gated/good && /opt/gated/good", "good\ngood")
+	s.run("set -e; cd /opt/gated; python3 /root/tool.py speaker evil evil; python3 /root/tool.py verity evil; mv evil good")
+	s.fails("/opt/gated/good", "Operation not permitted")
+
 	// The agent restarts: the gate goes on, and nothing is a gap.
-	s.run("systemctl restart agentd")
+	s.run("agentctl measure --app gated; systemctl restart agentd")
 	s.eventually("agentctl log --json | jq -e '[.records[].event.gateStart | select(. != null)] | last | .carried'")
 	s.want(gated+" | grep -c '^gate-gap' || true", "0")
 	s.run("/opt/gated/program")
 
-	// 10,000 swaps of two programs, which say what they are: no record names other bytes than ran.
-	s.run("sed -i 's/\"enforce\"/true/' /etc/agentd/apps.d/gated.toml && agentctl app reload")
-	s.swaps()
+	s.run("python3 /root/tool.py speaker /opt/gated/quick quick; cp /opt/gated/quick /root/quick; agentctl measure --app gated")
+	times := strings.Fields(s.run("python3 /root/tool.py cost /opt/gated/quick /root/quick"))
+	s.t.Logf("a program that is guarded takes %s ms, elsewhere %s ms (emulated)", times[0], times[1])
+	s.gateEnds()
+}
 
-	// A stopped gate holds programs up, and evidence says so; a killed one lets them start.
-	s.run("systemctl kill -s STOP agentd-gate.service && ! timeout 2 /opt/gated/program")
+// gateSwaps renames two programs over each other's name, 10,000 times and more, while the name is
+// started (cases 12 and 126).
+func (s *session) gateSwaps() {
+	swaps := func() (words, swaps string) {
+		out := s.run(`set -e; cd /opt/swapped; rm -f /root/stop; python3 /root/tool.py swap . /root/stop >/root/swaps & end=$(($(date +%s) + 90)) n=0
+while [ $(date +%s) -lt $end ] && [ $n -lt 200 ]; do ./name 2>/dev/null || echo refused; n=$((n+1)); done | sort | uniq -c | tr -s ' \n' ' '
+touch /root/stop; wait; echo; cat /root/swaps`)
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		if n, err := strconv.Atoi(lines[len(lines)-1]); err != nil || n < 10000 || len(lines) != 2 {
+			s.t.Fatalf("want 10000 swaps at least: %v\n%s", err, out)
+		}
+		return lines[0], lines[1]
+	}
+	declare := func(gate string) {
+		s.run(fmt.Sprintf(`set -e; printf 'unit = "swapped.service"\nuser = "root"\ndirectories = ["/opt/swapped"]\ngate = %s\n' >/etc/agentd/apps.d/swapped.toml; agentctl app reload >/dev/null; agentctl measure --app swapped >/dev/null`, gate))
+	}
+	s.run(gateTool + `set -e; mkdir -p /opt/swapped; printf '[Service]\nExecStart=/opt/swapped/name\n' >/etc/systemd/system/swapped.service
+systemctl daemon-reload; systemctl start agentd-gate.service; cd /opt/swapped; python3 /root/tool.py speaker a listed; ln a name; python3 /root/tool.py speaker /root/b unlisted`)
+
+	// The manifest that was asked for lists a alone: b does not run once.
+	declare(`"enforce"`)
+	s.want("/opt/swapped/name; cp /root/b /opt/swapped/b", "listed")
+	words, n := swaps()
+	s.t.Logf("enforced, %s swaps: %s", n, words)
+	if strings.Contains(words, "unlisted") || !strings.Contains(words, "refused") {
+		s.t.Errorf("a program that is not listed ran, or was not tried: %s", words)
+	}
+
+	// Without that, whatever ran is in the log, and no record names other bytes.
+	declare("true")
+	words, n = swaps()
+	s.t.Logf("recorded, %s swaps: %s", n, words)
+	if !strings.Contains(words, " listed") || !strings.Contains(words, "unlisted") || strings.Contains(words, "refused") {
+		s.t.Errorf("want both programs to have run: %s", words)
+	}
+	there := s.run("sha256sum /opt/swapped/a /opt/swapped/b | cut -c 1-64")
+	said := s.run(`agentctl log --json | jq -r '.records[].event | (.exec | select(. != null and .app == "swapped") | .digest), (.app | select(. != null and .name == "swapped") | .manifest[].digest)' | sort -u`)
+	for digest := range strings.FieldsSeq(said) {
+		if !strings.Contains(there, digest) {
+			s.t.Errorf("the log names %s, and only\n%s were there", digest, there)
+		}
+	}
+	for digest := range strings.FieldsSeq(there) {
+		if !strings.Contains(said, digest) {
+			s.t.Errorf("%s ran, and the log names only\n%s", digest, said)
+		}
+	}
+	s.run("rm /etc/agentd/apps.d/swapped.toml && agentctl app reload >/dev/null && rm -r /opt/swapped /etc/systemd/system/swapped.service && systemctl daemon-reload")
+}
+
+// gateEnds stops and kills the gate: a stopped one holds programs up, and evidence says so; a killed
+// one lets them start (case 126).
+func (s *session) gateEnds() {
+	gaps := func() string { return strings.TrimSpace(s.run(gated + " | grep -c '^gate-gap' || true")) }
+	s.run("systemctl start agentd-gate.service && agentctl measure --app gated")
+	s.run("/opt/gated/program && systemctl kill -s STOP agentd-gate.service && ! timeout 2 /opt/gated/program")
 	s.run("agentctl attest --nonce " + nonce() + " >/dev/null")
 	s.want(gated+" | tail -n 1", "gate-gap")
 	s.eventually("timeout 2 /opt/gated/program") // systemd's watchdog ends it
 	s.eventually(gated + " | tail -n 1 | grep '^gate-start gated$'")
-	before := strings.TrimSpace(s.run(gated + " | grep -c '^gate-gap'"))
+	before := gaps()
 	s.run("systemctl kill -s KILL agentd-gate.service; /opt/gated/program && agentctl attest --nonce " + nonce() + " >/dev/null")
-	if after := strings.TrimSpace(s.run(gated + " | grep -c '^gate-gap'")); after == before {
+	if after := gaps(); after == before {
 		s.t.Fatalf("a killed gate is not in the log: %s gaps before and after", after)
 	}
-	s.run("rm /etc/agentd/apps.d/gated.toml && agentctl app reload && systemctl stop agentd-gate.service && rm -r /opt/gated /etc/systemd/system/gated.service && systemctl daemon-reload")
+	s.eventually(gated + " | tail -n 1 | grep '^gate-start gated$'")
+	s.run("agentctl app disable gated.service && rm /etc/agentd/apps.d/gated.toml && agentctl app reload && systemctl stop agentd-gate.service && rm -r /opt/gated /etc/systemd/system/gated.service && systemctl daemon-reload")
 }
 
-// swaps renames two programs over each other's name while the name is started.
-func (s *session) swaps() {
-	s.t.Helper()
-	out := s.run(fmt.Sprintf(`set -e; d=/opt/gated; cp /bin/echo $d/a; cp /bin/echo $d/b; printf x >>$d/b
-agentctl measure --app gated >/dev/null; rm -f $d/name
-( i=0; while [ $i -lt %d ]; do ln $d/a $d/new; mv -f $d/new $d/name; rm -f $d/new; ln $d/b $d/new; mv -f $d/new $d/name; rm -f $d/new; i=$((i+1)); done ) &
-n=0; while kill -0 $! 2>/dev/null; do $d/name ran >/dev/null 2>&1 && n=$((n+1)); done; wait; echo started $n`, 5000))
-	s.t.Log(strings.TrimSpace(out))
-	listed := s.run("sha256sum /opt/gated/a /opt/gated/b | cut -c 1-64")
-	for digest := range strings.FieldsSeq(s.run(`agentctl log --json | jq -r '.records[].event.exec | select(. != null and .path == "/opt/gated/name") | .digest'`)) {
-		s.t.Errorf("a record names %s, and only\n%s were there", digest, listed)
+// gateOnThisKernel runs the tests of the gate that need a kernel, with fs-verity too.
+func (s *session) gateOnThisKernel() {
+	out := s.run("cd /tmp && /packages/bin/gate.test -test.short -test.v 2>&1")
+	for _, line := range strings.Split(out, "\n") {
+		if strings.Contains(line, "--- SKIP") {
+			s.t.Errorf("on this kernel %s\n%s", strings.TrimSpace(line), out)
+		}
+	}
+	if !strings.Contains(out, "--- PASS: TestVerity") {
+		s.t.Errorf("fs-verity was not tested\n%s", out)
 	}
 }
