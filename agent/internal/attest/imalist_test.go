@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -264,6 +265,50 @@ func TestEvidenceWithIMA(t *testing.T) {
 		t.Errorf("a list that cannot be read: %v", err)
 	}
 	r.ask(t, plain)
+}
+
+// TestIMAPatience: a request reads the list as long as it may, and no longer. What it has read is there
+// for the next one.
+func TestIMAPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := files(30)
+		k := &fakeKernel{piece: len(all[0]), list: bytes.Join(all, nil)}
+		k.onRead = func() { time.Sleep(time.Second) } // a list so long that the kernel needs that for a piece
+		a := &Attester{c: Config{IMA: NewIMAList(k.open)}}
+		begin := time.Now()
+		if _, err := a.imaList(t.Context(), 0); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrIMAUnavailable) {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+		if took := time.Since(begin); took < 20*time.Second || took > 21*time.Second {
+			t.Errorf("it took %v, want 20 s", took)
+		}
+		if got, err := a.imaList(t.Context(), 0); err != nil || !bytes.Equal(got.Entries, k.list) {
+			t.Error(err)
+		}
+		if opened, read := k.counts(); opened != 1 || read != len(k.list) {
+			t.Errorf("opened %d times, %d bytes read of %d", opened, read, len(k.list))
+		}
+	})
+}
+
+// TestIMAReaderLeaves: a caller that leaves while it reads the list reads on. What it reads is for all
+// callers of its batch that ask for the same.
+func TestIMAReaderLeaves(t *testing.T) {
+	all := files(4)
+	k := &fakeKernel{piece: 64, list: bytes.Join(all, nil)}
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	k.onRead = leave
+	r := newRig(t, func(c *Config) { c.IMA, c.IMAQuoted = NewIMAList(k.open), true })
+	q := request(1, evidence.Fresh)
+	q.IMA = true
+	parts, err := r.Attest(ctx, q, caller)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := decode(t, parts, q.Nonce); e.IMA == nil || !bytes.Equal(e.IMA.Entries, k.list) || ctx.Err() == nil {
+		t.Errorf("%+v", e.IMA)
+	}
 }
 
 // TestIMAIsNotQuoted: without PCR 10 in the quote, nothing would bind the list.

@@ -3,8 +3,13 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -80,6 +85,54 @@ func TestNoAdministrationInAContainer(t *testing.T) {
 	}
 	if _, b, p := ask(t, as(outside.client, 1000), "POST", api.CallRecordContainer.Path, api.CallRecordContainer.Example); p == nil || p.Code != api.CodeNotPermitted {
 		t.Errorf("on the client socket: %s", b)
+	}
+}
+
+// TestContainerTakesNoConnections: a process in a container is turned away from the admin socket when it
+// connects. However many connections it opens, that of root of the machine does not give way (case 87).
+func TestContainerTakesNoConnections(t *testing.T) {
+	var outside atomic.Pointer[caller.Peer] // the first to connect
+	r := run(t, &fake{container: func(p *caller.Peer) *caller.Container {
+		if outside.CompareAndSwap(nil, p) || outside.Load() == p {
+			return nil
+		}
+		return inContainer(webApp)(p)
+	}}, Limits{OpenEach: 1e6, OpenBurst: 1e6}, nil)
+	open := func() (status func() int) {
+		c, err := dial(r.admin, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		in := bufio.NewReader(c)
+		return func() int {
+			if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: agentd\r\n\r\n", api.CallStatus.Path); err != nil {
+				t.Errorf("ask: %v", err)
+				return 0
+			}
+			answer, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Errorf("answer: %v", err)
+				return 0
+			}
+			defer answer.Body.Close()
+			io.Copy(io.Discard, answer.Body)
+			return answer.StatusCode
+		}
+	}
+	root := open()
+	if status := root(); status != http.StatusOK {
+		t.Fatalf("root: status %d", status)
+	}
+	var last func() int
+	for range adminConnections {
+		last = open()
+	}
+	if status := last(); status != http.StatusForbidden { // connections are accepted in their order
+		t.Errorf("in a container: status %d", status)
+	}
+	if status := root(); status != http.StatusOK {
+		t.Errorf("root, after connections from a container: status %d", status)
 	}
 }
 

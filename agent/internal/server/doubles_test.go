@@ -112,7 +112,7 @@ func (f *fake) Container(p *caller.Peer) *caller.Container {
 	}
 	return f.container(p)
 }
-func (f *fake) Beside(*caller.Peer) bool            { return f.beside.Load() || f.container != nil }
+func (f *fake) Beside(p *caller.Peer) bool          { return f.beside.Load() || f.Container(p) != nil }
 func (f *fake) Settle(context.Context, string)      {}
 func (f *fake) Covers(string, evidence.Digest) bool { return false }
 func (f *fake) List() []api.App {
