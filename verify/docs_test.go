@@ -6,11 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/verify/internal/check"
+	"github.com/cvm-agentd/agentd/verify/internal/replay"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/checks.md and docs/policy.md anew")
@@ -130,6 +132,28 @@ func TestDefinitions(t *testing.T) {
 		}
 		if isPolicy := strings.HasPrefix(string(d.ID), "policy."); isPolicy != (d.Class == ClassPolicy) {
 			t.Errorf("%s has class %v", d.ID, d.Class)
+		}
+	}
+}
+
+// TestLogStateIsDocumented: the row of docs/evidence.md about what a verifier keeps names each member,
+// so that a reader of the corpus meets none that is unknown to it.
+func TestLogStateIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/evidence.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, ok := strings.Cut(string(text), "\n| `log-state` |")
+	row, _, ok2 := strings.Cut(row, "\n")
+	if !ok || !ok2 {
+		t.Fatal("there is no row of log-state")
+	}
+	for _, of := range []reflect.Type{reflect.TypeFor[replay.State](), reflect.TypeFor[replay.IMAState]()} {
+		for f := range of.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "" || !strings.Contains(row, "`"+name+"`") {
+				t.Errorf("%s: the row does not name the member %q", of, name)
+			}
 		}
 	}
 }

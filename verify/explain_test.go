@@ -118,7 +118,7 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", anySystem + "[basis]\nhistory = \"launch\"", "demands", "The log rests on a launch"},
 	{"", anySystem + "[basis]\ncaller = \"launch\"", "demands", "Caller and key rest on a launch"},
 	{"", anySystem + "[basis]\nall = \"launch\"", "demands", "Nothing that is demanded here"},
-	{`unlisted_containers = "refuse"`, "", "demands", "no container that the policy does not list"},
+	{`unlisted_containers = "refuse"`, "", "demands", "of an application that a [[container]] lists"},
 	{"", ledger(), "demands", `a container of the application "ledger"`},
 	{"", ledger("required = false"), "demands", "only the listed root file system"},
 	{"", ledger(`images = ["` + repeated(1, 32) + `"]`), "demands", "only the listed image"},

@@ -38,7 +38,7 @@ func (r *ContainerRules) explain(_ *Policy, w *Words) {
 	}
 	switch {
 	case r.UnlistedContainers == Refuse:
-		w.demand("The log names no container that the policy does not list.")
+		w.demand("Each container in the log is of an application that a [[container]] lists.")
 	case len(r.Containers) == 0:
 		w.open("Which containers run: no [[container]] is listed.")
 	default:
