@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worked example of docs/evidence.md, section 12, and the log of docs/measurements.md."""
+"""The worked example of docs/evidence.md, section 12, and the log and the list of docs/measurements.md."""
 import re
 
 import cases
 import commitments
 import document
+import ima
 import keys
 import log
 
@@ -90,4 +91,18 @@ def log_example(root):
             wrong.append(f"example.cel: log head {count}: another digest than the page")
     if not values or not heads:
         wrong.append("measurements.md: no example was found")
+    return wrong
+
+
+def ima_example(root):
+    """ima_example gives what is wrong with the list of IMA of measurements.md."""
+    page, wrong = _values(_block(_page(root, "measurements.md"), "list of IMA")), []
+    data = b"".join(bytes.fromhex(value) for name, value in page.items() if name.startswith("entry "))
+    banks = {name: name.split()[0] for name in page if not name.startswith("entry ")}
+    for name, bank in banks.items():
+        mine = ima.replayed(data, bank, "before" not in name).hex()
+        if mine != page[name]:
+            wrong.append(f"list of IMA: {name}: reader {mine}, page {page[name]}")
+    if len(banks) < 5 or not data:
+        wrong.append("measurements.md: no list of IMA was found")
     return wrong

@@ -54,6 +54,15 @@ def extended(bank, new, digest, hashed):
     return hashlib.new(bank, hashed).digest() if new else digest.ljust(size, b"\0")
 
 
+def replayed(data, bank, new):
+    """replayed is the value of PCR 10 in a bank after a whole list."""
+    value = bytes(hashlib.new(bank).digest_size)
+    for pcr, digest, hashed in entries(data):
+        if pcr == 10:
+            value = hashlib.new(bank, value + extended(bank, new, digest, hashed)).digest()
+    return value
+
+
 def compared(given, own):
     """compared gives the entries of a whole list, and fails if those of another with their numbers differ."""
     read = raw(own["entries"] or b"")

@@ -50,7 +50,7 @@ def main(root):
         "2026-06-01T00:00:00Z", b"\x4e" * 32, cases.pem(root + "/docs/example/test-root.pem")))
     if example:
         wrong.append(f"docs/example/evidence.json: refused: {sorted(example)}")
-    wrong += examples.worked(root) + examples.log_example(root)
+    wrong += examples.worked(root) + examples.log_example(root) + examples.ima_example(root)
     print("\n".join(wrong))
     print(f"agreed {agreed}, disagreed {len(wrong)}, raw material {skipped}")
     return 1 if wrong else 0
