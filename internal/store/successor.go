@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/message"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/transfer"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -46,7 +47,7 @@ type asked struct {
 }
 
 // askedSize is the size of the payload: challenge, store key, private half.
-const askedSize = transfer.ChallengeSize + 32 + transfer.SeedSize
+const askedSize = transfer.ChallengeSize + 32 + message.SeedSize
 
 // Ask returns a request for what offer offers, to which the caller adds evidence. Its key is kept
 // until the answer is accepted, also over a reboot. The same offer gives the same key.
@@ -72,7 +73,7 @@ func (s *Store) Ask(ctx context.Context, offer transfer.Offer) (*transfer.Reques
 	if a != nil {
 		fresh.tpmSecret = a.tpmSecret
 	}
-	if fresh.seed, fresh.request.Public, err = transfer.NewKey(); err != nil {
+	if fresh.seed, fresh.request.Public, err = message.NewKey(); err != nil {
 		return nil, err
 	}
 	defer fresh.seed.Wipe()
@@ -146,11 +147,11 @@ func (s *Store) readAsked(ctx context.Context) (*asked, error) {
 	err = payload.Use(func(p []byte) (err error) {
 		a.request.Challenge = transfer.Challenge(p[:transfer.ChallengeSize])
 		a.request.StoreKey = sealing.StoreKey(p[transfer.ChallengeSize:])
-		a.seed, err = secret.Take(bytes.Clone(p[askedSize-transfer.SeedSize:]))
+		a.seed, err = secret.Take(bytes.Clone(p[askedSize-message.SeedSize:]))
 		return err
 	})
 	if err == nil {
-		a.request.Public, err = transfer.PublicOf(a.seed)
+		a.request.Public, err = message.PublicOf(a.seed)
 	}
 	return a, err
 }

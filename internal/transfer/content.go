@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/message"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/text"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -45,14 +46,14 @@ func (h *Head) Wipe() {
 // key, number of the release (8), then [Past]. The caller clears it.
 func (h *Head) encode() []byte {
 	b := make([]byte, 0, 4096+len(h.Past.Counter)+16*len(h.Past.Blobs)) // enough: no copy stays behind as it grows
-	b = appendField(b, binary.BigEndian.AppendUint64(nil, h.Generation))
-	_ = h.Seed.Use(func(seed []byte) error { b = appendField(b, seed); return nil })
-	b = appendField(b, []byte{byte(len(h.Recipients))})
+	b = message.Append(b, binary.BigEndian.AppendUint64(nil, h.Generation))
+	_ = h.Seed.Use(func(seed []byte) error { b = message.Append(b, seed); return nil })
+	b = message.Append(b, []byte{byte(len(h.Recipients))})
 	for _, x := range h.Recipients {
-		b = appendField(b, []byte(x))
+		b = message.Append(b, []byte(x))
 	}
-	b = appendField(b, []byte(h.ReleaseKey))
-	b = appendField(b, binary.BigEndian.AppendUint64(nil, h.Number))
+	b = message.Append(b, []byte(h.ReleaseKey))
+	b = message.Append(b, binary.BigEndian.AppendUint64(nil, h.Number))
 	past := h.Past.Encode()
 	defer clear(past)
 	return append(b, past...)
@@ -68,33 +69,33 @@ func (h *Head) Size() int {
 }
 
 func (h *Head) parse(b []byte) (err error) {
-	r := &reader{what: "the head of the answer", b: b}
-	h.Generation = binary.BigEndian.Uint64(r.exactly("generation", 8))
-	seed := bytes.Clone(r.exactly("store key", ed25519.SeedSize))
+	r := message.Read("the head of the answer", b)
+	h.Generation = binary.BigEndian.Uint64(r.Exactly("generation", 8))
+	seed := bytes.Clone(r.Exactly("store key", ed25519.SeedSize))
 	if h.Seed, err = secret.Take(seed); err != nil {
 		return err
 	}
-	n := r.exactly("number of recipients", 1)[0]
+	n := r.Exactly("number of recipients", 1)[0]
 	if n > sealing.MaxRecipients {
-		r.err = refuse(r.what, fmt.Sprintf("%d recipients", n))
+		r.Err = message.Refuse(r.What, fmt.Sprintf("%d recipients", n))
 	}
-	for i := byte(0); i < n && r.err == nil; i++ {
-		x := string(r.next("recipient", 1, sealing.MaxRecipient))
-		if _, err := sealing.ParseRecipient(x); err != nil && r.err == nil {
-			r.err = refuse(r.what, err.Error())
+	for i := byte(0); i < n && r.Err == nil; i++ {
+		x := string(r.Next("recipient", 1, sealing.MaxRecipient))
+		if _, err := sealing.ParseRecipient(x); err != nil && r.Err == nil {
+			r.Err = message.Refuse(r.What, err.Error())
 		}
 		h.Recipients = append(h.Recipients, x)
 	}
-	h.ReleaseKey = string(r.next("release key", 0, maxKeyText))
-	if _, err := ParseKeyText(h.ReleaseKey); err != nil && r.err == nil {
-		r.err = err
+	h.ReleaseKey = string(r.Next("release key", 0, maxKeyText))
+	if _, err := ParseKeyText(h.ReleaseKey); err != nil && r.Err == nil {
+		r.Err = err
 	}
-	h.Number = binary.BigEndian.Uint64(r.exactly("number of the release", 8))
+	h.Number = binary.BigEndian.Uint64(r.Exactly("number of the release", 8))
 	if h.Generation > sealing.MaxGeneration || h.Number > MaxNumber {
-		r.err = refuse(r.what, "a number above 2^53 - 1")
+		r.Err = message.Refuse(r.What, "a number above 2^53 - 1")
 	}
 	h.Past.read(r)
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		h.Wipe()
 		return err
 	}
@@ -105,8 +106,8 @@ func (h *Head) parse(b []byte) (err error) {
 // clears it.
 func (p *Past) Encode() []byte {
 	b := make([]byte, 0, 12+len(p.Counter)+len(p.TPMSecret)+16*len(p.Blobs))
-	b = appendField(b, p.Counter)
-	b = appendField(b, p.TPMSecret)
+	b = message.Append(b, p.Counter)
+	b = message.Append(b, p.TPMSecret)
 	b = binary.BigEndian.AppendUint32(b, uint32(16*len(p.Blobs)))
 	for _, id := range p.Blobs {
 		b = append(b, id[:]...)
@@ -114,12 +115,12 @@ func (p *Past) Encode() []byte {
 	return b
 }
 
-func (p *Past) read(r *reader) {
-	p.Counter = bytes.Clone(r.next("record of the counter", 0, sealing.MaxRecord))
-	p.TPMSecret = bytes.Clone(r.next("name of the TPM's secret", 0, sealing.TPMNameSize))
-	ids := r.next("ids of blobs", 0, 16*maxPastIDs)
+func (p *Past) read(r *message.Reader) {
+	p.Counter = bytes.Clone(r.Next("record of the counter", 0, sealing.MaxRecord))
+	p.TPMSecret = bytes.Clone(r.Next("name of the TPM's secret", 0, sealing.TPMNameSize))
+	ids := r.Next("ids of blobs", 0, 16*maxPastIDs)
 	if len(ids)%16 != 0 || len(p.TPMSecret)%sealing.TPMNameSize != 0 {
-		r.err = refuse(r.what, "ids or names of a wrong size")
+		r.Err = message.Refuse(r.What, "ids or names of a wrong size")
 		return
 	}
 	for id := range slices.Chunk(ids, 16) {
@@ -129,9 +130,9 @@ func (p *Past) read(r *reader) {
 
 // ParsePast reads what [Past.Encode] returns.
 func ParsePast(b []byte) (p Past, err error) {
-	r := &reader{what: "what the predecessor left", b: b}
+	r := message.Read("what the predecessor left", b)
 	p.read(r)
-	return p, r.end()
+	return p, r.End()
 }
 
 // Entry is one blob that goes over.
@@ -152,54 +153,54 @@ func (e *Entry) encode() []byte {
 	if e.Unproven {
 		unproven = 1
 	}
-	b := appendField(nil, []byte{byte(e.Kind), unproven})
+	b := message.Append(nil, []byte{byte(e.Kind), unproven})
 	for _, x := range []string{e.App.Name, e.App.Unit, e.App.User, e.Name} {
-		b = appendField(b, []byte(x))
+		b = message.Append(b, []byte(x))
 	}
-	b = appendField(b, append(e.AssociatedData.Salt[:], e.AssociatedData.Digest[:]...))
+	b = message.Append(b, append(e.AssociatedData.Salt[:], e.AssociatedData.Digest[:]...))
 	var digests []byte
 	for _, d := range e.Digests {
 		digests = append(digests, d[:]...)
 	}
-	return appendField(b, digests)
+	return message.Append(b, digests)
 }
 
 // Size returns how many bytes of [MaxContent] the entry takes with a payload of so many bytes.
 func (e *Entry) Size(payload int) int { return len(e.encode()) + 4 + payload }
 
 func parseEntry(b []byte) (*Entry, error) {
-	r := &reader{what: "an entry of the answer", b: b}
+	r := message.Read("an entry of the answer", b)
 	e := &Entry{}
-	kind := r.exactly("kind", 2)
+	kind := r.Exactly("kind", 2)
 	e.Kind, e.Unproven = sealing.Kind(kind[0]), kind[1] == 1
-	if r.err == nil && (e.Kind != sealing.KindAppRoot && e.Kind != sealing.KindSecret || kind[1] > 1) {
-		r.err = refuse(r.what, fmt.Sprintf("kind %d and mark %d", kind[0], kind[1]))
+	if r.Err == nil && (e.Kind != sealing.KindAppRoot && e.Kind != sealing.KindSecret || kind[1] > 1) {
+		r.Err = message.Refuse(r.What, fmt.Sprintf("kind %d and mark %d", kind[0], kind[1]))
 	}
 	for _, f := range []struct {
 		name  string
 		least int
 		to    *string
 	}{{"app", 1, &e.App.Name}, {"unit", 1, &e.App.Unit}, {"user", 1, &e.App.User}, {"name", 0, &e.Name}} {
-		*f.to = string(r.next(f.name, f.least, sealing.MaxName))
-		if err := text.Check(f.name, *f.to, 0, sealing.MaxName); err != nil && r.err == nil {
-			r.err = refuse(r.what, err.Error())
+		*f.to = string(r.Next(f.name, f.least, sealing.MaxName))
+		if err := text.Check(f.name, *f.to, 0, sealing.MaxName); err != nil && r.Err == nil {
+			r.Err = message.Refuse(r.What, err.Error())
 		}
 	}
-	if r.err == nil && (e.Kind == sealing.KindSecret) != (e.Name != "") {
-		r.err = refuse(r.what, "a name that does not fit its kind")
+	if r.Err == nil && (e.Kind == sealing.KindSecret) != (e.Name != "") {
+		r.Err = message.Refuse(r.What, "a name that does not fit its kind")
 	}
-	data := r.exactly("associated data", 48)
+	data := r.Exactly("associated data", 48)
 	copy(e.AssociatedData.Salt[:], data)
 	copy(e.AssociatedData.Digest[:], data[16:])
-	digests := r.next("digests", 0, 32*sealing.MaxDigests)
-	if len(digests)%32 != 0 && r.err == nil {
-		r.err = refuse(r.what, "digests of a wrong size")
+	digests := r.Next("digests", 0, 32*sealing.MaxDigests)
+	if len(digests)%32 != 0 && r.Err == nil {
+		r.Err = message.Refuse(r.What, "digests of a wrong size")
 	}
 	for len(digests) >= 32 {
 		e.Digests, digests = append(e.Digests, evidence.Digest(digests[:32])), digests[32:]
 	}
-	payload := r.next("payload", 0, maxEntry)
-	if err := r.end(); err != nil {
+	payload := r.Next("payload", 0, maxEntry)
+	if err := r.End(); err != nil {
 		return nil, err
 	}
 	var err error

@@ -25,25 +25,19 @@ const (
 
 // Caps on everything that a message may ask for.
 const (
-	MaxOffer     = 256      // bytes of an offer
-	MaxRequest   = 5 << 19  // bytes of a request, most of them evidence
-	MaxAnswer    = 5 << 19  // bytes of an answer
-	MaxContent   = 2 << 20  // bytes of all entries of an answer together
-	MaxRelease   = 64 << 10 // bytes of a release statement
-	MaxKeyFile   = 4 << 10  // bytes of a file with a release key, or with a signature
-	maxEntry     = secret.MaxSize
-	maxEntries   = 10000
-	maxPastIDs   = 20000
-	overheadHPKE = 16 // tag of AES-256-GCM
+	MaxOffer   = 256      // bytes of an offer
+	MaxRequest = 5 << 19  // bytes of a request, most of them evidence
+	MaxAnswer  = 5 << 19  // bytes of an answer
+	MaxContent = 2 << 20  // bytes of all entries of an answer together
+	MaxRelease = 64 << 10 // bytes of a release statement
+	MaxKeyFile = 4 << 10  // bytes of a file with a release key, or with a signature
+	maxEntry   = secret.MaxSize
+	maxEntries = 10000
+	maxPastIDs = 20000
 )
 
-// Sizes in bytes.
-const (
-	ChallengeSize = 32
-	SeedSize      = 32   // private half of an HPKE key: draft-ietf-hpke-pq, MLKEM768-X25519
-	PublicSize    = 1216 // public half
-	encSize       = 1120 // encapsulated key
-)
+// ChallengeSize is the size of a challenge in bytes.
+const ChallengeSize = 32
 
 // Challenge names one preparation: random, and used once.
 type Challenge [ChallengeSize]byte

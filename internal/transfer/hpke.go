@@ -9,44 +9,10 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/message"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/sealing"
 )
-
-// The suite: MLKEM768-X25519 (an attacker must break both), HKDF-SHA-256, AES-256-GCM. It is
-// not negotiated; another one is another version of the messages.
-var (
-	kem  = hpke.MLKEM768X25519()
-	kdf  = hpke.HKDFSHA256()
-	aead = hpke.AES256GCM()
-)
-
-// NewKey returns the halves of a new HPKE key. The caller wipes the private one.
-func NewKey() (seed *secret.Secret, public [PublicSize]byte, err error) {
-	k, err := kem.GenerateKey()
-	if err != nil {
-		return nil, public, fmt.Errorf("make an HPKE key: %w", err)
-	}
-	b, err := k.Bytes()
-	if err != nil {
-		return nil, public, fmt.Errorf("make an HPKE key: %w", err)
-	}
-	copy(public[:], k.PublicKey().Bytes())
-	seed, err = secret.Take(b)
-	return seed, public, err
-}
-
-// PublicOf returns the public half of a key.
-func PublicOf(seed *secret.Secret) (public [PublicSize]byte, err error) {
-	err = seed.Use(func(b []byte) error {
-		k, err := kem.NewPrivateKey(b)
-		if err == nil {
-			copy(public[:], k.PublicKey().Bytes())
-		}
-		return err
-	})
-	return public, err
-}
 
 // info binds an answer to the preparation, the store and the key.
 func (r *Request) info() []byte {
@@ -68,13 +34,9 @@ type Sealer struct {
 
 // NewSealer begins the answer to r, of so many entries.
 func NewSealer(r *Request, entries int) (*Sealer, error) {
-	public, err := kem.NewPublicKey(r.Public[:])
+	enc, sender, err := message.NewSender(r.Public, r.info())
 	if err != nil {
-		return nil, refuse("the request for an upgrade", "its HPKE key is not one: "+err.Error())
-	}
-	enc, sender, err := hpke.NewSender(public, kdf, aead, r.info())
-	if err != nil {
-		return nil, refuse("the request for an upgrade", "nothing can be encrypted to its HPKE key: "+err.Error())
+		return nil, message.Refuse("the request for an upgrade", "nothing can be encrypted to its HPKE key: "+err.Error())
 	}
 	return &Sealer{answer: &Answer{Request: r.ID(), Enc: enc}, sender: sender, parts: entries + 1}, nil
 }
@@ -104,7 +66,7 @@ func (s *Sealer) Entry(e *Entry) error {
 	head := e.encode()
 	return e.Payload.Use(func(p []byte) error {
 		b := make([]byte, 0, len(head)+4+len(p)) // exactly: no copy stays behind as it grows
-		b = appendField(append(b, head...), p)
+		b = message.Append(append(b, head...), p)
 		defer clear(b)
 		return s.add(b)
 	})
@@ -129,9 +91,9 @@ func (a *Answer) Open(r *Request, seed *secret.Secret, head func(*Head) error, e
 	if a.Request != r.ID() {
 		return errOtherRequest("the answer is for another request than the last one of this agent: ask again with `agentctl key upgrade-request`")
 	}
-	recipient, err := a.recipient(r, seed)
+	recipient, err := message.NewRecipient(a.Enc, seed, r.info())
 	if err != nil {
-		return err
+		return errOtherRequest("the answer cannot be decrypted: it was changed, or made for another key")
 	}
 	for i, p := range a.Parts {
 		b, err := recipient.Open(position(i, len(a.Parts)), p)
@@ -156,19 +118,4 @@ func (a *Answer) Open(r *Request, seed *secret.Secret, head func(*Head) error, e
 		}
 	}
 	return nil
-}
-
-// recipient returns what decrypts the parts in their order.
-func (a *Answer) recipient(r *Request, seed *secret.Secret) (out *hpke.Recipient, err error) {
-	err = seed.Use(func(b []byte) error {
-		k, err := kem.NewPrivateKey(b)
-		if err == nil {
-			out, err = hpke.NewRecipient(a.Enc, k, kdf, aead, r.info())
-		}
-		return err
-	})
-	if err != nil {
-		return nil, errOtherRequest("the answer cannot be decrypted: it was changed, or made for another key")
-	}
-	return out, nil
 }

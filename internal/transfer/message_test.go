@@ -10,6 +10,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/message"
 	"github.com/cvm-agentd/agentd/internal/secret"
 	"github.com/cvm-agentd/agentd/internal/transfer"
 	"github.com/cvm-agentd/agentd/sealing"
@@ -32,7 +33,7 @@ func bytesOf(s *secret.Secret) (out string) {
 // example is a request with its key, and an answer to it.
 func example(t testing.TB) (r *transfer.Request, seed *secret.Secret, answer []byte) {
 	t.Helper()
-	seed, public, err := transfer.NewKey()
+	seed, public, err := message.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestAnswerForOneRequest(t *testing.T) {
 	for name, change := range map[string]func(*transfer.Request){
 		"challenge": func(r *transfer.Request) { r.Challenge[0]++ },
 		"store key": func(r *transfer.Request) { r.StoreKey[0]++ },
-		"HPKE key":  func(r *transfer.Request) { _, r.Public, _ = transfer.NewKey() },
+		"HPKE key":  func(r *transfer.Request) { _, r.Public, _ = message.NewKey() },
 	} {
 		other := *r
 		change(&other)
@@ -150,7 +151,7 @@ func TestAnswerForOneRequest(t *testing.T) {
 			t.Errorf("another %s, and the answer claims it: %q, %v", name, got, err)
 		}
 	}
-	wrong, _, err := transfer.NewKey()
+	wrong, _, err := message.NewKey()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/client"
 )
 
@@ -222,6 +224,25 @@ func (m *Machine) Stop() error {
 func (m *Machine) Kill() {
 	m.cmd.Process.Kill()
 	<-m.done
+}
+
+// Off ends the machine at once, and waits until its TPM is off too, so that it can start again.
+func (m *Machine) Off() error {
+	m.Kill()
+	f, err := os.Open(filepath.Join(m.Dir, "tpm", ".agentd-lock"))
+	if err != nil {
+		return nil // it has no TPM of its own
+	}
+	defer f.Close()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			continue
+		}
+		// Not only by closing it: a process that another test is about to start may have it still.
+		return errors.Join(err, unix.Flock(int(f.Fd()), unix.LOCK_UN))
+	}
+	return fmt.Errorf("the TPM of %s was not off after %v", m.Dir, patience)
 }
 
 // Ended reports whether the process has ended, however that came.

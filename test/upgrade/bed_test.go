@@ -19,8 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/internal/declared"
@@ -136,19 +134,8 @@ func (x *machine) off() {
 	if x.m == nil {
 		return
 	}
-	x.m.Kill()
+	must(x.t, x.m.Off())
 	x.m = nil
-	f, err := os.Open(filepath.Join(x.dir, "tpm", ".agentd-lock"))
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	until(x.t, "the TPM is off", func() bool {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		return err == nil || !errors.Is(err, unix.EWOULDBLOCK)
-	})
-	// Not only by closing it: a process that another test is about to start may have it still.
-	must(x.t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
 }
 
 // until waits for what happens by itself.

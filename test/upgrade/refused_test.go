@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/message"
 	"github.com/cvm-agentd/agentd/internal/transfer"
 )
 
@@ -138,7 +139,7 @@ func TestSuccessorRefused(t *testing.T) {
 	replayed.Evidence = parsed.Evidence
 	refusedBy(t, "evidence of an earlier request", answer(replayed.Encode()), api.CodeEvidenceReplayed)
 	relayed := *genuine
-	_, public, err := transfer.NewKey()
+	_, public, err := message.NewKey()
 	must(t, err)
 	relayed.Public = public
 	refusedBy(t, "evidence of B for the key of an attacker", answer(relayed.Encode()), api.CodeEvidenceReplayed)
