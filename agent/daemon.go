@@ -27,6 +27,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
+	"github.com/cvm-agentd/agentd/agent/internal/receiver"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
@@ -36,6 +37,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/vault"
 	"github.com/cvm-agentd/agentd/agent/internal/vtpm"
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/boottime"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/crypttab"
 	"github.com/cvm-agentd/agentd/internal/durable"
@@ -70,6 +72,7 @@ type daemon struct {
 	service    *apps.Service
 	events     *events.Service
 	vault      *vault.Vault
+	receiver   *receiver.Receiver
 	disks      *disks.Disks
 	containers *containers.Containers
 	status     *status.Source
@@ -112,6 +115,9 @@ func newDaemon(o Options) (*daemon, error) {
 	d.vault = vault.New(vault.Config{
 		Supervisor: s, Device: d.device, Apps: d.apps, Platform: d.platform, Folder: filepath.Join(c.State.Folder, sealedFolder),
 		TPM: c.TPM, Keys: c.Keys, Log: d.log,
+	})
+	d.receiver = receiver.New(receiver.Config{
+		Store: d.vault, Attester: d.evidence(), Measure: d.service.Measure, Key: d.identity.Key, Now: boottime.Now, Log: d.log,
 	})
 	d.disks = &disks.Disks{
 		Records: vault.Volumes{Vault: d.vault}, Folder: crypttab.HeaderFolder(c.Sockets.Admin),
@@ -170,6 +176,7 @@ func (d *daemon) server(identifier caller.Identifier, all *figures.Source) *serv
 		Store:      vault.Admin{Vault: d.vault},
 		Disks:      d.disks,
 		Upgrades:   d.upgrades(),
+		Deliveries: d.receiver,
 		Shared:     figures.Shared{Started: time.Now(), Status: d.status.Status, Attester: d.attester, Platform: d.platform},
 		Metrics:    all,
 		AgentKey:   d.identity.Key.Public().(ed25519.PublicKey),
@@ -203,7 +210,7 @@ func (d *daemon) upgrades() upgrade.Service {
 func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
 		Service: d.service, Apps: d.apps, Events: d.events, Device: d.device, Ledger: d.ledger,
-		Platform: d.platform, Vault: d.vault, Units: units, Gate: d.gate, Callers: callers, Log: d.log,
+		Platform: d.platform, Vault: d.vault, Deliveries: d.receiver, Units: units, Gate: d.gate, Callers: callers, Log: d.log,
 	}
 }
 
@@ -418,6 +425,7 @@ const closePatience = time.Second
 // the host for minutes.
 func (d *daemon) close() error {
 	var errs []error
+	d.receiver.Close()
 	closed := make(chan error, 1)
 	if endsWithin(func() { closed <- d.vault.Close() }, workPatience) {
 		errs = append(errs, <-closed)

@@ -103,7 +103,8 @@ const (
 	CodeRecipientsNeeded    Code = "recipients-needed"
 )
 
-// Codes of an upgrade to another launch measurement: docs/upgrades.md.
+// Codes of an upgrade to another launch measurement: docs/upgrades.md. The first is for all messages
+// between machines.
 const (
 	CodeMalformedMessage   Code = "malformed-message"
 	CodeNoReleaseKey       Code = "no-release-key"
@@ -121,6 +122,21 @@ const (
 	CodeOtherRequest       Code = "other-request"
 	CodeStoreInUse         Code = "store-in-use"
 	CodeTransferTooLarge   Code = "transfer-too-large"
+)
+
+// Codes of a secret that a relying party delivers: docs/delivery.md. The last three are those of
+// the relying party's side.
+const (
+	CodeTicketUnknown   Code = "ticket-unknown"
+	CodeTicketExpired   Code = "ticket-expired"
+	CodeTicketUsed      Code = "ticket-used"
+	CodeTooManyTickets  Code = "too-many-tickets"
+	CodeDeliveryChanged Code = "delivery-changed"
+	CodeOtherSender     Code = "other-sender"
+	CodeAppChanged      Code = "app-changed"
+	CodeOtherTicket     Code = "other-ticket"
+	CodeTicketForged    Code = "ticket-forged"
+	CodeReceiptForged   Code = "receipt-forged"
 )
 
 // Codes of a sealed blob that does not open: the machine does not have the key, the
@@ -198,6 +214,7 @@ type CodeInfo struct {
 // Exit codes of agentctl.
 const (
 	exitMisuse       = 1 // the request is at fault, or the failure has no exit code of its own
+	exitForged       = 2 // a signature or binding is broken, as of "agentctl verify"
 	exitUnavailable  = 6 // agent or device not available
 	exitNotPermitted = 7 // not allowed to this caller
 	exitSealed       = 8 // a sealed blob cannot be opened
@@ -299,7 +316,7 @@ var codes = []CodeInfo{
 	{CodeStoreKeyNeeded, 400, exitMisuse, "Store key is needed", "Any party can seal to a recovery recipient, so recovery needs the store key to tell who wrote the disk.", "give the key that was kept with the recovery identity: `--store-key KEY`; `agentctl key store-key` printed it when the store was open"},
 	{CodeRecipientsNeeded, 400, exitMisuse, "Recovery recipients are needed", "The recipients of a store that is recovered are named anew, and not taken from its files.", "name those that stay, once for each: `--recipient AGE`, or `--lose-on-hardware-change` for none"},
 
-	{CodeMalformedMessage, 422, exitMisuse, "Message of an upgrade is malformed", "The file is not the message that belongs here, or it was cut or changed.", "give the file that the command before wrote: docs/upgrades.md lists them"},
+	{CodeMalformedMessage, 422, exitMisuse, "Message is malformed", "The file is not the message that belongs here, or it was cut or changed.", "give the file that the command before wrote: docs/upgrades.md and docs/delivery.md list them"},
 	{CodeNoReleaseKey, 409, exitMisuse, "No release key is pinned", "The store knows no key that could sign releases, or a recovery could not tell who wrote it.", "root pins one: `agentctl key pin-release-key FILE`; before the first start, `release_key` in `[keys]` of the configuration does"},
 	{CodeReleaseSignature, 403, exitNotPermitted, "Release is not signed by the release key", "The signature over the release statement does not verify under the key that the store pinned.", "check that statement and signature belong together, and that the key is the one that `agentctl key upgrade-status` names"},
 	{CodeReleaseOlder, 403, exitNotPermitted, "Release is older than this image", "The release has a lower number than the one that this store came from: it would be a downgrade.", "name a release with the same number or a higher one"},
@@ -314,7 +331,18 @@ var codes = []CodeInfo{
 	{CodeHandedOver, 409, exitUnavailable, "Store was handed over", "The roots went to a successor, which would not learn of a change made here.", "go on at the successor, or give the upgrade up: `agentctl key upgrade-abort`"},
 	{CodeOtherRequest, 409, exitMisuse, "Answer to another request", "This agent has no key for the answer: it was made for another request, or was accepted already.", "ask again with the last offer: `agentctl key upgrade-request OFFER`"},
 	{CodeStoreInUse, 409, exitMisuse, "Store is in use", "The store of this machine has secrets of its own, which an upgrade would replace.", "an upgrade needs a machine whose store is new, or is that of the predecessor"},
-	{CodeTransferTooLarge, 507, exitMisuse, "Store is too large to hand over", "What would be handed over is larger than one message can be.", "have apps discard secrets that they do not need"},
+	{CodeTransferTooLarge, 507, exitMisuse, "Too large for one message", "What would be handed over, or the evidence with its log, is larger than one message can be.", "for an upgrade, have apps discard secrets that they do not need; if the log is too long for a ticket, " + hintReboot},
+
+	{CodeTicketUnknown, 404, exitMisuse, "No such ticket", "This agent has no ticket that the secret was encrypted to: another machine made it, or the agent was restarted since, or a later ticket for the same secret took its place.", "make a new ticket here: `agentctl secret ticket`, with a new challenge of the relying party"},
+	{CodeTicketExpired, 409, exitMisuse, "Ticket is expired", "The time for this ticket is over, and its key is gone.", "make a new ticket: `agentctl secret ticket`, with a new challenge of the relying party"},
+	{CodeTicketUsed, 409, exitMisuse, "Ticket was used", "Another secret was stored by this ticket, which serves one.", "`agentctl secret list` shows what is stored. If the other message was not the relying party's, replace the secret: a new ticket with `--replace`, and with `--sender FILE`"},
+	{CodeTooManyTickets, 429, exitUnavailable, "Too many open tickets", "As many tickets are open as may be, of this app or in all.", "wait until some are used or expire; a new ticket for the same app and name takes the place of the one before"},
+	{CodeDeliveryChanged, 422, exitMisuse, "Encrypted secret was changed", "The message does not open with the key of its ticket: it was changed on the way, or made for other values. The ticket stays open.", "give the file that `agentctl secret send` wrote, as it is"},
+	{CodeOtherSender, 403, exitNotPermitted, "Encrypted secret is of another sender", "The message is not signed as its ticket asks. Any party that has a ticket can encrypt to it.", "have the relying party send with the key whose public half the ticket names: `agentctl secret send --sender-key`"},
+	{CodeAppChanged, 409, exitMisuse, "App is not as the ticket says", "The app has other files or another declaration than when the ticket was made, or is not measured any more. The relying party did not verify that.", "`agentctl app diff` says what changed; put it back, or make a new ticket"},
+	{CodeOtherTicket, 422, exitMisuse, "Ticket of another delivery", "The ticket was made for another challenge, app, secret or sender than the relying party asks for.", "give the ticket that was made with this challenge, app and name; another one may be a replay"},
+	{CodeTicketForged, 422, exitForged, "Ticket is not the agent's", "The agent of the evidence did not make the ticket: any program of its machine can ask for evidence over a key of its own.", "do not send. Find out who gave you the ticket"},
+	{CodeReceiptForged, 422, exitForged, "Receipt is not for this delivery", "The receipt is of another delivery, of another message, or not signed by the agent that made the ticket.", "treat the secret as not delivered. If another message was opened, the machine has a secret that another party chose: replace it, with a ticket that names the sender: `--sender FILE`"},
 
 	{CodeOtherChip, 422, exitSealed, "Sealed on another chip", "The report names another chip than at sealing.", hintClaim("the file says so, which proves nothing: check whether this VM moved to another chip: the host's operator or your own records tell")},
 	{CodeOtherMeasurement, 422, exitSealed, "Sealed under another launch measurement", "The guest was launched from something else.", hintClaim("the file says so, which proves nothing: check whether the launch measurement changed, as an update of firmware or image does; launched as before, it opens")},

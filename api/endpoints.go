@@ -153,6 +153,13 @@ var (
 	CallProbe         = Endpoint[None, Probed]{Route{"probe", "POST", "/v1/store/probe", OnAdmin, ofMany, 0, nil, "", "Try out the key derivation of the platform: up to five requests to its firmware."}}
 )
 
+// Endpoints for secrets that a relying party delivers: docs/delivery.md. An app may have to be
+// measured first. 64 KiB of secret fit into a body of 128 KiB, encrypted and in base64.
+var (
+	CallTicket  = Endpoint[TicketRequest, DeliveryTicket]{Route{"ticket", "POST", "/v1/secrets/ticket", OnAdmin, ofFiles, 4 << 10, nil, `{"app":"billing","name":"db-password","challenge":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","validFor":3600,"anySender":true}`, "Make a ticket, by which a relying party encrypts one secret to this agent."}}
+	CallReceive = Endpoint[ReceiveRequest, ReceivedSecret]{Route{"receive", "POST", "/v1/secrets/receive", OnAdmin, ofFiles, 128 << 10, nil, `{"sealed":"AAAA"}`, "Store the secret that a relying party encrypted by a ticket."}}
+)
+
 // Endpoints for volumes. Two headers with JSON of 12 KiB fit into a body of 64 KiB, in base64.
 var (
 	CallDisks      = Endpoint[None, Disks]{Route{"disks", "GET", "/v1/disks", OnAdmin, fromSNP, 0, nil, "", "The volumes that the agent has the keys of."}}

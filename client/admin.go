@@ -159,6 +159,16 @@ func (a *Admin) RemoveSecret(ctx context.Context, app, name string) error {
 	return err
 }
 
+// Ticket makes a ticket, by which a relying party encrypts one secret to this agent.
+func (a *Admin) Ticket(ctx context.Context, r api.TicketRequest) (*api.DeliveryTicket, error) {
+	return call(ctx, a.socket(), api.CallTicket, r)
+}
+
+// Receive stores the secret that a relying party encrypted by a ticket, and returns the receipt.
+func (a *Admin) Receive(ctx context.Context, sealed []byte) (*api.ReceivedSecret, error) {
+	return call(ctx, a.socket(), api.CallReceive, api.ReceiveRequest{Sealed: sealed})
+}
+
 // Upgrade says how far an upgrade to another launch measurement is.
 func (a *Admin) Upgrade(ctx context.Context) (*api.UpgradeStatus, error) {
 	return call(ctx, a.socket(), api.CallUpgrade, api.None{})

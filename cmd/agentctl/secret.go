@@ -25,6 +25,15 @@ command and no request shows one again.
   list             names and sizes
   remove           delete it
 
+A relying party hands a secret to an application after it verified the evidence of the
+machine; the machine gets files, and gives some back (docs/delivery.md):
+
+  challenge        relying party: begin a delivery
+  ticket           machine: make a ticket for that challenge, with evidence
+  send             relying party: verify the ticket, and encrypt the secret to it
+  receive          machine: store the secret, and make a receipt
+  receipt          relying party: verify the receipt
+
 "agentctl app enable UNIT --credential NAME" has the unit load it.
 
 Exit codes: 1 no such application or secret, 7 not root, 8 the store cannot be opened.
@@ -88,7 +97,8 @@ func secretCommand(t *terminal, s *sockets) *cobra.Command {
 	return group(t, "secret", secretUsage,
 		secretStore(t, s, "put", secretPutUsage, "stored", (*client.Admin).PutSecret),
 		secretStore(t, s, "rotate", secretRotateUsage, "replaced", (*client.Admin).RotateSecret),
-		secretList(t, s), secretRemove(t, s))
+		secretList(t, s), secretRemove(t, s),
+		secretChallenge(t), secretTicket(t, s), secretSend(t), secretReceive(t, s), secretReceipt(t))
 }
 
 // secretStore returns a command that hands a secret to the agent.

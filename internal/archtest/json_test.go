@@ -17,6 +17,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/delivery"
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/internal/oci"
@@ -53,6 +54,8 @@ var documents = []reflect.Type{
 	reflect.TypeFor[api.EventRequest](), reflect.TypeFor[api.RecordedEvent](), reflect.TypeFor[api.Events](), reflect.TypeFor[api.Event](), reflect.TypeFor[api.EventQuota](),
 	reflect.TypeFor[gatewire.ToAgent](), reflect.TypeFor[gatewire.ToGate](),
 	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
+	reflect.TypeFor[api.TicketRequest](), reflect.TypeFor[api.DeliveryTicket](), reflect.TypeFor[api.ReceiveRequest](), reflect.TypeFor[api.ReceivedSecret](),
+	reflect.TypeFor[delivery.Record](), reflect.TypeFor[delivery.Sent](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

@@ -20,6 +20,7 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/events"
 	"github.com/cvm-agentd/agentd/agent/internal/gate"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
+	"github.com/cvm-agentd/agentd/agent/internal/receiver"
 	"github.com/cvm-agentd/agentd/agent/internal/reports"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
@@ -34,17 +35,18 @@ import (
 
 // A Source asks the parts of the agent. All fields are required.
 type Source struct {
-	Service  *apps.Service
-	Apps     *startup.Part[*apps.Apps]
-	Events   *events.Service
-	Device   *startup.Part[*tpm.Device]
-	Ledger   *startup.Part[*ledger.Ledger]
-	Platform *reports.Watched
-	Vault    *vault.Vault
-	Units    *credentials.Server
-	Gate     *gate.Server
-	Callers  func() turn.Stats // queue of the executables of callers
-	Log      *slog.Logger
+	Service    *apps.Service
+	Apps       *startup.Part[*apps.Apps]
+	Events     *events.Service
+	Device     *startup.Part[*tpm.Device]
+	Ledger     *startup.Part[*ledger.Ledger]
+	Platform   *reports.Watched
+	Vault      *vault.Vault
+	Deliveries *receiver.Receiver
+	Units      *credentials.Server
+	Gate       *gate.Server
+	Callers    func() turn.Stats // queue of the executables of callers
+	Log        *slog.Logger
 }
 
 // mostApps is how many applications have figures of their own.
@@ -61,6 +63,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 	s.devices(to)
 	s.Units.Metrics(to)
 	s.Gate.Metrics(to)
+	s.Deliveries.Metrics(to)
 	s.turns(to)
 	s.journal(to)
 	process(to)

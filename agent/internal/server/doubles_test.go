@@ -224,7 +224,7 @@ func run(t testing.TB, f *fake, limits Limits, change func(*Config)) *running {
 	t.Helper()
 	dir := tempDir(t)
 	c := Config{
-		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Containers: fakeContainers{}, Upgrades: fakeUpgrades{}, Metrics: f, Shared: fakeShared{},
+		Identifier: fakeIdentifier{}, Attester: f, Log: f, Apps: f, Status: f, Enroller: f, Keys: f, Events: f, Store: fakeStore{}, Disks: fakeDisks{}, Containers: fakeContainers{}, Upgrades: fakeUpgrades{}, Deliveries: fakeDeliveries{}, Metrics: f, Shared: fakeShared{},
 		AdminUIDs: []uint32{1000}, Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
@@ -363,4 +363,14 @@ func (fakeUpgrades) Abort(context.Context) (api.AbortedUpgrade, error) {
 }
 func (fakeUpgrades) Finish(context.Context) (api.UpgradeStatus, error) {
 	return api.UpgradeStatus{}, nil
+}
+
+// fakeDeliveries takes in secrets that relying parties encrypted.
+type fakeDeliveries struct{}
+
+func (fakeDeliveries) Ticket(context.Context, api.TicketRequest, evidence.Caller) (api.DeliveryTicket, error) {
+	return api.DeliveryTicket{}, nil
+}
+func (fakeDeliveries) Receive(context.Context, []byte) (api.ReceivedSecret, error) {
+	return api.ReceivedSecret{}, nil
 }

@@ -180,8 +180,9 @@ func celJSON(v any) (raw, error) {
 	return pcr.EncodeCELJSON(records)
 }
 
-// reservedAudience begins the audience of evidence that clients do not get: transfer.Audience.
-const reservedAudience = "agentd/upgrade/"
+// reservedAudiences begin the audiences of evidence that clients do not get: transfer.Audience and
+// delivery.Audience.
+var reservedAudiences = []string{"agentd/upgrade/", "agentd/delivery/"}
 
 // checkEvidence fills in the defaults of r, and returns the problem of a member that
 // cannot go into a statement.
@@ -202,9 +203,12 @@ func checkEvidence(r *api.EvidenceRequest) error {
 	if err := text.Check("audience", r.Audience, 0, evidence.MaxAudience); err != nil {
 		return problem.Invalid("/audience", err.Error())
 	}
-	// Evidence for this audience asks for the roots of a store: only the agent itself makes it.
-	if strings.HasPrefix(r.Audience, reservedAudience) {
-		return problem.Invalid("/audience", fmt.Sprintf("audiences that begin with %q are the agent's own", reservedAudience))
+	// Evidence for these audiences asks for the roots of a store, or for a secret: only the agent
+	// itself makes it.
+	for _, own := range reservedAudiences {
+		if strings.HasPrefix(r.Audience, own) {
+			return problem.Invalid("/audience", fmt.Sprintf("audiences that begin with %q are the agent's own", own))
+		}
 	}
 	switch {
 	case len(r.KeyProof) > 0 && len(r.PublicKey) == 0:

@@ -55,6 +55,7 @@ type Config struct {
 	Disks      Disks
 	Containers Containers
 	Upgrades   Upgrades
+	Deliveries Deliveries
 	Shared     metrics.Source // what the other parts count, and each user may know
 	Metrics    metrics.Source // what else they count, for the administrator
 	AgentKey   []byte         // Ed25519 public key of this process, 32 bytes; Self shows it

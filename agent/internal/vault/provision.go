@@ -18,19 +18,9 @@ import (
 // Provision stores a secret for an app, in the place of one of that name exactly if replace. It
 // is what every way of provisioning calls. The caller wipes data.
 func (v *Vault) Provision(ctx context.Context, app, name string, data *secret.Secret, replace bool) error {
-	s, err := v.opened(ctx)
+	s, c, err := v.provisionable(ctx, app)
 	if err != nil {
 		return err
-	}
-	if _, err := v.c.Apps.Wait(ctx); err != nil {
-		return err
-	}
-	if _, ok := v.declaredContainer(app, ""); ok {
-		return problem.New(api.CodeNotPermitted, fmt.Sprintf("app %s is a container, and systemd hands secrets to units alone: have the container store it itself, over the client socket", app))
-	}
-	c, ok := v.declared(func(x apps.Status) bool { return x.Name == app })
-	if !ok {
-		return problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", app))
 	}
 	err = s.Provision(ctx, c.App, name, data, replace)
 	v.refresh(ctx)
@@ -38,6 +28,35 @@ func (v *Vault) Provision(ctx context.Context, app, name string, data *secret.Se
 		v.c.Log.Info("a secret was provisioned", "app", app, "name", name, "bytes", data.Len(), "replaced", replace)
 	}
 	return err
+}
+
+// Provisioned reports whether root provisioned a secret of that name for an app that can have some.
+func (v *Vault) Provisioned(ctx context.Context, app, name string) (bool, error) {
+	s, _, err := v.provisionable(ctx, app)
+	if err != nil {
+		return false, err
+	}
+	holders, err := s.Holders(ctx, []string{app}, name)
+	return len(holders) > 0, err
+}
+
+// provisionable returns the store and the declared app that it can keep secrets of root for.
+func (v *Vault) provisionable(ctx context.Context, app string) (*store.Store, store.Caller, error) {
+	s, err := v.opened(ctx)
+	if err != nil {
+		return nil, store.Caller{}, err
+	}
+	if _, err := v.c.Apps.Wait(ctx); err != nil {
+		return nil, store.Caller{}, err
+	}
+	if _, ok := v.declaredContainer(app, ""); ok {
+		return nil, store.Caller{}, problem.New(api.CodeNotPermitted, fmt.Sprintf("app %s is a container, and systemd hands secrets to units alone: have the container store it itself, over the client socket", app))
+	}
+	c, ok := v.declared(func(x apps.Status) bool { return x.Name == app })
+	if !ok {
+		return nil, store.Caller{}, problem.New(api.CodeNoSuchApp, fmt.Sprintf("no declaration of app %q is in force", app))
+	}
+	return s, c, nil
 }
 
 // Secrets lists what root provisioned for an app, or for all if app is empty.

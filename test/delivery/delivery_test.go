@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package delivery
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/delivery"
+)
+
+// TestDelivered: a secret arrives at the unit of its app and at no other, is replaced by a later
+// delivery, and the relying party has a receipt of each.
+func TestDelivered(t *testing.T) {
+	b := newBed(t)
+	b.ticket("one", "token")
+	message := b.file("message", b.send("one", "token", "hunter2"))
+	receipt := b.do("", "secret", "receive", message)
+	b.do("", "secret", "receipt", "--delivery", "one", b.file("receipt", receipt))
+	if got := b.loaded("billing.service", "token"); got != "hunter2" {
+		t.Errorf("the unit gets %q", got)
+	}
+	if got := b.loaded("ledger.service", "token"); got != "" {
+		t.Errorf("another unit gets %q", got)
+	}
+	if again := b.do("", "secret", "receive", message); !bytes.Equal(again, receipt) {
+		t.Error("the same message gets another receipt")
+	}
+	b.ticket("two", "token", "--replace")
+	b.do("", "secret", "receive", "--out", "receipt2", b.file("message2", b.send("two", "token", "swordfish", "--replace")))
+	b.do("", "secret", "receipt", "--delivery", "two", "receipt2")
+	if got := b.loaded("billing.service", "token"); got != "swordfish" {
+		t.Errorf("the unit gets %q", got)
+	}
+	// The first message, given again, changes nothing.
+	b.do("", "secret", "receive", message)
+	if got := b.loaded("billing.service", "token"); got != "swordfish" {
+		t.Errorf("after a replay of the first message, the unit gets %q", got)
+	}
+}
+
+// TestRefused: case 130. Each attack on a ticket, a message or a receipt is refused by a code of its
+// own, and nothing is stored.
+func TestRefused(t *testing.T) {
+	b := newBed(t)
+	b.policy("ledger")
+	key, public := filepath.Join(b.home, "key.pem"), filepath.Join(b.home, "public.pem")
+	b.openssl("genpkey", "-algorithm", "ed25519", "-out", key)
+	b.openssl("pkey", "-in", key, "-pubout", "-out", public)
+
+	b.ticket("a", "token")
+	b.refused("a ticket of another delivery", api.CodeOtherTicket, 1, "hunter2", b.other("a")...)
+	b.refused("another secret", api.CodeOtherTicket, 1, "hunter2", b.sending("a", "password")...)
+	b.refused("another change", api.CodeOtherTicket, 1, "hunter2", b.sending("a", "token", "--replace")...)
+	b.refused("a sender that the ticket does not name", api.CodeOtherTicket, 1, "hunter2", b.sending("a", "token", "--sender-key", key)...)
+	b.refused("another app", api.CodeOtherTicket, 1, "hunter2", "secret", "send", "--delivery", "a", "--policy", "ledger.toml", "--ticket", "a.ticket", "--app", "ledger",
+		"--trust-test-root-that-vouches-for-no-hardware", b.Root(), "token")
+	b.refused("a policy without the app", "", 1, "hunter2", "secret", "send", "--delivery", "a", "--policy", b.Policy(), "--ticket", "a.ticket", "--app", "billing",
+		"--trust-test-root-that-vouches-for-no-hardware", b.Root(), "token")
+	b.refused("another root of trust", "", 2, "hunter2", "secret", "send", "--delivery", "a", "--policy", "billing.toml", "--ticket", "a.ticket", "--app", "billing", "token")
+	b.forged("a.ticket")
+
+	first := b.file("first", b.send("a", "token", "hunter2"))
+	b.refused("a second secret by one delivery", "", 1, "hunter2", b.sending("a", "token")...)
+	second := b.second("a", "swordfish")
+
+	other := newBed(t)
+	other.refused("a message at another machine", api.CodeTicketUnknown, 1, "", "secret", "receive", first)
+	if other.stored() != "" {
+		t.Errorf("another machine has %s", other.stored())
+	}
+	b.changed(first)
+
+	b.do("", "secret", "receive", "--out", "receipt", second)
+	b.refused("a receipt of another message", api.CodeReceiptForged, 2, "", "secret", "receipt", "--delivery", "a", "receipt")
+	b.refused("a second message by one ticket", api.CodeTicketUsed, 1, "", "secret", "receive", first)
+	if got := b.loaded("billing.service", "token"); got != "swordfish" { // as documented for --any-sender
+		t.Errorf("the unit gets %q", got)
+	}
+
+	b.ticket("b", "signed", "--sender", public)
+	b.refused("no signature", api.CodeOtherTicket, 1, "hunter2", b.sending("b", "signed")...)
+	b.refused("unsigned, by the carrier", api.CodeOtherSender, 7, "", "secret", "receive", b.second("b", "swordfish"))
+	message := b.file("signed", b.send("b", "signed", "hunter2", "--sender-key", key))
+	b.do("", "secret", "receive", "--out", "receipt-b", message)
+	b.do("", "secret", "receipt", "--delivery", "b", "receipt-b")
+	b.receipts("receipt-b")
+	if got := b.stored(); got != "billing/signed billing/token" {
+		t.Errorf("stored: %s", got)
+	}
+}
+
+// other are the arguments of send with a ticket of another delivery.
+func (b *bed) other(ticket string) []string {
+	b.t.Helper()
+	b.challenge("other")
+	args := b.sending("other", "token")
+	for i, a := range args {
+		if a == "other.ticket" {
+			args[i] = ticket + ".ticket"
+		}
+	}
+	return args
+}
+
+func (b *bed) openssl(args ...string) {
+	b.t.Helper()
+	if out, err := exec.Command("openssl", args...).CombinedOutput(); err != nil {
+		b.t.Fatalf("openssl %v: %v\n%s", args, err, out)
+	}
+}
+
+// parsed reads the ticket of a delivery.
+func (b *bed) parsed(name string) *delivery.Ticket {
+	b.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(b.home, name))
+	must(b.t, err)
+	x, err := delivery.ParseTicket(raw)
+	must(b.t, err)
+	return x
+}
+
+// second is a message that a carrier makes, with a secret of its own, for the ticket of a delivery.
+func (b *bed) second(name, secret string) string {
+	b.t.Helper()
+	s, err := b.parsed(name+".ticket").Seal([]byte(secret), nil)
+	must(b.t, err)
+	return b.file(name+".second", s.Encode())
+}
+
+// changed gives the agent a message with a byte changed in each of its fields, and in the length of each.
+func (b *bed) changed(message string) {
+	b.t.Helper()
+	raw, err := os.ReadFile(message)
+	must(b.t, err)
+	line := len("agentd/delivery/sealed/1\n")
+	for what, at := range map[string]int{
+		"line": 3, "length of the id": line + 3, "id": line + 4, "length of the key": line + 36, "key of ML-KEM": line + 40, "key of X25519": line + 40 + 1119,
+		"length of the ciphertext": line + 40 + 1120 + 3, "ciphertext": line + 40 + 1120 + 4, "tag": len(raw) - 5, "length of the signature": len(raw) - 1,
+	} {
+		x := bytes.Clone(raw)
+		x[at] ^= 1
+		code, exit := api.CodeMalformedMessage, 1
+		switch what {
+		case "id":
+			code = api.CodeTicketUnknown
+		case "key of ML-KEM", "key of X25519", "ciphertext", "tag":
+			code = api.CodeDeliveryChanged
+		}
+		b.refused("a changed "+what, code, exit, "", "secret", "receive", b.file("changed", x))
+	}
+	b.refused("a message that is cut", api.CodeMalformedMessage, 1, "", "secret", "receive", b.file("changed", raw[:len(raw)-1]))
+	b.refused("a ticket in the place of a message", api.CodeMalformedMessage, 1, "", "secret", "receive", b.file("changed", raw[line:]))
+	if got := b.stored(); got != "" {
+		b.t.Errorf("stored: %s", got)
+	}
+}
+
+// receipts gives the relying party receipts that were changed.
+func (b *bed) receipts(name string) {
+	b.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(b.home, name))
+	must(b.t, err)
+	for i := len("agentd/delivery/receipt/1\n") + 4; i < len(raw); i += 7 {
+		x := bytes.Clone(raw)
+		x[i] ^= 1
+		_, stderr, code := b.run("", "secret", "receipt", "--delivery", "b", b.file("changed", x))
+		if code != 2 && code != 1 {
+			b.t.Errorf("a receipt with byte %d changed: exit code %d\n%s", i, code, stderr)
+		}
+	}
+	b.challenge("nothing")
+	b.refused("a receipt, and nothing was sent", "", 1, "", "secret", "receipt", "--delivery", "nothing", name)
+}
+
+// forged gives the relying party tickets that a carrier or a program on the machine made.
+func (b *bed) forged(name string) {
+	b.t.Helper()
+	good := b.parsed(name)
+	// A program of the machine asks for evidence over a key of its own.
+	mine := *good
+	mine.Public[7] ^= 1
+	id := mine.ID()
+	_, err := b.Client().Evidence(b.t.Context(), api.EvidenceRequest{Nonce: mine.Challenge[:], UserData: id[:], Audience: delivery.Audience})
+	if apiCode(err) != api.CodeInvalidValue {
+		b.t.Errorf("a client asks for the agent's own audience: %v", err)
+	}
+	mine.Evidence, err = b.Client().Evidence(b.t.Context(), api.EvidenceRequest{Nonce: mine.Challenge[:], UserData: id[:], Audience: "agentd/delivery"})
+	must(b.t, err)
+	for what, x := range map[string]*delivery.Ticket{
+		"evidence of a program": &mine,
+		"another key":           {Challenge: good.Challenge, Public: mine.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor, Evidence: good.Evidence, Signature: good.Signature},
+		"a longer time":         {Challenge: good.Challenge, Public: good.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor + 1, Evidence: good.Evidence, Signature: good.Signature},
+		"another signature":     {Challenge: good.Challenge, Public: good.Public, App: good.App, Name: good.Name, Digest: good.Digest, ValidFor: good.ValidFor, Evidence: good.Evidence, Signature: bytes.Repeat([]byte{1}, 64)},
+	} {
+		b.file("forged.ticket", x.Encode())
+		args := b.sending("a", "token")
+		for i, a := range args {
+			if a == "a.ticket" {
+				args[i] = "forged.ticket"
+			}
+		}
+		b.refused("a ticket with "+what, api.CodeTicketForged, 2, "hunter2", args...)
+	}
+}
