@@ -86,6 +86,7 @@ test-walks: ## type what the documents print into a virtual machine, as its read
 
 setup: ## install the programs that the demo and the tests need (as root), or name them
 	@scripts/setup.sh test
+	@scripts/setup.sh check
 
 clean: ## remove what was built
 	rm -rf $(OUT) dist

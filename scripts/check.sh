@@ -24,7 +24,7 @@ if command -v shellcheck >/dev/null 2>&1; then
 	shellcheck scripts/*.sh packaging/*.sh packaging/deb/* test/vm/*.sh test/vm/image/*.sh .ci/run
 	shellcheck -s sh packaging/rpm/*
 else
-	echo "check: shellcheck is not installed: the scripts are not checked"
+	echo "check: shellcheck is not installed: the scripts are not checked (\`scripts/setup.sh check\` installs it)"
 fi
 
 work=$(mktemp -d)

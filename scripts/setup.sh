@@ -1,18 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh demo|test|package|engines|vm: checks that the programs are installed that these make
+# setup.sh demo|check|test|package|engines|vm: checks that the programs are installed that these make
 # targets use. As root on a Debian-like system it installs them. Otherwise it prints the
 # command to do so, and fails.
 set -eu
 
 case "${1:-}" in
 demo) wanted="swtpm:swtpm curl:curl jq:jq" ;;
+check) wanted="shellcheck:shellcheck" ;;
 test) wanted="swtpm:swtpm swtpm_setup:swtpm-tools tpm2_checkquote:tpm2-tools curl:curl jq:jq openssl:openssl gcc:gcc python3:python3 mke2fs:e2fsprogs mount:mount systemd-analyze:systemd systemd-sysusers:systemd systemd-tmpfiles:systemd unshare:util-linux nsenter:util-linux cryptsetup:cryptsetup-bin sshd:openssh-server ssh:openssh-client ssh-add:openssh-client zsh:zsh fish:fish node:nodejs tsc:node-typescript" ;;
 package) wanted="lintian:lintian rpmlint:rpmlint rpm:rpm cpio:cpio busybox:busybox-static man:man-db git:git jq:jq gpg:gpg gpgconf:gpgconf rpmsign:rpm ar:binutils zsh:zsh fish:fish" ;;
 engines) wanted="runc:runc" ;;
 vm) wanted="mmdebstrap:mmdebstrap qemu-system-x86_64:qemu-system-x86 swtpm:swtpm mke2fs:e2fsprogs jq:jq" ;;
 *)
-	echo "usage: scripts/setup.sh demo|test|package|engines|vm" >&2
+	echo "usage: scripts/setup.sh demo|check|test|package|engines|vm" >&2
 	exit 1
 	;;
 esac

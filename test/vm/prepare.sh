@@ -17,7 +17,7 @@ TestWalks) packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plug
 # Services that are not changed, encrypted disks, and what systemd needs for them and for a TPM.
 *)
 	packages=$packages,nginx-light,postgresql,openssl,cryptsetup-bin,e2fsprogs,tpm2-tools
-	[ $suite = bookworm ] || packages=$packages,systemd-cryptsetup
+	[ "$suite" = bookworm ] || packages=$packages,systemd-cryptsetup
 	;;
 esac
 # Boot loaders are not installed: the image gets only their files.

@@ -27,6 +27,7 @@ within() {
 
 base=$(within test/vm/prepare.sh)
 work=$(mktemp -d /var/tmp/agentd-vm.XXXXXX)
+# shellcheck disable=SC2317 # the trap calls it
 cleanup() { if [ -n "$KEEP" ]; then echo "test-$name: kept $work"; else rm -rf "$work"; fi; }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
