@@ -194,8 +194,7 @@ func (t *terminal) propose(ctx context.Context, service *unitfile.Service, u *un
 	if err != nil {
 		return nil, nil, err
 	}
-	p.Running(live)
-	return p, live, nil
+	return p, live, p.Running(ctx, live)
 }
 
 // added fills in what a proposal lists.

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
-	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/ima"
 	"github.com/cvm-agentd/agentd/internal/imapolicy"
@@ -32,9 +32,6 @@ const (
 	kernelCommands = "proc/cmdline"
 )
 
-// maxAppFiles is how many files of an application are looked at.
-const maxAppFiles = 200_000
-
 // appFile is a file that an application declares, and how its processes use it.
 type appFile struct {
 	path string
@@ -42,10 +39,12 @@ type appFile struct {
 }
 
 // appFiles returns the regular files of an application below root. What cannot be looked at is left
-// out: the measurement of the application says so.
-func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out []appFile) {
+// out: the measurement of the application says so. More files than the agent measures are an error.
+func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out []appFile, err error) {
+	more := false
 	add := func(name, at string) {
-		if f, ok := lookAtFile(at); ok && len(out) < maxAppFiles {
+		f, ok := lookAtFile(at)
+		if more = more || ok && len(out) == manifest.MaxFiles; ok && !more {
 			f.path = filepath.Join(root, name)
 			out = append(out, f)
 		}
@@ -63,7 +62,7 @@ func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out
 		filepath.WalkDir(top, func(at string, e fs.DirEntry, err error) error {
 			name := folder + strings.TrimPrefix(at, top)
 			switch {
-			case ctx.Err() != nil || len(out) >= maxAppFiles:
+			case ctx.Err() != nil || more:
 				return filepath.SkipAll
 			case err != nil:
 				return nil
@@ -75,7 +74,10 @@ func appFiles(ctx context.Context, root string, d *declaration.Declaration) (out
 			return nil
 		})
 	}
-	return out
+	if more {
+		return nil, fmt.Errorf("it has more than %d files, and the agent does not measure an application of more: declare less, or several", manifest.MaxFiles)
+	}
+	return out, ctx.Err()
 }
 
 // lookAtFile finds out how a file is used: programs are executed, libraries are mapped, and all
@@ -154,12 +156,12 @@ func (t *terminal) tellIMA(ctx context.Context, root string, declared map[string
 	var all []imapolicy.App
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
 		x := declared[name]
-		files := appFiles(ctx, root, x)
+		files, err := appFiles(ctx, root, x)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		uids, err := usersOf(root, x)
-		if err != nil {
+		uids, wrong := usersOf(root, x)
+		if err = cmp.Or(err, wrong); err != nil {
 			fmt.Fprintf(t.err, "agentctl: note: %s is left out: %s\n", cleanLine(name), cleanLine(err.Error()))
 			continue
 		}
@@ -189,7 +191,7 @@ func (t *terminal) tellRunning(root string, d *declaration.Declaration, uids []u
 
 // tellQuoted says if the agent does not quote the PCR of IMA.
 func (t *terminal) tellQuoted(root string) {
-	c, _, err := config.LoadFromImage(filepath.Join(root, config.File), config.Default())
+	c, err := configBelow(root)
 	if err != nil {
 		return // the agent says so
 	}

@@ -4,14 +4,19 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/config"
 	"github.com/cvm-agentd/agentd/internal/imapolicy"
 )
 
@@ -90,7 +95,10 @@ func TestIMACovers(t *testing.T) {
 	if !strings.Contains(complaints.String(), "come is left out: systemd gives its user a uid at each start") {
 		t.Errorf("complaints are %q", complaints.String())
 	}
-	files := appFiles(t.Context(), root, d)
+	files, err := appFiles(t.Context(), root, d)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range files { // whatever this folder is in
 		files[i].use.FileSystem = 0xef53
 	}
@@ -172,10 +180,84 @@ func TestIMALooksInTheImage(t *testing.T) {
 		}
 	}
 	d := &declaration.Declaration{Files: []string{"/file", "/device", "/pipe", "/link"}, Directories: []string{"/folder"}}
-	if got := appFiles(t.Context(), root, d); len(got) != 1 || got[0].path != filepath.Join(root, "link") {
+	if got, err := appFiles(t.Context(), root, d); err != nil || len(got) != 1 || got[0].path != filepath.Join(root, "link") {
 		t.Errorf("looked at %+v", got)
 	}
 	if _, ok := lookAtFile("/dev/null"); ok {
 		t.Error("a device was looked at")
+	}
+}
+
+// TestIMAManyFiles: an application of more files than the agent measures gets no rule, and that is said.
+func TestIMAManyFiles(t *testing.T) {
+	root := t.TempDir()
+	for i := range manifest.MaxFiles {
+		if err := os.WriteFile(filepath.Join(root, fmt.Sprint(i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &declaration.Declaration{Name: "many", User: "0", Directories: []string{"/"}}
+	if files, err := appFiles(t.Context(), root, d); err != nil || len(files) != manifest.MaxFiles {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "more"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, complaints bytes.Buffer
+	if err := (&terminal{out: &out, err: &complaints}).tellIMA(t.Context(), root, map[string]*declaration.Declaration{"many": d}, d); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(complaints.String(), "many is left out: it has more than 20000 files") || strings.Contains(out.String(), "many") {
+		t.Errorf("says %q and\n%s", complaints.String(), out.String())
+	}
+}
+
+// TestConfigurationOfAnImage: a link in an image leads to the file of the image, and never to one of this
+// machine, whether it is the configuration, its folder, or a declaration.
+func TestConfigurationOfAnImage(t *testing.T) {
+	outside := t.TempDir()
+	for name, text := range map[string]string{
+		"config.toml": "[measurement]\napplication_folders = [\"/foreign\"]\n",
+		"a.toml":      "unit = \"a.service\"\nuser = \"root\"\nfiles = [\"/bin/a\"]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(outside, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, links := range map[string]map[string]string{
+		"the file":   {"etc/agentd/config.toml": filepath.Join(outside, "config.toml")},
+		"its folder": {"etc/agentd": outside},
+		"upwards":    {"etc/agentd/config.toml": strings.Repeat("../", 20) + filepath.Join(outside, "config.toml")},
+	} {
+		for _, inside := range []bool{false, true} {
+			root := t.TempDir()
+			for link, to := range links {
+				at := filepath.Join(root, link)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(to, at)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := config.Default().Measurement.ApplicationFolders
+			if inside { // the image has a file of that name
+				want = []string{"/own"}
+				at := filepath.Join(root, outside, "config.toml")
+				if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte("[measurement]\napplication_folders = [\"/own\"]\n"), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c, err := configBelow(root); err != nil || !slices.Equal(c.Measurement.ApplicationFolders, want) {
+				t.Errorf("%s, inside %t: %q, %v", name, inside, c.Measurement.ApplicationFolders, err)
+			}
+		}
+	}
+	root := t.TempDir()
+	at := filepath.Join(root, "etc/agentd/apps.d/a.toml")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.Symlink(filepath.Join(outside, "a.toml"), at)); err != nil {
+		t.Fatal(err)
+	}
+	var complaints bytes.Buffer
+	d := &declaration.Declaration{Name: "a", File: "/etc/agentd/apps.d/a.toml"}
+	if _, known, err := (&terminal{out: new(bytes.Buffer), err: &complaints}).sizeBelow(t.Context(), root, d); known || err != nil || !strings.Contains(complaints.String(), "no such file") {
+		t.Errorf("known %t, %v, %s", known, err, complaints.String())
 	}
 }

@@ -5,12 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/apps/manifest"
+	"github.com/cvm-agentd/agentd/internal/unitfile"
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
@@ -74,7 +74,11 @@ func (t *terminal) tellProgress(ctx context.Context, p *manifest.Progress, every
 // sizeBelow returns the size of an application on a machine that is being built, if its files are
 // there already.
 func (t *terminal) sizeBelow(ctx context.Context, root string, d *declaration.Declaration) (bytes uint64, known bool, err error) {
-	e, err := t.reference(ctx, filepath.Join(root, d.File), root)
+	file, err := unitfile.Within(root, d.File) // and not where a link in an image leads on this machine
+	var e *pcr.AppEvent
+	if err == nil {
+		e, err = t.reference(ctx, file, root)
+	}
 	if ctx.Err() != nil {
 		return 0, false, ctx.Err()
 	}

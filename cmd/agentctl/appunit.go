@@ -268,10 +268,21 @@ func (t *terminal) showApp(c *cobra.Command, s *sockets, name string) error {
 // appsFolder is the folder in which administrators declare applications.
 const appsFolder = "/etc/agentd/apps.d"
 
+// configBelow returns the configuration of the machine below root. A link in an image leads as it does
+// when root is "/", and never to a file of this machine.
+func configBelow(root string) (config.Config, error) {
+	at, err := unitfile.Within(root, config.File)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return config.Config{}, err
+	}
+	c, _, err := config.LoadFromImage(at, config.Default())
+	return c, err
+}
+
 // declarations returns the declarations in the files below root, without those that are
 // wrong: the agent reports them.
 func declarations(root string) (map[string]*declaration.Declaration, error) {
-	c, _, err := config.LoadFromImage(filepath.Join(root, config.File), config.Default())
+	c, err := configBelow(root)
 	if err != nil {
 		return nil, err
 	}

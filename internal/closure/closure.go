@@ -105,6 +105,9 @@ func (c *collector) propose() (*Proposal, error) {
 	c.look()
 	c.fit()
 	c.warn()
+	for _, words := range c.tree.said {
+		c.uncovered("%s", words)
+	}
 	if err := c.spent(); err != nil {
 		return nil, err
 	}

@@ -191,13 +191,13 @@ func (c *collector) laterOf(p *process, x *loaded) {
 	var names []string
 	for _, l := range x.object.later {
 		for _, name := range l.Names {
-			if p.byName[name] == nil && len(names) < maxOthers && !slices.Contains(names, name) {
+			if p.byName[name] == nil && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
 	}
 	if len(names) > 0 {
-		c.uncovered("%s may load later (dlopen): %s", x.path, strings.Join(names, " "))
+		c.uncovered("%s may load later (dlopen): %s", x.path, some(names, maxOthers))
 	}
 }
 

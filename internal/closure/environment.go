@@ -3,9 +3,13 @@
 package closure
 
 import (
+	"errors"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // An environment is the variables of a unit, by their names. Their values can be secret: only
@@ -42,6 +46,7 @@ func (c *collector) environment() {
 			}
 		}
 	}
+	c.managers()
 	for _, name := range c.service.Passed {
 		c.uncovered("the variable %s has the value that systemd itself has (PassEnvironment=)", name)
 	}
@@ -52,6 +57,23 @@ func (c *collector) environment() {
 		}
 	}
 	delete(c.env, "")
+}
+
+// managers says which files of systemd's own set variables for all units (systemd-system.conf(5)).
+func (c *collector) managers() {
+	for _, dir := range []string{"/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"} {
+		for _, f := range append([]string{path.Join(dir, "system.conf")}, c.matches(path.Join(dir, "system.conf.d/*.conf"))...) {
+			b, err := c.read(f, maxText)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				c.uncovered("%s could not be read: DefaultEnvironment= in it would set variables for the unit: %v", f, durable.Cause(err))
+			}
+			for line := range strings.Lines(string(b)) {
+				if name, value, ok := strings.Cut(line, "="); ok && strings.TrimSpace(name) == "DefaultEnvironment" && strings.TrimSpace(value) != "" {
+					c.uncovered("%s sets variables for all units (DefaultEnvironment=), which are not followed: LD_PRELOAD and the like in them decide what runs", f)
+				}
+			}
+		}
+	}
 }
 
 // An assignment is one line of a file of variables.
@@ -138,7 +160,15 @@ func (c *collector) words(setting string, args []string) (out []string) {
 		}
 		out = append(out, c.replaced(setting, expanded))
 	}
-	return out[:min(len(out), maxListed)]
+	return c.listed(out, setting+"=")
+}
+
+// listed returns the first of a list of words, and says if there are more.
+func (c *collector) listed(words []string, of string) []string {
+	if len(words) > maxListed {
+		c.uncovered("%s has more than %d words: the others are not followed", of, maxListed)
+	}
+	return words[:min(len(words), maxListed)]
 }
 
 // replaced replaces variables in braces, and doubled dollars.

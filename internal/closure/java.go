@@ -17,6 +17,7 @@ type javaRun struct {
 	jar     string
 	main    string   // class or module
 	files   []string // agents, and what else is loaded by its path
+	options []string // files with further options
 	rest    []string
 }
 
@@ -65,6 +66,8 @@ func javaArguments(args []string) (r javaRun) {
 			_, file, _ := strings.Cut(a, ":")
 			file, _, _ = strings.Cut(file, "=")
 			r.files = append(r.files, file)
+		case name == "-XX:VMOptionsFile" || name == "-XX:Flags":
+			r.options = append(r.options, value)
 		case strings.HasPrefix(a, "-Xbootclasspath"):
 			_, list, _ := strings.Cut(a, ":")
 			r.files = append(r.files, splitList(list, ":")...)
@@ -108,6 +111,11 @@ func (c *collector) java(e *execution, at *place) {
 	for _, p := range slices.Concat(r.modules, r.files) {
 		c.searched(absolute(p, c.service.Directory), "Java loads it for "+e.setting+"=")
 	}
+	for _, p := range r.options {
+		p = absolute(p, c.service.Directory)
+		c.argument(p, "Java reads options from it for "+e.setting+"=", true)
+		c.uncovered("the options of Java in %s are not followed: an agent or a class path in them decides what runs", p)
+	}
 	if len(r.classes)+len(r.modules) == 0 {
 		c.uncovered("the classes that %s runs for %s= could not be told from its arguments", e.program, e.setting)
 	}
@@ -138,12 +146,16 @@ func (c *collector) argumentFiles(args []string, depth int) (out []string) {
 		}
 		file := absolute(name, c.service.Directory)
 		b, err := c.read(file, maxText)
-		if c.file(file, groupArgument, "it has arguments of Java") == nil || err != nil {
+		if c.file(file, groupArgument, "it has arguments of Java") == nil {
+			continue // which is said
+		}
+		if err != nil {
+			c.uncovered("the arguments of Java in %s could not be read: %v", file, durable.Cause(err))
 			continue
 		}
-		out = append(out, c.argumentFiles(splitString(string(b)), depth+1)...)
+		out = append(out, c.argumentFiles(c.split(string(b), file), depth+1)...)
 	}
-	return out[:min(len(out), maxListed)]
+	return c.listed(out, "the command line of Java")
 }
 
 // classes adds an element of a class path: all archives of a folder (DIR/*), or what element says.

@@ -8,8 +8,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
 // The cache of the loader of glibc (sysdeps/generic/dl-cache.h): a header of 48 bytes, entries of
@@ -94,10 +97,14 @@ func cacheText(b []byte, at uint32) (string, bool) {
 // conf returns the folders of /etc/ld.so.conf and of the files that it includes (ldconfig(8)).
 func (t *tree) conf(file string, depth int, read *int) (dirs []string) {
 	if *read++; *read > maxIncluded || depth > maxNested {
+		t.omitted("%s is not followed: /etc/ld.so.conf includes more than %d files, or by more than %d others", file, maxIncluded, maxNested)
 		return nil
 	}
 	b, err := t.read(file, maxText)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) { // which ldconfig passes over too
+			t.omitted("%s could not be read, and the folders of libraries in it are not followed: %v", file, durable.Cause(err))
+		}
 		return nil
 	}
 	for line := range strings.Lines(string(b)) {
@@ -116,12 +123,15 @@ func (t *tree) conf(file string, depth int, read *int) (dirs []string) {
 			}
 		default:
 			for _, dir := range words {
-				dir, _, _ = strings.Cut(dir, "=") // of libc5
-				if path.IsAbs(dir) && len(dirs) < maxPaths {
+				dir, _, _ = strings.Cut(dir, "=")             // of libc5
+				if path.IsAbs(dir) && len(dirs) <= maxPaths { // one more is said
 					dirs = append(dirs, path.Clean(dir))
 				}
 			}
 		}
+	}
+	if len(dirs) > maxPaths {
+		t.omitted("%s names more than %d folders of libraries: the others are not followed", file, maxPaths)
 	}
 	return dirs[:min(len(dirs), maxPaths)]
 }

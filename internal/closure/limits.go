@@ -34,7 +34,7 @@ const (
 	maxPackages  = 20_000    // packages of Debian that are searched
 	maxPackage   = 256 << 20 // bytes of their lists
 	maxProcesses = 512       // processes of a unit that are looked at
-	maxTable     = 65_536    // processes of the machine
+	maxTable     = 131_072   // names in /proc, and files of one kind that a running unit uses
 	maxMaps      = 16 << 20  // bytes of /proc/PID/maps
 	maxOpen      = 4096      // descriptors of a process that are looked at
 )

@@ -54,7 +54,7 @@ func newLoader(t *tree) *loader {
 // unread says that a file that is there could not be read.
 func (l *loader) unread(file string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
-		l.said = append(l.said, fmt.Sprintf("%s could not be read, and what it says of libraries is not followed: %v", file, durable.Cause(err)))
+		say(&l.said, fmt.Sprintf("%s could not be read, and what it says of libraries is not followed: %v", file, durable.Cause(err)))
 	}
 }
 
@@ -167,6 +167,9 @@ func (p *process) preloaded() (names []string) {
 	if p.musl == "" {
 		names = append(names, p.preload...)
 	}
+	if len(names) > maxNames {
+		p.lacks(fmt.Sprintf("more than %d libraries are preloaded into %s: the others are not followed", maxNames, p.program.path))
+	}
 	return names[:min(len(names), maxNames)]
 }
 
@@ -216,9 +219,7 @@ func (p *process) need(name string, by *loaded, why string) *loaded {
 	}
 	if first == nil && !some {
 		p.byName[name] = &loaded{object: &object{}} // said once
-		if len(p.missing) <= maxWords {
-			p.missing = append(p.missing, fmt.Sprintf("the %s %s of %s is not found", why, name, by.path))
-		}
+		p.lacks(fmt.Sprintf("the %s %s of %s is not found", why, name, by.path))
 		return nil
 	}
 	return first

@@ -41,11 +41,14 @@ func (c *collector) packages() {
 		}
 		return
 	}
-	owners := c.owners()
+	owners, all := c.owners()
 	seen := map[string]bool{}
 	for _, at := range c.mains {
 		name := owners[at.asked]
 		switch {
+		case name == "" && !all:
+			name = "none"
+			c.uncovered("%s belongs to none of the packages of Debian that were searched, so what was installed with it is not known", at.asked)
 		case name == "":
 			name = "none"
 			c.uncovered("%s belongs to no package of Debian, so what was installed with it is not known", at.asked)
@@ -56,20 +59,26 @@ func (c *collector) packages() {
 	}
 }
 
-// owners returns the package that has each of the programs, by the name of its list.
-func (c *collector) owners() map[string]string {
-	out := map[string]string{}
+// owners returns the package that has each of the programs, by the name of its list, and whether all
+// packages were searched that can have the others.
+func (c *collector) owners() (out map[string]string, all bool) {
+	out = map[string]string{}
 	lists, more := c.list(dpkgFolder, 16*maxPackages) // of each package there are several files
 	if more {
 		c.uncovered("more than %d packages: not all were searched", maxPackages)
 	}
-	read := 0
+	read, unread := 0, 0
 	for _, l := range lists {
 		if !strings.HasSuffix(l, ".list") || len(out) == len(c.mains) || c.ctx.Err() != nil {
 			continue
 		}
+		if read >= maxPackage {
+			unread++
+			continue
+		}
 		b, err := c.read(path.Join(dpkgFolder, l), 16*maxText)
-		if read += len(b); err != nil || read > maxPackage {
+		if read += len(b); err != nil {
+			unread++
 			continue
 		}
 		text := "\n" + string(b) + "\n"
@@ -81,7 +90,10 @@ func (c *collector) owners() map[string]string {
 			}
 		}
 	}
-	return out
+	if unread > 0 {
+		c.uncovered("%d lists of the files of packages were not searched: they could not be read, or come after the first %d MiB", unread, maxPackage>>20)
+	}
+	return out, unread == 0 && !more
 }
 
 // packaged adds the files of a package: a whole folder if it has files of this package alone.

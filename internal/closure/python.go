@@ -151,8 +151,12 @@ func (c *collector) importable(dir, why string) {
 
 // hasModules reports whether a folder has modules of Python.
 func (c *collector) hasModules(dir string) bool {
-	names, _ := c.list(dir, maxListed)
-	return slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".py") })
+	names, more := c.list(dir, maxListed)
+	found := slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".py") })
+	if more && !found {
+		c.uncovered("%s has more than %d names: whether there are modules of Python was not looked at", dir, maxListed)
+	}
+	return found
 }
 
 func (c *collector) holds(dir string) bool {
@@ -171,11 +175,13 @@ func (c *collector) venv(program string) (string, map[string]string) {
 		}
 		settings := map[string]string{}
 		for line := range strings.Lines(string(b)) {
-			if key, value, ok := strings.Cut(line, "="); ok && len(settings) < maxPaths {
-				settings[strings.ToLower(strings.TrimSpace(key))] = strings.ToLower(strings.TrimSpace(value))
-				if strings.TrimSpace(key) == "home" {
-					settings["home"] = strings.TrimSpace(value)
-				}
+			key, value, ok := strings.Cut(line, "=")
+			switch key, value = strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value); {
+			case !ok:
+			case key == "home":
+				settings[key] = value
+			case key == "include-system-site-packages":
+				settings[key] = strings.ToLower(value)
 			}
 		}
 		return dir, settings

@@ -41,6 +41,7 @@ type watcher struct {
 	read map[string]bool
 	out  map[string]bool
 	live *Live
+	most int // processes of the machine, and files of one kind, that are looked at
 }
 
 // Look returns what the processes of a unit have mapped and opened now. Those of all instances
@@ -50,7 +51,7 @@ func Look(ctx context.Context, unit string) (*Live, error) {
 }
 
 func look(ctx context.Context, proc string, ours func(unit string) bool) (*Live, error) {
-	w := &watcher{proc: proc, code: map[string]bool{}, read: map[string]bool{}, out: map[string]bool{}, live: &Live{}}
+	w := &watcher{proc: proc, code: map[string]bool{}, read: map[string]bool{}, out: map[string]bool{}, live: &Live{}, most: maxTable}
 	w.own, _ = os.Readlink(path.Join(proc, "self/ns/mnt"))
 	pids, err := w.processes(ctx, ours)
 	if err != nil {
@@ -84,9 +85,13 @@ func (w *watcher) processes(ctx context.Context, ours func(string) bool) ([]int,
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(maxTable * 2)
+	names, err := d.Readdirnames(w.most + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
+	}
+	if len(names) > w.most {
+		w.note("%s has more than %d names, so not all processes of the machine were looked at", w.proc, w.most)
+		names = names[:w.most]
 	}
 	var pids []int
 	parents, units := map[int]int{}, map[int]string{}
@@ -170,14 +175,14 @@ func (w *watcher) process(pid int) {
 func (w *watcher) maps(pid int) {
 	f, err := os.Open(w.file(pid, "maps"))
 	if err != nil {
+		w.unread(pid, "mappings", err)
 		return
 	}
 	defer f.Close()
-	in := bufio.NewScanner(io.LimitReader(f, maxMaps))
+	limited := &io.LimitedReader{R: f, N: maxMaps + 1}
+	in := bufio.NewScanner(limited)
 	in.Buffer(nil, 64<<10)
-	read := 0
 	for in.Scan() {
-		read += len(in.Bytes()) + 1
 		m, ok := mapping(in.Text())
 		if !ok {
 			continue
@@ -191,8 +196,16 @@ func (w *watcher) maps(pid int) {
 			w.mapped(pid, m.path, m.code)
 		}
 	}
-	if read >= maxMaps-64<<10 {
+	if limited.N <= 0 {
 		w.note("process %d has more than %d MiB of mappings, and not all were looked at", pid, maxMaps>>20)
+	}
+	w.unread(pid, "mappings", in.Err())
+}
+
+// unread says that not all of a process could be looked at. One that ends meanwhile is passed over.
+func (w *watcher) unread(pid int, what string, err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+		w.note("not all %s of process %d could be read: %v", what, pid, durable.Cause(err))
 	}
 }
 
@@ -243,19 +256,25 @@ func (w *watcher) mapped(pid int, file string, code bool) {
 }
 
 func (w *watcher) add(to map[string]bool, file string) {
-	if len(to) < maxTable {
+	if len(to) < w.most || to[file] {
 		to[file] = true
+		return
 	}
+	w.note("the unit has more than %d files mapped or open: the others were not compared", w.most)
 }
 
 // descriptors looks at the open files of a process.
 func (w *watcher) descriptors(pid int) {
 	d, err := os.Open(w.file(pid, "fd"))
 	if err != nil {
+		w.unread(pid, "open files", err)
 		return
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(maxOpen + 1)
+	names, err := d.Readdirnames(maxOpen + 1)
+	if !errors.Is(err, io.EOF) {
+		w.unread(pid, "open files", err)
+	}
 	if len(names) > maxOpen {
 		w.note("process %d has more than %d open files, of which not all were looked at", pid, maxOpen)
 	}
@@ -364,10 +383,10 @@ func (l *Live) Compare(by Covering) []string {
 }
 
 // Running adds the code that the processes have mapped and that only root can change, and says what
-// else they use that is not covered.
-func (p *Proposal) Running(l *Live) {
-	t := &tree{links: map[string]string{}}
-	c := &collector{tree: t, ctx: context.Background(), out: p, files: map[string]bool{}, folders: map[string]bool{}}
+// else they use that is not covered. The error is that of ctx.
+func (p *Proposal) Running(ctx context.Context, l *Live) error {
+	t := &tree{links: map[string]string{}, given: ctx.Err}
+	c := &collector{tree: t, ctx: ctx, out: p, files: map[string]bool{}, folders: map[string]bool{}}
 	for _, f := range l.Code {
 		if at, err := c.find(f); err == nil && !p.covers(f) && at.real == f && c.writers(f) == "" && len(c.files) < maxLinked {
 			c.file(f, groupRunning, "the running unit has mapped it")
@@ -377,4 +396,5 @@ func (p *Proposal) Running(l *Live) {
 		c.uncovered("%s", words)
 	}
 	c.measure()
+	return c.ctx.Err()
 }

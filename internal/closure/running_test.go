@@ -119,7 +119,9 @@ sys.stdin.read()
 		t.Errorf("compared with a declaration, says\n%s", said)
 	}
 	p := &Proposal{}
-	p.Running(live)
+	if err := p.Running(t.Context(), live); err != nil {
+		t.Fatal(err)
+	}
 	if extension >= 0 && os.Geteuid() == 0 && !slices.Contains(p.paths(groupRunning), live.Code[extension]) {
 		t.Errorf("%s is not added: %q", live.Code[extension], p.paths(""))
 	}

@@ -59,7 +59,7 @@ func (p *process) candidates(name string, by *loaded) (out []candidate) {
 // the program. glibc passes over those of objects that have DT_RUNPATH, and musl knows no
 // difference.
 func (p *process) inherited(by *loaded, both bool) (dirs []string) {
-	for x, n := by, 0; x != nil && n < maxObjects && len(dirs) < maxPaths; x, n = x.by, n+1 {
+	for x, n := by, 0; x != nil && n < maxObjects && len(dirs) <= maxPaths; x, n = x.by, n+1 { // one more is said
 		switch o := x.object; {
 		case o.runpath != nil && both:
 			dirs = append(dirs, p.dirs(*o.runpath, x)...)
@@ -67,7 +67,22 @@ func (p *process) inherited(by *loaded, both bool) (dirs []string) {
 			dirs = append(dirs, p.dirs(*o.rpath, x)...)
 		}
 	}
+	return p.searchable(dirs, by)
+}
+
+// searchable returns the first folders of a search path, and says if there are more.
+func (p *process) searchable(dirs []string, of *loaded) []string {
+	if len(dirs) > maxPaths {
+		p.lacks(fmt.Sprintf("%s has libraries looked for in more than %d folders: the others are not followed", of.path, maxPaths))
+	}
 	return dirs[:min(len(dirs), maxPaths)]
+}
+
+// lacks says what of the libraries is not covered.
+func (p *process) lacks(words string) {
+	if len(p.missing) <= maxWords && !slices.Contains(p.missing, words) {
+		p.missing = append(p.missing, words)
+	}
 }
 
 // dirs returns the folders of a search path. An empty one is the working directory.
@@ -81,13 +96,13 @@ func (p *process) dirs(list string, of *loaded) (out []string) {
 				p.relative(of, dir)
 				continue
 			}
-			if dir = path.Clean(dir); len(out) < maxPaths && !slices.Contains(out, dir) {
+			if dir = path.Clean(dir); len(out) <= maxPaths && !slices.Contains(out, dir) { // one more is said
 				out = append(out, dir)
 				p.plantable(dir, of)
 			}
 		}
 	}
-	return out
+	return p.searchable(out, of)
 }
 
 func (p *process) relative(of *loaded, dir string) {
@@ -188,17 +203,19 @@ func (p *process) folders() (out []string) {
 
 // muslFolders reads which folders musl searches.
 func (p *process) muslFolders() []string {
-	b, err := p.tree.read("/etc/ld-musl-"+path.Base(p.musl)+".path", maxText)
+	file := "/etc/ld-musl-" + path.Base(p.musl) + ".path"
+	b, err := p.tree.read(file, maxText)
 	if err != nil {
+		p.unread(file, err)
 		return []string{"/lib", "/usr/local/lib", "/usr/lib"}
 	}
 	var out []string
 	for _, dir := range splitList(string(b), ":\n") {
-		if path.IsAbs(dir) && len(out) < maxPaths {
+		if path.IsAbs(dir) && len(out) <= maxPaths { // one more is said
 			out = append(out, path.Clean(dir))
 		}
 	}
-	return out
+	return p.searchable(out, p.program)
 }
 
 // in returns the paths of a library in folders, and in those below them for processors that can do
@@ -221,7 +238,10 @@ func (t *tree) capabilities(dir string) []string {
 	if known {
 		return out
 	}
-	names, _ := t.list(path.Join(dir, "glibc-hwcaps"), 64)
+	names, more := t.list(path.Join(dir, "glibc-hwcaps"), 64)
+	if more {
+		t.omitted("%s/glibc-hwcaps has more than 64 names: libraries in the others are not followed", dir)
+	}
 	for _, name := range slices.Backward(names) {
 		out = append(out, path.Join("glibc-hwcaps", name))
 	}

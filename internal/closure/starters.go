@@ -87,13 +87,13 @@ func (c *collector) envCommand(e *execution) {
 			args = args[min(1, len(args)):]
 		case a == "-S" || a == "--split-string" || a == "-vS":
 			if len(args) > 0 {
-				args = append(splitString(args[0]), args[1:]...)
+				args = append(c.split(args[0], e.setting+"="), args[1:]...)
 			}
 		case strings.HasPrefix(a, "-S") || strings.HasPrefix(a, "-vS"):
 			_, text, _ := strings.Cut(a, "S")
-			args = append(splitString(text), args...)
+			args = append(c.split(text, e.setting+"="), args...)
 		case strings.HasPrefix(a, "--split-string="):
-			args = append(splitString(strings.TrimPrefix(a, "--split-string=")), args...)
+			args = append(c.split(strings.TrimPrefix(a, "--split-string="), e.setting+"="), args...)
 		case strings.HasPrefix(a, "-"):
 		case strings.Contains(a, "="):
 			name, value, _ := strings.Cut(a, "=")
@@ -116,6 +116,9 @@ func (c *collector) envCommand(e *execution) {
 	c.uncovered("%s starts no program that its arguments name", e.program)
 }
 
+// split splits a text as env -S does, and says if there are more words than are followed.
+func (c *collector) split(text, of string) []string { return c.listed(splitString(text), of) }
+
 // splitString splits the text of env -S: at blanks, with quotes and the escapes that env knows. A
 // "#" at the beginning of a word ends it, and so does \c. Variables stay as they are.
 func splitString(s string) (out []string) {
@@ -128,7 +131,7 @@ func splitString(s string) (out []string) {
 		word.Reset()
 		in = false
 	}
-	for i := 0; i < len(s) && len(out) < maxListed; i++ {
+	for i := 0; i < len(s) && len(out) <= maxListed; i++ { // one more is said
 		c := s[i]
 		switch {
 		case c == '\\' && i+1 < len(s) && (quote != '\'' || s[i+1] == '\'' || s[i+1] == '\\'):
@@ -196,12 +199,17 @@ func (c *collector) shell(e *execution) {
 // commandLine follows the words of a shell's command line that are paths of programs and files.
 func (c *collector) commandLine(e *execution, line string) {
 	words := splitList(line, " \t\n;|&()<>\"'`={}")
-	for i, w := range words[:min(len(words), maxListed)] {
+	for i, w := range c.listed(words, "a command line of "+e.setting+"=") {
 		if !path.IsAbs(w) {
 			continue
 		}
 		if at, err := c.regular(w); err == nil && at.info.Mode()&0o111 != 0 {
-			c.next(e, w, words[i+1:min(len(words), i+1+maxPaths)])
+			args := words[i+1:]
+			if len(args) > maxPaths {
+				c.uncovered("%s has more than %d arguments on a command line of %s=: the others are not followed", w, maxPaths, e.setting)
+				args = args[:maxPaths]
+			}
+			c.next(e, w, args)
 		} else {
 			c.argument(w, "the command line of "+e.program+" names it", true)
 		}

@@ -30,7 +30,11 @@ type tree struct {
 	given func() error // why nothing more is to be looked at; may be nil
 
 	better map[string][]string // what capabilities found
+	said   []string            // in words: what was left out of what it read
 }
+
+// omitted says what was left out.
+func (t *tree) omitted(format string, args ...any) { say(&t.said, fmt.Sprintf(format, args...)) }
 
 // errSteps ends a proposal whose files have more looked up than any application needs: a search path
 // of hundreds of folders, for each of thousands of libraries.
@@ -233,11 +237,17 @@ func (t *tree) matches(pattern string) []string {
 				next = append(next, path.Join(dir, part))
 				continue
 			}
-			names, _ := t.list(dir, maxListed)
+			names, more := t.list(dir, maxListed)
 			for _, name := range names {
-				if ok, err := path.Match(part, name); ok && err == nil && (name[0] != '.' || part[0] == '.') && len(next) < maxListed {
+				if ok, err := path.Match(part, name); !ok || err != nil || name[0] == '.' && part[0] != '.' {
+					continue
+				}
+				if more = more || len(next) == maxListed; len(next) < maxListed {
 					next = append(next, path.Join(dir, name))
 				}
+			}
+			if more {
+				t.omitted("more than %d names are searched for %s: the others are not followed", maxListed, pattern)
 			}
 		}
 		dirs = next

@@ -20,7 +20,7 @@ func Load(path string, defaults Config) (Config, []byte, error) {
 }
 
 // LoadFromImage reads what [Load] reads, from the folder of a machine that is being built: its
-// files belong to the user who builds it.
+// files belong to the user who builds it. The caller has followed the links in path.
 func LoadFromImage(path string, defaults Config) (Config, []byte, error) {
 	b, err := durable.ReadRegular(path, maxSize)
 	return parsed(path, b, err, defaults)

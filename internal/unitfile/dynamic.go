@@ -12,10 +12,26 @@ import (
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 )
 
+// An identity is what RunsAs found.
+type identity struct {
+	user    string
+	dynamic bool
+	err     error
+}
+
 // RunsAs returns the user that the declaration of the service must name, and whether that is a
-// dynamic one. Without User= a unit with DynamicUser= has the part of its name before "@" or its
-// type; if there is a user of that name, systemd takes that user (systemd.exec(5)).
+// dynamic one. It looks once: what is shown of a unit and what is written are the same.
 func (s *Service) RunsAs() (user string, dynamic bool, err error) {
+	if s.as == nil {
+		user, dynamic, err := s.runsAs()
+		s.as = &identity{user, dynamic, err}
+	}
+	return s.as.user, s.as.dynamic, s.as.err
+}
+
+// runsAs works that out. Without User= a unit with DynamicUser= has the part of its name before "@"
+// or its type; if there is a user of that name, systemd takes that user (systemd.exec(5)).
+func (s *Service) runsAs() (user string, dynamic bool, err error) {
 	switch {
 	case s.User == "root" || s.User == "" && !s.DynamicUser:
 		return "root", false, nil

@@ -49,7 +49,8 @@ type Service struct {
 	SearchPath       []string // of ExecSearchPath=; empty if that is not set
 	Unread           []string // settings that could not be read, in words, which do not name what ExecStart= starts
 
-	root    string // of the files
+	root    string    // of the files
+	as      *identity // what RunsAs found
 	unit    unitname.Name
 	aliases bool          // whether the unit has further names
 	start   time.Duration // TimeoutStartSec= or TimeoutSec=; 0 if neither is set
