@@ -25,7 +25,6 @@ const (
 	maxRoots  = 65536
 	settling  = 2 * time.Second // that the kernel may take from an answer until it keeps writers away itself
 	keeping   = time.Minute     // of a lease that is not used: it keeps the file system from being unmounted
-	patience  = 3 * time.Second // with a writer, who waits for the end of a lease first
 )
 
 // fileID names an inode. It names one content while a descriptor with a lease is open.
@@ -35,6 +34,8 @@ type fileID struct{ dev, ino uint64 }
 // those with fs-verity. A lease lasts until a writer wants the file, at least for the time settling
 // after the last start.
 type contents struct {
+	patience time.Duration // with a writer, who waits for the end of a lease first
+
 	mu     sync.Mutex // guards all below
 	leased map[fileID]*leased
 	roots  map[fanotify.Root]evidence.Digest
@@ -50,8 +51,8 @@ type leased struct {
 	used   time.Time // of the last answer; guarded by contents.mu
 }
 
-func newContents() *contents {
-	return &contents{leased: make(map[fileID]*leased), roots: make(map[fanotify.Root]evidence.Digest)}
+func newContents(patience time.Duration) *contents {
+	return &contents{patience: patience, leased: make(map[fileID]*leased), roots: make(map[fanotify.Root]evidence.Digest)}
 }
 
 // content is the content of an open file, which does not change until answered was called, and then
@@ -77,7 +78,7 @@ func (c *contents) find(ctx context.Context, fd int) (content, error) {
 	id := fileID{uint64(st.Dev), st.Ino}
 	for begun := time.Now(); ; {
 		l, err := c.lease(id, fd)
-		if errors.Is(err, fanotify.ErrWritten) && time.Since(begun) < patience && sleep(ctx, 10*time.Millisecond) {
+		if errors.Is(err, fanotify.ErrWritten) && time.Since(begun) < c.patience && sleep(ctx, 10*time.Millisecond) {
 			continue
 		}
 		if err != nil {

@@ -47,6 +47,7 @@ type Config struct {
 	Guarding func(apps int)                              // called when the agent has recorded what is guarded
 	Unit     func(pid int) string                        // the system unit of a process; nil asks /proc
 	Deadline time.Duration                               // of a decision; default 10 s
+	Patience time.Duration                               // with a program that has a file open for writing; default 3 s
 	Log      *slog.Logger                                // default: none
 }
 
@@ -68,7 +69,7 @@ type Gate struct {
 // Run guards what the agent says until ctx ends. What waits for an answer then starts.
 func Run(ctx context.Context, c Config) error {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
-	c.Deadline = cmp.Or(c.Deadline, 10*time.Second)
+	c.Deadline, c.Patience = cmp.Or(c.Deadline, 10*time.Second), cmp.Or(c.Patience, 3*time.Second)
 	if c.Unit == nil {
 		c.Unit = unitOf
 	}
@@ -79,7 +80,7 @@ func Run(ctx context.Context, c Config) error {
 	defer group.Close()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	g := &Gate{c: c, group: group, contents: newContents(), places: make(chan struct{}, maxHeld), deciding: make(chan struct{}, maxDeciding), fail: fail}
+	g := &Gate{c: c, group: group, contents: newContents(c.Patience), places: make(chan struct{}, maxHeld), deciding: make(chan struct{}, maxDeciding), fail: fail}
 	g.rules.Store(&rules{})
 	g.link = newLink(g)
 	g.all.Go(func() { g.link.run(ctx) })

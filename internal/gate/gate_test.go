@@ -311,7 +311,7 @@ func TestWriter(t *testing.T) {
 	path := filepath.Join(folder, "program")
 	good := program(t, path, "good")
 	a := newAgent(t, all, app(folder))
-	guarded(t, a, nil)
+	guarded(t, a, func(c *Config) { c.Patience = 300 * time.Millisecond })
 	w, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)

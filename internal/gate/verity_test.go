@@ -87,7 +87,7 @@ func TestVerity(t *testing.T) {
 			t.Fatalf("%q, %v", out, err)
 		}
 	}
-	c := newContents()
+	c := newContents(0)
 	for _, path := range paths {
 		f, err := os.Open(path)
 		if err != nil {
