@@ -140,7 +140,7 @@ func (d *doctor) lookAtAgent(ctx context.Context, c config.Config) {
 	d.lookAtKeys(ctx, &st.Keys)
 	d.lookAtDisks(ctx)
 	d.lookAtCredentials(ctx, "/", &c)
-	d.lookAtGate(st.Gate)
+	d.lookAtGate("/", st.Gate)
 }
 
 // lookAtKeys checks the store of sealed blobs. If the admin socket is available, it also

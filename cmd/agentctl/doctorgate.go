@@ -2,18 +2,41 @@
 
 package main
 
-import "github.com/cvm-agentd/agentd/api"
+import (
+	"maps"
+	"slices"
+	"strings"
 
-// lookAtGate checks that the gate guards the applications that ask for it.
-func (d *doctor) lookAtGate(g *api.GateStatus) {
+	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/apps/declaration"
+	"github.com/cvm-agentd/agentd/internal/gatewire"
+	"github.com/cvm-agentd/agentd/internal/unitfile"
+)
+
+// lookAtGate checks that the gate guards the applications that ask for it, from before their units
+// start.
+func (d *doctor) lookAtGate(root string, g *api.GateStatus) {
 	const name = "gate"
 	switch {
 	case g == nil:
+		return
 	case !g.Present:
 		d.warn(name, "`systemctl enable --now agentd-gate.service`", "%d applications ask for the gate, and it is not there: their programs start without it", g.Asked)
 	case g.Guarded < g.Asked:
 		d.warn(name, "`journalctl -u agentd-gate.service` says why", "the gate guards %d of the %d applications that ask for it", g.Guarded, g.Asked)
 	default:
 		d.good(name, "it guards all %d applications that ask for it", g.Asked)
+	}
+	declared, err := declarations(root)
+	if err != nil {
+		return // the agent reports it
+	}
+	for _, app := range slices.Sorted(maps.Keys(declared)) {
+		x := declared[app]
+		b, err := unitfile.Read(root, x.Unit)
+		if x.Gate == declaration.NoGate || err != nil || strings.Contains(string(b), "After="+gatewire.Unit+"\n") {
+			continue
+		}
+		d.warn(name+": unit "+x.Unit, "`agentctl app enable "+x.Unit+"`", "%s may start before the gate, and what starts then is not known", x.Unit)
 	}
 }
