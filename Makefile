@@ -24,7 +24,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-vm test-vm-12 test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-vm test-vm-12 test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -74,6 +74,9 @@ test-package: ## build the packages twice, compare, and check them with lintian,
 test-engines: ## measure a container of runc before it runs (root, control groups)
 	@scripts/setup.sh engines
 	@AGENTD_TEST_RUNC=$$(command -v runc) $(GO) test ./agent/internal/containers -run '^TestRealRuntime$$' -count=1 -v
+
+test-consumers: ## give tokens to OPA, Vault's JWT auth and a JWT library (compiles them: a minute or more)
+	@cd test/consumers && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 test-vm: ## install the package in a virtual machine and check what the agent promises (root, QEMU)
 	@GO="$(GO)" test/vm/run.sh

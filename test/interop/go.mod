@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/cvm-agentd/agentd v0.0.0
+	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/google/go-sev-guest v0.15.0
 	github.com/google/go-tpm v0.9.8
 	github.com/google/go-tpm-tools v0.4.10
