@@ -138,6 +138,8 @@ func TestDocumentation(t *testing.T) {
 		}
 		text = example(t, text, string(e.Type), fmt.Sprintf("%s\n\n%s\nlog head %d, %s\n", r.Content[5:], wrap(r.Encode()), head.Count, head.Digest))
 	}
+	two := exampleOfTwo(t, records[0])
+	text = example(t, text, "log-start with events", fmt.Sprintf("%s\n\n%s", two.Content[5:], wrap(two.Encode())))
 	var end strings.Builder
 	for _, v := range values {
 		fmt.Fprintf(&end, "%s\n    %x\n", v.Algorithm, v.Value)
@@ -155,6 +157,21 @@ func TestDocumentation(t *testing.T) {
 		whole = append(whole, r.Encode()...)
 	}
 	hold(t, filepath.Join("testdata", "example.cel"), string(whole))
+}
+
+// exampleOfTwo is the first record of a log with a second PCR.
+func exampleOfTwo(t *testing.T, first pcr.Record) pcr.Record {
+	t.Helper()
+	e, err := first.Event()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Start.Events = &pcr.EventsStart{PCR: 14, Values: e.Start.Values}
+	r, err := pcr.NewRecord(0, first.PCR, []pcr.Algorithm{pcr.SHA256, pcr.SHA384}, e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // example puts body between the marks of the named example.

@@ -68,8 +68,9 @@ type Event struct {
 // StartEvent is the value of the PCR before the first record of the log. Nothing proves a
 // value other than zero: a verifier needs an explanation of it.
 type StartEvent struct {
-	PCR      uint32            `json:"pcr"`               // PCR of every record of this log, 0 to 15
+	PCR      uint32            `json:"pcr"`               // PCR of every record of this log, 0 to 15; with Events, of all but those of app-event
 	Values   StartValues       `json:"values"`            // one for every active bank, ascending by TPM_ALG_ID
+	Events   *EventsStart      `json:"events,omitzero"`   // a second PCR; nil if the log has one
 	Previous *evidence.LogHead `json:"previous,omitzero"` // head of the log of an earlier boot, if one is known
 }
 
@@ -247,31 +248,12 @@ func (s *StartEvent) check() error {
 	if s.Previous != nil && (s.Previous.Count == 0 || s.Previous.Digest.IsZero()) {
 		return errors.New("start.previous names an empty log: leave it out")
 	}
-	_, err := s.Digests()
+	_, err := s.Registers()
 	return err
 }
 
-// Digests returns the start values as digests of their banks.
-func (s *StartEvent) Digests() ([]Digest, error) {
-	if len(s.Values) == 0 {
-		return nil, errors.New("start.values is empty")
-	}
-	out := make([]Digest, 0, len(algorithms))
-	for i, v := range s.Values {
-		a, err := ParseAlgorithm(v.Algorithm)
-		if err != nil {
-			return nil, fmt.Errorf("start.values[%d]: %w", i, err)
-		}
-		if i > 0 && a <= out[i-1].Algorithm {
-			return nil, fmt.Errorf("start.values[%d]: bank %s is not in ascending order", i, a)
-		}
-		if len(v.Value) != a.Size() {
-			return nil, fmt.Errorf("start.values[%d]: %d bytes for bank %s, want %d", i, len(v.Value), a, a.Size())
-		}
-		out = append(out, Digest{Algorithm: a, Value: v.Value})
-	}
-	return out, nil
-}
+// Digests returns the start values of the log's PCR as digests of their banks.
+func (s *StartEvent) Digests() ([]Digest, error) { return s.Values.digests("start.values") }
 
 func (a *AgentEvent) check() error {
 	if err := text.Check("agent.version", a.Version, 1, evidence.MaxName); err != nil {

@@ -62,7 +62,7 @@ func (m *mutation) run(t *testing.T, ignored map[CheckID]bool) *Appraisal {
 func mutations() []mutation {
 	var all []mutation
 	for _, part := range [][]mutation{statementMutations, quoteMutations, anchorMutations, reportMutations, logMutations, startMutations,
-		machinePolicyMutations, logPolicyMutations, rawMutations, azureMutations, svsmMutations, callerMutations, programMutations(), coverageMutations(), gateMutations(), eventMutations(), firmwareMutations, imaMutations(), imaEvidenceMutations(), ekMutations(), gcpMutations(), textMutations(), basisMutations, proofMutations(), containerMutations, containerPolicyMutations()} {
+		machinePolicyMutations, logPolicyMutations, rawMutations, azureMutations, svsmMutations, callerMutations, programMutations(), coverageMutations(), gateMutations(), eventMutations(), registerMutations(), firmwareMutations, imaMutations(), imaEvidenceMutations(), ekMutations(), gcpMutations(), textMutations(), basisMutations, proofMutations(), containerMutations, containerPolicyMutations()} {
 		all = append(all, part...)
 	}
 	return all

@@ -4,6 +4,7 @@ package verify
 
 import (
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
@@ -235,7 +236,7 @@ func survey(p *rule.Policy, c Config, m Material, expect Expect, now time.Time, 
 	return g, r, nil
 }
 
-// statedStart returns the value that the log says its PCR began with, if not zero.
+// statedStart returns the values that the log says its PCRs began with, if not zero.
 func statedStart(document []byte) (out []StartValue) {
 	e, err := evidence.Parse(document)
 	if err != nil || e.Log == nil || e.Log.Start != 0 {
@@ -249,9 +250,12 @@ func statedStart(document []byte) (out []StartValue) {
 	if err != nil {
 		return nil
 	}
-	for _, d := range replay.Values() {
-		if d.Algorithm != pcr.SHA1 && !check.Zero(d.Value) {
-			out = append(out, StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)})
+	for _, r := range replay.Registers() {
+		for _, d := range r.Values {
+			v := StartValue{Bank: d.Algorithm.String(), Value: hex.EncodeToString(d.Value)}
+			if d.Algorithm != pcr.SHA1 && !check.Zero(d.Value) && !slices.Contains(out, v) {
+				out = append(out, v)
+			}
 		}
 	}
 	return out

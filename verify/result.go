@@ -108,7 +108,7 @@ func (a *appraiser) claims(v check.Vouched) *Claims {
 	return c
 }
 
-// pcrClaims returns the quoted PCRs. The log explains its own PCR, so that one rests on
+// pcrClaims returns the quoted PCRs. The log explains its own PCRs, so that these rest on
 // what the log rests on.
 func (a *appraiser) pcrClaims(v check.Vouched) (out []PCRClaim) {
 	for _, b := range a.batch.Selection {
@@ -128,7 +128,7 @@ func (a *appraiser) pcrClaims(v check.Vouched) (out []PCRClaim) {
 // it only from a start that is explained too; the check of that start passes over SHA-1.
 func (a *appraiser) byLog(bank pcr.Algorithm, index uint32) bool {
 	log := a.log.State
-	return log != nil && log.PCR == index && (bank != pcr.SHA1 || log.FromZero(bank))
+	return log != nil && log.Has(index) && (bank != pcr.SHA1 || log.FromZero(index, bank))
 }
 
 // byFirmware reports whether the firmware's log leads to the quoted value.

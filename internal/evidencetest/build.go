@@ -150,10 +150,9 @@ func (c *cook) declarations() (list pcr.Declarations) {
 // writeLog makes the records, chaining the agent events to the log before them. Events without a
 // time get one that rises, and is before that of every quote.
 func (c *cook) writeLog() {
-	start := pcr.Event{Type: pcr.EventStart, Start: &pcr.StartEvent{PCR: c.LogPCR}}
-	for _, d := range c.startValues() {
-		start.Start.Values = append(start.Start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
-	}
+	begin, err := pcr.NewStart(c.registers())
+	c.must(err)
+	start := pcr.Event{Type: pcr.EventStart, Start: begin}
 	var head evidence.LogHead
 	for i, e := range append([]pcr.Event{start}, c.Events...) {
 		if e.Agent != nil {
@@ -169,7 +168,11 @@ func (c *cook) writeLog() {
 		if e.Time == 0 {
 			e.Time = uint64(min(1000+10*i, 9000))
 		}
-		r, err := pcr.NewRecord(uint64(i), c.LogPCR, c.Banks, &e)
+		index := c.LogPCR
+		if e.Emitted != nil && c.Apart != 0 {
+			index = c.Apart
+		}
+		r, err := pcr.NewRecord(uint64(i), index, c.Banks, &e)
 		c.must(err)
 		head = evidence.NextLogHead(head, r.Encode())
 		c.records = append(c.records, r)
@@ -179,10 +182,19 @@ func (c *cook) writeLog() {
 	}
 }
 
-func (c *cook) startValues() []pcr.Digest {
+// registers returns the PCRs of the log before its first record.
+func (c *cook) registers() []pcr.Register {
+	out := []pcr.Register{{PCR: c.LogPCR, Values: c.startValues(c.Start)}}
+	if c.Apart != 0 {
+		out = append(out, pcr.Register{PCR: c.Apart, Values: c.startValues(c.ApartAt)})
+	}
+	return out
+}
+
+func (c *cook) startValues(stated map[pcr.Algorithm][]byte) []pcr.Digest {
 	out := pcr.Zero(c.Banks)
 	for i, d := range out {
-		if v, ok := c.Start[d.Algorithm]; ok {
+		if v, ok := stated[d.Algorithm]; ok {
 			out[i].Value = bytes.Clone(v)
 		}
 	}
@@ -203,23 +215,38 @@ func (c *cook) fillLog(e *evidence.Evidence) {
 	e.Log = l
 }
 
+// extended returns the PCRs of the log after its first n records. A record that names another PCR
+// extends that of the log.
+func (c *cook) extended(n int) []pcr.Register {
+	registers := c.registers()
+	for _, r := range c.records[:n] {
+		i := max(0, slices.IndexFunc(registers, func(x pcr.Register) bool { return x.PCR == r.PCR }))
+		next, err := r.Extend(registers[i].Values)
+		c.must(err)
+		registers[i].Values = next
+	}
+	return registers
+}
+
 // snapshot quotes a tree when the log has n records.
 func (c *cook) snapshot(tree evidence.TreeHead, anchor *evidence.Digest, n int, m *Moment, ak *AK) evidence.Snapshot {
-	values := c.startValues()
-	for _, r := range c.records[:n] {
-		next, err := r.Extend(values)
-		c.must(err)
-		values = next
-	}
+	registers := c.extended(n)
 	all := pcr.Values{}
 	for bank, pcrs := range c.PCRs {
 		for index, v := range pcrs {
 			all.Set(bank, index, v)
 		}
 	}
-	for _, d := range values {
-		if all[d.Algorithm][c.LogPCR] == nil {
-			all.Set(d.Algorithm, c.LogPCR, d.Value)
+	for _, r := range registers {
+		for _, d := range r.Values {
+			if all[d.Algorithm][r.PCR] == nil {
+				all.Set(d.Algorithm, r.PCR, d.Value)
+			}
+		}
+	}
+	for bank, pcrs := range m.PCRs {
+		for index, v := range pcrs {
+			all.Set(bank, index, v)
 		}
 	}
 	digest, err := c.Select.Composite(all, ak.Hash)

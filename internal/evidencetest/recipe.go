@@ -42,6 +42,8 @@ type Recipe struct {
 	LogPCR   uint32
 	Banks    []pcr.Algorithm          // active ones
 	Start    map[pcr.Algorithm][]byte // first value of the log's PCR; zero if absent
+	Apart    uint32                   // PCR of app-event; 0: LogPCR
+	ApartAt  map[pcr.Algorithm][]byte // its first value, likewise
 	Events   []pcr.Event              // after log-start; Previous and Declarations of agents, and a Time of 0, are filled in
 	Records  func([]pcr.Record)       // sees the log before it is hashed
 	NoLog    bool
@@ -50,7 +52,7 @@ type Recipe struct {
 	FirmwareLog []byte // see [Recipe.Booted]
 
 	Select pcr.Selection
-	PCRs   pcr.Values // quoted, besides the log's PCR, which is computed
+	PCRs   pcr.Values // quoted, besides the PCRs of the log, which are computed
 
 	Anchored bool   // report made for a snapshot before the batch
 	LogAt    int    // records at the anchor
@@ -75,6 +77,7 @@ type Moment struct {
 	Clock           uint64 // by the TPM's, in milliseconds
 	Reset, Restart  uint32
 	QualifiedSigner []byte
+	PCRs            pcr.Values               // quoted in place of those of the recipe and of the log
 	Attest          func(*Attestation)       // before it is signed
 	Signature       func([]byte) []byte      // the TPMT_SIGNATURE
 	Snapshot        func(*evidence.Snapshot) // when it is complete, before the report and the agent commit to it

@@ -57,8 +57,12 @@ def known_state(text):
     state = log.State()
     state.head = {"count": kept["head"]["count"], "digest": base64.b64decode(kept["head"]["digest"])}
     state.time, state.pcr = kept["time"], kept["pcr"]
-    state.start, state.values = ({v["bank"]: base64.b64decode(v["value"]) for v in kept[name]}
-                                 for name in ("start", "values"))
+    for part in [kept, kept.get("events")]:
+        if part is not None:
+            state.values[part["pcr"]] = {v["bank"]: base64.b64decode(v["value"]) for v in part["values"]}
+    state.events_pcr = kept["events"]["pcr"] if "events" in kept else None
+    said = any(e["last"] == state.head["count"] - 1 for e in kept.get("emitted") or [])
+    state.last = state.pcr_of("app-event" if said else "")
     state.agent_key = base64.b64decode(kept.get("agentKey", ""))
     state.stopped, state.full = kept.get("stopped", False), kept.get("full", False)
     state.report_id = bytes.fromhex(kept.get("reportID", "")) or bytes(32)

@@ -9,7 +9,8 @@ from strict import Bool, Bytes, Int, List, Obj, Text, Word, may, must, need, par
 NAME, REASON, UNIT = Text(1, 256), Text(1, 1024), Text(0, 256)
 ENTRY = Obj(path=must(Text(1, 4096)), mode=must(Int(0, 2**32 - 1)), size=must(Int()), digest=must(DIGEST))
 VALUE = Obj(algorithm=must(Word(*SIZES)), value=must(Bytes(20, 64)))
-START = Obj(pcr=must(Int(0, 15)), values=must(List(VALUE, 1, 4)), previous=may(HEAD))
+SECOND = Obj(pcr=must(Int(0, 15)), values=must(List(VALUE, 1, 4)))
+START = Obj(pcr=must(Int(0, 15)), values=must(List(VALUE, 1, 4)), events=may(SECOND), previous=may(HEAD))
 AGENT = Obj(
     version=must(NAME), digest=must(DIGEST), configuration=must(DIGEST),
     declarations=may(List(Obj(app=must(NAME), digest=must(DIGEST)), 0, 4096)),
@@ -70,10 +71,20 @@ def _ascending(keys):
     need(all(a < b for a, b in zip(keys, keys[1:])), "not ascending, or not each once")
 
 
-def _log_start(start):
-    _ascending(list(SIZES).index(v["algorithm"]) for v in start["values"])
-    for v in start["values"]:
+def _start_values(values):
+    _ascending(list(SIZES).index(v["algorithm"]) for v in values)
+    for v in values:
         need(len(v["value"]) == SIZES[v["algorithm"]], "a value of another size")
+
+
+def _log_start(start):
+    _start_values(start["values"])
+    second = start["events"]
+    if second is not None:
+        _start_values(second["values"])
+        banks = [[v["algorithm"] for v in x["values"]] for x in (start, second)]
+        need(banks[0] == banks[1], "other banks for the events")
+        need(second["pcr"] in {8, 9, 11, 12, 13, 14, 15} - {start["pcr"]}, "not a PCR for events")
     if start["previous"] is not None:
         need(start["previous"]["count"] and any(start["previous"]["digest"]), "an empty log of before")
 

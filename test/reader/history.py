@@ -32,15 +32,16 @@ def _replay(v, doc, known, same):
         return None
 
 
-def _values(v, name, snapshot, pcr, values):
-    """_values compares the replayed values with the quoted ones of one snapshot."""
-    strong = False
-    for bank in snapshot["pcrs"]:
-        for p in bank["pcrs"]:
-            if p["index"] == pcr:
-                strong = strong or bank["algorithm"] != "sha1"
-                v.true(name, values.get(bank["algorithm"]) == p["value"])
-    v.true(name, strong)
+def _values(v, name, snapshot, pcrs):
+    """_values compares the replayed values with the quoted ones of one snapshot, PCR by PCR."""
+    for pcr, values in pcrs.items():
+        strong = False
+        for bank in snapshot["pcrs"]:
+            for p in bank["pcrs"]:
+                if p["index"] == pcr:
+                    strong = strong or bank["algorithm"] != "sha1"
+                    v.true(name, values.get(bank["algorithm"]) == p["value"])
+        v.true(name, strong)
 
 
 def _caller(v, said, doc, state):
@@ -114,7 +115,7 @@ def judge(v, doc, said, case, key, q, decoded):
     at = state.snapshots.get(batch["logHead"]["count"])
     v.true("log.time", at is None or at[1] <= batch["time"])
     if "quote.selection" not in v.failed:  # otherwise no value was quoted
-        _values(v, "log.replay", batch, state.pcr, state.values)
+        _values(v, "log.replay", batch, state.values)
     v.true("log.agent-key", state.agent_key == doc["agentKey"] and not state.stopped)
     if said is not None:
         _caller(v, said, doc, state)
@@ -125,4 +126,4 @@ def judge(v, doc, said, case, key, q, decoded):
             return
         v.true("log.time", old[1] <= anchor["time"])
         if "anchor.selection" not in v.failed:
-            _values(v, "anchor.log-replay", anchor, state.pcr, old[2])
+            _values(v, "anchor.log-replay", anchor, old[2])

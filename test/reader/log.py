@@ -41,7 +41,9 @@ class State:
 
     def __init__(self):
         self.head = {"count": 0, "digest": bytes(32)}
-        self.pcr, self.values, self.start = None, {}, {}
+        self.pcr, self.events_pcr = None, None  # the second one, if events of applications have it
+        self.values = {}  # by PCR and bank
+        self.last = None  # PCR of the last record
         self.time, self.agent_key, self.stopped, self.full = 0, None, False, False
         self.coverage = Coverage()
         self.snapshots = {}  # by count: head, time, values
@@ -49,7 +51,12 @@ class State:
 
     def keep(self):
         """keep notes the state at this head, for the anchor and the log that is known."""
-        self.snapshots[self.head["count"]] = (dict(self.head), self.time, dict(self.values))
+        values = {pcr: dict(banks) for pcr, banks in self.values.items()}
+        self.snapshots[self.head["count"]] = (dict(self.head), self.time, values)
+
+    def pcr_of(self, kind):
+        """pcr_of gives the PCR that events of a type belong to."""
+        return self.events_pcr if kind == "app-event" and self.events_pcr is not None else self.pcr
 
     def apply(self, number, e):
         """apply takes the next event, under the rules of "Replaying"."""
@@ -57,12 +64,10 @@ class State:
         need((kind == "log-start") == (number == 0), "log-start is the first record and no other")
         need(not self.full, "a record after full")
         need(e["time"] >= self.time, "time went back")
+        other = self.last is not None and self.pcr_of(kind) != self.last
+        need(not other or e["time"] > self.time, "the order of two records is open")
         need(not self.stopped or kind in ("agent-start", "full"), "a record after agent-stop")
-        if kind == "log-start":
-            need(body["pcr"] == self.pcr, "another PCR than that of the record")
-            self.start = {v["algorithm"]: v["value"] for v in body["values"]}
-            self.values = dict(self.start)
-        elif kind in ("agent-start", "agent-reload"):
+        if kind in ("agent-start", "agent-reload"):
             need(body["previous"] == self.head, "previous is not the head before")
             self.agent_key, self.stopped = body["agentKey"], False
         elif kind == "agent-stop":
@@ -73,32 +78,43 @@ class State:
         elif kind == "full":
             self.full = True
         self.coverage.apply(kind, body, e["time"])
-        self.time = e["time"]
+        self.time, self.last = e["time"], self.pcr_of(kind)
+
+
+def _start(state, e):
+    """_start takes PCRs and start values of a log-start."""
+    state.pcr = e["start"]["pcr"]
+    for part in [e["start"], e["start"]["events"]]:
+        if part is not None:
+            state.values[part["pcr"]] = {v["algorithm"]: v["value"] for v in part["values"]}
+    if e["start"]["events"] is not None:
+        state.events_pcr = e["start"]["events"]["pcr"]
 
 
 def _record(state, raw, number, pcr, digests, tlv, content):
-    if state.pcr is None:
-        state.pcr = pcr
+    state.pcr = pcr if state.pcr is None else state.pcr
     try:
         e = event(content)
-        values = e["start"]["values"] if number == 0 and "start" in e else []
-        banks = {v["algorithm"] for v in values}
+        if number == 0 and "start" in e:
+            _start(state, e)
     except Refused as why:
-        e, banks = why, set()
+        e = why
     # The active banks are those of log-start. Without one the record itself is refused below.
-    banks = banks or set(state.values) or set(digests)
-    if pcr != state.pcr or set(digests) != banks:
+    banks = set(next(iter(state.values.values()), digests))
+    if pcr not in (state.pcr, state.events_pcr) or set(digests) != banks:
         raise Failed("log.digests")
     if any(hashlib.new(bank, tlv).digest() != d for bank, d in digests.items()):
         raise Failed("log.digests")
     if isinstance(e, Refused):
         raise Failed("log.events")
+    if pcr != state.pcr_of(e["type"]):
+        raise Failed("log.digests")
     try:
         state.apply(number, e)
     except Refused as why:
         raise Failed("log.events") from why
     for bank, d in digests.items():
-        state.values[bank] = hashlib.new(bank, state.values[bank] + d).digest()
+        state.values[pcr][bank] = hashlib.new(bank, state.values[pcr][bank] + d).digest()
     state.head = {"count": number + 1, "digest": sha256(labelled("agentd/log/1", state.head["digest"], raw))}
     state.keep()
 

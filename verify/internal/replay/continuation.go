@@ -164,6 +164,8 @@ func (w *walk) checkPrevious() error {
 			return fail(pcr.LogOrder, "it follows a record that says the log is full")
 		case i == 0 && e.Time < w.state.Time:
 			return fail(pcr.LogTime, "its time is %d ms, before the %d ms of the record before it", e.Time, w.state.Time)
+		case i == 0 && e.Time == w.state.Time && w.state.switches(e.Type):
+			return fail(pcr.LogTime, "its time is %d ms, as that of the record before it, which is in another PCR: want a later one", e.Time)
 		case i == 0 && w.state.Stopped && e.Type != pcr.EventAgent && e.Type != pcr.EventFull:
 			return fail(pcr.LogOrder, "its event is %q, after one that says that the agent stopped", e.Type)
 		case e.Stop != nil && !bytes.Equal(e.Stop.AgentKey, agent):

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/pcr"
-	"github.com/cvm-agentd/agentd/verify/internal/check"
 )
 
 // State is what a log said up to a head: the values of the PCR, and everything that a
@@ -21,6 +20,7 @@ type State struct {
 	AKName     string           `json:"akName,omitzero"`     // AK of the quote at Head, hexadecimal; with ResetCount it names a boot. Absent in states of earlier versions
 	ResetCount uint32           `json:"resetCount,omitzero"` // resets of the vTPM in that quote: comparable under one AK only
 	PCR        uint32           `json:"pcr"`                 // PCR of the log
+	Events     *EventsPCR       `json:"events,omitzero"`     // PCR of the events of applications; absent if that is PCR
 	Start      []BankValue      `json:"start"`               // values before the first record
 	Values     []BankValue      `json:"values"`              // values at Head, in every bank of the log
 	AgentKey   evidence.Bytes   `json:"agentKey,omitzero"`   // agent key of the last start of the agent
@@ -70,18 +70,12 @@ func digestsOf(in []BankValue) ([]pcr.Digest, error) {
 	return out, nil
 }
 
-// Began returns the values before the first record, which a state that is kept elsewhere may
-// spell in a way that cannot be read.
-func (s *State) Began() ([]pcr.Digest, error) { return digestsOf(s.Start) }
-
-// FromZero reports whether the log began with zero in this bank.
-func (s *State) FromZero(bank pcr.Algorithm) bool {
-	return slices.ContainsFunc(s.Start, func(v BankValue) bool { return v.Bank == bank.String() && check.Zero(v.Value) })
-}
-
 // Clone returns a copy that can be added to without touching s, which is the caller's.
 func (s *State) Clone() *State {
 	c := *s
+	if s.Events != nil {
+		c.Events = new(*s.Events)
+	}
 	c.Agents = slices.Clone(s.Agents)
 	c.Gaps = slices.Clone(s.Gaps)
 	c.Unmeasured = slices.Clone(s.Unmeasured)
@@ -103,6 +97,9 @@ func (s *State) Clone() *State {
 // Check reports what a state that was read from elsewhere contradicts itself in.
 func (s *State) Check() error {
 	if err := s.IMA.check(); err != nil {
+		return err
+	}
+	if err := s.checkEvents(); err != nil {
 		return err
 	}
 	for _, a := range s.Apps {

@@ -20,7 +20,7 @@ func headText(h evidence.LogHead) string {
 	return text.Count(h.Count, "record") + ", " + h.Digest.String()
 }
 
-// walk takes the records one by one: the values of the PCR by extending, and the history
+// walk takes the records one by one: the values of the PCRs by extending, and the history
 // by reading the events.
 type walk struct {
 	*check.Findings
@@ -31,16 +31,16 @@ type walk struct {
 	first   evidence.LogHead // before the first record here
 	head    evidence.LogHead
 	replay  *pcr.Replayer
-	start   []pcr.Digest // before the first record here
-	values  []pcr.Digest
-	events  []*pcr.Event // of the records that the replay accepted; head and values are those after them
-	anchor  bool         // the log passed through the anchor's head
-	known   bool         // the log passed through the head that is known from before
-	then    []pcr.Digest // values at the anchor's head
+	start   []pcr.Register // before the first record here
+	values  []pcr.Register
+	events  []*pcr.Event   // of the records that the replay accepted; head and values are those after them
+	anchor  bool           // the log passed through the anchor's head
+	known   bool           // the log passed through the head that is known from before
+	then    []pcr.Register // values at the anchor's head
 }
 
 func (w *walk) run() {
-	index, err := w.begin()
+	err := w.begin()
 	if err != nil {
 		w.DecideError(eventsKnown.ID, err)
 		return
@@ -53,7 +53,7 @@ func (w *walk) run() {
 			continue
 		}
 		if digests {
-			w.values, err = r.Extend(w.values)
+			w.values, err = r.ExtendIn(w.values)
 			if err != nil { // checkRecords has refused it
 				return
 			}
@@ -64,12 +64,12 @@ func (w *walk) run() {
 	w.checkKnown()
 	w.Decide(headCommitted.ID, w.head == w.in.Head, headText(w.in.Head), headText(w.head), "the log is not the one that agent and report committed to")
 	w.state.close()
-	w.state.Head, w.state.PCR, w.state.ReportID = w.head, index, w.in.ReportID
+	w.state.Head, w.state.ReportID = w.head, w.in.ReportID
 	if w.in.Batch != nil && w.in.AK != nil {
 		w.state.AKName, w.state.ResetCount = hex.EncodeToString(w.in.AK), w.in.Batch.ResetCount()
 	}
 	if digests {
-		w.state.Values = bankValues(w.values)
+		w.state.reach(w.values)
 		w.compare(pcrValue.ID, w.in.Batch, w.values)
 	}
 	if events {
@@ -83,29 +83,26 @@ func (w *walk) run() {
 	}
 }
 
-// begin returns the PCR, and finds banks and values to replay the records from.
-func (w *walk) begin() (uint32, error) {
+// begin finds PCRs, banks and values to replay the records from.
+func (w *walk) begin() error {
 	if w.first.Count != 0 {
 		var err error
-		w.start, err = digestsOf(w.state.Values)
-		return w.state.PCR, err
+		w.start, err = w.state.now()
+		return err
 	}
-	replay, start, err := pcr.NewWholeReplayer(w.records)
+	replay, _, err := pcr.NewWholeReplayer(w.records)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	w.replay, w.start = replay, replay.Values()
-	w.state.Start = bankValues(w.start)
-	return start.PCR, nil
+	w.replay, w.start = replay, replay.Registers()
+	w.state.begin(w.start)
+	return nil
 }
 
 // checkRecords checks every record and reports whether digests and events can be
 // relied on. The first fault is reported, with the number of its record.
 func (w *walk) checkRecords() (digests, events bool) {
 	err := w.follow()
-	if err == nil && len(w.records) > 0 && w.records[0].Number > 0 && w.records[0].PCR != w.state.PCR {
-		err = &pcr.LogError{Code: pcr.LogPCR, Index: w.records[0].Number, Offset: -1, Err: fmt.Errorf("it is of PCR %d, the log of PCR %d", w.records[0].PCR, w.state.PCR)}
-	}
 	if err == nil {
 		err = w.checkPrevious()
 	}
@@ -121,7 +118,7 @@ func (w *walk) checkRecords() (digests, events bool) {
 	switch l.Code {
 	case pcr.LogContent, pcr.LogOrder, pcr.LogTime, pcr.LogPrevious:
 		// Only those before it count; those after it were not looked at.
-		w.PassWith(contentDigests.ID, "every record before number %d is of one PCR, and each digest is that of its content", l.Index)
+		w.PassWith(contentDigests.ID, "every record before number %d is of its PCR, and each digest is that of its content", l.Index)
 		return true, w.DecideError(eventsKnown.ID, err)
 	default:
 		w.Block(eventsKnown.ID, "not read: %v", err)
@@ -133,11 +130,7 @@ func (w *walk) checkRecords() (digests, events bool) {
 func (w *walk) follow() (err error) {
 	p := w.replay
 	if p == nil { // a log that begins at an index
-		var banks []pcr.Algorithm
-		for _, d := range w.start {
-			banks = append(banks, d.Algorithm)
-		}
-		if p, err = pcr.NewReplayer(banks, w.start); err != nil {
+		if p, err = pcr.NewRegisterReplayer(w.start); err != nil {
 			return err
 		}
 	}
@@ -146,7 +139,7 @@ func (w *walk) follow() (err error) {
 			return err
 		}
 		w.events = append(w.events, p.Event())
-		w.values = p.Values()
+		w.values = p.Registers()
 		if w.replay != nil {
 			w.head = p.Head()
 		} else { // the replay does not know what came before
@@ -221,30 +214,38 @@ func (w *walk) checkAnchorLog(digests bool) {
 	w.compare(anchorReplay.ID, w.in.Anchor, w.then)
 }
 
-// compare checks that the replayed values match the quoted ones, in every quoted bank. A
-// quote that leaves this PCR out, or has it under SHA-1 only, proves nothing of it.
-func (w *walk) compare(id check.ID, q *quote.Quote, values []pcr.Digest) {
+// compare checks that the replayed values match the quoted ones, of every PCR of the log in every
+// quoted bank. A quote that leaves such a PCR out, or has it under SHA-1 only, proves nothing of it.
+func (w *walk) compare(id check.ID, q *quote.Quote, registers []pcr.Register) {
 	if q == nil || q.Values == nil {
 		return
 	}
-	index := w.state.PCR
-	banks, strong := q.Banks(index)
-	if !strong {
-		w.Decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", index), "not quoted", "the log is of PCR %d, which the quote does not cover", index)
-		return
-	}
-	for _, b := range banks {
-		i := slices.IndexFunc(values, func(d pcr.Digest) bool { return d.Algorithm == b })
-		quotedValue := q.Values[b][index]
-		if i < 0 {
-			if !w.Decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", index, b) {
-				return
-			}
-			continue
-		}
-		if !w.Decide(id, bytes.Equal(values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", values[i].Value),
-			"replaying the log does not give the quoted value of PCR %d in bank %s", index, b) {
+	for _, r := range registers {
+		if !w.compareOne(id, q, r) {
 			return
 		}
 	}
+}
+
+// compareOne does so for one PCR, and reports whether it passed.
+func (w *walk) compareOne(id check.ID, q *quote.Quote, r pcr.Register) bool {
+	banks, strong := q.Banks(r.PCR)
+	if !strong {
+		return w.Decide(id, false, fmt.Sprintf("PCR %d in a bank of SHA-256 or stronger", r.PCR), "not quoted", "the log is of PCR %d, which the quote does not cover", r.PCR)
+	}
+	for _, b := range banks {
+		i := slices.IndexFunc(r.Values, func(d pcr.Digest) bool { return d.Algorithm == b })
+		quotedValue := q.Values[b][r.PCR]
+		if i < 0 {
+			if !w.Decide(id, false, b.String(), "no such bank in the log", "PCR %d was quoted in bank %s, which the log did not extend", r.PCR, b) {
+				return false
+			}
+			continue
+		}
+		if !w.Decide(id, bytes.Equal(r.Values[i].Value, quotedValue), fmt.Sprintf("%x", quotedValue), fmt.Sprintf("%x", r.Values[i].Value),
+			"replaying the log does not give the quoted value of PCR %d in bank %s", r.PCR, b) {
+			return false
+		}
+	}
+	return true
 }
