@@ -69,8 +69,14 @@ func (d *daemon) openTPM(ctx context.Context) error {
 		d.device.Set(device)
 	}
 	err := device.Do(ctx, func(t transport.TPM) error {
-		if err := registers.CheckIndex(t, d.o.Config.Measurement.PCR); err != nil {
+		m := d.o.Config.Measurement
+		if err := registers.CheckIndex(t, m.PCR); err != nil {
 			return err
+		}
+		if m.EventsPCR != 0 {
+			if err := registers.CheckIndex(t, m.EventsPCR); err != nil {
+				return err
+			}
 		}
 		_, err := registers.ActiveBanks(t)
 		return err
@@ -124,7 +130,7 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	}
 	state, _ := d.state.Now()
 	l, err := ledger.Open(ctx, ledger.Config{
-		Log: logs, State: state, TPM: t, PCR: m.PCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
+		Log: logs, State: state, TPM: t, PCR: m.PCR, Events: m.EventsPCR, Limit: d.o.Config.Limits.LogBytes, Kernel: d.o.Machine.BootID,
 		Volatile: ends, Now: boottime.Now,
 	})
 	if errors.Is(err, ledger.ErrLocked) {
@@ -135,6 +141,9 @@ func (d *daemon) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	}
 	if aside := l.State().Aside; aside != "" {
 		d.log.Warn("the state of the measurement log begins anew: what was known of earlier boots, and of this log, is lost", "file", aside)
+	}
+	if pending := l.State().Pending; pending != "" {
+		d.log.Warn("the configuration of this boot's measurement log was changed", "pending", pending)
 	}
 	if s := l.State(); !s.Synchronised {
 		d.log.Error("measurement log and PCR are desynchronised: evidence is refused until the next boot", "reason", s.Reason)
@@ -246,12 +255,28 @@ func quotesIMA(s pcr.Selection) bool {
 	return slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, ima.PCR) })
 }
 
+// quoting returns a selection that has every PCR of the log, in a bank that verifiers accept. The
+// configuration may have been changed since the log began.
+func quoting(s pcr.Selection, log []pcr.Register) pcr.Selection {
+	for _, r := range log {
+		strong := func(b pcr.BankSelection) bool { return b.Algorithm != pcr.SHA1 }
+		i := slices.IndexFunc(s, strong)
+		if i < 0 || slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return strong(b) && slices.Contains(b.PCRs, r.PCR) }) {
+			continue
+		}
+		s = slices.Clone(s)
+		s[i].PCRs = slices.Sorted(slices.Values(append(slices.Clone(s[i].PCRs), r.PCR)))
+	}
+	return s
+}
+
 func (d *daemon) startAttester(context.Context) (*attest.Attester, error) {
 	t, err := d.quotes()
 	if err != nil {
 		return nil, err
 	}
 	l, _ := d.ledger.Now()
+	t.Selection = quoting(t.Selection, l.View().Registers)
 	device, _ := d.device.Now()
 	a, err := attest.New(attest.Config{
 		TPM: t, Ledger: l, Platform: d.platform, AgentKey: d.identity.Key, Down: device.Down, Before: d.gate.Confirm,

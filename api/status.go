@@ -65,13 +65,15 @@ type PlatformStatus struct {
 
 // LedgerStatus is the state of measurement log and PCR.
 type LedgerStatus struct {
-	PCR          uint32           `json:"pcr"`             // number of the PCR, 0 to 23
-	Synchronised bool             `json:"synchronised"`    // log and PCR explain each other; evidence is refused while they do not
-	Reason       string           `json:"reason,omitzero"` // why not
-	Full         bool             `json:"full"`            // the log takes no more records until the next boot
-	Records      uint64           `json:"records"`         // number of records
-	Bytes        uint64           `json:"bytes"`           // size of the log
-	Limit        uint64           `json:"limit,omitzero"`  // size at which the log is full; absent while there is no log
+	PCR          uint32           `json:"pcr"`                // number of the PCR, 0 to 23
+	EventsPCR    uint32           `json:"eventsPCR,omitzero"` // PCR of the events of apps, 8 to 15, if the log has a second one for them
+	Pending      string           `json:"pending,omitzero"`   // what the configuration asks for and the next boot changes
+	Synchronised bool             `json:"synchronised"`       // log and PCR explain each other; evidence is refused while they do not
+	Reason       string           `json:"reason,omitzero"`    // why not
+	Full         bool             `json:"full"`               // the log takes no more records until the next boot
+	Records      uint64           `json:"records"`            // number of records
+	Bytes        uint64           `json:"bytes"`              // size of the log
+	Limit        uint64           `json:"limit,omitzero"`     // size at which the log is full; absent while there is no log
 	Head         evidence.LogHead `json:"head"`
 }
 

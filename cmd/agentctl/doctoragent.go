@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -277,16 +278,26 @@ func (d *doctor) lookAtLog(st *api.Status) {
 		d.note(agentsLog, "", "not compared with its PCR: %s", l.Reason)
 		d.follows(agentsLog, agentsTPM)
 	case !l.Synchronised:
-		d.bad(agentsLog, api.CodeDesynchronised.Info().Hint, "measurement log and PCR %d do not explain each other: %s", l.PCR, l.Reason)
+		d.bad(agentsLog, api.CodeDesynchronised.Info().Hint, "measurement log and PCR %s do not explain each other: %s", pcrsText(l), l.Reason)
 	case l.Full:
 		d.bad(agentsLog, api.CodeLogFull.Info().Hint, "the measurement log is full")
 	case l.Reason != "":
 		d.bad(agentsLog, cmp.Or(st.Evidence.Code.Info().Hint, "see the reason"), "%s", l.Reason)
 	case percent(l.Bytes, l.Limit) >= nearlyFull:
 		d.warn(agentsLog, "find out which application changes all the time, with `agentctl log`, and plan a reboot, which begins a new log", "%d records, and %s full", l.Records, fullness(l))
+	case l.Pending != "":
+		d.note(agentsLog, "reboot when it suits, or set measurement.events_pcr back", "%s", l.Pending)
 	default:
-		d.good(agentsLog, "%d records, PCR %d matches%s", l.Records, l.PCR, prefixed(", ", fullness(l), " full"))
+		d.good(agentsLog, "%d records, PCR %s %s%s", l.Records, pcrsText(l), map[bool]string{false: "matches", true: "match"}[l.EventsPCR != 0], prefixed(", ", fullness(l), " full"))
 	}
+}
+
+// pcrsText names the PCRs of the log.
+func pcrsText(l *api.LedgerStatus) string {
+	if l.EventsPCR == 0 {
+		return fmt.Sprint(l.PCR)
+	}
+	return fmt.Sprintf("%d and, for events of apps, %d", l.PCR, l.EventsPCR)
 }
 
 // lookAtEvidence asks for evidence once, if the agent says that it can make some, and checks for

@@ -55,27 +55,35 @@ func startOfLog(l *evidence.Log) (*pcr.StartEvent, error) {
 
 // judgeStart judges the values of the banks that verifiers look at.
 func (d *doctor) judgeStart(start *pcr.StartEvent, logs bootLogs) {
-	values, err := start.Digests()
+	registers, err := start.Registers()
 	if err != nil {
 		d.bad("start value", "install the same version of agentctl and agentd", "%v", err)
 		return
 	}
-	for _, v := range values {
-		if v.Algorithm == pcr.SHA1 {
-			continue
+	for i, r := range registers {
+		key := []string{"measurement.pcr", "measurement.events_pcr"}[i]
+		name := []string{"start value: ", "start value of events: "}[i]
+		for _, v := range r.Values {
+			if v.Algorithm != pcr.SHA1 {
+				d.judgeStartValue(name+v.Algorithm.String(), key, r.PCR, v, logs)
+			}
 		}
-		if name := tcglog.Known(v.Algorithm, start.PCR, v.Value); name != "" {
-			d.good("start value: "+v.Algorithm.String(), "PCR %d (%s) had the value %s", start.PCR, v.Algorithm, name)
-			continue
-		}
-		found := fmt.Sprintf("PCR %d (%s) had the value %x, which verifiers refuse unless their policy lists it", start.PCR, v.Algorithm, v.Value)
-		if by := logs.explain(start.PCR, v); by != "" {
-			d.note("start value: "+v.Algorithm.String(), fmt.Sprintf("list it in policies, if it is the same at every boot: [[start_value]] with bank = %q and this value", v.Algorithm), "%s; %s", found, by)
-			continue
-		}
-		why := strings.Join(append([]string{"no log of the machine leads to it"}, logs.unread...), "; ")
-		d.bad("start value: "+v.Algorithm.String(), "find what extended the PCR before the agent, or choose another PCR (measurement.pcr)", "%s; %s", found, why)
 	}
+}
+
+// judgeStartValue judges the value that a PCR had, which a key of the configuration names.
+func (d *doctor) judgeStartValue(line, key string, index uint32, v pcr.Digest, logs bootLogs) {
+	if name := tcglog.Known(v.Algorithm, index, v.Value); name != "" {
+		d.good(line, "PCR %d (%s) had the value %s", index, v.Algorithm, name)
+		return
+	}
+	found := fmt.Sprintf("PCR %d (%s) had the value %x, which verifiers refuse unless their policy lists it", index, v.Algorithm, v.Value)
+	if by := logs.explain(index, v); by != "" {
+		d.note(line, fmt.Sprintf("list it in policies, if it is the same at every boot: [[start_value]] with bank = %q and this value", v.Algorithm), "%s; %s", found, by)
+		return
+	}
+	why := strings.Join(append([]string{"no log of the machine leads to it"}, logs.unread...), "; ")
+	d.bad(line, fmt.Sprintf("find what extended the PCR before the agent, or choose another PCR (%s)", key), "%s; %s", found, why)
 }
 
 // explain tells which logs lead to a value, empty if none does.

@@ -69,6 +69,28 @@ func TestDoctorStartValue(t *testing.T) {
 	}
 }
 
+// TestEventsStart: the start value of a second PCR is judged as well, with the key that names it.
+func TestEventsStart(t *testing.T) {
+	start := &pcr.StartEvent{
+		PCR: 13, Values: pcr.StartValues{{Algorithm: "sha256", Value: make([]byte, 32)}},
+		Events: &pcr.EventsStart{PCR: 14, Values: pcr.StartValues{{Algorithm: "sha256", Value: bytes.Repeat([]byte{1}, 32)}}},
+	}
+	d := new(doctor)
+	d.judgeStart(start, bootLogs{})
+	if len(d.symptoms) != 2 || d.symptoms[0].Level == levelBad {
+		t.Fatalf("%+v", d.symptoms)
+	}
+	if s := d.symptoms[1]; s.Level != levelBad || !strings.Contains(s.Says, "PCR 14 (sha256) had the value 0101") || !strings.Contains(s.Todo, "measurement.events_pcr") {
+		t.Errorf("%+v", s)
+	}
+	start.Events.PCR = 13
+	d = new(doctor)
+	d.judgeStart(start, bootLogs{})
+	if len(d.symptoms) != 1 || d.symptoms[0].Level != levelBad {
+		t.Errorf("%+v", d.symptoms)
+	}
+}
+
 // TestSystemdLogIsLocked: while systemd writes its log, the doctor neither reads nor waits.
 func TestSystemdLogIsLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")

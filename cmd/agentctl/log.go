@@ -122,6 +122,23 @@ func startText(index uint32, v pcr.StartValue) string {
 // maxShownFiles is how many files of an application are listed for people.
 const maxShownFiles = 20
 
+// drawStart adds what the first record says to its line.
+func drawStart(n *node, s *pcr.StartEvent) *node {
+	values := func(n *node, index uint32, values pcr.StartValues) {
+		for _, v := range values {
+			n.add("bank %s was %s", v.Algorithm, startText(index, v))
+		}
+	}
+	values(n, s.PCR, s.Values)
+	if second := s.Events; second != nil {
+		values(n.add("events of apps extend PCR %d", second.PCR), second.PCR, second.Values)
+	}
+	if p := s.Previous; p != nil {
+		n.add("the log of an earlier boot had %d records, head %s", p.Count, p.Digest)
+	}
+	return n
+}
+
 // drawEvent adds an event in words to a tree: a line, and details below it.
 func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 	line := func(format string, args ...any) *node {
@@ -129,14 +146,7 @@ func drawEvent(top *node, number uint64, e *pcr.Event) *node {
 	}
 	switch e.Type {
 	case pcr.EventStart:
-		n := line("the log begins, for PCR %d", e.Start.PCR)
-		for _, v := range e.Start.Values {
-			n.add("bank %s was %s", v.Algorithm, startText(e.Start.PCR, v))
-		}
-		if p := e.Start.Previous; p != nil {
-			n.add("the log of an earlier boot had %d records, head %s", p.Count, p.Digest)
-		}
-		return n
+		return drawStart(line("the log begins, for PCR %d", e.Start.PCR), e.Start)
 	case pcr.EventAgent, pcr.EventReload:
 		text := "the agent started"
 		if e.Type == pcr.EventReload {

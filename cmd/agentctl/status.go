@@ -107,8 +107,9 @@ func (t *terminal) printStatus(st *api.Status, readings []api.App) {
 	if percent(st.Ledger.Bytes, st.Ledger.Limit) >= nearlyFull && !st.Ledger.Full {
 		state += "; NEARLY FULL: plan a reboot, which begins a new log"
 	}
-	ledger := n.add("measurement log of PCR %d: %d records, %d bytes%s, %s", st.Ledger.PCR, st.Ledger.Records, st.Ledger.Bytes, prefixed(" (", fullness(&st.Ledger), " full)"), state)
+	ledger := n.add("measurement log of PCR %s: %d records, %d bytes%s, %s", pcrsText(&st.Ledger), st.Ledger.Records, st.Ledger.Bytes, prefixed(" (", fullness(&st.Ledger), " full)"), state)
 	with(ledger, st.Ledger.Reason)
+	with(ledger, st.Ledger.Pending)
 	applications := n.add("applications: %d declared, %d measured, %d not", st.Apps.Declared, st.Apps.Measured, st.Apps.Unmeasured)
 	for _, a := range readings {
 		applications.add("%s is being read: %s", a.Name, readingText(a.Reading))

@@ -85,6 +85,7 @@ type TPM struct {
 // Measurement says what is measured, and where it is recorded.
 type Measurement struct {
 	PCR                uint32   `toml:"pcr"`                      // that applications are measured into
+	EventsPCR          uint32   `toml:"events_pcr"`               // of the events that applications have recorded; 0: PCR
 	ApplicationFolders []string `toml:"application_folders"`      // a later folder overrides a file of the same name in an earlier one
 	LogFolder          string   `toml:"log_folder"`               // must be lost when the machine restarts, and only then
 	FirmwareLog        string   `toml:"firmware_log"`             // event log of the firmware, as the kernel gives it; empty: none
@@ -347,6 +348,24 @@ func (c *Config) checkPCRs(bad func(key, format string, args ...any)) {
 		bad("tpm.pcrs", "%v", err)
 	case n < 16 && !slices.ContainsFunc(s, func(b pcr.BankSelection) bool { return slices.Contains(b.PCRs, n) }):
 		bad("tpm.pcrs", "%q leaves out PCR %d, into which applications are measured (measurement.pcr)", c.TPM.PCRs, n)
+	case c.Measurement.EventsPCR != 0:
+		c.checkEventsPCR(s, bad)
+	}
+}
+
+// checkEventsPCR checks the PCR of events of applications. What else extends a PCR while the
+// machine runs would make the log unusable.
+func (c *Config) checkEventsPCR(s pcr.Selection, bad func(key, format string, args ...any)) {
+	n := c.Measurement.EventsPCR
+	extends := map[uint32]string{11: "the phases of the boot, when it starts and when it stops", 15: "the identity of the machine and of its volumes, also of those that are opened later"}
+	strong := func(b pcr.BankSelection) bool { return b.Algorithm != pcr.SHA1 && slices.Contains(b.PCRs, n) }
+	switch err := pcr.CheckEventsPCR(n, c.Measurement.PCR); {
+	case err != nil:
+		bad("measurement.events_pcr", "%v: want 8, 9, 12, 13 or 14, and not measurement.pcr", err)
+	case extends[n] != "":
+		bad("measurement.events_pcr", "systemd extends PCR %d by %s: want 8, 9, 12, 13 or 14, and not measurement.pcr", n, extends[n])
+	case !slices.ContainsFunc(s, strong):
+		bad("tpm.pcrs", "%q leaves out PCR %d in a bank of SHA-256 or stronger, and it has the events of applications (measurement.events_pcr)", c.TPM.PCRs, n)
 	}
 }
 

@@ -257,19 +257,24 @@ func (a *Attester) quoteHeld(ctx context.Context, b *batch, waiters []*waiter, v
 	return compared, nil
 }
 
-// agree compares a quote with the log in each bank that it quotes, and reports whether there is one.
-// The vTPM may belong to the host. A quote that contradicts what this agent itself extended must
-// not get a report.
+// agree compares a quote with the log in each bank that it quotes, and reports whether there is one
+// for each PCR of the log. The vTPM may belong to the host. A quote that contradicts what this
+// agent itself extended must not get a report.
 func agree(q *vtpm.Quoted, v ledger.View) (compared bool, err error) {
-	for _, d := range v.Values {
-		got, quoted := q.PCRs[d.Algorithm][v.PCR]
-		if quoted && !bytes.Equal(got, d.Value) {
-			return true, fmt.Errorf("%w: PCR %d of bank %v is %x in the quote, and %x by the log of %d records; only a reboot repairs a PCR",
-				ErrPCRMismatch, v.PCR, d.Algorithm, got, d.Value, v.Head.Count)
+	all := true
+	for _, r := range v.Registers {
+		one := false
+		for _, d := range r.Values {
+			got, quoted := q.PCRs[d.Algorithm][r.PCR]
+			if quoted && !bytes.Equal(got, d.Value) {
+				return true, fmt.Errorf("%w: PCR %d of bank %v is %x in the quote, and %x by the log of %d records; only a reboot repairs a PCR",
+					ErrPCRMismatch, r.PCR, d.Algorithm, got, d.Value, v.Head.Count)
+			}
+			one = one || quoted
 		}
-		compared = compared || quoted
+		all = all && one
 	}
-	return compared, nil
+	return all, nil
 }
 
 // addReport asks the platform for a report over the batch that waits when its turn has come.

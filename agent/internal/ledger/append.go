@@ -49,13 +49,13 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 	if l.replay.Full() {
 		return pcr.Record{}, ErrFull
 	}
-	e.Time = l.now()
+	e.Time = l.now(e.Type)
 	if e.Agent != nil {
 		agent := *e.Agent
 		agent.Previous = l.head()
 		e.Agent = &agent
 	}
-	r, err := pcr.NewRecord(l.head().Count, l.c.PCR, l.banks, &e)
+	r, err := pcr.NewRecord(l.head().Count, l.replay.PCROf(e.Type), l.banks, &e)
 	if err != nil {
 		return pcr.Record{}, err
 	}
@@ -70,7 +70,7 @@ func (l *Ledger) append(ctx context.Context, e pcr.Event) (pcr.Record, error) {
 		if e.Type == pcr.EventEmitted {
 			return pcr.Record{}, ErrReserved
 		}
-		full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: e.Time})
+		full, err := pcr.NewRecord(r.Number, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventFull, Time: l.now(pcr.EventFull)})
 		if err != nil {
 			return pcr.Record{}, err
 		}
@@ -104,8 +104,15 @@ func (l *Ledger) kept(t pcr.EventType) int {
 	return start + stopRoom
 }
 
-// now returns the time of the next record, in milliseconds. It is never before that of the last.
-func (l *Ledger) now() uint64 { return max(l.c.Now(), l.replay.Time()) }
+// now returns the time of the next record, in milliseconds. It is never before that of the last,
+// and later if that is in another PCR: see "Two PCRs".
+func (l *Ledger) now(t pcr.EventType) uint64 {
+	last := l.replay.Event()
+	if last != nil && l.replay.PCROf(last.Type) != l.replay.PCROf(t) {
+		return max(l.c.Now(), l.replay.Time()+1)
+	}
+	return max(l.c.Now(), l.replay.Time())
+}
 
 // usable returns an error if the ledger is desynchronised.
 func (l *Ledger) usable() error {
@@ -117,7 +124,7 @@ func (l *Ledger) usable() error {
 
 // record does the three steps of one record: intent, extend and completion.
 func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
-	next, err := r.Extend(l.replay.Values())
+	next, err := r.ExtendIn(l.replay.Registers())
 	if err != nil {
 		return err
 	}
@@ -132,7 +139,7 @@ func (l *Ledger) record(ctx context.Context, r pcr.Record) error {
 		return errors.Join(fmt.Errorf("write the intent: %w", err), l.clean())
 	}
 	l.pending = &pending{record: r, after: next}
-	err = l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
+	err = l.c.TPM.Extend(ctx, r.PCR, r.Digests)
 	if err := l.resolve(ctx, err); err != nil {
 		return err
 	}
@@ -148,7 +155,7 @@ func (l *Ledger) resolve(ctx context.Context, extend error) error {
 		return errors.Join(extend, fmt.Errorf("it is not known whether the PCR was extended: %w", err))
 	}
 	switch {
-	case pcr.Equal(now, p.after):
+	case pcr.EqualRegisters(now, p.after):
 		l.pending = nil
 		if err := l.replay.Next(p.record); err != nil {
 			return l.desynchronise("a record that was extended does not follow the log: %v", err)
@@ -156,11 +163,11 @@ func (l *Ledger) resolve(ctx context.Context, extend error) error {
 		l.commit(p.record.Encode())
 		l.stale = true
 		return nil
-	case pcr.Equal(now, l.replay.Values()):
+	case pcr.EqualRegisters(now, l.replay.Registers()):
 		l.pending, l.dirty = nil, true
-		return errors.Join(fmt.Errorf("extend PCR %d: %w: %w", l.c.PCR, ErrTPM, cmp.Or(extend, errUnmoved)), l.clean())
+		return errors.Join(fmt.Errorf("extend PCR %d: %w: %w", p.record.PCR, ErrTPM, cmp.Or(extend, errUnmoved)), l.clean())
 	default:
-		return l.mismatch(ctx)
+		return l.mismatch(ctx, now, p.after, l.replay.Registers())
 	}
 }
 
@@ -209,31 +216,43 @@ func (l *Ledger) clean() error {
 	return nil
 }
 
-// read returns the PCR in every bank of the ledger, in their order.
-func (l *Ledger) read(ctx context.Context) ([]pcr.Digest, error) {
-	now, err := l.c.TPM.Read(ctx, l.c.PCR)
-	if err != nil {
-		return nil, fmt.Errorf("read PCR %d: %w: %w", l.c.PCR, ErrTPM, err)
+// read returns the PCRs of the log, each in every bank of the ledger, in their order.
+func (l *Ledger) read(ctx context.Context) (out []pcr.Register, err error) {
+	for _, index := range l.pcrs {
+		now, err := l.c.TPM.Read(ctx, index)
+		if err != nil {
+			return nil, fmt.Errorf("read PCR %d: %w: %w", index, ErrTPM, err)
+		}
+		values := slices.SortedFunc(slices.Values(now), func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) })
+		out = append(out, pcr.Register{PCR: index, Values: values})
 	}
-	return slices.SortedFunc(slices.Values(now), func(a, b pcr.Digest) int { return cmp.Compare(a.Algorithm, b.Algorithm) }), nil
+	return out, nil
 }
 
-// readEither reads the PCR, which should contain the committed log or, with one record more,
-// after. If it contains neither, it is read once more: see "Reading twice".
-func (l *Ledger) readEither(ctx context.Context, after []pcr.Digest) ([]pcr.Digest, error) {
+// readEither reads the PCRs, which should contain the committed log or, with one record more,
+// after. If they contain neither, they are read once more: see "Reading twice".
+func (l *Ledger) readEither(ctx context.Context, after []pcr.Register) ([]pcr.Register, error) {
 	now, err := l.read(ctx)
-	if err != nil || pcr.Equal(now, after) || pcr.Equal(now, l.replay.Values()) {
+	if err != nil || pcr.EqualRegisters(now, after) || pcr.EqualRegisters(now, l.replay.Registers()) {
 		return now, err
 	}
 	return l.read(ctx)
 }
 
-// mismatch makes the ledger desynchronised: the PCR contains what no record explains.
-func (l *Ledger) mismatch(ctx context.Context) error {
+// mismatch makes the ledger desynchronised: a PCR contains what no record explains. Now is what
+// was read, and wanted what it might have been; without them, the reason names the PCR of the log.
+func (l *Ledger) mismatch(ctx context.Context, now []pcr.Register, wanted ...[]pcr.Register) error {
 	b, err := l.c.TPM.Boot(ctx)
 	if err == nil && (b.ResetCount != l.boot.ResetCount || b.RestartCount != l.boot.RestartCount) {
 		l.boot = b // so that the next start knows that this boot is not repaired
 		return l.desynchronise("the TPM was reset or restarted while the agent was running")
 	}
-	return l.desynchronise("PCR %d does not contain what %d records make it: something else extended or reset it", l.c.PCR, l.head().Count)
+	index := l.c.PCR
+	for i, r := range now {
+		if !slices.ContainsFunc(wanted, func(w []pcr.Register) bool { return pcr.Equal(r.Values, w[i].Values) }) {
+			index = r.PCR
+			break
+		}
+	}
+	return l.desynchronise("PCR %d does not contain what %d records make it: something else extended or reset it", index, l.head().Count)
 }

@@ -27,14 +27,15 @@ import (
 // Cases 23, 24, 25, 26, 36 and 83.
 func TestCrashMatrix(t *testing.T) {
 	for _, disk := range []bool{false, true} {
-		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashes(t, disk) })
+		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashes(t, disk, 0) })
 	}
+	t.Run("events in a PCR of their own", func(t *testing.T) { testCrashes(t, true, second) })
 }
 
-func testCrashes(t *testing.T, disk bool) {
+func testCrashes(t *testing.T, disk bool, events uint32) {
 	count := func() int {
 		m := newMachine()
-		s := newScenario(m, disk)
+		s := newScenario(m, disk, events)
 		m.faults.Break(0, durabletest.None, nil)
 		s.run(t)
 		n, _ := m.faults.Steps()
@@ -62,7 +63,7 @@ func testCrashes(t *testing.T, disk bool) {
 				for k := 1; k <= count; k += stride {
 					cases++
 					name := fmt.Sprintf("%v at step %d with %v, then %s", mode, k, e, after)
-					if crash(t, disk, name, k, mode, e, after) {
+					if crash(t, disk, events, name, k, mode, e, after) {
 						clean++
 					} else {
 						desynchronised++
@@ -86,9 +87,9 @@ func testCrashes(t *testing.T, disk bool) {
 
 // crash runs the scenario with one fault, then a healthy start, and reports whether
 // that is synchronised.
-func crash(t *testing.T, disk bool, name string, k int, mode durabletest.Mode, e error, after string) bool {
+func crash(t *testing.T, disk bool, events uint32, name string, k int, mode durabletest.Mode, e error, after string) bool {
 	m := newMachine()
-	s := newScenario(m, disk)
+	s := newScenario(m, disk, events)
 	m.faults.Break(k, mode, e)
 	s.name = name
 	killed := s.run(t)
@@ -167,18 +168,19 @@ func TestCrashInRecovery(t *testing.T) {
 		t.Skip("repeats the scenario some thousand times")
 	}
 	for _, disk := range []bool{false, true} {
-		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashesInRecovery(t, disk) })
+		t.Run(fmt.Sprintf("log on a disk %t", disk), func(t *testing.T) { testCrashesInRecovery(t, disk, 0) })
 	}
+	t.Run("events in a PCR of their own", func(t *testing.T) { testCrashesInRecovery(t, false, second) })
 }
 
-func testCrashesInRecovery(t *testing.T, disk bool) {
+func testCrashesInRecovery(t *testing.T, disk bool, events uint32) {
 	type fault struct {
 		k    int
 		mode durabletest.Mode
 	}
 	crashed := func(f fault) *scenario {
 		m := newMachine()
-		s := newScenario(m, disk)
+		s := newScenario(m, disk, events)
 		m.faults.Break(f.k, f.mode, syscall.EIO)
 		if !s.run(t) {
 			return nil
@@ -194,7 +196,7 @@ func testCrashesInRecovery(t *testing.T, disk bool) {
 			if s == nil {
 				break
 			}
-			left := fmt.Sprintf("%x %x %x %x %x", s.m.tpm.now(), s.m.log.Get(ledger.LogFile), s.m.log.Get("."+ledger.LogFile+".new"),
+			left := fmt.Sprintf("%x %x %x %x %x", s.m.tpm.both(), s.m.log.Get(ledger.LogFile), s.m.log.Get("."+ledger.LogFile+".new"),
 				s.m.state.Get(ledger.StateFile), s.m.state.Get("."+ledger.StateFile+".new"))
 			if !seen[left] {
 				seen[left] = true
@@ -291,8 +293,8 @@ type scenario struct {
 
 // newScenario begins in the second boot of the machine, so that there is an earlier log, or the
 // state of one, to be mistaken for this one.
-func newScenario(m *machine, disk bool) *scenario {
-	m.disk = disk
+func newScenario(m *machine, disk bool, events uint32) *scenario {
+	m.disk, m.events = disk, events
 	l := must(m.open())
 	must(l.Append(context.Background(), appEvent("earlier boot")))
 	m.log.Kill()
@@ -360,6 +362,9 @@ func (s *scenario) hold(t *testing.T, l *ledger.Ledger) {
 	t.Helper()
 	err := l.Hold(context.Background(), func(v ledger.View) error {
 		got := apps(t, v, s.m.tpm.now())
+		if s.m.events != 0 && !pcr.EqualRegisters(v.Registers, s.m.tpm.both()) {
+			t.Errorf("%s: the log does not explain the PCR of events", s.name)
+		}
 		if start := must(startOf(t, l).Digests()); !pcr.Equal(start, s.m.tpm.start) {
 			t.Errorf("%s: the log starts from a PCR that it does not explain", s.name)
 		}

@@ -15,14 +15,18 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-const index = 14
+const (
+	index  = 14
+	second = 12 // of events of applications, if they have a PCR of their own
+)
 
-// fakeTPM is one PCR and a reset count, with the steps of a Faults.
+// fakeTPM is two PCRs and a reset count, with the steps of a Faults.
 type fakeTPM struct {
 	faults *durabletest.Faults
 	mu     sync.Mutex
 	banks  []pcr.Algorithm
 	values []pcr.Digest
+	others []pcr.Digest // of the second PCR
 	start  []pcr.Digest // at the start of this boot
 	boot   ledger.Boot
 	deaf   bool // says that it extends, and does not
@@ -37,7 +41,7 @@ func newTPM(f *durabletest.Faults, banks ...pcr.Algorithm) *fakeTPM {
 // reset is what a reboot does. The boot loader has extended the PCR before we come.
 func (t *fakeTPM) reset() {
 	t.mu.Lock()
-	t.values = pcr.Zero(t.banks)
+	t.values, t.others = pcr.Zero(t.banks), pcr.Zero(t.banks)
 	t.boot.ResetCount++
 	t.mu.Unlock()
 	t.extend("shim")
@@ -51,10 +55,29 @@ func (t *fakeTPM) extend(content string) {
 	t.values = must(pcr.Record{Digests: pcr.Digests(t.banks, []byte(content))}.Extend(t.values))
 }
 
+// extendSecond is the extend of the second PCR by another program.
+func (t *fakeTPM) extendSecond(content string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.others = must(pcr.Record{Digests: pcr.Digests(t.banks, []byte(content))}.Extend(t.others))
+}
+
 func (t *fakeTPM) now() []pcr.Digest {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.values
+}
+
+// both returns the registers of a log with two.
+func (t *fakeTPM) both() []pcr.Register {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return []pcr.Register{{PCR: index, Values: t.values}, {PCR: second, Values: t.others}}
+}
+
+// of returns the values of a PCR. The caller has mu.
+func (t *fakeTPM) of(i uint32) *[]pcr.Digest {
+	return map[uint32]*[]pcr.Digest{index: &t.values, second: &t.others}[i]
 }
 
 func (t *fakeTPM) step(name string, do func()) error {
@@ -73,27 +96,27 @@ func (t *fakeTPM) Banks(context.Context) (b []pcr.Algorithm, err error) {
 }
 
 func (t *fakeTPM) Read(_ context.Context, i uint32) (d []pcr.Digest, err error) {
-	if i != index {
+	if t.of(i) == nil {
 		return nil, fmt.Errorf("read of PCR %d", i)
 	}
-	err = t.step("TPM read", func() { d = slices.Clone(t.values) })
+	err = t.step("TPM read", func() { d = slices.Clone(*t.of(i)) })
 	slices.Reverse(d)
 	return d, err
 }
 
 func (t *fakeTPM) Extend(_ context.Context, i uint32, d []pcr.Digest) error {
-	if i != index {
+	if t.of(i) == nil {
 		return fmt.Errorf("extend of PCR %d", i)
 	}
 	return t.step("TPM extend", func() {
 		if t.deaf {
 			return
 		}
-		next, err := pcr.Record{Digests: d}.Extend(t.values)
+		next, err := pcr.Record{Digests: d}.Extend(*t.of(i))
 		if err != nil {
 			panic(fmt.Sprintf("extend with the wrong banks: %v", err)) // case 22
 		}
-		t.values = next
+		*t.of(i) = next
 	})
 }
 
@@ -109,7 +132,8 @@ type machine struct {
 	log, state *durabletest.Disk
 	kernel     string
 	limit      int
-	disk       bool // the log directory outlives a boot
+	disk       bool   // the log directory outlives a boot
+	events     uint32 // PCR of events that is configured
 
 	mu    sync.Mutex // guards clock
 	clock uint64
@@ -137,7 +161,7 @@ func (m *machine) open() (*ledger.Ledger, error) {
 }
 
 func (m *machine) config() ledger.Config {
-	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk, Now: m.now}
+	return ledger.Config{Log: m.log.Open(), State: m.state.Open(), TPM: m.tpm, PCR: index, Events: m.events, Kernel: m.kernel, Limit: m.limit, Volatile: !m.disk, Now: m.now}
 }
 
 // restart ends the process and starts another.
@@ -206,20 +230,16 @@ func apps(t *testing.T, v ledger.View, now []pcr.Digest) []string {
 	if err != nil {
 		t.Fatalf("log: %v", err)
 	}
-	start, err := pcr.StartOf(records)
+	replay, _, err := pcr.NewWholeReplayer(records)
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := must(start.Digests())
-	var banks []pcr.Algorithm
-	for _, d := range values {
-		banks = append(banks, d.Algorithm)
+	for _, r := range records {
+		if err := replay.Next(r); err != nil {
+			t.Fatalf("replay: %v", err)
+		}
 	}
-	final, err := pcr.Replay(records, banks, values)
-	if err != nil {
-		t.Fatalf("replay: %v", err)
-	}
-	if !pcr.Equal(final, now) || !pcr.Equal(final, v.Values) {
+	if !pcr.Equal(replay.Values(), now) || !pcr.EqualRegisters(replay.Registers(), v.Registers) {
 		t.Fatalf("replay of %d records does not give the PCR", len(records))
 	}
 	if h := pcr.Head(evidence.LogHead{}, records); h != v.Head {

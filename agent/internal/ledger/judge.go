@@ -21,20 +21,20 @@ type found struct {
 	memory  bool               // the log directory ends with the boot
 	saved   *saved             // nil if the state file is absent or damaged
 	present bool               // there is a log file with something in it
-	start   []pcr.Digest       // PCR before the log, as its first record says
-	before  []pcr.Digest       // PCR before the last good record
-	after   []pcr.Digest       // PCR after it
+	start   []pcr.Register     // PCRs before the log, as its first record says
+	before  []pcr.Register     // PCRs before the last good record
+	after   []pcr.Register     // PCRs after it
 	records []pcr.Record       // good records, from the first on
 	heads   []evidence.LogHead // log head after each of them
 	damage  error              // what follows them in the file, nil if nothing does
 	foreign error              // why the records cannot be of this PCR as it is
-	whole   bool               // the PCR contains all records
-	lacking bool               // the PCR contains all records but the last
+	whole   bool               // the PCRs contain all records
+	lacking bool               // the PCRs contain all records but the last
 }
 
 // find reads both files. The log is good up to the record that does not replay from the
-// values that its first record says the PCR had.
-func (l *Ledger) find(now []pcr.Digest) (*found, error) {
+// values that its first record says the PCRs had.
+func (l *Ledger) find() (*found, error) {
 	f := &found{boot: l.boot, kernel: l.c.Kernel, memory: l.c.Volatile}
 	var err error
 	if f.saved, err = loadSaved(l.c.State); errors.Is(err, errCorrupt) {
@@ -54,7 +54,6 @@ func (l *Ledger) find(now []pcr.Digest) (*found, error) {
 	default:
 		f.present = len(b) > 0
 		f.scan(b)
-		f.hold(now, l.c.PCR)
 	}
 	return f, nil
 }
@@ -84,19 +83,30 @@ func (f *found) scan(b []byte) {
 		f.damage = err
 		return
 	}
-	f.start, f.after = replay.Values(), replay.Values()
+	f.start, f.after = replay.Registers(), replay.Registers()
 	for _, r := range records {
 		if err := replay.Next(r); err != nil {
 			f.damage = err
 			return
 		}
 		f.records, f.heads = append(f.records, r), append(f.heads, replay.Head())
-		f.before, f.after = f.after, replay.Values()
+		f.before, f.after = f.after, replay.Registers()
 	}
 }
 
-// hold compares the good records with the PCR.
-func (f *found) hold(now []pcr.Digest, index uint32) {
+// pcrs returns the PCRs of the log, nil if it has no good record or is of another PCR than index.
+func (f *found) pcrs(index uint32) (out []uint32) {
+	if len(f.records) == 0 || f.start[0].PCR != index {
+		return nil
+	}
+	for _, r := range f.start {
+		out = append(out, r.PCR)
+	}
+	return out
+}
+
+// hold compares the good records with the PCRs.
+func (f *found) hold(now []pcr.Register, index uint32) {
 	if len(f.records) == 0 {
 		return
 	}
@@ -104,7 +114,7 @@ func (f *found) hold(now []pcr.Digest, index uint32) {
 		f.foreign = fmt.Errorf("the log is of PCR %d, configured is PCR %d: the configuration can change it only with a boot", of, index)
 		return
 	}
-	f.lacking, f.whole = pcr.Equal(now, f.before), pcr.Equal(now, f.after)
+	f.lacking, f.whole = pcr.EqualRegisters(now, f.before), pcr.EqualRegisters(now, f.after)
 }
 
 // previous returns the log head of the boot before, for the first record of a new log.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ledger owns the measurement log and its PCR: one event at a time goes into
-// both, and neither is reported without the other.
+// both, and neither is reported without the other. If events of applications have a PCR of their
+// own, the log has both PCRs, and each event goes into one of them.
 //
 // # On disk
 //
@@ -13,10 +14,11 @@
 //
 //  1. intent: the record is appended to the log file and synced. A record in the
 //     file says that the PCR was extended with it, or is about to be.
-//  2. extend: one TPM2_PCR_Extend, then the PCR is read back.
+//  2. extend: one TPM2_PCR_Extend, then each PCR of the log is read back.
 //  3. completion: the state file is replaced by one with the new log head.
 //
-// The PCR shows which steps were taken, so that no crash leaves a doubt:
+// The PCR shows which steps were taken, so that no crash leaves a doubt. Of two PCRs a record
+// changes one, so that both together show it:
 //
 //	log file                             PCR              after a start
 //	a torn record after whole ones       as before it     the torn record is cut off; it was never extended
@@ -25,6 +27,13 @@
 //	all records completed                as after them    clean
 //	missing, and none was completed      anything         a new log, which states the value of the PCR
 //	anything else                                         desynchronised
+//
+// # Two PCRs
+//
+// The first record of the log says which PCRs it has. That stays so until the next boot: the log
+// goes on as it began if the configuration asks for another PCR for events, or for none, and the
+// state says so. The time of a record is later than that of the record before it if that is in the
+// other PCR: each PCR shows the order of its own records, and the times show the order of both.
 //
 // # Boots
 //
@@ -98,6 +107,7 @@ type Config struct {
 	State  StateStore // the state directory
 	TPM    TPM
 	PCR    uint32 // register to extend, 0 to 23; checked by the caller to be one that software cannot reset
+	Events uint32 // register of events of applications, if a log begins; 0: PCR. Likewise checked
 	Limit  int    // bytes the log may have; 0 is evidence.MaxLog, which is also the most
 	Kernel string // boot id of the running kernel, empty if it cannot be read
 
@@ -116,6 +126,7 @@ type Config struct {
 type Ledger struct {
 	c     Config
 	banks []pcr.Algorithm // active banks, ascending
+	pcrs  []uint32        // of the log; a second one is that of events of applications
 	turn  *turn.Queue     // of one; used by Append and Hold
 
 	// Guarded by turn.
@@ -133,19 +144,19 @@ type Ledger struct {
 // pending is a record whose intent is durable.
 type pending struct {
 	record pcr.Record
-	after  []pcr.Digest // PCR once it is extended
+	after  []pcr.Register // PCRs once it is extended
 }
 
 // published is the committed log. Slices are only ever appended to.
 type published struct {
-	log     []byte            // all records
-	offsets []int             // where each record begins in log
-	heads   []evidence.Digest // log head digest after each record
-	values  []pcr.Digest      // replayed
-	time    uint64            // of the last record
-	agent   []byte            // key of the agent that runs, by the records; nil if none does
-	start   int               // bytes of the longest record that lists the declarations
-	state   State
+	log       []byte            // all records
+	offsets   []int             // where each record begins in log
+	heads     []evidence.Digest // log head digest after each record
+	registers []pcr.Register    // replayed
+	time      uint64            // of the last record
+	agent     []byte            // key of the agent that runs, by the records; nil if none does
+	start     int               // bytes of the longest record that lists the declarations
+	state     State
 }
 
 // State is what the ledger says of itself.
@@ -153,6 +164,7 @@ type State struct {
 	Synchronised bool   // log and PCR explained each other when last compared
 	Reason       string // why not, for people
 	Full         bool   // the log takes nothing more
+	Pending      string // what the configuration asks for, and only a boot changes; for people
 	Aside        string // which damaged state file is kept, under which name, and why; for people
 	Failure      string // why the last event was not recorded, empty after one that was
 	Records      uint64
@@ -198,7 +210,7 @@ func (l *Ledger) commit(record []byte) {
 	p.offsets = append(p.offsets, len(p.log))
 	p.log = append(p.log, record...)
 	p.heads = append(p.heads, l.replay.Head().Digest)
-	p.values, p.time, p.agent = l.replay.Values(), l.replay.Time(), l.replay.AgentKey()
+	p.registers, p.time, p.agent = l.replay.Registers(), l.replay.Time(), l.replay.AgentKey()
 	if l.replay.Event().Agent != nil {
 		p.start = max(p.start, len(record))
 	}
@@ -280,11 +292,13 @@ type LogStore interface {
 
 // A View is the committed log at one moment. It stays as it is while the log grows.
 type View struct {
-	State  State
-	Head   evidence.LogHead
-	Time   uint64 // of the last record, in milliseconds
-	PCR    uint32
-	Values []pcr.Digest // what the log makes of the PCR, in every active bank, ascending
+	State State
+	Head  evidence.LogHead
+	Time  uint64 // of the last record, in milliseconds
+
+	// Registers are the PCRs with what the log makes of them: that of the log, and that of events
+	// of applications if there is a second one. They must not be changed.
+	Registers []pcr.Register
 
 	AgentKey []byte // of the agent that started last and has not stopped; nil if there is none
 
@@ -306,7 +320,7 @@ func (l *Ledger) Hold(ctx context.Context, f func(View) error) error {
 }
 
 // Quote calls f as Hold does. But f compares log and PCR itself, by a quote, and reports whether it
-// did, in one bank at least. The attestation key signs what a quote shows, so that reading the same
+// did, each PCR in one bank at least. The attestation key signs what a quote shows, so that reading the same
 // register before would tell nothing more. If f fails, Quote reads it to find out whether that is
 // why: then the error is [ErrDesynchronised]. Banks that are not quoted are compared by Append
 // and Confirm.
@@ -348,7 +362,7 @@ func (l *Ledger) sameBanks(ctx context.Context) error {
 			return nil
 		}
 	}
-	return l.mismatch(ctx)
+	return l.mismatch(ctx, nil)
 }
 
 // compare checks that the PCR matches the log.
@@ -356,9 +370,9 @@ func (l *Ledger) compare(ctx context.Context) error {
 	if err := l.settle(ctx); err != nil {
 		return err
 	}
-	now, err := l.readEither(ctx, l.replay.Values())
-	if err == nil && !pcr.Equal(now, l.replay.Values()) {
-		return l.mismatch(ctx)
+	now, err := l.readEither(ctx, l.replay.Registers())
+	if err == nil && !pcr.EqualRegisters(now, l.replay.Registers()) {
+		return l.mismatch(ctx, now, l.replay.Registers())
 	}
 	return err
 }
@@ -369,7 +383,7 @@ func (l *Ledger) View() View {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.pub
-	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, PCR: l.c.PCR, Values: p.values, AgentKey: p.agent, log: p}
+	return View{State: p.state, Head: p.head(uint64(len(p.heads))), Time: p.time, Registers: p.registers, AgentKey: p.agent, log: p}
 }
 
 // Record returns record n.

@@ -35,6 +35,11 @@ func (l *Ledger) open(ctx context.Context) error {
 	if l.c.PCR >= pcr.Count {
 		return fmt.Errorf("PCR %d, want 0 to %d", l.c.PCR, pcr.Count-1)
 	}
+	if l.c.Events != 0 {
+		if err := pcr.CheckEventsPCR(l.c.Events, l.c.PCR); err != nil {
+			return fmt.Errorf("PCR of events: %w", err)
+		}
+	}
 	if l.c.Limit <= 0 || l.c.Limit > evidence.MaxLog {
 		l.c.Limit = evidence.MaxLog
 	}
@@ -45,49 +50,87 @@ func (l *Ledger) open(ctx context.Context) error {
 		return err
 	}
 	for tries := 1; ; tries++ {
-		now, err := l.ask(ctx)
+		if err := l.ask(ctx); err != nil {
+			return err
+		}
+		f, err := l.find()
 		if err != nil {
 			return err
 		}
-		f, err := l.find(now)
+		if l.pcrs = f.pcrs(l.c.PCR); l.pcrs == nil {
+			l.pcrs = l.configured()
+		}
+		now, err := l.readActive(ctx)
 		if err != nil {
 			return err
 		}
+		f.hold(now, l.c.PCR)
 		if what, _ := f.judge(); what != refuse || tries == 2 { // see "Reading twice"
-			return l.act(ctx, f, now)
+			return l.act(ctx, f)
 		}
 	}
 }
 
-// ask asks the TPM for banks, boot and PCR.
-func (l *Ledger) ask(ctx context.Context) ([]pcr.Digest, error) {
+// configured returns the PCRs of a log that begins.
+func (l *Ledger) configured() []uint32 {
+	if l.c.Events == 0 {
+		return []uint32{l.c.PCR}
+	}
+	return []uint32{l.c.PCR, l.c.Events}
+}
+
+// later says which PCR for events the configuration asks for, if the log of this boot has another
+// one; empty if it has that.
+func (l *Ledger) later() string {
+	in := func(pcrs []uint32) string {
+		if len(pcrs) == 1 {
+			return fmt.Sprintf("in PCR %d, with all others", pcrs[0])
+		}
+		return fmt.Sprintf("in PCR %d", pcrs[1])
+	}
+	if slices.Equal(l.pcrs, l.configured()) {
+		return ""
+	}
+	return fmt.Sprintf("the log of this boot has events of apps %s; the configuration asks for them %s: that takes effect with the next boot", in(l.pcrs), in(l.configured()))
+}
+
+// ask asks the TPM for banks and boot.
+func (l *Ledger) ask(ctx context.Context) error {
 	banks, err := l.c.TPM.Banks(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list PCR banks: %w: %w", ErrTPM, err)
+		return fmt.Errorf("list PCR banks: %w: %w", ErrTPM, err)
 	}
 	l.banks = slices.Sorted(slices.Values(banks))
 	if l.boot, err = l.c.TPM.Boot(ctx); err != nil {
-		return nil, fmt.Errorf("ask which boot this is: %w: %w", ErrTPM, err)
+		return fmt.Errorf("ask which boot this is: %w: %w", ErrTPM, err)
 	}
+	return nil
+}
+
+// readActive reads the PCRs, which must answer in all active banks. A bank that is missing would
+// never be extended, and one too many not be noticed.
+func (l *Ledger) readActive(ctx context.Context) ([]pcr.Register, error) {
 	now, err := l.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// A bank that is missing here would never be extended, and one too many not be noticed.
-	// Without nil, which would mean zeros, it is also checked against what a replay takes.
-	if _, err := pcr.NewReplayer(l.banks, append([]pcr.Digest{}, now...)); err != nil {
-		return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v: %w", l.c.PCR, ErrTPM, l.banks, err)
+	for _, r := range now {
+		// Without nil, which would mean zeros, it is also checked against what a replay takes.
+		if _, err := pcr.NewReplayer(l.banks, append([]pcr.Digest{}, r.Values...)); err != nil {
+			return nil, fmt.Errorf("read PCR %d: %w: it answered with other banks than are active, which are %v: %w", r.PCR, ErrTPM, l.banks, err)
+		}
 	}
 	return now, nil
 }
 
 // act does what judge decided.
-func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
+func (l *Ledger) act(ctx context.Context, f *found) error {
 	l.pub.state.Synchronised = true
 	what, reason := f.judge()
 	if what == begin {
-		return l.begin(ctx, f, now)
+		return l.begin(ctx, f)
 	}
+	l.pub.state.Pending = l.later()
 	records := f.records
 	if what == finish {
 		records = records[:len(records)-1]
@@ -110,19 +153,18 @@ func (l *Ledger) act(ctx context.Context, f *found, now []pcr.Digest) error {
 }
 
 // adopt makes the records of an earlier process its own. Start is nil if no record says
-// what the PCR was.
-func (l *Ledger) adopt(records []pcr.Record, start []pcr.Digest) error {
-	banks := l.banks
-	if start != nil {
-		banks = banks[:0:0]
-		for _, d := range start {
-			banks = append(banks, d.Algorithm)
+// what the PCRs were.
+func (l *Ledger) adopt(records []pcr.Record, start []pcr.Register) error {
+	if start == nil {
+		for _, index := range l.pcrs {
+			start = append(start, pcr.Register{PCR: index, Values: pcr.Zero(l.banks)})
 		}
 	}
 	var err error
-	if l.replay, err = pcr.NewReplayer(banks, start); err != nil {
+	if l.replay, err = pcr.NewRegisterReplayer(start); err != nil {
 		return err
 	}
+	l.pub.registers = start
 	for _, r := range records {
 		if err := l.replay.Next(r); err != nil {
 			return err
@@ -135,7 +177,7 @@ func (l *Ledger) adopt(records []pcr.Record, start []pcr.Digest) error {
 // finish extends the record that an earlier process left as an intent. Unlike a record
 // of our own, it is never dropped: its program may have run.
 func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
-	after, err := r.Extend(l.replay.Values())
+	after, err := r.ExtendIn(l.replay.Registers())
 	if err != nil {
 		return err
 	}
@@ -144,13 +186,13 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 	if err := l.c.Log.Replace(LogFile, slices.Concat(l.pub.log, r.Encode())); err != nil {
 		return fmt.Errorf("make the intent of record %d durable: %w", r.Number, err)
 	}
-	extend := l.c.TPM.Extend(ctx, l.c.PCR, r.Digests)
+	extend := l.c.TPM.Extend(ctx, r.PCR, r.Digests)
 	now, err := l.readEither(ctx, after)
 	if err != nil {
 		return errors.Join(extend, err)
 	}
 	switch {
-	case pcr.Equal(now, after):
+	case pcr.EqualRegisters(now, after):
 		if err := l.replay.Next(r); err != nil {
 			return err
 		}
@@ -158,17 +200,23 @@ func (l *Ledger) finish(ctx context.Context, r pcr.Record) error {
 		l.stale = true
 		_ = l.failed(l.tidy())
 		return nil
-	case pcr.Equal(now, l.replay.Values()):
-		return fmt.Errorf("extend PCR %d with record %d, which an earlier process left behind: %w: %w", l.c.PCR, r.Number, ErrTPM, cmp.Or(extend, errUnmoved))
+	case pcr.EqualRegisters(now, l.replay.Registers()):
+		return fmt.Errorf("extend PCR %d with record %d, which an earlier process left behind: %w: %w", r.PCR, r.Number, ErrTPM, cmp.Or(extend, errUnmoved))
 	default:
-		_ = l.mismatch(ctx)
+		_ = l.mismatch(ctx, now, after, l.replay.Registers())
 		return nil
 	}
 }
 
-// begin starts the log of a new boot. The state names the boot before anything is
-// extended: otherwise the next start after a crash would take the rest for a new boot too.
-func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
+// begin starts the log of a new boot, in the PCRs of the configuration. The state names the boot
+// before anything is extended: otherwise the next start after a crash would take the rest for a
+// new boot too.
+func (l *Ledger) begin(ctx context.Context, f *found) error {
+	l.pcrs = l.configured() // and not those of the log of an earlier boot
+	now, err := l.readActive(ctx)
+	if err != nil {
+		return err
+	}
 	previous := f.previous()
 	// Also if it seems to be absent: a process that put it away may have died before that
 	// was durable. After the state names this boot, an old log would be a wrong one.
@@ -179,16 +227,16 @@ func (l *Ledger) begin(ctx context.Context, f *found, now []pcr.Digest) error {
 	if err := l.save(""); err != nil {
 		return err
 	}
-	var err error
-	if l.replay, err = pcr.NewReplayer(l.banks, now); err != nil {
+	if l.replay, err = pcr.NewRegisterReplayer(now); err != nil {
 		return err
 	}
-	l.pub.values = now
-	start := &pcr.StartEvent{PCR: l.c.PCR, Previous: previous}
-	for _, d := range now {
-		start.Values = append(start.Values, pcr.StartValue{Algorithm: d.Algorithm.String(), Value: d.Value})
+	l.pub.registers = now
+	start, err := pcr.NewStart(now)
+	if err != nil {
+		return err
 	}
-	r, err := pcr.NewRecord(0, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventStart, Time: l.now(), Start: start})
+	start.Previous = previous
+	r, err := pcr.NewRecord(0, l.c.PCR, l.banks, &pcr.Event{Type: pcr.EventStart, Time: l.now(pcr.EventStart), Start: start})
 	if err != nil {
 		return err
 	}

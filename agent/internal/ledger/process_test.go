@@ -28,7 +28,7 @@ import (
 )
 
 // helperEnv has this test binary run the daemon's part in a process of its own:
-// directory, TPM address, step at which it kills itself, and whether in the middle.
+// directory, TPM address, step at which it kills itself, whether in the middle, and the PCR of events.
 const helperEnv = "AGENTD_LEDGER_HELPER"
 
 func TestMain(m *testing.M) {
@@ -52,8 +52,10 @@ func TestKilledProcess(t *testing.T) {
 	}
 	n, torn := 0, 0
 	for _, half := range []bool{false, true} {
+		events := uint32(0)
 		for k := 1; ; k += stride {
-			died := killAt(t, address, k, half)
+			events ^= second // by turns: the log of a boot says which PCRs it has
+			died := killAt(t, address, k, half, events)
 			if t.Failed() {
 				return
 			}
@@ -75,7 +77,7 @@ func TestKilledProcess(t *testing.T) {
 
 // killAt runs a daemon that dies at step k, or in the middle of the first write from there
 // on, then a healthy one. It returns the step, 0 if the daemon got to its end.
-func killAt(t *testing.T, address string, k int, half bool) (died int) {
+func killAt(t *testing.T, address string, k int, half bool, events uint32) (died int) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"log", "state"} {
@@ -84,7 +86,7 @@ func killAt(t *testing.T, address string, k int, half bool) (died int) {
 		}
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %v", helperEnv, dir, address, k, half))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %v %d", helperEnv, dir, address, k, half, events))
 	var said, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &complaint
 	err := cmd.Run()
@@ -110,7 +112,7 @@ func killAt(t *testing.T, address string, k int, half bool) (died int) {
 		t.Fatalf("step %d: killed by another process", k)
 	}
 
-	c, closeAll, err := realConfig(dir, address, &killer{})
+	c, closeAll, err := realConfig(dir, address, &killer{}, events)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,12 +127,21 @@ func killAt(t *testing.T, address string, k int, half bool) (died int) {
 	if _, err := l.Append(context.Background(), appEvent("late")); err != nil {
 		t.Fatalf("step %d (%s): %v", k, step, err)
 	}
-	now, err := c.TPM.Read(context.Background(), index)
-	if err != nil {
-		t.Fatal(err)
+	v := l.View()
+	for _, r := range v.Registers {
+		now, err := c.TPM.Read(context.Background(), r.PCR)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.SortFunc(now, func(a, b pcr.Digest) int { return int(a.Algorithm) - int(b.Algorithm) })
+		if !pcr.Equal(now, r.Values) {
+			t.Errorf("step %d (%s): the log does not explain PCR %d", k, step, r.PCR)
+		}
 	}
-	slices.SortFunc(now, func(a, b pcr.Digest) int { return int(a.Algorithm) - int(b.Algorithm) })
-	got := apps(t, l.View(), now)
+	if want := 1 + min(1, int(events)); len(v.Registers) != want {
+		t.Errorf("step %d (%s): the log has %d PCRs, want %d", k, step, len(v.Registers), want)
+	}
+	got := apps(t, v, v.Registers[0].Values)
 	if !subsequence(append(acknowledged, "late"), got) || !subsequence(got[1:], append(attempted, "late")) {
 		t.Errorf("step %d (%s): attempted %v, acknowledged %v, the log has %v", k, step, attempted, acknowledged, got)
 	}
@@ -141,14 +152,15 @@ func killAt(t *testing.T, address string, k int, half bool) (died int) {
 func daemon(args string) error {
 	k := &killer{}
 	var dir, address string
-	if _, err := fmt.Sscan(args, &dir, &address, &k.at, &k.half); err != nil {
+	var second uint32
+	if _, err := fmt.Sscan(args, &dir, &address, &k.at, &k.half, &second); err != nil {
 		return err
 	}
 	for _, events := range [][]pcr.Event{
 		{agentEvent(pcr.EventAgent), appEvent("a")},
 		{agentEvent(pcr.EventReload), emittedEvent("1"), appEvent("b")},
 	} {
-		c, closeAll, err := realConfig(dir, address, k)
+		c, closeAll, err := realConfig(dir, address, k, second)
 		if err != nil {
 			return err
 		}
@@ -176,7 +188,7 @@ func daemon(args string) error {
 }
 
 // realConfig is a ledger on real directories and a real TPM.
-func realConfig(dir, address string, k *killer) (ledger.Config, func(), error) {
+func realConfig(dir, address string, k *killer, events uint32) (ledger.Config, func(), error) {
 	d, err := tpm.Open(context.Background(), address, tpm.Options{})
 	if err != nil {
 		return ledger.Config{}, nil, err
@@ -190,7 +202,7 @@ func realConfig(dir, address string, k *killer) (ledger.Config, func(), error) {
 		return ledger.Config{}, nil, err
 	}
 	logDir, stateDir := durable.New(killingSystem{log, k}), durable.New(killingSystem{state, k})
-	return ledger.Config{Log: logDir, State: stateDir, TPM: realTPM{d, k}, PCR: index, Now: boottime.Now}, func() {
+	return ledger.Config{Log: logDir, State: stateDir, TPM: realTPM{d, k}, PCR: index, Events: events, Now: boottime.Now}, func() {
 		logDir.Close()
 		stateDir.Close()
 		d.Close()

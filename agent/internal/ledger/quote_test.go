@@ -73,7 +73,7 @@ func TestQuote(t *testing.T) {
 		called := false
 		err := l.Quote(background, func(v ledger.View) (bool, error) {
 			called = true
-			if v.Head != l.View().Head || !pcr.Equal(v.Values, l.View().Values) {
+			if v.Head != l.View().Head || !pcr.EqualRegisters(v.Registers, l.View().Registers) {
 				t.Errorf("%+v: the view is of another log", tc)
 			}
 			return tc.compared, tc.err

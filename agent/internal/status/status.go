@@ -149,9 +149,13 @@ func (s *Source) ledger(trial error) api.LedgerStatus {
 	case open:
 		v := l.View()
 		out = api.LedgerStatus{
-			PCR: v.PCR, Synchronised: v.State.Synchronised, Reason: v.State.Reason, Full: v.State.Full,
+			PCR: v.Registers[0].PCR, Synchronised: v.State.Synchronised, Reason: v.State.Reason, Full: v.State.Full,
 			Records: v.State.Records, Bytes: uint64(v.State.Bytes), Limit: uint64(v.State.Limit), Head: v.Head,
 		}
+		if len(v.Registers) > 1 {
+			out.EventsPCR = v.Registers[1].PCR
+		}
+		out.Pending = v.State.Pending
 		if out.Reason == "" {
 			out.Reason = v.State.Failure
 		}

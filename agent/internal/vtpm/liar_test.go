@@ -124,8 +124,9 @@ func (still) Confirm(context.Context) error { return nil }
 
 func (still) View() ledger.View {
 	return ledger.View{
-		PCR: 14, Values: []pcr.Digest{{Algorithm: pcr.SHA256, Value: make([]byte, 32)}}, State: ledger.State{Synchronised: true},
-		AgentKey: ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey),
+		Registers: []pcr.Register{{PCR: 14, Values: []pcr.Digest{{Algorithm: pcr.SHA256, Value: make([]byte, 32)}}}},
+		State:     ledger.State{Synchronised: true},
+		AgentKey:  ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey),
 	}
 }
 
