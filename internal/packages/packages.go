@@ -31,6 +31,8 @@ const maxFiles = 4 << 20
 type Digests struct {
 	Algorithm pcr.Algorithm // that Go can compute
 	Values    [][]byte      // in the order of the files, with those that occur twice
+
+	buffer []byte // for reading: one for all files, of which there may be hundreds of thousands
 }
 
 // Tree adds every regular file below a folder. It follows no link, and so leaves the folder
@@ -138,7 +140,10 @@ func (d *Digests) add(ctx context.Context, name string, r io.Reader) error {
 		return fmt.Errorf("more than %d files", maxFiles)
 	}
 	h := k.New()
-	if _, err := io.Copy(h, &untilEnd{ctx, r}); err != nil {
+	if d.buffer == nil {
+		d.buffer = make([]byte, 64<<10)
+	}
+	if _, err := io.CopyBuffer(h, &untilEnd{ctx, r}, d.buffer); err != nil {
 		return fmt.Errorf("read %s: %w", name, durable.Cause(err))
 	}
 	d.Values = append(d.Values, h.Sum(nil))

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,27 @@ func TestTree(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// TestTreeOfManyFiles: a small file takes little memory, since there may be hundreds of thousands.
+func TestTreeOfManyFiles(t *testing.T) {
+	const files, each = 500, 8 << 10
+	dir := t.TempDir()
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("small"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Digests{Algorithm: pcr.SHA256}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := d.Tree(t.Context(), dir); err != nil || len(d.Values) != files {
+		t.Fatalf("%d digests: %v", len(d.Values), err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > files*each {
+		t.Errorf("%d files took %d bytes in all, want at most %d", files, took, files*each)
 	}
 }
 
