@@ -25,6 +25,7 @@ import (
 // toServer has a puppet do something to a server, and returns what the server says.
 func toServer(t *testing.T, s *Server, do func(*puppet)) error {
 	t.Helper()
+	s.Timeout = patience
 	a, b := wire(t)
 	conn := s.Conn(b)
 	done := make(chan error, 1)
@@ -36,6 +37,7 @@ func toServer(t *testing.T, s *Server, do func(*puppet)) error {
 // toClient has a puppet do something to a client, and returns what the client says.
 func toClient(t *testing.T, c *Client, do func(*puppet)) error {
 	t.Helper()
+	c.Timeout = patience
 	a, b := wire(t)
 	conn := c.Conn(a, "server.example")
 	done := make(chan error, 1)
@@ -113,6 +115,14 @@ var provoked = map[Code]func(*testing.T){
 				p.told(CodeMessage)
 			}), CodeMessage, false)
 		}
+		c, _ := honest(t, nil)
+		has(t, toClient(t, c, func(p *puppet) {
+			if err := p.shake().receive(kindHello, new(hello)); err != nil {
+				t.Error(err)
+			}
+			p.send(&hello{Type: kindHello, Attests: true})
+			p.told(CodeMessage)
+		}), CodeMessage, false)
 	},
 	CodeUnexpected: func(t *testing.T) {
 		for _, m := range []any{&start{Type: kindStart}, &verdict{Type: kindVerdict, Confirm: make([]byte, nonceSize)}, &shown{Type: kindEvidence}, framed(`{}`), framed(`{"type":"later"}`)} {
@@ -182,7 +192,17 @@ var provoked = map[Code]func(*testing.T){
 		changed(CodeNonce, func(r *evidencetest.Recipe) { r.Statement.Nonce = evidencetest.Nonce })(t)
 	},
 	CodeAudience: func(t *testing.T) {
-		changed(CodeAudience, func(r *evidencetest.Recipe) { r.Statement.Audience = "somewhere else" })(t)
+		for _, own := range []string{"", "accounting"} { // a verifier without a name wants evidence without one
+			for audience, refuses := range map[string]bool{own: false, "somewhere else": true} {
+				c, s := honest(t, func(r *evidencetest.Recipe) { r.Statement.Audience = audience })
+				c.Verifier = verifierOf(t, policy(t, anchored, rules), func(o *VerifierOptions) { o.Audience = own })
+				if refuses {
+					refusedByClient(t, CodeAudience, c, s)
+				} else if _, _, ours, theirs := meet(t, c, s); ours != nil || theirs != nil {
+					t.Errorf("audience %q: %v, %v", own, ours, theirs)
+				}
+			}
+		}
 		c, s := honest(t, nil)
 		s.Attester.Audiences = []string{"accounting"}
 		_, _, ours, theirs := meet(t, c, s)
@@ -240,13 +260,27 @@ var provoked = map[Code]func(*testing.T){
 	CodeEarlyData: func(t *testing.T) { earlyData(t) },
 	CodeTruncated: func(t *testing.T) { truncated(t) },
 	CodeTimeout: func(t *testing.T) {
-		has(t, toServer(t, &Server{Attester: attests(t, nil), Timeout: time.Second}, func(p *puppet) {
-			p.shake().told(CodeTimeout)
-		}), CodeTimeout, false)
+		a, b := wire(t)
+		conn := (&Server{Attester: attests(t, nil)}).Conn(b)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- conn.Handshake(ctx) }()
+		p := puppetClient(t, a).shake()
+		p.send(wants(roleServer))
+		if err := errors.Join(p.receive(kindHello, new(hello)), p.receive(kindEvidence, new(shown))); err != nil {
+			t.Error(err)
+		}
+		cancel(context.DeadlineExceeded) // as the timer would
+		p.told(CodeTimeout)
+		has(t, waitFor(t, done), CodeTimeout, false)
+
+		conn = (&Server{Attester: attests(t, nil), Timeout: 1}).Conn(b)
+		has(t, conn.Handshake(t.Context()), CodeTimeout, false)
 	},
 	CodeBusy: func(t *testing.T) {
 		s := &Server{Attester: attests(t, nil), MaxExchanges: 1}
 		a, b := wire(t)
+		s.Timeout = patience
 		first := s.Conn(b)
 		done := make(chan error, 1)
 		go func() { done <- first.Handshake(t.Context()) }()
@@ -254,6 +288,9 @@ var provoked = map[Code]func(*testing.T){
 		has(t, toServer(t, s, func(*puppet) {}), CodeBusy, false)
 		p.Close()
 		waitFor(t, done)
+		if _, _, ours, theirs := meet(t, &Client{AnyCertificate: true, Verifier: usual(t)}, s); ours != nil || theirs != nil {
+			t.Errorf("when the turn is free again: %v, %v", ours, theirs)
+		}
 
 		s = &Server{Attester: &Attester{Agent: &machine{tb: t, err: &api.Problem{Code: api.CodeBusy}}}}
 		_, _, ours, theirs := meet(t, &Client{AnyCertificate: true, Verifier: usual(t)}, s)

@@ -167,11 +167,16 @@ func (c *Conn) shake(ctx context.Context) error {
 		c.starting.Unlock()
 		return nil
 	}
-	stop := context.AfterFunc(ctx, func() { c.tls.SetDeadline(time.Unix(1, 0)) }) // interrupts reads and writes
+	interrupting := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupting)
+		c.tls.SetDeadline(time.Unix(1, 0)) // ends reads and writes
+	})
 	x := &exchange{c: c, e: c.end, state: &state}
 	err := x.run(ctx)
-	if !stop() || ctx.Err() != nil {
-		err = interrupted(ctx)
+	if !stop() {
+		<-interrupting // what is sent next sets another deadline
+		return interrupted(ctx)
 	}
 	if err != nil {
 		return asError(err)

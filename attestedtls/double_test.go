@@ -126,6 +126,7 @@ func wire(tb testing.TB) (client, server net.Conn) {
 // meet has both ends meet, send each other a byte, and returns what that came to.
 func meet(tb testing.TB, c *Client, s *Server) (client, server *Conn, clientErr, serverErr error) {
 	tb.Helper()
+	c.Timeout, s.Timeout = patience, patience
 	a, b := wire(tb)
 	client, server = c.Conn(a, "server.example"), s.Conn(b)
 	done := make(chan error, 1)

@@ -191,6 +191,23 @@ func TestWarn(t *testing.T) {
 	}
 }
 
+// TestHooksPassNothingForged: a hook that passes everything does not make an end use a connection
+// whose evidence is not of that connection. Case 129.
+func TestHooksPassNothingForged(t *testing.T) {
+	roots, leaf := authority(t)
+	for code, change := range map[Code]func(*evidencetest.Recipe){
+		CodeExporter: func(r *evidencetest.Recipe) { r.Statement.UserData[60] ^= 1 },
+		CodeKey:      func(r *evidencetest.Recipe) { r.Statement.PublicKey = []byte("another key") },
+		CodeNonce:    func(r *evidencetest.Recipe) { r.Statement.Nonce = evidencetest.Nonce },
+		CodeForged: func(r *evidencetest.Recipe) {
+			r.Document = func(e *evidence.Evidence) { e.AgentSignature[0] ^= 1 }
+		},
+	} {
+		client := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: usual(t), Hook: func(context.Context, *Verdict) error { return nil }}
+		refusedByClient(t, code, client, &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: attests(t, change)})
+	}
+}
+
 // TestConfigurations: what makes no sense, or would protect less than it seems, is refused before
 // anything is sent.
 func TestConfigurations(t *testing.T) {

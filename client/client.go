@@ -17,6 +17,7 @@ package client
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -31,6 +32,7 @@ type Client struct {
 	Socket string
 
 	transport transport
+	known     atomic.Pointer[api.Self] // for proofs of possession; nil: ask
 }
 
 // maxAnswer is how many bytes of an answer other than evidence and log are read.

@@ -21,8 +21,8 @@ import (
 // EvidenceWithKey asks for evidence that names the public half of key, with a proof that this
 // process has the private half. Key is of Ed25519, of ECDSA on P-256, P-384 or P-521, or of RSA with
 // 2,048 to 4,096 bits; it can be in an HSM. PublicKey of r is that of key, or absent. A proof is for
-// one request, of one process, to one run of the agent: if the agent was started again meanwhile,
-// EvidenceWithKey signs once more.
+// one request, of one process, to one run of the agent. What the agent said of both is remembered;
+// if it is not so any more, EvidenceWithKey asks and signs once more.
 func (c *Client) EvidenceWithKey(ctx context.Context, r api.EvidenceRequest, key crypto.Signer) ([]byte, error) {
 	public, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
@@ -38,17 +38,31 @@ func (c *Client) EvidenceWithKey(ctx context.Context, r api.EvidenceRequest, key
 		}
 		document, err := c.Evidence(ctx, r)
 		if try == 1 && errors.Is(err, api.CodeBadKeyProof) {
+			c.known.Store(nil)
 			continue
 		}
 		return document, err
 	}
 }
 
-// prove signs r as the request of this process to the agent that runs now.
-func (c *Client) prove(ctx context.Context, r api.EvidenceRequest, key crypto.Signer) ([]byte, error) {
+// self returns who this process is to the agent that ran when that was asked last.
+func (c *Client) self(ctx context.Context) (*api.Self, error) {
+	if known := c.known.Load(); known != nil {
+		return known, nil
+	}
 	self, err := c.Self(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask who this process is to the agent: %w", err)
+	}
+	c.known.Store(self)
+	return self, nil
+}
+
+// prove signs r as the request of this process to the agent that runs now.
+func (c *Client) prove(ctx context.Context, r api.EvidenceRequest, key crypto.Signer) ([]byte, error) {
+	self, err := c.self(ctx)
+	if err != nil {
+		return nil, err
 	}
 	s := evidence.Statement{
 		Nonce: r.Nonce, Audience: r.Audience,

@@ -89,6 +89,20 @@ func TestEvidenceWithKey(t *testing.T) {
 	}
 }
 
+// TestSelfIsRemembered: a client asks who it is once, and again after the agent was started again.
+func TestSelfIsRemembered(t *testing.T) {
+	p := &proving{t: t, key: make([]byte, 32)}
+	c := &Client{Socket: serve(t, p.ServeHTTP)}
+	defer c.Close()
+	for i, want := range []struct{ starts, self, asked int }{{0, 1, 1}, {0, 1, 2}, {1, 2, 4}, {0, 2, 5}} {
+		p.starts = want.starts
+		_, err := c.EvidenceWithKey(t.Context(), api.EvidenceRequest{Nonce: make([]byte, 32)}, ed25519.NewKeyFromSeed(make([]byte, 32)))
+		if err != nil || p.self != want.self || p.asked != want.asked {
+			t.Errorf("request %d: %v after %d requests and %d questions, want %d and %d", i, err, p.asked, p.self, want.asked, want.self)
+		}
+	}
+}
+
 // TestEvidenceWithOtherKeys checks that nothing is asked for with a key that cannot prove itself.
 func TestEvidenceWithOtherKeys(t *testing.T) {
 	p := &proving{t: t, key: make([]byte, 32)}

@@ -3,15 +3,9 @@
 package attestedtls
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,7 +17,6 @@ import (
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
-	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // patience is how long a test waits for what must happen.
@@ -64,24 +57,6 @@ func machines(t *testing.T) (here, there *simulated.Machine) {
 	return shared.here, shared.there
 }
 
-// trust returns what a verifier of simulated machines trusts.
-func trust(t *testing.T, m *simulated.Machine) verify.Config {
-	t.Helper()
-	b, err := os.ReadFile(m.Root())
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificates, err := snp.ParseCertificates(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := new(snp.Roots)
-	if err := roots.AddTestRootThatVouchesForNoHardware(certificates[0]); err != nil {
-		t.Fatal(err)
-	}
-	return verify.Config{Roots: verify.Roots{SNP: roots}}
-}
-
 // accepts returns a verifier of a machine under its own policy, changed. That does not name the
 // caller, since a test is not a unit of systemd.
 func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *attestedtls.Verifier {
@@ -97,7 +72,7 @@ func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *a
 	if change != nil {
 		change(policy)
 	}
-	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: trust(t, m), AcceptAnyCaller: true})
+	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: m.Trust(t), AcceptAnyCaller: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,28 +81,6 @@ func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *a
 
 // of returns an attester of a machine.
 func of(m *simulated.Machine) *attestedtls.Attester { return &attestedtls.Attester{Agent: m.Client()} }
-
-// leaf returns a certificate of server.example, and the roots that vouch for it.
-func leaf(t *testing.T) (*x509.CertPool, tls.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "server.example"}, DNSNames: []string{"server.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, x, x, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(parsed)
-	return roots, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: parsed}
-}
 
 // ends collects how exchanges ended.
 type ends struct {
@@ -145,7 +98,7 @@ func (e *ends) note(_ *attestedtls.Conn, err error) {
 func listen(t *testing.T, s *attestedtls.Server) (address string, all *ends) {
 	t.Helper()
 	all = &ends{}
-	s.Ended = all.note
+	s.Ended, s.Timeout = all.note, patience
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +141,7 @@ func echo(c net.Conn) error {
 // name the machines.
 func TestTwoMachines(t *testing.T) {
 	here, there := machines(t)
-	client := &attestedtls.Client{AnyCertificate: true, Verifier: accepts(t, there, nil), Attester: of(here), Application: "echo"}
+	client := &attestedtls.Client{Timeout: patience, AnyCertificate: true, Verifier: accepts(t, there, nil), Attester: of(here), Application: "echo"}
 	server := &attestedtls.Server{Verifier: accepts(t, here, nil), Attester: of(there), Application: "echo"}
 	address, _ := listen(t, server)
 	conn, err := client.Dial(t.Context(), "tcp", address)
@@ -212,7 +165,7 @@ func TestTwoMachines(t *testing.T) {
 func TestThousandConnections(t *testing.T) {
 	_, there := machines(t)
 	const connections, atOnce = 1000, 20
-	client := &attestedtls.Client{AnyCertificate: true, Verifier: accepts(t, there, nil)}
+	client := &attestedtls.Client{Timeout: patience, AnyCertificate: true, Verifier: accepts(t, there, nil)}
 	address, _ := listen(t, &attestedtls.Server{Attester: of(there)})
 	before, err := there.Client().Status(t.Context())
 	if err != nil {
@@ -264,7 +217,7 @@ func pass(from, to *tls.Conn) {
 // is genuine, and names that key; it is for another connection. Case 129.
 func TestRelay(t *testing.T) {
 	here, there := machines(t)
-	roots, stolen := leaf(t)
+	roots, stolen := simulated.Leaf(t, "server.example")
 	for _, c := range []struct {
 		name   string
 		client *attestedtls.Client
@@ -277,7 +230,7 @@ func TestRelay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			client, server := c.client, c.server
 			config := &tls.Config{RootCAs: roots, ServerName: "server.example", Certificates: []tls.Certificate{stolen}}
-			client.TLS, server.TLS = config, config
+			client.TLS, server.TLS, client.Timeout = config, config, patience
 			address, served := listen(t, server)
 			if conn, err := client.Dial(t.Context(), "tcp", address); err != nil {
 				t.Fatalf("without an attacker: %v", err)
@@ -333,7 +286,7 @@ func TestOtherMachine(t *testing.T) {
 	_, there := machines(t)
 	other := func(p *verify.Policy) { p.Launches[0].Measurement = strings.Repeat("ab", 48) }
 	address, _ := listen(t, &attestedtls.Server{Attester: of(there)})
-	client := &attestedtls.Client{AnyCertificate: true, Verifier: accepts(t, there, other)}
+	client := &attestedtls.Client{Timeout: patience, AnyCertificate: true, Verifier: accepts(t, there, other)}
 	if _, err := client.Dial(t.Context(), "tcp", address); !errors.Is(err, attestedtls.CodePolicy) {
 		t.Errorf("got %v, want %s", err, attestedtls.CodePolicy)
 	}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/attestedtls"
+	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/verify"
+)
+
+// dial opens one connection that is ready for the application.
+type dial func() (net.Conn, error)
+
+// connections are two kinds of connections to one kind of server: it sends as much as a client asks
+// for in one byte, as a power of two.
+type connections struct {
+	plain, attested dial
+}
+
+// serveBytes answers each byte n of a connection with 2^n bytes.
+func serveBytes(b *testing.B, l net.Listener) {
+	b.Helper()
+	b.Cleanup(func() { l.Close() })
+	zeros := make([]byte, 64<<10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				var n [1]byte
+				for {
+					if _, err := io.ReadFull(c, n[:]); err != nil {
+						return
+					}
+					for left := 1 << n[0]; left > 0; left -= len(zeros) {
+						if _, err := c.Write(zeros[:min(left, len(zeros))]); err != nil {
+							return
+						}
+					}
+				}
+			}()
+		}
+	}()
+}
+
+// listenOn returns a listener of this machine.
+func listenOn(b *testing.B) net.Listener {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return l
+}
+
+// newConnections starts both servers. Both have one certificate.
+func newConnections(b *testing.B, m *simulated.Machine) connections {
+	b.Helper()
+	roots, certificate := simulated.Leaf(b, "server.example")
+	text, err := os.ReadFile(m.Policy())
+	if err != nil {
+		b.Fatal(err)
+	}
+	policy, err := verify.ParsePolicy(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: m.Trust(b), AcceptAnyCaller: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := &attestedtls.Client{TLS: &tls.Config{RootCAs: roots, ServerName: "server.example"}, Verifier: v}
+	server := &attestedtls.Server{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}, Attester: &attestedtls.Attester{Agent: m.Client()}}
+	plain, attested := listenOn(b), listenOn(b)
+	serveBytes(b, tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}))
+	serveBytes(b, server.Listener(attested))
+	return connections{
+		plain: func() (net.Conn, error) {
+			return tls.Dial("tcp", plain.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13})
+		},
+		attested: func() (net.Conn, error) { return client.Dial(b.Context(), "tcp", attested.Addr().String()) },
+	}
+}
+
+// opened returns how long connections take until the first byte of an answer.
+func opened(b *testing.B, open dial, n, atOnce int) (took []time.Duration) {
+	b.Helper()
+	turns := make(chan struct{}, n)
+	for range n {
+		turns <- struct{}{}
+	}
+	close(turns)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range atOnce {
+		all.Go(func() {
+			for range turns {
+				begin := time.Now()
+				c, err := open()
+				if err == nil {
+					err = receive(c, 0)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				mu.Lock()
+				took = append(took, time.Since(begin))
+				mu.Unlock()
+				c.Close()
+			}
+		})
+	}
+	all.Wait()
+	return took
+}
+
+// receive has the server send 2^n bytes.
+func receive(c net.Conn, n byte) error {
+	if _, err := c.Write([]byte{n}); err != nil {
+		return err
+	}
+	_, err := io.CopyN(io.Discard, c, 1<<n)
+	return err
+}
+
+// BenchmarkAttestedTLS measures attested connections beside connections of crypto/tls, in turns of
+// one run: how long a new one takes, with an anchor at hand, and how much goes through an open one.
+func BenchmarkAttestedTLS(b *testing.B) {
+	m := busyMachine(b)
+	for _, atOnce := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("new/clients=%d", atOnce), func(b *testing.B) {
+			c := newConnections(b, m)
+			opened(b, c.attested, 10, 1) // the anchor is made, and chains are known
+			var plain, attested []time.Duration
+			for b.Loop() {
+				plain = append(plain, opened(b, c.plain, 20*atOnce, atOnce)...)
+				attested = append(attested, opened(b, c.attested, 20*atOnce, atOnce)...)
+			}
+			p, a := middle(plain).Seconds()*1000, middle(attested).Seconds()*1000
+			b.ReportMetric(p, "ms-p50-plain")
+			b.ReportMetric(a, "ms-p50-attested")
+			b.ReportMetric(a/p, "x-plain")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+	b.Run("throughput", func(b *testing.B) {
+		c := newConnections(b, m)
+		var open [2]net.Conn
+		for i, d := range []dial{c.plain, c.attested} {
+			var err error
+			if open[i], err = d(); err != nil {
+				b.Fatal(err)
+			}
+			defer open[i].Close()
+		}
+		const size = 26 // 64 MiB
+		var took [2]time.Duration
+		for b.Loop() {
+			for i, conn := range open {
+				begin := time.Now()
+				if err := receive(conn, size); err != nil {
+					b.Fatal(err)
+				}
+				took[i] += time.Since(begin)
+			}
+		}
+		rate := func(d time.Duration) float64 { return float64(b.N) * (1 << size) / 1e6 / d.Seconds() }
+		b.ReportMetric(rate(took[0]), "MB/s-plain")
+		b.ReportMetric(rate(took[1]), "MB/s-attested")
+		b.ReportMetric(rate(took[1])/rate(took[0]), "x-plain")
+		b.ReportMetric(0, "ns/op")
+	})
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package simulated
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
+)
+
+// Trust returns what a verifier of evidence of m trusts: its test root.
+func (m *Machine) Trust(tb testing.TB) verify.Config {
+	tb.Helper()
+	b, err := os.ReadFile(m.Root())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	certificates, err := snp.ParseCertificates(b)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	roots := new(snp.Roots)
+	if err := roots.AddTestRootThatVouchesForNoHardware(certificates[0]); err != nil {
+		tb.Fatal(err)
+	}
+	return verify.Config{Roots: verify.Roots{SNP: roots}}
+}
+
+// Leaf returns a certificate of a server with this name, and the roots that vouch for it.
+func Leaf(tb testing.TB, name string) (*x509.CertPool, tls.Certificate) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	x := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, x, x, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return roots, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
