@@ -62,6 +62,14 @@ func (w *whole) declare(app string) {
 	}
 }
 
+// ready starts the agent, and waits until all that an event needs is up.
+func (w *whole) ready() (d *daemon, stop func()) {
+	w.t.Helper()
+	d, stop = w.start()
+	w.quoted(d)
+	return d, stop
+}
+
 // quoted waits until the agent gives evidence. On a machine with much other work the parts for it may
 // come up after the agent's first attempt.
 func (w *whole) quoted(d *daemon) {
@@ -116,7 +124,7 @@ func says(err error, code api.Code) bool {
 func TestEventQuota(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.options.Config.Events.PerApp = 3
-	d, stop := w.start()
+	d, stop := w.ready()
 	var last api.RecordedEvent
 	for i := range 2 {
 		var err error
@@ -128,7 +136,7 @@ func TestEventQuota(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	stop()
-	d, stop = w.start()
+	d, stop = w.ready()
 	defer stop()
 	if _, err := w.emit(d, "billing", "mode", "2"); err != nil {
 		t.Fatal(err)
@@ -161,7 +169,7 @@ func TestEventQuota(t *testing.T) {
 func TestEventsAtOnce(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.options.Config.Events.PerApp, w.options.Config.Events.PerMinute = 3, 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	var all sync.WaitGroup
 	for i := range 30 {
@@ -184,7 +192,7 @@ func TestEventBytes(t *testing.T) {
 	w.declare("other")
 	const most = 2000
 	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = most, 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	for i := range 100 {
 		_, err := w.emit(d, "billing", "model", strings.Repeat("x", 200))
@@ -209,7 +217,7 @@ func TestEventBytes(t *testing.T) {
 func TestEventPages(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.options.Config.Events.PerMinute = 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	const many = api.MaxListedEvents + 20
 	for i := range many {
@@ -242,7 +250,7 @@ func TestEventRate(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.declare("other")
 	w.options.Config.Events.PerMinute = 2
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	refused := 0
 	for i := range 10 { // within 30 seconds, in which one more is allowed
@@ -273,7 +281,7 @@ func TestEventRoom(t *testing.T) {
 	w.declare("third")
 	w.options.Config.Limits.LogBytes = 64 << 10 // 16 KiB for events, 8 of them shared
 	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	first, second, third := w.flood(d, "billing"), w.flood(d, "other"), w.flood(d, "third")
 	t.Logf("%d, %d and %d events", first, second, third)
@@ -301,7 +309,7 @@ func TestEventRoomOfTheWithdrawn(t *testing.T) {
 	w.declare("other")
 	w.options.Config.Limits.LogBytes = 64 << 10 // 16 KiB for events, 8 of them shared
 	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	w.flood(d, "other")
 	w.declare("third") // so that there are as many parts as before
@@ -320,7 +328,7 @@ func TestEventRoomOfManyDeclarations(t *testing.T) {
 	const limit = 64 << 10 // 16 KiB for events, 8 of them shared
 	w.options.Config.Limits.LogBytes = limit
 	w.options.Config.Events.BytesPerApp, w.options.Config.Events.PerMinute = 1<<20, 1000
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	apps := 0
 	for ; apps < 20; apps++ {
@@ -355,7 +363,7 @@ func TestEventsOfFilledLog(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.options.Config.Limits.LogBytes = 64 << 10
 	w.options.Config.Events.PerMinute = 2
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	l, _ := d.ledger.Now()
 	fill := func(until func() bool) {
@@ -386,7 +394,7 @@ func TestEventsOfFilledLog(t *testing.T) {
 func TestEventOfNoApp(t *testing.T) {
 	w := newWhole(t, swtpm.Start(t))
 	w.declare("other")
-	d, stop := w.start()
+	d, stop := w.ready()
 	defer stop()
 	for name, o := range map[string]server.Owner{
 		"another name": {App: "else", Unit: "billing.service"},

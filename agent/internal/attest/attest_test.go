@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
@@ -197,22 +198,24 @@ func TestErrorsReachEveryCaller(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, func(c *Config) {
-				c.ReportTimeout = time.Hour // ends no other failure before it is told
-				if errors.Is(tt.want, platform.ErrTimedOut) {
-					c.ReportTimeout = 10 * time.Millisecond
-				}
-			})
-			tt.break_(r)
-			var wg sync.WaitGroup
-			for i := range byte(5) {
-				wg.Go(func() {
-					if _, err := r.Attest(t.Context(), request(i, evidence.Fresh), caller); !errors.Is(err, tt.want) {
-						t.Errorf("error %v, want %v", err, tt.want)
+			synctest.Test(t, func(t *testing.T) { // no time passes while anything works
+				r := newRig(t, func(c *Config) {
+					c.ReportTimeout = time.Hour // ends no other failure before it is told
+					if errors.Is(tt.want, platform.ErrTimedOut) {
+						c.ReportTimeout = 10 * time.Millisecond
 					}
 				})
-			}
-			wg.Wait()
+				tt.break_(r)
+				var wg sync.WaitGroup
+				for i := range byte(5) {
+					wg.Go(func() {
+						if _, err := r.Attest(t.Context(), request(i, evidence.Fresh), caller); !errors.Is(err, tt.want) {
+							t.Errorf("error %v, want %v", err, tt.want)
+						}
+					})
+				}
+				wg.Wait()
+			})
 		})
 	}
 }
