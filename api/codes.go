@@ -122,6 +122,7 @@ const (
 	CodeOtherRequest       Code = "other-request"
 	CodeStoreInUse         Code = "store-in-use"
 	CodeTransferTooLarge   Code = "transfer-too-large"
+	CodeUpgradeUnfinished  Code = "upgrade-unfinished"
 )
 
 // Codes of a secret that a relying party delivers: docs/delivery.md. The last three are those of
@@ -332,6 +333,7 @@ var codes = []CodeInfo{
 	{CodeOtherRequest, 409, exitMisuse, "Answer to another request", "This agent has no key for the answer: it was made for another request, or was accepted already.", "ask again with the last offer: `agentctl key upgrade-request OFFER`"},
 	{CodeStoreInUse, 409, exitMisuse, "Store is in use", "The store of this machine has secrets of its own, which an upgrade would replace.", "an upgrade needs a machine whose store is new, or is that of the predecessor"},
 	{CodeTransferTooLarge, 507, exitMisuse, "Too large for one message", "What would be handed over, or the evidence with its log, is larger than one message can be.", "for an upgrade, have apps discard secrets that they do not need; if the log is too long for a ticket, " + hintReboot},
+	{CodeUpgradeUnfinished, 409, exitMisuse, "Upgrade before is not finished", "The store came from another image, which can still go back, and a later upgrade would leave it so.", "root ends that on this machine: `agentctl key upgrade-finish`; to go back instead, launch the image of before, and then `agentctl key upgrade-abort`"},
 
 	{CodeTicketUnknown, 404, exitMisuse, "No such ticket", "This agent has no ticket that the secret was encrypted to: another machine made it, or the agent was restarted since, or a later ticket for the same secret took its place.", "make a new ticket here: `agentctl secret ticket`, with a new challenge of the relying party"},
 	{CodeTicketExpired, 409, exitMisuse, "Ticket is expired", "The time for this ticket is over, and its key is gone.", "make a new ticket: `agentctl secret ticket`, with a new challenge of the relying party"},

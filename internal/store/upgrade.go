@@ -168,11 +168,12 @@ type Outlook struct {
 	Entries int    // blobs that go over
 	Bytes   int    // their payloads
 	Left    []Kept // blobs that do not open, and stay behind
-	Past    bool   // whether the upgrade that made this store is not finished
 }
 
 // Prepare names successors, in the place of those that were named before. Check sees the record
-// of before: it verifies the release under the pinned key.
+// of before: it verifies the release under the pinned key. A store whose own upgrade is not finished
+// names none: a later upgrade would not remove what the predecessor left, and its image could go back
+// for ever.
 func (s *Store) Prepare(ctx context.Context, check func(Upgrade) (Preparation, error)) (transfer.Offer, Outlook, error) {
 	var offer transfer.Offer
 	ctx, err := s.ready(ctx)
@@ -195,6 +196,9 @@ func (s *Store) Prepare(ctx context.Context, check func(Upgrade) (Preparation, e
 	p, err := check(u)
 	if err != nil {
 		return offer, Outlook{}, err
+	}
+	if s.manifest.Find(upgradeKey(pastName)) != nil {
+		return offer, Outlook{}, &sealing.Error{Code: api.CodeUpgradeUnfinished, Detail: "prepare an upgrade: what the predecessor of this store left is still in this folder and in the TPM"}
 	}
 	out, err := s.outlook(ctx)
 	if err != nil {
@@ -227,7 +231,6 @@ func (s *Store) outlook(ctx context.Context) (out Outlook, err error) {
 	if err != nil {
 		return Outlook{}, err
 	}
-	out.Past = s.manifest.Find(upgradeKey(pastName)) != nil
 	head := s.head(u, 0)
 	defer head.Wipe()
 	size := head.Size()

@@ -74,11 +74,16 @@ func TestReleaseRefused(t *testing.T) {
 	must(t, err)
 	_, err = b.PrepareUpgrade(t.Context(), r.release(t, 6, later, policy(imageA)))
 	refusedBy(t, "an older release", err, api.CodeReleaseOlder)
-	p, err = b.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageB)))
-	must(t, err)
-	if text := contract(p); !strings.Contains(text, "Finish the upgrade that made this store first") {
-		t.Errorf("the upgrade before is not finished, and the contract is\n%s", text)
+	// A chain: what image A left would stay for ever, and A could go back.
+	_, err = b.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageC)))
+	refusedBy(t, "a third image before the upgrade to the second is finished", err, api.CodeUpgradeUnfinished)
+	if u, err := b.Upgrade(t.Context()); err != nil || u.State != api.UpgradeAccepted {
+		t.Errorf("after the refusal: %+v, %v", u, err)
 	}
+	_, err = b.FinishUpgrade(t.Context())
+	must(t, err)
+	_, err = b.PrepareUpgrade(t.Context(), r.release(t, 7, later, policy(imageC)))
+	must(t, err)
 }
 
 func withValidFor(r api.PrepareRequest, seconds uint32) api.PrepareRequest {

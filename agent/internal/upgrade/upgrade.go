@@ -96,7 +96,7 @@ func (s Service) Prepare(ctx context.Context, r api.PrepareRequest) (api.Prepare
 	}
 	s.Log.Warn("an upgrade is prepared: an image of the release can take over the store", "release", out.Number, "measurements", out.Measurements)
 	out.Offer, out.Entries, out.Bytes, out.Left = offer.Encode(), outlook.Entries, outlook.Bytes, left(outlook)
-	out.Contract = before(out, outlook.Past, firmware)
+	out.Contract = before(out, firmware)
 	return out, nil
 }
 

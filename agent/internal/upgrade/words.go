@@ -81,15 +81,12 @@ func words(u api.UpgradeStatus, open bool) string {
 // ofFirmware is said of a policy that names images by their firmware alone.
 const ofFirmware = ". A measurement that covers the firmware alone does not tell which system it boots: unless the policy pins PCRs, a system of the host under this firmware can have the roots too, if root answers its request"
 
-// before is the contract of an upgrade that is prepared. Past says that the upgrade before is not
-// finished, and firmware that a measurement covers the firmware alone.
-func before(p api.PreparedUpgrade, past, firmware bool) []api.UpgradeSentence {
-	whose, back := "", ""
+// before is the contract of an upgrade that is prepared. Firmware says that a measurement covers the
+// firmware alone.
+func before(p api.PreparedUpgrade, firmware bool) []api.UpgradeSentence {
+	whose := ""
 	if firmware {
 		whose = ofFirmware
-	}
-	if past {
-		back = ". Finish the upgrade that made this store first, `agentctl key upgrade-finish`: what its predecessor left in this folder and TPM is not removed by a later upgrade, and its image can go back until then"
 	}
 	return []api.UpgradeSentence{
 		{About: "goes over", Text: fmt.Sprintf("%d blobs: the roots of apps with all versions and required digests, what apps stored, credentials that root provisioned, the keys of volumes, the store key, recovery recipients and the release key. So every derived secret and every signing key stays the same", p.Entries)},
@@ -97,7 +94,7 @@ func before(p api.PreparedUpgrade, past, firmware bool) []api.UpgradeSentence {
 		{About: "who may have it", Text: fmt.Sprintf("one guest whose evidence meets the policy of release %d, with one of %d launch measurements, on any chip that the policy accepts. Root of such a guest can read the roots", p.Number, len(p.Measurements)) + whose},
 		{About: "until when", Text: fmt.Sprintf("%s by the clock of this machine, which its host can set. What the host cannot change: the preparation serves one successor", moment(p.Expires))},
 		{About: "once answered", Text: "nothing is changed here any more; apps still get their keys"},
-		{About: "rollback", Text: "`agentctl key upgrade-abort` ends it at any time. If the successor uses this very folder, the old image can go back until root finishes the upgrade there. A volume whose key was rotated there is then opened by its recovery key alone" + back},
+		{About: "rollback", Text: "`agentctl key upgrade-abort` ends it at any time. If the successor uses this very folder, the old image can go back until root finishes the upgrade there. A volume whose key was rotated there is then opened by its recovery key alone"},
 	}
 }
 
