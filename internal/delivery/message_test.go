@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -295,6 +296,41 @@ func TestReceiptForOneMessage(t *testing.T) {
 	ticket := &delivery.Receipt{Ticket: x.ID(), Sealed: s.Digest(), Signature: x.Signature}
 	if err := ticket.Verify(public(agent), x.ID(), s.Digest()); !errors.Is(err, api.CodeReceiptForged) {
 		t.Errorf("the signature of the ticket: %v", err)
+	}
+}
+
+// TestPlaintext: what is encrypted has one spelling: a length, a secret of that length, and as few zeros as
+// there must be. A sender with the right key who writes something else is refused.
+func TestPlaintext(t *testing.T) {
+	x, seed := example(t, nil)
+	id := x.ID()
+	plain := func(size, length int, at int, value byte) []byte {
+		b := make([]byte, size)
+		binary.BigEndian.PutUint32(b, uint32(length))
+		b[at] = value
+		return b
+	}
+	for name, c := range map[string]struct {
+		plain []byte
+		ok    bool
+	}{
+		"good":                    {plain(256, 252, 5, 'x'), true},
+		"good, of two blocks":     {plain(512, 253, 5, 'x'), true},
+		"no secret":               {plain(256, 0, 5, 0), false},
+		"longer than it says":     {plain(512, 252, 5, 'x'), false},
+		"shorter than it says":    {plain(256, 253, 5, 'x'), false},
+		"what is not a zero":      {plain(256, 7, 255, 1), false},
+		"a block that is not one": {plain(257, 252, 5, 'x'), false},
+		"a length above all":      {plain(256, 1<<32-1, 5, 'x'), false},
+	} {
+		enc, to, err := message.NewSender(x.Public, evidence.Preimage("agentd/delivery/hpke/1", id[:]))
+		must(t, err)
+		ciphertext, err := to.Seal(nil, c.plain)
+		must(t, err)
+		_, err = opened((&delivery.Sealed{Ticket: id, Enc: enc, Ciphertext: ciphertext}).Encode(), x, seed)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, api.CodeDeliveryChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cvm-agentd/agentd/api"
@@ -16,6 +18,7 @@ import (
 // TestDelivered: a secret arrives at the unit of its app and at no other, is replaced by a later
 // delivery, and the relying party has a receipt of each.
 func TestDelivered(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	b.ticket("one", "token")
 	message := b.file("message", b.send("one", "token", "hunter2"))
@@ -43,9 +46,50 @@ func TestDelivered(t *testing.T) {
 	}
 }
 
+// TestSizes: the largest secret passes through files, socket and store; a larger one, a larger ticket and a
+// larger message are refused before anything is made of them.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.ticket("d", "token")
+	largest := strings.Repeat("0123456789abcdef", 4<<10)
+	b.refused("a larger secret", "", 1, largest+"0", b.sending("d", "token")...)
+	b.refused("no secret", api.CodeInvalidValue, 1, "", b.sending("d", "token")...)
+	b.file("huge.ticket", make([]byte, delivery.MaxTicket+1))
+	args := b.sending("d", "token")
+	args[slices.Index(args, "d.ticket")] = "huge.ticket"
+	b.refused("a larger ticket", "", 1, largest, args...)
+	b.refused("a larger message", "", 1, "", "secret", "receive", b.file("message", make([]byte, delivery.MaxSealed+1)))
+	_, err := b.Admin().Receive(t.Context(), make([]byte, 256<<10))
+	if apiCode(err) != api.CodeTooLarge {
+		t.Errorf("a larger body: %v", err)
+	}
+	b.do("", "secret", "receive", "--out", "receipt", b.file("message", b.send("d", "token", largest)))
+	b.do("", "secret", "receipt", "--delivery", "d", "receipt")
+	if got := b.loaded("billing.service", "token"); got != largest {
+		t.Errorf("the unit gets %d bytes", len(got))
+	}
+}
+
+// TestSenderStops: a message that could not be written is not sent again: it may have gone out. A new
+// delivery serves.
+func TestSenderStops(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.ticket("d", "token")
+	if _, stderr, code := b.run("hunter2", b.sending("d", "token", "--out", "/dev/full")...); code != 1 {
+		t.Fatalf("a full device: exit code %d\n%s", code, stderr)
+	}
+	b.refused("a second message by one delivery", "", 1, "hunter2", b.sending("d", "token")...)
+	b.ticket("next", "token")
+	b.do("", "secret", "receive", "--out", "receipt", b.file("message", b.send("next", "token", "hunter2")))
+	b.do("", "secret", "receipt", "--delivery", "next", "receipt")
+}
+
 // TestRefused: case 130. Each attack on a ticket, a message or a receipt is refused by a code of its
 // own, and nothing is stored.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	b.policy("ledger")
 	key, public := filepath.Join(b.home, "key.pem"), filepath.Join(b.home, "public.pem")
@@ -99,11 +143,7 @@ func (b *bed) other(ticket string) []string {
 	b.t.Helper()
 	b.challenge("other")
 	args := b.sending("other", "token")
-	for i, a := range args {
-		if a == "other.ticket" {
-			args[i] = ticket + ".ticket"
-		}
-	}
+	args[slices.Index(args, "other.ticket")] = ticket + ".ticket"
 	return args
 }
 
@@ -199,11 +239,7 @@ func (b *bed) forged(name string) {
 	} {
 		b.file("forged.ticket", x.Encode())
 		args := b.sending("a", "token")
-		for i, a := range args {
-			if a == "a.ticket" {
-				args[i] = "forged.ticket"
-			}
-		}
+		args[slices.Index(args, "a.ticket")] = "forged.ticket"
 		b.refused("a ticket with "+what, api.CodeTicketForged, 2, "hunter2", args...)
 	}
 }

@@ -31,6 +31,7 @@ func forms(secret []byte) map[string][]byte {
 // TestSecretIsNowhere: case 130. The secret is in no log, argument, environment, file, message or core of
 // either side, also after messages that were refused.
 func TestSecretIsNowhere(t *testing.T) {
+	t.Parallel()
 	b := newBed(t)
 	secret := make([]byte, 48)
 	rand.Read(secret)
