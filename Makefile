@@ -24,10 +24,10 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-vm test-vm-12 test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-vm test-vm-12 test-vm-containers test-walks setup clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 build: ## build agentd, agentd-gate, agentctl, agentd-container and agentd-sim into bin/
 	@mkdir -p $(OUT)
@@ -83,6 +83,9 @@ test-vm: ## install the package in a virtual machine and check what the agent pr
 
 test-vm-12: ## the same on Debian 12, with an older systemd and kernel (make test-vm: Debian 13)
 	@GO="$(GO)" SUITE=bookworm test/vm/run.sh
+
+test-vm-containers: ## have podman and docker of Debian 13 run containers in a virtual machine, and check what is measured (root, QEMU)
+	@GO="$(GO)" TEST=TestContainers test/vm/run.sh
 
 test-walks: ## type what the documents print into a virtual machine, as its readers would (root, QEMU)
 	@GO="$(GO)" TEST=TestWalks test/vm/run.sh

@@ -11,7 +11,6 @@ import (
 	"github.com/cvm-agentd/agentd/agent/internal/identity"
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/api"
-	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/apps/declaration"
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/config"
@@ -28,6 +27,7 @@ type applications struct {
 // newContainers returns the containers of this machine.
 func (d *daemon) newContainers() *containers.Containers {
 	c, digests := d.o.Config, rootfs.NewCache()
+	d.read = new(rootfs.Counts)
 	return containers.New(containers.Config{
 		Proc:     "/proc",
 		Groups:   peer.FindGroups("/sys/fs/cgroup"),
@@ -42,7 +42,7 @@ func (d *daemon) newContainers() *containers.Containers {
 			if err != nil {
 				return pcr.ContainerRoot{}, err
 			}
-			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted, Layers: layers, Turn: a.Turn})
+			return rootfs.Measure(ctx, root, rootfs.Options{Mounted: mounted, Layers: layers, Turn: a.Turn, Counts: d.read})
 		},
 		Layers: func(options, root string, open rootfs.Opener) (*rootfs.Layers, error) {
 			return rootfs.OpenLayers(digests, options, root, open)
@@ -56,7 +56,7 @@ func (d *daemon) newContainers() *containers.Containers {
 // images returns the declared apps that a container of an engine can be.
 func (d *daemon) images(engine, unit string, fits func(image string) bool) (out []containers.Declared) {
 	for _, x := range declaredContainers(d.service) {
-		if x.Engine == engine && (x.Unit == "" || evidence.InUnit(x.Unit, unit)) && fits(x.Image) {
+		if x.Is(engine, unit, fits) {
 			out = append(out, containers.Declared{Name: x.Name, Digest: x.Digest})
 		}
 	}
@@ -81,7 +81,7 @@ func (a applications) Container(p *caller.Peer) *caller.Container {
 	}
 	out := &caller.Container{Container: found.Container}
 	for _, x := range declaredContainers(a.Service) {
-		if x.Name == found.App && found.Fits(x.Engine, x.Unit, x.Image) {
+		if x.Name == found.App && found.Is(x.Is) {
 			out.App = &caller.App{Name: x.Name, Unit: x.Unit, UID: found.UID, Engine: x.Engine}
 		}
 	}

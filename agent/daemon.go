@@ -41,6 +41,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/caller"
 	"github.com/cvm-agentd/agentd/internal/crypttab"
 	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
@@ -75,6 +76,7 @@ type daemon struct {
 	receiver   *receiver.Receiver
 	disks      *disks.Disks
 	containers *containers.Containers
+	read       *rootfs.Counts // files of containers
 	status     *status.Source
 	gate       *gate.Server
 	quoting    *vtpm.TPM // see quotes; the steps of the start write it
@@ -210,7 +212,7 @@ func (d *daemon) upgrades() upgrade.Service {
 func (d *daemon) figures(units *credentials.Server, callers func() turn.Stats) *figures.Source {
 	return &figures.Source{
 		Service: d.service, Apps: d.apps, Events: d.events, Device: d.device, Ledger: d.ledger,
-		Platform: d.platform, Vault: d.vault, Deliveries: d.receiver, Units: units, Gate: d.gate, Callers: callers, Log: d.log,
+		Platform: d.platform, Vault: d.vault, Deliveries: d.receiver, Units: units, Gate: d.gate, Callers: callers, Containers: d.read, Log: d.log,
 	}
 }
 

@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/agent/internal/apps"
 	"github.com/cvm-agentd/agentd/agent/internal/ledger"
 	"github.com/cvm-agentd/agentd/agent/internal/server"
 	"github.com/cvm-agentd/agentd/agent/internal/startup"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/test/swtpm"
 )
@@ -414,5 +416,51 @@ func TestEventOfNoApp(t *testing.T) {
 	}
 	if n := w.events(d); n != 1 {
 		t.Errorf("the log has %d events", n)
+	}
+}
+
+// An event from a container is of the app that the container was recorded as, for the engine of its
+// declaration alone; an app of files has none from a container. Case 128.
+func TestEventFromContainer(t *testing.T) {
+	w := newWhole(t, swtpm.Start(t))
+	d, stop := w.start()
+	defer stop()
+	if err := os.WriteFile(filepath.Join(w.options.Config.Measurement.ApplicationFolders[0], "web.toml"), []byte("image = \"registry.example/web\"\nengine = \"podman\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.service.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := d.ledger.Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(t.Context(), evidencetest.Container("4f1c", "web", "web")); err != nil {
+		t.Fatal(err)
+	}
+	say := func(app, engine string) error {
+		o := server.Owner{App: app, UID: 1000, Container: &evidence.Container{Engine: engine, ID: "4f1c"}}
+		_, err := d.events.Emit(t.Context(), o, "around.service", api.EventRequest{Domain: "model", Content: []byte("1")})
+		return err
+	}
+	for name, c := range map[string]struct {
+		app, engine string
+		want        error
+	}{
+		"the app":         {"web", "podman", nil},
+		"another engine":  {"web", "docker", apps.ErrNotOwner},
+		"an app of files": {"billing", "podman", apps.ErrNotOwner},
+		"no app":          {"other", "podman", apps.ErrNotOwner},
+	} {
+		if err := say(c.app, c.engine); !errors.Is(err, c.want) || err != nil && c.want == nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	list, err := d.events.Events(t.Context(), server.Owner{App: "web"}, 0, "")
+	if err != nil || len(list.Events) != 1 || list.Events[0].Unit != "" || list.Events[0].Container == nil || list.Events[0].Container.ID != "4f1c" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if err := w.evidence(d); err != nil {
+		t.Errorf("evidence: %v", err)
 	}
 }

@@ -104,6 +104,8 @@ func TestMetrics(t *testing.T) {
 		`agentd_turn_granted_total{resource="platform",class="evidence"}`:            1,
 		`agentd_turn_granted_total{resource="answers",socket="admin",class="start"}`: 1,
 		`agentd_requests_total{socket="admin",class="start",code="ok"}`:              1,
+		`agentd_container_bytes_total{kind="read"}`:                                  0,
+		`agentd_container_bytes_total{kind="kept"}`:                                  0,
 		`agentd_credentials_given_total{kind="credential"}`:                          0,
 		`agentd_credentials_refused_total{kind="unknown",code="not-systemd"}`:        1,
 		`agentd_journal_records_total{level="info"}`:                                 1,

@@ -22,12 +22,19 @@ type RecordedEvent struct {
 
 // Event is one event of the calling app.
 type Event struct {
-	Record  uint64           `json:"record"`           // number of the record in the log
-	Time    uint64           `json:"time"`             // of the record: CLOCK_BOOTTIME in milliseconds
-	Unit    string           `json:"unit"`             // systemd system unit of the process that asked for it
-	Domain  string           `json:"domain"`           // what the words are about
-	Content evidence.Bytes   `json:"content,omitzero"` // words; absent if there is a digest
-	Digest  *evidence.Digest `json:"digest,omitzero"`  // in place of words
+	Record    uint64           `json:"record"`             // number of the record in the log
+	Time      uint64           `json:"time"`               // of the record: CLOCK_BOOTTIME in milliseconds
+	Unit      string           `json:"unit,omitzero"`      // systemd system unit of the process that asked for it; absent if there is a container
+	Container *EventContainer  `json:"container,omitzero"` // container of that process; absent if there is a unit
+	Domain    string           `json:"domain"`             // what the words are about
+	Content   evidence.Bytes   `json:"content,omitzero"`   // words; absent if there is a digest
+	Digest    *evidence.Digest `json:"digest,omitzero"`    // in place of words
+}
+
+// EventContainer names the container that an event came from.
+type EventContainer struct {
+	Engine string `json:"engine"` // engine of the container
+	ID     string `json:"id"`     // that the engine gave it
 }
 
 // MaxListedEvents is how many events one answer of GET /v1/events has at most.

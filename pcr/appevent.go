@@ -27,12 +27,19 @@ const reservedDomain = "agentd/"
 // EmittedEvent is what an application asked the agent to record. That its words are true is the
 // application's claim. The agent vouches for who said them, and when.
 type EmittedEvent struct {
-	App     string           `json:"app"`              // name of the application; its declaration is in force
-	Unit    string           `json:"unit"`             // systemd system unit of the caller, the instance of a template
-	UID     uint32           `json:"uid"`              // of the caller: the user of the application
-	Domain  string           `json:"domain"`           // what the words are about, 1 to MaxDomain bytes; each application has its own
-	Content evidence.Bytes   `json:"content,omitzero"` // the words, 1 to MaxEmitted bytes; nil if there is a digest
-	Digest  *evidence.Digest `json:"digest,omitzero"`  // in place of the words; nil if there is a content
+	App       string            `json:"app"`                // name of the application; its declaration is in force
+	Unit      string            `json:"unit,omitzero"`      // systemd system unit of the caller, the instance of a template; empty if there is a container
+	Container *EmittedContainer `json:"container,omitzero"` // that the caller is in; nil if there is a unit
+	UID       uint32            `json:"uid"`                // of the caller: the user of the application
+	Domain    string            `json:"domain"`             // what the words are about, 1 to MaxDomain bytes; each application has its own
+	Content   evidence.Bytes    `json:"content,omitzero"`   // the words, 1 to MaxEmitted bytes; nil if there is a digest
+	Digest    *evidence.Digest  `json:"digest,omitzero"`    // in place of the words; nil if there is a content
+}
+
+// EmittedContainer names the container that an event came from: its last start in the log.
+type EmittedContainer struct {
+	Engine string `json:"engine"` // of [evidence.Engines]
+	ID     string `json:"id"`     // that the engine gave it
 }
 
 // Value returns what rules compare: the digest, or SHA-256 of the content.
@@ -69,5 +76,16 @@ func (e *EmittedEvent) check() error {
 	if e.UID == math.MaxUint32 {
 		return fmt.Errorf("emitted.uid %d is not that of a user", e.UID)
 	}
-	return cmp.Or(name("emitted.app", e.App), name("emitted.unit", e.Unit), CheckDomain(e.Domain), CheckSaid(e.Content, e.Digest))
+	return cmp.Or(name("emitted.app", e.App), e.checkOrigin(), CheckDomain(e.Domain), CheckSaid(e.Content, e.Digest))
+}
+
+// checkOrigin checks that the event came from a unit or from a container, and not from both.
+func (e *EmittedEvent) checkOrigin() error {
+	if c := e.Container; c == nil {
+		return name("emitted.unit", e.Unit)
+	} else if e.Unit != "" {
+		return errors.New("emitted.unit and emitted.container are both there")
+	} else {
+		return evidence.CheckContainerID("emitted.container", c.Engine, c.ID)
+	}
 }

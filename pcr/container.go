@@ -48,6 +48,7 @@ type ContainerEvent struct {
 	Devices    ContainerDevices `json:"devices,omitempty"`    // in the engine's order
 	AllDevices bool             `json:"allDevices,omitzero"`  // the container may use every device of the machine
 	Namespaces ContainerWords   `json:"namespaces,omitempty"` // kinds of namespaces that it does not share with the machine, ascending: see namespaceKinds
+	Shared     ContainerWords   `json:"shared,omitempty"`     // those of them in which processes of others were at its start, ascending; unknown to agents of before
 }
 
 // ContainerImage is the image of a container as its engine names it. No digest here is of bytes
@@ -139,7 +140,8 @@ func (c *ContainerEvent) check() error {
 			return fmt.Errorf("container.devices[%d]: type %s is not known", i, text.Excerpt(d.Type))
 		}
 	}
-	return ascendingWords("container.namespaces", c.Namespaces, isNamespace)
+	own := func(kind string) bool { return !c.Host(kind) }
+	return cmp.Or(ascendingWords("container.namespaces", c.Namespaces, isNamespace), ascendingWords("container.shared", c.Shared, own))
 }
 
 func (p *ContainerProcess) check() error {

@@ -34,6 +34,7 @@ func TestContainerMembers(t *testing.T) {
 		"nothing more": func(x *c) {
 			x.Mounts, x.Devices, x.Namespaces, x.Process.Groups, x.Process.Capabilities = nil, nil, nil, nil, nil
 		},
+		"in a pod":   func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net", "uts"} },
 		"privileged": func(x *c) { x.AllDevices, x.Process.Seccomp, x.Process.NoNewPrivileges = true, nil, false },
 	} {
 		b, err := container(change).Encode()
@@ -83,6 +84,8 @@ func TestContainerMembers(t *testing.T) {
 		"devices[0]: path":         func(x *c) { x.Devices[0].Path = "" },
 		"devices[0]: type":         func(x *c) { x.Devices[0].Type = "x" },
 		"namespaces[0]":            func(x *c) { x.Namespaces[0] = "vrf" },
+		"shared[0]":                func(x *c) { x.Namespaces, x.Shared = pcr.ContainerWords{"mnt"}, pcr.ContainerWords{"net"} },
+		"shared[1]":                func(x *c) { x.Shared = pcr.ContainerWords{"net", "ipc"} },
 		"namespaces[1]":            func(x *c) { x.Namespaces[1] = "cgroup" },
 		"want 1 to 262144": func(x *c) {
 			x.Process.Args = make(pcr.ContainerArgs, 2)

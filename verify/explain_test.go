@@ -134,6 +134,8 @@ var explained = []struct{ root, tables, part, words string }{
 	{"", ledger(`seccomp = ["` + repeated(1, 32) + `"]`), "demands", "a listed seccomp filter"},
 	{"", ledger(`mounts = ["/data"]`), "dangers", `at "/data" is not measured`},
 	{"", ledger(`devices = ["/dev/fuse"]`, `host_namespaces = ["net"]`), "demands", "no devices and namespaces"},
+	{"", ledger(), "demands", "share no namespaces with other processes"},
+	{"", ledger(`shared_namespaces = ["net"]`), "dangers", `in the namespaces "net"`},
 	{"", ledger("all_devices = true"), "dangers", "every device of the machine"},
 	{"", ledger("read_only = true"), "demands", "cannot write to their root file system"},
 	{"", ledger(), "unchecked", "after it started, and then runs"},

@@ -128,6 +128,7 @@ func containerPolicyMutations() (all []mutation) {
 	for i, kind := range []string{"ipc", "mnt", "net", "pid", "uts"} {
 		add(PolicyContainerRights, "the machine's "+kind, ledger(), func(x *c) { x.Namespaces = slices.Delete(x.Namespaces, i+1, i+2) })
 	}
+	add(PolicyContainerRights, "a pod", ledger(list("shared_namespaces", "ipc")), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} })
 	add(PolicyContainerRights, "the machine's cgroup", ledger(list("host_namespaces", "net")), func(x *c) { x.Namespaces = x.Namespaces[1:] })
 	for _, m := range []struct {
 		name string
@@ -139,6 +140,9 @@ func containerPolicyMutations() (all []mutation) {
 		{"a folder above one of the engine", pcr.ContainerMount{Destination: "/etc", Type: "tmpfs"}},
 		{"one that looks like the engine's", pcr.ContainerMount{Destination: "/etc/hosts/", Type: "bind"}},
 		{"the root", pcr.ContainerMount{Destination: "/", Type: "bind"}},
+		{"a file of the machine over one of the engine", pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/srv/hosts"}},
+		{"a volume over a folder of the engine", pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/containers/storage/volumes/evil/_data"}},
+		{"a way out of the engine's folder", pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/docker/containers/../hosts"}},
 	} {
 		add(PolicyContainerMounts, m.name, ledger(list("mounts", "/srv")), func(x *c) { x.Mounts = append(x.Mounts, m.ContainerMount) })
 	}
@@ -171,11 +175,23 @@ func TestContainerAccepted(t *testing.T) {
 		"each rule":    {`unlisted_containers = "refuse"`, ledger(`args = ["/usr/bin/ledger", "--serve"]`, "uid = 1000", `engine = "podman"`, `environment = ["HOSTNAME", "PATH"]`, `capabilities = ["CAP_CHOWN"]`), func(*c) {}},
 		"arguments":    {"", ledger(`args = ["x", "x"]`), func(x *c) { x.Process.Args = pcr.ContainerArgs{[]byte("x"), []byte("x")} }},
 		"mounts": {"", ledger(`mounts = ["/data"]`), func(x *c) {
-			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/data", Type: "bind"}, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind"})
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/data", Type: "bind"}, pcr.ContainerMount{Destination: "/dev/console", Type: "bind"})
+		}},
+		"the engine's": {"", ledger(), func(x *c) {
+			const id = "c0ffee"
+			for destination, source := range map[string]string{
+				"/etc/hosts": "/run/containers/storage/overlay-containers/" + id + "/userdata/hosts", "/etc/resolv.conf": "/var/lib/docker/containers/" + id + "/resolv.conf",
+				"/dev/shm": "/var/lib/containers/storage/overlay-containers/" + id + "/userdata/shm", "/etc/hostname": "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/" + id + "/hostname",
+			} {
+				x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: destination, Type: "bind", Source: source, Options: pcr.ContainerWords{"rbind", "ro"}})
+			}
+			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/docker/containers/" + id + "/mounts/shm"},
+				pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/kubelet/pods/" + id + "/etc-hosts"})
 		}},
 		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
 		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
 		"cgroup alone":   {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
+		"a pod":          {"", ledger(`shared_namespaces = ["ipc", "net"]`), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} }},
 		"cannot write":   {"", ledger("read_only = true"), func(x *c) { x.Root.ReadOnly = true }},
 		"no application": {"", ledger("required = false"), func(x *c) { x.App, x.Declaration = "", nil }},
 	} {

@@ -69,6 +69,7 @@ func eventMutations() []mutation {
 			r.Events = append(r.Events, withdrawn, evidencetest.Emitted("other", "other.service", "model", "1"))
 		}},
 	}
+	out = append(out, containerEventMutations()...)
 	for name, content := range map[string]string{
 		"case 128 an event in a domain of the agent": `"domain":"agentd/app","content":"MQ=="`,
 		"an event with content and digest":           `"domain":"model","content":"MQ==","digest":"` + "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" + `"`,
@@ -78,7 +79,42 @@ func eventMutations() []mutation {
 	} {
 		out = append(out, mutation{id: LogEvents, name: name, recipe: appendedLong(`{"type":"app-event","time":9000,"emitted":{"app":"billing","unit":"billing.service","uid":990,` + content + `}}`)})
 	}
+	for name, origin := range map[string]string{
+		"an event from a unit and a container":        `"unit":"billing.service","container":{"engine":"podman","id":"c0ffee"},`,
+		"an event from neither unit nor container":    ``,
+		"an event from a container without an id":     `"container":{"engine":"podman","id":""},`,
+		"an event from a container of no such engine": `"container":{"engine":"lxc","id":"c0ffee"},`,
+	} {
+		out = append(out, mutation{id: LogEvents, name: name, recipe: appendedLong(`{"type":"app-event","time":9000,"emitted":{"app":"billing",` + origin + `"uid":990,"domain":"model","content":"MQ=="}}`)})
+	}
 	return out
+}
+
+// said adds the event of a process in a container, which is in the log as an application or as none,
+// and then changes it.
+func said(as string, change func(*pcr.EmittedEvent)) func(*testing.T, *evidencetest.Recipe) {
+	return func(_ *testing.T, r *evidencetest.Recipe) {
+		e := evidencetest.Emitted("ledger", "", "model", "1")
+		e.Emitted.Container = &pcr.EmittedContainer{Engine: "podman", ID: "c0ffee"}
+		change(e.Emitted)
+		r.Events = append(r.Events, evidencetest.Container("c0ffee", as, "ledger"), evidencetest.Container("decaf", "ledger", "ledger"), e)
+		declare(r)
+	}
+}
+
+// fromLedger is an [[event]] of the application ledger that no other one may have.
+const fromLedger = "[[event]]\napp = \"ledger\"\ndomain = \"model\"\ndemand = \"present\"\nothers = \"refuse\"\n"
+
+func containerEventMutations() []mutation {
+	asUnit := func(e *pcr.EmittedEvent) { e.Unit, e.Container = "ledger.service", nil }
+	return []mutation{
+		{id: LogEvents, name: "case 128 an event from a container of no application", recipe: said("", func(*pcr.EmittedEvent) {})},
+		{id: LogEvents, name: "case 128 an event from a container of another application", recipe: said("billing", func(*pcr.EmittedEvent) {})},
+		{id: LogEvents, name: "case 128 an event from a container that is not in the log", recipe: said("ledger", func(e *pcr.EmittedEvent) { e.Container.ID = "beef" })},
+		{id: LogEvents, name: "case 128 an event from a container of another engine", recipe: said("ledger", func(e *pcr.EmittedEvent) { e.Container.Engine = "docker" })},
+		{id: PolicyEventApp, name: "case 128 a unit imitates the container", tables: ledger() + fromLedger, recipe: said("ledger", asUnit)},
+		{id: PolicyEventApp, name: "case 128 a container imitates the unit", tables: app("ledger", "required = false", "1") + fromLedger, recipe: said("ledger", func(*pcr.EmittedEvent) {})},
+	}
 }
 
 // digests adds an event of the application billing with the digest of a content.
@@ -128,6 +164,7 @@ func TestEventRules(t *testing.T) {
 		"absent in this domain": {eventRule("absent", ""), emits([3]string{"billing", "models", "1"})},
 		"last":                  {eventRule("last", `contents = ["1"]`), emits(billing("1", "2", "1")...)},
 		"last of this app":      {eventRule("last", `contents = ["1"]`), emits(append(billing("1"), [3]string{"other", "model", "2"})...)},
+		"from a container":      {ledger() + fromLedger, said("ledger", func(*pcr.EmittedEvent) {})},
 		"an instance": {app("billing", `unit = "billing@.service"`, "billing 1") + eventRule("present", refuse), func(_ *testing.T, r *evidencetest.Recipe) {
 			r.Statement.Caller.Unit = "billing@1.service"
 			r.Events[1].App.Unit = "billing@.service"

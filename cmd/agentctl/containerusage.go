@@ -23,7 +23,7 @@ Have the containers of an engine measured before their first program runs. A con
 that is not measured does not start then, also while the agent is away; the engine shows
 why. ENGINE is one of:
 
-  podman      a hook in /etc/containers/oci/hooks.d, which CRI-O reads too
+  podman      a hook in /usr/share/containers/oci/hooks.d, which CRI-O reads too
   docker      a runtime in /etc/docker/daemon.json, which becomes the default
   containerd  shows what to add to /etc/containerd/config.toml, and writes nothing
 

@@ -233,7 +233,11 @@ func drawEmitted(n *node, e *pcr.EmittedEvent) *node {
 	} else {
 		n.add("content %q", e.Content)
 	}
-	n.add("unit %q, uid %d", e.Unit, e.UID)
+	if e.Container != nil {
+		n.add("container %q of %s, uid %d", e.Container.ID, e.Container.Engine, e.UID)
+	} else {
+		n.add("unit %q, uid %d", e.Unit, e.UID)
+	}
 	return n
 }
 

@@ -30,6 +30,9 @@ func (n *node) addContainer(c *pcr.ContainerEvent) {
 		process.add("programs that it runs may get more privileges than it has")
 	}
 	n.add("namespaces of its own: %s", wordsOr(c.Namespaces, "none"))
+	if len(c.Shared) > 0 {
+		n.add("of these, with processes of others in them: %s", wordsOr(c.Shared, "none"))
+	}
 	for _, m := range c.Mounts {
 		n.add("NOT covered: %q, %s of %q (%s)", m.Destination, m.Type, m.Source, strings.Join(m.Options, ","))
 	}

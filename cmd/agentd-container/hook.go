@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
@@ -23,9 +22,6 @@ const (
 	criO    = "cri-o"
 	manager = "io.container.manager"
 )
-
-// patience is how long the agent may take. It answers earlier by itself: [api.CallRecordContainer].
-const patience = 21 * time.Minute
 
 // measure has the agent measure the container whose state is on in.
 func (i *invocation) measure(in io.Reader) error {
@@ -41,7 +37,7 @@ func (i *invocation) measure(in io.Reader) error {
 	if i.engine == "podman" && state.Annotations[manager] == criO {
 		i.engine = criO
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), oci.HookPatience)
 	defer cancel()
 	agent := client.Admin{Socket: cmp.Or(i.socket, api.AdminSocket)}
 	_, err = agent.RecordContainer(ctx, api.ContainerRequest{Engine: i.engine, ID: state.ID, PID: uint32(state.PID), Bundle: state.Bundle})

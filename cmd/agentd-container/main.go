@@ -60,34 +60,32 @@ type invocation struct {
 const maxReason = 1024
 
 func main() {
-	err := run(os.Args)
+	i, err := run(os.Args)
 	if err == nil {
 		return
 	}
-	// Runtimes show what a hook wrote to standard error, and engines show what a runtime wrote.
-	fmt.Fprintln(os.Stderr, "agentd:", text.Fit(err.Error(), maxReason))
+	i.tell("agentd: " + text.Fit(err.Error(), maxReason))
 	os.Exit(1)
 }
 
-func run(args []string) error {
+func run(args []string) (i invocation, err error) {
 	if len(args) == 2 && filepath.Base(args[0]) == "agentd-container" {
 		switch args[1] {
 		case "--help", "-h":
 			fmt.Print(usage)
-			return nil
+			return i, nil
 		case "--version":
 			fmt.Println("agentd-container", version.Version)
-			return nil
+			return i, nil
 		}
 	}
-	i, err := parse(args)
-	if err != nil {
-		return err
+	if i, err = parse(args); err != nil {
+		return i, err
 	}
 	if i.hook {
-		return i.measure(os.Stdin)
+		return i, i.measure(os.Stdin)
 	}
-	return i.execute()
+	return i, i.execute()
 }
 
 // parse reads the command line, with the name that the program was started by.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/internal/oci"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "1" {
 		os.Unsetenv(asProgram)
 		main()
+		return
+	}
+	if os.Getenv(asRuntime) == "1" {
+		beRuntime()
 		return
 	}
 	os.Exit(m.Run())
@@ -339,5 +344,121 @@ func TestFind(t *testing.T) {
 		if got, err := (&invocation{runtime: runtime}).find(); err == nil {
 			t.Errorf("%q is %s", runtime, got)
 		}
+	}
+}
+
+// TestTimes: each who waits for a measurement is more patient than the next, and what is written for
+// runtimes says so.
+func TestTimes(t *testing.T) {
+	if agent := api.CallRecordContainer.Timeout; agent >= oci.HookPatience || oci.HookPatience >= oci.HookTimeout {
+		t.Errorf("the agent %v, the hook %v, the runtime %v", agent, oci.HookPatience, oci.HookTimeout)
+	}
+	dir := bundle(t, minimal)
+	if _, errs, code := program(t, "", "agentd-container", "runtime", "docker", echo(t), "create", "--bundle", dir, "id"); code != 7 {
+		t.Fatal(code, errs)
+	}
+	spec, err := oci.ParseSpec([]byte(read(t, dir)))
+	if err != nil || len(spec.Hooks.CreateRuntime) != 1 || time.Duration(spec.Hooks.CreateRuntime[0].Timeout)*time.Second != oci.HookTimeout {
+		t.Errorf("%+v %v", spec, err)
+	}
+}
+
+// asRuntime has the test binary be a runtime that gives its hook no standard error, as crun does.
+const asRuntime = "AGENTD_CONTAINER_TEST_AS_RUNTIME"
+
+// beRuntime runs the hook with the state on standard input, and says that it failed.
+func beRuntime() {
+	hook := exec.Command("/proc/self/exe")
+	hook.Args = []string{"agentd-container", "hook", "--admin-socket", "/nonexistent/agent", "podman"}
+	hook.Env = []string{asProgram + "=1"}
+	hook.Stdin = os.Stdin
+	err := hook.Run()
+	os.Stderr.WriteString("the hook failed\n")
+	for n, arg := range os.Args {
+		if path, ok := strings.CutPrefix(arg, "--log="); ok || arg == "--log" {
+			if !ok {
+				path = os.Args[n+1]
+			}
+			f, _ := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			f.WriteString(`{"msg":"the hook failed"}` + "\n")
+		}
+	}
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+// TestReasonUnderCrun: a runtime that discards what a hook writes has the reason on its own standard
+// error, before its own words, and in a log in JSON, which then is not one object.
+func TestReasonUnderCrun(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: containers of users without privileges are passed over")
+	}
+	for name, c := range map[string]struct {
+		flags  []string // LOG is the log
+		logged bool
+	}{
+		"podman":         {[]string{"--cgroup-manager", "systemd", "--log-format=json", "--log=LOG"}, true},
+		"apart":          {[]string{"--log", "LOG", "--log-format", "json"}, true},
+		"as text":        {[]string{"--log-format=text", "--log=LOG"}, false},
+		"of the command": {[]string{"create", "--log-format=json", "--log=LOG"}, false},
+	} {
+		log := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(log, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = []string{"crun"}
+		for _, f := range c.flags {
+			cmd.Args = append(cmd.Args, strings.ReplaceAll(f, "LOG", log))
+		}
+		cmd.Env, cmd.Stdin = []string{asRuntime + "=1"}, strings.NewReader(state)
+		var errs strings.Builder
+		cmd.Stderr = &errs
+		if err := cmd.Run(); err == nil {
+			t.Errorf("%s: the hook did not fail", name)
+		}
+		lines := strings.Split(errs.String(), "\n")
+		if len(lines) != 3 || !strings.HasPrefix(lines[0], "agentd: container 4f1c was not measured") || lines[1] != "the hook failed" {
+			t.Errorf("%s: %q", name, lines)
+		}
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(b), "was not measured"); got != c.logged {
+			t.Errorf("%s: the log has %q", name, b)
+		}
+		var one map[string]any
+		if err := json.Unmarshal(b, &one); (err != nil) != c.logged {
+			t.Errorf("%s: the log is one object: %v", name, err)
+		}
+	}
+}
+
+// TestLinkAsLog: a link in the place of the log is not followed, and a file that is not there is not
+// made.
+func TestLinkAsLog(t *testing.T) {
+	dir := t.TempDir()
+	proc, victim, link := filepath.Join(dir, "proc"), filepath.Join(dir, "victim"), filepath.Join(dir, "link")
+	for _, err := range []error{os.MkdirAll(proc+"/fd", 0o755), os.WriteFile(proc+"/fd/2", nil, 0o600), os.WriteFile(victim, nil, 0o600), os.Symlink(victim, link)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, log := range []string{link, filepath.Join(dir, "none"), "relative"} {
+		if err := os.WriteFile(proc+"/cmdline", []byte("crun\x00--log-format=json\x00--log\x00"+log+"\x00create\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_ = tellRuntime(proc, "a reason")
+		if b, err := os.ReadFile(victim); err != nil || len(b) > 0 {
+			t.Errorf("%s: %q %v", log, b, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); err == nil {
+		t.Error("a log was made")
+	}
+	if b, err := os.ReadFile(proc + "/fd/2"); err != nil || string(b) != strings.Repeat("a reason\n", 3) {
+		t.Errorf("%q %v", b, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,6 @@ var runtimes = []string{"runc", "crun"}
 
 // folders are where packages install runtimes. The PATH of an engine is not asked.
 var folders = []string{"/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"}
-
-// hookTimeout is how many seconds a runtime waits for the hook, a little longer than the hook
-// waits for the agent.
-const hookTimeout = 22 * 60
 
 // execute adds the hook if the arguments make a container, and becomes the runtime.
 func (i *invocation) execute() error {
@@ -118,6 +115,8 @@ var (
 	withoutValue = []string{"debug", "systemd-cgroup", "help", "h", "version", "v", "V", "?"}
 )
 
+func hasValue(flag string) bool { return slices.Contains(withValue, flag) }
+
 // commandOf returns the command, and the arguments after it.
 func commandOf(args []string) (rest []string, command string, err error) {
 	for n := 0; n < len(args); n++ {
@@ -128,7 +127,7 @@ func commandOf(args []string) (rest []string, command string, err error) {
 		name, _, joined := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		switch {
 		case slices.Contains(withoutValue, name), joined && slices.Contains(withValue, name):
-		case slices.Contains(withValue, name):
+		case hasValue(name):
 			n++
 		default:
 			if slices.ContainsFunc(args[n:], func(a string) bool { return a == "create" || a == "run" }) {
@@ -161,7 +160,7 @@ func (i *invocation) addHook(path string) error {
 	if i.socket != "" {
 		args = append(args, "--admin-socket", i.socket)
 	}
-	config, changed, err := oci.AddHook(bundle.Config, oci.Hook{Path: self, Args: append(args, i.engine), Timeout: hookTimeout})
+	config, changed, err := oci.AddHook(bundle.Config, oci.Hook{Path: self, Args: append(args, i.engine), Timeout: int(oci.HookTimeout / time.Second)})
 	if err != nil || !changed {
 		return err
 	}

@@ -3,7 +3,7 @@
 // Package engines sets engines of containers up to have containers measured, and undoes that. It
 // works on the files of a machine, which may be one that is being built:
 //
-//	podman, CRI-O  a hook in /etc/containers/oci/hooks.d (oci-hooks(5))
+//	podman, CRI-O  a hook in /usr/share/containers/oci/hooks.d (oci-hooks(5))
 //	docker         a runtime in /etc/docker/daemon.json, which is the default then
 //	containerd     a runtime in /etc/containerd/config.toml, which an administrator writes
 //
@@ -29,7 +29,7 @@ const Program = "/usr/libexec/agentd/agentd-container"
 
 // Files that are written or read.
 const (
-	HookFile   = "/etc/containers/oci/hooks.d/agentd.json"
+	HookFile   = "/usr/share/containers/oci/hooks.d/agentd.json"
 	DockerFile = "/etc/docker/daemon.json"
 	ContainerD = "/etc/containerd/config.toml"
 )

@@ -9,6 +9,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/oci"
 )
 
 // machine is a folder with the file of an engine.
@@ -218,4 +221,17 @@ func TestContainerd(t *testing.T) {
 	}
 	root := machine(t, e, "# BinaryName = \"/usr/libexec/agentd/containerd-runc\"\n")
 	state(t, e, root, Disabled)
+}
+
+// TestHookFile: podman waits for the hook as long as the hook says.
+func TestHookFile(t *testing.T) {
+	var file struct {
+		Hook struct {
+			Path    string
+			Timeout int
+		}
+	}
+	if err := json.Unmarshal(hook, &file); err != nil || file.Hook.Path != Program || time.Duration(file.Hook.Timeout)*time.Second != oci.HookTimeout {
+		t.Errorf("%+v %v", file, err)
+	}
 }

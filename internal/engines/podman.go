@@ -6,21 +6,23 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/cvm-agentd/agentd/internal/oci"
 )
 
-// hook is the file of the hook, in the format of oci-hooks(5). Its time is a little longer than
-// the program waits for the agent.
+// hook is the file of the hook, in the format of oci-hooks(5).
 var hook = fmt.Appendf(nil, `{
   "version": "1.0.0",
   "hook": {
     "path": "%s",
     "args": ["agentd-container", "hook", "podman"],
-    "timeout": 1320
+    "timeout": %d
   },
   "when": {"always": true},
   "stages": ["createRuntime"]
 }
-`, Program)
+`, Program, oci.HookTimeout/time.Second)
 
 // hookState knows the file that this package writes, and no other: one that was changed may run
 // for some containers only.

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/rootfs"
@@ -434,4 +435,19 @@ func apply(t testing.TB, layers ...[]byte) (pcr.ContainerRoot, error) {
 	s := rootfs.NewSum(rootfs.OfEngine)
 	err := x.root.sum("", s)
 	return s.Root(), err
+}
+
+// TestFIFO: what no other process writes to is refused, and not waited for.
+func TestFIFO(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"index.json", "archive"} {
+		if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{dir: "not a regular file", filepath.Join(dir, "archive"): "nor a regular file"} {
+		if x, err := Read(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", path, x, err)
+		}
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cvm-agentd/agentd/internal/durable"
 )
 
@@ -34,7 +36,10 @@ func openSource(name string) (source, error) {
 		root, err := os.OpenRoot(name)
 		return &folder{root}, err
 	}
-	f, err := os.Open(name)
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: it is neither a folder nor a regular file", name)
+	}
+	f, err := os.OpenFile(name, atOnce, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +51,14 @@ func openSource(name string) (source, error) {
 	return a, nil
 }
 
+// atOnce opens a file for reading. A FIFO is opened too, and not waited for.
+const atOnce = os.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY
+
 // folder is a layout in a folder, which nothing in it leads out of.
 type folder struct{ root *os.Root }
 
 func (d *folder) open(name string) (io.ReadCloser, error) {
-	f, err := d.root.Open(name)
+	f, err := d.root.OpenFile(name, atOnce, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +36,13 @@ const (
 	MaxID     = 1024    // bytes of the id of a container
 	MaxPath   = 4096    // bytes of a path
 	maxList   = 4096    // elements of each list of a configuration
+)
+
+// Times of the measurement of a container. Each who waits is more patient than the next, and so has
+// the answer of that one and not an error of its own.
+const (
+	HookTimeout  = 22 * time.Minute // that a runtime waits for the hook
+	HookPatience = 21 * time.Minute // that the hook waits for the agent
 )
 
 // ConfigName is the name of the configuration in its bundle.

@@ -52,7 +52,9 @@ func (w *walk) regular(at int, c *child, e *pcr.ManifestEntry, upper *upper) err
 		return &ChangedError{Path: e.Path}
 	}
 	digest, known := w.options.Layers.get(upper, c.name, id)
-	if !known {
+	if known {
+		w.options.Counts.Kept.Add(e.Size)
+	} else {
 		began := time.Now()
 		if digest, err = w.hash(fd, e.Path, id); err != nil {
 			return err
@@ -114,6 +116,7 @@ func (w *walk) piece(f *os.File, sum hash.Hash, n int64) (done int64, err error)
 		k, err := f.Read(w.buffer[:min(readBuffer, n-done)])
 		sum.Write(w.buffer[:k])
 		done += int64(k)
+		w.options.Counts.Read.Add(uint64(k))
 		if err != nil {
 			return done, err
 		}

@@ -154,8 +154,10 @@ func parseStack(options, root string) stack {
 			o.plain = o.plain && value == "off"
 		}
 	}
+	// An engine with many layers names all of them from its store, and the upper one beside root.
+	own := o.upper == path.Join(path.Base(path.Dir(root)), "diff")
 	for _, layer := range o.layers { // an empty one, of "::", is before layers of data
-		o.plain = o.plain && path.IsAbs(layer) && !strings.Contains(layer, `\`)
+		o.plain = o.plain && layer != "" && (own || path.IsAbs(layer)) && !strings.Contains(layer, `\`)
 	}
 	o.layers = slices.DeleteFunc(o.layers, func(layer string) bool { return layer == "" })
 	return o

@@ -196,6 +196,27 @@ func TestOpenLayers(t *testing.T) {
 	}
 }
 
+// TestRelativeLayers: an engine with many layers names them from the folder of its store. Digests are
+// kept if the upper layer is the folder beside the root.
+func TestRelativeLayers(t *testing.T) {
+	dir := t.TempDir()
+	fill(t, dir, map[string]string{"l/A/": "", "l/B/": "", "7/diff/": "", "8/diff/": "", "7/merged/": ""})
+	for options, kept := range map[string]bool{
+		"lowerdir=l/A:l/B,upperdir=7/diff,workdir=7/work":                                      true,
+		"lowerdir=l/A:" + dir + "/l/B,upperdir=7/diff,workdir=7/work":                          true,
+		"lowerdir=l/A:l/B,upperdir=8/diff,workdir=8/work":                                      false, // of another container
+		"lowerdir=l/A:l/B,upperdir=7/../8/diff,workdir=8/work":                                 false,
+		"lowerdir=l/A::l/B,upperdir=7/diff,workdir=7/work":                                     false,
+		"lowerdir=l/A:l/B,upperdir=7/diff,upperdir=" + dir + "/8/diff,workdir=" + dir + "/8/w": false,
+	} {
+		l, err := OpenLayers(NewCache(), options, dir+"/7/merged", os.Open)
+		if err != nil || (l != nil) != kept {
+			t.Errorf("%s: %v, %v", options, l, err)
+		}
+		l.Close()
+	}
+}
+
 // TestCheckLayers: each layer of an overlay is looked at, under each name that engines give it, and
 // one whose files another program serves is refused. So is one that is not found.
 func TestCheckLayers(t *testing.T) {

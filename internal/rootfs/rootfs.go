@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,14 @@ type Options struct {
 	Layers *Layers
 	// Turn waits until another piece of a file may be hashed. It may be nil.
 	Turn func(context.Context) (leave func(), err error)
+	// Counts are added to. It may be nil.
+	Counts *Counts
+}
+
+// Counts are bytes of regular files that were measured.
+type Counts struct {
+	Read atomic.Uint64 // and hashed
+	Kept atomic.Uint64 // whose digest was known from before
 }
 
 // Measure returns digest, files and bytes of the root file system below an open directory. A file
@@ -59,6 +68,9 @@ type Options struct {
 func Measure(ctx context.Context, root *os.File, o Options) (pcr.ContainerRoot, error) {
 	if o.Mounted == nil {
 		o.Mounted = func(string) bool { return false }
+	}
+	if o.Counts == nil {
+		o.Counts = new(Counts)
 	}
 	w := &walk{ctx: ctx, options: o, sum: NewSum(o.Mounted), buffer: make([]byte, readBuffer)}
 	if err := local(int(root.Fd())); err != nil {

@@ -23,8 +23,10 @@ APP = Obj(
 )
 SAME = Obj(app=must(NAME), declaration=must(DIGEST), digest=must(DIGEST), carried=may(Bool()), reason=must(REASON))
 PATH, WORDS = Text(1, 4096), List(Text(1, 4096), 0, 64)
+ENGINE = Word("podman", "docker", "containerd", "cri-o")
+KIND = Word("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 CONTAINER = Obj(
-    engine=must(Word("podman", "docker", "containerd", "cri-o")), id=must(Text(1, 128)),
+    engine=must(ENGINE), id=must(Text(1, 128)),
     app=may(Text(0, 256)), declaration=may(DIGEST), started=must(Int()), cgroup=must(PATH),
     image=may(Obj(name=may(Text(0, 256)), config=may(DIGEST), manifest=may(DIGEST))),
     root=must(Obj(digest=must(DIGEST), files=must(Int(0, 200000)), bytes=must(Int()), readOnly=may(Bool()))),
@@ -41,10 +43,10 @@ CONTAINER = Obj(
         path=must(PATH), type=must(Word("b", "c", "p", "u")), major=must(Int(0, 2**32 - 1)), minor=must(Int(0, 2**32 - 1)),
     ), 0, 1024)),
     allDevices=may(Bool()),
-    namespaces=may(List(Word("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"), 0, 64)),
+    namespaces=may(List(KIND, 0, 64)), shared=may(List(KIND, 0, 64)),
 )
 EMITTED = Obj(
-    app=must(NAME), unit=must(NAME), uid=must(Int(0, 2**32 - 2)), domain=must(Text(1, 128)),
+    app=must(NAME), unit=may(NAME), container=may(Obj(engine=must(ENGINE), id=must(Text(1, 128)))), uid=must(Int(0, 2**32 - 2)), domain=must(Text(1, 128)),
     content=may(Bytes(1, 1024)), digest=may(DIGEST),
 )
 TYPES = {
@@ -114,7 +116,8 @@ def _container(c, size):
     need(not any("=" in n for n in names), "a name with =")
     need(process["environmentHash"] is None or "AGENTD_ENVIRONMENT_SALT" in names, "a digest that could be guessed")
     need(all(re.fullmatch("CAP_[A-Z0-9_]{1,60}", n) for n in process["capabilities"] or []), "not a capability")
-    for words in (names, process["capabilities"], c["namespaces"]):
+    need(set(c["shared"] or []) <= set(c["namespaces"] or []), "a namespace that is shared and not its own")
+    for words in (names, process["capabilities"], c["namespaces"], c["shared"]):
         _ascending(w.encode() for w in words or [])
     _ascending(process["groups"] or [])
     paths = [c["cgroup"], process["cwd"]] + [m["destination"] for m in c["mounts"] or []] + [d["path"] for d in c["devices"] or []]
@@ -124,6 +127,9 @@ def _container(c, size):
 def _emitted(emitted):
     need((emitted["content"] is None) != (emitted["digest"] is None), "not exactly one of content and digest")
     need(not emitted["domain"].startswith("agentd/"), "a domain of the agent")
+    need((emitted["unit"] is None) != (emitted["container"] is None), "not exactly one of unit and container")
+    if emitted["container"]:
+        container_id(emitted["container"]["id"])
 
 
 def event(content):

@@ -75,6 +75,10 @@ class State:
             self.stopped = True
         elif kind == "app-event":
             need(body["app"] in self.coverage.declarations, "an event of an app that is not declared")
+            inside = body["container"]
+            if inside:
+                found = self.coverage.containers.get((inside["engine"], inside["id"]))
+                need(found and found["app"] == body["app"], "an event from a container that is not of the app")
         elif kind == "full":
             self.full = True
         self.coverage.apply(kind, body, e["time"])

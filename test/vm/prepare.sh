@@ -12,6 +12,11 @@ cd "$(dirname "$0")/../.."
 suite=${SUITE:-trixie}
 packages=systemd-sysv,udev,dbus,libpam-systemd,linux-image-cloud-amd64,initramfs-tools,jq,util-linux,kmod,python3
 case ${TEST:-} in
+# Engines of containers (make test-vm-containers).
+TestContainers)
+	packages=$packages,podman,crun,docker.io
+	[ $suite = bookworm ] || packages=$packages,docker-cli
+	;;
 # What the readers of the documents have besides (make test-walks).
 TestWalks) packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plugins-core,ca-certificates ;;
 # Services that are not changed, encrypted disks, and what systemd needs for them and for a TPM.

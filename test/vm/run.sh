@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds two versions of the packages, boots a virtual machine, and checks the agent in it:
-# `make test-vm`. With TEST=TestWalks, it types what the documents print: `make test-walks`.
-# What the checks say is kept in dist/vm-summary.txt (dist/walks-summary.txt); its last lines
-# are the results. If a check fails, the console of the machine is kept in dist/vm-console.log
-# (vm-12-console.log, walks-console.log).
+# `make test-vm`. With TEST=TestWalks, it types what the documents print: `make test-walks`. With
+# TEST=TestContainers, it has podman and docker run containers: `make test-vm-containers`.
+# What the checks say is kept in dist/vm-summary.txt (walks-summary.txt, containers-summary.txt);
+# its last lines are the results. If a check fails, the console of the machine is kept in
+# dist/vm-console.log (vm-12-console.log, walks-console.log, containers-console.log).
 #
 # SUITE is the machine's Debian (test/vm/prepare.sh): `make test-vm-12` runs the same checks on
 # an older systemd and an older kernel.
@@ -15,7 +16,13 @@ set -eu
 cd "$(dirname "$0")/../.."
 : "${GO:=go}" "${SUITE:=trixie}" "${VM_CACHE:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentd-vm}" "${RUN:=}" "${KEEP:=}" "${LIMIT:=3000}" "${TEST:=TestMachine}"
 export VM_CACHE SUITE TEST
-case $TEST-$SUITE in TestWalks-*) name=walks ;; *-bookworm) name=vm-12 ;; *) name=vm ;; esac
+case $TEST-$SUITE in
+TestWalks-*) name=walks ;;
+TestContainers-bookworm) name=containers-12 ;;
+TestContainers-*) name=containers ;;
+*-bookworm) name=vm-12 ;;
+*) name=vm ;;
+esac
 begin=$(date +%s)
 # within COMMAND...: runs it, and stops it when the time is over.
 within() {

@@ -93,8 +93,8 @@ type Config struct {
 	Groups   Groups
 	Recorder func(context.Context) (identity.Recorder, error) // waits until the log is there
 	Wait     func(context.Context) error                      // until the declarations are read; may be nil
-	// Apps returns the apps of an engine's images that are declared now, for a unit; fits says
-	// whether an image as declared is the container's.
+	// Apps returns the apps that a container of an engine in a unit is by the declarations of now; fits
+	// says whether an image as declared is the container's.
 	Apps func(engine, unit string, fits func(image string) bool) []Declared
 	// Root measures a root file system, which may have layers. Mounted reports whether something is
 	// mounted at a path of it in the container.
@@ -229,6 +229,7 @@ func (c *Containers) record(ctx context.Context, x *examined, app *Declared) err
 	defer c.mu.Unlock()
 	if err != nil {
 		c.forget(keyOf(x.event))
+		c.limits.unused(len(b))
 		return err
 	}
 	x.number, added.record, added.known = r.Number, r.Number, true
@@ -364,10 +365,9 @@ type Found struct {
 	image pcr.ContainerImage
 }
 
-// Fits reports whether the image of a declaration is that of the container, and the unit the one
-// that it runs in.
-func (f *Found) Fits(engine, unit, image string) bool {
-	return engine == f.Engine && (unit == "" || evidence.InUnit(unit, f.unit)) && fits(image, f.image)
+// Is reports whether the container is of a declaration: [declaration.Declaration.Is].
+func (f *Found) Is(declared func(engine, unit string, image func(declared string) bool) bool) bool {
+	return declared(f.Engine, f.unit, func(image string) bool { return fits(image, f.image) })
 }
 
 // List returns the measured containers that run.

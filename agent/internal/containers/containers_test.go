@@ -223,6 +223,9 @@ func TestRefused(t *testing.T) {
 			if len(b.log.all()) != 0 || len(b.List()) != 0 || b.In(inside) != nil {
 				t.Error("something is known of it")
 			}
+			if b.limits.spent != 0 {
+				t.Errorf("%d bytes of the log are counted for it", b.limits.spent)
+			}
 		})
 	}
 }

@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sys/unix"
 
 	"github.com/cvm-agentd/agentd/agent/internal/peer"
 	"github.com/cvm-agentd/agentd/api"
@@ -45,6 +49,9 @@ func (x *examined) describe(proc string, machine int, app *Declared) error {
 	e.AllDevices = allDevices(x.spec)
 	if e.Namespaces, err = x.namespaces(proc, machine); err != nil {
 		return refuse(api.CodeContainerState, "%v", err)
+	}
+	if e.Shared, err = x.shared(proc, e.Namespaces); err != nil {
+		return refuse(api.CodeContainerState, "look for others in its namespaces: %v", err)
 	}
 	x.event = e
 	return nil
@@ -141,7 +148,7 @@ func named(d *oci.DeviceRule, devices []oci.Device) bool {
 	})
 }
 
-// kinds are the kinds of namespaces, as /proc/PID/ns names them.
+// kinds are the kinds of namespaces that a record can have, as /proc/PID/ns names them.
 var kinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
 // namespaces returns the kinds of namespaces that the container does not share with the machine's
@@ -169,4 +176,45 @@ func (x *examined) namespaces(proc string, machine int) (own pcr.ContainerWords,
 		}
 	}
 	return own, nil
+}
+
+// shared returns the kinds of namespaces of the container in which other processes are, such as those
+// of its pod. Nothing of the container has run, so none of them is its own.
+func (x *examined) shared(proc string, own pcr.ContainerWords) (out pcr.ContainerWords, err error) {
+	links := make([]string, len(own)) // of own, as /proc spells them; empty if found
+	for i, kind := range own {
+		n, err := x.held.Namespace(kind)
+		if err != nil {
+			return nil, err
+		}
+		links[i] = fmt.Sprintf("%s:[%d]", kind, n)
+	}
+	f, err := os.Open(proc)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err != nil || pid == x.held.PID {
+			continue
+		}
+		for i, kind := range own {
+			link, err := os.Readlink(filepath.Join(proc, name, "ns", kind))
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
+				break // it ended, or the machine hides it: the packaged agent may look at each process
+			}
+			if err != nil {
+				return nil, err
+			}
+			if link == links[i] {
+				out, links[i] = append(out, kind), ""
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }

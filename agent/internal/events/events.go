@@ -91,8 +91,8 @@ func New(c Config) *Service {
 // room is the part of the log that events may have together, as its divisor.
 const room = 4
 
-// Emit records an event of the application o, whose process is in unit. It returns when log and PCR
-// have it.
+// Emit records an event of the application o, whose process is in unit, or in the container of o. It
+// returns when log and PCR have it.
 func (s *Service) Emit(ctx context.Context, o server.Owner, unit string, r api.EventRequest) (api.RecordedEvent, error) {
 	a, err := s.Apps.Wait(ctx)
 	if err != nil {
@@ -118,6 +118,9 @@ func (s *Service) Emit(ctx context.Context, o server.Owner, unit string, r api.E
 	}
 	defer leave()
 	e := &pcr.EmittedEvent{App: o.App, Unit: unit, UID: o.UID, Domain: r.Domain, Content: r.Content, Digest: r.Digest}
+	if in := o.Container; in != nil { // also if that runs in a unit
+		e.Unit, e.Container = "", &pcr.EmittedContainer{Engine: in.Engine, ID: in.ID}
+	}
 	if err := s.fits(l, a.Declared(), e); err != nil {
 		return api.RecordedEvent{}, err
 	}

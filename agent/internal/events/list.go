@@ -44,7 +44,7 @@ func (s *Service) Events(ctx context.Context, o server.Owner, start uint64, doma
 			return api.Events{}, err
 		}
 		if e := told.Emitted; domain == "" || e.Domain == domain {
-			out.Events = append(out.Events, api.Event{Record: n, Time: told.Time, Unit: e.Unit, Domain: e.Domain, Content: e.Content, Digest: e.Digest})
+			out.Events = append(out.Events, api.Event{Record: n, Time: told.Time, Unit: e.Unit, Container: (*api.EventContainer)(e.Container), Domain: e.Domain, Content: e.Content, Digest: e.Digest})
 		}
 	}
 	return out, nil

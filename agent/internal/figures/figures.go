@@ -29,6 +29,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/durable"
 	"github.com/cvm-agentd/agentd/internal/journal"
 	"github.com/cvm-agentd/agentd/internal/metrics"
+	"github.com/cvm-agentd/agentd/internal/rootfs"
 	"github.com/cvm-agentd/agentd/internal/tpm"
 	"github.com/cvm-agentd/agentd/internal/turn"
 )
@@ -46,6 +47,7 @@ type Source struct {
 	Units      *credentials.Server
 	Gate       *gate.Server
 	Callers    func() turn.Stats // queue of the executables of callers
+	Containers *rootfs.Counts    // files of containers
 	Log        *slog.Logger
 }
 
@@ -60,6 +62,7 @@ func (s *Source) Metrics(to *metrics.Set) {
 		server.Limit(to, "log_bytes", float64(state.Limit), float64(state.Bytes), state.Refused)
 	}
 	s.Events.Metrics(to)
+	s.containers(to)
 	s.devices(to)
 	s.Units.Metrics(to)
 	s.Gate.Metrics(to)
@@ -95,6 +98,12 @@ func (s *Source) applications(to *metrics.Set) {
 		n     int
 	}{{"reading", reading}, {"stuck", stuck}} {
 		to.Gauge("agentd_apps", appsHelp, float64(x.n), label("state", x.state))
+	}
+}
+
+func (s *Source) containers(to *metrics.Set) {
+	for kind, n := range map[string]uint64{"read": s.Containers.Read.Load(), "kept": s.Containers.Kept.Load()} {
+		to.Counter("agentd_container_bytes", "Bytes of files of containers that were hashed, and of those whose digest was known from before.", float64(n), label("kind", kind))
 	}
 }
 

@@ -58,6 +58,10 @@ func TestKeysInAContainer(t *testing.T) {
 		if c.want == "" && (p != nil || strings.Contains(string(b), "billing")) || c.want != "" && (p == nil || p.Code != c.want) {
 			t.Errorf("%s: %s", c.name, b)
 		}
+		_, b, p = ask(t, as(r.client, c.uid), "POST", api.CallEmit.Path, `{"domain":"model","content":"AAAA"}`)
+		if c.want == "" && (p != nil || !strings.Contains(string(b), "4f1c")) || c.want != "" && (p == nil || p.Code != c.want) {
+			t.Errorf("an event of %s: %s", c.name, b)
+		}
 		_, b, _ = ask(t, as(r.client, c.uid), "GET", api.CallSelf.Path, "")
 		if yes := strings.Contains(string(b), `"app":"web"`); yes != (c.app != nil) || !strings.Contains(string(b), `"id":"4f1c"`) || strings.Contains(string(b), `"app":"billing"`) {
 			t.Errorf("%s: %s", c.name, b)

@@ -176,6 +176,9 @@ func (f *fake) Plan(_ context.Context, o Owner, name string) (api.Contract, erro
 }
 
 func (f *fake) Emit(_ context.Context, o Owner, unit string, r api.EventRequest) (api.RecordedEvent, error) {
+	if o.Container != nil {
+		unit = o.Container.ID
+	}
 	return api.RecordedEvent{App: fmt.Sprintf("%s %s %d", o.App, unit, o.UID), Record: 7}, f.keyErr
 }
 func (f *fake) Events(_ context.Context, o Owner, start uint64, domain string) (api.Events, error) {

@@ -24,6 +24,12 @@ var imageName = regexp.MustCompile(`^(localhost|[a-z0-9.-]+\.[a-z0-9-]+|[a-z0-9.
 // digestPrefix begins an image that is named by its digest.
 const digestPrefix = "sha256:"
 
+// Is reports whether a container of an engine, which runs in a unit or in none, is the app. Image
+// reports whether an image, as a declaration names it, is the container's.
+func (d *Declaration) Is(engine, unit string, image func(declared string) bool) bool {
+	return d.IsContainer() && d.Engine == engine && (d.Unit == "" || evidence.InUnit(d.Unit, unit)) && image(d.Image)
+}
+
 // ImageDigest returns the digest that the declaration names its image by, if it does.
 func (d *Declaration) ImageDigest() (evidence.Digest, bool) {
 	return imageDigest(d.Image)

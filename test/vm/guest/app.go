@@ -32,6 +32,7 @@ const patience = 2 * time.Minute
 //	seal NAME SECRET            "sealed"; the secret is text without spaces
 //	unseal NAME                 the secret
 //	derive LABEL                32 bytes in hexadecimal
+//	emit DOMAIN TEXT            the number of the record; the text has no spaces
 func serveApp(socket string) error {
 	_ = os.Remove(socket)
 	l, err := net.Listen("unix", socket)
@@ -81,6 +82,12 @@ func askAgent(words []string) ([]byte, error) {
 			return nil, err
 		}
 		return hex.AppendEncode(nil, d.Secret), nil
+	case len(words) == 3 && words[0] == "emit":
+		e, err := agent.Emit(ctx, api.EventRequest{Domain: words[1], Content: evidence.Bytes(words[2])})
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Appendf(nil, "%d\n", e.Record), nil
 	}
 	return nil, fmt.Errorf("unknown words %q", words)
 }

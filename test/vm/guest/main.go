@@ -2,7 +2,7 @@
 
 // Guest runs in the virtual machine of the tests, together with the package. It is the
 // driver that executes orders of the tests, the doubles of /dev/sev-guest and of configfs-tsm,
-// and a small application.
+// a registry of images, and a small application.
 //
 //	guest driver                        execute scripts from the virtio port
 //	guest prepare DIR                   make the keys of the software platform
@@ -10,6 +10,9 @@
 //	guest tsm DIR                       serve /sys/kernel/config/tsm/report
 //	guest tsm-svsm DIR                  the same, of a guest above an SVSM with this TPM
 //	guest app SOCKET                    be the application that asks the agent
+//	guest contained DIR                 be the application, as the first program of a container
+//	guest registry DIR ADDRESS          serve the images of a layout of OCI
+//	guest direct WORD...                ask the agent as the application does, print its answer
 //	guest ask SOCKET WORD...            send words to the application, print its answer
 //	guest storm FILE                    ask the agent without pause until FILE is removed
 package main
@@ -58,6 +61,16 @@ func run(args []string) error {
 		return serveReports(args[1], args[0] == "tsm-svsm")
 	case len(args) == 2 && args[0] == "app":
 		return serveApp(args[1])
+	case len(args) == 2 && args[0] == "contained":
+		return contained(args[1])
+	case len(args) == 3 && args[0] == "registry":
+		return serveImages(args[1], args[2])
+	case len(args) > 1 && args[0] == "direct":
+		b, err := askAgent(args[1:])
+		if err == nil {
+			_, err = os.Stdout.Write(b)
+		}
+		return err
 	case len(args) > 2 && args[0] == "ask":
 		return ask(args[1], args[2:])
 	case len(args) == 2 && args[0] == "storm":

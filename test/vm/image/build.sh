@@ -45,7 +45,10 @@ for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.tim
 	ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 # The services of packages start when a check starts them.
-rm -f "$root"/etc/systemd/system/multi-user.target.wants/nginx.service "$root"/etc/systemd/system/multi-user.target.wants/postgresql.service
+for unit in nginx postgresql docker containerd podman podman-restart podman-clean-transient podman-auto-update; do
+	rm -f "$root/etc/systemd/system/multi-user.target.wants/$unit.service" "$root/etc/systemd/system/default.target.wants/$unit.service"
+done
+rm -f "$root"/etc/systemd/system/timers.target.wants/podman-auto-update.timer
 printf '%s\n' billing:x:1200:1200::/nonexistent:/usr/sbin/nologin web:x:1201:1201::/nonexistent:/usr/sbin/nologin \
 	report:x:1202:1202::/nonexistent:/usr/sbin/nologin alice:x:1500:1500::/home/alice:/bin/bash >>"$root/etc/passwd"
 printf '%s\n' billing:x:1200: web:x:1201: report:x:1202: alice:x:1500: >>"$root/etc/group"

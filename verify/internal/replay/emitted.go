@@ -15,7 +15,8 @@ import (
 // application says; who it is, the agent.
 type Emitted struct {
 	App     string          `json:"app"`              // name of the application
-	Unit    string          `json:"unit"`             // systemd system unit of the process
+	Unit    string          `json:"unit,omitzero"`    // systemd system unit of the process; empty if it is in a container
+	Engine  string          `json:"engine,omitzero"`  // of the container of the process; empty if it is in a unit
 	UID     uint32          `json:"uid"`              // of the process
 	Domain  string          `json:"domain"`           // what the words are about, as the application calls it
 	Value   evidence.Digest `json:"value"`            // the digest that was recorded, or SHA-256 of the content
@@ -31,17 +32,22 @@ const keptContents = 256
 
 // emittedKey tells apart what is recorded once.
 type emittedKey struct {
-	app, unit, domain string
-	uid               uint32
-	value             evidence.Digest
+	app, unit, engine, domain string
+	uid                       uint32
+	value                     evidence.Digest
 }
 
-func (e *Emitted) key() emittedKey { return emittedKey{e.App, e.Unit, e.Domain, e.UID, e.Value} }
+func (e *Emitted) key() emittedKey {
+	return emittedKey{e.App, e.Unit, e.Engine, e.Domain, e.UID, e.Value}
+}
 
 // emit adds what an application had recorded. The agent records it for an application alone that
-// is declared.
+// is declared, and for a process in a container only if that was recorded as the application.
 func (h *history) emit(number uint64, e *pcr.EmittedEvent) error {
 	x := Emitted{App: e.App, Unit: e.Unit, UID: e.UID, Domain: e.Domain, Value: e.Value(), First: number}
+	if e.Container != nil {
+		x.Engine = e.Container.Engine
+	}
 	i, known := h.emitted[x.key()]
 	if !known {
 		i = len(h.Emitted)
@@ -55,6 +61,11 @@ func (h *history) emit(number uint64, e *pcr.EmittedEvent) error {
 	}
 	if _, declared := h.declared[e.App]; !declared {
 		return fmt.Errorf("it is an event of %q, which no declaration in force names", e.App)
+	}
+	if c := e.Container; c != nil {
+		if in := h.container(&evidence.Container{Engine: c.Engine, ID: c.ID}); in == nil || in.App != e.App {
+			return fmt.Errorf("it is an event of %q from container %q of %s, which is not of that application", e.App, c.ID, c.Engine)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package rule
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,7 @@ type Container struct {
 	Mounts            []string `toml:"mounts,omitempty" value:"name" default:"none" doc:"destinations of mounts that it may have, in addition to those of every container. **What is in a mount is not measured**, so a program there goes unnoticed"`
 	Devices           []string `toml:"devices,omitempty" value:"name" default:"none" doc:"paths of device nodes that it may have"`
 	HostNamespaces    []string `toml:"host_namespaces,omitempty" value:"one cgroup ipc net pid uts" default:"\"cgroup\"" doc:"kinds of namespaces that it may share with the machine: with |net|, for example, it has the machine's network. It never has to have |time| and |user|"`
+	SharedNamespaces  []string `toml:"shared_namespaces,omitempty" value:"one cgroup ipc net pid uts" default:"none" doc:"kinds of namespaces of its own in which processes of others may be when it starts, as in a pod: with |net|, for example, they have its network, localhost included. Logs of agents that did not look say nothing of that"`
 	AllDevices        bool     `toml:"all_devices,omitempty" default:"false" doc:"accept containers that may use every device of the machine, as privileged ones may"`
 	ReadOnly          bool     `toml:"read_only,omitempty" default:"false" doc:"the root file system must be one that the container cannot write to, and cannot mount again to do so, as with |CAP_SYS_ADMIN|: it then is what was measured for as long as it runs"`
 	Required          *bool    `toml:"required,omitempty" default:"true" doc:"refuse logs in which none of it was started"`
@@ -49,7 +51,7 @@ type Container struct {
 
 // containerSets are the lists of a rule: the author of a log chooses how often they are asked.
 type containerSets struct {
-	roots, images, declarations, environment, hashes, capabilities, seccomp, mounts, devices, namespaces map[string]bool
+	roots, images, declarations, environment, hashes, capabilities, seccomp, mounts, devices, namespaces, shared map[string]bool
 }
 
 var containerChecks = []check.Definition{
@@ -57,7 +59,7 @@ var containerChecks = []check.Definition{
 	{ID: "policy.container-root", Class: check.Policy, Ground: check.OnHistory, Checks: "every root file system that the log records for a container of an application is one that the policy lists, if the policy lists any, and cannot be written to if the policy asks for that", Stops: "a changed layer in the engine's store, or a folder in the place of an image"},
 	{ID: "policy.container-image", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records for every container of an application an engine, an image and a declaration that the policy lists, if the policy lists any", Stops: "another image under the same name"},
 	{ID: "policy.container-process", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records for every container of an application the arguments, the user and the environment that the policy lists, if the policy lists any", Stops: "a genuine image that is started as another program, or in another environment"},
-	{ID: "policy.container-rights", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records for every container of an application no capabilities, devices and namespaces of the machine but those that the policy lists, and a seccomp filter that it lists, if the policy lists any", Stops: "a container that can do more than it needs to, such as a privileged one"},
+	{ID: "policy.container-rights", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records for every container of an application no capabilities, devices and namespaces of the machine, and no namespaces that it shares with others, but those that the policy lists, and a seccomp filter that it lists, if the policy lists any", Stops: "a container that can do more than it needs to, such as a privileged one"},
 	{ID: "policy.container-mounts", Class: check.Policy, Ground: check.OnHistory, Checks: "the log records for every container of an application no mounts but those of every container and those that the policy lists", Stops: "programs and configuration in a volume, which nothing measures"},
 	{ID: "policy.container-unlisted", Class: check.Policy, Ground: check.OnHistory, Checks: "the log names no container of an application that the policy does not list, or of none, if the policy refuses those", Stops: "a further container in addition to the expected ones"},
 }
@@ -69,8 +71,23 @@ var ownMounts = map[string]string{
 	"/dev/console": "bind", "/etc/hosts": "bind", "/etc/hostname": "bind", "/etc/resolv.conf": "bind", "/run/.containerenv": "bind",
 }
 
+// ownSources are where engines keep what they bind over these destinations, each for the container or
+// for the pod that it is in. Volumes are elsewhere.
+var ownSources = []string{
+	"/run/containers/storage/*-containers/*/userdata/*", "/var/lib/containers/storage/*-containers/*/userdata/*", // podman, CRI-O
+	"/var/lib/docker/containers/*/*", "/var/lib/docker/containers/*/mounts/shm",
+	"/run/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*", "/var/lib/containerd/io.containerd.grpc.v1.cri/sandboxes/*/*",
+	"/var/lib/kubelet/pods/*/etc-hosts",
+}
+
 func isOwnMount(m *pcr.ContainerMount) bool {
-	return slices.Contains(strings.Fields(ownMounts[m.Destination]), m.Type)
+	if !slices.Contains(strings.Fields(ownMounts[m.Destination]), m.Type) {
+		return false
+	}
+	return m.Type != "bind" || m.Destination == "/dev/console" || path.Clean(m.Source) == m.Source && slices.ContainsFunc(ownSources, func(pattern string) bool {
+		ok, err := path.Match(pattern, m.Source)
+		return ok && err == nil
+	})
 }
 
 func (r *ContainerRules) values(f *faults) {
@@ -100,7 +117,7 @@ func (r *ContainerRules) compile() error {
 		r.byName[c.Name] = c
 		c.sets = containerSets{
 			roots: set(c.Roots), images: set(c.Images), declarations: set(c.Declarations), environment: set(c.Environment), hashes: set(c.EnvironmentHashes),
-			capabilities: set(c.Capabilities), seccomp: set(c.Seccomp), mounts: set(c.Mounts), devices: set(c.Devices), namespaces: set(listOr(c.HostNamespaces, "cgroup")),
+			capabilities: set(c.Capabilities), seccomp: set(c.Seccomp), mounts: set(c.Mounts), devices: set(c.Devices), namespaces: set(listOr(c.HostNamespaces, "cgroup")), shared: set(c.SharedNamespaces),
 		}
 	}
 	return nil
@@ -197,13 +214,20 @@ func (x *containerFindings) add(c *Container, m *replay.Container) {
 	for _, d := range m.Devices {
 		found(&x.rights, !s.devices[d.Path], "has the device %q", d.Path)
 	}
-	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"} {
+	for _, kind := range judgedKinds {
 		found(&x.rights, m.Host(kind) && !s.namespaces[kind], "shares the namespace %s with the machine", kind)
+	}
+	for _, kind := range m.Shared {
+		found(&x.rights, !s.shared[kind], "shares its namespace %s with processes of others", kind)
 	}
 	for i := range m.Mounts {
 		found(&x.mounts, !isOwnMount(&m.Mounts[i]) && !s.mounts[m.Mounts[i].Destination], "has %s mounted on %q", m.Mounts[i].Type, m.Mounts[i].Destination)
 	}
 }
+
+// judgedKinds are the kinds of namespaces that count: most containers share time and user with the
+// machine.
+var judgedKinds = []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"}
 
 // among reports whether a digest is in a list, if there is one.
 func among(list map[string]bool, d *evidence.Digest) bool {

@@ -26,6 +26,8 @@ func (r *ContainerRules) explain(_ *Policy, w *Words) {
 		w.demandIf(len(c.Environment) > 0, "Containers of %q have no environment variables but those that are listed.", c.Name)
 		w.demandIf(len(c.EnvironmentHashes) > 0, "Containers of %q have a listed environment, with its values.", c.Name)
 		w.demand("Containers of %q have no devices and namespaces of the machine but those that are listed, and no mounts but those and the engine's own.", c.Name)
+		w.demandIf(len(c.SharedNamespaces) == 0, "Containers of %q share no namespaces with other processes when they start.", c.Name)
+		w.dangerIf(len(c.SharedNamespaces) > 0, "container.shared_namespaces: other processes may be in the namespaces %s of containers of %q.", quotedList(c.SharedNamespaces), c.Name)
 		w.demandIf(len(c.Capabilities) > 0, "Containers of %q have no capabilities but those that are listed.", c.Name)
 		w.demandIf(len(c.Seccomp) > 0, "Containers of %q have a listed seccomp filter.", c.Name)
 		w.dangerIf(c.AllDevices, "container.all_devices: containers of %q may use every device of the machine, and so read and change everything on it.", c.Name)
@@ -105,8 +107,8 @@ func draftContainer(c *replay.Container, d *Draft) {
 			devices = append(devices, x.Path)
 		}
 	}
-	for _, kind := range []string{"cgroup", "ipc", "net", "pid", "uts"} {
-		if c.Host(kind) {
+	for _, kind := range judgedKinds {
+		if kind != "mnt" && c.Host(kind) { // no rule accepts the machine's mounts
 			host = append(host, kind)
 		}
 	}
@@ -116,6 +118,9 @@ func draftContainer(c *replay.Container, d *Draft) {
 	list("devices", devices)
 	if len(host) > 0 && !slices.Equal(host, []string{"cgroup"}) {
 		d.tables.danger("host_namespaces = ["+quotedList(host)+"]", "it shares these with the machine.")
+	}
+	if len(c.Shared) > 0 {
+		d.tables.danger("shared_namespaces = ["+quotedList(c.Shared)+"]", "processes of others are in these namespaces of it.")
 	}
 	if c.AllDevices {
 		d.tables.danger("all_devices = true", "it may use every device, and so read and change everything on the machine.")

@@ -124,7 +124,7 @@ func (r *EventRules) explain(p *Policy, w *Words) {
 		w.demandIf(e.Demand == EventAbsent, "The log does not have %s, of %s.", e.what(), by)
 		w.demandIf(e.Demand == EventLast, "The last event of %s in the domain %q has %s.", by, e.Domain, oneOf(len(e.Contents)+len(e.Digests), "content"))
 		w.demandIf(e.Others == Refuse, "The log has no event of another application in the domain %q.", e.Domain)
-		w.openIf(e.App != "" && listed[e.App] == nil, "Which program said what the policy demands of the application %q: no [[app]] lists it.", e.App)
+		w.openIf(e.App != "" && listed[e.App] == nil && p.container(e.App) == nil, "Which program said what the policy demands of the application %q: no [[app]] and no [[container]] lists it.", e.App)
 	}
 	w.open("Whether the events of applications are true: each application says what it likes.")
 }
@@ -180,7 +180,7 @@ func (r *EventRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			add("policy.event-last", e.notLast(log))
 		}
 		if e.Others == Refuse {
-			add("policy.event-app", e.byOther(log, rules[e.App]))
+			add("policy.event-app", e.byOther(log, rules[e.App], p.container(e.App)))
 		}
 	}
 	for id, want := range map[check.ID]string{
@@ -224,7 +224,7 @@ func (e *Event) notLast(log *replay.State) string {
 
 // byOther names an event in the domain of another application, or of a process in another unit
 // than the policy names for the application; empty if there is none.
-func (e *Event) byOther(log *replay.State, app *App) string {
+func (e *Event) byOther(log *replay.State, app *App, c *Container) string {
 	for i := range log.Emitted {
 		x := &log.Emitted[i]
 		if x.Domain != e.Domain {
@@ -233,8 +233,14 @@ func (e *Event) byOther(log *replay.State, app *App) string {
 		if x.App != e.App {
 			return fmt.Sprintf("record %d is an event of %q in the domain %q, which is that of %q alone", x.First, x.App, e.Domain, e.App)
 		}
+		if app != nil && x.Engine != "" {
+			return fmt.Sprintf("record %d is an event of %q from a container of %s, and the policy lists the application by its files", x.First, x.App, x.Engine)
+		}
 		if app != nil && app.Unit != "" && !evidence.InUnit(app.Unit, x.Unit) {
 			return fmt.Sprintf("record %d is an event of %q from unit %q, want %q", x.First, x.App, x.Unit, app.Unit)
+		}
+		if c != nil && (x.Engine == "" || c.Engine != "" && x.Engine != c.Engine) {
+			return fmt.Sprintf("record %d is an event of %q from unit %q or engine %q, and the policy lists the application as a container", x.First, x.App, x.Unit, x.Engine)
 		}
 	}
 	return ""
