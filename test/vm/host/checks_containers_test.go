@@ -165,20 +165,17 @@ func (s *session) manyLayers(e engine) {
 // refusalShown checks that a container that is not measured does not start, and that the engine says
 // why: once the agent refuses, once it does not answer.
 func (s *session) refusalShown(e engine) {
-	refused := func(words ...string) {
+	refused := func(before, after string, words ...string) {
 		s.t.Helper()
-		s.fails(prepared("refused")+"timeout 300 "+e.name+" run "+running("refused", "--rm", imageRef("web"))+" 2>&1", words...)
-		s.run("! test -e " + folder("refused") + "/acts; " + e.name + " rm -f refused >/dev/null 2>&1; true")
-		s.run("! test -e " + folder("refused") + "/acts")
+		s.fails(prepared("refused")+before+"\ntimeout 300 "+e.name+" run "+running("refused", "--rm", imageRef("web"))+" 2>&1; code=$?\n"+after+"\nexit $code", words...)
+		s.run(e.name + " rm -f refused >/dev/null 2>&1; ! test -e " + folder("refused") + "/acts")
 	}
 	// The engine's image is that of two declarations: one has its name, the other its digest.
 	s.run(fmt.Sprintf("printf 'image = \"sha256:%s\"\nengine = \"%s\"\n' >/etc/agentd/apps.d/%s.toml && agentctl app reload",
 		s.starts(e, e.app("web"))[0].Container.Image.Config, e.name, e.app("double")))
-	refused("its image is that of the apps "+e.app("double")+", "+e.app("web"), "container-image")
-	s.run("rm /etc/agentd/apps.d/" + e.app("double") + ".toml && agentctl app reload")
-	s.run("systemctl stop agentd.socket agentd-admin.socket agentd.service")
-	refused("is agentd.service running?")
-	s.run("systemctl start agentd.socket agentd-admin.socket agentd.service && agentctl status --wait 5m >/dev/null")
+	refused("", "rm /etc/agentd/apps.d/"+e.app("double")+".toml && agentctl app reload", "its image is that of the apps "+e.app("double")+", "+e.app("web"), "container-image")
+	// The client socket stays: the engine mounts it.
+	refused("systemctl stop agentd-admin.socket agentd.service", "systemctl start agentd-admin.socket agentd.service && agentctl status --wait 5m >/dev/null", "is agentd.service running?")
 }
 
 // sameName checks a container that has the name of the application's.
