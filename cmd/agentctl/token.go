@@ -186,6 +186,14 @@ func (t *terminal) readTokenPublicKey(name string) (crypto.PublicKey, error) {
 		}
 		return k, nil
 	}
+	if name != "-" {
+		private, err := t.readSecretInput(name, maxPrivateKey)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(private)
+		b = private
+	}
 	signer, err := t.parsePrivateKey(name, b)
 	if err != nil {
 		return nil, err

@@ -209,7 +209,7 @@ func TestJWKS(t *testing.T) {
 			t.Errorf("%v", k)
 		}
 	}
-	for _, name := range []string{"p384.key", "rsa.key", "root.pem", "e.json", "none"} {
+	for _, name := range []string{"p384.key", "rsa.key", "root.pem", "e.json", "none", "open.key", "group.key"} {
 		if code, stdout, _ := agentctl(t, "token", "jwks", name); code != exitMisuse || stdout != "" {
 			t.Errorf("%s: exit code %d\n%s", name, code, stdout)
 		}

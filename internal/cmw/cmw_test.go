@@ -257,7 +257,7 @@ func TestExtension(t *testing.T) {
 	}
 }
 
-// FuzzJSON: what is read from JSON is what a record of it contains.
+// FuzzJSON (case 66): what is read from JSON is what a record of it contains.
 func FuzzJSON(f *testing.F) {
 	record, err := Wrap(JSON, example)
 	if err != nil {
@@ -284,7 +284,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// FuzzCBOR: a record has one spelling, with the indicator or without.
+// FuzzCBOR (case 66): a record has one spelling, with the indicator or without.
 func FuzzCBOR(f *testing.F) {
 	record, err := Wrap(CBOR, example)
 	if err != nil {
@@ -309,7 +309,7 @@ func FuzzCBOR(f *testing.F) {
 	})
 }
 
-// FuzzCertificate: what comes out of a certificate is in it, in a record.
+// FuzzCertificate (case 66): what comes out of a certificate is in it, in a record.
 func FuzzCertificate(f *testing.F) {
 	for _, form := range []Form{JSON, CBOR} {
 		der := certificate(f, extension(f, form))
