@@ -221,6 +221,27 @@ func TestNothingIsAffirmedWithoutItsCheck(t *testing.T) {
 	}
 }
 
+// TestFilesOnTheGuestsWord: files are approved only if another party than the guest says what was measured.
+func TestFilesOnTheGuestsWord(t *testing.T) {
+	digest := evidencetest.App("billing", "billing.service", "billing", "billing 1").App.Digest.String()
+	p, a := scene{covers: verify.CoversSystem, tables: tcbFloor + fmt.Sprintf("\n[[app]]\nname = \"billing\"\ndigests = [%q]\n", digest)}.appraise(t)
+	genuine(t, a)
+	for basis, want := range map[verify.Basis]int{verify.ByLaunch: 2, verify.ByTPM: 2, verify.ByGuest: 0, "": 0} {
+		c, err := a.Claims()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Basis.Log = basis
+		token, err := Token(testKey(t), p, a, options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, v, _ := claims(t, token); v["file-system"] != want {
+			t.Errorf("by %q: file-system is %d, want %d", basis, v["file-system"], want)
+		}
+	}
+}
+
 // TestRefused: refused evidence gives no token. If one is asked for, it is contraindicated, says which
 // checks failed, and repeats nothing that the evidence claims.
 func TestRefused(t *testing.T) {

@@ -67,7 +67,8 @@ func (v *vector) affirm(p *verify.Policy, a *verify.Appraisal, c *verify.Claims)
 		return
 	}
 	v.Configuration, v.Executables = affirmed, approvedBoot
-	if passed("policy.app-present", "policy.app-digest", "policy.app-covered") && c.Basis.Log != verify.ByGuest {
+	other := c.Basis.Log == verify.ByLaunch || c.Basis.Log == verify.ByTPM
+	if other && passed("policy.app-present", "policy.app-digest", "policy.app-covered") {
 		v.FileSystem = affirmed
 	}
 }
