@@ -89,10 +89,16 @@ func mustRead(t *testing.T, name string) []byte {
 func TestHCLAlone(t *testing.T) {
 	set := evidencetest.NewParavisor().Build(t)
 	files := map[string][]byte{"hcl.bin": set.HCL, "root.pem": rootPEM(t), "policy.toml": []byte("binding = \"none\"\nlog = \"optional\"\nfreshness = \"any\"\n" + openPolicy)}
+	args := []string{"verify", "--verbose", "--policy", "policy.toml", "--accept-replay", "--azure-hcl", "hcl.bin",
+		"--at", "2026-06-01T12:00:00Z", "--trust-test-root-that-vouches-for-no-hardware", "root.pem"}
+	for i, der := range set.Certificates { // so that nothing is missing but the quote
+		name := string('a' + rune(i))
+		files[name] = der
+		args = append(args, "--certificate", name)
+	}
 	t.Chdir(folder(t, files))
-	code, stdout, stderr := agentctl(t, "verify", "--verbose", "--policy", "policy.toml", "--accept-replay", "--azure-hcl", "hcl.bin",
-		"--at", "2026-06-01T12:00:00Z", "--trust-test-root-that-vouches-for-no-hardware", "root.pem")
-	for _, want := range []string{"pass  paravisor.decode", "pass  report.decode", "pass  binding.runtime-data", "no quote was given"} {
+	code, stdout, stderr := agentctl(t, args...)
+	for _, want := range []string{"pass  paravisor.decode", "pass  report.decode", "pass  report.signature", "pass  binding.runtime-data", "no quote was given"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("does not say %q", want)
 		}
