@@ -14,6 +14,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -68,7 +69,7 @@ func listenOn(b *testing.B) net.Listener {
 // newConnections starts both servers. Both have one certificate.
 func newConnections(b *testing.B, m *simulated.Machine) connections {
 	b.Helper()
-	roots, certificate := simulated.Leaf(b, "server.example")
+	roots, certificate := relying.Leaf(b, "server.example")
 	text, err := os.ReadFile(m.Policy())
 	if err != nil {
 		b.Fatal(err)
@@ -77,7 +78,7 @@ func newConnections(b *testing.B, m *simulated.Machine) connections {
 	if err != nil {
 		b.Fatal(err)
 	}
-	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: m.Trust(b), AcceptAnyCaller: true})
+	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: relying.Trust(b, m), AcceptAnyCaller: true})
 	if err != nil {
 		b.Fatal(err)
 	}

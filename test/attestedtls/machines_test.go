@@ -16,6 +16,7 @@ import (
 
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -72,7 +73,7 @@ func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *a
 	if change != nil {
 		change(policy)
 	}
-	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: m.Trust(t), AcceptAnyCaller: true})
+	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: relying.Trust(t, m), AcceptAnyCaller: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func pass(from, to *tls.Conn) {
 // is genuine, and names that key; it is for another connection. Case 129.
 func TestRelay(t *testing.T) {
 	here, there := machines(t)
-	roots, stolen := simulated.Leaf(t, "server.example")
+	roots, stolen := relying.Leaf(t, "server.example")
 	for _, c := range []struct {
 		name   string
 		client *attestedtls.Client

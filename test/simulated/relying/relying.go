@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package simulated
+// Package relying has what relying parties of simulated machines need. It is apart from package
+// simulated, so that tests of other modules need not link the verifier.
+package relying
 
 import (
 	"crypto/ecdsa"
@@ -14,12 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cvm-agentd/agentd/test/simulated"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // Trust returns what a verifier of evidence of m trusts: its test root.
-func (m *Machine) Trust(tb testing.TB) verify.Config {
+func Trust(tb testing.TB, m *simulated.Machine) verify.Config {
 	tb.Helper()
 	b, err := os.ReadFile(m.Root())
 	if err != nil {
