@@ -58,7 +58,7 @@ func (s *session) gateGuards() {
 	s.run(gateTool + `set -e; mkdir -p /opt/gated/lib && cp /bin/true /opt/gated/program && cp /bin/true /opt/gated/lib/helper && printf '#!/bin/sh\ntrue\n' >/opt/gated/script && chmod +x /opt/gated/script
 printf '[Service]\nType=oneshot\nExecStart=/opt/gated/program\n' >/etc/systemd/system/gated.service
 printf 'unit = "gated.service"\nuser = "root"\ndirectories = ["/opt/gated"]\ngate = "enforce"\n' >/etc/agentd/apps.d/gated.toml
-systemctl daemon-reload; agentctl app enable gated.service --yes; ! systemctl is-enabled agentd-gate.service; ! systemctl is-active agentd-gate.service`)
+systemctl daemon-reload; agentctl app enable gated.service --yes; ! systemctl is-enabled agentd-gate.service && ! systemctl is-active agentd-gate.service`)
 	// The drop-in starts the gate, which guards the application before its program starts.
 	s.run("systemctl start gated.service")
 	s.want("systemctl is-active agentd-gate.service", "active")
@@ -167,7 +167,7 @@ func (s *session) gateEnds() {
 
 // gateOnThisKernel runs the tests of the gate that need a kernel, with fs-verity too.
 func (s *session) gateOnThisKernel() {
-	out := s.run("cd /tmp && /packages/bin/gate.test -test.short -test.v 2>&1")
+	out := s.run("cd /var/tmp && TMPDIR=/var/tmp /packages/bin/gate.test -test.v 2>&1")
 	for _, line := range strings.Split(out, "\n") {
 		if strings.Contains(line, "--- SKIP") {
 			s.t.Errorf("on this kernel %s\n%s", strings.TrimSpace(line), out)
