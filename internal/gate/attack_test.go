@@ -3,7 +3,11 @@
 package gate
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/gatewire"
 )
 
@@ -166,5 +171,31 @@ func TestFloodOfOneApp(t *testing.T) {
 	defer a.mu.Unlock()
 	if len(a.gaps) != 0 {
 		t.Errorf("gaps %v", a.gaps)
+	}
+}
+
+// TestSlowAgent: questions whose starts were decided at the deadline still wait for the agent, and the
+// gate sends no more than it takes: it would end the connection, which is a gap of all apps.
+func TestSlowAgent(t *testing.T) {
+	g := &Gate{}
+	l := newLink(g)
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	l.conn = ours
+	for i := range gatewire.MaxAsked {
+		if answer, _ := l.ask(owner{app: "app"}, "/program", evidence.Digest{byte(i)}, 1); answer == nil {
+			t.Fatalf("question %d is not sent", i)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if start, err := l.may(ctx, owner{app: "app"}, "/program", evidence.Digest{1}, 1); start || !errors.Is(err, errNoAgent) {
+		t.Errorf("%t, %v: one too many", start, err)
+	}
+	l.answer(&gatewire.Answer{ID: 1, Start: true})
+	if answer, _ := l.ask(owner{app: "app"}, "/program", evidence.Digest{1}, 1); answer == nil {
+		t.Error("it does not ask after an answer")
 	}
 }

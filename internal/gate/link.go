@@ -63,9 +63,12 @@ var errNoAgent = errors.New("the agent did not answer")
 // counts: the log of this boot says it still.
 func (l *link) may(ctx context.Context, a owner, path string, d evidence.Digest, pid int) (bool, error) {
 	for {
-		answer, up, err := l.ask(a, path, d, pid)
-		if err != nil {
-			return false, err
+		answer, up := l.ask(a, path, d, pid)
+		if answer == nil && up == nil { // the agent is slow: one that no start waits for any more counts too
+			if !sleep(ctx, 10*time.Millisecond) {
+				return false, fmt.Errorf("%w: %w", errNoAgent, context.Cause(ctx))
+			}
+			continue
 		}
 		if answer == nil {
 			l.mu.Lock()
@@ -105,18 +108,22 @@ func (l *link) learn(k known) {
 	l.known[k] = true
 }
 
-// ask sends a question. Without a connection it returns a channel that is closed when there is one.
-func (l *link) ask(a owner, path string, d evidence.Digest, pid int) (answer chan bool, up chan struct{}, err error) {
+// ask sends a question. Without a connection it returns a channel that is closed when there is one,
+// and nothing at all if the agent has as many questions as it takes.
+func (l *link) ask(a owner, path string, d evidence.Digest, pid int) (answer chan bool, up chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conn == nil {
-		return nil, l.up, nil
+	switch {
+	case l.conn == nil:
+		return nil, l.up
+	case len(l.asked) >= gatewire.MaxAsked:
+		return nil, nil
 	}
 	l.last++
 	answer = make(chan bool, 1)
 	l.asked[l.last] = answer
 	l.write(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: l.last, App: a.app, Path: path, Digest: d, Loose: a.loose, PID: pid}})
-	return answer, nil, nil
+	return answer, nil
 }
 
 // write sends a message. If that fails the reader of the connection sees its end. The caller holds

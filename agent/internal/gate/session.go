@@ -30,7 +30,7 @@ type session struct {
 	parts Parts
 	gate  evidence.Digest // of its executable
 	held  map[string]gatewire.Held
-	asks  chan struct{} // one for each question that waits
+	asks  chan struct{} // one for each question, until a moment after its answer: so twice as many
 	done  chan struct{} // closed at the end
 
 	write sync.Mutex // held for a message
@@ -65,7 +65,7 @@ func (s *Server) serve(c *net.UnixConn) error {
 	}
 	x := &session{
 		s: s, conn: c, parts: parts, gate: digest, held: make(map[string]gatewire.Held),
-		asks: make(chan struct{}, gatewire.MaxAsked), done: make(chan struct{}), pings: make(map[uint64]chan struct{}),
+		asks: make(chan struct{}, 2*gatewire.MaxAsked), done: make(chan struct{}), pings: make(map[uint64]chan struct{}),
 	}
 	for _, h := range m.Hello.Held {
 		x.held[h.App] = h
