@@ -10,11 +10,6 @@ require (
 )
 
 require (
-	github.com/google/go-tpm v0.9.8 // indirect
-	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
-)
-
-require (
 	cloud.google.com/go/auth v0.20.0 // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.2.8 // indirect
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
