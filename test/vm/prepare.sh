@@ -15,7 +15,7 @@ case ${TEST:-} in
 # Engines of containers (make test-vm-containers).
 TestContainers)
 	packages=$packages,podman,crun,docker.io
-	[ $suite = bookworm ] || packages=$packages,docker-cli
+	[ "$suite" = bookworm ] || packages=$packages,docker-cli
 	;;
 # What the readers of the documents have besides (make test-walks).
 TestWalks) packages=$packages,swtpm,openssl,curl,age,tpm2-tools,rpm,dnf,dnf-plugins-core,ca-certificates ;;
