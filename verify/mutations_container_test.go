@@ -189,10 +189,10 @@ func TestContainerAccepted(t *testing.T) {
 			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/docker/containers/" + id + "/mounts/shm"},
 				pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/kubelet/pods/" + id + "/etc-hosts"})
 		}},
-		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
-		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
-		"cgroup alone":   {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
-		"a pod":          {"", ledger(`shared_namespaces = ["ipc", "net"]`), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} }},
+		"every device":  {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
+		"the machine's": {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
+		"cgroup alone":  {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
+		"a pod":         {"", ledger(`shared_namespaces = ["ipc", "net"]`), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} }},
 		"a pod of users": {"", ledger(`shared_namespaces = ["net", "time", "user"]`), func(x *c) {
 			x.Namespaces, x.Shared = pcr.ContainerWords{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}, pcr.ContainerWords{"net", "time", "user"}
 		}},
