@@ -576,7 +576,7 @@ func TestLargePolicy(t *testing.T) {
 	}
 }
 
-// TestSubjectInContainer: a caller in a container that is no application has not the subject of the unit,
+// TestSubjectInContainer: a caller in a container of no application has not the subject of the unit,
 // or of the user, that runs it: that unit can run any image.
 func TestSubjectInContainer(t *testing.T) {
 	in := evidencetest.Container("c0ffee", "", "ledger")
