@@ -27,7 +27,7 @@ from OpenSSL import SSL, crypto
 
 LABEL = b"agentd/attested-tls/1"
 MOST, MOST_EVIDENCE = 65536, 50335744
-CODE = re.compile(r"^[a-z-]{1,32}$")
+CODE = re.compile(r"[a-z-]{1,32}")
 
 
 class Refused(Exception):
@@ -97,7 +97,7 @@ def parse(text, due):
         kind = value.pop("type")
         if kind == "refused":
             code = shaped(value, SHAPES[kind])["code"]
-            if not CODE.match(code):
+            if not CODE.fullmatch(code):
                 raise ValueError("not a code")
         elif kind == due:
             out = shaped(value, SHAPES[kind])
@@ -162,6 +162,7 @@ class Connection:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_alpn_protos([b"agentd/1"])
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        self.started = False  # what this end sends is application data
         self.own = self.certify(context) if attests else None
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=30)
@@ -328,6 +329,7 @@ def exchange(c, options):
             raise Refused("early-data")
         begin["confirm"] = text(verdict["confirm"])
     c.send("start", **begin)
+    c.started = True
     if c.receive("start").get("confirm") != confirm:
         raise Refused("early-data")
 
@@ -349,7 +351,7 @@ def main():
         out["answer"] = c.line(b"hello\n").decode()
     except Refused as err:
         out = {"code": err.code, "remote": err.remote}
-        if c and not err.remote and err.code not in ("tls", "alpn", "truncated"):
+        if c and not c.started and not err.remote and err.code not in ("tls", "alpn", "truncated"):
             try:
                 c.send("refused", code=err.code)
             except Refused:

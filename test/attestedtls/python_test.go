@@ -4,6 +4,8 @@ package attestedtls
 
 import (
 	"bytes"
+	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,8 +15,6 @@ import (
 	"sync"
 	"testing"
 
-	"context"
-	"crypto"
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
