@@ -4,6 +4,7 @@ package attestedtls
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -201,11 +202,23 @@ func TestLargeFrames(t *testing.T) {
 			t.Errorf("%d bytes: asked %d times, %v", size, asked, err)
 		}
 	}
-	c, s := honest(t, func(r *evidencetest.Recipe) { r.FirmwareLog = make([]byte, 100<<10) })
-	if _, _, ours, theirs := meet(t, c, s); ours != nil || theirs != nil {
-		t.Errorf("%v, %v", ours, theirs)
-	}
-	if n := len(c.Verifier.large); n != 0 {
-		t.Errorf("%d turns are not given back", n)
+	for _, refuses := range []error{nil, errors.New("no")} {
+		_, s := honest(t, func(r *evidencetest.Recipe) { r.FirmwareLog = make([]byte, 100<<10) })
+		roots, leaf := authority(t)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{leaf}}
+		c := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: usual(t)}
+		judged := 0
+		c.Hook = func(_ context.Context, v *Verdict) error {
+			if judged = len(c.Verifier.large); len(v.Document) <= maxMessage {
+				t.Errorf("a document of %d bytes", len(v.Document))
+			}
+			return refuses
+		}
+		if _, _, ours, theirs := meet(t, c, s); (ours != nil) != (refuses != nil) || (theirs != nil) != (refuses != nil) {
+			t.Errorf("%v, %v", ours, theirs)
+		}
+		if n := len(c.Verifier.large); judged != 1 || n != 0 {
+			t.Errorf("%d turns while it was judged, and %d were not given back", judged, n)
+		}
 	}
 }

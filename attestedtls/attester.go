@@ -16,6 +16,7 @@ import (
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/client"
 	"github.com/cvm-agentd/agentd/evidence"
+	"github.com/cvm-agentd/agentd/keys"
 )
 
 // Agent makes evidence. A [*client.Client] is one.
@@ -130,10 +131,10 @@ func publicKey(c *tls.Certificate) ([]byte, error) {
 }
 
 // prover returns what signs a proof of possession for the key of c, or nil if none can be made of
-// this spelling of it (docs/evidence.md, section 6).
+// this kind of key, or of this spelling of it (docs/evidence.md, section 6).
 func prover(c *tls.Certificate, key []byte) crypto.Signer {
 	signer, is := c.PrivateKey.(crypto.Signer)
-	if !is {
+	if !is || errors.Is(keys.CheckPossession(key, nil, nil), keys.ErrKeyKind) {
 		return nil
 	}
 	canonical, err := x509.MarshalPKIXPublicKey(signer.Public())

@@ -28,17 +28,20 @@ type Conn struct {
 
 	verdict atomic.Pointer[Verdict]
 
-	shaking sync.Mutex // guards the two below, and is held while the exchange goes on
+	shaking sync.Mutex // guards the three below, and is held while the exchange goes on
 	done    bool       // the exchange ended, with err
 	err     error
+	begun   bool // this end's start was sent, at least in part
 
 	passed atomic.Bool // done, and err is nil
 
-	starting sync.Mutex // guards the two below
+	starting sync.Mutex // guards the three below
 	started  bool       // the other end's start was read
 	first    frame      // with that start
+	wrong    error      // of a message that came and is not that start
 	confirm  []byte     // that it must contain; the handshake writes it
 
+	closed atomic.Bool           // Close was called
 	saying atomic.Bool           // a refusal is on its way, after which the connection is closed
 	why    atomic.Pointer[Error] // why this end closed an open connection
 }
@@ -216,7 +219,7 @@ const (
 // giveUp tells the other end why, and closes the connection.
 func (c *Conn) giveUp() {
 	var e *Error
-	if !errors.As(c.err, &e) || e.Remote || !e.Code.sent() || !c.tls.ConnectionState().HandshakeComplete || c.tls.ConnectionState().NegotiatedProtocol != Protocol {
+	if !errors.As(c.err, &e) || e.Remote || c.begun || !e.Code.sent() || !c.tls.ConnectionState().HandshakeComplete || c.tls.ConnectionState().NegotiatedProtocol != Protocol {
 		c.inner.Close()
 		return
 	}
@@ -245,15 +248,19 @@ func (c *Conn) closeFor(err error) {
 		e = refuse(CodeBlocked, "%w", err)
 	}
 	c.why.Store(e)
-	c.Close()
+	c.end.verifier.drop(c)
+	c.inner.Close() // at once: an end of TLS would have to wait for an end that does not read
 }
 
-// awaitStart reads the start of the other end, which comes before its first application data.
+// awaitStart reads the start of the other end, which comes before its first application data. A
+// deadline may interrupt it, and the next call goes on. What came in place of the start is refused
+// by each call. The other end is not told why: after this end's start it would take a message for
+// application data.
 func (c *Conn) awaitStart() error {
 	c.starting.Lock()
 	defer c.starting.Unlock()
-	if c.started {
-		return nil
+	if c.started || c.wrong != nil {
+		return c.wrong
 	}
 	b, err := c.first.read(c.tls, maxMessage, nil)
 	if err == nil {
@@ -263,17 +270,17 @@ func (c *Conn) awaitStart() error {
 		}
 	}
 	if e := (*Error)(nil); errors.As(err, &e) {
-		if !e.Remote {
-			c.say(e.Code)
-		}
+		c.wrong, c.first = e, frame{}
 		c.why.CompareAndSwap(nil, e)
 		c.Close()
+		return e
 	}
 	if ended(err) {
 		return refuse(CodeTruncated, "the connection ended before the other end's start: %w", io.ErrUnexpectedEOF)
 	}
-	c.started = err == nil
-	c.first.body = nil
+	if err == nil {
+		c.started, c.first = true, frame{}
+	}
 	return err
 }
 
@@ -317,6 +324,7 @@ func (c *Conn) CloseWrite() error {
 
 // Close closes the connection.
 func (c *Conn) Close() error {
+	c.closed.Store(true)
 	if c.end != nil && c.end.verifier != nil {
 		c.end.verifier.drop(c)
 	}
@@ -339,8 +347,13 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 }
 
 // Verdict returns the verdict on the other end's evidence, or nil if there is none: this end does
-// not verify, or the handshake is not complete.
-func (c *Conn) Verdict() *Verdict { return c.verdict.Load() }
+// not verify, or the handshake did not succeed.
+func (c *Conn) Verdict() *Verdict {
+	if !c.passed.Load() {
+		return nil
+	}
+	return c.verdict.Load()
+}
 
 // Claims returns the claims of the other end's accepted evidence, or nil.
 func (c *Conn) Claims() *verify.Claims {

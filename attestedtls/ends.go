@@ -114,6 +114,8 @@ func (c *Client) prepare() (*end, error) {
 	switch {
 	case c.Verifier == nil && c.Attester == nil:
 		return nil, misuse("a client that neither verifies nor attests")
+	case c.Verifier == nil && c.Hook != nil:
+		return nil, misuse("a Hook without a Verifier, which would never be asked")
 	case c.AnyCertificate && c.Verifier == nil:
 		return nil, misuse("AnyCertificate without a Verifier: nothing would say who the server is")
 	case c.AnyCertificate && c.Hook != nil:
@@ -136,6 +138,8 @@ func (s *Server) ready() (*end, error) {
 
 func (s *Server) prepare() (*end, error) {
 	switch {
+	case s.Verifier == nil && s.Hook != nil:
+		return nil, misuse("a Hook without a Verifier, which would never be asked")
 	case s.AlsoPlain && s.Verifier != nil:
 		return nil, misuse("AlsoPlain with a Verifier: a client would pass unverified if it does not speak the protocol")
 	case s.TLS != nil && s.TLS.GetConfigForClient != nil:
@@ -155,8 +159,11 @@ func (s *Server) prepare() (*end, error) {
 	return e, nil
 }
 
-// configure readies the configuration of TLS.
+// configure readies the configuration of TLS, and checks what both kinds of ends have.
 func (e *end) configure(c *tls.Config) error {
+	if e.verifier != nil && e.verifier.current() == nil {
+		return misuse("a Verifier that NewVerifier did not make, and so without a policy")
+	}
 	if e.application != "" {
 		if err := text.Check("application", e.application, 1, maxName); err != nil {
 			return misuse("%w", err)

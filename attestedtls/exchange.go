@@ -26,6 +26,7 @@ type exchange struct {
 	ruling  *ruling
 	theirs  hello
 	confirm []byte // of the verdict on this end's evidence
+	large   bool   // has a turn for large evidence
 }
 
 // run does the exchange, apart from the other end's start.
@@ -166,6 +167,11 @@ func (x *exchange) attest(ctx context.Context) error {
 
 // judge reads the evidence of the other end, and puts the verdict on it.
 func (x *exchange) judge(ctx context.Context) error {
+	defer func() {
+		if x.large {
+			<-x.e.verifier.large
+		}
+	}()
 	var m shown
 	if err := x.read(ctx, kindEvidence, &m); err != nil {
 		return err
@@ -190,6 +196,7 @@ func (x *exchange) start() error {
 	if err := x.put(&start{Type: kindStart, Confirm: x.confirm}); err != nil {
 		return err
 	}
+	x.c.begun = true
 	return x.flush()
 }
 
@@ -217,23 +224,8 @@ func (x *exchange) read(ctx context.Context, due kind, into message) error {
 	}
 	most, large := maxMessage, (func() error)(nil)
 	if due == kindEvidence {
-		v := x.e.verifier
-		most = (v.options.MaxEvidence+2)/3*4 + restOfFrame
-		took := false
-		defer func() {
-			if took {
-				<-v.large
-			}
-		}()
-		large = func() error {
-			select {
-			case v.large <- struct{}{}:
-				took = true
-				return nil
-			case <-ctx.Done():
-				return refuse(CodeBusy, "%d ends send evidence of more than %d bytes: %w", cap(v.large), maxMessage, context.Cause(ctx))
-			}
-		}
+		most = (x.e.verifier.options.MaxEvidence+2)/3*4 + restOfFrame
+		large = func() error { return x.takeLarge(ctx) }
 	}
 	var f frame
 	b, err := f.read(x.c.tls, most, large)
@@ -241,4 +233,16 @@ func (x *exchange) read(ctx context.Context, due kind, into message) error {
 		return err
 	}
 	return decode(b, due, into)
+}
+
+// takeLarge waits for a turn for large evidence, which judge gives back.
+func (x *exchange) takeLarge(ctx context.Context) error {
+	turns := x.e.verifier.large
+	select {
+	case turns <- struct{}{}:
+		x.large = true
+		return nil
+	case <-ctx.Done():
+		return refuse(CodeBusy, "%d ends send evidence of more than %d bytes: %w", cap(turns), maxMessage, context.Cause(ctx))
+	}
 }

@@ -71,11 +71,18 @@ func (t *Transport) pool() *http.Transport {
 
 // RoundTrip sends a request (http.RoundTripper).
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" {
+	var err error
+	switch {
+	case t.client == nil:
+		err = misuse("a Transport that Client.Transport did not make")
+	case r.URL.Scheme != "https":
+		err = fmt.Errorf("attested TLS: a URL of scheme %q, want https", r.URL.Scheme)
+	}
+	if err != nil {
 		if r.Body != nil {
 			r.Body.Close()
 		}
-		return nil, fmt.Errorf("attested TLS: a URL of scheme %q, want https", r.URL.Scheme)
+		return nil, err
 	}
 	var used atomic.Pointer[Conn]
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {

@@ -12,11 +12,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/evidencetest"
 	"github.com/cvm-agentd/agentd/verify"
+	"github.com/cvm-agentd/agentd/verify/snp"
 )
 
 // serve serves a handler, and returns the address.
@@ -159,19 +161,36 @@ func TestReplace(t *testing.T) {
 func TestWarn(t *testing.T) {
 	roots, leaf := authority(t)
 	relayed := func(r *evidencetest.Recipe) { r.Statement.UserData[60] ^= 1 }
+	from := evidencetest.Time.Add(-2 * time.Hour)
+	revokes := func(o *VerifierOptions) {
+		o.Config.Revocation.SNP = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, from, from.Add(4*time.Hour), evidencetest.Serial)}
+	}
+	expired := func(o *VerifierOptions) {
+		o.Config.Revocation.SNP = []*snp.RevocationList{evidencetest.RevocationList(t, snp.Genoa, from, from.Add(time.Hour))}
+	}
+	invented := func(r *evidencetest.Recipe) { // a report that nothing signed
+		r.Document = func(e *evidence.Evidence) { e.Certificates = nil }
+	}
 	for name, c := range map[string]struct {
+		root   string
 		rules  string
 		change func(*evidencetest.Recipe)
+		option func(*VerifierOptions)
 		passes Code
 		fails  Code
 	}{
-		"accepted":                  {rules, nil, "", ""},
-		"other caller":              {otherRules, nil, CodePolicy, ""},
-		"relayed":                   {rules, relayed, "", CodeExporter},
-		"relayed, and other caller": {otherRules, relayed, "", CodeExporter},
+		"accepted":                   {anchored, rules, nil, nil, "", ""},
+		"other caller":               {anchored, otherRules, nil, nil, CodePolicy, ""},
+		"revoked":                    {anchored, rules, nil, revokes, CodeRevoked, ""},
+		"expired list":               {anchored + "revocation = \"required\"\n", rules, nil, expired, CodeCollateral, ""},
+		"no certificate":             {anchored, rules, invented, nil, "", CodeCollateral},
+		"no certificate, and caller": {anchored, otherRules, invented, nil, "", CodeCollateral},
+		"relayed":                    {anchored, rules, relayed, nil, "", CodeExporter},
+		"relayed, and other caller":  {anchored, otherRules, relayed, nil, "", CodeExporter},
+		"relayed, and revoked":       {anchored, rules, relayed, revokes, "", CodeExporter},
 	} {
 		var warned atomic.Pointer[Verdict]
-		client := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: verifierOf(t, policy(t, anchored, c.rules), nil), Hook: Warn(func(v *Verdict) { warned.Store(v) })}
+		client := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: verifierOf(t, policy(t, c.root, c.rules), c.option), Hook: Warn(func(v *Verdict) { warned.Store(v) })}
 		conn, _, err, _ := meet(t, client, &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: attests(t, c.change)})
 		if c.fails != "" {
 			has(t, err, c.fails, false)
@@ -187,6 +206,8 @@ func TestWarn(t *testing.T) {
 			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
 		case c.passes != "" && (w == nil || v.Claims != nil || v.Refusal == nil || v.Refusal.Code != c.passes):
 			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
+		case c.passes != "" && (v.Document != nil || v.Refusal.Verdict != v):
+			t.Errorf("%s: the connection keeps the document", name)
 		}
 	}
 }
@@ -201,6 +222,9 @@ func TestHooksPassNothingForged(t *testing.T) {
 		CodeNonce:    func(r *evidencetest.Recipe) { r.Statement.Nonce = evidencetest.Nonce },
 		CodeForged: func(r *evidencetest.Recipe) {
 			r.Document = func(e *evidence.Evidence) { e.AgentSignature[0] ^= 1 }
+		},
+		CodeCollateral: func(r *evidencetest.Recipe) { // the report may be invented
+			r.Document = func(e *evidence.Evidence) { e.Certificates = nil }
 		},
 	} {
 		client := &Client{TLS: &tls.Config{RootCAs: roots}, Verifier: usual(t), Hook: func(context.Context, *Verdict) error { return nil }}
@@ -217,6 +241,8 @@ func TestConfigurations(t *testing.T) {
 		"any certificate alone":      {AnyCertificate: true, Attester: attests(t, nil)},
 		"any certificate and a hook": {AnyCertificate: true, Verifier: v, Hook: Warn(func(*Verdict) {})},
 		"insecure":                   {TLS: &tls.Config{InsecureSkipVerify: true}, Verifier: v},
+		"hook without a verifier":    {Attester: attests(t, nil), Hook: Block},
+		"verifier without a policy":  {Verifier: new(Verifier)},
 		"application":                {Verifier: v, Application: "a\nb"},
 	} {
 		a, _ := wire(t)
@@ -229,6 +255,8 @@ func TestConfigurations(t *testing.T) {
 	}
 	for name, s := range map[string]*Server{
 		"plain and a verifier":          {AlsoPlain: true, Verifier: v},
+		"hook without a verifier":       {Hook: Block},
+		"verifier without a policy":     {Verifier: new(Verifier)},
 		"configuration for each client": {TLS: &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }}},
 	} {
 		_, b := wire(t)
@@ -249,6 +277,17 @@ func TestConfigurations(t *testing.T) {
 	}
 	if _, err := NewVerifier(policy(t, anchored, ""), VerifierOptions{AcceptAnyCaller: true}); err != nil {
 		t.Errorf("a policy that names no caller, accepted: %v", err)
+	}
+	for root, asks := range map[string]string{anchored + "continuation = \"required\"\n": "", anchored: "[ima]\nunlisted = \"allow\"\n"} {
+		if _, err := NewVerifier(policy(t, root, asks+rules), VerifierOptions{}); !errors.Is(err, ErrMisuse) || !strings.Contains(err.Error(), "continuation") {
+			t.Errorf("a policy that asks for what no connection has, %q %q: %v", root, asks, err)
+		}
+	}
+	if _, err := NewVerifier(policy(t, anchored, "[ima]\nlist = \"optional\"\nunlisted = \"allow\"\n"+rules), VerifierOptions{}); err != nil {
+		t.Errorf("a policy that takes a list of IMA: %v", err)
+	}
+	if _, err := new(Transport).RoundTrip(new(http.Request)); !errors.Is(err, ErrMisuse) {
+		t.Errorf("a transport without a client: %v", err)
 	}
 	if _, err := NewVerifier(nil, VerifierOptions{}); !errors.Is(err, verify.ErrMisuse) {
 		t.Errorf("no policy: %v", err)
@@ -273,7 +312,7 @@ func TestEvidenceHandler(t *testing.T) {
 	roots, leaf := authority(t)
 	agent := &machine{tb: t}
 	s := &Server{TLS: &tls.Config{Certificates: []tls.Certificate{leaf}}, Attester: &Attester{Agent: agent}, AlsoPlain: true}
-	h := &EvidenceHandler{Attester: s.Attester, PerSecond: 5}
+	h := &EvidenceHandler{Attester: s.Attester, PerSecond: 1e6}
 	mux := http.NewServeMux()
 	mux.Handle(EvidencePath, h)
 	url := "https://" + serve(t, s, mux) + EvidencePath
@@ -324,18 +363,37 @@ func TestEvidenceHandler(t *testing.T) {
 		}
 	}
 	before := agent.asked.Load()
-	limited := 0
-	for range 50 {
-		if status, _, _ := ask("GET", "?nonce="+nonce); status == 429 {
-			limited++
-		}
+	h.mu.Lock()
+	h.tokens = -1e12 // more than what comes in while this test runs
+	h.mu.Unlock()
+	if status, kind, _ := ask("GET", "?nonce="+nonce); status != 429 || kind != api.ProblemType || agent.asked.Load() != before {
+		t.Errorf("a request too many: %d %s, and the agent was asked %d times", status, kind, agent.asked.Load()-before)
 	}
-	if limited == 0 || agent.asked.Load()-before == 50 {
-		t.Errorf("of 50 requests %d were refused, and the agent was asked %d times", limited, agent.asked.Load()-before)
-	}
+	h.mu.Lock()
+	h.tokens = 1
+	h.mu.Unlock()
 	agent.err = &api.Problem{Code: api.CodeTPM, Detail: "what strangers need not know"}
-	h.PerSecond = 1e6
 	if status, _, body := ask("GET", "?nonce="+nonce); status != 503 || strings.Contains(string(body), "strangers") {
 		t.Errorf("without evidence: %d %s", status, body)
+	}
+}
+
+// TestRate: an evidence handler lets as many requests through as it says, at once and each second.
+func TestRate(t *testing.T) {
+	for perSecond, want := range map[int][3]int{0: {10, 5, 10}, 4: {4, 2, 4}} {
+		h := &EvidenceHandler{PerSecond: perSecond}
+		now := evidencetest.Time
+		for i, pause := range []time.Duration{0, time.Second / 2, time.Hour} {
+			now = now.Add(pause)
+			through := 0
+			for range 50 {
+				if h.allow(now) {
+					through++
+				}
+			}
+			if through != want[i] {
+				t.Errorf("%d for each second: after %v %d were let through, want %d", perSecond, pause, through, want[i])
+			}
+		}
 	}
 }

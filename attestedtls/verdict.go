@@ -5,6 +5,7 @@ package attestedtls
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cvm-agentd/agentd/verify"
@@ -23,9 +24,9 @@ type Verdict struct {
 }
 
 // Hook decides whether a connection is used after the evidence of the other end was judged. An
-// error refuses it (code "blocked", or that of the error). Evidence that is forged, or was made for
-// another connection, key or role, is refused whatever the hook says: [Verdict.MayPass] reports
-// false. The hook is called for each connection, by many goroutines.
+// error refuses it (code "blocked", or that of the error), and a nil *Error does not. Evidence that
+// is forged, or was made for another connection, key or role, is refused whatever the hook says:
+// [Verdict.MayPass] reports false. The hook is called for each connection, by many goroutines.
 type Hook func(context.Context, *Verdict) error
 
 // Block refuses what the policy refuses. It is what a nil Hook does.
@@ -50,14 +51,15 @@ func Warn(report func(*Verdict)) Hook {
 
 // MayPass reports whether a hook may let the connection pass: the evidence was accepted, or it is
 // genuine, and made for this connection, but not acceptable (codes "collateral", "revoked" and
-// "policy").
+// "policy"). Evidence is not known to be genuine if a signature, a format or a binding could not be
+// checked, such as that of a report whose certificate is missing.
 func (v *Verdict) MayPass() bool {
 	if v.Refusal == nil {
 		return true
 	}
 	switch v.Refusal.Code {
 	case CodeCollateral, CodeRevoked, CodePolicy:
-		return true
+		return v.Appraisal != nil && !slices.ContainsFunc(v.Appraisal.Failed(), func(c verify.Check) bool { return c.Class == verify.ClassBinding })
 	}
 	return false
 }
@@ -73,6 +75,9 @@ func (e *end) decide(ctx context.Context, v *Verdict) error {
 	case nil:
 		return nil
 	case *Error:
+		if x == nil { // as the Refusal of evidence that was accepted
+			return nil
+		}
 		return x
 	}
 	return &Error{Code: CodeBlocked, Verdict: v, Err: fmt.Errorf("the hook refused: %w", err)}
@@ -82,8 +87,9 @@ func (e *end) decide(ctx context.Context, v *Verdict) error {
 type contextKey struct{}
 
 // From returns the connection that a request came over: in a handler of a server of [Server.Serve],
-// of the request's context; behind a [Transport], of the context of the response's request. It is
-// nil otherwise.
+// of the request's context; behind a [Transport], of the context of the response's request. A
+// handler that passes its context to a request over another transport finds the connection of its
+// own client there. It is nil otherwise.
 func From(ctx context.Context) *Conn {
 	c, _ := ctx.Value(contextKey{}).(*Conn)
 	return c

@@ -60,8 +60,9 @@ type ruling struct {
 	firmwareLog bool
 }
 
-// maxLarge is how many exchanges may read large evidence at once. So peers that are not known yet
-// make this end keep at most as many times its MaxEvidence.
+// maxLarge is how many exchanges may read and judge large evidence at once. So peers that are not
+// known yet make this end keep at most as many documents of its MaxEvidence, each a few times while
+// it is decoded.
 const maxLarge = 16
 
 const cacheEntries = 64
@@ -94,6 +95,10 @@ func (v *Verifier) rule(policy *verify.Policy, c verify.Config) (*ruling, error)
 	}
 	if policy.Caller.Unit == "" && policy.Caller.Container == "" && !v.options.AcceptAnyCaller {
 		return nil, misuse("the policy does not name the caller (caller.unit or caller.container), so that any program of an accepted machine could have evidence made for any connection: name it, or set AcceptAnyCaller")
+	}
+	ima := policy.IMA != verify.IMA{} || len(policy.IMAFiles) > 0
+	if policy.Continuation == verify.Required || ima && policy.IMA.List != verify.Optional {
+		return nil, misuse("the policy asks for an earlier state of the log (continuation), or for the list of IMA (ima.list), and a connection has neither: every other end would be refused")
 	}
 	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required}
 	if cmp.Or(policy.Freshness, verify.FreshReport) == verify.FreshReport {
@@ -141,6 +146,10 @@ func (v *Verifier) keep(c *Conn, r *ruling) {
 	v.open[c] = r
 	late := v.now != r
 	v.mu.Unlock()
+	if c.closed.Load() { // before it was noted
+		v.drop(c)
+		return
+	}
 	if late { // the policy was replaced meanwhile
 		v.again(c)
 	}
@@ -165,7 +174,7 @@ func (v *Verifier) again(c *Conn) (stays bool) {
 	}
 	v.open[c] = r
 	v.mu.Unlock()
-	seen := c.Verdict()
+	seen := c.verdict.Load()
 	judged := v.judge(r, seen.Document, seen.expect, seen.bound)
 	if err := c.end.decide(context.Background(), judged); err != nil {
 		c.closeFor(err)
@@ -182,6 +191,10 @@ func (v *Verifier) kept(judged *Verdict) *Verdict {
 	}
 	out := *judged
 	out.Document = nil
+	if out.Refusal != nil { // a hook let it pass
+		refusal := *out.Refusal
+		refusal.Verdict, out.Refusal = &out, &refusal
+	}
 	return &out
 }
 

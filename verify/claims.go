@@ -96,9 +96,8 @@ type (
 	// Fields: Head (evidence.LogHead), ReportID, AKName, ResetCount, PCR, Start and Values (each a
 	// []BankValue), AgentKey, Agents ([]AgentClaim), Apps ([]AppClaim), Gaps
 	// ([]RecordedReason), Unmeasured ([]UnmeasuredClaim), Containers ([]ContainerClaim), Full, Time,
-	// Stopped, Declarations, IMA (*IMAState), Events (of a log with a second PCR, with its PCR, Start
-	// and Values). FromZero(uint32, pcr.Algorithm) bool reports whether a PCR of the log began with
-	// zero in a bank.
+	// Stopped, Declarations, IMA (*IMAState). FromZero(pcr.Algorithm) bool reports whether the log
+	// began with zero in a bank.
 	LogState = replay.State
 	// IMAState is what a verifier keeps of the list of IMA. Fields: Next (number of the entry to ask
 	// from), Extended, Values ([]BankValue), PaddedSHA1, Policy, First, Violations, Unlisted.

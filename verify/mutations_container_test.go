@@ -5,7 +5,6 @@ package verify
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -189,13 +188,10 @@ func TestContainerAccepted(t *testing.T) {
 			x.Mounts = append(x.Mounts, pcr.ContainerMount{Destination: "/dev/shm", Type: "bind", Source: "/var/lib/docker/containers/" + id + "/mounts/shm"},
 				pcr.ContainerMount{Destination: "/etc/hosts", Type: "bind", Source: "/var/lib/kubelet/pods/" + id + "/etc-hosts"})
 		}},
-		"every device":  {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
-		"the machine's": {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
-		"cgroup alone":  {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
-		"a pod":         {"", ledger(`shared_namespaces = ["ipc", "net"]`), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} }},
-		"a pod of users": {"", ledger(`shared_namespaces = ["net", "time", "user"]`), func(x *c) {
-			x.Namespaces, x.Shared = pcr.ContainerWords{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}, pcr.ContainerWords{"net", "time", "user"}
-		}},
+		"every device":   {"", ledger("all_devices = true", `devices = ["/dev/sda"]`), func(x *c) { x.AllDevices, x.Devices = true, []pcr.ContainerDevice{{Path: "/dev/sda", Type: "b"}} }},
+		"the machine's":  {"", ledger(`host_namespaces = ["net", "pid"]`), func(x *c) { x.Namespaces = []string{"cgroup", "ipc", "mnt", "uts"} }},
+		"cgroup alone":   {"", ledger(), func(x *c) { x.Namespaces = x.Namespaces[1:] }},
+		"a pod":          {"", ledger(`shared_namespaces = ["ipc", "net"]`), func(x *c) { x.Shared = pcr.ContainerWords{"ipc", "net"} }},
 		"cannot write":   {"", ledger("read_only = true"), func(x *c) { x.Root.ReadOnly = true }},
 		"no application": {"", ledger("required = false"), func(x *c) { x.App, x.Declaration = "", nil }},
 	} {
@@ -260,26 +256,5 @@ func TestCallerInContainer(t *testing.T) {
 		if len(c.Log.Containers) != 1 || c.Log.Containers[0].ID != "c0ffee" || c.Log.Containers[0].Record != 3 {
 			t.Errorf("%s: the log has %+v", name, c.Log.Containers)
 		}
-	}
-}
-
-// TestDraftOfPod: a draft lists the namespaces that a container shares with others, as far as a policy
-// can accept that, and is a policy.
-func TestDraftOfPod(t *testing.T) {
-	r := evidencetest.New()
-	ran(func(x *pcr.ContainerEvent) {
-		x.Namespaces, x.Shared = pcr.ContainerWords{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}, pcr.ContainerWords{"ipc", "mnt", "user"}
-	})(t, r)
-	declare(r)
-	text, a, err := draftOf(t, DraftPolicy, r.Encode(t))
-	if err != nil || text == nil {
-		t.Fatalf("%v\n%s", err, explain(a))
-	}
-	if want := `shared_namespaces = ["ipc", "user"]`; !strings.Contains(string(text), want) {
-		t.Errorf("no %s in\n%s", want, text)
-	}
-	uncommented := regexp.MustCompile(`(?m)^# (shared_namespaces = )`).ReplaceAllString(string(text), "$1")
-	if p := mustPolicy(t, uncommented); len(p.Containers) != 1 || !slices.Equal(p.Containers[0].SharedNamespaces, []string{"ipc", "user"}) {
-		t.Errorf("%+v", p.Containers)
 	}
 }

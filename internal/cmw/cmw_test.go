@@ -221,7 +221,6 @@ func TestCertificates(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ b, says string }{
 		"no extension":     {string(certificate(t)), "no extension id-pe-cmw"},
-		"two extensions":   {string(certificate(t, extension(t, CBOR), extension(t, JSON))), "duplicate extension"},
 		"two certificates": {encodePEM("CERTIFICATE", good) + encodePEM("CERTIFICATE", good), "one PEM block"},
 		"a key":            {encodePEM("PUBLIC KEY", spki), "one PEM block"},
 		"cut":              {string(good[:len(good)-1]), "read a certificate"},

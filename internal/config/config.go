@@ -357,16 +357,13 @@ func (c *Config) checkPCRs(bad func(key, format string, args ...any)) {
 // machine runs would make the log unusable.
 func (c *Config) checkEventsPCR(s pcr.Selection, bad func(key, format string, args ...any)) {
 	n := c.Measurement.EventsPCR
-	extends := map[uint32]string{
-		9: "each NV index that it makes a register of, some only when they are first used", 11: "the phases of the boot, when it starts and when it stops",
-		15: "the identity of the machine and of its volumes, also of those that are opened later",
-	}
+	extends := map[uint32]string{11: "the phases of the boot, when it starts and when it stops", 15: "the identity of the machine and of its volumes, also of those that are opened later"}
 	strong := func(b pcr.BankSelection) bool { return b.Algorithm != pcr.SHA1 && slices.Contains(b.PCRs, n) }
 	switch err := pcr.CheckEventsPCR(n, c.Measurement.PCR); {
 	case err != nil:
-		bad("measurement.events_pcr", "%v: want 8, 12, 13 or 14, and not measurement.pcr", err)
+		bad("measurement.events_pcr", "%v: want 8, 9, 12, 13 or 14, and not measurement.pcr", err)
 	case extends[n] != "":
-		bad("measurement.events_pcr", "systemd extends PCR %d by %s: want 8, 12, 13 or 14, and not measurement.pcr", n, extends[n])
+		bad("measurement.events_pcr", "systemd extends PCR %d by %s: want 8, 9, 12, 13 or 14, and not measurement.pcr", n, extends[n])
 	case !slices.ContainsFunc(s, strong):
 		bad("tpm.pcrs", "%q leaves out PCR %d in a bank of SHA-256 or stronger, and it has the events of applications (measurement.events_pcr)", c.TPM.PCRs, n)
 	}

@@ -127,17 +127,14 @@ func (d *details) refused(a *verify.Appraisal) {
 	}
 }
 
-// subject returns sub: the application of the caller, or the root file system of its container, or its
-// unit, or its user. Refused evidence has none. The word before the colon keeps an application from
-// having the name of a unit. A unit can run any image, whose processes are not what the unit itself is.
+// subject returns sub: the application of the caller, or its unit, or its user. Refused evidence has
+// none. The word before the colon keeps an application from having the name of a unit.
 func (d *details) subject() string {
 	switch {
 	case d.Verdict != verify.Pass:
 		return "refused:"
 	case d.App != "":
 		return "app:" + d.App
-	case d.Container != nil:
-		return "container:" + d.Container.Root
 	case d.Unit != "":
 		return "unit:" + d.Unit
 	case d.UID != nil:

@@ -150,12 +150,6 @@ func TestVector(t *testing.T) {
 	debug := func(r *evidencetest.Recipe) {
 		r.Report.Body = func(b []byte) { b[8+2] |= 1 << (19 - 16) } // POLICY, bit 19
 	}
-	migration := func(r *evidencetest.Recipe) {
-		r.Report.Body = func(b []byte) { b[8+2] |= 1 << (18 - 16) } // bit 18
-	}
-	vmpl := func(r *evidencetest.Recipe) {
-		r.Report.Body = func(b []byte) { b[evidencetest.AtVMPL] = 2 }
-	}
 	for _, c := range []struct {
 		name  string
 		scene scene
@@ -167,14 +161,6 @@ func TestVector(t *testing.T) {
 		{"test root", scene{tables: tcbFloor, covers: verify.CoversSystem}, true, map[string]int{"hardware": -33}},
 		{"floor", scene{tables: tcbFloor}, false, map[string]int{"hardware": 2, "runtime-opaque": 2}},
 		{"debugging is allowed", scene{tables: tcbFloor + "[guest_policy]\nallow_debug = true\n", change: debug}, false, map[string]int{"hardware": 2}},
-		{"debugging is allowed, the whole system and an application", scene{tables: tcbFloor + listed + "[guest_policy]\nallow_debug = true\n", change: debug, covers: verify.CoversSystem}, false,
-			map[string]int{"hardware": 2}},
-		{"a migration agent is allowed, the whole system and an application", scene{tables: tcbFloor + listed + "[guest_policy]\nallow_migration_agent = true\n", change: migration, covers: verify.CoversSystem}, false,
-			map[string]int{"hardware": 2}},
-		{"less privileged software asked, the whole system and an application", scene{root: "vmpl = [2]\n", tables: tcbFloor + listed, change: vmpl, covers: verify.CoversSystem}, false,
-			map[string]int{"hardware": 2, "runtime-opaque": 2}},
-		{"the whole system without an application that need not be there", scene{tables: tcbFloor + listed + "[[app]]\nname = \"ledger\"\nrequired = false\ndigests = [\"" + digest + "\"]\n", covers: verify.CoversSystem}, false,
-			map[string]int{"hardware": 2, "runtime-opaque": 2, "configuration": 2, "executables": 3}},
 		{"an application on the guest's word", scene{tables: tcbFloor + listed}, false, map[string]int{"hardware": 2, "runtime-opaque": 2}},
 		{"the whole system", scene{tables: tcbFloor, covers: verify.CoversSystem}, false,
 			map[string]int{"hardware": 2, "runtime-opaque": 2, "configuration": 2, "executables": 3}},
@@ -573,28 +559,5 @@ func TestLargePolicy(t *testing.T) {
 	}
 	if _, err := Token(testKey(t), p, a, options()); err == nil || !strings.Contains(err.Error(), "too many applications") {
 		t.Error(err)
-	}
-}
-
-// TestSubjectInContainer: a caller in a container of no application has not the subject of the unit,
-// or of the user, that runs it: that unit can run any image.
-func TestSubjectInContainer(t *testing.T) {
-	in := evidencetest.Container("c0ffee", "", "ledger")
-	for _, unit := range []string{"billing.service", ""} {
-		p, a := scene{change: func(r *evidencetest.Recipe) {
-			r.In(in)
-			c := &r.Statement.Caller
-			if c.App, c.Executable = "", nil; unit == "" {
-				c.Unit, c.UnitStarted, c.Invocation = "", nil, nil
-			}
-		}}.appraise(t)
-		token, err := Token(testKey(t), p, a, options())
-		if err != nil {
-			t.Fatal(err)
-		}
-		k, d, _, _ := claims(t, token)
-		if root := in.Container.Root.Digest.String(); k.Subject != "container:"+root || d.Container == nil || d.Container.Root != root || d.App != "" {
-			t.Errorf("unit %q: %q, %+v", unit, k.Subject, d)
-		}
 	}
 }

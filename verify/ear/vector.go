@@ -63,24 +63,14 @@ func (v *vector) affirm(p *verify.Policy, a *verify.Appraisal, c *verify.Claims)
 	if passed("policy.ak") || passed("policy.gcp-machine") || len(p.Chips) > 0 && passed("policy.chip") {
 		v.InstanceIdentity = affirmed
 	}
-	// The launch vouches for callers only if all that can become root was measured, software at VMPL 0
-	// asked for the report, and the host can neither read nor change the memory.
-	if c.Machine.Covers != verify.CoversSystem || c.Basis.Caller != verify.ByLaunch || !passed("policy.launch") {
+	if c.Machine.Covers != verify.CoversSystem || !passed("policy.launch") {
 		return
 	}
 	v.Configuration, v.Executables = affirmed, approvedBoot
 	other := c.Basis.Log == verify.ByLaunch || c.Basis.Log == verify.ByTPM
-	if other && allMeasured(p, c.Log) && passed("policy.app-present", "policy.app-digest", "policy.app-covered") {
+	if other && passed("policy.app-present", "policy.app-digest", "policy.app-covered") {
 		v.FileSystem = affirmed
 	}
-}
-
-// allMeasured reports whether the log has every application that the policy lists, and there is one.
-// Rules pass for an application that need not be there and is not: nothing is known of its files.
-func allMeasured(p *verify.Policy, log *verify.LogState) bool {
-	return log != nil && len(p.Apps) > 0 && !slices.ContainsFunc(p.Apps, func(rule verify.App) bool {
-		return !slices.ContainsFunc(log.Apps, func(a verify.AppClaim) bool { return a.Name == rule.Name })
-	})
 }
 
 // refuse says why evidence was refused, as far as AR4SI has words for it. What is missing, or merely not

@@ -75,9 +75,6 @@ func (s *State) Has(index uint32) bool {
 func (s *State) FromZero(index uint32, bank pcr.Algorithm) bool {
 	start := s.Start
 	if s.PCR != index {
-		if !s.Has(index) {
-			return false
-		}
 		start = s.Events.Start
 	}
 	return slices.ContainsFunc(start, func(v BankValue) bool { return v.Bank == bank.String() && check.Zero(v.Value) })

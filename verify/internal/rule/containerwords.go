@@ -119,9 +119,8 @@ func draftContainer(c *replay.Container, d *Draft) {
 	if len(host) > 0 && !slices.Equal(host, []string{"cgroup"}) {
 		d.tables.danger("host_namespaces = ["+quotedList(host)+"]", "it shares these with the machine.")
 	}
-	shared := slices.DeleteFunc(slices.Clone(c.Shared), func(kind string) bool { return kind == "mnt" }) // likewise
-	if len(shared) > 0 {
-		d.tables.danger("shared_namespaces = ["+quotedList(shared)+"]", "processes of others are in these namespaces of it.")
+	if len(c.Shared) > 0 {
+		d.tables.danger("shared_namespaces = ["+quotedList(c.Shared)+"]", "processes of others are in these namespaces of it.")
 	}
 	if c.AllDevices {
 		d.tables.danger("all_devices = true", "it may use every device, and so read and change everything on the machine.")

@@ -24,7 +24,7 @@ type EventRules struct {
 // Event is one [[event]]: what applications say about a domain.
 type Event struct {
 	Domain   string   `toml:"domain" value:"later" default:"required" doc:"what the events are about, as the application calls it: 1 to 128 bytes"`
-	App      string   `toml:"app,omitempty" value:"name" default:"any" doc:"application whose events these are, as the agent names it. Only |demand = \"absent\"| does without it: then the events of all applications count. If an |[[app]]| lists it, |present| and |last| want an event of a process of its unit, and none of a container; if a |[[container]]| lists it, one of a container of its engine"`
+	App      string   `toml:"app,omitempty" value:"name" default:"any" doc:"application whose events these are, as the agent names it. Only |demand = \"absent\"| does without it: then the events of all applications count"`
 	Demand   Demand   `toml:"demand" value:"one present absent last" default:"required" doc:"|present|: the log has such an event of the application. |absent|: it has none. |last|: the last event of the application in this domain is such a one, and there is one"`
 	Contents []string `toml:"contents,omitempty" value:"later" default:"any" doc:"contents that such an event has, as text of 1 to 1024 bytes. With neither this nor |event.digests|, every event of the domain is such a one"`
 	Digests  []string `toml:"digests,omitempty" value:"hex0 32" default:"any" doc:"the same by digest, 32 bytes each: SHA-256 of a content, or the digest that was recorded in place of one"`
@@ -168,18 +168,19 @@ func (r *EventRules) judge(p *Policy, s *Subject, f *check.Findings) {
 			found[id] = append(found[id], why)
 		}
 	}
+	rules := p.rules()
 	for i := range r.Events {
 		e := &r.Events[i]
 		switch e.Demand {
 		case EventPresent:
-			add("policy.event-present", e.missing(p, log))
+			add("policy.event-present", e.missing(log))
 		case EventAbsent:
 			add("policy.event-absent", e.there(log))
 		case EventLast:
-			add("policy.event-last", e.notLast(p, log))
+			add("policy.event-last", e.notLast(log))
 		}
 		if e.Others == Refuse {
-			add("policy.event-app", e.byOther(p, log))
+			add("policy.event-app", e.byOther(log, rules[e.App], p.container(e.App)))
 		}
 	}
 	for id, want := range map[check.ID]string{
@@ -193,9 +194,8 @@ func (r *EventRules) judge(p *Policy, s *Subject, f *check.Findings) {
 }
 
 // missing says that the log lacks the event, empty if it does not.
-func (e *Event) missing(p *Policy, log *replay.State) string {
-	imitated := e.imitations(p)
-	if slices.ContainsFunc(log.Emitted, func(x replay.Emitted) bool { return e.of(&x) && e.such(&x) && imitated(&x) == "" }) {
+func (e *Event) missing(log *replay.State) string {
+	if slices.ContainsFunc(log.Emitted, func(x replay.Emitted) bool { return e.of(&x) && e.such(&x) }) {
 		return ""
 	}
 	return fmt.Sprintf("the log does not have %s, of %q", e.what(), e.App)
@@ -212,39 +212,19 @@ func (e *Event) there(log *replay.State) string {
 }
 
 // notLast says that the last event is another one, empty if it is not.
-func (e *Event) notLast(p *Policy, log *replay.State) string {
-	last := log.LastEmitted(e.App, e.Domain)
-	switch {
+func (e *Event) notLast(log *replay.State) string {
+	switch last := log.LastEmitted(e.App, e.Domain); {
 	case last == nil:
 		return fmt.Sprintf("the log has no event of %q in the domain %q", e.App, e.Domain)
 	case !e.such(last):
 		return fmt.Sprintf("record %d, the last event of %q in the domain %q, is another than the policy lists, %s", last.Last, e.App, e.Domain, shortly(last))
 	}
-	return e.imitations(p)(last)
+	return ""
 }
 
-// imitations returns a function that says of an event of the application that its process cannot be
-// what the policy lists as that application, which a name alone does not show: a declaration of that
-// name may have been of files, and then of a container. It returns nothing if the process can be.
-func (e *Event) imitations(p *Policy) func(*replay.Emitted) string {
-	app, c := p.rules()[e.App], p.container(e.App)
-	return func(x *replay.Emitted) string {
-		switch {
-		case app != nil && x.Engine != "":
-			return fmt.Sprintf("record %d is an event of %q from a container of %s, and the policy lists the application by its files", x.First, x.App, x.Engine)
-		case app != nil && app.Unit != "" && !evidence.InUnit(app.Unit, x.Unit):
-			return fmt.Sprintf("record %d is an event of %q from unit %q, want %q", x.First, x.App, x.Unit, app.Unit)
-		case c != nil && (x.Engine == "" || c.Engine != "" && x.Engine != c.Engine):
-			return fmt.Sprintf("record %d is an event of %q from unit %q or engine %q, and the policy lists the application as a container", x.First, x.App, x.Unit, x.Engine)
-		}
-		return ""
-	}
-}
-
-// byOther names an event in the domain of another application, or of a process that cannot be what the
-// policy lists as the application; empty if there is none.
-func (e *Event) byOther(p *Policy, log *replay.State) string {
-	imitated := e.imitations(p)
+// byOther names an event in the domain of another application, or of a process in another unit
+// than the policy names for the application; empty if there is none.
+func (e *Event) byOther(log *replay.State, app *App, c *Container) string {
 	for i := range log.Emitted {
 		x := &log.Emitted[i]
 		if x.Domain != e.Domain {
@@ -253,8 +233,14 @@ func (e *Event) byOther(p *Policy, log *replay.State) string {
 		if x.App != e.App {
 			return fmt.Sprintf("record %d is an event of %q in the domain %q, which is that of %q alone", x.First, x.App, e.Domain, e.App)
 		}
-		if why := imitated(x); why != "" {
-			return why
+		if app != nil && x.Engine != "" {
+			return fmt.Sprintf("record %d is an event of %q from a container of %s, and the policy lists the application by its files", x.First, x.App, x.Engine)
+		}
+		if app != nil && app.Unit != "" && !evidence.InUnit(app.Unit, x.Unit) {
+			return fmt.Sprintf("record %d is an event of %q from unit %q, want %q", x.First, x.App, x.Unit, app.Unit)
+		}
+		if c != nil && (x.Engine == "" || c.Engine != "" && x.Engine != c.Engine) {
+			return fmt.Sprintf("record %d is an event of %q from unit %q or engine %q, and the policy lists the application as a container", x.First, x.App, x.Unit, x.Engine)
 		}
 	}
 	return ""
