@@ -4,6 +4,7 @@ package receiver
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/delivery"
 	"github.com/cvm-agentd/agentd/internal/metrics"
 	"github.com/cvm-agentd/agentd/internal/secret"
+	"github.com/cvm-agentd/agentd/sealing"
 )
 
 // Limits of tickets.
@@ -22,18 +24,20 @@ const (
 	mostEnded = 1024 // remembered after their end, to say why
 )
 
-// An entry is one ticket. Its fields are guarded by book.mu, but for ticket, which does not change,
-// and seed, which belongs to the goroutine that took the entry.
+// An entry is one ticket. Its fields are guarded by book.mu, but for ticket and declaration, which do
+// not change, and seed, which belongs to the goroutine that took the entry.
 type entry struct {
-	ticket *delivery.Ticket
-	seed   *secret.Secret // nil once the ticket has ended
-	ends   uint64         // by book.now
-	timer  *time.Timer    // ends the ticket also if nothing asks
+	ticket      *delivery.Ticket
+	declaration evidence.Digest // of the app, when the ticket was made
+	seed        *secret.Secret  // nil once the ticket has ended
+	ends        uint64          // by book.now
+	timer       *time.Timer     // ends the ticket also if nothing asks
 
 	taken   bool            // a goroutine stores a secret by it
 	why     api.Code        // why it has ended; empty while it is open
-	sealed  evidence.Digest // message that was stored, if it was used
-	receipt []byte          // of that message
+	perhaps bool            // it is open, and a message was perhaps stored: no other one is
+	sealed  evidence.Digest // message that was stored, if it was used, or perhaps was
+	receipt []byte          // of the message that was stored
 }
 
 // A book has the tickets of this agent.
@@ -163,16 +167,26 @@ func (b *book) take(id, sealed evidence.Digest) (*entry, []byte, error) {
 		return nil, nil, errExpired(e.ticket)
 	case e.taken:
 		return nil, nil, problem.After(problem.New(api.CodeBusy, errTaken.Error()), time.Second)
+	case e.perhaps && e.sealed != sealed:
+		b.count(string(api.CodeTicketUsed))
+		return nil, nil, problem.New(api.CodeTicketUsed, fmt.Sprintf("another message was perhaps stored by the ticket for %q of app %s: a write failed meanwhile", e.ticket.Name, e.ticket.App))
 	}
 	e.taken = true
 	return e, nil, nil
 }
 
-// giveBack leaves a ticket that was taken open.
-func (b *book) giveBack(e *entry) {
+// unclear are codes of errors after which the store may have the secret nevertheless.
+var unclear = []api.Code{api.CodeInterrupted, api.CodeCounterLost}
+
+// giveBack leaves a ticket that was taken open. If the message may have been stored, no other one is
+// from then on. Err is nil after a panic.
+func (b *book) giveBack(e *entry, sealed evidence.Digest, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e.taken = false
+	if err == nil || slices.Contains(unclear, sealing.CodeOf(err)) {
+		e.perhaps, e.sealed = true, sealed
+	}
 	b.count(notStored)
 	e.timer.Stop()
 	b.watch(e)

@@ -77,18 +77,18 @@ func (r *Receiver) Ticket(ctx context.Context, q api.TicketRequest, caller evide
 	case !there && q.Replace:
 		return api.DeliveryTicket{}, problem.New(api.CodeNotFound, fmt.Sprintf("app %s has no secret %q that could be replaced", q.App, q.Name))
 	}
-	digest, err := r.measured(ctx, q.App)
+	is, err := r.measured(ctx, q.App)
 	if err != nil {
 		return api.DeliveryTicket{}, err
 	}
-	t := &delivery.Ticket{Challenge: delivery.Challenge(q.Challenge), App: q.App, Name: q.Name, Digest: digest, Replace: q.Replace, ValidFor: q.ValidFor, Sender: q.Sender}
-	b, err := r.make(ctx, t, caller)
+	t := &delivery.Ticket{Challenge: delivery.Challenge(q.Challenge), App: q.App, Name: q.Name, Digest: is.digest, Replace: q.Replace, ValidFor: q.ValidFor, Sender: q.Sender}
+	b, err := r.make(ctx, t, is.declaration, caller)
 	if err != nil {
 		return api.DeliveryTicket{}, err
 	}
 	id := t.ID()
 	r.c.Log.Info("a ticket for a secret was made", "ticket", id.String(), "app", t.App, "name", t.Name, "seconds", t.ValidFor, "replaces", t.Replace, "sender", len(t.Sender) > 0)
-	return api.DeliveryTicket{Ticket: b, ID: id, App: t.App, Name: t.Name, Digest: digest, ValidFor: t.ValidFor}, nil
+	return api.DeliveryTicket{Ticket: b, ID: id, App: t.App, Name: t.Name, Digest: t.Digest, ValidFor: t.ValidFor}, nil
 }
 
 // check refuses requests whose members make no ticket.
@@ -116,20 +116,25 @@ func check(q *api.TicketRequest) error {
 	return nil
 }
 
-// measured measures an app now, and returns its digest.
-func (r *Receiver) measured(ctx context.Context, app string) (evidence.Digest, error) {
+// content is what an app is: the digest of its manifest, and that of its declaration. The manifest
+// does not name unit and user.
+type content struct{ digest, declaration evidence.Digest }
+
+// measured measures an app now, and returns what it is.
+func (r *Receiver) measured(ctx context.Context, app string) (content, error) {
 	a, err := r.c.Measure(ctx, app)
 	if err != nil {
-		return evidence.Digest{}, err
+		return content{}, err
 	}
 	if a.State != api.AppMeasured || a.Digest == nil {
-		return evidence.Digest{}, problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s is not measured: %s", app, a.Reason))
+		return content{}, problem.New(api.CodeMeasureFailed, fmt.Sprintf("app %s is not measured: %s", app, a.Reason))
 	}
-	return *a.Digest, nil
+	return content{*a.Digest, a.Declaration}, nil
 }
 
-// make gives a ticket a key, evidence and the signature of the agent key, and opens it.
-func (r *Receiver) make(ctx context.Context, t *delivery.Ticket, caller evidence.Caller) ([]byte, error) {
+// make gives a ticket a key, evidence and the signature of the agent key, and opens it for an app of
+// this declaration.
+func (r *Receiver) make(ctx context.Context, t *delivery.Ticket, declaration evidence.Digest, caller evidence.Caller) ([]byte, error) {
 	began := r.c.Now() // the time counts from before the evidence
 	seed, public, err := message.NewKey()
 	if err != nil {
@@ -154,7 +159,7 @@ func (r *Receiver) make(ctx context.Context, t *delivery.Ticket, caller evidence
 		return nil, problem.New(api.CodeTransferTooLarge, fmt.Sprintf("the evidence of this machine has %d bytes, which is too much for a ticket", len(t.Evidence)))
 	}
 	t.Evidence = nil // the ticket is kept, and nothing asks for it again
-	if err := r.add(&entry{ticket: t, seed: seed, ends: began + 1000*uint64(t.ValidFor)}); err != nil {
+	if err := r.add(&entry{ticket: t, declaration: declaration, seed: seed, ends: began + 1000*uint64(t.ValidFor)}); err != nil {
 		seed.Wipe()
 		return nil, err
 	}
@@ -166,6 +171,7 @@ func (r *Receiver) Receive(ctx context.Context, b []byte) (api.ReceivedSecret, e
 	s, err := delivery.ParseSealed(b)
 	if err != nil {
 		r.refuse(malformed)
+		r.c.Log.Error("a delivered secret is refused", "error", err)
 		return api.ReceivedSecret{}, err
 	}
 	out, bytes, err := r.receive(ctx, s)
@@ -191,11 +197,16 @@ func (r *Receiver) receive(ctx context.Context, s *delivery.Sealed) (out api.Rec
 		out.Receipt, out.Again = receipt, true
 		return out, 0, nil
 	}
-	bytes, err = r.store(ctx, e, s)
-	if err != nil {
-		r.giveBack(e)
+	stored := false
+	defer func() {
+		if !stored { // also after a panic
+			r.giveBack(e, digest, err)
+		}
+	}()
+	if bytes, err = r.store(ctx, e, s); err != nil {
 		return out, 0, err
 	}
+	stored = true
 	// From here on the secret is stored: the ticket is used, whatever comes.
 	answer := &delivery.Receipt{Ticket: s.Ticket, Sealed: digest}
 	err = answer.Vouch(r.c.Key)
@@ -212,14 +223,15 @@ func (r *Receiver) store(ctx context.Context, e *entry, s *delivery.Sealed) (byt
 		return 0, err
 	}
 	defer data.Wipe()
-	digest, err := r.measured(ctx, t.App)
-	if err != nil {
+	is, err := r.measured(ctx, t.App)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if digest != t.Digest {
-		return 0, problem.New(api.CodeAppChanged, fmt.Sprintf("app %s was measured as %v when the ticket was made, and is %v now", t.App, t.Digest, digest))
-	}
-	if r.expired(e) { // measuring took long
+	case is.digest != t.Digest:
+		return 0, problem.New(api.CodeAppChanged, fmt.Sprintf("app %s was measured as %v when the ticket was made, and is %v now", t.App, t.Digest, is.digest))
+	case is.declaration != e.declaration: // perhaps of another unit
+		return 0, problem.New(api.CodeAppChanged, fmt.Sprintf("app %s had the declaration %v when the ticket was made, and has %v now", t.App, e.declaration, is.declaration))
+	case r.expired(e): // measuring took long
 		return 0, errExpired(t)
 	}
 	return data.Len(), r.c.Store.Provision(ctx, t.App, t.Name, data, t.Replace)

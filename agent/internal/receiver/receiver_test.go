@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/evidence"
@@ -38,6 +39,7 @@ type machine struct {
 	mu     sync.Mutex
 	time   uint64
 	digest evidence.Digest
+	is     evidence.Digest // of the declaration
 	state  api.AppState
 	stored map[string]string
 	fails  error                     // of the next attempt to store
@@ -69,7 +71,7 @@ func (m *machine) measure(ctx context.Context, app string) (api.App, error) {
 	if m.during != nil {
 		m.during(ctx)
 	}
-	return api.App{Name: app, State: m.state, Digest: &m.digest, Reason: "a reason"}, nil
+	return api.App{Name: app, State: m.state, Digest: &m.digest, Declaration: m.is, Reason: "a reason"}, nil
 }
 
 // Attest returns what is not evidence: nothing here looks at it.
@@ -160,6 +162,10 @@ func TestReceive(t *testing.T) {
 		t.Errorf("again: %+v, stored %v", again, m.stored)
 	}
 	m.refused(t, "another message", seal(t, x, "other"), api.CodeTicketUsed)
+	m.refused(t, "not a message", []byte("hunter2"), api.CodeMalformedMessage)
+	if n := strings.Count(m.log.String(), "a delivered secret is refused"); n != 2 {
+		t.Errorf("%d refusals are logged, want 2", n)
+	}
 	if strings.Contains(m.log.String(), "hunter2") || !strings.Contains(m.log.String(), id.String()) {
 		t.Errorf("the log is\n%s", &m.log)
 	}
@@ -217,6 +223,9 @@ func TestFailureLeavesTheTicket(t *testing.T) {
 	m.digest[0]++
 	m.refused(t, "the app changed", b, api.CodeAppChanged)
 	m.digest[0]--
+	m.is[0]++
+	m.refused(t, "the app was declared anew, with the same files", b, api.CodeAppChanged)
+	m.is[0]--
 	m.state = api.AppUnmeasured
 	m.refused(t, "the app is not measured", b, api.CodeMeasureFailed)
 	m.state = api.AppMeasured
@@ -226,11 +235,65 @@ func TestFailureLeavesTheTicket(t *testing.T) {
 	var set metrics.Set
 	m.Metrics(&set)
 	text := string(set.Text(metrics.Prometheus))
-	for _, want := range []string{"agentd_delivery_tickets_total 1\n", "agentd_delivery_stored_total 1\n", `{reason="not-stored"} 4`, `{reason="malformed-message"} 1`, "agentd_delivery_tickets_open 0\n"} {
+	for _, want := range []string{"agentd_delivery_tickets_total 1\n", "agentd_delivery_stored_total 1\n", `{reason="not-stored"} 5`, `{reason="malformed-message"} 1`, "agentd_delivery_tickets_open 0\n"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
 		}
 	}
+}
+
+// TestPerhapsStored: case 130. After a failure that leaves open whether the secret was stored, the ticket
+// serves that message alone, and so it does after a panic.
+func TestPerhapsStored(t *testing.T) {
+	for what, fail := range map[string]func(*machine){
+		"interrupted":  func(m *machine) { m.fails = &sealing.Error{Code: api.CodeInterrupted} },
+		"counter lost": func(m *machine) { m.fails = &sealing.Error{Code: api.CodeCounterLost} },
+		"a panic":      func(m *machine) { m.during = func(context.Context) { m.during = nil; panic("a fault") } },
+	} {
+		m := newMachine()
+		x := m.ticket(t, request("billing", "token"))
+		b, other := seal(t, x, "hunter2"), seal(t, x, "other")
+		fail(m)
+		func() {
+			defer func() { _ = recover() }()
+			if _, err := m.Receive(t.Context(), b); err == nil {
+				t.Errorf("%s: stored", what)
+			}
+		}()
+		m.refused(t, what+", and then another message", other, api.CodeTicketUsed)
+		if _, err := m.Receive(t.Context(), b); err != nil || m.stored["billing/token"] != "hunter2" {
+			t.Errorf("%s, and then the same message: %v, stored %v", what, err, m.stored)
+		}
+	}
+}
+
+// TestKeyEndsUnasked: the key of a ticket is overwritten at the end of its time, also if nothing asks, and
+// also after a message that was not stored.
+func TestKeyEndsUnasked(t *testing.T) {
+	m := newMachine()
+	r := request("billing", "token")
+	gone := func(what string, seed *secret.Secret) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); seed.Len() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: the key is there after a minute", what)
+			}
+		}
+	}
+	r.ValidFor = 1
+	seed := m.entries[m.ticket(t, r).ID()].seed
+	m.advance(1000)
+	gone("a ticket of a second", seed)
+
+	r.ValidFor = 3600
+	x := m.ticket(t, r)
+	seed = m.entries[x.ID()].seed
+	m.advance(3_599_990)
+	broken := seal(t, x, "hunter2")
+	broken[len(broken)-5] ^= 1
+	m.refused(t, "changed", broken, api.CodeDeliveryChanged)
+	m.advance(10)
+	gone("a ticket that was taken", seed)
 }
 
 // TestOneAtATime: while a message is stored, another one by the same ticket waits; a later ticket does not
