@@ -149,6 +149,8 @@ func secretSend(t *terminal) *cobra.Command {
 		switch {
 		case len(args) > 2:
 			return misuse(fmt.Errorf("unexpected argument %q", args[2])).withHint(helpHint(c))
+		case t.screen && (f.out == "" || f.out == "-"): // before the delivery is used up
+			return misuse(errBinary)
 		case f.to != "-":
 			return misuse(fmt.Errorf("--to %q: want -, which writes the message to --out or standard output for any carrier", f.to)).withHint(helpHint(c))
 		}
@@ -214,7 +216,7 @@ func (t *terminal) senderKey(name string, request *delivery.Request) (crypto.Sig
 	if name == "" {
 		return nil, nil
 	}
-	signer, err := t.readPrivateKey(name)
+	signer, err := t.readOwnKey(name)
 	if err != nil {
 		return nil, err
 	}

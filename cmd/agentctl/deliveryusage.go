@@ -42,12 +42,12 @@ Examples:
 `
 
 const secretSendUsage = `Usage: agentctl secret send --delivery FILE --policy FILE --ticket TICKET --app APP
-                           [flags] NAME [SECRET]
+                           [flags] NAME [FILE]
 
-Verify a ticket, at the relying party, and encrypt a secret to it. The secret is SECRET,
-or else standard input, byte for byte. Only the agent that made the ticket can open what
-is written, and it stores it for this application, under this name. Each delivery sends
-one secret.
+Verify a ticket, at the relying party, and encrypt a secret to it. The secret is FILE, or
+else standard input, byte for byte: a line feed at its end is part of it. Only the agent
+that made the ticket can open what is written, and it stores it for this application,
+under this name. Each delivery sends one secret.
 
   --delivery FILE   file of "agentctl secret challenge"; required
   --policy FILE     what the machine must meet (docs/policy.md); required. An [[app]] must
@@ -56,7 +56,8 @@ one secret.
   --app APP         application that the secret is for; required
   --to WHERE        where the message goes (default: -): "-", the only value, is --out or
                     standard output, for any carrier
-  --sender-key KEY  private key whose public half the ticket names, Ed25519, PEM
+  --sender-key KEY  private key whose public half the ticket names, Ed25519, PEM; no other
+                    user may read the file
   --replace         the secret replaces the one of that name
   --max-age TIME    refuse a challenge that is older (default: 1h), by the clock here
   --collateral DIR  certificates and revocation lists from "agentctl collateral fetch"

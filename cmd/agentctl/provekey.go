@@ -27,6 +27,16 @@ func (t *terminal) readPrivateKey(name string) (crypto.Signer, error) {
 	return t.parsePrivateKey(name, b)
 }
 
+// readOwnKey is readPrivateKey for a file that only its owner can read.
+func (t *terminal) readOwnKey(name string) (crypto.Signer, error) {
+	b, err := t.readSecretInput(name, maxPrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(b)
+	return t.parsePrivateKey(name, b)
+}
+
 // parsePrivateKey parses a private key from the file name.
 func (t *terminal) parsePrivateKey(name string, b []byte) (crypto.Signer, error) {
 	p, rest := pem.Decode(b)

@@ -156,12 +156,7 @@ func (t *terminal) readTokenKey(f *tokenFlags) (*ear.Key, error) {
 	if f.out == "" {
 		return nil, nil
 	}
-	b, err := t.readSecretInput(f.key, maxPrivateKey)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(b)
-	signer, err := t.parsePrivateKey(f.key, b)
+	signer, err := t.readOwnKey(f.key)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +197,7 @@ func (t *terminal) readTokenPublicKey(name string) (crypto.PublicKey, error) {
 }
 
 // readSecretInput reads a file that only its owner can read. Another user who can read the key that
-// signs tokens can claim anything.
+// signs tokens can claim anything, and one who can read a sender's key can choose a secret.
 func (t *terminal) readSecretInput(name string, limit int) ([]byte, error) {
 	if name == "" || name == "-" {
 		return t.readInput(name, limit)
