@@ -92,13 +92,16 @@ func TestVerify(t *testing.T) {
 		{"a changed signature", changed(made(t, ticketOf(), nil), func(x *delivery.Ticket) { x.Signature[0] ^= 1 }), api.CodeTicketForged},
 		{"signed by another key", resigned(made(t, ticketOf(), nil), evidencetest.Key('b')), api.CodeTicketForged},
 		{"another digest than the log", made(t, with(func(x *delivery.Ticket) { x.Digest[0] ^= 1 }), nil), api.CodeAppChanged},
+		{"an app that the log does not have", made(t, ticketOf(), func(r *evidencetest.Recipe) { r.Events = r.Events[:1] }), api.CodeAppChanged},
+		{"no log", made(t, ticketOf(), func(r *evidencetest.Recipe) { r.NoLog = true }), api.CodeAppChanged},
 		{"an app whose coverage ended", made(t, ticketOf(), func(r *evidencetest.Recipe) {
 			r.Events = append(r.Events, pcr.Event{Type: pcr.EventGap, Gap: &pcr.GapEvent{Reason: "overflow"}})
 		}), api.CodeAppChanged},
 	} {
 		policy := good
-		if c.what == "an app whose coverage ended" { // which the policy does not ask for
-			policy = verifier(t, strings.Replace(policyOf(""), "\n", "\ntolerate_gaps = true\n", 1))
+		switch c.what { // which the policy does not ask for
+		case "an app that the log does not have", "no log", "an app whose coverage ended":
+			policy = verifier(t, strings.Replace(policyOf(""), "\n", "\nlog = \"optional\"\ntolerate_gaps = true\n", 1))
 		}
 		verified, err := request.Verify(c.ticket, policy, evidencetest.Time)
 		switch {
