@@ -64,6 +64,7 @@ type Event struct {
 
 // Read waits for events at most so long, and returns those that there are. All says that there
 // were no others when it returned. Lost says that the kernel dropped events, and so allowed them.
+// [ErrRefused] is an error after which it may be called again.
 func (g *Group) Read(patience time.Duration) (events []Event, all, lost bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(poll, int(patience/time.Millisecond))
@@ -79,10 +80,8 @@ func (g *Group) Read(patience time.Duration) (events []Event, all, lost bool, er
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR): // also: it refused the start, since a file has a write lease
 		return nil, false, false, nil
-	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ETXTBSY):
-		return nil, false, false, nil // it refused this start
 	case err != nil:
-		return nil, false, false, fmt.Errorf("read permission events: %w", err)
+		return nil, false, false, readError(err)
 	}
 	for rest := b[:got]; len(rest) >= size; {
 		var m unix.FanotifyEventMetadata
@@ -99,6 +98,19 @@ func (g *Group) Read(patience time.Duration) (events []Event, all, lost bool, er
 		}
 	}
 	return events, got < len(b), lost, nil
+}
+
+// ErrRefused is returned by Read if the kernel refused a start itself, since the file cannot be opened
+// for its event. Further events can be read: the owner of a file could end all reading otherwise, as by
+// one whose key of encryption is not there.
+var ErrRefused = errors.New("the kernel refused a start, since its file cannot be opened")
+
+// readError says what an error of reading means: only the group itself cannot be read again.
+func readError(err error) error {
+	if errors.Is(err, unix.EBADF) || errors.Is(err, unix.EFAULT) {
+		return fmt.Errorf("read permission events: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
 
 // Answer lets a program start, or has the kernel refuse it with EPERM.

@@ -36,7 +36,6 @@ const (
 	maxDeciding = 256     // of them that are decided at once
 	maxOfApp    = 32      // of them that are of one app: it cannot hold up the others
 	maxStuck    = 64      // decisions that outlive their deadline, since a file system does not answer
-	maxFolders  = 4096    // marked folders
 	maxFile     = 4 << 30 // bytes of a file that is hashed
 )
 
@@ -108,7 +107,9 @@ func (g *Gate) read(ctx context.Context) error {
 		}
 		events, all, lost, err := g.group.Read(200 * time.Millisecond)
 		now := time.Now()
-		if err != nil {
+		if errors.Is(err, fanotify.ErrRefused) {
+			g.c.Log.Warn("a program does not start", "error", err)
+		} else if err != nil {
 			return err
 		}
 		if lost {

@@ -564,6 +564,72 @@ func TestFolderReplaced(t *testing.T) {
 	}
 }
 
+// TestNewName: a program of a guarded folder that becomes one of the app, as the new target of a link,
+// may have started before, so that there is a gap. The same names again are none.
+func TestNewName(t *testing.T) {
+	needGate(t)
+	folder := t.TempDir()
+	named := func(names ...string) gatewire.App {
+		x := app(folder)
+		x.Folders[0].Names = names
+		return x
+	}
+	other := named("else")
+	other.App = "other"
+	a := newAgent(t, all, named("one", "two"), other)
+	guarded(t, a, nil)
+	for i, c := range []struct {
+		rules []gatewire.App
+		gaps  int
+	}{
+		{[]gatewire.App{named("one"), other}, 0},
+		{[]gatewire.App{named("one", "three"), other}, 1},
+		{[]gatewire.App{named("one", "three"), other}, 1},
+	} {
+		a.mu.Lock()
+		a.rules.Generation++
+		a.rules.Apps = c.rules
+		rules, conn := a.rules, a.conn
+		a.mu.Unlock()
+		go a.send(conn, &gatewire.ToGate{Rules: &rules})
+		a.wait("readiness", func() bool { return len(a.readys) == i+2 })
+		a.mu.Lock()
+		if len(a.gaps) != c.gaps {
+			t.Errorf("rules %d: gaps %+v, want %d", i, a.gaps, c.gaps)
+		}
+		a.mu.Unlock()
+	}
+}
+
+// TestClaim: what an app claimed of a folder is known by name, and another app's claims are not its own.
+func TestClaim(t *testing.T) {
+	of := func(app string, names ...string) claim {
+		c := claim{owner: owner{app: app}, all: len(names) == 0, names: make(map[string]bool)}
+		for _, name := range names {
+			c.names[name] = true
+		}
+		return c
+	}
+	r := &rules{folders: map[string][]claim{"/d": {of("app", "one"), of("app", "two"), of("whole"), of("other", "three")}}}
+	for _, c := range []struct {
+		folder string
+		claim  claim
+		want   bool
+	}{
+		{"/d", of("app", "one", "two"), true},
+		{"/d", of("app", "three"), false},
+		{"/d", of("app"), false},
+		{"/d", of("whole", "three"), true},
+		{"/d", of("whole"), true},
+		{"/d", of("another", "one"), false},
+		{"/e", of("app", "one"), false},
+	} {
+		if got := r.claim(c.folder, c.claim); got != c.want {
+			t.Errorf("%s %+v: %t", c.folder, c.claim, got)
+		}
+	}
+}
+
 // TestCannotBeGuarded: a folder on a file system that another program serves is refused by name.
 func TestCannotBeGuarded(t *testing.T) {
 	needGate(t)

@@ -39,7 +39,7 @@ type link struct {
 	conn    net.Conn   // nil if there is none, or its rules are not in force yet
 	up      chan struct{}
 	last    uint64 // number of the last question
-	asked   map[uint64]chan bool
+	asked   map[uint64]chan *gatewire.Answer
 	known   map[known]bool
 	held    map[string]bool // apps that the log lists without a break since; the value is whether they are enforced
 	gaps    map[string]gatewire.Gap
@@ -51,13 +51,16 @@ type link struct {
 
 func newLink(g *Gate) *link {
 	return &link{
-		g: g, up: make(chan struct{}), asked: make(map[uint64]chan bool), known: make(map[known]bool),
+		g: g, up: make(chan struct{}), asked: make(map[uint64]chan *gatewire.Answer), known: make(map[known]bool),
 		held: make(map[string]bool), gaps: make(map[string]gatewire.Gap), marks: make(marks),
 	}
 }
 
-// errNoAgent is returned if the agent was not there to answer.
-var errNoAgent = errors.New("the agent did not answer")
+// Errors of a question.
+var (
+	errNoAgent  = errors.New("the agent did not answer")
+	errNoRecord = errors.New("the agent could not record it")
+)
 
 // may asks the agent whether a program may start. While the agent is away, what it said before
 // counts: the log of this boot says it still.
@@ -85,14 +88,17 @@ func (l *link) may(ctx context.Context, a owner, path string, d evidence.Digest,
 			}
 		}
 		select {
-		case start, answered := <-answer:
+		case x, answered := <-answer:
 			if !answered { // the connection ended
 				continue
 			}
-			if start {
+			if x.Start && x.Gap {
+				return false, errNoRecord
+			}
+			if x.Start && !a.loose { // a yes to a program that is recorded is none to one that is refused
 				l.learn(known{a.app, d})
 			}
-			return start, nil
+			return x.Start, nil
 		case <-ctx.Done():
 			return false, fmt.Errorf("%w: %w", errNoAgent, context.Cause(ctx))
 		}
@@ -110,7 +116,7 @@ func (l *link) learn(k known) {
 
 // ask sends a question. Without a connection it returns a channel that is closed when there is one,
 // and nothing at all if the agent has as many questions as it takes.
-func (l *link) ask(a owner, path string, d evidence.Digest, pid int) (answer chan bool, up chan struct{}) {
+func (l *link) ask(a owner, path string, d evidence.Digest, pid int) (answer chan *gatewire.Answer, up chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -120,7 +126,7 @@ func (l *link) ask(a owner, path string, d evidence.Digest, pid int) (answer cha
 		return nil, nil
 	}
 	l.last++
-	answer = make(chan bool, 1)
+	answer = make(chan *gatewire.Answer, 1)
 	l.asked[l.last] = answer
 	l.write(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: l.last, App: a.app, Path: path, Digest: d, Loose: a.loose, PID: pid}})
 	return answer, nil
@@ -136,7 +142,8 @@ func (l *link) write(m *gatewire.ToAgent) {
 }
 
 // gap notes that programs may have started without a question, and tells the agent before
-// it returns, if there is one. The first reason of an app is kept until the agent has noted it.
+// it returns, if there is one. The first reason of an app is kept until the agent has noted it; the
+// number is a new one each time, since what the agent noted meanwhile came before.
 func (l *link) gap(app, reason string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,11 +152,12 @@ func (l *link) gap(app, reason string) {
 	} else {
 		delete(l.held, app)
 	}
-	if _, waits := l.gaps[app]; waits {
-		return
+	x, waits := l.gaps[app]
+	if !waits {
+		x = gatewire.Gap{App: app, Reason: text.Fit(reason, pcr.MaxReason)}
 	}
 	l.numbers++
-	x := gatewire.Gap{Number: l.numbers, App: app, Reason: text.Fit(reason, pcr.MaxReason)}
+	x.Number = l.numbers
 	l.gaps[app] = x
 	if l.conn != nil {
 		l.write(&gatewire.ToAgent{Gap: &x})
@@ -235,6 +243,10 @@ func (l *link) take(ctx context.Context, conn net.Conn, in *gatewire.Rules) {
 	for _, a := range in.Apps {
 		l.enforce[a.App] = a.Enforce
 	}
+	maps.DeleteFunc(l.held, func(app string, enforce bool) bool { // also if the agent ends before it records that
+		return !slices.Contains(ready.Apps, app) || l.enforce[app] != enforce
+	})
+	maps.DeleteFunc(l.known, func(k known, _ bool) bool { return l.enforce[k.app] }) // the manifest may list it no more
 	if l.conn == nil {
 		l.conn = conn
 		for _, app := range slices.Sorted(maps.Keys(l.gaps)) {
@@ -268,7 +280,7 @@ func (l *link) answer(a *gatewire.Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.asked[a.ID]; c != nil {
-		c <- a.Start
+		c <- a
 		delete(l.asked, a.ID)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,9 +33,10 @@ type place struct {
 type marks map[string]place
 
 // guard puts rules into force. It returns what the gate is ready for, and which apps have a folder
-// that was not guarded before, though the app was.
+// or a name that was not guarded before, though the app was.
 func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held func(app string) bool) (now marks, ready gatewire.Ready, late map[string]string) {
 	now, late = make(marks), make(map[string]string)
+	last := g.rules.Load()
 	ready.Generation = in.Generation
 	next := &rules{folders: make(map[string][]claim), ids: make(map[string]fileID)}
 	end := time.Now().Add(openPatience)
@@ -63,7 +65,7 @@ func (g *Gate) guard(ctx context.Context, in *gatewire.Rules, before marks, held
 				c.names[name] = true
 			}
 			next.folders[p.path], next.ids[p.path] = append(next.folders[p.path], c), p.id
-			if old, known := before[f.Path]; held(a.App) && (!known || old.id != p.id) {
+			if old, known := before[f.Path]; held(a.App) && (!known || old.id != p.id || !last.claim(p.path, c)) {
 				late[a.App] = fmt.Sprintf("what started in %s before it was guarded is not known", shown(f.Path))
 			}
 		}
@@ -96,16 +98,30 @@ func (m marks) add(ctx context.Context, path string, folders map[string]int, end
 	if p, ok := m[path]; ok {
 		return p, nil
 	}
-	if len(folders) >= maxFolders {
-		return place{}, fmt.Errorf("more than %d folders", maxFolders)
+	if len(folders) >= gatewire.MaxFolders {
+		return place{}, fmt.Errorf("more than %d folders", gatewire.MaxFolders)
 	}
 	fd, id, err := openFolder(ctx, path, end)
 	if err != nil {
 		return place{}, err
 	}
+	if starts(id, executor) {
+		unix.Close(fd)
+		return place{}, fmt.Errorf("systemd starts all units with %s: it would wait for a gate that is stopped, which only systemd ends", executor)
+	}
 	folders[path] = fd
 	m[path] = place{pathOf(fd), id}
 	return m[path], nil
+}
+
+// executor is what systemd starts each unit with, since version 255. Systemd itself waits while it
+// does, and watches over no service meanwhile. Only tests change it.
+var executor = "/usr/lib/systemd/systemd-executor"
+
+// starts reports whether a folder is the one that a program is in.
+func starts(folder fileID, program string) bool {
+	var st unix.Stat_t
+	return unix.Stat(program, &st) == nil && unix.Stat(filepath.Dir(program), &st) == nil && folder == (fileID{uint64(st.Dev), st.Ino})
 }
 
 // unmark ends the marks of folders that no rule names any more. One that is gone needs no end.

@@ -165,6 +165,25 @@ func (r *rules) of(path string) (all []owner) {
 	return all
 }
 
+// claim reports whether an app claims in a folder all that c does.
+func (r *rules) claim(folder string, c claim) bool {
+	names := make(map[string]bool)
+	for _, x := range r.folders[folder] {
+		if x.app == c.app && x.all {
+			return true
+		}
+		if x.app == c.app {
+			maps.Copy(names, x.names)
+		}
+	}
+	for name := range c.names {
+		if !names[name] {
+			return false
+		}
+	}
+	return !c.all
+}
+
 // loose returns an app that claims something in a folder.
 func (r *rules) loose(folder string) []owner {
 	for _, c := range r.folders[folder] {

@@ -31,6 +31,7 @@ const (
 	MaxToAgent = 256 << 10 // bytes of a message to the agent
 	MaxToGate  = 16 << 20  // bytes of a message to the gate
 	MaxAsked   = 256       // questions that wait for an answer
+	MaxFolders = 4096      // of all apps of rules
 )
 
 // ToAgent is a message of the gate. It has exactly one member.
@@ -116,6 +117,7 @@ type Ask struct {
 type Answer struct {
 	ID    uint64 `json:"id"`
 	Start bool   `json:"start,omitzero"` // it may start, and the log says all that it must say before
+	Gap   bool   `json:"gap,omitzero"`   // it may start, and could not be recorded: the gate notes a gap, which outlives the agent
 }
 
 // Gap says that programs may have started without a question.
