@@ -111,6 +111,17 @@ func (a *Apps) Manifest(app string) evidence.Digest {
 	return evidence.Digest{}
 }
 
+// Declaration returns the digest of the declaration in force by which an app was measured and asks for
+// the gate, zero if there is none: see [Apps.Guarded].
+func (a *Apps) Declaration(app string) evidence.Digest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if x := a.apps[app]; x != nil && x.located && x.asksGate() {
+		return x.declaration.Digest
+	}
+	return evidence.Digest{}
+}
+
 // GateChanged returns a channel that has a value when Guarded may return something else, for one
 // receiver.
 func (a *Apps) GateChanged() <-chan struct{} { return a.gate }

@@ -11,27 +11,31 @@ import (
 	"github.com/cvm-agentd/agentd/pcr"
 )
 
-// may reports whether a program may start. If it may, the log says all that it must say before.
-func (s *Server) may(ctx context.Context, x *session, a *gatewire.Ask) bool {
+// may reports whether a program may start. If it may, the log says all that it must say before, or
+// gap says that it could not.
+func (s *Server) may(ctx context.Context, x *session, a *gatewire.Ask) (start, gap bool) {
 	s.mu.Lock()
 	s.counts.Asked++
 	s.mu.Unlock()
 	enforce, asked := x.enforces(a.App)
 	if !asked { // the declaration changed: its rules are on the way
-		return true
+		return true, false
 	}
 	listed := x.parts.Apps.Covers
 	if enforce = enforce && !a.Loose; enforce {
 		listed = x.parts.Apps.Pinned
 	}
 	if listed(a.App, a.Digest) {
-		return true
+		return true, false
 	}
 	settle, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	x.parts.Apps.Settle(settle, a.App)
 	if listed(a.App, a.Digest) {
-		return true
+		return true, false
+	}
+	if ctx.Err() != nil { // the connection ended
+		return false, false
 	}
 	return s.unlisted(ctx, x, a, enforce)
 }
@@ -48,8 +52,9 @@ func (x *session) enforces(app string) (enforce, asked bool) {
 	return false, false
 }
 
-// unlisted records a program that no manifest in force lists, once while that one is in force.
-func (s *Server) unlisted(ctx context.Context, x *session, a *gatewire.Ask, refused bool) (start bool) {
+// unlisted records a program that no manifest in force lists, once while that one is in force. If
+// neither that nor a gap can be recorded, the gate keeps the gap: this process may end before it can.
+func (s *Server) unlisted(ctx context.Context, x *session, a *gatewire.Ask, refused bool) (start, gap bool) {
 	s.record.Lock()
 	manifest := x.parts.Apps.Manifest(a.App)
 	s.mu.Lock()
@@ -84,11 +89,11 @@ func (s *Server) unlisted(ctx context.Context, x *session, a *gatewire.Ask, refu
 	s.c.Log.Warn("a program is not in the manifest of its app", "app", a.App, "path", a.Path, "digest", a.Digest.String(), "pid", a.PID, "refused", refused)
 	switch {
 	case refused:
-		return false
+		return false, false
 	case err != nil:
-		_ = s.owe(ctx, x.parts.Recorder, a.App, "a program started, and could not be recorded") // owed until it can be
+		err = s.owe(ctx, x.parts.Recorder, a.App, "a program started, and could not be recorded") // owed until it can be
 	case !room:
-		_ = s.owe(ctx, x.parts.Recorder, a.App, "more programs started than are recorded in such a time")
+		err = s.owe(ctx, x.parts.Recorder, a.App, "more programs started than are recorded in such a time")
 	}
-	return true
+	return true, err != nil
 }

@@ -36,6 +36,7 @@ type Apps interface {
 	Pinned(app string, d evidence.Digest) bool
 	Settle(ctx context.Context, app string)
 	Manifest(app string) evidence.Digest
+	Declaration(app string) evidence.Digest
 	AskGate() map[string]bool
 	Guarded() []apps.Guarded
 	GateChanged() <-chan struct{}
@@ -72,7 +73,9 @@ const (
 
 // A Server serves one gate at a time. Its methods may be called by many goroutines.
 type Server struct {
-	c Config
+	c    Config
+	ctx  context.Context // until Shutdown
+	stop context.CancelFunc
 
 	record sync.Mutex // held while the log and what follows it change together
 
@@ -113,8 +116,9 @@ type programs struct {
 func New(c Config) *Server {
 	c.Patience = cmp.Or(c.Patience, 5*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(context.Background())
 	return &Server{
-		c: c, log: newHistory(), owed: make(map[string]string), seen: make(map[string]*programs),
+		c: c, ctx: ctx, stop: stop, log: newHistory(), owed: make(map[string]string), seen: make(map[string]*programs),
 		paused: make(map[string]time.Time), gaps: make(map[string]*bucket), again: make(chan struct{}, 1),
 	}
 }
@@ -182,10 +186,8 @@ func (s *Server) Shutdown() {
 	if s.l != nil {
 		s.l.SetDeadline(time.Unix(1, 0))
 	}
-	if s.session != nil {
-		s.session.conn.Close()
-	}
 	s.mu.Unlock()
+	s.stop() // also what waits for the start of the agent, which may never end
 	s.all.Wait()
 }
 
@@ -284,16 +286,25 @@ func (s *Server) resend() {
 	}
 }
 
-// Await waits until the log says that the gate guards an app that asks for it, if a gate is there:
-// what starts of the app before is not known. It gives up after a short time.
+// Await waits until the log says that the gate guards an app that asks for it, with the folders and
+// names of now, if a gate is there: what starts of the app before is not known. It gives up after a
+// short time.
 func (s *Server) Await(ctx context.Context, app string) {
 	end := time.Now().Add(s.c.Patience)
+	s.mu.Lock()
+	x := s.session
+	s.mu.Unlock()
+	var next uint64
+	if x != nil {
+		next = x.next()
+	}
 	for {
 		s.mu.Lock()
 		_, guarded := s.log.guarded[app]
-		begun := s.begun
-		soon := s.session != nil && !s.paused[app].After(end) && !s.paused[""].After(end)
+		begun, here := s.begun, x != nil && s.session == x
+		soon := here && !s.paused[app].After(end) && !s.paused[""].After(end)
 		s.mu.Unlock()
+		guarded = guarded && (!here || x.knows(next))
 		late := time.Since(begun) > ticks // a process that starts next starts after the record
 		if guarded && late || !guarded && !soon || time.Now().After(end) {
 			return

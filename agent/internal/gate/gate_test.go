@@ -5,10 +5,13 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,6 +93,14 @@ func (b *bed) Covers(_ string, d evidence.Digest) bool {
 func (b *bed) Pinned(app string, d evidence.Digest) bool { return b.Covers(app, d) }
 func (b *bed) Settle(context.Context, string)            {}
 func (b *bed) Manifest(string) evidence.Digest           { return evidence.Digest{1} }
+func (b *bed) Declaration(app string) (d evidence.Digest) {
+	for _, g := range b.Guarded() {
+		if g.App.App == app {
+			d = g.Declaration
+		}
+	}
+	return d
+}
 func (b *bed) AskGate() map[string]bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -477,6 +488,9 @@ func TestWaitsForTheGate(t *testing.T) {
 		t.Fatal("it did not wait")
 	case <-time.After(20 * time.Millisecond):
 	}
+	if m = p.read(); m.Rules == nil { // what is measured by now
+		t.Fatalf("%+v, want rules", m)
+	}
 	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Apps: []string{"free"}}})
 	<-done
 	if l := b.log(); len(l) != 1 || l[0].GateStart == nil {
@@ -511,5 +525,142 @@ func TestHeldIsMeasuredFirst(t *testing.T) {
 	p.guard()
 	if l := b.log(); len(l) != 3 || l[2].GateStart == nil || !l[2].GateStart.Carried || len(l[2].GateStart.Apps) != 1 {
 		t.Errorf("log %+v", l)
+	}
+}
+
+// TestWaitsForWhatIsKnownNow: a measurement may find another folder of an app that is guarded already.
+func TestWaitsForWhatIsKnownNow(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	done := make(chan struct{})
+	go func() { b.s.Await(context.Background(), "free"); close(done) }()
+	m := p.read()
+	if m.Rules == nil || m.Rules.Generation != 2 {
+		t.Fatalf("%+v, want the rules of now", m)
+	}
+	select {
+	case <-done:
+		t.Fatal("it did not wait")
+	case <-time.After(20 * time.Millisecond):
+	}
+	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: 2, Apps: []string{"free"}}})
+	<-done
+	if l := b.log(); len(l) != 1 {
+		t.Errorf("log %+v", l)
+	}
+}
+
+// TestNotRecorded: the gate keeps the gap of a program that started and could not be recorded, since
+// the agent may end before it can. Case 126.
+func TestNotRecorded(t *testing.T) {
+	b := newBed(t, guardOf("free", false))
+	p := b.dial(gatewire.Hello{})
+	p.guard()
+	b.mu.Lock()
+	b.fail = errors.New("the disk is full")
+	b.mu.Unlock()
+	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: 1, App: "free", Path: "/opt/app", Digest: evidence.Digest{2}}})
+	if m := p.read(); m.Answer == nil || !m.Answer.Start || !m.Answer.Gap {
+		t.Errorf("%+v, want that it starts, with a gap", m)
+	}
+	b.mu.Lock()
+	b.fail = nil
+	b.mu.Unlock()
+	p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: 2, App: "free", Path: "/opt/app", Digest: evidence.Digest{3}}})
+	if m := p.read(); m.Answer == nil || !m.Answer.Start || m.Answer.Gap {
+		t.Errorf("%+v, want that it starts", m)
+	}
+}
+
+// TestOldDeclaration: what a gate is ready for by a declaration that is not in force any more is not
+// recorded, also if another one comes into force while it is.
+func TestOldDeclaration(t *testing.T) {
+	b := newBed(t, guardOf("free", false), guardOf("strict", true))
+	b.hold = make(chan struct{})
+	p := b.dial(gatewire.Hello{})
+	m := p.read()
+	declare := func(app int, d byte) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.guarded = slices.Clone(b.guarded)
+		b.guarded[app].Declaration = evidence.Digest{d}
+	}
+	declare(0, 6)
+	p.send(&gatewire.ToAgent{Ready: &gatewire.Ready{Generation: m.Rules.Generation, Apps: []string{"free", "strict"}}})
+	b.wait(1)
+	declare(1, 6)
+	close(b.hold)
+	l := b.wait(2)
+	if a := l[0].GateStart.Apps; len(a) != 1 || a[0].App != "strict" {
+		t.Errorf("first %+v, want the one whose declaration is in force", a)
+	}
+	if a := l[1].GateStart.Apps; len(a) != 0 {
+		t.Errorf("then %+v, want none", a)
+	}
+	if r := p.read(); r.Recorded == nil || len(r.Recorded.Apps) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestFolders: the app with the most folders, or the most bytes of names, is left out, and the rules of
+// the others can be sent.
+func TestFolders(t *testing.T) {
+	many := func(app string, n, length int) apps.Guarded {
+		g := guardOf(app, false)
+		for i := range n {
+			g.Folders = append(g.Folders, gatewire.Folder{Path: fmt.Sprintf("/%06d%s", i, strings.Repeat(`"`, length))})
+		}
+		return g
+	}
+	for _, c := range []struct {
+		all        []apps.Guarded
+		fits, left []string
+	}{
+		{[]apps.Guarded{many("a", gatewire.MaxFolders+1, 1), many("b", 2, 1)}, []string{"b"}, []string{"a"}},
+		{[]apps.Guarded{many("a", gatewire.MaxFolders-1, 1), many("b", 2, 1)}, []string{"b"}, []string{"a"}},
+		{[]apps.Guarded{many("a", gatewire.MaxFolders-1, 1), many("b", 2, 200000)}, []string{"b"}, []string{"a"}},
+		{[]apps.Guarded{many("a", gatewire.MaxFolders-2, 1), many("b", 2, 1)}, []string{"a", "b"}, nil},
+		{[]apps.Guarded{many("a", 2000, 4000), many("b", 1700, 4000), many("c", 1, 1)}, []string{"b", "c"}, []string{"a"}},
+	} {
+		fits, left := fit(c.all)
+		m := &gatewire.Rules{}
+		var names []string
+		for _, g := range fits {
+			names, m.Apps = append(names, g.App.App), append(m.Apps, g.App)
+		}
+		if !slices.Equal(names, c.fits) || !slices.Equal(left, c.left) {
+			t.Errorf("%v fit, %v are left, want %v and %v", names, left, c.fits, c.left)
+		}
+		if err := gatewire.Write(io.Discard, &gatewire.ToGate{Rules: m}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestStopsWhileItStarts: an agent that is told to stop before it has started does not wait for that
+// because a gate does.
+func TestStopsWhileItStarts(t *testing.T) {
+	b := &bed{t: t, unit: gatewire.Unit}
+	waits, ended := make(chan struct{}), make(chan struct{})
+	b.s = New(Config{Identifier: b, Parts: func(ctx context.Context) (Parts, error) {
+		close(waits)
+		<-ctx.Done()
+		return Parts{}, ctx.Err()
+	}})
+	b.socket = filepath.Join(t.TempDir(), "gate.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go b.s.Serve(l)
+	b.dial(gatewire.Hello{})
+	<-waits
+	go func() { b.s.Shutdown(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(long):
+		t.Error("it waits")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -38,14 +39,16 @@ type session struct {
 	mu         sync.Mutex // guards all below
 	generation uint64
 	rules      []apps.Guarded // of that generation
+	recorded   uint64         // last generation of which the log says what the gate guards
 	pings      map[uint64]chan struct{}
 	lastPing   uint64
 }
 
 // serve speaks with a gate until its connection ends.
 func (s *Server) serve(c *net.UnixConn) error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
+	context.AfterFunc(ctx, func() { c.Close() })
 	digest, err := s.identify(ctx, c)
 	if err != nil {
 		return err
@@ -153,7 +156,11 @@ func (x *session) run(ctx context.Context, gaps []gatewire.Gap) error {
 			}
 			go func() {
 				defer func() { <-x.asks }()
-				x.send(&gatewire.ToGate{Answer: &gatewire.Answer{ID: m.Ask.ID, Start: x.s.may(ctx, x, m.Ask)}})
+				start, gap := x.s.may(ctx, x, m.Ask)
+				if ctx.Err() != nil { // the gate asks the next agent
+					return
+				}
+				x.send(&gatewire.ToGate{Answer: &gatewire.Answer{ID: m.Ask.ID, Start: start, Gap: gap}})
 			}()
 		}
 		if err != nil {
@@ -204,12 +211,31 @@ func (x *session) sendRules() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.generation++
-	x.rules = x.parts.Apps.Guarded()
+	var left []string
+	x.rules, left = fit(x.parts.Apps.Guarded())
+	for _, app := range left {
+		x.s.c.Log.Warn("an app cannot be guarded", "app", app, "reason", fmt.Sprintf("the gate takes %d folders and %d bytes of names, and those with the fewest first", gatewire.MaxFolders, maxRules))
+	}
 	m := &gatewire.Rules{Generation: x.generation}
 	for _, g := range x.rules {
 		m.Apps = append(m.Apps, g.App)
 	}
 	return x.send(&gatewire.ToGate{Rules: m})
+}
+
+// next has the rules sent again, and returns the least generation of those that are made after that.
+func (x *session) next() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.s.resend()
+	return x.generation + 1
+}
+
+// knows reports whether the log says what the gate guards of a generation, or of a later one.
+func (x *session) knows(generation uint64) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.recorded >= generation
 }
 
 // gap records what the gate missed, and says that it is recorded.
@@ -245,6 +271,9 @@ func (x *session) ready(ctx context.Context, r *gatewire.Ready) error {
 	if err != nil {
 		return err
 	}
+	x.mu.Lock()
+	x.recorded = max(x.recorded, r.Generation)
+	x.mu.Unlock()
 	return x.send(&gatewire.ToGate{Recorded: &gatewire.Recorded{Generation: r.Generation, Apps: listed}})
 }
 
@@ -288,45 +317,61 @@ func (x *session) pong(id uint64) {
 func (s *Server) guards(ctx context.Context, x *session, want map[string]guard) ([]string, error) {
 	s.record.Lock()
 	defer s.record.Unlock()
-	s.mu.Lock()
-	carried := !s.started && len(x.held) > 0
-	var lost []string
-	for app := range s.log.suspended {
-		if h, ok := x.held[app]; carried && (!ok || h.Enforce != s.log.suspended[app].enforce) {
-			lost = append(lost, app)
-		}
-	}
-	carried = carried && len(s.log.suspended) > len(lost)
-	same := sameGuards(s.log.guarded, want) && len(s.log.suspended) == 0
-	s.mu.Unlock()
-	slices.Sort(lost)
+	carried, lost := s.carries(x)
 	for _, app := range lost {
 		if err := s.append(ctx, x.parts.Recorder, pcr.Event{Type: pcr.EventGateGap, GateGap: &pcr.GateGapEvent{App: app, Reason: "the gate did not guard it when the agent came back"}}); err != nil {
 			return nil, err
 		}
 	}
-	e := &pcr.GateStartEvent{Gate: x.gate, Carried: carried}
-	var listed []string
-	for app := range want {
-		listed = append(listed, app)
-	}
-	slices.Sort(listed)
-	for _, app := range listed {
-		e.Apps = append(e.Apps, pcr.GatedApp{App: app, Enforce: want[app].enforce})
-	}
-	if !same {
-		if err := s.append(ctx, x.parts.Recorder, pcr.Event{Type: pcr.EventGateStart, GateStart: e}); err != nil {
-			return nil, fmt.Errorf("record what the gate guards: %w", err)
+	for again := true; again; { // if a declaration comes into force meanwhile, its record may be before the one of here
+		x.current(want)
+		s.mu.Lock()
+		same := sameGuards(s.log.guarded, want) && len(s.log.suspended) == 0
+		s.mu.Unlock()
+		if !same {
+			e := &pcr.GateStartEvent{Gate: x.gate, Carried: carried}
+			for _, app := range slices.Sorted(maps.Keys(want)) {
+				e.Apps = append(e.Apps, pcr.GatedApp{App: app, Enforce: want[app].enforce})
+			}
+			if err := s.append(ctx, x.parts.Recorder, pcr.Event{Type: pcr.EventGateStart, GateStart: e}); err != nil {
+				return nil, fmt.Errorf("record what the gate guards: %w", err)
+			}
+			s.c.Log.Info("the gate guards applications", "apps", slices.Sorted(maps.Keys(want)), "carried", carried)
 		}
-		s.c.Log.Info("the gate guards applications", "apps", listed, "carried", carried)
+		s.mu.Lock()
+		if s.started = true; !same {
+			s.begun = time.Now()
+		}
+		s.log.guarded = maps.Clone(want) // with the declarations that are in force now
+		s.mu.Unlock()
+		carried, again = false, !same && x.current(want)
 	}
+	return slices.Sorted(maps.Keys(want)), nil
+}
+
+// carries reports whether the gate went on since the agent before, and which apps it lost.
+func (s *Server) carries(x *session) (carried bool, lost []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.started = true; !same {
-		s.begun = time.Now()
+	carried = !s.started && len(x.held) > 0
+	for app := range s.log.suspended {
+		if h, ok := x.held[app]; carried && (!ok || h.Enforce != s.log.suspended[app].enforce) {
+			lost = append(lost, app)
+		}
 	}
-	s.log.guarded = want // with the declarations that are in force now
-	return listed, nil
+	slices.Sort(lost)
+	return carried && len(s.log.suspended) > len(lost), lost
+}
+
+// current drops the apps whose declaration is not in force any more: the gate knows other folders and
+// names than the log would say. It reports whether there were any.
+func (x *session) current(want map[string]guard) (dropped bool) {
+	maps.DeleteFunc(want, func(app string, g guard) bool {
+		old := x.parts.Apps.Declaration(app) != g.declaration
+		dropped = dropped || old
+		return old
+	})
+	return dropped
 }
 
 func sameGuards(a, b map[string]guard) bool {
