@@ -254,11 +254,15 @@ func (t *connections) turnAway(c *net.UnixConn, p *api.Problem) {
 	}()
 }
 
-// unread writes an answer, for which a new connection has room, and closes c.
+// unread writes an answer, for which a new connection has room, without waiting, and closes c.
 func unread(c *net.UnixConn, answer []byte) {
-	c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-	c.Write(answer)
-	c.Close()
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	// Without a deadline, which a busy machine can let pass before anything is written.
+	raw.Control(func(fd uintptr) { unix.SendmsgN(int(fd), answer, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL) })
 }
 
 // readHeader reads up to the empty line that ends the headers, at most 8 KiB.
