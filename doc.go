@@ -12,6 +12,7 @@
 // For a relying party:
 //
 //   - verify: Verifier, policy, claims. It has no network, no clock and no device.
+//   - verify/ear: results as signed tokens, for programs that know nothing of evidence.
 //   - verify/snp: attestation reports of SEV-SNP, their certificates and AMD's roots.
 //   - evidence: the format of evidence.
 //   - pcr: PCR selections, and the measurement log with its replay.
@@ -27,12 +28,18 @@
 //   - api: requests, answers and codes of the agent's sockets.
 //   - sealing: the format of sealed blobs.
 //
+// For both ends of a connection:
+//
+//   - attestedtls: TLS connections whose ends show evidence.
+//
 // Package agent runs the service. Only commands of this module use it: its options have
 // types from internal packages. All other packages are internal, and docs/architecture.md
 // has the map of them.
 //
 // # Commands
 //
-// agentd is the daemon. agentctl asks it, verifies evidence, and administrates.
-// agentd-sim is the daemon on a simulated machine, for development and tests.
+// agentd is the daemon. agentctl asks it, verifies evidence, and administrates. agentd-gate holds
+// up programs until they are measured. agentd-container has engines of containers ask the agent
+// before a container runs. agentd-sim is the daemon on a simulated machine, for development and
+// tests.
 package agentd

@@ -4,6 +4,7 @@ package archtest
 
 import (
 	"bytes"
+	"fmt"
 	"go/ast"
 	"go/format"
 	"go/parser"
@@ -256,23 +257,59 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	return ok && id.IsExported()
 }
 
-// TestLinksLead checks that links inside the tree lead to a file.
+// TestLinksLead checks that links inside the tree lead to a file, and to a heading of it.
 func TestLinksLead(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
+	link := regexp.MustCompile(`\]\(([^)#\s]*)(#[^)\s]*)?\)`)
 	files(t, func(path string, content []byte) {
 		if !strings.HasSuffix(path, ".md") {
 			return
 		}
 		for _, m := range link.FindAllSubmatch(content, -1) {
-			to := string(m[1])
+			to, place := string(m[1]), string(m[2])
 			if strings.Contains(to, "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(root(t), filepath.Dir(filepath.FromSlash(path)), filepath.FromSlash(to))); err != nil {
+			target := filepath.Join(root(t), filepath.FromSlash(path))
+			if to != "" {
+				target = filepath.Join(filepath.Dir(target), filepath.FromSlash(to))
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: link to %s: %v", path, to, err)
+			} else if place != "" && strings.HasSuffix(target, ".md") && !slices.Contains(places(t, target), place) {
+				t.Errorf("%s: link to %s%s: there is no such heading", path, to, place)
 			}
 		}
 	})
+}
+
+// places returns the headings of a document as links name them: in lower case, without punctuation,
+// with hyphens for spaces, and numbered if they are there several times.
+func places(t *testing.T, document string) (out []string) {
+	t.Helper()
+	b, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heading, link, drop := regexp.MustCompile(`^#+ +(.*)$`), regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`), regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+	seen := make(map[string]int)
+	code := false
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+		}
+		m := heading.FindStringSubmatch(strings.TrimRight(line, " \n"))
+		if code || m == nil {
+			continue
+		}
+		place := strings.ReplaceAll(drop.ReplaceAllString(strings.ToLower(link.ReplaceAllString(m[1], "$1")), ""), " ", "-")
+		if n := seen[place]; n > 0 {
+			out = append(out, fmt.Sprintf("#%s-%d", place, n))
+		} else {
+			out = append(out, "#"+place)
+		}
+		seen[place]++
+	}
+	return out
 }
 
 // TestNoBinaries checks that the tree contains no built program.

@@ -52,6 +52,27 @@ func values(unit, key string) []string {
 	return out
 }
 
+// TestUnitsAreInTheManual: agentd(8), which each unit names, says what each unit is.
+func TestUnitsAreInTheManual(t *testing.T) {
+	manual, err := os.ReadFile("../../packaging/agentd.8.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(folder, "agentd*"))
+	if err != nil || len(names) < 10 {
+		t.Fatalf("%d files, %v", len(names), err)
+	}
+	for _, name := range names {
+		name = filepath.Base(name)
+		switch filepath.Ext(name) {
+		case ".service", ".socket", ".timer", ".target":
+			if !strings.Contains(string(manual), "`"+name+"`") {
+				t.Errorf("packaging/agentd.8.md does not say what %s is", name)
+			}
+		}
+	}
+}
+
 // TestUnitsAreUnderstood has systemd read the units. The programs are replaced by one
 // that is installed everywhere: verify wants to find them.
 func TestUnitsAreUnderstood(t *testing.T) {

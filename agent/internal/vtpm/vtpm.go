@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vtpm asks the TPM to read and extend the one PCR of the agent, to quote, and to show
-// which boot this is. It uses a [Device] that serialises commands, and trusts no answer: the
+// Package vtpm asks the TPM to read and extend the PCRs of the log, to quote, and to show which
+// boot this is. It uses a [Device] that serialises commands, and trusts no answer: the
 // host may run the TPM.
 package vtpm
 
