@@ -183,7 +183,7 @@ func (a *appraiser) instanceSentence() string {
 		return ""
 	}
 	if a.p.GCP.Roots != "" {
-		by = "a certificate that leads to a root of the policy, in place of Google's: who has its key can name any machine"
+		by = "a certificate that leads to a root of the policy, in place of Google's: a party that has its key can name any machine"
 	}
 	return fmt.Sprintf("The vTPM is that of the machine %q (%s) of the project %q in the zone %q, by %s. That it belongs to the machine of the report is said by the binding alone.", m.Name, m.ID, m.Project, m.Zone, by)
 }

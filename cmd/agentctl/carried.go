@@ -68,7 +68,7 @@ func (c *carried) expectKey(e *verify.Expect) error {
 }
 
 // certificateSentence says of accepted evidence what a certificate around it does not show.
-const certificateSentence = "The evidence came in a certificate, whose key it names. Name, times and signature of the certificate were not looked at: who has the key made them. The certificate does not show with whom a connection is: a peer that has a copy of the key can present it, from any machine."
+const certificateSentence = "The evidence came in a certificate, whose key it names. Name, times and signature of the certificate were not looked at: a party that has the key made them. The certificate does not show with whom a connection is: a peer that has a copy of the key can present it, from any machine."
 
 // limit adds that sentence to an accepted appraisal.
 func (c *carried) limit(a *verify.Appraisal) {

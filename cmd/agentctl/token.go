@@ -148,7 +148,7 @@ func (t *terminal) writeToken(f *tokenFlags, key *ear.Key, o *appraisalInputs, a
 	if err != nil {
 		return misuse(fmt.Errorf("no token was written: %w", err))
 	}
-	return t.writeSecretOutput(f.out, append(token, '\n')) // who has it can present it
+	return t.writeSecretOutput(f.out, append(token, '\n')) // a party that has it can present it
 }
 
 // readTokenKey reads the private key that signs tokens; nil if no token was asked for.

@@ -283,12 +283,15 @@ func TestLinksLead(t *testing.T) {
 }
 
 // places returns the headings of a document as links name them: in lower case, without punctuation,
-// with hyphens for spaces, and numbered if they are there several times.
+// with hyphens for spaces, and numbered if they are there several times. Marks of HTML count too.
 func places(t *testing.T, document string) (out []string) {
 	t.Helper()
 	b, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`<a id="([^"]+)"`).FindAllSubmatch(b, -1) {
+		out = append(out, "#"+string(m[1]))
 	}
 	heading, link, drop := regexp.MustCompile(`^#+ +(.*)$`), regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`), regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 	seen := make(map[string]int)

@@ -30,14 +30,6 @@ type State struct {
 	Unproven   int              // blobs whose content came from a recovery that could not tell who wrote it
 }
 
-// Rollback says in a sentence what detects an older state.
-func (s State) Rollback() string {
-	if s.Counted {
-		return "a counter in the TPM detects an older state of the files; a host that runs the TPM can turn both back"
-	}
-	return "no rollback protection: nothing detects an older state of the files, because no TPM counts here"
-}
-
 // State waits for its turn as every operation does.
 func (s *Store) State(ctx context.Context) (State, error) {
 	_, err := s.begin(ctx)

@@ -48,11 +48,8 @@ const (
 // EventType is a TCG event type (Platform Firmware Profile, section 10.4.1).
 type EventType uint32
 
-// Event types with a special rule in a replay.
-const (
-	NoAction  EventType = 3 // extends nothing
-	Separator EventType = 4 // ends the firmware's part of a PCR
-)
+// NoAction is the event type with a special rule in a replay: it extends nothing.
+const NoAction EventType = 3
 
 // An Event is one entry of a log.
 type Event struct {

@@ -45,7 +45,7 @@ const imaPatience = 20 * time.Second
 type IMAList struct {
 	open  func() (io.ReadCloser, error)
 	most  int         // bytes of an answer
-	turns *turn.Queue // of one reader; who has its turn uses what is below
+	turns *turn.Queue // of one reader; the one that has the turn uses what is below
 
 	file  io.ReadCloser // nil before the first request, and after an error
 	tail  []byte        // end of the list; entries that do not fit are still before head

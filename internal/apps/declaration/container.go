@@ -3,6 +3,7 @@
 package declaration
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -30,25 +31,11 @@ func (d *Declaration) Is(engine, unit string, image func(declared string) bool) 
 	return d.IsContainer() && d.Engine == engine && (d.Unit == "" || evidence.InUnit(d.Unit, unit)) && image(d.Image)
 }
 
-// ImageDigest returns the digest that the declaration names its image by, if it does.
-func (d *Declaration) ImageDigest() (evidence.Digest, bool) {
-	return imageDigest(d.Image)
-}
-
-// imageDigest reads a digest as a declaration writes it.
-func imageDigest(s string) (digest evidence.Digest, ok bool) {
-	text, ok := strings.CutPrefix(s, digestPrefix)
-	b, err := hex.DecodeString(text)
-	if !ok || err != nil || len(b) != len(digest) || strings.ToLower(text) != text {
-		return digest, false
-	}
-	return evidence.Digest(b), true
-}
-
 // container completes the declaration of a container, and refuses keys that only an app of files
-// has: which user it runs as, and what is in it, the log says when it starts.
+// has: which user it runs as, and what is in it, the log says when it starts. The gate holds up
+// programs in folders of this machine only.
 func (d *Declaration) container(doc *document, places *stricttoml.Places) error {
-	for _, key := range []string{"user", "dynamic_user", "users", "files", "directories", "exclude"} {
+	for _, key := range []string{"user", "dynamic_user", "users", "files", "directories", "exclude", "gate"} {
 		if places.Given(key) {
 			return places.Errorf(key, "an app that is a container has no %s: the agent records what the container is when it starts", key)
 		}
@@ -69,8 +56,8 @@ func (d *Declaration) container(doc *document, places *stricttoml.Places) error 
 }
 
 func checkImage(s string) error {
-	if strings.HasPrefix(s, digestPrefix) {
-		if _, ok := imageDigest(s); !ok {
+	if text, ok := strings.CutPrefix(s, digestPrefix); ok {
+		if b, err := hex.DecodeString(text); err != nil || len(b) != sha256.Size || strings.ToLower(text) != text {
 			return fmt.Errorf("%q is not sha256: and 64 lower-case hexadecimal digits", s)
 		}
 		return nil

@@ -29,7 +29,7 @@ type GCP struct {
 	Instances []string `toml:"instances,omitempty" value:"name" default:"any" doc:"ids of machines, which Google chooses: decimal numbers, as strings"`
 	Zones     []string `toml:"zones,omitempty" value:"name" default:"any" doc:"zones such as |europe-west4-a|"`
 	Names     []string `toml:"names,omitempty" value:"name" default:"any" doc:"names of machines, which the owner of the project chooses"`
-	Roots     string   `toml:"roots,multiline,omitempty" default:"Google's" doc:"certificates of authorities in place of Google's, as PEM: 1 to 8. For tests: who has such a root can name any machine"`
+	Roots     string   `toml:"roots,multiline,omitempty" default:"Google's" doc:"certificates of authorities in place of Google's, as PEM: 1 to 8. For tests: a party that has such a root can name any machine"`
 }
 
 // gcpChecks are those of the certificate, then those of the machine that it names.
@@ -90,7 +90,7 @@ func (r *GCPRules) explain(_ *Policy, w *Words) {
 	w.open("Whether the vTPM that this certificate names is that of the machine of the report: root of one listed machine can use the vTPM of another one that it has.")
 	w.open("Whether Google withdrew the certificate: no revocation list of Google is looked at.")
 	if roots, err := parseRoots(g.Roots); err == nil {
-		w.danger("gcp.roots replaces Google's root by %s: who has that key can name any machine.", subjects(roots))
+		w.danger("gcp.roots replaces Google's root by %s: a party that has that key can name any machine.", subjects(roots))
 	}
 }
 

@@ -30,7 +30,7 @@ type IMA struct {
 	Unlisted        Choice `toml:"unlisted,omitempty" value:"one refuse allow" default:"\"refuse\"" doc:"what happens if an entry is neither of a file that an |[[ima_files]]| lists nor signed by a key of |ima.keys|: |allow| names it in the claims"`
 	Violations      Choice `toml:"violations,omitempty" value:"one refuse allow" default:"\"refuse\"" doc:"what happens if a file was written while it was used, so that the kernel could not tell what was used: |allow| counts them in the claims. No TPM vouches for the name in such an entry"`
 	BootAggregate   Choice `toml:"boot_aggregate,omitempty" value:"one required optional" default:"\"required\"" doc:"|required|: the first entry must be the kernel's digest of the quoted PCRs 0 to 9, or of PCRs 0 to 7 as older kernels make it. A system that extends these PCRs later is refused, except for systemd's |os-separator| if the firmware's log is in the evidence."`
-	AllowPaddedSHA1 bool   `toml:"allow_padded_sha1,omitempty" default:"false" doc:"accept a kernel before Linux 5.8, which extends all banks with hashes of SHA-1: who can write files may be able to make two entries with one hash"`
+	AllowPaddedSHA1 bool   `toml:"allow_padded_sha1,omitempty" default:"false" doc:"accept a kernel before Linux 5.8, which extends all banks with hashes of SHA-1: a user who can write files may be able to make two entries with one hash"`
 	Keys            string `toml:"keys,multiline,omitempty" default:"none" doc:"public keys and certificates that sign files, as PEM: 1 to 16. A file with such a signature in |security.ima| is listed, whatever its path and its age. The kernel adds signatures with the templates |ima-sig| and |ima-sigv2|"`
 }
 
