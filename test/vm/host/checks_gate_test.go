@@ -151,10 +151,11 @@ systemctl daemon-reload; systemctl start agentd-gate.service; cd /opt/swapped; p
 func (s *session) gateEnds() {
 	gaps := func() string { return strings.TrimSpace(s.run(gated + " | grep -c '^gate-gap' || true")) }
 	s.run("systemctl start agentd-gate.service && agentctl measure --app gated")
-	s.run("/opt/gated/program && systemctl kill -s STOP agentd-gate.service && ! timeout 2 /opt/gated/program")
+	// A process that waits for the gate dies of SIGKILL alone, as long as timeout's handler is its own.
+	s.run("/opt/gated/program && systemctl kill -s STOP agentd-gate.service && ! timeout -s KILL 2 /opt/gated/program")
 	s.run("agentctl attest --nonce " + nonce() + " >/dev/null")
 	s.want(gated+" | tail -n 1", "gate-gap")
-	s.eventually("timeout 2 /opt/gated/program") // systemd's watchdog ends it
+	s.eventually("timeout -s KILL 2 /opt/gated/program") // systemd's watchdog ends it
 	s.eventually(gated + " | tail -n 1 | grep '^gate-start gated$'")
 	before := gaps()
 	s.run("systemctl kill -s KILL agentd-gate.service; /opt/gated/program && agentctl attest --nonce " + nonce() + " >/dev/null")
