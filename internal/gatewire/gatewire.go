@@ -117,7 +117,7 @@ type Ask struct {
 type Answer struct {
 	ID    uint64 `json:"id"`
 	Start bool   `json:"start,omitzero"` // it may start, and the log says all that it must say before
-	Gap   bool   `json:"gap,omitzero"`   // it may start, and could not be recorded: the gate notes a gap, which outlives the agent
+	Gap   bool   `json:"gap,omitzero"`   // it may start, and is not recorded: the gate notes a gap, which outlives the agent, and forgets the answer
 }
 
 // Gap says that programs may have started without a question.

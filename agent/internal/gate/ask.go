@@ -52,8 +52,10 @@ func (x *session) enforces(app string) (enforce, asked bool) {
 	return false, false
 }
 
-// unlisted records a program that no manifest in force lists, once while that one is in force. If
-// neither that nor a gap can be recorded, the gate keeps the gap: this process may end before it can.
+// unlisted records a program that no manifest in force lists, once while that one is in force. If it
+// does not, the gate keeps a gap: this process may end before it can record one. Nor does the gate
+// remember the answer, by which the program would start while no agent is there, also when the app is
+// guarded again and no record names the program.
 func (s *Server) unlisted(ctx context.Context, x *session, a *gatewire.Ask, refused bool) (start, gap bool) {
 	s.record.Lock()
 	manifest := x.parts.Apps.Manifest(a.App)
@@ -91,9 +93,11 @@ func (s *Server) unlisted(ctx context.Context, x *session, a *gatewire.Ask, refu
 	case refused:
 		return false, false
 	case err != nil:
-		err = s.owe(ctx, x.parts.Recorder, a.App, "a program started, and could not be recorded") // owed until it can be
+		_ = s.owe(ctx, x.parts.Recorder, a.App, "a program started, and could not be recorded") // owed until it can be
 	case !room:
-		err = s.owe(ctx, x.parts.Recorder, a.App, "more programs started than are recorded in such a time")
+		_ = s.owe(ctx, x.parts.Recorder, a.App, "more programs started than are recorded in such a time")
+	default:
+		return true, false
 	}
-	return true, err != nil
+	return true, true
 }

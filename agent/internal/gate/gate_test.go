@@ -430,7 +430,8 @@ func TestOnlyTheGate(t *testing.T) {
 }
 
 // TestFlood: programs beyond the quota are a gap of the app, once, or refused without a record.
-// The log is not filled.
+// The log is not filled. The gate must not remember the answer about one that has no record: the app is
+// guarded again later, and the program would start while no agent is there. Case 126.
 func TestFlood(t *testing.T) {
 	b := newBed(t, guardOf("free", false), guardOf("strict", true))
 	p := b.dial(gatewire.Hello{})
@@ -446,8 +447,9 @@ func TestFlood(t *testing.T) {
 		t.Errorf("%d records of refusals, want %d", len(l)-1, burst)
 	}
 	for i := range burst + 1 {
-		if !p.ask(uint64(1000+i), "free", evidence.Digest{8, byte(i)}, false) {
-			t.Fatal("refused, and not enforced")
+		p.send(&gatewire.ToAgent{Ask: &gatewire.Ask{ID: uint64(1000 + i), App: "free", Path: "/x", Digest: evidence.Digest{8, byte(i)}}})
+		if m := p.read(); m.Answer == nil || !m.Answer.Start || m.Answer.Gap != (i == burst) {
+			t.Fatalf("program %d, not enforced: %+v", i, m.Answer)
 		}
 	}
 	l := b.wait(1 + burst + burst + 1)
