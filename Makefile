@@ -24,7 +24,7 @@ PRODUCTION = agentd agentd-gate agentctl agentd-container
 COMMANDS   = $(PRODUCTION) agentd-sim
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-vm test-vm-12 test-vm-containers test-walks setup clean
+.PHONY: help build test demo check fuzz model bench soak install package test-package test-engines test-consumers test-vm test-vm-12 test-vm-containers test-vm-ima test-walks setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -86,6 +86,9 @@ test-vm-12: ## the same on Debian 12, with an older systemd and kernel (make tes
 
 test-vm-containers: ## have podman and docker of Debian 13 run containers in a virtual machine, and check what is measured (root, QEMU)
 	@GO="$(GO)" TEST=TestContainers test/vm/run.sh
+
+test-vm-ima: ## have the kernel of a virtual machine measure what runs (IMA), and verify its list; SUITE=bookworm: in a Debian 12 (root, QEMU)
+	@GO="$(GO)" TEST=TestIMA test/vm/run.sh
 
 test-walks: ## type what the documents print into a virtual machine, as its readers would (root, QEMU)
 	@GO="$(GO)" TEST=TestWalks test/vm/run.sh

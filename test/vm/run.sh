@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds two versions of the packages, boots a virtual machine, and checks the agent in it:
 # `make test-vm`. With TEST=TestWalks, it types what the documents print: `make test-walks`. With
-# TEST=TestContainers, it has podman and docker run containers: `make test-vm-containers`.
-# What the checks say is kept in dist/vm-summary.txt (walks-summary.txt, containers-summary.txt);
-# its last lines are the results. If a check fails, the console of the machine is kept in
-# dist/vm-console.log (vm-12-console.log, walks-console.log, containers-console.log).
+# TEST=TestContainers, it has podman and docker run containers: `make test-vm-containers`. With
+# TEST=TestIMA, the kernel measures by itself: `make test-vm-ima`.
+# What the checks say is kept in dist/vm-summary.txt (walks-summary.txt, containers-summary.txt,
+# ima-summary.txt); its last lines are the results. If a check fails, the console of the machine is
+# kept in dist/vm-console.log (vm-12-console.log, walks-console.log, containers-console.log,
+# ima-console.log).
 #
 # SUITE is the machine's Debian (test/vm/prepare.sh): `make test-vm-12` runs the same checks on
 # an older systemd and an older kernel.
@@ -20,6 +22,8 @@ case $TEST-$SUITE in
 TestWalks-*) name=walks ;;
 TestContainers-bookworm) name=containers-12 ;;
 TestContainers-*) name=containers ;;
+TestIMA-bookworm) name=ima-12 ;;
+TestIMA-*) name=ima ;;
 *-bookworm) name=vm-12 ;;
 *) name=vm ;;
 esac
@@ -48,6 +52,15 @@ export SOURCE_DATE_EPOCH
 for p in "old:$version~vm1" "new:$version~vm2"; do
 	VERSION=${p#*:} within packaging/build.sh "$work/${p%%:*}" >/dev/null
 	mv "$work/${p%%:*}" "$work/packages/"
+done
+# A kernel that measures sees an upgrade by its programs: those of the newer packages get a byte more.
+[ "$TEST" != TestIMA ] || for deb in "$work"/packages/new/*.deb; do
+	dpkg-deb -R "$deb" "$work/deb"
+	for f in usr/bin/agentctl usr/sbin/agentd; do
+		[ ! -f "$work/deb/$f" ] || printf x >>"$work/deb/$f"
+	done
+	within dpkg-deb --root-owner-group -Zgzip -b "$work/deb" "$deb" >/dev/null
+	rm -rf "$work/deb"
 done
 export CGO_ENABLED=0
 mkdir -p "$work/packages/bin"

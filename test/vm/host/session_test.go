@@ -35,6 +35,8 @@ type session struct {
 	nginx     string // digest of the application nginx in this boot, hexadecimal; empty if it is not declared
 	nginxOnly string // since when the policy wants it to have been watched, if that is not always
 
+	ima, imaOld imaFiles // all that the machine may have run, and without the newer packages
+
 	// Secrets of the application, which must survive everything that happens to the machine.
 	secret, derived string
 }
