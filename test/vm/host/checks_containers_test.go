@@ -121,6 +121,7 @@ func (s *session) layersKept(e engine) {
 	s.up(e, e.app("web"), "", imageRef("web"))
 	after, kept := s.bytesRead()
 	root := s.starts(e, e.app("web"))[0].Container.Root
+	s.t.Logf("of %d bytes of a second container, %d were read again; %d were known, of all since the agent started", root.Bytes, after-before, kept)
 	if most := root.Bytes * 99 / 100; before < most || after-before > root.Bytes/100 || kept < most { // links are not read
 		s.t.Fatalf("%d bytes were read before, %d more by a second container, and %d were known, of %d", before, after-before, kept, root.Bytes)
 	}
@@ -156,7 +157,9 @@ func (s *session) manyLayers(e engine) {
 	s.run(e.name + " rm -f " + e.app("deep"))
 	s.up(e, e.app("deep"), "", imageRef("deep"))
 	after, _ := s.bytesRead()
-	if root := s.starts(e, e.app("deep"))[0].Container.Root; after-before > root.Bytes/100 {
+	root := s.starts(e, e.app("deep"))[0].Container.Root
+	s.t.Logf("%d layers, %d files: of %d bytes of a second container, %d were read again", many, root.Files, root.Bytes, after-before)
+	if after-before > root.Bytes/100 {
 		s.t.Fatalf("a second container had %d bytes read, of %d", after-before, root.Bytes)
 	}
 	s.run(e.name + " rm -f " + e.app("deep"))
