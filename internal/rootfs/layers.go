@@ -64,6 +64,11 @@ func openLayers(cache *Cache, options, root string, open Opener, remote func(*os
 	if len(o.layers) > maxLayers {
 		return nil, fmt.Errorf("%d layers, want at most %d", len(o.layers), maxLayers)
 	}
+	if o.numbers {
+		if err := o.names(root, open, remote); err != nil {
+			return nil, err
+		}
+	}
 	l := &Layers{cache: cache}
 	var devices []uint64
 	defer func() {
@@ -131,6 +136,8 @@ type stack struct {
 	layers []string // all, with the upper one
 	bases  []string // folders that a layer may be named from
 	plain  bool     // inodes name contents, if all layers are on one file system
+
+	numbers bool // layers are named by the numbers of descriptors
 }
 
 func parseStack(options, root string) stack {
@@ -154,8 +161,9 @@ func parseStack(options, root string) stack {
 			o.plain = o.plain && value == "off"
 		}
 	}
+	o.numbers = o.upper == path.Join(path.Dir(root), "diff") && areNumbers(o.layers, o.upper)
 	// An engine with many layers names all of them from its store, and the upper one beside root.
-	own := o.upper == path.Join(path.Base(path.Dir(root)), "diff")
+	own := o.numbers || o.upper == path.Join(path.Base(path.Dir(root)), "diff")
 	for _, layer := range o.layers { // an empty one, of "::", is before layers of data
 		o.plain = o.plain && layer != "" && (own || path.IsAbs(layer)) && !strings.Contains(layer, `\`)
 	}

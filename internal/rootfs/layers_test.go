@@ -4,6 +4,7 @@ package rootfs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -214,6 +215,64 @@ func TestRelativeLayers(t *testing.T) {
 			t.Errorf("%s: %v, %v", options, l, err)
 		}
 		l.Close()
+	}
+}
+
+// TestNumberedLayers: podman mounts very many layers by numbers. Their names are in its store, in a file
+// that must be root's, local and as long as the mount, and digests are kept of them as of others.
+func TestNumberedLayers(t *testing.T) {
+	const plain = "rw,lowerdir=8:9,upperdir=DIR/c7/diff,workdir=DIR/c7/work"
+	for _, x := range []struct {
+		name, options, list string
+		mode                os.FileMode
+		remote, want        string
+		not                 bool // no digests are kept
+	}{
+		{"podman's", plain, "l/A:l/B", 0o644, "", "", false},
+		{"with copies of metadata alone", plain + ",metacopy=on", "l/A:l/B", 0o644, "", "", true},
+		{"no list", plain, "", 0, "", "does not say which they are", false},
+		{"fewer", plain, "l/A", 0o644, "", "2 layers are mounted, and", false},
+		{"more", plain, "l/A:l/B:l/A", 0o644, "", "lists 3", false},
+		{"data behind them", strings.Replace(plain, "8:9", "8:9::10", 1), "l/A:l/B", 0o644, "", `"8"`, false},
+		{"of another store", plain, "l/A:l/C", 0o644, "", "l/C", false},
+		{"outside", plain, "l/A:../DIR/l/B", 0o644, "", "below the folder", false},
+		{"absolute", plain, "l/A:DIR/l/B", 0o644, "", "below the folder", false},
+		{"empty", plain, "l/A:", 0o644, "", "below the folder", false},
+		{"another user can write it", plain, "l/A:l/B", 0o664, "", "can write it", false},
+		{"another user's", plain, "l/A:l/B", 0o644, "", "can write it", false},
+		{"served list", plain, "l/A:l/B", 0o644, "/lower", "whose files another program serves", false},
+		{"served layer", plain, "l/A:l/B", 0o644, "/l/B", "whose files another program serves", false},
+		{"long", plain, strings.Repeat("l", maxList+1), 0o644, "", "more than", false},
+		{"a name among them", strings.Replace(plain, "8:9", "8:l/B", 1), "l/A:l/B", 0o644, "", `"8"`, false},
+		{"another upper layer", strings.Replace(plain, "c7/diff", "c8/diff", 1), "l/A:l/B", 0o644, "", `"8"`, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			dir := t.TempDir()
+			fill(t, dir, map[string]string{"l/A/": "", "l/B/": "", "c7/diff/": "", "c8/diff/": "", "c7/merged/": ""})
+			if x.mode != 0 {
+				list := filepath.Join(dir, "c7", listFile)
+				if err := errors.Join(os.WriteFile(list, []byte(strings.ReplaceAll(x.list, "DIR", dir)), 0o600), os.Chmod(list, x.mode)); err != nil {
+					t.Fatal(err)
+				}
+				if x.name == "another user's" {
+					if err := os.Chown(list, os.Geteuid()+1, -1); err != nil {
+						t.Skip("needs root: ", err)
+					}
+				}
+			}
+			open := func(path string) (*os.File, error) { return os.OpenFile(path, unix.O_PATH, 0) }
+			remote := func(f *os.File) (string, error) {
+				if x.remote != "" && strings.HasSuffix(f.Name(), x.remote) {
+					return "FUSE", nil
+				}
+				return "", nil
+			}
+			l, err := openLayers(NewCache(), strings.ReplaceAll(x.options, "DIR", dir), dir+"/c7/merged", open, remote)
+			defer l.Close()
+			if (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) || err == nil && (l == nil) != x.not {
+				t.Errorf("%v, %v", l, err)
+			}
+		})
 	}
 }
 

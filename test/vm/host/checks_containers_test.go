@@ -146,12 +146,12 @@ func (s *session) restartAndExec(e engine) {
 	s.appraised(e, web, web, "web")
 }
 
-// manyLayers checks an image of so many layers that the engine names their folders relatively.
+// manyLayers checks an image of so many layers that the engine does not mount them by their paths.
 func (s *session) manyLayers(e engine) {
 	s.get(e, "deep")
 	s.declare(e.app("deep"), "deep", e.name, "")
 	s.up(e, e.app("deep"), "", imageRef("deep"))
-	s.want("grep overlay /proc/mounts | grep -c 'lowerdir=l/'", "1")
+	s.want("grep overlay /proc/mounts | grep -c '"+e.many+"'", "1")
 	s.appraised(e, e.app("deep"), e.app("deep"), "deep")
 	before, _ := s.bytesRead()
 	s.run(e.name + " rm -f " + e.app("deep"))

@@ -24,11 +24,12 @@ type engine struct {
 	name   string
 	pull   string // command that pulls an image
 	layers string // folders of its layers, as the shell expands it
+	many   string // how it mounts so many layers that their paths do not fit into one mount
 }
 
 var (
-	podman = engine{"podman", "podman pull -q --tls-verify=false", "/var/lib/containers/storage/overlay/*/diff"}
-	docker = engine{"docker", "docker pull -q", "/var/lib/docker/overlay2/*/diff"}
+	podman = engine{"podman", "podman pull -q --tls-verify=false", "/var/lib/containers/storage/overlay/*/diff", "lowerdir=[0-9]"}
+	docker = engine{"docker", "docker pull -q", "/var/lib/docker/overlay2/*/diff", "lowerdir=l/"}
 )
 
 // registry is the address of the registry in the machine.

@@ -17,8 +17,8 @@ import (
 // layerFile is a file of a layer: a folder if its name ends so, or a link.
 type layerFile struct{ name, link, content string }
 
-// many is a number of layers that engines cannot name whole in one mount: they then name the folders
-// of layers relative to that of their store.
+// many is a number of layers whose paths do not fit into one mount: docker then names them from the
+// folder of its store, and podman by the numbers of descriptors.
 const many = 90
 
 // makeLayout writes a layout of OCI with the images of the checks, by NAME:TAG. The program of all of
