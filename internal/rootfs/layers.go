@@ -113,6 +113,9 @@ func look(f *os.File, isUpper bool, remote func(*os.File) (string, error)) (dev 
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, nil, fmt.Errorf("stat: %w", err)
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return 0, nil, errors.New("it is not a folder")
+	}
 	if isUpper {
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {

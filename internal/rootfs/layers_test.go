@@ -234,6 +234,7 @@ func TestNumberedLayers(t *testing.T) {
 		{"fewer", plain, "l/A", 0o644, "", "2 layers are mounted, and", false},
 		{"more", plain, "l/A:l/B:l/A", 0o644, "", "lists 3", false},
 		{"data behind them", strings.Replace(plain, "8:9", "8:9::10", 1), "l/A:l/B", 0o644, "", `"8"`, false},
+		{"a file", strings.Replace(plain, "8:9", "DIR/c7/lower", 1), "l/A:l/B", 0o644, "", "not a folder", false},
 		{"of another store", plain, "l/A:l/C", 0o644, "", "l/C", false},
 		{"outside", plain, "l/A:../DIR/l/B", 0o644, "", "below the folder", false},
 		{"absolute", plain, "l/A:DIR/l/B", 0o644, "", "below the folder", false},
@@ -285,7 +286,7 @@ func TestCheckLayers(t *testing.T) {
 	open := func(path string) (*os.File, error) {
 		if slices.Contains(good, path) || strings.HasPrefix(path, "/virtiofs/") {
 			at = path
-			return os.Open(os.DevNull)
+			return os.Open("/")
 		}
 		return nil, &os.PathError{Op: "open", Path: path, Err: unix.ENOENT}
 	}

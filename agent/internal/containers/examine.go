@@ -227,7 +227,7 @@ func (x *examined) covered(root *os.File, mount uint64) ([]string, error) {
 	}
 	top := all[i].point
 	if x.config.Layers != nil && all[i].kind == "overlay" {
-		open := func(path string) (*os.File, error) { return oci.In(x.machine, path, unix.O_PATH|unix.O_DIRECTORY) }
+		open := func(path string) (*os.File, error) { return oci.In(x.machine, path, unix.O_PATH) }
 		if x.layers, err = x.config.Layers(all[i].options, top, open); err != nil {
 			return nil, refuse(api.CodeContainerRoot, "the root file system: %v", err)
 		}
