@@ -103,12 +103,14 @@ func (s *session) containerEvidence(e engine) {
 	s.fails(e.name+" exec --user 0 "+e.app("web")+" /usr/bin/web direct derive disk", "no-app")
 }
 
-// containerEvents checks that the program of a container records events, as its application.
+// containerEvents checks that the program of a container records events, as its application. Each
+// engine has a domain of its own: the log keeps those of the engine before.
 func (s *session) containerEvents(e engine) {
-	s.run("vmguest ask " + folder(e.app("web")) + "/socket emit mode production")
+	domain := "mode-of-" + e.name
+	s.run("vmguest ask " + folder(e.app("web")) + "/socket emit " + domain + " production")
 	n := nonce()
 	document := []byte(s.run("vmguest ask " + folder(e.app("web")) + "/socket evidence " + n + " fresh"))
-	rule := fmt.Sprintf("\n[[event]]\napp = %q\ndomain = \"mode\"\ndemand = \"last\"\ncontents = [\"production\"]\nothers = \"refuse\"\n", e.app("web"))
+	rule := fmt.Sprintf("\n[[event]]\napp = %q\ndomain = %q\ndemand = \"last\"\ncontents = [\"production\"]\nothers = \"refuse\"\n", e.app("web"), domain)
 	if failed := s.judged(s.containerPolicy(e, e.app("web"), "web", rule), document, n); len(failed) != 0 {
 		s.t.Fatalf("the checks %q failed", failed)
 	}
