@@ -269,7 +269,9 @@ func TestNumberedLayers(t *testing.T) {
 				return "", nil
 			}
 			l, err := openLayers(NewCache(), strings.ReplaceAll(x.options, "DIR", dir), dir+"/c7/merged", open, remote)
-			defer l.Close()
+			if err == nil {
+				defer l.Close()
+			}
 			if (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) || err == nil && (l == nil) != x.not {
 				t.Errorf("%v, %v", l, err)
 			}
