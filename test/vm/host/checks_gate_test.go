@@ -97,10 +97,11 @@ systemctl daemon-reload; agentctl app enable gated.service --yes; ! systemctl is
 }
 
 // gateSwaps renames two programs over each other's name, 10,000 times and more, while the name is
-// started (cases 12 and 126).
+// started (cases 12 and 126). Each round is of an application of its own: one that changes so often is
+// not measured again for minutes.
 func (s *session) gateSwaps() {
-	swaps := func() (words, swaps string) {
-		out := s.run(`set -e; cd /opt/swapped; rm -f /root/stop; python3 /root/tool.py swap . /root/stop >/root/swaps & end=$(($(date +%s) + 90)) n=0
+	swaps := func(app string) (words, swaps string) {
+		out := s.run(`set -e; cd /opt/` + app + `; rm -f /root/stop; python3 /root/tool.py swap . /root/stop >/root/swaps & end=$(($(date +%s) + 90)) n=0
 while [ $(date +%s) -lt $end ] && [ $n -lt 200 ]; do ./name 2>/dev/null || echo refused; n=$((n+1)); done | sort | uniq -c | tr -s ' \n' ' '
 touch /root/stop; wait; echo; cat /root/swaps`)
 		lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -109,24 +110,26 @@ touch /root/stop; wait; echo; cat /root/swaps`)
 		}
 		return lines[0], lines[1]
 	}
-	declare := func(gate string) {
-		s.run(fmt.Sprintf(`set -e; printf 'unit = "swapped.service"\nuser = "root"\ndirectories = ["/opt/swapped"]\ngate = %s\n' >/etc/agentd/apps.d/swapped.toml; agentctl app reload >/dev/null; agentctl measure --app swapped >/dev/null`, gate))
+	declare := func(app, gate string) {
+		s.run(fmt.Sprintf(`set -e; mkdir -p /opt/%[1]s; printf '[Service]\nExecStart=/opt/%[1]s/name\n' >/etc/systemd/system/%[1]s.service; systemctl daemon-reload
+cd /opt/%[1]s; python3 /root/tool.py speaker a listed; ln a name
+printf 'unit = "%[1]s.service"\nuser = "root"\ndirectories = ["/opt/%[1]s"]\ngate = %[2]s\n' >/etc/agentd/apps.d/%[1]s.toml; agentctl app reload >/dev/null; agentctl measure --app %[1]s >/dev/null`, app, gate))
 	}
-	s.run(gateTool + `set -e; mkdir -p /opt/swapped; printf '[Service]\nExecStart=/opt/swapped/name\n' >/etc/systemd/system/swapped.service
-systemctl daemon-reload; systemctl start agentd-gate.service; cd /opt/swapped; python3 /root/tool.py speaker a listed; ln a name; python3 /root/tool.py speaker /root/b unlisted`)
+	s.run(gateTool + `set -e; systemctl start agentd-gate.service; python3 /root/tool.py speaker /root/b unlisted`)
 
 	// The manifest that was asked for lists a alone: b does not run once.
-	declare(`"enforce"`)
-	s.want("/opt/swapped/name; cp /root/b /opt/swapped/b", "listed")
-	words, n := swaps()
+	declare("refused", `"enforce"`)
+	s.want("/opt/refused/name; cp /root/b /opt/refused/b", "listed")
+	words, n := swaps("refused")
 	s.t.Logf("enforced, %s swaps: %s", n, words)
 	if strings.Contains(words, "unlisted") || !strings.Contains(words, "refused") {
 		s.t.Errorf("a program that is not listed ran, or was not tried: %s", words)
 	}
 
 	// Without that, whatever ran is in the log, and no record names other bytes.
-	declare("true")
-	words, n = swaps()
+	declare("swapped", "true")
+	s.want("/opt/swapped/name; cp /root/b /root/whole && mv /root/whole /opt/swapped/b", "listed")
+	words, n = swaps("swapped")
 	s.t.Logf("recorded, %s swaps: %s", n, words)
 	if !strings.Contains(words, " listed") || !strings.Contains(words, "unlisted") || strings.Contains(words, "refused") {
 		s.t.Errorf("want both programs to have run: %s", words)
@@ -143,7 +146,7 @@ systemctl daemon-reload; systemctl start agentd-gate.service; cd /opt/swapped; p
 			s.t.Errorf("%s ran, and the log names only\n%s", digest, said)
 		}
 	}
-	s.run("rm /etc/agentd/apps.d/swapped.toml && agentctl app reload >/dev/null && rm -r /opt/swapped /etc/systemd/system/swapped.service && systemctl daemon-reload")
+	s.run("cd /; rm /etc/agentd/apps.d/swapped.toml /etc/agentd/apps.d/refused.toml && agentctl app reload >/dev/null && rm -r /opt/swapped /opt/refused /etc/systemd/system/swapped.service /etc/systemd/system/refused.service && systemctl daemon-reload")
 }
 
 // gateEnds stops and kills the gate: a stopped one holds programs up, and evidence says so; a killed
