@@ -17,6 +17,7 @@
 //   - evidence: the format of evidence.
 //   - pcr: PCR selections, and the measurement log with its replay.
 //   - keys: enrolment of a TPM, so that a policy can name its attestation key.
+//   - collateral: fetches certificates and revocation lists from AMD, and keeps them.
 //
 // For a build of images:
 //

@@ -104,6 +104,7 @@ func (a *appraiser) evidence(e *evidence.Evidence) {
 	for i, c := range e.Certificates {
 		certificates[i] = c
 	}
+	certificates = append(certificates, a.expect.Certificates...)
 	if a.judge(e.Report.Kind, e.Report.Bytes, certificates); a.report != nil {
 		by := a.report.Vouch(f, a.known())
 		if report.CheckCommitment(f, a.report, e.ReportData()) && f.Met(report.VouchedKey) && f.Met(a.platform.Definitions()...) {

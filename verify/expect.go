@@ -24,6 +24,10 @@ type Expect struct {
 	ReportData []byte    // of a bare report, in place of Nonce: 1 to 64 bytes, followed by zeros if shorter. Nothing tells a new value from a constant, so the age of the report stays unknown
 	LogState   *LogState // state of an earlier accepted log: a log that starts at an index must continue it, a whole log of the same boot must have passed through it. It also has what a list of IMA that starts at an index must continue
 
+	// Certificates are X.509 DER that may be about the keys of this evidence, in addition to those
+	// in it and to [Config.Certificates]; unverified. A service finds them with package collateral.
+	Certificates [][]byte
+
 	// IMAList is the list of IMA, whole and in pieces: what the kernel measured, which it shows in
 	// binary_runtime_measurements. It must be read after the quote was made. nil: there is none but
 	// that of the evidence, which must not contradict it otherwise.
@@ -91,6 +95,8 @@ func (e *Expect) check(m Material, now time.Time) error {
 		return misuse("a bare report contains report data or a nonce, not both")
 	case m == MaterialEvidence:
 		return nil
+	case len(e.Certificates) > 0:
+		return misuse("certificates of raw material come with it, not with what is expected")
 	case e.Audience != "" || e.PublicKey != nil || e.LogState != nil || e.NewHistory:
 		return misuse("audience, public key, log state and a new history are expected of evidence only: raw material contains nothing of the kind")
 	case m != MaterialParavisor && e.UserData != nil:

@@ -60,6 +60,7 @@ type options struct {
 	References   [][]byte // of files that IMA measured
 	Time         time.Time
 	Certificates [][]byte
+	Expected     [][]byte // certificates for this material
 	Roots        *snp.Roots
 	Revocation   []*snp.RevocationList
 	Cache        *cache.Cache
@@ -79,7 +80,7 @@ func (o options) expect() Expect {
 		list = ima.Whole(o.IMAList)
 	}
 	return Expect{IMAList: list, Nonce: o.Nonce, UnsafeAcceptReplay: o.AcceptReplay, Audience: o.Audience, PublicKey: o.PublicKey,
-		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory}
+		UserData: o.UserData, ReportData: o.ReportData, LogState: o.LogState, NewHistory: o.NewHistory, Certificates: o.Expected}
 }
 
 // with appraises one material, with some checks ignored.

@@ -241,6 +241,7 @@ func TestRawExpectations(t *testing.T) {
 		{"short nonce of a report", func(o *options) { o.Nonce = o.Nonce[:15] }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"short nonce of a paravisor's set", func(o *options) { o.Nonce = o.Nonce[:15] }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 		{"short nonce of a quote", func(o *options) { o.Nonce = o.Nonce[:1] }, func(o options) error { _, err := appraiseQuote(QuoteSet{}, o); return err }},
+		{"certificates apart from a report", func(o *options) { o.Expected = [][]byte{{1}} }, func(o options) error { _, err := appraiseReport(RawReport{}, o); return err }},
 		{"no nonce", func(o *options) { o.Nonce = nil }, func(o options) error { _, err := appraiseParavisor(AzureSet{}, o); return err }},
 	} {
 		o := base

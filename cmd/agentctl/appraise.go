@@ -77,7 +77,7 @@ func (t *terminal) trustInputs(f *trustFlags) (_ *appraisalInputs, err error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Certificates = append(o.Certificates, ders...)
+		o.Config.Certificates = append(o.Config.Certificates, ders...)
 	}
 	for _, name := range f.crls {
 		list, err := readAs(t, name, maxCertificates, snp.ParseRevocationList)
@@ -129,7 +129,7 @@ func (o appraisalInputs) withCollateral(report []byte) (*appraisalInputs, error)
 	if o.collateral == "" {
 		return &o, nil
 	}
-	o.Certificates, o.Revocation.SNP = slices.Clone(o.Certificates), slices.Clone(o.Revocation.SNP)
+	o.Config.Certificates, o.Revocation.SNP = slices.Clone(o.Config.Certificates), slices.Clone(o.Revocation.SNP)
 	err := readCollateral(o.collateral, report, &o.Config)
 	return &o, err
 }

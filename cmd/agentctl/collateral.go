@@ -3,17 +3,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -100,7 +102,11 @@ func collateralFetchCommand(t *terminal, s *sockets) *cobra.Command {
 			return err
 		}
 		if u, err := url.Parse(f.kds); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			return misuse(fmt.Errorf("--kds %q: want an address such as %s", f.kds, kds.Base))
+			like := collateral.Base
+			if f.azure {
+				like = collateral.AzureBase
+			}
+			return misuse(fmt.Errorf("--kds %q: want an address such as %s", f.kds, like))
 		}
 		if f.azure {
 			return t.fetchAzure(c, s, &f, reports)
@@ -112,10 +118,10 @@ func collateralFetchCommand(t *terminal, s *sockets) *cobra.Command {
 	flags.BoolVar(&f.azure, "azure", false, "")
 	flags.BoolVar(&f.reload, "reload", false, "")
 	flags.StringVar(&f.product, "product", "", "")
-	flags.StringVar(&f.kds, "kds", kds.Base, "")
+	flags.StringVar(&f.kds, "kds", collateral.Base, "")
 	flags.StringArrayVar(&f.reports, "snp-report", nil, "")
 	flags.StringArrayVar(&f.hcls, "azure-hcl", nil, "")
-	flags.DurationVar(&f.timeout, "timeout", kds.DefaultTimeout, "")
+	flags.DurationVar(&f.timeout, "timeout", collateral.DefaultTimeout, "")
 	return c
 }
 
@@ -178,16 +184,17 @@ func (t *terminal) reportsOf(documents, files, hcls []string) ([]*snp.Report, er
 
 // fetched is what collateral fetch prints as JSON.
 type fetched struct {
-	Files []kds.Fetched `json:"files"` // in the cache, in order
+	Files []collateral.Fetched `json:"files"` // in the cache, in order
 }
 
 func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report, product snp.Product) error {
-	cache, client := &kds.Cache{Dir: f.dir}, &kds.Client{Base: f.kds, Timeout: f.timeout}
-	done := []kds.Fetched{}
+	fetcher := collateral.New(collateral.Folder(f.dir), collateral.Client{Base: f.kds, Timeout: f.timeout})
+	done := []collateral.Fetched{}
 	for _, r := range reports {
-		files, err := cache.Fetch(c.Context(), client, r, product, time.Now())
+		files, err := fetcher.Fetch(c.Context(), r, product, time.Now())
 		for _, x := range files {
-			if slices.ContainsFunc(done, func(y kds.Fetched) bool { return y.File == x.File }) {
+			x.File = filepath.Join(f.dir, x.File)
+			if slices.ContainsFunc(done, func(y collateral.Fetched) bool { return y.File == x.File }) {
 				continue
 			}
 			done = append(done, x)
@@ -206,7 +213,7 @@ func (t *terminal) fetch(c *cobra.Command, f *fetchFlags, reports []*snp.Report,
 }
 
 func fetchError(err error, r *snp.Report) error {
-	if errors.Is(err, kds.ErrProduct) {
+	if errors.Is(err, collateral.ErrProduct) {
 		return misuse(err).withHint("name it: --product milan, genoa or turin")
 	}
 	x := &exitError{code: int(verify.ClassCollateral), err: err}
@@ -221,7 +228,7 @@ func fetchError(err error, r *snp.Report) error {
 
 // throttled returns what to do if a service was asked too often, empty if it was not.
 func throttled(err error) string {
-	x, ok := errors.AsType[*kds.ThrottledError](err)
+	x, ok := errors.AsType[*collateral.ThrottledError](err)
 	switch {
 	case ok && x.RetryAfter > 0:
 		return fmt.Sprintf("wait %v, then run the command again", x.RetryAfter)
@@ -238,7 +245,11 @@ func readCollateral(dir string, report []byte, c *verify.Config) error {
 	if err != nil {
 		return nil
 	}
-	known, err := (&kds.Cache{Dir: dir}).For(r)
+	folder, err := collateral.OpenFolder(dir)
+	var known *collateral.Collateral
+	if err == nil {
+		known, err = collateral.New(folder, collateral.Client{}).For(context.Background(), r)
+	}
 	if err != nil {
 		return misuse(fmt.Errorf("--collateral: %w", err)).withHint("run `agentctl collateral fetch --dir " + dir + "` to fill it")
 	}

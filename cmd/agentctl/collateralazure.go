@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/internal/durable"
-	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/verify"
 	"github.com/cvm-agentd/agentd/verify/snp"
 )
@@ -33,7 +33,7 @@ const maxAzureFile = 256 << 10
 // are the ones at hand, it changes nothing. A kill at any point loses no reload: what is due is
 // written before the certificates, and removed after the agent has read them.
 func (t *terminal) fetchAzure(c *cobra.Command, s *sockets, f *fetchFlags, reports []*snp.Report) error {
-	client := &kds.Client{Timeout: f.timeout}
+	client := &collateral.Client{Timeout: f.timeout}
 	if c.Flags().Changed("kds") {
 		client.Base = f.kds
 	}
@@ -46,7 +46,7 @@ func (t *terminal) fetchAzure(c *cobra.Command, s *sockets, f *fetchFlags, repor
 		return err
 	}
 	old, absent := durable.ReadRegular(name, maxAzureFile)
-	done := kds.Fetched{File: name, Kept: absent == nil && bytes.Equal(old, b)}
+	done := collateral.Fetched{File: name, Kept: absent == nil && bytes.Equal(old, b)}
 	if !done.Kept && f.reload {
 		if err := durable.WriteReadable(due, nil); err != nil {
 			return err
@@ -58,7 +58,7 @@ func (t *terminal) fetchAzure(c *cobra.Command, s *sockets, f *fetchFlags, repor
 		}
 	}
 	if t.json {
-		err = t.writeJSON(fetched{[]kds.Fetched{done}})
+		err = t.writeJSON(fetched{[]collateral.Fetched{done}})
 	} else {
 		fmt.Fprintf(t.out, "%s  %s\n", done.Word(), clean(name))
 	}
@@ -96,8 +96,8 @@ func (t *terminal) reloadAgent(ctx context.Context, s *sockets) error {
 // azureError says what to do if the metadata service does not give what was asked for.
 func azureError(err error) error {
 	x := &exitError{code: int(verify.ClassCollateral), err: err}
-	status, answered := errors.AsType[*kds.StatusError](err)
-	page, _ := errors.AsType[*kds.PageError](err)
+	status, answered := errors.AsType[*collateral.StatusError](err)
+	page, _ := errors.AsType[*collateral.PageError](err)
 	switch hint := throttled(err); {
 	case hint != "":
 		return x.withHint(hint)

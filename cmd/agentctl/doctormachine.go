@@ -5,8 +5,8 @@ package main
 import (
 	"strings"
 
+	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/internal/kds"
 	"github.com/cvm-agentd/agentd/internal/platform"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/verify"
@@ -95,7 +95,7 @@ func fitting(e *evidence.Evidence) error {
 	}
 	leaves, _, _ := snp.SortCertificates(dersOf(e))
 	for _, leaf := range leaves {
-		if err = kds.Fits(leaf, r); err == nil {
+		if err = collateral.Fits(leaf, r); err == nil {
 			return nil
 		}
 	}

@@ -91,7 +91,6 @@ var rooms = []string{
 	"internal/unitfile",
 	"internal/closure",
 	"internal/config",
-	"internal/kds",
 	"internal/packages",
 	"internal/imapolicy",
 	"internal/image",
@@ -103,6 +102,9 @@ var rooms = []string{
 	"internal/transfer",
 	"internal/store",
 	"internal/store/tpmroot",
+
+	// Public face: what a service needs that verifies for others.
+	"collateral",
 
 	// The service, and the commands.
 	"agent/internal/ledger",
@@ -136,7 +138,7 @@ var rooms = []string{
 }
 
 // public are the packages that other modules can import. The root package has no code.
-var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "launch", "sealing", "api", "client", "attestedtls", "agent"}
+var public = []string{"", "evidence", "pcr", "keys", "verify", "verify/ear", "verify/snp", "collateral", "launch", "sealing", "api", "client", "attestedtls", "agent"}
 
 // free are folders of tests, measurements, tools and the model: they import what they like,
 // and only tests import them.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cvm-agentd/agentd/collateral"
 	"github.com/cvm-agentd/agentd/internal/config"
-	"github.com/cvm-agentd/agentd/internal/kds"
 )
 
 const folder = "../../systemd"
@@ -173,7 +173,7 @@ func TestAzure(t *testing.T) {
 		{"CapabilityBoundingSet", ""},
 		{"NoNewPrivileges", "yes"},
 		{"IPAddressDeny", "any"},
-		{"IPAddressAllow", strings.TrimPrefix(kds.AzureBase, "http://")},
+		{"IPAddressAllow", strings.TrimPrefix(collateral.AzureBase, "http://")},
 		{"RestrictAddressFamilies", "AF_UNIX AF_INET"},
 	} {
 		if got := values(unit, want.key); !slices.Equal(got, []string{want.value}) {

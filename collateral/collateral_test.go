@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package kds
+package collateral
 
 import (
 	"bytes"
-	"context"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -99,9 +98,9 @@ func chipTCB(t *testing.T) snp.TCB {
 func TestFetchThenVerify(t *testing.T) {
 	s := newService(t)
 	document, report := bare(t)
-	cache := &Cache{Dir: filepath.Join(t.TempDir(), "new")}
-	if _, err := cache.For(report); err == nil {
-		t.Error("a cache that does not exist contains something")
+	cache := New(Folder(filepath.Join(t.TempDir(), "new")), Client{Base: s.URL})
+	if c, err := cache.For(t.Context(), report); err != nil || len(c.Certificates)+len(c.Revocation) > 0 {
+		t.Errorf("a folder that does not exist contains %v, %v", c, err)
 	}
 	policy, err := verify.ParsePolicy([]byte("version = 1\nunlisted_launch = \"allow\"\nrevocation = \"required\"\n"))
 	if err != nil {
@@ -109,14 +108,16 @@ func TestFetchThenVerify(t *testing.T) {
 	}
 	appraise := func() *verify.Appraisal {
 		config := verify.Config{Roots: verify.Roots{SNP: evidencetest.Roots(t)}}
-		if c, err := cache.For(report); err == nil {
-			config.Certificates, config.Revocation.SNP = c.Certificates, c.Revocation
+		c, err := cache.For(t.Context(), report)
+		if err != nil {
+			t.Fatal(err)
 		}
+		config.Revocation.SNP = c.Revocation
 		v, err := verify.New(policy, config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := v.Appraise(document, verify.Expect{Nonce: evidencetest.Nonce}, evidencetest.Time)
+		a, err := v.Appraise(document, verify.Expect{Nonce: evidencetest.Nonce, Certificates: c.Certificates}, evidencetest.Time)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +127,7 @@ func TestFetchThenVerify(t *testing.T) {
 		t.Errorf("without collateral: class %v", a.Class)
 	}
 	for round, kept := range []bool{false, true} {
-		done, err := cache.Fetch(t.Context(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time)
+		done, err := cache.Fetch(t.Context(), report, snp.ProductUnknown, evidencetest.Time)
 		if err != nil || len(done) != 3 {
 			t.Fatalf("%+v, %v", done, err)
 		}
@@ -211,9 +212,9 @@ func TestFailures(t *testing.T) {
 		again:
 			s := newService(t)
 			s.faults[c.path] = c.fault
-			cache := &Cache{Dir: t.TempDir()}
-			client := &Client{Base: s.URL, Timeout: timeout}
-			done, err := cache.Fetch(t.Context(), client, report, snp.ProductUnknown, evidencetest.Time)
+			folder := t.TempDir()
+			cache := New(Folder(folder), Client{Base: s.URL, Timeout: timeout})
+			done, err := cache.Fetch(t.Context(), report, snp.ProductUnknown, evidencetest.Time)
 			if c.name == "stalls" && err != nil && strings.Contains(err.Error(), "no answer within") && timeout < time.Minute {
 				timeout *= 4 // a busy machine did not even bring its first byte in time
 				goto again
@@ -227,7 +228,7 @@ func TestFailures(t *testing.T) {
 			if len(done) != c.kept || len(s.requests()) != c.kept+1 {
 				t.Errorf("kept %v of the requests %v, want %d", done, s.requests(), c.kept)
 			}
-			left, err := os.ReadDir(cache.Dir)
+			left, err := os.ReadDir(folder)
 			if err != nil || len(left) != c.kept {
 				t.Errorf("the cache contains %v, want %d files", left, c.kept)
 			}
@@ -317,12 +318,12 @@ func TestMaskedChip(t *testing.T) {
 	s := newService(t)
 	_, report := bare(t)
 	report.ChipID = [64]byte{}
-	_, err := (&Cache{Dir: t.TempDir()}).Fetch(context.Background(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time)
+	_, err := New(Folder(t.TempDir()), Client{Base: s.URL}).Fetch(t.Context(), report, snp.ProductUnknown, evidencetest.Time)
 	if err == nil || !strings.Contains(err.Error(), "masks") || len(s.requests()) != 0 {
 		t.Errorf("got %v after %v", err, s.requests())
 	}
 	report.CPU = nil
-	if _, err := (&Cache{Dir: t.TempDir()}).Fetch(context.Background(), &Client{Base: s.URL}, report, snp.ProductUnknown, evidencetest.Time); !errors.Is(err, ErrProduct) {
+	if _, err := New(Folder(t.TempDir()), Client{Base: s.URL}).Fetch(t.Context(), report, snp.ProductUnknown, evidencetest.Time); !errors.Is(err, ErrProduct) {
 		t.Errorf("got %v for a report without a product", err)
 	}
 	for _, p := range snp.Products() {
@@ -339,11 +340,11 @@ func TestMaskedChip(t *testing.T) {
 func TestBrokenCache(t *testing.T) {
 	_, report := bare(t)
 	for _, name := range []string{"genoa-vcek.crl", "genoa-vcek-chain.pem"} {
-		cache := &Cache{Dir: t.TempDir()}
-		if err := os.WriteFile(filepath.Join(cache.Dir, name), []byte("no"), 0o600); err != nil {
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("no"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := cache.For(report); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := New(Folder(folder), Client{}).For(t.Context(), report); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -351,7 +352,13 @@ func TestBrokenCache(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Cache{Dir: file}).For(report); err == nil {
-		t.Error("a file was taken for a cache")
+	if _, err := New(Folder(file), Client{}).For(t.Context(), report); err == nil {
+		t.Error("a file was taken for a folder")
+	}
+	if _, err := OpenFolder(file); err == nil {
+		t.Error("a file was opened as a folder")
+	}
+	if _, err := OpenFolder(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a folder that does not exist was opened")
 	}
 }

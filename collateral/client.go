@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kds fetches from AMD's key distribution service, and keeps the answers in a folder.
-// They are certificates of chip keys, the certificates above them, and revocation lists (VCEK
-// Certificate and KDS Interface Specification, publication 57230; VLEK, 58369).
+// Package collateral fetches from AMD's key distribution service what a verifier needs besides
+// evidence: certificates of chip keys, the certificates above them, and revocation lists (VCEK
+// Certificate and KDS Interface Specification, publication 57230; VLEK, 58369). Package verify
+// never uses the network.
+//
+//	folder, err := collateral.OpenFolder("/var/lib/verifier/collateral")
+//	...
+//	fetcher := collateral.New(folder, collateral.Client{})
+//	_, err = fetcher.Fetch(ctx, report, snp.ProductUnknown, now) // one request for each file that is missing
+//	...
+//	found, err := fetcher.For(ctx, report) // asks no service
+//	...
+//	expect.Certificates = found.Certificates
 //
 // Every request is made once. The service allows one request for a chip's certificate in about
-// ten seconds and then answers 429. A client that tries again at once is served later, not
-// sooner. The answers are not trusted: the package only checks that they are what was asked
-// for, to keep garbage out of the cache. Package verify decides.
-package kds
+// ten seconds and then answers 429 ([ThrottledError]). A client that tries again at once is served
+// later, not sooner. The answers are not trusted: the package only checks that they are what was
+// asked for, to keep garbage out of the store. Package verify decides.
+package collateral
 
 import (
 	"bufio"
@@ -30,11 +40,12 @@ import (
 // DefaultTimeout is the time for one request and its answer.
 const DefaultTimeout = 20 * time.Second
 
-// A Client asks the service. The zero value asks that of AMD, over TLS.
+// A Client asks the service. The zero value asks that of AMD, over TLS, through the proxy that the
+// environment names (HTTPS_PROXY). Many goroutines may use one.
 type Client struct {
 	Base    string        // address; if empty, [Base]
 	Timeout time.Duration // time for one request; if 0, DefaultTimeout
-	HTTP    *http.Client  // if nil, a client that follows no redirect
+	HTTP    *http.Client  // for another proxy or other roots; unless it says otherwise, it follows no redirect
 
 	header http.Header // of each request
 }
@@ -155,9 +166,9 @@ func (c *Client) RevocationList(ctx context.Context, p snp.Product, s snp.Signer
 // leads anywhere.
 var plain = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 
-// get fetches path, and checks with parse that the answer is of the kind that was asked for.
-func (c *Client) get(ctx context.Context, path string, limit int64, parse func([]byte) error) ([]byte, error) {
-	base, timeout, client := c.Base, c.Timeout, c.HTTP
+// settings returns what c says, and the defaults for what it does not.
+func (c *Client) settings() (base string, timeout time.Duration, client *http.Client) {
+	base, timeout, client = c.Base, c.Timeout, c.HTTP
 	if base == "" {
 		base = Base
 	}
@@ -166,7 +177,17 @@ func (c *Client) get(ctx context.Context, path string, limit int64, parse func([
 	}
 	if client == nil {
 		client = plain
+	} else if client.CheckRedirect == nil {
+		strict := *client
+		strict.CheckRedirect = plain.CheckRedirect
+		client = &strict
 	}
+	return base, timeout, client
+}
+
+// get fetches path, and checks with parse that the answer is of the kind that was asked for.
+func (c *Client) get(ctx context.Context, path string, limit int64, parse func([]byte) error) ([]byte, error) {
+	base, timeout, client := c.settings()
 	address, err := join(base, path)
 	if err != nil {
 		return nil, err
