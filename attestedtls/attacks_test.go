@@ -124,7 +124,7 @@ func TestReflection(t *testing.T) {
 	go func() { done <- speak(client.Conn(a, "server.example")) }()
 	p := newPuppet(t, tls.Server(b, &tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequestClientCert, NextProtos: []string{Protocol}})).shake()
 	var theirs hello
-	if err := p.receive(kindHello, &theirs); err != nil {
+	if err := p.receive(&theirs); err != nil {
 		t.Fatal(err)
 	}
 	// The attacker also has a way to the agent of the client's machine that gives it the client's
@@ -143,7 +143,7 @@ func TestReflection(t *testing.T) {
 	a, b = wire(t)
 	go func() { done <- speak(client.Conn(a, "server.example")) }()
 	p = newPuppet(t, tls.Server(b, &tls.Config{Certificates: []tls.Certificate{leaf}, ClientAuth: tls.RequestClientCert, NextProtos: []string{Protocol}})).shake()
-	if err := p.receive(kindHello, &theirs); err != nil {
+	if err := p.receive(&theirs); err != nil {
 		t.Fatal(err)
 	}
 	theirs.Attests = false // a server's has no such member
@@ -169,7 +169,7 @@ func TestNoTickets(t *testing.T) {
 	go func() { done <- speak(s.Conn(b)) }()
 	p := newPuppet(t, tls.Client(a, &tls.Config{InsecureSkipVerify: true, ServerName: "server.example", NextProtos: []string{Protocol}, ClientSessionCache: noTickets{t}})).shake()
 	p.send(wants(roleServer))
-	if err := errors.Join(p.receive(kindHello, new(hello)), p.receive(kindEvidence, new(shown))); err != nil { // a ticket would have come before
+	if err := errors.Join(p.receive(new(hello)), p.receive(new(shown))); err != nil { // a ticket would have come before
 		t.Fatal(err)
 	}
 	p.Close()

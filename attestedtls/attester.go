@@ -44,9 +44,10 @@ type Attester struct {
 	// MaxPending is how many requests are at the agent at once; further ones wait. 0: 64.
 	MaxPending int
 
-	once    sync.Once
-	agent   Agent
-	pending chan struct{}
+	once     sync.Once
+	agent    Agent
+	pending  chan struct{}
+	sessions sessionKeys
 }
 
 const defaultPending = 64
@@ -64,16 +65,21 @@ func (a *Attester) init() {
 	})
 }
 
-// show returns evidence for the wish of the other end, over this end's certificate.
-func (a *Attester) show(ctx context.Context, w *wish, own *tls.Certificate, exporter []byte) ([]byte, error) {
+// serves checks that this end attests to an end with this wish.
+func (a *Attester) serves(w *wish) error {
 	switch {
 	case a.AnchoredOnly && w.Freshness == evidence.Fresh:
-		return nil, refuse(CodeFreshness, "the other end asks for a report of its own, and this one gives anchored evidence only")
-	case a.Audiences != nil && !slices.Contains(a.Audiences, w.Audience):
-		return nil, refuse(CodeAudience, "the other end calls itself %q, which is not among the audiences of this one", w.Audience)
+		return refuse(CodeFreshness, "the other end asks for a report of its own, and this one gives anchored evidence only")
+	case a.Audiences != nil && !slices.Contains(a.Audiences, string(w.Audience)):
+		return refuse(CodeAudience, "the other end calls itself %q, which is not among the audiences of this one", w.Audience)
 	}
+	return nil
+}
+
+// show returns evidence for the wish of the other end, over this end's certificate.
+func (a *Attester) show(ctx context.Context, w *wish, own *tls.Certificate, exporter []byte) ([]byte, error) {
 	return a.ask(ctx, api.EvidenceRequest{
-		Nonce: w.Nonce, Audience: w.Audience, UserData: userData(w.Role, exporter), Freshness: w.Freshness, FirmwareLog: w.FirmwareLog,
+		Nonce: w.Nonce, Audience: string(w.Audience), UserData: userData(w.Role, exporter), Freshness: w.Freshness, FirmwareLog: bool(w.FirmwareLog),
 	}, own)
 }
 

@@ -33,6 +33,7 @@ const (
 	CodeKey             Code = "key"
 	CodeUserData        Code = "user-data"
 	CodeExporter        Code = "exporter"
+	CodeContinued       Code = "continued"
 	CodeForged          Code = "forged"
 	CodeCollateral      Code = "collateral"
 	CodeRevoked         Code = "revoked"
@@ -72,6 +73,7 @@ func Codes() []CodeInfo {
 		{CodeKey, "evidence names another key than that of the certificate in use", true},
 		{CodeUserData, "evidence was made for another protocol, or another version of this one", true},
 		{CodeExporter, "evidence was made for another connection", true},
+		{CodeContinued, "a proof in place of evidence was not asked for, is wrong, or rests on evidence that is too old", true},
 		{CodeForged, "a signature, a format or a binding of the evidence is broken", true},
 		{CodeCollateral, "a certificate or revocation list is missing or out of date", true},
 		{CodeRevoked, "a key was revoked", true},

@@ -49,7 +49,7 @@ func toClient(t *testing.T, c *Client, do func(*puppet)) error {
 // told checks that the other end sends this code.
 func (p *puppet) told(code Code) {
 	p.tb.Helper()
-	err := p.receive(kindRefused, new(refused))
+	err := p.receive(new(refused))
 	has(p.tb, err, code, true)
 }
 
@@ -107,7 +107,9 @@ var provoked = map[Code]func(*testing.T){
 	CodeMessage: func(t *testing.T) {
 		for _, text := range []string{
 			"xx", "[]", `{"type":"hello"`, `{"type":"hello","more":1}`, `{"type":"hello","type":"hello"}`, `{"type":"hello","Attests":true}`, `{"type":"hello"} x`,
-			`{"type":"hello","attests":null}`, `{"type":"hello","verify":{"role":"server","nonce":"AAAA","freshness":"fresh"}}`,
+			`{"type":"hello","attests":null}`, `{"type":"hello","attests":false}`, `{"type":"hello","attests":"true"}`, `{"type":"hello","application":""}`, `{"type":"hello","verify":null}`,
+			wished(`"audience":""`), wished(`"audience":"` + strings.Repeat("a", 257) + `"`), wished(`"firmwareLog":false`), wished(`"continue":null`), wished(`"continue":{}`), wished(`"continue":[{}]`), wished(`"continue":[{"session":""}]`),
+			`{"type":"hello","application":"` + strings.Repeat("a", 65) + `"}`, `{"type":"hello","verify":{"role":"server","nonce":"AAAA","freshness":"fresh"}}`,
 			`{"type":"hello","application":"a\u0000b"}`, `{"type":"hello","verify":{"role":"server","freshness":"fresh"}}`,
 		} {
 			has(t, toServer(t, &Server{Attester: attests(t, nil)}, func(p *puppet) {
@@ -117,12 +119,20 @@ var provoked = map[Code]func(*testing.T){
 		}
 		c, _ := honest(t, nil)
 		has(t, toClient(t, c, func(p *puppet) {
-			if err := p.shake().receive(kindHello, new(hello)); err != nil {
+			if err := p.shake().receive(new(hello)); err != nil {
 				t.Error(err)
 			}
 			p.send(&hello{Type: kindHello, Attests: true})
 			p.told(CodeMessage)
 		}), CodeMessage, false)
+		// As long as it may be, and all that may be absent.
+		toServer(t, &Server{Attester: attests(t, nil), Application: strings.Repeat("a", 64)}, func(p *puppet) {
+			p.shake().send(framed(strings.Replace(wished(`"audience":"`+strings.Repeat("a", 256)+`","continue":[],"firmwareLog":true`), `"hello"`, `"hello","attests":true,"application":"`+strings.Repeat("a", 64)+`"`, 1)))
+			if err := p.receive(new(hello)); err != nil {
+				t.Error(err)
+			}
+			p.Close()
+		})
 	},
 	CodeUnexpected: func(t *testing.T) {
 		for _, m := range []any{&start{Type: kindStart}, &verdict{Type: kindVerdict, Confirm: make([]byte, nonceSize)}, &shown{Type: kindEvidence}, framed(`{}`), framed(`{"type":"later"}`)} {
@@ -181,7 +191,7 @@ var provoked = map[Code]func(*testing.T){
 		go func() { done <- speak(c.Conn(a, "server.example")) }()
 		p := newPuppet(t, tls.Server(b, &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequestClientCert, NextProtos: []string{Protocol}})).shake()
 		var theirs hello
-		if err := p.receive(kindHello, &theirs); err != nil {
+		if err := p.receive(&theirs); err != nil {
 			t.Fatal(err)
 		}
 		back := wants(roleClient)
@@ -224,6 +234,7 @@ var provoked = map[Code]func(*testing.T){
 	CodeExporter: changed(CodeExporter, func(r *evidencetest.Recipe) {
 		r.Statement.UserData[len(r.Statement.UserData)-1] ^= 1
 	}),
+	CodeContinued: TestContinueReplay,
 	CodeForged: changed(CodeForged, func(r *evidencetest.Recipe) {
 		r.Document = func(e *evidence.Evidence) { e.AgentSignature[0] ^= 1 }
 	}),
@@ -267,7 +278,7 @@ var provoked = map[Code]func(*testing.T){
 		go func() { done <- conn.Handshake(ctx) }()
 		p := puppetClient(t, a).shake()
 		p.send(wants(roleServer))
-		if err := errors.Join(p.receive(kindHello, new(hello)), p.receive(kindEvidence, new(shown))); err != nil {
+		if err := errors.Join(p.receive(new(hello)), p.receive(new(shown))); err != nil {
 			t.Error(err)
 		}
 		cancel(context.DeadlineExceeded) // as the timer would
@@ -318,6 +329,11 @@ func TestCodes(t *testing.T) {
 			provoke(t)
 		})
 	}
+}
+
+// wished returns a hello that wants evidence of a server, with more members.
+func wished(more string) string {
+	return `{"type":"hello","verify":{"role":"server","nonce":"` + strings.Repeat("A", 43) + `=","freshness":"anchored",` + more + "}}"
 }
 
 // framed returns the frame of a text.
@@ -389,7 +405,7 @@ func earlyData(t *testing.T) {
 	} {
 		has(t, toServer(t, &Server{Attester: attests(t, nil)}, func(p *puppet) {
 			p.shake().send(append([]any{wants(roleServer)}, sent...)...) // all at once, without waiting
-			if err := errors.Join(p.receive(kindHello, new(hello)), p.receive(kindEvidence, new(shown))); err != nil {
+			if err := errors.Join(p.receive(new(hello)), p.receive(new(shown))); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 			p.told(CodeEarlyData)
@@ -404,10 +420,10 @@ func earlyData(t *testing.T) {
 		p := puppetServer(t, b).shake()
 		p.attest(&machine{tb: t})
 		p.send(begin, request)
-		if err := p.receive(kindVerdict, new(verdict)); err != nil {
+		if err := p.receive(new(verdict)); err != nil {
 			t.Error(err)
 		}
-		if err := p.receive(kindStart, new(start)); err != nil {
+		if err := p.receive(new(start)); err != nil {
 			t.Error(err)
 		}
 		has(t, waitFor(t, done), CodeEarlyData, false)
@@ -418,7 +434,7 @@ func earlyData(t *testing.T) {
 func (p *puppet) attest(m *machine) {
 	p.tb.Helper()
 	var theirs hello
-	if err := p.receive(kindHello, &theirs); err != nil {
+	if err := p.receive(&theirs); err != nil {
 		p.tb.Fatal(err)
 	}
 	p.send(&hello{Type: kindHello}, p.evidence(m, theirs.Verify))
@@ -427,7 +443,7 @@ func (p *puppet) attest(m *machine) {
 // evidence returns what a machine says of this connection and the key of the puppet.
 func (p *puppet) evidence(m *machine, w *wish) *shown {
 	p.tb.Helper()
-	document, err := m.make(api.EvidenceRequest{Nonce: w.Nonce, Audience: w.Audience, Freshness: w.Freshness, UserData: userData(w.Role, p.exporter), PublicKey: p.key}, nil)
+	document, err := m.make(api.EvidenceRequest{Nonce: w.Nonce, Audience: string(w.Audience), Freshness: w.Freshness, UserData: userData(w.Role, p.exporter), PublicKey: p.key}, nil)
 	if err != nil {
 		p.tb.Fatal(err)
 	}
@@ -445,7 +461,7 @@ func truncated(t *testing.T) {
 		func(p *puppet) { p.shake().send(framed(`{"type":"hello"}`)[:9]); p.NetConn().Close() },
 		func(p *puppet) {
 			p.shake().send(wants(roleServer))
-			if err := p.receive(kindHello, new(hello)); err != nil {
+			if err := p.receive(new(hello)); err != nil {
 				t.Error(err)
 			}
 			p.Close()
@@ -457,7 +473,7 @@ func truncated(t *testing.T) {
 	c, _ := honest(t, nil)
 	has(t, toClient(t, c, func(p *puppet) {
 		p.shake().attest(&machine{tb: t})
-		if err := p.receive(kindVerdict, new(verdict)); err != nil {
+		if err := p.receive(new(verdict)); err != nil {
 			t.Error(err)
 		}
 		p.Close()

@@ -184,7 +184,8 @@ func (c *Conn) shake(ctx context.Context) error {
 	if err != nil {
 		return asError(err)
 	}
-	if v := c.verdict.Load(); v != nil {
+	if c.end.verifier != nil {
+		c.end.verifier.remember(x)
 		c.end.verifier.keep(c, x.ruling)
 	}
 	return nil
@@ -265,7 +266,7 @@ func (c *Conn) awaitStart() error {
 	b, err := c.first.read(c.tls, maxMessage, nil)
 	if err == nil {
 		var m start
-		if err = decode(b, kindStart, &m); err == nil && !bytes.Equal(m.Confirm, c.confirm) {
+		if _, err = decode(b, &m); err == nil && !bytes.Equal(m.Confirm, c.confirm) {
 			err = refuse(CodeEarlyData, "the other end's start does not contain what this end's verdict did")
 		}
 	}

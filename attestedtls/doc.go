@@ -30,6 +30,12 @@
 // policy's max_anchor_age runs out, or when an end asks for one (Fresh): a thousand connections
 // cost at most one.
 //
+// # Many connections
+//
+// A quote costs more than the rest of a connection. With VerifierOptions.Continue a verifier lets
+// connections rest on evidence that the same program showed a short time before, in one process and
+// with one certificate. The verdict says so ([Verdict].Continued).
+//
 // # Sessions are not resumed
 //
 // A resumed session would rest on a ticket key instead of the key of the certificate, and save

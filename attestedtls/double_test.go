@@ -249,17 +249,25 @@ func (p *puppet) send(messages ...any) {
 }
 
 // receive reads the message that is due.
-func (p *puppet) receive(due kind, into message) error {
+func (p *puppet) receive(into message) error {
 	var f frame
 	p.SetReadDeadline(time.Now().Add(patience))
 	b, err := f.read(p.Conn, maxMessage, nil)
 	if err != nil {
 		return err
 	}
-	return decode(b, due, into)
+	_, err = decode(b, into)
+	return err
 }
 
 // wants returns a hello that asks for evidence of the other end.
 func wants(of role) *hello {
 	return &hello{Type: kindHello, Verify: &wish{Role: of, Nonce: bytes.Repeat([]byte{7}, nonceSize), Freshness: evidence.Anchored}}
+}
+
+// continues returns one that may go on with this evidence.
+func continues(of role, offers ...offer) *hello {
+	h := wants(of)
+	h.Verify.Continue = append([]offer{}, offers...)
+	return h
 }

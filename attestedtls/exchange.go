@@ -6,11 +6,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
+	"time"
 
 	"github.com/cvm-agentd/agentd/evidence"
-	"github.com/cvm-agentd/agentd/verify"
 )
 
 // exchange is the part of a connection between TLS's handshake and the application's data
@@ -22,8 +21,12 @@ type exchange struct {
 	exporter []byte
 	out      []byte // frames to send with the next flush
 
-	nonce   []byte // of this end
+	nonce   []byte    // of this end
+	asked   time.Time // when this end chose it
 	ruling  *ruling
+	offered []*known // evidence that this end would go on with
+	judged  *Verdict // that was accepted
+	learned *learned // how the other end wants to be known again; nil if it does not, or if this end goes on with earlier evidence
 	theirs  hello
 	confirm []byte // of the verdict on this end's evidence
 	large   bool   // has a turn for large evidence
@@ -99,14 +102,15 @@ func (x *exchange) server(ctx context.Context) error {
 
 // hello returns that of this end.
 func (x *exchange) hello() *hello {
-	m := &hello{Type: kindHello, Application: x.e.application, Attests: x.e.role == roleClient && x.e.attester != nil}
+	m := &hello{Type: kindHello, Application: name(x.e.application), Attests: x.e.role == roleClient && x.e.attester != nil}
 	if v := x.e.verifier; v != nil {
 		x.ruling = v.current()
-		x.nonce = random()
-		m.Verify = &wish{Role: x.e.role.other(), Nonce: x.nonce, Audience: v.options.Audience, Freshness: x.ruling.freshness, FirmwareLog: x.ruling.firmwareLog}
-		if x.e.fresh {
+		x.nonce, x.asked = random(), v.options.Now()
+		m.Verify = &wish{Role: x.e.role.other(), Nonce: x.nonce, Audience: name(v.options.Audience), Freshness: x.ruling.freshness, FirmwareLog: yes(x.ruling.firmwareLog)}
+		if x.fresh() {
 			m.Verify.Freshness = evidence.Fresh
 		}
+		m.Verify.Continue = x.offers()
 	}
 	return m
 }
@@ -120,14 +124,14 @@ func random() []byte {
 
 // readHello reads and checks the hello of the other end.
 func (x *exchange) readHello(ctx context.Context) error {
-	if err := x.read(ctx, kindHello, &x.theirs); err != nil {
+	if _, err := x.read(ctx, &x.theirs); err != nil {
 		return err
 	}
 	h, w := &x.theirs, x.theirs.Verify
 	switch {
-	case x.e.role == roleClient && h.Attests:
+	case x.e.role == roleClient && bool(h.Attests):
 		return refuse(CodeMessage, "a server's hello has the member attests")
-	case h.Application != x.e.application:
+	case string(h.Application) != x.e.application:
 		return refuse(CodeApplication, "the other end names the application protocol %q, this one %q", h.Application, x.e.application)
 	case w == nil && x.e.verifier == nil:
 		return refuse(CodeNothingVerified, "neither end verifies")
@@ -137,58 +141,12 @@ func (x *exchange) readHello(ctx context.Context) error {
 		return refuse(CodeNonce, "the other end sent this end's nonce back")
 	case w != nil && x.e.attester == nil:
 		return refuse(CodeNotAttested, "the other end wants evidence, and this one does not attest")
-	case x.e.role == roleServer && x.e.verifier != nil && !h.Attests:
+	case x.e.role == roleServer && x.e.verifier != nil && !bool(h.Attests):
 		return refuse(CodeNotAttested, "the client does not attest")
 	case x.e.verifier != nil && len(x.state.PeerCertificates) == 0:
 		return refuse(CodeCertificate, "the other end showed no certificate")
 	}
 	return nil
-}
-
-// attest shows evidence, and reads the verdict on it.
-func (x *exchange) attest(ctx context.Context) error {
-	document, err := x.e.attester.show(ctx, x.theirs.Verify, x.c.local, x.exporter)
-	if err != nil {
-		return err
-	}
-	if err := x.put(&shown{Type: kindEvidence, Document: document}); err != nil {
-		return err
-	}
-	var m verdict
-	if err := x.read(ctx, kindVerdict, &m); err != nil {
-		return err
-	}
-	if m.Evidence != sha256.Sum256(document) {
-		return refuse(CodeEarlyData, "the verdict is not on the evidence of this end")
-	}
-	x.confirm = m.Confirm
-	return nil
-}
-
-// judge reads the evidence of the other end, and puts the verdict on it.
-func (x *exchange) judge(ctx context.Context) error {
-	defer func() {
-		if x.large {
-			<-x.e.verifier.large
-		}
-	}()
-	var m shown
-	if err := x.read(ctx, kindEvidence, &m); err != nil {
-		return err
-	}
-	key, err := publicKeyOf(x.state.PeerCertificates)
-	if err != nil {
-		return refuse(CodeCertificate, "%w", err)
-	}
-	v, other := x.e.verifier, x.e.role.other()
-	expect := verify.Expect{Nonce: x.nonce, Audience: v.options.Audience, PublicKey: key, UserData: userData(other, x.exporter)}
-	judged := v.judge(x.ruling, m.Document, expect, bound{role: other, exporter: x.exporter, fresh: x.e.fresh || x.ruling.freshness == evidence.Fresh})
-	if err := x.e.decide(ctx, judged); err != nil {
-		return err
-	}
-	x.c.verdict.Store(v.kept(judged))
-	x.c.confirm = random()
-	return x.put(&verdict{Type: kindVerdict, Evidence: sha256.Sum256(m.Document), Confirm: x.c.confirm})
 }
 
 // start ends the exchange of this end.
@@ -217,22 +175,22 @@ func (x *exchange) flush() error {
 	return err
 }
 
-// read sends what was put, and reads the message that is due.
-func (x *exchange) read(ctx context.Context, due kind, into message) error {
+// read sends what was put, and reads the message that is due: one of into, whose place it returns.
+func (x *exchange) read(ctx context.Context, into ...message) (which int, err error) {
 	if err := x.flush(); err != nil {
-		return err
+		return 0, err
 	}
 	most, large := maxMessage, (func() error)(nil)
-	if due == kindEvidence {
+	if into[0].kind() == kindEvidence {
 		most = (x.e.verifier.options.MaxEvidence+2)/3*4 + restOfFrame
 		large = func() error { return x.takeLarge(ctx) }
 	}
 	var f frame
 	b, err := f.read(x.c.tls, most, large)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return decode(b, due, into)
+	return decode(b, into...)
 }
 
 // takeLarge waits for a turn for large evidence, which judge gives back.

@@ -3,6 +3,7 @@
 package attestedtls
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"slices"
 	"syscall"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/internal/strictjson"
@@ -30,35 +33,61 @@ const (
 type kind string
 
 const (
-	kindHello    kind = "hello"
-	kindEvidence kind = "evidence"
-	kindVerdict  kind = "verdict"
-	kindStart    kind = "start"
-	kindRefused  kind = "refused"
+	kindHello     kind = "hello"
+	kindEvidence  kind = "evidence"
+	kindContinued kind = "continued"
+	kindVerdict   kind = "verdict"
+	kindStart     kind = "start"
+	kindRefused   kind = "refused"
 )
 
 // message is any message.
-type message interface{ check() error }
+type message interface {
+	kind() kind
+	check() error
+}
+
+func (*hello) kind() kind     { return kindHello }
+func (*shown) kind() kind     { return kindEvidence }
+func (*continued) kind() kind { return kindContinued }
+func (*verdict) kind() kind   { return kindVerdict }
+func (*start) kind() kind     { return kindStart }
+func (*refused) kind() kind   { return kindRefused }
 
 // Messages (docs/attested-tls.md, section 4).
 type (
 	hello struct {
-		Type        kind   `json:"type"`
-		Application string `json:"application,omitzero"`
-		Attests     bool   `json:"attests,omitzero"`
-		Verify      *wish  `json:"verify,omitzero"`
+		Type        kind  `json:"type"`
+		Application name  `json:"application,omitzero"`
+		Attests     yes   `json:"attests,omitzero"`
+		Verify      *wish `json:"verify,omitzero"`
 	}
 	// wish is what an end wants to see of the other.
 	wish struct {
 		Role        role               `json:"role"`
 		Nonce       evidence.Bytes     `json:"nonce"`
-		Audience    string             `json:"audience,omitzero"`
+		Audience    name               `json:"audience,omitzero"`
 		Freshness   evidence.Freshness `json:"freshness"`
-		FirmwareLog bool               `json:"firmwareLog,omitzero"`
+		FirmwareLog yes                `json:"firmwareLog,omitzero"`
+		Continue    []offer            `json:"continue,omitzero"` // empty and not nil: none yet
+	}
+	// offer is evidence that an end would go on with.
+	offer struct {
+		Session  evidence.Bytes  `json:"session"`
+		Evidence evidence.Digest `json:"evidence"`
 	}
 	shown struct {
 		Type     kind           `json:"type"`
 		Document evidence.Bytes `json:"document"`
+		Session  evidence.Bytes `json:"session,omitzero"`
+		Secret   evidence.Bytes `json:"secret,omitzero"`
+	}
+	continued struct {
+		Type     kind            `json:"type"`
+		Session  evidence.Bytes  `json:"session"`
+		Evidence evidence.Digest `json:"evidence"`
+		Salt     evidence.Bytes  `json:"salt"`
+		Proof    evidence.Bytes  `json:"proof"`
 	}
 	verdict struct {
 		Type     kind            `json:"type"`
@@ -75,9 +104,34 @@ type (
 	}
 )
 
+// name is text that is absent or not empty, so that an empty one has one spelling.
+type name string
+
+// UnmarshalText refuses an empty text.
+func (n *name) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		return errors.New("an empty text, want none")
+	}
+	*n = name(b)
+	return nil
+}
+
+// yes is true, or absent.
+type yes bool
+
+// UnmarshalJSONFrom refuses all but true.
+func (y *yes) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	t, err := d.ReadToken()
+	if err == nil && t.Kind() != jsontext.KindTrue {
+		err = errors.New("want true, or no such member")
+	}
+	*y = err == nil
+	return err
+}
+
 func (m *hello) check() error {
 	if m.Application != "" {
-		if err := text.Check("application", m.Application, 1, maxName); err != nil {
+		if err := text.Check("application", string(m.Application), 1, maxName); err != nil {
 			return err
 		}
 	}
@@ -92,36 +146,54 @@ func (m *hello) check() error {
 		return fmt.Errorf("verify.nonce of %d bytes, want %d", len(w.Nonce), nonceSize)
 	case w.Freshness != evidence.Fresh && w.Freshness != evidence.Anchored:
 		return errors.New("verify.freshness is neither fresh nor anchored")
-	case w.Audience != "":
-		return text.Check("verify.audience", w.Audience, 1, evidence.MaxAudience)
+	case w.Continue != nil && w.Freshness == evidence.Fresh:
+		return errors.New("verify.continue beside verify.freshness \"fresh\"")
+	case len(w.Continue) > maxOffers:
+		return fmt.Errorf("verify.continue has %d offers, at most %d", len(w.Continue), maxOffers)
+	}
+	for _, o := range w.Continue {
+		if err := size("verify.continue.session", o.Session, sessionSize); err != nil {
+			return err
+		}
+	}
+	if w.Audience != "" {
+		return text.Check("verify.audience", string(w.Audience), 1, evidence.MaxAudience)
 	}
 	return nil
 }
 
 func (m *shown) check() error {
-	if len(m.Document) == 0 {
+	switch {
+	case len(m.Document) == 0:
 		return errors.New("no document")
+	case m.Session == nil && m.Secret == nil:
+		return nil
 	}
-	return nil
+	return cmp.Or(size("session", m.Session, sessionSize), size("secret", m.Secret, nonceSize))
+}
+
+func (m *continued) check() error {
+	return cmp.Or(size("session", m.Session, sessionSize), size("salt", m.Salt, nonceSize), size("proof", m.Proof, nonceSize))
 }
 
 func (m *verdict) check() error {
 	if m.Evidence.IsZero() {
 		return errors.New("no digest of the evidence")
 	}
-	return confirmSize(m.Confirm)
+	return size("confirm", m.Confirm, nonceSize)
 }
 
 func (m *start) check() error {
 	if m.Confirm == nil {
 		return nil
 	}
-	return confirmSize(m.Confirm)
+	return size("confirm", m.Confirm, nonceSize)
 }
 
-func confirmSize(b []byte) error {
-	if len(b) != nonceSize {
-		return fmt.Errorf("confirm of %d bytes, want %d", len(b), nonceSize)
+// size checks the size of a byte string.
+func size(name string, b []byte, want int) error {
+	if len(b) != want {
+		return fmt.Errorf("%s of %d bytes, want %d", name, len(b), want)
 	}
 	return nil
 }
@@ -142,30 +214,36 @@ func encode(m any) ([]byte, error) {
 	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b))), b...), nil
 }
 
-// decode reads the message that is due. The other end may send a refusal in its place, which is
-// the error.
-func decode(b []byte, due kind, into message) error {
+// decode reads a message that is due into the one of into with its type, and returns its place
+// there. The other end may send a refusal in its place, which is the error.
+func decode(b []byte, into ...message) (which int, err error) {
 	var head struct {
 		Type kind `json:"type"`
 	}
 	if err := strictjson.DecodeForeign(b, len(b), &head); err != nil {
-		return refuse(CodeMessage, "read a message: %w", err)
+		return 0, refuse(CodeMessage, "read a message: %w", err)
 	}
-	if head.Type == kindRefused {
-		into = new(refused)
-	} else if head.Type != due {
-		return refuse(CodeUnexpected, "the other end sent a message of type %s, want %s", text.Excerpt(head.Type), due)
+	which = slices.IndexFunc(into, func(m message) bool { return m.kind() == head.Type })
+	m := message(new(refused))
+	switch {
+	case which >= 0:
+		m = into[which]
+	case head.Type != kindRefused:
+		return 0, refuse(CodeUnexpected, "the other end sent a message of type %s, want %s", text.Excerpt(head.Type), into[0].kind())
 	}
-	if err := strictjson.Decode(b, len(b), into); err != nil {
-		return refuse(CodeMessage, "read a message of type %s: %w", head.Type, err)
+	if m.kind() != kindEvidence && len(b) > maxMessage {
+		return 0, refuse(CodeFrame, "a message of type %s of %d bytes, want at most %d", head.Type, len(b), maxMessage)
 	}
-	if err := into.check(); err != nil {
-		return refuse(CodeMessage, "read a message of type %s: %w", head.Type, err)
+	if err := strictjson.Decode(b, len(b), m); err != nil {
+		return 0, refuse(CodeMessage, "read a message of type %s: %w", head.Type, err)
 	}
-	if r, is := into.(*refused); is {
-		return &Error{Code: r.Code, Remote: true}
+	if err := m.check(); err != nil {
+		return 0, refuse(CodeMessage, "read a message of type %s: %w", head.Type, err)
 	}
-	return nil
+	if r, is := m.(*refused); is {
+		return 0, &Error{Code: r.Code, Remote: true}
+	}
+	return which, nil
 }
 
 // frame is one frame while it arrives. A deadline may interrupt its reading, which then goes on

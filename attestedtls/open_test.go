@@ -38,7 +38,7 @@ func verified(t *testing.T) (*Conn, *puppet, []byte) {
 	p := puppetServer(t, b).shake()
 	p.attest(&machine{tb: t})
 	var v verdict
-	if err := errors.Join(p.receive(kindVerdict, &v), p.receive(kindStart, new(start)), waitFor(t, done)); err != nil {
+	if err := errors.Join(p.receive(&v), p.receive(new(start)), waitFor(t, done)); err != nil {
 		t.Fatal(err)
 	}
 	return conn, p, v.Confirm
@@ -94,7 +94,7 @@ func TestReadAfterRefusal(t *testing.T) {
 		if _, err := conn.Write([]byte{1}); err == nil {
 			t.Errorf("%s: the connection is written to after that", c.code)
 		}
-		if e := (*Error)(nil); errors.As(p.receive(kindStart, new(start)), &e) {
+		if e := (*Error)(nil); errors.As(p.receive(new(start)), &e) {
 			t.Errorf("%s: the other end gets a message in place of application data: %v", c.code, e)
 		}
 	}

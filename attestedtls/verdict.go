@@ -19,6 +19,12 @@ type Verdict struct {
 	Document  []byte            // evidence as it came, unverified unless Claims is there; a connection keeps it only with JudgeOpen
 	Time      time.Time         // of the appraisal
 
+	// Continued says that the connection rests on evidence of an earlier one of the same ends, and
+	// Age is how long ago that showed it. Log, PCRs and nonce are those of then, and other
+	// connections share Claims and Appraisal (VerifierOptions.Continue).
+	Continued bool
+	Age       time.Duration
+
 	expect verify.Expect
 	bound  bound
 }

@@ -32,6 +32,15 @@ type VerifierOptions struct {
 	// showed, and close those that are refused. Their evidence is kept meanwhile.
 	JudgeOpen bool
 
+	// Continue lets later connections to the same process, with the same certificate, rest on
+	// accepted evidence for so long after it was shown: no quote is made for them, and they cost
+	// little more than TLS. What the evidence says is then of that moment, up to Continue ago, and a
+	// secret that leaks from the memory of either process serves for as long
+	// (docs/attested-tls.md, section 5). The age of the report counts on, so that
+	// max_anchor_age of the policy is kept. 0: never; at most [MaxContinue]. A policy that asks
+	// for fresh reports never continues, and neither does an end with Fresh.
+	Continue time.Duration
+
 	// MaxEvidence is the largest document that is read, in bytes. 0: 2 MiB, the least; at most
 	// evidence.MaxEvidence. Documents are usually below 20 KB.
 	MaxEvidence int
@@ -45,6 +54,7 @@ type VerifierOptions struct {
 type Verifier struct {
 	options VerifierOptions
 	large   chan struct{} // turns of reading more than maxMessage
+	memory  *memory
 
 	judging sync.Mutex // one open connection is judged again at a time, so that the last policy counts
 
@@ -58,6 +68,7 @@ type ruling struct {
 	verifier    *verify.Verifier
 	freshness   evidence.Freshness
 	firmwareLog bool
+	maxAge      time.Duration // of an anchor; 0: any
 }
 
 // maxLarge is how many exchanges may read and judge large evidence at once. So peers that are not
@@ -73,6 +84,8 @@ func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
 	switch {
 	case o.MaxEvidence != 0 && o.MaxEvidence < leastLargest, o.MaxEvidence > evidence.MaxEvidence:
 		return nil, misuse("MaxEvidence is %d, want %d to %d", o.MaxEvidence, leastLargest, evidence.MaxEvidence)
+	case o.Continue < 0 || o.Continue > MaxContinue:
+		return nil, misuse("Continue is %v, want 0 to %v", o.Continue, MaxContinue)
 	case len(o.Audience) > evidence.MaxAudience:
 		return nil, misuse("an audience of %d bytes, at most %d", len(o.Audience), evidence.MaxAudience)
 	}
@@ -80,7 +93,7 @@ func NewVerifier(policy *verify.Policy, o VerifierOptions) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	v := &Verifier{options: o, large: make(chan struct{}, maxLarge), open: map[*Conn]*ruling{}}
+	v := &Verifier{options: o, large: make(chan struct{}, maxLarge), memory: newMemory(), open: map[*Conn]*ruling{}}
 	var err error
 	v.now, err = v.rule(policy, o.Config)
 	return v, err
@@ -100,7 +113,7 @@ func (v *Verifier) rule(policy *verify.Policy, c verify.Config) (*ruling, error)
 	if policy.Continuation == verify.Required || ima && policy.IMA.List != verify.Optional {
 		return nil, misuse("the policy asks for an earlier state of the log (continuation), or for the list of IMA (ima.list), and a connection has neither: every other end would be refused")
 	}
-	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required}
+	r := &ruling{verifier: verifier, freshness: evidence.Anchored, firmwareLog: policy.FirmwareLog == verify.Required, maxAge: time.Duration(policy.MaxAnchorAge)}
 	if cmp.Or(policy.Freshness, verify.FreshReport) == verify.FreshReport {
 		r.freshness = evidence.Fresh
 	}
@@ -176,6 +189,7 @@ func (v *Verifier) again(c *Conn) (stays bool) {
 	v.mu.Unlock()
 	seen := c.verdict.Load()
 	judged := v.judge(r, seen.Document, seen.expect, seen.bound)
+	judged.Continued, judged.Age = seen.Continued, seen.Age
 	if err := c.end.decide(context.Background(), judged); err != nil {
 		c.closeFor(err)
 		return false

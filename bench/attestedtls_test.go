@@ -21,11 +21,19 @@ import (
 // dial opens one connection that is ready for the application.
 type dial func() (net.Conn, error)
 
-// connections are two kinds of connections to one kind of server: it sends as much as a client asks
-// for in one byte, as a power of two.
-type connections struct {
-	plain, attested dial
-}
+// kinds of connections to one kind of server: it sends as much as a client asks for in one byte, as a
+// power of two. Continued ones rest on the evidence of an earlier connection.
+const (
+	plain = iota
+	attested
+	continued
+	mutual
+	kinds
+)
+
+var kindNames = [kinds]string{"plain", "attested", "continued", "mutual-continued"}
+
+type connections [kinds]dial
 
 // serveBytes answers each byte n of a connection with 2^n bytes.
 func serveBytes(b *testing.B, l net.Listener) {
@@ -66,7 +74,7 @@ func listenOn(b *testing.B) net.Listener {
 	return l
 }
 
-// newConnections starts both servers. Both have one certificate.
+// newConnections starts a server of each kind. All have one certificate.
 func newConnections(b *testing.B, m *simulated.Machine) connections {
 	b.Helper()
 	roots, certificate := relying.Leaf(b, "server.example")
@@ -78,21 +86,38 @@ func newConnections(b *testing.B, m *simulated.Machine) connections {
 	if err != nil {
 		b.Fatal(err)
 	}
-	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: relying.Trust(b, m), AcceptAnyCaller: true})
-	if err != nil {
-		b.Fatal(err)
+	var c connections
+	for kind := range c {
+		l := listenOn(b)
+		address := l.Addr().String()
+		if kind == plain {
+			serveBytes(b, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}))
+			c[kind] = func() (net.Conn, error) {
+				return tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13})
+			}
+			continue
+		}
+		options := attestedtls.VerifierOptions{Config: relying.Trust(b, m), AcceptAnyCaller: true}
+		if kind != attested {
+			options.Continue = 10 * time.Minute
+		}
+		verifier := func() *attestedtls.Verifier {
+			v, err := attestedtls.NewVerifier(policy, options)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return v
+		}
+		attester := func() *attestedtls.Attester { return &attestedtls.Attester{Agent: m.Client()} }
+		client := &attestedtls.Client{TLS: &tls.Config{RootCAs: roots, ServerName: "server.example"}, Verifier: verifier()}
+		server := &attestedtls.Server{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}, Attester: attester()}
+		if kind == mutual {
+			client.Attester, server.Verifier = attester(), verifier()
+		}
+		serveBytes(b, server.Listener(l))
+		c[kind] = func() (net.Conn, error) { return client.Dial(b.Context(), "tcp", address) }
 	}
-	client := &attestedtls.Client{TLS: &tls.Config{RootCAs: roots, ServerName: "server.example"}, Verifier: v}
-	server := &attestedtls.Server{TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}, Attester: &attestedtls.Attester{Agent: m.Client()}}
-	plain, attested := listenOn(b), listenOn(b)
-	serveBytes(b, tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13}))
-	serveBytes(b, server.Listener(attested))
-	return connections{
-		plain: func() (net.Conn, error) {
-			return tls.Dial("tcp", plain.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "server.example", MinVersion: tls.VersionTLS13})
-		},
-		attested: func() (net.Conn, error) { return client.Dial(b.Context(), "tcp", attested.Addr().String()) },
-	}
+	return c
 }
 
 // opened returns how long connections take until the first byte of an answer.
@@ -138,50 +163,61 @@ func receive(c net.Conn, n byte) error {
 }
 
 // BenchmarkAttestedTLS measures attested connections beside connections of crypto/tls, in turns of
-// one run: how long a new one takes, with an anchor at hand, and how much goes through an open one.
+// one run: how long a new one takes, with an anchor at hand or with evidence to continue, and how much
+// goes through an open one.
 func BenchmarkAttestedTLS(b *testing.B) {
 	m := busyMachine(b)
 	for _, atOnce := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("new/clients=%d", atOnce), func(b *testing.B) {
 			c := newConnections(b, m)
-			opened(b, c.attested, 10, 1) // the anchor is made, and chains are known
-			var plain, attested []time.Duration
-			for b.Loop() {
-				plain = append(plain, opened(b, c.plain, 20*atOnce, atOnce)...)
-				attested = append(attested, opened(b, c.attested, 20*atOnce, atOnce)...)
+			for _, open := range c {
+				opened(b, open, 10, 1) // the anchor is made, and chains are known
 			}
-			p, a := middle(plain).Seconds()*1000, middle(attested).Seconds()*1000
-			b.ReportMetric(p, "ms-p50-plain")
-			b.ReportMetric(a, "ms-p50-attested")
-			b.ReportMetric(a/p, "x-plain")
+			var took [kinds][]time.Duration
+			for b.Loop() {
+				for kind, open := range c {
+					took[kind] = append(took[kind], opened(b, open, 20*atOnce, atOnce)...)
+				}
+			}
+			p := middle(took[plain])
+			for kind, name := range kindNames {
+				at := middle(took[kind])
+				b.ReportMetric(at.Seconds()*1000, "ms-p50-"+name)
+				if kind != plain {
+					b.ReportMetric(at.Seconds()/p.Seconds(), "x-"+name)
+				}
+			}
 			b.ReportMetric(0, "ns/op")
 		})
 	}
 	b.Run("throughput", func(b *testing.B) {
 		c := newConnections(b, m)
-		var open [2]net.Conn
-		for i, d := range []dial{c.plain, c.attested} {
+		var open [kinds]net.Conn
+		for kind, d := range c {
 			var err error
-			if open[i], err = d(); err != nil {
+			if open[kind], err = d(); err != nil {
 				b.Fatal(err)
 			}
-			defer open[i].Close()
+			defer open[kind].Close()
 		}
 		const size = 26 // 64 MiB
-		var took [2]time.Duration
+		var took [kinds]time.Duration
 		for b.Loop() {
-			for i, conn := range open {
+			for kind, conn := range open {
 				begin := time.Now()
 				if err := receive(conn, size); err != nil {
 					b.Fatal(err)
 				}
-				took[i] += time.Since(begin)
+				took[kind] += time.Since(begin)
 			}
 		}
 		rate := func(d time.Duration) float64 { return float64(b.N) * (1 << size) / 1e6 / d.Seconds() }
-		b.ReportMetric(rate(took[0]), "MB/s-plain")
-		b.ReportMetric(rate(took[1]), "MB/s-attested")
-		b.ReportMetric(rate(took[1])/rate(took[0]), "x-plain")
+		for kind, name := range kindNames {
+			b.ReportMetric(rate(took[kind]), "MB/s-"+name)
+			if kind != plain {
+				b.ReportMetric(rate(took[kind])/rate(took[plain]), "x-"+name)
+			}
+		}
 		b.ReportMetric(0, "ns/op")
 	})
 }

@@ -4,13 +4,16 @@
 
 It connects, has the server show evidence, checks what binds that to the connection, hands it to a
 verifier (a command with further arguments), and sends a line if all of it is accepted. With
---attest it also shows evidence of an agent, if the server asks. It prints one line of JSON, and
-ends with 0 if the connection was accepted, otherwise with 2.
+--attest it also shows evidence of an agent, if the server asks. With --continue N it connects N
+times more, and offers to continue the evidence of the first connection. It prints one line of JSON,
+and ends with 0 if all connections were accepted, otherwise with 2.
 """
 
 import argparse
 import base64
+import functools
 import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -22,6 +25,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 from OpenSSL import SSL, crypto
 
@@ -41,12 +45,16 @@ class Refused(Exception):
 # Messages, section 4: name of each member, its type, and whether it may be absent.
 SHAPES = {
     "hello": {"application": (str, True), "attests": (bool, True), "verify": (dict, True)},
-    "evidence": {"document": (bytes, False)},
+    "evidence": {"document": (bytes, False), "session": (bytes, True), "secret": (bytes, True)},
+    "continued": {"session": (bytes, False), "evidence": (bytes, False), "salt": (bytes, False), "proof": (bytes, False)},
     "verdict": {"evidence": (bytes, False), "confirm": (bytes, False)},
     "start": {"confirm": (bytes, True)},
     "refused": {"code": (str, False)},
 }
-WISH = {"role": (str, False), "nonce": (bytes, False), "audience": (str, True), "freshness": (str, False), "firmwareLog": (bool, True)}
+WISH = {"role": (str, False), "nonce": (bytes, False), "audience": (str, True), "freshness": (str, False), "firmwareLog": (bool, True), "continue": (list, True)}
+OFFER = {"session": (bytes, False), "evidence": (bytes, False)}
+SIZES = {"nonce": 32, "confirm": 32, "session": 16, "secret": 32, "salt": 32, "proof": 32, "evidence": 32}
+LONGEST = {"application": 64, "audience": 256}
 
 
 def unique(pairs):
@@ -84,14 +92,30 @@ def shaped(value, shape):
         got = value.pop(name)
         if not isinstance(got, str if kind is bytes else kind):
             raise ValueError(f"{name} is of another type")
-        out[name] = unbase64(got) if kind is bytes else got
+        out[name] = got = unbase64(got) if kind is bytes else got
+        if kind is bytes and len(got) != SIZES.get(name, len(got)) or got in (False, "", b""):
+            raise ValueError(f"{name} is not as it must be")
+        if kind is str and len(got.encode()) > LONGEST.get(name, len(got.encode())):
+            raise ValueError(f"{name} is too long")
     if value:
         raise ValueError("unknown members")
     return out
 
 
+def wished(value):
+    """Checks what an end wants."""
+    out = shaped(value, WISH)
+    if out["freshness"] not in ("fresh", "anchored") or out["role"] not in ("client", "server"):
+        raise ValueError("verify is not as it must be")
+    if "continue" in out:
+        if len(out["continue"]) > 4 or out["freshness"] == "fresh":
+            raise ValueError("verify.continue is not as it must be")
+        out["continue"] = [shaped(offer, OFFER) for offer in out["continue"]]
+    return out
+
+
 def parse(text, due):
-    """Reads the message that is due."""
+    """Reads a message of one of the types that are due, and returns which, and what it says."""
     try:
         value = strict(text)
         kind = value.pop("type")
@@ -99,21 +123,19 @@ def parse(text, due):
             code = shaped(value, SHAPES[kind])["code"]
             if not CODE.fullmatch(code):
                 raise ValueError("not a code")
-        elif kind == due:
-            out = shaped(value, SHAPES[kind])
-            if "verify" in out:
-                out["verify"] = shaped(out["verify"], WISH)
-                if len(out["verify"]["nonce"]) != 32 or out["verify"]["freshness"] not in ("fresh", "anchored"):
-                    raise ValueError("verify is not as it must be")
-            if len(out.get("confirm", bytes(32))) != 32:
-                raise ValueError("confirm is not of 32 bytes")
-    except (ValueError, KeyError, UnicodeDecodeError, RecursionError) as err:
+            raise Refused(code, remote=True)
+        if kind not in due:
+            raise Refused("unexpected")
+        if kind != "evidence" and len(text) > MOST:
+            raise Refused("frame")
+        out = shaped(value, SHAPES[kind])
+        if "verify" in out:
+            out["verify"] = wished(out["verify"])
+        if ("session" in out) != ("secret" in out) and kind == "evidence":
+            raise ValueError("a session without a secret, or the other way round")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise Refused("message") from err
-    if kind == "refused":
-        raise Refused(code, remote=True)
-    if kind != due:
-        raise Refused("unexpected")
-    return out
+    return kind, out
 
 
 def preimage(label, *parts):
@@ -183,7 +205,16 @@ class Connection:
 
     @staticmethod
     def certify(context):
-        """Makes a key and a certificate for this end, and returns its SubjectPublicKeyInfo."""
+        """Gives this end its key and its certificate, and returns its SubjectPublicKeyInfo."""
+        key, x = Connection.own_pair()
+        context.use_privatekey(key)
+        context.use_certificate(x)
+        return public_key(crypto.dump_certificate(crypto.FILETYPE_ASN1, x))
+
+    @staticmethod
+    @functools.cache
+    def own_pair():
+        """Makes a key and a certificate, once."""
         key = crypto.PKey()
         key.generate_key(crypto.TYPE_RSA, 2048)
         x = crypto.X509()
@@ -195,9 +226,7 @@ class Connection:
         x.gmtime_adj_notAfter(3600)
         x.set_pubkey(key)
         x.sign(key, "sha256")
-        context.use_privatekey(key)
-        context.use_certificate(x)
-        return public_key(crypto.dump_certificate(crypto.FILETYPE_ASN1, x))
+        return key, x
 
     def send(self, kind, **members):
         """Sends a message."""
@@ -218,12 +247,13 @@ class Connection:
             n -= len(parts[-1])
         return b"".join(parts)
 
-    def receive(self, due):
-        """Reads the message that is due."""
+    def receive(self, *due):
+        """Reads a message of one of these types. If there are several, it also returns which."""
         (size,) = struct.unpack(">I", self.exactly(4))
-        if not 2 <= size <= (MOST_EVIDENCE if due == "evidence" else MOST):
+        if not 2 <= size <= (MOST_EVIDENCE if "evidence" in due else MOST):
             raise Refused("frame")
-        return parse(self.exactly(size), due)
+        kind, out = parse(self.exactly(size), due)
+        return (kind, out) if len(due) > 1 else out
 
     def line(self, text):
         """Sends application data, and returns what comes back, up to the end of a line."""
@@ -290,13 +320,74 @@ class Agent(http.client.HTTPConnection):
         return answer.read()
 
 
-def exchange(c, options):
-    """Does the exchange of a client that verifies (section 5)."""
-    nonce = secrets.token_bytes(32)
+def proof(secret, role, exporter, wish, key, m):
+    """The proof of an end in this role (section 5)."""
+    parts = (role, exporter, wish["nonce"], wish.get("audience", "").encode(), key, m["session"], m["evidence"], m["salt"])
+    return hmac.new(secret, preimage(LABEL + b"/continued", *parts), hashlib.sha256).digest()
+
+
+class Memory:
+    """What this client remembers of accepted evidence (section 5), under one policy."""
+
+    def __init__(self, most):
+        self.most, self.known = most, []  # newest first
+
+    def offers(self, c):
+        """What may be continued on this connection."""
+        now = time.time()
+        self.known = [k for k in self.known if 0 <= now - k["asked"] < self.most][:4]
+        return [k for k in self.known if k["key"] == c.key]
+
+    def learn(self, c, asked, document, shown):
+        """Remembers evidence that was accepted, if the other end wants to be known again."""
+        if "secret" in shown:
+            digest = hashlib.sha256(document).digest()
+            self.known.insert(0, {"key": c.key, "asked": asked, "evidence": digest, "session": shown["session"], "secret": shown["secret"]})
+
+    def check(self, c, wish, offered, shown):
+        """Checks the proof of an end that continues."""
+        found = [k for k in offered if (k["session"], k["evidence"]) == (shown["session"], shown["evidence"])]
+        if not found:
+            raise Refused("continued")
+        if not hmac.compare_digest(proof(found[0]["secret"], b"server", c.exporter, wish, c.key, shown), shown["proof"]):
+            self.known.remove(found[0])
+            raise Refused("continued")
+
+
+class Sessions:
+    """By what this end is known again: the name of this process, and a secret for each document."""
+
+    name, secrets = secrets.token_bytes(16), {}
+
+    def answer(self, c, wish, agent):
+        """The message that answers the wish of a server, and what the verdict on it names."""
+        for offer in wish.get("continue", []):
+            if offer["session"] == self.name and offer["evidence"] in self.secrets:
+                m = {**offer, "salt": secrets.token_bytes(32)}
+                m["proof"] = proof(self.secrets[offer["evidence"]], b"client", c.exporter, wish, c.own, m)
+                return "continued", m, m["proof"]
+        document = Agent(agent).evidence(c, wish)
+        m = {"document": document}
+        if "continue" in wish:
+            m["session"], m["secret"] = self.name, secrets.token_bytes(32)
+            self.secrets[hashlib.sha256(document).digest()] = m["secret"]
+        return "evidence", m, document
+
+
+SESSIONS = Sessions()
+
+
+def exchange(c, options, memory):
+    """Does the exchange of a client that verifies (section 5). Reports whether it continued."""
+    nonce, asked_at = secrets.token_bytes(32), time.time()
     text = lambda b: base64.b64encode(b).decode()
     wish = {"role": "server", "nonce": text(nonce), "freshness": "fresh" if options.fresh else "anchored"}
     if options.audience:
         wish["audience"] = options.audience
+    offered = []
+    if memory:
+        offered = memory.offers(c)
+        wish["continue"] = [{n: text(k[n]) for n in OFFER} for k in offered]
     own = {"verify": wish}
     if options.attest:
         own["attests"] = True
@@ -316,38 +407,40 @@ def exchange(c, options):
             raise Refused("nonce")
         if not options.attest:
             raise Refused("not-attested")
-    document = c.receive("evidence")["document"]
-    judge(c, document, nonce, options)
+    kind, shown = c.receive("evidence", "continued")
+    if kind == "continued":
+        (memory or Memory(0)).check(c, {"nonce": nonce, "audience": options.audience}, offered, shown)
+        answer = shown["proof"]
+    else:
+        if "secret" in shown and not memory:
+            raise Refused("continued")
+        answer = shown["document"]
+        judge(c, answer, nonce, options)
     confirm = secrets.token_bytes(32)
-    c.send("verdict", evidence=text(hashlib.sha256(document).digest()), confirm=text(confirm))
+    c.send("verdict", evidence=text(hashlib.sha256(answer).digest()), confirm=text(confirm))
     begin = {}
     if asked:
-        shown = Agent(options.attest).evidence(c, asked)
-        c.send("evidence", document=text(shown))
+        own_kind, members, own_answer = SESSIONS.answer(c, asked, options.attest)
+        c.send(own_kind, **{n: text(b) for n, b in members.items()})
         verdict = c.receive("verdict")
-        if verdict["evidence"] != hashlib.sha256(shown).digest():
+        if verdict["evidence"] != hashlib.sha256(own_answer).digest():
             raise Refused("early-data")
         begin["confirm"] = text(verdict["confirm"])
     c.send("start", **begin)
     c.started = True
     if c.receive("start").get("confirm") != confirm:
         raise Refused("early-data")
+    if kind == "evidence" and memory:
+        memory.learn(c, asked_at, answer, shown)
+    return kind == "continued"
 
 
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--audience", default="")
-    p.add_argument("--application", default="")
-    p.add_argument("--fresh", action="store_true")
-    p.add_argument("--attest", metavar="SOCKET", default="")
-    p.add_argument("address")
-    p.add_argument("verifier", nargs=argparse.REMAINDER)
-    options = p.parse_args()
-    signal.alarm(90)  # a server that hangs
-    out, c = {}, None
+def connect(options, memory):
+    """Connects once, and returns what came of it, and whether the connection continued another."""
+    out, c, continued = {}, None, False
     try:
         c = Connection(options.address, options.attest)
-        exchange(c, options)
+        continued = exchange(c, options, memory)
         out["answer"] = c.line(b"hello\n").decode()
     except Refused as err:
         out = {"code": err.code, "remote": err.remote}
@@ -362,6 +455,27 @@ def main():
         except SSL.Error:
             pass
         c.socket.close()
+    return out, continued
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--audience", default="")
+    p.add_argument("--application", default="")
+    p.add_argument("--fresh", action="store_true")
+    p.add_argument("--continue", metavar="N", type=int, dest="again")
+    p.add_argument("--attest", metavar="SOCKET", default="")
+    p.add_argument("address")
+    p.add_argument("verifier", nargs=argparse.REMAINDER)
+    options = p.parse_args()
+    signal.alarm(90)  # a server that hangs
+    memory = None if options.again is None else Memory(600)
+    out, _ = connect(options, memory)
+    for _ in range(options.again or 0):
+        if "answer" in out:
+            before = out.get("continued", [])
+            out, continued = connect(options, memory)
+            out["continued"] = before + [continued]
     print(json.dumps(out))
     return 0 if "answer" in out else 2
 

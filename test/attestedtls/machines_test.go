@@ -59,8 +59,8 @@ func machines(t *testing.T) (here, there *simulated.Machine) {
 }
 
 // accepts returns a verifier of a machine under its own policy, changed. That does not name the
-// caller, since a test is not a unit of systemd.
-func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *attestedtls.Verifier {
+// caller, since a test is not a unit of systemd. Continues, if given, is VerifierOptions.Continue.
+func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy), continues ...time.Duration) *attestedtls.Verifier {
 	t.Helper()
 	text, err := os.ReadFile(m.Policy())
 	if err != nil {
@@ -73,7 +73,11 @@ func accepts(t *testing.T, m *simulated.Machine, change func(*verify.Policy)) *a
 	if change != nil {
 		change(policy)
 	}
-	v, err := attestedtls.NewVerifier(policy, attestedtls.VerifierOptions{Config: relying.Trust(t, m), AcceptAnyCaller: true})
+	options := attestedtls.VerifierOptions{Config: relying.Trust(t, m), AcceptAnyCaller: true}
+	for _, most := range continues {
+		options.Continue = most
+	}
+	v, err := attestedtls.NewVerifier(policy, options)
 	if err != nil {
 		t.Fatal(err)
 	}

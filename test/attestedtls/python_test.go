@@ -6,18 +6,24 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cvm-agentd/agentd/api"
 	"github.com/cvm-agentd/agentd/attestedtls"
 	"github.com/cvm-agentd/agentd/test/simulated"
+	"github.com/cvm-agentd/agentd/test/simulated/relying"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -48,6 +54,8 @@ type said struct {
 	Code   attestedtls.Code `json:"code"`
 	Remote bool             `json:"remote"`
 	Answer string           `json:"answer"`
+
+	Continued []bool `json:"continued"` // for each connection after the first
 }
 
 // runPython has the client connect, under the policy of a machine.
@@ -128,9 +136,89 @@ func TestPython(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			address, _ := listen(t, c.server)
-			if got := runPython(t, address, c.policy, there, c.flags...); got != c.want {
+			if got := runPython(t, address, c.policy, there, c.flags...); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestPythonContinues: that client continues evidence as the document says, as the end that verifies
+// and as the one that attests, and with the ends of this package. Case 129.
+func TestPythonContinues(t *testing.T) {
+	here, there := machines(t)
+	continues := func(most time.Duration) *attestedtls.Verifier { return accepts(t, here, nil, most) }
+	for _, c := range []struct {
+		name   string
+		server *attestedtls.Server
+		flags  []string
+		client []bool // whether the client continued, after its first connection
+		theirs []bool // whether the server did
+	}{
+		{"one way", &attestedtls.Server{Attester: of(there)}, []string{"--continue", "3", "--audience", "accounting"}, []bool{true, true, true}, nil},
+		{"fresh", &attestedtls.Server{Attester: of(there)}, []string{"--fresh"}, nil, nil},
+		{"mutual", &attestedtls.Server{Attester: of(there), Verifier: continues(time.Minute)}, []string{"--continue", "2", "--attest", here.Socket()}, []bool{true, true}, []bool{false, true, true}},
+		{"mutual, and the server alone continues", &attestedtls.Server{Attester: of(there), Verifier: continues(0)}, []string{"--continue", "1", "--attest", here.Socket()}, []bool{true}, []bool{false, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var theirs []bool
+			address, all := listen(t, c.server)
+			note := c.server.Ended
+			c.server.Ended = func(conn *attestedtls.Conn, err error) {
+				if v := conn.Verdict(); v != nil {
+					all.mu.Lock()
+					theirs = append(theirs, v.Continued)
+					all.mu.Unlock()
+				}
+				note(conn, err)
+			}
+			got := runPython(t, address, there.Policy(), there, c.flags...)
+			if want := (said{Answer: "hello\n", Continued: c.client}); !reflect.DeepEqual(got, want) {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+			all.mu.Lock()
+			defer all.mu.Unlock()
+			if !reflect.DeepEqual(theirs, c.theirs) {
+				t.Errorf("the server continued %v, want %v", theirs, c.theirs)
+			}
+		})
+	}
+}
+
+// TestPythonRelay: an attacker with a copy of the leaf's key passes on, between that client and the
+// server that it knows from before, the server's proof of another connection. Case 129.
+func TestPythonRelay(t *testing.T) {
+	_, there := machines(t)
+	_, stolen := relying.Leaf(t, "server.example")
+	address, _ := listen(t, &attestedtls.Server{Attester: of(there), TLS: &tls.Config{Certificates: []tls.Certificate{stolen}}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	config := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stolen}, NextProtos: []string{attestedtls.Protocol}}
+	go func() {
+		for first := true; ; first = false {
+			victim, err := l.Accept()
+			if err != nil {
+				return
+			}
+			real, err := net.Dial("tcp", address)
+			if err != nil {
+				return
+			}
+			if !first { // the first one is honest
+				victim, real = tls.Server(victim, config), tls.Client(real, config)
+			}
+			go func() {
+				defer victim.Close()
+				go io.Copy(real, victim)
+				io.Copy(victim, real)
+			}()
+		}
+	}()
+	got := runPython(t, l.Addr().String(), there.Policy(), there, "--continue", "1")
+	if want := (said{Code: attestedtls.CodeContinued, Continued: []bool{false}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
