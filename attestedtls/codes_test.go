@@ -361,7 +361,7 @@ func withTLS(t *testing.T, client bool, change func(*tls.Config)) error {
 }
 
 func certificates(t *testing.T) []tls.Certificate {
-	made, err := selfSigned()
+	made, err := SelfSigned()
 	if err != nil {
 		t.Fatal(err)
 	}

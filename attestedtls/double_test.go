@@ -181,7 +181,7 @@ func puppetClient(tb testing.TB, inner net.Conn) *puppet {
 
 // puppetServer is connected to by an end of this package.
 func puppetServer(tb testing.TB, inner net.Conn) *puppet {
-	made, err := selfSigned()
+	made, err := SelfSigned()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func puppetServer(tb testing.TB, inner net.Conn) *puppet {
 // authority returns the roots that vouch for a certificate of server.example.
 func authority(tb testing.TB) (*x509.CertPool, tls.Certificate) {
 	tb.Helper()
-	made, err := selfSigned()
+	made, err := SelfSigned()
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -131,9 +131,23 @@ func (c *Client) prepare() (*end, error) {
 	return e, nil
 }
 
+// Check reports whether the configuration makes sense, before there is a connection. The error is
+// [ErrMisuse], or that of making a key.
+func (c *Client) Check() error {
+	_, err := c.ready()
+	return err
+}
+
 func (s *Server) ready() (*end, error) {
 	s.state.once.Do(func() { s.state.end, s.state.err = s.prepare() })
 	return s.state.end, s.state.err
+}
+
+// Check reports whether the configuration makes sense, before there is a connection. The error is
+// [ErrMisuse], or that of making a key.
+func (s *Server) Check() error {
+	_, err := s.ready()
+	return err
 }
 
 func (s *Server) prepare() (*end, error) {
@@ -180,7 +194,7 @@ func (e *end) configure(c *tls.Config) error {
 		c.NextProtos = append(c.NextProtos, "http/1.1")
 	}
 	if e.own(c) {
-		made, err := selfSigned()
+		made, err := SelfSigned()
 		if err != nil {
 			return err
 		}
@@ -201,9 +215,10 @@ func (e *end) own(c *tls.Config) bool {
 	return c.GetClientCertificate == nil && e.attester != nil
 }
 
-// selfSigned returns a certificate over a new key, which stays in memory. Its time is long, since
-// evidence says that it is in use now.
-func selfSigned() (*tls.Certificate, error) {
+// SelfSigned returns a certificate over a new key, which stays in memory: what an end makes that has
+// no other. A program that makes its ends anew, and wants to keep the key, passes it to them. Its
+// time is long, since evidence says that it is in use now.
+func SelfSigned() (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err

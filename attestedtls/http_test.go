@@ -4,6 +4,7 @@ package attestedtls
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -206,6 +207,8 @@ func TestWarn(t *testing.T) {
 			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
 		case c.passes != "" && (w == nil || v.Claims != nil || v.Refusal == nil || v.Refusal.Code != c.passes):
 			t.Errorf("%s: warned of %+v, verdict %+v", name, w, v)
+		case w != nil && v.Evidence != sha256.Sum256(w.Document):
+			t.Errorf("%s: evidence %v", name, v.Evidence)
 		case c.passes != "" && (v.Document != nil || v.Refusal.Verdict != v):
 			t.Errorf("%s: the connection keeps the document", name)
 		}
@@ -246,6 +249,9 @@ func TestConfigurations(t *testing.T) {
 		"application":                {Verifier: v, Application: "a\nb"},
 	} {
 		a, _ := wire(t)
+		if err := c.Check(); !errors.Is(err, ErrMisuse) {
+			t.Errorf("checked: %v", err)
+		}
 		if err := c.Conn(a, "server.example").Handshake(t.Context()); !errors.Is(err, ErrMisuse) {
 			t.Errorf("client, %s: %v", name, err)
 		}
@@ -260,6 +266,9 @@ func TestConfigurations(t *testing.T) {
 		"configuration for each client": {TLS: &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, nil }}},
 	} {
 		_, b := wire(t)
+		if err := s.Check(); !errors.Is(err, ErrMisuse) {
+			t.Errorf("checked: %v", err)
+		}
 		if err := s.Conn(b).Handshake(t.Context()); !errors.Is(err, ErrMisuse) {
 			t.Errorf("server, %s: %v", name, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cvm-agentd/agentd/evidence"
 	"github.com/cvm-agentd/agentd/verify"
 )
 
@@ -17,6 +18,7 @@ type Verdict struct {
 	Appraisal *verify.Appraisal // every check; nil if none could be made
 	Refusal   *Error            // nil if the evidence was accepted
 	Document  []byte            // evidence as it came, unverified unless Claims is there; a connection keeps it only with JudgeOpen
+	Evidence  evidence.Digest   // SHA-256 of the document
 	Time      time.Time         // of the appraisal
 
 	// Continued says that the connection rests on evidence of an earlier one of the same ends, and

@@ -5,6 +5,7 @@ package attestedtls
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
 	"sync"
@@ -221,7 +222,7 @@ type bound struct {
 
 // judge judges a document. A refusal is in the verdict.
 func (v *Verifier) judge(r *ruling, document []byte, expect verify.Expect, b bound) *Verdict {
-	out := &Verdict{Document: document, Time: v.options.Now(), expect: expect, bound: b}
+	out := &Verdict{Document: document, Evidence: sha256.Sum256(document), Time: v.options.Now(), expect: expect, bound: b}
 	appraisal, err := r.verifier.Appraise(document, expect, out.Time)
 	if err != nil {
 		out.Refusal = &Error{Code: CodeForged, Verdict: out, Err: err}
