@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/socket"
 	"github.com/cvm-agentd/agentd/internal/sshagent"
 )
 
@@ -67,7 +68,7 @@ func sshAgentCommand(t *terminal, s *sockets) *cobra.Command {
 		if err := a.Look(c.Context()); err != nil {
 			return failed(err)
 		}
-		l, err := sshagent.Listen(c.Context(), listen)
+		l, err := socket.Listen(c.Context(), listen)
 		if err != nil {
 			return misuse(err)
 		}

@@ -91,6 +91,7 @@ var rooms = []string{
 	"internal/unitfile",
 	"internal/closure",
 	"internal/config",
+	"internal/socket",
 	"internal/packages",
 	"internal/imapolicy",
 	"internal/image",

@@ -22,6 +22,7 @@ import (
 	sshclient "golang.org/x/crypto/ssh/agent"
 
 	"github.com/cvm-agentd/agentd/api"
+	"github.com/cvm-agentd/agentd/internal/socket"
 	"github.com/cvm-agentd/agentd/sealing"
 )
 
@@ -107,7 +108,7 @@ func start(t *testing.T) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := Listen(t.Context(), b.path)
+	l, err := socket.Listen(t.Context(), b.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,52 +312,5 @@ func TestConnections(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("a connection that ended makes no room")
 		}
-	}
-}
-
-// TestListen checks that only a socket of this user on which no program answers is replaced, and
-// that the mode is 0600 whatever the umask is.
-func TestListen(t *testing.T) {
-	b := start(t)
-	if at, err := os.Lstat(b.path); err != nil || at.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", at.Mode(), err)
-	}
-	if _, err := Listen(t.Context(), b.path); err == nil || !strings.Contains(err.Error(), "another program answers") {
-		t.Errorf("a second agent: %v", err)
-	}
-	dir := filepath.Dir(b.path)
-	file := filepath.Join(dir, "file")
-	if err := os.WriteFile(file, []byte("kept"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(b.path, link); err != nil {
-		t.Fatal(err)
-	}
-	stale := filepath.Join(dir, "stale")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: stale})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false)
-	l.Close()
-	open := filepath.Join(dir, "open")
-	if err := os.Mkdir(open, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(open, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]bool{file: false, link: false, stale: true, filepath.Join(open, "s"): false, "relative": false, filepath.Join(dir, "none", "s"): false} {
-		l, err := Listen(t.Context(), path)
-		if (err == nil) != want {
-			t.Errorf("%s: %v", path, err)
-		}
-		if err == nil {
-			l.Close()
-		}
-	}
-	if kept, err := os.ReadFile(file); err != nil || string(kept) != "kept" {
-		t.Errorf("the file that was there: %q, %v", kept, err)
 	}
 }

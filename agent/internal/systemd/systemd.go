@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
+
+	"github.com/cvm-agentd/agentd/internal/socket"
 )
 
 // A Notifier tells systemd.
@@ -89,7 +89,7 @@ type Passed struct {
 // "credentials" and "gate" (FileDescriptorName= in systemd.socket(5)). A descriptor with another name is an error, since
 // nothing would serve it.
 func Take() (p Passed, err error) {
-	if err := countPassed(); err != nil {
+	if err := socket.CountPassed(maxPassed); err != nil {
 		return p, err
 	}
 	for _, f := range activation.Files(true) {
@@ -115,23 +115,3 @@ func Take() (p Passed, err error) {
 
 // maxPassed is how many descriptors systemd may pass: four sockets and what the store keeps.
 const maxPassed = 16 + MostHeld
-
-// countPassed refuses a number in LISTEN_FDS (sd_listen_fds(3)) that no unit of ours leads to,
-// and descriptors that are not open. The library makes a file for each number, up to 2^31.
-func countPassed() error {
-	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
-		return nil // they are not for this process
-	}
-	text := os.Getenv("LISTEN_FDS")
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil || n > maxPassed {
-		return fmt.Errorf("LISTEN_FDS is %.20q, want a number of at most %d: start agentd by its units, without that variable", text, maxPassed)
-	}
-	const first = 3 // SD_LISTEN_FDS_START
-	for fd := first; fd < first+int(n); fd++ {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return fmt.Errorf("LISTEN_FDS is %d, and descriptor %d is not open: %w", n, fd, err)
-		}
-	}
-	return nil
-}
