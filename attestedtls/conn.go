@@ -58,7 +58,7 @@ func newConn(inner net.Conn, e *end, err error, serverName string) *Conn {
 			config.ServerName = serverName
 		}
 		config.GetClientCertificate = c.clientCertificate(e.tls)
-		c.tls = tls.Client(inner, config)
+		c.tls = tls.Client(whole{inner}, config)
 		return c
 	}
 	if len(config.Certificates) == 1 && config.GetCertificate == nil {
@@ -66,8 +66,24 @@ func newConn(inner net.Conn, e *end, err error, serverName string) *Conn {
 	} else {
 		config.Certificates, config.GetCertificate = nil, c.serverCertificate(e.tls)
 	}
-	c.tls = tls.Server(inner, config)
+	c.tls = tls.Server(whole{inner}, config)
 	return c
+}
+
+// errCut is returned when the connection ended below TLS.
+var errCut = fmt.Errorf("attested TLS: the connection broke off, without the end that TLS has: %w", io.ErrUnexpectedEOF)
+
+// whole is a connection below TLS whose end is an error. Package crypto/tls takes an end between two
+// records for that of the stream, also without a close_notify. An attacker in the network could then
+// have a program take the first part of what was sent for all of it (RFC 8446, section 6.1).
+type whole struct{ net.Conn }
+
+func (w whole) Read(b []byte) (int, error) {
+	n, err := w.Conn.Read(b)
+	if err == io.EOF {
+		err = errCut
+	}
+	return n, err
 }
 
 // clientCertificate returns what chooses the certificate of a client as crypto/tls does, and notes

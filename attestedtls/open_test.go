@@ -71,6 +71,37 @@ func TestStartInPieces(t *testing.T) {
 	}
 }
 
+// TestCutIsNotAnEnd: an attacker in the network who ends the connection below TLS does not make an
+// application believe that it has read all. The end that TLS has is one.
+func TestCutIsNotAnEnd(t *testing.T) {
+	for _, inOrder := range []bool{true, false} {
+		c, s := honest(t, nil)
+		client, server, err, serverErr := meet(t, c, s)
+		if err := errors.Join(err, serverErr); err != nil {
+			t.Fatal(err)
+		}
+		for _, ends := range [][2]*Conn{{client, server}, {server, client}} {
+			if _, err := ends[0].Write([]byte("half")); err != nil {
+				t.Fatal(err)
+			}
+			ends[1].SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.ReadFull(ends[1], make([]byte, 4)); err != nil {
+				t.Fatal(err)
+			}
+			if inOrder {
+				ends[0].CloseWrite()
+			} else {
+				ends[0].inner.(*net.TCPConn).CloseWrite()
+			}
+			for range 2 {
+				if _, err := ends[1].Read(make([]byte, 1)); (err == io.EOF) != inOrder || err == nil {
+					t.Errorf("in order: %v: %v", inOrder, err)
+				}
+			}
+		}
+	}
+}
+
 // TestReadAfterRefusal: an application that reads again after what came in place of a start was
 // refused is told the same again.
 func TestReadAfterRefusal(t *testing.T) {
