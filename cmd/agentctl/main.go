@@ -5,9 +5,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,9 +27,8 @@ func main() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan int, 1)
-	go func() {
-		ended <- run(ctx, os.Args[1:], &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr})
-	}()
+	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, lasts: new(atomic.Int64)}
+	go func() { ended <- run(ctx, os.Args[1:], t) }()
 	select {
 	case code := <-ended:
 		os.Exit(code)
@@ -36,7 +37,7 @@ func main() {
 		select {
 		case <-ended:
 		case <-signals:
-		case <-time.After(farewell):
+		case <-time.After(cmp.Or(time.Duration(t.lasts.Load()), farewell)):
 		}
 		die(s.(syscall.Signal))
 	}

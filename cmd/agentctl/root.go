@@ -42,6 +42,7 @@ Attestation of this machine and the programs on it.
   ssh-agent    offer signing keys to ssh and sshd
   key          derive secrets; list, re-wrap, rotate, recover what is sealed
   secret       provision secrets, which systemd hands to units as credentials
+  tunnel       carry connections of other programs through attested TLS
   container    containers that are measured before they run
   disk         volumes that open at boot with a key of this machine
 
@@ -190,6 +191,7 @@ func newRoot(t *terminal) *cobra.Command {
 		sshAgentCommand(t, s),
 		keyCommand(t, s),
 		secretCommand(t, s),
+		tunnelCommand(t, s),
 		containerCommand(t, s),
 		diskCommand(t, s),
 		selfCommand(t, s),

@@ -121,6 +121,8 @@ var otherwise = map[string]string{
 	"secret ticket":       "the message that secret send reads",
 	"ssh-agent":           "a service for ssh",
 	"token jwks":          "a JWK Set, see RFC 7517",
+	"tunnel connect":      "a service for other programs",
+	"tunnel serve":        "a service for other programs",
 	"unseal":              "the secret, as it is",
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -26,6 +27,8 @@ type terminal struct {
 	columns  int  // of that terminal; 0 if it does not say
 	follows  bool // err is a terminal, so a person may read what goes on
 	consumed bool // standard input was read
+
+	lasts *atomic.Int64 // nanoseconds that the command may take to end when it is interrupted; 0: farewell
 }
 
 // attend guards both outputs: a failure to write standard output is remembered, and text

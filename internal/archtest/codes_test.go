@@ -15,11 +15,13 @@ import (
 // otherWords are the codes that are also another word in a file: a flag, a member, a fault
 // of the simulator, a change that the store foresees.
 var otherWords = map[string][]string{
-	"cmd/agentctl/collateral.go":   {"timeout"},
-	"cmd/agentctl/root.go":         {"interrupted"},
-	"cmd/agentd-sim/simulation.go": {"busy"},
-	"attestedtls/codes.go":         {"busy", "timeout", "truncated"}, // of another protocol
-	"sealing/contract.go":          {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
+	"cmd/agentctl/collateral.go":     {"timeout"},
+	"cmd/agentctl/root.go":           {"interrupted"},
+	"cmd/agentd-sim/simulation.go":   {"busy"},
+	"attestedtls/codes.go":           {"busy", "timeout", "truncated"}, // of another protocol
+	"cmd/agentctl/tunnelsettings.go": {"timeout"},
+	"internal/tunnel/settings.go":    {"timeout"},
+	"sealing/contract.go":            {"other-chip", "other-measurement", "other-vmpl", "tpm-cleared", "other-tpm"},
 }
 
 // TestCodeIsWrittenOnce: outside tests, the text of a code of the API is in api/codes.go

@@ -25,6 +25,7 @@ import (
 	"github.com/cvm-agentd/agentd/internal/strictjson"
 	"github.com/cvm-agentd/agentd/internal/tpm/tpmkeys"
 	"github.com/cvm-agentd/agentd/internal/transfer"
+	"github.com/cvm-agentd/agentd/internal/tunnel"
 	"github.com/cvm-agentd/agentd/keys"
 	"github.com/cvm-agentd/agentd/pcr"
 	"github.com/cvm-agentd/agentd/verify"
@@ -55,7 +56,7 @@ var documents = []reflect.Type{
 	reflect.TypeFor[gatewire.ToAgent](), reflect.TypeFor[gatewire.ToGate](),
 	reflect.TypeFor[store.Upgrade](), reflect.TypeFor[transfer.Release](),
 	reflect.TypeFor[api.TicketRequest](), reflect.TypeFor[api.DeliveryTicket](), reflect.TypeFor[api.ReceiveRequest](), reflect.TypeFor[api.ReceivedSecret](),
-	reflect.TypeFor[delivery.Record](), reflect.TypeFor[delivery.Sent](),
+	reflect.TypeFor[delivery.Record](), reflect.TypeFor[delivery.Sent](), reflect.TypeFor[tunnel.Record](),
 }
 
 // TestNumbersInJSON sets each number of each JSON type to more than 2^53 - 1. Nothing may

@@ -97,6 +97,7 @@ var rooms = []string{
 	"internal/image",
 	"internal/export",
 	"internal/sshagent",
+	"internal/tunnel",
 	"internal/swtpm",
 	"internal/message",
 	"internal/delivery",

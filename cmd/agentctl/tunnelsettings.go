@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cvm-agentd/agentd/internal/config"
+	"github.com/cvm-agentd/agentd/internal/durable"
+	"github.com/cvm-agentd/agentd/internal/stricttoml"
+	"github.com/cvm-agentd/agentd/internal/tunnel"
+)
+
+// tunnelKeys are the settings of both ends, from flags and from a file.
+type tunnelKeys struct {
+	Listen      string   `toml:"listen"`
+	To          string   `toml:"to"`
+	Certificate string   `toml:"certificate"`
+	Key         string   `toml:"key"`
+	Roots       string   `toml:"roots"`
+	Attest      bool     `toml:"attest"`
+	Audiences   []string `toml:"audiences"`
+	Anchored    bool     `toml:"anchored_only"`
+	Application string   `toml:"application"`
+
+	Policy      string   `toml:"policy"`
+	Audience    string   `toml:"audience"`
+	Fresh       bool     `toml:"fresh"`
+	Warn        bool     `toml:"warn"`
+	CloseOpen   bool     `toml:"close_open"`
+	AnyProgram  bool     `toml:"accept_any_program_of_the_machine"`
+	CRLs        []string `toml:"crl"`
+	ForEvidence []string `toml:"evidence_certificate"`
+	TestRoot    string   `toml:"trust_test_root_that_vouches_for_no_hardware"`
+
+	Timeout        config.Duration `toml:"timeout"`
+	Connect        config.Duration `toml:"connect_timeout"`
+	Idle           config.Duration `toml:"idle_timeout"`
+	Drain          config.Duration `toml:"drain_timeout"`
+	Connections    int             `toml:"max_connections"`
+	PerAddress     int             `toml:"max_connections_per_address"`
+	AnyCertificate bool            `toml:"any_certificate"` // of a connect end alone
+	ServerName     string          `toml:"server_name"`     // the same
+}
+
+// tunnelFlags are the flags of a command, and the file that they name.
+type tunnelFlags struct {
+	role  tunnel.Role
+	file  string
+	given tunnelKeys // by defaults and flags
+	set   *pflag.FlagSet
+}
+
+func (f *tunnelFlags) add(c *cobra.Command, role tunnel.Role) {
+	k, l := &f.given, tunnel.DefaultLimits()
+	f.role, f.set = role, c.Flags()
+	flags := f.set
+	flags.StringVar(&f.file, "config", "", "")
+	flags.StringVar(&k.Listen, "listen", "", "")
+	flags.StringVar(&k.To, "to", "", "")
+	flags.StringVar(&k.Certificate, "certificate", "", "")
+	flags.StringVar(&k.Key, "key", "", "")
+	flags.StringVar(&k.Roots, "roots", "", "")
+	flags.BoolVar(&k.Attest, "attest", role == tunnel.Serve, "")
+	flags.StringArrayVar(&k.Audiences, "audiences", nil, "")
+	flags.BoolVar(&k.Anchored, "anchored-only", false, "")
+	flags.StringVar(&k.Application, "application", "", "")
+	flags.StringVar(&k.Policy, "policy", "", "")
+	flags.StringVar(&k.Audience, "audience", "", "")
+	flags.BoolVar(&k.Fresh, "fresh", false, "")
+	flags.BoolVar(&k.Warn, "warn", false, "")
+	flags.BoolVar(&k.CloseOpen, "close-open", false, "")
+	flags.BoolVar(&k.AnyProgram, "accept-any-program-of-the-machine", false, "")
+	flags.StringArrayVar(&k.CRLs, "crl", nil, "")
+	flags.StringArrayVar(&k.ForEvidence, "evidence-certificate", nil, "")
+	flags.StringVar(&k.TestRoot, "trust-test-root-that-vouches-for-no-hardware", "", "")
+	flags.DurationVar((*time.Duration)(&k.Timeout), "timeout", l.Exchange, "")
+	flags.DurationVar((*time.Duration)(&k.Connect), "connect-timeout", l.Connect, "")
+	flags.DurationVar((*time.Duration)(&k.Idle), "idle-timeout", l.Idle, "")
+	flags.DurationVar((*time.Duration)(&k.Drain), "drain-timeout", l.Drain, "")
+	flags.IntVar(&k.Connections, "max-connections", l.Connections, "")
+	flags.IntVar(&k.PerAddress, "max-connections-per-address", l.PerAddress, "")
+	if role == tunnel.Connect {
+		flags.BoolVar(&k.AnyCertificate, "any-certificate", false, "")
+		flags.StringVar(&k.ServerName, "server-name", "", "")
+	}
+}
+
+// maxTunnelConfig is the largest file of settings that is read, in bytes.
+const maxTunnelConfig = 64 << 10
+
+// keys returns the settings: those of the file, if there is one, over defaults and flags.
+func (f *tunnelFlags) keys() (*tunnelKeys, error) {
+	k := f.given
+	if f.file == "" {
+		return &k, k.check(f.role)
+	}
+	b, err := durable.ReadTrusted(f.file, maxTunnelConfig)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.file, durable.Cause(err))
+	}
+	places, err := stricttoml.Decode(b, maxTunnelConfig, &k)
+	if err != nil {
+		return nil, inFile(f.file, err)
+	}
+	for _, key := range []string{"any_certificate", "server_name"} {
+		if f.role == tunnel.Serve && places.Given(key) {
+			return nil, inFile(f.file, places.Errorf(key, "this is for the other end, agentctl tunnel connect"))
+		}
+	}
+	f.set.Visit(func(x *pflag.Flag) {
+		if key := strings.ReplaceAll(x.Name, "-", "_"); err == nil && places.Given(key) {
+			err = inFile(f.file, places.Errorf(key, "--%s is given too: leave one of the two out", x.Name))
+		}
+	})
+	if err == nil {
+		if err = k.check(f.role); err != nil {
+			err = fmt.Errorf("%s: %w", f.file, err)
+		}
+	}
+	return &k, err
+}
+
+// inFile names the file of a fault of stricttoml, with line and column.
+func inFile(name string, err error) error {
+	if e, is := errors.AsType[*stricttoml.Error](err); is {
+		return errors.New(e.In(name))
+	}
+	return err
+}
+
+// check refuses settings that contradict each other, or that would have no effect.
+func (k *tunnelKeys) check(role tunnel.Role) error {
+	verifies := k.Policy != ""
+	for _, x := range []struct {
+		wrong bool
+		says  string
+	}{
+		{k.To == "", "to is missing: name where connections go"},
+		{role == tunnel.Connect && !verifies, "policy is missing: name the file that says which machine is acceptable"},
+		{role == tunnel.Serve && !verifies && !k.Attest, "without attest and without policy neither end would be verified"},
+		{(k.Certificate == "") != (k.Key == ""), "certificate and key belong together: give both, or none"},
+		{k.AnyCertificate && k.Roots != "", "any-certificate and roots contradict each other"},
+		{k.AnyCertificate && k.ServerName != "", "any-certificate and server-name contradict each other: no name is looked at"},
+		{k.AnyCertificate && k.Warn, "any-certificate and warn together would accept any machine: verify the certificate while you warn"},
+		{role == tunnel.Connect && !k.Attest && k.Certificate == "" && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests: give attest too"},
+		{!k.Attest && (len(k.Audiences) > 0 || k.Anchored), "audiences and anchored-only are for an end that attests"},
+		{!verifies && (k.Audience != "" || k.Fresh || k.Warn || k.CloseOpen || k.AnyProgram || k.TestRoot != "" || len(k.CRLs)+len(k.ForEvidence) > 0),
+			"audience, fresh, warn, close-open and what is trusted are for an end that verifies: give policy too"},
+	} {
+		if x.wrong {
+			return errors.New(x.says)
+		}
+	}
+	for _, name := range append(append([]string{k.Certificate, k.Key, k.Roots, k.Policy, k.TestRoot}, k.CRLs...), k.ForEvidence...) {
+		if name == "-" {
+			return errors.New("a file is -, and standard input cannot be read again at a reload: name a file")
+		}
+	}
+	return nil
+}
+
+// limits returns the limits among the settings.
+func (k *tunnelKeys) limits() tunnel.Limits {
+	return tunnel.Limits{
+		Exchange: time.Duration(k.Timeout), Connect: time.Duration(k.Connect), Idle: time.Duration(k.Idle), Drain: time.Duration(k.Drain),
+		Connections: k.Connections, PerAddress: k.PerAddress,
+	}
+}
